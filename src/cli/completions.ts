@@ -1,0 +1,119 @@
+/** `frames completions SHELL`: made from the table of flags. */
+import { FramesError } from "../errors.ts";
+import { commands, type Flag, flagsOf } from "./flags.ts";
+
+const takesPath = new Set(["serve", "send"]);
+
+function words(flag: Flag): string[] {
+  return [`--${flag.name}`, ...(flag.short === undefined ? [] : [`-${flag.short}`])];
+}
+
+function bash(): string {
+  const names = commands.map(({ name }) => name).join(" ");
+  const cases = commands.map(({ name }) => {
+    const own = name === "completions" ? ["bash", "zsh", "fish"] : flagsOf(name).flatMap(words);
+    return `    ${name}) words="${own.join(" ")}" ;;`;
+  });
+  return `_frames() {
+  local current="\${COMP_WORDS[COMP_CWORD]}" words
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    COMPREPLY=($(compgen -W "${names}" -- "$current"))
+    return
+  fi
+  case "\${COMP_WORDS[1]}" in
+${cases.join("\n")}
+    help) words="${names} environment exit-codes names" ;;
+    *) return ;;
+  esac
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  if [ "\${current#-}" = "$current" ]; then
+    case "\${COMP_WORDS[1]}" in ${[...takesPath].join("|")}) COMPREPLY+=($(compgen -d -- "$current")) ;; esac
+  fi
+}
+complete -o filenames -F _frames frames
+`;
+}
+
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+function zsh(): string {
+  const list = commands.map(({ name, summary }) => `    ${quoted(`${name}:${summary}`)}`);
+  const cases = commands.map(({ name }) => {
+    const specs = flagsOf(name).flatMap((flag) =>
+      words(flag).map((word) => {
+        const repeat = flag.kind === "list" ? "*" : "";
+        const value = flag.value === undefined ? "" : `:${flag.value}:`;
+        const explained = flag.help
+          .replaceAll("[", "(")
+          .replaceAll("]", ")")
+          .replaceAll(":", "\\:");
+        return quoted(
+          `${repeat}${word}[${explained}]${value.replaceAll("[", "(").replaceAll("]", ")")}`,
+        );
+      }),
+    );
+    const rest = takesPath.has(name)
+      ? quoted("*:directory:_files -/")
+      : name === "completions"
+        ? quoted("1:shell:(bash zsh fish)")
+        : quoted("*: :");
+    return `    ${name}) _arguments ${[...specs, rest].join(" ")} ;;`;
+  });
+  return `#compdef frames
+_frames() {
+  local -a commands
+  commands=(
+${list.join("\n")}
+  )
+  if (( CURRENT == 2 )); then
+    _describe command commands
+    return
+  fi
+  local command=$words[2]
+  shift words
+  (( CURRENT-- ))
+  case $command in
+${cases.join("\n")}
+  esac
+}
+if [ "$funcstack[1]" = _frames ]; then _frames "$@"; else compdef _frames frames; fi
+`;
+}
+
+function fish(): string {
+  const lines = ["complete -c frames -f"];
+  for (const { name, summary } of commands) {
+    lines.push(`complete -c frames -n __fish_use_subcommand -a ${name} -d ${quoted(summary)}`);
+    const when = `-n '__fish_seen_subcommand_from ${name}'`;
+    for (const flag of flagsOf(name)) {
+      const short = flag.short === undefined ? "" : ` -s ${flag.short}`;
+      const value = flag.kind === "switch" ? "" : " -r";
+      lines.push(
+        `complete -c frames ${when} -l ${flag.name}${short}${value} -d ${quoted(flag.help)}`,
+      );
+    }
+    if (takesPath.has(name)) {
+      lines.push(`complete -c frames ${when} -a '(__fish_complete_directories)'`);
+    }
+  }
+  lines.push("complete -c frames -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'");
+  return `${lines.join("\n")}\n`;
+}
+
+const shells: Record<string, () => string> = { bash, zsh, fish };
+
+/**
+ * A script that teaches a shell to complete.
+ *
+ * @throws {FramesError} `usage`
+ */
+export function completions(shell: string | undefined): string {
+  const make = shell === undefined ? undefined : shells[shell];
+  if (make !== undefined) return make();
+  throw new FramesError(
+    "usage",
+    `Cannot print completions: expected bash, zsh or fish, current value is ${JSON.stringify(shell ?? "")}`,
+  );
+}

@@ -1,0 +1,309 @@
+/** The one table of commands and flags: parsing, help, environment names and completions come from it. */
+import { parseArgs } from "node:util";
+import { FramesError } from "../errors.ts";
+import { parseSeconds, parseSize } from "./units.ts";
+
+/** What a flag's value is: nothing, text, text that may be given several times, bytes, or seconds. */
+export type FlagKind = "switch" | "text" | "list" | "size" | "seconds";
+
+/** A flag of one or more commands. */
+export interface Flag {
+  readonly name: string;
+  readonly short?: string;
+  readonly kind: FlagKind;
+  /** Stands for the value in help: `HOST:PORT`. */
+  readonly value?: string;
+  readonly help: string;
+  readonly commands: readonly string[];
+}
+
+/** A command. */
+export interface Command {
+  readonly name: string;
+  /** Its arguments, as help shows them. */
+  readonly usage: string;
+  readonly summary: string;
+  readonly examples: readonly string[];
+}
+
+export const commands: readonly Command[] = [
+  {
+    name: "serve",
+    usage: "[DIR]",
+    summary: "Receive frames into DIR (default ./received)",
+    examples: ["frames serve", "frames serve /data/frames --max-frame 2G"],
+  },
+  {
+    name: "send",
+    usage: "DIR...",
+    summary: "Send the frames in DIR; each folder that holds frames is a source",
+    examples: [
+      "frames send run7",
+      "frames send run7 --to gpu1 --include '*.png'",
+      "frames send --stream run7 --source visible=/mnt/a --source infrared=/mnt/b",
+    ],
+  },
+  {
+    name: "ls",
+    usage: "[STREAM] [--dir DIR]",
+    summary: "List streams and sources of a store on this machine",
+    examples: ["frames ls", "frames ls run7 --json"],
+  },
+  {
+    name: "help",
+    usage: "[COMMAND|TOPIC]",
+    summary: "Explain a command, or a topic: environment, exit-codes, names",
+    examples: ["frames help send", "frames help exit-codes"],
+  },
+  { name: "version", usage: "", summary: "Print the version", examples: [] },
+  {
+    name: "completions",
+    usage: "bash|zsh|fish",
+    summary: "Print completions for a shell",
+    examples: ["source <(frames completions bash)"],
+  },
+];
+
+const all = commands.map(({ name }) => name);
+
+export const flags: readonly Flag[] = [
+  {
+    name: "listen",
+    kind: "text",
+    value: "HOST:PORT",
+    help: "Where to listen (default 127.0.0.1:9726); :9726 is every interface",
+    commands: ["serve"],
+  },
+  {
+    name: "insecure",
+    kind: "switch",
+    help: "Let anyone who reaches the port send, without encryption",
+    commands: ["serve"],
+  },
+  {
+    name: "max-frame",
+    kind: "size",
+    value: "SIZE",
+    help: "Largest frame (default 64M)",
+    commands: ["serve"],
+  },
+  {
+    name: "portable-names",
+    kind: "switch",
+    help: "Refuse names that Windows and macOS cannot keep",
+    commands: ["serve"],
+  },
+  {
+    name: "to",
+    kind: "text",
+    value: "HOST[:PORT]",
+    help: "The server (default 127.0.0.1:9726)",
+    commands: ["send"],
+  },
+  {
+    name: "stream",
+    kind: "text",
+    value: "NAME",
+    help: "Keep the frames under this name (default: that of DIR)",
+    commands: ["send"],
+  },
+  {
+    name: "source",
+    kind: "list",
+    value: "NAME[=PATH]",
+    help: "Name a source; repeatable",
+    commands: ["send"],
+  },
+  {
+    name: "include",
+    kind: "list",
+    value: "GLOB",
+    help: "Send only what matches; repeatable",
+    commands: ["send"],
+  },
+  {
+    name: "exclude",
+    kind: "list",
+    value: "GLOB",
+    help: "Send nothing that matches; repeatable",
+    commands: ["send"],
+  },
+  {
+    name: "dry-run",
+    short: "n",
+    kind: "switch",
+    help: "Only list what would be sent",
+    commands: ["send"],
+  },
+  {
+    name: "timeout",
+    kind: "seconds",
+    value: "SECONDS",
+    help: "A peer silent for so long is gone (default 30)",
+    commands: ["serve", "send"],
+  },
+  {
+    name: "dir",
+    kind: "text",
+    value: "DIR",
+    help: "The store (default ./received)",
+    commands: ["ls"],
+  },
+  {
+    name: "json",
+    kind: "switch",
+    help: "One JSON object per line on standard output",
+    commands: ["serve", "send", "ls"],
+  },
+  {
+    name: "quiet",
+    short: "q",
+    kind: "switch",
+    help: "Print errors only",
+    commands: ["serve", "send"],
+  },
+  {
+    name: "verbose",
+    short: "v",
+    kind: "switch",
+    help: "Show the conversation: every message and frame",
+    commands: ["serve", "send"],
+  },
+  { name: "help", short: "h", kind: "switch", help: "Explain this command", commands: all },
+];
+
+/** The flags that a command takes. */
+export function flagsOf(command: string): readonly Flag[] {
+  return flags.filter((flag) => flag.commands.includes(command));
+}
+
+/** The environment variable that stands for a flag. */
+export function environmentName(flag: Flag): string {
+  return `FRAMES_${flag.name.toUpperCase().replaceAll("-", "_")}`;
+}
+
+/** What was given to a command; sizes are in bytes, seconds in milliseconds. */
+export class Arguments {
+  readonly positionals: readonly string[];
+  readonly #values: ReadonlyMap<string, readonly string[]>;
+
+  constructor(positionals: readonly string[], values: ReadonlyMap<string, readonly string[]>) {
+    this.positionals = positionals;
+    this.#values = values;
+  }
+
+  /** Whether a switch is on. */
+  isOn(name: string): boolean {
+    return this.#values.has(name);
+  }
+
+  text(name: string): string | undefined {
+    return this.#values.get(name)?.at(-1);
+  }
+
+  list(name: string): readonly string[] {
+    return this.#values.get(name) ?? [];
+  }
+
+  /** @throws {FramesError} `usage` */
+  size(name: string): number | undefined {
+    const text = this.text(name);
+    return text === undefined ? undefined : parseSize(text, `--${name}`);
+  }
+
+  /** @throws {FramesError} `usage` */
+  milliseconds(name: string): number | undefined {
+    const text = this.text(name);
+    return text === undefined ? undefined : parseSeconds(text, `--${name}`) * 1000;
+  }
+}
+
+/**
+ * Reads the arguments of a command; a flag goes before its environment variable.
+ *
+ * @throws {FramesError} `usage`
+ */
+export function parseArguments(
+  command: string,
+  words: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): Arguments {
+  const known = flagsOf(command);
+  const { tokens, positionals } = parseArgs({
+    args: [...words],
+    options: Object.fromEntries(
+      known.map((flag) => [
+        flag.name,
+        {
+          type: flag.kind === "switch" ? ("boolean" as const) : ("string" as const),
+          multiple: true,
+          ...(flag.short === undefined ? {} : { short: flag.short }),
+        },
+      ]),
+    ),
+    allowPositionals: true,
+    strict: false,
+    tokens: true,
+  });
+  const values = new Map<string, string[]>();
+  for (const token of tokens) {
+    if (token.kind !== "option") continue;
+    const flag = known.find(({ name }) => name === token.name);
+    if (flag === undefined) throw unknownFlag(token.rawName, known);
+    const value = token.value;
+    if (flag.kind === "switch" ? value !== undefined : value === undefined || value === "") {
+      const wanted = flag.kind === "switch" ? "no value" : `a value, ${flag.value}`;
+      throw new FramesError("usage", `Cannot read ${token.rawName}: it takes ${wanted}`);
+    }
+    values.set(flag.name, [...(values.get(flag.name) ?? []), value ?? "on"]);
+  }
+  for (const flag of known) {
+    const value = environment[environmentName(flag)];
+    if (values.has(flag.name) || value === undefined || value === "") continue;
+    if (flag.kind !== "switch") values.set(flag.name, [value]);
+    else if (switchedOn(value, environmentName(flag))) values.set(flag.name, ["on"]);
+  }
+  return new Arguments(positionals, values);
+}
+
+function switchedOn(value: string, name: string): boolean {
+  if (/^(?:1|true|yes|on)$/i.test(value)) return true;
+  if (/^(?:0|false|no|off)$/i.test(value)) return false;
+  throw new FramesError(
+    "usage",
+    `Cannot read ${name}: expected 1 or 0, current value is ${JSON.stringify(value)}`,
+  );
+}
+
+function unknownFlag(given: string, known: readonly Flag[]): FramesError {
+  const names = known.flatMap(({ name, short }) => [
+    `--${name}`,
+    ...(short === undefined ? [] : [`-${short}`]),
+  ]);
+  const near = nearest(given, names);
+  const hint = near === undefined ? "see frames help" : `did you mean ${near}?`;
+  return new FramesError("usage", `Unknown flag ${given}: ${hint}`);
+}
+
+/** The word most like `given`, if one is like it at all. */
+export function nearest(given: string, words: readonly string[]): string | undefined {
+  const scored = words.map((word) => ({ word, distance: editDistance(given, word) }));
+  const [best] = scored.toSorted((a, b) => a.distance - b.distance);
+  return best !== undefined && best.distance <= Math.max(2, given.length / 3)
+    ? best.word
+    : undefined;
+}
+
+/** Levenshtein's distance. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row.at(-1)!;
+}

@@ -1,0 +1,98 @@
+/** `frames help`: made from the table of flags. */
+import { errors, FramesError } from "../errors.ts";
+import { version } from "../version.ts";
+import { commands, environmentName, type Flag, flags, flagsOf, nearest } from "./flags.ts";
+
+const width = 26;
+
+function row(left: string, right: string): string {
+  return left.length < width - 2
+    ? `  ${left.padEnd(width - 2)}${right}`
+    : `  ${left}\n${" ".repeat(width)}${right}`;
+}
+
+function flagRow(flag: Flag): string {
+  const short = flag.short === undefined ? "" : `-${flag.short}, `;
+  const value = flag.value === undefined ? "" : ` ${flag.value}`;
+  return row(`${short}--${flag.name}${value}`, flag.help);
+}
+
+/** What `frames` alone says. */
+export function overview(): string {
+  return `frames ${version}: moves image frames between machines over one TCP connection
+
+On one machine:    frames serve
+On another:        frames send DIR --to HOST
+
+Commands:
+${commands.map(({ name, usage, summary }) => row(`${name} ${usage}`.trim(), summary)).join("\n")}
+
+More: frames help COMMAND, frames help exit-codes
+`;
+}
+
+function commandHelp(name: string): string | undefined {
+  const command = commands.find((one) => one.name === name);
+  if (command === undefined) return undefined;
+  const { usage, summary, examples } = command;
+  const shown = examples.length === 0 ? "" : `\nExamples:\n  ${examples.join("\n  ")}\n`;
+  return `${summary}
+
+Usage: frames ${`${name} ${usage}`.trim()} [FLAGS]
+
+Flags:
+${flagsOf(name).map(flagRow).join("\n")}
+${shown}`;
+}
+
+const topics: Record<string, () => string> = {
+  "exit-codes": () => {
+    const byCode = new Map<number, string[]>([[0, ["Done"]]]);
+    for (const { exit, sentence } of Object.values(errors)) {
+      byCode.set(exit, [...(byCode.get(exit) ?? []), sentence]);
+    }
+    const rows = [...byCode].toSorted(([a], [b]) => a - b);
+    return `Exit codes are rsync's:
+
+${rows.map(([code, sentences]) => row(String(code), sentences.join(`\n${" ".repeat(width)}`))).join("\n")}
+`;
+  },
+  environment: () => `Every flag can be set in the environment; a flag goes before it:
+
+${flags
+  .filter(({ name }) => name !== "help")
+  .map((flag) => row(environmentName(flag), `--${flag.name}`))
+  .join("\n")}
+${row("NO_COLOR", "No colours")}
+`,
+  names: () => `What is sent, and under which names it is kept
+
+  Every regular file is a frame, but hidden files, *.tmp and *.part. Links, pipes
+  and devices are not followed. Each folder that holds frames is a source, named by
+  its path below DIR; frames directly in DIR belong to a source named like DIR.
+
+  frames send run7 keeps run7/1.png as run7/1.png, and run7/visible/1.png as
+  run7/visible/1.png, below the directory that frames serve was given.
+
+  A pattern of --include or --exclude is held against the name of a file or folder;
+  one with a slash against its path below DIR. --exclude goes before --include.
+
+  Names are refused that begin with a dot, hold control characters, a slash or a
+  backslash, or are longer than 255 bytes; what Windows and macOS cannot keep is
+  refused where the server runs on these, or with serve --portable-names.
+`,
+};
+
+/**
+ * Help on a command or topic, or the overview.
+ *
+ * @throws {FramesError} `usage` if there is no such topic
+ */
+export function help(topic: string | undefined): string {
+  if (topic === undefined) return overview();
+  const text = commandHelp(topic) ?? topics[topic]?.();
+  if (text !== undefined) return text;
+  const near = nearest(topic, [...commands.map(({ name }) => name), ...Object.keys(topics)]);
+  const hint = near === undefined ? "see frames help" : `did you mean ${near}?`;
+  throw new FramesError("usage", `No help on ${topic}: ${hint}`);
+}

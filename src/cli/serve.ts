@@ -1,0 +1,115 @@
+/** `frames serve`. */
+import { FramesError } from "../errors.ts";
+import { isLoopback, ownAddresses } from "../net/address.ts";
+import { serve, type ServeEvent, type Server } from "../serve.ts";
+import { version } from "../version.ts";
+import type { Arguments } from "./flags.ts";
+import { say, sayJson, type Terminal } from "./terminal.ts";
+import { formatCount } from "./units.ts";
+
+/** Serves until `stop` is aborted. */
+export async function serveCommand(
+  given: Arguments,
+  terminal: Terminal,
+  stop: AbortSignal,
+): Promise<number> {
+  const [directory = "received", ...rest] = given.positionals;
+  if (rest.length > 0) {
+    throw new FramesError("usage", `Cannot serve more than one directory: ${rest[0]} is too much`);
+  }
+  const json = given.isOn("json");
+  const quiet = given.isOn("quiet");
+  const verbose = given.isOn("verbose");
+  const report = (event: ServeEvent) => {
+    if (event.type === "stored" && !verbose) return;
+    if (json) sayJson(terminal, eventJson(event));
+    else if (!quiet || event.type === "failed") say(terminal, eventText(event));
+  };
+  const maxFrame = given.size("max-frame");
+  const timeout = given.milliseconds("timeout");
+  const listen = given.text("listen");
+  const server = await serve(directory, {
+    insecure: given.isOn("insecure"),
+    portableNames: given.isOn("portable-names"),
+    onEvent: report,
+    ...(listen === undefined ? {} : { listen }),
+    ...(maxFrame === undefined ? {} : { maxFrame }),
+    ...(timeout === undefined ? {} : { timeout }),
+  });
+  if (json) {
+    const { host, port } = server;
+    sayJson(terminal, { type: "listening", host, port, directory: server.directory });
+  }
+  if (!quiet) greet(server, terminal);
+  await new Promise<void>((resolve) => {
+    if (stop.aborted) resolve();
+    stop.addEventListener("abort", () => resolve());
+  });
+  await server.stop();
+  if (!quiet) say(terminal, "Stopped");
+  return 0;
+}
+
+function greet(server: Server, terminal: Terminal): void {
+  say(terminal, `frames ${version}: frames are kept in ${server.directory}`);
+  if (isLoopback(server.host)) {
+    const port = server.port;
+    say(
+      terminal,
+      `Listening at ${server.address}: only this machine; for others: frames serve --listen :${port} --insecure`,
+    );
+    return;
+  }
+  const [own] = server.host === "" ? ownAddresses() : [server.host];
+  say(terminal, `Listening at port ${server.port}, without key or encryption (--insecure)`);
+  say(
+    terminal,
+    `On the other machine: frames send DIR --to ${own === undefined ? "THIS-MACHINE" : own.includes(":") ? `[${own}]` : own}:${server.port}`,
+  );
+}
+
+function eventText(event: ServeEvent): string {
+  switch (event.type) {
+    case "session":
+      return `${event.peer} sends ${event.stream} (${event.software})`;
+    case "stored":
+      return `${event.peer} FRAME ${event.stream} ${event.source} ${event.frame.sequence} ${event.frame.name} ${event.frame.size} bytes`;
+    case "refused":
+      return `${event.peer} refused ${event.source} ${event.frame.sequence}: ${event.error.message}`;
+    case "lost":
+      return `${event.peer} could not send ${formatCount(event.frames, "frame")} of ${event.source}: ${event.error.message}`;
+    case "delivered": {
+      const { stored, present, refused } = event.counts;
+      return `${event.peer} delivered ${event.stream}: ${stored} stored, ${present} there already, ${refused} refused`;
+    }
+    case "failed":
+      return `${event.peer} ${event.stream ?? ""}: ${event.error.message}`;
+  }
+}
+
+function eventJson(event: ServeEvent): Record<string, unknown> {
+  const { type, peer } = event;
+  const time = new Date().toISOString();
+  switch (event.type) {
+    case "session":
+    case "delivered":
+      return { ...event, time };
+    case "stored":
+    case "refused": {
+      const { name, sequence, size, captured } = event.frame;
+      const { stream, source } = event;
+      const error = event.type === "refused" ? errorJson(event.error) : {};
+      return { type, time, peer, stream, source, sequence, name, bytes: size, captured, ...error };
+    }
+    case "lost": {
+      const { stream, source, frames } = event;
+      return { type, time, peer, stream, source, frames, ...errorJson(event.error) };
+    }
+    case "failed":
+      return { type, time, peer, stream: event.stream, ...errorJson(event.error) };
+  }
+}
+
+function errorJson(error: FramesError): Record<string, unknown> {
+  return { error: error.code, message: error.message };
+}

@@ -1,0 +1,66 @@
+/** Sizes, times and counts, as people write and read them. */
+import { FramesError } from "../errors.ts";
+
+const powers: Record<string, number> = { "": 0, k: 1, m: 2, g: 3, t: 4 };
+
+/**
+ * Reads `64M`: a number and K, M, G or T, which are powers of 1024 as in rsync.
+ *
+ * @throws {FramesError} `usage`
+ */
+export function parseSize(text: string, what: string): number {
+  const match = /^(\d+(?:\.\d+)?)([kmgt]?)(?:i?b)?$/i.exec(text);
+  const size = match ? Number(match[1]) * 1024 ** powers[match[2]!.toLowerCase()]! : NaN;
+  if (!(size >= 1 && size <= Number.MAX_SAFE_INTEGER)) {
+    throw new FramesError(
+      "usage",
+      `Cannot read ${what}: expected a size such as 64M, current value is ${JSON.stringify(text)}`,
+    );
+  }
+  return Math.floor(size);
+}
+
+/** @throws {FramesError} `usage` */
+export function parseSeconds(text: string, what: string): number {
+  const seconds = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : NaN;
+  if (!(seconds > 0 && seconds <= 86_400)) {
+    throw new FramesError(
+      "usage",
+      `Cannot read ${what}: expected seconds, current value is ${JSON.stringify(text)}`,
+    );
+  }
+  return seconds;
+}
+
+/** `442 MB`: powers of 1000, as disks and links are sold. */
+export function formatBytes(bytes: number): string {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+  return bytes === 1 ? "1 byte" : `${value.toFixed(digits)} ${units[unit]}`;
+}
+
+/** `1 frame`, `2 frames`. */
+export function formatCount(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** `0:07`, `1:02:03`. */
+export function formatDuration(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  const tail = String(whole % 60).padStart(2, "0");
+  return hours > 0 ? `${hours}:${String(minutes).padStart(2, "0")}:${tail}` : `${minutes}:${tail}`;
+}
+
+/** A time in nanoseconds since 1970, to the second, in UTC; what no calendar holds, as a number. */
+export function formatTime(nanoseconds: bigint): string {
+  const date = new Date(Number(nanoseconds / 1_000_000n));
+  if (Number.isNaN(date.getTime())) return String(nanoseconds);
+  return date.toISOString().replace(/\.\d+Z$/, "Z");
+}

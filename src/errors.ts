@@ -1,0 +1,131 @@
+/**
+ * The one table of what can go wrong: name, number on the wire (SPEC section 11; 0 never travels),
+ * exit status of the command (rsync's), and a sentence for people. Nothing ever decides by the
+ * text of a message.
+ */
+interface ErrorRow {
+  readonly wire: number;
+  readonly exit: number;
+  readonly sentence: string;
+}
+
+export const errors = {
+  // End a connection: 1 to 31 on the wire.
+  protocol: { wire: 1, exit: 2, sentence: "The peer broke the rules of FRAMES/1" },
+  version: { wire: 2, exit: 2, sentence: "The two ends have no version of the protocol in common" },
+  "not-let-in": { wire: 3, exit: 5, sentence: "The server does not let this sender in" },
+  damaged: { wire: 4, exit: 12, sentence: "Bytes were damaged on their way" },
+  timeout: { wire: 5, exit: 30, sentence: "Something did not come in time" },
+  superseded: { wire: 6, exit: 10, sentence: "Another connection took over this session" },
+  busy: { wire: 7, exit: 23, sentence: "Another session is sending this source" },
+  store: { wire: 8, exit: 11, sentence: "The store cannot be written" },
+  limit: { wire: 9, exit: 2, sentence: "A limit that the server announced was passed" },
+  stopping: { wire: 10, exit: 10, sentence: "The server is being stopped" },
+  full: { wire: 11, exit: 10, sentence: "The server has as many connections as it can hold" },
+  internal: { wire: 12, exit: 12, sentence: "A fault in the software itself" },
+
+  // Refuse one frame: 32 to 47.
+  "too-large": { wire: 32, exit: 23, sentence: "The frame is larger than the server takes" },
+  "bad-name": { wire: 33, exit: 23, sentence: "The name could leave the store" },
+  "unportable-name": { wire: 34, exit: 23, sentence: "Windows or macOS cannot keep the name" },
+  conflict: { wire: 35, exit: 23, sentence: "The name is taken by a frame with other bytes" },
+  "not-stored": { wire: 36, exit: 23, sentence: "The frame could not be written" },
+
+  // Explain frames that will never come: 48 to 63.
+  vanished: { wire: 48, exit: 24, sentence: "The file was removed before it was read" },
+  changed: { wire: 49, exit: 23, sentence: "The file kept changing while it was read" },
+  unreadable: { wire: 50, exit: 23, sentence: "The file cannot be read" },
+  dropped: { wire: 51, exit: 23, sentence: "The queue was full" },
+  stopped: { wire: 52, exit: 20, sentence: "The sender was stopped first" },
+
+  // Never travel.
+  usage: { wire: 0, exit: 1, sentence: "The command was not understood" },
+  missing: { wire: 0, exit: 1, sentence: "There is no such file or directory" },
+  unreachable: { wire: 0, exit: 10, sentence: "The server cannot be reached" },
+  network: { wire: 0, exit: 10, sentence: "The connection broke" },
+  "no-connection": { wire: 0, exit: 35, sentence: "No connection came about in time" },
+  foreign: { wire: 0, exit: 2, sentence: "The peer does not speak FRAMES/1" },
+  locked: { wire: 0, exit: 11, sentence: "Another process serves this store" },
+  interrupted: { wire: 0, exit: 20, sentence: "The delivery was interrupted" },
+  "not-delivered": { wire: 0, exit: 23, sentence: "Some frames were not delivered" },
+} as const satisfies Record<string, ErrorRow>;
+
+/** Name of a row of the table. */
+export type ErrorName = keyof typeof errors;
+
+const byNumber = new Map<number, ErrorName>();
+for (const [name, row] of Object.entries(errors)) {
+  if (row.wire !== 0) byNumber.set(row.wire, name as ErrorName);
+}
+
+/** The name of an error number that a peer sent; a number from a later version goes by its range. */
+export function errorByNumber(wire: number): ErrorName {
+  return byNumber.get(wire) ?? (wire < 32 ? "protocol" : wire < 48 ? "not-stored" : "dropped");
+}
+
+/** Every error that `frames` raises on purpose. `code` names its row in the table. */
+export class FramesError extends Error {
+  readonly code: ErrorName;
+
+  constructor(code: ErrorName, message: string = errors[code].sentence, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "FramesError";
+    this.code = code;
+  }
+
+  /** Exit status of a command that ends with this error. */
+  get exit(): number {
+    return errors[this.code].exit;
+  }
+
+  /** Number that stands for this error on the wire; 0 if it never travels. */
+  get wire(): number {
+    return errors[this.code].wire;
+  }
+}
+
+/** `error` as a FramesError: itself, or with `code` and what the system said about `what`. */
+export function asFramesError(error: unknown, code: ErrorName, what?: string): FramesError {
+  if (error instanceof FramesError) return error;
+  const said = systemSentence(error);
+  return new FramesError(code, what === undefined ? said : `${what}: ${said}`, { cause: error });
+}
+
+const systemSentences: Record<string, string> = {
+  EACCES: "permission denied",
+  EPERM: "operation not permitted",
+  ENOENT: "no such file or directory",
+  ENOTDIR: "not a directory",
+  EISDIR: "is a directory",
+  ENOSPC: "no space left on the disk",
+  EDQUOT: "disk quota exceeded",
+  EROFS: "the file system is read-only",
+  EMFILE: "too many open files",
+  ENFILE: "too many open files",
+  EIO: "input/output error",
+  EEXIST: "already exists",
+  ENAMETOOLONG: "the name is too long",
+  EADDRINUSE: "the address is in use",
+  EADDRNOTAVAIL: "this machine does not have that address",
+  ECONNREFUSED: "connection refused",
+  ECONNRESET: "the peer reset the connection",
+  EPIPE: "the peer closed the connection",
+  ENOTFOUND: "no such host",
+  EHOSTUNREACH: "no route to the host",
+  ENETUNREACH: "no route to the network",
+  ETIMEDOUT: "no answer",
+  ELOOP: "too many symbolic links",
+};
+
+/** What the system said, without codes that mean nothing to most people. */
+export function systemSentence(error: unknown): string {
+  const code = systemCode(error);
+  if (code !== undefined && systemSentences[code] !== undefined) return systemSentences[code];
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The system's code of an error (`ENOENT`), if it has one. */
+export function systemCode(error: unknown): string | undefined {
+  if (typeof error !== "object" || error === null || !("code" in error)) return undefined;
+  return typeof error.code === "string" ? error.code : undefined;
+}

@@ -1,0 +1,116 @@
+/** What a frame is, where frames come from and where they go: known to every part of `frames`. */
+import type { FramesError } from "./errors.ts";
+
+/** What describes a frame on the wire and in the journal. */
+export interface FrameDescription {
+  /** File name, one path part. */
+  readonly name: string;
+  /** From 1, unique within session and source. */
+  readonly sequence: number;
+  /** Capture time in nanoseconds since 1970. */
+  readonly captured: bigint;
+  /** Bytes. */
+  readonly size: number;
+  /** A JSON object as text, or nothing. */
+  readonly metadata: string;
+}
+
+/** A frame whose bytes can be read once. */
+export interface Frame extends FrameDescription {
+  /**
+   * Reads the whole frame into `into`, which is `size` bytes long.
+   *
+   * @throws {FramesError} `changed`, `vanished` or `unreadable`: nothing in `into` is to be used
+   */
+  read(into: Uint8Array): void;
+  /**
+   * Reads a frame too large for one message: its bytes in order, some MiB at a time. The last is
+   * only given out when the frame is known not to have changed meanwhile.
+   *
+   * @throws {FramesError} as `read`
+   */
+  pieces(): AsyncIterator<Uint8Array, undefined>;
+}
+
+/** Sequence numbers that will never come, and why. */
+export interface Loss {
+  readonly first: number;
+  readonly last: number;
+  /** What the numbers belonged to, for people: a path. */
+  readonly what: string;
+  readonly error: FramesError;
+}
+
+/** Shape of raw frames, which have none of their own. */
+export interface RawShape {
+  readonly width: number;
+  readonly height: number;
+  /** ffmpeg's name of the pixel format, such as `gray16le`. */
+  readonly format: string;
+}
+
+/** Where the frames of one source come from. */
+export interface FrameSource {
+  /** Parts joined by `/`. */
+  readonly name: string;
+  /** Media type of the frames, where all have the same. */
+  readonly type?: string;
+  readonly raw?: RawShape;
+  /** How many frames there are to come in all, where that is known: for progress. */
+  readonly total?: number;
+  /** The next frame or loss; `undefined` at the end; a promise if it must be waited for. */
+  next(): Frame | Loss | undefined | Promise<Frame | Loss | undefined>;
+  /** After reading `frame` failed with `error`: the frame once more, or its loss. */
+  again(frame: Frame, error: FramesError): Frame | Loss;
+  /** Gives up what is open. Called once, at the end. */
+  close(): void;
+}
+
+/** What became of a frame at the receiver: stored, found stored already, or refused. */
+export type Outcome = "stored" | "present" | FramesError;
+
+/** Where frames go: a directory or a bucket. */
+export interface FrameStore {
+  /** For people: where the frames lie. */
+  readonly place: string;
+  /** Whether nothing is stored under this stream. */
+  isFresh(stream: string): boolean;
+  /**
+   * Makes ready to store frames of one source.
+   *
+   * @throws {FramesError} if stream or source cannot be kept under their names
+   */
+  open(origin: FrameOrigin): SourceStore;
+  /** Makes everything that ended before this call last: only then may a receipt count it. */
+  flush(): void | Promise<void>;
+}
+
+/** Whose frames these are. */
+export interface FrameOrigin {
+  readonly stream: string;
+  readonly source: string;
+  readonly session: string;
+  readonly raw?: RawShape;
+}
+
+/** Where the frames of one source in one session go. */
+export interface SourceStore {
+  /**
+   * Begins a frame.
+   *
+   * @throws {FramesError} if the frame is refused
+   */
+  begin(description: FrameDescription): FrameWriter;
+  /** Records numbers that will never come. */
+  lost(first: number, last: number, error: FramesError): void;
+}
+
+/** A frame being stored. */
+export interface FrameWriter {
+  /** Takes the next bytes; they may be kept, the caller does not touch them again. */
+  write(bytes: Uint8Array): void;
+  /** All bytes are there and have this CRC-32. */
+  finish(crc32: number): Outcome | Promise<Outcome>;
+  /** The frame will not be finished. */
+  discard(): void;
+}

@@ -1,0 +1,58 @@
+/** Addresses as people write them. */
+import { networkInterfaces } from "node:os";
+import { FramesError } from "../errors.ts";
+
+/** Port of FRAMES/1 where none is given. */
+export const defaultPort = 9726;
+
+/** A place to connect to or to listen at. */
+export interface Address {
+  /** Name or number; IPv6 without brackets. Empty: every interface. */
+  readonly host: string;
+  readonly port: number;
+}
+
+/**
+ * Reads `HOST:PORT`, `HOST`, `:PORT`, `[IPv6]:PORT` or a bare IPv6 address.
+ *
+ * @throws {FramesError} `usage`
+ */
+export function parseAddress(text: string, what: string): Address {
+  const bracketed = /^\[([^\]]+)\](?::(.*))?$/.exec(text);
+  const plain = /^([^:]*)(?::([^:]*))?$/.exec(text);
+  const bare = /^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$/.test(text);
+  const [host, port] = bracketed
+    ? [bracketed[1]!, bracketed[2]]
+    : plain
+      ? [plain[1]!, plain[2]]
+      : bare
+        ? [text, undefined]
+        : [undefined, undefined];
+  const number = port === undefined ? defaultPort : /^\d{1,5}$/.test(port) ? Number(port) : NaN;
+  if (host === undefined || text === "" || /[\s/]/.test(text) || !(number <= 65_535)) {
+    throw new FramesError(
+      "usage",
+      `Cannot read ${what}: expected HOST:PORT, current value is ${JSON.stringify(text)}`,
+    );
+  }
+  return { host, port: number };
+}
+
+/** An address as people write it. */
+export function formatAddress({ host, port }: Address): string {
+  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+/** Whether only this machine can reach what listens at this host. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
+}
+
+/** Addresses under which other machines may reach this one. */
+export function ownAddresses(): string[] {
+  const found = Object.values(networkInterfaces())
+    .flatMap((list) => list ?? [])
+    .filter((entry) => !entry.internal && !entry.address.startsWith("fe80:"));
+  const rank = (family: string) => (family === "IPv4" ? 0 : 1);
+  return found.toSorted((a, b) => rank(a.family) - rank(b.family)).map((entry) => entry.address);
+}

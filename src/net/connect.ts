@@ -1,0 +1,69 @@
+/** Connects to a server, within a deadline of our own: the system's takes minutes. */
+import type { Socket } from "bun";
+import { FramesError, systemCode, systemSentence } from "../errors.ts";
+import { type Address, formatAddress } from "./address.ts";
+import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
+
+/**
+ * Opens a connection.
+ *
+ * @param within milliseconds
+ * @throws {FramesError} `unreachable` or `no-connection`, saying what to do about it
+ */
+export async function connect(
+  address: Address,
+  handler: ConnectionHandler,
+  within: number,
+): Promise<Connection> {
+  const shown = formatAddress(address);
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    const seconds = Math.round(within / 1000);
+    reject(
+      new FramesError(
+        "no-connection",
+        `Cannot connect to ${shown}: no answer within ${seconds} s; is the machine on, and does a firewall let port ${address.port} through?`,
+      ),
+    );
+  }, within);
+  const connecting = Bun.connect<Connection>({
+    hostname: address.host || "127.0.0.1",
+    port: address.port,
+    allowHalfOpen: true,
+    socket: {
+      open(socket) {
+        socket.data = new Connection(socket as Socket<unknown>, handler);
+      },
+      ...socketEvents,
+      // The promise rejects as well, with what is said there.
+      connectError() {},
+    },
+  });
+  try {
+    return (await Promise.race([connecting, late])).data;
+  } catch (error) {
+    if (error instanceof FramesError) {
+      void connecting.then(
+        (socket) => socket.terminate(),
+        () => {},
+      );
+      throw error;
+    }
+    throw unreachable(error, address);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function unreachable(error: unknown, address: Address): FramesError {
+  const said = systemSentence(error);
+  const shown = formatAddress(address);
+  if (systemCode(error) === "ECONNREFUSED") {
+    return new FramesError(
+      "unreachable",
+      `Cannot connect to ${shown}: connection refused; start "frames serve" there, and let port ${address.port} through its firewall`,
+      { cause: error },
+    );
+  }
+  return new FramesError("unreachable", `Cannot connect to ${shown}: ${said}`, { cause: error });
+}

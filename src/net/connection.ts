@@ -1,0 +1,142 @@
+/** One TCP connection: bytes in, bytes out through a bounded outbox, and an end that loses nothing. */
+import type { Socket } from "bun";
+import { asFramesError, FramesError } from "../errors.ts";
+import { Outbox } from "./outbox.ts";
+
+/** Milliseconds since 1970 by a clock that never jumps. */
+export function steadyNow(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+/** What a connection tells. An error that another method throws goes to `failed`. */
+export interface ConnectionHandler {
+  /** The first call. */
+  opened(connection: Connection): void;
+  data(chunk: Uint8Array): void;
+  /** The outbox is empty: more can be sent. */
+  drained(): void;
+  /** The peer sends nothing more. */
+  ended(): void;
+  /** About once a second. */
+  tick(): void;
+  /** The conversation failed while the socket was open: the handler ends the connection. */
+  failed(error: FramesError): void;
+  /** The socket is closed; the last call. `error` says why, if the network broke it. */
+  closed(error: FramesError | undefined): void;
+}
+
+/** A peer that was sent the end gets this long, in milliseconds, to close as well (SPEC section 7). */
+const lingerFor = 2_000;
+
+export class Connection {
+  readonly #socket: Socket<unknown>;
+  readonly #outbox: Outbox;
+  readonly #handler: ConnectionHandler;
+  readonly #ticker: NodeJS.Timeout;
+  #finishing = false;
+  #closed = false;
+
+  constructor(socket: Socket<unknown>, handler: ConnectionHandler) {
+    this.#socket = socket;
+    this.#outbox = new Outbox(socket);
+    this.#handler = handler;
+    this.#ticker = setInterval(() => this.#guard(() => this.#handler.tick()), 1000);
+    this.#guard(() => handler.opened(this));
+  }
+
+  /** Bytes that wait for the peer to read. */
+  get queued(): number {
+    return this.#outbox.queued;
+  }
+
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
+  /** Sends bytes; the caller leaves them alone until `drained`, or until `queued` is 0. */
+  send(bytes: Uint8Array): void {
+    if (!this.#closed && !this.#finishing) this.#outbox.send(bytes);
+  }
+
+  /** Stops reading: the peer is held back by TCP. */
+  pause(): void {
+    if (!this.#closed) this.#socket.pause();
+  }
+
+  resume(): void {
+    if (!this.#closed) this.#socket.resume();
+  }
+
+  /**
+   * Sends what is queued, then a FIN, and reads on until the peer closes too: closing with unread
+   * bytes would reset the connection, and the peer would lose what it has not read yet.
+   */
+  finish(): void {
+    if (this.#closed || this.#finishing) return;
+    this.#finishing = true;
+    setTimeout(() => this.terminate(), lingerFor);
+    if (this.#outbox.queued === 0) this.#socket.shutdown();
+  }
+
+  /** Closes at once. */
+  terminate(): void {
+    if (!this.#closed) this.#socket.terminate();
+  }
+
+  // What the socket tells.
+
+  received(chunk: Uint8Array): void {
+    this.#guard(() => this.#handler.data(chunk));
+  }
+
+  writable(): void {
+    if (this.#closed || !this.#outbox.flush()) return;
+    if (this.#finishing) this.#socket.shutdown();
+    else this.#guard(() => this.#handler.drained());
+  }
+
+  endReceived(): void {
+    this.#guard(() => this.#handler.ended());
+  }
+
+  closeReceived(error: unknown): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#ticker);
+    this.#outbox.clear();
+    this.#handler.closed(
+      error === undefined || error === null
+        ? undefined
+        : asFramesError(error, "network", "The connection broke"),
+    );
+  }
+
+  #guard(act: () => void): void {
+    if (this.#closed) return;
+    try {
+      act();
+    } catch (error) {
+      this.#handler.failed(asFramesError(error, "internal"));
+    }
+  }
+}
+
+/** The handlers that lead a Bun socket's events to the Connection in its `data`. */
+export const socketEvents = {
+  data(socket: Socket<Connection>, chunk: Uint8Array) {
+    socket.data.received(chunk);
+  },
+  drain(socket: Socket<Connection>) {
+    socket.data.writable();
+  },
+  end(socket: Socket<Connection>) {
+    socket.data.endReceived();
+  },
+  close(socket: Socket<Connection>, error?: Error) {
+    socket.data.closeReceived(error);
+  },
+  error(socket: Socket<Connection>, error: Error) {
+    socket.data.closeReceived(error);
+    socket.terminate();
+  },
+};

@@ -1,0 +1,64 @@
+/** What a socket has not accepted yet. */
+
+/** The part of a socket that an outbox writes to. */
+export interface Writable {
+  /** Bytes accepted; 0 if none, negative if the socket is closed. */
+  write(bytes: Uint8Array, offset: number, length: number): number;
+}
+
+/**
+ * Writes to a socket in order and keeps what did not fit, by reference: whoever sends leaves the
+ * bytes alone until the outbox is empty, and sends more only then. So it never holds more than was
+ * sent at once.
+ */
+export class Outbox {
+  readonly #socket: Writable;
+  readonly #queue: Uint8Array[] = [];
+  #queued = 0;
+
+  constructor(socket: Writable) {
+    this.#socket = socket;
+  }
+
+  /** Bytes that the socket has not accepted. */
+  get queued(): number {
+    return this.#queued;
+  }
+
+  /** Sends `bytes` after all that waits. */
+  send(bytes: Uint8Array): void {
+    const accepted = this.#queued === 0 ? this.#write(bytes) : 0;
+    if (accepted === bytes.length) return;
+    this.#queue.push(accepted === 0 ? bytes : bytes.subarray(accepted));
+    this.#queued += bytes.length - accepted;
+  }
+
+  /** The socket may accept more: goes on, and returns whether everything is out. */
+  flush(): boolean {
+    let bytes: Uint8Array | undefined;
+    while ((bytes = this.#queue[0]) !== undefined) {
+      const accepted = this.#write(bytes);
+      this.#queued -= accepted;
+      if (accepted < bytes.length) {
+        this.#queue[0] = bytes.subarray(accepted);
+        return false;
+      }
+      this.#queue.shift();
+    }
+    return true;
+  }
+
+  /** The socket is gone. */
+  clear(): void {
+    this.#queue.length = 0;
+    this.#queued = 0;
+  }
+
+  #write(bytes: Uint8Array): number {
+    // All three arguments: without a length, an offset above 0 makes Bun throw.
+    return Math.max(0, this.#socket.write(bytes, 0, Math.min(bytes.length, largestWrite)));
+  }
+}
+
+// On Windows a refused write of 128 KiB or more is reported writable only at the next 15.6 ms tick.
+const largestWrite = process.platform === "win32" ? 64 << 10 : Infinity;

@@ -1,0 +1,393 @@
+/** Sends frames: joins sources, sender and connection. */
+import { FramesError } from "./errors.ts";
+import type { Frame, FrameSource } from "./frame.ts";
+import { type Address, formatAddress, parseAddress } from "./net/address.ts";
+import { connect } from "./net/connect.ts";
+import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
+import { outgoingBuffer, Sender, type SourceProgress, type Undelivered } from "./session/sender.ts";
+import { rootOf, type Skipped, walk } from "./source/directory.ts";
+import { type CapturedFrame, IterableSource } from "./source/iterable.ts";
+import { sourceFolder } from "./store/name.ts";
+import { software } from "./version.ts";
+import type { Done, Hello, Welcome } from "./wire/messages.ts";
+
+/** How to send. */
+export interface SendOptions {
+  /** `HOST[:PORT]`. Default `127.0.0.1:9726`. */
+  readonly to?: string;
+  /** Name under which the frames are kept. Default: that of the one directory sent. */
+  readonly stream?: string;
+  /** Name of the one source, or what each of several sources is: `NAME=PATH`. */
+  readonly source?: string | readonly string[];
+  /** Only what matches one of these globs. */
+  readonly include?: readonly string[];
+  /** Nothing that matches one of these globs. */
+  readonly exclude?: readonly string[];
+  /** Milliseconds after which a silent server counts as gone. Default 30,000. */
+  readonly timeout?: number;
+  /** Milliseconds that connecting may take. Default 10,000. */
+  readonly connectWithin?: number;
+  /** Aborting it stops sending: what is on its way is finished, for 10 s at most. */
+  readonly signal?: AbortSignal;
+  /** Is told what happens. */
+  readonly onEvent?: (event: SendEvent) => void;
+}
+
+/** What happens at a sender. */
+export type SendEvent =
+  | { type: "found"; stream: string; sources: number; frames: number | undefined }
+  | { type: "skipped"; skipped: Skipped }
+  | { type: "connected"; address: string; store: string | undefined }
+  | { type: "progress"; sources: readonly SourceProgress[] }
+  | { type: "sent"; source: string; frame: Frame }
+  | { type: "undelivered"; report: Undelivered }
+  | { type: "trace"; direction: "->" | "<-"; line: string };
+
+/** What became of a delivery. */
+export interface SendSummary {
+  readonly stream: string;
+  /** Frames that the server has now: stored by this delivery, or there before. */
+  readonly frames: number;
+  /** Bytes sent of frames. */
+  readonly bytes: number;
+  /** Of `frames`, those the server had already. */
+  readonly skipped: number;
+  /** Frames that the server refused. */
+  readonly refused: number;
+  /** Frames that could not be read. */
+  readonly lost: number;
+  readonly seconds: number;
+  /** Where the frames lie, in the server's words. */
+  readonly store: string;
+  readonly address: string;
+  readonly sources: readonly SourceProgress[];
+  /** Every frame that was not delivered, and why. */
+  readonly undelivered: readonly Undelivered[];
+  /** Whether it was stopped before all was sent. */
+  readonly interrupted: boolean;
+}
+
+/** What can be sent: directories, or frames that a program makes. */
+export type Sendable =
+  string | readonly string[] | AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>;
+
+/** A delivery that is ready to begin: what would be sent, before anybody is connected to. */
+export interface Plan {
+  readonly stream: string;
+  readonly sources: readonly FrameSource[];
+  readonly skipped: readonly Skipped[];
+  /** Folders that cannot be read. */
+  readonly unreadable: readonly Skipped[];
+}
+
+const defaultTimeout = 30_000;
+const connectWithin = 10_000;
+/** What is on its way when a delivery is stopped gets this long, in milliseconds. */
+const stopWithin = 10_000;
+
+/**
+ * Sends directories, or any frames that a program makes, and resolves when the server has said that
+ * it has them. Frames that could not be delivered are in the summary; they are no error here.
+ *
+ * @throws {FramesError} if the delivery as a whole failed
+ *
+ * @example
+ * ```ts
+ * import { send, serve } from "frames";
+ *
+ * const server = await serve("received", { listen: "127.0.0.1:0" });
+ * async function* camera() {
+ *   for (let shot = 1; shot <= 3; shot++) yield { bytes: new TextEncoder().encode(`P5 1 1 255\n${shot}`) };
+ * }
+ * const summary = await send(camera(), { to: server.address, stream: "night", source: "infrared" });
+ * if (summary.frames !== 3) throw new Error("a frame is missing");
+ * await server.stop();
+ * ```
+ */
+export async function send(what: Sendable, options: SendOptions = {}): Promise<SendSummary> {
+  const started = Date.now();
+  return await deliver(plan(what, options, started), options, started);
+}
+
+/**
+ * Finds out what would be sent.
+ *
+ * @param started session's start, in milliseconds since 1970
+ * @throws {FramesError} `usage` or `missing`
+ */
+export function plan(what: Sendable, options: SendOptions, started: number): Plan {
+  const named = typeof options.source === "string" ? [options.source] : (options.source ?? []);
+  if (typeof what === "string" || isPaths(what)) {
+    return planDirectories(typeof what === "string" ? [what] : what, named, options);
+  }
+  const [name] = named;
+  if (options.stream === undefined || name === undefined || named.length > 1) {
+    throw new FramesError(
+      "usage",
+      "Cannot send frames of a program: name the stream and one source",
+    );
+  }
+  checkNames(options.stream, [name]);
+  const source = new IterableSource(name, what, started, Date.now);
+  return { stream: options.stream, sources: [source], skipped: [], unreadable: [] };
+}
+
+function isPaths(what: Exclude<Sendable, string>): what is readonly string[] {
+  return Array.isArray(what) && what.every((item) => typeof item === "string") && what.length > 0;
+}
+
+function planDirectories(
+  paths: readonly string[],
+  named: readonly string[],
+  options: SendOptions,
+): Plan {
+  const pairs = named.filter((text) => text.includes("=")).map(splitPair);
+  const bare = named.filter((text) => !text.includes("="));
+  const several = paths.length + pairs.length > 1;
+  if (bare.length > 1 || (bare.length === 1 && several)) {
+    throw new FramesError(
+      "usage",
+      `Cannot name the source ${bare[0]}: with several sources say which is which, --source NAME=PATH`,
+    );
+  }
+  const roots = [
+    ...paths.map((path) => rootOf(path, bare[0], several || bare.length === 1)),
+    ...pairs.map(([name, path]) => rootOf(path, name, true)),
+  ];
+  const [first] = roots;
+  if (first === undefined) {
+    throw new FramesError("usage", "Cannot send nothing: say which directory, frames send DIR");
+  }
+  if (several && options.stream === undefined) {
+    throw new FramesError("usage", "Cannot send several sources: name their stream with --stream");
+  }
+  const found = walk(roots, { include: options.include ?? [], exclude: options.exclude ?? [] });
+  const stream = options.stream ?? rootOf(first.path, undefined, false).name;
+  checkNames(
+    stream,
+    found.sources.map(({ name }) => name),
+  );
+  return { stream, ...found };
+}
+
+function splitPair(text: string): [string, string] {
+  const at = text.indexOf("=");
+  return [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** What a server would refuse frame by frame is said at once, where it is a matter of the command. */
+function checkNames(stream: string, sources: readonly string[]): void {
+  try {
+    sourceFolder(stream, stream, false);
+    for (const source of sources) sourceFolder(stream, source, false);
+  } catch (error) {
+    throw new FramesError(
+      "usage",
+      `Cannot send under this name: ${(error as Error).message}; choose with --stream and --source`,
+    );
+  }
+}
+
+/**
+ * Delivers what was planned.
+ *
+ * @param started session's start, in milliseconds since 1970
+ * @throws {FramesError} if the delivery as a whole failed
+ */
+export async function deliver(
+  { stream, sources, skipped, unreadable }: Plan,
+  options: SendOptions,
+  started: number,
+): Promise<SendSummary> {
+  const address = parseAddress(options.to ?? "127.0.0.1", "--to");
+  const totals = sources.map(({ total }) => total);
+  options.onEvent?.({
+    type: "found",
+    stream,
+    sources: sources.length,
+    frames: totals.includes(undefined) ? undefined : totals.reduce<number>((a, b) => a + b!, 0),
+  });
+  for (const item of skipped) options.onEvent?.({ type: "skipped", skipped: item });
+  const undelivered: Undelivered[] = unreadable.map(({ path, why }) => ({
+    source: path,
+    first: 0,
+    last: 0,
+    what: path,
+    error: new FramesError("unreadable", `Cannot read the folder ${path}: ${why}`),
+  }));
+  for (const report of undelivered) options.onEvent?.({ type: "undelivered", report });
+  const base = { stream, address: formatAddress(address), undelivered };
+  if (sources.length === 0) {
+    const counts = { frames: 0, bytes: 0, skipped: 0, refused: 0, lost: 0, seconds: 0 };
+    return { ...base, ...counts, store: "", sources: [], interrupted: false };
+  }
+  const delivery = new Delivery(address, stream, sources, undelivered, options, started);
+  const { done, welcome } = await delivery.run();
+  const sum = (count: (source: SourceProgress) => number) =>
+    delivery.progress.reduce((total, source) => total + count(source), 0);
+  return {
+    ...base,
+    frames: done.stored + done.present,
+    bytes: sum(({ bytes }) => bytes),
+    skipped: done.present,
+    refused: done.refused,
+    lost: sum(({ lost }) => lost),
+    seconds: (Date.now() - started) / 1000,
+    store: welcome.store ?? "",
+    sources: delivery.progress,
+    interrupted: delivery.isInterrupted,
+  };
+}
+
+/** One connection's delivery. */
+class Delivery implements ConnectionHandler {
+  readonly #address: Address;
+  readonly #options: SendOptions;
+  readonly #sender: Sender;
+  readonly #buffer = new Uint8Array(outgoingBuffer);
+  readonly #finished = Promise.withResolvers<{ done: Done; welcome: Welcome }>();
+  #connection: Connection | undefined;
+  #pumping = false;
+  #ended = false;
+  #interrupted = false;
+
+  constructor(
+    address: Address,
+    stream: string,
+    sources: readonly FrameSource[],
+    undelivered: Undelivered[],
+    options: SendOptions,
+    started: number,
+  ) {
+    this.#address = address;
+    this.#options = options;
+    const { onEvent } = options;
+    const hello: Hello = {
+      role: "send",
+      session: crypto.randomUUID().replaceAll("-", ""),
+      stream,
+      started: `${started}000000`,
+      software,
+    };
+    const timeout = options.timeout ?? defaultTimeout;
+    this.#sender = new Sender(sources, hello, timeout, steadyNow(), {
+      wake: () => this.#pump(),
+      welcome: ({ store }) =>
+        onEvent?.({ type: "connected", address: formatAddress(address), store }),
+      sent: (source, frame) => onEvent?.({ type: "sent", source, frame }),
+      undelivered: (report) => {
+        undelivered.push(report);
+        onEvent?.({ type: "undelivered", report });
+      },
+      ...(onEvent === undefined
+        ? {}
+        : { trace: (direction, line) => onEvent({ type: "trace", direction, line }) }),
+    });
+  }
+
+  get progress(): readonly SourceProgress[] {
+    return this.#sender.progress;
+  }
+
+  /** Whether it was stopped before everything was sent. */
+  get isInterrupted(): boolean {
+    return this.#interrupted;
+  }
+
+  async run(): Promise<{ done: Done; welcome: Welcome }> {
+    const { signal, connectWithin: within } = this.#options;
+    const stop = () => this.#stop();
+    try {
+      if (signal?.aborted) throw new FramesError("interrupted");
+      signal?.addEventListener("abort", stop);
+      await connect(this.#address, this, within ?? connectWithin);
+      return await this.#finished.promise;
+    } finally {
+      signal?.removeEventListener("abort", stop);
+      this.#sender.close();
+    }
+  }
+
+  #stop(): void {
+    this.#interrupted = this.#sender.stop();
+    setTimeout(() => {
+      this.#fail(new FramesError("interrupted", "Stopped: the server did not confirm in time"));
+    }, stopWithin).unref();
+  }
+
+  opened(connection: Connection): void {
+    this.#connection = connection;
+    this.#pump();
+  }
+
+  /** Sends what there is, until the socket is full or nothing is ready. */
+  #pump(): void {
+    const connection = this.#connection;
+    if (connection === undefined || this.#pumping || this.#ended) return;
+    this.#pumping = true;
+    try {
+      // The buffer is free again as soon as nothing of it is queued.
+      while (connection.queued === 0 && !connection.isClosed) {
+        const { length, piece } = this.#sender.transmit(this.#buffer, steadyNow());
+        if (length === 0) break;
+        connection.send(this.#buffer.subarray(0, length));
+        if (piece !== undefined) connection.send(piece);
+      }
+    } catch (error) {
+      this.failed(
+        error instanceof FramesError ? error : new FramesError("internal", String(error)),
+      );
+    } finally {
+      this.#pumping = false;
+    }
+    if (this.#sender.failure !== undefined) this.#fail(this.#sender.failure);
+  }
+
+  data(chunk: Uint8Array): void {
+    if (this.#ended) return;
+    this.#sender.receive(chunk, steadyNow());
+    const { done, welcome } = this.#sender;
+    if (done === undefined || welcome === undefined) return this.#pump();
+    this.#ended = true;
+    this.#connection!.finish();
+    this.#finished.resolve({ done, welcome });
+  }
+
+  drained(): void {
+    this.#pump();
+  }
+
+  tick(): void {
+    if (this.#ended) return;
+    this.#options.onEvent?.({ type: "progress", sources: this.#sender.progress });
+    this.#sender.tick(steadyNow());
+  }
+
+  ended(): void {
+    this.failed(new FramesError("network", `${this.#where()} closed the connection too early`));
+  }
+
+  failed(error: FramesError): void {
+    const { code } = error;
+    if (code !== "foreign") return this.#fail(error);
+    this.#fail(
+      new FramesError("foreign", `${this.#where()} is no frames server: expected FRAMES/1`),
+    );
+  }
+
+  #fail(error: unknown): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#finished.reject(error);
+    this.#connection?.terminate();
+  }
+
+  closed(error: FramesError | undefined): void {
+    const why = error?.message ?? "closed the connection too early";
+    this.#fail(new FramesError("network", `The connection to ${this.#where()} broke: ${why}`));
+  }
+
+  #where(): string {
+    return formatAddress(this.#address);
+  }
+}

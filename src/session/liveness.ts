@@ -1,0 +1,64 @@
+/** When an end must speak, and when its peer counts as gone (SPEC section 7). */
+import { FramesError } from "../errors.ts";
+
+/** Milliseconds without sending after which an end sends PING. */
+export const pingAfter = 10_000;
+
+/** Milliseconds that preface, HELLO and WELCOME may take. */
+export const handshakeWithin = 10_000;
+
+/** Watches one connection. All times are milliseconds of one steady clock. */
+export class Liveness {
+  readonly #timeout: number;
+  #heard: number;
+  #sent: number;
+  /** End of the handshake's time, until it is over. */
+  #handshakeUntil: number;
+
+  constructor(now: number, timeout: number) {
+    this.#timeout = timeout;
+    this.#heard = now;
+    this.#sent = now;
+    this.#handshakeUntil = now + Math.min(handshakeWithin, timeout);
+  }
+
+  /** Something came from the peer. */
+  heard(now: number): void {
+    this.#heard = now;
+  }
+
+  /** Something was sent. */
+  sent(now: number): void {
+    this.#sent = now;
+  }
+
+  /** WELCOME was sent or received. */
+  greeted(): void {
+    this.#handshakeUntil = Infinity;
+  }
+
+  /**
+   * Whether a PING is due.
+   *
+   * @throws {FramesError} `timeout` if `awaited` did not come in time
+   */
+  tick(now: number, awaited: string): boolean {
+    if (now >= this.#handshakeUntil) {
+      throw new FramesError("timeout", `No ${awaited} came within ${seconds(handshakeWithin)}`);
+    }
+    if (now - this.#heard >= this.#timeout) {
+      const silent = seconds(this.#timeout);
+      throw new FramesError("timeout", `The peer was silent for ${silent}: waited for ${awaited}`);
+    }
+    return this.#handshakeUntil === Infinity && now - this.#sent >= pingAfter;
+  }
+}
+
+function seconds(milliseconds: number): string {
+  return `${Math.round(milliseconds / 100) / 10} s`;
+}
+
+/** Milliseconds since 1970 as PING and PONG say them (SPEC section 4). */
+export function nanoseconds(milliseconds: number): string {
+  return `${Math.round(milliseconds * 1e3)}000`;
+}

@@ -1,0 +1,132 @@
+/** Frames that a program hands over one by one: the library's way in. */
+import { asFramesError, FramesError } from "../errors.ts";
+import type { Frame, FrameSource, Loss, RawShape } from "../frame.ts";
+
+/** A frame as a program has it. */
+export interface CapturedFrame {
+  /** The frame as it is to be stored. It must not change until it is sent. */
+  readonly bytes: Uint8Array;
+  /** File name; without one the frame is called after its session's start and its number. */
+  readonly name?: string;
+  /** Capture time in nanoseconds since 1970; without it, when the frame was handed over. */
+  readonly captured?: bigint;
+  /** Whatever is to be kept beside the frame: at most 4 KiB as JSON. */
+  readonly metadata?: Record<string, unknown>;
+}
+
+/** A source of frames that a program makes. */
+export class IterableSource implements FrameSource {
+  readonly name: string;
+  readonly raw?: RawShape;
+  readonly #frames: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
+  readonly #started: number;
+  readonly #clock: () => number;
+  #sequence = 0;
+
+  /**
+   * @param started session's start, in milliseconds since 1970
+   * @param clock wall clock, in milliseconds since 1970
+   */
+  constructor(
+    name: string,
+    frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
+    started: number,
+    clock: () => number,
+    raw?: RawShape,
+  ) {
+    this.name = name;
+    this.#frames =
+      Symbol.asyncIterator in frames ? frames[Symbol.asyncIterator]() : frames[Symbol.iterator]();
+    this.#started = started;
+    this.#clock = clock;
+    if (raw !== undefined) this.raw = raw;
+  }
+
+  async next(): Promise<Frame | Loss | undefined> {
+    const { done, value } = await this.#frames.next();
+    if (done === true) return undefined;
+    const sequence = ++this.#sequence;
+    try {
+      return new MemoryFrame(value, sequence, this.#clock(), (bytes) =>
+        namelessName(this.#started, sequence, this.raw ? rawEnding(this.raw) : ending(bytes)),
+      );
+    } catch (error) {
+      return {
+        first: sequence,
+        last: sequence,
+        what: value.name ?? `frame ${sequence}`,
+        error: asFramesError(error, "unreadable"),
+      };
+    }
+  }
+
+  again(frame: Frame, error: FramesError): Loss {
+    return { first: frame.sequence, last: frame.sequence, what: frame.name, error };
+  }
+
+  close(): void {
+    // What the iterator does when it is told to end is its own affair, its failure included.
+    void Promise.resolve(this.#frames.return?.()).catch(() => {});
+  }
+}
+
+class MemoryFrame implements Frame {
+  readonly name: string;
+  readonly sequence: number;
+  readonly captured: bigint;
+  readonly size: number;
+  readonly metadata: string;
+  readonly #bytes: Uint8Array;
+
+  constructor(
+    frame: CapturedFrame,
+    sequence: number,
+    now: number,
+    nameFor: (bytes: Uint8Array) => string,
+  ) {
+    this.sequence = sequence;
+    this.#bytes = frame.bytes;
+    this.name = frame.name ?? nameFor(frame.bytes);
+    this.captured = frame.captured ?? BigInt(Math.round(now * 1e3)) * 1000n;
+    this.size = frame.bytes.length;
+    this.metadata = frame.metadata === undefined ? "" : JSON.stringify(frame.metadata);
+    const bytes = Buffer.byteLength(this.metadata);
+    if (bytes > 4096) {
+      throw new FramesError("unreadable", `its metadata is ${bytes} bytes, 4096 are the most`);
+    }
+  }
+
+  read(into: Uint8Array): void {
+    into.set(this.#bytes);
+  }
+
+  async *pieces(): AsyncGenerator<Uint8Array, undefined> {
+    yield this.#bytes;
+    return undefined;
+  }
+}
+
+/** `20261122T071203.123Z-00000042.jpg`: unique over restarts, and in order when sorted. */
+function namelessName(started: number, sequence: number, end: string): string {
+  const start = new Date(started).toISOString().replaceAll("-", "").replaceAll(":", "");
+  return `${start}-${String(sequence).padStart(8, "0")}.${end}`;
+}
+
+function rawEnding({ width, height, format }: RawShape): string {
+  return `${width}x${height}.${format}`;
+}
+
+const magics: [string, string][] = [
+  ["ffd8ff", "jpg"],
+  ["89504e470d0a1a0a", "png"],
+  ["424d", "bmp"],
+  ["5034", "pbm"],
+  ["5035", "pgm"],
+  ["5036", "ppm"],
+];
+
+/** Ending of a file name by what the frame begins with. */
+function ending(bytes: Uint8Array): string {
+  const start = bytes.subarray(0, 8).toHex();
+  return magics.find(([magic]) => start.startsWith(magic))?.[1] ?? "bin";
+}

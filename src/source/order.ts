@@ -1,0 +1,46 @@
+/** Natural order: numbers in names by their value, `9.png` before `10.png`. */
+
+const zero = 0x30;
+const nine = 0x39;
+
+function isDigit(code: number): boolean {
+  return code >= zero && code <= nine;
+}
+
+/**
+ * Compares two names. Different names never compare equal, so that the order is the same everywhere.
+ * Numbers may have any number of digits.
+ */
+export function naturalOrder(a: string, b: string): number {
+  const shorter = Math.min(a.length, b.length);
+  let at = 0;
+  // Where names differ, go back to the beginning of the number that the difference lies in.
+  while (at < shorter && a.charCodeAt(at) === b.charCodeAt(at)) at++;
+  let start = at;
+  while (start > 0 && isDigit(a.charCodeAt(start - 1))) start--;
+  const endA = numberEnd(a, at);
+  const endB = numberEnd(b, at);
+  // Numbers of the same length, the usual case, are in the order of their first different digit.
+  if (endA > start && endB > start && endA !== endB) {
+    const value = compareNumbers(a.slice(start, endA), b.slice(start, endB));
+    if (value !== 0) return value;
+    // Equal values with leading zeros: what follows decides before the zeros do.
+    const rest = naturalOrder(a.slice(endA), b.slice(endB));
+    return rest !== 0 ? rest : a.length - b.length;
+  }
+  if (at === shorter) return a.length - b.length;
+  return a.charCodeAt(at) - b.charCodeAt(at);
+}
+
+function numberEnd(text: string, from: number): number {
+  let end = from;
+  while (end < text.length && isDigit(text.charCodeAt(end))) end++;
+  return end;
+}
+
+function compareNumbers(a: string, b: string): number {
+  const digitsA = a.replace(/^0+/, "");
+  const digitsB = b.replace(/^0+/, "");
+  if (digitsA.length !== digitsB.length) return digitsA.length - digitsB.length;
+  return digitsA < digitsB ? -1 : digitsA > digitsB ? 1 : 0;
+}

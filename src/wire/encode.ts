@@ -1,0 +1,133 @@
+/** Messages to bytes (SPEC sections 3 to 5). */
+import { crc32 } from "node:zlib";
+import { FramesError } from "../errors.ts";
+import type { FrameDescription } from "../frame.ts";
+import { type ControlBodies, type ControlType, Flag, Size, Type, typeName } from "./messages.ts";
+
+const utf8 = new TextEncoder();
+
+/** The most bytes that `placeFrame` may need before the payload of `frame`. */
+export function framePrefixBound(frame: FrameDescription): number {
+  return Size.header + Size.frame + 3 * (frame.name.length + frame.metadata.length);
+}
+
+/** The most payload that fits into one FRAME, whatever its name and metadata. */
+export const largestPackedFrame = Size.body - Size.frame - Size.name - Size.metadata;
+
+/** The most payload that fits into one DATA. */
+export const largestPiece = Size.body - Size.data;
+
+function sealHeader(
+  into: Uint8Array,
+  at: number,
+  type: number,
+  flags: number,
+  source: number,
+  length: number,
+  covered: number,
+): void {
+  into[at] = type;
+  into[at + 1] = flags;
+  into[at + 2] = source >>> 8;
+  into[at + 3] = source;
+  writeUint32(into, at + 4, length);
+  const crc = crc32(into.subarray(at, at + 8));
+  const body = at + Size.header;
+  writeUint32(into, at + 8, covered === 0 ? crc : crc32(into.subarray(body, body + covered), crc));
+}
+
+function writeUint32(into: Uint8Array, at: number, value: number): void {
+  into[at] = value >>> 24;
+  into[at + 1] = value >>> 16;
+  into[at + 2] = value >>> 8;
+  into[at + 3] = value;
+}
+
+function writeUint64(into: Uint8Array, at: number, value: number): void {
+  writeUint32(into, at, Math.floor(value / 0x1_0000_0000));
+  writeUint32(into, at + 4, value);
+}
+
+/**
+ * Writes what describes a frame into `into`, from `at`, and returns where its payload begins. The
+ * message is complete only after `sealFrame`.
+ */
+export function placeFrame(into: Uint8Array, at: number, frame: FrameDescription): number {
+  const body = at + Size.header;
+  writeUint64(into, body, frame.sequence);
+  new DataView(into.buffer, into.byteOffset).setBigInt64(body + 8, frame.captured);
+  writeUint64(into, body + 16, frame.size);
+  const nameAt = body + Size.frame;
+  const name = utf8.encodeInto(frame.name, into.subarray(nameAt)).written;
+  let metadata = 0;
+  if (frame.metadata !== "") {
+    metadata = utf8.encodeInto(frame.metadata, into.subarray(nameAt + name)).written;
+  }
+  if (name < 1 || name > Size.name || metadata > Size.metadata) {
+    throw new FramesError("bad-name", "Cannot send the frame: its name or metadata is too long");
+  }
+  into[body + 28] = name >>> 8;
+  into[body + 29] = name;
+  into[body + 30] = metadata >>> 8;
+  into[body + 31] = metadata;
+  return nameAt + name + metadata;
+}
+
+/** Completes the FRAME at `at`, whose payload lies from `payloadAt` and is `length` bytes long. */
+export function sealFrame(
+  into: Uint8Array,
+  at: number,
+  source: number,
+  more: boolean,
+  payloadAt: number,
+  length: number,
+): void {
+  const body = at + Size.header;
+  const crc = length === 0 ? 0 : crc32(into.subarray(payloadAt, payloadAt + length));
+  writeUint32(into, body + 24, crc);
+  const covered = payloadAt - body;
+  sealHeader(into, at, Type.frame, more ? Flag.more : 0, source, covered + length, covered);
+}
+
+/** Bytes that `placeData` needs. */
+export const dataPrefix = Size.header + Size.data;
+
+/** Writes a DATA at `at`, up to its payload of `length` bytes, which the caller sends after it. */
+export function placeData(
+  into: Uint8Array,
+  at: number,
+  source: number,
+  more: boolean,
+  crcSoFar: number,
+  length: number,
+): void {
+  writeUint32(into, at + Size.header, crcSoFar);
+  sealHeader(into, at, Type.data, more ? Flag.more : 0, source, Size.data + length, Size.data);
+}
+
+/** A control message as bytes. */
+export function encodeControl<T extends ControlType>(
+  type: T,
+  source: number,
+  body: ControlBodies[T],
+): Uint8Array {
+  const json = utf8.encode(JSON.stringify(body));
+  if (json.length > Size.json) {
+    throw new FramesError(
+      "internal",
+      `Cannot send ${typeName(type)}: ${json.length} bytes of JSON`,
+    );
+  }
+  const bytes = new Uint8Array(Size.header + json.length);
+  bytes.set(json, Size.header);
+  sealHeader(bytes, 0, type, 0, source, json.length, json.length);
+  return bytes;
+}
+
+/** A RECEIPT for the first `frames` frames that ended on the connection. */
+export function encodeReceipt(frames: number): Uint8Array {
+  const bytes = new Uint8Array(Size.header + Size.receipt);
+  writeUint64(bytes, Size.header, frames);
+  sealHeader(bytes, 0, Type.receipt, 0, 0, Size.receipt, Size.receipt);
+  return bytes;
+}

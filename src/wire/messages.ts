@@ -1,0 +1,289 @@
+/** The messages of FRAMES/1 (SPEC sections 3, 4 and 12): types, limits, and the JSON of each. */
+import { FramesError } from "../errors.ts";
+import type { RawShape } from "../frame.ts";
+
+/** What each end sends first. */
+export const preface = "FRAMES/1";
+
+/** Message types, SPEC section 4. */
+export const Type = {
+  hello: 1,
+  welcome: 2,
+  source: 3,
+  frame: 4,
+  data: 5,
+  abort: 6,
+  receipt: 7,
+  refused: 8,
+  lost: 9,
+  offer: 10,
+  answer: 11,
+  end: 12,
+  done: 13,
+  error: 14,
+  ping: 15,
+  pong: 16,
+  proof: 17,
+  gone: 18,
+  cursor: 19,
+} as const;
+
+/** Flags, SPEC section 3. */
+export const Flag = { more: 0x01, optional: 0x80 } as const;
+
+/** Sizes in bytes, SPEC sections 3, 5 and 12. */
+export const Size = {
+  header: 12,
+  body: 1 << 20,
+  json: 1 << 16,
+  /** FRAME's body before the name. */
+  frame: 32,
+  /** DATA's body before the payload. */
+  data: 4,
+  receipt: 8,
+  proof: 32,
+  name: 255,
+  metadata: 4096,
+} as const;
+
+/** HELLO, SPEC section 4. */
+export interface Hello {
+  role: "send" | "receive";
+  session: string;
+  stream: string;
+  started?: string;
+  software?: string;
+  features?: string[];
+  limits?: { frame: number };
+  conflict?: "fail" | "skip" | "replace";
+  durable?: boolean;
+  key?: string;
+}
+
+/** WELCOME, SPEC section 4. */
+export interface Welcome {
+  window: { bytes: number; frames: number };
+  limits: { frame: number; sources: number; unfinished: number };
+  fresh?: boolean;
+  durable?: boolean;
+  features?: string[];
+  software?: string;
+  store?: string;
+}
+
+/** SOURCE, SPEC section 4. */
+export interface SourceDeclaration {
+  name: string;
+  stream?: string;
+  type?: string;
+  raw?: RawShape;
+}
+
+/** DONE, SPEC section 4: how the frames of a connection were settled. */
+export interface Done {
+  frames: number;
+  stored: number;
+  present: number;
+  refused: number;
+  aborted: number;
+}
+
+/** The JSON body of each control message. */
+export interface ControlBodies {
+  [Type.hello]: Hello;
+  [Type.welcome]: Welcome;
+  [Type.source]: SourceDeclaration;
+  [Type.abort]: { sequence: number; error?: number; message?: string };
+  [Type.refused]: { sequence: number; error: number; message: string };
+  [Type.lost]: { ranges: [number, number][]; error: number; message?: string };
+  [Type.offer]: { frames: unknown[][]; again?: boolean };
+  [Type.answer]: { answers: string };
+  [Type.end]: { frames: number };
+  [Type.done]: Done;
+  [Type.error]: { error: number; message: string };
+  [Type.ping]: { time: string };
+  [Type.pong]: { time: string; clock: string };
+  [Type.gone]: { sequence: number; name: string };
+  [Type.cursor]: { cursor: string };
+}
+
+/** A type whose body is JSON. */
+export type ControlType = keyof ControlBodies;
+
+/** A control message as it was received, its fields checked. */
+export type ControlMessage = {
+  [T in ControlType]: { type: T; source: number; body: ControlBodies[T] };
+}[ControlType];
+
+type Check = (value: unknown) => boolean;
+
+const text: Check = (value) => typeof value === "string";
+const streamName: Check = (value) => {
+  const length = typeof value === "string" ? Buffer.byteLength(value) : 0;
+  return length >= 1 && length <= Size.name;
+};
+const flag: Check = (value) => typeof value === "boolean";
+const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
+const number: Check = (value) => count(value) && (value as number) >= 1;
+const decimal: Check = (value) => typeof value === "string" && /^-?\d{1,19}$/.test(value);
+const session: Check = (value) => typeof value === "string" && /^[0-9a-f]{32}$/.test(value);
+const oneOf =
+  (...values: unknown[]): Check =>
+  (value) =>
+    values.includes(value);
+const listOf =
+  (check: Check): Check =>
+  (value) =>
+    Array.isArray(value) && value.every(check);
+const range: Check = (value) =>
+  Array.isArray(value) &&
+  value.length === 2 &&
+  number(value[0]) &&
+  number(value[1]) &&
+  value[0] <= value[1];
+const offered: Check = (value) =>
+  Array.isArray(value) &&
+  (value.length === 4 || value.length === 5) &&
+  text(value[0]) &&
+  count(value[1]) &&
+  decimal(value[2]) &&
+  number(value[3]) &&
+  (value.length === 4 || count(value[4]));
+
+type Shape = { [field: string]: Check | [Shape] };
+
+function objectOf(required: Shape, optional: Shape = {}): [Shape, Shape] {
+  return [required, optional];
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The first field of `value` that is not as `required` and `optional` say. */
+function wrongField(value: unknown, required: Shape, optional: Shape): string | undefined {
+  if (!isObject(value)) return "the body";
+  for (const shape of [required, optional]) {
+    for (const [field, check] of Object.entries(shape)) {
+      const found = value[field];
+      if (found === undefined && shape === optional) continue;
+      if (typeof check === "function") {
+        if (!check(found)) return field;
+      } else {
+        const inner = wrongField(found, check[0], {});
+        if (inner !== undefined) return inner === "the body" ? field : `${field}.${inner}`;
+      }
+    }
+  }
+  return undefined;
+}
+
+const frameError = { error: count, message: text };
+const controls: Record<ControlType, [Shape, Shape]> = {
+  [Type.hello]: objectOf(
+    { role: oneOf("send", "receive"), session, stream: streamName },
+    {
+      started: decimal,
+      software: text,
+      features: listOf(text),
+      limits: [{ frame: count }],
+      conflict: oneOf("fail", "skip", "replace"),
+      durable: flag,
+      key: text,
+    },
+  ),
+  [Type.welcome]: objectOf(
+    {
+      window: [{ bytes: number, frames: number }],
+      limits: [{ frame: number, sources: number, unfinished: number }],
+    },
+    { fresh: flag, durable: flag, features: listOf(text), software: text, store: text },
+  ),
+  [Type.source]: objectOf(
+    { name: text },
+    { stream: text, type: text, raw: [{ width: number, height: number, format: text }] },
+  ),
+  [Type.abort]: objectOf({ sequence: number }, frameError),
+  [Type.refused]: objectOf({ sequence: number, ...frameError }),
+  [Type.lost]: objectOf({ ranges: listOf(range), error: count }, { message: text }),
+  [Type.offer]: objectOf({ frames: listOf(offered) }, { again: flag }),
+  [Type.answer]: objectOf({ answers: text }),
+  [Type.end]: objectOf({ frames: count }),
+  [Type.done]: objectOf({
+    frames: count,
+    stored: count,
+    present: count,
+    refused: count,
+    aborted: count,
+  }),
+  [Type.error]: objectOf(frameError),
+  [Type.ping]: objectOf({ time: decimal }),
+  [Type.pong]: objectOf({ time: decimal, clock: decimal }),
+  [Type.gone]: objectOf({ sequence: number, name: text }),
+  [Type.cursor]: objectOf({ cursor: text }),
+};
+
+const sourced: ReadonlySet<number> = new Set([
+  Type.source,
+  Type.frame,
+  Type.data,
+  Type.abort,
+  Type.refused,
+  Type.lost,
+  Type.offer,
+  Type.answer,
+  Type.gone,
+]);
+const names = new Map<number, string>(
+  Object.entries(Type).map(([name, type]) => [type, name.toUpperCase()]),
+);
+
+/** The name of a message type, for people. */
+export function typeName(type: number): string {
+  return names.get(type) ?? `message type ${type}`;
+}
+
+/** Whether this version defines the type. */
+export function isKnown(type: number): boolean {
+  return names.has(type);
+}
+
+/** Whether the type carries a source id. */
+export function hasSource(type: number): boolean {
+  return sourced.has(type);
+}
+
+/** Whether the type's body is JSON. */
+export function isControl(type: number): type is ControlType {
+  return type in controls;
+}
+
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** The text of `bytes`; damaged UTF-8 is fatal. */
+export function decodeText(bytes: Uint8Array, what: string): string {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    throw new FramesError("protocol", `Cannot read ${what}: it is not UTF-8`);
+  }
+}
+
+/** Parses and checks the JSON body of a control message. */
+export function parseControl(type: ControlType, source: number, bytes: Uint8Array): ControlMessage {
+  let body: unknown;
+  try {
+    body = JSON.parse(decodeText(bytes, typeName(type)));
+  } catch (error) {
+    if (error instanceof FramesError) throw error;
+    throw new FramesError("protocol", `Cannot read ${typeName(type)}: its body is not JSON`);
+  }
+  const wrong = wrongField(body, ...controls[type]);
+  if (wrong !== undefined) {
+    throw new FramesError(
+      "protocol",
+      `Cannot read ${typeName(type)}: ${wrong} is missing or of another kind`,
+    );
+  }
+  return { type, source, body } as ControlMessage;
+}

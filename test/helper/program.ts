@@ -1,0 +1,296 @@
+// Runs the real program, as a user would.
+
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const startDeadline = 20_000;
+const stopDeadline = 20_000;
+const runDeadline = 120_000;
+
+/** The executable under test. */
+export const executable: string =
+  process.env["FRAMES_EXECUTABLE"] ??
+  join(import.meta.dir, "../../dist", process.platform === "win32" ? "frames.exe" : "frames");
+
+/** A running `frames serve`. */
+export interface Server {
+  port: number;
+  dir: string;
+  process: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  stdout(): string;
+  stderr(): string;
+  /** The most memory it has held so far, in bytes; 0 where there is no /proc. */
+  peakMemory(): number;
+  /** Asks it to stop (SIGTERM), and gives its exit status. */
+  stop(): Promise<number>;
+}
+
+/** What came of a run. */
+export interface Finished {
+  code: number;
+  stdout: string;
+  stderr: string;
+  /** What stdout said, before it was read as text. */
+  output: Uint8Array;
+  /** The most memory it held, in bytes. */
+  peakMemory: number;
+}
+
+/** Starts `frames serve DIR` on a free port of loopback. */
+export async function startServer(options: {
+  dir: string;
+  args?: string[];
+  env?: Record<string, string>;
+  command?: string[];
+}): Promise<Server> {
+  const { dir, args = [], env = {}, command = theExecutable() } = options;
+  const child = Bun.spawn(
+    [...command, "serve", dir, "--listen", "127.0.0.1:0", "--json", ...args],
+    { env: environment(env), stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+  );
+  adopt(child);
+
+  let peak = 0;
+  const peakMemory = (): number => (peak = Math.max(peak, highWater(child.pid)));
+  const stderr = collect(child.stderr);
+  let listening: (port: number) => void;
+  const port = new Promise<number>((resolve) => (listening = resolve));
+  const stdout = collect(child.stdout, (line) => {
+    const message = parse(line);
+    if (message?.["type"] === "listening") listening(Number(message["port"]));
+  });
+  const story = (): string => `\nstdout: ${stdout.text()}\nstderr: ${stderr.text()}`;
+
+  const failed = child.exited.then(async (code): Promise<never> => {
+    await stderr.finished;
+    throw new Error(`frames serve ended with ${code} before it listened${story()}`);
+  });
+  // It also ends when it is told to, and then nobody waits for this.
+  failed.catch(() => {});
+  try {
+    return {
+      port: await within(startDeadline, Promise.race([port, failed]), () => {
+        return `frames serve did not listen within ${startDeadline / 1000} s${story()}`;
+      }),
+      dir,
+      process: child,
+      stdout: stdout.text,
+      stderr: stderr.text,
+      peakMemory,
+      async stop() {
+        peakMemory();
+        child.kill("SIGTERM");
+        try {
+          const ended = Promise.all([child.exited, stdout.finished, stderr.finished]);
+          return (
+            await within(stopDeadline, ended, () => {
+              return `frames serve did not stop within ${stopDeadline / 1000} s${story()}`;
+            })
+          )[0];
+        } finally {
+          child.kill("SIGKILL");
+        }
+      },
+    };
+  } catch (error) {
+    child.kill("SIGKILL");
+    throw error;
+  }
+}
+
+/** Runs the program to its end; after two minutes it is killed and this throws. */
+export async function run(
+  args: string[],
+  options: {
+    cwd?: string;
+    env?: Record<string, string>;
+    stdin?: string | Uint8Array;
+    command?: string[];
+  } = {},
+): Promise<Finished> {
+  const { cwd = process.cwd(), env = {}, stdin, command = theExecutable() } = options;
+  const child = Bun.spawn([...command, ...args], {
+    cwd,
+    env: environment(env),
+    stdin: stdin === undefined ? "ignore" : new Blob([stdin as Uint8Array<ArrayBuffer> | string]),
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  adopt(child);
+  let sampled = highWater(child.pid);
+  const sampler = setInterval(() => (sampled = Math.max(sampled, highWater(child.pid))), 10);
+  try {
+    const ended = Promise.all([
+      child.exited,
+      new Response(child.stdout).bytes(),
+      new Response(child.stderr).text(),
+    ]);
+    const [code, output, stderr] = await within(runDeadline, ended, () => {
+      return `frames ${args.join(" ")} did not end within ${runDeadline / 1000} s`;
+    });
+    // On Linux a child's maxRSS begins at what its parent held when it was made, so it says
+    // nothing unless it is clearly above that.
+    const reported = child.resourceUsage()?.maxRSS ?? 0;
+    const own = highWater(process.pid) + 2 ** 23;
+    const peakMemory = reported > own || sampled === 0 ? reported : sampled;
+    return { code, stdout: new TextDecoder().decode(output), stderr, output, peakMemory };
+  } finally {
+    clearInterval(sampler);
+    child.kill("SIGKILL");
+  }
+}
+
+/** A new folder, in memory where the machine offers that; it goes when this process does. */
+export function temporaryFolder(): string {
+  return mkdtempSync(join(room(), "folder-"));
+}
+
+/** What differs between two trees, byte for byte; hidden names do not count. */
+export function sameTree(a: string, b: string): string[] {
+  const left = tree(a);
+  const right = tree(b);
+  const differences: string[] = [];
+  for (const [name, kind] of left) {
+    const other = right.get(name);
+    if (other === undefined) differences.push(`${name}: only in ${a}`);
+    else if (other !== kind) differences.push(`${name}: a ${kind} in ${a}, a ${other} in ${b}`);
+    else if (kind === "file" && !readFileSync(join(a, name)).equals(readFileSync(join(b, name)))) {
+      differences.push(`${name}: other bytes`);
+    }
+  }
+  for (const name of right.keys()) {
+    if (!left.has(name)) differences.push(`${name}: only in ${b}`);
+  }
+  return differences.sort();
+}
+
+/** Whether a program that a test would hold frames against is not on this machine. */
+export function peerMissing(command: string): boolean {
+  return Bun.which(command) === null;
+}
+
+let roomMade: string | undefined;
+let cleaner: Bun.Subprocess | undefined;
+
+/**
+ * The folder that everything made here lies in. `bun test` runs no exit handlers, so a shell waits
+ * for this process to be gone, however it goes; then it kills what `.children` names and tidies up.
+ */
+function room(): string {
+  if (roomMade !== undefined) return roomMade;
+  const made = mkdtempSync(join(writable("/dev/shm") ? "/dev/shm" : tmpdir(), "frames-"));
+  mkdirSync(join(made, ".children"));
+  process.on("exit", () => rmSync(made, { recursive: true, force: true }));
+  if (process.platform !== "win32") {
+    const script = `trap "" INT TERM HUP; cat; cd "$0/.children" && kill -9 *; rm -rf "$0"`;
+    cleaner = Bun.spawn(["sh", "-c", script, made], { stdio: ["pipe", "ignore", "ignore"] });
+    cleaner.unref();
+  }
+  return (roomMade = made);
+}
+
+/** Sees to it that a child does not outlive this process. */
+function adopt(child: Bun.Subprocess): void {
+  const note = join(room(), ".children", `${child.pid}`);
+  writeFileSync(note, "");
+  void child.exited.then(() => rmSync(note, { force: true }));
+}
+
+function theExecutable(): string[] {
+  if (!existsSync(executable)) {
+    throw new Error(`There is no ${executable}; make it with: bun run build --here`);
+  }
+  return [executable];
+}
+
+/** A child's environment: no settings and no keys of whoever runs the tests may reach it. */
+export function environment(more: Record<string, string> = {}): Record<string, string> {
+  const result: Record<string, string> = {};
+  for (const [name, value] of Object.entries(process.env)) {
+    if (value !== undefined && !/^(FRAMES_|XDG_|BUN_)/.test(name)) result[name] = value;
+  }
+  home ??= temporaryFolder();
+  return { ...result, HOME: home, ...more };
+}
+
+let home: string | undefined;
+
+/** Reads a stream to its end while it is being looked at. */
+function collect(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  onLine?: (line: string) => void,
+): { text(): string; finished: Promise<void> } {
+  let text = "";
+  let looked = 0;
+  const read = async (): Promise<void> => {
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) {
+      text += decoder.decode(chunk, { stream: true });
+      for (let end = 0; onLine && (end = text.indexOf("\n", looked)) >= 0; looked = end + 1) {
+        onLine(text.slice(looked, end));
+      }
+    }
+  };
+  return { text: () => text, finished: read() };
+}
+
+function parse(line: string): Record<string, unknown> | undefined {
+  try {
+    return JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+}
+
+async function within<T>(milliseconds: number, work: Promise<T>, late: () => string): Promise<T> {
+  let timer: Timer | undefined;
+  const deadline = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(late())), milliseconds);
+  });
+  return Promise.race([work, deadline]).finally(() => clearTimeout(timer));
+}
+
+function highWater(pid: number): number {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, "latin1");
+    return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}
+
+function writable(folder: string): boolean {
+  try {
+    accessSync(folder, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function tree(folder: string): Map<string, "file" | "folder" | "neither file nor folder"> {
+  const result = new Map<string, "file" | "folder" | "neither file nor folder">();
+  const visit = (below: string): void => {
+    for (const entry of readdirSync(join(folder, below), { withFileTypes: true })) {
+      if (entry.name.startsWith(".")) continue;
+      const name = join(below, entry.name);
+      if (entry.isDirectory()) {
+        result.set(name, "folder");
+        visit(name);
+      } else result.set(name, entry.isFile() ? "file" : "neither file nor folder");
+    }
+  };
+  visit("");
+  return result;
+}

@@ -1,0 +1,121 @@
+import { expect, test } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+
+import { startRelay, type RelayOptions } from "./relay.ts";
+
+/** Both ends of one connection through a relay, each able to close only its own half. */
+async function throughRelay(options: Omit<RelayOptions, "to"> = {}) {
+  const server = createServer({ allowHalfOpen: true }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const to = { host: "127.0.0.1", port: (server.address() as AddressInfo).port };
+  const relay = await startRelay({ to, ...options });
+  const client = connect({ host: "127.0.0.1", port: relay.port, allowHalfOpen: true });
+  const [peer] = (await once(server, "connection")) as [Socket];
+  return {
+    relay,
+    client,
+    peer,
+    [Symbol.dispose]() {
+      client.destroy();
+      peer.destroy();
+      relay.stop();
+      server.close();
+    },
+  };
+}
+
+/** Waits until a socket is closed, and gives the code of the error that did it. */
+async function closing(socket: Socket): Promise<string | undefined> {
+  let code: string | undefined;
+  socket.on("error", (error: NodeJS.ErrnoException) => (code = error.code)).resume();
+  await new Promise((resolve) => socket.once("close", resolve));
+  return code;
+}
+
+async function everything(socket: Socket): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  for await (const part of socket.iterator({ destroyOnReturn: false })) parts.push(part as Buffer);
+  return Buffer.concat(parts);
+}
+
+for (const options of [{}, { delay: 20 }, { delay: 5, rate: 40_000_000, record: true }]) {
+  test(`bytes arrive unchanged and in order both ways ${JSON.stringify(options)}`, async () => {
+    using link = await throughRelay(options);
+    const up = randomBytes(6_000_000);
+    const down = randomBytes(5_000_000);
+    link.client.end(up);
+    link.peer.end(down);
+    const [atPeer, atClient] = await Promise.all([everything(link.peer), everything(link.client)]);
+    expect(atPeer.equals(up)).toBe(true);
+    expect(atClient.equals(down)).toBe(true);
+    expect(link.relay.bytes).toBe(11_000_000);
+    expect(link.relay.connections).toBe(1);
+    if (options.record) expect(Buffer.concat(link.relay.record.toServer).equals(up)).toBe(true);
+  });
+}
+
+test("a half close passes, and the other half stays open", async () => {
+  using link = await throughRelay({ delay: 5 });
+  link.client.end("question");
+  expect((await everything(link.peer)).toString()).toBe("question");
+  link.peer.end("answer");
+  expect((await everything(link.client)).toString()).toBe("answer");
+});
+
+test("a reader that waits holds up the writer, and loses nothing", async () => {
+  using link = await throughRelay({ delay: 2 });
+  const sent = randomBytes(40_000_000);
+  link.client.end(sent);
+  link.peer.pause();
+  await Bun.sleep(300);
+  expect(link.client.writableLength).toBeGreaterThan(0);
+  expect((await everything(link.peer)).equals(sent)).toBe(true);
+});
+
+test("delay and rate are kept", async () => {
+  using link = await throughRelay({ delay: 40, rate: 10_000_000 });
+  const start = performance.now();
+  link.client.write("ping");
+  await once(link.peer, "data");
+  link.peer.write("pong");
+  await once(link.client, "data");
+  const roundTrip = performance.now() - start;
+  expect(roundTrip).toBeGreaterThan(79);
+  expect(roundTrip).toBeLessThan(300);
+
+  const begin = performance.now();
+  link.client.end(Buffer.alloc(4_000_000));
+  expect((await everything(link.peer)).length).toBe(4_000_000);
+  expect(performance.now() - begin).toBeGreaterThan(430);
+});
+
+test("a frozen link carries nothing until it thaws", async () => {
+  using link = await throughRelay();
+  link.relay.freeze();
+  link.client.end("late");
+  await Bun.sleep(50);
+  expect(link.relay.bytes).toBe(0);
+  link.relay.thaw();
+  expect((await everything(link.peer)).toString()).toBe("late");
+});
+
+test("a cut resets both ends, and a reset passes", async () => {
+  using link = await throughRelay();
+  const both = Promise.all([closing(link.client), closing(link.peer)]);
+  link.relay.cut();
+  expect(await both).toEqual(["ECONNRESET", "ECONNRESET"]);
+
+  using second = await throughRelay({ delay: 5 });
+  const failure = closing(second.peer);
+  second.client.resetAndDestroy();
+  expect(await failure).toBe("ECONNRESET");
+});
+
+test("a server that does not answer ends the connection", async () => {
+  const relay = await startRelay({ to: { host: "127.0.0.1", port: 1 } });
+  const client = connect(relay.port, "127.0.0.1");
+  await closing(client);
+  relay.stop();
+});

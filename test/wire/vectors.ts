@@ -1,0 +1,486 @@
+/**
+ * The bytes of FRAMES/1 and what they mean, written from `src/wire/SPEC.md` alone. Encoder, decoder
+ * and fuzzer are driven from this one table. The first vectors are literal, their CRC-32s computed
+ * with Python's zlib; the others come from the plain builder below, which shares nothing with `src/`.
+ */
+
+/** The three fields every message begins with. */
+export interface Heading {
+  type: number;
+  flags: number;
+  source: number;
+}
+
+/** A message with a JSON body. Fields the protocol does not know are still in `json`. */
+export interface JsonMessage extends Heading {
+  json: object;
+}
+
+/** A frame, or its first piece. `size` is that of the whole frame, `payload` is hexadecimal. */
+export interface FrameMessage extends Heading {
+  sequence: number;
+  captured: bigint;
+  size: number;
+  payloadCrc: number;
+  name: string;
+  metadata: string;
+  payload: string;
+}
+
+/** A further piece of a frame. */
+export interface DataMessage extends Heading {
+  payloadCrc: number;
+  payload: string;
+}
+
+/** So many frames are settled. */
+export interface ReceiptMessage extends Heading {
+  frames: number;
+}
+
+/** Proof of a key, in hexadecimal. */
+export interface ProofMessage extends Heading {
+  proof: string;
+}
+
+/** A message of unknown type with the flag OPTIONAL. */
+export interface SkippedMessage extends Heading {
+  skipped: true;
+}
+
+/** What a decoder makes of one message. */
+export type DecodedMessage =
+  JsonMessage | FrameMessage | DataMessage | ReceiptMessage | ProofMessage | SkippedMessage;
+
+/** Bytes of one direction after the preface, and the messages they are. */
+export interface Vector {
+  /** A sentence. */
+  name: string;
+  /** Section of SPEC.md. */
+  section: string;
+  /** Spaces are for the reader only. */
+  hex: string;
+  messages: DecodedMessage[];
+  /** Set where an encoder would write other bytes for the same meaning. */
+  decodeOnly?: true;
+}
+
+/** Bytes of one direction after the preface that are fatal. */
+export interface BadVector {
+  name: string;
+  section: string;
+  hex: string;
+  /** Name of the error in section 11. */
+  error: string;
+}
+
+/** Numbers of the types in section 4. */
+export const type = {
+  HELLO: 1,
+  WELCOME: 2,
+  SOURCE: 3,
+  FRAME: 4,
+  DATA: 5,
+  ABORT: 6,
+  RECEIPT: 7,
+  REFUSED: 8,
+  LOST: 9,
+  OFFER: 10,
+  ANSWER: 11,
+  END: 12,
+  DONE: 13,
+  ERROR: 14,
+  PING: 15,
+  PONG: 16,
+  PROOF: 17,
+  GONE: 18,
+  CURSOR: 19,
+} as const;
+
+const MORE = 0x01;
+const OPTIONAL = 0x80;
+const LIMIT = 1_048_576;
+const HIGHEST = Number.MAX_SAFE_INTEGER;
+
+interface Part {
+  hex: string;
+  message: DecodedMessage;
+}
+
+function integer(value: number | bigint, bytes: number): string {
+  return BigInt.asUintN(bytes * 8, BigInt(value))
+    .toString(16)
+    .padStart(bytes * 2, "0");
+}
+
+function text(value: string): string {
+  return Buffer.from(value, "utf8").toString("hex");
+}
+
+/** CRC-32 of section 3, one bit at a time. */
+function checksum(hex: string): number {
+  let remainder = 0xffffffff;
+  for (const byte of Buffer.from(hex, "hex")) {
+    remainder ^= byte;
+    for (let bit = 0; bit < 8; bit++) {
+      remainder = (remainder >>> 1) ^ (remainder & 1 ? 0xedb88320 : 0);
+    }
+  }
+  return ~remainder >>> 0;
+}
+
+/** Builds one message; its arguments may break every rule but that of the header's CRC-32. */
+export function message(
+  heading: Heading,
+  covered: string,
+  payload = "",
+  length = (covered.length + payload.length) / 2,
+): string {
+  const first =
+    integer(heading.type, 1) +
+    integer(heading.flags, 1) +
+    integer(heading.source, 2) +
+    integer(length, 4);
+  return first + integer(checksum(first + covered), 4) + covered + payload;
+}
+
+function json(number: number, source: number, object: object, flags = 0): Part {
+  const heading = { type: number, flags, source };
+  return {
+    hex: message(heading, text(JSON.stringify(object))),
+    message: { ...heading, json: object },
+  };
+}
+
+/** A FRAME, plain where nothing else is asked for; `nameBytes` stands in for a name that is no text. */
+function frame(fields: Partial<FrameMessage> = {}, nameBytes?: string, lengths?: string): Part {
+  const payload = fields.payload ?? "";
+  const all: FrameMessage = {
+    type: type.FRAME,
+    flags: 0,
+    source: 1,
+    sequence: 1,
+    captured: 0n,
+    size: payload.length / 2,
+    payloadCrc: checksum(payload),
+    name: "a",
+    metadata: "",
+    payload,
+    ...fields,
+  };
+  const name = nameBytes ?? text(all.name);
+  const metadata = text(all.metadata);
+  const description =
+    integer(all.sequence, 8) +
+    integer(all.captured, 8) +
+    integer(all.size, 8) +
+    integer(all.payloadCrc, 4) +
+    (lengths ?? integer(name.length / 2, 2) + integer(metadata.length / 2, 2));
+  return { hex: message(all, description + name + metadata, payload), message: all };
+}
+
+/** A DATA; `before` is the payload of the pieces before it. */
+function data(before: string, payload: string, fields: Partial<DataMessage> = {}): Part {
+  const payloadCrc = checksum(before + payload);
+  const all = { type: type.DATA, flags: 0, source: 1, payloadCrc, payload, ...fields };
+  return { hex: message(all, integer(all.payloadCrc, 4), payload), message: all };
+}
+
+function valid(section: string, name: string, ...parts: Part[]): Vector {
+  const hex = parts.map((part) => part.hex).join(" ");
+  return { name, section, hex, messages: parts.map((part) => part.message) };
+}
+
+/** One object for each JSON type, with all its fields; `required` are paths joined by dots. */
+// prettier-ignore
+const samples: { type: number; source: number; object: object; required: string[] }[] = [
+  { type: type.HELLO, source: 0, object: { role: "receive", session: "0123456789abcdef0123456789abcdef", stream: "line 1", started: "1700000000000000000", software: "x", features: [], limits: { frame: 1e9 }, conflict: "skip", durable: true, key: "k", cursor: "c", follow: true, sources: ["a/b"], since: "-1", first: 1, latest: false, window: { bytes: 1, frames: 1 } }, required: ["role", "session", "stream"] },
+  { type: type.WELCOME, source: 0, object: { window: { bytes: 67108864, frames: 4096 }, limits: { frame: HIGHEST, sources: 64, unfinished: 8 }, fresh: true, durable: false, features: ["x"], software: "x", store: "/y" }, required: ["window", "window.bytes", "window.frames", "limits", "limits.frame", "limits.sources", "limits.unfinished"] },
+  { type: type.SOURCE, source: 65535, object: { name: "hall/camera 1", stream: "s", type: "image/x-raw", raw: { width: 640, height: 480, format: "gray8" }, session: "0123456789abcdef0123456789abcdef" }, required: ["name"] },
+  { type: type.ABORT, source: 1, object: { sequence: 1, error: 48, message: "gone" }, required: ["sequence"] },
+  { type: type.REFUSED, source: 1, object: { sequence: HIGHEST, error: 35, message: "taken" }, required: ["sequence", "error", "message"] },
+  { type: type.LOST, source: 1, object: { ranges: [[1, 1], [3, HIGHEST]], error: 51, message: "queue full" }, required: ["ranges", "error"] },
+  { type: type.OFFER, source: 1, object: { frames: [["a.png", 0, "-1", 1], ["ä.png", 9, "1700000000123456789", 2, 0xcbf43926]], again: true }, required: ["frames"] },
+  { type: type.ANSWER, source: 1, object: { answers: "wsmcx" }, required: ["answers"] },
+  { type: type.END, source: 0, object: { frames: 0 }, required: ["frames"] },
+  { type: type.DONE, source: 0, object: { frames: 10, stored: 1, present: 2, refused: 3, aborted: 4 }, required: ["frames", "stored", "present", "refused", "aborted"] },
+  { type: type.ERROR, source: 0, object: { error: 31, message: "of a later version" }, required: ["error", "message"] },
+  { type: type.PING, source: 0, object: { time: "-9223372036854775808" }, required: ["time"] },
+  { type: type.PONG, source: 0, object: { time: "0", clock: "1" }, required: ["time", "clock"] },
+  { type: type.GONE, source: 1, object: { sequence: 7, name: "a.png" }, required: ["sequence", "name"] },
+  { type: type.CURSOR, source: 0, object: { cursor: "" }, required: ["cursor"] },
+];
+
+/** An ABORT ends something, or it would be fatal for that reason. */
+function opening(number: number): Part[] {
+  return number === type.ABORT ? [frame({ flags: MORE, size: 2, payload: "00" })] : [];
+}
+
+/** A copy of the object in which the field at the path is another value, or is missing. */
+function changed(object: object, path: string, value?: unknown): object {
+  const copy: Record<string, unknown> = { ...object };
+  const [first = "", ...rest] = path.split(".");
+  copy[first] = rest.length > 0 ? changed(copy[first] as object, rest.join("."), value) : value;
+  return copy;
+}
+
+function raw(number: number, source: number, body: string, flags = 0): string {
+  return message({ type: number, flags, source }, body);
+}
+
+const hello = { role: "send", session: "00112233445566778899aabbccddeeff", stream: "s" };
+const window = { bytes: 1, frames: 1 };
+const nine = text("123456789");
+const full = "5a".repeat(LIMIT - 33);
+const fullData = "a5".repeat(LIMIT - 4);
+/** A PING whose body has exactly so many bytes. */
+const ping = (size: number) => ({ time: "0", x: "y".repeat(size - '{"time":"0","x":""}'.length) });
+
+/** Written by hand; the CRC-32s are those of Python's zlib. */
+// prettier-ignore
+const literal: Vector[] = [
+  { name: "A PING carries the clock of the asker.", section: "4",
+    hex: "0f 00 0000 0000000c f9794810 7b2274696d65223a2230227d",
+    messages: [{ type: 15, flags: 0, source: 0, json: { time: "0" } }] },
+  { name: "A RECEIPT is one number of eight bytes.", section: "4",
+    hex: "07 00 0000 00000008 33934082 0000000000000003",
+    messages: [{ type: 7, flags: 0, source: 0, frames: 3 }] },
+  { name: "A PROOF is 32 bytes.", section: "4",
+    hex: "11 00 0000 00000020 5284860a 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+    messages: [{ type: 17, flags: 0, source: 0, proof: "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" }] },
+  { name: "The smallest HELLO has role, session and stream.", section: "4",
+    hex: "01 00 0000 00000049 3eafa7df 7b22726f6c65223a2273656e64222c2273657373696f6e223a22" +
+      "3030313132323333343435353636373738383939616162626363646465656666222c2273747265616d223a2273227d",
+    messages: [{ type: 1, flags: 0, source: 0, json: hello }] },
+  { name: "A frame of one byte has a CRC-32 for its description and one for its payload.", section: "5",
+    hex: "04 00 0001 00000022 3448552d 0000000000000001 0000000000000000 0000000000000001 ff000000 0001 0000 61 ff",
+    messages: [{ type: 4, flags: 0, source: 1, sequence: 1, captured: 0n, size: 1, payloadCrc: 0xff000000, name: "a", metadata: "", payload: "ff" }] },
+  { name: "An empty frame is one FRAME without payload, and its capture time may be negative.", section: "5",
+    hex: "04 00 ffff 00000027 026c3e79 0000000000000001 ffffffffffffffff 0000000000000000 00000000 0005 0002 612e706e67 7b7d",
+    messages: [{ type: 4, flags: 0, source: 65535, sequence: 1, captured: -1n, size: 0, payloadCrc: 0, name: "a.png", metadata: "{}", payload: "" }] },
+  { name: "The last piece carries the CRC-32 of the whole frame.", section: "5",
+    hex: "04 01 0001 00000025 62e8fdba 0000000000000002 17979cfe3d85cd15 0000000000000009 9be3e0a3 0001 0000 62 31323334 " +
+      "05 00 0001 00000009 36157d01 cbf43926 3536373839",
+    messages: [{ type: 4, flags: 1, source: 1, sequence: 2, captured: 1700000000123456789n, size: 9, payloadCrc: 0x9be3e0a3, name: "b", metadata: "", payload: "31323334" },
+      { type: 5, flags: 0, source: 1, payloadCrc: 0xcbf43926, payload: "3536373839" }] },
+  { name: "A message of unknown type is skipped where it is OPTIONAL.", section: "3", decodeOnly: true,
+    hex: "c8 80 0000 00000002 1a26a26f 0102",
+    messages: [{ type: 200, flags: 0x80, source: 0, skipped: true }] },
+];
+
+/** A JSON body that is valid although no encoder of ours would write it. */
+function written(section: string, name: string, number: number, body: string): Vector {
+  const heading = { type: number, flags: 0, source: 0 };
+  const messages = [{ ...heading, json: JSON.parse(body) as object }];
+  return { name, section, hex: message(heading, text(body)), messages, decodeOnly: true };
+}
+
+const interleaved = [
+  frame({ source: 1, flags: MORE, size: 4, payload: "0102" }),
+  frame({ source: 2, flags: MORE, size: 3, payload: "" }),
+  json(type.PING, 0, { time: "5" }),
+  data("", "aabb", { source: 2, flags: MORE }),
+  data("0102", "03", { source: 1, flags: MORE }),
+  data("aabb", "cc", { source: 2 }),
+  frame({ source: 2, sequence: 2, payload: "dd" }),
+  data("010203", "04", { source: 1 }),
+  json(type.END, 0, { frames: 3 }),
+];
+
+/** The same vector, of which our encoder would write other bytes. */
+const decodeOnly = (vector: Vector): Vector => ({ ...vector, decodeOnly: true });
+
+/** Everything that one direction may say. */
+// prettier-ignore
+export const vectors: Vector[] = [
+  ...literal,
+  ...samples.map((sample) =>
+    valid("4", `A message of type ${sample.type} carries all its fields.`, ...opening(sample.type), json(sample.type, sample.source, sample.object))),
+  decodeOnly(valid("3", "OPTIONAL on a known type changes nothing.", json(type.PING, 0, { time: "1" }, OPTIONAL))),
+  decodeOnly(valid("3", "OPTIONAL goes together with MORE.", frame({ flags: MORE | OPTIONAL, size: 1 }), data("", "00", { flags: OPTIONAL }))),
+  decodeOnly(valid("3", "An unknown OPTIONAL message may be empty, and what follows it is read.",
+    { hex: raw(255, 0, "", OPTIONAL), message: { type: 255, flags: OPTIONAL, source: 0, skipped: true } }, json(type.END, 0, { frames: 0 }))),
+  valid("3", "No bytes are no messages."),
+  valid("4", "An unknown field is ignored.", json(type.CURSOR, 0, { cursor: "x", later: [1] })),
+  valid("12", "A JSON body may have 65,536 bytes.", json(type.PING, 0, ping(65_536))),
+  written("3", "White space around JSON means nothing.", type.END, ' {\n"frames" :\t0}\r\n'),
+  written("3", "Escapes in JSON are read.", type.CURSOR, '{"curs\\u006fr":"\\ud83d\\ude00\\/"}'),
+  valid("4", "A WELCOME needs window and limits only.", json(type.WELCOME, 0, { window, limits: { frame: 0, sources: 1, unfinished: 1 } })),
+  valid("4", "A source needs a name only.", json(type.SOURCE, 1, { name: "a" })),
+  valid("4", "A source id may be declared again between frames.",
+    json(type.SOURCE, 1, { name: "a" }), frame(), json(type.SOURCE, 1, { name: "b" }), frame()),
+  valid("12", "The name of a source may have 1,024 bytes and 32 parts.",
+    json(type.SOURCE, 1, { name: `${`${"d".repeat(255)}/`.repeat(3)}${"e".repeat(252)}/eee` }),
+    json(type.SOURCE, 1, { name: `${"a/".repeat(31)}a` })),
+  valid("4", "A source whose name could leave the store is not fatal.", json(type.SOURCE, 1, { name: "../a" })),
+  valid("12", "The name of a stream may have 255 bytes.", json(type.HELLO, 0, { ...hello, stream: "s".repeat(255) })),
+  valid("4", "An ABORT needs the sequence number only.", ...opening(type.ABORT), json(type.ABORT, 1, { sequence: 1 })),
+  valid("4", "A LOST needs ranges and error only.", json(type.LOST, 1, { ranges: [], error: 35 })),
+  valid("4", "A RECEIPT may repeat the last one.", ...[0, 0, HIGHEST].map((frames) =>
+    ({ hex: raw(type.RECEIPT, 0, integer(frames, 8)), message: { type: type.RECEIPT, flags: 0, source: 0, frames } }))),
+  valid("5", "Frames of different sources interleave.", ...interleaved),
+  valid("5", "A frame is sent again after ABORT, and END counts both.",
+    frame({ sequence: 7, flags: MORE, size: 3, payload: "01" }), data("01", "02", { flags: MORE }), json(type.ABORT, 1, { sequence: 7 }),
+    frame({ sequence: 8 }), frame({ sequence: 7, payload: "040506" }), json(type.END, 0, { frames: 3 })),
+  valid("5", "Sequence numbers of a source need not rise.", frame({ sequence: 9 }), frame({ sequence: 3 }), frame({ sequence: 12 })),
+  valid("5", "The highest sequence number, size and capture time fit.",
+    frame({ flags: MORE, sequence: HIGHEST, size: HIGHEST, captured: 2n ** 63n - 1n, payload: "00" }), frame({ source: 2, captured: -(2n ** 63n) })),
+  valid("5", "A name may have 255 bytes.", frame({ name: "n".repeat(255) })),
+  valid("5", "A name is UTF-8.", frame({ name: "Aufnahme äöü 写真 😀.png", payload: "00" })),
+  valid("5", "A name may begin with U+FEFF.", frame({ name: "\ufeffa" })),
+  valid("12", "An odd name is not fatal.", frame({ name: "../\\\u0000\u0001" })),
+  valid("5", "Metadata may have 4,096 bytes.", frame({ metadata: `{"x":"${"m".repeat(4088)}"}` })),
+  valid("5", "Metadata may be any JSON object.", frame({ metadata: ' { "ü" : null } ' })),
+  valid("3", "A body of FRAME may have 1,048,576 bytes.", frame({ payload: full })),
+  valid("3", "A body of DATA may have 1,048,576 bytes.", frame({ flags: MORE, size: LIMIT - 4 }), data("", fullData)),
+];
+
+const unfinished = frame({ flags: MORE, size: 4, payload: "0102" });
+
+/** Messages whose header alone is fatal: the body is not even there. */
+// prettier-ignore
+const headers: [section: string, name: string, heading: Heading, length: number][] = [
+  ["3", "A FRAME of 1,048,577 bytes is fatal.", { type: 4, flags: 0, source: 1 }, LIMIT + 1],
+  ["3", "A DATA of 1,048,577 bytes is fatal.", { type: 5, flags: 0, source: 1 }, LIMIT + 1],
+  ["3", "The highest length is fatal.", { type: 4, flags: 0, source: 1 }, 0xffffffff],
+  ["3", "Too long a body is fatal in an unknown OPTIONAL message too.", { type: 200, flags: OPTIONAL, source: 0 }, LIMIT + 1],
+  ["12", "A JSON body of 65,537 bytes is fatal.", { type: 15, flags: 0, source: 0 }, 65_537],
+  ["12", "A RECEIPT of 7 bytes is fatal.", { type: 7, flags: 0, source: 0 }, 7],
+  ["12", "A RECEIPT of 9 bytes is fatal.", { type: 7, flags: 0, source: 0 }, 9],
+  ["12", "A PROOF of 31 bytes is fatal.", { type: 17, flags: 0, source: 0 }, 31],
+  ["12", "A PROOF of 33 bytes is fatal.", { type: 17, flags: 0, source: 0 }, 33],
+  ["12", "A FRAME of 32 bytes is fatal.", { type: 4, flags: 0, source: 1 }, 32],
+];
+
+type Row = [section: string, name: string, ...parts: (Part | string)[]];
+
+/** The part with some of its bytes exchanged, and the CRC-32s of what it was before. */
+const damage = (part: Part, from: string, to: string) => part.hex.replace(from, to);
+
+// prettier-ignore
+const damaged: Row[] = [
+  ["3", "A damaged CRC-32 is noticed.", "0f000000 0000000c f9794811 7b2274696d65223a2230227d"],
+  ["3", "A damaged type is noticed where the header alone is in order.", "10000000 0000000c f9794810 7b2274696d65223a2230227d"],
+  ["3", "A damaged JSON body is noticed.", "0f000000 0000000c f9794810 7b2274696d65223a2231227d"],
+  ["3", "A damaged JSON body is damaged rather than no JSON.", "0f000000 0000000c f9794810 7a2274696d65223a2230227d"],
+  ["3", "A damaged RECEIPT is noticed.", "07000000 00000008 33934082 0000000000000002"],
+  ["3", "A damaged PROOF is noticed.", `11000000 00000020 5284860a ${"00".repeat(32)}`],
+  ["3", "A damaged message that would be skipped is noticed.", "c8800000 00000002 1a26a26f 0103"],
+  ["3", "A damaged source id is noticed.", damage(frame(), "04000001", "04000002")],
+  ["5", "A damaged name is noticed.", damage(frame({ name: "abc" }), "616263", "616264")],
+  ["5", "A name damaged out of UTF-8 is damaged.", damage(frame({ name: "abc" }), "616263", "6162ff")],
+  ["5", "Damaged metadata are noticed.", damage(frame({ metadata: '{"a":1}' }), "3a31", "3a32")],
+  ["5", "A damaged payload is noticed.", damage(frame({ payload: nine }), "3839", "3838")],
+  ["5", "A payload that fails its CRC-32 is noticed.", frame({ payload: nine, payloadCrc: 0xcbf43927 })],
+  ["5", "An empty payload has the CRC-32 0.", frame({ payloadCrc: 1 })],
+  ["5", "The CRC-32 of DATA covers the pieces before it too.", unfinished, data("", "0304")],
+  ["5", "A wrong CRC-32 in a middle piece is noticed.", unfinished, data("01", "03", { flags: MORE })],
+  ["5", "A wrong CRC-32 in a first piece is noticed.", frame({ flags: MORE, size: 2, payload: "01", payloadCrc: 0 })],
+];
+
+// prettier-ignore
+const broken: Row[] = [
+  ["4", "FRAME with source id 0 is fatal.", frame({ source: 0 })],
+  ["4", "DATA with source id 0 is fatal.", unfinished, data("0102", "0304", { source: 0 })],
+  ["4", "RECEIPT with a source id is fatal.", raw(type.RECEIPT, 1, "00".repeat(8))],
+  ["4", "PROOF with a source id is fatal.", raw(type.PROOF, 1, "00".repeat(32))],
+  ["3", "RECEIPT with MORE is fatal.", raw(type.RECEIPT, 0, "00".repeat(8), MORE)],
+  ["3", "PROOF with MORE is fatal.", raw(type.PROOF, 0, "00".repeat(32), MORE)],
+  ["3", "MORE on an unknown OPTIONAL type is fatal.", raw(200, 0, "", MORE | OPTIONAL)],
+  ["4", "An empty JSON body is fatal.", raw(type.PING, 0, "")],
+  ["4", "A body that is not JSON is fatal.", raw(type.PING, 0, text("{time:0}"))],
+  ["4", "JSON with something behind it is fatal.", raw(type.END, 0, text('{"frames":0}x'))],
+  ["4", "A byte order mark is fatal.", raw(type.PING, 0, `efbbbf${text('{"time":"0"}')}`)],
+  ["4", "A role that is neither send nor receive is fatal.", json(1, 0, { ...hello, role: "both" })],
+  ["12", "A stream without a name is fatal.", json(1, 0, { ...hello, stream: "" })],
+  ["12", "A stream's name of 256 bytes is fatal.", json(1, 0, { ...hello, stream: "ä".repeat(128) })],
+  ["4", "A count is not negative.", json(type.END, 0, { frames: -1 })],
+  ["4", "A count is a whole number.", json(type.END, 0, { frames: 0.5 })],
+  ["4", "A DONE that does not add up is fatal.", json(13, 0, { frames: 2, stored: 1, present: 0, refused: 0, aborted: 0 })],
+  ["4", "END while a frame is unfinished is fatal.", unfinished, json(type.END, 0, { frames: 0 })],
+  ["4", "A source id is not declared again while its frame is unfinished.", unfinished, json(3, 1, { name: "b" })],
+  ["5", "The sequence number 0 is fatal.", frame({ sequence: 0 })],
+  ["5", "The sequence number 2^53 is fatal.", frame({ sequence: 2 ** 53 })],
+  ["5", "The size 2^53 is fatal.", frame({ size: 2 ** 53, flags: MORE })],
+  ["5", "A name of no bytes is fatal.", frame({ name: "", payload: "00" })],
+  ["5", "A name of 256 bytes is fatal.", frame({ name: "n".repeat(256) })],
+  ["12", "Too long a name is fatal before it is there.", frame({ name: "n".repeat(256) }).hex.slice(0, 88)],
+  ["5", "Metadata of 4,097 bytes are fatal.", frame({ metadata: `{"x":"${"m".repeat(4089)}"}` })],
+  ["12", "Too long metadata are fatal before they are there.", frame({ metadata: " ".repeat(4097) }).hex.slice(0, 88)],
+  ["5", "A name longer than the body is fatal.", frame({}, undefined, "00020000")],
+  ["5", "Metadata longer than the body are fatal.", frame({ payload: "00" }, undefined, "00010002")],
+  ["5", "A payload over the size is fatal.", frame({ size: 1, payload: "0102" })],
+  ["5", "A further piece over the size is fatal.", unfinished, data("0102", "030405")],
+  ["5", "A piece over the size is fatal with MORE too.", unfinished, data("0102", "030405", { flags: MORE })],
+  ["5", "A frame that lacks MORE before its size is reached is fatal.", frame({ size: 2, payload: "01" })],
+  ["5", "A piece that lacks MORE before the size is reached is fatal.", unfinished, data("0102", "03")],
+  ["5", "MORE on a complete frame is fatal.", frame({ flags: MORE, payload: "01" })],
+  ["5", "MORE on an empty frame is fatal.", frame({ flags: MORE })],
+  ["5", "MORE on the last piece is fatal.", unfinished, data("0102", "0304", { flags: MORE })],
+  ["12", "DATA of 4 bytes is fatal.", unfinished, data("0102", "", { flags: MORE })],
+  ["5", "DATA without a frame is fatal.", data("", "00")],
+  ["5", "DATA after the last piece is fatal.", frame({ payload: "00" }), data("00", "01")],
+  ["5", "DATA of another source does not continue a frame.", unfinished, data("0102", "0304", { source: 2 })],
+  ["5", "FRAME while the frame of its source is unfinished is fatal.", unfinished, frame({ sequence: 2 })],
+  ["5", "ABORT without a frame is fatal.", frame(), json(type.ABORT, 1, { sequence: 1 })],
+  ["5", "ABORT of another source does not end a frame.", unfinished, json(type.ABORT, 2, { sequence: 1 })],
+  ["5", "ABORT of another number than the unfinished frame's is fatal.", unfinished, json(6, 1, { sequence: 2 })],
+  ["5", "DATA after ABORT is fatal.", unfinished, json(6, 1, { sequence: 1 }), data("0102", "0304")],
+  ...["[]", "null", "0", '"x"', "true"].map((body): Row =>
+    ["4", `The JSON ${body} is no object and fatal.`, raw(type.PING, 0, text(body))]),
+  // An overlong form, a surrogate, a stray continuation byte and a cut character.
+  ...["c0af", "eda080", "80", "e282"].flatMap((bytes): Row[] => [
+    ["4", `JSON with the bytes ${bytes} is not UTF-8.`, raw(19, 0, `${text('{"cursor":"')}${bytes}${text('"}')}`)],
+    ["5", `A name with the bytes ${bytes} is not UTF-8.`, frame({ name: "" }, bytes)]]),
+  ...["x", "[]", "null", " ", "{}{}", "\ufeff{}"].map((metadata): Row =>
+    ["5", `The metadata ${JSON.stringify(metadata)} are fatal.`, frame({ metadata })]),
+  ...[1, "", "-", "1.5", "1e3", "+1", " 1", "0x1"].map((time): Row =>
+    ["4", `The time ${JSON.stringify(time)} is fatal.`, json(type.PING, 0, { time })]),
+  ...["", "0".repeat(31), "0".repeat(33), "A".repeat(32), "g".repeat(32)].map((session): Row =>
+    ["4", `The session "${session}" is fatal.`, json(type.HELLO, 0, { ...hello, session })]),
+  ...[[2, 1], [1], [1, 2, 3], ["1", 2], 1].map((range): Row =>
+    ["4", `The range ${JSON.stringify(range)} is fatal.`, json(type.LOST, 1, { ranges: [range], error: 48 })]),
+  ...[["a", 0, "0"], ["a", 0, 0, 1], [1, 0, "0", 1], ["a", "0", "0", 1], ["a", 0, "0", "1"], ["a", 0, "0", 1, "0"], "a"].map((entry): Row =>
+    ["8", `The offer ${JSON.stringify(entry)} is fatal.`, json(type.OFFER, 1, { frames: [entry] })]),
+  ...[0, 20, 127, 200, 255].map((number): Row => ["3", `Unknown type ${number} is fatal.`, raw(number, 0, "")]),
+  ...[0x02, 0x04, 0x08, 0x10, 0x20, 0x40].flatMap((flag): Row[] => [
+    ["3", `Flag ${flag} is fatal.`, json(type.PING, 0, { time: "0" }, flag)],
+    ["3", `Flag ${flag} on FRAME is fatal.`, frame({ flags: flag })],
+    ["3", `Flag ${flag} with OPTIONAL is fatal.`, raw(200, 0, "", OPTIONAL | flag)]]),
+  ...headers.map(([section, name, heading, length]): Row => [section, name, message(heading, "", "", length)]),
+];
+
+/** Of every type: each required field left out or of another kind, another source id, MORE. */
+// prettier-ignore
+const sampled: Row[] = samples.flatMap(({ type: number, source, object, required }): Row[] => [
+  ...required.flatMap((path) => [undefined, null, true].map((value): Row =>
+    ["4", `Type ${number} with ${path} ${value === undefined ? "missing" : `being ${value}`} is fatal.`,
+      ...opening(number), json(number, source, changed(object, path, value))])),
+  ["4", `Type ${number} with source id ${source ? 0 : 1} is fatal.`, ...opening(number), json(number, source ? 0 : 1, object)],
+  ["3", `Type ${number} with MORE is fatal.`, ...opening(number), json(number, source, object, MORE)],
+]);
+
+function fatal(error: string) {
+  return ([section, name, ...parts]: Row): BadVector => ({
+    name,
+    section,
+    hex: parts.map((part) => (typeof part === "string" ? part : part.hex)).join(" "),
+    error,
+  });
+}
+
+/** Everything that is fatal, whatever the other direction says. */
+export const badVectors: BadVector[] = [
+  ...damaged.map(fatal("damaged")),
+  ...[...broken, ...sampled].map(fatal("protocol")),
+];
+
+const receipt = (frames: number) => raw(type.RECEIPT, 0, integer(frames, 8));
+
+/** Each message is in order; what they count is not, which an end may notice above its decoder. */
+export const miscounts: BadVector[] = (
+  [
+    ["4", "The number in RECEIPT does not fall.", receipt(2), receipt(1)],
+    ["4", "END counts the frames that ended.", frame(), json(type.END, 0, { frames: 2 })],
+  ] satisfies Row[]
+).map(fatal("protocol"));
