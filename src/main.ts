@@ -31,9 +31,9 @@ async function run(words: readonly string[], terminal: Terminal): Promise<number
   }
   switch (name) {
     case "serve":
-      return await serveCommand(given, terminal, stopOnSignal(terminal));
+      return await serveCommand(given, terminal, stopOnSignal());
     case "send":
-      return await sendCommand(given, terminal, stopOnSignal(terminal));
+      return await sendCommand(given, terminal, stopOnSignal());
     case "ls":
       return ls(given, terminal);
     case "completions":
@@ -56,11 +56,10 @@ const aliases: Record<string, string> = {
 };
 
 /** Aborted at the first signal to stop; at the second the process ends at once. */
-function stopOnSignal(terminal: Terminal): AbortSignal {
+function stopOnSignal(): AbortSignal {
   const controller = new AbortController();
   const stop = () => {
     if (controller.signal.aborted) process.exit(new FramesError("interrupted").exit);
-    terminal.err("Stopping: once more to stop at once\n");
     controller.abort();
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);

