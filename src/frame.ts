@@ -24,7 +24,7 @@ export interface Frame extends FrameDescription {
    */
   read(into: Uint8Array): void;
   /**
-   * Reads a frame too large for one message: its bytes in order, some MiB at a time. The last is
+   * Reads a frame too large for one message: its bytes in order, about a MiB at a time. The last is
    * only given out when the frame is known not to have changed meanwhile.
    *
    * @throws {FramesError} as `read`

@@ -1,10 +1,11 @@
 /** Sends frames: joins sources, sender and connection. */
 import { FramesError } from "./errors.ts";
-import type { Frame, FrameSource } from "./frame.ts";
+import type { FrameSource } from "./frame.ts";
 import { type Address, formatAddress, parseAddress } from "./net/address.ts";
 import { connect } from "./net/connect.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
-import { outgoingBuffer, Sender, type SourceProgress, type Undelivered } from "./session/sender.ts";
+import type { SourceProgress } from "./session/outlet.ts";
+import { outgoingBuffer, Sender, type Undelivered } from "./session/sender.ts";
 import { rootOf, type Skipped, walk } from "./source/directory.ts";
 import { type CapturedFrame, IterableSource } from "./source/iterable.ts";
 import { sourceFolder } from "./store/name.ts";
@@ -31,6 +32,8 @@ export interface SendOptions {
   readonly signal?: AbortSignal;
   /** Is told what happens. */
   readonly onEvent?: (event: SendEvent) => void;
+  /** Is shown every message that goes or comes, frames included. */
+  readonly onMessage?: (direction: "->" | "<-", line: string) => void;
 }
 
 /** What happens at a sender. */
@@ -39,9 +42,7 @@ export type SendEvent =
   | { type: "skipped"; skipped: Skipped }
   | { type: "connected"; address: string; store: string | undefined }
   | { type: "progress"; sources: readonly SourceProgress[] }
-  | { type: "sent"; source: string; frame: Frame }
-  | { type: "undelivered"; report: Undelivered }
-  | { type: "trace"; direction: "->" | "<-"; line: string };
+  | { type: "undelivered"; report: Undelivered };
 
 /** What became of a delivery. */
 export interface SendSummary {
@@ -274,14 +275,11 @@ class Delivery implements ConnectionHandler {
       wake: () => this.#pump(),
       welcome: ({ store }) =>
         onEvent?.({ type: "connected", address: formatAddress(address), store }),
-      sent: (source, frame) => onEvent?.({ type: "sent", source, frame }),
       undelivered: (report) => {
         undelivered.push(report);
         onEvent?.({ type: "undelivered", report });
       },
-      ...(onEvent === undefined
-        ? {}
-        : { trace: (direction, line) => onEvent({ type: "trace", direction, line }) }),
+      ...(options.onMessage === undefined ? {} : { trace: options.onMessage }),
     });
   }
 
@@ -340,7 +338,7 @@ class Delivery implements ConnectionHandler {
     } finally {
       this.#pumping = false;
     }
-    if (this.#sender.failure !== undefined) this.#fail(this.#sender.failure);
+    if (this.#sender.failure !== undefined) this.#fail(this.#sender.failure.error);
   }
 
   data(chunk: Uint8Array): void {

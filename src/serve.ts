@@ -1,5 +1,5 @@
 /** Receives frames: joins listener, receivers and store. */
-import { FramesError } from "./errors.ts";
+import { asFramesError, FramesError } from "./errors.ts";
 import type { FrameDescription, Outcome } from "./frame.ts";
 import { type Address, formatAddress, isLoopback, parseAddress } from "./net/address.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
@@ -23,12 +23,21 @@ export interface ServeOptions {
   readonly timeout?: number;
   /** Is told what happens. */
   readonly onEvent?: (event: ServeEvent) => void;
+  /** Is told of each frame that was stored; it lasts when its receipt is sent, a little later. */
+  readonly onStored?: (stored: StoredEvent) => void;
+}
+
+/** A frame that was stored. */
+export interface StoredEvent {
+  readonly peer: string;
+  readonly stream: string;
+  readonly source: string;
+  readonly frame: FrameDescription;
 }
 
 /** What happens at a server. `peer` is the sender's address. */
 export type ServeEvent =
   | { type: "session"; peer: string; session: string; stream: string; software: string }
-  | { type: "stored"; peer: string; stream: string; source: string; frame: FrameDescription }
   | {
       type: "refused";
       peer: string;
@@ -114,14 +123,16 @@ class FrameServer implements Server {
   readonly grants: ReceiverLimits;
   readonly timeout: number;
   readonly onEvent: (event: ServeEvent) => void;
+  readonly onStored: ((stored: StoredEvent) => void) | undefined;
 
   constructor(store: DirectoryStore, address: Address, options: ServeOptions) {
     this.#store = store;
     this.timeout = options.timeout ?? 30_000;
     this.onEvent = options.onEvent ?? (() => {});
+    this.onStored = options.onStored;
     this.grants = {
       window: { bytes: 64 << 20, frames: 8192 },
-      limits: { frame: options.maxFrame ?? defaultMaxFrame, sources: 1024, unfinished: 16 },
+      limits: { frame: options.maxFrame ?? defaultMaxFrame, sources: 10_000, unfinished: 16 },
     };
     this.#listener = listen(address, (peer, isFull) => new ServerConnection(this, peer, isFull));
   }
@@ -197,7 +208,7 @@ class FrameServer implements Server {
     try {
       this.#store.flush();
     } catch (error) {
-      const failure = new FramesError("store", `Cannot write the journal: ${String(error)}`);
+      const failure = asFramesError(error, "store");
       for (const connection of [...this.#connections]) connection.failed(failure);
     }
   }
@@ -284,11 +295,10 @@ class ServerConnection implements ConnectionHandler {
   }
 
   #ended(source: string, frame: FrameDescription, outcome: Outcome): void {
-    if (outcome === "present") return;
-    if (outcome === "stored") {
-      this.#server.onEvent({ type: "stored", ...this.#who(), source, frame });
-    } else {
+    if (outcome instanceof FramesError) {
       this.#server.onEvent({ type: "refused", ...this.#who(), source, frame, error: outcome });
+    } else if (outcome === "stored") {
+      this.#server.onStored?.({ ...this.#who(), source, frame });
     }
   }
 
@@ -318,6 +328,7 @@ class ServerConnection implements ConnectionHandler {
     this.#send();
     if (!this.#receiver.isDone || this.#reported) return;
     this.#reported = true;
+    this.#connection!.finish();
     this.#server.onEvent({
       type: "delivered",
       ...this.#who(),

@@ -1,5 +1,5 @@
 /** Progress of a delivery: on a terminal a live line for each source, elsewhere a line now and then. */
-import type { SourceProgress } from "../session/sender.ts";
+import type { SourceProgress } from "../session/outlet.ts";
 import { printable, say, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount, formatDuration } from "./units.ts";
 

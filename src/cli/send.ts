@@ -36,7 +36,14 @@ export async function sendCommand(
   try {
     const summary = await deliver(
       planned,
-      { ...options, signal: stop, onEvent: (event) => reporter.event(event) },
+      {
+        ...options,
+        signal: stop,
+        onEvent: (event) => reporter.event(event),
+        ...(given.isOn("verbose")
+          ? { onMessage: (direction, line) => say(terminal, `${direction} ${line}`) }
+          : {}),
+      },
       started,
     );
     reporter.finish(summary);
@@ -110,7 +117,6 @@ class Reporter {
   readonly #terminal: Terminal;
   readonly #json: boolean;
   readonly #quiet: boolean;
-  readonly #verbose: boolean;
   readonly #progress: Progress | undefined;
   #skipped = 0;
   #undelivered = 0;
@@ -120,8 +126,7 @@ class Reporter {
     this.#terminal = terminal;
     this.#json = given.isOn("json");
     this.#quiet = given.isOn("quiet");
-    this.#verbose = given.isOn("verbose");
-    const shown = !this.#quiet && !this.#verbose;
+    const shown = !this.#quiet && !given.isOn("verbose");
     this.#progress = shown ? new Progress(terminal, steadyNow) : undefined;
   }
 
@@ -142,11 +147,6 @@ class Reporter {
         return this.#progress?.follow(event.sources);
       case "undelivered":
         return this.#undeliveredFrame(event.report);
-      case "trace":
-        if (this.#verbose) say(this.#terminal, `${event.direction} ${event.line}`);
-        return;
-      case "sent":
-        return;
     }
   }
 
@@ -240,7 +240,7 @@ function summaryLines(summary: SendSummary): string[] {
   ];
   if (refused > 0) lines.push(`${formatCount(refused, "frame")} refused by the server`);
   if (lost > 0) lines.push(`${formatCount(lost, "frame")} could not be sent`);
-  if (summary.interrupted) lines.push("Interrupted: the same command sends the rest");
+  if (summary.interrupted) lines.push("Interrupted: the same command again completes it");
   lines.push(`At ${summary.address} they lie in ${summary.store}/${stream}`);
   return lines;
 }

@@ -1,7 +1,7 @@
 /** `frames serve`. */
 import { FramesError } from "../errors.ts";
 import { isLoopback, ownAddresses } from "../net/address.ts";
-import { serve, type ServeEvent, type Server } from "../serve.ts";
+import { serve, type ServeEvent, type Server, type StoredEvent } from "../serve.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./flags.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
@@ -19,9 +19,7 @@ export async function serveCommand(
   }
   const json = given.isOn("json");
   const quiet = given.isOn("quiet");
-  const verbose = given.isOn("verbose");
   const report = (event: ServeEvent) => {
-    if (event.type === "stored" && !verbose) return;
     if (json) sayJson(terminal, eventJson(event));
     else if (!quiet || event.type === "failed") say(terminal, eventText(event));
   };
@@ -32,6 +30,9 @@ export async function serveCommand(
     insecure: given.isOn("insecure"),
     portableNames: given.isOn("portable-names"),
     onEvent: report,
+    ...(given.isOn("verbose")
+      ? { onStored: (stored) => reportStored(stored, json, terminal) }
+      : {}),
     ...(listen === undefined ? {} : { listen }),
     ...(maxFrame === undefined ? {} : { maxFrame }),
     ...(timeout === undefined ? {} : { timeout }),
@@ -72,8 +73,6 @@ function eventText(event: ServeEvent): string {
   switch (event.type) {
     case "session":
       return `${event.peer} sends ${event.stream} (${event.software})`;
-    case "stored":
-      return `${event.peer} FRAME ${event.stream} ${event.source} ${event.frame.sequence} ${event.frame.name} ${event.frame.size} bytes`;
     case "refused":
       return `${event.peer} refused ${event.source} ${event.frame.sequence}: ${event.error.message}`;
     case "lost":
@@ -83,24 +82,19 @@ function eventText(event: ServeEvent): string {
       return `${event.peer} delivered ${event.stream}: ${stored} stored, ${present} there already, ${refused} refused`;
     }
     case "failed":
-      return `${event.peer} ${event.stream ?? ""}: ${event.error.message}`;
+      return `${event.peer}${event.stream === undefined ? "" : ` ${event.stream}`}: ${event.error.message}`;
   }
 }
 
 function eventJson(event: ServeEvent): Record<string, unknown> {
   const { type, peer } = event;
-  const time = new Date().toISOString();
+  const time = now();
   switch (event.type) {
     case "session":
     case "delivered":
       return { ...event, time };
-    case "stored":
-    case "refused": {
-      const { name, sequence, size, captured } = event.frame;
-      const { stream, source } = event;
-      const error = event.type === "refused" ? errorJson(event.error) : {};
-      return { type, time, peer, stream, source, sequence, name, bytes: size, captured, ...error };
-    }
+    case "refused":
+      return { type, time, ...frameJson(event), ...errorJson(event.error) };
     case "lost": {
       const { stream, source, frames } = event;
       return { type, time, peer, stream, source, frames, ...errorJson(event.error) };
@@ -108,6 +102,24 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
     case "failed":
       return { type, time, peer, stream: event.stream, ...errorJson(event.error) };
   }
+}
+
+function reportStored(stored: StoredEvent, json: boolean, terminal: Terminal): void {
+  const { peer, stream, source, frame } = stored;
+  if (json) return sayJson(terminal, { type: "stored", time: now(), ...frameJson(stored) });
+  say(
+    terminal,
+    `${peer} FRAME ${stream} ${source} ${frame.sequence} ${frame.name} ${frame.size} bytes`,
+  );
+}
+
+function frameJson({ peer, stream, source, frame }: StoredEvent): Record<string, unknown> {
+  const { name, sequence, size, captured } = frame;
+  return { peer, stream, source, sequence, name, bytes: size, captured };
+}
+
+function now(): string {
+  return new Date().toISOString();
 }
 
 function errorJson(error: FramesError): Record<string, unknown> {

@@ -34,6 +34,7 @@ export class Connection {
   readonly #handler: ConnectionHandler;
   readonly #ticker: NodeJS.Timeout;
   #finishing = false;
+  #linger: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(socket: Socket<unknown>, handler: ConnectionHandler) {
@@ -74,7 +75,7 @@ export class Connection {
   finish(): void {
     if (this.#closed || this.#finishing) return;
     this.#finishing = true;
-    setTimeout(() => this.terminate(), lingerFor);
+    this.#linger = setTimeout(() => this.terminate(), lingerFor);
     if (this.#outbox.queued === 0) this.#socket.shutdown();
   }
 
@@ -103,6 +104,7 @@ export class Connection {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#ticker);
+    clearTimeout(this.#linger);
     this.#outbox.clear();
     this.#handler.closed(
       error === undefined || error === null

@@ -55,8 +55,15 @@ export class Outbox {
   }
 
   #write(bytes: Uint8Array): number {
-    // All three arguments: without a length, an offset above 0 makes Bun throw.
-    return Math.max(0, this.#socket.write(bytes, 0, Math.min(bytes.length, largestWrite)));
+    let written = 0;
+    while (written < bytes.length) {
+      const length = Math.min(bytes.length - written, largestWrite);
+      // All three arguments: without a length, an offset above 0 makes Bun throw.
+      const accepted = Math.max(0, this.#socket.write(bytes, written, length));
+      written += accepted;
+      if (accepted < length) break;
+    }
+    return written;
   }
 }
 

@@ -3,7 +3,6 @@
  * times go in, bytes come out. Frames are pulled from their sources when there is room for them,
  * read straight into the outgoing buffer, and forgotten when their receipt is in.
  */
-import { crc32 } from "node:zlib";
 import { errorByNumber, FramesError } from "../errors.ts";
 import type { Frame, FrameSource, Loss } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
@@ -18,7 +17,9 @@ import {
   sealFrame,
 } from "../wire/encode.ts";
 import {
+  type ControlBodies,
   type ControlMessage,
+  type ControlType,
   type Done,
   type Hello,
   preface,
@@ -27,7 +28,10 @@ import {
   typeName,
   type Welcome,
 } from "../wire/messages.ts";
+import { LargeFrame } from "./large.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
+import { Outlet, type SourceProgress } from "./outlet.ts";
+import { Window } from "./window.ts";
 
 /** Bytes of the outgoing buffer: room for the largest message, or for many small ones. */
 export const outgoingBuffer = Size.header + Size.body;
@@ -38,23 +42,10 @@ export const outgoingBuffer = Size.header + Size.body;
  */
 const largeAtOnce = 2;
 
-/** How far the delivery of one source is. */
-export interface SourceProgress {
-  readonly name: string;
-  /** Frames to come in all, if that is known. */
-  readonly total: number | undefined;
-  /** Frames sent whole, and bytes of payload sent. */
-  sent: number;
-  bytes: number;
-  /** Frames settled, refused ones included. */
-  settled: number;
-  refused: number;
-  lost: number;
-  /** Part of the large frame that is on its way, from 0 to 1. */
-  part: number;
-}
+/** A reason from the file system or a peer is cut to this many characters. */
+const longestReason = 1000;
 
-/** A frame that was not delivered, and why. */
+/** Frames that were not delivered, and why. */
 export interface Undelivered {
   readonly source: string;
   readonly first: number;
@@ -69,46 +60,10 @@ export interface SenderEvents {
   /** Something can be sent that could not before: call `transmit`. */
   wake(): void;
   welcome?(welcome: Welcome): void;
-  /** A frame was sent whole. */
-  sent?(source: string, frame: Frame): void;
   undelivered?(report: Undelivered): void;
-  /** A message went or came, for those who want to see the conversation. */
+  /** A message goes or came, for those who want to see the conversation. */
   trace?(direction: "->" | "<-", line: string): void;
 }
-
-/** A frame too large for one message, on its way. */
-interface Large {
-  readonly frame: Frame;
-  readonly pieces: AsyncIterator<Uint8Array, undefined>;
-  sent: number;
-  crc: number;
-  /** Read, and not sent yet. */
-  ready: Uint8Array | undefined;
-  failure: FramesError | undefined;
-  charge: number;
-}
-
-interface Outlet {
-  readonly id: number;
-  readonly source: FrameSource;
-  readonly progress: SourceProgress;
-  declared: boolean;
-  /** The source was asked for a frame and has not answered. */
-  asked: boolean;
-  frame: Frame | undefined;
-  large: Large | undefined;
-  ended: boolean;
-}
-
-/** A frame that ended on the connection and has no receipt. */
-interface Unsettled {
-  readonly outlet: Outlet;
-  readonly frame: Frame;
-  readonly charge: number;
-  readonly aborted: boolean;
-}
-
-type Phase = "greeting" | "open" | "ending" | "done";
 
 /** What `transmit` wants sent: the buffer's first `length` bytes, then `piece`. */
 export interface Transmission {
@@ -116,26 +71,23 @@ export interface Transmission {
   piece: Uint8Array | undefined;
 }
 
+type Phase = "greeting" | "open" | "ending" | "done";
+
 export class Sender implements MessageHandler {
   readonly #decoder = new Decoder(this);
   readonly #events: SenderEvents;
-  readonly #outlets: Outlet[];
+  readonly #outlets: readonly Outlet[];
+  /** Those that may have more to send, and whose turn it is. */
+  readonly #active: Outlet[];
   readonly #liveness: Liveness;
   readonly #controls: Uint8Array[] = [];
-  readonly #unsettled: Unsettled[] = [];
-  /** Entries of `#unsettled` that are settled already, cut off in batches. */
-  #settledHead = 0;
-  #unsettledBytes = 0;
-  #unsettledFrames = 0;
+  #window = new Window<Outlet>({ bytes: 0, frames: 0 });
   #phase: Phase = "greeting";
   #welcome: Welcome | undefined;
   #turn = 0;
   #large = 0;
-  #ended = 0;
-  #receipted = 0;
-  #stopped = false;
   #now: number;
-  #failed: unknown;
+  #failed: { error: unknown } | undefined;
   #done: Done | undefined;
 
   /** @param now milliseconds since 1970 by a clock that never jumps, as everywhere here */
@@ -149,27 +101,10 @@ export class Sender implements MessageHandler {
     this.#events = events;
     this.#now = now;
     this.#liveness = new Liveness(now, timeout);
-    this.#outlets = sources.map((source, index) => ({
-      id: index + 1,
-      source,
-      progress: {
-        name: source.name,
-        total: source.total,
-        sent: 0,
-        bytes: 0,
-        settled: 0,
-        refused: 0,
-        lost: 0,
-        part: 0,
-      },
-      declared: false,
-      asked: false,
-      frame: undefined,
-      large: undefined,
-      ended: false,
-    }));
+    this.#outlets = sources.map((source, index) => new Outlet(index + 1, source));
+    this.#active = [...this.#outlets];
     this.#controls.push(new TextEncoder().encode(preface));
-    this.#control(Type.hello, 0, hello);
+    this.#say(Type.hello, 0, hello);
   }
 
   /** How far each source is. */
@@ -177,13 +112,19 @@ export class Sender implements MessageHandler {
     return this.#outlets.map((outlet) => outlet.progress);
   }
 
+  /** The server's grants, once they came. */
+  get welcome(): Welcome | undefined {
+    return this.#welcome;
+  }
+
   /** The server's last word, once it came. */
   get done(): Done | undefined {
     return this.#done;
   }
 
-  get welcome(): Welcome | undefined {
-    return this.#welcome;
+  /** What a source threw: the end of the delivery. */
+  get failure(): { error: unknown } | undefined {
+    return this.#failed;
   }
 
   /**
@@ -191,12 +132,18 @@ export class Sender implements MessageHandler {
    * there may have been more.
    */
   stop(): boolean {
-    const more = this.#outlets.some((outlet) => !outlet.ended);
-    this.#stopped = true;
-    // Nobody waits for a source that has been asked already.
-    for (const outlet of this.#outlets) if (outlet.asked) outlet.ended = true;
+    const more = this.#outlets.some((outlet) => outlet.mayHaveMore);
+    for (const outlet of this.#outlets) outlet.end();
     this.#events.wake();
     return more;
+  }
+
+  /** Releases what the sources hold open. */
+  close(): void {
+    for (const outlet of this.#outlets) {
+      outlet.large?.close();
+      outlet.source.close();
+    }
   }
 
   /**
@@ -217,23 +164,19 @@ export class Sender implements MessageHandler {
    */
   tick(now: number): void {
     if (this.#phase === "done") return;
-    if (this.#liveness.tick(now, this.#awaited())) {
-      this.#control(Type.ping, 0, { time: nanoseconds(now) });
-      this.#events.wake();
-    }
-  }
-
-  #awaited(): string {
-    if (this.#phase === "greeting") return "WELCOME";
-    return this.#phase === "ending" ? "DONE" : "receipts";
+    const awaited =
+      this.#phase === "greeting" ? "WELCOME" : this.#phase === "ending" ? "DONE" : "receipts";
+    if (!this.#liveness.tick(now, awaited)) return;
+    this.#say(Type.ping, 0, { time: nanoseconds(now) });
+    this.#events.wake();
   }
 
   /**
-   * Packs what may be sent now into `into` (`outgoingBuffer` bytes long). Nothing to send is a
-   * length of 0; after more has become possible, `wake` is called.
+   * Packs what may be sent now into `into`, which is `outgoingBuffer` bytes long. Nothing to send is
+   * a length of 0; when there is something again, `wake` is called.
    */
   transmit(into: Uint8Array, now: number): Transmission {
-    const out = { length: 0, piece: undefined };
+    const out: Transmission = { length: 0, piece: undefined };
     if (this.#packControls(into, out) && this.#phase === "open") this.#pack(into, out);
     if (out.length > 0) this.#liveness.sent(now);
     return out;
@@ -253,134 +196,87 @@ export class Sender implements MessageHandler {
 
   /** Goes round the sources, a frame or a piece each, until nothing fits or nothing is there. */
   #pack(into: Uint8Array, out: Transmission): void {
-    const outlets = this.#outlets;
-    for (let idle = 0; idle < outlets.length;) {
-      const outlet = outlets[this.#turn % outlets.length]!;
+    const active = this.#active;
+    let idle = 0;
+    while (idle < active.length) {
+      this.#turn %= active.length;
+      const outlet = active[this.#turn]!;
       const step = this.#step(outlet, into, out);
       if (step === "full") return;
-      this.#turn = (this.#turn + 1) % outlets.length;
+      if (outlet.isExhausted) active.splice(this.#turn, 1);
+      else this.#turn++;
       if (out.piece !== undefined) return;
       idle = step === "packed" ? 0 : idle + 1;
     }
-    if (this.#large > 0 || outlets.some((outlet) => !outlet.ended)) return;
+    if (active.some((outlet) => !outlet.isExhausted)) return;
     this.#phase = "ending";
-    this.#control(Type.end, 0, { frames: this.#ended });
+    this.#say(Type.end, 0, { frames: this.#window.ended });
     if (!this.#packControls(into, out)) this.#events.wake();
   }
 
   #step(outlet: Outlet, into: Uint8Array, out: Transmission): "packed" | "idle" | "full" {
-    if (outlet.large === undefined && outlet.frame === undefined) this.#ask(outlet);
+    if (outlet.large === undefined) {
+      outlet.ask(
+        (item) => this.#take(outlet, item),
+        (failure) => {
+          this.#failed ??= failure;
+          this.#events.wake();
+        },
+      );
+    }
     // What has been said so far must go first: SOURCE before its frames, ABORT before a later end.
     if (!this.#packControls(into, out)) return "full";
-    if (outlet.large !== undefined) return this.#piece(outlet, outlet.large, into, out);
-    const frame = outlet.frame;
+    if (outlet.large !== undefined) return this.#packPiece(outlet, outlet.large, into, out);
+    const { frame } = outlet;
     if (frame === undefined) return "idle";
-    if (!this.#fitsWindow(frame)) return "idle";
     const large = frame.size > largestPackedFrame;
+    // A small frame waits for receipts at the head of the round: were others asked meanwhile, each
+    // source would hold a file open. A large one lets the small frames of others pass.
+    if (!this.#window.fits(frame)) return large ? "idle" : "full";
     if (large && this.#large >= largeAtOnce) return "idle";
-    const room = into.length - out.length;
-    let declaration: Uint8Array | undefined;
+    const needed = framePrefixBound(frame) + (large ? 0 : frame.size);
+    if (needed > into.length - out.length && out.length > 0) return "full";
     if (!outlet.declared) {
-      const { name, type, raw } = outlet.source;
-      declaration = encodeControl(Type.source, outlet.id, {
-        name,
-        ...(type === undefined ? {} : { type }),
-        ...(raw === undefined ? {} : { raw }),
-      });
+      this.#declare(outlet);
+      return "packed";
     }
-    const needed = framePrefixBound(frame) + (large ? 0 : frame.size) + (declaration?.length ?? 0);
-    if (needed > room && out.length > 0) return "full";
-    if (declaration !== undefined) {
-      into.set(declaration, out.length);
-      out.length += declaration.length;
-      outlet.declared = true;
-      this.#events.trace?.("->", `SOURCE ${outlet.id} ${outlet.source.name}`);
-    }
+    outlet.frame = undefined;
     if (large) this.#beginLarge(outlet, frame, into, out);
     else this.#packFrame(outlet, frame, into, out);
     return "packed";
   }
 
-  /** Takes the next frame from a source, if it has one at hand. */
-  #ask(outlet: Outlet): void {
-    while (!outlet.asked && !outlet.ended && outlet.frame === undefined) {
-      if (this.#stopped) {
-        outlet.ended = true;
-        return;
-      }
-      const next = outlet.source.next();
-      if (next instanceof Promise) {
-        outlet.asked = true;
-        next.then(
-          (item) => {
-            outlet.asked = false;
-            if (!outlet.ended) this.#take(outlet, item);
-            this.#events.wake();
-          },
-          (error: unknown) => {
-            outlet.asked = false;
-            outlet.ended = true;
-            this.#failed = error;
-            this.#events.wake();
-          },
-        );
-      } else {
-        this.#take(outlet, next);
-      }
-    }
+  /** Says SOURCE, once, before anything else of a source. */
+  #declare(outlet: Outlet): void {
+    if (outlet.declared) return;
+    outlet.declared = true;
+    this.#events.trace?.("->", `SOURCE ${outlet.id} ${outlet.source.name}`);
+    this.#controls.push(outlet.declaration());
   }
 
-  /** A source that broke is the end of the delivery: its host must hear of it. */
-  get failure(): unknown {
-    return this.#failed;
-  }
-
-  #take(outlet: Outlet, item: Frame | Loss | undefined): void {
-    if (item === undefined) {
-      outlet.ended = true;
-    } else if ("error" in item) {
-      this.#lose(outlet, item);
-    } else if (item.size > this.#welcome!.limits.frame) {
-      const limit = this.#welcome!.limits.frame;
-      const { name: what, sequence, size } = item;
-      const error = new FramesError(
-        "too-large",
-        `the frame has ${size} bytes, the server takes ${limit} (frames serve --max-frame)`,
-      );
-      this.#lose(outlet, { first: sequence, last: sequence, what, error });
-    } else {
+  #take(outlet: Outlet, item: Frame | Loss): void {
+    if ("error" in item) return this.#lose(outlet, item);
+    const limit = this.#welcome!.limits.frame;
+    if (item.size <= limit) {
       outlet.frame = item;
+      return;
     }
+    const { name: what, sequence, size } = item;
+    const error = new FramesError(
+      "too-large",
+      `the frame has ${size} bytes, the server takes ${limit} (frames serve --max-frame)`,
+    );
+    this.#lose(outlet, { first: sequence, last: sequence, what, error });
   }
 
-  #lose(outlet: Outlet, loss: Loss): void {
-    const { first, last, what, error } = loss;
+  #lose(outlet: Outlet, { first, last, what, error }: Loss): void {
     outlet.progress.lost += last - first + 1;
-    if (!outlet.declared) {
-      const { name } = outlet.source;
-      this.#control(Type.source, outlet.id, { name });
-      outlet.declared = true;
-    }
-    this.#control(Type.lost, outlet.id, {
-      ranges: [[first, last]],
-      error: error.wire,
-      message: error.message.slice(0, 1000),
-    });
+    this.#declare(outlet);
+    this.#say(Type.lost, outlet.id, { ranges: [[first, last]], ...reason(error) });
     this.#events.undelivered?.({ source: outlet.source.name, first, last, what, error });
   }
 
-  /** A frame counts with at most half of the window, so that one always fits (SPEC section 6). */
-  #charge(frame: Frame): number {
-    return Math.min(frame.size, Math.floor(this.#welcome!.window.bytes / 2));
-  }
-
-  #fitsWindow(frame: Frame): boolean {
-    const { bytes, frames } = this.#welcome!.window;
-    return this.#unsettledFrames < frames && this.#unsettledBytes + this.#charge(frame) <= bytes;
-  }
-
   #packFrame(outlet: Outlet, frame: Frame, into: Uint8Array, out: Transmission): void {
-    outlet.frame = undefined;
     const at = out.length;
     try {
       const payload = placeFrame(into, at, frame);
@@ -390,11 +286,9 @@ export class Sender implements MessageHandler {
     } catch (error) {
       return this.#again(outlet, frame, error);
     }
-    const charge = this.#charge(frame);
-    this.#unsettledBytes += charge;
-    this.#unsettledFrames++;
+    this.#window.begin(frame);
     outlet.progress.bytes += frame.size;
-    this.#endFrame(outlet, frame, charge, false);
+    this.#frameSent(outlet, frame);
   }
 
   /** Reading failed: the source says whether to try once more. */
@@ -403,12 +297,9 @@ export class Sender implements MessageHandler {
     this.#take(outlet, outlet.source.again(frame, error));
   }
 
-  #endFrame(outlet: Outlet, frame: Frame, charge: number, aborted: boolean): void {
-    this.#ended++;
-    this.#unsettled.push({ outlet, frame, charge, aborted });
-    if (aborted) return;
+  #frameSent(outlet: Outlet, frame: Frame): void {
+    this.#window.end(outlet, frame, false);
     outlet.progress.sent++;
-    this.#events.sent?.(outlet.source.name, frame);
     this.#events.trace?.(
       "->",
       `FRAME ${outlet.source.name} ${frame.sequence} ${frame.name} ${frame.size} bytes`,
@@ -416,49 +307,17 @@ export class Sender implements MessageHandler {
   }
 
   #beginLarge(outlet: Outlet, frame: Frame, into: Uint8Array, out: Transmission): void {
-    outlet.frame = undefined;
     const payload = placeFrame(into, out.length, frame);
     sealFrame(into, out.length, outlet.id, true, payload, 0);
     out.length = payload;
-    const charge = this.#charge(frame);
-    this.#unsettledBytes += charge;
-    this.#unsettledFrames++;
+    this.#window.begin(frame);
     this.#large++;
-    const pieces = frame.pieces();
-    outlet.large = {
-      frame,
-      pieces,
-      sent: 0,
-      crc: 0,
-      ready: undefined,
-      failure: undefined,
-      charge,
-    };
-    this.#readOn(outlet.large);
+    outlet.large = new LargeFrame(frame, () => this.#events.wake());
   }
 
-  #readOn(large: Large): void {
-    large.pieces.next().then(
-      ({ value }) => {
-        large.ready = value;
-        if (value === undefined) {
-          large.failure = new FramesError("changed", "the file became shorter while it was read");
-        }
-        this.#events.wake();
-      },
-      (error: unknown) => {
-        large.failure =
-          error instanceof FramesError
-            ? error
-            : new FramesError("unreadable", undefined, { cause: error });
-        this.#events.wake();
-      },
-    );
-  }
-
-  #piece(
+  #packPiece(
     outlet: Outlet,
-    large: Large,
+    large: LargeFrame,
     into: Uint8Array,
     out: Transmission,
   ): "packed" | "idle" | "full" {
@@ -467,60 +326,36 @@ export class Sender implements MessageHandler {
       this.#again(outlet, large.frame, large.failure);
       return "packed";
     }
-    if (large.ready === undefined) return "idle";
+    if (!large.isReady) return "idle";
     if (out.length + dataPrefix > into.length) return "full";
-    const piece = large.ready.subarray(0, largestPiece);
-    large.ready =
-      piece.length < large.ready.length ? large.ready.subarray(piece.length) : undefined;
-    const { frame } = large;
-    large.sent += piece.length;
-    large.crc = crc32(piece, large.crc);
-    const more = large.sent < frame.size;
-    placeData(into, out.length, outlet.id, more, large.crc, piece.length);
+    const { bytes, crc, more } = large.take(largestPiece);
+    placeData(into, out.length, outlet.id, more, crc, bytes.length);
     out.length += dataPrefix;
-    out.piece = piece;
-    outlet.progress.bytes += piece.length;
-    outlet.progress.part = more ? large.sent / frame.size : 0;
+    out.piece = bytes;
+    outlet.progress.bytes += bytes.length;
+    outlet.progress.part = more ? large.sent / large.frame.size : 0;
     if (!more) {
       this.#closeLarge(outlet, large);
-      this.#endFrame(outlet, frame, large.charge, false);
-    } else if (large.ready === undefined) {
-      this.#readOn(large);
+      this.#frameSent(outlet, large.frame);
     }
     return "packed";
   }
 
-  #closeLarge(outlet: Outlet, large: Large): void {
+  #closeLarge(outlet: Outlet, large: LargeFrame): void {
+    large.close();
     outlet.large = undefined;
-    this.#large--;
-    void large.pieces.return?.();
-  }
-
-  #abort(outlet: Outlet, large: Large, error: FramesError): void {
-    this.#closeLarge(outlet, large);
     outlet.progress.part = 0;
+    this.#large--;
+  }
+
+  #abort(outlet: Outlet, large: LargeFrame, error: FramesError): void {
+    this.#closeLarge(outlet, large);
     outlet.progress.bytes -= large.sent;
-    this.#control(Type.abort, outlet.id, {
-      sequence: large.frame.sequence,
-      error: error.wire,
-      message: error.message.slice(0, 1000),
-    });
-    this.#endFrame(outlet, large.frame, large.charge, true);
+    this.#say(Type.abort, outlet.id, { sequence: large.frame.sequence, ...reason(error) });
+    this.#window.end(outlet, large.frame, true);
   }
 
-  /** Releases what the sources hold open. */
-  close(): void {
-    for (const outlet of this.#outlets) {
-      if (outlet.large !== undefined) void outlet.large.pieces.return?.();
-      outlet.source.close();
-    }
-  }
-
-  #control<T extends Parameters<typeof encodeControl>[0]>(
-    type: T,
-    source: number,
-    body: Parameters<typeof encodeControl<T>>[2],
-  ): void {
+  #say<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
     this.#events.trace?.("->", `${typeName(type)} ${JSON.stringify(body)}`);
     this.#controls.push(encodeControl(type, source, body));
   }
@@ -538,7 +373,7 @@ export class Sender implements MessageHandler {
         return this.#greeted(message.body);
       case Type.ping:
         this.#expect(message.type, "open", "ending");
-        this.#control(Type.pong, 0, { time: message.body.time, clock: nanoseconds(this.#now) });
+        this.#say(Type.pong, 0, { time: message.body.time, clock: nanoseconds(this.#now) });
         return this.#events.wake();
       case Type.pong:
         return this.#expect(message.type, "open", "ending");
@@ -559,14 +394,16 @@ export class Sender implements MessageHandler {
 
   #greeted(welcome: Welcome): void {
     this.#expect(Type.welcome, "greeting");
-    if (this.#outlets.length > welcome.limits.sources) {
+    const { sources } = welcome.limits;
+    if (this.#outlets.length > sources) {
       throw new FramesError(
         "limit",
-        `Cannot send ${this.#outlets.length} sources: the server takes ${welcome.limits.sources}`,
+        `Cannot send ${this.#outlets.length} sources at once: the server takes ${sources}`,
       );
     }
     this.#phase = "open";
     this.#welcome = welcome;
+    this.#window = new Window(welcome.window);
     this.#liveness.greeted();
     this.#events.welcome?.(welcome);
     this.#events.wake();
@@ -575,68 +412,56 @@ export class Sender implements MessageHandler {
   receipt(frames: number): void {
     this.#events.trace?.("<-", `RECEIPT ${frames}`);
     this.#expect(Type.receipt, "open", "ending");
-    if (frames < this.#receipted || frames > this.#ended) {
+    const { ended, settled } = this.#window;
+    if (frames < settled || frames > ended) {
       throw new FramesError(
         "protocol",
-        `Cannot accept RECEIPT ${frames}: ${this.#ended} frames were sent`,
+        `Cannot accept RECEIPT ${frames}: ${ended} frames were sent`,
       );
     }
-    for (; this.#receipted < frames; this.#receipted++) {
-      const { outlet, charge, aborted } = this.#unsettled[this.#settledHead++]!;
-      this.#unsettledBytes -= charge;
-      this.#unsettledFrames--;
-      if (!aborted) outlet.progress.settled++;
-    }
-    // A queue with a head: cutting off one by one would cost the square of its length.
-    if (this.#settledHead * 2 >= this.#unsettled.length) {
-      this.#unsettled.splice(0, this.#settledHead);
-      this.#settledHead = 0;
-    }
+    this.#settle(frames);
     this.#events.wake();
   }
 
-  #refused(id: number, body: { sequence: number; error: number; message: string }): void {
+  #settle(frames: number): void {
+    for (const { owner, aborted } of this.#window.settle(frames)) {
+      if (!aborted) owner.progress.settled++;
+    }
+  }
+
+  #refused(id: number, body: ControlBodies[typeof Type.refused]): void {
     const outlet = this.#outlets[id - 1];
     if (outlet === undefined) throw unexpected(Type.refused);
     const error = new FramesError(errorByNumber(body.error), body.message);
-    const { large } = outlet;
-    let frame: Frame;
+    const { large, progress, source } = outlet;
+    let frame: Frame | undefined;
     if (large?.frame.sequence === body.sequence) {
       frame = large.frame;
       this.#abort(outlet, large, error);
+      progress.settled++;
     } else {
-      const found = this.#unsettled.find(
-        (entry, index) =>
-          index >= this.#settledHead &&
-          entry.outlet === outlet &&
-          entry.frame.sequence === body.sequence,
-      );
-      if (found === undefined) throw unexpected(Type.refused);
-      frame = found.frame;
+      frame = this.#window.find(outlet, body.sequence);
+      if (frame === undefined) throw unexpected(Type.refused);
     }
-    outlet.progress.refused++;
-    this.#events.undelivered?.({
-      source: outlet.source.name,
-      first: frame.sequence,
-      last: frame.sequence,
-      what: frame.name,
-      error,
-    });
+    progress.refused++;
+    const { sequence, name: what } = frame;
+    const report = { source: source.name, first: sequence, last: sequence, what, error };
+    this.#events.undelivered?.(report);
     this.#events.wake();
   }
 
   #finish(done: Done): void {
     const settled = done.stored + done.present + done.refused + done.aborted;
-    if (done.frames !== this.#ended || settled !== done.frames) {
+    const { ended } = this.#window;
+    if (done.frames !== ended || settled !== ended) {
       throw new FramesError(
         "protocol",
-        `Cannot accept DONE: it counts ${settled} of ${done.frames} frames, ${this.#ended} were sent`,
+        `Cannot accept DONE: it counts ${settled} of ${done.frames} frames, ${ended} were sent`,
       );
     }
-    if (this.#receipted < this.#ended) this.receipt(this.#ended);
+    this.#settle(ended);
     this.#done = done;
     this.#phase = "done";
-    this.#events.wake();
   }
 
   frame(): void {
@@ -654,6 +479,10 @@ export class Sender implements MessageHandler {
   proof(): void {
     throw unexpected(Type.proof);
   }
+}
+
+function reason(error: FramesError): { error: number; message: string } {
+  return { error: error.wire, message: error.message.slice(0, longestReason) };
 }
 
 function unexpected(type: number): FramesError {

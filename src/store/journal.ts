@@ -69,6 +69,7 @@ export class Journal {
   readonly #anyOf: Statement<unknown, [string]>;
   readonly #insertFrame: Statement;
   readonly #insertLoss: Statement;
+  readonly #claim: Statement<{ actual: string }, [string, string]>;
   readonly #begin: Statement;
   readonly #commit: Statement;
   #open = false;
@@ -98,6 +99,10 @@ export class Journal {
     this.#insertLoss = this.#database.query(
       "INSERT INTO losses (stream, source, session, first, last, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
     );
+    this.#claim = this.#database.query(
+      `INSERT INTO folded (path, actual) VALUES (?, ?)
+        ON CONFLICT (path) DO UPDATE SET actual = actual RETURNING actual`,
+    );
     this.#begin = this.#database.query("BEGIN IMMEDIATE");
     this.#commit = this.#database.query("COMMIT");
   }
@@ -120,26 +125,28 @@ export class Journal {
     received: bigint,
     format: string | null,
   ): void {
-    this.#transact();
-    this.#insertFrame.run(
-      origin.stream,
-      origin.source,
-      frame.name,
-      origin.session,
-      frame.sequence,
-      frame.size,
-      crc32,
-      frame.captured,
-      received,
-      frame.metadata === "" ? null : frame.metadata,
-      format,
+    const metadata = frame.metadata === "" ? null : frame.metadata;
+    this.#write(() =>
+      this.#insertFrame.run(
+        origin.stream,
+        origin.source,
+        frame.name,
+        origin.session,
+        frame.sequence,
+        frame.size,
+        crc32,
+        frame.captured,
+        received,
+        metadata,
+        format,
+      ),
     );
   }
 
   /** Records numbers that will never come. `at` is in nanoseconds since 1970. */
   addLoss(origin: FrameOrigin, first: number, last: number, reason: string, at: bigint): void {
-    this.#transact();
-    this.#insertLoss.run(origin.stream, origin.source, origin.session, first, last, reason, at);
+    const { stream, source, session } = origin;
+    this.#write(() => this.#insertLoss.run(stream, source, session, first, last, reason, at));
   }
 
   /**
@@ -147,13 +154,7 @@ export class Journal {
    * `actual` under its folded form, and returns the path that holds it, which may be another.
    */
   claimFolded(folded: string, actual: string): string {
-    this.#transact();
-    const row = this.#database
-      .query<{ actual: string }, [string, string]>(
-        `INSERT INTO folded (path, actual) VALUES (?, ?)
-          ON CONFLICT (path) DO UPDATE SET actual = actual RETURNING actual`,
-      )
-      .get(folded, actual);
+    const row = this.#write(() => this.#claim.get(folded, actual));
     return row!.actual;
   }
 
@@ -168,16 +169,29 @@ export class Journal {
       .iterate();
   }
 
-  #transact(): void {
-    if (this.#open) return;
-    this.#begin.run();
-    this.#open = true;
+  /** Writes within the transaction of the batch. */
+  #write<T>(act: () => T): T {
+    try {
+      if (!this.#open) this.#begin.run();
+      this.#open = true;
+      return act();
+    } catch (error) {
+      throw unwritable(error);
+    }
   }
 
-  /** Commits what was recorded: one transaction for each batch. */
+  /**
+   * Commits what was recorded: one transaction for each batch.
+   *
+   * @throws {FramesError} `store`: without its journal no server can keep its promise
+   */
   flush(): void {
     if (!this.#open) return;
-    this.#commit.run();
+    try {
+      this.#commit.run();
+    } catch (error) {
+      throw unwritable(error);
+    }
     this.#open = false;
   }
 
@@ -186,6 +200,11 @@ export class Journal {
     this.flush();
     this.#database.close();
   }
+}
+
+function unwritable(error: unknown): FramesError {
+  const message = `Cannot write the journal: ${systemSentence(error)}`;
+  return new FramesError("store", message, { cause: error });
 }
 
 /**

@@ -1,0 +1,85 @@
+/** A frame too large for one message, on its way in pieces. */
+import { crc32 } from "node:zlib";
+import { FramesError } from "../errors.ts";
+import type { Frame } from "../frame.ts";
+
+/** A piece of a frame, ready to be sent. */
+export interface Piece {
+  readonly bytes: Uint8Array;
+  /** CRC-32 of the frame up to the end of this piece. */
+  readonly crc: number;
+  /** Whether the frame goes on after it. */
+  readonly more: boolean;
+}
+
+/** Reads a large frame, always a little ahead of what is sent. */
+export class LargeFrame {
+  readonly frame: Frame;
+  readonly #pieces: AsyncIterator<Uint8Array, undefined>;
+  readonly #wake: () => void;
+  #sent = 0;
+  #crc = 0;
+  /** Read, and not sent yet. */
+  #ready: Uint8Array | undefined;
+  #failure: FramesError | undefined;
+
+  /** @param wake is called when a piece is ready, or reading failed */
+  constructor(frame: Frame, wake: () => void) {
+    this.frame = frame;
+    this.#wake = wake;
+    this.#pieces = frame.pieces();
+    this.#read();
+  }
+
+  /** Bytes sent so far. */
+  get sent(): number {
+    return this.#sent;
+  }
+
+  /** Why the frame cannot be finished. */
+  get failure(): FramesError | undefined {
+    return this.#failure;
+  }
+
+  get isReady(): boolean {
+    return this.#ready !== undefined;
+  }
+
+  #read(): void {
+    this.#pieces.next().then(
+      ({ value }) => {
+        this.#ready = value;
+        if (value === undefined) {
+          const message = `Cannot read ${this.frame.name}: it became shorter while it was read`;
+          this.#failure = new FramesError("changed", message);
+        }
+        this.#wake();
+      },
+      (error: unknown) => {
+        this.#failure =
+          error instanceof FramesError
+            ? error
+            : new FramesError("unreadable", undefined, { cause: error });
+        this.#wake();
+      },
+    );
+  }
+
+  /** The next piece of at most `most` bytes; only if `isReady`. */
+  take(most: number): Piece {
+    const ready = this.#ready!;
+    const bytes = ready.subarray(0, most);
+    this.#ready = bytes.length < ready.length ? ready.subarray(bytes.length) : undefined;
+    this.#sent += bytes.length;
+    this.#crc = crc32(bytes, this.#crc);
+    const more = this.#sent < this.frame.size;
+    if (more && this.#ready === undefined) this.#read();
+    return { bytes, crc: this.#crc, more };
+  }
+
+  /** Releases what is open. */
+  close(): void {
+    // Nothing is lost if closing fails: the frame has ended one way or the other.
+    void this.#pieces.return?.().catch(() => {});
+  }
+}

@@ -1,0 +1,100 @@
+/** One source of a sender: the frame it has at hand, and how far it is. */
+import type { Frame, FrameSource, Loss } from "../frame.ts";
+import { encodeControl } from "../wire/encode.ts";
+import { Type } from "../wire/messages.ts";
+import type { LargeFrame } from "./large.ts";
+
+/** How far the delivery of one source is. */
+export interface SourceProgress {
+  readonly name: string;
+  /** Frames to come in all, if that is known. */
+  readonly total: number | undefined;
+  /** Frames sent whole, and bytes of payload sent. */
+  sent: number;
+  bytes: number;
+  /** Frames settled, refused ones included. */
+  settled: number;
+  refused: number;
+  /** Numbers that were never sent. */
+  lost: number;
+  /** Part of the large frame that is on its way, from 0 to 1. */
+  part: number;
+}
+
+export class Outlet {
+  readonly id: number;
+  readonly source: FrameSource;
+  readonly progress: SourceProgress;
+  /** Whether SOURCE was sent. */
+  declared = false;
+  /** Taken from the source, and not begun. */
+  frame: Frame | undefined;
+  large: LargeFrame | undefined;
+  /** The source was asked for a frame and has not answered. */
+  #asked = false;
+  #ended = false;
+
+  constructor(id: number, source: FrameSource) {
+    this.id = id;
+    this.source = source;
+    const { name, total } = source;
+    this.progress = { name, total, sent: 0, bytes: 0, settled: 0, refused: 0, lost: 0, part: 0 };
+  }
+
+  /** Whether nothing more will come of it. */
+  get isExhausted(): boolean {
+    return this.#ended && this.frame === undefined && this.large === undefined;
+  }
+
+  /** Whether the source may have more frames. */
+  get mayHaveMore(): boolean {
+    return !this.#ended;
+  }
+
+  /** Takes nothing more from the source, even if it was asked already. */
+  end(): void {
+    this.#ended = true;
+  }
+
+  /**
+   * Asks the source for its next frame or loss, unless one is at hand or on its way. `take` gets it,
+   * now or later; `later` is called when an answer came that was waited for.
+   */
+  ask(
+    take: (item: Frame | Loss) => void,
+    later: (failure: { error: unknown } | undefined) => void,
+  ): void {
+    while (!this.#asked && !this.#ended && this.frame === undefined) {
+      const next = this.source.next();
+      if (!(next instanceof Promise)) {
+        if (next === undefined) this.#ended = true;
+        else take(next);
+        continue;
+      }
+      this.#asked = true;
+      next.then(
+        (item) => {
+          this.#asked = false;
+          if (item === undefined) this.#ended = true;
+          else if (!this.#ended) take(item);
+          later(undefined);
+        },
+        (error: unknown) => {
+          this.#asked = false;
+          this.#ended = true;
+          later({ error });
+        },
+      );
+    }
+  }
+
+  /** The SOURCE message that must go before everything else of this source. */
+  declaration(): Uint8Array {
+    const { name, type, raw } = this.source;
+    return encodeControl(Type.source, this.id, {
+      name,
+      ...(type === undefined ? {} : { type }),
+      ...(raw === undefined ? {} : { raw }),
+    });
+  }
+}

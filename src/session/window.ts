@@ -1,0 +1,83 @@
+/** What is under way: frames that were begun and that no receipt has counted (SPEC section 6). */
+import type { Frame } from "../frame.ts";
+import type { Welcome } from "../wire/messages.ts";
+
+/** A frame under way, and whose it is. */
+export interface Unsettled<Owner> {
+  readonly owner: Owner;
+  readonly frame: Frame;
+  readonly aborted: boolean;
+}
+
+/** Counts what is under way against the window that the receiver granted. */
+export class Window<Owner> {
+  readonly #bytes: number;
+  readonly #frames: number;
+  /** Frames that ended, in the order in which they did. */
+  readonly #ended: Unsettled<Owner>[] = [];
+  /** Entries of `#ended` that are settled already, cut off in batches. */
+  #head = 0;
+  #chargedBytes = 0;
+  #chargedFrames = 0;
+  #endedCount = 0;
+  #settledCount = 0;
+
+  constructor(grant: Welcome["window"]) {
+    this.#bytes = grant.bytes;
+    this.#frames = grant.frames;
+  }
+
+  /** Frames that ended, and of these the settled ones. */
+  get ended(): number {
+    return this.#endedCount;
+  }
+
+  get settled(): number {
+    return this.#settledCount;
+  }
+
+  /** A frame counts with at most half of the window, so that one always fits. */
+  #charge(frame: Frame): number {
+    return Math.min(frame.size, Math.floor(this.#bytes / 2));
+  }
+
+  fits(frame: Frame): boolean {
+    return (
+      this.#chargedFrames < this.#frames && this.#chargedBytes + this.#charge(frame) <= this.#bytes
+    );
+  }
+
+  begin(frame: Frame): void {
+    this.#chargedBytes += this.#charge(frame);
+    this.#chargedFrames++;
+  }
+
+  end(owner: Owner, frame: Frame, aborted: boolean): void {
+    this.#endedCount++;
+    this.#ended.push({ owner, frame, aborted });
+  }
+
+  /** The first `count` frames that ended are settled: yields those that were not before. */
+  *settle(count: number): Generator<Unsettled<Owner>> {
+    for (; this.#settledCount < count; this.#settledCount++) {
+      const entry = this.#ended[this.#head++]!;
+      this.#chargedBytes -= this.#charge(entry.frame);
+      this.#chargedFrames--;
+      yield entry;
+    }
+    // A queue with a head: cutting off one by one would cost the square of its length.
+    if (this.#head * 2 >= this.#ended.length) {
+      this.#ended.splice(0, this.#head);
+      this.#head = 0;
+    }
+  }
+
+  /** The frame of `owner` with this number that ended and is not settled. */
+  find(owner: Owner, sequence: number): Frame | undefined {
+    for (let index = this.#head; index < this.#ended.length; index++) {
+      const entry = this.#ended[index]!;
+      if (entry.owner === owner && entry.frame.sequence === sequence) return entry.frame;
+    }
+    return undefined;
+  }
+}
