@@ -1,5 +1,6 @@
 /** One source of a sender: the frame it has at hand, and how far it is. */
-import type { Frame, FrameSource, Loss } from "../frame.ts";
+import { FramesError } from "../errors.ts";
+import type { Frame, FrameDescription, FrameSource, Loss } from "../frame.ts";
 import { encodeControl } from "../wire/encode.ts";
 import { Type } from "../wire/messages.ts";
 import type { LargeFrame } from "./large.ts";
@@ -88,6 +89,17 @@ export class Outlet {
     }
   }
 
+  /** Keeps a frame at hand; what will never be sent, a frame over `limit` bytes included, is a loss. */
+  accept(item: Frame | Loss, limit: number): Loss | undefined {
+    if (!("error" in item) && item.size <= limit) {
+      this.frame = item;
+      return undefined;
+    }
+    const loss = "error" in item ? item : tooLarge(item, limit);
+    this.progress.lost += loss.last - loss.first + 1;
+    return loss;
+  }
+
   /** The SOURCE message that must go before everything else of this source. */
   declaration(): Uint8Array {
     const { name, type, raw } = this.source;
@@ -97,4 +109,14 @@ export class Outlet {
       ...(raw === undefined ? {} : { raw }),
     });
   }
+}
+
+/** Why a frame is over the server's limit, as both ends say it. */
+export function tooLargeError(size: number, limit: number): FramesError {
+  const message = `the frame has ${size} bytes, the server takes ${limit} (frames serve --max-frame)`;
+  return new FramesError("too-large", message);
+}
+
+function tooLarge({ name, sequence, size }: FrameDescription, limit: number): Loss {
+  return { first: sequence, last: sequence, what: name, error: tooLargeError(size, limit) };
 }

@@ -3,9 +3,8 @@
  * times go in, bytes come out, and frames go to a store as they arrive. When a receipt may leave is
  * the host's part: it flushes the store first, once for all its connections.
  */
-import { FramesError } from "../errors.ts";
+import { errorByNumber, FramesError } from "../errors.ts";
 import type { FrameDescription, FrameStore, FrameWriter, Outcome, SourceStore } from "../frame.ts";
-import { errorByNumber } from "../errors.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
 import { encodeControl, encodeReceipt } from "../wire/encode.ts";
 import {
@@ -17,10 +16,11 @@ import {
   preface,
   type SourceDeclaration,
   Type,
-  typeName,
+  unexpected,
   type Welcome,
 } from "../wire/messages.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
+import { tooLargeError } from "./outlet.ts";
 
 /** When a receipt is due although frames keep coming (SPEC section 6). */
 export const receiptEvery = { milliseconds: 100, bytes: 16 << 20, frames: 1000 } as const;
@@ -302,10 +302,7 @@ export class Receiver implements MessageHandler {
     if (inlet.store instanceof FramesError) {
       writer = inlet.store;
     } else if (description.size > limits.frame) {
-      writer = new FramesError(
-        "too-large",
-        `the frame has ${description.size} bytes, the server takes ${limits.frame} (frames serve --max-frame)`,
-      );
+      writer = tooLargeError(description.size, limits.frame);
     } else {
       writer = this.#try(() => (inlet.store as SourceStore).begin(description));
     }
@@ -432,10 +429,6 @@ export class Receiver implements MessageHandler {
     this.#phase = "ending";
   }
 
-  receipt(): void {
-    throw unexpected(Type.receipt);
-  }
-
   /** A server without keys ignores a client's proof (SPEC section 10). */
   proof(): void {
     if (this.#phase !== "open" || this.#counts.frames > 0 || this.#inlets.size > 0) {
@@ -447,8 +440,4 @@ export class Receiver implements MessageHandler {
 /** Whether the error concerns one frame (SPEC section 11), and not the store as a whole. */
 function isFrameError(error: FramesError): boolean {
   return error.wire >= 32;
-}
-
-function unexpected(type: number): FramesError {
-  return new FramesError("protocol", `Cannot accept ${typeName(type)} now`);
 }

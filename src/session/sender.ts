@@ -26,6 +26,7 @@ import {
   Size,
   Type,
   typeName,
+  unexpected,
   type Welcome,
 } from "../wire/messages.ts";
 import { LargeFrame } from "./large.ts";
@@ -255,22 +256,9 @@ export class Sender implements MessageHandler {
   }
 
   #take(outlet: Outlet, item: Frame | Loss): void {
-    if ("error" in item) return this.#lose(outlet, item);
-    const limit = this.#welcome!.limits.frame;
-    if (item.size <= limit) {
-      outlet.frame = item;
-      return;
-    }
-    const { name: what, sequence, size } = item;
-    const error = new FramesError(
-      "too-large",
-      `the frame has ${size} bytes, the server takes ${limit} (frames serve --max-frame)`,
-    );
-    this.#lose(outlet, { first: sequence, last: sequence, what, error });
-  }
-
-  #lose(outlet: Outlet, { first, last, what, error }: Loss): void {
-    outlet.progress.lost += last - first + 1;
+    const loss = outlet.accept(item, this.#welcome!.limits.frame);
+    if (loss === undefined) return;
+    const { first, last, what, error } = loss;
     this.#declare(outlet);
     this.#say(Type.lost, outlet.id, { ranges: [[first, last]], ...reason(error) });
     this.#events.undelivered?.({ source: outlet.source.name, first, last, what, error });
@@ -463,28 +451,8 @@ export class Sender implements MessageHandler {
     this.#done = done;
     this.#phase = "done";
   }
-
-  frame(): void {
-    throw unexpected(Type.frame);
-  }
-
-  payload(): void {
-    throw unexpected(Type.data);
-  }
-
-  complete(): void {
-    throw unexpected(Type.data);
-  }
-
-  proof(): void {
-    throw unexpected(Type.proof);
-  }
 }
 
 function reason(error: FramesError): { error: number; message: string } {
   return { error: error.wire, message: error.message.slice(0, longestReason) };
-}
-
-function unexpected(type: number): FramesError {
-  return new FramesError("protocol", `Cannot accept ${typeName(type)} now`);
 }

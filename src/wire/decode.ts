@@ -20,20 +20,23 @@ import {
   typeName,
 } from "./messages.ts";
 
-/** What a decoder tells. Whatever a method throws ends the decoding. */
+/**
+ * What a decoder tells. Whatever a method throws ends the decoding; a message whose method is not
+ * there is not for this end, and fatal.
+ */
 export interface MessageHandler {
   /** A control message, complete and checked. */
   control(message: ControlMessage): void;
   /** FRAME: a frame begins; its payload follows. */
-  frame(source: number, description: FrameDescription): void;
+  frame?(source: number, description: FrameDescription): void;
   /** Payload of the unfinished frame of `source`: a view that may be kept. Its CRC-32 is not yet checked. */
-  payload(source: number, bytes: Uint8Array): void;
+  payload?(source: number, bytes: Uint8Array): void;
   /** All payload of the frame came, and its CRC-32 is right. */
-  complete(source: number, crc: number): void;
+  complete?(source: number, crc: number): void;
   /** RECEIPT. */
-  receipt(frames: number): void;
+  receipt?(frames: number): void;
   /** PROOF. */
-  proof(bytes: Uint8Array): void;
+  proof?(bytes: Uint8Array): void;
 }
 
 /** A frame of which more is to come. */
@@ -211,6 +214,9 @@ export class Decoder {
       return;
     }
     if (hasSource(type) !== (this.#source !== 0)) this.#fail(`its source id is ${this.#source}`);
+    const { frame, receipt, proof } = this.#handler;
+    const handled = pieces ? frame : type === Type.receipt ? receipt : proof;
+    if (!isControl(type) && handled === undefined) this.#fail("it is not for this end");
     if (isControl(type) && (length > Size.json || length < 2)) {
       this.#fail(`its JSON is ${length} bytes long`);
     }
@@ -250,10 +256,10 @@ export class Decoder {
 
   #binary(part: Uint8Array): void {
     this.#expectHeader();
-    if (this.#type === Type.proof) return this.#handler.proof(part.slice());
+    if (this.#type === Type.proof) return this.#handler.proof!(part.slice());
     const frames = uint64(part, 0);
     if (!Number.isSafeInteger(frames)) this.#fail("its number is beyond 2^53");
-    this.#handler.receipt(frames);
+    this.#handler.receipt!(frames);
   }
 
   #frameFixed(part: Uint8Array): void {
@@ -287,7 +293,7 @@ export class Decoder {
       metadata = decodeText(part.subarray(length), "the metadata of a frame");
       checkMetadata(metadata);
     }
-    this.#handler.frame(this.#source, { sequence, captured, size, name, metadata });
+    this.#handler.frame!(this.#source, { sequence, captured, size, name, metadata });
     this.#beginPayload();
   }
 
@@ -307,7 +313,7 @@ export class Decoder {
   #payload(bytes: Uint8Array): void {
     this.#current.crc = crc32(bytes, this.#current.crc);
     this.#current.left -= bytes.length;
-    this.#handler.payload(this.#source, bytes);
+    this.#handler.payload!(this.#source, bytes);
     if (this.#payloadLeft === 0) this.#endPiece();
   }
 
@@ -322,7 +328,7 @@ export class Decoder {
       return;
     }
     this.#unfinished.delete(this.#source);
-    this.#handler.complete(this.#source, current.crc);
+    this.#handler.complete!(this.#source, current.crc);
   }
 
   #skip(bytes: Uint8Array): void {

@@ -243,6 +243,11 @@ export function typeName(type: number): string {
   return names.get(type) ?? `message type ${type}`;
 }
 
+/** The error of a message that comes when it must not. */
+export function unexpected(type: number): FramesError {
+  return new FramesError("protocol", `Cannot accept ${typeName(type)} now`);
+}
+
 /** Whether this version defines the type. */
 export function isKnown(type: number): boolean {
   return names.has(type);
