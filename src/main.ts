@@ -6,14 +6,14 @@ import { ls } from "./cli/ls.ts";
 import { sendCommand } from "./cli/send.ts";
 import { serveCommand } from "./cli/serve.ts";
 import { sayError, systemTerminal, type Terminal } from "./cli/terminal.ts";
-import { FramesError } from "./errors.ts";
+import { errors, FramesError } from "./errors.ts";
 import { version } from "./version.ts";
 
 async function run(words: readonly string[], terminal: Terminal): Promise<number> {
   const [first, ...rest] = words;
   if (first === undefined) {
     terminal.err(overview());
-    return new FramesError("usage").exit;
+    return errors.usage.exit;
   }
   const name = aliases[first] ?? first;
   if (!commands.some((command) => command.name === name)) {
@@ -59,7 +59,7 @@ const aliases: Record<string, string> = {
 function stopOnSignal(): AbortSignal {
   const controller = new AbortController();
   const stop = () => {
-    if (controller.signal.aborted) process.exit(new FramesError("interrupted").exit);
+    if (controller.signal.aborted) process.exit(errors.interrupted.exit);
     controller.abort();
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
@@ -81,5 +81,5 @@ try {
   } else {
     sayError(terminal, known.message);
   }
-  process.exit(known?.exit ?? new FramesError("internal").exit);
+  process.exit(known?.exit ?? errors.internal.exit);
 }

@@ -1,5 +1,5 @@
 /** Sends frames: joins sources, sender and connection. */
-import { FramesError } from "./errors.ts";
+import { type ErrorName, FramesError } from "./errors.ts";
 import type { FrameSource } from "./frame.ts";
 import { type Address, formatAddress, parseAddress } from "./net/address.ts";
 import { connect } from "./net/connect.ts";
@@ -62,8 +62,10 @@ export interface SendSummary {
   readonly store: string;
   readonly address: string;
   readonly sources: readonly SourceProgress[];
-  /** Every frame that was not delivered, and why. */
+  /** Frames that were not delivered, and why: the first thousand; `onEvent` is told of all. */
   readonly undelivered: readonly Undelivered[];
+  /** How many were not delivered, by reason. */
+  readonly reasons: Readonly<Partial<Record<ErrorName, number>>>;
   /** Whether it was stopped before all was sent. */
   readonly interrupted: boolean;
 }
@@ -81,6 +83,8 @@ export interface Plan {
   readonly unreadable: readonly Skipped[];
 }
 
+/** Undelivered frames that a summary names: there may be a million. */
+const mostReported = 1000;
 const defaultTimeout = 30_000;
 const connectWithin = 10_000;
 /** What is on its way when a delivery is stopped gets this long, in milliseconds. */
@@ -209,20 +213,23 @@ export async function deliver(
     frames: totals.includes(undefined) ? undefined : totals.reduce<number>((a, b) => a + b!, 0),
   });
   for (const item of skipped) options.onEvent?.({ type: "skipped", skipped: item });
-  const undelivered: Undelivered[] = unreadable.map(({ path, why }) => ({
-    source: path,
-    first: 0,
-    last: 0,
-    what: path,
-    error: new FramesError("unreadable", `Cannot read the folder ${path}: ${why}`),
-  }));
-  for (const report of undelivered) options.onEvent?.({ type: "undelivered", report });
-  const base = { stream, address: formatAddress(address), undelivered };
+  const undelivered: Undelivered[] = [];
+  const reasons: Partial<Record<ErrorName, number>> = {};
+  const report = (one: Undelivered) => {
+    if (undelivered.length < mostReported) undelivered.push(one);
+    reasons[one.error.code] = (reasons[one.error.code] ?? 0) + one.last - one.first + 1;
+    options.onEvent?.({ type: "undelivered", report: one });
+  };
+  for (const { path, why } of unreadable) {
+    const error = new FramesError("unreadable", `Cannot read the folder: ${why}`);
+    report({ source: path, first: 0, last: 0, what: path, error });
+  }
+  const base = { stream, address: formatAddress(address), undelivered, reasons };
   if (sources.length === 0) {
     const counts = { frames: 0, bytes: 0, skipped: 0, refused: 0, lost: 0, seconds: 0 };
     return { ...base, ...counts, store: "", sources: [], interrupted: false };
   }
-  const delivery = new Delivery(address, stream, sources, undelivered, options, started);
+  const delivery = new Delivery(address, stream, sources, report, options, started);
   const { done, welcome } = await delivery.run();
   const sum = (count: (source: SourceProgress) => number) =>
     delivery.progress.reduce((total, source) => total + count(source), 0);
@@ -256,7 +263,7 @@ class Delivery implements ConnectionHandler {
     address: Address,
     stream: string,
     sources: readonly FrameSource[],
-    undelivered: Undelivered[],
+    report: (undelivered: Undelivered) => void,
     options: SendOptions,
     started: number,
   ) {
@@ -273,12 +280,11 @@ class Delivery implements ConnectionHandler {
     const timeout = options.timeout ?? defaultTimeout;
     this.#sender = new Sender(sources, hello, timeout, steadyNow(), {
       wake: () => this.#pump(),
-      welcome: ({ store }) =>
-        onEvent?.({ type: "connected", address: formatAddress(address), store }),
-      undelivered: (report) => {
-        undelivered.push(report);
-        onEvent?.({ type: "undelivered", report });
+      welcome: ({ store }) => {
+        onEvent?.({ type: "connected", address: formatAddress(address), store });
+        onEvent?.({ type: "progress", sources: this.progress });
       },
+      undelivered: report,
       ...(options.onMessage === undefined ? {} : { trace: options.onMessage }),
     });
   }
@@ -315,6 +321,7 @@ class Delivery implements ConnectionHandler {
 
   opened(connection: Connection): void {
     this.#connection = connection;
+    this.#sender.connected(steadyNow());
     this.#pump();
   }
 

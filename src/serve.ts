@@ -390,6 +390,8 @@ class ServerConnection implements ConnectionHandler {
   closed(error: FramesError | undefined): void {
     this.#receiver.close();
     this.#server.remove(this);
+    // What ended before the connection did is stored all the same.
+    this.#server.flush();
     if (this.#receiver.hello !== undefined || error !== undefined) {
       this.#report(error ?? new FramesError("network", "The sender closed before it was done"));
     }

@@ -1,6 +1,6 @@
 /** `frames send`. */
 import { existsSync, lstatSync } from "node:fs";
-import { FramesError } from "../errors.ts";
+import { errors, FramesError } from "../errors.ts";
 import { steadyNow } from "../net/connection.ts";
 import {
   deliver,
@@ -81,11 +81,11 @@ function optionsOf(given: Arguments): SendOptions {
 }
 
 function exitOf(summary: SendSummary): number {
-  if (summary.interrupted) return new FramesError("interrupted").exit;
-  const { undelivered } = summary;
-  if (undelivered.length === 0) return 0;
-  const vanished = undelivered.every(({ error }) => error.code === "vanished");
-  return new FramesError(vanished ? "vanished" : "not-delivered").exit;
+  if (summary.interrupted) return errors.interrupted.exit;
+  const reasons = Object.keys(summary.reasons);
+  if (reasons.length === 0) return 0;
+  const vanished = reasons.every((reason) => reason === "vanished");
+  return errors[vanished ? "vanished" : "not-delivered"].exit;
 }
 
 function dryRun({ stream, sources, skipped }: Plan, given: Arguments, terminal: Terminal): number {
@@ -209,6 +209,7 @@ class Reporter {
       store,
       address,
       interrupted: summary.interrupted,
+      reasons: summary.reasons,
       sources: summary.sources.map((source) => ({
         name: source.name,
         frames: source.sent - source.refused,

@@ -7,6 +7,9 @@ import type { Arguments } from "./flags.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
 import { formatCount } from "./units.ts";
 
+/** Refused frames of one delivery that are named one by one. */
+const mostNamed = 10;
+
 /** Serves until `stop` is aborted. */
 export async function serveCommand(
   given: Arguments,
@@ -19,9 +22,18 @@ export async function serveCommand(
   }
   const json = given.isOn("json");
   const quiet = given.isOn("quiet");
+  const refusals = new Map<string, number>();
   const report = (event: ServeEvent) => {
-    if (json) sayJson(terminal, eventJson(event));
-    else if (!quiet || event.type === "failed") say(terminal, eventText(event));
+    if (json) return sayJson(terminal, eventJson(event));
+    if (event.type === "refused") {
+      const refused = (refusals.get(event.peer) ?? 0) + 1;
+      refusals.set(event.peer, refused);
+      // The sender lists them all; here a few show what is wrong.
+      if (refused > mostNamed) return;
+    } else if (event.type === "delivered" || event.type === "failed") {
+      refusals.delete(event.peer);
+    }
+    if (!quiet || event.type === "failed") say(terminal, eventText(event));
   };
   const maxFrame = given.size("max-frame");
   const timeout = given.milliseconds("timeout");

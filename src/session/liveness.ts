@@ -19,7 +19,18 @@ export class Liveness {
     this.#timeout = timeout;
     this.#heard = now;
     this.#sent = now;
-    this.#handshakeUntil = now + Math.min(handshakeWithin, timeout);
+    this.#handshakeUntil = this.#handshakeEnd(now);
+  }
+
+  /** The connection has only now come about. */
+  restart(now: number): void {
+    this.#heard = now;
+    this.#sent = now;
+    this.#handshakeUntil = this.#handshakeEnd(now);
+  }
+
+  #handshakeEnd(now: number): number {
+    return now + Math.min(handshakeWithin, this.#timeout);
   }
 
   /** Something came from the peer. */
@@ -44,7 +55,8 @@ export class Liveness {
    */
   tick(now: number, awaited: string): boolean {
     if (now >= this.#handshakeUntil) {
-      throw new FramesError("timeout", `No ${awaited} came within ${seconds(handshakeWithin)}`);
+      const within = seconds(Math.min(handshakeWithin, this.#timeout));
+      throw new FramesError("timeout", `No ${awaited} came within ${within}`);
     }
     if (now - this.#heard >= this.#timeout) {
       const silent = seconds(this.#timeout);

@@ -147,6 +147,11 @@ export class Sender implements MessageHandler {
     }
   }
 
+  /** The connection has come about: deadlines count from here. */
+  connected(now: number): void {
+    this.#liveness.restart(now);
+  }
+
   /**
    * Takes bytes from the server.
    *
