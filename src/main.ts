@@ -67,9 +67,6 @@ function stopOnSignal(): AbortSignal {
 }
 
 const terminal = systemTerminal(process.env);
-// Whoever reads our output may stop reading, as `head` does: no error of ours.
-process.stdout.on("error", () => process.exit(0));
-process.stderr.on("error", () => process.exit(0));
 
 try {
   process.exit(await run(process.argv.slice(2), terminal));

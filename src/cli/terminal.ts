@@ -1,4 +1,7 @@
 /** What people see: messages on standard error, results on standard output. */
+import { writeSync } from "node:fs";
+import { isatty } from "node:tty";
+import { systemCode } from "../errors.ts";
 
 /** Where a command writes, and what it knows of the other side. */
 export interface Terminal {
@@ -15,15 +18,38 @@ export interface Terminal {
 
 /** The terminal of this process. */
 export function systemTerminal(environment: Record<string, string | undefined>): Terminal {
-  const { stdout, stderr } = process;
-  const isLive = stderr.isTTY === true && environment["TERM"] !== "dumb";
+  const isLive = isatty(2) && environment["TERM"] !== "dumb";
   return {
-    out: (text) => void stdout.write(text),
-    err: (text) => void stderr.write(text),
+    out: writer(1),
+    err: writer(2),
     isLive,
-    // On a new pseudo-terminal both can be 0.
-    size: () => ({ columns: stderr.columns || 80, rows: stderr.rows || 24 }),
+    size() {
+      if (!isLive) return { columns: 80, rows: 24 };
+      // On a new pseudo-terminal both can be 0.
+      return { columns: process.stderr.columns || 80, rows: process.stderr.rows || 24 };
+    },
     colours: isLive && !environment["NO_COLOR"],
+  };
+}
+
+/**
+ * Writes to a file descriptor before it returns: nothing piles up in memory, and nothing is cut off
+ * when the process exits. Once nobody reads it any more it writes nothing: the frames matter more.
+ */
+function writer(file: number): (text: string) => void {
+  let closed = false;
+  return (text) => {
+    const bytes = Buffer.from(text);
+    for (let at = 0; at < bytes.length && !closed;) {
+      try {
+        at += writeSync(file, bytes, at);
+      } catch (error) {
+        const code = systemCode(error);
+        // A pipe that another process made non-blocking is full: its reader needs a moment.
+        if (code === "EAGAIN") Bun.sleepSync(1);
+        else closed = true;
+      }
+    }
   };
 }
 

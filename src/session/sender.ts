@@ -209,12 +209,16 @@ export class Sender implements MessageHandler {
       const outlet = active[this.#turn]!;
       const step = this.#step(outlet, into, out);
       if (step === "full") return;
-      if (outlet.isExhausted) active.splice(this.#turn, 1);
-      else this.#turn++;
+      if (step === "packed") idle = 0;
+      if (outlet.isExhausted) {
+        active.splice(this.#turn, 1);
+      } else {
+        this.#turn++;
+        if (step === "idle") idle++;
+      }
       if (out.piece !== undefined) return;
-      idle = step === "packed" ? 0 : idle + 1;
     }
-    if (active.some((outlet) => !outlet.isExhausted)) return;
+    if (active.length > 0) return;
     this.#phase = "ending";
     this.#say(Type.end, 0, { frames: this.#window.ended });
     if (!this.#packControls(into, out)) this.#events.wake();
