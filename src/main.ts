@@ -48,6 +48,17 @@ async function run(words: readonly string[], terminal: Terminal): Promise<number
   }
 }
 
+/** Says what went wrong, and returns the exit status for it. */
+function explain(error: unknown, terminal: Terminal): number {
+  if (error instanceof FramesError && error.code !== "internal") {
+    sayError(terminal, error.message);
+    return error.exit;
+  }
+  sayError(terminal, "This is a fault in frames; please report it:");
+  terminal.err(`${Bun.inspect(error)}\n`);
+  return errors.internal.exit;
+}
+
 const aliases: Record<string, string> = {
   "-h": "help",
   "--help": "help",
@@ -66,17 +77,8 @@ function stopOnSignal(): AbortSignal {
   return controller.signal;
 }
 
-const terminal = systemTerminal(process.env);
-
-try {
-  process.exit(await run(process.argv.slice(2), terminal));
-} catch (error) {
-  const known = error instanceof FramesError ? error : undefined;
-  if (known === undefined || known.code === "internal") {
-    sayError(terminal, `${known?.message ?? "This is a fault in frames"}; please report it:`);
-    terminal.err(`${Bun.inspect(known?.cause ?? error)}\n`);
-  } else {
-    sayError(terminal, known.message);
-  }
-  process.exit(known?.exit ?? errors.internal.exit);
-}
+const words = process.argv.slice(2);
+const terminal = systemTerminal(process.env, words[0] === "serve" ? "drops" : "waits");
+const code = await run(words, terminal).catch((error: unknown) => explain(error, terminal));
+await terminal.end();
+process.exit(code);

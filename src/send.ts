@@ -1,16 +1,15 @@
-/** Sends frames: joins sources, sender and connection. */
+/** Sends frames: finds out what there is to send, and delivers it. */
+import { Delivery } from "./delivery.ts";
 import { type ErrorName, FramesError } from "./errors.ts";
 import type { FrameSource } from "./frame.ts";
-import { type Address, formatAddress, parseAddress } from "./net/address.ts";
-import { connect } from "./net/connect.ts";
-import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
+import { formatAddress, parseAddress } from "./net/address.ts";
 import type { SourceProgress } from "./session/outlet.ts";
-import { outgoingBuffer, Sender, type Undelivered } from "./session/sender.ts";
+import type { Undelivered } from "./session/sender.ts";
 import { rootOf, type Skipped, walk } from "./source/directory.ts";
 import { type CapturedFrame, IterableSource } from "./source/iterable.ts";
 import { sourceFolder } from "./store/name.ts";
 import { software } from "./version.ts";
-import type { Done, Hello, Welcome } from "./wire/messages.ts";
+import type { Hello } from "./wire/messages.ts";
 
 /** How to send. */
 export interface SendOptions {
@@ -86,9 +85,7 @@ export interface Plan {
 /** Undelivered frames that a summary names: there may be a million. */
 const mostReported = 1000;
 const defaultTimeout = 30_000;
-const connectWithin = 10_000;
-/** What is on its way when a delivery is stopped gets this long, in milliseconds. */
-const stopWithin = 10_000;
+const defaultConnectWithin = 10_000;
 
 /**
  * Sends directories, or any frames that a program makes, and resolves when the server has said that
@@ -122,9 +119,8 @@ export async function send(what: Sendable, options: SendOptions = {}): Promise<S
  */
 export function plan(what: Sendable, options: SendOptions, started: number): Plan {
   const named = typeof options.source === "string" ? [options.source] : (options.source ?? []);
-  if (typeof what === "string" || isPaths(what)) {
-    return planDirectories(typeof what === "string" ? [what] : what, named, options);
-  }
+  if (typeof what === "string") return planDirectories([what], named, options);
+  if (isPaths(what, named)) return planDirectories(what, named, options);
   const [name] = named;
   if (options.stream === undefined || name === undefined || named.length > 1) {
     throw new FramesError(
@@ -137,8 +133,13 @@ export function plan(what: Sendable, options: SendOptions, started: number): Pla
   return { stream: options.stream, sources: [source], skipped: [], unreadable: [] };
 }
 
-function isPaths(what: Exclude<Sendable, string>): what is readonly string[] {
-  return Array.isArray(what) && what.every((item) => typeof item === "string") && what.length > 0;
+/** An empty list is one of paths if the paths are in the names of the sources. */
+function isPaths(
+  what: Exclude<Sendable, string>,
+  named: readonly string[],
+): what is readonly string[] {
+  if (!Array.isArray(what) || what.some((item) => typeof item !== "string")) return false;
+  return what.length > 0 || named.some((text) => text.includes("="));
 }
 
 function planDirectories(
@@ -168,9 +169,10 @@ function planDirectories(
   }
   const found = walk(roots, { include: options.include ?? [], exclude: options.exclude ?? [] });
   const stream = options.stream ?? rootOf(first.path, undefined, false).name;
+  // A folder below them that has an odd name costs its own frames only: the server refuses these.
   checkNames(
     stream,
-    found.sources.map(({ name }) => name),
+    roots.map(({ name }) => name),
   );
   return { stream, ...found };
 }
@@ -229,7 +231,28 @@ export async function deliver(
     const counts = { frames: 0, bytes: 0, skipped: 0, refused: 0, lost: 0, seconds: 0 };
     return { ...base, ...counts, store: "", sources: [], interrupted: false };
   }
-  const delivery = new Delivery(address, stream, sources, report, options, started);
+  const hello: Hello = {
+    role: "send",
+    session: crypto.randomUUID().replaceAll("-", ""),
+    stream,
+    started: `${started}000000`,
+    software,
+  };
+  const { timeout, connectWithin, signal, onEvent, onMessage } = options;
+  const limits = {
+    timeout: timeout ?? defaultTimeout,
+    connectWithin: connectWithin ?? defaultConnectWithin,
+    signal,
+  };
+  const delivery = new Delivery(address, hello, sources, limits, {
+    welcome: ({ store }) => {
+      onEvent?.({ type: "connected", address: formatAddress(address), store });
+      onEvent?.({ type: "progress", sources: delivery.progress });
+    },
+    tick: (progress) => onEvent?.({ type: "progress", sources: progress }),
+    undelivered: report,
+    ...(onMessage === undefined ? {} : { trace: onMessage }),
+  });
   const { done, welcome } = await delivery.run();
   const sum = (count: (source: SourceProgress) => number) =>
     delivery.progress.reduce((total, source) => total + count(source), 0);
@@ -245,154 +268,4 @@ export async function deliver(
     sources: delivery.progress,
     interrupted: delivery.isInterrupted,
   };
-}
-
-/** One connection's delivery. */
-class Delivery implements ConnectionHandler {
-  readonly #address: Address;
-  readonly #options: SendOptions;
-  readonly #sender: Sender;
-  readonly #buffer = new Uint8Array(outgoingBuffer);
-  readonly #finished = Promise.withResolvers<{ done: Done; welcome: Welcome }>();
-  #connection: Connection | undefined;
-  #pumping = false;
-  #ended = false;
-  #interrupted = false;
-
-  constructor(
-    address: Address,
-    stream: string,
-    sources: readonly FrameSource[],
-    report: (undelivered: Undelivered) => void,
-    options: SendOptions,
-    started: number,
-  ) {
-    this.#address = address;
-    this.#options = options;
-    const { onEvent } = options;
-    const hello: Hello = {
-      role: "send",
-      session: crypto.randomUUID().replaceAll("-", ""),
-      stream,
-      started: `${started}000000`,
-      software,
-    };
-    const timeout = options.timeout ?? defaultTimeout;
-    this.#sender = new Sender(sources, hello, timeout, steadyNow(), {
-      wake: () => this.#pump(),
-      welcome: ({ store }) => {
-        onEvent?.({ type: "connected", address: formatAddress(address), store });
-        onEvent?.({ type: "progress", sources: this.progress });
-      },
-      undelivered: report,
-      ...(options.onMessage === undefined ? {} : { trace: options.onMessage }),
-    });
-  }
-
-  get progress(): readonly SourceProgress[] {
-    return this.#sender.progress;
-  }
-
-  /** Whether it was stopped before everything was sent. */
-  get isInterrupted(): boolean {
-    return this.#interrupted;
-  }
-
-  async run(): Promise<{ done: Done; welcome: Welcome }> {
-    const { signal, connectWithin: within } = this.#options;
-    const stop = () => this.#stop();
-    try {
-      if (signal?.aborted) throw new FramesError("interrupted");
-      signal?.addEventListener("abort", stop);
-      await connect(this.#address, this, within ?? connectWithin);
-      return await this.#finished.promise;
-    } finally {
-      signal?.removeEventListener("abort", stop);
-      this.#sender.close();
-    }
-  }
-
-  #stop(): void {
-    this.#interrupted = this.#sender.stop();
-    setTimeout(() => {
-      this.#fail(new FramesError("interrupted", "Stopped: the server did not confirm in time"));
-    }, stopWithin).unref();
-  }
-
-  opened(connection: Connection): void {
-    this.#connection = connection;
-    this.#sender.connected(steadyNow());
-    this.#pump();
-  }
-
-  /** Sends what there is, until the socket is full or nothing is ready. */
-  #pump(): void {
-    const connection = this.#connection;
-    if (connection === undefined || this.#pumping || this.#ended) return;
-    this.#pumping = true;
-    try {
-      // The buffer is free again as soon as nothing of it is queued.
-      while (connection.queued === 0 && !connection.isClosed) {
-        const { length, piece } = this.#sender.transmit(this.#buffer, steadyNow());
-        if (length === 0) break;
-        connection.send(this.#buffer.subarray(0, length));
-        if (piece !== undefined) connection.send(piece);
-      }
-    } catch (error) {
-      this.failed(
-        error instanceof FramesError ? error : new FramesError("internal", String(error)),
-      );
-    } finally {
-      this.#pumping = false;
-    }
-    if (this.#sender.failure !== undefined) this.#fail(this.#sender.failure.error);
-  }
-
-  data(chunk: Uint8Array): void {
-    if (this.#ended) return;
-    this.#sender.receive(chunk, steadyNow());
-    const { done, welcome } = this.#sender;
-    if (done === undefined || welcome === undefined) return this.#pump();
-    this.#ended = true;
-    this.#connection!.finish();
-    this.#finished.resolve({ done, welcome });
-  }
-
-  drained(): void {
-    this.#pump();
-  }
-
-  tick(): void {
-    if (this.#ended) return;
-    this.#options.onEvent?.({ type: "progress", sources: this.#sender.progress });
-    this.#sender.tick(steadyNow());
-  }
-
-  ended(): void {
-    this.failed(new FramesError("network", `${this.#where()} closed the connection too early`));
-  }
-
-  failed(error: FramesError): void {
-    const { code } = error;
-    if (code !== "foreign") return this.#fail(error);
-    this.#fail(
-      new FramesError("foreign", `${this.#where()} is no frames server: expected FRAMES/1`),
-    );
-  }
-
-  #fail(error: unknown): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#finished.reject(error);
-    this.#connection?.terminate();
-  }
-
-  closed(error: FramesError | undefined): void {
-    const why = error?.message ?? "closed the connection too early";
-    this.#fail(new FramesError("network", `The connection to ${this.#where()} broke: ${why}`));
-  }
-
-  #where(): string {
-    return formatAddress(this.#address);
-  }
 }

@@ -178,7 +178,7 @@ export function flagsOf(command: string): readonly Flag[] {
 }
 
 /** The environment variable that stands for a flag. */
-export function environmentName(flag: Flag): string {
+export function environmentName(flag: Pick<Flag, "name">): string {
   return `FRAMES_${flag.name.toUpperCase().replaceAll("-", "_")}`;
 }
 
@@ -186,10 +186,21 @@ export function environmentName(flag: Flag): string {
 export class Arguments {
   readonly positionals: readonly string[];
   readonly #values: ReadonlyMap<string, readonly string[]>;
+  readonly #fromEnvironment: ReadonlySet<string>;
 
-  constructor(positionals: readonly string[], values: ReadonlyMap<string, readonly string[]>) {
+  constructor(
+    positionals: readonly string[],
+    values: ReadonlyMap<string, readonly string[]>,
+    fromEnvironment: ReadonlySet<string>,
+  ) {
     this.positionals = positionals;
     this.#values = values;
+    this.#fromEnvironment = fromEnvironment;
+  }
+
+  /** Where a value came from, as messages name it: `--to` or `FRAMES_TO`. */
+  origin(name: string): string {
+    return this.#fromEnvironment.has(name) ? environmentName({ name }) : `--${name}`;
   }
 
   /** Whether a switch is on. */
@@ -208,13 +219,13 @@ export class Arguments {
   /** @throws {FramesError} `usage` */
   size(name: string): number | undefined {
     const text = this.text(name);
-    return text === undefined ? undefined : parseSize(text, `--${name}`);
+    return text === undefined ? undefined : parseSize(text, this.origin(name));
   }
 
   /** @throws {FramesError} `usage` */
   milliseconds(name: string): number | undefined {
     const text = this.text(name);
-    return text === undefined ? undefined : parseSeconds(text, `--${name}`) * 1000;
+    return text === undefined ? undefined : parseSeconds(text, this.origin(name)) * 1000;
   }
 }
 
@@ -257,13 +268,15 @@ export function parseArguments(
     }
     values.set(flag.name, [...(values.get(flag.name) ?? []), value ?? "on"]);
   }
+  const fromEnvironment = new Set<string>();
   for (const flag of known) {
     const value = environment[environmentName(flag)];
     if (values.has(flag.name) || value === undefined || value === "") continue;
+    fromEnvironment.add(flag.name);
     if (flag.kind !== "switch") values.set(flag.name, [value]);
     else if (switchedOn(value, environmentName(flag))) values.set(flag.name, ["on"]);
   }
-  return new Arguments(positionals, values);
+  return new Arguments(positionals, values, fromEnvironment);
 }
 
 function switchedOn(value: string, name: string): boolean {

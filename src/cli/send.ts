@@ -1,6 +1,7 @@
 /** `frames send`. */
 import { existsSync, lstatSync } from "node:fs";
 import { errors, FramesError } from "../errors.ts";
+import { parseAddress } from "../net/address.ts";
 import { steadyNow } from "../net/connection.ts";
 import {
   deliver,
@@ -26,9 +27,10 @@ export async function sendCommand(
   terminal: Terminal,
   stop: AbortSignal,
 ): Promise<number> {
-  checkPaths(given.positionals);
+  checkPaths(given);
   const started = Date.now();
   const options = optionsOf(given);
+  parseAddress(options.to ?? "127.0.0.1", given.origin("to"));
   const planned = plan(given.positionals, options, started);
   if (given.isOn("dry-run")) return dryRun(planned, given, terminal);
   const reporter = new Reporter(given, terminal);
@@ -49,13 +51,17 @@ export async function sendCommand(
     reporter.finish(summary);
     return exitOf(summary);
   } catch (error) {
-    reporter.fail();
+    reporter.fail(error);
     throw error;
   }
 }
 
-/** A common slip: the server given as if it were a directory. */
-function checkPaths(paths: readonly string[]): void {
+function checkPaths(given: Arguments): void {
+  const paths = given.positionals;
+  if (paths.length === 0 && !given.list("source").some((text) => text.includes("="))) {
+    throw new FramesError("usage", "Cannot send: say which directory, as in frames send DIR");
+  }
+  // A common slip: the server given as if it were a directory.
   const last = paths.at(-1);
   if (paths.length < 2 || last === undefined || existsSync(last)) return;
   if (/^[^/\\]+:\d+$/.test(last)) {
@@ -221,10 +227,15 @@ class Reporter {
   }
 
   /** The delivery failed: what is safe all the same. */
-  fail(): void {
+  fail(error: unknown): void {
     this.#progress?.stop();
     const sources = this.#progress?.sources ?? [];
     const settled = sources.reduce((sum, source) => sum + source.settled - source.refused, 0);
+    if (this.#json) {
+      const code = error instanceof FramesError ? error.code : "internal";
+      const message = error instanceof Error ? error.message : String(error);
+      sayJson(this.#terminal, { type: "error", error: code, message, confirmed: settled });
+    }
     if (settled > 0) {
       sayError(this.#terminal, `${formatCount(settled, "frame")} confirmed before this:`);
     }

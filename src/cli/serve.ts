@@ -1,6 +1,6 @@
 /** `frames serve`. */
 import { FramesError } from "../errors.ts";
-import { isLoopback, ownAddresses } from "../net/address.ts";
+import { isLoopback, ownAddresses, parseAddress } from "../net/address.ts";
 import { serve, type ServeEvent, type Server, type StoredEvent } from "../serve.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./flags.ts";
@@ -38,6 +38,7 @@ export async function serveCommand(
   const maxFrame = given.size("max-frame");
   const timeout = given.milliseconds("timeout");
   const listen = given.text("listen");
+  if (listen !== undefined) parseAddress(listen, given.origin("listen"));
   const server = await serve(directory, {
     insecure: given.isOn("insecure"),
     portableNames: given.isOn("portable-names"),

@@ -1,7 +1,8 @@
 /** What people see: messages on standard error, results on standard output. */
 import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
-import { systemCode } from "../errors.ts";
+import { FramesError, systemCode, systemSentence } from "../errors.ts";
+import { Log } from "./log.ts";
 
 /** Where a command writes, and what it knows of the other side. */
 export interface Terminal {
@@ -14,14 +15,21 @@ export interface Terminal {
   /** Columns and rows of that terminal. */
   size(): { columns: number; rows: number };
   readonly colours: boolean;
+  /** Resolves when what was written has reached its reader, as far as that one reads. */
+  end(): Promise<void>;
 }
 
+/** Where a command's output goes: waiting for its reader, or, for a server, never waiting. */
+export type Patience = "waits" | "drops";
+
 /** The terminal of this process. */
-export function systemTerminal(environment: Record<string, string | undefined>): Terminal {
+export function systemTerminal(
+  environment: Record<string, string | undefined>,
+  patience: Patience,
+): Terminal {
   const isLive = isatty(2) && environment["TERM"] !== "dumb";
   return {
-    out: writer(1),
-    err: writer(2),
+    ...(patience === "drops" ? logs() : { out: writer(1), err: writer(2), end: async () => {} }),
     isLive,
     size() {
       if (!isLive) return { columns: 80, rows: 24 };
@@ -29,6 +37,24 @@ export function systemTerminal(environment: Record<string, string | undefined>):
       return { columns: process.stderr.columns || 80, rows: process.stderr.rows || 24 };
     },
     colours: isLive && !environment["NO_COLOR"],
+  };
+}
+
+function logs(): Pick<Terminal, "out" | "err" | "end"> {
+  const out = new Log(
+    Bun.file(1).writer(),
+    (lines) => `${JSON.stringify({ type: "dropped", lines })}\n`,
+  );
+  const err = new Log(
+    Bun.file(2).writer(),
+    (lines) => `${lines} lines are missing here: nobody read them in time\n`,
+  );
+  return {
+    out: (text) => out.write(text),
+    err: (text) => err.write(text),
+    async end() {
+      await Promise.all([out.end(), err.end()]);
+    },
   };
 }
 
@@ -47,7 +73,8 @@ function writer(file: number): (text: string) => void {
         const code = systemCode(error);
         // A pipe that another process made non-blocking is full: its reader needs a moment.
         if (code === "EAGAIN") Bun.sleepSync(1);
-        else closed = true;
+        else if (code === "EPIPE") closed = true;
+        else throw new FramesError("store", `Cannot write the output: ${systemSentence(error)}`);
       }
     }
   };
@@ -81,6 +108,9 @@ export function sayError(terminal: Terminal, text: string): void {
 export function sayJson(terminal: Terminal, value: Record<string, unknown>): void {
   const json = JSON.stringify(value, (_, item: unknown) =>
     typeof item === "bigint" ? String(item) : item,
-  );
+  ).replace(/[\x7f-\x9f]/g, (character) => {
+    // JSON leaves these as they are; terminals obey them.
+    return `\\u00${character.charCodeAt(0).toString(16)}`;
+  });
   terminal.out(`${json}\n`);
 }

@@ -33,6 +33,7 @@ export async function connect(
     socket: {
       open(socket) {
         socket.data = new Connection(socket as Socket<unknown>, handler);
+        socket.data.opened();
       },
       ...socketEvents,
       // The promise rejects as well, with what is said there.

@@ -42,7 +42,6 @@ export class Connection {
     this.#outbox = new Outbox(socket);
     this.#handler = handler;
     this.#ticker = setInterval(() => this.#guard(() => this.#handler.tick()), 1000);
-    this.#guard(() => handler.opened(this));
   }
 
   /** Bytes that wait for the peer to read. */
@@ -85,6 +84,10 @@ export class Connection {
   }
 
   // What the socket tells.
+
+  opened(): void {
+    this.#guard(() => this.#handler.opened(this));
+  }
 
   received(chunk: Uint8Array): void {
     this.#guard(() => this.#handler.data(chunk));

@@ -37,6 +37,7 @@ export function listen(address: Address, accept: Accept): Listener {
           });
           open++;
           socket.data = new Connection(socket as Socket<unknown>, accept(peer, open > most));
+          socket.data.opened();
         },
         ...socketEvents,
         close(socket, error) {

@@ -6,16 +6,7 @@
 import { errorByNumber, FramesError } from "../errors.ts";
 import type { Frame, FrameSource, Loss } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
-import {
-  dataPrefix,
-  encodeControl,
-  framePrefixBound,
-  largestPackedFrame,
-  largestPiece,
-  placeData,
-  placeFrame,
-  sealFrame,
-} from "../wire/encode.ts";
+import { encodeControl, largestPackedFrame } from "../wire/encode.ts";
 import {
   type ControlBodies,
   type ControlMessage,
@@ -23,7 +14,6 @@ import {
   type Done,
   type Hello,
   preface,
-  Size,
   Type,
   typeName,
   unexpected,
@@ -32,10 +22,8 @@ import {
 import { LargeFrame } from "./large.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
 import { Outlet, type SourceProgress } from "./outlet.ts";
+import { Transmission } from "./transmission.ts";
 import { Window } from "./window.ts";
-
-/** Bytes of the outgoing buffer: room for the largest message, or for many small ones. */
-export const outgoingBuffer = Size.header + Size.body;
 
 /**
  * Frames too large for one message that are read at the same time: each holds a few MiB, and the
@@ -64,12 +52,6 @@ export interface SenderEvents {
   undelivered?(report: Undelivered): void;
   /** A message goes or came, for those who want to see the conversation. */
   trace?(direction: "->" | "<-", line: string): void;
-}
-
-/** What `transmit` wants sent: the buffer's first `length` bytes, then `piece`. */
-export interface Transmission {
-  length: number;
-  piece: Uint8Array | undefined;
 }
 
 type Phase = "greeting" | "open" | "ending" | "done";
@@ -178,36 +160,24 @@ export class Sender implements MessageHandler {
   }
 
   /**
-   * Packs what may be sent now into `into`, which is `outgoingBuffer` bytes long. Nothing to send is
-   * a length of 0; when there is something again, `wake` is called.
+   * Packs what may be sent now into `into`, which is `outgoingBuffer` bytes long. Nothing to send is a
+   * length of 0; when there is something again, `wake` is called.
    */
   transmit(into: Uint8Array, now: number): Transmission {
-    const out: Transmission = { length: 0, piece: undefined };
-    if (this.#packControls(into, out) && this.#phase === "open") this.#pack(into, out);
+    const out = new Transmission(into);
+    if (out.packAll(this.#controls) && this.#phase === "open") this.#pack(out);
     if (out.length > 0) this.#liveness.sent(now);
     return out;
   }
 
-  /** Packs the control messages that wait; whether all found room. */
-  #packControls(into: Uint8Array, out: Transmission): boolean {
-    let bytes: Uint8Array | undefined;
-    while ((bytes = this.#controls[0]) !== undefined) {
-      if (out.length + bytes.length > into.length) return false;
-      into.set(bytes, out.length);
-      out.length += bytes.length;
-      this.#controls.shift();
-    }
-    return true;
-  }
-
   /** Goes round the sources, a frame or a piece each, until nothing fits or nothing is there. */
-  #pack(into: Uint8Array, out: Transmission): void {
+  #pack(out: Transmission): void {
     const active = this.#active;
     let idle = 0;
     while (idle < active.length) {
       this.#turn %= active.length;
       const outlet = active[this.#turn]!;
-      const step = this.#step(outlet, into, out);
+      const step = this.#step(outlet, out);
       if (step === "full") return;
       if (step === "packed") idle = 0;
       if (outlet.isExhausted) {
@@ -221,10 +191,10 @@ export class Sender implements MessageHandler {
     if (active.length > 0) return;
     this.#phase = "ending";
     this.#say(Type.end, 0, { frames: this.#window.ended });
-    if (!this.#packControls(into, out)) this.#events.wake();
+    if (!out.packAll(this.#controls)) this.#events.wake();
   }
 
-  #step(outlet: Outlet, into: Uint8Array, out: Transmission): "packed" | "idle" | "full" {
+  #step(outlet: Outlet, out: Transmission): "packed" | "idle" | "full" {
     if (outlet.large === undefined) {
       outlet.ask(
         (item) => this.#take(outlet, item),
@@ -235,8 +205,8 @@ export class Sender implements MessageHandler {
       );
     }
     // What has been said so far must go first: SOURCE before its frames, ABORT before a later end.
-    if (!this.#packControls(into, out)) return "full";
-    if (outlet.large !== undefined) return this.#packPiece(outlet, outlet.large, into, out);
+    if (!out.packAll(this.#controls)) return "full";
+    if (outlet.large !== undefined) return this.#packPiece(outlet, outlet.large, out);
     const { frame } = outlet;
     if (frame === undefined) return "idle";
     const large = frame.size > largestPackedFrame;
@@ -244,15 +214,9 @@ export class Sender implements MessageHandler {
     // source would hold a file open. A large one lets the small frames of others pass.
     if (!this.#window.fits(frame)) return large ? "idle" : "full";
     if (large && this.#large >= largeAtOnce) return "idle";
-    const needed = framePrefixBound(frame) + (large ? 0 : frame.size);
-    if (needed > into.length - out.length && out.length > 0) return "full";
-    if (!outlet.declared) {
-      this.#declare(outlet);
-      return "packed";
-    }
-    outlet.frame = undefined;
-    if (large) this.#beginLarge(outlet, frame, into, out);
-    else this.#packFrame(outlet, frame, into, out);
+    if (!out.hasRoomFor(frame, !large)) return "full";
+    if (outlet.declared) this.#begin(outlet, frame, large, out);
+    else this.#declare(outlet);
     return "packed";
   }
 
@@ -273,19 +237,22 @@ export class Sender implements MessageHandler {
     this.#events.undelivered?.({ source: outlet.source.name, first, last, what, error });
   }
 
-  #packFrame(outlet: Outlet, frame: Frame, into: Uint8Array, out: Transmission): void {
-    const at = out.length;
+  #begin(outlet: Outlet, frame: Frame, large: boolean, out: Transmission): void {
+    outlet.frame = undefined;
     try {
-      const payload = placeFrame(into, at, frame);
-      if (frame.size > 0) frame.read(into.subarray(payload, payload + frame.size));
-      sealFrame(into, at, outlet.id, false, payload, frame.size);
-      out.length = payload + frame.size;
+      if (large) out.packBeginning(outlet.id, frame);
+      else out.packFrame(outlet.id, frame);
     } catch (error) {
       return this.#again(outlet, frame, error);
     }
     this.#window.begin(frame);
-    outlet.progress.bytes += frame.size;
-    this.#frameSent(outlet, frame);
+    if (large) {
+      this.#large++;
+      outlet.large = new LargeFrame(frame, () => this.#events.wake());
+    } else {
+      outlet.progress.bytes += frame.size;
+      this.#frameSent(outlet, frame);
+    }
   }
 
   /** Reading failed: the source says whether to try once more. */
@@ -303,34 +270,17 @@ export class Sender implements MessageHandler {
     );
   }
 
-  #beginLarge(outlet: Outlet, frame: Frame, into: Uint8Array, out: Transmission): void {
-    const payload = placeFrame(into, out.length, frame);
-    sealFrame(into, out.length, outlet.id, true, payload, 0);
-    out.length = payload;
-    this.#window.begin(frame);
-    this.#large++;
-    outlet.large = new LargeFrame(frame, () => this.#events.wake());
-  }
-
-  #packPiece(
-    outlet: Outlet,
-    large: LargeFrame,
-    into: Uint8Array,
-    out: Transmission,
-  ): "packed" | "idle" | "full" {
+  #packPiece(outlet: Outlet, large: LargeFrame, out: Transmission): "packed" | "idle" | "full" {
     if (large.failure !== undefined) {
       this.#abort(outlet, large, large.failure);
       this.#again(outlet, large.frame, large.failure);
       return "packed";
     }
     if (!large.isReady) return "idle";
-    if (out.length + dataPrefix > into.length) return "full";
-    const { bytes, crc, more } = large.take(largestPiece);
-    placeData(into, out.length, outlet.id, more, crc, bytes.length);
-    out.length += dataPrefix;
-    out.piece = bytes;
+    if (!out.hasRoomForPiece) return "full";
+    const { bytes, more } = out.packPiece(outlet.id, large);
     outlet.progress.bytes += bytes.length;
-    outlet.progress.part = more ? large.sent / large.frame.size : 0;
+    outlet.progress.part = large.sent / large.frame.size;
     if (!more) {
       this.#closeLarge(outlet, large);
       this.#frameSent(outlet, large.frame);
@@ -439,6 +389,7 @@ export class Sender implements MessageHandler {
     } else {
       frame = this.#window.find(outlet, body.sequence);
       if (frame === undefined) throw unexpected(Type.refused);
+      progress.bytes -= frame.size;
     }
     progress.refused++;
     const { sequence, name: what } = frame;

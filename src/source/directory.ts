@@ -59,6 +59,7 @@ export function walk(roots: readonly Root[], filter: Filter): Walk {
     checkRoot(root.path);
     walkFolder(path, root, "", matches, found);
   }
+  found.skipped.sort((a, b) => naturalOrder(a.path, b.path));
   const seen = new Map<string, string>();
   for (const { name, path } of found.sources) {
     const other = seen.get(name);

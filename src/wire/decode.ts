@@ -366,7 +366,8 @@ function checkPreface(bytes: Uint8Array): void {
         `Cannot talk to the peer: it speaks FRAMES/${digit - 0x30}, this is ${preface}`,
       );
     }
-    throw new FramesError("foreign", `Cannot talk to the peer: it does not speak ${preface}`);
+    const came = JSON.stringify(Buffer.from(bytes.subarray(0, 24)).toString("latin1"));
+    throw new FramesError("foreign", `expected ${preface}, received ${came}`);
   }
 }
 

@@ -1,0 +1,1305 @@
+// What people and machines do wrong: each has its exit status and one sentence that says what was
+// expected and what came; what can be delivered all the same is.
+
+import { Database } from "bun:sqlite";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { connect as connectTls } from "node:tls";
+
+import {
+  environment,
+  executable,
+  type Finished,
+  peerMissing,
+  run,
+  sameTree,
+  type Server,
+  startServer,
+  temporaryFolder,
+} from "./helper/program.ts";
+import { type Relay, type RelayOptions, startRelay } from "./helper/relay.ts";
+
+// What has a deadline of its own below says what it waited for; this is for what has none.
+setDefaultTimeout(60_000);
+
+type Json = Record<string, unknown>;
+
+/** A folder with files of these contents; a number is that many bytes. */
+function tree(files: Record<string, string | number>): string {
+  const folder = join(temporaryFolder(), "run7");
+  mkdirSync(folder);
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(join(folder, name, ".."), { recursive: true });
+    const bytes = typeof content === "string" ? content : Buffer.alloc(content, `${name} `);
+    writeFileSync(join(folder, name), bytes);
+  }
+  return folder;
+}
+
+/** As many frames of the same size, each with bytes of its own. */
+function manyFrames(count: number, size: number): Record<string, number> {
+  const names = Array.from({ length: count }, (_, index) => `visible/${index + 1}.png`);
+  return Object.fromEntries(names.map((name) => [name, size]));
+}
+
+/** The one line that is for people. */
+function theLine({ stderr }: Finished): string {
+  const lines = stderr.split("\n").filter((line) => line !== "");
+  expect(lines).toHaveLength(1);
+  expect(lines[0]).toStartWith("frames: ");
+  return lines[0]!;
+}
+
+function jsonLines(text: string): Json[] {
+  return text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as Json);
+}
+
+/** The summary, which ends what `--json` prints. */
+function summaryOf({ stdout }: { stdout: string }): Json {
+  const last = jsonLines(stdout).at(-1);
+  expect(last?.["type"]).toBe("summary");
+  return last!;
+}
+
+function undelivered(finished: Finished): Json[] {
+  return jsonLines(finished.stdout).filter(({ type }) => type === "undelivered");
+}
+
+async function until(what: string, condition: () => boolean, within = 20_000): Promise<void> {
+  const end = performance.now() + within;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`${what} did not come within ${within / 1000} s`);
+    await Bun.sleep(5);
+  }
+}
+
+async function within<T>(milliseconds: number, what: string, work: Promise<T>): Promise<T> {
+  let timer: Timer | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new Error(`${what} did not come within ${milliseconds / 1000} s`);
+    timer = setTimeout(() => reject(error), milliseconds);
+  });
+  return await Promise.race([work, late]).finally(() => clearTimeout(timer));
+}
+
+/** The program, running: for what a user does to it meanwhile. */
+function launch(args: string[]) {
+  const child = Bun.spawn([executable, ...args], {
+    env: environment(),
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  let stdout = "";
+  let stderr = "";
+  const decode = async (
+    stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+    to: (s: string) => void,
+  ) => {
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) to(decoder.decode(chunk, { stream: true }));
+  };
+  const read = [
+    decode(child.stdout, (text) => (stdout += text)),
+    decode(child.stderr, (text) => (stderr += text)),
+  ];
+  return {
+    child,
+    stdout: () => stdout,
+    stderr: () => stderr,
+    async ended(milliseconds = 20_000): Promise<{ code: number; stdout: string; stderr: string }> {
+      const code = await within(milliseconds, `the end of frames ${args[0]}`, child.exited);
+      await Promise.all(read);
+      return { code, stdout, stderr };
+    },
+    [Symbol.dispose]: () => child.kill("SIGKILL"),
+  };
+}
+
+/** `frames serve` as people start it: what happens is told on standard error. */
+async function serveForPeople(...args: string[]) {
+  const dir = temporaryFolder();
+  const server = launch(["serve", dir, "--listen", "127.0.0.1:0", ...args]);
+  const greeting = /^Listening at 127\.0\.0\.1:(\d+)/m;
+  await until("the greeting", () => greeting.test(server.stderr()));
+  return { ...server, dir, port: Number(greeting.exec(server.stderr())![1]) };
+}
+
+/** A server that `frames serve` is not. */
+function fakeServer(begin: (socket: Bun.Socket) => void) {
+  const listener = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: { open: begin, data() {}, error() {} },
+  });
+  return { port: listener.port, [Symbol.dispose]: () => listener.stop(true) };
+}
+
+/** A port that nobody listens at: one that somebody did just now. */
+function closedPort(): number {
+  using server = fakeServer(() => {});
+  return server.port;
+}
+
+async function relayTo(server: Server, options: Omit<RelayOptions, "to"> = {}) {
+  const relay: Relay = await startRelay({
+    to: { host: "127.0.0.1", port: server.port },
+    ...options,
+  });
+  return { relay, to: `127.0.0.1:${relay.port}`, [Symbol.dispose]: () => relay.stop() };
+}
+
+async function withServer(
+  use: (server: Server) => Promise<void>,
+  ...args: string[]
+): Promise<void> {
+  const server = await startServer({ dir: temporaryFolder(), args });
+  try {
+    await use(server);
+  } finally {
+    await server.stop();
+    rmSync(server.dir, { recursive: true, force: true });
+  }
+}
+
+function send(server: { port: number }, path: string, ...more: string[]): Promise<Finished> {
+  return run(["send", path, "--to", `127.0.0.1:${server.port}`, "--json", ...more]);
+}
+
+/** Runs the program as somebody whom permissions hold back, which root is not. */
+const denied =
+  process.getuid?.() === 0 ? ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] : [];
+const denialMissing =
+  process.platform === "win32" || (denied.length > 0 && peerMissing("setpriv"))
+    ? "skipped: needs setpriv, or a user who is not root: "
+    : "";
+const linux = process.platform === "linux" ? "" : "skipped: needs Linux: ";
+const posix = process.platform === "win32" ? "skipped: needs a POSIX system: " : "";
+
+// The other end.
+
+describe("frames send is told, when at the other end", () => {
+  const folder = tree({ "visible/1.png": 1_000 });
+
+  test("there is nobody", async () => {
+    const port = closedPort();
+    const sent = await send({ port }, folder);
+    expect(theLine(sent)).toMatch(/connect.*connection refused.*frames serve/);
+    expect(theLine(sent)).toContain(`127.0.0.1:${port}`);
+    expect(sent.code).toBe(10);
+  });
+
+  test("the host does not exist", async () => {
+    const sent = await run(["send", folder, "--to", "camera-host.invalid:9726"]);
+    expect(theLine(sent)).toMatch(/Cannot connect.*camera-host\.invalid/);
+    expect(sent.code).toBe(10);
+  });
+
+  test("a web server answers", async () => {
+    const web = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response("hello") });
+    try {
+      const sent = await send({ port: web.port! }, folder);
+      expect(sent.code).toBe(2);
+      expect(theLine(sent)).toContain("expected FRAMES/1");
+      expect(theLine(sent)).toContain("HTTP");
+    } finally {
+      await web.stop(true);
+    }
+  });
+
+  for (const { what, begins, code, says, args = [] } of [
+    {
+      what: "another protocol greets",
+      begins: (socket: Bun.Socket) => void socket.write("SSH-2.0-OpenSSH_9.6\r\n"),
+      code: 2,
+      says: [/expected FRAMES\/1/, /SSH-2\.0/],
+    },
+    {
+      what: "bytes come that mean nothing",
+      begins: (socket: Bun.Socket) =>
+        void socket.write(new Uint8Array(500).map((_, i) => (i * 89 + 200) % 256)),
+      code: 2,
+      says: [/expected FRAMES\/1/],
+    },
+    {
+      what: "bytes come that a terminal would obey",
+      begins: (socket: Bun.Socket) => void socket.write("\x1b[2J\x1b]0;title\x07 and more\n"),
+      code: 2,
+      says: [/expected FRAMES\/1/],
+    },
+    {
+      what: "a later version of the protocol is spoken",
+      begins: (socket: Bun.Socket) => void socket.write("FRAMES/2"),
+      code: 2,
+      says: [/FRAMES\/2/, /FRAMES\/1/],
+    },
+    {
+      what: "a message is damaged",
+      begins: (socket: Bun.Socket) => void socket.write("FRAMES/1\x02\0\0\0\0\0\0\x02\0\0\0\0{}"),
+      code: 12,
+      says: [/WELCOME|CRC|checksum/i],
+    },
+    {
+      what: "a server accepts and says nothing",
+      begins: () => {},
+      args: ["--timeout", "1"],
+      code: 30,
+      says: [/WELCOME/, /\b1 s/],
+    },
+    {
+      what: "a server begins its first word and says no more",
+      begins: (socket: Bun.Socket) => void socket.write("FRAMES/1\x02\0\0"),
+      args: ["--timeout", "1"],
+      code: 30,
+      says: [/WELCOME/, /\b1 s/],
+    },
+    {
+      what: "a server closes at once",
+      begins: (socket: Bun.Socket) => void socket.end(),
+      code: 10,
+      says: [/closed/],
+    },
+    {
+      what: "a server resets the connection at once",
+      begins: (socket: Bun.Socket) => void socket.terminate(),
+      code: 10,
+      says: [/closed|reset/],
+    },
+  ]) {
+    test(what, async () => {
+      using server = fakeServer(begins);
+      const sent = await send(server, folder, ...args);
+      const line = theLine(sent);
+      for (const words of says) expect(line).toMatch(words);
+      expect(line).not.toMatch(/[\p{Cc}]/u);
+      expect(sent.code).toBe(code);
+    });
+  }
+});
+
+const pythonMissing =
+  peerMissing("python3") || linux !== "" ? "skipped: needs python3 on Linux: " : "";
+
+describe.skipIf(pythonMissing !== "")(`${pythonMissing}nobody answers a connection at all`, () => {
+  const folder = tree({ "visible/1.png": 1_000 });
+  let hole: Bun.Subprocess<"ignore", "pipe", "inherit">;
+  let to: string;
+  beforeAll(async () => {
+    // A listener that accepts nobody, with a full queue: what comes now is not even refused.
+    const program = `
+import socket, time
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen(0)
+others = [socket.socket() for _ in range(4)]
+for other in others:
+    other.setblocking(False)
+    other.connect_ex(listener.getsockname())
+print(listener.getsockname()[1], flush=True)
+time.sleep(60)
+`;
+    hole = Bun.spawn(["python3", "-c", program], { stdin: "ignore", stdout: "pipe" });
+    const reader = hole.stdout.getReader();
+    const { value } = await reader.read();
+    to = `127.0.0.1:${Number(new TextDecoder().decode(value))}`;
+  });
+  afterAll(() => void hole.kill("SIGKILL"));
+
+  test("it is told within 10 s: exit 35", async () => {
+    const sent = await run(["send", folder, "--to", to]);
+    expect(theLine(sent)).toContain(to);
+    expect(theLine(sent)).toMatch(/no answer within 10 s/);
+    expect(sent.code).toBe(35);
+  });
+
+  test("SIGINT ends the wait at once: exit 20", async () => {
+    using sender = launch(["send", folder, "--to", to]);
+    await until("the attempt", () => isConnecting(sender.child.pid, to));
+    sender.child.kill("SIGINT");
+    expect((await sender.ended(5_000)).code).toBe(20);
+  });
+
+  /** Whether a process has a socket of its own on the way to an address (proc(5), net/tcp). */
+  function isConnecting(pid: number, address: string): boolean {
+    const port = Number(address.split(":")[1]).toString(16).toUpperCase().padStart(4, "0");
+    const attempts = readFileSync("/proc/net/tcp", "latin1").matchAll(
+      new RegExp(`:${port} 02 (?:\\S+ +){5}(\\d+)`, "g"),
+    );
+    const inodes = new Set([...attempts].map(([, inode]) => `socket:[${inode}]`));
+    return readdirSync(`/proc/${pid}/fd`).some((name) => {
+      try {
+        return inodes.has(readlinkSync(`/proc/${pid}/fd/${name}`));
+      } catch {
+        return false;
+      }
+    });
+  }
+});
+
+describe("frames serve goes on, when there comes", () => {
+  let server: Server;
+  const folder = tree({ "visible/1.png": 1_000 });
+  beforeAll(async () => {
+    server = await startServer({ dir: temporaryFolder(), args: ["--timeout", "1"] });
+  });
+  afterAll(async () => {
+    expect(await server.stop()).toBe(0);
+  });
+
+  /** What it tells a client that sends `bytes`, until it closes. */
+  async function answerTo(bytes: string | Uint8Array): Promise<Buffer> {
+    const socket: Socket = connect(server.port, "127.0.0.1");
+    socket.write(bytes);
+    const parts: Buffer[] = [];
+    socket.on("data", (part: Buffer) => parts.push(part));
+    // A reset is a way of being cut off, too.
+    socket.on("error", () => {});
+    const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+    await within(15_000, "the server's closing", closed);
+    return Buffer.concat(parts);
+  }
+
+  async function expectLogged(words: RegExp): Promise<void> {
+    await until(`a line of the log like ${words}`, () => words.test(server.stdout()));
+    const sent = await send(server, folder);
+    expect(sent.code).toBe(0);
+  }
+
+  /** An ERROR of FRAMES/1 (SPEC sections 3 and 11) that is all that was said. */
+  function expectError(answer: Buffer, number: number): string {
+    expect(answer.toString("latin1", 0, 8)).toBe("FRAMES/1");
+    expect(answer[8]).toBe(14);
+    const body = JSON.parse(answer.toString("utf8", 20)) as { error: number; message: string };
+    expect(body.error).toBe(number);
+    return body.message;
+  }
+
+  test("a browser: it gets a 400 that names the right address", async () => {
+    const response = await fetch(`http://127.0.0.1:${server.port}/index.html`);
+    expect(response.status).toBe(400);
+    const text = await response.text();
+    expect(text).toContain(`127.0.0.1:${server.port}`);
+    expect(text).toContain("frames send");
+    await expectLogged(/HTTP/);
+  });
+
+  test("a client of a later version: it gets ERROR version", async () => {
+    const message = expectError(await answerTo("FRAMES/2\x01\0\0\0"), 2);
+    expect(message).toMatch(/FRAMES\/2.*FRAMES\/1/);
+    await expectLogged(/FRAMES\/2/);
+  });
+
+  test("bytes that mean nothing: no answer, since no answer would be understood", async () => {
+    const bytes = new Uint8Array(5_000).map((_, index) => (index * 89 + 200) % 256);
+    expect(await answerTo(bytes)).toHaveLength(0);
+    await expectLogged(/expected FRAMES\/1/);
+  });
+
+  test("a client that speaks TLS", async () => {
+    const socket = connectTls({ host: "127.0.0.1", port: server.port, rejectUnauthorized: false });
+    const refused = new Promise<void>((resolve) => {
+      socket.once("error", () => resolve());
+      socket.once("close", () => resolve());
+    });
+    await within(15_000, "the end of the TLS handshake", refused);
+    socket.destroy();
+    await expectLogged(/expected FRAMES\/1/);
+  });
+
+  test("a client that connects and says nothing: it is told what was waited for", async () => {
+    expect(expectError(await answerTo(""), 5)).toMatch(/HELLO.*\b1 s/);
+    await expectLogged(/HELLO/);
+  });
+
+  test("a message longer than any may be: nothing of it is waited for", async () => {
+    const hello = "FRAMES/1\x01\0\0\0";
+    expectError(await answerTo(Buffer.from(`${hello}\xff\xff\xff\xff\0\0\0\0`, "latin1")), 1);
+    await expectLogged(/"error":"protocol"/);
+  });
+});
+
+// What is to be sent.
+
+describe("a directory that cannot be sent", () => {
+  const port = closedPort();
+
+  for (const { what, make, says } of [
+    {
+      what: "is missing",
+      make: () => "/nonexistent/run7",
+      says: /run7.*no such file or directory/,
+    },
+    {
+      what: "is a file",
+      make: () => join(tree({ "1.png": 3 }), "1.png"),
+      says: /1\.png.*not a directory/,
+    },
+  ]) {
+    test(`${what}: exit 1, and nobody is connected to`, async () => {
+      const sent = await send({ port }, make());
+      expect(theLine(sent)).toMatch(says);
+      expect(sent.code).toBe(1);
+    });
+  }
+
+  test.skipIf(denialMissing !== "")(`${denialMissing}may not be read: exit 1`, async () => {
+    const folder = tree({ "1.png": 3 });
+    chmodSync(folder, 0);
+    const args = ["send", folder, "--to", `127.0.0.1:${port}`];
+    const sent = await run(args, { command: [...denied, executable] });
+    expect(theLine(sent)).toMatch(/run7.*permission denied/);
+    expect(sent.code).toBe(1);
+  });
+
+  test("is empty: it says so, and nothing went wrong", async () => {
+    const sent = await send({ port }, tree({}));
+    expect(sent.stderr).toMatch(/^No frames found.*\n$/);
+    expect(summaryOf(sent)).toMatchObject({ frames: 0, bytes: 0 });
+    expect(sent.code).toBe(0);
+  });
+});
+
+test.skipIf(denialMissing !== "")(
+  `${denialMissing}files and folders that may not be read are named, and the rest arrive: exit 23`,
+  async () => {
+    const folder = tree({
+      "a/1.png": 10,
+      "a/2.png": 20,
+      "a/3.png": 30,
+      "b/1.png": 1,
+      "c/1.png": 4,
+    });
+    chmodSync(join(folder, "a/2.png"), 0);
+    chmodSync(join(folder, "b"), 0);
+    await withServer(async (server) => {
+      const args = ["send", folder, "--to", `127.0.0.1:${server.port}`, "--json"];
+      const sent = await run(args, { command: [...denied, executable] });
+      expect(undelivered(sent).map(({ error }) => error)).toEqual(["unreadable", "unreadable"]);
+      expect(sent.stderr).toMatch(/a\/2\.png.*permission denied/);
+      expect(sent.stderr).toMatch(/run7\/b:.*permission denied/);
+      expect(summaryOf(sent)).toMatchObject({ frames: 3, lost: 1 });
+      expect(sent.code).toBe(23);
+      expect(readdirSync(join(server.dir, "run7/a")).sort()).toEqual(["1.png", "3.png"]);
+      expect(readdirSync(join(server.dir, "run7/c"))).toEqual(["1.png"]);
+    });
+    chmodSync(join(folder, "b"), 0o755);
+  },
+);
+
+test.skipIf(linux !== "")(
+  `${linux}a file whose name is not UTF-8 is named as well as may be, and the rest arrive: exit 23`,
+  async () => {
+    const folder = tree({ "visible/1.png": 10, "visible/9.png": 10 });
+    const odd = Buffer.concat([Buffer.from(`${folder}/visible/caf`), Buffer.from([0xe9, 0x2e])]);
+    writeFileSync(odd, "latin1");
+    await withServer(async (server) => {
+      const sent = await send(server, folder);
+      expect(sent.stderr).toMatch(/caf.*not UTF-8/);
+      expect(undelivered(sent)).toMatchObject([{ source: "visible", error: "unreadable" }]);
+      expect(summaryOf(sent)).toMatchObject({ frames: 2, lost: 1, refused: 0 });
+      expect(sent.code).toBe(23);
+    });
+  },
+);
+
+test("files that vanish before they are read are named, and the rest arrive: exit 24", async () => {
+  const folder = tree({
+    ...manyFrames(20, 5_000),
+    "infrared/large.png": 3_000_000,
+    "gone/1.png": 5,
+  });
+  await withServer(async (server) => {
+    using link = await relayTo(server);
+    // It has looked at the directory before it connects, and sends nothing before WELCOME.
+    link.relay.freeze();
+    const sending = run(["send", folder, "--to", link.to, "--json"]);
+    await until("the connection", () => link.relay.connections === 1);
+    for (const name of ["visible/7.png", "visible/20.png", "infrared/large.png"]) {
+      unlinkSync(join(folder, name));
+    }
+    rmSync(join(folder, "gone"), { recursive: true });
+    link.relay.thaw();
+    const sent = await sending;
+    expect(
+      undelivered(sent)
+        .map(({ source, first, error }) => [source, first, error])
+        .sort(),
+    ).toEqual([
+      ["gone", 1, "vanished"],
+      ["infrared", 1, "vanished"],
+      ["visible", 20, "vanished"],
+      ["visible", 7, "vanished"],
+    ]);
+    expect(sent.stderr).toMatch(/7\.png.*removed/);
+    expect(summaryOf(sent)).toMatchObject({ frames: 18, lost: 4 });
+    expect(sent.code).toBe(24);
+    expect(sameTree(join(folder, "visible"), join(server.dir, "run7/visible"))).toEqual([]);
+    // Nothing is lost unreported: the journal knows as well.
+    const listed = await run(["ls", "run7", "--dir", server.dir, "--json"]);
+    const lost = jsonLines(listed.stdout).map((row) => [row["source"], row["lost"]]);
+    expect(lost).toEqual([
+      ["gone", 1],
+      ["infrared", 1],
+      ["visible", 2],
+    ]);
+  });
+});
+
+test.skipIf(posix !== "")(
+  `${posix}links, pipes, sockets and devices are reported and not sent: exit 0`,
+  async () => {
+    const folder = tree({ "visible/1.png": 10, "outside.png": 5 });
+    const at = (name: string) => join(folder, "visible", name);
+    symlinkSync(join(folder, "outside.png"), at("link.png"));
+    symlinkSync("/etc", at("folder-link"));
+    symlinkSync("/nonexistent", at("dangling.png"));
+    expect(spawnSync("mkfifo", [at("pipe.png")]).status).toBe(0);
+    const listener = Bun.listen({ unix: at("socket.png"), socket: { data() {} } });
+    const odd = ["link.png", "folder-link", "dangling.png", "pipe.png", "socket.png"];
+    // Only root may make a device.
+    if (spawnSync("mknod", [at("zero.png"), "c", "1", "5"]).status === 0) odd.push("zero.png");
+    await withServer(async (server) => {
+      const sent = await send(server, folder);
+      listener.stop();
+      expect(sent.code).toBe(0);
+      for (const name of odd) expect(sent.stderr).toMatch(new RegExp(`Not sent:.*${name} is a`));
+      const reported = jsonLines(sent.stdout).filter(({ type }) => type === "skipped");
+      expect(reported.map(({ path }) => path).sort()).toEqual(odd.map(at).sort());
+      expect(summaryOf(sent)).toMatchObject({ frames: 2, skipped: 0, refused: 0, lost: 0 });
+      expect(readdirSync(join(server.dir, "run7")).sort()).toEqual(["outside.png", "visible"]);
+      expect(readdirSync(join(server.dir, "run7/visible"))).toEqual(["1.png"]);
+    });
+  },
+);
+
+test("hidden files and files that are still being written are no frames, and nothing is said of them", async () => {
+  const folder = tree({
+    "1.png": 1,
+    ".hidden.png": 1,
+    ".git/2.png": 1,
+    "3.png.part": 1,
+    "4.tmp": 1,
+  });
+  await withServer(async (server) => {
+    const sent = await send(server, folder);
+    expect(sent.code).toBe(0);
+    expect(summaryOf(sent)).toMatchObject({ frames: 1, lost: 0 });
+    expect(readdirSync(join(server.dir, "run7"))).toEqual(["1.png"]);
+  });
+});
+
+// What the server does not take.
+
+test.skipIf(linux !== "")(
+  `${linux}serve --portable-names refuses what Windows and macOS cannot keep apart or at all, and takes the rest: exit 23`,
+  async () => {
+    const files = ["Frame.png", "frame.PNG", "größe.png", "größe.png".normalize("NFD")];
+    files.push("a:b.png", "CON.png", "dot.", "good.png");
+    const folder = tree(Object.fromEntries(files.map((name) => [`visible/${name}`, name])));
+    await withServer(async (server) => {
+      const sent = await send(server, folder);
+      const refused = undelivered(sent);
+      expect(new Set(refused.map(({ error }) => error))).toEqual(new Set(["unportable-name"]));
+      const stored = readdirSync(join(server.dir, "run7/visible"));
+      expect(refused.map(({ what }) => what).sort()).toEqual(
+        files.filter((name) => !stored.includes(name)).sort(),
+      );
+      expect(refused).toHaveLength(5);
+      expect(stored).toContain("good.png");
+      // Which of two is first is a matter of their order; the other names it.
+      const [first, second] = stored.includes("Frame.png") ? files : [files[1], files[0]];
+      const why = refused.find(({ what }) => what === second)?.["message"];
+      expect(why).toContain(first);
+      expect(summaryOf(sent)).toMatchObject({ frames: 3, refused: 5 });
+      expect(sent.code).toBe(23);
+    }, "--portable-names");
+    await withServer(async (server) => {
+      expect((await send(server, folder)).code).toBe(0);
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+    });
+  },
+);
+
+test("a frame over --max-frame is refused before it is sent, and the rest arrive: exit 23", async () => {
+  const folder = tree({
+    "a/1.png": 100_000,
+    "a/2.png": 100_001,
+    "a/3.png": 20_000_000,
+    "a/4.png": 5,
+  });
+  await withServer(
+    async (server) => {
+      using link = await relayTo(server);
+      const sent = await run(["send", folder, "--to", link.to, "--json"]);
+      expect(undelivered(sent)).toMatchObject([
+        { first: 2, error: "too-large" },
+        { first: 3, error: "too-large" },
+      ]);
+      expect(sent.stderr).toMatch(/2\.png.*100001.*100000.*--max-frame/);
+      expect(summaryOf(sent)).toMatchObject({ frames: 2 });
+      expect(sent.code).toBe(23);
+      expect(link.relay.bytes).toBeLessThan(110_000);
+      expect(readdirSync(join(server.dir, "run7/a")).sort()).toEqual(["1.png", "4.png"]);
+    },
+    "--max-frame",
+    "100000",
+  );
+});
+
+describe("frames serve says at start that", () => {
+  const serve = (directory: string, ...more: string[]) =>
+    run(["serve", directory, "--listen", "127.0.0.1:0", ...more]);
+
+  test("the store is a file, or lies below one: exit 11", async () => {
+    const folder = tree({ file: 1 });
+    for (const path of [join(folder, "file"), join(folder, "file/store")]) {
+      const served = await serve(path);
+      expect(theLine(served)).toMatch(/Cannot write the store.*file.*not a directory/);
+      expect(served.code).toBe(11);
+    }
+  });
+
+  test.skipIf(denialMissing !== "")(
+    `${denialMissing}the store may not be written: exit 11`,
+    async () => {
+      const folder = tree({});
+      chmodSync(folder, 0o555);
+      const args = ["serve", folder, "--listen", "127.0.0.1:0"];
+      const served = await run(args, { command: [...denied, executable] });
+      expect(theLine(served)).toMatch(/Cannot write the store.*run7.*permission denied/);
+      expect(served.code).toBe(11);
+    },
+  );
+
+  test("another server has the store, and which process that is: exit 11", async () => {
+    await withServer(async (server) => {
+      const second = await serve(server.dir);
+      expect(theLine(second)).toMatch(new RegExp(`store.*process ${server.process.pid}\\b`));
+      expect(second.code).toBe(11);
+    });
+  });
+
+  test("the port is in use: exit 10, and the store is not locked by it", async () => {
+    await withServer(async (server) => {
+      const store = temporaryFolder();
+      const second = await serve(store, "--listen", `127.0.0.1:${server.port}`);
+      expect(theLine(second)).toMatch(/in use/);
+      expect(theLine(second)).toContain(`127.0.0.1:${server.port}`);
+      expect(second.code).toBe(10);
+      const third = await startServer({ dir: store });
+      expect(await third.stop()).toBe(0);
+    });
+  });
+
+  for (const address of [":0", "0.0.0.0:0", "[::]:0"]) {
+    test(`anyone could send to ${address}, unless that is wanted: exit 1`, async () => {
+      const store = join(temporaryFolder(), "store");
+      const served = await serve(store, "--listen", address);
+      expect(theLine(served)).toContain("--insecure");
+      expect(served.code).toBe(1);
+      expect(existsSync(store)).toBe(false);
+    });
+  }
+});
+
+// The command line.
+
+describe("a command that is not understood ends with exit 1 and a hint:", () => {
+  const folder = tree({ "1.png": 1 });
+  const cases: { args: string[]; env?: Record<string, string>; says: RegExp[] }[] = [
+    { args: ["snd", folder], says: [/snd/, /frames send/] },
+    { args: ["frobnicate"], says: [/frobnicate/, /frames help/] },
+    { args: ["help", "exit-code"], says: [/exit-code/, /exit-codes/] },
+    { args: ["send", folder, "--sorce", "a"], says: [/--sorce/, /--source/] },
+    { args: ["send", folder, "--tot=x"], says: [/--tot/, /--to\?/] },
+    { args: ["send", folder, "-x"], says: [/-x/] },
+    { args: ["serve", "--stream", "x"], says: [/--stream/] },
+    { args: ["send", folder, "gpu1:9726"], says: [/gpu1:9726/, /--to gpu1:9726/] },
+    { args: ["send"], says: [/directory|DIR/] },
+    { args: ["send", folder, "--to"], says: [/--to/, /HOST/] },
+    { args: ["send", folder, "--to", ""], says: [/--to/, /HOST/] },
+    { args: ["send", folder, "--to", "host:port"], says: [/--to/, /HOST:PORT/, /"host:port"/] },
+    { args: ["send", folder, "--to", "h:70000"], says: [/--to/, /HOST:PORT/, /"h:70000"/] },
+    { args: ["send", folder, "--timeout", "soon"], says: [/--timeout/, /seconds/, /"soon"/] },
+    { args: ["send", folder, "--timeout", "0"], says: [/--timeout/, /seconds/, /"0"/] },
+    { args: ["send", folder, "--json=yes"], says: [/--json/, /no value/] },
+    { args: ["send", folder, "--stream", "../up"], says: [/\.\.\/up/, /--stream/] },
+    { args: ["send", folder, folder], says: [/--stream/] },
+    {
+      args: ["send", folder, "--stream", "s", "--source", "a=", "--source", "b"],
+      says: [/--source/],
+    },
+    { args: ["serve", folder, "--max-frame", "big"], says: [/--max-frame/, /64M/, /"big"/] },
+    { args: ["serve", folder, "--listen", "nowhere:"], says: [/--listen/, /HOST:PORT/] },
+    { args: ["serve", folder, "other"], says: [/other/] },
+    { args: ["ls", "--dir", "/nonexistent"], says: [/nonexistent/, /no store/] },
+    { args: ["completions", "tcsh"], says: [/bash, zsh or fish/, /"tcsh"/] },
+    { args: ["completions"], says: [/bash, zsh or fish/] },
+    // Where the value came from is what somebody has to go and look for.
+    { args: ["send", folder], env: { FRAMES_TO: "h:x" }, says: [/FRAMES_TO/, /HOST:PORT/] },
+    { args: ["send", folder], env: { FRAMES_TIMEOUT: "1s" }, says: [/FRAMES_TIMEOUT/, /"1s"/] },
+    { args: ["serve", folder], env: { FRAMES_MAX_FRAME: "x" }, says: [/FRAMES_MAX_FRAME/, /"x"/] },
+    { args: ["send", folder], env: { FRAMES_QUIET: "maybe" }, says: [/FRAMES_QUIET/, /"maybe"/] },
+  ];
+  for (const { args, env = {}, says } of cases) {
+    const settings = Object.entries(env).map(([name, value]) => `${name}=${value} `);
+    const words = args.map((word) => (word === folder ? "DIR" : word === "" ? "''" : word));
+    test(`${settings.join("")}frames ${words.join(" ")}`, async () => {
+      const ran = await run(args, { env, cwd: temporaryFolder() });
+      for (const pattern of says) expect(theLine(ran)).toMatch(pattern);
+      expect(ran.stdout).toBe("");
+      expect(ran.code).toBe(1);
+    });
+  }
+
+  test("frames alone says what there is", async () => {
+    const ran = await run([]);
+    expect(ran.stderr).toContain("frames serve");
+    expect(ran.stderr).toContain("frames send");
+    expect([ran.code, ran.stdout]).toEqual([1, ""]);
+  });
+});
+
+test("help names every exit status that is used here", async () => {
+  const { code, stdout } = await run(["help", "exit-codes"]);
+  expect(code).toBe(0);
+  const listed = [...stdout.matchAll(/^ {2}(\d+) /gm)].map(([, status]) => Number(status));
+  expect(listed).toEqual(expect.arrayContaining([0, 1, 2, 10, 11, 12, 20, 23, 24, 30, 35]));
+});
+
+describe("what is printed:", () => {
+  let server: Server;
+  const folder = tree({ "visible/1.png": 11, "visible/2.png": 0, "infrared/1.png": 1_500_000 });
+  writeFileSync(join(folder, "bad\\name.png"), "refused everywhere");
+  beforeAll(async () => {
+    server = await startServer({ dir: temporaryFolder(), args: ["--max-frame", "2M"] });
+  });
+  afterAll(async () => {
+    await server.stop();
+  });
+  const to = () => ["--to", `127.0.0.1:${server.port}`];
+
+  test("--json prints nothing but JSON on standard output, and the summary last", async () => {
+    const sent = await run(["send", folder, ...to(), "--json"]);
+    const lines = jsonLines(sent.stdout);
+    expect(lines.map(({ type }) => type)).toEqual(["undelivered", "summary"]);
+    expect(summaryOf(sent)).toMatchObject({ stream: "run7", frames: 3, refused: 1, retries: 0 });
+    expect(sent.code).toBe(23);
+    // The server's lines as well, and without a sender that is still there it is known how it ended.
+    await until("the server's word", () => server.stdout().includes('"type":"delivered"'));
+    const said = jsonLines(server.stdout()).map(({ type }) => type);
+    expect(said).toEqual(["listening", "session", "refused", "delivered"]);
+  });
+
+  test("-q prints nothing where nothing goes wrong, and what goes wrong all the same", async () => {
+    const good = await run(["send", join(folder, "visible"), ...to(), "-q"]);
+    expect([good.code, good.stdout, good.stderr]).toEqual([0, "", ""]);
+    const bad = await run(["send", folder, ...to(), "-q"]);
+    expect(bad.stderr).toMatch(/^[^\n]*bad\\name\.png[^\n]*\n$/);
+    expect([bad.code, bad.stdout]).toEqual([23, ""]);
+    const nobody = await run(["send", folder, "--to", `127.0.0.1:${closedPort()}`, "-q"]);
+    expect(theLine(nobody)).toContain("refused");
+  });
+
+  test("-v shows the conversation: header, sources, number, name and length, receipts, and the end", async () => {
+    const sent = await run(["send", folder, ...to(), "-v", "--stream", "verbose"]);
+    expect(sent.stdout).toBe("");
+    const shown = sent.stderr.split("\n");
+    const at = (pattern: RegExp) => {
+      const index = shown.findIndex((line) => pattern.test(line));
+      if (index < 0) throw new Error(`no line like ${pattern} in:\n${sent.stderr}`);
+      return index;
+    };
+    const order = [
+      at(/^-> HELLO .*"stream":"verbose"/),
+      at(/^<- WELCOME /),
+      at(/^-> SOURCE .*visible/),
+      at(/^-> FRAME visible 1 1\.png 11\b/),
+      at(/^-> FRAME visible 2 2\.png 0\b/),
+      at(/^-> END /),
+      at(/^<- DONE /),
+    ];
+    expect(order).toEqual(order.toSorted((a, b) => a - b));
+    expect(at(/^-> FRAME infrared 1 1\.png 1500000\b/)).toBeGreaterThan(
+      at(/^-> SOURCE .*infrared/),
+    );
+    expect(at(/^<- RECEIPT \d/)).toBeLessThan(at(/^<- DONE /));
+    expect(at(/^<- REFUSED .*bad/)).toBeLessThan(at(/^<- DONE /));
+  });
+
+  test("serve says who sends what and what came of it, and with -v names every frame", async () => {
+    for (const more of [[], ["-v"]]) {
+      using people = await serveForPeople(...more);
+      const sent = await send(people, folder);
+      expect(sent.code).toBe(23);
+      await until("the end", () => people.stderr().includes("delivered"));
+      people.child.kill("SIGTERM");
+      const { code, stdout, stderr } = await people.ended();
+      expect([code, stdout]).toEqual([0, ""]);
+      expect(stderr).toContain(people.dir);
+      expect(stderr).toMatch(/sends run7/);
+      expect(stderr).toMatch(/refused run7 1: .*bad/);
+      expect(stderr).toMatch(/delivered run7: 3 stored, 0 there already, 1 refused/);
+      const named = /FRAME run7 visible 1 1\.png 11\b/.test(stderr);
+      expect(named).toBe(more.length > 0);
+    }
+  });
+
+  test("--dry-run lists what would be sent, and connects to nobody", async () => {
+    let connections = 0;
+    using nobody = fakeServer(() => connections++);
+    const args = ["send", folder, "--to", `127.0.0.1:${nobody.port}`, "--exclude", "bad*"];
+    const plain = await run([...args, "--dry-run"]);
+    expect(plain.stdout).toBe("infrared/1.png\nvisible/1.png\nvisible/2.png\n");
+    expect(plain.stderr).toMatch(/3 frames.*2 sources.*run7/);
+    expect(plain.code).toBe(0);
+    const json = await run([...args, "-n", "--json"]);
+    expect(jsonLines(json.stdout)).toMatchObject([
+      { type: "frame", source: "infrared", name: "1.png", bytes: 1_500_000 },
+      { type: "frame", source: "visible", name: "1.png", bytes: 11 },
+      { type: "frame", source: "visible", name: "2.png", bytes: 0 },
+      { type: "summary", stream: "run7", frames: 3, bytes: 1_500_011 },
+    ]);
+    expect(connections).toBe(0);
+  });
+
+  test.skipIf(posix !== "")(
+    `${posix}colours go to a terminal only, and not where NO_COLOR is set`,
+    async () => {
+      const onTerminal = async (env: Record<string, string>) => {
+        let shown = "";
+        const decoder = new TextDecoder();
+        const child = Bun.spawn([executable, "send", "/nonexistent"], {
+          env: environment({ TERM: "xterm", ...env }),
+          terminal: {
+            cols: 80,
+            rows: 24,
+            data: (_, bytes) => void (shown += decoder.decode(bytes, { stream: true })),
+          },
+        });
+        expect(await child.exited).toBe(1);
+        await until("the message", () => shown.includes("no such file"));
+        return shown;
+      };
+      expect(await onTerminal({})).toContain("\x1b[");
+      expect(await onTerminal({ NO_COLOR: "1" })).not.toContain("\x1b[");
+      expect((await run(["send", "/nonexistent"])).stderr).not.toContain("\x1b[");
+    },
+  );
+});
+
+describe.skipIf(linux !== "")(`${linux}what a terminal would obey is made visible:`, () => {
+  const tricks = {
+    colour: "\x1b[31mred\x1b[0m",
+    title: "\x1b]0;owned\x07",
+    "C1 control": "\u009b2J",
+    "new line": "line\nframes: all is well",
+    "right to left": "\u202egnp.exe",
+  };
+  const obeyed = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/;
+  let folder: string;
+  let server: Awaited<ReturnType<typeof serveForPeople>>;
+  beforeAll(async () => {
+    const files = Object.values(tricks).map((name) => `visible/${name}.png`);
+    folder = tree(Object.fromEntries([...files, "good.png"].map((name) => [name, "x"])));
+    symlinkSync("good.png", join(folder, `link ${tricks.colour}`));
+    server = await serveForPeople("-v");
+  });
+  afterAll(async () => {
+    server.child.kill("SIGTERM");
+    const { stderr } = await server.ended();
+    expect(stderr).toMatch(/refused.*u001b/);
+    expect(stderr).not.toMatch(obeyed);
+    server[Symbol.dispose]();
+  });
+
+  for (const more of [[], ["-v"], ["-q"], ["--dry-run"]]) {
+    test(`frames send ${more.join(" ")}`, async () => {
+      const args = ["send", folder, "--to", `127.0.0.1:${server.port}`, "--stream", "s", ...more];
+      const ran = await run(args);
+      expect(ran.code).toBe(more[0] === "--dry-run" ? 0 : 23);
+      expect(ran.stdout + ran.stderr).toMatch(/\\x1b/);
+      expect(ran.stdout).not.toMatch(obeyed);
+      expect(ran.stderr).not.toMatch(obeyed);
+      // No name may pass for a message of its own.
+      expect(ran.stderr).not.toMatch(/^frames: all is well/m);
+    });
+  }
+
+  test("frames send --json, which escapes as JSON does", async () => {
+    const ran = await send(server, folder, "--stream", "s");
+    expect(jsonLines(ran.stdout).some(({ what }) => String(what).includes("\x1b"))).toBe(true);
+    expect(ran.stdout).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f]/);
+    expect(ran.stderr).not.toMatch(obeyed);
+  });
+
+  for (const [name, trick] of Object.entries(tricks)) {
+    test(`names of folders and streams: ${name}`, async () => {
+      const odd = tree({ [`${trick}/1.png`]: 1 });
+      for (const path of [odd, join(odd, trick)]) {
+        const ran = await run(["send", path, "--to", `127.0.0.1:${server.port}`]);
+        expect(ran.stderr).not.toBe("");
+        expect(ran.stdout + ran.stderr).not.toMatch(obeyed);
+      }
+      const listed = await run(["ls", "--dir", server.dir]);
+      expect(listed.stdout + listed.stderr).not.toMatch(obeyed);
+    });
+  }
+
+  for (const [name, trick] of Object.entries(tricks)) {
+    test(`words of the command line: ${name}`, async () => {
+      for (const args of [
+        [trick],
+        ["send", `/nonexistent/${trick}`],
+        ["send", folder, `--${trick}`],
+        ["send", folder, "--to", trick],
+        ["send", folder, "--stream", `../${trick}`],
+        ["ls", `no ${trick}`, "--dir", server.dir],
+        ["help", trick],
+        ["completions", trick],
+      ]) {
+        const ran = await run(args);
+        expect(ran.stdout + ran.stderr).not.toMatch(obeyed);
+        expect(ran.code).not.toBe(0);
+      }
+    });
+  }
+});
+
+describe("completions", () => {
+  test.skipIf(peerMissing("bash"))(
+    `${peerMissing("bash") ? "skipped: needs bash: " : ""}for bash complete commands and flags`,
+    async () => {
+      const { stdout, code } = await run(["completions", "bash"]);
+      expect(code).toBe(0);
+      const complete = (...words: string[]) => {
+        const line = words.map((word) => `'${word}'`).join(" ");
+        const script = `${stdout}\nCOMP_WORDS=(${line}); COMP_CWORD=${words.length - 1}; _frames; printf '%s\\n' "\${COMPREPLY[@]}"`;
+        const ran = spawnSync("bash", ["-c", script], { encoding: "utf8" });
+        expect(ran.stderr).toBe("");
+        return ran.stdout.trim().split("\n").sort();
+      };
+      expect(complete("frames", "se")).toEqual(["send", "serve"]);
+      expect(complete("frames", "send", "--so")).toEqual(["--source"]);
+      expect(complete("frames", "serve", "--max")).toEqual(["--max-frame"]);
+      expect(complete("frames", "completions", "")).toEqual(["bash", "fish", "zsh"]);
+    },
+  );
+
+  for (const [shell, check] of [
+    ["zsh", "-n"],
+    ["fish", "--no-execute"],
+  ] as const) {
+    const missing = peerMissing(shell);
+    test.skipIf(missing)(
+      `${missing ? `skipped: needs ${shell}: ` : ""}for ${shell} are ${shell}`,
+      async () => {
+        const { stdout } = await run(["completions", shell]);
+        const file = join(temporaryFolder(), "frames");
+        writeFileSync(file, stdout);
+        const ran = spawnSync(shell, [check, file], { encoding: "utf8" });
+        expect([ran.status, ran.stderr]).toEqual([0, ""]);
+      },
+    );
+  }
+
+  test("for every shell name every command and flag", async () => {
+    for (const shell of ["bash", "zsh", "fish"]) {
+      const { stdout, stderr, code } = await run(["completions", shell]);
+      expect([code, stderr]).toEqual([0, ""]);
+      for (const word of ["serve", "send", "ls", "max-frame", "dry-run", "stream", "listen"]) {
+        expect(stdout).toContain(word);
+      }
+    }
+  });
+});
+
+describe.skipIf(peerMissing("bash"))(
+  `${peerMissing("bash") ? "skipped: needs bash: " : ""}a reader that`,
+  () => {
+    const streams = 20_000;
+    let store: string;
+    let folder: string;
+    beforeAll(async () => {
+      store = temporaryFolder();
+      await (await startServer({ dir: store })).stop();
+      const database = new Database(join(store, ".frames/journal.sqlite"));
+      const insert = database.query(
+        `INSERT INTO frames (stream, source, name, session, seq, bytes, crc32, captured, received)
+          VALUES (?, 'visible', '1.png', 'session', 1, 1, 1, 1, 1)`,
+      );
+      database.transaction(() => {
+        for (let number = 0; number < streams; number++) insert.run(`stream-${number}`);
+      })();
+      database.close();
+      folder = tree(manyFrames(50, 200_000));
+      for (let number = 0; number < 500; number++) {
+        symlinkSync("1.png", join(folder, `visible/link-${number}`));
+      }
+    });
+
+    /** Runs a pipeline; `status` is that of its first part. */
+    function pipeline(
+      first: string[],
+      rest: string,
+    ): { status: number; stdout: string; stderr: string } {
+      const script = `"$@" ${rest}; exit "\${PIPESTATUS[0]}"`;
+      const ran = spawnSync("bash", ["-c", script, "bash", executable, ...first], {
+        encoding: "utf8",
+        env: environment(),
+        timeout: 60_000,
+      });
+      return { status: ran.status ?? -1, stdout: ran.stdout, stderr: ran.stderr };
+    }
+
+    for (const more of [[], ["--json"]]) {
+      const words = ["ls", ...more];
+      test(`stops after a line ends frames ${words.join(" ")} without a word`, () => {
+        const ran = pipeline([...words, "--dir", store], "| head -n 1");
+        expect(ran.stdout.split("\n")).toHaveLength(2);
+        expect(ran.stderr).toBe("");
+        expect(ran.status).toBe(0);
+      });
+
+      test(`takes its time gets all that frames ${words.join(" ")} has to say`, () => {
+        const ran = pipeline([...words, "--dir", store], "| (sleep 0.5; wc -l)");
+        expect(Number(ran.stdout)).toBe(streams + (more.length === 0 ? 1 : 0));
+        expect(ran.status).toBe(0);
+      });
+    }
+
+    // Whoever runs this in a script goes by the exit status: 0 is the promise that all has arrived.
+    for (const [what, rest] of [
+      ["stops reading standard output", "--json 2>/dev/null | head -n 1"],
+      ["stops reading standard error", "2>&1 >/dev/null | head -n 1"],
+      ["closed standard output before", "--json >&-"],
+      ["closed standard error before", "2>&-"],
+      ["gives a full disk for standard output", "--json >/dev/full"],
+      ["gives a full disk for standard error", "2>/dev/full"],
+    ] as const) {
+      test(`${what} of frames send is not told that all went well unless it did`, async () => {
+        await withServer(async (server) => {
+          const args = ["send", folder, "--to", `127.0.0.1:${server.port}`];
+          const ran = pipeline(args, rest);
+          const arrived = join(server.dir, "run7/visible");
+          const stored = existsSync(arrived) ? readdirSync(arrived).length : 0;
+          expect(ran.status === 0 ? stored : 50).toBe(50);
+        });
+      });
+    }
+  },
+);
+
+test.skipIf(linux !== "")(
+  `${linux}a log that nobody reads holds up neither the frames nor the end of frames serve`,
+  async () => {
+    const folder = tree(manyFrames(3_000, 10));
+    const dir = temporaryFolder();
+    const log = join(dir, ".log");
+    expect(spawnSync("mkfifo", [log]).status).toBe(0);
+    const reader = openSync(log, constants.O_RDWR | constants.O_NONBLOCK);
+    const writer = openSync(log, "r+");
+    const child = Bun.spawn([executable, "serve", dir, "--listen", "127.0.0.1:0", "-v"], {
+      env: environment(),
+      stdio: ["ignore", "ignore", writer],
+    });
+    try {
+      // The pipe holds 64 KiB: the greeting is read from it, and then no more.
+      let said = "";
+      await until("the greeting", () => (said += readNow(reader)).includes("only this machine"));
+      const port = Number(/127\.0\.0\.1:(\d+)/.exec(said)![1]);
+      const sent = await send({ port }, folder, "--timeout", "3");
+      expect([sent.code, sent.code === 0 ? "" : sent.stderr]).toEqual([0, ""]);
+      child.kill("SIGTERM");
+      expect(await within(10_000, "the end of frames serve", child.exited)).toBe(0);
+    } finally {
+      child.kill("SIGKILL");
+      closeSync(reader);
+      closeSync(writer);
+    }
+  },
+);
+
+/** What is in a pipe now. */
+function readNow(file: number): string {
+  const buffer = Buffer.alloc(4096);
+  try {
+    return buffer.toString("utf8", 0, readSync(file, buffer));
+  } catch {
+    return "";
+  }
+}
+
+// Signals and sudden ends.
+
+describe("an end before its time:", () => {
+  const count = 60;
+  const size = 500_000;
+  const folder = tree(manyFrames(count, size));
+
+  function expectWhole(server: Server): number {
+    const stored = join(server.dir, "run7/visible");
+    const names = existsSync(stored) ? readdirSync(stored) : [];
+    for (const name of names) {
+      const same = readFileSync(join(stored, name)).equals(
+        readFileSync(join(folder, "visible", name)),
+      );
+      expect([name, same]).toEqual([name, true]);
+    }
+    return names.length;
+  }
+
+  async function expectRestGoes(server: Server): Promise<void> {
+    const again = await send(server, folder);
+    expect(again.code).toBe(0);
+    expect(summaryOf(again)).toMatchObject({ frames: count, interrupted: false });
+    expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+  }
+
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    test(`${signal} once: what is on its way arrives, and what arrived is reported: exit 20`, async () => {
+      await withServer(async (server) => {
+        using link = await relayTo(server, { rate: 10_000_000 });
+        using sender = launch(["send", folder, "--to", link.to, "--json"]);
+        await until("the first frames", () => link.relay.bytes > 2 * size);
+        sender.child.kill(signal);
+        const sent = await sender.ended();
+        expect(sent.stderr).toMatch(/once more/);
+        expect(sent.stderr).toMatch(/the same command/);
+        const { frames, interrupted } = summaryOf(sent);
+        expect(interrupted).toBe(true);
+        expect(frames).toBeGreaterThan(0);
+        expect(frames).toBeLessThan(count);
+        expect(expectWhole(server)).toBe(Number(frames));
+        expect(sent.code).toBe(20);
+        await expectRestGoes(server);
+      });
+    });
+  }
+
+  test("SIGINT twice: it ends at once, whatever is on its way: exit 20", async () => {
+    await withServer(async (server) => {
+      using link = await relayTo(server, { rate: 10_000_000 });
+      using sender = launch(["send", folder, "--to", link.to]);
+      await until("the first frames", () => link.relay.bytes > 2 * size);
+      // Now it cannot finish; once, it would wait 10 s for that.
+      link.relay.freeze();
+      sender.child.kill("SIGINT");
+      await until("its word", () => sender.stderr().includes("once more"));
+      sender.child.kill("SIGINT");
+      const sent = await sender.ended(5_000);
+      expect(sent.code).toBe(20);
+      link.relay.thaw();
+      link.relay.cut();
+      await until("the server's notice", () => server.stdout().includes('"failed"'));
+      expectWhole(server);
+      await expectRestGoes(server);
+    });
+  });
+
+  test("SIGINT before the server has said anything: nothing is on its way, so nothing is waited for: exit 20", async () => {
+    let connected = false;
+    using silent = fakeServer(() => (connected = true));
+    using sender = launch(["send", folder, "--to", `127.0.0.1:${silent.port}`]);
+    await until("the connection", () => connected);
+    sender.child.kill("SIGINT");
+    // Well before anything else would end it.
+    expect((await sender.ended(5_000)).code).toBe(20);
+  });
+
+  test("SIGTERM to the server: it stops with exit 0, and its senders are told why theirs end: exit 10", async () => {
+    await withServer(async (server) => {
+      using link = await relayTo(server, { rate: 10_000_000 });
+      using sender = launch(["send", folder, "--to", link.to]);
+      await until("the first frames", () => link.relay.bytes > 2 * size);
+      const stopping = server.stop();
+      const sent = await sender.ended();
+      expect(sent.stderr).toMatch(/frames: .*being stopped/);
+      expect(sent.code).toBe(10);
+      expect(await stopping).toBe(0);
+      const stored = expectWhole(server);
+      expect(stored).toBeLessThan(count);
+      // What the sender counts as confirmed is there.
+      const confirmed = Number(/(\d+) frames? confirmed/.exec(sent.stderr)?.[1] ?? 0);
+      expect(stored).toBeGreaterThanOrEqual(confirmed);
+      const again = await startServer({ dir: server.dir });
+      await expectRestGoes(again);
+      await again.stop();
+    });
+  });
+
+  test("the server is killed at any moment: no part of a frame under a final name, a journal that agrees with the files, and the same command sends the rest", async () => {
+    const dir = temporaryFolder();
+    const mixed = tree({
+      ...manyFrames(3_000, 8_000),
+      "infrared/1.raw": 9_000_000,
+      "infrared/2.raw": 9_000_000,
+    });
+    const rows = () => {
+      const database = new Database(join(dir, ".frames/journal.sqlite"), { readonly: true });
+      const query = "SELECT source || '/' || name AS path, bytes, crc32 FROM frames ORDER BY path";
+      const found = database.query<{ path: string; bytes: number; crc32: number }, []>(query).all();
+      database.close();
+      return found;
+    };
+    let before = 0;
+    for (const bytes of [1_000_000, 5_000_000, 10_000_000]) {
+      const server = await startServer({ dir });
+      using link = await relayTo(server, { rate: 60_000_000 });
+      using sender = launch(["send", mixed, "--stream", "run7", "--to", link.to]);
+      await until("enough bytes", () => link.relay.bytes > bytes);
+      server.process.kill("SIGKILL");
+      const sent = await sender.ended();
+      expect(sent.code).toBe(10);
+      expect(sent.stderr).toMatch(/^frames: /m);
+      await server.process.exited;
+
+      // Files: nothing but whole frames.
+      const stored = join(dir, "run7");
+      const differences = existsSync(stored) ? sameTree(mixed, stored) : [];
+      expect(differences.filter((line) => !line.endsWith(`only in ${mixed}`))).toEqual([]);
+      // Journal: every row has its file, whole, and what the sender was told is safe has its row.
+      const journalled = rows();
+      for (const { path, bytes: length, crc32 } of journalled) {
+        expect([path, statSync(join(stored, path)).size]).toEqual([path, length]);
+        expect([path, Bun.hash.crc32(readFileSync(join(stored, path)))]).toEqual([path, crc32]);
+      }
+      const confirmed = Number(/(\d+) frames? confirmed/.exec(sent.stderr)?.[1] ?? 0);
+      expect(journalled.length).toBeGreaterThanOrEqual(confirmed);
+      expect(journalled.length).toBeGreaterThanOrEqual(before);
+      before = journalled.length;
+    }
+    const server = await startServer({ dir });
+    // What was half written is gone as soon as somebody serves the store again.
+    expect(readdirSync(join(dir, ".frames/partial"))).toEqual([]);
+    const sent = await send(server, mixed, "--stream", "run7");
+    expect(sent.code).toBe(0);
+    expect(summaryOf(sent)).toMatchObject({ frames: 3_002, refused: 0, lost: 0 });
+    expect(sameTree(mixed, join(dir, "run7"))).toEqual([]);
+    expect(rows()).toHaveLength(3_002);
+    expect(await server.stop()).toBe(0);
+    rmSync(dir, { recursive: true, force: true });
+  });
+});

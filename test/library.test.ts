@@ -1,0 +1,347 @@
+// What a program gets from `import { serve, send } from "frames"`: the same job, without the executable.
+
+import { Database } from "bun:sqlite";
+import { expect, setDefaultTimeout, test } from "bun:test";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+
+import {
+  FramesError,
+  send,
+  type SendEvent,
+  serve,
+  type ServeEvent,
+  type ServeOptions,
+  type Server,
+  type StoredEvent,
+} from "frames";
+import { run, sameTree, temporaryFolder } from "./helper/program.ts";
+import { startRelay } from "./helper/relay.ts";
+
+setDefaultTimeout(30_000);
+
+const root = join(import.meta.dir, "..");
+
+async function withServer(
+  use: (server: Server) => Promise<void>,
+  options: Omit<ServeOptions, "listen"> = {},
+): Promise<void> {
+  const server = await serve(join(temporaryFolder(), "store"), {
+    listen: "127.0.0.1:0",
+    ...options,
+  });
+  try {
+    await use(server);
+  } finally {
+    await server.stop();
+  }
+}
+
+function bytesOf(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+function rows<T>(server: Server, query: string): T[] {
+  const database = new Database(join(server.directory, ".frames/journal.sqlite"), {
+    readonly: true,
+    safeIntegers: true,
+  });
+  try {
+    return database.query<T, []>(query).all();
+  } finally {
+    database.close();
+  }
+}
+
+/** What a promise was rejected with. */
+async function rejection(promise: Promise<unknown>): Promise<FramesError> {
+  try {
+    await promise;
+  } catch (error) {
+    expect(error).toBeInstanceOf(FramesError);
+    return error as FramesError;
+  }
+  throw new Error("it was expected to be rejected");
+}
+
+test("a directory of two sources is delivered whole, and both ends are told of every frame", async () => {
+  const capture = temporaryFolder();
+  for (const source of ["visible", "infrared"]) {
+    mkdirSync(join(capture, source));
+    for (let number = 1; number <= 12; number++) {
+      writeFileSync(join(capture, source, `${number}.png`), `${source} ${number}`);
+    }
+  }
+  writeFileSync(join(capture, "visible", "large.png"), Buffer.alloc(3_000_000, "large"));
+  const atServer: ServeEvent[] = [];
+  const atSender: SendEvent[] = [];
+  const stored: StoredEvent[] = [];
+  const conversation: string[] = [];
+  await withServer(
+    async (server) => {
+      const summary = await send(capture, {
+        to: server.address,
+        stream: "run7",
+        onEvent: (event) => atSender.push(event),
+        onMessage: (direction, line) => conversation.push(`${direction} ${line}`),
+      });
+      expect(summary).toMatchObject({
+        stream: "run7",
+        frames: 25,
+        skipped: 0,
+        refused: 0,
+        lost: 0,
+        undelivered: [],
+        interrupted: false,
+        address: server.address,
+        store: server.directory,
+      });
+      expect(summary.sources.map(({ name, settled }) => [name, settled])).toEqual([
+        ["infrared", 12],
+        ["visible", 13],
+      ]);
+      expect(sameTree(capture, join(server.directory, "run7"))).toEqual([]);
+    },
+    { onEvent: (event) => atServer.push(event), onStored: (event) => stored.push(event) },
+  );
+  for (const source of ["visible", "infrared"]) {
+    const numbers = Array.from({ length: 12 }, (_, index) => `${index + 1}.png`);
+    const expected = source === "visible" ? [...numbers, "large.png"] : numbers;
+    const names = stored.filter((event) => event.source === source).map(({ frame }) => frame.name);
+    expect(names).toEqual(expected);
+    const frames = conversation.filter((line) => line.startsWith(`-> FRAME ${source} `));
+    expect(frames.map((line) => line.split(" ")[4])).toEqual(expected);
+  }
+  expect(atSender[0]).toEqual({ type: "found", stream: "run7", sources: 2, frames: 25 });
+  expect(atSender.find(({ type }) => type === "connected")).toMatchObject({ type: "connected" });
+  expect(atServer[0]).toMatchObject({ type: "session", stream: "run7" });
+  expect(atServer.at(-1)).toMatchObject({
+    type: "delivered",
+    stream: "run7",
+    counts: { frames: 25, stored: 25, present: 0, refused: 0, aborted: 0 },
+  });
+});
+
+test("frames that a program makes keep their names, times and metadata", async () => {
+  await withServer(async (server) => {
+    const metadata = { exposure: 0.25, gain: "2 dB", größe: [1, 2] };
+    async function* camera() {
+      yield {
+        name: "a.raw",
+        bytes: bytesOf("first"),
+        captured: 1_700_000_000_123_456_789n,
+        metadata,
+      };
+      await Promise.resolve();
+      yield { name: "b.raw", bytes: new Uint8Array(0), captured: -5n };
+      yield { name: "c.raw", bytes: new Uint8Array(2_500_000).fill(7) };
+    }
+    const before = BigInt(Date.now()) * 1_000_000n;
+    const options = { to: server.address, stream: "night", source: "thermal" };
+    expect(await send(camera(), options)).toMatchObject({ frames: 3, bytes: 2_500_005 });
+    const stored = rows<{ name: string; seq: bigint; captured: bigint; meta: string | null }>(
+      server,
+      "SELECT name, seq, captured, meta FROM frames ORDER BY id",
+    );
+    expect(stored.map(({ name, seq }) => [name, seq])).toEqual([
+      ["a.raw", 1n],
+      ["b.raw", 2n],
+      ["c.raw", 3n],
+    ]);
+    expect(stored[0]!.captured).toBe(1_700_000_000_123_456_789n);
+    expect(JSON.parse(stored[0]!.meta!)).toEqual(metadata);
+    expect(stored[1]).toMatchObject({ captured: -5n, meta: null });
+    expect(stored[2]!.captured).toBeGreaterThanOrEqual(before);
+    const folder = join(server.directory, "night/thermal");
+    expect(readFileSync(join(folder, "a.raw"), "utf8")).toBe("first");
+    expect(Math.floor(statSync(join(folder, "a.raw")).mtimeMs / 1000)).toBe(1_700_000_000);
+    expect(readFileSync(join(folder, "c.raw")).equals(Buffer.alloc(2_500_000, 7))).toBe(true);
+  });
+});
+
+test("frames without names are called after their session's start and their number, with the ending of what they are", async () => {
+  await withServer(async (server) => {
+    const begins = ["ffd8ffe0", "89504e470d0a1a0a", "50350a", "00000000"];
+    const frames = begins.map((hex) => ({ bytes: new Uint8Array(Buffer.from(hex, "hex")) }));
+    await send(frames, { to: server.address, stream: "live", source: "cam" });
+    const names = readdirSync(join(server.directory, "live/cam")).sort();
+    const start = names[0]!.slice(0, -"00000001.jpg".length);
+    expect(start).toMatch(/^\d{8}T\d{6}\.\d{3}Z-$/);
+    expect(names).toEqual(
+      ["00000001.jpg", "00000002.png", "00000003.pgm", "00000004.bin"].map((end) => start + end),
+    );
+  });
+});
+
+test("a frame that cannot be delivered is in the summary, and is no error", async () => {
+  await withServer(
+    async (server) => {
+      const frames = [
+        { name: "good", bytes: bytesOf("1") },
+        { name: "../bad", bytes: bytesOf("2") },
+        { name: "large", bytes: new Uint8Array(2_000) },
+        { name: "wordy", bytes: bytesOf("3"), metadata: { text: "x".repeat(5_000) } },
+        { name: "good", bytes: bytesOf("other") },
+        { name: "last", bytes: bytesOf("4") },
+      ];
+      const summary = await send(frames, { to: server.address, stream: "s", source: "a" });
+      expect(summary).toMatchObject({ frames: 2, refused: 2, lost: 2 });
+      const reasons = { "bad-name": 1, "too-large": 1, unreadable: 1, conflict: 1 };
+      expect(summary.reasons).toEqual(reasons);
+      const whys = summary.undelivered.map(({ what, first, error }) => [what, first, error.code]);
+      expect(whys.toSorted((a, b) => Number(a[1]) - Number(b[1]))).toEqual([
+        ["../bad", 2, "bad-name"],
+        ["large", 3, "too-large"],
+        ["wordy", 4, "unreadable"],
+        ["good", 5, "conflict"],
+      ]);
+      expect(readdirSync(join(server.directory, "s/a")).sort()).toEqual(["good", "last"]);
+      expect(readFileSync(join(server.directory, "s/a/good"), "utf8")).toBe("1");
+    },
+    { maxFrame: 1_000 },
+  );
+});
+
+test("aborting its signal ends a delivery with what was handed over stored, and ends the program's iterator", async () => {
+  await withServer(async (server) => {
+    const stop = new AbortController();
+    let returned = false;
+    async function* endless() {
+      try {
+        for (let number = 1; ; number++) {
+          yield { name: `${number}`, bytes: bytesOf(`${number}`) };
+          if (number === 50) stop.abort();
+        }
+      } finally {
+        returned = true;
+      }
+    }
+    const summary = await send(endless(), {
+      to: server.address,
+      stream: "s",
+      source: "a",
+      signal: stop.signal,
+    });
+    expect(summary.interrupted).toBe(true);
+    expect(summary.frames).toBeGreaterThanOrEqual(50);
+    expect(readdirSync(join(server.directory, "s/a"))).toHaveLength(summary.frames);
+    expect(returned).toBe(true);
+  });
+});
+
+test("a signal that is aborted already connects to nobody", async () => {
+  const frames = [{ bytes: bytesOf("1") }];
+  const to = "127.0.0.1:1";
+  const options = { to, stream: "s", source: "a", signal: AbortSignal.abort() };
+  expect((await rejection(send(frames, options))).code).toBe("interrupted");
+});
+
+test("an error of the program's own iterator ends the delivery and is handed on as it is", async () => {
+  await withServer(async (server) => {
+    const fault = new Error("the camera fell off");
+    async function* camera() {
+      yield { name: "1", bytes: bytesOf("1") };
+      throw fault;
+    }
+    const failed = send(camera(), { to: server.address, stream: "s", source: "a" });
+    expect(await failed.catch((error: unknown) => error)).toBe(fault);
+  });
+});
+
+test("errors carry a code: no server, a store in use, a name that leaves the store, an open address without --insecure", async () => {
+  const frames = [{ bytes: bytesOf("1") }];
+  const here = { stream: "s", source: "a" };
+  const unreachable = await rejection(send(frames, { to: "127.0.0.1:1", ...here }));
+  expect(unreachable).toMatchObject({ code: "unreachable", exit: 10 });
+  expect((await rejection(send(frames, { ...here, stream: "../s" }))).code).toBe("usage");
+  expect((await rejection(send("/nonexistent/folder"))).code).toBe("missing");
+  expect((await rejection(send(frames))).code).toBe("usage");
+  const open = serve(join(temporaryFolder(), "store"), { listen: "0.0.0.0:0" });
+  expect((await rejection(open)).code).toBe("usage");
+  await withServer(async (server) => {
+    const second = serve(server.directory, { listen: "127.0.0.1:0" });
+    expect((await rejection(second)).code).toBe("locked");
+  });
+});
+
+test("a server that stops tells its senders so, and lets go of port and store", async () => {
+  const directory = join(temporaryFolder(), "store");
+  const server = await serve(directory, { listen: "127.0.0.1:0" });
+  const { promise: begun, resolve } = Promise.withResolvers<void>();
+  async function* endless() {
+    for (let number = 1; ; number++) {
+      yield { name: `${number}`, bytes: bytesOf(`${number}`) };
+      if (number === 20) resolve();
+    }
+  }
+  const failed = rejection(send(endless(), { to: server.address, stream: "s", source: "a" }));
+  await begun;
+  await server.stop();
+  expect((await failed).code).toBe("stopping");
+  const again = await serve(directory, { listen: server.address });
+  expect(again.address).toBe(server.address);
+  await again.stop();
+  await again.stop();
+});
+
+test("a silent link ends a delivery with a timeout that says what was waited for", async () => {
+  await withServer(async (server) => {
+    const relay = await startRelay({ to: { host: server.host, port: server.port } });
+    try {
+      async function* camera() {
+        yield { name: "1", bytes: bytesOf("1") };
+        relay.freeze();
+        yield { name: "2", bytes: bytesOf("2") };
+      }
+      const to = `127.0.0.1:${relay.port}`;
+      const error = await rejection(
+        send(camera(), { to, stream: "s", source: "a", timeout: 1_000 }),
+      );
+      expect(error.code).toBe("timeout");
+      expect(error.message).toMatch(/waited for (?:receipts|DONE)/);
+    } finally {
+      relay.stop();
+    }
+  });
+});
+
+/** The examples in the comments of a file, as programs. */
+function examplesIn(file: string): string[] {
+  const text = readFileSync(join(root, file), "utf8");
+  return [...text.matchAll(/^ \* ```ts\n((?: \*.*\n)*?) \* ```$/gm)].map(([, lines]) =>
+    lines!.replace(/^ \* ?/gm, ""),
+  );
+}
+
+for (const file of ["src/serve.ts", "src/send.ts"]) {
+  const examples = examplesIn(file);
+
+  test(`there is an example in the comments of ${file}`, () => {
+    expect(examples.length).toBeGreaterThan(0);
+  });
+
+  for (const [index, example] of examples.entries()) {
+    test(`example ${index + 1} in the comments of ${file} runs as it stands`, async () => {
+      const folder = temporaryFolder();
+      // As an installed package is found: by its package.json.
+      mkdirSync(join(folder, "node_modules"));
+      symlinkSync(root, join(folder, "node_modules/frames"));
+      writeFileSync(join(folder, "example.ts"), example);
+      const ran = await run(["example.ts"], { cwd: folder, command: [process.execPath] });
+      expect(ran.stderr).toBe("");
+      expect(ran.code).toBe(0);
+      // It stored something where it says it does.
+      const store = join(folder, "received");
+      expect(existsSync(join(store, ".frames/journal.sqlite"))).toBe(true);
+      expect(readdirSync(store).filter((name) => !name.startsWith(".")).length).toBe(1);
+    });
+  }
+}
