@@ -1,13 +1,14 @@
 /**
- * The second opinion on FRAMES/1: a decoder written from `src/wire/SPEC.md` alone, slow and obvious.
- * It sees one direction as a whole, so it holds the rules that the bytes of one direction decide.
- * Rules that need the other direction, or the order of the conversation, are not its business.
+ * The second opinion on FRAMES/1, written from `src/wire/SPEC.md` alone, slow and obvious. `decodeAll`
+ * turns the bytes of one direction into messages; `misplacement` holds the rules of one direction that
+ * are above decoding; `WindowModel` holds those that need both.
  *
  * The order in which it looks decides which error a message with several faults gets: the header, the
  * fixed part of FRAME, the CRC-32 of what is covered, the meaning of it, the CRC-32 of the payload.
- * Each is looked at as soon as its bytes are there, even where the rest of the message is missing.
+ * Each is looked at as soon as its bytes are there (section 12), even where the rest is missing.
  */
 import {
+  type DataMessage,
   type DecodedMessage,
   type FrameMessage,
   type Heading,
@@ -20,7 +21,6 @@ type Check = (value: unknown) => boolean;
 
 /** The unfinished frame of a source id. */
 interface Unfinished {
-  sequence: number;
   size: number;
   received: number;
   /** State of the CRC-32 over the payload so far. */
@@ -35,18 +35,23 @@ const START = 0xffffffff;
 const isText: Check = (value) => typeof value === "string";
 const isCount: Check = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
 const isSequence: Check = (value) => isCount(value) && value !== 0;
-const isTime: Check = (value) => typeof value === "string" && /^-?[0-9]+$/.test(value);
+const isFlag: Check = (value) => typeof value === "boolean";
+const isTime: Check = (value) => typeof value === "string" && /^-?[0-9]{1,19}$/.test(value);
 const isCrc: Check = (value) => isCount(value) && Number(value) <= 0xffffffff;
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function hasFields(required: Record<string, Check>): Check {
+/** An object with fields of these kinds: the first ones it must have, the others it may have. */
+function hasFields(required: Record<string, Check>, optional: Record<string, Check> = {}): Check {
   return (value) =>
     isObject(value) &&
     Object.entries(required).every(
       ([key, check]) => Object.hasOwn(value, key) && check(value[key]),
+    ) &&
+    Object.entries(optional).every(
+      ([key, check]) => !Object.hasOwn(value, key) || check(value[key]),
     );
 }
 
@@ -71,37 +76,63 @@ function isStream(value: unknown): boolean {
   return length >= 1 && length <= 255;
 }
 
-const addsUp: Check = (value) => {
-  const done = value as Record<"frames" | "stored" | "present" | "refused" | "aborted", number>;
-  return done.frames === done.stored + done.present + done.refused + done.aborted;
-};
+function isOneOf(...values: string[]): Check {
+  return (value) => values.includes(value as string);
+}
 
-/** What section 4 requires of each JSON body. */
+const isSession: Check = (value) => typeof value === "string" && /^[0-9a-f]{32}$/.test(value);
+const isWindow = hasFields({ bytes: isSequence, frames: isSequence });
+
+/** What sections 4, 8 and 9 say about each JSON body: fields that are required, then those that are not. */
 const bodies: Record<number, Check> = {
-  [type.HELLO]: hasFields({
-    role: (value) => value === "send" || value === "receive",
-    session: (value) => typeof value === "string" && /^[0-9a-f]{32}$/.test(value),
-    stream: isStream,
-  }),
-  [type.WELCOME]: hasFields({
-    window: hasFields({ bytes: isCount, frames: isCount }),
-    limits: hasFields({ frame: isCount, sources: isCount, unfinished: isCount }),
-  }),
-  [type.SOURCE]: hasFields({ name: isText }),
-  [type.ABORT]: hasFields({ sequence: isSequence }),
+  [type.HELLO]: hasFields(
+    { role: isOneOf("send", "receive"), session: isSession, stream: isStream },
+    {
+      started: isTime,
+      software: isText,
+      features: isListOf(isText),
+      limits: hasFields({}, { frame: isCount }),
+      conflict: isOneOf("fail", "skip", "replace"),
+      durable: isFlag,
+      key: isText,
+      cursor: isText,
+      follow: isFlag,
+      sources: isListOf(isText),
+      since: isTime,
+      first: isSequence,
+      latest: isFlag,
+      window: isWindow,
+    },
+  ),
+  [type.WELCOME]: hasFields(
+    {
+      window: isWindow,
+      limits: hasFields({ frame: isSequence, sources: isSequence, unfinished: isSequence }),
+    },
+    { fresh: isFlag, durable: isFlag, features: isListOf(isText), software: isText, store: isText },
+  ),
+  [type.SOURCE]: hasFields(
+    { name: isText },
+    {
+      stream: isText,
+      type: isText,
+      raw: hasFields({}, { width: isCount, height: isCount, format: isText }),
+      session: isSession,
+    },
+  ),
+  [type.ABORT]: hasFields({ sequence: isSequence }, { error: isCount, message: isText }),
   [type.REFUSED]: hasFields({ sequence: isSequence, error: isCount, message: isText }),
-  [type.LOST]: hasFields({ ranges: isListOf(isRange), error: isCount }),
-  [type.OFFER]: hasFields({ frames: isListOf(isOffer) }),
+  [type.LOST]: hasFields({ ranges: isListOf(isRange), error: isCount }, { message: isText }),
+  [type.OFFER]: hasFields({ frames: isListOf(isOffer) }, { again: isFlag }),
   [type.ANSWER]: hasFields({ answers: isText }),
   [type.END]: hasFields({ frames: isCount }),
-  [type.DONE]: (value) =>
-    hasFields({
-      frames: isCount,
-      stored: isCount,
-      present: isCount,
-      refused: isCount,
-      aborted: isCount,
-    })(value) && addsUp(value),
+  [type.DONE]: hasFields({
+    frames: isCount,
+    stored: isCount,
+    present: isCount,
+    refused: isCount,
+    aborted: isCount,
+  }),
   [type.ERROR]: hasFields({ error: isCount, message: isText }),
   [type.PING]: hasFields({ time: isTime }),
   [type.PONG]: hasFields({ time: isTime, clock: isTime }),
@@ -161,170 +192,350 @@ function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("hex");
 }
 
+/** Whether payload and MORE agree with what is left of the frame (section 5). */
+function isPiece(flags: number, payload: number, left: number): boolean {
+  return flags & MORE ? payload < left : payload === left;
+}
+
 /** Whether everything that the header alone tells is allowed. */
-function isAllowed({ type: number, flags, source }: Heading, length: number): boolean {
+function isAllowed(
+  { type: number, flags, source }: Heading,
+  length: number,
+  unfinished: Map<number, Unfinished>,
+): boolean {
   if (length > 1_048_576) return false;
   if ((flags & ~(MORE | OPTIONAL)) !== 0) return false;
   if (flags & MORE && number !== type.FRAME && number !== type.DATA) return false;
   const isJson = bodies[number] !== undefined;
   if (!isJson && !binary.includes(number)) return (flags & OPTIONAL) !== 0;
   if (withSource.includes(number) !== source > 0) return false;
-  if (number === type.FRAME) return length >= 33;
-  if (number === type.DATA) return length >= 5;
+  const frame = unfinished.get(source);
+  if (number === type.FRAME) return length >= 33 && frame === undefined;
+  if (number === type.DATA) {
+    return (
+      length >= 5 && frame !== undefined && isPiece(flags, length - 4, frame.size - frame.received)
+    );
+  }
   if (number === type.RECEIPT) return length === 8;
   if (number === type.PROOF) return length === 32;
-  return length <= 65_536;
+  // No object is shorter than {}: an end need not wait for the one byte.
+  return length >= 2 && length <= 65_536;
 }
 
 /** One message and its length, the name of an error, or nothing where bytes are missing. */
 type Step = { message: DecodedMessage; length: number } | string | undefined;
 
-function decodeOne(rest: Uint8Array, unfinished: Map<number, Unfinished>): Step {
-  if (rest.length < HEADER) return undefined;
-  const view = new DataView(rest.buffer, rest.byteOffset, rest.byteLength);
-  const heading = { type: view.getUint8(0), flags: view.getUint8(1), source: view.getUint16(2) };
-  const bodyLength = view.getUint32(4);
-  const length = HEADER + bodyLength;
-  if (!isAllowed(heading, bodyLength)) return "protocol";
+/** A FRAME or DATA whose description was right, with the payload that came. */
+type Piece = FrameMessage | DataMessage;
 
-  let covered = bodyLength;
-  if (heading.type === type.DATA) covered = 4;
-  if (heading.type === type.FRAME) {
-    if (rest.length < HEADER + 32) return undefined;
-    const sequence = view.getBigUint64(HEADER);
-    const size = view.getBigUint64(HEADER + 16);
-    const nameLength = view.getUint16(HEADER + 28);
-    const metadataLength = view.getUint16(HEADER + 30);
-    if (sequence < 1n || sequence >= 2n ** 53n || size >= 2n ** 53n) return "protocol";
-    if (nameLength < 1 || nameLength > 255 || metadataLength > 4096) return "protocol";
-    covered = 32 + nameLength + metadataLength;
-    if (covered > bodyLength) return "protocol";
-  }
-  if (rest.length < HEADER + covered) return undefined;
-  const body = rest.subarray(HEADER, HEADER + covered);
-  if (finished(crc(crc(START, rest.subarray(0, 8)), body)) !== view.getUint32(8)) return "damaged";
+class Decoding {
+  readonly unfinished = new Map<number, Unfinished>();
+  /** The piece of which payload is missing or damaged. */
+  open: Piece | undefined;
 
-  if (heading.type === type.FRAME || heading.type === type.DATA) {
-    return decodePiece(heading, body, rest, length, unfinished);
+  next(rest: Uint8Array): Step {
+    if (rest.length < HEADER) return undefined;
+    const view = new DataView(rest.buffer, rest.byteOffset, rest.byteLength);
+    const heading = { type: view.getUint8(0), flags: view.getUint8(1), source: view.getUint16(2) };
+    const bodyLength = view.getUint32(4);
+    const length = HEADER + bodyLength;
+    if (!isAllowed(heading, bodyLength, this.unfinished)) return "protocol";
+
+    let covered = bodyLength;
+    if (heading.type === type.DATA) covered = 4;
+    if (heading.type === type.FRAME) {
+      if (rest.length < HEADER + 32) return undefined;
+      const sequence = view.getBigUint64(HEADER);
+      const size = view.getBigUint64(HEADER + 16);
+      const nameLength = view.getUint16(HEADER + 28);
+      const metadataLength = view.getUint16(HEADER + 30);
+      if (sequence < 1n || sequence >= 2n ** 53n || size >= 2n ** 53n) return "protocol";
+      if (nameLength < 1 || nameLength > 255 || metadataLength > 4096) return "protocol";
+      covered = 32 + nameLength + metadataLength;
+      if (covered > bodyLength) return "protocol";
+      if (!isPiece(heading.flags, bodyLength - covered, Number(size))) return "protocol";
+    }
+    if (rest.length < HEADER + covered) return undefined;
+    const body = rest.subarray(HEADER, HEADER + covered);
+    const checksum = finished(crc(crc(START, rest.subarray(0, 8)), body));
+    if (checksum !== view.getUint32(8)) return "damaged";
+
+    if (heading.type === type.FRAME || heading.type === type.DATA) {
+      return this.#piece(heading, body, rest, length);
+    }
+    const message = this.#whole(heading, body);
+    return typeof message === "string" ? message : { message, length };
   }
-  const message = decodeWhole(heading, body, unfinished);
-  return typeof message === "string" ? message : { message, length };
+
+  #whole(heading: Heading, body: Uint8Array): DecodedMessage | string {
+    if (heading.type === type.PROOF) return { ...heading, proof: hex(body) };
+    if (heading.type === type.RECEIPT) {
+      const frames = Number(new DataView(body.buffer, body.byteOffset, 8).getBigUint64(0));
+      return Number.isSafeInteger(frames) ? { ...heading, frames } : "protocol";
+    }
+    const check = bodies[heading.type];
+    if (!check) return { ...heading, skipped: true };
+    const json = readObject(body);
+    if (!json || !check(json)) return "protocol";
+    if (heading.type === type.ABORT && !this.unfinished.delete(heading.source)) return "protocol";
+    return { ...heading, json };
+  }
+
+  /** FRAME and DATA, whose description is there and intact. */
+  #piece(heading: Heading, description: Uint8Array, rest: Uint8Array, length: number): Step {
+    const view = new DataView(description.buffer, description.byteOffset, description.byteLength);
+    const payload = rest.subarray(HEADER + description.length, length);
+    let frame = this.unfinished.get(heading.source);
+    if (heading.type === type.FRAME) {
+      const nameEnd = 32 + view.getUint16(28);
+      const name = readText(description.subarray(32, nameEnd));
+      const metadata = readText(description.subarray(nameEnd));
+      if (name === undefined || metadata === undefined) return "protocol";
+      if (metadata !== "" && !readObject(description.subarray(nameEnd))) return "protocol";
+      const size = Number(view.getBigUint64(16));
+      frame = { size, received: 0, remainder: START };
+      this.open = {
+        ...heading,
+        sequence: Number(view.getBigUint64(0)),
+        captured: view.getBigInt64(8),
+        size,
+        payloadCrc: view.getUint32(24),
+        name,
+        metadata,
+        payload: hex(payload),
+      };
+    } else {
+      this.open = { ...heading, payloadCrc: view.getUint32(0), payload: hex(payload) };
+    }
+    if (!frame || rest.length < length) return undefined;
+    const remainder = crc(frame.remainder, payload);
+    if (finished(remainder) !== this.open.payloadCrc) return "damaged";
+
+    const message = this.open;
+    this.open = undefined;
+    const received = frame.received + payload.length;
+    if (heading.flags & MORE)
+      this.unfinished.set(heading.source, { ...frame, received, remainder });
+    else this.unfinished.delete(heading.source);
+    return { message, length };
+  }
 }
 
-function decodeWhole(
-  heading: Heading,
-  body: Uint8Array,
-  unfinished: Map<number, Unfinished>,
-): DecodedMessage | string {
-  if (heading.type === type.PROOF) return { ...heading, proof: hex(body) };
-  if (heading.type === type.RECEIPT) {
-    const frames = Number(new DataView(body.buffer, body.byteOffset, 8).getBigUint64(0));
-    return Number.isSafeInteger(frames) ? { ...heading, frames } : "protocol";
-  }
-  const check = bodies[heading.type];
-  if (!check) return { ...heading, skipped: true };
-  const json = readObject(body);
-  if (!json || !check(json)) return "protocol";
-  if (heading.type === type.ABORT) {
-    if (unfinished.get(heading.source)?.sequence !== json["sequence"]) return "protocol";
-    unfinished.delete(heading.source);
-  }
-  if (heading.type === type.SOURCE && unfinished.has(heading.source)) return "protocol";
-  if (heading.type === type.END && unfinished.size > 0) return "protocol";
-  return { ...heading, json };
-}
-
-/** FRAME and DATA, whose description is there and intact. */
-function decodePiece(
-  heading: Heading,
-  description: Uint8Array,
-  rest: Uint8Array,
-  length: number,
-  unfinished: Map<number, Unfinished>,
-): Step {
-  const view = new DataView(description.buffer, description.byteOffset, description.byteLength);
-  let frame = unfinished.get(heading.source);
-  let decoded: Omit<FrameMessage, "payload"> | undefined;
-  if (heading.type === type.FRAME) {
-    if (frame) return "protocol";
-    const nameEnd = 32 + view.getUint16(28);
-    const name = readText(description.subarray(32, nameEnd));
-    const metadata = readText(description.subarray(nameEnd));
-    if (name === undefined || metadata === undefined) return "protocol";
-    if (metadata !== "" && !readObject(description.subarray(nameEnd))) return "protocol";
-    const sequence = Number(view.getBigUint64(0));
-    const captured = view.getBigInt64(8);
-    const size = Number(view.getBigUint64(16));
-    frame = { sequence, size, received: 0, remainder: START };
-    decoded = {
-      ...heading,
-      sequence,
-      captured,
-      size,
-      payloadCrc: view.getUint32(24),
-      name,
-      metadata,
-    };
-  }
-  if (!frame) return "protocol";
-
-  const payloadLength = length - HEADER - description.length;
-  const left = frame.size - frame.received - payloadLength;
-  if (left < 0 || left > 0 !== (heading.flags & MORE) > 0) return "protocol";
-
-  if (rest.length < length) return undefined;
-  const payload = rest.subarray(HEADER + description.length, length);
-  const payloadCrc = view.getUint32(heading.type === type.FRAME ? 24 : 0);
-  frame.remainder = crc(frame.remainder, payload);
-  frame.received += payloadLength;
-  if (finished(frame.remainder) !== payloadCrc) return "damaged";
-  if (heading.flags & MORE) unfinished.set(heading.source, frame);
-  else unfinished.delete(heading.source);
-  const piece = { payloadCrc, payload: hex(payload) };
-  return { message: { ...(decoded ?? heading), ...piece }, length };
+/** What the bytes of one direction are. */
+export interface Decoded {
+  messages: DecodedMessage[];
+  /** Where each message ends. */
+  ends: number[];
+  /** Name of the error that ends the decoding. */
+  error?: string;
+  /** Length of the messages in all, and of the bytes given. */
+  consumed: number;
+  length: number;
+  /** The FRAME or DATA after them whose description is right, and whose payload is missing or damaged. */
+  open?: FrameMessage | DataMessage;
+  /** Source ids whose frame is unfinished. */
+  unfinished: number[];
 }
 
 /**
  * Decodes everything one end has sent after its preface. An incomplete message at the end is no error
- * unless what is there of it breaks a rule already. `consumed` is the length of the messages returned.
+ * unless what is there of it breaks a rule already.
  */
-export function decodeAll(bytes: Uint8Array): {
-  messages: DecodedMessage[];
-  error?: string;
-  consumed: number;
-} {
+export function decodeAll(bytes: Uint8Array): Decoded {
   const messages: DecodedMessage[] = [];
-  const unfinished = new Map<number, Unfinished>();
+  const ends: number[] = [];
+  const decoding = new Decoding();
   let consumed = 0;
   while (true) {
-    const step = decodeOne(bytes.subarray(consumed), unfinished);
-    if (step === undefined) return { messages, consumed };
-    if (typeof step === "string") return { messages, error: step, consumed };
-    messages.push(step.message);
-    consumed += step.length;
+    const step = decoding.next(bytes.subarray(consumed));
+    if (typeof step === "object") {
+      messages.push(step.message);
+      consumed += step.length;
+      ends.push(consumed);
+      continue;
+    }
+    const decoded: Decoded = {
+      messages,
+      ends,
+      consumed,
+      length: bytes.length,
+      unfinished: [...decoding.unfinished.keys()],
+    };
+    if (step !== undefined) decoded.error = step;
+    if (decoding.open !== undefined) decoded.open = decoding.open;
+    return decoded;
   }
 }
 
 /**
- * Holds what messages count against each other, which is above decoding: END is the number of frames
- * ended, RECEIPT does not fall. Gives the name of the error, or nothing. Expects messages that
- * `decodeAll` accepted.
+ * What a decoder that passes payload on as it comes has to tell of these messages, in order. Pieces
+ * that follow each other in one source are one: where a message ends is not told, and CRC-32s are not
+ * told but for that of the whole frame. `open` is told although it is not complete.
  */
-export function miscount(messages: DecodedMessage[]): string | undefined {
+export function toldOf({ messages, open }: Pick<Decoded, "messages" | "open">): string[] {
+  const told: string[] = [];
+  let payloadOf = 0;
+  const add = (line: string) => {
+    told.push(line);
+    payloadOf = 0;
+  };
+  for (const message of open === undefined ? messages : [...messages, open]) {
+    if ("skipped" in message) continue;
+    if ("json" in message) {
+      add(`${message.type} ${message.source} ${JSON.stringify(message.json)}`);
+    } else if ("frames" in message) {
+      add(`receipt ${message.frames}`);
+    } else if ("proof" in message) {
+      add(`proof ${message.proof}`);
+    } else {
+      if ("name" in message) {
+        const { sequence, captured, size, name, metadata } = message;
+        const texts = JSON.stringify([name, metadata]);
+        add(`frame ${message.source} ${sequence} ${captured} ${size} ${texts}`);
+      }
+      if (message.payload !== "") {
+        if (payloadOf === message.source) told[told.length - 1] += message.payload;
+        else add(`payload ${message.source} ${message.payload}`);
+        payloadOf = message.source;
+      }
+      if (message !== open && !(message.flags & MORE)) {
+        add(`complete ${message.source} ${message.payloadCrc}`);
+      }
+    }
+  }
+  return told;
+}
+
+/** Whether the message is the last of its frame. */
+function endsFrame(message: DecodedMessage): boolean {
+  if (message.type === type.ABORT) return true;
+  const isPiece = message.type === type.FRAME || message.type === type.DATA;
+  return isPiece && !(message.flags & MORE);
+}
+
+/** What may follow END. */
+const afterEnd: number[] = [type.PING, type.PONG, type.ERROR];
+/** What may come before WELCOME. */
+const greetings: number[] = [type.HELLO, type.PROOF, type.ERROR];
+
+function fieldsOf(message: DecodedMessage): Record<string, number> {
+  return (message as JsonMessage).json as Record<string, number>;
+}
+
+/**
+ * Holds what messages of one direction must be to each other, which is above decoding: END counts the
+ * frames ended, RECEIPT does not fall, ABORT repeats its frame's number, and so on. Gives the first
+ * message that is wrong, or nothing. Expects messages that `decodeAll` accepted.
+ */
+export function misplacement(messages: DecodedMessage[]): DecodedMessage | undefined {
   let ended = 0;
   let settled = 0;
-  for (const message of messages) {
-    const isPiece = message.type === type.FRAME || message.type === type.DATA;
-    if (message.type === type.ABORT || (isPiece && !(message.flags & MORE))) ended++;
+  let hasEnded = false;
+  const unfinished = new Map<number, number>();
+  for (const [index, message] of messages.entries()) {
+    const { source } = message;
+    const before = messages[index - 1]?.type;
+    if (before === type.ERROR || before === type.DONE) return message;
+    if (hasEnded && !afterEnd.includes(message.type)) return message;
+    if (message.type === type.HELLO && index > 0) return message;
+    // A PROOF may come before WELCOME.
+    if (message.type === type.WELCOME && index > 0 && before !== type.PROOF) return message;
+    if (message.type === type.SOURCE && unfinished.has(source)) return message;
+    if (message.type === type.FRAME && message.flags & MORE) {
+      unfinished.set(source, (message as FrameMessage).sequence);
+    }
+    if (message.type === type.ABORT && fieldsOf(message)["sequence"] !== unfinished.get(source)) {
+      return message;
+    }
+    if (endsFrame(message)) {
+      ended++;
+      unfinished.delete(source);
+    }
     if (message.type === type.END) {
-      const { frames } = (message as JsonMessage).json as { frames: number };
-      if (frames !== ended) return "protocol";
+      if (unfinished.size > 0 || fieldsOf(message)["frames"] !== ended) return message;
+      hasEnded = true;
+    }
+    if (message.type === type.DONE) {
+      const { frames, stored = 0, present = 0, refused = 0, aborted = 0 } = fieldsOf(message);
+      if (frames !== stored + present + refused + aborted || frames < settled) return message;
     }
     if (message.type === type.RECEIPT) {
       const { frames } = message as ReceiptMessage;
-      if (frames < settled) return "protocol";
+      if (frames < settled) return message;
       settled = frames;
     }
   }
   return undefined;
+}
+
+/** What WELCOME grants. */
+interface Granted {
+  window: { bytes: number; frames: number };
+  limits: { frame: number; sources: number; unfinished: number };
+}
+
+/**
+ * Holds what a sender must keep to while it sees receipts (sections 4 and 6): it begins with HELLO,
+ * declares its sources, and keeps to window and limits. Both methods throw where it does not.
+ */
+export class WindowModel {
+  frames = 0;
+  bytes = 0;
+  mostFrames = 0;
+  mostBytes = 0;
+  #said = 0;
+  #welcome: Granted | undefined;
+  readonly #declared = new Set<number>();
+  readonly #unfinished = new Map<number, number>();
+  /** What each frame that ended counts in the window. */
+  readonly #charges: number[] = [];
+  #settled = 0;
+
+  /** The sender says this. */
+  said(message: DecodedMessage): void {
+    const { type: number, source } = message;
+    if ((this.#said++ === 0) !== (number === type.HELLO)) throw new Error("HELLO is not first");
+    if (this.#welcome === undefined) {
+      if (greetings.includes(number)) return;
+      throw new Error(`type ${number} came before WELCOME`);
+    }
+    if ("skipped" in message) return;
+    if (number === type.SOURCE) this.#declared.add(source);
+    if (source > 0 && !this.#declared.has(source))
+      throw new Error(`source ${source} has no SOURCE`);
+    const { window, limits } = this.#welcome;
+    if (this.#declared.size > limits.sources) throw new Error("too many sources");
+    if (number === type.FRAME) {
+      const { size } = message as FrameMessage;
+      if (size > limits.frame) throw new Error(`a frame of ${size} bytes is over the limit`);
+      const charge = Math.min(size, Math.floor(window.bytes / 2));
+      this.#unfinished.set(source, charge);
+      this.frames++;
+      this.bytes += charge;
+      this.mostFrames = Math.max(this.mostFrames, this.frames);
+      this.mostBytes = Math.max(this.mostBytes, this.bytes);
+      if (this.frames > window.frames) throw new Error(`${this.frames} frames unsettled`);
+      if (this.bytes > window.bytes) throw new Error(`${this.bytes} bytes unsettled`);
+    }
+    if (endsFrame(message)) {
+      this.#charges.push(this.#unfinished.get(source) ?? 0);
+      this.#unfinished.delete(source);
+    }
+    if (this.#unfinished.size > limits.unfinished) throw new Error("too many unfinished");
+  }
+
+  /** The sender hears this. */
+  heard(message: DecodedMessage): void {
+    if (message.type === type.WELCOME) {
+      this.#welcome = (message as JsonMessage).json as unknown as Granted;
+    }
+    let settled = this.#settled;
+    if (message.type === type.RECEIPT) settled = (message as ReceiptMessage).frames;
+    if (message.type === type.DONE) settled = fieldsOf(message)["frames"] ?? 0;
+    if (settled > this.#charges.length) throw new Error("more frames settled than ended");
+    for (; this.#settled < settled; this.#settled++) {
+      this.frames--;
+      this.bytes -= this.#charges[this.#settled] ?? 0;
+    }
+  }
 }

@@ -61,7 +61,7 @@ export interface Vector {
   /** Spaces are for the reader only. */
   hex: string;
   messages: DecodedMessage[];
-  /** Set where an encoder would write other bytes for the same meaning. */
+  /** Set where our encoder would write other bytes for the same meaning, or has no use for it. */
   decodeOnly?: true;
 }
 
@@ -191,16 +191,22 @@ function valid(section: string, name: string, ...parts: Part[]): Vector {
   return { name, section, hex, messages: parts.map((part) => part.message) };
 }
 
-/** One object for each JSON type, with all its fields; `required` are paths joined by dots. */
+/**
+ * One object for each JSON type, with all its fields; `required` and `optional` are paths joined by
+ * dots. An optional field may be missing, but not be of another kind.
+ */
 // prettier-ignore
-const samples: { type: number; source: number; object: object; required: string[] }[] = [
-  { type: type.HELLO, source: 0, object: { role: "receive", session: "0123456789abcdef0123456789abcdef", stream: "line 1", started: "1700000000000000000", software: "x", features: [], limits: { frame: 1e9 }, conflict: "skip", durable: true, key: "k", cursor: "c", follow: true, sources: ["a/b"], since: "-1", first: 1, latest: false, window: { bytes: 1, frames: 1 } }, required: ["role", "session", "stream"] },
-  { type: type.WELCOME, source: 0, object: { window: { bytes: 67108864, frames: 4096 }, limits: { frame: HIGHEST, sources: 64, unfinished: 8 }, fresh: true, durable: false, features: ["x"], software: "x", store: "/y" }, required: ["window", "window.bytes", "window.frames", "limits", "limits.frame", "limits.sources", "limits.unfinished"] },
-  { type: type.SOURCE, source: 65535, object: { name: "hall/camera 1", stream: "s", type: "image/x-raw", raw: { width: 640, height: 480, format: "gray8" }, session: "0123456789abcdef0123456789abcdef" }, required: ["name"] },
-  { type: type.ABORT, source: 1, object: { sequence: 1, error: 48, message: "gone" }, required: ["sequence"] },
+const samples: { type: number; source: number; object: object; required: string[]; optional?: string[] }[] = [
+  { type: type.HELLO, source: 0, object: { role: "receive", session: "0123456789abcdef0123456789abcdef", stream: "line 1", started: "1700000000000000000", software: "x", features: [], limits: { frame: 1e9 }, conflict: "skip", durable: true, key: "k", cursor: "c", follow: true, sources: ["a/b"], since: "-1", first: 1, latest: false, window: { bytes: 1, frames: 1 } }, required: ["role", "session", "stream"],
+    optional: ["started", "software", "features", "limits", "limits.frame", "conflict", "durable", "key", "cursor", "follow", "sources", "since", "first", "latest", "window", "window.bytes", "window.frames"] },
+  { type: type.WELCOME, source: 0, object: { window: { bytes: 67108864, frames: 4096 }, limits: { frame: HIGHEST, sources: 64, unfinished: 8 }, fresh: true, durable: false, features: ["x"], software: "x", store: "/y" }, required: ["window", "window.bytes", "window.frames", "limits", "limits.frame", "limits.sources", "limits.unfinished"],
+    optional: ["fresh", "durable", "features", "software", "store"] },
+  { type: type.SOURCE, source: 65535, object: { name: "hall/camera 1", stream: "s", type: "image/x-raw", raw: { width: 640, height: 480, format: "gray8" }, session: "0123456789abcdef0123456789abcdef" }, required: ["name"],
+    optional: ["stream", "type", "raw", "raw.width", "raw.height", "raw.format", "session"] },
+  { type: type.ABORT, source: 1, object: { sequence: 1, error: 48, message: "gone" }, required: ["sequence"], optional: ["error", "message"] },
   { type: type.REFUSED, source: 1, object: { sequence: HIGHEST, error: 35, message: "taken" }, required: ["sequence", "error", "message"] },
-  { type: type.LOST, source: 1, object: { ranges: [[1, 1], [3, HIGHEST]], error: 51, message: "queue full" }, required: ["ranges", "error"] },
-  { type: type.OFFER, source: 1, object: { frames: [["a.png", 0, "-1", 1], ["ä.png", 9, "1700000000123456789", 2, 0xcbf43926]], again: true }, required: ["frames"] },
+  { type: type.LOST, source: 1, object: { ranges: [[1, 1], [3, HIGHEST]], error: 51, message: "queue full" }, required: ["ranges", "error"], optional: ["message"] },
+  { type: type.OFFER, source: 1, object: { frames: [["a.png", 0, "-1", 1], ["ä.png", 9, "1700000000123456789", 2, 0xcbf43926]], again: true }, required: ["frames"], optional: ["again"] },
   { type: type.ANSWER, source: 1, object: { answers: "wsmcx" }, required: ["answers"] },
   { type: type.END, source: 0, object: { frames: 0 }, required: ["frames"] },
   { type: type.DONE, source: 0, object: { frames: 10, stored: 1, present: 2, refused: 3, aborted: 4 }, required: ["frames", "stored", "present", "refused", "aborted"] },
@@ -224,12 +230,27 @@ function changed(object: object, path: string, value?: unknown): object {
   return copy;
 }
 
+/** A value of another kind. */
+function otherKind(value: unknown): unknown {
+  if (typeof value === "string") return 1;
+  if (typeof value === "number") return String(value);
+  if (typeof value === "boolean") return Number(value);
+  return Array.isArray(value) ? {} : [];
+}
+
+function valueAt(object: object, path: string): unknown {
+  return path
+    .split(".")
+    .reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], object);
+}
+
 function raw(number: number, source: number, body: string, flags = 0): string {
   return message({ type: number, flags, source }, body);
 }
 
 const hello = { role: "send", session: "00112233445566778899aabbccddeeff", stream: "s" };
 const window = { bytes: 1, frames: 1 };
+const least = { frame: 1, sources: 1, unfinished: 1 };
 const nine = text("123456789");
 const full = "5a".repeat(LIMIT - 33);
 const fullData = "a5".repeat(LIMIT - 4);
@@ -245,7 +266,7 @@ const literal: Vector[] = [
   { name: "A RECEIPT is one number of eight bytes.", section: "4",
     hex: "07 00 0000 00000008 33934082 0000000000000003",
     messages: [{ type: 7, flags: 0, source: 0, frames: 3 }] },
-  { name: "A PROOF is 32 bytes.", section: "4",
+  { name: "A PROOF is 32 bytes.", section: "4", decodeOnly: true,
     hex: "11 00 0000 00000020 5284860a 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
     messages: [{ type: 17, flags: 0, source: 0, proof: "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" }] },
   { name: "The smallest HELLO has role, session and stream.", section: "4",
@@ -305,7 +326,16 @@ export const vectors: Vector[] = [
   valid("12", "A JSON body may have 65,536 bytes.", json(type.PING, 0, ping(65_536))),
   written("3", "White space around JSON means nothing.", type.END, ' {\n"frames" :\t0}\r\n'),
   written("3", "Escapes in JSON are read.", type.CURSOR, '{"curs\\u006fr":"\\ud83d\\ude00\\/"}'),
-  valid("4", "A WELCOME needs window and limits only.", json(type.WELCOME, 0, { window, limits: { frame: 0, sources: 1, unfinished: 1 } })),
+  valid("4", "A WELCOME needs window and limits only.", json(type.WELCOME, 0, { window, limits: least })),
+  valid("4", "A time may have 19 digits.", ...["9".repeat(19), `-${"9".repeat(19)}`, "0".repeat(19)].map((time) => json(type.PING, 0, { time }))),
+  valid("4", "Limits of HELLO and raw of SOURCE need no field.", json(type.HELLO, 0, { ...hello, limits: {} }), json(type.SOURCE, 1, { name: "a", raw: {} })),
+  valid("4", "A size may be 0 where WELCOME does not grant it.",
+    json(type.HELLO, 0, { ...hello, limits: { frame: 0 } }), json(type.SOURCE, 1, { name: "a", raw: { width: 0, height: 0, format: "" } })),
+  valid("4", "The errors of a later version have any number.", json(type.ERROR, 0, { error: HIGHEST, message: "" })),
+  valid("12", "A source or stream of any length is not fatal in SOURCE.",
+    json(type.SOURCE, 1, { name: "" }), json(type.SOURCE, 1, { name: "n".repeat(1025), stream: "s".repeat(256) }), json(type.SOURCE, 1, { name: "/", stream: "" })),
+  decodeOnly(valid("3", "The source id of an unknown type may be anything.",
+    { hex: raw(77, 65_535, "00", OPTIONAL), message: { type: 77, flags: OPTIONAL, source: 65_535, skipped: true } })),
   valid("4", "A source needs a name only.", json(type.SOURCE, 1, { name: "a" })),
   valid("4", "A source id may be declared again between frames.",
     json(type.SOURCE, 1, { name: "a" }), frame(), json(type.SOURCE, 1, { name: "b" }), frame()),
@@ -355,7 +385,12 @@ const headers: [section: string, name: string, heading: Heading, length: number]
 type Row = [section: string, name: string, ...parts: (Part | string)[]];
 
 /** The part with some of its bytes exchanged, and the CRC-32s of what it was before. */
-const damage = (part: Part, from: string, to: string) => part.hex.replace(from, to);
+const damage = (part: Part | string, from: string, to: string) =>
+  (typeof part === "string" ? part : part.hex).replace(from, to);
+
+/** The message as far as its header, and as far as the fixed part of FRAME. */
+const headerOf = (part: Part) => part.hex.slice(0, 24);
+const fixedOf = (part: Part) => part.hex.slice(0, 88);
 
 // prettier-ignore
 const damaged: Row[] = [
@@ -396,9 +431,18 @@ const broken: Row[] = [
   ["12", "A stream's name of 256 bytes is fatal.", json(1, 0, { ...hello, stream: "ä".repeat(128) })],
   ["4", "A count is not negative.", json(type.END, 0, { frames: -1 })],
   ["4", "A count is a whole number.", json(type.END, 0, { frames: 0.5 })],
-  ["4", "A DONE that does not add up is fatal.", json(13, 0, { frames: 2, stored: 1, present: 0, refused: 0, aborted: 0 })],
-  ["4", "END while a frame is unfinished is fatal.", unfinished, json(type.END, 0, { frames: 0 })],
-  ["4", "A source id is not declared again while its frame is unfinished.", unfinished, json(3, 1, { name: "b" })],
+  ...["window.bytes", "window.frames", "limits.frame", "limits.sources", "limits.unfinished"].map((path): Row =>
+    ["4", `A WELCOME that grants 0 as ${path} is fatal.`, json(type.WELCOME, 0, changed({ window, limits: least }, path, 0))]),
+  ["4", "A feature that is no text is fatal.", json(1, 0, { ...hello, features: ["x", 1] })],
+  ["9", "A source asked for that is no text is fatal.", json(1, 0, { ...hello, role: "receive", sources: [1] })],
+  ["4", "A conflict that is not one of three words is fatal.", json(1, 0, { ...hello, conflict: "ask" })],
+  ["9", "The session of a source has 32 digits.", json(3, 1, { name: "a", session: "0" })],
+  ["4", "The error of ABORT is a count.", unfinished, json(6, 1, { sequence: 1, error: -1 })],
+  ["4", "The sequence number 0 is fatal in REFUSED.", json(8, 1, { sequence: 0, error: 35, message: "" })],
+  ["4", "The sequence number 0 is fatal in LOST.", json(9, 1, { ranges: [[0, 1]], error: 48 })],
+  ["9", "The sequence number 0 is fatal in GONE.", json(18, 1, { sequence: 0, name: "a" })],
+  ["9", "The first number asked for is at least 1.", json(1, 0, { ...hello, role: "receive", first: 0 })],
+  ["4", "A RECEIPT of 2^53 frames is fatal.", raw(type.RECEIPT, 0, integer(2 ** 53, 8))],
   ["5", "The sequence number 0 is fatal.", frame({ sequence: 0 })],
   ["5", "The sequence number 2^53 is fatal.", frame({ sequence: 2 ** 53 })],
   ["5", "The size 2^53 is fatal.", frame({ size: 2 ** 53, flags: MORE })],
@@ -424,7 +468,6 @@ const broken: Row[] = [
   ["5", "FRAME while the frame of its source is unfinished is fatal.", unfinished, frame({ sequence: 2 })],
   ["5", "ABORT without a frame is fatal.", frame(), json(type.ABORT, 1, { sequence: 1 })],
   ["5", "ABORT of another source does not end a frame.", unfinished, json(type.ABORT, 2, { sequence: 1 })],
-  ["5", "ABORT of another number than the unfinished frame's is fatal.", unfinished, json(6, 1, { sequence: 2 })],
   ["5", "DATA after ABORT is fatal.", unfinished, json(6, 1, { sequence: 1 }), data("0102", "0304")],
   ...["[]", "null", "0", '"x"', "true"].map((body): Row =>
     ["4", `The JSON ${body} is no object and fatal.`, raw(type.PING, 0, text(body))]),
@@ -434,13 +477,14 @@ const broken: Row[] = [
     ["5", `A name with the bytes ${bytes} is not UTF-8.`, frame({ name: "" }, bytes)]]),
   ...["x", "[]", "null", " ", "{}{}", "\ufeff{}"].map((metadata): Row =>
     ["5", `The metadata ${JSON.stringify(metadata)} are fatal.`, frame({ metadata })]),
-  ...[1, "", "-", "1.5", "1e3", "+1", " 1", "0x1"].map((time): Row =>
+  ...[1, "", "-", "1.5", "1e3", "+1", " 1", "0x1", "1".repeat(20), `-${"1".repeat(20)}`].map((time): Row =>
     ["4", `The time ${JSON.stringify(time)} is fatal.`, json(type.PING, 0, { time })]),
   ...["", "0".repeat(31), "0".repeat(33), "A".repeat(32), "g".repeat(32)].map((session): Row =>
     ["4", `The session "${session}" is fatal.`, json(type.HELLO, 0, { ...hello, session })]),
   ...[[2, 1], [1], [1, 2, 3], ["1", 2], 1].map((range): Row =>
     ["4", `The range ${JSON.stringify(range)} is fatal.`, json(type.LOST, 1, { ranges: [range], error: 48 })]),
-  ...[["a", 0, "0"], ["a", 0, 0, 1], [1, 0, "0", 1], ["a", "0", "0", 1], ["a", 0, "0", "1"], ["a", 0, "0", 1, "0"], "a"].map((entry): Row =>
+  ...[["a", 0, "0"], ["a", 0, 0, 1], [1, 0, "0", 1], ["a", "0", "0", 1], ["a", 0, "0", "1"], ["a", 0, "0", 1, "0"], ["a", 0, "0", 1, 2 ** 32],
+    ["a", 0, "0", 0], ["a", 0, "1".repeat(20), 1], ["a", 0, "0", 1, 0, 0], "a"].map((entry): Row =>
     ["8", `The offer ${JSON.stringify(entry)} is fatal.`, json(type.OFFER, 1, { frames: [entry] })]),
   ...[0, 20, 127, 200, 255].map((number): Row => ["3", `Unknown type ${number} is fatal.`, raw(number, 0, "")]),
   ...[0x02, 0x04, 0x08, 0x10, 0x20, 0x40].flatMap((flag): Row[] => [
@@ -450,11 +494,35 @@ const broken: Row[] = [
   ...headers.map(([section, name, heading, length]): Row => [section, name, message(heading, "", "", length)]),
 ];
 
-/** Of every type: each required field left out or of another kind, another source id, MORE. */
+/** Fatal before the message is whole, and before any CRC-32 of it can be known (section 12). */
 // prettier-ignore
-const sampled: Row[] = samples.flatMap(({ type: number, source, object, required }): Row[] => [
+const early: Row[] = [
+  ["12", "FRAME while the frame of its source is unfinished is fatal with its header.", unfinished, headerOf(frame({ sequence: 2 }))],
+  ["12", "DATA without a frame is fatal with its header.", headerOf(data("", "00"))],
+  ["12", "DATA after ABORT is fatal with its header.", unfinished, json(6, 1, { sequence: 1 }), headerOf(data("0102", "0304"))],
+  ["12", "A piece over the size is fatal with its header.", unfinished, headerOf(data("0102", "030405"))],
+  ["12", "A piece with MORE that reaches the size is fatal with its header.", unfinished, headerOf(data("0102", "0304", { flags: MORE }))],
+  ["12", "A piece that lacks MORE is fatal with its header.", unfinished, headerOf(data("0102", "03"))],
+  ["12", "A flag is fatal with its header.", headerOf(json(type.PING, 0, { time: "0" }, 0x40))],
+  ["12", "An unknown type is fatal with its header.", raw(200, 0, "00").slice(0, 24)],
+  ["12", "A source id is fatal with its header.", headerOf(json(type.PING, 1, { time: "0" }))],
+  ["12", "The header is looked at before its CRC-32 can be.", damage(headerOf(data("", "00")), "05000001", "05000002")],
+  ["12", "The sequence number 0 is fatal with the fixed part.", fixedOf(frame({ sequence: 0 }))],
+  ["12", "A size over 2^53 - 1 is fatal with the fixed part.", fixedOf(frame({ size: 2 ** 53, flags: MORE }))],
+  ["12", "A name longer than the body is fatal with the fixed part.", fixedOf(frame({}, undefined, "00020000"))],
+  ["12", "A payload over the size is fatal with the fixed part.", fixedOf(frame({ size: 1, payload: "0102" }))],
+  ["12", "A frame that lacks MORE is fatal with the fixed part.", fixedOf(frame({ size: 2, payload: "01" }))],
+  ["12", "MORE on a complete frame is fatal with the fixed part.", fixedOf(frame({ flags: MORE, payload: "01" }))],
+];
+
+/** Of every type: each field left out or of another kind, another source id, MORE. */
+// prettier-ignore
+const sampled: Row[] = samples.flatMap(({ type: number, source, object, required, optional = [] }): Row[] => [
   ...required.flatMap((path) => [undefined, null, true].map((value): Row =>
     ["4", `Type ${number} with ${path} ${value === undefined ? "missing" : `being ${value}`} is fatal.`,
+      ...opening(number), json(number, source, changed(object, path, value))])),
+  ...optional.flatMap((path) => [null, otherKind(valueAt(object, path))].map((value): Row =>
+    ["4", `Type ${number} with ${path} being ${JSON.stringify(value)} is fatal.`,
       ...opening(number), json(number, source, changed(object, path, value))])),
   ["4", `Type ${number} with source id ${source ? 0 : 1} is fatal.`, ...opening(number), json(number, source ? 0 : 1, object)],
   ["3", `Type ${number} with MORE is fatal.`, ...opening(number), json(number, source, object, MORE)],
@@ -469,18 +537,130 @@ function fatal(error: string) {
   });
 }
 
-/** Everything that is fatal, whatever the other direction says. */
-export const badVectors: BadVector[] = [
-  ...damaged.map(fatal("damaged")),
-  ...[...broken, ...sampled].map(fatal("protocol")),
-];
-
 const receipt = (frames: number) => raw(type.RECEIPT, 0, integer(frames, 8));
 
-/** Each message is in order; what they count is not, which an end may notice above its decoder. */
-export const miscounts: BadVector[] = (
-  [
-    ["4", "The number in RECEIPT does not fall.", receipt(2), receipt(1)],
+/** What is fatal by itself, whatever the other direction says. */
+export const badVectors: BadVector[] = [
+  ...damaged.map(fatal("damaged")),
+  ...[...broken, ...early, ...sampled].map(fatal("protocol")),
+];
+
+const done = { frames: 2, stored: 1, present: 0, refused: 0, aborted: 1 };
+
+/**
+ * Each message is in order by itself, the last of them is not where it stands: an end notices that
+ * above its decoder. `from` is the end that says them.
+ */
+// prettier-ignore
+export const misplaced: (BadVector & { from: "sender" | "receiver" })[] = [
+  ...([
     ["4", "END counts the frames that ended.", frame(), json(type.END, 0, { frames: 2 })],
-  ] satisfies Row[]
-).map(fatal("protocol"));
+    ["4", "END counts a frame that was aborted.", unfinished, json(6, 1, { sequence: 1 }), json(type.END, 0, { frames: 0 })],
+    ["4", "END while a frame is unfinished is fatal.", unfinished, json(type.END, 0, { frames: 0 })],
+    ["4", "A source id is not declared again while its frame is unfinished.", unfinished, json(3, 1, { name: "b" })],
+    ["5", "ABORT of another number than the unfinished frame's is fatal.", unfinished, json(6, 1, { sequence: 2 })],
+    ["4", "FRAME after END is fatal.", json(type.END, 0, { frames: 0 }), frame()],
+    ["4", "SOURCE after END is fatal.", json(type.END, 0, { frames: 0 }), json(3, 2, { name: "b" })],
+    ["4", "LOST after END is fatal.", json(type.END, 0, { frames: 0 }), json(9, 1, { ranges: [[1, 1]], error: 51 })],
+    ["4", "A second END is fatal.", json(type.END, 0, { frames: 0 }), json(type.END, 0, { frames: 0 })],
+    ["4", "A second HELLO is fatal.", json(type.HELLO, 0, hello), json(type.HELLO, 0, hello)],
+    ["4", "Nothing follows ERROR.", json(type.ERROR, 0, { error: 12, message: "x" }), frame()],
+  ] satisfies Row[]).map((row) => ({ ...fatal("protocol")(row), from: "sender" as const })),
+  ...([
+    ["4", "The number in RECEIPT does not fall.", receipt(2), receipt(1)],
+    ["4", "A DONE that does not add up is fatal.", json(type.DONE, 0, { ...done, frames: 3 })],
+    ["4", "A DONE of fewer frames than the last RECEIPT is fatal.", receipt(3), json(type.DONE, 0, done)],
+    ["4", "Nothing follows DONE.", json(type.DONE, 0, done), json(type.PONG, 0, { time: "0", clock: "0" })],
+    ["4", "A second WELCOME is fatal.", json(type.WELCOME, 0, { window, limits: least }), json(type.WELCOME, 0, { window, limits: least })],
+  ] satisfies Row[]).map((row) => ({ ...fatal("protocol")(row), from: "receiver" as const })),
+];
+
+/** A whole conversation, of either direction what it says after its preface. */
+export interface Conversation {
+  name: string;
+  client: Vector;
+  server: Vector;
+}
+
+const grants = {
+  window: { bytes: 1 << 20, frames: 16 },
+  limits: { frame: 1 << 16, sources: 4, unfinished: 2 },
+};
+
+/** Conversations that are in order, both sides of each. */
+export const conversations: Conversation[] = [
+  {
+    name: "Pieces, ABORT, LOST and a refusal.",
+    client: valid(
+      "4",
+      "A sender that says everything.",
+      json(type.HELLO, 0, { ...hello, software: "x", limits: { frame: 1e6 } }),
+      json(type.SOURCE, 1, { name: "a", type: "image/png" }),
+      frame({ payload: nine, metadata: '{"a":1}', captured: 5n }),
+      json(type.SOURCE, 2, { name: "b/c", raw: { width: 1, height: 2, format: "gray8" } }),
+      frame({ source: 2, flags: MORE, size: 6, payload: "0102", name: "b1" }),
+      frame({ sequence: 2, name: "a2", payload: "ff" }),
+      json(type.LOST, 1, {
+        ranges: [
+          [3, 4],
+          [7, 7],
+        ],
+        error: 51,
+        message: "queue full",
+      }),
+      data("0102", "0304", { source: 2, flags: MORE }),
+      frame({ sequence: 5, name: "a5", flags: MORE, size: 3, payload: "" }),
+      json(type.PING, 0, { time: "1700000000000000000" }),
+      data("01020304", "0506", { source: 2 }),
+      data("", "0a0b", { flags: MORE }),
+      json(type.ABORT, 1, { sequence: 5, error: 49, message: "changed" }),
+      frame({ sequence: 5, name: "a5", payload: "0a" }),
+      {
+        hex: raw(200, 9, "0102", OPTIONAL),
+        message: { type: 200, flags: OPTIONAL, source: 9, skipped: true },
+      },
+      frame({ source: 2, sequence: 2, name: "b2" }),
+      json(type.END, 0, { frames: 6 }),
+    ),
+    server: valid(
+      "4",
+      "A receiver that says everything.",
+      json(type.WELCOME, 0, {
+        ...grants,
+        fresh: true,
+        durable: false,
+        features: [],
+        software: "y",
+        store: "/s",
+      }),
+      { hex: receipt(1), message: { type: type.RECEIPT, flags: 0, source: 0, frames: 1 } },
+      json(type.PING, 0, { time: "-1" }),
+      json(type.REFUSED, 1, { sequence: 2, error: 35, message: "taken" }),
+      json(type.PONG, 0, { time: "1700000000000000000", clock: "1" }),
+      { hex: receipt(5), message: { type: type.RECEIPT, flags: 0, source: 0, frames: 5 } },
+      json(type.DONE, 0, { frames: 6, stored: 3, present: 1, refused: 1, aborted: 1 }),
+    ),
+  },
+  {
+    name: "Three frames of one source.",
+    client: valid(
+      "4",
+      "A sender of three frames.",
+      json(type.HELLO, 0, hello),
+      json(type.SOURCE, 1, { name: "a" }),
+      ...[1, 2, 3].map((sequence) =>
+        frame({ sequence, name: `f${sequence}`, payload: `0${sequence}` }),
+      ),
+      json(type.END, 0, { frames: 3 }),
+    ),
+    server: valid(
+      "4",
+      "A receiver of three frames.",
+      json(type.WELCOME, 0, { ...grants, fresh: false }),
+      json(type.REFUSED, 1, { sequence: 3, error: 33, message: "a name" }),
+      { hex: receipt(2), message: { type: type.RECEIPT, flags: 0, source: 0, frames: 2 } },
+      { hex: receipt(3), message: { type: type.RECEIPT, flags: 0, source: 0, frames: 3 } },
+      json(type.DONE, 0, { frames: 3, stored: 2, present: 0, refused: 1, aborted: 0 }),
+    ),
+  },
+];

@@ -1,0 +1,230 @@
+import { describe, expect, test } from "bun:test";
+import {
+  type Arguments,
+  commands,
+  environmentName,
+  flags,
+  flagsOf,
+  nearest,
+  parseArguments,
+} from "../../src/cli/flags.ts";
+import { FramesError } from "../../src/errors.ts";
+
+type Environment = Record<string, string | undefined>;
+
+function parse(command: string, words: string[], environment: Environment = {}): Arguments {
+  return parseArguments(command, words, environment);
+}
+
+/** What is said of words that are not understood. */
+function complaint(command: string, words: string[], environment: Environment = {}): string {
+  try {
+    parse(command, words, environment);
+  } catch (error) {
+    if (!(error instanceof FramesError)) throw error;
+    expect(error.code).toBe("usage");
+    return error.message;
+  }
+  throw new Error("it was understood");
+}
+
+describe("the words after a command", () => {
+  test("are its flags and its arguments, in any order", () => {
+    const given = parse("send", ["a", "--to", "gpu1", "b", "-n", "--stream=run7", "c"]);
+    expect(given.positionals).toEqual(["a", "b", "c"]);
+    expect(given.text("to")).toBe("gpu1");
+    expect(given.text("stream")).toBe("run7");
+    expect(given.isOn("dry-run")).toBe(true);
+    expect(given.isOn("quiet")).toBe(false);
+    expect(given.text("timeout")).toBeUndefined();
+    expect(given.milliseconds("timeout")).toBeUndefined();
+    expect(given.list("include")).toEqual([]);
+  });
+
+  test("may be short forms, several in one word", () => {
+    const given = parse("send", ["-qv", "-n", "a"]);
+    expect(["quiet", "verbose", "dry-run"].map((name) => given.isOn(name))).toEqual([
+      true,
+      true,
+      true,
+    ]);
+    expect(given.positionals).toEqual(["a"]);
+  });
+
+  test("are all arguments after --, and a dash alone is one", () => {
+    const given = parse("send", ["-q", "-", "--", "--to", "-n"]);
+    expect(given.positionals).toEqual(["-", "--to", "-n"]);
+    expect(given.isOn("dry-run")).toBe(false);
+  });
+
+  test("give a list in their order, and otherwise the last counts", () => {
+    const given = parse("send", ["--include=*.png", "--to=a", "--include", "*.jpg", "--to=b"]);
+    expect(given.list("include")).toEqual(["*.png", "*.jpg"]);
+    expect(given.text("to")).toBe("b");
+  });
+
+  test("keep = and spaces in a value, and begin with a dash only after =", () => {
+    const given = parse("send", ["--source", "a=b=c d", "--exclude=-x", "--stream=--to"]);
+    expect(given.list("source")).toEqual(["a=b=c d"]);
+    expect(given.list("exclude")).toEqual(["-x"]);
+    expect(given.text("stream")).toBe("--to");
+  });
+
+  test("give sizes in bytes and times in milliseconds", () => {
+    const given = parse("serve", ["--max-frame", "2G", "--timeout", "1.5"]);
+    expect(given.size("max-frame")).toBe(2 ** 31);
+    expect(given.milliseconds("timeout")).toBe(1500);
+    const wrong = parse("serve", ["--max-frame", "lots", "--timeout", "soon"]);
+    expect(() => wrong.size("max-frame")).toThrow("Cannot read --max-frame");
+    expect(() => wrong.milliseconds("timeout")).toThrow("Cannot read --timeout");
+  });
+
+  const wrong: [what: string, words: string[], said: string][] = [
+    ["a flag that nobody has", ["--frobnicate"], "Unknown flag --frobnicate: see frames help"],
+    ["a slip", ["--tmeout", "5"], "Unknown flag --tmeout: did you mean --timeout?"],
+    ["a slip with a value", ["--steam=x"], "Unknown flag --steam: did you mean --stream?"],
+    ["one dash too few", ["-stream", "x"], "Unknown flag -s"],
+    ["another command's flag", ["--listen", ":9726"], "Unknown flag --listen"],
+    ["a switch in the negative", ["--no-quiet"], "Unknown flag --no-quiet"],
+    ["an unknown short form within others", ["-qxv"], "Unknown flag -x"],
+    ["a switch with a value", ["--quiet=yes"], "Cannot read --quiet: it takes no value"],
+    ["a short switch with a value", ["-n=1"], "Unknown flag -="],
+    ["a flag without its value", ["a", "--to"], "Cannot read --to: it takes a value, HOST[:PORT]"],
+    ["an empty value", ["--to="], "Cannot read --to: it takes a value, HOST[:PORT]"],
+    ["an empty word as value", ["--stream", ""], "Cannot read --stream: it takes a value, NAME"],
+    ["a flag of JavaScript", ["--constructor"], "Unknown flag --constructor"],
+    ["another flag of JavaScript", ["--__proto__=x"], "Unknown flag --__proto__"],
+  ];
+  for (const [what, words, said] of wrong) {
+    test(`are not understood with ${what}`, () => {
+      expect(complaint("send", words)).toStartWith(said);
+    });
+  }
+
+  test("never take a flag for the value of another", () => {
+    expect(complaint("send", ["a", "--stream", "--quiet"])).toStartWith("Cannot read --stream");
+    expect(complaint("send", ["a", "--to", "-n"])).toStartWith("Cannot read --to");
+  });
+});
+
+describe("the environment", () => {
+  test("stands for every flag that is not given", () => {
+    const environment = {
+      ...{ FRAMES_TO: "gpu1", FRAMES_DRY_RUN: "1", FRAMES_INCLUDE: "*.png", FRAMES_TIMEOUT: "2" },
+      ...{ FRAMES_LISTEN: ":1", TO: "other" },
+    };
+    const given = parse("send", ["--timeout", "5"], environment);
+    expect(given.text("to")).toBe("gpu1");
+    expect(given.isOn("dry-run")).toBe(true);
+    expect(given.list("include")).toEqual(["*.png"]);
+    expect(given.milliseconds("timeout")).toBe(5000);
+    expect(given.text("listen")).toBeUndefined();
+  });
+
+  test("does not add to a list that is given", () => {
+    const given = parse("send", ["--include", "*.jpg"], { FRAMES_INCLUDE: "*.png" });
+    expect(given.list("include")).toEqual(["*.jpg"]);
+  });
+
+  test("says nothing with an empty variable", () => {
+    const given = parse("send", [], { FRAMES_TO: "", FRAMES_QUIET: "", FRAMES_STREAM: undefined });
+    expect(given.text("to")).toBeUndefined();
+    expect(given.isOn("quiet")).toBe(false);
+  });
+
+  for (const [value, on] of [
+    ...["1", "true", "yes", "on", "TRUE"].map((text) => [text, true] as const),
+    ...["0", "false", "no", "off", "No"].map((text) => [text, false] as const),
+  ]) {
+    test(`turns a switch ${on ? "on" : "off"} with ${value}`, () => {
+      expect(parse("send", [], { FRAMES_QUIET: value }).isOn("quiet")).toBe(on);
+    });
+  }
+
+  test("is not understood with anything else for a switch", () => {
+    expect(complaint("send", [], { FRAMES_DRY_RUN: "maybe" })).toBe(
+      'Cannot read FRAMES_DRY_RUN: expected 1 or 0, current value is "maybe"',
+    );
+  });
+
+  test("is named where a value of it cannot be read", () => {
+    const environment = { FRAMES_MAX_FRAME: "lots", FRAMES_TIMEOUT: "soon" };
+    const given = parse("serve", [], environment);
+    expect(() => given.size("max-frame")).toThrow("Cannot read FRAMES_MAX_FRAME");
+    expect(() => given.milliseconds("timeout")).toThrow("Cannot read FRAMES_TIMEOUT");
+  });
+
+  test("has a name of its own for every flag", () => {
+    const names = flags.map(environmentName);
+    expect(new Set(names).size).toBe(names.length);
+    for (const name of names) expect(name).toMatch(/^FRAMES_[A-Z][A-Z_]*$/);
+  });
+});
+
+describe("the table of flags", () => {
+  const names = commands.map(({ name }) => name);
+
+  test("has each flag once, for commands that there are", () => {
+    expect(new Set(flags.map(({ name }) => name)).size).toBe(flags.length);
+    expect(new Set(names).size).toBe(names.length);
+    for (const { name, commands: users } of flags) {
+      expect([name, users.length > 0]).toEqual([name, true]);
+      expect(names).toEqual(expect.arrayContaining([...users]));
+    }
+  });
+
+  test("gives a value to every flag but switches", () => {
+    for (const { name, kind, value } of flags) {
+      expect([name, value === undefined]).toEqual([name, kind === "switch"]);
+    }
+  });
+
+  test("has short forms of one letter that differ within a command", () => {
+    for (const command of names) {
+      const shorts = flagsOf(command).flatMap(({ short }) => (short === undefined ? [] : [short]));
+      expect([command, new Set(shorts).size]).toEqual([command, shorts.length]);
+      for (const short of shorts) expect(short).toMatch(/^[A-Za-z]$/);
+    }
+  });
+
+  test("has -h for every command", () => {
+    for (const command of names) expect(parse(command, ["-h"]).isOn("help")).toBe(true);
+  });
+
+  test("takes no secret as a value, since that would show in a list of processes", () => {
+    for (const { name, value = "" } of flags) {
+      if (/key|secret|password|token/.test(name)) expect(value).toMatch(/FILE|DIR/);
+    }
+  });
+
+  test("gives examples that are understood", () => {
+    for (const { name, examples } of commands) {
+      for (const example of examples) {
+        const inner = /<\((.*)\)$/.exec(example)?.[1] ?? example;
+        const words = inner.split(" ").map((word) => word.replaceAll("'", ""));
+        expect(words.slice(0, 2)).toEqual(["frames", name]);
+        expect(() => parse(name, words.slice(2))).not.toThrow();
+      }
+    }
+  });
+});
+
+describe("the nearest word", () => {
+  const words = ["serve", "send", "ls", "help", "version", "completions"];
+  const near: [string, string | undefined][] = [
+    ["send", "send"],
+    ["sned", "send"],
+    ["sen", "send"],
+    ["server", "serve"],
+    ["verison", "version"],
+    ["completion", "completions"],
+    ["hlep", "help"],
+    ["frobnicate", undefined],
+    ["receive everything", undefined],
+  ];
+  for (const [given, word] of near) {
+    test(`to ${given} is ${word ?? "none"}`, () => expect(nearest(given, words)).toBe(word!));
+  }
+
+  test("is none if there are no words", () => expect(nearest("send", [])).toBeUndefined());
+});

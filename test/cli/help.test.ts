@@ -1,0 +1,100 @@
+import { describe, expect, test } from "bun:test";
+import { completions } from "../../src/cli/completions.ts";
+import { commands, environmentName, flags, flagsOf } from "../../src/cli/flags.ts";
+import { help, overview } from "../../src/cli/help.ts";
+import { errors, FramesError } from "../../src/errors.ts";
+import { version } from "../../src/version.ts";
+
+const topics = ["environment", "exit-codes", "names"];
+const commandNames = commands.map(({ name }) => name);
+
+describe("help", () => {
+  test("alone gives an overview", () => {
+    expect(help(undefined)).toBe(overview());
+    expect(overview().replaceAll(version, "VERSION")).toMatchSnapshot();
+  });
+
+  for (const topic of [...commandNames, ...topics]) {
+    test(`on ${topic} explains it`, () => expect(help(topic)).toMatchSnapshot());
+  }
+
+  test("names every command in the overview, and every topic where help is explained", () => {
+    for (const name of commandNames) expect(overview()).toMatch(new RegExp(`^  ${name}\\b`, "m"));
+    for (const topic of topics) expect(help("help")).toContain(topic);
+  });
+
+  test("names every flag of a command, and no other", () => {
+    for (const command of commandNames) {
+      const shown = [...help(command).matchAll(/^ {2}(?:-[a-zA-Z], )?--([a-z-]+)/gm)];
+      expect(shown.map(([, name]) => name!)).toEqual(flagsOf(command).map(({ name }) => name));
+    }
+  });
+
+  test("names the variable of every flag but help itself", () => {
+    const text = help("environment");
+    for (const flag of flags) {
+      const named = new RegExp(`^  ${environmentName(flag)} +--${flag.name}$`, "m").test(text);
+      expect([flag.name, named]).toEqual([flag.name, flag.name !== "help"]);
+    }
+  });
+
+  test("names every exit code that there is, with each of its meanings", () => {
+    const text = help("exit-codes");
+    for (const { exit, sentence } of Object.values(errors)) {
+      expect(text).toMatch(new RegExp(`^  ${exit} `, "m"));
+      expect(text).toContain(sentence);
+    }
+    const codes = [...text.matchAll(/^ {2}(\d+) /gm)].map(([, code]) => Number(code));
+    const expected = new Set([0, ...Object.values(errors).map(({ exit }) => exit)]);
+    expect(codes).toEqual([...expected].sort((a, b) => a - b));
+  });
+
+  test("fits into 80 columns and ends its last line", () => {
+    for (const text of [overview(), ...[...commandNames, ...topics].map(help)]) {
+      expect(text).toEndWith("\n");
+      expect(text).not.toMatch(/[ \t]$/m);
+      expect(text).not.toMatch(/[^\n\x20-\x7e]/);
+      for (const line of text.split("\n")) {
+        expect([line, line.length <= 80]).toEqual([line, true]);
+      }
+    }
+  });
+
+  const unknown: [topic: string, hint: string][] = [
+    ["sned", "did you mean send?"],
+    ["exit-code", "did you mean exit-codes?"],
+    ["name", "did you mean names?"],
+    ["everything there is", "see frames help"],
+    ["constructor", ""],
+    ["toString", ""],
+    ["__proto__", ""],
+    ["hasOwnProperty", ""],
+  ];
+  for (const [topic, hint] of unknown) {
+    test(`on ${topic} is a usage error`, () => {
+      let error: unknown;
+      try {
+        expect(help(topic)).toBeUndefined();
+      } catch (caught) {
+        error = caught;
+      }
+      expect(error).toBeInstanceOf(FramesError);
+      expect((error as FramesError).code).toBe("usage");
+      expect((error as FramesError).message).toStartWith(`No help on ${topic}: ${hint}`);
+    });
+  }
+});
+
+describe("every flag", () => {
+  test("is in the completions of every shell, with its short form", () => {
+    for (const flag of flags) {
+      expect(completions("bash")).toContain(`--${flag.name}`);
+      expect(completions("zsh")).toContain(`--${flag.name}`);
+      expect(completions("fish")).toContain(` -l ${flag.name}`);
+      if (flag.short === undefined) continue;
+      expect(completions("bash")).toContain(` -${flag.short}`);
+      expect(completions("zsh")).toContain(`-${flag.short}[`);
+      expect(completions("fish")).toContain(` -l ${flag.name} -s ${flag.short}`);
+    }
+  });
+});

@@ -1,0 +1,165 @@
+import { describe, expect, test } from "bun:test";
+import { printable, say, sayError, sayJson, type Terminal } from "../../src/cli/terminal.ts";
+
+/** A terminal that keeps what it is shown. */
+function fakeTerminal(colours = false): Terminal & { shown: { out: string; err: string } } {
+  const shown = { out: "", err: "" };
+  return {
+    shown,
+    out: (text) => void (shown.out += text),
+    err: (text) => void (shown.err += text),
+    end: async () => {},
+    isLive: false,
+    size: () => ({ columns: 80, rows: 24 }),
+    colours,
+  };
+}
+
+describe("what is printable", () => {
+  const plain = [
+    "",
+    "a b.png",
+    "Kühlung 赤外線 صورة 🔥.png",
+    "e\u0301",
+    "👩‍👩‍👧‍👦",
+    "\u00a0",
+    "\ufffd",
+    "back\\slash",
+    "\\x1b",
+  ];
+  for (const text of plain) {
+    test(`is ${JSON.stringify(text)} as it is`, () => expect(printable(text)).toBe(text));
+  }
+
+  const changed: [string, string][] = [
+    ["a\nb", "a\\x0ab"],
+    ["a\r\tb", "a\\x0d\\x09b"],
+    ["\0", "\\x00"],
+    ["\x1b[2J\x1b]0;title\x07", "\\x1b[2J\\x1b]0;title\\x07"],
+    ["\x7f\x80\x9b31m\x9f", "\\x7f\\x80\\x9b31m\\x9f"],
+    ["\u202egnp.exe", "\\u202egnp.exe"],
+    ["\u2066a\u2069\u200e\u200f\u061c", "\\u2066a\\u2069\\u200e\\u200f\\u061c"],
+    ["a\u2028b\u2029c", "a\\u2028b\\u2029c"],
+  ];
+  for (const [text, shown] of changed) {
+    test(`of ${JSON.stringify(text)} is ${shown}`, () => expect(printable(text)).toBe(shown));
+  }
+
+  test("holds nothing that a terminal would obey, whatever comes", () => {
+    const obeyed = /[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/u;
+    for (let code = 0; code <= 0xffff; code++) {
+      const character = String.fromCharCode(code);
+      const shown = printable(`a${character}b`);
+      expect([code, obeyed.test(shown)]).toEqual([code, false]);
+      expect(shown.length).toBeGreaterThanOrEqual(3);
+    }
+  });
+});
+
+describe("a message", () => {
+  test("is one line on standard error", () => {
+    const terminal = fakeTerminal();
+    say(terminal, "stored a\nb");
+    expect(terminal.shown).toEqual({ out: "", err: "stored a\\x0ab\n" });
+  });
+
+  test("of an error begins with the program's name, red where there are colours", () => {
+    const plain = fakeTerminal();
+    sayError(plain, "Cannot send \x1b[31mred");
+    expect(plain.shown).toEqual({ out: "", err: "frames: Cannot send \\x1b[31mred\n" });
+    const coloured = fakeTerminal(true);
+    sayError(coloured, "no");
+    expect(coloured.shown.err).toBe("\x1b[31mframes:\x1b[0m no\n");
+  });
+
+  test("as JSON is one line on standard output, whole numbers exact", () => {
+    const terminal = fakeTerminal();
+    sayJson(terminal, {
+      type: "frame",
+      name: "a\nb",
+      captured: 1795331523123456789n,
+      none: undefined,
+    });
+    sayJson(terminal, { deep: [{ at: -1n }] });
+    expect(terminal.shown).toEqual({
+      out: '{"type":"frame","name":"a\\nb","captured":"1795331523123456789"}\n{"deep":[{"at":"-1"}]}\n',
+      err: "",
+    });
+  });
+});
+
+test("JSON holds nothing that a terminal would obey, and is what was meant", () => {
+  const terminal = fakeTerminal();
+  const name = Array.from({ length: 256 }, (_, code) => String.fromCharCode(code)).join("");
+  sayJson(terminal, { name });
+  const line = terminal.shown.out;
+  expect(line.slice(0, -1)).not.toMatch(/\p{Cc}/u);
+  expect(JSON.parse(line)).toEqual({ name });
+});
+
+describe("the terminal of a process", () => {
+  const program = `
+    import { systemTerminal } from ${JSON.stringify(`${import.meta.dir}/../../src/cli/terminal.ts`)};
+    const terminal = systemTerminal(process.env, process.argv[1]);
+    terminal.err("to err\\n");
+    terminal.out(JSON.stringify([terminal.isLive, terminal.colours, terminal.size()]) + "\\n");
+    await terminal.end();
+    process.exit(0);`;
+
+  const plain = { PATH: process.env["PATH"] ?? "", TERM: "xterm" };
+
+  for (const patience of ["waits", "drops"]) {
+    test(`that ${patience} is no live one on a pipe, and has the usual size`, () => {
+      const command = [process.execPath, "-e", program, patience];
+      const { stdout, stderr } = Bun.spawnSync(command, { env: plain, stdin: "ignore" });
+      expect(stdout.toString()).toBe('[false,false,{"columns":80,"rows":24}]\n');
+      expect(stderr.toString()).toBe("to err\n");
+    });
+  }
+
+  /** What the program says on a pseudo-terminal of this size. */
+  async function onTerminal(
+    columns: number,
+    rows: number,
+    more: Record<string, string>,
+  ): Promise<string[]> {
+    const { promise: said, resolve } = Promise.withResolvers<string>();
+    let text = "";
+    const terminal = {
+      data(_: unknown, bytes: Uint8Array) {
+        text += Buffer.from(bytes).toString();
+        if (text.includes("]\r\n")) resolve(text);
+      },
+    };
+    // Who makes a pseudo-terminal may give it no size at all.
+    const script = `stty cols ${columns} rows ${rows} && exec "$0" -e "$1" waits`;
+    const child = Bun.spawn(["sh", "-c", script, process.execPath, program], {
+      env: { ...plain, ...more },
+      terminal,
+    });
+    try {
+      return (await said).split("\r\n");
+    } finally {
+      child.kill("SIGKILL");
+      await child.exited;
+      child.terminal?.close();
+    }
+  }
+
+  const cases: [string, [number, number], Record<string, string>, unknown[]][] = [
+    ["is live, in colours, and as large as it is", [100, 30], {}, [true, true, 100, 30]],
+    ["is never 0 columns wide", [0, 0], {}, [true, true, 80, 24]],
+    ["has no colours with NO_COLOR", [80, 24], { NO_COLOR: "1" }, [true, false, 80, 24]],
+    // As no-color.org has it.
+    ["has colours with an empty NO_COLOR", [80, 24], { NO_COLOR: "" }, [true, true, 80, 24]],
+    ["is not live if it is a dumb one", [100, 30], { TERM: "dumb" }, [false, false, 80, 24]],
+  ];
+  for (const [behaviour, [columns, rows], more, expected] of cases) {
+    test.skipIf(process.platform === "win32")(`on a terminal ${behaviour}`, async () => {
+      const [first, second] = await onTerminal(columns, rows, more);
+      expect(first).toBe("to err");
+      const [isLive, colours, width, height] = expected;
+      expect(JSON.parse(second!)).toEqual([isLive, colours, { columns: width, rows: height }]);
+    });
+  }
+});

@@ -1,0 +1,157 @@
+import { describe, expect, test } from "bun:test";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatTime,
+  parseSeconds,
+  parseSize,
+} from "../../src/cli/units.ts";
+import { FramesError } from "../../src/errors.ts";
+
+/** The error of a value that is refused. */
+function refusal(act: () => unknown): FramesError {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof FramesError) return error;
+    throw error;
+  }
+  throw new Error("it was accepted");
+}
+
+describe("a size", () => {
+  const good: [string, number][] = [
+    ["1", 1],
+    ["1000", 1000],
+    ["64M", 64 << 20],
+    ["64m", 64 << 20],
+    ["64MB", 64 << 20],
+    ["64MiB", 64 << 20],
+    ["1k", 1024],
+    ["2G", 2 ** 31],
+    ["1T", 2 ** 40],
+    ["1.5K", 1536],
+    ["0.5K", 512],
+    ["1.0005K", 1024],
+    ["10b", 10],
+    ["007", 7],
+    ["9007199254740991", Number.MAX_SAFE_INTEGER],
+  ];
+  for (const [text, bytes] of good) {
+    test(`of ${text} is ${bytes} bytes`, () => expect(parseSize(text, "--max-frame")).toBe(bytes));
+  }
+
+  const bad = [
+    ...["", "0", "0.5", "M", "-1", "+1", "1e3", "0x10", "1,5M", "1.M", ".5M", "64 M", " 64M"],
+    ...["64M ", "64P", "64MM", "64iM", "NaN", "Infinity", "9007199254740992", "9000T", "1\n"],
+  ];
+  for (const text of bad) {
+    test(`is not ${JSON.stringify(text)}`, () => {
+      const { code, message } = refusal(() => parseSize(text, "--max-frame"));
+      expect(code).toBe("usage");
+      expect(message).toBe(
+        `Cannot read --max-frame: expected a size such as 64M, current value is ${JSON.stringify(text)}`,
+      );
+    });
+  }
+});
+
+describe("seconds", () => {
+  const good: [string, number][] = [
+    ["1", 1],
+    ["30", 30],
+    ["0.25", 0.25],
+    ["86400", 86_400],
+  ];
+  for (const [text, seconds] of good) {
+    test(`are ${text}`, () => expect(parseSeconds(text, "--timeout")).toBe(seconds));
+  }
+  for (const text of [
+    "",
+    "0",
+    "0.0",
+    "-1",
+    "1s",
+    "1e3",
+    "86401",
+    "Infinity",
+    "x",
+    " 1",
+    "1.",
+    ".5",
+  ]) {
+    test(`are not ${JSON.stringify(text)}`, () => {
+      const { code, message } = refusal(() => parseSeconds(text, "--timeout"));
+      expect(code).toBe("usage");
+      expect(message).toContain(`Cannot read --timeout: expected seconds`);
+      expect(message).toContain(JSON.stringify(text));
+    });
+  }
+});
+
+describe("for people", () => {
+  const sizes: [number, string][] = [
+    [0, "0 bytes"],
+    [1, "1 byte"],
+    [2, "2 bytes"],
+    [999, "999 bytes"],
+    [999.7, "1.00 kB"],
+    [1000, "1.00 kB"],
+    [1234, "1.23 kB"],
+    [9994, "9.99 kB"],
+    [9995, "10.0 kB"],
+    [99_949, "99.9 kB"],
+    [99_950, "100 kB"],
+    [442_000_000, "442 MB"],
+    [999_499_999, "999 MB"],
+    [999_500_000, "1.00 GB"],
+    [1.5e12, "1.50 TB"],
+    [2.5e15, "2500 TB"],
+  ];
+  for (const [bytes, text] of sizes) {
+    test(`${bytes} bytes are ${text}`, () => expect(formatBytes(bytes)).toBe(text));
+  }
+
+  test("a size takes at most seven characters, up to a thousand terabytes", () => {
+    for (let bytes = 1000; bytes < 9e14; bytes *= 1.37) {
+      expect(formatBytes(bytes).length).toBeLessThanOrEqual(7);
+      expect(formatBytes(bytes)).not.toStartWith("1000");
+    }
+  });
+
+  test("one is one and all else is many", () => {
+    expect([0, 1, 2].map((count) => formatCount(count, "frame"))).toEqual([
+      "0 frames",
+      "1 frame",
+      "2 frames",
+    ]);
+  });
+
+  const durations: [number, string][] = [
+    [0, "0:00"],
+    [7.4, "0:07"],
+    [59.5, "1:00"],
+    [61, "1:01"],
+    [3599.4, "59:59"],
+    [3600, "1:00:00"],
+    [3723, "1:02:03"],
+    [360_000, "100:00:00"],
+    [-5, "0:00"],
+  ];
+  for (const [seconds, text] of durations) {
+    test(`${seconds} seconds are ${text}`, () => expect(formatDuration(seconds)).toBe(text));
+  }
+
+  const times: [bigint, string][] = [
+    [0n, "1970-01-01T00:00:00Z"],
+    [1_795_331_523_999_999_999n, "2026-11-22T07:12:03Z"],
+    [-86_400_000_000_000n, "1969-12-31T00:00:00Z"],
+    [2n ** 63n - 1n, "2262-04-11T23:47:16Z"],
+    [-(2n ** 63n), "1677-09-21T00:12:43Z"],
+    [10n ** 30n, String(10n ** 30n)],
+  ];
+  for (const [nanoseconds, text] of times) {
+    test(`${nanoseconds} ns are ${text}`, () => expect(formatTime(nanoseconds)).toBe(text));
+  }
+});

@@ -1,0 +1,99 @@
+import { describe, expect, test } from "bun:test";
+import { isIP } from "node:net";
+import { FramesError } from "../../src/errors.ts";
+import {
+  defaultPort,
+  formatAddress,
+  isLoopback,
+  ownAddresses,
+  parseAddress,
+} from "../../src/net/address.ts";
+
+describe("an address", () => {
+  const good: [text: string, host: string, port: number][] = [
+    ["gpu1:9000", "gpu1", 9000],
+    ["gpu1", "gpu1", 9726],
+    ["gpu1.example.org", "gpu1.example.org", 9726],
+    [":9000", "", 9000],
+    ["127.0.0.1:0", "127.0.0.1", 0],
+    ["127.0.0.1:1", "127.0.0.1", 1],
+    ["127.0.0.1:65535", "127.0.0.1", 65_535],
+    ["127.0.0.1:09726", "127.0.0.1", 9726],
+    ["[::1]:9000", "::1", 9000],
+    ["[::1]", "::1", 9726],
+    ["[::]:9000", "::", 9000],
+    ["::1", "::1", 9726],
+    ["::", "::", 9726],
+    ["2001:db8::1", "2001:db8::1", 9726],
+    ["2001:DB8::1:9000", "2001:DB8::1:9000", 9726],
+    ["::ffff:127.0.0.1", "::ffff:127.0.0.1", 9726],
+    ["[fe80::1%eth0]:9000", "fe80::1%eth0", 9000],
+    ["my-host_2:80", "my-host_2", 80],
+    ["münchen:80", "münchen", 80],
+  ];
+  for (const [text, host, port] of good) {
+    test(`is read from ${text}`, () => {
+      expect(parseAddress(text, "--to")).toEqual({ host, port });
+    });
+  }
+
+  const bad = [
+    ...["", "gpu1:", ":", "gpu1:x", "gpu1:-1", "gpu1:65536", "gpu1:99999999999", "gpu1:1.5"],
+    ...["gpu1:+80", "gpu1:0x50", "gpu1: 80", " gpu1", "gpu 1", "gpu1:80 ", "gpu1\n", "gpu1/80"],
+    ...["http://gpu1", "http://gpu1:80", "gpu1:80/", "user@gpu1:22:33", "gpu1:80:90", "a:b:c"],
+    ...["[::1", "::1]", "[]:80", "[::1]80", "[::1]:", "[::1]:x", "[::1]:70000", "[::1]:80:90"],
+  ];
+  for (const text of bad) {
+    test(`is not read from ${JSON.stringify(text)}, and the message says where that stood`, () => {
+      let error: unknown;
+      try {
+        parseAddress(text, "--to");
+      } catch (caught) {
+        error = caught;
+      }
+      expect(error).toBeInstanceOf(FramesError);
+      expect((error as FramesError).code).toBe("usage");
+      expect((error as FramesError).message).toBe(
+        `Cannot read --to: expected HOST:PORT, current value is ${JSON.stringify(text)}`,
+      );
+    });
+  }
+
+  test("is written so that it can be read again", () => {
+    expect(formatAddress({ host: "gpu1", port: 80 })).toBe("gpu1:80");
+    expect(formatAddress({ host: "::1", port: 80 })).toBe("[::1]:80");
+    expect(formatAddress({ host: "", port: 80 })).toBe(":80");
+    for (const [text] of good) {
+      const address = parseAddress(text, "--to");
+      expect(parseAddress(formatAddress(address), "--to")).toEqual(address);
+    }
+  });
+
+  test("has the port that the project is known by", () => {
+    expect(defaultPort).toBe(9726);
+  });
+});
+
+describe("loopback", () => {
+  for (const host of ["localhost", "127.0.0.1", "127.1.2.3", "127.255.255.255", "::1"]) {
+    test(`is ${host}`, () => expect(isLoopback(host)).toBe(true));
+  }
+  const others = [
+    ...["", "0.0.0.0", "::", "128.0.0.1", "10.0.0.1", "192.168.1.1", "localhost.example.org"],
+    ...["127.0.0.1.example.org", "x127.0.0.1", "127.0.0.1x", "notlocalhost", "::11", "fe80::1"],
+  ];
+  for (const host of others) {
+    test(`is not ${JSON.stringify(host)}`, () => expect(isLoopback(host)).toBe(false));
+  }
+});
+
+test("this machine's own addresses are numbers that others can use, IPv4 first", () => {
+  const addresses = ownAddresses();
+  for (const address of addresses) {
+    expect(isIP(address)).toBeGreaterThan(0);
+    expect(isLoopback(address)).toBe(false);
+    expect(address).not.toStartWith("fe80:");
+  }
+  const families = addresses.map((address) => isIP(address));
+  expect(families).toEqual(families.toSorted((a, b) => a - b));
+});

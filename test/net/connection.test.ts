@@ -1,0 +1,562 @@
+import { afterEach, describe, expect, jest, test } from "bun:test";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import {
+  type AddressInfo,
+  connect as connectSocket,
+  createServer,
+  type Server,
+  type Socket,
+} from "node:net";
+import { FramesError } from "../../src/errors.ts";
+import { connect } from "../../src/net/connect.ts";
+import type { Connection, ConnectionHandler } from "../../src/net/connection.ts";
+import { listen, type Listener } from "../../src/net/listen.ts";
+import { environment } from "../helper/program.ts";
+
+/** Ends what a test began, last things first. */
+const cleanups: (() => void)[] = [];
+
+afterEach(() => {
+  jest.useRealTimers();
+  while (cleanups.length > 0) cleanups.pop()!();
+});
+
+/** What a test does when a connection tells something. */
+type Reactions = Partial<Record<"opened" | "data" | "drained" | "ended" | "tick", () => void>>;
+
+/** Records what a connection tells, and lets a test wait until something has happened. */
+class Recorder implements ConnectionHandler {
+  readonly events: string[] = [];
+  readonly hash = new Bun.CryptoHasher("sha256");
+  connection!: Connection;
+  bytes = 0;
+  failure: FramesError | undefined;
+  error: FramesError | undefined;
+  readonly #waiting = new Set<() => void>();
+  readonly #on: Reactions;
+
+  constructor(on: Reactions = {}) {
+    this.#on = on;
+  }
+
+  #happened(event: string): void {
+    this.events.push(event);
+    for (const look of [...this.#waiting]) look();
+  }
+
+  opened(connection: Connection): void {
+    this.connection = connection;
+    this.#happened("opened");
+    this.#on.opened?.();
+  }
+
+  data(chunk: Uint8Array): void {
+    this.bytes += chunk.length;
+    this.hash.update(chunk);
+    if (this.events.at(-1) !== "data") this.events.push("data");
+    for (const look of [...this.#waiting]) look();
+    this.#on.data?.();
+  }
+
+  drained(): void {
+    this.#happened("drained");
+    this.#on.drained?.();
+  }
+
+  ended(): void {
+    this.#happened("ended");
+    this.#on.ended?.();
+  }
+
+  tick(): void {
+    this.#happened("tick");
+    this.#on.tick?.();
+  }
+
+  failed(error: FramesError): void {
+    this.failure = error;
+    this.#happened("failed");
+  }
+
+  closed(error: FramesError | undefined): void {
+    this.error = error;
+    this.#happened("closed");
+  }
+
+  /** Waits until `reached` holds after something that the connection told. */
+  async until(reached: () => boolean): Promise<void> {
+    if (reached()) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const look = (): void => {
+      if (reached()) resolve();
+    };
+    this.#waiting.add(look);
+    await promise;
+    this.#waiting.delete(look);
+  }
+
+  async closing(): Promise<void> {
+    await this.until(() => this.events.includes("closed"));
+  }
+}
+
+/** Listens on loopback; every connection that comes gets the recorder that `accept` makes. */
+function startListening(
+  accept: (peer: string, isFull: boolean) => ConnectionHandler = () => new Recorder(),
+): Listener {
+  const listener = listen({ host: "127.0.0.1", port: 0 }, accept);
+  cleanups.push(() => listener.stop());
+  return listener;
+}
+
+async function open(listener: Listener, recorder = new Recorder()): Promise<Recorder> {
+  await connect(listener.address, recorder, 10_000);
+  cleanups.push(() => recorder.connection.terminate());
+  return recorder;
+}
+
+/** Two connections that lead to each other. */
+async function pair(
+  here = new Recorder(),
+  there = new Recorder(),
+): Promise<{ here: Recorder; there: Recorder }> {
+  await open(
+    startListening(() => there),
+    here,
+  );
+  await there.until(() => there.events.includes("opened"));
+  cleanups.push(() => there.connection.terminate());
+  return { here, there };
+}
+
+/** A connection whose peer is a plain socket that reads only when it is told to. */
+async function withPlainPeer(here = new Recorder()): Promise<{ here: Recorder; peer: Socket }> {
+  const server: Server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const accepted = once(server, "connection") as Promise<[Socket]>;
+  const { port } = server.address() as AddressInfo;
+  await connect({ host: "127.0.0.1", port }, here, 10_000);
+  const [peer] = await accepted;
+  cleanups.push(() => (here.connection.terminate(), peer.destroy(), server.close()));
+  return { here, peer };
+}
+
+function bytesOf(size: number): Buffer {
+  const bytes = Buffer.alloc(size);
+  for (let at = 0; at + 4 <= size; at += 4) bytes.writeUInt32LE(at, at);
+  return bytes;
+}
+
+function sha256(bytes: Uint8Array): string {
+  return new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
+}
+
+describe("a connection", () => {
+  test("carries bytes both ways, then closes at both ends without an error", async () => {
+    const { here, there } = await pair();
+    here.connection.send(new Uint8Array([1, 2, 3]));
+    there.connection.send(new Uint8Array([4, 5]));
+    await there.until(() => there.bytes === 3);
+    await here.until(() => here.bytes === 2);
+    here.connection.finish();
+    await there.until(() => there.events.includes("ended"));
+    there.connection.finish();
+    await Promise.all([here.closing(), there.closing()]);
+    expect(there.events).toEqual(["opened", "data", "ended", "closed"]);
+    for (const { events, error, failure } of [here, there]) {
+      expect(events.filter((event) => event === "closed")).toEqual(["closed"]);
+      expect([events[0], events.at(-1)]).toEqual(["opened", "closed"]);
+      expect([error, failure]).toEqual([undefined, undefined]);
+    }
+    expect(here.connection.isClosed).toBe(true);
+  });
+
+  test("sends everything to a peer that reads slowly, and holds only what was sent at once", async () => {
+    const all = bytesOf(48 << 20);
+    const step = 5_000_011;
+    let from = 0;
+    let most = 0;
+    let waited = 0;
+    const pump = (): void => {
+      while (here.connection.queued === 0 && from < all.length) {
+        here.connection.send(all.subarray(from, from + step));
+        from += step;
+        most = Math.max(most, here.connection.queued);
+        if (here.connection.queued > 0) waited++;
+      }
+      if (from >= all.length && here.connection.queued === 0) here.connection.finish();
+    };
+    const { here, peer } = await withPlainPeer(new Recorder({ drained: pump }));
+    pump();
+    // Nobody reads: the socket took what it could, and the rest waits here.
+    expect(here.connection.queued).toBeGreaterThan(0);
+    expect(from).toBeLessThan(all.length);
+    const hash = new Bun.CryptoHasher("sha256");
+    for await (const chunk of peer) hash.update(chunk as Buffer);
+    expect(hash.digest("hex")).toBe(sha256(all));
+    expect(most).toBeLessThanOrEqual(step);
+    expect(waited).toBeGreaterThan(1);
+    await here.closing();
+    expect(here.error).toBeUndefined();
+  });
+
+  test("that is paused holds the peer back, and loses nothing when it goes on", async () => {
+    const all = bytesOf(64 << 20);
+    const there: Recorder = new Recorder({ opened: () => there.connection.pause() });
+    const { here } = await pair(new Recorder(), there);
+    here.connection.send(all);
+    // The event loop turns often enough for other connections to say something to and fro.
+    const other = await pair();
+    for (let round = 1; round <= 50; round++) {
+      other.here.connection.send(new Uint8Array(1));
+      await other.there.until(() => other.there.bytes === round);
+      other.there.connection.send(new Uint8Array(1));
+      await other.here.until(() => other.here.bytes === round);
+    }
+    expect(there.bytes).toBe(0);
+    expect(here.connection.queued).toBeGreaterThan(all.length / 2);
+    there.connection.resume();
+    await there.until(() => there.bytes === all.length);
+    expect(there.hash.digest("hex")).toBe(sha256(all));
+    expect(here.connection.queued).toBe(0);
+  });
+
+  test("that finishes loses nothing, though the peer still sends", async () => {
+    const all = bytesOf(24 << 20);
+    const { here, peer } = await withPlainPeer();
+    let stopped = false;
+    const pour = (): void => {
+      while (!stopped && peer.write(Buffer.alloc(100_000)));
+    };
+    peer.on("drain", pour);
+    pour();
+    here.connection.send(all);
+    here.connection.finish();
+    expect(here.connection.queued).toBeGreaterThan(0);
+    const hash = new Bun.CryptoHasher("sha256");
+    for await (const chunk of peer.iterator({ destroyOnReturn: false }))
+      hash.update(chunk as Buffer);
+    expect(hash.digest("hex")).toBe(sha256(all));
+    // The peer was read all the time, and closes in its own time.
+    expect(here.bytes).toBeGreaterThan(0);
+    stopped = true;
+    peer.end();
+    await here.closing();
+    expect(here.error).toBeUndefined();
+  });
+
+  test("that finishes sends nothing more, and finishes once", async () => {
+    const { here, there } = await pair();
+    here.connection.send(new Uint8Array([1]));
+    here.connection.finish();
+    here.connection.send(new Uint8Array([2]));
+    here.connection.finish();
+    await there.until(() => there.events.includes("ended"));
+    expect(there.bytes).toBe(1);
+    there.connection.finish();
+    await here.closing();
+    here.connection.send(new Uint8Array([3]));
+    here.connection.finish();
+    here.connection.terminate();
+    here.connection.pause();
+    here.connection.resume();
+    expect(here.events.filter((event) => event === "closed")).toHaveLength(1);
+  });
+
+  test("is closed after a while if the peer never closes its side", async () => {
+    const { here, peer } = await withPlainPeer();
+    peer.resume();
+    jest.useFakeTimers();
+    here.connection.finish();
+    await once(peer, "end");
+    jest.advanceTimersByTime(1_999);
+    expect(here.connection.isClosed).toBe(false);
+    jest.advanceTimersByTime(1);
+    expect(here.connection.isClosed).toBe(true);
+    expect(here.events.at(-1)).toBe("closed");
+  });
+
+  test("is closed after a while if the peer never reads what is left", async () => {
+    const { here } = await withPlainPeer();
+    jest.useFakeTimers();
+    here.connection.send(bytesOf(64 << 20));
+    here.connection.finish();
+    expect(here.connection.queued).toBeGreaterThan(0);
+    jest.advanceTimersByTime(2_000);
+    expect(here.connection.isClosed).toBe(true);
+    expect(here.connection.queued).toBe(0);
+    expect(here.events.at(-1)).toBe("closed");
+  });
+
+  test("that is closed keeps no timer", async () => {
+    jest.useFakeTimers();
+    const { here, there } = await pair();
+    here.connection.finish();
+    await there.until(() => there.events.includes("ended"));
+    there.connection.finish();
+    await Promise.all([here.closing(), there.closing()]);
+    expect(jest.getTimerCount()).toBe(0);
+  });
+
+  test("ticks once a second as long as it is open", async () => {
+    jest.useFakeTimers();
+    const { here } = await pair();
+    const ticks = () => here.events.filter((event) => event === "tick").length;
+    expect(ticks()).toBe(0);
+    jest.advanceTimersByTime(3_000);
+    expect(ticks()).toBe(3);
+    here.connection.terminate();
+    jest.advanceTimersByTime(3_000);
+    expect(ticks()).toBe(3);
+  });
+
+  test("that is terminated is closed at once, and the peer learns of it", async () => {
+    const { here, there } = await pair();
+    here.connection.terminate();
+    expect(here.connection.isClosed).toBe(true);
+    expect(here.events.at(-1)).toBe("closed");
+    await there.closing();
+  });
+
+  test("that the peer resets is closed with an error of the network", async () => {
+    const { here, peer } = await withPlainPeer();
+    here.connection.send(new Uint8Array(1000));
+    peer.resetAndDestroy();
+    await here.closing();
+    expect(here.error).toBeInstanceOf(FramesError);
+    expect(here.error!.code).toBe("network");
+    expect(here.error!.message).toBe("The connection broke: the peer reset the connection");
+  });
+
+  for (const event of ["opened", "data", "drained", "ended", "tick"] as const) {
+    for (const thrown of [new FramesError("damaged"), new TypeError("a slip")]) {
+      const what = thrown instanceof FramesError ? "that error" : "an internal error";
+      test(`tells of ${thrown.name} thrown in ${event} as ${what}, and stays open`, async () => {
+        const fail = (): void => {
+          throw thrown;
+        };
+        if (event === "tick") jest.useFakeTimers();
+        const { here, peer } = await withPlainPeer(new Recorder({ [event]: fail }));
+        peer.resume();
+        if (event === "tick") jest.advanceTimersByTime(1_000);
+        if (event === "data") peer.write("x");
+        if (event === "ended") peer.end();
+        if (event === "drained") here.connection.send(bytesOf(16 << 20));
+        await here.until(() => here.failure !== undefined);
+        if (thrown instanceof FramesError) expect(here.failure).toBe(thrown);
+        else expect(here.failure).toMatchObject({ code: "internal", message: "a slip" });
+        expect(here.connection.isClosed).toBe(false);
+      });
+    }
+  }
+});
+
+describe("connecting", () => {
+  test("to where nobody listens is refused at once, with a hint", async () => {
+    const { address, stop } = listen({ host: "127.0.0.1", port: 0 }, () => new Recorder());
+    stop();
+    const recorder = new Recorder();
+    const error = await connect(address, recorder, 10_000).catch((caught: unknown) => caught);
+    expect(error).toBeInstanceOf(FramesError);
+    const { code, exit, message } = error as FramesError;
+    expect([code, exit]).toEqual(["unreachable", 10]);
+    expect(message).toBe(
+      `Cannot connect to 127.0.0.1:${address.port}: connection refused; start "frames serve" there, and let port ${address.port} through its firewall`,
+    );
+    expect(recorder.events).toEqual([]);
+  });
+
+  test("to a name that cannot be one says so", async () => {
+    const address = { host: "no.such.host.invalid", port: 9 };
+    const error = await connect(address, new Recorder(), 10_000).catch((caught: unknown) => caught);
+    expect(error).toBeInstanceOf(FramesError);
+    expect((error as FramesError).code).toBe("unreachable");
+    expect((error as FramesError).message).toStartWith("Cannot connect to no.such.host.invalid:9:");
+  });
+
+  test("without a host means this machine", async () => {
+    const listener = startListening();
+    const recorder = new Recorder();
+    await connect({ host: "", port: listener.address.port }, recorder, 10_000);
+    recorder.connection.terminate();
+    expect(recorder.events).toEqual(["opened", "closed"]);
+  });
+
+  test.skipIf(process.platform !== "linux")(
+    "ends at its deadline, and what comes about later is closed again",
+    async () => {
+      const { child, port } = await stoppedListener();
+      // The system accepts for a stopped process until its backlog is full, then says nothing.
+      const { allOpen, count } = await fillBacklog(port);
+      const recorder = new Recorder();
+      const address = { host: "127.0.0.1", port };
+      const error = await connect(address, recorder, 300).catch((caught: unknown) => caught);
+      expect(error).toBeInstanceOf(FramesError);
+      const { code, exit, message } = error as FramesError;
+      expect([code, exit]).toEqual(["no-connection", 35]);
+      expect(message).toStartWith(`Cannot connect to 127.0.0.1:${port}: no answer within`);
+      expect(message).toContain(`let port ${port} through?`);
+      expect(recorder.events).toEqual([]);
+      // It goes on, and takes in what knocks again; for one of these nobody is waiting any more.
+      child.kill("SIGCONT");
+      await allOpen;
+      while (connectionsTo(port) > count) await new Promise(setImmediate);
+      expect(recorder.events).toEqual([]);
+    },
+    20_000,
+  );
+});
+
+describe("a listener", () => {
+  test("says where it listens, and who comes", async () => {
+    const peers: string[] = [];
+    const { address } = startListening((peer) => {
+      peers.push(peer);
+      return new Recorder();
+    });
+    expect(address.host).toBe("127.0.0.1");
+    expect(address.port).toBeGreaterThan(0);
+    const socket = connectSocket({ host: "127.0.0.1", port: address.port });
+    cleanups.push(() => socket.destroy());
+    await once(socket, "connect");
+    const { here } = await pair();
+    here.connection.terminate();
+    expect(peers).toEqual([`127.0.0.1:${socket.localPort}`]);
+  });
+
+  test("at a port that is taken says so", () => {
+    const { address } = startListening();
+    let error: unknown;
+    try {
+      listen(address, () => new Recorder()).stop();
+    } catch (caught) {
+      error = caught;
+    }
+    expect(error).toBeInstanceOf(FramesError);
+    expect((error as FramesError).code).toBe("unreachable");
+    expect((error as FramesError).message).toBe(
+      `Cannot listen at 127.0.0.1:${address.port}: the address is in use`,
+    );
+  });
+
+  test("that is stopped takes nobody in, and its connections go on", async () => {
+    const there = new Recorder();
+    const listener = startListening(() => there);
+    const here = await open(listener);
+    listener.stop();
+    const late = await connect(listener.address, new Recorder(), 10_000).catch((error) => error);
+    expect(late).toBeInstanceOf(FramesError);
+    here.connection.send(new Uint8Array(5));
+    await there.until(() => there.bytes === 5);
+  });
+
+  test.skipIf(process.platform !== "linux")(
+    "says that it is full when half of the files that it may open are connections",
+    async () => {
+      const path = JSON.stringify(`${import.meta.dir}/../../src/net/listen.ts`);
+      const program = `
+        import { listen } from ${path};
+        const nothing = () => {};
+        const handler = {
+          ...{ opened: nothing, data: nothing, drained: nothing, ended: nothing },
+          ...{ tick: nothing, failed: nothing, closed: () => console.log("closed") },
+        };
+        const accept = (peer, isFull) => (console.log(isFull ? "full" : "taken in"), handler);
+        console.log(listen({ host: "127.0.0.1", port: 0 }, accept).address.port);`;
+      const limited = ["sh", "-c", 'ulimit -n 80 && exec "$0" -e "$1"', process.execPath, program];
+      const { port, line } = await startChild(limited);
+      const knock = async (): Promise<Socket> => {
+        const socket = connectSocket({ host: "127.0.0.1", port });
+        cleanups.push(() => socket.destroy());
+        await once(socket, "connect");
+        return socket;
+      };
+      let last: Socket | undefined;
+      for (let index = 1; index <= 40; index++) {
+        last = await knock();
+        expect(await line()).toBe("taken in");
+      }
+      const turnedAway = await knock();
+      expect(await line()).toBe("full");
+      for (const socket of [last!, turnedAway]) {
+        socket.resetAndDestroy();
+        expect(await line()).toBe("closed");
+      }
+      await knock();
+      expect(await line()).toBe("taken in");
+    },
+  );
+});
+
+/** Starts a process that says at which port it listens, and then more, line by line. */
+async function startChild(command: string[]): Promise<{
+  child: Bun.Subprocess<"ignore", "pipe", "inherit">;
+  port: number;
+  line: () => Promise<string>;
+}> {
+  const child = Bun.spawn(command, {
+    ...{ env: environment(), stdin: "ignore", stdout: "pipe", stderr: "inherit" },
+  });
+  cleanups.push(() => child.kill("SIGKILL"));
+  const reader = child.stdout.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  const line = async (): Promise<string> => {
+    while (!text.includes("\n")) {
+      const { done, value } = await reader.read();
+      if (done) throw new Error(`the process ended after ${JSON.stringify(text)}`);
+      text += decoder.decode(value, { stream: true });
+    }
+    const end = text.indexOf("\n");
+    const whole = text.slice(0, end);
+    text = text.slice(end + 1);
+    return whole;
+  };
+  return { child, port: Number(await line()), line };
+}
+
+/** A process that listens on loopback and has been stopped. */
+async function stoppedListener(): ReturnType<typeof startChild> {
+  const program = `
+    const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    console.log(server.port);`;
+  const started = await startChild([process.execPath, "-e", program]);
+  started.child.kill("SIGSTOP");
+  return started;
+}
+
+/** Opens connections, and waits until no more are accepted: the rest gets no answer for now. */
+async function fillBacklog(port: number): Promise<{ allOpen: Promise<void>; count: number }> {
+  const count = 600;
+  // What Bun asks for, and the most that the system grants.
+  const most = Number(readFileSync("/proc/sys/net/core/somaxconn", "utf8"));
+  const backlog = Math.min(512, most);
+  const filled = Promise.withResolvers<void>();
+  const all = Promise.withResolvers<void>();
+  let opened = 0;
+  for (let index = 0; index < count; index++) {
+    const socket = connectSocket({ host: "127.0.0.1", port });
+    cleanups.push(() => socket.destroy());
+    socket.on("error", all.reject);
+    socket.on("connect", () => {
+      opened++;
+      if (opened > backlog) filled.resolve();
+      if (opened === count) all.resolve();
+    });
+  }
+  await filled.promise;
+  return { allOpen: all.promise, count };
+}
+
+/** Connections of this machine to a port of its own, those not yet accepted included. */
+function connectionsTo(port: number): number {
+  const to = `0100007F:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const rows = readFileSync("/proc/self/net/tcp", "latin1").trim().split("\n").slice(1);
+  // 01 is ESTABLISHED, 02 SYN_SENT; the third column is the far end.
+  return rows.filter((row) => {
+    const [, , far, state] = row.trim().split(/\s+/);
+    return far === to && (state === "01" || state === "02");
+  }).length;
+}

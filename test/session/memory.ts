@@ -1,0 +1,607 @@
+/**
+ * Both ends of a conversation in memory: a store, sources, and a link whose clock is a number. A
+ * second of it takes no time, and the same run is the same to the byte.
+ */
+import { crc32 } from "node:zlib";
+import { FramesError } from "../../src/errors.ts";
+import type {
+  Frame,
+  FrameDescription,
+  FrameOrigin,
+  FrameSource,
+  FrameStore,
+  FrameWriter,
+  Loss,
+  Outcome,
+  SourceStore,
+} from "../../src/frame.ts";
+import { Receiver, type ReceiverLimits } from "../../src/session/receiver.ts";
+import { Sender, type Undelivered } from "../../src/session/sender.ts";
+import { outgoingBuffer } from "../../src/session/transmission.ts";
+import type { Hello, Welcome } from "../../src/wire/messages.ts";
+import { decodeAll, misplacement, WindowModel } from "../wire/oracle.ts";
+import type { DecodedMessage } from "../wire/vectors.ts";
+
+/** A frame as it was stored. */
+export interface StoredFrame {
+  readonly origin: FrameOrigin;
+  readonly description: FrameDescription;
+  readonly bytes: Uint8Array;
+  readonly crc: number;
+}
+
+/** What a memory store does other than storing. */
+export interface StoreOptions {
+  /** A reason to refuse a source. */
+  refuseSource?: (origin: FrameOrigin) => FramesError | undefined;
+  /** A reason to refuse a frame as it begins. */
+  refuse?: (description: FrameDescription) => FramesError | undefined;
+  /** A reason to fail when so many bytes of a frame would be written. */
+  failWrite?: (description: FrameDescription, written: number) => FramesError | undefined;
+  /** When a frame is stored that is complete, or what happens instead; at once without it. */
+  finish?: (description: FrameDescription) => Promise<Outcome | undefined> | undefined;
+}
+
+/** A store that keeps frames in memory, and counts what it is told. */
+export class MemoryStore implements FrameStore {
+  readonly place = "memory";
+  readonly options: StoreOptions;
+  readonly frames: StoredFrame[] = [];
+  readonly losses: { source: string; first: number; last: number; code: string }[] = [];
+  readonly opened: FrameOrigin[] = [];
+  /** Names of frames that were begun. */
+  readonly begun: string[] = [];
+  /** Writers that were neither finished nor discarded. */
+  writers = 0;
+  /** Bytes written in all. */
+  written = 0;
+  readonly #byPath = new Map<string, StoredFrame>();
+
+  constructor(options: StoreOptions = {}) {
+    this.options = options;
+  }
+
+  isFresh(stream: string): boolean {
+    return !this.frames.some(({ origin }) => origin.stream === stream);
+  }
+
+  open(origin: FrameOrigin): SourceStore {
+    const refusal = this.options.refuseSource?.(origin);
+    if (refusal !== undefined) throw refusal;
+    this.opened.push(origin);
+    return {
+      begin: (description) => {
+        const reason = this.options.refuse?.(description);
+        if (reason !== undefined) throw reason;
+        this.begun.push(description.name);
+        return new MemoryWriter(this, origin, description);
+      },
+      lost: (first, last, { code }) => {
+        this.losses.push({ source: origin.source, first, last, code });
+      },
+    };
+  }
+
+  flush(): void {}
+
+  put(frame: StoredFrame): Outcome {
+    const { stream, source } = frame.origin;
+    const path = `${stream}/${source}/${frame.description.name}`;
+    const known = this.#byPath.get(path);
+    if (known !== undefined) {
+      return known.crc === frame.crc ? "present" : new FramesError("conflict", `${path} is taken`);
+    }
+    this.#byPath.set(path, frame);
+    this.frames.push(frame);
+    return "stored";
+  }
+}
+
+class MemoryWriter implements FrameWriter {
+  readonly #store: MemoryStore;
+  readonly #origin: FrameOrigin;
+  readonly #description: FrameDescription;
+  #parts: Uint8Array[] | undefined = [];
+  #length = 0;
+
+  constructor(store: MemoryStore, origin: FrameOrigin, description: FrameDescription) {
+    this.#store = store;
+    this.#origin = origin;
+    this.#description = description;
+    store.writers++;
+  }
+
+  write(bytes: Uint8Array): void {
+    if (this.#parts === undefined) throw new Error("written after its end");
+    this.#length += bytes.length;
+    const failure = this.#store.options.failWrite?.(this.#description, this.#length);
+    if (failure !== undefined) throw failure;
+    this.#store.written += bytes.length;
+    this.#parts.push(bytes);
+  }
+
+  finish(crc: number): Outcome | Promise<Outcome> {
+    if (this.#parts === undefined) throw new Error("finished after its end");
+    const bytes = Buffer.concat(this.#parts);
+    this.#end();
+    if (bytes.length !== this.#description.size) throw new Error("finished with another size");
+    if (crc32(bytes) !== crc) throw new Error("finished with another CRC-32");
+    const frame = { origin: this.#origin, description: this.#description, bytes, crc };
+    const later = this.#store.options.finish?.(this.#description);
+    return later?.then((outcome) => outcome ?? this.#store.put(frame)) ?? this.#store.put(frame);
+  }
+
+  discard(): void {
+    this.#end();
+  }
+
+  #end(): void {
+    if (this.#parts === undefined) throw new Error("ended twice");
+    this.#parts = undefined;
+    this.#store.writers--;
+  }
+}
+
+/** A frame to be sent. */
+export interface FrameOptions {
+  name?: string;
+  captured?: bigint;
+  metadata?: string;
+  /** How often reading it fails before it succeeds. */
+  failures?: number;
+  /** Bytes given out in pieces before such a failure. */
+  failAfter?: number;
+  /** Size of its pieces. */
+  piece?: number;
+  /** Waits before each piece, as a disk does. */
+  wait?: () => Promise<void>;
+}
+
+/** A frame in memory. Small ones all have other bytes, so that a mix-up is noticed. */
+export class MemoryFrame implements Frame {
+  readonly name: string;
+  readonly sequence: number;
+  readonly captured: bigint;
+  readonly metadata: string;
+  readonly bytes: Uint8Array;
+  readonly options: FrameOptions;
+  #failures: number;
+
+  constructor(sequence: number, bytes: Uint8Array | number, options: FrameOptions = {}) {
+    this.sequence = sequence;
+    this.options = options;
+    this.name = options.name ?? `f${sequence}`;
+    this.captured = options.captured ?? BigInt(sequence);
+    this.metadata = options.metadata ?? "";
+    this.bytes = typeof bytes === "number" ? bytesFor(sequence, bytes) : bytes;
+    this.#failures = options.failures ?? 0;
+  }
+
+  get size(): number {
+    return this.bytes.length;
+  }
+
+  #fails(): boolean {
+    return this.#failures > 0 && this.#failures-- > 0;
+  }
+
+  read(into: Uint8Array): void {
+    if (this.#fails()) throw new FramesError("changed", "it changed");
+    if (into.length !== this.bytes.length) throw new Error("read into another size");
+    into.set(this.bytes);
+  }
+
+  async *pieces(): AsyncGenerator<Uint8Array, undefined> {
+    const { piece = 1 << 20, failAfter = 0, wait } = this.options;
+    const fails = this.#fails();
+    for (let at = 0; at < this.bytes.length; at += piece) {
+      if (wait !== undefined) await wait();
+      if (fails && at >= failAfter) throw new FramesError("changed", "it changed");
+      yield this.bytes.slice(at, at + piece);
+    }
+    return undefined;
+  }
+}
+
+function bytesFor(sequence: number, size: number): Uint8Array {
+  const bytes = new Uint8Array(size);
+  for (let index = 0; index < Math.min(size, 4096); index++) bytes[index] = sequence * 31 + index;
+  return bytes;
+}
+
+/** So many frames of one size, numbered from 1. */
+export function framesOf(count: number, size: number): MemoryFrame[] {
+  return Array.from({ length: count }, (_, index) => new MemoryFrame(index + 1, size));
+}
+
+export function lossOf(first: number, last = first): Loss {
+  return { first, last, what: `f${first}`, error: new FramesError("dropped") };
+}
+
+/** A source of frames in memory; an item may be a promise, as of a camera. */
+export class MemorySource implements FrameSource {
+  readonly name: string;
+  readonly #items: Iterator<Frame | Loss | Promise<Frame | Loss | undefined>>;
+  /** How often each frame is tried. */
+  readonly #attempts: number;
+  readonly #tried = new Map<Frame, number>();
+  closed = 0;
+  /** Items taken from it. */
+  taken = 0;
+
+  constructor(
+    name: string,
+    items: Iterable<Frame | Loss | Promise<Frame | Loss | undefined>>,
+    attempts = 3,
+  ) {
+    this.name = name;
+    this.#items = items[Symbol.iterator]();
+    this.#attempts = attempts;
+  }
+
+  next(): Frame | Loss | undefined | Promise<Frame | Loss | undefined> {
+    const { done, value } = this.#items.next();
+    if (done === true) return undefined;
+    this.taken++;
+    return value;
+  }
+
+  again(frame: Frame, error: FramesError): Frame | Loss {
+    const tried = (this.#tried.get(frame) ?? 0) + 1;
+    this.#tried.set(frame, tried);
+    if (tried < this.#attempts) return frame;
+    const { sequence, name: what } = frame;
+    return { first: sequence, last: sequence, what, error };
+  }
+
+  close(): void {
+    this.closed++;
+  }
+}
+
+/** Virtual time in milliseconds: what is due happens in order, and nothing else takes time. */
+export class Clock {
+  readonly start = 1_700_000_000_000;
+  now = this.start;
+  #order = 0;
+  readonly #due: { at: number; order: number; act: () => void }[] = [];
+
+  after(milliseconds: number, act: () => void): void {
+    const entry = { at: this.now + milliseconds, order: this.#order++, act };
+    // Most is due last: looked for from the end.
+    let index = this.#due.length;
+    while (index > 0 && this.#due[index - 1]!.at > entry.at) index--;
+    this.#due.splice(index, 0, entry);
+  }
+
+  wait(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => this.after(milliseconds, resolve));
+  }
+
+  /** Does what is due in the next milliseconds, until `isOver`. */
+  async run(milliseconds: number, isOver: () => boolean): Promise<void> {
+    const until = this.now + milliseconds;
+    while (!isOver()) {
+      // Promises that are settled at this moment go on at this moment.
+      await new Promise((resolve) => setImmediate(resolve));
+      if (isOver()) return;
+      const next = this.#due[0];
+      if (next === undefined || next.at > until) break;
+      this.#due.shift();
+      this.now = next.at;
+      next.act();
+    }
+    if (!isOver()) this.now = until;
+  }
+}
+
+/** Cuts what arrives into the chunks in which it is read. */
+export type Chunker = (bytes: Uint8Array) => Iterable<Uint8Array>;
+
+export const whole: Chunker = (bytes) => [bytes];
+
+export const everyByte: Chunker = function* (bytes) {
+  for (let at = 0; at < bytes.length; at++) yield bytes.subarray(at, at + 1);
+};
+
+/** Chunks of any length up to `most`. */
+export function randomly(below: (end: number) => number, most: number): Chunker {
+  return function* (bytes) {
+    for (let at = 0; at < bytes.length;) {
+      const length = 1 + below(most);
+      yield bytes.subarray(at, at + length);
+      at += length;
+    }
+  };
+}
+
+export const grants: ReceiverLimits = {
+  window: { bytes: 64 << 20, frames: 4096 },
+  limits: { frame: 64 << 20, sources: 64, unfinished: 8 },
+};
+
+export const hello: Hello = {
+  role: "send",
+  session: "00112233445566778899aabbccddeeff",
+  stream: "s",
+};
+
+export interface LinkOptions {
+  sources: readonly FrameSource[];
+  store?: MemoryStore;
+  grants?: ReceiverLimits;
+  /** Milliseconds for one way. */
+  delay?: number;
+  timeout?: number;
+  chunker?: Chunker;
+  clock?: Clock;
+  hello?: Partial<Hello>;
+  /** What the receiver's host says to HELLO. */
+  onHello?: (hello: Hello) => Pick<Welcome, "fresh" | "store" | "software">;
+}
+
+/** A message and the moment in which it left, in milliseconds after the first byte of the sender. */
+export interface Said {
+  at: number;
+  message: DecodedMessage;
+}
+
+/** A sender and a receiver, joined by two one-way streets that have no limit but their length. */
+export class Link {
+  readonly clock: Clock;
+  readonly started: number;
+  readonly sender: Sender;
+  readonly receiver: Receiver;
+  readonly store: MemoryStore;
+  readonly undelivered: Undelivered[] = [];
+  readonly outcomes: { source: string; name: string; sequence: number; outcome: string }[] = [];
+  readonly lost: { source: string; frames: number; code: string }[] = [];
+  senderError: FramesError | undefined;
+  receiverError: FramesError | undefined;
+  /** Both ways are dead: what is sent arrives nowhere. */
+  isCut = false;
+  /** Called after every step of either end. */
+  onStep: (() => void) | undefined;
+  readonly #delay: number;
+  readonly #chunker: Chunker;
+  readonly #buffer = new Uint8Array(outgoingBuffer);
+  #pumping = false;
+  #settling = false;
+  #closed = false;
+  /** What each end has said, and as the sender saw it, in which order. */
+  readonly #said: Uint8Array[] = [];
+  readonly #answered: Uint8Array[] = [];
+  readonly #log: { at: number; way: "said" | "answered" | "heard"; bytes: number }[] = [];
+
+  constructor(options: LinkOptions) {
+    this.clock = options.clock ?? new Clock();
+    this.started = this.clock.now;
+    this.store = options.store ?? new MemoryStore();
+    this.#delay = options.delay ?? 0;
+    this.#chunker = options.chunker ?? whole;
+    const timeout = options.timeout ?? 30_000;
+    const now = this.clock.now;
+    this.receiver = new Receiver(this.store, options.grants ?? grants, timeout, now, {
+      hello: (said) => options.onHello?.(said) ?? { fresh: this.store.isFresh(said.stream) },
+      ended: (source, { name, sequence }, outcome) => {
+        const text = typeof outcome === "string" ? outcome : outcome.code;
+        this.outcomes.push({ source, name, sequence, outcome: text });
+      },
+      lost: (source, frames, { code }) => this.lost.push({ source, frames, code }),
+      wake: () => this.#settleLater(),
+    });
+    this.sender = new Sender(options.sources, { ...hello, ...options.hello }, timeout, now, {
+      wake: () => this.#pump(),
+      undelivered: (report) => this.undelivered.push(report),
+    });
+    this.#pump();
+    this.#tick();
+  }
+
+  /** Milliseconds since the start. */
+  get time(): number {
+    return this.clock.now - this.started;
+  }
+
+  get isOver(): boolean {
+    return this.sender.done !== undefined || this.senderError !== undefined;
+  }
+
+  /** Runs until the sender is done or failed, or so many milliseconds have passed. */
+  async run(milliseconds = 120_000): Promise<this> {
+    await this.clock.run(milliseconds, () => this.isOver);
+    if (this.sender.failure !== undefined) throw this.sender.failure.error;
+    if (this.isOver) this.#close();
+    return this;
+  }
+
+  /** Both ends let go. */
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.sender.close();
+    this.receiver.close();
+  }
+
+  #tick(): void {
+    this.clock.after(1000, () => {
+      if (this.#closed) return;
+      this.#guardReceiver(() => this.receiver.tick(this.clock.now));
+      this.#answer();
+      this.#guardSender(() => this.sender.tick(this.clock.now));
+      this.#tick();
+    });
+  }
+
+  #guardSender(act: () => void): void {
+    if (this.senderError !== undefined) return;
+    try {
+      act();
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      this.senderError = error;
+    }
+  }
+
+  #guardReceiver(act: () => void): void {
+    if (this.receiverError !== undefined) return;
+    try {
+      act();
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      this.failReceiver(error);
+    }
+  }
+
+  /** What the receiver's host does with an error. */
+  failReceiver(error: FramesError): void {
+    this.receiverError = error;
+    this.receiver.fail(error);
+    this.#answer();
+  }
+
+  #note(way: "said" | "answered" | "heard", bytes: number): void {
+    this.#log.push({ at: this.clock.now - this.started, way, bytes });
+  }
+
+  #pump(): void {
+    // Asked for from within: the loop goes on anyway. And the first call comes from a constructor.
+    if (this.#pumping || this.sender === undefined) return;
+    this.#pumping = true;
+    try {
+      this.#guardSender(() => {
+        while (true) {
+          const { length, piece } = this.sender.transmit(this.#buffer, this.clock.now);
+          if (length === 0) break;
+          const bytes = Buffer.concat([
+            this.#buffer.subarray(0, length),
+            piece ?? new Uint8Array(0),
+          ]);
+          this.#said.push(bytes);
+          this.#note("said", bytes.length);
+          this.clock.after(this.#delay, () => this.#arrive(bytes));
+        }
+      });
+    } finally {
+      this.#pumping = false;
+    }
+    this.onStep?.();
+  }
+
+  #arrive(bytes: Uint8Array): void {
+    if (this.isCut || this.#closed) return;
+    for (const chunk of this.#chunker(bytes)) {
+      this.#guardReceiver(() => this.receiver.receive(chunk, this.clock.now));
+      if (this.receiverError !== undefined) return;
+      if (this.receiver.isReceiptDue) this.#settle();
+      this.#answer();
+    }
+    if (this.receiver.wantsFlush) this.#settleLater();
+    this.onStep?.();
+  }
+
+  /** Receipts leave when the input is dry: after all that arrives at the same moment. */
+  #settleLater(): void {
+    if (this.#settling) return;
+    this.#settling = true;
+    this.clock.after(0, () => {
+      this.#settling = false;
+      this.#settle();
+    });
+  }
+
+  #settle(): void {
+    if (this.receiverError !== undefined || this.#closed) return;
+    this.store.flush();
+    this.receiver.settle(this.clock.now);
+    this.#answer();
+  }
+
+  #answer(): void {
+    const taken = this.receiver.take(this.clock.now);
+    if (taken.length === 0) return;
+    const bytes = Buffer.concat(taken);
+    this.#answered.push(bytes);
+    this.#note("answered", bytes.length);
+    this.clock.after(this.#delay, () => this.#return(bytes));
+  }
+
+  #return(bytes: Uint8Array): void {
+    if (this.isCut || this.#closed) return;
+    for (const chunk of this.#chunker(bytes)) {
+      if (this.isOver) return;
+      this.#note("heard", chunk.length);
+      this.#guardSender(() => this.sender.receive(chunk, this.clock.now));
+      // The host looks after what a decoder cannot call for.
+      this.#pump();
+    }
+  }
+
+  /** What the sender said so far, and when. */
+  get said(): Said[] {
+    return this.#timed("said", this.#said);
+  }
+
+  /** What the receiver said so far, and when. */
+  get answered(): Said[] {
+    return this.#timed("answered", this.#answered);
+  }
+
+  #timed(way: "said" | "answered", parts: Uint8Array[]): Said[] {
+    const { messages, ends } = decode(parts);
+    const timed: Said[] = [];
+    let total = -8;
+    for (const entry of this.#log) {
+      if (entry.way !== way) continue;
+      total += entry.bytes;
+      while (timed.length < messages.length && ends[timed.length]! <= total) {
+        timed.push({ at: entry.at, message: messages[timed.length]! });
+      }
+    }
+    return timed;
+  }
+
+  /**
+   * Reads both directions again with the oracle, and holds them against the rules.
+   *
+   * @throws {Error} where one is broken
+   */
+  check(): WindowModel {
+    const said = decode(this.#said);
+    const answered = decode(this.#answered);
+    for (const { messages } of [said, answered]) {
+      const wrong = misplacement(messages);
+      if (wrong !== undefined) throw new Error(`misplaced: ${JSON.stringify(wrong, bigints)}`);
+    }
+    const model = new WindowModel();
+    const totals = { said: -8, heard: -8 };
+    const seen = { said: 0, heard: 0 };
+    for (const { way, bytes } of this.#log) {
+      if (way === "answered") continue;
+      totals[way] += bytes;
+      const { messages, ends } = way === "said" ? said : answered;
+      while (seen[way] < messages.length && ends[seen[way]]! <= totals[way]) {
+        const message = messages[seen[way]++]!;
+        if (way === "said") model.said(message);
+        else model.heard(message);
+      }
+    }
+    return model;
+  }
+}
+
+function bigints(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" ? String(value) : value;
+}
+
+/** Decodes what one end said, which must be right to the last byte. */
+function decode(parts: readonly Uint8Array[]): { messages: DecodedMessage[]; ends: number[] } {
+  const bytes = Buffer.concat(parts);
+  if (bytes.length === 0) return { messages: [], ends: [] };
+  const start = bytes.subarray(0, 8).toString();
+  if (start !== "FRAMES/1") throw new Error(`the preface is ${JSON.stringify(start)}`);
+  const decoded = decodeAll(bytes.subarray(8));
+  if (decoded.error !== undefined) throw new Error(`the oracle refuses it: ${decoded.error}`);
+  if (decoded.consumed !== decoded.length) throw new Error("it ends within a message");
+  return decoded;
+}

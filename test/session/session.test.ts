@@ -1,0 +1,1459 @@
+import { describe, expect, test } from "bun:test";
+import { FramesError } from "../../src/errors.ts";
+import type { Frame, Loss } from "../../src/frame.ts";
+import { Receiver, type ReceiverLimits } from "../../src/session/receiver.ts";
+import { Sender } from "../../src/session/sender.ts";
+import { outgoingBuffer } from "../../src/session/transmission.ts";
+import { encodeControl, largestPackedFrame } from "../../src/wire/encode.ts";
+import { Type } from "../../src/wire/messages.ts";
+import { Random } from "../wire/fuzz.ts";
+import { decodeAll, misplacement } from "../wire/oracle.ts";
+import {
+  type DecodedMessage,
+  type FrameMessage,
+  type JsonMessage,
+  message,
+  misplaced,
+  type ReceiptMessage,
+  type,
+} from "../wire/vectors.ts";
+import {
+  Clock,
+  everyByte,
+  framesOf,
+  grants,
+  hello,
+  Link,
+  lossOf,
+  MemoryFrame,
+  MemorySource,
+  MemoryStore,
+  randomly,
+  type Said,
+  whole,
+} from "./memory.ts";
+
+const MiB = 1 << 20;
+
+function grant(
+  window: Partial<ReceiverLimits["window"]>,
+  limits: Partial<ReceiverLimits["limits"]> = {},
+) {
+  return { window: { ...grants.window, ...window }, limits: { ...grants.limits, ...limits } };
+}
+
+function json(said: Said | DecodedMessage): Record<string, unknown> {
+  return (("at" in said ? said.message : said) as JsonMessage).json as Record<string, unknown>;
+}
+
+function of(said: Said[], ...types: number[]): Said[] {
+  return said.filter(({ message }) => types.includes(message.type));
+}
+
+/** A delivery from beginning to end, which must succeed. */
+async function deliver(options: ConstructorParameters<typeof Link>[0]): Promise<Link> {
+  const link = await new Link(options).run();
+  if (link.senderError !== undefined) throw link.senderError;
+  if (link.receiverError !== undefined) throw link.receiverError;
+  expect(link.sender.done).toBeDefined();
+  expect(link.store.writers).toBe(0);
+  link.check();
+  return link;
+}
+
+describe("a delivery", () => {
+  for (const [name, chunker] of Object.entries({
+    whole,
+    everyByte,
+    randomly: randomly((end) => end >> 1, 40),
+  })) {
+    test(`brings the frames of two sources over, and DONE counts them: ${name}`, async () => {
+      const first = framesOf(10, 100);
+      const second = [
+        new MemoryFrame(1, 0, { metadata: '{"exposure": 1}', captured: -5n }),
+        new MemoryFrame(7, 3, { name: "Bild äöü 写真 😀.png", captured: 2n ** 62n }),
+      ];
+      const link = await deliver({
+        sources: [new MemorySource("a", first), new MemorySource("b/c", second)],
+        chunker,
+        delay: 5,
+      });
+      expect(link.sender.done).toEqual({
+        frames: 12,
+        stored: 12,
+        present: 0,
+        refused: 0,
+        aborted: 0,
+      });
+      for (const [source, frames] of [
+        ["a", first],
+        ["b/c", second],
+      ] as const) {
+        const stored = link.store.frames.filter(({ origin }) => origin.source === source);
+        expect(stored.map(({ description }) => description)).toEqual(
+          frames.map(({ name, sequence, captured, size, metadata }) => ({
+            name,
+            sequence,
+            captured,
+            size,
+            metadata,
+          })),
+        );
+        for (const [index, { bytes, origin }] of stored.entries()) {
+          expect(Buffer.from(frames[index]!.bytes).equals(bytes)).toBe(true);
+          expect(origin.stream).toBe("s");
+          expect(origin.session).toBe(hello.session);
+        }
+      }
+      expect(
+        link.sender.progress.map(({ sent, settled, refused, lost }) => [
+          sent,
+          settled,
+          refused,
+          lost,
+        ]),
+      ).toEqual([
+        [10, 10, 0, 0],
+        [2, 2, 0, 0],
+      ]);
+    });
+  }
+
+  test("of nothing is an END of no frames", async () => {
+    const link = await deliver({ sources: [new MemorySource("a", [])] });
+    expect(link.sender.done?.frames).toBe(0);
+    expect(link.said.map(({ message }) => message.type)).toEqual([type.HELLO, type.END]);
+  });
+
+  test("counts as present what the store has already", async () => {
+    const store = new MemoryStore();
+    await deliver({ sources: [new MemorySource("a", framesOf(3, 10))], store });
+    const link = await deliver({ sources: [new MemorySource("a", framesOf(5, 10))], store });
+    expect(link.sender.done).toEqual({ frames: 5, stored: 2, present: 3, refused: 0, aborted: 0 });
+    expect(json(link.answered[0]!)["fresh"]).toBe(false);
+  });
+
+  test("closes its sources once", async () => {
+    const sources = [new MemorySource("a", framesOf(1, 1)), new MemorySource("b", [])];
+    await deliver({ sources });
+    expect(sources.map(({ closed }) => closed)).toEqual([1, 1]);
+  });
+
+  test("fails with what a source threw, and with nothing else", async () => {
+    const broken = new Error("the camera is on fire");
+    function* camera(): Generator<Frame | Promise<never>> {
+      yield new MemoryFrame(1, 1);
+      yield Promise.reject(broken);
+    }
+    const source = new MemorySource("a", camera());
+    await expect(new Link({ sources: [source] }).run()).rejects.toBe(broken);
+  });
+});
+
+describe("no frame waits for a reply:", () => {
+  /** Milliseconds from the first byte to DONE. */
+  async function took(count: number, delay: number): Promise<number> {
+    return (await deliver({ sources: [new MemorySource("a", framesOf(count, 1000))], delay })).time;
+  }
+
+  test("over 100 ms of round trip 30 frames, and 3,000, take two round trips in all", async () => {
+    expect(await took(30, 0)).toBe(0);
+    expect(await took(30, 50)).toBe(200);
+    expect(await took(3000, 50)).toBe(200);
+  });
+
+  test("the first frame is on the wire one round trip after HELLO", async () => {
+    const link = await deliver({ sources: [new MemorySource("a", framesOf(30, 1000))], delay: 50 });
+    const { said } = link;
+    expect(said[0]).toMatchObject({ at: 0, message: { type: type.HELLO } });
+    for (const { at } of of(said, type.SOURCE, type.FRAME, type.END)) expect(at).toBe(100);
+  });
+
+  test("a live frame leaves at the moment of its capture", async () => {
+    const clock = new Clock();
+    function* camera(): Generator<Promise<Frame>> {
+      for (let sequence = 1; sequence <= 50; sequence++) {
+        yield clock
+          .wait(40)
+          .then(
+            () => new MemoryFrame(sequence, 100, { captured: BigInt(clock.now - clock.start) }),
+          );
+      }
+    }
+    const link = await deliver({ sources: [new MemorySource("a", camera())], delay: 300, clock });
+    const frames = of(link.said, type.FRAME);
+    expect(frames.length).toBe(50);
+    for (const { at, message } of frames)
+      expect(BigInt(at)).toBe((message as FrameMessage).captured);
+  });
+});
+
+describe("the window", () => {
+  test("bounds unsettled frames and bytes at every step, and is made full use of", async () => {
+    for (const window of [
+      { bytes: 1000, frames: 1000 },
+      { bytes: 1 << 20, frames: 3 },
+      { bytes: 1, frames: 1 },
+      { bytes: 1001, frames: 7 },
+    ]) {
+      const sources = ["a", "b", "c"].map(
+        (name) =>
+          new MemorySource(
+            name,
+            [0, 1, 99, 100, 101, 700, 10].map((size, index) => new MemoryFrame(index + 1, size)),
+          ),
+      );
+      const link = await deliver({ sources, grants: grant(window), delay: 10 });
+      expect(link.sender.done?.stored).toBe(21);
+      // `check` in `deliver` has held each step against the window already.
+      const { mostFrames, mostBytes } = link.check();
+      expect(mostFrames === window.frames || mostBytes > window.bytes / 2).toBe(true);
+    }
+  });
+
+  test("lets a frame through that is larger than itself", async () => {
+    for (const size of [5000, 2 * MiB]) {
+      const frames = [new MemoryFrame(1, 10), new MemoryFrame(2, size), new MemoryFrame(3, 10)];
+      const link = await deliver({
+        sources: [new MemorySource("a", frames)],
+        grants: grant({ bytes: 1000 }),
+        delay: 10,
+      });
+      expect(link.store.frames.map(({ bytes }) => bytes.length)).toEqual([10, size, 10]);
+    }
+  });
+
+  test("holds two frames that are each larger than half of it", async () => {
+    const link = await deliver({
+      sources: [new MemorySource("a", framesOf(10, 900))],
+      grants: grant({ bytes: 1000 }),
+      delay: 10,
+    });
+    expect(link.check().mostFrames).toBe(2);
+    expect(link.check().mostBytes).toBe(1000);
+  });
+
+  test("is not stuck when large frames fill it while a small one waits", async () => {
+    const large = (name: string) => new MemorySource(name, [new MemoryFrame(1, 3 * MiB)]);
+    const link = await deliver({
+      sources: [large("a"), large("b"), new MemorySource("c", framesOf(3, 100))],
+      grants: grant({ bytes: 4 * MiB }),
+      delay: 10,
+    });
+    expect(link.sender.done?.stored).toBe(5);
+  });
+
+  test("of one frame is not stuck between two sources, one of which has a large frame", async () => {
+    const link = await deliver({
+      sources: [
+        new MemorySource("a", [new MemoryFrame(1, 2 * MiB)]),
+        new MemorySource("b", framesOf(3, 100)),
+      ],
+      grants: grant({ frames: 1 }),
+      delay: 10,
+    });
+    expect(link.sender.done?.stored).toBe(4);
+  });
+
+  test("that a sender passes is the error `limit`", () => {
+    const peer = new Client(grant({ frames: 2 }));
+    peer.greet();
+    expect(
+      peer.says(peer.source(1), peer.frame(1), peer.frame(1, { sequence: 2 })),
+    ).toBeUndefined();
+    expect(peer.says(peer.frame(1, { sequence: 3 }))).toBe("limit");
+  });
+
+  test("is free again after a receipt", () => {
+    const peer = new Client(grant({ frames: 2 }));
+    peer.greet();
+    peer.says(peer.source(1));
+    for (let sequence = 1; sequence <= 10; sequence += 2) {
+      expect(
+        peer.says(peer.frame(1, { sequence }), peer.frame(1, { sequence: sequence + 1 })),
+      ).toBeUndefined();
+      peer.receiver.settle(0);
+    }
+    expect(peer.heard().at(-1)).toMatchObject({ type: type.RECEIPT, frames: 10 });
+  });
+});
+
+describe("a large frame", () => {
+  test("is put together from its pieces", async () => {
+    for (const size of [largestPackedFrame, largestPackedFrame + 1, 1 << 20, 3 * MiB + 7]) {
+      const frame = new MemoryFrame(1, size, { piece: 700_001 });
+      const link = await deliver({ sources: [new MemorySource("a", [frame])], delay: 1 });
+      expect(Buffer.from(frame.bytes).equals(link.store.frames[0]!.bytes)).toBe(true);
+    }
+  });
+
+  test("does not hold up the small frames of another source", async () => {
+    const clock = new Clock();
+    const slow = new MemoryFrame(1, 8 * MiB, { wait: () => clock.wait(10) });
+    const link = await deliver({
+      sources: [new MemorySource("a", [slow]), new MemorySource("b", framesOf(200, 1000))],
+      delay: 50,
+      clock,
+    });
+    const { said } = link;
+    const small = said.filter(({ message }) => message.type === type.FRAME && message.source === 2);
+    expect(small.length).toBe(200);
+    for (const { at } of small) expect(at).toBe(100);
+    expect(said.findLast(({ message }) => message.type === type.DATA)?.at).toBe(180);
+  });
+
+  test("is one of at most as many as the server lets be unfinished at once", async () => {
+    for (const unfinished of [1, 2, 8]) {
+      const sources = ["a", "b", "c"].map(
+        (name) => new MemorySource(name, [new MemoryFrame(1, 2 * MiB)]),
+      );
+      const link = await deliver({ sources, grants: grant({}, { unfinished }), delay: 1 });
+      expect(link.sender.done?.stored).toBe(3);
+    }
+  });
+
+  test("that is unfinished leaves room for small ones where one may be unfinished", async () => {
+    const link = await deliver({
+      sources: [
+        new MemorySource("a", [new MemoryFrame(1, 2 * MiB)]),
+        new MemorySource("b", framesOf(5, 100)),
+      ],
+      grants: grant({}, { unfinished: 1 }),
+      delay: 1,
+    });
+    expect(link.sender.done?.stored).toBe(6);
+  });
+
+  test("whose pieces fail is ended by ABORT, and sent again", async () => {
+    const frame = new MemoryFrame(1, 3 * MiB, { failures: 2, failAfter: 2 * MiB });
+    const link = await deliver({
+      sources: [new MemorySource("a", [frame, new MemoryFrame(2, 5)])],
+      delay: 10,
+    });
+    expect(link.sender.done).toEqual({ frames: 4, stored: 2, present: 0, refused: 0, aborted: 2 });
+    expect(Buffer.from(frame.bytes).equals(link.store.frames[0]!.bytes)).toBe(true);
+    const aborts = of(link.said, type.ABORT);
+    expect(aborts.map(json)).toEqual(
+      [1, 1].map((sequence) => ({ sequence, error: 49, message: "it changed" })),
+    );
+    expect(link.sender.progress[0]).toMatchObject({
+      sent: 2,
+      settled: 2,
+      bytes: 3 * MiB + 5,
+      part: 0,
+    });
+  });
+
+  test("whose pieces keep failing is LOST after its ABORT", async () => {
+    const frame = new MemoryFrame(1, 2 * MiB, { failures: 9 });
+    const link = await deliver({ sources: [new MemorySource("a", [frame])], delay: 10 });
+    expect(link.sender.done).toEqual({ frames: 3, stored: 0, present: 0, refused: 0, aborted: 3 });
+    expect(link.store.losses).toEqual([{ source: "a", first: 1, last: 1, code: "changed" }]);
+    expect(link.undelivered.map(({ error }) => error.code)).toEqual(["changed"]);
+  });
+
+  test("that becomes shorter while it is read is not finished", async () => {
+    class Shrinking extends MemoryFrame {
+      override async *pieces(): AsyncGenerator<Uint8Array, undefined> {
+        yield this.bytes.slice(0, 1000);
+        return undefined;
+      }
+    }
+    const link = await deliver({ sources: [new MemorySource("a", [new Shrinking(1, 2 * MiB)])] });
+    expect(link.store.losses).toEqual([{ source: "a", first: 1, last: 1, code: "changed" }]);
+  });
+
+  test("that is refused is aborted at once, and its host is told once at both ends", async () => {
+    const clock = new Clock();
+    const store = new MemoryStore({
+      refuse: ({ name }) => (name === "f1" ? new FramesError("bad-name") : undefined),
+    });
+    const frame = new MemoryFrame(1, 50 * MiB, { wait: () => clock.wait(10) });
+    const link = await deliver({
+      sources: [new MemorySource("a", [frame, new MemoryFrame(2, 5)])],
+      store,
+      delay: 20,
+      clock,
+    });
+    expect(link.sender.done).toEqual({ frames: 2, stored: 1, present: 0, refused: 1, aborted: 0 });
+    expect(of(link.said, type.DATA).length).toBeLessThan(10);
+    expect(link.undelivered.map(({ what, error }) => [what, error.code])).toEqual([
+      ["f1", "bad-name"],
+    ]);
+    expect(link.outcomes.map(({ name, outcome }) => [name, outcome])).toEqual([
+      ["f1", "bad-name"],
+      ["f2", "stored"],
+    ]);
+  });
+
+  test("that is refused while it is being sent again is reported once", async () => {
+    const clock = new Clock();
+    const store = new MemoryStore({ refuse: () => new FramesError("bad-name") });
+    const frame = new MemoryFrame(1, 4 * MiB, {
+      failures: 1,
+      failAfter: MiB,
+      wait: () => clock.wait(15),
+    });
+    const link = await deliver({
+      sources: [new MemorySource("a", [frame])],
+      store,
+      delay: 50,
+      clock,
+    });
+    expect(link.sender.done?.refused).toBe(2);
+    expect(link.undelivered.map(({ what }) => what)).toEqual(["f1"]);
+    expect(link.sender.progress[0]?.refused).toBe(1);
+  });
+
+  test("whose name is too long is lost by itself", async () => {
+    const name = "n".repeat(256);
+    for (const size of [10, 2 * MiB]) {
+      const frames = [new MemoryFrame(1, size, { name }), new MemoryFrame(2, 5)];
+      const link = await deliver({ sources: [new MemorySource("a", frames)] });
+      expect(link.sender.done).toMatchObject({ frames: 1, stored: 1 });
+      expect(link.undelivered.map(({ error }) => error.code)).toEqual(["bad-name"]);
+    }
+  });
+});
+
+test("a frame that just fits one message goes with the longest SOURCE before it", async () => {
+  const metadata = `{"x":"${"m".repeat(4088)}"}`;
+  const frame = new MemoryFrame(1, largestPackedFrame, { name: "n".repeat(255), metadata });
+  const link = await deliver({
+    sources: [new MemorySource("d/".repeat(31) + "e".repeat(255), [frame])],
+  });
+  expect(Buffer.from(frame.bytes).equals(link.store.frames[0]!.bytes)).toBe(true);
+});
+
+describe("a frame over limits.frame", () => {
+  const limited = grant({}, { frame: 1000 });
+
+  test("is not sent but reported, and told as LOST", async () => {
+    const frames = [1000, 1001, 2 * MiB, 5].map((size, index) => new MemoryFrame(index + 1, size));
+    const link = await deliver({ sources: [new MemorySource("a", frames)], grants: limited });
+    expect(link.store.frames.map(({ description }) => description.sequence)).toEqual([1, 4]);
+    expect(
+      link.undelivered.map(({ first, last, what, error }) => [first, last, what, error.code]),
+    ).toEqual([
+      [2, 2, "f2", "too-large"],
+      [3, 3, "f3", "too-large"],
+    ]);
+    expect(link.store.losses.map(({ first, code }) => [first, code])).toEqual([
+      [2, "too-large"],
+      [3, "too-large"],
+    ]);
+    expect(link.sender.progress[0]?.lost).toBe(2);
+  });
+
+  for (const end of ["goes on with its pieces", "is aborted"] as const) {
+    test(`from a sender that ignores the limit is refused before anything is kept, and ${end}`, () => {
+      const peer = new Client(limited);
+      peer.greet();
+      const size = 3 * MiB;
+      const piece = Buffer.alloc(MiB - 100);
+      const first = peer.frame(1, { size, payload: piece, more: true });
+      peer.says(peer.source(1), peer.frame(1, { sequence: 9 }));
+      peer.heard();
+      // The description and not a byte more.
+      expect(peer.says(first.subarray(0, 12 + 32 + 2))).toBeUndefined();
+      expect(peer.heard()).toMatchObject([
+        { type: type.REFUSED, source: 1, json: { sequence: 1, error: 32 } },
+      ]);
+      expect(peer.says(first.subarray(12 + 32 + 2))).toBeUndefined();
+      let sent = piece.length;
+      if (end === "is aborted") {
+        peer.says(peer.json(type.ABORT, 1, { sequence: 1 }));
+      } else {
+        let whole = piece;
+        while (sent < size) {
+          const next = Buffer.alloc(Math.min(piece.length, size - sent));
+          const before = whole;
+          whole = Buffer.concat([whole, next]);
+          sent += next.length;
+          peer.says(peer.data(1, before, next, sent < size));
+        }
+      }
+      expect(peer.store.begun).toEqual(["f"]);
+      expect(peer.store.written).toBe(0);
+      expect(
+        peer.says(peer.frame(1, { sequence: 2, name: "g" }), peer.json(type.END, 0, { frames: 3 })),
+      ).toBeUndefined();
+      peer.receiver.settle(0);
+      expect(peer.heard()).toMatchObject([
+        { type: type.RECEIPT, frames: 3 },
+        { type: type.DONE, json: { frames: 3, stored: 2, present: 0, refused: 1, aborted: 0 } },
+      ]);
+      expect(peer.store.losses).toEqual([{ source: "a", first: 1, last: 1, code: "too-large" }]);
+    });
+  }
+});
+
+describe("refused frames", () => {
+  test("are counted and reported with their name, and the rest arrives", async () => {
+    const store = new MemoryStore({
+      refuse: ({ name }) =>
+        name === "f3" ? new FramesError("unportable-name", "a reason") : undefined,
+      failWrite: ({ name }) => (name === "f5" ? new FramesError("not-stored") : undefined),
+      finish: ({ name }) =>
+        name === "f7" ? Promise.resolve(new FramesError("conflict")) : undefined,
+    });
+    const link = await deliver({
+      sources: [new MemorySource("a", framesOf(10, 10))],
+      store,
+      delay: 10,
+    });
+    expect(link.sender.done).toEqual({ frames: 10, stored: 7, present: 0, refused: 3, aborted: 0 });
+    const refused = [
+      ["f3", "unportable-name"],
+      ["f5", "not-stored"],
+      ["f7", "conflict"],
+    ];
+    expect(link.undelivered.map(({ what, error }) => [what, error.code])).toEqual(refused);
+    expect(link.undelivered[0]?.error.message).toBe("a reason");
+    expect(
+      link.outcomes
+        .filter(({ outcome }) => outcome !== "stored")
+        .map(({ name, outcome }) => [name, outcome])
+        .sort(),
+    ).toEqual(refused);
+    expect(link.sender.progress[0]).toMatchObject({ sent: 10, settled: 10, refused: 3, lost: 0 });
+    expect(link.store.losses.map(({ first }) => first).sort()).toEqual([3, 5, 7]);
+  });
+
+  test("have their REFUSED before the RECEIPT that counts them", async () => {
+    const clock = new Clock();
+    const store = new MemoryStore({
+      finish: ({ sequence }) =>
+        clock
+          .wait(sequence % 7)
+          .then(() => (sequence % 3 === 0 ? new FramesError("not-stored") : undefined)),
+    });
+    const link = await deliver({
+      sources: [new MemorySource("a", framesOf(60, 10))],
+      store,
+      clock,
+      delay: 3,
+    });
+    const refused = new Set<unknown>();
+    for (const { message } of link.answered) {
+      if (message.type === type.REFUSED) refused.add(json(message)["sequence"]);
+      const settled = message.type === type.RECEIPT ? (message as ReceiptMessage).frames : 0;
+      for (let sequence = 3; sequence <= settled; sequence += 3)
+        expect(refused.has(sequence)).toBe(true);
+    }
+    expect(link.sender.done?.refused).toBe(20);
+  });
+
+  test("are all those of a source that the store does not take", async () => {
+    const store = new MemoryStore({
+      refuseSource: ({ source }) => (source === "b" ? new FramesError("bad-name") : undefined),
+    });
+    const sources = ["a", "b"].map(
+      (name) => new MemorySource(name, [...framesOf(5, 10), lossOf(6)]),
+    );
+    const link = await deliver({ sources, store });
+    expect(link.sender.done).toMatchObject({ frames: 10, stored: 5, refused: 5 });
+    expect(
+      link.undelivered.filter(({ source }) => source === "b").map(({ error }) => error.code),
+    ).toContain("bad-name");
+    expect(link.lost).toContainEqual({ source: "b", frames: 1, code: "dropped" });
+  });
+
+  test("with a reason as long as it likes fit into their message", async () => {
+    const store = new MemoryStore({
+      refuse: () => new FramesError("not-stored", "\u0001".repeat(100_000)),
+    });
+    const link = await deliver({ sources: [new MemorySource("a", framesOf(2, 10))], store });
+    expect(link.sender.done?.refused).toBe(2);
+  });
+
+  test("are not those for which the store as a whole fails: that ends the connection", async () => {
+    const failures = [
+      new MemoryStore({ refuse: () => new FramesError("store", "the disk is gone") }),
+      new MemoryStore({ refuseSource: () => new FramesError("store", "the disk is gone") }),
+      new MemoryStore({ failWrite: () => new FramesError("store", "the disk is gone") }),
+    ];
+    for (const store of failures) {
+      const link = await new Link({
+        sources: [new MemorySource("a", framesOf(2, 10))],
+        store,
+      }).run();
+      expect(link.receiverError?.code).toBe("store");
+      expect(link.senderError?.code).toBe("store");
+      expect(link.store.writers).toBe(0);
+    }
+  });
+});
+
+describe("losses", () => {
+  test("reach the store, before and between frames", async () => {
+    const items: (Frame | Loss)[] = [
+      lossOf(1, 3),
+      new MemoryFrame(4, 10),
+      lossOf(5),
+      new MemoryFrame(6, 10),
+      lossOf(7, 9),
+    ];
+    const link = await deliver({ sources: [new MemorySource("a", items)] });
+    expect(link.store.losses).toEqual([
+      { source: "a", first: 1, last: 3, code: "dropped" },
+      { source: "a", first: 5, last: 5, code: "dropped" },
+      { source: "a", first: 7, last: 9, code: "dropped" },
+    ]);
+    expect(link.lost.map(({ frames }) => frames)).toEqual([3, 1, 3]);
+    expect(link.sender.progress[0]?.lost).toBe(7);
+  });
+
+  test("are what becomes of a small frame that cannot be read in the end", async () => {
+    const frames = [
+      new MemoryFrame(1, 10, { failures: 2 }),
+      new MemoryFrame(2, 10, { failures: 9 }),
+      new MemoryFrame(3, 10),
+    ];
+    const link = await deliver({ sources: [new MemorySource("a", frames)] });
+    expect(link.store.frames.map(({ description }) => description.sequence)).toEqual([1, 3]);
+    expect(link.store.losses).toEqual([{ source: "a", first: 2, last: 2, code: "changed" }]);
+    expect(link.sender.done).toMatchObject({ frames: 2, aborted: 0 });
+  });
+});
+
+describe("receipts", () => {
+  function receipts(said: Said[]): number[] {
+    return of(said, type.RECEIPT).map(({ message }) => (message as ReceiptMessage).frames);
+  }
+
+  test("leave when the input runs dry", async () => {
+    const clock = new Clock();
+    function* camera(): Generator<Promise<Frame>> {
+      for (let sequence = 1; sequence <= 5; sequence++)
+        yield clock.wait(1000).then(() => new MemoryFrame(sequence, 10));
+    }
+    const link = await deliver({ sources: [new MemorySource("a", camera())], clock, delay: 20 });
+    const left = of(link.answered, type.RECEIPT);
+    expect(left.map(({ at }) => at)).toEqual([1060, 2060, 3060, 4060, 5060]);
+    expect(receipts(left)).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  test("are due at least every 1,000 frames", async () => {
+    const link = await deliver({
+      sources: [new MemorySource("a", framesOf(4000, 10))],
+      chunker: randomly(
+        (
+          (random) => (end: number) =>
+            random.below(end)
+        )(new Random(1)),
+        5000,
+      ),
+    });
+    const steps = [0, ...receipts(link.answered)].map(
+      (frames, index, all) => frames - (all[index - 1] ?? 0),
+    );
+    // A chunk may hold what goes beyond it.
+    for (const step of steps) expect(step).toBeLessThan(1000 + 5000 / 60);
+    expect(steps.length).toBeGreaterThan(3);
+  });
+
+  test("are due at least every 16 MiB", async () => {
+    const link = await deliver({
+      sources: [new MemorySource("a", framesOf(50, MiB - 5000))],
+      chunker: randomly(() => 65_535, 1),
+    });
+    const steps = [0, ...receipts(link.answered)].map(
+      (frames, index, all) => frames - (all[index - 1] ?? 0),
+    );
+    for (const step of steps) expect(step).toBeLessThanOrEqual(17);
+  });
+
+  test("are due every 100 ms while frames keep coming", () => {
+    const peer = new Client();
+    peer.greet();
+    peer.says(peer.source(1));
+    for (let sequence = 1; sequence <= 100; sequence++) {
+      peer.now += 9;
+      peer.says(peer.frame(1, { sequence, name: `f${sequence}` }));
+      if (peer.receiver.isReceiptDue) peer.receiver.settle(peer.now);
+    }
+    expect(
+      of(
+        peer.heard().map((message) => ({ at: 0, message })),
+        type.RECEIPT,
+      ).length,
+    ).toBe(8);
+  });
+
+  test("stay in order where the store finishes out of order", async () => {
+    const clock = new Clock();
+    const random = new Random(5);
+    const finished = new Set<number>();
+    const store = new MemoryStore({
+      finish: ({ sequence }) =>
+        clock.wait(random.below(500)).then(() => {
+          finished.add(sequence);
+          return undefined;
+        }),
+    });
+    const link = new Link({
+      sources: [new MemorySource("a", framesOf(200, 10))],
+      store,
+      clock,
+      delay: 5,
+      grants: grant({ frames: 32 }),
+    });
+    let settled = 0;
+    link.onStep = () => {
+      for (const frames of receipts(link.answered).slice(-1)) {
+        for (; settled < frames; settled++) expect(finished.has(settled + 1)).toBe(true);
+      }
+    };
+    await link.run();
+    link.check();
+    expect(link.sender.done).toEqual({
+      frames: 200,
+      stored: 200,
+      present: 0,
+      refused: 0,
+      aborted: 0,
+    });
+    const given = receipts(link.answered);
+    expect(given).toEqual([...given].sort((one, other) => one - other));
+    // Out of order they were indeed.
+    expect([...finished]).not.toEqual([...finished].sort((one, other) => one - other));
+  });
+
+  test("count neither what the store has not finished nor what comes after it", async () => {
+    const stuck = Promise.withResolvers<undefined>();
+    const store = new MemoryStore({
+      finish: ({ sequence }) => (sequence === 3 ? stuck.promise : undefined),
+    });
+    const link = new Link({ sources: [new MemorySource("a", framesOf(6, 10))], store });
+    await link.run(5000);
+    expect(receipts(link.answered)).toEqual([2]);
+    expect(link.sender.done).toBeUndefined();
+    stuck.resolve(undefined);
+    await link.run();
+    expect(link.sender.done?.stored).toBe(6);
+  });
+});
+
+describe("silence:", () => {
+  /** A source that never has anything. */
+  const quiet = () => new MemorySource("a", [new Promise<never>(() => {})]);
+
+  test("PING comes after 10 s of it, and PONG with both clocks", async () => {
+    const link = new Link({ sources: [quiet()], delay: 50 });
+    await link.run(60_000);
+    expect(link.isOver).toBe(false);
+    link.check();
+    const pings = of(link.said, type.PING);
+    expect(pings[0]?.at).toBe(10_000);
+    expect(pings.length).toBeGreaterThanOrEqual(5);
+    const pongs = of(link.answered, type.PONG);
+    for (const [index, { at, message }] of pongs.entries()) {
+      const ping = pings[index]!;
+      expect(at).toBe(ping.at + 50);
+      expect(json(message)).toEqual({
+        time: `${link.started + ping.at}000000`,
+        clock: `${link.started + at}000000`,
+      });
+    }
+  });
+
+  test("the timeout ends a sender, which names what it awaited", async () => {
+    const link = new Link({ sources: [quiet()], timeout: 5000 });
+    await link.run(2000);
+    link.isCut = true;
+    await link.run(10_000);
+    expect(link.senderError?.code).toBe("timeout");
+    expect(link.senderError?.message).toContain("receipts");
+    expect(link.receiverError?.code).toBe("timeout");
+    expect(link.receiverError?.message).toContain("frames");
+    expect(of(link.answered, type.ERROR).map((said) => json(said)["error"])).toEqual([5]);
+  });
+
+  test("a sender that has said END awaits DONE", async () => {
+    const stuck = new MemoryStore({ finish: () => new Promise(() => {}) });
+    const link = new Link({
+      sources: [new MemorySource("a", framesOf(1, 1))],
+      store: stuck,
+      timeout: 5000,
+    });
+    await link.run(2000);
+    link.isCut = true;
+    await link.run(10_000);
+    expect(link.senderError?.message).toContain("DONE");
+  });
+
+  test("WELCOME must come within 10 s of HELLO", async () => {
+    const link = new Link({ sources: [quiet()] });
+    link.isCut = true;
+    await link.run(9999);
+    expect(link.senderError).toBeUndefined();
+    await link.run(2000);
+    expect(link.senderError?.code).toBe("timeout");
+    expect(link.senderError?.message).toContain("WELCOME");
+    expect(link.time).toBe(10_000);
+  });
+
+  test("HELLO must come within 10 s, whatever else comes", () => {
+    const peer = new Client();
+    const bytes = peer.json(type.HELLO, 0, hello);
+    peer.says(Buffer.from("FRAMES/1"));
+    // A byte now and then is not HELLO.
+    for (let second = 1; second <= 9; second++) {
+      peer.now += 1000;
+      peer.says(bytes.subarray(second - 1, second));
+      peer.receiver.tick(peer.now);
+    }
+    peer.now += 1000;
+    expect(() => peer.receiver.tick(peer.now)).toThrow(
+      expect.objectContaining({ code: "timeout" }),
+    );
+    expect(() => peer.receiver.tick(peer.now)).toThrow("HELLO");
+  });
+
+  test("the deadline of a handshake is told as long as it was", () => {
+    const receiver = new Receiver(new MemoryStore(), grants, 3000, 0, { hello: () => ({}) });
+    expect(() => receiver.tick(3000)).toThrow("3 s");
+  });
+
+  test("bytes of a message that takes long are no silence", () => {
+    const peer = new Client();
+    peer.greet();
+    const bytes = Buffer.concat([peer.source(1), peer.frame(1, { payload: Buffer.alloc(100) })]);
+    for (const byte of everyByte(bytes)) {
+      peer.now += 25_000;
+      peer.receiver.tick(peer.now);
+      expect(peer.says(byte)).toBeUndefined();
+    }
+    expect(peer.store.frames.length).toBe(1);
+  });
+});
+
+describe("an ERROR", () => {
+  for (const code of ["busy", "superseded", "stopping", "not-let-in", "full", "version"] as const) {
+    test(`from the server ends the sender with its code: ${code}`, async () => {
+      const link = new Link({
+        sources: [new MemorySource("a", framesOf(3, 3))],
+        delay: 10,
+        onHello: () => {
+          throw new FramesError(code, "for this reason");
+        },
+      });
+      await link.run();
+      expect(link.senderError?.code).toBe(code);
+      expect(link.senderError?.message).toContain("for this reason");
+      expect(link.answered.map(({ message }) => message.type)).toEqual([type.ERROR]);
+    });
+  }
+
+  test("in the middle ends the sender, and discards what is unfinished", async () => {
+    const clock = new Clock();
+    const frame = new MemoryFrame(1, 8 * MiB, { wait: () => clock.wait(100) });
+    const link = new Link({ sources: [new MemorySource("a", [frame])], clock, delay: 10 });
+    await link.run(400);
+    expect(link.store.writers).toBe(1);
+    link.failReceiver(new FramesError("stopping"));
+    await link.run();
+    expect(link.senderError?.code).toBe("stopping");
+    expect(link.store.writers).toBe(0);
+    expect(link.answered.at(-1)?.message.type).toBe(type.ERROR);
+  });
+
+  test("is the last message, also where the store finishes after it", async () => {
+    const late = Promise.withResolvers<FramesError>();
+    const store = new MemoryStore({ finish: () => late.promise });
+    const link = new Link({ sources: [new MemorySource("a", framesOf(2, 3))], store });
+    await link.run(2000);
+    link.failReceiver(new FramesError("stopping"));
+    late.resolve(new FramesError("not-stored"));
+    await Promise.resolve();
+    await link.run(1);
+    expect(link.receiver.take(0).length).toBe(0);
+    expect(link.answered.at(-1)?.message.type).toBe(type.ERROR);
+    expect(misplacement(link.answered.map(({ message }) => message))).toBeUndefined();
+  });
+
+  test("of the sender ends the receiver with its code", () => {
+    const peer = new Client();
+    peer.greet();
+    expect(peer.says(peer.json(type.ERROR, 0, { error: 12, message: "x" }))).toBe("internal");
+  });
+
+  test("with a message as long as one may be is no trouble for the receiver", () => {
+    const peer = new Client();
+    peer.greet();
+    const text = "x".repeat(65_536 - '{"error":1,"message":""}'.length);
+    expect(peer.says(peer.json(type.ERROR, 0, { error: 1, message: text }))).toBe("protocol");
+    expect(peer.heard().at(-1)?.type).toBe(type.ERROR);
+  });
+
+  test("with nested nonsense in it is no trouble for a sender whose conversation is shown", () => {
+    const lines: string[] = [];
+    const sender = new Sender([], hello, 30_000, 0, {
+      wake() {},
+      trace: (_way, line) => lines.push(line),
+    });
+    const deep = `{"time":"0","x":${"[".repeat(30_000)}${"]".repeat(30_000)}}`;
+    const peer = new Server();
+    sender.receive(peer.welcome(), 0);
+    const bytes = message(
+      { type: type.PING, flags: 0, source: 0 },
+      Buffer.from(deep).toString("hex"),
+    );
+    sender.receive(Buffer.from(bytes, "hex"), 0);
+    expect(lines.length).toBeGreaterThan(2);
+  });
+});
+
+describe("a receiver takes as `protocol`", () => {
+  type Case = (peer: Client) => Uint8Array[];
+  const cases: Record<string, Case> = {
+    "FRAME before HELLO": (peer) => [Buffer.from("FRAMES/1"), peer.frame(1)],
+    "SOURCE before HELLO": (peer) => [Buffer.from("FRAMES/1"), peer.source(1)],
+    "PING before HELLO": (peer) => [
+      Buffer.from("FRAMES/1"),
+      peer.json(type.PING, 0, { time: "0" }),
+    ],
+    "END before HELLO": (peer) => [Buffer.from("FRAMES/1"), peer.json(type.END, 0, { frames: 0 })],
+    "a second HELLO": (peer) => [peer.hello(), peer.json(type.HELLO, 0, hello)],
+    WELCOME: (peer) => [peer.hello(), peer.json(type.WELCOME, 0, grants)],
+    RECEIPT: (peer) => [
+      peer.hello(),
+      Buffer.from(message({ type: type.RECEIPT, flags: 0, source: 0 }, "00".repeat(8)), "hex"),
+    ],
+    REFUSED: (peer) => [
+      peer.hello(),
+      peer.source(1),
+      peer.json(type.REFUSED, 1, { sequence: 1, error: 35, message: "" }),
+    ],
+    DONE: (peer) => [
+      peer.hello(),
+      peer.json(type.DONE, 0, { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 }),
+    ],
+    ANSWER: (peer) => [peer.hello(), peer.source(1), peer.json(type.ANSWER, 1, { answers: "" })],
+    CURSOR: (peer) => [peer.hello(), peer.json(type.CURSOR, 0, { cursor: "" })],
+    GONE: (peer) => [
+      peer.hello(),
+      peer.source(1),
+      peer.json(type.GONE, 1, { sequence: 1, name: "a" }),
+    ],
+    "PROOF after a frame": (peer) => [
+      peer.hello(),
+      peer.source(1),
+      peer.frame(1),
+      Buffer.from(message({ type: type.PROOF, flags: 0, source: 0 }, "00".repeat(32)), "hex"),
+    ],
+    "FRAME of a source without SOURCE": (peer) => [peer.hello(), peer.source(1), peer.frame(2)],
+    "LOST of a source without SOURCE": (peer) => [
+      peer.hello(),
+      peer.json(type.LOST, 1, { ranges: [[1, 1]], error: 51 }),
+    ],
+    "END that counts too many": (peer) => [
+      peer.hello(),
+      peer.source(1),
+      peer.frame(1),
+      peer.json(type.END, 0, { frames: 2 }),
+    ],
+    "END that counts too few": (peer) => [
+      peer.hello(),
+      peer.source(1),
+      peer.frame(1),
+      peer.json(type.END, 0, { frames: 0 }),
+    ],
+  };
+  for (const [name, make] of Object.entries(cases)) {
+    test(name, () => {
+      const peer = new Client();
+      const bytes = make(peer);
+      expect(peer.says(...bytes.slice(0, -1))).toBeUndefined();
+      expect(peer.says(bytes.at(-1)!)).toBe("protocol");
+      const heard = peer.heard();
+      expect(heard.at(-1)).toMatchObject({ type: type.ERROR, json: { error: 1 } });
+      expect(misplacement(heard)).toBeUndefined();
+      expect(peer.store.writers).toBe(0);
+    });
+  }
+
+  for (const vector of misplaced.filter(({ from }) => from === "sender")) {
+    test(`section ${vector.section}: ${vector.name}`, () => {
+      const peer = new Client();
+      const bytes = Buffer.from(vector.hex.replaceAll(" ", ""), "hex");
+      const first = decodeAll(bytes).messages[0]?.type;
+      // The vector has only what matters: what must come before it is said first.
+      const before = [peer.hello(), peer.source(1)];
+      if (first === type.HELLO) before.splice(0, 2, Buffer.from("FRAMES/1"));
+      const code = peer.says(...before, bytes);
+      if (first === type.ERROR) expect(code).toBe("internal");
+      else expect(code).toBe("protocol");
+    });
+  }
+});
+
+describe("a sender takes as `protocol`", () => {
+  /** A sender of two frames of one source, and what it makes of these messages after WELCOME. */
+  function codeOf(
+    messages: Uint8Array[],
+    { welcome = true, frames = 2, live = false } = {},
+  ): string | undefined {
+    const items = [...framesOf(frames, 10), ...(live ? [new Promise<never>(() => {})] : [])];
+    const sender = new Sender([new MemorySource("a", items)], hello, 30_000, 0, { wake() {} });
+    const buffer = new Uint8Array(outgoingBuffer);
+    const peer = new Server();
+    const pump = () => {
+      while (sender.transmit(buffer, 0).length > 0);
+    };
+    pump();
+    sender.receive(welcome ? peer.welcome() : Buffer.from("FRAMES/1"), 0);
+    pump();
+    for (const [index, bytes] of messages.entries()) {
+      try {
+        sender.receive(bytes, 0);
+        pump();
+      } catch (error) {
+        if (!(error instanceof FramesError)) throw error;
+        expect(index).toBe(messages.length - 1);
+        return error.code;
+      }
+    }
+    return undefined;
+  }
+
+  const peer = new Server();
+  const done = (frames: number, counts: object = {}) =>
+    peer.json(type.DONE, 0, {
+      frames,
+      stored: frames,
+      present: 0,
+      refused: 0,
+      aborted: 0,
+      ...counts,
+    });
+  const cases: [string, Uint8Array[], { welcome?: boolean; frames?: number; live?: boolean }?][] = [
+    ["RECEIPT before WELCOME", [peer.receipt(0)], { welcome: false }],
+    ["PING before WELCOME", [peer.json(type.PING, 0, { time: "0" })], { welcome: false }],
+    ["DONE before WELCOME", [done(0)], { welcome: false }],
+    ["a second WELCOME", [peer.json(type.WELCOME, 0, grants)]],
+    ["HELLO", [peer.json(type.HELLO, 0, hello)]],
+    ["SOURCE", [peer.source(1)]],
+    ["FRAME", [peer.frame(1)]],
+    ["DATA", [peer.data(1, Buffer.alloc(0), Buffer.alloc(1), false)]],
+    ["END", [peer.json(type.END, 0, { frames: 0 })]],
+    ["LOST", [peer.json(type.LOST, 1, { ranges: [], error: 51 })]],
+    ["ANSWER to nothing", [peer.json(type.ANSWER, 1, { answers: "" })]],
+    ["RECEIPT beyond what was sent", [peer.receipt(3)]],
+    ["RECEIPT that falls", [peer.receipt(2), peer.receipt(1)]],
+    [
+      "REFUSED of a number that was not sent",
+      [peer.json(type.REFUSED, 1, { sequence: 3, error: 35, message: "" })],
+    ],
+    [
+      "REFUSED of a number that is settled",
+      [peer.receipt(2), peer.json(type.REFUSED, 1, { sequence: 1, error: 35, message: "" })],
+    ],
+    [
+      "REFUSED of a source that it does not have",
+      [peer.json(type.REFUSED, 2, { sequence: 1, error: 35, message: "" })],
+    ],
+    ["DONE of too few frames", [done(1)]],
+    ["DONE of too many frames", [done(3)]],
+    ["DONE that does not add up", [done(2, { stored: 1 })]],
+    ["DONE that adds up to another number", [done(2, { refused: 1 })]],
+    ["DONE before END", [done(2)], { live: true }],
+    [
+      "PROOF that it did not ask for",
+      [Buffer.from(message({ type: type.PROOF, flags: 0, source: 0 }, "00".repeat(32)), "hex")],
+    ],
+  ];
+  for (const [name, messages, options] of cases) {
+    test(name, () => expect(codeOf(messages, options)).toBe("protocol"));
+  }
+
+  test("nothing that is in order", () => {
+    expect(
+      codeOf([
+        peer.receipt(0),
+        peer.receipt(1),
+        peer.receipt(1),
+        peer.json(type.PING, 0, { time: "0" }),
+        done(2),
+      ]),
+    ).toBeUndefined();
+    expect(codeOf([done(2, { stored: 0, present: 2 })])).toBeUndefined();
+  });
+
+  test("nothing else of a server that grants too few sources: that is `limit`", async () => {
+    const sources = ["a", "b"].map((name) => new MemorySource(name, framesOf(1, 1)));
+    const link = await new Link({ sources, grants: grant({}, { sources: 1 }) }).run();
+    expect(link.senderError?.code).toBe("limit");
+  });
+
+  for (const vector of misplaced.filter(({ from }) => from === "receiver")) {
+    test(`section ${vector.section}: ${vector.name}`, () => {
+      const bytes = Buffer.from(vector.hex.replaceAll(" ", ""), "hex");
+      const { messages, ends } = decodeAll(bytes);
+      const last = bytes.subarray(ends.at(-2) ?? 0);
+      const before = bytes.subarray(0, ends.at(-2) ?? 0);
+      if (messages[0]?.type === type.WELCOME) return expect(codeOf([last])).toBe("protocol");
+      const given = before.length > 0 ? [before, last] : [last];
+      return expect(
+        codeOf(given, {
+          frames: 3 - Number(messages[0]?.type === type.DONE && messages.length > 1),
+        }),
+      ).toBe("protocol");
+    });
+  }
+});
+
+describe("a receiver", () => {
+  test("takes a source id over limits.sources as `limit`, and one declared again as none", () => {
+    const peer = new Client(grant({}, { sources: 2 }));
+    peer.greet();
+    expect(
+      peer.says(peer.source(1), peer.source(9), peer.frame(9), peer.source(9), peer.source(1)),
+    ).toBeUndefined();
+    expect(peer.says(peer.source(3))).toBe("limit");
+  });
+
+  test("takes a frame unfinished beside limits.unfinished others as `limit`", () => {
+    const peer = new Client(grant({}, { unfinished: 2 }));
+    peer.greet();
+    const begin = (source: number) => peer.frame(source, { size: 5, more: true });
+    expect(
+      peer.says(peer.source(1), peer.source(2), peer.source(3), begin(1), begin(2)),
+    ).toBeUndefined();
+    expect(peer.says(begin(3))).toBe("limit");
+  });
+
+  test("takes a small frame beside limits.unfinished others: it is never unfinished", () => {
+    const peer = new Client(grant({}, { unfinished: 1 }));
+    peer.greet();
+    peer.says(peer.source(1), peer.source(2), peer.frame(1, { size: 5, more: true }));
+    expect(peer.says(peer.frame(2, { payload: Buffer.from("whole") }))).toBeUndefined();
+  });
+
+  test("puts the frames of an id declared again under its new name", () => {
+    const peer = new Client();
+    peer.greet();
+    peer.says(peer.source(1, "a"), peer.frame(1), peer.source(1, "b"), peer.frame(1));
+    expect(peer.store.frames.map(({ origin }) => origin.source)).toEqual(["a", "b"]);
+  });
+
+  test("takes a source's own stream over HELLO's", () => {
+    const peer = new Client();
+    peer.greet();
+    peer.says(
+      peer.json(type.SOURCE, 1, {
+        name: "a",
+        stream: "other",
+        raw: { width: 2, height: 1, format: "gray8" },
+      }),
+    );
+    expect(peer.store.opened).toMatchObject([{ stream: "other", source: "a", raw: { width: 2 } }]);
+  });
+
+  test("answers PING after END, and says nothing after DONE", () => {
+    const peer = new Client();
+    const ping = peer.json(type.PING, 0, { time: "0" });
+    peer.greet();
+    peer.says(peer.json(type.END, 0, { frames: 0 }), ping);
+    expect(peer.heard().map((heard) => heard.type)).toEqual([type.PONG]);
+    peer.receiver.settle(0);
+    expect(peer.heard().map((heard) => heard.type)).toEqual([type.DONE]);
+    // It crossed DONE on its way.
+    expect(peer.says(ping)).toBeUndefined();
+    expect(peer.heard()).toEqual([]);
+    peer.now += 15_000;
+    peer.receiver.tick(peer.now);
+    expect(peer.heard()).toEqual([]);
+  });
+
+  test("answers a peer of another version with its preface and ERROR, and one of another protocol with nothing", () => {
+    const other = new Client();
+    expect(other.says(Buffer.from("FRAMES/2"))).toBe("version");
+    expect(other.heard()).toMatchObject([{ type: type.ERROR, json: { error: 2 } }]);
+    const foreign = new Client();
+    expect(foreign.says(Buffer.from("GET / HT"))).toBe("foreign");
+    expect(foreign.receiver.take(0)).toEqual([]);
+  });
+
+  test("tells damaged bytes, keeps nothing of their frame, and all that was before", () => {
+    const peer = new Client();
+    peer.greet();
+    const bytes = peer.frame(1, { sequence: 2, payload: Buffer.from("abc"), name: "g" });
+    bytes[bytes.length - 1]! ^= 1;
+    expect(peer.says(peer.source(1), peer.frame(1), bytes)).toBe("damaged");
+    expect(peer.store.frames.map(({ description }) => description.name)).toEqual(["f"]);
+    expect(peer.store.writers).toBe(0);
+    expect(peer.heard().at(-1)).toMatchObject({ type: type.ERROR, json: { error: 4 } });
+  });
+
+  test("discards what is unfinished when the connection is gone", () => {
+    const peer = new Client();
+    peer.greet();
+    peer.says(peer.source(1), peer.frame(1, { size: 5, more: true }));
+    expect(peer.store.writers).toBe(1);
+    peer.receiver.close();
+    peer.receiver.close();
+    expect(peer.store.writers).toBe(0);
+  });
+
+  test("ignores a PROOF where it has no keys", () => {
+    const peer = new Client();
+    const proof = Buffer.from(
+      message({ type: type.PROOF, flags: 0, source: 0 }, "00".repeat(32)),
+      "hex",
+    );
+    expect(peer.says(peer.hello(), proof, peer.source(1), peer.frame(1))).toBeUndefined();
+  });
+});
+
+describe("a sender that is stopped", () => {
+  test("finishes what is on its way and ends with END", async () => {
+    const clock = new Clock();
+    const large = new MemoryFrame(1, 4 * MiB, { wait: () => clock.wait(100) });
+    const sources = [
+      new MemorySource("a", [large, new MemoryFrame(2, 10)]),
+      new MemorySource("b", framesOf(1000, 10)),
+    ];
+    const link = new Link({ sources, clock, delay: 10, grants: grant({ frames: 10 }) });
+    await link.run(150);
+    expect(link.sender.stop()).toBe(true);
+    await link.run();
+    link.check();
+    const { said } = link;
+    const begun = of(said, type.FRAME).length;
+    expect(begun).toBeLessThan(500);
+    expect(link.sender.done?.stored).toBe(begun);
+    expect(said.at(-1)?.message.type).toBe(type.END);
+    expect(link.store.frames.some(({ bytes }) => bytes.length === 4 * MiB)).toBe(true);
+    // Of each source at most the one that was taken already went after it.
+    expect(sources[0]?.taken).toBe(1);
+  });
+
+  test("does not wait for a source that has nothing", async () => {
+    const link = new Link({
+      sources: [new MemorySource("a", [new MemoryFrame(1, 1), new Promise<never>(() => {})])],
+    });
+    await link.run(1000);
+    expect(link.isOver).toBe(false);
+    link.sender.stop();
+    await link.run();
+    expect(link.sender.done?.stored).toBe(1);
+  });
+
+  test("before WELCOME sends nothing but END", async () => {
+    const link = new Link({ sources: [new MemorySource("a", framesOf(5, 1))], delay: 10 });
+    link.sender.stop();
+    await link.run();
+    expect(link.said.map(({ message }) => message.type)).toEqual([type.HELLO, type.END]);
+  });
+
+  test("says that there was nothing more where there was not", async () => {
+    const link = await deliver({ sources: [new MemorySource("a", framesOf(5, 1))] });
+    expect(link.sender.stop()).toBe(false);
+  });
+});
+
+describe("whatever happens,", () => {
+  /** A delivery in which about everything happens, the same for the same seed. */
+  async function run(seed: number): Promise<void> {
+    const random = new Random(seed);
+    const clock = new Clock();
+    const chance = (of: number) => random.below(of) === 0;
+    const wait = () => clock.wait(random.below(30));
+    const refusals = chance(2);
+    const isAsync = chance(2);
+    const code = () => random.pick(["bad-name", "conflict", "not-stored"] as const);
+    const store = new MemoryStore({
+      refuse: () => (refusals && chance(10) ? new FramesError(code()) : undefined),
+      failWrite: () => (refusals && chance(20) ? new FramesError(code()) : undefined),
+      finish: () =>
+        isAsync ? wait().then(() => (chance(10) ? new FramesError(code()) : undefined)) : undefined,
+    });
+    const withLarge = seed % 5 === 0;
+    function* items(): Generator<Frame | Loss | Promise<Frame | Loss>> {
+      let sequence = 0;
+      const count = random.below(40);
+      for (let index = 0; index < count; index++) {
+        sequence++;
+        let item: Frame | Loss = lossOf(sequence, sequence + random.below(3));
+        if (chance(8)) {
+          sequence = item.last;
+        } else {
+          const large = withLarge && chance(15);
+          const size = large
+            ? largestPackedFrame + random.below(MiB)
+            : random.below(chance(4) ? 3000 : 30);
+          item = new MemoryFrame(sequence, size, {
+            failures: chance(5) ? 1 + random.below(4) : 0,
+            failAfter: random.below(size + 1),
+            piece: 1 + random.below(MiB) + (MiB >> 1),
+            ...(chance(2) ? { wait } : {}),
+          });
+        }
+        const given = item;
+        yield chance(4) ? wait().then(() => given) : given;
+      }
+    }
+    const names = ["a", "b", "c", "d"].slice(0, 1 + random.below(4));
+    const link = new Link({
+      sources: names.map((name) => new MemorySource(name, items())),
+      store,
+      clock,
+      delay: random.below(30),
+      chunker: random.pick([
+        whole,
+        randomly((end) => random.below(end), withLarge ? 200_000 : 200),
+      ]),
+      grants: grant(
+        {
+          bytes: 1 + random.below(chance(2) ? 5000 : 5 * MiB),
+          frames: 1 + random.below(chance(2) ? 3 : 100),
+        },
+        { frame: chance(3) ? 2000 : 64 * MiB, unfinished: 2 },
+      ),
+    });
+    if (chance(6)) clock.after(random.below(200), () => link.sender.stop());
+    await link.run();
+    if (link.senderError !== undefined) throw link.senderError;
+    if (link.receiverError !== undefined) throw link.receiverError;
+    const { done } = link.sender;
+    if (done === undefined) throw new Error("it never came to an end");
+    link.check();
+    // Each end's own account is that of the other.
+    const { said, answered } = link;
+    expect(answered.at(-1)?.message.type).toBe(type.DONE);
+    expect(json(of(said, type.END)[0]!)["frames"]).toBe(done.frames);
+    expect(done).toEqual({ ...link.receiver.counts });
+    const progress = link.sender.progress;
+    const sum = (count: (of: (typeof progress)[number]) => number) =>
+      progress.reduce((total, one) => total + count(one), 0);
+    expect(store.frames.length).toBe(done.stored);
+    expect(link.lost.reduce((total, { frames }) => total + frames, 0)).toBe(
+      sum(({ lost }) => lost),
+    );
+    expect(store.writers).toBe(0);
+    expect(of(answered, type.REFUSED).length).toBe(done.refused);
+  }
+
+  for (let group = 0; group < 10; group++) {
+    test(`both ends agree, and SOURCE and ABORT come in time: ${group}`, async () => {
+      for (let index = 0; index < 12; index++) {
+        const seed = group * 12 + index;
+        try {
+          await run(seed);
+        } catch (error) {
+          throw new Error(
+            `seed ${seed}: ${error instanceof Error ? error.message : String(error)}`,
+            { cause: error },
+          );
+        }
+      }
+    });
+  }
+});
+
+/** Makes messages that may break every rule. */
+class Peer {
+  json(number: number, source: number, object: object): Buffer {
+    const body = Buffer.from(JSON.stringify(object)).toString("hex");
+    return Buffer.from(message({ type: number, flags: 0, source }, body), "hex");
+  }
+
+  source(id: number, name = "a"): Buffer {
+    return this.json(type.SOURCE, id, { name });
+  }
+
+  frame(
+    source: number,
+    fields: {
+      sequence?: number;
+      name?: string;
+      payload?: Buffer;
+      size?: number;
+      more?: boolean;
+    } = {},
+  ): Buffer {
+    const { sequence = 1, name = "f", payload = Buffer.alloc(0), more = false } = fields;
+    const { size = payload.length } = fields;
+    const fixed = Buffer.alloc(32);
+    fixed.writeBigUInt64BE(BigInt(sequence), 0);
+    fixed.writeBigUInt64BE(BigInt(size), 16);
+    fixed.writeUInt32BE(Bun.hash.crc32(payload), 24);
+    fixed.writeUInt16BE(Buffer.byteLength(name), 28);
+    const covered = Buffer.concat([fixed, Buffer.from(name)]).toString("hex");
+    const heading = { type: type.FRAME, flags: Number(more), source };
+    const length = covered.length / 2 + payload.length;
+    return Buffer.concat([Buffer.from(message(heading, covered, "", length), "hex"), payload]);
+  }
+
+  data(source: number, before: Uint8Array, payload: Uint8Array, more: boolean): Buffer {
+    const covered = Bun.hash
+      .crc32(Buffer.concat([before, payload]))
+      .toString(16)
+      .padStart(8, "0");
+    const heading = { type: type.DATA, flags: Number(more), source };
+    return Buffer.concat([
+      Buffer.from(message(heading, covered, "", 4 + payload.length), "hex"),
+      payload,
+    ]);
+  }
+}
+
+/** A client that is only bytes, before a receiver. */
+class Client extends Peer {
+  readonly store = new MemoryStore();
+  readonly receiver: Receiver;
+  now = 0;
+
+  constructor(granted: ReceiverLimits = grants) {
+    super();
+    this.receiver = new Receiver(this.store, granted, 30_000, this.now, {
+      hello: () => ({ fresh: true }),
+    });
+  }
+
+  hello(): Buffer {
+    return Buffer.concat([Buffer.from("FRAMES/1"), this.json(type.HELLO, 0, hello)]);
+  }
+
+  /** Says HELLO and hears WELCOME. */
+  greet(): void {
+    this.says(this.hello());
+    expect(this.heard().map((heard) => heard.type)).toEqual([type.WELCOME]);
+  }
+
+  /** Gives bytes to the receiver; gives the code of the error that they end in, which its host hands back. */
+  says(...parts: Uint8Array[]): string | undefined {
+    try {
+      for (const part of parts) this.receiver.receive(part, this.now);
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      this.receiver.fail(error);
+      return error.code;
+    }
+  }
+
+  /** What the receiver has said since. */
+  heard(): DecodedMessage[] {
+    let bytes: Uint8Array = Buffer.concat(this.receiver.take(this.now));
+    if (Buffer.from(bytes.subarray(0, 8)).toString() === "FRAMES/1") bytes = bytes.subarray(8);
+    const decoded = decodeAll(bytes);
+    if (decoded.error !== undefined) throw new Error(`the oracle refuses it: ${decoded.error}`);
+    expect(decoded.consumed).toBe(bytes.length);
+    return decoded.messages;
+  }
+}
+
+/** A server that is only bytes, before a sender. */
+class Server extends Peer {
+  welcome(granted: ReceiverLimits = grants): Uint8Array {
+    return Buffer.concat([Buffer.from("FRAMES/1"), encodeControl(Type.welcome, 0, granted)]);
+  }
+
+  receipt(frames: number): Buffer {
+    const body = frames.toString(16).padStart(16, "0");
+    return Buffer.from(message({ type: type.RECEIPT, flags: 0, source: 0 }, body), "hex");
+  }
+}

@@ -1,0 +1,856 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import {
+  appendFileSync,
+  chmodSync,
+  closeSync,
+  constants,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join, relative } from "node:path";
+import { FramesError } from "../../src/errors.ts";
+import type { Frame, Loss } from "../../src/frame.ts";
+import { plan, type SendOptions } from "../../src/send.ts";
+import { type Filter, rootOf, type Walk, walk } from "../../src/source/directory.ts";
+import { environment, temporaryFolder } from "../helper/program.ts";
+
+const everything: Filter = { include: [], exclude: [] };
+const isLinux = process.platform === "linux";
+
+/** Larger than any frame that is read in one go, and than one piece of it. */
+const large = (4 << 20) + 100_000;
+
+/** A folder `run7` with these files in it; each holds its own path. */
+function folderWith(...paths: string[]): string {
+  const folder = join(temporaryFolder(), "run7");
+  mkdirSync(folder);
+  for (const path of paths) {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    writeFileSync(join(folder, path), path);
+  }
+  return folder;
+}
+
+function walkOne(folder: string, filter: Partial<Filter> = {}): Walk {
+  return walk([rootOf(folder, undefined, false)], { ...everything, ...filter });
+}
+
+/** All frames found, as `SOURCE: NAME`. */
+function listed({ sources }: { sources: Walk["sources"] }): string[] {
+  return sources.flatMap(({ name, names }) => names.map((frame) => `${name}: ${frame}`));
+}
+
+/** The code of the usage error or failure of `act`, with its message. */
+function failure(act: () => unknown): FramesError {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof FramesError) return error;
+    throw error;
+  }
+  throw new Error("it did not fail");
+}
+
+function isFrame(item: Frame | Loss | undefined): item is Frame {
+  return item !== undefined && "name" in item;
+}
+
+function frameOf(item: Frame | Loss | undefined): Frame {
+  if (isFrame(item)) return item;
+  throw item?.error ?? new Error("there is no frame");
+}
+
+function lossOf(item: Frame | Loss | undefined): Loss {
+  if (item !== undefined && !isFrame(item)) return item;
+  throw new Error("it was not lost");
+}
+
+function readWhole(frame: Frame): Buffer {
+  const into = Buffer.alloc(frame.size);
+  frame.read(into);
+  return into;
+}
+
+async function readPieces(frame: Frame): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of { [Symbol.asyncIterator]: () => frame.pieces() }) pieces.push(piece);
+  return Buffer.concat(pieces);
+}
+
+/** The only source found. */
+function onlySource(folder: string): Walk["sources"][number] {
+  const { sources } = walkOne(folder);
+  expect(sources).toHaveLength(1);
+  return sources[0]!;
+}
+
+/** Writes a file that is clearly older than any change a test makes. */
+function writeOld(path: string, bytes: string | Uint8Array): void {
+  writeFileSync(path, bytes);
+  utimesSync(path, 1_000_000_000, 1_000_000_000);
+}
+
+function makeFifo(path: string): void {
+  expect(Bun.spawnSync(["mkfifo", path]).exitCode).toBe(0);
+}
+
+function openFiles(): number {
+  return readdirSync("/proc/self/fd").length;
+}
+
+describe("a walk", () => {
+  test("finds each folder that holds frames as a source, in natural order", () => {
+    const folder = folderWith("10.png", "9.png", "1.png", "b/1.png", "a10/1.png", "a9/x/2.png");
+    expect(listed(walkOne(folder))).toEqual([
+      "run7: 1.png",
+      "run7: 9.png",
+      "run7: 10.png",
+      "a9/x: 2.png",
+      "a10: 1.png",
+      "b: 1.png",
+    ]);
+  });
+
+  test("finds nothing in empty folders", () => {
+    const folder = folderWith();
+    mkdirSync(join(folder, "empty/deeper"), { recursive: true });
+    expect(walkOne(folder)).toEqual({ sources: [], skipped: [], unreadable: [] });
+  });
+
+  test("takes every regular file, whatever its name or content", () => {
+    const strange = ["no ending", "a b.png", "-rf", "*", "[1].png", "new\nline", "tmp", "part"];
+    strange.push("a.tmp.png", "a.part.png", "a.TMP", "🔥.png", "x".repeat(255), "thumbs.db~");
+    const folder = folderWith(...strange);
+    writeFileSync(join(folder, "empty.png"), "");
+    chmodSync(join(folder, "-rf"), 0o755);
+    const found = walkOne(folder);
+    expect(found.sources[0]!.names.toSorted()).toEqual([...strange, "empty.png"].toSorted());
+  });
+
+  test("leaves out hidden files and folders, *.tmp and *.part", () => {
+    const folder = folderWith(".hidden", "a.tmp", "a.png.part", ".git/1.png", "b/.x", "b/1.tmp");
+    writeFileSync(join(folder, "1.png"), "");
+    const found = walkOne(folder);
+    expect(listed(found)).toEqual(["run7: 1.png"]);
+    expect(found.skipped).toEqual([]);
+  });
+
+  test("says how many frames there are", () => {
+    const { sources } = walkOne(folderWith("1", "2", "a/1"));
+    expect(sources.map(({ name, total }) => [name, total])).toEqual([
+      ["run7", 2],
+      ["a", 1],
+    ]);
+  });
+
+  test("reports links, pipes and sockets, and follows none of them", async () => {
+    const folder = folderWith("1.png", "a/2.png");
+    symlinkSync("1.png", join(folder, "link.png"));
+    symlinkSync("a", join(folder, "link to a folder"));
+    symlinkSync(folder, join(folder, "a/loop"));
+    symlinkSync("nowhere", join(folder, "dangling"));
+    makeFifo(join(folder, "pipe"));
+    const server = createServer().listen(join(folder, "socket"));
+    try {
+      await new Promise((resolve) => server.once("listening", resolve));
+      const found = walkOne(folder);
+      expect(listed(found)).toEqual(["run7: 1.png", "a: 2.png"]);
+      const skipped = found.skipped.map(({ path, why }) => `${relative(folder, path)} is ${why}`);
+      expect(skipped.toSorted()).toEqual([
+        "a/loop is a symbolic link",
+        "dangling is a symbolic link",
+        "link to a folder is a symbolic link",
+        "link.png is a symbolic link",
+        "pipe is a named pipe",
+        "socket is a socket",
+      ]);
+    } finally {
+      server.close();
+    }
+  });
+
+  test("takes a hard link for the file that it is", () => {
+    const folder = folderWith("1.png");
+    linkSync(join(folder, "1.png"), join(folder, "2.png"));
+    expect(listed(walkOne(folder))).toEqual(["run7: 1.png", "run7: 2.png"]);
+  });
+
+  test("begins at a link if that is what was named", () => {
+    const folder = folderWith("1.png");
+    symlinkSync(folder, join(dirname(folder), "link"));
+    expect(listed(walkOne(join(dirname(folder), "link")))).toEqual(["link: 1.png"]);
+  });
+
+  test("is the same with a slash at the end, with dots, and from within", () => {
+    const folder = folderWith("1.png", "a/2.png");
+    const expected = ["run7: 1.png", "a: 2.png"];
+    const fromHere = relative(process.cwd(), folder);
+    for (const path of [`${folder}/`, `${folder}//`, `${folder}/.`, `${folder}/a/..`, fromHere]) {
+      expect(listed(walkOne(path))).toEqual(expected);
+    }
+  });
+
+  test("fails at a root that is missing or no folder, and says which", () => {
+    const folder = folderWith("1.png");
+    for (const [path, why] of [
+      [join(folder, "nowhere"), "no such file or directory"],
+      [join(folder, "1.png"), "not a directory"],
+      [join(folder, "1.png/deeper"), "not a directory"],
+      ["", "no such file or directory"],
+    ] as const) {
+      const error = failure(() => walkOne(path));
+      expect([path, error.code]).toEqual([path, "missing"]);
+      expect(error.message).toBe(`Cannot send ${path}: ${why}`);
+    }
+  });
+
+  test("finds nothing at all if one of several roots is missing", () => {
+    const folder = folderWith("1.png");
+    const roots = [folder, join(folder, "nowhere")].map((path) => rootOf(path, undefined, true));
+    expect(failure(() => walk(roots, everything)).code).toBe("missing");
+  });
+
+  test.skipIf(process.platform === "win32")("says what it may not read", async () => {
+    const folder = openToAll("run7");
+    for (const name of ["closed", "open"]) {
+      mkdirSync(join(folder, name));
+      writeFileSync(join(folder, name, "1.png"), name);
+    }
+    writeFileSync(join(folder, "secret.png"), "");
+    chmodSync(join(folder, "secret.png"), 0);
+    chmodSync(join(folder, "closed"), 0);
+    const said = await asNobody(`
+      const everything = { include: [], exclude: [] };
+      const folder = ${JSON.stringify(folder)};
+      const { sources, unreadable } = walk([rootOf(folder, undefined, false)], everything);
+      const [secret] = sources.map((source) => source.next());
+      let root;
+      try {
+        walk([rootOf(folder + "/closed", undefined, false)], everything);
+      } catch (error) {
+        root = { code: error.code, message: error.message };
+      }
+      const loss = { what: secret.what, code: secret.error.code, message: secret.error.message };
+      const names = sources.map(({ name }) => name);
+      console.log(JSON.stringify({ names, unreadable, loss, root }));`);
+    expect(JSON.parse(said)).toEqual({
+      names: ["run7", "open"],
+      unreadable: [{ path: join(folder, "closed"), why: "permission denied" }],
+      loss: {
+        what: join(folder, "secret.png"),
+        code: "unreadable",
+        message: "Cannot read secret.png: permission denied",
+      },
+      root: { code: "missing", message: `Cannot send ${folder}/closed: permission denied` },
+    });
+  });
+});
+
+describe("a pattern", () => {
+  const paths = ["1.png", "2.jpg", "visible/1.png", "visible/2.jpg", "infrared/1.png", "a/b/1.png"];
+  const cases: [what: string, filter: Partial<Filter>, left: string[]][] = [
+    ["of no kind takes everything", {}, paths],
+    [
+      "without a slash is held against the name",
+      { include: ["*.png"] },
+      ["1.png", "visible/1.png", "infrared/1.png", "a/b/1.png"],
+    ],
+    ["may be a whole name", { include: ["2.jpg"] }, ["2.jpg", "visible/2.jpg"]],
+    ["may be given several times", { include: ["1.*", "*.jpg"] }, paths],
+    ["with a slash is held against the path", { include: ["visible/*.png"] }, ["visible/1.png"]],
+    ["that begins with a slash is held against the path", { include: ["/1.png"] }, ["1.png"]],
+    ["with a star stays within a folder", { include: ["a/*"] }, []],
+    ["with two stars goes through folders", { include: ["a/**"] }, ["a/b/1.png"]],
+    [
+      "may name alternatives",
+      { include: ["{visible,infrared}/1.*"] },
+      ["visible/1.png", "infrared/1.png"],
+    ],
+    ["that nothing matches leaves nothing", { include: ["*.tiff"] }, []],
+    ["to exclude leaves out files", { exclude: ["*.png"] }, ["2.jpg", "visible/2.jpg"]],
+    [
+      "to exclude leaves out folders with all that is in them",
+      { exclude: ["visible", "a"] },
+      ["1.png", "2.jpg", "infrared/1.png"],
+    ],
+    [
+      "to exclude that ends in a slash leaves out folders only",
+      { exclude: ["visible/", "1.png/"] },
+      ["1.png", "2.jpg", "infrared/1.png", "a/b/1.png"],
+    ],
+    [
+      "to exclude may be a path",
+      { exclude: ["a/b", "/infrared", "visible/1.png"] },
+      ["1.png", "2.jpg", "visible/2.jpg"],
+    ],
+    ["to exclude goes before one to include", { include: ["*.png"], exclude: ["1.png"] }, []],
+    [
+      "to include holds within a folder that is not excluded",
+      { include: ["*.png"], exclude: ["visible"] },
+      ["1.png", "infrared/1.png", "a/b/1.png"],
+    ],
+  ];
+  for (const [what, filter, left] of cases) {
+    test(what, () => {
+      const { sources } = walkOne(folderWith(...paths), filter);
+      const found = sources.flatMap(({ name, names }) =>
+        names.map((frame) => (name === "run7" ? frame : `${name}/${frame}`)),
+      );
+      expect(found.toSorted()).toEqual(left.toSorted());
+    });
+  }
+
+  test("does not bring back what is always left out", () => {
+    const folder = folderWith(".hidden.png", "a.tmp", "b.part", ".git/1.png");
+    expect(listed(walkOne(folder, { include: ["*", ".*", "**", ".git/**"] }))).toEqual([]);
+  });
+
+  test("leaves out of the report what it leaves out", () => {
+    const folder = folderWith("1.png");
+    symlinkSync("1.png", join(folder, "latest.png"));
+    expect(walkOne(folder, { exclude: ["latest.png"] }).skipped).toEqual([]);
+    expect(walkOne(folder, { include: ["*.jpg"] }).skipped).toEqual([]);
+  });
+});
+
+describe("what is sent is named", () => {
+  const planned = (paths: string[], options: SendOptions) => {
+    const { stream, sources } = plan(paths, options, 0);
+    return [stream, ...sources.map(({ name }) => name)];
+  };
+
+  test("after its path below the one directory", () => {
+    const folder = folderWith("1.png", "visible/1.png", "a/b/1.png");
+    expect(planned([folder], {})).toEqual(["run7", "run7", "a/b", "visible"]);
+    expect(planned([`${folder}/`], {})).toEqual(["run7", "run7", "a/b", "visible"]);
+  });
+
+  test("as it is below the directory, if its stream has another name", () => {
+    const folder = folderWith("1.png", "visible/1.png");
+    expect(planned([folder], { stream: "night" })).toEqual(["night", "run7", "visible"]);
+  });
+
+  test("below the name of its source, if that is given", () => {
+    const folder = folderWith("1.png", "left/1.png");
+    expect(planned([folder], { source: ["cam"] })).toEqual(["run7", "cam", "cam/left"]);
+    expect(planned([folder], { source: "cam" })).toEqual(["run7", "cam", "cam/left"]);
+  });
+
+  test("below the name of each of several directories", () => {
+    const [one, other] = [folderWith("visible/1.png", "a/2.png"), folderWith("1.png", "b/1.png")];
+    const paths = [join(one, "visible"), join(one, "a"), `${other}/`];
+    const expected = ["s", "visible", "a", "run7", "run7/b"];
+    expect(planned(paths, { stream: "s" })).toEqual(expected);
+  });
+
+  test("as NAME=PATH says", () => {
+    const folder = folderWith("1.png", "left/1.png", "a=b/1.png");
+    const source = [`visible=${folder}/left`, `infrared=${folder}/a=b`];
+    expect(planned([], { source, stream: "s" })).toEqual(["s", "visible", "infrared"]);
+    expect(planned([folder], { source: [`x/y=${folder}`], stream: "s" })).toEqual([
+      ...["s", "run7", "run7/a=b", "run7/left", "x/y", "x/y/a=b", "x/y/left"],
+    ]);
+    expect(planned([], { source: [`visible=${folder}/left`] })).toEqual(["left", "visible"]);
+  });
+
+  const folder = folderWith("1.png", "visible/1.png", ".hidden/x/1.png");
+  const wrong: [what: string, paths: string[], options: SendOptions, said: string][] = [
+    ["nothing to send", [], {}, "say which directory"],
+    ["several directories without a stream", [folder, `${folder}/visible`], {}, "--stream"],
+    ["one name for several", [folder, folder], { source: ["a"], stream: "s" }, "NAME=PATH"],
+    ["several bare names", [folder], { source: ["a", "b"], stream: "s" }, "NAME=PATH"],
+    ["the same directory twice", [folder, folder], { stream: "s" }, "both would be"],
+    [
+      "the same name twice",
+      [],
+      { source: [`a=${folder}`, `a=${folder}/visible`], stream: "s" },
+      "both would be the source a;",
+    ],
+    [
+      "a name that another's sub-folder has",
+      [],
+      { source: [`a=${folder}`, `a/visible=${folder}/visible`], stream: "s" },
+      "both would be the source a/visible;",
+    ],
+    ["a stream with a slash", [folder], { stream: "a/b" }, "holds a slash"],
+    ["a hidden stream", [`${folder}/.hidden`], {}, "begins with a dot"],
+    ["a name that leads out", [folder], { source: ["../a"] }, "begins with a dot"],
+    ["no name before the =", [], { source: [`=${folder}`] }, "is empty"],
+  ];
+  for (const [what, paths, options, said] of wrong) {
+    test(`and ${what} is a usage error that says why`, () => {
+      const error = failure(() => plan(paths, options, 0));
+      expect(error.code).toBe("usage");
+      expect(error.message).toContain(said);
+    });
+  }
+
+  test("and two folders with one name are both said", () => {
+    const [one, other] = [folderWith("1.png"), folderWith("1.png")];
+    const error = failure(() => plan([one, other], { stream: "s" }, 0));
+    expect(error.message).toContain(one);
+    expect(error.message).toContain(other);
+    expect(error.message).toContain("--source NAME=PATH");
+  });
+});
+
+describe("a frame from a file", () => {
+  test("is what the file is", () => {
+    const folder = folderWith("1.png");
+    utimesSync(join(folder, "1.png"), 1_700_000_000.25, 1_700_000_000.25);
+    const source = onlySource(folder);
+    const frame = frameOf(source.next());
+    expect(frame).toMatchObject({ name: "1.png", sequence: 1, size: 5, metadata: "" });
+    expect(frame.captured).toBe(1_700_000_000_250_000_000n);
+    expect(readWhole(frame).toString()).toBe("1.png");
+    expect(source.next()).toBeUndefined();
+    expect(source.next()).toBeUndefined();
+    source.close();
+  });
+
+  test("may be empty", async () => {
+    const folder = folderWith();
+    writeFileSync(join(folder, "a"), "");
+    writeFileSync(join(folder, "b"), "");
+    const source = onlySource(folder);
+    expect(readWhole(frameOf(source.next()))).toHaveLength(0);
+    expect(await readPieces(frameOf(source.next()))).toHaveLength(0);
+    source.close();
+  });
+
+  for (const size of [1, 999_999, 1_000_001, (1 << 20) - 4, 1 << 20, 4 << 20, 9_000_001]) {
+    test(`of ${size} bytes comes whole, in one read and in pieces`, async () => {
+      const folder = folderWith();
+      const bytes = new Uint8Array(size);
+      for (let at = 0; at < size; at += 4093) bytes[at] = at / 4093;
+      writeFileSync(join(folder, "a"), bytes);
+      writeFileSync(join(folder, "b"), bytes);
+      const source = onlySource(folder);
+      expect(readWhole(frameOf(source.next())).equals(bytes)).toBe(true);
+      expect((await readPieces(frameOf(source.next()))).equals(bytes)).toBe(true);
+      source.close();
+    });
+  }
+
+  test("has a number that it keeps when others are lost", () => {
+    const folder = folderWith("1", "2", "3");
+    const source = onlySource(folder);
+    rmSync(join(folder, "2"));
+    expect(frameOf(source.next()).sequence).toBe(1);
+    expect(lossOf(source.next())).toMatchObject({ first: 2, last: 2 });
+    expect(frameOf(source.next()).sequence).toBe(3);
+    source.close();
+  });
+
+  test.skipIf(!isLinux)("whose name is not UTF-8 is reported, and the rest goes", () => {
+    const folder = folderWith("a.png", "z.png");
+    const name = Buffer.concat([
+      Buffer.from(`${folder}/caf`),
+      Buffer.from([0xe9]),
+      Buffer.from(".png"),
+    ]);
+    writeFileSync(name, "coffee");
+    const source = onlySource(folder);
+    expect(source.total).toBe(3);
+    expect(readWhole(frameOf(source.next())).toString()).toBe("a.png");
+    const { error, first, what } = lossOf(source.next());
+    expect(first).toBe(2);
+    expect(what).toBe(`${folder}/caf\ufffd.png`);
+    expect(error.code).toBe("unreadable");
+    expect(error.message).toBe("Cannot read caf\ufffd.png: its name is not UTF-8");
+    expect(readWhole(frameOf(source.next())).toString()).toBe("z.png");
+    source.close();
+  });
+
+  test.skipIf(!isLinux)("in a folder whose name is not UTF-8 is reported with its folder", () => {
+    const folder = folderWith("1.png");
+    const name = Buffer.concat([Buffer.from(`${folder}/caf`), Buffer.from([0xe9])]);
+    mkdirSync(name);
+    writeFileSync(Buffer.concat([name, Buffer.from("/1.png")]), "coffee");
+    const found = walkOne(folder);
+    expect(listed(found)).toEqual(["run7: 1.png"]);
+    expect(found.unreadable).toEqual([
+      { path: `${folder}/caf\ufffd`, why: "its name is not UTF-8" },
+    ]);
+  });
+});
+
+describe("a file that is no longer what was found", () => {
+  test("has vanished if it was removed", () => {
+    const folder = folderWith("1.png", "2.png");
+    const source = onlySource(folder);
+    rmSync(join(folder, "1.png"));
+    const { error, what } = lossOf(source.next());
+    expect(error.code).toBe("vanished");
+    expect(error.message).toBe("Cannot read 1.png: it was removed");
+    expect(what).toBe(join(folder, "1.png"));
+    expect(readWhole(frameOf(source.next())).toString()).toBe("2.png");
+    source.close();
+  });
+
+  test("has vanished if its folder was removed", () => {
+    const folder = folderWith("a/1.png", "a/2.png");
+    const source = onlySource(folder);
+    rmSync(join(folder, "a"), { recursive: true });
+    for (const first of [1, 2]) {
+      expect(lossOf(source.next())).toMatchObject({ first, error: { code: "vanished" } });
+    }
+    expect(source.next()).toBeUndefined();
+  });
+
+  const replacements: [string, (path: string) => void][] = [
+    ["a link to another file", (path) => symlinkSync("2.png", path)],
+    ["a link that leads nowhere", (path) => symlinkSync("nowhere", path)],
+    ["a named pipe", makeFifo],
+    ["a folder", (path) => mkdirSync(path)],
+  ];
+  for (const [what, replace] of replacements) {
+    test(`is unreadable if it is ${what}, and holds nothing up`, () => {
+      const folder = folderWith("1.png", "2.png");
+      const source = onlySource(folder);
+      rmSync(join(folder, "1.png"));
+      replace(join(folder, "1.png"));
+      const { error } = lossOf(source.next());
+      expect(error.code).toBe("unreadable");
+      expect(error.message).toStartWith("Cannot read 1.png: ");
+      expect(readWhole(frameOf(source.next())).toString()).toBe("2.png");
+      source.close();
+    });
+
+    test(`is never sent as what it was if it becomes ${what} before it is read`, () => {
+      const folder = folderWith("1.png", "2.png");
+      const source = onlySource(folder);
+      const frame = frameOf(source.next());
+      rmSync(join(folder, "1.png"));
+      replace(join(folder, "1.png"));
+      const error = failure(() => frame.read(new Uint8Array(frame.size)));
+      expect(error.code).toBe("changed");
+      expect(lossOf(source.again(frame, error)).error.code).toBe("unreadable");
+      source.close();
+    });
+  }
+
+  for (const [what, replace] of replacements) {
+    test(`ends its pieces if a large one becomes ${what}, and holds nothing up`, async () => {
+      const folder = folderWith();
+      const path = join(folder, "1.png");
+      writeOld(path, new Uint8Array(large));
+      const source = onlySource(folder);
+      const frame = frameOf(source.next());
+      rmSync(path);
+      replace(path);
+      // Whoever opens a pipe to read waits for somebody who writes.
+      let waited = false;
+      const rescue = setTimeout(() => {
+        waited = true;
+        if (what === "a named pipe")
+          closeSync(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
+      }, 2000);
+      let error: unknown;
+      try {
+        await readPieces(frame);
+      } catch (caught) {
+        error = caught;
+      } finally {
+        clearTimeout(rescue);
+      }
+      expect(waited).toBe(false);
+      expect(error).toBeInstanceOf(FramesError);
+      expect(["changed", "unreadable", "vanished"]).toContain((error as FramesError).code);
+      expect(lossOf(source.again(frame, error as FramesError)).error).toBeInstanceOf(FramesError);
+      source.close();
+    });
+  }
+});
+
+describe("a file that changes while it is read", () => {
+  const changes: [string, (path: string) => void][] = [
+    ["other bytes", (path) => writeFileSync(path, "new-one")],
+    ["more bytes", (path) => appendFileSync(path, "and more")],
+    ["fewer bytes", (path) => truncateSync(path, 3)],
+    ["no bytes", (path) => truncateSync(path, 0)],
+    [
+      "other bytes under its old time",
+      (path) => {
+        writeFileSync(path, "new-one");
+        utimesSync(path, 1_000_000_000, 1_000_000_000);
+      },
+    ],
+    [
+      "another file in its place",
+      (path) => {
+        writeOld(`${path}.tmp`, "new-one");
+        renameSync(`${path}.tmp`, path);
+      },
+    ],
+  ];
+  for (const [what, change] of changes) {
+    test(`by ${what} is read again, and comes whole as it is now`, async () => {
+      const folder = folderWith();
+      const path = join(folder, "1.png");
+      writeOld(path, "the-old");
+      const source = onlySource(folder);
+      const frame = frameOf(source.next());
+      change(path);
+      const error = failure(() => frame.read(new Uint8Array(frame.size)));
+      expect(error.code).toBe("changed");
+      const again = frameOf(source.again(frame, error));
+      expect(again).toMatchObject({ name: "1.png", sequence: 1 });
+      expect(readWhole(again)).toEqual(Buffer.from(await Bun.file(path).bytes()));
+      expect(source.next()).toBeUndefined();
+      source.close();
+    });
+  }
+
+  test("is given up after three attempts, and reported", () => {
+    const folder = folderWith("1.png", "2.png");
+    const source = onlySource(folder);
+    let item: Frame | Loss | undefined = source.next();
+    let attempts = 0;
+    while (isFrame(item)) {
+      attempts++;
+      appendFileSync(join(folder, "1.png"), "more");
+      const frame = item;
+      item = source.again(
+        frame,
+        failure(() => frame.read(new Uint8Array(frame.size))),
+      );
+    }
+    expect(attempts).toBe(3);
+    const { error, first, last, what } = lossOf(item);
+    expect([first, last, what]).toEqual([1, 1, join(folder, "1.png")]);
+    expect(error.code).toBe("changed");
+    expect(readWhole(frameOf(source.next())).toString()).toBe("2.png");
+    source.close();
+  });
+
+  test("has three attempts whatever the frames before it had", () => {
+    const folder = folderWith("1.png", "2.png");
+    const source = onlySource(folder);
+    for (const name of ["1.png", "2.png"]) {
+      let frame = frameOf(source.next());
+      for (let attempt = 1; attempt <= 2; attempt++) {
+        appendFileSync(join(folder, name), "more");
+        const error = failure(() => frame.read(new Uint8Array(frame.size)));
+        frame = frameOf(source.again(frame, error));
+      }
+      expect(readWhole(frame).toString()).toBe(`${name}moremore`);
+    }
+    source.close();
+  });
+
+  const spoilings: [string, (path: string) => void][] = [
+    ["shrinks by a byte", (path) => truncateSync(path, large - 1)],
+    ["shrinks to its first pieces", (path) => truncateSync(path, 2 * ((1 << 20) - 4))],
+    ["shrinks to nothing", (path) => truncateSync(path, 0)],
+    ["grows", (path) => appendFileSync(path, "x")],
+    ["is removed", (path) => rmSync(path)],
+    [
+      "changes by a byte where it was read already",
+      (path) => {
+        const file = openSync(path, "r+");
+        writeSync(file, "x", 0);
+        closeSync(file);
+      },
+    ],
+  ];
+  for (const [what, spoil] of spoilings) {
+    test(`and is large is not given out whole if it ${what} before its pieces`, async () => {
+      const folder = folderWith();
+      const path = join(folder, "1.png");
+      writeOld(path, new Uint8Array(large));
+      const source = onlySource(folder);
+      const frame = frameOf(source.next());
+      spoil(path);
+      const got: number[] = [];
+      let error: unknown;
+      try {
+        for await (const piece of { [Symbol.asyncIterator]: () => frame.pieces() }) {
+          got.push(piece.length);
+        }
+      } catch (caught) {
+        error = caught;
+      }
+      expect(error).toBeInstanceOf(FramesError);
+      expect((error as FramesError).code).toBe(what === "is removed" ? "vanished" : "changed");
+      expect(got.reduce((sum, length) => sum + length, 0)).toBeLessThan(large);
+      source.close();
+    });
+
+    test(`and is large is not given out whole if it ${what} between two pieces`, async () => {
+      const folder = folderWith();
+      const path = join(folder, "1.png");
+      writeOld(path, new Uint8Array(3 * large));
+      const source = onlySource(folder);
+      const frame = frameOf(source.next());
+      const pieces = frame.pieces();
+      let got = (await pieces.next()).value!.length;
+      spoil(path);
+      let error: unknown;
+      try {
+        for (;;) {
+          const { done, value } = await pieces.next();
+          if (done === true) break;
+          got += value.length;
+        }
+      } catch (caught) {
+        error = caught;
+      }
+      expect(error).toBeInstanceOf(FramesError);
+      expect(["changed", "vanished"]).toContain((error as FramesError).code);
+      expect(got).toBeLessThan(3 * large);
+      source.close();
+    });
+  }
+
+  test("and is large comes whole the next time", async () => {
+    const folder = folderWith();
+    const path = join(folder, "1.png");
+    writeOld(path, new Uint8Array(large));
+    const source = onlySource(folder);
+    const frame = frameOf(source.next());
+    const bytes = new Uint8Array(large + 5).fill(7);
+    writeFileSync(path, bytes);
+    const error = await readPieces(frame).catch((caught: unknown) => caught);
+    const again = frameOf(source.again(frame, error as FramesError));
+    expect(again.size).toBe(large + 5);
+    expect((await readPieces(again)).equals(bytes)).toBe(true);
+    source.close();
+  });
+
+  test("and is large fails with an error of ours if it is gone when it is read", () => {
+    const folder = folderWith();
+    const path = join(folder, "1.png");
+    writeOld(path, new Uint8Array(large));
+    const source = onlySource(folder);
+    const frame = frameOf(source.next());
+    rmSync(path);
+    expect(failure(() => frame.read(new Uint8Array(large))).code).toBe("vanished");
+    source.close();
+  });
+});
+
+describe.skipIf(!isLinux)("no file stays open", () => {
+  /** A folder whose frames end in every way there is. */
+  async function useAll(): Promise<void> {
+    const names = Array.from({ length: 40 }, (_, index) => `${index}`);
+    const folder = folderWith(...names);
+    for (const name of ["8", "9"]) writeOld(join(folder, name), new Uint8Array(large));
+    const source = onlySource(folder);
+    rmSync(join(folder, "3"));
+    rmSync(join(folder, "4"));
+    makeFifo(join(folder, "4"));
+    for (;;) {
+      const item = source.next();
+      if (item === undefined) break;
+      if (!isFrame(item)) continue;
+      if (item.size > 100) {
+        const pieces = item.pieces();
+        await pieces.next();
+        // One is read to its end, the other given up.
+        if (item.name === "8") await pieces.return?.();
+        else while (!(await pieces.next()).done);
+      } else if (item.sequence % 3 === 0) {
+        appendFileSync(join(folder, item.name), "more");
+        const error = failure(() => item.read(new Uint8Array(item.size)));
+        const again = source.again(item, error);
+        if (isFrame(again)) readWhole(again);
+      } else readWhole(item);
+    }
+    source.close();
+  }
+
+  test("however the frames end", async () => {
+    // The first time may open what stays open for good, and is no leak.
+    await useAll();
+    const before = openFiles();
+    await useAll();
+    await useAll();
+    expect(openFiles()).toBe(before);
+  });
+
+  test("when a source is closed with a frame that was not read", () => {
+    const before = openFiles();
+    for (let round = 0; round < 10; round++) {
+      const source = onlySource(folderWith("1", "2"));
+      frameOf(source.next());
+      source.close();
+    }
+    expect(openFiles()).toBe(before);
+  });
+
+  test("when frames are passed over without being read", () => {
+    const source = onlySource(folderWith(...Array.from({ length: 40 }, (_, index) => `${index}`)));
+    const before = openFiles();
+    while (source.next() !== undefined);
+    source.close();
+    expect(openFiles()).toBe(before);
+  });
+
+  test("when there are many sources with a large frame each", () => {
+    const folder = folderWith();
+    for (let index = 0; index < 20; index++) {
+      mkdirSync(join(folder, `${index}`));
+      const file = openSync(join(folder, `${index}/1`), "w");
+      closeSync(file);
+      truncateSync(join(folder, `${index}/1`), large);
+    }
+    const { sources } = walkOne(folder);
+    const before = openFiles();
+    for (const source of sources) frameOf(source.next());
+    expect(openFiles()).toBe(before);
+    for (const source of sources) source.close();
+  });
+});
+
+// A process without rights: to root nothing is unreadable.
+
+const foldersOpenToAll: string[] = [];
+
+/** A new folder of this name that everybody can reach. */
+function openToAll(name: string): string {
+  const room = mkdtempSync(join(tmpdir(), "frames-source-"));
+  foldersOpenToAll.push(room);
+  chmodSync(room, 0o755);
+  const folder = join(room, name);
+  mkdirSync(folder);
+  chmodSync(folder, 0o755);
+  return folder;
+}
+
+afterAll(() => {
+  for (const folder of foldersOpenToAll) {
+    Bun.spawnSync(["chmod", "-R", "u+rwx", folder]);
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+/** What a program says that runs as somebody who owns nothing. */
+async function asNobody(program: string): Promise<string> {
+  const path = JSON.stringify(join(import.meta.dir, "../../src/source/directory.ts"));
+  const whole = `
+    import { rootOf, walk } from ${path};
+    if (process.getuid?.() === 0) {
+      process.setgid(65534);
+      process.setuid(65534);
+    }
+    ${program}`;
+  const child = Bun.spawn([process.execPath, "-e", whole], {
+    ...{ env: environment(), stdin: "ignore", stdout: "pipe", stderr: "inherit" },
+  });
+  const text = await new Response(child.stdout).text();
+  expect(await child.exited).toBe(0);
+  return text.trim();
+}

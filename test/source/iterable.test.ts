@@ -1,0 +1,254 @@
+import { describe, expect, test } from "bun:test";
+import { FramesError } from "../../src/errors.ts";
+import type { Frame, Loss } from "../../src/frame.ts";
+import { type CapturedFrame, IterableSource } from "../../src/source/iterable.ts";
+import { checkPart } from "../../src/store/name.ts";
+
+const started = Date.UTC(2026, 10, 22, 7, 12, 3, 123);
+
+function sourceOf(
+  frames: Iterable<CapturedFrame> | AsyncIterable<CapturedFrame>,
+  clock: () => number = () => started,
+): IterableSource {
+  return new IterableSource("visible", frames, started, clock);
+}
+
+function isFrame(item: Frame | Loss | undefined): item is Frame {
+  return item !== undefined && "name" in item;
+}
+
+async function all(source: IterableSource): Promise<(Frame | Loss)[]> {
+  const found: (Frame | Loss)[] = [];
+  for (;;) {
+    const item = await source.next();
+    if (item === undefined) return found;
+    found.push(item);
+  }
+}
+
+async function namesOf(source: IterableSource): Promise<string[]> {
+  return (await all(source)).map((item) => (isFrame(item) ? item.name : `lost ${item.what}`));
+}
+
+function bytes(hex: string): Uint8Array {
+  return Uint8Array.fromHex(hex);
+}
+
+describe("a frame that a program hands over", () => {
+  test("is sent as it is", async () => {
+    const picture = new Uint8Array([1, 2, 3]);
+    const captured = 1_795_331_523_123_456_789n;
+    const metadata = { gain: 1.5, "lens °": "50 mm" };
+    const [frame] = await all(sourceOf([{ name: "a.png", bytes: picture, captured, metadata }]));
+    if (!isFrame(frame)) throw new Error("it was lost");
+    expect(frame).toMatchObject({ name: "a.png", sequence: 1, captured, size: 3 });
+    expect(JSON.parse(frame.metadata)).toEqual(metadata);
+    const into = new Uint8Array(3);
+    frame.read(into);
+    expect(into).toEqual(picture);
+    const pieces: Uint8Array[] = [];
+    for await (const piece of { [Symbol.asyncIterator]: () => frame.pieces() }) pieces.push(piece);
+    expect(Buffer.concat(pieces)).toEqual(Buffer.from(picture));
+  });
+
+  test("may be empty", async () => {
+    const [frame] = await all(sourceOf([{ name: "a", bytes: new Uint8Array() }]));
+    expect(frame).toMatchObject({ name: "a", size: 0, metadata: "" });
+    (frame as Frame).read(new Uint8Array());
+  });
+
+  test("was captured when it was handed over, if nothing else is said", async () => {
+    const times = [started + 0.25, started + 40.5];
+    const source = sourceOf([{ bytes: bytes("00") }, { bytes: bytes("00") }], () => times.shift()!);
+    const captured = (await all(source)).map((item) => (item as Frame).captured);
+    expect(captured).toEqual([1_795_331_523_123_250_000n, 1_795_331_523_163_500_000n]);
+  });
+
+  test("may come from an async iterable, one when it is asked for", async () => {
+    let made = 0;
+    async function* camera(): AsyncGenerator<CapturedFrame> {
+      for (;;) yield { bytes: new Uint8Array([++made]) };
+    }
+    const source = sourceOf(camera());
+    expect(made).toBe(0);
+    expect(await source.next()).toMatchObject({ sequence: 1 });
+    expect(await source.next()).toMatchObject({ sequence: 2 });
+    expect(made).toBe(2);
+    source.close();
+    expect(await source.next()).toBeUndefined();
+  });
+
+  test("is lost, not sent differently, if reading it failed", async () => {
+    const source = sourceOf([{ name: "a.png", bytes: bytes("00") }]);
+    const frame = (await source.next()) as Frame;
+    const error = new FramesError("changed");
+    expect(source.again(frame, error)).toEqual({ first: 1, last: 1, what: "a.png", error });
+  });
+});
+
+describe("a frame without a name", () => {
+  test("is called after its session's start and its number", async () => {
+    const frames = Array.from({ length: 3 }, () => ({ bytes: bytes("ffd8ffe0") }));
+    expect(await namesOf(sourceOf(frames))).toEqual([
+      "20261122T071203.123Z-00000001.jpg",
+      "20261122T071203.123Z-00000002.jpg",
+      "20261122T071203.123Z-00000003.jpg",
+    ]);
+  });
+
+  test("has the number it would have if the others had no names either", async () => {
+    const frames = [{ bytes: bytes("00") }, { bytes: bytes("00"), name: "own.png" }];
+    expect(await namesOf(sourceOf([...frames, frames[0]!]))).toEqual([
+      "20261122T071203.123Z-00000001.bin",
+      "own.png",
+      "20261122T071203.123Z-00000003.bin",
+    ]);
+  });
+
+  const endings: [what: string, ending: string, start: string][] = [
+    ["JPEG", "jpg", "ffd8ffe000104a46"],
+    ["JPEG with Exif", "jpg", "ffd8ffe1"],
+    ["PNG", "png", "89504e470d0a1a0a0000000d"],
+    ["PNG, damaged by a text transfer", "bin", "89504e470a1a0a00"],
+    ["BMP", "bmp", "424d3604"],
+    ["PBM", "pbm", "50340a31"],
+    ["PGM", "pgm", "50350a31"],
+    ["PPM", "ppm", "50360a31"],
+    ["something else", "bin", "0123456789abcdef"],
+    ["text", "bin", Buffer.from("hello").toString("hex")],
+    ["nothing", "bin", ""],
+    ["the start of a JPEG's start", "bin", "ffd8"],
+  ];
+  for (const [what, ending, start] of endings) {
+    test(`ends in .${ending} if it holds ${what}`, async () => {
+      const [name] = await namesOf(sourceOf([{ bytes: bytes(start) }]));
+      expect(name).toBe(`20261122T071203.123Z-00000001.${ending}`);
+    });
+  }
+
+  test("has its shape in its name if it is raw, whatever it begins with", async () => {
+    const raw = { width: 640, height: 512, format: "gray16le" };
+    const frames = [{ bytes: bytes("ffd8ffe0") }];
+    const source = new IterableSource("infrared", frames, started, () => started, raw);
+    expect(source.raw).toEqual(raw);
+    expect(await namesOf(source)).toEqual(["20261122T071203.123Z-00000001.640x512.gray16le"]);
+  });
+
+  test("has a name that every system can keep, and that sorts by number", async () => {
+    const frames = Array.from({ length: 1200 }, () => ({ bytes: bytes("00") }));
+    const found = await namesOf(sourceOf(frames));
+    expect(found.toSorted()).toEqual(found);
+    for (const name of found) checkPart(name, true);
+  });
+});
+
+describe("metadata", () => {
+  /** Metadata of exactly `size` bytes of JSON. */
+  const sized = (size: number, character = "x") => {
+    const empty = Buffer.byteLength('{"a":""}');
+    return { a: character.repeat((size - empty) / Buffer.byteLength(character)) };
+  };
+
+  test("of 4,096 bytes is taken", async () => {
+    const [frame] = await all(sourceOf([{ bytes: bytes("00"), metadata: sized(4096) }]));
+    expect(Buffer.byteLength((frame as Frame).metadata)).toBe(4096);
+  });
+
+  test("of an empty object is an empty object", async () => {
+    const [frame] = await all(sourceOf([{ bytes: bytes("00"), metadata: {} }]));
+    expect((frame as Frame).metadata).toBe("{}");
+  });
+
+  const circular: Record<string, unknown> = {};
+  circular["self"] = circular;
+  const bad: [string, Record<string, unknown>][] = [
+    ["of 4,097 bytes", sized(4097)],
+    ["of 4,098 bytes in 2,053 characters", sized(4098, "é")],
+    ["that goes in a circle", circular],
+    ["with a bigint", { at: 1n }],
+  ];
+  for (const [what, metadata] of bad) {
+    test(`${what} loses its frame and no other`, async () => {
+      const [first, second, third] = await all(
+        sourceOf([
+          { bytes: bytes("00"), metadata },
+          { bytes: bytes("00"), name: "named", metadata },
+          { bytes: bytes("00"), name: "good" },
+        ]),
+      );
+      expect(first).toMatchObject({ first: 1, last: 1, what: "frame 1" });
+      expect((first as Loss).error).toMatchObject({ code: "unreadable" });
+      expect(second).toMatchObject({ first: 2, last: 2, what: "named" });
+      expect(third).toMatchObject({ sequence: 3, name: "good" });
+    });
+  }
+});
+
+describe("an iterator", () => {
+  test("that throws ends the source with what it threw", async () => {
+    const failure = new Error("the camera is gone");
+    function* frames(): Generator<CapturedFrame> {
+      yield { bytes: bytes("00") };
+      throw failure;
+    }
+    const source = sourceOf(frames());
+    expect(await source.next()).toMatchObject({ sequence: 1 });
+    await expect(source.next()).rejects.toBe(failure);
+    source.close();
+  });
+
+  test("that is async and throws ends the source as well", async () => {
+    const failure = new Error("the camera is gone");
+    async function* frames(): AsyncGenerator<CapturedFrame> {
+      yield { bytes: bytes("00") };
+      throw failure;
+    }
+    const source = sourceOf(frames());
+    expect(await source.next()).toMatchObject({ sequence: 1 });
+    await expect(source.next()).rejects.toBe(failure);
+  });
+
+  test("is told when nothing more is wanted", async () => {
+    let ended = false;
+    function* frames(): Generator<CapturedFrame> {
+      try {
+        for (;;) yield { bytes: bytes("00") };
+      } finally {
+        ended = true;
+      }
+    }
+    const source = sourceOf(frames());
+    await source.next();
+    source.close();
+    expect(ended).toBe(true);
+  });
+
+  test("without a way to be told is left alone", () => {
+    const frames = {
+      [Symbol.iterator]: () => ({ next: () => ({ done: true, value: undefined }) }),
+    };
+    expect(() => sourceOf(frames as Iterable<CapturedFrame>).close()).not.toThrow();
+  });
+
+  test("that fails when it is told to end fails for itself", async () => {
+    async function* late(): AsyncGenerator<CapturedFrame> {
+      try {
+        for (;;) yield { bytes: bytes("00") };
+      } finally {
+        throw new Error("cannot close");
+      }
+    }
+    function* now(): Generator<CapturedFrame> {
+      try {
+        for (;;) yield { bytes: bytes("00") };
+      } finally {
+        throw new Error("cannot close");
+      }
+    }
+    for (const frames of [late(), now()]) {
+      const source = sourceOf(frames);
+      await source.next();
+      expect(() => source.close()).not.toThrow();
+    }
+  });
+});

@@ -1,0 +1,148 @@
+import { describe, expect, test } from "bun:test";
+import { naturalOrder } from "../../src/source/order.ts";
+
+/** A name as what decides its place: every digit run a number, everything else one by one. */
+function parts(name: string): (bigint | number)[] {
+  return (name.match(/[0-9]+|[^]/g) ?? []).map((part) =>
+    /^[0-9]/.test(part) ? BigInt(part) : part.charCodeAt(0),
+  );
+}
+
+/** The leading zeros of each number. */
+function zeros(name: string): number[] {
+  return (name.match(/[0-9]+/g) ?? []).map((run) => run.length - BigInt(run).toString().length);
+}
+
+/** Natural order, slow and obvious. */
+function oracle(a: string, b: string): number {
+  const [left, right] = [parts(a), parts(b)];
+  for (let index = 0; index < Math.min(left.length, right.length); index++) {
+    const [one, other] = [left[index]!, right[index]!];
+    if (typeof one === typeof other) {
+      if (one !== other) return one < other ? -1 : 1;
+      continue;
+    }
+    // A number is among the characters where its digits are.
+    const character = typeof one === "number" ? one : (other as number);
+    return character < 0x30 === (typeof one === "number") ? -1 : 1;
+  }
+  if (left.length !== right.length) return left.length - right.length;
+  // Numbers of the same values: fewer zeros first, and the last number decides first.
+  const [few, many] = [zeros(a), zeros(b)];
+  for (let index = few.length - 1; index >= 0; index--) {
+    if (few[index] !== many[index]) return few[index]! - many[index]!;
+  }
+  return 0;
+}
+
+/** Numbers from 0 to 1 that are the same in every run with the same seed. */
+function generator(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Names in which everything that matters happens often. */
+function randomNames(count: number, random: () => number): string[] {
+  const alphabet = [
+    "0",
+    "0",
+    "0",
+    "1",
+    "1",
+    "2",
+    "9",
+    "a",
+    "b",
+    ".",
+    "-",
+    "_",
+    "é",
+    "😀",
+    "/",
+    ":",
+  ];
+  return Array.from({ length: count }, () => {
+    const length = Math.floor(random() * 9);
+    return Array.from({ length }, () => alphabet[Math.floor(random() * alphabet.length)]).join("");
+  });
+}
+
+const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+
+describe("natural order", () => {
+  test("puts 10 after 9", () => {
+    const names = Array.from({ length: 121 }, (_, index) => `${index}.png`);
+    expect(names.toReversed().sort(naturalOrder)).toEqual(names);
+  });
+
+  const sorted: [string, string[]][] = [
+    ["numbers within names", ["cam1-9.png", "cam1-10.png", "cam2-1.png", "cam10-1.png"]],
+    ["what is shorter first", ["", "1", "1.", "1.png", "1.png.1", "1a", "2"]],
+    ["leading zeros after the number without", ["1", "01", "001", "2", "02", "10", "010"]],
+    ["what follows before leading zeros", ["1a", "01a", "1b", "01b", "1c"]],
+    ["zeros alone by their number", ["0", "00", "000", "1"]],
+    ["digits before letters and after dots", ["a.png", "a1.png", "aa.png"]],
+    ["letters by their code", ["A", "B", "a", "b", "é"]],
+    ["numbers behind a common beginning of digits", ["1002", "1010", "10020", "10100"]],
+    ["times of day", ["2026-11-22T07:12:00.png", "2026-11-22T07:12:01.png", "2026-11-22T11:12:00"]],
+    ["a minus sign as a character", ["-1", "-2", "-10", "1"]],
+    ["other scripts' digits as characters", ["9", "10", "\u0661", "\u0662"]],
+  ];
+  for (const [what, names] of sorted) {
+    test(`sorts ${what}`, () => {
+      expect(names.toReversed().sort(naturalOrder)).toEqual(names);
+    });
+  }
+
+  test("compares numbers of any length exactly", () => {
+    const big = "123456789012345678901234567890";
+    const names = [
+      "9.png",
+      "9007199254740992.png",
+      "9007199254740993.png",
+      `${big}.png`,
+      `000${big}.png`,
+      `${big.slice(0, -1)}1.png`,
+      `1${big}.png`,
+      `${"9".repeat(250)}.png`,
+    ];
+    expect(names.toReversed().sort(naturalOrder)).toEqual(names);
+  });
+
+  test(`is the oracle's for random names, seed ${seed}`, () => {
+    const random = generator(seed);
+    const names = [...new Set(randomNames(600, random))];
+    for (const a of names) {
+      for (const b of names) {
+        const sign = Math.sign(naturalOrder(a, b));
+        if (sign !== Math.sign(oracle(a, b))) expect([a, b, sign]).toEqual([a, b, oracle(a, b)]);
+      }
+    }
+    const shuffled = names.toSorted(() => random() - 0.5);
+    expect(shuffled.sort(naturalOrder)).toEqual(names.toSorted(oracle));
+  });
+
+  test(`is total: different names differ, and all three ways agree, seed ${seed}`, () => {
+    const names = [...new Set(randomNames(120, generator(seed + 1)))];
+    for (const a of names) {
+      expect(naturalOrder(a, a)).toBe(0);
+      for (const b of names) {
+        const sign = Math.sign(naturalOrder(a, b));
+        if (a !== b && sign === 0) expect([a, b]).toEqual(["different", "names"]);
+        // Adding 0 makes one zero of two.
+        if (sign !== -Math.sign(naturalOrder(b, a)) + 0) expect([a, b]).toEqual(["one", "sign"]);
+        if (sign > 0) continue;
+        for (const c of names) {
+          if (naturalOrder(b, c) <= 0 && naturalOrder(a, c) > 0) {
+            expect([a, b, c]).toEqual(["in", "one", "order"]);
+          }
+        }
+      }
+    }
+  });
+});

@@ -1,0 +1,367 @@
+// What every store promises, wherever it keeps its frames.
+
+import { describe, expect, test } from "bun:test";
+import { crc32 } from "node:zlib";
+import { FramesError } from "../../src/errors.ts";
+import type {
+  FrameDescription,
+  FrameStore,
+  FrameWriter,
+  Outcome,
+  SourceStore,
+} from "../../src/frame.ts";
+
+/** A store under test, and what can be seen of it from outside. */
+export interface OpenStore {
+  readonly store: FrameStore;
+  /** All frames by their path, `STREAM/SOURCE/NAME` or `STREAM/NAME`; nothing else may be there. */
+  frames(): Map<string, Uint8Array> | Promise<Map<string, Uint8Array>>;
+  /** All losses that were reported and flushed. */
+  losses(): RecordedLoss[] | Promise<RecordedLoss[]>;
+  /** Closes the store and opens what it left. */
+  reopen(): OpenStore | Promise<OpenStore>;
+  close(): void | Promise<void>;
+}
+
+/** A loss as the journal holds it. */
+export interface RecordedLoss {
+  readonly stream: string;
+  readonly source: string;
+  readonly session: string;
+  readonly first: number;
+  readonly last: number;
+  readonly reason: string;
+}
+
+/** A session like any other. */
+export const session = "0123456789abcdef0123456789abcdef";
+
+/** Opens a source for a session. */
+export function openSource(store: FrameStore, stream: string, source: string): SourceStore {
+  return store.open({ stream, source, session });
+}
+
+let lastSequence = 0;
+
+/** Describes a frame of `size` bytes. */
+export function describeFrame(
+  name: string,
+  size: number,
+  more: Partial<FrameDescription> = {},
+): FrameDescription {
+  const captured = 1_795_331_523_123_456_789n;
+  return { name, sequence: ++lastSequence, captured, size, metadata: "", ...more };
+}
+
+/** Stores a frame in pieces of at most `piece` bytes, and gives its outcome. */
+export async function storeFrame(
+  source: SourceStore,
+  name: string,
+  bytes: Uint8Array,
+  more: Partial<FrameDescription> = {},
+  piece = Infinity,
+): Promise<Outcome> {
+  return await finish(source.begin(describeFrame(name, bytes.length, more)), bytes, piece);
+}
+
+/** Refusing by throwing and by an outcome are the same to whoever stores. */
+async function finish(writer: FrameWriter, bytes: Uint8Array, piece = Infinity): Promise<Outcome> {
+  try {
+    for (let from = 0; from < bytes.length; from += piece) {
+      writer.write(bytes.slice(from, Math.min(from + piece, bytes.length)));
+    }
+    return await writer.finish(crc32(bytes));
+  } catch (error) {
+    if (error instanceof FramesError) return error;
+    throw error;
+  }
+}
+
+/** Bytes that look like nothing in particular and are the same in every run. */
+export function bytesOf(size: number, seed = 1): Uint8Array {
+  const bytes = new Uint8Array(size);
+  let state = seed >>> 0 || 1;
+  for (let index = 0; index < size; index++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    bytes[index] = state;
+  }
+  return bytes;
+}
+
+/** The code of an outcome that refuses, or the outcome. */
+export function outcomeCode(outcome: Outcome): string {
+  return outcome instanceof FramesError ? outcome.code : outcome;
+}
+
+/** The code with which `act` is refused. */
+export function thrownCode(act: () => unknown): string | undefined {
+  try {
+    act();
+    return undefined;
+  } catch (error) {
+    if (error instanceof FramesError) return error.code;
+    throw error;
+  }
+}
+
+/** Holds any store to what its callers rely on. `open` makes an empty one. */
+export function storeContract(name: string, open: () => OpenStore | Promise<OpenStore>): void {
+  /** A test with an empty store; `reopen` goes on with what the last store left. */
+  const holds = (
+    behaviour: string,
+    check: (opened: OpenStore, reopen: () => Promise<OpenStore>) => Promise<void>,
+  ): void => {
+    test(behaviour, async () => {
+      let opened = await open();
+      try {
+        await check(opened, async () => (opened = await opened.reopen()));
+      } finally {
+        await opened.close();
+      }
+    });
+  };
+
+  describe(`${name} keeps the promises of a store:`, () => {
+    holds("a frame is kept byte for byte under its name", async ({ store, frames }) => {
+      const bytes = bytesOf(100_000);
+      expect(await storeFrame(openSource(store, "run7", "visible"), "1.png", bytes)).toBe("stored");
+      await store.flush();
+      expect(await frames()).toEqual(new Map([["run7/visible/1.png", bytes]]));
+    });
+
+    holds("the source that is named like its stream lies in the stream", async (opened) => {
+      const { store, frames } = opened;
+      await storeFrame(openSource(store, "run7", "run7"), "1.png", bytesOf(10));
+      await storeFrame(openSource(store, "run7", "a/b"), "1.png", bytesOf(11));
+      await store.flush();
+      expect([...(await frames()).keys()].sort()).toEqual(["run7/1.png", "run7/a/b/1.png"]);
+    });
+
+    for (const size of [0, 1, 4096, 1_048_577]) {
+      holds(`a frame of ${size} bytes is stored, and found again`, async ({ store, frames }) => {
+        const source = openSource(store, "run7", "visible");
+        const bytes = bytesOf(size);
+        expect(await storeFrame(source, "a", bytes)).toBe("stored");
+        expect(await storeFrame(source, "a", bytes)).toBe("present");
+        await store.flush();
+        expect(await frames()).toEqual(new Map([["run7/visible/a", bytes]]));
+      });
+    }
+
+    holds("a frame that comes in many pieces is stored whole", async ({ store, frames }) => {
+      const source = openSource(store, "run7", "visible");
+      const bytes = bytesOf(300_007);
+      expect(await storeFrame(source, "pieces", bytes, {}, 997)).toBe("stored");
+      const small = bytesOf(500, 2);
+      expect(await storeFrame(source, "single bytes", small, {}, 1)).toBe("stored");
+      await store.flush();
+      expect((await frames()).get("run7/visible/pieces")).toEqual(bytes);
+      expect((await frames()).get("run7/visible/single bytes")).toEqual(small);
+    });
+
+    holds("pieces without bytes change nothing", async ({ store, frames }) => {
+      const writer = openSource(store, "run7", "visible").begin(describeFrame("a", 2));
+      for (const piece of [[], [1], [], [2], []]) writer.write(new Uint8Array(piece));
+      expect(await writer.finish(crc32(new Uint8Array([1, 2])))).toBe("stored");
+      await store.flush();
+      expect((await frames()).get("run7/visible/a")).toEqual(new Uint8Array([1, 2]));
+    });
+
+    holds("the same frame again is present, after a restart too", async (opened, reopen) => {
+      const bytes = bytesOf(5000);
+      await storeFrame(openSource(opened.store, "run7", "visible"), "1.png", bytes);
+      await opened.store.flush();
+      const { store, frames } = await reopen();
+      const again = openSource(store, "run7", "visible");
+      expect(await storeFrame(again, "1.png", bytes)).toBe("present");
+      await store.flush();
+      expect(await frames()).toEqual(new Map([["run7/visible/1.png", bytes]]));
+    });
+
+    for (const [what, other] of [
+      ["other bytes", bytesOf(5000, 2)],
+      ["fewer bytes", bytesOf(4999)],
+      ["more bytes", bytesOf(5001)],
+      ["no bytes", bytesOf(0)],
+    ] as const) {
+      holds(`${what} under a taken name are a conflict that replaces nothing`, async (opened) => {
+        const { store, frames } = opened;
+        const source = openSource(store, "run7", "visible");
+        const bytes = bytesOf(5000);
+        await storeFrame(source, "1.png", bytes);
+        // With the batch of the first still open, and after it.
+        expect(outcomeCode(await storeFrame(source, "1.png", other))).toBe("conflict");
+        await store.flush();
+        expect(outcomeCode(await storeFrame(source, "1.png", other))).toBe("conflict");
+        await store.flush();
+        expect(await frames()).toEqual(new Map([["run7/visible/1.png", bytes]]));
+      });
+    }
+
+    holds("a conflict stays one after a restart", async (opened, reopen) => {
+      const bytes = bytesOf(5000);
+      await storeFrame(openSource(opened.store, "run7", "visible"), "1.png", bytes);
+      await opened.store.flush();
+      const { store, frames } = await reopen();
+      const again = openSource(store, "run7", "visible");
+      expect(outcomeCode(await storeFrame(again, "1.png", bytesOf(5000, 2)))).toBe("conflict");
+      expect(await frames()).toEqual(new Map([["run7/visible/1.png", bytes]]));
+    });
+
+    holds("of two writers of one name the first to finish has it", async ({ store, frames }) => {
+      const [first, second] = [bytesOf(3000, 3), bytesOf(3000, 4)];
+      const one = openSource(store, "run7", "visible");
+      const two = openSource(store, "run7", "visible");
+      const writers = [first, first, second].map((bytes, index) =>
+        (index === 1 ? two : one).begin(describeFrame("1.png", bytes.length)),
+      );
+      expect(await finish(writers[0]!, first)).toBe("stored");
+      expect(await finish(writers[1]!, first)).toBe("present");
+      expect(outcomeCode(await finish(writers[2]!, second))).toBe("conflict");
+      await store.flush();
+      expect(await frames()).toEqual(new Map([["run7/visible/1.png", first]]));
+    });
+
+    holds("a discarded frame leaves nothing, and its name free", async ({ store, frames }) => {
+      const source = openSource(store, "run7", "visible");
+      source.begin(describeFrame("never written", 10)).discard();
+      const writer = source.begin(describeFrame("1.png", 10));
+      writer.write(bytesOf(5));
+      writer.discard();
+      await store.flush();
+      expect(await frames()).toEqual(new Map());
+      expect(store.isFresh("run7")).toBe(true);
+      expect(await storeFrame(source, "1.png", bytesOf(10, 2))).toBe("stored");
+      await store.flush();
+      expect(await frames()).toEqual(new Map([["run7/visible/1.png", bytesOf(10, 2)]]));
+    });
+
+    holds("discarding what is compared leaves the stored frame alone", async (opened) => {
+      const { store, frames } = opened;
+      const source = openSource(store, "run7", "visible");
+      await storeFrame(source, "1.png", bytesOf(10));
+      const writer = source.begin(describeFrame("1.png", 10));
+      writer.write(bytesOf(5, 2));
+      writer.discard();
+      await store.flush();
+      expect(await frames()).toEqual(new Map([["run7/visible/1.png", bytesOf(10)]]));
+    });
+
+    holds("a frame that is not finished is not to be seen", async (opened, reopen) => {
+      const writer = openSource(opened.store, "run7", "visible").begin(describeFrame("a", 10));
+      writer.write(bytesOf(9));
+      await opened.store.flush();
+      expect(await opened.frames()).toEqual(new Map());
+      const { store, frames } = await reopen();
+      expect(await frames()).toEqual(new Map());
+      expect(store.isFresh("run7")).toBe(true);
+    });
+
+    holds("frames of several sources that come interleaved are kept apart", async (opened) => {
+      const { store, frames } = opened;
+      const names = ["visible", "infrared", "run7"];
+      const all = names.map((_, index) => bytesOf(5000 + index, index + 1));
+      const writers = names.map((source, index) =>
+        openSource(store, "run7", source).begin(describeFrame("1.png", all[index]!.length)),
+      );
+      for (let from = 0; from < 5003; from += 500) {
+        writers.forEach((writer, index) => writer.write(all[index]!.slice(from, from + 500)));
+      }
+      for (const [index, writer] of writers.entries()) {
+        expect(await writer.finish(crc32(all[index]!))).toBe("stored");
+      }
+      await store.flush();
+      expect(await frames()).toEqual(
+        new Map([
+          ["run7/visible/1.png", all[0]!],
+          ["run7/infrared/1.png", all[1]!],
+          ["run7/1.png", all[2]!],
+        ]),
+      );
+    });
+
+    holds("the same name in another stream is another frame", async ({ store, frames }) => {
+      for (const [index, stream] of ["run7", "run8"].entries()) {
+        const bytes = bytesOf(10, index + 1);
+        expect(await storeFrame(openSource(store, stream, "visible"), "a", bytes)).toBe("stored");
+      }
+      await store.flush();
+      expect((await frames()).size).toBe(2);
+    });
+
+    holds("a stream is fresh until a frame of it is stored", async (opened, reopen) => {
+      const { store } = opened;
+      expect(store.isFresh("run7")).toBe(true);
+      const source = openSource(store, "run7", "visible");
+      expect(store.isFresh("run7")).toBe(true);
+      await storeFrame(source, "a", bytesOf(1));
+      await store.flush();
+      expect(store.isFresh("run7")).toBe(false);
+      expect(store.isFresh("run8")).toBe(true);
+      expect(store.isFresh("visible")).toBe(true);
+      expect((await reopen()).store.isFresh("run7")).toBe(false);
+    });
+
+    for (const bad of ["", ".", "..", ".hidden", "a/b", "/a", "a\\b", "a\0", "a\n", "\ud800"]) {
+      holds(`${JSON.stringify(bad)} names no frame, source or stream`, async (opened) => {
+        const { store, frames } = opened;
+        const source = openSource(store, "run7", "visible");
+        expect(thrownCode(() => source.begin(describeFrame(bad, 1)))).toBe("bad-name");
+        expect(thrownCode(() => openSource(store, bad, "visible"))).toBe("bad-name");
+        expect(thrownCode(() => openSource(store, bad, bad))).toBe("bad-name");
+        const deeper = bad === "a/b" ? "a//b" : `a/${bad}`;
+        expect(thrownCode(() => openSource(store, "run7", deeper))).toBe("bad-name");
+        // The rest goes on.
+        expect(await storeFrame(source, "1.png", bytesOf(1))).toBe("stored");
+        await store.flush();
+        expect([...(await frames()).keys()]).toEqual(["run7/visible/1.png"]);
+      });
+    }
+
+    holds("names that mean something elsewhere are just names", async ({ store, frames }) => {
+      const names = ["2026-11-22T07:12:00.png", "a b", "-rf", "%2e%2e", "*?", "é", "e\u0301", "🔥"];
+      const source = openSource(store, "__proto__", "it's");
+      for (const [index, name] of names.entries()) {
+        expect(await storeFrame(source, name, bytesOf(8, index + 1))).toBe("stored");
+      }
+      await store.flush();
+      const expected = names.map((name, index) => {
+        return [`__proto__/it's/${name}`, bytesOf(8, index + 1)] as const;
+      });
+      expect(await frames()).toEqual(new Map(expected));
+    });
+
+    holds("what was lost is recorded, with its reason", async ({ store, losses }) => {
+      const visible = openSource(store, "run7", "visible");
+      visible.lost(3, 3, new FramesError("vanished"));
+      visible.lost(7, 4_000_000_000, new FramesError("dropped"));
+      openSource(store, "run7", "infrared").lost(1, 2, new FramesError("unreadable"));
+      await store.flush();
+      expect(await losses()).toEqual([
+        { stream: "run7", source: "visible", session, first: 3, last: 3, reason: "vanished" },
+        {
+          ...{ stream: "run7", source: "visible", session },
+          ...{ first: 7, last: 4_000_000_000, reason: "dropped" },
+        },
+        { stream: "run7", source: "infrared", session, first: 1, last: 2, reason: "unreadable" },
+      ]);
+    });
+
+    holds("many frames in many batches all arrive", async ({ store, frames }) => {
+      const source = openSource(store, "run7", "visible");
+      for (let index = 1; index <= 300; index++) {
+        expect(await storeFrame(source, `${index}.png`, bytesOf(index, index))).toBe("stored");
+        if (index % 7 === 0) await store.flush();
+      }
+      await store.flush();
+      await store.flush();
+      const found = await frames();
+      expect(found.size).toBe(300);
+      for (let index = 1; index <= 300; index++) {
+        expect(found.get(`run7/visible/${index}.png`)).toEqual(bytesOf(index, index));
+      }
+    });
+  });
+}

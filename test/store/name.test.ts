@@ -1,0 +1,265 @@
+import { describe, expect, test } from "bun:test";
+import { type ErrorName, FramesError } from "../../src/errors.ts";
+import { checkPart, foldPath, sourceFolder } from "../../src/store/name.ts";
+
+/** Code of the error that refuses a part, or undefined if it is accepted. */
+function refusal(check: () => void): ErrorName | undefined {
+  try {
+    check();
+    return undefined;
+  } catch (error) {
+    if (error instanceof FramesError) return error.code;
+    throw error;
+  }
+}
+
+const unsafe: [what: string, part: string][] = [
+  ["nothing", ""],
+  ["the folder itself", "."],
+  ["the folder above", ".."],
+  ["three dots", "..."],
+  ["a hidden name", ".hidden"],
+  ["the store's own folder", ".frames"],
+  ["an absolute path", "/etc/passwd"],
+  ["a path", "a/b"],
+  ["a path upwards", "../a"],
+  ["a slash at the end", "a/"],
+  ["a drive", "C:"],
+  ["a drive in lower case", "z:"],
+  ["a path on a drive", "C:\\a"],
+  ["a UNC path", "\\\\server\\share"],
+  ["a backslash", "a\\b"],
+  ["a backslash upwards", "..\\a"],
+  ["NUL", "a\0.png"],
+  ["a tab", "a\tb"],
+  ["a line feed", "a\nb"],
+  ["a carriage return", "a\rb"],
+  ["an escape", "\x1b[2Ja"],
+  ["the first of C0", "\x00"],
+  ["the last of C0", "a\x1f"],
+  ["DEL", "a\x7f"],
+  ["the first of C1", "a\x80"],
+  ["CSI of C1", "a\x9b2J"],
+  ["the last of C1", "a\x9f"],
+  ["256 bytes", "x".repeat(256)],
+  ["256 bytes in 128 characters", "é".repeat(128)],
+  ["256 bytes in 86 characters", `${"€".repeat(85)}x`],
+  ["256 bytes in 64 characters outside the BMP", "😀".repeat(64)],
+  ["many bytes", "x".repeat(1_000_000)],
+  ["a lone high surrogate", "a\ud800b"],
+  ["a lone low surrogate", "\udc00"],
+  ["a high surrogate at the end", "a\ud83d"],
+  ["surrogates in the wrong order", "\ude00\ud83d"],
+];
+
+const unportable: [what: string, part: string][] = [
+  ["CON", "CON"],
+  ["con in lower case", "con"],
+  ["PRN with an ending", "prn.png"],
+  ["AUX with two endings", "Aux.tar.gz"],
+  ["NUL with an ending", "nul.txt"],
+  ["COM1 with an ending", "com1.log"],
+  ["COM0", "COM0"],
+  ["LPT9 with an ending", "LPT9.txt"],
+  ["COM with a superscript digit", "com².png"],
+  ["LPT with a superscript digit", "LPT³"],
+  ["CONIN$", "CONIN$"],
+  ["CONOUT$ with an ending", "conout$.png"],
+  ["a dot at the end", "a."],
+  ["dots at the end", "a.."],
+  ["a space at the end", "a.png "],
+  ["a space alone", " "],
+  ["a file on a drive", "C:a.png"],
+  ["a second stream of a file", "a:b"],
+  ["a time of day", "2026-11-22T07:12:00.png"],
+  ...[...'<>:"|?*'].map((character): [string, string] => [character, `a${character}b.png`]),
+];
+
+const good: [what: string, part: string][] = [
+  ["a picture", "1.png"],
+  ["one character", "a"],
+  ["no ending", "frame"],
+  ["spaces within", "my frame 1.png"],
+  ["a space at the start", " a.png"],
+  ["dots within", "a..b...png"],
+  ["an umlaut", "Kühlung.png"],
+  ["Japanese", "赤外線.png"],
+  ["Arabic", "صورة.png"],
+  ["an umlaut in two parts", "Ku\u0308hlung.png"],
+  ["an emoji", "🔥.png"],
+  ["an emoji of many code points", "👩‍👩‍👧‍👦.png"],
+  ["a no-break space at the end", "a\u00a0"],
+  ["a replacement character", "a\ufffd.png"],
+  ["255 bytes", "x".repeat(255)],
+  ["255 bytes in 128 characters", `${"é".repeat(127)}x`],
+  ["255 bytes in 85 characters", "€".repeat(85)],
+  ["255 bytes, the last four an emoji", `${"x".repeat(251)}😀`],
+  ["quotes and brackets", "it's [1] {2} (3) #4 %5 &6 ~7 $8 !9 `0`.png"],
+  ["a dash at the start", "-rf"],
+  ["more than a device", "console.png"],
+  ["a device without its digit", "com.png"],
+  ["a device with two digits", "com12"],
+  ["a device as ending", "a.con"],
+  ["a name of JavaScript", "__proto__"],
+];
+
+describe("refuses everywhere", () => {
+  for (const [what, part] of unsafe) {
+    test(what, () => {
+      expect(refusal(() => checkPart(part, false))).toBe("bad-name");
+      expect(refusal(() => checkPart(part, true))).toBe("bad-name");
+    });
+  }
+
+  test("every control character wherever it stands", () => {
+    for (let code = 0; code <= 0x9f; code++) {
+      if (code >= 0x20 && code < 0x7f) continue;
+      const character = String.fromCharCode(code);
+      for (const part of [character, `${character}a`, `a${character}`, `a${character}b`]) {
+        expect([code, refusal(() => checkPart(part, false))]).toEqual([code, "bad-name"]);
+      }
+    }
+  });
+
+  test("a name with a message that is one short line and shows nothing raw", () => {
+    for (const [, part] of unsafe) {
+      let message = "";
+      try {
+        checkPart(part, false);
+      } catch (error) {
+        message = (error as FramesError).message;
+      }
+      expect(message.length).toBeLessThan(700);
+      expect(message).not.toMatch(/[\x00-\x1f]/);
+    }
+  });
+});
+
+describe("refuses only where names have to be portable", () => {
+  for (const [what, part] of unportable) {
+    test(what, () => {
+      expect(refusal(() => checkPart(part, false))).toBeUndefined();
+      expect(refusal(() => checkPart(part, true))).toBe("unportable-name");
+    });
+  }
+});
+
+describe("accepts", () => {
+  for (const [what, part] of good) {
+    test(what, () => {
+      expect(refusal(() => checkPart(part, false))).toBeUndefined();
+      expect(refusal(() => checkPart(part, true))).toBeUndefined();
+    });
+  }
+});
+
+describe("the folder of a source", () => {
+  test("is the stream's for the source that is named like its stream", () => {
+    expect(sourceFolder("run7", "run7", false)).toBe("run7");
+  });
+
+  test("lies below the stream's for every other source", () => {
+    expect(sourceFolder("run7", "visible", false)).toBe("run7/visible");
+    expect(sourceFolder("run7", "a/b/c", false)).toBe("run7/a/b/c");
+    expect(sourceFolder("run7", "run7/run7", false)).toBe("run7/run7/run7");
+  });
+
+  test("has one part for a stream", () => {
+    for (const stream of ["", ".", "..", "a/b", "/a", "a\\b", ".frames"]) {
+      expect(refusal(() => sourceFolder(stream, "visible", false))).toBe("bad-name");
+      expect(refusal(() => sourceFolder(stream, stream, false))).toBe("bad-name");
+    }
+  });
+
+  test("holds every part of a source to the rules of a part", () => {
+    for (const [, part] of unsafe) {
+      if (part.includes("/")) continue;
+      for (const source of [part, `a/${part}`, `${part}/a`, `a/${part}/b`]) {
+        expect([source, refusal(() => sourceFolder("run7", source, false))]).toEqual([
+          source,
+          "bad-name",
+        ]);
+      }
+    }
+    for (const [, part] of unportable) {
+      expect(refusal(() => sourceFolder("run7", `a/${part}/b`, false))).toBeUndefined();
+      expect(refusal(() => sourceFolder("run7", `a/${part}/b`, true))).toBe("unportable-name");
+      expect(refusal(() => sourceFolder(part, "a", true))).toBe("unportable-name");
+    }
+  });
+
+  test("has no empty parts", () => {
+    for (const source of ["", "/", "/a", "a/", "a//b"]) {
+      expect(refusal(() => sourceFolder("run7", source, false))).toBe("bad-name");
+    }
+  });
+
+  test("has at most 32 parts", () => {
+    const parts = (count: number) => Array.from({ length: count }, () => "a").join("/");
+    expect(refusal(() => sourceFolder("run7", parts(32), false))).toBeUndefined();
+    expect(refusal(() => sourceFolder("run7", parts(33), false))).toBe("bad-name");
+  });
+
+  test("has at most 1,024 bytes for the source", () => {
+    // 4 * 255 bytes and 3 slashes are 1,023.
+    const source = Array.from({ length: 4 }, () => "x".repeat(255)).join("/");
+    expect(refusal(() => sourceFolder("run7", source, false))).toBeUndefined();
+    expect(refusal(() => sourceFolder("run7", `${source}/`, false))).toBe("bad-name");
+    expect(refusal(() => sourceFolder("run7", `${source}/x`, false))).toBe("bad-name");
+    const wide = Array.from({ length: 5 }, () => "é".repeat(102)).join("/");
+    expect(refusal(() => sourceFolder("run7", wide, false))).toBeUndefined();
+    expect(refusal(() => sourceFolder("run7", `${wide}é`, false))).toBe("bad-name");
+  });
+});
+
+describe("where case and Unicode forms do not count", () => {
+  const same: [string, string][] = [
+    ["a.png", "A.PNG"],
+    ["run7/visible/1.png", "Run7/VISIBLE/1.Png"],
+    ["é.png", "e\u0301.png"],
+    ["É.png", "e\u0301.png"],
+    ["Å", "\u212b"],
+    ["Ω", "\u2126"],
+    ["ß", "SS"],
+    ["σ", "Σ"],
+    ["ς", "σ"],
+    ["µ", "μ"],
+    ["ſ", "s"],
+    ["K", "\u212a"],
+    ["ﬁ.png", "FI.png"],
+    ["ạ\u0302", "ậ"],
+    ["a\u0323\u0302", "a\u0302\u0323"],
+  ];
+  for (const [a, b] of same) {
+    test(`${JSON.stringify(a)} and ${JSON.stringify(b)} are the same file`, () => {
+      expect(foldPath(a)).toBe(foldPath(b));
+    });
+  }
+
+  const different: [string, string][] = [
+    ["a.png", "b.png"],
+    ["a", "á"],
+    ["1.png", "01.png"],
+    ["a/b", "ab"],
+    ["a.png", "a.png "],
+    ["o", "0"],
+  ];
+  for (const [a, b] of different) {
+    test(`${JSON.stringify(a)} and ${JSON.stringify(b)} are not`, () => {
+      expect(foldPath(a)).not.toBe(foldPath(b));
+    });
+  }
+
+  test("a character is the same file as all its cases and forms", () => {
+    const apart: string[] = [];
+    for (let code = 0x20; code <= 0x1ffff; code++) {
+      if (code >= 0xd800 && code <= 0xdfff) continue;
+      const one = String.fromCodePoint(code);
+      const nfd = one.normalize("NFD");
+      for (const other of [one.toUpperCase(), one.toLowerCase(), nfd, nfd.toUpperCase()]) {
+        if (foldPath(one) !== foldPath(other)) apart.push(`${one} ${other}`);
+      }
+    }
+    expect(apart).toEqual([]);
+  });
+});

@@ -1,0 +1,241 @@
+import { describe, expect, test } from "bun:test";
+import { FramesError } from "../../src/errors.ts";
+import { Decoder } from "../../src/wire/decode.ts";
+import { difference, longestArrayOf, preface, Random, record, Recorder } from "./fuzz.ts";
+import { decodeAll, toldOf } from "./oracle.ts";
+import { badVectors, conversations, misplaced, type Vector, vectors } from "./vectors.ts";
+
+function bytesOf(hex: string): Uint8Array {
+  return Uint8Array.from(Buffer.from(hex.replaceAll(" ", ""), "hex"));
+}
+
+function withPreface(bytes: Uint8Array): Uint8Array {
+  return Buffer.concat([preface, bytes]);
+}
+
+/** Above this a vector is not cut everywhere. */
+const SHORT = 1000;
+
+/** Where to cut bytes in two: everywhere, or around all borders and at some places between. */
+function cutsOf(bytes: Uint8Array, ends: readonly number[], seed: number): Set<number> {
+  const cuts = new Set<number>();
+  if (bytes.length <= SHORT) {
+    for (let cut = 1; cut < bytes.length; cut++) cuts.add(cut);
+    return cuts;
+  }
+  const random = new Random(seed);
+  for (let index = 0; index < 150; index++) cuts.add(1 + random.below(bytes.length - 1));
+  for (const end of [0, ...ends]) {
+    // Around a message's end, its header, and what follows that.
+    for (let near = -2; near <= 60; near++) cuts.add(preface.length + end + near);
+  }
+  for (const cut of cuts) if (cut < 1 || cut >= bytes.length) cuts.delete(cut);
+  return cuts;
+}
+
+function* everyByte(bytes: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at++) yield bytes.subarray(at, at + 1);
+}
+
+/** Everything that must hold of a valid vector, given in these chunks. */
+function check(expected: readonly string[], chunks: Iterable<Uint8Array>): void {
+  const { told, error, atBorder } = record(chunks);
+  if (error !== undefined) throw error;
+  if (!Bun.deepEquals(told, expected)) expect(told).toEqual([...expected]);
+  expect(atBorder).toBe(true);
+}
+
+describe("the decoder reads, however it is cut,", () => {
+  const all: Vector[] = [
+    ...vectors,
+    ...conversations.flatMap(({ client, server }) => [client, server]),
+  ];
+  for (const [seed, vector] of all.entries()) {
+    test(`section ${vector.section}: ${vector.name}`, () => {
+      const body = bytesOf(vector.hex);
+      const bytes = withPreface(body);
+      const expected = toldOf({ messages: vector.messages });
+      check(expected, [bytes]);
+      for (const cut of cutsOf(bytes, decodeAll(body).ends, seed)) {
+        check(expected, [bytes.subarray(0, cut), bytes.subarray(cut)]);
+      }
+      check(expected, everyByte(bytes));
+    });
+  }
+});
+
+describe("the decoder ends with the right error, whole and byte by byte, at", () => {
+  for (const vector of badVectors) {
+    test(`section ${vector.section}: ${vector.name}`, () => {
+      const body = bytesOf(vector.hex);
+      const decoded = decodeAll(body);
+      for (const chunks of [[withPreface(body)], everyByte(withPreface(body))]) {
+        const recording = record(chunks);
+        expect(recording.error).toBeInstanceOf(FramesError);
+        expect((recording.error as FramesError).code).toBe(vector.error as "protocol");
+        expect(difference(decoded, recording)).toBeUndefined();
+      }
+    });
+  }
+
+  test("the last byte that is needed to notice it, and not before", () => {
+    for (const vector of badVectors) {
+      const body = bytesOf(vector.hex);
+      const bytes = withPreface(body);
+      if (bytes.length > SHORT) continue;
+      for (let length = 0; length < body.length; length++) {
+        const cut = bytes.subarray(0, preface.length + length);
+        const wrong = difference(decodeAll(body.subarray(0, length)), record([cut]));
+        if (wrong !== undefined) throw new Error(`${vector.name}: after ${length} bytes ${wrong}`);
+      }
+    }
+  });
+});
+
+test("the decoder leaves to the conversation what is wrong in its place only", () => {
+  for (const vector of misplaced) {
+    const body = bytesOf(vector.hex);
+    expect(difference(decodeAll(body), record([withPreface(body)]))).toBeUndefined();
+  }
+});
+
+describe("the preface", () => {
+  function codeOf(text: string): string | undefined {
+    const bytes = new TextEncoder().encode(text);
+    const codes = [[bytes], everyByte(bytes)].map((chunks) => {
+      const { error, told } = record(chunks);
+      expect(told).toEqual([]);
+      return error === undefined ? undefined : (error as FramesError).code;
+    });
+    expect(codes[0]).toBe(codes[1]);
+    return codes[0];
+  }
+
+  test("of another version is told from another protocol", () => {
+    for (const digit of "023456789") expect(codeOf(`FRAMES/${digit}`)).toBe("version");
+    expect(codeOf("FRAMES/2 and more")).toBe("version");
+    for (const other of ["FRAMES/a", "FRAMES/:", "FRAMES//", "FRAMES/ ", "FRAMES 1", "frames/1"]) {
+      expect(codeOf(other)).toBe("foreign");
+    }
+  });
+
+  test("that is none is foreign with the first byte that tells", () => {
+    for (const text of [
+      "GET / HTTP/1.1\r\n",
+      "SSH-2.0",
+      "\u0016\u0003\u0001",
+      "\u0000",
+      "G",
+      "FRAMEZ",
+    ]) {
+      expect(codeOf(text)).toBe("foreign");
+    }
+    expect(codeOf("X")).toBe("foreign");
+  });
+
+  test("is waited for as long as what came may become it", () => {
+    for (let length = 0; length <= preface.length; length++) {
+      const { error, atBorder } = record([preface.subarray(0, length)]);
+      expect(error).toBeUndefined();
+      expect(atBorder).toBe(length === preface.length);
+    }
+  });
+
+  test("is one for every random beginning, or an error at once", () => {
+    const random = new Random(1);
+    for (let index = 0; index < 2000; index++) {
+      const bytes = random.bytes(8);
+      const keep = random.below(8);
+      bytes.set(preface.subarray(0, keep));
+      bytes[keep] = bytes[keep] === preface[keep] ? bytes[keep]! ^ 0x80 : bytes[keep]!;
+      const { error } = record([bytes.subarray(0, keep + 1)]);
+      expect(error).toBeInstanceOf(FramesError);
+      const isVersion = keep === 7 && bytes[7]! >= 0x30 && bytes[7]! <= 0x39;
+      expect((error as FramesError).code).toBe(isVersion ? "version" : "foreign");
+    }
+  });
+});
+
+describe("the decoder holds no more than it must:", () => {
+  const big = vectors.find(({ name }) => name.startsWith("A body of FRAME may have"))!;
+
+  test("payload is passed on as views of the chunks it came in", () => {
+    const bytes = withPreface(bytesOf(big.hex));
+    for (const size of [bytes.length, 65_536, 1000, 7]) {
+      const chunks: Uint8Array[] = [];
+      // Copies, so that each chunk has a buffer of its own.
+      for (let at = 0; at < bytes.length; at += size) chunks.push(bytes.slice(at, at + size));
+      const { value, longest } = longestArrayOf(() => record(chunks));
+      expect(value.error).toBeUndefined();
+      expect(value.views.length).toBeGreaterThan(0);
+      for (const { payload, chunk } of value.views) {
+        expect(payload.buffer === chunk.buffer).toBe(true);
+        expect(payload.byteOffset >= chunk.byteOffset).toBe(true);
+      }
+      expect(longest).toBeLessThanOrEqual(65_536);
+    }
+  });
+
+  test("payload is passed on before the message is whole", () => {
+    const bytes = withPreface(bytesOf(big.hex));
+    const recorder = new Recorder();
+    const decoder = new Decoder(recorder);
+    decoder.receive(bytes.subarray(0, 1000));
+    expect(recorder.views.length).toBe(1);
+    decoder.receive(bytes.subarray(1000, 2000));
+    expect(recorder.views.length).toBe(2);
+    expect(recorder.views[1]!.payload.length).toBe(1000);
+  });
+
+  test("nothing is kept of a message that is skipped", () => {
+    const header = bytesOf("c8800000 00100000 00000000");
+    const chunk = new Uint8Array(1 << 16);
+    const { longest } = longestArrayOf(() => {
+      const decoder = new Decoder(new Recorder());
+      decoder.receive(preface);
+      decoder.receive(header);
+      for (let index = 0; index < 15; index++) decoder.receive(chunk);
+    });
+    expect(longest).toBeLessThanOrEqual(65_536);
+  });
+
+  test("a message that fits its chunk is not copied", () => {
+    const { client } = conversations[0]!;
+    const bytes = withPreface(bytesOf(client.hex));
+    const { longest } = longestArrayOf(() => record([bytes]));
+    expect(longest).toBeLessThanOrEqual(64);
+  });
+});
+
+test("a PROOF may be kept: what comes after it does not write over it", () => {
+  const proofs: Uint8Array[] = [];
+  class Keeper extends Recorder {
+    override proof(bytes: Uint8Array): void {
+      proofs.push(bytes);
+    }
+  }
+  const proof = vectors.find(({ name }) => name.startsWith("A PROOF is"))!;
+  const ping = vectors.find(({ name }) => name.startsWith("A PING carries"))!;
+  const decoder = new Decoder(new Keeper());
+  for (const byte of everyByte(withPreface(bytesOf(proof.hex + ping.hex + proof.hex)))) {
+    decoder.receive(byte);
+  }
+  const text = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+  expect(proofs.map((bytes) => Buffer.from(bytes).toString("hex"))).toEqual([text, text]);
+  expect(proofs[0]!.buffer).not.toBe(proofs[1]!.buffer);
+});
+
+test("after ABORT the same number comes again, and the decoder counts what is unfinished", () => {
+  const vector = vectors.find(({ name }) => name.startsWith("A frame is sent again after ABORT"))!;
+  const body = bytesOf(vector.hex);
+  const { ends } = decodeAll(body);
+  const decoder = new Decoder(new Recorder());
+  decoder.receive(preface);
+  const unfinished: number[] = [];
+  for (const [index, end] of ends.entries()) {
+    decoder.receive(body.subarray(ends[index - 1] ?? 0, end));
+    unfinished.push(decoder.unfinished);
+    expect(decoder.isUnfinished(1)).toBe(decoder.unfinished === 1);
+  }
+  expect(unfinished).toEqual([1, 1, 0, 0, 0, 0]);
+});

@@ -1,0 +1,84 @@
+import { describe, expect, test } from "bun:test";
+import {
+  dataPrefix,
+  encodeControl,
+  encodeReceipt,
+  framePrefixBound,
+  placeData,
+  placeFrame,
+  sealFrame,
+} from "../../src/wire/encode.ts";
+import type { ControlType } from "../../src/wire/messages.ts";
+import { conversations, type DecodedMessage, type, type Vector, vectors } from "./vectors.ts";
+
+const MORE = 0x01;
+
+/** What the encoder makes of one message, which it writes at `at` where it can. */
+function encode(message: DecodedMessage, at: number): Uint8Array {
+  if ("json" in message) {
+    return encodeControl(message.type as ControlType, message.source, message.json as never);
+  }
+  if ("frames" in message) return encodeReceipt(message.frames);
+  if (!("payload" in message)) throw new Error(`no encoder for type ${message.type}`);
+  const payload = Uint8Array.from(Buffer.from(message.payload, "hex"));
+  const more = (message.flags & MORE) !== 0;
+  // Bytes of an earlier message must not shine through: the buffer is never cleared.
+  const dirty = (length: number) => new Uint8Array(at + length).fill(0xa5);
+  if (message.type === type.FRAME && "name" in message) {
+    const into = dirty(framePrefixBound(message) + payload.length);
+    const payloadAt = placeFrame(into, at, message);
+    into.set(payload, payloadAt);
+    sealFrame(into, at, message.source, more, payloadAt, payload.length);
+    return into.subarray(at, payloadAt + payload.length);
+  }
+  const into = dirty(dataPrefix + payload.length);
+  placeData(into, at, message.source, more, message.payloadCrc, payload.length);
+  into.set(payload, at + dataPrefix);
+  return into.subarray(at);
+}
+
+function check(vector: Vector, at: number): void {
+  const bytes = Buffer.concat(vector.messages.map((message) => encode(message, at)));
+  const expected = Buffer.from(vector.hex.replaceAll(" ", ""), "hex");
+  // Vectors of a mebibyte would drown everything in a diff.
+  if (expected.length > 5000) expect(bytes.equals(expected)).toBe(true);
+  else expect(bytes.toString("hex")).toBe(expected.toString("hex"));
+}
+
+describe("the encoder writes, byte for byte", () => {
+  for (const vector of vectors) {
+    if (vector.decodeOnly) continue;
+    test(`section ${vector.section}: ${vector.name}`, () => {
+      check(vector, 0);
+      check(vector, 7);
+    });
+  }
+});
+
+test("the encoder writes what a receiver says in a conversation", () => {
+  for (const { server } of conversations) check(server, 0);
+});
+
+describe("the encoder refuses", () => {
+  const frame = { name: "a", sequence: 1, captured: 0n, size: 0, metadata: "" };
+  const into = new Uint8Array(10_000);
+
+  test("a name of 256 bytes, counted in bytes", () => {
+    const name = "ä".repeat(128);
+    expect(() => placeFrame(into, 0, { ...frame, name })).toThrow("too long");
+  });
+
+  test("a frame without a name", () => {
+    expect(() => placeFrame(into, 0, { ...frame, name: "" })).toThrow();
+  });
+
+  test("metadata of 4,097 bytes", () => {
+    const metadata = `{"x":"${"m".repeat(4089)}"}`;
+    expect(() => placeFrame(into, 0, { ...frame, metadata })).toThrow("too long");
+  });
+
+  test("JSON of more than 65,536 bytes", () => {
+    const cursor = "x".repeat(65_536);
+    expect(() => encodeControl(type.CURSOR, 0, { cursor })).toThrow("JSON");
+  });
+});

@@ -1,0 +1,105 @@
+import { expect, test } from "bun:test";
+import {
+  compareAll,
+  messagesOf,
+  mutate,
+  Random,
+  seedOf,
+  withstandsClient,
+  withstandsServer,
+} from "./fuzz.ts";
+import { conversations, vectors } from "./vectors.ts";
+
+/** Inputs in all; of five, one goes to receiver or sender and four to the decoder. */
+const inputs = Number(process.env["FRAMES_FUZZ_INPUTS"] ?? 200_000);
+const seed = Number(process.env["FRAMES_FUZZ_SEED"] ?? 20261122);
+const forSessions = Math.floor(inputs / 5);
+
+console.log(`fuzz: FRAMES_FUZZ_SEED=${seed} FRAMES_FUZZ_INPUTS=${inputs}`);
+
+/** Longer than the gate allows. */
+const patience = 600_000;
+
+/** Vectors that are short enough to be mutated by the thousand. */
+const short = [...vectors, ...conversations.flatMap(({ client, server }) => [client, server])]
+  .filter(({ hex }) => hex.length < 3000)
+  .map(({ hex }) => messagesOf(Uint8Array.from(Buffer.from(hex.replaceAll(" ", ""), "hex"))));
+
+/** A few vectors after each other, mutated. */
+function make(random: Random): Uint8Array {
+  const said = random.pick(short).slice();
+  while (said.length < 3 || random.below(3) === 0) said.push(...random.pick(short));
+  return mutate(said, random);
+}
+
+function report(index: number, input: Uint8Array, wrong: string): string {
+  const hex = Buffer.from(input).toString("hex");
+  return `FRAMES_FUZZ_SEED=${seed}, input ${index}: ${wrong}\n${hex}`;
+}
+
+test(
+  `the decoder and the oracle agree on ${inputs - forSessions} mutated inputs`,
+  () => {
+    const found = compareAll(inputs - forSessions, seed, make);
+    if (found !== undefined) throw new Error(report(found.index, found.input, found.wrong));
+  },
+  patience,
+);
+
+/** What the two sides of each conversation say, and the frames of its client's sources. */
+const dialogues = conversations.map(({ client, server }, index) => {
+  const [said, answered] = [client, server].map(({ hex }) =>
+    messagesOf(Uint8Array.from(Buffer.from(hex.replaceAll(" ", ""), "hex"))),
+  );
+  return { said: said!, answered: answered!, frames: index === 0 ? [4, 2] : [3] };
+});
+
+/** Milliseconds between chunks: with the longer ones PINGs leave and deadlines pass. */
+const paces = [10, 300, 10_000] as const;
+
+/** Mutates what follows the greeting, and now and then the greeting too. */
+function mutateAfterGreeting(said: readonly Uint8Array[], random: Random): Uint8Array {
+  if (random.below(4) === 0) return mutate(said, random);
+  const rest = said.slice(1);
+  if (random.below(4) === 0) rest.splice(random.below(rest.length), 0, ...random.pick(short));
+  return Buffer.concat([said[0]!, mutate(rest, random)]);
+}
+
+test("receiver and sender come to their end on the conversations as they are", async () => {
+  for (const { said, answered, frames } of dialogues) {
+    for (let index = 0; index < 50; index++) {
+      expect(await withstandsClient(Buffer.concat(said), new Random(index), 10)).toBeUndefined();
+      const bytes = Buffer.concat(answered);
+      const { wrong, isDone } = withstandsServer(bytes, frames, new Random(index), 10);
+      expect(wrong).toBeUndefined();
+      expect(isDone).toBe(true);
+    }
+  }
+});
+
+test(
+  `a receiver withstands ${forSessions >> 1} mutated clients`,
+  async () => {
+    for (let index = 0; index < forSessions >> 1; index++) {
+      const random = new Random(seedOf(seed ^ 1, index));
+      const input = mutateAfterGreeting(random.pick(dialogues).said, random);
+      const wrong = await withstandsClient(input, random, random.pick(paces)).catch(String);
+      if (wrong !== undefined) throw new Error(report(index, input, wrong));
+    }
+  },
+  patience,
+);
+
+test(
+  `a sender withstands ${forSessions >> 1} mutated servers`,
+  () => {
+    for (let index = 0; index < forSessions >> 1; index++) {
+      const random = new Random(seedOf(seed ^ 2, index));
+      const { answered, frames } = random.pick(dialogues);
+      const input = mutateAfterGreeting(answered, random);
+      const { wrong } = withstandsServer(input, frames, random, random.pick(paces));
+      if (wrong !== undefined) throw new Error(report(index, input, wrong));
+    }
+  },
+  patience,
+);
