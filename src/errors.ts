@@ -63,6 +63,9 @@ export function errorByNumber(wire: number): ErrorName {
   return byNumber.get(wire) ?? (wire < 32 ? "protocol" : wire < 48 ? "not-stored" : "dropped");
 }
 
+/** Characters of a reason that travel: it may come from a file system or from another peer. */
+const longestReason = 1000;
+
 /** Every error that `frames` raises on purpose. `code` names its row in the table. */
 export class FramesError extends Error {
   readonly code: ErrorName;
@@ -81,6 +84,12 @@ export class FramesError extends Error {
   /** Number that stands for this error on the wire; 0 if it never travels. */
   get wire(): number {
     return errors[this.code].wire;
+  }
+
+  /** How a peer is told: what never travels is a fault of our own to it. */
+  get reason(): { error: number; message: string } {
+    const error = this.wire === 0 ? errors.internal.wire : this.wire;
+    return { error, message: this.message.slice(0, longestReason) };
   }
 }
 

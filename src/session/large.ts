@@ -48,9 +48,11 @@ export class LargeFrame {
   #read(): void {
     this.#pieces.next().then(
       ({ value }) => {
-        this.#ready = value;
-        if (value === undefined) {
-          const message = `Cannot read ${this.frame.name}: it became shorter while it was read`;
+        const left = this.frame.size - this.#sent;
+        if (value !== undefined && value.length > 0 && value.length <= left) {
+          this.#ready = value;
+        } else {
+          const message = `Cannot read ${this.frame.name}: its size changed while it was read`;
           this.#failure = new FramesError("changed", message);
         }
         this.#wake();

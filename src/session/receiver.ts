@@ -146,7 +146,7 @@ export class Receiver implements MessageHandler {
    */
   tick(now: number): void {
     this.#now = now;
-    if (this.#phase === "failed") return;
+    if (this.#phase === "failed" || this.#phase === "done") return;
     const awaited = this.#phase === "greeting" ? "HELLO" : "frames";
     if (this.#liveness.tick(now, awaited)) this.#say(Type.ping, 0, { time: nanoseconds(now) });
   }
@@ -184,7 +184,7 @@ export class Receiver implements MessageHandler {
     if (this.#phase === "done") return;
     if (error.code !== "foreign") {
       this.#preface();
-      this.#say(Type.error, 0, { error: error.wire || 12, message: error.message });
+      this.#say(Type.error, 0, error.reason);
     }
     this.#phase = "failed";
   }
@@ -205,6 +205,8 @@ export class Receiver implements MessageHandler {
   }
 
   #say<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
+    // ERROR was the last message, whatever the store finishes after it.
+    if (this.#phase === "failed") return;
     this.#outgoing.push(encodeControl(type, source, body));
   }
 
@@ -227,6 +229,8 @@ export class Receiver implements MessageHandler {
       case Type.end:
         return this.#end(message.body.frames);
       case Type.ping:
+        // It crossed DONE, after which nothing is said.
+        if (this.#phase === "done") return;
         return this.#say(Type.pong, 0, {
           time: message.body.time,
           clock: nanoseconds(this.#now),
@@ -285,14 +289,14 @@ export class Receiver implements MessageHandler {
     throw new FramesError("protocol", `Cannot accept a message of source ${id}: it has no SOURCE`);
   }
 
-  frame(id: number, description: FrameDescription): void {
+  frame(id: number, description: FrameDescription, more: boolean): void {
     this.#expect(Type.frame);
     const inlet = this.#inlet(id);
     const { limits, window } = this.#grants;
     if (this.unreceipted + this.#decoder.unfinished >= window.frames) {
       throw new FramesError("limit", `Cannot take another frame: ${window.frames} are unsettled`);
     }
-    if (this.#decoder.unfinished >= limits.unfinished) {
+    if (more && this.#decoder.unfinished >= limits.unfinished) {
       throw new FramesError(
         "limit",
         `Cannot begin another frame: ${limits.unfinished} are unfinished`,
@@ -322,7 +326,7 @@ export class Receiver implements MessageHandler {
 
   #refuse(id: number, inlet: Inlet, description: FrameDescription, error: FramesError): void {
     const { sequence } = description;
-    this.#say(Type.refused, id, { sequence, error: error.wire, message: error.message });
+    this.#say(Type.refused, id, { sequence, ...error.reason });
     if (!(inlet.store instanceof FramesError)) inlet.store.lost(sequence, sequence, error);
   }
 
@@ -402,6 +406,7 @@ export class Receiver implements MessageHandler {
     const { writer } = unfinished;
     const outcome = writer instanceof FramesError ? writer : "aborted";
     if (!(writer instanceof FramesError)) writer.discard();
+    else this.#events.ended?.(inlet.name, unfinished.description, writer);
     this.#counts.frames++;
     if (this.#pending.length === 0) this.#count(outcome);
     else this.#pending.push({ outcome });

@@ -31,9 +31,6 @@ import { Window } from "./window.ts";
  */
 const largeAtOnce = 2;
 
-/** A reason from the file system or a peer is cut to this many characters. */
-const longestReason = 1000;
-
 /** Frames that were not delivered, and why. */
 export interface Undelivered {
   readonly source: string;
@@ -172,29 +169,42 @@ export class Sender implements MessageHandler {
 
   /** Goes round the sources, a frame or a piece each, until nothing fits or nothing is there. */
   #pack(out: Transmission): void {
-    const active = this.#active;
-    let idle = 0;
-    while (idle < active.length) {
-      this.#turn %= active.length;
-      const outlet = active[this.#turn]!;
-      const step = this.#step(outlet, out);
-      if (step === "full") return;
-      if (step === "packed") idle = 0;
-      if (outlet.isExhausted) {
-        active.splice(this.#turn, 1);
-      } else {
-        this.#turn++;
-        if (step === "idle") idle++;
-      }
-      if (out.piece !== undefined) return;
-    }
-    if (active.length > 0) return;
+    const stuck = this.#packRound(out);
+    // Who waits for receipts is next: others would take its place in the window again and again.
+    if (stuck !== undefined) this.#turn = this.#active.indexOf(stuck);
+    if (this.#active.length > 0) return;
     this.#phase = "ending";
     this.#say(Type.end, 0, { frames: this.#window.ended });
     if (!out.packAll(this.#controls)) this.#events.wake();
   }
 
-  #step(outlet: Outlet, out: Transmission): "packed" | "idle" | "full" {
+  /** Returns the source whose small frame waits for receipts, if there is one. */
+  #packRound(out: Transmission): Outlet | undefined {
+    const active = this.#active;
+    let stuck: Outlet | undefined;
+    let idle = 0;
+    while (idle < active.length) {
+      this.#turn %= active.length;
+      const outlet = active[this.#turn]!;
+      // Were others asked for frames meanwhile, each source would hold a file open. What is
+      // unfinished goes on: receipts may wait for its end.
+      const waits = stuck !== undefined && outlet.large === undefined;
+      const step = waits ? "idle" : this.#step(outlet, out);
+      if (step === "full") return stuck;
+      if (step === "stuck") stuck = outlet;
+      if (step === "packed") idle = 0;
+      if (outlet.isExhausted) {
+        active.splice(this.#turn, 1);
+      } else {
+        this.#turn++;
+        if (step !== "packed") idle++;
+      }
+      if (out.piece !== undefined) return stuck;
+    }
+    return stuck;
+  }
+
+  #step(outlet: Outlet, out: Transmission): "packed" | "idle" | "full" | "stuck" {
     if (outlet.large === undefined) {
       outlet.ask(
         (item) => this.#take(outlet, item),
@@ -210,10 +220,10 @@ export class Sender implements MessageHandler {
     const { frame } = outlet;
     if (frame === undefined) return "idle";
     const large = frame.size > largestPackedFrame;
-    // A small frame waits for receipts at the head of the round: were others asked meanwhile, each
-    // source would hold a file open. A large one lets the small frames of others pass.
-    if (!this.#window.fits(frame)) return large ? "idle" : "full";
-    if (large && this.#large >= largeAtOnce) return "idle";
+    // A large frame that waits for receipts lets the small frames of others pass.
+    if (!this.#window.fits(frame)) return large ? "idle" : "stuck";
+    if (large && this.#large >= Math.min(largeAtOnce, this.#welcome!.limits.unfinished))
+      return "idle";
     if (!out.hasRoomFor(frame, !large)) return "full";
     if (outlet.declared) this.#begin(outlet, frame, large, out);
     else this.#declare(outlet);
@@ -233,7 +243,7 @@ export class Sender implements MessageHandler {
     if (loss === undefined) return;
     const { first, last, what, error } = loss;
     this.#declare(outlet);
-    this.#say(Type.lost, outlet.id, { ranges: [[first, last]], ...reason(error) });
+    this.#say(Type.lost, outlet.id, { ranges: [[first, last]], ...error.reason });
     this.#events.undelivered?.({ source: outlet.source.name, first, last, what, error });
   }
 
@@ -298,7 +308,7 @@ export class Sender implements MessageHandler {
   #abort(outlet: Outlet, large: LargeFrame, error: FramesError): void {
     this.#closeLarge(outlet, large);
     outlet.progress.bytes -= large.sent;
-    this.#say(Type.abort, outlet.id, { sequence: large.frame.sequence, ...reason(error) });
+    this.#say(Type.abort, outlet.id, { sequence: large.frame.sequence, ...error.reason });
     this.#window.end(outlet, large.frame, true);
   }
 
@@ -381,14 +391,18 @@ export class Sender implements MessageHandler {
     if (outlet === undefined) throw unexpected(Type.refused);
     const error = new FramesError(errorByNumber(body.error), body.message);
     const { large, progress, source } = outlet;
-    let frame: Frame | undefined;
+    let frame: Frame;
     if (large?.frame.sequence === body.sequence) {
       frame = large.frame;
       this.#abort(outlet, large, error);
       progress.settled++;
     } else {
-      frame = this.#window.find(outlet, body.sequence);
-      if (frame === undefined) throw unexpected(Type.refused);
+      const entry = this.#window.find(outlet, body.sequence);
+      if (entry === undefined) throw unexpected(Type.refused);
+      // Each try of a number may be refused; it is told once.
+      if (entry.aborted || entry.isRefused) return;
+      entry.isRefused = true;
+      frame = entry.frame;
       progress.bytes -= frame.size;
     }
     progress.refused++;
@@ -411,8 +425,4 @@ export class Sender implements MessageHandler {
     this.#done = done;
     this.#phase = "done";
   }
-}
-
-function reason(error: FramesError): { error: number; message: string } {
-  return { error: error.wire, message: error.message.slice(0, longestReason) };
 }

@@ -7,6 +7,8 @@ export interface Unsettled<Owner> {
   readonly owner: Owner;
   readonly frame: Frame;
   readonly aborted: boolean;
+  /** Whether its refusal was told. */
+  isRefused: boolean;
 }
 
 /** Counts what is under way against the window that the receiver granted. */
@@ -54,7 +56,7 @@ export class Window<Owner> {
 
   end(owner: Owner, frame: Frame, aborted: boolean): void {
     this.#endedCount++;
-    this.#ended.push({ owner, frame, aborted });
+    this.#ended.push({ owner, frame, aborted, isRefused: false });
   }
 
   /** The first `count` frames that ended are settled: yields those that were not before. */
@@ -72,12 +74,15 @@ export class Window<Owner> {
     }
   }
 
-  /** The frame of `owner` with this number that ended and is not settled. */
-  find(owner: Owner, sequence: number): Frame | undefined {
+  /** The frame of `owner` with this number that ended and is not settled, rather than one aborted. */
+  find(owner: Owner, sequence: number): Unsettled<Owner> | undefined {
+    let aborted: Unsettled<Owner> | undefined;
     for (let index = this.#head; index < this.#ended.length; index++) {
       const entry = this.#ended[index]!;
-      if (entry.owner === owner && entry.frame.sequence === sequence) return entry.frame;
+      if (entry.owner !== owner || entry.frame.sequence !== sequence) continue;
+      if (!entry.aborted) return entry;
+      aborted = entry;
     }
-    return undefined;
+    return aborted;
   }
 }

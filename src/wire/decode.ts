@@ -27,8 +27,8 @@ import {
 export interface MessageHandler {
   /** A control message, complete and checked. */
   control(message: ControlMessage): void;
-  /** FRAME: a frame begins; its payload follows. */
-  frame?(source: number, description: FrameDescription): void;
+  /** FRAME: a frame begins; its payload follows, with `more` in further messages too. */
+  frame?(source: number, description: FrameDescription, more: boolean): void;
   /** Payload of the unfinished frame of `source`: a view that may be kept. Its CRC-32 is not yet checked. */
   payload?(source: number, bytes: Uint8Array): void;
   /** All payload of the frame came, and its CRC-32 is right. */
@@ -293,7 +293,8 @@ export class Decoder {
       metadata = decodeText(part.subarray(length), "the metadata of a frame");
       checkMetadata(metadata);
     }
-    this.#handler.frame!(this.#source, { sequence, captured, size, name, metadata });
+    const more = (this.#flags & Flag.more) !== 0;
+    this.#handler.frame!(this.#source, { sequence, captured, size, name, metadata }, more);
     this.#beginPayload();
   }
 

@@ -58,6 +58,14 @@ export interface Hello {
   conflict?: "fail" | "skip" | "replace";
   durable?: boolean;
   key?: string;
+  /** With the role `receive`, SPEC section 9. */
+  cursor?: string;
+  follow?: boolean;
+  sources?: string[];
+  since?: string;
+  first?: number;
+  latest?: boolean;
+  window?: { bytes: number; frames: number };
 }
 
 /** WELCOME, SPEC section 4. */
@@ -77,6 +85,8 @@ export interface SourceDeclaration {
   stream?: string;
   type?: string;
   raw?: RawShape;
+  /** With the role `receive`, SPEC section 9. */
+  session?: string;
 }
 
 /** DONE, SPEC section 4: how the frames of a connection were settled. */
@@ -148,7 +158,7 @@ const offered: Check = (value) =>
   count(value[1]) &&
   decimal(value[2]) &&
   number(value[3]) &&
-  (value.length === 4 || count(value[4]));
+  (value.length === 4 || (count(value[4]) && (value[4] as number) <= 0xffff_ffff));
 
 type Shape = { [field: string]: Check | [Shape] };
 
@@ -190,6 +200,13 @@ const controls: Record<ControlType, [Shape, Shape]> = {
       conflict: oneOf("fail", "skip", "replace"),
       durable: flag,
       key: text,
+      cursor: text,
+      follow: flag,
+      sources: listOf(text),
+      since: decimal,
+      first: number,
+      latest: flag,
+      window: [{ bytes: number, frames: number }],
     },
   ),
   [Type.welcome]: objectOf(
@@ -201,7 +218,7 @@ const controls: Record<ControlType, [Shape, Shape]> = {
   ),
   [Type.source]: objectOf(
     { name: text },
-    { stream: text, type: text, raw: [{ width: number, height: number, format: text }] },
+    { stream: text, type: text, raw: [{ width: number, height: number, format: text }], session },
   ),
   [Type.abort]: objectOf({ sequence: number }, frameError),
   [Type.refused]: objectOf({ sequence: number, ...frameError }),

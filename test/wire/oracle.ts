@@ -91,7 +91,7 @@ const bodies: Record<number, Check> = {
       started: isTime,
       software: isText,
       features: isListOf(isText),
-      limits: hasFields({}, { frame: isCount }),
+      limits: hasFields({ frame: isCount }, {}),
       conflict: isOneOf("fail", "skip", "replace"),
       durable: isFlag,
       key: isText,
@@ -116,7 +116,7 @@ const bodies: Record<number, Check> = {
     {
       stream: isText,
       type: isText,
-      raw: hasFields({}, { width: isCount, height: isCount, format: isText }),
+      raw: hasFields({ width: isSequence, height: isSequence, format: isText }, {}),
       session: isSession,
     },
   ),
