@@ -172,7 +172,8 @@ export class Sender implements MessageHandler {
     const stuck = this.#packRound(out);
     // Who waits for receipts is next: others would take its place in the window again and again.
     if (stuck !== undefined) this.#turn = this.#active.indexOf(stuck);
-    if (this.#active.length > 0) return;
+    // A piece goes behind the buffer, so nothing more can go into it.
+    if (this.#active.length > 0 || out.piece !== undefined) return;
     this.#phase = "ending";
     this.#say(Type.end, 0, { frames: this.#window.ended });
     if (!out.packAll(this.#controls)) this.#events.wake();
