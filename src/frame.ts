@@ -107,9 +107,17 @@ export interface SourceStore {
 
 /** A frame being stored. */
 export interface FrameWriter {
-  /** Takes the next bytes; they may be kept, the caller does not touch them again. */
+  /**
+   * Takes the next bytes; they may be kept, the caller does not touch them again.
+   *
+   * @throws {FramesError} if the frame is refused; it is then discarded
+   */
   write(bytes: Uint8Array): void;
-  /** All bytes are there and have this CRC-32. */
+  /**
+   * All bytes are there and have this CRC-32.
+   *
+   * @throws {FramesError} if the frame is refused
+   */
   finish(crc32: number): Outcome | Promise<Outcome>;
   /** The frame will not be finished. */
   discard(): void;

@@ -5,7 +5,7 @@ import type { FrameSource } from "./frame.ts";
 import { formatAddress, parseAddress } from "./net/address.ts";
 import type { SourceProgress } from "./session/outlet.ts";
 import type { Undelivered } from "./session/sender.ts";
-import { rootOf, type Skipped, walk } from "./source/directory.ts";
+import { rootOf, type Skipped, walk } from "./source/walk.ts";
 import { type CapturedFrame, IterableSource } from "./source/iterable.ts";
 import { sourceFolder } from "./store/name.ts";
 import { software } from "./version.ts";
@@ -133,13 +133,13 @@ export function plan(what: Sendable, options: SendOptions, started: number): Pla
   return { stream: options.stream, sources: [source], skipped: [], unreadable: [] };
 }
 
-/** An empty list is one of paths if the paths are in the names of the sources. */
+/** An empty list is one of paths if no source is named, or if the paths are in their names. */
 function isPaths(
   what: Exclude<Sendable, string>,
   named: readonly string[],
 ): what is readonly string[] {
   if (!Array.isArray(what) || what.some((item) => typeof item !== "string")) return false;
-  return what.length > 0 || named.some((text) => text.includes("="));
+  return what.length > 0 || named.length === 0 || named.some((text) => text.includes("="));
 }
 
 function planDirectories(

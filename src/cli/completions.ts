@@ -10,7 +10,8 @@ function words(flag: Flag): string[] {
 
 function bash(): string {
   const names = commands.map(({ name }) => name).join(" ");
-  const cases = commands.map(({ name }) => {
+  const others = commands.filter(({ name }) => name !== "help");
+  const cases = others.map(({ name }) => {
     const own = name === "completions" ? ["bash", "zsh", "fish"] : flagsOf(name).flatMap(words);
     return `    ${name}) words="${own.join(" ")}" ;;`;
   });
@@ -27,6 +28,7 @@ ${cases.join("\n")}
   esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
   if [ "\${current#-}" = "$current" ]; then
+    local IFS=$'\\n'
     case "\${COMP_WORDS[1]}" in ${[...takesPath].join("|")}) COMPREPLY+=($(compgen -d -- "$current")) ;; esac
   fi
 }
@@ -110,7 +112,7 @@ const shells: Record<string, () => string> = { bash, zsh, fish };
  * @throws {FramesError} `usage`
  */
 export function completions(shell: string | undefined): string {
-  const make = shell === undefined ? undefined : shells[shell];
+  const make = shell !== undefined && Object.hasOwn(shells, shell) ? shells[shell] : undefined;
   if (make !== undefined) return make();
   throw new FramesError(
     "usage",

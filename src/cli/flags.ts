@@ -266,10 +266,16 @@ export function parseArguments(
       const wanted = flag.kind === "switch" ? "no value" : `a value, ${flag.value}`;
       throw new FramesError("usage", `Cannot read ${token.rawName}: it takes ${wanted}`);
     }
+    if (value !== undefined && token.inlineValue === false && /^-./.test(value)) {
+      throw new FramesError(
+        "usage",
+        `Cannot read ${token.rawName}: it takes a value, ${flag.value}; if that is ${value}, write ${token.rawName}=${value}`,
+      );
+    }
     values.set(flag.name, [...(values.get(flag.name) ?? []), value ?? "on"]);
   }
   const fromEnvironment = new Set<string>();
-  for (const flag of known) {
+  for (const flag of known.filter(({ name }) => name !== "help")) {
     const value = environment[environmentName(flag)];
     if (values.has(flag.name) || value === undefined || value === "") continue;
     fromEnvironment.add(flag.name);
@@ -293,7 +299,8 @@ function unknownFlag(given: string, known: readonly Flag[]): FramesError {
     `--${name}`,
     ...(short === undefined ? [] : [`-${short}`]),
   ]);
-  const near = nearest(given, names);
+  // Any letter is near to any other.
+  const near = given.startsWith("--") ? nearest(given, names) : undefined;
   const hint = near === undefined ? "see frames help" : `did you mean ${near}?`;
   return new FramesError("usage", `Unknown flag ${given}: ${hint}`);
 }

@@ -3,12 +3,22 @@ import { errors, FramesError } from "../errors.ts";
 import { version } from "../version.ts";
 import { commands, environmentName, type Flag, flags, flagsOf, nearest } from "./flags.ts";
 
+/** Columns of the left half, and of a whole line. */
 const width = 26;
+const lineWidth = 80;
 
+/** What is on the left, and beside or below it what that means, in lines that fit. */
 function row(left: string, right: string): string {
-  return left.length < width - 2
-    ? `  ${left.padEnd(width - 2)}${right}`
-    : `  ${left}\n${" ".repeat(width)}${right}`;
+  const lines = [""];
+  for (const word of right.split(" ")) {
+    const line = lines.at(-1)!;
+    if (line === "") lines[lines.length - 1] = word;
+    else if (line.length + word.length < lineWidth - width) lines.push(`${lines.pop()} ${word}`);
+    else lines.push(word);
+  }
+  const beside = left.length < width - 2 ? lines.shift()! : "";
+  const first = `  ${left.padEnd(beside === "" ? 0 : width - 2)}${beside}`;
+  return [first, ...lines.map((line) => " ".repeat(width) + line)].join("\n");
 }
 
 function flagRow(flag: Flag): string {
@@ -54,7 +64,7 @@ const topics: Record<string, () => string> = {
     const rows = [...byCode].toSorted(([a], [b]) => a - b);
     return `Exit codes are rsync's:
 
-${rows.map(([code, sentences]) => row(String(code), sentences.join(`\n${" ".repeat(width)}`))).join("\n")}
+${rows.flatMap(([code, sentences]) => sentences.map((text, index) => row(index === 0 ? String(code) : "", text))).join("\n")}
 `;
   },
   environment: () => `Every flag can be set in the environment; a flag goes before it:
@@ -67,15 +77,18 @@ ${row("NO_COLOR", "No colours")}
 `,
   names: () => `What is sent, and under which names it is kept
 
-  Every regular file is a frame, but hidden files, *.tmp and *.part. Links, pipes
-  and devices are not followed. Each folder that holds frames is a source, named by
-  its path below DIR; frames directly in DIR belong to a source named like DIR.
+  Every regular file is a frame, but hidden ones, *.tmp and *.part; folders of
+  such names are left out too. Links, pipes and devices are not followed. Each
+  folder that holds frames is a source, named by its path below DIR; frames
+  directly in DIR belong to a source named like DIR.
 
   frames send run7 keeps run7/1.png as run7/1.png, and run7/visible/1.png as
   run7/visible/1.png, below the directory that frames serve was given.
 
-  A pattern of --include or --exclude is held against the name of a file or folder;
-  one with a slash against its path below DIR. --exclude goes before --include.
+  A pattern of --include or --exclude is held against names, one with a slash
+  inside against paths below DIR. --include 'night/' brings in whole folders of
+  that name; --exclude leaves out what matches, folders too, and goes before
+  --include.
 
   Names are refused that begin with a dot, hold control characters, a slash or a
   backslash, or are longer than 255 bytes; what Windows and macOS cannot keep is
@@ -90,7 +103,7 @@ ${row("NO_COLOR", "No colours")}
  */
 export function help(topic: string | undefined): string {
   if (topic === undefined) return overview();
-  const text = commandHelp(topic) ?? topics[topic]?.();
+  const text = commandHelp(topic) ?? (Object.hasOwn(topics, topic) ? topics[topic]!() : undefined);
   if (text !== undefined) return text;
   const near = nearest(topic, [...commands.map(({ name }) => name), ...Object.keys(topics)]);
   const hint = near === undefined ? "see frames help" : `did you mean ${near}?`;

@@ -78,7 +78,10 @@ export class Progress {
     const busy = this.#sources.filter((source) => !isFinished(source));
     const shown =
       this.#sources.length <= room ? this.#sources : busy.slice(0, Math.max(1, room - 1));
-    const width = Math.min(30, Math.max(...shown.map(({ name }) => Bun.stringWidth(name))));
+    const width = Math.min(
+      30,
+      Math.max(...shown.map(({ name }) => Bun.stringWidth(printable(name)))),
+    );
     const lines = shown.map((source) => describe(source, seconds, width));
     const hidden = this.#sources.length - shown.length;
     if (hidden > 0) lines.push(`and ${formatCount(hidden, "more source")}`);
@@ -120,6 +123,6 @@ function pad(text: string, width: number): string {
 function fit(text: string, width: number): string {
   if (Bun.stringWidth(text) <= width) return text;
   let cut = text;
-  while (cut !== "" && Bun.stringWidth(cut) > width - 1) cut = cut.slice(0, -1);
+  while (cut !== "" && Bun.stringWidth(cut) > width - 1) cut = cut.replace(/.$/su, "");
   return `${cut}…`;
 }

@@ -1,4 +1,5 @@
 /** Addresses as people write them. */
+import { isIPv6 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { FramesError } from "../errors.ts";
 
@@ -18,16 +19,13 @@ export interface Address {
  * @throws {FramesError} `usage`
  */
 export function parseAddress(text: string, what: string): Address {
-  const bracketed = /^\[([^\]]+)\](?::(.*))?$/.exec(text);
-  const plain = /^([^:]*)(?::([^:]*))?$/.exec(text);
-  const bare = /^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$/.test(text);
+  const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(text);
+  const plain = /^([^:[\]]*)(?::([^:]*))?$/.exec(text);
   const [host, port] = bracketed
-    ? [bracketed[1]!, bracketed[2]]
+    ? [isIPv6(bracketed[1]!) ? bracketed[1] : undefined, bracketed[2]]
     : plain
-      ? [plain[1]!, plain[2]]
-      : bare
-        ? [text, undefined]
-        : [undefined, undefined];
+      ? [plain[1], plain[2]]
+      : [isIPv6(text) ? text : undefined, undefined];
   const number = port === undefined ? defaultPort : /^\d{1,5}$/.test(port) ? Number(port) : NaN;
   if (host === undefined || text === "" || /[\s/]/.test(text) || !(number <= 65_535)) {
     throw new FramesError(

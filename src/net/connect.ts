@@ -17,8 +17,10 @@ export async function connect(
 ): Promise<Connection> {
   const shown = formatAddress(address);
   const { promise: late, reject } = Promise.withResolvers<never>();
+  let isLate = false;
   const timer = setTimeout(() => {
-    const seconds = Math.round(within / 1000);
+    isLate = true;
+    const seconds = within / 1000;
     reject(
       new FramesError(
         "no-connection",
@@ -32,6 +34,8 @@ export async function connect(
     allowHalfOpen: true,
     socket: {
       open(socket) {
+        // Nobody waits for it any more, and nobody has to hear of it.
+        if (isLate) return void socket.terminate();
         socket.data = new Connection(socket as Socket<unknown>, handler);
         socket.data.opened();
       },
@@ -43,14 +47,10 @@ export async function connect(
   try {
     return (await Promise.race([connecting, late])).data;
   } catch (error) {
-    if (error instanceof FramesError) {
-      void connecting.then(
-        (socket) => socket.terminate(),
-        () => {},
-      );
-      throw error;
-    }
-    throw unreachable(error, address);
+    if (!(error instanceof FramesError)) throw unreachable(error, address);
+    // What comes of it later is of no interest.
+    connecting.catch(() => {});
+    throw error;
   } finally {
     clearTimeout(timer);
   }

@@ -126,22 +126,22 @@ export class Connection {
   }
 }
 
-/** The handlers that lead a Bun socket's events to the Connection in its `data`. */
+/** The handlers that lead a Bun socket's events to its Connection; a socket that came too late has none. */
 export const socketEvents = {
-  data(socket: Socket<Connection>, chunk: Uint8Array) {
-    socket.data.received(chunk);
+  data(socket: Socket<Connection | undefined>, chunk: Uint8Array) {
+    socket.data?.received(chunk);
   },
-  drain(socket: Socket<Connection>) {
-    socket.data.writable();
+  drain(socket: Socket<Connection | undefined>) {
+    socket.data?.writable();
   },
-  end(socket: Socket<Connection>) {
-    socket.data.endReceived();
+  end(socket: Socket<Connection | undefined>) {
+    socket.data?.endReceived();
   },
-  close(socket: Socket<Connection>, error?: Error) {
-    socket.data.closeReceived(error);
+  close(socket: Socket<Connection | undefined>, error?: Error) {
+    socket.data?.closeReceived(error);
   },
-  error(socket: Socket<Connection>, error: Error) {
-    socket.data.closeReceived(error);
+  error(socket: Socket<Connection | undefined>, error: Error) {
+    socket.data?.closeReceived(error);
     socket.terminate();
   },
 };

@@ -66,7 +66,7 @@ export class IterableSource implements FrameSource {
 
   close(): void {
     // What the iterator does when it is told to end is its own affair, its failure included.
-    void Promise.resolve(this.#frames.return?.()).catch(() => {});
+    void (async () => this.#frames.return?.())().catch(() => {});
   }
 }
 

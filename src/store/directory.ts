@@ -76,6 +76,7 @@ export class DirectoryStore implements FrameStore {
       }
       this.journal = new Journal(journalPath(this.place));
       if (this.portable) this.#claimStored();
+      else this.journal.dropFolded();
     } catch (error) {
       this.#lock.release();
       throw asFramesError(error, "store", `Cannot write the store ${this.place}`);
@@ -88,7 +89,7 @@ export class DirectoryStore implements FrameStore {
 
   open(origin: FrameOrigin): SourceStore {
     const folder = sourceFolder(origin.stream, origin.source, this.portable);
-    if (this.portable) this.claim(folder);
+    this.checkFree(folder);
     return new SourceFolder(this, origin, folder);
   }
 
@@ -113,34 +114,43 @@ export class DirectoryStore implements FrameStore {
   }
 
   /**
-   * Claims a path below the store, each folder on the way included.
+   * Where names must be portable: makes sure that a path below the store, and each folder on the way,
+   * differs from what is stored in more than case or Unicode form.
    *
-   * @throws {FramesError} `unportable-name` if it differs from another only in case or Unicode form
+   * @throws {FramesError} `unportable-name`
    */
-  claim(path: string): void {
-    const parts = path.split("/");
-    for (let depth = 1; depth <= parts.length; depth++) {
-      const upTo = parts.slice(0, depth).join("/");
-      const holder = this.journal.claimFolded(foldPath(upTo), upTo);
-      if (holder !== upTo) {
-        throw new FramesError(
-          "unportable-name",
-          `On Windows and macOS ${JSON.stringify(upTo)} would be the same file as ${JSON.stringify(holder)}`,
-        );
-      }
+  checkFree(path: string): void {
+    if (!this.portable) return;
+    for (const part of prefixes(path)) {
+      const holder = this.journal.folded(foldPath(part));
+      if (holder === undefined || holder === part) continue;
+      throw new FramesError(
+        "unportable-name",
+        `On Windows and macOS ${JSON.stringify(part)} would be the same file as ${JSON.stringify(holder)}`,
+      );
     }
+  }
+
+  /** Where names must be portable: nothing may be stored any more that `path` would be mistaken for. */
+  claim(path: string): void {
+    if (!this.portable) return;
+    for (const part of prefixes(path)) this.journal.claimFolded(foldPath(part), part);
   }
 
   /** Names stored before names had to be portable are claimed as they are. */
   #claimStored(): void {
-    for (const { stream, source, name } of this.journal.paths()) {
+    for (const { stream, source, name } of this.journal.unclaimed()) {
       const folder = source === stream ? stream : `${stream}/${source}`;
-      const path = `${folder}/${name}`;
-      this.journal.claimFolded(foldPath(folder), folder);
-      this.journal.claimFolded(foldPath(path), path);
+      this.claim(`${folder}/${name}`);
     }
     this.journal.flush();
   }
+}
+
+/** `a`, `a/b` and `a/b/c` of `a/b/c`. */
+function prefixes(path: string): string[] {
+  const parts = path.split("/");
+  return parts.map((_, index) => parts.slice(0, index + 1).join("/"));
 }
 
 /** The folder of one source, while one session sends to it. */
@@ -163,12 +173,17 @@ class SourceFolder implements SourceStore {
     const { stream, source } = this.origin;
     const stored = this.store.journal.find(stream, source, description.name);
     if (stored !== null) return new Comparison(description, stored);
-    if (this.store.portable) this.store.claim(`${this.#relative}/${description.name}`);
+    this.store.checkFree(this.relativePath(description.name));
     return new PartialFile(this, description);
   }
 
   lost(first: number, last: number, error: FramesError): void {
     this.store.journal.addLoss(this.origin, first, last, error.code, this.store.now());
+  }
+
+  /** Final path of a frame, below the store. */
+  relativePath(name: string): string {
+    return `${this.#relative}/${name}`;
   }
 
   /** Final path of a frame. */
@@ -258,9 +273,15 @@ class PartialFile implements FrameWriter {
     try {
       const file = this.#open();
       const seconds = Number(captured) / 1e9;
-      futimesSync(file, seconds, seconds);
+      // Before 1970 only as text: Bun takes a negative number for "now".
+      const time = seconds < 0 ? String(seconds) : seconds;
+      futimesSync(file, time, time);
       closeSync(file);
       this.#file = undefined;
+      // Another sender may have begun a name that differs only in case, and finished it first.
+      this.#folder.store.checkFree(this.#folder.relativePath(name));
+      // First the folder: a link in its place would lead elsewhere.
+      this.#folder.make();
       const path = this.#folder.path(name);
       const taken = lstatSync(path, { throwIfNoEntry: false });
       if (taken !== undefined) {
@@ -277,7 +298,6 @@ class PartialFile implements FrameWriter {
   }
 
   #rename(path: string): void {
-    this.#folder.make();
     try {
       renameSync(this.#path, path);
     } catch (error) {
@@ -303,6 +323,7 @@ class PartialFile implements FrameWriter {
 
   #record(crc: number): void {
     const { origin, store } = this.#folder;
+    store.claim(this.#folder.relativePath(this.#description.name));
     const raw = origin.raw;
     const format = raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`;
     store.journal.addFrame(origin, this.#description, crc, store.now(), format);

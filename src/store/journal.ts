@@ -2,9 +2,10 @@
  * The record of every stored frame and every reported loss, in `DIR/.frames/journal.sqlite`: what
  * "already stored" means, and the order in which things came. Others may read it at any time.
  */
-import { Database, type Statement } from "bun:sqlite";
+import { constants, Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { FramesError, systemSentence } from "../errors.ts";
 import type { FrameDescription, FrameOrigin } from "../frame.ts";
 
@@ -12,6 +13,13 @@ import type { FrameDescription, FrameOrigin } from "../frame.ts";
 export interface StoredFrame {
   readonly bytes: number;
   readonly crc32: number;
+}
+
+/** What the path of a stored frame is made of. */
+export interface StoredPath {
+  readonly stream: string;
+  readonly source: string;
+  readonly name: string;
 }
 
 /** A source of a stream, summed up. Times are nanoseconds since 1970. */
@@ -62,59 +70,64 @@ export function journalPath(directory: string): string {
   return join(directory, ".frames", "journal.sqlite");
 }
 
+function prepare(database: Database) {
+  return {
+    find: database.query<StoredFrame, [string, string, string]>(
+      "SELECT bytes, crc32 FROM frames WHERE stream = ? AND source = ? AND name = ?",
+    ),
+    anyOf: database.query<unknown, [string]>("SELECT 1 FROM frames WHERE stream = ? LIMIT 1"),
+    insertFrame: database.query(
+      `INSERT INTO frames
+        (stream, source, name, session, seq, bytes, crc32, captured, received, meta, format)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ),
+    insertLoss: database.query(
+      "INSERT INTO losses (stream, source, session, first, last, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    ),
+    findFolded: database.query<{ actual: string }, [string]>(
+      "SELECT actual FROM folded WHERE path = ?",
+    ),
+    claimFolded: database.query("INSERT OR IGNORE INTO folded (path, actual) VALUES (?, ?)"),
+    anyFolded: database.query("SELECT 1 FROM folded LIMIT 1"),
+    dropFolded: database.query("DELETE FROM folded"),
+    paths: database.query<StoredPath, []>("SELECT stream, source, name FROM frames ORDER BY id"),
+    begin: database.query("BEGIN IMMEDIATE"),
+    commit: database.query("COMMIT"),
+  };
+}
+
 /** The journal, open for writing by the one process that serves the store. */
 export class Journal {
   readonly #database: Database;
-  readonly #find: Statement<StoredFrame, [string, string, string]>;
-  readonly #anyOf: Statement<unknown, [string]>;
-  readonly #insertFrame: Statement;
-  readonly #insertLoss: Statement;
-  readonly #claim: Statement<{ actual: string }, [string, string]>;
-  readonly #begin: Statement;
-  readonly #commit: Statement;
+  readonly #statements: ReturnType<typeof prepare>;
   #open = false;
 
   /** @throws {FramesError} `store` if SQLite cannot open or read it */
   constructor(path: string) {
+    let database: Database | undefined;
     try {
-      this.#database = new Database(path);
-      this.#database.run("PRAGMA journal_mode = WAL");
+      database = new Database(path);
+      database.run("PRAGMA journal_mode = WAL");
       // In WAL mode a killed process loses nothing committed; only a power cut may.
-      this.#database.run("PRAGMA synchronous = NORMAL");
-      this.#database.run(schema);
+      database.run("PRAGMA synchronous = NORMAL");
+      database.run(schema);
+      this.#statements = prepare(database);
+      this.#database = database;
     } catch (error) {
-      throw new FramesError("store", `Cannot open the journal ${path}: ${systemSentence(error)}`, {
-        cause: error,
-      });
+      database?.close();
+      const message = `Cannot open the journal ${path}: ${systemSentence(error)}`;
+      throw new FramesError("store", message, { cause: error });
     }
-    this.#find = this.#database.query(
-      "SELECT bytes, crc32 FROM frames WHERE stream = ? AND source = ? AND name = ?",
-    );
-    this.#anyOf = this.#database.query("SELECT 1 FROM frames WHERE stream = ? LIMIT 1");
-    this.#insertFrame = this.#database.query(
-      `INSERT INTO frames
-        (stream, source, name, session, seq, bytes, crc32, captured, received, meta, format)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    );
-    this.#insertLoss = this.#database.query(
-      "INSERT INTO losses (stream, source, session, first, last, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-    );
-    this.#claim = this.#database.query(
-      `INSERT INTO folded (path, actual) VALUES (?, ?)
-        ON CONFLICT (path) DO UPDATE SET actual = actual RETURNING actual`,
-    );
-    this.#begin = this.#database.query("BEGIN IMMEDIATE");
-    this.#commit = this.#database.query("COMMIT");
   }
 
   /** The frame stored under this name, rows not yet committed included. */
   find(stream: string, source: string, name: string): StoredFrame | null {
-    return this.#find.get(stream, source, name);
+    return this.#statements.find.get(stream, source, name);
   }
 
   /** Whether anything is stored under this stream. */
   hasStream(stream: string): boolean {
-    return this.#anyOf.get(stream) !== null;
+    return this.#statements.anyOf.get(stream) !== null;
   }
 
   /** Records a stored frame; it lasts once `flush` returned. `received` is in nanoseconds since 1970. */
@@ -127,7 +140,7 @@ export class Journal {
   ): void {
     const metadata = frame.metadata === "" ? null : frame.metadata;
     this.#write(() =>
-      this.#insertFrame.run(
+      this.#statements.insertFrame.run(
         origin.stream,
         origin.source,
         frame.name,
@@ -146,33 +159,37 @@ export class Journal {
   /** Records numbers that will never come. `at` is in nanoseconds since 1970. */
   addLoss(origin: FrameOrigin, first: number, last: number, reason: string, at: bigint): void {
     const { stream, source, session } = origin;
-    this.#write(() => this.#insertLoss.run(stream, source, session, first, last, reason, at));
+    this.#write(() =>
+      this.#statements.insertLoss.run(stream, source, session, first, last, reason, at),
+    );
   }
 
-  /**
-   * For stores that must also work where case and Unicode form do not tell names apart: claims
-   * `actual` under its folded form, and returns the path that holds it, which may be another.
-   */
-  claimFolded(folded: string, actual: string): string {
-    const row = this.#write(() => this.#claim.get(folded, actual));
-    return row!.actual;
+  /** For stores where case and Unicode form do not tell names apart: who holds the folded path. */
+  folded(path: string): string | undefined {
+    return this.#statements.findFolded.get(path)?.actual;
   }
 
-  /** Paths below the store of all frames, for claiming those that came before the claims did. */
-  *paths(): Generator<{ stream: string; source: string; name: string }> {
-    const claimed = this.#database.query("SELECT 1 FROM folded LIMIT 1").get() !== null;
-    if (claimed) return;
-    yield* this.#database
-      .query<{ stream: string; source: string; name: string }, []>(
-        "SELECT stream, source, name FROM frames ORDER BY id",
-      )
-      .iterate();
+  /** Gives a folded path to `actual`, unless somebody holds it. */
+  claimFolded(path: string, actual: string): void {
+    this.#write(() => this.#statements.claimFolded.run(path, actual));
+  }
+
+  /** Forgets who holds which folded path: what is stored from now on does not claim its own. */
+  dropFolded(): void {
+    if (this.#statements.anyFolded.get() !== null) {
+      this.#write(() => this.#statements.dropFolded.run());
+    }
+  }
+
+  /** The stored frames whose paths are to be claimed: all, if none is. */
+  unclaimed(): Iterable<StoredPath> {
+    return this.#statements.anyFolded.get() === null ? this.#statements.paths.iterate() : [];
   }
 
   /** Writes within the transaction of the batch. */
   #write<T>(act: () => T): T {
     try {
-      if (!this.#open) this.#begin.run();
+      if (!this.#open) this.#statements.begin.run();
       this.#open = true;
       return act();
     } catch (error) {
@@ -188,7 +205,7 @@ export class Journal {
   flush(): void {
     if (!this.#open) return;
     try {
-      this.#commit.run();
+      this.#statements.commit.run();
     } catch (error) {
       throw unwritable(error);
     }
@@ -236,6 +253,7 @@ export function summarize(directory: string, stream?: string): SourceSummary[] {
           )
           GROUP BY stream, source ORDER BY stream, source`,
       )
+      .safeIntegers(true)
       .all(...(stream === undefined ? [] : [stream]))
       .map((row) => ({
         ...row,
@@ -263,14 +281,15 @@ interface SourceSummaryRow {
 }
 
 function openForReading(path: string): Database {
-  const options = { readonly: true, safeIntegers: true };
-  const database = new Database(path, options);
+  const database = new Database(path, { readonly: true });
   try {
     database.query("SELECT 1 FROM frames LIMIT 1").get();
     return database;
   } catch {
     // Whoever may not write beside the journal cannot read it through its log: it must be at rest.
     database.close();
-    return new Database(`file:${encodeURI(path)}?immutable=1`, options);
+    const { SQLITE_OPEN_READONLY, SQLITE_OPEN_URI } = constants;
+    const address = `${pathToFileURL(path).href}?immutable=1`;
+    return new Database(address, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
   }
 }

@@ -44,7 +44,7 @@ export function sourceFolder(stream: string, source: string, portable: boolean):
 
 /** What a file system that ignores case and Unicode forms makes of a path: equal means the same file. */
 export function foldPath(path: string): string {
-  return path.normalize("NFC").toUpperCase().toLowerCase().normalize("NFC");
+  return path.normalize("NFC").toLowerCase().toUpperCase().toLowerCase().normalize("NFC");
 }
 
 // C0, DEL and C1: none has a place in a file name, and terminals obey them.

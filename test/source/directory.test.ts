@@ -23,7 +23,7 @@ import { dirname, join, relative } from "node:path";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
 import { plan, type SendOptions } from "../../src/send.ts";
-import { type Filter, rootOf, type Walk, walk } from "../../src/source/directory.ts";
+import { type Filter, rootOf, type Walk, walk } from "../../src/source/walk.ts";
 import { environment, temporaryFolder } from "../helper/program.ts";
 
 const everything: Filter = { include: [], exclude: [] };
@@ -839,7 +839,7 @@ afterAll(() => {
 
 /** What a program says that runs as somebody who owns nothing. */
 async function asNobody(program: string): Promise<string> {
-  const path = JSON.stringify(join(import.meta.dir, "../../src/source/directory.ts"));
+  const path = JSON.stringify(join(import.meta.dir, "../../src/source/walk.ts"));
   const whole = `
     import { rootOf, walk } from ${path};
     if (process.getuid?.() === 0) {

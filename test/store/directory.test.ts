@@ -640,19 +640,6 @@ describe("nothing leads out of the store:", () => {
     expect([...filesIn(outside).keys()].sort()).toEqual(["other", "same"]);
   });
 
-  test("a link that takes the place of a source's folder while it is served is not followed", async () => {
-    const directory = temporaryFolder();
-    const outside = temporaryFolder();
-    await withStore(directory, async (store) => {
-      const source = openSource(store, "run7", "visible");
-      await storeFrame(source, "1.png", bytesOf(1));
-      rmSync(join(directory, "run7/visible"), { recursive: true });
-      symlinkSync(outside, join(directory, "run7/visible"));
-      expect(outcomeCode(await storeFrame(source, "2.png", bytesOf(2)))).toBe("not-stored");
-    });
-    expect(readdirSync(outside)).toEqual([]);
-  });
-
   test("a file where a source's folder should be refuses its frames, and the rest arrive", async () => {
     const directory = temporaryFolder();
     mkdirSync(join(directory, "run7"));

@@ -1,0 +1,180 @@
+/** Finds what there is to send below directories. */
+import { type Dirent, lstatSync, readdirSync, statSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
+import { FramesError, systemSentence } from "../errors.ts";
+import { DirectorySource } from "./directory.ts";
+import { naturalOrder } from "./order.ts";
+
+/** A directory to send, and the name of the source that the frames directly in it belong to. */
+export interface Root {
+  readonly path: string;
+  readonly name: string;
+  /** Whether sub-folders are named below `name`; otherwise by their path below `path` alone. */
+  readonly nested: boolean;
+}
+
+/** Which files are frames, beyond what every directory leaves out. */
+export interface Filter {
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+}
+
+/** Something in a directory that is not sent. */
+export interface Skipped {
+  readonly path: string;
+  readonly why: string;
+}
+
+/** What a walk found. */
+export interface Walk {
+  readonly sources: DirectorySource[];
+  /** Links and special files, which are never followed. */
+  readonly skipped: Skipped[];
+  /** Folders that could not be read: frames in them are missing. */
+  readonly unreadable: Skipped[];
+}
+
+/**
+ * Finds the sources below the roots, in natural order.
+ *
+ * @throws {FramesError} `missing` if a root is not a directory that can be read, `usage` if two
+ * folders would be the same source
+ */
+export function walk(roots: readonly Root[], filter: Filter): Walk {
+  const found: Walk = { sources: [], skipped: [], unreadable: [] };
+  const compiled = compileFilter(filter);
+  const walker = new Walker(compiled, found);
+  for (const root of roots) {
+    checkRoot(root.path);
+    walker.walk(root, "", compiled.all);
+  }
+  found.skipped.sort((a, b) => naturalOrder(a.path, b.path));
+  const seen = new Map<string, string>();
+  for (const { name, path } of found.sources) {
+    const other = seen.get(name);
+    if (other !== undefined) {
+      throw new FramesError(
+        "usage",
+        `Cannot send ${other} and ${path}: both would be the source ${name}; name one with --source NAME=PATH`,
+      );
+    }
+    seen.set(name, path);
+  }
+  return found;
+}
+
+function checkRoot(path: string): void {
+  let why: string | undefined;
+  try {
+    if (!statSync(path).isDirectory()) why = "not a directory";
+    else readdirSync(path);
+  } catch (error) {
+    why = systemSentence(error);
+  }
+  if (why !== undefined) throw new FramesError("missing", `Cannot send ${path}: ${why}`);
+}
+
+type Matches = (relative: string, name: string, folder: boolean) => boolean;
+
+/** A filter that can be asked. */
+interface CompiledFilter {
+  /** Whether everything is included that nothing excludes. */
+  readonly all: boolean;
+  readonly includes: Matches;
+  readonly excludes: Matches;
+}
+
+function compileFilter({ include, exclude }: Filter): CompiledFilter {
+  const files = include.filter((pattern) => !pattern.endsWith("/")).map(compilePattern);
+  const folders = include.filter((pattern) => pattern.endsWith("/")).map(compilePattern);
+  const excluded = exclude.map(compilePattern);
+  return {
+    all: include.length === 0,
+    includes: (relative, name, folder) =>
+      (folder ? folders : files).some((matches) => matches(relative, name, folder)),
+    excludes: (...path) => excluded.some((matches) => matches(...path)),
+  };
+}
+
+/** A pattern with a slash is held against the path below the root, another against the name. */
+function compilePattern(pattern: string): Matches {
+  const folderOnly = pattern.endsWith("/");
+  const whole = pattern.replace(/\/$/, "").includes("/");
+  const glob = new Bun.Glob(pattern.replace(/\/$/, "").replace(/^\//, ""));
+  return (relative, name, folder) => (folder || !folderOnly) && glob.match(whole ? relative : name);
+}
+
+class Walker {
+  readonly #filter: CompiledFilter;
+  readonly #found: Walk;
+
+  constructor(filter: CompiledFilter, found: Walk) {
+    this.#filter = filter;
+    this.#found = found;
+  }
+
+  /**
+   * @param below the folder's path below the root, empty for the root
+   * @param included whether what is in it is included, whatever its name
+   */
+  walk(root: Root, below: string, included: boolean): void {
+    const path = join(resolve(root.path), below);
+    const entries = this.#read(path);
+    const names: string[] = [];
+    const folders: { below: string; included: boolean }[] = [];
+    for (const entry of entries) {
+      const { name } = entry;
+      if (name.startsWith(".") || name.endsWith(".tmp") || name.endsWith(".part")) continue;
+      const relative = below === "" ? name : `${below}/${name}`;
+      const kind = kindOf(entry, join(path, name));
+      const folder = kind === "folder";
+      if (this.#filter.excludes(relative, name, folder)) continue;
+      // A folder is brought in whole only by a pattern that means folders.
+      const wanted = included || this.#filter.includes(relative, name, folder);
+      if (folder) folders.push({ below: relative, included: wanted });
+      else if (!wanted) continue;
+      else if (kind === "file") names.push(name);
+      else this.#found.skipped.push({ path: join(path, name), why: kind });
+    }
+    if (names.length > 0) {
+      names.sort(naturalOrder);
+      this.#found.sources.push(new DirectorySource(sourceName(root, below), path, names));
+    }
+    folders.sort((a, b) => naturalOrder(a.below, b.below));
+    for (const folder of folders) this.walk(root, folder.below, folder.included);
+  }
+
+  #read(path: string): Dirent[] {
+    try {
+      return readdirSync(path, { withFileTypes: true });
+    } catch (error) {
+      // A name that is not UTF-8 comes with U+FFFD in it, and cannot be opened.
+      const why = path.includes("\uFFFD") ? "its name is not UTF-8" : systemSentence(error);
+      this.#found.unreadable.push({ path, why });
+      return [];
+    }
+  }
+}
+
+function sourceName(root: Root, below: string): string {
+  if (below === "") return root.name;
+  return root.nested ? `${root.name}/${below}` : below;
+}
+
+function kindOf(entry: Dirent, path: string): string {
+  if (entry.isFile()) return "file";
+  if (entry.isDirectory()) return "folder";
+  if (entry.isSymbolicLink()) return "a symbolic link";
+  if (entry.isFIFO()) return "a named pipe";
+  if (entry.isSocket()) return "a socket";
+  if (entry.isBlockDevice() || entry.isCharacterDevice()) return "a device";
+  // Some file systems do not say with the name what it is.
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  if (stats?.isFile()) return "file";
+  return stats?.isDirectory() ? "folder" : "a special file";
+}
+
+/** The root that one PATH of the command line stands for. */
+export function rootOf(path: string, name: string | undefined, nested: boolean): Root {
+  return { path, name: name ?? basename(resolve(path)), nested };
+}
