@@ -28,7 +28,7 @@ console.error(`${cpus().length} x ${cpus()[0]?.model ?? "unknown processor"}, Bu
 console.error(
   `Medians of ${rounds} interleaved rounds (least and most), both ends on this machine`,
 );
-console.error("Again: bun run build --here && bun run bench");
+console.error("Again: bun run bench");
 const present = rivals.filter(({ name, missing }) => {
   if (missing !== undefined) console.error(`${name} left out: needs ${missing}`);
   return missing === undefined;
