@@ -1,5 +1,5 @@
 /** One delivery over one connection: joins a sender and a socket. */
-import { FramesError } from "./errors.ts";
+import { asFramesError, FramesError } from "./errors.ts";
 import type { FrameSource } from "./frame.ts";
 import { type Address, formatAddress } from "./net/address.ts";
 import { connect } from "./net/connect.ts";
@@ -38,6 +38,10 @@ export class Delivery implements ConnectionHandler {
   #pumping = false;
   #ended = false;
   #interrupted = false;
+  #receiving = false;
+  /** What a source threw: told when what it gave before is safe. */
+  #failure: { error: unknown } | undefined;
+  #deadline: NodeJS.Timeout | undefined;
 
   constructor(
     address: Address,
@@ -82,13 +86,20 @@ export class Delivery implements ConnectionHandler {
     }
   }
 
-  #stop(): void {
-    this.#interrupted = this.#sender.stop();
+  /** Finishes what is on its way, for `error` if there is one. */
+  #stop(error?: unknown): void {
+    if (this.#interrupted || this.#failure !== undefined) return;
+    if (error === undefined) this.#interrupted = this.#sender.stop();
+    else this.#failure = { error };
+    this.#sender.stop();
     // Nothing is on its way yet.
-    if (this.#sender.welcome === undefined) return this.#fail(new FramesError("interrupted"));
-    setTimeout(() => {
-      this.#fail(new FramesError("interrupted", "Stopped: the server did not confirm in time"));
-    }, stopWithin).unref();
+    if (this.#sender.welcome === undefined) {
+      return this.#fail(error ?? new FramesError("interrupted", "Interrupted: nothing was sent"));
+    }
+    this.#deadline = setTimeout(() => {
+      const message = `Interrupted: ${this.#where()} did not confirm the last frames in time`;
+      this.#fail(error ?? new FramesError("interrupted", message));
+    }, stopWithin);
   }
 
   opened(connection: Connection): void {
@@ -101,7 +112,7 @@ export class Delivery implements ConnectionHandler {
   /** Sends what there is, until the socket is full or nothing is ready. */
   #pump(): void {
     const connection = this.#connection;
-    if (connection === undefined || this.#pumping || this.#ended) return;
+    if (connection === undefined || this.#pumping || this.#receiving || this.#ended) return;
     this.#pumping = true;
     try {
       // The buffer is free again as soon as nothing of it is queued.
@@ -112,23 +123,30 @@ export class Delivery implements ConnectionHandler {
         if (piece !== undefined) connection.send(piece);
       }
     } catch (error) {
-      this.failed(
-        error instanceof FramesError ? error : new FramesError("internal", String(error)),
-      );
+      this.failed(asFramesError(error, "internal"));
     } finally {
       this.#pumping = false;
     }
-    if (this.#sender.failure !== undefined) this.#fail(this.#sender.failure.error);
+    const { failure } = this.#sender;
+    // What a source throws when it was told to stop says nothing new.
+    if (failure !== undefined && !this.#interrupted) this.#stop(failure.error);
   }
 
   data(chunk: Uint8Array): void {
     if (this.#ended) return;
-    this.#sender.receive(chunk, steadyNow());
+    // The machine may wake us several times for one chunk.
+    this.#receiving = true;
+    try {
+      this.#sender.receive(chunk, steadyNow());
+    } finally {
+      this.#receiving = false;
+    }
     const { done, welcome } = this.#sender;
     if (done === undefined || welcome === undefined) return this.#pump();
-    this.#ended = true;
+    this.#end();
     this.#connection!.finish();
-    this.#finished.resolve({ done, welcome });
+    if (this.#failure === undefined) this.#finished.resolve({ done, welcome });
+    else this.#finished.reject(this.#failure.error);
   }
 
   drained(): void {
@@ -142,25 +160,54 @@ export class Delivery implements ConnectionHandler {
   }
 
   ended(): void {
-    this.failed(new FramesError("network", `${this.#where()} closed the connection too early`));
+    this.#fail(new FramesError("network", this.#closedEarly()));
   }
 
   failed(error: FramesError): void {
-    if (error.code !== "foreign") return this.#fail(error);
-    const message = `${this.#where()} is no frames server: ${error.message}`;
-    this.#fail(new FramesError("foreign", message));
-  }
-
-  #fail(error: unknown): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#finished.reject(error);
-    this.#connection?.terminate();
+    if (error.code === "foreign") {
+      const message = `${this.#where()} is no frames server: ${error.message}`;
+      return this.#fail(new FramesError("foreign", message));
+    }
+    if (error.code === "timeout") {
+      const message = `${this.#where()}: ${error.message}`;
+      return this.#fail(new FramesError("timeout", message), error);
+    }
+    this.#fail(error, error);
   }
 
   closed(error: FramesError | undefined): void {
-    const why = error?.message ?? "closed the connection too early";
-    this.#fail(new FramesError("network", `The connection to ${this.#where()} broke: ${why}`));
+    if (error === undefined) return this.ended();
+    const message = `The connection to ${this.#where()} broke: ${error.message}`;
+    this.#fail(new FramesError("network", message));
+  }
+
+  #closedEarly(): string {
+    return this.#sender.welcome === undefined
+      ? `${this.#where()} closed the connection before it said anything: is it a frames server?`
+      : `${this.#where()} closed the connection before all was delivered`;
+  }
+
+  /** @param said what the server is told, if it can be */
+  #fail(error: unknown, said?: FramesError): void {
+    if (this.#ended) return;
+    this.#end();
+    this.#finished.reject(error);
+    const connection = this.#connection;
+    if (connection === undefined) return;
+    const reason = said ?? (error instanceof FramesError ? error : undefined);
+    // Only behind a whole message: what waits already would have to be read first.
+    if (reason === undefined || connection.queued > 0 || connection.isClosed) {
+      return connection.terminate();
+    }
+    this.#sender.fail(reason);
+    const { length } = this.#sender.transmit(this.#buffer, steadyNow());
+    connection.send(this.#buffer.subarray(0, length));
+    connection.finish();
+  }
+
+  #end(): void {
+    this.#ended = true;
+    clearTimeout(this.#deadline);
   }
 
   #where(): string {

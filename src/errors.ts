@@ -26,7 +26,7 @@ export const errors = {
 
   // Refuse one frame: 32 to 47.
   "too-large": { wire: 32, exit: 23, sentence: "The frame is larger than the server takes" },
-  "bad-name": { wire: 33, exit: 23, sentence: "The name could leave the store" },
+  "bad-name": { wire: 33, exit: 23, sentence: "The name cannot be used" },
   "unportable-name": { wire: 34, exit: 23, sentence: "Windows or macOS cannot keep the name" },
   conflict: { wire: 35, exit: 23, sentence: "The name is taken by a frame with other bytes" },
   "not-stored": { wire: 36, exit: 23, sentence: "The frame could not be written" },

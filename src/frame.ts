@@ -36,7 +36,7 @@ export interface Frame extends FrameDescription {
 export interface Loss {
   readonly first: number;
   readonly last: number;
-  /** What the numbers belonged to, for people: a path. */
+  /** What the numbers belonged to, for people: the name of the frame. */
   readonly what: string;
   readonly error: FramesError;
 }

@@ -3,9 +3,9 @@ import { completions } from "./cli/completions.ts";
 import { commands, nearest, parseArguments } from "./cli/flags.ts";
 import { help, overview } from "./cli/help.ts";
 import { ls } from "./cli/ls.ts";
-import { sendCommand } from "./cli/send.ts";
+import { sendCommand, type Stop } from "./cli/send.ts";
 import { serveCommand } from "./cli/serve.ts";
-import { sayError, systemTerminal, type Terminal } from "./cli/terminal.ts";
+import { type Patience, say, sayError, systemTerminal, type Terminal } from "./cli/terminal.ts";
 import { errors, FramesError } from "./errors.ts";
 import { version } from "./version.ts";
 
@@ -15,15 +15,8 @@ async function run(words: readonly string[], terminal: Terminal): Promise<number
     terminal.err(overview());
     return errors.usage.exit;
   }
-  const name = aliases[first] ?? first;
-  if (!commands.some((command) => command.name === name)) {
-    const near = nearest(
-      name,
-      commands.map((command) => command.name),
-    );
-    const hint = near === undefined ? "see frames help" : `did you mean frames ${near}?`;
-    throw new FramesError("usage", `Unknown command ${first}: ${hint}`);
-  }
+  const name = Object.hasOwn(aliases, first) ? aliases[first]! : first;
+  checkCommand(name);
   const given = parseArguments(name, rest, process.env);
   if (given.isOn("help")) {
     terminal.out(help(name));
@@ -31,9 +24,9 @@ async function run(words: readonly string[], terminal: Terminal): Promise<number
   }
   switch (name) {
     case "serve":
-      return await serveCommand(given, terminal, stopOnSignal());
+      return await serveCommand(given, terminal, stopOnSignal().gently);
     case "send":
-      return await sendCommand(given, terminal, stopOnSignal());
+      return await sendCommand(given, terminal, stopOnSignal);
     case "ls":
       return ls(given, terminal);
     case "completions":
@@ -48,15 +41,18 @@ async function run(words: readonly string[], terminal: Terminal): Promise<number
   }
 }
 
-/** Says what went wrong, and returns the exit status for it. */
-function explain(error: unknown, terminal: Terminal): number {
-  if (error instanceof FramesError && error.code !== "internal") {
-    sayError(terminal, error.message);
-    return error.exit;
+function checkCommand(name: string): void {
+  const names = commands.map((command) => command.name);
+  if (names.includes(name)) return;
+  if (name.startsWith("-")) {
+    throw new FramesError(
+      "usage",
+      `Unknown flag ${name}: flags follow the command, see frames help`,
+    );
   }
-  sayError(terminal, "This is a fault in frames; please report it:");
-  terminal.err(`${Bun.inspect(error)}\n`);
-  return errors.internal.exit;
+  const near = nearest(name, names);
+  const hint = near === undefined ? "see frames help" : `did you mean frames ${near}?`;
+  throw new FramesError("usage", `Unknown command ${name}: ${hint}`);
 }
 
 const aliases: Record<string, string> = {
@@ -66,19 +62,41 @@ const aliases: Record<string, string> = {
   "--version": "version",
 };
 
-/** Aborted at the first signal to stop; at the second the process ends at once. */
-function stopOnSignal(): AbortSignal {
-  const controller = new AbortController();
+/** From now on the first signal to stop is heeded gently, and the second at once. */
+function stopOnSignal(): Stop {
+  const gently = new AbortController();
+  const atOnce = new AbortController();
   const stop = () => {
-    if (controller.signal.aborted) process.exit(errors.interrupted.exit);
-    controller.abort();
+    if (!gently.signal.aborted) return gently.abort();
+    atOnce.abort();
+    // Whoever can still say something gets a moment for it.
+    setTimeout(() => process.exit(errors.interrupted.exit), 100);
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
-  return controller.signal;
+  return { gently: gently.signal, atOnce: atOnce.signal };
+}
+
+/** Says what went wrong, and returns the exit status for it. */
+function explain(error: unknown, terminal: Terminal): number {
+  const ours = error instanceof FramesError ? error : undefined;
+  // What a peer says of itself has no cause here.
+  if (ours !== undefined && (ours.code !== "internal" || ours.cause === undefined)) {
+    sayError(terminal, ours.message);
+    return ours.exit;
+  }
+  sayError(terminal, "This is a fault in frames; please report it:");
+  for (const line of Bun.inspect(ours?.cause ?? error).split("\n")) say(terminal, line);
+  return errors.internal.exit;
 }
 
 const words = process.argv.slice(2);
-const terminal = systemTerminal(process.env, words[0] === "serve" ? "drops" : "waits");
+const terminal = systemTerminal(process.env, patienceOf(words));
 const code = await run(words, terminal).catch((error: unknown) => explain(error, terminal));
 await terminal.end();
 process.exit(code);
+
+/** Whoever reads what a transfer says must never hold it up; a list is worth waiting for. */
+function patienceOf([command]: readonly string[]): Patience {
+  if (command === "serve") return { results: "drop", messages: "drop" };
+  return { results: "wait", messages: command === "send" ? "drop" : "wait" };
+}

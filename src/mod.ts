@@ -6,14 +6,11 @@
 export { type ErrorName, errors, FramesError } from "./errors.ts";
 export type { Frame, FrameDescription } from "./frame.ts";
 export { send, type Sendable, type SendEvent, type SendOptions, type SendSummary } from "./send.ts";
-export {
-  serve,
-  type ServeEvent,
-  type ServeOptions,
-  type Server,
-  type StoredEvent,
-} from "./serve.ts";
-export type { SourceProgress } from "./session/outlet.ts";
-export type { Undelivered } from "./session/sender.ts";
+export type { ServeEvent, StoredEvent } from "./reception.ts";
+export { serve, type ServeOptions } from "./serve.ts";
+export type { Server } from "./server.ts";
+export type { SourceProgress, Undelivered } from "./session/outlet.ts";
 export type { CapturedFrame } from "./source/iterable.ts";
+export type { Skipped } from "./source/walk.ts";
 export { version } from "./version.ts";
+export type { Done } from "./wire/messages.ts";

@@ -3,8 +3,7 @@ import { Delivery } from "./delivery.ts";
 import { type ErrorName, FramesError } from "./errors.ts";
 import type { FrameSource } from "./frame.ts";
 import { formatAddress, parseAddress } from "./net/address.ts";
-import type { SourceProgress } from "./session/outlet.ts";
-import type { Undelivered } from "./session/sender.ts";
+import type { SourceProgress, Undelivered } from "./session/outlet.ts";
 import { rootOf, type Skipped, walk } from "./source/walk.ts";
 import { type CapturedFrame, IterableSource } from "./source/iterable.ts";
 import { sourceFolder } from "./store/name.ts";
@@ -63,6 +62,8 @@ export interface SendSummary {
   readonly sources: readonly SourceProgress[];
   /** Frames that were not delivered, and why: the first thousand; `onEvent` is told of all. */
   readonly undelivered: readonly Undelivered[];
+  /** Files that `include` and `exclude` left out. */
+  readonly leftOut: number;
   /** How many were not delivered, by reason. */
   readonly reasons: Readonly<Partial<Record<ErrorName, number>>>;
   /** Whether it was stopped before all was sent. */
@@ -80,6 +81,8 @@ export interface Plan {
   readonly skipped: readonly Skipped[];
   /** Folders that cannot be read. */
   readonly unreadable: readonly Skipped[];
+  /** Files that patterns left out. */
+  readonly leftOut: number;
 }
 
 /** Undelivered frames that a summary names: there may be a million. */
@@ -130,7 +133,7 @@ export function plan(what: Sendable, options: SendOptions, started: number): Pla
   }
   checkNames(options.stream, [name]);
   const source = new IterableSource(name, what, started, Date.now);
-  return { stream: options.stream, sources: [source], skipped: [], unreadable: [] };
+  return { stream: options.stream, sources: [source], skipped: [], unreadable: [], leftOut: 0 };
 }
 
 /** An empty list is one of paths if no source is named, or if the paths are in their names. */
@@ -202,7 +205,7 @@ function checkNames(stream: string, sources: readonly string[]): void {
  * @throws {FramesError} if the delivery as a whole failed
  */
 export async function deliver(
-  { stream, sources, skipped, unreadable }: Plan,
+  { stream, sources, skipped, unreadable, leftOut }: Plan,
   options: SendOptions,
   started: number,
 ): Promise<SendSummary> {
@@ -226,7 +229,7 @@ export async function deliver(
     const error = new FramesError("unreadable", `Cannot read the folder: ${why}`);
     report({ source: path, first: 0, last: 0, what: path, error });
   }
-  const base = { stream, address: formatAddress(address), undelivered, reasons };
+  const base = { stream, address: formatAddress(address), undelivered, reasons, leftOut };
   if (sources.length === 0) {
     const counts = { frames: 0, bytes: 0, skipped: 0, refused: 0, lost: 0, seconds: 0 };
     return { ...base, ...counts, store: "", sources: [], interrupted: false };

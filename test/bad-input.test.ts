@@ -754,7 +754,7 @@ describe("a command that is not understood ends with exit 1 and a hint:", () => 
     { args: ["serve", folder, "--max-frame", "big"], says: [/--max-frame/, /64M/, /"big"/] },
     { args: ["serve", folder, "--listen", "nowhere:"], says: [/--listen/, /HOST:PORT/] },
     { args: ["serve", folder, "other"], says: [/other/] },
-    { args: ["ls", "--dir", "/nonexistent"], says: [/nonexistent/, /no store/] },
+    { args: ["ls", "--dir", "/nonexistent"], says: [/nonexistent/, /no such directory/, /--dir/] },
     { args: ["completions", "tcsh"], says: [/bash, zsh or fish/, /"tcsh"/] },
     { args: ["completions"], says: [/bash, zsh or fish/] },
     // Where the value came from is what somebody has to go and look for.
@@ -860,7 +860,7 @@ describe("what is printed:", () => {
       expect([code, stdout]).toEqual([0, ""]);
       expect(stderr).toContain(people.dir);
       expect(stderr).toMatch(/sends run7/);
-      expect(stderr).toMatch(/refused run7 1: .*bad/);
+      expect(stderr).toMatch(/refused run7: .*\(number 1\): .*bad/);
       expect(stderr).toMatch(/delivered run7: 3 stored, 0 there already, 1 refused/);
       const named = /FRAME run7 visible 1 1\.png 11\b/.test(stderr);
       expect(named).toBe(more.length > 0);
@@ -939,7 +939,7 @@ describe.skipIf(linux !== "")(`${linux}what a terminal would obey is made visibl
     test(`frames send ${more.join(" ")}`, async () => {
       const args = ["send", folder, "--to", `127.0.0.1:${server.port}`, "--stream", "s", ...more];
       const ran = await run(args);
-      expect(ran.code).toBe(more[0] === "--dry-run" ? 0 : 23);
+      expect(ran.code).toBe(23);
       expect(ran.stdout + ran.stderr).toMatch(/\\x1b/);
       expect(ran.stdout).not.toMatch(obeyed);
       expect(ran.stderr).not.toMatch(obeyed);
@@ -1242,7 +1242,7 @@ describe("an end before its time:", () => {
       const stored = expectWhole(server);
       expect(stored).toBeLessThan(count);
       // What the sender counts as confirmed is there.
-      const confirmed = Number(/(\d+) frames? confirmed/.exec(sent.stderr)?.[1] ?? 0);
+      const confirmed = Number(/(\d+) of \d+ frames? confirmed/.exec(sent.stderr)?.[1] ?? 0);
       expect(stored).toBeGreaterThanOrEqual(confirmed);
       const again = await startServer({ dir: server.dir });
       await expectRestGoes(again);
@@ -1286,7 +1286,7 @@ describe("an end before its time:", () => {
         expect([path, statSync(join(stored, path)).size]).toEqual([path, length]);
         expect([path, Bun.hash.crc32(readFileSync(join(stored, path)))]).toEqual([path, crc32]);
       }
-      const confirmed = Number(/(\d+) frames? confirmed/.exec(sent.stderr)?.[1] ?? 0);
+      const confirmed = Number(/(\d+) of \d+ frames? confirmed/.exec(sent.stderr)?.[1] ?? 0);
       expect(journalled.length).toBeGreaterThanOrEqual(confirmed);
       expect(journalled.length).toBeGreaterThanOrEqual(before);
       before = journalled.length;

@@ -26,11 +26,19 @@ ${cases.join("\n")}
     help) words="${names} environment exit-codes names" ;;
     *) return ;;
   esac
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
-  if [ "\${current#-}" = "$current" ]; then
-    local IFS=$'\\n'
-    case "\${COMP_WORDS[1]}" in ${[...takesPath].join("|")}) COMPREPLY+=($(compgen -d -- "$current")) ;; esac
+  local IFS=$'\\n'
+  if [ "\${COMP_WORDS[COMP_CWORD - 1]}" = --dir ]; then
+    COMPREPLY=($(compgen -d -- "$current"))
+    return
   fi
+  if [ "\${current#-}" = "$current" ]; then
+    case "\${COMP_WORDS[1]}" in ${[...takesPath].join("|")})
+      COMPREPLY=($(compgen -d -- "$current"))
+      return ;;
+    esac
+  fi
+  IFS=$' \\n'
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
 }
 complete -o filenames -F _frames frames
 `;

@@ -31,7 +31,11 @@ export const commands: readonly Command[] = [
     name: "serve",
     usage: "[DIR]",
     summary: "Receive frames into DIR (default ./received)",
-    examples: ["frames serve", "frames serve /data/frames --max-frame 2G"],
+    examples: [
+      "frames serve",
+      "frames serve /data/frames --max-frame 2G",
+      "frames serve --listen :9726 --insecure    (for senders on other machines)",
+    ],
   },
   {
     name: "send",
@@ -40,6 +44,7 @@ export const commands: readonly Command[] = [
     examples: [
       "frames send run7",
       "frames send run7 --to gpu1 --include '*.png'",
+      "frames send run7 --include 'infrared/'",
       "frames send --stream run7 --source visible=/mnt/a --source infrared=/mnt/b",
     ],
   },
@@ -104,7 +109,7 @@ export const flags: readonly Flag[] = [
     name: "stream",
     kind: "text",
     value: "NAME",
-    help: "Keep the frames under this name (default: that of DIR)",
+    help: "Keep the frames under this name, as STREAM/DIR (default: that of DIR)",
     commands: ["send"],
   },
   {
@@ -260,7 +265,7 @@ export function parseArguments(
   for (const token of tokens) {
     if (token.kind !== "option") continue;
     const flag = known.find(({ name }) => name === token.name);
-    if (flag === undefined) throw unknownFlag(token.rawName, known);
+    if (flag === undefined) throw unknownFlag(token.rawName, known, command);
     const value = token.value;
     if (flag.kind === "switch" ? value !== undefined : value === undefined || value === "") {
       const wanted = flag.kind === "switch" ? "no value" : `a value, ${flag.value}`;
@@ -294,14 +299,14 @@ function switchedOn(value: string, name: string): boolean {
   );
 }
 
-function unknownFlag(given: string, known: readonly Flag[]): FramesError {
+function unknownFlag(given: string, known: readonly Flag[], command: string): FramesError {
   const names = known.flatMap(({ name, short }) => [
     `--${name}`,
     ...(short === undefined ? [] : [`-${short}`]),
   ]);
   // Any letter is near to any other.
   const near = given.startsWith("--") ? nearest(given, names) : undefined;
-  const hint = near === undefined ? "see frames help" : `did you mean ${near}?`;
+  const hint = near === undefined ? `see frames help ${command}` : `did you mean ${near}?`;
   return new FramesError("usage", `Unknown flag ${given}: ${hint}`);
 }
 

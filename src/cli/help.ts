@@ -31,8 +31,9 @@ function flagRow(flag: Flag): string {
 export function overview(): string {
   return `frames ${version}: moves image frames between machines over one TCP connection
 
-On one machine:    frames serve
-On another:        frames send DIR --to HOST
+To receive:        frames serve
+To send:           frames send DIR            on the same machine
+                   frames send DIR --to HOST  from another (see frames help serve)
 
 Commands:
 ${commands.map(({ name, usage, summary }) => row(`${name} ${usage}`.trim(), summary)).join("\n")}
@@ -67,11 +68,13 @@ const topics: Record<string, () => string> = {
 ${rows.flatMap(([code, sentences]) => sentences.map((text, index) => row(index === 0 ? String(code) : "", text))).join("\n")}
 `;
   },
-  environment: () => `Every flag can be set in the environment; a flag goes before it:
+  environment:
+    () => `Every flag can be set in the environment; a flag goes before it. Switches are set
+by 1 and cleared by 0; a flag that is repeatable gets one value.
 
 ${flags
   .filter(({ name }) => name !== "help")
-  .map((flag) => row(environmentName(flag), `--${flag.name}`))
+  .map((flag) => row(environmentName(flag), `--${flag.name}, for ${flag.commands.join(" and ")}`))
   .join("\n")}
 ${row("NO_COLOR", "No colours")}
 `,
@@ -89,6 +92,10 @@ ${row("NO_COLOR", "No colours")}
   inside against paths below DIR. --include 'night/' brings in whole folders of
   that name; --exclude leaves out what matches, folders too, and goes before
   --include.
+
+  A file that is still being written may be sent half done: write to NAME.part and
+  rename. A frame that was stored counts as there already, also when it was moved
+  away since, and whatever its time is now.
 
   Names are refused that begin with a dot, hold control characters, a slash or a
   backslash, or are longer than 255 bytes; what Windows and macOS cannot keep is

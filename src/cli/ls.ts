@@ -27,7 +27,7 @@ export function ls(given: Arguments, terminal: Terminal): number {
   return 0;
 }
 
-const header = ["STREAM", "SOURCE", "FRAMES", "SIZE", "LOST", "FIRST", "LAST"];
+const header = ["STREAM", "SOURCE", "FRAMES", "SIZE", "LOST", "FIRST CAPTURED", "LAST CAPTURED"];
 const rightAligned = new Set([2, 3, 4]);
 
 function cells(summary: SourceSummary): string[] {

@@ -13,9 +13,11 @@ export class Progress {
   readonly #started: number;
   readonly #timer: NodeJS.Timeout;
   #sources: readonly SourceProgress[] = [];
-  /** Lines on the terminal that the next drawing replaces. */
-  #drawn = 0;
+  /** Widths of the lines on the terminal that the next drawing replaces. */
+  #drawn: number[] = [];
   #said: number;
+  /** Whether no end can be foretold any more. */
+  #isStopping = false;
 
   /** @param now milliseconds of a steady clock */
   constructor(terminal: Terminal, now: () => number) {
@@ -31,21 +33,24 @@ export class Progress {
     this.#sources = sources;
   }
 
-  get sources(): readonly SourceProgress[] {
-    return this.#sources;
-  }
-
   /** Says something between two drawings. */
   say(text: string): void {
-    this.#erase();
+    this.#terminal.err(this.#erasure());
+    this.#drawn = [];
     say(this.#terminal, text);
+  }
+
+  /** Nothing more is begun. */
+  stopping(): void {
+    this.#isStopping = true;
   }
 
   /** Draws for the last time. */
   stop(): void {
     clearInterval(this.#timer);
+    this.#isStopping = true;
     if (this.#terminal.isLive) this.#draw();
-    this.#drawn = 0;
+    this.#drawn = [];
   }
 
   #tick(): void {
@@ -53,66 +58,87 @@ export class Progress {
     const now = this.#now();
     if (now - this.#said < sayEvery || this.#sources.length === 0) return;
     this.#said = now;
-    const seconds = (now - this.#started) / 1000;
-    let sent = 0;
-    let bytes = 0;
-    for (const source of this.#sources) {
-      sent += source.settled;
-      bytes += source.bytes;
-    }
-    const rate = formatBytes(bytes / seconds);
-    say(this.#terminal, `${formatCount(sent, "frame")} confirmed, ${rate}/s`);
+    say(this.#terminal, describe(sumUp(this.#sources), this.#seconds(), !this.#isStopping));
   }
 
-  #erase(): void {
-    if (this.#drawn > 0) this.#terminal.err(`\x1b[${this.#drawn}A\r\x1b[J`);
-    this.#drawn = 0;
+  #seconds(): number {
+    return (this.#now() - this.#started) / 1000;
+  }
+
+  /** Moves to the first line that was drawn: a terminal made narrower since shows each on several. */
+  #erasure(): string {
+    const { columns } = this.#terminal.size();
+    const rows = this.#drawn.reduce(
+      (sum, width) => sum + Math.max(1, Math.ceil(width / columns)),
+      0,
+    );
+    return rows > 0 ? `\x1b[${rows}A\r\x1b[J` : "";
   }
 
   #draw(): void {
     if (this.#sources.length === 0) return;
     const { columns, rows } = this.#terminal.size();
-    const seconds = (this.#now() - this.#started) / 1000;
+    const room = Math.max(1, Math.min(rows - 4, 16));
     // The sources still on their way are the ones worth a line, if there is not room for all.
-    const room = Math.max(1, Math.min(rows - 3, 16));
-    const busy = this.#sources.filter((source) => !isFinished(source));
     const shown =
-      this.#sources.length <= room ? this.#sources : busy.slice(0, Math.max(1, room - 1));
+      this.#sources.length <= room
+        ? [...this.#sources]
+        : this.#sources.filter((source) => !isFinished(source)).slice(0, room);
+    if (this.#sources.length > 1) shown.push(sumUp(this.#sources));
     const width = Math.min(
-      30,
+      Math.max(8, Math.floor(columns / 3)),
       Math.max(...shown.map(({ name }) => Bun.stringWidth(printable(name)))),
     );
-    const lines = shown.map((source) => describe(source, seconds, width));
-    const hidden = this.#sources.length - shown.length;
-    if (hidden > 0) lines.push(`and ${formatCount(hidden, "more source")}`);
-    const text = lines.map((line) => `${fit(line, columns - 1)}\x1b[K\n`).join("");
-    this.#terminal.err((this.#drawn > 0 ? `\x1b[${this.#drawn}A\r` : "") + text);
-    if (lines.length < this.#drawn) this.#terminal.err("\x1b[J");
-    this.#drawn = lines.length;
+    const lines = shown.map((source) => {
+      const name = pad(fit(printable(source.name), width), width);
+      return fit(`${name}  ${describe(source, this.#seconds(), !this.#isStopping)}`, columns - 1);
+    });
+    this.#terminal.err(this.#erasure() + lines.map((line) => `${line}\n`).join(""));
+    this.#drawn = lines.map((line) => Bun.stringWidth(line));
   }
+}
+
+/** All sources as one. */
+function sumUp(sources: readonly SourceProgress[]): SourceProgress {
+  const sum = (count: (source: SourceProgress) => number) =>
+    sources.reduce((total, source) => total + count(source), 0);
+  const known = sources.every(({ total }) => total !== undefined);
+  return {
+    name: "total",
+    total: known ? sum(({ total }) => total!) : undefined,
+    sent: sum(({ sent }) => sent),
+    bytes: sum(({ bytes }) => bytes),
+    settled: sum(({ settled }) => settled),
+    settledBytes: sum(({ settledBytes }) => settledBytes),
+    refused: sum(({ refused }) => refused),
+    lost: sum(({ lost }) => lost),
+    part: sum(({ part }) => part),
+    partOf: sum(({ partOf }) => partOf),
+  };
 }
 
 function isFinished({ settled, lost, total }: SourceProgress): boolean {
   return total !== undefined && settled + lost >= total;
 }
 
-function describe(source: SourceProgress, seconds: number, width: number): string {
-  const { total, settled, bytes, part, refused, lost } = source;
-  const name = pad(fit(printable(source.name), width), width);
-  const done = settled + lost + part;
+/** What the server has confirmed; of a large frame on its way, what was sent. The most telling comes first. */
+function describe(source: SourceProgress, seconds: number, foretell: boolean): string {
+  const { total, settled, settledBytes, part, partOf, refused, lost } = source;
+  const done = settled + lost + (partOf > 0 ? part / partOf : 0);
   const share = total === undefined || total === 0 ? undefined : Math.min(1, done / total);
-  const parts = [
-    total === undefined ? formatCount(settled, "frame") : `${settled}/${total} frames`,
-    ...(share === undefined ? [] : [`${Math.floor(share * 100)}%`.padStart(4)]),
-    formatBytes(bytes),
-    `${formatBytes(seconds > 0 ? bytes / seconds : 0)}/s`,
-  ];
-  if (share !== undefined && share < 1 && share > 0 && seconds > 1) {
+  const bytes = settledBytes + part;
+  const rate = `${formatBytes(seconds > 0 ? bytes / seconds : 0)}/s`;
+  const parts =
+    share === undefined
+      ? [formatCount(settled, "frame"), rate]
+      : [`${Math.floor(share * 100)}%`.padStart(4), `${settled}/${total} frames`, rate];
+  if (foretell && share !== undefined && share < 1 && share > 0 && seconds > 1) {
     parts.push(`${formatDuration((seconds * (1 - share)) / share)} left`);
   }
+  parts.push(formatBytes(bytes));
   if (refused > 0) parts.push(`${refused} refused`);
   if (lost > 0) parts.push(`${lost} not read`);
-  return `${name}  ${parts.join("  ")}`;
+  return parts.join("  ");
 }
 
 function pad(text: string, width: number): string {

@@ -11,36 +11,50 @@ import {
   type SendOptions,
   type SendSummary,
 } from "../send.ts";
-import type { Undelivered } from "../session/sender.ts";
+import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import { DirectorySource } from "../source/directory.ts";
+import { checkPart, sourceFolder } from "../store/name.ts";
 import type { Arguments } from "./flags.ts";
 import { Progress } from "./progress.ts";
-import { printable, say, sayError, sayJson, type Terminal } from "./terminal.ts";
+import { printable, say, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount } from "./units.ts";
 
 /** Undelivered frames and skipped files that are named one by one; the rest is counted. */
 const mostNamed = 20;
 
-/** Sends until everything is delivered, or `stop` is aborted. */
+/** How a delivery is stopped: gently first, then at once. */
+export interface Stop {
+  readonly gently: AbortSignal;
+  readonly atOnce: AbortSignal;
+}
+
+/**
+ * Sends until everything is delivered or it is told to stop.
+ *
+ * @param stopOnSignal from its call on, signals stop the delivery; before, they end the process
+ */
 export async function sendCommand(
   given: Arguments,
   terminal: Terminal,
-  stop: AbortSignal,
+  stopOnSignal: () => Stop,
 ): Promise<number> {
-  checkPaths(given);
-  const started = Date.now();
-  const options = optionsOf(given);
-  parseAddress(options.to ?? "127.0.0.1", given.origin("to"));
-  const planned = plan(given.positionals, options, started);
-  if (given.isOn("dry-run")) return dryRun(planned, given, terminal);
   const reporter = new Reporter(given, terminal);
-  stop.addEventListener("abort", () => reporter.stopping());
   try {
-    const summary = await deliver(
+    checkPaths(given);
+    const started = Date.now();
+    const options = optionsOf(given);
+    parseAddress(options.to ?? "127.0.0.1", given.origin("to"));
+    const planned = plan(given.positionals, options, started);
+    if (given.isOn("dry-run")) return dryRun(planned, given, terminal, reporter);
+    const { gently, atOnce } = stopOnSignal();
+    gently.addEventListener("abort", () => reporter.stopping());
+    const killed = Promise.withResolvers<never>();
+    atOnce.addEventListener("abort", () => killed.reject(new FramesError("interrupted")));
+    const delivery = deliver(
       planned,
       {
         ...options,
-        signal: stop,
+        signal: gently,
         onEvent: (event) => reporter.event(event),
         ...(given.isOn("verbose")
           ? { onMessage: (direction, line) => say(terminal, `${direction} ${line}`) }
@@ -48,11 +62,11 @@ export async function sendCommand(
       },
       started,
     );
+    const summary = await Promise.race([delivery, killed.promise]);
     reporter.finish(summary);
     return exitOf(summary);
   } catch (error) {
-    reporter.fail(error);
-    throw error;
+    throw reporter.fail(error);
   }
 }
 
@@ -61,13 +75,13 @@ function checkPaths(given: Arguments): void {
   if (paths.length === 0 && !given.list("source").some((text) => text.includes("="))) {
     throw new FramesError("usage", "Cannot send: say which directory, as in frames send DIR");
   }
-  // A common slip: the server given as if it were a directory.
-  const last = paths.at(-1);
-  if (paths.length < 2 || last === undefined || existsSync(last)) return;
-  if (/^[^/\\]+:\d+$/.test(last)) {
+  for (const path of paths) {
+    // A common slip: the server given as if it were a directory, as in rsync.
+    const server = /^(?:[\w.-]+@)?([\w.-]*:\d+|[\w.-]+(?=:))(?::|$)/.exec(path)?.[1];
+    if (server === undefined || existsSync(path)) continue;
     throw new FramesError(
       "missing",
-      `Cannot send ${last}: no such directory; to name the server, write --to ${last}`,
+      `Cannot send ${path}: no such directory; to name the server, write --to ${server}`,
     );
   }
 }
@@ -94,13 +108,28 @@ function exitOf(summary: SendSummary): number {
   return errors[vanished ? "vanished" : "not-delivered"].exit;
 }
 
-function dryRun({ stream, sources, skipped }: Plan, given: Arguments, terminal: Terminal): number {
+/** Says what would be sent, and what is known not to arrive. */
+function dryRun(
+  { stream, sources, skipped, unreadable }: Plan,
+  given: Arguments,
+  terminal: Terminal,
+  reporter: Reporter,
+): number {
   const json = given.isOn("json");
   let frames = 0;
   let bytes = 0;
+  let undelivered = unreadable.length;
+  for (const item of skipped) reporter.event({ type: "skipped", skipped: item });
+  for (const { path, why } of unreadable) say(terminal, `Not delivered: ${path}: ${why}`);
   for (const source of sources) {
     if (!(source instanceof DirectorySource)) continue;
     for (const name of source.names) {
+      const refusal = refusalOf(stream, source.name, name);
+      if (refusal !== undefined) {
+        undelivered++;
+        say(terminal, `Not delivered: ${source.name}/${name}: ${refusal}`);
+        continue;
+      }
       const size = lstatSync(`${source.path}/${name}`, { throwIfNoEntry: false })?.size ?? 0;
       frames++;
       bytes += size;
@@ -108,14 +137,24 @@ function dryRun({ stream, sources, skipped }: Plan, given: Arguments, terminal: 
       else terminal.out(`${printable(source.name)}/${printable(name)}\n`);
     }
   }
-  for (const { path, why } of skipped) say(terminal, `Not sent: ${path} is ${why}`);
   if (json) {
-    sayJson(terminal, { type: "summary", dryRun: true, stream, frames, bytes });
+    sayJson(terminal, { type: "summary", dryRun: true, stream, frames, bytes, undelivered });
   } else {
     const what = `${formatCount(frames, "frame")} of ${formatCount(sources.length, "source")}`;
     say(terminal, `Would send ${what}, ${formatBytes(bytes)}, as stream ${stream}`);
   }
-  return 0;
+  return undelivered > 0 ? errors["not-delivered"].exit : 0;
+}
+
+/** Why every server would refuse a name. */
+function refusalOf(stream: string, source: string, name: string): string | undefined {
+  try {
+    sourceFolder(stream, source, false);
+    checkPart(name, false);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
 }
 
 /** What the user is told of a delivery. */
@@ -127,6 +166,7 @@ class Reporter {
   #skipped = 0;
   #undelivered = 0;
   #stream = "";
+  #sources: readonly SourceProgress[] = [];
 
   constructor(given: Arguments, terminal: Terminal) {
     this.#terminal = terminal;
@@ -150,6 +190,7 @@ class Reporter {
       case "connected":
         return this.#say(`Sending ${this.#stream} to ${event.address}`);
       case "progress":
+        this.#sources = event.sources;
         return this.#progress?.follow(event.sources);
       case "undelivered":
         return this.#undeliveredFrame(event.report);
@@ -176,25 +217,25 @@ class Reporter {
       });
     }
     if (++this.#undelivered > mostNamed) return;
-    const text = `Not delivered: ${what}: ${error.message}`;
+    const which = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
+    // A folder that cannot be read has no numbers.
+    const where = first === 0 ? what : `${source}/${what} (${which})`;
+    const text = `Not delivered: ${where}: ${error.message}`;
     if (this.#quiet) say(this.#terminal, text);
     else this.#say(text);
   }
 
   stopping(): void {
+    this.#progress?.stopping();
     this.#say("Stopping when what is on its way has arrived: once more to stop at once");
   }
 
   finish(summary: SendSummary): void {
     this.#progress?.stop();
-    const more = [
-      [this.#skipped, "link or special file", "links and special files"],
-      [this.#undelivered, "undelivered frame", "undelivered frames"],
-    ] as const;
-    for (const [count, one, many] of more) {
-      const rest = count - mostNamed;
-      if (rest > 0) say(this.#terminal, `and ${rest} more ${rest === 1 ? one : many}`);
-    }
+    const skipped = this.#skipped - mostNamed;
+    if (skipped > 0) this.#say(`and ${skipped} more links and special files`);
+    const undelivered = this.#undelivered - mostNamed;
+    if (undelivered > 0) say(this.#terminal, `and ${undelivered} more: --json names them all`);
     if (this.#json) this.#finishJson(summary);
     if (!this.#quiet) for (const line of summaryLines(summary)) say(this.#terminal, line);
   }
@@ -226,33 +267,48 @@ class Reporter {
     });
   }
 
-  /** The delivery failed: what is safe all the same. */
-  fail(error: unknown): void {
+  /** The delivery failed: the error with what is safe all the same, for people. */
+  fail(error: unknown): unknown {
     this.#progress?.stop();
-    const sources = this.#progress?.sources ?? [];
-    const settled = sources.reduce((sum, source) => sum + source.settled - source.refused, 0);
+    const confirmed = this.#sources.reduce(
+      (sum, { settled, refused }) => sum + settled - refused,
+      0,
+    );
     if (this.#json) {
       const code = error instanceof FramesError ? error.code : "internal";
       const message = error instanceof Error ? error.message : String(error);
-      sayJson(this.#terminal, { type: "error", error: code, message, confirmed: settled });
+      sayJson(this.#terminal, { type: "error", error: code, message, confirmed });
     }
-    if (settled > 0) {
-      sayError(this.#terminal, `${formatCount(settled, "frame")} confirmed before this:`);
-    }
+    if (!(error instanceof FramesError) || this.#sources.length === 0) return error;
+    const total = this.#sources.reduce((sum, source) => sum + (source.total ?? 0), 0);
+    const safe = `${confirmed} of ${formatCount(total, "frame")} confirmed; the same command again completes it`;
+    return new FramesError(error.code, `${error.message}: ${safe}`, { cause: error.cause });
   }
 }
 
 function summaryLines(summary: SendSummary): string[] {
-  const { frames, bytes, skipped, refused, lost, seconds, stream, sources } = summary;
-  if (sources.length === 0) return ["No frames found: nothing to send"];
+  const { frames, bytes, skipped, seconds, stream, sources, reasons } = summary;
+  const failures = Object.entries(reasons).map(([reason, count]) => `${count} ${reason}`);
+  const failed = failures.length > 0 ? [`Not delivered: ${failures.join(", ")}`] : [];
+  if (sources.length === 0) {
+    const out = summary.leftOut > 0 ? ` (${formatCount(summary.leftOut, "file")} left out)` : "";
+    return [`No frames found: nothing to send${out}`, ...failed];
+  }
+  const fresh = frames - skipped;
   const rate = seconds > 0 ? `, ${formatBytes(bytes / seconds)}/s` : "";
-  const there = skipped > 0 ? `, ${skipped} of them there already` : "";
+  const took = `${formatBytes(bytes)} in ${seconds.toFixed(seconds < 10 ? 2 : 0)} s${rate}`;
   const lines = [
-    `${formatCount(frames, "frame")} delivered${there}: ${formatBytes(bytes)} in ${seconds.toFixed(seconds < 10 ? 2 : 0)} s${rate}`,
+    skipped === 0
+      ? `${formatCount(frames, "frame")} delivered: ${took}`
+      : fresh > 0
+        ? `${formatCount(fresh, "frame")} delivered, ${skipped} were there already: ${took}`
+        : `Nothing new: ${formatCount(skipped, "frame")} were there already: ${took}`,
+    ...failed,
   ];
-  if (refused > 0) lines.push(`${formatCount(refused, "frame")} refused by the server`);
-  if (lost > 0) lines.push(`${formatCount(lost, "frame")} could not be sent`);
+  if (reasons.conflict !== undefined) {
+    lines.push("Other bytes are stored under these names: --stream keeps both");
+  }
   if (summary.interrupted) lines.push("Interrupted: the same command again completes it");
-  lines.push(`At ${summary.address} they lie in ${summary.store}/${stream}`);
+  if (frames > 0) lines.push(`Stored in ${summary.store}/${stream} on ${summary.address}`);
   return lines;
 }

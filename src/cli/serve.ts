@@ -1,7 +1,9 @@
 /** `frames serve`. */
 import { FramesError } from "../errors.ts";
 import { isLoopback, ownAddresses, parseAddress } from "../net/address.ts";
-import { serve, type ServeEvent, type Server, type StoredEvent } from "../serve.ts";
+import type { ServeEvent, StoredEvent } from "../reception.ts";
+import { serve } from "../serve.ts";
+import type { Server } from "../server.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./flags.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
@@ -18,7 +20,7 @@ export async function serveCommand(
 ): Promise<number> {
   const [directory = "received", ...rest] = given.positionals;
   if (rest.length > 0) {
-    throw new FramesError("usage", `Cannot serve more than one directory: ${rest[0]} is too much`);
+    throw new FramesError("usage", `Cannot serve a second directory, ${rest[0]}: one is the limit`);
   }
   const json = given.isOn("json");
   const quiet = given.isOn("quiet");
@@ -33,7 +35,7 @@ export async function serveCommand(
     } else if (event.type === "delivered" || event.type === "failed") {
       refusals.delete(event.peer);
     }
-    if (!quiet || event.type === "failed") say(terminal, eventText(event));
+    if (!quiet || event.type === "failed") say(terminal, `${now()} ${eventText(event)}`);
   };
   const maxFrame = given.size("max-frame");
   const timeout = given.milliseconds("timeout");
@@ -52,13 +54,17 @@ export async function serveCommand(
   });
   if (json) {
     const { host, port } = server;
-    sayJson(terminal, { type: "listening", host, port, directory: server.directory });
+    sayJson(terminal, { type: "listening", time: now(), host, port, directory: server.directory });
   }
   if (!quiet) greet(server, terminal);
   await new Promise<void>((resolve) => {
     if (stop.aborted) resolve();
     stop.addEventListener("abort", () => resolve());
   });
+  const open = server.connections;
+  if (!quiet && open > 0) {
+    say(terminal, `Stopping: ${formatCount(open, "sender")} told; once more to stop at once`);
+  }
   await server.stop();
   if (!quiet) say(terminal, "Stopped");
   return 0;
@@ -87,15 +93,20 @@ function eventText(event: ServeEvent): string {
     case "session":
       return `${event.peer} sends ${event.stream} (${event.software})`;
     case "refused":
-      return `${event.peer} refused ${event.source} ${event.frame.sequence}: ${event.error.message}`;
+      return `${event.peer} refused ${event.stream}: ${event.source}/${event.frame.name} (number ${event.frame.sequence}): ${event.error.message}`;
     case "lost":
-      return `${event.peer} could not send ${formatCount(event.frames, "frame")} of ${event.source}: ${event.error.message}`;
+      return `${event.peer} could not send ${event.stream}: ${formatCount(event.frames, "frame")} of ${event.source}: ${event.error.message}`;
     case "delivered": {
       const { stored, present, refused } = event.counts;
       return `${event.peer} delivered ${event.stream}: ${stored} stored, ${present} there already, ${refused} refused`;
     }
-    case "failed":
-      return `${event.peer}${event.stream === undefined ? "" : ` ${event.stream}`}: ${event.error.message}`;
+    case "failed": {
+      const { peer, stream, counts, error } = event;
+      const said = error.code === "internal" ? Bun.inspect(error.cause ?? error) : error.message;
+      if (stream === undefined) return `${peer}: ${said}`;
+      const safe = counts.stored + counts.present;
+      return `${peer} ended ${stream} after ${formatCount(safe, "frame")}: ${said}`;
+    }
   }
 }
 
@@ -113,7 +124,14 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
       return { type, time, peer, stream, source, frames, ...errorJson(event.error) };
     }
     case "failed":
-      return { type, time, peer, stream: event.stream, ...errorJson(event.error) };
+      return {
+        type,
+        time,
+        peer,
+        stream: event.stream,
+        counts: event.counts,
+        ...errorJson(event.error),
+      };
   }
 }
 
@@ -122,7 +140,7 @@ function reportStored(stored: StoredEvent, json: boolean, terminal: Terminal): v
   if (json) return sayJson(terminal, { type: "stored", time: now(), ...frameJson(stored) });
   say(
     terminal,
-    `${peer} FRAME ${stream} ${source} ${frame.sequence} ${frame.name} ${frame.size} bytes`,
+    `${now()} ${peer} FRAME ${stream} ${source} ${frame.sequence} ${frame.name} ${frame.size} bytes`,
   );
 }
 

@@ -19,8 +19,11 @@ export interface Terminal {
   end(): Promise<void>;
 }
 
-/** Where a command's output goes: waiting for its reader, or, for a server, never waiting. */
-export type Patience = "waits" | "drops";
+/** What becomes of output that nobody reads: it is waited for, or dropped and counted. */
+export interface Patience {
+  readonly results: "wait" | "drop";
+  readonly messages: "wait" | "drop";
+}
 
 /** The terminal of this process. */
 export function systemTerminal(
@@ -28,8 +31,20 @@ export function systemTerminal(
   patience: Patience,
 ): Terminal {
   const isLive = isatty(2) && environment["TERM"] !== "dumb";
+  const out =
+    patience.results === "wait"
+      ? writer(1)
+      : log(1, (lines) => `${JSON.stringify({ type: "dropped", lines })}\n`);
+  const err =
+    patience.messages === "wait"
+      ? writer(2)
+      : log(2, (lines) => `${lines} lines are missing here: nobody read them in time\n`);
   return {
-    ...(patience === "drops" ? logs() : { out: writer(1), err: writer(2), end: async () => {} }),
+    out: out.write,
+    err: err.write,
+    async end() {
+      await Promise.all([out.end(), err.end()]);
+    },
     isLive,
     size() {
       if (!isLive) return { columns: 80, rows: 24 };
@@ -40,31 +55,23 @@ export function systemTerminal(
   };
 }
 
-function logs(): Pick<Terminal, "out" | "err" | "end"> {
-  const out = new Log(
-    Bun.file(1).writer(),
-    (lines) => `${JSON.stringify({ type: "dropped", lines })}\n`,
-  );
-  const err = new Log(
-    Bun.file(2).writer(),
-    (lines) => `${lines} lines are missing here: nobody read them in time\n`,
-  );
-  return {
-    out: (text) => out.write(text),
-    err: (text) => err.write(text),
-    async end() {
-      await Promise.all([out.end(), err.end()]);
-    },
-  };
+interface Output {
+  write(text: string): void;
+  end(): Promise<void>;
+}
+
+function log(file: number, droppedLine: (lines: number) => string): Output {
+  const log = new Log(Bun.file(file).writer(), droppedLine);
+  return { write: (text) => log.write(text), end: () => log.end() };
 }
 
 /**
  * Writes to a file descriptor before it returns: nothing piles up in memory, and nothing is cut off
  * when the process exits. Once nobody reads it any more it writes nothing: the frames matter more.
  */
-function writer(file: number): (text: string) => void {
+function writer(file: number): Output {
   let closed = false;
-  return (text) => {
+  const write = (text: string) => {
     const bytes = Buffer.from(text);
     for (let at = 0; at < bytes.length && !closed;) {
       try {
@@ -78,6 +85,7 @@ function writer(file: number): (text: string) => void {
       }
     }
   };
+  return { write, end: async () => {} };
 }
 
 // Terminals obey control characters, and bidirectional ones make a line read as what it is not.
@@ -108,9 +116,9 @@ export function sayError(terminal: Terminal, text: string): void {
 export function sayJson(terminal: Terminal, value: Record<string, unknown>): void {
   const json = JSON.stringify(value, (_, item: unknown) =>
     typeof item === "bigint" ? String(item) : item,
-  ).replace(/[\x7f-\x9f]/g, (character) => {
-    // JSON leaves these as they are; terminals obey them.
-    return `\\u00${character.charCodeAt(0).toString(16)}`;
+  ).replace(unprintable, (character) => {
+    // JSON leaves some as they are; terminals obey them.
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
   });
   terminal.out(`${json}\n`);
 }

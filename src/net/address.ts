@@ -27,10 +27,18 @@ export function parseAddress(text: string, what: string): Address {
       ? [plain[1], plain[2]]
       : [isIPv6(text) ? text : undefined, undefined];
   const number = port === undefined ? defaultPort : /^\d{1,5}$/.test(port) ? Number(port) : NaN;
-  if (host === undefined || text === "" || /[\s/]/.test(text) || !(number <= 65_535)) {
+  const portAlone = /^\d+$/.test(text);
+  if (
+    host === undefined ||
+    text === "" ||
+    portAlone ||
+    /[\s/@]/.test(text) ||
+    !(number <= 65_535)
+  ) {
+    const hint = portAlone ? `; a port alone is written :${text}` : "";
     throw new FramesError(
       "usage",
-      `Cannot read ${what}: expected HOST:PORT, current value is ${JSON.stringify(text)}`,
+      `Cannot read ${what}: expected HOST or HOST:PORT with a port up to 65535, current value is ${JSON.stringify(text)}${hint}`,
     );
   }
   return { host, port: number };

@@ -1,7 +1,7 @@
 /** Connects to a server, within a deadline of our own: the system's takes minutes. */
 import type { Socket } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import { type Address, formatAddress } from "./address.ts";
+import { type Address, formatAddress, isLoopback } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
 
 /**
@@ -60,10 +60,15 @@ function unreachable(error: unknown, address: Address): FramesError {
   const said = systemSentence(error);
   const shown = formatAddress(address);
   if (systemCode(error) === "ECONNREFUSED") {
+    const hint = isLoopback(address.host || "127.0.0.1")
+      ? 'start "frames serve" on this machine'
+      : `"frames serve" is not started there, listens for its own machine only (frames help serve), or a firewall closes port ${address.port}`;
     return new FramesError(
       "unreachable",
-      `Cannot connect to ${shown}: connection refused; start "frames serve" there, and let port ${address.port} through its firewall`,
-      { cause: error },
+      `Cannot connect to ${shown}: connection refused; ${hint}`,
+      {
+        cause: error,
+      },
     );
   }
   return new FramesError("unreachable", `Cannot connect to ${shown}: ${said}`, { cause: error });

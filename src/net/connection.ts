@@ -25,7 +25,7 @@ export interface ConnectionHandler {
   closed(error: FramesError | undefined): void;
 }
 
-/** A peer that was sent the end gets this long, in milliseconds, to close as well (SPEC section 7). */
+/** A peer that was sent ERROR gets this long, in milliseconds, to close as well (SPEC section 7). */
 const lingerFor = 2_000;
 
 export class Connection {
@@ -35,6 +35,7 @@ export class Connection {
   readonly #ticker: NodeJS.Timeout;
   #finishing = false;
   #linger: NodeJS.Timeout | undefined;
+  #lingerWithin = Infinity;
   #closed = false;
 
   constructor(socket: Socket<unknown>, handler: ConnectionHandler) {
@@ -70,12 +71,24 @@ export class Connection {
   /**
    * Sends what is queued, then a FIN, and reads on until the peer closes too: closing with unread
    * bytes would reset the connection, and the peer would lose what it has not read yet.
+   *
+   * @param within milliseconds that the peer may take, from each time it takes bytes. A second call
+   * can shorten it.
    */
-  finish(): void {
-    if (this.#closed || this.#finishing) return;
+  finish(within: number = lingerFor): void {
+    if (this.#closed || within >= this.#lingerWithin) return;
+    this.#lingerWithin = within;
+    this.#lingerOn();
+    if (this.#finishing) return;
     this.#finishing = true;
-    this.#linger = setTimeout(() => this.terminate(), lingerFor);
+    // The peer's FIN must be seen.
+    this.#socket.resume();
     if (this.#outbox.queued === 0) this.#socket.shutdown();
+  }
+
+  #lingerOn(): void {
+    clearTimeout(this.#linger);
+    this.#linger = setTimeout(() => this.terminate(), this.#lingerWithin);
   }
 
   /** Closes at once. */
@@ -94,7 +107,9 @@ export class Connection {
   }
 
   writable(): void {
-    if (this.#closed || !this.#outbox.flush()) return;
+    if (this.#closed) return;
+    if (this.#finishing) this.#lingerOn();
+    if (!this.#outbox.flush()) return;
     if (this.#finishing) this.#socket.shutdown();
     else this.#guard(() => this.#handler.drained());
   }
@@ -110,9 +125,7 @@ export class Connection {
     clearTimeout(this.#linger);
     this.#outbox.clear();
     this.#handler.closed(
-      error === undefined || error === null
-        ? undefined
-        : asFramesError(error, "network", "The connection broke"),
+      error === undefined || error === null ? undefined : asFramesError(error, "network"),
     );
   }
 

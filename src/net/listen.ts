@@ -1,7 +1,7 @@
 /** Listens for senders, and keeps their number below what the system can hold. */
 import type { Socket } from "bun";
 import { readFileSync } from "node:fs";
-import { FramesError, systemSentence } from "../errors.ts";
+import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import { type Address, formatAddress } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
 
@@ -31,11 +31,11 @@ export function listen(address: Address, accept: Accept): Listener {
       allowHalfOpen: true,
       socket: {
         open(socket) {
-          const peer = formatAddress({
-            host: socket.remoteAddress.replace(/^::ffff:/, ""),
-            port: socket.remotePort,
-          });
           open++;
+          // A peer that is gone again already has no address any more.
+          const host = (socket.remoteAddress as string | undefined) ?? "unknown";
+          const port = (socket.remotePort as number | undefined) ?? 0;
+          const peer = formatAddress({ host: host.replace(/^::ffff:/, ""), port });
           socket.data = new Connection(socket as Socket<unknown>, accept(peer, open > most));
           socket.data.opened();
         },
@@ -51,9 +51,11 @@ export function listen(address: Address, accept: Accept): Listener {
       stop: () => server.stop(),
     };
   } catch (error) {
+    const taken = systemCode(error) === "EADDRINUSE";
+    const hint = taken ? "; is frames serve running already? --listen takes another" : "";
     throw new FramesError(
       "unreachable",
-      `Cannot listen at ${formatAddress(address)}: ${systemSentence(error)}`,
+      `Cannot listen at ${formatAddress(address)}: ${systemSentence(error)}${hint}`,
       { cause: error },
     );
   }
@@ -65,6 +67,7 @@ function mostConnections(): number {
     const limit = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1];
     return Math.min(4096, Math.floor(Number(limit ?? 1024) / 2));
   } catch {
-    return 512;
+    // Where /proc is missing, macOS allows 256 files.
+    return 100;
   }
 }

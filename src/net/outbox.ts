@@ -8,8 +8,8 @@ export interface Writable {
 
 /**
  * Writes to a socket in order and keeps what did not fit, by reference: whoever sends leaves the
- * bytes alone until the outbox is empty, and sends more only then. So it never holds more than was
- * sent at once.
+ * bytes alone until the outbox is empty. It holds what it is given, so whoever sends looks at
+ * `queued` first: a sender sends on only when it is 0, a server then stops reading.
  */
 export class Outbox {
   readonly #socket: Writable;

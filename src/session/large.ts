@@ -52,8 +52,7 @@ export class LargeFrame {
         if (value !== undefined && value.length > 0 && value.length <= left) {
           this.#ready = value;
         } else {
-          const message = `Cannot read ${this.frame.name}: its size changed while it was read`;
-          this.#failure = new FramesError("changed", message);
+          this.#failure = new FramesError("changed", "its size changed while it was read");
         }
         this.#wake();
       },

@@ -13,13 +13,25 @@ export interface SourceProgress {
   /** Frames sent whole, and bytes of payload sent. */
   sent: number;
   bytes: number;
-  /** Frames settled, refused ones included. */
+  /** Frames settled, refused ones included, and their bytes. */
   settled: number;
+  settledBytes: number;
   refused: number;
   /** Numbers that were never sent. */
   lost: number;
-  /** Part of the large frame that is on its way, from 0 to 1. */
+  /** The large frame that is on its way: bytes sent, and in all. */
   part: number;
+  partOf: number;
+}
+
+/** Frames that were not delivered, and why. */
+export interface Undelivered {
+  readonly source: string;
+  readonly first: number;
+  readonly last: number;
+  /** Name or path of the frame. */
+  readonly what: string;
+  readonly error: FramesError;
 }
 
 export class Outlet {
@@ -31,6 +43,8 @@ export class Outlet {
   /** Taken from the source, and not begun. */
   frame: Frame | undefined;
   large: LargeFrame | undefined;
+  /** What the sender had begun in all when `frame` first found no room in the window. */
+  waitsSince: number | undefined;
   /** The source was asked for a frame and has not answered. */
   #asked = false;
   #ended = false;
@@ -39,7 +53,18 @@ export class Outlet {
     this.id = id;
     this.source = source;
     const { name, total } = source;
-    this.progress = { name, total, sent: 0, bytes: 0, settled: 0, refused: 0, lost: 0, part: 0 };
+    this.progress = {
+      name,
+      total,
+      sent: 0,
+      bytes: 0,
+      settled: 0,
+      settledBytes: 0,
+      refused: 0,
+      lost: 0,
+      part: 0,
+      partOf: 0,
+    };
   }
 
   /** Whether nothing more will come of it. */

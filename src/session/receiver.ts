@@ -32,8 +32,10 @@ export interface ReceiverEvents {
   /** A frame ended, and what became of it. */
   ended?(source: string, frame: FrameDescription, outcome: Outcome): void;
   lost?(source: string, frames: number, error: FramesError): void;
-  /** Something came to pass outside `receive` and `tick`: call `take`. */
+  /** A frame was settled outside `receive`: flush the store. */
   wake?(): void;
+  /** The store failed outside `receive`: hand the error to `fail`. */
+  failed?(error: unknown): void;
 }
 
 /** What a receiver grants; announced in WELCOME. */
@@ -160,18 +162,24 @@ export class Receiver implements MessageHandler {
     return outgoing;
   }
 
-  /** The store was flushed: says which frames are settled, and DONE if all are. */
-  settle(now: number): void {
+  /** Frames that a flush of the store which begins now will settle: hand it to `settle`. */
+  get flushable(): number {
+    return this.#counts.frames - this.#pending.length;
+  }
+
+  /**
+   * The store was flushed: says that the frames which were `flushable` before are settled, and DONE
+   * if these are all.
+   */
+  settle(now: number, flushed = this.flushable): void {
     if (this.#phase === "failed") return;
-    const { frames } = this.#counts;
-    const settled = frames - this.#pending.length;
-    if (settled > this.#receipted) {
-      this.#receipted = settled;
+    if (flushed > this.#receipted) {
+      this.#receipted = flushed;
       this.#receiptedAt = now;
       this.#unsettledBytes = 0;
-      this.#outgoing.push(encodeReceipt(settled));
+      this.#outgoing.push(encodeReceipt(flushed));
     }
-    if (this.#phase === "ending" && this.#pending.length === 0) {
+    if (this.#phase === "ending" && flushed === this.#counts.frames) {
       this.#say(Type.done, 0, this.#counts);
       this.#phase = "done";
     }
@@ -327,7 +335,9 @@ export class Receiver implements MessageHandler {
   #refuse(id: number, inlet: Inlet, description: FrameDescription, error: FramesError): void {
     const { sequence } = description;
     this.#say(Type.refused, id, { sequence, ...error.reason });
-    if (!(inlet.store instanceof FramesError)) inlet.store.lost(sequence, sequence, error);
+    // A conflict is no loss: something is stored under that name.
+    if (error.code === "conflict" || inlet.store instanceof FramesError) return;
+    inlet.store.lost(sequence, sequence, error);
   }
 
   payload(id: number, bytes: Uint8Array): void {
@@ -348,21 +358,20 @@ export class Receiver implements MessageHandler {
     const inlet = this.#inlet(id);
     const { description, writer } = inlet.unfinished!;
     inlet.unfinished = undefined;
-    if (writer instanceof FramesError) {
-      return this.#ended(id, inlet, description, writer, false);
-    }
+    // What is refused already was told when it was.
+    if (writer instanceof FramesError) return this.#ended(inlet, description, writer);
     const outcome = this.#try(() => writer.finish(crc));
-    if (!(outcome instanceof Promise)) return this.#ended(id, inlet, description, outcome, true);
-    const pending: Pending = { outcome: undefined };
-    this.#counts.frames++;
-    this.#pending.push(pending);
-    outcome.then(
-      (settled) => this.#settlePending(id, inlet, description, pending, settled),
-      (error: unknown) => {
-        const refusal = new FramesError("not-stored", undefined, { cause: error });
-        this.#settlePending(id, inlet, description, pending, refusal);
-      },
-    );
+    if (outcome instanceof Promise) {
+      const pending: Pending = { outcome: undefined };
+      this.#counts.frames++;
+      this.#pending.push(pending);
+      outcome
+        .then((settled) => this.#settlePending(id, inlet, description, pending, settled))
+        .catch((error: unknown) => this.#events.failed?.(error));
+      return;
+    }
+    if (outcome instanceof FramesError) this.#refuse(id, inlet, description, outcome);
+    this.#ended(inlet, description, outcome);
   }
 
   #settlePending(
@@ -379,16 +388,11 @@ export class Receiver implements MessageHandler {
     this.#events.wake?.();
   }
 
-  #ended(
-    id: number,
-    inlet: Inlet,
-    description: FrameDescription,
-    outcome: Outcome,
-    refuse: boolean,
-  ): void {
-    if (refuse && outcome instanceof FramesError) this.#refuse(id, inlet, description, outcome);
+  /** A frame ended, and its outcome is known. */
+  #ended(inlet: Inlet, description: FrameDescription, outcome: Outcome | "aborted"): void {
     this.#counts.frames++;
-    this.#events.ended?.(inlet.name, description, outcome);
+    if (outcome !== "aborted") this.#events.ended?.(inlet.name, description, outcome);
+    // Receipts count in the order in which frames ended.
     if (this.#pending.length === 0) this.#count(outcome);
     else this.#pending.push({ outcome });
   }
@@ -403,13 +407,9 @@ export class Receiver implements MessageHandler {
     const { unfinished } = inlet;
     if (unfinished?.description.sequence !== sequence) throw unexpected(Type.abort);
     inlet.unfinished = undefined;
-    const { writer } = unfinished;
-    const outcome = writer instanceof FramesError ? writer : "aborted";
+    const { description, writer } = unfinished;
     if (!(writer instanceof FramesError)) writer.discard();
-    else this.#events.ended?.(inlet.name, unfinished.description, writer);
-    this.#counts.frames++;
-    if (this.#pending.length === 0) this.#count(outcome);
-    else this.#pending.push({ outcome });
+    this.#ended(inlet, description, writer instanceof FramesError ? writer : "aborted");
   }
 
   #lost(id: number, body: ControlBodies[typeof Type.lost]): void {
@@ -417,7 +417,7 @@ export class Receiver implements MessageHandler {
     const error = new FramesError(errorByNumber(body.error), body.message);
     let frames = 0;
     for (const [first, last] of body.ranges) {
-      frames += last - first + 1;
+      frames = Math.min(frames + last - first + 1, Number.MAX_SAFE_INTEGER);
       if (!(inlet.store instanceof FramesError)) inlet.store.lost(first, last, error);
     }
     this.#events.lost?.(inlet.name, frames, error);

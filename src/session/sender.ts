@@ -21,7 +21,7 @@ import {
 } from "../wire/messages.ts";
 import { LargeFrame } from "./large.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
-import { Outlet, type SourceProgress } from "./outlet.ts";
+import { Outlet, type SourceProgress, type Undelivered } from "./outlet.ts";
 import { Transmission } from "./transmission.ts";
 import { Window } from "./window.ts";
 
@@ -30,16 +30,6 @@ import { Window } from "./window.ts";
  * small frames of other sources pass them anyway.
  */
 const largeAtOnce = 2;
-
-/** Frames that were not delivered, and why. */
-export interface Undelivered {
-  readonly source: string;
-  readonly first: number;
-  readonly last: number;
-  /** Name or path of the frame. */
-  readonly what: string;
-  readonly error: FramesError;
-}
 
 /** What the machine tells its host. */
 export interface SenderEvents {
@@ -51,7 +41,7 @@ export interface SenderEvents {
   trace?(direction: "->" | "<-", line: string): void;
 }
 
-type Phase = "greeting" | "open" | "ending" | "done";
+type Phase = "greeting" | "open" | "ending" | "done" | "failed";
 
 export class Sender implements MessageHandler {
   readonly #decoder = new Decoder(this);
@@ -66,6 +56,8 @@ export class Sender implements MessageHandler {
   #welcome: Welcome | undefined;
   #turn = 0;
   #large = 0;
+  /** Bytes of all frames begun so far: the measure of how long a frame has waited. */
+  #begunBytes = 0;
   #now: number;
   #failed: { error: unknown } | undefined;
   #done: Done | undefined;
@@ -118,6 +110,13 @@ export class Sender implements MessageHandler {
     return more;
   }
 
+  /** Ends the conversation: `transmit` gives what is still to be said, ERROR last. */
+  fail(error: FramesError): void {
+    if (this.#phase === "done" || this.#phase === "failed") return;
+    this.#say(Type.error, 0, error.reason);
+    this.#phase = "failed";
+  }
+
   /** Releases what the sources hold open. */
   close(): void {
     for (const outlet of this.#outlets) {
@@ -148,9 +147,13 @@ export class Sender implements MessageHandler {
    * @throws {FramesError} `timeout`
    */
   tick(now: number): void {
-    if (this.#phase === "done") return;
+    if (this.#phase === "done" || this.#phase === "failed") return;
     const awaited =
-      this.#phase === "greeting" ? "WELCOME" : this.#phase === "ending" ? "DONE" : "receipts";
+      this.#phase === "greeting"
+        ? "answer of a frames server (WELCOME)"
+        : this.#phase === "ending"
+          ? "DONE"
+          : "receipts";
     if (!this.#liveness.tick(now, awaited)) return;
     this.#say(Type.ping, 0, { time: nanoseconds(now) });
     this.#events.wake();
@@ -221,8 +224,12 @@ export class Sender implements MessageHandler {
     const { frame } = outlet;
     if (frame === undefined) return "idle";
     const large = frame.size > largestPackedFrame;
-    // A large frame that waits for receipts lets the small frames of others pass.
-    if (!this.#window.fits(frame)) return large ? "idle" : "stuck";
+    // A large frame that waits for receipts lets the small frames of others pass, but not for ever.
+    if (!this.#window.fits(frame)) {
+      outlet.waitsSince ??= this.#begunBytes;
+      const passed = this.#begunBytes - outlet.waitsSince;
+      return large && passed < this.#welcome!.window.bytes / 2 ? "idle" : "stuck";
+    }
     if (large && this.#large >= Math.min(largeAtOnce, this.#welcome!.limits.unfinished))
       return "idle";
     if (!out.hasRoomFor(frame, !large)) return "full";
@@ -250,6 +257,8 @@ export class Sender implements MessageHandler {
 
   #begin(outlet: Outlet, frame: Frame, large: boolean, out: Transmission): void {
     outlet.frame = undefined;
+    outlet.waitsSince = undefined;
+    this.#begunBytes += frame.size;
     try {
       if (large) out.packBeginning(outlet.id, frame);
       else out.packFrame(outlet.id, frame);
@@ -291,7 +300,8 @@ export class Sender implements MessageHandler {
     if (!out.hasRoomForPiece) return "full";
     const { bytes, more } = out.packPiece(outlet.id, large);
     outlet.progress.bytes += bytes.length;
-    outlet.progress.part = large.sent / large.frame.size;
+    outlet.progress.part = large.sent;
+    outlet.progress.partOf = large.frame.size;
     if (!more) {
       this.#closeLarge(outlet, large);
       this.#frameSent(outlet, large.frame);
@@ -382,8 +392,10 @@ export class Sender implements MessageHandler {
   }
 
   #settle(frames: number): void {
-    for (const { owner, aborted } of this.#window.settle(frames)) {
-      if (!aborted) owner.progress.settled++;
+    for (const { owner, frame, aborted } of this.#window.settle(frames)) {
+      if (aborted) continue;
+      owner.progress.settled++;
+      owner.progress.settledBytes += frame.size;
     }
   }
 

@@ -80,8 +80,7 @@ export class DirectorySource implements FrameSource {
   }
 
   #loss(sequence: number, error: FramesError): Loss {
-    const what = `${this.path}/${this.#names[sequence - 1]!}`;
-    return { first: sequence, last: sequence, what, error };
+    return { first: sequence, last: sequence, what: this.#names[sequence - 1]!, error };
   }
 }
 
@@ -107,7 +106,7 @@ class FileFrame implements Frame {
     try {
       this.#before = fstatSync(this.#file, { bigint: true });
       if (!this.#before.isFile()) {
-        throw new FramesError("unreadable", `Cannot read ${name}: it is no longer a file`);
+        throw new FramesError("unreadable", "it is no longer a file");
       }
     } catch (error) {
       this.close();
@@ -122,7 +121,7 @@ class FileFrame implements Frame {
   #opened(): number {
     if (this.#file === undefined) {
       this.#file = openSync(this.#path, openFlags);
-      this.#checkUnchanged();
+      this.#checkUnchanged(this.#file);
     }
     return this.#file;
   }
@@ -133,10 +132,10 @@ class FileFrame implements Frame {
       let length = 0;
       while (length < into.length) {
         const read = readSync(file, into, length, into.length - length, length);
-        if (read === 0) throw changed(this.name);
+        if (read === 0) throw changed();
         length += read;
       }
-      this.#checkUnchanged();
+      this.#checkUnchanged(file);
     } catch (error) {
       throw readFailure(error, this.name);
     } finally {
@@ -145,43 +144,49 @@ class FileFrame implements Frame {
   }
 
   async *pieces(): AsyncGenerator<Uint8Array, undefined> {
+    let file: number | undefined;
+    let ahead: Promise<Uint8Array> | undefined;
     try {
-      const file = this.#opened();
-      // Bun seeks to the start of a slice unless that is 0: the file is newly opened, and the slices
-      // are asked for in order.
+      const own = (file = this.#opened());
+      // It is closed below and nowhere else, and only when nothing reads it any more: a read under
+      // way would go on in whatever file is opened next under the same number.
+      this.#file = undefined;
+      // Bun seeks to the start of a slice unless that is 0: the file is newly opened, and one slice
+      // is read at a time, in order.
       const slice = (from: number) =>
-        Bun.file(file)
+        Bun.file(own)
           .slice(from, Math.min(from + sliceSize, this.size))
           .bytes();
-      let ahead = this.size > 0 ? slice(0) : undefined;
+      if (this.size > 0) ahead = slice(0);
       for (let from = 0; from < this.size; from += sliceSize) {
         const expected = Math.min(sliceSize, this.size - from);
         const bytes = await ahead!;
         ahead = from + expected < this.size ? slice(from + expected) : undefined;
-        // It is awaited in the next round, if there is one.
+        // It is awaited in the next round, or at the end.
         ahead?.catch(() => {});
-        if (bytes.length !== expected) throw changed(this.name);
-        if (ahead === undefined) this.#checkUnchanged();
+        if (bytes.length !== expected) throw changed();
+        if (ahead === undefined) this.#checkUnchanged(own);
         yield bytes;
       }
     } catch (error) {
       throw readFailure(error, this.name);
     } finally {
-      this.close();
+      await ahead?.catch(() => {});
+      if (file !== undefined) closeSync(file);
     }
     return undefined;
   }
 
-  #checkUnchanged(): void {
+  #checkUnchanged(file: number): void {
     const before = this.#before;
-    const after = fstatSync(this.#file!, { bigint: true });
+    const after = fstatSync(file, { bigint: true });
     if (
       after.size !== before.size ||
       after.mtimeNs !== before.mtimeNs ||
       after.ctimeNs !== before.ctimeNs ||
       after.ino !== before.ino
     ) {
-      throw changed(this.name);
+      throw changed();
     }
   }
 
@@ -191,19 +196,19 @@ class FileFrame implements Frame {
   }
 }
 
-function changed(name: string): FramesError {
-  return new FramesError("changed", `Cannot read ${name}: it kept changing while it was read`);
+function changed(): FramesError {
+  return new FramesError("changed", "it kept changing while it was read");
 }
 
 function readFailure(error: unknown, name: string): FramesError {
   if (error instanceof FramesError) return error;
   const options = { cause: error };
   if (systemCode(error) !== "ENOENT") {
-    return new FramesError("unreadable", `Cannot read ${name}: ${systemSentence(error)}`, options);
+    return new FramesError("unreadable", systemSentence(error), options);
   }
   // A name that is not UTF-8 comes from the directory with U+FFFD in it, and cannot be opened.
   if (name.includes("\uFFFD")) {
-    return new FramesError("unreadable", `Cannot read ${name}: its name is not UTF-8`, options);
+    return new FramesError("unreadable", "its name is not UTF-8", options);
   }
-  return new FramesError("vanished", `Cannot read ${name}: it was removed`, options);
+  return new FramesError("vanished", "it was removed before it was read", options);
 }

@@ -1,6 +1,6 @@
 /** Frames that a program hands over one by one: the library's way in. */
 import { asFramesError, FramesError } from "../errors.ts";
-import type { Frame, FrameSource, Loss, RawShape } from "../frame.ts";
+import type { Frame, FrameSource, Loss } from "../frame.ts";
 
 /** A frame as a program has it. */
 export interface CapturedFrame {
@@ -17,7 +17,6 @@ export interface CapturedFrame {
 /** A source of frames that a program makes. */
 export class IterableSource implements FrameSource {
   readonly name: string;
-  readonly raw?: RawShape;
   readonly #frames: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
   readonly #started: number;
   readonly #clock: () => number;
@@ -32,14 +31,12 @@ export class IterableSource implements FrameSource {
     frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
     started: number,
     clock: () => number,
-    raw?: RawShape,
   ) {
     this.name = name;
     this.#frames =
       Symbol.asyncIterator in frames ? frames[Symbol.asyncIterator]() : frames[Symbol.iterator]();
     this.#started = started;
     this.#clock = clock;
-    if (raw !== undefined) this.raw = raw;
   }
 
   async next(): Promise<Frame | Loss | undefined> {
@@ -48,13 +45,13 @@ export class IterableSource implements FrameSource {
     const sequence = ++this.#sequence;
     try {
       return new MemoryFrame(value, sequence, this.#clock(), (bytes) =>
-        namelessName(this.#started, sequence, this.raw ? rawEnding(this.raw) : ending(bytes)),
+        namelessName(this.#started, sequence, ending(bytes)),
       );
     } catch (error) {
       return {
         first: sequence,
         last: sequence,
-        what: value.name ?? `frame ${sequence}`,
+        what: typeof value?.name === "string" ? value.name : `frame ${sequence}`,
         error: asFramesError(error, "unreadable"),
       };
     }
@@ -84,6 +81,7 @@ class MemoryFrame implements Frame {
     now: number,
     nameFor: (bytes: Uint8Array) => string,
   ) {
+    checkCaptured(frame);
     this.sequence = sequence;
     this.#bytes = frame.bytes;
     this.name = frame.name ?? nameFor(frame.bytes);
@@ -106,14 +104,31 @@ class MemoryFrame implements Frame {
   }
 }
 
+/** What a program hands over is checked here: what cannot be said on the wire must not become something else. */
+function checkCaptured({ bytes, name, captured }: CapturedFrame): void {
+  let wrong: string | undefined;
+  if (!(bytes instanceof Uint8Array)) wrong = "bytes is no Uint8Array";
+  else if (name !== undefined && (typeof name !== "string" || !isFrameName(name))) {
+    wrong = `${JSON.stringify(name)} cannot be its name`;
+  } else if (captured !== undefined && (typeof captured !== "bigint" || !isInt64(captured))) {
+    wrong = `captured is ${String(captured)}, not nanoseconds as a bigint of 64 bits`;
+  }
+  if (wrong !== undefined) throw new FramesError("unreadable", `Cannot send the frame: ${wrong}`);
+}
+
+function isFrameName(name: string): boolean {
+  const length = Buffer.byteLength(name);
+  return name.isWellFormed() && length >= 1 && length <= 255;
+}
+
+function isInt64(value: bigint): boolean {
+  return BigInt.asIntN(64, value) === value;
+}
+
 /** `20261122T071203.123Z-00000042.jpg`: unique over restarts, and in order when sorted. */
 function namelessName(started: number, sequence: number, end: string): string {
   const start = new Date(started).toISOString().replaceAll("-", "").replaceAll(":", "");
   return `${start}-${String(sequence).padStart(8, "0")}.${end}`;
-}
-
-function rawEnding({ width, height, format }: RawShape): string {
-  return `${width}x${height}.${format}`;
 }
 
 const magics: [string, string][] = [

@@ -32,6 +32,8 @@ export interface Walk {
   readonly skipped: Skipped[];
   /** Folders that could not be read: frames in them are missing. */
   readonly unreadable: Skipped[];
+  /** Files that patterns left out; those in folders that were left out are not counted. */
+  leftOut: number;
 }
 
 /**
@@ -41,7 +43,7 @@ export interface Walk {
  * folders would be the same source
  */
 export function walk(roots: readonly Root[], filter: Filter): Walk {
-  const found: Walk = { sources: [], skipped: [], unreadable: [] };
+  const found: Walk = { sources: [], skipped: [], unreadable: [], leftOut: 0 };
   const compiled = compileFilter(filter);
   const walker = new Walker(compiled, found);
   for (const root of roots) {
@@ -128,11 +130,14 @@ class Walker {
       const relative = below === "" ? name : `${below}/${name}`;
       const kind = kindOf(entry, join(path, name));
       const folder = kind === "folder";
-      if (this.#filter.excludes(relative, name, folder)) continue;
+      if (this.#filter.excludes(relative, name, folder)) {
+        if (!folder) this.#found.leftOut++;
+        continue;
+      }
       // A folder is brought in whole only by a pattern that means folders.
       const wanted = included || this.#filter.includes(relative, name, folder);
       if (folder) folders.push({ below: relative, included: wanted });
-      else if (!wanted) continue;
+      else if (!wanted) this.#found.leftOut++;
       else if (kind === "file") names.push(name);
       else this.#found.skipped.push({ path: join(path, name), why: kind });
     }
@@ -158,6 +163,8 @@ class Walker {
 
 function sourceName(root: Root, below: string): string {
   if (below === "") return root.name;
+  // A folder named like the root is no other source than the root's, unless its name says where it is.
+  if (below === root.name) return `${root.name}/${below}`;
   return root.nested ? `${root.name}/${below}` : below;
 }
 

@@ -13,6 +13,7 @@ import {
   renameSync,
   rmSync,
   type Stats,
+  statSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
@@ -51,6 +52,8 @@ export class DirectoryStore implements FrameStore {
   readonly #lock: StoreLock;
   readonly #partial: string;
   readonly #clock: () => number;
+  /** Inode of the journal. */
+  readonly #journalFile: number;
   #partials = 0;
 
   /**
@@ -75,6 +78,7 @@ export class DirectoryStore implements FrameStore {
         rmSync(join(this.#partial, name), { recursive: true });
       }
       this.journal = new Journal(journalPath(this.place));
+      this.#journalFile = statSync(journalPath(this.place)).ino;
       if (this.portable) this.#claimStored();
       else this.journal.dropFolded();
     } catch (error) {
@@ -84,23 +88,35 @@ export class DirectoryStore implements FrameStore {
   }
 
   isFresh(stream: string): boolean {
+    this.#checkThere();
     return !this.journal.hasStream(stream);
   }
 
   open(origin: FrameOrigin): SourceStore {
     const folder = sourceFolder(origin.stream, origin.source, this.portable);
-    this.checkFree(folder);
+    if (this.portable) this.checkFree(folder);
     return new SourceFolder(this, origin, folder);
   }
 
   flush(): void {
+    if (this.journal.isDirty) this.#checkThere();
     this.journal.flush();
+  }
+
+  /** A journal that was removed goes on in memory, as it were: what it says is true of nothing. */
+  #checkThere(): void {
+    const found = statSync(journalPath(this.place), { throwIfNoEntry: false })?.ino;
+    if (found === this.#journalFile) return;
+    throw new FramesError("store", `The store ${this.place} was removed while it was served`);
   }
 
   /** Closes journal and lock; the store is then of no more use. */
   close(): void {
-    this.journal.close();
-    this.#lock.release();
+    try {
+      this.journal.close();
+    } finally {
+      this.#lock.release();
+    }
   }
 
   /** A path for a frame being written. */
@@ -114,13 +130,12 @@ export class DirectoryStore implements FrameStore {
   }
 
   /**
-   * Where names must be portable: makes sure that a path below the store, and each folder on the way,
+   * Where names must be portable, makes sure that a path below the store, and each folder on the way,
    * differs from what is stored in more than case or Unicode form.
    *
    * @throws {FramesError} `unportable-name`
    */
   checkFree(path: string): void {
-    if (!this.portable) return;
     for (const part of prefixes(path)) {
       const holder = this.journal.folded(foldPath(part));
       if (holder === undefined || holder === part) continue;
@@ -131,9 +146,8 @@ export class DirectoryStore implements FrameStore {
     }
   }
 
-  /** Where names must be portable: nothing may be stored any more that `path` would be mistaken for. */
+  /** Where names must be portable, nothing may be stored any more that `path` would be mistaken for. */
   claim(path: string): void {
-    if (!this.portable) return;
     for (const part of prefixes(path)) this.journal.claimFolded(foldPath(part), part);
   }
 
@@ -173,7 +187,7 @@ class SourceFolder implements SourceStore {
     const { stream, source } = this.origin;
     const stored = this.store.journal.find(stream, source, description.name);
     if (stored !== null) return new Comparison(description, stored);
-    this.store.checkFree(this.relativePath(description.name));
+    if (this.store.portable) this.store.checkFree(this.relativePath(description.name));
     return new PartialFile(this, description);
   }
 
@@ -229,14 +243,14 @@ class Comparison implements FrameWriter {
 
   finish(crc: number): Outcome {
     const same = this.#stored.bytes === this.#description.size && this.#stored.crc32 === crc;
-    return same ? "present" : conflict(this.#description.name);
+    return same ? "present" : conflict();
   }
 
   discard(): void {}
 }
 
-function conflict(name: string): FramesError {
-  return new FramesError("conflict", `${JSON.stringify(name)} is stored already, with other bytes`);
+function conflict(): FramesError {
+  return new FramesError("conflict", "other bytes are stored under this name");
 }
 
 /** A frame being written under a name of its own. */
@@ -278,8 +292,14 @@ class PartialFile implements FrameWriter {
       futimesSync(file, time, time);
       closeSync(file);
       this.#file = undefined;
-      // Another sender may have begun a name that differs only in case, and finished it first.
-      this.#folder.store.checkFree(this.#folder.relativePath(name));
+      // Another sender may have begun the name too, or one that differs only in case, and finished first.
+      const { origin, store } = this.#folder;
+      if (store.portable) store.checkFree(this.#folder.relativePath(name));
+      const stored = store.journal.find(origin.stream, origin.source, name);
+      if (stored !== null) {
+        unlinkSync(this.#path);
+        return new Comparison(this.#description, stored).finish(crc);
+      }
       // First the folder: a link in its place would lead elsewhere.
       this.#folder.make();
       const path = this.#folder.path(name);
@@ -312,18 +332,21 @@ class PartialFile implements FrameWriter {
   /** Something lies under the final name that `begin` did not find: the same frame, or a conflict. */
   #adopt(path: string, taken: Stats, crc: number): Outcome {
     const { name, size } = this.#description;
-    const { stream, source } = this.#folder.origin;
-    const stored = this.#folder.store.journal.find(stream, source, name);
-    if (stored !== null) return new Comparison(this.#description, stored).finish(crc);
+    if (!taken.isFile()) {
+      throw new FramesError(
+        "not-stored",
+        `Cannot store ${JSON.stringify(name)}: ${path} is no file`,
+      );
+    }
     // A crash between rename and journal leaves just this: a whole frame without its row.
-    if (!taken.isFile() || taken.size !== size || fileCrc(path) !== crc) return conflict(name);
+    if (taken.size !== size || fileCrc(path) !== crc) return conflict();
     this.#record(crc);
     return "present";
   }
 
   #record(crc: number): void {
     const { origin, store } = this.#folder;
-    store.claim(this.#folder.relativePath(this.#description.name));
+    if (store.portable) store.claim(this.#folder.relativePath(this.#description.name));
     const raw = origin.raw;
     const format = raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`;
     store.journal.addFrame(origin, this.#description, crc, store.now(), format);
@@ -337,12 +360,16 @@ class PartialFile implements FrameWriter {
 
   #failure(error: unknown): FramesError {
     if (error instanceof FramesError) return error;
+    // What every frame would meet ends the connection; what only this one meets refuses it.
+    const code = storeIsFull.has(systemCode(error) ?? "") ? "store" : "not-stored";
     const name = JSON.stringify(this.#description.name);
-    return new FramesError("not-stored", `Cannot store ${name}: ${systemSentence(error)}`, {
+    return new FramesError(code, `Cannot store ${name}: ${systemSentence(error)}`, {
       cause: error,
     });
   }
 }
+
+const storeIsFull = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO"]);
 
 /** CRC-32 of a file. */
 function fileCrc(path: string): number {

@@ -93,6 +93,7 @@ function prepare(database: Database) {
     paths: database.query<StoredPath, []>("SELECT stream, source, name FROM frames ORDER BY id"),
     begin: database.query("BEGIN IMMEDIATE"),
     commit: database.query("COMMIT"),
+    rollback: database.query("ROLLBACK"),
   };
 }
 
@@ -101,12 +102,16 @@ export class Journal {
   readonly #database: Database;
   readonly #statements: ReturnType<typeof prepare>;
   #open = false;
+  /** Why rows of the batch are gone, until everybody has heard of it. */
+  #broken: FramesError | undefined;
 
   /** @throws {FramesError} `store` if SQLite cannot open or read it */
   constructor(path: string) {
     let database: Database | undefined;
     try {
       database = new Database(path);
+      // Others may look into the journal, and even hold it for a moment.
+      database.run("PRAGMA busy_timeout = 2000");
       database.run("PRAGMA journal_mode = WAL");
       // In WAL mode a killed process loses nothing committed; only a power cut may.
       database.run("PRAGMA synchronous = NORMAL");
@@ -188,13 +193,26 @@ export class Journal {
 
   /** Writes within the transaction of the batch. */
   #write<T>(act: () => T): T {
+    if (this.#broken !== undefined) throw this.#broken;
     try {
       if (!this.#open) this.#statements.begin.run();
       this.#open = true;
       return act();
     } catch (error) {
-      throw unwritable(error);
+      throw this.#break(error);
     }
+  }
+
+  /**
+   * After some errors SQLite rolls back by itself, with the rows of every connection. So the batch is
+   * given up, and the next `flush` says so: nobody may count on it.
+   */
+  #break(error: unknown): FramesError {
+    const message = `Cannot write the journal: ${systemSentence(error)}`;
+    this.#broken = new FramesError("store", message, { cause: error });
+    if (this.#database.inTransaction) this.#statements.rollback.run();
+    this.#open = false;
+    return this.#broken;
   }
 
   /**
@@ -203,25 +221,33 @@ export class Journal {
    * @throws {FramesError} `store`: without its journal no server can keep its promise
    */
   flush(): void {
+    const broken = this.#broken;
+    this.#broken = undefined;
+    if (broken !== undefined) throw broken;
     if (!this.#open) return;
     try {
       this.#statements.commit.run();
+      this.#open = false;
     } catch (error) {
-      throw unwritable(error);
+      const failure = this.#break(error);
+      this.#broken = undefined;
+      throw failure;
     }
-    this.#open = false;
+  }
+
+  /** Whether something waits for `flush`. */
+  get isDirty(): boolean {
+    return this.#open || this.#broken !== undefined;
   }
 
   /** Commits and closes. */
   close(): void {
-    this.flush();
-    this.#database.close();
+    try {
+      this.flush();
+    } finally {
+      this.#database.close();
+    }
   }
-}
-
-function unwritable(error: unknown): FramesError {
-  const message = `Cannot write the journal: ${systemSentence(error)}`;
-  return new FramesError("store", message, { cause: error });
 }
 
 /**
@@ -233,7 +259,8 @@ function unwritable(error: unknown): FramesError {
 export function summarize(directory: string, stream?: string): SourceSummary[] {
   const path = journalPath(directory);
   if (!existsSync(path)) {
-    throw new FramesError("missing", `Cannot list ${directory}: it holds no store of frames`);
+    const why = existsSync(directory) ? "it holds no store of frames" : "no such directory";
+    throw new FramesError("missing", `Cannot list ${directory}: ${why}; name the store with --dir`);
   }
   let database: Database | undefined;
   try {
@@ -241,14 +268,14 @@ export function summarize(directory: string, stream?: string): SourceSummary[] {
     const only = stream === undefined ? "" : "WHERE stream = ?1";
     return database
       .query<SourceSummaryRow, string[]>(
-        `SELECT stream, source, sum(frames) AS frames, sum(bytes) AS bytes, sum(lost) AS lost,
+        `SELECT stream, source, sum(frames) AS frames, sum(bytes) AS bytes, CAST(total(lost) AS INTEGER) AS lost,
             min(firstCaptured) AS firstCaptured, max(lastCaptured) AS lastCaptured
           FROM (
             SELECT stream, source, count(*) AS frames, sum(bytes) AS bytes, 0 AS lost,
                 min(captured) AS firstCaptured, max(captured) AS lastCaptured
               FROM frames ${only} GROUP BY stream, source
             UNION ALL
-            SELECT stream, source, 0, 0, sum(last - first + 1), NULL, NULL
+            SELECT stream, source, 0, 0, min(total(last - first + 1), 9007199254740991), NULL, NULL
               FROM losses ${only} GROUP BY stream, source
           )
           GROUP BY stream, source ORDER BY stream, source`,

@@ -68,7 +68,7 @@ function unsafe(part: string): string | undefined {
   return undefined;
 }
 
-const device = /^(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])(?:\.|$)/i;
+const device = /^(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\.|$)/i;
 
 /** Why Windows or macOS cannot keep a part under this name, or undefined. */
 function unportable(part: string): string | undefined {

@@ -16,7 +16,8 @@ import type {
   SourceStore,
 } from "../../src/frame.ts";
 import { Receiver, type ReceiverLimits } from "../../src/session/receiver.ts";
-import { Sender, type Undelivered } from "../../src/session/sender.ts";
+import type { Undelivered } from "../../src/session/outlet.ts";
+import { Sender } from "../../src/session/sender.ts";
 import { outgoingBuffer } from "../../src/session/transmission.ts";
 import type { Hello, Welcome } from "../../src/wire/messages.ts";
 import { decodeAll, misplacement, WindowModel } from "../wire/oracle.ts";

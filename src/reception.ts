@@ -1,0 +1,257 @@
+/** Receives from one sender: joins a receiver and a socket. */
+import { asFramesError, FramesError } from "./errors.ts";
+import type { FrameDescription, FrameStore, Outcome } from "./frame.ts";
+import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
+import { Receiver, type ReceiverLimits } from "./session/receiver.ts";
+import { software } from "./version.ts";
+import type { Done, Hello } from "./wire/messages.ts";
+
+/** A frame that was stored. */
+export interface StoredEvent {
+  readonly peer: string;
+  readonly stream: string;
+  readonly source: string;
+  readonly frame: FrameDescription;
+}
+
+/** What happens at a server. `peer` is the sender's address. */
+export type ServeEvent =
+  | { type: "session"; peer: string; session: string; stream: string; software: string }
+  | {
+      type: "refused";
+      peer: string;
+      stream: string;
+      source: string;
+      frame: FrameDescription;
+      error: FramesError;
+    }
+  | {
+      type: "lost";
+      peer: string;
+      stream: string;
+      source: string;
+      frames: number;
+      error: FramesError;
+    }
+  | { type: "delivered"; peer: string; session: string; stream: string; counts: Done }
+  | {
+      type: "failed";
+      peer: string;
+      session: string | undefined;
+      stream: string | undefined;
+      /** How the frames before that ended. */
+      counts: Done;
+      error: FramesError;
+    };
+
+/** The server that a reception belongs to. */
+export interface Host {
+  readonly store: FrameStore;
+  readonly grants: ReceiverLimits;
+  /** Milliseconds after which a silent sender counts as gone. */
+  readonly timeout: number;
+  /** `HOST:PORT`, as `send` takes it. */
+  readonly address: string;
+  tell(event: ServeEvent): void;
+  tellStored(makeEvent: () => StoredEvent): void;
+  add(reception: Reception): void;
+  remove(reception: Reception): void;
+  supersede(session: string, by: Reception): void;
+  /** Frames came in: flush the store and call `settle`, when `isDue` or at the end of the input. */
+  settleLater(reception: Reception): void;
+  /** Likewise, but at once: nothing more will come. */
+  settleLast(reception: Reception): Promise<void>;
+}
+
+/** More than this many bytes that a sender does not read: nothing more is read from it. */
+const mostQueued = 1 << 20;
+
+/** One sender, as long as it is connected. */
+export class Reception implements ConnectionHandler {
+  readonly #server: Host;
+  readonly #peer: string;
+  readonly #receiver: Receiver;
+  readonly #gone = Promise.withResolvers<void>();
+  readonly #isFull: boolean;
+  #connection: Connection | undefined;
+  #paused = false;
+  #failure: FramesError | undefined;
+  #reported = false;
+  /** Whether anything came since the last turn of the event loop. */
+  #fresh = false;
+  #heard = false;
+  /** Whether the sender has closed its sending side. */
+  #hasEnded = false;
+
+  constructor(server: Host, peer: string, isFull: boolean) {
+    this.#server = server;
+    this.#peer = peer;
+    this.#isFull = isFull;
+    this.#receiver = new Receiver(server.store, server.grants, server.timeout, steadyNow(), {
+      hello: (hello) => this.#hello(hello),
+      ended: (source, frame, outcome) => this.#ended(source, frame, outcome),
+      lost: (source, frames, error) =>
+        server.tell({ type: "lost", ...this.#who(), source, frames, error }),
+      wake: () => server.settleLater(this),
+      failed: (error) => this.failed(asFramesError(error, "internal")),
+    });
+  }
+
+  get session(): string | undefined {
+    return this.#receiver.hello?.session;
+  }
+
+  /** Settled when the connection is closed. */
+  get gone(): Promise<void> {
+    return this.#gone.promise;
+  }
+
+  opened(connection: Connection): void {
+    this.#connection = connection;
+    this.#server.add(this);
+    if (this.#isFull) this.failed(new FramesError("full"));
+  }
+
+  #who(): { peer: string; stream: string } {
+    return { peer: this.#peer, stream: this.#receiver.hello!.stream };
+  }
+
+  #hello(hello: Hello): { fresh: boolean; store: string; software: string } {
+    if (hello.role !== "send") {
+      throw new FramesError("not-let-in", "Cannot send frames out: this version only receives");
+    }
+    this.#server.supersede(hello.session, this);
+    this.#server.tell({
+      type: "session",
+      ...this.#who(),
+      session: hello.session,
+      software: hello.software ?? "unknown software",
+    });
+    const { store } = this.#server;
+    return { fresh: store.isFresh(hello.stream), store: store.place, software };
+  }
+
+  #ended(source: string, frame: FrameDescription, outcome: Outcome): void {
+    if (outcome instanceof FramesError) {
+      this.#server.tell({ type: "refused", ...this.#who(), source, frame, error: outcome });
+    } else if (outcome === "stored") {
+      this.#server.tellStored(() => ({ ...this.#who(), source, frame }));
+    }
+  }
+
+  data(chunk: Uint8Array): void {
+    if (!this.#heard) {
+      this.#heard = true;
+      if (looksLikeHttp(chunk)) return this.#answerHttp();
+    }
+    if (this.#failure !== undefined) return;
+    this.#fresh = true;
+    this.#receiver.receive(chunk, steadyNow());
+    if (this.#receiver.wantsFlush) this.#server.settleLater(this);
+    this.#send();
+  }
+
+  /** Whether a receipt must leave now: nothing came in this turn, or enough waits. */
+  isDue(): boolean {
+    const dry = !this.#fresh;
+    this.#fresh = false;
+    return dry || this.#receiver.isReceiptDue;
+  }
+
+  /** Frames that a flush of the store which begins now will settle. */
+  get flushable(): number {
+    return this.#receiver.flushable;
+  }
+
+  /** The store was flushed; `flushed` is what was `flushable` before. */
+  settle(flushed: number): void {
+    if (this.#failure !== undefined || this.#connection!.isClosed) return;
+    this.#receiver.settle(steadyNow(), flushed);
+    this.#send();
+    if (this.#hasEnded && !this.#receiver.isDone) this.#connection!.finish();
+    if (!this.#receiver.isDone || this.#reported) return;
+    this.#reported = true;
+    // The sender closes when it has read DONE, however slow its link is.
+    this.#connection!.finish(this.#server.timeout);
+    this.#server.tell({
+      type: "delivered",
+      ...this.#who(),
+      session: this.session!,
+      counts: { ...this.#receiver.counts },
+    });
+  }
+
+  #send(): void {
+    const connection = this.#connection!;
+    for (const bytes of this.#receiver.take(steadyNow())) connection.send(bytes);
+    if (connection.queued > mostQueued && !this.#paused) {
+      this.#paused = true;
+      connection.pause();
+    }
+  }
+
+  drained(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#connection!.resume();
+  }
+
+  tick(): void {
+    if (this.#failure !== undefined || this.#receiver.isDone) return;
+    this.#receiver.tick(steadyNow());
+    this.#send();
+  }
+
+  ended(): void {
+    // A sender may close its sending side after END: its DONE is still on the way.
+    this.#hasEnded = true;
+    void this.#server.settleLast(this);
+  }
+
+  failed(error: FramesError): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#receiver.fail(error);
+    this.#send();
+    this.#connection!.finish();
+    this.#report(error);
+  }
+
+  /** What is wrong with a sender is said once, with what it had delivered. */
+  #report(error: FramesError): void {
+    if (this.#reported) return;
+    this.#reported = true;
+    this.#server.tell({
+      type: "failed",
+      peer: this.#peer,
+      session: this.session,
+      stream: this.#receiver.hello?.stream,
+      counts: { ...this.#receiver.counts },
+      error,
+    });
+  }
+
+  closed(error: FramesError | undefined): void {
+    this.#receiver.close();
+    this.#server.remove(this);
+    if (this.#receiver.hello !== undefined || error !== undefined) {
+      this.#report(error ?? new FramesError("network", "The sender closed before it was done"));
+    }
+    this.#gone.resolve();
+  }
+
+  #answerHttp(): void {
+    const { address } = this.#server;
+    const body = `This is a FRAMES/1 port, not a web server. Send frames to it with: frames send DIR --to ${address}\n`;
+    const bytes = new TextEncoder().encode(
+      `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+    );
+    this.#connection!.send(bytes);
+    this.failed(new FramesError("foreign", "An HTTP request came to the port for frames"));
+  }
+}
+
+function looksLikeHttp(chunk: Uint8Array): boolean {
+  const start = new TextDecoder("latin1").decode(chunk.subarray(0, 16));
+  return /^(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|PATCH|TRACE|PRI) /.test(start);
+}

@@ -1,0 +1,192 @@
+/** A running server: joins a listener, receptions and a store. */
+import { asFramesError, FramesError } from "./errors.ts";
+import type { FrameStore } from "./frame.ts";
+import { type Address, formatAddress } from "./net/address.ts";
+import { listen, type Listener } from "./net/listen.ts";
+import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
+import type { ReceiverLimits } from "./session/receiver.ts";
+
+/** A running server. */
+export interface Server {
+  /** Absolute path of the store. */
+  readonly directory: string;
+  readonly host: string;
+  readonly port: number;
+  /** `HOST:PORT`, as `send` takes it. */
+  readonly address: string;
+  /** How many peers are connected. */
+  readonly connections: number;
+  /** Takes no more senders, lets those that are connected know, and closes the store. */
+  stop(): Promise<void>;
+}
+
+/** How a server behaves. Times are in milliseconds. */
+export interface ServerOptions {
+  readonly grants: ReceiverLimits;
+  readonly timeout: number;
+  readonly onEvent: (event: ServeEvent) => void;
+  readonly onStored: ((stored: StoredEvent) => void) | undefined;
+}
+
+/** A store that can be closed. */
+export type ClosableStore = FrameStore & { close(): void };
+
+export class FrameServer implements Server, Host {
+  readonly #store: ClosableStore;
+  readonly #listener: Listener;
+  readonly #options: ServerOptions;
+  readonly #receptions = new Set<Reception>();
+  /** Those with frames that no receipt has counted. */
+  readonly #unsettled = new Set<Reception>();
+  #settling = false;
+  #stopped: Promise<void> | undefined;
+
+  /**
+   * Listens first, so that a port that is taken leaves no new store behind; nothing can come in
+   * before the store is open, since that needs a turn of the event loop.
+   */
+  constructor(address: Address, openStore: () => ClosableStore, options: ServerOptions) {
+    this.#options = options;
+    this.#listener = listen(address, (peer, isFull) => new Reception(this, peer, isFull));
+    try {
+      this.#store = openStore();
+    } catch (error) {
+      this.#listener.stop();
+      throw error;
+    }
+  }
+
+  get store(): FrameStore {
+    return this.#store;
+  }
+
+  get directory(): string {
+    return this.#store.place;
+  }
+
+  get host(): string {
+    return this.#listener.address.host;
+  }
+
+  get port(): number {
+    return this.#listener.address.port;
+  }
+
+  get address(): string {
+    return formatAddress({ host: this.host || "127.0.0.1", port: this.port });
+  }
+
+  get connections(): number {
+    return this.#receptions.size;
+  }
+
+  get grants(): ReceiverLimits {
+    return this.#options.grants;
+  }
+
+  get timeout(): number {
+    return this.#options.timeout;
+  }
+
+  /** Tells the program that serves. What it throws is its own affair, and no sender's. */
+  tell(event: ServeEvent): void {
+    outside(() => this.#options.onEvent(event));
+  }
+
+  tellStored(makeEvent: () => StoredEvent): void {
+    const { onStored } = this.#options;
+    if (onStored !== undefined) outside(() => onStored(makeEvent()));
+  }
+
+  add(reception: Reception): void {
+    this.#receptions.add(reception);
+  }
+
+  remove(reception: Reception): void {
+    this.#receptions.delete(reception);
+    this.#unsettled.delete(reception);
+    // What ended before its connection did is stored all the same.
+    void this.flush();
+  }
+
+  /** The newer connection of a session takes over; the older is told, and never comes back. */
+  supersede(session: string, by: Reception): void {
+    for (const reception of this.#receptions) {
+      if (reception !== by && reception.session === session) {
+        reception.failed(new FramesError("superseded"));
+      }
+    }
+  }
+
+  /**
+   * Frames came in: they are settled when the input of their connection runs dry, or when enough of
+   * them wait. One flush of the store serves all connections.
+   */
+  settleLater(reception: Reception): void {
+    this.#unsettled.add(reception);
+    if (this.#settling) return;
+    this.#settling = true;
+    setImmediate(() => void this.#settle());
+  }
+
+  /** Runs once a turn of the event loop while there is something unsettled. */
+  async #settle(): Promise<void> {
+    const due = [...this.#unsettled].filter((reception) => reception.isDue());
+    for (const reception of due) this.#unsettled.delete(reception);
+    if (due.length > 0) await this.#settleNow(due);
+    this.#settling = this.#unsettled.size > 0;
+    if (this.#settling) setImmediate(() => void this.#settle());
+  }
+
+  /** Flushes the store, and lets receipts leave for what that covered. */
+  async #settleNow(receptions: readonly Reception[]): Promise<void> {
+    const marks = receptions.map((reception) => reception.flushable);
+    if (!(await this.flush())) return;
+    receptions.forEach((reception, index) => reception.settle(marks[index]!));
+  }
+
+  /** Settles one connection at once: nothing more will come from it. */
+  async settleLast(reception: Reception): Promise<void> {
+    await this.#settleNow([reception]);
+  }
+
+  /** Without its journal no server can keep its promise: every sender is told. Never rejects. */
+  async flush(): Promise<boolean> {
+    try {
+      await this.#store.flush();
+      return true;
+    } catch (error) {
+      const failure = asFramesError(error, "store");
+      for (const reception of [...this.#receptions]) reception.failed(failure);
+      return false;
+    }
+  }
+
+  stop(): Promise<void> {
+    return (this.#stopped ??= this.#stop());
+  }
+
+  async #stop(): Promise<void> {
+    this.#listener.stop();
+    try {
+      await this.#settleNow([...this.#receptions]);
+      for (const reception of [...this.#receptions]) {
+        reception.failed(new FramesError("stopping"));
+      }
+      await Promise.all([...this.#receptions].map((reception) => reception.gone));
+    } finally {
+      this.#store.close();
+    }
+  }
+}
+
+/** Calls what is not ours: an error in it surfaces as the program's own. */
+function outside(act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
