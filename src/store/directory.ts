@@ -55,6 +55,8 @@ export class DirectoryStore implements FrameStore {
   /** Inode of the journal. */
   readonly #journalFile: number;
   #partials = 0;
+  /** Frames recorded since the store was opened. */
+  recorded = 0;
 
   /**
    * Opens the store, or makes it.
@@ -258,12 +260,15 @@ class PartialFile implements FrameWriter {
   readonly #folder: SourceFolder;
   readonly #description: FrameDescription;
   readonly #path: string;
+  /** What the store had recorded when this frame began. */
+  readonly #recordedBefore: number;
   #file: number | undefined;
 
   constructor(folder: SourceFolder, description: FrameDescription) {
     this.#folder = folder;
     this.#description = description;
     this.#path = folder.store.nextPartial();
+    this.#recordedBefore = folder.store.recorded;
   }
 
   #open(): number {
@@ -292,10 +297,7 @@ class PartialFile implements FrameWriter {
       futimesSync(file, time, time);
       closeSync(file);
       this.#file = undefined;
-      // Another sender may have begun the name too, or one that differs only in case, and finished first.
-      const { origin, store } = this.#folder;
-      if (store.portable) store.checkFree(this.#folder.relativePath(name));
-      const stored = store.journal.find(origin.stream, origin.source, name);
+      const stored = this.#storedMeanwhile();
       if (stored !== null) {
         unlinkSync(this.#path);
         return new Comparison(this.#description, stored).finish(crc);
@@ -315,6 +317,15 @@ class PartialFile implements FrameWriter {
     }
     this.#record(crc);
     return "stored";
+  }
+
+  /** Another sender may have begun the name too, or one that differs only in case, and finished first. */
+  #storedMeanwhile(): StoredFrame | null {
+    const { origin, store } = this.#folder;
+    if (store.recorded === this.#recordedBefore) return null;
+    const { name } = this.#description;
+    if (store.portable) store.checkFree(this.#folder.relativePath(name));
+    return store.journal.find(origin.stream, origin.source, name);
   }
 
   #rename(path: string): void {
@@ -349,6 +360,7 @@ class PartialFile implements FrameWriter {
     if (store.portable) store.claim(this.#folder.relativePath(this.#description.name));
     const raw = origin.raw;
     const format = raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`;
+    store.recorded++;
     store.journal.addFrame(origin, this.#description, crc, store.now(), format);
   }
 
