@@ -89,7 +89,8 @@ export class Delivery implements ConnectionHandler {
   /** Finishes what is on its way, for `error` if there is one. */
   #stop(error?: unknown): void {
     if (this.#interrupted || this.#failure !== undefined) return;
-    if (error === undefined) this.#interrupted = this.#sender.stop();
+    // First what it is for: stopping sends on, and may meet the source's error on the way.
+    if (error === undefined) this.#interrupted = this.#sender.mayHaveMore;
     else this.#failure = { error };
     this.#sender.stop();
     // Nothing is on its way yet.

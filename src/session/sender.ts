@@ -99,12 +99,17 @@ export class Sender implements MessageHandler {
     return this.#failed;
   }
 
+  /** Whether the sources may have more frames. */
+  get mayHaveMore(): boolean {
+    return this.#outlets.some((outlet) => outlet.mayHaveMore);
+  }
+
   /**
    * No further frame is taken from the sources; what is on its way is finished. Returns whether
    * there may have been more.
    */
   stop(): boolean {
-    const more = this.#outlets.some((outlet) => outlet.mayHaveMore);
+    const more = this.mayHaveMore;
     for (const outlet of this.#outlets) outlet.end();
     this.#events.wake();
     return more;
