@@ -33,7 +33,7 @@ export function overview(): string {
 
 To receive:        frames serve
 To send:           frames send DIR            on the same machine
-                   frames send DIR --to HOST  from another (see frames help serve)
+                   frames send DIR --to HOST  from another: frames help serve
 
 Commands:
 ${commands.map(({ name, usage, summary }) => row(`${name} ${usage}`.trim(), summary)).join("\n")}
@@ -68,13 +68,12 @@ const topics: Record<string, () => string> = {
 ${rows.flatMap(([code, sentences]) => sentences.map((text, index) => row(index === 0 ? String(code) : "", text))).join("\n")}
 `;
   },
-  environment:
-    () => `Every flag can be set in the environment; a flag goes before it. Switches are set
-by 1 and cleared by 0; a flag that is repeatable gets one value.
+  environment: () => `Every flag can be set in the environment; a flag goes before it. Switches are
+set by 1 and cleared by 0; a flag that is repeatable gets one value.
 
 ${flags
   .filter(({ name }) => name !== "help")
-  .map((flag) => row(environmentName(flag), `--${flag.name}, for ${flag.commands.join(" and ")}`))
+  .map((flag) => row(environmentName(flag), `--${flag.name}, for ${flag.commands.join(", ")}`))
   .join("\n")}
 ${row("NO_COLOR", "No colours")}
 `,
@@ -93,9 +92,9 @@ ${row("NO_COLOR", "No colours")}
   that name; --exclude leaves out what matches, folders too, and goes before
   --include.
 
-  A file that is still being written may be sent half done: write to NAME.part and
-  rename. A frame that was stored counts as there already, also when it was moved
-  away since, and whatever its time is now.
+  A file that is still being written may be sent half done: write to NAME.part
+  and rename. A frame that was stored counts as there already, also when it was
+  moved away since, and whatever its time is now.
 
   Names are refused that begin with a dot, hold control characters, a slash or a
   backslash, or are longer than 255 bytes; what Windows and macOS cannot keep is

@@ -50,7 +50,10 @@ export class Log {
       this.#waitingLength = 0;
       this.#dropped = 0;
       try {
-        const pending = [this.#sink.write(text), this.#sink.flush()];
+        const written = this.#sink.write(text);
+        // Should `flush` throw, nobody else would hear of it.
+        if (written instanceof Promise) written.catch(() => {});
+        const pending = [written, this.#sink.flush()];
         if (!pending.some((result) => result instanceof Promise)) continue;
         this.#writing = Promise.all(pending).then(
           () => this.#written(),

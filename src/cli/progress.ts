@@ -13,8 +13,8 @@ export class Progress {
   readonly #started: number;
   readonly #timer: NodeJS.Timeout;
   #sources: readonly SourceProgress[] = [];
-  /** Widths of the lines on the terminal that the next drawing replaces. */
-  #drawn: number[] = [];
+  /** The lines on the terminal that the next drawing replaces. */
+  #drawn: string[] = [];
   #said: number;
   /** Whether no end can be foretold any more. */
   #isStopping = false;
@@ -68,10 +68,7 @@ export class Progress {
   /** Moves to the first line that was drawn: a terminal made narrower since shows each on several. */
   #erasure(): string {
     const { columns } = this.#terminal.size();
-    const rows = this.#drawn.reduce(
-      (sum, width) => sum + Math.max(1, Math.ceil(width / columns)),
-      0,
-    );
+    const rows = this.#drawn.reduce((sum, line) => sum + rowsOf(line, columns), 0);
     return rows > 0 ? `\x1b[${rows}A\r\x1b[J` : "";
   }
 
@@ -94,7 +91,7 @@ export class Progress {
       return fit(`${name}  ${describe(source, this.#seconds(), !this.#isStopping)}`, columns - 1);
     });
     this.#terminal.err(this.#erasure() + lines.map((line) => `${line}\n`).join(""));
-    this.#drawn = lines.map((line) => Bun.stringWidth(line));
+    this.#drawn = lines;
   }
 }
 
@@ -102,6 +99,9 @@ export class Progress {
 function sumUp(sources: readonly SourceProgress[]): SourceProgress {
   const sum = (count: (source: SourceProgress) => number) =>
     sources.reduce((total, source) => total + count(source), 0);
+  // Half of two frames is one, whatever their sizes.
+  const begun = sum(({ part, partOf }) => (partOf > 0 ? part / partOf : 0));
+  const part = sum((source) => source.part);
   const known = sources.every(({ total }) => total !== undefined);
   return {
     name: "total",
@@ -112,8 +112,8 @@ function sumUp(sources: readonly SourceProgress[]): SourceProgress {
     settledBytes: sum(({ settledBytes }) => settledBytes),
     refused: sum(({ refused }) => refused),
     lost: sum(({ lost }) => lost),
-    part: sum(({ part }) => part),
-    partOf: sum(({ partOf }) => partOf),
+    part,
+    partOf: begun > 0 ? part / begun : 0,
   };
 }
 
@@ -139,6 +139,21 @@ function describe(source: SourceProgress, seconds: number, foretell: boolean): s
   if (refused > 0) parts.push(`${refused} refused`);
   if (lost > 0) parts.push(`${lost} not read`);
   return parts.join("  ");
+}
+
+/** Rows that a line takes: a wide character that does not fit into one begins the next. */
+function rowsOf(line: string, columns: number): number {
+  let rows = 1;
+  let column = 0;
+  for (const { segment } of new Intl.Segmenter().segment(line)) {
+    const width = Bun.stringWidth(segment);
+    if (column > 0 && column + width > columns) {
+      rows++;
+      column = 0;
+    }
+    column += width;
+  }
+  return rows;
 }
 
 function pad(text: string, width: number): string {

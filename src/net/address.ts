@@ -35,7 +35,7 @@ export function parseAddress(text: string, what: string): Address {
     /[\s/@]/.test(text) ||
     !(number <= 65_535)
   ) {
-    const hint = portAlone ? `; a port alone is written :${text}` : "";
+    const hint = portAlone && Number(text) <= 65_535 ? `; a port alone is written :${text}` : "";
     throw new FramesError(
       "usage",
       `Cannot read ${what}: expected HOST or HOST:PORT with a port up to 65535, current value is ${JSON.stringify(text)}${hint}`,

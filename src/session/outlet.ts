@@ -19,7 +19,7 @@ export interface SourceProgress {
   refused: number;
   /** Numbers that were never sent. */
   lost: number;
-  /** The large frame that is on its way: bytes sent, and in all. */
+  /** The large frame that is under way, until its receipt: bytes sent, and in all. */
   part: number;
   partOf: number;
 }
@@ -123,6 +123,12 @@ export class Outlet {
     const loss = "error" in item ? item : tooLarge(item, limit);
     this.progress.lost += loss.last - loss.first + 1;
     return loss;
+  }
+
+  /** No large frame is under way. */
+  noPart(): void {
+    this.progress.part = 0;
+    this.progress.partOf = 0;
   }
 
   /** The SOURCE message that must go before everything else of this source. */

@@ -252,6 +252,8 @@ export class Sender implements MessageHandler {
   }
 
   #take(outlet: Outlet, item: Frame | Loss): void {
+    // ERROR was the last message, whatever a source gives after it.
+    if (this.#phase === "failed") return;
     const loss = outlet.accept(item, this.#welcome!.limits.frame);
     if (loss === undefined) return;
     const { first, last, what, error } = loss;
@@ -317,12 +319,12 @@ export class Sender implements MessageHandler {
   #closeLarge(outlet: Outlet, large: LargeFrame): void {
     large.close();
     outlet.large = undefined;
-    outlet.progress.part = 0;
     this.#large--;
   }
 
   #abort(outlet: Outlet, large: LargeFrame, error: FramesError): void {
     this.#closeLarge(outlet, large);
+    outlet.noPart();
     outlet.progress.bytes -= large.sent;
     this.#say(Type.abort, outlet.id, { sequence: large.frame.sequence, ...error.reason });
     this.#window.end(outlet, large.frame, true);
@@ -401,6 +403,7 @@ export class Sender implements MessageHandler {
       if (aborted) continue;
       owner.progress.settled++;
       owner.progress.settledBytes += frame.size;
+      if (frame.size > largestPackedFrame && owner.large === undefined) owner.noPart();
     }
   }
 

@@ -164,7 +164,7 @@ class Walker {
 function sourceName(root: Root, below: string): string {
   if (below === "") return root.name;
   // A folder named like the root is no other source than the root's, unless its name says where it is.
-  if (below === root.name) return `${root.name}/${below}`;
+  if (below === root.name || below.startsWith(`${root.name}/`)) return `${root.name}/${below}`;
   return root.nested ? `${root.name}/${below}` : below;
 }
 

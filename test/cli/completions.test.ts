@@ -91,6 +91,25 @@ describe("bash", () => {
     expect(offers("frames", "completions", "")).toEqual(shells.toSorted());
   });
 
+  testWith("bash", "offers only folders where a word does not begin like a flag", () => {
+    for (const name of ["send", "serve"]) {
+      expect(offers("frames", name, "")).toEqual(["run 8", "run7"]);
+      expect(offers("frames", name, "--json", "run7", "")).toEqual(["run 8", "run7"]);
+      expect(offers("frames", name, "-").some((word) => !word.startsWith("-"))).toBe(false);
+    }
+    for (const { name } of commands) {
+      if (["send", "serve", "help", "completions"].includes(name)) continue;
+      expect(offers("frames", name, "")).toEqual(flagsOf(name).flatMap(words).toSorted());
+    }
+  });
+
+  testWith("bash", "offers only folders after --dir", () => {
+    expect(offers("frames", "ls", "--dir", "")).toEqual(["run 8", "run7"]);
+    expect(offers("frames", "ls", "run7", "--dir", "run7")).toEqual(["run7"]);
+    expect(offers("frames", "ls", "--dir", "runn")).toEqual([]);
+    expect(offers("frames", "ls", "--dir", "run7", "--j")).toEqual(["--json"]);
+  });
+
   testWith("bash", "offers folders to send and to serve, and files to nobody", () => {
     expect(offers("frames", "send", "run7")).toEqual(["run7"]);
     expect(offers("frames", "serve", "run7")).toEqual(["run7"]);

@@ -33,7 +33,9 @@ describe("help", () => {
   test("names the variable of every flag but help itself", () => {
     const text = help("environment");
     for (const flag of flags) {
-      const named = new RegExp(`^  ${environmentName(flag)} +--${flag.name}$`, "m").test(text);
+      const whose = flag.commands.join(", ");
+      const line = `^  ${environmentName(flag)} +--${flag.name}, for ${whose}$`;
+      const named = new RegExp(line, "m").test(text);
       expect([flag.name, named]).toEqual([flag.name, flag.name !== "help"]);
     }
   });

@@ -7,8 +7,9 @@ type Source = Sources[number];
 
 /** A source that has got so far. */
 function source(name: string, more: Partial<Source> = {}): Source {
-  const nothing = { sent: 0, settled: 0, bytes: 0, part: 0, refused: 0, lost: 0 };
-  return { ...nothing, name, total: 10, ...more } as Source;
+  const counts = { sent: 0, settled: 0, refused: 0, lost: 0 };
+  const sizes = { bytes: 0, settledBytes: 0, part: 0, partOf: 0 };
+  return { name, total: 10, ...counts, ...sizes, ...more };
 }
 
 /** What a terminal shows: lines, where the cursor is, and everything that was written. */
@@ -54,14 +55,32 @@ class Screen implements Terminal {
     const count = Number(sequence.slice(2, -1) || 1);
     const kind = sequence.at(-1);
     if (kind === "A") {
-      this.#row -= count;
-      if (this.#row < 0) throw new Error("the cursor left the screen");
+      for (let rows = count; rows > 0;) {
+        if (--this.#row < 0) throw new Error("the cursor left the screen");
+        rows -= this.#rowsOf(this.lines[this.#row]!);
+        if (rows < 0) throw new Error("the cursor is within a line that takes several rows");
+      }
     } else if (kind === "K") {
       this.lines[this.#row] = this.lines[this.#row]!.slice(0, this.#column);
     } else if (kind === "J") {
       this.lines[this.#row] = this.lines[this.#row]!.slice(0, this.#column);
       this.lines.length = this.#row + 1;
     } else throw new Error(`a sequence that nobody expects: ${JSON.stringify(sequence)}`);
+  }
+
+  /** Rows that a line takes: what does not fit into one goes on in the next, wide characters whole. */
+  #rowsOf(line: string): number {
+    let rows = 1;
+    let column = 0;
+    for (const { segment } of new Intl.Segmenter().segment(line)) {
+      const width = Bun.stringWidth(segment);
+      if (column > 0 && column + width > this.columns) {
+        rows++;
+        column = 0;
+      }
+      column += width;
+    }
+    return rows;
   }
 
   /** Lines that hold something. */
@@ -111,49 +130,125 @@ describe("on a terminal progress", () => {
     progress.follow(sources);
     pass(100);
     expect(screen.shown).toEqual([
-      "visible   0/10 frames    0%  0 bytes  0 bytes/s",
-      "infrared  0/20 frames    0%  0 bytes  0 bytes/s",
+      "visible     0%  0/10 frames  0 bytes/s  0 bytes",
+      "infrared    0%  0/20 frames  0 bytes/s  0 bytes",
+      "total       0%  0/30 frames  0 bytes/s  0 bytes",
     ]);
-    Object.assign(sources[0]!, { settled: 5, bytes: 4_000_000 });
-    Object.assign(sources[1]!, { settled: 20, bytes: 100 });
+    Object.assign(sources[0]!, { settled: 5, settledBytes: 4_000_000 });
+    Object.assign(sources[1]!, { settled: 20, settledBytes: 100 });
     pass(1900);
     expect(screen.shown).toEqual([
-      "visible   5/10 frames   50%  4.00 MB  2.00 MB/s  0:02 left",
-      "infrared  20/20 frames  100%  100 bytes  50 bytes/s",
+      "visible    50%  5/10 frames  2.00 MB/s  0:02 left  4.00 MB",
+      "infrared  100%  20/20 frames  50 bytes/s  100 bytes",
+      "total      83%  25/30 frames  2.00 MB/s  0:00 left  4.00 MB",
     ]);
   });
 
   test("leaves nothing of a longer line behind", () => {
     start();
-    const one = source("visible", { settled: 9, bytes: 123_456_789, refused: 3, lost: 1 });
+    const one = source("visible", { settled: 9, settledBytes: 123_456_789, refused: 3, lost: 1 });
     progress.follow([one]);
     pass(2000);
     expect(screen.shown[0]).toEndWith("3 refused  1 not read");
-    Object.assign(one, { settled: 0, bytes: 0, refused: 0, lost: 0 });
+    Object.assign(one, { settled: 0, settledBytes: 0, refused: 0, lost: 0 });
     pass(100);
-    expect(screen.shown).toEqual(["visible  0/10 frames    0%  0 bytes  0 bytes/s"]);
+    expect(screen.shown).toEqual(["visible    0%  0/10 frames  0 bytes/s  0 bytes"]);
   });
 
   test("counts the part of a large frame, and what is lost, as done", () => {
     start();
-    progress.follow([source("visible", { settled: 4, part: 0.5, lost: 1, bytes: 1000 })]);
+    const large = { part: 250, partOf: 500 };
+    progress.follow([source("visible", { settled: 4, settledBytes: 850, lost: 1, ...large })]);
     pass(1100);
-    expect(screen.shown[0]).toContain("4/10 frames   55%");
-    expect(screen.shown[0]).toContain("0:01 left");
+    expect(screen.shown).toEqual([
+      "visible   55%  4/10 frames  1.00 kB/s  0:01 left  1.10 kB  1 not read",
+    ]);
+  });
+
+  test("counts what the server has confirmed, not what was sent", () => {
+    start();
+    const one = source("visible", { sent: 9, bytes: 9_000_000 });
+    progress.follow([one]);
+    pass(2000);
+    expect(screen.shown).toEqual(["visible    0%  0/10 frames  0 bytes/s  0 bytes"]);
+    Object.assign(one, { settled: 1, settledBytes: 1_000_000 });
+    pass(2000);
+    expect(screen.shown).toEqual(["visible   10%  1/10 frames  250 kB/s  0:36 left  1.00 MB"]);
+  });
+
+  test("sums up several sources in a last line, a single one not", () => {
+    start();
+    const sources = [
+      source("a", { settled: 2, settledBytes: 2_000_000, refused: 1 }),
+      source("b", { settled: 1, settledBytes: 500_000, lost: 2, total: 4 }),
+      source("c", { part: 300_000, partOf: 600_000, total: 1 }),
+    ];
+    progress.follow(sources);
+    pass(2000);
+    expect(screen.shown).toHaveLength(4);
+    expect(screen.shown[3]).toBe(
+      "total   36%  3/15 frames  1.40 MB/s  0:03 left  2.80 MB  1 refused  2 not read",
+    );
+    progress.follow(sources.slice(0, 1));
+    pass(100);
+    expect(screen.shown).toHaveLength(1);
+  });
+
+  test("sums up large frames as parts of their own sources", () => {
+    start();
+    // Half of two frames is one of four, whatever their sizes.
+    progress.follow([
+      source("a", { total: 1, part: 50, partOf: 100 }),
+      source("b", { total: 1, part: 5_000_000, partOf: 10_000_000 }),
+      source("c", { total: 1, settled: 1, settledBytes: 1_000_000, partOf: 1_000_000 }),
+      source("d", { total: 1 }),
+    ]);
+    pass(2000);
+    expect(screen.shown[4]).toStartWith("total   50%  1/4 frames ");
+  });
+
+  test("sums up no share where one source does not know its number of frames", () => {
+    start();
+    progress.follow([source("a", { settled: 3 }), source("b", { settled: 1, total: undefined })]);
+    pass(2000);
+    expect(screen.shown[2]).toBe("total  4 frames  0 bytes/s  0 bytes");
+  });
+
+  test("foretells no end while it stops", () => {
+    start();
+    const sources = [source("a", { settled: 5 }), source("b", { settled: 1 })];
+    progress.follow(sources);
+    pass(2000);
+    for (const line of screen.shown) expect(line).toContain(" left");
+    progress.stopping();
+    pass(100);
+    expect(screen.shown).toEqual([
+      "a       50%  5/10 frames  0 bytes/s  0 bytes",
+      "b       10%  1/10 frames  0 bytes/s  0 bytes",
+      "total   30%  6/20 frames  0 bytes/s  0 bytes",
+    ]);
+  });
+
+  test("foretells no end in its last drawing", () => {
+    start();
+    progress.follow([source("a", { settled: 5 })]);
+    pass(2000);
+    expect(screen.shown[0]).toContain(" left");
+    progress.stop();
+    expect(screen.shown).toEqual(["a   50%  5/10 frames  0 bytes/s  0 bytes"]);
   });
 
   test("says no share and no time left where nobody knows the number of frames", () => {
     start();
-    const unknown = source("camera", { settled: 1, bytes: 1000 });
-    delete (unknown as { total?: number }).total;
+    const unknown = source("camera", { settled: 1, settledBytes: 1000, total: undefined });
     progress.follow([unknown]);
     pass(2000);
-    expect(screen.shown).toEqual(["camera  1 frame  1.00 kB  500 bytes/s"]);
+    expect(screen.shown).toEqual(["camera  1 frame  500 bytes/s  1.00 kB"]);
   });
 
   test("never says more than all", () => {
     start();
-    progress.follow([source("visible", { settled: 10, part: 0.9 })]);
+    progress.follow([source("visible", { settled: 10, part: 9, partOf: 10 })]);
     pass(2000);
     expect(screen.shown[0]).toContain(" 100%");
   });
@@ -172,6 +267,7 @@ describe("on a terminal progress", () => {
       "and another",
       expect.stringContaining("visible "),
       expect.stringContaining("infrared "),
+      expect.stringContaining("total "),
     ]);
   });
 
@@ -182,7 +278,7 @@ describe("on a terminal progress", () => {
     pass(100);
     Object.assign(one, { settled: 10 });
     progress.stop();
-    expect(screen.shown).toEqual(["visible  10/10 frames  100%  0 bytes  0 bytes/s"]);
+    expect(screen.shown).toEqual(["visible  100%  10/10 frames  0 bytes/s  0 bytes"]);
     const { written } = screen;
     pass(10_000);
     expect(screen.written).toBe(written);
@@ -197,15 +293,58 @@ describe("on a terminal progress", () => {
       start({ columns });
       progress.follow([
         source("a name much longer than anybody would think of giving to a source of frames"),
-        source("赤外線カメラ", { settled: 3, bytes: 1e12, refused: 12 }),
+        source("赤外線カメラ", { settled: 3, settledBytes: 1e12, refused: 12 }),
         source("🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥", { settled: 3 }),
       ]);
       pass(3000);
-      expect(screen.lines).toHaveLength(4);
+      expect(screen.lines).toHaveLength(5);
       for (const line of screen.lines) {
         expect(line.isWellFormed()).toBe(true);
         expect(Bun.stringWidth(line)).toBeLessThanOrEqual(Math.max(1, columns - 1));
       }
+    });
+  }
+
+  for (const columns of [60, 30, 29, 11, 7, 2, 1]) {
+    test(`leaves nothing behind on a terminal made as narrow as ${columns} columns`, () => {
+      start();
+      screen.err("before\n");
+      const sources = [
+        source("visible", { settled: 5, settledBytes: 4_000_000, refused: 3 }),
+        source("infrared light", { settled: 10, settledBytes: 123_456 }),
+      ];
+      progress.follow(sources);
+      pass(2000);
+      expect(screen.shown).toHaveLength(4);
+      screen.columns = columns;
+      pass(100);
+      expect(screen.shown).toHaveLength(4);
+      expect(screen.shown[0]).toBe("before");
+      for (const line of screen.shown.slice(1)) {
+        expect(line.length).toBeLessThanOrEqual(Math.max(1, columns - 1));
+      }
+      // Made wider again, too.
+      screen.columns = 80;
+      pass(100);
+      expect(screen.shown).toHaveLength(4);
+      expect(screen.shown[3]).toStartWith("total            75%  15/20 frames");
+      // And a message takes the place of the lines, and not of more.
+      screen.columns = columns;
+      progress.say("a message");
+      expect(screen.shown).toEqual(["before", "a message"]);
+    });
+
+    if (columns <= 2) continue;
+    test(`leaves nothing of wide characters behind on ${columns} columns`, () => {
+      start();
+      screen.err("before\n");
+      progress.follow([source("赤外線カメラ赤外線カメラ"), source("x🔥y🔥z🔥🔥🔥")]);
+      pass(2000);
+      expect(screen.shown).toHaveLength(4);
+      screen.columns = columns;
+      pass(100);
+      expect(screen.shown).toHaveLength(4);
+      expect(screen.shown[0]).toBe("before");
     });
   }
 
@@ -232,14 +371,15 @@ describe("on a terminal progress", () => {
     start();
     progress.follow([source("a\x1b[2Jb\n")]);
     pass(100);
-    expect(screen.shown[0]).toStartWith("a\\x1b[2Jb\\x0a  0/10 frames");
+    expect(screen.shown[0]).toStartWith("a\\x1b[2Jb\\x0a    0%  0/10 frames");
   });
 
   test("keeps its columns below each other, whatever is in the names", () => {
     start({ columns: 120 });
     progress.follow(["a", "赤外線", "a\nb", "x".repeat(60)].map((name) => source(name)));
     pass(100);
-    const starts = screen.shown.map((line) => Bun.stringWidth(line.slice(0, line.indexOf("0/10"))));
+    const starts = screen.shown.map((line) => Bun.stringWidth(line.slice(0, line.indexOf("0%"))));
+    expect(starts).toHaveLength(5);
     expect(new Set(starts).size).toBe(1);
   });
 
@@ -251,16 +391,18 @@ describe("on a terminal progress", () => {
     pass(100);
     expect(screen.shown.map((line) => line.split(" ")[0])).toEqual([
       ...["cam-30", "cam-31", "cam-32", "cam-33"],
-      "and",
+      "total",
     ]);
-    expect(screen.shown.at(-1)).toBe("and 36 more sources");
+    expect(screen.shown.at(-1)).toBe(
+      "total    75%  270/400 frames  0 bytes/s  0 bytes  30 not read",
+    );
     // Fewer lines than before leave none of the old ones.
     for (const done of sources.slice(30, 38)) Object.assign(done, { settled: 10 });
     pass(100);
-    expect(screen.shown.map((line) => line.split(" ")[0])).toEqual(["cam-38", "cam-39", "and"]);
-    for (const done of sources) Object.assign(done, { settled: 10 });
+    expect(screen.shown.map((line) => line.split(" ")[0])).toEqual(["cam-38", "cam-39", "total"]);
+    for (const done of sources) Object.assign(done, { settled: 10, lost: 0 });
     pass(100);
-    expect(screen.shown).toEqual(["and 40 more sources"]);
+    expect(screen.shown).toEqual(["total  100%  400/400 frames  0 bytes/s  0 bytes"]);
   });
 });
 
@@ -271,14 +413,26 @@ describe("elsewhere progress", () => {
     progress.follow(sources);
     pass(9_900);
     expect(screen.written).toBe("");
-    Object.assign(sources[0]!, { settled: 1, bytes: 10_000_000 });
+    Object.assign(sources[0]!, { settled: 1, settledBytes: 10_000_000 });
     pass(100);
-    expect(screen.written).toBe("1 frame confirmed, 1.00 MB/s\n");
-    Object.assign(sources[1]!, { settled: 6, bytes: 50_000_000 });
+    const [first, second] = [
+      "  5%  1/20 frames  1.00 MB/s  3:10 left  10.0 MB\n",
+      " 35%  7/20 frames  3.00 MB/s  0:37 left  60.0 MB\n",
+    ];
+    expect(screen.written).toBe(first);
+    Object.assign(sources[1]!, { settled: 6, settledBytes: 50_000_000 });
     pass(10_000);
-    expect(screen.written).toBe("1 frame confirmed, 1.00 MB/s\n7 frames confirmed, 3.00 MB/s\n");
+    expect(screen.written).toBe(first + second);
     pass(30_000);
     expect(screen.written.split("\n")).toHaveLength(6);
+  });
+
+  test("foretells no end while it stops", () => {
+    start({ isLive: false });
+    progress.follow([source("visible", { settled: 1 })]);
+    progress.stopping();
+    pass(10_000);
+    expect(screen.written).toBe(" 10%  1/10 frames  0 bytes/s  0 bytes\n");
   });
 
   test("says nothing of sources that are not there", () => {

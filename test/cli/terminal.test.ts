@@ -1,5 +1,12 @@
 import { describe, expect, test } from "bun:test";
-import { printable, say, sayError, sayJson, type Terminal } from "../../src/cli/terminal.ts";
+import {
+  type Patience,
+  printable,
+  say,
+  sayError,
+  sayJson,
+  type Terminal,
+} from "../../src/cli/terminal.ts";
 
 /** A terminal that keeps what it is shown. */
 function fakeTerminal(colours = false): Terminal & { shown: { out: string; err: string } } {
@@ -100,7 +107,8 @@ test("JSON holds nothing that a terminal would obey, and is what was meant", () 
 describe("the terminal of a process", () => {
   const program = `
     import { systemTerminal } from ${JSON.stringify(`${import.meta.dir}/../../src/cli/terminal.ts`)};
-    const terminal = systemTerminal(process.env, process.argv[1]);
+    const [, results, messages] = process.argv;
+    const terminal = systemTerminal(process.env, { results, messages });
     terminal.err("to err\\n");
     terminal.out(JSON.stringify([terminal.isLive, terminal.colours, terminal.size()]) + "\\n");
     await terminal.end();
@@ -108,12 +116,81 @@ describe("the terminal of a process", () => {
 
   const plain = { PATH: process.env["PATH"] ?? "", TERM: "xterm" };
 
-  for (const patience of ["waits", "drops"]) {
-    test(`that ${patience} is no live one on a pipe, and has the usual size`, () => {
-      const command = [process.execPath, "-e", program, patience];
-      const { stdout, stderr } = Bun.spawnSync(command, { env: plain, stdin: "ignore" });
+  const patiences: Patience[] = [
+    { results: "wait", messages: "wait" },
+    { results: "wait", messages: "drop" },
+    { results: "drop", messages: "wait" },
+    { results: "drop", messages: "drop" },
+  ];
+  for (const { results, messages } of patiences) {
+    test(`is no live one on a pipe, and has the usual size: ${results}, ${messages}`, () => {
+      const command = [process.execPath, "-e", program, results, messages];
+      const { stdout, stderr, exitCode } = Bun.spawnSync(command, { env: plain, stdin: "ignore" });
       expect(stdout.toString()).toBe('[false,false,{"columns":80,"rows":24}]\n');
       expect(stderr.toString()).toBe("to err\n");
+      expect(exitCode).toBe(0);
+    });
+  }
+
+  /** Writes 4 MB to one of its outputs, says on the other that it is through, and ends. */
+  const talker = `
+    import { systemTerminal } from ${JSON.stringify(`${import.meta.dir}/../../src/cli/terminal.ts`)};
+    const [, loud, results, messages] = process.argv;
+    const terminal = systemTerminal(process.env, { results, messages });
+    const write = (text) => (loud === "out" ? terminal.out(text) : terminal.err(text));
+    for (let line = 1; line <= 40_000; line++) write(String(line).padEnd(99) + "\\n");
+    if (loud === "out") terminal.err("through\\n");
+    else terminal.out("through\\n");
+    await terminal.end();
+    process.exit(0);`;
+
+  /** Starts the talker; what it says on its loud output stays unread. */
+  function startTalker(loud: "out" | "err", patience: Patience) {
+    const { results, messages } = patience;
+    const child = Bun.spawn([process.execPath, "-e", talker, loud, results, messages], {
+      ...{ env: plain, stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+    });
+    const [silent, other] =
+      loud === "out" ? [child.stdout, child.stderr] : [child.stderr, child.stdout];
+    return { child, silent, other };
+  }
+
+  for (const loud of ["out", "err"] as const) {
+    test(`that drops what is said on ${loud} goes on although nobody reads that, and ends`, async () => {
+      const { child, silent, other } = startTalker(loud, { results: "drop", messages: "drop" });
+      expect(await new Response(other).text()).toBe("through\n");
+      expect(await child.exited).toBe(0);
+      await silent.cancel();
+    });
+
+    test(`that drops what is said on ${loud} says how many lines are missing`, async () => {
+      const { child, silent, other } = startTalker(loud, { results: "drop", messages: "drop" });
+      // It writes without ever giving way: nobody can have read most of it in time.
+      const text = await new Response(silent).text();
+      expect(await new Response(other).text()).toBe("through\n");
+      expect(await child.exited).toBe(0);
+      const lines = text.split("\n").slice(0, -1);
+      const numbers = lines.filter((line) => /^\d+ *$/.test(line)).map(Number);
+      const notes = lines.filter((line) => !/^\d+ *$/.test(line));
+      expect(numbers).toEqual(numbers.toSorted((a, b) => a - b));
+      const missing = notes.map((note) =>
+        loud === "out"
+          ? (JSON.parse(note) as { type: string; lines: number })
+          : { type: "dropped", lines: Number(/^(\d+) lines are missing here/.exec(note)?.[1]) },
+      );
+      for (const { type } of missing) expect(type).toBe("dropped");
+      const dropped = missing.reduce((sum, { lines: count }) => sum + count, 0);
+      expect(dropped).toBeGreaterThan(0);
+      expect(numbers.length + dropped).toBe(40_000);
+    });
+
+    test(`that waits for the reader of ${loud} loses nothing of what is said there`, async () => {
+      const { child, silent, other } = startTalker(loud, { results: "wait", messages: "wait" });
+      const text = await new Response(silent).text();
+      expect(await new Response(other).text()).toBe("through\n");
+      expect(await child.exited).toBe(0);
+      const numbers = text.split("\n").slice(0, -1).map(Number);
+      expect(numbers).toEqual(Array.from({ length: 40_000 }, (_, index) => index + 1));
     });
   }
 
@@ -132,7 +209,7 @@ describe("the terminal of a process", () => {
       },
     };
     // Who makes a pseudo-terminal may give it no size at all.
-    const script = `stty cols ${columns} rows ${rows} && exec "$0" -e "$1" waits`;
+    const script = `stty cols ${columns} rows ${rows} && exec "$0" -e "$1" wait drop`;
     const child = Bun.spawn(["sh", "-c", script, process.execPath, program], {
       env: { ...plain, ...more },
       terminal,

@@ -42,6 +42,7 @@ describe("an address", () => {
     ...["gpu1:+80", "gpu1:0x50", "gpu1: 80", " gpu1", "gpu 1", "gpu1:80 ", "gpu1\n", "gpu1/80"],
     ...["http://gpu1", "http://gpu1:80", "gpu1:80/", "user@gpu1:22:33", "gpu1:80:90", "a:b:c"],
     ...["[::1", "::1]", "[]:80", "[::1]80", "[::1]:", "[::1]:x", "[::1]:70000", "[::1]:80:90"],
+    ...["user@gpu1", "user@gpu1:22", "@gpu1", "gpu1@", "@", "user@[::1]:80", "[user@::1]:80"],
   ];
   for (const text of bad) {
     test(`is not read from ${JSON.stringify(text)}, and the message says where that stood`, () => {
@@ -54,8 +55,26 @@ describe("an address", () => {
       expect(error).toBeInstanceOf(FramesError);
       expect((error as FramesError).code).toBe("usage");
       expect((error as FramesError).message).toBe(
-        `Cannot read --to: expected HOST:PORT, current value is ${JSON.stringify(text)}`,
+        `Cannot read --to: expected HOST or HOST:PORT with a port up to 65535, current value is ${JSON.stringify(text)}`,
       );
+    });
+  }
+
+  for (const port of ["9726", "80", "0", "65535"]) {
+    test(`is not read from the port ${port} alone, and the message says how that is written`, () => {
+      let error: unknown;
+      try {
+        parseAddress(port, "--listen");
+      } catch (caught) {
+        error = caught;
+      }
+      expect(error).toBeInstanceOf(FramesError);
+      expect((error as FramesError).code).toBe("usage");
+      expect((error as FramesError).message).toBe(
+        `Cannot read --listen: expected HOST or HOST:PORT with a port up to 65535, current value is "${port}"; a port alone is written :${port}`,
+      );
+      // What the message advises is understood.
+      expect(parseAddress(`:${port}`, "--listen")).toEqual({ host: "", port: Number(port) });
     });
   }
 

@@ -5,10 +5,12 @@ import {
   type AddressInfo,
   connect as connectSocket,
   createServer,
+  isIPv4,
   type Server,
   type Socket,
 } from "node:net";
 import { FramesError } from "../../src/errors.ts";
+import { ownAddresses } from "../../src/net/address.ts";
 import { connect } from "../../src/net/connect.ts";
 import type { Connection, ConnectionHandler } from "../../src/net/connection.ts";
 import { listen, type Listener } from "../../src/net/listen.ts";
@@ -290,6 +292,69 @@ describe("a connection", () => {
     expect(here.events.at(-1)).toBe("closed");
   });
 
+  test("gives the peer as long as it is told to close its side", async () => {
+    const { here, peer } = await withPlainPeer();
+    peer.resume();
+    jest.useFakeTimers();
+    here.connection.finish(30_000);
+    await once(peer, "end");
+    jest.advanceTimersByTime(29_999);
+    expect(here.connection.isClosed).toBe(false);
+    jest.advanceTimersByTime(1);
+    expect(here.connection.isClosed).toBe(true);
+  });
+
+  test("may be told later to give the peer less, and never more", async () => {
+    const { here, peer } = await withPlainPeer();
+    peer.resume();
+    jest.useFakeTimers();
+    here.connection.finish(30_000);
+    await once(peer, "end");
+    jest.advanceTimersByTime(10_000);
+    here.connection.finish();
+    jest.advanceTimersByTime(1_000);
+    here.connection.finish(2_000);
+    here.connection.finish(60_000);
+    jest.advanceTimersByTime(999);
+    expect(here.connection.isClosed).toBe(false);
+    jest.advanceTimersByTime(1);
+    expect(here.connection.isClosed).toBe(true);
+    expect(jest.getTimerCount()).toBe(0);
+  });
+
+  test("gives the peer its time anew whenever it takes bytes, and loses nothing", async () => {
+    const all = bytesOf(64 << 20);
+    const { here, peer } = await withPlainPeer();
+    const hash = new Bun.CryptoHasher("sha256");
+    jest.useFakeTimers();
+    here.connection.send(all);
+    here.connection.finish(1_000);
+    let passed = 0;
+    let rounds = 0;
+    while (here.connection.queued > 0) {
+      jest.advanceTimersByTime(999);
+      passed += 999;
+      expect(here.connection.isClosed).toBe(false);
+      const before = here.connection.queued;
+      // Reads until the socket could take more.
+      while (here.connection.queued === before) {
+        const chunk = peer.read() as Buffer | null;
+        if (chunk === null) await once(peer, "readable");
+        else hash.update(chunk);
+      }
+      rounds++;
+    }
+    expect(rounds).toBeGreaterThan(2);
+    expect(passed).toBeGreaterThan(2_000);
+    for await (const chunk of peer.iterator({ destroyOnReturn: false })) {
+      hash.update(chunk as Buffer);
+    }
+    expect(hash.digest("hex")).toBe(sha256(all));
+    // And no longer than that.
+    jest.advanceTimersByTime(1_000);
+    expect(here.connection.isClosed).toBe(true);
+  });
+
   test("that is closed keeps no timer", async () => {
     jest.useFakeTimers();
     const { here, there } = await pair();
@@ -327,7 +392,7 @@ describe("a connection", () => {
     await here.closing();
     expect(here.error).toBeInstanceOf(FramesError);
     expect(here.error!.code).toBe("network");
-    expect(here.error!.message).toBe("The connection broke: the peer reset the connection");
+    expect(here.error!.message).toBe("the peer reset the connection");
   });
 
   for (const event of ["opened", "data", "drained", "ended", "tick"] as const) {
@@ -363,10 +428,29 @@ describe("connecting", () => {
     const { code, exit, message } = error as FramesError;
     expect([code, exit]).toEqual(["unreachable", 10]);
     expect(message).toBe(
-      `Cannot connect to 127.0.0.1:${address.port}: connection refused; start "frames serve" there, and let port ${address.port} through its firewall`,
+      `Cannot connect to 127.0.0.1:${address.port}: connection refused; start "frames serve" on this machine`,
     );
     expect(recorder.events).toEqual([]);
   });
+
+  const own = ownAddresses().find((address) => isIPv4(address));
+  const unless = own === undefined ? " (skipped: this machine has no address but loopback)" : "";
+  test.skipIf(own === undefined)(
+    `to where nobody listens on a machine that others reach names what may be wrong there${unless}`,
+    async () => {
+      const { address, stop } = listen({ host: own!, port: 0 }, () => new Recorder());
+      stop();
+      const error = await connect(address, new Recorder(), 10_000).catch(
+        (caught: unknown) => caught,
+      );
+      expect(error).toBeInstanceOf(FramesError);
+      const { code, message } = error as FramesError;
+      expect(code).toBe("unreachable");
+      expect(message).toBe(
+        `Cannot connect to ${own}:${address.port}: connection refused; "frames serve" is not started there, listens for its own machine only (frames help serve), or a firewall closes port ${address.port}`,
+      );
+    },
+  );
 
   test("to a name that cannot be one says so", async () => {
     const address = { host: "no.such.host.invalid", port: 9 };
@@ -437,7 +521,7 @@ describe("a listener", () => {
     expect(error).toBeInstanceOf(FramesError);
     expect((error as FramesError).code).toBe("unreachable");
     expect((error as FramesError).message).toBe(
-      `Cannot listen at 127.0.0.1:${address.port}: the address is in use`,
+      `Cannot listen at 127.0.0.1:${address.port}: the address is in use; is frames serve running already? --listen takes another`,
     );
   });
 

@@ -90,7 +90,8 @@ export class MemoryStore implements FrameStore {
     const path = `${stream}/${source}/${frame.description.name}`;
     const known = this.#byPath.get(path);
     if (known !== undefined) {
-      return known.crc === frame.crc ? "present" : new FramesError("conflict", `${path} is taken`);
+      if (known.crc === frame.crc) return "present";
+      return new FramesError("conflict", "other bytes are stored under this name");
     }
     this.#byPath.set(path, frame);
     this.frames.push(frame);

@@ -312,6 +312,96 @@ describe("a large frame", () => {
     }
   });
 
+  for (const size of [2 * MiB, 6 * MiB]) {
+    test(`of ${size / MiB} MiB beside small ones without end begins after half a window`, async () => {
+      const clock = new Clock();
+      const window = 3 * MiB;
+      const small = 64 << 10;
+      // More than the window holds is always there, and what is settled is so little by little: there
+      // is never room for the large one by itself.
+      const camera = function* (): Generator<Promise<Frame>> {
+        for (let sequence = 1; sequence <= 250; sequence++) {
+          yield clock.wait(1).then(() => new MemoryFrame(sequence, small));
+        }
+      };
+      const asked = 200;
+      const large = clock.wait(asked).then(() => new MemoryFrame(1, size));
+      const link = new Link({
+        sources: [new MemorySource("a", camera()), new MemorySource("b", [large])],
+        grants: grant({ bytes: window }),
+        delay: 50,
+        clock,
+      });
+      await link.run(asked + 600);
+      link.sender.stop();
+      await link.run();
+      link.check();
+      const begun = of(link.said, type.FRAME);
+      const at = begun.findIndex(({ message }) => message.source === 2);
+      expect(at).toBeGreaterThan(-1);
+      const passed = begun.slice(0, at).filter((said) => said.at >= asked);
+      // It had to wait, and no longer than that.
+      expect(passed.length).toBeGreaterThan(1);
+      expect(passed.length * small).toBeLessThanOrEqual(window / 2 + small);
+      expect(link.sender.progress[1]).toMatchObject({ sent: 1, settled: 1, settledBytes: size });
+      // Afterwards the small ones go on beside it.
+      expect(begun.length).toBeGreaterThan(at + 1);
+    });
+  }
+
+  test("that has to wait again lets half a window pass again, and no more", async () => {
+    const clock = new Clock();
+    const window = 3 * MiB;
+    const size = 1.5 * MiB;
+    const small = 64 << 10;
+    const camera = function* (): Generator<Promise<Frame>> {
+      for (let sequence = 1; sequence <= 400; sequence++) {
+        yield clock.wait(1).then(() => new MemoryFrame(sequence, small));
+      }
+    };
+    const large = [1, 2, 3].map((sequence) =>
+      clock.wait(200).then(() => new MemoryFrame(sequence, size)),
+    );
+    const link = new Link({
+      sources: [new MemorySource("a", camera()), new MemorySource("b", large)],
+      grants: grant({ bytes: window }),
+      delay: 50,
+      clock,
+    });
+    await link.run(1500);
+    link.sender.stop();
+    await link.run();
+    link.check();
+    const begun = of(link.said, type.FRAME).map(({ message }) => message.source);
+    const turns = begun.flatMap((source, index) => (source === 2 ? [index] : []));
+    expect(turns).toHaveLength(3);
+    for (const index of [1, 2]) {
+      const between = (turns[index]! - turns[index - 1]! - 1) * small;
+      expect(between).toBeGreaterThanOrEqual(window / 2);
+      expect(between).toBeLessThanOrEqual(window / 2 + small);
+    }
+  });
+
+  test("is followed from its first piece to its receipt", async () => {
+    const clock = new Clock();
+    const size = 4 * MiB;
+    const frame = new MemoryFrame(1, size, { wait: () => clock.wait(100) });
+    const link = new Link({ sources: [new MemorySource("a", [frame])], clock, delay: 10 });
+    const seen: number[] = [];
+    link.onStep = () => {
+      const { part, partOf, settledBytes } = link.sender.progress[0]!;
+      if (part > 0) expect(partOf).toBe(size);
+      // It counts once, as what is on its way or as what is settled.
+      expect(part + settledBytes).toBeLessThanOrEqual(size);
+      if (part !== seen.at(-1)) seen.push(part);
+    };
+    await link.run();
+    expect(seen.slice(0, 4)).toEqual([0, MiB, 2 * MiB, 3 * MiB]);
+    expect(link.sender.progress[0]).toMatchObject({
+      ...{ sent: 1, bytes: size, settled: 1, settledBytes: size, part: 0 },
+    });
+  });
+
   test("that is unfinished leaves room for small ones where one may be unfinished", async () => {
     const link = await deliver({
       sources: [
@@ -517,7 +607,11 @@ describe("refused frames", () => {
         .sort(),
     ).toEqual(refused);
     expect(link.sender.progress[0]).toMatchObject({ sent: 10, settled: 10, refused: 3, lost: 0 });
-    expect(link.store.losses.map(({ first }) => first).sort()).toEqual([3, 5, 7]);
+    // Where other bytes are stored under the name, nothing is lost.
+    expect(link.store.losses.map(({ first, code }) => [first, code]).sort()).toEqual([
+      [3, "unportable-name"],
+      [5, "not-stored"],
+    ]);
   });
 
   test("have their REFUSED before the RECEIPT that counts them", async () => {
@@ -586,6 +680,23 @@ describe("refused frames", () => {
 });
 
 describe("losses", () => {
+  test("of all numbers that there are, over and over, are counted as all", () => {
+    const lost: number[] = [];
+    const store = new MemoryStore();
+    const receiver = new Receiver(store, grants, 30_000, 0, {
+      hello: () => ({ fresh: true }),
+      lost: (_source, frames) => lost.push(frames),
+    });
+    const peer = new Client();
+    const most = Number.MAX_SAFE_INTEGER;
+    receiver.receive(Buffer.concat([peer.hello(), peer.source(1)]), 0);
+    const ranges = Array.from({ length: 1100 }, () => [1, most]);
+    receiver.receive(peer.json(type.LOST, 1, { ranges, error: 48 }), 0);
+    receiver.receive(peer.json(type.LOST, 1, { ranges: [[5, 7]], error: 48 }), 0);
+    expect(lost).toEqual([most, 3]);
+    expect(store.losses).toHaveLength(1101);
+  });
+
   test("reach the store, before and between frames", async () => {
     const items: (Frame | Loss)[] = [
       lossOf(1, 3),
@@ -718,6 +829,99 @@ describe("receipts", () => {
     expect(given).toEqual([...given].sort((one, other) => one - other));
     // Out of order they were indeed.
     expect([...finished]).not.toEqual([...finished].sort((one, other) => one - other));
+  });
+
+  test("count no frame that ended after the flush had begun", () => {
+    const peer = new Client();
+    peer.greet();
+    const frame = (sequence: number) => peer.frame(1, { sequence, name: `f${sequence}` });
+    peer.says(peer.source(1), frame(1), frame(2));
+    const first = peer.receiver.flushable;
+    expect(first).toBe(2);
+    peer.says(frame(3));
+    const second = peer.receiver.flushable;
+    expect(second).toBe(3);
+    peer.says(frame(4), peer.json(type.END, 0, { frames: 4 }));
+    peer.receiver.settle(0, first);
+    expect(peer.heard()).toMatchObject([{ type: type.RECEIPT, frames: 2 }]);
+    expect([peer.receiver.unreceipted, peer.receiver.wantsFlush]).toEqual([2, true]);
+    // A flush that settles nothing more says nothing.
+    peer.receiver.settle(0, first);
+    expect(peer.heard()).toEqual([]);
+    peer.receiver.settle(0, second);
+    expect(peer.heard()).toMatchObject([{ type: type.RECEIPT, frames: 3 }]);
+    expect([peer.receiver.isDone, peer.receiver.wantsFlush]).toEqual([false, true]);
+    // One flush may be overtaken by another that began later.
+    peer.receiver.settle(0, second);
+    peer.receiver.settle(0, first);
+    expect(peer.heard()).toEqual([]);
+    peer.receiver.settle(0, peer.receiver.flushable);
+    expect(peer.heard()).toMatchObject([
+      { type: type.RECEIPT, frames: 4 },
+      { type: type.DONE, json: { frames: 4, stored: 4 } },
+    ]);
+    expect(peer.receiver.isDone).toBe(true);
+  });
+
+  test("count no frame that the store finished after the flush had begun", async () => {
+    const finishing = new Map<number, PromiseWithResolvers<undefined>>();
+    const store = new MemoryStore({
+      finish: ({ sequence }) => {
+        if (sequence === 3) return undefined;
+        const later = Promise.withResolvers<undefined>();
+        finishing.set(sequence, later);
+        return later.promise;
+      },
+    });
+    const peer = new Client(grants, store);
+    peer.greet();
+    peer.says(peer.source(1));
+    for (const sequence of [1, 2, 3]) {
+      peer.says(peer.frame(1, { sequence, name: `f${sequence}` }));
+    }
+    peer.says(peer.json(type.END, 0, { frames: 3 }));
+    const settle = async (sequence: number) => {
+      finishing.get(sequence)!.resolve(undefined);
+      await new Promise(setImmediate);
+    };
+    expect(peer.receiver.flushable).toBe(0);
+    await settle(2);
+    const early = peer.receiver.flushable;
+    expect(early).toBe(0);
+    await settle(1);
+    expect(peer.receiver.flushable).toBe(3);
+    peer.receiver.settle(0, early);
+    expect(peer.heard()).toEqual([]);
+    expect(peer.receiver.isDone).toBe(false);
+    peer.receiver.settle(0, 3);
+    expect(peer.heard().map((heard) => heard.type)).toEqual([type.RECEIPT, type.DONE]);
+  });
+
+  test("never come of a store that failed: its host is told, and hands that back", async () => {
+    const failures: unknown[] = [];
+    const broken = new FramesError("store", "no space left on the disk");
+    const late = Promise.withResolvers<undefined>();
+    const peer = new Client(
+      grants,
+      new MemoryStore({ finish: ({ sequence }) => (sequence === 2 ? late.promise : undefined) }),
+      (error) => failures.push(error),
+    );
+    peer.greet();
+    peer.says(peer.source(1));
+    for (const sequence of [1, 2, 3]) {
+      peer.says(peer.frame(1, { sequence, name: `f${sequence}` }));
+    }
+    late.reject(broken);
+    await new Promise(setImmediate);
+    expect(failures).toEqual([broken]);
+    expect(peer.receiver.flushable).toBe(1);
+    peer.receiver.settle(0);
+    expect(peer.heard()).toMatchObject([{ type: type.RECEIPT, frames: 1 }]);
+    peer.receiver.fail(broken);
+    expect(peer.heard()).toMatchObject([
+      { type: type.ERROR, json: { error: 8, message: "no space left on the disk" } },
+    ]);
+    expect(peer.store.losses).toEqual([]);
   });
 
   test("count neither what the store has not finished nor what comes after it", async () => {
@@ -871,6 +1075,110 @@ describe("an ERROR", () => {
     expect(link.receiver.take(0).length).toBe(0);
     expect(link.answered.at(-1)?.message.type).toBe(type.ERROR);
     expect(misplacement(link.answered.map(({ message }) => message))).toBeUndefined();
+  });
+
+  /** What a sender says from now on. */
+  function saidBy(sender: Sender): DecodedMessage[] {
+    const parts: Uint8Array[] = [];
+    for (;;) {
+      const { length, piece } = sender.transmit(buffer, 0);
+      if (length === 0) break;
+      parts.push(buffer.slice(0, length), piece ?? new Uint8Array(0));
+    }
+    let bytes: Uint8Array = Buffer.concat(parts);
+    if (Buffer.from(bytes.subarray(0, 8)).toString() === "FRAMES/1") bytes = bytes.subarray(8);
+    const decoded = decodeAll(bytes);
+    expect([decoded.error, decoded.consumed]).toEqual([undefined, bytes.length]);
+    return decoded.messages;
+  }
+
+  const buffer = new Uint8Array(outgoingBuffer);
+  const stopped = new FramesError("interrupted", "The user left");
+  // What never travels is a fault of its own to a peer.
+  const told = { type: type.ERROR, json: { error: 12, message: "The user left" } };
+
+  test("of a sender before WELCOME comes after HELLO, and is the last message", () => {
+    const sender = new Sender([new MemorySource("a", framesOf(5, 10))], hello, 30_000, 0, {
+      wake() {},
+    });
+    sender.fail(stopped);
+    expect(saidBy(sender)).toMatchObject([{ type: type.HELLO }, told]);
+    sender.fail(new FramesError("damaged"));
+    sender.tick(60_000);
+    sender.stop();
+    expect(saidBy(sender)).toEqual([]);
+    sender.close();
+  });
+
+  test("of a sender is its last message, in the middle of frames, and END never comes", async () => {
+    const peer = new Server();
+    const sources = [
+      new MemorySource("a", [new MemoryFrame(1, 3 * MiB)]),
+      new MemorySource("b", [...framesOf(3, 10), lossOf(4)]),
+      new MemorySource("c", [new MemoryFrame(1, 10), new Promise<never>(() => {})]),
+    ];
+    const sender = new Sender(sources, hello, 30_000, 0, { wake() {} });
+    saidBy(sender);
+    sender.receive(peer.welcome(), 0);
+    const before = saidBy(sender);
+    expect(before.filter((said) => said.type === type.FRAME)).toHaveLength(5);
+    expect(misplacement(before)).toBeUndefined();
+    // Its first piece is there by now.
+    await new Promise(setImmediate);
+    sender.fail(new FramesError("timeout", "The peer was silent"));
+    expect(saidBy(sender)).toMatchObject([
+      { type: type.ERROR, json: { error: 5, message: "The peer was silent" } },
+    ]);
+    await new Promise(setImmediate);
+    sender.fail(stopped);
+    sender.tick(60_000);
+    sender.stop();
+    expect(saidBy(sender)).toEqual([]);
+    sender.close();
+  });
+
+  test("of a sender is its last message, although answers were waiting to be sent", () => {
+    const peer = new Server();
+    const sender = new Sender(
+      [new MemorySource("a", [new Promise<never>(() => {})])],
+      hello,
+      30_000,
+      0,
+      {
+        wake() {},
+      },
+    );
+    saidBy(sender);
+    sender.receive(peer.welcome(), 0);
+    sender.receive(peer.json(type.PING, 0, { time: "5" }), 0);
+    sender.fail(stopped);
+    expect(saidBy(sender)).toMatchObject([{ type: type.PONG }, told]);
+    sender.close();
+  });
+
+  test("of a sender is its last message, whatever its sources still have", async () => {
+    const peer = new Server();
+    const late = Promise.withResolvers<Loss>();
+    const sources = [
+      new MemorySource("a", [late.promise]),
+      new MemorySource("b", [new MemoryFrame(1, 3 * MiB, { failures: 1, failAfter: MiB })]),
+    ];
+    const sender = new Sender(sources, hello, 30_000, 0, { wake() {} });
+    saidBy(sender);
+    sender.receive(peer.welcome(), 0);
+    saidBy(sender);
+    sender.fail(stopped);
+    expect(saidBy(sender)).toMatchObject([told]);
+    late.resolve(lossOf(1));
+    await new Promise(setImmediate);
+    expect(saidBy(sender)).toEqual([]);
+    sender.close();
+  });
+
+  test("of a sender that is done is not said: its server has closed", async () => {
+    const link = await deliver({ sources: [new MemorySource("a", framesOf(2, 10))] });
+    link.sender.fail(stopped);
+    expect(saidBy(link.sender)).toEqual([]);
   });
 
   test("of the sender ends the receiver with its code", () => {
@@ -1402,14 +1710,20 @@ class Peer {
 
 /** A client that is only bytes, before a receiver. */
 class Client extends Peer {
-  readonly store = new MemoryStore();
+  readonly store: MemoryStore;
   readonly receiver: Receiver;
   now = 0;
 
-  constructor(granted: ReceiverLimits = grants) {
+  constructor(
+    granted: ReceiverLimits = grants,
+    store = new MemoryStore(),
+    failed: (error: unknown) => void = () => {},
+  ) {
     super();
-    this.receiver = new Receiver(this.store, granted, 30_000, this.now, {
+    this.store = store;
+    this.receiver = new Receiver(store, granted, 30_000, this.now, {
       hello: () => ({ fresh: true }),
+      failed,
     });
   }
 

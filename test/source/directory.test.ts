@@ -126,7 +126,7 @@ describe("a walk", () => {
   test("finds nothing in empty folders", () => {
     const folder = folderWith();
     mkdirSync(join(folder, "empty/deeper"), { recursive: true });
-    expect(walkOne(folder)).toEqual({ sources: [], skipped: [], unreadable: [] });
+    expect(walkOne(folder)).toEqual({ sources: [], skipped: [], unreadable: [], leftOut: 0 });
   });
 
   test("takes every regular file, whatever its name or content", () => {
@@ -249,9 +249,9 @@ describe("a walk", () => {
       names: ["run7", "open"],
       unreadable: [{ path: join(folder, "closed"), why: "permission denied" }],
       loss: {
-        what: join(folder, "secret.png"),
+        what: "secret.png",
         code: "unreadable",
-        message: "Cannot read secret.png: permission denied",
+        message: "permission denied",
       },
       root: { code: "missing", message: `Cannot send ${folder}/closed: permission denied` },
     });
@@ -312,6 +312,23 @@ describe("a pattern", () => {
     });
   }
 
+  const counted: [what: string, filter: Partial<Filter>, leftOut: number][] = [
+    ["none where there are no patterns", {}, 0],
+    ["those that nothing includes", { include: ["*.png"] }, 2],
+    ["those that are excluded", { exclude: ["*.png"] }, 4],
+    ["each once, whatever leaves it out", { include: ["*.png"], exclude: ["2.*", "1.png"] }, 6],
+    ["all, where nothing matches", { include: ["*.tiff"] }, 6],
+    ["none in folders that are left out", { exclude: ["visible", "a"] }, 0],
+    ["those outside of folders that are brought in", { include: ["visible/"] }, 4],
+  ];
+  for (const [what, filter, leftOut] of counted) {
+    test(`counts the files that it leaves out: ${what}`, () => {
+      // What is always left out is not counted.
+      const folder = folderWith(...paths, ".hidden.png", "a.tmp", "b.part", ".git/1.png");
+      expect(walkOne(folder, filter).leftOut).toBe(leftOut);
+    });
+  }
+
   test("does not bring back what is always left out", () => {
     const folder = folderWith(".hidden.png", "a.tmp", "b.part", ".git/1.png");
     expect(listed(walkOne(folder, { include: ["*", ".*", "**", ".git/**"] }))).toEqual([]);
@@ -335,6 +352,28 @@ describe("what is sent is named", () => {
     const folder = folderWith("1.png", "visible/1.png", "a/b/1.png");
     expect(planned([folder], {})).toEqual(["run7", "run7", "a/b", "visible"]);
     expect(planned([`${folder}/`], {})).toEqual(["run7", "run7", "a/b", "visible"]);
+  });
+
+  test("below its directory, if it is a folder that is named like that", () => {
+    const folder = folderWith("1.png", "run7/2.png", "a/run7/3.png");
+    expect(planned([folder], {})).toEqual(["run7", "run7", "a/run7", "run7/run7"]);
+    expect(planned([folder], { stream: "s" })).toEqual(["s", "run7", "a/run7", "run7/run7"]);
+    expect(listed(walkOne(folder))).toEqual(["run7: 1.png", "a/run7: 3.png", "run7/run7: 2.png"]);
+    // Also where nothing is in the directory itself.
+    const empty = folderWith("run7/1.png");
+    expect(planned([empty], {})).toEqual(["run7", "run7/run7"]);
+    expect(planned([empty], { source: ["cam"] })).toEqual(["run7", "cam/run7"]);
+    // A folder that is named like the source is below it anyway.
+    const named = folderWith("1.png", "cam/1.png");
+    expect(planned([named], { source: ["cam"] })).toEqual(["run7", "cam", "cam/cam"]);
+  });
+
+  test("by itself, however many folders are named like the one they are in", () => {
+    const folder = folderWith("1.png", "run7/1.png", "run7/run7/1.png", "run7/a/1.png");
+    const [stream, ...sources] = planned([folder], {});
+    expect(stream).toBe("run7");
+    expect(sources.slice(0, 2)).toEqual(["run7", "run7/run7"]);
+    expect(new Set(sources).size).toBe(4);
   });
 
   test("as it is below the directory, if its stream has another name", () => {
@@ -467,9 +506,9 @@ describe("a frame from a file", () => {
     expect(readWhole(frameOf(source.next())).toString()).toBe("a.png");
     const { error, first, what } = lossOf(source.next());
     expect(first).toBe(2);
-    expect(what).toBe(`${folder}/caf\ufffd.png`);
+    expect(what).toBe("caf\ufffd.png");
     expect(error.code).toBe("unreadable");
-    expect(error.message).toBe("Cannot read caf\ufffd.png: its name is not UTF-8");
+    expect(error.message).toBe("its name is not UTF-8");
     expect(readWhole(frameOf(source.next())).toString()).toBe("z.png");
     source.close();
   });
@@ -494,8 +533,8 @@ describe("a file that is no longer what was found", () => {
     rmSync(join(folder, "1.png"));
     const { error, what } = lossOf(source.next());
     expect(error.code).toBe("vanished");
-    expect(error.message).toBe("Cannot read 1.png: it was removed");
-    expect(what).toBe(join(folder, "1.png"));
+    expect(error.message).toBe("it was removed before it was read");
+    expect(what).toBe("1.png");
     expect(readWhole(frameOf(source.next())).toString()).toBe("2.png");
     source.close();
   });
@@ -510,21 +549,26 @@ describe("a file that is no longer what was found", () => {
     expect(source.next()).toBeUndefined();
   });
 
-  const replacements: [string, (path: string) => void][] = [
-    ["a link to another file", (path) => symlinkSync("2.png", path)],
-    ["a link that leads nowhere", (path) => symlinkSync("nowhere", path)],
-    ["a named pipe", makeFifo],
-    ["a folder", (path) => mkdirSync(path)],
+  const replacements: [what: string, replace: (path: string) => void, why: string][] = [
+    ["a link to another file", (path) => symlinkSync("2.png", path), "too many symbolic links"],
+    [
+      "a link that leads nowhere",
+      (path) => symlinkSync("nowhere", path),
+      "too many symbolic links",
+    ],
+    ["a named pipe", makeFifo, "it is no longer a file"],
+    ["a folder", (path) => mkdirSync(path), "it is no longer a file"],
   ];
-  for (const [what, replace] of replacements) {
+  for (const [what, replace, why] of replacements) {
     test(`is unreadable if it is ${what}, and holds nothing up`, () => {
       const folder = folderWith("1.png", "2.png");
       const source = onlySource(folder);
       rmSync(join(folder, "1.png"));
       replace(join(folder, "1.png"));
-      const { error } = lossOf(source.next());
+      const { error, what: called } = lossOf(source.next());
       expect(error.code).toBe("unreadable");
-      expect(error.message).toStartWith("Cannot read 1.png: ");
+      expect(error.message).toBe(why);
+      expect(called).toBe("1.png");
       expect(readWhole(frameOf(source.next())).toString()).toBe("2.png");
       source.close();
     });
@@ -630,8 +674,9 @@ describe("a file that changes while it is read", () => {
     }
     expect(attempts).toBe(3);
     const { error, first, last, what } = lossOf(item);
-    expect([first, last, what]).toEqual([1, 1, join(folder, "1.png")]);
+    expect([first, last, what]).toEqual([1, 1, "1.png"]);
     expect(error.code).toBe("changed");
+    expect(error.message).toBe("it kept changing while it was read");
     expect(readWhole(frameOf(source.next())).toString()).toBe("2.png");
     source.close();
   });
@@ -739,6 +784,61 @@ describe("a file that changes while it is read", () => {
     rmSync(path);
     expect(failure(() => frame.read(new Uint8Array(large))).code).toBe("vanished");
     source.close();
+  });
+});
+
+describe("large frames that are read side by side", () => {
+  /** Bytes of a file that no other has, wherever one looks. */
+  function patternOf(file: number, size: number): Uint8Array {
+    const words = new Uint32Array(size >> 2);
+    for (let index = 0; index < words.length; index++) words[index] = (file << 24) + index;
+    return new Uint8Array(words.buffer);
+  }
+
+  test("are each what they are, though others are given up after a piece", async () => {
+    const perSource = 12;
+    const names = ["a", "b", "c", "d"];
+    const folder = folderWith();
+    const content = new Map<string, Uint8Array>();
+    for (const [index, name] of names.entries()) {
+      mkdirSync(join(folder, name));
+      for (let file = 0; file < perSource; file++) {
+        const bytes = patternOf(index * perSource + file, large + 400 * file);
+        content.set(`${name}/${file}`, bytes);
+        writeFileSync(join(folder, name, String(file)), bytes);
+      }
+    }
+    let whole = 0;
+    const send = async (source: Walk["sources"][number], turn: number): Promise<void> => {
+      for (let file = 0; file < perSource; file++) {
+        const frame = frameOf(source.next());
+        const path = `${source.name}/${frame.name}`;
+        if ((file + turn) % 2 === 0) {
+          const bytes = await readPieces(frame);
+          expect([path, bytes.equals(content.get(path)!)]).toEqual([path, true]);
+          whole++;
+          continue;
+        }
+        // It is given up while its next piece is being read, and nobody waits for that.
+        const pieces = frame.pieces();
+        const { value } = await pieces.next();
+        expect(Buffer.compare(value!, content.get(path)!.subarray(0, value!.length))).toBe(0);
+        void pieces.return?.();
+      }
+      source.close();
+    };
+    const before = isLinux ? openFiles() : 0;
+    const rounds = 4;
+    for (let round = 0; round < rounds; round++) {
+      const { sources } = walkOne(folder);
+      expect(sources).toHaveLength(names.length);
+      await Promise.all(sources.map((source, turn) => send(source, turn + round)));
+    }
+    expect(whole).toBe((rounds * names.length * perSource) / 2);
+    // What was given up is closed as well, if a little later.
+    if (!isLinux) return;
+    for (let wait = 0; wait < 500 && openFiles() > before; wait++) await Bun.sleep(10);
+    expect(openFiles()).toBeLessThanOrEqual(before);
   });
 });
 

@@ -126,19 +126,79 @@ describe("a frame without a name", () => {
     });
   }
 
-  test("has its shape in its name if it is raw, whatever it begins with", async () => {
-    const raw = { width: 640, height: 512, format: "gray16le" };
-    const frames = [{ bytes: bytes("ffd8ffe0") }];
-    const source = new IterableSource("infrared", frames, started, () => started, raw);
-    expect(source.raw).toEqual(raw);
-    expect(await namesOf(source)).toEqual(["20261122T071203.123Z-00000001.640x512.gray16le"]);
-  });
-
   test("has a name that every system can keep, and that sorts by number", async () => {
     const frames = Array.from({ length: 1200 }, () => ({ bytes: bytes("00") }));
     const found = await namesOf(sourceOf(frames));
     expect(found.toSorted()).toEqual(found);
     for (const name of found) checkPart(name, true);
+  });
+});
+
+describe("what a program hands over that is no frame", () => {
+  const good = bytes("00");
+  const bad: [what: string, frame: unknown, called: string, why: string][] = [
+    ["text for bytes", { name: "a", bytes: "hello" }, "a", "bytes is no Uint8Array"],
+    ["no bytes", { name: "a" }, "a", "bytes is no Uint8Array"],
+    ["an array for bytes", { bytes: [1, 2, 3] }, "frame 1", "bytes is no Uint8Array"],
+    ["an ArrayBuffer for bytes", { bytes: good.buffer }, "frame 1", "bytes is no Uint8Array"],
+    ["wider numbers for bytes", { bytes: new Uint16Array(2) }, "frame 1", "bytes is no Uint8Array"],
+    ["an empty name", { name: "", bytes: good }, "", '"" cannot be its name'],
+    ["half a character as name", { name: "\ud800", bytes: good }, "\ud800", "cannot be its name"],
+    [
+      "a name of 256 bytes in 128 characters",
+      { name: "é".repeat(128), bytes: good },
+      "é".repeat(128),
+      "cannot be its name",
+    ],
+    ["a number as name", { name: 7, bytes: good }, "frame 1", "7 cannot be its name"],
+    ["null as name", { name: null, bytes: good }, "frame 1", "null cannot be its name"],
+    [
+      "a number as time",
+      { name: "a", bytes: good, captured: 1_795_331_523_123 },
+      "a",
+      "captured is 1795331523123, not nanoseconds as a bigint of 64 bits",
+    ],
+    ["a date as time", { name: "a", bytes: good, captured: new Date(0) }, "a", "captured is "],
+    [
+      "a time of 2^63",
+      { name: "a", bytes: good, captured: 2n ** 63n },
+      "a",
+      "captured is 9223372036854775808, not nanoseconds as a bigint of 64 bits",
+    ],
+    [
+      "a time below -2^63",
+      { name: "a", bytes: good, captured: -(2n ** 63n) - 1n },
+      "a",
+      "captured is -9223372036854775809, not",
+    ],
+    ["nothing", undefined, "frame 1", ""],
+    ["null", null, "frame 1", ""],
+  ];
+  for (const [what, frame, called, why] of bad) {
+    test(`is lost by itself: ${what}`, async () => {
+      const [first, second, ...rest] = await all(
+        sourceOf([frame as CapturedFrame, { bytes: good, name: "good" }]),
+      );
+      expect(first).toMatchObject({ first: 1, last: 1, what: called });
+      const { error } = first as Loss;
+      expect(error).toBeInstanceOf(FramesError);
+      expect(error.code).toBe("unreadable");
+      expect(error.message).toContain(why);
+      expect(second).toMatchObject({ sequence: 2, name: "good" });
+      expect(rest).toEqual([]);
+    });
+  }
+
+  test("is none of what can be sent, to the last bit", async () => {
+    const frames: CapturedFrame[] = [
+      { name: "é".repeat(127), bytes: good, captured: 2n ** 63n - 1n },
+      { name: "x".repeat(255), bytes: Buffer.from("a"), captured: -(2n ** 63n) },
+      { name: "🔥", bytes: new Uint8Array(4).subarray(1), captured: 0n },
+    ];
+    const sent = await all(sourceOf(frames));
+    expect(sent.map((item) => [isFrame(item) && item.name, (item as Frame).captured])).toEqual(
+      frames.map(({ name, captured }) => [name!, captured!]),
+    );
   });
 });
 

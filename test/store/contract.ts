@@ -333,6 +333,14 @@ export function storeContract(name: string, open: () => OpenStore | Promise<Open
       expect(await frames()).toEqual(new Map(expected));
     });
 
+    holds("a conflict is told by its reason alone", async ({ store }) => {
+      const source = openSource(store, "run7", "visible");
+      await storeFrame(source, "a", bytesOf(10));
+      const outcome = await storeFrame(source, "a", bytesOf(10, 2));
+      expect(outcome).toBeInstanceOf(FramesError);
+      expect((outcome as FramesError).message).toBe("other bytes are stored under this name");
+    });
+
     holds("what was lost is recorded, with its reason", async ({ store, losses }) => {
       const visible = openSource(store, "run7", "visible");
       visible.lost(3, 3, new FramesError("vanished"));

@@ -1,12 +1,15 @@
 import { Database } from "bun:sqlite";
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, spyOn, test } from "bun:test";
+import * as fs from "node:fs";
 import {
   chmodSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
   statSync,
@@ -220,10 +223,58 @@ describe("the journal", () => {
     });
   });
 
+  const most = Number.MAX_SAFE_INTEGER;
+  const losses: [what: string, ranges: [first: number, last: number][], lost: number][] = [
+    ["all numbers 1,100 times", Array.from({ length: 1100 }, () => [1, most]), most],
+    ["all numbers once", [[1, most]], most],
+    ["all numbers but one", [[2, most]], most - 1],
+    [
+      "a little more than all",
+      [
+        [1, most],
+        [7, 7],
+      ],
+      most,
+    ],
+    [
+      "a few",
+      [
+        [1, 3],
+        [5, 5],
+        [2 ** 52, 2 ** 52 + 1],
+      ],
+      6,
+    ],
+  ];
+  for (const [what, ranges, lost] of losses) {
+    test(`sums up losses of ${what}`, async () => {
+      const directory = temporaryFolder();
+      await withStore(directory, async (store) => {
+        const source = openSource(store, "run7", "visible");
+        await storeFrame(source, "1", bytesOf(10));
+        for (const [first, last] of ranges) source.lost(first, last, new FramesError("vanished"));
+        openSource(store, "run8", "run8").lost(1, 2, new FramesError("vanished"));
+      });
+      const visible = { stream: "run7", source: "visible", frames: 1, bytes: 10, lost };
+      expect(summarize(directory)).toMatchObject([
+        visible,
+        { stream: "run8", source: "run8", frames: 0, bytes: 0, lost: 2 },
+      ]);
+      expect(summarize(directory, "run7")).toMatchObject([visible]);
+    });
+  }
+
   test("that is missing means that there is no store", () => {
     const directory = temporaryFolder();
-    expect(thrownCode(() => summarize(directory))).toBe("missing");
-    expect(thrownCode(() => summarize(join(directory, "nowhere")))).toBe("missing");
+    for (const [place, why] of [
+      [directory, "it holds no store of frames"],
+      [join(directory, "nowhere"), "no such directory"],
+    ] as const) {
+      expect(thrownCode(() => summarize(place))).toBe("missing");
+      expect(() => summarize(place)).toThrow(
+        `Cannot list ${place}: ${why}; name the store with --dir`,
+      );
+    }
     expect(readdirSync(directory)).toEqual([]);
   });
 
@@ -316,7 +367,7 @@ describe("a frame", () => {
       writeFileSync(join(directory, "run7/visible/2"), "in the way");
       expect(outcomeCode(await storeFrame(source, "2", bytesOf(10)))).toBe("conflict");
       mkdirSync(join(directory, "run7/visible/3"));
-      expect(outcomeCode(await storeFrame(source, "3", bytesOf(10)))).toBe("conflict");
+      expect(outcomeCode(await storeFrame(source, "3", bytesOf(10)))).toBe("not-stored");
       expect(readdirSync(join(directory, ".frames/partial"))).toEqual([]);
     });
   });
@@ -388,7 +439,7 @@ describe("after a crash", () => {
     expect(names(directory)).toEqual(sizes.map(String));
   });
 
-  test("a file without a row that is anything else is a conflict, and stays", async () => {
+  test("a file without a row is a conflict if its bytes are others, and whatever is no file stays", async () => {
     const directory = temporaryFolder();
     const folder = join(directory, "run7/visible");
     mkdirSync(join(folder, "folder"), { recursive: true });
@@ -401,13 +452,23 @@ describe("after a crash", () => {
     const before = filesIn(directory).get("run7/visible/other bytes");
     await withStore(directory, async (store) => {
       const source = openSource(store, "run7", "visible");
-      for (const name of ["other bytes", "shorter", "longer", "folder", "link", "dangling"]) {
-        const outcome = outcomeCode(await storeFrame(source, name, bytesOf(10)));
-        expect([name, outcome]).toEqual([name, "conflict"]);
+      for (const name of ["other bytes", "shorter", "longer"]) {
+        const outcome = (await storeFrame(source, name, bytesOf(10))) as FramesError;
+        expect([name, outcome.code]).toEqual([name, "conflict"]);
+        expect(outcome.message).toBe("other bytes are stored under this name");
+      }
+      // No bytes are stored there, others or not.
+      for (const name of ["folder", "link", "dangling"]) {
+        const outcome = (await storeFrame(source, name, bytesOf(10))) as FramesError;
+        expect([name, outcome.code]).toEqual([name, "not-stored"]);
+        expect(outcome.message).toContain(`${join(folder, name)} is no file`);
       }
       expect(await storeFrame(source, "new", bytesOf(10))).toBe("stored");
     });
     expect(names(directory)).toEqual(["new"]);
+    expect(lstatSync(join(folder, "folder")).isDirectory()).toBe(true);
+    expect(readlinkSync(join(folder, "link"))).toBe("target");
+    expect(readlinkSync(join(folder, "dangling"))).toBe("nowhere");
     expect(filesIn(directory).get("run7/visible/other bytes")).toEqual(before!);
     expect(existsSync(join(folder, "nowhere"))).toBe(false);
   });
@@ -449,6 +510,364 @@ describe("after a crash", () => {
     expect(names(directory)).toEqual(["1", "2", "4"]);
     expect(filesIn(directory).get("run7/visible/3")).toEqual(new Uint8Array(1000).fill(3));
   });
+});
+
+describe("a journal that cannot be written for a while", () => {
+  /** Changes the journal through a connection of its own. */
+  function alter(directory: string, sql: string): void {
+    const database = new Database(journalPath(directory));
+    database.run(sql);
+    database.close();
+  }
+
+  // After some errors, such as a full disk, SQLite takes everything back by itself; after others not.
+  for (const action of ["ROLLBACK", "ABORT", "FAIL"]) {
+    describe(`and after that ${action}`, () => {
+      const block = (table: string) =>
+        `CREATE TRIGGER full BEFORE INSERT ON ${table} BEGIN SELECT RAISE(${action}, 'full'); END`;
+
+      test("says once that a batch is gone, and stores all of it when it comes again", async () => {
+        const directory = temporaryFolder();
+        await withStore(directory, async (store) => {
+          const source = openSource(store, "run7", "visible");
+          expect(await storeFrame(source, "0", bytesOf(1))).toBe("stored");
+          store.flush();
+          alter(
+            directory,
+            `CREATE TRIGGER full BEFORE INSERT ON frames WHEN NEW.name = '3'
+              BEGIN SELECT RAISE(${action}, 'full'); END`,
+          );
+          for (const name of ["1", "2"]) {
+            expect(await storeFrame(source, name, bytesOf(10))).toBe("stored");
+          }
+          const failure = (await storeFrame(source, "3", bytesOf(10))) as FramesError;
+          expect(failure).toBeInstanceOf(FramesError);
+          expect([failure.code, failure.message]).toEqual([
+            "store",
+            "Cannot write the journal: full",
+          ]);
+          // Whoever stores into this batch learns of it too, whatever he stores.
+          expect(outcomeCode(await storeFrame(source, "4", bytesOf(10)))).toBe("store");
+          const lost = () => source.lost(5, 5, new FramesError("vanished"));
+          expect(thrownCode(lost)).toBe("store");
+          expect(thrownCode(() => store.flush())).toBe("store");
+          // Everybody has heard of it.
+          store.flush();
+          expect(names(directory)).toEqual(["0"]);
+          expect(rows(directory, "SELECT * FROM losses")).toEqual([]);
+          alter(directory, "DROP TRIGGER full");
+          // What lies there without its row is adopted; none of it counted as stored meanwhile.
+          for (const name of ["1", "2", "3", "4"]) {
+            expect(await storeFrame(source, name, bytesOf(10))).toBe("present");
+          }
+          lost();
+          expect(await storeFrame(source, "6", bytesOf(10))).toBe("stored");
+          expect(names(directory)).toEqual(["0"]);
+          store.flush();
+          expect(names(directory)).toEqual(["0", "1", "2", "3", "4", "6"]);
+          expect(rows(directory, "SELECT first FROM losses")).toEqual([{ first: 5n }]);
+        });
+        expect(filesIn(directory).size).toBe(6);
+        expect(readdirSync(join(directory, ".frames/partial"))).toEqual([]);
+      });
+
+      test("says of two frames before a loss that they are gone with it", async () => {
+        const directory = temporaryFolder();
+        await withStore(directory, async (store) => {
+          const source = openSource(store, "run7", "visible");
+          alter(directory, block("losses"));
+          for (const name of ["1", "2"]) {
+            expect(await storeFrame(source, name, bytesOf(10))).toBe("stored");
+          }
+          expect(thrownCode(() => source.lost(3, 3, new FramesError("vanished")))).toBe("store");
+          expect(thrownCode(() => store.flush())).toBe("store");
+          store.flush();
+          expect(names(directory)).toEqual([]);
+          expect(store.isFresh("run7")).toBe(true);
+          for (const name of ["1", "2"]) {
+            expect(await storeFrame(source, name, bytesOf(10))).toBe("present");
+          }
+          store.flush();
+          expect(names(directory)).toEqual(["1", "2"]);
+        });
+      });
+
+      test("says it at the end, and lets go of the store all the same", async () => {
+        const directory = temporaryFolder();
+        const store = openStore(directory);
+        const source = openSource(store, "run7", "visible");
+        alter(directory, block("frames"));
+        expect(outcomeCode(await storeFrame(source, "1", bytesOf(10)))).toBe("store");
+        expect(thrownCode(() => store.close())).toBe("store");
+        alter(directory, "DROP TRIGGER full");
+        await withStore(directory, async (again) => {
+          const same = openSource(again, "run7", "visible");
+          expect(await storeFrame(same, "1", bytesOf(10))).toBe("present");
+        });
+        expect(names(directory)).toEqual(["1"]);
+      });
+
+      test("where names must be portable, takes no name for good", async () => {
+        const directory = temporaryFolder();
+        await withStore(
+          directory,
+          async (store) => {
+            const source = openSource(store, "run7", "visible");
+            alter(directory, block("frames"));
+            expect(outcomeCode(await storeFrame(source, "a", bytesOf(10)))).toBe("store");
+            expect(thrownCode(() => store.flush())).toBe("store");
+            alter(directory, "DROP TRIGGER full");
+            expect(rows(directory, "SELECT * FROM folded")).toEqual([]);
+            expect(await storeFrame(source, "b", bytesOf(10))).toBe("stored");
+            store.flush();
+            expect(names(directory)).toEqual(["b"]);
+          },
+          true,
+        );
+      });
+    });
+  }
+
+  test("because another process holds it for 300 ms fails nobody", async () => {
+    const directory = temporaryFolder();
+    const go = join(temporaryFolder(), "go");
+    await withStore(directory, async (store) => {
+      const child = startChild(`
+        const { Database } = require("bun:sqlite");
+        const { existsSync } = require("node:fs");
+        const database = new Database(${JSON.stringify(journalPath(directory))});
+        database.run("BEGIN IMMEDIATE");
+        console.log("ready");
+        for (let wait = 0; wait < 20_000 && !existsSync(${JSON.stringify(go)}); wait++) Bun.sleepSync(1);
+        Bun.sleepSync(300);
+        database.run("COMMIT");
+        process.exit(0);`);
+      try {
+        expect(await firstLine(child)).toBe("ready");
+        const source = openSource(store, "run7", "visible");
+        const bytes = bytesOf(10);
+        const started = performance.now();
+        // From here on nothing gives way until the frame is flushed.
+        writeFileSync(go, "");
+        const writer = source.begin(describeFrame("1", bytes.length));
+        writer.write(bytes);
+        const outcome = writer.finish(crc32(bytes));
+        store.flush();
+        const took = performance.now() - started;
+        expect(outcome).toBe("stored");
+        expect(took).toBeGreaterThan(250);
+        expect(names(directory)).toEqual(["1"]);
+        expect(await storeFrame(source, "2", bytesOf(10))).toBe("stored");
+      } finally {
+        child.kill("SIGKILL");
+        await child.exited;
+      }
+    });
+    expect(names(directory)).toEqual(["1", "2"]);
+  });
+});
+
+describe("a full disk", () => {
+  const probe = "mount -t tmpfs -o size=64k none /mnt";
+  const hasMounts =
+    process.platform === "linux" &&
+    Bun.which("unshare") !== null &&
+    Bun.spawnSync(["unshare", "-Urm", "sh", "-c", probe]).exitCode === 0;
+
+  /** What a program says on a disk of its own of 1 MiB, `place`. */
+  async function onSmallDisk(program: string): Promise<Record<string, unknown>> {
+    const place = temporaryFolder();
+    const script = `mount -t tmpfs -o size=1m none "$2" && exec "$0" -e "$1"`;
+    const whole = `${imports}
+      import { rmSync, readdirSync, statfsSync, writeFileSync } from "node:fs";
+      const place = ${JSON.stringify(place)};
+      ${openInChild(join(place, "store"))}
+      const source = store.open({ stream: "run7", source: "visible", session: "${session}" });
+      let sequence = 0;
+      const begin = (name, size) =>
+        source.begin({ name, sequence: ++sequence, captured: 1n, size, metadata: "" });
+      const keep = (name, size) => {
+        const bytes = new Uint8Array(size).fill(7);
+        const writer = begin(name, size);
+        if (size > 0) writer.write(bytes);
+        return writer.finish(crc32(bytes));
+      };
+      const attempt = (act) => {
+        try {
+          return act() ?? "done";
+        } catch (error) {
+          return [error.code, error.message];
+        }
+      };
+      const filler = place + "/filler";
+      /** Leaves so many bytes of the disk. */
+      const fill = (left) => {
+        const { bavail, bsize } = statfsSync(place);
+        writeFileSync(filler, new Uint8Array(bavail * bsize - left));
+      };
+      ${program}
+      process.exit(0);`;
+    const command = ["unshare", "-Urm", "sh", "-c", script, process.execPath, whole, place];
+    const child = Bun.spawn(command, {
+      ...{ env: environment(), stdin: "pipe", stdout: "pipe", stderr: "inherit" },
+    });
+    const text = await new Response(child.stdout).text();
+    expect(await child.exited).toBe(0);
+    return JSON.parse(text) as Record<string, unknown>;
+  }
+
+  const unless = hasMounts ? "" : " (skipped: this user may not mount a disk of his own)";
+
+  test.skipIf(!hasMounts)(`is an error of the store, not of a frame${unless}`, async () => {
+    const said = await onSmallDisk(`
+      keep("1", 1000);
+      store.flush();
+      fill(16_384);
+      const large = begin("large", 100_000);
+      const written = attempt(() => large.write(new Uint8Array(100_000)));
+      large.discard();
+      const left = readdirSync(place + "/store/.frames/partial");
+      rmSync(filler);
+      const again = attempt(() => keep("large", 100_000));
+      store.flush();
+      const [{ frames }] = summarize(place + "/store");
+      console.log(JSON.stringify({ written, left, again, frames }));`);
+    expect(said).toEqual({
+      written: ["store", 'Cannot store "large": no space left on the disk'],
+      left: [],
+      again: "stored",
+      frames: 2,
+    });
+  });
+
+  test.skipIf(!hasMounts)(`ends a batch, and the next one is stored${unless}`, async () => {
+    const said = await onSmallDisk(`
+      keep("1", 0);
+      store.flush();
+      // Frames without bytes need no room: only the journal does.
+      fill(4096);
+      const outcomes = new Set();
+      for (let index = 0; index < 500; index++) outcomes.add(String(attempt(() => keep("a" + index, 0))));
+      const flushed = attempt(() => store.flush());
+      const after = attempt(() => store.flush());
+      const [{ frames: between }] = summarize(place + "/store");
+      rmSync(filler);
+      const again = new Set();
+      for (let index = 0; index < 500; index++) again.add(String(attempt(() => keep("a" + index, 0))));
+      const last = attempt(() => store.flush());
+      const [{ frames }] = summarize(place + "/store");
+      console.log(JSON.stringify({
+        outcomes: [...outcomes], flushed: flushed[0], after, between, again: [...again].sort(), last, frames }));`);
+    expect(said).toMatchObject({ flushed: "store", after: "done", between: 1 });
+    expect(said).toMatchObject({ last: "done", frames: 501 });
+    // Whatever its rows were said to be before the flush, no flush said that they last.
+    expect(said["again"]).toEqual(["present"]);
+  });
+
+  const codes: [code: string, ours: string, why: string][] = [
+    ["ENOSPC", "store", "no space left on the disk"],
+    ["EDQUOT", "store", "disk quota exceeded"],
+    ["EROFS", "store", "the file system is read-only"],
+    ["EIO", "store", "input/output error"],
+    ["EACCES", "not-stored", "permission denied"],
+    ["ENAMETOOLONG", "not-stored", "the name is too long"],
+  ];
+  for (const [code, ours, why] of codes) {
+    for (const call of [
+      "openSync",
+      "writeSync",
+      "futimesSync",
+      "mkdirSync",
+      "renameSync",
+    ] as const) {
+      test(`or whatever else makes ${call} fail with ${code} is ${ours}`, async () => {
+        const directory = temporaryFolder();
+        await withStore(directory, async (store) => {
+          const source = openSource(store, "run7", "visible");
+          const spy = spyOn(fs, call).mockImplementation((): never => {
+            throw Object.assign(new Error(`${code}: as the system says it`), { code });
+          });
+          let failure: unknown;
+          const writer = source.begin(describeFrame("1", 10));
+          try {
+            writer.write(bytesOf(10));
+            writer.finish(crc32(bytesOf(10)));
+          } catch (error) {
+            failure = error;
+          } finally {
+            expect(spy).toHaveBeenCalled();
+            spy.mockRestore();
+          }
+          expect(failure).toBeInstanceOf(FramesError);
+          const { code: said, message } = failure as FramesError;
+          expect([said, message]).toEqual([ours, `Cannot store "1": ${why}`]);
+          writer.discard();
+          expect(readdirSync(join(directory, ".frames/partial"))).toEqual([]);
+          expect(await storeFrame(source, "1", bytesOf(10))).toBe("stored");
+        });
+      });
+    }
+  }
+});
+
+describe("a store that is removed while it is served", () => {
+  const removals: [string, (directory: string) => void][] = [
+    [
+      "with all that it keeps for itself",
+      (directory) => rmSync(join(directory, ".frames"), { recursive: true }),
+    ],
+    [
+      "to another place",
+      (directory) => renameSync(join(directory, ".frames"), join(directory, "moved")),
+    ],
+    [
+      "and made anew by somebody else",
+      (directory) => {
+        renameSync(join(directory, ".frames"), join(directory, "moved"));
+        openStore(directory).close();
+      },
+    ],
+    ["as far as its journal goes", (directory) => rmSync(journalPath(directory))],
+    ["altogether", (directory) => rmSync(directory, { recursive: true })],
+  ];
+  for (const [what, remove] of removals) {
+    test.skipIf(process.platform === "win32")(`${what} is an error of the store`, async () => {
+      const directory = temporaryFolder();
+      const store = openStore(directory);
+      const source = openSource(store, "run7", "visible");
+      expect(await storeFrame(source, "1", bytesOf(10))).toBe("stored");
+      store.flush();
+      expect(await storeFrame(source, "2", bytesOf(10))).toBe("stored");
+      remove(directory);
+      const message = `The store ${directory} was removed while it was served`;
+      for (const act of [
+        () => store.isFresh("run7"),
+        () => store.isFresh("run8"),
+        () => store.flush(),
+      ]) {
+        expect(thrownCode(act)).toBe("store");
+        expect(act).toThrow(message);
+      }
+      // And nothing that comes later is ever said to last.
+      await storeFrame(source, "3", bytesOf(10));
+      expect(thrownCode(() => store.flush())).toBe("store");
+      store.close();
+    });
+  }
+
+  test.skipIf(process.platform === "win32")(
+    "is no error for who has nothing to flush",
+    async () => {
+      const directory = temporaryFolder();
+      const store = openStore(directory);
+      await storeFrame(openSource(store, "run7", "visible"), "1", bytesOf(10));
+      store.flush();
+      rmSync(join(directory, ".frames"), { recursive: true });
+      store.flush();
+      expect(thrownCode(() => store.isFresh("run7"))).toBe("store");
+      store.close();
+    },
+  );
 });
 
 describe("the lock", () => {

@@ -1,0 +1,272 @@
+import { afterEach, describe, expect, jest, test } from "bun:test";
+import { Log, type LogSink } from "../../src/cli/log.ts";
+
+/** Characters that may wait for the reader. */
+const most = 1 << 20;
+
+afterEach(() => void jest.useRealTimers());
+
+/** A sink whose reader takes something only when it is told to. */
+class SlowSink implements LogSink {
+  /** What was handed over, call by call. */
+  readonly taken: string[] = [];
+  flushes = 0;
+  /** Whether somebody reads at once. */
+  isRead = false;
+  #reading: PromiseWithResolvers<number> | undefined;
+
+  write(text: string): number {
+    if (this.#reading !== undefined) throw new Error("written to while it was being read");
+    this.taken.push(text);
+    return text.length;
+  }
+
+  flush(): number | Promise<number> {
+    this.flushes++;
+    if (this.isRead) return 0;
+    this.#reading = Promise.withResolvers();
+    return this.#reading.promise;
+  }
+
+  /** The reader takes what was handed over. */
+  async read(): Promise<void> {
+    const reading = this.#reading;
+    this.#reading = undefined;
+    reading?.resolve(0);
+    await settled();
+  }
+
+  /** The reader goes away. */
+  async leave(): Promise<void> {
+    const reading = this.#reading;
+    this.#reading = undefined;
+    reading?.reject(new Error("EPIPE: broken pipe"));
+    await settled();
+  }
+
+  get text(): string {
+    return this.taken.join("");
+  }
+}
+
+/** Lets promises that are settled go on. */
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+}
+
+const dropped = (lines: number): string => `(${lines} dropped)\n`;
+
+function logTo(sink: LogSink): Log {
+  return new Log(sink, dropped);
+}
+
+/** How long `log` takes to end, in milliseconds. */
+async function timeToEnd(log: Log): Promise<number> {
+  const started = performance.now();
+  await log.end();
+  return performance.now() - started;
+}
+
+describe("a log", () => {
+  test("writes at once what somebody reads", () => {
+    const sink = Object.assign(new SlowSink(), { isRead: true });
+    const log = logTo(sink);
+    for (const line of ["one\n", "two\n", "three\n"]) log.write(line);
+    expect(sink.taken).toEqual(["one\n", "two\n", "three\n"]);
+    expect(sink.flushes).toBe(3);
+  });
+
+  test("never waits for its reader, and hands over nothing more before it has read", async () => {
+    const sink = new SlowSink();
+    const log = logTo(sink);
+    for (let line = 0; line < 1000; line++) log.write(`${line}\n`);
+    expect(sink.taken).toEqual(["0\n"]);
+    await settled();
+    expect(sink.taken).toEqual(["0\n"]);
+    await sink.read();
+    expect(sink.taken).toHaveLength(2);
+    expect(sink.text).toBe(Array.from({ length: 1000 }, (_, line) => `${line}\n`).join(""));
+    await sink.read();
+    expect(sink.taken).toHaveLength(2);
+  });
+
+  test("does without a promise of the sink, and with one for what is written alone", async () => {
+    const { promise, resolve } = Promise.withResolvers<number>();
+    const taken: string[] = [];
+    const log = logTo({ write: (text) => (taken.push(text), promise), flush: () => 0 });
+    log.write("one\n");
+    log.write("two\n");
+    expect(taken).toEqual(["one\n"]);
+    resolve(0);
+    await settled();
+    expect(taken).toEqual(["one\n", "two\n"]);
+  });
+
+  test("keeps a MiB for a reader who is late, drops the rest, and says how much that was", async () => {
+    const sink = new SlowSink();
+    const log = logTo(sink);
+    const line = `${"x".repeat(1023)}\n`;
+    log.write("first\n");
+    for (let count = 0; count < most / line.length; count++) log.write(line);
+    for (let count = 0; count < 5000; count++) log.write(line);
+    expect(sink.text).toBe("first\n");
+    await sink.read();
+    expect(sink.text).toBe(`first\n${line.repeat(1024)}(5000 dropped)\n`);
+    // Counted anew, and from where it was.
+    for (let count = 0; count < 1024 + 7; count++) log.write(line);
+    await sink.read();
+    expect(sink.taken.at(-1)).toBe(`${line.repeat(1024)}(7 dropped)\n`);
+    // What comes when there is room again is written, and nothing is said of none.
+    log.write("last\n");
+    await sink.read();
+    expect(sink.taken.at(-1)).toBe("last\n");
+  });
+
+  test("loses no line uncounted, however its reader reads", async () => {
+    const sink = new SlowSink();
+    const log = logTo(sink);
+    const width = 10_000;
+    let written = 0;
+    for (let round = 0; round < 30; round++) {
+      for (let count = 0; count < (round * 37) % 210; count++) {
+        log.write(`${String(++written).padEnd(width - 1)}\n`);
+      }
+      if (round % 3 === 0) await sink.read();
+    }
+    for (let round = 0; round < 3; round++) await sink.read();
+    const lines = sink.text.split("\n").slice(0, -1);
+    const notes = lines.filter((line) => line.startsWith("("));
+    const missing = notes.map((line) => Number(/^\((\d+) dropped\)$/.exec(line)![1]));
+    const numbers = lines.filter((line) => !line.startsWith("(")).map(Number);
+    expect(numbers).toEqual([...new Set(numbers)].sort((a, b) => a - b));
+    expect(notes.length).toBeGreaterThan(2);
+    expect(numbers.length + missing.reduce((sum, count) => sum + count, 0)).toBe(written);
+    for (const part of sink.taken) expect(part.length).toBeLessThanOrEqual(most + 100);
+  });
+
+  test("drops a line that is larger than all that may wait, and says so with the next", () => {
+    const sink = Object.assign(new SlowSink(), { isRead: true });
+    const log = logTo(sink);
+    log.write(`${"x".repeat(most)}\n`);
+    log.write("after\n");
+    expect(sink.text).toBe("after\n(1 dropped)\n");
+  });
+});
+
+describe("a log whose reader has gone", () => {
+  test("is silent from then on, and ends at once", async () => {
+    const sink = new SlowSink();
+    const log = logTo(sink);
+    log.write("one\n");
+    log.write("two\n");
+    await sink.leave();
+    for (let line = 0; line < 100; line++) log.write("more\n");
+    await settled();
+    expect(sink.text).toBe("one\n");
+    expect(await timeToEnd(log)).toBeLessThan(500);
+  });
+
+  for (const method of ["write", "flush"] as const) {
+    test(`is silent if ${method} throws that at once`, async () => {
+      const sink = Object.assign(new SlowSink(), { isRead: true });
+      sink[method] = () => {
+        throw new Error("EPIPE: broken pipe");
+      };
+      const log = logTo(sink);
+      expect(() => log.write("one\n")).not.toThrow();
+      expect(() => log.write("two\n")).not.toThrow();
+      expect(sink.taken.length).toBeLessThanOrEqual(1);
+      expect(await timeToEnd(log)).toBeLessThan(500);
+    });
+  }
+
+  test("is silent if that is said of what was written, and nothing is left unhandled", async () => {
+    const unhandled: unknown[] = [];
+    const note = (reason: unknown): void => void unhandled.push(reason);
+    process.on("unhandledRejection", note);
+    try {
+      // As a pipe does that nobody reads any more: what was written is refused, and then flushed.
+      for (const flush of [() => 0, () => Promise.reject(new Error("EPIPE"))]) {
+        const log = logTo({ write: () => Promise.reject(new Error("EPIPE")), flush });
+        log.write("one\n");
+        await new Promise(setImmediate);
+        log.write("two\n");
+        await log.end();
+      }
+      await new Promise(setImmediate);
+      expect(unhandled).toEqual([]);
+    } finally {
+      process.off("unhandledRejection", note);
+    }
+  });
+});
+
+describe("the end of a log", () => {
+  test("comes at once when everything was read", async () => {
+    const sink = Object.assign(new SlowSink(), { isRead: true });
+    const log = logTo(sink);
+    log.write("one\n");
+    expect(await timeToEnd(log)).toBeLessThan(500);
+    expect(await timeToEnd(logTo(new SlowSink()))).toBeLessThan(500);
+  });
+
+  test("waits until the reader has taken all that there is", async () => {
+    const sink = new SlowSink();
+    const log = logTo(sink);
+    log.write("one\n");
+    log.write("two\n");
+    let ended = false;
+    const ending = log.end().then(() => (ended = true));
+    await settled();
+    expect(ended).toBe(false);
+    await sink.read();
+    expect(sink.text).toBe("one\ntwo\n");
+    expect(ended).toBe(false);
+    await sink.read();
+    await ending;
+    expect(sink.text).toBe("one\ntwo\n");
+  });
+
+  test("tells what was dropped while nobody read", async () => {
+    const sink = new SlowSink();
+    const log = logTo(sink);
+    log.write("one\n");
+    log.write(`${"x".repeat(most)}\n`);
+    const ending = log.end();
+    await sink.read();
+    await sink.read();
+    await ending;
+    expect(sink.text).toBe("one\n(1 dropped)\n");
+  });
+
+  test("comes after a second if nobody reads, and then nothing more is written", async () => {
+    const sink = new SlowSink();
+    const log = logTo(sink);
+    log.write("one\n");
+    log.write("two\n");
+    const took = await timeToEnd(log);
+    expect(took).toBeGreaterThan(900);
+    expect(took).toBeLessThan(3000);
+    await sink.read();
+    log.write("three\n");
+    await settled();
+    expect(sink.text).toBe("one\n");
+  });
+
+  test("comes after a second however much is read until then, and however slowly", async () => {
+    const sink = new SlowSink();
+    const log = logTo(sink);
+    let line = 0;
+    // There is always more.
+    const reader = setInterval(() => {
+      log.write(`${line++}\n`);
+      void sink.read();
+    }, 20);
+    log.write("first\n");
+    const took = await timeToEnd(log);
+    clearInterval(reader);
+    expect(line).toBeGreaterThan(5);
+    expect(took).toBeGreaterThan(900);
+    expect(took).toBeLessThan(3000);
+  });
+});
