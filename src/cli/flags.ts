@@ -4,7 +4,7 @@ import { FramesError } from "../errors.ts";
 import { parseSeconds, parseSize } from "./units.ts";
 
 /** What a flag's value is: nothing, text, text that may be given several times, bytes, or seconds. */
-export type FlagKind = "switch" | "text" | "list" | "size" | "seconds";
+type FlagKind = "switch" | "text" | "list" | "size" | "seconds";
 
 /** A flag of one or more commands. */
 export interface Flag {

@@ -2,10 +2,10 @@
 import { FramesError } from "../errors.ts";
 
 /** Milliseconds without sending after which an end sends PING. */
-export const pingAfter = 10_000;
+const pingAfter = 10_000;
 
 /** Milliseconds that preface, HELLO and WELCOME may take. */
-export const handshakeWithin = 10_000;
+const handshakeWithin = 10_000;
 
 /** Watches one connection. All times are milliseconds of one steady clock. */
 export class Liveness {

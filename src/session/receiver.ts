@@ -23,7 +23,7 @@ import { Liveness, nanoseconds } from "./liveness.ts";
 import { tooLargeError } from "./outlet.ts";
 
 /** When a receipt is due although frames keep coming (SPEC section 6). */
-export const receiptEvery = { milliseconds: 100, bytes: 16 << 20, frames: 1000 } as const;
+const receiptEvery = { milliseconds: 100, bytes: 16 << 20, frames: 1000 } as const;
 
 /** What the machine tells its host. */
 export interface ReceiverEvents {

@@ -3,7 +3,7 @@ import type { Frame } from "../frame.ts";
 import type { Welcome } from "../wire/messages.ts";
 
 /** A frame under way, and whose it is. */
-export interface Unsettled<Owner> {
+interface Unsettled<Owner> {
   readonly owner: Owner;
   readonly frame: Frame;
   readonly aborted: boolean;

@@ -16,7 +16,7 @@ export interface StoredFrame {
 }
 
 /** What the path of a stored frame is made of. */
-export interface StoredPath {
+interface StoredPath {
   readonly stream: string;
   readonly source: string;
   readonly name: string;

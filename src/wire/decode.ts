@@ -91,11 +91,6 @@ export class Decoder {
     return this.#state === State.header && this.#heldLength === 0;
   }
 
-  /** Whether the frame of this source is unfinished. */
-  isUnfinished(source: number): boolean {
-    return this.#unfinished.has(source);
-  }
-
   /** How many frames are unfinished. */
   get unfinished(): number {
     return this.#unfinished.size;

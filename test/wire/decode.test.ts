@@ -235,7 +235,6 @@ test("after ABORT the same number comes again, and the decoder counts what is un
   for (const [index, end] of ends.entries()) {
     decoder.receive(body.subarray(ends[index - 1] ?? 0, end));
     unfinished.push(decoder.unfinished);
-    expect(decoder.isUnfinished(1)).toBe(decoder.unfinished === 1);
   }
   expect(unfinished).toEqual([1, 1, 0, 0, 0, 0]);
 });
