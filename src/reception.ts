@@ -168,8 +168,10 @@ export class Reception implements ConnectionHandler {
     if (this.#failure !== undefined || this.#connection!.isClosed) return;
     this.#receiver.settle(steadyNow(), flushed);
     this.#send();
-    if (this.#hasEnded && !this.#receiver.isDone) this.#connection!.finish();
-    if (!this.#receiver.isDone || this.#reported) return;
+    const { isDone, isEnding } = this.#receiver;
+    // Without END nothing more can come of it; after END, DONE may still wait for the store.
+    if (this.#hasEnded && !isDone && !isEnding) this.#connection!.finish();
+    if (!isDone || this.#reported) return;
     this.#reported = true;
     // The sender closes when it has read DONE, however slow its link is.
     this.#connection!.finish(this.#server.timeout);

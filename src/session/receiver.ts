@@ -110,6 +110,11 @@ export class Receiver implements MessageHandler {
     return this.#phase === "done";
   }
 
+  /** Whether END came, and DONE is not said yet. */
+  get isEnding(): boolean {
+    return this.#phase === "ending";
+  }
+
   /** Frames that ended and have no receipt. */
   get unreceipted(): number {
     return this.#counts.frames - this.#receipted;
@@ -126,7 +131,7 @@ export class Receiver implements MessageHandler {
 
   /** Whether there is something that a flush of the store would settle. */
   get wantsFlush(): boolean {
-    return this.#phase === "ending" || this.unreceipted > 0;
+    return this.isEnding || this.unreceipted > 0;
   }
 
   /**
@@ -276,18 +281,14 @@ export class Receiver implements MessageHandler {
     }
     if (known?.unfinished !== undefined) throw unexpected(Type.source);
     const { session, stream } = this.#hello!;
-    let store: SourceStore | FramesError;
-    try {
-      store = this.#store.open({
+    const store = this.#try(() =>
+      this.#store.open({
         session,
         stream: declaration.stream ?? stream,
         source: declaration.name,
         ...(declaration.raw === undefined ? {} : { raw: declaration.raw }),
-      });
-    } catch (error) {
-      if (!(error instanceof FramesError) || !isFrameError(error)) throw error;
-      store = error;
-    }
+      }),
+    );
     this.#inlets.set(id, { name: declaration.name, store, unfinished: undefined });
   }
 
@@ -322,7 +323,7 @@ export class Receiver implements MessageHandler {
     if (writer instanceof FramesError) this.#refuse(id, inlet, description, writer);
   }
 
-  /** A frame that cannot be stored is refused; an error of the store as a whole is not its own. */
+  /** A frame or source that cannot be stored is refused; an error of the store as a whole is not its own. */
   #try<T>(act: () => T): T | FramesError {
     try {
       return act();

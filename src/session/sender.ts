@@ -104,15 +104,10 @@ export class Sender implements MessageHandler {
     return this.#outlets.some((outlet) => outlet.mayHaveMore);
   }
 
-  /**
-   * No further frame is taken from the sources; what is on its way is finished. Returns whether
-   * there may have been more.
-   */
-  stop(): boolean {
-    const more = this.mayHaveMore;
+  /** No further frame is taken from the sources; what is on its way is finished. */
+  stop(): void {
     for (const outlet of this.#outlets) outlet.end();
     this.#events.wake();
-    return more;
   }
 
   /** Ends the conversation: `transmit` gives what is still to be said, ERROR last. */
@@ -187,7 +182,7 @@ export class Sender implements MessageHandler {
     if (!out.packAll(this.#controls)) this.#events.wake();
   }
 
-  /** Returns the source whose small frame waits for receipts, if there is one. */
+  /** Returns the source whose frame waits for receipts and holds up the round, if there is one. */
   #packRound(out: Transmission): Outlet | undefined {
     const active = this.#active;
     let stuck: Outlet | undefined;
@@ -235,8 +230,8 @@ export class Sender implements MessageHandler {
       const passed = this.#begunBytes - outlet.waitsSince;
       return large && passed < this.#welcome!.window.bytes / 2 ? "idle" : "stuck";
     }
-    if (large && this.#large >= Math.min(largeAtOnce, this.#welcome!.limits.unfinished))
-      return "idle";
+    const mostLarge = Math.min(largeAtOnce, this.#welcome!.limits.unfinished);
+    if (large && this.#large >= mostLarge) return "idle";
     if (!out.hasRoomFor(frame, !large)) return "full";
     if (outlet.declared) this.#begin(outlet, frame, large, out);
     else this.#declare(outlet);
