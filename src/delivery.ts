@@ -1,47 +1,79 @@
-/** One delivery over one connection: joins a sender and a socket. */
-import { asFramesError, FramesError } from "./errors.ts";
+/** A delivery over as many connections as it takes: connects again, and resumes at the receipts. */
+import { Dispatch } from "./dispatch.ts";
+import { FramesError } from "./errors.ts";
 import type { FrameSource } from "./frame.ts";
 import { type Address, formatAddress } from "./net/address.ts";
-import { connect } from "./net/connect.ts";
-import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
-import type { SourceProgress } from "./session/outlet.ts";
-import { Sender, type SenderEvents } from "./session/sender.ts";
-import { outgoingBuffer } from "./session/transmission.ts";
+import { steadyNow } from "./net/connection.ts";
+import { Removal, type Kept } from "./removal.ts";
+import { Outlet, type SourceProgress, type Undelivered } from "./session/outlet.ts";
 import type { Done, Hello, Welcome } from "./wire/messages.ts";
 
 /** Times are in milliseconds. */
 export interface DeliveryOptions {
   readonly timeout: number;
   readonly connectWithin: number;
+  /** How long nothing may be settled before the delivery is given up; without it, for ever. */
+  readonly giveUpAfter: number | undefined;
+  /** Whether frames that may be there are always compared by CRC-32. */
+  readonly checksum: boolean;
+  /** Whether frames are removed once the server has them for good. */
+  readonly move: boolean;
   /** Aborting it stops the delivery: what is on its way is finished, for 10 s at most. */
   readonly signal: AbortSignal | undefined;
 }
 
 /** What a delivery tells. */
-export interface DeliveryEvents extends Omit<SenderEvents, "wake"> {
-  /** About once a second. */
+export interface DeliveryEvents {
+  welcome(welcome: Welcome): void;
+  /** There is no connection, for this reason; the next try is so many milliseconds away. */
+  waiting(reason: FramesError, milliseconds: number): void;
+  undelivered(report: Undelivered): void;
+  /** A frame that was to be moved stays. */
+  kept(kept: Kept): void;
+  /** About once a second while there is a connection. */
   tick(sources: readonly SourceProgress[]): void;
+  trace?(direction: "->" | "<-", line: string): void;
 }
 
-/** What is on its way when a delivery is stopped gets this long, in milliseconds. */
-const stopWithin = 10_000;
+/** How a delivery ended that was completed. */
+export interface Delivered {
+  readonly done: Done;
+  readonly welcome: Welcome;
+  /** Connections after the first. */
+  readonly retries: number;
+  /** Frames removed here. */
+  readonly removed: number;
+}
 
-/** One connection's delivery. */
-export class Delivery implements ConnectionHandler {
+/** Milliseconds before the second try, which double up to the most. */
+const firstPause = 1000;
+const longestPause = 30_000;
+
+/** Errors that may come of a flipped byte end a delivery when they come so often without progress. */
+const mostDoubts = 3;
+
+/** Only a frames server says this, or whatever lies on the way to one does it. */
+const saidByServers = new Set(["store", "stopping", "full", "damaged"]);
+
+export class Delivery {
   readonly #address: Address;
+  readonly #hello: Hello;
   readonly #options: DeliveryOptions;
   readonly #events: DeliveryEvents;
-  readonly #sender: Sender;
-  readonly #buffer = new Uint8Array(outgoingBuffer);
-  readonly #finished = Promise.withResolvers<{ done: Done; welcome: Welcome }>();
-  #connection: Connection | undefined;
-  #pumping = false;
-  #ended = false;
+  readonly #outlets: readonly Outlet[];
+  readonly #removal: Removal;
+  #dispatch: Dispatch | undefined;
   #interrupted = false;
-  #receiving = false;
-  /** What a source threw: told when what it gave before is safe. */
-  #failure: { error: unknown } | undefined;
-  #deadline: NodeJS.Timeout | undefined;
+  #endPause: () => void = () => {};
+  #retries = 0;
+  /** Whether a server has taken this delivery up. */
+  #welcomed = false;
+  /** Pauses, and errors that a flipped byte may have caused, since anything was settled. */
+  #pauses = 0;
+  #doubts = 0;
+  #settled = 0;
+  #sent = 0;
+  #progressAt = steadyNow();
 
   constructor(
     address: Address,
@@ -51,167 +83,163 @@ export class Delivery implements ConnectionHandler {
     events: DeliveryEvents,
   ) {
     this.#address = address;
+    this.#hello = hello;
     this.#options = options;
     this.#events = events;
-    this.#sender = new Sender(sources, hello, options.timeout, steadyNow(), {
-      ...events,
-      wake: () => this.#pump(),
-    });
+    this.#outlets = sources.map((source, index) => new Outlet(index + 1, source));
+    this.#removal = new Removal(
+      (kept) => events.kept(kept),
+      () => this.#dispatch?.wake(),
+    );
   }
 
+  /** How far each source is. */
   get progress(): readonly SourceProgress[] {
-    return this.#sender.progress;
+    return this.#outlets.map((outlet) => outlet.progress);
   }
 
   /** Whether it was stopped before everything was sent. */
   get isInterrupted(): boolean {
-    return this.#interrupted;
+    return this.#dispatch?.isInterrupted === true;
   }
 
-  async run(): Promise<{ done: Done; welcome: Welcome }> {
-    const { signal, connectWithin } = this.#options;
+  /**
+   * Resolves when the server has said DONE, over however many connections.
+   *
+   * @throws {FramesError} if the delivery as a whole failed
+   */
+  async run(): Promise<Delivered> {
+    const { signal } = this.#options;
     const stop = () => this.#stop();
     try {
       if (signal?.aborted) throw new FramesError("interrupted");
       signal?.addEventListener("abort", stop);
-      const connecting = connect(this.#address, this, connectWithin);
-      // Whichever fails first is told: when the delivery is stopped, nobody waits for a connection.
-      return await Promise.race([
-        connecting.then(() => this.#finished.promise),
-        this.#finished.promise,
-      ]);
+      const last = await this.#runConnections();
+      await this.#removal.finish();
+      return { ...last, retries: this.#retries, removed: this.#removal.removed };
     } finally {
       signal?.removeEventListener("abort", stop);
-      this.#sender.close();
-    }
-  }
-
-  /** Finishes what is on its way, for `error` if there is one. */
-  #stop(error?: unknown): void {
-    if (this.#interrupted || this.#failure !== undefined) return;
-    // First what it is for: stopping sends on, and may meet the source's error on the way.
-    if (error === undefined) this.#interrupted = this.#sender.mayHaveMore;
-    else this.#failure = { error };
-    this.#sender.stop();
-    // Nothing is on its way yet.
-    if (this.#sender.welcome === undefined) {
-      return this.#fail(error ?? new FramesError("interrupted", "Interrupted: nothing was sent"));
-    }
-    this.#deadline = setTimeout(() => {
-      const message = `Interrupted: ${this.#where()} did not confirm the last frames in time`;
-      this.#fail(error ?? new FramesError("interrupted", message));
-    }, stopWithin);
-  }
-
-  opened(connection: Connection): void {
-    this.#connection = connection;
-    if (this.#ended) return connection.terminate();
-    this.#sender.connected(steadyNow());
-    this.#pump();
-  }
-
-  /** Sends what there is, until the socket is full or nothing is ready. */
-  #pump(): void {
-    const connection = this.#connection;
-    if (connection === undefined || this.#pumping || this.#receiving || this.#ended) return;
-    this.#pumping = true;
-    try {
-      // The buffer is free again as soon as nothing of it is queued.
-      while (connection.queued === 0 && !connection.isClosed) {
-        const { length, piece } = this.#sender.transmit(this.#buffer, steadyNow());
-        if (length === 0) break;
-        connection.send(this.#buffer.subarray(0, length));
-        if (piece !== undefined) connection.send(piece);
+      // What the server has is removed, however the delivery ended.
+      await this.#removal.finish();
+      for (const { large, source } of this.#outlets) {
+        large?.close();
+        source.close();
       }
-    } catch (error) {
-      this.failed(asFramesError(error, "internal"));
-    } finally {
-      this.#pumping = false;
     }
-    const { failure } = this.#sender;
-    // What a source throws when it was told to stop says nothing new.
-    if (failure !== undefined && !this.#interrupted) this.#stop(failure.error);
   }
 
-  data(chunk: Uint8Array): void {
-    if (this.#ended) return;
-    // The machine may wake us several times for one chunk.
-    this.#receiving = true;
-    try {
-      this.#sender.receive(chunk, steadyNow());
-    } finally {
-      this.#receiving = false;
+  async #runConnections(): Promise<{ done: Done; welcome: Welcome }> {
+    for (;;) {
+      const progressAt = this.#progressAt;
+      try {
+        this.#dispatch = this.#newDispatch();
+        return await this.#dispatch.run();
+      } catch (error) {
+        this.#noteProgress();
+        const reason = this.#mayRetry(error);
+        // What a server did not want was sent in vain.
+        if (reason.code === "store" && this.#pauses > 0) this.#progressAt = progressAt;
+        await this.#pause(reason);
+      }
+      this.#retries++;
     }
-    const { done, welcome } = this.#sender;
-    if (done === undefined || welcome === undefined) return this.#pump();
-    this.#end();
-    this.#connection!.finish();
-    if (this.#failure === undefined) this.#finished.resolve({ done, welcome });
-    else this.#finished.reject(this.#failure.error);
   }
 
-  drained(): void {
-    this.#pump();
+  #newDispatch(): Dispatch {
+    const { timeout, connectWithin, checksum, move } = this.#options;
+    const options = {
+      timeout,
+      connectWithin: Math.min(connectWithin, Math.max(1, this.#patience())),
+      checksum: checksum || move,
+      isHeld: () => this.#removal.isBehind,
+    };
+    const { trace } = this.#events;
+    return new Dispatch(this.#address, this.#hello, this.#outlets, options, {
+      welcome: (welcome) => {
+        this.#welcomed = true;
+        this.#events.welcome(welcome);
+      },
+      undelivered: (report) => this.#events.undelivered(report),
+      tick: () => this.#tick(),
+      ...(move ? { delivered: (...frame) => this.#removal.add(...frame) } : {}),
+      ...(trace === undefined ? {} : { trace: (...line) => trace(...line) }),
+    });
   }
 
-  tick(): void {
-    if (this.#ended) return;
-    this.#events.tick(this.#sender.progress);
-    this.#sender.tick(steadyNow());
+  #tick(): void {
+    this.#events.tick(this.progress);
+    this.#noteProgress();
+    if (this.#patience() > 0) return;
+    const reason = new FramesError("timeout", "the server confirms nothing");
+    throw this.#givenUp(reason);
   }
 
-  ended(): void {
-    this.#fail(new FramesError("network", this.#closedEarly()));
-  }
-
-  failed(error: FramesError): void {
-    if (error.code === "foreign") {
-      const message = `${this.#where()} is no frames server: ${error.message}`;
-      return this.#fail(new FramesError("foreign", message));
+  /** Notes whether anything was sent or settled since the last look. */
+  #noteProgress(): void {
+    let settled = 0;
+    let sent = 0;
+    for (const { progress } of this.#outlets) {
+      settled += progress.settled + progress.lost;
+      sent += progress.bytes;
     }
-    if (error.code === "timeout") {
-      const message = `${this.#where()}: ${error.message}`;
-      return this.#fail(new FramesError("timeout", message), error);
+    if (settled > this.#settled) this.#pauses = this.#doubts = 0;
+    const isIdle = this.#dispatch?.isIdle === true;
+    if (settled > this.#settled || sent > this.#sent || isIdle) this.#progressAt = steadyNow();
+    this.#settled = settled;
+    this.#sent = sent;
+  }
+
+  /** Milliseconds until the delivery is given up. */
+  #patience(): number {
+    const { giveUpAfter } = this.#options;
+    if (giveUpAfter === undefined) return Infinity;
+    return this.#progressAt + giveUpAfter - steadyNow();
+  }
+
+  #givenUp(reason: FramesError): FramesError {
+    const seconds = this.#options.giveUpAfter! / 1000;
+    return new FramesError("given-up", `Gave up after ${seconds} s: ${reason.message}`);
+  }
+
+  /**
+   * Whether it is worth while to connect again.
+   *
+   * @throws what ends the delivery
+   */
+  #mayRetry(error: unknown): FramesError {
+    const isFromSource = this.#outlets.some(({ failure }) => failure?.error === error);
+    if (!(error instanceof FramesError) || isFromSource) throw error;
+    const { code, retry } = error;
+    if (this.#interrupted && retry !== undefined) {
+      throw new FramesError("interrupted", `Interrupted: ${error.message}`);
     }
-    this.#fail(error, error);
+    if (retry === undefined || !(this.#welcomed || saidByServers.has(code))) throw error;
+    if (retry === "thrice" && ++this.#doubts >= mostDoubts) throw error;
+    return error;
   }
 
-  closed(error: FramesError | undefined): void {
-    if (error === undefined) return this.ended();
-    const message = `The connection to ${this.#where()} broke: ${error.message}`;
-    this.#fail(new FramesError("network", message));
-  }
-
-  #closedEarly(): string {
-    return this.#sender.welcome === undefined
-      ? `${this.#where()} closed the connection before it said anything: is it a frames server?`
-      : `${this.#where()} closed the connection before all was delivered`;
-  }
-
-  /** @param said what the server is told, if it can be */
-  #fail(error: unknown, said?: FramesError): void {
-    if (this.#ended) return;
-    this.#end();
-    this.#finished.reject(error);
-    const connection = this.#connection;
-    if (connection === undefined) return;
-    const reason = said ?? (error instanceof FramesError ? error : undefined);
-    // Only behind a whole message: what waits already would have to be read first.
-    if (reason === undefined || connection.queued > 0 || connection.isClosed) {
-      return connection.terminate();
+  /** Waits before the next try, each time longer, and not for as long as all others who wait. */
+  async #pause(reason: FramesError): Promise<void> {
+    const patience = this.#patience();
+    if (patience <= 0) throw this.#givenUp(reason);
+    const pause = Math.min(firstPause * 2 ** this.#pauses++, longestPause);
+    const jittered = Math.min(pause * (0.75 + Math.random() / 4), patience);
+    this.#events.waiting(reason, jittered);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#endPause = resolve;
+    const timer = setTimeout(resolve, jittered);
+    await promise;
+    clearTimeout(timer);
+    if (this.#interrupted) {
+      const where = formatAddress(this.#address);
+      throw new FramesError("interrupted", `Interrupted while there was no connection to ${where}`);
     }
-    this.#sender.fail(reason);
-    const { length } = this.#sender.transmit(this.#buffer, steadyNow());
-    connection.send(this.#buffer.subarray(0, length));
-    connection.finish();
+    if (this.#patience() <= 0) throw this.#givenUp(reason);
   }
 
-  #end(): void {
-    this.#ended = true;
-    clearTimeout(this.#deadline);
-  }
-
-  #where(): string {
-    return formatAddress(this.#address);
+  #stop(): void {
+    this.#interrupted = true;
+    this.#dispatch?.interrupt();
+    this.#endPause();
   }
 }

@@ -1,27 +1,42 @@
 /**
  * The one table of what can go wrong: name, number on the wire (SPEC section 11; 0 never travels),
- * exit status of the command (rsync's), and a sentence for people. Nothing ever decides by the
- * text of a message.
+ * exit status of the command (rsync's), a sentence for people, and what a sender does that had a
+ * connection before. Nothing ever decides by the text of a message.
  */
 interface ErrorRow {
   readonly wire: number;
   readonly exit: number;
   readonly sentence: string;
+  /**
+   * Whether a sender connects again: for as long as it takes, or, where it may have been a flipped
+   * byte, three times without progress between.
+   */
+  readonly retry?: "patiently" | "thrice";
 }
 
 export const errors = {
   // End a connection: 1 to 31 on the wire.
-  protocol: { wire: 1, exit: 2, sentence: "The peer broke the rules of FRAMES/1" },
-  version: { wire: 2, exit: 2, sentence: "The two ends have no version of the protocol in common" },
+  protocol: { wire: 1, exit: 2, sentence: "The peer broke the rules of FRAMES/1", retry: "thrice" },
+  version: {
+    wire: 2,
+    exit: 2,
+    sentence: "The two ends have no version of the protocol in common",
+    retry: "thrice",
+  },
   "not-let-in": { wire: 3, exit: 5, sentence: "The server does not let this sender in" },
-  damaged: { wire: 4, exit: 12, sentence: "Bytes were damaged on their way" },
-  timeout: { wire: 5, exit: 30, sentence: "Something did not come in time" },
+  damaged: { wire: 4, exit: 12, sentence: "Bytes were damaged on their way", retry: "thrice" },
+  timeout: { wire: 5, exit: 30, sentence: "Something did not come in time", retry: "patiently" },
   superseded: { wire: 6, exit: 10, sentence: "Another connection took over this session" },
   busy: { wire: 7, exit: 23, sentence: "Another session is sending this source" },
-  store: { wire: 8, exit: 11, sentence: "The store cannot be written" },
+  store: { wire: 8, exit: 11, sentence: "The store cannot be written", retry: "patiently" },
   limit: { wire: 9, exit: 2, sentence: "A limit that the server announced was passed" },
-  stopping: { wire: 10, exit: 10, sentence: "The server is being stopped" },
-  full: { wire: 11, exit: 10, sentence: "The server has as many connections as it can hold" },
+  stopping: { wire: 10, exit: 10, sentence: "The server is being stopped", retry: "patiently" },
+  full: {
+    wire: 11,
+    exit: 10,
+    sentence: "The server has as many connections as it can hold",
+    retry: "patiently",
+  },
   internal: { wire: 12, exit: 12, sentence: "A fault in the software itself" },
 
   // Refuse one frame: 32 to 47.
@@ -37,15 +52,23 @@ export const errors = {
   unreadable: { wire: 50, exit: 23, sentence: "The file cannot be read" },
   dropped: { wire: 51, exit: 23, sentence: "The queue was full" },
   stopped: { wire: 52, exit: 20, sentence: "The sender was stopped first" },
+  garbled: { wire: 53, exit: 23, sentence: "The frame was damaged on its way three times" },
 
   // Never travel.
   usage: { wire: 0, exit: 1, sentence: "The command was not understood" },
   missing: { wire: 0, exit: 1, sentence: "There is no such file or directory" },
-  unreachable: { wire: 0, exit: 10, sentence: "The server cannot be reached" },
-  network: { wire: 0, exit: 10, sentence: "The connection broke" },
-  "no-connection": { wire: 0, exit: 35, sentence: "No connection came about in time" },
-  foreign: { wire: 0, exit: 2, sentence: "The peer does not speak FRAMES/1" },
+  unreachable: { wire: 0, exit: 10, sentence: "The server cannot be reached", retry: "patiently" },
+  network: { wire: 0, exit: 10, sentence: "The connection broke", retry: "patiently" },
+  "no-connection": {
+    wire: 0,
+    exit: 35,
+    sentence: "No connection came about in time",
+    retry: "patiently",
+  },
+  foreign: { wire: 0, exit: 2, sentence: "The peer does not speak FRAMES/1", retry: "thrice" },
+  "other-store": { wire: 0, exit: 11, sentence: "The server lost what it had confirmed" },
   locked: { wire: 0, exit: 11, sentence: "Another process serves this store" },
+  "given-up": { wire: 0, exit: 30, sentence: "Nothing was confirmed for too long" },
   interrupted: { wire: 0, exit: 20, sentence: "The delivery was interrupted" },
   "not-delivered": { wire: 0, exit: 23, sentence: "Some frames were not delivered" },
 } as const satisfies Record<string, ErrorRow>;
@@ -79,6 +102,12 @@ export class FramesError extends Error {
   /** Exit status of a command that ends with this error. */
   get exit(): number {
     return errors[this.code].exit;
+  }
+
+  /** Whether and how patiently a sender connects again after it. */
+  get retry(): ErrorRow["retry"] {
+    const row: ErrorRow = errors[this.code];
+    return row.retry;
   }
 
   /** Number that stands for this error on the wire; 0 if it never travels. */

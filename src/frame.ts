@@ -15,7 +15,7 @@ export interface FrameDescription {
   readonly metadata: string;
 }
 
-/** A frame whose bytes can be read once. */
+/** A frame whose bytes can be read, again too when a connection broke. */
 export interface Frame extends FrameDescription {
   /**
    * Reads the whole frame into `into`, which is `size` bytes long.
@@ -58,10 +58,23 @@ export interface FrameSource {
   readonly raw?: RawShape;
   /** How many frames there are to come in all, where that is known: for progress. */
   readonly total?: number;
-  /** The next frame or loss; `undefined` at the end; a promise if it must be waited for. */
-  next(): Frame | Loss | undefined | Promise<Frame | Loss | undefined>;
+  /** Whether an earlier delivery may have brought its frames: they are offered before they are sent. */
+  readonly resumes?: boolean;
+  /**
+   * The next frame or loss; `undefined` at the end; a promise if it must be waited for.
+   *
+   * @param offered whether the frame is only described for now, since the server may have it
+   */
+  next(offered: boolean): Frame | Loss | undefined | Promise<Frame | Loss | undefined>;
   /** After reading `frame` failed with `error`: the frame once more, or its loss. */
   again(frame: Frame, error: FramesError): Frame | Loss;
+  /**
+   * Removes a frame that was delivered, if it is still what was sent.
+   *
+   * @param crc32 of what was sent
+   * @throws {FramesError} `changed` or `unreadable`: it stays
+   */
+  remove?(frame: Frame, crc32: number): Promise<void>;
   /** Gives up what is open. Called once, at the end. */
   close(): void;
 }
@@ -69,11 +82,35 @@ export interface FrameSource {
 /** What became of a frame at the receiver: stored, found stored already, or refused. */
 export type Outcome = "stored" | "present" | FramesError;
 
+/** A frame that a sender has; it asks whether the store has it too. */
+export interface OfferedFrame extends Omit<FrameDescription, "metadata"> {
+  /** CRC-32, if the sender knows it. */
+  readonly crc32: number | undefined;
+}
+
+/**
+ * What a store knows of an offered frame: it wants it, has it, had it until somebody moved it away,
+ * cannot tell without its CRC-32, or has other bytes under its name.
+ */
+export type Standing = "wanted" | "stored" | "moved" | "unsure" | "conflict";
+
+/**
+ * What becomes of a frame whose name is taken by other bytes: `replace` stores it in their place, the
+ * others refuse it, and differ in what the sender makes of that.
+ */
+export type ConflictPolicy = "fail" | "skip" | "replace";
+
 /** Where frames go: a directory or a bucket. */
 export interface FrameStore {
   /** For people: where the frames lie. */
   readonly place: string;
-  /** Whether nothing is stored under this stream. */
+  /** Whether everything is flushed to the disk before `flush` is done, whoever sends it. */
+  readonly isDurable: boolean;
+  /**
+   * Whether nothing is stored under this stream.
+   *
+   * @throws {FramesError} `store` if nothing can be stored now
+   */
   isFresh(stream: string): boolean;
   /**
    * Makes ready to store frames of one source.
@@ -91,6 +128,12 @@ export interface FrameOrigin {
   readonly source: string;
   readonly session: string;
   readonly raw?: RawShape;
+  /** Default `fail`. */
+  readonly conflict?: ConflictPolicy;
+  /** Whether frames that were moved away since are stored again. */
+  readonly again?: boolean;
+  /** Whether its frames must survive a power cut once `flush` is done. */
+  readonly durable?: boolean;
 }
 
 /** Where the frames of one source in one session go. */
@@ -101,6 +144,8 @@ export interface SourceStore {
    * @throws {FramesError} if the frame is refused
    */
   begin(description: FrameDescription): FrameWriter;
+  /** What is known of an offered frame; what it answers holds once `flush` is done. */
+  compare(offered: OfferedFrame): Standing;
   /** Records numbers that will never come. */
   lost(first: number, last: number, error: FramesError): void;
 }

@@ -5,6 +5,7 @@ import { help, overview } from "./cli/help.ts";
 import { ls } from "./cli/ls.ts";
 import { sendCommand, type Stop } from "./cli/send.ts";
 import { serveCommand } from "./cli/serve.ts";
+import { verifyCommand } from "./cli/verify.ts";
 import { type Patience, say, sayError, systemTerminal, type Terminal } from "./cli/terminal.ts";
 import { errors, FramesError } from "./errors.ts";
 import { version } from "./version.ts";
@@ -29,6 +30,8 @@ async function run(words: readonly string[], terminal: Terminal): Promise<number
       return await sendCommand(given, terminal, stopOnSignal);
     case "ls":
       return ls(given, terminal);
+    case "verify":
+      return await verifyCommand(given, terminal);
     case "completions":
       terminal.out(completions(given.positionals[0]));
       return 0;

@@ -11,6 +11,6 @@ export { serve, type ServeOptions } from "./serve.ts";
 export type { Server } from "./server.ts";
 export type { SourceProgress, Undelivered } from "./session/outlet.ts";
 export type { CapturedFrame } from "./source/iterable.ts";
-export type { Skipped } from "./source/walk.ts";
+export type { Skipped } from "./source/directory.ts";
 export { version } from "./version.ts";
 export type { Done } from "./wire/messages.ts";

@@ -2,7 +2,7 @@
 import { asFramesError, FramesError } from "./errors.ts";
 import type { FrameDescription, FrameStore, Outcome } from "./frame.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
-import { Receiver, type ReceiverLimits } from "./session/receiver.ts";
+import { type Flushable, Receiver, type ReceiverLimits } from "./session/receiver.ts";
 import { software } from "./version.ts";
 import type { Done, Hello } from "./wire/messages.ts";
 
@@ -16,6 +16,7 @@ export interface StoredEvent {
 
 /** What happens at a server. `peer` is the sender's address. */
 export type ServeEvent =
+  | { type: "recovered"; unfinished: number; replaced: number }
   | { type: "session"; peer: string; session: string; stream: string; software: string }
   | {
       type: "refused";
@@ -33,7 +34,15 @@ export type ServeEvent =
       frames: number;
       error: FramesError;
     }
-  | { type: "delivered"; peer: string; session: string; stream: string; counts: Done }
+  | {
+      type: "delivered";
+      peer: string;
+      session: string;
+      stream: string;
+      counts: Done;
+      /** Frames that were there, so that they were not sent. */
+      found: number;
+    }
   | {
       type: "failed";
       peer: string;
@@ -57,11 +66,22 @@ export interface Host {
   add(reception: Reception): void;
   remove(reception: Reception): void;
   supersede(session: string, by: Reception): void;
+  /**
+   * Gives a source of a stream to one sender: at once, or when it is known that who has it is gone.
+   *
+   * @throws {FramesError} `busy`, perhaps later
+   */
+  claim(stream: string, source: string, by: Reception): void | Promise<void>;
+  /** Whoever ends has no source any more. */
+  release(reception: Reception): void;
   /** Frames came in: flush the store and call `settle`, when `isDue` or at the end of the input. */
   settleLater(reception: Reception): void;
   /** Likewise, but at once: nothing more will come. */
   settleLast(reception: Reception): Promise<void>;
 }
+
+/** A sender whose source another one claims gets this long, in milliseconds, to answer a PING. */
+const answerWithin = 5000;
 
 /** More than this many bytes that a sender does not read: nothing more is read from it. */
 const mostQueued = 1 << 20;
@@ -69,7 +89,9 @@ const mostQueued = 1 << 20;
 /** One sender, as long as it is connected. */
 export class Reception implements ConnectionHandler {
   readonly #server: Host;
-  readonly #peer: string;
+  readonly peer: string;
+  /** When it connected. */
+  readonly since = new Date();
   readonly #receiver: Receiver;
   readonly #gone = Promise.withResolvers<void>();
   readonly #isFull: boolean;
@@ -82,17 +104,23 @@ export class Reception implements ConnectionHandler {
   #heard = false;
   /** Whether the sender has closed its sending side. */
   #hasEnded = false;
+  /** Whoever waits for a sign of life. */
+  #listeners: ((isThere: boolean) => void)[] = [];
 
   constructor(server: Host, peer: string, isFull: boolean) {
     this.#server = server;
-    this.#peer = peer;
+    this.peer = peer;
     this.#isFull = isFull;
     this.#receiver = new Receiver(server.store, server.grants, server.timeout, steadyNow(), {
       hello: (hello) => this.#hello(hello),
+      claim: (stream, source) => server.claim(stream, source, this),
       ended: (source, frame, outcome) => this.#ended(source, frame, outcome),
       lost: (source, frames, error) =>
         server.tell({ type: "lost", ...this.#who(), source, frames, error }),
-      wake: () => server.settleLater(this),
+      wake: () => {
+        this.#goOn();
+        server.settleLater(this);
+      },
       failed: (error) => this.failed(asFramesError(error, "internal")),
     });
   }
@@ -101,9 +129,18 @@ export class Reception implements ConnectionHandler {
     return this.#receiver.hello?.session;
   }
 
+  /** Whether nothing more comes of it. */
+  get isOver(): boolean {
+    return this.#failure !== undefined || this.#receiver.isDone || this.#connection!.isClosed;
+  }
+
   /** Settled when the connection is closed. */
   get gone(): Promise<void> {
     return this.#gone.promise;
+  }
+
+  get tickEvery(): number {
+    return Math.min(1000, this.#server.timeout / 4);
   }
 
   opened(connection: Connection): void {
@@ -113,7 +150,7 @@ export class Reception implements ConnectionHandler {
   }
 
   #who(): { peer: string; stream: string } {
-    return { peer: this.#peer, stream: this.#receiver.hello!.stream };
+    return { peer: this.peer, stream: this.#receiver.hello!.stream };
   }
 
   #hello(hello: Hello): { fresh: boolean; store: string; software: string } {
@@ -146,7 +183,9 @@ export class Reception implements ConnectionHandler {
     }
     if (this.#failure !== undefined) return;
     this.#fresh = true;
+    this.#tellListeners(true);
     this.#receiver.receive(chunk, steadyNow());
+    if (this.#receiver.isPaused) this.#hold();
     if (this.#receiver.wantsFlush) this.#server.settleLater(this);
     this.#send();
   }
@@ -159,20 +198,22 @@ export class Reception implements ConnectionHandler {
   }
 
   /** Frames that a flush of the store which begins now will settle. */
-  get flushable(): number {
+  get flushable(): Flushable {
     return this.#receiver.flushable;
   }
 
   /** The store was flushed; `flushed` is what was `flushable` before. */
-  settle(flushed: number): void {
-    if (this.#failure !== undefined || this.#connection!.isClosed) return;
+  settle(flushed: Flushable): void {
+    if (this.#connection!.isClosed) return;
     this.#receiver.settle(steadyNow(), flushed);
     this.#send();
+    if (this.#failure !== undefined) return;
     const { isDone, isEnding } = this.#receiver;
     // Without END nothing more can come of it; after END, DONE may still wait for the store.
     if (this.#hasEnded && !isDone && !isEnding) this.#connection!.finish();
     if (!isDone || this.#reported) return;
     this.#reported = true;
+    this.#server.release(this);
     // The sender closes when it has read DONE, however slow its link is.
     this.#connection!.finish(this.#server.timeout);
     this.#server.tell({
@@ -180,22 +221,49 @@ export class Reception implements ConnectionHandler {
       ...this.#who(),
       session: this.session!,
       counts: { ...this.#receiver.counts },
+      found: this.#receiver.found,
     });
   }
 
   #send(): void {
     const connection = this.#connection!;
     for (const bytes of this.#receiver.take(steadyNow())) connection.send(bytes);
-    if (connection.queued > mostQueued && !this.#paused) {
-      this.#paused = true;
-      connection.pause();
-    }
+    if (connection.queued > mostQueued) this.#hold();
+  }
+
+  /** Reads nothing more for now. */
+  #hold(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.#connection!.pause();
+  }
+
+  /** Reads on, if nothing is against it. */
+  #goOn(): void {
+    const isFull = this.#connection!.queued > mostQueued;
+    if (!this.#paused || isFull || this.#receiver.isPaused) return;
+    this.#paused = false;
+    this.#connection!.resume();
   }
 
   drained(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    this.#connection!.resume();
+    this.#goOn();
+  }
+
+  /** Whether the sender is heard within a few seconds. */
+  isThere(): Promise<boolean> {
+    if (this.isOver) return Promise.resolve(false);
+    this.#receiver.ping(steadyNow());
+    this.#send();
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#listeners.push(resolve);
+    const timer = setTimeout(() => resolve(false), answerWithin);
+    return promise.finally(() => clearTimeout(timer));
+  }
+
+  #tellListeners(isThere: boolean): void {
+    if (this.#listeners.length === 0) return;
+    for (const tell of this.#listeners.splice(0)) tell(isThere);
   }
 
   tick(): void {
@@ -213,6 +281,15 @@ export class Reception implements ConnectionHandler {
   failed(error: FramesError): void {
     if (this.#failure !== undefined) return;
     this.#failure = error;
+    this.#receiver.stop();
+    this.#server.release(this);
+    this.#tellListeners(false);
+    void this.#end(error);
+  }
+
+  /** What ended before is settled first: the sender need not send it again. */
+  async #end(error: FramesError): Promise<void> {
+    if (error.code !== "store") await this.#server.settleLast(this);
     this.#receiver.fail(error);
     this.#send();
     this.#connection!.finish();
@@ -225,7 +302,7 @@ export class Reception implements ConnectionHandler {
     this.#reported = true;
     this.#server.tell({
       type: "failed",
-      peer: this.#peer,
+      peer: this.peer,
       session: this.session,
       stream: this.#receiver.hello?.stream,
       counts: { ...this.#receiver.counts },
@@ -235,6 +312,8 @@ export class Reception implements ConnectionHandler {
 
   closed(error: FramesError | undefined): void {
     this.#receiver.close();
+    this.#tellListeners(false);
+    this.#server.release(this);
     this.#server.remove(this);
     if (this.#receiver.hello !== undefined || error !== undefined) {
       this.#report(error ?? new FramesError("network", "The sender closed before it was done"));

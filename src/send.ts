@@ -1,10 +1,12 @@
 /** Sends frames: finds out what there is to send, and delivers it. */
 import { Delivery } from "./delivery.ts";
+import type { Kept } from "./removal.ts";
 import { type ErrorName, FramesError } from "./errors.ts";
-import type { FrameSource } from "./frame.ts";
+import type { ConflictPolicy, FrameSource } from "./frame.ts";
 import { formatAddress, parseAddress } from "./net/address.ts";
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
-import { rootOf, type Skipped, walk } from "./source/walk.ts";
+import type { Skipped } from "./source/directory.ts";
+import { rootOf, walk } from "./source/walk.ts";
 import { type CapturedFrame, IterableSource } from "./source/iterable.ts";
 import { sourceFolder } from "./store/name.ts";
 import { software } from "./version.ts";
@@ -22,8 +24,21 @@ export interface SendOptions {
   readonly include?: readonly string[];
   /** Nothing that matches one of these globs. */
   readonly exclude?: readonly string[];
+  /**
+   * What becomes of frames whose names are taken by other bytes: refused, left out, or stored in
+   * their place. Default `fail`.
+   */
+  readonly onConflict?: ConflictPolicy;
+  /** Compare by CRC-32 whatever size and time say. */
+  readonly checksum?: boolean;
+  /** Send frames again that were moved away from the store. */
+  readonly again?: boolean;
+  /** Remove each frame once the server has it for good. */
+  readonly move?: boolean;
   /** Milliseconds after which a silent server counts as gone. Default 30,000. */
   readonly timeout?: number;
+  /** Milliseconds without progress after which the delivery is given up. Default: never. */
+  readonly giveUpAfter?: number;
   /** Milliseconds that connecting may take. Default 10,000. */
   readonly connectWithin?: number;
   /** Aborting it stops sending: what is on its way is finished, for 10 s at most. */
@@ -39,8 +54,10 @@ export type SendEvent =
   | { type: "found"; stream: string; sources: number; frames: number | undefined }
   | { type: "skipped"; skipped: Skipped }
   | { type: "connected"; address: string; store: string | undefined }
+  | { type: "waiting"; reason: FramesError; milliseconds: number }
   | { type: "progress"; sources: readonly SourceProgress[] }
-  | { type: "undelivered"; report: Undelivered };
+  | { type: "undelivered"; report: Undelivered }
+  | { type: "kept"; kept: Kept };
 
 /** What became of a delivery. */
 export interface SendSummary {
@@ -51,10 +68,20 @@ export interface SendSummary {
   readonly bytes: number;
   /** Of `frames`, those the server had already. */
   readonly skipped: number;
+  /** Beside `frames`, those that were moved away from the server since it stored them. */
+  readonly moved: number;
+  /** Frames left out because of their names, as it was asked for. */
+  readonly leftAlone: number;
   /** Frames that the server refused. */
   readonly refused: number;
   /** Frames that could not be read. */
   readonly lost: number;
+  /** How often the connection had to be made again. */
+  readonly retries: number;
+  /** Frames removed here after they were delivered. */
+  readonly removed: number;
+  /** Frames that were to be removed and are still here, since they are no longer what was sent. */
+  readonly kept: number;
   readonly seconds: number;
   /** Where the frames lie, in the server's words. */
   readonly store: string;
@@ -84,6 +111,20 @@ export interface Plan {
   /** Files that patterns left out. */
   readonly leftOut: number;
 }
+
+const nothingDone = {
+  frames: 0,
+  bytes: 0,
+  skipped: 0,
+  moved: 0,
+  leftAlone: 0,
+  refused: 0,
+  lost: 0,
+  retries: 0,
+  removed: 0,
+  kept: 0,
+  seconds: 0,
+};
 
 /** Undelivered frames that a summary names: there may be a million. */
 const mostReported = 1000;
@@ -217,7 +258,15 @@ export async function deliver(
     sources: sources.length,
     frames: totals.includes(undefined) ? undefined : totals.reduce<number>((a, b) => a + b!, 0),
   });
-  for (const item of skipped) options.onEvent?.({ type: "skipped", skipped: item });
+  let kept = 0;
+  let told = 0;
+  // In large folders some are found later.
+  const tellSkipped = () => {
+    for (; told < skipped.length; told++) {
+      options.onEvent?.({ type: "skipped", skipped: skipped[told]! });
+    }
+  };
+  tellSkipped();
   const undelivered: Undelivered[] = [];
   const reasons: Partial<Record<ErrorName, number>> = {};
   const report = (one: Undelivered) => {
@@ -231,8 +280,7 @@ export async function deliver(
   }
   const base = { stream, address: formatAddress(address), undelivered, reasons, leftOut };
   if (sources.length === 0) {
-    const counts = { frames: 0, bytes: 0, skipped: 0, refused: 0, lost: 0, seconds: 0 };
-    return { ...base, ...counts, store: "", sources: [], interrupted: false };
+    return { ...base, ...nothingDone, store: "", sources: [], interrupted: false };
   }
   const hello: Hello = {
     role: "send",
@@ -240,11 +288,18 @@ export async function deliver(
     stream,
     started: `${started}000000`,
     software,
+    ...(options.onConflict === undefined ? {} : { conflict: options.onConflict }),
+    ...(options.again === true ? { again: true } : {}),
+    ...(options.move === true ? { durable: true } : {}),
   };
-  const { timeout, connectWithin, signal, onEvent, onMessage } = options;
+  const { timeout, connectWithin, giveUpAfter, signal, onEvent, onMessage } = options;
+  const { checksum = false, move = false } = options;
   const limits = {
     timeout: timeout ?? defaultTimeout,
     connectWithin: connectWithin ?? defaultConnectWithin,
+    giveUpAfter,
+    checksum,
+    move,
     signal,
   };
   const delivery = new Delivery(address, hello, sources, limits, {
@@ -252,20 +307,34 @@ export async function deliver(
       onEvent?.({ type: "connected", address: formatAddress(address), store });
       onEvent?.({ type: "progress", sources: delivery.progress });
     },
+    waiting: (reason, milliseconds) => onEvent?.({ type: "waiting", reason, milliseconds }),
     tick: (progress) => onEvent?.({ type: "progress", sources: progress }),
     undelivered: report,
+    kept: (one) => {
+      kept++;
+      onEvent?.({ type: "kept", kept: one });
+    },
     ...(onMessage === undefined ? {} : { trace: onMessage }),
   });
-  const { done, welcome } = await delivery.run();
+  const { done, welcome, retries, removed } = await delivery.run();
+  tellSkipped();
   const sum = (count: (source: SourceProgress) => number) =>
     delivery.progress.reduce((total, source) => total + count(source), 0);
+  const refused = sum((source) => source.refused);
+  const moved = sum((source) => source.moved);
+  const leftAlone = sum((source) => source.skipped);
   return {
     ...base,
-    frames: done.stored + done.present,
+    frames: sum(({ settled }) => settled) - refused - moved - leftAlone,
     bytes: sum(({ bytes }) => bytes),
-    skipped: done.present,
-    refused: done.refused,
+    skipped: sum(({ present }) => present) + done.present,
+    moved,
+    leftAlone,
+    refused,
     lost: sum(({ lost }) => lost),
+    retries,
+    removed,
+    kept,
     seconds: (Date.now() - started) / 1000,
     store: welcome.store ?? "",
     sources: delivery.progress,

@@ -15,6 +15,10 @@ export interface ServeOptions {
   readonly maxFrame?: number;
   /** Refuse names that Windows and macOS cannot keep; always so on these. */
   readonly portableNames?: boolean;
+  /** Flush frames and journal to the disk before their receipt, for every sender. */
+  readonly durable?: boolean;
+  /** Bytes of the disk that are kept free. Default: 5 %, 10 GB at most. */
+  readonly reserve?: number;
   /** Milliseconds after which a silent sender counts as gone. Default 30,000. */
   readonly timeout?: number;
   /** Is told what happens. */
@@ -55,17 +59,21 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
     );
   }
   const portableNames = options.portableNames === true || systemNeedsPortableNames;
-  return new FrameServer(
-    address,
-    () => new DirectoryStore(directory, { portableNames, clock: Date.now }),
-    {
-      grants: {
-        window: { bytes: 64 << 20, frames: 8192 },
-        limits: { frame: maxFrame, sources: 10_000, unfinished: 16 },
-      },
-      timeout,
-      onEvent: options.onEvent ?? (() => {}),
-      onStored: options.onStored,
+  const { durable = false, reserve, onEvent = () => {} } = options;
+  const openStore = () => {
+    const clock = Date.now;
+    const store = new DirectoryStore(directory, { portableNames, durable, reserve, clock });
+    const { unfinished, replaced } = store.recovery;
+    if (unfinished + replaced > 0) onEvent({ type: "recovered", unfinished, replaced });
+    return store;
+  };
+  return new FrameServer(address, openStore, {
+    grants: {
+      window: { bytes: 64 << 20, frames: 8192 },
+      limits: { frame: maxFrame, sources: 10_000, unfinished: 16 },
     },
-  );
+    timeout,
+    onEvent,
+    onStored: options.onStored,
+  });
 }

@@ -38,6 +38,8 @@ export class FrameServer implements Server, Host {
   readonly #receptions = new Set<Reception>();
   /** Those with frames that no receipt has counted. */
   readonly #unsettled = new Set<Reception>();
+  /** Who sends which source of which stream. */
+  readonly #claims = new Map<string, Reception>();
   #settling = false;
   #stopped: Promise<void> | undefined;
 
@@ -118,6 +120,36 @@ export class FrameServer implements Server, Host {
     }
   }
 
+  claim(stream: string, source: string, by: Reception): void | Promise<void> {
+    const key = `${stream}\n${source}`;
+    const holder = this.#claims.get(key);
+    if (holder !== undefined && holder !== by) return this.#contest(stream, source, holder, by);
+    if (!by.isOver) this.#claims.set(key, by);
+  }
+
+  /** A sender whose machine was switched off holds a source until it fails to answer. */
+  async #contest(stream: string, source: string, holder: Reception, by: Reception): Promise<void> {
+    if (await holder.isThere()) {
+      const since = holder.since.toISOString().replace(/\.\d+Z$/, "Z");
+      throw new FramesError(
+        "busy",
+        `${holder.peer} sends ${source} of ${stream} since ${since}: choose another --stream`,
+      );
+    }
+    // Whoever is gone itself takes nothing over.
+    if (by.isOver) return;
+    holder.failed(
+      new FramesError("superseded", "Another sender took over, while this one gave no answer"),
+    );
+    await this.claim(stream, source, by);
+  }
+
+  release(reception: Reception): void {
+    for (const [key, holder] of this.#claims) {
+      if (holder === reception) this.#claims.delete(key);
+    }
+  }
+
   /**
    * Frames came in: they are settled when the input of their connection runs dry, or when enough of
    * them wait. One flush of the store serves all connections.
@@ -175,6 +207,8 @@ export class FrameServer implements Server, Host {
       }
       await Promise.all([...this.#receptions].map((reception) => reception.gone));
     } finally {
+      // What the last of them left is stored too.
+      await this.flush();
       this.#store.close();
     }
   }

@@ -126,7 +126,10 @@ describe("imports", () => {
   test("of what joins the parts are only in the command line and the library", () => {
     const joints = files
       .map(({ path }) => path)
-      .filter((path) => /^(?:send|serve|receive|mod)\.ts$/.test(path));
+      .filter((path) =>
+        /^(?:send|serve|receive|mod|delivery|dispatch|removal|reception|server)\.ts$/.test(path),
+      );
+    expect(joints.length).toBeGreaterThan(5);
     const below = files.filter(({ path }) => path.includes("/") && part(path) !== "cli");
     expect(wrongImports(below, (name) => joints.includes(name) || name === "main.ts")).toEqual([]);
     const others = files.filter(({ path }) => path !== "main.ts" && part(path) !== "cli");

@@ -272,27 +272,40 @@ test("errors carry a code: no server, a store in use, a name that leaves the sto
   });
 });
 
-test("a server that stops tells its senders so, and lets go of port and store", async () => {
+test("a server that stops tells its senders so, lets go of port and store, and is waited for", async () => {
   const directory = join(temporaryFolder(), "store");
   const server = await serve(directory, { listen: "127.0.0.1:0" });
   const { promise: begun, resolve } = Promise.withResolvers<void>();
-  async function* endless() {
-    for (let number = 1; ; number++) {
+  const { promise: goOn, resolve: letGo } = Promise.withResolvers<void>();
+  const { promise: waits, resolve: waiting } = Promise.withResolvers<FramesError>();
+  async function* camera() {
+    for (let number = 1; number <= 20; number++) {
       yield { name: `${number}`, bytes: bytesOf(`${number}`) };
-      if (number === 20) resolve();
     }
+    resolve();
+    await goOn;
+    yield { name: "last", bytes: bytesOf("last") };
   }
-  const failed = rejection(send(endless(), { to: server.address, stream: "s", source: "a" }));
+  const sending = send(camera(), {
+    to: server.address,
+    stream: "s",
+    source: "a",
+    onEvent: (event) => void (event.type === "waiting" && waiting(event.reason)),
+  });
   await begun;
   await server.stop();
-  expect((await failed).code).toBe("stopping");
+  expect((await waits).code).toBe("stopping");
   const again = await serve(directory, { listen: server.address });
   expect(again.address).toBe(server.address);
+  letGo();
+  expect(await sending).toMatchObject({ frames: 21, lost: 0, refused: 0, interrupted: false });
+  expect((await sending).retries).toBeGreaterThanOrEqual(1);
+  expect(readdirSync(join(directory, "s/a"))).toHaveLength(21);
   await again.stop();
   await again.stop();
 });
 
-test("a silent link ends a delivery with a timeout that says what was waited for", async () => {
+test("a silent link is waited for with a timeout that says what for, and given up if that is asked for", async () => {
   await withServer(async (server) => {
     const relay = await startRelay({ to: { host: server.host, port: server.port } });
     try {
@@ -302,11 +315,17 @@ test("a silent link ends a delivery with a timeout that says what was waited for
         yield { name: "2", bytes: bytesOf("2") };
       }
       const to = `127.0.0.1:${relay.port}`;
+      const reasons: FramesError[] = [];
       const error = await rejection(
-        send(camera(), { to, stream: "s", source: "a", timeout: 1_000 }),
+        send(camera(), {
+          ...{ to, stream: "s", source: "a", timeout: 1_000, giveUpAfter: 1_500 },
+          onEvent: (event) => void (event.type === "waiting" && reasons.push(event.reason)),
+        }),
       );
-      expect(error.code).toBe("timeout");
-      expect(error.message).toMatch(/waited for (?:receipts|DONE)/);
+      expect(reasons[0]?.code).toBe("timeout");
+      expect(reasons[0]?.message).toMatch(/waited for (?:receipts|DONE)/);
+      expect(error.code).toBe("given-up");
+      expect(error.exit).toBe(30);
     } finally {
       relay.stop();
     }

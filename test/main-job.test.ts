@@ -21,12 +21,14 @@ import { join } from "node:path";
 import {
   executable,
   type Finished,
+  jsonLines,
   peerMissing,
   run,
   sameTree,
   type Server,
   startServer,
   temporaryFolder,
+  until,
 } from "./helper/program.ts";
 import { startRelay } from "./helper/relay.ts";
 import { videoCorpus, videoNeeds } from "./helper/video.ts";
@@ -93,13 +95,6 @@ function send(server: { port: number }, path: string, ...more: string[]): Promis
 
 type Json = Record<string, unknown>;
 
-function jsonLines(text: string): Json[] {
-  return text
-    .split("\n")
-    .filter((line) => line !== "")
-    .map((line) => JSON.parse(line) as Json);
-}
-
 /** The summary of a delivery that said nothing else. */
 function summaryOf({ stdout }: Finished): Json {
   const last = jsonLines(stdout).at(-1);
@@ -128,14 +123,6 @@ function identities(folder: string): string[] {
     const { ino, mtimeNs, ctimeNs, size } = statSync(join(folder, name), { bigint: true });
     return `${name} ${ino} ${mtimeNs} ${ctimeNs} ${size}`;
   });
-}
-
-async function until(what: string, condition: () => boolean, within = 20_000): Promise<void> {
-  const end = performance.now() + within;
-  while (!condition()) {
-    if (performance.now() > end) throw new Error(`${what} did not come within ${within / 1000} s`);
-    await Bun.sleep(5);
-  }
 }
 
 /** Figures worth seeing; nothing is decided by them. */
@@ -549,7 +536,7 @@ test("over a link with delay, and over one that hands on 1,500 bytes at a time, 
   remove(corpus);
 });
 
-test("a link that freezes ends with exit 30 after --timeout, and a sentence that says what was waited for", async () => {
+test("a link that freezes is noticed after --timeout at both ends, and given up after --give-up-after with a sentence that says what was waited for: exit 30", async () => {
   const corpus = temporaryFolder();
   writeFrames(join(corpus, "visible"), 20, 2_000_000);
   await withServer(
@@ -557,11 +544,13 @@ test("a link that freezes ends with exit 30 after --timeout, and a sentence that
       const link = { to: { host: "127.0.0.1", port: server.port }, rate: 20_000_000 };
       const relay = await startRelay(link);
       try {
-        const sending = send(relay, corpus, "--stream", "run", "--timeout", "2");
+        const patience = ["--timeout", "2", "--give-up-after", "3"];
+        const sending = send(relay, corpus, "--stream", "run", ...patience);
         await until("the first frames", () => relay.bytes > 5_000_000);
         relay.freeze();
         const sent = await sending;
-        expect(sent.stderr).toMatch(/silent.* 2 s.*waited for receipts/);
+        expect(sent.stderr).toMatch(/silent.* 2 s.*waited for receipts.*trying again/);
+        expect(sent.stderr).toMatch(/^frames: Gave up after 3 s: .*\d+ of 20 frames confirmed/m);
         expect(sent.code).toBe(30);
         // Whoever holds the other end of the dead cable finds out as well.
         await until("the server's notice", () => server.stdout().includes('"error":"timeout"'));

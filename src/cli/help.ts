@@ -77,6 +77,29 @@ ${flags
   .join("\n")}
 ${row("NO_COLOR", "No colours")}
 `,
+  resume: () => `What happens when something breaks
+
+  The link or the server: frames send connects again, after 1 s, then 2, up to
+  30, and sends what has no receipt. It goes on for ever, or until nothing was
+  confirmed for --give-up-after SECONDS (exit 30). Only a server that is not
+  there at the beginning is an error at once.
+
+  The sender: the same command again sends what the store lacks. What is there
+  is known by name, size and time; where only the time differs, and always with
+  --checksum, by CRC-32. What was moved away from the server since does not come
+  again, unless --again is given.
+
+  The server's disk: frames serve stops at --reserve, frames send waits, and
+  both go on when there is room again. frames serve --durable flushes frames and
+  journal to the disk before each receipt; what is sent with --move is always
+  flushed, and removed at the sender only then.
+
+  Frames whose names are taken by other bytes are refused and listed (exit 23);
+  --on-conflict skip leaves them out, replace stores the new ones instead.
+
+  frames verify holds a store against its journal; --repair sets damaged frames
+  aside so that the next frames send brings them.
+`,
   names: () => `What is sent, and under which names it is kept
 
   Every regular file is a frame, but hidden ones, *.tmp and *.part; folders of

@@ -1,7 +1,7 @@
 /** `frames ls`: what a store on this machine holds. */
 import { FramesError } from "../errors.ts";
 import { resolve } from "node:path";
-import { type SourceSummary, summarize } from "../store/journal.ts";
+import { type SourceSummary, summarize } from "../store/summary.ts";
 import type { Arguments } from "./flags.ts";
 import { printable, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatTime } from "./units.ts";

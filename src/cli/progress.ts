@@ -16,6 +16,8 @@ export class Progress {
   /** The lines on the terminal that the next drawing replaces. */
   #drawn: string[] = [];
   #said: number;
+  /** When a connection will be tried again, if there is none. */
+  #nextTry: number | undefined;
   /** Whether no end can be foretold any more. */
   #isStopping = false;
 
@@ -35,9 +37,19 @@ export class Progress {
 
   /** Says something between two drawings. */
   say(text: string): void {
+    this.clear();
+    say(this.#terminal, text);
+  }
+
+  /** Takes the last drawing away, so that something else can be written there. */
+  clear(): void {
     this.#terminal.err(this.#erasure());
     this.#drawn = [];
-    say(this.#terminal, text);
+  }
+
+  /** There is no connection, and none is tried for so many milliseconds; or there is one again. */
+  waiting(milliseconds: number | undefined): void {
+    this.#nextTry = milliseconds === undefined ? undefined : this.#now() + milliseconds;
   }
 
   /** Nothing more is begun. */
@@ -58,7 +70,12 @@ export class Progress {
     const now = this.#now();
     if (now - this.#said < sayEvery || this.#sources.length === 0) return;
     this.#said = now;
-    say(this.#terminal, describe(sumUp(this.#sources), this.#seconds(), !this.#isStopping));
+    say(this.#terminal, describe(sumUp(this.#sources), this.#seconds(), this.#foretells));
+  }
+
+  /** Whether it can be said when all will be done. */
+  get #foretells(): boolean {
+    return !this.#isStopping && this.#nextTry === undefined;
   }
 
   #seconds(): number {
@@ -70,6 +87,11 @@ export class Progress {
     const { columns } = this.#terminal.size();
     const rows = this.#drawn.reduce((sum, line) => sum + rowsOf(line, columns), 0);
     return rows > 0 ? `\x1b[${rows}A\r\x1b[J` : "";
+  }
+
+  #waitingLine(): string {
+    const seconds = Math.ceil((this.#nextTry! - this.#now()) / 1000);
+    return seconds > 0 ? `no connection, next try in ${seconds} s` : "no connection, trying now";
   }
 
   #draw(): void {
@@ -88,8 +110,9 @@ export class Progress {
     );
     const lines = shown.map((source) => {
       const name = pad(fit(printable(source.name), width), width);
-      return fit(`${name}  ${describe(source, this.#seconds(), !this.#isStopping)}`, columns - 1);
+      return fit(`${name}  ${describe(source, this.#seconds(), this.#foretells)}`, columns - 1);
     });
+    if (this.#nextTry !== undefined) lines.push(fit(this.#waitingLine(), columns - 1));
     this.#terminal.err(this.#erasure() + lines.map((line) => `${line}\n`).join(""));
     this.#drawn = lines;
   }
@@ -110,6 +133,9 @@ function sumUp(sources: readonly SourceProgress[]): SourceProgress {
     bytes: sum(({ bytes }) => bytes),
     settled: sum(({ settled }) => settled),
     settledBytes: sum(({ settledBytes }) => settledBytes),
+    present: sum(({ present }) => present),
+    moved: sum(({ moved }) => moved),
+    skipped: sum(({ skipped }) => skipped),
     refused: sum(({ refused }) => refused),
     lost: sum(({ lost }) => lost),
     part,
@@ -123,7 +149,7 @@ function isFinished({ settled, lost, total }: SourceProgress): boolean {
 
 /** What the server has confirmed; of a large frame on its way, what was sent. The most telling comes first. */
 function describe(source: SourceProgress, seconds: number, foretell: boolean): string {
-  const { total, settled, settledBytes, part, partOf, refused, lost } = source;
+  const { total, settled, settledBytes, present, moved, part, partOf, refused, lost } = source;
   const done = settled + lost + (partOf > 0 ? part / partOf : 0);
   const share = total === undefined || total === 0 ? undefined : Math.min(1, done / total);
   const bytes = settledBytes + part;
@@ -136,6 +162,7 @@ function describe(source: SourceProgress, seconds: number, foretell: boolean): s
     parts.push(`${formatDuration((seconds * (1 - share)) / share)} left`);
   }
   parts.push(formatBytes(bytes));
+  if (present + moved > 0) parts.push(`${present + moved} there already`);
   if (refused > 0) parts.push(`${refused} refused`);
   if (lost > 0) parts.push(`${lost} not read`);
   return parts.join("  ");

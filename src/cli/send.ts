@@ -1,6 +1,7 @@
 /** `frames send`. */
 import { existsSync, lstatSync } from "node:fs";
 import { errors, FramesError } from "../errors.ts";
+import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
 import { steadyNow } from "../net/connection.ts";
 import {
@@ -90,7 +91,14 @@ function optionsOf(given: Arguments): SendOptions {
   const to = given.text("to");
   const stream = given.text("stream");
   const timeout = given.milliseconds("timeout");
+  const giveUpAfter = given.milliseconds("give-up-after");
+  const onConflict = conflictPolicy(given);
   return {
+    checksum: given.isOn("checksum"),
+    again: given.isOn("again"),
+    move: given.isOn("move"),
+    ...(giveUpAfter === undefined ? {} : { giveUpAfter }),
+    ...(onConflict === undefined ? {} : { onConflict }),
     source: given.list("source"),
     include: given.list("include"),
     exclude: given.list("exclude"),
@@ -100,9 +108,19 @@ function optionsOf(given: Arguments): SendOptions {
   };
 }
 
+function conflictPolicy(given: Arguments): ConflictPolicy | undefined {
+  const text = given.text("on-conflict");
+  if (text === undefined || text === "fail" || text === "skip" || text === "replace") return text;
+  throw new FramesError(
+    "usage",
+    `Cannot read ${given.origin("on-conflict")}: expected fail, skip or replace, current value is ${JSON.stringify(text)}`,
+  );
+}
+
 function exitOf(summary: SendSummary): number {
   if (summary.interrupted) return errors.interrupted.exit;
   const reasons = Object.keys(summary.reasons);
+  if (summary.kept > 0) return errors["not-delivered"].exit;
   if (reasons.length === 0) return 0;
   const vanished = reasons.every((reason) => reason === "vanished");
   return errors[vanished ? "vanished" : "not-delivered"].exit;
@@ -166,6 +184,9 @@ class Reporter {
   #skipped = 0;
   #undelivered = 0;
   #stream = "";
+  /** Whether there was a connection, and is none; and why. */
+  #waits = false;
+  #reason = "";
   #sources: readonly SourceProgress[] = [];
 
   constructor(given: Arguments, terminal: Terminal) {
@@ -188,13 +209,42 @@ class Reporter {
         }
         return;
       case "connected":
-        return this.#say(`Sending ${this.#stream} to ${event.address}`);
+        this.#progress?.waiting(undefined);
+        if (this.#waits) this.#say(`Connected to ${event.address} again`);
+        else this.#say(`Sending ${this.#stream} to ${event.address}`);
+        this.#waits = false;
+        return;
+      case "waiting":
+        return this.#waiting(event.reason, event.milliseconds);
       case "progress":
         this.#sources = event.sources;
         return this.#progress?.follow(event.sources);
       case "undelivered":
         return this.#undeliveredFrame(event.report);
+      case "kept": {
+        const { source, frame, error } = event.kept;
+        if (this.#json) {
+          const { code, message } = error;
+          const { name, sequence } = frame;
+          sayJson(this.#terminal, { type: "kept", source, sequence, name, error: code, message });
+        }
+        return this.#warn(`Not removed: ${source}/${frame.name}: ${error.message}`);
+      }
     }
+  }
+
+  /** There is no connection: on a terminal this is seen anyway, elsewhere each new reason is said. */
+  #waiting(reason: FramesError, milliseconds: number): void {
+    const pause = `trying again in ${Math.max(1, Math.round(milliseconds / 1000))} s`;
+    if (this.#json) {
+      const { code, message } = reason;
+      sayJson(this.#terminal, { type: "waiting", error: code, message, milliseconds });
+    }
+    const isNew = !this.#waits || reason.message !== this.#reason;
+    this.#waits = true;
+    this.#reason = reason.message;
+    this.#progress?.waiting(milliseconds);
+    if (isNew) this.#warn(`${reason.message}; ${pause}`);
   }
 
   #say(text: string): void {
@@ -220,7 +270,11 @@ class Reporter {
     const which = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
     // A folder that cannot be read has no numbers.
     const where = first === 0 ? what : `${source}/${what} (${which})`;
-    const text = `Not delivered: ${where}: ${error.message}`;
+    this.#warn(`Not delivered: ${where}: ${error.message}`);
+  }
+
+  /** Says what even those should see who asked for quiet. */
+  #warn(text: string): void {
     if (this.#quiet) say(this.#terminal, text);
     else this.#say(text);
   }
@@ -241,17 +295,22 @@ class Reporter {
   }
 
   #finishJson(summary: SendSummary): void {
-    const { stream, frames, bytes, skipped, refused, lost, seconds, store, address } = summary;
+    const { stream, frames, bytes, skipped, moved, leftAlone, refused, lost } = summary;
+    const { removed, kept, retries, seconds, store, address } = summary;
     sayJson(this.#terminal, {
       type: "summary",
       stream,
       frames,
       bytes,
       skipped,
+      moved,
+      leftAlone,
       refused,
       lost,
       dropped: 0,
-      retries: 0,
+      removed,
+      kept,
+      retries,
       seconds,
       store,
       address,
@@ -259,7 +318,7 @@ class Reporter {
       reasons: summary.reasons,
       sources: summary.sources.map((source) => ({
         name: source.name,
-        frames: source.sent - source.refused,
+        frames: source.settled - source.refused - source.moved - source.skipped,
         bytes: source.bytes,
         refused: source.refused,
         lost: source.lost,
@@ -271,7 +330,7 @@ class Reporter {
   fail(error: unknown): unknown {
     this.#progress?.stop();
     const confirmed = this.#sources.reduce(
-      (sum, { settled, refused }) => sum + settled - refused,
+      (sum, { settled, refused, skipped }) => sum + settled - refused - skipped,
       0,
     );
     if (this.#json) {
@@ -280,6 +339,7 @@ class Reporter {
       sayJson(this.#terminal, { type: "error", error: code, message, confirmed });
     }
     if (!(error instanceof FramesError) || this.#sources.length === 0) return error;
+    if (error.code === "busy" || error.code === "usage") return error;
     const total = this.#sources.reduce((sum, source) => sum + (source.total ?? 0), 0);
     const safe = `${confirmed} of ${formatCount(total, "frame")} confirmed; the same command again completes it`;
     return new FramesError(error.code, `${error.message}: ${safe}`, { cause: error.cause });
@@ -295,18 +355,31 @@ function summaryLines(summary: SendSummary): string[] {
     return [`No frames found: nothing to send${out}`, ...failed];
   }
   const fresh = frames - skipped;
+  const away = summary.moved > 0 ? `, ${summary.moved} were moved away since` : "";
   const rate = seconds > 0 ? `, ${formatBytes(bytes / seconds)}/s` : "";
-  const took = `${formatBytes(bytes)} in ${seconds.toFixed(seconds < 10 ? 2 : 0)} s${rate}`;
+  const time = `in ${seconds.toFixed(seconds < 10 ? 2 : 0)} s`;
+  const took = `${formatBytes(bytes)} ${time}${rate}`;
   const lines = [
     skipped === 0
-      ? `${formatCount(frames, "frame")} delivered: ${took}`
+      ? fresh > 0 || away === ""
+        ? `${formatCount(frames, "frame")} delivered${away}: ${took}`
+        : `Nothing new: ${formatCount(summary.moved, "frame")} were stored and moved away since, ${time}`
       : fresh > 0
-        ? `${formatCount(fresh, "frame")} delivered, ${skipped} were there already: ${took}`
-        : `Nothing new: ${formatCount(skipped, "frame")} were there already: ${took}`,
+        ? `${formatCount(fresh, "frame")} delivered, ${skipped} were there already${away}: ${took}`
+        : `Nothing new: ${formatCount(skipped, "frame")} were there already${away}, ${time}`,
     ...failed,
   ];
+  if (summary.moved > 0) lines.push("--again sends what was moved away once more");
+  if (summary.leftAlone > 0) {
+    const names = summary.leftAlone === 1 ? "its name is" : "their names are";
+    lines.push(`${formatCount(summary.leftAlone, "frame")} left out: ${names} taken`);
+  }
+  if (summary.removed > 0) lines.push(`${formatCount(summary.removed, "frame")} removed here`);
+  if (summary.kept > 0) lines.push(`${formatCount(summary.kept, "frame")} not removed: see above`);
   if (reasons.conflict !== undefined) {
-    lines.push("Other bytes are stored under these names: --stream keeps both");
+    lines.push(
+      "Other bytes are stored under these names: --stream keeps both, --on-conflict replace the new ones",
+    );
   }
   if (summary.interrupted) lines.push("Interrupted: the same command again completes it");
   if (frames > 0) lines.push(`Stored in ${summary.store}/${stream} on ${summary.address}`);

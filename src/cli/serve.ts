@@ -38,12 +38,15 @@ export async function serveCommand(
     if (!quiet || event.type === "failed") say(terminal, `${now()} ${eventText(event)}`);
   };
   const maxFrame = given.size("max-frame");
+  const reserve = given.size("reserve");
   const timeout = given.milliseconds("timeout");
   const listen = given.text("listen");
   if (listen !== undefined) parseAddress(listen, given.origin("listen"));
   const server = await serve(directory, {
     insecure: given.isOn("insecure"),
     portableNames: given.isOn("portable-names"),
+    durable: given.isOn("durable"),
+    ...(reserve === undefined ? {} : { reserve }),
     onEvent: report,
     ...(given.isOn("verbose")
       ? { onStored: (stored) => reportStored(stored, json, terminal) }
@@ -90,6 +93,11 @@ function greet(server: Server, terminal: Terminal): void {
 
 function eventText(event: ServeEvent): string {
   switch (event.type) {
+    case "recovered": {
+      const unfinished = `removed ${formatCount(event.unfinished, "unfinished frame")}`;
+      const replaced = `completed ${formatCount(event.replaced, "replacement")}`;
+      return `The last server did not stop in order: ${unfinished}, ${replaced}`;
+    }
     case "session":
       return `${event.peer} sends ${event.stream} (${event.software})`;
     case "refused":
@@ -98,7 +106,8 @@ function eventText(event: ServeEvent): string {
       return `${event.peer} could not send ${event.stream}: ${formatCount(event.frames, "frame")} of ${event.source}: ${event.error.message}`;
     case "delivered": {
       const { stored, present, refused } = event.counts;
-      return `${event.peer} delivered ${event.stream}: ${stored} stored, ${present} there already, ${refused} refused`;
+      const there = present + event.found;
+      return `${event.peer} delivered ${event.stream}: ${stored} stored, ${there} there already, ${refused} refused`;
     }
     case "failed": {
       const { peer, stream, counts, error } = event;
@@ -111,23 +120,24 @@ function eventText(event: ServeEvent): string {
 }
 
 function eventJson(event: ServeEvent): Record<string, unknown> {
-  const { type, peer } = event;
+  const { type } = event;
   const time = now();
   switch (event.type) {
+    case "recovered":
     case "session":
     case "delivered":
       return { ...event, time };
     case "refused":
       return { type, time, ...frameJson(event), ...errorJson(event.error) };
     case "lost": {
-      const { stream, source, frames } = event;
+      const { peer, stream, source, frames } = event;
       return { type, time, peer, stream, source, frames, ...errorJson(event.error) };
     }
     case "failed":
       return {
         type,
         time,
-        peer,
+        peer: event.peer,
         stream: event.stream,
         counts: event.counts,
         ...errorJson(event.error),

@@ -17,7 +17,8 @@ export interface ConnectionHandler {
   drained(): void;
   /** The peer sends nothing more. */
   ended(): void;
-  /** About once a second. */
+  /** Milliseconds between two calls of `tick`. */
+  readonly tickEvery: number;
   tick(): void;
   /** The conversation failed while the socket was open: the handler ends the connection. */
   failed(error: FramesError): void;
@@ -42,7 +43,8 @@ export class Connection {
     this.#socket = socket;
     this.#outbox = new Outbox(socket);
     this.#handler = handler;
-    this.#ticker = setInterval(() => this.#guard(() => this.#handler.tick()), 1000);
+    const tick = () => this.#guard(() => this.#handler.tick());
+    this.#ticker = setInterval(tick, handler.tickEvery);
   }
 
   /** Bytes that wait for the peer to read. */

@@ -36,6 +36,11 @@ export class LargeFrame {
     return this.#sent;
   }
 
+  /** CRC-32 of what was sent so far. */
+  get crc(): number {
+    return this.#crc;
+  }
+
   /** Why the frame cannot be finished. */
   get failure(): FramesError | undefined {
     return this.#failure;

@@ -1,7 +1,7 @@
 /** When an end must speak, and when its peer counts as gone (SPEC section 7). */
 import { FramesError } from "../errors.ts";
 
-/** Milliseconds without sending after which an end sends PING. */
+/** Milliseconds without sending after which an end sends PING; a short timeout needs it sooner. */
 const pingAfter = 10_000;
 
 /** Milliseconds that preface, HELLO and WELCOME may take. */
@@ -10,6 +10,10 @@ const handshakeWithin = 10_000;
 /** Watches one connection. All times are milliseconds of one steady clock. */
 export class Liveness {
   readonly #timeout: number;
+  readonly #pingAfter: number;
+  /** The message that was not complete at the last look, and since when. */
+  #incomplete = 0;
+  #incompleteSince = 0;
   #heard: number;
   #sent: number;
   /** End of the handshake's time, until it is over. */
@@ -17,6 +21,7 @@ export class Liveness {
 
   constructor(now: number, timeout: number) {
     this.#timeout = timeout;
+    this.#pingAfter = Math.min(pingAfter, timeout / 3);
     this.#heard = now;
     this.#sent = now;
     this.#handshakeUntil = this.#handshakeEnd(now);
@@ -51,9 +56,10 @@ export class Liveness {
   /**
    * Whether a PING is due.
    *
-   * @throws {FramesError} `timeout` if `awaited` did not come in time
+   * @param incomplete stands for the message that is not complete, 0 if there is none
+   * @throws {FramesError} `timeout` if `awaited` did not come in time, or the rest of a message
    */
-  tick(now: number, awaited: string): boolean {
+  tick(now: number, awaited: string, incomplete: number): boolean {
     if (now >= this.#handshakeUntil) {
       const within = seconds(Math.min(handshakeWithin, this.#timeout));
       throw new FramesError("timeout", `No ${awaited} came within ${within}`);
@@ -62,7 +68,15 @@ export class Liveness {
       const silent = seconds(this.#timeout);
       throw new FramesError("timeout", `The peer was silent for ${silent}: waited for ${awaited}`);
     }
-    return this.#handshakeUntil === Infinity && now - this.#sent >= pingAfter;
+    // A peer whose length was damaged on the way is not silent, and yet will never send the rest.
+    if (incomplete === 0 || incomplete !== this.#incomplete) {
+      this.#incomplete = incomplete;
+      this.#incompleteSince = now;
+    } else if (now - this.#incompleteSince >= this.#timeout) {
+      const within = seconds(this.#timeout);
+      throw new FramesError("timeout", `The rest of a message did not come within ${within}`);
+    }
+    return this.#handshakeUntil === Infinity && now - this.#sent >= this.#pingAfter;
   }
 }
 

@@ -1,4 +1,4 @@
-/** One source of a sender: the frame it has at hand, and how far it is. */
+/** One source of a sender: what it has at hand, and how far it is. It outlives connections. */
 import { FramesError } from "../errors.ts";
 import type { Frame, FrameDescription, FrameSource, Loss } from "../frame.ts";
 import { encodeControl } from "../wire/encode.ts";
@@ -10,13 +10,20 @@ export interface SourceProgress {
   readonly name: string;
   /** Frames to come in all, if that is known. */
   readonly total: number | undefined;
-  /** Frames sent whole, and bytes of payload sent. */
+  /** Frames sent whole, and bytes of payload sent; what has to be sent again is counted once. */
   sent: number;
   bytes: number;
-  /** Frames settled, refused ones included, and their bytes. */
+  /** Frames settled, those refused or not sent because they were there included. */
   settled: number;
+  /** Bytes of frames that were sent and settled. */
   settledBytes: number;
+  /** Frames that the server had already, so that they were not sent. */
+  present: number;
+  /** Likewise, but they were moved away from there since. */
+  moved: number;
   refused: number;
+  /** Frames that were left out because their names are taken, as it was asked for. */
+  skipped: number;
   /** Numbers that were never sent. */
   lost: number;
   /** The large frame that is under way, until its receipt: bytes sent, and in all. */
@@ -34,33 +41,73 @@ export interface Undelivered {
   readonly error: FramesError;
 }
 
+/** A frame that may be stored already: it is offered before it is sent. */
+export interface Candidate {
+  readonly frame: Frame;
+  /** CRC-32, once all of it was read. */
+  crc: number | undefined;
+  /** Whether it was sent on a connection that broke. */
+  readonly wasSent: boolean;
+}
+
+/** What takes the frames of a source on one connection. */
+export interface Taker {
+  /** Has the frame or loss that the source gave. */
+  take(outlet: Outlet, item: Frame | Loss): void;
+  /** Something came that was waited for. */
+  came(failure: { error: unknown } | undefined): void;
+}
+
+/** How often one frame may arrive damaged before it is given up. */
+const mostDamages = 3;
+
 export class Outlet {
   readonly id: number;
   readonly source: FrameSource;
   readonly progress: SourceProgress;
-  /** Whether SOURCE was sent. */
+  /** Whether SOURCE was sent on this connection. */
   declared = false;
   /** Taken from the source, and not begun. */
   frame: Frame | undefined;
   large: LargeFrame | undefined;
+  /** To be offered. */
+  candidates: Candidate[] = [];
+  /** Offered, and wanted by the server. */
+  wanted: Frame[] = [];
+  /** Candidates that are offered or read for their CRC-32 now. */
+  inQuestion = 0;
+  /** Losses that the server was told of and may not have recorded. */
+  losses: Loss[] = [];
+  /** Losses that nobody was told of. */
+  untold: Loss[] = [];
+  /** What the source threw. */
+  failure: { error: unknown } | undefined;
   /** What the sender had begun in all when `frame` first found no room in the window. */
   waitsSince: number | undefined;
-  /** The source was asked for a frame and has not answered. */
+  readonly #damages = new Map<number, number>();
   #asked = false;
   #ended = false;
+  #stopped = false;
+  /** Whoever sends for it on the connection there is. */
+  #taker: Taker | undefined;
 
   constructor(id: number, source: FrameSource) {
     this.id = id;
     this.source = source;
-    const { name, total } = source;
     this.progress = {
-      name,
-      total,
+      name: source.name,
+      // Some of what was counted may turn out to be no frame.
+      get total() {
+        return source.total;
+      },
       sent: 0,
       bytes: 0,
       settled: 0,
       settledBytes: 0,
+      present: 0,
+      moved: 0,
       refused: 0,
+      skipped: 0,
       lost: 0,
       part: 0,
       partOf: 0,
@@ -69,32 +116,58 @@ export class Outlet {
 
   /** Whether nothing more will come of it. */
   get isExhausted(): boolean {
-    return this.#ended && this.frame === undefined && this.large === undefined;
+    return (
+      this.#ended &&
+      this.frame === undefined &&
+      this.large === undefined &&
+      this.candidates.length === 0 &&
+      this.wanted.length === 0 &&
+      this.inQuestion === 0
+    );
   }
 
   /** Whether the source may have more frames. */
   get mayHaveMore(): boolean {
-    return !this.#ended;
+    const waiting = this.candidates.length + this.wanted.length + this.inQuestion;
+    return !this.#ended || (this.#canBeHadAgain && waiting > 0);
+  }
+
+  /** What is left unsent is there for the next delivery. */
+  get #canBeHadAgain(): boolean {
+    return this.source.resumes === true;
+  }
+
+  /** Whether the source was asked for a frame and has not answered. */
+  get isAsking(): boolean {
+    return this.#asked;
   }
 
   /** Takes nothing more from the source, even if it was asked already. */
-  end(): void {
+  stop(): void {
     this.#ended = true;
+    if (!this.#canBeHadAgain) return;
+    this.#stopped = true;
+    this.candidates = [];
+    this.wanted = [];
   }
 
-  /**
-   * Asks the source for its next frame or loss, unless one is at hand or on its way. `take` gets it,
-   * now or later; `later` is called when an answer came that was waited for.
-   */
-  ask(
-    take: (item: Frame | Loss) => void,
-    later: (failure: { error: unknown } | undefined) => void,
-  ): void {
-    while (!this.#asked && !this.#ended && this.frame === undefined) {
-      const next = this.source.next();
+  /** Whether what can be had again another time is not to be begun any more. */
+  get isStopped(): boolean {
+    return this.#stopped;
+  }
+
+  /** A connection takes over. */
+  connect(taker: Taker): void {
+    this.#taker = taker;
+  }
+
+  /** Asks the source for its next frames and losses while `wants` says so, unless one is on its way. */
+  ask(offered: boolean, wants: () => boolean): void {
+    while (!this.#asked && !this.#ended && wants()) {
+      const next = this.source.next(offered);
       if (!(next instanceof Promise)) {
         if (next === undefined) this.#ended = true;
-        else take(next);
+        else this.#take(next);
         continue;
       }
       this.#asked = true;
@@ -102,27 +175,61 @@ export class Outlet {
         (item) => {
           this.#asked = false;
           if (item === undefined) this.#ended = true;
-          else if (!this.#ended) take(item);
-          later(undefined);
+          else if (!this.#ended) this.#take(item);
+          this.#taker?.came(undefined);
         },
         (error: unknown) => {
           this.#asked = false;
           this.#ended = true;
-          later({ error });
+          this.failure = { error };
+          this.#taker?.came(this.failure);
         },
       );
     }
   }
 
-  /** Keeps a frame at hand; what will never be sent, a frame over `limit` bytes included, is a loss. */
-  accept(item: Frame | Loss, limit: number): Loss | undefined {
-    if (!("error" in item) && item.size <= limit) {
-      this.frame = item;
-      return undefined;
+  #take(item: Frame | Loss): void {
+    if (this.#taker !== undefined) this.#taker.take(this, item);
+    else if ("error" in item) this.untold.push(item);
+    else this.giveBack(item, undefined, false);
+  }
+
+  /** What will never be sent: a loss, or a frame over `limit` bytes. */
+  lossOf(item: Frame | Loss, limit: number): Loss | undefined {
+    if ("error" in item) return item;
+    return item.size > limit ? tooLarge(item, limit) : undefined;
+  }
+
+  /** The frame came damaged: whether it is to be sent no more. */
+  damaged(sequence: number): boolean {
+    const times = (this.#damages.get(sequence) ?? 0) + 1;
+    this.#damages.set(sequence, times);
+    return times >= mostDamages;
+  }
+
+  /** A frame that was under way when its connection broke: it is offered on the next one. */
+  giveBack(frame: Frame, crc: number | undefined, wasSent: boolean): void {
+    this.candidates.push({ frame, crc, wasSent });
+  }
+
+  /** The connection broke: everything that is not settled waits in order for the next one. */
+  disconnect(): void {
+    this.#taker = undefined;
+    this.declared = false;
+    this.waitsSince = undefined;
+    this.inQuestion = 0;
+    if (this.large !== undefined) {
+      this.progress.bytes -= this.large.sent;
+      this.large.close();
+      this.giveBack(this.large.frame, undefined, true);
+      this.large = undefined;
     }
-    const loss = "error" in item ? item : tooLarge(item, limit);
-    this.progress.lost += loss.last - loss.first + 1;
-    return loss;
+    this.noPart();
+    if (this.frame !== undefined) this.giveBack(this.frame, undefined, false);
+    this.frame = undefined;
+    for (const frame of this.wanted) this.giveBack(frame, undefined, false);
+    this.wanted = [];
+    this.candidates.sort((a, b) => a.frame.sequence - b.frame.sequence);
   }
 
   /** No large frame is under way. */

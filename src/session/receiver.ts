@@ -1,10 +1,10 @@
 /**
- * The receiving end of a conversation (SPEC sections 4 to 7), as a machine without I/O: bytes and
+ * The receiving end of a conversation (SPEC sections 4 to 8), as a machine without I/O: bytes and
  * times go in, bytes come out, and frames go to a store as they arrive. When a receipt may leave is
  * the host's part: it flushes the store first, once for all its connections.
  */
 import { errorByNumber, FramesError } from "../errors.ts";
-import type { FrameDescription, FrameStore, FrameWriter, Outcome, SourceStore } from "../frame.ts";
+import type { FrameDescription, FrameStore, Outcome } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
 import { encodeControl, encodeReceipt } from "../wire/encode.ts";
 import {
@@ -13,6 +13,8 @@ import {
   type ControlType,
   type Done,
   type Hello,
+  mostOffered,
+  type OfferEntry,
   preface,
   type SourceDeclaration,
   Type,
@@ -20,7 +22,8 @@ import {
   type Welcome,
 } from "../wire/messages.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
-import { tooLargeError } from "./outlet.ts";
+import { Inlets } from "./inlets.ts";
+import { Tally } from "./tally.ts";
 
 /** When a receipt is due although frames keep coming (SPEC section 6). */
 const receiptEvery = { milliseconds: 100, bytes: 16 << 20, frames: 1000 } as const;
@@ -29,10 +32,15 @@ const receiptEvery = { milliseconds: 100, bytes: 16 << 20, frames: 1000 } as con
 export interface ReceiverEvents {
   /** HELLO came. What it throws ends the connection with that error. */
   hello(hello: Hello): Pick<Welcome, "fresh" | "store" | "software">;
+  /**
+   * A source is about to be sent. Nothing more is read until a promise is kept; what it is rejected
+   * with, or what this throws, ends the connection.
+   */
+  claim?(stream: string, source: string): void | Promise<void>;
   /** A frame ended, and what became of it. */
   ended?(source: string, frame: FrameDescription, outcome: Outcome): void;
   lost?(source: string, frames: number, error: FramesError): void;
-  /** A frame was settled outside `receive`: flush the store. */
+  /** Something was settled outside `receive`, or can be read again: flush the store. */
   wake?(): void;
   /** The store failed outside `receive`: hand the error to `fail`. */
   failed?(error: unknown): void;
@@ -41,22 +49,10 @@ export interface ReceiverEvents {
 /** What a receiver grants; announced in WELCOME. */
 export type ReceiverLimits = Pick<Welcome, "window" | "limits">;
 
-/** What an id stands for: a source, or why it is refused. */
-interface Inlet {
-  readonly name: string;
-  readonly store: SourceStore | FramesError;
-  unfinished: Unfinished | undefined;
-}
-
-interface Unfinished {
-  readonly description: FrameDescription;
-  /** Where its bytes go, or why it is refused. */
-  writer: FrameWriter | FramesError;
-}
-
-/** A frame that ended and whose outcome is not known yet. */
-interface Pending {
-  outcome: Outcome | "aborted" | undefined;
+/** What a flush of the store that begins now will settle. */
+export interface Flushable {
+  readonly frames: number;
+  readonly answers: number;
 }
 
 type Phase = "greeting" | "open" | "ending" | "done" | "failed";
@@ -67,15 +63,21 @@ export class Receiver implements MessageHandler {
   readonly #grants: ReceiverLimits;
   readonly #events: ReceiverEvents;
   readonly #liveness: Liveness;
-  readonly #inlets = new Map<number, Inlet>();
-  readonly #pending: Pending[] = [];
-  readonly #counts: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 };
+  readonly #inlets: Inlets;
+  readonly #tally = new Tally();
+  /** Answers that hold once the store is flushed, and the frames they are for. */
+  readonly #answers: { bytes: Uint8Array; frames: number }[] = [];
+  #offered = 0;
+  #waitsForClaim = false;
   #outgoing: Uint8Array[] = [];
   #phase: Phase = "greeting";
   #hello: Hello | undefined;
   #now: number;
   #greeted = false;
   #unsettledBytes = 0;
+  #isStopped = false;
+  /** The frame that was being read when the conversation was stopped. */
+  #reading: { source?: number; sequence?: number } = {};
   #receipted = 0;
   #receiptedAt: number;
 
@@ -93,6 +95,13 @@ export class Receiver implements MessageHandler {
     this.#liveness = new Liveness(now, timeout);
     this.#now = now;
     this.#receiptedAt = now;
+    this.#inlets = new Inlets(store, grants.limits, this.#tally, {
+      refuse: (id, sequence, error) => this.#say(Type.refused, id, { sequence, ...error.reason }),
+      ended: (...frame) => events.ended?.(...frame),
+      lost: (...loss) => events.lost?.(...loss),
+      settled: () => events.wake?.(),
+      failed: (error) => events.failed?.(error),
+    });
   }
 
   /** The sender's HELLO, once it came. */
@@ -102,7 +111,12 @@ export class Receiver implements MessageHandler {
 
   /** How the frames of this connection ended. */
   get counts(): Readonly<Done> {
-    return this.#counts;
+    return this.#tally.counts;
+  }
+
+  /** Frames that were offered on this connection and need not be sent. */
+  get found(): number {
+    return this.#inlets.found;
   }
 
   /** Whether DONE is said: the sender closes now. */
@@ -117,7 +131,12 @@ export class Receiver implements MessageHandler {
 
   /** Frames that ended and have no receipt. */
   get unreceipted(): number {
-    return this.#counts.frames - this.#receipted;
+    return this.#tally.ended - this.#receipted;
+  }
+
+  /** Whether nothing is read for now: the sender must be held back. */
+  get isPaused(): boolean {
+    return this.#waitsForClaim;
   }
 
   /** Whether a receipt must leave although more may be coming in. */
@@ -131,7 +150,7 @@ export class Receiver implements MessageHandler {
 
   /** Whether there is something that a flush of the store would settle. */
   get wantsFlush(): boolean {
-    return this.isEnding || this.unreceipted > 0;
+    return this.isEnding || this.unreceipted > 0 || this.#answers.length > 0;
   }
 
   /**
@@ -142,8 +161,7 @@ export class Receiver implements MessageHandler {
   receive(chunk: Uint8Array, now: number): void {
     this.#now = now;
     this.#liveness.heard(now);
-    if (this.#phase === "failed") return;
-    this.#decoder.receive(chunk);
+    if (!this.#isStopped) this.#decoder.receive(chunk);
   }
 
   /**
@@ -154,8 +172,15 @@ export class Receiver implements MessageHandler {
   tick(now: number): void {
     this.#now = now;
     if (this.#phase === "failed" || this.#phase === "done") return;
+    // Whoever is not read cannot be heard.
+    if (this.#waitsForClaim) this.#liveness.heard(now);
     const awaited = this.#phase === "greeting" ? "HELLO" : "frames";
-    if (this.#liveness.tick(now, awaited)) this.#say(Type.ping, 0, { time: nanoseconds(now) });
+    if (this.#liveness.tick(now, awaited, this.#decoder.incomplete)) this.ping(now);
+  }
+
+  /** Asks whether the sender is still there. */
+  ping(now: number): void {
+    this.#say(Type.ping, 0, { time: nanoseconds(now) });
   }
 
   /** The bytes to send now, if any. */
@@ -167,48 +192,58 @@ export class Receiver implements MessageHandler {
     return outgoing;
   }
 
-  /** Frames that a flush of the store which begins now will settle: hand it to `settle`. */
-  get flushable(): number {
-    return this.#counts.frames - this.#pending.length;
+  /** To be handed to `settle` when a flush of the store that begins now is done. */
+  get flushable(): Flushable {
+    return { frames: this.#tally.known, answers: this.#answers.length };
   }
 
   /**
-   * The store was flushed: says that the frames which were `flushable` before are settled, and DONE
-   * if these are all.
+   * The store was flushed: says that what was `flushable` before is settled, and DONE if that is all.
    */
-  settle(now: number, flushed = this.flushable): void {
+  settle(now: number, { frames, answers } = this.flushable): void {
     if (this.#phase === "failed") return;
-    if (flushed > this.#receipted) {
-      this.#receipted = flushed;
+    for (const answer of this.#answers.splice(0, answers)) {
+      this.#offered -= answer.frames;
+      this.#outgoing.push(answer.bytes);
+    }
+    if (frames > this.#receipted) {
+      this.#receipted = frames;
       this.#receiptedAt = now;
       this.#unsettledBytes = 0;
-      this.#outgoing.push(encodeReceipt(flushed));
+      this.#outgoing.push(encodeReceipt(frames));
     }
-    if (this.#phase === "ending" && flushed === this.#counts.frames) {
-      this.#say(Type.done, 0, this.#counts);
+    if (this.#phase === "ending" && frames === this.#tally.ended) {
+      this.#say(Type.done, 0, this.#tally.counts);
       this.#phase = "done";
     }
+  }
+
+  /** Takes nothing more: what is unfinished is discarded. What ended can still be settled. */
+  stop(): void {
+    this.#decoder.pause();
+    const source = this.#decoder.payloadOf;
+    const sequence = source === undefined ? undefined : this.#inlets.unfinishedOf(source);
+    if (source !== undefined && sequence !== undefined) this.#reading = { source, sequence };
+    this.close();
   }
 
   /** Ends the conversation: discards what is unfinished and says ERROR, if that can be understood. */
   fail(error: FramesError): void {
     if (this.#phase === "failed") return;
-    this.close();
+    this.stop();
     if (this.#phase === "done") return;
     if (error.code !== "foreign") {
       this.#preface();
-      this.#say(Type.error, 0, error.reason);
+      const frame = error.code === "damaged" ? this.#reading : {};
+      this.#say(Type.error, 0, { ...error.reason, ...frame });
     }
     this.#phase = "failed";
   }
 
   /** The connection is gone: what is unfinished is discarded. */
   close(): void {
-    for (const inlet of this.#inlets.values()) {
-      const writer = inlet.unfinished?.writer;
-      inlet.unfinished = undefined;
-      if (writer !== undefined && !(writer instanceof FramesError)) writer.discard();
-    }
+    this.#isStopped = true;
+    this.#inlets.close();
   }
 
   #preface(): void {
@@ -236,9 +271,11 @@ export class Receiver implements MessageHandler {
       case Type.source:
         return this.#declare(message.source, message.body);
       case Type.abort:
-        return this.#abort(message.source, message.body.sequence);
+        return this.#inlets.abort(message.source, message.body.sequence);
       case Type.lost:
-        return this.#lost(message.source, message.body);
+        return this.#inlets.lost(message.source, message.body);
+      case Type.offer:
+        return this.#offer(message.source, message.body.frames);
       case Type.end:
         return this.#end(message.body.frames);
       case Type.ping:
@@ -268,39 +305,32 @@ export class Receiver implements MessageHandler {
     this.#phase = "open";
     this.#liveness.greeted();
     this.#preface();
-    this.#say(Type.welcome, 0, { ...this.#grants, durable: false, features: [], ...welcome });
+    const durable = hello.durable === true || this.#store.isDurable;
+    const features = ["offer", "replace"];
+    this.#say(Type.welcome, 0, { ...this.#grants, durable, features, ...welcome });
   }
 
   #declare(id: number, declaration: SourceDeclaration): void {
-    const known = this.#inlets.get(id);
-    if (known === undefined && this.#inlets.size >= this.#grants.limits.sources) {
-      throw new FramesError(
-        "limit",
-        `Cannot take another source: ${this.#grants.limits.sources} are the most`,
-      );
-    }
-    if (known?.unfinished !== undefined) throw unexpected(Type.source);
-    const { session, stream } = this.#hello!;
-    const store = this.#try(() =>
-      this.#store.open({
-        session,
-        stream: declaration.stream ?? stream,
-        source: declaration.name,
-        ...(declaration.raw === undefined ? {} : { raw: declaration.raw }),
-      }),
-    );
-    this.#inlets.set(id, { name: declaration.name, store, unfinished: undefined });
-  }
-
-  #inlet(id: number): Inlet {
-    const inlet = this.#inlets.get(id);
-    if (inlet !== undefined) return inlet;
-    throw new FramesError("protocol", `Cannot accept a message of source ${id}: it has no SOURCE`);
+    this.#inlets.checkDeclaration(id);
+    const stream = declaration.stream ?? this.#hello!.stream;
+    const claim = this.#events.claim?.(stream, declaration.name);
+    const hello = this.#hello!;
+    if (!(claim instanceof Promise)) return this.#inlets.open(id, hello, stream, declaration);
+    this.#waitsForClaim = true;
+    this.#decoder.pause();
+    claim
+      .then(() => {
+        this.#waitsForClaim = false;
+        if (this.#isStopped) return;
+        this.#inlets.open(id, hello, stream, declaration);
+        this.#decoder.resume();
+        this.#events.wake?.();
+      })
+      .catch((error: unknown) => this.#events.failed?.(error));
   }
 
   frame(id: number, description: FrameDescription, more: boolean): void {
     this.#expect(Type.frame);
-    const inlet = this.#inlet(id);
     const { limits, window } = this.#grants;
     if (this.unreceipted + this.#decoder.unfinished >= window.frames) {
       throw new FramesError("limit", `Cannot take another frame: ${window.frames} are unsettled`);
@@ -311,125 +341,35 @@ export class Receiver implements MessageHandler {
         `Cannot begin another frame: ${limits.unfinished} are unfinished`,
       );
     }
-    let writer: FrameWriter | FramesError;
-    if (inlet.store instanceof FramesError) {
-      writer = inlet.store;
-    } else if (description.size > limits.frame) {
-      writer = tooLargeError(description.size, limits.frame);
-    } else {
-      writer = this.#try(() => (inlet.store as SourceStore).begin(description));
-    }
-    inlet.unfinished = { description, writer };
-    if (writer instanceof FramesError) this.#refuse(id, inlet, description, writer);
-  }
-
-  /** A frame or source that cannot be stored is refused; an error of the store as a whole is not its own. */
-  #try<T>(act: () => T): T | FramesError {
-    try {
-      return act();
-    } catch (error) {
-      if (error instanceof FramesError && isFrameError(error)) return error;
-      throw error;
-    }
-  }
-
-  #refuse(id: number, inlet: Inlet, description: FrameDescription, error: FramesError): void {
-    const { sequence } = description;
-    this.#say(Type.refused, id, { sequence, ...error.reason });
-    // A conflict is no loss: something is stored under that name.
-    if (error.code === "conflict" || inlet.store instanceof FramesError) return;
-    inlet.store.lost(sequence, sequence, error);
+    this.#inlets.begin(id, description);
   }
 
   payload(id: number, bytes: Uint8Array): void {
-    const inlet = this.#inlet(id);
-    const unfinished = inlet.unfinished;
-    if (unfinished === undefined) throw unexpected(Type.data);
     this.#unsettledBytes += bytes.length;
-    const { writer } = unfinished;
-    if (writer instanceof FramesError) return;
-    const failure = this.#try(() => writer.write(bytes));
-    if (!(failure instanceof FramesError)) return;
-    writer.discard();
-    unfinished.writer = failure;
-    this.#refuse(id, inlet, unfinished.description, failure);
+    this.#inlets.payload(id, bytes);
   }
 
   complete(id: number, crc: number): void {
-    const inlet = this.#inlet(id);
-    const { description, writer } = inlet.unfinished!;
-    inlet.unfinished = undefined;
-    // What is refused already was told when it was.
-    if (writer instanceof FramesError) return this.#ended(inlet, description, writer);
-    const outcome = this.#try(() => writer.finish(crc));
-    if (outcome instanceof Promise) {
-      const pending: Pending = { outcome: undefined };
-      this.#counts.frames++;
-      this.#pending.push(pending);
-      outcome
-        .then((settled) => this.#settlePending(id, inlet, description, pending, settled))
-        .catch((error: unknown) => this.#events.failed?.(error));
-      return;
+    this.#inlets.complete(id, crc);
+  }
+
+  #offer(id: number, offered: readonly OfferEntry[]): void {
+    this.#offered += offered.length;
+    if (this.#offered > mostOffered) {
+      throw new FramesError("limit", `Cannot answer more than ${mostOffered} offered frames`);
     }
-    if (outcome instanceof FramesError) this.#refuse(id, inlet, description, outcome);
-    this.#ended(inlet, description, outcome);
-  }
-
-  #settlePending(
-    id: number,
-    inlet: Inlet,
-    description: FrameDescription,
-    pending: Pending,
-    outcome: Outcome,
-  ): void {
-    if (outcome instanceof FramesError) this.#refuse(id, inlet, description, outcome);
-    pending.outcome = outcome;
-    this.#events.ended?.(inlet.name, description, outcome);
-    while (this.#pending[0]?.outcome !== undefined) this.#count(this.#pending.shift()!.outcome!);
-    this.#events.wake?.();
-  }
-
-  /** A frame ended, and its outcome is known. */
-  #ended(inlet: Inlet, description: FrameDescription, outcome: Outcome | "aborted"): void {
-    this.#counts.frames++;
-    if (outcome !== "aborted") this.#events.ended?.(inlet.name, description, outcome);
-    // Receipts count in the order in which frames ended.
-    if (this.#pending.length === 0) this.#count(outcome);
-    else this.#pending.push({ outcome });
-  }
-
-  #count(outcome: Outcome | "aborted"): void {
-    if (outcome instanceof FramesError) this.#counts.refused++;
-    else this.#counts[outcome]++;
-  }
-
-  #abort(id: number, sequence: number): void {
-    const inlet = this.#inlet(id);
-    const { unfinished } = inlet;
-    if (unfinished?.description.sequence !== sequence) throw unexpected(Type.abort);
-    inlet.unfinished = undefined;
-    const { description, writer } = unfinished;
-    if (!(writer instanceof FramesError)) writer.discard();
-    this.#ended(inlet, description, writer instanceof FramesError ? writer : "aborted");
-  }
-
-  #lost(id: number, body: ControlBodies[typeof Type.lost]): void {
-    const inlet = this.#inlet(id);
-    const error = new FramesError(errorByNumber(body.error), body.message);
-    let frames = 0;
-    for (const [first, last] of body.ranges) {
-      frames = Math.min(frames + last - first + 1, Number.MAX_SAFE_INTEGER);
-      if (!(inlet.store instanceof FramesError)) inlet.store.lost(first, last, error);
-    }
-    this.#events.lost?.(inlet.name, frames, error);
+    const answers = this.#inlets.answer(id, offered);
+    const bytes = encodeControl(Type.answer, id, { answers });
+    this.#answers.push({ bytes, frames: offered.length });
   }
 
   #end(frames: number): void {
-    if (this.#decoder.unfinished > 0) throw unexpected(Type.end);
-    if (frames !== this.#counts.frames) {
+    if (this.#decoder.unfinished > 0 || this.#answers.length > 0) throw unexpected(Type.end);
+    const { ended } = this.#tally;
+    if (frames !== ended) {
       throw new FramesError(
         "protocol",
-        `Cannot accept END: it counts ${frames} frames, ${this.#counts.frames} came`,
+        `Cannot accept END: it counts ${frames} frames, ${ended} came`,
       );
     }
     this.#phase = "ending";
@@ -437,13 +377,8 @@ export class Receiver implements MessageHandler {
 
   /** A server without keys ignores a client's proof (SPEC section 10). */
   proof(): void {
-    if (this.#phase !== "open" || this.#counts.frames > 0 || this.#inlets.size > 0) {
+    if (this.#phase !== "open" || !this.#inlets.isEmpty) {
       throw unexpected(Type.proof);
     }
   }
-}
-
-/** Whether the error concerns one frame (SPEC section 11), and not the store as a whole. */
-function isFrameError(error: FramesError): boolean {
-  return error.wire >= 32;
 }

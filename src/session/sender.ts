@@ -1,12 +1,12 @@
 /**
- * The sending end of a conversation (SPEC sections 4 to 7), as a machine without I/O: bytes and
+ * The sending end of a conversation (SPEC sections 4 to 8), as a machine without I/O: bytes and
  * times go in, bytes come out. Frames are pulled from their sources when there is room for them,
  * read straight into the outgoing buffer, and forgotten when their receipt is in.
  */
 import { errorByNumber, FramesError } from "../errors.ts";
-import type { Frame, FrameSource, Loss } from "../frame.ts";
+import type { Frame, FrameSource } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
-import { encodeControl, largestPackedFrame } from "../wire/encode.ts";
+import { encodeControl } from "../wire/encode.ts";
 import {
   type ControlBodies,
   type ControlMessage,
@@ -19,17 +19,10 @@ import {
   unexpected,
   type Welcome,
 } from "../wire/messages.ts";
-import { LargeFrame } from "./large.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
-import { Outlet, type SourceProgress, type Undelivered } from "./outlet.ts";
+import type { Outlet, Undelivered } from "./outlet.ts";
+import { Schedule, type SendPolicy } from "./schedule.ts";
 import { Transmission } from "./transmission.ts";
-import { Window } from "./window.ts";
-
-/**
- * Frames too large for one message that are read at the same time: each holds a few MiB, and the
- * small frames of other sources pass them anyway.
- */
-const largeAtOnce = 2;
 
 /** What the machine tells its host. */
 export interface SenderEvents {
@@ -37,51 +30,50 @@ export interface SenderEvents {
   wake(): void;
   welcome?(welcome: Welcome): void;
   undelivered?(report: Undelivered): void;
+  /** The server has a frame, whose bytes have this CRC-32. */
+  delivered?(source: FrameSource, frame: Frame, crc: number): void;
   /** A message goes or came, for those who want to see the conversation. */
   trace?(direction: "->" | "<-", line: string): void;
 }
 
 type Phase = "greeting" | "open" | "ending" | "done" | "failed";
 
+/** One connection's conversation. */
 export class Sender implements MessageHandler {
   readonly #decoder = new Decoder(this);
   readonly #events: SenderEvents;
   readonly #outlets: readonly Outlet[];
-  /** Those that may have more to send, and whose turn it is. */
-  readonly #active: Outlet[];
+  readonly #hello: Hello;
+  readonly #policy: SendPolicy;
   readonly #liveness: Liveness;
   readonly #controls: Uint8Array[] = [];
-  #window = new Window<Outlet>({ bytes: 0, frames: 0 });
+  #schedule: Schedule | undefined;
   #phase: Phase = "greeting";
   #welcome: Welcome | undefined;
-  #turn = 0;
-  #large = 0;
-  /** Bytes of all frames begun so far: the measure of how long a frame has waited. */
-  #begunBytes = 0;
   #now: number;
   #failed: { error: unknown } | undefined;
   #done: Done | undefined;
 
-  /** @param now milliseconds since 1970 by a clock that never jumps, as everywhere here */
+  /**
+   * @param outlets what is to be sent, with what an earlier connection left of it
+   * @param now milliseconds since 1970 by a clock that never jumps, as everywhere here
+   */
   constructor(
-    sources: readonly FrameSource[],
+    outlets: readonly Outlet[],
     hello: Hello,
+    policy: Pick<SendPolicy, "checksum">,
     timeout: number,
     now: number,
     events: SenderEvents,
   ) {
     this.#events = events;
     this.#now = now;
+    this.#hello = { ...hello, features: ["offer", "replace"] };
+    this.#policy = { ...policy, skipConflicts: hello.conflict === "skip" };
     this.#liveness = new Liveness(now, timeout);
-    this.#outlets = sources.map((source, index) => new Outlet(index + 1, source));
-    this.#active = [...this.#outlets];
+    this.#outlets = outlets;
     this.#controls.push(new TextEncoder().encode(preface));
-    this.#say(Type.hello, 0, hello);
-  }
-
-  /** How far each source is. */
-  get progress(): readonly SourceProgress[] {
-    return this.#outlets.map((outlet) => outlet.progress);
+    this.#say(Type.hello, 0, this.#hello);
   }
 
   /** The server's grants, once they came. */
@@ -99,15 +91,9 @@ export class Sender implements MessageHandler {
     return this.#failed;
   }
 
-  /** Whether the sources may have more frames. */
-  get mayHaveMore(): boolean {
-    return this.#outlets.some((outlet) => outlet.mayHaveMore);
-  }
-
-  /** No further frame is taken from the sources; what is on its way is finished. */
-  stop(): void {
-    for (const outlet of this.#outlets) outlet.end();
-    this.#events.wake();
+  /** Whether the server owes no receipt and no answer. */
+  get isIdle(): boolean {
+    return this.#phase === "open" && this.#schedule!.isIdle;
   }
 
   /** Ends the conversation: `transmit` gives what is still to be said, ERROR last. */
@@ -117,12 +103,10 @@ export class Sender implements MessageHandler {
     this.#phase = "failed";
   }
 
-  /** Releases what the sources hold open. */
-  close(): void {
-    for (const outlet of this.#outlets) {
-      outlet.large?.close();
-      outlet.source.close();
-    }
+  /** The connection is no more: what is not settled goes back to its outlets. */
+  abandon(): void {
+    this.#phase = "failed";
+    this.#schedule?.abandon();
   }
 
   /** The connection has come about: deadlines count from here. */
@@ -154,7 +138,7 @@ export class Sender implements MessageHandler {
         : this.#phase === "ending"
           ? "DONE"
           : "receipts";
-    if (!this.#liveness.tick(now, awaited)) return;
+    if (!this.#liveness.tick(now, awaited, this.#decoder.incomplete)) return;
     this.#say(Type.ping, 0, { time: nanoseconds(now) });
     this.#events.wake();
   }
@@ -170,164 +154,30 @@ export class Sender implements MessageHandler {
     return out;
   }
 
-  /** Goes round the sources, a frame or a piece each, until nothing fits or nothing is there. */
   #pack(out: Transmission): void {
-    const stuck = this.#packRound(out);
-    // Who waits for receipts is next: others would take its place in the window again and again.
-    if (stuck !== undefined) this.#turn = this.#active.indexOf(stuck);
-    // A piece goes behind the buffer, so nothing more can go into it.
-    if (this.#active.length > 0 || out.piece !== undefined) return;
+    if (!this.#schedule!.pack(out)) return;
     this.#phase = "ending";
-    this.#say(Type.end, 0, { frames: this.#window.ended });
+    this.#say(Type.end, 0, { frames: this.#schedule!.ended });
     if (!out.packAll(this.#controls)) this.#events.wake();
   }
 
-  /** Returns the source whose frame waits for receipts and holds up the round, if there is one. */
-  #packRound(out: Transmission): Outlet | undefined {
-    const active = this.#active;
-    let stuck: Outlet | undefined;
-    let idle = 0;
-    while (idle < active.length) {
-      this.#turn %= active.length;
-      const outlet = active[this.#turn]!;
-      // Were others asked for frames meanwhile, each source would hold a file open. What is
-      // unfinished goes on: receipts may wait for its end.
-      const waits = stuck !== undefined && outlet.large === undefined;
-      const step = waits ? "idle" : this.#step(outlet, out);
-      if (step === "full") return stuck;
-      if (step === "stuck") stuck = outlet;
-      if (step === "packed") idle = 0;
-      if (outlet.isExhausted) {
-        active.splice(this.#turn, 1);
-      } else {
-        this.#turn++;
-        if (step !== "packed") idle++;
-      }
-      if (out.piece !== undefined) return stuck;
-    }
-    return stuck;
-  }
-
-  #step(outlet: Outlet, out: Transmission): "packed" | "idle" | "full" | "stuck" {
-    if (outlet.large === undefined) {
-      outlet.ask(
-        (item) => this.#take(outlet, item),
-        (failure) => {
-          this.#failed ??= failure;
-          this.#events.wake();
-        },
-      );
-    }
-    // What has been said so far must go first: SOURCE before its frames, ABORT before a later end.
-    if (!out.packAll(this.#controls)) return "full";
-    if (outlet.large !== undefined) return this.#packPiece(outlet, outlet.large, out);
-    const { frame } = outlet;
-    if (frame === undefined) return "idle";
-    const large = frame.size > largestPackedFrame;
-    // A large frame that waits for receipts lets the small frames of others pass, but not for ever.
-    if (!this.#window.fits(frame)) {
-      outlet.waitsSince ??= this.#begunBytes;
-      const passed = this.#begunBytes - outlet.waitsSince;
-      return large && passed < this.#welcome!.window.bytes / 2 ? "idle" : "stuck";
-    }
-    const mostLarge = Math.min(largeAtOnce, this.#welcome!.limits.unfinished);
-    if (large && this.#large >= mostLarge) return "idle";
-    if (!out.hasRoomFor(frame, !large)) return "full";
-    if (outlet.declared) this.#begin(outlet, frame, large, out);
-    else this.#declare(outlet);
-    return "packed";
-  }
-
-  /** Says SOURCE, once, before anything else of a source. */
-  #declare(outlet: Outlet): void {
-    if (outlet.declared) return;
-    outlet.declared = true;
-    this.#events.trace?.("->", `SOURCE ${outlet.id} ${outlet.source.name}`);
-    this.#controls.push(outlet.declaration());
-  }
-
-  #take(outlet: Outlet, item: Frame | Loss): void {
+  /** @param line what is shown of it, if not its JSON */
+  #say<T extends ControlType>(
+    type: T,
+    source: number,
+    body: ControlBodies[T],
+    line = `${typeName(type)} ${JSON.stringify(body)}`,
+  ): void {
     // ERROR was the last message, whatever a source gives after it.
     if (this.#phase === "failed") return;
-    const loss = outlet.accept(item, this.#welcome!.limits.frame);
-    if (loss === undefined) return;
-    const { first, last, what, error } = loss;
-    this.#declare(outlet);
-    this.#say(Type.lost, outlet.id, { ranges: [[first, last]], ...error.reason });
-    this.#events.undelivered?.({ source: outlet.source.name, first, last, what, error });
-  }
-
-  #begin(outlet: Outlet, frame: Frame, large: boolean, out: Transmission): void {
-    outlet.frame = undefined;
-    outlet.waitsSince = undefined;
-    this.#begunBytes += frame.size;
-    try {
-      if (large) out.packBeginning(outlet.id, frame);
-      else out.packFrame(outlet.id, frame);
-    } catch (error) {
-      return this.#again(outlet, frame, error);
-    }
-    this.#window.begin(frame);
-    if (large) {
-      this.#large++;
-      outlet.large = new LargeFrame(frame, () => this.#events.wake());
-    } else {
-      outlet.progress.bytes += frame.size;
-      this.#frameSent(outlet, frame);
-    }
-  }
-
-  /** Reading failed: the source says whether to try once more. */
-  #again(outlet: Outlet, frame: Frame, error: unknown): void {
-    if (!(error instanceof FramesError)) throw error;
-    this.#take(outlet, outlet.source.again(frame, error));
-  }
-
-  #frameSent(outlet: Outlet, frame: Frame): void {
-    this.#window.end(outlet, frame, false);
-    outlet.progress.sent++;
-    this.#events.trace?.(
-      "->",
-      `FRAME ${outlet.source.name} ${frame.sequence} ${frame.name} ${frame.size} bytes`,
-    );
-  }
-
-  #packPiece(outlet: Outlet, large: LargeFrame, out: Transmission): "packed" | "idle" | "full" {
-    if (large.failure !== undefined) {
-      this.#abort(outlet, large, large.failure);
-      this.#again(outlet, large.frame, large.failure);
-      return "packed";
-    }
-    if (!large.isReady) return "idle";
-    if (!out.hasRoomForPiece) return "full";
-    const { bytes, more } = out.packPiece(outlet.id, large);
-    outlet.progress.bytes += bytes.length;
-    outlet.progress.part = large.sent;
-    outlet.progress.partOf = large.frame.size;
-    if (!more) {
-      this.#closeLarge(outlet, large);
-      this.#frameSent(outlet, large.frame);
-    }
-    return "packed";
-  }
-
-  #closeLarge(outlet: Outlet, large: LargeFrame): void {
-    large.close();
-    outlet.large = undefined;
-    this.#large--;
-  }
-
-  #abort(outlet: Outlet, large: LargeFrame, error: FramesError): void {
-    this.#closeLarge(outlet, large);
-    outlet.noPart();
-    outlet.progress.bytes -= large.sent;
-    this.#say(Type.abort, outlet.id, { sequence: large.frame.sequence, ...error.reason });
-    this.#window.end(outlet, large.frame, true);
-  }
-
-  #say<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
-    this.#events.trace?.("->", `${typeName(type)} ${JSON.stringify(body)}`);
+    this.#events.trace?.("->", line);
     this.#controls.push(encodeControl(type, source, body));
+  }
+
+  #declare(outlet: Outlet): void {
+    if (this.#phase === "failed") return;
+    this.#events.trace?.("->", `SOURCE ${outlet.id} ${outlet.source.name}`);
+    this.#controls.push(outlet.declaration());
   }
 
   // What the decoder tells.
@@ -336,8 +186,10 @@ export class Sender implements MessageHandler {
     this.#events.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
     switch (message.type) {
       case Type.error: {
-        const code = errorByNumber(message.body.error);
-        throw new FramesError(code, `The server says: ${message.body.message}`);
+        const { error, message: said, source, sequence } = message.body;
+        const code = errorByNumber(error);
+        if (code === "damaged") this.#schedule?.blame(source, sequence);
+        throw new FramesError(code, `The server says: ${said}`);
       }
       case Type.welcome:
         return this.#greeted(message.body);
@@ -347,9 +199,17 @@ export class Sender implements MessageHandler {
         return this.#events.wake();
       case Type.pong:
         return this.#expect(message.type, "open", "ending");
-      case Type.refused:
+      case Type.refused: {
         this.#expect(message.type, "open", "ending");
-        return this.#refused(message.source, message.body);
+        const { source, body } = message;
+        const error = new FramesError(errorByNumber(body.error), body.message);
+        this.#schedule!.refused(source, body, error);
+        return this.#events.wake();
+      }
+      case Type.answer:
+        this.#expect(message.type, "open");
+        this.#schedule!.answer(message.source, message.body.answers);
+        return this.#events.wake();
       case Type.done:
         this.#expect(message.type, "ending");
         return this.#finish(message.body);
@@ -364,80 +224,75 @@ export class Sender implements MessageHandler {
 
   #greeted(welcome: Welcome): void {
     this.#expect(Type.welcome, "greeting");
-    const { sources } = welcome.limits;
+    this.#checkGrants(welcome);
+    this.#phase = "open";
+    this.#welcome = welcome;
+    this.#liveness.greeted();
+    const { trace, undelivered, delivered, wake } = this.#events;
+    this.#schedule = new Schedule(this.#outlets, welcome, this.#policy, {
+      controls: this.#controls,
+      say: (...message) => this.#say(...message),
+      declare: (outlet) => this.#declare(outlet),
+      sent: (source, { sequence, name, size }) =>
+        trace?.("->", `FRAME ${source} ${sequence} ${name} ${size} bytes`),
+      delivered: (...frame) => delivered?.(...frame),
+      undelivered: (report) => undelivered?.(report),
+      failed: (error) => (this.#failed ??= { error }),
+      wake,
+    });
+    this.#events.welcome?.(welcome);
+    wake();
+  }
+
+  /** Whether this server can do what was asked for. */
+  #checkGrants({ limits, durable, features = [], fresh }: Welcome): void {
+    const { sources } = limits;
     if (this.#outlets.length > sources) {
       throw new FramesError(
         "limit",
         `Cannot send ${this.#outlets.length} sources at once: the server takes ${sources}`,
       );
     }
-    this.#phase = "open";
-    this.#welcome = welcome;
-    this.#window = new Window(welcome.window);
-    this.#liveness.greeted();
-    this.#events.welcome?.(welcome);
-    this.#events.wake();
+    if (this.#hello.durable === true && durable !== true) {
+      throw new FramesError(
+        "usage",
+        "Cannot send with --move: this server does not flush what it receives to its disk",
+      );
+    }
+    if (this.#hello.conflict === "replace" && !features.includes("replace")) {
+      throw new FramesError(
+        "usage",
+        "Cannot send with --on-conflict replace: this server replaces nothing",
+      );
+    }
+    const confirmed = this.#outlets.reduce((sum, { progress }) => {
+      return sum + progress.settled - progress.refused - progress.skipped;
+    }, 0);
+    if (fresh === true && confirmed > 0) {
+      throw new FramesError(
+        "other-store",
+        `The server has an empty store now, but it had confirmed ${confirmed} frames: is its disk mounted?`,
+      );
+    }
   }
 
   receipt(frames: number): void {
     this.#events.trace?.("<-", `RECEIPT ${frames}`);
     this.#expect(Type.receipt, "open", "ending");
-    const { ended, settled } = this.#window;
-    if (frames < settled || frames > ended) {
-      throw new FramesError(
-        "protocol",
-        `Cannot accept RECEIPT ${frames}: ${ended} frames were sent`,
-      );
-    }
-    this.#settle(frames);
-    this.#events.wake();
-  }
-
-  #settle(frames: number): void {
-    for (const { owner, frame, aborted } of this.#window.settle(frames)) {
-      if (aborted) continue;
-      owner.progress.settled++;
-      owner.progress.settledBytes += frame.size;
-      if (frame.size > largestPackedFrame && owner.large === undefined) owner.noPart();
-    }
-  }
-
-  #refused(id: number, body: ControlBodies[typeof Type.refused]): void {
-    const outlet = this.#outlets[id - 1];
-    if (outlet === undefined) throw unexpected(Type.refused);
-    const error = new FramesError(errorByNumber(body.error), body.message);
-    const { large, progress, source } = outlet;
-    let frame: Frame;
-    if (large?.frame.sequence === body.sequence) {
-      frame = large.frame;
-      this.#abort(outlet, large, error);
-      progress.settled++;
-    } else {
-      const entry = this.#window.find(outlet, body.sequence);
-      if (entry === undefined) throw unexpected(Type.refused);
-      // Each try of a number may be refused; it is told once.
-      if (entry.aborted || entry.isRefused) return;
-      entry.isRefused = true;
-      frame = entry.frame;
-      progress.bytes -= frame.size;
-    }
-    progress.refused++;
-    const { sequence, name: what } = frame;
-    const report = { source: source.name, first: sequence, last: sequence, what, error };
-    this.#events.undelivered?.(report);
+    this.#schedule!.settle(frames);
     this.#events.wake();
   }
 
   #finish(done: Done): void {
     const settled = done.stored + done.present + done.refused + done.aborted;
-    const { ended } = this.#window;
+    const { ended } = this.#schedule!;
     if (done.frames !== ended || settled !== ended) {
       throw new FramesError(
         "protocol",
         `Cannot accept DONE: it counts ${settled} of ${done.frames} frames, ${ended} were sent`,
       );
     }
-    this.#settle(ended);
+    this.#schedule!.settle(ended);
     this.#done = done;
     this.#phase = "done";
   }

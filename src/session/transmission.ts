@@ -54,15 +54,16 @@ export class Transmission {
   }
 
   /**
-   * Packs a whole frame, read straight into the buffer.
+   * Packs a whole frame, read straight into the buffer, and returns its CRC-32.
    *
    * @throws {FramesError} if it cannot be read; nothing of it is packed then
    */
-  packFrame(source: number, frame: Frame): void {
+  packFrame(source: number, frame: Frame): number {
     const payload = placeFrame(this.#into, this.length, frame);
     if (frame.size > 0) frame.read(this.#into.subarray(payload, payload + frame.size));
-    sealFrame(this.#into, this.length, source, false, payload, frame.size);
+    const crc = sealFrame(this.#into, this.length, source, false, payload, frame.size);
     this.length = payload + frame.size;
+    return crc;
   }
 
   /**

@@ -3,9 +3,11 @@ import type { Frame } from "../frame.ts";
 import type { Welcome } from "../wire/messages.ts";
 
 /** A frame under way, and whose it is. */
-interface Unsettled<Owner> {
+export interface Unsettled<Owner> {
   readonly owner: Owner;
   readonly frame: Frame;
+  /** CRC-32 of what was sent. */
+  readonly crc: number;
   readonly aborted: boolean;
   /** Whether its refusal was told. */
   isRefused: boolean;
@@ -54,9 +56,15 @@ export class Window<Owner> {
     this.#chargedFrames++;
   }
 
-  end(owner: Owner, frame: Frame, aborted: boolean): void {
+  /** @param crc CRC-32 of what was sent */
+  end(owner: Owner, frame: Frame, crc: number, aborted: boolean): void {
     this.#endedCount++;
-    this.#ended.push({ owner, frame, aborted, isRefused: false });
+    this.#ended.push({ owner, frame, crc, aborted, isRefused: false });
+  }
+
+  /** What ended and is not settled, in the order in which it ended. */
+  unsettled(): readonly Unsettled<Owner>[] {
+    return this.#ended.slice(this.#head);
   }
 
   /** The first `count` frames that ended are settled: yields those that were not before. */

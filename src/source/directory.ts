@@ -1,7 +1,19 @@
 /** Frames from a folder. */
-import { type BigIntStats, closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  type Dirent,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readSync,
+  type Stats,
+  unlinkSync,
+} from "node:fs";
+import { checksum } from "../checksum.ts";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Frame, FrameSource, Loss } from "../frame.ts";
+import { NameList } from "./names.ts";
 
 /** How often a file that changes while it is read is read again. */
 const attempts = 3;
@@ -25,63 +37,118 @@ const sliceSize = (1 << 20) - 4;
 /** Files from this size on are not kept open while they wait: many sources may have one. */
 const keptOpen = 1_000_000;
 
+/** Something in a directory that is not sent. */
+export interface Skipped {
+  readonly path: string;
+  readonly why: string;
+}
+
 /** The frames of one folder, in natural order. */
 export class DirectorySource implements FrameSource {
   readonly name: string;
   readonly path: string;
-  readonly #names: readonly string[];
+  readonly resumes = true;
+  /** Names of the frames, in order. */
+  readonly names: NameList;
+  readonly #skipped: (skipped: Skipped) => void;
   readonly #attempts = new Map<number, number>();
   #next = 0;
+  #sequence = 0;
   #open: FileFrame | undefined;
 
-  constructor(name: string, path: string, names: readonly string[]) {
+  /** @param skipped is told of names that turn out to be no files; they get no number */
+  constructor(
+    name: string,
+    path: string,
+    names: readonly string[],
+    skipped: (skipped: Skipped) => void,
+  ) {
     this.name = name;
     this.path = path;
-    this.#names = names;
+    this.names = new NameList(names);
+    this.#skipped = skipped;
   }
 
   get total(): number {
-    return this.#names.length;
+    return this.names.length - (this.#next - this.#sequence);
   }
 
-  /** Names of the frames, in order. */
-  get names(): readonly string[] {
-    return this.#names;
-  }
-
-  next(): Frame | Loss | undefined {
-    if (this.#next >= this.#names.length) return undefined;
-    return this.#read(++this.#next);
+  next(offered: boolean): Frame | Loss | undefined {
+    while (this.#next < this.names.length) {
+      const name = this.names.at(this.#next++);
+      const item = this.#read(name, this.#sequence + 1, offered);
+      if (item === undefined) continue;
+      this.#sequence++;
+      return item;
+    }
+    return undefined;
   }
 
   again(frame: Frame, error: FramesError): Frame | Loss {
-    const { sequence } = frame;
+    const { name, sequence } = frame;
     const tried = (this.#attempts.get(sequence) ?? 0) + 1;
     if (error.code === "changed" && tried < attempts) {
       this.#attempts.set(sequence, tried);
-      return this.#read(sequence);
+      const item = this.#read(name, sequence, false);
+      // It has its number already, whatever it is now.
+      return item ?? loss(name, sequence, new FramesError("unreadable", "it is no longer a file"));
     }
     this.#attempts.delete(sequence);
-    return this.#loss(sequence, error);
+    return loss(name, sequence, error);
+  }
+
+  async remove(frame: Frame, crc32: number): Promise<void> {
+    const path = `${this.path}/${frame.name}`;
+    try {
+      const found = new FileFrame(this.path, frame.name, frame.sequence, true);
+      const isSame =
+        found.size === frame.size &&
+        found.captured === frame.captured &&
+        (await checksum(found)) === crc32;
+      if (!isSame) throw new FramesError("changed", "it changed after it was sent");
+      unlinkSync(path);
+    } catch (error) {
+      throw readFailure(error, frame.name);
+    }
   }
 
   close(): void {
     this.#open?.close();
   }
 
-  #read(sequence: number): Frame | Loss {
+  /** Nothing comes of what is no file. */
+  #read(name: string, sequence: number, described: boolean): Frame | Loss | undefined {
     this.#open?.close();
-    const name = this.#names[sequence - 1]!;
+    this.#open = undefined;
     try {
-      return (this.#open = new FileFrame(`${this.path}/${name}`, name, sequence));
+      const frame = new FileFrame(this.path, name, sequence, described);
+      if (!described) this.#open = frame;
+      return frame;
     } catch (error) {
-      return this.#loss(sequence, readFailure(error, name));
+      const path = `${this.path}/${name}`;
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      if (found === undefined || found.isFile() || found.isDirectory()) {
+        return loss(name, sequence, readFailure(error, name));
+      }
+      this.#skipped({ path, why: kindOfFile(found) ?? "a special file" });
+      return undefined;
     }
   }
+}
 
-  #loss(sequence: number, error: FramesError): Loss {
-    return { first: sequence, last: sequence, what: this.#names[sequence - 1]!, error };
-  }
+function loss(name: string, sequence: number, error: FramesError): Loss {
+  return { first: sequence, last: sequence, what: name, error };
+}
+
+/** Whether it is a file or a folder, or what it is instead; nothing where that is not known. */
+export function kindOfFile(file: Dirent | Stats): string | undefined {
+  if (file.isFile()) return "file";
+  if (file.isDirectory()) return "folder";
+  if (file.isSymbolicLink()) return "a symbolic link";
+  if (file.isFIFO()) return "a named pipe";
+  if (file.isSocket()) return "a socket";
+  if (file.isBlockDevice() || file.isCharacterDevice()) return "a device";
+  return undefined;
 }
 
 // A file that became a link or a pipe since its folder was listed is not followed or waited for.
@@ -94,33 +161,39 @@ class FileFrame implements Frame {
   readonly captured: bigint;
   readonly size: number;
   readonly metadata = "";
-  readonly #path: string;
-  readonly #before: BigIntStats;
+  readonly #folder: string;
+  // Thousands of frames may be described at a time, and the whole of what the system says is large.
+  readonly #changedAt: bigint;
+  readonly #inode: bigint;
   #file: number | undefined;
 
-  constructor(path: string, name: string, sequence: number) {
-    this.#path = path;
+  /** @param described whether the file is not opened before it is read */
+  constructor(folder: string, name: string, sequence: number, described: boolean) {
+    this.#folder = folder;
     this.name = name;
     this.sequence = sequence;
-    this.#file = openSync(path, openFlags);
+    if (!described) this.#file = openSync(`${folder}/${name}`, openFlags);
     try {
-      this.#before = fstatSync(this.#file, { bigint: true });
-      if (!this.#before.isFile()) {
-        throw new FramesError("unreadable", "it is no longer a file");
-      }
+      const stats =
+        this.#file === undefined
+          ? lstatSync(`${folder}/${name}`, { bigint: true })
+          : fstatSync(this.#file, { bigint: true });
+      if (!stats.isFile()) throw new FramesError("unreadable", "it is no longer a file");
+      this.captured = stats.mtimeNs;
+      this.size = Number(stats.size);
+      this.#changedAt = stats.ctimeNs;
+      this.#inode = stats.ino;
     } catch (error) {
       this.close();
       throw error;
     }
-    this.captured = this.#before.mtimeNs;
-    this.size = Number(this.#before.size);
     if (this.size > keptOpen) this.close();
   }
 
   /** The open file; one that was closed meanwhile must still be the same. */
   #opened(): number {
     if (this.#file === undefined) {
-      this.#file = openSync(this.#path, openFlags);
+      this.#file = openSync(`${this.#folder}/${this.name}`, openFlags);
       this.#checkUnchanged(this.#file);
     }
     return this.#file;
@@ -178,13 +251,12 @@ class FileFrame implements Frame {
   }
 
   #checkUnchanged(file: number): void {
-    const before = this.#before;
-    const after = fstatSync(file, { bigint: true });
+    const now = fstatSync(file, { bigint: true });
     if (
-      after.size !== before.size ||
-      after.mtimeNs !== before.mtimeNs ||
-      after.ctimeNs !== before.ctimeNs ||
-      after.ino !== before.ino
+      Number(now.size) !== this.size ||
+      now.mtimeNs !== this.captured ||
+      now.ctimeNs !== this.#changedAt ||
+      now.ino !== this.#inode
     ) {
       throw changed();
     }

@@ -4,7 +4,7 @@ import type { Frame, FrameSource, Loss } from "../frame.ts";
 
 /** A frame as a program has it. */
 export interface CapturedFrame {
-  /** The frame as it is to be stored. It must not change until it is sent. */
+  /** The frame as it is to be stored. It must not change before the server has it. */
   readonly bytes: Uint8Array;
   /** File name; without one the frame is called after its session's start and its number. */
   readonly name?: string;

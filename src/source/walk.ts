@@ -2,7 +2,7 @@
 import { type Dirent, lstatSync, readdirSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { FramesError, systemSentence } from "../errors.ts";
-import { DirectorySource } from "./directory.ts";
+import { DirectorySource, kindOfFile, type Skipped } from "./directory.ts";
 import { naturalOrder } from "./order.ts";
 
 /** A directory to send, and the name of the source that the frames directly in it belong to. */
@@ -19,16 +19,10 @@ export interface Filter {
   readonly exclude: readonly string[];
 }
 
-/** Something in a directory that is not sent. */
-export interface Skipped {
-  readonly path: string;
-  readonly why: string;
-}
-
 /** What a walk found. */
 export interface Walk {
   readonly sources: DirectorySource[];
-  /** Links and special files, which are never followed. */
+  /** Links and special files, which are never followed. In large folders more are found later. */
   readonly skipped: Skipped[];
   /** Folders that could not be read: frames in them are missing. */
   readonly unreadable: Skipped[];
@@ -50,6 +44,9 @@ export function walk(roots: readonly Root[], filter: Filter): Walk {
     checkRoot(root.path);
     walker.walk(root, "", compiled.all);
   }
+  // The names of a million files, now packed, would count for so much memory in use that hundreds of
+  // megabytes might pile up before the next collection.
+  if (found.sources.some(({ names }) => names.length > mostEntries)) Bun.gc(true);
   found.skipped.sort((a, b) => naturalOrder(a.path, b.path));
   const seen = new Map<string, string>();
   for (const { name, path } of found.sources) {
@@ -69,11 +66,20 @@ function checkRoot(path: string): void {
   let why: string | undefined;
   try {
     if (!statSync(path).isDirectory()) why = "not a directory";
-    else readdirSync(path);
   } catch (error) {
     why = systemSentence(error);
   }
   if (why !== undefined) throw new FramesError("missing", `Cannot send ${path}: ${why}`);
+}
+
+/** In a folder of more entries kinds are not told with the names: for a million they take 100 MB. */
+const mostEntries = 50_000;
+
+/** What is in a folder. */
+interface Listing {
+  readonly names: string[];
+  /** What those names are that are no files. */
+  readonly others: ReadonlyMap<string, string>;
 }
 
 type Matches = (relative: string, name: string, folder: boolean) => boolean;
@@ -121,42 +127,43 @@ class Walker {
    */
   walk(root: Root, below: string, included: boolean): void {
     const path = join(resolve(root.path), below);
-    const entries = this.#read(path);
-    const names: string[] = [];
+    const { names: all, others } = this.#read(path, root, below);
     const folders: { below: string; included: boolean }[] = [];
-    for (const entry of entries) {
-      const { name } = entry;
-      if (name.startsWith(".") || name.endsWith(".tmp") || name.endsWith(".part")) continue;
+    const names = all.filter((name) => {
+      if (name.startsWith(".") || name.endsWith(".tmp") || name.endsWith(".part")) return false;
       const relative = below === "" ? name : `${below}/${name}`;
-      const kind = kindOf(entry, join(path, name));
+      const kind = others.get(name);
       const folder = kind === "folder";
       if (this.#filter.excludes(relative, name, folder)) {
         if (!folder) this.#found.leftOut++;
-        continue;
+        return false;
       }
       // A folder is brought in whole only by a pattern that means folders.
       const wanted = included || this.#filter.includes(relative, name, folder);
       if (folder) folders.push({ below: relative, included: wanted });
       else if (!wanted) this.#found.leftOut++;
-      else if (kind === "file") names.push(name);
-      else this.#found.skipped.push({ path: join(path, name), why: kind });
-    }
+      else if (kind !== undefined) this.#found.skipped.push({ path: join(path, name), why: kind });
+      return wanted && kind === undefined;
+    });
     if (names.length > 0) {
       names.sort(naturalOrder);
-      this.#found.sources.push(new DirectorySource(sourceName(root, below), path, names));
+      const skipped = (one: Skipped) => this.#found.skipped.push(one);
+      this.#found.sources.push(new DirectorySource(sourceName(root, below), path, names, skipped));
     }
     folders.sort((a, b) => naturalOrder(a.below, b.below));
     for (const folder of folders) this.walk(root, folder.below, folder.included);
   }
 
-  #read(path: string): Dirent[] {
+  #read(path: string, root: Root, below: string): Listing {
     try {
-      return readdirSync(path, { withFileTypes: true });
+      const names = readdirSync(path);
+      return { names, others: names.length > mostEntries ? foldersIn(path) : othersIn(path) };
     } catch (error) {
       // A name that is not UTF-8 comes with U+FFFD in it, and cannot be opened.
       const why = path.includes("\uFFFD") ? "its name is not UTF-8" : systemSentence(error);
+      if (below === "") throw new FramesError("missing", `Cannot send ${root.path}: ${why}`);
       this.#found.unreadable.push({ path, why });
-      return [];
+      return { names: [], others: new Map() };
     }
   }
 }
@@ -168,17 +175,27 @@ function sourceName(root: Root, below: string): string {
   return root.nested ? `${root.name}/${below}` : below;
 }
 
-function kindOf(entry: Dirent, path: string): string {
-  if (entry.isFile()) return "file";
-  if (entry.isDirectory()) return "folder";
-  if (entry.isSymbolicLink()) return "a symbolic link";
-  if (entry.isFIFO()) return "a named pipe";
-  if (entry.isSocket()) return "a socket";
-  if (entry.isBlockDevice() || entry.isCharacterDevice()) return "a device";
+/** Links and the like are taken for files: the source finds out when it comes to them. */
+function foldersIn(path: string): Map<string, string> {
+  const found = new Bun.Glob("*/").scanSync({ cwd: path, onlyFiles: false, dot: true });
+  return new Map([...found].map((name) => [name, "folder"]));
+}
+
+function othersIn(path: string): Map<string, string> {
+  const others = new Map<string, string>();
+  for (const entry of readdirSync(path, { withFileTypes: true })) {
+    const kind = kindOf(entry, path);
+    if (kind !== "file") others.set(entry.name, kind);
+  }
+  return others;
+}
+
+function kindOf(entry: Dirent, folder: string): string {
+  const kind = kindOfFile(entry);
+  if (kind !== undefined) return kind;
   // Some file systems do not say with the name what it is.
-  const stats = lstatSync(path, { throwIfNoEntry: false });
-  if (stats?.isFile()) return "file";
-  return stats?.isDirectory() ? "folder" : "a special file";
+  const stats = lstatSync(`${folder}/${entry.name}`, { throwIfNoEntry: false });
+  return (stats && kindOfFile(stats)) ?? "a special file";
 }
 
 /** The root that one PATH of the command line stands for. */

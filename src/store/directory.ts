@@ -2,42 +2,43 @@
  * Frames in a directory: `DIR/STREAM/SOURCE/NAME`. A frame is written under `.frames/partial`, its
  * checksum verified by the caller, renamed to its final name, and journalled with its batch.
  */
-import {
-  closeSync,
-  futimesSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readSync,
-  renameSync,
-  rmSync,
-  type Stats,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from "node:fs";
-import { join, resolve } from "node:path";
-import { crc32 } from "node:zlib";
-import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
+import { existsSync, lstatSync, mkdirSync, statSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { asFramesError, FramesError } from "../errors.ts";
 import type {
   FrameDescription,
   FrameOrigin,
   FrameStore,
   FrameWriter,
+  OfferedFrame,
   Outcome,
   SourceStore,
+  Standing,
 } from "../frame.ts";
-import { Journal, journalPath, type StoredFrame } from "./journal.ts";
+import { Batch } from "./batch.ts";
+import { Folder } from "./folder.ts";
+import { Journal, type StoredFrame } from "./journal.ts";
 import { StoreLock } from "./lock.ts";
-import { checkPart, foldPath, sourceFolder } from "./name.ts";
+import { checkPart, sourceFolder } from "./name.ts";
+import { conflict, type Destination, fileChecksum, isSame, PartialFile } from "./partial.ts";
+import { recover, type Recovery } from "./recovery.ts";
+import { Register } from "./register.ts";
+import { type DiskSpace, diskSpace, Room } from "./room.ts";
+import { syncFolder } from "./sync.ts";
+import { journalPath } from "./schema.ts";
 
 /** How a store in a directory behaves. */
 export interface DirectoryStoreOptions {
   /** Refuse what Windows and macOS cannot keep, wherever this runs. */
   readonly portableNames: boolean;
+  /** Whether everything is flushed to the disk before a receipt, whoever sends it. */
+  readonly durable?: boolean;
+  /** Bytes of the disk that are kept free. Default: 5 %, 10 GB at most. */
+  readonly reserve?: number | undefined;
   /** Wall clock, in milliseconds since 1970. */
   readonly clock: () => number;
+  /** Space of the disk that a path lies on. */
+  readonly diskSpace?: (path: string) => DiskSpace;
 }
 
 /** Whether this system's file names are those of Windows or macOS. */
@@ -48,15 +49,19 @@ export const systemNeedsPortableNames =
 export class DirectoryStore implements FrameStore {
   readonly place: string;
   readonly journal: Journal;
-  readonly portable: boolean;
+  readonly isDurable: boolean;
+  /** What the last process left half done. */
+  readonly recovery: Recovery;
   readonly #lock: StoreLock;
   readonly #partial: string;
-  readonly #clock: () => number;
+  readonly #register: Register;
+  readonly #batch: Batch;
+  readonly #room: Room;
   /** Inode of the journal. */
   readonly #journalFile: number;
+  #foldersFlushed = false;
   #partials = 0;
-  /** Frames recorded since the store was opened. */
-  recorded = 0;
+  #flushing: Promise<void> | undefined;
 
   /**
    * Opens the store, or makes it.
@@ -65,9 +70,9 @@ export class DirectoryStore implements FrameStore {
    */
   constructor(directory: string, options: DirectoryStoreOptions) {
     this.place = resolve(directory);
-    this.portable = options.portableNames;
-    this.#clock = options.clock;
+    this.isDurable = options.durable === true;
     this.#partial = join(this.place, ".frames", "partial");
+    this.#room = new Room(this.place, options.reserve, options.diskSpace ?? diskSpace);
     try {
       mkdirSync(this.#partial, { recursive: true });
       this.#lock = new StoreLock(join(this.place, ".frames"));
@@ -75,14 +80,12 @@ export class DirectoryStore implements FrameStore {
       throw asFramesError(error, "store", `Cannot write the store ${this.place}`);
     }
     try {
-      // What a killed server left half written was never receipted.
-      for (const name of readdirSync(this.#partial)) {
-        rmSync(join(this.#partial, name), { recursive: true });
-      }
       this.journal = new Journal(journalPath(this.place));
       this.#journalFile = statSync(journalPath(this.place)).ino;
-      if (this.portable) this.#claimStored();
-      else this.journal.dropFolded();
+      this.recovery = recover(this.place, this.#partial, this.journal);
+      this.#register = new Register(this.journal, options.portableNames, options.clock);
+      this.#batch = new Batch(this.journal, this.#partial);
+      if (this.isDurable) this.#makeDurable();
     } catch (error) {
       this.#lock.release();
       throw asFramesError(error, "store", `Cannot write the store ${this.place}`);
@@ -91,18 +94,65 @@ export class DirectoryStore implements FrameStore {
 
   isFresh(stream: string): boolean {
     this.#checkThere();
+    this.#room.check();
     return !this.journal.hasStream(stream);
   }
 
-  open(origin: FrameOrigin): SourceStore {
-    const folder = sourceFolder(origin.stream, origin.source, this.portable);
-    if (this.portable) this.checkFree(folder);
-    return new SourceFolder(this, origin, folder);
+  open(given: FrameOrigin): SourceStore {
+    const durable = this.isDurable || given.durable === true;
+    if (durable) this.#makeDurable();
+    const origin = { ...given, durable };
+    const relative = sourceFolder(origin.stream, origin.source, this.#register.isPortable);
+    this.#register.checkFree(relative);
+    const folder = new Folder(this.place, relative);
+    const destination = {
+      origin,
+      folder,
+      register: this.#register,
+      later: (file: PartialFile, crc: number) => this.#batch.add(file, crc),
+      found: (path: string) => {
+        if (durable) this.#batch.addFound(folder, path);
+      },
+    };
+    return new SourceFolder(destination, {
+      room: this.#room,
+      nextPartial: () => this.#nextPartial(),
+      settle: () => this.#batch.settle(),
+    });
   }
 
-  flush(): void {
-    if (this.journal.isDirty) this.#checkThere();
-    this.journal.flush();
+  /** From now on the journal is flushed to the disk; its folders are at once. */
+  #makeDurable(): void {
+    this.journal.makeDurable();
+    if (this.#foldersFlushed) return;
+    const hidden = dirname(this.#partial);
+    try {
+      for (const folder of [this.#partial, hidden, this.place, dirname(this.place)]) {
+        syncFolder(folder);
+      }
+    } catch (error) {
+      throw asFramesError(error, "store", `Cannot write the store ${this.place}`);
+    }
+    this.#foldersFlushed = true;
+  }
+
+  flush(): void | Promise<void> {
+    // Others write to the disk too.
+    this.#room.forget();
+    if (this.journal.isDirty || !this.#batch.isEmpty) this.#checkThere();
+    if (this.#batch.isEmpty && this.#flushing === undefined) return this.journal.flush();
+    // One after the other: whoever calls now may wait for what the one before has taken.
+    const before = this.#flushing ?? Promise.resolve();
+    const flushing = before.then(
+      () => this.#batch.flush(),
+      () => this.#batch.flush(),
+    );
+    this.#flushing = flushing;
+    const end = () => {
+      if (this.#flushing === flushing) this.#flushing = undefined;
+    };
+    flushing.then(end, end);
+    return flushing;
   }
 
   /** A journal that was removed goes on in memory, as it were: what it says is true of nothing. */
@@ -122,121 +172,106 @@ export class DirectoryStore implements FrameStore {
   }
 
   /** A path for a frame being written. */
-  nextPartial(): string {
+  #nextPartial(): string {
     return `${this.#partial}/${++this.#partials}`;
-  }
-
-  /** Now, in nanoseconds since 1970. */
-  now(): bigint {
-    return BigInt(Math.round(this.#clock() * 1e3)) * 1000n;
-  }
-
-  /**
-   * Where names must be portable, makes sure that a path below the store, and each folder on the way,
-   * differs from what is stored in more than case or Unicode form.
-   *
-   * @throws {FramesError} `unportable-name`
-   */
-  checkFree(path: string): void {
-    for (const part of prefixes(path)) {
-      const holder = this.journal.folded(foldPath(part));
-      if (holder === undefined || holder === part) continue;
-      throw new FramesError(
-        "unportable-name",
-        `On Windows and macOS ${JSON.stringify(part)} would be the same file as ${JSON.stringify(holder)}`,
-      );
-    }
-  }
-
-  /** Where names must be portable, nothing may be stored any more that `path` would be mistaken for. */
-  claim(path: string): void {
-    for (const part of prefixes(path)) this.journal.claimFolded(foldPath(part), part);
-  }
-
-  /** Names stored before names had to be portable are claimed as they are. */
-  #claimStored(): void {
-    for (const { stream, source, name } of this.journal.unclaimed()) {
-      const folder = source === stream ? stream : `${stream}/${source}`;
-      this.claim(`${folder}/${name}`);
-    }
-    this.journal.flush();
   }
 }
 
-/** `a`, `a/b` and `a/b/c` of `a/b/c`. */
-function prefixes(path: string): string[] {
-  const parts = path.split("/");
-  return parts.map((_, index) => parts.slice(0, index + 1).join("/"));
+/** What the source of a store needs of it. */
+interface StoreParts {
+  readonly room: Room;
+  /** A path for a frame being written. */
+  nextPartial(): string;
+  /** Sees to it that each name has the row of its bytes. */
+  settle(): void;
 }
 
 /** The folder of one source, while one session sends to it. */
 class SourceFolder implements SourceStore {
-  readonly store: DirectoryStore;
-  readonly origin: FrameOrigin;
-  readonly #relative: string;
-  readonly #absolute: string;
-  #made = false;
+  readonly #destination: Destination;
+  readonly #store: StoreParts;
 
-  constructor(store: DirectoryStore, origin: FrameOrigin, relative: string) {
-    this.store = store;
-    this.origin = origin;
-    this.#relative = relative;
-    this.#absolute = join(store.place, relative);
+  constructor(destination: Destination, store: StoreParts) {
+    this.#destination = destination;
+    this.#store = store;
   }
 
   begin(description: FrameDescription): FrameWriter {
-    checkPart(description.name, this.store.portable);
-    const { stream, source } = this.origin;
-    const stored = this.store.journal.find(stream, source, description.name);
-    if (stored !== null) return new Comparison(description, stored);
-    if (this.store.portable) this.store.checkFree(this.relativePath(description.name));
-    return new PartialFile(this, description);
+    const { origin, folder, register } = this.#destination;
+    const { name, size } = description;
+    this.#store.settle();
+    checkPart(name, register.isPortable);
+    const stored = register.journal.find(origin.stream, origin.source, name);
+    const mayReplace = origin.conflict === "replace" || origin.again === true;
+    if (stored !== null && !mayReplace) {
+      return new Comparison(this.#destination, description, stored);
+    }
+    register.checkFree(folder.relativePathOf(name));
+    this.#store.room.take(size);
+    const isReplacing = mayReplace && (stored !== null || origin.conflict === "replace");
+    return new PartialFile(this.#destination, description, this.#store.nextPartial(), isReplacing);
+  }
+
+  compare(offered: OfferedFrame): Standing {
+    const { origin, folder, register } = this.#destination;
+    const { name, size, captured, crc32 } = offered;
+    this.#store.settle();
+    try {
+      checkPart(name, register.isPortable);
+    } catch {
+      // It is refused with the reason when it comes.
+      return "wanted";
+    }
+    const path = folder.pathOf(name);
+    const stored = register.journal.findOffered(origin.stream, origin.source, name, captured);
+    if (stored === null) return this.#compareFile(offered, path);
+    const taken = origin.conflict === "replace" ? "wanted" : "conflict";
+    if (stored.bytes !== size) return taken;
+    if (crc32 === undefined && stored.sameTime === 0) return "unsure";
+    if (crc32 !== undefined && stored.crc32 !== crc32) return taken;
+    if (existsSync(path)) {
+      this.#destination.found(path);
+      return "stored";
+    }
+    // What this session brought itself was moved away meanwhile.
+    const isOwn = stored.session === origin.session && stored.seq === offered.sequence;
+    if (origin.again === true && !isOwn) return "wanted";
+    this.#destination.found(path);
+    return "moved";
+  }
+
+  /** The journal does not know it: its file may lie there all the same. */
+  #compareFile(offered: OfferedFrame, path: string): Standing {
+    const { origin, folder, register } = this.#destination;
+    const { name, size, crc32 } = offered;
+    if (!folder.isThere()) return "wanted";
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found === undefined || !found.isFile() || origin.conflict === "replace") return "wanted";
+    if (found.size !== size) return "conflict";
+    if (crc32 === undefined) return "unsure";
+    if (fileChecksum(path) !== crc32) return "conflict";
+    register.checkFree(folder.relativePathOf(name));
+    register.record(
+      folder.relativePathOf(name),
+      register.row(origin, { ...offered, metadata: "" }, crc32),
+    );
+    this.#destination.found(path);
+    return "stored";
   }
 
   lost(first: number, last: number, error: FramesError): void {
-    this.store.journal.addLoss(this.origin, first, last, error.code, this.store.now());
-  }
-
-  /** Final path of a frame, below the store. */
-  relativePath(name: string): string {
-    return `${this.#relative}/${name}`;
-  }
-
-  /** Final path of a frame. */
-  path(name: string): string {
-    return `${this.#absolute}/${name}`;
-  }
-
-  /** Makes the folder, part by part: a link on the way would lead out of the store. */
-  make(): void {
-    if (this.#made) return;
-    let path = this.store.place;
-    for (const part of this.#relative.split("/")) {
-      path = join(path, part);
-      try {
-        mkdirSync(path);
-      } catch (error) {
-        if (systemCode(error) !== "EEXIST") throw error;
-        if (!lstatSync(path).isDirectory()) {
-          throw new FramesError("not-stored", `Cannot keep frames in ${path}: it is not a folder`);
-        }
-      }
-    }
-    this.#made = true;
-  }
-
-  /** The folder may have gone meanwhile. */
-  forget(): void {
-    this.#made = false;
+    this.#destination.register.lose(this.#destination.origin, first, last, error.code);
   }
 }
 
 /** A frame whose name is in the journal: nothing is written, only compared. */
 class Comparison implements FrameWriter {
+  readonly #destination: Destination;
   readonly #description: FrameDescription;
   readonly #stored: StoredFrame;
 
-  constructor(description: FrameDescription, stored: StoredFrame) {
+  constructor(destination: Destination, description: FrameDescription, stored: StoredFrame) {
+    this.#destination = destination;
     this.#description = description;
     this.#stored = stored;
   }
@@ -244,157 +279,10 @@ class Comparison implements FrameWriter {
   write(): void {}
 
   finish(crc: number): Outcome {
-    const same = this.#stored.bytes === this.#description.size && this.#stored.crc32 === crc;
-    return same ? "present" : conflict();
-  }
-
-  discard(): void {}
-}
-
-function conflict(): FramesError {
-  return new FramesError("conflict", "other bytes are stored under this name");
-}
-
-/** A frame being written under a name of its own. */
-class PartialFile implements FrameWriter {
-  readonly #folder: SourceFolder;
-  readonly #description: FrameDescription;
-  readonly #path: string;
-  /** What the store had recorded when this frame began. */
-  readonly #recordedBefore: number;
-  #file: number | undefined;
-
-  constructor(folder: SourceFolder, description: FrameDescription) {
-    this.#folder = folder;
-    this.#description = description;
-    this.#path = folder.store.nextPartial();
-    this.#recordedBefore = folder.store.recorded;
-  }
-
-  #open(): number {
-    return (this.#file ??= openSync(this.#path, "wx", 0o644));
-  }
-
-  write(bytes: Uint8Array): void {
-    try {
-      const file = this.#open();
-      let written = 0;
-      while (written < bytes.length) {
-        written += writeSync(file, bytes, written, bytes.length - written);
-      }
-    } catch (error) {
-      throw this.#failure(error);
-    }
-  }
-
-  finish(crc: number): Outcome {
-    const { name, captured } = this.#description;
-    try {
-      const file = this.#open();
-      const seconds = Number(captured) / 1e9;
-      // Before 1970 only as text: Bun takes a negative number for "now".
-      const time = seconds < 0 ? String(seconds) : seconds;
-      futimesSync(file, time, time);
-      closeSync(file);
-      this.#file = undefined;
-      const stored = this.#storedMeanwhile();
-      if (stored !== null) {
-        unlinkSync(this.#path);
-        return new Comparison(this.#description, stored).finish(crc);
-      }
-      // First the folder: a link in its place would lead elsewhere.
-      this.#folder.make();
-      const path = this.#folder.path(name);
-      const taken = lstatSync(path, { throwIfNoEntry: false });
-      if (taken !== undefined) {
-        unlinkSync(this.#path);
-        return this.#adopt(path, taken, crc);
-      }
-      this.#rename(path);
-    } catch (error) {
-      this.discard();
-      throw this.#failure(error);
-    }
-    this.#record(crc);
-    return "stored";
-  }
-
-  /** Another sender may have begun the name too, or one that differs only in case, and finished first. */
-  #storedMeanwhile(): StoredFrame | null {
-    const { origin, store } = this.#folder;
-    if (store.recorded === this.#recordedBefore) return null;
-    const { name } = this.#description;
-    if (store.portable) store.checkFree(this.#folder.relativePath(name));
-    return store.journal.find(origin.stream, origin.source, name);
-  }
-
-  #rename(path: string): void {
-    try {
-      renameSync(this.#path, path);
-    } catch (error) {
-      if (systemCode(error) !== "ENOENT") throw error;
-      // Somebody removed the folder, perhaps because it was empty.
-      this.#folder.forget();
-      this.#folder.make();
-      renameSync(this.#path, path);
-    }
-  }
-
-  /** Something lies under the final name that `begin` did not find: the same frame, or a conflict. */
-  #adopt(path: string, taken: Stats, crc: number): Outcome {
-    const { name, size } = this.#description;
-    if (!taken.isFile()) {
-      throw new FramesError(
-        "not-stored",
-        `Cannot store ${JSON.stringify(name)}: ${path} is no file`,
-      );
-    }
-    // A crash between rename and journal leaves just this: a whole frame without its row.
-    if (taken.size !== size || fileCrc(path) !== crc) return conflict();
-    this.#record(crc);
+    if (!isSame(this.#stored, this.#description, crc)) return conflict();
+    this.#destination.found(this.#destination.folder.pathOf(this.#description.name));
     return "present";
   }
 
-  #record(crc: number): void {
-    const { origin, store } = this.#folder;
-    if (store.portable) store.claim(this.#folder.relativePath(this.#description.name));
-    const raw = origin.raw;
-    const format = raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`;
-    store.recorded++;
-    store.journal.addFrame(origin, this.#description, crc, store.now(), format);
-  }
-
-  discard(): void {
-    if (this.#file !== undefined) closeSync(this.#file);
-    this.#file = undefined;
-    rmSync(this.#path, { force: true });
-  }
-
-  #failure(error: unknown): FramesError {
-    if (error instanceof FramesError) return error;
-    // What every frame would meet ends the connection; what only this one meets refuses it.
-    const code = storeIsFull.has(systemCode(error) ?? "") ? "store" : "not-stored";
-    const name = JSON.stringify(this.#description.name);
-    return new FramesError(code, `Cannot store ${name}: ${systemSentence(error)}`, {
-      cause: error,
-    });
-  }
-}
-
-const storeIsFull = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO"]);
-
-/** CRC-32 of a file. */
-function fileCrc(path: string): number {
-  const file = openSync(path, "r");
-  try {
-    const buffer = new Uint8Array(1 << 20);
-    let crc = 0;
-    for (;;) {
-      const read = readSync(file, buffer, 0, buffer.length, null);
-      if (read === 0) return crc;
-      crc = crc32(buffer.subarray(0, read), crc);
-    }
-  } finally {
-    closeSync(file);
-  }
+  discard(): void {}
 }

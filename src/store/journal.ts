@@ -2,17 +2,30 @@
  * The record of every stored frame and every reported loss, in `DIR/.frames/journal.sqlite`: what
  * "already stored" means, and the order in which things came. Others may read it at any time.
  */
-import { constants, Database } from "bun:sqlite";
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
-import { FramesError, systemSentence } from "../errors.ts";
-import type { FrameDescription, FrameOrigin } from "../frame.ts";
+import { Database } from "bun:sqlite";
+import type { FramesError } from "../errors.ts";
+import type { FrameOrigin } from "../frame.ts";
+import { columns, type FrameRow, journalFailure, schema, values, valuesOf } from "./schema.ts";
 
 /** What the journal holds of a stored frame that decides whether another is the same. */
 export interface StoredFrame {
   readonly bytes: number;
   readonly crc32: number;
+}
+
+/** Likewise of a frame that is offered, and who had sent it. */
+export interface KnownFrame extends StoredFrame {
+  readonly session: string;
+  readonly seq: number;
+  /** 1 if the capture times agree, else 0. */
+  readonly sameTime: number;
+}
+
+/** A frame that takes the place of another: its row, and the file that is to get its name. */
+export interface Replacement {
+  readonly row: FrameRow;
+  /** Name below `.frames/partial`; once it is gone, the file has the frame's name. */
+  readonly partial: string;
 }
 
 /** What the path of a stored frame is made of. */
@@ -22,67 +35,36 @@ interface StoredPath {
   readonly name: string;
 }
 
-/** A source of a stream, summed up. Times are nanoseconds since 1970. */
-export interface SourceSummary {
-  readonly stream: string;
-  readonly source: string;
-  readonly frames: number;
-  readonly bytes: number;
-  readonly lost: number;
-  readonly firstCaptured: bigint | null;
-  readonly lastCaptured: bigint | null;
-}
-
-const schema = `
-  CREATE TABLE IF NOT EXISTS frames (
-    id INTEGER PRIMARY KEY,
-    stream TEXT NOT NULL,
-    source TEXT NOT NULL,
-    name TEXT NOT NULL,
-    session TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    crc32 INTEGER NOT NULL,
-    captured INTEGER NOT NULL,
-    received INTEGER NOT NULL,
-    key TEXT,
-    meta TEXT,
-    format TEXT,
-    UNIQUE (stream, source, name)
-  );
-  CREATE TABLE IF NOT EXISTS losses (
-    stream TEXT NOT NULL,
-    source TEXT NOT NULL,
-    session TEXT NOT NULL,
-    first INTEGER NOT NULL,
-    last INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    at INTEGER NOT NULL
-  );
-  CREATE TABLE IF NOT EXISTS folded (
-    path TEXT PRIMARY KEY,
-    actual TEXT NOT NULL
-  ) WITHOUT ROWID;
-`;
-
-/** Path of the journal of the store in `directory`. */
-export function journalPath(directory: string): string {
-  return join(directory, ".frames", "journal.sqlite");
-}
-
 function prepare(database: Database) {
   return {
     find: database.query<StoredFrame, [string, string, string]>(
       "SELECT bytes, crc32 FROM frames WHERE stream = ? AND source = ? AND name = ?",
     ),
-    anyOf: database.query<unknown, [string]>("SELECT 1 FROM frames WHERE stream = ? LIMIT 1"),
-    insertFrame: database.query(
-      `INSERT INTO frames
-        (stream, source, name, session, seq, bytes, crc32, captured, received, meta, format)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    // File systems and their interfaces lose parts of a microsecond (SPEC section 8).
+    findOffered: database.query<KnownFrame, [string, string, string, bigint]>(
+      `SELECT bytes, crc32, session, seq, captured BETWEEN ?4 - 999 AND ?4 + 999 AS sameTime
+        FROM frames WHERE stream = ?1 AND source = ?2 AND name = ?3`,
     ),
+    anyOf: database.query<unknown, [string]>("SELECT 1 FROM frames WHERE stream = ? LIMIT 1"),
+    // A frame that waits for its row may get it from somebody who found it there.
+    insertFrame: database.query(
+      `INSERT INTO frames (${columns}) VALUES (${values})
+        ON CONFLICT (stream, source, name) DO NOTHING`,
+    ),
+    // The row of the frame before goes: this one came later.
+    replaceFrame: database.query(`INSERT OR REPLACE INTO frames (${columns}) VALUES (${values})`),
+    insertReplacement: database.query(
+      `INSERT INTO replacements (${columns}, partial) VALUES (${values}, ?)`,
+    ),
+    replacements: database
+      .query<FrameRow & { partial: string }, []>("SELECT * FROM replacements")
+      .safeIntegers(true),
+    dropReplacement: database.query("DELETE FROM replacements WHERE partial = ?"),
+    // A sender repeats after a reconnection what may not have come.
     insertLoss: database.query(
-      "INSERT INTO losses (stream, source, session, first, last, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+      `INSERT INTO losses (stream, source, session, first, last, reason, at)
+        SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT EXISTS (SELECT 1 FROM losses
+          WHERE session = ?3 AND source = ?2 AND first = ?4 AND last = ?5 AND stream = ?1)`,
     ),
     findFolded: database.query<{ actual: string }, [string]>(
       "SELECT actual FROM folded WHERE path = ?",
@@ -99,14 +81,17 @@ function prepare(database: Database) {
 
 /** The journal, open for writing by the one process that serves the store. */
 export class Journal {
+  readonly #path: string;
   readonly #database: Database;
   readonly #statements: ReturnType<typeof prepare>;
   #open = false;
+  #isDurable = false;
   /** Why rows of the batch are gone, until everybody has heard of it. */
   #broken: FramesError | undefined;
 
   /** @throws {FramesError} `store` if SQLite cannot open or read it */
   constructor(path: string) {
+    this.#path = path;
     let database: Database | undefined;
     try {
       database = new Database(path);
@@ -120,8 +105,7 @@ export class Journal {
       this.#database = database;
     } catch (error) {
       database?.close();
-      const message = `Cannot open the journal ${path}: ${systemSentence(error)}`;
-      throw new FramesError("store", message, { cause: error });
+      throw journalFailure("open", path, error);
     }
   }
 
@@ -135,30 +119,50 @@ export class Journal {
     return this.#statements.anyOf.get(stream) !== null;
   }
 
-  /** Records a stored frame; it lasts once `flush` returned. `received` is in nanoseconds since 1970. */
-  addFrame(
-    origin: FrameOrigin,
-    frame: FrameDescription,
-    crc32: number,
-    received: bigint,
-    format: string | null,
-  ): void {
-    const metadata = frame.metadata === "" ? null : frame.metadata;
-    this.#write(() =>
-      this.#statements.insertFrame.run(
-        origin.stream,
-        origin.source,
-        frame.name,
-        origin.session,
-        frame.sequence,
-        frame.size,
-        crc32,
-        frame.captured,
-        received,
-        metadata,
-        format,
-      ),
-    );
+  /** Likewise, with what tells whether it is the one that is offered. `captured` is as in a row. */
+  findOffered(stream: string, source: string, name: string, captured: bigint): KnownFrame | null {
+    return this.#statements.findOffered.get(stream, source, name, captured);
+  }
+
+  /** Records a stored frame; it lasts once `flush` returned. */
+  addFrame(row: FrameRow): void {
+    this.#write(() => this.#statements.insertFrame.run(...valuesOf(row)));
+  }
+
+  /** Notes that a frame is about to take the place of another, or its file that of one moved away. */
+  addReplacement({ row, partial }: Replacement): void {
+    this.#write(() => this.#statements.insertReplacement.run(...valuesOf(row), partial));
+  }
+
+  /** The frame has taken its place, if `isDone`; if not, it never will. */
+  endReplacement({ row, partial }: Replacement, isDone: boolean): void {
+    this.#write(() => {
+      if (isDone) this.#statements.replaceFrame.run(...valuesOf(row));
+      this.#statements.dropReplacement.run(partial);
+    });
+  }
+
+  /** Replacements that were begun and not ended. */
+  replacements(): Replacement[] {
+    return this.#statements.replacements.all().map(({ partial, ...row }) => ({
+      partial,
+      row: { ...row, seq: Number(row.seq), bytes: Number(row.bytes), crc32: Number(row.crc32) },
+    }));
+  }
+
+  /** From now on what `flush` commits survives a power cut, if the disk keeps what it was told to. */
+  makeDurable(): void {
+    if (this.#isDurable) return;
+    // Whoever flushes next must hear of it, not only whoever asks for this.
+    if (this.#broken !== undefined) throw this.#broken;
+    try {
+      this.flush();
+    } catch (error) {
+      this.#broken = error as FramesError;
+      throw error;
+    }
+    this.#database.run("PRAGMA synchronous = FULL");
+    this.#isDurable = true;
   }
 
   /** Records numbers that will never come. `at` is in nanoseconds since 1970. */
@@ -208,8 +212,7 @@ export class Journal {
    * given up, and the next `flush` says so: nobody may count on it.
    */
   #break(error: unknown): FramesError {
-    const message = `Cannot write the journal: ${systemSentence(error)}`;
-    this.#broken = new FramesError("store", message, { cause: error });
+    this.#broken = journalFailure("write", this.#path, error);
     if (this.#database.inTransaction) this.#statements.rollback.run();
     this.#open = false;
     return this.#broken;
@@ -235,6 +238,16 @@ export class Journal {
     }
   }
 
+  /** Everybody has heard of `error`: the next flush need not tell it. */
+  heard(error: unknown): void {
+    if (this.#broken === error) this.#broken = undefined;
+  }
+
+  /** Its files, for whoever wants them on the disk. */
+  get files(): readonly string[] {
+    return [this.#path, `${this.#path}-wal`];
+  }
+
   /** Whether something waits for `flush`. */
   get isDirty(): boolean {
     return this.#open || this.#broken !== undefined;
@@ -247,76 +260,5 @@ export class Journal {
     } finally {
       this.#database.close();
     }
-  }
-}
-
-/**
- * Sums up what the store in `directory` holds, in the order of names, beside the process that
- * serves it.
- *
- * @throws {FramesError} `missing` if there is no journal, `store` if it cannot be read
- */
-export function summarize(directory: string, stream?: string): SourceSummary[] {
-  const path = journalPath(directory);
-  if (!existsSync(path)) {
-    const why = existsSync(directory) ? "it holds no store of frames" : "no such directory";
-    throw new FramesError("missing", `Cannot list ${directory}: ${why}; name the store with --dir`);
-  }
-  let database: Database | undefined;
-  try {
-    database = openForReading(path);
-    const only = stream === undefined ? "" : "WHERE stream = ?1";
-    return database
-      .query<SourceSummaryRow, string[]>(
-        `SELECT stream, source, sum(frames) AS frames, sum(bytes) AS bytes, CAST(total(lost) AS INTEGER) AS lost,
-            min(firstCaptured) AS firstCaptured, max(lastCaptured) AS lastCaptured
-          FROM (
-            SELECT stream, source, count(*) AS frames, sum(bytes) AS bytes, 0 AS lost,
-                min(captured) AS firstCaptured, max(captured) AS lastCaptured
-              FROM frames ${only} GROUP BY stream, source
-            UNION ALL
-            SELECT stream, source, 0, 0, min(total(last - first + 1), 9007199254740991), NULL, NULL
-              FROM losses ${only} GROUP BY stream, source
-          )
-          GROUP BY stream, source ORDER BY stream, source`,
-      )
-      .safeIntegers(true)
-      .all(...(stream === undefined ? [] : [stream]))
-      .map((row) => ({
-        ...row,
-        frames: Number(row.frames),
-        bytes: Number(row.bytes),
-        lost: Number(row.lost),
-      }));
-  } catch (error) {
-    throw new FramesError("store", `Cannot read the journal ${path}: ${systemSentence(error)}`, {
-      cause: error,
-    });
-  } finally {
-    database?.close();
-  }
-}
-
-interface SourceSummaryRow {
-  stream: string;
-  source: string;
-  frames: bigint;
-  bytes: bigint;
-  lost: bigint;
-  firstCaptured: bigint | null;
-  lastCaptured: bigint | null;
-}
-
-function openForReading(path: string): Database {
-  const database = new Database(path, { readonly: true });
-  try {
-    database.query("SELECT 1 FROM frames LIMIT 1").get();
-    return database;
-  } catch {
-    // Whoever may not write beside the journal cannot read it through its log: it must be at rest.
-    database.close();
-    const { SQLITE_OPEN_READONLY, SQLITE_OPEN_URI } = constants;
-    const address = `${pathToFileURL(path).href}?immutable=1`;
-    return new Database(address, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
   }
 }

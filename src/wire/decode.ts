@@ -82,6 +82,12 @@ export class Decoder {
   #current: Unfinished = { left: 0, crc: 0 };
   #fixed: { sequence: number; captured: bigint; size: number; name: number } | undefined;
 
+  #paused = false;
+  /** What came while it was paused, and what was left of the chunk before. */
+  #waiting: Uint8Array[] = [];
+  /** Messages begun. */
+  #begun = 0;
+
   constructor(handler: MessageHandler) {
     this.#handler = handler;
   }
@@ -89,6 +95,38 @@ export class Decoder {
   /** Whether the bytes so far end between two messages. */
   get atBorder(): boolean {
     return this.#state === State.header && this.#heldLength === 0;
+  }
+
+  /**
+   * Stands for the message of which more must come before anything can be done with it, payload apart;
+   * 0 where there is none. Whoever sees the same number for long waits for bytes that never come.
+   */
+  get incomplete(): number {
+    if (this.#state === State.payload) return 0;
+    if (this.#state !== State.header && this.#state !== State.preface) return this.#begun;
+    return this.#heldLength > 0 ? this.#begun + 1 : 0;
+  }
+
+  /** Id of the source whose payload is being read. */
+  get payloadOf(): number | undefined {
+    return this.#state === State.payload ? this.#source : undefined;
+  }
+
+  /** Decodes nothing more until `resume`: what comes is kept, so the peer must be held back. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  /**
+   * Decodes on.
+   *
+   * @throws {FramesError} as `receive`
+   */
+  resume(): void {
+    this.#paused = false;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const chunk of waiting) this.receive(chunk);
   }
 
   /** How many frames are unfinished. */
@@ -104,6 +142,7 @@ export class Decoder {
   receive(chunk: Uint8Array): void {
     let at = 0;
     while (at < chunk.length) {
+      if (this.#paused) return void this.#waiting.push(chunk.subarray(at));
       if (this.#state === State.payload || this.#state === State.skip) {
         const bytes = chunk.subarray(at, at + this.#payloadLeft);
         at += bytes.length;
@@ -168,6 +207,7 @@ export class Decoder {
   }
 
   #header(part: Uint8Array): void {
+    this.#begun++;
     this.#type = part[0]!;
     this.#flags = part[1]!;
     this.#source = (part[2]! << 8) | part[3]!;

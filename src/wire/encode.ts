@@ -73,7 +73,10 @@ export function placeFrame(into: Uint8Array, at: number, frame: FrameDescription
   return nameAt + name + metadata;
 }
 
-/** Completes the FRAME at `at`, whose payload lies from `payloadAt` and is `length` bytes long. */
+/**
+ * Completes the FRAME at `at`, whose payload lies from `payloadAt` and is `length` bytes long, and
+ * returns the CRC-32 of that.
+ */
 export function sealFrame(
   into: Uint8Array,
   at: number,
@@ -81,12 +84,13 @@ export function sealFrame(
   more: boolean,
   payloadAt: number,
   length: number,
-): void {
+): number {
   const body = at + Size.header;
   const crc = length === 0 ? 0 : crc32(into.subarray(payloadAt, payloadAt + length));
   writeUint32(into, body + 24, crc);
   const covered = payloadAt - body;
   sealHeader(into, at, Type.frame, more ? Flag.more : 0, source, covered + length, covered);
+  return crc;
 }
 
 /** Bytes that `placeData` needs. */

@@ -1,6 +1,6 @@
 /** The messages of FRAMES/1 (SPEC sections 3, 4 and 12): types, limits, and the JSON of each. */
 import { FramesError } from "../errors.ts";
-import type { RawShape } from "../frame.ts";
+import type { ConflictPolicy, RawShape, Standing } from "../frame.ts";
 
 /** What each end sends first. */
 export const preface = "FRAMES/1";
@@ -55,7 +55,8 @@ export interface Hello {
   software?: string;
   features?: string[];
   limits?: { frame: number };
-  conflict?: "fail" | "skip" | "replace";
+  conflict?: ConflictPolicy;
+  again?: boolean;
   durable?: boolean;
   key?: string;
   /** With the role `receive`, SPEC section 9. */
@@ -98,6 +99,21 @@ export interface Done {
   aborted: number;
 }
 
+/** An entry of OFFER, SPEC section 8: name, size, capture time, number, and CRC-32 if it is known. */
+export type OfferEntry = [string, number, string, number, number?];
+
+/** What a letter of ANSWER says, SPEC section 8. */
+export const standingLetters: ReadonlyMap<string, Standing> = new Map([
+  ["w", "wanted"],
+  ["s", "stored"],
+  ["m", "moved"],
+  ["c", "unsure"],
+  ["x", "conflict"],
+]);
+
+/** Frames that may be offered and unanswered at a time, SPEC section 8. */
+export const mostOffered = 8192;
+
 /** The JSON body of each control message. */
 export interface ControlBodies {
   [Type.hello]: Hello;
@@ -106,11 +122,11 @@ export interface ControlBodies {
   [Type.abort]: { sequence: number; error?: number; message?: string };
   [Type.refused]: { sequence: number; error: number; message: string };
   [Type.lost]: { ranges: [number, number][]; error: number; message?: string };
-  [Type.offer]: { frames: unknown[][]; again?: boolean };
+  [Type.offer]: { frames: OfferEntry[] };
   [Type.answer]: { answers: string };
   [Type.end]: { frames: number };
   [Type.done]: Done;
-  [Type.error]: { error: number; message: string };
+  [Type.error]: { error: number; message: string; source?: number; sequence?: number };
   [Type.ping]: { time: string };
   [Type.pong]: { time: string; clock: string };
   [Type.gone]: { sequence: number; name: string };
@@ -135,6 +151,7 @@ const streamName: Check = (value) => {
 const flag: Check = (value) => typeof value === "boolean";
 const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
 const number: Check = (value) => count(value) && (value as number) >= 1;
+const identifier: Check = (value) => number(value) && (value as number) <= 0xffff;
 const decimal: Check = (value) => typeof value === "string" && /^-?\d{1,19}$/.test(value);
 const session: Check = (value) => typeof value === "string" && /^[0-9a-f]{32}$/.test(value);
 const oneOf =
@@ -198,6 +215,7 @@ const controls: Record<ControlType, [Shape, Shape]> = {
       features: listOf(text),
       limits: [{ frame: count }],
       conflict: oneOf("fail", "skip", "replace"),
+      again: flag,
       durable: flag,
       key: text,
       cursor: text,
@@ -223,7 +241,7 @@ const controls: Record<ControlType, [Shape, Shape]> = {
   [Type.abort]: objectOf({ sequence: number }, frameError),
   [Type.refused]: objectOf({ sequence: number, ...frameError }),
   [Type.lost]: objectOf({ ranges: listOf(range), error: count }, { message: text }),
-  [Type.offer]: objectOf({ frames: listOf(offered) }, { again: flag }),
+  [Type.offer]: objectOf({ frames: listOf(offered) }),
   [Type.answer]: objectOf({ answers: text }),
   [Type.end]: objectOf({ frames: count }),
   [Type.done]: objectOf({
@@ -233,7 +251,7 @@ const controls: Record<ControlType, [Shape, Shape]> = {
     refused: count,
     aborted: count,
   }),
-  [Type.error]: objectOf(frameError),
+  [Type.error]: objectOf(frameError, { source: identifier, sequence: number }),
   [Type.ping]: objectOf({ time: decimal }),
   [Type.pong]: objectOf({ time: decimal, clock: decimal }),
   [Type.gone]: objectOf({ sequence: number, name: text }),

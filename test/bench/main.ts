@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { run, sameTree, startServer, temporaryFolder } from "../helper/program.ts";
 import { startRelay } from "../helper/relay.ts";
 import { type Corpus, corpora, makeCorpus } from "./corpora.ts";
-import { type Moved, rivals } from "./rivals.ts";
+import { type Moved, type Receiving, rivals } from "./rivals.ts";
 
 const { values } = parseArgs({
   options: {
@@ -35,7 +35,9 @@ const present = rivals.filter(({ name, missing }) => {
 });
 
 for (const corpus of corpora) await compare({ ...corpus, frames: corpus.frames / scale });
+await again({ name: "100,000 x 1 KB", frames: 100_000 / scale, bytes: 1000 });
 await link();
+if (!values.short) await million(1_000_000);
 
 async function compare(corpus: Corpus): Promise<void> {
   const from = makeCorpus(folder, corpus);
@@ -45,7 +47,9 @@ async function compare(corpus: Corpus): Promise<void> {
     for (const rival of present) {
       const to = join(folder, "to");
       mkdirSync(to);
-      const moved = await rival.move(from, to);
+      const receiving = await rival.receive(to);
+      const moved = await receiving.move(from);
+      await receiving.stop();
       const differences = sameTree(from, moved.folder);
       if (differences.length > 0) {
         throw new Error(`${rival.name} did not move all: ${differences.slice(0, 3).join("; ")}`);
@@ -55,12 +59,61 @@ async function compare(corpus: Corpus): Promise<void> {
     }
   }
   rmSync(from, { recursive: true });
+  print(corpus.name, taken);
+}
+
+/** What was moved is moved again, when nothing has changed. */
+async function again(corpus: Corpus): Promise<void> {
+  const from = makeCorpus(folder, corpus);
+  const taken = new Map<string, Moved[]>();
+  const receiving = new Map<string, Receiving>();
+  for (const rival of present.filter(({ resumes }) => resumes)) {
+    const to = join(folder, rival.name);
+    mkdirSync(to);
+    receiving.set(rival.name, await rival.receive(to));
+    taken.set(rival.name, []);
+  }
+  // The first moves them, and does not count.
+  for (let round = 0; round <= rounds; round++) {
+    for (const [name, receiver] of receiving) {
+      const moved = await receiver.move(from);
+      if (round > 0) taken.get(name)!.push(moved);
+    }
+  }
+  for (const [name, receiver] of receiving) {
+    await receiver.stop();
+    rmSync(join(folder, name), { recursive: true });
+  }
+  rmSync(from, { recursive: true });
+  print(`${corpus.name}, again`, taken);
+}
+
+/** A stream of a million frames is resumed: how long that takes, and how much memory. */
+async function million(frames: number): Promise<void> {
+  const from = makeCorpus(folder, { name: "many", frames, bytes: 10 });
+  const to = join(folder, "to");
+  console.log(`\nA stream of ${frames} frames of 10 bytes, all there already`);
+  for (const what of ["sent", "resumed", "resumed"]) {
+    const server = await startServer({ dir: to });
+    const started = performance.now();
+    const sent = await run(["send", from, "--quiet", "--to", `127.0.0.1:${server.port}`]);
+    const seconds = ((performance.now() - started) / 1000).toFixed(1);
+    if (sent.code !== 0) throw new Error(sent.stderr);
+    const peaks = [sent.peakMemory, server.peakMemory()].map((bytes) => (bytes / 1e6).toFixed(0));
+    console.log(`  ${what} in ${seconds} s; sender ${peaks[0]} MB, server ${peaks[1]} MB`);
+    await server.stop();
+  }
+  rmSync(from, { recursive: true });
+  rmSync(to, { recursive: true });
+}
+
+function print(corpus: string, taken: ReadonlyMap<string, Moved[]>): void {
   const own = median(taken.get("frames")!.map(({ seconds }) => seconds));
-  console.log(`\n${corpus.name}${scale > 1 ? ` / ${scale}` : ""}`);
+  console.log(`\n${corpus}${scale > 1 ? ` / ${scale}` : ""}`);
   for (const [name, moves] of taken) {
     const seconds = moves.map((moved) => moved.seconds);
     const cpu = moves.map((moved) => moved.cpuSeconds);
-    const row = { corpus: corpus.name, name, seconds, cpu };
+    const row = { corpus, name, seconds, cpu };
     if (values.json) console.log(JSON.stringify(row));
     const times = (median(seconds) / own).toFixed(2);
     console.log(

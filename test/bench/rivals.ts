@@ -9,12 +9,22 @@ export interface Rival {
   readonly name: string;
   /** The program that is not on this machine, if one is missing. */
   readonly missing: string | undefined;
-  /** Moves `from` below `to`, and returns the folder that holds the copies. */
-  move(from: string, to: string): Promise<Moved>;
+  /** Whether what was moved before is not moved again. */
+  readonly resumes: boolean;
+  /** Starts whatever receives below `to`. */
+  receive(to: string): Promise<Receiving>;
+}
+
+/** A receiving end that is ready. */
+export interface Receiving {
+  /** Moves the frames in `from`. */
+  move(from: string): Promise<Moved>;
+  stop(): Promise<void>;
 }
 
 /** What a move took. */
 export interface Moved {
+  /** Where the copies are. */
   readonly folder: string;
   /** From the start of the sending program until all is in place. */
   readonly seconds: number;
@@ -78,25 +88,28 @@ function cpuSoFar(pid: number): number {
 const frames: Rival = {
   name: "frames",
   missing: undefined,
-  async move(from, to) {
+  resumes: true,
+  async receive(to) {
     const server = await startServer({ dir: to });
-    try {
-      const before = cpuSoFar(server.process.pid);
-      const send = [executable, "send", from, "--quiet", "--to", `127.0.0.1:${server.port}`];
-      const sent = await timed(send);
-      const cpu = cpuSoFar(server.process.pid) - before;
-      const folder = join(to, basename(from));
-      return { folder, seconds: sent.seconds, cpuSeconds: sent.cpuSeconds + cpu };
-    } finally {
-      await server.stop();
-    }
+    return {
+      async move(from) {
+        const before = cpuSoFar(server.process.pid);
+        const send = [executable, "send", from, "--quiet", "--to", `127.0.0.1:${server.port}`];
+        const sent = await timed(send);
+        const cpu = cpuSoFar(server.process.pid) - before;
+        const folder = join(to, basename(from));
+        return { folder, seconds: sent.seconds, cpuSeconds: sent.cpuSeconds + cpu };
+      },
+      stop: async () => void (await server.stop()),
+    };
   },
 };
 
 const rsync: Rival = {
   name: "rsync daemon",
   missing: missing("rsync"),
-  async move(from, to) {
+  resumes: true,
+  async receive(to) {
     const port = await freePort();
     const settings = join(to, "rsyncd.conf");
     const folder = join(to, "received");
@@ -116,26 +129,30 @@ const rsync: Rival = {
       ],
       { stdio: ["ignore", "ignore", "ignore"] },
     );
-    try {
-      await answers(port);
-      const before = cpuSoFar(daemon.pid);
-      const target = `rsync://127.0.0.1:${port}/in/`;
-      const sent = await timed(["rsync", "--archive", "--whole-file", `${from}/`, target]);
-      // The daemon's child counts when the daemon has seen it end.
-      await Bun.sleep(100);
-      const cpu = cpuSoFar(daemon.pid) - before;
-      return { folder, seconds: sent.seconds, cpuSeconds: sent.cpuSeconds + cpu };
-    } finally {
-      daemon.kill();
-      await daemon.exited;
-    }
+    await answers(port);
+    return {
+      async move(from) {
+        const before = cpuSoFar(daemon.pid);
+        const target = `rsync://127.0.0.1:${port}/in/`;
+        const sent = await timed(["rsync", "--archive", "--whole-file", `${from}/`, target]);
+        // The daemon's child counts when the daemon has seen it end.
+        await Bun.sleep(100);
+        const cpu = cpuSoFar(daemon.pid) - before;
+        return { folder, seconds: sent.seconds, cpuSeconds: sent.cpuSeconds + cpu };
+      },
+      async stop() {
+        daemon.kill();
+        await daemon.exited;
+      },
+    };
   },
 };
 
 const tar: Rival = {
   name: "tar over nc",
   missing: missing("tar", "nc"),
-  async move(from, to) {
+  resumes: false,
+  async receive(to) {
     const port = await freePort();
     const folder = join(to, "received");
     mkdirSync(folder, { recursive: true });
@@ -144,12 +161,17 @@ const tar: Rival = {
       { stdio: ["ignore", "ignore", "inherit"] },
     );
     await listening(port);
-    const started = performance.now();
-    const command = `tar -cf - -C "$0" . | nc -N 127.0.0.1 ${port}`;
-    const sent = await timed(["sh", "-c", command, from]);
-    if ((await receiver.exited) !== 0) throw new Error("the receiving tar failed");
-    const seconds = (performance.now() - started) / 1000;
-    return { folder, seconds, cpuSeconds: sent.cpuSeconds + cpuOf(receiver) };
+    return {
+      async move(from) {
+        const started = performance.now();
+        const command = `tar -cf - -C "$0" . | nc -N 127.0.0.1 ${port}`;
+        const sent = await timed(["sh", "-c", command, from]);
+        if ((await receiver.exited) !== 0) throw new Error("the receiving tar failed");
+        const seconds = (performance.now() - started) / 1000;
+        return { folder, seconds, cpuSeconds: sent.cpuSeconds + cpuOf(receiver) };
+      },
+      async stop() {},
+    };
   },
 };
 
@@ -166,16 +188,16 @@ async function listening(port: number): Promise<void> {
 const copy: Rival = {
   name: "cp -r",
   missing: missing("cp"),
-  async move(from, to) {
+  resumes: false,
+  async receive(to) {
     const folder = join(to, "received");
-    const { seconds, cpuSeconds } = await timed([
-      "cp",
-      "-r",
-      "--preserve=timestamps",
-      from,
-      folder,
-    ]);
-    return { folder, seconds, cpuSeconds };
+    return {
+      async move(from) {
+        const ended = await timed(["cp", "-r", "--preserve=timestamps", from, folder]);
+        return { folder, ...ended };
+      },
+      async stop() {},
+    };
   },
 };
 

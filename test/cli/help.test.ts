@@ -5,7 +5,7 @@ import { help, overview } from "../../src/cli/help.ts";
 import { errors, FramesError } from "../../src/errors.ts";
 import { version } from "../../src/version.ts";
 
-const topics = ["environment", "exit-codes", "names"];
+const topics = ["environment", "exit-codes", "names", "resume"];
 const commandNames = commands.map(({ name }) => name);
 
 describe("help", () => {

@@ -7,7 +7,7 @@ type Source = Sources[number];
 
 /** A source that has got so far. */
 function source(name: string, more: Partial<Source> = {}): Source {
-  const counts = { sent: 0, settled: 0, refused: 0, lost: 0 };
+  const counts = { sent: 0, settled: 0, present: 0, moved: 0, refused: 0, skipped: 0, lost: 0 };
   const sizes = { bytes: 0, settledBytes: 0, part: 0, partOf: 0 };
   return { name, total: 10, ...counts, ...sizes, ...more };
 }

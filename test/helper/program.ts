@@ -110,6 +110,43 @@ export async function startServer(options: {
   }
 }
 
+/** The program, running: for what is done to it meanwhile. */
+export interface Launched {
+  readonly child: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  stdout(): string;
+  stderr(): string;
+  /** Waits for its end, whatever brings that about. */
+  ended(milliseconds?: number): Promise<{ code: number; stdout: string; stderr: string }>;
+  [Symbol.dispose](): void;
+}
+
+/** Starts the program, and does not wait for its end. */
+export function launch(args: string[]): Launched {
+  const child = Bun.spawn([...theExecutable(), ...args], {
+    env: environment(),
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  adopt(child);
+  const stdout = collect(child.stdout);
+  const stderr = collect(child.stderr);
+  return {
+    child,
+    stdout: stdout.text,
+    stderr: stderr.text,
+    async ended(milliseconds = 20_000) {
+      const story = (): string => `\nstdout: ${stdout.text()}\nstderr: ${stderr.text()}`;
+      const code = await within(milliseconds, child.exited, () => {
+        return `frames ${args[0]} did not end within ${milliseconds / 1000} s${story()}`;
+      });
+      await Promise.all([stdout.finished, stderr.finished]);
+      return { code, stdout: stdout.text(), stderr: stderr.text() };
+    },
+    [Symbol.dispose]: () => child.kill("SIGKILL"),
+  };
+}
+
 /** Runs the program to its end; after two minutes it is killed and this throws. */
 export async function run(
   args: string[],
@@ -150,6 +187,67 @@ export async function run(
     clearInterval(sampler);
     child.kill("SIGKILL");
   }
+}
+
+/** Waits until something is so. */
+export async function until(
+  what: string,
+  condition: () => boolean,
+  milliseconds = 20_000,
+): Promise<void> {
+  const end = performance.now() + milliseconds;
+  while (!condition()) {
+    if (performance.now() > end) {
+      throw new Error(`${what} did not come within ${milliseconds / 1000} s`);
+    }
+    await Bun.sleep(5);
+  }
+}
+
+/** What a run said with `--json`. */
+export function jsonLines(text: string): Record<string, unknown>[] {
+  return text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+/**
+ * A port that nobody listens at, below those that the system gives to connections: who tries again
+ * and again to connect to a port of these may end up with it as its own, and reach itself.
+ */
+export function freePort(): number {
+  for (let tries = 0; ; tries++) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    try {
+      Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } }).stop(true);
+      return port;
+    } catch (error) {
+      if (tries === 100) throw error;
+    }
+  }
+}
+
+/** A folder called run7 with files of these contents; a number is that many bytes of the file's own. */
+export function makeTree(files: Record<string, string | number>): string {
+  const folder = join(temporaryFolder(), "run7");
+  mkdirSync(folder);
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(join(folder, name, ".."), { recursive: true });
+    const bytes = typeof content === "string" ? content : Buffer.alloc(content, `${name} `);
+    writeFileSync(join(folder, name), bytes);
+  }
+  return folder;
+}
+
+/** As many frames of the same size, each with bytes of its own. */
+export function manyFrames(
+  count: number,
+  size: number,
+  source = "visible",
+): Record<string, number> {
+  const names = Array.from({ length: count }, (_, index) => `${source}/${index + 1}.png`);
+  return Object.fromEntries(names.map((name) => [name, size]));
 }
 
 /** A new folder, in memory where the machine offers that; it goes when this process does. */
@@ -254,7 +352,12 @@ function parse(line: string): Record<string, unknown> | undefined {
   }
 }
 
-async function within<T>(milliseconds: number, work: Promise<T>, late: () => string): Promise<T> {
+/** Waits for `work`, but not for ever. */
+export async function within<T>(
+  milliseconds: number,
+  work: Promise<T>,
+  late: () => string,
+): Promise<T> {
   let timer: Timer | undefined;
   const deadline = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(late())), milliseconds);

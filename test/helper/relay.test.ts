@@ -14,6 +14,7 @@ async function throughRelay(options: Omit<RelayOptions, "to"> = {}) {
   const client = connect({ host: "127.0.0.1", port: relay.port, allowHalfOpen: true });
   const [peer] = (await once(server, "connection")) as [Socket];
   return {
+    server,
     relay,
     client,
     peer,
@@ -32,6 +33,14 @@ async function closing(socket: Socket): Promise<string | undefined> {
   socket.on("error", (error: NodeJS.ErrnoException) => (code = error.code)).resume();
   await new Promise((resolve) => socket.once("close", resolve));
   return code;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + 5000;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error("it did not come about within 5 s");
+    await Bun.sleep(1);
+  }
 }
 
 async function everything(socket: Socket): Promise<Buffer> {
@@ -99,6 +108,73 @@ test("a frozen link carries nothing until it thaws", async () => {
   expect(link.relay.bytes).toBe(0);
   link.relay.thaw();
   expect((await everything(link.peer)).toString()).toBe("late");
+});
+
+test("a new rate holds at once, for what waits already as well", async () => {
+  using link = await throughRelay({ rate: 20_000 });
+  link.client.end(Buffer.alloc(1_000_000));
+  const arrived = everything(link.peer);
+  await until(() => link.relay.bytes > 0);
+  // The rest would take most of a minute.
+  link.relay.limit(Infinity);
+  expect((await arrived).length).toBe(1_000_000);
+
+  using second = await throughRelay({ rate: 4_000_000 });
+  second.client.end(Buffer.alloc(1_000_000));
+  second.peer.resume();
+  await until(() => second.relay.bytes > 100_000);
+  second.relay.limit(10_000);
+  const before = second.relay.bytes;
+  await Bun.sleep(300);
+  expect(second.relay.bytes - before).toBeLessThan(20_000);
+});
+
+test("one bit is flipped of the byte that was named, in its direction alone", async () => {
+  using link = await throughRelay({ rate: 20_000_000, record: true });
+  const { relay } = link;
+  const up = randomBytes(300_000);
+  const down = randomBytes(200_000);
+  const first = relay.flip("toServer", 0, 0);
+  const later = relay.flip("toServer", 250_000, 7);
+  const back = relay.flip("toClient", 100_001, 3);
+  const never = relay.flip("toClient", 200_000, 1);
+  expect(first.happened).toBe(false);
+  link.client.end(up);
+  link.peer.end(down);
+  const [atPeer, atClient] = await Promise.all([everything(link.peer), everything(link.client)]);
+  expect(Buffer.concat(relay.record.toServer).equals(atPeer)).toBe(true);
+  up[0]! ^= 1;
+  up[250_000]! ^= 0x80;
+  down[100_001]! ^= 8;
+  expect(atPeer.equals(up)).toBe(true);
+  expect(atClient.equals(down)).toBe(true);
+  const flips = [first, later, back, never];
+  expect(flips.map(({ happened }) => happened)).toEqual([true, true, true, false]);
+});
+
+test("what is to be flipped next is so on whichever connection it passes, unless it is called off", async () => {
+  using link = await throughRelay();
+  const { relay } = link;
+  const flip = relay.flip("toServer", 2, 5);
+  relay.flip("toServer", 3, 5).cancel();
+  link.client.end("ab");
+  expect((await everything(link.peer)).toString()).toBe("ab");
+  expect(flip.happened).toBe(false);
+  const client = connect({ host: "127.0.0.1", port: relay.port }).end("cd");
+  const [peer] = (await once(link.server, "connection")) as [Socket];
+  expect((await everything(peer)).toString()).toBe("Cd");
+  peer.end();
+  await closing(client);
+  expect(flip.happened).toBe(true);
+});
+
+test("open connections are counted", async () => {
+  using link = await throughRelay();
+  expect(link.relay.open).toBe(1);
+  const both = Promise.all([closing(link.client), closing(link.peer)]);
+  link.relay.cut();
+  await both;
+  expect([link.relay.open, link.relay.connections]).toEqual([0, 1]);
 });
 
 test("a cut resets both ends, and a reset passes", async () => {

@@ -19,11 +19,16 @@ export interface RelayOptions {
   record?: boolean;
 }
 
+/** The way of bytes through the relay; what it takes from clients goes to the server. */
+export type Direction = "toServer" | "toClient";
+
 /** A running relay. */
 export interface Relay {
   readonly port: number;
   /** How many connections were accepted so far. */
   readonly connections: number;
+  /** How many of them are open. */
+  readonly open: number;
   /** How many bytes were handed on so far, both ways. */
   readonly bytes: number;
   /** What was handed on, if it was to be kept, in the order in which it was. */
@@ -33,7 +38,18 @@ export interface Relay {
   /** Hands nothing on until `thaw`, as if the cable were out. */
   freeze(): void;
   thaw(): void;
+  /** Changes the rate, also for what waits already. */
+  limit(rate: number): void;
+  /** Flips one bit of the byte that is handed on in this direction after `skip` others. */
+  flip(direction: Direction, skip: number, bit: number): Flip;
   stop(): void;
+}
+
+/** A byte that will be, or was, damaged on its way. */
+export interface Flip {
+  readonly happened: boolean;
+  /** Lets the byte pass unchanged, if it is still to come. */
+  cancel(): void;
 }
 
 /** A socket's place: what it brings goes into `reads`, what `writes` holds goes out through it. */
@@ -52,21 +68,65 @@ interface Piece {
   due: number;
 }
 
+/** What the link is like now. */
+interface Link {
+  readonly delay: number;
+  rate: number;
+}
+
 const nothing = new Uint8Array(0);
 /** What a link of no stated rate is taken to carry: ten gigabits. */
 const fastest = 1.25e9;
 /** What waits before the link, besides what is on it. */
 const slack = 2 ** 20;
 
+/** One direction of all connections: what is to be damaged there, and what came of it. */
+class Way {
+  readonly record: Uint8Array[] = [];
+  bytes = 0;
+  readonly #record: boolean;
+  readonly #flips = new Set<{ skip: number; readonly bit: number; happened: boolean }>();
+
+  constructor(record: boolean) {
+    this.#record = record;
+  }
+
+  flip(skip: number, bit: number): Flip {
+    const flip = { skip, bit, happened: false, cancel: () => void this.#flips.delete(flip) };
+    this.#flips.add(flip);
+    return flip;
+  }
+
+  /** The bytes as they arrive. The given ones stay as they are: not all of them may be taken. */
+  damaged(bytes: Uint8Array): Uint8Array {
+    let result = bytes;
+    for (const { skip, bit } of this.#flips) {
+      if (skip >= bytes.length) continue;
+      if (result === bytes) result = bytes.slice();
+      result[skip]! ^= 1 << bit;
+    }
+    return result;
+  }
+
+  /** These were handed on. */
+  passed(bytes: Uint8Array): void {
+    this.bytes += bytes.length;
+    if (this.#record) this.record.push(bytes);
+    for (const flip of this.#flips) {
+      flip.happened = flip.skip < bytes.length;
+      flip.skip -= bytes.length;
+      if (flip.happened) this.#flips.delete(flip);
+    }
+  }
+}
+
 /** One direction of one connection. */
 class Pipe {
   from: Socket | undefined;
   to: Socket | undefined;
   done = false;
-  readonly #delay: number;
-  readonly #rate: number;
-  readonly #limit: number;
-  readonly #passed: (bytes: Uint8Array) => void;
+  readonly #link: Link;
+  readonly #way: Way;
   readonly #over: (kind: "end" | "reset") => void;
   #pieces: Piece[] = [];
   #queued = 0;
@@ -76,28 +136,41 @@ class Pipe {
   #busyUntil = 0;
   #timer: Timer | undefined;
 
-  constructor(
-    options: RelayOptions,
-    passed: (bytes: Uint8Array) => void,
-    over: (kind: "end" | "reset") => void,
-  ) {
-    this.#delay = options.delay ?? 0;
-    this.#rate = options.rate ?? Infinity;
-    this.#limit = (Math.min(this.#rate, fastest) * this.#delay) / 1000 + slack;
-    this.#passed = passed;
+  constructor(link: Link, way: Way, over: (kind: "end" | "reset") => void) {
+    this.#link = link;
+    this.#way = way;
     this.#over = over;
+  }
+
+  get #limit(): number {
+    const { delay, rate } = this.#link;
+    return (Math.min(rate, fastest) * delay) / 1000 + slack;
+  }
+
+  #schedule(kind: Piece["kind"], bytes: Uint8Array): void {
+    const { delay, rate } = this.#link;
+    // A slow link hands on little by little, not half a megabyte at a time.
+    const size = Math.max(1500, Math.min(rate / 200, 65_536));
+    for (let start = 0; start === 0 || start < bytes.length; start += size) {
+      const part = bytes.subarray(start, start + size);
+      const free = Math.max(this.#busyUntil, performance.now());
+      this.#busyUntil = free + (part.length / rate) * 1000;
+      this.#pieces.push({ kind, bytes: part, due: this.#busyUntil + delay });
+    }
+  }
+
+  /** The rate has changed: what is not on the link yet goes at the new one. */
+  reschedule(): void {
+    const now = performance.now();
+    const onLink = this.#pieces.filter(({ due }) => due - this.#link.delay <= now).length;
+    this.#busyUntil = now;
+    for (const { kind, bytes } of this.#pieces.splice(onLink)) this.#schedule(kind, bytes);
+    this.flush();
   }
 
   take(kind: Piece["kind"], bytes: Uint8Array): void {
     if (this.done) return;
-    // A slow link hands on little by little, not half a megabyte at a time.
-    const size = Math.max(1500, Math.min(this.#rate / 200, 65_536));
-    for (let start = 0; start === 0 || start < bytes.length; start += size) {
-      const part = bytes.subarray(start, start + size);
-      const free = Math.max(this.#busyUntil, performance.now());
-      this.#busyUntil = free + (part.length / this.#rate) * 1000;
-      this.#pieces.push({ kind, bytes: part, due: this.#busyUntil + this.#delay });
-    }
+    this.#schedule(kind, bytes);
     this.#queued += bytes.length;
     this.flush();
     if (this.#queued > this.#limit && !this.#paused) {
@@ -114,10 +187,11 @@ class Pipe {
     for (const piece of this.#pieces) {
       if (piece.due > now || full) break;
       if (piece.kind !== "data") return this.#end(piece.kind);
-      const written = this.to.write(piece.bytes);
+      const arriving = this.#way.damaged(piece.bytes);
+      const written = this.to.write(arriving);
       // What is written to a closed socket (-1) is lost, as on a real link.
       const taken = written < 0 ? piece.bytes.length : written;
-      if (written > 0) this.#passed(piece.bytes.subarray(0, written));
+      if (written > 0) this.#way.passed(arriving.subarray(0, written));
       this.#queued -= taken;
       piece.bytes = piece.bytes.subarray(taken);
       full = piece.bytes.length > 0;
@@ -162,22 +236,12 @@ const handlers: Bun.SocketHandler<End | undefined> = {
 
 /** Starts a relay on loopback. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
-  /** How to reset each connection, and how to freeze it. */
-  const links = new Set<{ reset(): void; freeze(frozen: boolean): void }>();
-  const record = { toServer: [] as Uint8Array[], toClient: [] as Uint8Array[] };
+  const link: Link = { delay: options.delay ?? 0, rate: options.rate ?? Infinity };
+  const keep = options.record === true;
+  const ways = { toServer: new Way(keep), toClient: new Way(keep) };
+  const pairs = new Set<{ reset(): void; pipes: readonly Pipe[] }>();
   let connections = 0;
-  let bytes = 0;
   let frozen = false;
-
-  const pipe = (kept: Uint8Array[], over: (kind: "end" | "reset") => void): Pipe =>
-    new Pipe(
-      options,
-      (part) => {
-        bytes += part.length;
-        if (options.record) kept.push(part);
-      },
-      over,
-    );
 
   async function open(client: Socket): Promise<void> {
     connections++;
@@ -185,21 +249,15 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     const over = (kind: "end" | "reset"): void => {
       if (kind === "reset" || (up.done && down.done)) reset(kind);
     };
-    const up = pipe(record.toServer, over);
-    const down = pipe(record.toClient, over);
+    const up = new Pipe(link, ways.toServer, over);
+    const down = new Pipe(link, ways.toClient, over);
     const reset = (kind: "end" | "reset" = "reset"): void => {
-      if (!links.delete(link)) return;
+      if (!pairs.delete(pair)) return;
       up.drop();
       down.drop();
       for (const socket of [up.from, up.to]) kind === "end" ? socket?.end() : socket?.terminate();
     };
-    const link = {
-      reset,
-      freeze(value: boolean) {
-        up.freeze(value);
-        down.freeze(value);
-      },
-    };
+    const pair = { reset, pipes: [up, down] };
     // A reset takes its time over the link too, behind what was sent before it. Without an error
     // it is the end of a stream whose other direction had ended already.
     const end = (reads: Pipe, writes: Pipe): End => ({
@@ -210,8 +268,8 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
         if (++closed === 2) reset();
       },
     });
-    links.add(link);
-    link.freeze(frozen);
+    pairs.add(pair);
+    for (const pipe of pair.pipes) pipe.freeze(frozen);
     up.from = down.to = client;
     client.data = end(up, down);
     try {
@@ -223,7 +281,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
         socket: handlers,
       });
       up.to = down.from = server;
-      if (links.has(link)) up.flush();
+      if (pairs.has(pair)) up.flush();
       else server.terminate();
     } catch {
       reset();
@@ -239,23 +297,31 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
 
   const freeze = (value: boolean): void => {
     frozen = value;
-    for (const link of links) link.freeze(value);
+    for (const { pipes } of pairs) for (const pipe of pipes) pipe.freeze(value);
   };
   const cut = (): void => {
-    for (const link of links) link.reset();
+    for (const pair of pairs) pair.reset();
   };
   return {
     port: listener.port,
     get connections() {
       return connections;
     },
-    get bytes() {
-      return bytes;
+    get open() {
+      return pairs.size;
     },
-    record,
+    get bytes() {
+      return ways.toServer.bytes + ways.toClient.bytes;
+    },
+    record: { toServer: ways.toServer.record, toClient: ways.toClient.record },
     cut,
     freeze: () => freeze(true),
     thaw: () => freeze(false),
+    limit(rate) {
+      link.rate = rate;
+      for (const { pipes } of pairs) for (const pipe of pipes) pipe.reschedule();
+    },
+    flip: (direction, skip, bit) => ways[direction].flip(skip, bit),
     stop() {
       cut();
       listener.stop(true);

@@ -29,6 +29,7 @@ type Reactions = Partial<Record<"opened" | "data" | "drained" | "ended" | "tick"
 
 /** Records what a connection tells, and lets a test wait until something has happened. */
 class Recorder implements ConnectionHandler {
+  readonly tickEvery = 1000;
   readonly events: string[] = [];
   readonly hash = new Bun.CryptoHasher("sha256");
   connection!: Connection;

@@ -12,16 +12,23 @@ import type {
   FrameStore,
   FrameWriter,
   Loss,
+  OfferedFrame,
   Outcome,
   SourceStore,
+  Standing,
 } from "../../src/frame.ts";
 import { Receiver, type ReceiverLimits } from "../../src/session/receiver.ts";
-import type { Undelivered } from "../../src/session/outlet.ts";
+import { Outlet, type SourceProgress, type Undelivered } from "../../src/session/outlet.ts";
 import { Sender } from "../../src/session/sender.ts";
 import { outgoingBuffer } from "../../src/session/transmission.ts";
 import type { Hello, Welcome } from "../../src/wire/messages.ts";
 import { decodeAll, misplacement, WindowModel } from "../wire/oracle.ts";
-import type { DecodedMessage } from "../wire/vectors.ts";
+import {
+  type DecodedMessage,
+  type FrameMessage,
+  type ReceiptMessage,
+  type,
+} from "../wire/vectors.ts";
 
 /** A frame as it was stored. */
 export interface StoredFrame {
@@ -29,6 +36,8 @@ export interface StoredFrame {
   readonly description: FrameDescription;
   readonly bytes: Uint8Array;
   readonly crc: number;
+  /** Whether somebody moved it away since. */
+  isMoved?: boolean;
 }
 
 /** What a memory store does other than storing. */
@@ -41,11 +50,15 @@ export interface StoreOptions {
   failWrite?: (description: FrameDescription, written: number) => FramesError | undefined;
   /** When a frame is stored that is complete, or what happens instead; at once without it. */
   finish?: (description: FrameDescription) => Promise<Outcome | undefined> | undefined;
+  /** How long a flush takes; nothing without it. */
+  flush?: () => Promise<void> | undefined;
+  isDurable?: boolean;
 }
 
 /** A store that keeps frames in memory, and counts what it is told. */
 export class MemoryStore implements FrameStore {
   readonly place = "memory";
+  readonly isDurable: boolean;
   readonly options: StoreOptions;
   readonly frames: StoredFrame[] = [];
   readonly losses: { source: string; first: number; last: number; code: string }[] = [];
@@ -56,10 +69,14 @@ export class MemoryStore implements FrameStore {
   writers = 0;
   /** Bytes written in all. */
   written = 0;
+  /** Each comparison of an offered frame, and what came of it. */
+  readonly compared: { name: string; crc: number | undefined; standing: Standing }[] = [];
   readonly #byPath = new Map<string, StoredFrame>();
+  readonly #losses = new Set<string>();
 
   constructor(options: StoreOptions = {}) {
     this.options = options;
+    this.isDurable = options.isDurable ?? false;
   }
 
   isFresh(stream: string): boolean {
@@ -77,26 +94,71 @@ export class MemoryStore implements FrameStore {
         this.begun.push(description.name);
         return new MemoryWriter(this, origin, description);
       },
+      compare: (offered) => {
+        const standing = this.#compare(origin, offered);
+        this.compared.push({ name: offered.name, crc: offered.crc32, standing });
+        return standing;
+      },
       lost: (first, last, { code }) => {
-        this.losses.push({ source: origin.source, first, last, code });
+        const { stream, source, session } = origin;
+        // The same range of a session is told again after a reconnection.
+        const key = JSON.stringify([stream, source, session, first, last]);
+        if (this.#losses.has(key)) return;
+        this.#losses.add(key);
+        this.losses.push({ source, first, last, code });
       },
     };
   }
 
-  flush(): void {}
+  flush(): void | Promise<void> {
+    return this.options.flush?.();
+  }
+
+  /** Takes a stored frame away, as a consumer does. */
+  moveAway(source: string, name: string): void {
+    for (const frame of this.frames) {
+      if (frame.origin.source === source && frame.description.name === name) frame.isMoved = true;
+    }
+  }
+
+  /** What SPEC section 8 says of an offered frame. */
+  #compare(origin: FrameOrigin, { name, size, captured, sequence, crc32 }: OfferedFrame): Standing {
+    const known = this.#byPath.get(pathOf(origin, name));
+    if (known === undefined) return "wanted";
+    const { description } = known;
+    let isSame = description.size === size;
+    if (isSame && crc32 === undefined) {
+      const apart = description.captured - captured;
+      if (apart <= -1000n || apart >= 1000n) return "unsure";
+    } else {
+      isSame &&= known.crc === crc32;
+    }
+    if (known.isMoved === true) {
+      const isOwn = known.origin.session === origin.session && description.sequence === sequence;
+      return isSame && (origin.again !== true || isOwn) ? "moved" : "wanted";
+    }
+    if (isSame) return "stored";
+    return origin.conflict === "replace" ? "wanted" : "conflict";
+  }
 
   put(frame: StoredFrame): Outcome {
-    const { stream, source } = frame.origin;
-    const path = `${stream}/${source}/${frame.description.name}`;
+    const path = pathOf(frame.origin, frame.description.name);
     const known = this.#byPath.get(path);
-    if (known !== undefined) {
+    if (known !== undefined && known.isMoved !== true) {
       if (known.crc === frame.crc) return "present";
-      return new FramesError("conflict", "other bytes are stored under this name");
+      if (frame.origin.conflict !== "replace") {
+        return new FramesError("conflict", "other bytes are stored under this name");
+      }
+      this.frames.splice(this.frames.indexOf(known), 1);
     }
     this.#byPath.set(path, frame);
     this.frames.push(frame);
     return "stored";
   }
+}
+
+function pathOf({ stream, source }: FrameOrigin, name: string): string {
+  return `${stream}/${source}/${name}`;
 }
 
 class MemoryWriter implements FrameWriter {
@@ -227,24 +289,29 @@ export class MemorySource implements FrameSource {
   /** How often each frame is tried. */
   readonly #attempts: number;
   readonly #tried = new Map<Frame, number>();
+  readonly resumes: boolean;
   closed = 0;
-  /** Items taken from it. */
+  /** Items taken from it, and of these the ones that were only to be described. */
   taken = 0;
+  described = 0;
 
+  /** @param resumes whether its frames are offered, as those of a folder are */
   constructor(
     name: string,
     items: Iterable<Frame | Loss | Promise<Frame | Loss | undefined>>,
-    attempts = 3,
+    { attempts = 3, resumes = false } = {},
   ) {
     this.name = name;
     this.#items = items[Symbol.iterator]();
     this.#attempts = attempts;
+    this.resumes = resumes;
   }
 
-  next(): Frame | Loss | undefined | Promise<Frame | Loss | undefined> {
+  next(offered = false): Frame | Loss | undefined | Promise<Frame | Loss | undefined> {
     const { done, value } = this.#items.next();
     if (done === true) return undefined;
     this.taken++;
+    if (offered) this.described++;
     return value;
   }
 
@@ -328,8 +395,16 @@ export const hello: Hello = {
   stream: "s",
 };
 
+/** Where a link breaks: when so many bytes of one direction have arrived, prefaces included. */
+export interface Cut {
+  way: "said" | "answered";
+  after: number;
+}
+
 export interface LinkOptions {
-  sources: readonly FrameSource[];
+  /** What is to be sent; or `outlets`, which may have been sent from before. */
+  sources?: readonly FrameSource[];
+  outlets?: readonly Outlet[];
   store?: MemoryStore;
   grants?: ReceiverLimits;
   /** Milliseconds for one way. */
@@ -338,8 +413,13 @@ export interface LinkOptions {
   chunker?: Chunker;
   clock?: Clock;
   hello?: Partial<Hello>;
+  checksum?: boolean;
+  cut?: Cut | undefined;
+  /** Changes what the sender says before it arrives, in place. */
+  tamper?: (bytes: Uint8Array) => void;
   /** What the receiver's host says to HELLO. */
   onHello?: (hello: Hello) => Pick<Welcome, "fresh" | "store" | "software">;
+  claim?: (stream: string, source: string) => void | Promise<void>;
 }
 
 /** A message and the moment in which it left, in milliseconds after the first byte of the sender. */
@@ -348,14 +428,21 @@ export interface Said {
   message: DecodedMessage;
 }
 
+export function outletsOf(sources: readonly FrameSource[]): Outlet[] {
+  return sources.map((source, index) => new Outlet(index + 1, source));
+}
+
 /** A sender and a receiver, joined by two one-way streets that have no limit but their length. */
 export class Link {
   readonly clock: Clock;
   readonly started: number;
+  readonly outlets: readonly Outlet[];
   readonly sender: Sender;
   readonly receiver: Receiver;
   readonly store: MemoryStore;
   readonly undelivered: Undelivered[] = [];
+  /** What the sender knows the server to have. */
+  readonly delivered: { source: string; name: string; crc: number }[] = [];
   readonly outcomes: { source: string; name: string; sequence: number; outcome: string }[] = [];
   readonly lost: { source: string; frames: number; code: string }[] = [];
   senderError: FramesError | undefined;
@@ -366,10 +453,14 @@ export class Link {
   onStep: (() => void) | undefined;
   readonly #delay: number;
   readonly #chunker: Chunker;
+  readonly #cut: Cut | undefined;
+  readonly #tamper: ((bytes: Uint8Array) => void) | undefined;
   readonly #buffer = new Uint8Array(outgoingBuffer);
   #pumping = false;
   #settling = false;
   #closed = false;
+  /** Bytes that arrived of each direction. */
+  readonly #arrived = { said: 0, answered: 0 };
   /** What each end has said, and as the sender saw it, in which order. */
   readonly #said: Uint8Array[] = [];
   readonly #answered: Uint8Array[] = [];
@@ -379,25 +470,47 @@ export class Link {
     this.clock = options.clock ?? new Clock();
     this.started = this.clock.now;
     this.store = options.store ?? new MemoryStore();
+    this.outlets = options.outlets ?? outletsOf(options.sources ?? []);
     this.#delay = options.delay ?? 0;
     this.#chunker = options.chunker ?? whole;
+    this.#cut = options.cut;
+    this.#tamper = options.tamper;
     const timeout = options.timeout ?? 30_000;
     const now = this.clock.now;
     this.receiver = new Receiver(this.store, options.grants ?? grants, timeout, now, {
       hello: (said) => options.onHello?.(said) ?? { fresh: this.store.isFresh(said.stream) },
+      ...(options.claim === undefined ? {} : { claim: options.claim }),
       ended: (source, { name, sequence }, outcome) => {
         const text = typeof outcome === "string" ? outcome : outcome.code;
         this.outcomes.push({ source, name, sequence, outcome: text });
       },
       lost: (source, frames, { code }) => this.lost.push({ source, frames, code }),
       wake: () => this.#settleLater(),
+      failed: (error) => {
+        if (!(error instanceof FramesError)) throw error;
+        if (!this.#closed && this.receiverError === undefined) this.failReceiver(error);
+      },
     });
-    this.sender = new Sender(options.sources, { ...hello, ...options.hello }, timeout, now, {
+    const policy = { checksum: options.checksum ?? false };
+    const said = { ...hello, ...options.hello };
+    this.sender = new Sender(this.outlets, said, policy, timeout, now, {
       wake: () => this.#pump(),
       undelivered: (report) => this.undelivered.push(report),
+      delivered: ({ name: source }, { name }, crc) => this.delivered.push({ source, name, crc }),
     });
     this.#pump();
     this.#tick();
+  }
+
+  /** How far each source is. */
+  get progress(): readonly SourceProgress[] {
+    return this.outlets.map(({ progress }) => progress);
+  }
+
+  /** What a host does to stop the delivery. */
+  stop(): void {
+    for (const outlet of this.outlets) outlet.stop();
+    this.#pump();
   }
 
   /** Milliseconds since the start. */
@@ -411,18 +524,29 @@ export class Link {
 
   /** Runs until the sender is done or failed, or so many milliseconds have passed. */
   async run(milliseconds = 120_000): Promise<this> {
-    await this.clock.run(milliseconds, () => this.isOver);
-    if (this.sender.failure !== undefined) throw this.sender.failure.error;
-    if (this.isOver) this.#close();
+    await this.clock.run(milliseconds, () => this.isOver || this.sender.failure !== undefined);
+    if (this.sender.failure !== undefined) {
+      this.close();
+      throw this.sender.failure.error;
+    }
+    if (this.isOver) this.close();
     return this;
   }
 
-  /** Both ends let go. */
-  #close(): void {
+  /** Both ends let go of the connection. */
+  close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.sender.close();
+    if (this.sender.done === undefined) this.sender.abandon();
     this.receiver.close();
+  }
+
+  /** The connection breaks, and both ends notice. */
+  break(): void {
+    if (this.#closed) return;
+    this.isCut = true;
+    this.senderError ??= new FramesError("network");
+    this.close();
   }
 
   #tick(): void {
@@ -455,9 +579,11 @@ export class Link {
     }
   }
 
-  /** What the receiver's host does with an error. */
+  /** What the receiver's host does with an error: what ended before is settled first. */
   failReceiver(error: FramesError): void {
     this.receiverError = error;
+    this.receiver.stop();
+    if (error.code !== "store") this.receiver.settle(this.clock.now);
     this.receiver.fail(error);
     this.#answer();
   }
@@ -468,7 +594,7 @@ export class Link {
 
   #pump(): void {
     // Asked for from within: the loop goes on anyway. And the first call comes from a constructor.
-    if (this.#pumping || this.sender === undefined) return;
+    if (this.#pumping || this.#closed || this.sender === undefined) return;
     this.#pumping = true;
     try {
       this.#guardSender(() => {
@@ -490,14 +616,29 @@ export class Link {
     this.onStep?.();
   }
 
-  #arrive(bytes: Uint8Array): void {
+  /** What of these bytes arrives, and whether the link breaks after that. */
+  #reach(way: Cut["way"], bytes: Uint8Array): { bytes: Uint8Array; breaks: boolean } {
+    const before = this.#arrived[way];
+    this.#arrived[way] += bytes.length;
+    if (this.#cut?.way !== way || this.#arrived[way] < this.#cut.after) {
+      return { bytes, breaks: false };
+    }
+    return { bytes: bytes.subarray(0, this.#cut.after - before), breaks: true };
+  }
+
+  #arrive(sent: Uint8Array): void {
     if (this.isCut || this.#closed) return;
-    for (const chunk of this.#chunker(bytes)) {
+    const { bytes, breaks } = this.#reach("said", sent);
+    const given = this.#tamper === undefined ? bytes : new Uint8Array(bytes);
+    this.#tamper?.(given);
+    for (const chunk of this.#chunker(given)) {
       this.#guardReceiver(() => this.receiver.receive(chunk, this.clock.now));
-      if (this.receiverError !== undefined) return;
+      if (this.receiverError !== undefined) break;
       if (this.receiver.isReceiptDue) this.#settle();
       this.#answer();
     }
+    if (breaks) return this.break();
+    if (this.receiverError !== undefined) return;
     if (this.receiver.wantsFlush) this.#settleLater();
     this.onStep?.();
   }
@@ -514,22 +655,29 @@ export class Link {
 
   #settle(): void {
     if (this.receiverError !== undefined || this.#closed) return;
-    this.store.flush();
-    this.receiver.settle(this.clock.now);
-    this.#answer();
+    const { flushable } = this.receiver;
+    const settle = () => {
+      if (this.receiverError !== undefined || this.#closed) return;
+      this.receiver.settle(this.clock.now, flushable);
+      this.#answer();
+    };
+    const flushed = this.store.flush();
+    if (flushed === undefined) settle();
+    else void flushed.then(settle);
   }
 
   #answer(): void {
     const taken = this.receiver.take(this.clock.now);
-    if (taken.length === 0) return;
+    if (taken.length === 0 || this.#closed) return;
     const bytes = Buffer.concat(taken);
     this.#answered.push(bytes);
     this.#note("answered", bytes.length);
     this.clock.after(this.#delay, () => this.#return(bytes));
   }
 
-  #return(bytes: Uint8Array): void {
+  #return(sent: Uint8Array): void {
     if (this.isCut || this.#closed) return;
+    const { bytes, breaks } = this.#reach("answered", sent);
     for (const chunk of this.#chunker(bytes)) {
       if (this.isOver) return;
       this.#note("heard", chunk.length);
@@ -537,6 +685,13 @@ export class Link {
       // The host looks after what a decoder cannot call for.
       this.#pump();
     }
+    if (breaks && !this.isOver) this.break();
+  }
+
+  /** Bytes that either end said. */
+  get length(): { said: number; answered: number } {
+    const sum = (parts: Uint8Array[]) => parts.reduce((total, { length }) => total + length, 0);
+    return { said: sum(this.#said), answered: sum(this.#answered) };
   }
 
   /** What the sender said so far, and when. */
@@ -547,6 +702,36 @@ export class Link {
   /** What the receiver said so far, and when. */
   get answered(): Said[] {
     return this.#timed("answered", this.#answered);
+  }
+
+  /** Where the messages end that one end said, its preface included. */
+  ends(way: Cut["way"]): number[] {
+    return decode(way === "said" ? this.#said : this.#answered).ends.map((end) => end + 8);
+  }
+
+  /** Frames that the sender sent whole and knows to be settled, in the order in which they ended. */
+  get receipted(): { source: number; sequence: number }[] {
+    const total = this.#log.reduce(
+      (sum, { way, bytes }) => sum + (way === "heard" ? bytes : 0),
+      -8,
+    );
+    const { messages, ends } = decode(this.#answered);
+    let settled = 0;
+    for (const [index, message] of messages.entries()) {
+      if (ends[index]! > total) break;
+      if (message.type === type.RECEIPT) settled = (message as ReceiptMessage).frames;
+    }
+    const ended: { source: number; sequence: number }[] = [];
+    const unfinished = new Map<number, number>();
+    for (const message of decode(this.#said).messages) {
+      const { source, flags } = message;
+      if (message.type === type.FRAME) unfinished.set(source, (message as FrameMessage).sequence);
+      const isPiece = message.type === type.FRAME || message.type === type.DATA;
+      if (message.type === type.ABORT) ended.push({ source, sequence: 0 });
+      else if (isPiece && flags % 2 === 0)
+        ended.push({ source, sequence: unfinished.get(source)! });
+    }
+    return ended.slice(0, settled).filter(({ sequence }) => sequence > 0);
   }
 
   #timed(way: "said" | "answered", parts: Uint8Array[]): Said[] {

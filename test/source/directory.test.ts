@@ -49,7 +49,7 @@ function walkOne(folder: string, filter: Partial<Filter> = {}): Walk {
 
 /** All frames found, as `SOURCE: NAME`. */
 function listed({ sources }: { sources: Walk["sources"] }): string[] {
-  return sources.flatMap(({ name, names }) => names.map((frame) => `${name}: ${frame}`));
+  return sources.flatMap(({ name, names }) => [...names].map((frame) => `${name}: ${frame}`));
 }
 
 /** The code of the usage error or failure of `act`, with its message. */
@@ -136,7 +136,7 @@ describe("a walk", () => {
     writeFileSync(join(folder, "empty.png"), "");
     chmodSync(join(folder, "-rf"), 0o755);
     const found = walkOne(folder);
-    expect(found.sources[0]!.names.toSorted()).toEqual([...strange, "empty.png"].toSorted());
+    expect([...found.sources[0]!.names].toSorted()).toEqual([...strange, "empty.png"].toSorted());
   });
 
   test("leaves out hidden files and folders, *.tmp and *.part", () => {
@@ -145,6 +145,35 @@ describe("a walk", () => {
     const found = walkOne(folder);
     expect(listed(found)).toEqual(["run7: 1.png"]);
     expect(found.skipped).toEqual([]);
+  });
+
+  test("of a folder of very many files finds its folders, and the rest when it comes to it", () => {
+    const folder = folderWith("sub/2.png", "sub.tmp/3.png", ".hidden/4.png");
+    // As many as are listed without their kinds.
+    for (let index = 0; index < 50_001; index++) closeSync(openSync(join(folder, `${index}`), "w"));
+    symlinkSync("1", join(folder, "0a"));
+    symlinkSync("sub", join(folder, "linked"));
+    const { sources, skipped } = walkOne(folder, { exclude: ["7"] });
+    expect(sources.map(({ name, names }) => [name, names.length])).toEqual([
+      ["run7", 50_002],
+      ["sub", 1],
+    ]);
+    const [source] = sources;
+    const numbers: [string, number][] = [];
+    for (let item = source!.next(true); item !== undefined; item = source!.next(true)) {
+      const { name, sequence } = frameOf(item);
+      numbers.push([name, sequence]);
+    }
+    expect(numbers).toHaveLength(50_000);
+    expect(numbers.slice(0, 2)).toEqual([
+      ["0", 1],
+      ["1", 2],
+    ]);
+    expect(numbers.at(-1)).toEqual(["50000", 50_000]);
+    expect(source!.total).toBe(50_000);
+    expect(skipped).toEqual(
+      ["0a", "linked"].map((name) => ({ path: join(folder, name), why: "a symbolic link" })),
+    );
   });
 
   test("says how many frames there are", () => {
@@ -235,7 +264,7 @@ describe("a walk", () => {
       const everything = { include: [], exclude: [] };
       const folder = ${JSON.stringify(folder)};
       const { sources, unreadable } = walk([rootOf(folder, undefined, false)], everything);
-      const [secret] = sources.map((source) => source.next());
+      const [secret] = sources.map((source) => source.next(false));
       let root;
       try {
         walk([rootOf(folder + "/closed", undefined, false)], everything);
@@ -306,7 +335,7 @@ describe("a pattern", () => {
     test(what, () => {
       const { sources } = walkOne(folderWith(...paths), filter);
       const found = sources.flatMap(({ name, names }) =>
-        names.map((frame) => (name === "run7" ? frame : `${name}/${frame}`)),
+        [...names].map((frame) => (name === "run7" ? frame : `${name}/${frame}`)),
       );
       expect(found.toSorted()).toEqual(left.toSorted());
     });
@@ -450,12 +479,12 @@ describe("a frame from a file", () => {
     const folder = folderWith("1.png");
     utimesSync(join(folder, "1.png"), 1_700_000_000.25, 1_700_000_000.25);
     const source = onlySource(folder);
-    const frame = frameOf(source.next());
+    const frame = frameOf(source.next(false));
     expect(frame).toMatchObject({ name: "1.png", sequence: 1, size: 5, metadata: "" });
     expect(frame.captured).toBe(1_700_000_000_250_000_000n);
     expect(readWhole(frame).toString()).toBe("1.png");
-    expect(source.next()).toBeUndefined();
-    expect(source.next()).toBeUndefined();
+    expect(source.next(false)).toBeUndefined();
+    expect(source.next(false)).toBeUndefined();
     source.close();
   });
 
@@ -464,8 +493,8 @@ describe("a frame from a file", () => {
     writeFileSync(join(folder, "a"), "");
     writeFileSync(join(folder, "b"), "");
     const source = onlySource(folder);
-    expect(readWhole(frameOf(source.next()))).toHaveLength(0);
-    expect(await readPieces(frameOf(source.next()))).toHaveLength(0);
+    expect(readWhole(frameOf(source.next(false)))).toHaveLength(0);
+    expect(await readPieces(frameOf(source.next(false)))).toHaveLength(0);
     source.close();
   });
 
@@ -477,8 +506,8 @@ describe("a frame from a file", () => {
       writeFileSync(join(folder, "a"), bytes);
       writeFileSync(join(folder, "b"), bytes);
       const source = onlySource(folder);
-      expect(readWhole(frameOf(source.next())).equals(bytes)).toBe(true);
-      expect((await readPieces(frameOf(source.next()))).equals(bytes)).toBe(true);
+      expect(readWhole(frameOf(source.next(false))).equals(bytes)).toBe(true);
+      expect((await readPieces(frameOf(source.next(false)))).equals(bytes)).toBe(true);
       source.close();
     });
   }
@@ -487,9 +516,9 @@ describe("a frame from a file", () => {
     const folder = folderWith("1", "2", "3");
     const source = onlySource(folder);
     rmSync(join(folder, "2"));
-    expect(frameOf(source.next()).sequence).toBe(1);
-    expect(lossOf(source.next())).toMatchObject({ first: 2, last: 2 });
-    expect(frameOf(source.next()).sequence).toBe(3);
+    expect(frameOf(source.next(false)).sequence).toBe(1);
+    expect(lossOf(source.next(false))).toMatchObject({ first: 2, last: 2 });
+    expect(frameOf(source.next(false)).sequence).toBe(3);
     source.close();
   });
 
@@ -503,13 +532,13 @@ describe("a frame from a file", () => {
     writeFileSync(name, "coffee");
     const source = onlySource(folder);
     expect(source.total).toBe(3);
-    expect(readWhole(frameOf(source.next())).toString()).toBe("a.png");
-    const { error, first, what } = lossOf(source.next());
+    expect(readWhole(frameOf(source.next(false))).toString()).toBe("a.png");
+    const { error, first, what } = lossOf(source.next(false));
     expect(first).toBe(2);
     expect(what).toBe("caf\ufffd.png");
     expect(error.code).toBe("unreadable");
     expect(error.message).toBe("its name is not UTF-8");
-    expect(readWhole(frameOf(source.next())).toString()).toBe("z.png");
+    expect(readWhole(frameOf(source.next(false))).toString()).toBe("z.png");
     source.close();
   });
 
@@ -531,11 +560,11 @@ describe("a file that is no longer what was found", () => {
     const folder = folderWith("1.png", "2.png");
     const source = onlySource(folder);
     rmSync(join(folder, "1.png"));
-    const { error, what } = lossOf(source.next());
+    const { error, what } = lossOf(source.next(false));
     expect(error.code).toBe("vanished");
     expect(error.message).toBe("it was removed before it was read");
     expect(what).toBe("1.png");
-    expect(readWhole(frameOf(source.next())).toString()).toBe("2.png");
+    expect(readWhole(frameOf(source.next(false))).toString()).toBe("2.png");
     source.close();
   });
 
@@ -544,39 +573,49 @@ describe("a file that is no longer what was found", () => {
     const source = onlySource(folder);
     rmSync(join(folder, "a"), { recursive: true });
     for (const first of [1, 2]) {
-      expect(lossOf(source.next())).toMatchObject({ first, error: { code: "vanished" } });
+      expect(lossOf(source.next(false))).toMatchObject({ first, error: { code: "vanished" } });
     }
-    expect(source.next()).toBeUndefined();
+    expect(source.next(false)).toBeUndefined();
   });
 
-  const replacements: [what: string, replace: (path: string) => void, why: string][] = [
-    ["a link to another file", (path) => symlinkSync("2.png", path), "too many symbolic links"],
-    [
-      "a link that leads nowhere",
-      (path) => symlinkSync("nowhere", path),
-      "too many symbolic links",
-    ],
-    ["a named pipe", makeFifo, "it is no longer a file"],
-    ["a folder", (path) => mkdirSync(path), "it is no longer a file"],
+  const replacements: [what: string, replace: (path: string) => void, kind: string][] = [
+    ["a link to another file", (path) => symlinkSync("2.png", path), "a symbolic link"],
+    ["a link that leads nowhere", (path) => symlinkSync("nowhere", path), "a symbolic link"],
+    ["a named pipe", makeFifo, "a named pipe"],
+    ["a folder", (path) => mkdirSync(path), ""],
   ];
-  for (const [what, replace, why] of replacements) {
-    test(`is unreadable if it is ${what}, and holds nothing up`, () => {
-      const folder = folderWith("1.png", "2.png");
-      const source = onlySource(folder);
-      rmSync(join(folder, "1.png"));
-      replace(join(folder, "1.png"));
-      const { error, what: called } = lossOf(source.next());
-      expect(error.code).toBe("unreadable");
-      expect(error.message).toBe(why);
-      expect(called).toBe("1.png");
-      expect(readWhole(frameOf(source.next())).toString()).toBe("2.png");
-      source.close();
-    });
+  for (const [what, replace, kind] of replacements) {
+    for (const offered of [false, true]) {
+      const how = offered ? "described" : "opened";
+      test(`is no frame when it is ${how} if it is ${what}, is told, and holds nothing up`, () => {
+        const folder = folderWith("1.png", "2.png");
+        const path = join(folder, "1.png");
+        const { sources, skipped } = walkOne(folder);
+        const source = sources[0]!;
+        rmSync(path);
+        replace(path);
+        if (what === "a folder") {
+          // Where a file was, files are missing now.
+          expect(lossOf(source.next(offered))).toMatchObject({
+            first: 1,
+            what: "1.png",
+            error: { code: "unreadable", message: "it is no longer a file" },
+          });
+        }
+        const frame = frameOf(source.next(offered));
+        expect(readWhole(frame).toString()).toBe("2.png");
+        expect(source.next(offered)).toBeUndefined();
+        expect(skipped).toEqual(what === "a folder" ? [] : [{ path, why: kind }]);
+        // What is no frame has no number, and does not count.
+        expect([frame.sequence, source.total]).toEqual(what === "a folder" ? [2, 2] : [1, 1]);
+        source.close();
+      });
+    }
 
     test(`is never sent as what it was if it becomes ${what} before it is read`, () => {
       const folder = folderWith("1.png", "2.png");
       const source = onlySource(folder);
-      const frame = frameOf(source.next());
+      const frame = frameOf(source.next(false));
       rmSync(join(folder, "1.png"));
       replace(join(folder, "1.png"));
       const error = failure(() => frame.read(new Uint8Array(frame.size)));
@@ -592,7 +631,7 @@ describe("a file that is no longer what was found", () => {
       const path = join(folder, "1.png");
       writeOld(path, new Uint8Array(large));
       const source = onlySource(folder);
-      const frame = frameOf(source.next());
+      const frame = frameOf(source.next(false));
       rmSync(path);
       replace(path);
       // Whoever opens a pipe to read waits for somebody who writes.
@@ -617,6 +656,178 @@ describe("a file that is no longer what was found", () => {
       source.close();
     });
   }
+});
+
+describe("a frame that is only described", () => {
+  /** A folder of these frames, all older than any change, and its source. */
+  function described(...names: string[]) {
+    const folder = folderWith(...names);
+    for (const name of names) writeOld(join(folder, name), `the old ${name}`);
+    return { folder, source: onlySource(folder) };
+  }
+
+  test("is what one that is opened is", () => {
+    const { folder, source } = described("1.png", "2.png");
+    const other = onlySource(folder);
+    for (let index = 0; index < 2; index++) {
+      const { name, sequence, captured, size, metadata } = frameOf(other.next(false));
+      const frame = frameOf(source.next(true));
+      expect(frame).toMatchObject({ name, sequence, captured, size, metadata });
+      expect(readWhole(frame).toString()).toBe(`the old ${name}`);
+    }
+    other.close();
+  });
+
+  test("can be read after others were, in any order, and again", async () => {
+    const { source } = described("1", "2", "3", "4");
+    const frames = [true, false, true, false].map((offered) => frameOf(source.next(offered)));
+    for (const index of [3, 0, 2, 0, 1, 3]) {
+      const frame = frames[index]!;
+      expect(readWhole(frame).toString()).toBe(`the old ${frame.name}`);
+      expect((await readPieces(frame)).toString()).toBe(`the old ${frame.name}`);
+    }
+    expect(source.next(true)).toBeUndefined();
+    source.close();
+  });
+
+  test("can be read in pieces while it is read in pieces", async () => {
+    const folder = folderWith();
+    const bytes = new Uint8Array(large).fill(7);
+    writeOld(join(folder, "1"), bytes);
+    const frame = frameOf(onlySource(folder).next(true));
+    const begun = frame.pieces();
+    await begun.next();
+    expect((await readPieces(frame)).equals(bytes)).toBe(true);
+    await begun.return?.();
+    expect(readWhole(frame).equals(bytes)).toBe(true);
+  });
+
+  test("and changes before it is read is not sent as what it was", async () => {
+    for (const isLarge of [false, true]) {
+      const { folder, source } = described("1", "2");
+      const path = join(folder, "1");
+      if (isLarge) writeOld(path, new Uint8Array(large));
+      const frame = frameOf(source.next(true));
+      // Under its old time, and as long as before.
+      writeOld(path, Buffer.alloc(frame.size, "new"));
+      const read = isLarge ? readPieces(frame) : (async () => readWhole(frame))();
+      const error = await read.catch((caught: unknown) => caught);
+      expect(error).toMatchObject({ code: "changed" });
+      const again = frameOf(source.again(frame, error as FramesError));
+      expect(again.sequence).toBe(1);
+      expect(readWhole(again).equals(Buffer.alloc(frame.size, "new"))).toBe(true);
+      source.close();
+    }
+  });
+
+  test("and vanishes before it is read is lost with its number", () => {
+    const { folder, source } = described("1", "2");
+    const frame = frameOf(source.next(true));
+    rmSync(join(folder, "1"));
+    const error = failure(() => readWhole(frame));
+    expect(error.code).toBe("vanished");
+    expect(lossOf(source.again(frame, error))).toMatchObject({ first: 1, last: 1, what: "1" });
+    expect(frameOf(source.next(true)).sequence).toBe(2);
+  });
+
+  test.skipIf(!isLinux)("holds no file open, however many there are", () => {
+    const names = Array.from({ length: 300 }, (_, index) => `${index}`);
+    const source = onlySource(folderWith(...names));
+    const before = openFiles();
+    const frames: Frame[] = [];
+    for (;;) {
+      const item = source.next(true);
+      if (item === undefined) break;
+      frames.push(frameOf(item));
+    }
+    expect(openFiles()).toBe(before);
+    for (const frame of frames) expect(readWhole(frame).toString()).toBe(frame.name);
+    expect(openFiles()).toBe(before);
+    expect(frames).toHaveLength(300);
+  });
+});
+
+describe("a frame that is removed after its delivery", () => {
+  /** The file of a frame, and its source. */
+  function delivered(bytes: string | Uint8Array = "the old") {
+    const folder = folderWith("2.png");
+    const path = join(folder, "1.png");
+    writeOld(path, bytes);
+    const source = onlySource(folder);
+    const frame = frameOf(source.next(true));
+    return { folder, path, source, frame, crc: Bun.hash.crc32(bytes) };
+  }
+
+  /** The code of the error with which `remove` fails. */
+  async function kept(removing: Promise<void>): Promise<string> {
+    const error = await removing.then(
+      () => undefined,
+      (caught: unknown) => caught,
+    );
+    if (!(error instanceof FramesError)) throw new Error(`it did not fail: ${String(error)}`);
+    return error.code;
+  }
+
+  for (const [size, bytes] of [
+    ["small", "the old"],
+    ["large", new Uint8Array(large).fill(3)],
+    ["empty", ""],
+  ] as const) {
+    test(`is gone if it is still what was sent, and nothing else is: a ${size} one`, async () => {
+      const { folder, source, frame, crc } = delivered(bytes);
+      await source.remove(frame, crc);
+      expect(readdirSync(folder)).toEqual(["2.png"]);
+      // The source goes on.
+      expect(readWhole(frameOf(source.next(true))).toString()).toBe("2.png");
+    });
+  }
+
+  const changes: [string, (path: string) => void, string][] = [
+    ["other bytes as long and as old", (path) => writeOld(path, "the new"), "changed"],
+    ["more bytes", (path) => appendFileSync(path, "er"), "changed"],
+    ["another time", (path) => utimesSync(path, 1_000_000_001, 1_000_000_001), "changed"],
+    [
+      "a link to its copy",
+      (path) => (renameSync(path, `${path}.tmp`), symlinkSync(`${path}.tmp`, path)),
+      "unreadable",
+    ],
+    ["a folder", (path) => (rmSync(path), mkdirSync(path)), "unreadable"],
+  ];
+  for (const [what, change, code] of changes) {
+    test(`stays if there is ${what}`, async () => {
+      const { path, folder, source, frame, crc } = delivered();
+      change(path);
+      const before = readdirSync(folder);
+      expect(await kept(source.remove(frame, crc))).toBe(code);
+      expect(readdirSync(folder)).toEqual(before);
+    });
+  }
+
+  test("stays if the server has other bytes than it", async () => {
+    const { path, source, frame, crc } = delivered();
+    expect(await kept(source.remove(frame, crc ^ 1))).toBe("changed");
+    expect(await Bun.file(path).text()).toBe("the old");
+  });
+
+  test("and is not there any more is told", async () => {
+    const { path, source, frame, crc } = delivered();
+    rmSync(path);
+    expect(await kept(source.remove(frame, crc))).toBe("vanished");
+  });
+
+  test.skipIf(!isLinux)("leaves no file open, removed or not", async () => {
+    const use = async () => {
+      const { path, source, frame, crc } = delivered(new Uint8Array(large));
+      await kept(source.remove(frame, crc ^ 1));
+      await source.remove(frame, crc);
+      await kept(source.remove(frame, crc));
+      expect(await Bun.file(path).exists()).toBe(false);
+    };
+    await use();
+    const before = openFiles();
+    await use();
+    expect(openFiles()).toBe(before);
+  });
 });
 
 describe("a file that changes while it is read", () => {
@@ -646,14 +857,14 @@ describe("a file that changes while it is read", () => {
       const path = join(folder, "1.png");
       writeOld(path, "the-old");
       const source = onlySource(folder);
-      const frame = frameOf(source.next());
+      const frame = frameOf(source.next(false));
       change(path);
       const error = failure(() => frame.read(new Uint8Array(frame.size)));
       expect(error.code).toBe("changed");
       const again = frameOf(source.again(frame, error));
       expect(again).toMatchObject({ name: "1.png", sequence: 1 });
       expect(readWhole(again)).toEqual(Buffer.from(await Bun.file(path).bytes()));
-      expect(source.next()).toBeUndefined();
+      expect(source.next(false)).toBeUndefined();
       source.close();
     });
   }
@@ -661,7 +872,7 @@ describe("a file that changes while it is read", () => {
   test("is given up after three attempts, and reported", () => {
     const folder = folderWith("1.png", "2.png");
     const source = onlySource(folder);
-    let item: Frame | Loss | undefined = source.next();
+    let item: Frame | Loss | undefined = source.next(false);
     let attempts = 0;
     while (isFrame(item)) {
       attempts++;
@@ -677,7 +888,7 @@ describe("a file that changes while it is read", () => {
     expect([first, last, what]).toEqual([1, 1, "1.png"]);
     expect(error.code).toBe("changed");
     expect(error.message).toBe("it kept changing while it was read");
-    expect(readWhole(frameOf(source.next())).toString()).toBe("2.png");
+    expect(readWhole(frameOf(source.next(false))).toString()).toBe("2.png");
     source.close();
   });
 
@@ -685,7 +896,7 @@ describe("a file that changes while it is read", () => {
     const folder = folderWith("1.png", "2.png");
     const source = onlySource(folder);
     for (const name of ["1.png", "2.png"]) {
-      let frame = frameOf(source.next());
+      let frame = frameOf(source.next(false));
       for (let attempt = 1; attempt <= 2; attempt++) {
         appendFileSync(join(folder, name), "more");
         const error = failure(() => frame.read(new Uint8Array(frame.size)));
@@ -717,7 +928,7 @@ describe("a file that changes while it is read", () => {
       const path = join(folder, "1.png");
       writeOld(path, new Uint8Array(large));
       const source = onlySource(folder);
-      const frame = frameOf(source.next());
+      const frame = frameOf(source.next(false));
       spoil(path);
       const got: number[] = [];
       let error: unknown;
@@ -739,7 +950,7 @@ describe("a file that changes while it is read", () => {
       const path = join(folder, "1.png");
       writeOld(path, new Uint8Array(3 * large));
       const source = onlySource(folder);
-      const frame = frameOf(source.next());
+      const frame = frameOf(source.next(false));
       const pieces = frame.pieces();
       let got = (await pieces.next()).value!.length;
       spoil(path);
@@ -765,7 +976,7 @@ describe("a file that changes while it is read", () => {
     const path = join(folder, "1.png");
     writeOld(path, new Uint8Array(large));
     const source = onlySource(folder);
-    const frame = frameOf(source.next());
+    const frame = frameOf(source.next(false));
     const bytes = new Uint8Array(large + 5).fill(7);
     writeFileSync(path, bytes);
     const error = await readPieces(frame).catch((caught: unknown) => caught);
@@ -780,7 +991,7 @@ describe("a file that changes while it is read", () => {
     const path = join(folder, "1.png");
     writeOld(path, new Uint8Array(large));
     const source = onlySource(folder);
-    const frame = frameOf(source.next());
+    const frame = frameOf(source.next(false));
     rmSync(path);
     expect(failure(() => frame.read(new Uint8Array(large))).code).toBe("vanished");
     source.close();
@@ -811,7 +1022,7 @@ describe("large frames that are read side by side", () => {
     let whole = 0;
     const send = async (source: Walk["sources"][number], turn: number): Promise<void> => {
       for (let file = 0; file < perSource; file++) {
-        const frame = frameOf(source.next());
+        const frame = frameOf(source.next(false));
         const path = `${source.name}/${frame.name}`;
         if ((file + turn) % 2 === 0) {
           const bytes = await readPieces(frame);
@@ -853,7 +1064,7 @@ describe.skipIf(!isLinux)("no file stays open", () => {
     rmSync(join(folder, "4"));
     makeFifo(join(folder, "4"));
     for (;;) {
-      const item = source.next();
+      const item = source.next(false);
       if (item === undefined) break;
       if (!isFrame(item)) continue;
       if (item.size > 100) {
@@ -885,7 +1096,7 @@ describe.skipIf(!isLinux)("no file stays open", () => {
     const before = openFiles();
     for (let round = 0; round < 10; round++) {
       const source = onlySource(folderWith("1", "2"));
-      frameOf(source.next());
+      frameOf(source.next(false));
       source.close();
     }
     expect(openFiles()).toBe(before);
@@ -894,7 +1105,7 @@ describe.skipIf(!isLinux)("no file stays open", () => {
   test("when frames are passed over without being read", () => {
     const source = onlySource(folderWith(...Array.from({ length: 40 }, (_, index) => `${index}`)));
     const before = openFiles();
-    while (source.next() !== undefined);
+    while (source.next(false) !== undefined);
     source.close();
     expect(openFiles()).toBe(before);
   });
@@ -909,7 +1120,7 @@ describe.skipIf(!isLinux)("no file stays open", () => {
     }
     const { sources } = walkOne(folder);
     const before = openFiles();
-    for (const source of sources) frameOf(source.next());
+    for (const source of sources) frameOf(source.next(false));
     expect(openFiles()).toBe(before);
     for (const source of sources) source.close();
   });

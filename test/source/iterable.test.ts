@@ -51,6 +51,18 @@ describe("a frame that a program hands over", () => {
     expect(Buffer.concat(pieces)).toEqual(Buffer.from(picture));
   });
 
+  test("can be read again, when the connection broke that it went over", async () => {
+    const source = sourceOf([{ bytes: bytes("010203") }, { bytes: bytes("040506") }]);
+    const frames = (await all(source)) as Frame[];
+    for (const index of [0, 1, 0]) {
+      const into = new Uint8Array(3);
+      frames[index]!.read(into);
+      expect(into.toHex()).toBe(index === 0 ? "010203" : "040506");
+      const first = await frames[index]!.pieces().next();
+      expect(Buffer.from(first.value as Uint8Array).equals(into)).toBe(true);
+    }
+  });
+
   test("may be empty", async () => {
     const [frame] = await all(sourceOf([{ name: "a", bytes: new Uint8Array() }]));
     expect(frame).toMatchObject({ name: "a", size: 0, metadata: "" });

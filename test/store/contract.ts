@@ -5,6 +5,7 @@ import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
 import type {
   FrameDescription,
+  FrameOrigin,
   FrameStore,
   FrameWriter,
   Outcome,
@@ -36,9 +37,19 @@ export interface RecordedLoss {
 /** A session like any other. */
 export const session = "0123456789abcdef0123456789abcdef";
 
+/** The stores that sources were opened in: their flush settles what a frame is told later. */
+const storeOf = new WeakMap<SourceStore, FrameStore>();
+
 /** Opens a source for a session. */
-export function openSource(store: FrameStore, stream: string, source: string): SourceStore {
-  return store.open({ stream, source, session });
+export function openSource(
+  store: FrameStore,
+  stream: string,
+  source: string,
+  more: Partial<FrameOrigin> = {},
+): SourceStore {
+  const opened = store.open({ stream, source, session, ...more });
+  storeOf.set(opened, store);
+  return opened;
 }
 
 let lastSequence = 0;
@@ -61,16 +72,24 @@ export async function storeFrame(
   more: Partial<FrameDescription> = {},
   piece = Infinity,
 ): Promise<Outcome> {
-  return await finish(source.begin(describeFrame(name, bytes.length, more)), bytes, piece);
+  const writer = source.begin(describeFrame(name, bytes.length, more));
+  return await finish(storeOf.get(source), writer, bytes, piece);
 }
 
-/** Refusing by throwing and by an outcome are the same to whoever stores. */
-async function finish(writer: FrameWriter, bytes: Uint8Array, piece = Infinity): Promise<Outcome> {
+/** Refusing by throwing, by an outcome and later are the same to whoever stores. */
+async function finish(
+  store: FrameStore | undefined,
+  writer: FrameWriter,
+  bytes: Uint8Array,
+  piece = Infinity,
+): Promise<Outcome> {
   try {
     for (let from = 0; from < bytes.length; from += piece) {
       writer.write(bytes.slice(from, Math.min(from + piece, bytes.length)));
     }
-    return await writer.finish(crc32(bytes));
+    const outcome = writer.finish(crc32(bytes));
+    if (outcome instanceof Promise) await store?.flush();
+    return await outcome;
   } catch (error) {
     if (error instanceof FramesError) return error;
     throw error;
@@ -164,8 +183,9 @@ export function storeContract(name: string, open: () => OpenStore | Promise<Open
     holds("pieces without bytes change nothing", async ({ store, frames }) => {
       const writer = openSource(store, "run7", "visible").begin(describeFrame("a", 2));
       for (const piece of [[], [1], [], [2], []]) writer.write(new Uint8Array(piece));
-      expect(await writer.finish(crc32(new Uint8Array([1, 2])))).toBe("stored");
+      const outcome = writer.finish(crc32(new Uint8Array([1, 2])));
       await store.flush();
+      expect(await outcome).toBe("stored");
       expect((await frames()).get("run7/visible/a")).toEqual(new Uint8Array([1, 2]));
     });
 
@@ -217,9 +237,9 @@ export function storeContract(name: string, open: () => OpenStore | Promise<Open
       const writers = [first, first, second].map((bytes, index) =>
         (index === 1 ? two : one).begin(describeFrame("1.png", bytes.length)),
       );
-      expect(await finish(writers[0]!, first)).toBe("stored");
-      expect(await finish(writers[1]!, first)).toBe("present");
-      expect(outcomeCode(await finish(writers[2]!, second))).toBe("conflict");
+      expect(await finish(store, writers[0]!, first)).toBe("stored");
+      expect(await finish(store, writers[1]!, first)).toBe("present");
+      expect(outcomeCode(await finish(store, writers[2]!, second))).toBe("conflict");
       await store.flush();
       expect(await frames()).toEqual(new Map([["run7/visible/1.png", first]]));
     });
@@ -269,10 +289,9 @@ export function storeContract(name: string, open: () => OpenStore | Promise<Open
       for (let from = 0; from < 5003; from += 500) {
         writers.forEach((writer, index) => writer.write(all[index]!.slice(from, from + 500)));
       }
-      for (const [index, writer] of writers.entries()) {
-        expect(await writer.finish(crc32(all[index]!))).toBe("stored");
-      }
+      const outcomes = writers.map((writer, index) => writer.finish(crc32(all[index]!)));
       await store.flush();
+      expect(await Promise.all(outcomes)).toEqual(["stored", "stored", "stored"]);
       expect(await frames()).toEqual(
         new Map([
           ["run7/visible/1.png", all[0]!],
@@ -355,6 +374,85 @@ export function storeContract(name: string, open: () => OpenStore | Promise<Open
         },
         { stream: "run7", source: "infrared", session, first: 1, last: 2, reason: "unreadable" },
       ]);
+    });
+
+    holds("the same loss again is the same loss, and any other is another", async (opened) => {
+      const { store, losses } = opened;
+      const visible = openSource(store, "run7", "visible");
+      const tell = (source: SourceStore, first: number, last: number): void =>
+        source.lost(first, last, new FramesError("dropped"));
+      const other = "f".repeat(32);
+      for (let round = 0; round < 2; round++) {
+        // In one batch, and after it.
+        tell(visible, 3, 5);
+        tell(openSource(store, "run7", "visible"), 3, 5);
+        await store.flush();
+      }
+      tell(visible, 3, 4);
+      tell(visible, 4, 5);
+      tell(openSource(store, "run7", "infrared"), 3, 5);
+      tell(openSource(store, "run8", "visible"), 3, 5);
+      tell(openSource(store, "run7", "visible", { session: other }), 3, 5);
+      // Told with another reason it is the same range all the same.
+      visible.lost(3, 5, new FramesError("vanished"));
+      await store.flush();
+      const loss = { stream: "run7", source: "visible", session, reason: "dropped" };
+      expect(await losses()).toEqual([
+        { ...loss, first: 3, last: 5 },
+        { ...loss, first: 3, last: 4 },
+        { ...loss, first: 4, last: 5 },
+        { ...loss, source: "infrared", first: 3, last: 5 },
+        { ...loss, stream: "run8", first: 3, last: 5 },
+        { ...loss, session: other, first: 3, last: 5 },
+      ]);
+    });
+
+    holds("a loss that was told before a restart is not told twice", async (opened, reopen) => {
+      const tell = (store: FrameStore): void =>
+        openSource(store, "run7", "visible").lost(3, 5, new FramesError("dropped"));
+      tell(opened.store);
+      await opened.store.flush();
+      const { store, losses } = await reopen();
+      tell(store);
+      await store.flush();
+      expect(await losses()).toHaveLength(1);
+    });
+
+    holds("an offered frame is wanted until it is stored", async ({ store }) => {
+      const source = openSource(store, "run7", "visible");
+      const bytes = bytesOf(500);
+      const { captured, sequence } = describeFrame("1.png", 500);
+      const offer = { name: "1.png", size: 500, captured, sequence, crc32: undefined };
+      const crc = crc32(bytes);
+      expect(source.compare(offer)).toBe("wanted");
+      expect(source.compare({ ...offer, crc32: crc })).toBe("wanted");
+      await storeFrame(source, "1.png", bytes, { captured });
+      await store.flush();
+      expect(source.compare(offer)).toBe("stored");
+      expect(source.compare({ ...offer, captured: captured + 1_000_000n })).toBe("unsure");
+      expect(source.compare({ ...offer, captured: 0n, crc32: crc })).toBe("stored");
+      expect(source.compare({ ...offer, crc32: crc ^ 1 })).toBe("conflict");
+      expect(source.compare({ ...offer, size: 499 })).toBe("conflict");
+      expect(source.compare({ ...offer, name: "2.png" })).toBe("wanted");
+    });
+
+    holds("other bytes are replaced only for who asks for it", async ({ store, frames }) => {
+      const source = openSource(store, "run7", "visible");
+      const replacing = openSource(store, "run7", "visible", { conflict: "replace" });
+      const [bytes, other] = [bytesOf(500), bytesOf(600, 2)];
+      await storeFrame(source, "1.png", bytes);
+      expect(outcomeCode(await storeFrame(source, "1.png", other))).toBe("conflict");
+      expect(await storeFrame(replacing, "1.png", other)).toBe("stored");
+      expect(await storeFrame(replacing, "2.png", bytes)).toBe("stored");
+      expect(await storeFrame(replacing, "1.png", other)).toBe("present");
+      expect(outcomeCode(await storeFrame(source, "1.png", bytes))).toBe("conflict");
+      await store.flush();
+      expect(await frames()).toEqual(
+        new Map([
+          ["run7/visible/1.png", other],
+          ["run7/visible/2.png", bytes],
+        ]),
+      );
     });
 
     holds("many frames in many batches all arrive", async ({ store, frames }) => {

@@ -21,8 +21,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
-import { DirectoryStore } from "../../src/store/directory.ts";
-import { journalPath, summarize } from "../../src/store/journal.ts";
+import { journalPath } from "../../src/store/schema.ts";
+import { summarize } from "../../src/store/summary.ts";
 import { environment, temporaryFolder } from "../helper/program.ts";
 import {
   bytesOf,
@@ -36,62 +36,10 @@ import {
   storeFrame,
   thrownCode,
 } from "./contract.ts";
+import { alter, filesIn, names, openStore, rows, withStore } from "./fixture.ts";
 
-/** What the wall clock says in these tests, in milliseconds since 1970. */
-const now = 1_795_331_523_123.456;
-
-function openStore(directory: string, portableNames = false): DirectoryStore {
-  return new DirectoryStore(directory, { portableNames, clock: () => now });
-}
-
-/** Runs `act` with a store that is closed afterwards. */
-async function withStore<T>(
-  directory: string,
-  act: (store: DirectoryStore) => T | Promise<T>,
-  portableNames = false,
-): Promise<T> {
-  const store = openStore(directory, portableNames);
-  try {
-    return await act(store);
-  } finally {
-    store.close();
-  }
-}
-
-/** Every file below `directory` that is not hidden or a link, by its path. */
-function filesIn(directory: string): Map<string, Uint8Array> {
-  const found = new Map<string, Uint8Array>();
-  const visit = (below: string): void => {
-    for (const entry of readdirSync(join(directory, below), { withFileTypes: true })) {
-      if (entry.name.startsWith(".")) continue;
-      const path = below === "" ? entry.name : `${below}/${entry.name}`;
-      if (entry.isDirectory()) visit(path);
-      else if (!entry.isSymbolicLink())
-        found.set(path, new Uint8Array(readFileSync(join(directory, path))));
-    }
-  };
-  visit("");
-  return found;
-}
-
-/** Rows of the journal; every integer a bigint. */
-function rows<T>(directory: string, sql: string): T[] {
-  const options = { readonly: true, safeIntegers: true };
-  const database = new Database(journalPath(directory), options);
-  try {
-    return database.query<T, []>(sql).all();
-  } finally {
-    database.close();
-  }
-}
-
-function names(directory: string): string[] {
-  const found = rows<{ name: string }>(directory, "SELECT name FROM frames ORDER BY id");
-  return found.map(({ name }) => name);
-}
-
-function opened(directory: string): OpenStore {
-  const store = openStore(directory);
+function opened(directory: string, durable = false): OpenStore {
+  const store = openStore(directory, { durable });
   return {
     store,
     frames: () => filesIn(directory),
@@ -104,13 +52,14 @@ function opened(directory: string): OpenStore {
       }),
     reopen() {
       store.close();
-      return opened(directory);
+      return opened(directory, durable);
     },
     close: () => store.close(),
   };
 }
 
 storeContract("A directory", () => opened(temporaryFolder()));
+storeContract("A durable directory", () => opened(temporaryFolder(), true));
 
 describe("the journal", () => {
   test("has a row for each frame, with its numbers exactly", async () => {
@@ -513,13 +462,6 @@ describe("after a crash", () => {
 });
 
 describe("a journal that cannot be written for a while", () => {
-  /** Changes the journal through a connection of its own. */
-  function alter(directory: string, sql: string): void {
-    const database = new Database(journalPath(directory));
-    database.run(sql);
-    database.close();
-  }
-
   // After some errors, such as a full disk, SQLite takes everything back by itself; after others not.
   for (const action of ["ROLLBACK", "ABORT", "FAIL"]) {
     describe(`and after that ${action}`, () => {
@@ -544,7 +486,7 @@ describe("a journal that cannot be written for a while", () => {
           expect(failure).toBeInstanceOf(FramesError);
           expect([failure.code, failure.message]).toEqual([
             "store",
-            "Cannot write the journal: full",
+            `Cannot write the journal ${journalPath(directory)}: full`,
           ]);
           // Whoever stores into this batch learns of it too, whatever he stores.
           expect(outcomeCode(await storeFrame(source, "4", bytesOf(10)))).toBe("store");
@@ -592,6 +534,33 @@ describe("a journal that cannot be written for a while", () => {
         });
       });
 
+      test("says it to whoever flushes, not to whoever opens a durable source", async () => {
+        const directory = temporaryFolder();
+        await withStore(directory, async (store) => {
+          const source = openSource(store, "run7", "visible");
+          alter(
+            directory,
+            `CREATE TRIGGER full BEFORE INSERT ON frames WHEN NEW.name = '2'
+              BEGIN SELECT RAISE(${action}, 'full'); END`,
+          );
+          expect(await storeFrame(source, "1", bytesOf(10))).toBe("stored");
+          expect(outcomeCode(await storeFrame(source, "2", bytesOf(10)))).toBe("store");
+          // A durable journal begins with a flush; its failure is not for whoever opens alone.
+          const durable = () => openSource(store, "run8", "visible", { durable: true });
+          expect(thrownCode(durable)).toBe("store");
+          expect(thrownCode(durable)).toBe("store");
+          expect(thrownCode(() => store.flush())).toBe("store");
+          store.flush();
+          alter(directory, "DROP TRIGGER full");
+          expect(await storeFrame(durable(), "1", bytesOf(10))).toBe("stored");
+          for (const name of ["1", "2"]) {
+            expect(await storeFrame(source, name, bytesOf(10))).toBe("present");
+          }
+          await store.flush();
+        });
+        expect(names(directory)).toEqual(["1", "1", "2"]);
+      });
+
       test("says it at the end, and lets go of the store all the same", async () => {
         const directory = temporaryFolder();
         const store = openStore(directory);
@@ -622,7 +591,7 @@ describe("a journal that cannot be written for a while", () => {
             store.flush();
             expect(names(directory)).toEqual(["b"]);
           },
-          true,
+          { portableNames: true },
         );
       });
     });
@@ -722,8 +691,9 @@ describe("a full disk", () => {
     const said = await onSmallDisk(`
       keep("1", 1000);
       store.flush();
-      fill(16_384);
+      // It fits when it is begun; somebody else is quicker.
       const large = begin("large", 100_000);
+      fill(16_384);
       const written = attempt(() => large.write(new Uint8Array(100_000)));
       large.discard();
       const left = readdirSync(place + "/store/.frames/partial");
@@ -763,6 +733,72 @@ describe("a full disk", () => {
     // Whatever its rows were said to be before the flush, no flush said that they last.
     expect(said["again"]).toEqual(["present"]);
   });
+
+  for (const conflict of ["fail", "replace"]) {
+    const which = conflict === "replace" ? "frames that replace others" : "durable frames";
+    test.skipIf(!hasMounts)(
+      `ends a batch of ${which}, and all of it is stored later${unless}`,
+      async () => {
+        const said = await onSmallDisk(`
+        const origin = { stream: "run7", source: "durable", session: "${session}" };
+        const durable = store.open({ ...origin, durable: true, conflict: "${conflict}" });
+        const hand = (name, value) => {
+          const bytes = new Uint8Array(10).fill(value);
+          const description = { name, sequence: ++sequence, captured: 1n, size: 10, metadata: "" };
+          const writer = durable.begin(description);
+          writer.write(bytes);
+          const outcome = writer.finish(crc32(bytes));
+          return outcome.then((said) => said.code ?? said, (error) => "rejected " + error.code);
+        };
+        const flush = async () => {
+          try {
+            await store.flush();
+            return "done";
+          } catch (error) {
+            return error.code;
+          }
+        };
+        const all = async (value) => {
+          const outcomes = [];
+          for (let index = 0; index < 100; index++) outcomes.push(hand("name".repeat(50) + index, value));
+          const flushed = await flush();
+          return { flushed, outcomes: [...new Set(await Promise.all(outcomes))] };
+        };
+        const pairs = () => {
+          const { Database } = require("bun:sqlite");
+          const { readFileSync } = require("node:fs");
+          const journal = new Database(place + "/store/.frames/journal.sqlite", { readonly: true });
+          const found = journal.query("SELECT * FROM frames WHERE source = 'durable'").all();
+          journal.close();
+          return found.filter((row) => {
+            return crc32(readFileSync(place + "/store/run7/durable/" + row.name)) === row.crc32;
+          }).length;
+        };
+        if ("${conflict}" === "replace") await all(1);
+        else keep("first", 0), await flush();
+        const before = pairs();
+        const outcomes = [];
+        for (let index = 0; index < 100; index++) outcomes.push(hand("name".repeat(50) + index, 2));
+        fill(0);
+        const flushed = await flush();
+        const settled = [...new Set(await Promise.all(outcomes))];
+        const partial = readdirSync(place + "/store/.frames/partial").length;
+        rmSync(filler);
+        await flush();
+        const again = await all(2);
+        console.log(JSON.stringify({ before, flushed, settled, partial, again, after: pairs() }));`);
+        const before = conflict === "replace" ? 100 : 0;
+        expect(said).toMatchObject({
+          before,
+          flushed: "store",
+          settled: ["rejected store"],
+          partial: 0,
+        });
+        const again = conflict === "replace" ? "stored" : "present";
+        expect(said).toMatchObject({ again: { flushed: "done", outcomes: [again] }, after: 100 });
+      },
+    );
+  }
 
   const codes: [code: string, ours: string, why: string][] = [
     ["ENOSPC", "store", "no space left on the disk"],
@@ -849,11 +885,25 @@ describe("a store that is removed while it is served", () => {
         expect(act).toThrow(message);
       }
       // And nothing that comes later is ever said to last.
-      await storeFrame(source, "3", bytesOf(10));
+      await storeFrame(source, "3", bytesOf(10)).catch(() => {});
       expect(thrownCode(() => store.flush())).toBe("store");
       store.close();
     });
   }
+
+  test.skipIf(process.platform === "win32")(
+    "is an error of the store for who opens a durable source, too",
+    () => {
+      const directory = temporaryFolder();
+      const store = openStore(directory);
+      rmSync(directory, { recursive: true });
+      // Not one of the system: its folders, which are to be flushed now, are gone.
+      const durable = () => openSource(store, "run7", "visible", { durable: true });
+      expect(thrownCode(durable)).toBe("store");
+      expect(thrownCode(durable)).toBe("store");
+      store.close();
+    },
+  );
 
   test.skipIf(process.platform === "win32")(
     "is no error for who has nothing to flush",
@@ -1116,7 +1166,7 @@ describe("with portable names", () => {
         const other = openSource(store, "run7", "infrared");
         expect(await storeFrame(other, "A.png", bytesOf(1))).toBe("stored");
       },
-      true,
+      { portableNames: true },
     );
     expect(names(directory)).toEqual(["a.png", composed, "b.png", "A.png"]);
   });
@@ -1140,7 +1190,7 @@ describe("with portable names", () => {
         }
         expect(await storeFrame(openSource(store, "run7", "left"), "1", bytesOf(1))).toBe("stored");
       },
-      true,
+      { portableNames: true },
     );
   });
 
@@ -1153,7 +1203,7 @@ describe("with portable names", () => {
         const code = thrownCode(() => source.begin(describeFrame("Visible", 1)));
         expect(code).toBe("unportable-name");
       },
-      true,
+      { portableNames: true },
     );
   });
 
@@ -1168,7 +1218,7 @@ describe("with portable names", () => {
           expect(thrownCode(() => openSource(store, "a", name))).toBe("unportable-name");
         }
       },
-      true,
+      { portableNames: true },
     );
   });
 
@@ -1177,7 +1227,7 @@ describe("with portable names", () => {
     await withStore(
       directory,
       (store) => storeFrame(openSource(store, "run7", "visible"), "a", bytesOf(1)),
-      true,
+      { portableNames: true },
     );
     await withStore(
       directory,
@@ -1186,7 +1236,7 @@ describe("with portable names", () => {
         const source = openSource(store, "run7", "visible");
         expect(thrownCode(() => source.begin(describeFrame("A", 1)))).toBe("unportable-name");
       },
-      true,
+      { portableNames: true },
     );
   });
 
@@ -1207,7 +1257,7 @@ describe("with portable names", () => {
         expect(thrownCode(() => openSource(store, "run7", "VISIBLE"))).toBe("unportable-name");
         expect(thrownCode(() => openSource(store, "RUN7", "x"))).toBe("unportable-name");
       },
-      true,
+      { portableNames: true },
     );
   });
 
@@ -1227,20 +1277,20 @@ describe("with portable names", () => {
           expect([stream, source, code]).toEqual([stream, source, "unportable-name"]);
         }
       },
-      true,
+      { portableNames: true },
     );
   });
 
   test("a name is held against frames stored while names did not have to be portable", async () => {
     const directory = temporaryFolder();
-    const keep = (name: string, portable: boolean) =>
+    const keep = (name: string, portableNames: boolean) =>
       withStore(
         directory,
         async (store) => {
           const source = openSource(store, "run7", "visible");
           expect(await storeFrame(source, name, bytesOf(1))).toBe("stored");
         },
-        portable,
+        { portableNames },
       );
     await keep("first", true);
     await keep("second", false);
@@ -1251,7 +1301,7 @@ describe("with portable names", () => {
         expect(thrownCode(() => source.begin(describeFrame("First", 1)))).toBe("unportable-name");
         expect(thrownCode(() => source.begin(describeFrame("Second", 1)))).toBe("unportable-name");
       },
-      true,
+      { portableNames: true },
     );
   });
 
@@ -1263,7 +1313,7 @@ describe("with portable names", () => {
         source.begin(describeFrame("a.png", 10)).discard();
         expect(await storeFrame(source, "A.png", bytesOf(10))).toBe("stored");
       },
-      true,
+      { portableNames: true },
     );
   });
 });
@@ -1280,7 +1330,7 @@ function modulePath(name: string): string {
 const imports = `
   import { crc32 } from "node:zlib";
   import { DirectoryStore } from ${modulePath("directory.ts")};
-  import { summarize } from ${modulePath("journal.ts")};
+  import { summarize } from ${modulePath("summary.ts")};
   // Whoever started it is gone when its input ends.
   void Bun.stdin.text().then(() => process.exit(0));
 `;
@@ -1289,7 +1339,7 @@ function openInChild(directory: string): string {
   const place = JSON.stringify(directory);
   // What nobody holds is collected, and its lock with it.
   return `const store = globalThis.held =
-    new DirectoryStore(${place}, { portableNames: false, clock: Date.now });`;
+    new DirectoryStore(${place}, { portableNames: false, reserve: 0, clock: Date.now });`;
 }
 
 function startChild(program: string): Child {

@@ -3,7 +3,7 @@ import { FramesError } from "../../src/errors.ts";
 import { Decoder } from "../../src/wire/decode.ts";
 import { difference, longestArrayOf, preface, Random, record, Recorder } from "./fuzz.ts";
 import { decodeAll, toldOf } from "./oracle.ts";
-import { badVectors, conversations, misplaced, type Vector, vectors } from "./vectors.ts";
+import { badVectors, conversations, misplaced, type, type Vector, vectors } from "./vectors.ts";
 
 function bytesOf(hex: string): Uint8Array {
   return Uint8Array.from(Buffer.from(hex.replaceAll(" ", ""), "hex"));
@@ -237,4 +237,127 @@ test("after ABORT the same number comes again, and the decoder counts what is un
     unfinished.push(decoder.unfinished);
   }
   expect(unfinished).toEqual([1, 1, 0, 0, 0, 0]);
+});
+
+describe("a decoder that is paused", () => {
+  const messages = conversations[2]!.client;
+  const bytes = withPreface(bytesOf(messages.hex));
+  const expected = toldOf({ messages: messages.messages });
+
+  /** Pauses itself at every message, as a receiver does that has to ask somebody. */
+  class Pausing extends Recorder {
+    decoder!: Decoder;
+    override control(message: Parameters<Recorder["control"]>[0]): void {
+      super.control(message);
+      this.decoder.pause();
+    }
+  }
+
+  test("tells nothing more until it goes on, however its bytes are cut", () => {
+    const ways = [[bytes], everyByte(bytes), ...[3, 11, 40].map((most) => pieces(bytes, most))];
+    for (const chunks of ways) {
+      const recorder = new Pausing();
+      const decoder = (recorder.decoder = new Decoder(recorder));
+      let resumed = 0;
+      for (const chunk of chunks) {
+        const before = recorder.told.length;
+        decoder.receive(chunk);
+        // One control message at a time, and what is before it.
+        expect(recorder.told.slice(before).filter((line) => /^\d/.test(line)).length).toBeLessThan(
+          2,
+        );
+      }
+      while (recorder.told.length < expected.length) {
+        if (++resumed > 100) throw new Error("it never goes on");
+        decoder.resume();
+      }
+      expect(recorder.finish()).toEqual(expected);
+      expect(decoder.atBorder).toBe(true);
+    }
+  });
+
+  test("keeps what comes meanwhile behind what waits already", () => {
+    const recorder = new Recorder();
+    const decoder = new Decoder(recorder);
+    for (const [index, chunk] of [...pieces(bytes, 7)].entries()) {
+      if (index % 5 === 0) decoder.pause();
+      if (index % 5 === 3) decoder.resume();
+      decoder.receive(chunk);
+    }
+    decoder.resume();
+    expect(recorder.finish()).toEqual(expected);
+  });
+
+  test("throws what is wrong with what waited only when it goes on", () => {
+    const decoder = new Decoder(new Recorder());
+    decoder.receive(preface);
+    decoder.pause();
+    const wrong = bytesOf(badVectors[0]!.hex);
+    expect(() => decoder.receive(wrong)).not.toThrow();
+    expect(() => decoder.resume()).toThrow(FramesError);
+  });
+});
+
+/** Cuts bytes into chunks of so many, but for the last. */
+function* pieces(bytes: Uint8Array, most: number): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += most) yield bytes.subarray(at, at + most);
+}
+
+describe("the decoder knows of what it waits for:", () => {
+  const { client } = conversations[0]!;
+  const body = bytesOf(client.hex);
+  const { ends, messages } = decodeAll(body);
+
+  test("the rest of a message, payload apart, and of nothing between two", () => {
+    const decoder = new Decoder(new Recorder());
+    decoder.receive(preface);
+    expect(decoder.incomplete).toBe(0);
+    let at = 0;
+    for (const [index, end] of ends.entries()) {
+      const message = messages[index]!;
+      const isPiece = message.type === type.FRAME || message.type === type.DATA;
+      const payload = isPiece && "payload" in message ? message.payload.length / 2 : 0;
+      for (; at < end; at++) {
+        decoder.receive(body.subarray(at, at + 1));
+        const isWaiting = at + 1 < end - payload;
+        expect(decoder.incomplete > 0).toBe(isWaiting);
+        const inPayload = at + 1 >= end - payload && at + 1 < end;
+        expect(decoder.payloadOf).toBe(inPayload ? message.source : undefined);
+      }
+    }
+    expect(decoder.incomplete).toBe(0);
+  });
+
+  test("the preface that was begun", () => {
+    const decoder = new Decoder(new Recorder());
+    expect(decoder.incomplete).toBe(0);
+    decoder.receive(preface.subarray(0, 3));
+    expect(decoder.incomplete).toBeGreaterThan(0);
+  });
+
+  test("one number stands for a message from its first byte, and another for the next", () => {
+    const decoder = new Decoder(new Recorder());
+    decoder.receive(preface);
+    const numbers: Set<number>[] = [];
+    let at = 0;
+    for (const end of ends) {
+      const own = new Set<number>();
+      for (; at < end; at++) {
+        decoder.receive(body.subarray(at, at + 1));
+        if (decoder.incomplete > 0) own.add(decoder.incomplete);
+      }
+      numbers.push(own);
+    }
+    expect(numbers.map(({ size }) => size)).toEqual(numbers.map(() => 1));
+    expect(new Set(numbers.flatMap((own) => [...own])).size).toBe(numbers.length);
+  });
+
+  test("a payload is still read when its CRC-32 turns out to be wrong", () => {
+    const frame = vectors.find(({ name }) => name.startsWith("A frame of one byte"))!;
+    const bytes = bytesOf(frame.hex);
+    bytes[bytes.length - 1]! ^= 1;
+    const decoder = new Decoder(new Recorder());
+    expect(() => decoder.receive(withPreface(bytes))).toThrow("CRC-32");
+    expect(decoder.payloadOf).toBe(1);
+  });
 });

@@ -5,6 +5,7 @@ import {
   mutate,
   Random,
   seedOf,
+  type ServedFrames,
   withstandsClient,
   withstandsServer,
 } from "./fuzz.ts";
@@ -46,12 +47,19 @@ test(
   patience,
 );
 
-/** What the two sides of each conversation say, and the frames of its client's sources. */
+/** The frames of the client's sources in each conversation. */
+const served: ServedFrames[] = [
+  { frames: [4, 2] },
+  { frames: [3] },
+  { frames: [4, 2], resumes: true },
+];
+
+/** What the two sides of each conversation say, and what its client has. */
 const dialogues = conversations.map(({ client, server }, index) => {
   const [said, answered] = [client, server].map(({ hex }) =>
     messagesOf(Uint8Array.from(Buffer.from(hex.replaceAll(" ", ""), "hex"))),
   );
-  return { said: said!, answered: answered!, frames: index === 0 ? [4, 2] : [3] };
+  return { said: said!, answered: answered!, has: served[index]! };
 });
 
 /** Milliseconds between chunks: with the longer ones PINGs leave and deadlines pass. */
@@ -66,11 +74,11 @@ function mutateAfterGreeting(said: readonly Uint8Array[], random: Random): Uint8
 }
 
 test("receiver and sender come to their end on the conversations as they are", async () => {
-  for (const { said, answered, frames } of dialogues) {
+  for (const { said, answered, has } of dialogues) {
     for (let index = 0; index < 50; index++) {
       expect(await withstandsClient(Buffer.concat(said), new Random(index), 10)).toBeUndefined();
       const bytes = Buffer.concat(answered);
-      const { wrong, isDone } = withstandsServer(bytes, frames, new Random(index), 10);
+      const { wrong, isDone } = await withstandsServer(bytes, has, new Random(index), 10);
       expect(wrong).toBeUndefined();
       expect(isDone).toBe(true);
     }
@@ -92,12 +100,17 @@ test(
 
 test(
   `a sender withstands ${forSessions >> 1} mutated servers`,
-  () => {
+  async () => {
     for (let index = 0; index < forSessions >> 1; index++) {
       const random = new Random(seedOf(seed ^ 2, index));
-      const { answered, frames } = random.pick(dialogues);
+      const { answered, has } = random.pick(dialogues);
       const input = mutateAfterGreeting(answered, random);
-      const { wrong } = withstandsServer(input, frames, random, random.pick(paces));
+      const { wrong } = await withstandsServer(
+        input,
+        { ...has, checksum: random.below(4) === 0 },
+        random,
+        random.pick(paces),
+      );
       if (wrong !== undefined) throw new Error(report(index, input, wrong));
     }
   },

@@ -10,7 +10,7 @@ import { Receiver, type ReceiverLimits } from "../../src/session/receiver.ts";
 import { Sender } from "../../src/session/sender.ts";
 import { outgoingBuffer } from "../../src/session/transmission.ts";
 import type { ControlMessage } from "../../src/wire/messages.ts";
-import { framesOf, hello, MemorySource, MemoryStore } from "../session/memory.ts";
+import { framesOf, hello, MemorySource, MemoryStore, outletsOf } from "../session/memory.ts";
 import { type Decoded, decodeAll, misplacement, toldOf } from "./oracle.ts";
 import { type DecodedMessage, type ReceiptMessage, type } from "./vectors.ts";
 
@@ -551,19 +551,41 @@ export async function withstandsClient(
 
 const buffer = new Uint8Array(outgoingBuffer);
 
-/** The same with the bytes of a server, and a sender of so many frames of each source. */
-export function withstandsServer(
+/** The messages of what one end says, and behind them what is none. */
+function partsOf(bytes: Uint8Array): Uint8Array[] {
+  const { ends, consumed } = decodeAll(bytes);
+  return [
+    ...ends.map((end, index) => bytes.subarray(ends[index - 1] ?? 0, end)),
+    bytes.subarray(consumed),
+  ];
+}
+
+/** How many frames there are of each source of a sender, and whether they are offered. */
+export interface ServedFrames {
+  frames: readonly number[];
+  resumes?: boolean;
+  checksum?: boolean;
+}
+
+/**
+ * The same with the bytes of a server, and a sender of these frames. Whatever it was told, each of
+ * them is settled, lost, or there for the next connection.
+ */
+export async function withstandsServer(
   input: Uint8Array,
-  frames: readonly number[],
+  { frames, resumes = false, checksum = false }: ServedFrames,
   random: Random,
   pace: number,
-): { wrong?: string; isDone: boolean } {
-  const sources = frames.map((count, index) => new MemorySource("ab"[index]!, framesOf(count, 10)));
+): Promise<{ wrong?: string; isDone: boolean }> {
+  const sources = frames.map(
+    (count, index) => new MemorySource("ab"[index]!, framesOf(count, 10), { resumes }),
+  );
+  const outlets = outletsOf(sources);
   const lines: string[] = [];
   const said: Uint8Array[] = [];
   let now = 0;
   let isPumping = false;
-  const sender = new Sender(sources, hello, 30_000, now, {
+  const sender = new Sender(outlets, hello, { checksum }, 30_000, now, {
     wake: () => pump(),
     ...(random.below(4) === 0
       ? { trace: (_direction: unknown, line: string) => lines.push(line) }
@@ -584,18 +606,30 @@ export function withstandsServer(
   };
   try {
     pump();
-    for (const chunk of cut(Buffer.concat([preface, input]), random)) {
-      now += random.below(pace);
-      sender.receive(chunk, now);
-      if (sender.done !== undefined) break;
-      if (random.below(10) === 0) sender.tick(now);
+    // Frames may be read for their CRC-32 between two messages, which takes a turn.
+    for (const part of resumes ? [preface, ...partsOf(input)] : [Buffer.concat([preface, input])]) {
+      for (const chunk of cut(part, random)) {
+        now += random.below(pace);
+        sender.receive(chunk, now);
+        if (sender.done !== undefined) break;
+        if (random.below(10) === 0) sender.tick(now);
+      }
+      if (resumes) await new Promise((resolve) => setImmediate(resolve));
     }
   } catch (error) {
     if (!(error instanceof FramesError))
       return { wrong: `it threw ${String(error)}`, isDone: false };
   }
-  sender.close();
   const isDone = sender.done !== undefined;
+  if (!isDone) sender.abandon();
+  for (const [index, { progress, candidates }] of outlets.entries()) {
+    const { settled, lost } = progress;
+    const known = settled + lost + candidates.length;
+    if (known !== sources[index]!.taken) {
+      const wrong = `of ${sources[index]!.taken} frames ${settled} are settled, ${lost} lost, ${candidates.length} left`;
+      return { wrong, isDone };
+    }
+  }
   const { messages, wrong } = readBack(said);
   if (wrong !== undefined) return { wrong, isDone };
   if (isDone && !messages.some((one) => one.type === type.END)) {

@@ -1,6 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import { decodeAll, misplacement, WindowModel } from "./oracle.ts";
-import { badVectors, conversations, misplaced, vectors } from "./vectors.ts";
+import {
+  badVectors,
+  conversations,
+  type DecodedMessage,
+  misplaced,
+  type,
+  vectors,
+} from "./vectors.ts";
 
 function bytesOf(hex: string): Uint8Array {
   const plain = hex.replaceAll(" ", "");
@@ -95,11 +102,71 @@ describe("the oracle follows the conversation", () => {
       const [welcome, ...answers] = server.messages;
       model.said(hello!);
       model.heard(welcome!);
-      for (const message of others) model.said(message);
-      for (const message of answers) model.heard(message);
+      // Its END must wait for the answers, and nothing else for anything.
+      for (const message of others) {
+        if (message.type === type.END) {
+          const isAnswer = (one: DecodedMessage) => one.type === type.ANSWER;
+          for (const answer of answers.filter(isAnswer)) model.heard(answer);
+        }
+        model.said(message);
+      }
+      for (const message of answers) if (message.type !== type.ANSWER) model.heard(message);
       expect([model.frames, model.bytes]).toEqual([0, 0]);
     });
   }
+});
+
+describe("the oracle holds offers against their answers:", () => {
+  const json = (number: number, source: number, object: object): DecodedMessage => {
+    return { type: number, flags: 0, source, json: object };
+  };
+  const welcome = (fields: object) =>
+    json(type.WELCOME, 0, {
+      ...{ window: { bytes: 9, frames: 9 }, limits: { frame: 9, sources: 9, unfinished: 9 } },
+      ...{ fresh: false, features: ["offer"], ...fields },
+    });
+  const offer = (source: number, count: number, crc: number[] = []) =>
+    json(type.OFFER, source, {
+      frames: Array.from({ length: count }, () => ["f", 1, "0", 1, ...crc]),
+    });
+  const answer = (source: number, answers: string) => json(type.ANSWER, source, { answers });
+
+  /** What comes of it when the sender says and hears this in turn. */
+  function follow(fields: object, ...messages: DecodedMessage[]): () => void {
+    return () => {
+      const model = new WindowModel();
+      model.said(json(type.HELLO, 0, {}));
+      model.heard(welcome(fields));
+      for (const source of [1, 2]) model.said(json(type.SOURCE, source, { name: "a" }));
+      for (const message of messages) {
+        if (message.type === type.ANSWER) model.heard(message);
+        else model.said(message);
+      }
+    };
+  }
+
+  test("what is in order", () => {
+    const messages = [offer(1, 5), offer(2, 1, [7]), answer(1, "wsmcx"), answer(2, "x")];
+    expect(follow({}, ...messages, json(type.END, 0, { frames: 0 }))).not.toThrow();
+    expect(follow({}, ...Array(8).fill(offer(1, 1024)))).not.toThrow();
+  });
+
+  test("what is not", () => {
+    const end = json(type.END, 0, { frames: 0 });
+    for (const [wrong, fields, ...messages] of [
+      ["may not be", { fresh: true }, offer(1, 1)],
+      ["may not be", { features: [] }, offer(1, 1)],
+      ["END before", {}, offer(1, 1), end],
+      ["8193 frames", {}, ...Array<DecodedMessage>(8).fill(offer(1, 1024)), offer(2, 1)],
+      ["to no OFFER", {}, answer(1, "s")],
+      ["to no OFFER", {}, offer(1, 1), offer(2, 1), answer(2, "s")],
+      ["another length", {}, offer(1, 2), answer(1, "s")],
+      ["the answer z", {}, offer(1, 2), answer(1, "sz")],
+      ["c to a CRC-32", {}, offer(1, 1, [7]), answer(1, "c")],
+    ] as [string, object, ...DecodedMessage[]][]) {
+      expect(follow(fields, ...messages)).toThrow(wrong);
+    }
+  });
 });
 
 test("names of vectors are unique", () => {

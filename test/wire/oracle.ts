@@ -38,6 +38,7 @@ const isSequence: Check = (value) => isCount(value) && value !== 0;
 const isFlag: Check = (value) => typeof value === "boolean";
 const isTime: Check = (value) => typeof value === "string" && /^-?[0-9]{1,19}$/.test(value);
 const isCrc: Check = (value) => isCount(value) && Number(value) <= 0xffffffff;
+const isSourceId = (value: unknown): boolean => isSequence(value) && Number(value) <= 0xffff;
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
@@ -93,6 +94,7 @@ const bodies: Record<number, Check> = {
       features: isListOf(isText),
       limits: hasFields({ frame: isCount }, {}),
       conflict: isOneOf("fail", "skip", "replace"),
+      again: isFlag,
       durable: isFlag,
       key: isText,
       cursor: isText,
@@ -123,7 +125,7 @@ const bodies: Record<number, Check> = {
   [type.ABORT]: hasFields({ sequence: isSequence }, { error: isCount, message: isText }),
   [type.REFUSED]: hasFields({ sequence: isSequence, error: isCount, message: isText }),
   [type.LOST]: hasFields({ ranges: isListOf(isRange), error: isCount }, { message: isText }),
-  [type.OFFER]: hasFields({ frames: isListOf(isOffer) }, { again: isFlag }),
+  [type.OFFER]: hasFields({ frames: isListOf(isOffer) }),
   [type.ANSWER]: hasFields({ answers: isText }),
   [type.END]: hasFields({ frames: isCount }),
   [type.DONE]: hasFields({
@@ -133,7 +135,10 @@ const bodies: Record<number, Check> = {
     refused: isCount,
     aborted: isCount,
   }),
-  [type.ERROR]: hasFields({ error: isCount, message: isText }),
+  [type.ERROR]: hasFields(
+    { error: isCount, message: isText },
+    { source: isSourceId, sequence: isSequence },
+  ),
   [type.PING]: hasFields({ time: isTime }),
   [type.PONG]: hasFields({ time: isTime, clock: isTime }),
   [type.GONE]: hasFields({ sequence: isSequence, name: isText }),
@@ -468,21 +473,29 @@ export function misplacement(messages: DecodedMessage[]): DecodedMessage | undef
   return undefined;
 }
 
+/** Frames that may be offered and unanswered (section 8). */
+export const MOST_OFFERED = 8192;
+
 /** What WELCOME grants. */
 interface Granted {
+  fresh?: boolean;
+  features?: string[];
   window: { bytes: number; frames: number };
   limits: { frame: number; sources: number; unfinished: number };
 }
 
 /**
- * Holds what a sender must keep to while it sees receipts (sections 4 and 6): it begins with HELLO,
- * declares its sources, and keeps to window and limits. Both methods throw where it does not.
+ * Holds what the two ends must keep to that needs both directions (sections 4, 6 and 8): a sender
+ * begins with HELLO, declares its sources, keeps to window and limits, offers where it may and ends
+ * when everything is answered; an ANSWER fits its OFFER. Both methods throw where that is not so.
  */
 export class WindowModel {
   frames = 0;
   bytes = 0;
   mostFrames = 0;
   mostBytes = 0;
+  offered = 0;
+  mostOffered = 0;
   #said = 0;
   #welcome: Granted | undefined;
   readonly #declared = new Set<number>();
@@ -490,6 +503,8 @@ export class WindowModel {
   /** What each frame that ended counts in the window. */
   readonly #charges: number[] = [];
   #settled = 0;
+  /** Offers without an answer: whose, and of each entry whether it has a CRC-32. */
+  readonly #offers: { source: number; hasCrc: boolean[] }[] = [];
 
   /** The sender says this. */
   said(message: DecodedMessage): void {
@@ -505,6 +520,8 @@ export class WindowModel {
       throw new Error(`source ${source} has no SOURCE`);
     const { window, limits } = this.#welcome;
     if (this.#declared.size > limits.sources) throw new Error("too many sources");
+    if (number === type.OFFER) this.#offer(message as JsonMessage);
+    if (number === type.END && this.#offers.length > 0) throw new Error("END before an ANSWER");
     if (number === type.FRAME) {
       const { size } = message as FrameMessage;
       if (size > limits.frame) throw new Error(`a frame of ${size} bytes is over the limit`);
@@ -524,8 +541,31 @@ export class WindowModel {
     if (this.#unfinished.size > limits.unfinished) throw new Error("too many unfinished");
   }
 
+  #offer({ source, json }: JsonMessage): void {
+    const { fresh, features = [] } = this.#welcome!;
+    if (fresh === true || !features.includes("offer")) throw new Error("an OFFER that may not be");
+    const { frames } = json as { frames: unknown[][] };
+    this.#offers.push({ source, hasCrc: frames.map(({ length }) => length === 5) });
+    this.offered += frames.length;
+    this.mostOffered = Math.max(this.mostOffered, this.offered);
+    if (this.offered > MOST_OFFERED) throw new Error(`${this.offered} frames offered`);
+  }
+
+  #answer({ source, json }: JsonMessage): void {
+    const offer = this.#offers.shift();
+    if (offer?.source !== source) throw new Error("an ANSWER to no OFFER");
+    const { answers } = json as { answers: string };
+    if (answers.length !== offer.hasCrc.length) throw new Error("an ANSWER of another length");
+    for (const [index, letter] of [...answers].entries()) {
+      if (!"wsmcx".includes(letter)) throw new Error(`the answer ${letter}`);
+      if (letter === "c" && offer.hasCrc[index]) throw new Error("c to a CRC-32");
+    }
+    this.offered -= answers.length;
+  }
+
   /** The sender hears this. */
   heard(message: DecodedMessage): void {
+    if (message.type === type.ANSWER) this.#answer(message as JsonMessage);
     if (message.type === type.WELCOME) {
       this.#welcome = (message as JsonMessage).json as unknown as Granted;
     }

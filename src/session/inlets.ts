@@ -1,0 +1,251 @@
+/** The sources that one sender declared, and their frames on the way into the store. */
+import { errorByNumber, FramesError } from "../errors.ts";
+import type {
+  FrameDescription,
+  FrameStore,
+  FrameWriter,
+  Outcome,
+  SourceStore,
+  Standing,
+} from "../frame.ts";
+import {
+  type ControlBodies,
+  type Hello,
+  type OfferEntry,
+  type SourceDeclaration,
+  standingLetters,
+  Type,
+  unexpected,
+  type Welcome,
+} from "../wire/messages.ts";
+import { tooLargeError } from "./outlet.ts";
+import type { Tally } from "./tally.ts";
+
+/** What an id stands for: a source, or why it is refused. */
+interface Inlet {
+  readonly name: string;
+  readonly store: SourceStore | FramesError;
+  unfinished: Unfinished | undefined;
+}
+
+interface Unfinished {
+  readonly description: FrameDescription;
+  /** Where its bytes go, or why it is refused. */
+  writer: FrameWriter | FramesError;
+}
+
+/** What inlets need of their conversation. */
+export interface InletHooks {
+  /** Says REFUSED. */
+  refuse(id: number, sequence: number, error: FramesError): void;
+  /** A frame ended, and what became of it. */
+  ended(source: string, frame: FrameDescription, outcome: Outcome): void;
+  lost(source: string, frames: number, error: FramesError): void;
+  /** The store finished a frame later. */
+  settled(): void;
+  /** The store failed later. */
+  failed(error: unknown): void;
+}
+
+const letterOf = new Map<Standing, string>(
+  [...standingLetters].map(([letter, standing]) => [standing, letter]),
+);
+
+export class Inlets {
+  readonly #store: FrameStore;
+  readonly #limits: Welcome["limits"];
+  readonly #tally: Tally;
+  readonly #hooks: InletHooks;
+  readonly #inlets = new Map<number, Inlet>();
+  #found = 0;
+
+  constructor(store: FrameStore, limits: Welcome["limits"], tally: Tally, hooks: InletHooks) {
+    this.#store = store;
+    this.#limits = limits;
+    this.#tally = tally;
+    this.#hooks = hooks;
+  }
+
+  /** Offered frames that need not be sent. */
+  get found(): number {
+    return this.#found;
+  }
+
+  /** Whether nothing was declared. */
+  get isEmpty(): boolean {
+    return this.#inlets.size === 0;
+  }
+
+  /** Number of the unfinished frame of a source. */
+  unfinishedOf(id: number): number | undefined {
+    return this.#inlets.get(id)?.unfinished?.description.sequence;
+  }
+
+  /** @throws {FramesError} if the id cannot be declared now */
+  checkDeclaration(id: number): void {
+    const known = this.#inlets.get(id);
+    const { sources } = this.#limits;
+    if (known === undefined && this.#inlets.size >= sources) {
+      throw new FramesError("limit", `Cannot take another source: ${sources} are the most`);
+    }
+    if (known?.unfinished !== undefined) throw unexpected(Type.source);
+  }
+
+  /** The id stands for this source of `stream` from now on. */
+  open(id: number, hello: Hello, stream: string, { name, raw }: SourceDeclaration): void {
+    const { session, conflict, again, durable } = hello;
+    const store = attempt(() =>
+      this.#store.open({
+        session,
+        stream,
+        source: name,
+        ...(raw === undefined ? {} : { raw }),
+        ...(conflict === undefined ? {} : { conflict }),
+        ...(again === undefined ? {} : { again }),
+        ...(durable === undefined ? {} : { durable }),
+      }),
+    );
+    this.#inlets.set(id, { name, store, unfinished: undefined });
+  }
+
+  #inlet(id: number): Inlet {
+    const inlet = this.#inlets.get(id);
+    if (inlet !== undefined) return inlet;
+    throw new FramesError("protocol", `Cannot accept a message of source ${id}: it has no SOURCE`);
+  }
+
+  /** A frame begins. */
+  begin(id: number, description: FrameDescription): void {
+    const inlet = this.#inlet(id);
+    let writer: FrameWriter | FramesError;
+    if (inlet.store instanceof FramesError) {
+      writer = inlet.store;
+    } else if (description.size > this.#limits.frame) {
+      writer = tooLargeError(description.size, this.#limits.frame);
+    } else {
+      writer = attempt(() => (inlet.store as SourceStore).begin(description));
+    }
+    inlet.unfinished = { description, writer };
+    if (writer instanceof FramesError) this.#refuse(id, inlet, description, writer);
+  }
+
+  #refuse(id: number, inlet: Inlet, description: FrameDescription, error: FramesError): void {
+    const { sequence } = description;
+    this.#hooks.refuse(id, sequence, error);
+    // A conflict is no loss: something is stored under that name.
+    if (error.code === "conflict" || inlet.store instanceof FramesError) return;
+    inlet.store.lost(sequence, sequence, error);
+  }
+
+  /** Bytes of the unfinished frame. */
+  payload(id: number, bytes: Uint8Array): void {
+    const inlet = this.#inlet(id);
+    const unfinished = inlet.unfinished;
+    if (unfinished === undefined) throw unexpected(Type.data);
+    const { writer } = unfinished;
+    if (writer instanceof FramesError) return;
+    const failure = attempt(() => writer.write(bytes));
+    if (!(failure instanceof FramesError)) return;
+    writer.discard();
+    unfinished.writer = failure;
+    this.#refuse(id, inlet, unfinished.description, failure);
+  }
+
+  /** The unfinished frame is whole. */
+  complete(id: number, crc: number): void {
+    const inlet = this.#inlet(id);
+    const { description, writer } = inlet.unfinished!;
+    inlet.unfinished = undefined;
+    // What is refused already was told when it was.
+    if (writer instanceof FramesError) return this.#ended(inlet, description, writer);
+    const outcome = attempt(() => writer.finish(crc));
+    if (outcome instanceof Promise) {
+      const settle = this.#tally.addPending();
+      outcome
+        .then((settled) => {
+          if (settled instanceof FramesError) this.#refuse(id, inlet, description, settled);
+          settle(settled);
+          this.#hooks.ended(inlet.name, description, settled);
+          this.#hooks.settled();
+        })
+        .catch((error: unknown) => this.#hooks.failed(error));
+      return;
+    }
+    if (outcome instanceof FramesError) this.#refuse(id, inlet, description, outcome);
+    this.#ended(inlet, description, outcome);
+  }
+
+  /** A frame ended, and its outcome is known. */
+  #ended(inlet: Inlet, description: FrameDescription, outcome: Outcome | "aborted"): void {
+    this.#tally.add(outcome);
+    if (outcome !== "aborted") this.#hooks.ended(inlet.name, description, outcome);
+  }
+
+  /** The unfinished frame will not be finished. */
+  abort(id: number, sequence: number): void {
+    const inlet = this.#inlet(id);
+    const { unfinished } = inlet;
+    if (unfinished?.description.sequence !== sequence) throw unexpected(Type.abort);
+    inlet.unfinished = undefined;
+    const { description, writer } = unfinished;
+    if (!(writer instanceof FramesError)) writer.discard();
+    this.#ended(inlet, description, writer instanceof FramesError ? writer : "aborted");
+  }
+
+  /** Numbers will never come. */
+  lost(id: number, body: ControlBodies[typeof Type.lost]): void {
+    const inlet = this.#inlet(id);
+    const error = new FramesError(errorByNumber(body.error), body.message);
+    let frames = 0;
+    for (const [first, last] of body.ranges) {
+      frames = Math.min(frames + last - first + 1, Number.MAX_SAFE_INTEGER);
+      if (!(inlet.store instanceof FramesError)) inlet.store.lost(first, last, error);
+    }
+    this.#hooks.lost(inlet.name, frames, error);
+  }
+
+  /** The letters of ANSWER for these frames. */
+  answer(id: number, offered: readonly OfferEntry[]): string {
+    const { store } = this.#inlet(id);
+    const letters = offered.map(([name, size, captured, sequence, crc32]) => {
+      // What is refused is refused with its reason when it comes.
+      if (store instanceof FramesError || !isInt64(captured)) return "w";
+      const standing = attempt(() =>
+        store.compare({ name, size, captured: BigInt(captured), sequence, crc32 }),
+      );
+      if (standing === "stored" || standing === "moved") this.#found++;
+      return standing instanceof FramesError ? "w" : letterOf.get(standing)!;
+    });
+    return letters.join("");
+  }
+
+  /** Discards what is unfinished. */
+  close(): void {
+    for (const inlet of this.#inlets.values()) {
+      const writer = inlet.unfinished?.writer;
+      inlet.unfinished = undefined;
+      if (writer !== undefined && !(writer instanceof FramesError)) writer.discard();
+    }
+  }
+}
+
+/** A frame or source that cannot be stored is refused; an error of the store as a whole is not its own. */
+function attempt<T>(act: () => T): T | FramesError {
+  try {
+    return act();
+  } catch (error) {
+    if (error instanceof FramesError && isFrameError(error)) return error;
+    throw error;
+  }
+}
+
+/** Whether the error concerns one frame (SPEC section 11), and not the store as a whole. */
+function isFrameError(error: FramesError): boolean {
+  return error.wire >= 32;
+}
+
+/** Whether decimal digits stand for what the journal can hold. */
+function isInt64(digits: string): boolean {
+  const value = BigInt(digits);
+  return BigInt.asIntN(64, value) === value;
+}

@@ -1,0 +1,184 @@
+/** Asks the server which frames it has, before they are sent (SPEC section 8). */
+import { checksum } from "../checksum.ts";
+import { asFramesError, FramesError } from "../errors.ts";
+import type { Frame, Standing } from "../frame.ts";
+import { mostOffered, type OfferEntry, standingLetters } from "../wire/messages.ts";
+import type { Candidate, Outlet } from "./outlet.ts";
+
+/** Bytes of JSON that one OFFER may come to, of the 64 KiB that are allowed. */
+const largestOffer = 60_000;
+
+/** Bytes of JSON for an entry besides its name, at most; and for a character of that. */
+const entrySize = 80;
+const characterSize = 6;
+
+/** Frames that are read for their CRC-32 at the same time. */
+const readAtOnce = 4;
+
+/** OFFERs that may be on their way before the next one has to be full. */
+const partlyFilled = 2;
+
+/** What offering leads to. */
+export interface OfferHooks {
+  /** Says OFFER. */
+  offer(outlet: Outlet, entries: OfferEntry[]): void;
+  /** The server does not want the frame. */
+  answered(
+    outlet: Outlet,
+    candidate: Candidate,
+    standing: Exclude<Standing, "unsure" | "wanted">,
+  ): void;
+  /** The frame could not be read for its CRC-32. */
+  unreadable(outlet: Outlet, frame: Frame, error: FramesError): void;
+  /** Something can be offered that could not before. */
+  wake(): void;
+}
+
+/** The offers of one connection. */
+export class Offers {
+  readonly #alwaysRead: boolean;
+  readonly #hooks: OfferHooks;
+  readonly #unanswered: { outlet: Outlet; candidates: Candidate[] }[] = [];
+  readonly #toRead: { outlet: Outlet; candidate: Candidate }[] = [];
+  readonly #reading = new Set<{ outlet: Outlet; candidate: Candidate }>();
+  /** Frames in offers without an answer. */
+  #offered = 0;
+  /** Wanted frames that were not begun. */
+  #wanted = 0;
+  #abandoned = false;
+
+  /** @param alwaysRead whether every frame is offered with its CRC-32 */
+  constructor(alwaysRead: boolean, hooks: OfferHooks) {
+    this.#alwaysRead = alwaysRead;
+    this.#hooks = hooks;
+  }
+
+  /** Whether any offer waits for its answer. */
+  get isUnanswered(): boolean {
+    return this.#unanswered.length > 0;
+  }
+
+  /** Whether `outlet` should have more candidates. */
+  wantsMore({ candidates }: Outlet): boolean {
+    const inQuestion = this.#offered + this.#toRead.length + this.#reading.size + this.#wanted;
+    // About what one OFFER holds.
+    return candidates.length < 500 && inQuestion + candidates.length < mostOffered;
+  }
+
+  /** Offers what `outlet` has, or reads it first. Returns whether there is something new to say. */
+  offer(outlet: Outlet): boolean {
+    if (this.#alwaysRead) this.#read(outlet);
+    const candidates = this.#nextBatch(outlet);
+    if (candidates.length === 0) return false;
+    this.#offered += candidates.length;
+    outlet.inQuestion += candidates.length;
+    this.#unanswered.push({ outlet, candidates });
+    this.#hooks.offer(outlet, candidates.map(entryOf));
+    return true;
+  }
+
+  #nextBatch(outlet: Outlet): Candidate[] {
+    const { candidates } = outlet;
+    let count = 0;
+    let bytes = 0;
+    const room = mostOffered - this.#offered;
+    while (count < candidates.length && count < room) {
+      bytes += entrySize + characterSize * candidates[count]!.frame.name.length;
+      if (bytes > largestOffer && count > 0) return candidates.splice(0, count);
+      count++;
+    }
+    // While answers are awaited anyway, a few more frames may come to fill it.
+    const moreMayCome = outlet.isAsking || this.#toRead.length + this.#reading.size > 0;
+    if (this.#unanswered.length >= partlyFilled && moreMayCome && count < room) return [];
+    return candidates.splice(0, count);
+  }
+
+  /** Has those read whose CRC-32 is not known. */
+  #read(outlet: Outlet): void {
+    const unread = outlet.candidates.filter(({ crc }) => crc === undefined);
+    if (unread.length === 0) return;
+    outlet.candidates = outlet.candidates.filter(({ crc }) => crc !== undefined);
+    for (const candidate of unread) this.#readLater(outlet, candidate);
+  }
+
+  #readLater(outlet: Outlet, candidate: Candidate): void {
+    outlet.inQuestion++;
+    this.#toRead.push({ outlet, candidate });
+    if (this.#reading.size < readAtOnce) void this.#readNext();
+  }
+
+  async #readNext(): Promise<void> {
+    const next = this.#toRead.shift();
+    if (next === undefined) return;
+    const { outlet, candidate } = next;
+    this.#reading.add(next);
+    let failure: FramesError | undefined;
+    try {
+      if (!outlet.isStopped) candidate.crc = await checksum(candidate.frame);
+    } catch (error) {
+      failure = asFramesError(error, "unreadable");
+    }
+    // Then the outlet has it back already.
+    if (this.#abandoned) return;
+    this.#reading.delete(next);
+    outlet.inQuestion--;
+    if (!outlet.isStopped) {
+      if (failure === undefined) outlet.candidates.push(candidate);
+      else this.#hooks.unreadable(outlet, candidate.frame, failure);
+    }
+    this.#hooks.wake();
+    void this.#readNext();
+  }
+
+  /**
+   * ANSWER came.
+   *
+   * @throws {FramesError} `protocol` if it does not fit the OFFER that it answers
+   */
+  answer(id: number, letters: string): void {
+    const [offer] = this.#unanswered;
+    if (offer?.outlet.id !== id || offer.candidates.length !== letters.length) {
+      throw new FramesError("protocol", "Cannot accept ANSWER: it does not fit the OFFER");
+    }
+    const { outlet, candidates } = offer;
+    const standings = candidates.map(({ crc }, index) => {
+      const standing = standingLetters.get(letters[index]!);
+      if (standing !== undefined && (standing !== "unsure" || crc === undefined)) return standing;
+      throw new FramesError("protocol", `Cannot accept ANSWER: it says ${letters[index]}`);
+    });
+    this.#unanswered.shift();
+    this.#offered -= candidates.length;
+    outlet.inQuestion -= candidates.length;
+    candidates.forEach((candidate, index) => {
+      const standing = standings[index]!;
+      if (standing === "unsure") return this.#readLater(outlet, candidate);
+      if (standing !== "wanted") return this.#hooks.answered(outlet, candidate, standing);
+      if (outlet.isStopped) return;
+      this.#wanted++;
+      outlet.wanted.push(candidate.frame);
+    });
+  }
+
+  /** Takes the next wanted frame of `outlet`. */
+  takeWanted(outlet: Outlet): Frame | undefined {
+    const frame = outlet.wanted.shift();
+    if (frame !== undefined) this.#wanted--;
+    return frame;
+  }
+
+  /** The connection broke: what is in question goes back to its outlet. */
+  abandon(): void {
+    this.#abandoned = true;
+    for (const { outlet, candidates } of this.#unanswered) outlet.candidates.push(...candidates);
+    for (const { outlet, candidate } of [...this.#reading, ...this.#toRead]) {
+      outlet.candidates.push(candidate);
+    }
+  }
+}
+
+function entryOf({ frame, crc }: Candidate): OfferEntry {
+  const { name, size, captured, sequence } = frame;
+  const entry: OfferEntry = [name, size, String(captured), sequence];
+  if (crc !== undefined) entry.push(crc);
+  return entry;
+}

@@ -1,0 +1,449 @@
+/**
+ * What goes next on one connection (SPEC sections 5, 6 and 8): goes round the sources, a frame or a
+ * piece each, within the window that the server granted.
+ */
+import { FramesError } from "../errors.ts";
+import type { Frame, FrameSource, Loss } from "../frame.ts";
+import { largestPackedFrame } from "../wire/encode.ts";
+import {
+  type ControlBodies,
+  type ControlType,
+  Type,
+  unexpected,
+  type Welcome,
+} from "../wire/messages.ts";
+import { LargeFrame } from "./large.ts";
+import { Offers } from "./offers.ts";
+import type { Candidate, Outlet, Taker, Undelivered } from "./outlet.ts";
+import type { Transmission } from "./transmission.ts";
+import { Window } from "./window.ts";
+
+/**
+ * Frames too large for one message that are read at the same time: each holds a few MiB, and the
+ * small frames of other sources pass them anyway.
+ */
+const largeAtOnce = 2;
+
+/** Messages that may wait to be said before no further losses are taken from the sources. */
+const mostWaiting = 1000;
+
+/** How the frames of a delivery are treated. */
+export interface SendPolicy {
+  /** Whether frames whose names are taken are left out, which is no failure. */
+  readonly skipConflicts: boolean;
+  /** Whether frames that may be there are always compared by CRC-32. */
+  readonly checksum: boolean;
+}
+
+/** What a schedule needs of its conversation. */
+export interface ScheduleHooks {
+  /** Encoded messages that go before the next frame. */
+  readonly controls: Uint8Array[];
+  say<T extends ControlType>(type: T, source: number, body: ControlBodies[T], line?: string): void;
+  /** Says SOURCE. */
+  declare(outlet: Outlet): void;
+  /** All of the frame was sent. */
+  sent(source: string, frame: Frame): void;
+  /** The server has the frame. */
+  delivered(source: FrameSource, frame: Frame, crc: number): void;
+  undelivered(report: Undelivered): void;
+  /** A source failed. */
+  failed(error: unknown): void;
+  /** Something can be sent that could not before. */
+  wake(): void;
+}
+
+/** A loss that the server may not have recorded. */
+interface ToldLoss {
+  readonly outlet: Outlet;
+  readonly loss: Loss;
+  /** Frames that had ended when it was told: a receipt for a later one covers it. */
+  readonly after: number;
+}
+
+export class Schedule implements Taker {
+  readonly #welcome: Welcome;
+  readonly #policy: SendPolicy;
+  readonly #hooks: ScheduleHooks;
+  readonly #outlets: readonly Outlet[];
+  /** Those that may have more to send, and whose turn it is. */
+  readonly #active: Outlet[];
+  readonly #window: Window<Outlet>;
+  /** Where the server may have frames already. */
+  readonly #offers: Offers | undefined;
+  #losses: ToldLoss[] = [];
+  #blamed: { outlet: Outlet; sequence: number } | undefined;
+  #turn = 0;
+  #large = 0;
+  /** Bytes of all frames begun so far: the measure of how long a frame has waited. */
+  #begunBytes = 0;
+  #closed = false;
+
+  constructor(
+    outlets: readonly Outlet[],
+    welcome: Welcome,
+    policy: SendPolicy,
+    hooks: ScheduleHooks,
+  ) {
+    this.#outlets = outlets;
+    this.#welcome = welcome;
+    this.#policy = policy;
+    this.#hooks = hooks;
+    this.#window = new Window(welcome.window);
+    const mayOffer = welcome.fresh !== true && welcome.features?.includes("offer") === true;
+    if (mayOffer) this.#offers = this.#makeOffers();
+    for (const outlet of outlets) this.#goOn(outlet);
+    this.#active = outlets.filter((outlet) => !outlet.isExhausted);
+  }
+
+  #makeOffers(): Offers {
+    return new Offers(this.#policy.checksum, {
+      offer: (outlet, entries) => {
+        const numbers = `numbers ${entries[0]![3]} to ${entries.at(-1)![3]}`;
+        const line = `OFFER ${outlet.source.name} ${entries.length} frames, ${numbers}`;
+        this.#declare(outlet);
+        this.#hooks.say(Type.offer, outlet.id, { frames: entries }, line);
+      },
+      answered: (outlet, candidate, standing) => this.#answered(outlet, candidate, standing),
+      unreadable: (outlet, frame, error) => this.#again(outlet, frame, error),
+      wake: () => this.#hooks.wake(),
+    });
+  }
+
+  /** Takes up what the connection before this one left behind. */
+  #goOn(outlet: Outlet): void {
+    outlet.connect(this);
+    const { losses, untold } = outlet;
+    outlet.losses = [];
+    outlet.untold = [];
+    for (const loss of losses) this.#tell(outlet, loss);
+    for (const loss of untold) this.take(outlet, loss);
+    if (outlet.failure !== undefined) this.#hooks.failed(outlet.failure.error);
+    // This server may take less than the one before, or nobody has asked one yet.
+    outlet.candidates = outlet.candidates.filter(({ frame }) => {
+      const loss = outlet.lossOf(frame, this.#welcome.limits.frame);
+      if (loss !== undefined) this.#lose(outlet, loss);
+      return loss === undefined;
+    });
+    if (this.#offers !== undefined) return;
+    outlet.wanted = outlet.candidates.map(({ frame }) => frame);
+    outlet.candidates = [];
+  }
+
+  /** Whether nothing is under way that the server has to confirm. */
+  get isIdle(): boolean {
+    const { ended, settled } = this.#window;
+    return ended === settled && this.#large === 0 && this.#offers?.isUnanswered !== true;
+  }
+
+  /** Frames that ended. */
+  get ended(): number {
+    return this.#window.ended;
+  }
+
+  /** Packs what there is; whether everything is packed that will ever come. */
+  pack(out: Transmission): boolean {
+    const stuck = this.#packRound(out);
+    // Who waits for receipts is next: others would take its place in the window again and again.
+    if (stuck !== undefined) this.#turn = this.#active.indexOf(stuck);
+    // A piece goes behind the buffer, so nothing more can go into it.
+    return this.#active.length === 0 && out.piece === undefined;
+  }
+
+  /** Returns the source whose frame waits for receipts and holds up the round, if there is one. */
+  #packRound(out: Transmission): Outlet | undefined {
+    const active = this.#active;
+    let stuck: Outlet | undefined;
+    let idle = 0;
+    while (idle < active.length) {
+      this.#turn %= active.length;
+      const outlet = active[this.#turn]!;
+      // Were others asked for frames meanwhile, each source would hold a file open. What is
+      // unfinished goes on: receipts may wait for its end.
+      const waits = stuck !== undefined && outlet.large === undefined;
+      const step = waits ? "idle" : this.#step(outlet, out);
+      if (step === "full") return stuck;
+      if (step === "stuck") stuck = outlet;
+      if (step === "packed") idle = 0;
+      if (outlet.isExhausted) {
+        active.splice(this.#turn, 1);
+      } else {
+        this.#turn++;
+        if (step !== "packed") idle++;
+      }
+      if (out.piece !== undefined) return stuck;
+    }
+    return stuck;
+  }
+
+  #step(outlet: Outlet, out: Transmission): "packed" | "idle" | "full" | "stuck" {
+    const offered = this.#nextFrame(outlet);
+    // What has been said so far must go first: SOURCE before its frames, ABORT before a later end.
+    if (!out.packAll(this.#hooks.controls)) return "full";
+    if (outlet.large !== undefined) return this.#packPiece(outlet, outlet.large, out);
+    const { frame } = outlet;
+    if (frame === undefined) return offered ? "packed" : "idle";
+    const large = frame.size > largestPackedFrame;
+    // A large frame that waits for receipts lets the small frames of others pass, but not for ever.
+    if (!this.#window.fits(frame)) {
+      outlet.waitsSince ??= this.#begunBytes;
+      const passed = this.#begunBytes - outlet.waitsSince;
+      return large && passed < this.#welcome.window.bytes / 2 ? "idle" : "stuck";
+    }
+    const mostLarge = Math.min(largeAtOnce, this.#welcome.limits.unfinished);
+    if (large && this.#large >= mostLarge) return "idle";
+    if (!out.hasRoomFor(frame, !large)) return "full";
+    if (outlet.declared) this.#begin(outlet, frame, large, out);
+    else this.#declare(outlet);
+    return "packed";
+  }
+
+  /** Sees to it that `outlet` has a frame at hand, if it can; whether something was offered. */
+  #nextFrame(outlet: Outlet): boolean {
+    const offers = this.#offers;
+    const { controls } = this.#hooks;
+    const fromSource = (offered: boolean, wants: () => boolean) =>
+      outlet.ask(offered, () => controls.length < mostWaiting && wants());
+    let offered = false;
+    const offersNew = offers !== undefined && outlet.source.resumes === true;
+    if (offers !== undefined) {
+      if (offersNew) fromSource(true, () => offers.wantsMore(outlet));
+      offered = offers.offer(outlet);
+    }
+    if (outlet.frame !== undefined || outlet.large !== undefined) return offered;
+    outlet.frame = offers?.takeWanted(outlet) ?? outlet.wanted.shift();
+    if (!offersNew) fromSource(false, () => outlet.frame === undefined);
+    return offered;
+  }
+
+  /** Says SOURCE, once, before anything else of a source. */
+  #declare(outlet: Outlet): void {
+    if (outlet.declared) return;
+    outlet.declared = true;
+    this.#hooks.declare(outlet);
+  }
+
+  /** A source gave a frame or a loss. */
+  take(outlet: Outlet, item: Frame | Loss): void {
+    const loss = outlet.lossOf(item, this.#welcome.limits.frame);
+    if (loss !== undefined) return this.#lose(outlet, loss);
+    const frame = item as Frame;
+    const isBusy = outlet.frame !== undefined;
+    if (this.#offers !== undefined && (isBusy || outlet.source.resumes === true)) {
+      outlet.giveBack(frame, undefined, false);
+    } else if (isBusy) {
+      outlet.wanted.push(frame);
+    } else {
+      outlet.frame = frame;
+    }
+  }
+
+  /** A source that was waited for gave something, or failed. */
+  came(failure: { error: unknown } | undefined): void {
+    if (failure !== undefined) this.#hooks.failed(failure.error);
+    this.#hooks.wake();
+  }
+
+  /** A frame will never come: the server is told, and the user. */
+  #lose(outlet: Outlet, loss: Loss): void {
+    const { first, last, what, error } = loss;
+    outlet.progress.lost += last - first + 1;
+    if (this.#closed) outlet.losses.push(loss);
+    else this.#tell(outlet, loss);
+    this.#hooks.undelivered({ source: outlet.source.name, first, last, what, error });
+  }
+
+  #tell(outlet: Outlet, loss: Loss): void {
+    this.#declare(outlet);
+    const { first, last, error } = loss;
+    this.#hooks.say(Type.lost, outlet.id, { ranges: [[first, last]], ...error.reason });
+    this.#losses.push({ outlet, loss, after: this.#window.ended });
+  }
+
+  #begin(outlet: Outlet, frame: Frame, large: boolean, out: Transmission): void {
+    outlet.frame = undefined;
+    outlet.waitsSince = undefined;
+    this.#begunBytes += frame.size;
+    let crc = 0;
+    try {
+      if (large) out.packBeginning(outlet.id, frame);
+      else crc = out.packFrame(outlet.id, frame);
+    } catch (error) {
+      return this.#again(outlet, frame, error);
+    }
+    this.#window.begin(frame);
+    if (large) {
+      this.#large++;
+      outlet.large = new LargeFrame(frame, () => this.#hooks.wake());
+    } else {
+      outlet.progress.bytes += frame.size;
+      this.#frameSent(outlet, frame, crc);
+    }
+  }
+
+  /** Reading failed: the source says whether to try once more. */
+  #again(outlet: Outlet, frame: Frame, error: unknown): void {
+    if (!(error instanceof FramesError)) throw error;
+    this.take(outlet, outlet.source.again(frame, error));
+  }
+
+  #frameSent(outlet: Outlet, frame: Frame, crc: number): void {
+    this.#window.end(outlet, frame, crc, false);
+    outlet.progress.sent++;
+    this.#hooks.sent(outlet.source.name, frame);
+  }
+
+  #packPiece(outlet: Outlet, large: LargeFrame, out: Transmission): "packed" | "idle" | "full" {
+    if (large.failure !== undefined) {
+      this.#abort(outlet, large, large.failure);
+      this.#again(outlet, large.frame, large.failure);
+      return "packed";
+    }
+    if (!large.isReady) return "idle";
+    if (!out.hasRoomForPiece) return "full";
+    const { bytes, more } = out.packPiece(outlet.id, large);
+    outlet.progress.bytes += bytes.length;
+    outlet.progress.part = large.sent;
+    outlet.progress.partOf = large.frame.size;
+    if (!more) {
+      this.#closeLarge(outlet, large);
+      this.#frameSent(outlet, large.frame, large.crc);
+    }
+    return "packed";
+  }
+
+  #closeLarge(outlet: Outlet, large: LargeFrame): void {
+    large.close();
+    outlet.large = undefined;
+    this.#large--;
+  }
+
+  #abort(outlet: Outlet, large: LargeFrame, error: FramesError): void {
+    this.#closeLarge(outlet, large);
+    outlet.noPart();
+    outlet.progress.bytes -= large.sent;
+    this.#hooks.say(Type.abort, outlet.id, { sequence: large.frame.sequence, ...error.reason });
+    this.#window.end(outlet, large.frame, large.crc, true);
+  }
+
+  // What the server says.
+
+  /** The first `frames` frames that ended are settled. */
+  settle(frames: number): void {
+    const { ended, settled } = this.#window;
+    if (frames < settled || frames > ended) {
+      throw new FramesError(
+        "protocol",
+        `Cannot accept RECEIPT ${frames}: ${ended} frames were sent`,
+      );
+    }
+    for (const { owner, frame, crc, aborted, isRefused } of this.#window.settle(frames)) {
+      if (aborted) continue;
+      owner.progress.settled++;
+      if (!isRefused) owner.progress.settledBytes += frame.size;
+      if (frame.size > largestPackedFrame && owner.large === undefined) owner.noPart();
+      if (!isRefused) this.#hooks.delivered(owner.source, frame, crc);
+    }
+    const open = this.#losses.findIndex(({ after }) => after >= frames);
+    this.#losses = open < 0 ? [] : this.#losses.slice(open);
+  }
+
+  /** ANSWER. */
+  answer(id: number, letters: string): void {
+    if (this.#offers === undefined) throw unexpected(Type.answer);
+    this.#offers.answer(id, letters);
+  }
+
+  #answered(outlet: Outlet, { frame, crc, wasSent }: Candidate, standing: string): void {
+    const { progress } = outlet;
+    progress.settled++;
+    if (standing === "conflict") {
+      const error = new FramesError("conflict", "other bytes are stored under this name");
+      return this.#notTaken(outlet, frame, error);
+    }
+    if (wasSent) {
+      progress.sent++;
+      progress.bytes += frame.size;
+      progress.settledBytes += frame.size;
+    } else if (standing === "stored") {
+      progress.present++;
+    } else {
+      progress.moved++;
+    }
+    // Without a CRC-32 nobody has compared its bytes.
+    if (crc !== undefined) this.#hooks.delivered(outlet.source, frame, crc);
+  }
+
+  /** REFUSED. */
+  refused(id: number, body: ControlBodies[typeof Type.refused], error: FramesError): void {
+    const outlet = this.#outlets[id - 1];
+    if (outlet === undefined) throw unexpected(Type.refused);
+    const { large, progress } = outlet;
+    if (large?.frame.sequence === body.sequence) {
+      this.#abort(outlet, large, error);
+      progress.settled++;
+      return this.#notTaken(outlet, large.frame, error);
+    }
+    const entry = this.#window.find(outlet, body.sequence);
+    if (entry === undefined) throw unexpected(Type.refused);
+    // Each try of a number may be refused; it is told once.
+    if (entry.aborted || entry.isRefused) return;
+    entry.isRefused = true;
+    progress.bytes -= entry.frame.size;
+    this.#notTaken(outlet, entry.frame, error);
+  }
+
+  #notTaken(outlet: Outlet, { sequence, name: what }: Frame, error: FramesError): void {
+    if (error.code === "conflict" && this.#policy.skipConflicts) {
+      outlet.progress.skipped++;
+      return;
+    }
+    outlet.progress.refused++;
+    const source = outlet.source.name;
+    this.#hooks.undelivered({ source, first: sequence, last: sequence, what, error });
+  }
+
+  /** Bytes came damaged; `id` and `sequence` tell of which frame, if the server knows. */
+  blame(id: number | undefined, sequence: number | undefined): void {
+    const outlet = this.#outlets[(id ?? 0) - 1];
+    if (outlet !== undefined && sequence !== undefined) {
+      this.#blamed = { outlet, sequence };
+      return;
+    }
+    if (this.#offers?.isUnanswered === true) return;
+    // What came before it has its receipt: it must have been the first without one.
+    const [first] = this.#window.unsettled();
+    if (first !== undefined) this.#blamed = { outlet: first.owner, sequence: first.frame.sequence };
+  }
+
+  /** The connection broke: what is not settled waits in its outlets for the next one. */
+  abandon(): void {
+    this.#closed = true;
+    for (const { owner, frame, crc, aborted, isRefused } of this.#window.unsettled()) {
+      if (aborted) continue;
+      const { progress } = owner;
+      if (isRefused) {
+        progress.settled++;
+        continue;
+      }
+      progress.sent--;
+      progress.bytes -= frame.size;
+      owner.giveBack(frame, crc, true);
+    }
+    this.#offers?.abandon();
+    for (const { outlet, loss } of this.#losses) outlet.losses.push(loss);
+    for (const outlet of this.#outlets) outlet.disconnect();
+    this.#giveUpBlamed();
+  }
+
+  /** A frame that came damaged again and again is reported, and sent no more. */
+  #giveUpBlamed(): void {
+    if (this.#blamed === undefined) return;
+    const { outlet, sequence } = this.#blamed;
+    const index = outlet.candidates.findIndex(({ frame }) => frame.sequence === sequence);
+    if (index < 0 || !outlet.damaged(sequence)) return;
+    const [{ frame }] = outlet.candidates.splice(index, 1) as [Candidate];
+    const error = new FramesError("garbled");
+    this.#lose(outlet, { first: sequence, last: sequence, what: frame.name, error });
+  }
+}

@@ -1,0 +1,251 @@
+/** A frame being written, under a name of its own, until it is whole. */
+import {
+  closeSync,
+  futimesSync,
+  lstatSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  type Stats,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { basename } from "node:path";
+import { crc32 } from "node:zlib";
+import { FramesError, systemCode, systemSentence } from "../errors.ts";
+import type { FrameDescription, FrameOrigin, FrameWriter, Outcome } from "../frame.ts";
+import type { Folder } from "./folder.ts";
+import type { Replacement, StoredFrame } from "./journal.ts";
+import type { Register } from "./register.ts";
+import type { FrameRow } from "./schema.ts";
+
+/** Where a frame is to lie. */
+export interface Destination {
+  readonly origin: FrameOrigin;
+  readonly folder: Folder;
+  readonly register: Register;
+  /** Has frames placed together, when the store is flushed. */
+  readonly later: PlaceLater;
+  /** A frame was found whose file must be on the disk as well when the store is flushed. */
+  found(path: string): void;
+}
+
+/** Takes a frame that gets its name with the next flush. */
+export type PlaceLater = (file: PartialFile, crc: number) => Promise<Outcome>;
+
+/**
+ * A frame as far as it can get before the journal: it has its name and needs its row, it is to take
+ * the place of another, or nothing is left to be done.
+ */
+export type Placement =
+  | { readonly outcome: "stored" | "present"; readonly row: FrameRow }
+  | { readonly replacement: Replacement }
+  | { readonly outcome: Outcome; readonly row: undefined };
+
+/** Whether a stored frame is the one described. */
+export function isSame(stored: StoredFrame, { size }: FrameDescription, crc: number): boolean {
+  return stored.bytes === size && stored.crc32 === crc;
+}
+
+export function conflict(): FramesError {
+  return new FramesError("conflict", "other bytes are stored under this name");
+}
+
+export class PartialFile implements FrameWriter {
+  readonly destination: Destination;
+  readonly description: FrameDescription;
+  readonly path: string;
+  /** Whether it may take the place of what has its name. */
+  readonly #replaces: boolean;
+  /** What the store had recorded when this frame began. */
+  readonly #recordedBefore: number;
+  #file: number | undefined;
+
+  constructor(
+    destination: Destination,
+    description: FrameDescription,
+    path: string,
+    replaces: boolean,
+  ) {
+    this.destination = destination;
+    this.description = description;
+    this.path = path;
+    this.#replaces = replaces;
+    this.#recordedBefore = destination.register.recorded;
+  }
+
+  #open(): number {
+    return (this.#file ??= openSync(this.path, "wx", 0o644));
+  }
+
+  write(bytes: Uint8Array): void {
+    try {
+      const file = this.#open();
+      let written = 0;
+      while (written < bytes.length) {
+        written += writeSync(file, bytes, written, bytes.length - written);
+      }
+    } catch (error) {
+      throw this.failure(error);
+    }
+  }
+
+  finish(crc: number): Outcome | Promise<Outcome> {
+    const { captured } = this.description;
+    const { origin, later } = this.destination;
+    try {
+      const file = this.#open();
+      const seconds = Number(captured) / 1e9;
+      // Before 1970 only as text: Bun takes a negative number for "now".
+      const time = seconds < 0 ? String(seconds) : seconds;
+      futimesSync(file, time, time);
+      closeSync(file);
+      this.#file = undefined;
+      if (origin.durable === true || this.#replaces) return later(this, crc);
+      const placement = this.place(crc, this.#storedMeanwhile());
+      // What does not replace is never told to.
+      if ("replacement" in placement) throw new FramesError("internal");
+      if (placement.row !== undefined) this.record(placement.row);
+      return placement.outcome;
+    } catch (error) {
+      this.discard();
+      throw this.failure(error);
+    }
+  }
+
+  /** Another sender may have begun the name too, or one that differs only in case, and finished first. */
+  #storedMeanwhile(): StoredFrame | null {
+    const { register } = this.destination;
+    return register.recorded === this.#recordedBefore ? null : this.findStored();
+  }
+
+  /** The frame that has the name by the journal. */
+  findStored(): StoredFrame | null {
+    const { origin, folder, register } = this.destination;
+    const { name } = this.description;
+    register.checkFree(folder.relativePathOf(name));
+    return register.journal.find(origin.stream, origin.source, name);
+  }
+
+  /**
+   * Gives the file its final name, if nothing has it; the file is gone if something has.
+   *
+   * @param stored the frame that has the name by the journal
+   * @throws if it cannot be placed: discard it
+   */
+  place(crc: number, stored: StoredFrame | null): Placement {
+    const { folder } = this.destination;
+    const { name } = this.description;
+    const path = folder.pathOf(name);
+    const isStored = stored !== null && isSame(stored, this.description, crc);
+    if (stored !== null && !(this.#replaces && this.#isToReplace(isStored, path))) {
+      unlinkSync(this.path);
+      if (isStored) this.destination.found(path);
+      return { outcome: isStored ? "present" : conflict(), row: undefined };
+    }
+    // First the folder: a link in its place would lead elsewhere.
+    folder.make();
+    const taken = lstatSync(path, { throwIfNoEntry: false });
+    if (taken !== undefined && !taken.isFile()) {
+      throw new FramesError(
+        "not-stored",
+        `Cannot store ${JSON.stringify(name)}: ${path} is no file`,
+      );
+    }
+    if (stored !== null) {
+      return { replacement: { row: this.#row(crc), partial: basename(this.path) } };
+    }
+    if (taken !== undefined && !this.#isUnrecorded(path, taken, crc)) {
+      // Nobody has a row for what lies there, so nothing has to be noted before it is replaced.
+      if (!this.#replaces) {
+        unlinkSync(this.path);
+        return { outcome: conflict(), row: undefined };
+      }
+    } else if (taken !== undefined) {
+      unlinkSync(this.path);
+      this.destination.found(path);
+      return { outcome: "present", row: this.#row(crc) };
+    }
+    this.rename();
+    return { outcome: "stored", row: this.#row(crc) };
+  }
+
+  /** Whether other bytes are to be replaced, or the file of a frame that was moved away. */
+  #isToReplace(isStored: boolean, path: string): boolean {
+    const { origin, register } = this.destination;
+    if (!isStored) return origin.conflict === "replace";
+    if (origin.again !== true || lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
+      return false;
+    }
+    return !register.isOwn(origin, this.description);
+  }
+
+  /** A crash between name and journal leaves just this: a whole frame without its row. */
+  #isUnrecorded(path: string, taken: Stats, crc: number): boolean {
+    return taken.size === this.description.size && fileChecksum(path) === crc;
+  }
+
+  /** Gives the file its final name, whatever has it. */
+  rename(): void {
+    const { folder } = this.destination;
+    const path = folder.pathOf(this.description.name);
+    try {
+      renameSync(this.path, path);
+    } catch (error) {
+      if (systemCode(error) !== "ENOENT") throw error;
+      // Somebody removed the folder, perhaps because it was empty.
+      folder.makeAgain();
+      renameSync(this.path, path);
+    }
+  }
+
+  #row(crc: number): FrameRow {
+    const { origin, register } = this.destination;
+    return register.row(origin, this.description, crc);
+  }
+
+  /** Records what was placed. */
+  record(row: FrameRow): void {
+    const { folder, register } = this.destination;
+    register.record(folder.relativePathOf(row.name), row);
+  }
+
+  discard(): void {
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = undefined;
+    try {
+      rmSync(this.path, { force: true });
+    } catch {
+      // Why the disk cannot be written was told already; the next start removes what is left.
+    }
+  }
+
+  /** What every frame would meet ends the connection; what only this one meets refuses it. */
+  failure(error: unknown): FramesError {
+    if (error instanceof FramesError) return error;
+    const code = storeFails.has(systemCode(error) ?? "") ? "store" : "not-stored";
+    const name = JSON.stringify(this.description.name);
+    return new FramesError(code, `Cannot store ${name}: ${systemSentence(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+const storeFails = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO", "EMFILE", "ENFILE"]);
+
+/** CRC-32 of a file. */
+export function fileChecksum(path: string): number {
+  const file = openSync(path, "r");
+  try {
+    const buffer = new Uint8Array(1 << 20);
+    let crc = 0;
+    for (;;) {
+      const read = readSync(file, buffer, 0, buffer.length, null);
+      if (read === 0) return crc;
+      crc = crc32(buffer.subarray(0, read), crc);
+    }
+  } finally {
+    closeSync(file);
+  }
+}

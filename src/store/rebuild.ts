@@ -1,0 +1,127 @@
+/** Makes a new journal of what can be read of a malformed one, and of the frames themselves. */
+import { Database } from "bun:sqlite";
+import { existsSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { Journal } from "./journal.ts";
+import { fileChecksum } from "./partial.ts";
+import { columns, type FrameRow, journalPath } from "./schema.ts";
+import { framesBelow, pathOfFrame } from "./tree.ts";
+
+/** Session of frames whose own nobody knows any more. */
+const unknownSession = "0".repeat(32);
+
+/** Rows that are committed at a time. */
+const batchSize = 10_000;
+
+/**
+ * Puts a new journal in the place of a malformed one, which is kept in `.frames/damaged`. The store
+ * must be locked. Returns the number of its rows.
+ */
+export function rebuildJournal(place: string): number {
+  const path = journalPath(place);
+  const fresh = `${path}.new`;
+  for (const ending of ["", "-wal", "-shm"]) rmSync(fresh + ending, { force: true });
+  const journal = new Journal(fresh);
+  let rows = 0;
+  const add = (row: FrameRow) => {
+    if (journal.find(row.stream, row.source, row.name) !== null) return;
+    journal.addFrame(row);
+    if (++rows % batchSize === 0) journal.flush();
+  };
+  for (const row of readableRows(path)) add(row);
+  for (const loss of readableLosses(path)) {
+    journal.addLoss(loss, Number(loss.first), Number(loss.last), loss.reason, loss.at);
+  }
+  let sequence = 0;
+  for (const { stream, source, name } of framesBelow(place)) {
+    if (journal.find(stream, source, name) === null) {
+      add(rowOfFile(place, stream, source, name, ++sequence));
+    }
+  }
+  journal.close();
+  setAside(place, path);
+  renameSync(fresh, path);
+  return rows;
+}
+
+/** What a file itself tells of a frame. */
+function rowOfFile(
+  place: string,
+  stream: string,
+  source: string,
+  name: string,
+  seq: number,
+): FrameRow {
+  const path = join(place, pathOfFrame(stream, source, name));
+  const { size, mtimeNs } = lstatSync(path, { bigint: true });
+  return {
+    stream,
+    source,
+    name,
+    session: unknownSession,
+    seq,
+    bytes: Number(size),
+    crc32: fileChecksum(path),
+    captured: mtimeNs,
+    received: BigInt(Date.now()) * 1_000_000n,
+    meta: null,
+    format: null,
+  };
+}
+
+/** The rows that can still be read: from the first on, and where that fails from the last back. */
+function* readableRows(path: string): Generator<FrameRow> {
+  for (const order of ["ASC", "DESC"]) {
+    const rows = read<Record<keyof FrameRow, never>>(
+      path,
+      `SELECT ${columns} FROM frames ORDER BY id ${order}`,
+    );
+    let isComplete = false;
+    for (const row of rows) {
+      if (row === "end") isComplete = true;
+      else
+        yield { ...row, seq: Number(row.seq), bytes: Number(row.bytes), crc32: Number(row.crc32) };
+    }
+    if (isComplete) return;
+  }
+}
+
+interface LossRow {
+  stream: string;
+  source: string;
+  session: string;
+  first: bigint;
+  last: bigint;
+  reason: string;
+  at: bigint;
+}
+
+function* readableLosses(path: string): Generator<LossRow> {
+  for (const row of read<LossRow>(path, "SELECT * FROM losses")) if (row !== "end") yield row;
+}
+
+/** The rows of an answer up to where the journal is damaged; `end` after the last. */
+function* read<Row>(path: string, query: string): Generator<Row | "end"> {
+  let database: Database | undefined;
+  try {
+    database = new Database(path);
+    yield* database.query<Row, []>(query).safeIntegers(true).iterate();
+    yield "end";
+  } catch {
+    // That is why there is to be a new journal: what cannot be read is made up for by the frames.
+  } finally {
+    database?.close();
+  }
+}
+
+/** Keeps the malformed journal, for whoever wants to look into it. */
+function setAside(place: string, path: string): void {
+  const damaged = join(place, ".frames", "damaged");
+  mkdirSync(damaged, { recursive: true });
+  const time = new Date().toISOString().replaceAll(":", "");
+  for (const ending of ["", "-wal", "-shm"]) {
+    if (existsSync(path + ending)) {
+      renameSync(path + ending, join(damaged, `journal-${time}.sqlite${ending}`));
+    }
+  }
+}

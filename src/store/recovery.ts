@@ -1,0 +1,41 @@
+/** Puts in order what a server left behind that was killed, without looking at the frames. */
+import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { Journal, Replacement } from "./journal.ts";
+import { fileChecksum } from "./partial.ts";
+import { pathOfFrame } from "./tree.ts";
+
+/** What was found half done. */
+export interface Recovery {
+  /** Frames that were not whole; they were never confirmed. */
+  readonly unfinished: number;
+  /** Frames that had taken the places of others, and have their rows now. */
+  readonly replaced: number;
+}
+
+/**
+ * @param place the store
+ * @param partial its folder of unfinished frames
+ */
+export function recover(place: string, partial: string, journal: Journal): Recovery {
+  let replaced = 0;
+  for (const replacement of journal.replacements()) {
+    const isDone = isReplaced(place, partial, replacement);
+    journal.endReplacement(replacement, isDone);
+    if (isDone) replaced++;
+  }
+  journal.flush();
+  const unfinished = readdirSync(partial);
+  for (const name of unfinished) rmSync(join(partial, name), { recursive: true });
+  return { unfinished: unfinished.length, replaced };
+}
+
+/** Whether the frame has taken its place. A file that kept its own name has not. */
+function isReplaced(place: string, partial: string, replacement: Replacement): boolean {
+  const { stream, source, name, bytes, crc32 } = replacement.row;
+  if (existsSync(join(partial, replacement.partial))) return false;
+  const path = join(place, pathOfFrame(stream, source, name));
+  // After a power cut the file may have neither name.
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found?.size === bytes && fileChecksum(path) === crc32;
+}

@@ -1,0 +1,103 @@
+/** What is stored under which name: the journal, and what file systems of other systems make of names. */
+import { FramesError } from "../errors.ts";
+import type { FrameDescription, FrameOrigin } from "../frame.ts";
+import type { Journal } from "./journal.ts";
+import { foldPath } from "./name.ts";
+import type { FrameRow } from "./schema.ts";
+import { pathOfFrame } from "./tree.ts";
+
+export class Register {
+  readonly journal: Journal;
+  /** Whether names must be such that Windows and macOS can keep them. */
+  readonly isPortable: boolean;
+  readonly #clock: () => number;
+  /** Frames recorded since the store was opened. */
+  recorded = 0;
+
+  /** @param clock wall clock, in milliseconds since 1970 */
+  constructor(journal: Journal, isPortable: boolean, clock: () => number) {
+    this.journal = journal;
+    this.isPortable = isPortable;
+    this.#clock = clock;
+    if (isPortable) this.#claimStored();
+    else journal.dropFolded();
+  }
+
+  /** Now, in nanoseconds since 1970. */
+  now(): bigint {
+    return BigInt(Math.round(this.#clock() * 1e3)) * 1000n;
+  }
+
+  /** Whether the frame that is stored under this name came in this session under this number. */
+  isOwn({ stream, source, session }: FrameOrigin, { name, sequence, captured }: FrameDescription) {
+    const stored = this.journal.findOffered(stream, source, name, captured);
+    return stored?.session === session && stored.seq === sequence;
+  }
+
+  /** The row of a frame that is to be recorded now. */
+  row(origin: FrameOrigin, frame: FrameDescription, crc32: number): FrameRow {
+    const { stream, source, session, raw } = origin;
+    return {
+      stream,
+      source,
+      name: frame.name,
+      session,
+      seq: frame.sequence,
+      bytes: frame.size,
+      crc32,
+      captured: frame.captured,
+      received: this.now(),
+      meta: frame.metadata === "" ? null : frame.metadata,
+      format: raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`,
+    };
+  }
+
+  /** Records a frame that lies at `path` below the store; it lasts once the journal was flushed. */
+  record(path: string, row: FrameRow): void {
+    if (this.isPortable) this.#claim(path);
+    this.recorded++;
+    this.journal.addFrame(row);
+  }
+
+  /** Records numbers that will never come. */
+  lose(origin: FrameOrigin, first: number, last: number, reason: string): void {
+    this.journal.addLoss(origin, first, last, reason, this.now());
+  }
+
+  /**
+   * Where names must be portable, makes sure that a path below the store, and each folder on the way,
+   * differs from what is stored in more than case or Unicode form.
+   *
+   * @throws {FramesError} `unportable-name`
+   */
+  checkFree(path: string): void {
+    if (!this.isPortable) return;
+    for (const part of prefixes(path)) {
+      const holder = this.journal.folded(foldPath(part));
+      if (holder === undefined || holder === part) continue;
+      throw new FramesError(
+        "unportable-name",
+        `On Windows and macOS ${JSON.stringify(part)} would be the same file as ${JSON.stringify(holder)}`,
+      );
+    }
+  }
+
+  /** Nothing may be stored any more that `path` would be mistaken for. */
+  #claim(path: string): void {
+    for (const part of prefixes(path)) this.journal.claimFolded(foldPath(part), part);
+  }
+
+  /** Names stored before names had to be portable are claimed as they are. */
+  #claimStored(): void {
+    for (const { stream, source, name } of this.journal.unclaimed()) {
+      this.#claim(pathOfFrame(stream, source, name));
+    }
+    this.journal.flush();
+  }
+}
+
+/** `a`, `a/b` and `a/b/c` of `a/b/c`. */
+function prefixes(path: string): string[] {
+  const parts = path.split("/");
+  return parts.map((_, index) => parts.slice(0, index + 1).join("/"));
+}

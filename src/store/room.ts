@@ -1,0 +1,80 @@
+/** How much may still be written before the disk is as full as it may get. */
+import { statfsSync } from "node:fs";
+import { asFramesError, FramesError } from "../errors.ts";
+
+/** Share of a disk, and bytes at most, that are kept free if nothing else was asked for. */
+const defaultShare = 0.05;
+const defaultMost = 10e9;
+
+/** Free bytes and all bytes of a disk. */
+export interface DiskSpace {
+  readonly free: number;
+  readonly total: number;
+}
+
+/** Space of the disk that `path` lies on, as far as ordinary users may have it. */
+export function diskSpace(path: string): DiskSpace {
+  const { bavail, blocks, bsize } = statfsSync(path);
+  return { free: bavail * bsize, total: blocks * bsize };
+}
+
+export class Room {
+  readonly #place: string;
+  readonly #measure: (path: string) => DiskSpace;
+  readonly #reserve: number | undefined;
+  /** Bytes that may be written, by the last measurement and what was taken since. */
+  #left = 0;
+
+  /** @param reserve bytes to keep free */
+  constructor(place: string, reserve: number | undefined, measure = diskSpace) {
+    this.#place = place;
+    this.#reserve = reserve;
+    this.#measure = measure;
+  }
+
+  /**
+   * Takes room for a frame.
+   *
+   * @throws {FramesError} `store` if there is none
+   */
+  take(bytes: number): void {
+    // What is left is measured seldom: others write to the disk too, but not that much.
+    if (this.#left <= bytes) this.check(bytes);
+    this.#left -= bytes;
+  }
+
+  /**
+   * Measures what is left.
+   *
+   * @throws {FramesError} `store` if that is not enough for `bytes` more
+   */
+  check(bytes = 0): void {
+    const { free, total } = this.#space();
+    // Some file systems do not say how large they are.
+    if (total === 0) return void (this.#left = Infinity);
+    const reserve = this.#reserve ?? Math.min(total * defaultShare, defaultMost);
+    this.#left = free - reserve;
+    if (this.#left > bytes) return;
+    throw new FramesError(
+      "store",
+      `The disk of ${this.#place} is full: ${megabytes(free)} are free, and ${megabytes(reserve)} stay free (frames serve --reserve)`,
+    );
+  }
+
+  #space(): DiskSpace {
+    try {
+      return this.#measure(this.#place);
+    } catch (error) {
+      throw asFramesError(error, "store", `Cannot write the store ${this.#place}`);
+    }
+  }
+
+  /** The next frame measures again. */
+  forget(): void {
+    this.#left = 0;
+  }
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(bytes < 1e8 ? 1 : 0)} MB`;
+}

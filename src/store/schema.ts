@@ -1,0 +1,129 @@
+/** What a journal looks like, for all who write or read one: `DIR/.frames/journal.sqlite`. */
+import { constants, Database } from "bun:sqlite";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { FramesError, systemCode, systemSentence } from "../errors.ts";
+
+/** A row of `frames`. Times are nanoseconds since 1970. */
+export interface FrameRow {
+  readonly stream: string;
+  readonly source: string;
+  readonly name: string;
+  readonly session: string;
+  readonly seq: number;
+  readonly bytes: number;
+  readonly crc32: number;
+  readonly captured: bigint;
+  readonly received: bigint;
+  readonly meta: string | null;
+  readonly format: string | null;
+}
+
+/** Path of the journal of the store in `directory`. */
+export function journalPath(directory: string): string {
+  return join(directory, ".frames", "journal.sqlite");
+}
+
+export const schema = `
+  CREATE TABLE IF NOT EXISTS frames (
+    id INTEGER PRIMARY KEY,
+    stream TEXT NOT NULL,
+    source TEXT NOT NULL,
+    name TEXT NOT NULL,
+    session TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    crc32 INTEGER NOT NULL,
+    captured INTEGER NOT NULL,
+    received INTEGER NOT NULL,
+    key TEXT,
+    meta TEXT,
+    format TEXT,
+    UNIQUE (stream, source, name)
+  );
+  CREATE TABLE IF NOT EXISTS losses (
+    stream TEXT NOT NULL,
+    source TEXT NOT NULL,
+    session TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    at INTEGER NOT NULL
+  );
+  CREATE INDEX IF NOT EXISTS losses_by_session ON losses (session, source, first);
+  CREATE TABLE IF NOT EXISTS replacements (
+    partial TEXT PRIMARY KEY,
+    stream TEXT NOT NULL,
+    source TEXT NOT NULL,
+    name TEXT NOT NULL,
+    session TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    crc32 INTEGER NOT NULL,
+    captured INTEGER NOT NULL,
+    received INTEGER NOT NULL,
+    meta TEXT,
+    format TEXT
+  ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS folded (
+    path TEXT PRIMARY KEY,
+    actual TEXT NOT NULL
+  ) WITHOUT ROWID;
+`;
+
+/** Columns of `frames` that are written, and a place for the value of each. */
+export const columns =
+  "stream, source, name, session, seq, bytes, crc32, captured, received, meta, format";
+export const values = columns.replace(/\w+/g, "?");
+
+/** The values of a row, in the order of `columns`. */
+export function valuesOf(row: FrameRow) {
+  const { stream, source, name, session, seq, bytes, crc32, captured, received } = row;
+  const { meta, format } = row;
+  return [
+    stream,
+    source,
+    name,
+    session,
+    seq,
+    bytes,
+    crc32,
+    captured,
+    received,
+    meta,
+    format,
+  ] as const;
+}
+
+/** SQLite's codes for a file that is no journal, or a damaged one. */
+const malformed = new Set(["SQLITE_CORRUPT", "SQLITE_NOTADB"]);
+
+/** Whether SQLite says that a journal is malformed. */
+export function isMalformed(error: unknown): boolean {
+  return malformed.has(systemCode(error) ?? "");
+}
+
+/** What SQLite says of the journal at `path`, and what to do about it. */
+export function journalFailure(what: "open" | "read" | "write", path: string, error: unknown) {
+  const hint = isMalformed(error) ? "; frames verify DIR --repair makes a new one" : "";
+  return new FramesError(
+    "store",
+    `Cannot ${what} the journal ${path}: ${systemSentence(error)}${hint}`,
+    { cause: error },
+  );
+}
+
+/** Opens a journal beside the process that writes it. */
+export function openForReading(path: string): Database {
+  const database = new Database(path, { readonly: true });
+  try {
+    database.query("SELECT 1 FROM frames LIMIT 1").get();
+    return database;
+  } catch {
+    // Whoever may not write beside the journal cannot read it through its log: it must be at rest.
+    database.close();
+    const { SQLITE_OPEN_READONLY, SQLITE_OPEN_URI } = constants;
+    const address = `${pathToFileURL(path).href}?immutable=1`;
+    return new Database(address, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
+  }
+}

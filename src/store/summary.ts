@@ -1,0 +1,71 @@
+/** What a store holds, from its journal. */
+import type { Database } from "bun:sqlite";
+import { existsSync } from "node:fs";
+import { FramesError } from "../errors.ts";
+import { journalFailure, journalPath, openForReading } from "./schema.ts";
+
+/** A source of a stream, summed up. Times are nanoseconds since 1970. */
+export interface SourceSummary {
+  readonly stream: string;
+  readonly source: string;
+  readonly frames: number;
+  readonly bytes: number;
+  readonly lost: number;
+  readonly firstCaptured: bigint | null;
+  readonly lastCaptured: bigint | null;
+}
+
+/**
+ * Sums up what the store in `directory` holds, in the order of names, beside the process that
+ * serves it.
+ *
+ * @throws {FramesError} `missing` if there is no journal, `store` if it cannot be read
+ */
+export function summarize(directory: string, stream?: string): SourceSummary[] {
+  const path = journalPath(directory);
+  if (!existsSync(path)) {
+    const why = existsSync(directory) ? "it holds no store of frames" : "no such directory";
+    throw new FramesError("missing", `Cannot list ${directory}: ${why}; name the store with --dir`);
+  }
+  let database: Database | undefined;
+  try {
+    database = openForReading(path);
+    const only = stream === undefined ? "" : "WHERE stream = ?1";
+    return database
+      .query<SourceSummaryRow, string[]>(
+        `SELECT stream, source, sum(frames) AS frames, sum(bytes) AS bytes, CAST(total(lost) AS INTEGER) AS lost,
+            min(firstCaptured) AS firstCaptured, max(lastCaptured) AS lastCaptured
+          FROM (
+            SELECT stream, source, count(*) AS frames, sum(bytes) AS bytes, 0 AS lost,
+                min(captured) AS firstCaptured, max(captured) AS lastCaptured
+              FROM frames ${only} GROUP BY stream, source
+            UNION ALL
+            SELECT stream, source, 0, 0, min(total(last - first + 1), 9007199254740991), NULL, NULL
+              FROM losses ${only} GROUP BY stream, source
+          )
+          GROUP BY stream, source ORDER BY stream, source`,
+      )
+      .safeIntegers(true)
+      .all(...(stream === undefined ? [] : [stream]))
+      .map((row) => ({
+        ...row,
+        frames: Number(row.frames),
+        bytes: Number(row.bytes),
+        lost: Number(row.lost),
+      }));
+  } catch (error) {
+    throw journalFailure("read", path, error);
+  } finally {
+    database?.close();
+  }
+}
+
+interface SourceSummaryRow {
+  stream: string;
+  source: string;
+  frames: bigint;
+  bytes: bigint;
+  lost: bigint;
+  firstCaptured: bigint | null;
+  lastCaptured: bigint | null;
+}

@@ -1,0 +1,73 @@
+/** Files and folders to the disk itself, many at a time: the system then flushes them together. */
+import { closeSync, fsyncSync, openSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { systemCode } from "../errors.ts";
+
+/** Flushes under way at the same time. */
+const atOnce = 32;
+
+/** Windows flushes only what may be written. */
+const flushMode = process.platform === "win32" ? "r+" : "r";
+
+/** Calls `act` for each item, for at most `most` at a time, and resolves when all are done. */
+export async function forEachOf<Item>(
+  items: Iterable<Item>,
+  most: number,
+  act: (item: Item) => Promise<void>,
+): Promise<void> {
+  const iterator = items[Symbol.iterator]();
+  const work = async () => {
+    for (let next = iterator.next(); next.done !== true; next = iterator.next()) {
+      await act(next.value);
+    }
+  };
+  await Promise.all(Array.from({ length: most }, work));
+}
+
+/** Flushes the bytes of files; those that are gone need none. */
+export async function syncFiles(paths: Iterable<string>): Promise<void> {
+  const crowded: string[] = [];
+  await forEachOf(paths, atOnce, async (path) => {
+    try {
+      await syncFile(path);
+    } catch (error) {
+      if (systemCode(error) !== "EMFILE") throw error;
+      crowded.push(path);
+    }
+  });
+  // Where few files may be open, there is room for one at a time.
+  for (const path of crowded) await syncFile(path);
+}
+
+async function syncFile(path: string): Promise<void> {
+  try {
+    await using file = await open(path, flushMode);
+    await file.datasync();
+  } catch (error) {
+    if (systemCode(error) !== "ENOENT") throw error;
+  }
+}
+
+/** Flushes the entries of a folder, where the system can. */
+export function syncFolder(path: string): void {
+  if (process.platform === "win32") return;
+  const folder = openSync(path, "r");
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}
+
+/** Likewise of folders, many at a time. */
+export async function syncFolders(paths: Iterable<string>): Promise<void> {
+  if (process.platform === "win32") return;
+  await forEachOf(paths, atOnce, async (path) => {
+    try {
+      await using folder = await open(path, "r");
+      await folder.sync();
+    } catch (error) {
+      if (systemCode(error) !== "ENOENT") throw error;
+    }
+  });
+}

@@ -1,0 +1,19 @@
+// The short form of the chaos test. The long one: bun test/chaos.ts
+
+import { expect, test } from "bun:test";
+
+import { chaos, shortForm } from "./chaos.ts";
+
+const seed = Number(process.env["FRAMES_CHAOS_SEED"] ?? 20261122);
+const needs = process.platform === "win32" ? "a POSIX shell" : undefined;
+
+test.skipIf(needs !== undefined)(
+  `${needs === undefined ? "" : `skipped: needs ${needs}: `}whatever is killed, cut, frozen, damaged or full, nothing is lost, torn or twice`,
+  async () => {
+    const { faults, lines } = await chaos({ ...shortForm, seed });
+    console.log(`chaos: FRAMES_CHAOS_SEED=${seed}\n${lines.join("\n")}`);
+    for (const [kind, count] of faults) expect([kind, count > 0]).toEqual([kind, true]);
+    expect(faults.size).toBeGreaterThanOrEqual(6);
+  },
+  150_000,
+);

@@ -1,0 +1,257 @@
+// Kills, cuts, freezes, slows, damages and fills up whatever frames has to do with, over and over,
+// while a tree is sent. At every step every receipted frame must be under its final name with the
+// right bytes, and nothing else may be; in the end the trees must be the same.
+//
+//   bun test/chaos.ts [--seed N] [--frames N] [--faults N]
+//
+// The long form takes about a quarter of an hour. Where this process may mount a small disk, it is
+// filled as well.
+
+import { parseArgs } from "node:util";
+
+import { commit, type Fault, type Kind, kinds, momentOf, planFaults } from "./chaos/faults.ts";
+import { type ChaosOptions, World } from "./chaos/world.ts";
+import { Random, seedOf } from "./wire/fuzz.ts";
+
+/** Milliseconds from one look at everything to the next. */
+const lookEvery = 300;
+const reportEvery = 15_000;
+/** A fault that came to nothing so often never will come to anything. */
+const mostTries = 8;
+/** Faults that go on at the same time. */
+const mostAtOnce = 3;
+
+/** What a run came to. */
+export interface ChaosSummary {
+  readonly faults: ReadonlyMap<Kind, number>;
+  /** For people. */
+  readonly lines: readonly string[];
+}
+
+/** The long form, and the short one for the gate. */
+export const longForm: Omit<ChaosOptions, "seed"> = {
+  frames: 20_000,
+  faults: 320,
+  atLeast: 30,
+  rounds: 8,
+  rate: 1_500_000,
+  disk: 256 * 2 ** 20,
+  reserve: 16 * 2 ** 20,
+  within: 3_600_000,
+};
+export const shortForm: Omit<ChaosOptions, "seed"> = {
+  frames: 1200,
+  faults: 14,
+  atLeast: 1,
+  rounds: 3,
+  rate: 1_500_000,
+  disk: 48 * 2 ** 20,
+  reserve: 8 * 2 ** 20,
+  within: 120_000,
+};
+
+/**
+ * Runs to its end.
+ *
+ * @throws with the whole story if anything was lost, torn or twice, or did not go on
+ */
+export async function chaos(options: ChaosOptions): Promise<ChaosSummary> {
+  const world = await World.make(options);
+  const run = new Run(world, options);
+  return await run.run();
+}
+
+class Run {
+  readonly #world: World;
+  readonly #options: ChaosOptions;
+  readonly #faults: Fault[];
+  readonly #done = new Map<Kind, number>();
+  readonly #active = new Set<Kind>();
+  #faultsLeft: number;
+  /** What was receipted when a byte was flipped last. */
+  #receiptedAtFlip = -1;
+  #isThrough = false;
+
+  constructor(world: World, options: ChaosOptions) {
+    this.#world = world;
+    this.#options = options;
+    const { seed, faults, atLeast } = options;
+    const possible = kinds.filter((kind) => kind !== "disk filled" || world.room.canFill);
+    this.#faults = planFaults(seed, faults, atLeast, possible);
+    this.#faultsLeft = this.#faults.length;
+  }
+
+  async run(): Promise<ChaosSummary> {
+    const world = this.#world;
+    const began = performance.now();
+    const parts: Promise<unknown>[] = [];
+    try {
+      await world.startServer();
+      parts.push(this.#deliveries(), this.#disturbances(), this.#watch());
+      await Promise.race([Promise.all(parts), world.failure]);
+      await world.stopServer();
+      world.check.checkEnd();
+      return this.#summary((performance.now() - began) / 1000);
+    } catch (error) {
+      throw new Error(`${(error as Error).message}\n${world.story()}`, { cause: error });
+    } finally {
+      await world.close(parts);
+    }
+  }
+
+  /** The tree grows, and is sent, until every frame and every fault is through. */
+  async #deliveries(): Promise<void> {
+    const world = this.#world;
+    const { tree } = world;
+    const { frames, rounds, faults, seed } = this.#options;
+    const random = new Random(seedOf(seed, -3));
+    while (tree.frames.size < frames || this.#faultsLeft > 0) {
+      const isLate = tree.frames.size >= frames;
+      // Faults need frames to hit.
+      const more = (frames / faults) * Math.min(this.#faultsLeft, 10);
+      tree.add(Math.ceil(isLate ? more : frames / rounds));
+      world.note(`${tree.frames.size} frames to send`);
+      await world.deliver(random);
+      world.check.everythingDelivered();
+    }
+    this.#isThrough = true;
+  }
+
+  async #disturbances(): Promise<void> {
+    const world = this.#world;
+    const underWay = new Set<Promise<void>>();
+    let isAlongside = false;
+    for (let fault = this.#faults.shift(); fault !== undefined;) {
+      const { kind, seed, tries } = fault;
+      const random = new Random(seedOf(seed, tries));
+      if (isAlongside) await world.pause(random.below(1500));
+      else await momentOf(random, this.#pace, world);
+      await world.until(() => this.#mayBegin(kind), Infinity);
+      const doing = this.#disturb(fault, random);
+      underWay.add(doing);
+      void doing.finally(() => underWay.delete(doing)).catch(() => {});
+      isAlongside = random.below(3) === 0;
+      if (!isAlongside) await Promise.all(underWay);
+      // What came to nothing is among these again.
+      if (this.#faults.length === 0) await Promise.all(underWay);
+      fault = this.#faults.shift();
+    }
+    world.note("all faults are through");
+    world.setRate(Infinity);
+  }
+
+  /** Frames that may be delivered from one fault to the next. */
+  get #pace(): number {
+    const left = this.#options.frames - this.#world.check.receipted.size;
+    return Math.max(10, Math.floor((left / this.#faultsLeft) * 0.8));
+  }
+
+  /** Slower, if the frames would be through before the faults; not so slow that a piece takes long. */
+  #steer(): void {
+    const { frames, faults, rate } = this.#options;
+    const delivered = this.#world.check.receipted.size / frames;
+    this.#world.setRate(delivered > 1 - this.#faultsLeft / faults ? rate / 2 : rate);
+  }
+
+  #mayBegin(kind: Kind): boolean {
+    if (this.#active.size >= mostAtOnce || this.#active.has(kind)) return false;
+    // A peer that breaks the rules time and again without any progress is given up, and rightly.
+    return kind !== "byte flipped" || this.#world.check.receipted.size > this.#receiptedAtFlip;
+  }
+
+  async #disturb(fault: Fault, random: Random): Promise<void> {
+    const world = this.#world;
+    const { kind } = fault;
+    this.#active.add(kind);
+    const over = world.disturb();
+    world.note(`${kind} …`);
+    try {
+      const what = await commit(kind, random, world);
+      world.note(`${kind}: ${what ?? "came to nothing"}`);
+      if (what === undefined) {
+        if (++fault.tries === mostTries) throw new Error(`${kind}: came to nothing for ever`);
+        this.#faults.push(fault);
+        return;
+      }
+      if (kind === "byte flipped") this.#receiptedAtFlip = world.check.receipted.size;
+      this.#done.set(kind, (this.#done.get(kind) ?? 0) + 1);
+      this.#faultsLeft--;
+      this.#steer();
+      world.look();
+    } catch (error) {
+      // Nobody may be waiting for this one.
+      world.fail(error);
+      throw error;
+    } finally {
+      this.#active.delete(kind);
+      over();
+    }
+  }
+
+  async #watch(): Promise<void> {
+    const world = this.#world;
+    let reportAt = performance.now() + reportEvery;
+    while (!this.#isThrough) {
+      const before = performance.now();
+      world.look();
+      // The relay is in this process too: it must not stand still for most of the time.
+      await world.pause(Math.max(lookEvery, 4 * (performance.now() - before)));
+      if (performance.now() < reportAt) continue;
+      reportAt += reportEvery;
+      const { receipted } = world.check;
+      this.#options.report?.(
+        `${receipted.size} of ${world.tree.frames.size} frames receipted, ${this.#faultsLeft} faults to come`,
+      );
+    }
+  }
+
+  #summary(seconds: number): ChaosSummary {
+    const { tree, counts, room, options, relay } = this.#world;
+    const { size } = tree.frames;
+    const faults = kinds.map((kind) => {
+      const isSkipped = kind === "disk filled" && !room.canFill;
+      const count = isSkipped ? "skipped: needs mount" : `${this.#done.get(kind) ?? 0}`;
+      return `  ${kind.padEnd(16)}${count}`;
+    });
+    const total = [...this.#done.values()].reduce((sum, count) => sum + count, 0);
+    const again = counts.sent - size;
+    const missed =
+      counts.missed > 0 ? [`lines of the sender not read in time: ${counts.missed}`] : [];
+    const lines = [
+      `seed ${options.seed}: nothing lost, nothing torn, nothing twice`,
+      `${total} faults in ${seconds.toFixed(1)} s:`,
+      ...faults,
+      `${size} frames of ${(tree.bytes / 1e6).toFixed(1)} MB, sent ${counts.sent} times in all: ${again} times again, for want of a receipt`,
+      `${relay.connections} connections, ${counts.connections} of them welcome; ${counts.senders} senders (${counts.busy} found the one before still there), ${counts.servers} servers`,
+      ...missed,
+    ];
+    return { faults: this.#done, lines };
+  }
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({
+    options: {
+      seed: { type: "string" },
+      frames: { type: "string" },
+      faults: { type: "string" },
+    },
+  });
+  const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31));
+  const faults = Number(values.faults ?? longForm.faults);
+  const options: ChaosOptions = {
+    ...longForm,
+    seed,
+    frames: Number(values.frames ?? longForm.frames),
+    faults,
+    atLeast: Math.min(longForm.atLeast, Math.floor(faults / kinds.length)),
+    report: console.log,
+  };
+  console.log(`chaos: seed ${seed}`);
+  try {
+    for (const line of (await chaos(options)).lines) console.log(line);
+  } catch (error) {
+    console.error(`chaos: ${error instanceof Error ? error.message : error}`);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,167 @@
+// What a chaos run does to the server, the sender, the link and the disk, and when.
+
+import { Random, seedOf } from "../wire/fuzz.ts";
+import { timeout, type World } from "./world.ts";
+
+export const kinds = [
+  "server killed",
+  "sender killed",
+  "link reset",
+  "link frozen",
+  "link slowed",
+  "byte flipped",
+  "disk filled",
+] as const;
+
+export type Kind = (typeof kinds)[number];
+
+/** A fault to come. All that is random in it comes from its seed, whatever happens before it. */
+export interface Fault {
+  readonly kind: Kind;
+  readonly seed: number;
+  /** How often it came to nothing. */
+  tries: number;
+}
+
+/** The faults of a run, in their order: each kind so often, and the rest as it comes. */
+export function planFaults(
+  seed: number,
+  count: number,
+  atLeast: number,
+  possible: readonly Kind[],
+): Fault[] {
+  const random = new Random(seedOf(seed, -2));
+  const chosen = possible.flatMap((kind) => Array<Kind>(atLeast).fill(kind));
+  while (chosen.length < count) chosen.push(random.pick(possible));
+  for (let last = chosen.length - 1; last > 0; last--) {
+    const other = random.below(last + 1);
+    [chosen[last], chosen[other]] = [chosen[other]!, chosen[last]!];
+  }
+  return chosen.map((kind, index) => ({ kind, seed: seedOf(seed, index), tries: 0 }));
+}
+
+/** A number below `most`, as likely of few digits as of many. */
+function logarithmic(random: Random, most: number): number {
+  return Math.floor(most ** (random.below(10_000) / 10_000));
+}
+
+/** Milliseconds after which a fault that needs an occasion is given up for this time. */
+const occasionWithin = 8000;
+
+/**
+ * Waits for the moment of a fault: some more receipts, or bytes, or a new connection and a few
+ * bytes, so that each part of a conversation has its turn; now and then the end.
+ *
+ * @param pace frames that may be delivered from one fault to the next
+ */
+export async function momentOf(random: Random, pace: number, world: World): Promise<void> {
+  const { relay, check, counts } = world;
+  const frames = check.receipted.size + 1 + random.below(2 * pace);
+  const bytes = relay.bytes + 1 + random.below(500_000);
+  const afterConnecting = logarithmic(random, 20_000);
+  const { connections } = relay;
+  const ending = counts.endings;
+  const kind = random.pick(["frames", "bytes", "connection", "end"] as const);
+  let connectedAt: number | undefined;
+  const hasCome = (): boolean => {
+    if (check.receipted.size >= frames) return true;
+    if (kind === "bytes") return relay.bytes >= bytes;
+    if (kind === "end") return counts.endings > ending;
+    if (kind !== "connection" || relay.connections === connections) return false;
+    connectedAt ??= relay.bytes;
+    return relay.bytes >= connectedAt + afterConnecting;
+  };
+  // Whether nothing moves is for others to judge: the run ends then.
+  await world.until(hasCome, Infinity);
+  await world.pause(random.below(30));
+}
+
+/** Does it; gives what it was, or nothing if it came to nothing. */
+export async function commit(
+  kind: Kind,
+  random: Random,
+  world: World,
+): Promise<string | undefined> {
+  return await acts[kind](random, world);
+}
+
+const acts: Record<Kind, (random: Random, world: World) => Promise<string | undefined>> = {
+  async "server killed"(random, world) {
+    const down = random.below(2000);
+    if (!(await world.until(() => world.isServing, occasionWithin))) return undefined;
+    await world.killServer();
+    await world.pause(down);
+    await world.startServer();
+    return `down for ${down} ms`;
+  },
+
+  async "sender killed"(_, world) {
+    // Whoever sends starts it again.
+    if (!(await world.until(() => world.isSending, occasionWithin))) return undefined;
+    return (await world.killSender()) ? "killed" : undefined;
+  },
+
+  async "link reset"(_, world) {
+    if (!(await world.until(() => world.relay.open > 0, occasionWithin))) return undefined;
+    const { open } = world.relay;
+    world.relay.cut();
+    return `${open} connections`;
+  },
+
+  async "link frozen"(random, world) {
+    const isLong = random.below(3) === 0;
+    const lasts = isLong ? timeout * 1000 + 200 + random.below(2000) : 50 + random.below(1200);
+    if (!(await world.until(() => world.relay.open > 0, occasionWithin))) return undefined;
+    world.relay.freeze();
+    try {
+      await world.pause(lasts);
+    } finally {
+      world.relay.thaw();
+    }
+    return `for ${lasts} ms`;
+  },
+
+  async "link slowed"(random, world) {
+    const rate = 1000 + logarithmic(random, 50_000);
+    const lasts = 300 + random.below(2500);
+    if (!(await world.until(() => world.relay.open > 0, occasionWithin))) return undefined;
+    world.slow(rate);
+    try {
+      await world.pause(lasts);
+    } finally {
+      world.slow(undefined);
+    }
+    return `to ${rate} bytes per second for ${lasts} ms`;
+  },
+
+  async "byte flipped"(random, world) {
+    const direction = random.pick(["toServer", "toServer", "toClient"] as const);
+    const skip = logarithmic(random, direction === "toServer" ? 500_000 : 500);
+    const bit = random.below(8);
+    const flip = world.relay.flip(direction, skip, bit);
+    try {
+      if (!(await world.until(() => flip.happened, occasionWithin))) return undefined;
+    } finally {
+      flip.cancel();
+    }
+    return `${direction}, after ${skip} bytes, bit ${bit}`;
+  },
+
+  async "disk filled"(random, world) {
+    const { room, counts } = world;
+    const left = random.below(2) === 0 ? 0 : random.below(Math.max(world.reserve, 1_000_000));
+    const lasts = random.below(2000);
+    const before = counts.storeErrors;
+    world.isDiskFull = true;
+    try {
+      await room.fill(left);
+      // Until it was met it was no fault.
+      if (!(await world.until(() => counts.storeErrors > before, occasionWithin))) return undefined;
+      await world.pause(lasts);
+    } finally {
+      room.empty();
+      world.isDiskFull = false;
+    }
+    return `${left} bytes left, for ${lasts} ms more`;
+  },
+};

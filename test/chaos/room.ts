@@ -1,0 +1,94 @@
+// The place where a run of the chaos test happens, and a disk in it that can be filled.
+
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** What the keeper does when nobody holds its input any more, whatever became of them. */
+const script = `
+  trap "" INT TERM HUP
+  cat
+  cd "$0/.children" && kill -9 *
+  cd /
+  umount -l "$0/disk"
+  rm -rf "$0"
+`;
+
+const keeperDeadline = 20_000;
+
+/** A folder with the sender's tree, and the disk that the store lies on. */
+export class Room {
+  readonly path: string = mkdtempSync(join(tmpdir(), "frames-chaos-"));
+  readonly disk: string = join(this.path, "disk");
+  /** Whether `disk` is a small one of its own; otherwise nothing here may fill it. */
+  readonly canFill: boolean;
+  readonly #ballast = join(this.disk, "ballast");
+  readonly #keeper: Bun.Subprocess<"pipe", "ignore", "ignore">;
+
+  /** @param size of the disk in bytes, where this process may mount one */
+  constructor(size: number) {
+    mkdirSync(join(this.path, ".children"));
+    mkdirSync(this.disk);
+    // `bun test` runs no exit handlers, and nothing runs after SIGKILL: so a shell waits for the
+    // end of this process.
+    this.#keeper = Bun.spawn(["sh", "-c", script, this.path], {
+      stdio: ["pipe", "ignore", "ignore"],
+    });
+    this.#keeper.unref();
+    const options = `size=${size},mode=0700`;
+    const mount = ["-t", "tmpfs", "-o", options, "frames-chaos", this.disk];
+    this.canFill =
+      process.platform === "linux" && spawnSync("mount", mount, { stdio: "ignore" }).status === 0;
+  }
+
+  /** Sees to it that a child does not outlive this process. */
+  adopt(child: Bun.Subprocess): void {
+    const note = join(this.path, ".children", `${child.pid}`);
+    writeFileSync(note, "");
+    void child.exited.then(() => rmSync(note, { force: true }));
+  }
+
+  /** Bytes that are free on the disk. */
+  get free(): number {
+    const { bavail, bsize } = statfsSync(this.disk);
+    return bavail * bsize;
+  }
+
+  /** Leaves no more than so many bytes free. */
+  async fill(leave: number): Promise<void> {
+    const file = await open(this.#ballast, "w");
+    try {
+      const chunk = Buffer.alloc(2 ** 20, 0xba);
+      for (let size = chunk.length; ;) {
+        const more = Math.min(size, this.free - leave);
+        if (more <= 0) return;
+        try {
+          await file.write(chunk, 0, more);
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+          // The last page is as good as full.
+          if (size === 1) return;
+          size = size > 4096 ? 4096 : 1;
+        }
+      }
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Gives the room on the disk back. */
+  empty(): void {
+    rmSync(this.#ballast, { force: true });
+  }
+
+  /** Ends what still runs here, and removes everything. */
+  async close(): Promise<void> {
+    void this.#keeper.stdin.end();
+    const late = Bun.sleep(keeperDeadline).then(() => "late");
+    if ((await Promise.race([this.#keeper.exited, late])) === "late") {
+      throw new Error(`${this.path} was not tidied up within ${keeperDeadline / 1000} s`);
+    }
+  }
+}

@@ -1,0 +1,137 @@
+// A running `frames send -v`, and what it says of its conversation.
+
+import { environment, executable } from "../helper/program.ts";
+import type { Room } from "./room.ts";
+import { keyOf } from "./tree.ts";
+
+/** What becomes of frames and connections, as far as the sender has said so. */
+export interface Listener {
+  connected(): void;
+  /** A frame was sent whole. */
+  sent(key: string): void;
+  receipted(key: string): void;
+  /** Everything was sent. */
+  ending(): void;
+  /** The server ended the connection with an error of this number. */
+  told(error: number): void;
+  /** Lines of this connection were not read in time. */
+  missed(): void;
+  wrong(what: string): void;
+  line(text: string): void;
+}
+
+/** How a sender ended. */
+export interface Ended {
+  /** Undefined if it was killed. */
+  readonly code: number | undefined;
+  /** Whether it ever had a connection. */
+  readonly wasWelcome: boolean;
+  /** What the server told it last: the number of an error. */
+  readonly told: number | undefined;
+}
+
+/** One process. */
+export class Sender {
+  /** Settled when the process has ended and what it had said is read to the end. */
+  readonly ended: Promise<Ended>;
+  readonly #child: Bun.Subprocess<"ignore", "ignore", "pipe">;
+  readonly #listener: Listener;
+  /** The frames that ended on this connection, in that order; of aborted ones there is nothing. */
+  #sent: (string | undefined)[] = [];
+  #settled = 0;
+  #wasWelcome = false;
+  #told: number | undefined;
+  /** Whether lines of this connection are missing: which frames its receipts count is then unknown. */
+  #isUnclear = true;
+
+  constructor(folder: string, port: number, timeout: number, room: Room, listener: Listener) {
+    this.#listener = listener;
+    const args = ["send", folder, "--to", `127.0.0.1:${port}`, "--timeout", `${timeout}`, "-v"];
+    this.#child = Bun.spawn([executable, ...args], {
+      env: environment(),
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    room.adopt(this.#child);
+    this.ended = this.#run();
+  }
+
+  kill(): void {
+    this.#child.kill("SIGKILL");
+  }
+
+  async #run(): Promise<Ended> {
+    const decoder = new TextDecoder();
+    let text = "";
+    for await (const chunk of this.#child.stderr) {
+      const lines = (text + decoder.decode(chunk, { stream: true })).split("\n");
+      // What a kill cuts off in the middle of a line was not said.
+      text = lines.pop()!;
+      for (const line of lines) this.#line(line);
+    }
+    await this.#child.exited;
+    const { exitCode } = this.#child;
+    return { code: exitCode ?? undefined, wasWelcome: this.#wasWelcome, told: this.#told };
+  }
+
+  #line(line: string): void {
+    this.#listener.line(line);
+    const [direction, type, ...words] = line.split(" ", 6);
+    if (direction === "->") this.#out(type!, words, line);
+    else if (direction === "<-") this.#in(type!, line.slice(direction.length + type!.length + 2));
+    else if (line.includes("Not delivered")) this.#listener.wrong(line);
+    else if (/^\d+ lines are missing here/.test(line)) {
+      this.#isUnclear = true;
+      this.#listener.missed();
+    }
+  }
+
+  #out(type: string, words: string[], line: string): void {
+    if (type === "HELLO") {
+      this.#sent = [];
+      this.#settled = 0;
+      this.#isUnclear = false;
+    } else if (type === "FRAME") {
+      const key = keyOf({ source: words[0]!, name: words[2]! });
+      this.#sent.push(key);
+      this.#listener.sent(key);
+    } else if (type === "ABORT") {
+      this.#sent.push(undefined);
+    } else if (type === "END") {
+      this.#listener.ending();
+    } else if (type === "LOST") {
+      this.#listener.wrong(line);
+    }
+  }
+
+  #in(type: string, body: string): void {
+    if (type === "WELCOME") {
+      this.#wasWelcome = true;
+      this.#listener.connected();
+    } else if (type === "RECEIPT") {
+      this.#settle(Number(body));
+    } else if (type === "DONE") {
+      const { frames } = JSON.parse(body) as { frames: number };
+      if (frames !== this.#sent.length && !this.#isUnclear) {
+        this.#listener.wrong(`DONE counts ${frames} frames of ${this.#sent.length}`);
+      }
+      this.#settle(frames);
+    } else if (type === "ERROR") {
+      this.#told = (JSON.parse(body) as { error: number }).error;
+      this.#listener.told(this.#told);
+    } else if (type === "REFUSED") {
+      this.#listener.wrong(`REFUSED ${body}`);
+    }
+  }
+
+  #settle(frames: number): void {
+    if (this.#isUnclear) return;
+    if (!(frames >= this.#settled && frames <= this.#sent.length)) {
+      const range = `${this.#settled} to ${this.#sent.length}`;
+      this.#listener.wrong(`a receipt counts ${frames} frames: it can be ${range}`);
+    }
+    for (; this.#settled < frames; this.#settled++) {
+      const key = this.#sent[this.#settled];
+      if (key !== undefined) this.#listener.receipted(key);
+    }
+  }
+}

@@ -1,0 +1,150 @@
+// Holds the store of a chaos run against the sender's tree, while it is written and at the end.
+
+import { Database } from "bun:sqlite";
+import { existsSync, lstatSync, readdirSync, readFileSync, type Stats } from "node:fs";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+
+import { sameTree } from "../helper/program.ts";
+import { keyOf, stream, type Tree, type TreeFrame } from "./tree.ts";
+
+/** A file that was found to be right, as long as it is the same file. */
+interface Seen {
+  readonly inode: number;
+  readonly size: number;
+  readonly written: number;
+}
+
+/** What the journal says of a frame. */
+interface Row {
+  stream: string;
+  source: string;
+  name: string;
+  bytes: bigint;
+  crc32: bigint;
+  captured: bigint;
+}
+
+/** What is found wrong is thrown. */
+export class StoreCheck {
+  /** Frames whose receipt the sender has read. */
+  readonly receipted = new Set<string>();
+  readonly #folder: string;
+  readonly #tree: Tree;
+  readonly #seen = new Map<string, Seen>();
+
+  constructor(folder: string, tree: Tree) {
+    this.#folder = folder;
+    this.#tree = tree;
+  }
+
+  /** Frames that were seen under their final names. */
+  get stored(): number {
+    return this.#seen.size;
+  }
+
+  /** The sender says that everything is delivered, and it need not say so frame by frame. */
+  everythingDelivered(): void {
+    for (const key of this.#tree.frames.keys()) this.receipted.add(key);
+    this.look();
+  }
+
+  /** Every receipted frame must be there, and whatever is there must be a whole frame. */
+  look(): void {
+    let found = 0;
+    const visit = (folder: string, source: string): void => {
+      for (const entry of readdirSync(folder, { withFileTypes: true })) {
+        const { name } = entry;
+        if (name.startsWith(".")) continue;
+        if (entry.isDirectory()) {
+          visit(join(folder, name), source === stream ? name : `${source}/${name}`);
+          continue;
+        }
+        const key = `${source}/${name}`;
+        if (this.#lookAt(key, join(folder, name)) && this.receipted.has(key)) found++;
+      }
+    };
+    const top = join(this.#folder, stream);
+    if (existsSync(top)) visit(top, stream);
+    if (found === this.receipted.size) return;
+    const missing = [...this.receipted].filter((key) => !existsSync(join(top, this.#path(key))));
+    throw new Error(`${missing.length} receipted frames are gone: ${missing.slice(0, 10).join()}`);
+  }
+
+  #path(key: string): string {
+    return key.startsWith(`${stream}/`) ? key.slice(stream.length + 1) : key;
+  }
+
+  /** Whether the file is there: one without a receipt may go meanwhile. */
+  #lookAt(key: string, path: string): boolean {
+    const frame = this.#tree.frames.get(key);
+    if (frame === undefined) throw new Error(`${path} is no frame that was sent`);
+    const file = lstatSync(path, { throwIfNoEntry: false });
+    if (file === undefined) return false;
+    const seen = this.#seen.get(key);
+    if (seen !== undefined && isSame(seen, file)) return true;
+    if (seen !== undefined && this.receipted.has(key)) {
+      throw new Error(`${path} was written again after its receipt`);
+    }
+    checkContent(frame, path);
+    this.#seen.set(key, { inode: file.ino, size: file.size, written: file.mtimeMs });
+    return true;
+  }
+
+  /** The store when its server has stopped. */
+  checkEnd(): void {
+    this.everythingDelivered();
+    const wrong = sameTree(this.#tree.folder, join(this.#folder, stream));
+    const hidden = readdirSync(join(this.#folder, stream), { recursive: true, encoding: "utf8" });
+    for (const name of hidden) {
+      if (/(?:^|[/\\])\./.test(name)) wrong.push(`${name} was left behind`);
+    }
+    for (const name of readdirSync(this.#folder)) {
+      if (name !== stream && name !== ".frames") wrong.push(`${name} lies in the store`);
+    }
+    for (const name of readdirSync(join(this.#folder, ".frames/partial"))) {
+      wrong.push(`.frames/partial/${name} was left behind`);
+    }
+    wrong.push(...this.#journalFaults());
+    if (wrong.length === 0) return;
+    throw new Error(`${wrong.length} differences: ${wrong.slice(0, 20).join("; ")}`);
+  }
+
+  #journalFaults(): string[] {
+    const path = join(this.#folder, ".frames/journal.sqlite");
+    const journal = new Database(path, { readonly: true, safeIntegers: true });
+    try {
+      const wrong: string[] = [];
+      const left = new Map(this.#tree.frames);
+      for (const row of journal.query<Row, []>("SELECT * FROM frames").iterate()) {
+        const frame = left.get(keyOf(row));
+        left.delete(keyOf(row));
+        const isRight =
+          frame !== undefined &&
+          row.stream === stream &&
+          row.bytes === BigInt(frame.size) &&
+          row.crc32 === BigInt(frame.crc32) &&
+          row.captured === frame.captured;
+        if (!isRight) wrong.push(`the journal says of ${keyOf(row)}: ${Bun.inspect(row)}`);
+      }
+      for (const key of left.keys()) wrong.push(`the journal does not know ${key}`);
+      for (const loss of journal.query("SELECT * FROM losses").iterate()) {
+        wrong.push(`the journal has a loss: ${Bun.inspect(loss)}`);
+      }
+      return wrong;
+    } finally {
+      journal.close();
+    }
+  }
+}
+
+function isSame(seen: Seen, file: Stats): boolean {
+  return seen.inode === file.ino && seen.size === file.size && seen.written === file.mtimeMs;
+}
+
+function checkContent(frame: TreeFrame, path: string): void {
+  const bytes = readFileSync(path);
+  if (bytes.length === frame.size && crc32(bytes) === frame.crc32) return;
+  const what = bytes.length === frame.size ? "other bytes" : `${bytes.length} bytes`;
+  throw new Error(`${path} has ${what}; the frame has ${frame.size} bytes`);
+}

@@ -1,0 +1,600 @@
+// What must be safe on the server's disk, what may then be gone at the sender, and what happens when
+// the disk takes nothing more: real executables, a small disk of their own, and what strace(1) sees.
+
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+
+import { Decoder } from "../src/wire/decode.ts";
+import { encodeControl, encodeReceipt } from "../src/wire/encode.ts";
+import { preface, Type } from "../src/wire/messages.ts";
+import {
+  executable,
+  type Finished,
+  jsonLines,
+  launch,
+  makeTree,
+  manyFrames,
+  peerMissing,
+  run,
+  sameTree,
+  type Server,
+  startServer,
+  temporaryFolder,
+  until,
+} from "./helper/program.ts";
+import { startRelay } from "./helper/relay.ts";
+
+// What has a deadline of its own below says what it waited for; this is for what has none.
+setDefaultTimeout(60_000);
+
+type Json = Record<string, unknown>;
+
+async function withServer(
+  use: (server: Server) => Promise<void>,
+  ...args: string[]
+): Promise<void> {
+  const server = await startServer({ dir: temporaryFolder(), args });
+  try {
+    await use(server);
+  } finally {
+    await server.stop();
+    rmSync(server.dir, { recursive: true, force: true });
+  }
+}
+
+function words(server: { port: number }, path: string, ...more: string[]): string[] {
+  return ["send", path, "--to", `127.0.0.1:${server.port}`, "--json", "-v", ...more];
+}
+
+function send(server: { port: number }, path: string, ...more: string[]): Promise<Finished> {
+  return run(words(server, path, ...more));
+}
+
+/** The summary, which ends what `--json` prints. */
+function summaryOf({ stdout }: { stdout: string }): Json {
+  const last = jsonLines(stdout).at(-1);
+  expect(last?.["type"]).toBe("summary");
+  return last!;
+}
+
+function expectCode(sent: { code: number; stderr: string }, code: number): void {
+  expect([sent.code, sent.code === code ? "" : sent.stderr]).toEqual([code, ""]);
+}
+
+/** Names of all files below a folder. */
+function filesIn(folder: string): string[] {
+  if (!existsSync(folder)) return [];
+  return (readdirSync(folder, { recursive: true }) as string[])
+    .filter((name) => statSync(join(folder, name)).isFile())
+    .sort();
+}
+
+/** Where the bytes are that a folder had: its files may go. */
+function contents(folder: string): Map<string, Buffer> {
+  return new Map(filesIn(folder).map((name) => [name, readFileSync(join(folder, name))]));
+}
+
+function expectStored(server: Server, frames: Map<string, Buffer>): void {
+  for (const [name, bytes] of frames) {
+    const same = readFileSync(join(server.dir, "run7", name)).equals(bytes);
+    expect([name, same]).toEqual([name, true]);
+  }
+}
+
+// Moving frames.
+
+describe("frames send --move", () => {
+  test("removes every frame here, large ones too, and all of them are there", async () => {
+    const folder = makeTree({
+      ...manyFrames(300, 2_000),
+      "infrared/1.raw": 3_000_000,
+      "infrared/empty.raw": 0,
+    });
+    const before = contents(folder);
+    await withServer(async (server) => {
+      const sent = await send(server, folder, "--move");
+      expectCode(sent, 0);
+      expect(sent.stderr).toMatch(/"durable":true.*\n(?:.*\n)*<- WELCOME .*"durable":true/);
+      expect(summaryOf(sent)).toMatchObject({ frames: 302, removed: 302, skipped: 0, reasons: {} });
+      expect(sent.stderr).toMatch(/^302 frames removed here$/m);
+      expect(filesIn(folder)).toEqual([]);
+      expectStored(server, before);
+    });
+  });
+
+  test("keeps what changed since it was sent, and reports it: exit 23", async () => {
+    const folder = makeTree(manyFrames(5, 1_000));
+    const at = (number: number) => join(folder, `visible/${number}.png`);
+    for (let number = 1; number <= 5; number++)
+      utimesSync(at(number), 1_600_000_000, 1_600_000_000);
+    using fake = durableServer(true);
+    using sender = launch(words(fake, folder, "--move"));
+    await until("all frames", () => fake.hasEnd);
+    // Without its receipt none may be gone.
+    expect(filesIn(folder)).toHaveLength(5);
+    writeFileSync(at(2), "longer than before".repeat(100));
+    // The same size, another time; and the same size and time, which only its bytes betray.
+    writeFileSync(at(3), readFileSync(at(3)).reverse());
+    writeFileSync(at(4), readFileSync(at(4)).reverse());
+    utimesSync(at(4), 1_600_000_000, 1_600_000_000);
+    fake.finish();
+    const sent = await sender.ended();
+    expectCode(sent, 23);
+    expect(summaryOf(sent)).toMatchObject({ frames: 5, removed: 2, kept: 3, reasons: {} });
+    const kept = jsonLines(sent.stdout).filter(({ type }) => type === "kept");
+    expect(kept.map(({ error }) => error)).toEqual(["changed", "changed", "changed"]);
+    for (const number of [2, 3, 4]) {
+      expect(sent.stderr).toMatch(
+        new RegExp(`^Not removed: visible/${number}\\.png: .*changed`, "m"),
+      );
+    }
+    expect(filesIn(folder)).toEqual(["visible/2.png", "visible/3.png", "visible/4.png"]);
+  });
+
+  test("keeps what the server does not take: a conflict, and a name that it refuses: exit 23", async () => {
+    const folder = makeTree({ ...manyFrames(5, 1_000), "visible/a:b.png": "refused" });
+    await withServer(async (server) => {
+      const other = makeTree({ "visible/3.png": "taken" });
+      expectCode(await send(server, other), 0);
+      const sent = await send(server, folder, "--move");
+      expectCode(sent, 23);
+      const reasons = { conflict: 1, "unportable-name": 1 };
+      expect(summaryOf(sent)).toMatchObject({ frames: 4, removed: 4, refused: 2, reasons });
+      expect(filesIn(folder)).toEqual(["visible/3.png", "visible/a:b.png"]);
+      expect(readFileSync(join(server.dir, "run7/visible/3.png"), "utf8")).toBe("taken");
+      // Left alone because it was asked for is not removed either.
+      const skipped = await send(server, folder, "--move", "--on-conflict", "skip");
+      expectCode(skipped, 23);
+      expect(summaryOf(skipped)).toMatchObject({ removed: 0, leftAlone: 1, refused: 1 });
+      expect(filesIn(folder)).toEqual(["visible/3.png", "visible/a:b.png"]);
+    }, "--portable-names");
+  });
+
+  test("removes what is stored already only if its bytes are those, whatever size and time say", async () => {
+    const folder = makeTree({ ...manyFrames(6, 1_000), "infrared/1.raw": 2_000_000 });
+    const before = contents(folder);
+    for (const name of before.keys()) utimesSync(join(folder, name), 1_600_000_000, 1_600_000_000);
+    await withServer(async (server) => {
+      expectCode(await send(server, folder), 0);
+      const changed = ["infrared/1.raw", "visible/4.png"];
+      for (const name of changed) {
+        writeFileSync(join(folder, name), Buffer.from(before.get(name)!).reverse());
+        utimesSync(join(folder, name), 1_600_000_000, 1_600_000_000);
+      }
+      // Another time alone is no reason to keep it.
+      utimesSync(join(folder, "visible/5.png"), 1_500_000_000, 1_500_000_000);
+      const sent = await send(server, folder, "--move");
+      expectCode(sent, 23);
+      const counts = { frames: 5, skipped: 5, removed: 5, bytes: 0, reasons: { conflict: 2 } };
+      expect(summaryOf(sent)).toMatchObject(counts);
+      expect(sent.stderr).not.toContain("-> FRAME");
+      expect(filesIn(folder)).toEqual(changed);
+      expectStored(server, before);
+    });
+  });
+
+  test("loses nothing where the server is killed again and again", async () => {
+    const folder = makeTree({
+      ...manyFrames(400, 20_000),
+      ...manyFrames(4, 3_000_000, "infrared"),
+    });
+    const before = contents(folder);
+    const dir = temporaryFolder();
+    let server = await startServer({ dir });
+    const relay = await startRelay({
+      to: { host: "127.0.0.1", port: server.port },
+      rate: 8_000_000,
+    });
+    const args = ["--listen", `127.0.0.1:${server.port}`];
+    using sender = launch(words(relay, folder, "--move"));
+    for (const bytes of [2_000_000, 6_000_000, 12_000_000]) {
+      await until(`${bytes} bytes`, () => relay.bytes > bytes);
+      server.process.kill("SIGKILL");
+      await server.process.exited;
+      // What is gone here must be there at this very moment.
+      const left = new Set(filesIn(folder));
+      expectStored(server, new Map([...before].filter(([name]) => !left.has(name))));
+      server = await startServer({ dir, args });
+    }
+    const sent = await sender.ended(40_000);
+    expectCode(sent, 0);
+    expect(summaryOf(sent)).toMatchObject({ frames: 404, removed: 404, reasons: {} });
+    expect(filesIn(folder)).toEqual([]);
+    expectStored(server, before);
+    relay.stop();
+    expect(await server.stop()).toBe(0);
+  });
+
+  test("refuses a server that does not flush to its disk: exit 1, and nothing is sent or removed", async () => {
+    const folder = makeTree(manyFrames(3, 100));
+    using fake = durableServer(false);
+    const sent = await send(fake, folder, "--move");
+    expect(sent.stderr).toMatch(/^frames: .*--move.*flush/m);
+    expectCode(sent, 1);
+    expect(sent.stderr).not.toContain("-> FRAME");
+    expect(filesIn(folder)).toHaveLength(3);
+  });
+});
+
+/** A server that stores nothing, and confirms everything when a test says so. */
+function durableServer(durable: boolean) {
+  const state = { ended: 0, hasEnd: false };
+  let current: Bun.Socket<Decoder> | undefined;
+  const listener = Bun.listen<Decoder>({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      open(socket) {
+        current = socket;
+        socket.data = new Decoder({
+          control(message) {
+            if (message.type === Type.hello) {
+              const window = { bytes: 64 << 20, frames: 8192 };
+              const limits = { frame: 64 << 20, sources: 100, unfinished: 16 };
+              socket.write(preface);
+              const welcome = { window, limits, fresh: true, durable };
+              socket.write(encodeControl(Type.welcome, 0, welcome));
+            } else if (message.type === Type.end) state.hasEnd = true;
+          },
+          frame() {},
+          payload() {},
+          complete: () => void state.ended++,
+        });
+      },
+      data: (socket, bytes) => socket.data.receive(bytes),
+      error() {},
+    },
+  });
+  return {
+    port: listener.port,
+    /** Whether everything came. */
+    get hasEnd() {
+      return state.hasEnd;
+    },
+    finish() {
+      const counts = {
+        frames: state.ended,
+        stored: state.ended,
+        present: 0,
+        refused: 0,
+        aborted: 0,
+      };
+      current!.write(encodeReceipt(state.ended));
+      current!.write(encodeControl(Type.done, 0, counts));
+    },
+    [Symbol.dispose]: () => listener.stop(true),
+  };
+}
+
+// A disk that takes nothing more.
+
+const mounts: string[] = [];
+afterAll(() => {
+  for (const place of mounts) spawnSync("umount", ["-l", place]);
+});
+
+function mount(place: string, ...args: string[]): string | undefined {
+  mkdirSync(place, { recursive: true });
+  const { status, stderr } = spawnSync("mount", [...args, place], { encoding: "utf8" });
+  if (status !== 0) return stderr?.trim() || "there is no mount";
+  mounts.push(place);
+  return undefined;
+}
+
+function unmount(place: string): void {
+  expect(spawnSync("umount", [place], { encoding: "utf8" }).stderr).toBe("");
+  mounts.splice(mounts.indexOf(place), 1);
+}
+
+/** Makes a folder one that can only be read, until it is disposed of. */
+function mountReadOnly(place: string): Disposable {
+  expect(mount(place, "--bind", place)).toBeUndefined();
+  const dispose = (): void => {
+    if (mounts.includes(place)) unmount(place);
+  };
+  const remount = spawnSync("mount", ["-o", "remount,ro,bind", place], { encoding: "utf8" });
+  if (remount.status !== 0) {
+    dispose();
+    throw new Error(remount.stderr);
+  }
+  return { [Symbol.dispose]: dispose };
+}
+
+const tmpfs = ["-t", "tmpfs", "-o", "size=64m", "tmpfs"];
+const mountMissing = ((): string => {
+  if (process.platform !== "linux") return "skipped: needs Linux: ";
+  const place = temporaryFolder();
+  if (mount(place, ...tmpfs) !== undefined) return "skipped: may not mount: ";
+  unmount(place);
+  return "";
+})();
+
+describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
+  const size = 500_000;
+  const folder = makeTree(manyFrames(60, size));
+
+  /** A disk of 64 MB with so many bytes on it that are not ours, and a server that keeps 4 MB free. */
+  async function withSmallDisk(
+    ballast: number,
+    use: (server: Server, disk: string) => Promise<void>,
+  ): Promise<void> {
+    const disk = temporaryFolder();
+    expect(mount(disk, ...tmpfs)).toBeUndefined();
+    try {
+      writeFileSync(join(disk, "ballast"), Buffer.alloc(ballast));
+      const dir = join(disk, "store");
+      const server = await startServer({ dir, args: ["--reserve", "4M"] });
+      try {
+        await use(server, disk);
+      } finally {
+        await server.stop();
+      }
+    } finally {
+      unmount(disk);
+    }
+  }
+
+  test("is full is waited for: when there is room again, the delivery comes to its end by itself", async () => {
+    await withSmallDisk(45_000_000, async (server, disk) => {
+      using sender = launch(words(server, folder));
+      await until("why it waits", () => /disk of .* is full.*; trying again/.test(sender.stderr()));
+      // The machine keeps its reserve, whatever comes.
+      const { stdout } = spawnSync("stat", ["-f", "-c", "%a %S", disk], { encoding: "utf8" });
+      const [blocks, blockSize] = stdout.split(" ").map(Number);
+      expect(blocks! * blockSize!).toBeGreaterThan(3 << 20);
+      const stored = readdirSync(join(server.dir, "run7/visible"));
+      expect(stored.length).toBeGreaterThan(0);
+      expect(stored.length).toBeLessThan(60);
+      for (const name of stored) {
+        expect(statSync(join(server.dir, "run7/visible", name)).size).toBe(size);
+      }
+      rmSync(join(disk, "ballast"));
+      const sent = await sender.ended(40_000);
+      expectCode(sent, 0);
+      expect(summaryOf(sent)).toMatchObject({ frames: 60, refused: 0, lost: 0 });
+      expect(Number(summaryOf(sent)["retries"])).toBeGreaterThan(0);
+      const waits = jsonLines(sent.stdout).filter(({ type }) => type === "waiting");
+      expect(new Set(waits.map(({ error }) => error))).toEqual(new Set(["store"]));
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+    });
+  });
+
+  test("stays full is given up after --give-up-after: exit 30, with what is confirmed and why not more", async () => {
+    await withSmallDisk(45_000_000, async (server) => {
+      const sent = await send(server, folder, "--give-up-after", "2");
+      expectCode(sent, 30);
+      expect(sent.stderr).toMatch(
+        /^frames: Gave up after 2 s: .*full.*: \d+ of 60 frames confirmed/m,
+      );
+      const { confirmed } = jsonLines(sent.stdout).at(-1)!;
+      const stored = readdirSync(join(server.dir, "run7/visible"));
+      expect(Number(confirmed)).toBeGreaterThan(0);
+      expect(stored.length).toBeGreaterThanOrEqual(Number(confirmed));
+    });
+  });
+
+  test("is full from the start is waited for as well", async () => {
+    await withSmallDisk(63_500_000, async (server, disk) => {
+      using sender = launch(words(server, folder));
+      await until("why it waits", () => /disk of .* is full.*; trying again/.test(sender.stderr()));
+      expect(existsSync(join(server.dir, "run7"))).toBe(false);
+      rmSync(join(disk, "ballast"));
+      expectCode(await sender.ended(40_000), 0);
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+    });
+  });
+
+  test("may only be read for a while is waited for", async () => {
+    await withSmallDisk(0, async (server) => {
+      // The journal is open for writing, so the disk as a whole cannot be made so.
+      const partial = join(server.dir, ".frames/partial");
+      using readOnly = mountReadOnly(partial);
+      using sender = launch(words(server, folder));
+      // What it is told is why, and not only that the connection broke.
+      await until("why it waits", () => /read-only.*; trying again/.test(sender.stderr()));
+      readOnly[Symbol.dispose]();
+      const sent = await sender.ended(40_000);
+      expectCode(sent, 0);
+      expect(summaryOf(sent)).toMatchObject({ frames: 60, refused: 0, lost: 0 });
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+    });
+  });
+});
+
+const shellMissing = peerMissing("sh") || process.platform === "win32" ? "skipped: needs sh: " : "";
+
+describe.skipIf(shellMissing !== "")(`${shellMissing}a server that may open few files`, () => {
+  const files = {
+    ...Object.fromEntries(
+      Array.from({ length: 12 }, (_, index) => manyFrames(20, 2_000, `cam-${index}`)).flatMap(
+        (frames) => Object.entries(frames),
+      ),
+    ),
+    ...manyFrames(2, 3_000_000, "large-1"),
+    ...manyFrames(2, 3_000_000, "large-2"),
+  };
+  const folder = makeTree(files);
+
+  for (const [what, more] of [
+    ["stores all", []],
+    ["stores all, flushed to the disk", ["--durable"]],
+  ] as const) {
+    test(`${what}, or has the sender wait and say why, and loses nothing`, async () => {
+      const command = ["sh", "-c", 'ulimit -n 30; exec "$0" "$@"', executable];
+      const server = await startServer({ dir: temporaryFolder(), command, args: [...more] });
+      try {
+        const sent = await send(server, folder, "--give-up-after", "5");
+        if (sent.code === 0) return expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+        expectCode(sent, 30);
+        expect(sent.stderr).toMatch(/^frames: Gave up after 5 s: .*too many open files/m);
+      } finally {
+        expect(await server.stop()).toBe(0);
+      }
+    });
+  }
+});
+
+// What is on the disk before a receipt.
+
+const straceMissing = ((): string => {
+  if (process.platform !== "linux" || peerMissing("strace")) return "skipped: needs strace: ";
+  const { status } = spawnSync("strace", ["-o", "/dev/null", "true"]);
+  return status === 0 ? "" : "skipped: may not trace: ";
+})();
+
+/** A system call, whole: when it began and ended, as places in the order of all. */
+interface Call {
+  readonly name: string;
+  readonly text: string;
+  readonly began: number;
+  readonly ended: number;
+}
+
+/** What `strace -f` wrote: calls that others ran beside are in two lines. */
+function callsOf(trace: string): Call[] {
+  const calls: Call[] = [];
+  const unfinished = new Map<string, { text: string; began: number }>();
+  trace.split("\n").forEach((line, at) => {
+    const [, pid, rest] = /^(\d+) +(.*)$/.exec(line) ?? [];
+    if (pid === undefined || rest === undefined) return;
+    const begun = /^(.*) <unfinished \.\.\.>$/.exec(rest);
+    if (begun !== null) return void unfinished.set(pid, { text: begun[1]!, began: at });
+    const resumed = /^<\.\.\. \w+ resumed>(.*)$/.exec(rest);
+    const before = resumed === null ? undefined : unfinished.get(pid);
+    const text = `${before?.text ?? ""}${resumed?.[1] ?? rest}`;
+    const name = /^(\w+)\(/.exec(text)?.[1];
+    // What failed did nothing.
+    if (name === undefined || / = -1 /.test(text)) return;
+    calls.push({ name, text: unescape(text), began: before?.began ?? at, ended: at });
+  });
+  return calls;
+}
+
+/** Bytes that strace shows as `\x66`, one character each. */
+function unescape(text: string): string {
+  return text.replace(/\\x([0-9a-f]{2})/g, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  );
+}
+
+describe.skipIf(straceMissing !== "")(
+  `${straceMissing}everything that a receipt depends on is flushed to the disk before it`,
+  () => {
+    for (const [what, serveArgs, sendArgs] of [
+      ["with frames serve --durable", ["--durable"], []],
+      ["with frames send --move", [], ["--move"]],
+    ] as const) {
+      test(what, async () => {
+        const frames = 150;
+        const names = Array.from({ length: frames }, (_, index) => `frame-${1000 + index}.png`);
+        const folder = makeTree(
+          Object.fromEntries(names.map((name) => [`visible/${name}`, 3_000])),
+        );
+        const trace = join(temporaryFolder(), "trace");
+        const which =
+          "openat,write,writev,sendto,sendmsg,fdatasync,fsync,rename,pwrite64,close,mkdir";
+        const options = ["-f", "-yy", "-xx", "-s", "4200", "-o", trace, "-e", `trace=${which}`];
+        const command = ["strace", ...options, executable];
+        const dir = temporaryFolder();
+        const server = await startServer({ dir, command, args: [...serveArgs] });
+        const relay = await startRelay({
+          to: { host: "127.0.0.1", port: server.port },
+          rate: 500_000,
+        });
+        try {
+          const sent = await send(relay, folder, ...sendArgs);
+          expectCode(sent, 0);
+          expect(summaryOf(sent)).toMatchObject({ frames });
+        } finally {
+          relay.stop();
+          // strace passes no signal on.
+          const { pid } = server.process;
+          const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8");
+          process.kill(Number(children.trim()), "SIGTERM");
+          expect(await server.process.exited).toBe(0);
+        }
+        const calls = callsOf(readFileSync(trace, "latin1"));
+        const receipts = receiptsIn(calls);
+        expect(receipts.length).toBeGreaterThan(3);
+        expect(receipts.at(-1)!.frames).toBe(frames);
+
+        const bare = (path: string) => path.replaceAll("/", "\\/");
+        const flushed = (pattern: RegExp, after: number, before: number) =>
+          calls.find(
+            ({ name, text, began, ended }) =>
+              /^f(?:data)?sync$/.test(name) &&
+              pattern.test(text) &&
+              began > after &&
+              ended < before,
+          );
+        for (const [index, name] of names.entries()) {
+          const receipt = receipts.find((one) => one.frames > index)!;
+          const place = `${dir}/run7/visible`;
+          const renamed = calls.find(
+            (call) => call.name === "rename" && call.text.includes(`"${place}/${name}"`),
+          )!;
+          const partial = /^rename\("([^"]+)"/.exec(renamed.text)![1]!;
+          const written = calls.findLast(
+            (call) => /^p?write/.test(call.name) && call.text.includes(`<${partial}>`),
+          )!;
+          const row = calls.find(
+            ({ name: what, text, began }) =>
+              /^p?write/.test(what) &&
+              text.includes("journal.sqlite-wal>") &&
+              text.includes(name) &&
+              began > renamed.ended,
+          )!;
+          const steps = [
+            flushed(new RegExp(`<${bare(partial)}>`), written.ended, renamed.began),
+            flushed(new RegExp(`<${bare(place)}>`), renamed.ended, receipt.at),
+            row,
+            flushed(/journal\.sqlite-wal>/, row.ended, receipt.at),
+          ];
+          expect([name, steps.map((step) => step !== undefined)]).toEqual([
+            name,
+            steps.map(() => true),
+          ]);
+        }
+        // The folders themselves have names that must last.
+        for (const [made, above] of [
+          [`${dir}/run7`, dir],
+          [`${dir}/run7/visible`, `${dir}/run7`],
+        ] as const) {
+          const call = calls.find(
+            ({ name, text }) => name === "mkdir" && text.includes(`"${made}"`),
+          )!;
+          const flush = flushed(new RegExp(`<${bare(above)}>`), call.ended, receipts[0]!.at);
+          expect([made, flush !== undefined]).toEqual([made, true]);
+        }
+      });
+    }
+  },
+);
+
+/** The receipts that went out through sockets, and when each began to. */
+function receiptsIn(calls: readonly Call[]): { frames: number; at: number }[] {
+  const receipts: { frames: number; at: number }[] = [];
+  let at = 0;
+  const decoder = new Decoder({
+    control() {},
+    receipt: (frames) => void receipts.push({ frames, at }),
+  });
+  for (const { name, text, began } of calls) {
+    if (!/^(?:write|sendto)$/.test(name) || !/^\w+\(\d+<TCP/.test(text)) continue;
+    const [, payload] = /^[^"]*"([^]*)"(?:, |\.\.\.)/.exec(text)!;
+    at = began;
+    decoder.receive(Buffer.from(payload!, "latin1"));
+  }
+  return receipts;
+}

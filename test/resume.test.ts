@@ -1,0 +1,927 @@
+// What breaks on the way, and that nothing is lost by it: real executables, whose servers are killed,
+// whose links are cut, and who are told to send the same once more.
+
+import { Database } from "bun:sqlite";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+
+import type { FrameDescription } from "../src/frame.ts";
+import { Decoder, type MessageHandler } from "../src/wire/decode.ts";
+import { encodeControl, encodeReceipt, placeFrame, sealFrame } from "../src/wire/encode.ts";
+import { type ControlMessage, preface, Type, type Welcome } from "../src/wire/messages.ts";
+import {
+  freePort,
+  type Finished,
+  jsonLines,
+  launch,
+  makeTree,
+  manyFrames,
+  run,
+  sameTree,
+  type Server,
+  startServer,
+  temporaryFolder,
+  until,
+} from "./helper/program.ts";
+import { type Relay, type RelayOptions, startRelay } from "./helper/relay.ts";
+
+// What has a deadline of its own below says what it waited for; this is for what has none.
+setDefaultTimeout(60_000);
+
+// Where tests spend their time waiting for pauses to end, they do so side by side.
+
+type Json = Record<string, unknown>;
+
+async function withServer(
+  use: (server: Server) => Promise<void>,
+  ...args: string[]
+): Promise<void> {
+  const server = await startServer({ dir: temporaryFolder(), args });
+  try {
+    await use(server);
+  } finally {
+    await server.stop();
+    rmSync(server.dir, { recursive: true, force: true });
+  }
+}
+
+async function relayTo(server: Server, options: Omit<RelayOptions, "to"> = {}) {
+  const to = { host: "127.0.0.1", port: server.port };
+  const relay = await startRelay({ to, ...options });
+  return { relay, to: `127.0.0.1:${relay.port}`, [Symbol.dispose]: () => relay.stop() };
+}
+
+function send(server: { port: number }, path: string, ...more: string[]): Promise<Finished> {
+  return run(["send", path, "--to", `127.0.0.1:${server.port}`, "--json", "-v", ...more]);
+}
+
+/** The summary, which ends what `--json` prints. */
+function summaryOf({ stdout }: { stdout: string }): Json {
+  const last = jsonLines(stdout).at(-1);
+  expect(last?.["type"]).toBe("summary");
+  return last!;
+}
+
+function expectCode(sent: { code: number; stderr: string }, code: number): void {
+  expect([sent.code, sent.code === code ? "" : sent.stderr]).toEqual([code, ""]);
+}
+
+function journal<T>(dir: string, query: string): T[] {
+  const database = new Database(join(dir, ".frames/journal.sqlite"), { readonly: true });
+  try {
+    return database.query<T, []>(query).all();
+  } finally {
+    database.close();
+  }
+}
+
+/** Paths of all frames that the journal knows, in order. */
+function journalled(dir: string): string[] {
+  const query = "SELECT source || '/' || name AS path FROM frames ORDER BY path";
+  return journal<{ path: string }>(dir, query).map(({ path }) => path);
+}
+
+/** One connection, as `-v` tells of it. */
+interface Talk {
+  /** What was sent whole, in order, as SOURCE/NAME. */
+  readonly frames: string[];
+  /** How many of them have their receipt. */
+  receipted: number;
+  offered: number;
+  answers: string;
+}
+
+function talksOf(stderr: string): Talk[] {
+  expect(stderr).not.toContain("lines are missing here");
+  const talks: Talk[] = [];
+  for (const line of stderr.split("\n")) {
+    const [direction, type, ...words] = line.split(" ");
+    const talk = talks.at(-1);
+    const what = `${direction} ${type}`;
+    if (what === "-> HELLO") talks.push({ frames: [], receipted: 0, offered: 0, answers: "" });
+    else if (talk === undefined) continue;
+    else if (what === "-> FRAME") talk.frames.push(`${words[0]}/${words[2]}`);
+    else if (what === "-> OFFER") talk.offered += Number(words[1]);
+    else if (what === "<- RECEIPT") talk.receipted = Number(words[0]);
+    else if (what === "<- DONE") talk.receipted = talk.frames.length;
+    else if (what === "<- ANSWER") {
+      talk.answers += (JSON.parse(words.join(" ")) as { answers: string }).answers;
+    }
+  }
+  return talks;
+}
+
+/** That nothing was sent again that had its receipt; gives how many frames were sent again. */
+function expectNoneAgain(stderr: string): number {
+  const receipted = new Set<string>();
+  const sent = new Set<string>();
+  let again = 0;
+  for (const talk of talksOf(stderr)) {
+    expect(talk.frames.filter((frame) => receipted.has(frame))).toEqual([]);
+    again += talk.frames.filter((frame) => sent.has(frame)).length;
+    for (const frame of talk.frames) sent.add(frame);
+    for (const frame of talk.frames.slice(0, talk.receipted)) receipted.add(frame);
+  }
+  return again;
+}
+
+/** What a server with `-v --json` says it has stored, in order, as SOURCE/NAME. */
+function storedBy(server: Server): string[] {
+  return jsonLines(server.stdout())
+    .filter(({ type }) => type === "stored")
+    .map(({ source, name }) => `${String(source)}/${String(name)}`);
+}
+
+/** Small frames of one kind, and large ones of another: over 1 MiB they travel in pieces. */
+const mixed = {
+  ...manyFrames(60, 100_000),
+  ...manyFrames(3, 2_500_000, "infrared"),
+};
+
+// The connection breaks.
+
+describe.concurrent("frames send goes on by itself", () => {
+  const folder = makeTree(mixed);
+  const frames = Object.keys(mixed).length;
+
+  /** A delivery that something happens to when it is under way, and that must come to its end. */
+  async function expectThrough(sender: ReturnType<typeof launch>, dir: string): Promise<Json> {
+    const sent = await sender.ended(30_000);
+    expectCode(sent, 0);
+    const summary = summaryOf(sent);
+    expect(summary).toMatchObject({ frames, refused: 0, lost: 0, interrupted: false });
+    expect(Number(summary["retries"])).toBeGreaterThanOrEqual(1);
+    expect(sameTree(folder, join(dir, "run7"))).toEqual([]);
+    expect(journalled(dir)).toHaveLength(frames);
+    expectNoneAgain(sent.stderr);
+    // A program is told of each wait, people of what they wait for.
+    const waits = jsonLines(sent.stdout).filter(({ type }) => type === "waiting");
+    expect(waits.length).toBeGreaterThanOrEqual(Number(summary["retries"]));
+    for (const { milliseconds } of waits) expect(Number(milliseconds)).toBeGreaterThan(0);
+    expect(sent.stderr).toMatch(/; trying again in \d+ s$/m);
+    expect(sent.stderr).toMatch(/^Connected to 127\.0\.0\.1:\d+ again$/m);
+    return { ...summary, errors: [...new Set(waits.map(({ error }) => error))] };
+  }
+
+  const words = (to: string) => ["send", folder, "--to", to, "--json", "-v"];
+
+  test("after the server is killed and started again on its port and store", async () => {
+    const dir = temporaryFolder();
+    const first = await startServer({ dir });
+    const link = await relayTo(first, { rate: 10_000_000, port: freePort() });
+    using sender = launch(words(link.to));
+    await until("the first frames", () => link.relay.bytes > 4_000_000);
+    first.process.kill("SIGKILL");
+    await first.process.exited;
+    link.relay.stop();
+    await until("a refused connection", () => /refused.*; trying again/.test(sender.stderr()));
+    const args = ["--listen", link.to];
+    const second = await startServer({ dir, args });
+    const { errors } = await expectThrough(sender, dir);
+    expect(errors).toContain("unreachable");
+    expect(await second.stop()).toBe(0);
+    rmSync(dir, { recursive: true });
+  });
+
+  test("after the server is stopped, which tells it so, and started again", async () => {
+    const dir = temporaryFolder();
+    const first = await startServer({ dir });
+    const link = await relayTo(first, { rate: 10_000_000, port: freePort() });
+    using sender = launch(words(link.to));
+    await until("the first frames", () => link.relay.bytes > 4_000_000);
+    expect(await first.stop()).toBe(0);
+    link.relay.stop();
+    await until("what it waits for", () => /being stopped; trying again/.test(sender.stderr()));
+    const second = await startServer({ dir, args: ["--listen", link.to] });
+    const { errors } = await expectThrough(sender, dir);
+    expect(errors).toContain("stopping");
+    expect(await second.stop()).toBe(0);
+    rmSync(dir, { recursive: true });
+  });
+
+  test("after the link was cut, again and again", async () => {
+    await withServer(async (server) => {
+      using link = await relayTo(server, { rate: 10_000_000 });
+      using sender = launch(words(link.to));
+      for (const bytes of [2_000_000, 5_000_000, 8_000_000]) {
+        await until(`${bytes} bytes`, () => link.relay.bytes > bytes);
+        link.relay.cut();
+      }
+      const { retries } = await expectThrough(sender, server.dir);
+      expect(retries).toBe(3);
+    });
+  });
+
+  test("after the link was silent for longer than --timeout, which both ends notice", async () => {
+    await withServer(
+      async (server) => {
+        using link = await relayTo(server, { rate: 10_000_000 });
+        using sender = launch([...words(link.to), "--timeout", "1"]);
+        await until("the first frames", () => link.relay.bytes > 4_000_000);
+        link.relay.freeze();
+        await until("the sender's notice", () => sender.stderr().includes("silent for 1 s"));
+        await until("the server's notice", () => server.stdout().includes('"error":"timeout"'));
+        link.relay.thaw();
+        const { errors } = await expectThrough(sender, server.dir);
+        expect(errors).toContain("timeout");
+      },
+      ...["--timeout", "1"],
+    );
+  });
+
+  test("when it alone noticed the silence: the server takes the newer connection of a session", async () => {
+    await withServer(async (server) => {
+      using link = await relayTo(server, { rate: 10_000_000 });
+      using sender = launch([...words(link.to), "--timeout", "1"]);
+      await until("the first frames", () => link.relay.bytes > 4_000_000);
+      link.relay.freeze();
+      await until("the sender's notice", () => sender.stderr().includes("silent for 1 s"));
+      // The server believes in the old connection for 30 s, and the new one must not wait for that.
+      expect(server.stdout()).not.toContain('"failed"');
+      link.relay.thaw();
+      await expectThrough(sender, server.dir);
+    });
+  });
+});
+
+test("the same command after a kill of the sender sends what is not stored and no more", async () => {
+  // More than the buffers on the way hold: what is in these arrives even after a kill.
+  const files = { ...mixed, ...manyFrames(12, 2_500_000, "infrared") };
+  const folder = makeTree(files);
+  const total = Object.keys(files).length;
+  await withServer(async (server) => {
+    using link = await relayTo(server, { rate: 10_000_000 });
+    using sender = launch(["send", folder, "--to", link.to]);
+    await until("a large frame", () => storedBy(server).includes("infrared/1.png"));
+    sender.child.kill("SIGKILL");
+    await until("the server's notice", () => server.stdout().includes('"failed"'));
+    const before = journalled(server.dir);
+    expect(before.length).toBeGreaterThan(0);
+    expect(before.length).toBeLessThan(total);
+    // Half a frame is no frame.
+    expect(readdirSync(join(server.dir, ".frames/partial"))).toEqual([]);
+
+    const again = await send(server, folder);
+    expectCode(again, 0);
+    expect(summaryOf(again)).toMatchObject({ frames: total, skipped: before.length, retries: 0 });
+    const [talk] = talksOf(again.stderr);
+    const missing = Object.keys(files).filter((path) => !before.includes(path));
+    expect(talk!.frames.toSorted()).toEqual(missing.toSorted());
+    expect(talk!.answers).toHaveLength(total);
+    expect(storedBy(server).toSorted()).toEqual(Object.keys(files).toSorted());
+    expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+  }, "-v");
+});
+
+// The connection does not come back, or does not come about.
+
+describe.concurrent("frames send does not wait", () => {
+  const folder = makeTree(manyFrames(10, 1_000));
+
+  test("for a first connection that is refused: exit 10, with what to start where", async () => {
+    const to = `127.0.0.1:${freePort()}`;
+    const sent = await run(["send", folder, "--to", to, "--json", "--give-up-after", "600"]);
+    expect(sent.stderr).toMatch(/^frames: .*refused.*frames serve/);
+    expect(sent.stderr).toContain(to);
+    expect(jsonLines(sent.stdout).map(({ type }) => type)).toEqual(["error"]);
+    expect(sent.code).toBe(10);
+  });
+
+  test("longer than --give-up-after for a server that is gone: exit 30, and what is confirmed", async () => {
+    const fake = fakeServer();
+    using sender = launch([...wordsTo(fake), "--give-up-after", "2"]);
+    await until("all frames", () => fake.ended === 10);
+    fake.receipt(4);
+    await until("the receipt", () => sender.stderr().includes("<- RECEIPT 4"));
+    fake[Symbol.dispose]();
+    const sent = await sender.ended(10_000);
+    expect(sent.stderr).toMatch(
+      /^frames: Gave up after 2 s: .*refused.*: 4 of 10 frames confirmed/m,
+    );
+    expect(jsonLines(sent.stdout).at(-1)).toMatchObject({
+      type: "error",
+      error: "given-up",
+      confirmed: 4,
+    });
+    expect(sent.code).toBe(30);
+  });
+
+  test("longer than --give-up-after for a server that is there and confirms nothing: exit 30", async () => {
+    using fake = fakeServer();
+    using sender = launch([...wordsTo(fake), "--timeout", "3", "--give-up-after", "2"]);
+    await until("all frames", () => fake.ended === 10);
+    fake.receipt(3);
+    const sent = await sender.ended(10_000);
+    // It was alive all the time.
+    expect(sent.stderr).toContain("<- PONG");
+    expect(sent.stderr).toMatch(/^frames: Gave up after 2 s: .*: 3 of 10 frames confirmed/m);
+    expect(sent.stderr).not.toContain("trying again");
+    expect(sent.code).toBe(30);
+  });
+
+  test("when it is told to stop while there is no connection: exit 20, and what is confirmed", async () => {
+    const fake = fakeServer();
+    using sender = launch(wordsTo(fake));
+    await until("all frames", () => fake.ended === 10);
+    fake.receipt(7);
+    await until("the receipt", () => sender.stderr().includes("<- RECEIPT 7"));
+    fake[Symbol.dispose]();
+    // Whoever listens there now would be connected to with the next try.
+    let tries = 0;
+    const { port } = fake;
+    const socket = { open: () => void tries++, data() {} };
+    using listener = Bun.listen({ hostname: "127.0.0.1", port, socket });
+    await until("the wait", () => sender.stdout().includes('"waiting"'));
+    sender.child.kill("SIGINT");
+    const sent = await sender.ended(5_000);
+    expect(sent.stderr).toMatch(/^frames: Interrupted.*: 7 of 10 frames confirmed/m);
+    expect(sent.code).toBe(20);
+    expect([tries, listener.port]).toEqual([0, port]);
+  });
+
+  function wordsTo({ port }: { port: number }): string[] {
+    return ["send", folder, "--to", `127.0.0.1:${port}`, "--json", "-v"];
+  }
+});
+
+/** A server that takes everything, and confirms what a test says. */
+function fakeServer(grants: Partial<Welcome> = {}) {
+  const welcome: Welcome = {
+    window: { bytes: 64 << 20, frames: 8192 },
+    limits: { frame: 64 << 20, sources: 100, unfinished: 16 },
+    fresh: true,
+    ...grants,
+  };
+  const state = { ended: 0, hasEnd: false };
+  let current: Bun.Socket<Decoder> | undefined;
+  const listener = Bun.listen<Decoder>({
+    hostname: "127.0.0.1",
+    port: freePort(),
+    socket: {
+      open(socket) {
+        current = socket;
+        socket.data = new Decoder({
+          control(message) {
+            if (message.type === Type.hello) {
+              socket.write(preface);
+              socket.write(encodeControl(Type.welcome, 0, welcome));
+            } else if (message.type === Type.ping) {
+              const { time } = message.body;
+              socket.write(encodeControl(Type.pong, 0, { time, clock: "1" }));
+            } else if (message.type === Type.end) state.hasEnd = true;
+          },
+          frame() {},
+          payload() {},
+          complete: () => void state.ended++,
+        });
+      },
+      data: (socket, bytes) => socket.data.receive(bytes),
+      error() {},
+    },
+  });
+  return {
+    port: listener.port,
+    /** Frames that came whole. */
+    get ended() {
+      return state.ended;
+    },
+    receipt: (frames: number) => void current!.write(encodeReceipt(frames)),
+    [Symbol.dispose]: () => listener.stop(true),
+  };
+}
+
+// The same command again.
+
+describe("what was sent is sent again,", () => {
+  const files = { ...manyFrames(20, 3_000), "infrared/1.raw": 1_500_000 };
+  const frames = Object.keys(files).length;
+
+  /** A time that can be set again to the nanosecond. */
+  const captured = 1_600_000_000;
+
+  /** A tree that is stored already. */
+  async function sentOnce(use: (server: Server, folder: string) => Promise<void>): Promise<void> {
+    const folder = makeTree(files);
+    for (const path of Object.keys(files)) utimesSync(join(folder, path), captured, captured);
+    await withServer(async (server) => {
+      expectCode(await send(server, folder), 0);
+      await use(server, folder);
+    });
+    rmSync(folder, { recursive: true });
+  }
+
+  test("and nothing changed: one exchange of names, and no frame", async () => {
+    await sentOnce(async (server, folder) => {
+      const again = await send(server, folder);
+      expectCode(again, 0);
+      expect(summaryOf(again)).toMatchObject({ frames, skipped: frames, bytes: 0, retries: 0 });
+      const [talk] = talksOf(again.stderr);
+      expect(talk).toMatchObject({ frames: [], offered: frames, answers: "s".repeat(frames) });
+      await until("the server's word", () => server.stdout().includes(`"found":${frames}`));
+      const { counts } = jsonLines(server.stdout()).at(-1)!;
+      expect(counts).toMatchObject({ frames: 0, stored: 0, present: 0 });
+    });
+  });
+
+  test("and only times changed: CRC-32 decides, and nothing is sent or in conflict", async () => {
+    await sentOnce(async (server, folder) => {
+      for (const path of ["visible/3.png", "infrared/1.raw"]) {
+        utimesSync(join(folder, path), 1_000_000_000, 1_000_000_000);
+      }
+      const again = await send(server, folder);
+      expectCode(again, 0);
+      expect(summaryOf(again)).toMatchObject({ frames, skipped: frames, refused: 0, bytes: 0 });
+      const [talk] = talksOf(again.stderr);
+      expect(talk!.frames).toEqual([]);
+      expect(talk!.offered).toBe(frames + 2);
+      expect([...talk!.answers].filter((letter) => letter !== "s")).toEqual(["c", "c"]);
+    });
+  });
+
+  /** Changes one frame's size, one's bytes alone, and adds one. */
+  function change(folder: string): void {
+    writeFileSync(join(folder, "visible/5.png"), "shorter");
+    changeBytes(join(folder, "visible/6.png"));
+    writeFileSync(join(folder, "visible/21.png"), "new");
+  }
+
+  /** Other bytes of the same number, written later. */
+  function changeBytes(path: string): void {
+    writeFileSync(path, readFileSync(path).reverse());
+    utimesSync(path, 1_234_567_890, 1_234_567_890);
+  }
+
+  test("and bytes changed: the default is a conflict for these, listed, and the others arrive: exit 23", async () => {
+    await sentOnce(async (server, folder) => {
+      change(folder);
+      const again = await send(server, folder);
+      expectCode(again, 23);
+      const counts = { frames: frames - 1, skipped: frames - 2, refused: 2, leftAlone: 0 };
+      expect(summaryOf(again)).toMatchObject({ ...counts, reasons: { conflict: 2 } });
+      const named = jsonLines(again.stdout).filter(({ type }) => type === "undelivered");
+      expect(named.toSorted((a, b) => Number(a["first"]) - Number(b["first"]))).toMatchObject([
+        { source: "visible", what: "5.png", error: "conflict" },
+        { source: "visible", what: "6.png", error: "conflict" },
+      ]);
+      expect(talksOf(again.stderr)[0]!.frames).toEqual(["visible/21.png"]);
+      expect(readFileSync(join(server.dir, "run7/visible/21.png"), "utf8")).toBe("new");
+      expect(statSync(join(server.dir, "run7/visible/5.png")).size).toBe(3_000);
+    });
+  });
+
+  test("and bytes changed: --on-conflict skip leaves them alone and says how many: exit 0", async () => {
+    await sentOnce(async (server, folder) => {
+      const before = readFileSync(join(server.dir, "run7/visible/6.png"));
+      change(folder);
+      const again = await send(server, folder, "--on-conflict", "skip");
+      expectCode(again, 0);
+      const counts = { frames: frames - 1, skipped: frames - 2, refused: 0, leftAlone: 2 };
+      expect(summaryOf(again)).toMatchObject({ ...counts, reasons: {} });
+      expect(again.stderr).toMatch(/2 frames left out/);
+      expect(readFileSync(join(server.dir, "run7/visible/6.png"))).toEqual(before);
+    });
+  });
+
+  test("and bytes changed: --on-conflict replace replaces them, frame and row", async () => {
+    await sentOnce(async (server, folder) => {
+      const rows = () =>
+        journal<{ name: string; bytes: number; crc32: number; session: string }>(
+          server.dir,
+          "SELECT name, bytes, crc32, session FROM frames WHERE name IN ('4.png', '5.png', '6.png') ORDER BY name",
+        );
+      const before = rows();
+      change(folder);
+      const again = await send(server, folder, "--on-conflict", "replace");
+      expectCode(again, 0);
+      const counts = { frames: frames + 1, skipped: frames - 2, refused: 0, leftAlone: 0 };
+      expect(summaryOf(again)).toMatchObject({ ...counts, bytes: 3_000 + 7 + 3 });
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+      const after = rows();
+      expect(after).toHaveLength(3);
+      expect(after[0]).toEqual(before[0]!);
+      for (const index of [1, 2]) {
+        const { name, bytes, crc32, session } = after[index]!;
+        const stored = readFileSync(join(server.dir, "run7/visible", name));
+        expect([bytes, crc32]).toEqual([stored.length, Bun.hash.crc32(stored)]);
+        expect(session).not.toBe(before[index]!.session);
+      }
+      // Neither the old bytes nor unfinished ones are kept anywhere.
+      expect(readdirSync(join(server.dir, ".frames/partial"))).toEqual([]);
+      const third = await send(server, folder);
+      expect(summaryOf(third)).toMatchObject({ frames: frames + 1, skipped: frames + 1 });
+    });
+  });
+
+  test("and bytes changed behind an unchanged size and time: --checksum finds that, as nothing else does", async () => {
+    await sentOnce(async (server, folder) => {
+      const path = join(folder, "visible/7.png");
+      writeFileSync(path, readFileSync(path).reverse());
+      utimesSync(path, captured, captured);
+      const plain = await send(server, folder);
+      expectCode(plain, 0);
+      expect(summaryOf(plain)).toMatchObject({ frames, skipped: frames });
+      const checked = await send(server, folder, "-c");
+      expectCode(checked, 23);
+      const counts = { frames: frames - 1, skipped: frames - 1, refused: 1 };
+      expect(summaryOf(checked)).toMatchObject({ ...counts, reasons: { conflict: 1 } });
+      expect(talksOf(checked.stderr)[0]!.frames).toEqual([]);
+      const replaced = await send(server, folder, "--checksum", "--on-conflict", "replace");
+      expectCode(replaced, 0);
+      expect(talksOf(replaced.stderr)[0]!.frames).toEqual(["visible/7.png"]);
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+    });
+  });
+
+  test("and frames were moved away from the server: they are counted, and only --again sends them", async () => {
+    await sentOnce(async (server, folder) => {
+      const elsewhere = temporaryFolder();
+      const moved = ["visible/2.png", "infrared/1.raw"];
+      for (const path of moved) {
+        renameSync(join(server.dir, "run7", path), join(elsewhere, path.replace("/", "-")));
+      }
+      const again = await send(server, folder);
+      expectCode(again, 0);
+      const there = { frames: frames - 2, skipped: frames - 2, moved: 2, bytes: 0 };
+      expect(summaryOf(again)).toMatchObject(there);
+      expect(again.stderr).toMatch(/2 were moved away/);
+      expect(again.stderr).toContain("--again");
+      for (const path of moved) expect(existsSync(join(server.dir, "run7", path))).toBe(false);
+      const brought = await send(server, folder, "--again");
+      expectCode(brought, 0);
+      const counts = { frames, skipped: frames - 2, moved: 0, bytes: 1_503_000 };
+      expect(summaryOf(brought)).toMatchObject(counts);
+      expect(talksOf(brought.stderr)[0]!.frames.toSorted()).toEqual(moved.toSorted());
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+      expect(journalled(server.dir)).toHaveLength(frames);
+    });
+  });
+
+  test("and is gone at the sender: it stays at the server", async () => {
+    await sentOnce(async (server, folder) => {
+      rmSync(join(folder, "visible/9.png"));
+      rmSync(join(folder, "infrared"), { recursive: true });
+      const again = await send(server, folder);
+      expectCode(again, 0);
+      expect(summaryOf(again)).toMatchObject({ frames: frames - 2, skipped: frames - 2 });
+      expect(statSync(join(server.dir, "run7/visible/9.png")).size).toBe(3_000);
+      expect(statSync(join(server.dir, "run7/infrared/1.raw")).size).toBe(1_500_000);
+    });
+  });
+
+  test("from a tree that frames wrote: it is known by its times, and nothing is read", async () => {
+    await sentOnce(async (server, folder) => {
+      await withServer(async (second) => {
+        const received = join(server.dir, "run7");
+        expectCode(await send(second, received), 0);
+        expect(sameTree(folder, join(second.dir, "run7"))).toEqual([]);
+        // Back to where it came from, and once more from the first sender: all of it is the same.
+        for (const [where, what] of [
+          [second, received],
+          [server, join(second.dir, "run7")],
+          [second, folder],
+        ] as const) {
+          const again = await send(where, what);
+          expectCode(again, 0);
+          expect(summaryOf(again)).toMatchObject({ frames, skipped: frames });
+          expect(talksOf(again.stderr)[0]).toMatchObject({
+            frames: [],
+            answers: "s".repeat(frames),
+          });
+        }
+      });
+    });
+  });
+
+  test("from a copy without its times into which a frame of other bytes came: that one alone is in conflict", async () => {
+    await sentOnce(async (server, folder) => {
+      const copy = join(temporaryFolder(), "run7");
+      for (const path of Object.keys(files)) {
+        mkdirSync(join(copy, path, ".."), { recursive: true });
+        copyFileSync(join(folder, path), join(copy, path));
+        utimesSync(join(copy, path), 1_500_000_000, 1_500_000_000);
+      }
+      changeBytes(join(copy, "infrared/1.raw"));
+      const again = await send(server, copy);
+      expectCode(again, 23);
+      expect(summaryOf(again)).toMatchObject({ skipped: frames - 1, reasons: { conflict: 1 } });
+      expect(talksOf(again.stderr)[0]!.frames).toEqual([]);
+    });
+  });
+});
+
+test("capture times in 1970, before it and in 2100 are stored as they are, and known again", async () => {
+  const folder = makeTree(manyFrames(5, 100));
+  const times = [0, 1.5, -86_400.25, 4_102_444_800, 4_102_444_800.75];
+  times.forEach((time, index) => {
+    const path = join(folder, `visible/${index + 1}.png`);
+    // As text: of numbers below zero Bun makes the present.
+    utimesSync(path, String(time), String(time));
+    expect(statSync(path, { bigint: true }).mtimeNs).toBe(BigInt(Math.round(time * 1e6)) * 1000n);
+  });
+  await withServer(async (server) => {
+    expectCode(await send(server, folder), 0);
+    const rows = journal<{ name: string; captured: number }>(
+      server.dir,
+      "SELECT name, captured FROM frames ORDER BY name",
+    );
+    expect(rows.map(({ captured }) => captured / 1e9)).toEqual(times);
+    for (const { name } of rows) {
+      const [here, there] = [folder, join(server.dir, "run7")].map(
+        (root) => statSync(join(root, "visible", name), { bigint: true }).mtimeNs,
+      );
+      expect([name, there]).toEqual([name, here]);
+    }
+    const again = await send(server, folder);
+    expect(summaryOf(again)).toMatchObject({ skipped: 5 });
+    expect(talksOf(again.stderr)[0]!.answers).toBe("sssss");
+  });
+});
+
+// Who sends what.
+
+describe.concurrent("two senders of one source of one stream:", () => {
+  const folder = makeTree(manyFrames(40, 500_000));
+  /** What the one after it has to say. */
+  const other = join(makeTree({ "visible/1.png": 500_000, "visible/late.png": 10 }));
+
+  async function begun(server: Server, ...more: string[]) {
+    const link = await relayTo(server, { rate: 8_000_000 });
+    const sender = launch(["send", folder, "--to", link.to, "--json", "-v", ...more]);
+    await until("the first frames", () => link.relay.bytes > 1_000_000);
+    return {
+      ...link,
+      sender,
+      [Symbol.dispose]() {
+        sender[Symbol.dispose]();
+        link.relay.stop();
+      },
+    };
+  }
+
+  /** Waits until a link has handed on what is on it: it would be taken for a sign of life. */
+  async function drained(relay: Relay): Promise<void> {
+    relay.limit(1e9);
+    let before = -1;
+    let calm = 0;
+    await until("the end of what is on the link", () => {
+      calm = relay.bytes === before ? calm + 1 : 0;
+      before = relay.bytes;
+      return calm >= 50;
+    });
+  }
+
+  test("the second is told who sends it and since when, and what to choose: exit 23", async () => {
+    await withServer(async (server) => {
+      using first = await begun(server);
+      const since = new Date().getUTCFullYear();
+      const second = await send(server, other);
+      expect(second.stderr).toMatch(
+        new RegExp(
+          `^frames: .*127\\.0\\.0\\.1:\\d+ sends visible of run7 since ${since}-.*--stream`,
+          "m",
+        ),
+      );
+      expect(second.stderr).not.toContain("trying again");
+      expectCode(second, 23);
+      // Another source of the stream is nobody's, and neither is another stream.
+      const beside = await send(
+        server,
+        join(other, "visible"),
+        "--stream",
+        "run7",
+        "--source",
+        "b",
+      );
+      expectCode(beside, 0);
+      expectCode(await send(server, other, "--stream", "run8"), 0);
+      expectCode(await first.sender.ended(), 0);
+      const stored = join(server.dir, "run7");
+      const differences = ["b", "b/1.png", "b/late.png"].map(
+        (path) => `${path}: only in ${stored}`,
+      );
+      expect(sameTree(folder, stored)).toEqual(differences.sort());
+      // And what nobody sends any more is free.
+      expectCode(await send(server, other), 0);
+    });
+  });
+
+  test("the second takes over from one that gives no answer, which ends when it is told, and never takes it back", async () => {
+    await withServer(async (server) => {
+      using first = await begun(server);
+      first.sender.child.kill("SIGSTOP");
+      await drained(first.relay);
+      try {
+        const second = await send(server, folder);
+        expectCode(second, 0);
+        expect(summaryOf(second)).toMatchObject({ frames: 40, refused: 0, retries: 0 });
+        expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+      } finally {
+        first.sender.child.kill("SIGCONT");
+      }
+      const told = await first.sender.ended();
+      expect(told.stderr).toMatch(/^frames: .*took over/m);
+      expect(told.stderr).not.toContain("trying again");
+      expect(told.code).toBe(10);
+      expect(journalled(server.dir)).toHaveLength(40);
+      expect(new Set(storedBy(server)).size).toBe(storedBy(server).length);
+    }, "-v");
+  });
+
+  test("the same command takes over from a connection that is dead on its way", async () => {
+    await withServer(async (server) => {
+      using first = await begun(server);
+      first.relay.freeze();
+      first.sender.child.kill("SIGKILL");
+      // The server has heard of no end: 30 s would be too long to wait.
+      const second = await send(server, folder);
+      expectCode(second, 0);
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+      const failed = jsonLines(server.stdout()).filter(({ type }) => type === "failed");
+      expect(failed).toMatchObject([{ error: "superseded" }]);
+    });
+  });
+});
+
+test("of two connections of one session the newer wins, and what the older sent is stored", async () => {
+  await withServer(async (server) => {
+    const session = "0123456789abcdef0123456789abcdef";
+    await using older = await rawClient(server, session);
+    await older.heard("welcome");
+    older.say(encodeControl(Type.source, 1, { name: "visible" }));
+    older.say(frame(1, "a.png"));
+    await using newer = await rawClient(server, session);
+    await newer.heard("welcome");
+    await older.heard("error");
+    expect(older.messages.find(({ type }) => type === Type.error)!.body).toMatchObject({
+      error: 6,
+    });
+    // The newer may send the source at once: nobody is asked whether he is still there.
+    newer.say(encodeControl(Type.source, 1, { name: "visible" }));
+    newer.say(frame(1, "a.png"));
+    newer.say(frame(2, "b.png"));
+    newer.say(encodeControl(Type.end, 0, { frames: 2 }));
+    await newer.heard("done");
+    const done = newer.messages.find(({ type }) => type === Type.done)!.body;
+    expect(done).toMatchObject({ frames: 2, stored: 1, present: 1 });
+    expect(journalled(server.dir)).toEqual(["visible/a.png", "visible/b.png"]);
+  });
+
+  function frame(sequence: number, name: string): Uint8Array {
+    const description: FrameDescription = { sequence, name, captured: 1n, size: 4, metadata: "" };
+    const bytes = new Uint8Array(100);
+    const at = placeFrame(bytes, 0, description);
+    bytes.set([1, 2, 3, sequence], at);
+    sealFrame(bytes, 0, 1, false, at, 4);
+    return bytes.subarray(0, at + 4);
+  }
+});
+
+/** A client that says what a test wants, and keeps what it hears. */
+async function rawClient(server: Server, session: string) {
+  const messages: ControlMessage[] = [];
+  const handler: MessageHandler = {
+    control: (message) => void messages.push(message),
+    receipt() {},
+  };
+  const decoder = new Decoder(handler);
+  const socket = await Bun.connect({
+    hostname: "127.0.0.1",
+    port: server.port,
+    socket: { data: (_, bytes) => decoder.receive(bytes), error() {} },
+  });
+  socket.write(preface);
+  socket.write(encodeControl(Type.hello, 0, { role: "send", session, stream: "run7" }));
+  return {
+    messages,
+    say: (bytes: Uint8Array) => void socket.write(bytes),
+    heard: (what: "welcome" | "done" | "error") =>
+      until(what, () => messages.some(({ type }) => type === Type[what])),
+    [Symbol.asyncDispose]: async () => void socket.end(),
+  };
+}
+
+// Bytes are damaged.
+
+describe.concurrent("a byte that is flipped on its way", () => {
+  const marker = "\x01GARBLED\x02";
+  const files = {
+    ...manyFrames(30, 20_000),
+    "visible/16.png": `${"x".repeat(5_000)}${marker}${"y".repeat(5_000)}`,
+    "infrared/1.raw": 3_000_000,
+  };
+  const frames = Object.keys(files).length;
+  const folder = makeTree(files);
+
+  /** A link that damages what passes after the marker, so many times. */
+  function damagingRelay(to: number, times: number) {
+    const pattern = Buffer.from(marker);
+    let done = 0;
+    type Half = { peer: Promise<Bun.Socket<Half>>; matched: number };
+    const pass = (socket: Bun.Socket<Half>, bytes: Buffer): void => {
+      const own = Buffer.from(bytes);
+      for (let at = 0; at < own.length && done < times; at++) {
+        const { matched } = socket.data;
+        const goesOn = own[at] === pattern[matched];
+        socket.data.matched = goesOn ? matched + 1 : Number(own[at] === pattern[0]);
+        if (socket.data.matched < pattern.length) continue;
+        socket.data.matched = 0;
+        own[at]! ^= 0x10;
+        done++;
+      }
+      void socket.data.peer.then((peer) => void queue(peer, own));
+    };
+    // The frames of a test are few: what a socket does not take at once waits here.
+    const waiting = new WeakMap<object, Buffer[]>();
+    const queue = (socket: Bun.Socket<Half>, bytes: Buffer): void => {
+      const queued = waiting.get(socket) ?? [];
+      waiting.set(socket, [...queued, bytes]);
+      if (queued.length === 0) drain(socket);
+    };
+    const drain = (socket: Bun.Socket<Half>): void => {
+      const queued = waiting.get(socket) ?? [];
+      while (queued.length > 0) {
+        const written = Math.max(0, socket.write(queued[0]!));
+        if (written < queued[0]!.length) {
+          queued[0] = queued[0]!.subarray(written);
+          return;
+        }
+        queued.shift();
+      }
+    };
+    const handlers = {
+      data: pass,
+      drain,
+      end: (socket: Bun.Socket<Half>) => void socket.data.peer.then((peer) => peer.end()),
+      close: (socket: Bun.Socket<Half>) => void socket.data.peer.then((peer) => peer.end()),
+      error() {},
+    };
+    const listener = Bun.listen<Half>({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        ...handlers,
+        open(socket) {
+          const peer = Bun.connect<Half>({
+            hostname: "127.0.0.1",
+            port: to,
+            data: { peer: Promise.resolve(socket), matched: 0 },
+            socket: handlers,
+          });
+          socket.data = { peer, matched: 0 };
+        },
+      },
+    });
+    return {
+      port: listener.port,
+      get done() {
+        return done;
+      },
+      [Symbol.dispose]: () => listener.stop(true),
+    };
+  }
+
+  test("once costs a connection, and no frame: exit 0", async () => {
+    await withServer(async (server) => {
+      using relay = damagingRelay(server.port, 1);
+      const sent = await send(relay, folder);
+      expectCode(sent, 0);
+      expect(relay.done).toBe(1);
+      expect(summaryOf(sent)).toMatchObject({ frames, retries: 1, lost: 0, refused: 0 });
+      expect(sent.stderr).toMatch(/CRC-32.*; trying again/);
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+      expectNoneAgain(sent.stderr);
+      const failed = jsonLines(server.stdout()).filter(({ type }) => type === "failed");
+      expect(failed).toMatchObject([{ error: "damaged" }]);
+    });
+  });
+
+  test("each time the same frame passes is reported after three times, and all others arrive: exit 23", async () => {
+    await withServer(async (server) => {
+      using relay = damagingRelay(server.port, Infinity);
+      const sent = await send(relay, folder);
+      expectCode(sent, 23);
+      expect(relay.done).toBe(3);
+      const counts = { frames: frames - 1, lost: 1, refused: 0, reasons: { garbled: 1 } };
+      expect(summaryOf(sent)).toMatchObject(counts);
+      const named = jsonLines(sent.stdout).filter(({ type }) => type === "undelivered");
+      expect(named).toMatchObject([{ source: "visible", what: "16.png", error: "garbled" }]);
+      const differences = sameTree(folder, join(server.dir, "run7"));
+      expect(differences).toEqual([`visible/16.png: only in ${folder}`]);
+      expectNoneAgain(sent.stderr);
+      const losses = journal(server.dir, "SELECT source, first, last, reason FROM losses");
+      expect(losses).toEqual([{ source: "visible", first: 16, last: 16, reason: "garbled" }]);
+    });
+  });
+});

@@ -1,0 +1,542 @@
+import { describe, expect, test } from "bun:test";
+import { FramesError } from "../../src/errors.ts";
+import type { Frame } from "../../src/frame.ts";
+import type { Hello, Welcome } from "../../src/wire/messages.ts";
+import { Sender } from "../../src/session/sender.ts";
+import { outgoingBuffer } from "../../src/session/transmission.ts";
+import { decodeAll, MOST_OFFERED } from "../wire/oracle.ts";
+import { type DecodedMessage, type FrameMessage, type } from "../wire/vectors.ts";
+import {
+  Clock,
+  framesOf,
+  grants,
+  hello,
+  Link,
+  type LinkOptions,
+  MemoryFrame,
+  MemorySource,
+  MemoryStore,
+  outletsOf,
+} from "./memory.ts";
+import { Client, deliver, grant, json, of, Server } from "./peers.ts";
+
+/** The frames of a folder. */
+function folder(frames: Frame[], name = "a"): MemorySource {
+  return new MemorySource(name, frames, { resumes: true });
+}
+
+/** Another session than the one that stored the frames. */
+const other = { session: "f".repeat(32) };
+
+/** A store with these frames, which an earlier session brought. */
+async function storeOf(frames: Frame[], options: LinkOptions = {}): Promise<MemoryStore> {
+  const { store } = await deliver({ sources: [folder(frames)], ...options });
+  return store;
+}
+
+/** The numbers of the frames that were sent. */
+function sent(link: Link): number[] {
+  return of(link.said, type.FRAME).map(({ message }) => (message as FrameMessage).sequence);
+}
+
+/** The entries of all OFFERs. */
+function offers(link: Link): unknown[][] {
+  return of(link.said, type.OFFER).flatMap((said) => json(said)["frames"] as unknown[][]);
+}
+
+function answers(link: Link): string[] {
+  return of(link.answered, type.ANSWER).map((said) => json(said)["answers"] as string);
+}
+
+describe("an offered frame", () => {
+  test("of an unchanged folder is settled, and nothing is sent", async () => {
+    const store = await storeOf(framesOf(5, 10));
+    const link = await deliver({ sources: [folder(framesOf(5, 10))], store, hello: other });
+    expect(answers(link)).toEqual(["sssss"]);
+    expect(offers(link)[0]).toEqual(["f1", 10, "1", 1]);
+    expect(link.said.map(({ message }) => message.type)).toEqual([
+      type.HELLO,
+      type.SOURCE,
+      type.OFFER,
+      type.END,
+    ]);
+    expect(link.sender.done).toMatchObject({ frames: 0 });
+    expect(link.receiver.found).toBe(5);
+    expect(link.progress[0]).toMatchObject({ settled: 5, present: 5, sent: 0, bytes: 0 });
+    // Nobody has compared their bytes.
+    expect(link.delivered).toEqual([]);
+  });
+
+  test("that the store has not is wanted, and sent in its order", async () => {
+    const store = await storeOf(framesOf(4, 10).filter(({ sequence }) => sequence % 2 === 0));
+    const link = await deliver({ sources: [folder(framesOf(5, 10))], store, hello: other });
+    expect(answers(link)).toEqual(["wswsw"]);
+    expect(sent(link)).toEqual([1, 3, 5]);
+    expect(link.progress[0]).toMatchObject({ settled: 5, present: 2, sent: 3, bytes: 30 });
+    expect(store.frames).toHaveLength(5);
+  });
+
+  test("of another time is offered again with its CRC-32: the same bytes are there already", async () => {
+    const store = await storeOf(framesOf(3, 10));
+    const touched = framesOf(3, 10).map(
+      ({ sequence, bytes }) => new MemoryFrame(sequence, bytes, { captured: 5_000_000n }),
+    );
+    const link = await deliver({ sources: [folder(touched)], store, hello: other });
+    expect(answers(link).join("").slice(0, 3)).toBe("ccc");
+    expect(answers(link).join("").slice(3)).toBe("sss");
+    expect(offers(link).slice(3).sort()).toEqual(
+      touched.map(({ sequence, bytes }) => {
+        return [`f${sequence}`, 10, "5000000", sequence, Bun.hash.crc32(bytes)];
+      }),
+    );
+    expect(sent(link)).toEqual([]);
+    expect(link.progress[0]).toMatchObject({ settled: 3, present: 3 });
+    // Their bytes were compared.
+    expect(link.delivered.map(({ name }) => name).sort()).toEqual(["f1", "f2", "f3"]);
+    // Less than a microsecond is no other time.
+    const rounded = framesOf(3, 10).map(
+      ({ sequence, bytes }) =>
+        new MemoryFrame(sequence, bytes, { captured: BigInt(sequence) + 999n }),
+    );
+    expect(answers(await deliver({ sources: [folder(rounded)], store, hello: other }))).toEqual([
+      "sss",
+    ]);
+  });
+
+  test("that cannot be read for its CRC-32 is tried again, and lost in the end; the others go on", async () => {
+    const store = await storeOf(framesOf(3, 10));
+    const touched = [1, 9, 0].map(
+      (failures, index) => new MemoryFrame(index + 1, 10, { captured: 9_000_000n, failures }),
+    );
+    const link = await deliver({ sources: [folder(touched)], store, hello: other });
+    expect(sent(link)).toEqual([]);
+    expect(link.undelivered.map(({ first, error }) => [first, error.code])).toEqual([
+      [2, "changed"],
+    ]);
+    expect(store.losses.map(({ first, code }) => [first, code])).toEqual([[2, "changed"]]);
+    expect(link.progress[0]).toMatchObject({ settled: 2, present: 2, lost: 1 });
+  });
+
+  test("that was moved away is not sent, but with `again` it is", async () => {
+    const moved = async (said: Partial<Hello>) => {
+      const store = await storeOf(framesOf(3, 10));
+      store.moveAway("a", "f2");
+      return deliver({ sources: [folder(framesOf(3, 10))], store, hello: said });
+    };
+    const link = await moved(other);
+    expect(answers(link)).toEqual(["sms"]);
+    expect(link.progress[0]).toMatchObject({ settled: 3, present: 2, moved: 1, sent: 0 });
+    expect(link.receiver.found).toBe(3);
+    const anew = await moved({ ...other, again: true });
+    expect(answers(anew)).toEqual(["sws"]);
+    expect(anew.progress[0]).toMatchObject({ settled: 3, present: 2, moved: 0, sent: 1 });
+    // What this very session brought is not brought twice, whoever moved it away meanwhile.
+    expect(answers(await moved({ again: true }))).toEqual(["sms"]);
+  });
+
+  for (const conflict of ["fail", "skip", "replace"] as const) {
+    test(`whose name is taken by other bytes, with --on-conflict ${conflict}`, async () => {
+      const store = await storeOf(framesOf(4, 10));
+      const changed = framesOf(4, 10);
+      // One has another size; one the same size, so that only its CRC-32 tells.
+      changed[1] = new MemoryFrame(2, 11);
+      changed[2] = new MemoryFrame(3, Buffer.from("other..one"), { captured: 9_000_000n });
+      const link = await deliver({
+        sources: [folder(changed)],
+        store,
+        hello: { ...other, conflict },
+        delay: 5,
+      });
+      const isReplaced = conflict === "replace";
+      expect(answers(link)).toEqual(isReplaced ? ["swcs", "w"] : ["sxcs", "x"]);
+      expect(sent(link)).toEqual(isReplaced ? [2, 3] : []);
+      expect(link.undelivered.map(({ first, error }) => [first, error.code])).toEqual(
+        conflict === "fail"
+          ? [
+              [2, "conflict"],
+              [3, "conflict"],
+            ]
+          : [],
+      );
+      expect(link.progress[0]).toMatchObject({
+        settled: 4,
+        present: 2,
+        sent: isReplaced ? 2 : 0,
+        refused: conflict === "fail" ? 2 : 0,
+        skipped: conflict === "skip" ? 2 : 0,
+        lost: 0,
+      });
+      const kept = store.frames.find(({ description }) => description.name === "f3")!;
+      const expected = isReplaced ? changed[2]! : framesOf(4, 10)[2]!;
+      expect(Buffer.from(kept.bytes).equals(Buffer.from(expected.bytes))).toBe(true);
+      expect(store.frames).toHaveLength(4);
+      expect(store.losses).toEqual([]);
+    });
+  }
+
+  test("whose name is taken is skipped too if it is found out only after it was sent", async () => {
+    const store = await storeOf(framesOf(1, 10));
+    for (const conflict of ["fail", "skip"] as const) {
+      // A live source sends at once.
+      const sources = [new MemorySource("a", [new MemoryFrame(1, 11), new MemoryFrame(2, 5)])];
+      const link = await deliver({ sources, store, hello: { ...other, conflict } });
+      expect(link.undelivered).toHaveLength(Number(conflict === "fail"));
+      expect(link.progress[0]).toMatchObject({
+        settled: 2,
+        refused: Number(conflict === "fail"),
+        skipped: Number(conflict === "skip"),
+      });
+    }
+  });
+
+  test("is read for its CRC-32 first where that is asked for, and offered once", async () => {
+    const store = await storeOf(framesOf(4, 10));
+    const changed = framesOf(5, 10);
+    // Name, size and time are those of the stored one: nothing else would tell.
+    changed[2] = new MemoryFrame(3, Buffer.from("other..one"), { captured: 3n });
+    const plain = await deliver({ sources: [folder(changed)], store, hello: other });
+    expect(answers(plain).join("")).toBe("ssssw");
+    store.frames.splice(4);
+    const fresh = await storeOf(framesOf(4, 10));
+    const link = await deliver({
+      sources: [folder(changed)],
+      store: fresh,
+      hello: other,
+      checksum: true,
+    });
+    expect(offers(link).map((entry) => [entry[3], entry[4]])).toEqual(
+      changed.map(({ sequence, bytes }) => [sequence, Bun.hash.crc32(bytes)]),
+    );
+    expect(answers(link).join("")).toBe("ssxsw");
+    expect(link.undelivered.map(({ first, error }) => [first, error.code])).toEqual([
+      [3, "conflict"],
+    ]);
+    expect(sent(link)).toEqual([5]);
+  });
+
+  test("of a source that the server does not take is wanted, and refused with the reason", async () => {
+    const store = await storeOf(framesOf(1, 10));
+    store.options.refuseSource = () => new FramesError("bad-name", "no such name here");
+    const link = await deliver({ sources: [folder(framesOf(3, 10), "b")], store, hello: other });
+    expect(answers(link)).toEqual(["www"]);
+    expect(link.undelivered.map(({ first, error }) => [first, error.message])).toEqual(
+      [1, 2, 3].map((first) => [first, "no such name here"]),
+    );
+  });
+
+  test("whose time no journal can hold is wanted", () => {
+    const peer = new Client();
+    peer.greet();
+    const entry = (captured: string) => ["f", 1, captured, 1];
+    const times = ["9223372036854775807", "9223372036854775808", "-9223372036854775809", "-0"];
+    peer.says(peer.source(1), peer.json(type.OFFER, 1, { frames: times.map(entry) }));
+    peer.receiver.settle(0);
+    expect(peer.heard()).toMatchObject([{ type: type.ANSWER, json: { answers: "wwww" } }]);
+    expect(peer.store.compared).toHaveLength(2);
+  });
+
+  test("is one of a folder: a live source sends at once where nothing is left over", async () => {
+    const store = await storeOf(framesOf(1, 10));
+    const link = await deliver({
+      sources: [new MemorySource("b", framesOf(3, 10)), folder(framesOf(3, 10), "c")],
+      store,
+      hello: other,
+    });
+    expect(offers(link)).toHaveLength(3);
+    expect(of(link.said, type.OFFER).map(({ message }) => message.source)).toEqual([2]);
+    expect(store.frames).toHaveLength(7);
+  });
+
+  test("is only described, and one of a fresh stream is not even offered", async () => {
+    const first = folder(framesOf(3, 10));
+    const link = await deliver({ sources: [first] });
+    expect(offers(link)).toEqual([]);
+    expect([first.taken, first.described]).toEqual([3, 0]);
+    const second = folder(framesOf(3, 10));
+    await deliver({ sources: [second], store: link.store, hello: other });
+    expect([second.taken, second.described]).toEqual([3, 3]);
+  });
+});
+
+describe("many offered frames", () => {
+  test("are never more than 8,192 without an answer, and cost few round trips", async () => {
+    const store = await storeOf(framesOf(1, 1));
+    const count = 20_000;
+    const link = await deliver({
+      sources: [folder(framesOf(count, 1)), folder(framesOf(5000, 1), "b")],
+      store,
+      hello: other,
+      delay: 50,
+      grants: grant({ frames: 30_000 }),
+    });
+    // `check` in `deliver` has held each OFFER against the limit already.
+    const { mostOffered } = link.check();
+    expect(mostOffered).toBeGreaterThan(MOST_OFFERED / 2);
+    expect(mostOffered).toBeLessThanOrEqual(MOST_OFFERED);
+    expect(store.frames).toHaveLength(count + 5000);
+    // Two of greeting and end, three for what may be on its way, and one to send the last.
+    expect(link.time).toBeLessThanOrEqual(100 * 8);
+    for (const { message } of of(link.said, type.OFFER)) {
+      expect(JSON.stringify((message as { json?: object }).json).length).toBeLessThan(65_536);
+    }
+  });
+
+  test("with the longest names fit into their messages", async () => {
+    const store = await storeOf(framesOf(1, 1));
+    const names = ["\u0001".repeat(255), "😀".repeat(63), '"'.repeat(255), "ä".repeat(127)];
+    const frames = Array.from({ length: 400 }, (_, index) => {
+      const name = `${String(index).padStart(3, "0")}${names[index % 4]!}`;
+      return new MemoryFrame(index + 1, 1, { name: Buffer.from(name).subarray(0, 255).toString() });
+    }).filter(({ name }) => !name.includes("\uFFFD"));
+    const link = await deliver({ sources: [folder(frames)], store, hello: other });
+    expect(link.sender.done?.stored).toBe(frames.length);
+  });
+
+  test("that are wanted all wait for the window, and no more are asked for meanwhile", async () => {
+    const store = await storeOf(framesOf(1, 1));
+    const source = folder(framesOf(40_000, 1));
+    const clock = new Clock();
+    const stuck = new MemoryStore({ finish: () => new Promise(() => {}) });
+    stuck.frames.push(...store.frames);
+    const link = new Link({
+      sources: [source],
+      store: stuck,
+      clock,
+      grants: grant({ frames: 10 }),
+    });
+    await link.run(3000);
+    link.check();
+    expect(sent(link)).toHaveLength(10);
+    expect(source.taken).toBeGreaterThan(10);
+    expect(source.taken).toBeLessThanOrEqual(MOST_OFFERED + 11);
+  });
+
+  test("that a sender offers beyond the limit are the error `limit`", () => {
+    const peer = new Client();
+    peer.greet();
+    const frames = Array.from({ length: 1024 }, (_, index) => [`f${index}`, 1, "0", index + 1]);
+    const offer = peer.json(type.OFFER, 1, { frames });
+    peer.says(peer.source(1));
+    for (let index = 0; index < 8; index++) expect(peer.says(offer)).toBeUndefined();
+    // With their answers there is room again.
+    peer.receiver.settle(0);
+    expect(peer.heard()).toHaveLength(8);
+    for (let index = 0; index < 8; index++) expect(peer.says(offer)).toBeUndefined();
+    expect(peer.says(peer.json(type.OFFER, 1, { frames: frames.slice(0, 1) }))).toBe("limit");
+  });
+});
+
+describe("an answer", () => {
+  test("leaves when the store is flushed, and not before; END must wait for it", async () => {
+    const flushing = Promise.withResolvers<void>();
+    const store = await storeOf(framesOf(3, 10));
+    store.options.flush = () => flushing.promise;
+    const link = new Link({ sources: [folder(framesOf(3, 10))], store, hello: other });
+    await link.run(3000);
+    expect(store.compared).toHaveLength(3);
+    expect(answers(link)).toEqual([]);
+    expect(of(link.said, type.END)).toEqual([]);
+    flushing.resolve();
+    delete store.options.flush;
+    await link.run();
+    expect(answers(link)).toEqual(["sss"]);
+    expect(link.sender.done).toBeDefined();
+    link.check();
+  });
+
+  test("is counted by the flush that began after its OFFER", () => {
+    const peer = new Client();
+    peer.greet();
+    const offer = (name: string) => peer.json(type.OFFER, 1, { frames: [[name, 1, "0", 1]] });
+    peer.says(peer.source(1), offer("a"));
+    const first = peer.receiver.flushable;
+    expect(first).toEqual({ frames: 0, answers: 1 });
+    peer.says(offer("b"), peer.frame(1));
+    expect(peer.receiver.wantsFlush).toBe(true);
+    peer.receiver.settle(0, first);
+    expect(peer.heard().map((heard) => heard.type)).toEqual([type.ANSWER]);
+    expect(peer.says(peer.json(type.END, 0, { frames: 1 }))).toBe("protocol");
+  });
+
+  /** A sender of a folder of three frames, which has offered them. */
+  function offering(frames = framesOf(3, 10), welcome: Partial<Welcome> = {}) {
+    const peer = new Server();
+    const outlets = outletsOf([folder(frames), folder(framesOf(2, 10), "b")]);
+    const sender = new Sender(outlets, hello, { checksum: false }, 30_000, 0, { wake() {} });
+    const buffer = new Uint8Array(outgoingBuffer);
+    const says = (): DecodedMessage[] => {
+      const parts: Uint8Array[] = [];
+      for (;;) {
+        const { length } = sender.transmit(buffer, 0);
+        if (length === 0) break;
+        parts.push(buffer.slice(0, length));
+      }
+      const bytes: Uint8Array = Buffer.concat(parts);
+      const start = Buffer.from(bytes.subarray(0, 8)).toString();
+      return decodeAll(bytes.subarray(start === "FRAMES/1" ? 8 : 0)).messages;
+    };
+    says();
+    sender.receive(peer.welcome({ ...grants, features: ["offer", "replace"], ...welcome }), 0);
+    const answer = (source: number, letters: string) =>
+      sender.receive(peer.json(type.ANSWER, source, { answers: letters }), 0);
+    return { peer, sender, outlets, says, answer };
+  }
+
+  const cases: Record<string, [source: number, letters: string][]> = {
+    "with too few letters": [[1, "ss"]],
+    "with too many letters": [[1, "ssss"]],
+    "with no letters": [[1, ""]],
+    "with a letter that there is not": [[1, "sys"]],
+    "with a capital letter": [[1, "Sss"]],
+    "of another source than the OFFER": [[2, "sss"]],
+    "that is not in the order of the OFFERs": [[2, "ss"]],
+    "that comes twice": [
+      [1, "sss"],
+      [1, "sss"],
+    ],
+    "of a source that there is not": [[3, "sss"]],
+    "with a letter that only looks like one": [[1, "s\u0455s"]],
+  };
+  for (const [name, given] of Object.entries(cases)) {
+    test(`${name} is \`protocol\`, and the frames are delivered by the next connection`, async () => {
+      const { sender, outlets, says, answer } = offering();
+      expect(says().filter((said) => said.type === type.OFFER)).toHaveLength(2);
+      for (const [source, letters] of given.slice(0, -1)) answer(source, letters);
+      const [source, letters] = given.at(-1)!;
+      expect(() => answer(source, letters)).toThrow(expect.objectContaining({ code: "protocol" }));
+      sender.abandon();
+      const settled = outlets[0]!.progress.settled;
+      const link = await new Link({
+        outlets,
+        onHello: () => ({ fresh: false }),
+      }).run();
+      expect(link.sender.done).toBeDefined();
+      // None has fallen through: what the wrong answer did not settle is sent.
+      expect(link.store.frames).toHaveLength(5 - settled);
+      expect(outlets.map(({ progress }) => progress.settled)).toEqual([3, 2]);
+    });
+  }
+
+  test("`c` to a frame that was offered with its CRC-32 is `protocol`", async () => {
+    const { says, answer } = offering();
+    says();
+    answer(1, "csw");
+    await new Promise(setImmediate);
+    const again = says().find((said) => said.type === type.OFFER)!;
+    expect((json(again)["frames"] as unknown[][])[0]).toHaveLength(5);
+    answer(2, "ss");
+    expect(() => answer(1, "c")).toThrow(expect.objectContaining({ code: "protocol" }));
+  });
+
+  for (const [why, welcome] of [
+    ["a server that takes no offers", { features: ["replace"] }],
+    ["a server without features", { features: [] }],
+    ["a fresh server", { fresh: true }],
+  ] as [string, Partial<Welcome>][]) {
+    test(`of ${why} is \`protocol\`: nothing was offered`, () => {
+      const { says, answer } = offering(framesOf(3, 10), welcome);
+      const said = says();
+      expect(said.filter(({ type: number }) => number === type.OFFER)).toEqual([]);
+      expect(said.filter(({ type: number }) => number === type.FRAME)).toHaveLength(5);
+      expect(() => answer(1, "sss")).toThrow(expect.objectContaining({ code: "protocol" }));
+    });
+  }
+});
+
+describe("WELCOME", () => {
+  test("lists what may be used, and says how durable receipts are", () => {
+    for (const [isDurable, asked, expected] of [
+      [false, {}, false],
+      [false, { durable: true }, true],
+      [true, {}, true],
+      [true, { durable: false }, true],
+    ] as const) {
+      const peer = new Client(grants, new MemoryStore({ isDurable }));
+      peer.says(peer.hello(asked));
+      const [welcome] = peer.heard();
+      expect(json(welcome!)).toMatchObject({ features: ["offer", "replace"], durable: expected });
+    }
+  });
+
+  test("and HELLO list the same features", async () => {
+    const link = await deliver({ sources: [] });
+    expect(json(link.said[0]!)["features"]).toEqual(["offer", "replace"]);
+  });
+
+  test("hands what HELLO asks for on to the store", () => {
+    const peer = new Client();
+    peer.greet({ conflict: "replace", again: true, durable: true });
+    peer.says(peer.source(1));
+    expect(peer.store.opened).toMatchObject([{ conflict: "replace", again: true, durable: true }]);
+  });
+
+  const refusing = (said: Partial<Hello>, welcome: Partial<Welcome>) =>
+    new Link({
+      sources: [folder(framesOf(2, 10))],
+      hello: said,
+      onHello: () => ({ fresh: true, ...welcome }),
+    }).run();
+
+  test("that does not grant what was asked for ends the delivery before anything is sent", async () => {
+    for (const link of [
+      await refusing({ durable: true }, { durable: false }),
+      await refusing({ conflict: "replace" }, { features: ["offer"] }),
+    ]) {
+      expect(link.senderError?.code).toBe("usage");
+      expect(link.store.frames).toEqual([]);
+    }
+    expect((await refusing({ durable: true, conflict: "replace" }, {})).sender.done?.stored).toBe(
+      2,
+    );
+  });
+});
+
+describe("a sender that is stopped while frames are offered", () => {
+  test("waits for the answers, sends nothing of what is wanted, and ends", async () => {
+    const store = await storeOf(framesOf(2, 10));
+    const live = new MemorySource("b", [new MemoryFrame(1, 1), new Promise<never>(() => {})]);
+    const source = folder(framesOf(2000, 10));
+    const link = new Link({ sources: [source, live], store, hello: other, delay: 50 });
+    await link.run(120);
+    expect(of(link.said, type.OFFER).length).toBeGreaterThan(0);
+    expect(answers(link)).toEqual([]);
+    expect(link.outlets[0]!.mayHaveMore).toBe(true);
+    link.stop();
+    await link.run();
+    expect(link.sender.done).toMatchObject({ frames: 1, stored: 1 });
+    link.check();
+    // What the server has is known, and the rest is there for the next delivery.
+    expect(link.progress[0]).toMatchObject({ settled: 2, present: 2, sent: 0 });
+    expect(link.undelivered).toEqual([]);
+  });
+
+  test("and read for their CRC-32 ends too, and reads no more than it had begun", async () => {
+    const clock = new Clock();
+    const store = await storeOf(framesOf(50, 10));
+    let read = 0;
+    const wait = () => {
+      read++;
+      return clock.wait(100);
+    };
+    const frames = Array.from(
+      { length: 50 },
+      (_, index) => new MemoryFrame(index + 1, 10, { captured: 9_000_000n, wait }),
+    );
+    const link = new Link({ sources: [folder(frames)], store, hello: other, clock, delay: 5 });
+    await link.run(150);
+    expect(read).toBeGreaterThan(0);
+    link.stop();
+    const begun = read;
+    await link.run();
+    expect(link.sender.done).toBeDefined();
+    expect(read).toBe(begun);
+  });
+
+  test("before WELCOME offers nothing", async () => {
+    const store = await storeOf(framesOf(2, 10));
+    const link = new Link({ sources: [folder(framesOf(5, 10))], store, hello: other, delay: 5 });
+    link.stop();
+    await link.run();
+    expect(link.said.map(({ message }) => message.type)).toEqual([type.HELLO, type.END]);
+  });
+});

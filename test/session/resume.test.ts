@@ -1,0 +1,683 @@
+import { describe, expect, test } from "bun:test";
+import { FramesError } from "../../src/errors.ts";
+import type { Frame, FrameSource, Loss } from "../../src/frame.ts";
+import { largestPackedFrame } from "../../src/wire/encode.ts";
+import type { Outlet } from "../../src/session/outlet.ts";
+import { Random } from "../wire/fuzz.ts";
+import { type FrameMessage, type } from "../wire/vectors.ts";
+import {
+  Clock,
+  type Cut,
+  framesOf,
+  Link,
+  type LinkOptions,
+  lossOf,
+  MemoryFrame,
+  MemorySource,
+  MemoryStore,
+  outletsOf,
+} from "./memory.ts";
+import { grant, json, of } from "./peers.ts";
+
+const MiB = 1 << 20;
+
+/** Milliseconds for a test that tries every cut, where much else runs beside it. */
+const patience = 60_000;
+
+/** A delivery over several connections. */
+interface Delivery {
+  links: Link[];
+  last: Link;
+  store: MemoryStore;
+  outlets: readonly Outlet[];
+  /** What was reported of all connections: source, number and why. */
+  undelivered: string[];
+}
+
+/**
+ * Delivers over as many connections as there are cuts, and one more, which must bring it to its end.
+ * Every connection is held against the rules, and what had a receipt must not have been sent again.
+ */
+async function deliverOver(
+  options: LinkOptions & { sources: readonly FrameSource[] },
+  cuts: readonly Cut[],
+  { isSmall = true, between = async (_link: Link) => {} } = {},
+): Promise<Delivery> {
+  const clock = options.clock ?? new Clock();
+  const store = options.store ?? new MemoryStore();
+  const outlets = outletsOf(options.sources);
+  const links: Link[] = [];
+  for (const cut of [...cuts, undefined]) {
+    const link = await new Link({ ...options, clock, store, outlets, cut }).run();
+    links.push(link);
+    if (link.receiverError !== undefined) throw link.receiverError;
+    if (link.sender.done !== undefined) break;
+    if (link.senderError?.code !== "network") throw link.senderError ?? new Error("it got stuck");
+    await between(link);
+  }
+  const last = links.at(-1)!;
+  if (last.sender.done === undefined) throw new Error("it never came to an end");
+  expect(store.writers).toBe(0);
+  const undelivered = links.flatMap((link) =>
+    link.undelivered.map(({ source, first, error }) => `${source} ${first} ${error.code}`),
+  );
+  if (isSmall) checkLinks(links);
+  return { links, last, store, outlets, undelivered: undelivered.sort() };
+}
+
+function checkLinks(links: readonly Link[]): void {
+  const receipted = new Set<string>();
+  for (const link of links) {
+    link.check();
+    for (const { message } of of(link.said, type.FRAME)) {
+      const key = `${message.source} ${(message as FrameMessage).sequence}`;
+      if (receipted.has(key)) throw new Error(`${key} had a receipt and was sent again`);
+    }
+    for (const { source, sequence } of link.receipted) receipted.add(`${source} ${sequence}`);
+  }
+}
+
+/** Holds the store against what was to be sent, and progress against both. */
+function audit(
+  { links, store, outlets, undelivered }: Delivery,
+  frames: Record<string, readonly MemoryFrame[]>,
+  {
+    refused = [] as string[],
+    lost = [] as string[],
+    lostFrames = {} as Record<string, number>,
+  } = {},
+): void {
+  const sum = (of: readonly MemoryFrame[]) => of.reduce((total, { size }) => total + size, 0);
+  const stored = Object.entries(frames).flatMap(([source, all]) =>
+    all.map((frame) => ({ source, frame })),
+  );
+  expect(
+    store.frames.map(({ origin, description }) => `${origin.source} ${description.name}`).sort(),
+  ).toEqual(stored.map(({ source, frame }) => `${source} ${frame.name}`).sort());
+  for (const { source, frame } of stored) {
+    const found = store.frames.find(
+      ({ origin, description }) => origin.source === source && description.name === frame.name,
+    )!;
+    if (!Buffer.from(frame.bytes).equals(found.bytes)) throw new Error(`${frame.name} is damaged`);
+    expect(found.description.sequence).toBe(frame.sequence);
+  }
+  // Whoever removes what the server has hears of each once, with the CRC-32 of what it has.
+  expect(
+    links
+      .flatMap(({ delivered }) => delivered.map(({ source, name }) => `${source} ${name}`))
+      .sort(),
+  ).toEqual(stored.map(({ source, frame }) => `${source} ${frame.name}`).sort());
+  for (const { source, name, crc } of links.flatMap(({ delivered }) => delivered)) {
+    const { frame } = stored.find((one) => one.source === source && one.frame.name === name)!;
+    expect(crc).toBe(Bun.hash.crc32(frame.bytes));
+  }
+  expect(undelivered).toEqual([...refused, ...lost].sort());
+  expect(
+    store.losses.map(({ source, first, code }) => `${source} ${first} ${code}`).sort(),
+  ).toEqual(
+    // A conflict is no loss: something is stored under the name.
+    [...refused.filter((report) => !report.endsWith("conflict")), ...lost].sort(),
+  );
+  for (const { progress } of outlets) {
+    const { name } = progress;
+    const own = frames[name] ?? [];
+    const of = (reports: string[]) => reports.filter((report) => report.startsWith(`${name} `));
+    const count = of(refused).length;
+    expect(progress).toMatchObject({
+      settled: own.length + count,
+      refused: count,
+      lost: lostFrames[name] ?? of(lost).length,
+      bytes: sum(own),
+      part: 0,
+    });
+    expect(progress.present + progress.moved + progress.skipped).toBe(0);
+    // What was refused was sent, or not any more after its name was found to be taken.
+    expect(progress.sent).toBeGreaterThanOrEqual(own.length);
+    expect(progress.sent).toBeLessThanOrEqual(own.length + count);
+  }
+}
+
+/** Every cut of both directions of what the same delivery says when it is not cut. */
+async function everyCut(make: () => LinkOptions, step = 1): Promise<Cut[]> {
+  const link = await new Link(make()).run();
+  if (link.sender.done === undefined) throw link.senderError ?? new Error("it got stuck");
+  const cuts: Cut[] = [];
+  for (const way of ["said", "answered"] as const) {
+    for (let after = 0; after < link.length[way]; after += step) cuts.push({ way, after });
+  }
+  return cuts;
+}
+
+/** Everything that is sent then arrives, and nothing of the server's comes back after its WELCOME. */
+async function afterWelcome(options: LinkOptions): Promise<Cut> {
+  const link = await new Link(options).run();
+  return { way: "answered", after: link.ends("answered")[0]! + 1 };
+}
+
+/** What is wrong at which cut is worth more than that something is. */
+async function at(cuts: readonly Cut[], act: () => Promise<void>): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    const where = cuts.map(({ way, after }) => `${after} bytes ${way}`).join(", ");
+    throw new Error(`cut after ${where}: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    });
+  }
+}
+
+describe("a connection that is cut anywhere is gone on with by the next:", () => {
+  for (const resumes of [false, true]) {
+    for (const isTold of [false, true]) {
+      const kind = resumes ? "of folders" : "of cameras";
+      const others = isTold ? ", in a stream that had frames" : "";
+      test(
+        `frames ${kind}${others}, refused ones and losses`,
+        async () => {
+          const make = () => {
+            const a = framesOf(5, 10);
+            const b = [1, 2, 4, 5].map((sequence) => new MemoryFrame(sequence, sequence * 7));
+            const store = new MemoryStore({
+              refuse: ({ name }) => (name === "f2" ? new FramesError("bad-name") : undefined),
+            });
+            const options = {
+              sources: [
+                new MemorySource("a", [...a, lossOf(6, 8)], { resumes }),
+                new MemorySource("b/c", [...b.slice(0, 2), lossOf(3), ...b.slice(2)], { resumes }),
+              ],
+              store,
+              delay: 5,
+              grants: grant({ frames: 3 }),
+            };
+            if (isTold) {
+              // Another session had a frame of another name here, and one with other bytes.
+              for (const [name, sequence] of [
+                ["other", 1],
+                ["f5", 9],
+              ] as const) {
+                const writer = store
+                  .open({ stream: "s", source: "b/c", session: "f".repeat(32) })
+                  .begin({ name, sequence, captured: 0n, size: 1, metadata: "" });
+                writer.write(Buffer.from("x"));
+                void writer.finish(Bun.hash.crc32("x"));
+              }
+            }
+            return { options, a, b };
+          };
+          for (const cut of await everyCut(() => make().options)) {
+            await at([cut], async () => {
+              const { options, a, b } = make();
+              const delivery = await deliverOver(options, [cut]);
+              const others = delivery.store.frames.splice(0, isTold ? 2 : 0);
+              expect(others).toHaveLength(isTold ? 2 : 0);
+              const without = (frames: MemoryFrame[], ...names: string[]) =>
+                frames.filter(({ name }) => !names.includes(name));
+              audit(
+                delivery,
+                { a: without(a, "f2"), "b/c": without(b, "f2", ...(isTold ? ["f5"] : [])) },
+                {
+                  refused: [
+                    "a 2 bad-name",
+                    "b/c 2 bad-name",
+                    ...(isTold ? ["b/c 5 conflict"] : []),
+                  ],
+                  lost: ["a 6 dropped", "b/c 3 dropped"],
+                  lostFrames: { a: 3, "b/c": 1 },
+                },
+              );
+              // Nothing that was stored went over the wire again.
+              for (const link of delivery.links) expect(link.receiver.counts.present).toBe(0);
+            });
+          }
+        },
+        patience,
+      );
+    }
+  }
+});
+
+test(
+  "connections that are cut one after the other, anywhere, lose nothing and repeat nothing",
+  async () => {
+    for (let seed = 0; seed < 250; seed++) {
+      const random = new Random(seed);
+      const clock = new Clock();
+      const wait = () => clock.wait(random.below(40));
+      const a = framesOf(12, 20);
+      const b = framesOf(9, 50);
+      function* camera(): Generator<Promise<Frame | Loss>> {
+        for (const frame of b) yield wait().then(() => frame);
+        yield wait().then(() => lossOf(10));
+      }
+      const isAsync = random.below(2) === 0;
+      const store = new MemoryStore({
+        refuse: ({ name }) => (name === "f7" ? new FramesError("not-stored") : undefined),
+        flush: () => (isAsync ? wait() : undefined),
+      });
+      const cuts = Array.from({ length: 1 + random.below(6) }, (): Cut => {
+        const way = random.pick(["said", "answered"] as const);
+        return { way, after: random.below(way === "said" ? 1500 : 400) };
+      });
+      const options = {
+        sources: [
+          new MemorySource("a", a, { resumes: random.below(2) === 0 }),
+          new MemorySource("b", camera(), { resumes: random.below(2) === 0 }),
+        ],
+        store,
+        clock,
+        delay: random.below(20),
+        checksum: random.below(2) === 0,
+        grants: grant({ frames: 1 + random.below(8) }),
+      };
+      await at(cuts, async () => {
+        const pause = () => clock.run(random.below(200), () => false);
+        const delivery = await deliverOver(options, cuts, { between: pause });
+        const without = (frames: MemoryFrame[]) => frames.filter(({ name }) => name !== "f7");
+        audit(
+          delivery,
+          { a: without(a), b: without(b) },
+          { refused: ["a 7 not-stored", "b 7 not-stored"], lost: ["b 10 dropped"] },
+        );
+      });
+    }
+  },
+  patience,
+);
+
+describe("a large frame that is cut", () => {
+  /** Frames of pieces, of which one fails in the middle and is aborted first, and a small one. */
+  function make() {
+    const size = largestPackedFrame + 500_000;
+    const a = [new MemoryFrame(1, size, { failures: 1, failAfter: MiB }), new MemoryFrame(2, 10)];
+    const b = [new MemoryFrame(1, 100), new MemoryFrame(2, size + 7, { piece: 700_001 })];
+    const options = {
+      sources: [new MemorySource("a", a, { resumes: true }), new MemorySource("b", b)],
+      delay: 5,
+    };
+    return { options, a, b };
+  }
+
+  test(
+    "anywhere is sent again from its beginning, and nothing is kept of its first pieces",
+    async () => {
+      const link = await new Link(make().options).run();
+      const { said } = link.length;
+      const random = new Random(7);
+      const cuts = new Set<number>();
+      for (const end of link.ends("said"))
+        for (const near of [-1, 0, 1, 11, 12, 13, 60]) cuts.add(end + near);
+      for (let index = 0; index < 40; index++) cuts.add(random.below(said));
+      for (const after of cuts) {
+        if (after < 0 || after >= said) continue;
+        await at([{ way: "said", after }], async () => {
+          const { options, a, b } = make();
+          const delivery = await deliverOver(options, [{ way: "said", after }], { isSmall: false });
+          audit(delivery, { a, b });
+          for (const { receiver } of delivery.links) expect(receiver.counts.present).toBe(0);
+        });
+      }
+    },
+    patience,
+  );
+
+  test(
+    "before each of its answers arrives is not sent again if it was stored",
+    async () => {
+      const { answered } = (await new Link(make().options).run()).length;
+      for (let after = 0; after < answered; after += 3) {
+        await at([{ way: "answered", after }], async () => {
+          const { options, a, b } = make();
+          const delivery = await deliverOver(options, [{ way: "answered", after }], {
+            isSmall: false,
+          });
+          audit(delivery, { a, b });
+          for (const { receiver } of delivery.links) expect(receiver.counts.present).toBe(0);
+        });
+      }
+    },
+    patience,
+  );
+});
+
+describe("a source that is waited for", () => {
+  /** A source of one frame at once, and of one thing that comes when it is told. */
+  function waiting(resumes: boolean) {
+    const late = Promise.withResolvers<Frame | Loss | undefined>();
+    const items = [new MemoryFrame(1, 10), late.promise];
+    return { late, source: new MemorySource("a", items, { resumes }) };
+  }
+
+  for (const resumes of [false, true]) {
+    for (const comes of ["between two connections", "after the reconnection"] as const) {
+      for (const [what, item] of [
+        ["a frame", () => new MemoryFrame(2, 20)],
+        ["a loss", () => lossOf(2)],
+        ["its end", () => undefined],
+      ] as const) {
+        test(`has ${what} ${comes}: it is told once (${resumes ? "folder" : "camera"})`, async () => {
+          const { late, source } = waiting(resumes);
+          const clock = new Clock();
+          const store = new MemoryStore();
+          const outlets = outletsOf([source]);
+          const options = { clock, store, outlets, delay: 5 };
+          const first = new Link(options);
+          await first.run(1000);
+          expect(store.frames).toHaveLength(1);
+          first.break();
+          if (comes === "between two connections") {
+            late.resolve(item());
+            await new Promise(setImmediate);
+          }
+          const second = new Link(options);
+          if (comes === "after the reconnection") {
+            await second.run(1000);
+            expect(second.isOver).toBe(false);
+            late.resolve(item());
+          }
+          await second.run();
+          expect(second.sender.done).toBeDefined();
+          second.check();
+          const given = item();
+          const isFrame = given !== undefined && "name" in given;
+          const isLoss = given !== undefined && !isFrame;
+          expect(store.frames.map(({ description }) => description.sequence)).toEqual(
+            isFrame ? [1, 2] : [1],
+          );
+          expect(of(second.said, type.FRAME)).toHaveLength(Number(isFrame));
+          expect(store.losses).toHaveLength(Number(isLoss));
+          expect([...first.undelivered, ...second.undelivered]).toHaveLength(Number(isLoss));
+          expect(outlets[0]?.progress).toMatchObject({
+            sent: isFrame ? 2 : 1,
+            settled: isFrame ? 2 : 1,
+            lost: Number(isLoss),
+            present: 0,
+          });
+        });
+      }
+    }
+
+    test(`has a frame between two connections that is over the limit: it is lost (${resumes ? "folder" : "camera"})`, async () => {
+      const { late, source } = waiting(resumes);
+      const outlets = outletsOf([source]);
+      const options = { clock: new Clock(), store: new MemoryStore(), outlets };
+      const limited = { ...options, grants: grant({}, { frame: 1000 }) };
+      const first = new Link(limited);
+      await first.run(1000);
+      first.break();
+      late.resolve(new MemoryFrame(2, 1001));
+      await new Promise(setImmediate);
+      const second = await new Link(limited).run();
+      expect(second.sender.done).toBeDefined();
+      second.check();
+      expect(second.undelivered.map(({ first, error }) => [first, error.code])).toEqual([
+        [2, "too-large"],
+      ]);
+    });
+
+    test(`fails between two connections: the next ends with what it threw (${resumes ? "folder" : "camera"})`, async () => {
+      const { late, source } = waiting(resumes);
+      const outlets = outletsOf([source]);
+      const options = { clock: new Clock(), store: new MemoryStore(), outlets };
+      const first = new Link(options);
+      await first.run(1000);
+      first.break();
+      const broken = new Error("the camera is on fire");
+      late.reject(broken);
+      await new Promise(setImmediate);
+      await expect(new Link(options).run()).rejects.toBe(broken);
+    });
+  }
+});
+
+describe("a stored frame", () => {
+  test("that a live source sent is offered with the CRC-32 of what was sent", async () => {
+    const frames = framesOf(3, 10);
+    const make = () => ({ sources: [new MemorySource("a", frames)], delay: 5 });
+    const { links, store, outlets } = await deliverOver(make(), [await afterWelcome(make())]);
+    expect(links).toHaveLength(2);
+    const offers = of(links[1]!.said, type.OFFER);
+    expect(offers.map(json)).toEqual([
+      {
+        frames: frames.map(({ name, size, captured, sequence, bytes }) => {
+          return [name, size, String(captured), sequence, Bun.hash.crc32(bytes)];
+        }),
+      },
+    ]);
+    expect(of(links[1]!.said, type.FRAME)).toEqual([]);
+    expect(links[1]!.delivered).toHaveLength(3);
+    expect(store.frames).toHaveLength(3);
+    // They were sent, although it was another connection that learnt so.
+    expect(outlets[0]!.progress).toMatchObject({
+      sent: 3,
+      settled: 3,
+      present: 0,
+      settledBytes: 30,
+    });
+  });
+
+  test("that was moved away before its receipt is not sent again", async () => {
+    for (const again of [false, true]) {
+      const make = () => ({
+        sources: [new MemorySource("a", framesOf(3, 10))],
+        delay: 5,
+        hello: { again },
+      });
+      const { links, outlets } = await deliverOver(make(), [await afterWelcome(make())], {
+        between: async (link) => link.store.moveAway("a", "f2"),
+      });
+      expect(of(links[1]!.said, type.FRAME)).toEqual([]);
+      expect(outlets[0]!.progress).toMatchObject({ sent: 3, settled: 3, moved: 0, present: 0 });
+    }
+  });
+
+  test("is `present` to a server that takes no offers, and not sent again if it had a receipt", async () => {
+    const clock = new Clock();
+    const store = new MemoryStore();
+    const outlets = outletsOf([new MemorySource("a", framesOf(5, 10))]);
+    const options = { clock, store, outlets, delay: 5, grants: grant({ frames: 2 }) };
+    const welcome = () => ({ fresh: false, features: [] });
+    const first = new Link({ ...options, onHello: welcome });
+    await first.run(21);
+    const { settled } = outlets[0]!.progress;
+    expect(settled).toBe(2);
+    await first.run(6);
+    first.break();
+    const stored = store.frames.length;
+    expect(stored).toBeGreaterThan(settled);
+    const second = await new Link({ ...options, onHello: welcome }).run();
+    expect(of(second.said, type.OFFER)).toEqual([]);
+    expect(second.sender.done).toMatchObject({ frames: 3, present: stored - settled });
+    expect(store.frames).toHaveLength(5);
+    expect(outlets[0]!.progress).toMatchObject({ sent: 5, settled: 5, bytes: 50 });
+    checkLinks([first, second]);
+  });
+});
+
+describe("losses are told again after a reconnection", () => {
+  test("until a later frame has its receipt", async () => {
+    const clock = new Clock();
+    const store = new MemoryStore();
+    const more = Promise.withResolvers<Frame | undefined>();
+    const items = [
+      new MemoryFrame(1, 10),
+      lossOf(2),
+      new MemoryFrame(3, 10),
+      lossOf(4, 5),
+      more.promise,
+    ];
+    const outlets = outletsOf([new MemorySource("a", items)]);
+    const first = new Link({ clock, store, outlets, delay: 5 });
+    await first.run(1000);
+    first.break();
+    const second = new Link({ clock, store, outlets, delay: 5 });
+    await second.run(1000);
+    second.break();
+    more.resolve(new MemoryFrame(6, 10));
+    const third = new Link({ clock, store, outlets, delay: 5 });
+    await third.run();
+    expect(third.sender.done).toBeDefined();
+    const told = [first, second, third].map(({ said }) =>
+      of(said, type.LOST).map((one) => json(one)["ranges"]),
+    );
+    // What is sent after 3 had its receipt cannot have been overtaken by it.
+    expect(told).toEqual([[[[2, 2]], [[4, 5]]], [[[4, 5]]], [[[4, 5]]]]);
+    expect(store.losses.map(({ first }) => first)).toEqual([2, 4]);
+    expect(outlets[0]?.progress.lost).toBe(3);
+    expect([first, second, third].map(({ undelivered }) => undelivered.length)).toEqual([2, 0, 0]);
+  });
+});
+
+describe("a server that says `fresh`", () => {
+  const code = async (outlets: readonly Outlet[], store = new MemoryStore()) =>
+    (await new Link({ outlets, store, onHello: () => ({ fresh: true }) }).run()).senderError?.code;
+
+  test("after frames were settled is another store: nothing is sent to it", async () => {
+    const outlets = outletsOf([new MemorySource("a", framesOf(9, 10))]);
+    const first = new Link({ outlets, delay: 5, grants: grant({ frames: 2 }) });
+    await first.run(25);
+    first.break();
+    expect(outlets[0]!.progress.settled).toBeGreaterThan(0);
+    const other = new MemoryStore();
+    expect(await code(outlets, other)).toBe("other-store");
+    expect(other.begun).toEqual([]);
+    // It is the same if it is asked again, and the right store brings the delivery to its end.
+    expect(await code(outlets, other)).toBe("other-store");
+    const last = await new Link({ outlets, store: first.store }).run();
+    expect(last.sender.done).toBeDefined();
+    expect(first.store.frames).toHaveLength(9);
+    expect(outlets[0]!.progress).toMatchObject({ sent: 9, settled: 9, bytes: 90 });
+  });
+
+  test("after nothing was settled gets what was under way without an offer", async () => {
+    const outlets = outletsOf([new MemorySource("a", framesOf(3, 10), { resumes: true })]);
+    const first = await new Link({ outlets, delay: 5, cut: { way: "said", after: 300 } }).run();
+    expect(first.senderError?.code).toBe("network");
+    const store = new MemoryStore();
+    const second = await new Link({ outlets, store }).run();
+    expect(second.sender.done).toMatchObject({ stored: 3 });
+    expect(of(second.said, type.OFFER)).toEqual([]);
+    expect(outlets[0]!.progress).toMatchObject({ sent: 3, settled: 3, bytes: 30, present: 0 });
+  });
+
+  test("after every frame was refused is no other store: it had confirmed nothing", async () => {
+    const store = new MemoryStore({ refuse: () => new FramesError("bad-name") });
+    const late = new Promise<never>(() => {});
+    const outlets = outletsOf([new MemorySource("a", [...framesOf(2, 10), late])]);
+    const first = new Link({ outlets, store });
+    await first.run(1000);
+    expect(outlets[0]!.progress).toMatchObject({ settled: 2, refused: 2 });
+    first.break();
+    const second = new Link({ outlets, store });
+    await second.run(1000);
+    expect(second.senderError).toBeUndefined();
+  });
+});
+
+describe("a frame that comes damaged", () => {
+  /** Flips a bit of the payload of frame `f2` (10 bytes of 5a), or with `inName` of its name. */
+  function flip(inName: boolean) {
+    const name = Buffer.from("victim");
+    return (bytes: Uint8Array) => {
+      const at = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).indexOf(name);
+      if (at >= 0) bytes[at + (inName ? 0 : name.length)]! ^= 4;
+    };
+  }
+
+  for (const where of ["in its payload", "in its name, so that nobody knows whose it is"]) {
+    for (const resumes of [false, true]) {
+      test(`${where} three times is garbled, reported once, and the others arrive: ${resumes ? "folder" : "camera"}`, async () => {
+        const clock = new Clock();
+        const store = new MemoryStore();
+        const frames = framesOf(6, 10);
+        frames[2] = new MemoryFrame(3, 10, { name: "victim" });
+        const outlets = outletsOf([
+          new MemorySource("a", framesOf(2, 10)),
+          new MemorySource("b", frames, { resumes }),
+        ]);
+        const links: Link[] = [];
+        // OFFERs hold its name too, and are left alone here.
+        const flipped = flip(where !== "in its payload");
+        const tamper = (bytes: Uint8Array) => {
+          for (const [from, to] of bordersOf(bytes)) {
+            if (bytes[from] === type.FRAME) flipped(bytes.subarray(from, to));
+          }
+        };
+        for (let index = 0; index < 10 && links.at(-1)?.sender.done === undefined; index++) {
+          links.push(await new Link({ clock, store, outlets, delay: 5, tamper }).run());
+        }
+        expect(links.map(({ senderError }) => senderError?.code)).toEqual([
+          "damaged",
+          "damaged",
+          "damaged",
+          undefined,
+        ]);
+        const errors = links.flatMap(({ answered }) => of(answered, type.ERROR)).map(json);
+        const named = where === "in its payload" ? { source: 2, sequence: 3 } : {};
+        for (const error of errors) {
+          expect(error).toEqual({ error: 4, message: expect.any(String), ...named });
+        }
+        const reports = links.flatMap(({ undelivered }) => undelivered);
+        expect(
+          reports.map(({ source, first, what, error }) => [source, first, what, error.code]),
+        ).toEqual([["b", 3, "victim", "garbled"]]);
+        expect(store.losses).toEqual([{ source: "b", first: 3, last: 3, code: "garbled" }]);
+        expect(store.frames).toHaveLength(7);
+        expect(outlets[1]!.progress).toMatchObject({ sent: 5, settled: 5, lost: 1, bytes: 50 });
+        checkLinks(links);
+      });
+    }
+  }
+
+  test("twice, and then whole, is stored and nothing is reported", async () => {
+    const clock = new Clock();
+    const store = new MemoryStore();
+    const outlets = outletsOf([
+      new MemorySource("a", [new MemoryFrame(1, 10, { name: "victim" }), new MemoryFrame(2, 10)]),
+    ]);
+    for (const isLast of [false, false, true]) {
+      const tamper = isLast ? {} : { tamper: flip(false) };
+      const link = await new Link({ clock, store, outlets, delay: 5, ...tamper }).run();
+      expect(link.senderError?.code).toBe(isLast ? undefined : "damaged");
+      expect(link.undelivered).toEqual([]);
+    }
+    expect(store.frames).toHaveLength(2);
+  });
+
+  test("and is large is counted by its number, whatever else is unsettled", async () => {
+    const clock = new Clock();
+    const store = new MemoryStore();
+    const outlets = outletsOf([
+      new MemorySource("a", [new MemoryFrame(1, 3 * MiB)]),
+      new MemorySource("b", framesOf(3, 10)),
+    ]);
+    const links: Link[] = [];
+    const tamper = (bytes: Uint8Array) => {
+      for (const [from] of bordersOf(bytes))
+        if (bytes[from] === type.DATA) bytes[from + 5000]! ^= 1;
+    };
+    while (links.length < 6 && links.at(-1)?.sender.done === undefined) {
+      links.push(await new Link({ clock, store, outlets, delay: 5, tamper }).run());
+    }
+    expect(links).toHaveLength(4);
+    const reports = links.flatMap(({ undelivered }) => undelivered);
+    expect(reports.map(({ source, first, error }) => [source, first, error.code])).toEqual([
+      ["a", 1, "garbled"],
+    ]);
+    expect(store.frames.map(({ origin }) => origin.source)).toEqual(["b", "b", "b"]);
+    expect(outlets[0]!.progress).toMatchObject({ sent: 0, settled: 0, lost: 1, bytes: 0, part: 0 });
+    expect(store.writers).toBe(0);
+  });
+});
+
+/** Where each message of a transmission begins and ends; a preface is left out. */
+function bordersOf(bytes: Uint8Array): [from: number, to: number][] {
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  const borders: [number, number][] = [];
+  let at = view.subarray(0, 8).toString("latin1") === "FRAMES/1" ? 8 : 0;
+  while (at + 12 <= view.length) {
+    const end = at + 12 + view.readUInt32BE(at + 4);
+    borders.push([at, end]);
+    at = end;
+  }
+  return borders;
+}

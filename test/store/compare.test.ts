@@ -1,0 +1,496 @@
+// What a store says of frames that a sender offers before it sends them (SPEC section 8).
+
+import { describe, expect, test } from "bun:test";
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import type { Frame, Standing } from "../../src/frame.ts";
+import { walk } from "../../src/source/walk.ts";
+import { temporaryFolder } from "../helper/program.ts";
+import { bytesOf, session, storeFrame, thrownCode } from "./contract.ts";
+import {
+  filesIn,
+  mismatches,
+  names,
+  offered,
+  offeredByTime,
+  openStore,
+  openVisible,
+  otherSession,
+  partials,
+  pathOf,
+  put,
+  putAll,
+  rows,
+  withStore,
+} from "./fixture.ts";
+
+const captured = 1_795_331_523_123_456_789n;
+const bytes = bytesOf(5000);
+const others = bytesOf(5000, 2);
+const shorter = bytesOf(4999);
+
+/** A store with one frame, `a`, that was captured at `captured` and sent by `session` as its 7th. */
+async function storeWithA(): Promise<string> {
+  const directory = temporaryFolder();
+  await withStore(directory, (store) =>
+    storeFrame(openVisible(store), "a", bytes, { captured, sequence: 7 }),
+  );
+  return directory;
+}
+
+describe("a frame that is offered", () => {
+  const cases: [what: string, offer: ReturnType<typeof offered>, standing: Standing][] = [
+    ["under a name that nothing has is wanted", offered("b", bytes, { captured }), "wanted"],
+    ["like that without its CRC-32, too", offeredByTime("b", bytes, captured), "wanted"],
+    [
+      "with size and time of the stored one is stored",
+      offeredByTime("a", bytes, captured),
+      "stored",
+    ],
+    [
+      "with size and CRC-32 of the stored one is stored, whatever its time",
+      offered("a", bytes, { captured: 0n }),
+      "stored",
+    ],
+    ["with another time is unsure", offeredByTime("a", bytes, captured + 1_000_000_000n), "unsure"],
+    ["with another size is a conflict", offeredByTime("a", shorter, captured), "conflict"],
+    ["with another size and its CRC-32, too", offered("a", shorter, { captured }), "conflict"],
+    [
+      "with the time of the stored one and another CRC-32 is a conflict",
+      offered("a", others, { captured }),
+      "conflict",
+    ],
+  ];
+  for (const [what, offer, standing] of cases) {
+    test(what, async () => {
+      const directory = await storeWithA();
+      await withStore(directory, async (store) => {
+        expect(openVisible(store).compare(offer)).toBe(standing);
+        // Who sends it makes no difference to what is stored.
+        expect(openVisible(store, { session: otherSession }).compare(offer)).toBe(standing);
+        expect(openVisible(store, { conflict: "skip" }).compare(offer)).toBe(standing);
+        await store.flush();
+      });
+      // Whatever is said of it: it changes nothing.
+      expect(names(directory)).toEqual(["a"]);
+      expect(filesIn(directory)).toEqual(new Map([["run7/visible/a", bytes]]));
+    });
+  }
+
+  test("is stored as soon as it is, before its batch is flushed", async () => {
+    await withStore(temporaryFolder(), async (store) => {
+      const source = openVisible(store);
+      await storeFrame(source, "a", bytes, { captured });
+      expect(source.compare(offeredByTime("a", bytes, captured))).toBe("stored");
+    });
+  });
+
+  test("is compared with its own source and stream alone", async () => {
+    const directory = await storeWithA();
+    await withStore(directory, (store) => {
+      const offer = offered("a", others, { captured });
+      for (const origin of [{ source: "infrared" }, { source: "run7" }, { stream: "run8" }]) {
+        expect(openVisible(store, origin).compare(offer)).toBe("wanted");
+      }
+    });
+  });
+});
+
+describe("capture times agree", () => {
+  const cases: [off: bigint, standing: Standing][] = [
+    [0n, "stored"],
+    [1n, "stored"],
+    [-1n, "stored"],
+    [999n, "stored"],
+    [-999n, "stored"],
+    [1000n, "unsure"],
+    [-1000n, "unsure"],
+    [1_000_000n, "unsure"],
+  ];
+  for (const time of [captured, 0n, -1_500_000_000_000_000_500n, 4_102_444_800_000_000_001n]) {
+    test(`if they differ by less than a microsecond, around ${time}`, async () => {
+      await withStore(temporaryFolder(), async (store) => {
+        const source = openVisible(store);
+        await storeFrame(source, "a", bytes, { captured: time });
+        const found = cases.map(([off]) => [
+          off,
+          source.compare(offeredByTime("a", bytes, time + off)),
+        ]);
+        expect(found).toEqual(cases);
+      });
+    });
+  }
+
+  for (const time of [2n ** 63n - 1n, -(2n ** 63n)]) {
+    test(`with themselves at the end of time, ${time}`, async () => {
+      await withStore(temporaryFolder(), async (store) => {
+        const source = openVisible(store);
+        await storeFrame(source, "a", bytes, { captured: time });
+        expect(source.compare(offeredByTime("a", bytes, time))).toBe("stored");
+        expect(source.compare(offeredByTime("a", bytes, 0n))).toBe("unsure");
+        expect(source.compare(offeredByTime("a", bytes, ~time))).toBe("unsure");
+      });
+    });
+  }
+});
+
+describe("a frame that was moved away", () => {
+  const gone = async (): Promise<string> => {
+    const directory = await storeWithA();
+    rmSync(pathOf(directory, "a"));
+    return directory;
+  };
+  const known = [offeredByTime("a", bytes, captured), offered("a", bytes, { captured: 5n })];
+
+  test("is not wanted again", async () => {
+    await withStore(await gone(), (store) => {
+      for (const offer of known) expect(openVisible(store).compare(offer)).toBe("moved");
+      // What differs is no less in the way.
+      expect(openVisible(store).compare(offered("a", others))).toBe("conflict");
+      expect(openVisible(store).compare(offeredByTime("a", bytes, 5n))).toBe("unsure");
+    });
+  });
+
+  test("is wanted by whoever asks for that, once", async () => {
+    const directory = await gone();
+    await withStore(directory, async (store) => {
+      const source = openVisible(store, { session: otherSession, again: true });
+      for (const offer of known) expect(source.compare(offer)).toBe("wanted");
+      expect(source.compare(offered("a", others))).toBe("conflict");
+      expect(await putAll(store, source, [["a", bytes, { captured, sequence: 9 }]])).toEqual([
+        "stored",
+      ]);
+      for (const offer of known) expect(source.compare(offer)).toBe("stored");
+      // It was moved away in the middle of the delivery that had brought it.
+      rmSync(pathOf(directory, "a"));
+      const own = known.map((offer) => ({ ...offer, sequence: 9 }));
+      for (const offer of own) expect(source.compare(offer)).toBe("moved");
+      // To another session, and under another number, it is one like any other.
+      for (const offer of known) expect(source.compare({ ...offer, sequence: 7 })).toBe("wanted");
+      const third = openVisible(store, { again: true });
+      for (const offer of own) expect(third.compare(offer)).toBe("wanted");
+    });
+    expect(rows(directory, "SELECT session, seq FROM frames")).toEqual([
+      { session: otherSession, seq: 9n },
+    ]);
+  });
+
+  test("is not stored again by the delivery that had brought it, offered or not", async () => {
+    const directory = await gone();
+    await withStore(directory, async (store) => {
+      const source = openVisible(store, { again: true });
+      // The receipt was lost with the connection, and meanwhile somebody took the frame.
+      const own = { captured, sequence: 7 };
+      expect(await putAll(store, source, [["a", bytes, own]])).toEqual(["present"]);
+      expect(filesIn(directory).size).toBe(0);
+      expect(partials(directory)).toEqual([]);
+      // Under another number it is one like any other.
+      const other = { captured, sequence: 8 };
+      expect(await putAll(store, source, [["a", bytes, other]])).toEqual(["stored"]);
+    });
+    expect(filesIn(directory)).toEqual(new Map([["run7/visible/a", bytes]]));
+    expect(names(directory)).toEqual(["a"]);
+  });
+
+  test("is not stored again in place of other bytes", async () => {
+    const directory = await gone();
+    await withStore(directory, async (store) => {
+      const source = openVisible(store, { session: otherSession, again: true });
+      expect(await putAll(store, source, [["a", others]])).toEqual(["conflict"]);
+      // Unless that was asked for as well.
+      const replacing = openVisible(store, {
+        ...{ session: otherSession, again: true, conflict: "replace" },
+      });
+      expect(replacing.compare(offered("a", others))).toBe("wanted");
+      expect(await putAll(store, replacing, [["a", others]])).toEqual(["stored"]);
+    });
+    expect(filesIn(directory)).toEqual(new Map([["run7/visible/a", others]]));
+    expect(mismatches(directory)).toEqual([]);
+  });
+
+  test("is stored again as it is, with others that were not moved", async () => {
+    const directory = await gone();
+    await withStore(directory, async (store) => {
+      await putAll(store, openVisible(store), [["b", others]]);
+      const source = openVisible(store, { session: otherSession, again: true });
+      const outcomes = await putAll(store, source, [
+        ["a", bytes, { captured }],
+        ["b", others],
+        ["c", shorter],
+      ]);
+      expect(outcomes).toEqual(["stored", "present", "stored"]);
+    });
+    expect(names(directory).sort()).toEqual(["a", "b", "c"]);
+    expect(mismatches(directory)).toEqual([]);
+    expect(filesIn(directory).size).toBe(3);
+  });
+});
+
+describe("where other bytes are to be replaced", () => {
+  test("what differs is wanted, and what is stored is not", async () => {
+    await withStore(await storeWithA(), (store) => {
+      const source = openVisible(store, { conflict: "replace" });
+      expect(source.compare(offered("a", bytes))).toBe("stored");
+      expect(source.compare(offeredByTime("a", bytes, captured))).toBe("stored");
+      expect(source.compare(offeredByTime("a", bytes, 5n))).toBe("unsure");
+      expect(source.compare(offered("a", others))).toBe("wanted");
+      expect(source.compare(offeredByTime("a", shorter, captured))).toBe("wanted");
+      expect(source.compare(offered("b", bytes))).toBe("wanted");
+    });
+  });
+
+  test("so is what nobody has recorded", async () => {
+    const directory = temporaryFolder();
+    mkdirSync(join(directory, "run7/visible"), { recursive: true });
+    writeFileSync(pathOf(directory, "a"), others);
+    await withStore(directory, async (store) => {
+      const source = openVisible(store, { conflict: "replace" });
+      expect(source.compare(offered("a", bytes))).toBe("wanted");
+      expect(await putAll(store, source, [["a", bytes]])).toEqual(["stored"]);
+    });
+    expect(filesIn(directory)).toEqual(new Map([["run7/visible/a", bytes]]));
+    expect(mismatches(directory)).toEqual([]);
+  });
+});
+
+describe("a file without a row", () => {
+  /** As a crash leaves it between name and journal. */
+  const left = (): string => {
+    const directory = temporaryFolder();
+    mkdirSync(join(directory, "run7/visible"), { recursive: true });
+    writeFileSync(pathOf(directory, "a"), bytes);
+    return directory;
+  };
+
+  test("is unsure without a CRC-32, and with it stored and journalled", async () => {
+    const directory = left();
+    const { mtimeNs } = statSync(pathOf(directory, "a"), { bigint: true });
+    await withStore(directory, async (store) => {
+      const raw = { width: 4, height: 5, format: "gray8" };
+      const source = openVisible(store, { raw });
+      // Nobody has recorded when it was captured; what its file says decides nothing.
+      expect(source.compare(offeredByTime("a", bytes, mtimeNs))).toBe("unsure");
+      expect(store.isFresh("run7")).toBe(true);
+      expect(source.compare(offered("a", bytes, { captured, sequence: 42 }))).toBe("stored");
+      expect(names(directory)).toEqual([]);
+      await store.flush();
+      expect(rows(directory, "SELECT * FROM frames")).toMatchObject([
+        {
+          ...{ stream: "run7", source: "visible", name: "a", session, seq: 42n, captured },
+          ...{ bytes: 5000n, crc32: BigInt(crc32(bytes)), meta: null, format: "4x5.gray8" },
+        },
+      ]);
+      // From now on it is one like any other.
+      expect(source.compare(offeredByTime("a", bytes, captured))).toBe("stored");
+      expect(source.compare(offered("a", bytes))).toBe("stored");
+    });
+    expect(names(directory)).toEqual(["a"]);
+  });
+
+  test("of another size or with other bytes is a conflict", async () => {
+    const directory = left();
+    await withStore(directory, async (store) => {
+      const source = openVisible(store);
+      expect(source.compare(offeredByTime("a", shorter, captured))).toBe("conflict");
+      expect(source.compare(offered("a", shorter))).toBe("conflict");
+      expect(source.compare(offered("a", others))).toBe("conflict");
+      await store.flush();
+    });
+    expect(names(directory)).toEqual([]);
+    expect(readFileSync(pathOf(directory, "a"))).toEqual(Buffer.from(bytes));
+  });
+
+  test("is none if it is a folder or a link", async () => {
+    const directory = left();
+    mkdirSync(pathOf(directory, "folder"));
+    symlinkSync("a", pathOf(directory, "link"));
+    await withStore(directory, (store) => {
+      for (const name of ["folder", "link"]) {
+        // It is refused with the reason when it comes.
+        expect(openVisible(store).compare(offered(name, bytes))).toBe("wanted");
+      }
+    });
+    expect(readdirSync(join(directory, "run7/visible")).sort()).toEqual(["a", "folder", "link"]);
+  });
+
+  for (const link of ["run7", "run7/visible"]) {
+    test(`is none if it lies behind a link in the place of ${link}`, async () => {
+      const directory = temporaryFolder();
+      const outside = temporaryFolder();
+      mkdirSync(join(outside, "visible"));
+      const target = link === "run7" ? outside : join(outside, "visible");
+      writeFileSync(join(outside, "visible/a"), bytes);
+      if (link !== "run7") mkdirSync(join(directory, "run7"));
+      symlinkSync(target, join(directory, link));
+      await withStore(directory, async (store) => {
+        const source = openVisible(store);
+        // Nothing is told of what lies outside: not even its size, or that it is there.
+        for (const offer of [
+          offered("a", bytes),
+          offeredByTime("a", bytes, captured),
+          offered("a", others),
+          offered("a", shorter),
+          offered("b", bytes),
+        ]) {
+          expect(source.compare(offer)).toBe("wanted");
+        }
+        await store.flush();
+      });
+      expect(names(directory)).toEqual([]);
+    });
+  }
+
+  test("that is offered twice in one batch is recorded once", async () => {
+    const directory = left();
+    await withStore(directory, async (store) => {
+      const source = openVisible(store);
+      expect(source.compare(offered("a", bytes))).toBe("stored");
+      expect(source.compare(offered("a", bytes))).toBe("stored");
+      expect(await storeFrame(source, "a", bytes)).toBe("present");
+      await store.flush();
+    });
+    expect(names(directory)).toEqual(["a"]);
+  });
+});
+
+describe("a name that cannot be stored", () => {
+  for (const bad of ["", ".", "..", ".hidden", "a/b", "../a", "a\0", "a\n", "x".repeat(256)]) {
+    test(`${JSON.stringify(bad.slice(0, 20))} is wanted, so that it is refused with its reason`, async () => {
+      const directory = temporaryFolder();
+      // Even if something lies where it leads to.
+      mkdirSync(join(directory, "run7/visible"), { recursive: true });
+      writeFileSync(join(directory, "run7/a"), bytes);
+      writeFileSync(pathOf(directory, ".hidden"), bytes);
+      await withStore(directory, async (store) => {
+        const source = openVisible(store);
+        expect(source.compare(offered(bad, bytes))).toBe("wanted");
+        expect(source.compare(offeredByTime(bad, bytes, captured))).toBe("wanted");
+        await store.flush();
+      });
+      expect(names(directory)).toEqual([]);
+    });
+  }
+
+  test("where names must be portable is wanted, too", async () => {
+    const directory = temporaryFolder();
+    await withStore(
+      directory,
+      async (store) => {
+        const source = openVisible(store);
+        await storeFrame(source, "a.png", bytes, { captured });
+        for (const name of ["A.png", "a:b", "CON", "a."]) {
+          expect([name, source.compare(offered(name, bytes))]).toEqual([name, "wanted"]);
+          expect(thrownCode(() => put(source, name, bytes))).toBe("unportable-name");
+        }
+        expect(source.compare(offered("a.png", bytes))).toBe("stored");
+      },
+      { portableNames: true },
+    );
+  });
+
+  test("does not become one because its file lies there without a row", async () => {
+    const directory = temporaryFolder();
+    await withStore(
+      directory,
+      async (store) => {
+        const source = openVisible(store);
+        await storeFrame(source, "a.png", bytes, { captured });
+        writeFileSync(pathOf(directory, "A.png"), bytes);
+        // On this system these are two files.
+        if (readdirSync(join(directory, "run7/visible")).length < 2) return;
+        expect(thrownCode(() => source.compare(offered("A.png", bytes)))).toBe("unportable-name");
+        await store.flush();
+      },
+      { portableNames: true },
+    );
+    expect(names(directory)).toEqual(["a.png"]);
+  });
+
+  test("a file that is adopted claims its name where names must be portable", async () => {
+    const directory = temporaryFolder();
+    mkdirSync(join(directory, "run7/visible"), { recursive: true });
+    writeFileSync(pathOf(directory, "a.png"), bytes);
+    await withStore(
+      directory,
+      async (store) => {
+        const source = openVisible(store);
+        expect(source.compare(offered("a.png", bytes))).toBe("stored");
+        expect(thrownCode(() => put(source, "A.png", bytes))).toBe("unportable-name");
+      },
+      { portableNames: true },
+    );
+    expect(names(directory)).toEqual(["a.png"]);
+  });
+});
+
+describe("a tree that the store wrote itself", () => {
+  // Times of all sorts: whole ones, such that no file system holds exactly, long ago and far ahead.
+  const times = [
+    0n,
+    1n,
+    999n,
+    1_000_000_001n,
+    -1n,
+    -1_500_000_001n,
+    -86_400_000_000_000n,
+    951_782_400_123_456_789n,
+    1_795_331_523_123_456_789n,
+    1_795_331_523_999_999_999n,
+    4_102_444_800_000_000_001n,
+    4_102_444_799_999_999_999n,
+    ...Array.from(
+      { length: 300 },
+      (_, index) => 1_700_000_000_000_000_000n + BigInt(index) * 7_919_131_313_131n,
+    ),
+    ...Array.from({ length: 100 }, (_, index) => BigInt(index) * 41_024_447_999_999_983n),
+  ];
+
+  test("is recognized by its times when it is sent on, there and back", async () => {
+    const frame = (index: number): Uint8Array => bytesOf(100 + index, index + 1);
+    const [first, second, third] = [temporaryFolder(), temporaryFolder(), temporaryFolder()];
+    const stores = [first, second, third].map((directory) => openStore(directory));
+    const sources = stores.map((store) => openVisible(store));
+    for (const [index, time] of times.entries()) {
+      await storeFrame(sources[0]!, `${index}`, frame(index), { captured: time });
+    }
+    await stores[0]!.flush();
+    /** The frames of the tree below `directory`, as they are sent. */
+    const treeOf = (directory: string): Frame[] => {
+      const root = { path: join(directory, "run7/visible"), name: "visible", nested: false };
+      const [source] = walk([root], { include: [], exclude: [] }).sources;
+      return times.map(() => source!.next(true) as Frame);
+    };
+    const standings = (directory: string, store: number): Standing[] =>
+      treeOf(directory).map(({ name, size, captured: time, sequence }) =>
+        sources[store]!.compare({ name, size, captured: time, sequence, crc32: undefined }),
+      );
+    const all = (standing: Standing): Standing[] => times.map(() => standing);
+    // To the store that wrote it,
+    expect(standings(first, 0)).toEqual(all("stored"));
+    // to another, and from there to one more,
+    for (const [from, to] of [
+      [first, 1],
+      [second, 2],
+    ] as const) {
+      expect(standings(from, to)).toEqual(all("wanted"));
+      for (const { name, captured: time } of treeOf(from)) {
+        await storeFrame(sources[to]!, name, frame(Number(name)), { captured: time });
+      }
+      await stores[to]!.flush();
+      expect(standings(from, to)).toEqual(all("stored"));
+    }
+    // and back: what a file system loses of a time, it loses once.
+    expect(standings(third, 1)).toEqual(all("stored"));
+    expect(standings(third, 0)).toEqual(all("stored"));
+    for (const store of stores) store.close();
+  });
+});

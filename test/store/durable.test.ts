@@ -1,0 +1,231 @@
+// What is on the disk when a store says that it lasts, by the calls with which it is put there.
+
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import {
+  childCaptured,
+  childSession,
+  type PlannedFrame,
+  type Step,
+} from "../helper/crash-store.ts";
+import { temporaryFolder } from "../helper/program.ts";
+import { bytesOf, storeFrame } from "./contract.ts";
+import { withStore } from "./fixture.ts";
+import { type Call, canTrace, isFlush, lineCall, trace, unlessTraced } from "./trace.ts";
+
+/** Frames `1`, `2`, …, each with other bytes. */
+function planned(count: number, source = "visible", seed = 1): PlannedFrame[] {
+  return Array.from({ length: count }, (_, index) => ({
+    ...{ name: String(index + 1), size: 2000, seed: seed + index, source },
+  }));
+}
+
+const traced = test.skipIf(!canTrace);
+
+/** What a store is told, and what it asks of the system meanwhile. */
+class Trace {
+  readonly place: string;
+  readonly calls: readonly Call[];
+
+  constructor(place: string, calls: readonly Call[]) {
+    this.place = place;
+    this.calls = calls;
+  }
+
+  /** The only flush of `path` that began after `after` and ended before `before`. */
+  flushOf(path: string, after: Call | number, before: Call | number): Call {
+    const found = this.flushesOf(path, after, before);
+    const [first] = found;
+    if (first === undefined) throw new Error(`${path} is not flushed when it should be`);
+    return first;
+  }
+
+  flushesOf(path: string, after: Call | number, before: Call | number): Call[] {
+    const from = typeof after === "number" ? after : after.end;
+    const to = typeof before === "number" ? before : before.start;
+    const whole = join(this.place, path);
+    return this.calls.filter(
+      (call) => isFlush(call) && call.paths[0] === whole && call.start > from && call.end < to,
+    );
+  }
+
+  /** The call that gave a frame the name `path`, and the name it had before. */
+  renameOf(path: string): { call: Call; from: string } {
+    const whole = join(this.place, path);
+    const call = this.calls.find(
+      ({ name, paths }) => name.startsWith("rename") && paths.at(-1) === whole,
+    );
+    if (call === undefined) throw new Error(`Nothing is renamed to ${path}`);
+    const from = call.paths.find((other) => other.includes("/.frames/partial/"))!;
+    return { call, from: from.slice(this.place.length + 1) };
+  }
+
+  /** Each call on the way of a new frame ends before the next begins. */
+  checkFrame(path: string, begun: Call, flushed: Call): void {
+    const { call: rename, from } = this.renameOf(path);
+    this.flushOf(from, begun, rename);
+    const folder = this.flushOf(path.slice(0, path.lastIndexOf("/")), rename, flushed);
+    this.flushOf(wal, folder, flushed);
+  }
+}
+
+const wal = ".frames/journal.sqlite-wal";
+
+async function traceOf(place: string, steps: readonly Step[], durable?: boolean) {
+  const plan = { steps, ...(durable === undefined ? {} : { durable }) };
+  return new Trace(place, await trace(place, plan));
+}
+
+/** A store with these frames in it, closed. */
+async function storeWith(frames: readonly PlannedFrame[]): Promise<string> {
+  const directory = temporaryFolder();
+  await withStore(directory, async (store) => {
+    for (const { source = "visible", name, size, seed } of frames) {
+      const opened = store.open({ stream: "run7", source, session: childSession });
+      await storeFrame(opened, name, bytesOf(size, seed), { captured: childCaptured });
+    }
+  });
+  return directory;
+}
+
+describe("a durable store", () => {
+  traced(`flushes bytes, names, folders and journal before it says so${unlessTraced}`, async () => {
+    const frames = [...planned(3), ...planned(2, "left/infrared", 50), ...planned(1, "run7", 90)];
+    const found = await traceOf(
+      temporaryFolder(),
+      [{ store: frames }, { flush: "once" }, { store: planned(5).slice(3) }, { flush: "once" }],
+      true,
+    );
+    const begun = lineCall(found.calls, "begun");
+    const flushed = lineCall(found.calls, "flushed");
+    for (const { source, name } of frames) {
+      const path = source === "run7" ? `run7/${name}` : `run7/${source}/${name}`;
+      found.checkFrame(path, begun, flushed);
+    }
+    // And so it goes on: nothing of the first batch stands for the second.
+    const [begun2, flushed2] = [
+      lineCall(found.calls, "begun", 2),
+      lineCall(found.calls, "flushed", 2),
+    ];
+    for (const name of ["4", "5"]) found.checkFrame(`run7/visible/${name}`, begun2, flushed2);
+  });
+
+  traced(`flushes the folders above a new one${unlessTraced}`, async () => {
+    const found = await traceOf(
+      temporaryFolder(),
+      [{ store: planned(1, "a/b/c") }, { flush: "once" }],
+      true,
+    );
+    const flushed = lineCall(found.calls, "flushed");
+    for (const folder of ["run7/a/b/c", "run7/a/b", "run7/a", "run7", ""]) {
+      const parent = join(found.place, folder);
+      const made = found.calls.find(
+        ({ name, paths }) => name.startsWith("mkdir") && paths.at(-1)!.startsWith(`${parent}/run7`),
+      );
+      const last = folder === "run7/a/b/c" ? found.renameOf("run7/a/b/c/1").call : made;
+      found.flushOf(folder, last ?? lineCall(found.calls, "begun"), flushed);
+    }
+  });
+
+  traced(`flushes its own new folders before it takes anything${unlessTraced}`, async () => {
+    const found = await traceOf(join(temporaryFolder(), "new/store"), [{ flush: "once" }], true);
+    const opened = lineCall(found.calls, "opened");
+    for (const folder of [".frames/partial", ".frames", ".", ".."])
+      found.flushOf(folder, -1, opened);
+  });
+
+  traced(`flushes journal and folders once for all frames of a batch${unlessTraced}`, async () => {
+    const found = await traceOf(
+      temporaryFolder(),
+      [{ store: planned(200) }, { flush: "once" }],
+      true,
+    );
+    const [begun, flushed] = [lineCall(found.calls, "begun"), lineCall(found.calls, "flushed")];
+    expect(found.flushesOf(wal, begun, flushed)).toHaveLength(1);
+    expect(found.flushesOf("run7/visible", begun, flushed)).toHaveLength(1);
+    const partial = join(found.place, ".frames/partial/");
+    const bytes = found.calls.filter((call) => isFlush(call) && call.paths[0]!.startsWith(partial));
+    expect(bytes).toHaveLength(200);
+  });
+
+  traced(`notes a replacement on the disk before it is made${unlessTraced}`, async () => {
+    const place = await storeWith(planned(1));
+    const plan = { durable: true, conflict: "replace", again: false } as const;
+    const steps = [{ store: planned(1, "visible", 7) }, { flush: "once" }] as const;
+    const found = new Trace(place, await trace(place, { ...plan, steps }));
+    const [begun, flushed] = [lineCall(found.calls, "begun"), lineCall(found.calls, "flushed")];
+    const { call: rename, from } = found.renameOf("run7/visible/1");
+    const bytes = found.flushOf(from, begun, rename);
+    const folder = found.flushOf(".frames/partial", bytes, rename);
+    found.flushOf(wal, folder, rename);
+    found.checkFrame("run7/visible/1", begun, flushed);
+  });
+
+  for (const [how, step] of [
+    ["offered", { compare: planned(3) }],
+    ["sent", { store: planned(3) }],
+  ] as const) {
+    traced(`flushes what was found when it is ${how} again${unlessTraced}`, async () => {
+      const place = await storeWith(planned(3));
+      const found = await traceOf(place, [step, { flush: "twice" }], true);
+      const opened = lineCall(found.calls, "opened");
+      const flushed = lineCall(found.calls, "flushed");
+      for (const name of ["1", "2", "3"]) found.flushOf(`run7/visible/${name}`, opened, flushed);
+      expect(found.flushesOf("run7/visible", opened, flushed)).toHaveLength(1);
+    });
+  }
+});
+
+describe("a durable store that goes on where one was not durable", () => {
+  traced(`flushes rows that a killed one left in the log${unlessTraced}`, async () => {
+    const place = temporaryFolder();
+    await trace(place, { steps: [{ store: planned(3) }, { flush: "once" }] });
+    // The frames are there, so no row is written that would bring those before it to the disk.
+    const found = await traceOf(place, [{ compare: planned(3) }, { flush: "twice" }], true);
+    found.flushOf(wal, lineCall(found.calls, "standings"), lineCall(found.calls, "flushed"));
+  });
+
+  traced(`flushes folders that it did not make${unlessTraced}`, async () => {
+    // Who made them did not flush them: they may be in memory alone, like all that lies in them.
+    const place = await storeWith(planned(1, "a/b"));
+    const frames = planned(2, "a/b").slice(1);
+    const found = await traceOf(place, [{ store: frames }, { flush: "once" }], true);
+    const [begun, flushed] = [lineCall(found.calls, "begun"), lineCall(found.calls, "flushed")];
+    found.checkFrame("run7/a/b/2", begun, flushed);
+    for (const folder of ["run7/a/b", "run7/a", "run7", ""]) {
+      found.flushOf(folder, begun, flushed);
+    }
+  });
+});
+
+describe("a store that is not durable", () => {
+  traced(`flushes nothing to the disk for frames that come in${unlessTraced}`, async () => {
+    const found = await traceOf(temporaryFolder(), [{ store: planned(20) }, { flush: "once" }]);
+    const [opened, flushed] = [lineCall(found.calls, "opened"), lineCall(found.calls, "flushed")];
+    const between = found.calls.filter(({ start }) => start > opened.end && start < flushed.start);
+    expect(between.filter(isFlush).map(({ paths }) => paths[0])).toEqual([]);
+  });
+
+  traced(`is durable for a sender that asks for it${unlessTraced}`, async () => {
+    const found = await traceOf(temporaryFolder(), [
+      { durable: true },
+      { store: planned(3) },
+      { flush: "once" },
+    ]);
+    const [begun, flushed] = [lineCall(found.calls, "begun"), lineCall(found.calls, "flushed")];
+    for (const name of ["1", "2", "3"]) found.checkFrame(`run7/visible/${name}`, begun, flushed);
+    expect(found.flushesOf(wal, begun, flushed)).toHaveLength(1);
+  });
+
+  traced(`flushes rows of before for whoever finds their frames${unlessTraced}`, async () => {
+    const found = await traceOf(temporaryFolder(), [
+      ...[{ store: planned(3) }, { flush: "once" as const }],
+      ...[{ durable: true }, { compare: planned(3) }, { flush: "twice" as const }],
+    ]);
+    const durable = lineCall(found.calls, "durable");
+    const flushed = lineCall(found.calls, "flushed", 2);
+    for (const name of ["1", "2", "3"]) found.flushOf(`run7/visible/${name}`, durable, flushed);
+    // Committed when nobody had asked for durable ones, and no commit since that flushes them.
+    found.flushOf(wal, durable, flushed);
+  });
+});

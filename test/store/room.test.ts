@@ -1,0 +1,261 @@
+// How full a store lets its disk become.
+
+import { describe, expect, test } from "bun:test";
+import { statfsSync } from "node:fs";
+import { FramesError } from "../../src/errors.ts";
+import { type DiskSpace, diskSpace, Room } from "../../src/store/room.ts";
+import { temporaryFolder } from "../helper/program.ts";
+import { bytesOf, storeFrame, thrownCode } from "./contract.ts";
+import { names, offered, openVisible, partials, put, putAll, withStore } from "./fixture.ts";
+
+/** A disk whose space is what it was last said to be, and how often somebody looked. */
+class Disk {
+  free: number;
+  readonly total: number;
+  looks: string[] = [];
+  readonly measure = (path: string): DiskSpace => {
+    this.looks.push(path);
+    return { free: this.free, total: this.total };
+  };
+
+  constructor(free: number, total: number) {
+    this.free = free;
+    this.total = total;
+  }
+}
+
+/** The bytes that may be taken at once from a new room, found out by taking. */
+function mostOf(free: number, total: number, reserve?: number): number {
+  const fits = (bytes: number): boolean => {
+    const room = new Room("/store", reserve, new Disk(free, total).measure);
+    return thrownCode(() => room.take(bytes)) === undefined;
+  };
+  let [low, high] = [-1, free];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (fits(middle)) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+describe("what stays free of a disk", () => {
+  const gigabyte = 1e9;
+  const cases: [
+    what: string,
+    free: number,
+    total: number,
+    reserve: number | undefined,
+    kept: number,
+  ][] = [
+    ["5 % of a small one", 50 * gigabyte, 100 * gigabyte, undefined, 5 * gigabyte],
+    ["5 % up to 200 GB", 150 * gigabyte, 200 * gigabyte, undefined, 10 * gigabyte],
+    ["10 GB of a large one", 1000 * gigabyte, 8000 * gigabyte, undefined, 10 * gigabyte],
+    [
+      "what is asked for, if it is more",
+      50 * gigabyte,
+      100 * gigabyte,
+      20 * gigabyte,
+      20 * gigabyte,
+    ],
+    ["what is asked for, if it is less", 50 * gigabyte, 100 * gigabyte, 1000, 1000],
+    ["nothing, if that is asked for", 5000, 100 * gigabyte, 0, 0],
+  ];
+  for (const [what, free, total, reserve, kept] of cases) {
+    test(`is ${what}`, () => {
+      // One byte at least stays besides: a disk without a free byte is full.
+      expect(mostOf(free, total, reserve)).toBe(free - kept - 1);
+    });
+  }
+
+  test("is no question where a file system does not say how large it is", () => {
+    const disk = new Disk(0, 0);
+    const room = new Room("/store", undefined, disk.measure);
+    room.check();
+    for (let count = 0; count < 1000; count++) room.take(1e15);
+    room.forget();
+    room.take(Number.MAX_SAFE_INTEGER);
+    room.check(Number.MAX_SAFE_INTEGER);
+  });
+
+  test("is measured where the store lies", () => {
+    const disk = new Disk(1000, 1000);
+    new Room("/some/where", 0, disk.measure).take(1);
+    expect(disk.looks).toEqual(["/some/where"]);
+    const folder = temporaryFolder();
+    const { free, total } = diskSpace(folder);
+    const { bsize, blocks } = statfsSync(folder);
+    expect(total).toBe(bsize * blocks);
+    expect(free).toBeGreaterThan(0);
+    expect(free).toBeLessThanOrEqual(total);
+  });
+});
+
+describe("a disk that is full", () => {
+  test("is an error of the store that says how full, and what to do", () => {
+    const room = new Room("/store", undefined, new Disk(4_999e6, 100e9).measure);
+    for (const act of [() => room.take(0), () => room.take(1), () => room.check()]) {
+      let error: unknown;
+      try {
+        act();
+      } catch (caught) {
+        error = caught;
+      }
+      expect(error).toBeInstanceOf(FramesError);
+      const { code, message, retry } = error as FramesError;
+      expect([code, retry]).toEqual(["store", "patiently"]);
+      expect(message).toBe(
+        "The disk of /store is full: 4999 MB are free, and 5000 MB stay free (frames serve --reserve)",
+      );
+    }
+  });
+
+  test("has room again as soon as there is some", () => {
+    const disk = new Disk(1000, 10_000);
+    const room = new Room("/store", 1000, disk.measure);
+    expect(thrownCode(() => room.take(1))).toBe("store");
+    disk.free = 1100;
+    room.take(99);
+    // By what was taken since, it is full again.
+    expect(thrownCode(() => room.take(100))).toBe("store");
+    disk.free = 2000;
+    room.take(100);
+  });
+
+  test("takes small frames as long as only large ones do not fit", () => {
+    const room = new Room("/store", 0, new Disk(1000, 10_000).measure);
+    expect(thrownCode(() => room.take(1000))).toBe("store");
+    room.take(500);
+    room.check(100);
+    expect(thrownCode(() => room.check(1000))).toBe("store");
+  });
+});
+
+describe("a disk with room", () => {
+  test("is measured once for many frames, and again when what was measured is used up", () => {
+    const disk = new Disk(1_000_000, 10_000_000);
+    const room = new Room("/store", 0, disk.measure);
+    for (let count = 0; count < 999; count++) room.take(1000);
+    expect(disk.looks).toHaveLength(1);
+    // Somebody has made room, or what was taken needed less than that.
+    for (let count = 0; count < 999; count++) room.take(1000);
+    expect(disk.looks).toHaveLength(2);
+    room.forget();
+    disk.looks = [];
+    room.take(1);
+    room.take(1);
+    expect(disk.looks).toHaveLength(1);
+  });
+});
+
+describe("a store", () => {
+  test("takes nothing new on a full disk, and says so before a frame is begun", async () => {
+    const directory = temporaryFolder();
+    const disk = new Disk(10_000, 100_000);
+    await withStore(
+      directory,
+      async (store) => {
+        const source = openVisible(store);
+        expect(await storeFrame(source, "1", bytesOf(100), { captured: 1n })).toBe("stored");
+        await store.flush();
+        disk.free = 5000;
+        expect(thrownCode(() => store.isFresh("run7"))).toBe("store");
+        expect(thrownCode(() => store.isFresh("run8"))).toBe("store");
+        expect(thrownCode(() => put(source, "2", bytesOf(1)))).toBe("store");
+        expect(partials(directory)).toEqual([]);
+        // What is there needs no room.
+        expect(await storeFrame(source, "1", bytesOf(100))).toBe("present");
+        expect(source.compare(offered("1", bytesOf(100)))).toBe("stored");
+        await store.flush();
+        // When there is room again everything goes on.
+        disk.free = 6000;
+        expect(store.isFresh("run7")).toBe(false);
+        expect(await storeFrame(source, "2", bytesOf(1))).toBe("stored");
+      },
+      { reserve: undefined, diskSpace: disk.measure },
+    );
+    expect(names(directory)).toEqual(["1", "2"]);
+  });
+
+  test("whose disk cannot be measured has failed for everybody, until it can be", async () => {
+    const disk = new Disk(10_000, 100_000);
+    let isBroken = false;
+    const measure = (path: string): DiskSpace => {
+      if (isBroken) throw Object.assign(new Error("EIO: as the system says it"), { code: "EIO" });
+      return disk.measure(path);
+    };
+    const directory = temporaryFolder();
+    await withStore(
+      directory,
+      async (store) => {
+        const source = openVisible(store);
+        expect(await putAll(store, source, [["1", bytesOf(100)]])).toEqual(["stored"]);
+        isBroken = true;
+        // Whatever the system throws, a server knows what to do with errors of the store alone.
+        expect(thrownCode(() => store.isFresh("run7"))).toBe("store");
+        expect(thrownCode(() => put(source, "2", bytesOf(100)))).toBe("store");
+        expect(partials(directory)).toEqual([]);
+        isBroken = false;
+        expect(store.isFresh("run7")).toBe(false);
+        expect(await putAll(store, source, [["2", bytesOf(100)]])).toEqual(["stored"]);
+      },
+      { reserve: 0, diskSpace: measure },
+    );
+    expect(names(directory)).toEqual(["1", "2"]);
+  });
+
+  test("keeps free what it is told to", async () => {
+    const disk = new Disk(10_000, 100_000);
+    await withStore(
+      temporaryFolder(),
+      async (store) => {
+        const source = openVisible(store);
+        expect(thrownCode(() => put(source, "large", bytesOf(7000)))).toBe("store");
+        expect(await storeFrame(source, "small", bytesOf(6999))).toBe("stored");
+      },
+      { reserve: 3000, diskSpace: disk.measure },
+    );
+  });
+
+  test("looks again with each flush, and seldom between", async () => {
+    const disk = new Disk(1e9, 1e10);
+    await withStore(
+      temporaryFolder(),
+      async (store) => {
+        const source = openVisible(store);
+        for (let batch = 0; batch < 5; batch++) {
+          disk.looks = [];
+          const frames = Array.from({ length: 50 }, (_, index) => {
+            return [`${batch}-${index}`, bytesOf(100, index + 1)] as const;
+          });
+          await putAll(store, source, frames);
+          expect(disk.looks).toHaveLength(1);
+        }
+        // What others have written since counts with the next batch.
+        disk.free = 0;
+        expect(thrownCode(() => put(source, "last", bytesOf(1)))).toBe("store");
+      },
+      { reserve: 0, diskSpace: disk.measure },
+    );
+  });
+
+  for (const conflict of ["fail", "replace"] as const) {
+    test(`holds ${conflict === "replace" ? "what replaces" : "what is new"} against its disk`, async () => {
+      const directory = temporaryFolder();
+      const disk = new Disk(1e6, 1e7);
+      await withStore(
+        directory,
+        async (store) => {
+          const source = openVisible(store, { conflict });
+          expect(await putAll(store, source, [["1", bytesOf(100)]])).toEqual(["stored"]);
+          disk.free = 50;
+          const act = () => put(source, conflict === "replace" ? "1" : "2", bytesOf(100, 2));
+          expect(thrownCode(act)).toBe("store");
+          disk.free = 1e6;
+          expect(await putAll(store, source, [["3", bytesOf(3)]])).toEqual(["stored"]);
+        },
+        { reserve: 0, diskSpace: disk.measure },
+      );
+    });
+  }
+});

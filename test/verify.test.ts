@@ -1,0 +1,209 @@
+// `frames verify` on stores that a real server made.
+
+import { Database } from "bun:sqlite";
+import { expect, test } from "bun:test";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+  closeSync,
+} from "node:fs";
+import { join } from "node:path";
+import { run, sameTree, startServer, temporaryFolder, type Server } from "./helper/program.ts";
+
+interface Finding {
+  type: string;
+  kind: string;
+  what: string;
+  why: string;
+}
+
+/** A capture of two sources, and the store that a server keeps it in. */
+async function delivered(): Promise<{ capture: string; store: string; server: Server }> {
+  const folder = temporaryFolder();
+  const capture = join(folder, "run7");
+  for (const source of ["visible", "infrared"]) {
+    mkdirSync(join(capture, source), { recursive: true });
+    for (let number = 1; number <= 20; number++) {
+      writeFileSync(join(capture, source, `${number}.png`), `${source} ${number}`.repeat(100));
+    }
+  }
+  writeFileSync(join(capture, "visible", "large.raw"), new Uint8Array(3_000_000).fill(7));
+  const store = join(folder, "store");
+  const server = await startServer({ dir: store });
+  await send(capture, server);
+  return { capture, store, server };
+}
+
+async function send(capture: string, server: Server, ...flags: string[]): Promise<void> {
+  const sent = await run(["send", capture, "--to", `127.0.0.1:${server.port}`, ...flags]);
+  expect(sent.stderr).not.toContain("Not delivered");
+  expect(sent.code).toBe(0);
+}
+
+/** What `frames verify --json` finds: its exit code, findings and summary. */
+async function verify(store: string, ...flags: string[]) {
+  const { code, stdout, stderr } = await run(["verify", store, "--json", ...flags]);
+  const lines = stdout
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as Finding & Record<string, number>);
+  const findings = lines.filter(({ type }) => type === "finding");
+  const summary = lines.find(({ type }) => type === "summary");
+  return { code, stderr, summary, findings: findings.map(({ kind, what }) => `${kind} ${what}`) };
+}
+
+function overwriteByte(path: string): void {
+  const file = openSync(path, "r+");
+  writeSync(file, "Q", 10);
+  closeSync(file);
+}
+
+test("a store as its server keeps it is right, while it is served and afterwards", async () => {
+  const { store, server } = await delivered();
+  const beside = await verify(store);
+  expect(beside).toMatchObject({ code: 0, findings: [] });
+  expect(beside.summary).toMatchObject({ frames: 41, total: 41, missing: 0, damaged: 0 });
+  await server.stop();
+  expect(await verify(store)).toMatchObject({ code: 0, findings: [] });
+});
+
+test("what is missing, damaged, unknown or lost is named, and the exit code is 23", async () => {
+  const { store, server } = await delivered();
+  await server.stop();
+  const at = (path: string) => join(store, "run7", path);
+  rmSync(at("visible/1.png"));
+  appendFileSync(at("visible/2.png"), "!");
+  overwriteByte(at("infrared/3.png"));
+  overwriteByte(at("visible/large.raw"));
+  // Neither a new time nor what no frame can be called is wrong.
+  utimesSync(at("infrared/4.png"), 0, 0);
+  writeFileSync(at("infrared/.hidden"), "");
+  writeFileSync(at("infrared/5.png.part"), "");
+  writeFileSync(at("infrared/other.txt"), "");
+  const journal = new Database(join(store, ".frames/journal.sqlite"));
+  journal.run(
+    "INSERT INTO losses (stream, source, session, first, last, reason, at) VALUES ('run7', 'visible', '', 50, 52, 'vanished', 0)",
+  );
+  journal.close();
+
+  const found = await verify(store);
+  expect(found.code).toBe(23);
+  expect(found.findings.sort()).toEqual([
+    "damaged run7/infrared/3.png",
+    "damaged run7/visible/2.png",
+    "damaged run7/visible/large.raw",
+    "lost run7/visible, numbers 50 to 52",
+    "missing run7/visible/1.png",
+    "unknown run7/infrared/other.txt",
+  ]);
+  expect(found.summary).toMatchObject({ missing: 1, damaged: 3, unknown: 1, lost: 1 });
+
+  const lenient = await verify(store, "--ignore-missing");
+  expect(lenient.findings).toHaveLength(5);
+  // People are told the same.
+  const { stdout, code } = await run(["verify", store]);
+  expect(code).toBe(23);
+  expect(stdout).toContain("damaged  run7/infrared/3.png: its bytes are not those that came\n");
+  expect(stdout).toContain("missing  run7/visible/1.png: ");
+});
+
+test("--repair sets damaged frames aside, and the next send brings them", async () => {
+  const { capture, store, server } = await delivered();
+  await server.stop();
+  overwriteByte(join(store, "run7/visible/7.png"));
+  const repaired = await verify(store, "--repair");
+  expect(repaired).toMatchObject({ code: 23, findings: ["damaged run7/visible/7.png"] });
+  expect(existsSync(join(store, "run7/visible/7.png"))).toBe(false);
+  expect(readFileSync(join(store, ".frames/damaged/run7/visible/7.png"), "utf8")[10]).toBe("Q");
+  expect(await verify(store)).toMatchObject({ code: 0, findings: [] });
+
+  const again = await startServer({ dir: store });
+  await send(capture, again);
+  await again.stop();
+  expect(sameTree(capture, join(store, "run7"))).toEqual([]);
+  // A second damaged frame of the same name does not take the place of the first.
+  overwriteByte(join(store, "run7/visible/7.png"));
+  await verify(store, "--repair");
+  expect(readdirSync(join(store, ".frames/damaged/run7/visible")).sort()).toEqual([
+    "7.png",
+    "7.png.1",
+  ]);
+});
+
+test("--repair beside a server is refused, naming it", async () => {
+  const { store, server } = await delivered();
+  const refused = await run(["verify", store, "--repair"]);
+  expect(refused.code).toBe(11);
+  expect(refused.stderr).toContain(`process ${server.process.pid}`);
+  await server.stop();
+});
+
+test("a malformed journal: no server starts on it, and --repair makes a new one", async () => {
+  const { capture, store, server } = await delivered();
+  await server.stop();
+  const path = join(store, ".frames/journal.sqlite");
+  const journal = readFileSync(path);
+  journal.fill(0x5a, 200);
+  writeFileSync(path, journal);
+
+  const started = await run(["serve", store, "--listen", "127.0.0.1:0"]);
+  expect(started.code).toBe(11);
+  expect(started.stderr).toContain("verify DIR --repair");
+  const looked = await run(["verify", store]);
+  expect(looked.code).toBe(11);
+  expect(looked.stderr).toContain("--repair makes a new one");
+
+  const repaired = await verify(store, "--repair");
+  expect(repaired).toMatchObject({ code: 0, findings: [] });
+  expect(repaired.summary).toMatchObject({ frames: 41, rebuilt: 41 });
+  expect(readdirSync(join(store, ".frames/damaged"))[0]).toStartWith("journal-");
+  // Times come from the files, so nothing has to be sent or read again.
+  const again = await startServer({ dir: store });
+  await send(capture, again);
+  expect(await again.stop()).toBe(0);
+  expect(again.stdout()).toContain('"found":41');
+});
+
+test("where part of a journal can be read, its rows keep what only they know", async () => {
+  const { store, server } = await delivered();
+  await server.stop();
+  const path = join(store, ".frames/journal.sqlite");
+  const before = new Database(path, { readonly: true });
+  const sessions = before.query("SELECT DISTINCT session FROM frames").values().flat();
+  before.close();
+  // The index is gone, the table is not.
+  const journal = readFileSync(path);
+  const pageSize = journal.readUInt16BE(16);
+  const database = new Database(path);
+  const [[page]] = database
+    .query("SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'frames'")
+    .values() as [[number]];
+  database.close();
+  journal.fill(0xff, (page - 1) * pageSize, page * pageSize);
+  writeFileSync(path, journal);
+
+  expect(await verify(store, "--repair")).toMatchObject({ code: 0, findings: [] });
+  const after = new Database(path, { readonly: true });
+  expect(after.query("SELECT DISTINCT session FROM frames").values().flat()).toEqual(sessions);
+  after.close();
+});
+
+test("no store, no such directory, and two directories are told apart", async () => {
+  const empty = temporaryFolder();
+  const none = await run(["verify", empty]);
+  expect([none.code, none.stderr]).toEqual([
+    1,
+    `frames: Cannot verify ${empty}: it holds no store of frames\n`,
+  ]);
+  const gone = await run(["verify", join(empty, "gone")]);
+  expect(gone.stderr).toContain("no such directory");
+  expect((await run(["verify", empty, empty])).code).toBe(1);
+});
