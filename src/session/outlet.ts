@@ -52,6 +52,8 @@ export interface Candidate {
 
 /** What takes the frames of a source on one connection. */
 export interface Taker {
+  /** Whether another frame is wanted. */
+  wants(outlet: Outlet): boolean;
   /** Has the frame or loss that the source gave. */
   take(outlet: Outlet, item: Frame | Loss): void;
   /** Something came that was waited for. */
@@ -161,9 +163,9 @@ export class Outlet {
     this.#taker = taker;
   }
 
-  /** Asks the source for its next frames and losses while `wants` says so, unless one is on its way. */
-  ask(offered: boolean, wants: () => boolean): void {
-    while (!this.#asked && !this.#ended && wants()) {
+  /** Asks the source for frames and losses while the taker wants them, unless one is on its way. */
+  ask(offered: boolean): void {
+    while (!this.#asked && !this.#ended && this.#taker?.wants(this) === true) {
       const next = this.source.next(offered);
       if (!(next instanceof Promise)) {
         if (next === undefined) this.#ended = true;

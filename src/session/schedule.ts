@@ -13,6 +13,7 @@ import {
   type Welcome,
 } from "../wire/messages.ts";
 import { LargeFrame } from "./large.ts";
+import { ToldLosses } from "./losses.ts";
 import { Offers } from "./offers.ts";
 import type { Candidate, Outlet, Taker, Undelivered } from "./outlet.ts";
 import type { Transmission } from "./transmission.ts";
@@ -45,20 +46,12 @@ export interface ScheduleHooks {
   /** All of the frame was sent. */
   sent(source: string, frame: Frame): void;
   /** The server has the frame. */
-  delivered(source: FrameSource, frame: Frame, crc: number): void;
+  delivered?(source: FrameSource, frame: Frame, crc: number): void;
   undelivered(report: Undelivered): void;
   /** A source failed. */
   failed(error: unknown): void;
   /** Something can be sent that could not before. */
   wake(): void;
-}
-
-/** A loss that the server may not have recorded. */
-interface ToldLoss {
-  readonly outlet: Outlet;
-  readonly loss: Loss;
-  /** Frames that had ended when it was told: a receipt for a later one covers it. */
-  readonly after: number;
 }
 
 export class Schedule implements Taker {
@@ -71,7 +64,7 @@ export class Schedule implements Taker {
   readonly #window: Window<Outlet>;
   /** Where the server may have frames already. */
   readonly #offers: Offers | undefined;
-  #losses: ToldLoss[] = [];
+  readonly #losses = new ToldLosses();
   #blamed: { outlet: Outlet; sequence: number } | undefined;
   #turn = 0;
   #large = 0;
@@ -201,19 +194,26 @@ export class Schedule implements Taker {
   /** Sees to it that `outlet` has a frame at hand, if it can; whether something was offered. */
   #nextFrame(outlet: Outlet): boolean {
     const offers = this.#offers;
-    const { controls } = this.#hooks;
-    const fromSource = (offered: boolean, wants: () => boolean) =>
-      outlet.ask(offered, () => controls.length < mostWaiting && wants());
     let offered = false;
-    const offersNew = offers !== undefined && outlet.source.resumes === true;
+    const offersNew = this.#offersNew(outlet);
     if (offers !== undefined) {
-      if (offersNew) fromSource(true, () => offers.wantsMore(outlet));
+      if (offersNew) outlet.ask(true);
       offered = offers.offer(outlet);
     }
     if (outlet.frame !== undefined || outlet.large !== undefined) return offered;
     outlet.frame = offers?.takeWanted(outlet) ?? outlet.wanted.shift();
-    if (!offersNew) fromSource(false, () => outlet.frame === undefined);
+    if (!offersNew) outlet.ask(false);
     return offered;
+  }
+
+  /** Whether what the source gives is offered before it is sent. */
+  #offersNew(outlet: Outlet): boolean {
+    return this.#offers !== undefined && outlet.source.resumes === true;
+  }
+
+  wants(outlet: Outlet): boolean {
+    if (this.#hooks.controls.length >= mostWaiting) return false;
+    return this.#offersNew(outlet) ? this.#offers!.wantsMore(outlet) : outlet.frame === undefined;
   }
 
   /** Says SOURCE, once, before anything else of a source. */
@@ -229,7 +229,7 @@ export class Schedule implements Taker {
     if (loss !== undefined) return this.#lose(outlet, loss);
     const frame = item as Frame;
     const isBusy = outlet.frame !== undefined;
-    if (this.#offers !== undefined && (isBusy || outlet.source.resumes === true)) {
+    if (this.#offersNew(outlet) || (isBusy && this.#offers !== undefined)) {
       outlet.giveBack(frame, undefined, false);
     } else if (isBusy) {
       outlet.wanted.push(frame);
@@ -257,7 +257,7 @@ export class Schedule implements Taker {
     this.#declare(outlet);
     const { first, last, error } = loss;
     this.#hooks.say(Type.lost, outlet.id, { ranges: [[first, last]], ...error.reason });
-    this.#losses.push({ outlet, loss, after: this.#window.ended });
+    this.#losses.add(outlet, loss, this.#window.ended);
   }
 
   #begin(outlet: Outlet, frame: Frame, large: boolean, out: Transmission): void {
@@ -342,10 +342,9 @@ export class Schedule implements Taker {
       owner.progress.settled++;
       if (!isRefused) owner.progress.settledBytes += frame.size;
       if (frame.size > largestPackedFrame && owner.large === undefined) owner.noPart();
-      if (!isRefused) this.#hooks.delivered(owner.source, frame, crc);
+      if (!isRefused) this.#hooks.delivered?.(owner.source, frame, crc);
     }
-    const open = this.#losses.findIndex(({ after }) => after >= frames);
-    this.#losses = open < 0 ? [] : this.#losses.slice(open);
+    this.#losses.settle(frames);
   }
 
   /** ANSWER. */
@@ -371,7 +370,7 @@ export class Schedule implements Taker {
       progress.moved++;
     }
     // Without a CRC-32 nobody has compared its bytes.
-    if (crc !== undefined) this.#hooks.delivered(outlet.source, frame, crc);
+    if (crc !== undefined) this.#hooks.delivered?.(outlet.source, frame, crc);
   }
 
   /** REFUSED. */
@@ -431,7 +430,7 @@ export class Schedule implements Taker {
       owner.giveBack(frame, crc, true);
     }
     this.#offers?.abandon();
-    for (const { outlet, loss } of this.#losses) outlet.losses.push(loss);
+    this.#losses.abandon();
     for (const outlet of this.#outlets) outlet.disconnect();
     this.#giveUpBlamed();
   }

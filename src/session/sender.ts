@@ -235,7 +235,7 @@ export class Sender implements MessageHandler {
       declare: (outlet) => this.#declare(outlet),
       sent: (source, { sequence, name, size }) =>
         trace?.("->", `FRAME ${source} ${sequence} ${name} ${size} bytes`),
-      delivered: (...frame) => delivered?.(...frame),
+      ...(delivered === undefined ? {} : { delivered }),
       undelivered: (report) => undelivered?.(report),
       failed: (error) => (this.#failed ??= { error }),
       wake,
