@@ -83,6 +83,9 @@ export interface Host {
 /** A sender whose source another one claims gets this long, in milliseconds, to answer a PING. */
 const answerWithin = 5000;
 
+/** One that goes on sending for so long, in milliseconds, is there, whatever it answers. */
+const answerAtLast = 60_000;
+
 /** More than this many bytes that a sender does not read: nothing more is read from it. */
 const mostQueued = 1 << 20;
 
@@ -104,8 +107,10 @@ export class Reception implements ConnectionHandler {
   #heard = false;
   /** Whether the sender has closed its sending side. */
   #hasEnded = false;
-  /** Whoever waits for a sign of life. */
-  #listeners: ((isThere: boolean) => void)[] = [];
+  /** The PING that somebody waits for the answer to, and when anything came last. */
+  #asked: { time: string; answer: (isThere: boolean) => void } | undefined;
+  #probe: Promise<boolean> | undefined;
+  #heardAt = 0;
 
   constructor(server: Host, peer: string, isFull: boolean) {
     this.#server = server;
@@ -114,6 +119,9 @@ export class Reception implements ConnectionHandler {
     this.#receiver = new Receiver(server.store, server.grants, server.timeout, steadyNow(), {
       hello: (hello) => this.#hello(hello),
       claim: (stream, source) => server.claim(stream, source, this),
+      answered: (time) => {
+        if (time === this.#asked?.time) this.#asked.answer(true);
+      },
       ended: (source, frame, outcome) => this.#ended(source, frame, outcome),
       lost: (source, frames, error) =>
         server.tell({ type: "lost", ...this.#who(), source, frames, error }),
@@ -183,7 +191,7 @@ export class Reception implements ConnectionHandler {
     }
     if (this.#failure !== undefined) return;
     this.#fresh = true;
-    this.#tellListeners(true);
+    if (this.#asked !== undefined) this.#heardAt = steadyNow();
     this.#receiver.receive(chunk, steadyNow());
     if (this.#receiver.isPaused) this.#hold();
     if (this.#receiver.wantsFlush) this.#server.settleLater(this);
@@ -250,20 +258,30 @@ export class Reception implements ConnectionHandler {
     this.#goOn();
   }
 
-  /** Whether the sender is heard within a few seconds. */
+  /**
+   * Whether the sender answers a PING. What its system had still to send is no answer, but while that
+   * comes the answer may be behind it.
+   */
   isThere(): Promise<boolean> {
     if (this.isOver) return Promise.resolve(false);
-    this.#receiver.ping(steadyNow());
-    this.#send();
-    const { promise, resolve } = Promise.withResolvers<boolean>();
-    this.#listeners.push(resolve);
-    const timer = setTimeout(() => resolve(false), answerWithin);
-    return promise.finally(() => clearTimeout(timer));
+    return (this.#probe ??= this.#ask());
   }
 
-  #tellListeners(isThere: boolean): void {
-    if (this.#listeners.length === 0) return;
-    for (const tell of this.#listeners.splice(0)) tell(isThere);
+  async #ask(): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const asked = steadyNow();
+    this.#heardAt = asked;
+    this.#asked = { time: this.#receiver.ping(asked), answer: resolve };
+    this.#send();
+    const timer = setInterval(() => {
+      const now = steadyNow();
+      if (now - this.#heardAt >= answerWithin) resolve(false);
+      else if (now - asked >= answerAtLast) resolve(true);
+    }, 100);
+    const isThere = await promise;
+    clearInterval(timer);
+    this.#asked = this.#probe = undefined;
+    return isThere;
   }
 
   tick(): void {
@@ -283,13 +301,13 @@ export class Reception implements ConnectionHandler {
     this.#failure = error;
     this.#receiver.stop();
     this.#server.release(this);
-    this.#tellListeners(false);
+    this.#asked?.answer(false);
     void this.#end(error);
   }
 
   /** What ended before is settled first: the sender need not send it again. */
   async #end(error: FramesError): Promise<void> {
-    if (error.code !== "store") await this.#server.settleLast(this);
+    await this.#server.settleLast(this);
     this.#receiver.fail(error);
     this.#send();
     this.#connection!.finish();
@@ -312,7 +330,7 @@ export class Reception implements ConnectionHandler {
 
   closed(error: FramesError | undefined): void {
     this.#receiver.close();
-    this.#tellListeners(false);
+    this.#asked?.answer(false);
     this.#server.release(this);
     this.#server.remove(this);
     if (this.#receiver.hello !== undefined || error !== undefined) {

@@ -222,7 +222,7 @@ class Run {
       `${total} faults in ${seconds.toFixed(1)} s:`,
       ...faults,
       `${size} frames of ${(tree.bytes / 1e6).toFixed(1)} MB, sent ${counts.sent} times in all: ${again} times again, for want of a receipt`,
-      `${relay.connections} connections, ${counts.connections} of them welcome; ${counts.senders} senders (${counts.busy} found the one before still there), ${counts.servers} servers`,
+      `${relay.connections} connections, ${counts.connections} of them welcome; ${counts.senders} senders, ${counts.servers} servers`,
       ...missed,
     ];
     return { faults: this.#done, lines };

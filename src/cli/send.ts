@@ -184,9 +184,10 @@ class Reporter {
   #skipped = 0;
   #undelivered = 0;
   #stream = "";
-  /** Whether there was a connection, and is none; and why. */
-  #waits = false;
-  #reason = "";
+  #address = "";
+  /** Why there was no connection, until something was confirmed on the next, and what was before. */
+  #reason: string | undefined;
+  #settled = 0;
   #sources: readonly SourceProgress[] = [];
 
   constructor(given: Arguments, terminal: Terminal) {
@@ -210,14 +211,14 @@ class Reporter {
         return;
       case "connected":
         this.#progress?.waiting(undefined);
-        if (this.#waits) this.#say(`Connected to ${event.address} again`);
-        else this.#say(`Sending ${this.#stream} to ${event.address}`);
-        this.#waits = false;
+        this.#address = event.address;
+        if (this.#reason === undefined) this.#say(`Sending ${this.#stream} to ${event.address}`);
         return;
       case "waiting":
         return this.#waiting(event.reason, event.milliseconds);
       case "progress":
         this.#sources = event.sources;
+        this.#goesOn();
         return this.#progress?.follow(event.sources);
       case "undelivered":
         return this.#undeliveredFrame(event.report);
@@ -240,11 +241,26 @@ class Reporter {
       const { code, message } = reason;
       sayJson(this.#terminal, { type: "waiting", error: code, message, milliseconds });
     }
-    const isNew = !this.#waits || reason.message !== this.#reason;
-    this.#waits = true;
+    const isNew = reason.message !== this.#reason;
     this.#reason = reason.message;
+    this.#settled = this.#confirmed();
     this.#progress?.waiting(milliseconds);
     if (isNew) this.#warn(`${reason.message}; ${pause}`);
+  }
+
+  /** A connection that is refused again at once is not worth a word; one that brings something is. */
+  #goesOn(): void {
+    if (this.#reason === undefined || this.#confirmed() === this.#settled) return;
+    this.#reason = undefined;
+    this.#say(`Connected to ${this.#address} again`);
+  }
+
+  /** Frames that the server has confirmed. */
+  #confirmed(): number {
+    return this.#sources.reduce(
+      (sum, { settled, refused, skipped }) => sum + settled - refused - skipped,
+      0,
+    );
   }
 
   #say(text: string): void {
@@ -285,6 +301,8 @@ class Reporter {
   }
 
   finish(summary: SendSummary): void {
+    this.#sources = summary.sources;
+    this.#goesOn();
     this.#progress?.stop();
     const skipped = this.#skipped - mostNamed;
     if (skipped > 0) this.#say(`and ${skipped} more links and special files`);
@@ -329,10 +347,7 @@ class Reporter {
   /** The delivery failed: the error with what is safe all the same, for people. */
   fail(error: unknown): unknown {
     this.#progress?.stop();
-    const confirmed = this.#sources.reduce(
-      (sum, { settled, refused, skipped }) => sum + settled - refused - skipped,
-      0,
-    );
+    const confirmed = this.#confirmed();
     if (this.#json) {
       const code = error instanceof FramesError ? error.code : "internal";
       const message = error instanceof Error ? error.message : String(error);

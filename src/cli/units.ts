@@ -11,7 +11,7 @@ const powers: Record<string, number> = { "": 0, k: 1, m: 2, g: 3, t: 4 };
 export function parseSize(text: string, what: string): number {
   const match = /^(\d+(?:\.\d+)?)([kmgt]?)(?:i?b)?$/i.exec(text);
   const size = match ? Number(match[1]) * 1024 ** powers[match[2]!.toLowerCase()]! : NaN;
-  if (!(size >= 1 && size <= Number.MAX_SAFE_INTEGER)) {
+  if (!((size === 0 || size >= 1) && size <= Number.MAX_SAFE_INTEGER)) {
     throw new FramesError(
       "usage",
       `Cannot read ${what}: expected a size such as 64M, current value is ${JSON.stringify(text)}`,

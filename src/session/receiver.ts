@@ -40,6 +40,8 @@ export interface ReceiverEvents {
   /** A frame ended, and what became of it. */
   ended?(source: string, frame: FrameDescription, outcome: Outcome): void;
   lost?(source: string, frames: number, error: FramesError): void;
+  /** PONG came, to a PING of this time. */
+  answered?(time: string): void;
   /** Something was settled outside `receive`, or can be read again: flush the store. */
   wake?(): void;
   /** The store failed outside `receive`: hand the error to `fail`. */
@@ -178,9 +180,11 @@ export class Receiver implements MessageHandler {
     if (this.#liveness.tick(now, awaited, this.#decoder.incomplete)) this.ping(now);
   }
 
-  /** Asks whether the sender is still there. */
-  ping(now: number): void {
-    this.#say(Type.ping, 0, { time: nanoseconds(now) });
+  /** Asks whether the sender is still there, and returns the time that its answer repeats. */
+  ping(now: number): string {
+    const time = nanoseconds(now);
+    this.#say(Type.ping, 0, { time });
+    return time;
   }
 
   /** The bytes to send now, if any. */
@@ -286,7 +290,7 @@ export class Receiver implements MessageHandler {
           clock: nanoseconds(this.#now),
         });
       case Type.pong:
-        return;
+        return this.#events.answered?.(message.body.time);
       default:
         throw unexpected(message.type);
     }

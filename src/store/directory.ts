@@ -94,7 +94,7 @@ export class DirectoryStore implements FrameStore {
 
   isFresh(stream: string): boolean {
     this.#checkThere();
-    this.#room.check();
+    this.#room.admit();
     return !this.journal.hasStream(stream);
   }
 

@@ -6,6 +6,9 @@ import { asFramesError, FramesError } from "../errors.ts";
 const defaultShare = 0.05;
 const defaultMost = 10e9;
 
+/** What a frame lacked keeps other senders out only up to so many bytes. */
+const mostLacking = 1 << 20;
+
 /** Free bytes and all bytes of a disk. */
 export interface DiskSpace {
   readonly free: number;
@@ -24,12 +27,24 @@ export class Room {
   readonly #reserve: number | undefined;
   /** Bytes that may be written, by the last measurement and what was taken since. */
   #left = 0;
+  /** Bytes of the frame that found no room last. */
+  #lacking = 0;
 
   /** @param reserve bytes to keep free */
   constructor(place: string, reserve: number | undefined, measure = diskSpace) {
     this.#place = place;
     this.#reserve = reserve;
     this.#measure = measure;
+  }
+
+  /**
+   * Whether there is any use in letting a sender in.
+   *
+   * @throws {FramesError} `store` if there is no room, or too little for what found none last
+   */
+  admit(): void {
+    this.check(this.#lacking);
+    this.#lacking = 0;
   }
 
   /**
@@ -55,6 +70,7 @@ export class Room {
     const reserve = this.#reserve ?? Math.min(total * defaultShare, defaultMost);
     this.#left = free - reserve;
     if (this.#left > bytes) return;
+    this.#lacking = Math.min(bytes, mostLacking);
     throw new FramesError(
       "store",
       `The disk of ${this.#place} is full: ${megabytes(free)} are free, and ${megabytes(reserve)} stay free (frames serve --reserve)`,

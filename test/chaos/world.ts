@@ -20,13 +20,7 @@ const stallAfter = 60_000;
 const linesShown = 50;
 /** What a sender may end with that has not had a connection yet: the link or the server was gone. */
 const failuresToConnect = [2, 10, 11, 12, 30, 35];
-const busyError = 7;
 const storeError = 8;
-/**
- * Milliseconds after the death of a sender in which its source may still be taken: what it had sent
- * is still on the link, and so is the news of its death.
- */
-const busyFor = timeout * 1000 + 7000;
 
 /** What a run needs to know. Times are in milliseconds. */
 export interface ChaosOptions {
@@ -59,7 +53,6 @@ export class World {
     endings: 0,
     storeErrors: 0,
     missed: 0,
-    busy: 0,
     senders: 0,
     servers: 0,
   };
@@ -86,7 +79,6 @@ export class World {
   #progressAt = performance.now();
   #calmSince = performance.now();
   /** When a sender was killed last. */
-  #killedAt = -Infinity;
   #over = false;
 
   private constructor(options: ChaosOptions, relay: Relay, port: number, room: Room) {
@@ -268,7 +260,6 @@ export class World {
       if (code === 0) return;
       if (code === undefined) {
         if (!this.#killed.has(sender)) throw new Error("somebody else killed the sender");
-        this.#killedAt = performance.now();
         await this.pause(random.below(2000));
         continue;
       }
@@ -278,11 +269,7 @@ export class World {
   }
 
   /** Whether a sender may have ended like this, so that whoever started it tries again. */
-  #isExcused({ code, wasWelcome, told }: Ended, startedAt: number): boolean {
-    if (told === busyError && startedAt - this.#killedAt < busyFor) {
-      this.counts.busy++;
-      return true;
-    }
+  #isExcused({ code, wasWelcome }: Ended, startedAt: number): boolean {
     const wasDisturbed = this.active > 0 || this.#calmSince >= startedAt - 500;
     return !wasWelcome && failuresToConnect.includes(code!) && wasDisturbed;
   }
