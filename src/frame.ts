@@ -144,8 +144,8 @@ export interface SourceStore {
    * @throws {FramesError} if the frame is refused
    */
   begin(description: FrameDescription): FrameWriter;
-  /** What is known of an offered frame; what it answers holds once `flush` is done. */
-  compare(offered: OfferedFrame): Standing;
+  /** What is known of offered frames, in their order; it holds once `flush` is done. */
+  compare(offered: readonly OfferedFrame[]): Standing[];
   /** Records numbers that will never come. */
   lost(first: number, last: number, error: FramesError): void;
 }

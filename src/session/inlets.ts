@@ -207,16 +207,19 @@ export class Inlets {
   /** The letters of ANSWER for these frames. */
   answer(id: number, offered: readonly OfferEntry[]): string {
     const { store } = this.#inlet(id);
-    const letters = offered.map(([name, size, captured, sequence, crc32]) => {
-      // What is refused is refused with its reason when it comes.
-      if (store instanceof FramesError || !isInt64(captured)) return "w";
-      const standing = attempt(() =>
-        store.compare({ name, size, captured: BigInt(captured), sequence, crc32 }),
-      );
+    // What is refused is refused with its reason when it comes.
+    if (store instanceof FramesError) return "w".repeat(offered.length);
+    const standings = store.compare(
+      offered.map(([name, size, captured, sequence, crc32]) => {
+        return { name, size, captured: BigInt(captured), sequence, crc32 };
+      }),
+    );
+    let letters = "";
+    for (const standing of standings) {
       if (standing === "stored" || standing === "moved") this.#found++;
-      return standing instanceof FramesError ? "w" : letterOf.get(standing)!;
-    });
-    return letters.join("");
+      letters += letterOf.get(standing)!;
+    }
+    return letters;
   }
 
   /** Discards what is unfinished. */
@@ -242,10 +245,4 @@ function attempt<T>(act: () => T): T | FramesError {
 /** Whether the error concerns one frame (SPEC section 11), and not the store as a whole. */
 function isFrameError(error: FramesError): boolean {
   return error.wire >= 32;
-}
-
-/** Whether decimal digits stand for what the journal can hold. */
-function isInt64(digits: string): boolean {
-  const value = BigInt(digits);
-  return BigInt.asIntN(64, value) === value;
 }

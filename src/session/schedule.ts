@@ -25,6 +25,9 @@ import { Window } from "./window.ts";
  */
 const largeAtOnce = 2;
 
+/** Bytes that may be packed before offers among them leave. */
+const mostOfferedAtOnce = 32_768;
+
 /** Messages that may wait to be said before no further losses are taken from the sources. */
 const mostWaiting = 1000;
 
@@ -173,6 +176,8 @@ export class Schedule implements Taker {
     const offered = this.#nextFrame(outlet);
     // What has been said so far must go first: SOURCE before its frames, ABORT before a later end.
     if (!out.packAll(this.#hooks.controls)) return "full";
+    // The server looks up what is offered while more is being found.
+    if (offered && out.length > mostOfferedAtOnce) return "full";
     if (outlet.large !== undefined) return this.#packPiece(outlet, outlet.large, out);
     const { frame } = outlet;
     if (frame === undefined) return offered ? "packed" : "idle";

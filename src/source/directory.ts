@@ -13,7 +13,7 @@ import {
 import { checksum } from "../checksum.ts";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Frame, FrameSource, Loss } from "../frame.ts";
-import { NameList } from "./names.ts";
+import { type Names, packNames } from "./names.ts";
 
 /** How often a file that changes while it is read is read again. */
 const attempts = 3;
@@ -49,7 +49,7 @@ export class DirectorySource implements FrameSource {
   readonly path: string;
   readonly resumes = true;
   /** Names of the frames, in order. */
-  readonly names: NameList;
+  readonly names: Names;
   readonly #skipped: (skipped: Skipped) => void;
   readonly #attempts = new Map<number, number>();
   #next = 0;
@@ -65,7 +65,7 @@ export class DirectorySource implements FrameSource {
   ) {
     this.name = name;
     this.path = path;
-    this.names = new NameList(names);
+    this.names = packNames(names);
     this.#skipped = skipped;
   }
 
@@ -75,7 +75,7 @@ export class DirectorySource implements FrameSource {
 
   next(offered: boolean): Frame | Loss | undefined {
     while (this.#next < this.names.length) {
-      const name = this.names.at(this.#next++);
+      const name = this.names.at(this.#next++)!;
       const item = this.#read(name, this.#sequence + 1, offered);
       if (item === undefined) continue;
       this.#sequence++;

@@ -1,7 +1,21 @@
 /** Names of a folder's frames, a million of them in some twenty megabytes. */
 
-/** A list of names that does not change. */
-export class NameList implements Iterable<string> {
+/** Names that do not change: an array of them, or where that would be large a `PackedNames`. */
+export interface Names extends Iterable<string> {
+  readonly length: number;
+  /** @param index from 0 */
+  at(index: number): string | undefined;
+}
+
+/** From so many names on it pays to pack them. */
+const packedFrom = 200_000;
+
+/** Packs `names` if they are many. */
+export function packNames(names: readonly string[]): Names {
+  return names.length < packedFrom ? names : new PackedNames(names);
+}
+
+export class PackedNames implements Names {
   readonly length: number;
   readonly #bytes: Buffer;
   /** Where each name ends in `#bytes`. */
@@ -24,7 +38,6 @@ export class NameList implements Iterable<string> {
     return index === 0 ? 0 : this.#ends[index - 1]!;
   }
 
-  /** @param index from 0 */
   at(index: number): string {
     return this.#bytes.toString("utf8", this.#start(index), this.#ends[index]);
   }

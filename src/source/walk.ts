@@ -3,6 +3,7 @@ import { type Dirent, lstatSync, readdirSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { FramesError, systemSentence } from "../errors.ts";
 import { DirectorySource, kindOfFile, type Skipped } from "./directory.ts";
+import { PackedNames } from "./names.ts";
 import { naturalOrder } from "./order.ts";
 
 /** A directory to send, and the name of the source that the frames directly in it belong to. */
@@ -46,7 +47,7 @@ export function walk(roots: readonly Root[], filter: Filter): Walk {
   }
   // The names of a million files, now packed, would count for so much memory in use that hundreds of
   // megabytes might pile up before the next collection.
-  if (found.sources.some(({ names }) => names.length > mostEntries)) Bun.gc(true);
+  if (found.sources.some(({ names }) => names instanceof PackedNames)) Bun.gc(true);
   found.skipped.sort((a, b) => naturalOrder(a.path, b.path));
   const seen = new Map<string, string>();
   for (const { name, path } of found.sources) {
@@ -72,8 +73,11 @@ function checkRoot(path: string): void {
   if (why !== undefined) throw new FramesError("missing", `Cannot send ${path}: ${why}`);
 }
 
-/** In a folder of more entries kinds are not told with the names: for a million they take 100 MB. */
-const mostEntries = 50_000;
+/**
+ * A folder that takes more bytes itself holds some hundred thousand entries. Their kinds are not told
+ * with their names then: for a million that would take 100 MB more.
+ */
+const largeFolder = 4 << 20;
 
 /** What is in a folder. */
 interface Listing {
@@ -156,8 +160,7 @@ class Walker {
 
   #read(path: string, root: Root, below: string): Listing {
     try {
-      const names = readdirSync(path);
-      return { names, others: names.length > mostEntries ? foldersIn(path) : othersIn(path) };
+      return statSync(path).size > largeFolder ? listLarge(path) : list(path);
     } catch (error) {
       // A name that is not UTF-8 comes with U+FFFD in it, and cannot be opened.
       const why = path.includes("\uFFFD") ? "its name is not UTF-8" : systemSentence(error);
@@ -175,19 +178,22 @@ function sourceName(root: Root, below: string): string {
   return root.nested ? `${root.name}/${below}` : below;
 }
 
-/** Links and the like are taken for files: the source finds out when it comes to them. */
-function foldersIn(path: string): Map<string, string> {
-  const found = new Bun.Glob("*/").scanSync({ cwd: path, onlyFiles: false, dot: true });
-  return new Map([...found].map((name) => [name, "folder"]));
-}
-
-function othersIn(path: string): Map<string, string> {
+function list(path: string): Listing {
+  const names: string[] = [];
   const others = new Map<string, string>();
   for (const entry of readdirSync(path, { withFileTypes: true })) {
     const kind = kindOf(entry, path);
     if (kind !== "file") others.set(entry.name, kind);
+    names.push(entry.name);
   }
-  return others;
+  return { names, others };
+}
+
+/** Links and the like are taken for files: the source finds out when it comes to them. */
+function listLarge(path: string): Listing {
+  const names = readdirSync(path);
+  const found = new Bun.Glob("*/").scanSync({ cwd: path, onlyFiles: false, dot: true });
+  return { names, others: new Map([...found].map((name) => [name, "folder"])) };
 }
 
 function kindOf(entry: Dirent, folder: string): string {

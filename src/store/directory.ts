@@ -212,16 +212,27 @@ class SourceFolder implements SourceStore {
     return new PartialFile(this.#destination, description, this.#store.nextPartial(), isReplacing);
   }
 
-  compare(offered: OfferedFrame): Standing {
+  compare(offered: readonly OfferedFrame[]): Standing[] {
+    this.#store.settle();
+    return this.#destination.register.journal.read(() =>
+      offered.map((frame) => {
+        try {
+          return this.#compare(frame);
+        } catch (error) {
+          // It is refused with the reason when it comes.
+          if (error instanceof FramesError && error.wire >= 32) return "wanted";
+          throw error;
+        }
+      }),
+    );
+  }
+
+  #compare(offered: OfferedFrame): Standing {
     const { origin, folder, register } = this.#destination;
     const { name, size, captured, crc32 } = offered;
-    this.#store.settle();
-    try {
-      checkPart(name, register.isPortable);
-    } catch {
-      // It is refused with the reason when it comes.
-      return "wanted";
-    }
+    checkPart(name, register.isPortable);
+    // No journal can hold such a time, so no frame that has it is stored.
+    if (BigInt.asIntN(64, captured) !== captured) return "wanted";
     const path = folder.pathOf(name);
     const stored = register.journal.findOffered(origin.stream, origin.source, name, captured);
     if (stored === null) return this.#compareFile(offered, path);

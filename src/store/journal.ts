@@ -74,6 +74,7 @@ function prepare(database: Database) {
     dropFolded: database.query("DELETE FROM folded"),
     paths: database.query<StoredPath, []>("SELECT stream, source, name FROM frames ORDER BY id"),
     begin: database.query("BEGIN IMMEDIATE"),
+    beginReading: database.query("BEGIN"),
     commit: database.query("COMMIT"),
     rollback: database.query("ROLLBACK"),
   };
@@ -122,6 +123,18 @@ export class Journal {
   /** Likewise, with what tells whether it is the one that is offered. `captured` is as in a row. */
   findOffered(stream: string, source: string, name: string, captured: bigint): KnownFrame | null {
     return this.#statements.findOffered.get(stream, source, name, captured);
+  }
+
+  /** Reads many rows: one by one each would take the lock of the file and let it go. */
+  read<T>(act: () => T): T {
+    if (this.#database.inTransaction) return act();
+    this.#statements.beginReading.run();
+    try {
+      return act();
+    } finally {
+      // What was written meanwhile began a batch of its own.
+      if (!this.#open && this.#database.inTransaction) this.#statements.commit.run();
+    }
   }
 
   /** Records a stored frame; it lasts once `flush` returned. */
@@ -199,7 +212,8 @@ export class Journal {
   #write<T>(act: () => T): T {
     if (this.#broken !== undefined) throw this.#broken;
     try {
-      if (!this.#open) this.#statements.begin.run();
+      // While rows are read a transaction is open, which becomes the one of the batch.
+      if (!this.#open && !this.#database.inTransaction) this.#statements.begin.run();
       this.#open = true;
       return act();
     } catch (error) {
