@@ -119,11 +119,14 @@ export class Delivery {
       return { ...last, retries: this.#retries, removed: this.#removal.removed };
     } finally {
       signal?.removeEventListener("abort", stop);
-      // What the server has is removed, however the delivery ended.
-      await this.#removal.finish();
-      for (const { large, source } of this.#outlets) {
-        large?.close();
-        source.close();
+      try {
+        // What the server has is removed, however the delivery ended.
+        await this.#removal.finish();
+      } finally {
+        for (const { large, source } of this.#outlets) {
+          large?.close();
+          source.close();
+        }
       }
     }
   }
@@ -137,8 +140,8 @@ export class Delivery {
       } catch (error) {
         this.#noteProgress();
         const reason = this.#mayRetry(error);
-        // What a server did not want was sent in vain.
-        if (reason.code === "store" && this.#pauses > 0) this.#progressAt = progressAt;
+        // What was sent a second time without being confirmed was sent in vain.
+        if (this.#pauses > 0) this.#progressAt = progressAt;
         await this.#pause(reason);
       }
       this.#retries++;
@@ -151,7 +154,6 @@ export class Delivery {
       timeout,
       connectWithin: Math.min(connectWithin, Math.max(1, this.#patience())),
       checksum: checksum || move,
-      isHeld: () => this.#removal.isBehind,
     };
     const { trace } = this.#events;
     return new Dispatch(this.#address, this.#hello, this.#outlets, options, {
@@ -161,6 +163,7 @@ export class Delivery {
       },
       undelivered: (report) => this.#events.undelivered(report),
       tick: () => this.#tick(),
+      isHeld: () => this.#removal.isBehind,
       ...(move ? { delivered: (...frame) => this.#removal.add(...frame) } : {}),
       ...(trace === undefined ? {} : { trace: (...line) => trace(...line) }),
     });
@@ -239,6 +242,7 @@ export class Delivery {
 
   #stop(): void {
     this.#interrupted = true;
+    this.#removal.stop();
     this.#dispatch?.interrupt();
     this.#endPause();
   }

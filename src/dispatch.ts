@@ -14,8 +14,6 @@ export interface DispatchOptions {
   readonly connectWithin: number;
   /** Whether every frame that may be there is compared by CRC-32. */
   readonly checksum: boolean;
-  /** Whether nothing is to be sent for the moment: whoever says so calls `wake` later. */
-  readonly isHeld: () => boolean;
 }
 
 /** What a dispatch tells. */
@@ -136,7 +134,6 @@ export class Dispatch implements ConnectionHandler {
   #pump(): void {
     const connection = this.#connection;
     if (connection === undefined || this.#pumping || this.#receiving || this.#ended) return;
-    if (this.#options.isHeld()) return;
     this.#pumping = true;
     try {
       // The buffer is free again as soon as nothing of it is queued.

@@ -134,6 +134,8 @@ export interface FrameOrigin {
   readonly again?: boolean;
   /** Whether its frames must survive a power cut once `flush` is done. */
   readonly durable?: boolean;
+  /** Whether its sender may have no other copy: what is there is read before it counts as stored. */
+  readonly proven?: boolean;
 }
 
 /** Where the frames of one source in one session go. */

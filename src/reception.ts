@@ -72,6 +72,8 @@ export interface Host {
    * @throws {FramesError} `busy`, perhaps later
    */
   claim(stream: string, source: string, by: Reception): void | Promise<void>;
+  /** It sends this one no more. */
+  unclaim(stream: string, source: string, by: Reception): void;
   /** Whoever ends has no source any more. */
   release(reception: Reception): void;
   /** Frames came in: flush the store and call `settle`, when `isDue` or at the end of the input. */
@@ -119,6 +121,7 @@ export class Reception implements ConnectionHandler {
     this.#receiver = new Receiver(server.store, server.grants, server.timeout, steadyNow(), {
       hello: (hello) => this.#hello(hello),
       claim: (stream, source) => server.claim(stream, source, this),
+      unclaim: (stream, source) => server.unclaim(stream, source, this),
       answered: (time) => {
         if (time === this.#asked?.time) this.#asked.answer(true);
       },
@@ -264,6 +267,8 @@ export class Reception implements ConnectionHandler {
    */
   isThere(): Promise<boolean> {
     if (this.isOver) return Promise.resolve(false);
+    // It waits for a source itself, and is not read meanwhile.
+    if (this.#receiver.isPaused) return Promise.resolve(true);
     return (this.#probe ??= this.#ask());
   }
 
@@ -273,10 +278,11 @@ export class Reception implements ConnectionHandler {
     this.#heardAt = asked;
     this.#asked = { time: this.#receiver.ping(asked), answer: resolve };
     this.#send();
+    const isSilent = () => steadyNow() - this.#heardAt >= answerWithin;
     const timer = setInterval(() => {
-      const now = steadyNow();
-      if (now - this.#heardAt >= answerWithin) resolve(false);
-      else if (now - asked >= answerAtLast) resolve(true);
+      // What came while this process was busy is read first.
+      if (isSilent()) setImmediate(() => isSilent() && resolve(false));
+      else if (steadyNow() - asked >= answerAtLast) resolve(true);
     }, 100);
     const isThere = await promise;
     clearInterval(timer);

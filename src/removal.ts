@@ -18,6 +18,7 @@ export class Removal {
   readonly #waiting: { source: FrameSource; frame: Frame; crc: number }[] = [];
   #working: Promise<void> | undefined;
   #removed = 0;
+  #stopped = false;
 
   /** @param freed is called when `isBehind` is false again */
   constructor(kept: (kept: Kept) => void, freed: () => void) {
@@ -37,8 +38,15 @@ export class Removal {
 
   /** @param crc CRC-32 of what the server has */
   add(source: FrameSource, frame: Frame, crc: number): void {
+    if (this.#stopped) return;
     this.#waiting.push({ source, frame, crc });
     this.#working ??= this.#work();
+  }
+
+  /** What waits stays: that does no harm. */
+  stop(): void {
+    this.#waiting.length = 0;
+    this.#stopped = true;
   }
 
   /** Resolves when nothing waits any more. */

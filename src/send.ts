@@ -1,4 +1,6 @@
 /** Sends frames: finds out what there is to send, and delivers it. */
+import { existsSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { Delivery } from "./delivery.ts";
 import type { Kept } from "./removal.ts";
 import { type ErrorName, FramesError } from "./errors.ts";
@@ -211,6 +213,7 @@ function planDirectories(
   if (several && options.stream === undefined) {
     throw new FramesError("usage", "Cannot send several sources: name their stream with --stream");
   }
+  if (options.move === true) for (const root of roots) checkNoStore(root.path);
   const found = walk(roots, { include: options.include ?? [], exclude: options.exclude ?? [] });
   const stream = options.stream ?? rootOf(first.path, undefined, false).name;
   // A folder below them that has an odd name costs its own frames only: the server refuses these.
@@ -219,6 +222,19 @@ function planDirectories(
     roots.map(({ name }) => name),
   );
   return { stream, ...found };
+}
+
+/** What `--move` removes must not be what a server keeps. */
+function checkNoStore(path: string): void {
+  for (let folder = resolve(path); ; folder = dirname(folder)) {
+    if (existsSync(join(folder, ".frames", "journal.sqlite"))) {
+      throw new FramesError(
+        "usage",
+        `Cannot move ${path}: it lies in a store of frames, ${folder}; without --move it is copied`,
+      );
+    }
+    if (folder === dirname(folder)) return;
+  }
 }
 
 function splitPair(text: string): [string, string] {

@@ -5,6 +5,7 @@ import { type Address, formatAddress } from "./net/address.ts";
 import { listen, type Listener } from "./net/listen.ts";
 import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
 import type { ReceiverLimits } from "./session/receiver.ts";
+import { sourceFolder } from "./store/name.ts";
 
 /** A running server. */
 export interface Server {
@@ -121,6 +122,8 @@ export class FrameServer implements Server, Host {
   }
 
   claim(stream: string, source: string, by: Reception): void | Promise<void> {
+    // What cannot be kept is refused frame by frame, and is nobody's.
+    if (!isSource(stream, source)) return;
     const key = `${stream}\n${source}`;
     const holder = this.#claims.get(key);
     if (holder !== undefined && holder !== by) return this.#contest(stream, source, holder, by);
@@ -142,6 +145,11 @@ export class FrameServer implements Server, Host {
       new FramesError("superseded", "Another sender took over, while this one gave no answer"),
     );
     await this.claim(stream, source, by);
+  }
+
+  unclaim(stream: string, source: string, by: Reception): void {
+    const key = `${stream}\n${source}`;
+    if (this.#claims.get(key) === by) this.#claims.delete(key);
   }
 
   release(reception: Reception): void {
@@ -211,6 +219,15 @@ export class FrameServer implements Server, Host {
       await this.flush();
       this.#store.close();
     }
+  }
+}
+
+function isSource(stream: string, source: string): boolean {
+  try {
+    sourceFolder(stream, source, false);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -23,6 +23,7 @@ import type { Tally } from "./tally.ts";
 
 /** What an id stands for: a source, or why it is refused. */
 interface Inlet {
+  readonly stream: string;
   readonly name: string;
   readonly store: SourceStore | FramesError;
   unfinished: Unfinished | undefined;
@@ -47,6 +48,9 @@ export interface InletHooks {
   failed(error: unknown): void;
 }
 
+/** Characters of the name of a refused source that are kept, to say what was refused. */
+const longestKept = 100;
+
 const letterOf = new Map<Standing, string>(
   [...standingLetters].map(([letter, standing]) => [standing, letter]),
 );
@@ -58,6 +62,8 @@ export class Inlets {
   readonly #hooks: InletHooks;
   readonly #inlets = new Map<number, Inlet>();
   #found = 0;
+  /** Whether losses were recorded that no flush has made last. */
+  hasUnsavedLosses = false;
 
   constructor(store: FrameStore, limits: Welcome["limits"], tally: Tally, hooks: InletHooks) {
     this.#store = store;
@@ -81,14 +87,19 @@ export class Inlets {
     return this.#inlets.get(id)?.unfinished?.description.sequence;
   }
 
-  /** @throws {FramesError} if the id cannot be declared now */
-  checkDeclaration(id: number): void {
+  /**
+   * What the id stood for before.
+   *
+   * @throws {FramesError} if it cannot be declared now
+   */
+  checkDeclaration(id: number): Inlet | undefined {
     const known = this.#inlets.get(id);
     const { sources } = this.#limits;
     if (known === undefined && this.#inlets.size >= sources) {
       throw new FramesError("limit", `Cannot take another source: ${sources} are the most`);
     }
     if (known?.unfinished !== undefined) throw unexpected(Type.source);
+    return known;
   }
 
   /** The id stands for this source of `stream` from now on. */
@@ -105,7 +116,9 @@ export class Inlets {
         ...(durable === undefined ? {} : { durable }),
       }),
     );
-    this.#inlets.set(id, { name, store, unfinished: undefined });
+    // What is refused may have any name.
+    const kept = store instanceof FramesError ? name.slice(0, longestKept) : name;
+    this.#inlets.set(id, { stream, name: kept, store, unfinished: undefined });
   }
 
   #inlet(id: number): Inlet {
@@ -196,6 +209,7 @@ export class Inlets {
   lost(id: number, body: ControlBodies[typeof Type.lost]): void {
     const inlet = this.#inlet(id);
     const error = new FramesError(errorByNumber(body.error), body.message);
+    this.hasUnsavedLosses = true;
     let frames = 0;
     for (const [first, last] of body.ranges) {
       frames = Math.min(frames + last - first + 1, Number.MAX_SAFE_INTEGER);

@@ -113,13 +113,15 @@ export class Offers {
     const { outlet, candidate } = next;
     this.#reading.add(next);
     let failure: FramesError | undefined;
+    let crc: number | undefined;
     try {
-      if (!outlet.isStopped) candidate.crc = await checksum(candidate.frame);
+      if (!outlet.isStopped) crc = await checksum(candidate.frame);
     } catch (error) {
       failure = asFramesError(error, "unreadable");
     }
-    // Then the outlet has it back already.
+    // Then the outlet has it back already, and may have offered it as it was.
     if (this.#abandoned) return;
+    candidate.crc = crc;
     this.#reading.delete(next);
     outlet.inQuestion--;
     if (!outlet.isStopped) {
@@ -153,10 +155,14 @@ export class Offers {
       const standing = standings[index]!;
       if (standing === "unsure") return this.#readLater(outlet, candidate);
       if (standing !== "wanted") return this.#hooks.answered(outlet, candidate, standing);
-      if (outlet.isStopped) return;
-      this.#wanted++;
-      outlet.wanted.push(candidate.frame);
+      if (!outlet.isStopped) this.want(outlet, candidate.frame);
     });
+  }
+
+  /** The frame is to be sent. */
+  want(outlet: Outlet, frame: Frame): void {
+    this.#wanted++;
+    outlet.wanted.push(frame);
   }
 
   /** Takes the next wanted frame of `outlet`. */

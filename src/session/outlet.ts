@@ -50,6 +50,15 @@ export interface Candidate {
   readonly wasSent: boolean;
 }
 
+/** Numbers that will never come, for one reason. */
+export interface LostRange {
+  readonly first: number;
+  last: number;
+  /** Number of the error, and the words for it. */
+  readonly error: number;
+  readonly why: string;
+}
+
 /** What takes the frames of a source on one connection. */
 export interface Taker {
   /** Whether another frame is wanted. */
@@ -79,7 +88,7 @@ export class Outlet {
   /** Candidates that are offered or read for their CRC-32 now. */
   inQuestion = 0;
   /** Losses that the server was told of and may not have recorded. */
-  losses: Loss[] = [];
+  losses: LostRange[] = [];
   /** Losses that nobody was told of. */
   untold: Loss[] = [];
   /** What the source threw. */

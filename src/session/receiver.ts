@@ -37,6 +37,8 @@ export interface ReceiverEvents {
    * with, or what this throws, ends the connection.
    */
   claim?(stream: string, source: string): void | Promise<void>;
+  /** A source will be sent no more. */
+  unclaim?(stream: string, source: string): void;
   /** A frame ended, and what became of it. */
   ended?(source: string, frame: FrameDescription, outcome: Outcome): void;
   lost?(source: string, frames: number, error: FramesError): void;
@@ -152,7 +154,8 @@ export class Receiver implements MessageHandler {
 
   /** Whether there is something that a flush of the store would settle. */
   get wantsFlush(): boolean {
-    return this.isEnding || this.unreceipted > 0 || this.#answers.length > 0;
+    const hasMore = this.#answers.length > 0 || this.#inlets.hasUnsavedLosses;
+    return this.isEnding || this.unreceipted > 0 || hasMore;
   }
 
   /**
@@ -206,6 +209,7 @@ export class Receiver implements MessageHandler {
    */
   settle(now: number, { frames, answers } = this.flushable): void {
     if (this.#phase === "failed") return;
+    this.#inlets.hasUnsavedLosses = false;
     for (const answer of this.#answers.splice(0, answers)) {
       this.#offered -= answer.frames;
       this.#outgoing.push(answer.bytes);
@@ -315,7 +319,8 @@ export class Receiver implements MessageHandler {
   }
 
   #declare(id: number, declaration: SourceDeclaration): void {
-    this.#inlets.checkDeclaration(id);
+    const former = this.#inlets.checkDeclaration(id);
+    if (former !== undefined) this.#events.unclaim?.(former.stream, former.name);
     const stream = declaration.stream ?? this.#hello!.stream;
     const claim = this.#events.claim?.(stream, declaration.name);
     const hello = this.#hello!;

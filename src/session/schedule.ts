@@ -3,19 +3,15 @@
  * piece each, within the window that the server granted.
  */
 import { FramesError } from "../errors.ts";
-import type { Frame, FrameSource, Loss } from "../frame.ts";
+import type { Frame, Loss } from "../frame.ts";
 import { largestPackedFrame } from "../wire/encode.ts";
-import {
-  type ControlBodies,
-  type ControlType,
-  Type,
-  unexpected,
-  type Welcome,
-} from "../wire/messages.ts";
+import { type ControlBodies, Type, unexpected, type Welcome } from "../wire/messages.ts";
+import { Blame } from "./blame.ts";
+import type { ScheduleHooks, SendPolicy } from "./hooks.ts";
 import { LargeFrame } from "./large.ts";
-import { ToldLosses } from "./losses.ts";
+import { Losses } from "./losses.ts";
 import { Offers } from "./offers.ts";
-import type { Candidate, Outlet, Taker, Undelivered } from "./outlet.ts";
+import type { Candidate, Outlet, Taker } from "./outlet.ts";
 import type { Transmission } from "./transmission.ts";
 import { Window } from "./window.ts";
 
@@ -28,34 +24,8 @@ const largeAtOnce = 2;
 /** Bytes that may be packed before offers among them leave. */
 const mostOfferedAtOnce = 32_768;
 
-/** Messages that may wait to be said before no further losses are taken from the sources. */
-const mostWaiting = 1000;
-
-/** How the frames of a delivery are treated. */
-export interface SendPolicy {
-  /** Whether frames whose names are taken are left out, which is no failure. */
-  readonly skipConflicts: boolean;
-  /** Whether frames that may be there are always compared by CRC-32. */
-  readonly checksum: boolean;
-}
-
-/** What a schedule needs of its conversation. */
-export interface ScheduleHooks {
-  /** Encoded messages that go before the next frame. */
-  readonly controls: Uint8Array[];
-  say<T extends ControlType>(type: T, source: number, body: ControlBodies[T], line?: string): void;
-  /** Says SOURCE. */
-  declare(outlet: Outlet): void;
-  /** All of the frame was sent. */
-  sent(source: string, frame: Frame): void;
-  /** The server has the frame. */
-  delivered?(source: FrameSource, frame: Frame, crc: number): void;
-  undelivered(report: Undelivered): void;
-  /** A source failed. */
-  failed(error: unknown): void;
-  /** Something can be sent that could not before. */
-  wake(): void;
-}
+/** Losses that are taken from a source before it is the turn of the others. */
+const mostLostInTurn = 1000;
 
 export class Schedule implements Taker {
   readonly #welcome: Welcome;
@@ -67,13 +37,14 @@ export class Schedule implements Taker {
   readonly #window: Window<Outlet>;
   /** Where the server may have frames already. */
   readonly #offers: Offers | undefined;
-  readonly #losses = new ToldLosses();
-  #blamed: { outlet: Outlet; sequence: number } | undefined;
+  readonly #losses = new Losses();
+  /** Losses that came of the source whose turn it is, in this turn. */
+  #lostInTurn = 0;
+  readonly #blame = new Blame();
   #turn = 0;
   #large = 0;
   /** Bytes of all frames begun so far: the measure of how long a frame has waited. */
   #begunBytes = 0;
-  #closed = false;
 
   constructor(
     outlets: readonly Outlet[],
@@ -112,7 +83,7 @@ export class Schedule implements Taker {
     const { losses, untold } = outlet;
     outlet.losses = [];
     outlet.untold = [];
-    for (const loss of losses) this.#tell(outlet, loss);
+    for (const range of losses) this.#losses.repeat(outlet, range);
     for (const loss of untold) this.take(outlet, loss);
     if (outlet.failure !== undefined) this.#hooks.failed(outlet.failure.error);
     // This server may take less than the one before, or nobody has asked one yet.
@@ -121,9 +92,15 @@ export class Schedule implements Taker {
       if (loss !== undefined) this.#lose(outlet, loss);
       return loss === undefined;
     });
-    if (this.#offers !== undefined) return;
-    outlet.wanted = outlet.candidates.map(({ frame }) => frame);
-    outlet.candidates = [];
+    // An offer says nothing of metadata, and a frame must not be taken for stored without its own.
+    const { candidates } = outlet;
+    const sendable = (frame: Frame) => this.#offers === undefined || frame.metadata !== "";
+    outlet.candidates = candidates.filter(({ frame }) => !sendable(frame));
+    for (const { frame } of candidates) {
+      if (!sendable(frame)) continue;
+      if (this.#offers === undefined) outlet.wanted.push(frame);
+      else this.#offers.want(outlet, frame);
+    }
   }
 
   /** Whether nothing is under way that the server has to confirm. */
@@ -140,6 +117,7 @@ export class Schedule implements Taker {
   /** Packs what there is; whether everything is packed that will ever come. */
   pack(out: Transmission): boolean {
     const stuck = this.#packRound(out);
+    this.#sayLosses();
     // Who waits for receipts is next: others would take its place in the window again and again.
     if (stuck !== undefined) this.#turn = this.#active.indexOf(stuck);
     // A piece goes behind the buffer, so nothing more can go into it.
@@ -149,6 +127,7 @@ export class Schedule implements Taker {
   /** Returns the source whose frame waits for receipts and holds up the round, if there is one. */
   #packRound(out: Transmission): Outlet | undefined {
     const active = this.#active;
+    const isHeld = this.#hooks.isHeld();
     let stuck: Outlet | undefined;
     let idle = 0;
     while (idle < active.length) {
@@ -156,7 +135,7 @@ export class Schedule implements Taker {
       const outlet = active[this.#turn]!;
       // Were others asked for frames meanwhile, each source would hold a file open. What is
       // unfinished goes on: receipts may wait for its end.
-      const waits = stuck !== undefined && outlet.large === undefined;
+      const waits = (isHeld || stuck !== undefined) && outlet.large === undefined;
       const step = waits ? "idle" : this.#step(outlet, out);
       if (step === "full") return stuck;
       if (step === "stuck") stuck = outlet;
@@ -173,14 +152,16 @@ export class Schedule implements Taker {
   }
 
   #step(outlet: Outlet, out: Transmission): "packed" | "idle" | "full" | "stuck" {
+    this.#lostInTurn = 0;
     const offered = this.#nextFrame(outlet);
+    this.#sayLosses();
     // What has been said so far must go first: SOURCE before its frames, ABORT before a later end.
     if (!out.packAll(this.#hooks.controls)) return "full";
     // The server looks up what is offered while more is being found.
     if (offered && out.length > mostOfferedAtOnce) return "full";
     if (outlet.large !== undefined) return this.#packPiece(outlet, outlet.large, out);
     const { frame } = outlet;
-    if (frame === undefined) return offered ? "packed" : "idle";
+    if (frame === undefined) return offered || this.#lostInTurn > 0 ? "packed" : "idle";
     const large = frame.size > largestPackedFrame;
     // A large frame that waits for receipts lets the small frames of others pass, but not for ever.
     if (!this.#window.fits(frame)) {
@@ -217,7 +198,7 @@ export class Schedule implements Taker {
   }
 
   wants(outlet: Outlet): boolean {
-    if (this.#hooks.controls.length >= mostWaiting) return false;
+    if (this.#lostInTurn >= mostLostInTurn) return false;
     return this.#offersNew(outlet) ? this.#offers!.wantsMore(outlet) : outlet.frame === undefined;
   }
 
@@ -252,17 +233,18 @@ export class Schedule implements Taker {
   /** A frame will never come: the server is told, and the user. */
   #lose(outlet: Outlet, loss: Loss): void {
     const { first, last, what, error } = loss;
+    this.#lostInTurn++;
     outlet.progress.lost += last - first + 1;
-    if (this.#closed) outlet.losses.push(loss);
-    else this.#tell(outlet, loss);
+    this.#losses.add(outlet, loss);
     this.#hooks.undelivered({ source: outlet.source.name, first, last, what, error });
   }
 
-  #tell(outlet: Outlet, loss: Loss): void {
-    this.#declare(outlet);
-    const { first, last, error } = loss;
-    this.#hooks.say(Type.lost, outlet.id, { ranges: [[first, last]], ...error.reason });
-    this.#losses.add(outlet, loss, this.#window.ended);
+  #sayLosses(): void {
+    for (const { outlet, range } of this.#losses.take(this.#window.ended)) {
+      const { first, last, error, why } = range;
+      this.#declare(outlet);
+      this.#hooks.say(Type.lost, outlet.id, { ranges: [[first, last]], error, message: why });
+    }
   }
 
   #begin(outlet: Outlet, frame: Frame, large: boolean, out: Transmission): void {
@@ -374,8 +356,9 @@ export class Schedule implements Taker {
     } else {
       progress.moved++;
     }
-    // Without a CRC-32 nobody has compared its bytes.
-    if (crc !== undefined) this.#hooks.delivered?.(outlet.source, frame, crc);
+    // Without a CRC-32 nobody has compared its bytes, and what was moved away nobody has.
+    if (crc !== undefined && standing === "stored")
+      this.#hooks.delivered?.(outlet.source, frame, crc);
   }
 
   /** REFUSED. */
@@ -409,20 +392,17 @@ export class Schedule implements Taker {
 
   /** Bytes came damaged; `id` and `sequence` tell of which frame, if the server knows. */
   blame(id: number | undefined, sequence: number | undefined): void {
-    const outlet = this.#outlets[(id ?? 0) - 1];
-    if (outlet !== undefined && sequence !== undefined) {
-      this.#blamed = { outlet, sequence };
-      return;
+    if (id !== undefined && sequence !== undefined) {
+      return this.#blame.put(this.#outlets[id - 1], sequence);
     }
     if (this.#offers?.isUnanswered === true) return;
     // What came before it has its receipt: it must have been the first without one.
     const [first] = this.#window.unsettled();
-    if (first !== undefined) this.#blamed = { outlet: first.owner, sequence: first.frame.sequence };
+    if (first !== undefined) this.#blame.put(first.owner, first.frame.sequence);
   }
 
   /** The connection broke: what is not settled waits in its outlets for the next one. */
   abandon(): void {
-    this.#closed = true;
     for (const { owner, frame, crc, aborted, isRefused } of this.#window.unsettled()) {
       if (aborted) continue;
       const { progress } = owner;
@@ -435,19 +415,13 @@ export class Schedule implements Taker {
       owner.giveBack(frame, crc, true);
     }
     this.#offers?.abandon();
-    this.#losses.abandon();
     for (const outlet of this.#outlets) outlet.disconnect();
-    this.#giveUpBlamed();
-  }
-
-  /** A frame that came damaged again and again is reported, and sent no more. */
-  #giveUpBlamed(): void {
-    if (this.#blamed === undefined) return;
-    const { outlet, sequence } = this.#blamed;
-    const index = outlet.candidates.findIndex(({ frame }) => frame.sequence === sequence);
-    if (index < 0 || !outlet.damaged(sequence)) return;
-    const [{ frame }] = outlet.candidates.splice(index, 1) as [Candidate];
-    const error = new FramesError("garbled");
-    this.#lose(outlet, { first: sequence, last: sequence, what: frame.name, error });
+    const blamed = this.#blame.take();
+    if (blamed !== undefined) {
+      const { sequence, name: what } = blamed.frame;
+      const error = new FramesError("garbled");
+      this.#lose(blamed.outlet, { first: sequence, last: sequence, what, error });
+    }
+    this.#losses.abandon();
   }
 }

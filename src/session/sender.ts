@@ -21,7 +21,8 @@ import {
 } from "../wire/messages.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
 import type { Outlet, Undelivered } from "./outlet.ts";
-import { Schedule, type SendPolicy } from "./schedule.ts";
+import type { SendPolicy } from "./hooks.ts";
+import { Schedule } from "./schedule.ts";
 import { Transmission } from "./transmission.ts";
 
 /** What the machine tells its host. */
@@ -30,6 +31,8 @@ export interface SenderEvents {
   wake(): void;
   welcome?(welcome: Welcome): void;
   undelivered?(report: Undelivered): void;
+  /** Whether nothing is to be begun for now: whoever says so wakes `transmit` up later. */
+  isHeld?(): boolean;
   /** The server has a frame, whose bytes have this CRC-32. */
   delivered?(source: FrameSource, frame: Frame, crc: number): void;
   /** A message goes or came, for those who want to see the conversation. */
@@ -237,6 +240,7 @@ export class Sender implements MessageHandler {
         trace?.("->", `FRAME ${source} ${sequence} ${name} ${size} bytes`),
       ...(delivered === undefined ? {} : { delivered }),
       undelivered: (report) => undelivered?.(report),
+      isHeld: () => this.#events.isHeld?.() === true,
       failed: (error) => (this.#failed ??= { error }),
       wake,
     });

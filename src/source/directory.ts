@@ -105,7 +105,10 @@ export class DirectorySource implements FrameSource {
         found.size === frame.size &&
         found.captured === frame.captured &&
         (await checksum(found)) === crc32;
-      if (!isSame) throw new FramesError("changed", "it changed after it was sent");
+      // What was read is what goes: somebody may have put another file in its place.
+      if (!isSame || !found.isStillThere()) {
+        throw new FramesError("changed", "it changed after it was sent");
+      }
       unlinkSync(path);
     } catch (error) {
       throw readFailure(error, frame.name);
@@ -126,11 +129,11 @@ export class DirectorySource implements FrameSource {
       return frame;
     } catch (error) {
       const path = `${this.path}/${name}`;
-      const found = lstatSync(path, { throwIfNoEntry: false });
-      if (found === undefined || found.isFile() || found.isDirectory()) {
+      const kind = kindAt(path);
+      if (kind === undefined || kind === "file" || kind === "folder") {
         return loss(name, sequence, readFailure(error, name));
       }
-      this.#skipped({ path, why: kindOfFile(found) ?? "a special file" });
+      this.#skipped({ path, why: kind });
       return undefined;
     }
   }
@@ -138,6 +141,16 @@ export class DirectorySource implements FrameSource {
 
 function loss(name: string, sequence: number, error: FramesError): Loss {
   return { first: sequence, last: sequence, what: name, error };
+}
+
+/** What lies at `path`, if that can be told. */
+function kindAt(path: string): string | undefined {
+  try {
+    return kindOfFile(lstatSync(path));
+  } catch {
+    // Why it cannot be opened is told; nothing more is known.
+    return undefined;
+  }
 }
 
 /** Whether it is a file or a folder, or what it is instead; nothing where that is not known. */
@@ -260,6 +273,12 @@ class FileFrame implements Frame {
     ) {
       throw changed();
     }
+  }
+
+  /** Whether its name still stands for the same file, unchanged. */
+  isStillThere(): boolean {
+    const now = lstatSync(`${this.#folder}/${this.name}`, { bigint: true });
+    return now.ino === this.#inode && now.ctimeNs === this.#changedAt;
   }
 
   close(): void {

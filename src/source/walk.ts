@@ -74,10 +74,10 @@ function checkRoot(path: string): void {
 }
 
 /**
- * A folder that takes more bytes itself holds some hundred thousand entries. Their kinds are not told
+ * A folder that takes more bytes itself holds more than a hundred thousand entries. Their kinds are not told
  * with their names then: for a million that would take 100 MB more.
  */
-const largeFolder = 4 << 20;
+const largeFolder = 2_500_000;
 
 /** What is in a folder. */
 interface Listing {

@@ -42,6 +42,7 @@ export class Batch {
   readonly #partial: string;
   #waiting: Waiting[] = [];
   #found: Found[] = [];
+  #isFlushing = false;
   /** Replacements that were noted, and whether they came about, for the journal to hear. */
   #noted: Noted[] = [];
 
@@ -68,15 +69,22 @@ export class Batch {
   }
 
   /**
-   * Gives every name the row of its bytes, where the journal failed between the two.
+   * Makes sure that every name has the row of its bytes, where the journal failed between the two.
    *
    * @throws {FramesError} `store`
    */
-  settle(): void {
+  checkOrder(): void {
+    // A flush under way does it when it is its turn.
+    if (!this.#isFlushing && this.#noted.length > 0) this.#settle();
+  }
+
+  /** Gives every name that was noted the row of its bytes. */
+  #settle(): void {
+    if (this.#noted.length === 0) return;
     for (const { replacement, isDone } of this.#noted) {
       this.#journal.endReplacement(replacement, isDone);
     }
-    if (this.#noted.length > 0) this.#journal.flush();
+    this.#journal.flushAside();
     this.#noted = [];
   }
 
@@ -91,7 +99,8 @@ export class Batch {
     let batch = this.#waiting;
     this.#waiting = [];
     try {
-      this.settle();
+      this.#isFlushing = true;
+      this.#settle();
       while (batch.length > 0) batch = await this.#place(batch);
       if (found.length > 0) await this.#syncFound(found);
       this.#journal.flush();
@@ -104,6 +113,8 @@ export class Batch {
       this.#found = [...found, ...this.#found];
       this.#journal.heard(error);
       throw error;
+    } finally {
+      this.#isFlushing = false;
     }
   }
 
@@ -136,7 +147,7 @@ export class Batch {
     for (const { waiting, placement } of placed) {
       if (!("replacement" in placement)) waiting.file.record(placement.row);
     }
-    if (this.#noted.length > 0) this.settle();
+    if (this.#noted.length > 0) this.#settle();
     else this.#journal.flush();
     for (const { waiting, placement, failure } of placed) {
       waiting.resolve(failure ?? ("replacement" in placement ? "stored" : placement.outcome));
@@ -147,12 +158,13 @@ export class Batch {
   #giveNames(batch: readonly Waiting[]): { placed: Placed[]; postponed: Waiting[] } {
     const placed: Placed[] = [];
     const postponed: Waiting[] = [];
-    const names = new Set<string>();
+    const names = new Map<string, string>();
     for (const waiting of batch) {
       const { file, crc, resolve } = waiting;
-      const path = file.destination.folder.pathOf(file.description.name);
+      const { folder, register } = file.destination;
+      const path = folder.relativePathOf(file.description.name);
       // The other one of this name has no row yet to be held against.
-      if (names.has(path)) {
+      if (!register.isApart(path, names)) {
         postponed.push(waiting);
         continue;
       }
@@ -162,7 +174,7 @@ export class Batch {
           resolve(placement.outcome);
           continue;
         }
-        names.add(path);
+        register.noteApart(path, names);
         placed.push({ waiting, placement, failure: undefined });
       } catch (error) {
         file.discard();

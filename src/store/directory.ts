@@ -20,7 +20,14 @@ import { Folder } from "./folder.ts";
 import { Journal, type StoredFrame } from "./journal.ts";
 import { StoreLock } from "./lock.ts";
 import { checkPart, sourceFolder } from "./name.ts";
-import { conflict, type Destination, fileChecksum, isSame, PartialFile } from "./partial.ts";
+import {
+  conflict,
+  type Destination,
+  fileChecksum,
+  isIntact,
+  isSame,
+  PartialFile,
+} from "./partial.ts";
 import { recover, type Recovery } from "./recovery.ts";
 import { Register } from "./register.ts";
 import { type DiskSpace, diskSpace, Room } from "./room.ts";
@@ -101,7 +108,7 @@ export class DirectoryStore implements FrameStore {
   open(given: FrameOrigin): SourceStore {
     const durable = this.isDurable || given.durable === true;
     if (durable) this.#makeDurable();
-    const origin = { ...given, durable };
+    const origin = { ...given, durable, proven: given.durable === true };
     const relative = sourceFolder(origin.stream, origin.source, this.#register.isPortable);
     this.#register.checkFree(relative);
     const folder = new Folder(this.place, relative);
@@ -117,7 +124,7 @@ export class DirectoryStore implements FrameStore {
     return new SourceFolder(destination, {
       room: this.#room,
       nextPartial: () => this.#nextPartial(),
-      settle: () => this.#batch.settle(),
+      checkOrder: () => this.#batch.checkOrder(),
     });
   }
 
@@ -177,19 +184,24 @@ export class DirectoryStore implements FrameStore {
   }
 }
 
+/** Nobody else is served while files are read to be compared, so not too many are at a time. */
+const mostReadAtOnce = 64 << 20;
+
 /** What the source of a store needs of it. */
 interface StoreParts {
   readonly room: Room;
   /** A path for a frame being written. */
   nextPartial(): string;
-  /** Sees to it that each name has the row of its bytes. */
-  settle(): void;
+  /** Makes sure that each name has the row of its bytes. */
+  checkOrder(): void;
 }
 
 /** The folder of one source, while one session sends to it. */
 class SourceFolder implements SourceStore {
   readonly #destination: Destination;
   readonly #store: StoreParts;
+  /** Bytes of files that may still be read for the answer under way. */
+  #mayRead = 0;
 
   constructor(destination: Destination, store: StoreParts) {
     this.#destination = destination;
@@ -199,7 +211,7 @@ class SourceFolder implements SourceStore {
   begin(description: FrameDescription): FrameWriter {
     const { origin, folder, register } = this.#destination;
     const { name, size } = description;
-    this.#store.settle();
+    this.#store.checkOrder();
     checkPart(name, register.isPortable);
     const stored = register.journal.find(origin.stream, origin.source, name);
     const mayReplace = origin.conflict === "replace" || origin.again === true;
@@ -213,7 +225,8 @@ class SourceFolder implements SourceStore {
   }
 
   compare(offered: readonly OfferedFrame[]): Standing[] {
-    this.#store.settle();
+    this.#store.checkOrder();
+    this.#mayRead = mostReadAtOnce;
     return this.#destination.register.journal.read(() =>
       offered.map((frame) => {
         try {
@@ -241,6 +254,7 @@ class SourceFolder implements SourceStore {
     if (crc32 === undefined && stored.sameTime === 0) return "unsure";
     if (crc32 !== undefined && stored.crc32 !== crc32) return taken;
     if (existsSync(path)) {
+      if (origin.proven === true && !isIntact(path, stored)) return "conflict";
       this.#destination.found(path);
       return "stored";
     }
@@ -260,6 +274,9 @@ class SourceFolder implements SourceStore {
     if (found === undefined || !found.isFile() || origin.conflict === "replace") return "wanted";
     if (found.size !== size) return "conflict";
     if (crc32 === undefined) return "unsure";
+    // It comes as a frame then, one at a time.
+    if (size > this.#mayRead) return "wanted";
+    this.#mayRead -= size;
     if (fileChecksum(path) !== crc32) return "conflict";
     register.checkFree(folder.relativePathOf(name));
     register.record(
@@ -290,8 +307,11 @@ class Comparison implements FrameWriter {
   write(): void {}
 
   finish(crc: number): Outcome {
+    const { origin, folder, found } = this.#destination;
     if (!isSame(this.#stored, this.#description, crc)) return conflict();
-    this.#destination.found(this.#destination.folder.pathOf(this.#description.name));
+    const path = folder.pathOf(this.#description.name);
+    if (origin.proven === true && !isIntact(path, this.#stored)) return conflict();
+    found(path);
     return "present";
   }
 

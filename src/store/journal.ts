@@ -166,14 +166,7 @@ export class Journal {
   /** From now on what `flush` commits survives a power cut, if the disk keeps what it was told to. */
   makeDurable(): void {
     if (this.#isDurable) return;
-    // Whoever flushes next must hear of it, not only whoever asks for this.
-    if (this.#broken !== undefined) throw this.#broken;
-    try {
-      this.flush();
-    } catch (error) {
-      this.#broken = error as FramesError;
-      throw error;
-    }
+    this.flushAside();
     this.#database.run("PRAGMA synchronous = FULL");
     this.#isDurable = true;
   }
@@ -249,6 +242,22 @@ export class Journal {
       const failure = this.#break(error);
       this.#broken = undefined;
       throw failure;
+    }
+  }
+
+  /**
+   * Commits on behalf of one: if that fails, the next `flush` fails as well, since everybody whose rows
+   * are gone must hear of it.
+   *
+   * @throws {FramesError} `store`
+   */
+  flushAside(): void {
+    if (this.#broken !== undefined) throw this.#broken;
+    try {
+      this.flush();
+    } catch (error) {
+      this.#broken = error as FramesError;
+      throw error;
     }
   }
 

@@ -48,6 +48,16 @@ export function isSame(stored: StoredFrame, { size }: FrameDescription, crc: num
   return stored.bytes === size && stored.crc32 === crc;
 }
 
+/** Whether the file at `path` is still what the journal says. */
+export function isIntact(path: string, { bytes, crc32 }: StoredFrame): boolean {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  return found?.isFile() === true && found.size === bytes && fileChecksum(path) === crc32;
+}
+
+function isGone(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) === undefined;
+}
+
 export function conflict(): FramesError {
   return new FramesError("conflict", "other bytes are stored under this name");
 }
@@ -138,7 +148,11 @@ export class PartialFile implements FrameWriter {
     const { folder } = this.destination;
     const { name } = this.description;
     const path = folder.pathOf(name);
-    const isStored = stored !== null && isSame(stored, this.description, crc);
+    const { origin } = this.destination;
+    const isStored =
+      stored !== null &&
+      isSame(stored, this.description, crc) &&
+      (origin.proven !== true || isIntact(path, stored) || (origin.again === true && isGone(path)));
     if (stored !== null && !(this.#replaces && this.#isToReplace(isStored, path))) {
       unlinkSync(this.path);
       if (isStored) this.destination.found(path);
@@ -175,10 +189,7 @@ export class PartialFile implements FrameWriter {
   #isToReplace(isStored: boolean, path: string): boolean {
     const { origin, register } = this.destination;
     if (!isStored) return origin.conflict === "replace";
-    if (origin.again !== true || lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
-      return false;
-    }
-    return !register.isOwn(origin, this.description);
+    return origin.again === true && isGone(path) && !register.isOwn(origin, this.description);
   }
 
   /** A crash between name and journal leaves just this: a whole frame without its row. */

@@ -1,10 +1,11 @@
 /** Makes a new journal of what can be read of a malformed one, and of the frames themselves. */
 import { Database } from "bun:sqlite";
-import { existsSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { systemCode } from "../errors.ts";
 import { Journal } from "./journal.ts";
 import { fileChecksum } from "./partial.ts";
-import { columns, type FrameRow, journalPath } from "./schema.ts";
+import { columns, type FrameRow, isMalformed, journalPath } from "./schema.ts";
 import { framesBelow, pathOfFrame } from "./tree.ts";
 
 /** Session of frames whose own nobody knows any more. */
@@ -34,12 +35,16 @@ export function rebuildJournal(place: string): number {
   }
   let sequence = 0;
   for (const { stream, source, name } of framesBelow(place)) {
-    if (journal.find(stream, source, name) === null) {
-      add(rowOfFile(place, stream, source, name, ++sequence));
-    }
+    if (journal.find(stream, source, name) !== null) continue;
+    const row = rowOfFile(place, stream, source, name, sequence + 1);
+    if (row === undefined) continue;
+    sequence++;
+    add(row);
   }
   journal.close();
-  setAside(place, path);
+  keep(place, path);
+  for (const ending of ["-wal", "-shm"]) rmSync(path + ending, { force: true });
+  // Should this be killed, there is the old one or the new one.
   renameSync(fresh, path);
   return rows;
 }
@@ -51,9 +56,11 @@ function rowOfFile(
   source: string,
   name: string,
   seq: number,
-): FrameRow {
+): FrameRow | undefined {
   const path = join(place, pathOfFrame(stream, source, name));
-  const { size, mtimeNs } = lstatSync(path, { bigint: true });
+  const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  if (found === undefined) return undefined;
+  const { size, mtimeNs } = found;
   return {
     stream,
     source,
@@ -107,21 +114,22 @@ function* read<Row>(path: string, query: string): Generator<Row | "end"> {
     database = new Database(path);
     yield* database.query<Row, []>(query).safeIntegers(true).iterate();
     yield "end";
-  } catch {
+  } catch (error) {
     // That is why there is to be a new journal: what cannot be read is made up for by the frames.
+    if (!isMalformed(error) && systemCode(error) !== "SQLITE_ERROR") throw error;
   } finally {
     database?.close();
   }
 }
 
 /** Keeps the malformed journal, for whoever wants to look into it. */
-function setAside(place: string, path: string): void {
+function keep(place: string, path: string): void {
   const damaged = join(place, ".frames", "damaged");
   mkdirSync(damaged, { recursive: true });
   const time = new Date().toISOString().replaceAll(":", "");
   for (const ending of ["", "-wal", "-shm"]) {
     if (existsSync(path + ending)) {
-      renameSync(path + ending, join(damaged, `journal-${time}.sqlite${ending}`));
+      copyFileSync(path + ending, join(damaged, `journal-${time}.sqlite${ending}`));
     }
   }
 }

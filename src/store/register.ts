@@ -82,6 +82,22 @@ export class Register {
     }
   }
 
+  /**
+   * Whether `path` is another file than those noted in `names`, each folder on the way included, also
+   * where case and Unicode form do not count if names must be portable.
+   */
+  isApart(path: string, names: ReadonlyMap<string, string>): boolean {
+    if (!this.isPortable) return !names.has(path);
+    if (names.has(foldPath(path))) return false;
+    return prefixes(path).every((part) => (names.get(foldPath(part)) ?? part) === part);
+  }
+
+  /** Notes `path`, for `isApart`. */
+  noteApart(path: string, names: Map<string, string>): void {
+    if (!this.isPortable) return void names.set(path, path);
+    for (const part of prefixes(path)) names.set(foldPath(part), part);
+  }
+
   /** Nothing may be stored any more that `path` would be mistaken for. */
   #claim(path: string): void {
     for (const part of prefixes(path)) this.journal.claimFolded(foldPath(part), part);

@@ -30,6 +30,7 @@ function* framesOf(place: string, stream: string, folder: string): Generator<Fra
     if (name.startsWith(".") || name.endsWith(".tmp") || name.endsWith(".part")) continue;
     if (entry.isDirectory())
       yield* framesOf(place, stream, folder === "" ? name : `${folder}/${name}`);
-    else yield { stream, source, name };
+    // A folder named like its stream is no source: those frames lie directly in the stream's.
+    else if (entry.isFile() && folder !== stream) yield { stream, source, name };
   }
 }

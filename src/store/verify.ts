@@ -1,6 +1,6 @@
 /** Holds the frames of a store against its journal. */
 import { Database } from "bun:sqlite";
-import { existsSync, lstatSync, mkdirSync, renameSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, renameSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
@@ -86,7 +86,7 @@ export async function verify(
 ): Promise<Verification> {
   const place = resolve(directory);
   const path = journalPath(place);
-  if (!existsSync(path)) {
+  if (!existsSync(join(place, ".frames"))) {
     const why = existsSync(place) ? "it holds no store of frames" : "no such directory";
     throw new FramesError("missing", `Cannot verify ${place}: ${why}`);
   }
@@ -96,7 +96,7 @@ export async function verify(
     if (!isSound && lock === undefined) {
       throw new FramesError(
         "store",
-        `The journal ${path} is malformed: frames verify ${directory} --repair makes a new one`,
+        `The journal ${path} is malformed or gone: frames verify ${directory} --repair makes a new one`,
       );
     }
     const rebuilt = isSound ? undefined : rebuildJournal(place);
@@ -117,6 +117,8 @@ export async function verify(
 function checkJournal(path: string): boolean {
   let journal: Database | undefined;
   try {
+    // An empty file would be a new journal to SQLite.
+    if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0) return false;
     journal = openForReading(path);
     const [answer] = journal.query<{ quick_check: string }, []>("PRAGMA quick_check(1)").all();
     journal.query("SELECT 1 FROM losses LIMIT 1").get();

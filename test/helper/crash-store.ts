@@ -92,10 +92,12 @@ async function follow(place: string, plan: Plan): Promise<void> {
     } else if ("compare" in step) {
       const standings = step.compare.map((frame) => {
         const offered = { name: frame.name, size: frame.size, captured: childCaptured };
-        return sourceOf(frame).compare({
-          ...offered,
-          ...{ sequence: ++sequence, crc32: crc32(bytesOf(frame.size, frame.seed)) },
-        });
+        return sourceOf(frame).compare([
+          {
+            ...offered,
+            ...{ sequence: ++sequence, crc32: crc32(bytesOf(frame.size, frame.seed)) },
+          },
+        ])[0]!;
       });
       say({ standings });
     } else {

@@ -94,11 +94,12 @@ export class MemoryStore implements FrameStore {
         this.begun.push(description.name);
         return new MemoryWriter(this, origin, description);
       },
-      compare: (offered) => {
-        const standing = this.#compare(origin, offered);
-        this.compared.push({ name: offered.name, crc: offered.crc32, standing });
-        return standing;
-      },
+      compare: (offered) =>
+        offered.map((one) => {
+          const standing = this.#compare(origin, one);
+          this.compared.push({ name: one.name, crc: one.crc32, standing });
+          return standing;
+        }),
       lost: (first, last, { code }) => {
         const { stream, source, session } = origin;
         // The same range of a session is told again after a reconnection.

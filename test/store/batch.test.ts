@@ -62,7 +62,7 @@ for (const [what, origin] of kinds) {
         expect([...filesIn(directory).keys()]).toEqual([]);
         expect(partials(directory)).toHaveLength(2);
         expect(store.isFresh("run7")).toBe(true);
-        expect(source.compare(offered("1", first))).toBe("wanted");
+        expect(source.compare([offered("1", first)])[0]!).toBe("wanted");
         await store.flush();
         expect(await Promise.all(outcomes)).toEqual(["stored", "stored"]);
         expect(partials(directory)).toEqual([]);
@@ -73,7 +73,7 @@ for (const [what, origin] of kinds) {
             ["run7/visible/2", second],
           ]),
         );
-        expect(source.compare(offered("1", first))).toBe("stored");
+        expect(source.compare([offered("1", first)])[0]!).toBe("stored");
       });
     });
 
@@ -396,7 +396,7 @@ describe("a frame that replaces another", () => {
           spy.mockRestore();
         }
         expect(await codeOf(outcome)).toBe("not-stored");
-        expect(openVisible(store).compare(offered("1", first))).toBe("stored");
+        expect(openVisible(store).compare([offered("1", first)])[0]!).toBe("stored");
       });
       expect(filesIn(directory)).toEqual(new Map([["run7/visible/1", first]]));
       expect(mismatches(directory)).toEqual([]);
@@ -425,7 +425,7 @@ describe("a frame that replaces another", () => {
         expect(partials(directory)).toEqual([]);
         expect(filesIn(directory)).toEqual(new Map([["run7/visible/1", first]]));
         expect(mismatches(directory)).toEqual([]);
-        expect(openVisible(store).compare(offered("1", first))).toBe("stored");
+        expect(openVisible(store).compare([offered("1", first)])[0]!).toBe("stored");
         expect(await putAll(store, source, [["1", second]])).toEqual(["stored"]);
       });
       expect(filesIn(directory)).toEqual(new Map([["run7/visible/1", second]]));
@@ -457,9 +457,9 @@ describe("a frame that replaces another", () => {
         }
         const source = openVisible(store);
         // By its size and time the old one would still be there.
-        expect(source.compare(offeredByTime("1", first, 5n))).toBe("unsure");
-        expect(source.compare(offered("1", first))).toBe("conflict");
-        expect(source.compare(offeredByTime("1", second, 9000n))).toBe("stored");
+        expect(source.compare([offeredByTime("1", first, 5n)])[0]!).toBe("unsure");
+        expect(source.compare([offered("1", first)])[0]!).toBe("conflict");
+        expect(source.compare([offeredByTime("1", second, 9000n)])[0]!).toBe("stored");
         expect(mismatches(directory)).toEqual([]);
         expect(rows(directory, "SELECT * FROM replacements")).toEqual([]);
       });
@@ -550,7 +550,7 @@ describe("a durable frame that has its name and not yet its row", () => {
   for (const [what, come, said] of [
     [
       "offered",
-      (store) => openVisible(store, { session: otherSession }).compare(offered("1", first)),
+      (store) => openVisible(store, { session: otherSession }).compare([offered("1", first)])[0]!,
       "stored",
     ],
     [
@@ -630,11 +630,11 @@ describe("a durable store", () => {
           ["1", first],
           ["2", second],
         ]);
-        expect(source.compare(offered("1", first))).toBe("stored");
+        expect(source.compare([offered("1", first)])[0]!).toBe("stored");
         expect(await storeFrame(source, "2", second)).toBe("present");
         rmSync(join(directory, "run7"), { recursive: true });
         await store.flush();
-        expect(source.compare(offered("1", first))).toBe("moved");
+        expect(source.compare([offered("1", first)])[0]!).toBe("moved");
       },
       { durable: true },
     );
@@ -647,7 +647,7 @@ describe("a durable store", () => {
       async (store) => {
         const source = openVisible(store);
         await putAll(store, source, [["1", first]]);
-        expect(source.compare(offered("1", first))).toBe("stored");
+        expect(source.compare([offered("1", first)])[0]!).toBe("stored");
         // Nobody can open what lies there now.
         rmSync(pathOf(directory, "1"));
         symlinkSync("1", pathOf(directory, "1"));

@@ -424,16 +424,16 @@ export function storeContract(name: string, open: () => OpenStore | Promise<Open
       const { captured, sequence } = describeFrame("1.png", 500);
       const offer = { name: "1.png", size: 500, captured, sequence, crc32: undefined };
       const crc = crc32(bytes);
-      expect(source.compare(offer)).toBe("wanted");
-      expect(source.compare({ ...offer, crc32: crc })).toBe("wanted");
+      expect(source.compare([offer])[0]!).toBe("wanted");
+      expect(source.compare([{ ...offer, crc32: crc }])[0]!).toBe("wanted");
       await storeFrame(source, "1.png", bytes, { captured });
       await store.flush();
-      expect(source.compare(offer)).toBe("stored");
-      expect(source.compare({ ...offer, captured: captured + 1_000_000n })).toBe("unsure");
-      expect(source.compare({ ...offer, captured: 0n, crc32: crc })).toBe("stored");
-      expect(source.compare({ ...offer, crc32: crc ^ 1 })).toBe("conflict");
-      expect(source.compare({ ...offer, size: 499 })).toBe("conflict");
-      expect(source.compare({ ...offer, name: "2.png" })).toBe("wanted");
+      expect(source.compare([offer])[0]!).toBe("stored");
+      expect(source.compare([{ ...offer, captured: captured + 1_000_000n }])[0]!).toBe("unsure");
+      expect(source.compare([{ ...offer, captured: 0n, crc32: crc }])[0]!).toBe("stored");
+      expect(source.compare([{ ...offer, crc32: crc ^ 1 }])[0]!).toBe("conflict");
+      expect(source.compare([{ ...offer, size: 499 }])[0]!).toBe("conflict");
+      expect(source.compare([{ ...offer, name: "2.png" }])[0]!).toBe("wanted");
     });
 
     holds("other bytes are replaced only for who asks for it", async ({ store, frames }) => {

@@ -1,0 +1,32 @@
+/** What a schedule is told, and what it needs of its conversation. */
+import type { Frame, FrameSource } from "../frame.ts";
+import type { ControlBodies, ControlType } from "../wire/messages.ts";
+import type { Outlet, Undelivered } from "./outlet.ts";
+
+/** How the frames of a delivery are treated. */
+export interface SendPolicy {
+  /** Whether frames whose names are taken are left out, which is no failure. */
+  readonly skipConflicts: boolean;
+  /** Whether frames that may be there are always compared by CRC-32. */
+  readonly checksum: boolean;
+}
+
+/** What a schedule needs of its conversation. */
+export interface ScheduleHooks {
+  /** Encoded messages that go before the next frame. */
+  readonly controls: Uint8Array[];
+  say<T extends ControlType>(type: T, source: number, body: ControlBodies[T], line?: string): void;
+  /** Says SOURCE. */
+  declare(outlet: Outlet): void;
+  /** All of the frame was sent. */
+  sent(source: string, frame: Frame): void;
+  /** The server has the frame. */
+  delivered?(source: FrameSource, frame: Frame, crc: number): void;
+  undelivered(report: Undelivered): void;
+  /** Whether nothing is to be begun for now. */
+  isHeld(): boolean;
+  /** A source failed. */
+  failed(error: unknown): void;
+  /** Something can be sent that could not before. */
+  wake(): void;
+}
