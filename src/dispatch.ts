@@ -204,7 +204,7 @@ export class Dispatch implements ConnectionHandler {
 
   #closedEarly(): string {
     return this.#sender.welcome === undefined
-      ? `${this.#where()} closed the connection before it said anything: is it a frames server?`
+      ? `${this.#where()} closed the connection before it said anything: is it a frames server, or a tunnel to none?`
       : `${this.#where()} closed the connection before all was delivered`;
   }
 

@@ -350,7 +350,7 @@ test("sending the same directory again finds all there and replaces nothing", as
     const again = await send(server, corpus, "--stream", "run");
     expect(again.code).toBe(0);
     expect(summaryOf(again)).toMatchObject({ frames: 103, skipped: 103, refused: 0, lost: 0 });
-    expect(again.stderr).toMatch(/103 frames were there already/);
+    expect(again.stderr).toMatch(/103 frames there already/);
     expect(identities(join(server.dir, "run"))).toEqual(before);
     expect(journal(server.dir, rows)).toEqual(journalled);
   });

@@ -555,7 +555,7 @@ describe("what was sent is sent again,", () => {
       expectCode(again, 0);
       const there = { frames: frames - 2, skipped: frames - 2, moved: 2, bytes: 0 };
       expect(summaryOf(again)).toMatchObject(there);
-      expect(again.stderr).toMatch(/2 were moved away/);
+      expect(again.stderr).toMatch(/2 moved away since/);
       expect(again.stderr).toContain("--again");
       for (const path of moved) expect(existsSync(join(server.dir, "run7", path))).toBe(false);
       const brought = await send(server, folder, "--again");

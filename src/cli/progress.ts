@@ -18,6 +18,9 @@ export class Progress {
   #said: number;
   /** When a connection will be tried again, if there is none. */
   #nextTry: number | undefined;
+  /** Since when there is no connection, and milliseconds that there was none before. */
+  #waitingSince: number | undefined;
+  #waited = 0;
   /** Whether no end can be foretold any more. */
   #isStopping = false;
 
@@ -49,12 +52,21 @@ export class Progress {
 
   /** There is no connection, and none is tried for so many milliseconds; or there is one again. */
   waiting(milliseconds: number | undefined): void {
+    const now = this.#now();
+    if (this.#waitingSince !== undefined) this.#waited += now - this.#waitingSince;
+    this.#waitingSince = milliseconds === undefined ? undefined : now;
     this.#nextTry = milliseconds === undefined ? undefined : this.#now() + milliseconds;
   }
 
   /** Nothing more is begun. */
   stopping(): void {
     this.#isStopping = true;
+  }
+
+  /** Draws nothing more, and takes away what was drawn. */
+  discard(): void {
+    clearInterval(this.#timer);
+    this.clear();
   }
 
   /** Draws for the last time. */
@@ -79,7 +91,8 @@ export class Progress {
   }
 
   #seconds(): number {
-    return (this.#now() - this.#started) / 1000;
+    const until = this.#waitingSince ?? this.#now();
+    return (until - this.#started - this.#waited) / 1000;
   }
 
   /** Moves to the first line that was drawn: a terminal made narrower since shows each on several. */
@@ -95,7 +108,7 @@ export class Progress {
   }
 
   #draw(): void {
-    if (this.#sources.length === 0) return;
+    if (this.#sources.length === 0 && this.#nextTry === undefined) return;
     const { columns, rows } = this.#terminal.size();
     const room = Math.max(1, Math.min(rows - 4, 16));
     // The sources still on their way are the ones worth a line, if there is not room for all.
@@ -106,7 +119,7 @@ export class Progress {
     if (this.#sources.length > 1) shown.push(sumUp(this.#sources));
     const width = Math.min(
       Math.max(8, Math.floor(columns / 3)),
-      Math.max(...shown.map(({ name }) => Bun.stringWidth(printable(name)))),
+      Math.max(0, ...shown.map(({ name }) => Bun.stringWidth(printable(name)))),
     );
     const lines = shown.map((source) => {
       const name = pad(fit(printable(source.name), width), width);

@@ -183,6 +183,7 @@ class Reporter {
   readonly #progress: Progress | undefined;
   #skipped = 0;
   #undelivered = 0;
+  #kept = 0;
   #stream = "";
   #address = "";
   /** Why there was no connection, until something was confirmed on the next, and what was before. */
@@ -229,6 +230,7 @@ class Reporter {
           const { name, sequence } = frame;
           sayJson(this.#terminal, { type: "kept", source, sequence, name, error: code, message });
         }
+        if (++this.#kept > mostNamed) return;
         return this.#warn(`Not removed: ${source}/${frame.name}: ${error.message}`);
       }
     }
@@ -370,7 +372,8 @@ function summaryLines(summary: SendSummary): string[] {
     return [`No frames found: nothing to send${out}`, ...failed];
   }
   const fresh = frames - skipped;
-  const away = summary.moved > 0 ? `, ${summary.moved} were moved away since` : "";
+  const away = summary.moved > 0 ? `, ${summary.moved} moved away since` : "";
+  const there = `${formatCount(skipped, "frame")} there already`;
   const rate = seconds > 0 ? `, ${formatBytes(bytes / seconds)}/s` : "";
   const time = `in ${seconds.toFixed(seconds < 10 ? 2 : 0)} s`;
   const took = `${formatBytes(bytes)} ${time}${rate}`;
@@ -378,10 +381,10 @@ function summaryLines(summary: SendSummary): string[] {
     skipped === 0
       ? fresh > 0 || away === ""
         ? `${formatCount(frames, "frame")} delivered${away}: ${took}`
-        : `Nothing new: ${formatCount(summary.moved, "frame")} were stored and moved away since, ${time}`
+        : `Nothing new: ${formatCount(summary.moved, "frame")} moved away since, ${time}`
       : fresh > 0
-        ? `${formatCount(fresh, "frame")} delivered, ${skipped} were there already${away}: ${took}`
-        : `Nothing new: ${formatCount(skipped, "frame")} were there already${away}, ${time}`,
+        ? `${formatCount(fresh, "frame")} delivered, ${skipped} there already${away}: ${took}`
+        : `Nothing new: ${there}${away}, ${time}`,
     ...failed,
   ];
   if (summary.moved > 0) lines.push("--again sends what was moved away once more");
@@ -390,10 +393,13 @@ function summaryLines(summary: SendSummary): string[] {
     lines.push(`${formatCount(summary.leftAlone, "frame")} left out: ${names} taken`);
   }
   if (summary.removed > 0) lines.push(`${formatCount(summary.removed, "frame")} removed here`);
-  if (summary.kept > 0) lines.push(`${formatCount(summary.kept, "frame")} not removed: see above`);
+  if (summary.kept > 0) {
+    const frames = formatCount(summary.kept, "frame");
+    lines.push(`${frames} not removed, since they are no longer what was sent (--json names all)`);
+  }
   if (reasons.conflict !== undefined) {
     lines.push(
-      "Other bytes are stored under these names: --stream keeps both, --on-conflict replace the new ones",
+      "Other bytes are stored under these names: --stream NAME keeps both, --on-conflict replace the new ones, --on-conflict skip the stored",
     );
   }
   if (summary.interrupted) lines.push("Interrupted: the same command again completes it");

@@ -30,13 +30,13 @@ export async function verifyCommand(given: Arguments, terminal: Terminal): Promi
       },
       onProgress: ({ total, frames, bytes }) => progress?.follow([verified(total, frames, bytes)]),
     });
-    progress?.clear();
+    progress?.discard();
     if (json) sayJson(terminal, { type: "summary", ...found });
     if (!quiet) for (const line of summaryLines(found, given)) say(terminal, line);
     const wrong = found.missing + found.damaged + found.unknown + found.lost;
     return wrong > 0 ? errors["not-delivered"].exit : 0;
   } finally {
-    progress?.stop();
+    progress?.discard();
   }
 }
 
@@ -64,15 +64,21 @@ function summaryLines(found: Verification, given: Arguments): string[] {
   const lines =
     rebuilt === undefined
       ? []
-      : [`The journal was malformed: a new one was made, of ${formatCount(rebuilt, "frame")}`];
+      : [
+          `The journal was malformed: a new one was made, of ${formatCount(rebuilt, "frame")} as they are now`,
+        ];
   if (missing + damaged + unknown + lost === 0) return [...lines, `Everything is right: ${looked}`];
   const counts = { missing, damaged, unknown, lost };
   const wrong = Object.entries(counts).flatMap(([what, count]) =>
     count > 0 ? [`${count} ${what}`] : [],
   );
   lines.push(`Not everything is right: ${wrong.join(", ")} (${looked})`);
-  if (damaged > 0 && !given.isOn("repair")) {
-    lines.push("--repair sets damaged frames aside, so that the next send brings them");
+  if (damaged > 0) {
+    lines.push(
+      given.isOn("repair")
+        ? "Damaged frames were set aside: frames send brings them again"
+        : "--repair sets damaged frames aside, so that the next send brings them",
+    );
   }
   if (missing > 0) lines.push("--ignore-missing is for frames that were moved away");
   return lines;

@@ -151,12 +151,13 @@ export class Offers {
     this.#unanswered.shift();
     this.#offered -= candidates.length;
     outlet.inQuestion -= candidates.length;
-    candidates.forEach((candidate, index) => {
+    for (let index = 0; index < candidates.length; index++) {
+      const candidate = candidates[index]!;
       const standing = standings[index]!;
-      if (standing === "unsure") return this.#readLater(outlet, candidate);
-      if (standing !== "wanted") return this.#hooks.answered(outlet, candidate, standing);
-      if (!outlet.isStopped) this.want(outlet, candidate.frame);
-    });
+      if (standing === "unsure") this.#readLater(outlet, candidate);
+      else if (standing !== "wanted") this.#hooks.answered(outlet, candidate, standing);
+      else if (!outlet.isStopped) this.want(outlet, candidate.frame);
+    }
   }
 
   /** The frame is to be sent. */

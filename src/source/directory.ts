@@ -167,6 +167,9 @@ export function kindOfFile(file: Dirent | Stats): string | undefined {
 // A file that became a link or a pipe since its folder was listed is not followed or waited for.
 const openFlags = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
+/** Times to the nanosecond. */
+const exactly = { bigint: true } as const;
+
 /** A file as a frame: what it was when it was opened is what it must be when it has been read. */
 class FileFrame implements Frame {
   readonly name: string;
@@ -189,8 +192,8 @@ class FileFrame implements Frame {
     try {
       const stats =
         this.#file === undefined
-          ? lstatSync(`${folder}/${name}`, { bigint: true })
-          : fstatSync(this.#file, { bigint: true });
+          ? lstatSync(`${folder}/${name}`, exactly)
+          : fstatSync(this.#file, exactly);
       if (!stats.isFile()) throw new FramesError("unreadable", "it is no longer a file");
       this.captured = stats.mtimeNs;
       this.size = Number(stats.size);
@@ -264,7 +267,7 @@ class FileFrame implements Frame {
   }
 
   #checkUnchanged(file: number): void {
-    const now = fstatSync(file, { bigint: true });
+    const now = fstatSync(file, exactly);
     if (
       Number(now.size) !== this.size ||
       now.mtimeNs !== this.captured ||

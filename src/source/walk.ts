@@ -104,7 +104,8 @@ function compileFilter({ include, exclude }: Filter): CompiledFilter {
     all: include.length === 0,
     includes: (relative, name, folder) =>
       (folder ? folders : files).some((matches) => matches(relative, name, folder)),
-    excludes: (...path) => excluded.some((matches) => matches(...path)),
+    excludes: (relative, name, folder) =>
+      excluded.some((matches) => matches(relative, name, folder)),
   };
 }
 

@@ -24,7 +24,10 @@ export class StoreLock {
     } catch (error) {
       this.#database.close();
       if (sqliteCode(error) !== "SQLITE_BUSY") throw error;
-      throw new FramesError("locked", `Another process serves this store: ${holder(this.#note)}`);
+      throw new FramesError(
+        "locked",
+        `Another process has this store: ${holder(this.#note)}; stop it first`,
+      );
     }
     const note = { pid: process.pid, since: new Date().toISOString() };
     writeFileSync(this.#note, `${JSON.stringify(note)}\n`);

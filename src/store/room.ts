@@ -73,7 +73,7 @@ export class Room {
     this.#lacking = Math.min(bytes, mostLacking);
     throw new FramesError(
       "store",
-      `The disk of ${this.#place} is full: ${megabytes(free)} are free, and ${megabytes(reserve)} stay free (frames serve --reserve)`,
+      `The disk of ${this.#place} is full: only ${megabytes(free)} are free, and ${megabytes(reserve)} are to be kept free (frames serve --reserve)`,
     );
   }
 

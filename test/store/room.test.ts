@@ -105,7 +105,7 @@ describe("a disk that is full", () => {
       const { code, message, retry } = error as FramesError;
       expect([code, retry]).toEqual(["store", "patiently"]);
       expect(message).toBe(
-        "The disk of /store is full: 4999 MB are free, and 5000 MB stay free (frames serve --reserve)",
+        "The disk of /store is full: only 4999 MB are free, and 5000 MB are to be kept free (frames serve --reserve)",
       );
     }
   });
