@@ -12,6 +12,13 @@ const largestOffer = 60_000;
 const entrySize = 80;
 const characterSize = 6;
 
+/**
+ * Bytes of the frames in one OFFER, and in all without an answer, where the server may have to read
+ * its own before it answers: nobody else is served meanwhile.
+ */
+const mostBytesAtOnce = 48 << 20;
+const mostBytes = 4 * mostBytesAtOnce;
+
 /** Frames that are read for their CRC-32 at the same time. */
 const readAtOnce = 4;
 
@@ -41,8 +48,9 @@ export class Offers {
   readonly #unanswered: { outlet: Outlet; candidates: Candidate[] }[] = [];
   readonly #toRead: { outlet: Outlet; candidate: Candidate }[] = [];
   readonly #reading = new Set<{ outlet: Outlet; candidate: Candidate }>();
-  /** Frames in offers without an answer. */
+  /** Frames in offers without an answer, and their bytes. */
   #offered = 0;
+  #offeredBytes = 0;
   /** Wanted frames that were not begun. */
   #wanted = 0;
   #abandoned = false;
@@ -68,9 +76,11 @@ export class Offers {
   /** Offers what `outlet` has, or reads it first. Returns whether there is something new to say. */
   offer(outlet: Outlet): boolean {
     if (this.#alwaysRead) this.#read(outlet);
+    if (this.#alwaysRead && this.#offeredBytes >= mostBytes) return false;
     const candidates = this.#nextBatch(outlet);
     if (candidates.length === 0) return false;
     this.#offered += candidates.length;
+    this.#offeredBytes += bytesOf(candidates);
     outlet.inQuestion += candidates.length;
     this.#unanswered.push({ outlet, candidates });
     this.#hooks.offer(outlet, candidates.map(entryOf));
@@ -81,10 +91,14 @@ export class Offers {
     const { candidates } = outlet;
     let count = 0;
     let bytes = 0;
+    let payload = 0;
     const room = mostOffered - this.#offered;
     while (count < candidates.length && count < room) {
-      bytes += entrySize + characterSize * candidates[count]!.frame.name.length;
-      if (bytes > largestOffer && count > 0) return candidates.splice(0, count);
+      const { name, size } = candidates[count]!.frame;
+      bytes += entrySize + characterSize * name.length;
+      payload += size;
+      const isFull = bytes > largestOffer || (this.#alwaysRead && payload > mostBytesAtOnce);
+      if (isFull && count > 0) return candidates.splice(0, count);
       count++;
     }
     // While answers are awaited anyway, a few more frames may come to fill it.
@@ -149,6 +163,7 @@ export class Offers {
       throw new FramesError("protocol", `Cannot accept ANSWER: it says ${letters[index]}`);
     });
     this.#unanswered.shift();
+    this.#offeredBytes -= bytesOf(candidates);
     this.#offered -= candidates.length;
     outlet.inQuestion -= candidates.length;
     for (let index = 0; index < candidates.length; index++) {
@@ -181,6 +196,10 @@ export class Offers {
       outlet.candidates.push(candidate);
     }
   }
+}
+
+function bytesOf(candidates: readonly Candidate[]): number {
+  return candidates.reduce((sum, { frame }) => sum + frame.size, 0);
 }
 
 function entryOf({ frame, crc }: Candidate): OfferEntry {

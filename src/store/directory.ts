@@ -2,7 +2,7 @@
  * Frames in a directory: `DIR/STREAM/SOURCE/NAME`. A frame is written under `.frames/partial`, its
  * checksum verified by the caller, renamed to its final name, and journalled with its batch.
  */
-import { existsSync, lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { asFramesError, FramesError } from "../errors.ts";
 import type {
@@ -187,10 +187,6 @@ export class DirectoryStore implements FrameStore {
 /** Nobody else is served while files are read to be compared, so not too many are at a time. */
 const mostReadAtOnce = 64 << 20;
 
-/** Frames offered from which on a folder is listed, and how many bytes it may take itself for that. */
-const listedFrom = 2000;
-const largestListed = 4_000_000;
-
 /** What the source of a store needs of it. */
 interface StoreParts {
   readonly room: Room;
@@ -206,10 +202,6 @@ class SourceFolder implements SourceStore {
   readonly #store: StoreParts;
   /** Bytes of files that may still be read for the answer under way. */
   #mayRead = 0;
-  /** Frames that were offered so far. */
-  #offered = 0;
-  /** Names in the folder; null if they are too many. */
-  #listing: ReadonlySet<string> | null | undefined;
 
   constructor(destination: Destination, store: StoreParts) {
     this.#destination = destination;
@@ -235,7 +227,6 @@ class SourceFolder implements SourceStore {
   compare(offered: readonly OfferedFrame[]): Standing[] {
     this.#store.checkOrder();
     this.#mayRead = mostReadAtOnce;
-    this.#list(offered.length);
     return this.#destination.register.journal.read(() =>
       offered.map((frame) => {
         try {
@@ -262,8 +253,13 @@ class SourceFolder implements SourceStore {
     if (stored.bytes !== size) return taken;
     if (crc32 === undefined && stored.sameTime === 0) return "unsure";
     if (crc32 !== undefined && stored.crc32 !== crc32) return taken;
-    if (this.#listing?.has(name) === true || existsSync(path)) {
-      if (origin.proven === true && !isIntact(path, stored)) return "conflict";
+    if (existsSync(path)) {
+      if (origin.proven === true) {
+        // It comes as a frame then, one at a time.
+        if (size > this.#mayRead) return "wanted";
+        this.#mayRead -= size;
+        if (!isIntact(path, stored)) return "conflict";
+      }
       this.#destination.found(path);
       return "stored";
     }
@@ -272,18 +268,6 @@ class SourceFolder implements SourceStore {
     if (origin.again === true && !isOwn) return "wanted";
     this.#destination.found(path);
     return "moved";
-  }
-
-  /**
-   * Has the folder listed when so many of its frames are offered that this is quicker than to look for
-   * each: a third of the time. What is moved away after that counts as there.
-   */
-  #list(offered: number): void {
-    this.#offered += offered;
-    if (this.#listing !== undefined || this.#offered < listedFrom) return;
-    const { folder } = this.#destination;
-    const size = statSync(folder.path, { throwIfNoEntry: false })?.size ?? Infinity;
-    this.#listing = size > largestListed ? null : new Set(readdirSync(folder.path));
   }
 
   /** The journal does not know it: its file may lie there all the same. */
@@ -295,7 +279,6 @@ class SourceFolder implements SourceStore {
     if (found === undefined || !found.isFile() || origin.conflict === "replace") return "wanted";
     if (found.size !== size) return "conflict";
     if (crc32 === undefined) return "unsure";
-    // It comes as a frame then, one at a time.
     if (size > this.#mayRead) return "wanted";
     this.#mayRead -= size;
     if (fileChecksum(path) !== crc32) return "conflict";
