@@ -166,16 +166,19 @@ function describe(source: SourceProgress, seconds: number, foretell: boolean): s
   const done = settled + lost + (partOf > 0 ? part / partOf : 0);
   const share = total === undefined || total === 0 ? undefined : Math.min(1, done / total);
   const bytes = settledBytes + part;
-  const rate = `${formatBytes(seconds > 0 ? bytes / seconds : 0)}/s`;
   const parts =
     share === undefined
-      ? [formatCount(settled, "frame"), rate]
-      : [`${Math.floor(share * 100)}%`.padStart(4), `${settled}/${total} frames`, rate];
+      ? [formatCount(settled, "frame")]
+      : [`${Math.floor(share * 100)}%`.padStart(4), `${settled}/${total} frames`];
+  // Where everything was there already, nothing was sent that could have a rate.
+  const isSent = bytes > 0 || present + moved === 0;
+  if (isSent) parts.push(`${formatBytes(seconds > 0 ? bytes / seconds : 0)}/s`);
   if (foretell && share !== undefined && share < 1 && share > 0 && seconds > 1) {
     parts.push(`${formatDuration((seconds * (1 - share)) / share)} left`);
   }
-  parts.push(formatBytes(bytes));
-  if (present + moved > 0) parts.push(`${present + moved} there already`);
+  if (isSent) parts.push(formatBytes(bytes));
+  if (present > 0) parts.push(`${present} there already`);
+  if (moved > 0) parts.push(`${moved} moved away`);
   if (refused > 0) parts.push(`${refused} refused`);
   if (lost > 0) parts.push(`${lost} not read`);
   return parts.join("  ");
