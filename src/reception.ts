@@ -267,8 +267,6 @@ export class Reception implements ConnectionHandler {
    */
   isThere(): Promise<boolean> {
     if (this.isOver) return Promise.resolve(false);
-    // It waits for a source itself, and is not read meanwhile.
-    if (this.#receiver.isPaused) return Promise.resolve(true);
     return (this.#probe ??= this.#ask());
   }
 
@@ -280,6 +278,12 @@ export class Reception implements ConnectionHandler {
     this.#send();
     const isSilent = () => steadyNow() - this.#heardAt >= answerWithin;
     const timer = setInterval(() => {
+      if (this.#receiver.isPaused) {
+        // It waits for a source itself and is not read meanwhile; but two may wait for each other.
+        this.#heardAt = steadyNow();
+        if (this.#heardAt - asked >= answerWithin) resolve(true);
+        return;
+      }
       // What came while this process was busy is read first.
       if (isSilent()) setImmediate(() => isSilent() && resolve(false));
       else if (steadyNow() - asked >= answerAtLast) resolve(true);
