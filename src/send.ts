@@ -1,6 +1,6 @@
 /** Sends frames: finds out what there is to send, and delivers it. */
-import { existsSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { existsSync, realpathSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { Delivery } from "./delivery.ts";
 import type { Kept } from "./removal.ts";
 import { type ErrorName, FramesError } from "./errors.ts";
@@ -213,8 +213,8 @@ function planDirectories(
   if (several && options.stream === undefined) {
     throw new FramesError("usage", "Cannot send several sources: name their stream with --stream");
   }
-  if (options.move === true) for (const root of roots) checkNoStore(root.path);
   const found = walk(roots, { include: options.include ?? [], exclude: options.exclude ?? [] });
+  if (options.move === true) for (const { path } of found.sources) checkNoStore(path);
   const stream = options.stream ?? rootOf(first.path, undefined, false).name;
   // A folder below them that has an odd name costs its own frames only: the server refuses these.
   checkNames(
@@ -226,7 +226,7 @@ function planDirectories(
 
 /** What `--move` removes must not be what a server keeps. */
 function checkNoStore(path: string): void {
-  for (let folder = resolve(path); ; folder = dirname(folder)) {
+  for (let folder = realpathSync(path); ; folder = dirname(folder)) {
     if (existsSync(join(folder, ".frames", "journal.sqlite"))) {
       throw new FramesError(
         "usage",

@@ -10,6 +10,8 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
@@ -184,6 +186,77 @@ describe("frames send --move", () => {
     });
   });
 
+  test("never removes what the server has no longer, or not as it came: exit 23", async () => {
+    const folder = makeTree({ ...manyFrames(6, 1_000), "infrared/1.raw": 2_000_000 });
+    await withServer(async (server) => {
+      expectCode(await send(server, folder), 0);
+      const at = (name: string) => join(server.dir, "run7", name);
+      truncateSync(at("visible/2.png"), 400);
+      rmSync(at("visible/3.png"));
+      for (const name of ["visible/4.png", "infrared/1.raw"]) {
+        const { atime, mtime } = statSync(at(name));
+        writeFileSync(at(name), readFileSync(at(name)).reverse());
+        utimesSync(at(name), atime, mtime);
+      }
+      const broken = ["infrared/1.raw", "visible/2.png", "visible/3.png", "visible/4.png"];
+      const before = contents(folder);
+      const sent = await send(server, folder, "--move");
+      expectCode(sent, 23);
+      const counts = { removed: 3, moved: 1, refused: 3, reasons: { conflict: 3 } };
+      expect(summaryOf(sent)).toMatchObject(counts);
+      expect(filesIn(folder)).toEqual(broken);
+      for (const name of broken)
+        expect(readFileSync(join(folder, name)).equals(before.get(name)!)).toBe(true);
+    });
+  });
+
+  test("brings what the server has no longer, where that was asked for, and removes it then", async () => {
+    const folder = makeTree(manyFrames(3, 1_000));
+    const before = contents(folder);
+    await withServer(async (server) => {
+      expectCode(await send(server, folder), 0);
+      truncateSync(join(server.dir, "run7/visible/2.png"), 400);
+      rmSync(join(server.dir, "run7/visible/3.png"));
+      const sent = await send(server, folder, "--move", "--again", "--on-conflict", "replace");
+      expectCode(sent, 0);
+      expect(summaryOf(sent)).toMatchObject({ frames: 3, skipped: 1, removed: 3, reasons: {} });
+      expect(filesIn(folder)).toEqual([]);
+      expectStored(server, before);
+    });
+  });
+
+  test("of frames that lie in a store is a usage error, however they are named: exit 1", async () => {
+    const folder = makeTree({ ...manyFrames(2, 1_000), "infrared/1.raw": 10 });
+    await withServer(async (first) => {
+      expectCode(await send(first, folder), 0);
+      await withServer(async (second) => {
+        const stored = join(first.dir, "run7");
+        const linked = join(temporaryFolder(), "run7");
+        symlinkSync(stored, linked);
+        const ways = [
+          [first.dir],
+          [linked],
+          [stored],
+          [join(stored, "visible")],
+          [folder, join(stored, "visible")],
+          [folder, "--source", `right=${join(stored, "visible")}`],
+        ];
+        for (const [path, ...others] of ways) {
+          const sent = await send(second, path!, ...others, "--move", "--stream", "run8");
+          expect([path, sent.code, sent.stderr]).toEqual([
+            ...[path, 1],
+            expect.stringMatching(/^frames: Cannot move .*it lies in a store/),
+          ]);
+          expect(sent.stderr).not.toContain("HELLO");
+        }
+        expect(filesIn(folder)).toHaveLength(3);
+        expect(filesIn(join(first.dir, "run7"))).toHaveLength(3);
+        // A copy may be made of them.
+        expectCode(await send(second, join(first.dir, "run7")), 0);
+      });
+    });
+  });
+
   test("loses nothing where the server is killed again and again", async () => {
     const folder = makeTree({
       ...manyFrames(400, 20_000),
@@ -319,6 +392,17 @@ const mountMissing = ((): string => {
   unmount(place);
   return "";
 })();
+
+test("with --reserve 0 a disk is used to its last byte", async () => {
+  const folder = makeTree(manyFrames(3, 1_000));
+  await withServer(
+    async (server) => {
+      expectCode(await send(server, folder), 0);
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+    },
+    ...["--reserve", "0"],
+  );
+});
 
 describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
   const size = 500_000;

@@ -331,6 +331,22 @@ describe.concurrent("frames send does not wait", () => {
     expect(sent.code).toBe(30);
   });
 
+  test("longer than --give-up-after for a server that takes everything and confirms nothing, again and again: exit 30", async () => {
+    using fake = fakeServer();
+    // By then the sender has seen that it got all its bytes rid of.
+    fake.closeAtPing();
+    const sent = await run([...wordsTo(fake), "--timeout", "3", "--give-up-after", "3"]);
+    expect(sent.stderr).toMatch(/^frames: Gave up after 3 s: .*: 0 of 10 frames confirmed/m);
+    expect(sent.code).toBe(30);
+    const talks = talksOf(sent.stderr);
+    expect(talks.length).toBeGreaterThanOrEqual(2);
+    for (const talk of talks) expect(talk.frames).toHaveLength(10);
+    // What was sent in vain has bought no more time.
+    const waits = jsonLines(sent.stdout).filter(({ type }) => type === "waiting");
+    const waited = waits.reduce((sum, { milliseconds }) => sum + Number(milliseconds), 0);
+    expect(waited).toBeLessThanOrEqual(3_000);
+  });
+
   test("when it is told to stop while there is no connection: exit 20, and what is confirmed", async () => {
     const fake = fakeServer();
     using sender = launch(wordsTo(fake));
@@ -364,7 +380,7 @@ function fakeServer(grants: Partial<Welcome> = {}) {
     fresh: true,
     ...grants,
   };
-  const state = { ended: 0, hasEnd: false };
+  const state = { ended: 0, hasEnd: false, closesAtPing: false };
   let current: Bun.Socket<Decoder> | undefined;
   const listener = Bun.listen<Decoder>({
     hostname: "127.0.0.1",
@@ -379,7 +395,8 @@ function fakeServer(grants: Partial<Welcome> = {}) {
               socket.write(encodeControl(Type.welcome, 0, welcome));
             } else if (message.type === Type.ping) {
               const { time } = message.body;
-              socket.write(encodeControl(Type.pong, 0, { time, clock: "1" }));
+              if (state.closesAtPing) socket.end();
+              else socket.write(encodeControl(Type.pong, 0, { time, clock: "1" }));
             } else if (message.type === Type.end) state.hasEnd = true;
           },
           frame() {},
@@ -397,6 +414,8 @@ function fakeServer(grants: Partial<Welcome> = {}) {
     get ended() {
       return state.ended;
     },
+    /** From now on whoever asks whether it is there has its connection closed. */
+    closeAtPing: () => void (state.closesAtPing = true),
     receipt: (frames: number) => void current!.write(encodeReceipt(frames)),
     [Symbol.dispose]: () => listener.stop(true),
   };
@@ -788,13 +807,94 @@ test("of two connections of one session the newer wins, and what the older sent 
   }
 });
 
-/** A client that says what a test wants, and keeps what it hears. */
+describe.concurrent("a source that", () => {
+  const sessions = ["a", "b"].map((digit) => digit.repeat(32)) as [string, string];
+  const source = (id: number, name: string) => encodeControl(Type.source, id, { name });
+  const end = encodeControl(Type.end, 0, { frames: 0 });
+
+  test("an id stood for is free for others when it stands for another one", async () => {
+    await withServer(async (server) => {
+      await using older = await rawClient(server, sessions[0]);
+      await older.heard("welcome");
+      older.say(source(1, "visible"), source(1, "infrared"));
+      await older.isRead();
+      await using newer = await rawClient(server, sessions[1]);
+      newer.say(source(1, "visible"), end);
+      await newer.heard("done");
+      // What it has now is its own all the same.
+      await using third = await rawClient(server, "c".repeat(32));
+      third.say(source(1, "infrared"), end);
+      await third.heard("error");
+      expect(third.errors()).toEqual([7]);
+      expect(older.errors()).toEqual([]);
+    });
+  });
+
+  for (const name of ["../odd", "x".repeat(5_000)]) {
+    test(`cannot be kept is nobody's: ${name.slice(0, 6)}`, async () => {
+      await withServer(async (server) => {
+        await using older = await rawClient(server, sessions[0]);
+        older.say(source(1, name));
+        await older.isRead();
+        await using newer = await rawClient(server, sessions[1]);
+        newer.say(source(1, name), end);
+        await newer.heard("done");
+        expect([older.errors(), newer.errors()]).toEqual([[], []]);
+      });
+    });
+  }
+
+  test("is claimed by one whose own is claimed by its holder: who waits counts as there", async () => {
+    await withServer(async (server) => {
+      await using a = await rawClient(server, sessions[0]);
+      await using b = await rawClient(server, sessions[1]);
+      for (const [client, name] of [
+        [a, "a"],
+        [b, "b"],
+      ] as const) {
+        await client.heard("welcome");
+        client.say(source(1, name));
+        await client.isRead();
+      }
+      // One message each, so that neither can answer a PING before its own claim is read.
+      a.say(source(2, "b"), end);
+      b.say(source(2, "a"), end);
+      await until("both ends", () => a.isOver() && b.isOver());
+      const told = [...a.errors(), ...b.errors()];
+      expect(told.length).toBeGreaterThan(0);
+      expect(new Set(told)).toEqual(new Set([7]));
+    });
+  });
+});
+
+test("a loss alone is journalled while its sender stays quiet", async () => {
+  await withServer(async (server) => {
+    await using client = await rawClient(server, "0123456789abcdef0123456789abcdef");
+    client.say(
+      encodeControl(Type.source, 1, { name: "visible" }),
+      encodeControl(Type.lost, 1, { ranges: [[3, 5]], error: 51, message: "too slow" }),
+    );
+    const losses = () => journal(server.dir, "SELECT source, first, last, reason FROM losses");
+    await until("the row", () => losses().length > 0, 8_000);
+    expect(losses()).toEqual([{ source: "visible", first: 3, last: 5, reason: "dropped" }]);
+    expect(client.errors()).toEqual([]);
+  });
+});
+
+/** A client that says what a test wants, keeps what it hears, and answers PING. */
 async function rawClient(server: Server, session: string) {
   const messages: ControlMessage[] = [];
   const handler: MessageHandler = {
-    control: (message) => void messages.push(message),
+    control(message) {
+      messages.push(message);
+      if (message.type !== Type.ping) return;
+      const { time } = message.body;
+      socket.write(encodeControl(Type.pong, 0, { time, clock: "1" }));
+    },
     receipt() {},
   };
+  const heard = (...what: ("welcome" | "done" | "error" | "pong")[]) =>
+    messages.some(({ type }) => what.some((name) => type === Type[name]));
   const decoder = new Decoder(handler);
   const socket = await Bun.connect({
     hostname: "127.0.0.1",
@@ -805,9 +905,16 @@ async function rawClient(server: Server, session: string) {
   socket.write(encodeControl(Type.hello, 0, { role: "send", session, stream: "run7" }));
   return {
     messages,
-    say: (bytes: Uint8Array) => void socket.write(bytes),
-    heard: (what: "welcome" | "done" | "error") =>
-      until(what, () => messages.some(({ type }) => type === Type[what])),
+    say: (...bytes: Uint8Array[]) => void socket.write(Buffer.concat(bytes)),
+    heard: (what: "welcome" | "done" | "error") => until(what, () => heard(what)),
+    isOver: () => heard("done", "error"),
+    /** The numbers of the errors that it was told. */
+    errors: () => messages.flatMap((one) => (one.type === Type.error ? [one.body.error] : [])),
+    /** Waits until everything that it said was read. */
+    async isRead() {
+      socket.write(encodeControl(Type.ping, 0, { time: "1" }));
+      await until("PONG", () => heard("pong"));
+    },
     [Symbol.asyncDispose]: async () => void socket.end(),
   };
 }

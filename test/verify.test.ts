@@ -2,6 +2,7 @@
 
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import {
   appendFileSync,
   existsSync,
@@ -16,7 +17,14 @@ import {
   closeSync,
 } from "node:fs";
 import { join } from "node:path";
-import { run, sameTree, startServer, temporaryFolder, type Server } from "./helper/program.ts";
+import {
+  launch,
+  run,
+  sameTree,
+  startServer,
+  temporaryFolder,
+  type Server,
+} from "./helper/program.ts";
 
 interface Finding {
   type: string;
@@ -171,6 +179,58 @@ test("a malformed journal: no server starts on it, and --repair makes a new one"
   expect(await again.stop()).toBe(0);
   expect(again.stdout()).toContain('"found":41');
 });
+
+test.skipIf(process.platform === "win32")(
+  "pipes, sockets and a folder named like its stream do not keep a malformed journal from being made anew",
+  async () => {
+    const { store, server } = await delivered();
+    await server.stop();
+    const at = (path: string) => join(store, "run7", path);
+    expect(spawnSync("mkfifo", [at("visible/pipe.png")]).status).toBe(0);
+    using socket = Bun.listen({ unix: at("visible/socket.png"), socket: { data() {} } });
+    mkdirSync(at("run7/below"), { recursive: true });
+    writeFileSync(at("run7/1.png"), "no frame of any source");
+    writeFileSync(at("run7/below/2.png"), "one of run7/below");
+    writeFileSync(join(store, ".frames/journal.sqlite"), "no journal at all ".repeat(100));
+
+    using repairing = launch(["verify", store, "--repair", "--json"]);
+    const { code, stdout } = await repairing.ended();
+    expect([code, socket.unix]).toEqual([0, at("visible/socket.png")]);
+    expect(stdout).toContain('"rebuilt":42');
+    const journal = new Database(join(store, ".frames/journal.sqlite"), { readonly: true });
+    const sources = journal.query("SELECT DISTINCT source FROM frames ORDER BY source").values();
+    journal.close();
+    expect(sources.flat()).toEqual(["infrared", "run7/below", "visible"]);
+    expect(await verify(store)).toMatchObject({ code: 0, findings: [] });
+  },
+);
+
+for (const [what, harm] of [
+  ["was emptied", (path: string) => writeFileSync(path, "")],
+  ["is gone", (path: string) => rmSync(path)],
+] as const) {
+  test(`a journal that ${what} is told of, and --repair makes a new one`, async () => {
+    const { capture, store, server } = await delivered();
+    await server.stop();
+    const path = join(store, ".frames/journal.sqlite");
+    for (const ending of ["-wal", "-shm"]) rmSync(path + ending, { force: true });
+    harm(path);
+    const looked = await run(["verify", store]);
+    expect([looked.code, looked.stderr]).toEqual([
+      11,
+      `frames: The journal ${path} is malformed or gone: frames verify ${store} --repair makes a new one\n`,
+    ]);
+    // Looking has made nothing.
+    expect(existsSync(path) ? readFileSync(path).length : 0).toBe(0);
+    const repaired = await verify(store, "--repair");
+    expect(repaired).toMatchObject({ code: 0, findings: [] });
+    expect(repaired.summary).toMatchObject({ frames: 41, rebuilt: 41 });
+    const again = await startServer({ dir: store });
+    await send(capture, again);
+    expect(await again.stop()).toBe(0);
+    expect(again.stdout()).toContain('"found":41');
+  });
+}
 
 test("where part of a journal can be read, its rows keep what only they know", async () => {
   const { store, server } = await delivered();

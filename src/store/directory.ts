@@ -2,7 +2,7 @@
  * Frames in a directory: `DIR/STREAM/SOURCE/NAME`. A frame is written under `.frames/partial`, its
  * checksum verified by the caller, renamed to its final name, and journalled with its batch.
  */
-import { existsSync, lstatSync, mkdirSync, statSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { asFramesError, FramesError } from "../errors.ts";
 import type {
@@ -80,6 +80,7 @@ export class DirectoryStore implements FrameStore {
     this.isDurable = options.durable === true;
     this.#partial = join(this.place, ".frames", "partial");
     this.#room = new Room(this.place, options.reserve, options.diskSpace ?? diskSpace);
+    const wasStore = existsSync(this.#partial);
     try {
       mkdirSync(this.#partial, { recursive: true });
       this.#lock = new StoreLock(join(this.place, ".frames"));
@@ -87,6 +88,7 @@ export class DirectoryStore implements FrameStore {
       throw asFramesError(error, "store", `Cannot write the store ${this.place}`);
     }
     try {
+      if (wasStore) checkJournalThere(this.place);
       this.journal = new Journal(journalPath(this.place));
       this.#journalFile = statSync(journalPath(this.place)).ino;
       this.recovery = recover(this.place, this.#partial, this.journal);
@@ -187,6 +189,25 @@ export class DirectoryStore implements FrameStore {
 /** Nobody else is served while files are read to be compared, so not too many are at a time. */
 const mostReadAtOnce = 64 << 20;
 
+/**
+ * A store that has folders and no journal has lost it: with a new one everything would count as
+ * unknown, and what was moved away would come again.
+ *
+ * @throws {FramesError} `store`
+ */
+function checkJournalThere(place: string): void {
+  const path = journalPath(place);
+  if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0) return;
+  const hasFolders = readdirSync(place, { withFileTypes: true }).some(
+    (entry) => entry.isDirectory() && !entry.name.startsWith("."),
+  );
+  if (!hasFolders) return;
+  throw new FramesError(
+    "store",
+    `The journal ${path} is gone, but there are frames; frames verify DIR --repair makes a new one`,
+  );
+}
+
 /** What the source of a store needs of it. */
 interface StoreParts {
   readonly room: Room;
@@ -258,7 +279,7 @@ class SourceFolder implements SourceStore {
         // It comes as a frame then, one at a time.
         if (size > this.#mayRead) return "wanted";
         this.#mayRead -= size;
-        if (!isIntact(path, stored)) return "conflict";
+        if (!isIntact(path, stored)) return taken;
       }
       this.#destination.found(path);
       return "stored";

@@ -421,6 +421,8 @@ export interface LinkOptions {
   /** What the receiver's host says to HELLO. */
   onHello?: (hello: Hello) => Pick<Welcome, "fresh" | "store" | "software">;
   claim?: (stream: string, source: string) => void | Promise<void>;
+  /** Whether the sender's host wants nothing begun for now; `resume` tells it of a change. */
+  isHeld?: () => boolean;
 }
 
 /** A message and the moment in which it left, in milliseconds after the first byte of the sender. */
@@ -497,6 +499,7 @@ export class Link {
     this.sender = new Sender(this.outlets, said, policy, timeout, now, {
       wake: () => this.#pump(),
       undelivered: (report) => this.undelivered.push(report),
+      ...(options.isHeld === undefined ? {} : { isHeld: options.isHeld }),
       delivered: ({ name: source }, { name }, crc) => this.delivered.push({ source, name, crc }),
     });
     this.#pump();
@@ -511,6 +514,11 @@ export class Link {
   /** What a host does to stop the delivery. */
   stop(): void {
     for (const outlet of this.outlets) outlet.stop();
+    this.#pump();
+  }
+
+  /** What a host does when nothing is held any more. */
+  resume(): void {
     this.#pump();
   }
 

@@ -83,6 +83,59 @@ describe("a source that is claimed", () => {
     expect(claims.map(({ key }) => key)).toEqual(["other a", "s c/d"]);
   });
 
+  test("is given back before its id means another, and not without need", () => {
+    const told: string[] = [];
+    const peer = new Client(grants, new MemoryStore(), {
+      claim: (stream, source) => void told.push(`claim ${stream} ${source}`),
+      unclaim: (stream, source) => void told.push(`unclaim ${stream} ${source}`),
+    });
+    peer.greet();
+    peer.says(
+      peer.source(1),
+      peer.json(type.SOURCE, 2, { name: "b", stream: "other" }),
+      peer.frame(1),
+      peer.source(1, "c"),
+      peer.json(type.SOURCE, 2, { name: "d" }),
+    );
+    expect(told).toEqual([
+      "claim s a",
+      "claim other b",
+      ...["unclaim s a", "claim s c"],
+      ...["unclaim other b", "claim s d"],
+    ]);
+    // While a frame of it is unfinished it cannot be declared, and keeps what it has.
+    expect(peer.says(peer.frame(1, { size: 5, more: true }), peer.source(1, "e"))).toBe("protocol");
+    expect(told).toHaveLength(6);
+  });
+
+  test("that is refused has no long name kept, and what its frames are told names it all the same", () => {
+    const name = "x".repeat(60_000);
+    const store = new MemoryStore({ refuseSource: () => new FramesError("bad-name") });
+    const ended: string[] = [];
+    const lost: string[] = [];
+    const peer = new Client(grants, store, {
+      ended: (source) => ended.push(source),
+      lost: (source) => lost.push(source),
+    });
+    peer.greet();
+    peer.says(
+      peer.source(1, name),
+      peer.frame(1),
+      peer.json(type.LOST, 1, { ranges: [[2, 2]], error: 48 }),
+    );
+    for (const kept of [...ended, ...lost]) {
+      expect(kept.length).toBeLessThanOrEqual(1024);
+      expect(name).toStartWith(kept);
+      expect(kept).not.toBe("");
+    }
+    expect([ended, lost].map(({ length }) => length)).toEqual([1, 1]);
+    peer.receiver.settle(0);
+    expect(peer.heard()).toMatchObject([
+      { type: type.REFUSED, json: { error: 33 } },
+      { type: type.RECEIPT, frames: 1 },
+    ]);
+  });
+
   test("that is refused ends with that error, and nothing behind it was looked at", async () => {
     const { peer, store, claims, failures } = claiming();
     const busy = new FramesError("busy", "somebody else sends it");
@@ -184,6 +237,21 @@ describe("a source that is claimed", () => {
     const second = await new Link({ outlets, clock, delay: 5 }).run();
     expect(second.sender.done?.stored).toBe(5);
     expect(outlets[0]!.progress).toMatchObject({ sent: 5, settled: 5, bytes: 50 });
+  });
+});
+
+describe("a loss alone", () => {
+  test("is a reason to flush the store, once", () => {
+    const peer = new Client();
+    peer.greet();
+    peer.says(peer.source(1));
+    expect(peer.receiver.wantsFlush).toBe(false);
+    peer.says(peer.json(type.LOST, 1, { ranges: [[3, 4]], error: 51 }));
+    expect(peer.receiver.wantsFlush).toBe(true);
+    peer.receiver.settle(0);
+    expect(peer.receiver.wantsFlush).toBe(false);
+    expect(peer.heard()).toEqual([]);
+    expect(peer.store.losses).toEqual([{ source: "a", first: 3, last: 4, code: "dropped" }]);
   });
 });
 

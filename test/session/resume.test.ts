@@ -493,7 +493,113 @@ describe("a stored frame", () => {
   });
 });
 
+describe("a frame with metadata that was under way", () => {
+  for (const resumes of [false, true]) {
+    test(`is sent again, not offered, so that its row has the metadata (${resumes ? "folder" : "camera"})`, async () => {
+      const make = () => {
+        const frames = [1, 2, 3, 4].map(
+          (sequence) =>
+            new MemoryFrame(sequence, 10, sequence % 2 === 0 ? { metadata: '{"gain":2}' } : {}),
+        );
+        return { sources: [new MemorySource("a", frames, { resumes })], delay: 5 };
+      };
+      for (const cut of await everyCut(make, 7)) {
+        await at([cut], async () => {
+          const { links, store, outlets } = await deliverOver(make(), [cut]);
+          const second = links[1];
+          if (second === undefined) return;
+          const offered = of(second.said, type.OFFER).flatMap((one) =>
+            (json(one)["frames"] as unknown[][]).map(([name]) => name),
+          );
+          const again = of(second.said, type.FRAME).map(({ message }) => message as FrameMessage);
+          const settled = links[0]!.receipted.map(({ sequence }) => sequence);
+          for (const sequence of [2, 4].filter((one) => !settled.includes(one))) {
+            // What was not begun may be asked for first, as ever.
+            const begun = of(links[0]!.said, type.FRAME).some(
+              ({ message }) => (message as FrameMessage).sequence === sequence,
+            );
+            if (begun) expect(offered).not.toContain(`f${sequence}`);
+            expect(again.map((one) => one.sequence)).toContain(sequence);
+          }
+          expect(
+            store.frames
+              .map(({ description: { sequence, metadata } }) => [sequence, metadata])
+              .sort(),
+          ).toEqual([
+            [1, ""],
+            [2, '{"gain":2}'],
+            [3, ""],
+            [4, '{"gain":2}'],
+          ]);
+          expect(outlets[0]!.progress).toMatchObject({ settled: 4, lost: 0, refused: 0 });
+        });
+      }
+    });
+  }
+});
+
+test("an offer whose CRC-32 was being read when the connection broke is offered afresh", async () => {
+  const size = largestPackedFrame + 1;
+  const clock = new Clock();
+  const { store } = await new Link({
+    clock,
+    sources: [new MemorySource("a", [new MemoryFrame(1, size)], { resumes: true })],
+  }).run();
+  const gate = Promise.withResolvers<void>();
+  const waits = [gate.promise];
+  const touched = new MemoryFrame(1, size, {
+    captured: 9_000_000n,
+    piece: size,
+    wait: () => waits.shift() ?? Promise.resolve(),
+  });
+  const outlets = outletsOf([new MemorySource("a", [touched], { resumes: true })]);
+  const options = { clock, store, outlets, delay: 5, hello: { session: "f".repeat(32) } };
+  const first = new Link(options);
+  await first.run(1000);
+  expect(waits).toEqual([]);
+  first.break();
+  const second = new Link(options);
+  // The old reading ends when the new offer is under way, which did not have what it found out.
+  second.onStep = () => {
+    if (of(second.said, type.OFFER).length === 1) gate.resolve();
+  };
+  await second.run();
+  expect(second.senderError).toBeUndefined();
+  expect(
+    of(second.said, type.OFFER).map((one) => (json(one)["frames"] as unknown[][])[0]!.slice(4)),
+  ).toEqual([[], [Bun.hash.crc32(touched.bytes)]]);
+  expect(of(second.answered, type.ANSWER).map((one) => json(one)["answers"])).toEqual(["c", "s"]);
+  expect(outlets[0]!.progress).toMatchObject({ settled: 1, present: 1, sent: 0 });
+});
+
 describe("losses are told again after a reconnection", () => {
+  const rangesOf = ({ said }: Link) => of(said, type.LOST).flatMap((one) => json(one)["ranges"]);
+
+  test("in the ranges in which they were told, though the next number is lost as well by then", async () => {
+    const store = new MemoryStore();
+    const more = Promise.withResolvers<Loss | undefined>();
+    const items = [lossOf(1), lossOf(2), lossOf(3, 9), more.promise];
+    const outlets = outletsOf([new MemorySource("a", items)]);
+    const first = new Link({ store, outlets, delay: 5 });
+    await first.run(1000);
+    expect(rangesOf(first)).toEqual([[1, 9]]);
+    first.break();
+    more.resolve(lossOf(10, 12));
+    await new Promise(setImmediate);
+    const second = await new Link({ store, outlets, delay: 5 }).run();
+    expect(second.sender.done).toBeDefined();
+    expect(rangesOf(second)).toEqual([
+      [1, 9],
+      [10, 12],
+    ]);
+    // The store would count another range as another loss.
+    expect(store.losses.map(({ first: from, last }) => [from, last])).toEqual([
+      [1, 9],
+      [10, 12],
+    ]);
+    expect(outlets[0]!.progress.lost).toBe(12);
+  });
+
   test("until a later frame has its receipt", async () => {
     const clock = new Clock();
     const store = new MemoryStore();

@@ -28,6 +28,8 @@ import { environment, temporaryFolder } from "../helper/program.ts";
 
 const everything: Filter = { include: [], exclude: [] };
 const isLinux = process.platform === "linux";
+/** Whether no permission keeps this process from reading. */
+const mayReadAll = process.platform === "win32" || process.getuid?.() === 0;
 
 /** Larger than any frame that is read in one go, and than one piece of it. */
 const large = (4 << 20) + 100_000;
@@ -578,6 +580,41 @@ describe("a file that is no longer what was found", () => {
     }
     expect(source.next(false)).toBeUndefined();
   });
+
+  for (const offered of [false, true]) {
+    const how = offered ? "described" : "opened";
+    test(`is a loss when it is ${how} if a file came into the place of its folder`, () => {
+      const folder = folderWith("a/1.png", "a/2.png");
+      const { sources, skipped } = walkOne(folder);
+      rmSync(join(folder, "a"), { recursive: true });
+      writeFileSync(join(folder, "a"), "a file");
+      for (const first of [1, 2]) {
+        const { error, what, ...loss } = lossOf(sources[0]!.next(offered));
+        expect([loss.first, what]).toEqual([first, `${first}.png`]);
+        expect(["vanished", "unreadable"]).toContain(error.code);
+        expect(error).toBeInstanceOf(FramesError);
+      }
+      expect([sources[0]!.next(offered), skipped]).toEqual([undefined, []]);
+    });
+
+    test.skipIf(mayReadAll)(
+      `is a loss when it is ${how} if its folder may not be entered any more${mayReadAll ? " (skipped: root may)" : ""}`,
+      () => {
+        const folder = folderWith("a/1.png", "a/2.png");
+        const { sources, skipped } = walkOne(folder);
+        chmodSync(join(folder, "a"), 0);
+        try {
+          for (const first of [1, 2]) {
+            const loss = lossOf(sources[0]!.next(offered));
+            expect(loss).toMatchObject({ first, error: { code: "unreadable" } });
+          }
+          expect([sources[0]!.next(offered), skipped]).toEqual([undefined, []]);
+        } finally {
+          chmodSync(join(folder, "a"), 0o755);
+        }
+      },
+    );
+  }
 
   const replacements: [what: string, replace: (path: string) => void, kind: string][] = [
     ["a link to another file", (path) => symlinkSync("2.png", path), "a symbolic link"],

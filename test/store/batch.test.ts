@@ -113,6 +113,36 @@ for (const [what, origin] of kinds) {
       expect(rows(directory, "SELECT * FROM replacements")).toEqual([]);
     });
 
+    test("of names that differ in case alone, in one batch, are one and a refusal where names must be portable", async () => {
+      const directory = temporaryFolder();
+      await withStore(
+        directory,
+        async (store) => {
+          const source = openVisible(store, origin);
+          const outcomes = await putAll(store, source, [
+            ["A.jpg", first],
+            ["a.jpg", first],
+            ["\u00e9", second],
+            ["e\u0301", third],
+            ["b.jpg", third],
+          ]);
+          const refused = "unportable-name";
+          expect(outcomes).toEqual(["stored", refused, "stored", refused, "stored"]);
+          // So are the folders on the way.
+          const other = openVisible(store, { ...origin, source: "Left" });
+          const alike = openVisible(store, { ...origin, source: "left" });
+          const both = [put(other, "1", first), put(alike, "2", second)];
+          await store.flush();
+          expect(await Promise.all(both.map(codeOf))).toEqual(["stored", refused]);
+        },
+        { portableNames: true },
+      );
+      expect(names(directory).sort()).toEqual(["1", "A.jpg", "b.jpg", "\u00e9"]);
+      expect(filesIn(directory).size).toBe(4);
+      expect(partials(directory)).toEqual([]);
+      expect(mismatches(directory)).toEqual([]);
+    });
+
     test("that are refused leave the others of their batch alone", async () => {
       const directory = temporaryFolder();
       mkdirSync(pathOf(directory, "folder"), { recursive: true });

@@ -8,6 +8,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -260,6 +261,64 @@ describe("where other bytes are to be replaced", () => {
     });
     expect(filesIn(directory)).toEqual(new Map([["run7/visible/a", bytes]]));
     expect(mismatches(directory)).toEqual([]);
+  });
+});
+
+describe("a frame whose file is not what came, to a sender that may keep no other copy,", () => {
+  const harms: [what: string, harm: (path: string) => void][] = [
+    ["truncated", (path) => truncateSync(path, 100)],
+    ["of its size with other bytes", (path) => writeFileSync(path, others)],
+    [
+      "a link to what it was",
+      (path) => (writeFileSync(`${path}.new`, bytes), rmSync(path), symlinkSync("a.new", path)),
+    ],
+    ["gone", (path) => rmSync(path)],
+  ];
+  for (const [what, harm] of harms) {
+    const isGone = what === "gone";
+    /** A store whose `a` is harmed. */
+    const harmed = async (): Promise<string> => {
+      const directory = await storeWithA();
+      harm(pathOf(directory, "a"));
+      return directory;
+    };
+
+    test(`is not stored if it is ${what}, neither offered nor sent`, async () => {
+      await withStore(await harmed(), async (store) => {
+        const source = openVisible(store, { durable: true, session: otherSession });
+        // Without its CRC-32 nothing is removed for it.
+        const standing = source.compare([offered("a", bytes, { captured })])[0]!;
+        expect(standing).toBe(isGone ? "moved" : "conflict");
+        expect(await putAll(store, source, [["a", bytes, { captured }]])).toEqual(["conflict"]);
+        // Who keeps the frame need not have it read.
+        const plain = openVisible(store, { session: otherSession });
+        expect(plain.compare([offered("a", bytes)])).toEqual([isGone ? "moved" : "stored"]);
+      });
+    });
+
+    // A link is in the way of every frame.
+    if (what.startsWith("a link")) continue;
+    test(`is stored anew if it is ${what} and that was asked for`, async () => {
+      const directory = await harmed();
+      await withStore(directory, async (store) => {
+        const source = openVisible(store, {
+          ...{ durable: true, session: otherSession, conflict: "replace", again: true },
+        });
+        expect(source.compare([offered("a", bytes, { captured })])).toEqual(["wanted"]);
+        expect(await putAll(store, source, [["a", bytes, { captured }]])).toEqual(["stored"]);
+        expect(source.compare([offered("a", bytes, { captured })])).toEqual(["stored"]);
+      });
+      expect(readFileSync(pathOf(directory, "a"))).toEqual(Buffer.from(bytes));
+      expect(names(directory)).toEqual(["a"]);
+    });
+  }
+
+  test("is stored if it is intact, and read to know that", async () => {
+    await withStore(await storeWithA(), async (store) => {
+      const source = openVisible(store, { durable: true, session: otherSession });
+      expect(source.compare([offered("a", bytes)])).toEqual(["stored"]);
+      expect(await putAll(store, source, [["a", bytes]])).toEqual(["present"]);
+    });
   });
 });
 

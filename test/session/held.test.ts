@@ -1,0 +1,130 @@
+// What keeps a sender from its next frame: a host that has enough to do with what was delivered, and
+// losses, however many.
+
+import { expect, test } from "bun:test";
+import { FramesError } from "../../src/errors.ts";
+import { largestPackedFrame } from "../../src/wire/encode.ts";
+import { type FrameMessage, type } from "../wire/vectors.ts";
+import {
+  Clock,
+  framesOf,
+  Link,
+  type LinkOptions,
+  lossOf,
+  MemoryFrame,
+  MemorySource,
+  outletsOf,
+} from "./memory.ts";
+import { deliver, json, of, Server } from "./peers.ts";
+
+/** A link whose sender begins nothing between `hold` and `go`. */
+function held(options: LinkOptions) {
+  let isHeld = false;
+  const link = new Link({ ...options, isHeld: () => isHeld });
+  return {
+    link,
+    hold: () => void (isHeld = true),
+    go() {
+      isHeld = false;
+      link.resume();
+    },
+  };
+}
+
+/** The numbers of frames that were begun, by source. */
+function begun(link: Link): string[] {
+  return of(link.said, type.FRAME).map(
+    ({ message }) => `${message.source} ${(message as FrameMessage).sequence}`,
+  );
+}
+
+test("a sender that is held begins no frame and no offer, answers PING, and goes on when it may", async () => {
+  const { store } = await deliver({
+    sources: [new MemorySource("a", framesOf(3, 10), { resumes: true })],
+  });
+  const a = new MemorySource("a", framesOf(3, 10), { resumes: true });
+  const camera = new MemorySource("b", framesOf(3, 10));
+  const { link, hold, go } = held({
+    sources: [a, camera],
+    store,
+    hello: { session: "f".repeat(32) },
+    delay: 5,
+  });
+  hold();
+  // The timeout of both ends passes twice: each is there for the other all the same.
+  await link.run(65_000);
+  expect([begun(link), of(link.said, type.OFFER), a.taken, camera.taken]).toEqual([[], [], 0, 0]);
+  link.sender.receive(new Server().json(type.PING, 0, { time: "77" }), link.clock.now);
+  link.resume();
+  expect(of(link.said, type.PONG).map((said) => json(said)["time"])).toContain("77");
+  expect(begun(link)).toEqual([]);
+  go();
+  await link.run();
+  expect(link.sender.done).toMatchObject({ frames: 3, stored: 3 });
+  expect(link.progress[0]).toMatchObject({ settled: 3, present: 3 });
+});
+
+test("a sender that is held finishes what it has begun, or the receipts of others would wait for it", async () => {
+  const size = largestPackedFrame + (3 << 20);
+  const clock = new Clock();
+  const large = new MemoryFrame(1, size, { wait: () => clock.wait(100) });
+  const { link, hold, go } = held({
+    clock,
+    sources: [
+      new MemorySource("a", [large, new MemoryFrame(2, 10)]),
+      new MemorySource(
+        "b",
+        [1, 2].map((sequence) =>
+          clock.wait(200 * sequence).then(() => new MemoryFrame(sequence, 10)),
+        ),
+      ),
+    ],
+    delay: 5,
+  });
+  await link.run(120);
+  expect(begun(link)).toEqual(["1 1"]);
+  hold();
+  await link.run(10_000);
+  expect(begun(link)).toEqual(["1 1"]);
+  expect(link.store.frames.map(({ description }) => description.size)).toEqual([size]);
+  expect(link.progress[0]).toMatchObject({ settled: 1 });
+  go();
+  await link.run();
+  expect(link.sender.done).toMatchObject({ frames: 4, stored: 4 });
+});
+
+test("neighbouring losses for one reason are told as one range, others by themselves", async () => {
+  const changed = { ...lossOf(7), error: new FramesError("changed") };
+  const items = [
+    ...[lossOf(1), lossOf(2), new MemoryFrame(3, 10)],
+    ...[lossOf(4), lossOf(5, 6), changed, lossOf(8), lossOf(10), lossOf(11)],
+  ];
+  const link = await deliver({ sources: [new MemorySource("a", items)] });
+  const told = of(link.said, type.LOST).map((said) => [json(said)["ranges"], json(said)["error"]]);
+  expect(told).toEqual([
+    [[[1, 2]], 51],
+    [[[4, 6]], 51],
+    [[[7, 7]], 49],
+    [[[8, 8]], 51],
+    [[[10, 11]], 51],
+  ]);
+  // Each is reported to its user by itself.
+  expect(link.undelivered.map(({ first }) => first)).toEqual([1, 2, 4, 5, 7, 8, 10, 11]);
+  expect(link.store.losses).toHaveLength(5);
+});
+
+test("ten thousand losses are few messages, and hold up no other source", async () => {
+  const losses = Array.from({ length: 10_000 }, (_, index) => lossOf(index + 1));
+  const b = framesOf(5, 10);
+  const outlets = outletsOf([new MemorySource("a", losses), new MemorySource("b", b)]);
+  const link = await deliver({ outlets });
+  const lost = of(link.said, type.LOST);
+  expect(lost.length).toBeLessThanOrEqual(20);
+  const ranges = lost.flatMap((said) => json(said)["ranges"] as [number, number][]);
+  expect(ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0)).toBe(10_000);
+  const types = link.said.map(({ message }) => message.type);
+  expect(types.indexOf(type.FRAME)).toBeLessThan(types.lastIndexOf(type.LOST));
+  expect(outlets[0]!.progress.lost).toBe(10_000);
+  expect(link.undelivered).toHaveLength(10_000);
+  expect(link.store.losses).toHaveLength(ranges.length);
+});
