@@ -40,7 +40,10 @@ export class Removal {
   add(source: FrameSource, frame: Frame, crc: number): void {
     if (this.#stopped) return;
     this.#waiting.push({ source, frame, crc });
-    this.#working ??= this.#work();
+    if (this.#working !== undefined) return;
+    this.#working = this.#work();
+    // What whoever is told of kept frames throws is told by `finish`, when that is called.
+    this.#working.catch(() => {});
   }
 
   /** What waits stays: that does no harm. */

@@ -86,20 +86,17 @@ export class Schedule implements Taker {
     for (const range of losses) this.#losses.repeat(outlet, range);
     for (const loss of untold) this.take(outlet, loss);
     if (outlet.failure !== undefined) this.#hooks.failed(outlet.failure.error);
-    // This server may take less than the one before, or nobody has asked one yet.
-    outlet.candidates = outlet.candidates.filter(({ frame }) => {
+    const { candidates } = outlet;
+    outlet.candidates = [];
+    for (const candidate of candidates) {
+      const { frame } = candidate;
+      // This server may take less than the one before, or nobody has asked one yet.
       const loss = outlet.lossOf(frame, this.#welcome.limits.frame);
       if (loss !== undefined) this.#lose(outlet, loss);
-      return loss === undefined;
-    });
-    // An offer says nothing of metadata, and a frame must not be taken for stored without its own.
-    const { candidates } = outlet;
-    const sendable = (frame: Frame) => this.#offers === undefined || frame.metadata !== "";
-    outlet.candidates = candidates.filter(({ frame }) => !sendable(frame));
-    for (const { frame } of candidates) {
-      if (!sendable(frame)) continue;
-      if (this.#offers === undefined) outlet.wanted.push(frame);
-      else this.#offers.want(outlet, frame);
+      else if (this.#offers === undefined) outlet.wanted.push(frame);
+      // An offer says nothing of metadata, and a frame must not be taken for stored without its own.
+      else if (frame.metadata !== "") this.#offers.want(outlet, frame);
+      else outlet.candidates.push(candidate);
     }
   }
 

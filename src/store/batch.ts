@@ -31,17 +31,12 @@ interface Noted {
   isDone: boolean;
 }
 
-/** A frame that was there, and must be on the disk. */
-interface Found {
-  readonly folder: Folder;
-  readonly path: string;
-}
-
 export class Batch {
   readonly #journal: Journal;
   readonly #partial: string;
   #waiting: Waiting[] = [];
-  #found: Found[] = [];
+  /** Paths of frames that were there and must be on the disk, and their folders. */
+  #found = new Map<string, Folder>();
   #isFlushing = false;
   /** Replacements that were noted, and whether they came about, for the journal to hear. */
   #noted: Noted[] = [];
@@ -53,7 +48,7 @@ export class Batch {
   }
 
   get isEmpty(): boolean {
-    return this.#waiting.length + this.#found.length + this.#noted.length === 0;
+    return this.#waiting.length + this.#found.size + this.#noted.length === 0;
   }
 
   /** The frame gets its name with the next flush. */
@@ -65,7 +60,7 @@ export class Batch {
 
   /** The file at `path` in `folder` must be on the disk with the next flush, its row too. */
   addFound(folder: Folder, path: string): void {
-    this.#found.push({ folder, path });
+    this.#found.set(path, folder);
   }
 
   /**
@@ -95,14 +90,14 @@ export class Batch {
    */
   async flush(): Promise<void> {
     const found = this.#found;
-    this.#found = [];
+    this.#found = new Map();
     let batch = this.#waiting;
     this.#waiting = [];
     try {
       this.#isFlushing = true;
       this.#settle();
       while (batch.length > 0) batch = await this.#place(batch);
-      if (found.length > 0) await this.#syncFound(found);
+      if (found.size > 0) await this.#syncFound(found);
       this.#journal.flush();
     } catch (error) {
       // Some have their names already; they are taken for what they are when they come again.
@@ -110,7 +105,7 @@ export class Batch {
         waiting.file.discard();
         waiting.reject(error);
       }
-      this.#found = [...found, ...this.#found];
+      this.#found = new Map([...found, ...this.#found]);
       this.#journal.heard(error);
       throw error;
     } finally {
@@ -118,9 +113,9 @@ export class Batch {
     }
   }
 
-  async #syncFound(found: readonly Found[]): Promise<void> {
-    await onDisk(() => syncFiles(new Set(found.map(({ path }) => path))));
-    await this.#syncFolders(new Set(found.map(({ folder }) => folder)));
+  async #syncFound(found: ReadonlyMap<string, Folder>): Promise<void> {
+    await onDisk(() => syncFiles(found.keys()));
+    await this.#syncFolders(new Set(found.values()));
     // Their rows may have been written when nobody had asked for durable ones.
     await onDisk(() => syncFiles(this.#journal.files));
   }

@@ -145,10 +145,9 @@ export class PartialFile implements FrameWriter {
    * @throws if it cannot be placed: discard it
    */
   place(crc: number, stored: StoredFrame | null): Placement {
-    const { folder } = this.destination;
+    const { folder, origin } = this.destination;
     const { name } = this.description;
     const path = folder.pathOf(name);
-    const { origin } = this.destination;
     const isStored =
       stored !== null &&
       isSame(stored, this.description, crc) &&
@@ -170,19 +169,16 @@ export class PartialFile implements FrameWriter {
     if (stored !== null) {
       return { replacement: { row: this.#row(crc), partial: basename(this.path) } };
     }
-    if (taken !== undefined && !this.#isUnrecorded(path, taken, crc)) {
-      // Nobody has a row for what lies there, so nothing has to be noted before it is replaced.
-      if (!this.#replaces) {
-        unlinkSync(this.path);
-        return { outcome: conflict(), row: undefined };
-      }
-    } else if (taken !== undefined) {
-      unlinkSync(this.path);
-      this.destination.found(path);
-      return { outcome: "present", row: this.#row(crc) };
+    const isUnrecorded = taken !== undefined && this.#isUnrecorded(path, taken, crc);
+    // Nobody has a row for what lies there, so nothing has to be noted before it is replaced.
+    if (taken === undefined || (origin.conflict === "replace" && !isUnrecorded)) {
+      this.rename();
+      return { outcome: "stored", row: this.#row(crc) };
     }
-    this.rename();
-    return { outcome: "stored", row: this.#row(crc) };
+    unlinkSync(this.path);
+    if (!isUnrecorded) return { outcome: conflict(), row: undefined };
+    this.destination.found(path);
+    return { outcome: "present", row: this.#row(crc) };
   }
 
   /** Whether other bytes are to be replaced, or the file of a frame that was moved away. */
