@@ -24,6 +24,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 
+import { type Json, relayTo, summaryOf, withServer } from "./helper/delivery.ts";
 import {
   environment,
   executable,
@@ -41,12 +42,9 @@ import {
   until,
   within,
 } from "./helper/program.ts";
-import { type Relay, type RelayOptions, startRelay } from "./helper/relay.ts";
 
 // What has a deadline of its own below says what it waited for; this is for what has none.
 setDefaultTimeout(60_000);
-
-type Json = Record<string, unknown>;
 
 /** The one line that is for people. */
 function theLine({ stderr }: Finished): string {
@@ -54,13 +52,6 @@ function theLine({ stderr }: Finished): string {
   expect(lines).toHaveLength(1);
   expect(lines[0]).toStartWith("frames: ");
   return lines[0]!;
-}
-
-/** The summary, which ends what `--json` prints. */
-function summaryOf({ stdout }: { stdout: string }): Json {
-  const last = jsonLines(stdout).at(-1);
-  expect(last?.["type"]).toBe("summary");
-  return last!;
 }
 
 function undelivered(finished: Finished): Json[] {
@@ -90,27 +81,6 @@ function fakeServer(begin: (socket: Bun.Socket) => void) {
 function closedPort(): number {
   using server = fakeServer(() => {});
   return server.port;
-}
-
-async function relayTo(server: Server, options: Omit<RelayOptions, "to"> = {}) {
-  const relay: Relay = await startRelay({
-    to: { host: "127.0.0.1", port: server.port },
-    ...options,
-  });
-  return { relay, to: `127.0.0.1:${relay.port}`, [Symbol.dispose]: () => relay.stop() };
-}
-
-async function withServer(
-  use: (server: Server) => Promise<void>,
-  ...args: string[]
-): Promise<void> {
-  const server = await startServer({ dir: temporaryFolder(), args });
-  try {
-    await use(server);
-  } finally {
-    await server.stop();
-    rmSync(server.dir, { recursive: true, force: true });
-  }
 }
 
 function send(server: { port: number }, path: string, ...more: string[]): Promise<Finished> {

@@ -20,6 +20,7 @@ import { join } from "node:path";
 import { Decoder } from "../src/wire/decode.ts";
 import { encodeControl, encodeReceipt } from "../src/wire/encode.ts";
 import { preface, Type } from "../src/wire/messages.ts";
+import { expectCode, summaryOf, withServer } from "./helper/delivery.ts";
 import {
   executable,
   type Finished,
@@ -40,38 +41,12 @@ import { startRelay } from "./helper/relay.ts";
 // What has a deadline of its own below says what it waited for; this is for what has none.
 setDefaultTimeout(60_000);
 
-type Json = Record<string, unknown>;
-
-async function withServer(
-  use: (server: Server) => Promise<void>,
-  ...args: string[]
-): Promise<void> {
-  const server = await startServer({ dir: temporaryFolder(), args });
-  try {
-    await use(server);
-  } finally {
-    await server.stop();
-    rmSync(server.dir, { recursive: true, force: true });
-  }
-}
-
 function words(server: { port: number }, path: string, ...more: string[]): string[] {
   return ["send", path, "--to", `127.0.0.1:${server.port}`, "--json", "-v", ...more];
 }
 
 function send(server: { port: number }, path: string, ...more: string[]): Promise<Finished> {
   return run(words(server, path, ...more));
-}
-
-/** The summary, which ends what `--json` prints. */
-function summaryOf({ stdout }: { stdout: string }): Json {
-  const last = jsonLines(stdout).at(-1);
-  expect(last?.["type"]).toBe("summary");
-  return last!;
-}
-
-function expectCode(sent: { code: number; stderr: string }, code: number): void {
-  expect([sent.code, sent.code === code ? "" : sent.stderr]).toEqual([code, ""]);
 }
 
 /** Names of all files below a folder. */

@@ -1,6 +1,5 @@
 // The main job as a user meets it: real executables, real files, every byte held against the original.
 
-import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
@@ -18,6 +17,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 
+import { journal, type Json, summaryOf } from "./helper/delivery.ts";
 import {
   executable,
   type Finished,
@@ -93,28 +93,10 @@ function send(server: { port: number }, path: string, ...more: string[]): Promis
   return run(["send", path, "--to", `127.0.0.1:${server.port}`, "--json", ...more]);
 }
 
-type Json = Record<string, unknown>;
-
-/** The summary of a delivery that said nothing else. */
-function summaryOf({ stdout }: Finished): Json {
-  const last = jsonLines(stdout).at(-1);
-  expect(last?.["type"]).toBe("summary");
-  return last!;
-}
-
 async function listed(dir: string, stream: string): Promise<Json[]> {
   const { code, stdout } = await run(["ls", stream, "--dir", dir, "--json"]);
   expect(code).toBe(0);
   return jsonLines(stdout);
-}
-
-function journal<T>(dir: string, query: string): T[] {
-  const database = new Database(join(dir, ".frames/journal.sqlite"), { readonly: true });
-  try {
-    return database.query<T, []>(query).all();
-  } finally {
-    database.close();
-  }
 }
 
 /** What would show that a stored file was written again. */

@@ -1,7 +1,6 @@
 // What breaks on the way, and that nothing is lost by it: real executables, whose servers are killed,
 // whose links are cut, and who are told to send the same once more.
 
-import { Database } from "bun:sqlite";
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   copyFileSync,
@@ -22,6 +21,14 @@ import { Decoder, type MessageHandler } from "../src/wire/decode.ts";
 import { encodeControl, encodeReceipt, placeFrame, sealFrame } from "../src/wire/encode.ts";
 import { type ControlMessage, preface, Type, type Welcome } from "../src/wire/messages.ts";
 import {
+  expectCode,
+  journal,
+  type Json,
+  relayTo,
+  summaryOf,
+  withServer,
+} from "./helper/delivery.ts";
+import {
   freePort,
   type Finished,
   jsonLines,
@@ -35,56 +42,15 @@ import {
   temporaryFolder,
   until,
 } from "./helper/program.ts";
-import { type Relay, type RelayOptions, startRelay } from "./helper/relay.ts";
+import { type Relay } from "./helper/relay.ts";
 
 // What has a deadline of its own below says what it waited for; this is for what has none.
 setDefaultTimeout(60_000);
 
 // Where tests spend their time waiting for pauses to end, they do so side by side.
 
-type Json = Record<string, unknown>;
-
-async function withServer(
-  use: (server: Server) => Promise<void>,
-  ...args: string[]
-): Promise<void> {
-  const server = await startServer({ dir: temporaryFolder(), args });
-  try {
-    await use(server);
-  } finally {
-    await server.stop();
-    rmSync(server.dir, { recursive: true, force: true });
-  }
-}
-
-async function relayTo(server: Server, options: Omit<RelayOptions, "to"> = {}) {
-  const to = { host: "127.0.0.1", port: server.port };
-  const relay = await startRelay({ to, ...options });
-  return { relay, to: `127.0.0.1:${relay.port}`, [Symbol.dispose]: () => relay.stop() };
-}
-
 function send(server: { port: number }, path: string, ...more: string[]): Promise<Finished> {
   return run(["send", path, "--to", `127.0.0.1:${server.port}`, "--json", "-v", ...more]);
-}
-
-/** The summary, which ends what `--json` prints. */
-function summaryOf({ stdout }: { stdout: string }): Json {
-  const last = jsonLines(stdout).at(-1);
-  expect(last?.["type"]).toBe("summary");
-  return last!;
-}
-
-function expectCode(sent: { code: number; stderr: string }, code: number): void {
-  expect([sent.code, sent.code === code ? "" : sent.stderr]).toEqual([code, ""]);
-}
-
-function journal<T>(dir: string, query: string): T[] {
-  const database = new Database(join(dir, ".frames/journal.sqlite"), { readonly: true });
-  try {
-    return database.query<T, []>(query).all();
-  } finally {
-    database.close();
-  }
 }
 
 /** Paths of all frames that the journal knows, in order. */
