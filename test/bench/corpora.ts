@@ -1,5 +1,14 @@
 /** What the benchmarks move: 400 MB as frames of one size each. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 
 /** Frames of one size. */
@@ -30,4 +39,22 @@ export function makeCorpus(folder: string, { frames, bytes }: Corpus): string {
     writeFileSync(join(path, `${String(index + 1).padStart(6, "0")}.raw`), frame);
   }
   return path;
+}
+
+/** What differs between the frames in `from`, one after the other, and the file at `path`. */
+export function sameConcatenation(from: string, path: string): string[] {
+  const file = openSync(path, "r");
+  try {
+    let at = 0;
+    for (const name of readdirSync(from).sort()) {
+      const frame = readFileSync(join(from, name));
+      const arrived = Buffer.alloc(frame.length);
+      const read = readSync(file, arrived, 0, arrived.length, at);
+      if (read !== frame.length || !arrived.equals(frame)) return [`${name} differs`];
+      at += frame.length;
+    }
+    return statSync(path).size === at ? [] : ["there is more than was sent"];
+  } finally {
+    closeSync(file);
+  }
 }

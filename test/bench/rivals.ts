@@ -1,8 +1,10 @@
 /** What people use to move a folder of frames, each as a pair of programs on loopback. */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { basename, join } from "node:path";
-import { environment, executable, peerMissing, startServer } from "../helper/program.ts";
+import { peerMissing, sameTree } from "../helper/program.ts";
+import { cpuOf, cpuSoFar, deliver, type Peaks, startReceiving, timed } from "./measure.ts";
+import { sameConcatenation } from "./corpora.ts";
 
 /** One way to move a folder. */
 export interface Rival {
@@ -13,12 +15,16 @@ export interface Rival {
   readonly resumes: boolean;
   /** Starts whatever receives below `to`. */
   receive(to: string): Promise<Receiving>;
+  /** What differs between the frames in `from` and what arrived. */
+  differences(from: string, arrived: string): string[];
 }
 
 /** A receiving end that is ready. */
 export interface Receiving {
-  /** Moves the frames in `from`. */
-  move(from: string): Promise<Moved>;
+  /** Where it listens, if it can be reached through a link. */
+  readonly port?: number;
+  /** Moves the frames in `from`, through the link at port `via` if there is one. */
+  move(from: string, via?: number): Promise<Moved>;
   stop(): Promise<void>;
 }
 
@@ -30,6 +36,7 @@ export interface Moved {
   readonly seconds: number;
   /** Of both ends. */
   readonly cpuSeconds: number;
+  readonly peaks?: Peaks;
 }
 
 function missing(...commands: string[]): string | undefined {
@@ -59,46 +66,18 @@ async function answers(port: number): Promise<void> {
   throw new Error(`nothing answers at port ${port}`);
 }
 
-interface Ended {
-  seconds: number;
-  cpuSeconds: number;
-}
-
-/** Runs a shell command to its end. */
-async function timed(command: string[]): Promise<Ended> {
-  const started = performance.now();
-  const child = Bun.spawn(command, { env: environment(), stdio: ["ignore", "ignore", "pipe"] });
-  const [code, said] = await Promise.all([child.exited, new Response(child.stderr).text()]);
-  const seconds = (performance.now() - started) / 1000;
-  if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}: ${said}`);
-  return { seconds, cpuSeconds: cpuOf(child) };
-}
-
-function cpuOf(child: Bun.Subprocess): number {
-  return Number(child.resourceUsage()!.cpuTime.total) / 1e6;
-}
-
-/** CPU seconds so far of a process and of its children that have ended. */
-function cpuSoFar(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]!.split(" ");
-  const ticks = [11, 12, 13, 14].reduce((sum, index) => sum + Number(fields[index]), 0);
-  return ticks / 100;
-}
-
 const frames: Rival = {
   name: "frames",
   missing: undefined,
   resumes: true,
+  differences: sameTree,
   async receive(to) {
-    const server = await startServer({ dir: to });
+    const server = await startReceiving(to);
     return {
-      async move(from) {
-        const before = cpuSoFar(server.process.pid);
-        const send = [executable, "send", from, "--quiet", "--to", `127.0.0.1:${server.port}`];
-        const sent = await timed(send);
-        const cpu = cpuSoFar(server.process.pid) - before;
-        const folder = join(to, basename(from));
-        return { folder, seconds: sent.seconds, cpuSeconds: sent.cpuSeconds + cpu };
+      port: server.port,
+      async move(from, via) {
+        const delivery = await deliver(from, server, via);
+        return { folder: join(to, basename(from)), ...delivery };
       },
       stop: async () => void (await server.stop()),
     };
@@ -109,6 +88,7 @@ const rsync: Rival = {
   name: "rsync daemon",
   missing: missing("rsync"),
   resumes: true,
+  differences: sameTree,
   async receive(to) {
     const port = await freePort();
     const settings = join(to, "rsyncd.conf");
@@ -131,9 +111,10 @@ const rsync: Rival = {
     );
     await answers(port);
     return {
-      async move(from) {
+      port,
+      async move(from, via = port) {
         const before = cpuSoFar(daemon.pid);
-        const target = `rsync://127.0.0.1:${port}/in/`;
+        const target = `rsync://127.0.0.1:${via}/in/`;
         const sent = await timed(["rsync", "--archive", "--whole-file", `${from}/`, target]);
         // The daemon's child counts when the daemon has seen it end.
         await Bun.sleep(100);
@@ -152,6 +133,7 @@ const tar: Rival = {
   name: "tar over nc",
   missing: missing("tar", "nc"),
   resumes: false,
+  differences: sameTree,
   async receive(to) {
     const port = await freePort();
     const folder = join(to, "received");
@@ -189,6 +171,7 @@ const copy: Rival = {
   name: "cp -r",
   missing: missing("cp"),
   resumes: false,
+  differences: sameTree,
   async receive(to) {
     const folder = join(to, "received");
     return {
@@ -201,4 +184,119 @@ const copy: Rival = {
   },
 };
 
-export const rivals: readonly Rival[] = [frames, rsync, tar, copy];
+/** The floor: what goes through a socket and into one file has no names, no checksum and no answer. */
+const socat: Rival = {
+  name: "socat, one file",
+  missing: missing("cat", "socat"),
+  resumes: false,
+  differences: sameConcatenation,
+  async receive(to) {
+    const port = await freePort();
+    const file = join(to, "all");
+    const receiver = Bun.spawn(
+      ["socat", "-u", `TCP-LISTEN:${port},bind=127.0.0.1`, `CREATE:${file}`],
+      { stdio: ["ignore", "ignore", "inherit"] },
+    );
+    await listening(port);
+    return {
+      async move(from) {
+        const started = performance.now();
+        const command = `cd "$0" && cat -- * | socat -u - TCP:127.0.0.1:${port}`;
+        const sent = await timed(["sh", "-c", command, from]);
+        if ((await receiver.exited) !== 0) throw new Error("the receiving socat failed");
+        const seconds = (performance.now() - started) / 1000;
+        return { folder: file, seconds, cpuSeconds: sent.cpuSeconds + cpuOf(receiver) };
+      },
+      async stop() {},
+    };
+  },
+};
+
+/** Debian's Python has Debian's modules; another one that comes first on the path may not. */
+const python = "/usr/bin/python3";
+
+function hasZeroMq(): boolean {
+  return existsSync(python) && Bun.spawnSync([python, "-c", "import zmq"]).exitCode === 0;
+}
+
+/** What imagezmq does: a message for each picture, and a reply before the next one. */
+const zeroMq: Rival = {
+  name: "ZeroMQ REQ/REP",
+  missing: hasZeroMq() ? undefined : "python3-zmq",
+  resumes: false,
+  differences: sameTree,
+  async receive(to) {
+    const port = await freePort();
+    const folder = join(to, "received");
+    mkdirSync(folder);
+    const script = join(import.meta.dir, "request-reply.py");
+    const receiver = Bun.spawn([python, script, "receive", String(port), folder], {
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    await listening(port);
+    return {
+      async move(from) {
+        const sent = await timed([python, script, "send", String(port), from]);
+        if ((await receiver.exited) !== 0) throw new Error("the receiving Python failed");
+        return { folder, seconds: sent.seconds, cpuSeconds: sent.cpuSeconds + cpuOf(receiver) };
+      },
+      async stop() {},
+    };
+  },
+};
+
+const sshd = "/usr/sbin/sshd";
+
+const scp: Rival = {
+  name: "scp -r",
+  missing: existsSync(sshd) ? missing("scp", "ssh-keygen") : "openssh-server",
+  resumes: false,
+  differences: sameTree,
+  async receive(to) {
+    const port = await freePort();
+    const folder = join(to, "received");
+    const keys = join(to, "keys");
+    mkdirSync(keys, { mode: 0o700 });
+    for (const key of ["host", "user"]) {
+      await timed(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", join(keys, key)]);
+    }
+    // Debian's sshd will not start as root without it.
+    if (process.getuid!() === 0) mkdirSync("/run/sshd", { recursive: true });
+    writeFileSync(
+      join(keys, "config"),
+      [
+        ...[`Port ${port}`, "ListenAddress 127.0.0.1", `HostKey ${join(keys, "host")}`],
+        ...[`AuthorizedKeysFile ${join(keys, "user.pub")}`, "StrictModes no", "UsePAM no"],
+        ...["PidFile none", "PermitRootLogin yes", "PasswordAuthentication no"],
+        "Subsystem sftp internal-sftp",
+      ].join("\n"),
+    );
+    const server = Bun.spawn([sshd, "-D", "-q", "-f", join(keys, "config")], {
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    await listening(port);
+    const safe = ["StrictHostKeyChecking=no", `UserKnownHostsFile=${join(keys, "known")}`];
+    const options = [...safe, "IdentitiesOnly=yes", "BatchMode=yes", "LogLevel=ERROR"];
+    return {
+      async move(from) {
+        const before = cpuSoFar(server.pid);
+        const command = ["scp", "-r", "-p", "-q", "-F", "none", "-i", join(keys, "user")];
+        const sent = await timed([
+          ...command,
+          ...["-P", String(port), ...options.flatMap((option) => ["-o", option])],
+          ...[from, `127.0.0.1:${folder}`],
+        ]);
+        // Its child counts when it has seen that end.
+        await Bun.sleep(100);
+        const cpu = cpuSoFar(server.pid) - before;
+        return { folder, seconds: sent.seconds, cpuSeconds: sent.cpuSeconds + cpu };
+      },
+      async stop() {
+        server.kill();
+        await server.exited;
+      },
+    };
+  },
+};
+
+export const rivals: readonly Rival[] = [frames, rsync, tar, zeroMq, scp, copy, socat];

@@ -1,0 +1,96 @@
+/** The same frames by all rivals, in turn: new ones, and ones that are there already. */
+import { mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { type Corpus, makeCorpus } from "./corpora.ts";
+import { median, megabytes, type Report, spread } from "./measure.ts";
+import type { Moved, Receiving, Rival } from "./rivals.ts";
+
+/** How a part of the benchmark is run. */
+export interface Bench {
+  /** A folder in memory. */
+  readonly folder: string;
+  readonly rounds: number;
+  /** What quantities are divided by, in short form. */
+  readonly scale: number;
+  readonly rivals: readonly Rival[];
+  readonly report: Report;
+}
+
+/** All of them move the frames of `corpus`, and every result is held against the original. */
+export async function compare(bench: Bench, corpus: Corpus): Promise<void> {
+  const { folder, rounds, rivals } = bench;
+  const from = makeCorpus(folder, corpus);
+  const taken = new Map<string, Moved[]>(rivals.map(({ name }) => [name, []]));
+  // One round more, first, which does not count: memory and caches are cold then.
+  for (let round = 0; round <= rounds; round++) {
+    for (const rival of rivals) {
+      const to = join(folder, "to");
+      mkdirSync(to);
+      const receiving = await rival.receive(to);
+      const moved = await receiving.move(from);
+      await receiving.stop();
+      const differences = rival.differences(from, moved.folder);
+      if (differences.length > 0) {
+        throw new Error(`${rival.name} did not move all: ${differences.slice(0, 3).join("; ")}`);
+      }
+      rmSync(to, { recursive: true });
+      if (round > 0) taken.get(rival.name)!.push(moved);
+    }
+  }
+  rmSync(from, { recursive: true });
+  print(bench, corpus.name, taken);
+}
+
+/** What was moved is moved again, when nothing has changed. */
+export async function again(bench: Bench, corpus: Corpus): Promise<void> {
+  const { folder, rounds, rivals } = bench;
+  const from = makeCorpus(folder, corpus);
+  const taken = new Map<string, Moved[]>();
+  const receiving = new Map<string, Receiving>();
+  for (const rival of rivals.filter(({ resumes }) => resumes)) {
+    const to = join(folder, rival.name);
+    mkdirSync(to);
+    receiving.set(rival.name, await rival.receive(to));
+    taken.set(rival.name, []);
+  }
+  // The first moves them, and does not count.
+  for (let round = 0; round <= rounds; round++) {
+    for (const [name, receiver] of receiving) {
+      const moved = await receiver.move(from);
+      if (round > 0) taken.get(name)!.push(moved);
+    }
+  }
+  for (const [name, receiver] of receiving) {
+    await receiver.stop();
+    rmSync(join(folder, name), { recursive: true });
+  }
+  rmSync(from, { recursive: true });
+  print(bench, `${corpus.name}, again`, taken);
+}
+
+function print(
+  { report, scale }: Bench,
+  corpus: string,
+  taken: ReadonlyMap<string, Moved[]>,
+): void {
+  const own = median(taken.get("frames")!.map(({ seconds }) => seconds));
+  report.heading(`${corpus}${scale > 1 ? ` / ${scale}` : ""}: seconds, CPU seconds of both ends`);
+  for (const [name, moves] of taken) {
+    const seconds = moves.map((moved) => moved.seconds);
+    const cpu = moves.map((moved) => moved.cpuSeconds);
+    const ratio = median(seconds) / own;
+    const peaks = moves.flatMap((moved) => moved.peaks ?? []);
+    const most = {
+      sender: Math.max(...peaks.map(({ sender }) => sender)),
+      server: Math.max(...peaks.map(({ server }) => server)),
+    };
+    const memory =
+      peaks.length === 0
+        ? `frames is ${ratio.toFixed(2)} times as fast`
+        : `sender ${megabytes(most.sender)} MB, server ${megabytes(most.server)} MB`;
+    report.row(
+      `${name.padEnd(16)} ${spread(seconds).padEnd(24)} CPU ${spread(cpu).padEnd(24)} ${memory}`,
+      { part: "compare", corpus, name, seconds, cpu, ratio, ...(peaks.length > 0 ? { most } : {}) },
+    );
+  }
+}

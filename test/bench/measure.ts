@@ -1,0 +1,104 @@
+/** Times, CPU seconds and memory of programs, and how they are printed. */
+import { readFileSync } from "node:fs";
+import { environment, executable, type Server, startServer } from "../helper/program.ts";
+
+/** What a program took. */
+export interface Ended {
+  readonly seconds: number;
+  readonly cpuSeconds: number;
+  /** The most memory it held, in bytes, as far as that was seen. */
+  readonly peak: number;
+}
+
+/** The most memory that each end held, in bytes. */
+export interface Peaks {
+  readonly sender: number;
+  readonly server: number;
+}
+
+/** What a delivery took; CPU seconds are those of both ends. */
+export interface Delivery {
+  readonly seconds: number;
+  readonly cpuSeconds: number;
+  readonly serverCpuSeconds: number;
+  readonly peaks: Peaks;
+}
+
+/** Runs a command to its end. */
+export async function timed(command: string[]): Promise<Ended> {
+  const started = performance.now();
+  const child = Bun.spawn(command, { env: environment(), stdio: ["ignore", "ignore", "pipe"] });
+  let peak = 0;
+  const sampler = setInterval(() => (peak = Math.max(peak, highWater(child.pid))), 20);
+  try {
+    const [code, said] = await Promise.all([child.exited, new Response(child.stderr).text()]);
+    const seconds = (performance.now() - started) / 1000;
+    if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}: ${said}`);
+    return { seconds, cpuSeconds: cpuOf(child), peak };
+  } finally {
+    clearInterval(sampler);
+  }
+}
+
+/** CPU seconds of a process that has ended. */
+export function cpuOf(child: Bun.Subprocess): number {
+  return Number(child.resourceUsage()!.cpuTime.total) / 1e6;
+}
+
+/** CPU seconds so far of a process and of its children that have ended. */
+export function cpuSoFar(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]!.split(" ");
+  const ticks = [11, 12, 13, 14].reduce((sum, index) => sum + Number(fields[index]), 0);
+  return ticks / 100;
+}
+
+function highWater(pid: number): number {
+  try {
+    const found = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"));
+    return Number(found?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}
+
+/** Starts `frames serve`, whatever the disk is like, for frames of up to 2 GB. */
+export function startReceiving(to: string): Promise<Server> {
+  return startServer({ dir: to, args: ["--max-frame", "2G", "--reserve", "0"] });
+}
+
+/** Delivers the frames in `from` to a server, through the link at port `via` if there is one. */
+export async function deliver(
+  from: string,
+  server: Server,
+  via: number = server.port,
+): Promise<Delivery> {
+  const before = cpuSoFar(server.process.pid);
+  const sent = await timed([executable, "send", from, "--quiet", "--to", `127.0.0.1:${via}`]);
+  const serverCpuSeconds = cpuSoFar(server.process.pid) - before;
+  const peaks = { sender: sent.peak, server: server.peakMemory() };
+  const cpuSeconds = sent.cpuSeconds + serverCpuSeconds;
+  return { seconds: sent.seconds, cpuSeconds, serverCpuSeconds, peaks };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** Median, least and most. */
+export function spread(values: readonly number[]): string {
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  return `${median(values).toFixed(2)} (${least.toFixed(2)} to ${most.toFixed(2)})`;
+}
+
+/** Bytes as whole megabytes. */
+export function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(0);
+}
+
+/** Where results go: lines for people, or with `--json` one object for each. */
+export interface Report {
+  heading(text: string): void;
+  row(line: string, values: object): void;
+}
