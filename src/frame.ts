@@ -155,7 +155,7 @@ export interface SourceStore {
 /** A frame being stored. */
 export interface FrameWriter {
   /**
-   * Takes the next bytes; they may be kept, the caller does not touch them again.
+   * Takes the next bytes, which are good until this returns: whoever keeps them copies them.
    *
    * @throws {FramesError} if the frame is refused; it is then discarded
    */

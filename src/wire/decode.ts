@@ -29,7 +29,10 @@ export interface MessageHandler {
   control(message: ControlMessage): void;
   /** FRAME: a frame begins; its payload follows, with `more` in further messages too. */
   frame?(source: number, description: FrameDescription, more: boolean): void;
-  /** Payload of the unfinished frame of `source`: a view that may be kept. Its CRC-32 is not yet checked. */
+  /**
+   * Payload of the unfinished frame of `source`: a view of the chunk, good until this returns. Its CRC-32
+   * is not yet checked.
+   */
   payload?(source: number, bytes: Uint8Array): void;
   /** All payload of the frame came, and its CRC-32 is right. */
   complete?(source: number, crc: number): void;
@@ -135,14 +138,15 @@ export class Decoder {
   }
 
   /**
-   * Takes the next bytes.
+   * Takes the next bytes; nothing of `chunk` is kept.
    *
    * @throws {FramesError} `foreign`, `version`, `protocol` or `damaged`; the decoder is then of no more use
    */
   receive(chunk: Uint8Array): void {
     let at = 0;
     while (at < chunk.length) {
-      if (this.#paused) return void this.#waiting.push(chunk.subarray(at));
+      // A copy: the chunk is good for this call only.
+      if (this.#paused) return void this.#waiting.push(chunk.slice(at));
       if (this.#state === State.payload || this.#state === State.skip) {
         const bytes = chunk.subarray(at, at + this.#payloadLeft);
         at += bytes.length;
