@@ -14,6 +14,13 @@ import type { LargeFrame, Piece } from "./large.ts";
 /** Bytes of the outgoing buffer: room for the largest message, or for many small ones. */
 export const outgoingBuffer = Size.header + Size.body;
 
+/**
+ * Bytes after which small messages are sent off: what was just read is still in the processor's cache
+ * when it goes to the socket. 20,000 frames of 20 KB on two cores, both ends, CPU seconds of 7 rounds,
+ * with 1024, 512, 256 and 128 KiB: 2.62, 2.61, 2.44, 2.42.
+ */
+const packedAtOnce = 256 << 10;
+
 /** An outgoing buffer while it is filled. */
 export class Transmission {
   readonly #into: Uint8Array;
@@ -28,7 +35,7 @@ export class Transmission {
   }
 
   #hasRoom(bytes: number): boolean {
-    return this.length + bytes <= this.#into.length;
+    return this.length + bytes <= packedAtOnce;
   }
 
   /** Whether `frame` surely fits, with its payload or without; an empty buffer takes any one. */
