@@ -29,16 +29,13 @@ export async function compare(bench: Bench, corpus: Corpus): Promise<void> {
       const receiving = await rival.receive(to);
       const moved = await receiving.move(from);
       await receiving.stop();
-      const differences = rival.differences(from, moved.folder);
-      if (differences.length > 0) {
-        throw new Error(`${rival.name} did not move all: ${differences.slice(0, 3).join("; ")}`);
-      }
+      check(rival, from, moved.folder);
       rmSync(to, { recursive: true });
       if (round > 0) taken.get(rival.name)!.push(moved);
     }
   }
   rmSync(from, { recursive: true });
-  print(bench, corpus.name, taken);
+  print(bench, "compare", corpus.name, taken);
 }
 
 /** What was moved is moved again, when nothing has changed. */
@@ -46,30 +43,40 @@ export async function again(bench: Bench, corpus: Corpus): Promise<void> {
   const { folder, rounds, rivals } = bench;
   const from = makeCorpus(folder, corpus);
   const taken = new Map<string, Moved[]>();
-  const receiving = new Map<string, Receiving>();
+  const receiving = new Map<Rival, Receiving>();
   for (const rival of rivals.filter(({ resumes }) => resumes)) {
     const to = join(folder, rival.name);
     mkdirSync(to);
-    receiving.set(rival.name, await rival.receive(to));
+    receiving.set(rival, await rival.receive(to));
     taken.set(rival.name, []);
   }
   // The first moves them, and does not count.
   for (let round = 0; round <= rounds; round++) {
-    for (const [name, receiver] of receiving) {
+    for (const [rival, receiver] of receiving) {
       const moved = await receiver.move(from);
-      if (round > 0) taken.get(name)!.push(moved);
+      if (round > 0) taken.get(rival.name)!.push(moved);
+      else check(rival, from, moved.folder);
     }
   }
-  for (const [name, receiver] of receiving) {
+  for (const [{ name }, receiver] of receiving) {
     await receiver.stop();
     rmSync(join(folder, name), { recursive: true });
   }
   rmSync(from, { recursive: true });
-  print(bench, `${corpus.name}, again`, taken);
+  print(bench, "again", `${corpus.name}, again`, taken);
+}
+
+/** Throws unless every frame is there, byte for byte. */
+export function check(rival: Rival, from: string, arrived: string): void {
+  const differences = rival.differences(from, arrived);
+  if (differences.length > 0) {
+    throw new Error(`${rival.name} did not move all: ${differences.slice(0, 3).join("; ")}`);
+  }
 }
 
 function print(
   { report, scale }: Bench,
+  part: string,
   corpus: string,
   taken: ReadonlyMap<string, Moved[]>,
 ): void {
@@ -90,7 +97,7 @@ function print(
         : `sender ${megabytes(most.sender)} MB, server ${megabytes(most.server)} MB`;
     report.row(
       `${name.padEnd(16)} ${spread(seconds).padEnd(24)} CPU ${spread(cpu).padEnd(24)} ${memory}`,
-      { part: "compare", corpus, name, seconds, cpu, ratio, ...(peaks.length > 0 ? { most } : {}) },
+      { part, corpus, name, seconds, cpu, ratio, ...(peaks.length > 0 ? { most } : {}) },
     );
   }
 }

@@ -4,14 +4,20 @@ import { send } from "../../src/mod.ts";
 
 /** What they print, as JSON. */
 export interface CrowdResult {
-  /** Milliseconds from a frame's capture to its receipt. */
-  readonly longestWait: number;
+  /** Milliseconds from yielding each frame to its receipt. */
+  readonly waits: readonly number[];
+  /** Milliseconds by which the latest frame was asked for after its time. */
+  readonly latest: number;
+  /** How often a connection was made again. */
+  readonly retries: number;
 }
 
 const framesEachSecond = 5;
 
 async function main(port: number, first: number, count: number, seconds: number) {
-  let longestWait = 0;
+  const waits: number[] = [];
+  let latest = 0;
+  let retries = 0;
   const one = async (index: number): Promise<void> => {
     const frame = crypto.getRandomValues(new Uint8Array(20_000));
     const captured: number[] = [];
@@ -22,8 +28,15 @@ async function main(port: number, first: number, count: number, seconds: number)
       for (let shot = 0; shot < seconds * framesEachSecond; shot++) {
         const due = begin + (shot * 1000) / framesEachSecond;
         await Bun.sleep(Math.max(0, due - performance.now()));
-        captured.push(performance.now());
-        yield { bytes: frame };
+        // It must not change before the server has it, so each is a copy.
+        const bytes = frame.slice();
+        const mark = new DataView(bytes.buffer);
+        mark.setUint32(0, index);
+        mark.setUint32(4, shot);
+        const now = performance.now();
+        latest = Math.max(latest, now - due);
+        captured.push(now);
+        yield { bytes };
       }
     }
     const summary = await send(camera(), {
@@ -33,14 +46,17 @@ async function main(port: number, first: number, count: number, seconds: number)
       onMessage(direction, line) {
         if (direction !== "<-" || !line.startsWith("RECEIPT ")) return;
         for (const count = Number(line.slice(8)); confirmed < count; confirmed++) {
-          longestWait = Math.max(longestWait, performance.now() - captured[confirmed]!);
+          waits.push(performance.now() - captured[confirmed]!);
         }
       },
     });
-    if (summary.frames !== captured.length) throw new Error(`camera-${index} lacks frames`);
+    retries += summary.retries;
+    if (summary.frames !== seconds * framesEachSecond)
+      throw new Error(`camera-${index} lacks frames`);
   };
   await Promise.all(Array.from({ length: count }, (_, index) => one(first + index)));
-  const result: CrowdResult = { longestWait };
+  const rounded = waits.map((wait) => Math.round(wait * 10) / 10);
+  const result: CrowdResult = { waits: rounded, latest, retries };
   console.log(JSON.stringify(result));
 }
 

@@ -1,47 +1,84 @@
 /** Many senders at once, each with five frames of 20 KB a second. */
 import { Database } from "bun:sqlite";
-import { rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { journalPath } from "../../src/store/schema.ts";
 import type { Bench } from "./compare.ts";
 import type { CrowdResult } from "./crowd-senders.ts";
-import { cpuSoFar, megabytes, startReceiving } from "./measure.ts";
+import { cpuSoFar, median, megabytes, start, startReceiving } from "./measure.ts";
 
 /** The senders are spread over so many processes. */
 const processes = 2;
 
+/** Ever more senders: what a frame costs the server, and how long one waits for its receipt. */
 export async function crowd(bench: Bench): Promise<void> {
   const seconds = bench.scale > 1 ? 2 : 30;
   bench.report.heading(`Senders at once, each 5 frames of 20 KB a second for ${seconds} s`);
   for (const senders of bench.scale > 1 ? [2, 50] : [1, 10, 100, 1000]) {
+    // A connection takes one, the frame that is being written another, and there is the rest.
+    const needed = senders * 2 + 200;
+    if (openFiles() < needed) {
+      console.error(`${senders} senders left out: needs ulimit -n ${needed}`);
+      continue;
+    }
     const to = join(bench.folder, "to");
     const server = await startReceiving(to);
+    const before = cpuSoFar(server.process.pid);
     const share = Math.ceil(senders / processes);
     const children = Array.from({ length: Math.min(processes, senders) }, (_, index) => {
       const first = index * share;
       const count = Math.min(share, senders - first);
       const script = join(import.meta.dir, "crowd-senders.ts");
       const words = [server.port, first, count, seconds].map(String);
-      return Bun.spawn([process.execPath, script, ...words], {
-        stdio: ["ignore", "pipe", "inherit"],
-      });
+      return start([process.execPath, script, ...words]);
     });
     const results = await Promise.all(
-      children.map(async (child) => (await new Response(child.stdout).json()) as CrowdResult),
+      children.map(async (child) => {
+        const said = await new Response(child.stdout).text();
+        if ((await child.exited) !== 0) throw new Error("senders of the crowd failed");
+        return JSON.parse(said) as CrowdResult;
+      }),
     );
-    const cpu = cpuSoFar(server.process.pid);
+    const cpu = cpuSoFar(server.process.pid) - before;
     const memory = server.peakMemory();
     await server.stop();
     const frames = senders * seconds * 5;
     const stored = rowsOf(to);
     if (stored !== frames) throw new Error(`${stored} of ${frames} frames are stored`);
+    checkFiles(to, senders, seconds * 5);
     rmSync(to, { recursive: true });
-    const longest = Math.max(...results.map((result) => result.longestWait));
+    const waits = results.flatMap((result) => result.waits);
+    const longest = waits.reduce((most, wait) => Math.max(most, wait), 0);
+    const middle = median(waits);
+    const latest = Math.max(...results.map((result) => result.latest));
+    const retries = results.reduce((sum, result) => sum + result.retries, 0);
+    if (retries > 0) console.error(`${senders} senders connected again ${retries} times`);
     bench.report.row(
-      `${String(senders).padStart(5)} senders, ${String(frames).padStart(6)} frames: server CPU ${cpu.toFixed(1)} s, ${((cpu / frames) * 1e3).toFixed(2)} ms a frame, ${megabytes(memory)} MB; longest wait for a receipt ${(longest / 1e3).toFixed(2)} s`,
-      { part: "crowd", senders, frames, cpu, memory, longest },
+      `${String(senders).padStart(5)} senders, ${String(frames).padStart(6)} frames: server CPU ${cpu.toFixed(1)} s, ${((cpu / frames) * 1e3).toFixed(2)} ms a frame, ${megabytes(memory)} MB; wait for a receipt ${(middle / 1e3).toFixed(3)} s, at most ${(longest / 1e3).toFixed(3)} s; asked for at most ${(latest / 1e3).toFixed(3)} s late`,
+      { part: "crowd", senders, frames, cpu, memory, median: middle, longest, latest, retries },
     );
   }
+}
+
+/** Every frame lies under its name, whole, and begins with its sender and its number. */
+function checkFiles(to: string, senders: number, each: number): void {
+  for (let index = 0; index < senders; index++) {
+    const folder = join(to, "crowd", `camera-${index}`);
+    const names = readdirSync(folder).sort();
+    if (names.length !== each) throw new Error(`${folder} holds ${names.length} of ${each} frames`);
+    for (const [shot, name] of names.entries()) {
+      const file = join(folder, name);
+      const head = readFileSync(file).subarray(0, 8);
+      const wrong = head.readUInt32BE(0) !== index || head.readUInt32BE(4) !== shot;
+      if (wrong || statSync(file).size !== 20_000) throw new Error(`${file} is not what was sent`);
+    }
+  }
+}
+
+/** How many files a process may have open; Bun takes as many as it is allowed. */
+function openFiles(): number {
+  const limits = readFileSync("/proc/self/limits", "latin1");
+  return Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1] ?? Infinity);
 }
 
 function rowsOf(directory: string): number {

@@ -2,7 +2,7 @@
  * `bun run bench`: `frames` and its rivals move the same frames, in turn, on tmpfs, over loopback.
  * Every result is held against the original byte for byte.
  *
- *     bun run bench [--rounds 7] [--only compare,again,link,crowd,growth,million] [--short] [--json]
+ *     bun run bench [--rounds 7] [--only compare,again,link,latency,crowd,growth,million] [--short] [--json]
  */
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
@@ -44,9 +44,11 @@ const parts: Record<string, () => Promise<void>> = {
   },
   again: () => again(bench, { name: "100,000 x 1 KB", frames: 100_000 / scale, bytes: 1000 }),
   async link() {
-    await trips(bench);
+    await trips(bench, scale > 1 ? [30] : [30, 3000]);
     await rate(bench, { name: "rate", frames: 2000 / scale, bytes: 200_000 });
   },
+  // A tenth of a second of frames.
+  latency: () => trips(bench, [3]),
   crowd: () => crowd(bench),
   async growth() {
     await byNumber(bench);

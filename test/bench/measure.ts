@@ -24,10 +24,28 @@ export interface Delivery {
   readonly peaks: Peaks;
 }
 
+const children = new Set<Bun.Subprocess>();
+// None of them may outlive a benchmark that fails or is stopped.
+process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(20));
+
+/** Starts a program; its complaints are shown. */
+export function start(command: string[]): Bun.Subprocess<"ignore", "pipe", "inherit"> {
+  return adopt(Bun.spawn(command, { env: environment(), stdio: ["ignore", "pipe", "inherit"] }));
+}
+
+function adopt<T extends Bun.Subprocess>(child: T): T {
+  children.add(child);
+  void child.exited.then(() => children.delete(child));
+  return child;
+}
+
 /** Runs a command to its end. */
 export async function timed(command: string[]): Promise<Ended> {
   const started = performance.now();
-  const child = Bun.spawn(command, { env: environment(), stdio: ["ignore", "ignore", "pipe"] });
+  const child = adopt(
+    Bun.spawn(command, { env: environment(), stdio: ["ignore", "ignore", "pipe"] }),
+  );
   let peak = 0;
   const sampler = setInterval(() => (peak = Math.max(peak, highWater(child.pid))), 20);
   try {
@@ -62,8 +80,10 @@ function highWater(pid: number): number {
 }
 
 /** Starts `frames serve`, whatever the disk is like, for frames of up to 2 GB. */
-export function startReceiving(to: string): Promise<Server> {
-  return startServer({ dir: to, args: ["--max-frame", "2G", "--reserve", "0"] });
+export async function startReceiving(to: string): Promise<Server> {
+  const server = await startServer({ dir: to, args: ["--max-frame", "2G", "--reserve", "0"] });
+  adopt(server.process);
+  return server;
 }
 
 /** Delivers the frames in `from` to a server, through the link at port `via` if there is one. */

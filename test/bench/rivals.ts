@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { basename, join } from "node:path";
 import { peerMissing, sameTree } from "../helper/program.ts";
-import { cpuOf, cpuSoFar, deliver, type Peaks, startReceiving, timed } from "./measure.ts";
+import { cpuOf, cpuSoFar, deliver, type Peaks, start, startReceiving, timed } from "./measure.ts";
 import { sameConcatenation } from "./corpora.ts";
 
 /** One way to move a folder. */
@@ -98,17 +98,14 @@ const rsync: Rival = {
       settings,
       `use chroot = no\nread only = no\nuid = ${process.getuid!()}\ngid = ${process.getgid!()}\n[in]\npath = ${folder}\n`,
     );
-    const daemon = Bun.spawn(
-      [
-        "rsync",
-        "--daemon",
-        "--no-detach",
-        `--config=${settings}`,
-        `--port=${port}`,
-        "--address=127.0.0.1",
-      ],
-      { stdio: ["ignore", "ignore", "ignore"] },
-    );
+    const daemon = start([
+      "rsync",
+      "--daemon",
+      "--no-detach",
+      `--config=${settings}`,
+      `--port=${port}`,
+      "--address=127.0.0.1",
+    ]);
     await answers(port);
     return {
       port,
@@ -138,10 +135,12 @@ const tar: Rival = {
     const port = await freePort();
     const folder = join(to, "received");
     mkdirSync(folder, { recursive: true });
-    const receiver = Bun.spawn(
-      ["sh", "-c", `nc -l -N 127.0.0.1 ${port} </dev/null | tar -xf - -C "$0"`, folder],
-      { stdio: ["ignore", "ignore", "inherit"] },
-    );
+    const receiver = start([
+      "sh",
+      "-c",
+      `nc -l -N 127.0.0.1 ${port} </dev/null | tar -xf - -C "$0"`,
+      folder,
+    ]);
     await listening(port);
     return {
       async move(from) {
@@ -193,10 +192,7 @@ const socat: Rival = {
   async receive(to) {
     const port = await freePort();
     const file = join(to, "all");
-    const receiver = Bun.spawn(
-      ["socat", "-u", `TCP-LISTEN:${port},bind=127.0.0.1`, `CREATE:${file}`],
-      { stdio: ["ignore", "ignore", "inherit"] },
-    );
+    const receiver = start(["socat", "-u", `TCP-LISTEN:${port},bind=127.0.0.1`, `CREATE:${file}`]);
     await listening(port);
     return {
       async move(from) {
@@ -230,9 +226,7 @@ const zeroMq: Rival = {
     const folder = join(to, "received");
     mkdirSync(folder);
     const script = join(import.meta.dir, "request-reply.py");
-    const receiver = Bun.spawn([python, script, "receive", String(port), folder], {
-      stdio: ["ignore", "ignore", "inherit"],
-    });
+    const receiver = start([python, script, "receive", String(port), folder]);
     await listening(port);
     return {
       async move(from) {
@@ -271,9 +265,7 @@ const scp: Rival = {
         "Subsystem sftp internal-sftp",
       ].join("\n"),
     );
-    const server = Bun.spawn([sshd, "-D", "-q", "-f", join(keys, "config")], {
-      stdio: ["ignore", "ignore", "inherit"],
-    });
+    const server = start([sshd, "-D", "-q", "-f", join(keys, "config")]);
     await listening(port);
     const safe = ["StrictHostKeyChecking=no", `UserKnownHostsFile=${join(keys, "known")}`];
     const options = [...safe, "IdentitiesOnly=yes", "BatchMode=yes", "LogLevel=ERROR"];

@@ -15,6 +15,8 @@ export interface RelayOptions {
   delay?: number;
   /** Bytes per second each way. */
   rate?: number;
+  /** Milliseconds between handing on at least, for a fast link that is not to take a core. */
+  grain?: number;
   /** Whether to keep what passes. */
   record?: boolean;
 }
@@ -71,6 +73,7 @@ interface Piece {
 /** What the link is like now. */
 interface Link {
   readonly delay: number;
+  readonly grain: number;
   rate: number;
 }
 
@@ -143,8 +146,9 @@ class Pipe {
   }
 
   get #limit(): number {
-    const { delay, rate } = this.#link;
-    return (Math.min(rate, fastest) * delay) / 1000 + slack;
+    const { delay, grain, rate } = this.#link;
+    // More waits before a coarse link, which would run dry between two times of handing on.
+    return (Math.min(rate, fastest) * (delay + 4 * grain)) / 1000 + slack;
   }
 
   #schedule(kind: Piece["kind"], bytes: Uint8Array): void {
@@ -206,7 +210,8 @@ class Pipe {
     // A full socket calls again when it has drained.
     const next = this.#pieces[0];
     if (next === undefined || full) return;
-    this.#timer = setTimeout(() => this.flush(), Math.max(0, Math.ceil(next.due - now)));
+    const wait = Math.max(this.#link.grain, Math.ceil(next.due - now));
+    this.#timer = setTimeout(() => this.flush(), wait);
   }
 
   freeze(frozen: boolean): void {
@@ -236,7 +241,8 @@ const handlers: Bun.SocketHandler<End | undefined> = {
 
 /** Starts a relay on loopback. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
-  const link: Link = { delay: options.delay ?? 0, rate: options.rate ?? Infinity };
+  const { delay = 0, rate = Infinity, grain = 0 } = options;
+  const link: Link = { delay, rate, grain };
   const keep = options.record === true;
   const ways = { toServer: new Way(keep), toClient: new Way(keep) };
   const pairs = new Set<{ reset(): void; pipes: readonly Pipe[] }>();
@@ -331,12 +337,14 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
 
 if (import.meta.main) {
   const { values, positionals } = parseArgs({
-    options: { delay: { type: "string" }, rate: { type: "string" } },
+    options: { delay: { type: "string" }, rate: { type: "string" }, grain: { type: "string" } },
     allowPositionals: true,
   });
   const [, host, port] = /^(.+):(\d+)$/.exec(positionals[1] ?? "") ?? [];
   if (host === undefined || positionals.length !== 2) {
-    console.error("usage: bun test/helper/relay.ts LISTEN_PORT HOST:PORT [--delay MS] [--rate N]");
+    console.error(
+      "usage: bun test/helper/relay.ts LISTEN_PORT HOST:PORT [--delay MS] [--rate N] [--grain MS]",
+    );
     process.exit(1);
   }
   const relay = await startRelay({
@@ -344,6 +352,7 @@ if (import.meta.main) {
     port: Number(positionals[0]),
     delay: Number(values.delay ?? 0),
     rate: Number(values.rate ?? Infinity),
+    grain: Number(values.grain ?? 0),
   });
   console.error(`127.0.0.1:${relay.port} -> ${positionals[1]}`);
 }
