@@ -145,8 +145,8 @@ export class Decoder {
   receive(chunk: Uint8Array): void {
     let at = 0;
     while (at < chunk.length) {
-      // A copy: the chunk is good for this call only.
-      if (this.#paused) return void this.#waiting.push(chunk.slice(at));
+      // A copy: the chunk is good for this call only. (Its `slice` would be none, if it is a Buffer.)
+      if (this.#paused) return void this.#waiting.push(new Uint8Array(chunk.subarray(at)));
       if (this.#state === State.payload || this.#state === State.skip) {
         const bytes = chunk.subarray(at, at + this.#payloadLeft);
         at += bytes.length;
@@ -295,7 +295,7 @@ export class Decoder {
 
   #binary(part: Uint8Array): void {
     this.#expectHeader();
-    if (this.#type === Type.proof) return this.#handler.proof!(part.slice());
+    if (this.#type === Type.proof) return this.#handler.proof!(new Uint8Array(part));
     const frames = uint64(part, 0);
     if (!Number.isSafeInteger(frames)) this.#fail("its number is beyond 2^53");
     this.#handler.receipt!(frames);
