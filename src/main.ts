@@ -1,4 +1,5 @@
 /** The executable: argv to command, and the only place that exits. */
+import { benchCommand } from "./cli/bench.ts";
 import { completions } from "./cli/completions.ts";
 import { commands, nearest, parseArguments } from "./cli/flags.ts";
 import { help, overview } from "./cli/help.ts";
@@ -32,6 +33,8 @@ async function run(words: readonly string[], terminal: Terminal): Promise<number
       return ls(given, terminal);
     case "verify":
       return await verifyCommand(given, terminal);
+    case "bench":
+      return await benchCommand(given, terminal, stopOnSignal);
     case "completions":
       terminal.out(completions(given.positionals[0]));
       return 0;

@@ -14,6 +14,8 @@ export interface Flag {
   /** Stands for the value in help: `HOST:PORT`. */
   readonly value?: string;
   readonly help: string;
+  /** What it means to one of its commands, where that differs. */
+  readonly helpFor?: Readonly<Record<string, string>>;
   readonly commands: readonly string[];
 }
 
@@ -60,6 +62,16 @@ export const commands: readonly Command[] = [
     usage: "[DIR]",
     summary: "Hold the frames of a store (default ./received) against its journal",
     examples: ["frames verify", "frames verify /data/frames --repair"],
+  },
+  {
+    name: "bench",
+    usage: "[HOST[:PORT]]",
+    summary: "Measure what limits: this machine, or the way to a server, which keeps nothing",
+    examples: [
+      "frames bench",
+      "frames bench --dir /data    (the disk of that folder)",
+      "frames bench gpu1    (the way to it, also while it is in use)",
+    ],
   },
   {
     name: "help",
@@ -217,13 +229,14 @@ export const flags: readonly Flag[] = [
     kind: "text",
     value: "DIR",
     help: "The store (default ./received)",
-    commands: ["ls"],
+    helpFor: { bench: "Where to put temporary files (default: the system's folder for them)" },
+    commands: ["ls", "bench"],
   },
   {
     name: "json",
     kind: "switch",
     help: "One JSON object per line on standard output",
-    commands: ["serve", "send", "ls", "verify"],
+    commands: ["serve", "send", "ls", "verify", "bench"],
   },
   {
     name: "quiet",
@@ -242,9 +255,11 @@ export const flags: readonly Flag[] = [
   { name: "help", short: "h", kind: "switch", help: "Explain this command", commands: all },
 ];
 
-/** The flags that a command takes. */
+/** The flags that a command takes, explained as that command takes them. */
 export function flagsOf(command: string): readonly Flag[] {
-  return flags.filter((flag) => flag.commands.includes(command));
+  return flags
+    .filter((flag) => flag.commands.includes(command))
+    .map((flag) => ({ ...flag, help: flag.helpFor?.[command] ?? flag.help }));
 }
 
 /** The environment variable that stands for a flag. */
