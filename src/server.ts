@@ -32,6 +32,10 @@ export interface ServerOptions {
 /** A store that can be closed. */
 export type ClosableStore = FrameStore & { close(): void };
 
+/** So many senders are a crowd: a flush then waits so many milliseconds, to serve several of them. */
+const crowd = 16;
+const crowdPause = 5;
+
 export class FrameServer implements Server, Host {
   readonly #store: ClosableStore;
   readonly #listener: Listener;
@@ -166,16 +170,21 @@ export class FrameServer implements Server, Host {
     this.#unsettled.add(reception);
     if (this.#settling) return;
     this.#settling = true;
-    setImmediate(() => void this.#settle());
+    this.#settleSoon();
   }
 
-  /** Runs once a turn of the event loop while there is something unsettled. */
+  #settleSoon(): void {
+    if (this.#receptions.size < crowd) setImmediate(() => void this.#settle());
+    else setTimeout(() => void this.#settle(), crowdPause);
+  }
+
+  /** Runs once a turn of the event loop, or less often, while there is something unsettled. */
   async #settle(): Promise<void> {
     const due = [...this.#unsettled].filter((reception) => reception.isDue());
     for (const reception of due) this.#unsettled.delete(reception);
     if (due.length > 0) await this.#settleNow(due);
     this.#settling = this.#unsettled.size > 0;
-    if (this.#settling) setImmediate(() => void this.#settle());
+    if (this.#settling) this.#settleSoon();
   }
 
   /** Flushes the store, and lets receipts leave for what that covered. */
