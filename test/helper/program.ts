@@ -290,8 +290,9 @@ function room(): string {
   if (roomMade !== undefined) return roomMade;
   const made = mkdtempSync(join(roomy("/dev/shm") ? "/dev/shm" : tmpdir(), "frames-"));
   mkdirSync(join(made, ".children"));
-  process.on("exit", () => rmSync(made, { recursive: true, force: true }));
-  if (process.platform !== "win32") {
+  if (process.platform === "win32") {
+    process.on("exit", () => rmSync(made, { recursive: true, force: true }));
+  } else {
     const script = `trap "" INT TERM HUP; cat; cd "$0/.children" && kill -9 *; rm -rf "$0"`;
     cleaner = Bun.spawn(["sh", "-c", script, made], { stdio: ["pipe", "ignore", "ignore"] });
     cleaner.unref();

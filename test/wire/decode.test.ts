@@ -288,6 +288,21 @@ describe("a decoder that is paused", () => {
     expect(recorder.finish()).toEqual(expected);
   });
 
+  test("keeps nothing of the chunks themselves, which are given to others when it returns", () => {
+    for (const way of [[bytes], [...pieces(bytes, 40)]]) {
+      const recorder = new Pausing();
+      const decoder = (recorder.decoder = new Decoder(recorder));
+      for (const chunk of way) {
+        // A Buffer, as sockets give them: what its `slice` returns is no copy.
+        const given = Buffer.from(chunk);
+        decoder.receive(given);
+        given.fill(0xff);
+      }
+      for (let turn = 0; turn < 100; turn++) decoder.resume();
+      expect(recorder.finish()).toEqual(expected);
+    }
+  });
+
   test("throws what is wrong with what waited only when it goes on", () => {
     const decoder = new Decoder(new Recorder());
     decoder.receive(preface);
