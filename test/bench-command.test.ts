@@ -1,9 +1,9 @@
 // `frames bench`: that it measures, and that nothing is left of it. What it measures is the machine's.
 
-import { Database } from "bun:sqlite";
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { journal } from "./helper/delivery.ts";
 import {
   freePort,
   jsonLines,
@@ -72,17 +72,12 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 
 /** Everything that a store is: its files with their times, and its journal. */
 function storeOf({ dir }: Server): unknown {
-  const database = new Database(join(dir, ".frames/journal.sqlite"), { readonly: true });
-  try {
-    const names = all(dir).filter((name) => !name.includes("journal.sqlite-"));
-    return {
-      files: names.map((name) => [name, statSync(join(dir, name)).mtimeMs]),
-      frames: database.query("SELECT * FROM frames").all(),
-      losses: database.query("SELECT * FROM losses").all(),
-    };
-  } finally {
-    database.close();
-  }
+  const names = all(dir).filter((name) => !name.includes("journal.sqlite-"));
+  return {
+    files: names.map((name) => [name, statSync(join(dir, name)).mtimeMs]),
+    frames: journal(dir, "SELECT * FROM frames"),
+    losses: journal(dir, "SELECT * FROM losses"),
+  };
 }
 
 test("a server that is measured keeps nothing of it", async () => {

@@ -39,6 +39,8 @@ export interface Moved {
   readonly peaks?: Peaks;
 }
 
+type Taken = Pick<Moved, "seconds" | "cpuSeconds">;
+
 function missing(...commands: string[]): string | undefined {
   return commands.find(peerMissing);
 }
@@ -64,6 +66,24 @@ async function answers(port: number): Promise<void> {
     }
   }
   throw new Error(`nothing answers at port ${port}`);
+}
+
+/** What a command takes that sends to a daemon, together with what the daemon does for it. */
+async function sendTo(daemon: Bun.Subprocess, command: string[]): Promise<Taken> {
+  const before = cpuSoFar(daemon.pid);
+  const { seconds, cpuSeconds } = await timed(command);
+  // The daemon's child counts when the daemon has seen it end.
+  await Bun.sleep(100);
+  return { seconds, cpuSeconds: cpuSeconds + cpuSoFar(daemon.pid) - before };
+}
+
+/** Likewise, to a receiver that ends when it has everything. */
+async function untilBothEnd(command: string[], receiver: Bun.Subprocess): Promise<Taken> {
+  const started = performance.now();
+  const { cpuSeconds } = await timed(command);
+  if ((await receiver.exited) !== 0) throw new Error(`what ${command.join(" ")} sent to failed`);
+  const seconds = (performance.now() - started) / 1000;
+  return { seconds, cpuSeconds: cpuSeconds + cpuOf(receiver) };
 }
 
 const frames: Rival = {
@@ -110,13 +130,9 @@ const rsync: Rival = {
     return {
       port,
       async move(from, via = port) {
-        const before = cpuSoFar(daemon.pid);
         const target = `rsync://127.0.0.1:${via}/in/`;
-        const sent = await timed(["rsync", "--archive", "--whole-file", `${from}/`, target]);
-        // The daemon's child counts when the daemon has seen it end.
-        await Bun.sleep(100);
-        const cpu = cpuSoFar(daemon.pid) - before;
-        return { folder, seconds: sent.seconds, cpuSeconds: sent.cpuSeconds + cpu };
+        const command = ["rsync", "--archive", "--whole-file", `${from}/`, target];
+        return { folder, ...(await sendTo(daemon, command)) };
       },
       async stop() {
         daemon.kill();
@@ -144,12 +160,8 @@ const tar: Rival = {
     await listening(port);
     return {
       async move(from) {
-        const started = performance.now();
         const command = `tar -cf - -C "$0" . | nc -N 127.0.0.1 ${port}`;
-        const sent = await timed(["sh", "-c", command, from]);
-        if ((await receiver.exited) !== 0) throw new Error("the receiving tar failed");
-        const seconds = (performance.now() - started) / 1000;
-        return { folder, seconds, cpuSeconds: sent.cpuSeconds + cpuOf(receiver) };
+        return { folder, ...(await untilBothEnd(["sh", "-c", command, from], receiver)) };
       },
       async stop() {},
     };
@@ -196,12 +208,8 @@ const socat: Rival = {
     await listening(port);
     return {
       async move(from) {
-        const started = performance.now();
         const command = `cd "$0" && cat -- * | socat -u - TCP:127.0.0.1:${port}`;
-        const sent = await timed(["sh", "-c", command, from]);
-        if ((await receiver.exited) !== 0) throw new Error("the receiving socat failed");
-        const seconds = (performance.now() - started) / 1000;
-        return { folder: file, seconds, cpuSeconds: sent.cpuSeconds + cpuOf(receiver) };
+        return { folder: file, ...(await untilBothEnd(["sh", "-c", command, from], receiver)) };
       },
       async stop() {},
     };
@@ -230,9 +238,8 @@ const zeroMq: Rival = {
     await listening(port);
     return {
       async move(from) {
-        const sent = await timed([python, script, "send", String(port), from]);
-        if ((await receiver.exited) !== 0) throw new Error("the receiving Python failed");
-        return { folder, seconds: sent.seconds, cpuSeconds: sent.cpuSeconds + cpuOf(receiver) };
+        const command = [python, script, "send", String(port), from];
+        return { folder, ...(await untilBothEnd(command, receiver)) };
       },
       async stop() {},
     };
@@ -271,17 +278,15 @@ const scp: Rival = {
     const options = [...safe, "IdentitiesOnly=yes", "BatchMode=yes", "LogLevel=ERROR"];
     return {
       async move(from) {
-        const before = cpuSoFar(server.pid);
         const command = ["scp", "-r", "-p", "-q", "-F", "none", "-i", join(keys, "user")];
-        const sent = await timed([
-          ...command,
-          ...["-P", String(port), ...options.flatMap((option) => ["-o", option])],
-          ...[from, `127.0.0.1:${folder}`],
-        ]);
-        // Its child counts when it has seen that end.
-        await Bun.sleep(100);
-        const cpu = cpuSoFar(server.pid) - before;
-        return { folder, seconds: sent.seconds, cpuSeconds: sent.cpuSeconds + cpu };
+        return {
+          folder,
+          ...(await sendTo(server, [
+            ...command,
+            ...["-P", String(port), ...options.flatMap((option) => ["-o", option])],
+            ...[from, `127.0.0.1:${folder}`],
+          ])),
+        };
       },
       async stop() {
         server.kill();

@@ -34,6 +34,8 @@ class Recorder implements ConnectionHandler {
   readonly hash = new Bun.CryptoHasher("sha256");
   connection!: Connection;
   bytes = 0;
+  /** The last chunk, which is good only while `data` has it. */
+  chunk: Uint8Array | undefined;
   failure: FramesError | undefined;
   error: FramesError | undefined;
   readonly #waiting = new Set<() => void>();
@@ -56,6 +58,7 @@ class Recorder implements ConnectionHandler {
 
   data(chunk: Uint8Array): void {
     this.bytes += chunk.length;
+    this.chunk = chunk;
     this.hash.update(chunk);
     if (this.events.at(-1) !== "data") this.events.push("data");
     for (const look of [...this.#waiting]) look();
@@ -157,6 +160,14 @@ function sha256(bytes: Uint8Array): string {
 }
 
 describe("a connection", () => {
+  test("gives the memory of what it received back as soon as that was handled", async () => {
+    const { here, there } = await pair();
+    here.connection.send(bytesOf(100_000));
+    await there.until(() => there.bytes === 100_000);
+    expect(there.chunk!.byteLength).toBe(0);
+    expect(there.hash.digest("hex")).toBe(sha256(bytesOf(100_000)));
+  });
+
   test("carries bytes both ways, then closes at both ends without an error", async () => {
     const { here, there } = await pair();
     here.connection.send(new Uint8Array([1, 2, 3]));
