@@ -1,4 +1,5 @@
 /** A delivery over as many connections as it takes: connects again, and resumes at the receipts. */
+import type { Key } from "./auth/key.ts";
 import { Dispatch } from "./dispatch.ts";
 import { FramesError } from "./errors.ts";
 import type { FrameSource } from "./frame.ts";
@@ -18,8 +19,16 @@ export interface DeliveryOptions {
   readonly checksum: boolean;
   /** Whether frames are removed once the server has them for good. */
   readonly move: boolean;
+  readonly keys: SenderKeys;
   /** Aborting it stops the delivery: what is on its way is finished, for 10 s at most. */
   readonly signal: AbortSignal | undefined;
+}
+
+/** How a server is spoken to: in the clear, with one of these keys, or in the clear until it asks for one. */
+export interface SenderKeys {
+  readonly use: "never" | "always" | "if-asked";
+  /** In the order in which they are tried. */
+  readonly keys: readonly Key[];
 }
 
 /** What a delivery tells. */
@@ -52,6 +61,9 @@ const longestPause = 30_000;
 /** Errors that may come of a flipped byte end a delivery when they come so often without progress. */
 const mostDoubts = 3;
 
+/** What a server says of one key, and may not say of the next. */
+const keyFails = new Set(["not-let-in", "key-revoked", "wrong-role", "wrong-stream"]);
+
 /** Only a frames server says this, or whatever lies on the way to one does it. */
 const saidByServers = new Set(["store", "stopping", "full", "damaged"]);
 
@@ -63,6 +75,8 @@ export class Delivery {
   readonly #outlets: readonly Outlet[];
   readonly #removal: Removal;
   #dispatch: Dispatch | undefined;
+  /** The key that is in use. */
+  #key: number | undefined;
   #interrupted = false;
   #endPause: () => void = () => {};
   #retries = 0;
@@ -87,6 +101,7 @@ export class Delivery {
     this.#options = options;
     this.#events = events;
     this.#outlets = sources.map((source, index) => new Outlet(index + 1, source));
+    if (options.keys.use === "always") this.#key = 0;
     this.#removal = new Removal(
       (kept) => events.kept(kept),
       () => this.#dispatch?.wake(),
@@ -139,6 +154,7 @@ export class Delivery {
         return await this.#dispatch.run();
       } catch (error) {
         this.#noteProgress();
+        if (this.#nextKey(error)) continue;
         const reason = this.#mayRetry(error);
         // What was sent a second time without being confirmed was sent in vain.
         if (this.#pauses > 0) this.#progressAt = progressAt;
@@ -148,12 +164,25 @@ export class Delivery {
     }
   }
 
+  /** Whether there is another key to try, now that the server did not take the last one, or asked for one. */
+  #nextKey(error: unknown): boolean {
+    const { use, keys } = this.#options.keys;
+    if (!(error instanceof FramesError) || this.#interrupted) return false;
+    const asked = error.code === "no-key" && use === "if-asked" && this.#key === undefined;
+    if (!asked && !keyFails.has(error.code)) return false;
+    const next = asked ? 0 : this.#key === undefined ? keys.length : this.#key + 1;
+    if (next >= keys.length) return false;
+    this.#key = next;
+    return true;
+  }
+
   #newDispatch(): Dispatch {
     const { timeout, connectWithin, checksum, move } = this.#options;
     const options = {
       timeout,
       connectWithin: Math.min(connectWithin, Math.max(1, this.#patience())),
       checksum: checksum || move,
+      key: this.#key === undefined ? undefined : this.#options.keys.keys[this.#key],
     };
     const { trace } = this.#events;
     return new Dispatch(this.#address, this.#hello, this.#outlets, options, {

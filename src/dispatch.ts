@@ -1,4 +1,5 @@
 /** What one connection sends of a delivery: joins a sender and a socket. */
+import type { Key } from "./auth/key.ts";
 import { asFramesError, FramesError } from "./errors.ts";
 import { type Address, formatAddress } from "./net/address.ts";
 import { connect } from "./net/connect.ts";
@@ -12,6 +13,8 @@ import type { Done, Hello, Welcome } from "./wire/messages.ts";
 export interface DispatchOptions {
   readonly timeout: number;
   readonly connectWithin: number;
+  /** Is proved over TLS 1.3; without it the connection is plain. */
+  readonly key: Key | undefined;
   /** Whether every frame that may be there is compared by CRC-32. */
   readonly checksum: boolean;
 }
@@ -24,6 +27,9 @@ export interface DispatchEvents extends Omit<SenderEvents, "wake"> {
 
 /** What is on its way when a delivery is stopped gets this long, in milliseconds. */
 const stopWithin = 10_000;
+
+/** What a TLS server answers to anything else begins with this byte: an alert (RFC 8446, 5.1). */
+const tlsAlert = 21;
 
 /** What one connection sends of a delivery. */
 export class Dispatch implements ConnectionHandler {
@@ -39,6 +45,7 @@ export class Dispatch implements ConnectionHandler {
   #ended = false;
   #interrupted = false;
   #receiving = false;
+  #heard = false;
   /** What a source threw: told when what it gave before is safe. */
   #failure: { error: unknown } | undefined;
   #deadline: NodeJS.Timeout | undefined;
@@ -54,10 +61,18 @@ export class Dispatch implements ConnectionHandler {
     this.#options = options;
     this.#events = events;
     this.#outlets = outlets;
-    this.#sender = new Sender(outlets, hello, options, options.timeout, steadyNow(), {
-      ...events,
-      wake: () => this.wake(),
-    });
+    this.#sender = new Sender(
+      outlets,
+      hello,
+      options,
+      options.timeout,
+      steadyNow(),
+      {
+        ...events,
+        wake: () => this.wake(),
+      },
+      options.key,
+    );
   }
 
   /** Whether it was stopped before everything was sent. */
@@ -77,7 +92,12 @@ export class Dispatch implements ConnectionHandler {
    */
   async run(): Promise<{ done: Done; welcome: Welcome }> {
     try {
-      const connecting = connect(this.#address, this, this.#options.connectWithin);
+      const connecting = connect(
+        this.#address,
+        this,
+        this.#options.connectWithin,
+        this.#options.key !== undefined,
+      );
       // Whichever fails first is told: when the delivery is stopped, nobody waits for a connection.
       return await Promise.race([
         connecting.then(() => this.#finished.promise),
@@ -126,7 +146,7 @@ export class Dispatch implements ConnectionHandler {
   opened(connection: Connection): void {
     this.#connection = connection;
     if (this.#ended) return connection.terminate();
-    this.#sender.connected(steadyNow());
+    this.#sender.connected(steadyNow(), connection.exporter);
     this.#pump();
   }
 
@@ -155,6 +175,11 @@ export class Dispatch implements ConnectionHandler {
 
   data(chunk: Uint8Array): void {
     if (this.#ended) return;
+    if (!this.#heard && this.#options.key === undefined && chunk[0] === tlsAlert) {
+      const hint = "there: frames key; here: frames key save";
+      return this.#fail(new FramesError("no-key", `${this.#where()} asks for a key: ${hint}`));
+    }
+    this.#heard = true;
     // The machine may wake us several times for one chunk.
     this.#receiving = true;
     try {
@@ -185,6 +210,15 @@ export class Dispatch implements ConnectionHandler {
   }
 
   failed(error: FramesError): void {
+    if (error.code === "impostor") {
+      const message = `${this.#where()} did not prove that it holds the key: somebody else may be in between`;
+      return this.#fail(new FramesError("impostor", message), new FramesError("not-let-in"));
+    }
+    if (error.code === "not-let-in" && this.#options.key !== undefined) {
+      const hint = "there: frames key; here: frames key save";
+      const message = `${this.#where()} does not take the key: ${hint}`;
+      return this.#fail(new FramesError("not-let-in", message));
+    }
     if (error.code === "foreign") {
       const message = `${this.#where()} is no frames server: ${error.message}`;
       return this.#fail(new FramesError("foreign", message));

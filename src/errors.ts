@@ -38,6 +38,10 @@ export const errors = {
     retry: "patiently",
   },
   internal: { wire: 12, exit: 12, sentence: "A fault in the software itself" },
+  "key-revoked": { wire: 13, exit: 5, sentence: "The key was taken out of the server's key file" },
+  "wrong-role": { wire: 14, exit: 5, sentence: "The key is not for this direction" },
+  "wrong-stream": { wire: 15, exit: 5, sentence: "The key is not for this stream" },
+  "stolen-session": { wire: 16, exit: 5, sentence: "The session belongs to another key" },
 
   // Refuse one frame: 32 to 47.
   "too-large": { wire: 32, exit: 23, sentence: "The frame is larger than the server takes" },
@@ -65,6 +69,9 @@ export const errors = {
     sentence: "No connection came about in time",
     retry: "patiently",
   },
+  "no-key": { wire: 0, exit: 5, sentence: "A key is needed, and there is none" },
+  impostor: { wire: 0, exit: 5, sentence: "The server did not prove that it holds the key" },
+  plaintext: { wire: 0, exit: 5, sentence: "The server does not speak TLS, which a key needs" },
   foreign: { wire: 0, exit: 2, sentence: "The peer does not speak FRAMES/1", retry: "thrice" },
   "other-store": { wire: 0, exit: 11, sentence: "The server lost what it had confirmed" },
   locked: { wire: 0, exit: 11, sentence: "Another process serves this store" },

@@ -1,8 +1,10 @@
 /** The executable: argv to command, and the only place that exits. */
 import { benchCommand } from "./cli/bench.ts";
 import { completions } from "./cli/completions.ts";
-import { commands, nearest, parseArguments } from "./cli/flags.ts";
+import { commands } from "./cli/commands.ts";
+import { nearest, parseArguments } from "./cli/flags.ts";
 import { help, overview } from "./cli/help.ts";
+import { keyCommand } from "./cli/key.ts";
 import { ls } from "./cli/ls.ts";
 import { sendCommand, type Stop } from "./cli/send.ts";
 import { serveCommand } from "./cli/serve.ts";
@@ -35,6 +37,8 @@ async function run(words: readonly string[], terminal: Terminal): Promise<number
       return await verifyCommand(given, terminal);
     case "bench":
       return await benchCommand(given, terminal, stopOnSignal);
+    case "key":
+      return await keyCommand(given, terminal);
     case "completions":
       terminal.out(completions(given.positionals[0]));
       return 0;

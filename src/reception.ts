@@ -1,8 +1,10 @@
 /** Receives from one sender: joins a receiver and a socket. */
+import { allowsStream, type KeyEntry } from "./auth/key.ts";
 import { asFramesError, FramesError } from "./errors.ts";
 import type { FrameDescription, FrameStore, Outcome } from "./frame.ts";
+import type { KeyRing } from "./keys.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
-import { type Flushable, Receiver, type ReceiverLimits } from "./session/receiver.ts";
+import { type Flushable, type Gate, Receiver, type ReceiverLimits } from "./session/receiver.ts";
 import { software } from "./version.ts";
 import type { Done, Hello } from "./wire/messages.ts";
 
@@ -17,7 +19,17 @@ export interface StoredEvent {
 /** What happens at a server. `peer` is the sender's address. */
 export type ServeEvent =
   | { type: "recovered"; unfinished: number; replaced: number }
-  | { type: "session"; peer: string; session: string; stream: string; software: string }
+  | {
+      type: "session";
+      peer: string;
+      session: string;
+      stream: string;
+      software: string;
+      /** Name of the key that was proved. */
+      key: string | undefined;
+    }
+  /** The key file was read again, or could not be: then the keys before it still hold. */
+  | { type: "keys"; error: FramesError | undefined }
   | {
       type: "refused";
       peer: string;
@@ -56,6 +68,8 @@ export type ServeEvent =
 /** The server that a reception belongs to. */
 export interface Host {
   readonly store: FrameStore;
+  /** The keys that it asks for, if it asks. */
+  readonly keys: KeyRing | undefined;
   readonly grants: ReceiverLimits;
   /** Milliseconds after which a silent sender counts as gone. */
   readonly timeout: number;
@@ -91,6 +105,10 @@ const answerAtLast = 60_000;
 /** More than this many bytes that a sender does not read: nothing more is read from it. */
 const mostQueued = 1 << 20;
 
+/** What a TLS client begins with, and "no such version" in answer (RFC 8446, 5.1 and 6). */
+const tlsHandshake = 22;
+const protocolVersionAlert = [21, 3, 3, 0, 2, 2, 70];
+
 /** One sender, as long as it is connected. */
 export class Reception implements ConnectionHandler {
   readonly #server: Host;
@@ -100,6 +118,9 @@ export class Reception implements ConnectionHandler {
   readonly #receiver: Receiver;
   readonly #gone = Promise.withResolvers<void>();
   readonly #isFull: boolean;
+  #key: KeyEntry | undefined;
+  /** Whether HELLO came, and the proof of its key if that is asked for. */
+  #isKnown = false;
   #connection: Connection | undefined;
   #paused = false;
   #failure: FramesError | undefined;
@@ -114,30 +135,70 @@ export class Reception implements ConnectionHandler {
   #probe: Promise<boolean> | undefined;
   #heardAt = 0;
 
-  constructor(server: Host, peer: string, isFull: boolean) {
+  /** @param exporter what the TLS channel exports, where the server asks for a key */
+  constructor(server: Host, peer: string, isFull: boolean, exporter: Uint8Array | undefined) {
     this.#server = server;
     this.peer = peer;
     this.#isFull = isFull;
-    this.#receiver = new Receiver(server.store, server.grants, server.timeout, steadyNow(), {
-      hello: (hello) => this.#hello(hello),
-      claim: (stream, source) => server.claim(stream, source, this),
-      unclaim: (stream, source) => server.unclaim(stream, source, this),
-      answered: (time) => {
-        if (time === this.#asked?.time) this.#asked.answer(true);
+    this.#receiver = new Receiver(
+      server.store,
+      server.grants,
+      server.timeout,
+      steadyNow(),
+      {
+        hello: (hello) => this.#hello(hello),
+        claim: (stream, source) => {
+          this.#checkStream(stream);
+          return server.claim(stream, source, this);
+        },
+        unclaim: (stream, source) => server.unclaim(stream, source, this),
+        answered: (time) => {
+          if (time === this.#asked?.time) this.#asked.answer(true);
+        },
+        ended: (source, frame, outcome) => this.#ended(source, frame, outcome),
+        lost: (source, frames, error) =>
+          server.tell({ type: "lost", ...this.#who(), source, frames, error }),
+        wake: () => {
+          this.#goOn();
+          server.settleLater(this);
+        },
+        failed: (error) => this.failed(asFramesError(error, "internal")),
       },
-      ended: (source, frame, outcome) => this.#ended(source, frame, outcome),
-      lost: (source, frames, error) =>
-        server.tell({ type: "lost", ...this.#who(), source, frames, error }),
-      wake: () => {
-        this.#goOn();
-        server.settleLater(this);
+      this.#gate(exporter),
+    );
+  }
+
+  /** Whom the sender proves its key to. */
+  #gate(exporter: Uint8Array | undefined): Gate | undefined {
+    const { keys } = this.#server;
+    if (keys === undefined) return undefined;
+    if (exporter === undefined)
+      throw new FramesError("internal", "A key was asked for without TLS");
+    return {
+      exporter,
+      find: (id) => {
+        this.#key = keys.find(id);
+        return this.#key?.key;
       },
-      failed: (error) => this.failed(asFramesError(error, "internal")),
-    });
+    };
+  }
+
+  /** The key that it has proved. */
+  get key(): KeyEntry | undefined {
+    return this.#isKnown ? this.#key : undefined;
+  }
+
+  #checkStream(stream: string): void {
+    if (this.#key === undefined || allowsStream(this.#key, stream)) return;
+    const { name, streams } = this.#key;
+    throw new FramesError(
+      "wrong-stream",
+      `The key ${name} is for streams called ${streams}, and not for ${stream}`,
+    );
   }
 
   get session(): string | undefined {
-    return this.#receiver.hello?.session;
+    return this.#isKnown ? this.#receiver.hello?.session : undefined;
   }
 
   /** Whether nothing more comes of it. */
@@ -165,6 +226,12 @@ export class Reception implements ConnectionHandler {
   }
 
   #hello(hello: Hello): { fresh: boolean; store: string; software: string } {
+    this.#isKnown = true;
+    if (this.#key !== undefined && this.#key.role !== "both" && this.#key.role !== hello.role) {
+      const { name, role } = this.#key;
+      throw new FramesError("wrong-role", `The key ${name} may only ${role}, not ${hello.role}`);
+    }
+    this.#checkStream(hello.stream);
     if (hello.role !== "send") {
       throw new FramesError("not-let-in", "Cannot send frames out: this version only receives");
     }
@@ -174,6 +241,7 @@ export class Reception implements ConnectionHandler {
       ...this.#who(),
       session: hello.session,
       software: hello.software ?? "unknown software",
+      key: this.#key?.name,
     });
     const { store } = this.#server;
     return { fresh: store.isFresh(hello.stream), store: store.place, software };
@@ -191,6 +259,7 @@ export class Reception implements ConnectionHandler {
     if (!this.#heard) {
       this.#heard = true;
       if (looksLikeHttp(chunk)) return this.#answerHttp();
+      if (chunk[0] === tlsHandshake && this.#server.keys === undefined) return this.#answerTls();
     }
     if (this.#failure !== undefined) return;
     this.#fresh = true;
@@ -332,7 +401,8 @@ export class Reception implements ConnectionHandler {
       type: "failed",
       peer: this.peer,
       session: this.session,
-      stream: this.#receiver.hello?.stream,
+      // What somebody says who was not let in is not worth a line in a log.
+      stream: this.#isKnown ? this.#receiver.hello?.stream : undefined,
       counts: { ...this.#receiver.counts },
       error,
     });
@@ -347,6 +417,14 @@ export class Reception implements ConnectionHandler {
       this.#report(error ?? new FramesError("network", "The sender closed before it was done"));
     }
     this.#gone.resolve();
+  }
+
+  /** So that the sender learns at once that no key can be proved here. */
+  #answerTls(): void {
+    this.#connection!.send(Uint8Array.from(protocolVersionAlert));
+    this.failed(
+      new FramesError("foreign", "A sender wanted TLS, which needs a key on this server"),
+    );
   }
 
   #answerHttp(): void {

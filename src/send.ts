@@ -1,11 +1,13 @@
 /** Sends frames: finds out what there is to send, and delivers it. */
 import { existsSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { Delivery } from "./delivery.ts";
+import { Key, type KeyEntry } from "./auth/key.ts";
+import { Delivery, type SenderKeys } from "./delivery.ts";
+import { defaultKeyFile, readKeys } from "./keys.ts";
 import type { Kept } from "./removal.ts";
 import { type ErrorName, FramesError } from "./errors.ts";
 import type { ConflictPolicy, FrameSource } from "./frame.ts";
-import { formatAddress, parseAddress } from "./net/address.ts";
+import { type Address, formatAddress, isLoopback, parseAddress } from "./net/address.ts";
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
 import type { Skipped } from "./source/directory.ts";
 import { rootOf, walk } from "./source/walk.ts";
@@ -41,6 +43,12 @@ export interface SendOptions {
   readonly timeout?: number;
   /** Milliseconds without progress after which the delivery is given up. Default: never. */
   readonly giveUpAfter?: number;
+  /** A key as text, which the server must ask for and prove too. */
+  readonly key?: string;
+  /** Likewise the keys in a file, tried in order. */
+  readonly keyFile?: string;
+  /** Sends without encryption to a server that lets anyone in. */
+  readonly insecure?: boolean;
   /** Milliseconds that connecting may take. Default 10,000. */
   readonly connectWithin?: number;
   /** Aborting it stops sending: what is on its way is finished, for 10 s at most. */
@@ -316,6 +324,7 @@ export async function deliver(
     giveUpAfter,
     checksum,
     move,
+    keys: keysOf(address, options),
     signal,
   };
   const delivery = new Delivery(address, hello, sources, limits, {
@@ -356,4 +365,45 @@ export async function deliver(
     sources: delivery.progress,
     interrupted: delivery.isInterrupted,
   };
+}
+
+/**
+ * How this server is spoken to. A key that is given is demanded of it; one that merely lies about is for
+ * other machines, and for a server of this user here that asks for one.
+ *
+ * @throws {FramesError} `usage`, `missing` or `no-key`
+ */
+export function keysOf(
+  address: Address,
+  { key, keyFile, insecure = false }: SendOptions,
+): SenderKeys {
+  const isGiven = key !== undefined || keyFile !== undefined;
+  if (isGiven && insecure) {
+    throw new FramesError("usage", "Cannot send both with a key and --insecure: choose one");
+  }
+  if (insecure) return { use: "never", keys: [] };
+  if (key !== undefined) return { use: "always", keys: [Key.parse(key, "in FRAMES_KEY")] };
+  const path = keyFile ?? defaultKeyFile();
+  const isHere = isLoopback(address.host || "127.0.0.1");
+  const keys = isHere && !isGiven ? foundKeys(path) : readKeys(path);
+  const forSending = keys.filter(({ role }) => role !== "receive");
+  // What the server says of a key for another direction is clearer than what is said here.
+  const usable = (forSending.length > 0 ? forSending : keys).map((entry) => entry.key);
+  if (isHere && !isGiven) return { use: "if-asked", keys: usable };
+  if (usable.length === 0) {
+    throw new FramesError(
+      "no-key",
+      `Cannot send to ${formatAddress(address)}: there is no key in ${path}; show the server's there with frames key, and save it here with frames key save`,
+    );
+  }
+  return { use: "always", keys: usable };
+}
+
+/** Keys that nobody asked for are no reason to fail. */
+function foundKeys(path: string): readonly KeyEntry[] {
+  try {
+    return readKeys(path);
+  } catch {
+    return [];
+  }
 }

@@ -1,6 +1,7 @@
 /** Receives frames: what programs call, and what they are told. */
 import { FramesError } from "./errors.ts";
-import { formatAddress, isLoopback, parseAddress } from "./net/address.ts";
+import { defaultKeyFile, firstKey, KeyRing, ownCertificate, readCertificate } from "./keys.ts";
+import { isLoopback, parseAddress } from "./net/address.ts";
 import type { ServeEvent, StoredEvent } from "./reception.ts";
 import { FrameServer, type Server } from "./server.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
@@ -9,8 +10,17 @@ import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
 export interface ServeOptions {
   /** `HOST:PORT`; port 0 lets the system choose. Default `127.0.0.1:9726`. */
   readonly listen?: string;
-  /** Lets anyone who reaches the port send frames: needed on any address but loopback. */
+  /**
+   * The keys of those who are let in, over TLS 1.3. Without it, keys are asked for on any address but
+   * loopback, from the user's own key file, in which one is made if there is none.
+   */
+  readonly keyFile?: string;
+  /** Likewise one key, as text. */
+  readonly key?: string;
+  /** Lets anyone who reaches the port send frames, without encryption. */
   readonly insecure?: boolean;
+  /** PEM files of a certificate that browsers trust. Default: one that the server makes for itself. */
+  readonly tls?: { readonly certificate: string; readonly key: string };
   /** Largest frame in bytes. Default 64 MiB. */
   readonly maxFrame?: number;
   /** Refuse names that Windows and macOS cannot keep; always so on these. */
@@ -27,6 +37,7 @@ export interface ServeOptions {
   readonly onStored?: (stored: StoredEvent) => void;
 }
 
+const defaultListen = "127.0.0.1:9726";
 const defaultMaxFrame = 64 << 20;
 const defaultTimeout = 30_000;
 
@@ -46,20 +57,16 @@ const defaultTimeout = 30_000;
  * ```
  */
 export async function serve(directory: string, options: ServeOptions = {}): Promise<Server> {
-  const address = parseAddress(options.listen ?? "127.0.0.1:9726", "--listen");
+  const address = parseAddress(options.listen ?? defaultListen, "--listen");
   const { maxFrame = defaultMaxFrame, timeout = defaultTimeout } = options;
   if (!Number.isSafeInteger(maxFrame) || maxFrame < 1) {
     throw new FramesError("usage", `Cannot serve: the largest frame is ${maxFrame} bytes`);
   }
   if (!(timeout > 0)) throw new FramesError("usage", `Cannot serve: the timeout is ${timeout} ms`);
-  if (!isLoopback(address.host) && options.insecure !== true) {
-    throw new FramesError(
-      "usage",
-      `Cannot listen at ${formatAddress(address)}: this version has no keys yet, so anyone who reaches the port could send; where that is all right, say so with --insecure`,
-    );
-  }
+  const isSecure = asksForKeys(options);
   const portableNames = options.portableNames === true || systemNeedsPortableNames;
   const { durable = false, reserve, onEvent = () => {} } = options;
+  const security = isSecure ? securityOf(options) : undefined;
   const openStore = () => {
     const clock = Date.now;
     const store = new DirectoryStore(directory, { portableNames, durable, reserve, clock });
@@ -72,8 +79,33 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
       window: { bytes: 64 << 20, frames: 8192 },
       limits: { frame: maxFrame, sources: 10_000, unfinished: 16 },
     },
+    security,
     timeout,
     onEvent,
     onStored: options.onStored,
   });
+}
+
+/**
+ * Whether a server with these options asks for keys.
+ *
+ * @throws {FramesError} `usage`
+ */
+export function asksForKeys({ listen, keyFile, key, insecure = false }: ServeOptions): boolean {
+  const { host } = parseAddress(listen ?? defaultListen, "--listen");
+  const isGiven = keyFile !== undefined || key !== undefined;
+  if (isGiven && insecure) {
+    throw new FramesError("usage", "Cannot serve both with keys and --insecure: choose one");
+  }
+  return isGiven || (!isLoopback(host) && !insecure);
+}
+
+/** The keys and the certificate; a user's first server makes both. */
+function securityOf({ keyFile, key, tls }: ServeOptions) {
+  const path = keyFile ?? defaultKeyFile();
+  if (keyFile === undefined && key === undefined) firstKey(path, "default");
+  const keys = new KeyRing(key === undefined ? { path } : { text: key });
+  const certificate =
+    tls === undefined ? ownCertificate(new Date()) : readCertificate(tls.certificate, tls.key);
+  return { keys, certificate };
 }

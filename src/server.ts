@@ -1,6 +1,8 @@
 /** A running server: joins a listener, receptions and a store. */
 import { asFramesError, FramesError } from "./errors.ts";
+import type { Certificate } from "./auth/certificate.ts";
 import type { FrameStore } from "./frame.ts";
+import type { KeyRing } from "./keys.ts";
 import { type Address, formatAddress } from "./net/address.ts";
 import { listen, type Listener } from "./net/listen.ts";
 import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
@@ -15,6 +17,8 @@ export interface Server {
   readonly port: number;
   /** `HOST:PORT`, as `send` takes it. */
   readonly address: string;
+  /** Whether it asks for a key, over TLS. */
+  readonly isSecure: boolean;
   /** How many peers are connected. */
   readonly connections: number;
   /** Takes no more senders, lets those that are connected know, and closes the store. */
@@ -23,6 +27,8 @@ export interface Server {
 
 /** How a server behaves. Times are in milliseconds. */
 export interface ServerOptions {
+  /** What senders must prove, over TLS with this certificate. */
+  readonly security: { readonly keys: KeyRing; readonly certificate: Certificate } | undefined;
   readonly grants: ReceiverLimits;
   readonly timeout: number;
   readonly onEvent: (event: ServeEvent) => void;
@@ -36,6 +42,9 @@ export type ClosableStore = FrameStore & { close(): void };
 const crowd = 16;
 const crowdPause = 5;
 
+/** How often the key file is looked at, in milliseconds. */
+const keysEvery = 1000;
+
 export class FrameServer implements Server, Host {
   readonly #store: ClosableStore;
   readonly #listener: Listener;
@@ -46,6 +55,9 @@ export class FrameServer implements Server, Host {
   /** Who sends which source of which stream. */
   readonly #claims = new Map<string, Reception>();
   #settling = false;
+  #keyTimer: NodeJS.Timeout | undefined;
+  /** What was wrong with the key file when it was last read. */
+  #keyFailure: string | undefined;
   #stopped: Promise<void> | undefined;
 
   /**
@@ -54,13 +66,46 @@ export class FrameServer implements Server, Host {
    */
   constructor(address: Address, openStore: () => ClosableStore, options: ServerOptions) {
     this.#options = options;
-    this.#listener = listen(address, (peer, isFull) => new Reception(this, peer, isFull));
+    const accept = (...connection: [string, boolean, Uint8Array | undefined]) =>
+      new Reception(this, ...connection);
+    this.#listener = listen(address, accept, options.security?.certificate);
+    if (options.security !== undefined) {
+      this.#keyTimer = setInterval(() => this.#checkKeys(), keysEvery);
+    }
     try {
       this.#store = openStore();
     } catch (error) {
       this.#listener.stop();
+      clearInterval(this.#keyTimer);
       throw error;
     }
+  }
+
+  /** Whoever sends with a key that was taken out of the file is told, and closed. */
+  #checkKeys(): void {
+    const { keys } = this.#options.security!;
+    try {
+      if (!keys.reload()) return;
+    } catch (error) {
+      const failure = asFramesError(error, "usage");
+      if (failure.message !== this.#keyFailure) this.tell({ type: "keys", error: failure });
+      this.#keyFailure = failure.message;
+      return;
+    }
+    this.#keyFailure = undefined;
+    this.tell({ type: "keys", error: undefined });
+    for (const reception of [...this.#receptions]) {
+      const { key } = reception;
+      if (key !== undefined && !keys.holds(key)) reception.failed(new FramesError("key-revoked"));
+    }
+  }
+
+  get keys(): KeyRing | undefined {
+    return this.#options.security?.keys;
+  }
+
+  get isSecure(): boolean {
+    return this.keys !== undefined;
   }
 
   get store(): FrameStore {
@@ -120,6 +165,7 @@ export class FrameServer implements Server, Host {
   supersede(session: string, by: Reception): void {
     for (const reception of this.#receptions) {
       if (reception !== by && reception.session === session) {
+        if (reception.key?.name !== by.key?.name) throw new FramesError("stolen-session");
         reception.failed(new FramesError("superseded"));
       }
     }
@@ -217,6 +263,7 @@ export class FrameServer implements Server, Host {
 
   async #stop(): Promise<void> {
     this.#listener.stop();
+    clearInterval(this.#keyTimer);
     try {
       await this.#settleNow([...this.#receptions]);
       for (const reception of [...this.#receptions]) {

@@ -111,7 +111,7 @@ describe("frames send is told, when at the other end", () => {
   });
 
   test("the host does not exist", async () => {
-    const sent = await run(["send", folder, "--to", "camera-host.invalid:9726"]);
+    const sent = await run(["send", folder, "--to", "camera-host.invalid:9726", "--insecure"]);
     expect(theLine(sent)).toMatch(/Cannot connect.*camera-host\.invalid/);
     expect(sent.code).toBe(10);
   });
@@ -615,16 +615,6 @@ describe("frames serve says at start that", () => {
       expect(await third.stop()).toBe(0);
     });
   });
-
-  for (const address of [":0", "0.0.0.0:0", "[::]:0"]) {
-    test(`anyone could send to ${address}, unless that is wanted: exit 1`, async () => {
-      const store = join(temporaryFolder(), "store");
-      const served = await serve(store, "--listen", address);
-      expect(theLine(served)).toContain("--insecure");
-      expect(served.code).toBe(1);
-      expect(existsSync(store)).toBe(false);
-    });
-  }
 });
 
 // The command line.

@@ -133,8 +133,8 @@ test("a server that is not there is told as by send", async () => {
   const folder = temporaryFolder();
   const capture = makeTree(manyFrames(1, 10));
   for (const to of [`127.0.0.1:${freePort()}`, "no-such-host.invalid"]) {
-    const bench = await run(["bench", to, "--dir", folder]);
-    const send = await run(["send", capture, "--to", to]);
+    const bench = await run(["bench", to, "--insecure", "--dir", folder]);
+    const send = await run(["send", capture, "--to", to, "--insecure"]);
     expect([bench.code, bench.stdout, bench.stderr]).toEqual([send.code, "", send.stderr]);
     expect(bench.code).toBe(10);
   }

@@ -256,7 +256,7 @@ test("an error of the program's own iterator ends the delivery and is handed on 
   });
 });
 
-test("errors carry a code: no server, a store in use, a name that leaves the store, an open address without --insecure", async () => {
+test("errors carry a code: no server, a store in use, a name that leaves the store, an open address without a key", async () => {
   const frames = [{ bytes: bytesOf("1") }];
   const here = { stream: "s", source: "a" };
   const unreachable = await rejection(send(frames, { to: "127.0.0.1:1", ...here }));
@@ -264,8 +264,10 @@ test("errors carry a code: no server, a store in use, a name that leaves the sto
   expect((await rejection(send(frames, { ...here, stream: "../s" }))).code).toBe("usage");
   expect((await rejection(send("/nonexistent/folder"))).code).toBe("missing");
   expect((await rejection(send(frames))).code).toBe("usage");
-  const open = serve(join(temporaryFolder(), "store"), { listen: "0.0.0.0:0" });
-  expect((await rejection(open)).code).toBe("usage");
+  const folder = temporaryFolder();
+  const keyFile = join(folder, "no-keys");
+  const open = serve(join(folder, "store"), { listen: "0.0.0.0:0", keyFile });
+  expect((await rejection(open)).code).toBe("no-key");
   await withServer(async (server) => {
     const second = serve(server.directory, { listen: "127.0.0.1:0" });
     expect((await rejection(second)).code).toBe("locked");

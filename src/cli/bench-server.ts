@@ -8,7 +8,7 @@
  */
 import { FramesError } from "../errors.ts";
 import { steadyNow } from "../net/connection.ts";
-import { deliver } from "../send.ts";
+import { deliver, type SendOptions } from "../send.ts";
 import { type CapturedFrame, IterableSource } from "../source/iterable.ts";
 import { noise } from "./bench-machine.ts";
 
@@ -53,10 +53,15 @@ interface Mark {
 /**
  * Measures link and server, and leaves nothing there.
  *
+ * @param options how the server is spoken to
  * @param signal ends it early
  * @throws {FramesError} as `send`
  */
-export async function measureLink(to: string, signal: AbortSignal): Promise<LinkMeasurement> {
+export async function measureLink(
+  to: string,
+  options: Pick<SendOptions, "key" | "keyFile" | "insecure">,
+  signal: AbortSignal,
+): Promise<LinkMeasurement> {
   const traffic = new Traffic();
   const started = Date.now();
   const source = new IterableSource(refusedName, traffic.frames(), started, Date.now);
@@ -67,6 +72,7 @@ export async function measureLink(to: string, signal: AbortSignal): Promise<Link
   const { address, frames } = await deliver(
     { ...planned, leftOut: 0 },
     {
+      ...options,
       to,
       signal: AbortSignal.any([signal, broken.signal]),
       onEvent: (event) => {

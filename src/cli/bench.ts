@@ -4,6 +4,7 @@ import { parseAddress } from "../net/address.ts";
 import { Bench, type Measurement, Scratch, type Step } from "./bench-machine.ts";
 import { linkFrameBytes, type LinkMeasurement, measureLink } from "./bench-server.ts";
 import type { Arguments } from "./flags.ts";
+import { keyOptions } from "./key.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes } from "./units.ts";
 
@@ -50,7 +51,7 @@ export async function benchCommand(
   const scratch = new Scratch(given.text("dir"));
   try {
     if (server === undefined) await benchMachine(scratch, report, gently);
-    else await benchServer(server, scratch, report, gently);
+    else await benchServer(server, given, scratch, report, gently);
     return 0;
   } catch (error) {
     // Whatever the signal broke off, that is why.
@@ -84,12 +85,13 @@ async function benchMachine(scratch: Scratch, report: Report, signal: AbortSigna
 
 async function benchServer(
   server: string,
+  given: Arguments,
   scratch: Scratch,
   report: Report,
   signal: AbortSignal,
 ): Promise<void> {
   report.doing(`link to ${server}`);
-  const link = await measureLink(server, signal);
+  const link = await measureLink(server, keyOptions(given), signal);
   if (signal.aborted) throw new FramesError("interrupted");
   report.say(`Measuring up to ${link.address}, which keeps nothing of it`);
   report.roundTrip(link.roundTrip);

@@ -1,6 +1,14 @@
 /** `frames completions SHELL`: made from the table of flags. */
 import { FramesError } from "../errors.ts";
-import { commands, type Flag, flagsOf } from "./flags.ts";
+import { commands } from "./commands.ts";
+import { type Flag, flagsOf } from "./flags.ts";
+import { topicNames } from "./help.ts";
+
+/** Words that may follow a command. */
+const argumentsOf: Readonly<Record<string, readonly string[]>> = {
+  completions: ["bash", "zsh", "fish"],
+  key: ["new", "save", "list", "remove"],
+};
 
 const takesPath = new Set(["serve", "send"]);
 
@@ -12,7 +20,8 @@ function bash(): string {
   const names = commands.map(({ name }) => name).join(" ");
   const others = commands.filter(({ name }) => name !== "help");
   const cases = others.map(({ name }) => {
-    const own = name === "completions" ? ["bash", "zsh", "fish"] : flagsOf(name).flatMap(words);
+    const offered = argumentsOf[name] ?? [];
+    const own = name === "completions" ? offered : [...offered, ...flagsOf(name).flatMap(words)];
     return `    ${name}) words="${own.join(" ")}" ;;`;
   });
   return `_frames() {
@@ -23,7 +32,7 @@ function bash(): string {
   fi
   case "\${COMP_WORDS[1]}" in
 ${cases.join("\n")}
-    help) words="${names} environment exit-codes names" ;;
+    help) words="${names} ${topicNames.join(" ")}" ;;
     *) return ;;
   esac
   local IFS=$'\\n'
@@ -66,9 +75,9 @@ function zsh(): string {
     );
     const rest = takesPath.has(name)
       ? quoted("*:directory:_files -/")
-      : name === "completions"
-        ? quoted("1:shell:(bash zsh fish)")
-        : quoted("*: :");
+      : argumentsOf[name] === undefined
+        ? quoted("*: :")
+        : quoted(`1:what:(${argumentsOf[name].join(" ")})`);
     return `    ${name}) _arguments ${[...specs, rest].join(" ")} ;;`;
   });
   return `#compdef frames
@@ -107,8 +116,9 @@ function fish(): string {
     if (takesPath.has(name)) {
       lines.push(`complete -c frames ${when} -a '(__fish_complete_directories)'`);
     }
+    const offered = argumentsOf[name]?.join(" ");
+    if (offered !== undefined) lines.push(`complete -c frames ${when} -a '${offered}'`);
   }
-  lines.push("complete -c frames -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'");
   return `${lines.join("\n")}\n`;
 }
 

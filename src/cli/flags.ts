@@ -1,6 +1,7 @@
-/** The one table of commands and flags: parsing, help, environment names and completions come from it. */
+/** The one table of flags: parsing, help, environment names and completions come from it. */
 import { parseArgs } from "node:util";
 import { FramesError } from "../errors.ts";
+import { commands } from "./commands.ts";
 import { parseSeconds, parseSize } from "./units.ts";
 
 /** What a flag's value is: nothing, text, text that may be given several times, bytes, or seconds. */
@@ -19,75 +20,6 @@ export interface Flag {
   readonly commands: readonly string[];
 }
 
-/** A command. */
-export interface Command {
-  readonly name: string;
-  /** Its arguments, as help shows them. */
-  readonly usage: string;
-  readonly summary: string;
-  readonly examples: readonly string[];
-}
-
-export const commands: readonly Command[] = [
-  {
-    name: "serve",
-    usage: "[DIR]",
-    summary: "Receive frames into DIR (default ./received)",
-    examples: [
-      "frames serve",
-      "frames serve /data/frames --max-frame 2G",
-      "frames serve --listen :9726 --insecure    (for senders on other machines)",
-    ],
-  },
-  {
-    name: "send",
-    usage: "DIR...",
-    summary: "Send the frames in DIR; each folder that holds frames is a source",
-    examples: [
-      "frames send run7",
-      "frames send run7 --to gpu1 --include '*.png'",
-      "frames send run7 --include 'infrared/'",
-      "frames send --stream run7 --source visible=/mnt/a --source infrared=/mnt/b",
-      "frames send run7 --move    (for machines with small disks)",
-    ],
-  },
-  {
-    name: "ls",
-    usage: "[STREAM] [--dir DIR]",
-    summary: "List streams and sources of a store on this machine",
-    examples: ["frames ls", "frames ls run7 --json"],
-  },
-  {
-    name: "verify",
-    usage: "[DIR]",
-    summary: "Hold the frames of a store (default ./received) against its journal",
-    examples: ["frames verify", "frames verify /data/frames --repair"],
-  },
-  {
-    name: "bench",
-    usage: "[HOST[:PORT]]",
-    summary: "Measure what limits: this machine, or the way to a server, which keeps nothing",
-    examples: [
-      "frames bench",
-      "frames bench --dir /data    (the disk of that folder)",
-      "frames bench gpu1    (the way to it, also while it is in use)",
-    ],
-  },
-  {
-    name: "help",
-    usage: "[COMMAND|TOPIC]",
-    summary: "Explain a command, or a topic: environment, exit-codes, names, resume",
-    examples: ["frames help send", "frames help exit-codes"],
-  },
-  { name: "version", usage: "", summary: "Print the version", examples: [] },
-  {
-    name: "completions",
-    usage: "bash|zsh|fish",
-    summary: "Print completions for a shell",
-    examples: ["source <(frames completions bash)"],
-  },
-];
-
 const all = commands.map(({ name }) => name);
 
 export const flags: readonly Flag[] = [
@@ -102,7 +34,51 @@ export const flags: readonly Flag[] = [
     name: "insecure",
     kind: "switch",
     help: "Let anyone who reaches the port send, without encryption",
+    helpFor: {
+      send: "Send without key or encryption, to a server that was told the same",
+      bench: "Measure without key or encryption, to a server that was told the same",
+    },
+    commands: ["serve", "send", "bench"],
+  },
+  {
+    name: "key-file",
+    kind: "text",
+    value: "FILE",
+    help: "Ask for a key of this file, on this machine too (frames help keys)",
+    helpFor: {
+      send: "Use the keys of this file, on this machine too (frames help keys)",
+      bench: "Use the keys of this file, on this machine too (frames help keys)",
+      key: "The file of the keys (default: the user's own, frames help keys)",
+    },
+    commands: ["serve", "send", "bench", "key"],
+  },
+  {
+    name: "tls-cert",
+    kind: "text",
+    value: "FILE",
+    help: "A certificate (PEM) that browsers trust, with --tls-key",
     commands: ["serve"],
+  },
+  {
+    name: "tls-key",
+    kind: "text",
+    value: "FILE",
+    help: "The private key (PEM) of --tls-cert",
+    commands: ["serve"],
+  },
+  {
+    name: "role",
+    kind: "text",
+    value: "send|receive|both",
+    help: "What the new key is for (default both)",
+    commands: ["key"],
+  },
+  {
+    name: "streams",
+    kind: "text",
+    value: "GLOB",
+    help: "Streams that the new key is for (default all)",
+    commands: ["key"],
   },
   {
     name: "max-frame",
@@ -236,7 +212,7 @@ export const flags: readonly Flag[] = [
     name: "json",
     kind: "switch",
     help: "One JSON object per line on standard output",
-    commands: ["serve", "send", "ls", "verify", "bench"],
+    commands: ["serve", "send", "ls", "verify", "bench", "key"],
   },
   {
     name: "quiet",

@@ -1,7 +1,8 @@
 /** `frames help`: made from the table of flags. */
 import { errors, FramesError } from "../errors.ts";
 import { version } from "../version.ts";
-import { commands, environmentName, type Flag, flags, flagsOf, nearest } from "./flags.ts";
+import { commands } from "./commands.ts";
+import { environmentName, type Flag, flags, flagsOf, nearest } from "./flags.ts";
 
 /** Columns of the left half, and of a whole line. */
 const width = 26;
@@ -75,7 +76,29 @@ ${flags
   .filter(({ name }) => name !== "help")
   .map((flag) => row(environmentName(flag), `--${flag.name}, for ${flag.commands.join(", ")}`))
   .join("\n")}
+${row("FRAMES_KEY", "A key itself, for serve, send and bench: asked for on this machine too")}
 ${row("NO_COLOR", "No colours")}
+`,
+  keys: () => `Who is let in, and how
+
+  On one machine no key is needed. A server that other machines can reach speaks
+  TLS 1.3 and lets in whoever proves to have one of its keys; it proves the
+  same, so that nobody can stand in between. No certificate has to be trusted.
+
+  On the machine that serves:  frames serve --listen :9726
+                               frames key          prints its key
+  On the machine that sends:   frames key save     reads it, from standard input
+                               frames send DIR --to HOST
+
+  Keys are kept in ~/.config/frames/keys (on Windows in %APPDATA%), one a line:
+  NAME KEY [send|receive|both [STREAMS]]; only their user may read it. A server
+  lets in all of them, a sender tries them in order. One key per camera can be
+  taken away alone:
+      frames key new cam-3 --role send --streams 'site-a-*'
+      frames key remove cam-3    (ends what it is sending within a second)
+
+  --key-file FILE and FRAMES_KEY ask for a key on this machine too, as behind a
+  tunnel or a balancer. --insecure, at both ends, does without any.
 `,
   resume: () => `What happens when something breaks
 
@@ -124,6 +147,9 @@ ${row("NO_COLOR", "No colours")}
   refused where the server runs on these, or with serve --portable-names.
 `,
 };
+
+/** What there is help on beside commands. */
+export const topicNames: readonly string[] = Object.keys(topics).toSorted();
 
 /**
  * Help on a command or topic, or the overview.

@@ -16,6 +16,7 @@ import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import { DirectorySource } from "../source/directory.ts";
 import { checkPart, sourceFolder } from "../store/name.ts";
 import type { Arguments } from "./flags.ts";
+import { keyOptions } from "./key.ts";
 import { Progress } from "./progress.ts";
 import { printable, say, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount } from "./units.ts";
@@ -94,6 +95,7 @@ function optionsOf(given: Arguments): SendOptions {
   const giveUpAfter = given.milliseconds("give-up-after");
   const onConflict = conflictPolicy(given);
   return {
+    ...keyOptions(given),
     checksum: given.isOn("checksum"),
     again: given.isOn("again"),
     move: given.isOn("move"),
@@ -180,6 +182,7 @@ class Reporter {
   readonly #terminal: Terminal;
   readonly #json: boolean;
   readonly #quiet: boolean;
+  readonly #insecure: boolean;
   readonly #progress: Progress | undefined;
   #skipped = 0;
   #undelivered = 0;
@@ -195,6 +198,7 @@ class Reporter {
     this.#terminal = terminal;
     this.#json = given.isOn("json");
     this.#quiet = given.isOn("quiet");
+    this.#insecure = given.isOn("insecure");
     const shown = !this.#quiet && !given.isOn("verbose");
     this.#progress = shown ? new Progress(terminal, steadyNow) : undefined;
   }
@@ -213,7 +217,10 @@ class Reporter {
       case "connected":
         this.#progress?.waiting(undefined);
         this.#address = event.address;
-        if (this.#reason === undefined) this.#say(`Sending ${this.#stream} to ${event.address}`);
+        if (this.#reason === undefined) {
+          const how = this.#insecure ? ", without key or encryption (--insecure)" : "";
+          this.#say(`Sending ${this.#stream} to ${event.address}${how}`);
+        }
         return;
       case "waiting":
         return this.#waiting(event.reason, event.milliseconds);

@@ -1,11 +1,13 @@
 /** `frames serve`. */
 import { FramesError } from "../errors.ts";
-import { isLoopback, ownAddresses, parseAddress } from "../net/address.ts";
+import { formatAddress, isLoopback, ownAddresses, parseAddress } from "../net/address.ts";
 import type { ServeEvent, StoredEvent } from "../reception.ts";
-import { serve } from "../serve.ts";
+import { defaultKeyFile, firstKey } from "../keys.ts";
+import { asksForKeys, serve, type ServeOptions } from "../serve.ts";
 import type { Server } from "../server.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./flags.ts";
+import { keyOptions } from "./key.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
 import { formatCount } from "./units.ts";
 
@@ -42,8 +44,14 @@ export async function serveCommand(
   const timeout = given.milliseconds("timeout");
   const listen = given.text("listen");
   if (listen !== undefined) parseAddress(listen, given.origin("listen"));
+  const security: ServeOptions = {
+    ...keyOptions(given),
+    ...tlsOptions(given),
+    ...(listen === undefined ? {} : { listen }),
+  };
+  if (asksForKeys(security)) showFirstKey(security, terminal);
   const server = await serve(directory, {
-    insecure: given.isOn("insecure"),
+    ...security,
     portableNames: given.isOn("portable-names"),
     durable: given.isOn("durable"),
     ...(reserve === undefined ? {} : { reserve }),
@@ -51,7 +59,6 @@ export async function serveCommand(
     ...(given.isOn("verbose")
       ? { onStored: (stored) => reportStored(stored, json, terminal) }
       : {}),
-    ...(listen === undefined ? {} : { listen }),
     ...(maxFrame === undefined ? {} : { maxFrame }),
     ...(timeout === undefined ? {} : { timeout }),
   });
@@ -75,20 +82,43 @@ export async function serveCommand(
 
 function greet(server: Server, terminal: Terminal): void {
   say(terminal, `frames ${version}: frames are kept in ${server.directory}`);
+  const { port, isSecure } = server;
+  const how = isSecure ? "TLS, for those who have a key" : "without key or encryption (--insecure)";
   if (isLoopback(server.host)) {
-    const port = server.port;
-    say(
-      terminal,
-      `Listening at ${server.address}: only this machine; for others: frames serve --listen :${port} --insecure`,
-    );
+    const more = isSecure ? how : `for others: frames serve --listen :${port}`;
+    say(terminal, `Listening at ${server.address}: only this machine; ${more}`);
     return;
   }
-  const [own] = server.host === "" ? ownAddresses() : [server.host];
-  say(terminal, `Listening at port ${server.port}, without key or encryption (--insecure)`);
-  say(
-    terminal,
-    `On the other machine: frames send DIR --to ${own === undefined ? "THIS-MACHINE" : own.includes(":") ? `[${own}]` : own}:${server.port}`,
-  );
+  const own = server.host === "" ? ownAddresses() : [server.host];
+  const [to = `THIS-MACHINE:${port}`] = own.map((host) => formatAddress({ host, port }));
+  say(terminal, `Listening at port ${port}: ${how}`);
+  if (isSecure) {
+    say(
+      terminal,
+      "On the other machine, once: frames key save    (the key is shown here by: frames key)",
+    );
+  }
+  const flag = isSecure ? "" : " --insecure";
+  say(terminal, `On the other machine: frames send DIR --to ${to}${flag}`);
+}
+
+/** A key that is made now is shown to whoever sits in front of it, and to no log. */
+function showFirstKey({ key, keyFile }: ServeOptions, terminal: Terminal): void {
+  if (key !== undefined || keyFile !== undefined) return;
+  const path = defaultKeyFile();
+  const made = firstKey(path, "default");
+  if (made === undefined) return;
+  say(terminal, `A key was made in ${path}${terminal.isLive ? `: ${made.text}` : ""}`);
+}
+
+function tlsOptions(given: Arguments): Pick<ServeOptions, "tls"> {
+  const certificate = given.text("tls-cert");
+  const key = given.text("tls-key");
+  if (certificate === undefined && key === undefined) return {};
+  if (certificate === undefined || key === undefined) {
+    throw new FramesError("usage", "Cannot serve: --tls-cert and --tls-key are given together");
+  }
+  return { tls: { certificate, key } };
 }
 
 function eventText(event: ServeEvent): string {
@@ -99,9 +129,13 @@ function eventText(event: ServeEvent): string {
       return `The last server did not stop in order: ${unfinished}, ${replaced}`;
     }
     case "session":
-      return `${event.peer} sends ${event.stream} (${event.software})`;
+      return `${event.peer} sends ${event.stream} (${event.software}${event.key === undefined ? "" : `, key ${event.key}`})`;
     case "refused":
       return `${event.peer} refused ${event.stream}: ${event.source}/${event.frame.name} (number ${event.frame.sequence}): ${event.error.message}`;
+    case "keys":
+      return event.error === undefined
+        ? "The key file was read again"
+        : `The key file was not read again, the keys before still hold: ${event.error.message}`;
     case "lost":
       return `${event.peer} could not send ${event.stream}: ${formatCount(event.frames, "frame")} of ${event.source}: ${event.error.message}`;
     case "delivered": {
@@ -129,6 +163,8 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
       return { ...event, time };
     case "refused":
       return { type, time, ...frameJson(event), ...errorJson(event.error) };
+    case "keys":
+      return { type, time, ...(event.error === undefined ? {} : errorJson(event.error)) };
     case "lost": {
       const { peer, stream, source, frames } = event;
       return { type, time, peer, stream, source, frames, ...errorJson(event.error) };

@@ -35,13 +35,16 @@ export class Connection {
   readonly #outbox: Outbox;
   readonly #handler: ConnectionHandler;
   readonly #ticker: NodeJS.Timeout;
+  /** What its TLS channel exports (RFC 9266); nothing of a plain connection. */
+  readonly exporter: Uint8Array | undefined;
   #finishing = false;
   #linger: NodeJS.Timeout | undefined;
   #lingerWithin = Infinity;
   #closed = false;
 
-  constructor(socket: Socket<unknown>, handler: ConnectionHandler) {
+  constructor(socket: Socket<unknown>, handler: ConnectionHandler, exporter?: Uint8Array) {
     this.#socket = socket;
+    this.exporter = exporter;
     this.#outbox = new Outbox(socket);
     this.#handler = handler;
     const tick = () => this.#guard(() => this.#handler.tick());

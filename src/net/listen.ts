@@ -2,8 +2,13 @@
 import type { Socket } from "bun";
 import { readFileSync } from "node:fs";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
+import type { Certificate } from "../auth/certificate.ts";
 import { type Address, formatAddress } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
+import { exporterOf, serverTls } from "./tls.ts";
+
+/** A TLS handshake gets this long, in milliseconds. */
+const handshakeWithin = 10_000;
 
 /** A listening socket. */
 export interface Listener {
@@ -13,35 +18,66 @@ export interface Listener {
   stop(): void;
 }
 
-/** Makes the handler of a connection that has just come in; `isFull` if it must be turned away. */
-export type Accept = (peer: string, isFull: boolean) => ConnectionHandler;
+/**
+ * Makes the handler of a connection that has just come in; `isFull` if it must be turned away. `exporter`
+ * is what its TLS channel exports.
+ */
+export type Accept = (
+  peer: string,
+  isFull: boolean,
+  exporter: Uint8Array | undefined,
+) => ConnectionHandler;
 
 /**
  * Listens at `address`; an empty host is every interface, IPv4 and IPv6.
  *
+ * @param certificate with it, connections are TLS 1.3
  * @throws {FramesError} `unreachable` if the address cannot be had
  */
-export function listen(address: Address, accept: Accept): Listener {
+export function listen(address: Address, accept: Accept, certificate?: Certificate): Listener {
   const most = mostConnections();
   let open = 0;
+  /** Deadlines of TLS handshakes that are under way. */
+  const greeting = new Map<Socket<Connection | undefined>, NodeJS.Timeout>();
+  const begin = (socket: Socket<Connection | undefined>, exporter?: Uint8Array) => {
+    // A peer that is gone again already has no address any more.
+    const host = (socket.remoteAddress as string | undefined) ?? "unknown";
+    const port = (socket.remotePort as number | undefined) ?? 0;
+    const peer = formatAddress({ host: host.replace(/^::ffff:/, ""), port });
+    const handler = accept(peer, open > most, exporter);
+    socket.data = new Connection(socket as Socket<unknown>, handler, exporter);
+    socket.data.opened();
+  };
+  const greeted = (socket: Socket<Connection | undefined>) => {
+    clearTimeout(greeting.get(socket));
+    greeting.delete(socket);
+  };
   try {
-    const server = Bun.listen<Connection>({
+    const server = Bun.listen<Connection | undefined>({
       hostname: address.host || "::",
       port: address.port,
       allowHalfOpen: true,
+      ...(certificate === undefined ? {} : { tls: serverTls(certificate) }),
       socket: {
         open(socket) {
           open++;
-          // A peer that is gone again already has no address any more.
-          const host = (socket.remoteAddress as string | undefined) ?? "unknown";
-          const port = (socket.remotePort as number | undefined) ?? 0;
-          const peer = formatAddress({ host: host.replace(/^::ffff:/, ""), port });
-          socket.data = new Connection(socket as Socket<unknown>, accept(peer, open > most));
-          socket.data.opened();
+          if (certificate === undefined) return begin(socket);
+          greeting.set(
+            socket,
+            setTimeout(() => socket.terminate(), handshakeWithin),
+          );
+        },
+        handshake(socket) {
+          greeted(socket);
+          // Whoever speaks something else has said nothing that could be answered.
+          const exporter = attempt(() => exporterOf(socket as Socket<unknown>));
+          if (exporter === undefined) socket.terminate();
+          else begin(socket, exporter);
         },
         ...socketEvents,
         close(socket, error) {
           open--;
+          greeted(socket);
           socketEvents.close(socket, error);
         },
       },
@@ -58,6 +94,14 @@ export function listen(address: Address, accept: Accept): Listener {
       `Cannot listen at ${formatAddress(address)}: ${systemSentence(error)}${hint}`,
       { cause: error },
     );
+  }
+}
+
+function attempt<T>(act: () => T): T | undefined {
+  try {
+    return act();
+  } catch {
+    return undefined;
   }
 }
 

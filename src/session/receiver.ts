@@ -3,10 +3,12 @@
  * times go in, bytes come out, and frames go to a store as they arrive. When a receipt may leave is
  * the host's part: it flushes the store first, once for all its connections.
  */
+import { ServerProof } from "../auth/handshake.ts";
+import type { Key } from "../auth/key.ts";
 import { errorByNumber, FramesError } from "../errors.ts";
 import type { FrameDescription, FrameStore, Outcome } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
-import { encodeControl, encodeReceipt } from "../wire/encode.ts";
+import { encodeControl, encodeProof, encodeReceipt } from "../wire/encode.ts";
 import {
   type ControlBodies,
   type ControlMessage,
@@ -28,9 +30,17 @@ import { Tally } from "./tally.ts";
 /** When a receipt is due although frames keep coming (SPEC section 6). */
 const receiptEvery = { milliseconds: 100, bytes: 16 << 20, frames: 1000 } as const;
 
+/** What asks for the proof of a key. */
+export interface Gate {
+  /** What the TLS channel exports: 32 bytes. */
+  readonly exporter: Uint8Array;
+  /** The key that HELLO names, if there is one. */
+  find(id: string): Key | undefined;
+}
+
 /** What the machine tells its host. */
 export interface ReceiverEvents {
-  /** HELLO came. What it throws ends the connection with that error. */
+  /** HELLO came, and the proof of its key if that is asked for. What it throws ends the connection with that error. */
   hello(hello: Hello): Pick<Welcome, "fresh" | "store" | "software">;
   /**
    * A source is about to be sent. Nothing more is read until a promise is kept; what it is rejected
@@ -59,7 +69,7 @@ export interface Flushable {
   readonly answers: number;
 }
 
-type Phase = "greeting" | "open" | "ending" | "done" | "failed";
+type Phase = "greeting" | "proving" | "open" | "ending" | "done" | "failed";
 
 export class Receiver implements MessageHandler {
   readonly #decoder = new Decoder(this);
@@ -68,6 +78,8 @@ export class Receiver implements MessageHandler {
   readonly #events: ReceiverEvents;
   readonly #liveness: Liveness;
   readonly #inlets: Inlets;
+  readonly #gate: Gate | undefined;
+  #proof: ServerProof | undefined;
   readonly #tally = new Tally();
   /** Answers that hold once the store is flushed, and the frames they are for. */
   readonly #answers: { bytes: Uint8Array; frames: number }[] = [];
@@ -85,14 +97,20 @@ export class Receiver implements MessageHandler {
   #receipted = 0;
   #receiptedAt: number;
 
-  /** @param now milliseconds since 1970 by a clock that never jumps, as everywhere here */
+  /**
+   * @param now milliseconds since 1970 by a clock that never jumps, as everywhere here
+   * @param gate whom a sender must prove its key to, if it must
+   */
   constructor(
     store: FrameStore,
     grants: ReceiverLimits,
     timeout: number,
     now: number,
     events: ReceiverEvents,
+    gate?: Gate,
   ) {
+    this.#gate = gate;
+    if (gate !== undefined) this.#proof = new ServerProof(gate.exporter);
     this.#store = store;
     this.#grants = grants;
     this.#events = events;
@@ -166,7 +184,9 @@ export class Receiver implements MessageHandler {
   receive(chunk: Uint8Array, now: number): void {
     this.#now = now;
     this.#liveness.heard(now);
-    if (!this.#isStopped) this.#decoder.receive(chunk);
+    if (this.#isStopped) return;
+    this.#proof?.heard(chunk);
+    this.#decoder.receive(chunk);
   }
 
   /**
@@ -179,7 +199,8 @@ export class Receiver implements MessageHandler {
     if (this.#phase === "failed" || this.#phase === "done") return;
     // Whoever is not read cannot be heard.
     if (this.#waitsForClaim) this.#liveness.heard(now);
-    const awaited = this.#phase === "greeting" ? "HELLO" : "frames";
+    const isGreeting = this.#phase === "greeting" || this.#phase === "proving";
+    const awaited = isGreeting ? "HELLO" : "frames";
     if (this.#liveness.tick(now, awaited, this.#decoder.incomplete)) this.ping(now);
   }
 
@@ -301,6 +322,7 @@ export class Receiver implements MessageHandler {
   }
 
   #expect(type: number): void {
+    if (this.#phase === "proving") throw new FramesError("not-let-in");
     const late = this.#phase === "ending" || this.#phase === "done";
     if (this.#phase === "open" || (late && (type === Type.ping || type === Type.pong))) return;
     throw unexpected(type);
@@ -309,6 +331,14 @@ export class Receiver implements MessageHandler {
   #greet(hello: Hello): void {
     if (this.#phase !== "greeting") throw unexpected(Type.hello);
     this.#hello = hello;
+    if (this.#gate === undefined) return this.#welcome(hello);
+    if (hello.key === undefined) {
+      throw new FramesError("not-let-in", "The server lets nobody in without a key");
+    }
+    this.#phase = "proving";
+  }
+
+  #welcome(hello: Hello): void {
     const welcome = this.#events.hello(hello);
     this.#phase = "open";
     this.#liveness.greeted();
@@ -384,10 +414,21 @@ export class Receiver implements MessageHandler {
     this.#phase = "ending";
   }
 
-  /** A server without keys ignores a client's proof (SPEC section 10). */
-  proof(): void {
-    if (this.#phase !== "open" || !this.#inlets.isEmpty) {
+  proof(bytes: Uint8Array): void {
+    if (this.#phase === "proving") return this.#checkProof(bytes);
+    // A server without keys ignores a client's proof (SPEC section 10).
+    if (this.#gate !== undefined || this.#phase !== "open" || !this.#inlets.isEmpty) {
       throw unexpected(Type.proof);
     }
+  }
+
+  #checkProof(bytes: Uint8Array): void {
+    const hello = this.#hello!;
+    const said = new TextEncoder().encode(preface);
+    const proof = this.#proof!.answer(this.#gate!.find(hello.key!), bytes, said);
+    this.#proof = undefined;
+    this.#preface();
+    this.#outgoing.push(encodeProof(proof));
+    this.#welcome(hello);
   }
 }

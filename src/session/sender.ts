@@ -3,10 +3,12 @@
  * times go in, bytes come out. Frames are pulled from their sources when there is room for them,
  * read straight into the outgoing buffer, and forgotten when their receipt is in.
  */
+import { ClientProof } from "../auth/handshake.ts";
+import type { Key } from "../auth/key.ts";
 import { errorByNumber, FramesError } from "../errors.ts";
 import type { Frame, FrameSource } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
-import { encodeControl } from "../wire/encode.ts";
+import { encodeControl, encodeProof } from "../wire/encode.ts";
 import {
   type ControlBodies,
   type ControlMessage,
@@ -50,6 +52,7 @@ export class Sender implements MessageHandler {
   readonly #policy: SendPolicy;
   readonly #liveness: Liveness;
   readonly #controls: Uint8Array[] = [];
+  readonly #proof: ClientProof | undefined;
   #schedule: Schedule | undefined;
   #phase: Phase = "greeting";
   #welcome: Welcome | undefined;
@@ -60,6 +63,7 @@ export class Sender implements MessageHandler {
   /**
    * @param outlets what is to be sent, with what an earlier connection left of it
    * @param now milliseconds since 1970 by a clock that never jumps, as everywhere here
+   * @param key is proved to the server, which must prove that it holds it too
    */
   constructor(
     outlets: readonly Outlet[],
@@ -68,10 +72,13 @@ export class Sender implements MessageHandler {
     timeout: number,
     now: number,
     events: SenderEvents,
+    key?: Key,
   ) {
+    if (key !== undefined) this.#proof = new ClientProof(key);
     this.#events = events;
     this.#now = now;
-    this.#hello = { ...hello, features: ["offer", "replace"] };
+    const proving = this.#proof === undefined ? {} : { key: this.#proof.keyId };
+    this.#hello = { ...hello, features: ["offer", "replace"], ...proving };
     this.#policy = { ...policy, skipConflicts: hello.conflict === "skip" };
     this.#liveness = new Liveness(now, timeout);
     this.#outlets = outlets;
@@ -112,9 +119,20 @@ export class Sender implements MessageHandler {
     this.#schedule?.abandon();
   }
 
-  /** The connection has come about: deadlines count from here. */
-  connected(now: number): void {
+  /**
+   * The connection has come about: deadlines count from here.
+   *
+   * @param exporter what its TLS channel exports, if it is one
+   * @throws {FramesError} `plaintext` if there is a key to prove and no such channel
+   */
+  connected(now: number, exporter: Uint8Array | undefined): void {
     this.#liveness.restart(now);
+    if (this.#proof === undefined) return;
+    if (exporter === undefined) throw new FramesError("plaintext");
+    // Preface and HELLO wait in front of it: all three go in one flight.
+    const message = encodeProof(this.#proof.make(exporter, Buffer.concat(this.#controls)));
+    this.#proof.said(message);
+    this.#controls.push(message);
   }
 
   /**
@@ -125,6 +143,7 @@ export class Sender implements MessageHandler {
   receive(chunk: Uint8Array, now: number): void {
     this.#now = now;
     this.#liveness.heard(now);
+    if (this.#proof?.isDone === false) this.#proof.heard(chunk);
     this.#decoder.receive(chunk);
   }
 
@@ -227,6 +246,8 @@ export class Sender implements MessageHandler {
 
   #greeted(welcome: Welcome): void {
     this.#expect(Type.welcome, "greeting");
+    // Whoever only says that it lets us in may be anybody.
+    if (this.#proof?.isDone === false) throw new FramesError("impostor");
     this.#checkGrants(welcome);
     this.#phase = "open";
     this.#welcome = welcome;
@@ -278,6 +299,13 @@ export class Sender implements MessageHandler {
         `The server has an empty store now, but it had confirmed ${confirmed} frames: is its disk mounted?`,
       );
     }
+  }
+
+  proof(bytes: Uint8Array): void {
+    if (this.#proof === undefined || this.#proof.isDone || this.#phase !== "greeting") {
+      throw unexpected(Type.proof);
+    }
+    this.#proof.check(bytes);
   }
 
   receipt(frames: number): void {

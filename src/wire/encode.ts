@@ -128,6 +128,14 @@ export function encodeControl<T extends ControlType>(
   return bytes;
 }
 
+/** A PROOF, whose body is 32 bytes. */
+export function encodeProof(proof: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(Size.header + Size.proof);
+  bytes.set(proof, Size.header);
+  sealHeader(bytes, 0, Type.proof, 0, 0, Size.proof, Size.proof);
+  return bytes;
+}
+
 /** A RECEIPT for the first `frames` frames that ended on the connection. */
 export function encodeReceipt(frames: number): Uint8Array {
   const bytes = new Uint8Array(Size.header + Size.receipt);

@@ -2,7 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { completions } from "../../src/cli/completions.ts";
-import { commands, type Flag, flagsOf } from "../../src/cli/flags.ts";
+import { commands } from "../../src/cli/commands.ts";
+import { type Flag, flagsOf } from "../../src/cli/flags.ts";
 import { FramesError } from "../../src/errors.ts";
 import { environment, temporaryFolder } from "../helper/program.ts";
 
@@ -82,13 +83,18 @@ describe("bash", () => {
   }
 
   testWith("bash", "offers commands and topics to help", () => {
-    const topics = ["environment", "exit-codes", "names"];
+    const topics = ["environment", "exit-codes", "keys", "names", "resume"];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());
     expect(offers("frames", "help", "ex")).toEqual(["exit-codes"]);
   });
 
   testWith("bash", "offers the shells that there are completions for", () => {
     expect(offers("frames", "completions", "")).toEqual(shells.toSorted());
+  });
+
+  testWith("bash", "offers what can be done with keys", () => {
+    const offered = offers("frames", "key", "").filter((word) => !word.startsWith("-"));
+    expect(offered).toEqual(["list", "new", "remove", "save"]);
   });
 
   testWith("bash", "offers only folders where a word does not begin like a flag", () => {
@@ -98,7 +104,7 @@ describe("bash", () => {
       expect(offers("frames", name, "-").some((word) => !word.startsWith("-"))).toBe(false);
     }
     for (const { name } of commands) {
-      if (["send", "serve", "help", "completions"].includes(name)) continue;
+      if (["send", "serve", "help", "key", "completions"].includes(name)) continue;
       expect(offers("frames", name, "")).toEqual(flagsOf(name).flatMap(words).toSorted());
     }
   });

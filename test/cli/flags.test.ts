@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { commands } from "../../src/cli/commands.ts";
 import {
   type Arguments,
-  commands,
   environmentName,
   flags,
   flagsOf,

@@ -1,11 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { completions } from "../../src/cli/completions.ts";
-import { commands, environmentName, flags, flagsOf } from "../../src/cli/flags.ts";
+import { commands } from "../../src/cli/commands.ts";
+import { environmentName, flags, flagsOf } from "../../src/cli/flags.ts";
 import { help, overview } from "../../src/cli/help.ts";
 import { errors, FramesError } from "../../src/errors.ts";
 import { version } from "../../src/version.ts";
 
-const topics = ["environment", "exit-codes", "names", "resume"];
+const topics = ["environment", "exit-codes", "keys", "names", "resume"];
 const commandNames = commands.map(({ name }) => name);
 
 describe("help", () => {

@@ -1,0 +1,80 @@
+/** The one table of commands: help and completions come from it. */
+
+/** A command. */
+export interface Command {
+  readonly name: string;
+  /** Its arguments, as help shows them. */
+  readonly usage: string;
+  readonly summary: string;
+  readonly examples: readonly string[];
+}
+
+export const commands: readonly Command[] = [
+  {
+    name: "serve",
+    usage: "[DIR]",
+    summary: "Receive frames into DIR (default ./received)",
+    examples: [
+      "frames serve",
+      "frames serve /data/frames --max-frame 2G",
+      "frames serve --listen :9726    (for other machines: frames help keys)",
+    ],
+  },
+  {
+    name: "send",
+    usage: "DIR...",
+    summary: "Send the frames in DIR; each folder that holds frames is a source",
+    examples: [
+      "frames send run7",
+      "frames send run7 --to gpu1 --include '*.png'",
+      "frames send run7 --include 'infrared/'",
+      "frames send --stream run7 --source visible=/mnt/a --source infrared=/mnt/b",
+      "frames send run7 --move    (for machines with small disks)",
+    ],
+  },
+  {
+    name: "ls",
+    usage: "[STREAM] [--dir DIR]",
+    summary: "List streams and sources of a store on this machine",
+    examples: ["frames ls", "frames ls run7 --json"],
+  },
+  {
+    name: "verify",
+    usage: "[DIR]",
+    summary: "Hold the frames of a store (default ./received) against its journal",
+    examples: ["frames verify", "frames verify /data/frames --repair"],
+  },
+  {
+    name: "bench",
+    usage: "[HOST[:PORT]]",
+    summary: "Measure what limits: this machine, or the way to a server, which keeps nothing",
+    examples: [
+      "frames bench",
+      "frames bench --dir /data    (the disk of that folder)",
+      "frames bench gpu1    (the way to it, also while it is in use)",
+    ],
+  },
+  {
+    name: "key",
+    usage: "[new NAME|save [NAME]|list|remove NAME]",
+    summary: "Show this machine's key, which is made if there is none, or keep several",
+    examples: [
+      "frames key    (on the machine that serves: prints its key)",
+      "frames key save    (on the machine that sends: reads it from standard input)",
+      "frames key new cam-3 --role send --streams 'site-a-*'",
+    ],
+  },
+  {
+    name: "help",
+    usage: "[COMMAND|TOPIC]",
+    summary: "Explain a command, or a topic: environment, exit-codes, keys, names, resume",
+    examples: ["frames help send", "frames help exit-codes"],
+  },
+  { name: "version", usage: "", summary: "Print the version", examples: [] },
+  {
+    name: "completions",
+    usage: "bash|zsh|fish",
+    summary: "Print completions for a shell",
+    examples: ["source <(frames completions bash)"],
+  },
+];

@@ -1,0 +1,217 @@
+/** Keys and the server's certificate as files: the only place that reads or writes either. */
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
+import { type Certificate, makeCertificate } from "./auth/certificate.ts";
+import { formatKey, Key, keyLength, type KeyEntry, parseKeys } from "./auth/key.ts";
+import { asFramesError, FramesError, systemCode } from "./errors.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** A new key. */
+export function newKey(): Key {
+  return new Key(randomBytes(keyLength));
+}
+
+/** The folder for what `frames` keeps of one user, by the XDG base directories and by Windows' rule. */
+export function configurationFolder(environment: Environment = process.env): string {
+  const { APPDATA, XDG_CONFIG_HOME } = environment;
+  if (process.platform === "win32" && APPDATA) return join(APPDATA, "frames");
+  return join(XDG_CONFIG_HOME || join(environment["HOME"] || homedir(), ".config"), "frames");
+}
+
+/** The key file that is used where none is named. */
+export function defaultKeyFile(environment?: Environment): string {
+  return join(configurationFolder(environment), "keys");
+}
+
+/** What a key file begins with when it is made. */
+const heading = `# Keys of frames: NAME KEY [send|receive|both [STREAMS]]. Whoever has a key is let in.
+`;
+
+/**
+ * Reads a file that holds a secret; nothing if it is not there.
+ *
+ * @throws {FramesError} `usage` if others can read it too, as ssh does
+ */
+function readSecret(path: string): { text: string; version: string } | undefined {
+  try {
+    const file = openSync(path, "r");
+    try {
+      const { mode, mtimeMs, size, ino } = fstatSync(file);
+      if (process.platform !== "win32" && (mode & 0o077) !== 0) {
+        const hint = `chmod 600 ${path}`;
+        throw new FramesError("usage", `Cannot use ${path}: other users can read it; ${hint}`);
+      }
+      return { text: readFileSync(file, "utf8"), version: `${mtimeMs} ${size} ${ino}` };
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return undefined;
+    throw asFramesError(error, "missing", `Cannot read ${path}`);
+  }
+}
+
+/** Writes a file that holds a secret, whole or not at all. */
+function writeSecret(path: string, text: string): void {
+  const partial = `${path}.${process.pid}.part`;
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    rmSync(partial, { force: true });
+    const file = openSync(partial, "wx", 0o600);
+    try {
+      writeSync(file, text);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(partial, path);
+  } catch (error) {
+    rmSync(partial, { force: true });
+    throw asFramesError(error, "missing", `Cannot write ${path}`);
+  }
+}
+
+/**
+ * The keys in a file; none if it is not there.
+ *
+ * @throws {FramesError} `usage` or `missing`
+ */
+export function readKeys(path: string): KeyEntry[] {
+  const secret = readSecret(path);
+  return secret === undefined ? [] : parseKeys(secret.text, path);
+}
+
+/**
+ * Adds a key to a file, which is made if it is not there.
+ *
+ * @param first whether it comes before those that are there
+ * @throws {FramesError} `usage` if there is one of this name
+ */
+export function addKey(path: string, entry: KeyEntry, first: boolean): void {
+  const text = readSecret(path)?.text ?? heading;
+  if (parseKeys(text, path).some(({ name }) => name === entry.name)) {
+    const hint = `frames key remove ${entry.name}, or choose another name`;
+    throw new FramesError("usage", `A key called ${entry.name} is in ${path} already: ${hint}`);
+  }
+  const line = formatKey(entry);
+  const whole = text === "" || text.endsWith("\n") ? text : `${text}\n`;
+  writeSecret(path, first ? line + whole : whole + line);
+}
+
+/**
+ * Takes a key out of a file; what else stands there stays as it is.
+ *
+ * @throws {FramesError} `usage` if there is none of this name
+ */
+export function removeKey(path: string, name: string): void {
+  const text = readSecret(path)?.text ?? "";
+  if (!parseKeys(text, path).some((entry) => entry.name === name)) {
+    throw new FramesError("usage", `No key called ${name} is in ${path}: see frames key list`);
+  }
+  const lines = text.split("\n").filter((line) => line.trim().split(/\s+/)[0] !== name);
+  writeSecret(path, lines.join("\n"));
+}
+
+/** The keys of a server, read again when their file changes. */
+export class KeyRing {
+  /** Their file; nothing of a key that was given as text. */
+  readonly path: string | undefined;
+  #version = "";
+  #entries: ReadonlyMap<string, KeyEntry> = new Map();
+
+  /**
+   * @param from a file, or the text of the one key
+   * @throws {FramesError} `usage`, `missing`, or `no-key` if there is none in it
+   */
+  constructor(from: { path: string } | { text: string }) {
+    if ("text" in from) {
+      const key = Key.parse(from.text, "in FRAMES_KEY");
+      this.#entries = new Map([[key.id, { name: "FRAMES_KEY", key, role: "both", streams: "*" }]]);
+      return;
+    }
+    const { path } = from;
+    this.path = path;
+    this.reload();
+    if (this.#entries.size === 0) {
+      throw new FramesError("no-key", `There is no key in ${path}: frames key new NAME makes one`);
+    }
+  }
+
+  /** The key of this id. */
+  find(id: string): KeyEntry | undefined {
+    return this.#entries.get(id);
+  }
+
+  /** Whether the key is still in the file, and allows what it did. */
+  holds({ key, role, streams }: KeyEntry): boolean {
+    const now = this.#entries.get(key.id);
+    return now?.key.equals(key) === true && now.role === role && now.streams === streams;
+  }
+
+  /**
+   * Reads the file again if it has changed; whether it has. A file that is gone holds no key.
+   *
+   * @throws {FramesError} as the constructor; the keys are then as before
+   */
+  reload(): boolean {
+    if (this.path === undefined) return false;
+    const { mtimeMs = 0, size = 0, ino = 0 } = statSync(this.path, { throwIfNoEntry: false }) ?? {};
+    if (this.#version === `${mtimeMs} ${size} ${ino}`) return false;
+    const secret = readSecret(this.path);
+    const entries = secret === undefined ? [] : parseKeys(secret.text, this.path);
+    this.#version = secret?.version ?? "0 0 0";
+    this.#entries = new Map(entries.map((entry) => [entry.key.id, entry]));
+    return true;
+  }
+}
+
+/**
+ * Makes the first key of a file that has none.
+ *
+ * @returns the key if it was made now
+ */
+export function firstKey(path: string, name: string): Key | undefined {
+  if (readKeys(path).length > 0) return undefined;
+  const key = newKey();
+  addKey(path, { name, key, role: "both", streams: "*" }, false);
+  return key;
+}
+
+/** The server's own certificate, which is made when it is first asked for. */
+export function ownCertificate(now: Date): Certificate {
+  const path = join(configurationFolder(), "server.pem");
+  const text = readSecret(path)?.text;
+  if (text !== undefined) return { key: text, certificate: text };
+  const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const made = makeCertificate(pair, randomBytes(16), now);
+  writeSecret(path, made.key + made.certificate);
+  return made;
+}
+
+/**
+ * A certificate that the user has.
+ *
+ * @throws {FramesError} `usage` or `missing`
+ */
+export function readCertificate(certificatePath: string, keyPath: string): Certificate {
+  const read = (path: string) => {
+    try {
+      return readFileSync(path, "utf8");
+    } catch (error) {
+      throw asFramesError(error, "missing", `Cannot read ${path}`);
+    }
+  };
+  return { certificate: read(certificatePath), key: read(keyPath) };
+}

@@ -1,0 +1,104 @@
+import { describe, expect, test } from "bun:test";
+import { allowsStream, formatKey, Key, parseKeys } from "../../src/auth/key.ts";
+import { newKey } from "../../src/keys.ts";
+import { FramesError } from "../../src/errors.ts";
+
+/** Bytes 0 to 31, as in SPEC section 10's vectors. */
+const known = new Key(Uint8Array.from({ length: 32 }, (_, index) => index));
+const knownText = "frames_key_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-RJn6K";
+
+function refusal(act: () => unknown): FramesError {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof FramesError) return error;
+    throw error;
+  }
+  throw new Error("nothing was refused");
+}
+
+describe("a key", () => {
+  test("has a text that anybody can make from its bytes, and an id that says nothing of it", () => {
+    expect(known.text).toBe(knownText);
+    const sum = new Bun.CryptoHasher("sha256").update("FRAMES/1 key id").update(known.bytes);
+    expect(known.id).toBe(sum.digest("hex").slice(0, 16));
+    expect(Key.parse(knownText, "here").equals(known)).toBe(true);
+  });
+
+  test("is another one each time it is made", () => {
+    const keys = Array.from({ length: 100 }, () => newKey());
+    expect(new Set(keys.map(({ text }) => text)).size).toBe(100);
+    expect(keys.every((key) => key.bytes.length === 32)).toBe(true);
+    expect(keys[0]!.equals(keys[1]!)).toBe(false);
+  });
+
+  test("shows itself to nobody who prints it by accident", () => {
+    const secret = known.text.slice(15, 40);
+    const shown = [String(known), JSON.stringify({ known }), Bun.inspect(known), `${known.id}`];
+    for (const text of shown) expect(text).not.toContain(secret);
+    for (const text of shown) expect(text).not.toContain("0, 1, 2, 3");
+  });
+
+  const wrong = [
+    "",
+    "frames_key_",
+    "hunter2",
+    knownText.slice(0, -1),
+    `${knownText}A`,
+    knownText.replace("AAEC", "AAED"),
+    knownText.slice("frames_key_".length),
+    knownText.replace("-", "+"),
+    knownText.toLowerCase(),
+  ];
+  for (const text of wrong) {
+    test(`is not read from ${JSON.stringify(text)}, which no error shows`, () => {
+      const { code, message } = refusal(() => Key.parse(text, "in a test"));
+      expect(code).toBe("usage");
+      expect(message).toContain("in a test");
+      if (text.length > 12) expect(message).not.toContain(text.slice(11, 30));
+    });
+  }
+});
+
+describe("a key file", () => {
+  test("holds a name, a key, a role and a pattern per line, with comments", () => {
+    const other = newKey();
+    const text = `# keys\n\ncam-3 ${knownText}  # until May\n\tsite@a ${other.text} receive night-*\r\n`;
+    const [first, second, ...rest] = parseKeys(text, "f");
+    expect(rest).toEqual([]);
+    expect({ ...first, key: first!.key.id }).toEqual({
+      ...{ name: "cam-3", key: known.id, role: "both", streams: "*" },
+    });
+    expect({ ...second, key: second!.key.id }).toEqual({
+      ...{ name: "site@a", key: other.id, role: "receive", streams: "night-*" },
+    });
+    expect(parseKeys(formatKey(second!), "f")[0]).toEqual(second!);
+    expect(parseKeys("", "f")).toEqual([]);
+  });
+
+  const wrong: [string, string][] = [
+    [`cam ${knownText} both * more`, "follows"],
+    [`cam ${knownText} write`, "role"],
+    [`-cam ${knownText}`, "name"],
+    [`a ${knownText}\na ${knownText}`, "line 2"],
+    [`cam frames_key_short`, "line 1"],
+    [`cam`, "line 1"],
+  ];
+  for (const [text, said] of wrong) {
+    test(`is not read with ${JSON.stringify(text.replaceAll(knownText, "KEY"))}`, () => {
+      const { code, message } = refusal(() => parseKeys(text, "/etc/keys"));
+      expect(code).toBe("usage");
+      expect(message).toContain("/etc/keys");
+      expect(message).toContain(said);
+      expect(message).not.toContain(knownText.slice(11));
+    });
+  }
+
+  test("says which streams a key is for", () => {
+    const [entry] = parseKeys(`cam ${knownText} send site-a-*`, "f");
+    const allowed = ["site-a-1", "site-a-", "site-b-1", "xsite-a-1", "site-a-1/x"];
+    expect(allowed.map((stream) => allowsStream(entry!, stream))).toEqual([
+      ...[true, true, false, false, false],
+    ]);
+  });
+});

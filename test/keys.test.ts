@@ -1,0 +1,510 @@
+// Keys and TLS as a user meets them: real executables, and what passes between them.
+
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { createServer } from "node:tls";
+
+import { makeCertificate } from "../src/auth/certificate.ts";
+import { channelBinding, ClientProof } from "../src/auth/handshake.ts";
+import { formatKey, type KeyEntry } from "../src/auth/key.ts";
+import { errors } from "../src/errors.ts";
+import { encodeControl, encodeProof } from "../src/wire/encode.ts";
+import { type Hello, Type } from "../src/wire/messages.ts";
+import { newKey } from "../src/keys.ts";
+import { expectCode, relayTo, summaryOf } from "./helper/delivery.ts";
+import {
+  executable,
+  jsonLines,
+  launch,
+  run,
+  sameTree,
+  type Server,
+  startServer,
+  temporaryFolder,
+  until,
+} from "./helper/program.ts";
+import { decodeAll } from "./wire/oracle.ts";
+
+setDefaultTimeout(60_000);
+
+const folders: string[] = [];
+function folder(): string {
+  const made = temporaryFolder();
+  folders.push(made);
+  return made;
+}
+afterAll(() => folders.forEach((path) => rmSync(path, { recursive: true, force: true })));
+
+/** What no eavesdropper may see: a name and the beginning of a frame. */
+const name = "a-name-that-nobody-may-read.png";
+const content = "what-the-camera-saw-".repeat(1000);
+
+function frames(count = 3): string {
+  const run7 = join(folder(), "run7");
+  mkdirSync(run7);
+  writeFileSync(join(run7, name), content);
+  for (let number = 2; number <= count; number++) writeFileSync(join(run7, `${number}`), content);
+  return run7;
+}
+
+function entry(fields: Partial<KeyEntry> = {}): KeyEntry {
+  return { name: "cam", key: newKey(), role: "both", streams: "*", ...fields };
+}
+
+function keyFile(...entries: KeyEntry[]): string {
+  const path = join(folder(), "keys");
+  writeFileSync(path, entries.map(formatKey).join(""), { mode: 0o600 });
+  return path;
+}
+
+/** Runs a server that asks for the keys in a file, on loopback, as long as `use` takes. */
+async function withKeys(keys: string, use: (server: Server) => Promise<void>): Promise<void> {
+  const server = await startServer({ dir: folder(), args: ["--key-file", keys] });
+  try {
+    await use(server);
+  } finally {
+    expect(await server.stop()).toBe(0);
+  }
+}
+
+function sendWith(keys: string, server: Pick<Server, "port">, ...more: string[]) {
+  return run(["send", ...more, "--to", `127.0.0.1:${server.port}`, "--key-file", keys]);
+}
+
+const occurrences = (bytes: Uint8Array, text: string): number =>
+  Buffer.from(bytes).toString("latin1").split(text).length - 1;
+
+describe("what passes between two ends that have a key", () => {
+  test("shows neither a frame, nor a name, nor the key, and arrives byte for byte", async () => {
+    const one = entry();
+    const keys = keyFile(one);
+    const run7 = frames();
+    await withKeys(keys, async (server) => {
+      using link = await relayTo(server, { record: true });
+      const sent = await run(["send", run7, "--to", link.to, "--key-file", keys]);
+      expectCode(sent, 0);
+      const record = [...link.relay.record.toServer, ...link.relay.record.toClient];
+      const passed = Buffer.concat(record);
+      expect(passed.length).toBeGreaterThan(3 * content.length);
+      const secrets = [content.slice(0, 20), name, "run7", "FRAMES/1", one.key.text, one.key.id];
+      expect(secrets.map((secret) => occurrences(passed, secret))).toEqual([0, 0, 0, 0, 0, 0]);
+      expect(occurrences(passed, Buffer.from(one.key.bytes).toString("latin1"))).toBe(0);
+      sameTree(run7, join(server.dir, "run7"));
+    });
+  });
+
+  test("can be read by everybody without one: what the test above looks for is there to be found", async () => {
+    const server = await startServer({ dir: folder() });
+    using link = await relayTo(server, { record: true });
+    expectCode(await run(["send", frames(), "--to", link.to]), 0);
+    const passed = Buffer.concat(link.relay.record.toServer);
+    expect(occurrences(passed, content)).toBe(3);
+    expect(occurrences(passed, name)).toBe(1);
+    expect(await server.stop()).toBe(0);
+  });
+
+  test("is the same again over a link that breaks, and goes on at the receipts", async () => {
+    const keys = keyFile(entry());
+    const run7 = frames(2000);
+    await withKeys(keys, async (server) => {
+      using link = await relayTo(server, { rate: 20e6 });
+      const sending = run(["send", run7, "--to", link.to, "--key-file", keys, "--json"]);
+      await until("frames passed", () => link.relay.bytes > 10e6);
+      link.relay.cut();
+      const sent = await sending;
+      expectCode(sent, 0);
+      expect(summaryOf(sent)).toMatchObject({ frames: 2000, retries: 1 });
+      sameTree(run7, join(server.dir, "run7"));
+    });
+  });
+});
+
+describe("who is not let in", () => {
+  const cam = entry({ name: "cam" });
+
+  const cases: [string, KeyEntry, KeyEntry, string, string][] = [
+    ["has another key", cam, entry(), "not-let-in", "does not take the key"],
+    ["has a key for receiving", { ...cam, role: "receive" }, cam, "wrong-role", "may only receive"],
+    ["has a key for other streams", { ...cam, streams: "night-*" }, cam, "wrong-stream", "night-*"],
+  ];
+  for (const [who, there, here, code, words] of cases) {
+    test(`${who}: exit 5 and ${code} at both ends, and nothing is kept`, async () => {
+      await withKeys(keyFile(there), async (server) => {
+        const sent = await sendWith(keyFile(here), server, frames(), "--json");
+        expect([sent.code, jsonLines(sent.stdout).at(-1)]).toMatchObject([5, { error: code }]);
+        expect(sent.stderr).toContain(words);
+        await until("the server said so", () => server.stdout().includes('"failed"'));
+        expect(jsonLines(server.stdout()).find((line) => line["type"] === "failed")).toMatchObject({
+          error: code,
+        });
+        expect(readdirSync(server.dir)).toEqual([".frames"]);
+      });
+    });
+  }
+
+  test("has no key: exit 5, with what to do", async () => {
+    await withKeys(keyFile(cam), async (server) => {
+      const sent = await run(["send", frames(), "--to", `127.0.0.1:${server.port}`]);
+      expect(sent.code).toBe(5);
+      expect(sent.stderr).toContain("frames key save");
+      expect(readdirSync(server.dir)).toEqual([".frames"]);
+    });
+  });
+
+  test("is a server that speaks no TLS, to a sender that was given a key: it hears no frame", async () => {
+    const server = await startServer({ dir: folder() });
+    using link = await relayTo(server, { record: true });
+    const sent = await run(["send", frames(), "--to", link.to, "--key-file", keyFile(cam)]);
+    expect(sent.code).toBe(5);
+    expect(sent.stderr).toContain("does not speak TLS 1.3");
+    expect(occurrences(Buffer.concat(link.relay.record.toServer), "FRAMES/1")).toBe(0);
+    expect(await server.stop()).toBe(0);
+  });
+
+  test("has a key that is taken out: what it was sending ends, and it is not let in again", async () => {
+    const other = entry({ name: "other" });
+    const keys = keyFile(cam, other);
+    await withKeys(keys, async (server) => {
+      using link = await relayTo(server, { rate: 2e6 });
+      const own = keyFile(cam);
+      using sending = launch(["send", frames(2000), "--to", link.to, "--key-file", own]);
+      await until("frames arrive", () => existsSync(join(server.dir, "run7", "9")));
+      writeFileSync(keys, formatKey(other));
+      const { code, stderr } = await sending.ended();
+      expect([code, stderr]).toEqual([5, expect.stringContaining("taken out")]);
+      expectCode(await sendWith(own, server, frames(), "--stream", "b"), 5);
+      expectCode(await sendWith(keyFile(other), server, frames(), "--stream", "b"), 0);
+    });
+  });
+});
+
+/** Says HELLO with a key, by hand, and gives what the server answers; the connection stays open. */
+async function greet(port: number, { key }: KeyEntry, fields: Partial<Hello> = {}) {
+  const client = new ClientProof(key);
+  const body = {
+    role: "send",
+    session: "a1".repeat(16),
+    stream: "s",
+    key: client.keyId,
+    ...fields,
+  };
+  const said = Buffer.concat([
+    Buffer.from("FRAMES/1"),
+    encodeControl(Type.hello, 0, body as Hello),
+  ]);
+  let heard: Uint8Array = Buffer.alloc(0);
+  const socket = await Bun.connect({
+    hostname: "127.0.0.1",
+    port,
+    tls: { rejectUnauthorized: false },
+    socket: {
+      handshake(socket) {
+        const exporter = socket.exportKeyingMaterial(
+          channelBinding.bytes,
+          channelBinding.label,
+        ) as unknown as Uint8Array;
+        socket.write(Buffer.concat([said, encodeProof(client.make(exporter, said))]));
+      },
+      data(_, chunk) {
+        heard = Buffer.concat([heard, chunk]);
+      },
+    },
+  });
+  const messages = () => decodeAll(heard.subarray(8)).messages;
+  return { messages, [Symbol.dispose]: () => void socket.terminate() };
+}
+
+test("a session is not taken over by another key, but by its own", async () => {
+  const [one, other] = [entry({ name: "one" }), entry({ name: "other" })];
+  await withKeys(keyFile(one, other), async ({ port }) => {
+    const welcome = ({ messages }: Awaited<ReturnType<typeof greet>>) =>
+      messages().some((message) => message.type === Type.welcome);
+    const errorOf = ({ messages }: Awaited<ReturnType<typeof greet>>) =>
+      messages().find((message) => message.type === Type.error);
+    using first = await greet(port, one);
+    await until("the first is let in", () => welcome(first));
+    using thief = await greet(port, other);
+    await until("the thief is answered", () => errorOf(thief) !== undefined);
+    expect(errorOf(thief)).toMatchObject({ json: { error: errors["stolen-session"].wire } });
+    expect(errorOf(first)).toBeUndefined();
+    using second = await greet(port, one);
+    await until("the second is let in", () => welcome(second));
+    await until("the first is told", () => errorOf(first) !== undefined);
+    expect(errorOf(first)).toMatchObject({ json: { error: errors.superseded.wire } });
+  });
+});
+
+describe("keys in a file", () => {
+  test("of a sender are tried in order, so that they can be changed one end at a time", async () => {
+    const [old, young] = [entry({ name: "old" }), entry({ name: "young" })];
+    const keys = keyFile(old);
+    await withKeys(keys, async (server) => {
+      const both = keyFile(young, old);
+      expectCode(await sendWith(both, server, frames(), "--stream", "a"), 0);
+      writeFileSync(keys, formatKey(young));
+      await until("the keys were read again", () => server.stdout().includes('"keys"'));
+      expectCode(await sendWith(both, server, frames(), "--stream", "b"), 0);
+      expectCode(await sendWith(keyFile(old), server, frames(), "--stream", "c"), 5);
+    });
+  });
+
+  test("of a sender are each for what they are for: one that is not for a stream is passed over", async () => {
+    const [day, night] = [entry({ name: "day" }), entry({ name: "night" })];
+    const keys = keyFile({ ...day, streams: "day-*" }, { ...night, streams: "night-*" });
+    await withKeys(keys, async (server) => {
+      const both = keyFile(day, night);
+      expectCode(await sendWith(both, server, frames(), "--stream", "night-1"), 0);
+      expectCode(await sendWith(both, server, frames(), "--stream", "day-1"), 0);
+      expectCode(await sendWith(both, server, frames(), "--stream", "other"), 5);
+      expect(readdirSync(server.dir).toSorted()).toEqual([".frames", "day-1", "night-1"]);
+    });
+  });
+
+  test("of a server that cannot be read any more still hold, and that is said", async () => {
+    const cam = entry();
+    const keys = keyFile(cam);
+    await withKeys(keys, async (server) => {
+      appendFileSync(keys, "this is no key\n");
+      await until("it was said", () => server.stdout().includes('"keys"'));
+      expect(jsonLines(server.stdout()).at(-1)).toMatchObject({ type: "keys", error: "usage" });
+      expectCode(await sendWith(keyFile(cam), server, frames()), 0);
+    });
+  });
+
+  test.skipIf(process.platform === "win32")(
+    "that others can read are refused at both ends: exit 1",
+    async () => {
+      const keys = keyFile(entry());
+      chmodSync(keys, 0o640);
+      const served = await run(["serve", folder(), "--listen", "127.0.0.1:0", "--key-file", keys]);
+      const sent = await run(["send", frames(), "--to", "127.0.0.1:1", "--key-file", keys]);
+      for (const { code, stderr } of [served, sent]) {
+        expect([code, stderr]).toEqual([1, expect.stringContaining(`chmod 600 ${keys}`)]);
+      }
+    },
+  );
+
+  test("that are none: exit 5", async () => {
+    const keys = join(folder(), "keys");
+    const served = await run(["serve", folder(), "--listen", "127.0.0.1:0", "--key-file", keys]);
+    expect([served.code, served.stderr]).toEqual([5, expect.stringContaining("frames key new")]);
+  });
+});
+
+describe("frames key", () => {
+  /** A home of its own, so that its key file is a new one. */
+  const atHome = (home: string, words: string[], stdin = "") =>
+    run(["key", ...words], { env: { HOME: home }, stdin });
+
+  test("makes a key once, shows it on standard output alone, and keeps it from others", async () => {
+    const home = folder();
+    const made = await atHome(home, []);
+    const shown = await atHome(home, []);
+    expectCode(made, 0);
+    expect(made.stdout).toMatch(/^frames_key_[\w-]{48}\n$/);
+    expect(shown.stdout).toBe(made.stdout);
+    expect(made.stderr + shown.stderr).not.toContain("frames_key_");
+    const path = join(home, ".config", "frames", "keys");
+    if (process.platform !== "win32") expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  test("saves a key from standard input, new ones first, and never says it", async () => {
+    const [home, other] = [folder(), folder()];
+    const { stdout: key } = await atHome(home, []);
+    for (const words of [["save"], ["save", "again"]]) {
+      const saved = await atHome(other, words, `\n  ${key}\nmore\n`);
+      expectCode(saved, 0);
+      expect(saved.stdout + saved.stderr).not.toContain(key.trim());
+    }
+    expectCode(await atHome(other, ["save", "newer"], newKey().text), 0);
+    const { stdout } = await atHome(other, ["list", "--json"]);
+    expect(jsonLines(stdout).map((line) => line["name"])).toEqual(["newer", "saved"]);
+    expect(stdout).not.toContain("frames_key_");
+  });
+
+  test("makes keys for one camera each, lists them, and takes them out alone", async () => {
+    const home = folder();
+    const path = join(home, ".config", "frames", "keys");
+    for (const words of [
+      ["new", "cam-3", "--role", "send", "--streams", "site-a-*"],
+      ["new", "viewer", "--role=receive"],
+    ]) {
+      expectCode(await atHome(home, words), 0);
+    }
+    writeFileSync(path, `${readFileSync(path, "utf8")}# a remark\n`, { mode: 0o600 });
+    const { stdout } = await atHome(home, ["list"]);
+    const rows = stdout.split("\n").map((line) => line.split(/\s+/).slice(0, 3));
+    expect(rows).toEqual([
+      ...[
+        ["NAME", "ROLE", "STREAMS"],
+        ["cam-3", "send", "site-a-*"],
+        ["viewer", "receive", "*"],
+      ],
+      [""],
+    ]);
+    expectCode(await atHome(home, ["remove", "cam-3"]), 0);
+    const text = readFileSync(path, "utf8");
+    expect(text).not.toContain("cam-3");
+    expect(text).toContain("viewer");
+    expect(text).toContain("# a remark");
+  });
+
+  const wrong: [string, string[], string][] = [
+    ["an action that there is not", ["show"], "there are new, save, list, remove"],
+    ["no name for a new one", ["new"], "without a name"],
+    ["a name of two words", ["new", "a b"], "Cannot call a key"],
+    ["a role that there is not", ["new", "a", "--role", "write"], "send, receive or both"],
+    ["a pattern with a space", ["new", "a", "--streams", "a b"], "no spaces"],
+    ["a name that is not there", ["remove", "a"], "No key called a"],
+    ["a role where none is meant", ["list", "--role", "send"], "frames key new"],
+    ["a word too many", ["list", "all"], "frames help key"],
+    ["something else on standard input", ["save"], "begins with frames_key_"],
+  ];
+  for (const [what, words, said] of wrong) {
+    test(`refuses ${what}: exit 1`, async () => {
+      const { code, stderr } = await atHome(folder(), words, "hunter2");
+      expect([code, stderr]).toEqual([1, expect.stringContaining(said)]);
+      expect(stderr).not.toContain("hunter2");
+    });
+  }
+});
+
+describe("on one machine", () => {
+  test("keys that lie about change nothing for a server that asks for none", async () => {
+    const home = folder();
+    await run(["key"], { env: { HOME: home } });
+    const server = await startServer({ dir: folder(), env: { HOME: home } });
+    const to = ["--to", `127.0.0.1:${server.port}`];
+    expectCode(await run(["send", frames(), ...to], { env: { HOME: home } }), 0);
+    expect(await server.stop()).toBe(0);
+  });
+
+  test("the sender of a user finds the key of a server of the same user that asks for one", async () => {
+    const home = folder();
+    await run(["key"], { env: { HOME: home } });
+    const keys = join(home, ".config", "frames", "keys");
+    await withKeys(keys, async (server) => {
+      const to = ["--to", `127.0.0.1:${server.port}`];
+      expectCode(await run(["send", frames(), ...to], { env: { HOME: home } }), 0);
+    });
+  });
+
+  test("FRAMES_KEY is asked for and proved like a file, and stands in no output", async () => {
+    const key = newKey().text;
+    const server = await startServer({ dir: folder(), env: { FRAMES_KEY: key } });
+    const words = ["send", frames(), "--to", `127.0.0.1:${server.port}`];
+    const sent = await run([...words, "--json", "-v"], { env: { FRAMES_KEY: key } });
+    const without = await run(words);
+    expect([sent.code, without.code]).toEqual([0, 5]);
+    expect(await server.stop()).toBe(0);
+    const said = [sent.stdout, sent.stderr, without.stderr, server.stdout(), server.stderr()];
+    for (const text of said) expect(text).not.toContain(key.slice(11));
+  });
+});
+
+describe("a TLS handshake that fails", () => {
+  /** What a sender with a key meets at a server that is only bytes. */
+  async function sendTo(answer: (socket: Bun.Socket) => void, ...more: string[]) {
+    const server = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: { data: (socket) => answer(socket) },
+    });
+    const words = ["send", frames(), "--to", `127.0.0.1:${server.port}`, ...more];
+    const sent = await run([...words, "--key-file", keyFile(entry())]);
+    server.stop(true);
+    return sent;
+  }
+
+  test("since the server closes is a matter of the network: exit 10", async () => {
+    for (const end of ["end", "terminate"] as const) {
+      const { code, stderr } = await sendTo((socket) => void socket[end]());
+      expect([code, stderr]).toEqual([10, expect.stringContaining("during the TLS handshake")]);
+    }
+  });
+
+  test("since the server speaks something else is a matter of trust: exit 5", async () => {
+    for (const text of ["FRAMES/1", "HTTP/1.1 400 Bad Request\r\n\r\n", "\0".repeat(50)]) {
+      const { code, stderr } = await sendTo((socket) => void socket.write(text));
+      expect([code, stderr]).toEqual([5, expect.stringContaining("does not speak TLS 1.3")]);
+    }
+  });
+
+  test("since the server offers TLS 1.2 only is a matter of trust: exit 5", async () => {
+    const made = makeCertificate(
+      generateKeyPairSync("ec", { namedCurve: "P-256" }),
+      randomBytes(16),
+      new Date(),
+    );
+    const old = createServer({ key: made.key, cert: made.certificate, maxVersion: "TLSv1.2" });
+    await new Promise<void>((resolve) => old.listen(0, "127.0.0.1", resolve));
+    const { port } = old.address() as AddressInfo;
+    const { code, stderr } = await sendWith(keyFile(entry()), { port }, frames());
+    old.close();
+    expect([code, stderr]).toEqual([5, expect.stringContaining("does not speak TLS 1.3")]);
+  });
+
+  test("since the server says nothing has a deadline: exit 35", async () => {
+    const home = folder();
+    const script = `
+      import { send } from ${JSON.stringify(join(import.meta.dir, "../src/mod.ts"))};
+      const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+      const to = "127.0.0.1:" + server.port;
+      const options = { to, stream: "s", source: "a", key: process.argv[1], connectWithin: 200 };
+      const error = await send([{ bytes: new Uint8Array(1) }], options).catch((error) => error);
+      console.log(error.code);
+      process.exit(0);`;
+    const child = Bun.spawn([process.execPath, "-e", script, newKey().text], {
+      env: { PATH: process.env["PATH"] ?? "", HOME: home },
+      ...{ stdin: "ignore", stdout: "pipe", stderr: "inherit" },
+    });
+    expect(await new Response(child.stdout).text()).toBe("no-connection\n");
+  });
+});
+
+test("--insecure and a key exclude each other at both ends: exit 1", async () => {
+  const keys = keyFile(entry());
+  for (const words of [
+    ["serve", folder(), "--listen", "127.0.0.1:0"],
+    ["send", frames()],
+  ]) {
+    const { code, stderr } = await run([...words, "--insecure", "--key-file", keys]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining("choose one")]);
+  }
+});
+
+const open = [":0", "0.0.0.0:0", "[::]:0"];
+test.each(open)("a server at %s makes a key and asks for it, and tells no log", async (address) => {
+  const home = folder();
+  const dir = folder();
+  const child = Bun.spawn([executable, "serve", dir, "--listen", address, "--json"], {
+    env: { PATH: process.env["PATH"] ?? "", HOME: home },
+    ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+  });
+  const reader = child.stdout.getReader();
+  const first = new TextDecoder().decode((await reader.read()).value);
+  const port = Number(jsonLines(first)[0]!["port"]);
+  const to = ["--to", `127.0.0.1:${port}`];
+  expect((await run(["send", frames(), ...to])).code).toBe(5);
+  expectCode(await run(["send", frames(), ...to], { env: { HOME: home } }), 0);
+  child.kill("SIGTERM");
+  expect(await child.exited).toBe(0);
+  const key = readFileSync(join(home, ".config", "frames", "keys"), "utf8");
+  const stderr = await new Response(child.stderr).text();
+  expect(stderr).toContain("frames key save");
+  expect(stderr).not.toContain("frames_key_");
+  expect(key).toContain("frames_key_");
+});
