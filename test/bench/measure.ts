@@ -80,8 +80,9 @@ function highWater(pid: number): number {
 }
 
 /** Starts `frames serve`, whatever the disk is like, for frames of up to 2 GB. */
-export async function startReceiving(to: string): Promise<Server> {
-  const server = await startServer({ dir: to, args: ["--max-frame", "2G", "--reserve", "0"] });
+export async function startReceiving(to: string, ...more: string[]): Promise<Server> {
+  const args = ["--max-frame", "2G", "--reserve", "0", ...more];
+  const server = await startServer({ dir: to, args });
   adopt(server.process);
   return server;
 }
@@ -91,9 +92,11 @@ export async function deliver(
   from: string,
   server: Server,
   via: number = server.port,
+  ...more: string[]
 ): Promise<Delivery> {
   const before = cpuSoFar(server.process.pid);
-  const sent = await timed([executable, "send", from, "--quiet", "--to", `127.0.0.1:${via}`]);
+  const to = ["--to", `127.0.0.1:${via}`, ...more];
+  const sent = await timed([executable, "send", from, "--quiet", ...to]);
   const serverCpuSeconds = cpuSoFar(server.process.pid) - before;
   const peaks = { sender: sent.peak, server: server.peakMemory() };
   const cpuSeconds = sent.cpuSeconds + serverCpuSeconds;

@@ -2,6 +2,8 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { basename, join } from "node:path";
+import { formatKey } from "../../src/auth/key.ts";
+import { newKey } from "../../src/keys.ts";
 import { peerMissing, sameTree } from "../helper/program.ts";
 import { cpuOf, cpuSoFar, deliver, type Peaks, start, startReceiving, timed } from "./measure.ts";
 import { sameConcatenation } from "./corpora.ts";
@@ -98,6 +100,28 @@ const frames: Rival = {
       async move(from, via) {
         const delivery = await deliver(from, server, via);
         return { folder: join(to, basename(from)), ...delivery };
+      },
+      stop: async () => void (await server.stop()),
+    };
+  },
+};
+
+/** Likewise over TLS 1.3, with a key that both ends prove. */
+const framesWithKey: Rival = {
+  name: "frames, TLS",
+  missing: undefined,
+  resumes: false,
+  differences: sameTree,
+  async receive(to) {
+    const keys = join(to, "keys");
+    const entry = { name: "bench", key: newKey(), role: "both", streams: "*" } as const;
+    writeFileSync(keys, formatKey(entry), { mode: 0o600 });
+    const store = join(to, "store");
+    const server = await startReceiving(store, "--key-file", keys);
+    return {
+      async move(from) {
+        const delivery = await deliver(from, server, undefined, "--key-file", keys);
+        return { folder: join(store, basename(from)), ...delivery };
       },
       stop: async () => void (await server.stop()),
     };
@@ -296,4 +320,13 @@ const scp: Rival = {
   },
 };
 
-export const rivals: readonly Rival[] = [frames, rsync, tar, zeroMq, scp, copy, socat];
+export const rivals: readonly Rival[] = [
+  frames,
+  framesWithKey,
+  rsync,
+  tar,
+  zeroMq,
+  scp,
+  copy,
+  socat,
+];
