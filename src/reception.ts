@@ -227,6 +227,7 @@ export class Reception implements ConnectionHandler {
 
   #hello(hello: Hello): { fresh: boolean; store: string; software: string } {
     this.#isKnown = true;
+    this.#connection!.known();
     if (this.#key !== undefined && this.#key.role !== "both" && this.#key.role !== hello.role) {
       const { name, role } = this.#key;
       throw new FramesError("wrong-role", `The key ${name} may only ${role}, not ${hello.role}`);

@@ -475,6 +475,40 @@ describe("a TLS handshake that fails", () => {
   });
 });
 
+for (const [what, words] of [
+  ["asks for keys", ["--key-file"]],
+  ["lets everybody in", []],
+] as const) {
+  test.skipIf(process.platform !== "linux")(
+    `a crowd that says nothing locks nobody out of a server that ${what}`,
+    async () => {
+      const keys = keyFile(entry());
+      const secured = words.length > 0 ? ["--key-file", keys] : [];
+      // It may open 200 files, and so holds 100 connections.
+      const command = ["sh", "-c", 'ulimit -n 200 && exec "$0" "$@"', executable];
+      const server = await startServer({ dir: folder(), args: secured, command });
+      let closed = 0;
+      const silent: Bun.Socket[] = [];
+      const knock = async () => {
+        const handlers = { data: () => {}, close: () => void closed++ };
+        silent.push(
+          await Bun.connect({ hostname: "127.0.0.1", port: server.port, socket: handlers }),
+        );
+      };
+      for (let number = 0; number < 300; number++) await knock();
+      const to = ["--to", `127.0.0.1:${server.port}`, ...secured];
+      const sending = run(["send", frames(200), ...to, "--json"]);
+      for (let number = 0; number < 50; number++) await knock();
+      const sent = await sending;
+      expectCode(sent, 0);
+      expect(summaryOf(sent)).toMatchObject({ frames: 200, retries: 0 });
+      await until("the oldest went", () => closed >= 250);
+      for (const socket of silent) socket.terminate();
+      expect(await server.stop()).toBe(0);
+    },
+  );
+}
+
 test("--insecure and a key exclude each other at both ends: exit 1", async () => {
   const keys = keyFile(entry());
   for (const words of [

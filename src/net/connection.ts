@@ -37,12 +37,21 @@ export class Connection {
   readonly #ticker: NodeJS.Timeout;
   /** What its TLS channel exports (RFC 9266); nothing of a plain connection. */
   readonly exporter: Uint8Array | undefined;
+  /** To be called when the peer has said, and proved where that is asked for, who it is. */
+  readonly known: () => void;
   #finishing = false;
   #linger: NodeJS.Timeout | undefined;
   #lingerWithin = Infinity;
   #closed = false;
 
-  constructor(socket: Socket<unknown>, handler: ConnectionHandler, exporter?: Uint8Array) {
+  /** @param known is called when it is known who the peer is */
+  constructor(
+    socket: Socket<unknown>,
+    handler: ConnectionHandler,
+    exporter?: Uint8Array,
+    known: () => void = () => {},
+  ) {
+    this.known = known;
     this.#socket = socket;
     this.exporter = exporter;
     this.#outbox = new Outbox(socket);
@@ -100,6 +109,11 @@ export class Connection {
   /** Closes at once. */
   terminate(): void {
     if (!this.#closed) this.#socket.terminate();
+  }
+
+  /** Ends it from outside, for `error`. */
+  fail(error: FramesError): void {
+    if (!this.#closed) this.#handler.failed(error);
   }
 
   // What the socket tells.

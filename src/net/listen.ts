@@ -5,6 +5,7 @@ import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Certificate } from "../auth/certificate.ts";
 import { type Address, formatAddress } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
+import { Doorway } from "./doorway.ts";
 import { exporterOf, serverTls } from "./tls.ts";
 
 /** A TLS handshake gets this long, in milliseconds. */
@@ -37,15 +38,15 @@ export type Accept = (
 export function listen(address: Address, accept: Accept, certificate?: Certificate): Listener {
   const most = mostConnections();
   let open = 0;
+  const doorway = new Doorway<Socket<Connection | undefined>>(most);
   /** Deadlines of TLS handshakes that are under way. */
   const greeting = new Map<Socket<Connection | undefined>, NodeJS.Timeout>();
   const begin = (socket: Socket<Connection | undefined>, exporter?: Uint8Array) => {
-    // A peer that is gone again already has no address any more.
-    const host = (socket.remoteAddress as string | undefined) ?? "unknown";
     const port = (socket.remotePort as number | undefined) ?? 0;
-    const peer = formatAddress({ host: host.replace(/^::ffff:/, ""), port });
+    const peer = formatAddress({ host: hostOf(socket), port });
     const handler = accept(peer, open > most, exporter);
-    socket.data = new Connection(socket as Socket<unknown>, handler, exporter);
+    const known = () => doorway.leave(socket);
+    socket.data = new Connection(socket as Socket<unknown>, handler, exporter, known);
     socket.data.opened();
   };
   const greeted = (socket: Socket<Connection | undefined>) => {
@@ -61,6 +62,8 @@ export function listen(address: Address, accept: Accept, certificate?: Certifica
       socket: {
         open(socket) {
           open++;
+          const tooLong = doorway.enter(socket, hostOf(socket), open);
+          if (tooLong !== undefined) sendAway(tooLong);
           if (certificate === undefined) return begin(socket);
           greeting.set(
             socket,
@@ -77,6 +80,7 @@ export function listen(address: Address, accept: Accept, certificate?: Certifica
         ...socketEvents,
         close(socket, error) {
           open--;
+          doorway.leave(socket);
           greeted(socket);
           socketEvents.close(socket, error);
         },
@@ -95,6 +99,20 @@ export function listen(address: Address, accept: Accept, certificate?: Certifica
       { cause: error },
     );
   }
+}
+
+function hostOf(socket: Socket<Connection | undefined>): string {
+  // A peer that is gone again already has no address any more.
+  const host = (socket.remoteAddress as string | undefined) ?? "unknown";
+  return host.replace(/^::ffff:/, "");
+}
+
+/** Others want in, and this one has not said who it is. */
+function sendAway(socket: Socket<Connection | undefined>): void {
+  const connection = socket.data;
+  if (connection === undefined) return void socket.terminate();
+  connection.fail(new FramesError("full", "Nothing came of this connection, and others wanted in"));
+  connection.terminate();
 }
 
 function attempt<T>(act: () => T): T | undefined {

@@ -556,7 +556,7 @@ describe("a listener", () => {
         import { listen } from ${path};
         const nothing = () => {};
         const handler = {
-          ...{ opened: nothing, data: nothing, drained: nothing, ended: nothing },
+          ...{ opened: (connection) => connection.known(), data: nothing, drained: nothing, ended: nothing },
           ...{ tick: nothing, failed: nothing, closed: () => console.log("closed") },
         };
         const accept = (peer, isFull) => (console.log(isFull ? "full" : "taken in"), handler);
