@@ -1,0 +1,148 @@
+// Handshakes that are nearly right: nobody gets in, and nobody is believed, but for the right bytes.
+
+import { expect, test } from "bun:test";
+import { ClientProof } from "../../src/auth/handshake.ts";
+import { Key } from "../../src/auth/key.ts";
+import { FramesError } from "../../src/errors.ts";
+import { Outlet } from "../../src/session/outlet.ts";
+import { Receiver } from "../../src/session/receiver.ts";
+import { Sender } from "../../src/session/sender.ts";
+import { outgoingBuffer } from "../../src/session/transmission.ts";
+import { encodeProof } from "../../src/wire/encode.ts";
+import { Size, Type } from "../../src/wire/messages.ts";
+import { framesOf, grants, hello, MemorySource, MemoryStore } from "../session/memory.ts";
+import { Client } from "../session/peers.ts";
+import { cut, messagesOf, mutate, preface, Random, seedOf } from "../wire/fuzz.ts";
+
+/** Inputs in all, half of them to each end. */
+const inputs = Math.floor(Number(process.env["FRAMES_FUZZ_INPUTS"] ?? 200_000) / 10);
+const seed = Number(process.env["FRAMES_FUZZ_SEED"] ?? 20261122);
+
+/** Longer than the gate allows. */
+const patience = 600_000;
+
+const key = new Key(new Uint8Array(32).fill(7));
+const exporter = new Uint8Array(32).fill(9);
+
+/** A receiver that asks for keys; whom it greets is counted. */
+function newReceiver() {
+  const seen = { greeted: 0 };
+  const events = {
+    hello: () => {
+      seen.greeted++;
+      return { fresh: true };
+    },
+  };
+  const gate = { exporter, find: (id: string) => (id === key.id ? key : undefined) };
+  return { seen, receiver: new Receiver(new MemoryStore(), grants, 30_000, 0, events, gate) };
+}
+
+const into = new Uint8Array(outgoingBuffer);
+
+function newSender() {
+  const outlets = [new Outlet(1, new MemorySource("a", framesOf(2, 10)))];
+  const events = { wake: () => {} };
+  const sender = new Sender(outlets, hello, { checksum: false }, 30_000, 0, events, key);
+  sender.connected(0, exporter);
+  const flight = into.slice(0, sender.transmit(into, 0).length);
+  return { sender, flight };
+}
+
+/** What a client says: HELLO and PROOF. */
+const greeting = new Client().hello({ key: key.id });
+const said = Buffer.concat([greeting, encodeProof(new ClientProof(key).make(exporter, greeting))]);
+
+/** What the right server answers a sender: PROOF and WELCOME. */
+const answer = (() => {
+  const { receiver } = newReceiver();
+  receiver.receive(newSender().flight, 0);
+  return Buffer.concat(receiver.take(0));
+})();
+
+// A copy that is no Buffer, whose slices would be views of it.
+const withoutPreface = (bytes: Uint8Array) => Uint8Array.from(bytes.subarray(preface.length));
+
+/** Mutated messages, preface first; now and then something is put between them. */
+function make(original: Uint8Array, random: Random): Uint8Array {
+  const messages = messagesOf(withoutPreface(original));
+  if (random.below(3) === 0) {
+    const other = random.pick([said, answer]);
+    const odd = random.pick(messagesOf(withoutPreface(other)));
+    messages.splice(random.below(messages.length + 1), 0, odd);
+    return Buffer.concat([preface, ...messages]);
+  }
+  return Buffer.concat([preface, mutate(messages, random)]);
+}
+
+/** Gives all to one end, in pieces; only errors of ours may come of it. */
+function give(input: Uint8Array, random: Random, receive: (chunk: Uint8Array) => void): void {
+  try {
+    for (const chunk of cut(input, random)) receive(chunk);
+  } catch (error) {
+    if (!(error instanceof FramesError)) throw error;
+  }
+}
+
+/**
+ * Whether `bytes` begin with what is `right` up to the body of its PROOF, whose header may have OPTIONAL:
+ * on a message that is known it changes nothing (SPEC section 3).
+ */
+function isRight(bytes: Uint8Array, right: Uint8Array, proofAt: number): boolean {
+  const same = (from: number, to: number) =>
+    Buffer.from(bytes.subarray(from, to)).equals(right.subarray(from, to));
+  const body = proofAt + Size.header;
+  return same(0, proofAt) && same(body, body + Size.proof) && bytes[proofAt] === Type.proof;
+}
+
+function report(index: number, input: Uint8Array, wrong: string): Error {
+  const hex = Buffer.from(input).toString("hex");
+  return new Error(`FRAMES_FUZZ_SEED=${seed}, input ${index}: ${wrong}\n${hex}`);
+}
+
+test("both ends believe the right bytes", () => {
+  const { receiver, seen } = newReceiver();
+  give(said, new Random(1), (chunk) => receiver.receive(chunk, 0));
+  expect(seen.greeted).toBe(1);
+  const { sender } = newSender();
+  give(answer, new Random(1), (chunk) => sender.receive(chunk, 0));
+  expect(sender.welcome).toBeDefined();
+});
+
+test(
+  `a server lets in none of ${inputs >> 1} mutated clients that say anything else`,
+  () => {
+    let refused = 0;
+    for (let index = 0; index < inputs >> 1; index++) {
+      const random = new Random(seedOf(seed ^ 3, index));
+      const input = make(said, random);
+      const { receiver, seen } = newReceiver();
+      give(input, random, (chunk) => receiver.receive(chunk, 0));
+      if (isRight(input, said, greeting.length)) continue;
+      refused++;
+      if (seen.greeted > 0) throw report(index, input, "it was let in");
+      if (receiver.take(0).length > 0) throw report(index, input, "it was answered");
+    }
+    expect(refused).toBeGreaterThan(inputs / 4);
+  },
+  patience,
+);
+
+test(
+  `a sender sends nothing to any of ${inputs >> 1} mutated servers that say anything else`,
+  () => {
+    // All that comes before WELCOME is proved; of WELCOME itself TLS makes sure.
+    let refused = 0;
+    for (let index = 0; index < inputs >> 1; index++) {
+      const random = new Random(seedOf(seed ^ 4, index));
+      const input = make(answer, random);
+      const { sender } = newSender();
+      give(input, random, (chunk) => sender.receive(chunk, 0));
+      if (isRight(input, answer, preface.length)) continue;
+      refused++;
+      if (sender.welcome !== undefined) throw report(index, input, "it was believed");
+      if (sender.transmit(into, 0).length > 0) throw report(index, input, "it was sent something");
+    }
+    expect(refused).toBeGreaterThan(inputs / 8);
+  },
+  patience,
+);
