@@ -127,6 +127,8 @@ export interface FrameOrigin {
   readonly stream: string;
   readonly source: string;
   readonly session: string;
+  /** Name of the key that its sender proved. */
+  readonly key?: string;
   readonly raw?: RawShape;
   /** Default `fail`. */
   readonly conflict?: ConflictPolicy;

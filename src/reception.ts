@@ -174,11 +174,15 @@ export class Reception implements ConnectionHandler {
     if (keys === undefined) return undefined;
     if (exporter === undefined)
       throw new FramesError("internal", "A key was asked for without TLS");
+    const nameOf = () => this.#key?.name;
     return {
       exporter,
       find: (id) => {
         this.#key = keys.find(id);
         return this.#key?.key;
+      },
+      get name() {
+        return nameOf();
       },
     };
   }

@@ -24,7 +24,7 @@ import { errors } from "../src/errors.ts";
 import { encodeControl, encodeProof } from "../src/wire/encode.ts";
 import { type Hello, Type } from "../src/wire/messages.ts";
 import { newKey } from "../src/keys.ts";
-import { expectCode, relayTo, summaryOf } from "./helper/delivery.ts";
+import { expectCode, journal, relayTo, summaryOf } from "./helper/delivery.ts";
 import {
   executable,
   jsonLines,
@@ -244,6 +244,25 @@ test("a session is not taken over by another key, but by its own", async () => {
     await until("the second is let in", () => welcome(second));
     await until("the first is told", () => errorOf(first) !== undefined);
     expect(errorOf(first)).toMatchObject({ json: { error: errors.superseded.wire } });
+  });
+});
+
+test("frames keep the name of their key in the journal, and no other key replaces them", async () => {
+  const [one, other] = [entry({ name: "cam-1" }), entry({ name: "cam-2" })];
+  const [first, second] = [frames(2), frames(2)];
+  writeFileSync(join(second, name), "what another camera saw");
+  await withKeys(keyFile(one, other), async (server) => {
+    expectCode(await sendWith(keyFile(one), server, first), 0);
+    const stolen = await sendWith(keyFile(other), server, second, "--on-conflict", "replace");
+    expect([stolen.code, stolen.stderr]).toEqual([23, expect.stringContaining("1 conflict")]);
+    sameTree(first, join(server.dir, "run7"));
+    const keys = () => journal(server.dir, "SELECT name, key FROM frames ORDER BY name");
+    const rows = ["2", name].map((frame) => ({ name: frame, key: "cam-1" }));
+    expect(keys()).toEqual(rows);
+    // A key may replace its own.
+    expectCode(await sendWith(keyFile(one), server, second, "--on-conflict", "replace"), 0);
+    sameTree(second, join(server.dir, "run7"));
+    expect(keys()).toEqual(rows);
   });
 });
 

@@ -102,14 +102,21 @@ export class Inlets {
     return known;
   }
 
-  /** The id stands for this source of `stream` from now on. */
-  open(id: number, hello: Hello, stream: string, { name, raw }: SourceDeclaration): void {
+  /** The id stands for this source of `stream` from now on; `key` is the name of its sender's key. */
+  open(
+    id: number,
+    hello: Hello,
+    stream: string,
+    { name, raw }: SourceDeclaration,
+    key: string | undefined,
+  ): void {
     const { session, conflict, again, durable } = hello;
     const store = attempt(() =>
       this.#store.open({
         session,
         stream,
         source: name,
+        ...(key === undefined ? {} : { key }),
         ...(raw === undefined ? {} : { raw }),
         ...(conflict === undefined ? {} : { conflict }),
         ...(again === undefined ? {} : { again }),

@@ -36,6 +36,8 @@ export interface Gate {
   readonly exporter: Uint8Array;
   /** The key that HELLO names, if there is one. */
   find(id: string): Key | undefined;
+  /** What the key is called that was found. */
+  readonly name: string | undefined;
 }
 
 /** What the machine tells its host. */
@@ -354,14 +356,15 @@ export class Receiver implements MessageHandler {
     const stream = declaration.stream ?? this.#hello!.stream;
     const claim = this.#events.claim?.(stream, declaration.name);
     const hello = this.#hello!;
-    if (!(claim instanceof Promise)) return this.#inlets.open(id, hello, stream, declaration);
+    if (!(claim instanceof Promise))
+      return this.#inlets.open(id, hello, stream, declaration, this.#gate?.name);
     this.#waitsForClaim = true;
     this.#decoder.pause();
     claim
       .then(() => {
         this.#waitsForClaim = false;
         if (this.#isStopped) return;
-        this.#inlets.open(id, hello, stream, declaration);
+        this.#inlets.open(id, hello, stream, declaration, this.#gate?.name);
         this.#decoder.resume();
         this.#events.wake?.();
       })

@@ -24,6 +24,7 @@ import {
   conflict,
   type Destination,
   fileChecksum,
+  isAnothers,
   isIntact,
   isSame,
   PartialFile,
@@ -270,7 +271,8 @@ class SourceFolder implements SourceStore {
     const path = folder.pathOf(name);
     const stored = register.journal.findOffered(origin.stream, origin.source, name, captured);
     if (stored === null) return this.#compareFile(offered, path);
-    const taken = origin.conflict === "replace" ? "wanted" : "conflict";
+    const mayReplace = origin.conflict === "replace" && !isAnothers(stored, origin);
+    const taken = mayReplace ? "wanted" : "conflict";
     if (stored.bytes !== size) return taken;
     if (crc32 === undefined && stored.sameTime === 0) return "unsure";
     if (crc32 !== undefined && stored.crc32 !== crc32) return taken;

@@ -5,12 +5,21 @@
 import { Database } from "bun:sqlite";
 import type { FramesError } from "../errors.ts";
 import type { FrameOrigin } from "../frame.ts";
-import { columns, type FrameRow, journalFailure, schema, values, valuesOf } from "./schema.ts";
+import {
+  columns,
+  type FrameRow,
+  journalFailure,
+  prepareTables,
+  values,
+  valuesOf,
+} from "./schema.ts";
 
 /** What the journal holds of a stored frame that decides whether another is the same. */
 export interface StoredFrame {
   readonly bytes: number;
   readonly crc32: number;
+  /** Name of the key that it came with. */
+  readonly key: string | null;
 }
 
 /** Likewise of a frame that is offered, and who had sent it. */
@@ -38,11 +47,11 @@ interface StoredPath {
 function prepare(database: Database) {
   return {
     find: database.query<StoredFrame, [string, string, string]>(
-      "SELECT bytes, crc32 FROM frames WHERE stream = ? AND source = ? AND name = ?",
+      "SELECT bytes, crc32, key FROM frames WHERE stream = ? AND source = ? AND name = ?",
     ),
     // File systems and their interfaces lose parts of a microsecond (SPEC section 8).
     findOffered: database.query<KnownFrame, [string, string, string, bigint]>(
-      `SELECT bytes, crc32, session, seq, captured BETWEEN ?4 - 999 AND ?4 + 999 AS sameTime
+      `SELECT bytes, crc32, key, session, seq, captured BETWEEN ?4 - 999 AND ?4 + 999 AS sameTime
         FROM frames WHERE stream = ?1 AND source = ?2 AND name = ?3`,
     ),
     anyOf: database.query<unknown, [string]>("SELECT 1 FROM frames WHERE stream = ? LIMIT 1"),
@@ -101,7 +110,7 @@ export class Journal {
       database.run("PRAGMA journal_mode = WAL");
       // In WAL mode a killed process loses nothing committed; only a power cut may.
       database.run("PRAGMA synchronous = NORMAL");
-      database.run(schema);
+      prepareTables(database);
       this.#statements = prepare(database);
       this.#database = database;
     } catch (error) {

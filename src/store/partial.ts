@@ -58,6 +58,11 @@ function isGone(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) === undefined;
 }
 
+/** Whether a stored frame came with another key than `origin` has: that one's is not to be replaced. */
+export function isAnothers(stored: StoredFrame, { key }: FrameOrigin): boolean {
+  return stored.key !== null && key !== undefined && stored.key !== key;
+}
+
 export function conflict(): FramesError {
   return new FramesError("conflict", "other bytes are stored under this name");
 }
@@ -152,7 +157,7 @@ export class PartialFile implements FrameWriter {
       stored !== null &&
       isSame(stored, this.description, crc) &&
       (origin.proven !== true || isIntact(path, stored) || (origin.again === true && isGone(path)));
-    if (stored !== null && !(this.#replaces && this.#isToReplace(isStored, path))) {
+    if (stored !== null && !(this.#replaces && this.#isToReplace(stored, isStored, path))) {
       unlinkSync(this.path);
       if (isStored) this.destination.found(path);
       return { outcome: isStored ? "present" : conflict(), row: undefined };
@@ -182,9 +187,9 @@ export class PartialFile implements FrameWriter {
   }
 
   /** Whether other bytes are to be replaced, or the file of a frame that was moved away. */
-  #isToReplace(isStored: boolean, path: string): boolean {
+  #isToReplace(stored: StoredFrame, isStored: boolean, path: string): boolean {
     const { origin, register } = this.destination;
-    if (!isStored) return origin.conflict === "replace";
+    if (!isStored) return origin.conflict === "replace" && !isAnothers(stored, origin);
     return origin.again === true && isGone(path) && !register.isOwn(origin, this.description);
   }
 

@@ -71,6 +71,7 @@ function rowOfFile(
     crc32: fileChecksum(path),
     captured: mtimeNs,
     received: BigInt(Date.now()) * 1_000_000n,
+    key: null,
     meta: null,
     format: null,
   };

@@ -36,7 +36,7 @@ export class Register {
 
   /** The row of a frame that is to be recorded now. */
   row(origin: FrameOrigin, frame: FrameDescription, crc32: number): FrameRow {
-    const { stream, source, session, raw } = origin;
+    const { stream, source, session, key, raw } = origin;
     return {
       stream,
       source,
@@ -47,6 +47,7 @@ export class Register {
       crc32,
       captured: frame.captured,
       received: this.now(),
+      key: key ?? null,
       meta: frame.metadata === "" ? null : frame.metadata,
       format: raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`,
     };

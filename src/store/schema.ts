@@ -15,6 +15,8 @@ export interface FrameRow {
   readonly crc32: number;
   readonly captured: bigint;
   readonly received: bigint;
+  /** Name of the key that it came with. */
+  readonly key: string | null;
   readonly meta: string | null;
   readonly format: string | null;
 }
@@ -62,6 +64,7 @@ export const schema = `
     crc32 INTEGER NOT NULL,
     captured INTEGER NOT NULL,
     received INTEGER NOT NULL,
+    key TEXT,
     meta TEXT,
     format TEXT
   ) WITHOUT ROWID;
@@ -71,15 +74,23 @@ export const schema = `
   ) WITHOUT ROWID;
 `;
 
+/** Makes the tables, and adds the column that journals had not from the beginning. */
+export function prepareTables(database: Database): void {
+  database.run(schema);
+  const columns = database.query<{ name: string }, []>("PRAGMA table_info(replacements)").all();
+  if (columns.some(({ name }) => name === "key")) return;
+  database.run("ALTER TABLE replacements ADD COLUMN key TEXT");
+}
+
 /** Columns of `frames` that are written, and a place for the value of each. */
 export const columns =
-  "stream, source, name, session, seq, bytes, crc32, captured, received, meta, format";
+  "stream, source, name, session, seq, bytes, crc32, captured, received, key, meta, format";
 export const values = columns.replace(/\w+/g, "?");
 
 /** The values of a row, in the order of `columns`. */
 export function valuesOf(row: FrameRow) {
   const { stream, source, name, session, seq, bytes, crc32, captured, received } = row;
-  const { meta, format } = row;
+  const { key, meta, format } = row;
   return [
     stream,
     source,
@@ -90,6 +101,7 @@ export function valuesOf(row: FrameRow) {
     crc32,
     captured,
     received,
+    key,
     meta,
     format,
   ] as const;

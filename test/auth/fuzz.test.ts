@@ -33,7 +33,7 @@ function newReceiver() {
       return { fresh: true };
     },
   };
-  const gate = { exporter, find: (id: string) => (id === key.id ? key : undefined) };
+  const gate = { exporter, find: (id: string) => (id === key.id ? key : undefined), name: "cam" };
   return { seen, receiver: new Receiver(new MemoryStore(), grants, 30_000, 0, events, gate) };
 }
 

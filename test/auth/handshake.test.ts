@@ -130,7 +130,7 @@ function server(
       },
       ...events,
     },
-    { exporter: channel, find: (id) => keys.find((one) => one.id === id) },
+    { exporter: channel, find: (id) => keys.find((one) => one.id === id), name: "cam" },
   );
   return {
     receiver,

@@ -704,3 +704,34 @@ describe("a durable store", () => {
     store.close();
   });
 });
+
+describe("a frame that came with a key", () => {
+  const keyed = (key?: string): Partial<FrameOrigin> => ({
+    ...(key === undefined ? {} : { key }),
+    conflict: "replace",
+  });
+  const cases: [string, string | undefined, string | undefined, boolean][] = [
+    ["is replaced with the same", "cam-1", "cam-1", true],
+    ["is not replaced with another, whatever that asks for", "cam-1", "cam-2", false],
+    ["is replaced where no key is asked for any more", "cam-1", undefined, true],
+    ["replaces one that came when no key was asked for", undefined, "cam-1", true],
+  ];
+  for (const [what, before, after, replaces] of cases) {
+    test(what, async () => {
+      const directory = temporaryFolder();
+      await withStore(directory, async (store) => {
+        await putAll(store, openVisible(store, keyed(before)), [["1", first]]);
+        const source = openVisible(store, keyed(after));
+        expect(source.compare([offered("1", second)])).toEqual([replaces ? "wanted" : "conflict"]);
+        const [outcome] = await putAll(store, source, [["1", second]]);
+        expect(outcome).toBe(replaces ? "stored" : "conflict");
+        // The same bytes are stored already, whoever brings them.
+        const kept = replaces ? second : first;
+        expect(source.compare([offered("1", kept)])).toEqual(["stored"]);
+      });
+      expect(filesIn(directory)).toEqual(new Map([["run7/visible/1", replaces ? second : first]]));
+      const key = (replaces ? after : before) ?? null;
+      expect(rows(directory, "SELECT key FROM frames")).toEqual([{ key }]);
+    });
+  }
+});

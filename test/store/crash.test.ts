@@ -1,5 +1,6 @@
 // Stores whose process is killed at every system call with which it changes the disk.
 
+import { Database } from "bun:sqlite";
 import { afterAll, describe, expect, test } from "bun:test";
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -387,7 +388,7 @@ describe("recovery", () => {
     const row = {
       ...{ stream: "run7", source: "visible", name, session: childSession, seq: 1 },
       ...{ bytes: 500, crc32: crc32(bytes), captured: childCaptured, received: 1n },
-      ...{ meta: null, format: null },
+      ...{ key: null, meta: null, format: null },
     };
     const journal = new Journal(journalPath(directory));
     const replacement: Replacement = { row, partial: how.partial };
@@ -455,7 +456,7 @@ describe("recovery", () => {
     const row = {
       ...{ ...origin, name: "a", session: childSession, seq: 1 },
       ...{ bytes: 500, crc32: crc32(bytes), captured: 2n ** 62n + 1n, received: -1n },
-      ...{ meta: '{"a":1}', format: "1x2.gray" },
+      ...{ key: "cam-3", meta: '{"a":1}', format: "1x2.gray" },
     };
     journal.addReplacement({ row, partial: "1" });
     journal.close();
@@ -464,9 +465,22 @@ describe("recovery", () => {
     expect(rows(directory, "SELECT * FROM frames")).toMatchObject([
       {
         ...{ name: "a", session: childSession, bytes: 500n, captured: 2n ** 62n + 1n },
-        ...{ received: -1n, meta: '{"a":1}', format: "1x2.gray" },
+        ...{ received: -1n, key: "cam-3", meta: '{"a":1}', format: "1x2.gray" },
       },
     ]);
+  });
+
+  test("goes on with a journal from before keys, whatever was under way", async () => {
+    const directory = await storeOf(1);
+    const database = new Database(journalPath(directory));
+    database.run("ALTER TABLE replacements DROP COLUMN key");
+    database.run(`INSERT INTO replacements (partial, stream, source, name, session, seq, bytes,
+      crc32, captured, received) VALUES ('1', 's', 'a', 'n', '${session}', 1, 2, 3, 4, 5)`);
+    database.close();
+    await withStore(directory, (store) => expect(store.recovery.replaced).toBe(0));
+    const columns = rows(directory, "PRAGMA table_info(replacements)");
+    expect(columns).toContainEqual(expect.objectContaining({ name: "key" }));
+    expect(rows(directory, "SELECT * FROM replacements")).toEqual([]);
   });
 
   traced(
