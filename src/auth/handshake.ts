@@ -27,7 +27,9 @@ function prove(
 
 /** What a peer said up to its PROOF, byte for byte. */
 export class Transcript {
-  #bytes = new Uint8Array(0);
+  /** What came, and room that doubles: a peer may say it a byte at a time. */
+  #room = new Uint8Array(512);
+  #length = 0;
   #isOver = false;
 
   /**
@@ -38,32 +40,38 @@ export class Transcript {
   add(chunk: Uint8Array): void {
     if (this.#isOver) return;
     const most = mostBefore + Size.header + Size.proof;
-    const bytes = new Uint8Array(Math.min(this.#bytes.length + chunk.length, most));
-    bytes.set(this.#bytes);
-    bytes.set(chunk.subarray(0, most - this.#bytes.length), this.#bytes.length);
-    this.#bytes = bytes;
-    if (bytes.length === most && this.#proofAt() === undefined) {
+    const bytes = chunk.subarray(0, most - this.#length);
+    const needed = this.#length + bytes.length;
+    if (needed > this.#room.length) {
+      const larger = new Uint8Array(Math.max(needed, 2 * this.#room.length));
+      larger.set(this.#room);
+      this.#room = larger;
+    }
+    this.#room.set(bytes, this.#length);
+    this.#length = needed;
+    if (needed === most && this.#proofAt() === undefined) {
       throw new FramesError("limit", `Cannot accept more than ${mostBefore} bytes before PROOF`);
     }
   }
 
   /** Where the message PROOF begins, if the messages before it are whole. */
   #proofAt(): number | undefined {
-    const view = new DataView(this.#bytes.buffer);
+    const view = new DataView(this.#room.buffer);
     let at = preface.length;
-    while (at + Size.header <= this.#bytes.length && this.#bytes[at] !== Type.proof) {
+    while (at + Size.header <= this.#length && this.#room[at] !== Type.proof) {
       at += Size.header + view.getUint32(at + 4);
     }
-    return at + Size.header <= this.#bytes.length ? at : undefined;
+    return at + Size.header <= this.#length ? at : undefined;
   }
 
   /** Ends it: the bytes before PROOF, and those with it. To be asked once, when PROOF has come whole. */
   take(): { before: Uint8Array; whole: Uint8Array } {
     const at = this.#proofAt();
     if (at === undefined) throw new FramesError("internal", "There is no PROOF in the transcript");
-    const whole = this.#bytes.subarray(0, at + Size.header + Size.proof);
+    const whole = this.#room.subarray(0, at + Size.header + Size.proof);
     this.#isOver = true;
-    this.#bytes = new Uint8Array(0);
+    this.#room = new Uint8Array(0);
+    this.#length = 0;
     return { before: whole.subarray(0, at), whole };
   }
 }
@@ -124,9 +132,6 @@ export class ClientProof {
     this.isDone = true;
   }
 }
-
-/** Finds a key by the id that HELLO names. */
-export type FindKey = (id: string) => Key | undefined;
 
 // An unknown id is held against this, so that it takes as long as a wrong proof; it lets nobody in.
 const nobodysKey = new Key(new Uint8Array(keyLength));
