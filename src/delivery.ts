@@ -27,8 +27,12 @@ export interface DeliveryOptions {
 /** How a server is spoken to: in the clear, with one of these keys, or in the clear until it asks for one. */
 export interface SenderKeys {
   readonly use: "never" | "always" | "if-asked";
-  /** In the order in which they are tried. */
-  readonly keys: readonly Key[];
+  /**
+   * In the order in which they are tried.
+   *
+   * @throws {FramesError} `usage` or `missing` if they cannot be read
+   */
+  keys(): readonly Key[];
 }
 
 /** What a delivery tells. */
@@ -77,6 +81,7 @@ export class Delivery {
   #dispatch: Dispatch | undefined;
   /** The key that is in use. */
   #key: number | undefined;
+  #keys: readonly Key[] = [];
   #interrupted = false;
   #endPause: () => void = () => {};
   #retries = 0;
@@ -101,7 +106,10 @@ export class Delivery {
     this.#options = options;
     this.#events = events;
     this.#outlets = sources.map((source, index) => new Outlet(index + 1, source));
-    if (options.keys.use === "always") this.#key = 0;
+    if (options.keys.use === "always") {
+      this.#keys = options.keys.keys();
+      this.#key = 0;
+    }
     this.#removal = new Removal(
       (kept) => events.kept(kept),
       () => this.#dispatch?.wake(),
@@ -170,8 +178,10 @@ export class Delivery {
     if (!(error instanceof FramesError) || this.#interrupted) return false;
     const asked = error.code === "no-key" && use === "if-asked" && this.#key === undefined;
     if (!asked && !keyFails.has(error.code)) return false;
-    const next = asked ? 0 : this.#key === undefined ? keys.length : this.#key + 1;
-    if (next >= keys.length) return false;
+    // Keys that nobody asked for are no reason to fail, so they are read only now.
+    if (asked) this.#keys = keys();
+    const next = asked ? 0 : (this.#key ?? this.#keys.length) + 1;
+    if (next >= this.#keys.length) return false;
     this.#key = next;
     return true;
   }
@@ -182,7 +192,7 @@ export class Delivery {
       timeout,
       connectWithin: Math.min(connectWithin, Math.max(1, this.#patience())),
       checksum: checksum || move,
-      key: this.#key === undefined ? undefined : this.#options.keys.keys[this.#key],
+      key: this.#key === undefined ? undefined : this.#keys[this.#key],
     };
     const { trace } = this.#events;
     return new Dispatch(this.#address, this.#hello, this.#outlets, options, {

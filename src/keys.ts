@@ -17,23 +17,21 @@ import { type Certificate, makeCertificate } from "./auth/certificate.ts";
 import { formatKey, Key, keyLength, type KeyEntry, parseKeys } from "./auth/key.ts";
 import { asFramesError, FramesError, systemCode } from "./errors.ts";
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
 /** A new key. */
 export function newKey(): Key {
   return new Key(randomBytes(keyLength));
 }
 
 /** The folder for what `frames` keeps of one user, by the XDG base directories and by Windows' rule. */
-export function configurationFolder(environment: Environment = process.env): string {
-  const { APPDATA, XDG_CONFIG_HOME } = environment;
+function configurationFolder(): string {
+  const { APPDATA, HOME, XDG_CONFIG_HOME } = process.env;
   if (process.platform === "win32" && APPDATA) return join(APPDATA, "frames");
-  return join(XDG_CONFIG_HOME || join(environment["HOME"] || homedir(), ".config"), "frames");
+  return join(XDG_CONFIG_HOME || join(HOME || homedir(), ".config"), "frames");
 }
 
 /** The key file that is used where none is named. */
-export function defaultKeyFile(environment?: Environment): string {
-  return join(configurationFolder(environment), "keys");
+export function defaultKeyFile(): string {
+  return join(configurationFolder(), "keys");
 }
 
 /** What a key file begins with when it is made. */

@@ -1,7 +1,7 @@
 /** Sends frames: finds out what there is to send, and delivers it. */
 import { existsSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { Key, type KeyEntry } from "./auth/key.ts";
+import { Key } from "./auth/key.ts";
 import { Delivery, type SenderKeys } from "./delivery.ts";
 import { defaultKeyFile, readKeys } from "./keys.ts";
 import type { Kept } from "./removal.ts";
@@ -373,37 +373,30 @@ export async function deliver(
  *
  * @throws {FramesError} `usage`, `missing` or `no-key`
  */
-export function keysOf(
-  address: Address,
-  { key, keyFile, insecure = false }: SendOptions,
-): SenderKeys {
+function keysOf(address: Address, { key, keyFile, insecure = false }: SendOptions): SenderKeys {
   const isGiven = key !== undefined || keyFile !== undefined;
   if (isGiven && insecure) {
     throw new FramesError("usage", "Cannot send both with a key and --insecure: choose one");
   }
-  if (insecure) return { use: "never", keys: [] };
-  if (key !== undefined) return { use: "always", keys: [Key.parse(key, "in FRAMES_KEY")] };
+  if (insecure) return { use: "never", keys: () => [] };
+  if (key !== undefined) {
+    const given = Key.parse(key, "in FRAMES_KEY");
+    return { use: "always", keys: () => [given] };
+  }
   const path = keyFile ?? defaultKeyFile();
   const isHere = isLoopback(address.host || "127.0.0.1");
-  const keys = isHere && !isGiven ? foundKeys(path) : readKeys(path);
-  const forSending = keys.filter(({ role }) => role !== "receive");
-  // What the server says of a key for another direction is clearer than what is said here.
-  const usable = (forSending.length > 0 ? forSending : keys).map((entry) => entry.key);
-  if (isHere && !isGiven) return { use: "if-asked", keys: usable };
-  if (usable.length === 0) {
-    throw new FramesError(
-      "no-key",
-      `Cannot send to ${formatAddress(address)}: there is no key in ${path}; show the server's there with frames key, and save it here with frames key save`,
-    );
-  }
-  return { use: "always", keys: usable };
+  if (isHere && !isGiven) return { use: "if-asked", keys: () => usableKeys(path) };
+  const usable = usableKeys(path);
+  if (usable.length > 0) return { use: "always", keys: () => usable };
+  throw new FramesError(
+    "no-key",
+    `Cannot send to ${formatAddress(address)}: there is no key in ${path}; show the server's there with frames key, and save it here with frames key save`,
+  );
 }
 
-/** Keys that nobody asked for are no reason to fail. */
-function foundKeys(path: string): readonly KeyEntry[] {
-  try {
-    return readKeys(path);
-  } catch {
-    return [];
-  }
+function usableKeys(path: string): readonly Key[] {
+  const entries = readKeys(path);
+  const forSending = entries.filter(({ role }) => role !== "receive");
+  // What the server says of a key for another direction is clearer than what could be said here.
+  return (forSending.length > 0 ? forSending : entries).map((entry) => entry.key);
 }

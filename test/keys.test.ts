@@ -421,6 +421,24 @@ describe("on one machine", () => {
     });
   });
 
+  test.skipIf(process.platform === "win32")(
+    "a key file that cannot be used matters only to a sender that is asked for a key",
+    async () => {
+      const home = folder();
+      await run(["key"], { env: { HOME: home } });
+      chmodSync(join(home, ".config", "frames", "keys"), 0o644);
+      const open = await startServer({ dir: folder() });
+      const sendTo = ({ port }: Server) =>
+        run(["send", frames(), "--to", `127.0.0.1:${port}`], { env: { HOME: home } });
+      expectCode(await sendTo(open), 0);
+      expect(await open.stop()).toBe(0);
+      await withKeys(keyFile(entry()), async (server) => {
+        const { code, stderr } = await sendTo(server);
+        expect([code, stderr]).toEqual([1, expect.stringContaining("chmod 600")]);
+      });
+    },
+  );
+
   test("FRAMES_KEY is asked for and proved like a file, and stands in no output", async () => {
     const key = newKey().text;
     const server = await startServer({ dir: folder(), env: { FRAMES_KEY: key } });

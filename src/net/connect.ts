@@ -1,6 +1,6 @@
 /** Connects to a server, within a deadline of our own: the system's takes minutes. */
 import type { Socket } from "bun";
-import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
+import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import { type Address, formatAddress, isLoopback } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
 import { clientTls, exporterOf } from "./tls.ts";
@@ -61,9 +61,8 @@ export async function connect(
         try {
           begin(socket, exporterOf(socket as Socket<unknown>));
         } catch (error) {
-          const isOther =
-            systemCode(verdict) === "EPROTO" ||
-            asFramesError(error, "internal").code === "plaintext";
+          const isOld = error instanceof FramesError && error.code === "plaintext";
+          const isOther = isOld || systemCode(verdict) === "EPROTO";
           ready.reject(isOther ? noTls(error, shown) : brokenOff(error, shown));
           socket.terminate();
         }

@@ -88,7 +88,11 @@ export function listen(address: Address, accept: Accept, certificate?: Certifica
     });
     return {
       address: { host: address.host, port: server.port },
-      stop: () => server.stop(),
+      stop: () => {
+        server.stop();
+        // Nobody else knows of those that are not through with TLS.
+        for (const socket of [...greeting.keys()]) socket.terminate();
+      },
     };
   } catch (error) {
     const taken = systemCode(error) === "EADDRINUSE";
@@ -111,6 +115,7 @@ function hostOf(socket: Socket<Connection | undefined>): string {
 function sendAway(socket: Socket<Connection | undefined>): void {
   const connection = socket.data;
   if (connection === undefined) return void socket.terminate();
+  // This is for the log: whoever is silent does not listen, and whoever is slow connects again.
   connection.fail(new FramesError("full", "Nothing came of this connection, and others wanted in"));
   connection.terminate();
 }

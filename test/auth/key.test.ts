@@ -1,21 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { allowsStream, formatKey, Key, parseKeys } from "../../src/auth/key.ts";
 import { newKey } from "../../src/keys.ts";
-import { FramesError } from "../../src/errors.ts";
+import { refusal } from "../helper/refusal.ts";
 
 /** Bytes 0 to 31, as in SPEC section 10's vectors. */
 const known = new Key(Uint8Array.from({ length: 32 }, (_, index) => index));
 const knownText = "frames_key_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-RJn6K";
-
-function refusal(act: () => unknown): FramesError {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof FramesError) return error;
-    throw error;
-  }
-  throw new Error("nothing was refused");
-}
 
 describe("a key", () => {
   test("has a text that anybody can make from its bytes, and an id that says nothing of it", () => {

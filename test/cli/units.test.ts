@@ -7,18 +7,7 @@ import {
   parseSeconds,
   parseSize,
 } from "../../src/cli/units.ts";
-import { FramesError } from "../../src/errors.ts";
-
-/** The error of a value that is refused. */
-function refusal(act: () => unknown): FramesError {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof FramesError) return error;
-    throw error;
-  }
-  throw new Error("it was accepted");
-}
+import { refusal } from "../helper/refusal.ts";
 
 describe("a size", () => {
   const good: [string, number][] = [
