@@ -2,7 +2,7 @@
  * Frames in a directory: `DIR/STREAM/SOURCE/NAME`. A frame is written under `.frames/partial`, its
  * checksum verified by the caller, renamed to its final name, and journalled with its batch.
  */
-import { existsSync, lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { asFramesError, FramesError } from "../errors.ts";
 import type {
@@ -16,19 +16,12 @@ import type {
   Standing,
 } from "../frame.ts";
 import { Batch } from "./batch.ts";
+import { fileChecksum, isIntact } from "./content.ts";
 import { Folder } from "./folder.ts";
 import { Journal, type StoredFrame } from "./journal.ts";
 import { StoreLock } from "./lock.ts";
 import { checkPart, sourceFolder } from "./name.ts";
-import {
-  conflict,
-  type Destination,
-  fileChecksum,
-  isAnothers,
-  isIntact,
-  isSame,
-  PartialFile,
-} from "./partial.ts";
+import { conflict, type Destination, isAnothers, isSame, PartialFile } from "./partial.ts";
 import { recover, type Recovery } from "./recovery.ts";
 import { Register } from "./register.ts";
 import { type DiskSpace, diskSpace, Room } from "./room.ts";
@@ -61,7 +54,8 @@ export class DirectoryStore implements FrameStore {
   /** What the last process left half done. */
   readonly recovery: Recovery;
   readonly #lock: StoreLock;
-  readonly #partial: string;
+  /** Where frames are written. */
+  readonly #partial: Folder;
   readonly #register: Register;
   readonly #batch: Batch;
   readonly #room: Room;
@@ -79,11 +73,14 @@ export class DirectoryStore implements FrameStore {
   constructor(directory: string, options: DirectoryStoreOptions) {
     this.place = resolve(directory);
     this.isDurable = options.durable === true;
-    this.#partial = join(this.place, ".frames", "partial");
+    this.#partial = new Folder(this.place, ".frames/partial");
     this.#room = new Room(this.place, options.reserve, options.diskSpace ?? diskSpace);
-    const wasStore = existsSync(this.#partial);
+    let wasStore: boolean;
     try {
-      mkdirSync(this.#partial, { recursive: true });
+      mkdirSync(this.place, { recursive: true });
+      wasStore = this.#partial.isThere();
+      this.#makePartial();
+      checkHidden(join(this.place, ".frames"));
       this.#lock = new StoreLock(join(this.place, ".frames"));
     } catch (error) {
       throw asFramesError(error, "store", `Cannot write the store ${this.place}`);
@@ -92,9 +89,9 @@ export class DirectoryStore implements FrameStore {
       if (wasStore) checkJournalThere(this.place);
       this.journal = new Journal(journalPath(this.place));
       this.#journalFile = statSync(journalPath(this.place)).ino;
-      this.recovery = recover(this.place, this.#partial, this.journal);
+      this.recovery = recover(this.place, this.#partial.path, this.journal);
       this.#register = new Register(this.journal, options.portableNames, options.clock);
-      this.#batch = new Batch(this.journal, this.#partial);
+      this.#batch = new Batch(this.journal, this.#partial.path);
       if (this.isDurable) this.#makeDurable();
     } catch (error) {
       this.#lock.release();
@@ -135,9 +132,9 @@ export class DirectoryStore implements FrameStore {
   #makeDurable(): void {
     this.journal.makeDurable();
     if (this.#foldersFlushed) return;
-    const hidden = dirname(this.#partial);
+    const { path } = this.#partial;
     try {
-      for (const folder of [this.#partial, hidden, this.place, dirname(this.place)]) {
+      for (const folder of [path, dirname(path), this.place, dirname(this.place)]) {
         syncFolder(folder);
       }
     } catch (error) {
@@ -181,11 +178,38 @@ export class DirectoryStore implements FrameStore {
     }
   }
 
+  /** What is wrong with this folder every frame would meet. */
+  #makePartial(): void {
+    try {
+      this.#partial.make();
+    } catch (error) {
+      const { message } = asFramesError(error, "store", `Cannot write the store ${this.place}`);
+      throw new FramesError("store", message, { cause: error });
+    }
+  }
+
   /** A path for a frame being written. */
   #nextPartial(): string {
-    return `${this.#partial}/${++this.#partials}`;
+    this.#makePartial();
+    return this.#partial.pathOf(`${++this.#partials}`);
   }
 }
+
+/**
+ * A link among the store's own files would lead what is written there elsewhere.
+ *
+ * @throws {FramesError} `store`
+ */
+function checkHidden(folder: string): void {
+  const wrong = readdirSync(folder, { withFileTypes: true }).find((entry) => {
+    return !entry.isFile() && !entry.isDirectory();
+  });
+  if (wrong === undefined) return;
+  throw new FramesError("store", `Cannot write the store: ${join(folder, wrong.name)} is no file`);
+}
+
+/** About the bytes of a loss in the journal. */
+const lossSize = 200;
 
 /** Nobody else is served while files are read to be compared, so not too many are at a time. */
 const mostReadAtOnce = 64 << 20;
@@ -276,7 +300,10 @@ class SourceFolder implements SourceStore {
     if (stored.bytes !== size) return taken;
     if (crc32 === undefined && stored.sameTime === 0) return "unsure";
     if (crc32 !== undefined && stored.crc32 !== crc32) return taken;
-    if (existsSync(path)) {
+    const lies = folder.look(name);
+    // A link that somebody left there is good enough for whoever keeps the frame.
+    if (lies === "other") return origin.proven === true ? taken : "stored";
+    if (lies === "file") {
       if (origin.proven === true) {
         // It comes as a frame then, one at a time.
         if (size > this.#mayRead) return "wanted";
@@ -315,6 +342,8 @@ class SourceFolder implements SourceStore {
   }
 
   lost(first: number, last: number, error: FramesError): void {
+    // Rows fill a disk too.
+    this.#store.room.take(lossSize);
     this.#destination.register.lose(this.#destination.origin, first, last, error.code);
   }
 }
@@ -336,9 +365,11 @@ class Comparison implements FrameWriter {
   finish(crc: number): Outcome {
     const { origin, folder, found } = this.#destination;
     if (!isSame(this.#stored, this.#description, crc)) return conflict();
-    const path = folder.pathOf(this.#description.name);
-    if (origin.proven === true && !isIntact(path, this.#stored)) return conflict();
-    found(path);
+    const { name } = this.#description;
+    const isThere = folder.look(name) === "file";
+    const path = folder.pathOf(name);
+    if (origin.proven === true && !(isThere && isIntact(path, this.#stored))) return conflict();
+    if (isThere) found(path);
     return "present";
   }
 

@@ -1,14 +1,18 @@
 /** The folder that the frames of one source lie in. */
 import { lstatSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { FramesError, systemCode } from "../errors.ts";
+import { FramesError } from "../errors.ts";
+
+/** For so many milliseconds a folder is taken for what it was: to look for each frame would cost a tenth. */
+const seenFor = 1;
 
 export class Folder {
   /** Path below the store. */
   readonly relative: string;
   readonly path: string;
   readonly #place: string;
-  #made = false;
+  /** When it was last looked at. */
+  #seenAt = -Infinity;
   /** Whether its own name, and those on the way to it, were flushed. */
   #isFlushed = false;
 
@@ -28,28 +32,32 @@ export class Folder {
     return `${this.relative}/${name}`;
   }
 
-  /** Makes the folder, part by part: a link on the way would lead out of the store. */
+  /**
+   * Makes the folder, part by part, and looks whether it still is one: a link on the way would lead out of
+   * the store.
+   *
+   * @throws {FramesError} `not-stored` if something else is in its place
+   */
   make(): void {
-    if (this.#made) return;
+    const now = performance.now();
+    if (now - this.#seenAt < seenFor) return;
     let path = this.#place;
     for (const part of this.relative.split("/")) {
       path = join(path, part);
-      try {
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      if (found === undefined) {
         mkdirSync(path);
         this.#isFlushed = false;
-      } catch (error) {
-        if (systemCode(error) !== "EEXIST") throw error;
-        if (!lstatSync(path).isDirectory()) {
-          throw new FramesError("not-stored", `Cannot keep frames in ${path}: it is not a folder`);
-        }
+      } else if (!found.isDirectory()) {
+        throw new FramesError("not-stored", `Cannot keep frames in ${path}: it is not a folder`);
       }
     }
-    this.#made = true;
+    this.#seenAt = now;
   }
 
   /** The folder may have gone meanwhile: it is made anew. */
   makeAgain(): void {
-    this.#made = false;
+    this.#seenAt = -Infinity;
     this.make();
   }
 
@@ -61,6 +69,17 @@ export class Folder {
       if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return false;
     }
     return true;
+  }
+
+  /** What lies there under a name, if the folder is there: a file, or something else, such as a link. */
+  look(name: string): "file" | "other" | undefined {
+    if (performance.now() - this.#seenAt >= seenFor) {
+      if (!this.isThere()) return undefined;
+      this.#seenAt = performance.now();
+    }
+    const found = lstatSync(this.pathOf(name), { throwIfNoEntry: false });
+    if (found === undefined) return undefined;
+    return found.isFile() ? "file" : "other";
   }
 
   /** The folders that must be flushed for the frames in this one to be found after a power cut. */

@@ -4,7 +4,6 @@ import {
   futimesSync,
   lstatSync,
   openSync,
-  readSync,
   renameSync,
   rmSync,
   type Stats,
@@ -12,9 +11,9 @@ import {
   writeSync,
 } from "node:fs";
 import { basename } from "node:path";
-import { crc32 } from "node:zlib";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { FrameDescription, FrameOrigin, FrameWriter, Outcome } from "../frame.ts";
+import { fileChecksum, isGone, isIntact } from "./content.ts";
 import type { Folder } from "./folder.ts";
 import type { Replacement, StoredFrame } from "./journal.ts";
 import type { Register } from "./register.ts";
@@ -46,16 +45,6 @@ export type Placement =
 /** Whether a stored frame is the one described. */
 export function isSame(stored: StoredFrame, { size }: FrameDescription, crc: number): boolean {
   return stored.bytes === size && stored.crc32 === crc;
-}
-
-/** Whether the file at `path` is still what the journal says. */
-export function isIntact(path: string, { bytes, crc32 }: StoredFrame): boolean {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  return found?.isFile() === true && found.size === bytes && fileChecksum(path) === crc32;
-}
-
-function isGone(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false }) === undefined;
 }
 
 /** Whether a stored frame came with another key than `origin` has: that one's is not to be replaced. */
@@ -202,6 +191,7 @@ export class PartialFile implements FrameWriter {
   rename(): void {
     const { folder } = this.destination;
     const path = folder.pathOf(this.description.name);
+    folder.make();
     try {
       renameSync(this.path, path);
     } catch (error) {
@@ -245,19 +235,3 @@ export class PartialFile implements FrameWriter {
 }
 
 const storeFails = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO", "EMFILE", "ENFILE"]);
-
-/** CRC-32 of a file. */
-export function fileChecksum(path: string): number {
-  const file = openSync(path, "r");
-  try {
-    const buffer = new Uint8Array(1 << 20);
-    let crc = 0;
-    for (;;) {
-      const read = readSync(file, buffer, 0, buffer.length, null);
-      if (read === 0) return crc;
-      crc = crc32(buffer.subarray(0, read), crc);
-    }
-  } finally {
-    closeSync(file);
-  }
-}

@@ -4,7 +4,7 @@ import { copyFileSync, existsSync, lstatSync, mkdirSync, renameSync, rmSync } fr
 import { join } from "node:path";
 import { systemCode } from "../errors.ts";
 import { Journal } from "./journal.ts";
-import { fileChecksum } from "./partial.ts";
+import { fileChecksum } from "./content.ts";
 import { columns, type FrameRow, isMalformed, journalPath } from "./schema.ts";
 import { framesBelow, pathOfFrame } from "./tree.ts";
 

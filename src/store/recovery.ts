@@ -1,8 +1,8 @@
 /** Puts in order what a server left behind that was killed, without looking at the frames. */
-import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { isIntact } from "./content.ts";
 import type { Journal, Replacement } from "./journal.ts";
-import { fileChecksum } from "./partial.ts";
 import { pathOfFrame } from "./tree.ts";
 
 /** What was found half done. */
@@ -32,10 +32,8 @@ export function recover(place: string, partial: string, journal: Journal): Recov
 
 /** Whether the frame has taken its place. A file that kept its own name has not. */
 function isReplaced(place: string, partial: string, replacement: Replacement): boolean {
-  const { stream, source, name, bytes, crc32 } = replacement.row;
+  const { stream, source, name } = replacement.row;
   if (existsSync(join(partial, replacement.partial))) return false;
-  const path = join(place, pathOfFrame(stream, source, name));
   // After a power cut the file may have neither name.
-  const found = statSync(path, { throwIfNoEntry: false });
-  return found?.size === bytes && fileChecksum(path) === crc32;
+  return isIntact(join(place, pathOfFrame(stream, source, name)), replacement.row);
 }

@@ -2,12 +2,13 @@
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { systemCode } from "../errors.ts";
+import { openAsItIs } from "./content.ts";
 
 /** Flushes under way at the same time. */
 const atOnce = 32;
 
 /** Windows flushes only what may be written. */
-const flushMode = process.platform === "win32" ? "r+" : "r";
+const flushMode = process.platform === "win32" ? "r+" : openAsItIs;
 
 /** Calls `act` for each item, for at most `most` at a time, and resolves when all are done. */
 export async function forEachOf<Item>(

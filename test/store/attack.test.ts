@@ -1,0 +1,292 @@
+// What somebody who can write in the folder of a store puts there: nothing outside of it is created, changed,
+// removed or read, and whoever sends is told.
+
+import { describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import {
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import { FramesError } from "../../src/errors.ts";
+import type { FrameOrigin, FrameStore, SourceStore } from "../../src/frame.ts";
+import { temporaryFolder } from "../helper/program.ts";
+import { describeFrame } from "./contract.ts";
+import {
+  codeOf,
+  filesIn,
+  flushCode,
+  offered,
+  openStore,
+  openVisible,
+  otherSession,
+  partials,
+  put,
+  putAll,
+  withStore,
+} from "./fixture.ts";
+
+const bytes = new TextEncoder().encode("what the camera saw");
+const secret = new TextEncoder().encode("what lies outside!!");
+const windows = process.platform === "win32";
+
+/** A store, and beside it a folder with a file of the frame's name. */
+function scene() {
+  const parent = temporaryFolder();
+  const [place, outside] = [join(parent, "store"), join(parent, "outside")];
+  for (const folder of [place, outside]) mkdirSync(folder);
+  writeFileSync(join(outside, "1"), secret);
+  return { place, outside };
+}
+
+function expectUntouched(outside: string): void {
+  expect([...filesIn(outside)]).toEqual([["1", secret]]);
+}
+
+/** Puts a link to `target` in the place of what is at `path`. */
+function swap(path: string, target: string): void {
+  renameSync(path, `${path}.moved`);
+  symlinkSync(target, path);
+}
+
+/** What a folder was taken for has passed. */
+const seenAgain = () => Bun.sleep(2);
+
+/** What becomes of a frame, however that is told. */
+async function storeOne(
+  store: FrameStore,
+  source: SourceStore,
+  name: string,
+  content: Uint8Array,
+): Promise<string> {
+  try {
+    return (await putAll(store, source, [[name, content]]))[0]!;
+  } catch (error) {
+    return (error as FramesError).code;
+  }
+}
+
+/** Begins frames that are half written, has `attack` done, and writes the rest: what became of them. */
+async function halfWritten(
+  store: FrameStore,
+  sources: readonly SourceStore[],
+  name: string,
+  attack: () => void,
+): Promise<string[]> {
+  const writers = sources.map((source) => source.begin(describeFrame(name, bytes.length)));
+  for (const writer of writers) writer.write(bytes.slice(0, 5));
+  attack();
+  await seenAgain();
+  for (const writer of writers) writer.write(bytes.slice(5));
+  const outcomes = writers.map((writer) => {
+    try {
+      return writer.finish(crc32(bytes));
+    } catch (error) {
+      return error as FramesError;
+    }
+  });
+  const codes = outcomes.map(codeOf);
+  await flushCode(store);
+  return Promise.all(codes);
+}
+
+const ways: [string, Partial<FrameOrigin>][] = [
+  ["as it is", {}],
+  ["durably", { durable: true }],
+  ["in place of others", { conflict: "replace" }],
+];
+
+describe.skipIf(windows)("a folder that becomes a link while a frame is written", () => {
+  for (const [how, origin] of ways) {
+    for (const [what, below] of [
+      ["its source", "run7/visible"],
+      ["its stream", "run7"],
+    ] as const) {
+      test(`${what}: the frame is refused that is stored ${how}`, async () => {
+        const { place, outside } = scene();
+        mkdirSync(join(outside, "visible"));
+        await withStore(place, async (store) => {
+          const source = openVisible(store, origin);
+          expect(await putAll(store, source, [["0", bytes]])).toEqual(["stored"]);
+          const attack = () => swap(join(place, below), outside);
+          expect(await halfWritten(store, [source], "2", attack)).toEqual(["not-stored"]);
+          expect(await halfWritten(store, [source], "1", () => {})).toEqual(["not-stored"]);
+          expectUntouched(outside);
+          expect(partials(place)).toEqual([]);
+        });
+      });
+    }
+  }
+
+  test("is a folder again later: frames are stored as before", async () => {
+    const { place, outside } = scene();
+    await withStore(place, async (store) => {
+      const source = openVisible(store);
+      await putAll(store, source, [["0", bytes]]);
+      swap(join(place, "run7"), outside);
+      await seenAgain();
+      expect(await storeOne(store, source, "1", bytes)).toBe("not-stored");
+      rmSync(join(place, "run7"));
+      renameSync(join(place, "run7.moved"), join(place, "run7"));
+      await seenAgain();
+      expect(await putAll(store, source, [["1", bytes]])).toEqual(["stored"]);
+      expect([...filesIn(join(place, "run7")).keys()].toSorted()).toEqual([
+        "visible/0",
+        "visible/1",
+      ]);
+      expectUntouched(outside);
+    });
+  });
+
+  test("that of unfinished frames: no frame is begun there, and the store says so", async () => {
+    for (const below of [".frames/partial", ".frames"]) {
+      const { place, outside } = scene();
+      mkdirSync(join(outside, "partial"));
+      await withStore(place, async (store) => {
+        const source = openVisible(store);
+        await putAll(store, source, [["0", bytes]]);
+        swap(join(place, below), outside);
+        await seenAgain();
+        expect(() => put(source, "1", bytes)).toThrow(
+          expect.objectContaining({ code: "store" }) as Error,
+        );
+        expectUntouched(outside);
+      });
+    }
+  });
+
+  test("with the frame's own bytes behind it: they are not read, and count for nothing", async () => {
+    const { place, outside } = scene();
+    mkdirSync(join(outside, "visible"));
+    for (const folder of [outside, join(outside, "visible")])
+      writeFileSync(join(folder, "2"), bytes);
+    await withStore(place, async (store) => {
+      const keeps = openVisible(store);
+      const moves = openVisible(store, { durable: true, proven: true, session: otherSession });
+      expect(await putAll(store, keeps, [["2", bytes]])).toEqual(["stored"]);
+      swap(join(place, "run7"), outside);
+      await seenAgain();
+      // Who has no other copy is not told that it is stored.
+      for (const source of [keeps, moves]) {
+        expect(source.compare([offered("2", bytes)])).toEqual(["moved"]);
+      }
+      expect(await putAll(store, moves, [["2", bytes]])).toEqual(["conflict"]);
+      const fresh = openVisible(store, { session: otherSession });
+      expect(fresh.compare([offered("1", secret)])).toEqual(["wanted"]);
+    });
+  });
+});
+
+describe.skipIf(windows)("in the place of a frame", () => {
+  for (const conflict of ["fail", "replace"] as const) {
+    test(`a link is neither followed nor taken away, with ${conflict}`, async () => {
+      const { place, outside } = scene();
+      mkdirSync(join(place, "run7/visible"), { recursive: true });
+      symlinkSync(join(outside, "1"), join(place, "run7/visible/1"));
+      symlinkSync(join(outside, "none"), join(place, "run7/visible/2"));
+      await withStore(place, async (store) => {
+        const source = openVisible(store, { conflict });
+        for (const [name, content] of [
+          ["1", bytes],
+          ["1", secret],
+          ["2", bytes],
+        ] as const) {
+          expect(source.compare([offered(name, content)])).toEqual(["wanted"]);
+          expect(await storeOne(store, source, name, content)).toBe("not-stored");
+        }
+        expectUntouched(outside);
+      });
+    });
+  }
+
+  test("a second name of a file outside is replaced, and that file is not", async () => {
+    const { place, outside } = scene();
+    mkdirSync(join(place, "run7/visible"), { recursive: true });
+    linkSync(join(outside, "1"), join(place, "run7/visible/1"));
+    await withStore(place, async (store) => {
+      const source = openVisible(store, { conflict: "replace" });
+      expect(await putAll(store, source, [["1", bytes]])).toEqual(["stored"]);
+      expectUntouched(outside);
+      expect(new Uint8Array(readFileSync(join(place, "run7/visible/1")))).toEqual(bytes);
+    });
+  });
+
+  test.skipIf(Bun.which("mkfifo") === null)("a pipe is not waited for", async () => {
+    const { place } = scene();
+    await withStore(place, async (store) => {
+      const source = openVisible(store);
+      const moves = openVisible(store, { durable: true, proven: true, session: otherSession });
+      expect(await putAll(store, source, [["2", bytes]])).toEqual(["stored"]);
+      rmSync(join(place, "run7/visible/2"));
+      for (const name of ["1", "2"]) {
+        expect(spawnSync("mkfifo", [join(place, "run7/visible", name)]).status).toBe(0);
+        expect(moves.compare([offered(name, bytes)])).toEqual([
+          name === "1" ? "wanted" : "conflict",
+        ]);
+        const outcome = name === "1" ? "not-stored" : "conflict";
+        expect(await putAll(store, moves, [[name, bytes]])).toEqual([outcome]);
+      }
+    });
+  });
+});
+
+describe.skipIf(windows)("a store does not open", () => {
+  for (const file of [
+    "journal.sqlite",
+    "journal.sqlite-wal",
+    "journal.sqlite-shm",
+    "lock.sqlite",
+    "lock.json",
+    "partial",
+  ]) {
+    test(`when its ${file} is a link, and leaves alone what it leads to`, () => {
+      const { place, outside } = scene();
+      mkdirSync(join(place, ".frames"));
+      const target = file === "partial" ? outside : join(outside, "1");
+      symlinkSync(target, join(place, ".frames", file));
+      const before = statSync(target).mtimeMs;
+      let thrown: unknown;
+      try {
+        openStore(place).close();
+      } catch (error) {
+        thrown = error;
+      }
+      expect(thrown).toMatchObject({ code: "store", message: expect.stringContaining(file) });
+      expect(statSync(target).mtimeMs).toBe(before);
+      expectUntouched(outside);
+    });
+  }
+
+  test("when what it keeps for itself is a link", () => {
+    const { place, outside } = scene();
+    mkdirSync(join(outside, "partial"));
+    symlinkSync(outside, join(place, ".frames"));
+    expect(() => openStore(place)).toThrow(expect.objectContaining({ code: "store" }) as Error);
+    expectUntouched(outside);
+  });
+});
+
+test("losses fill no disk beyond what is to be kept free: the store says that it is full", async () => {
+  const { place } = scene();
+  let free = 100_000;
+  const diskSpace = () => ({ free, total: 1_000_000 });
+  await withStore(
+    place,
+    async (store) => {
+      const source = openVisible(store);
+      const lose = () => source.lost(1, 2, new FramesError("dropped"));
+      lose();
+      await store.flush();
+      free = 100;
+      expect(lose).toThrow(expect.objectContaining({ code: "store" }) as Error);
+    },
+    { reserve: 1000, diskSpace },
+  );
+});
