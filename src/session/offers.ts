@@ -25,6 +25,9 @@ const readAtOnce = 4;
 /** OFFERs that may be on their way before the next one has to be full. */
 const partlyFilled = 2;
 
+/** Frames that make an OFFER full: as many as its JSON holds, if their names are not long. */
+const fullOffer = 500;
+
 /** What offering leads to. */
 export interface OfferHooks {
   /** Says OFFER. */
@@ -69,8 +72,7 @@ export class Offers {
   /** Whether `outlet` should have more candidates. */
   wantsMore({ candidates }: Outlet): boolean {
     const inQuestion = this.#offered + this.#toRead.length + this.#reading.size + this.#wanted;
-    // About what one OFFER holds.
-    return candidates.length < 500 && inQuestion + candidates.length < mostOffered;
+    return candidates.length < fullOffer && inQuestion + candidates.length < mostOffered;
   }
 
   /** Offers what `outlet` has, or reads it first. Returns whether there is something new to say. */
@@ -101,9 +103,10 @@ export class Offers {
       if (isFull && count > 0) return candidates.splice(0, count);
       count++;
     }
-    // While answers are awaited anyway, a few more frames may come to fill it.
-    const moreMayCome = outlet.isAsking || this.#toRead.length + this.#reading.size > 0;
-    if (this.#unanswered.length >= partlyFilled && moreMayCome && count < room) return [];
+    // While there are frames to send, or answers are awaited anyway, a few more may come to fill it.
+    const moreMayCome = outlet.givesMore || this.#toRead.length + this.#reading.size > 0;
+    const isUrgent = this.#unanswered.length < partlyFilled && outlet.wanted.length === 0;
+    if (!isUrgent && moreMayCome && count < Math.min(room, fullOffer)) return [];
     return candidates.splice(0, count);
   }
 

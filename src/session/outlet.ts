@@ -148,9 +148,9 @@ export class Outlet {
     return this.source.resumes === true;
   }
 
-  /** Whether the source was asked for a frame and has not answered. */
-  get isAsking(): boolean {
-    return this.#asked;
+  /** Whether the source may give frames that it has not given yet. */
+  get givesMore(): boolean {
+    return !this.#ended;
   }
 
   /** Takes nothing more from the source, even if it was asked already. */
