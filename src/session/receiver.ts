@@ -26,6 +26,7 @@ import {
 import { Liveness, nanoseconds } from "./liveness.ts";
 import { Inlets } from "./inlets.ts";
 import { Tally } from "./tally.ts";
+import { Throttle } from "./throttle.ts";
 
 /** When a receipt is due although frames keep coming (SPEC section 6). */
 const receiptEvery = { milliseconds: 100, bytes: 16 << 20, frames: 1000 } as const;
@@ -87,6 +88,7 @@ export class Receiver implements MessageHandler {
   readonly #answers: { bytes: Uint8Array; frames: number }[] = [];
   #offered = 0;
   #waitsForClaim = false;
+  readonly #throttle: Throttle;
   #outgoing: Uint8Array[] = [];
   #phase: Phase = "greeting";
   #hello: Hello | undefined;
@@ -117,6 +119,7 @@ export class Receiver implements MessageHandler {
     this.#grants = grants;
     this.#events = events;
     this.#liveness = new Liveness(now, timeout);
+    this.#throttle = new Throttle(now);
     this.#now = now;
     this.#receiptedAt = now;
     this.#inlets = new Inlets(store, grants.limits, this.#tally, {
@@ -160,7 +163,7 @@ export class Receiver implements MessageHandler {
 
   /** Whether nothing is read for now: the sender must be held back. */
   get isPaused(): boolean {
-    return this.#waitsForClaim;
+    return this.#waitsForClaim || this.#throttle.isClosed;
   }
 
   /** Whether a receipt must leave although more may be coming in. */
@@ -200,10 +203,18 @@ export class Receiver implements MessageHandler {
     this.#now = now;
     if (this.#phase === "failed" || this.#phase === "done") return;
     // Whoever is not read cannot be heard.
-    if (this.#waitsForClaim) this.#liveness.heard(now);
+    if (this.isPaused) this.#liveness.heard(now);
     const isGreeting = this.#phase === "greeting" || this.#phase === "proving";
     const awaited = isGreeting ? "HELLO" : "frames";
     if (this.#liveness.tick(now, awaited, this.#decoder.incomplete)) this.ping(now);
+    if (this.#throttle.opens(now)) this.#readOn();
+  }
+
+  /** Decodes on, if nothing is against it. */
+  #readOn(): void {
+    if (this.isPaused || this.#isStopped) return;
+    this.#decoder.resume();
+    this.#events.wake?.();
   }
 
   /** Asks whether the sender is still there, and returns the time that its answer repeats. */
@@ -292,6 +303,8 @@ export class Receiver implements MessageHandler {
   // What the decoder tells.
 
   control(message: ControlMessage): void {
+    this.#throttle.count();
+    if (this.#throttle.isClosed) this.#decoder.pause();
     if (message.type === Type.hello) return this.#greet(message.body);
     if (message.type === Type.error) {
       const code = errorByNumber(message.body.error);
@@ -365,8 +378,7 @@ export class Receiver implements MessageHandler {
         this.#waitsForClaim = false;
         if (this.#isStopped) return;
         this.#inlets.open(id, hello, stream, declaration, this.#gate?.name);
-        this.#decoder.resume();
-        this.#events.wake?.();
+        this.#readOn();
       })
       .catch((error: unknown) => this.#events.failed?.(error));
   }

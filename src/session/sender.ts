@@ -41,6 +41,9 @@ export interface SenderEvents {
   trace?(direction: "->" | "<-", line: string): void;
 }
 
+/** A server that sends so many PINGs and reads no answer means harm. */
+const mostPongs = 1000;
+
 type Phase = "greeting" | "open" | "ending" | "done" | "failed";
 
 /** One connection's conversation. */
@@ -58,6 +61,8 @@ export class Sender implements MessageHandler {
   #welcome: Welcome | undefined;
   #now: number;
   #failed: { error: unknown } | undefined;
+  /** PONGs that may not have left yet. */
+  #pongs = 0;
   #done: Done | undefined;
 
   /**
@@ -171,7 +176,10 @@ export class Sender implements MessageHandler {
    */
   transmit(into: Uint8Array, now: number): Transmission {
     const out = new Transmission(into);
-    if (out.packAll(this.#controls) && this.#phase === "open") this.#pack(out);
+    if (out.packAll(this.#controls)) {
+      this.#pongs = 0;
+      if (this.#phase === "open") this.#pack(out);
+    }
     if (out.length > 0) this.#liveness.sent(now);
     return out;
   }
@@ -217,6 +225,9 @@ export class Sender implements MessageHandler {
         return this.#greeted(message.body);
       case Type.ping:
         this.#expect(message.type, "open", "ending");
+        if (++this.#pongs > mostPongs) {
+          throw new FramesError("limit", `Cannot answer more than ${mostPongs} PINGs at once`);
+        }
         this.#say(Type.pong, 0, { time: message.body.time, clock: nanoseconds(this.#now) });
         return this.#events.wake();
       case Type.pong:
