@@ -5,6 +5,7 @@ import type { FrameDescription, FrameStore, Outcome } from "./frame.ts";
 import type { KeyRing } from "./keys.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
 import { type Flushable, type Gate, Receiver, type ReceiverLimits } from "./session/receiver.ts";
+import { answerToStranger } from "./strangers.ts";
 import { software } from "./version.ts";
 import type { Done, Hello } from "./wire/messages.ts";
 
@@ -63,7 +64,9 @@ export type ServeEvent =
       /** How the frames before that ended. */
       counts: Done;
       error: FramesError;
-    };
+    }
+  /** More of one address, within a minute, than were told one by one before they were let in. */
+  | { type: "turned-away"; host: string; times: number };
 
 /** The server that a reception belongs to. */
 export interface Host {
@@ -77,6 +80,8 @@ export interface Host {
   readonly address: string;
   tell(event: ServeEvent): void;
   tellStored(makeEvent: () => StoredEvent): void;
+  /** Milliseconds that a peer waits to hear that it did not prove a key. */
+  penanceOf(peer: string): number;
   add(reception: Reception): void;
   remove(reception: Reception): void;
   supersede(session: string, by: Reception): void;
@@ -104,10 +109,6 @@ const answerAtLast = 60_000;
 
 /** More than this many bytes that a sender does not read: nothing more is read from it. */
 const mostQueued = 1 << 20;
-
-/** What a TLS client begins with, and "no such version" in answer (RFC 8446, 5.1 and 6). */
-const tlsHandshake = 22;
-const protocolVersionAlert = [21, 3, 3, 0, 2, 2, 70];
 
 /** One sender, as long as it is connected. */
 export class Reception implements ConnectionHandler {
@@ -263,8 +264,11 @@ export class Reception implements ConnectionHandler {
   data(chunk: Uint8Array): void {
     if (!this.#heard) {
       this.#heard = true;
-      if (looksLikeHttp(chunk)) return this.#answerHttp();
-      if (chunk[0] === tlsHandshake && this.#server.keys === undefined) return this.#answerTls();
+      const stranger = answerToStranger(chunk, this.#server);
+      if (stranger !== undefined) {
+        this.#connection!.send(stranger.answer);
+        return this.failed(stranger.error);
+      }
     }
     if (this.#failure !== undefined) return;
     this.#fresh = true;
@@ -295,7 +299,8 @@ export class Reception implements ConnectionHandler {
     if (this.#failure !== undefined) return;
     const { isDone, isEnding } = this.#receiver;
     // Without END nothing more can come of it; after END, DONE may still wait for the store.
-    if (this.#hasEnded && !isDone && !isEnding) this.#connection!.finish();
+    const isRead = this.#hasEnded && !this.#receiver.isPaused;
+    if (isRead && !isDone && !isEnding) this.#connection!.finish();
     if (!isDone || this.#reported) return;
     this.#reported = true;
     this.#server.release(this);
@@ -392,6 +397,8 @@ export class Reception implements ConnectionHandler {
   /** What ended before is settled first: the sender need not send it again. */
   async #end(error: FramesError): Promise<void> {
     await this.#server.settleLast(this);
+    const penance = error.code === "not-let-in" ? this.#server.penanceOf(this.peer) : 0;
+    if (penance > 0) await Bun.sleep(penance);
     this.#receiver.fail(error);
     this.#send();
     this.#connection!.finish();
@@ -423,27 +430,4 @@ export class Reception implements ConnectionHandler {
     }
     this.#gone.resolve();
   }
-
-  /** So that the sender learns at once that no key can be proved here. */
-  #answerTls(): void {
-    this.#connection!.send(Uint8Array.from(protocolVersionAlert));
-    this.failed(
-      new FramesError("foreign", "A sender wanted TLS, which needs a key on this server"),
-    );
-  }
-
-  #answerHttp(): void {
-    const { address } = this.#server;
-    const body = `This is a FRAMES/1 port, not a web server. Send frames to it with: frames send DIR --to ${address}\n`;
-    const bytes = new TextEncoder().encode(
-      `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
-    );
-    this.#connection!.send(bytes);
-    this.failed(new FramesError("foreign", "An HTTP request came to the port for frames"));
-  }
-}
-
-function looksLikeHttp(chunk: Uint8Array): boolean {
-  const start = new TextDecoder("latin1").decode(chunk.subarray(0, 16));
-  return /^(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|PATCH|TRACE|PRI) /.test(start);
 }

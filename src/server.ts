@@ -1,13 +1,16 @@
 /** A running server: joins a listener, receptions and a store. */
-import { asFramesError, FramesError } from "./errors.ts";
+import { asFramesError, type ErrorName, FramesError } from "./errors.ts";
 import type { Certificate } from "./auth/certificate.ts";
 import type { FrameStore } from "./frame.ts";
 import type { KeyRing } from "./keys.ts";
 import { type Address, formatAddress } from "./net/address.ts";
-import { listen, type Listener } from "./net/listen.ts";
+import { steadyNow } from "./net/connection.ts";
+import { listen, type Listener, type ListenerTls } from "./net/listen.ts";
 import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
 import type { ReceiverLimits } from "./session/receiver.ts";
 import { sourceFolder } from "./store/name.ts";
+import { TurnedAway } from "./turned-away.ts";
+import type { Done } from "./wire/messages.ts";
 
 /** A running server. */
 export interface Server {
@@ -21,6 +24,8 @@ export interface Server {
   readonly isSecure: boolean;
   /** How many peers are connected. */
   readonly connections: number;
+  /** How often frames were refused and connections ended, by the error. */
+  readonly refusals: ReadonlyMap<ErrorName, number>;
   /** Takes no more senders, lets those that are connected know, and closes the store. */
   stop(): Promise<void>;
 }
@@ -38,12 +43,21 @@ export interface ServerOptions {
 /** A store that can be closed. */
 export type ClosableStore = FrameStore & { close(): void };
 
+/** What came of a peer with which no conversation began. */
+const nothing: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 };
+
 /** So many senders are a crowd: a flush then waits so many milliseconds, to serve several of them. */
 const crowd = 16;
 const crowdPause = 5;
 
-/** How often the key file is looked at, in milliseconds. */
-const keysEvery = 1000;
+/** How often the key file, and whom to tell of, are looked at, in milliseconds. */
+const lookEvery = 1000;
+
+/** A TLS handshake gets this long, in milliseconds, as HELLO does. */
+const handshakeWithin = 10_000;
+
+/** Whoever fails again and again to prove a key is told so this late, in milliseconds. */
+const penance = 1000;
 
 export class FrameServer implements Server, Host {
   readonly #store: ClosableStore;
@@ -54,8 +68,10 @@ export class FrameServer implements Server, Host {
   readonly #unsettled = new Set<Reception>();
   /** Who sends which source of which stream. */
   readonly #claims = new Map<string, Reception>();
+  readonly #turnedAway = new TurnedAway();
+  readonly #refusals = new Map<ErrorName, number>();
   #settling = false;
-  #keyTimer: NodeJS.Timeout | undefined;
+  readonly #lookTimer: NodeJS.Timeout;
   /** What was wrong with the key file when it was last read. */
   #keyFailure: string | undefined;
   #stopped: Promise<void> | undefined;
@@ -68,16 +84,42 @@ export class FrameServer implements Server, Host {
     this.#options = options;
     const accept = (...connection: [string, boolean, Uint8Array | undefined]) =>
       new Reception(this, ...connection);
-    this.#listener = listen(address, accept, options.security?.certificate);
-    if (options.security !== undefined) {
-      this.#keyTimer = setInterval(() => this.#checkKeys(), keysEvery);
-    }
+    this.#listener = listen(address, accept, this.#tls());
     try {
       this.#store = openStore();
     } catch (error) {
       this.#listener.stop();
-      clearInterval(this.#keyTimer);
       throw error;
+    }
+    this.#lookTimer = setInterval(() => this.#look(), lookEvery);
+  }
+
+  #tls(): ListenerTls | undefined {
+    const { security, timeout } = this.#options;
+    if (security === undefined) return undefined;
+    return {
+      certificate: security.certificate,
+      within: Math.min(handshakeWithin, timeout),
+      failed: (peer, error) =>
+        this.tell({
+          type: "failed",
+          peer,
+          session: undefined,
+          stream: undefined,
+          counts: nothing,
+          error,
+        }),
+    };
+  }
+
+  #look(): void {
+    if (this.isSecure) this.#checkKeys();
+    this.#tellSums();
+  }
+
+  #tellSums(isEnd = false): void {
+    for (const sum of this.#turnedAway.sums(steadyNow(), isEnd)) {
+      this.#notify({ type: "turned-away", ...sum });
     }
   }
 
@@ -140,9 +182,29 @@ export class FrameServer implements Server, Host {
     return this.#options.timeout;
   }
 
-  /** Tells the program that serves. What it throws is its own affair, and no sender's. */
+  get refusals(): ReadonlyMap<ErrorName, number> {
+    return this.#refusals;
+  }
+
+  /** Counts what is refused, and tells the program that serves. */
   tell(event: ServeEvent): void {
+    if (event.type === "failed" || event.type === "refused") {
+      const { code } = event.error;
+      this.#refusals.set(code, (this.#refusals.get(code) ?? 0) + 1);
+    }
+    // Of those who were not let in, some come again and again.
+    const isStranger = event.type === "failed" && event.stream === undefined;
+    if (isStranger && !this.#turnedAway.add(hostOf(event.peer), steadyNow())) return;
+    this.#notify(event);
+  }
+
+  /** What the program throws is its own affair, and no sender's. */
+  #notify(event: ServeEvent): void {
     outside(() => this.#options.onEvent(event));
+  }
+
+  penanceOf(peer: string): number {
+    return this.#turnedAway.isNotorious(hostOf(peer)) ? penance : 0;
   }
 
   tellStored(makeEvent: () => StoredEvent): void {
@@ -263,19 +325,25 @@ export class FrameServer implements Server, Host {
 
   async #stop(): Promise<void> {
     this.#listener.stop();
-    clearInterval(this.#keyTimer);
+    clearInterval(this.#lookTimer);
     try {
       await this.#settleNow([...this.#receptions]);
       for (const reception of [...this.#receptions]) {
         reception.failed(new FramesError("stopping"));
       }
       await Promise.all([...this.#receptions].map((reception) => reception.gone));
+      this.#tellSums(true);
     } finally {
       // What the last of them left is stored too.
       await this.flush();
       this.#store.close();
     }
   }
+}
+
+/** The address of a peer, without its port. */
+function hostOf(peer: string): string {
+  return peer.slice(0, peer.lastIndexOf(":"));
 }
 
 function isSource(stream: string, source: string): boolean {

@@ -37,7 +37,8 @@ export async function serveCommand(
     } else if (event.type === "delivered" || event.type === "failed") {
       refusals.delete(event.peer);
     }
-    if (!quiet || event.type === "failed") say(terminal, `${now()} ${eventText(event)}`);
+    if (!quiet || event.type === "failed" || event.type === "turned-away")
+      say(terminal, `${now()} ${eventText(event)}`);
   };
   const maxFrame = given.size("max-frame");
   const reserve = given.size("reserve");
@@ -76,8 +77,18 @@ export async function serveCommand(
     say(terminal, `Stopping: ${formatCount(open, "sender")} told; once more to stop at once`);
   }
   await server.stop();
-  if (!quiet) say(terminal, "Stopped");
+  if (json) {
+    const refused = Object.fromEntries(server.refusals);
+    sayJson(terminal, { type: "stopped", time: now(), refused });
+  }
+  if (!quiet) say(terminal, `Stopped${refusalText(server)}`);
   return 0;
+}
+
+/** Frames refused and connections ended, of all the time that it served. */
+function refusalText({ refusals }: Server): string {
+  const sums = [...refusals].map(([code, times]) => `${times} ${code}`);
+  return sums.length === 0 ? "" : `; refused: ${sums.join(", ")}`;
 }
 
 function greet(server: Server, terminal: Terminal): void {
@@ -150,6 +161,8 @@ function eventText(event: ServeEvent): string {
       const safe = counts.stored + counts.present;
       return `${peer} ended ${stream} after ${formatCount(safe, "frame")}: ${said}`;
     }
+    case "turned-away":
+      return `${event.host} was turned away ${event.times} times more in a minute`;
   }
 }
 
@@ -160,6 +173,7 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
     case "recovered":
     case "session":
     case "delivered":
+    case "turned-away":
       return { ...event, time };
     case "refused":
       return { type, time, ...frameJson(event), ...errorJson(event.error) };

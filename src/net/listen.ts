@@ -8,9 +8,6 @@ import { Connection, type ConnectionHandler, socketEvents } from "./connection.t
 import { Doorway } from "./doorway.ts";
 import { exporterOf, serverTls } from "./tls.ts";
 
-/** A TLS handshake gets this long, in milliseconds. */
-const handshakeWithin = 10_000;
-
 /** A listening socket. */
 export interface Listener {
   /** Where it listens; the port that the system chose if 0 was asked for. */
@@ -29,22 +26,28 @@ export type Accept = (
   exporter: Uint8Array | undefined,
 ) => ConnectionHandler;
 
+/** TLS 1.3 in front of every connection. */
+export interface ListenerTls {
+  readonly certificate: Certificate;
+  /** Milliseconds that a handshake may take. */
+  readonly within: number;
+  /** A peer is gone with which no handshake came about. */
+  failed(peer: string, error: FramesError): void;
+}
+
 /**
  * Listens at `address`; an empty host is every interface, IPv4 and IPv6.
  *
- * @param certificate with it, connections are TLS 1.3
  * @throws {FramesError} `unreachable` if the address cannot be had
  */
-export function listen(address: Address, accept: Accept, certificate?: Certificate): Listener {
+export function listen(address: Address, accept: Accept, tls?: ListenerTls): Listener {
   const most = mostConnections();
   let open = 0;
   const doorway = new Doorway<Socket<Connection | undefined>>(most);
   /** Deadlines of TLS handshakes that are under way. */
   const greeting = new Map<Socket<Connection | undefined>, NodeJS.Timeout>();
   const begin = (socket: Socket<Connection | undefined>, exporter?: Uint8Array) => {
-    const port = (socket.remotePort as number | undefined) ?? 0;
-    const peer = formatAddress({ host: hostOf(socket), port });
-    const handler = accept(peer, open > most, exporter);
+    const handler = accept(peerOf(socket), open > most, exporter);
     const known = () => doorway.leave(socket);
     socket.data = new Connection(socket as Socket<unknown>, handler, exporter, known);
     socket.data.opened();
@@ -53,29 +56,39 @@ export function listen(address: Address, accept: Accept, certificate?: Certifica
     clearTimeout(greeting.get(socket));
     greeting.delete(socket);
   };
+  /** Ends a TLS handshake that came to nothing; whoever speaks no TLS could not read a reason. */
+  const refuse = (socket: Socket<Connection | undefined>, error: FramesError) => {
+    tls?.failed(peerOf(socket), error);
+    socket.terminate();
+  };
+  const late = () => {
+    return new FramesError("timeout", `No TLS handshake came about within ${tls!.within / 1000} s`);
+  };
   try {
     const server = Bun.listen<Connection | undefined>({
       hostname: address.host || "::",
       port: address.port,
       allowHalfOpen: true,
-      ...(certificate === undefined ? {} : { tls: serverTls(certificate) }),
+      ...(tls === undefined ? {} : { tls: serverTls(tls.certificate) }),
       socket: {
         open(socket) {
           open++;
           const tooLong = doorway.enter(socket, hostOf(socket), open);
-          if (tooLong !== undefined) sendAway(tooLong);
-          if (certificate === undefined) return begin(socket);
-          greeting.set(
-            socket,
-            setTimeout(() => socket.terminate(), handshakeWithin),
-          );
+          if (tooLong !== undefined) sendAway(tooLong, refuse);
+          if (tls === undefined) return begin(socket);
+          const timer = setTimeout(() => refuse(socket, late()), tls.within);
+          greeting.set(socket, timer);
         },
         handshake(socket) {
           greeted(socket);
-          // Whoever speaks something else has said nothing that could be answered.
-          const exporter = attempt(() => exporterOf(socket as Socket<unknown>));
-          if (exporter === undefined) socket.terminate();
-          else begin(socket, exporter);
+          let exporter: Uint8Array;
+          try {
+            exporter = exporterOf(socket as Socket<unknown>);
+          } catch (cause) {
+            const message = "A peer spoke no TLS 1.3, which this server needs: has it no key?";
+            return refuse(socket, new FramesError("foreign", message, { cause }));
+          }
+          begin(socket, exporter);
         },
         ...socketEvents,
         close(socket, error) {
@@ -105,27 +118,32 @@ export function listen(address: Address, accept: Accept, certificate?: Certifica
   }
 }
 
+function peerOf(socket: Socket<Connection | undefined>): string {
+  const port = (socket.remotePort as number | undefined) ?? 0;
+  return formatAddress({ host: hostOf(socket), port });
+}
+
 function hostOf(socket: Socket<Connection | undefined>): string {
   // A peer that is gone again already has no address any more.
   const host = (socket.remoteAddress as string | undefined) ?? "unknown";
   return host.replace(/^::ffff:/, "");
 }
 
-/** Others want in, and this one has not said who it is. */
-function sendAway(socket: Socket<Connection | undefined>): void {
+/**
+ * Others want in, and this one has not said who it is.
+ *
+ * @param refuse ends a connection that is not through with TLS
+ */
+function sendAway(
+  socket: Socket<Connection | undefined>,
+  refuse: (socket: Socket<Connection | undefined>, error: FramesError) => void,
+): void {
   const connection = socket.data;
-  if (connection === undefined) return void socket.terminate();
   // This is for the log: whoever is silent does not listen, and whoever is slow connects again.
-  connection.fail(new FramesError("full", "Nothing came of this connection, and others wanted in"));
+  const error = new FramesError("full", "Nothing came of this connection, and others wanted in");
+  if (connection === undefined) return refuse(socket, error);
+  connection.fail(error);
   connection.terminate();
-}
-
-function attempt<T>(act: () => T): T | undefined {
-  try {
-    return act();
-  } catch {
-    return undefined;
-  }
 }
 
 /** Half of the files that the system allows: the other half is for frames being written. */
