@@ -58,6 +58,7 @@ export function listen(address: Address, accept: Accept, tls?: ListenerTls): Lis
   };
   /** Ends a TLS handshake that came to nothing; whoever speaks no TLS could not read a reason. */
   const refuse = (socket: Socket<Connection | undefined>, error: FramesError) => {
+    greeted(socket);
     tls?.failed(peerOf(socket), error);
     socket.terminate();
   };
@@ -79,12 +80,16 @@ export function listen(address: Address, accept: Accept, tls?: ListenerTls): Lis
           const timer = setTimeout(() => refuse(socket, late()), tls.within);
           greeting.set(socket, timer);
         },
-        handshake(socket) {
+        handshake(socket, _, verdict) {
+          // It was refused before, which Bun calls a handshake that failed.
+          if (!greeting.has(socket)) return;
           greeted(socket);
           let exporter: Uint8Array;
           try {
             exporter = exporterOf(socket as Socket<unknown>);
           } catch (cause) {
+            // Whoever only looks whether there is a server closes before it says anything.
+            if (systemCode(verdict) !== "EPROTO") return void socket.terminate();
             const message = "A peer spoke no TLS 1.3, which this server needs: has it no key?";
             return refuse(socket, new FramesError("foreign", message, { cause }));
           }

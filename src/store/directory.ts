@@ -77,7 +77,7 @@ export class DirectoryStore implements FrameStore {
     this.#room = new Room(this.place, options.reserve, options.diskSpace ?? diskSpace);
     let wasStore: boolean;
     try {
-      mkdirSync(this.place, { recursive: true });
+      mkdirSync(dirname(this.#partial.path), { recursive: true });
       wasStore = this.#partial.isThere();
       this.#makePartial();
       checkHidden(join(this.place, ".frames"));

@@ -590,3 +590,44 @@ describe("a store that takes its time", () => {
     expect(Buffer.from(frame.bytes).equals(store.frames[0]!.bytes)).toBe(true);
   });
 });
+
+describe("control messages beyond 10,000 in a second", () => {
+  const pings = (peer: Client, count: number) =>
+    Buffer.concat(
+      Array.from({ length: count }, (_, index) => {
+        return peer.json(type.PING, 0, { time: String(index) });
+      }),
+    );
+
+  test("wait for the next one, in their order, and are all answered", () => {
+    const peer = new Client();
+    peer.greet();
+    const answered = () => peer.heard().map((heard) => json(heard)["time"]);
+    // HELLO was the first.
+    expect(peer.says(pings(peer, 25_000))).toBeUndefined();
+    const first = answered();
+    expect([first.length, peer.receiver.isPaused]).toEqual([9_999, true]);
+    peer.receiver.tick(999);
+    expect(answered()).toEqual([]);
+    peer.receiver.tick(1000);
+    const second = answered();
+    expect([second.length, peer.receiver.isPaused]).toEqual([10_000, true]);
+    peer.receiver.tick(2000);
+    const third = answered();
+    expect([third.length, peer.receiver.isPaused]).toEqual([5_001, false]);
+    const expected = Array.from({ length: 25_000 }, (_, index) => String(index));
+    expect([...first, ...second, ...third]).toEqual(expected);
+  });
+
+  test("hold up the frames behind them, and END, and the sender does not count as silent meanwhile", () => {
+    const peer = new Client(grants, new MemoryStore(), {}, 1500);
+    peer.greet();
+    const end = peer.json(type.END, 0, { frames: 1 });
+    peer.says(peer.source(1), pings(peer, 15_000), peer.frame(1), end);
+    expect(peer.store.frames).toHaveLength(0);
+    for (const now of [600, 1100, 1600]) peer.receiver.tick(now);
+    peer.receiver.settle(1600);
+    expect(peer.store.frames).toHaveLength(1);
+    expect(peer.receiver.isDone).toBe(true);
+  });
+});

@@ -1115,6 +1115,23 @@ describe("an ERROR", () => {
     sender.abandon();
   });
 
+  test("of a sender ends what never reads its PONGs: no more than a thousand wait", () => {
+    const peer = new Server();
+    const source = new MemorySource("a", [new Promise<never>(() => {})]);
+    const sender = new Sender(outletsOf([source]), hello, policy, 30_000, 0, { wake() {} });
+    saidBy(sender);
+    sender.receive(peer.welcome(), 0);
+    const pings = (count: number) => {
+      const ping = peer.json(type.PING, 0, { time: "5" });
+      for (let number = 0; number < count; number++) sender.receive(ping, 0);
+    };
+    pings(1000);
+    expect(saidBy(sender)).toHaveLength(1000);
+    pings(1000);
+    expect(() => pings(1)).toThrow(expect.objectContaining({ code: "limit" }) as Error);
+    sender.abandon();
+  });
+
   test("of a sender is its last message, whatever its sources still have", async () => {
     const peer = new Server();
     const late = Promise.withResolvers<Loss>();
