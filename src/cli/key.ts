@@ -1,4 +1,6 @@
 /** `frames key`, and what other commands take of keys. */
+import { createInterface } from "node:readline";
+import { Writable } from "node:stream";
 import { isatty } from "node:tty";
 import { isKeyName, isRole, isStreamPattern, Key, type KeyEntry } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
@@ -101,13 +103,30 @@ function make(path: string, given: string | undefined, flags: Arguments, termina
 
 async function save(path: string, name: string, terminal: Terminal): Promise<void> {
   checkName(name);
-  if (isatty(0)) say(terminal, "Paste the key and press Enter:");
-  const key = Key.parse((await firstLine()).trim(), "from standard input");
+  const line = isatty(0) ? await hiddenLine(terminal) : await firstLine();
+  const key = Key.parse(line.trim(), "from standard input");
   const known = readKeys(path).find((entry) => entry.key.id === key.id);
   if (known !== undefined) return say(terminal, `The key is in ${path} already, as ${known.name}`);
   const entry: KeyEntry = { name, key, role: "both", streams: "*" };
   addKey(path, entry, true);
   say(terminal, `Saved as ${name} in ${path}: frames send DIR --to HOST uses it`);
+}
+
+/** What somebody pastes: it is shown to nobody who looks over a shoulder, or scrolls back later. */
+async function hiddenLine(terminal: Terminal): Promise<string> {
+  say(terminal, "Paste the key and press Enter; it is not shown:");
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const prompt = createInterface({ input: process.stdin, output: nowhere, terminal: true });
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  prompt.once("line", resolve);
+  prompt.once("SIGINT", () => reject(new FramesError("interrupted", "No key was saved")));
+  // Ctrl-D.
+  prompt.once("close", () => resolve(""));
+  try {
+    return await promise;
+  } finally {
+    prompt.close();
+  }
 }
 
 /** The first line that is not empty; what comes after it is of no interest. */
