@@ -26,6 +26,7 @@ import { type Hello, Type } from "../src/wire/messages.ts";
 import { newKey } from "../src/keys.ts";
 import { expectCode, journal, relayTo, summaryOf } from "./helper/delivery.ts";
 import {
+  environment,
   executable,
   jsonLines,
   launch,
@@ -353,6 +354,28 @@ describe("frames key", () => {
     expect(jsonLines(stdout).map((line) => line["name"])).toEqual(["newer", "saved"]);
     expect(stdout).not.toContain("frames_key_");
   });
+
+  test.skipIf(process.platform === "win32")(
+    "saves what is pasted into a terminal, and does not show it there",
+    async () => {
+      const [home, other] = [folder(), folder()];
+      const { stdout: key } = await atHome(home, []);
+      let screen = "";
+      const terminal = {
+        cols: 120,
+        rows: 30,
+        data: (_: unknown, bytes: Uint8Array) => void (screen += Buffer.from(bytes).toString()),
+      };
+      const env = environment({ HOME: other });
+      const child = Bun.spawn([executable, "key", "save"], { env, terminal });
+      await until("the question", () => screen.includes("Paste the key"));
+      child.terminal!.write(key.replace("\n", "\r"));
+      expect(await child.exited).toBe(0);
+      await until("the answer", () => screen.includes("Saved as saved"));
+      expect(screen).not.toContain(key.slice(0, 30));
+      expect((await atHome(other, [])).stdout).toBe(key);
+    },
+  );
 
   test("makes keys for one camera each, lists them, and takes them out alone", async () => {
     const home = folder();

@@ -114,9 +114,10 @@ async function save(path: string, name: string, terminal: Terminal): Promise<voi
 
 /** What somebody pastes: it is shown to nobody who looks over a shoulder, or scrolls back later. */
 async function hiddenLine(terminal: Terminal): Promise<string> {
-  say(terminal, "Paste the key and press Enter; it is not shown:");
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
   const prompt = createInterface({ input: process.stdin, output: nowhere, terminal: true });
+  // Only now does the terminal show nothing.
+  say(terminal, "Paste the key and press Enter; it is not shown:");
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   prompt.once("line", resolve);
   prompt.once("SIGINT", () => reject(new FramesError("interrupted", "No key was saved")));
