@@ -13,6 +13,7 @@ import {
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { closeToOthers, isOpenToOthers } from "./access-list.ts";
 import { type Certificate, makeCertificate } from "./auth/certificate.ts";
 import { formatKey, Key, keyLength, type KeyEntry, parseKeys } from "./auth/key.ts";
 import { asFramesError, FramesError, systemCode } from "./errors.ts";
@@ -38,6 +39,8 @@ export function defaultKeyFile(): string {
 const heading = `# Keys of frames: NAME KEY [send|receive|both [STREAMS]]. Whoever has a key is let in.
 `;
 
+const isWindows = process.platform === "win32";
+
 /**
  * Reads a file that holds a secret; nothing if it is not there.
  *
@@ -48,8 +51,9 @@ function readSecret(path: string): { text: string; version: string } | undefined
     const file = openSync(path, "r");
     try {
       const { mode, mtimeMs, size, ino } = fstatSync(file);
-      if (process.platform !== "win32" && (mode & 0o077) !== 0) {
-        const hint = `chmod 600 ${path}`;
+      if (isWindows ? isOpenToOthers(path) : (mode & 0o077) !== 0) {
+        const only = `icacls "${path}" /inheritance:r /grant:r "%USERNAME%:F"`;
+        const hint = isWindows ? only : `chmod 600 ${path}`;
         throw new FramesError("usage", `Cannot use ${path}: other users can read it; ${hint}`);
       }
       return { text: readFileSync(file, "utf8"), version: `${mtimeMs} ${size} ${ino}` };
@@ -70,6 +74,7 @@ function writeSecret(path: string, text: string): void {
     rmSync(partial, { force: true });
     const file = openSync(partial, "wx", 0o600);
     try {
+      if (isWindows) closeToOthers(partial);
       writeSync(file, text);
     } finally {
       closeSync(file);

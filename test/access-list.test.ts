@@ -1,0 +1,32 @@
+import { describe, expect, test } from "bun:test";
+import { letsOthersIn } from "../src/access-list.ts";
+
+const user = "S-1-5-21-1004336348-1177238915-682003330-1001";
+const other = "S-1-5-21-1004336348-1177238915-682003330-1002";
+
+describe("an access list of Windows", () => {
+  const closed = [
+    `D:PAI(A;;FA;;;${user})`,
+    `keys\r\nD:PAI(A;;FA;;;${user})(A;;FA;;;SY)(A;;FA;;;BA)\r\n`,
+    `O:${user}G:BAD:P(A;;FA;;;${user})S:AI(AU;FA;FA;;;WD)`,
+    // Who is denied is not let in, and where the list is empty nobody is.
+    `D:PAI(D;;FA;;;WD)(A;;FA;;;${user})`,
+    "D:P",
+  ];
+  test.each(closed)("is closed to others: %j", (list) => {
+    expect(letsOthersIn(list, user)).toBe(false);
+  });
+
+  const open = [
+    `D:AI(A;ID;FA;;;SY)(A;ID;FA;;;BA)(A;ID;0x1200a9;;;BU)(A;ID;FA;;;${user})`,
+    `D:PAI(A;;FA;;;${user})(A;;FR;;;WD)`,
+    `D:PAI(A;;FA;;;${user})(A;;FR;;;${other})`,
+    `D:PAI(A;;FA;;;${user})(XA;;FR;;;AU;(WIN://SYSAPPID Exists))`,
+    // A descriptor without a list lets everybody in.
+    `O:${user}G:BA`,
+    "",
+  ];
+  test.each(open)("is open to others: %j", (list) => {
+    expect(letsOthersIn(list, user)).toBe(true);
+  });
+});
