@@ -20,7 +20,7 @@ const always = new Set(["SY", "BA", "OW", "S-1-5-18", "S-1-5-32-544", "S-1-3-4"]
 export function letsOthersIn(list: string, user: string): boolean {
   // A file without a list is open to all.
   const entries = /D:[A-Z]*((?:\([^)]*\))*)/.exec(list)?.[1];
-  if (entries === undefined) return true;
+  if (entries === undefined || list.includes("D:NO_ACCESS_CONTROL")) return true;
   return [...entries.matchAll(/\(([^)]*)\)/g)].some(([, entry]) => {
     const [type = "", , , , , trustee = ""] = entry!.split(";");
     // Other types than "access allowed" (A, XA, OA, ZA) let nobody in.

@@ -24,6 +24,7 @@ describe("an access list of Windows", () => {
     `D:PAI(A;;FA;;;${user})(XA;;FR;;;AU;(WIN://SYSAPPID Exists))`,
     // A descriptor without a list lets everybody in.
     `O:${user}G:BA`,
+    "D:NO_ACCESS_CONTROL",
     "",
   ];
   test.each(open)("is open to others: %j", (list) => {
