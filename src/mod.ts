@@ -5,7 +5,8 @@
  */
 export { type ErrorName, errors, FramesError } from "./errors.ts";
 export type { Frame, FrameDescription } from "./frame.ts";
-export { send, type Sendable, type SendEvent, type SendOptions, type SendSummary } from "./send.ts";
+export type { PlanOptions, Sendable } from "./plan.ts";
+export { send, type SendEvent, type SendOptions, type SendSummary } from "./send.ts";
 export type { ServeEvent, StoredEvent } from "./reception.ts";
 export { serve, type ServeOptions } from "./serve.ts";
 export type { Server } from "./server.ts";

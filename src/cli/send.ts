@@ -4,14 +4,8 @@ import { errors, FramesError } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
 import { steadyNow } from "../net/connection.ts";
-import {
-  deliver,
-  plan,
-  type Plan,
-  type SendEvent,
-  type SendOptions,
-  type SendSummary,
-} from "../send.ts";
+import { plan, type Plan } from "../plan.ts";
+import { deliver, type SendEvent, type SendOptions, type SendSummary } from "../send.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import { DirectorySource } from "../source/directory.ts";
 import { checkPart, sourceFolder } from "../store/name.ts";

@@ -22,7 +22,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
-import { plan, type SendOptions } from "../../src/send.ts";
+import { plan, type PlanOptions } from "../../src/plan.ts";
 import { type Filter, rootOf, type Walk, walk } from "../../src/source/walk.ts";
 import { environment, temporaryFolder } from "../helper/program.ts";
 
@@ -375,7 +375,7 @@ describe("a pattern", () => {
 });
 
 describe("what is sent is named", () => {
-  const planned = (paths: string[], options: SendOptions) => {
+  const planned = (paths: string[], options: PlanOptions) => {
     const { stream, sources } = plan(paths, options, 0);
     return [stream, ...sources.map(({ name }) => name)];
   };
@@ -437,7 +437,7 @@ describe("what is sent is named", () => {
   });
 
   const folder = folderWith("1.png", "visible/1.png", ".hidden/x/1.png");
-  const wrong: [what: string, paths: string[], options: SendOptions, said: string][] = [
+  const wrong: [what: string, paths: string[], options: PlanOptions, said: string][] = [
     ["nothing to send", [], {}, "say which directory"],
     ["several directories without a stream", [folder, `${folder}/visible`], {}, "--stream"],
     ["one name for several", [folder, folder], { source: ["a"], stream: "s" }, "NAME=PATH"],
