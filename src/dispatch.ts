@@ -124,7 +124,7 @@ export class Dispatch implements ConnectionHandler {
   #stop(error?: unknown): void {
     if (this.#interrupted || this.#failure !== undefined) return;
     // First what it is for: stopping sends on, and may meet the source's error on the way.
-    if (error === undefined) this.#interrupted = this.#outlets.some((one) => one.mayHaveMore);
+    if (error === undefined) this.#interrupted = this.#outlets.some((one) => one.isCutShort);
     else this.#failure = { error };
     for (const outlet of this.#outlets) outlet.stop();
     // Nothing is on its way yet.

@@ -60,6 +60,10 @@ export interface FrameSource {
   readonly total?: number;
   /** Whether an earlier delivery may have brought its frames: they are offered before they are sent. */
   readonly resumes?: boolean;
+  /** Whether its frames come as they are captured, so that their delay is of interest. */
+  readonly isLive?: boolean;
+  /** Whether no more of them is to be under way than is still fresh. */
+  readonly keepsFresh?: boolean;
   /**
    * The next frame or loss; `undefined` at the end; a promise if it must be waited for.
    *
@@ -75,6 +79,8 @@ export interface FrameSource {
    * @throws {FramesError} `changed` or `unreadable`: it stays
    */
   remove?(frame: Frame, crc32: number): Promise<void>;
+  /** Captures nothing more: `next` gives what was captured so far, and then `undefined`. */
+  stop?(): void;
   /** Gives up what is open. Called once, at the end. */
   close(): void;
 }

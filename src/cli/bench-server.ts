@@ -64,7 +64,10 @@ export async function measureLink(
 ): Promise<LinkMeasurement> {
   const traffic = new Traffic();
   const started = Date.now();
-  const source = new IterableSource(refusedName, traffic.frames(), started, Date.now);
+  const source = new IterableSource(refusedName, traffic.frames(), {
+    started,
+    clock: Date.now,
+  });
   const broken = new AbortController();
   let reason: FramesError | undefined;
   const planned = { stream: refusedName, sources: [source], skipped: [], unreadable: [] };

@@ -151,6 +151,9 @@ function sumUp(sources: readonly SourceProgress[]): SourceProgress {
     skipped: sum(({ skipped }) => skipped),
     refused: sum(({ refused }) => refused),
     lost: sum(({ lost }) => lost),
+    dropped: sum(({ dropped }) => dropped),
+    retried: sum(({ retried }) => retried),
+    delays: undefined,
     part,
     partOf: begun > 0 ? part / begun : 0,
   };
@@ -162,7 +165,8 @@ function isFinished({ settled, lost, total }: SourceProgress): boolean {
 
 /** What the server has confirmed; of a large frame on its way, what was sent. The most telling comes first. */
 function describe(source: SourceProgress, seconds: number, foretell: boolean): string {
-  const { total, settled, settledBytes, present, moved, part, partOf, refused, lost } = source;
+  const { total, settled, settledBytes, present, moved, part, partOf, refused } = source;
+  const { lost, dropped } = source;
   const done = settled + lost + (partOf > 0 ? part / partOf : 0);
   const share = total === undefined || total === 0 ? undefined : Math.min(1, done / total);
   const bytes = settledBytes + part;
@@ -180,7 +184,8 @@ function describe(source: SourceProgress, seconds: number, foretell: boolean): s
   if (present > 0) parts.push(`${present} there already`);
   if (moved > 0) parts.push(`${moved} moved away`);
   if (refused > 0) parts.push(`${refused} refused`);
-  if (lost > 0) parts.push(`${lost} not read`);
+  if (lost > dropped) parts.push(`${lost - dropped} not read`);
+  if (dropped > 0) parts.push(`${dropped} dropped`);
   return parts.join("  ");
 }
 

@@ -43,6 +43,7 @@ export async function verifyCommand(given: Arguments, terminal: Terminal): Promi
 /** The frames that were looked at, as progress is shown. */
 function verified(total: number, frames: number, bytes: number) {
   const none = { present: 0, moved: 0, refused: 0, skipped: 0, lost: 0, part: 0, partOf: 0 };
+  const live = { dropped: 0, retried: 0, delays: undefined };
   return {
     name: "verified",
     total,
@@ -51,6 +52,7 @@ function verified(total: number, frames: number, bytes: number) {
     settled: frames,
     settledBytes: bytes,
     ...none,
+    ...live,
   };
 }
 

@@ -3,6 +3,8 @@ import { FramesError } from "../errors.ts";
 import type { Frame, FrameDescription, FrameSource, Loss } from "../frame.ts";
 import { encodeControl } from "../wire/encode.ts";
 import { Type } from "../wire/messages.ts";
+import { Delays } from "./delays.ts";
+import { Freshness } from "./freshness.ts";
 import type { LargeFrame } from "./large.ts";
 
 /** How far the delivery of one source is. */
@@ -26,6 +28,12 @@ export interface SourceProgress {
   skipped: number;
   /** Numbers that were never sent. */
   lost: number;
+  /** Of these, frames that a full queue dropped. */
+  dropped: number;
+  /** Frames that had to be sent more than once. */
+  retried: number;
+  /** From capture to receipt, where frames come as they are captured. */
+  readonly delays: Delays | undefined;
   /** The large frame that is under way, until its receipt: bytes sent, and in all. */
   part: number;
   partOf: number;
@@ -95,6 +103,8 @@ export class Outlet {
   failure: { error: unknown } | undefined;
   /** What the sender had begun in all when `frame` first found no room in the window. */
   waitsSince: number | undefined;
+  /** What of it may be under way, if that is to be fresh. */
+  readonly freshness: Freshness | undefined;
   readonly #damages = new Map<number, number>();
   #asked = false;
   #ended = false;
@@ -105,6 +115,7 @@ export class Outlet {
   constructor(id: number, source: FrameSource) {
     this.id = id;
     this.source = source;
+    if (source.keepsFresh === true) this.freshness = new Freshness();
     this.progress = {
       name: source.name,
       // Some of what was counted may turn out to be no frame.
@@ -120,6 +131,9 @@ export class Outlet {
       refused: 0,
       skipped: 0,
       lost: 0,
+      dropped: 0,
+      retried: 0,
+      delays: source.isLive === true ? new Delays() : undefined,
       part: 0,
       partOf: 0,
     };
@@ -137,8 +151,9 @@ export class Outlet {
     );
   }
 
-  /** Whether the source may have more frames. */
-  get mayHaveMore(): boolean {
+  /** Whether stopping now leaves frames unsent: what captures live just ends, when that is sent. */
+  get isCutShort(): boolean {
+    if (this.source.stop !== undefined) return false;
     const waiting = this.candidates.length + this.wanted.length + this.inQuestion;
     return !this.#ended || (this.#canBeHadAgain && waiting > 0);
   }
@@ -153,8 +168,12 @@ export class Outlet {
     return !this.#ended;
   }
 
-  /** Takes nothing more from the source, even if it was asked already. */
+  /**
+   * Takes nothing more from the source, even if it was asked already; what captures live captures no more, and
+   * what it has captured is still taken.
+   */
   stop(): void {
+    if (this.source.stop !== undefined) return this.source.stop();
     this.#ended = true;
     if (!this.#canBeHadAgain) return;
     this.#stopped = true;
@@ -226,6 +245,7 @@ export class Outlet {
   /** The connection broke: everything that is not settled waits in order for the next one. */
   disconnect(): void {
     this.#taker = undefined;
+    this.freshness?.abandon();
     this.declared = false;
     this.waitsSince = undefined;
     this.inQuestion = 0;

@@ -45,6 +45,7 @@ export class Schedule implements Taker {
   #large = 0;
   /** Bytes of all frames begun so far: the measure of how long a frame has waited. */
   #begunBytes = 0;
+  #now = 0;
 
   constructor(
     outlets: readonly Outlet[],
@@ -112,7 +113,8 @@ export class Schedule implements Taker {
   }
 
   /** Packs what there is; whether everything is packed that will ever come. */
-  pack(out: Transmission): boolean {
+  pack(out: Transmission, now: number): boolean {
+    this.#now = now;
     const stuck = this.#packRound(out);
     this.#sayLosses();
     // Who waits for receipts is next: others would take its place in the window again and again.
@@ -158,6 +160,7 @@ export class Schedule implements Taker {
     if (offered && out.length > mostOfferedAtOnce) return "full";
     if (outlet.large !== undefined) return this.#packPiece(outlet, outlet.large, out);
     const { frame } = outlet;
+    if (frame !== undefined && outlet.freshness?.mayBegin(this.#now) === false) return "idle";
     if (frame === undefined) return offered || this.#lostInTurn > 0 ? "packed" : "idle";
     const large = frame.size > largestPackedFrame;
     // A large frame that waits for receipts lets the small frames of others pass, but not for ever.
@@ -196,7 +199,9 @@ export class Schedule implements Taker {
 
   wants(outlet: Outlet): boolean {
     if (this.#lostInTurn >= mostLostInTurn) return false;
-    return this.#offersNew(outlet) ? this.#offers!.wantsMore(outlet) : outlet.frame === undefined;
+    if (this.#offersNew(outlet)) return this.#offers!.wantsMore(outlet);
+    // What cannot be sent now would only grow old here.
+    return outlet.frame === undefined && outlet.freshness?.mayBegin(this.#now) !== false;
   }
 
   /** Says SOURCE, once, before anything else of a source. */
@@ -232,6 +237,7 @@ export class Schedule implements Taker {
     const { first, last, what, error } = loss;
     this.#lostInTurn++;
     outlet.progress.lost += last - first + 1;
+    if (error.code === "dropped") outlet.progress.dropped += last - first + 1;
     this.#losses.add(outlet, loss);
     this.#hooks.undelivered({ source: outlet.source.name, first, last, what, error });
   }
@@ -256,6 +262,7 @@ export class Schedule implements Taker {
       return this.#again(outlet, frame, error);
     }
     this.#window.begin(frame);
+    outlet.freshness?.begin();
     if (large) {
       this.#large++;
       outlet.large = new LargeFrame(frame, () => this.#hooks.wake());
@@ -313,7 +320,7 @@ export class Schedule implements Taker {
   // What the server says.
 
   /** The first `frames` frames that ended are settled. */
-  settle(frames: number): void {
+  settle(frames: number, now: number): void {
     const { ended, settled } = this.#window;
     if (frames < settled || frames > ended) {
       throw new FramesError(
@@ -322,8 +329,10 @@ export class Schedule implements Taker {
       );
     }
     for (const { owner, frame, crc, aborted, isRefused } of this.#window.settle(frames)) {
+      owner.freshness?.settle(now);
       if (aborted) continue;
       owner.progress.settled++;
+      owner.progress.delays?.add(now - Number(frame.captured) / 1e6);
       if (!isRefused) owner.progress.settledBytes += frame.size;
       if (frame.size > largestPackedFrame && owner.large === undefined) owner.noPart();
       if (!isRefused) this.#hooks.delivered?.(owner.source, frame, crc);
@@ -408,6 +417,7 @@ export class Schedule implements Taker {
         continue;
       }
       progress.sent--;
+      progress.retried++;
       progress.bytes -= frame.size;
       owner.giveBack(frame, crc, true);
     }

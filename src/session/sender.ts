@@ -178,14 +178,14 @@ export class Sender implements MessageHandler {
     const out = new Transmission(into);
     if (out.packAll(this.#controls)) {
       this.#pongs = 0;
-      if (this.#phase === "open") this.#pack(out);
+      if (this.#phase === "open") this.#pack(out, now);
     }
     if (out.length > 0) this.#liveness.sent(now);
     return out;
   }
 
-  #pack(out: Transmission): void {
-    if (!this.#schedule!.pack(out)) return;
+  #pack(out: Transmission, now: number): void {
+    if (!this.#schedule!.pack(out, now)) return;
     this.#phase = "ending";
     this.#say(Type.end, 0, { frames: this.#schedule!.ended });
     if (!out.packAll(this.#controls)) this.#events.wake();
@@ -322,7 +322,7 @@ export class Sender implements MessageHandler {
   receipt(frames: number): void {
     this.#events.trace?.("<-", `RECEIPT ${frames}`);
     this.#expect(Type.receipt, "open", "ending");
-    this.#schedule!.settle(frames);
+    this.#schedule!.settle(frames, this.#now);
     this.#events.wake();
   }
 
@@ -335,7 +335,7 @@ export class Sender implements MessageHandler {
         `Cannot accept DONE: it counts ${settled} of ${done.frames} frames, ${ended} were sent`,
       );
     }
-    this.#schedule!.settle(ended);
+    this.#schedule!.settle(ended, this.#now);
     this.#done = done;
     this.#phase = "done";
   }

@@ -43,45 +43,43 @@ export interface Skipped {
   readonly why: string;
 }
 
-/** The frames of one folder, in natural order. */
-export class DirectorySource implements FrameSource {
+/** Where files of one folder become frames. */
+export abstract class FolderSource implements FrameSource {
   readonly name: string;
   readonly path: string;
-  readonly resumes = true;
-  /** Names of the frames, in order. */
-  readonly names: Names;
   readonly #skipped: (skipped: Skipped) => void;
   readonly #attempts = new Map<number, number>();
-  #next = 0;
   #sequence = 0;
   #open: FileFrame | undefined;
 
   /** @param skipped is told of names that turn out to be no files; they get no number */
-  constructor(
-    name: string,
-    path: string,
-    names: readonly string[],
-    skipped: (skipped: Skipped) => void,
-  ) {
+  constructor(name: string, path: string, skipped: (skipped: Skipped) => void) {
     this.name = name;
     this.path = path;
-    this.names = packNames(names);
     this.#skipped = skipped;
   }
 
-  get total(): number {
-    return this.names.length - (this.#next - this.#sequence);
+  get resumes(): boolean {
+    return true;
   }
 
-  next(offered: boolean): Frame | Loss | undefined {
-    while (this.#next < this.names.length) {
-      const name = this.names.at(this.#next++)!;
-      const item = this.#read(name, this.#sequence + 1, offered);
-      if (item === undefined) continue;
-      this.#sequence++;
-      return item;
-    }
-    return undefined;
+  abstract next(offered: boolean): Frame | Loss | undefined | Promise<Frame | Loss | undefined>;
+
+  /** Numbers given so far. */
+  get given(): number {
+    return this.#sequence;
+  }
+
+  /** The file of this name under the next number; nothing of what is no file, which gets none. */
+  protected take(name: string, offered: boolean): Frame | Loss | undefined {
+    const item = this.#read(name, this.#sequence + 1, offered);
+    if (item !== undefined) this.#sequence++;
+    return item;
+  }
+
+  /** A file that will never be read gets a number of its own. */
+  protected lose(name: string, error: FramesError): Loss {
+    return loss(name, ++this.#sequence, error);
   }
 
   again(frame: Frame, error: FramesError): Frame | Loss {
@@ -139,6 +137,36 @@ export class DirectorySource implements FrameSource {
   }
 }
 
+/** The frames of one folder as it was found, in natural order. */
+export class DirectorySource extends FolderSource {
+  /** Names of the frames, in order. */
+  readonly names: Names;
+  #next = 0;
+
+  /** @param skipped is told of names that turn out to be no files; they get no number */
+  constructor(
+    name: string,
+    path: string,
+    names: readonly string[],
+    skipped: (skipped: Skipped) => void,
+  ) {
+    super(name, path, skipped);
+    this.names = packNames(names);
+  }
+
+  get total(): number {
+    return this.names.length - (this.#next - this.given);
+  }
+
+  next(offered: boolean): Frame | Loss | undefined {
+    while (this.#next < this.names.length) {
+      const item = this.take(this.names.at(this.#next++)!, offered);
+      if (item !== undefined) return item;
+    }
+    return undefined;
+  }
+}
+
 function loss(name: string, sequence: number, error: FramesError): Loss {
   return { first: sequence, last: sequence, what: name, error };
 }
@@ -165,7 +193,8 @@ export function kindOfFile(file: Dirent | Stats): string | undefined {
 }
 
 // A file that became a link or a pipe since its folder was listed is not followed or waited for.
-const openFlags = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
+export const openFlags =
+  constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
 /** Times to the nanosecond. */
 const exactly = { bigint: true } as const;

@@ -14,47 +14,34 @@ export interface CapturedFrame {
   readonly metadata?: Record<string, unknown>;
 }
 
-/** A source of frames that a program makes. */
+/** How frames without names are called, and without capture times dated. */
+export interface Naming {
+  /** The session's start, in milliseconds since 1970. */
+  readonly started: number;
+  /** Wall clock, in milliseconds since 1970. */
+  readonly clock: () => number;
+}
+
+/** A source of frames that a program makes: it is asked for the next one when there is room for it. */
 export class IterableSource implements FrameSource {
   readonly name: string;
   readonly #frames: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
-  readonly #started: number;
-  readonly #clock: () => number;
+  readonly #naming: Naming;
   #sequence = 0;
 
-  /**
-   * @param started session's start, in milliseconds since 1970
-   * @param clock wall clock, in milliseconds since 1970
-   */
   constructor(
     name: string,
     frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
-    started: number,
-    clock: () => number,
+    naming: Naming,
   ) {
     this.name = name;
-    this.#frames =
-      Symbol.asyncIterator in frames ? frames[Symbol.asyncIterator]() : frames[Symbol.iterator]();
-    this.#started = started;
-    this.#clock = clock;
+    this.#frames = iteratorOf(frames);
+    this.#naming = naming;
   }
 
   async next(): Promise<Frame | Loss | undefined> {
     const { done, value } = await this.#frames.next();
-    if (done === true) return undefined;
-    const sequence = ++this.#sequence;
-    try {
-      return new MemoryFrame(value, sequence, this.#clock(), (bytes) =>
-        namelessName(this.#started, sequence, ending(bytes)),
-      );
-    } catch (error) {
-      return {
-        first: sequence,
-        last: sequence,
-        what: typeof value?.name === "string" ? value.name : `frame ${sequence}`,
-        error: asFramesError(error, "unreadable"),
-      };
-    }
+    return done === true ? undefined : frameOf(value, ++this.#sequence, this.#naming);
   }
 
   again(frame: Frame, error: FramesError): Loss {
@@ -62,8 +49,41 @@ export class IterableSource implements FrameSource {
   }
 
   close(): void {
-    // What the iterator does when it is told to end is its own affair, its failure included.
-    void (async () => this.#frames.return?.())().catch(() => {});
+    endIterator(this.#frames);
+  }
+}
+
+/** The iterator of what a program hands over. */
+export function iteratorOf(
+  frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
+): AsyncIterator<CapturedFrame> | Iterator<CapturedFrame> {
+  return Symbol.asyncIterator in frames
+    ? frames[Symbol.asyncIterator]()
+    : frames[Symbol.iterator]();
+}
+
+/** Tells an iterator to end: what it does then is its own affair, its failure included. */
+export function endIterator(frames: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>): void {
+  void (async () => frames.return?.())().catch(() => {});
+}
+
+/** What a program handed over as a frame; a loss if it cannot be one. */
+export function frameOf(
+  value: CapturedFrame,
+  sequence: number,
+  { started, clock }: Naming,
+): Frame | Loss {
+  try {
+    return new MemoryFrame(value, sequence, clock(), (bytes) =>
+      namelessName(started, sequence, ending(bytes)),
+    );
+  } catch (error) {
+    return {
+      first: sequence,
+      last: sequence,
+      what: typeof value?.name === "string" ? value.name : `frame ${sequence}`,
+      error: asFramesError(error, "unreadable"),
+    };
   }
 }
 

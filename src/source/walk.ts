@@ -39,11 +39,14 @@ export interface Walk {
  */
 export function walk(roots: readonly Root[], filter: Filter): Walk {
   const found: Walk = { sources: [], skipped: [], unreadable: [], leftOut: 0 };
-  const compiled = compileFilter(filter);
-  const walker = new Walker(compiled, found);
+  const selection = new Selection(filter, {
+    skipped: (one) => found.skipped.push(one),
+    unreadable: (one) => found.unreadable.push(one),
+    leftOut: () => found.leftOut++,
+  });
   for (const root of roots) {
     checkRoot(root.path);
-    walker.walk(root, "", compiled.all);
+    collect(selection.placeOf(root), selection, found);
   }
   // The names of a million files, now packed, would count for so much memory in use that hundreds of
   // megabytes might pile up before the next collection.
@@ -63,7 +66,8 @@ export function walk(roots: readonly Root[], filter: Filter): Walk {
   return found;
 }
 
-function checkRoot(path: string): void {
+/** @throws {FramesError} `missing` if it is not a directory that can be read */
+export function checkRoot(path: string): void {
   let why: string | undefined;
   try {
     if (!statSync(path).isDirectory()) why = "not a directory";
@@ -117,66 +121,132 @@ function compilePattern(pattern: string): Matches {
   return (relative, name, folder) => (folder || !folderOnly) && glob.match(whole ? relative : name);
 }
 
-class Walker {
-  readonly #filter: CompiledFilter;
-  readonly #found: Walk;
+/** A folder below a root. */
+export interface FolderPlace {
+  readonly root: Root;
+  /** Its path below the root, empty for the root. */
+  readonly below: string;
+  /** Whether what is in it is included, whatever its name. */
+  readonly isIncluded: boolean;
+}
 
-  constructor(filter: CompiledFilter, found: Walk) {
-    this.#filter = filter;
-    this.#found = found;
+/** What a folder holds. */
+export interface FolderContent {
+  /** Names of its frames, in no order. */
+  readonly names: string[];
+  readonly folders: FolderPlace[];
+}
+
+/** Absolute path of a folder. */
+export function pathOfFolder({ root, below }: FolderPlace): string {
+  return join(resolve(root.path), below);
+}
+
+/** Name of the source that the frames directly in a folder belong to. */
+export function sourceOfFolder({ root, below }: FolderPlace): string {
+  if (below === "") return root.name;
+  // A folder named like the root is no other source than the root's, unless its name says where it is.
+  if (below === root.name || below.startsWith(`${root.name}/`)) return `${root.name}/${below}`;
+  return root.nested ? `${root.name}/${below}` : below;
+}
+
+/** What a selection tells. */
+export interface SelectionHooks {
+  /** A link or special file, which is never followed. */
+  skipped(one: Skipped): void;
+  /** A folder that could not be read. */
+  unreadable(one: Skipped): void;
+  /** A file that patterns leave out. */
+  leftOut(): void;
+}
+
+/** What is to be sent of a folder's entries. */
+export class Selection {
+  readonly #filter: CompiledFilter;
+  readonly #hooks: SelectionHooks;
+
+  constructor(filter: Filter, hooks: SelectionHooks) {
+    this.#filter = compileFilter(filter);
+    this.#hooks = hooks;
+  }
+
+  /** Where a root begins. */
+  placeOf(root: Root): FolderPlace {
+    return { root, below: "", isIncluded: this.#filter.all };
   }
 
   /**
-   * @param below the folder's path below the root, empty for the root
-   * @param included whether what is in it is included, whatever its name
+   * Whether something in a folder is to be sent, by its name alone: nothing, or a folder's place.
+   *
+   * @param kind `file`, `folder`, or what it is instead; what is not known counts as a file
    */
-  walk(root: Root, below: string, included: boolean): void {
-    const path = join(resolve(root.path), below);
-    const { names: all, others } = this.#read(path, root, below);
-    const folders: { below: string; included: boolean }[] = [];
-    const names = all.filter((name) => {
-      if (name.startsWith(".") || name.endsWith(".tmp") || name.endsWith(".part")) return false;
-      const relative = below === "" ? name : `${below}/${name}`;
-      const kind = others.get(name);
-      const folder = kind === "folder";
-      if (this.#filter.excludes(relative, name, folder)) {
-        if (!folder) this.#found.leftOut++;
-        return false;
-      }
-      // A folder is brought in whole only by a pattern that means folders.
-      const wanted = included || this.#filter.includes(relative, name, folder);
-      if (folder) folders.push({ below: relative, included: wanted });
-      else if (!wanted) this.#found.leftOut++;
-      else if (kind !== undefined) this.#found.skipped.push({ path: join(path, name), why: kind });
-      return wanted && kind === undefined;
-    });
-    if (names.length > 0) {
-      names.sort(naturalOrder);
-      const skipped = (one: Skipped) => this.#found.skipped.push(one);
-      this.#found.sources.push(new DirectorySource(sourceName(root, below), path, names, skipped));
+  select(
+    { root, below, isIncluded }: FolderPlace,
+    name: string,
+    kind: string | undefined,
+  ): boolean | FolderPlace {
+    if (name.startsWith(".") || name.endsWith(".tmp") || name.endsWith(".part")) return false;
+    const relative = below === "" ? name : `${below}/${name}`;
+    const isFolder = kind === "folder";
+    if (this.#filter.excludes(relative, name, isFolder)) {
+      if (!isFolder) this.#hooks.leftOut();
+      return false;
     }
-    folders.sort((a, b) => naturalOrder(a.below, b.below));
-    for (const folder of folders) this.walk(root, folder.below, folder.included);
+    // A folder is brought in whole only by a pattern that means folders.
+    const wanted = isIncluded || this.#filter.includes(relative, name, isFolder);
+    if (isFolder) return { root, below: relative, isIncluded: wanted };
+    if (!wanted) {
+      this.#hooks.leftOut();
+      return false;
+    }
+    if (kind === undefined || kind === "file") return true;
+    const path = join(resolve(root.path), relative);
+    this.#hooks.skipped({ path, why: kind });
+    return false;
   }
 
-  #read(path: string, root: Root, below: string): Listing {
+  /**
+   * What is to be sent of a folder.
+   *
+   * @throws {FramesError} `missing` if the root cannot be read
+   */
+  read(place: FolderPlace): FolderContent {
+    const names: string[] = [];
+    const folders: FolderPlace[] = [];
+    const { names: all, others } = this.#list(place);
+    for (const name of all) {
+      const selected = this.select(place, name, others.get(name));
+      if (selected === true) names.push(name);
+      else if (selected !== false) folders.push(selected);
+    }
+    return { names, folders };
+  }
+
+  #list(place: FolderPlace): Listing {
+    const path = pathOfFolder(place);
     try {
       return statSync(path).size > largeFolder ? listLarge(path) : list(path);
     } catch (error) {
       // A name that is not UTF-8 comes with U+FFFD in it, and cannot be opened.
       const why = path.includes("\uFFFD") ? "its name is not UTF-8" : systemSentence(error);
-      if (below === "") throw new FramesError("missing", `Cannot send ${root.path}: ${why}`);
-      this.#found.unreadable.push({ path, why });
+      if (place.below === "")
+        throw new FramesError("missing", `Cannot send ${place.root.path}: ${why}`);
+      this.#hooks.unreadable({ path, why });
       return { names: [], others: new Map() };
     }
   }
 }
 
-function sourceName(root: Root, below: string): string {
-  if (below === "") return root.name;
-  // A folder named like the root is no other source than the root's, unless its name says where it is.
-  if (below === root.name || below.startsWith(`${root.name}/`)) return `${root.name}/${below}`;
-  return root.nested ? `${root.name}/${below}` : below;
+function collect(place: FolderPlace, selection: Selection, found: Walk): void {
+  const { names, folders } = selection.read(place);
+  if (names.length > 0) {
+    const skipped = (one: Skipped) => found.skipped.push(one);
+    names.sort(naturalOrder);
+    const path = pathOfFolder(place);
+    found.sources.push(new DirectorySource(sourceOfFolder(place), path, names, skipped));
+  }
+  folders.sort((a, b) => naturalOrder(a.below, b.below));
+  for (const folder of folders) collect(folder, selection, found);
 }
 
 function list(path: string): Listing {

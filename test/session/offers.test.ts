@@ -499,7 +499,7 @@ describe("a sender that is stopped while frames are offered", () => {
     await link.run(120);
     expect(of(link.said, type.OFFER).length).toBeGreaterThan(0);
     expect(answers(link)).toEqual([]);
-    expect(link.outlets[0]!.mayHaveMore).toBe(true);
+    expect(link.outlets[0]!.isCutShort).toBe(true);
     link.stop();
     await link.run();
     expect(link.sender.done).toMatchObject({ frames: 1, stored: 1 });

@@ -1503,7 +1503,7 @@ describe("a sender that is stopped", () => {
     ];
     const link = new Link({ sources, clock, delay: 10, grants: grant({ frames: 10 }) });
     await link.run(150);
-    expect(link.outlets.some(({ mayHaveMore }) => mayHaveMore)).toBe(true);
+    expect(link.outlets.some(({ isCutShort }) => isCutShort)).toBe(true);
     link.stop();
     await link.run();
     link.check();
@@ -1537,7 +1537,7 @@ describe("a sender that is stopped", () => {
 
   test("says that there was nothing more where there was not", async () => {
     const link = await deliver({ sources: [new MemorySource("a", framesOf(5, 1))] });
-    expect(link.outlets.some(({ mayHaveMore }) => mayHaveMore)).toBe(false);
+    expect(link.outlets.some(({ isCutShort }) => isCutShort)).toBe(false);
     link.stop();
   });
 });

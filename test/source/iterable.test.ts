@@ -10,7 +10,7 @@ function sourceOf(
   frames: Iterable<CapturedFrame> | AsyncIterable<CapturedFrame>,
   clock: () => number = () => started,
 ): IterableSource {
-  return new IterableSource("visible", frames, started, clock);
+  return new IterableSource("visible", frames, { started, clock });
 }
 
 function isFrame(item: Frame | Loss | undefined): item is Frame {

@@ -1,0 +1,155 @@
+/** A source whose frames come as they are captured, and what its queue does when it is full. */
+import { FramesError } from "../errors.ts";
+import type { Frame, FrameSource, Loss } from "../frame.ts";
+import { type CapturedFrame, endIterator, frameOf, iteratorOf, type Naming } from "./iterable.ts";
+
+/** Bytes that the queue of one source holds at most, however few frames that are; one always fits. */
+const mostBytes = 256 << 20;
+
+/** Holds the source up, or keeps the newest frames: so many, whatever comes. */
+export type QueuePolicy = "block" | { readonly latest: number };
+
+/** Takes frames as they are captured, and keeps them until they can be sent. */
+export class LiveSource implements FrameSource {
+  readonly name: string;
+  readonly isLive = true;
+  readonly #frames: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
+  readonly #naming: Naming;
+  readonly #policy: QueuePolicy;
+  readonly #queue: Frame[] = [];
+  #bytes = 0;
+  /** What was dropped and not told yet, oldest first: it lies before all frames of the queue. */
+  #losses: Loss[] = [];
+  #sequence = 0;
+  #waiting: PromiseWithResolvers<Frame | Loss | undefined> | undefined;
+  #onRoom = () => {};
+  #isPumping = false;
+  #hasEnded = false;
+  #failure: { error: unknown } | undefined;
+
+  constructor(
+    name: string,
+    frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
+    policy: QueuePolicy,
+    naming: Naming,
+  ) {
+    this.name = name;
+    this.#frames = iteratorOf(frames);
+    this.#policy = policy;
+    this.#naming = naming;
+  }
+
+  get keepsFresh(): boolean {
+    return this.#policy !== "block";
+  }
+
+  /** Frames captured so far. */
+  get captured(): number {
+    return this.#sequence;
+  }
+
+  /** Takes frames as they come, whether anybody wants them or not, unless the source is to be held up. */
+  async #pump(): Promise<void> {
+    try {
+      for (;;) {
+        if (this.#policy === "block" && this.#queue.length > 0) await this.#room();
+        if (this.#hasEnded) break;
+        const { done, value } = await this.#frames.next();
+        if (done === true || this.#hasEnded) break;
+        this.#add(value);
+      }
+    } catch (error) {
+      this.#failure = { error };
+    }
+    this.#hasEnded = true;
+    this.#answer();
+  }
+
+  /** Resolves when the queue has been emptied. */
+  #room(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onRoom = resolve;
+    return promise;
+  }
+
+  #add(captured: CapturedFrame): void {
+    const item = frameOf(captured, ++this.#sequence, this.#naming);
+    if ("error" in item) {
+      this.#lose(item);
+    } else {
+      this.#queue.push(item);
+      this.#bytes += item.size;
+    }
+    while (this.#isOverfull()) {
+      const { sequence, name: what, size } = this.#queue.shift()!;
+      this.#bytes -= size;
+      const error = new FramesError("dropped");
+      this.#lose({ first: sequence, last: sequence, what, error });
+    }
+    this.#answer();
+  }
+
+  #isOverfull(): boolean {
+    if (this.#policy === "block") return false;
+    const { length } = this.#queue;
+    return length > this.#policy.latest || (this.#bytes > mostBytes && length > 1);
+  }
+
+  #lose(loss: Loss): void {
+    const before = this.#losses.at(-1);
+    if (before?.last === loss.first - 1 && before.error.code === loss.error.code) {
+      this.#losses[this.#losses.length - 1] = { ...before, last: loss.last };
+    } else {
+      this.#losses.push(loss);
+    }
+  }
+
+  #answer(): void {
+    if (this.#waiting === undefined) return;
+    const next = this.#take();
+    if (next === undefined && !this.#hasEnded) return;
+    const { resolve, reject } = this.#waiting;
+    this.#waiting = undefined;
+    if (next === undefined && this.#failure !== undefined) reject(this.#failure.error);
+    else resolve(next);
+  }
+
+  #take(): Frame | Loss | undefined {
+    const loss = this.#losses.shift();
+    if (loss !== undefined) return loss;
+    const frame = this.#queue.shift();
+    if (frame !== undefined) this.#bytes -= frame.size;
+    this.#onRoom();
+    return frame;
+  }
+
+  next(): Frame | Loss | Promise<Frame | Loss | undefined> {
+    if (!this.#isPumping) {
+      this.#isPumping = true;
+      void this.#pump();
+    }
+    const next = this.#take();
+    if (next !== undefined) return next;
+    const waiting = (this.#waiting = Promise.withResolvers<Frame | Loss | undefined>());
+    this.#answer();
+    return waiting.promise;
+  }
+
+  again(frame: Frame, error: FramesError): Loss {
+    return { first: frame.sequence, last: frame.sequence, what: frame.name, error };
+  }
+
+  /** Captures nothing more: what a source is still about to give is not waited for. */
+  stop(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#onRoom();
+    endIterator(this.#frames);
+    this.#answer();
+  }
+
+  close(): void {
+    this.#hasEnded = true;
+    endIterator(this.#frames);
+  }
+}
