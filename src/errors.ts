@@ -88,13 +88,27 @@ for (const [name, row] of Object.entries(errors)) {
   if (row.wire !== 0) byNumber.set(row.wire, name as ErrorName);
 }
 
-/** The name of an error number that a peer sent; a number from a later version goes by its range. */
-export function errorByNumber(wire: number): ErrorName {
-  return byNumber.get(wire) ?? (wire < 32 ? "protocol" : wire < 48 ? "not-stored" : "dropped");
+/** What a number is said with: an end, a frame that is refused, or frames that will never come. */
+export type ErrorUse = "end" | "refusal" | "loss";
+
+const ranges = { end: [1, 31], refusal: [32, 47], loss: [32, 63] } as const;
+
+/** The name of an error number that a peer sent; one of a later version, or out of place, goes by its use. */
+export function errorByNumber(wire: number, use: ErrorUse): ErrorName {
+  const [first, last] = ranges[use];
+  const name = wire >= first && wire <= last ? byNumber.get(wire) : undefined;
+  if (name !== undefined) return name;
+  if (use === "end") return "protocol";
+  return use === "refusal" || wire < 48 ? "not-stored" : "dropped";
 }
 
-/** Characters of a reason that travel: it may come from a file system or from another peer. */
+/** Characters of a reason that are said or heard: it may come from a file system or from another peer. */
 const longestReason = 1000;
+
+/** What a peer said for people: nobody reads tens of thousands of characters. */
+export function heard(text: string): string {
+  return text.slice(0, longestReason);
+}
 
 /** Every error that `frames` raises on purpose. `code` names its row in the table. */
 export class FramesError extends Error {

@@ -1,4 +1,5 @@
 /** The executable: argv to command, and the only place that exits. */
+import { holdsKey } from "./auth/key.ts";
 import { benchCommand } from "./cli/bench.ts";
 import { completions } from "./cli/completions.ts";
 import { commands } from "./cli/commands.ts";
@@ -14,6 +15,11 @@ import { errors, FramesError } from "./errors.ts";
 import { version } from "./version.ts";
 
 async function run(words: readonly string[], terminal: Terminal): Promise<number> {
+  if (words.some(holdsKey)) {
+    const hint =
+      "frames key save reads it from standard input; make a new one if others use this machine";
+    throw new FramesError("usage", `Cannot take a key as an argument, which ps shows: ${hint}`);
+  }
   const [first, ...rest] = words;
   if (first === undefined) {
     terminal.err(overview());

@@ -1,6 +1,6 @@
 /** Receives from one sender: joins a receiver and a socket. */
 import { allowsStream, type KeyEntry } from "./auth/key.ts";
-import { asFramesError, FramesError } from "./errors.ts";
+import { asFramesError, FramesError, heard } from "./errors.ts";
 import type { FrameDescription, FrameStore, Outcome } from "./frame.ts";
 import type { KeyRing } from "./keys.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
@@ -246,7 +246,7 @@ export class Reception implements ConnectionHandler {
       type: "session",
       ...this.#who(),
       session: hello.session,
-      software: hello.software ?? "unknown software",
+      software: heard(hello.software ?? "unknown software"),
       key: this.#key?.name,
     });
     const { store } = this.#server;

@@ -3,7 +3,7 @@ import { Key } from "./auth/key.ts";
 import { Delivery, type SenderKeys } from "./delivery.ts";
 import { defaultKeyFile, readKeys } from "./keys.ts";
 import type { Kept } from "./removal.ts";
-import { type ErrorName, FramesError } from "./errors.ts";
+import { type ErrorName, FramesError, heard } from "./errors.ts";
 import type { ConflictPolicy } from "./frame.ts";
 import { type Address, formatAddress, isLoopback, parseAddress } from "./net/address.ts";
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
@@ -202,7 +202,8 @@ export async function deliver(
   };
   const delivery = new Delivery(address, hello, sources, limits, {
     welcome: ({ store }) => {
-      onEvent?.({ type: "connected", address: formatAddress(address), store });
+      const place = store === undefined ? undefined : heard(store);
+      onEvent?.({ type: "connected", address: formatAddress(address), store: place });
       onEvent?.({ type: "progress", sources: delivery.progress });
     },
     waiting: (reason, milliseconds) => onEvent?.({ type: "waiting", reason, milliseconds }),
@@ -234,7 +235,7 @@ export async function deliver(
     removed,
     kept,
     seconds: (Date.now() - started) / 1000,
-    store: welcome.store ?? "",
+    store: heard(welcome.store ?? ""),
     sources: delivery.progress,
     interrupted: delivery.isInterrupted,
   };

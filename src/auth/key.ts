@@ -73,9 +73,14 @@ export interface KeyEntry {
 
 const roles: readonly string[] = ["send", "receive", "both"];
 
-/** What a key may be called: it stands in a file whose parts are divided by spaces. */
+/** What a key may be called: it stands in a file whose parts are divided by spaces. No key may be one's name. */
 export function isKeyName(name: string): boolean {
-  return /^[\p{L}\p{N}._@-]{1,64}$/u.test(name) && !name.startsWith("-");
+  return /^[\p{L}\p{N}._@-]{1,64}$/u.test(name) && !/^-|frames_key_/.test(name);
+}
+
+/** Whether text holds a key, so that it must not be shown. */
+export function holdsKey(text: string): boolean {
+  return /frames_key_[\w-]{48}/.test(text);
 }
 
 /** Whether text can stand for a pattern of streams in a key file. */

@@ -1,5 +1,5 @@
 /** The sources that one sender declared, and their frames on the way into the store. */
-import { errorByNumber, FramesError } from "../errors.ts";
+import { errorByNumber, FramesError, heard } from "../errors.ts";
 import type {
   FrameDescription,
   FrameStore,
@@ -215,7 +215,10 @@ export class Inlets {
   /** Numbers will never come. */
   lost(id: number, body: ControlBodies[typeof Type.lost]): void {
     const inlet = this.#inlet(id);
-    const error = new FramesError(errorByNumber(body.error), body.message);
+    const error = new FramesError(
+      errorByNumber(body.error, "loss"),
+      body.message === undefined ? undefined : heard(body.message),
+    );
     this.hasUnsavedLosses = true;
     let frames = 0;
     for (const [first, last] of body.ranges) {

@@ -5,7 +5,7 @@
  */
 import { ServerProof } from "../auth/handshake.ts";
 import type { Key } from "../auth/key.ts";
-import { errorByNumber, FramesError } from "../errors.ts";
+import { errorByNumber, FramesError, heard } from "../errors.ts";
 import type { FrameDescription, FrameStore, Outcome } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
 import { encodeControl, encodeProof, encodeReceipt } from "../wire/encode.ts";
@@ -307,8 +307,8 @@ export class Receiver implements MessageHandler {
     if (this.#throttle.isClosed) this.#decoder.pause();
     if (message.type === Type.hello) return this.#greet(message.body);
     if (message.type === Type.error) {
-      const code = errorByNumber(message.body.error);
-      throw new FramesError(code, `The sender says: ${message.body.message}`);
+      const code = errorByNumber(message.body.error, "end");
+      throw new FramesError(code, `The sender says: ${heard(message.body.message)}`);
     }
     this.#expect(message.type);
     switch (message.type) {

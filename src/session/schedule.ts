@@ -46,6 +46,9 @@ export class Schedule implements Taker {
   /** Bytes of all frames begun so far: the measure of how long a frame has waited. */
   #begunBytes = 0;
   #now = 0;
+  /** Frames of this connection that were refused, and those that were aborted otherwise. */
+  refusals = 0;
+  aborts = 0;
 
   constructor(
     outlets: readonly Outlet[],
@@ -309,12 +312,14 @@ export class Schedule implements Taker {
     this.#large--;
   }
 
-  #abort(outlet: Outlet, large: LargeFrame, error: FramesError): void {
+  #abort(outlet: Outlet, large: LargeFrame, error: FramesError, isRefused = false): void {
+    if (isRefused) this.refusals++;
+    else this.aborts++;
     this.#closeLarge(outlet, large);
     outlet.noPart();
     outlet.progress.bytes -= large.sent;
     this.#hooks.say(Type.abort, outlet.id, { sequence: large.frame.sequence, ...error.reason });
-    this.#window.end(outlet, large.frame, large.crc, true);
+    this.#window.end(outlet, large.frame, large.crc, true, isRefused);
   }
 
   // What the server says.
@@ -373,15 +378,17 @@ export class Schedule implements Taker {
     if (outlet === undefined) throw unexpected(Type.refused);
     const { large, progress } = outlet;
     if (large?.frame.sequence === body.sequence) {
-      this.#abort(outlet, large, error);
+      this.#abort(outlet, large, error, true);
       progress.settled++;
       return this.#notTaken(outlet, large.frame, error);
     }
     const entry = this.#window.find(outlet, body.sequence);
     if (entry === undefined) throw unexpected(Type.refused);
-    // Each try of a number may be refused; it is told once.
-    if (entry.aborted || entry.isRefused) return;
+    if (entry.isRefused) return;
     entry.isRefused = true;
+    this.refusals++;
+    // It was aborted before this was heard, and is told when its next try is refused.
+    if (entry.aborted) return void this.aborts--;
     progress.bytes -= entry.frame.size;
     this.#notTaken(outlet, entry.frame, error);
   }

@@ -5,7 +5,7 @@
  */
 import { ClientProof } from "../auth/handshake.ts";
 import type { Key } from "../auth/key.ts";
-import { errorByNumber, FramesError } from "../errors.ts";
+import { errorByNumber, FramesError, heard } from "../errors.ts";
 import type { Frame, FrameSource } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
 import { encodeControl, encodeProof } from "../wire/encode.ts";
@@ -41,7 +41,7 @@ export interface SenderEvents {
   trace?(direction: "->" | "<-", line: string): void;
 }
 
-/** A server that sends so many PINGs and reads no answer means harm. */
+/** PONGs that wait to be sent: whoever sends more PINGs meanwhile has the answers to those. */
 const mostPongs = 1000;
 
 type Phase = "greeting" | "open" | "ending" | "done" | "failed";
@@ -217,17 +217,15 @@ export class Sender implements MessageHandler {
     switch (message.type) {
       case Type.error: {
         const { error, message: said, source, sequence } = message.body;
-        const code = errorByNumber(error);
+        const code = errorByNumber(error, "end");
         if (code === "damaged") this.#schedule?.blame(source, sequence);
-        throw new FramesError(code, `The server says: ${said}`);
+        throw new FramesError(code, `The server says: ${heard(said)}`);
       }
       case Type.welcome:
         return this.#greeted(message.body);
       case Type.ping:
         this.#expect(message.type, "open", "ending");
-        if (++this.#pongs > mostPongs) {
-          throw new FramesError("limit", `Cannot answer more than ${mostPongs} PINGs at once`);
-        }
+        if (++this.#pongs > mostPongs) return;
         this.#say(Type.pong, 0, { time: message.body.time, clock: nanoseconds(this.#now) });
         return this.#events.wake();
       case Type.pong:
@@ -235,7 +233,7 @@ export class Sender implements MessageHandler {
       case Type.refused: {
         this.#expect(message.type, "open", "ending");
         const { source, body } = message;
-        const error = new FramesError(errorByNumber(body.error), body.message);
+        const error = new FramesError(errorByNumber(body.error, "refusal"), heard(body.message));
         this.#schedule!.refused(source, body, error);
         return this.#events.wake();
       }
@@ -328,11 +326,18 @@ export class Sender implements MessageHandler {
 
   #finish(done: Done): void {
     const settled = done.stored + done.present + done.refused + done.aborted;
-    const { ended } = this.#schedule!;
+    const { ended, refusals, aborts } = this.#schedule!;
     if (done.frames !== ended || settled !== ended) {
       throw new FramesError(
         "protocol",
         `Cannot accept DONE: it counts ${settled} of ${done.frames} frames, ${ended} were sent`,
+      );
+    }
+    // Frames that it refused without a word would count as delivered here.
+    if (done.refused !== refusals || done.aborted !== aborts) {
+      throw new FramesError(
+        "protocol",
+        `Cannot accept DONE: it counts ${done.refused} refused and ${done.aborted} aborted frames, ${refusals} and ${aborts} were`,
       );
     }
     this.#schedule!.settle(ended, this.#now);

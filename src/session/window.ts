@@ -13,6 +13,9 @@ export interface Unsettled<Owner> {
   isRefused: boolean;
 }
 
+/** What is under way is remembered, so a server cannot grant more than this. */
+const mostFrames = 32_768;
+
 /** Counts what is under way against the window that the receiver granted. */
 export class Window<Owner> {
   readonly #bytes: number;
@@ -28,7 +31,7 @@ export class Window<Owner> {
 
   constructor(grant: Welcome["window"]) {
     this.#bytes = grant.bytes;
-    this.#frames = grant.frames;
+    this.#frames = Math.min(grant.frames, mostFrames);
   }
 
   /** Frames that ended, and of these the settled ones. */
@@ -57,9 +60,9 @@ export class Window<Owner> {
   }
 
   /** @param crc CRC-32 of what was sent */
-  end(owner: Owner, frame: Frame, crc: number, aborted: boolean): void {
+  end(owner: Owner, frame: Frame, crc: number, aborted: boolean, isRefused = false): void {
     this.#endedCount++;
-    this.#ended.push({ owner, frame, crc, aborted, isRefused: false });
+    this.#ended.push({ owner, frame, crc, aborted, isRefused });
   }
 
   /** What ended and is not settled, in the order in which it ended. */
@@ -82,15 +85,19 @@ export class Window<Owner> {
     }
   }
 
-  /** The frame of `owner` with this number that ended and is not settled, rather than one aborted. */
+  /**
+   * The frame of `owner` with this number that ended and is not settled: rather one that was not refused yet
+   * than one that was, and rather one that was sent whole than one aborted.
+   */
   find(owner: Owner, sequence: number): Unsettled<Owner> | undefined {
-    let aborted: Unsettled<Owner> | undefined;
+    let found: Unsettled<Owner> | undefined;
+    const rank = ({ isRefused, aborted }: Unsettled<Owner>) =>
+      2 * Number(isRefused) + Number(aborted);
     for (let index = this.#head; index < this.#ended.length; index++) {
       const entry = this.#ended[index]!;
       if (entry.owner !== owner || entry.frame.sequence !== sequence) continue;
-      if (!entry.aborted) return entry;
-      aborted = entry;
+      if (found === undefined || rank(entry) < rank(found)) found = entry;
     }
-    return aborted;
+    return found;
   }
 }

@@ -1,4 +1,6 @@
 import { expect, test } from "bun:test";
+import { encodeControl } from "../../src/wire/encode.ts";
+import { Type } from "../../src/wire/messages.ts";
 import {
   compareAll,
   messagesOf,
@@ -54,11 +56,18 @@ const served: ServedFrames[] = [
   { frames: [4, 2], resumes: true },
 ];
 
+const doneOfSix = encodeControl(Type.done, 0, {
+  ...{ frames: 6, stored: 4, present: 1 },
+  ...{ refused: 1, aborted: 0 },
+});
+
 /** What the two sides of each conversation say, and what its client has. */
 const dialogues = conversations.map(({ client, server }, index) => {
   const [said, answered] = [client, server].map(({ hex }) =>
     messagesOf(Uint8Array.from(Buffer.from(hex.replaceAll(" ", ""), "hex"))),
   );
+  // The sender here aborts nothing, as the client of the first one does.
+  if (index === 0) answered!.splice(-1, 1, doneOfSix);
   return { said: said!, answered: answered!, has: served[index]! };
 });
 

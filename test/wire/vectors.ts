@@ -552,7 +552,7 @@ export const badVectors: BadVector[] = [
   ...[...broken, ...early, ...sampled].map(fatal("protocol")),
 ];
 
-const done = { frames: 2, stored: 1, present: 0, refused: 0, aborted: 1 };
+const done = { frames: 2, stored: 1, present: 1, refused: 0, aborted: 0 };
 
 /**
  * Each message is in order by itself, the last of them is not where it stands: an end notices that
