@@ -121,9 +121,9 @@ export interface Launched {
 }
 
 /** Starts the program, and does not wait for its end. */
-export function launch(args: string[]): Launched {
+export function launch(args: string[], env: Record<string, string> = {}): Launched {
   const child = Bun.spawn([...theExecutable(), ...args], {
-    env: environment(),
+    env: environment(env),
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",

@@ -1,0 +1,125 @@
+/** Cases of hostile servers: what is said there, and what `frames send` must make of it. */
+import { describe, expect, test } from "bun:test";
+
+import { printable } from "../../src/cli/terminal.ts";
+import { type ErrorName, errors } from "../../src/errors.ts";
+import { type } from "../wire/vectors.ts";
+import { json, type Outcome, type Script, sendTo, three, welcome } from "./scripted-server.ts";
+import { jsonLines } from "./program.ts";
+
+export interface Case {
+  what: string;
+  script: Script;
+  /** What the delivery ends with; nothing if the server has everything. */
+  error?: ErrorName;
+  /** What the last line says. */
+  says?: RegExp;
+  /** Frames that the server confirmed; all or none unless it is said. */
+  confirmed?: number;
+  /** The files that `--move` leaves, if other than all that were not confirmed. */
+  left?: string[];
+  /** How often the sender connects. */
+  connections?: number;
+  /** Whether everything was said, and yet not everything delivered: exit 23. */
+  isPartial?: boolean;
+  args?: string[];
+  files?: Record<string, number>;
+  deadline?: number;
+}
+
+/** What is never so, whatever the server says. */
+function expectSanity({ code, stdout, stderr, peakMemory, changed }: Outcome): void {
+  expect([code, changed]).toEqual([expect.any(Number), []]);
+  // A terminal may obey nothing but the end of a line, and nobody reads a line of 60 KB.
+  for (const line of [...stdout.split("\n"), ...stderr.split("\n")]) {
+    expect(line).not.toMatch(/[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/u);
+    // With -v, messages are shown as they are.
+    if (!line.startsWith("<- ")) expect(line.length).toBeLessThan(8000);
+  }
+  expect(peakMemory).toBeLessThan(250e6);
+}
+
+/** That the delivery ended as it must, and that everything which says so agrees. */
+export function expectEnd(outcome: Outcome, row: Case): void {
+  const { code, stdout, stderr, connections } = outcome;
+  expectSanity(outcome);
+  const told = jsonLines(stdout).at(-1)!;
+  const lines = stderr.trimEnd().split("\n");
+  const errorLines = lines.filter((line) => line.startsWith("frames: "));
+  if (row.error === undefined) {
+    expect([code, errorLines]).toEqual([row.isPartial === true ? 23 : 0, []]);
+    expect(told).toMatchObject({ type: "summary", interrupted: false });
+  } else {
+    const { confirmed = 0 } = row;
+    expect({ code, ...told, stderr }).toMatchObject({
+      code: errors[row.error].exit,
+      ...{ type: "error", error: row.error, confirmed },
+    });
+    expect(errorLines).toEqual([lines.at(-1)!]);
+    expect(lines.at(-1)).toStartWith(`frames: ${printable(String(told["message"]))}`);
+  }
+  if (row.says !== undefined) expect(lines.at(-1)).toMatch(row.says);
+  if (row.connections !== undefined) expect(connections).toBe(row.connections);
+}
+
+/** Runs a case twice, with `--move` and without: the server may have what it confirmed, and no more. */
+async function check(row: Case): Promise<void> {
+  const { script, args = [], files = three, deadline } = row;
+  const options = { files, ...(deadline === undefined ? {} : { deadline }) };
+  const [kept, moved] = await Promise.all([
+    sendTo(script, { ...options, args }),
+    sendTo(script, { ...options, args: [...args, "--move"] }),
+  ]);
+  expectEnd(kept, row);
+  expectEnd(moved, row);
+  const all = Object.keys(files).sort();
+  expect(kept.left).toEqual(all);
+  const { confirmed = row.error === undefined ? all.length : 0 } = row;
+  expect(moved.left).toEqual(row.left ?? all.slice(confirmed));
+}
+
+export function table(about: string, rows: Case[]): void {
+  describe.concurrent(about, () => {
+    for (const row of rows) test(row.what, () => check(row));
+  });
+}
+
+/** A server that says this, and nothing else. */
+export const says =
+  (...parts: Uint8Array[]): Script =>
+  (peer) =>
+    peer.say(...parts);
+
+/** A server that lets the sender in, hears all that it has, and then says this. */
+export const answers =
+  (...parts: Uint8Array[]): Script =>
+  async (peer) => {
+    peer.say(welcome());
+    await peer.hears(type.END);
+    peer.say(...parts);
+  };
+
+/** A server that lets the sender in with this, and keeps to the rules then. */
+export const grants =
+  (fields: object, frames = 3): Script =>
+  (peer) => {
+    peer.say(welcome(fields));
+    return peer.agree(frames);
+  };
+
+/** A server that may have frames already: the answer to an OFFER goes by the frames in it. */
+export const knows =
+  (answer: (frames: number) => string, source = 1): Script =>
+  (peer) => {
+    peer.say(welcome({ features: ["offer"] }));
+    const answerAll = async (): Promise<void> => {
+      for (let offers = 1; ; offers++) {
+        await peer.hears(type.OFFER, offers);
+        const { frames } = peer.heard(type.OFFER)[offers - 1] as { frames: unknown[] };
+        peer.say(json(type.ANSWER, { answers: answer(frames.length) }, source));
+      }
+    };
+    // It ends when the sender closes.
+    answerAll().catch(() => {});
+    return peer.agree(0);
+  };

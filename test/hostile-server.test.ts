@@ -1,0 +1,320 @@
+// Servers that mean no good, and what `frames send` makes of them: it ends, says in one line why, counts
+// nothing as delivered that was not confirmed, removes nothing then, and keeps its memory.
+
+import { expect, setDefaultTimeout, test } from "bun:test";
+
+import { type ErrorName, errors, FramesError } from "../src/errors.ts";
+import {
+  answers,
+  type Case,
+  expectEnd,
+  grants,
+  knows,
+  says,
+  table,
+} from "./helper/hostile-case.ts";
+import {
+  binary,
+  done,
+  error,
+  escapes,
+  header,
+  json,
+  limits,
+  long,
+  names,
+  preface,
+  receipt,
+  refused,
+  sendTo,
+  three,
+  welcome,
+  window,
+} from "./helper/scripted-server.ts";
+import { type } from "./wire/vectors.ts";
+
+// Each run has a deadline of its own, which says what it waited for.
+setDefaultTimeout(120_000);
+
+table("frames send ends at once when a server greets it with", [
+  ...Object.entries({
+    "a WELCOME that grants a window of 0 bytes": welcome({ window: { bytes: 0, frames: 9 } }),
+    "a WELCOME that grants a window of 0 frames": welcome({ window: { bytes: 9, frames: 0 } }),
+    "a window of 2^53 bytes": welcome({ window: { bytes: 2 ** 53, frames: 9 } }),
+    "a window that is negative": welcome({ window: { bytes: -1, frames: 9 } }),
+    "a window in words": welcome({ window: { bytes: "many", frames: 9 } }),
+    "no window": welcome({ window: undefined }),
+    "a window of no object": welcome({ window: [9, 9] }),
+    "a limit of 0 bytes": welcome({ limits: { ...limits, frame: 0 } }),
+    "a limit of 0 sources": welcome({ limits: { ...limits, sources: 0 } }),
+    "a limit of 0 unfinished frames": welcome({ limits: { ...limits, unfinished: 0 } }),
+    "a limit of half a source": welcome({ limits: { ...limits, sources: 0.5 } }),
+    "a limit beyond all numbers": Buffer.concat([
+      preface,
+      binary(type.WELCOME, JSON.stringify({ window, limits }).replace("1000", "1e999")),
+    ]),
+    "features that are no list": welcome({ features: "offer" }),
+    "a window in its prototype": Buffer.concat([
+      preface,
+      binary(
+        type.WELCOME,
+        JSON.stringify({ limits, proto: { window } }).replace("proto", "__proto__"),
+      ),
+    ]),
+    "no body": Buffer.concat([preface, header(type.WELCOME, 0)]),
+    "a body of 2^32-1 bytes": Buffer.concat([preface, header(type.WELCOME, 0xffffffff)]),
+    "a body of 65,537 bytes": Buffer.concat([preface, header(type.WELCOME, 65_537)]),
+    "a body that is no object": Buffer.concat([preface, binary(type.WELCOME, "[1,2]")]),
+    "a body that is not UTF-8": Buffer.concat([
+      preface,
+      binary(type.WELCOME, Buffer.from([0xc0, 0xaf])),
+    ]),
+    "a WELCOME with a source id": Buffer.concat([
+      preface,
+      json(type.WELCOME, { window, limits }, 1),
+    ]),
+    "the preface twice": Buffer.concat([preface, welcome()]),
+    DONE: Buffer.concat([preface, done(0)]),
+    RECEIPT: Buffer.concat([preface, receipt(0)]),
+    PING: Buffer.concat([preface, json(type.PING, { time: "0" })]),
+    REFUSED: Buffer.concat([preface, refused(1)]),
+    ANSWER: Buffer.concat([preface, json(type.ANSWER, { answers: "sss" }, 1)]),
+    "a PROOF that nobody asked for": Buffer.concat([preface, binary(type.PROOF, Buffer.alloc(32))]),
+    "a message of unknown type": Buffer.concat([preface, binary(99)]),
+  }).map(([what, bytes]): Case => ({
+    what,
+    script: says(bytes),
+    error: "protocol",
+    connections: 1,
+  })),
+  {
+    what: "WELCOME before the preface",
+    script: says(welcome().subarray(preface.length)),
+    ...{ error: "foreign", says: /expected FRAMES\/1/, connections: 1 },
+  },
+  {
+    what: "fewer sources than it has",
+    script: says(welcome({ limits: { ...limits, sources: 1 } })),
+    files: { "a/1.png": 10, "b/1.png": 10 },
+    ...{ error: "limit", says: /2 sources.*takes 1/, connections: 1 },
+  },
+  {
+    what: "no word on whether it replaces",
+    script: says(welcome({ features: [] })),
+    args: ["--on-conflict", "replace"],
+    ...{ error: "usage", connections: 1 },
+  },
+]);
+
+test.concurrent(
+  "frames send removes nothing for a server that does not promise to keep it",
+  async () => {
+    for (const durable of [false, undefined]) {
+      const row: Case = { what: "", script: grants({ durable }), error: "usage", connections: 1 };
+      const outcome = await sendTo(row.script, { args: ["--move"] });
+      expectEnd(outcome, row);
+      expect(outcome.left).toEqual(Object.keys(three));
+    }
+  },
+);
+
+table("frames send ends after three tries when a server that let it in says", [
+  ...Object.entries({
+    "WELCOME again": welcome().subarray(preface.length),
+    "RECEIPT of more than was sent": receipt(4),
+    "RECEIPT of 2^53 frames": receipt(2 ** 53),
+    "RECEIPT of 2^64-1 frames": receipt(2n ** 64n - 1n),
+    "RECEIPT of 7 bytes": binary(type.RECEIPT, Buffer.alloc(7)),
+    "RECEIPT of 9 bytes": binary(type.RECEIPT, Buffer.alloc(9)),
+    "RECEIPT with a source id": binary(type.RECEIPT, Buffer.alloc(8), { source: 1 }),
+    "RECEIPT with the flag MORE": binary(type.RECEIPT, Buffer.alloc(8), { flags: 1 }),
+    "a flag that there is not": binary(type.RECEIPT, Buffer.alloc(8), { flags: 0x40 }),
+    "DONE that counts less": done(2),
+    "DONE that counts more": done(4),
+    "DONE that does not add up": done(3, { stored: 2 }),
+    "DONE that adds up by going below zero": done(3, { stored: 4, refused: -1 }),
+    "DONE of frames that it refused and told nobody of": done(3, { stored: 0, refused: 3 }),
+    "DONE of frames that were never aborted": done(3, { stored: 0, aborted: 3 }),
+    "DONE without counts": json(type.DONE, { frames: 3 }),
+    "REFUSED of a number that was never sent": refused(99),
+    "REFUSED of number 0": refused(0),
+    "REFUSED of a source that there is not": refused(1, 36, "", 2),
+    "REFUSED of the highest source id": refused(1, 36, "", 65_535),
+    "REFUSED of no source": refused(1, 36, "", 0),
+    "ANSWER to no OFFER": json(type.ANSWER, { answers: "sss" }, 1),
+    HELLO: json(type.HELLO, { role: "send", session: "a1".repeat(16), stream: "s" }),
+    SOURCE: json(type.SOURCE, { name: "a" }, 1),
+    "a FRAME of its own": header(type.FRAME, 100, 1),
+    "a DATA of its own": header(type.DATA, 100, 1),
+    ABORT: json(type.ABORT, { sequence: 1 }, 1),
+    LOST: json(type.LOST, { ranges: [[1, 3]], error: 48 }, 1),
+    OFFER: json(type.OFFER, { frames: [] }, 1),
+    END: json(type.END, { frames: 0 }),
+    GONE: json(type.GONE, { sequence: 1, name: "a" }, 1),
+    CURSOR: json(type.CURSOR, { cursor: "1" }),
+    "a late PROOF": binary(type.PROOF, Buffer.alloc(32)),
+    "an unknown message of 1,048,577 bytes": header(200, 1_048_577),
+    "a message of no type": binary(0),
+    "half a RECEIPT and then a whole one": Buffer.concat([receipt(3).subarray(0, 15), receipt(3)]),
+  }).map(([what, bytes]): Case => {
+    // Bytes that are taken for others cannot have the right CRC-32.
+    const isCut = what.startsWith("half");
+    return { what, script: answers(bytes), error: isCut ? "damaged" : "protocol", connections: 3 };
+  }),
+  ...Object.entries({
+    "a RECEIPT for nothing yet": receipt(1),
+    DONE: done(0),
+    "all that it will ever say": Buffer.concat([receipt(3), done(3)]),
+  }).map(([what, bytes]): Case => {
+    const script = says(welcome(), bytes);
+    return { what: `in one breath ${what}`, script, error: "protocol", connections: 3 };
+  }),
+  {
+    what: "DONE before END",
+    async script(peer) {
+      peer.say(welcome({ window: { bytes: 1 << 20, frames: 1 } }));
+      await peer.hears(type.FRAME);
+      peer.say(done(1));
+    },
+    ...{ error: "protocol", says: /DONE/, connections: 3 },
+  },
+  ...Object.entries({
+    "too short an ANSWER": knows((frames) => "w".repeat(frames - 1)),
+    "too long an ANSWER": knows((frames) => "w".repeat(frames + 1)),
+    "an ANSWER of letters that there are not": knows((frames) => "z".repeat(frames)),
+    "an ANSWER for another source": knows((frames) => "w".repeat(frames), 2),
+    "an ANSWER that wants a CRC-32 which it has": knows((frames) => "c".repeat(frames)),
+  }).map(([what, script]): Case => ({ what, script, error: "protocol", connections: 3 })),
+]);
+
+table("frames send keeps to what a server confirmed that then", [
+  {
+    what: "takes a RECEIPT back",
+    script: answers(receipt(2), receipt(1)),
+    ...{ error: "protocol", confirmed: 2, connections: 3 },
+  },
+  {
+    what: "refuses what it confirmed",
+    script: answers(receipt(2), refused(1)),
+    ...{ error: "protocol", confirmed: 2, connections: 3 },
+  },
+  {
+    what: "lets another connection take over: it does not come back",
+    script: answers(receipt(1), error(errors.superseded.wire)),
+    ...{ error: "superseded", confirmed: 1, connections: 1 },
+  },
+  {
+    what: "resets the connection, and every one after it",
+    async script(peer) {
+      if (peer.turn > 0) return peer.reset();
+      await answers(receipt(2))(peer);
+      await Bun.sleep(0);
+      peer.end();
+    },
+    args: ["--give-up-after", "1"],
+    ...{ error: "given-up", confirmed: 2 },
+  },
+  {
+    what: "has an empty store",
+    async script(peer) {
+      peer.say(welcome({ fresh: peer.turn > 0 }));
+      await peer.hears(type.END);
+      peer.say(receipt(2), error(errors.store.wire));
+    },
+    ...{ error: "other-store", says: /had confirmed 2 frames/, confirmed: 2, connections: 2 },
+  },
+  {
+    what: "says nothing more, but that it is there",
+    async script(peer) {
+      peer.say(welcome());
+      await peer.hears(type.END);
+      peer.say(receipt(2));
+      while (!peer.isClosed) {
+        peer.say(json(type.PING, { time: "0" }), receipt(2));
+        await Bun.sleep(50);
+      }
+    },
+    args: ["--give-up-after", "1"],
+    ...{ error: "given-up", says: /confirms nothing/, confirmed: 2, connections: 1 },
+  },
+]);
+
+table("frames send tells of each frame that a server refuses", [
+  ...Object.entries({
+    "with terminal escapes": [36, escapes],
+    "with 60 KB of words": [36, long],
+    "with an error that it does not know": [47, "of a later version"],
+    "with an error that ends connections": [errors.superseded.wire, "no"],
+    "with an error that is for losses": [errors.vanished.wire, "gone"],
+    "with an error beyond all ranges": [Number.MAX_SAFE_INTEGER, ""],
+    "with no error": [0, ""],
+  } satisfies Record<string, [number, string]>).map(([what, [number, text]]): Case => {
+    const parts = [1, 2, 3].map((sequence) => refused(sequence, number, text));
+    const counts = done(3, { stored: 0, refused: 3 });
+    return { what, script: answers(...parts, receipt(3), counts), isPartial: true, left: names };
+  }),
+  {
+    what: "ten thousand times",
+    script: answers(
+      ...Array.from({ length: 10_000 }, () => refused(1)),
+      receipt(3),
+      done(3, { stored: 2, refused: 1 }),
+    ),
+    ...{ isPartial: true, says: /Stored in/, left: names.slice(0, 1) },
+  },
+  {
+    what: "since each has more than the one byte that it takes",
+    script: grants({ limits: { ...limits, frame: 1 } }, 0),
+    ...{ isPartial: true, says: /Not delivered: 3 too-large/, left: names },
+  },
+  {
+    what: "since their names are taken",
+    script: knows((frames) => "x".repeat(frames)),
+    ...{ isPartial: true, left: names },
+  },
+]);
+
+/** What is to come of an ERROR of this name. */
+function ends(name: ErrorName, isLetIn: boolean): Partial<Case> {
+  const { retry } = new FramesError(name);
+  const isServer = isLetIn || ["store", "stopping", "full", "damaged"].includes(name);
+  if (retry === undefined || !isServer) return { error: name, connections: 1 };
+  // A frame that comes damaged three times is given up, and then it is the turn of the next.
+  const connections = name === "damaged" && isLetIn ? 5 : 3;
+  if (retry === "thrice") return { error: name, connections };
+  return { error: "given-up", args: ["--give-up-after", "1"] };
+}
+
+const endings = (Object.keys(errors) as ErrorName[]).filter((name) => {
+  return errors[name].wire > 0 && errors[name].wire < 32;
+});
+for (const isLetIn of [false, true]) {
+  const say = (bytes: Buffer) => (isLetIn ? answers(bytes) : says(preface, bytes));
+  table(`frames send heeds an ERROR ${isLetIn ? "after" : "instead of"} WELCOME that is`, [
+    ...endings.map((name): Case => ({
+      what: name,
+      script: say(error(errors[name].wire)),
+      says: /The server says: as the test wants it|does not take the key/,
+      ...ends(name, isLetIn),
+    })),
+    ...([0, 31, 40, 999, Number.MAX_SAFE_INTEGER] as const).map((number): Case => {
+      const end = ends("protocol", isLetIn);
+      return { what: `number ${number}`, script: say(error(number)), ...end };
+    }),
+    ...[-1, 2 ** 53, 0.5, "1", undefined].map((number): Case => ({
+      what: `number ${number}, which is none`,
+      script: say(json(type.ERROR, { error: number, message: "" })),
+      ...ends("protocol", isLetIn),
+    })),
+    {
+      what: "full of terminal escapes",
+      script: say(error(errors.busy.wire, escapes)),
+      ...{ error: "busy", connections: 1 },
+    },
+    {
+      what: "60 KB of words",
+      script: say(error(errors.busy.wire, long)),
+      ...{ error: "busy", connections: 1 },
+    },
+  ]);
+}

@@ -1,0 +1,256 @@
+// A key is said to nobody: not to the list of processes, not to a child, not in what is printed, and it lies
+// in no store.
+
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { formatKey, type Key, type KeyEntry } from "../src/auth/key.ts";
+import { newKey } from "../src/keys.ts";
+import { expectCode, relayTo } from "./helper/delivery.ts";
+import {
+  launch,
+  makeTree,
+  manyFrames,
+  run,
+  startServer,
+  temporaryFolder,
+  until,
+} from "./helper/program.ts";
+
+setDefaultTimeout(60_000);
+
+const linux = process.platform === "linux" ? "" : "skipped: needs Linux: ";
+
+const folders: string[] = [];
+function folder(): string {
+  const made = temporaryFolder();
+  folders.push(made);
+  return made;
+}
+afterAll(() => folders.forEach((path) => rmSync(path, { recursive: true, force: true })));
+
+function keyFile(...lines: string[]): string {
+  const path = join(folder(), "keys");
+  writeFileSync(path, lines.join(""), { mode: 0o600 });
+  return path;
+}
+
+function entry(key: Key, name = "cam"): KeyEntry {
+  return { name, key, role: "both", streams: "*" };
+}
+
+/** Everything by which a key could be known: its text and its bytes, as people and programs write them. */
+function shapesOf({ text, bytes }: Key): Buffer[] {
+  const raw = Buffer.from(bytes);
+  const body = text.slice("frames_key_".length);
+  // The end of the text is the CRC-32; the first half of a key is told as little as the whole.
+  const texts = [
+    body,
+    body.slice(0, 24),
+    body.slice(16, 40),
+    raw.toString("hex"),
+    raw.toString("base64"),
+  ];
+  return [...texts.map((shape) => Buffer.from(shape)), raw, raw.subarray(0, 16), raw.subarray(16)];
+}
+
+/** That nothing of a key stands in these words. */
+function expectUntold(key: Key, ...said: (string | Uint8Array)[]): void {
+  for (const one of said) {
+    const bytes = Buffer.from(one as Uint8Array);
+    expect(
+      shapesOf(key)
+        .filter((shape) => bytes.includes(shape))
+        .map(String),
+    ).toEqual([]);
+  }
+}
+
+/** Every file below a folder, hidden ones too. */
+function filesBelow(path: string): string[] {
+  return readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter((file) => file.isFile())
+    .map((file) => join(file.parentPath, file.name));
+}
+
+/** Processes that a process has started, whose parent it still is. */
+function childrenOf(pid: number): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((child) => {
+      try {
+        // The name of a process may hold spaces and brackets; its parent stands behind it.
+        const stat = readFileSync(`/proc/${child}/stat`, "latin1");
+        return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]) === pid;
+      } catch {
+        return false;
+      }
+    });
+}
+
+describe.skipIf(linux !== "")(`${linux}while frames are sent with a key`, () => {
+  for (const [how, isFile] of [
+    ["from a file", true],
+    ["from FRAMES_KEY", false],
+  ] as const) {
+    test(`${how}, no list of processes, no child, no output and no store has it`, async () => {
+      const key = newKey();
+      const keys = keyFile(formatKey(entry(key)));
+      const words = isFile ? ["--key-file", keys] : [];
+      const env: Record<string, string> = isFile ? {} : { FRAMES_KEY: key.text };
+      const server = await startServer({ dir: folder(), args: [...words, "-v"], env });
+      using link = await relayTo(server, { rate: 1e6 });
+      const run7 = makeTree(manyFrames(400, 20_000));
+      folders.push(join(run7, ".."));
+      using sending = launch(["send", run7, "--to", link.to, "--json", "-v", ...words], env);
+      await until("frames arrive", () => existsSync(join(server.dir, "run7", "visible", "9.png")));
+
+      const pids = [server.process.pid, sending.child.pid];
+      for (const pid of pids) {
+        expectUntold(key, readFileSync(`/proc/${pid}/cmdline`));
+        // What it was given it still has; where it was given a file, it is not there either.
+        if (isFile) expectUntold(key, readFileSync(`/proc/${pid}/environ`));
+      }
+      // There is nobody who could inherit anything.
+      expect(pids.flatMap(childrenOf)).toEqual([]);
+      expect(childrenOf(process.pid)).toEqual(expect.arrayContaining(pids));
+      // The log of the database is there as long as the server runs.
+      const stored = filesBelow(server.dir);
+      expect(stored.filter((path) => path.endsWith("-wal"))).toHaveLength(1);
+      expectUntold(key, ...stored.map((path) => readFileSync(path)));
+
+      link.relay.limit(1e9);
+      const { code, stdout, stderr } = await sending.ended();
+      expectCode({ code, stderr }, 0);
+      expect(pids.flatMap(childrenOf)).toEqual([]);
+      expect(await server.stop()).toBe(0);
+      expectUntold(key, stdout, stderr, server.stdout(), server.stderr());
+      expect(server.stdout()).toContain('"stored"');
+      expect(stderr).toContain("-> HELLO");
+      expectUntold(key, ...filesBelow(server.dir).map((path) => readFileSync(path)));
+      expectUntold(key, ...filesBelow(run7).map((path) => readFileSync(path)));
+    });
+  }
+});
+
+test("a key is found where it is: what the tests here look for is there to be found", () => {
+  const key = newKey();
+  for (const said of [key.text, formatKey(entry(key)), key.bytes, `x${key.text.slice(11, 40)}`]) {
+    expect(() => expectUntold(key, said)).toThrow();
+  }
+});
+
+describe("a key that does not help is not said by", () => {
+  const key = newKey();
+  const run7 = makeTree({ "visible/1.png": 1000 });
+  folders.push(join(run7, ".."));
+  const flipped = key.text.slice(0, 20) + (key.text[20] === "A" ? "B" : "A") + key.text.slice(21);
+
+  test("either end that does not take it, with -v and --json", async () => {
+    const theirs = newKey();
+    const server = await startServer({
+      dir: folder(),
+      args: ["--key-file", keyFile(formatKey(entry(theirs))), "-v"],
+    });
+    const to = ["--to", `127.0.0.1:${server.port}`, "-v"];
+    const sent = [
+      await run(["send", run7, ...to, "--json", "--key-file", keyFile(formatKey(entry(key)))]),
+      await run(["send", run7, ...to], { env: { FRAMES_KEY: key.text } }),
+    ];
+    await until("the server said so", () => server.stdout().split('"failed"').length === 3);
+    expect(sent.map(({ code }) => code)).toEqual([5, 5]);
+    expect(await server.stop()).toBe(0);
+    for (const one of [key, theirs]) {
+      expectUntold(one, server.stdout(), server.stderr());
+      for (const { stdout, stderr } of sent) expectUntold(one, stdout, stderr);
+      expectUntold(one, ...filesBelow(server.dir).map((path) => readFileSync(path)));
+    }
+  });
+
+  const spoilt: [string, string][] = [
+    ["one character wrong", flipped],
+    ["its last character missing", key.text.slice(0, -1)],
+    ["a character too many", `${key.text}A`],
+    ["a space in it", `${key.text.slice(0, 40)} ${key.text.slice(40)}`],
+    ["a line break in it", `${key.text.slice(0, 40)}\n${key.text.slice(40)}`],
+    ["its beginning missing", key.text.slice("frames_key_".length)],
+    ["quotes around it", `"${key.text}"`],
+  ];
+  for (const [what, text] of spoilt) {
+    test(`who reads it from FRAMES_KEY with ${what}: exit 1`, async () => {
+      const env = { FRAMES_KEY: text };
+      for (const words of [
+        ["send", run7, "--to", "127.0.0.1:1"],
+        ["serve", folder(), "--listen", "127.0.0.1:0"],
+      ]) {
+        const { code, stdout, stderr } = await run([...words, "-v", "--json"], { env });
+        expect([code, stderr]).toEqual([1, expect.stringContaining("FRAMES_KEY")]);
+        expectUntold(key, stdout, stderr);
+      }
+    });
+  }
+
+  const lines: [string, string][] = [
+    ...spoilt.map(([what, text]): [string, string] => [`with ${what}`, `cam ${text}\n`]),
+    ["before its name", `${key.text} cam\n`],
+    ["alone", `${key.text}\n`],
+    ["with a role that there is not", `cam ${key.text} write\n`],
+    ["with a name that is none", `-cam ${key.text}\n`],
+    ["with a word too many", `cam ${key.text} both * more\n`],
+    ["twice under one name", formatKey(entry(key)).repeat(2)],
+    ["as its own name", `${key.text} ${key.text}\n`],
+  ];
+  for (const [what, text] of lines) {
+    test(`who reads a key file that has it ${what}: exit 1`, async () => {
+      const path = keyFile("# a remark\n", text);
+      for (const words of [
+        ["send", run7, "--to", "127.0.0.1:1"],
+        ["serve", folder(), "--listen", "127.0.0.1:0"],
+        ["key", "list"],
+        ["key", "new", "other"],
+      ]) {
+        const { code, stdout, stderr } = await run([...words, "--json", "--key-file", path]);
+        expect([code, stderr]).toEqual([1, expect.stringMatching(/line [23] of/)]);
+        expectUntold(key, stdout, stderr);
+      }
+    });
+  }
+
+  test("a server whose key file is spoilt while it runs", async () => {
+    const path = keyFile(formatKey(entry(key)));
+    const server = await startServer({ dir: folder(), args: ["--key-file", path] });
+    writeFileSync(path, `cam ${flipped}\n`);
+    await until("it was said", () => server.stdout().includes('"keys"'));
+    expect(await server.stop()).toBe(0);
+    expectUntold(key, server.stdout(), server.stderr());
+  });
+
+  test("frames key, but where it is asked for it", async () => {
+    const path = keyFile(formatKey(entry(key)));
+    const said = async (words: string[], stdin = "") => {
+      const { code, stdout, stderr } = await run(["key", ...words, "--key-file", path], { stdin });
+      expectUntold(key, stderr);
+      return { code, stdout };
+    };
+    for (const words of [["list"], ["list", "--json"], ["remove", "other"]]) {
+      expectUntold(key, (await said(words)).stdout);
+    }
+    for (const stdin of [key.text, flipped, `"${key.text}"`]) {
+      expectUntold(key, (await said(["save", "again"], stdin)).stdout);
+    }
+    expect((await said([])).stdout).toBe(`${key.text}\n`);
+  });
+
+  // People paste it where a name belongs; there it would stand in lists, logs and journals.
+  for (const action of ["save", "new"]) {
+    test(`frames key ${action} that is given it as a name: exit 1`, async () => {
+      const path = keyFile(formatKey(entry(newKey(), "other")));
+      const words = ["key", action, key.text, "--key-file", path];
+      const { code, stdout, stderr } = await run(words, { stdin: newKey().text });
+      expect(code).toBe(1);
+      expectUntold(key, stdout, stderr, readFileSync(path));
+    });
+  }
+});

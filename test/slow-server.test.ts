@@ -1,0 +1,272 @@
+// Servers that are odd, slow, silent, or talk without end: `frames send` delivers where it can, and otherwise
+// ends, with the memory that it has, and takes nothing for complete that is not.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+
+import type { ErrorName } from "../src/errors.ts";
+import {
+  answers,
+  type Case,
+  expectEnd,
+  grants,
+  knows,
+  says,
+  table,
+} from "./helper/hostile-case.ts";
+import { jsonLines } from "./helper/program.ts";
+import {
+  binary,
+  done,
+  escapes,
+  json,
+  limits,
+  long,
+  names,
+  type Peer,
+  preface,
+  receipt,
+  refused,
+  type Script,
+  sendTo,
+  welcome,
+  window,
+} from "./helper/scripted-server.ts";
+import { type } from "./wire/vectors.ts";
+
+// Each run has a deadline of its own, which says what it waited for.
+setDefaultTimeout(120_000);
+
+const pings = Buffer.concat(Array<Buffer>(1000).fill(json(type.PING, { time: "0" })));
+
+const highest = Number.MAX_SAFE_INTEGER;
+const most = {
+  window: { bytes: highest, frames: highest },
+  limits: { frame: highest, sources: highest, unfinished: highest },
+};
+
+/** A greeting whose WELCOME has this JSON besides what it needs. */
+function greeting(field: string): Buffer {
+  const body = JSON.stringify({ window, limits, durable: true, x: 0 });
+  return Buffer.concat([preface, binary(type.WELCOME, body.replace('"x":0', `"x":${field}`))]);
+}
+const nested = (depth: number) => greeting("[".repeat(depth) + "]".repeat(depth));
+const padded = (size: number) => greeting(`"${"x".repeat(size + 20 - greeting('""').length)}"`);
+
+/** A server that lets the sender in with these bytes, and keeps to the rules then. */
+const greets =
+  (bytes: Buffer): Script =>
+  (peer) => {
+    peer.say(bytes);
+    return peer.agree();
+  };
+
+table("frames send delivers to an odd server that", [
+  { what: "grants a window of one byte", script: grants({ window: { bytes: 1, frames: 9 } }) },
+  {
+    what: "lets one frame be unfinished",
+    script: grants({ limits: { ...limits, unfinished: 1 } }),
+  },
+  {
+    what: "takes one frame at a time",
+    async script(peer) {
+      peer.say(welcome({ window: { bytes: 1, frames: 1 } }));
+      for (let frames = 1; frames <= 3; frames++) {
+        await peer.hears(type.FRAME, frames);
+        peer.say(receipt(frames));
+      }
+      await peer.hears(type.END);
+      peer.say(done(3));
+    },
+  },
+  { what: "grants as much as there are numbers", script: grants(most) },
+  { what: "says nothing of its store", script: grants({ store: undefined }) },
+  {
+    what: "calls its store what a terminal would obey",
+    script: grants({ store: escapes, software: escapes }),
+    args: ["-v"],
+    says: /Stored in \\x1b\[2J/,
+  },
+  { what: "calls its store 60 KB of words", script: grants({ store: long }) },
+  { what: "calls its store a path out of it", script: grants({ store: "../../../etc/passwd" }) },
+  {
+    what: "has fields named like those of a prototype",
+    script: grants({ ["__proto__"]: { window: 0 }, constructor: 1, toString: null }),
+  },
+  {
+    what: "has features nobody knows",
+    script: grants({ features: ["", escapes, "replace"] }),
+    args: ["-v"],
+  },
+  { what: "greets with 65,536 bytes", script: greets(padded(65_536)) },
+  { what: "greets with JSON of 30,000 brackets", script: greets(nested(15_000)) },
+  {
+    what: "greets with so many and is asked what it says",
+    script: greets(nested(15_000)),
+    args: ["-v"],
+  },
+  {
+    what: "greets a byte at a time",
+    async script(peer) {
+      await peer.drip(welcome());
+      await peer.agree();
+    },
+  },
+  {
+    what: "says everything a byte at a time",
+    async script(peer) {
+      await peer.drip(welcome());
+      await peer.hears(type.END);
+      await peer.drip(Buffer.concat([receipt(3), done(3)]));
+    },
+  },
+  {
+    what: "answers what nobody asked",
+    script: answers(json(type.PONG, { time: "0", clock: "1" }), receipt(3), done(3)),
+  },
+  {
+    what: "says the same RECEIPT again, and none at all",
+    script: answers(receipt(0), receipt(1), receipt(1), receipt(3), receipt(3), done(3)),
+  },
+  { what: "says DONE and no RECEIPT", script: answers(done(3)) },
+  {
+    what: "had all of it already",
+    script: knows((frames) => "s".repeat(frames)),
+    says: /Nothing new|Stored in/,
+  },
+  {
+    what: "had all of it, and moved it away",
+    script: knows((frames) => "m".repeat(frames)),
+    left: names,
+  },
+  {
+    what: "asks whether it is there, 20,000 times",
+    async script(peer) {
+      peer.say(welcome());
+      await peer.flood(json(type.PING, { time: "0" }), 20_000 * 24);
+      await peer.agree();
+    },
+  },
+  ...[1 << 20, 0].map((size): Case => ({
+    what: `says much that may be skipped, ${size} bytes each`,
+    async script(peer) {
+      const one = binary(200, Buffer.alloc(size), { flags: 0x80, source: 7 });
+      const skipped = Buffer.concat(Array<Buffer>(size === 0 ? 10_000 : 1).fill(one));
+      peer.say(preface);
+      await peer.flood(skipped, 100 * skipped.length);
+      peer.say(welcome().subarray(preface.length));
+      await peer.flood(skipped, 100 * skipped.length);
+      await peer.agree();
+    },
+  })),
+]);
+
+const short = ["--timeout", "1"];
+// The servers of this process share a core or two: what they say is not to come too late.
+const impatient = ["--timeout", "2", "--give-up-after", "3"];
+const large = Object.fromEntries(names.map((name) => [name, 8_000_000]));
+table("frames send has a deadline for a server that", [
+  { what: "reads all and says nothing", script: () => {}, error: "timeout", args: short },
+  { what: "says one byte", script: says(Buffer.from("F")), error: "timeout", args: short },
+  {
+    what: "says a byte now and then",
+    script: (peer) => peer.drip(padded(4000), 100),
+    ...{ error: "timeout", args: short, says: /WELCOME/ },
+  },
+  { what: "greets and says nothing more", script: answers(), error: "given-up", args: impatient },
+  {
+    what: "begins a message and sends a byte of it now and then",
+    async script(peer) {
+      peer.say(welcome());
+      await peer.drip(refused(1, 36, long), 100);
+    },
+    ...{ error: "given-up", args: impatient },
+  },
+  {
+    what: "reads nothing",
+    script(peer) {
+      peer.ignore();
+      peer.say(welcome());
+    },
+    ...{ error: "given-up", args: impatient, files: large },
+  },
+  {
+    what: "reads nothing, and says that it is there",
+    async script(peer) {
+      peer.ignore();
+      peer.say(welcome());
+      while (!peer.isClosed) {
+        peer.say(json(type.PING, { time: "0" }));
+        await Bun.sleep(50);
+      }
+    },
+    ...{ error: "given-up", args: impatient, files: large },
+  },
+]);
+
+test("frames send keeps its memory when a server reads nothing, and asks for 64 MB of answers", async () => {
+  // Each of the 2.7 million is answered with more bytes than it has.
+  const script = async (peer: Peer): Promise<void> => {
+    peer.ignore();
+    if (peer.turn > 0) return peer.reset();
+    peer.say(welcome());
+    await peer.flood(pings, 64e6);
+    peer.reset();
+  };
+  const args = ["--timeout", "2", "--give-up-after", "4"];
+  const outcome = await sendTo(script, { args, files: large });
+  expectEnd(outcome, { what: "", script, error: "given-up" });
+  expect(outcome.left).toEqual(names);
+});
+
+describe("frames send takes a delivery for complete only if it hears all of it:", () => {
+  const hello = welcome({ features: undefined, store: undefined });
+  const rest = Buffer.concat([receipt(3), done(3)]);
+  const whole = hello.length + rest.length;
+
+  for (const how of ["end", "reset"] as const) {
+    const where = how === "end" ? "every byte, by FIN" : "every third byte, by RST";
+    test(`an answer that is cut at ${where}`, async () => {
+      const cut = async (at: number): Promise<void> => {
+        const script = async (peer: Peer): Promise<void> => {
+          if (peer.turn > 0) return peer[how]();
+          peer.say(hello.subarray(0, at));
+          if (at >= hello.length) {
+            await peer.hears(type.END);
+            peer.say(rest.subarray(0, at - hello.length));
+          }
+          peer[how]();
+        };
+        const row = { what: "", script };
+        const outcome = await sendTo(script, { args: ["--give-up-after", "1"] });
+        const { code, stdout } = outcome;
+        if (how === "end" ? at === whole : code === 0) {
+          expect(at).toBe(whole);
+          return expectEnd(outcome, row);
+        }
+        // What was said before a reset may be lost with it.
+        const { error, confirmed } = jsonLines(stdout).at(-1) as {
+          error: ErrorName;
+          confirmed: number;
+        };
+        const most = at < hello.length + receipt(3).length ? 0 : 3;
+        expect(confirmed).toBeLessThanOrEqual(most);
+        expectEnd(outcome, { ...row, error, confirmed });
+        if (how === "end") {
+          expect([at, error, confirmed]).toEqual([
+            at,
+            at < hello.length ? "network" : "given-up",
+            most,
+          ]);
+        } else {
+          expect(["network", "unreachable", "given-up"]).toContain(error);
+        }
+      };
+      const every = Array.from({ length: whole + 1 }, (_, at) => at);
+      const cuts = every.filter((at) => how === "end" || (whole - at) % 3 === 0);
+      const worker = async (): Promise<void> => {
+        for (let at; (at = cuts.pop()) !== undefined;) await cut(at);
+      };
+      await Promise.all(Array.from({ length: 20 }, worker));
+    });
+  }
+});
