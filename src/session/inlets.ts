@@ -110,7 +110,7 @@ export class Inlets {
     { name, raw }: SourceDeclaration,
     key: string | undefined,
   ): void {
-    const { session, conflict, again, durable } = hello;
+    const { session, conflict, again, revises, durable } = hello;
     const store = attempt(() =>
       this.#store.open({
         session,
@@ -120,6 +120,7 @@ export class Inlets {
         ...(raw === undefined ? {} : { raw }),
         ...(conflict === undefined ? {} : { conflict }),
         ...(again === undefined ? {} : { again }),
+        ...(revises === undefined ? {} : { revises }),
         ...(durable === undefined ? {} : { durable }),
       }),
     );
@@ -215,10 +216,9 @@ export class Inlets {
   /** Numbers will never come. */
   lost(id: number, body: ControlBodies[typeof Type.lost]): void {
     const inlet = this.#inlet(id);
-    const error = new FramesError(
-      errorByNumber(body.error, "loss"),
-      body.message === undefined ? undefined : heard(body.message),
-    );
+    const { error: number, message: said } = body;
+    const reason = said === undefined ? undefined : heard(said);
+    const error = new FramesError(errorByNumber(number, "loss"), reason);
     this.hasUnsavedLosses = true;
     let frames = 0;
     for (const [first, last] of body.ranges) {
