@@ -20,6 +20,8 @@ export interface DeliveryOptions {
   /** Whether frames are removed once the server has them for good. */
   readonly move: boolean;
   readonly keys: SenderKeys;
+  /** Whether sources may come later, by `add`, until `closeSources`. */
+  readonly isOpen: boolean;
   /** Aborting it stops the delivery: what is on its way is finished, for 10 s at most. */
   readonly signal: AbortSignal | undefined;
 }
@@ -76,7 +78,9 @@ export class Delivery {
   readonly #hello: Hello;
   readonly #options: DeliveryOptions;
   readonly #events: DeliveryEvents;
-  readonly #outlets: readonly Outlet[];
+  readonly #outlets: Outlet[];
+  /** Whether more sources may come. */
+  #isOpen: boolean;
   readonly #removal: Removal;
   #dispatch: Dispatch | undefined;
   /** The key that is in use. */
@@ -105,6 +109,7 @@ export class Delivery {
     this.#hello = hello;
     this.#options = options;
     this.#events = events;
+    this.#isOpen = options.isOpen;
     this.#outlets = sources.map((source, index) => new Outlet(index + 1, source));
     if (options.keys.use === "always") {
       this.#keys = options.keys.keys();
@@ -114,6 +119,19 @@ export class Delivery {
       (kept) => events.kept(kept),
       () => this.#dispatch?.wake(),
     );
+  }
+
+  /** Another source came. */
+  add(source: FrameSource): void {
+    const outlet = new Outlet(this.#outlets.length + 1, source);
+    this.#outlets.push(outlet);
+    this.#dispatch?.added(outlet);
+  }
+
+  /** No more sources will come. */
+  closeSources(): void {
+    this.#isOpen = false;
+    this.#dispatch?.wake();
   }
 
   /** How far each source is. */
@@ -203,6 +221,7 @@ export class Delivery {
       undelivered: (report) => this.#events.undelivered(report),
       tick: () => this.#tick(),
       isHeld: () => this.#removal.isBehind,
+      isOpen: () => this.#isOpen,
       ...(move ? { delivered: (...frame) => this.#removal.add(...frame) } : {}),
       ...(trace === undefined ? {} : { trace: (...line) => trace(...line) }),
     });

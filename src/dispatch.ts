@@ -115,6 +115,16 @@ export class Dispatch implements ConnectionHandler {
     this.#pump();
   }
 
+  /** Another source came. */
+  added(outlet: Outlet): void {
+    if (this.#ended) return;
+    try {
+      this.#sender.added(outlet);
+    } catch (error) {
+      this.failed(asFramesError(error, "internal"));
+    }
+  }
+
   /** Sends nothing more than what is on its way. */
   interrupt(): void {
     this.#stop();

@@ -140,6 +140,8 @@ export interface FrameOrigin {
   readonly conflict?: ConflictPolicy;
   /** Whether frames that were moved away since are stored again. */
   readonly again?: boolean;
+  /** Whether a later number of the same session takes the place of an earlier one with its name. */
+  readonly revises?: boolean;
   /** Whether its frames must survive a power cut once `flush` is done. */
   readonly durable?: boolean;
   /** Whether its sender may have no other copy: what is there is read before it counts as stored. */

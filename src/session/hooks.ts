@@ -25,6 +25,8 @@ export interface ScheduleHooks {
   undelivered(report: Undelivered): void;
   /** Whether nothing is to be begun for now. */
   isHeld(): boolean;
+  /** Whether more sources may come. */
+  isOpen(): boolean;
   /** A source failed. */
   failed(error: unknown): void;
   /** Something can be sent that could not before. */

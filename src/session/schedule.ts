@@ -67,6 +67,12 @@ export class Schedule implements Taker {
     this.#active = outlets.filter((outlet) => !outlet.isExhausted);
   }
 
+  /** A source came that was not there in the beginning. */
+  add(outlet: Outlet): void {
+    this.#goOn(outlet);
+    if (!outlet.isExhausted) this.#active.push(outlet);
+  }
+
   #makeOffers(): Offers {
     return new Offers(this.#policy.checksum, {
       offer: (outlet, entries) => {
@@ -123,7 +129,7 @@ export class Schedule implements Taker {
     // Who waits for receipts is next: others would take its place in the window again and again.
     if (stuck !== undefined) this.#turn = this.#active.indexOf(stuck);
     // A piece goes behind the buffer, so nothing more can go into it.
-    return this.#active.length === 0 && out.piece === undefined;
+    return this.#active.length === 0 && out.piece === undefined && !this.#hooks.isOpen();
   }
 
   /** Returns the source whose frame waits for receipts and holds up the round, if there is one. */

@@ -35,6 +35,8 @@ export interface SenderEvents {
   undelivered?(report: Undelivered): void;
   /** Whether nothing is to be begun for now: whoever says so wakes `transmit` up later. */
   isHeld?(): boolean;
+  /** Whether more sources may come: no END is said before that is over. */
+  isOpen?(): boolean;
   /** The server has a frame, whose bytes have this CRC-32. */
   delivered?(source: FrameSource, frame: Frame, crc: number): void;
   /** A message goes or came, for those who want to see the conversation. */
@@ -109,6 +111,18 @@ export class Sender implements MessageHandler {
   /** Whether the server owes no receipt and no answer. */
   get isIdle(): boolean {
     return this.#phase === "open" && this.#schedule!.isIdle;
+  }
+
+  /**
+   * Another source came, whose outlet is among the outlets from now on.
+   *
+   * @throws {FramesError} `limit` if the server takes no more
+   */
+  added(outlet: Outlet): void {
+    if (this.#schedule === undefined) return;
+    this.#checkSources(this.#welcome!);
+    this.#schedule.add(outlet);
+    this.#events.wake();
   }
 
   /** Ends the conversation: `transmit` gives what is still to be said, ERROR last. */
@@ -271,6 +285,7 @@ export class Sender implements MessageHandler {
       ...(delivered === undefined ? {} : { delivered }),
       undelivered: (report) => undelivered?.(report),
       isHeld: () => this.#events.isHeld?.() === true,
+      isOpen: () => this.#events.isOpen?.() === true,
       failed: (error) => (this.#failed ??= { error }),
       wake,
     });
@@ -279,14 +294,9 @@ export class Sender implements MessageHandler {
   }
 
   /** Whether this server can do what was asked for. */
-  #checkGrants({ limits, durable, features = [], fresh }: Welcome): void {
-    const { sources } = limits;
-    if (this.#outlets.length > sources) {
-      throw new FramesError(
-        "limit",
-        `Cannot send ${this.#outlets.length} sources at once: the server takes ${sources}`,
-      );
-    }
+  #checkGrants(welcome: Welcome): void {
+    const { durable, features = [], fresh } = welcome;
+    this.#checkSources(welcome);
     if (this.#hello.durable === true && durable !== true) {
       throw new FramesError(
         "usage",
@@ -308,6 +318,13 @@ export class Sender implements MessageHandler {
         `The server has an empty store now, but it had confirmed ${confirmed} frames: is its disk mounted?`,
       );
     }
+  }
+
+  #checkSources({ limits: { sources } }: Welcome): void {
+    const { length } = this.#outlets;
+    if (length <= sources) return;
+    const message = `Cannot send ${length} sources at once: the server takes ${sources}`;
+    throw new FramesError("limit", message);
   }
 
   proof(bytes: Uint8Array): void {

@@ -7,7 +7,7 @@ import {
   lstatSync,
   openSync,
   readSync,
-  type Stats,
+  type StatsBase,
   unlinkSync,
 } from "node:fs";
 import { checksum } from "../checksum.ts";
@@ -182,7 +182,7 @@ function kindAt(path: string): string | undefined {
 }
 
 /** Whether it is a file or a folder, or what it is instead; nothing where that is not known. */
-export function kindOfFile(file: Dirent | Stats): string | undefined {
+export function kindOfFile(file: Dirent | StatsBase<unknown>): string | undefined {
   if (file.isFile()) return "file";
   if (file.isDirectory()) return "folder";
   if (file.isSymbolicLink()) return "a symbolic link";

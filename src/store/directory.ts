@@ -21,7 +21,14 @@ import { Folder } from "./folder.ts";
 import { Journal, type StoredFrame } from "./journal.ts";
 import { StoreLock } from "./lock.ts";
 import { checkPart, sourceFolder } from "./name.ts";
-import { conflict, type Destination, isAnothers, isSame, PartialFile } from "./partial.ts";
+import {
+  conflict,
+  type Destination,
+  isAnothers,
+  isRevised,
+  isSame,
+  PartialFile,
+} from "./partial.ts";
 import { recover, type Recovery } from "./recovery.ts";
 import { Register } from "./register.ts";
 import { type DiskSpace, diskSpace, Room } from "./room.ts";
@@ -260,7 +267,8 @@ class SourceFolder implements SourceStore {
     this.#store.checkOrder();
     checkPart(name, register.isPortable);
     const stored = register.journal.find(origin.stream, origin.source, name);
-    const mayReplace = origin.conflict === "replace" || origin.again === true;
+    const isOwn = stored !== null && isRevised(stored, origin, description);
+    const mayReplace = origin.conflict === "replace" || origin.again === true || isOwn;
     if (stored !== null && !mayReplace) {
       return new Comparison(this.#destination, description, stored);
     }

@@ -52,6 +52,15 @@ export function isAnothers(stored: StoredFrame, { key }: FrameOrigin): boolean {
   return stored.key !== null && key !== undefined && stored.key !== key;
 }
 
+/** Whether a stored frame is an earlier version of this one, by its own sender. */
+export function isRevised(
+  { session, seq }: StoredFrame,
+  origin: FrameOrigin,
+  { sequence }: FrameDescription,
+): boolean {
+  return origin.revises === true && session === origin.session && seq < sequence;
+}
+
 export function conflict(): FramesError {
   return new FramesError("conflict", "other bytes are stored under this name");
 }
@@ -178,7 +187,10 @@ export class PartialFile implements FrameWriter {
   /** Whether other bytes are to be replaced, or the file of a frame that was moved away. */
   #isToReplace(stored: StoredFrame, isStored: boolean, path: string): boolean {
     const { origin, register } = this.destination;
-    if (!isStored) return origin.conflict === "replace" && !isAnothers(stored, origin);
+    if (!isStored) {
+      const mayReplace = origin.conflict === "replace" && !isAnothers(stored, origin);
+      return mayReplace || isRevised(stored, origin, this.description);
+    }
     return origin.again === true && isGone(path) && !register.isOwn(origin, this.description);
   }
 
