@@ -4,8 +4,13 @@ import { dirname, join } from "node:path";
 import { FramesError } from "./errors.ts";
 import type { FrameSource } from "./frame.ts";
 import type { Skipped } from "./source/directory.ts";
-import { type CapturedFrame, IterableSource } from "./source/iterable.ts";
-import { rootOf, walk } from "./source/walk.ts";
+import { type CapturedFrame, IterableSource, type Naming } from "./source/iterable.ts";
+import { LiveSource, type QueuePolicy } from "./source/live.ts";
+import { pipeFrames } from "./source/pipe.ts";
+import { parseRawShape } from "./source/raw.ts";
+import { checkSettings, parsePolicy, type PerSource, settingFor } from "./source/settings.ts";
+import { checkRoot, type Root, rootOf, type Walk, walk } from "./source/walk.ts";
+import type { WatchOptions } from "./source/watch.ts";
 import { sourceFolder } from "./store/name.ts";
 
 /** What is to be sent, and as what. */
@@ -20,6 +25,18 @@ export interface PlanOptions {
   readonly exclude?: readonly string[];
   /** Remove each frame once the server has it for good. */
   readonly move?: boolean;
+  /** Send what arrives in the directories too, until the signal is aborted. */
+  readonly watch?: boolean;
+  /** Milliseconds for which a file stands still before it is complete. Default 250, with `move` 2000. */
+  readonly settle?: number;
+  /** Of watched directories, leave out what changed last before this time, in nanoseconds since 1970. */
+  readonly since?: bigint;
+  /** What a full queue does, `block` or `latest[:N]`, of all sources or, as `SOURCE=VALUE`, of one. */
+  readonly policy?: PerSource;
+  /** Shape of raw frames on a pipe, `WIDTHxHEIGHT:FORMAT`, likewise. */
+  readonly raw?: PerSource;
+  /** Bytes of the largest frame that is taken from a pipe. Default 64 MiB, as a server takes. */
+  readonly largest?: number;
 }
 
 /** What can be sent: directories, or frames that a program makes. */
@@ -35,6 +52,8 @@ export interface Plan {
   readonly unreadable: readonly Skipped[];
   /** Files that patterns left out. */
   readonly leftOut: number;
+  /** Directories to be watched for more. */
+  readonly watch?: WatchOptions & { readonly roots: readonly Root[] };
 }
 
 /**
@@ -45,8 +64,9 @@ export interface Plan {
  */
 export function plan(what: Sendable, options: PlanOptions, started: number): Plan {
   const named = typeof options.source === "string" ? [options.source] : (options.source ?? []);
-  if (typeof what === "string") return planDirectories([what], named, options);
-  if (isPaths(what, named)) return planDirectories(what, named, options);
+  const naming: Naming = { started, clock: Date.now };
+  if (typeof what === "string") return planInputs([what], named, options, naming);
+  if (isPaths(what, named)) return planInputs(what, named, options, naming);
   const [name] = named;
   if (options.stream === undefined || name === undefined || named.length > 1) {
     throw new FramesError(
@@ -55,8 +75,23 @@ export function plan(what: Sendable, options: PlanOptions, started: number): Pla
     );
   }
   checkNames(options.stream, [name]);
-  const source = new IterableSource(name, what, { started, clock: Date.now });
-  return { stream: options.stream, sources: [source], skipped: [], unreadable: [], leftOut: 0 };
+  const policy = policyOf(name, options, undefined);
+  const source =
+    policy === undefined
+      ? new IterableSource(name, what, naming)
+      : new LiveSource(name, what, policy, naming);
+  return { stream: options.stream, sources: [source], ...nothingElse };
+}
+
+const nothingElse = { skipped: [], unreadable: [], leftOut: 0 };
+
+function policyOf<Default>(
+  source: string,
+  { policy }: PlanOptions,
+  otherwise: Default,
+): QueuePolicy | Default {
+  const text = settingFor(policy, source);
+  return text === undefined ? otherwise : parsePolicy(text);
 }
 
 /** An empty list is one of paths if no source is named, or if the paths are in their names. */
@@ -68,10 +103,14 @@ function isPaths(
   return what.length > 0 || named.length === 0 || named.some((text) => text.includes("="));
 }
 
-function planDirectories(
+/** What stands on the command line for standard input. */
+const pipe = "-";
+
+function planInputs(
   paths: readonly string[],
   named: readonly string[],
   options: PlanOptions,
+  naming: Naming,
 ): Plan {
   const pairs = named.filter((text) => text.includes("=")).map(splitPair);
   const bare = named.filter((text) => !text.includes("="));
@@ -82,26 +121,72 @@ function planDirectories(
       `Cannot name the source ${bare[0]}: with several sources say which is which, --source NAME=PATH`,
     );
   }
-  const roots = [
-    ...paths.map((path) => rootOf(path, bare[0], several || bare.length === 1)),
-    ...pairs.map(([name, path]) => rootOf(path, name, true)),
+  const inputs = [
+    ...paths.map((path) => ({ path, name: bare[0], nested: several || bare.length === 1 })),
+    ...pairs.map(([name, path]) => ({ path, name, nested: true })),
   ];
-  const [first] = roots;
+  const [first] = inputs;
   if (first === undefined) {
     throw new FramesError("usage", "Cannot send nothing: say which directory, frames send DIR");
   }
   if (several && options.stream === undefined) {
     throw new FramesError("usage", "Cannot send several sources: name their stream with --stream");
   }
-  const found = walk(roots, { include: options.include ?? [], exclude: options.exclude ?? [] });
-  if (options.move === true) for (const { path } of found.sources) checkNoStore(path);
+  const pipes = inputs.filter(({ path }) => path === pipe);
+  const roots = inputs
+    .filter(({ path }) => path !== pipe)
+    .map(({ path, name, nested }) => rootOf(path, name, nested));
+  const piped = pipes.map(({ name }) => pipeSource(name, pipes.length, options, naming));
   const stream = options.stream ?? rootOf(first.path, undefined, false).name;
+  const names = [...roots, ...piped].map(({ name }) => name);
   // A folder below them that has an odd name costs its own frames only: the server refuses these.
-  checkNames(
-    stream,
-    roots.map(({ name }) => name),
-  );
-  return { stream, ...found };
+  checkNames(stream, names);
+  for (const setting of ["policy", "raw"] as const) {
+    checkSettings(options[setting], names, `--${setting}`);
+  }
+  const found = findDirectories(roots, options);
+  return { stream, ...found, sources: [...piped, ...found.sources] };
+}
+
+function pipeSource(
+  name: string | undefined,
+  pipes: number,
+  options: PlanOptions,
+  naming: Naming,
+): LiveSource {
+  if (pipes > 1) throw new FramesError("usage", "Cannot send two pipes: - is standard input");
+  if (name === undefined || options.stream === undefined) {
+    const example = "frames send - --stream NAME --source NAME";
+    throw new FramesError("usage", `Cannot send a pipe without a name for it: ${example}`);
+  }
+  const text = settingFor(options.raw, name);
+  const raw = text === undefined ? undefined : parseRawShape(text);
+  const { largest = usualLargest } = options;
+  const limits = { largest, ...(raw === undefined ? {} : { raw }) };
+  const frames = pipeFrames(Bun.stdin.stream(), limits, naming.clock);
+  return new LiveSource(name, frames, policyOf(name, options, "block"), naming, raw);
+}
+
+/** What a server takes that was not told otherwise. */
+const usualLargest = 64 << 20;
+
+/** With `watch` nothing is found now: it is looked for when the delivery has begun. */
+function findDirectories(roots: readonly Root[], options: PlanOptions): Walk & Pick<Plan, "watch"> {
+  const filter = { include: options.include ?? [], exclude: options.exclude ?? [] };
+  if (options.watch !== true) {
+    const found = walk(roots, filter);
+    if (options.move === true) for (const { path } of found.sources) checkNoStore(path);
+    return found;
+  }
+  if (roots.length === 0) {
+    throw new FramesError("usage", "Cannot watch a pipe: --watch is for directories");
+  }
+  for (const { path } of roots) {
+    checkRoot(path);
+    if (options.move === true) checkNoStore(path);
+  }
+  const { settle = options.move === true ? 2000 : 250, since } = options;
+  return { sources: [], ...nothingElse, watch: { roots, filter, settle, since } };
 }
 
 /** What `--move` removes must not be what a server keeps. */

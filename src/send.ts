@@ -9,6 +9,7 @@ import { type Address, formatAddress, isLoopback, parseAddress } from "./net/add
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
 import type { Skipped } from "./source/directory.ts";
 import { plan, type Plan, type PlanOptions, type Sendable } from "./plan.ts";
+import { Watch } from "./source/watch.ts";
 import { software } from "./version.ts";
 import type { Hello } from "./wire/messages.ts";
 
@@ -53,7 +54,9 @@ export type SendEvent =
   | { type: "waiting"; reason: FramesError; milliseconds: number }
   | { type: "progress"; sources: readonly SourceProgress[] }
   | { type: "undelivered"; report: Undelivered }
-  | { type: "kept"; kept: Kept };
+  | { type: "kept"; kept: Kept }
+  /** Something cannot be watched or read for now, and is tried again. */
+  | { type: "trouble"; error: FramesError };
 
 /** What became of a delivery. */
 export interface SendSummary {
@@ -143,7 +146,7 @@ export async function send(what: Sendable, options: SendOptions = {}): Promise<S
  * @throws {FramesError} if the delivery as a whole failed
  */
 export async function deliver(
-  { stream, sources, skipped, unreadable, leftOut }: Plan,
+  { stream, sources, skipped, unreadable, leftOut, watch }: Plan,
   options: SendOptions,
   started: number,
 ): Promise<SendSummary> {
@@ -176,7 +179,7 @@ export async function deliver(
     report({ source: path, first: 0, last: 0, what: path, error });
   }
   const base = { stream, address: formatAddress(address), undelivered, reasons, leftOut };
-  if (sources.length === 0) {
+  if (sources.length === 0 && watch === undefined) {
     return { ...base, ...nothingDone, store: "", sources: [], interrupted: false };
   }
   const hello: Hello = {
@@ -188,6 +191,7 @@ export async function deliver(
     ...(options.onConflict === undefined ? {} : { conflict: options.onConflict }),
     ...(options.again === true ? { again: true } : {}),
     ...(options.move === true ? { durable: true } : {}),
+    ...(watch === undefined ? {} : { revises: true }),
   };
   const { timeout, connectWithin, giveUpAfter, signal, onEvent, onMessage } = options;
   const { checksum = false, move = false } = options;
@@ -198,6 +202,7 @@ export async function deliver(
     checksum,
     move,
     keys: keysOf(address, options),
+    isOpen: watch !== undefined,
     signal,
   };
   const delivery = new Delivery(address, hello, sources, limits, {
@@ -215,7 +220,8 @@ export async function deliver(
     },
     ...(onMessage === undefined ? {} : { trace: onMessage }),
   });
-  const { done, welcome, retries, removed } = await delivery.run();
+  const watching = watch === undefined ? undefined : startWatch(watch, delivery, options);
+  const { done, welcome, retries, removed } = await delivery.run().finally(() => watching?.close());
   tellSkipped();
   const sum = (count: (source: SourceProgress) => number) =>
     delivery.progress.reduce((total, source) => total + count(source), 0);
@@ -239,6 +245,25 @@ export async function deliver(
     sources: delivery.progress,
     interrupted: delivery.isInterrupted,
   };
+}
+
+/** Has what arrives in directories delivered, until the delivery is stopped. */
+function startWatch(
+  { roots, ...options }: NonNullable<Plan["watch"]>,
+  delivery: Delivery,
+  { onEvent, signal }: SendOptions,
+): Watch {
+  const watching = new Watch(roots, options, {
+    source: (source) => delivery.add(source),
+    skipped: (skipped) => onEvent?.({ type: "skipped", skipped }),
+    trouble: (error) => onEvent?.({ type: "trouble", error }),
+  });
+  watching.start();
+  signal?.addEventListener("abort", () => {
+    watching.stop();
+    delivery.closeSources();
+  });
+  return watching;
 }
 
 /**

@@ -4,8 +4,8 @@ import { FramesError } from "../errors.ts";
 import { commands } from "./commands.ts";
 import { parseSeconds, parseSize } from "./units.ts";
 
-/** What a flag's value is: nothing, text, text that may be given several times, bytes, or seconds. */
-type FlagKind = "switch" | "text" | "list" | "size" | "seconds";
+/** What a flag's value is: nothing, text, text that may be given several times, bytes, seconds, or a whole number. */
+type FlagKind = "switch" | "text" | "list" | "size" | "seconds" | "whole";
 
 /** A flag of one or more commands. */
 export interface Flag {
@@ -175,6 +175,40 @@ export const flags: readonly Flag[] = [
     commands: ["send"],
   },
   {
+    name: "watch",
+    kind: "switch",
+    help: "Send what is there, then what arrives, until Ctrl-C",
+    commands: ["send"],
+  },
+  {
+    name: "since",
+    kind: "text",
+    value: "TIME|now",
+    help: "With --watch: leave out what is older, a time or such as 2h ago",
+    commands: ["send"],
+  },
+  {
+    name: "settle",
+    kind: "whole",
+    value: "MS",
+    help: "A file that stood still for so long is complete (default 250, with --move 2000)",
+    commands: ["send"],
+  },
+  {
+    name: "policy",
+    kind: "list",
+    value: "[SOURCE=]block|latest[:N]",
+    help: "A full queue holds a live source up, or keeps the newest N; repeatable",
+    commands: ["send"],
+  },
+  {
+    name: "raw",
+    kind: "list",
+    value: "[SOURCE=]WxH:FORMAT",
+    help: "A pipe brings raw frames, such as 640x512:gray16le; repeatable",
+    commands: ["send"],
+  },
+  {
     name: "timeout",
     kind: "seconds",
     value: "SECONDS",
@@ -281,6 +315,17 @@ export class Arguments {
   size(name: string): number | undefined {
     const text = this.text(name);
     return text === undefined ? undefined : parseSize(text, this.origin(name));
+  }
+
+  /** @throws {FramesError} `usage` */
+  whole(name: string): number | undefined {
+    const text = this.text(name);
+    if (text === undefined || /^\d{1,9}$/.test(text))
+      return text === undefined ? text : Number(text);
+    throw new FramesError(
+      "usage",
+      `Cannot read ${this.origin(name)}: expected a whole number, current value is ${JSON.stringify(text)}`,
+    );
   }
 
   /** @throws {FramesError} `usage` */

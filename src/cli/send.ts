@@ -13,7 +13,7 @@ import type { Arguments } from "./flags.ts";
 import { keyOptions } from "./key.ts";
 import { Progress } from "./progress.ts";
 import { printable, say, sayJson, type Terminal } from "./terminal.ts";
-import { formatBytes, formatCount } from "./units.ts";
+import { formatBytes, formatCount, parseMoment } from "./units.ts";
 
 /** Undelivered frames and skipped files that are named one by one; the rest is counted. */
 const mostNamed = 20;
@@ -73,6 +73,7 @@ function checkPaths(given: Arguments): void {
   }
   for (const path of paths) {
     // A common slip: the server given as if it were a directory, as in rsync.
+    if (path === "-") continue;
     const server = /^(?:[\w.-]+@)?([\w.-]*:\d+|[\w.-]+(?=:))(?::|$)/.exec(path)?.[1];
     if (server === undefined || existsSync(path)) continue;
     throw new FramesError(
@@ -88,6 +89,8 @@ function optionsOf(given: Arguments): SendOptions {
   const timeout = given.milliseconds("timeout");
   const giveUpAfter = given.milliseconds("give-up-after");
   const onConflict = conflictPolicy(given);
+  const settle = given.whole("settle");
+  const since = sinceOf(given);
   return {
     ...keyOptions(given),
     checksum: given.isOn("checksum"),
@@ -95,6 +98,11 @@ function optionsOf(given: Arguments): SendOptions {
     move: given.isOn("move"),
     ...(giveUpAfter === undefined ? {} : { giveUpAfter }),
     ...(onConflict === undefined ? {} : { onConflict }),
+    watch: given.isOn("watch"),
+    policy: given.list("policy"),
+    raw: given.list("raw"),
+    ...(settle === undefined ? {} : { settle }),
+    ...(since === undefined ? {} : { since }),
     source: given.list("source"),
     include: given.list("include"),
     exclude: given.list("exclude"),
@@ -102,6 +110,17 @@ function optionsOf(given: Arguments): SendOptions {
     ...(stream === undefined ? {} : { stream }),
     ...(timeout === undefined ? {} : { timeout }),
   };
+}
+
+/** `now`, a time as ISO 8601 writes it, or how long ago. */
+function sinceOf(given: Arguments): bigint | undefined {
+  const text = given.text("since");
+  if (text === undefined) return undefined;
+  if (!given.isOn("watch")) {
+    throw new FramesError("usage", `Cannot use ${given.origin("since")} without --watch`);
+  }
+  const milliseconds = parseMoment(text, given.origin("since"), Date.now());
+  return BigInt(Math.round(milliseconds * 1e6));
 }
 
 function conflictPolicy(given: Arguments): ConflictPolicy | undefined {
@@ -224,6 +243,11 @@ class Reporter {
         return this.#progress?.follow(event.sources);
       case "undelivered":
         return this.#undeliveredFrame(event.report);
+      case "trouble": {
+        const { code, message } = event.error;
+        if (this.#json) sayJson(this.#terminal, { type: "trouble", error: code, message });
+        return this.#warn(message);
+      }
       case "kept": {
         const { source, frame, error } = event.kept;
         if (this.#json) {
@@ -358,8 +382,11 @@ class Reporter {
     }
     if (!(error instanceof FramesError) || this.#sources.length === 0) return error;
     if (error.code === "busy" || error.code === "usage") return error;
+    const isKnown = this.#sources.every(({ total }) => total !== undefined);
     const total = this.#sources.reduce((sum, source) => sum + (source.total ?? 0), 0);
-    const safe = `${confirmed} of ${formatCount(total, "frame")} confirmed; the same command again completes it`;
+    const safe = isKnown
+      ? `${confirmed} of ${formatCount(total, "frame")} confirmed; the same command again completes it`
+      : `${formatCount(confirmed, "frame")} confirmed`;
     return new FramesError(error.code, `${error.message}: ${safe}`, { cause: error.cause });
   }
 }

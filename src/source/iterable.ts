@@ -8,6 +8,8 @@ export interface CapturedFrame {
   readonly bytes: Uint8Array;
   /** File name; without one the frame is called after its session's start and its number. */
   readonly name?: string;
+  /** Ending of the name that a frame without one gets. Default: by what its bytes begin with. */
+  readonly ending?: string;
   /** Capture time in nanoseconds since 1970; without it, when the frame was handed over. */
   readonly captured?: bigint;
   /** Whatever is to be kept beside the frame: at most 4 KiB as JSON. */
@@ -75,7 +77,7 @@ export function frameOf(
 ): Frame | Loss {
   try {
     return new MemoryFrame(value, sequence, clock(), (bytes) =>
-      namelessName(started, sequence, ending(bytes)),
+      namelessName(started, sequence, value.ending ?? endingOf(bytes)),
     );
   } catch (error) {
     return {
@@ -161,7 +163,7 @@ const magics: [string, string][] = [
 ];
 
 /** Ending of a file name by what the frame begins with. */
-function ending(bytes: Uint8Array): string {
+function endingOf(bytes: Uint8Array): string {
   const start = bytes.subarray(0, 8).toHex();
   return magics.find(([magic]) => start.startsWith(magic))?.[1] ?? "bin";
 }

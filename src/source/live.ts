@@ -1,6 +1,6 @@
 /** A source whose frames come as they are captured, and what its queue does when it is full. */
 import { FramesError } from "../errors.ts";
-import type { Frame, FrameSource, Loss } from "../frame.ts";
+import type { Frame, FrameSource, Loss, RawShape } from "../frame.ts";
 import { type CapturedFrame, endIterator, frameOf, iteratorOf, type Naming } from "./iterable.ts";
 
 /** Bytes that the queue of one source holds at most, however few frames that are; one always fits. */
@@ -13,6 +13,7 @@ export type QueuePolicy = "block" | { readonly latest: number };
 export class LiveSource implements FrameSource {
   readonly name: string;
   readonly isLive = true;
+  readonly raw?: RawShape;
   readonly #frames: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
   readonly #naming: Naming;
   readonly #policy: QueuePolicy;
@@ -32,11 +33,13 @@ export class LiveSource implements FrameSource {
     frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
     policy: QueuePolicy,
     naming: Naming,
+    raw?: RawShape,
   ) {
     this.name = name;
     this.#frames = iteratorOf(frames);
     this.#policy = policy;
     this.#naming = naming;
+    if (raw !== undefined) this.raw = raw;
   }
 
   get keepsFresh(): boolean {
