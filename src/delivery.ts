@@ -20,6 +20,8 @@ export interface DeliveryOptions {
   /** Whether frames are removed once the server has them for good. */
   readonly move: boolean;
   readonly keys: SenderKeys;
+  /** Bytes a second that are sent at most. */
+  readonly rate: number | undefined;
   /** Whether sources may come later, by `add`, until `closeSources`. */
   readonly isOpen: boolean;
   /** Aborting it stops the delivery: what is on its way is finished, for 10 s at most. */
@@ -205,11 +207,12 @@ export class Delivery {
   }
 
   #newDispatch(): Dispatch {
-    const { timeout, connectWithin, checksum, move } = this.#options;
+    const { timeout, connectWithin, checksum, move, rate } = this.#options;
     const options = {
       timeout,
       connectWithin: Math.min(connectWithin, Math.max(1, this.#patience())),
       checksum: checksum || move,
+      rate,
       key: this.#key === undefined ? undefined : this.#keys[this.#key],
     };
     const { trace } = this.#events;

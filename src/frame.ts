@@ -57,7 +57,7 @@ export interface FrameSource {
   readonly type?: string;
   readonly raw?: RawShape;
   /** How many frames there are to come in all, where that is known: for progress. */
-  readonly total?: number;
+  readonly total?: number | undefined;
   /** Whether an earlier delivery may have brought its frames: they are offered before they are sent. */
   readonly resumes?: boolean;
   /** Whether its frames come as they are captured, so that their delay is of interest. */

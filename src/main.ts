@@ -3,7 +3,7 @@ import { holdsKey } from "./auth/key.ts";
 import { benchCommand } from "./cli/bench.ts";
 import { completions } from "./cli/completions.ts";
 import { commands } from "./cli/commands.ts";
-import { nearest, parseArguments } from "./cli/flags.ts";
+import { nearest, parseArguments } from "./cli/arguments.ts";
 import { help, overview } from "./cli/help.ts";
 import { keyCommand } from "./cli/key.ts";
 import { ls } from "./cli/ls.ts";

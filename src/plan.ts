@@ -3,12 +3,20 @@ import { existsSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { FramesError } from "./errors.ts";
 import type { FrameSource } from "./frame.ts";
+import { steadyNow } from "./net/connection.ts";
 import type { Skipped } from "./source/directory.ts";
 import { type CapturedFrame, IterableSource, type Naming } from "./source/iterable.ts";
 import { LiveSource, type QueuePolicy } from "./source/live.ts";
+import { PacedSource, Rate, Replay } from "./source/paced.ts";
 import { pipeFrames } from "./source/pipe.ts";
 import { parseRawShape } from "./source/raw.ts";
-import { checkSettings, parsePolicy, type PerSource, settingFor } from "./source/settings.ts";
+import {
+  checkSettings,
+  parsePolicy,
+  parseRate,
+  type PerSource,
+  settingFor,
+} from "./source/settings.ts";
 import { checkRoot, type Root, rootOf, type Walk, walk } from "./source/walk.ts";
 import type { WatchOptions } from "./source/watch.ts";
 import { sourceFolder } from "./store/name.ts";
@@ -35,6 +43,10 @@ export interface PlanOptions {
   readonly policy?: PerSource;
   /** Shape of raw frames on a pipe, `WIDTHxHEIGHT:FORMAT`, likewise. */
   readonly raw?: PerSource;
+  /** Frames a second that are sent at most, likewise. */
+  readonly fps?: PerSource;
+  /** Send frames as far apart as they were captured. */
+  readonly realtime?: boolean;
   /** Bytes of the largest frame that is taken from a pipe. Default 64 MiB, as a server takes. */
   readonly largest?: number;
 }
@@ -141,11 +153,24 @@ function planInputs(
   const names = [...roots, ...piped].map(({ name }) => name);
   // A folder below them that has an odd name costs its own frames only: the server refuses these.
   checkNames(stream, names);
-  for (const setting of ["policy", "raw"] as const) {
+  for (const setting of ["policy", "raw", "fps"] as const) {
     checkSettings(options[setting], names, `--${setting}`);
   }
   const found = findDirectories(roots, options);
-  return { stream, ...found, sources: [...piped, ...found.sources] };
+  return { stream, ...found, sources: [...piped, ...found.sources].map(pacing(options)) };
+}
+
+/** Gives sources the pace that is asked for. */
+function pacing({ fps, realtime = false }: PlanOptions): (source: FrameSource) => FrameSource {
+  const replay = new Replay();
+  return (source) => {
+    const rate = settingFor(fps, source.name);
+    if (rate !== undefined && realtime) {
+      throw new FramesError("usage", "Cannot send both --realtime and at --fps: choose one");
+    }
+    if (rate !== undefined) return new PacedSource(source, new Rate(parseRate(rate)), steadyNow);
+    return realtime ? new PacedSource(source, replay, steadyNow) : source;
+  };
 }
 
 function pipeSource(
@@ -180,6 +205,9 @@ function findDirectories(roots: readonly Root[], options: PlanOptions): Walk & P
   }
   if (roots.length === 0) {
     throw new FramesError("usage", "Cannot watch a pipe: --watch is for directories");
+  }
+  if (options.realtime === true) {
+    throw new FramesError("usage", "Cannot watch with --realtime: frames come when they come");
   }
   for (const { path } of roots) {
     checkRoot(path);

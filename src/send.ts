@@ -36,6 +36,8 @@ export interface SendOptions extends PlanOptions {
   readonly keyFile?: string;
   /** Sends without encryption to a server that lets anyone in. */
   readonly insecure?: boolean;
+  /** Bytes a second that are sent at most. */
+  readonly rate?: number;
   /** Milliseconds that connecting may take. Default 10,000. */
   readonly connectWithin?: number;
   /** Aborting it stops sending: what is on its way is finished, for 10 s at most. */
@@ -202,6 +204,7 @@ export async function deliver(
     checksum,
     move,
     keys: keysOf(address, options),
+    rate: options.rate,
     isOpen: watch !== undefined,
     signal,
   };

@@ -9,7 +9,7 @@ import { deliver, type SendEvent, type SendOptions, type SendSummary } from "../
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import { DirectorySource } from "../source/directory.ts";
 import { checkPart, sourceFolder } from "../store/name.ts";
-import type { Arguments } from "./flags.ts";
+import type { Arguments } from "./arguments.ts";
 import { keyOptions } from "./key.ts";
 import { Progress } from "./progress.ts";
 import { printable, say, sayJson, type Terminal } from "./terminal.ts";
@@ -91,6 +91,9 @@ function optionsOf(given: Arguments): SendOptions {
   const onConflict = conflictPolicy(given);
   const settle = given.whole("settle");
   const since = sinceOf(given);
+  const rate = given.size("bwlimit");
+  if (rate === 0)
+    throw new FramesError("usage", `Cannot send with ${given.origin("bwlimit")} of 0`);
   return {
     ...keyOptions(given),
     checksum: given.isOn("checksum"),
@@ -101,6 +104,9 @@ function optionsOf(given: Arguments): SendOptions {
     watch: given.isOn("watch"),
     policy: given.list("policy"),
     raw: given.list("raw"),
+    fps: given.list("fps"),
+    realtime: given.isOn("realtime"),
+    ...(rate === undefined ? {} : { rate }),
     ...(settle === undefined ? {} : { settle }),
     ...(since === undefined ? {} : { since }),
     source: given.list("source"),

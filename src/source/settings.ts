@@ -34,14 +34,11 @@ export function checkSettings(
   }
 }
 
-/** Frames that `latest` keeps if it does not say how many. */
-const usualLatest = 30;
-
 /** @throws {FramesError} `usage` */
 export function parsePolicy(text: string): QueuePolicy {
   if (text === "block") return "block";
   const [, count] = /^latest(?::(\d{1,6}))?$/.exec(text) ?? [];
-  const latest = count === undefined ? usualLatest : Number(count);
+  const latest = Number(count ?? 1);
   if (text.startsWith("latest") && (count !== undefined || text === "latest") && latest >= 1) {
     return { latest };
   }
