@@ -58,6 +58,8 @@ export interface FrameSource {
   readonly raw?: RawShape;
   /** How many frames there are to come in all, where that is known: for progress. */
   readonly total?: number | undefined;
+  /** Numbers given so far, where more may be waiting than were asked for. */
+  readonly captured?: number;
   /** Whether an earlier delivery may have brought its frames: they are offered before they are sent. */
   readonly resumes?: boolean;
   /** Whether its frames come as they are captured, so that their delay is of interest. */

@@ -199,6 +199,12 @@ export const flags: readonly Flag[] = [
     commands: ["send"],
   },
   {
+    name: "fail-on-gap",
+    kind: "switch",
+    help: "Count frames that a chosen --policy dropped as not delivered (exit 23)",
+    commands: ["send"],
+  },
+  {
     name: "fps",
     kind: "list",
     value: "[SOURCE=]N",

@@ -47,6 +47,7 @@ function verified(total: number, frames: number, bytes: number) {
   return {
     name: "verified",
     total,
+    captured: frames,
     sent: frames,
     bytes,
     settled: frames,

@@ -12,6 +12,8 @@ export interface SourceProgress {
   readonly name: string;
   /** Frames to come in all, if that is known. */
   readonly total: number | undefined;
+  /** Numbers given so far. */
+  readonly captured: number;
   /** Frames sent whole, and bytes of payload sent; what has to be sent again is counted once. */
   sent: number;
   bytes: number;
@@ -121,6 +123,9 @@ export class Outlet {
       // Some of what was counted may turn out to be no frame.
       get total() {
         return source.total;
+      },
+      get captured() {
+        return source.captured ?? Math.max(this.sent, this.settled) + this.lost;
       },
       sent: 0,
       bytes: 0,

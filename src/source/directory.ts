@@ -65,8 +65,7 @@ export abstract class FolderSource implements FrameSource {
 
   abstract next(offered: boolean): Frame | Loss | undefined | Promise<Frame | Loss | undefined>;
 
-  /** Numbers given so far. */
-  get given(): number {
+  get captured(): number {
     return this.#sequence;
   }
 
@@ -155,7 +154,7 @@ export class DirectorySource extends FolderSource {
   }
 
   get total(): number {
-    return this.names.length - (this.#next - this.given);
+    return this.names.length - (this.#next - this.captured);
   }
 
   next(offered: boolean): Frame | Loss | undefined {

@@ -41,6 +41,10 @@ export class IterableSource implements FrameSource {
     this.#naming = naming;
   }
 
+  get captured(): number {
+    return this.#sequence;
+  }
+
   async next(): Promise<Frame | Loss | undefined> {
     const { done, value } = await this.#frames.next();
     return done === true ? undefined : frameOf(value, ++this.#sequence, this.#naming);

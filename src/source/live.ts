@@ -46,7 +46,6 @@ export class LiveSource implements FrameSource {
     return this.#policy !== "block";
   }
 
-  /** Frames captured so far. */
   get captured(): number {
     return this.#sequence;
   }

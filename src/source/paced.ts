@@ -83,6 +83,10 @@ export class PacedSource implements FrameSource {
     return this.#source.total;
   }
 
+  get captured(): number {
+    return this.#source.captured ?? 0;
+  }
+
   async next(): Promise<Frame | Loss | undefined> {
     await this.#waitUntil(this.#pace.askAt());
     const item = await this.#source.next(false);
