@@ -81,6 +81,16 @@ export interface FrameSource {
    * @throws {FramesError} `changed` or `unreadable`: it stays
    */
   remove?(frame: Frame, crc32: number): Promise<void>;
+  /** A server is there to take frames. */
+  connected?(): void;
+  /**
+   * There is no server any more: what was under way, or waited to be, is the source's again.
+   *
+   * @returns what it does not take back, to be sent when there is one again
+   */
+  disconnected?(frames: readonly Frame[]): readonly Frame[];
+  /** The server has the frame, or has refused it. */
+  settled?(frame: Frame): void;
   /** Captures nothing more: `next` gives what was captured so far, and then `undefined`. */
   stop?(): void;
   /** Gives up what is open. Called once, at the end. */

@@ -189,7 +189,8 @@ function pipeSource(
   const { largest = usualLargest } = options;
   const limits = { largest, ...(raw === undefined ? {} : { raw }) };
   const frames = pipeFrames(Bun.stdin.stream(), limits, naming.clock);
-  return new LiveSource(name, frames, policyOf(name, options, "block"), naming, raw);
+  const policy = policyOf(name, options, "block");
+  return new LiveSource(name, frames, policy, naming, raw === undefined ? {} : { raw });
 }
 
 /** What a server takes that was not told otherwise. */

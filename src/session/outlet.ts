@@ -194,6 +194,7 @@ export class Outlet {
   /** A connection takes over. */
   connect(taker: Taker): void {
     this.#taker = taker;
+    this.source.connected?.();
   }
 
   /** Asks the source for frames and losses while the taker wants them, unless one is on its way. */
@@ -266,6 +267,9 @@ export class Outlet {
     for (const frame of this.wanted) this.giveBack(frame, undefined, false);
     this.wanted = [];
     this.candidates.sort((a, b) => a.frame.sequence - b.frame.sequence);
+    if (this.source.disconnected === undefined) return;
+    const left = new Set(this.source.disconnected(this.candidates.map(({ frame }) => frame)));
+    this.candidates = this.candidates.filter(({ frame }) => left.has(frame));
   }
 
   /** No large frame is under way. */

@@ -343,6 +343,7 @@ export class Schedule implements Taker {
       owner.freshness?.settle(now);
       if (aborted) continue;
       owner.progress.settled++;
+      owner.source.settled?.(frame);
       owner.progress.delays?.add(now - Number(frame.captured) / 1e6);
       if (!isRefused) owner.progress.settledBytes += frame.size;
       if (frame.size > largestPackedFrame && owner.large === undefined) owner.noPart();
@@ -360,6 +361,7 @@ export class Schedule implements Taker {
   #answered(outlet: Outlet, { frame, crc, wasSent }: Candidate, standing: string): void {
     const { progress } = outlet;
     progress.settled++;
+    outlet.source.settled?.(frame);
     if (standing === "conflict") {
       const error = new FramesError("conflict", "other bytes are stored under this name");
       return this.#notTaken(outlet, frame, error);
@@ -427,6 +429,7 @@ export class Schedule implements Taker {
       const { progress } = owner;
       if (isRefused) {
         progress.settled++;
+        owner.source.settled?.(frame);
         continue;
       }
       progress.sent--;
