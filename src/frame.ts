@@ -131,6 +131,12 @@ export interface FrameStore {
    */
   isFresh(stream: string): boolean;
   /**
+   * Whether frames of a source can be kept under its name.
+   *
+   * @throws {FramesError} as `open`
+   */
+  check(stream: string, source: string): void;
+  /**
    * Makes ready to store frames of one source.
    *
    * @throws {FramesError} if stream or source cannot be kept under their names

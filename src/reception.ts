@@ -4,7 +4,8 @@ import { asFramesError, FramesError, heard } from "./errors.ts";
 import type { FrameDescription, FrameStore, Outcome } from "./frame.ts";
 import type { KeyRing } from "./keys.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
-import { type Flushable, type Gate, Receiver, type ReceiverLimits } from "./session/receiver.ts";
+import { Receiver } from "./session/receiver.ts";
+import type { Flushable, Gate, ReceiverLimits } from "./session/receiving.ts";
 import { answerToStranger } from "./strangers.ts";
 import { software } from "./version.ts";
 import type { Done, Hello } from "./wire/messages.ts";
@@ -93,8 +94,8 @@ export interface Host {
   claim(stream: string, source: string, by: Reception): void | Promise<void>;
   /** It sends this one no more. */
   unclaim(stream: string, source: string, by: Reception): void;
-  /** Whoever ends has no source any more. */
-  release(reception: Reception): void;
+  /** So many bytes are held of what came from it. */
+  noteHeld(reception: Reception, bytes: number): void;
   /** Frames came in: flush the store and call `settle`, when `isDue` or at the end of the input. */
   settleLater(reception: Reception): void;
   /** Likewise, but at once: nothing more will come. */
@@ -275,6 +276,7 @@ export class Reception implements ConnectionHandler {
     if (this.#asked !== undefined) this.#heardAt = steadyNow();
     this.#receiver.receive(chunk, steadyNow());
     if (this.#receiver.isPaused) this.#hold();
+    this.#server.noteHeld(this, this.#receiver.held);
     if (this.#receiver.wantsFlush) this.#server.settleLater(this);
     this.#send();
   }
@@ -303,7 +305,7 @@ export class Reception implements ConnectionHandler {
     if (isRead && !isDone && !isEnding) this.#connection!.finish();
     if (!isDone || this.#reported) return;
     this.#reported = true;
-    this.#server.release(this);
+    this.#releaseSources();
     // The sender closes when it has read DONE, however slow its link is.
     this.#connection!.finish(this.#server.timeout);
     this.#server.tell({
@@ -313,6 +315,13 @@ export class Reception implements ConnectionHandler {
       counts: { ...this.#receiver.counts },
       found: this.#receiver.found,
     });
+  }
+
+  /** Whoever ends has no source any more. */
+  #releaseSources(): void {
+    for (const { stream, name } of this.#receiver.sources) {
+      this.#server.unclaim(stream, name, this);
+    }
   }
 
   #send(): void {
@@ -388,8 +397,9 @@ export class Reception implements ConnectionHandler {
   failed(error: FramesError): void {
     if (this.#failure !== undefined) return;
     this.#failure = error;
-    this.#receiver.stop();
-    this.#server.release(this);
+    this.#receiver.stop(error);
+    this.#releaseSources();
+    this.#server.noteHeld(this, 0);
     this.#asked?.answer(false);
     void this.#end(error);
   }
@@ -423,7 +433,7 @@ export class Reception implements ConnectionHandler {
   closed(error: FramesError | undefined): void {
     this.#receiver.close();
     this.#asked?.answer(false);
-    this.#server.release(this);
+    this.#releaseSources();
     this.#server.remove(this);
     if (this.#receiver.hello !== undefined || error !== undefined) {
       this.#report(error ?? new FramesError("network", "The sender closed before it was done"));

@@ -15,9 +15,11 @@ import type {
   SourceStore,
   Standing,
 } from "../frame.ts";
+import { mostOpenFiles } from "../open-files.ts";
 import { Batch } from "./batch.ts";
 import { fileChecksum, isIntact } from "./content.ts";
 import { Folder } from "./folder.ts";
+import { Handles } from "./handles.ts";
 import { Journal, type StoredFrame } from "./journal.ts";
 import { StoreLock } from "./lock.ts";
 import { checkPart, sourceFolder } from "./name.ts";
@@ -68,6 +70,8 @@ export class DirectoryStore implements FrameStore {
   readonly #room: Room;
   /** Inode of the journal. */
   readonly #journalFile: number;
+  /** A quarter of the files that may be open; half is for connections. */
+  readonly #handles = new Handles(mostOpenFiles() >> 2);
   #foldersFlushed = false;
   #partials = 0;
   #flushing: Promise<void> | undefined;
@@ -112,6 +116,10 @@ export class DirectoryStore implements FrameStore {
     return !this.journal.hasStream(stream);
   }
 
+  check(stream: string, source: string): void {
+    this.#register.checkFree(sourceFolder(stream, source, this.#register.isPortable));
+  }
+
   open(given: FrameOrigin): SourceStore {
     const durable = this.isDurable || given.durable === true;
     if (durable) this.#makeDurable();
@@ -123,6 +131,7 @@ export class DirectoryStore implements FrameStore {
       origin,
       folder,
       register: this.#register,
+      handles: this.#handles,
       later: (file: PartialFile, crc: number) => this.#batch.add(file, crc),
       found: (path: string) => {
         if (durable) this.#batch.addFound(folder, path);
