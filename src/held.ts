@@ -5,7 +5,7 @@
  */
 
 /** Bytes in all. */
-const mostHeld = 64 << 20;
+const mostHeld = 32 << 20;
 
 /** What every connection may hold is not worth counting. */
 const freeOfCharge = 4096;

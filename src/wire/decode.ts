@@ -123,6 +123,7 @@ export class Decoder {
   /** Nothing more will be decoded: what is held is of no use. */
   discard(): void {
     this.pause();
+    for (const bytes of [this.#held, ...this.#waiting]) giveBack(bytes);
     this.#held = new Uint8Array(0);
     this.#waiting = [];
     this.#waitingBytes = 0;
@@ -188,7 +189,8 @@ export class Decoder {
       if (this.#heldLength < this.#need) return;
       const part = this.#held.subarray(0, this.#need);
       this.#heldLength = 0;
-      this.#release();
+      // What a long message took is not kept for the short ones after it.
+      if (this.#held.length > mostKept) this.#held = new Uint8Array(mostKept);
       this.#part(part);
     }
   }
@@ -204,15 +206,11 @@ export class Decoder {
     if (this.#held.length < needed) {
       const larger = new Uint8Array(Math.min(Math.max(needed, 2 * this.#held.length), this.#need));
       larger.set(this.#held.subarray(0, this.#heldLength));
+      giveBack(this.#held);
       this.#held = larger;
     }
     this.#held.set(bytes, this.#heldLength);
     this.#heldLength = needed;
-  }
-
-  /** What a long message took is not kept for the short ones after it. */
-  #release(): void {
-    if (this.#held.length > mostKept) this.#held = new Uint8Array(mostKept);
   }
 
   #part(part: Uint8Array): void {
@@ -364,8 +362,8 @@ export class Decoder {
       metadata = decodeText(part.subarray(length), "the metadata of a frame");
       checkMetadata(metadata);
     }
-    const more = (this.#flags & Flag.more) !== 0;
-    this.#handler.frame!(this.#source, { sequence, captured, size, name, metadata }, more);
+    const description = { sequence, captured, size, name, metadata };
+    this.#handler.frame!(this.#source, description, (this.#flags & Flag.more) !== 0);
     this.#beginPayload();
   }
 
@@ -425,6 +423,11 @@ export class Decoder {
   }
 }
 
+/** Gives memory back at once: the garbage collector may be late where thousands of peers stop. */
+function giveBack(bytes: Uint8Array): void {
+  (bytes.buffer as ArrayBuffer).transfer(0);
+}
+
 function checkMetadata(metadata: string): void {
   let value: unknown;
   try {
@@ -432,9 +435,8 @@ function checkMetadata(metadata: string): void {
   } catch {
     value = undefined;
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new FramesError("protocol", "Cannot accept FRAME: its metadata is not a JSON object");
-  }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return;
+  throw new FramesError("protocol", "Cannot accept FRAME: its metadata is not a JSON object");
 }
 
 function uint32(bytes: Uint8Array, at: number): number {
