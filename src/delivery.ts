@@ -22,6 +22,8 @@ export interface DeliveryOptions {
   readonly keys: SenderKeys;
   /** Bytes a second that are sent at most. */
   readonly rate: number | undefined;
+  /** Whether a server may be away from the beginning on, since frames are kept meanwhile. */
+  readonly isPatient: boolean;
   /** Whether sources may come later, by `add`, until `closeSources`. */
   readonly isOpen: boolean;
   /** Aborting it stops the delivery: what is on its way is finished, for 10 s at most. */
@@ -112,6 +114,7 @@ export class Delivery {
     this.#options = options;
     this.#events = events;
     this.#isOpen = options.isOpen;
+    this.#welcomed = options.isPatient;
     this.#outlets = sources.map((source, index) => new Outlet(index + 1, source));
     if (options.keys.use === "always") {
       this.#keys = options.keys.keys();
@@ -157,6 +160,7 @@ export class Delivery {
     try {
       if (signal?.aborted) throw new FramesError("interrupted");
       signal?.addEventListener("abort", stop);
+      for (const { source } of this.#outlets) source.begin?.();
       const last = await this.#runConnections();
       await this.#removal.finish();
       return { ...last, retries: this.#retries, removed: this.#removal.removed };

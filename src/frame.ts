@@ -81,6 +81,8 @@ export interface FrameSource {
    * @throws {FramesError} `changed` or `unreadable`: it stays
    */
   remove?(frame: Frame, crc32: number): Promise<void>;
+  /** Captures from now on, whether there is a server or not. */
+  begin?(): void;
   /** A server is there to take frames. */
   connected?(): void;
   /**

@@ -17,6 +17,7 @@ import {
   type PerSource,
   settingFor,
 } from "./source/settings.ts";
+import { Spool } from "./source/spool.ts";
 import { checkRoot, type Root, rootOf, type Walk, walk } from "./source/walk.ts";
 import type { WatchOptions } from "./source/watch.ts";
 import { sourceFolder } from "./store/name.ts";
@@ -47,6 +48,10 @@ export interface PlanOptions {
   readonly fps?: PerSource;
   /** Send frames as far apart as they were captured. */
   readonly realtime?: boolean;
+  /** Directory that keeps frames of live sources while there is no server, from one process to the next. */
+  readonly spool?: string;
+  /** Bytes that it may hold. Default 10 GiB. */
+  readonly spoolSize?: number;
   /** Bytes of the largest frame that is taken from a pipe. Default 64 MiB, as a server takes. */
   readonly largest?: number;
 }
@@ -64,6 +69,8 @@ export interface Plan {
   readonly unreadable: readonly Skipped[];
   /** Files that patterns left out. */
   readonly leftOut: number;
+  /** Keeps frames of live sources, and the session. */
+  readonly spool?: Spool;
   /** Directories to be watched for more. */
   readonly watch?: WatchOptions & { readonly roots: readonly Root[] };
 }
@@ -148,8 +155,13 @@ function planInputs(
   const roots = inputs
     .filter(({ path }) => path !== pipe)
     .map(({ path, name, nested }) => rootOf(path, name, nested));
-  const piped = pipes.map(({ name }) => pipeSource(name, pipes.length, options, naming));
   const stream = options.stream ?? rootOf(first.path, undefined, false).name;
+  const spool = spoolOf(stream, pipes.length, options, naming);
+  const spooling = {
+    ...naming,
+    ...(spool === undefined ? {} : { started: spool.session.started }),
+  };
+  const piped = pipes.map(({ name }) => pipeSource(name, pipes.length, options, spooling, spool));
   const names = [...roots, ...piped].map(({ name }) => name);
   // A folder below them that has an odd name costs its own frames only: the server refuses these.
   checkNames(stream, names);
@@ -157,7 +169,23 @@ function planInputs(
     checkSettings(options[setting], names, `--${setting}`);
   }
   const found = findDirectories(roots, options);
-  return { stream, ...found, sources: [...piped, ...found.sources].map(pacing(options)) };
+  const sources = [...piped, ...found.sources].map(pacing(options));
+  return { stream, ...found, sources, ...(spool === undefined ? {} : { spool }) };
+}
+
+/** Opens the spool, if there is to be one. */
+function spoolOf(
+  stream: string,
+  lives: number,
+  { spool, spoolSize = usualSpool }: PlanOptions,
+  { started }: Naming,
+): Spool | undefined {
+  if (spool === undefined) return undefined;
+  if (lives === 0) {
+    throw new FramesError("usage", "Cannot spool directories: they keep their frames themselves");
+  }
+  const session = { id: crypto.randomUUID().replaceAll("-", ""), started };
+  return new Spool(spool, stream, session, spoolSize);
 }
 
 /** Gives sources the pace that is asked for. */
@@ -178,6 +206,7 @@ function pipeSource(
   pipes: number,
   options: PlanOptions,
   naming: Naming,
+  spool: Spool | undefined,
 ): LiveSource {
   if (pipes > 1) throw new FramesError("usage", "Cannot send two pipes: - is standard input");
   if (name === undefined || options.stream === undefined) {
@@ -190,8 +219,14 @@ function pipeSource(
   const limits = { largest, ...(raw === undefined ? {} : { raw }) };
   const frames = pipeFrames(Bun.stdin.stream(), limits, naming.clock);
   const policy = policyOf(name, options, "block");
-  return new LiveSource(name, frames, policy, naming, raw === undefined ? {} : { raw });
+  return new LiveSource(name, frames, policy, naming, {
+    ...(raw === undefined ? {} : { raw }),
+    ...(spool === undefined ? {} : { spool: spool.of(name) }),
+  });
 }
+
+/** Bytes that a spool holds that was not told otherwise. */
+const usualSpool = 10 * 2 ** 30;
 
 /** What a server takes that was not told otherwise. */
 const usualLargest = 64 << 20;

@@ -166,7 +166,7 @@ export async function send(what: Sendable, options: SendOptions = {}): Promise<S
  * @throws {FramesError} if the delivery as a whole failed
  */
 export async function deliver(
-  { stream, sources, skipped, unreadable, leftOut, watch }: Plan,
+  { stream, sources, skipped, unreadable, leftOut, watch, spool }: Plan,
   options: SendOptions,
   started: number,
 ): Promise<SendSummary> {
@@ -210,9 +210,9 @@ export async function deliver(
   }
   const hello: Hello = {
     role: "send",
-    session: crypto.randomUUID().replaceAll("-", ""),
+    session: spool?.session.id ?? crypto.randomUUID().replaceAll("-", ""),
     stream,
-    started: `${started}000000`,
+    started: `${spool?.session.started ?? started}000000`,
     software,
     ...(options.onConflict === undefined ? {} : { conflict: options.onConflict }),
     ...(options.again === true ? { again: true } : {}),
@@ -229,6 +229,7 @@ export async function deliver(
     move,
     keys: keysOf(address, options),
     rate: options.rate,
+    isPatient: spool !== undefined,
     isOpen: watch !== undefined,
     signal,
   };
@@ -254,7 +255,10 @@ export async function deliver(
       return { progress, captured: progress.captured, gaps: own, moreGaps: more, seconds };
     });
   const watching = watch === undefined ? undefined : startWatch(watch, delivery, options);
-  const { done, welcome, retries, removed } = await delivery.run().finally(() => watching?.close());
+  const { done, welcome, retries, removed } = await delivery.run().finally(() => {
+    watching?.close();
+    spool?.close();
+  });
   tellSkipped();
   const sum = (count: (source: SourceProgress) => number) =>
     delivery.progress.reduce((total, source) => total + count(source), 0);

@@ -199,6 +199,20 @@ export const flags: readonly Flag[] = [
     commands: ["send"],
   },
   {
+    name: "spool",
+    kind: "text",
+    value: "DIR",
+    help: "Keep live frames there while the server is away, also when killed",
+    commands: ["send"],
+  },
+  {
+    name: "spool-size",
+    kind: "size",
+    value: "SIZE",
+    help: "Most that the spool may hold (default 10G)",
+    commands: ["send"],
+  },
+  {
     name: "fail-on-gap",
     kind: "switch",
     help: "Count frames that a chosen --policy dropped as not delivered (exit 23)",

@@ -91,6 +91,8 @@ function optionsOf(given: Arguments): SendOptions {
   const onConflict = conflictPolicy(given);
   const settle = given.whole("settle");
   const since = sinceOf(given);
+  const spool = given.text("spool");
+  const spoolSize = given.size("spool-size");
   const rate = given.size("bwlimit");
   if (rate === 0)
     throw new FramesError("usage", `Cannot send with ${given.origin("bwlimit")} of 0`);
@@ -106,6 +108,8 @@ function optionsOf(given: Arguments): SendOptions {
     raw: given.list("raw"),
     fps: given.list("fps"),
     realtime: given.isOn("realtime"),
+    ...(spool === undefined ? {} : { spool }),
+    ...(spoolSize === undefined ? {} : { spoolSize }),
     failOnGap: given.isOn("fail-on-gap"),
     ...(rate === undefined ? {} : { rate }),
     ...(settle === undefined ? {} : { settle }),

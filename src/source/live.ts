@@ -169,15 +169,23 @@ export class LiveSource implements FrameSource {
   }
 
   next(): Frame | Loss | Promise<Frame | Loss | undefined> {
-    if (!this.#isPumping) {
-      this.#isPumping = true;
-      void this.#pump();
-    }
+    this.#start();
     const next = this.#take();
     if (next !== undefined) return next;
     const waiting = (this.#waiting = Promise.withResolvers<Frame | Loss | undefined>());
     this.#answer();
     return waiting.promise;
+  }
+
+  #start(): void {
+    if (this.#isPumping) return;
+    this.#isPumping = true;
+    void this.#pump();
+  }
+
+  begin(): void {
+    // Without a place for them, frames are worth nothing before there is a server.
+    if (this.#spool !== undefined) this.#start();
   }
 
   connected(): void {

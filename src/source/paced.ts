@@ -55,6 +55,10 @@ export class PacedSource implements FrameSource {
   readonly isLive?: boolean;
   readonly keepsFresh?: boolean;
   readonly stop?: () => void;
+  readonly begin?: () => void;
+  readonly connected?: () => void;
+  readonly disconnected?: (frames: readonly Frame[]) => readonly Frame[];
+  readonly settled?: (frame: Frame) => void;
   readonly remove?: (frame: Frame, crc32: number) => Promise<void>;
   readonly #source: FrameSource;
   readonly #pace: Pace;
@@ -71,6 +75,12 @@ export class PacedSource implements FrameSource {
     if (isLive !== undefined) this.isLive = isLive;
     if (keepsFresh !== undefined) this.keepsFresh = keepsFresh;
     if (source.stop !== undefined) this.stop = () => this.#stop();
+    if (source.begin !== undefined) this.begin = () => source.begin!();
+    if (source.connected !== undefined) this.connected = () => source.connected!();
+    if (source.disconnected !== undefined) {
+      this.disconnected = (frames) => source.disconnected!(frames);
+    }
+    if (source.settled !== undefined) this.settled = (frame) => source.settled!(frame);
     if (source.remove !== undefined) {
       this.remove = async (frame, crc32) => await source.remove!(frame, crc32);
     }
