@@ -20,6 +20,8 @@ export interface DeliveryOptions {
   /** Whether frames are removed once the server has them for good. */
   readonly move: boolean;
   readonly keys: SenderKeys;
+  /** What the stream of live frames is called at a time, if that changes. */
+  readonly streamAt: ((captured: bigint) => string) | undefined;
   /** Bytes a second that are sent at most. */
   readonly rate: number | undefined;
   /** Whether a server may be away from the beginning on, since frames are kept meanwhile. */
@@ -115,7 +117,8 @@ export class Delivery {
     this.#events = events;
     this.#isOpen = options.isOpen;
     this.#welcomed = options.isPatient;
-    this.#outlets = sources.map((source, index) => new Outlet(index + 1, source));
+    this.#outlets = [];
+    for (const source of sources) this.#outlets.push(this.#outletOf(source));
     if (options.keys.use === "always") {
       this.#keys = options.keys.keys();
       this.#key = 0;
@@ -126,9 +129,19 @@ export class Delivery {
     );
   }
 
+  /** What is not live belongs to the stream that it began with. */
+  #outletOf(source: FrameSource): Outlet {
+    const { streamAt } = this.#options;
+    return new Outlet(
+      this.#outlets.length + 1,
+      source,
+      source.stop === undefined ? undefined : streamAt,
+    );
+  }
+
   /** Another source came. */
   add(source: FrameSource): void {
-    const outlet = new Outlet(this.#outlets.length + 1, source);
+    const outlet = this.#outletOf(source);
     this.#outlets.push(outlet);
     this.#dispatch?.added(outlet);
   }

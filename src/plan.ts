@@ -21,10 +21,14 @@ import { Spool } from "./source/spool.ts";
 import { checkRoot, type Root, rootOf, type Walk, walk } from "./source/walk.ts";
 import type { WatchOptions } from "./source/watch.ts";
 import { sourceFolder } from "./store/name.ts";
+import { StreamName } from "./stream-name.ts";
 
 /** What is to be sent, and as what. */
 export interface PlanOptions {
-  /** Name under which the frames are kept. Default: that of the one directory sent. */
+  /**
+   * Name under which the frames are kept. Default: that of the one directory sent. It may hold fields of
+   * strftime, such as `cam3-%Y-%m-%d`, in UTC: what is live goes over when the name changes.
+   */
   readonly stream?: string;
   /** Name of the one source, or what each of several sources is: `NAME=PATH`. */
   readonly source?: string | readonly string[];
@@ -63,6 +67,8 @@ export type Sendable =
 /** A delivery that is ready to begin: what would be sent, before anybody is connected to. */
 export interface Plan {
   readonly stream: string;
+  /** What it is called at a time, in nanoseconds since 1970, if that changes. */
+  readonly streamAt?: (time: bigint) => string;
   readonly sources: readonly FrameSource[];
   readonly skipped: readonly Skipped[];
   /** Folders that cannot be read. */
@@ -93,13 +99,21 @@ export function plan(what: Sendable, options: PlanOptions, started: number): Pla
       "Cannot send frames of a program: name the stream and one source",
     );
   }
-  checkNames(options.stream, [name]);
+  const streams = streamsOf(options.stream, naming);
+  checkNames(streams.stream, [name]);
   const policy = policyOf(name, options, undefined);
   const source =
     policy === undefined
       ? new IterableSource(name, what, naming)
       : new LiveSource(name, what, policy, naming);
-  return { stream: options.stream, sources: [source], ...nothingElse };
+  return { ...streams, sources: [source], ...nothingElse };
+}
+
+/** What the stream is called when it begins, and later. */
+function streamsOf(text: string, { started }: Naming): Pick<Plan, "stream" | "streamAt"> {
+  const name = new StreamName(text);
+  const stream = name.at(BigInt(started) * 1_000_000n);
+  return name.changes ? { stream, streamAt: (time) => name.at(time) } : { stream };
 }
 
 const nothingElse = { skipped: [], unreadable: [], leftOut: 0 };
@@ -155,8 +169,10 @@ function planInputs(
   const roots = inputs
     .filter(({ path }) => path !== pipe)
     .map(({ path, name, nested }) => rootOf(path, name, nested));
-  const stream = options.stream ?? rootOf(first.path, undefined, false).name;
-  const spool = spoolOf(stream, pipes.length, options, naming);
+  const own = rootOf(first.path, undefined, false).name;
+  const streams =
+    options.stream === undefined ? { stream: own } : streamsOf(options.stream, naming);
+  const spool = spoolOf(options.stream ?? own, pipes.length, options, naming);
   const spooling = {
     ...naming,
     ...(spool === undefined ? {} : { started: spool.session.started }),
@@ -164,13 +180,13 @@ function planInputs(
   const piped = pipes.map(({ name }) => pipeSource(name, pipes.length, options, spooling, spool));
   const names = [...roots, ...piped].map(({ name }) => name);
   // A folder below them that has an odd name costs its own frames only: the server refuses these.
-  checkNames(stream, names);
+  checkNames(streams.stream, names);
   for (const setting of ["policy", "raw", "fps"] as const) {
     checkSettings(options[setting], names, `--${setting}`);
   }
   const found = findDirectories(roots, options);
   const sources = [...piped, ...found.sources].map(pacing(options));
-  return { stream, ...found, sources, ...(spool === undefined ? {} : { spool }) };
+  return { ...streams, ...found, sources, ...(spool === undefined ? {} : { spool }) };
 }
 
 /** Opens the spool, if there is to be one. */

@@ -166,7 +166,7 @@ export async function send(what: Sendable, options: SendOptions = {}): Promise<S
  * @throws {FramesError} if the delivery as a whole failed
  */
 export async function deliver(
-  { stream, sources, skipped, unreadable, leftOut, watch, spool }: Plan,
+  { stream, sources, skipped, unreadable, leftOut, watch, spool, streamAt }: Plan,
   options: SendOptions,
   started: number,
 ): Promise<SendSummary> {
@@ -229,6 +229,7 @@ export async function deliver(
     move,
     keys: keysOf(address, options),
     rate: options.rate,
+    streamAt,
     isPatient: spool !== undefined,
     isOpen: watch !== undefined,
     signal,

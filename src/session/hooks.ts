@@ -16,8 +16,8 @@ export interface ScheduleHooks {
   /** Encoded messages that go before the next frame. */
   readonly controls: Uint8Array[];
   say<T extends ControlType>(type: T, source: number, body: ControlBodies[T], line?: string): void;
-  /** Says SOURCE. */
-  declare(outlet: Outlet): void;
+  /** Says SOURCE, for a stream. */
+  declare(outlet: Outlet, stream: string): void;
   /** All of the frame was sent. */
   sent(source: string, frame: Frame): void;
   /** The server has the frame. */

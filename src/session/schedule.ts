@@ -75,10 +75,10 @@ export class Schedule implements Taker {
 
   #makeOffers(): Offers {
     return new Offers(this.#policy.checksum, {
-      offer: (outlet, entries) => {
+      offer: (outlet, stream, entries) => {
         const numbers = `numbers ${entries[0]![3]} to ${entries.at(-1)![3]}`;
         const line = `OFFER ${outlet.source.name} ${entries.length} frames, ${numbers}`;
-        this.#declare(outlet);
+        this.#declare(outlet, stream);
         this.#hooks.say(Type.offer, outlet.id, { frames: entries }, line);
       },
       answered: (outlet, candidate, standing) => this.#answered(outlet, candidate, standing),
@@ -181,8 +181,9 @@ export class Schedule implements Taker {
     const mostLarge = Math.min(largeAtOnce, this.#welcome.limits.unfinished);
     if (large && this.#large >= mostLarge) return "idle";
     if (!out.hasRoomFor(frame, !large)) return "full";
-    if (outlet.declared) this.#begin(outlet, frame, large, out);
-    else this.#declare(outlet);
+    const stream = outlet.streamOf(frame);
+    if (outlet.declared === stream) this.#begin(outlet, frame, large, out);
+    else this.#declare(outlet, stream);
     return "packed";
   }
 
@@ -213,11 +214,9 @@ export class Schedule implements Taker {
     return outlet.frame === undefined && outlet.freshness?.mayBegin(this.#now) !== false;
   }
 
-  /** Says SOURCE, once, before anything else of a source. */
-  #declare(outlet: Outlet): void {
-    if (outlet.declared) return;
-    outlet.declared = true;
-    this.#hooks.declare(outlet);
+  /** Says SOURCE before anything else of a source in a stream. */
+  #declare(outlet: Outlet, stream: string): void {
+    if (outlet.declared !== stream) this.#hooks.declare(outlet, stream);
   }
 
   /** A source gave a frame or a loss. */
@@ -252,9 +251,11 @@ export class Schedule implements Taker {
   }
 
   #sayLosses(): void {
+    const now = BigInt(Math.round(this.#now)) * 1_000_000n;
     for (const { outlet, range } of this.#losses.take(this.#window.ended)) {
       const { first, last, error, why } = range;
-      this.#declare(outlet);
+      // What has no time of its own belongs to what was sent last.
+      this.#declare(outlet, outlet.declared ?? outlet.streamOf({ captured: now }));
       this.#hooks.say(Type.lost, outlet.id, { ranges: [[first, last]], error, message: why });
     }
   }

@@ -218,10 +218,11 @@ export class Sender implements MessageHandler {
     this.#controls.push(encodeControl(type, source, body));
   }
 
-  #declare(outlet: Outlet): void {
+  #declare(outlet: Outlet, stream: string): void {
     if (this.#phase === "failed") return;
-    this.#events.trace?.("->", `SOURCE ${outlet.id} ${outlet.source.name}`);
-    this.#controls.push(outlet.declaration());
+    const name = stream === "" ? outlet.source.name : `${stream}/${outlet.source.name}`;
+    this.#events.trace?.("->", `SOURCE ${outlet.id} ${name}`);
+    this.#controls.push(outlet.declaration(stream));
   }
 
   // What the decoder tells.
@@ -279,7 +280,7 @@ export class Sender implements MessageHandler {
     this.#schedule = new Schedule(this.#outlets, welcome, this.#policy, {
       controls: this.#controls,
       say: (...message) => this.#say(...message),
-      declare: (outlet) => this.#declare(outlet),
+      declare: (outlet, stream) => this.#declare(outlet, stream),
       sent: (source, { sequence, name, size }) =>
         trace?.("->", `FRAME ${source} ${sequence} ${name} ${size} bytes`),
       ...(delivered === undefined ? {} : { delivered }),
