@@ -227,11 +227,8 @@ export class Schedule implements Taker {
     const isBusy = outlet.frame !== undefined;
     if (this.#offersNew(outlet) || (isBusy && this.#offers !== undefined)) {
       outlet.giveBack(frame, undefined, false);
-    } else if (isBusy) {
-      outlet.wanted.push(frame);
-    } else {
-      outlet.frame = frame;
-    }
+    } else if (isBusy) outlet.wanted.push(frame);
+    else outlet.frame = frame;
   }
 
   /** A source that was waited for gave something, or failed. */
