@@ -2,7 +2,7 @@
 import { existsSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { FramesError } from "./errors.ts";
-import type { FrameSource } from "./frame.ts";
+import type { FrameSource, RawShape } from "./frame.ts";
 import { steadyNow } from "./net/connection.ts";
 import type { Skipped } from "./source/directory.ts";
 import { type CapturedFrame, IterableSource, type Naming } from "./source/iterable.ts";
@@ -60,9 +60,12 @@ export interface PlanOptions {
   readonly largest?: number;
 }
 
-/** What can be sent: directories, or frames that a program makes. */
+/** Frames that a program makes. */
+export type CapturedFrames = AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>;
+
+/** What can be sent: directories and pipes, or frames that a program makes, of one source or of several by name. */
 export type Sendable =
-  string | readonly string[] | AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>;
+  string | readonly string[] | CapturedFrames | Readonly<Record<string, CapturedFrames>>;
 
 /** A delivery that is ready to begin: what would be sent, before anybody is connected to. */
 export interface Plan {
@@ -92,21 +95,61 @@ export function plan(what: Sendable, options: PlanOptions, started: number): Pla
   const naming: Naming = { started, clock: Date.now };
   if (typeof what === "string") return planInputs([what], named, options, naming);
   if (isPaths(what, named)) return planInputs(what, named, options, naming);
+  const isOne = Symbol.iterator in what || Symbol.asyncIterator in what;
   const [name] = named;
-  if (options.stream === undefined || name === undefined || named.length > 1) {
+  if (
+    options.stream === undefined ||
+    (isOne ? name === undefined || named.length > 1 : named.length > 0)
+  ) {
     throw new FramesError(
       "usage",
-      "Cannot send frames of a program: name the stream and one source",
+      "Cannot send frames of a program: name the stream, and the one source or all of them",
     );
   }
+  const given = isOne
+    ? { [name!]: what as CapturedFrames }
+    : (what as Record<string, CapturedFrames>);
+  const names = Object.keys(given);
   const streams = streamsOf(options.stream, naming);
-  checkNames(streams.stream, [name]);
-  const policy = policyOf(name, options, undefined);
-  const source =
-    policy === undefined
-      ? new IterableSource(name, what, naming)
-      : new LiveSource(name, what, policy, naming);
-  return { ...streams, sources: [source], ...nothingElse };
+  checkNames(streams.stream, names);
+  checkAllSettings(options, names);
+  const spool = spoolOf(options.stream, names.length, options, naming);
+  const sources = Object.entries(given).map(([source, frames]) => {
+    const policy = policyOf(source, options, undefined);
+    if (policy === undefined && spool === undefined) {
+      return new IterableSource(source, frames, naming);
+    }
+    return liveSource(source, frames, policy ?? "block", naming, spool);
+  });
+  const paced = sources.map(pacing(options));
+  return { ...streams, sources: paced, ...nothingElse, ...(spool === undefined ? {} : { spool }) };
+}
+
+function liveSource(
+  name: string,
+  frames: CapturedFrames,
+  policy: QueuePolicy,
+  naming: Naming,
+  spool: Spool | undefined,
+  raw?: RawShape,
+): LiveSource {
+  const started = spool?.session.started ?? naming.started;
+  return new LiveSource(
+    name,
+    frames,
+    policy,
+    { ...naming, started },
+    {
+      ...(raw === undefined ? {} : { raw }),
+      ...(spool === undefined ? {} : { spool: spool.of(name) }),
+    },
+  );
+}
+
+function checkAllSettings(options: PlanOptions, names: readonly string[]): void {
+  for (const setting of ["policy", "raw", "fps"] as const) {
+    checkSettings(options[setting], names, `--${setting}`);
+  }
 }
 
 /** What the stream is called when it begins, and later. */
@@ -173,17 +216,11 @@ function planInputs(
   const streams =
     options.stream === undefined ? { stream: own } : streamsOf(options.stream, naming);
   const spool = spoolOf(options.stream ?? own, pipes.length, options, naming);
-  const spooling = {
-    ...naming,
-    ...(spool === undefined ? {} : { started: spool.session.started }),
-  };
-  const piped = pipes.map(({ name }) => pipeSource(name, pipes.length, options, spooling, spool));
+  const piped = pipes.map(({ name }) => pipeSource(name, pipes.length, options, naming, spool));
   const names = [...roots, ...piped].map(({ name }) => name);
   // A folder below them that has an odd name costs its own frames only: the server refuses these.
   checkNames(streams.stream, names);
-  for (const setting of ["policy", "raw", "fps"] as const) {
-    checkSettings(options[setting], names, `--${setting}`);
-  }
+  checkAllSettings(options, names);
   const found = findDirectories(roots, options);
   const sources = [...piped, ...found.sources].map(pacing(options));
   return { ...streams, ...found, sources, ...(spool === undefined ? {} : { spool }) };
@@ -235,10 +272,7 @@ function pipeSource(
   const limits = { largest, ...(raw === undefined ? {} : { raw }) };
   const frames = pipeFrames(Bun.stdin.stream(), limits, naming.clock);
   const policy = policyOf(name, options, "block");
-  return new LiveSource(name, frames, policy, naming, {
-    ...(raw === undefined ? {} : { raw }),
-    ...(spool === undefined ? {} : { spool: spool.of(name) }),
-  });
+  return liveSource(name, frames, policy, naming, spool, raw);
 }
 
 /** Bytes that a spool holds that was not told otherwise. */
