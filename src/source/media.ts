@@ -1,10 +1,10 @@
 /** Videos, images, cameras and URLs as frames, by way of ffmpeg. */
 import { statSync } from "node:fs";
-import { basename } from "node:path";
 import { asFramesError, FramesError } from "../errors.ts";
 import { type Conversion, convert } from "./conversion.ts";
 import { isWholeImage } from "./ending.ts";
 import { type Ended, runFfmpeg, shownInput } from "./ffmpeg.ts";
+import { imagesIn, readImage } from "./image-file.ts";
 import { type Input, inputWords, isMedia, parseCamera, understand } from "./input.ts";
 import type { CapturedFrame } from "./iterable.ts";
 import type { Packet } from "./packets.ts";
@@ -88,7 +88,11 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
     throw new FramesError("usage", `Cannot ask ${name} for ${options.camera}: it is no camera`);
   }
   if (input.kind !== "url") checkPresence(input.path, name);
-  if (input.kind === "image") return openImage(input.path, name, options.largest);
+  if (input.kind === "image") {
+    const bytes = statSync(input.path).size;
+    const frames = again(() => readImage(input.path, name, options.largest));
+    return { isLive: false, description: `one image of ${amount(bytes)}, as it is`, frames };
+  }
   const reading: Reading = {
     input,
     name,
@@ -97,9 +101,15 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
     stallAfter: options.stallAfter ?? 10_000,
   };
   const plan = await look(reading);
-  // A file without a telling name that is one image: there is nothing to take apart.
-  if (input.kind === "file" && /^image2$|_pipe$/.test(plan.found.container)) {
-    return openImage(input.path, name, options.largest);
+  // Only images: there is nothing that ffmpeg would have to take apart.
+  const read = input.kind === "file" ? imagesIn(plan.found.container) : undefined;
+  if (input.kind === "file" && read !== undefined) {
+    return {
+      isLive: false,
+      description: `${size(plan.found)} ${plan.found.codec}, copied as it is`,
+      type: plan.conversion.type,
+      frames: again(() => read(input.path, name, options.largest)),
+    };
   }
   return {
     isLive: plan.isLive,
@@ -120,28 +130,8 @@ function checkPresence(path: string, name: string): void {
   throw new FramesError("unreadable", `Cannot read ${name} as a video: it is a directory`);
 }
 
-/** One image is one frame, byte for byte and under its own name. */
-function openImage(path: string, name: string, largest: number): Media {
-  const { size } = statSync(path);
-  if (size > largest) {
-    const most = `${largest} are the most`;
-    throw new FramesError("too-large", `Cannot read ${name}: it is ${size} bytes long, ${most}`);
-  }
-  async function* frames(): AsyncGenerator<CapturedFrame, undefined> {
-    try {
-      const { mtimeNs } = statSync(path, { bigint: true });
-      const bytes = await Bun.file(path).bytes();
-      yield { bytes, name: basename(path), captured: mtimeNs };
-      return undefined;
-    } catch (error) {
-      throw asFramesError(error, "unreadable", `Cannot read ${name}`);
-    }
-  }
-  return {
-    isLive: false,
-    description: `one image of ${amount(size)}, as it is`,
-    frames: { [Symbol.asyncIterator]: frames },
-  };
+function again(begin: () => AsyncIterator<CapturedFrame>): AsyncIterable<CapturedFrame> {
+  return { [Symbol.asyncIterator]: begin };
 }
 
 /** @throws {FramesError} */
@@ -155,10 +145,10 @@ async function look(reading: Reading, signal?: AbortSignal): Promise<Plan> {
 }
 
 function describe({ found, conversion }: Plan): string {
-  const { width, height, codec, rate } = found;
+  const { codec, rate } = found;
   const { label, frameSize } = conversion;
   const pace = rate === undefined ? "" : ` at ${Number(rate.toFixed(2))} fps`;
-  const parts = [`${width}x${height} ${codec}${pace}`, label];
+  const parts = [`${size(found)} ${codec}${pace}`, label];
   if (frameSize !== undefined) {
     parts.push(
       rate === undefined
@@ -167,6 +157,10 @@ function describe({ found, conversion }: Plan): string {
     );
   }
   return parts.join(", ");
+}
+
+function size({ width, height }: Probe): string {
+  return `${width}x${height}`;
 }
 
 /** `12 MB`, `0.3 MB`, `40 kB`. */
@@ -203,8 +197,9 @@ function run(
   // Half a frame is none. What is called damaged in these may be whole: all that follows a gap, or the last.
   const isLax = found.container === "mpegts" || found.container === "mpjpeg";
   const whole = isLax ? [] : ["-fflags", "+discardcorrupt"];
-  // What a live input is like is known; to find out once more would heap up its first frames.
-  const known = isLive ? ["-fpsprobesize", "0"] : [];
+  // What a live input is like is known; to find out once more would heap up its first frames. The times
+  // of others are left as they are: what ffmpeg takes for their start depends on the container.
+  const known = isLive ? ["-fpsprobesize", "0"] : ["-copyts"];
   const told = [...whole, ...known, ...words, "-map", "0:V:0", ...conversion.words];
   // A disk that is slow is not taken for one that has failed.
   const stallAfter = input.kind === "file" ? Math.max(given, 60_000) : given;
@@ -248,6 +243,8 @@ async function* filedFrames(
 ): AsyncGenerator<CapturedFrame, undefined> {
   const start = recordingStart(reading.input, plan.found);
   const { ending } = plan.conversion;
+  let origin =
+    plan.found.start === undefined ? undefined : BigInt(Math.round(plan.found.start * 1e9));
   const packets = run(reading, plan, signal);
   let count = 0;
   let reached = 0n;
@@ -259,7 +256,8 @@ async function* filedFrames(
         checkEnd(reading.name, value, plan.found, { count, reached });
         return undefined;
       }
-      const time = value.time ?? reached;
+      origin ??= value.time;
+      const time = value.time === undefined ? reached : value.time - (origin ?? 0n);
       count++;
       reached = time + value.duration;
       yield { bytes: value.bytes, ending, captured: start + time };

@@ -15,6 +15,8 @@ export interface Probe {
   readonly rate: number | undefined;
   /** The unit of its times in seconds, a fraction as ffmpeg writes it. */
   readonly timeBase: string;
+  /** Where the times of the input begin, in seconds: its other tracks may begin before the video. */
+  readonly start: number | undefined;
   /** Seconds from the start of the input to where its video ends, where the container says so. */
   readonly end: number | undefined;
   /** Seconds that the input lasts. */
@@ -81,6 +83,7 @@ function described(found: unknown, stream: unknown, name: string): Probe {
     pixelFormat,
     rate,
     timeBase: textIn(stream, "time_base") ?? "1/1000000",
+    start: numberIn(format, "start_time"),
     end: endOf(stream, format, rate),
     duration,
     isFinite: duration !== undefined || numberIn(format, "size") !== undefined,
@@ -97,14 +100,13 @@ function endOf(stream: unknown, format: unknown, rate: number | undefined): numb
   const isCounted = textIn(format, "format_name") === "avi";
   const frames = isCounted ? numberIn(stream, "nb_frames") : undefined;
   const counted = frames === undefined || rate === undefined ? undefined : frames / rate;
-  const lasts =
-    counted ??
-    numberIn(stream, "duration") ??
-    seconds(textIn(fieldIn(stream, "tags"), "DURATION")) ??
-    (isAlone ? numberIn(format, "duration") : undefined);
-  if (lasts === undefined) return undefined;
-  const start = numberIn(stream, "start_time") ?? 0;
-  return start - (numberIn(format, "start_time") ?? 0) + lasts;
+  const lasts = counted ?? numberIn(stream, "duration");
+  const start = numberIn(format, "start_time") ?? 0;
+  if (lasts !== undefined) return (numberIn(stream, "start_time") ?? 0) - start + lasts;
+  // Matroska calls the time at which a track ends its duration.
+  const tagged = seconds(textIn(fieldIn(stream, "tags"), "DURATION"));
+  const ends = tagged ?? (isAlone ? numberIn(format, "duration") : undefined);
+  return ends === undefined ? undefined : ends - start;
 }
 
 function frameSizeOf(

@@ -11,7 +11,6 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import type { FramesError } from "../../src/errors.ts";
-import { inputWords, parseCamera } from "../../src/source/input.ts";
 import type { CapturedFrame } from "../../src/source/iterable.ts";
 import { isMedia, type MediaOptions, openMedia } from "../../src/source/media.ts";
 import { Splitter } from "../../src/source/splitter.ts";
@@ -114,6 +113,27 @@ describe("a file of video that was compressed with losses", () => {
       ).toEqual(expected);
       expect(spacing(await all(file))).toEqual(expected);
       expect(spacing(await all(file, { lossless: true }))).toEqual(expected);
+    }),
+  );
+
+  test_(`${needs}may begin later than its sound, and end earlier`, () =>
+    inFolder(async (folder) => {
+      const [clip, sound] = [join(folder, "clip.mkv"), join(folder, "sound.wav")];
+      await ffmpeg(...noisy, "-frames:v", "25", "-c:v", "libx264", clip);
+      await ffmpeg("-f", "lavfi", "-i", "sine=duration=4", sound);
+      for (const ending of ["mkv", "mov", "ts"]) {
+        const file = join(folder, `late.${ending}`);
+        const input = ["-itsoffset", "1", "-i", clip, "-i", sound];
+        await ffmpeg(...input, "-c:v", "copy", "-c:a", "mp2", file);
+        const media = await open(file);
+        utimesSync(file, 1_800_000_000, 1_800_000_000);
+        const { frames, error } = await framesOf(media);
+        expect([ending, frames.length, error]).toEqual([ending, 25, undefined]);
+        // The recording began with its sound.
+        const start = Number(frames[0]!.captured!) / 1e9 - 1_800_000_000;
+        expect(start).toBeGreaterThan(-3.2);
+        expect(start).toBeLessThan(-2.8);
+      }
     }),
   );
 
@@ -305,8 +325,32 @@ describe("a file", () => {
       expect((await framesOf(media)).frames).toEqual([
         { bytes: readFileSync(file), name: "7.png", captured: 1_800_000_000_000_000_000n },
       ]);
-      expect((await failure(file, { largest: 8 })).code).toBe("too-large");
+      const { error } = await framesOf(await open(file, { largest: 8 }));
+      expect((error as FramesError).code).toBe("too-large");
     }));
+
+  test_(
+    `${needs}of images without a container is cut into them, and one image keeps its name`,
+    () =>
+      inFolder(async (folder) => {
+        const file = join(folder, "clip.mjpeg");
+        await ffmpeg(...noisy, "-frames:v", "12", "-c:v", "mjpeg", file);
+        const images = [...new Splitter({ largest }).push(readFileSync(file))];
+        const frames = await all(file);
+        expect(frames.map(({ bytes, ending, name }) => ({ bytes, ending, name }))).toEqual(
+          images.map(({ bytes }) => ({ bytes, ending: "jpg", name: undefined })),
+        );
+        truncateSync(file, statSync(file).size - 9);
+        const cut = await framesOf(await open(file));
+        expect(cut.frames.length).toBe(11);
+        expect((cut.error as FramesError).code).toBe("unreadable");
+        const one = join(folder, "picture");
+        writeFileSync(one, images[0]!.bytes);
+        expect((await all(one)).map(({ bytes, name }) => ({ bytes, name }))).toEqual([
+          { bytes: images[0]!.bytes, name: "picture" },
+        ]);
+      }),
+  );
 
   test_(`${needs}with frames that are too large is refused before they are kept`, () =>
     inFolder(async (folder) => {
@@ -334,44 +378,6 @@ test_(`${needs}without ffmpeg it is said what to install`, () =>
     expect((error as FramesError).message).toContain("ffmpeg is not installed");
   }),
 );
-
-describe("a PATH of the command line", () => {
-  test("is media if it is a URL, a device, a file, or called like a video", () =>
-    inFolder(async (folder) => {
-      const file = join(folder, "anything");
-      writeFileSync(file, "");
-      for (const url of ["rtsp", "rtsps", "http", "HTTPS", "udp", "rtp", "rtmp", "srt", "tcp"]) {
-        expect([url, isMedia(`${url}://camera/1`)]).toEqual([url, true]);
-      }
-      for (const path of [file, "/dev/video0", "nowhere.mkv"]) {
-        expect([path, isMedia(path)]).toEqual([path, true]);
-      }
-      for (const path of [folder, "nowhere", "nowhere.png", "/dev/null", "-", "concat:a|b"]) {
-        expect([path, isMedia(path)]).toEqual([path, false]);
-      }
-      for (const path of ["file:///etc/passwd", "pipe:0", "lavfi://x"]) {
-        expect([path, isMedia(path)]).toEqual([path, false]);
-      }
-    }));
-
-  test("asks only a camera for a size, a format and a rate", async () => {
-    expect(parseCamera("640x512:gray16le@30")).toEqual({
-      ...{ size: "640x512", format: "gray16le", rate: "30" },
-    });
-    expect(parseCamera("1280x720")).toEqual({ size: "1280x720" });
-    expect(parseCamera("MJPEG")).toEqual({ format: "mjpeg" });
-    expect(parseCamera("@29.97")).toEqual({ rate: "29.97" });
-    expect(parseCamera("1280x720@30000/1001")).toEqual({ size: "1280x720", rate: "30000/1001" });
-    for (const text of ["", "640", "640x", "0x512", "-f lavfi", "640x512:gray16le@", "@-1", ":"]) {
-      expect(() => parseCamera(text)).toThrow("Cannot read what to ask of the camera");
-    }
-    const words = inputWords({ kind: "device", path: "/dev/video0" }, parseCamera("64x48:y16@9"));
-    expect(words.join(" ")).toBe(
-      "-f v4l2 -video_size 64x48 -input_format y16 -framerate 9 -i /dev/video0",
-    );
-    expect((await failure("http://127.0.0.1:9/", { camera: "64x48" })).code).toBe("usage");
-  });
-});
 
 /** Four frames that have every value of 16 bits somewhere, and in another order each. */
 async function ramps(path: string): Promise<Buffer> {

@@ -162,6 +162,8 @@ describe("what a program hands over that is no frame", () => {
       "é".repeat(128),
       "cannot be its name",
     ],
+    ["an ending with a folder", { ending: "/../x", bytes: good }, "frame 1", "cannot be the ending"],
+    ["an empty ending", { ending: "", bytes: good }, "frame 1", '"" cannot be the ending'],
     ["a number as name", { name: 7, bytes: good }, "frame 1", "7 cannot be its name"],
     ["null as name", { name: null, bytes: good }, "frame 1", "null cannot be its name"],
     [
