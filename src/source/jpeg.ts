@@ -59,7 +59,8 @@ export class JpegReader implements ImageReader {
           const taken = Math.min(this.#left, bytes.length - at);
           at += taken;
           this.#left -= taken;
-          if (this.#left === 0) this.#state = this.#afterSegment();
+          if (this.#left > 0) break;
+          this.#state = this.#code === Code.startOfScan ? State.scan : State.marker;
           break;
         }
         case State.start:
@@ -139,11 +140,7 @@ export class JpegReader implements ImageReader {
       throw new Flaw(at - 1, `${segment} says it is ${this.#length} bytes long, 2 are the least`);
     }
     this.#left = this.#length - 2;
-    this.#state = this.#left === 0 ? this.#afterSegment() : State.segment;
-  }
-
-  #afterSegment(): State {
-    return this.#code === Code.startOfScan ? State.scan : State.marker;
+    this.#state = State.segment;
   }
 }
 

@@ -120,6 +120,18 @@ describe("an input that cannot be read is told", () => {
       "a BMP says that its second header is 13 bytes long",
     ],
     [
+      "where a BMP has its pixels in its header and no size",
+      bmp({ offset: 20, said: 0 }),
+      2,
+      "a BMP says it is 0 bytes long",
+    ],
+    [
+      "where a BMP has an endless header",
+      bmp().with(15, 255),
+      14,
+      "a BMP says that its second header is 65320 bytes long",
+    ],
+    [
       "where a BMP is compressed and has no size",
       bmp({ compression: 1, said: 0 }),
       2,
@@ -141,6 +153,11 @@ describe("an input that cannot be read is told", () => {
       ]);
     });
   }
+
+  test("with the beginning of what came, in however many chunks that was", () => {
+    const { error } = split(pieces(join(pgm, brokenSignature), 1));
+    expect(error?.message).toEndWith(`${expected} "\\u0089PNG\\n"`);
+  });
 
   test("if it brought nothing at all", () => {
     expect(complaint(new Uint8Array(0))).toEqual([
@@ -215,6 +232,25 @@ describe("a frame that is too large", () => {
     }
   });
 
+  test("is an error only when its least size by what it said is too large", () => {
+    const header = chunk("IHDR", new Uint8Array(13));
+    const sizes: [Uint8Array, number][] = [
+      [join(pngSignature, header, [0, 0, 0, 100]), 8 + 25 + 12 + 100],
+      [ascii("P2 100 1 9\n"), 11 + 199],
+      [ascii("P1 100 1\n"), 9 + 100],
+      [ascii("P4 9 3\n"), 7 + 6],
+      [bmp().subarray(0, 34), 78],
+    ];
+    for (const [begin, size] of sizes) {
+      for (const cut of [1, 100]) {
+        const codes = [size, size - 1].map(
+          (largest) => split(pieces(begin, cut), { largest }).error?.code,
+        );
+        expect(codes).toEqual(["unreadable", "too-large"]);
+      }
+    }
+  });
+
   const endless: [string, Uint8Array, Uint8Array][] = [
     ["the coded data of a JPEG", join(soi, sos), new Uint8Array(5000).fill(7)],
     ["the segments of a JPEG", join(soi), segment(0xe0, new Uint8Array(5000))],
@@ -252,6 +288,8 @@ describe("a frame that is too large", () => {
   }
 
   test("is an error too where only zeros come", () => {
+    const between = join(pgm, new Uint8Array(200), pgm, new Uint8Array(200));
+    expect(split([between], { largest: 300 }).error).toBeUndefined();
     const { frames, error } = split([pgm, new Uint8Array(200), new Uint8Array(200)], {
       largest: 300,
     });

@@ -13,7 +13,12 @@ const needs = Bun.which("ffmpeg") === null ? "skipped: needs ffmpeg: " : "";
 /** Codecs that make images, the ending that a splitter gives them, and what else ffmpeg needs. */
 const kinds: [string, string, string, string[]][] = [
   ["JPEG", "mjpeg", "jpg", ["-q:v", "3"]],
-  ["JPEG with restarts", "mjpeg", "jpg", ["-q:v", "2", "-slices", "4", "-threads", "4"]],
+  [
+    "JPEG with restarts",
+    "mjpeg",
+    "jpg",
+    ["-q:v", "2", "-thread_type", "slice", "-slices", "4", "-threads", "4"],
+  ],
   ["JPEG of high quality", "mjpeg", "jpg", ["-q:v", "1", "-pix_fmt", "yuvj444p"]],
   ["JPEG-LS", "jpegls", "jpg", ["-pix_fmt", "gray16le"]],
   ["PNG of 8 bits", "png", "png", ["-pix_fmt", "rgb24"]],
