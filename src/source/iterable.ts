@@ -8,7 +8,7 @@ export interface CapturedFrame {
   readonly bytes: Uint8Array;
   /** File name; without one the frame is called after its session's start and its number. */
   readonly name?: string;
-  /** Ending of the name that a frame without one gets. Default: by what its bytes begin with. */
+  /** What the name of a frame without one ends with, such as `jpg`; without it, what its bytes tell. */
   readonly ending?: string;
   /** Capture time in nanoseconds since 1970; without it, when the frame was handed over. */
   readonly captured?: bigint;
@@ -131,11 +131,13 @@ class MemoryFrame implements Frame {
 }
 
 /** What a program hands over is checked here: what cannot be said on the wire must not become something else. */
-function checkCaptured({ bytes, name, captured }: CapturedFrame): void {
+function checkCaptured({ bytes, name, ending, captured }: CapturedFrame): void {
   let wrong: string | undefined;
   if (!(bytes instanceof Uint8Array)) wrong = "bytes is no Uint8Array";
   else if (name !== undefined && (typeof name !== "string" || !isFrameName(name))) {
     wrong = `${JSON.stringify(name)} cannot be its name`;
+  } else if (ending !== undefined && !/^[a-z0-9][a-z0-9_.]{0,99}$/i.test(ending)) {
+    wrong = `${JSON.stringify(ending)} cannot be the ending of its name`;
   } else if (captured !== undefined && (typeof captured !== "bigint" || !isInt64(captured))) {
     wrong = `captured is ${String(captured)}, not nanoseconds as a bigint of 64 bits`;
   }
