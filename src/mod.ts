@@ -5,7 +5,7 @@
  */
 export { type ErrorName, errors, FramesError } from "./errors.ts";
 export type { Frame, FrameDescription } from "./frame.ts";
-export type { CapturedFrames, PlanOptions, Sendable } from "./plan.ts";
+export type { CapturedFrames, PlanOptions, Sendable } from "./planning.ts";
 export {
   send,
   type SendEvent,

@@ -9,7 +9,8 @@ import type { ConflictPolicy } from "./frame.ts";
 import { type Address, formatAddress, isLoopback, parseAddress } from "./net/address.ts";
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
 import type { Skipped } from "./source/directory.ts";
-import { plan, type Plan, type PlanOptions, type Sendable } from "./plan.ts";
+import { plan } from "./plan.ts";
+import type { Plan, PlanOptions, Sendable } from "./planning.ts";
 import { settingFor } from "./source/settings.ts";
 import { Watch } from "./source/watch.ts";
 import { software } from "./version.ts";
@@ -61,6 +62,8 @@ export type SendEvent =
   | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
   | { type: "undelivered"; report: Undelivered }
   | { type: "kept"; kept: Kept }
+  /** What the frames of a video, a camera or a URL are. */
+  | { type: "media"; source: string; description: string }
   /** Something cannot be watched or read for now, and is tried again. */
   | { type: "trouble"; error: FramesError };
 
@@ -156,7 +159,9 @@ const defaultConnectWithin = 10_000;
  */
 export async function send(what: Sendable, options: SendOptions = {}): Promise<SendSummary> {
   const started = Date.now();
-  return await deliver(plan(what, options, started), options, started);
+  const onTrouble = (error: FramesError) => options.onEvent?.({ type: "trouble", error });
+  const planned = await plan(what, { onTrouble, ...options }, started);
+  return await deliver(planned, options, started);
 }
 
 /**
@@ -166,11 +171,12 @@ export async function send(what: Sendable, options: SendOptions = {}): Promise<S
  * @throws {FramesError} if the delivery as a whole failed
  */
 export async function deliver(
-  { stream, sources, skipped, unreadable, leftOut, watch, spool, streamAt }: Plan,
+  { stream, sources, skipped, unreadable, leftOut, watch, spool, streamAt, media = [] }: Plan,
   options: SendOptions,
   started: number,
 ): Promise<SendSummary> {
   const address = parseAddress(options.to ?? "127.0.0.1", "--to");
+  for (const one of media) options.onEvent?.({ type: "media", ...one });
   const totals = sources.map(({ total }) => total);
   options.onEvent?.({
     type: "found",

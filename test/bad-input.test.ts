@@ -354,11 +354,6 @@ describe("a directory that cannot be sent", () => {
       make: () => "/nonexistent/run7",
       says: /run7.*no such file or directory/,
     },
-    {
-      what: "is a file",
-      make: () => join(makeTree({ "1.png": 3 }), "1.png"),
-      says: /1\.png.*not a directory/,
-    },
   ]) {
     test(`${what}: exit 1, and nobody is connected to`, async () => {
       const sent = await send({ port }, make());
@@ -366,6 +361,13 @@ describe("a directory that cannot be sent", () => {
       expect(sent.code).toBe(1);
     });
   }
+
+  const noFfmpeg = peerMissing("ffprobe") ? "skipped: needs ffmpeg: " : "";
+  test.skipIf(noFfmpeg !== "")(`${noFfmpeg}is a file without pictures: exit 23`, async () => {
+    const sent = await send({ port }, join(makeTree({ "notes.txt": "hello" }), "notes.txt"));
+    expect(theLine(sent)).toMatch(/Cannot read .*notes\.txt/);
+    expect(sent.code).toBe(23);
+  });
 
   test.skipIf(denialMissing !== "")(`${denialMissing}may not be read: exit 1`, async () => {
     const folder = makeTree({ "1.png": 3 });

@@ -210,7 +210,7 @@ export class Bench {
       const started = Date.now();
       const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(passTime)]);
       const options = { to: server.address, stream: "bench", signal };
-      const planned = plan(this.#files, options, started);
+      const planned = await plan(this.#files, options, started);
       const { frames, undelivered } = await deliver(planned, options, started);
       this.#signal.throwIfAborted();
       if (undelivered[0] !== undefined) throw undelivered[0].error;

@@ -213,6 +213,26 @@ export const flags: readonly Flag[] = [
     commands: ["send"],
   },
   {
+    name: "camera",
+    kind: "list",
+    value: "[SOURCE=]WxH:FORMAT@FPS",
+    help: "What is asked of a camera, such as 640x512:gray16le@30; repeatable",
+    commands: ["send"],
+  },
+  {
+    name: "quality",
+    kind: "list",
+    value: "[SOURCE=]N",
+    help: "Where video becomes JPEG: 2, the default and best, to 31; repeatable",
+    commands: ["send"],
+  },
+  {
+    name: "lossless",
+    kind: "switch",
+    help: "Let video become PNG instead of JPEG",
+    commands: ["send"],
+  },
+  {
     name: "fail-on-gap",
     kind: "switch",
     help: "Count frames that a chosen --policy dropped as not delivered (exit 23)",

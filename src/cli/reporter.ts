@@ -66,6 +66,11 @@ export class Reporter {
         return this.#progress?.follow(event.sources);
       case "undelivered":
         return this.#undeliveredFrame(event.report);
+      case "media": {
+        const { source, description } = event;
+        if (this.#json) sayJson(this.#terminal, { type: "media", source, description });
+        return this.#say(`${source}: ${description}`);
+      }
       case "trouble": {
         const { code, message } = event.error;
         if (this.#json) sayJson(this.#terminal, { type: "trouble", error: code, message });

@@ -3,8 +3,10 @@ import { existsSync, lstatSync } from "node:fs";
 import { errors, FramesError } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
-import { plan, type Plan } from "../plan.ts";
+import { plan } from "../plan.ts";
+import type { Plan } from "../planning.ts";
 import { deliver, type SendOptions, type SendSummary } from "../send.ts";
+import { isMedia } from "../source/media.ts";
 import { DirectorySource } from "../source/directory.ts";
 import { checkPart, sourceFolder } from "../store/name.ts";
 import type { Arguments } from "./arguments.ts";
@@ -39,7 +41,8 @@ export async function sendCommand(
     const started = Date.now();
     const options = optionsOf(given);
     parseAddress(options.to ?? "127.0.0.1", given.origin("to"));
-    const planned = plan(given.positionals, options, started);
+    const onTrouble = (error: FramesError) => reporter.event({ type: "trouble", error });
+    const planned = await plan(given.positionals, { ...options, onTrouble }, started);
     if (given.isOn("dry-run")) return dryRun(planned, given, terminal, reporter);
     const { gently, atOnce } = stopOnSignal();
     onReport(() => reporter.tell());
@@ -73,7 +76,7 @@ function checkPaths(given: Arguments): void {
   }
   for (const path of paths) {
     // A common slip: the server given as if it were a directory, as in rsync.
-    if (path === "-") continue;
+    if (path === "-" || isMedia(path)) continue;
     const server = /^(?:[\w.-]+@)?([\w.-]*:\d+|[\w.-]+(?=:))(?::|$)/.exec(path)?.[1];
     if (server === undefined || existsSync(path)) continue;
     throw new FramesError(
@@ -107,6 +110,9 @@ function optionsOf(given: Arguments): SendOptions {
     policy: given.list("policy"),
     raw: given.list("raw"),
     fps: given.list("fps"),
+    camera: given.list("camera"),
+    quality: given.list("quality"),
+    lossless: given.isOn("lossless"),
     realtime: given.isOn("realtime"),
     ...(spool === undefined ? {} : { spool }),
     ...(spoolSize === undefined ? {} : { spoolSize }),

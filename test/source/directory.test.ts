@@ -22,7 +22,8 @@ import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
-import { plan, type PlanOptions } from "../../src/plan.ts";
+import { plan } from "../../src/plan.ts";
+import type { PlanOptions } from "../../src/planning.ts";
 import { type Filter, rootOf, type Walk, walk } from "../../src/source/walk.ts";
 import { environment, temporaryFolder } from "../helper/program.ts";
 
@@ -63,6 +64,15 @@ function failure(act: () => unknown): FramesError {
     throw error;
   }
   throw new Error("it did not fail");
+}
+
+async function rejection(work: Promise<unknown>): Promise<FramesError> {
+  const error = await work.then(
+    () => new Error("it did not fail"),
+    (reason: unknown) => reason,
+  );
+  if (error instanceof FramesError) return error;
+  throw error;
 }
 
 function isFrame(item: Frame | Loss | undefined): item is Frame {
@@ -375,65 +385,65 @@ describe("a pattern", () => {
 });
 
 describe("what is sent is named", () => {
-  const planned = (paths: string[], options: PlanOptions) => {
-    const { stream, sources } = plan(paths, options, 0);
+  const planned = async (paths: string[], options: PlanOptions) => {
+    const { stream, sources } = await plan(paths, options, 0);
     return [stream, ...sources.map(({ name }) => name)];
   };
 
-  test("after its path below the one directory", () => {
+  test("after its path below the one directory", async () => {
     const folder = folderWith("1.png", "visible/1.png", "a/b/1.png");
-    expect(planned([folder], {})).toEqual(["run7", "run7", "a/b", "visible"]);
-    expect(planned([`${folder}/`], {})).toEqual(["run7", "run7", "a/b", "visible"]);
+    expect(await planned([folder], {})).toEqual(["run7", "run7", "a/b", "visible"]);
+    expect(await planned([`${folder}/`], {})).toEqual(["run7", "run7", "a/b", "visible"]);
   });
 
-  test("below its directory, if it is a folder that is named like that", () => {
+  test("below its directory, if it is a folder that is named like that", async () => {
     const folder = folderWith("1.png", "run7/2.png", "a/run7/3.png");
-    expect(planned([folder], {})).toEqual(["run7", "run7", "a/run7", "run7/run7"]);
-    expect(planned([folder], { stream: "s" })).toEqual(["s", "run7", "a/run7", "run7/run7"]);
+    expect(await planned([folder], {})).toEqual(["run7", "run7", "a/run7", "run7/run7"]);
+    expect(await planned([folder], { stream: "s" })).toEqual(["s", "run7", "a/run7", "run7/run7"]);
     expect(listed(walkOne(folder))).toEqual(["run7: 1.png", "a/run7: 3.png", "run7/run7: 2.png"]);
     // Also where nothing is in the directory itself.
     const empty = folderWith("run7/1.png");
-    expect(planned([empty], {})).toEqual(["run7", "run7/run7"]);
-    expect(planned([empty], { source: ["cam"] })).toEqual(["run7", "cam/run7"]);
+    expect(await planned([empty], {})).toEqual(["run7", "run7/run7"]);
+    expect(await planned([empty], { source: ["cam"] })).toEqual(["run7", "cam/run7"]);
     // A folder that is named like the source is below it anyway.
     const named = folderWith("1.png", "cam/1.png");
-    expect(planned([named], { source: ["cam"] })).toEqual(["run7", "cam", "cam/cam"]);
+    expect(await planned([named], { source: ["cam"] })).toEqual(["run7", "cam", "cam/cam"]);
   });
 
-  test("by itself, however many folders are named like the one they are in", () => {
+  test("by itself, however many folders are named like the one they are in", async () => {
     const folder = folderWith("1.png", "run7/1.png", "run7/run7/1.png", "run7/a/1.png");
-    const [stream, ...sources] = planned([folder], {});
+    const [stream, ...sources] = await planned([folder], {});
     expect(stream).toBe("run7");
     expect(sources.slice(0, 2)).toEqual(["run7", "run7/run7"]);
     expect(new Set(sources).size).toBe(4);
   });
 
-  test("as it is below the directory, if its stream has another name", () => {
+  test("as it is below the directory, if its stream has another name", async () => {
     const folder = folderWith("1.png", "visible/1.png");
-    expect(planned([folder], { stream: "night" })).toEqual(["night", "run7", "visible"]);
+    expect(await planned([folder], { stream: "night" })).toEqual(["night", "run7", "visible"]);
   });
 
-  test("below the name of its source, if that is given", () => {
+  test("below the name of its source, if that is given", async () => {
     const folder = folderWith("1.png", "left/1.png");
-    expect(planned([folder], { source: ["cam"] })).toEqual(["run7", "cam", "cam/left"]);
-    expect(planned([folder], { source: "cam" })).toEqual(["run7", "cam", "cam/left"]);
+    expect(await planned([folder], { source: ["cam"] })).toEqual(["run7", "cam", "cam/left"]);
+    expect(await planned([folder], { source: "cam" })).toEqual(["run7", "cam", "cam/left"]);
   });
 
-  test("below the name of each of several directories", () => {
+  test("below the name of each of several directories", async () => {
     const [one, other] = [folderWith("visible/1.png", "a/2.png"), folderWith("1.png", "b/1.png")];
     const paths = [join(one, "visible"), join(one, "a"), `${other}/`];
     const expected = ["s", "visible", "a", "run7", "run7/b"];
-    expect(planned(paths, { stream: "s" })).toEqual(expected);
+    expect(await planned(paths, { stream: "s" })).toEqual(expected);
   });
 
-  test("as NAME=PATH says", () => {
+  test("as NAME=PATH says", async () => {
     const folder = folderWith("1.png", "left/1.png", "a=b/1.png");
     const source = [`visible=${folder}/left`, `infrared=${folder}/a=b`];
-    expect(planned([], { source, stream: "s" })).toEqual(["s", "visible", "infrared"]);
-    expect(planned([folder], { source: [`x/y=${folder}`], stream: "s" })).toEqual([
+    expect(await planned([], { source, stream: "s" })).toEqual(["s", "visible", "infrared"]);
+    expect(await planned([folder], { source: [`x/y=${folder}`], stream: "s" })).toEqual([
       ...["s", "run7", "run7/a=b", "run7/left", "x/y", "x/y/a=b", "x/y/left"],
     ]);
-    expect(planned([], { source: [`visible=${folder}/left`] })).toEqual(["left", "visible"]);
+    expect(await planned([], { source: [`visible=${folder}/left`] })).toEqual(["left", "visible"]);
   });
 
   const folder = folderWith("1.png", "visible/1.png", ".hidden/x/1.png");
@@ -461,16 +471,16 @@ describe("what is sent is named", () => {
     ["no name before the =", [], { source: [`=${folder}`] }, "is empty"],
   ];
   for (const [what, paths, options, said] of wrong) {
-    test(`and ${what} is a usage error that says why`, () => {
-      const error = failure(() => plan(paths, options, 0));
+    test(`and ${what} is a usage error that says why`, async () => {
+      const error = await rejection(plan(paths, options, 0));
       expect(error.code).toBe("usage");
       expect(error.message).toContain(said);
     });
   }
 
-  test("and two folders with one name are both said", () => {
+  test("and two folders with one name are both said", async () => {
     const [one, other] = [folderWith("1.png"), folderWith("1.png")];
-    const error = failure(() => plan([one, other], { stream: "s" }, 0));
+    const error = await rejection(plan([one, other], { stream: "s" }, 0));
     expect(error.message).toContain(one);
     expect(error.message).toContain(other);
     expect(error.message).toContain("--source NAME=PATH");
