@@ -2,7 +2,7 @@
  * `bun run bench`: `frames` and its rivals move the same frames, in turn, on tmpfs, over loopback.
  * Every result is held against the original byte for byte.
  *
- *     bun run bench [--rounds 7] [--only compare,again,link,latency,crowd,growth,million] [--short] [--json]
+ *     bun run bench [--rounds 7] [--only compare,again,link,latency,live,crowd,growth,million] [--short] [--json]
  */
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
@@ -11,6 +11,7 @@ import { again, type Bench, compare } from "./compare.ts";
 import { corpora } from "./corpora.ts";
 import { crowd } from "./crowd.ts";
 import { byNumber, bySize, resumed } from "./growth.ts";
+import { live } from "./live.ts";
 import { rate, trips } from "./link.ts";
 import { rivals } from "./rivals.ts";
 
@@ -49,6 +50,7 @@ const parts: Record<string, () => Promise<void>> = {
   },
   // A tenth of a second of frames.
   latency: () => trips(bench, [3]),
+  live: () => live(bench),
   crowd: () => crowd(bench),
   async growth() {
     await byNumber(bench);

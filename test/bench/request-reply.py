@@ -2,14 +2,17 @@
 
     request-reply.py receive PORT FOLDER
     request-reply.py send PORT FOLDER
+    request-reply.py pace PORT FPS FRAMES BYTES    prints the milliseconds of each frame
 """
 
 import os
 import sys
+import time
 
 import zmq
 
-role, port, folder = sys.argv[1:]
+role, port, *rest = sys.argv[1:]
+folder = rest[0]
 address = f"tcp://127.0.0.1:{port}"
 context = zmq.Context()
 
@@ -24,6 +27,22 @@ if role == "receive":
         socket.send(b"OK")
         if not name.bytes:
             break
+elif role == "pace":
+    fps, frames, size = (int(word) for word in rest)
+    socket = context.socket(zmq.REQ)
+    socket.connect(address)
+    picture = os.urandom(size)
+    began = time.perf_counter()
+    for number in range(frames):
+        pause = began + number / fps - time.perf_counter()
+        if pause > 0:
+            time.sleep(pause)
+        captured = time.perf_counter()
+        socket.send_multipart([f"{number}.bin".encode(), picture], copy=False)
+        socket.recv()
+        print((time.perf_counter() - captured) * 1000)
+    socket.send_multipart([b"", b""])
+    socket.recv()
 else:
     socket = context.socket(zmq.REQ)
     socket.connect(address)

@@ -241,9 +241,9 @@ const socat: Rival = {
 };
 
 /** Debian's Python has Debian's modules; another one that comes first on the path may not. */
-const python = "/usr/bin/python3";
+export const python = "/usr/bin/python3";
 
-function hasZeroMq(): boolean {
+export function hasZeroMq(): boolean {
   return existsSync(python) && Bun.spawnSync([python, "-c", "import zmq"]).exitCode === 0;
 }
 
