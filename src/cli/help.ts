@@ -101,6 +101,42 @@ ${row("NO_COLOR", "No colours")}
   --key-file FILE and FRAMES_KEY ask for a key on this machine too, as behind a
   tunnel or a balancer. --insecure, at both ends, does without any.
 `,
+  live: () => `Frames that are sent while they are captured
+
+  frames send DIR --watch          a folder that grows; new folders are sources
+  capture | frames send - --stream S --source visible
+                                   JPEG, PNG, PNM and BMP one after the other, or
+                                   --raw 640x512:gray16le
+  frames send clip.mp4             a video, through ffmpeg; so are a camera
+                                   (/dev/video0) and a URL (rtsp://, http://)
+
+  Several at once:  frames send --stream S --source visible=/dev/video0
+                      --source thermal=- --source lidar=./scans --watch
+                      --policy visible=latest --fps lidar=10
+
+  A file in a watched folder is complete when it was renamed into place, or has
+  stood still for --settle; a JPEG or PNG never without its end. One that changes
+  after it was sent replaces what this sender had sent. Files that are gone before
+  they are read are told (exit 24). --since now leaves out what was there before.
+
+  Frames without names are called after the start and their number, as in
+  20261122T071203.123Z-00000042.jpg; frames of a video file after it. The stream's
+  name may hold %Y %m %d %H %M %S %j, in UTC: --stream 'cam3-%Y-%m-%d'.
+
+  Policies, when the link is slower than the source: block holds it up, which
+  directories and pipes bear; latest:N keeps the newest N frames and drops others
+  before they are sent (cameras: latest:30; latest alone is 1). What a policy that
+  was chosen drops is no failure (--fail-on-gap makes it one), under the default it
+  is exit 23. The server is told the numbers as it happens.
+
+  --spool DIR keeps frames on the disk while the server is away, at most
+  --spool-size; when it is back they are sent beside the live ones, also by the
+  next process. When it is full the policy decides.
+
+  Ctrl-C ends it: what was captured is delivered, for 10 s at most. kill -USR1 has
+  it report on each source: captured, delivered, dropped, late (over a second from
+  capture to receipt), delays; --json has the same at the end.
+`,
   resume: () => `What happens when something breaks
 
   The link or the server: frames send connects again, after 1 s, then 2, up to
