@@ -2,7 +2,7 @@
  * `bun run bench`: `frames` and its rivals move the same frames, in turn, on tmpfs, over loopback.
  * Every result is held against the original byte for byte.
  *
- *     bun run bench [--rounds 7] [--only compare,again,link,latency,live,crowd,growth,million] [--short] [--json]
+ *     bun run bench [--rounds 7] [--only compare,again,link,latency,live,crowd,growth,watched,million] [--short] [--json]
  */
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
@@ -13,6 +13,7 @@ import { crowd } from "./crowd.ts";
 import { byNumber, bySize, resumed } from "./growth.ts";
 import { live } from "./live.ts";
 import { rate, trips } from "./link.ts";
+import { watched } from "./watched.ts";
 import { rivals } from "./rivals.ts";
 
 const { values } = parseArgs({
@@ -56,6 +57,7 @@ const parts: Record<string, () => Promise<void>> = {
     await byNumber(bench);
     await bySize(bench);
   },
+  watched: () => watched(bench, 500_000 / scale / scale),
   million: () => resumed(bench, 1_000_000 / scale / scale),
 };
 
