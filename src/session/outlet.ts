@@ -107,8 +107,8 @@ export class Outlet {
   failure: { error: unknown } | undefined;
   /** What the sender had begun in all when `frame` first found no room in the window. */
   waitsSince: number | undefined;
-  /** What of it may be under way, if that is to be fresh. */
-  readonly freshness: Freshness | undefined;
+  /** What of it may be under way, where what is sent is to be fresh. */
+  readonly freshness = new Freshness();
   readonly #damages = new Map<number, number>();
   #asked = false;
   #ended = false;
@@ -121,7 +121,6 @@ export class Outlet {
     this.id = id;
     this.source = source;
     this.#streamAt = streamAt;
-    if (source.keepsFresh === true) this.freshness = new Freshness();
     this.progress = {
       name: source.name,
       // Some of what was counted may turn out to be no frame.
@@ -252,10 +251,21 @@ export class Outlet {
     this.candidates.push({ frame, crc, wasSent });
   }
 
+  /** The server has a frame that was offered, or had it. */
+  found({ frame: { size }, wasSent }: Candidate, standing: string): void {
+    const { progress } = this;
+    if (wasSent) {
+      progress.sent++;
+      progress.bytes += size;
+      progress.settledBytes += size;
+    } else if (standing === "stored") progress.present++;
+    else progress.moved++;
+  }
+
   /** The connection broke: everything that is not settled waits in order for the next one. */
   disconnect(): void {
     this.#taker = undefined;
-    this.freshness?.abandon();
+    this.freshness.abandon();
     this.declared = undefined;
     this.waitsSince = undefined;
     this.inQuestion = 0;

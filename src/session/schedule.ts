@@ -35,6 +35,7 @@ export class Schedule implements Taker {
   /** Those that may have more to send, and whose turn it is. */
   readonly #active: Outlet[];
   readonly #window: Window<Outlet>;
+  readonly #keepsFresh: boolean;
   /** Where the server may have frames already. */
   readonly #offers: Offers | undefined;
   readonly #losses = new Losses();
@@ -61,6 +62,7 @@ export class Schedule implements Taker {
     this.#policy = policy;
     this.#hooks = hooks;
     this.#window = new Window(welcome.window);
+    this.#keepsFresh = outlets.some(({ source }) => source.keepsFresh === true);
     const mayOffer = welcome.fresh !== true && welcome.features?.includes("offer") === true;
     if (mayOffer) this.#offers = this.#makeOffers();
     for (const outlet of outlets) this.#goOn(outlet);
@@ -169,7 +171,7 @@ export class Schedule implements Taker {
     if (offered && out.length > mostOfferedAtOnce) return "full";
     if (outlet.large !== undefined) return this.#packPiece(outlet, outlet.large, out);
     const { frame } = outlet;
-    if (frame !== undefined && outlet.freshness?.mayBegin(this.#now) === false) return "idle";
+    if (frame !== undefined && !this.#isFresh(outlet)) return "idle";
     if (frame === undefined) return offered || this.#lostInTurn > 0 ? "packed" : "idle";
     const large = frame.size > largestPackedFrame;
     // A large frame that waits for receipts lets the small frames of others pass, but not for ever.
@@ -211,7 +213,12 @@ export class Schedule implements Taker {
     if (this.#lostInTurn >= mostLostInTurn) return false;
     if (this.#offersNew(outlet)) return this.#offers!.wantsMore(outlet);
     // What cannot be sent now would only grow old here.
-    return outlet.frame === undefined && outlet.freshness?.mayBegin(this.#now) !== false;
+    return outlet.frame === undefined && this.#isFresh(outlet);
+  }
+
+  /** Whether what begins now is fresh at the other end. All share one link: who fills it makes all old. */
+  #isFresh(outlet: Outlet): boolean {
+    return !this.#keepsFresh || outlet.freshness.mayBegin(this.#now);
   }
 
   /** Says SOURCE before anything else of a source in a stream. */
@@ -269,7 +276,7 @@ export class Schedule implements Taker {
       return this.#again(outlet, frame, error);
     }
     this.#window.begin(frame);
-    outlet.freshness?.begin();
+    if (this.#keepsFresh) outlet.freshness.begin();
     if (large) {
       this.#large++;
       outlet.large = new LargeFrame(frame, () => this.#hooks.wake());
@@ -338,7 +345,7 @@ export class Schedule implements Taker {
       );
     }
     for (const { owner, frame, crc, aborted, isRefused } of this.#window.settle(frames)) {
-      owner.freshness?.settle(now);
+      if (this.#keepsFresh) owner.freshness.settle(now);
       if (aborted) continue;
       owner.progress.settled++;
       owner.source.settled?.(frame);
@@ -356,23 +363,15 @@ export class Schedule implements Taker {
     this.#offers.answer(id, letters);
   }
 
-  #answered(outlet: Outlet, { frame, crc, wasSent }: Candidate, standing: string): void {
-    const { progress } = outlet;
-    progress.settled++;
+  #answered(outlet: Outlet, candidate: Candidate, standing: string): void {
+    const { frame, crc } = candidate;
+    outlet.progress.settled++;
     outlet.source.settled?.(frame);
     if (standing === "conflict") {
       const error = new FramesError("conflict", "other bytes are stored under this name");
       return this.#notTaken(outlet, frame, error);
     }
-    if (wasSent) {
-      progress.sent++;
-      progress.bytes += frame.size;
-      progress.settledBytes += frame.size;
-    } else if (standing === "stored") {
-      progress.present++;
-    } else {
-      progress.moved++;
-    }
+    outlet.found(candidate, standing);
     // Without a CRC-32 nobody has compared its bytes, and what was moved away nobody has.
     if (crc !== undefined && standing === "stored")
       this.#hooks.delivered?.(outlet.source, frame, crc);
