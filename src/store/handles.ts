@@ -1,55 +1,36 @@
 /**
  * The files of unfinished frames that are open: so many at a time. A peer may begin frames and never go on;
- * the file that was written to longest ago is closed then, and opened again when its next bytes come.
+ * the file that was opened longest ago is closed then, until its next bytes come.
  */
-import { closeSync, constants, openSync } from "node:fs";
 
-/** Flags that open a file again to write behind what is there, if it still is a file of ours. */
-const again = constants.O_WRONLY | constants.O_APPEND | (constants.O_NOFOLLOW ?? 0);
+/** Whoever has a file open. */
+export interface Holder {
+  /** Closes it, to be opened again when it is needed. */
+  letGo(): void;
+}
 
 export class Handles {
   readonly #most: number;
-  /** Descriptors by path, the one used longest ago first. */
-  readonly #open = new Map<string, number>();
+  /** In the order in which they opened their files. */
+  readonly #holders = new Set<Holder>();
 
   /** @param most files that may be open, at least one */
   constructor(most: number) {
     this.#most = Math.max(1, most);
   }
 
-  /** Makes a new file. */
-  create(path: string): number {
-    this.#makeRoom();
-    const file = openSync(path, "wx", 0o644);
-    this.#open.set(path, file);
-    return file;
-  }
-
-  /** The file that was made, to be written to at its end. */
-  use(path: string): number {
-    let file = this.#open.get(path);
-    if (file === undefined) {
-      this.#makeRoom();
-      file = openSync(path, again);
+  /** `holder` is about to open its file. */
+  opening(holder: Holder): void {
+    if (this.#holders.size >= this.#most) {
+      const [oldest] = this.#holders;
+      this.closed(oldest!);
+      oldest!.letGo();
     }
-    // It is the one used last now.
-    this.#open.delete(path);
-    this.#open.set(path, file);
-    return file;
+    this.#holders.add(holder);
   }
 
-  #makeRoom(): void {
-    for (const path of this.#open.keys()) {
-      if (this.#open.size < this.#most) return;
-      this.close(path);
-    }
-  }
-
-  /** Closes it, if it is open. */
-  close(path: string): void {
-    const file = this.#open.get(path);
-    if (file === undefined) return;
-    this.#open.delete(path);
-    closeSync(file);
+  /** It has closed its file. */
+  closed(holder: Holder): void {
+    this.#holders.delete(holder);
   }
 }

@@ -1,7 +1,10 @@
 /** A frame being written, under a name of its own, until it is whole. */
 import {
+  closeSync,
+  constants,
   futimesSync,
   lstatSync,
+  openSync,
   renameSync,
   rmSync,
   type Stats,
@@ -13,7 +16,7 @@ import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { FrameDescription, FrameOrigin, FrameWriter, Outcome } from "../frame.ts";
 import { fileChecksum, isGone, isIntact } from "./content.ts";
 import type { Folder } from "./folder.ts";
-import type { Handles } from "./handles.ts";
+import type { Handles, Holder } from "./handles.ts";
 import type { Replacement, StoredFrame } from "./journal.ts";
 import type { Register } from "./register.ts";
 import type { FrameRow } from "./schema.ts";
@@ -66,7 +69,10 @@ export function conflict(): FramesError {
   return new FramesError("conflict", "other bytes are stored under this name");
 }
 
-export class PartialFile implements FrameWriter {
+/** Flags that open the file again to write behind what is there. */
+const again = constants.O_WRONLY | constants.O_APPEND | (constants.O_NOFOLLOW ?? 0);
+
+export class PartialFile implements FrameWriter, Holder {
   readonly destination: Destination;
   readonly description: FrameDescription;
   readonly path: string;
@@ -74,6 +80,7 @@ export class PartialFile implements FrameWriter {
   readonly #replaces: boolean;
   /** What the store had recorded when this frame began. */
   readonly #recordedBefore: number;
+  #file: number | undefined;
   #isCreated = false;
 
   constructor(
@@ -90,11 +97,29 @@ export class PartialFile implements FrameWriter {
   }
 
   #open(): number {
+    if (this.#file !== undefined) return this.#file;
     const { handles } = this.destination;
-    if (this.#isCreated) return handles.use(this.path);
-    const file = handles.create(this.path);
+    handles.opening(this);
+    try {
+      this.#file = openSync(this.path, this.#isCreated ? again : "wx", 0o644);
+    } catch (error) {
+      handles.closed(this);
+      throw error;
+    }
     this.#isCreated = true;
-    return file;
+    return this.#file;
+  }
+
+  /** Others need the handle: it is opened again when the next bytes come. */
+  letGo(): void {
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = undefined;
+  }
+
+  #close(): void {
+    if (this.#file === undefined) return;
+    this.destination.handles.closed(this);
+    this.letGo();
   }
 
   write(bytes: Uint8Array): void {
@@ -111,14 +136,14 @@ export class PartialFile implements FrameWriter {
 
   finish(crc: number): Outcome | Promise<Outcome> {
     const { captured } = this.description;
-    const { origin, handles, later } = this.destination;
+    const { origin, later } = this.destination;
     try {
       const file = this.#open();
       const seconds = Number(captured) / 1e9;
       // Before 1970 only as text: Bun takes a negative number for "now".
       const time = seconds < 0 ? String(seconds) : seconds;
       futimesSync(file, time, time);
-      handles.close(this.path);
+      this.#close();
       if (origin.durable === true || this.#replaces) return later(this, crc);
       const placement = this.place(crc, this.#storedMeanwhile());
       // What does not replace is never told to.
@@ -230,7 +255,7 @@ export class PartialFile implements FrameWriter {
   }
 
   discard(): void {
-    this.destination.handles.close(this.path);
+    this.#close();
     try {
       rmSync(this.path, { force: true });
     } catch {
