@@ -6,7 +6,7 @@ import { Database } from "bun:sqlite";
 import type { FramesError } from "../errors.ts";
 import type { FrameOrigin } from "../frame.ts";
 import { Accounts, type Numbering } from "./accounts.ts";
-import { Removals } from "./removals.ts";
+import { type OldFrame, Removals } from "./removals.ts";
 import {
   columns,
   type FrameRow,
@@ -15,6 +15,7 @@ import {
   values,
   valuesOf,
 } from "./schema.ts";
+import { Total } from "./total.ts";
 
 /** What the journal holds of a stored frame that decides whether another is the same. */
 export interface StoredFrame {
@@ -62,7 +63,9 @@ function prepare(database: Database) {
       `SELECT 1 WHERE EXISTS (SELECT 1 FROM frames WHERE stream = ?1)
         OR EXISTS (SELECT 1 FROM accounted WHERE stream = ?1)`,
     ),
-    sum: database.query<{ bytes: number }, []>("SELECT total(bytes) AS bytes FROM frames"),
+    findId: database.query<{ id: number }, [string, string, string]>(
+      "SELECT id FROM frames WHERE stream = ? AND source = ? AND name = ?",
+    ),
     // A frame that waits for its row may get it from somebody who found it there.
     insertFrame: database.query(
       `INSERT INTO frames (${columns}) VALUES (${values})
@@ -105,8 +108,7 @@ export class Journal {
   readonly #statements: ReturnType<typeof prepare>;
   readonly #accounts: Accounts;
   readonly #removals: Removals;
-  /** Sum of the bytes of all frames, if anybody has asked for it. */
-  #bytes: number | undefined;
+  readonly #total: Total;
   #open = false;
   #isDurable = false;
   /** Why rows of the batch are gone, until everybody has heard of it. */
@@ -126,6 +128,7 @@ export class Journal {
       prepareTables(database);
       this.#statements = prepare(database);
       this.#accounts = new Accounts(database);
+      this.#total = new Total(database);
       this.#removals = new Removals(database, this.#accounts);
       this.#database = database;
     } catch (error) {
@@ -164,12 +167,12 @@ export class Journal {
   /** Records a stored frame; it lasts once `flush` returned. */
   addFrame(row: FrameRow): void {
     const { changes } = this.#write(() => this.#statements.insertFrame.run(...valuesOf(row)));
-    if (changes > 0 && this.#bytes !== undefined) this.#bytes += row.bytes;
+    if (changes > 0) this.#total.added(row.bytes);
   }
 
-  /** Sum of the bytes of all frames. It is summed up once, and kept in step from then on. */
-  get bytes(): number {
-    return (this.#bytes ??= this.#statements.sum.get()!.bytes);
+  /** Sum of the bytes of all frames; nothing as long as they are being summed up: ask again. */
+  get bytes(): number | undefined {
+    return this.#total.sum();
   }
 
   /** Accounts for numbers of a session that get no row, so that they count as no gap. */
@@ -188,9 +191,10 @@ export class Journal {
     this.#write(() => act(this.#removals));
   }
 
-  /** The rows of removed frames with so many bytes are gone. */
-  countRemoved(bytes: number): void {
-    if (this.#bytes !== undefined) this.#bytes -= bytes;
+  /** The files of these frames are gone, and so are their rows once `flush` returned. */
+  endRemoval(frames: readonly OldFrame[], at: bigint): void {
+    this.remove((removals) => removals.end(frames, at));
+    for (const { id, bytes } of frames) this.#total.removed(id, bytes);
   }
 
   /** Notes that a frame is about to take the place of another, or its file that of one moved away. */
@@ -209,8 +213,11 @@ export class Journal {
   #replace(row: FrameRow): void {
     const { stream, source, name, session, seq, received } = row;
     const before = this.find(stream, source, name);
+    if (before !== null) {
+      this.#total.removed(this.#statements.findId.get(stream, source, name)!.id, before.bytes);
+    }
     this.#statements.replaceFrame.run(...valuesOf(row));
-    if (this.#bytes !== undefined) this.#bytes += row.bytes - (before?.bytes ?? 0);
+    this.#total.added(row.bytes);
     // The number that it had came, too, and was not lost.
     if (before === null || (before.session === session && before.seq === seq)) return;
     this.#accounts.add({ ...row, session: before.session }, before.seq, before.seq, received)?.();
@@ -286,7 +293,7 @@ export class Journal {
    */
   #break(error: unknown): FramesError {
     this.#broken = journalFailure("write", this.#path, error);
-    this.#bytes = undefined;
+    this.#total.forget();
     if (this.#database.inTransaction) this.#statements.rollback.run();
     this.#open = false;
     return this.#broken;

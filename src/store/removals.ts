@@ -48,7 +48,9 @@ function prepare(database: Database) {
       )
       .safeIntegers(true),
     begun: database
-      .query<OldRow, []>(`SELECT ${frame} JOIN removing USING (id) ORDER BY id`)
+      .query<OldRow, []>(
+        `SELECT ${frame.replace(" FROM", " FROM removing CROSS JOIN")} USING (id) ORDER BY removing.id`,
+      )
       .safeIntegers(true),
     begin: database.query("INSERT OR IGNORE INTO removing (id) VALUES (?)"),
     end: database.query("DELETE FROM removing WHERE id = ?"),

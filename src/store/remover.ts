@@ -98,12 +98,11 @@ export class Remover {
   /** In one transaction, with the note of what was to go. */
   #removeRows({ frames, stuck, folders }: Gone, alsoLosses: boolean): void {
     const empty = [...folders.values()].flatMap((folder) => this.#removeFolders(folder));
+    this.#journal.endRemoval(frames, this.#register.now());
     this.#journal.remove((removals) => {
-      removals.end(frames, this.#register.now());
       for (const frame of stuck) removals.giveUp(frame);
       if (alsoLosses) removals.dropLossesOf(frames);
     });
-    this.#journal.countRemoved(frames.reduce((sum, { bytes }) => sum + bytes, 0));
     for (const { stream, source, name } of frames) {
       this.#register.release(pathOfFrame(stream, source, name));
     }

@@ -114,6 +114,7 @@ export class Retention {
     return await this.#parts.inTurn(async () => {
       if (this.#isStopped) return false;
       const until = performance.now() + timeAtOnce;
+      if ("bytes" in this.#keep && this.#parts.journal.bytes === undefined) return true;
       const { frames, last, isMore } = this.#choose();
       const isByAge = "milliseconds" in this.#keep;
       if (frames.length === 0) {
@@ -158,7 +159,7 @@ export class Retention {
   /** Tells of one frame after the other, in the order of arrival, whether it has to go. */
   #judge(found: readonly OldFrame[], now: number): (frame: OldFrame) => boolean {
     if ("bytes" in this.#keep) {
-      let excess = this.#parts.journal.bytes - this.#keep.bytes;
+      let excess = this.#parts.journal.bytes! - this.#keep.bytes;
       return (frame) => {
         if (excess <= 0) return false;
         if (!this.#isAwaited(frame)) excess -= frame.bytes;
