@@ -32,7 +32,6 @@ const known = `
 /** One pass over what is known, in order: a range that begins after all before it have ended shows a gap. */
 const query = `
   WITH known AS (${known}),
-    begun AS (SELECT source, session, min(at) AS began FROM known GROUP BY source, session),
     ordered AS (
       SELECT source, session, first, at, max(last) OVER (
         PARTITION BY source, session ORDER BY first, last
@@ -44,8 +43,8 @@ const query = `
         FROM ordered WHERE first > coalesce(reached, 0) + 1
       UNION ALL SELECT source, session, first, last, reason, at FROM losses WHERE stream = ?1
     )
-  SELECT source, session, first, last, reason, at FROM gaps JOIN begun USING (source, session)
-    ORDER BY source, began, session, first, last`;
+  SELECT source, session, first, last, reason, at FROM gaps
+    ORDER BY source, min(at) OVER (PARTITION BY source, session), session, first, last`;
 
 /** Journals from before numbers were accounted for tell of losses only. */
 const earlierQuery = `SELECT source, session, first, last, reason, at FROM losses WHERE stream = ?1
@@ -53,7 +52,7 @@ const earlierQuery = `SELECT source, session, first, last, reason, at FROM losse
 
 /**
  * The gaps of a stream in the store in `directory`: of each source its sessions in the order in which they
- * began, of each session the numbers from 1 to the highest that is known of. They are read one by one.
+ * had the first, of each session the numbers from 1 to the highest that is known of. They are read one by one.
  *
  * @throws {FramesError} `store` if the journal cannot be read
  */
