@@ -217,9 +217,10 @@ describe("frames ls STREAM --gaps", () => {
   });
 
   test("shows none where a sender was killed and the same command completed it", async () => {
-    const folder = makeTree(manyFrames(40, 100_000));
+    // More than the buffers on the way hold.
+    const folder = makeTree(manyFrames(40, 600_000));
     await withServer(async (server) => {
-      using link = await relayTo(server, { rate: 4_000_000 });
+      using link = await relayTo(server, { rate: 10_000_000 });
       using sender = launch(["send", folder, "--to", link.to]);
       await until("some frames", () => framesIn(server.dir) > 3);
       sender.child.kill("SIGKILL");
