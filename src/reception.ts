@@ -8,6 +8,7 @@ import { Receiver } from "./session/receiver.ts";
 import type { Flushable, Gate, ReceiverLimits } from "./session/receiving.ts";
 import { answerToStranger } from "./strangers.ts";
 import { software } from "./version.ts";
+import type { Removed } from "./store/remover.ts";
 import type { Done, Hello } from "./wire/messages.ts";
 
 /** A frame that was stored. */
@@ -67,7 +68,9 @@ export type ServeEvent =
       error: FramesError;
     }
   /** More of one address, within a minute, than were told one by one before they were let in. */
-  | { type: "turned-away"; host: string; times: number };
+  | { type: "turned-away"; host: string; times: number }
+  /** Frames that were not to be kept longer; of those that are `stuck` the files cannot be removed. */
+  | ({ type: "removed" } & Removed);
 
 /** The server that a reception belongs to. */
 export interface Host {

@@ -5,6 +5,7 @@ import { isLoopback, parseAddress } from "./net/address.ts";
 import type { ServeEvent, StoredEvent } from "./reception.ts";
 import { FrameServer, type Server } from "./server.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
+import type { Keep } from "./store/retention.ts";
 
 /** How to serve. */
 export interface ServeOptions {
@@ -29,6 +30,11 @@ export interface ServeOptions {
   readonly durable?: boolean;
   /** Bytes of the disk that are kept free. Default: 5 %, 10 GB at most. */
   readonly reserve?: number;
+  /**
+   * What is kept of the frames: those that arrived within so many milliseconds, or so many bytes of those
+   * that arrived last. The rest is removed. Default: all.
+   */
+  readonly keep?: Keep;
   /** Milliseconds after which a silent sender counts as gone. Default 30,000. */
   readonly timeout?: number;
   /** Is told what happens. */
@@ -63,15 +69,20 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
     throw new FramesError("usage", `Cannot serve: the largest frame is ${maxFrame} bytes`);
   }
   if (!(timeout > 0)) throw new FramesError("usage", `Cannot serve: the timeout is ${timeout} ms`);
+  const { durable = false, reserve, keep, onEvent = () => {} } = options;
+  if (keep !== undefined && !(amountOf(keep) > 0 && amountOf(keep) < Infinity)) {
+    throw new FramesError("usage", `Cannot serve: what is to be kept is ${amountOf(keep)}`);
+  }
   const isSecure = asksForKeys(options);
   const portableNames = options.portableNames === true || systemNeedsPortableNames;
-  const { durable = false, reserve, onEvent = () => {} } = options;
   const security = isSecure ? securityOf(options) : undefined;
   const openStore = () => {
     const clock = Date.now;
-    const store = new DirectoryStore(directory, { portableNames, durable, reserve, clock });
+    const behaviour = { portableNames, durable, reserve, keep, clock };
+    const store = new DirectoryStore(directory, behaviour);
     const { unfinished, replaced } = store.recovery;
     if (unfinished + replaced > 0) onEvent({ type: "recovered", unfinished, replaced });
+    store.retention?.start((removed) => onEvent({ type: "removed", ...removed }));
     return store;
   };
   return new FrameServer(address, openStore, {
@@ -84,6 +95,10 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
     onEvent,
     onStored: options.onStored,
   });
+}
+
+function amountOf(keep: Keep): number {
+  return "bytes" in keep ? keep.bytes : keep.milliseconds;
 }
 
 /**

@@ -17,6 +17,7 @@ export const commands: readonly Command[] = [
     examples: [
       "frames serve",
       "frames serve /data/frames --max-frame 2G",
+      "frames serve /data/frames --keep 7d    (frames help keep)",
       "frames serve --listen :9726    (for other machines: frames help keys)",
     ],
   },
@@ -36,7 +37,11 @@ export const commands: readonly Command[] = [
     name: "ls",
     usage: "[STREAM] [--dir DIR]",
     summary: "List streams and sources of a store on this machine",
-    examples: ["frames ls", "frames ls run7 --json"],
+    examples: [
+      "frames ls",
+      "frames ls run7 --json",
+      "frames ls run7 --gaps    (which numbers never came, and why)",
+    ],
   },
   {
     name: "verify",
@@ -67,7 +72,7 @@ export const commands: readonly Command[] = [
   {
     name: "help",
     usage: "[COMMAND|TOPIC]",
-    summary: "Explain a command, or a topic: environment, exit-codes, keys, names, resume",
+    summary: "Explain a command or topic: environment, exit-codes, keep, keys, names, resume",
     examples: ["frames help send", "frames help exit-codes"],
   },
   { name: "version", usage: "", summary: "Print the version", examples: [] },

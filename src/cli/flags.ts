@@ -104,6 +104,13 @@ export const flags: readonly Flag[] = [
     commands: ["serve"],
   },
   {
+    name: "keep",
+    kind: "text",
+    value: "TIME|SIZE",
+    help: "Remove what arrived longer ago, such as 7d, or first beyond 500G (frames help keep)",
+    commands: ["serve"],
+  },
+  {
     name: "to",
     kind: "text",
     value: "HOST[:PORT]",
@@ -290,6 +297,12 @@ export const flags: readonly Flag[] = [
     kind: "switch",
     help: "Set damaged frames aside, so that the next send brings them",
     commands: ["verify"],
+  },
+  {
+    name: "gaps",
+    kind: "switch",
+    help: "Show which numbers of STREAM are missing, and why",
+    commands: ["ls"],
   },
   {
     name: "dir",

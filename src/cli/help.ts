@@ -80,6 +80,29 @@ ${flags
 ${row("FRAMES_KEY", "A key itself, for serve, send and bench: asked for on this machine too")}
 ${row("NO_COLOR", "No colours")}
 `,
+  keep: () => `What is removed after a while
+
+  frames serve --keep 7d removes frames that arrived more than 7 days ago (s, h
+  and d are read); --keep 500G removes those that arrived first as long as all
+  frames have more than 500 GiB (K, M, G and T). Without it nothing is removed.
+
+  What counts is when and in which order frames arrived, by the server's clock:
+  the clocks of cameras may be wrong. Sizes are those of the journal, so frames
+  that somebody moved away count until it is their turn. The newest frame of a
+  store always stays.
+
+  The file goes and its row in the journal, then folders that are empty. A link
+  or a file of another size in the place of a frame is somebody's own: it stays,
+  and only the row goes. Losses go when they are as old, and with --keep SIZE
+  when the frames of their time do. The log tells of it once a minute at most.
+
+  A removed frame does not come again when the same directory is sent again: to
+  the sender it was moved away since. --again sends it once more, as new. For
+  that the server remembers 10 million removed frames, in some 50 bytes each;
+  those removed first are forgotten first, and would come again.
+
+  Frames that came and were removed are no gaps (frames ls STREAM --gaps).
+`,
   keys: () => `Who is let in, and how
 
   On one machine no key is needed. A server that other machines can reach speaks
@@ -177,7 +200,7 @@ ${row("NO_COLOR", "No colours")}
 
   A file that is still being written may be sent half done: write to NAME.part
   and rename. A frame that was stored counts as there already, also when it was
-  moved away since, and whatever its time is now.
+  moved away since or removed by --keep, and whatever its time is now.
 
   Names are refused that begin with a dot, hold control characters, a slash or a
   backslash, or are longer than 255 bytes; what Windows and macOS cannot keep is

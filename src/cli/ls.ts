@@ -3,6 +3,7 @@ import { FramesError } from "../errors.ts";
 import { resolve } from "node:path";
 import { type SourceSummary, summarize } from "../store/summary.ts";
 import type { Arguments } from "./arguments.ts";
+import { listGaps } from "./gaps.ts";
 import { printable, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatTime } from "./units.ts";
 
@@ -11,11 +12,20 @@ export function ls(given: Arguments, terminal: Terminal): number {
   const directory = resolve(given.text("dir") ?? "received");
   const [stream, ...rest] = given.positionals;
   if (rest.length > 0) throw new FramesError("usage", "Cannot list more than one stream at a time");
+  const showsGaps = given.isOn("gaps");
+  if (showsGaps && stream === undefined) {
+    throw new FramesError("usage", "Cannot show gaps: name the stream (frames ls STREAM --gaps)");
+  }
   const found = summarize(directory, stream);
   if (stream !== undefined && found.length === 0) {
     throw new FramesError("missing", `Cannot list ${stream}: ${directory} holds no such stream`);
   }
-  if (given.isOn("json")) {
+  const json = given.isOn("json");
+  if (showsGaps) {
+    listGaps(directory, stream!, json, terminal);
+    return 0;
+  }
+  if (json) {
     for (const summary of found) sayJson(terminal, { type: "source", ...summary });
     return 0;
   }

@@ -9,7 +9,7 @@ import { version } from "../version.ts";
 import type { Arguments } from "./arguments.ts";
 import { keyOptions } from "./key.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
-import { formatCount } from "./units.ts";
+import { formatBytes, formatCount, parseKeep } from "./units.ts";
 
 /** Refused frames of one delivery that are named one by one. */
 const mostNamed = 10;
@@ -43,6 +43,7 @@ export async function serveCommand(
   const maxFrame = given.size("max-frame");
   const reserve = given.size("reserve");
   const timeout = given.milliseconds("timeout");
+  const keep = given.text("keep");
   const listen = given.text("listen");
   if (listen !== undefined) parseAddress(listen, given.origin("listen"));
   const security: ServeOptions = {
@@ -56,6 +57,7 @@ export async function serveCommand(
     portableNames: given.isOn("portable-names"),
     durable: given.isOn("durable"),
     ...(reserve === undefined ? {} : { reserve }),
+    ...(keep === undefined ? {} : { keep: parseKeep(keep, given.origin("keep")) }),
     onEvent: report,
     ...(given.isOn("verbose")
       ? { onStored: (stored) => reportStored(stored, json, terminal) }
@@ -163,6 +165,11 @@ function eventText(event: ServeEvent): string {
     }
     case "turned-away":
       return `${event.host} was turned away ${event.times} times more in a minute`;
+    case "removed": {
+      const { frames, bytes, stuck } = event;
+      const what = `Removed ${formatCount(frames, "frame")} (${formatBytes(bytes)}), as --keep says`;
+      return stuck === 0 ? what : `${what}; the files of ${stuck} more cannot be removed`;
+    }
   }
 }
 
@@ -174,6 +181,7 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
     case "session":
     case "delivered":
     case "turned-away":
+    case "removed":
       return { ...event, time };
     case "refused":
       return { type, time, ...frameJson(event), ...errorJson(event.error) };

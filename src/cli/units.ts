@@ -41,6 +41,32 @@ export function parseSpan(text: string): number | undefined {
 }
 
 /**
+ * Reads how much is kept: `7d` and `12h` of time, or `500G` of bytes.
+ *
+ * @throws {FramesError} `usage`, also of `90m`: what is removed by mistake does not come again
+ */
+export function parseKeep(
+  text: string,
+  what: string,
+): { milliseconds: number } | { bytes: number } {
+  const span = /m$/.test(text) ? undefined : parseSpan(text);
+  if (span !== undefined && span > 0) return { milliseconds: span * 1000 };
+  if (/[kgt]$|M$|b$/i.test(text) && !/m$/.test(text)) {
+    const bytes = parseSize(text, what);
+    if (bytes > 0) return { bytes };
+  }
+  const hint = /^[\d.]+$/.test(text)
+    ? ", with its unit"
+    : /^[\d.]+m$/.test(text)
+      ? `; for minutes write it in hours, for bytes write ${text.slice(0, -1)}M`
+      : "";
+  throw new FramesError(
+    "usage",
+    `Cannot read ${what}: expected a time such as 7d or 12h, or a size such as 500G${hint}; current value is ${JSON.stringify(text)}`,
+  );
+}
+
+/**
  * Reads `now`, a time as ISO 8601 writes it (UTC if it does not say), or how long ago, such as `2h`.
  *
  * @param now milliseconds since 1970, as what is returned

@@ -11,27 +11,22 @@ import type {
   FrameStore,
   FrameWriter,
   OfferedFrame,
-  Outcome,
   SourceStore,
   Standing,
 } from "../frame.ts";
 import { mostOpenFiles } from "../open-files.ts";
 import { Batch } from "./batch.ts";
+import { Comparison } from "./comparison.ts";
 import { fileChecksum, isIntact } from "./content.ts";
 import { Folder } from "./folder.ts";
 import { Handles } from "./handles.ts";
-import { Journal, type StoredFrame } from "./journal.ts";
+import { Journal } from "./journal.ts";
 import { StoreLock } from "./lock.ts";
 import { checkPart, sourceFolder } from "./name.ts";
-import {
-  conflict,
-  type Destination,
-  isAnothers,
-  isRevised,
-  isSame,
-  PartialFile,
-} from "./partial.ts";
+import { type Destination, isAnothers, isRevised, PartialFile } from "./partial.ts";
 import { recover, type Recovery } from "./recovery.ts";
+import { Remover } from "./remover.ts";
+import { type Keep, Retention } from "./retention.ts";
 import { Register } from "./register.ts";
 import { type DiskSpace, diskSpace, Room } from "./room.ts";
 import { syncFolder } from "./sync.ts";
@@ -45,6 +40,8 @@ export interface DirectoryStoreOptions {
   readonly durable?: boolean;
   /** Bytes of the disk that are kept free. Default: 5 %, 10 GB at most. */
   readonly reserve?: number | undefined;
+  /** What is removed after a while. Default: nothing. */
+  readonly keep?: Keep | undefined;
   /** Wall clock, in milliseconds since 1970. */
   readonly clock: () => number;
   /** Space of the disk that a path lies on. */
@@ -62,6 +59,8 @@ export class DirectoryStore implements FrameStore {
   readonly isDurable: boolean;
   /** What the last process left half done. */
   readonly recovery: Recovery;
+  /** Removes what is not to be kept, once it is started. */
+  readonly retention: Retention | undefined;
   readonly #lock: StoreLock;
   /** Where frames are written. */
   readonly #partial: Folder;
@@ -103,11 +102,27 @@ export class DirectoryStore implements FrameStore {
       this.recovery = recover(this.place, this.#partial.path, this.journal);
       this.#register = new Register(this.journal, options.portableNames, options.clock);
       this.#batch = new Batch(this.journal, this.#partial.path);
+      const remover = new Remover(this.place, this.#register);
+      remover.complete();
+      this.retention = this.#retention(remover, options);
       if (this.isDurable) this.#makeDurable();
     } catch (error) {
       this.#lock.release();
       throw asFramesError(error, "store", `Cannot write the store ${this.place}`);
     }
+  }
+
+  #retention(remover: Remover, { keep, clock }: DirectoryStoreOptions): Retention | undefined {
+    if (keep === undefined) return undefined;
+    const { journal, isDurable } = this;
+    const inTurn = <T>(act: () => Promise<T>) => {
+      return this.#inTurn(() => {
+        this.#checkThere();
+        this.#batch.checkOrder();
+        return act();
+      });
+    };
+    return new Retention({ journal, remover, isDurable, clock, inTurn }, keep);
   }
 
   isFresh(stream: string): boolean {
@@ -164,18 +179,19 @@ export class DirectoryStore implements FrameStore {
     this.#room.forget();
     if (this.journal.isDirty || !this.#batch.isEmpty) this.#checkThere();
     if (this.#batch.isEmpty && this.#flushing === undefined) return this.journal.flush();
-    // One after the other: whoever calls now may wait for what the one before has taken.
-    const before = this.#flushing ?? Promise.resolve();
-    const flushing = before.then(
-      () => this.#batch.flush(),
-      () => this.#batch.flush(),
-    );
+    return this.#inTurn(() => this.#batch.flush());
+  }
+
+  /** One after the other: whoever calls now may wait for what the one before has taken. */
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const turn = (this.#flushing ?? Promise.resolve()).then(act, act);
+    const flushing = turn.then(() => {});
     this.#flushing = flushing;
     const end = () => {
       if (this.#flushing === flushing) this.#flushing = undefined;
     };
     flushing.then(end, end);
-    return flushing;
+    return turn;
   }
 
   /** A journal that was removed goes on in memory, as it were: what it says is true of nothing. */
@@ -187,6 +203,7 @@ export class DirectoryStore implements FrameStore {
 
   /** Closes journal and lock; the store is then of no more use. */
   close(): void {
+    this.retention?.stop();
     try {
       this.journal.close();
     } finally {
@@ -249,6 +266,9 @@ function checkJournalThere(place: string): void {
   );
 }
 
+/** Standings of frames that may still come. */
+const openStandings: ReadonlySet<Standing> = new Set(["wanted", "unsure"]);
+
 /** What the source of a store needs of it. */
 interface StoreParts {
   readonly room: Room;
@@ -290,8 +310,8 @@ class SourceFolder implements SourceStore {
   compare(offered: readonly OfferedFrame[]): Standing[] {
     this.#store.checkOrder();
     this.#mayRead = mostReadAtOnce;
-    return this.#destination.register.journal.read(() =>
-      offered.map((frame) => {
+    return this.#destination.register.journal.read(() => {
+      const standings = offered.map((frame) => {
         try {
           return this.#compare(frame);
         } catch (error) {
@@ -299,8 +319,29 @@ class SourceFolder implements SourceStore {
           if (error instanceof FramesError && error.wire >= 32) return "wanted";
           throw error;
         }
-      }),
-    );
+      });
+      this.#account(offered, standings);
+      return standings;
+    });
+  }
+
+  /** Those that will not come were not lost. */
+  #account(offered: readonly OfferedFrame[], standings: readonly Standing[]): void {
+    const { origin, register } = this.#destination;
+    const isOpen = (index: number) => openStandings.has(standings[index]!);
+    for (let first = 0, last = 0; first < offered.length; first = last + 1) {
+      last = first;
+      if (isOpen(first)) continue;
+      const number = (index: number) => offered[index]!.sequence;
+      while (
+        last + 1 < offered.length &&
+        !isOpen(last + 1) &&
+        number(last + 1) === number(last) + 1
+      ) {
+        last++;
+      }
+      register.account(origin, number(first), number(last));
+    }
   }
 
   #compare(offered: OfferedFrame): Standing {
@@ -311,7 +352,7 @@ class SourceFolder implements SourceStore {
     if (BigInt.asIntN(64, captured) !== captured) return "wanted";
     const path = folder.pathOf(name);
     const stored = register.journal.findOffered(origin.stream, origin.source, name, captured);
-    if (stored === null) return this.#compareFile(offered, path);
+    if (stored === null) return this.#compareRemoved(offered) ?? this.#compareFile(offered, path);
     const mayReplace = origin.conflict === "replace" && !isAnothers(stored, origin);
     const taken = mayReplace ? "wanted" : "conflict";
     if (stored.bytes !== size) return taken;
@@ -335,6 +376,17 @@ class SourceFolder implements SourceStore {
     if (origin.again === true && !isOwn) return "wanted";
     this.#destination.found(path);
     return "moved";
+  }
+
+  /** What was removed because it was old does not come again: as if somebody had moved it away. */
+  #compareRemoved({ name, size, captured, crc32 }: OfferedFrame): Standing | undefined {
+    const { origin, register } = this.#destination;
+    if (origin.again === true) return undefined;
+    const { removals } = register.journal;
+    const removed = removals.find(origin.stream, origin.source, name, captured);
+    if (removed === null || removed.bytes !== size) return undefined;
+    if (crc32 === undefined) return removed.sameTime === 1 ? "moved" : "unsure";
+    return removed.crc32 === crc32 ? "moved" : undefined;
   }
 
   /** The journal does not know it: its file may lie there all the same. */
@@ -363,32 +415,4 @@ class SourceFolder implements SourceStore {
     this.#store.room.take(lossSize);
     this.#destination.register.lose(this.#destination.origin, first, last, error.code);
   }
-}
-
-/** A frame whose name is in the journal: nothing is written, only compared. */
-class Comparison implements FrameWriter {
-  readonly #destination: Destination;
-  readonly #description: FrameDescription;
-  readonly #stored: StoredFrame;
-
-  constructor(destination: Destination, description: FrameDescription, stored: StoredFrame) {
-    this.#destination = destination;
-    this.#description = description;
-    this.#stored = stored;
-  }
-
-  write(): void {}
-
-  finish(crc: number): Outcome {
-    const { origin, folder, found } = this.#destination;
-    if (!isSame(this.#stored, this.#description, crc)) return conflict();
-    const { name } = this.#description;
-    const isThere = folder.look(name) === "file";
-    const path = folder.pathOf(name);
-    if (origin.proven === true && !(isThere && isIntact(path, this.#stored))) return conflict();
-    if (isThere) found(path);
-    return "present";
-  }
-
-  discard(): void {}
 }

@@ -5,6 +5,8 @@
 import { Database } from "bun:sqlite";
 import type { FramesError } from "../errors.ts";
 import type { FrameOrigin } from "../frame.ts";
+import { Accounts, type Numbering } from "./accounts.ts";
+import { type OldFrame, Removals } from "./removals.ts";
 import {
   columns,
   type FrameRow,
@@ -13,6 +15,7 @@ import {
   values,
   valuesOf,
 } from "./schema.ts";
+import { Total } from "./total.ts";
 
 /** What the journal holds of a stored frame that decides whether another is the same. */
 export interface StoredFrame {
@@ -55,7 +58,14 @@ function prepare(database: Database) {
       `SELECT bytes, crc32, key, session, seq, captured BETWEEN ?4 - 999 AND ?4 + 999 AS sameTime
         FROM frames WHERE stream = ?1 AND source = ?2 AND name = ?3`,
     ),
-    anyOf: database.query<unknown, [string]>("SELECT 1 FROM frames WHERE stream = ? LIMIT 1"),
+    // Of a stream whose frames were all removed there is still an account.
+    anyOf: database.query<unknown, [string]>(
+      `SELECT 1 WHERE EXISTS (SELECT 1 FROM frames WHERE stream = ?1)
+        OR EXISTS (SELECT 1 FROM accounted WHERE stream = ?1)`,
+    ),
+    findId: database.query<{ id: number }, [string, string, string]>(
+      "SELECT id FROM frames WHERE stream = ? AND source = ? AND name = ?",
+    ),
     // A frame that waits for its row may get it from somebody who found it there.
     insertFrame: database.query(
       `INSERT INTO frames (${columns}) VALUES (${values})
@@ -81,6 +91,7 @@ function prepare(database: Database) {
     ),
     claimFolded: database.query("INSERT OR IGNORE INTO folded (path, actual) VALUES (?, ?)"),
     anyFolded: database.query("SELECT 1 FROM folded LIMIT 1"),
+    releaseFolded: database.query("DELETE FROM folded WHERE path = ? AND actual = ?"),
     dropFolded: database.query("DELETE FROM folded"),
     paths: database.query<StoredPath, []>("SELECT stream, source, name FROM frames ORDER BY id"),
     begin: database.query("BEGIN IMMEDIATE"),
@@ -95,6 +106,9 @@ export class Journal {
   readonly #path: string;
   readonly #database: Database;
   readonly #statements: ReturnType<typeof prepare>;
+  readonly #accounts: Accounts;
+  readonly #removals: Removals;
+  readonly #total: Total;
   #open = false;
   #isDurable = false;
   /** Why rows of the batch are gone, until everybody has heard of it. */
@@ -113,6 +127,9 @@ export class Journal {
       database.run("PRAGMA synchronous = NORMAL");
       prepareTables(database);
       this.#statements = prepare(database);
+      this.#accounts = new Accounts(database);
+      this.#total = new Total(database);
+      this.#removals = new Removals(database, this.#accounts);
       this.#database = database;
     } catch (error) {
       database?.close();
@@ -125,7 +142,7 @@ export class Journal {
     return this.#statements.find.get(stream, source, name);
   }
 
-  /** Whether anything is stored under this stream. */
+  /** Whether anything is stored under this stream, or was until it was removed as too old. */
   hasStream(stream: string): boolean {
     return this.#statements.anyOf.get(stream) !== null;
   }
@@ -149,7 +166,35 @@ export class Journal {
 
   /** Records a stored frame; it lasts once `flush` returned. */
   addFrame(row: FrameRow): void {
-    this.#write(() => this.#statements.insertFrame.run(...valuesOf(row)));
+    const { changes } = this.#write(() => this.#statements.insertFrame.run(...valuesOf(row)));
+    if (changes > 0) this.#total.added(row.bytes);
+  }
+
+  /** Sum of the bytes of all frames; nothing as long as they are being summed up: ask again. */
+  get bytes(): number | undefined {
+    return this.#total.sum();
+  }
+
+  /** Accounts for numbers of a session that get no row, so that they count as no gap. */
+  account(numbering: Numbering, first: number, last: number, at: bigint): void {
+    const write = this.#accounts.add(numbering, first, last, at);
+    if (write !== undefined) this.#write(write);
+  }
+
+  /** What is known of frames that were removed, and of those that may be. */
+  get removals(): Removals {
+    return this.#removals;
+  }
+
+  /** Changes what is known of removed frames; it lasts once `flush` returned. */
+  remove(act: (removals: Removals) => void): void {
+    this.#write(() => act(this.#removals));
+  }
+
+  /** The files of these frames are gone, and so are their rows once `flush` returned. */
+  endRemoval(frames: readonly OldFrame[], at: bigint): void {
+    this.remove((removals) => removals.end(frames, at));
+    for (const { id, bytes } of frames) this.#total.removed(id, bytes);
   }
 
   /** Notes that a frame is about to take the place of another, or its file that of one moved away. */
@@ -160,9 +205,22 @@ export class Journal {
   /** The frame has taken its place, if `isDone`; if not, it never will. */
   endReplacement({ row, partial }: Replacement, isDone: boolean): void {
     this.#write(() => {
-      if (isDone) this.#statements.replaceFrame.run(...valuesOf(row));
+      if (isDone) this.#replace(row);
       this.#statements.dropReplacement.run(partial);
     });
+  }
+
+  #replace(row: FrameRow): void {
+    const { stream, source, name, session, seq, received } = row;
+    const before = this.find(stream, source, name);
+    if (before !== null) {
+      this.#total.removed(this.#statements.findId.get(stream, source, name)!.id, before.bytes);
+    }
+    this.#statements.replaceFrame.run(...valuesOf(row));
+    this.#total.added(row.bytes);
+    // The number that it had came, too, and was not lost.
+    if (before === null || (before.session === session && before.seq === seq)) return;
+    this.#accounts.add({ ...row, session: before.session }, before.seq, before.seq, received)?.();
   }
 
   /** Replacements that were begun and not ended. */
@@ -199,6 +257,11 @@ export class Journal {
     this.#write(() => this.#statements.claimFolded.run(path, actual));
   }
 
+  /** Gives up a folded path that `actual` holds. */
+  releaseFolded(path: string, actual: string): void {
+    this.#write(() => this.#statements.releaseFolded.run(path, actual));
+  }
+
   /** Forgets who holds which folded path: what is stored from now on does not claim its own. */
   dropFolded(): void {
     if (this.#statements.anyFolded.get() !== null) {
@@ -230,6 +293,7 @@ export class Journal {
    */
   #break(error: unknown): FramesError {
     this.#broken = journalFailure("write", this.#path, error);
+    this.#total.forget();
     if (this.#database.inTransaction) this.#statements.rollback.run();
     this.#open = false;
     return this.#broken;

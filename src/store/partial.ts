@@ -187,6 +187,7 @@ export class PartialFile implements FrameWriter, Holder {
     if (stored !== null && !(this.#replaces && this.#isToReplace(stored, isStored, path))) {
       unlinkSync(this.path);
       if (isStored) this.destination.found(path);
+      this.#account();
       return { outcome: isStored ? "present" : conflict(), row: undefined };
     }
     // First the folder: a link in its place would lead elsewhere.
@@ -208,9 +209,17 @@ export class PartialFile implements FrameWriter, Holder {
       return { outcome: "stored", row: this.#row(crc) };
     }
     unlinkSync(this.path);
-    if (!isUnrecorded) return { outcome: conflict(), row: undefined };
+    if (!isUnrecorded) {
+      this.#account();
+      return { outcome: conflict(), row: undefined };
+    }
     this.destination.found(path);
     return { outcome: "present", row: this.#row(crc) };
+  }
+
+  /** It gets no row, and is not lost either. */
+  #account(): void {
+    this.destination.register.account(this.destination.origin, this.description.sequence);
   }
 
   /** Whether other bytes are to be replaced, or the file of a frame that was moved away. */

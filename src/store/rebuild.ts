@@ -42,11 +42,32 @@ export function rebuildJournal(place: string): number {
     add(row);
   }
   journal.close();
+  copyRemembered(path, fresh);
   keep(place, path);
   for (const ending of ["-wal", "-shm"]) rmSync(path + ending, { force: true });
   // Should this be killed, there is the old one or the new one.
   renameSync(fresh, path);
   return rows;
+}
+
+/** What is known of frames that have no rows any more, as far as it can be read. */
+function copyRemembered(path: string, fresh: string): void {
+  const database = new Database(fresh);
+  const copy = (table: string, columns: string) => {
+    const insert = database.query(
+      `INSERT OR REPLACE INTO ${table} (${columns}) VALUES (${columns.replace(/\w+/g, "?")})`,
+    );
+    const names = columns.split(", ");
+    database.transaction(() => {
+      const query = `SELECT ${columns} FROM ${table}`;
+      for (const row of read<Record<string, bigint | string>>(path, query)) {
+        if (row !== "end") insert.run(...names.map((name) => row[name]!));
+      }
+    })();
+  };
+  copy("accounted", "stream, source, session, first, last, at");
+  copy("removed", "path, bytes, crc32, captured");
+  database.close();
 }
 
 /** What a file itself tells of a frame. */

@@ -65,6 +65,11 @@ export class Register {
     this.journal.addLoss(origin, first, last, reason, this.now());
   }
 
+  /** A frame that gets no row was dealt with: its number is no gap. */
+  account(origin: FrameOrigin, first: number, last = first): void {
+    this.journal.account(origin, first, last, this.now());
+  }
+
   /**
    * Where names must be portable, makes sure that a path below the store, and each folder on the way,
    * differs from what is stored in more than case or Unicode form.
@@ -102,6 +107,11 @@ export class Register {
   /** Nothing may be stored any more that `path` would be mistaken for. */
   #claim(path: string): void {
     for (const part of prefixes(path)) this.journal.claimFolded(foldPath(part), part);
+  }
+
+  /** Gives up a path that nothing is stored under any more; folders on the way are given up one by one. */
+  release(path: string): void {
+    if (this.isPortable) this.journal.releaseFolded(foldPath(path), path);
   }
 
   /** Names stored before names had to be portable are claimed as they are. */

@@ -72,11 +72,46 @@ export const schema = `
     path TEXT PRIMARY KEY,
     actual TEXT NOT NULL
   ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS accounted (
+    stream TEXT NOT NULL,
+    source TEXT NOT NULL,
+    session TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (stream, source, session, first)
+  ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS removing (id INTEGER PRIMARY KEY);
+  CREATE TABLE IF NOT EXISTS removed (
+    id INTEGER PRIMARY KEY,
+    path INTEGER NOT NULL UNIQUE,
+    bytes INTEGER NOT NULL,
+    crc32 INTEGER NOT NULL,
+    captured INTEGER NOT NULL
+  );
 `;
 
-/** Makes the tables, and adds the column that journals had not from the beginning. */
+/** Whether a journal has this table. */
+export function hasTable(database: Database, name: string): boolean {
+  return database.query("SELECT 1 FROM sqlite_master WHERE name = ?").get(name) !== null;
+}
+
+/** Numbers of sessions from before journals accounted for them: nobody knows which were never sent. */
+const accountForEarlier = `
+  INSERT INTO accounted (stream, source, session, first, last, at)
+    SELECT stream, source, session, 0, max(last), max(at) FROM (
+      SELECT stream, source, session, seq AS last, received AS at FROM frames
+      UNION ALL SELECT stream, source, session, last, at FROM losses
+    ) GROUP BY stream, source, session
+`;
+
+/** Makes the tables, and adds what journals had not from the beginning. */
 export function prepareTables(database: Database): void {
-  database.run(schema);
+  const isEarlier = !hasTable(database, "accounted");
+  database.transaction(() => {
+    database.run(schema);
+    if (isEarlier) database.run(accountForEarlier);
+  })();
   const columns = database.query<{ name: string }, []>("PRAGMA table_info(replacements)").all();
   if (columns.some(({ name }) => name === "key")) return;
   database.run("ALTER TABLE replacements ADD COLUMN key TEXT");

@@ -4,9 +4,17 @@ import { existsSync, lstatSync, mkdirSync, renameSync, statSync } from "node:fs"
 import { dirname, join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
+import { Accounts } from "./accounts.ts";
 import { StoreLock } from "./lock.ts";
 import { rebuildJournal } from "./rebuild.ts";
-import { isMalformed, journalFailure, journalPath, openForReading } from "./schema.ts";
+import {
+  hasTable,
+  isMalformed,
+  journalFailure,
+  journalPath,
+  openForReading,
+  prepareTables,
+} from "./schema.ts";
 import { forEachOf } from "./sync.ts";
 import { framesBelow, pathOfFrame } from "./tree.ts";
 
@@ -54,6 +62,8 @@ interface Row {
   id: number;
   stream: string;
   source: string;
+  session: string;
+  seq: number;
   name: string;
   bytes: number;
   crc32: number;
@@ -102,6 +112,7 @@ export async function verify(
     const rebuilt = isSound ? undefined : rebuildJournal(place);
     const journal = lock === undefined ? openForReading(path) : new Database(path);
     try {
+      if (lock !== undefined) prepareTables(journal);
       return { ...(await new Verifier(place, journal, options).run()), rebuilt };
     } catch (error) {
       throw asFramesError(error, "store", `Cannot verify ${place}`);
@@ -137,6 +148,7 @@ class Verifier {
   readonly #journal: Database;
   readonly #options: VerifyOptions;
   readonly #counts = { missing: 0, damaged: 0, unknown: 0, lost: 0 };
+  #knowsRemoving: boolean | undefined;
   #total = 0;
   #frames = 0;
   #bytes = 0;
@@ -164,7 +176,7 @@ class Verifier {
 
   *#rows(): Generator<Row> {
     const page = this.#journal.query<Row, [number]>(
-      `SELECT id, stream, source, name, bytes, crc32 FROM frames
+      `SELECT id, stream, source, session, seq, name, bytes, crc32 FROM frames
         WHERE id > ? ORDER BY id LIMIT ${pageSize}`,
     );
     for (let after = 0; ;) {
@@ -190,6 +202,7 @@ class Verifier {
     let wrong = await this.#wrongWith(row);
     // A server may just be replacing it: then it has another row by now.
     if (wrong !== undefined && this.#isOutdated(row)) wrong = undefined;
+    if (wrong === "gone" && this.#isBeingRemoved(row)) wrong = undefined;
     this.#frames++;
     this.#bytes += row.bytes;
     if (wrong === undefined) return;
@@ -204,6 +217,13 @@ class Verifier {
 
   #isOutdated({ id }: Row): boolean {
     return this.#journal.query("SELECT 1 FROM frames WHERE id = ?").get(id) === null;
+  }
+
+  /** A server that removes old frames takes the file first, and may have been killed then. */
+  #isBeingRemoved({ id }: Row): boolean {
+    this.#knowsRemoving ??= hasTable(this.#journal, "removing");
+    if (!this.#knowsRemoving) return false;
+    return this.#journal.query("SELECT 1 FROM removing WHERE id = ?").get(id) !== null;
   }
 
   async #wrongWith({ stream, source, name, bytes, crc32 }: Row): Promise<string | undefined> {
@@ -222,11 +242,17 @@ class Verifier {
   }
 
   /** Takes a damaged frame out of the store and the journal, so that the next send brings it. */
-  #setAside({ id }: Row, path: string): string {
+  #setAside(row: Row, path: string): string {
     const aside = freePath(join(this.#place, ".frames", "damaged", path));
     mkdirSync(dirname(aside), { recursive: true });
     renameSync(join(this.#place, path), aside);
-    this.#journal.query("DELETE FROM frames WHERE id = ?").run(id);
+    const at = BigInt(Date.now()) * 1_000_000n;
+    // It came, so its number is no gap.
+    const account = new Accounts(this.#journal).add(row, row.seq, row.seq, at);
+    this.#journal.transaction(() => {
+      account?.();
+      this.#journal.query("DELETE FROM frames WHERE id = ?").run(row.id);
+    })();
     return `; it is in ${aside} now`;
   }
 

@@ -83,7 +83,7 @@ describe("bash", () => {
   }
 
   testWith("bash", "offers commands and topics to help", () => {
-    const topics = ["environment", "exit-codes", "keys", "live", "names", "resume"];
+    const topics = ["environment", "exit-codes", "keep", "keys", "live", "names", "resume"];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());
     expect(offers("frames", "help", "ex")).toEqual(["exit-codes"]);
   });

@@ -4,8 +4,11 @@ import {
   formatCount,
   formatDuration,
   formatTime,
+  parseKeep,
+  parseMoment,
   parseSeconds,
   parseSize,
+  parseSpan,
 } from "../../src/cli/units.ts";
 import { refusal } from "../helper/refusal.ts";
 
@@ -76,6 +79,123 @@ describe("seconds", () => {
       expect(code).toBe("usage");
       expect(message).toContain(`Cannot read --timeout: expected seconds`);
       expect(message).toContain(JSON.stringify(text));
+    });
+  }
+});
+
+describe("a span", () => {
+  const good: [string, number][] = [
+    ["90s", 90],
+    ["15m", 900],
+    ["2h", 7200],
+    ["1.5h", 5400],
+    ["7d", 604_800],
+    ["0s", 0],
+    ["0.25s", 0.25],
+    ["007d", 604_800],
+  ];
+  for (const [text, seconds] of good) {
+    test(`of ${text} is ${seconds} seconds`, () => expect(parseSpan(text)).toBe(seconds));
+  }
+  const bad = [
+    ...[
+      "",
+      "2",
+      "h",
+      "-2h",
+      "+2h",
+      "2 h",
+      " 2h",
+      "2h ",
+      "2h\n",
+      "2H",
+      "2hh",
+      "1h30m",
+      ".5h",
+      "2.h",
+    ],
+    ...["1e3s", "0x1h", "1,5h", "2w", "2y", "2ms", "NaNs", "Infinityd", "now"],
+  ];
+  for (const text of bad) {
+    test(`is not ${JSON.stringify(text)}`, () => expect(parseSpan(text)).toBeUndefined());
+  }
+});
+
+describe("a moment", () => {
+  const now = Date.UTC(2026, 10, 22, 7, 12, 3, 456);
+  const good: [string, number][] = [
+    ["now", now],
+    ["90s", now - 90_000],
+    ["2h", now - 7_200_000],
+    ["1.5d", now - 129_600_000],
+    ["0s", now],
+    ["2026-11-21", Date.UTC(2026, 10, 21)],
+    // UTC, whatever this machine takes for its time zone.
+    ["2026-11-21T06:05", Date.UTC(2026, 10, 21, 6, 5)],
+    ["2026-11-21 06:05", Date.UTC(2026, 10, 21, 6, 5)],
+    ["2026-11-21T06:05:04", Date.UTC(2026, 10, 21, 6, 5, 4)],
+    ["2026-11-21T06:05:04.25", Date.UTC(2026, 10, 21, 6, 5, 4, 250)],
+    ["2026-11-21T06:05:04Z", Date.UTC(2026, 10, 21, 6, 5, 4)],
+    ["2026-11-21T06:05:04+02:00", Date.UTC(2026, 10, 21, 4, 5, 4)],
+    ["2026-11-21 06:05-0530", Date.UTC(2026, 10, 21, 11, 35)],
+    // A time to come is one as well.
+    ["2999-01-01", Date.UTC(2999, 0, 1)],
+    ["1969-12-31T23:59:59Z", -1000],
+  ];
+  for (const [text, time] of good) {
+    test(`is ${text}`, () => expect(parseMoment(text, "--since", now)).toBe(time));
+  }
+
+  const bad = [
+    ...["", "Now", "yesterday", "2", "2w", "-2h", "2026", "2026-11", "2026-13-01", "2026-11-32"],
+    ...["2026-11-21T", "2026-11-21T25:00", "2026-11-21T06", "06:05", "20261121", "1795331523"],
+    ...["2026-11-21T06:05:04 GMT", "11/21/2026", "21 Nov 2026", "2026-11-21\n", " 2026-11-21"],
+  ];
+  for (const text of bad) {
+    test(`is not ${JSON.stringify(text)}`, () => {
+      const { code, message } = refusal(() => parseMoment(text, "--since", now));
+      expect(code).toBe("usage");
+      expect(message).toStartWith("Cannot read --since: expected now, a time such as");
+      expect(message).toEndWith(`current value is ${JSON.stringify(text)}`);
+    });
+  }
+});
+
+describe("what is kept", () => {
+  const good: [string, { milliseconds: number } | { bytes: number }][] = [
+    ["7d", { milliseconds: 604_800_000 }],
+    ["12h", { milliseconds: 43_200_000 }],
+    ["1.5h", { milliseconds: 5_400_000 }],
+    ["90s", { milliseconds: 90_000 }],
+    ["500G", { bytes: 500 * 1024 ** 3 }],
+    ["500g", { bytes: 500 * 1024 ** 3 }],
+    ["500GB", { bytes: 500 * 1024 ** 3 }],
+    ["500GiB", { bytes: 500 * 1024 ** 3 }],
+    ["7M", { bytes: 7 << 20 }],
+    ["7MB", { bytes: 7 << 20 }],
+    ["1.5k", { bytes: 1536 }],
+    ["2T", { bytes: 2 * 1024 ** 4 }],
+    ["10b", { bytes: 10 }],
+  ];
+  for (const [text, keep] of good) {
+    test(`may be ${text}`, () => expect(parseKeep(text, "--keep")).toEqual(keep));
+  }
+
+  const bad: [text: string, hint: string][] = [
+    ...["7", "500", "0", "1.5"].map((text) => [text, "500G, with its unit; "] as [string, string]),
+    // Minutes, or mebibytes? What is removed by mistake is gone.
+    ["90m", "; for minutes write it in hours, for bytes write 90M; "],
+    ...["", "d", "0d", "0G", "0.0h", "-7d", "7 d", "7D", "7w", "soon", "G", "7dG", "d7"].map(
+      (text) => [text, ""] as [string, string],
+    ),
+  ];
+  for (const [text, hint] of bad) {
+    test(`is not ${JSON.stringify(text)}`, () => {
+      const { code, message } = refusal(() => parseKeep(text, "--keep"));
+      expect(code).toBe("usage");
+      expect(message).toStartWith("Cannot read --keep: expected a ");
+      expect(message).toContain(hint);
+      expect(message).toEndWith(`current value is ${JSON.stringify(text)}`);
     });
   }
 });

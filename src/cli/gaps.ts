@@ -1,0 +1,83 @@
+/** `frames ls STREAM --gaps`: which numbers are missing, and why. */
+import { type ErrorName, errors } from "../errors.ts";
+import { type Gap, gapsOf } from "../store/gaps.ts";
+import { printable, sayJson, type Terminal } from "./terminal.ts";
+import { formatTime } from "./units.ts";
+
+/** Lines that are set into columns together: no more of them are kept in memory. */
+const linesTogether = 1000;
+
+/** Characters of a session's id that tell it from others. */
+const sessionShown = 8;
+
+const neverCame = "never came: the sender said nothing of them";
+
+const header = ["SOURCE", "SESSION", "NUMBERS", "FRAMES", "TIME", "REASON"];
+
+/** Lists the gaps of a stream, of which the store in `directory` has frames or losses. */
+export function listGaps(
+  directory: string,
+  stream: string,
+  json: boolean,
+  terminal: Terminal,
+): void {
+  let rows = [header];
+  let widths: number[] | undefined;
+  const print = () => {
+    widths ??= header.map((_, column) =>
+      Math.max(...rows.map((row) => Bun.stringWidth(row[column]!))),
+    );
+    terminal.out(rows.map((row) => `${line(row, widths!)}\n`).join(""));
+    rows = [];
+  };
+  let found = 0;
+  for (const gap of gapsOf(directory, stream)) {
+    found++;
+    if (json) {
+      sayJson(terminal, gapJson(stream, gap));
+      continue;
+    }
+    rows.push(cells(gap));
+    if (rows.length === linesTogether) print();
+  }
+  if (json) return;
+  if (found === 0) {
+    terminal.err(`${printable(stream)} has no gaps: no number is missing before the last\n`);
+  } else if (rows.length > 0) print();
+}
+
+function gapJson(stream: string, gap: Gap): Record<string, unknown> {
+  const { source, session, first, last, reason, at } = gap;
+  const frames = last - first + 1;
+  const why = { reason: reason ?? "never-came", message: explain(gap) };
+  return { type: "gap", stream, source, session, first, last, frames, ...why, at };
+}
+
+function cells(gap: Gap): string[] {
+  const { source, session, first, last, at } = gap;
+  return [
+    printable(source),
+    printable(session.slice(0, sessionShown)),
+    first === last ? `${first}` : `${first}-${last}`,
+    String(last - first + 1),
+    formatTime(at),
+    printable(explain(gap)),
+  ];
+}
+
+function explain({ reason }: Gap): string {
+  if (reason === undefined) return neverCame;
+  return Object.hasOwn(errors, reason)
+    ? `${reason}: ${errors[reason as ErrorName].sentence}`
+    : reason;
+}
+
+function line(row: readonly string[], widths: readonly number[]): string {
+  return row
+    .map((cell, column) => {
+      const space = " ".repeat(Math.max(0, widths[column]! - Bun.stringWidth(cell)));
+      return column === 3 ? space + cell : cell + space;
+    })
+    .join("  ")
+    .trimEnd();
+}

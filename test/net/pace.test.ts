@@ -1,0 +1,214 @@
+// How many bytes a second a socket is handed: by a clock of the test's own.
+
+import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
+import { Outbox, type Writable } from "../../src/net/outbox.ts";
+import { PacedSocket } from "../../src/net/pace.ts";
+
+let now = 0;
+
+beforeEach(() => {
+  now = 5_000_000;
+  jest.useFakeTimers();
+});
+
+afterEach(() => jest.useRealTimers());
+
+/** A socket that takes up to `most` bytes at a time, and notes when. */
+class FakeSocket implements Writable {
+  readonly taken: [at: number, bytes: number][] = [];
+  writes = 0;
+  most = Infinity;
+  sum = 0;
+  /** The last byte that came, to see that they come in order. */
+  #next = 0;
+
+  write(bytes: Uint8Array, offset: number, length: number): number {
+    this.writes++;
+    if (length < 0 || offset < 0 || offset + length > bytes.length) throw new RangeError("write");
+    const accepted = this.most < 0 ? -1 : Math.min(this.most, length);
+    if (accepted <= 0) return accepted;
+    if (bytes[offset] !== this.#next % 251) throw new Error("bytes are out of order");
+    this.#next += accepted;
+    this.sum += accepted;
+    this.taken.push([now, accepted]);
+    return accepted;
+  }
+
+  /** Bytes that came from `from` on, for so many milliseconds. */
+  within(from: number, milliseconds: number): number {
+    return this.taken
+      .filter(([at]) => at >= from && at < from + milliseconds)
+      .reduce((sum, [, bytes]) => sum + bytes, 0);
+  }
+}
+
+/** A sender that always has more, in messages of one size, as fast as its paced socket takes it. */
+class Sender {
+  readonly socket = new FakeSocket();
+  readonly paced: PacedSocket;
+  readonly began = now;
+  readonly #outbox: Outbox;
+  readonly #size: number;
+  #sent = 0;
+  wakes = 0;
+  isHungry = true;
+
+  constructor(rate: number, size: number) {
+    this.paced = new PacedSocket(
+      this.socket,
+      rate,
+      () => now,
+      () => {
+        this.wakes++;
+        this.go();
+      },
+    );
+    this.#outbox = new Outbox(this.paced);
+    this.#size = size;
+  }
+
+  /** More may be written. */
+  go(): void {
+    if (!this.#outbox.flush()) return;
+    while (this.isHungry && this.#outbox.queued === 0) {
+      const from = this.#sent;
+      this.#sent += this.#size;
+      this.#outbox.send(
+        Uint8Array.from({ length: this.#size }, (_, index) => (from + index) % 251),
+      );
+    }
+  }
+}
+
+/** Lets time go by; timers are up to `late` milliseconds late, as those of a busy machine are. */
+function pass(milliseconds: number, late = 1): void {
+  for (let gone = 0; gone < milliseconds; gone += late) {
+    const step = Math.min(late, milliseconds - gone);
+    now += step;
+    jest.advanceTimersByTime(step);
+  }
+}
+
+describe("a paced socket", () => {
+  const cases: [rate: number, size: number, late: number][] = [
+    [100_000, 100, 1],
+    [100_000, 1500, 1],
+    [100_000, 70_000, 1],
+    [100_000, 1_000_000, 1],
+    [1_000_000, 1500, 1],
+    [1_000_000, 1 << 20, 1],
+    [1_000_000, 65_536, 7],
+    [1_000_000, 1500, 23],
+    [5000, 1, 1],
+    [5000, 20_000, 1],
+    [300, 10_000, 1],
+  ];
+  for (const [rate, size, late] of cases) {
+    const timers = late === 1 ? "" : `, with timers that are ${late} ms late`;
+    test(`hands on ${rate} bytes in any second, in messages of ${size}${timers}`, () => {
+      const sender = new Sender(rate, size);
+      sender.go();
+      pass(6000, late);
+      sender.paced.stop();
+      for (let from = 0; from <= 5000; from += 50) {
+        const bytes = sender.socket.within(sender.began + from, 1000);
+        expect([from, bytes >= rate * 0.9]).toEqual([from, true]);
+        expect([from, bytes <= rate * 1.1]).toEqual([from, true]);
+      }
+    });
+  }
+
+  test("hands on a small message at once", () => {
+    const sender = new Sender(100_000, 500);
+    sender.isHungry = false;
+    sender.go();
+    expect(sender.paced.write(new Uint8Array(500), 0, 500)).toBe(500);
+    expect(sender.socket.sum).toBe(500);
+    expect(jest.getTimerCount()).toBe(0);
+  });
+
+  test("does not make up for a time without anything to send", () => {
+    const sender = new Sender(100_000, 1500);
+    sender.isHungry = false;
+    sender.go();
+    pass(10_000);
+    expect(sender.socket.sum).toBe(0);
+    sender.isHungry = true;
+    const from = now;
+    sender.go();
+    pass(1000);
+    sender.paced.stop();
+    expect(sender.socket.within(from, 1000)).toBeLessThanOrEqual(110_000);
+    // In the first moment, too: what may be made up for is 50 ms.
+    expect(sender.socket.within(from, 10)).toBeLessThanOrEqual(0.06 * 100_000);
+  });
+
+  test("goes on however slow it is, a byte at a time", () => {
+    const sender = new Sender(2, 10);
+    sender.go();
+    expect(sender.socket.sum).toBe(1);
+    pass(10_000, 5);
+    sender.paced.stop();
+    expect(sender.socket.sum).toBeGreaterThanOrEqual(19);
+    expect(sender.socket.sum).toBeLessThanOrEqual(22);
+  });
+
+  test("leaves it to a socket that took less to tell when it can take more", () => {
+    const sender = new Sender(1_000_000, 100_000);
+    sender.socket.most = 1000;
+    sender.go();
+    expect(sender.socket.sum).toBe(1000);
+    // It would say so itself: nothing is tried again meanwhile.
+    expect(jest.getTimerCount()).toBe(0);
+    const { writes } = sender.socket;
+    pass(100);
+    expect(sender.socket.writes).toBe(writes);
+    sender.socket.most = Infinity;
+    sender.go();
+    pass(1000);
+    sender.paced.stop();
+    const bytes = sender.socket.within(sender.began + 100, 1000);
+    expect(bytes).toBeGreaterThanOrEqual(900_000);
+    expect(bytes).toBeLessThanOrEqual(1_100_000);
+  });
+
+  test("counts what the socket took, not what it was offered", () => {
+    const sender = new Sender(100_000, 1500);
+    sender.socket.most = 100;
+    sender.go();
+    // The socket has room again every millisecond, for 100 bytes: what would be just the rate.
+    for (let milliseconds = 0; milliseconds < 2000; milliseconds++) {
+      pass(1);
+      sender.go();
+    }
+    sender.paced.stop();
+    const bytes = sender.socket.within(sender.began + 500, 1000);
+    expect(bytes).toBeGreaterThanOrEqual(90_000);
+    expect(bytes).toBeLessThanOrEqual(110_000);
+  });
+
+  test("says that the socket is closed", () => {
+    const sender = new Sender(100_000, 1500);
+    sender.socket.most = -1;
+    expect(sender.paced.write(new Uint8Array(10), 0, 10)).toBe(-1);
+  });
+
+  test("wakes nobody any more once it was stopped", () => {
+    const sender = new Sender(1000, 1500);
+    sender.go();
+    pass(100);
+    const { wakes } = sender;
+    expect(wakes).toBeGreaterThan(0);
+    sender.paced.stop();
+    pass(10_000);
+    expect(sender.wakes).toBe(wakes);
+    expect(jest.getTimerCount()).toBe(0);
+  });
+
+  test("has one timer at most, however often it is asked", () => {
+    const sender = new Sender(1000, 1500);
+    for (let times = 0; times < 100; times++) sender.go();
+    expect(jest.getTimerCount()).toBe(1);
+    sender.paced.stop();
+  });
+});

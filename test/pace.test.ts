@@ -1,0 +1,175 @@
+// Frames that are sent at a pace, and bytes: real executables. Clocks of busy machines decide nothing here.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { utimesSync } from "node:fs";
+import { join } from "node:path";
+
+import { expectCode, journal, relayTo, summaryOf, withServer } from "./helper/delivery.ts";
+import {
+  launch,
+  makeTree,
+  manyFrames,
+  run,
+  sameTree,
+  type Server,
+  temporaryFolder,
+  until,
+} from "./helper/program.ts";
+
+setDefaultTimeout(120_000);
+
+interface Arrival {
+  readonly source: string;
+  readonly name: string;
+  readonly seq: number;
+  /** Milliseconds since the first arrived. */
+  readonly at: number;
+}
+
+/** The frames of a server in the order in which they arrived. */
+function arrivals(server: Server): Arrival[] {
+  return journal<Arrival>(
+    server.dir,
+    `SELECT source, name, seq, (received - (SELECT min(received) FROM frames)) / 1e6 AS at
+      FROM frames ORDER BY id`,
+  );
+}
+
+function to(server: Server): string[] {
+  return ["--to", `127.0.0.1:${server.port}`];
+}
+
+/** A tree of small frames whose times of capture are so many milliseconds after the first's. */
+function recording(frames: Record<string, number>): string {
+  const folder = makeTree(Object.fromEntries(Object.keys(frames).map((path) => [path, 100])));
+  for (const [path, after] of Object.entries(frames)) {
+    const time = 1_700_000_000 + after / 1000;
+    utimesSync(join(folder, path), time, time);
+  }
+  return folder;
+}
+
+describe("--fps", () => {
+  test("sends no more frames a second, in their order, and all of them", async () => {
+    const folder = makeTree(manyFrames(30, 100));
+    await withServer(async (server) => {
+      const sent = await run(["send", folder, "--fps", "20", ...to(server), "--json"]);
+      expectCode(sent, 0);
+      expect(summaryOf(sent)).toMatchObject({ frames: 30, lost: 0, dropped: 0 });
+      const came = arrivals(server);
+      expect(came.map(({ seq }) => seq)).toEqual(came.map((_, index) => index + 1));
+      // 29 times 50 ms have to pass; a machine that is busy takes longer.
+      expect(came.at(-1)!.at).toBeGreaterThan(1300);
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+    });
+  });
+
+  test("of one source leaves the others as fast as they are", async () => {
+    const folder = makeTree({ ...manyFrames(8, 100, "slow"), ...manyFrames(200, 100, "fast") });
+    await withServer(async (server) => {
+      const sent = await run(["send", folder, "--fps", "slow=4", ...to(server), "--json"]);
+      expectCode(sent, 0);
+      const came = arrivals(server);
+      expect(came).toHaveLength(208);
+      const last = (name: string) => came.findLastIndex(({ source }) => source === name);
+      expect(last("fast")).toBeLessThan(last("slow"));
+      const slow = came.filter(({ source }) => source === "slow");
+      expect(slow.at(-1)!.at - slow[0]!.at).toBeGreaterThan(1500);
+    });
+  });
+
+  for (const value of ["0", "-1", "fast", "1e3", "slow=", "200000"]) {
+    test(`is not ${value}`, async () => {
+      const sent = await run(["send", makeTree(manyFrames(1, 10)), `--fps=${value}`]);
+      expectCode(sent, 1);
+      expect(sent.stderr).toContain("--fps");
+    });
+  }
+
+  test("and --realtime together are refused", async () => {
+    const folder = makeTree(manyFrames(1, 10));
+    const sent = await run(["send", folder, "--fps", "1", "--realtime"]);
+    expectCode(sent, 1);
+    expect(sent.stderr).toContain("choose one");
+  });
+
+  test("ends at once when it is stopped, with what was sent confirmed", async () => {
+    const folder = makeTree(manyFrames(100, 100));
+    await withServer(async (server) => {
+      using sender = launch(["send", folder, "--fps", "0.5", ...to(server), "--json"]);
+      await until("the first frame", () => arrivals(server).length > 0);
+      sender.child.kill("SIGTERM");
+      const ended = await sender.ended();
+      expect(ended.code).toBe(20);
+      const { frames } = summaryOf(ended) as { frames: number };
+      expect(frames).toBe(arrivals(server).length);
+      expect(frames).toBeLessThan(100);
+    });
+  });
+});
+
+describe("--realtime", () => {
+  test("sends frames as they were captured, over all sources of a recording", async () => {
+    const folder = recording({
+      ...{ "a/1.png": 0, "a/2.png": 1000, "a/3.png": 2000 },
+      ...{ "b/1.png": 500, "b/2.png": 1500, "b/3.png": 2500 },
+    });
+    await withServer(async (server) => {
+      const sent = await run(["send", folder, "--realtime", ...to(server), "--json"]);
+      expectCode(sent, 0);
+      expect(summaryOf(sent)).toMatchObject({ frames: 6 });
+      const came = arrivals(server);
+      const order = (name: string) =>
+        came.filter(({ source }) => source === name).map((frame) => frame.name);
+      expect(order("a")).toEqual(["1.png", "2.png", "3.png"]);
+      expect(order("b")).toEqual(["1.png", "2.png", "3.png"]);
+      expect(came.map(({ source, name }) => `${source}/${name}`)).toEqual([
+        ...["a/1.png", "b/1.png", "a/2.png", "b/2.png", "a/3.png", "b/3.png"],
+      ]);
+      expect(came.at(-1)!.at).toBeGreaterThan(2400);
+      expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+    });
+  });
+});
+
+describe("--bwlimit", () => {
+  test("lets no more bytes a second through, however large the frames are", async () => {
+    const limit = 256 << 10;
+    for (const [count, size] of [
+      [400, 2500],
+      [4, 250_000],
+      [1, 1_000_000],
+    ] as const) {
+      const folder = makeTree(manyFrames(count, size));
+      await withServer(async (server) => {
+        using link = await relayTo(server, { record: true });
+        using sender = launch(["send", folder, "--to", link.to, "--bwlimit", "256K", "--json"]);
+        const passed = () =>
+          link.relay.record.toServer.reduce((sum, { length }) => sum + length, 0);
+        await until("the first bytes", () => passed() > 0);
+        const looks: [at: number, bytes: number][] = [];
+        const look = setInterval(() => looks.push([performance.now(), passed()]), 20);
+        const ended = await sender.ended(60_000);
+        clearInterval(look);
+        expectCode(ended, 0);
+        expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+        expect(looks.at(-1)![0] - looks[0]![0]).toBeGreaterThan(3000);
+        // Between any two looks, what was held up for a moment and comes at once added.
+        for (const [index, [from, before]] of looks.entries()) {
+          const later = looks.find(([at]) => at >= from + 3000);
+          if (later === undefined) break;
+          const rate = (later[1] - before) / ((later[0] - from) / 1000);
+          expect([index, rate < limit * 1.15 + 40_000]).toEqual([index, true]);
+        }
+      });
+    }
+  });
+
+  for (const value of ["0", "fast", "-5M"]) {
+    test(`is not ${value}`, async () => {
+      const sent = await run(["send", temporaryFolder(), `--bwlimit=${value}`, "--stream", "run7"]);
+      expectCode(sent, 1);
+      expect(sent.stderr).toContain("--bwlimit");
+    });
+  }
+});

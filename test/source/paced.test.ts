@@ -1,0 +1,368 @@
+// Sources that give their frames at a pace, by a clock that stands still unless it is moved.
+
+import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
+import { FramesError } from "../../src/errors.ts";
+import type { Frame, FrameSource, Loss } from "../../src/frame.ts";
+import { type Pace, PacedSource, Rate, Replay } from "../../src/source/paced.ts";
+
+let now = 0;
+
+/** What the test opened: it is closed at its end. */
+const opened: FrameSource[] = [];
+
+function paced(source: FrameSource, pace: Pace): PacedSource {
+  const made = new PacedSource(source, pace, () => now);
+  opened.push(made);
+  return made;
+}
+
+beforeEach(() => {
+  now = 1_000_000;
+  jest.useFakeTimers();
+});
+
+afterEach(async () => {
+  for (const source of opened.splice(0)) source.close();
+  await settle();
+  // Whoever waited has been let go.
+  expect(jest.getTimerCount()).toBe(0);
+  jest.useRealTimers();
+});
+
+/** Lets everything happen that waits for nothing but its turn. */
+async function settle(): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+}
+
+/** Lets time go by, a millisecond after the other. */
+async function pass(milliseconds: number, atOnce = 1): Promise<void> {
+  for (let gone = 0; gone < milliseconds; gone += atOnce) {
+    const step = Math.min(atOnce, milliseconds - gone);
+    now += step;
+    jest.advanceTimersByTime(step);
+    await settle();
+  }
+}
+
+/** A frame that was captured so many milliseconds after the first. */
+function frame(sequence: number, after = 0): Frame {
+  return {
+    ...{ name: `${sequence}.png`, sequence, size: 1, metadata: "" },
+    captured: 1_795_331_523_000_000_000n + BigInt(Math.round(after * 1e6)),
+    read: () => {},
+    pieces: () => {
+      throw new Error("nobody reads it");
+    },
+  };
+}
+
+function loss(first: number, last: number): Loss {
+  return { first, last, what: "x", error: new FramesError("vanished") };
+}
+
+/** A source of these, that notes when each was asked for, in milliseconds since the beginning. */
+class Given implements FrameSource {
+  readonly name = "visible";
+  readonly total = 17;
+  readonly captured = 5;
+  readonly asked: number[] = [];
+  readonly calls: string[] = [];
+  readonly #items: (Frame | Loss | Promise<Frame>)[];
+  readonly #began = now;
+
+  constructor(items: readonly (Frame | Loss | Promise<Frame>)[]) {
+    this.#items = [...items];
+  }
+
+  next(offered: boolean) {
+    expect(offered).toBe(false);
+    this.asked.push(now - this.#began);
+    return this.#items.shift();
+  }
+
+  again({ sequence }: Frame, error: FramesError): Loss {
+    this.calls.push(`again ${sequence} ${error.code}`);
+    return loss(sequence, sequence);
+  }
+
+  stop(): void {
+    this.calls.push("stop");
+  }
+
+  close(): void {
+    this.calls.push("close");
+  }
+}
+
+/** Takes all that a source gives: the number of each, and when it came. */
+function take(source: FrameSource): { readonly came: [number, number][]; isOver: boolean } {
+  const began = now;
+  const taken = { came: [] as [number, number][], isOver: false };
+  const go = async () => {
+    for (;;) {
+      const item = await source.next(false);
+      if (item === undefined) break;
+      taken.came.push(["error" in item ? item.first : item.sequence, now - began]);
+    }
+    taken.isOver = true;
+  };
+  void go();
+  return taken;
+}
+
+function frames(count: number): Frame[] {
+  return Array.from({ length: count }, (_, index) => frame(index + 1));
+}
+
+describe("a rate", () => {
+  test("gives the first frame at once, and then so many a second, evenly", async () => {
+    const given = new Given(frames(5));
+    const taken = take(paced(given, new Rate(4)));
+    await settle();
+    expect(taken.came).toEqual([[1, 0]]);
+    await pass(249);
+    expect(taken.came).toHaveLength(1);
+    await pass(1);
+    expect(taken.came).toEqual([
+      [1, 0],
+      [2, 250],
+    ]);
+    await pass(1000);
+    expect(taken.came.map(([, at]) => at)).toEqual([0, 250, 500, 750, 1000]);
+    expect(taken.isOver).toBe(true);
+  });
+
+  test("asks for a frame when it may go, and not before: what is asked for later is fresher", async () => {
+    const given = new Given(frames(4));
+    take(paced(given, new Rate(10)));
+    await settle();
+    expect(given.asked).toEqual([0]);
+    await pass(99);
+    expect(given.asked).toEqual([0]);
+    await pass(301);
+    expect(given.asked).toEqual([0, 100, 200, 300, 400]);
+  });
+
+  for (const rate of [1, 7, 24, 29.97, 60]) {
+    test(`of ${rate} is that over ten seconds`, async () => {
+      const taken = take(paced(new Given(frames(1000)), new Rate(rate)));
+      await settle();
+      await pass(10_000);
+      expect(Math.abs(taken.came.length - 1 - rate * 10)).toBeLessThanOrEqual(1.5);
+      // No second has more of them than that.
+      for (const [, at] of taken.came) {
+        const within = taken.came.filter(([, other]) => other >= at && other < at + 1000);
+        expect(within.length).toBeLessThanOrEqual(Math.ceil(rate) + 1);
+      }
+    });
+  }
+
+  test("makes up for timers that are a little late", async () => {
+    const taken = take(paced(new Given(frames(100)), new Rate(100)));
+    await settle();
+    // Every frame is seen up to 7 ms late.
+    await pass(700, 7);
+    expect(taken.came.length).toBeGreaterThanOrEqual(69);
+    expect(taken.came.length).toBeLessThanOrEqual(71);
+  });
+
+  test("does not hurry after it was held up", async () => {
+    const rate = new Rate(10);
+    const first = frame(1);
+    expect(rate.goAt(first, 1000)).toBe(1000);
+    expect(rate.askAt()).toBe(1100);
+    // Nobody asked for ten seconds: what was missed is not made up for.
+    expect(rate.goAt(first, 11_000)).toBe(11_000);
+    expect(rate.askAt()).toBe(11_100);
+    // A little late is.
+    expect(rate.goAt(first, 11_160)).toBe(11_160);
+    expect(rate.askAt()).toBe(11_200);
+  });
+
+  test("does not hurry after a source that had nothing for a while", async () => {
+    const late = Promise.withResolvers<Frame>();
+    const given = new Given([frame(1), late.promise, frame(3), frame(4)]);
+    const taken = take(paced(given, new Rate(10)));
+    await settle();
+    await pass(5000, 50);
+    expect(taken.came).toEqual([[1, 0]]);
+    late.resolve(frame(2));
+    await settle();
+    await pass(300);
+    expect(taken.came).toEqual([
+      [1, 0],
+      [2, 5000],
+      [3, 5100],
+      [4, 5200],
+    ]);
+  });
+
+  test("lets losses pass at once after the time of the frame, and counts none", async () => {
+    const items = [frame(1), loss(2, 4), loss(5, 5), frame(6)];
+    const taken = take(paced(new Given(items), new Rate(2)));
+    await settle();
+    await pass(1000);
+    expect(taken.came).toEqual([
+      [1, 0],
+      [2, 500],
+      [5, 500],
+      [6, 500],
+    ]);
+  });
+});
+
+describe("a replay", () => {
+  test("gives frames as far apart as they were captured", async () => {
+    const items = [frame(1, 0), frame(2, 100), frame(3, 130), frame(4, 1130)];
+    const taken = take(paced(new Given(items), new Replay()));
+    await settle();
+    await pass(2000);
+    expect(taken.came).toEqual([
+      [1, 0],
+      [2, 100],
+      [3, 130],
+      [4, 1130],
+    ]);
+    expect(taken.isOver).toBe(true);
+  });
+
+  test("gives those at once that were captured before the one before", async () => {
+    const items = [frame(1, 0), frame(2, 500), frame(3, 200), frame(4, -100), frame(5, 600)];
+    const taken = take(paced(new Given(items), new Replay()));
+    await settle();
+    await pass(1000);
+    expect(taken.came).toEqual([
+      [1, 0],
+      [2, 500],
+      [3, 500],
+      [4, 500],
+      [5, 600],
+    ]);
+  });
+
+  test("catches up when it was held up: the times of a recording are fixed", async () => {
+    const late = Promise.withResolvers<Frame>();
+    const given = new Given([frame(1, 0), late.promise, frame(3, 200), frame(4, 900)]);
+    const taken = take(paced(given, new Replay()));
+    await settle();
+    await pass(500);
+    late.resolve(frame(2, 100));
+    await settle();
+    expect(taken.came).toEqual([
+      [1, 0],
+      [2, 500],
+      [3, 500],
+    ]);
+    await pass(400);
+    expect(taken.came.at(-1)).toEqual([4, 900]);
+  });
+
+  test("is one for all sources of a recording", async () => {
+    const replay = new Replay();
+    const one = take(paced(new Given([frame(1, 0), frame(2, 300)]), replay));
+    await settle();
+    const two = take(paced(new Given([frame(1, 100), frame(2, 200)]), replay));
+    await settle();
+    await pass(400);
+    expect(one.came).toEqual([
+      [1, 0],
+      [2, 300],
+    ]);
+    expect(two.came).toEqual([
+      [1, 100],
+      [2, 200],
+    ]);
+  });
+
+  test("waits longer than any timer can", async () => {
+    const days = 40 * 86_400_000;
+    const taken = take(paced(new Given([frame(1), frame(2, days)]), new Replay()));
+    await settle();
+    await pass(days - 1000, 86_400_000);
+    expect(taken.came).toHaveLength(1);
+    await pass(1000, 1000);
+    expect(taken.came).toEqual([
+      [1, 0],
+      [2, days],
+    ]);
+  });
+});
+
+describe("a paced source", () => {
+  /** Lets nothing go for an hour. */
+  const slow: Pace = { askAt: () => 0, goAt: (_, at) => at + 3_600_000 };
+
+  test("is the source that it paces, in all else", async () => {
+    const calls: string[] = [];
+    const whole: FrameSource = {
+      ...{ name: "cam", type: "image/jpeg", isLive: true, keepsFresh: true, total: 3, captured: 2 },
+      raw: { width: 1, height: 2, format: "gray" },
+      next: () => undefined,
+      again: ({ sequence }) => loss(sequence, sequence),
+      begin: () => void calls.push("begin"),
+      connected: () => void calls.push("connected"),
+      disconnected: (given) => {
+        calls.push(`disconnected ${given.length}`);
+        return given.slice(1);
+      },
+      settled: ({ sequence }) => void calls.push(`settled ${sequence}`),
+      remove: async ({ sequence }, crc) => void calls.push(`remove ${sequence} ${crc}`),
+      close: () => void calls.push("close"),
+    };
+    const source = paced(whole, new Rate(1));
+    const { name, type, isLive, keepsFresh, total, captured, raw } = whole;
+    expect(source).toMatchObject({ name, type, isLive, keepsFresh, total, captured, raw });
+    source.begin!();
+    source.connected!();
+    expect(source.disconnected!([frame(1), frame(2)])).toMatchObject([{ sequence: 2 }]);
+    source.settled!(frame(3));
+    await source.remove!(frame(4), 5);
+    source.close();
+    expect(calls).toEqual([
+      ...["begin", "connected", "disconnected 2", "settled 3", "remove 4 5", "close"],
+    ]);
+    expect(source.again(frame(9), new FramesError("changed"))).toMatchObject({ first: 9, last: 9 });
+  });
+
+  test("has nothing that its source has not", () => {
+    const bare: FrameSource = {
+      name: "visible",
+      next: () => undefined,
+      again: ({ sequence }) => loss(sequence, sequence),
+      close: () => {},
+    };
+    const source: FrameSource = paced(bare, new Rate(1));
+    for (const part of [
+      ...(["type", "raw", "isLive", "keepsFresh", "stop", "begin"] as const),
+      ...(["connected", "disconnected", "settled", "remove", "total"] as const),
+    ]) {
+      expect([part, source[part]]).toEqual([part, undefined]);
+    }
+    expect(source.captured).toBe(0);
+  });
+
+  test("gives what was captured at once when it is stopped", async () => {
+    const given = new Given(frames(3));
+    const source = paced(given, slow);
+    const taken = take(source);
+    await settle();
+    await pass(50);
+    expect(taken.came).toEqual([]);
+    source.stop!();
+    await settle();
+    expect(given.calls).toEqual(["stop"]);
+    expect(taken.came.map(([number]) => number)).toEqual([1, 2, 3]);
+    expect(taken.isOver).toBe(true);
+  });
+
+  test("waits for nothing any more when it is closed", async () => {
+    const given = new Given(frames(1));
+    const source = paced(given, slow);
+    const taken = take(source);
+    await settle();
+    source.close();
+    await settle();
+    expect(given.calls).toEqual(["close"]);
+    expect(taken.isOver).toBe(true);
+  });
+});

@@ -1,0 +1,302 @@
+// What a journal tells of numbers that are missing: from it alone, whatever became of the sender.
+
+import { Database } from "bun:sqlite";
+import { describe, expect, test } from "bun:test";
+import { rmSync, truncateSync } from "node:fs";
+import { FramesError } from "../../src/errors.ts";
+import type { FrameOrigin, FrameStore } from "../../src/frame.ts";
+import { gapsOf } from "../../src/store/gaps.ts";
+import { journalPath } from "../../src/store/schema.ts";
+import { verify } from "../../src/store/verify.ts";
+import { temporaryFolder } from "../helper/program.ts";
+import { bytesOf, session, storeFrame } from "./contract.ts";
+import {
+  alter,
+  now,
+  offered,
+  openVisible,
+  otherSession,
+  pathOf,
+  putAll,
+  rows,
+  withStore,
+} from "./fixture.ts";
+
+const bytes = bytesOf(100);
+/** What the clock of these stores says, in nanoseconds. */
+const at = BigInt(Math.round(now * 1e3)) * 1000n;
+
+/** Stores frames with these numbers. */
+async function storeNumbers(
+  store: FrameStore,
+  numbers: readonly number[],
+  origin: Partial<FrameOrigin> = {},
+): Promise<void> {
+  const source = openVisible(store, origin);
+  const frames = numbers.map((sequence) => [`${sequence}.png`, bytes, { sequence }] as const);
+  expect(await putAll(store, source, frames)).toEqual(numbers.map(() => "stored"));
+}
+
+function range(first: number, last: number): number[] {
+  return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+}
+
+/** The gaps of run7 as `FIRST-LAST REASON`, with the source and session where they are not the usual. */
+function gaps(directory: string): string[] {
+  return [...gapsOf(directory, "run7")].map((gap) => {
+    const source = gap.source === "visible" ? "" : `${gap.source} `;
+    const whose = gap.session === session ? "" : `${gap.session.slice(0, 2)} `;
+    return `${source}${whose}${gap.first}-${gap.last} ${gap.reason ?? "never came"}`;
+  });
+}
+
+/** The gaps of a store in which `act` was done. */
+async function gapsAfter(act: (store: FrameStore) => Promise<void> | void): Promise<string[]> {
+  const directory = temporaryFolder();
+  await withStore(directory, async (store) => {
+    await act(store);
+    await store.flush();
+  });
+  return gaps(directory);
+}
+
+describe("a stream has no gaps", () => {
+  test("if nothing is missing before its last number", async () => {
+    expect(await gapsAfter((store) => storeNumbers(store, range(1, 50)))).toEqual([]);
+    expect(await gapsAfter((store) => storeNumbers(store, [3, 1, 2]))).toEqual([]);
+    expect(await gapsAfter(() => {})).toEqual([]);
+  });
+
+  test("where frames were there already, and were offered or sent again", async () => {
+    const found = await gapsAfter(async (store) => {
+      await storeNumbers(store, range(1, 60), { session: otherSession });
+      const again = openVisible(store);
+      const offers = range(1, 50).map((sequence) =>
+        offered(`${sequence}.png`, bytes, { sequence }),
+      );
+      expect(new Set(again.compare(offers))).toEqual(new Set(["stored"]));
+      for (const sequence of range(51, 60)) {
+        expect(await storeFrame(again, `${sequence}.png`, bytes, { sequence })).toBe("present");
+      }
+      await storeNumbers(store, range(61, 70));
+    });
+    expect(found).toEqual([]);
+  });
+
+  test("where frames were moved away since", async () => {
+    const directory = temporaryFolder();
+    await withStore(directory, async (store) => {
+      await storeNumbers(store, range(1, 3), { session: otherSession });
+      for (const sequence of range(1, 3)) rmSync(pathOf(directory, `${sequence}.png`));
+      const offers = range(1, 3).map((sequence) => offered(`${sequence}.png`, bytes, { sequence }));
+      expect(openVisible(store).compare(offers)).toEqual(["moved", "moved", "moved"]);
+      await storeNumbers(store, [4]);
+    });
+    expect(gaps(directory)).toEqual([]);
+  });
+
+  test("where names were taken by other bytes: something is stored there", async () => {
+    const found = await gapsAfter(async (store) => {
+      await storeNumbers(store, [1, 2, 3], { session: otherSession });
+      const source = openVisible(store);
+      const others = bytesOf(100, 2);
+      const offer = offered("1.png", others, { sequence: 1 });
+      expect(source.compare([offer])).toEqual(["conflict"]);
+      const outcomes = await putAll(store, source, [
+        ["2.png", others, { sequence: 2 }],
+        ["3.png", bytesOf(99), { sequence: 3 }],
+        ["4.png", others, { sequence: 4 }],
+      ]);
+      expect(outcomes).toEqual(["conflict", "conflict", "stored"]);
+    });
+    expect(found).toEqual([]);
+  });
+
+  test("where a file was written again while it was watched", async () => {
+    const directory = temporaryFolder();
+    await withStore(directory, async (store) => {
+      const source = openVisible(store, { revises: true });
+      for (const sequence of range(1, 100)) {
+        const frames = [["latest.png", bytesOf(100, sequence), { sequence }] as const];
+        expect(await putAll(store, source, frames)).toEqual(["stored"]);
+      }
+      await storeNumbers(store, [101]);
+    });
+    expect(gaps(directory)).toEqual([]);
+    // However often that was.
+    expect(rows(directory, "SELECT first, last FROM accounted")).toEqual([
+      { first: 1n, last: 99n },
+    ]);
+  });
+
+  test("where another session replaced frames, in either", async () => {
+    const found = await gapsAfter(async (store) => {
+      await storeNumbers(store, range(1, 5));
+      const source = openVisible(store, { session: otherSession, conflict: "replace" });
+      const frames = [2, 3].map(
+        (number) => [`${number}.png`, bytesOf(100, 7), { sequence: number - 1 }] as const,
+      );
+      expect(await putAll(store, source, frames)).toEqual(["stored", "stored"]);
+    });
+    expect(found).toEqual([]);
+  });
+
+  test("where frames were removed as too old, and what was missing before them is past too", async () => {
+    const directory = temporaryFolder();
+    await withStore(
+      directory,
+      async (store) => {
+        await storeNumbers(store, [1, 2, 5, 6, 7, 10, 11, 12]);
+        while (await store.retention!.step());
+      },
+      { keep: { bytes: 200 } },
+    );
+    expect(gaps(directory)).toEqual([]);
+    await withStore(directory, (store) => storeNumbers(store, [14]));
+    expect(gaps(directory)).toEqual(["13-13 never came"]);
+  });
+
+  test("where a damaged frame was set aside", async () => {
+    const directory = temporaryFolder();
+    await withStore(directory, (store) => storeNumbers(store, range(1, 3)));
+    truncateSync(pathOf(directory, "2.png"), 10);
+    expect(await verify(directory, { repair: true })).toMatchObject({ damaged: 1 });
+    expect(gaps(directory)).toEqual([]);
+  });
+});
+
+describe("a gap", () => {
+  test("is what was told as lost, with its reason", async () => {
+    const found = await gapsAfter(async (store) => {
+      await storeNumbers(store, [1, 2, 6, 8]);
+      const source = openVisible(store);
+      source.lost(3, 5, new FramesError("dropped"));
+      source.lost(7, 7, new FramesError("vanished"));
+      source.lost(9, 12, new FramesError("stopped"));
+    });
+    expect(found).toEqual(["3-5 dropped", "7-7 vanished", "9-12 stopped"]);
+  });
+
+  test("is what never came, at the beginning too, but not after the last number", async () => {
+    expect(await gapsAfter((store) => storeNumbers(store, [3, 4, 7, 9]))).toEqual([
+      "1-2 never came",
+      "5-6 never came",
+      "8-8 never came",
+    ]);
+  });
+
+  test("is both, where a loss covers a part of what is missing", async () => {
+    const found = await gapsAfter(async (store) => {
+      await storeNumbers(store, [1, 20]);
+      openVisible(store).lost(5, 9, new FramesError("dropped"));
+    });
+    expect(found).toEqual(["2-4 never came", "5-9 dropped", "10-19 never came"]);
+  });
+
+  test("is seen once, where losses overlap", async () => {
+    const found = await gapsAfter(async (store) => {
+      const source = openVisible(store);
+      source.lost(2, 10, new FramesError("dropped"));
+      source.lost(3, 4, new FramesError("vanished"));
+      await storeNumbers(store, [1, 12]);
+    });
+    expect(found).toEqual(["2-10 dropped", "3-4 vanished", "11-11 never came"]);
+  });
+
+  test("has the time at which it was told, or else that of the next number", async () => {
+    const directory = temporaryFolder();
+    let time = now;
+    await withStore(
+      directory,
+      async (store) => {
+        await storeNumbers(store, [1]);
+        time = now + 1000;
+        openVisible(store).lost(2, 3, new FramesError("dropped"));
+        time = now + 2000;
+        await storeNumbers(store, [4, 7]);
+      },
+      { clock: () => time },
+    );
+    const times = [...gapsOf(directory, "run7")].map((gap) => gap.at - at);
+    expect(times).toEqual([1_000_000_000n, 2_000_000_000n]);
+  });
+
+  test("belongs to one session and source: numbers of others say nothing", async () => {
+    const directory = temporaryFolder();
+    let time = now;
+    await withStore(
+      directory,
+      async (store) => {
+        await storeNumbers(store, [2], { session: otherSession });
+        time += 1000;
+        await storeNumbers(store, [1, 4]);
+        await storeNumbers(store, [3], { source: "infrared" });
+        await storeNumbers(store, [99], { stream: "run8" });
+      },
+      { clock: () => time },
+    );
+    // Sources by their names, sessions by the time of their first gap.
+    expect(gaps(directory)).toEqual([
+      "infrared 1-2 never came",
+      "ff 1-1 never came",
+      "2-3 never came",
+    ]);
+  });
+
+  test("is told while a server writes the journal", async () => {
+    const directory = temporaryFolder();
+    await withStore(directory, async (store) => {
+      await storeNumbers(store, [2]);
+      expect(gaps(directory)).toEqual(["1-1 never came"]);
+      await storeNumbers(store, [4]);
+      expect(gaps(directory)).toEqual(["1-1 never came", "3-3 never came"]);
+    });
+  });
+});
+
+describe("a journal from before numbers were accounted for", () => {
+  async function earlier(): Promise<string> {
+    const directory = temporaryFolder();
+    await withStore(directory, async (store) => {
+      await storeNumbers(store, [3, 4]);
+      openVisible(store).lost(7, 8, new FramesError("dropped"));
+      await store.flush();
+    });
+    for (const table of ["accounted", "removing", "removed"]) {
+      alter(directory, `DROP TABLE ${table}`);
+    }
+    return directory;
+  }
+
+  test("tells of losses alone, as long as no server has opened it", async () => {
+    const directory = await earlier();
+    expect(gaps(directory)).toEqual(["7-8 dropped"]);
+    expect(await verify(directory)).toMatchObject({ missing: 0, lost: 1 });
+  });
+
+  test("tells from then on what never came", async () => {
+    const directory = await earlier();
+    await withStore(directory, (store) => storeNumbers(store, [10, 12]));
+    expect(gaps(directory)).toEqual(["7-8 dropped", "9-9 never came", "11-11 never came"]);
+  });
+});
+
+test("half a million frames are gone through in little memory", async () => {
+  const directory = temporaryFolder();
+  await withStore(directory, () => {});
+  const database = new Database(journalPath(directory));
+  // Every tenth number is missing.
+  database.run(`INSERT INTO frames (stream, source, name, session, seq, bytes, crc32, captured, received)
+    WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 500000)
+    SELECT 'run7', 'visible', n, '${session}', n, 10, 0, 0, n FROM numbers WHERE n % 10 <> 5`);
+  database.close();
+  const before = process.memoryUsage.rss();
+  let found = 0;
+  let most = 0;
+  for (const { first, last } of gapsOf(directory, "run7")) {
+    if (first !== last || first % 10 !== 5) throw new Error(`${first}-${last} is no gap`);
+    if (++found % 10_000 === 0) most = Math.max(most, process.memoryUsage.rss());
+  }
+  expect(found).toBe(50_000);
+  expect(most - before).toBeLessThan(150e6);
+}, 120_000);

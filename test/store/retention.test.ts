@@ -1,0 +1,690 @@
+// Frames that are not to be kept: which go, what goes with them, and what is remembered of them.
+
+import { Database } from "bun:sqlite";
+import { describe, expect, spyOn, test } from "bun:test";
+import * as fs from "node:fs";
+import { existsSync, lstatSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import { FramesError } from "../../src/errors.ts";
+import type { FrameOrigin, FrameStore, OfferedFrame, Standing } from "../../src/frame.ts";
+import type { DirectoryStore, DirectoryStoreOptions } from "../../src/store/directory.ts";
+import type { Keep } from "../../src/store/retention.ts";
+import { journalPath } from "../../src/store/schema.ts";
+import { verify } from "../../src/store/verify.ts";
+import { temporaryFolder } from "../helper/program.ts";
+import { bytesOf, openSource, outcomeCode, session, storeFrame, thrownCode } from "./contract.ts";
+import {
+  filesIn,
+  names,
+  now,
+  offered,
+  offeredByTime,
+  openStore,
+  openVisible,
+  otherSession,
+  put,
+  putAll,
+  rows,
+  withStore,
+} from "./fixture.ts";
+
+const captured = 1_795_331_523_123_456_789n;
+const day = 86_400_000;
+const week: Keep = { milliseconds: 7 * day };
+const hundred = bytesOf(100);
+
+/** A wall clock that stands where it is put. */
+class Clock {
+  time = now;
+  readonly read = (): number => this.time;
+}
+
+/** Runs `act` with a store that keeps so much. */
+async function keeping<T>(
+  keep: Keep,
+  act: (store: DirectoryStore, clock: Clock, directory: string) => Promise<T>,
+  options: Partial<DirectoryStoreOptions> = {},
+): Promise<T> {
+  const directory = temporaryFolder();
+  const clock = new Clock();
+  return await withStore(directory, (store) => act(store, clock, directory), {
+    keep,
+    clock: clock.read,
+    ...options,
+  });
+}
+
+/** Removes all that is not to be kept: in how many steps. */
+async function removeAll(store: DirectoryStore): Promise<number> {
+  let steps = 0;
+  while (await store.retention!.step()) {
+    if (++steps > 10_000) throw new Error("there is no end to it");
+  }
+  return steps;
+}
+
+/** Stores frames of 100 bytes under these names, numbered from `sequence` on. */
+async function storeAll(
+  store: FrameStore,
+  frames: readonly string[],
+  origin: Partial<FrameOrigin> = {},
+  sequence = 1,
+): Promise<void> {
+  const { stream = "run7", source = "visible" } = origin;
+  const opened = openSource(store, stream, source, origin);
+  for (const [index, name] of frames.entries()) {
+    const more = { sequence: sequence + index, captured };
+    expect(await storeFrame(opened, name, hundred, more)).toBe("stored");
+  }
+  await store.flush();
+}
+
+function numbered(count: number): string[] {
+  return Array.from({ length: count }, (_, index) => `${index + 1}.png`);
+}
+
+describe("by age", () => {
+  test("frames go that arrived longer ago, with their rows, and no others", async () => {
+    await keeping(week, async (store, clock, directory) => {
+      await storeAll(store, ["1", "2"]);
+      clock.time += 5 * day;
+      await storeAll(store, ["3", "4"], {}, 3);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["1", "2", "3", "4"]);
+      clock.time += 2 * day;
+      await removeAll(store);
+      expect(names(directory)).toEqual(["3", "4"]);
+      expect([...filesIn(directory).keys()].sort()).toEqual(["run7/visible/3", "run7/visible/4"]);
+    });
+  });
+
+  test("the time of capture says nothing: clocks of cameras lie", async () => {
+    await keeping(week, async (store, clock, directory) => {
+      const source = openVisible(store);
+      await putAll(store, source, [["old", hundred, { captured: 0n }]]);
+      await putAll(store, source, [["new", hundred, { captured: 2n ** 62n }]]);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["old", "new"]);
+      clock.time += 8 * day;
+      await storeAll(store, ["now"], {}, 10);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["now"]);
+    });
+  });
+
+  test("the newest frame of the store stays, however old it is", async () => {
+    await keeping(week, async (store, clock, directory) => {
+      await storeAll(store, ["1", "2", "3"]);
+      clock.time += 100 * day;
+      await removeAll(store);
+      expect(names(directory)).toEqual(["3"]);
+      await storeAll(store, ["4"], {}, 4);
+      await removeAll(store);
+      expect(rows(directory, "SELECT id, name FROM frames")).toEqual([{ id: 4n, name: "4" }]);
+    });
+  });
+
+  test("a server whose clock was back for a while does not remove what came then", async () => {
+    await keeping(week, async (store, clock, directory) => {
+      await storeAll(store, ["before"]);
+      const { time } = clock;
+      clock.time = 0;
+      await storeAll(store, ["without a clock"], {}, 2);
+      clock.time = time + day;
+      await storeAll(store, ["after"], {}, 3);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["before", "without a clock", "after"]);
+      clock.time = time + 7.5 * day;
+      await removeAll(store);
+      expect(names(directory)).toEqual(["after"]);
+    });
+  });
+
+  test("a server whose clock was ahead for a while does not keep what came then for ever", async () => {
+    await keeping(week, async (store, clock, directory) => {
+      const { time } = clock;
+      clock.time = time + 10_000 * day;
+      await storeAll(store, ["ahead 1"]);
+      clock.time = time;
+      await storeAll(store, ["right"], {}, 2);
+      clock.time = time + 10_000 * day;
+      await storeAll(store, ["ahead 2"], {}, 3);
+      clock.time = time + 5 * day;
+      await storeAll(store, ["last"], {}, 4);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["ahead 1", "right", "ahead 2", "last"]);
+      clock.time = time + 8 * day;
+      await removeAll(store);
+      expect(names(directory)).toEqual(["last"]);
+    });
+  });
+
+  test("losses go that are as old, and leave no gap", async () => {
+    await keeping(week, async (store, clock, directory) => {
+      const source = openVisible(store);
+      source.lost(1, 10, new FramesError("dropped"));
+      await store.flush();
+      clock.time += 6 * day;
+      source.lost(11, 20, new FramesError("dropped"));
+      await storeAll(store, ["21"], {}, 21);
+      await removeAll(store);
+      const losses = () => rows(directory, "SELECT first FROM losses");
+      expect(losses()).toEqual([{ first: 1n }, { first: 11n }]);
+      clock.time += 2 * day;
+      await removeAll(store);
+      expect(losses()).toEqual([{ first: 11n }]);
+      expect(rows(directory, "SELECT first, last FROM accounted")).toEqual([
+        { first: 0n, last: 10n },
+      ]);
+    });
+  });
+
+  test("a thousand losses go in steps", async () => {
+    await keeping(week, async (store, clock, directory) => {
+      const source = openVisible(store);
+      for (let number = 2; number <= 2000; number += 2) {
+        source.lost(number, number, new FramesError("dropped"));
+      }
+      await store.flush();
+      clock.time += 8 * day;
+      expect(await removeAll(store)).toBe(10);
+      expect(rows(directory, "SELECT 1 FROM losses")).toEqual([]);
+    });
+  });
+});
+
+describe("by size", () => {
+  test("the frames that arrived first go, until the others are no more than that", async () => {
+    await keeping({ bytes: 350 }, async (store, _, directory) => {
+      await storeAll(store, ["b", "a", "d", "c", "e"]);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["d", "c", "e"]);
+      expect(await removeAll(store)).toBe(0);
+      await storeAll(store, ["f"], {}, 6);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["c", "e", "f"]);
+      expect(filesIn(directory).size).toBe(3);
+    });
+  });
+
+  test("what was there before the server started counts", async () => {
+    const directory = temporaryFolder();
+    await withStore(directory, (store) => storeAll(store, numbered(10)));
+    await withStore(directory, removeAll, { keep: { bytes: 400 } });
+    expect(names(directory)).toEqual(["7.png", "8.png", "9.png", "10.png"]);
+  });
+
+  test("a frame that takes the place of another counts with its own size, and as the newest", async () => {
+    await keeping({ bytes: 1000 }, async (store, _, directory) => {
+      await storeAll(store, ["1", "2", "3"]);
+      await removeAll(store);
+      const replacing = openVisible(store, { conflict: "replace" });
+      expect(await putAll(store, replacing, [["1", bytesOf(850)]])).toEqual(["stored"]);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["3", "1"]);
+      // 100 and 850: there is room for 50 more.
+      expect(await putAll(store, openVisible(store), [["4", bytesOf(50)]])).toEqual(["stored"]);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["3", "1", "4"]);
+    });
+  });
+
+  test("frames that are refused or present count for nothing", async () => {
+    await keeping({ bytes: 200 }, async (store, _, directory) => {
+      await storeAll(store, ["1", "2"]);
+      await removeAll(store);
+      const source = openVisible(store);
+      for (let times = 0; times < 10; times++) {
+        const outcomes = await putAll(store, source, [
+          ["1", hundred],
+          ["2", bytesOf(99)],
+        ]);
+        expect(outcomes).toEqual(["present", "conflict"]);
+      }
+      await removeAll(store);
+      expect(names(directory)).toEqual(["1", "2"]);
+    });
+  });
+
+  test("the sum stays right when the journal cannot be written for a while", async () => {
+    await keeping({ bytes: 300 }, async (store, _, directory) => {
+      await storeAll(store, ["1", "2"]);
+      await removeAll(store);
+      const database = new Database(journalPath(directory));
+      database.run(
+        "CREATE TRIGGER full BEFORE INSERT ON frames BEGIN SELECT RAISE(ROLLBACK, 'full'); END",
+      );
+      expect(outcomeCode(await storeFrame(openVisible(store), "x", bytesOf(5000)))).toBe("store");
+      expect(() => store.flush()).toThrow();
+      database.run("DROP TRIGGER full");
+      database.close();
+      rmSync(join(directory, "run7/visible/x"));
+      await storeAll(store, ["3", "4"], {}, 3);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["2", "3", "4"]);
+    });
+  });
+
+  test("losses go with the frames of their time", async () => {
+    await keeping({ bytes: 200 }, async (store, _, directory) => {
+      const source = openVisible(store);
+      source.lost(2, 4, new FramesError("dropped"));
+      source.lost(8, 9, new FramesError("dropped"));
+      await storeAll(store, ["1"], {}, 1);
+      await storeAll(store, ["5", "6", "7"], {}, 5);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["6", "7"]);
+      expect(rows(directory, "SELECT first FROM losses")).toEqual([{ first: 8n }]);
+    });
+  });
+
+  test("a store of many frames is summed up bit by bit", async () => {
+    const directory = temporaryFolder();
+    await withStore(directory, (store) => storeAll(store, ["1"]));
+    const database = new Database(journalPath(directory));
+    database.run(`INSERT INTO frames (stream, source, name, session, seq, bytes, crc32, captured, received)
+      WITH RECURSIVE numbers (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < 50000)
+      SELECT 'run7', 'visible', n, '${session}', n, 10, 0, 0, 0 FROM numbers`);
+    database.close();
+    await withStore(
+      directory,
+      async (store) => {
+        expect(await store.retention!.step()).toBe(true);
+        // Others go on meanwhile, and count.
+        await storeAll(store, ["a", "b"], {}, 50_001);
+        await removeAll(store);
+      },
+      { keep: { bytes: 499_990 + 200 } },
+    );
+    expect(rows(directory, "SELECT count(*) AS frames, min(id) AS first FROM frames")).toEqual([
+      { frames: 50_001n, first: 2n },
+    ]);
+  }, 30_000);
+});
+
+describe("what is removed", () => {
+  test("goes a hundred frames at a time at most", async () => {
+    await keeping({ bytes: 100 }, async (store, _, directory) => {
+      await storeAll(store, numbered(250));
+      const left: number[] = [];
+      // The sum first.
+      while (await store.retention!.step()) left.push(names(directory).length);
+      for (const [index, frames] of left.entries()) {
+        expect((left[index - 1] ?? 250) - frames).toBeLessThanOrEqual(100);
+      }
+      expect(left.at(-1)).toBe(1);
+    });
+  });
+
+  test("stops at once when its time is over, and goes on there", async () => {
+    await keeping({ bytes: 100 }, async (store, _, directory) => {
+      await storeAll(store, numbered(20));
+      const unlink = fs.unlinkSync;
+      const spied = spyOn(fs, "unlinkSync").mockImplementation((path) => {
+        unlink(path);
+        Bun.sleepSync(6);
+      });
+      try {
+        // Two files take longer than a step may.
+        expect(await removeAll(store)).toBeGreaterThanOrEqual(9);
+      } finally {
+        spied.mockRestore();
+      }
+      expect(names(directory)).toEqual(["20.png"]);
+      expect(rows(directory, "SELECT 1 FROM removing")).toEqual([]);
+    });
+  });
+
+  test("leaves no empty folder of a source or stream, but the store itself", async () => {
+    await keeping(week, async (store, clock, directory) => {
+      await storeAll(store, ["1"], { stream: "old", source: "site/cam-3" });
+      await storeAll(store, ["1"], { stream: "old", source: "site/cam-4" });
+      await storeAll(store, ["1"], { stream: "other", source: "other" });
+      clock.time += 8 * day;
+      await storeAll(store, ["1"], { stream: "new", source: "visible" });
+      await removeAll(store);
+      expect(fs.readdirSync(directory).sort()).toEqual([".frames", "new"]);
+    });
+  });
+
+  test("leaves folders that hold anything else", async () => {
+    await keeping(week, async (store, clock, directory) => {
+      await storeAll(store, ["1"]);
+      writeFileSync(join(directory, "run7/visible/.note"), "");
+      clock.time += 8 * day;
+      await storeAll(store, ["1"], { stream: "new" });
+      await removeAll(store);
+      expect(fs.readdirSync(join(directory, "run7/visible"))).toEqual([".note"]);
+    });
+  });
+
+  test("does not hinder a sender whose folder goes while its frame is on its way", async () => {
+    for (const durable of [false, true]) {
+      await keeping(
+        { bytes: 100 },
+        async (store, _, directory) => {
+          const source = openVisible(store);
+          await putAll(store, source, [["1", hundred]]);
+          await storeAll(store, ["2"], { stream: "run8" });
+          const writer = source.begin({
+            ...{ name: "3", sequence: 3, captured, size: 100, metadata: "" },
+          });
+          writer.write(hundred);
+          await removeAll(store);
+          expect(existsSync(join(directory, "run7"))).toBe(false);
+          const outcome = writer.finish(crc32(hundred));
+          await store.flush();
+          expect(await outcome).toBe("stored");
+          expect([...filesIn(directory).keys()].sort()).toEqual([
+            "run7/visible/3",
+            "run8/visible/2",
+          ]);
+        },
+        { durable },
+      );
+    }
+  });
+
+  test("is only what the store put there", async () => {
+    await keeping({ bytes: 100 }, async (store, _, directory) => {
+      await storeAll(store, ["link", "changed", "folder", "away", "mine", "last"]);
+      const folder = join(directory, "run7/visible");
+      const elsewhere = join(directory, "../elsewhere");
+      writeFileSync(elsewhere, hundred);
+      for (const name of ["link", "folder", "away"]) rmSync(join(folder, name));
+      symlinkSync(elsewhere, join(folder, "link"));
+      mkdirSync(join(folder, "folder"));
+      writeFileSync(join(folder, "changed"), "somebody's own");
+      await removeAll(store);
+      expect(names(directory)).toEqual(["last"]);
+      expect(fs.readdirSync(folder).sort()).toEqual(["changed", "folder", "last", "link"]);
+      expect(lstatSync(elsewhere).size).toBe(100);
+    });
+  });
+
+  test("is nothing that lies behind a link in the place of a folder", async () => {
+    await keeping(week, async (store, clock, directory) => {
+      await storeAll(store, ["1"]);
+      const elsewhere = join(temporaryFolder(), "elsewhere");
+      fs.renameSync(join(directory, "run7"), elsewhere);
+      symlinkSync(elsewhere, join(directory, "run7"));
+      clock.time += 8 * day;
+      await storeAll(store, ["1"], { stream: "new" });
+      await removeAll(store);
+      expect(existsSync(join(elsewhere, "visible/1"))).toBe(true);
+      expect(rows(directory, "SELECT stream FROM frames")).toEqual([{ stream: "new" }]);
+    });
+  });
+
+  test("is nothing that a follower still awaits, until it has it", async () => {
+    await keeping({ bytes: 100 }, async (store, clock, directory) => {
+      await storeAll(store, numbered(150), { stream: "followed" });
+      await storeAll(store, numbered(150), { stream: "other" });
+      let has = 140;
+      const follower = {
+        awaits: ({ id, stream }: { id: number; stream: string }) =>
+          stream === "followed" && id > has,
+      };
+      store.retention!.followers.add(follower);
+      await removeAll(store);
+      expect(names(directory)).toEqual([
+        ...numbered(150).slice(140),
+        "150.png", // the newest
+      ]);
+      has = 145;
+      // They are looked at again within a minute.
+      expect(await removeAll(store)).toBe(0);
+      clock.time += 60_000;
+      await removeAll(store);
+      expect(names(directory).length).toBe(6);
+      store.retention!.followers.delete(follower);
+      clock.time += 60_000;
+      await removeAll(store);
+      expect(names(directory)).toEqual(["150.png"]);
+    });
+  });
+
+  test("stays where the system does not let it go, and is tried again", async () => {
+    await keeping({ bytes: 100 }, async (store, clock, directory) => {
+      await storeAll(store, ["1", "2", "3"]);
+      const unlink = fs.unlinkSync;
+      const spied = spyOn(fs, "unlinkSync").mockImplementation((path) => {
+        if (String(path).endsWith("/1")) throw Object.assign(new Error("busy"), { code: "EBUSY" });
+        unlink(path);
+      });
+      try {
+        await removeAll(store);
+      } finally {
+        spied.mockRestore();
+      }
+      expect(names(directory)).toEqual(["1", "3"]);
+      expect([...filesIn(directory).keys()].sort()).toEqual(["run7/visible/1", "run7/visible/3"]);
+      clock.time += 60_000;
+      await removeAll(store);
+      expect(names(directory)).toEqual(["3"]);
+    });
+  });
+
+  test("does not get in the way of frames that are placed together", async () => {
+    await keeping(
+      { bytes: 1000 },
+      async (store, _, directory) => {
+        await storeAll(store, numbered(10));
+        await removeAll(store);
+        const replacing = openVisible(store, { conflict: "replace" });
+        // All at once: flushes and steps take turns.
+        const outcomes: (string | Promise<unknown>)[] = [];
+        for (let round = 0; round < 30; round++) {
+          const name = `${(round % 10) + 1}.png`;
+          outcomes.push(
+            Promise.resolve(put(replacing, name, bytesOf(300, round + 2))),
+            Promise.resolve(store.flush()),
+            store.retention!.step(),
+          );
+        }
+        await Promise.all(outcomes);
+        await removeAll(store);
+        const files = filesIn(directory);
+        expect(files.size).toBe(names(directory).length);
+        type Row = { name: string; crc32: bigint };
+        for (const row of rows<Row>(directory, "SELECT name, crc32 FROM frames")) {
+          const bytes = files.get(`run7/visible/${row.name}`)!;
+          expect([row.name, BigInt(crc32(bytes))]).toEqual([row.name, row.crc32]);
+        }
+      },
+      { durable: true },
+    );
+  });
+});
+
+describe("with portable names", () => {
+  test("a removed frame gives its name up, and its folders theirs", async () => {
+    await keeping(
+      { bytes: 100 },
+      async (store, _, directory) => {
+        await storeAll(store, ["a"], { source: "Visible/Left" });
+        await storeAll(store, ["b", "c"], { source: "Visible/Right" });
+        const folded = () =>
+          rows<{ actual: string }>(directory, "SELECT actual FROM folded ORDER BY actual").map(
+            ({ actual }) => actual,
+          );
+        expect(thrownCode(() => openSource(store, "run7", "visible"))).toBe("unportable-name");
+        await removeAll(store);
+        expect(folded()).toEqual([
+          "run7",
+          "run7/Visible",
+          "run7/Visible/Right",
+          "run7/Visible/Right/c",
+        ]);
+        await storeAll(store, ["x"], { stream: "RUN8", source: "LEFT" });
+        await removeAll(store);
+        expect(folded()).toEqual(["RUN8", "RUN8/LEFT", "RUN8/LEFT/x"]);
+        await storeAll(store, ["x"], { source: "visible/LEFT" });
+      },
+      { portableNames: true },
+    );
+  });
+
+  test("a folder whose frames were moved away keeps its name as long as they have rows", async () => {
+    await keeping(
+      { bytes: 200 },
+      async (store, _, directory) => {
+        await storeAll(store, ["a", "b", "c"], { source: "Visible" });
+        for (const name of ["b", "c"]) rmSync(join(directory, "run7/Visible", name));
+        await removeAll(store);
+        expect(existsSync(join(directory, "run7"))).toBe(false);
+        expect(thrownCode(() => openSource(store, "run7", "visible"))).toBe("unportable-name");
+      },
+      { portableNames: true },
+    );
+  });
+});
+
+describe("a removed frame that is offered again", () => {
+  const cases: [what: string, offer: OfferedFrame, origin: Partial<FrameOrigin>, Standing][] = [
+    ["is as if it was moved away", offered("1", hundred, { captured }), {}, "moved"],
+    ["without its CRC-32 too", offeredByTime("1", hundred, captured), {}, "moved"],
+    ["by another session too", offered("1", hundred), { session: otherSession }, "moved"],
+    ["by who removes it then too", offered("1", hundred), { proven: true } as object, "moved"],
+    ["with another time is unsure", offeredByTime("1", hundred, captured + 5000n), {}, "unsure"],
+    ["with other bytes is wanted", offered("1", bytesOf(100, 2), { captured }), {}, "wanted"],
+    ["with another size is wanted", offeredByTime("1", bytesOf(99), captured), {}, "wanted"],
+    ["under another name is wanted", offered("x", hundred, { captured }), {}, "wanted"],
+    ["is wanted again with --again", offered("1", hundred), { again: true }, "wanted"],
+  ];
+  for (const [what, offer, origin, standing] of cases) {
+    test(what, async () => {
+      const directory = temporaryFolder();
+      await withStore(directory, (store) => storeAll(store, ["1", "2"]));
+      await withStore(directory, removeAll, { keep: { bytes: 100 } });
+      // Also by a server that removes nothing.
+      await withStore(directory, async (store) => {
+        expect(openVisible(store, origin).compare([offer])).toEqual([standing]);
+        await store.flush();
+        expect(openVisible(store).compare([offered("2", hundred)])).toEqual(["stored"]);
+      });
+    });
+  }
+
+  test("is stored again as the newest, and removed again in its turn", async () => {
+    await keeping({ bytes: 200 }, async (store, _, directory) => {
+      await storeAll(store, ["1", "2", "3"]);
+      await removeAll(store);
+      const source = openVisible(store, { again: true, session: otherSession });
+      expect(await putAll(store, source, [["1", hundred]])).toEqual(["stored"]);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["3", "1"]);
+      await storeAll(store, ["4", "5"], {}, 4);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["4", "5"]);
+      expect(rows(directory, "SELECT count(*) AS count FROM removed")).toEqual([{ count: 3n }]);
+    });
+  });
+
+  test("leaves its stream as one that has been there", async () => {
+    await keeping({ bytes: 100 }, async (store) => {
+      await storeAll(store, ["1"]);
+      await storeAll(store, ["1"], { stream: "run8" });
+      await removeAll(store);
+      // A sender that is told otherwise takes the store for another one.
+      expect(store.isFresh("run7")).toBe(false);
+      expect(store.isFresh("run9")).toBe(true);
+    });
+  });
+
+  test("is still known when the journal had to be made anew", async () => {
+    const directory = temporaryFolder();
+    await withStore(directory, (store) => storeAll(store, ["1", "2"]));
+    await withStore(directory, removeAll, { keep: { bytes: 100 } });
+    const database = new Database(journalPath(directory));
+    database.run("DROP TABLE replacements");
+    database.run("DROP TABLE losses");
+    database.close();
+    expect((await verify(directory, { repair: true })).rebuilt).toBe(1);
+    await withStore(directory, (store) => {
+      expect(openVisible(store).compare([offered("1", hundred)])).toEqual(["moved"]);
+      expect(store.isFresh("run7")).toBe(false);
+    });
+    expect(rows(directory, "SELECT first, last FROM accounted WHERE first = 0")).toEqual([
+      { first: 0n, last: 1n },
+    ]);
+  });
+});
+
+describe("a server that is killed while it removes", () => {
+  /** A store in which the removal of the first two of three frames was noted, and no more. */
+  async function begun(): Promise<string> {
+    const directory = temporaryFolder();
+    await withStore(directory, (store) => storeAll(store, ["1", "2", "3"]));
+    const database = new Database(journalPath(directory));
+    database.run("INSERT INTO removing (id) VALUES (1), (2)");
+    database.close();
+    return directory;
+  }
+
+  test("before the files go leaves what the next one completes, whatever it keeps", async () => {
+    for (const keep of [undefined, week]) {
+      const directory = await begun();
+      expect(await verify(directory)).toMatchObject({ frames: 3, missing: 0, unknown: 0 });
+      openStore(directory, { keep }).close();
+      expect(names(directory)).toEqual(["3"]);
+      expect([...filesIn(directory).keys()].sort()).toEqual(["run7/visible/3"]);
+      expect(rows(directory, "SELECT 1 FROM removing")).toEqual([]);
+      expect(await verify(directory)).toMatchObject({ frames: 1, missing: 0, unknown: 0 });
+    }
+  });
+
+  test("after files went leaves nothing that is missing, and what the next one completes", async () => {
+    const directory = await begun();
+    rmSync(join(directory, "run7/visible/1"));
+    rmSync(join(directory, "run7/visible/2"));
+    expect(await verify(directory)).toMatchObject({ missing: 0, unknown: 0 });
+    openStore(directory).close();
+    expect(names(directory)).toEqual(["3"]);
+    await withStore(directory, (store) => {
+      const again = ["1", "2", "3"].map((name) => offered(name, hundred));
+      expect(openVisible(store).compare(again)).toEqual(["moved", "moved", "stored"]);
+    });
+  });
+
+  test("leaves what was not noted as missing as ever", async () => {
+    const directory = await begun();
+    for (const name of ["1", "3"]) rmSync(join(directory, "run7/visible", name));
+    expect(await verify(directory)).toMatchObject({ missing: 1, unknown: 0 });
+  });
+});
+
+describe("a store that keeps all", () => {
+  test("removes nothing, and has nothing that would", async () => {
+    const directory = temporaryFolder();
+    const clock = new Clock();
+    await withStore(
+      directory,
+      async (store) => {
+        await storeAll(store, numbered(10));
+        clock.time += 10_000 * day;
+        expect(store.retention).toBeUndefined();
+      },
+      { clock: clock.read },
+    );
+    await withStore(directory, () => {}, { clock: clock.read });
+    expect(names(directory)).toEqual(numbered(10));
+  });
+});
+
+describe("retention that was started", () => {
+  test("tells of what it removed, and stops with the store", async () => {
+    const directory = temporaryFolder();
+    await withStore(directory, (store) => storeAll(store, numbered(500)));
+    const store = openStore(directory, { keep: { bytes: 1000 } });
+    const { promise, resolve } = Promise.withResolvers<unknown>();
+    store.retention!.start(resolve);
+    const timer = setTimeout(() => resolve("nothing within 20 s"), 20_000);
+    expect(await promise).toEqual({ frames: 490, bytes: 49_000, stuck: 0 });
+    clearTimeout(timer);
+    store.close();
+    expect(await store.retention!.step().catch((error: unknown) => error)).toBe(false);
+    expect(names(directory)).toEqual(numbered(500).slice(490));
+  });
+});
