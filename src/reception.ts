@@ -68,7 +68,31 @@ export type ServeEvent =
   /** More of one address, within a minute, than were told one by one before they were let in. */
   | { type: "turned-away"; host: string; times: number };
 
-/** The server that a reception belongs to. */
+/** Whoever is connected, as the server sees it. */
+export interface Guest {
+  readonly peer: string;
+  /** When it connected. */
+  readonly since: Date;
+  /** The key that it has proved, and the session that it sends. */
+  readonly key: KeyEntry | undefined;
+  readonly session: string | undefined;
+  /** Whether nothing more comes of it. */
+  readonly isOver: boolean;
+  /** Settled when the connection is closed. */
+  readonly gone: Promise<void>;
+  /** Whether what came in must be settled now: nothing more came in this turn, or enough waits. */
+  isDue(): boolean;
+  /** What a flush of the store which begins now will settle. */
+  readonly flushable: Flushable;
+  /** The store was flushed; `flushed` is what was `flushable` before. */
+  settle(flushed: Flushable): void;
+  /** Whether it is still at the other end. */
+  isThere(): Promise<boolean>;
+  /** Ends it for `error`. */
+  failed(error: FramesError): void;
+}
+
+/** The server that a guest belongs to. */
 export interface Host {
   readonly store: FrameStore;
   /** The keys that it asks for, if it asks. */
@@ -82,23 +106,23 @@ export interface Host {
   tellStored(makeEvent: () => StoredEvent): void;
   /** Milliseconds that a peer waits to hear that it did not prove a key. */
   penanceOf(peer: string): number;
-  add(reception: Reception): void;
-  remove(reception: Reception): void;
-  supersede(session: string, by: Reception): void;
+  add(guest: Guest): void;
+  remove(guest: Guest): void;
+  supersede(session: string, by: Guest): void;
   /**
    * Gives a source of a stream to one sender: at once, or when it is known that who has it is gone.
    *
    * @throws {FramesError} `busy`, perhaps later
    */
-  claim(stream: string, source: string, by: Reception): void | Promise<void>;
+  claim(stream: string, source: string, by: Guest): void | Promise<void>;
   /** It sends this one no more. */
-  unclaim(stream: string, source: string, by: Reception): void;
+  unclaim(stream: string, source: string, by: Guest): void;
   /** Whoever ends has no source any more. */
-  release(reception: Reception): void;
+  release(guest: Guest): void;
   /** Frames came in: flush the store and call `settle`, when `isDue` or at the end of the input. */
-  settleLater(reception: Reception): void;
+  settleLater(guest: Guest): void;
   /** Likewise, but at once: nothing more will come. */
-  settleLast(reception: Reception): Promise<void>;
+  settleLast(guest: Guest): Promise<void>;
 }
 
 /** A sender whose source another one claims gets this long, in milliseconds, to answer a PING. */
@@ -111,7 +135,7 @@ const answerAtLast = 60_000;
 const mostQueued = 1 << 20;
 
 /** One sender, as long as it is connected. */
-export class Reception implements ConnectionHandler {
+export class Reception implements ConnectionHandler, Guest {
   readonly #server: Host;
   readonly peer: string;
   /** When it connected. */

@@ -6,7 +6,14 @@ import type { KeyRing } from "./keys.ts";
 import { type Address, formatAddress } from "./net/address.ts";
 import { steadyNow } from "./net/connection.ts";
 import { listen, type Listener, type ListenerTls } from "./net/listen.ts";
-import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
+import { ArticleReception } from "./article-reception.ts";
+import {
+  type Guest,
+  type Host,
+  Reception,
+  type ServeEvent,
+  type StoredEvent,
+} from "./reception.ts";
 import type { ReceiverLimits } from "./session/receiver.ts";
 import { sourceFolder } from "./store/name.ts";
 import { TurnedAway } from "./turned-away.ts";
@@ -20,6 +27,8 @@ export interface Server {
   readonly port: number;
   /** `HOST:PORT`, as `send` takes it. */
   readonly address: string;
+  /** `HOST:PORT` where it speaks the article's dialect, if it does. */
+  readonly article: string | undefined;
   /** Whether it asks for a key, over TLS. */
   readonly isSecure: boolean;
   /** How many peers are connected. */
@@ -36,6 +45,8 @@ export interface ServerOptions {
   readonly security: { readonly keys: KeyRing; readonly certificate: Certificate } | undefined;
   readonly grants: ReceiverLimits;
   readonly timeout: number;
+  /** Where it listens for clients of the article's dialect, which know no key. */
+  readonly article?: Address | undefined;
   readonly onEvent: (event: ServeEvent) => void;
   readonly onStored: ((stored: StoredEvent) => void) | undefined;
 }
@@ -62,12 +73,13 @@ const penance = 1000;
 export class FrameServer implements Server, Host {
   readonly #store: ClosableStore;
   readonly #listener: Listener;
+  readonly #article: Listener | undefined;
   readonly #options: ServerOptions;
-  readonly #receptions = new Set<Reception>();
+  readonly #receptions = new Set<Guest>();
   /** Those with frames that no receipt has counted. */
-  readonly #unsettled = new Set<Reception>();
+  readonly #unsettled = new Set<Guest>();
   /** Who sends which source of which stream. */
-  readonly #claims = new Map<string, Reception>();
+  readonly #claims = new Map<string, Guest>();
   readonly #turnedAway = new TurnedAway();
   readonly #refusals = new Map<ErrorName, number>();
   #settling = false;
@@ -86,12 +98,20 @@ export class FrameServer implements Server, Host {
       new Reception(this, ...connection);
     this.#listener = listen(address, accept, this.#tls());
     try {
+      this.#article = this.#listenForArticle();
       this.#store = openStore();
     } catch (error) {
       this.#listener.stop();
+      this.#article?.stop();
       throw error;
     }
     this.#lookTimer = setInterval(() => this.#look(), lookEvery);
+  }
+
+  #listenForArticle(): Listener | undefined {
+    const { article } = this.#options;
+    if (article === undefined) return undefined;
+    return listen(article, (peer, isFull) => new ArticleReception(this, peer, isFull));
   }
 
   #tls(): ListenerTls | undefined {
@@ -170,6 +190,10 @@ export class FrameServer implements Server, Host {
     return formatAddress({ host: this.host || "127.0.0.1", port: this.port });
   }
 
+  get article(): string | undefined {
+    return this.#article === undefined ? undefined : formatAddress(this.#article.address);
+  }
+
   get connections(): number {
     return this.#receptions.size;
   }
@@ -212,11 +236,11 @@ export class FrameServer implements Server, Host {
     if (onStored !== undefined) outside(() => onStored(makeEvent()));
   }
 
-  add(reception: Reception): void {
+  add(reception: Guest): void {
     this.#receptions.add(reception);
   }
 
-  remove(reception: Reception): void {
+  remove(reception: Guest): void {
     this.#receptions.delete(reception);
     this.#unsettled.delete(reception);
     // What ended before its connection did is stored all the same.
@@ -224,7 +248,7 @@ export class FrameServer implements Server, Host {
   }
 
   /** The newer connection of a session takes over; the older is told, and never comes back. */
-  supersede(session: string, by: Reception): void {
+  supersede(session: string, by: Guest): void {
     for (const reception of this.#receptions) {
       if (reception !== by && reception.session === session) {
         if (reception.key?.name !== by.key?.name) throw new FramesError("stolen-session");
@@ -233,7 +257,7 @@ export class FrameServer implements Server, Host {
     }
   }
 
-  claim(stream: string, source: string, by: Reception): void | Promise<void> {
+  claim(stream: string, source: string, by: Guest): void | Promise<void> {
     // What cannot be kept is refused frame by frame, and is nobody's.
     if (!isSource(stream, source)) return;
     const key = `${stream}\n${source}`;
@@ -243,7 +267,7 @@ export class FrameServer implements Server, Host {
   }
 
   /** A sender whose machine was switched off holds a source until it fails to answer. */
-  async #contest(stream: string, source: string, holder: Reception, by: Reception): Promise<void> {
+  async #contest(stream: string, source: string, holder: Guest, by: Guest): Promise<void> {
     if (await holder.isThere()) {
       const since = holder.since.toISOString().replace(/\.\d+Z$/, "Z");
       throw new FramesError(
@@ -259,12 +283,12 @@ export class FrameServer implements Server, Host {
     await this.claim(stream, source, by);
   }
 
-  unclaim(stream: string, source: string, by: Reception): void {
+  unclaim(stream: string, source: string, by: Guest): void {
     const key = `${stream}\n${source}`;
     if (this.#claims.get(key) === by) this.#claims.delete(key);
   }
 
-  release(reception: Reception): void {
+  release(reception: Guest): void {
     for (const [key, holder] of this.#claims) {
       if (holder === reception) this.#claims.delete(key);
     }
@@ -274,7 +298,7 @@ export class FrameServer implements Server, Host {
    * Frames came in: they are settled when the input of their connection runs dry, or when enough of
    * them wait. One flush of the store serves all connections.
    */
-  settleLater(reception: Reception): void {
+  settleLater(reception: Guest): void {
     this.#unsettled.add(reception);
     if (this.#settling) return;
     this.#settling = true;
@@ -296,14 +320,14 @@ export class FrameServer implements Server, Host {
   }
 
   /** Flushes the store, and lets receipts leave for what that covered. */
-  async #settleNow(receptions: readonly Reception[]): Promise<void> {
+  async #settleNow(receptions: readonly Guest[]): Promise<void> {
     const marks = receptions.map((reception) => reception.flushable);
     if (!(await this.flush())) return;
     receptions.forEach((reception, index) => reception.settle(marks[index]!));
   }
 
   /** Settles one connection at once: nothing more will come from it. */
-  async settleLast(reception: Reception): Promise<void> {
+  async settleLast(reception: Guest): Promise<void> {
     await this.#settleNow([reception]);
   }
 
@@ -325,6 +349,7 @@ export class FrameServer implements Server, Host {
 
   async #stop(): Promise<void> {
     this.#listener.stop();
+    this.#article?.stop();
     clearInterval(this.#lookTimer);
     try {
       await this.#settleNow([...this.#receptions]);

@@ -81,6 +81,25 @@ export const flags: readonly Flag[] = [
     commands: ["key"],
   },
   {
+    name: "article",
+    kind: "text",
+    value: "HOST:PORT",
+    help: "Listen for the article's clients as well (frames help article)",
+    commands: ["serve"],
+  },
+  {
+    name: "article-insecure",
+    kind: "switch",
+    help: "Let anyone who reaches that port send: its clients know no key",
+    commands: ["serve"],
+  },
+  {
+    name: "article",
+    kind: "switch",
+    help: "Send to the article's server, at --to HOST:PORT (frames help article)",
+    commands: ["send"],
+  },
+  {
     name: "max-frame",
     kind: "size",
     value: "SIZE",
