@@ -1,5 +1,6 @@
 /** `frames send`. */
 import { existsSync, lstatSync } from "node:fs";
+import { articleCaveat, deliverArticle } from "../article.ts";
 import { errors, FramesError } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
@@ -46,7 +47,9 @@ export async function sendCommand(
     gently.addEventListener("abort", () => reporter.stopping());
     const killed = Promise.withResolvers<never>();
     atOnce.addEventListener("abort", () => killed.reject(new FramesError("interrupted")));
-    const delivery = deliver(
+    const isArticle = given.isOn("article");
+    if (isArticle && !given.isOn("quiet")) say(terminal, articleCaveat);
+    const delivery = (isArticle ? deliverArticle : deliver)(
       planned,
       {
         ...options,
@@ -177,6 +180,7 @@ class Reporter {
   readonly #json: boolean;
   readonly #quiet: boolean;
   readonly #insecure: boolean;
+  readonly #isArticle: boolean;
   readonly #progress: Progress | undefined;
   #skipped = 0;
   #undelivered = 0;
@@ -193,6 +197,7 @@ class Reporter {
     this.#json = given.isOn("json");
     this.#quiet = given.isOn("quiet");
     this.#insecure = given.isOn("insecure");
+    this.#isArticle = given.isOn("article");
     const shown = !this.#quiet && !given.isOn("verbose");
     this.#progress = shown ? new Progress(terminal, steadyNow) : undefined;
   }
@@ -359,7 +364,10 @@ class Reporter {
     if (!(error instanceof FramesError) || this.#sources.length === 0) return error;
     if (error.code === "busy" || error.code === "usage") return error;
     const total = this.#sources.reduce((sum, source) => sum + (source.total ?? 0), 0);
-    const safe = `${confirmed} of ${formatCount(total, "frame")} confirmed; the same command again completes it`;
+    const again = this.#isArticle
+      ? "the same command again sends all of them"
+      : "the same command again completes it";
+    const safe = `${confirmed} of ${formatCount(total, "frame")} confirmed; ${again}`;
     return new FramesError(error.code, `${error.message}: ${safe}`, { cause: error.cause });
   }
 }
@@ -403,7 +411,11 @@ function summaryLines(summary: SendSummary): string[] {
       "Other bytes are stored under these names: --stream NAME keeps both, --on-conflict replace the new ones, --on-conflict skip the stored",
     );
   }
-  if (summary.interrupted) lines.push("Interrupted: the same command again completes it");
-  if (frames > 0) lines.push(`Stored in ${summary.store}/${stream} on ${summary.address}`);
+  // The article's server does not say where it stores, and what it has.
+  const { store, address } = summary;
+  const again = store === "" ? "sends all of them" : "completes it";
+  if (summary.interrupted) lines.push(`Interrupted: the same command again ${again}`);
+  if (frames > 0)
+    lines.push(store === "" ? `Read by ${address}` : `Stored in ${store}/${stream} on ${address}`);
   return lines;
 }

@@ -1,0 +1,167 @@
+/** Sends to the article's server, in its dialect: for those who move over one end at a time. */
+import { ArticleDispatch } from "./article-dispatch.ts";
+import { type ErrorName, FramesError } from "./errors.ts";
+import { formatAddress, parseAddress } from "./net/address.ts";
+import { plan, type Plan, type Sendable } from "./plan.ts";
+import { nothingDone, type SendOptions, type SendSummary } from "./send.ts";
+import { Outlet, type SourceProgress, type Undelivered } from "./session/outlet.ts";
+
+/** Undelivered frames that a summary names. */
+const mostReported = 1000;
+
+/** What the dialect cannot promise, as people are told. */
+export const articleCaveat =
+  "The article's dialect: ok means read, not stored; no checksum, no key, and nothing resumes";
+
+/** What is said with these options has no words in the dialect. */
+const unsayable = [
+  ["move", "--move"],
+  ["checksum", "--checksum"],
+  ["again", "--again"],
+  ["onConflict", "--on-conflict"],
+  ["keyFile", "--key-file"],
+  ["key", "a key"],
+] as const satisfies readonly (readonly [keyof SendOptions, string])[];
+
+/**
+ * Sends as `send` does, to the server of the article that `frames` grew from: each source over a
+ * connection of its own, each picture confirmed when that server has read it.
+ *
+ * @throws {FramesError} if the delivery as a whole failed; nothing is tried again
+ */
+export async function sendArticle(what: Sendable, options: SendOptions = {}): Promise<SendSummary> {
+  const started = Date.now();
+  return await deliverArticle(plan(what, options, started), options, started);
+}
+
+/**
+ * Delivers what was planned.
+ *
+ * @param started in milliseconds since 1970
+ * @throws {FramesError} if the delivery as a whole failed
+ */
+export async function deliverArticle(
+  { stream, sources, skipped, unreadable, leftOut }: Plan,
+  options: SendOptions,
+  started: number,
+): Promise<SendSummary> {
+  checkSayable(options, stream, sources);
+  const address = parseAddress(options.to!, "--to");
+  const { onEvent, onMessage, signal } = options;
+  const totals = sources.map(({ total }) => total);
+  const frames = totals.includes(undefined)
+    ? undefined
+    : totals.reduce<number>((sum, total) => sum + total!, 0);
+  onEvent?.({ type: "found", stream, sources: sources.length, frames });
+  let told = 0;
+  const tellSkipped = () => {
+    for (; told < skipped.length; told++) onEvent?.({ type: "skipped", skipped: skipped[told]! });
+  };
+  tellSkipped();
+  const undelivered: Undelivered[] = [];
+  const reasons: Partial<Record<ErrorName, number>> = {};
+  const report = (one: Undelivered) => {
+    if (undelivered.length < mostReported) undelivered.push(one);
+    reasons[one.error.code] = (reasons[one.error.code] ?? 0) + one.last - one.first + 1;
+    onEvent?.({ type: "undelivered", report: one });
+  };
+  for (const { path, why } of unreadable) {
+    const error = new FramesError("unreadable", `Cannot read the folder: ${why}`);
+    report({ source: path, first: 0, last: 0, what: path, error });
+  }
+  const progress = sources.map((source, index) => new Outlet(index + 1, source).progress);
+  let interrupted = signal?.aborted === true;
+  let dispatch: ArticleDispatch | undefined;
+  const stop = () => {
+    interrupted = true;
+    dispatch?.interrupt();
+  };
+  signal?.addEventListener("abort", stop);
+  try {
+    for (const [index, source] of sources.entries()) {
+      if (interrupted) break;
+      const own = progress[index]!;
+      const limits = {
+        stream,
+        timeout: options.timeout ?? 30_000,
+        connectWithin: options.connectWithin ?? 10_000,
+      };
+      dispatch = new ArticleDispatch(address, source, limits, {
+        welcome: () => {
+          if (index === 0) {
+            onEvent?.({ type: "connected", address: formatAddress(address), store: undefined });
+          }
+          onEvent?.({ type: "progress", sources: progress });
+        },
+        part: (sent, size) => {
+          own.part = sent;
+          own.partOf = size;
+        },
+        delivered: ({ size }) => {
+          own.sent++;
+          own.settled++;
+          own.bytes += size;
+          own.settledBytes += size;
+          own.part = own.partOf = 0;
+        },
+        undelivered: ({ first, last, what, error }) => {
+          own.lost += last - first + 1;
+          report({ source: source.name, first, last, what, error });
+        },
+        tick: () => onEvent?.({ type: "progress", sources: progress }),
+        ...(onMessage === undefined ? {} : { trace: (...line) => onMessage(...line) }),
+      });
+      await dispatch.run();
+      // What captures live is complete when it was stopped.
+      interrupted = dispatch.isInterrupted || (interrupted && index < sources.length - 1);
+    }
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    onEvent?.({ type: "progress", sources: progress });
+    for (const source of sources) source.close();
+  }
+  tellSkipped();
+  const sum = (count: (source: SourceProgress) => number) =>
+    progress.reduce((total, source) => total + count(source), 0);
+  return {
+    ...nothingDone,
+    stream,
+    address: formatAddress(address),
+    frames: sum(({ settled }) => settled),
+    bytes: sum(({ bytes }) => bytes),
+    lost: sum(({ lost }) => lost),
+    seconds: (Date.now() - started) / 1000,
+    store: "",
+    sources: progress,
+    undelivered,
+    reasons,
+    leftOut,
+    interrupted,
+  };
+}
+
+/** @throws {FramesError} `usage` */
+function checkSayable(
+  options: SendOptions,
+  stream: string,
+  sources: readonly { readonly name: string }[],
+): void {
+  const asked = unsayable.find(([name]) => options[name] !== undefined && options[name] !== false);
+  if (asked !== undefined) {
+    throw new FramesError(
+      "usage",
+      `Cannot send with ${asked[1]}: the article's dialect has no word for it`,
+    );
+  }
+  if (options.to === undefined) {
+    const message = "Cannot send: say where the article's server listens, with --to HOST:PORT";
+    throw new FramesError("usage", message);
+  }
+  const wrong = [stream, ...sources.map(({ name }) => name)].find((name) => name.includes("|"));
+  if (wrong === undefined) return;
+  const hint = "choose with --stream and --source";
+  throw new FramesError(
+    "usage",
+    `Cannot say ${wrong} in the article's dialect: it holds |; ${hint}`,
+  );
+}
