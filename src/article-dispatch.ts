@@ -1,5 +1,5 @@
 /** Sends one source to the article's server (SPEC appendix A): joins a machine and a socket. */
-import { asFramesError, FramesError } from "./errors.ts";
+import { asFramesError, FramesError, systemCode } from "./errors.ts";
 import type { Frame, FrameSource, Loss } from "./frame.ts";
 import { type Address, formatAddress } from "./net/address.ts";
 import { connect } from "./net/connect.ts";
@@ -93,7 +93,10 @@ export class ArticleDispatch implements ConnectionHandler {
       await Promise.race([connecting.then(() => this.#finished.promise), this.#finished.promise]);
     } catch (error) {
       this.#end();
-      throw error;
+      const isRefused = error instanceof FramesError && systemCode(error.cause) === "ECONNREFUSED";
+      if (!isRefused) throw error;
+      const message = `Cannot connect to ${this.#where()}: connection refused; is the article's server running there?`;
+      throw new FramesError("unreachable", message, { cause: error });
     } finally {
       await this.#under?.pieces.return?.();
     }

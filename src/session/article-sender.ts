@@ -36,6 +36,12 @@ const settleFor = 10;
 /** Milliseconds between `continue` and what follows, which the server reads apart, likewise. */
 const keepApart = 24;
 
+/**
+ * Milliseconds after which a server would have answered again that answers without end. Its system holds
+ * back a second answer until ours has confirmed the first, which takes it 40 ms.
+ */
+const probeFor = 200;
+
 /** No such pause is longer. */
 const longestPause = 2000;
 
@@ -121,10 +127,12 @@ export class ArticleSender {
         return { act: "next" };
       case "apart":
         return this.#announce(now);
-      case "probing":
-        if (now < this.#settledAt) return { act: "wait", until: this.#settledAt };
+      case "probing": {
+        const until = this.#answeredAt + probeFor;
+        if (now < until) return { act: "wait", until };
         this.#phase = "sending";
         return this.step(now);
+      }
       case "sending":
         return this.#sendPiece(now);
       case "settling":
@@ -229,8 +237,9 @@ export class ArticleSender {
         this.#answered += answers;
         return;
       default:
-        // An answer to what was settled: the pauses were too short.
+        // An answer to what is settled. Its server's system held it back until we had sent something more.
         this.#slowest = Math.max(took, this.#slowest);
+        this.#pieceSize = Math.max(smallestPiece, this.#pieceSize >> 1);
     }
   }
 

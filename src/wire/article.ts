@@ -78,8 +78,9 @@ export class ArticleDecoder {
 
   /** For people: what is to come. */
   get awaited(): string {
-    if (this.#state === "header") return "the header KIND|FOLDER";
-    if (this.#state === "payload") return `${this.#left} bytes of a picture`;
+    if (this.#state === "header") return "header KIND|FOLDER";
+    if (this.#state === "payload")
+      return `${this.#left} ${this.#left === 1 ? "byte" : "bytes"} of a picture`;
     return this.#state === "word" ? "continue or over" : "LENGTH|NAME";
   }
 
