@@ -1,8 +1,9 @@
 /** Receives from one client of the article's dialect (SPEC appendix A): joins a machine and a socket. */
 import { asFramesError, FramesError } from "./errors.ts";
 import type { FrameDescription, Outcome } from "./frame.ts";
+import type { Guest } from "./guest.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
-import type { Guest, Host } from "./reception.ts";
+import type { Host } from "./reception.ts";
 import { ArticleReceiver } from "./session/article-receiver.ts";
 import type { Flushable } from "./session/receiver.ts";
 

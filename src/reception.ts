@@ -2,6 +2,7 @@
 import { allowsStream, type KeyEntry } from "./auth/key.ts";
 import { asFramesError, FramesError, heard } from "./errors.ts";
 import type { FrameDescription, FrameStore, Outcome } from "./frame.ts";
+import type { Guest } from "./guest.ts";
 import type { KeyRing } from "./keys.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
 import { type Flushable, type Gate, Receiver, type ReceiverLimits } from "./session/receiver.ts";
@@ -67,30 +68,6 @@ export type ServeEvent =
     }
   /** More of one address, within a minute, than were told one by one before they were let in. */
   | { type: "turned-away"; host: string; times: number };
-
-/** Whoever is connected, as the server sees it. */
-export interface Guest {
-  readonly peer: string;
-  /** When it connected. */
-  readonly since: Date;
-  /** The key that it has proved, and the session that it sends. */
-  readonly key: KeyEntry | undefined;
-  readonly session: string | undefined;
-  /** Whether nothing more comes of it. */
-  readonly isOver: boolean;
-  /** Settled when the connection is closed. */
-  readonly gone: Promise<void>;
-  /** Whether what came in must be settled now: nothing more came in this turn, or enough waits. */
-  isDue(): boolean;
-  /** What a flush of the store which begins now will settle. */
-  readonly flushable: Flushable;
-  /** The store was flushed; `flushed` is what was `flushable` before. */
-  settle(flushed: Flushable): void;
-  /** Whether it is still at the other end. */
-  isThere(): Promise<boolean>;
-  /** Ends it for `error`. */
-  failed(error: FramesError): void;
-}
 
 /** The server that a guest belongs to. */
 export interface Host {

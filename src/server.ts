@@ -2,18 +2,13 @@
 import { asFramesError, type ErrorName, FramesError } from "./errors.ts";
 import type { Certificate } from "./auth/certificate.ts";
 import type { FrameStore } from "./frame.ts";
+import type { Guest } from "./guest.ts";
 import type { KeyRing } from "./keys.ts";
 import { type Address, formatAddress } from "./net/address.ts";
 import { steadyNow } from "./net/connection.ts";
 import { listen, type Listener, type ListenerTls } from "./net/listen.ts";
 import { ArticleReception } from "./article-reception.ts";
-import {
-  type Guest,
-  type Host,
-  Reception,
-  type ServeEvent,
-  type StoredEvent,
-} from "./reception.ts";
+import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
 import type { ReceiverLimits } from "./session/receiver.ts";
 import { sourceFolder } from "./store/name.ts";
 import { TurnedAway } from "./turned-away.ts";

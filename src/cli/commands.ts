@@ -67,7 +67,7 @@ export const commands: readonly Command[] = [
   {
     name: "help",
     usage: "[COMMAND|TOPIC]",
-    summary: "Explain a command, or a topic: environment, exit-codes, keys, names, resume",
+    summary: "Explain a command, or article, environment, exit-codes, keys, names, resume",
     examples: ["frames help send", "frames help exit-codes"],
   },
   { name: "version", usage: "", summary: "Print the version", examples: [] },

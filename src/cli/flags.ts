@@ -17,6 +17,8 @@ export interface Flag {
   readonly help: string;
   /** What it means to one of its commands, where that differs. */
   readonly helpFor?: Readonly<Record<string, string>>;
+  /** Commands of it to which it is a switch, although others give it a value. */
+  readonly switchFor?: readonly string[];
   readonly commands: readonly string[];
 }
 
@@ -85,19 +87,15 @@ export const flags: readonly Flag[] = [
     kind: "text",
     value: "HOST:PORT",
     help: "Listen for the article's clients as well (frames help article)",
-    commands: ["serve"],
+    helpFor: { send: "Send to the article's server, at --to HOST:PORT (frames help article)" },
+    switchFor: ["send"],
+    commands: ["serve", "send"],
   },
   {
     name: "article-insecure",
     kind: "switch",
     help: "Let anyone who reaches that port send: its clients know no key",
     commands: ["serve"],
-  },
-  {
-    name: "article",
-    kind: "switch",
-    help: "Send to the article's server, at --to HOST:PORT (frames help article)",
-    commands: ["send"],
   },
   {
     name: "max-frame",
@@ -254,7 +252,12 @@ export const flags: readonly Flag[] = [
 export function flagsOf(command: string): readonly Flag[] {
   return flags
     .filter((flag) => flag.commands.includes(command))
-    .map((flag) => ({ ...flag, help: flag.helpFor?.[command] ?? flag.help }));
+    .map((flag) => ({ ...flag, help: flag.helpFor?.[command] ?? flag.help }))
+    .map((flag) => (flag.switchFor?.includes(command) === true ? asSwitch(flag) : flag));
+}
+
+function asSwitch({ value: _, ...flag }: Flag): Flag {
+  return { ...flag, kind: "switch" };
 }
 
 /** The environment variable that stands for a flag. */

@@ -37,7 +37,8 @@ const mostDigits = 15;
 const wholeTitle =
   /^\d{1,15}\|\d+\.(?:jpg|png|bmp|gif|pgm|ppm|pbm|pnm|raw|bin|npy|npz|dng|exr|hdr|tga|jxl|jp2|txt)$/i;
 
-const control = /\p{Cc}/u;
+const bar = 0x7c;
+const dot = 0x2e;
 
 /** Where a decoder is. */
 type State = "header" | "answering" | "title" | "payload" | "word" | "over";
@@ -49,6 +50,8 @@ export class ArticleDecoder {
   /** Text that is not whole yet. */
   readonly #text = new Uint8Array(longestText);
   #length = 0;
+  /** Where its `|` is, if that came. */
+  #bar: number | undefined;
   /** Bytes of the picture that are still to come, and until the next answer. */
   #left = 0;
   #half = 0;
@@ -68,7 +71,7 @@ export class ArticleDecoder {
   /** Whether a quiet moment now would end what came: to be told by `quiet`. */
   get awaitsQuiet(): boolean {
     if (this.#state === "header") return this.#length > 0;
-    return this.#state === "title" && /^\d+\|[^]/.test(this.#latin());
+    return this.#state === "title" && this.#bar !== undefined && this.#bar < this.#length - 1;
   }
 
   /** Whether some text has begun and is not whole. */
@@ -122,12 +125,17 @@ export class ArticleDecoder {
   /** The text as it was meant, which ends with this. */
   #endText(): string | undefined {
     const bytes = this.#text.subarray(0, this.#length);
-    this.#length = 0;
+    this.#forgetText();
     try {
       return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     } catch {
       return undefined;
     }
+  }
+
+  #forgetText(): void {
+    this.#length = 0;
+    this.#bar = undefined;
   }
 
   #takeText(byte: number, at: number): number {
@@ -136,13 +144,19 @@ export class ArticleDecoder {
       throw this.#state === "header" ? foreign(message) : new FramesError("protocol", message);
     }
     this.#text[this.#length++] = byte;
-    const text = this.#latin();
-    if (this.#state === "header") checkHeader(text);
-    else if (this.#state === "answering") {
-      throw new FramesError("protocol", "The client sent more before its header was answered");
-    } else if (this.#state === "title") this.#title(text);
-    else this.#word(text);
+    if (this.#state === "header") this.#takeHeader(byte);
+    else if (this.#state === "title") this.#takeTitle(byte);
+    else if (this.#state === "word") this.#takeWord();
+    else throw new FramesError("protocol", "The client sent more before its header was answered");
     return at + 1;
+  }
+
+  /** What can never become a header is none at once. */
+  #takeHeader(byte: number): void {
+    if (byte < 0x20 || byte === 0x7f || (byte === bar && this.#bar !== undefined)) {
+      throw foreign(`${notTheHeader}, but ${shown(this.#latin())}`);
+    }
+    if (byte === bar) this.#bar = this.#length - 1;
   }
 
   #endHeader(): void {
@@ -153,15 +167,25 @@ export class ArticleDecoder {
     this.#handler.header(kind, folder);
   }
 
-  /** What announces a picture, as far as it came. */
-  #title(text: string): void {
-    if (this.#isFirst && "over".startsWith(text)) return this.#word(text);
-    const [digits = "", name, ...more] = text.split("|");
-    const isNumber = /^\d*$/.test(digits) && digits.length <= mostDigits;
-    if (!isNumber || more.length > 0 || (name !== undefined && digits === "")) {
-      throw new FramesError("protocol", `Not a picture's LENGTH|NAME, but ${shown(text)}`);
+  /** What announces a picture. */
+  #takeTitle(byte: number): void {
+    const isDigit = byte >= 0x30 && byte <= 0x39;
+    if (this.#bar === undefined && !isDigit) {
+      // A folder of no pictures.
+      if (this.#isFirst && "over".startsWith(this.#latin())) return this.#takeWord();
+      if (byte !== bar || this.#length === 1) throw this.#notTheTitle();
+      this.#bar = this.#length - 1;
+    } else if (this.#bar === undefined) {
+      if (this.#length > mostDigits) throw this.#notTheTitle();
+    } else if (byte === bar) throw this.#notTheTitle();
+    else if (this.#text[this.#length - 4] === dot && wholeTitle.test(this.#latin())) {
+      this.#endTitle();
     }
-    if (wholeTitle.test(text)) this.#endTitle();
+  }
+
+  #notTheTitle(): FramesError {
+    const message = `Not a picture's LENGTH|NAME, but ${shown(this.#latin())}`;
+    return new FramesError("protocol", message);
   }
 
   #endTitle(): void {
@@ -203,13 +227,14 @@ export class ArticleDecoder {
   }
 
   /** `continue` or `over`, as far as it came. */
-  #word(text: string): void {
+  #takeWord(): void {
+    const text = this.#latin();
     if (text === "over") {
-      this.#length = 0;
+      this.#forgetText();
       this.#state = "over";
       this.#handler.over();
     } else if (text === "continue") {
-      this.#length = 0;
+      this.#forgetText();
       this.#state = "title";
     } else if (!"continue".startsWith(text) && !"over".startsWith(text)) {
       const message = `Neither continue nor over after a picture, but ${shown(text)}`;
@@ -219,13 +244,6 @@ export class ArticleDecoder {
 }
 
 const notTheHeader = "Not the article's header KIND|FOLDER";
-
-/** What can never become a header is none at once. */
-function checkHeader(text: string): void {
-  if (/\|[^]*\|/.test(text) || control.test(text.replaceAll(/[\x80-\x9f]/g, ""))) {
-    throw foreign(`${notTheHeader}, but ${shown(text)}`);
-  }
-}
 
 function foreign(message: string): FramesError {
   return new FramesError("foreign", message);

@@ -83,7 +83,7 @@ describe("bash", () => {
   }
 
   testWith("bash", "offers commands and topics to help", () => {
-    const topics = ["environment", "exit-codes", "keys", "names", "resume"];
+    const topics = ["article", "environment", "exit-codes", "keys", "names", "resume"];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());
     expect(offers("frames", "help", "ex")).toEqual(["exit-codes"]);
   });
