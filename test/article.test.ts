@@ -11,6 +11,8 @@ import { type Cut, startCutter } from "./helper/cutter.ts";
 import {
   environment,
   jsonLines,
+  launch,
+  makeTree,
   peerMissing,
   run,
   sameTree,
@@ -619,6 +621,41 @@ describe("frames send --article", () => {
       "--word",
       "any",
     );
+  });
+
+  withPython(`${missing}sends each source of a tree over a connection of its own`, async () => {
+    const folder = makeTree({ "visible/1.jpg": 10, "visible/2.jpg": 3000, "infrared/1.jpg": 20 });
+    await withPublished(async (port, kept, complaints) => {
+      const to = ["--to", `127.0.0.1:${port}`, "--stream", "night"];
+      const result = await run(["send", folder, "--article", "--exclude", "2.*", "--json", ...to]);
+      expect([complaints(), result.code]).toEqual(["", 0]);
+      expect(summaryOf(result)).toMatchObject({
+        frames: 2,
+        sources: [
+          { name: "infrared", frames: 1 },
+          { name: "visible", frames: 1 },
+        ],
+      });
+      // That server keeps all kinds of a folder together.
+      expect(readdirSync(join(kept, "night"))).toEqual(["1.jpg"]);
+    });
+  });
+
+  withPython(`${missing}finishes the picture that is under way when it is stopped`, async () => {
+    const folder = pictures("run7", twoHundred([]));
+    await withPublished(async (port, kept, complaints) => {
+      const source = ["--article", "--source", "visible", "--json", "-v"];
+      using sender = launch(["send", folder, ...source, "--to", `127.0.0.1:${port}`]);
+      await until("the fifth picture", () => sender.stderr().includes("|5.png"));
+      sender.child.kill("SIGTERM");
+      const result = await sender.ended();
+      expect([complaints(), result.code]).toEqual(["", 20]);
+      const { frames, interrupted } = summaryOf(result);
+      expect(interrupted).toBe(true);
+      expect(result.stderr).toContain("-> over");
+      expect(readdirSync(join(kept, "run7"))).toHaveLength(Number(frames));
+      expect(Number(frames)).toBeLessThan(200);
+    });
   });
 
   withPython(`${missing}says what is wrong where a kind is not taken`, async () => {

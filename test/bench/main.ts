@@ -2,11 +2,12 @@
  * `bun run bench`: `frames` and its rivals move the same frames, in turn, on tmpfs, over loopback.
  * Every result is held against the original byte for byte.
  *
- *     bun run bench [--rounds 7] [--only compare,again,link,latency,crowd,growth,million] [--short] [--json]
+ *     bun run bench [--rounds 7] [--only compare,again,link,latency,crowd,growth,million,article] [--short] [--json]
  */
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { temporaryFolder } from "../helper/program.ts";
+import { article } from "./article.ts";
 import { again, type Bench, compare } from "./compare.ts";
 import { corpora } from "./corpora.ts";
 import { crowd } from "./crowd.ts";
@@ -54,6 +55,7 @@ const parts: Record<string, () => Promise<void>> = {
     await byNumber(bench);
     await bySize(bench);
   },
+  article: () => article(bench),
   million: () => resumed(bench, 1_000_000 / scale / scale),
 };
 
