@@ -15,8 +15,8 @@ export interface Cut {
 /** A running cutter. */
 export interface Cutter {
   readonly port: number;
-  /** How often something was cut, or ran together. */
-  readonly cuts: number;
+  /** Ends it, and says how often something was cut, or ran together. */
+  cuts(): Promise<number>;
   [Symbol.dispose](): void;
 }
 
@@ -36,8 +36,6 @@ export function randomFrom(seed: number): () => number {
 /** One direction of one connection. */
 class Way {
   to: Socket | undefined;
-  /** The other direction, which begins where this one leads. */
-  back: Way | undefined;
   readonly #cut: Cut;
   readonly #random: () => number;
   readonly #counted: () => void;
@@ -97,15 +95,58 @@ class Way {
   }
 }
 
-/** Starts a cutter on loopback, in front of a server on this machine. */
-export function startCutter(options: {
-  to: number;
-  toServer: Cut;
-  toClient: Cut;
-  seed: number;
-}): Cutter {
+/** What a cutter is told. */
+interface Orders {
+  readonly to: number;
+  readonly toServer: Cut;
+  readonly toClient: Cut;
+  readonly seed: number;
+}
+
+/**
+ * Starts a cutter on loopback, in front of a server on this machine: in a process of its own, since one that
+ * is held up by a test's own work would join what it is not to.
+ */
+export async function startCutter(orders: Orders): Promise<Cutter> {
+  const child = Bun.spawn([process.execPath, import.meta.path, JSON.stringify(orders)], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const lines = linesOf(child.stdout);
+  const port = Number(await lines.next());
+  return {
+    port,
+    async cuts() {
+      await child.stdin.end();
+      return Number(await lines.next());
+    },
+    [Symbol.dispose]: () => child.kill("SIGKILL"),
+  };
+}
+
+function linesOf(stream: ReadableStream<Uint8Array<ArrayBuffer>>): { next(): Promise<string> } {
+  const reader = stream.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  return {
+    async next() {
+      for (;;) {
+        const end = text.indexOf("\n");
+        if (end >= 0) {
+          const line = text.slice(0, end);
+          text = text.slice(end + 1);
+          return line;
+        }
+        const { value } = await reader.read();
+        if (value === undefined) throw new Error("the cutter ended");
+        text += decoder.decode(value, { stream: true });
+      }
+    },
+  };
+}
+
+function listen(orders: Orders): { readonly port: number; cuts(): number } {
   let cuts = 0;
-  const random = randomFrom(options.seed);
+  const random = randomFrom(orders.seed);
   const counted = (): void => void cuts++;
   const handlers: Bun.SocketHandler<Way | undefined> = {
     data: (socket, bytes) => socket.data?.take(bytes),
@@ -119,13 +160,13 @@ export function startCutter(options: {
     socket: {
       ...handlers,
       open(client) {
-        const up = new Way(options.toServer, random, counted);
-        const down = new Way(options.toClient, random, counted);
+        const up = new Way(orders.toServer, random, counted);
+        const down = new Way(orders.toClient, random, counted);
         client.data = up;
         down.connected(client);
         void Bun.connect<Way | undefined>({
           hostname: "127.0.0.1",
-          port: options.to,
+          port: orders.to,
           allowHalfOpen: true,
           data: down,
           socket: handlers,
@@ -136,11 +177,14 @@ export function startCutter(options: {
       },
     },
   });
-  return {
-    port: listener.port,
-    get cuts() {
-      return cuts;
-    },
-    [Symbol.dispose]: () => listener.stop(true),
-  };
+  return { port: listener.port, cuts: () => cuts };
+}
+
+if (import.meta.main) {
+  const cutter = listen(JSON.parse(Bun.argv[2]!) as Orders);
+  console.log(cutter.port);
+  // Whoever started it ends it, or is gone.
+  for await (const _ of Bun.stdin.stream());
+  console.log(cutter.cuts());
+  process.exit(0);
 }
