@@ -113,7 +113,7 @@ export class ArticleReception implements ConnectionHandler, Guest {
     const answers = this.#receiver.take();
     if (answers !== undefined) this.#connection!.send(answers);
     if (this.#connection!.queued > mostQueued) {
-      throw new FramesError("limit", "The client does not read its answers");
+      return this.failed(new FramesError("limit", "The client does not read its answers"));
     }
     if (this.#receiver.wantsFlush) this.#server.settleLater(this);
     if (this.#receiver.isDone) this.#done();
@@ -182,6 +182,8 @@ export class ArticleReception implements ConnectionHandler, Guest {
 
   ended(): void {
     this.#hasEnded = true;
+    // Nothing can follow what it said last.
+    this.#receiver.end(steadyNow());
     void this.#server.settleLast(this);
   }
 
@@ -243,8 +245,9 @@ export class ArticleReception implements ConnectionHandler, Guest {
     this.#receiver.stop();
     this.#server.release(this);
     this.#server.remove(this);
-    if (this.#receiver.origin !== undefined || error !== undefined) {
-      this.#report(error ?? new FramesError("network", "The client closed before it was done"));
+    const reason = this.#failure ?? error;
+    if (this.#receiver.origin !== undefined || reason !== undefined) {
+      this.#report(reason ?? new FramesError("network", "The client closed before it was done"));
     }
     this.#gone.resolve();
   }

@@ -56,6 +56,9 @@ const nothing: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0
 const crowd = 16;
 const crowdPause = 5;
 
+/** Clients of the article may have so many of the connections that there can be, beside all others. */
+const articleShare = 0.25;
+
 /** How often the key file, and whom to tell of, are looked at, in milliseconds. */
 const lookEvery = 1000;
 
@@ -106,7 +109,8 @@ export class FrameServer implements Server, Host {
   #listenForArticle(): Listener | undefined {
     const { article } = this.#options;
     if (article === undefined) return undefined;
-    return listen(article, (peer, isFull) => new ArticleReception(this, peer, isFull));
+    const accept = (peer: string, isFull: boolean) => new ArticleReception(this, peer, isFull);
+    return listen(article, accept, undefined, articleShare);
   }
 
   #tls(): ListenerTls | undefined {

@@ -279,7 +279,8 @@ async function speak(port: number) {
     hears: (text: string) => until(`the answer ${text}`, () => heard === text),
     isCutOff: () => until("the end of the connection", () => closed),
     heard: () => heard,
-    close: () => socket.end(),
+    finish: () => void socket.shutdown(),
+    close: () => void socket.end(),
   };
 }
 
@@ -312,6 +313,20 @@ describe("whoever does not speak the dialect is cut off with a line in the log:"
           expect([what, peer.heard()]).toEqual([what, ""]);
         }
         expect(readdirSync(server.dir)).toEqual([".frames"]);
+      },
+      ...article,
+    );
+  });
+
+  test("half a header, when its client closes", async () => {
+    await withServer(
+      async (server) => {
+        const peer = await speak(articlePort(server));
+        peer.say("hello");
+        peer.finish();
+        await peer.isCutOff();
+        await until("its line", () => told(server, "failed").length > 0);
+        expect(told(server, "failed")[0]).toMatchObject({ error: "foreign" });
       },
       ...article,
     );

@@ -128,6 +128,16 @@ export class ArticleReceiver implements ArticleHandler {
   }
 
   /**
+   * The client sends nothing more.
+   *
+   * @throws {FramesError} likewise
+   */
+  end(now: number): void {
+    this.#heardAt = now;
+    if (!this.#isStopped) this.#decoder.quiet();
+  }
+
+  /**
    * To be called about once a second.
    *
    * @throws {FramesError} `timeout`
