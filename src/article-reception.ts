@@ -5,7 +5,7 @@ import type { Guest } from "./guest.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
 import type { Host } from "./reception.ts";
 import { ArticleReceiver } from "./session/article-receiver.ts";
-import type { Flushable } from "./session/receiver.ts";
+import type { Flushable } from "./session/receiving.ts";
 
 /** A client whose source another one claims gets this long, in milliseconds, to send anything. */
 const goesOnWithin = 5000;
@@ -161,7 +161,7 @@ export class ArticleReception implements ConnectionHandler, Guest {
   #done(): void {
     if (this.#reported) return;
     this.#reported = true;
-    this.#server.release(this);
+    this.#release();
     this.#connection!.finish();
     this.#server.tell({
       type: "delivered",
@@ -171,6 +171,12 @@ export class ArticleReception implements ConnectionHandler, Guest {
       counts: { ...this.#receiver.counts },
       found: 0,
     });
+  }
+
+  /** Whoever ends has no source any more. */
+  #release(): void {
+    const { origin } = this.#receiver;
+    if (origin !== undefined) this.#server.unclaim(origin.stream, origin.source, this);
   }
 
   drained(): void {}
@@ -208,7 +214,7 @@ export class ArticleReception implements ConnectionHandler, Guest {
     if (this.#failure !== undefined) return;
     this.#failure = error;
     this.#receiver.stop();
-    this.#server.release(this);
+    this.#release();
     this.#endProbe(false);
     void this.#end(error);
   }
@@ -243,7 +249,7 @@ export class ArticleReception implements ConnectionHandler, Guest {
   async #leave(error: FramesError | undefined): Promise<void> {
     if (this.#failure === undefined && this.#receiver.isOver) await this.#server.settleLast(this);
     this.#receiver.stop();
-    this.#server.release(this);
+    this.#release();
     this.#server.remove(this);
     const reason = this.#failure ?? error;
     if (this.#receiver.origin !== undefined || reason !== undefined) {

@@ -1,10 +1,12 @@
 /** Sends to the article's server, in its dialect: for those who move over one end at a time. */
 import { ArticleDispatch } from "./article-dispatch.ts";
 import { type ErrorName, FramesError } from "./errors.ts";
+import { Gaps } from "./gaps.ts";
 import { formatAddress, parseAddress } from "./net/address.ts";
 import { plan, type Plan, type Sendable } from "./plan.ts";
-import { nothingDone, type SendOptions, type SendSummary } from "./send.ts";
+import { nothingDone, type SendOptions, type SendSummary, type SourceReport } from "./send.ts";
 import { Outlet, type SourceProgress, type Undelivered } from "./session/outlet.ts";
+import { settingFor } from "./source/settings.ts";
 
 /** Undelivered frames that a summary names. */
 const mostReported = 1000;
@@ -13,12 +15,15 @@ const mostReported = 1000;
 export const articleCaveat =
   "The article's dialect: ok means read, not stored; no checksum, no key, and nothing resumes";
 
-/** What is said with these options has no words in the dialect. */
+/** What these options ask for cannot be had of the dialect. */
 const unsayable = [
   ["move", "--move"],
   ["checksum", "--checksum"],
   ["again", "--again"],
   ["onConflict", "--on-conflict"],
+  ["watch", "--watch"],
+  ["spool", "--spool"],
+  ["rate", "--bwlimit"],
   ["keyFile", "--key-file"],
   ["key", "a key"],
 ] as const satisfies readonly (readonly [keyof SendOptions, string])[];
@@ -41,11 +46,14 @@ export async function sendArticle(what: Sendable, options: SendOptions = {}): Pr
  * @throws {FramesError} if the delivery as a whole failed
  */
 export async function deliverArticle(
-  { stream, sources, skipped, unreadable, leftOut }: Plan,
+  { stream, streamAt, sources, skipped, unreadable, leftOut }: Plan,
   options: SendOptions,
   started: number,
 ): Promise<SendSummary> {
   checkSayable(options, stream, sources);
+  if (streamAt !== undefined) {
+    throw new FramesError("usage", `Cannot change the stream ${stream} in the article's dialect`);
+  }
   const address = parseAddress(options.to!, "--to");
   const { onEvent, onMessage, signal } = options;
   const totals = sources.map(({ total }) => total);
@@ -60,9 +68,16 @@ export async function deliverArticle(
   tellSkipped();
   const undelivered: Undelivered[] = [];
   const reasons: Partial<Record<ErrorName, number>> = {};
+  const gaps = new Gaps();
+  let dropped = 0;
   const report = (one: Undelivered) => {
+    const { code } = one.error;
+    const frames = one.last - one.first + 1;
+    gaps.add(one);
     if (undelivered.length < mostReported) undelivered.push(one);
-    reasons[one.error.code] = (reasons[one.error.code] ?? 0) + one.last - one.first + 1;
+    const isChosen = code === "dropped" && settingFor(options.policy, one.source) !== undefined;
+    if (isChosen) dropped += frames;
+    if (!isChosen || options.failOnGap === true) reasons[code] = (reasons[code] ?? 0) + frames;
     onEvent?.({ type: "undelivered", report: one });
   };
   for (const { path, why } of unreadable) {
@@ -70,6 +85,13 @@ export async function deliverArticle(
     report({ source: path, first: 0, last: 0, what: path, error });
   }
   const progress = sources.map((source, index) => new Outlet(index + 1, source).progress);
+  const reports = (): SourceReport[] =>
+    progress.map((own) => {
+      const { gaps: missing, more } = gaps.of(own.name);
+      const seconds = (Date.now() - started) / 1000;
+      return { progress: own, captured: own.captured, gaps: missing, moreGaps: more, seconds };
+    });
+  const tell = () => onEvent?.({ type: "progress", sources: progress, report: reports });
   let interrupted = signal?.aborted === true;
   let dispatch: ArticleDispatch | undefined;
   const stop = () => {
@@ -77,6 +99,7 @@ export async function deliverArticle(
     dispatch?.interrupt();
   };
   signal?.addEventListener("abort", stop);
+  for (const source of sources) source.begin?.();
   try {
     for (const [index, source] of sources.entries()) {
       if (interrupted) break;
@@ -88,16 +111,19 @@ export async function deliverArticle(
       };
       dispatch = new ArticleDispatch(address, source, limits, {
         welcome: () => {
+          source.connected?.();
           if (index === 0) {
             onEvent?.({ type: "connected", address: formatAddress(address), store: undefined });
           }
-          onEvent?.({ type: "progress", sources: progress });
+          tell();
         },
         part: (sent, size) => {
           own.part = sent;
           own.partOf = size;
         },
-        delivered: ({ size }) => {
+        delivered: (frame) => {
+          const { size } = frame;
+          source.settled?.(frame);
           own.sent++;
           own.settled++;
           own.bytes += size;
@@ -108,7 +134,7 @@ export async function deliverArticle(
           own.lost += last - first + 1;
           report({ source: source.name, first, last, what, error });
         },
-        tick: () => onEvent?.({ type: "progress", sources: progress }),
+        tick: tell,
         ...(onMessage === undefined ? {} : { trace: (...line) => onMessage(...line) }),
       });
       await dispatch.run();
@@ -117,7 +143,7 @@ export async function deliverArticle(
     }
   } finally {
     signal?.removeEventListener("abort", stop);
-    onEvent?.({ type: "progress", sources: progress });
+    tell();
     for (const source of sources) source.close();
   }
   tellSkipped();
@@ -132,7 +158,8 @@ export async function deliverArticle(
     lost: sum(({ lost }) => lost),
     seconds: (Date.now() - started) / 1000,
     store: "",
-    sources: progress,
+    sources: reports(),
+    dropped,
     undelivered,
     reasons,
     leftOut,
@@ -148,10 +175,7 @@ function checkSayable(
 ): void {
   const asked = unsayable.find(([name]) => options[name] !== undefined && options[name] !== false);
   if (asked !== undefined) {
-    throw new FramesError(
-      "usage",
-      `Cannot send with ${asked[1]}: the article's dialect has no word for it`,
-    );
+    throw new FramesError("usage", `Cannot send with ${asked[1]} in the article's dialect`);
   }
   if (options.to === undefined) {
     const message = "Cannot send: say where the article's server listens, with --to HOST:PORT";

@@ -20,6 +20,14 @@ export interface DeliveryOptions {
   /** Whether frames are removed once the server has them for good. */
   readonly move: boolean;
   readonly keys: SenderKeys;
+  /** What the stream of live frames is called at a time, if that changes. */
+  readonly streamAt: ((captured: bigint) => string) | undefined;
+  /** Bytes a second that are sent at most. */
+  readonly rate: number | undefined;
+  /** Whether a server may be away from the beginning on, since frames are kept meanwhile. */
+  readonly isPatient: boolean;
+  /** Whether sources may come later, by `add`, until `closeSources`. */
+  readonly isOpen: boolean;
   /** Aborting it stops the delivery: what is on its way is finished, for 10 s at most. */
   readonly signal: AbortSignal | undefined;
 }
@@ -76,7 +84,9 @@ export class Delivery {
   readonly #hello: Hello;
   readonly #options: DeliveryOptions;
   readonly #events: DeliveryEvents;
-  readonly #outlets: readonly Outlet[];
+  readonly #outlets: Outlet[];
+  /** Whether more sources may come. */
+  #isOpen: boolean;
   readonly #removal: Removal;
   #dispatch: Dispatch | undefined;
   /** The key that is in use. */
@@ -105,7 +115,10 @@ export class Delivery {
     this.#hello = hello;
     this.#options = options;
     this.#events = events;
-    this.#outlets = sources.map((source, index) => new Outlet(index + 1, source));
+    this.#isOpen = options.isOpen;
+    this.#welcomed = options.isPatient;
+    this.#outlets = [];
+    for (const source of sources) this.#outlets.push(this.#outletOf(source));
     if (options.keys.use === "always") {
       this.#keys = options.keys.keys();
       this.#key = 0;
@@ -114,6 +127,29 @@ export class Delivery {
       (kept) => events.kept(kept),
       () => this.#dispatch?.wake(),
     );
+  }
+
+  /** What is not live belongs to the stream that it began with. */
+  #outletOf(source: FrameSource): Outlet {
+    const { streamAt } = this.#options;
+    return new Outlet(
+      this.#outlets.length + 1,
+      source,
+      source.stop === undefined ? undefined : streamAt,
+    );
+  }
+
+  /** Another source came. */
+  add(source: FrameSource): void {
+    const outlet = this.#outletOf(source);
+    this.#outlets.push(outlet);
+    this.#dispatch?.added(outlet);
+  }
+
+  /** No more sources will come. */
+  closeSources(): void {
+    this.#isOpen = false;
+    this.#dispatch?.wake();
   }
 
   /** How far each source is. */
@@ -137,6 +173,7 @@ export class Delivery {
     try {
       if (signal?.aborted) throw new FramesError("interrupted");
       signal?.addEventListener("abort", stop);
+      for (const { source } of this.#outlets) source.begin?.();
       const last = await this.#runConnections();
       await this.#removal.finish();
       return { ...last, retries: this.#retries, removed: this.#removal.removed };
@@ -187,11 +224,12 @@ export class Delivery {
   }
 
   #newDispatch(): Dispatch {
-    const { timeout, connectWithin, checksum, move } = this.#options;
+    const { timeout, connectWithin, checksum, move, rate } = this.#options;
     const options = {
       timeout,
       connectWithin: Math.min(connectWithin, Math.max(1, this.#patience())),
       checksum: checksum || move,
+      rate,
       key: this.#key === undefined ? undefined : this.#keys[this.#key],
     };
     const { trace } = this.#events;
@@ -203,6 +241,7 @@ export class Delivery {
       undelivered: (report) => this.#events.undelivered(report),
       tick: () => this.#tick(),
       isHeld: () => this.#removal.isBehind,
+      isOpen: () => this.#isOpen,
       ...(move ? { delivered: (...frame) => this.#removal.add(...frame) } : {}),
       ...(trace === undefined ? {} : { trace: (...line) => trace(...line) }),
     });

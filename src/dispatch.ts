@@ -17,6 +17,8 @@ export interface DispatchOptions {
   readonly key: Key | undefined;
   /** Whether every frame that may be there is compared by CRC-32. */
   readonly checksum: boolean;
+  /** Bytes a second that are sent at most. */
+  readonly rate: number | undefined;
 }
 
 /** What a dispatch tells. */
@@ -97,6 +99,7 @@ export class Dispatch implements ConnectionHandler {
         this,
         this.#options.connectWithin,
         this.#options.key !== undefined,
+        this.#options.rate,
       );
       // Whichever fails first is told: when the delivery is stopped, nobody waits for a connection.
       return await Promise.race([
@@ -113,6 +116,16 @@ export class Dispatch implements ConnectionHandler {
   /** Something can be sent that could not before. */
   wake(): void {
     this.#pump();
+  }
+
+  /** Another source came. */
+  added(outlet: Outlet): void {
+    if (this.#ended) return;
+    try {
+      this.#sender.added(outlet);
+    } catch (error) {
+      this.failed(asFramesError(error, "internal"));
+    }
   }
 
   /** Sends nothing more than what is on its way. */

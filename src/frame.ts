@@ -57,7 +57,9 @@ export interface FrameSource {
   readonly type?: string;
   readonly raw?: RawShape;
   /** How many frames there are to come in all, where that is known: for progress. */
-  readonly total?: number;
+  readonly total?: number | undefined;
+  /** Numbers given so far, where more may be waiting than were asked for. */
+  readonly captured?: number;
   /** Whether an earlier delivery may have brought its frames: they are offered before they are sent. */
   readonly resumes?: boolean;
   /** Whether its frames come as they are captured, so that their delay is of interest. */
@@ -79,6 +81,18 @@ export interface FrameSource {
    * @throws {FramesError} `changed` or `unreadable`: it stays
    */
   remove?(frame: Frame, crc32: number): Promise<void>;
+  /** Captures from now on, whether there is a server or not. */
+  begin?(): void;
+  /** A server is there to take frames. */
+  connected?(): void;
+  /**
+   * There is no server any more: what was under way, or waited to be, is the source's again.
+   *
+   * @returns what it does not take back, to be sent when there is one again
+   */
+  disconnected?(frames: readonly Frame[]): readonly Frame[];
+  /** The server has the frame, or has refused it. */
+  settled?(frame: Frame): void;
   /** Captures nothing more: `next` gives what was captured so far, and then `undefined`. */
   stop?(): void;
   /** Gives up what is open. Called once, at the end. */
@@ -119,6 +133,12 @@ export interface FrameStore {
    */
   isFresh(stream: string): boolean;
   /**
+   * Whether frames of a source can be kept under its name.
+   *
+   * @throws {FramesError} as `open`
+   */
+  check(stream: string, source: string): void;
+  /**
    * Makes ready to store frames of one source.
    *
    * @throws {FramesError} if stream or source cannot be kept under their names
@@ -140,6 +160,8 @@ export interface FrameOrigin {
   readonly conflict?: ConflictPolicy;
   /** Whether frames that were moved away since are stored again. */
   readonly again?: boolean;
+  /** Whether a later number of the same session takes the place of an earlier one with its name. */
+  readonly revises?: boolean;
   /** Whether its frames must survive a power cut once `flush` is done. */
   readonly durable?: boolean;
   /** Whether its sender may have no other copy: what is there is read before it counts as stored. */

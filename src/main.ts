@@ -3,7 +3,7 @@ import { holdsKey } from "./auth/key.ts";
 import { benchCommand } from "./cli/bench.ts";
 import { completions } from "./cli/completions.ts";
 import { commands } from "./cli/commands.ts";
-import { nearest, parseArguments } from "./cli/flags.ts";
+import { nearest, parseArguments } from "./cli/arguments.ts";
 import { help, overview } from "./cli/help.ts";
 import { keyCommand } from "./cli/key.ts";
 import { ls } from "./cli/ls.ts";
@@ -36,7 +36,7 @@ async function run(words: readonly string[], terminal: Terminal): Promise<number
     case "serve":
       return await serveCommand(given, terminal, stopOnSignal().gently);
     case "send":
-      return await sendCommand(given, terminal, stopOnSignal);
+      return await sendCommand(given, terminal, stopOnSignal, reportOnSignal);
     case "ls":
       return ls(given, terminal);
     case "verify":
@@ -90,6 +90,12 @@ function stopOnSignal(): Stop {
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
   return { gently: gently.signal, atOnce: atOnce.signal };
+}
+
+/** Where there is no SIGUSR1, a report is due every minute. */
+function reportOnSignal(tell: () => void): void {
+  if (process.platform !== "win32") process.on("SIGUSR1", tell);
+  else setInterval(tell, 60_000).unref();
 }
 
 /** Says what went wrong, and returns the exit status for it. */

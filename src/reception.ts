@@ -5,7 +5,8 @@ import type { FrameDescription, FrameStore, Outcome } from "./frame.ts";
 import type { Guest } from "./guest.ts";
 import type { KeyRing } from "./keys.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
-import { type Flushable, type Gate, Receiver, type ReceiverLimits } from "./session/receiver.ts";
+import { Receiver } from "./session/receiver.ts";
+import type { Flushable, Gate, ReceiverLimits } from "./session/receiving.ts";
 import { answerToStranger } from "./strangers.ts";
 import { software } from "./version.ts";
 import type { Done, Hello } from "./wire/messages.ts";
@@ -94,8 +95,8 @@ export interface Host {
   claim(stream: string, source: string, by: Guest): void | Promise<void>;
   /** It sends this one no more. */
   unclaim(stream: string, source: string, by: Guest): void;
-  /** Whoever ends has no source any more. */
-  release(guest: Guest): void;
+  /** So many bytes are held of what came from it. */
+  noteHeld(guest: Guest, bytes: number): void;
   /** Frames came in: flush the store and call `settle`, when `isDue` or at the end of the input. */
   settleLater(guest: Guest): void;
   /** Likewise, but at once: nothing more will come. */
@@ -276,6 +277,7 @@ export class Reception implements ConnectionHandler, Guest {
     if (this.#asked !== undefined) this.#heardAt = steadyNow();
     this.#receiver.receive(chunk, steadyNow());
     if (this.#receiver.isPaused) this.#hold();
+    this.#server.noteHeld(this, this.#receiver.held);
     if (this.#receiver.wantsFlush) this.#server.settleLater(this);
     this.#send();
   }
@@ -304,7 +306,7 @@ export class Reception implements ConnectionHandler, Guest {
     if (isRead && !isDone && !isEnding) this.#connection!.finish();
     if (!isDone || this.#reported) return;
     this.#reported = true;
-    this.#server.release(this);
+    this.#releaseSources();
     // The sender closes when it has read DONE, however slow its link is.
     this.#connection!.finish(this.#server.timeout);
     this.#server.tell({
@@ -314,6 +316,13 @@ export class Reception implements ConnectionHandler, Guest {
       counts: { ...this.#receiver.counts },
       found: this.#receiver.found,
     });
+  }
+
+  /** Whoever ends has no source any more. */
+  #releaseSources(): void {
+    for (const { stream, name } of this.#receiver.sources) {
+      this.#server.unclaim(stream, name, this);
+    }
   }
 
   #send(): void {
@@ -389,8 +398,9 @@ export class Reception implements ConnectionHandler, Guest {
   failed(error: FramesError): void {
     if (this.#failure !== undefined) return;
     this.#failure = error;
-    this.#receiver.stop();
-    this.#server.release(this);
+    this.#receiver.stop(error);
+    this.#releaseSources();
+    this.#server.noteHeld(this, 0);
     this.#asked?.answer(false);
     void this.#end(error);
   }
@@ -424,7 +434,7 @@ export class Reception implements ConnectionHandler, Guest {
   closed(error: FramesError | undefined): void {
     this.#receiver.close();
     this.#asked?.answer(false);
-    this.#server.release(this);
+    this.#releaseSources();
     this.#server.remove(this);
     if (this.#receiver.hello !== undefined || error !== undefined) {
       this.#report(error ?? new FramesError("network", "The sender closed before it was done"));

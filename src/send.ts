@@ -2,6 +2,7 @@
 import { Key } from "./auth/key.ts";
 import { Delivery, type SenderKeys } from "./delivery.ts";
 import { defaultKeyFile, readKeys } from "./keys.ts";
+import { type Gap, Gaps } from "./gaps.ts";
 import type { Kept } from "./removal.ts";
 import { type ErrorName, FramesError, heard } from "./errors.ts";
 import type { ConflictPolicy } from "./frame.ts";
@@ -9,6 +10,8 @@ import { type Address, formatAddress, isLoopback, parseAddress } from "./net/add
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
 import type { Skipped } from "./source/directory.ts";
 import { plan, type Plan, type PlanOptions, type Sendable } from "./plan.ts";
+import { settingFor } from "./source/settings.ts";
+import { Watch } from "./source/watch.ts";
 import { software } from "./version.ts";
 import type { Hello } from "./wire/messages.ts";
 
@@ -35,8 +38,12 @@ export interface SendOptions extends PlanOptions {
   readonly keyFile?: string;
   /** Sends without encryption to a server that lets anyone in. */
   readonly insecure?: boolean;
+  /** Bytes a second that are sent at most. */
+  readonly rate?: number;
   /** Milliseconds that connecting may take. Default 10,000. */
   readonly connectWithin?: number;
+  /** Whether frames that were dropped by a policy that was chosen count as not delivered all the same. */
+  readonly failOnGap?: boolean;
   /** Aborting it stops sending: what is on its way is finished, for 10 s at most. */
   readonly signal?: AbortSignal;
   /** Is told what happens. */
@@ -51,9 +58,23 @@ export type SendEvent =
   | { type: "skipped"; skipped: Skipped }
   | { type: "connected"; address: string; store: string | undefined }
   | { type: "waiting"; reason: FramesError; milliseconds: number }
-  | { type: "progress"; sources: readonly SourceProgress[] }
+  | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
   | { type: "undelivered"; report: Undelivered }
-  | { type: "kept"; kept: Kept };
+  | { type: "kept"; kept: Kept }
+  /** Something cannot be watched or read for now, and is tried again. */
+  | { type: "trouble"; error: FramesError };
+
+/** How one source fared. */
+export interface SourceReport {
+  readonly progress: SourceProgress;
+  /** Frames that were given a number. */
+  readonly captured: number;
+  /** Numbers that were not delivered; beyond a thousand ranges the others are only counted. */
+  readonly gaps: readonly Gap[];
+  readonly moreGaps: number;
+  /** Seconds that it was delivered for. */
+  readonly seconds: number;
+}
 
 /** What became of a delivery. */
 export interface SendSummary {
@@ -82,12 +103,14 @@ export interface SendSummary {
   /** Where the frames lie, in the server's words. */
   readonly store: string;
   readonly address: string;
-  readonly sources: readonly SourceProgress[];
+  readonly sources: readonly SourceReport[];
   /** Frames that were not delivered, and why: the first thousand; `onEvent` is told of all. */
   readonly undelivered: readonly Undelivered[];
   /** Files that `include` and `exclude` left out. */
   readonly leftOut: number;
-  /** How many were not delivered, by reason. */
+  /** Frames that were dropped by a policy that was chosen. */
+  readonly dropped: number;
+  /** How many were not delivered otherwise, by reason. */
   readonly reasons: Readonly<Partial<Record<ErrorName, number>>>;
   /** Whether it was stopped before all was sent. */
   readonly interrupted: boolean;
@@ -144,7 +167,7 @@ export async function send(what: Sendable, options: SendOptions = {}): Promise<S
  * @throws {FramesError} if the delivery as a whole failed
  */
 export async function deliver(
-  { stream, sources, skipped, unreadable, leftOut }: Plan,
+  { stream, sources, skipped, unreadable, leftOut, watch, spool, streamAt }: Plan,
   options: SendOptions,
   started: number,
 ): Promise<SendSummary> {
@@ -167,9 +190,15 @@ export async function deliver(
   tellSkipped();
   const undelivered: Undelivered[] = [];
   const reasons: Partial<Record<ErrorName, number>> = {};
+  const gaps = new Gaps();
+  let dropped = 0;
   const report = (one: Undelivered) => {
+    gaps.add(one);
     if (undelivered.length < mostReported) undelivered.push(one);
-    reasons[one.error.code] = (reasons[one.error.code] ?? 0) + one.last - one.first + 1;
+    const isChosen = settingFor(options.policy, one.source) !== undefined;
+    if (one.error.code === "dropped" && isChosen) dropped += one.last - one.first + 1;
+    if (one.error.code !== "dropped" || !isChosen || options.failOnGap === true)
+      reasons[one.error.code] = (reasons[one.error.code] ?? 0) + one.last - one.first + 1;
     options.onEvent?.({ type: "undelivered", report: one });
   };
   for (const { path, why } of unreadable) {
@@ -177,18 +206,19 @@ export async function deliver(
     report({ source: path, first: 0, last: 0, what: path, error });
   }
   const base = { stream, address: formatAddress(address), undelivered, reasons, leftOut };
-  if (sources.length === 0) {
-    return { ...base, ...nothingDone, store: "", sources: [], interrupted: false };
+  if (sources.length === 0 && watch === undefined) {
+    return { ...base, ...nothingDone, store: "", sources: [], dropped, interrupted: false };
   }
   const hello: Hello = {
     role: "send",
-    session: crypto.randomUUID().replaceAll("-", ""),
+    session: spool?.session.id ?? crypto.randomUUID().replaceAll("-", ""),
     stream,
-    started: `${started}000000`,
+    started: `${spool?.session.started ?? started}000000`,
     software,
     ...(options.onConflict === undefined ? {} : { conflict: options.onConflict }),
     ...(options.again === true ? { again: true } : {}),
     ...(options.move === true ? { durable: true } : {}),
+    ...(watch === undefined ? {} : { revises: true }),
   };
   const { timeout, connectWithin, giveUpAfter, signal, onEvent, onMessage } = options;
   const { checksum = false, move = false } = options;
@@ -199,16 +229,20 @@ export async function deliver(
     checksum,
     move,
     keys: keysOf(address, options),
+    rate: options.rate,
+    streamAt,
+    isPatient: spool !== undefined,
+    isOpen: watch !== undefined,
     signal,
   };
   const delivery = new Delivery(address, hello, sources, limits, {
     welcome: ({ store }) => {
       const place = store === undefined ? undefined : heard(store);
       onEvent?.({ type: "connected", address: formatAddress(address), store: place });
-      onEvent?.({ type: "progress", sources: delivery.progress });
+      onEvent?.({ type: "progress", sources: delivery.progress, report: reports });
     },
     waiting: (reason, milliseconds) => onEvent?.({ type: "waiting", reason, milliseconds }),
-    tick: (progress) => onEvent?.({ type: "progress", sources: progress }),
+    tick: (sources) => onEvent?.({ type: "progress", sources, report: reports }),
     undelivered: report,
     kept: (one) => {
       kept++;
@@ -216,7 +250,17 @@ export async function deliver(
     },
     ...(onMessage === undefined ? {} : { trace: onMessage }),
   });
-  const { done, welcome, retries, removed } = await delivery.run();
+  const reports = (): SourceReport[] =>
+    delivery.progress.map((progress) => {
+      const { gaps: own, more } = gaps.of(progress.name);
+      const seconds = (Date.now() - started) / 1000;
+      return { progress, captured: progress.captured, gaps: own, moreGaps: more, seconds };
+    });
+  const watching = watch === undefined ? undefined : startWatch(watch, delivery, options);
+  const { done, welcome, retries, removed } = await delivery.run().finally(() => {
+    watching?.close();
+    spool?.close();
+  });
   tellSkipped();
   const sum = (count: (source: SourceProgress) => number) =>
     delivery.progress.reduce((total, source) => total + count(source), 0);
@@ -237,9 +281,29 @@ export async function deliver(
     kept,
     seconds: (Date.now() - started) / 1000,
     store: heard(welcome.store ?? ""),
-    sources: delivery.progress,
+    sources: reports(),
+    dropped,
     interrupted: delivery.isInterrupted,
   };
+}
+
+/** Has what arrives in directories delivered, until the delivery is stopped. */
+function startWatch(
+  { roots, ...options }: NonNullable<Plan["watch"]>,
+  delivery: Delivery,
+  { onEvent, signal }: SendOptions,
+): Watch {
+  const watching = new Watch(roots, options, {
+    source: (source) => delivery.add(source),
+    skipped: (skipped) => onEvent?.({ type: "skipped", skipped }),
+    trouble: (error) => onEvent?.({ type: "trouble", error }),
+  });
+  watching.start();
+  signal?.addEventListener("abort", () => {
+    watching.stop();
+    delivery.closeSources();
+  });
+  return watching;
 }
 
 /**

@@ -1,15 +1,17 @@
 /** A running server: joins a listener, receptions and a store. */
 import { asFramesError, type ErrorName, FramesError } from "./errors.ts";
 import type { Certificate } from "./auth/certificate.ts";
+import { Claims } from "./claims.ts";
 import type { FrameStore } from "./frame.ts";
 import type { Guest } from "./guest.ts";
+import { HeldBytes } from "./held.ts";
 import type { KeyRing } from "./keys.ts";
 import { type Address, formatAddress } from "./net/address.ts";
 import { steadyNow } from "./net/connection.ts";
 import { listen, type Listener, type ListenerTls } from "./net/listen.ts";
 import { ArticleReception } from "./article-reception.ts";
 import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
-import type { ReceiverLimits } from "./session/receiver.ts";
+import type { ReceiverLimits } from "./session/receiving.ts";
 import { sourceFolder } from "./store/name.ts";
 import { TurnedAway } from "./turned-away.ts";
 import type { Done } from "./wire/messages.ts";
@@ -77,7 +79,8 @@ export class FrameServer implements Server, Host {
   /** Those with frames that no receipt has counted. */
   readonly #unsettled = new Set<Guest>();
   /** Who sends which source of which stream. */
-  readonly #claims = new Map<string, Guest>();
+  readonly #claims = new Claims<Guest>();
+  readonly #held = new HeldBytes<Guest>();
   readonly #turnedAway = new TurnedAway();
   readonly #refusals = new Map<ErrorName, number>();
   #settling = false;
@@ -242,6 +245,7 @@ export class FrameServer implements Server, Host {
   remove(reception: Guest): void {
     this.#receptions.delete(reception);
     this.#unsettled.delete(reception);
+    this.#held.forget(reception);
     // What ended before its connection did is stored all the same.
     void this.flush();
   }
@@ -256,13 +260,20 @@ export class FrameServer implements Server, Host {
     }
   }
 
+  /** Memory is for those who go on. */
+  noteHeld(reception: Guest, bytes: number): void {
+    for (const oldest of this.#held.note(reception, bytes)) {
+      const why = "The server cannot hold more that is not whole, and others want to go on";
+      oldest.failed(new FramesError("full", why));
+    }
+  }
+
   claim(stream: string, source: string, by: Guest): void | Promise<void> {
     // What cannot be kept is refused frame by frame, and is nobody's.
     if (!isSource(stream, source)) return;
-    const key = `${stream}\n${source}`;
-    const holder = this.#claims.get(key);
+    const holder = this.#claims.holderOf(stream, source);
     if (holder !== undefined && holder !== by) return this.#contest(stream, source, holder, by);
-    if (!by.isOver) this.#claims.set(key, by);
+    if (!by.isOver) this.#claims.set(stream, source, by);
   }
 
   /** A sender whose machine was switched off holds a source until it fails to answer. */
@@ -283,14 +294,7 @@ export class FrameServer implements Server, Host {
   }
 
   unclaim(stream: string, source: string, by: Guest): void {
-    const key = `${stream}\n${source}`;
-    if (this.#claims.get(key) === by) this.#claims.delete(key);
-  }
-
-  release(reception: Guest): void {
-    for (const [key, holder] of this.#claims) {
-      if (holder === reception) this.#claims.delete(key);
-    }
+    if (this.#claims.holderOf(stream, source) === by) this.#claims.delete(stream, source);
   }
 
   /**

@@ -743,7 +743,8 @@ describe("frames send --article", () => {
   });
 
   const wrong: [args: string[], said: string][] = [
-    [["--to", "127.0.0.1:9", "--move"], "Cannot send with --move: the article's dialect"],
+    [["--to", "127.0.0.1:9", "--move"], "Cannot send with --move in the article's dialect"],
+    [["--to", "127.0.0.1:9", "--watch"], "Cannot send with --watch"],
     [["--to", "127.0.0.1:9", "--checksum"], "Cannot send with --checksum"],
     [["--to", "127.0.0.1:9", "--on-conflict", "skip"], "Cannot send with --on-conflict"],
     [["--to", "127.0.0.1:9", "--stream", "a|b"], "it holds |"],

@@ -83,7 +83,7 @@ describe("imports", () => {
     expect(missing).toEqual([]);
     // The patterns below are worth something only if these are seen at all.
     const main = files.find(({ path }) => path === "main.ts")!;
-    expect(main.imports).toEqual(expect.arrayContaining(["cli/flags.ts", "errors.ts"]));
+    expect(main.imports).toEqual(expect.arrayContaining(["cli/arguments.ts", "errors.ts"]));
   });
 
   test("are of files with their ending, of Bun, or of node: modules", () => {

@@ -104,7 +104,7 @@ test("a directory of two sources is delivered whole, and both ends are told of e
         address: server.address,
         store: server.directory,
       });
-      expect(summary.sources.map(({ name, settled }) => [name, settled])).toEqual([
+      expect(summary.sources.map(({ progress: { name, settled } }) => [name, settled])).toEqual([
         ["infrared", 12],
         ["visible", 13],
       ]);

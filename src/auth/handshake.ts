@@ -10,8 +10,8 @@ import { Key, keyLength } from "./key.ts";
 /** The label and the length of what TLS exports to bind a proof to its channel (RFC 9266). */
 export const channelBinding = { label: "EXPORTER-Channel-Binding", bytes: 32 } as const;
 
-/** Bytes that may come before the proof: a preface and one message of the largest JSON. */
-const mostBefore = preface.length + 2 * Size.header + Size.json;
+/** Bytes that may come before the proof: a preface and a HELLO, of somebody whom nobody knows yet. */
+const mostBefore = 16_384;
 
 /** HMAC-SHA-256 over who proves, the channel, and what was said so far. */
 function prove(
@@ -52,6 +52,11 @@ export class Transcript {
     if (needed === most && this.#proofAt() === undefined) {
       throw new FramesError("limit", `Cannot accept more than ${mostBefore} bytes before PROOF`);
     }
+  }
+
+  /** Bytes that it takes. */
+  get held(): number {
+    return this.#room.length;
   }
 
   /** Where the message PROOF begins, if the messages before it are whole. */
@@ -144,6 +149,11 @@ export class ServerProof {
   /** @param exporter of the TLS channel */
   constructor(exporter: Uint8Array) {
     this.#exporter = exporter;
+  }
+
+  /** Bytes that are held of what the client said. */
+  get held(): number {
+    return this.#heard.held;
   }
 
   /** Takes what the client says. */

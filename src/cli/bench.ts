@@ -3,7 +3,7 @@ import { FramesError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
 import { Bench, type Measurement, Scratch, type Step } from "./bench-machine.ts";
 import { linkFrameBytes, type LinkMeasurement, measureLink } from "./bench-server.ts";
-import type { Arguments } from "./flags.ts";
+import type { Arguments } from "./arguments.ts";
 import { keyOptions } from "./key.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes } from "./units.ts";

@@ -2,7 +2,8 @@
 import { errors, FramesError } from "../errors.ts";
 import { version } from "../version.ts";
 import { commands } from "./commands.ts";
-import { environmentName, type Flag, flags, flagsOf, nearest } from "./flags.ts";
+import { nearest } from "./arguments.ts";
+import { environmentName, type Flag, flags, flagsOf } from "./flags.ts";
 
 /** Columns of the left half, and of a whole line. */
 const width = 26;

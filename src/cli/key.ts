@@ -5,7 +5,7 @@ import { isatty } from "node:tty";
 import { isKeyName, isRole, isStreamPattern, Key, type KeyEntry } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import { addKey, defaultKeyFile, firstKey, newKey, readKeys, removeKey } from "../keys.ts";
-import type { Arguments } from "./flags.ts";
+import type { Arguments } from "./arguments.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
 
 /** What a command was given of keys: a secret is never the value of a flag, since `ps` shows these. */

@@ -2,7 +2,7 @@
 import { FramesError } from "../errors.ts";
 import { resolve } from "node:path";
 import { type SourceSummary, summarize } from "../store/summary.ts";
-import type { Arguments } from "./flags.ts";
+import type { Arguments } from "./arguments.ts";
 import { printable, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatTime } from "./units.ts";
 

@@ -142,6 +142,7 @@ function sumUp(sources: readonly SourceProgress[]): SourceProgress {
   return {
     name: "total",
     total: known ? sum(({ total }) => total!) : undefined,
+    captured: sum(({ captured }) => captured),
     sent: sum(({ sent }) => sent),
     bytes: sum(({ bytes }) => bytes),
     settled: sum(({ settled }) => settled),

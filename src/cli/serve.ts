@@ -6,7 +6,7 @@ import { defaultKeyFile, firstKey } from "../keys.ts";
 import { asksForKeys, serve, type ServeOptions } from "../serve.ts";
 import type { Server } from "../server.ts";
 import { version } from "../version.ts";
-import type { Arguments } from "./flags.ts";
+import type { Arguments } from "./arguments.ts";
 import { keyOptions } from "./key.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
 import { formatCount } from "./units.ts";

@@ -32,6 +32,34 @@ export function parseSeconds(text: string, what: string): number {
   return seconds;
 }
 
+const units: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
+
+/** Reads `90s`, `15m`, `2h` or `7d`, in seconds; nothing if it is something else. */
+export function parseSpan(text: string): number | undefined {
+  const [, count, unit] = /^(\d+(?:\.\d+)?)([smhd])$/.exec(text) ?? [];
+  return unit === undefined ? undefined : Number(count) * units[unit]!;
+}
+
+/**
+ * Reads `now`, a time as ISO 8601 writes it (UTC if it does not say), or how long ago, such as `2h`.
+ *
+ * @param now milliseconds since 1970, as what is returned
+ * @throws {FramesError} `usage`
+ */
+export function parseMoment(text: string, what: string, now: number): number {
+  if (text === "now") return now;
+  const span = parseSpan(text);
+  if (span !== undefined) return now - span * 1000;
+  const isDate = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d.*)?$/.test(text);
+  const zone = /(?:Z|[+-]\d\d:?\d\d)$/.test(text) || text.length === 10 ? "" : "Z";
+  const time = isDate ? Date.parse(text.replace(" ", "T") + zone) : NaN;
+  if (!Number.isNaN(time)) return time;
+  throw new FramesError(
+    "usage",
+    `Cannot read ${what}: expected now, a time such as 2026-11-22T07:12:03Z, or how long ago, such as 2h; current value is ${JSON.stringify(text)}`,
+  );
+}
+
 /** `442 MB`: powers of 1000, as disks and links are sold. */
 export function formatBytes(bytes: number): string {
   const units = ["bytes", "kB", "MB", "GB", "TB"];

@@ -2,7 +2,7 @@
 import { errors, FramesError } from "../errors.ts";
 import { steadyNow } from "../net/connection.ts";
 import { type Finding, type Verification, verify } from "../store/verify.ts";
-import type { Arguments } from "./flags.ts";
+import type { Arguments } from "./arguments.ts";
 import { Progress } from "./progress.ts";
 import { printable, say, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount } from "./units.ts";
@@ -47,6 +47,7 @@ function verified(total: number, frames: number, bytes: number) {
   return {
     name: "verified",
     total,
+    captured: frames,
     sent: frames,
     bytes,
     settled: frames,

@@ -10,6 +10,7 @@ import { clientTls, exporterOf } from "./tls.ts";
  *
  * @param within milliseconds; a TLS handshake is part of it
  * @param secure whether it must be TLS 1.3
+ * @param rate bytes a second that are sent at most
  * @throws {FramesError} `unreachable`, `no-connection` or `plaintext`, saying what to do about it
  */
 export async function connect(
@@ -17,6 +18,7 @@ export async function connect(
   handler: ConnectionHandler,
   within: number,
   secure = false,
+  rate?: number,
 ): Promise<Connection> {
   const shown = formatAddress(address);
   const { promise: late, reject } = Promise.withResolvers<never>();
@@ -37,7 +39,7 @@ export async function connect(
   // Whoever fails first is told; what comes of this later is of no interest.
   ready.promise.catch(() => {});
   const begin = (socket: Socket<Connection | undefined>, exporter?: Uint8Array) => {
-    const connection = new Connection(socket as Socket<unknown>, handler, exporter);
+    const connection = new Connection(socket as Socket<unknown>, handler, exporter, () => {}, rate);
     socket.data = connection;
     connection.opened();
     ready.resolve(connection);

@@ -2,6 +2,7 @@
 import type { Socket } from "bun";
 import { asFramesError, FramesError } from "../errors.ts";
 import { Outbox } from "./outbox.ts";
+import { PacedSocket } from "./pace.ts";
 
 /** Milliseconds since 1970 by a clock that never jumps. */
 export function steadyNow(): number {
@@ -32,6 +33,7 @@ const lingerFor = 2_000;
 
 export class Connection {
   readonly #socket: Socket<unknown>;
+  readonly #pace: PacedSocket | undefined;
   readonly #outbox: Outbox;
   readonly #handler: ConnectionHandler;
   readonly #ticker: NodeJS.Timeout;
@@ -44,17 +46,24 @@ export class Connection {
   #lingerWithin = Infinity;
   #closed = false;
 
-  /** @param known is called when it is known who the peer is */
+  /**
+   * @param known is called when it is known who the peer is
+   * @param rate bytes a second that are sent at most
+   */
   constructor(
     socket: Socket<unknown>,
     handler: ConnectionHandler,
     exporter?: Uint8Array,
     known: () => void = () => {},
+    rate?: number,
   ) {
     this.known = known;
     this.#socket = socket;
     this.exporter = exporter;
-    this.#outbox = new Outbox(socket);
+    if (rate !== undefined) {
+      this.#pace = new PacedSocket(socket, rate, steadyNow, () => this.writable());
+    }
+    this.#outbox = new Outbox(this.#pace ?? socket);
     this.#handler = handler;
     const tick = () => this.#guard(() => this.#handler.tick());
     this.#ticker = setInterval(tick, handler.tickEvery);
@@ -146,6 +155,7 @@ export class Connection {
     this.#closed = true;
     clearInterval(this.#ticker);
     clearTimeout(this.#linger);
+    this.#pace?.stop();
     this.#outbox.clear();
     this.#handler.closed(
       error === undefined || error === null ? undefined : asFramesError(error, "network"),

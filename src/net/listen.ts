@@ -1,8 +1,8 @@
 /** Listens for senders, and keeps their number below what the system can hold. */
 import type { Socket } from "bun";
-import { readFileSync } from "node:fs";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Certificate } from "../auth/certificate.ts";
+import { mostOpenFiles } from "../open-files.ts";
 import { type Address, formatAddress } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
 import { Doorway } from "./doorway.ts";
@@ -157,13 +157,7 @@ function sendAway(
   connection.terminate();
 }
 
-/** Half of the files that the system allows: the other half is for frames being written. */
+/** Half of the files that the system allows: the other half is for frames being written, and more. */
 function mostConnections(): number {
-  try {
-    const limit = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1];
-    return Math.min(4096, Math.floor(Number(limit ?? 1024) / 2));
-  } catch {
-    // Where /proc is missing, macOS allows 256 files.
-    return 100;
-  }
+  return Math.min(4096, Math.floor(mostOpenFiles() / 2));
 }

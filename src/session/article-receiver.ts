@@ -10,7 +10,7 @@ import { ArticleDecoder, articleAnswer, type ArticleHandler, encodeStep } from "
 import type { Done } from "../wire/messages.ts";
 import { Liveness } from "./liveness.ts";
 import { tooLargeError } from "./outlet.ts";
-import type { Flushable, ReceiverLimits } from "./receiver.ts";
+import type { Flushable, ReceiverLimits } from "./receiving.ts";
 import { Tally } from "./tally.ts";
 
 /** Milliseconds without a byte after which a client that may be waiting is waiting. */

@@ -16,8 +16,8 @@ export interface ScheduleHooks {
   /** Encoded messages that go before the next frame. */
   readonly controls: Uint8Array[];
   say<T extends ControlType>(type: T, source: number, body: ControlBodies[T], line?: string): void;
-  /** Says SOURCE. */
-  declare(outlet: Outlet): void;
+  /** Says SOURCE, for a stream. */
+  declare(outlet: Outlet, stream: string): void;
   /** All of the frame was sent. */
   sent(source: string, frame: Frame): void;
   /** The server has the frame. */
@@ -25,6 +25,8 @@ export interface ScheduleHooks {
   undelivered(report: Undelivered): void;
   /** Whether nothing is to be begun for now. */
   isHeld(): boolean;
+  /** Whether more sources may come. */
+  isOpen(): boolean;
   /** A source failed. */
   failed(error: unknown): void;
   /** Something can be sent that could not before. */

@@ -5,6 +5,7 @@ import type {
   FrameStore,
   FrameWriter,
   Outcome,
+  RawShape,
   SourceStore,
   Standing,
 } from "../frame.ts";
@@ -25,7 +26,9 @@ import type { Tally } from "./tally.ts";
 interface Inlet {
   readonly stream: string;
   readonly name: string;
-  readonly store: SourceStore | FramesError;
+  readonly raw: RawShape | undefined;
+  /** Opened when it is first needed: a peer may declare many that it never sends. */
+  store: SourceStore | FramesError | undefined;
   unfinished: Unfinished | undefined;
 }
 
@@ -33,6 +36,14 @@ interface Unfinished {
   readonly description: FrameDescription;
   /** Where its bytes go, or why it is refused. */
   writer: FrameWriter | FramesError;
+}
+
+/** Who sends. */
+export interface InletSender {
+  /** Its HELLO, which came before any source. */
+  readonly hello: Hello;
+  /** Name of the key that it proved. */
+  readonly key: string | undefined;
 }
 
 /** What inlets need of their conversation. */
@@ -59,14 +70,22 @@ export class Inlets {
   readonly #store: FrameStore;
   readonly #limits: Welcome["limits"];
   readonly #tally: Tally;
+  readonly #sender: InletSender;
   readonly #hooks: InletHooks;
   readonly #inlets = new Map<number, Inlet>();
   #found = 0;
   /** Whether losses were recorded that no flush has made last. */
   hasUnsavedLosses = false;
 
-  constructor(store: FrameStore, limits: Welcome["limits"], tally: Tally, hooks: InletHooks) {
+  constructor(
+    store: FrameStore,
+    limits: Welcome["limits"],
+    tally: Tally,
+    sender: InletSender,
+    hooks: InletHooks,
+  ) {
     this.#store = store;
+    this.#sender = sender;
     this.#limits = limits;
     this.#tally = tally;
     this.#hooks = hooks;
@@ -80,6 +99,11 @@ export class Inlets {
   /** Whether nothing was declared. */
   get isEmpty(): boolean {
     return this.#inlets.size === 0;
+  }
+
+  /** What is declared. */
+  get declared(): Iterable<{ readonly stream: string; readonly name: string }> {
+    return this.#inlets.values();
   }
 
   /** Number of the unfinished frame of a source. */
@@ -102,16 +126,21 @@ export class Inlets {
     return known;
   }
 
-  /** The id stands for this source of `stream` from now on; `key` is the name of its sender's key. */
-  open(
-    id: number,
-    hello: Hello,
-    stream: string,
-    { name, raw }: SourceDeclaration,
-    key: string | undefined,
-  ): void {
-    const { session, conflict, again, durable } = hello;
-    const store = attempt(() =>
+  /** The id stands for this source of `stream` from now on. */
+  open(id: number, stream: string, { name, raw }: SourceDeclaration): void {
+    const refusal = attempt(() => this.#store.check(stream, name));
+    // What is refused may have any name.
+    const kept = refusal instanceof FramesError ? name.slice(0, longestKept) : name;
+    const store = refusal instanceof FramesError ? refusal : undefined;
+    this.#inlets.set(id, { stream, name: kept, raw, store, unfinished: undefined });
+  }
+
+  /** Where the frames of a source go, or why they go nowhere. */
+  #storeOf(inlet: Inlet): SourceStore | FramesError {
+    const { session, conflict, again, revises, durable } = this.#sender.hello;
+    const { key } = this.#sender;
+    const { stream, name, raw } = inlet;
+    return (inlet.store ??= attempt(() =>
       this.#store.open({
         session,
         stream,
@@ -120,12 +149,10 @@ export class Inlets {
         ...(raw === undefined ? {} : { raw }),
         ...(conflict === undefined ? {} : { conflict }),
         ...(again === undefined ? {} : { again }),
+        ...(revises === undefined ? {} : { revises }),
         ...(durable === undefined ? {} : { durable }),
       }),
-    );
-    // What is refused may have any name.
-    const kept = store instanceof FramesError ? name.slice(0, longestKept) : name;
-    this.#inlets.set(id, { stream, name: kept, store, unfinished: undefined });
+    ));
   }
 
   #inlet(id: number): Inlet {
@@ -137,13 +164,14 @@ export class Inlets {
   /** A frame begins. */
   begin(id: number, description: FrameDescription): void {
     const inlet = this.#inlet(id);
+    const store = this.#storeOf(inlet);
     let writer: FrameWriter | FramesError;
-    if (inlet.store instanceof FramesError) {
-      writer = inlet.store;
+    if (store instanceof FramesError) {
+      writer = store;
     } else if (description.size > this.#limits.frame) {
       writer = tooLargeError(description.size, this.#limits.frame);
     } else {
-      writer = attempt(() => (inlet.store as SourceStore).begin(description));
+      writer = attempt(() => store.begin(description));
     }
     inlet.unfinished = { description, writer };
     if (writer instanceof FramesError) this.#refuse(id, inlet, description, writer);
@@ -153,8 +181,9 @@ export class Inlets {
     const { sequence } = description;
     this.#hooks.refuse(id, sequence, error);
     // A conflict is no loss: something is stored under that name.
-    if (error.code === "conflict" || inlet.store instanceof FramesError) return;
-    inlet.store.lost(sequence, sequence, error);
+    const store = this.#storeOf(inlet);
+    if (error.code === "conflict" || store instanceof FramesError) return;
+    store.lost(sequence, sequence, error);
   }
 
   /** Bytes of the unfinished frame. */
@@ -215,22 +244,22 @@ export class Inlets {
   /** Numbers will never come. */
   lost(id: number, body: ControlBodies[typeof Type.lost]): void {
     const inlet = this.#inlet(id);
-    const error = new FramesError(
-      errorByNumber(body.error, "loss"),
-      body.message === undefined ? undefined : heard(body.message),
-    );
+    const { error: number, message: said } = body;
+    const reason = said === undefined ? undefined : heard(said);
+    const error = new FramesError(errorByNumber(number, "loss"), reason);
     this.hasUnsavedLosses = true;
+    const store = this.#storeOf(inlet);
     let frames = 0;
     for (const [first, last] of body.ranges) {
       frames = Math.min(frames + last - first + 1, Number.MAX_SAFE_INTEGER);
-      if (!(inlet.store instanceof FramesError)) inlet.store.lost(first, last, error);
+      if (!(store instanceof FramesError)) store.lost(first, last, error);
     }
     this.#hooks.lost(inlet.name, frames, error);
   }
 
   /** The letters of ANSWER for these frames. */
   answer(id: number, offered: readonly OfferEntry[]): string {
-    const { store } = this.#inlet(id);
+    const store = this.#storeOf(this.#inlet(id));
     // What is refused is refused with its reason when it comes.
     if (store instanceof FramesError) return "w".repeat(offered.length);
     const standings = store.compare(

@@ -30,8 +30,8 @@ const fullOffer = 500;
 
 /** What offering leads to. */
 export interface OfferHooks {
-  /** Says OFFER. */
-  offer(outlet: Outlet, entries: OfferEntry[]): void;
+  /** Says OFFER, of frames of one stream. */
+  offer(outlet: Outlet, stream: string, entries: OfferEntry[]): void;
   /** The server does not want the frame. */
   answered(
     outlet: Outlet,
@@ -85,7 +85,7 @@ export class Offers {
     this.#offeredBytes += bytesOf(candidates);
     outlet.inQuestion += candidates.length;
     this.#unanswered.push({ outlet, candidates });
-    this.#hooks.offer(outlet, candidates.map(entryOf));
+    this.#hooks.offer(outlet, outlet.streamOf(candidates[0]!.frame), candidates.map(entryOf));
     return true;
   }
 
@@ -96,7 +96,11 @@ export class Offers {
     let payload = 0;
     const room = mostOffered - this.#offered;
     while (count < candidates.length && count < room) {
-      const { name, size } = candidates[count]!.frame;
+      const { frame } = candidates[count]!;
+      const { name, size } = frame;
+      if (outlet.streamOf(frame) !== outlet.streamOf(candidates[0]!.frame)) {
+        return candidates.splice(0, count);
+      }
       bytes += entrySize + characterSize * name.length;
       payload += size;
       const isFull = bytes > largestOffer || (this.#alwaysRead && payload > mostBytesAtOnce);

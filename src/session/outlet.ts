@@ -12,6 +12,8 @@ export interface SourceProgress {
   readonly name: string;
   /** Frames to come in all, if that is known. */
   readonly total: number | undefined;
+  /** Numbers given so far. */
+  readonly captured: number;
   /** Frames sent whole, and bytes of payload sent; what has to be sent again is counted once. */
   sent: number;
   bytes: number;
@@ -84,8 +86,10 @@ export class Outlet {
   readonly id: number;
   readonly source: FrameSource;
   readonly progress: SourceProgress;
-  /** Whether SOURCE was sent on this connection. */
-  declared = false;
+  /** The stream that SOURCE was sent for on this connection; nothing before it was. */
+  declared: string | undefined;
+  /** What the stream of a frame is called; nothing where it is always HELLO's. */
+  readonly #streamAt: ((captured: bigint) => string) | undefined;
   /** Taken from the source, and not begun. */
   frame: Frame | undefined;
   large: LargeFrame | undefined;
@@ -112,15 +116,20 @@ export class Outlet {
   /** Whoever sends for it on the connection there is. */
   #taker: Taker | undefined;
 
-  constructor(id: number, source: FrameSource) {
+  /** @param streamAt what the stream is called of a frame that was captured at a time, if it changes */
+  constructor(id: number, source: FrameSource, streamAt?: (captured: bigint) => string) {
     this.id = id;
     this.source = source;
+    this.#streamAt = streamAt;
     if (source.keepsFresh === true) this.freshness = new Freshness();
     this.progress = {
       name: source.name,
       // Some of what was counted may turn out to be no frame.
       get total() {
         return source.total;
+      },
+      get captured() {
+        return source.captured ?? Math.max(this.sent, this.settled) + this.lost;
       },
       sent: 0,
       bytes: 0,
@@ -189,6 +198,7 @@ export class Outlet {
   /** A connection takes over. */
   connect(taker: Taker): void {
     this.#taker = taker;
+    this.source.connected?.();
   }
 
   /** Asks the source for frames and losses while the taker wants them, unless one is on its way. */
@@ -246,7 +256,7 @@ export class Outlet {
   disconnect(): void {
     this.#taker = undefined;
     this.freshness?.abandon();
-    this.declared = false;
+    this.declared = undefined;
     this.waitsSince = undefined;
     this.inQuestion = 0;
     if (this.large !== undefined) {
@@ -261,6 +271,9 @@ export class Outlet {
     for (const frame of this.wanted) this.giveBack(frame, undefined, false);
     this.wanted = [];
     this.candidates.sort((a, b) => a.frame.sequence - b.frame.sequence);
+    if (this.source.disconnected === undefined) return;
+    const left = new Set(this.source.disconnected(this.candidates.map(({ frame }) => frame)));
+    this.candidates = this.candidates.filter(({ frame }) => left.has(frame));
   }
 
   /** No large frame is under way. */
@@ -269,11 +282,18 @@ export class Outlet {
     this.progress.partOf = 0;
   }
 
-  /** The SOURCE message that must go before everything else of this source. */
-  declaration(): Uint8Array {
+  /** The stream that a frame belongs to; empty is HELLO's. */
+  streamOf({ captured }: Pick<Frame, "captured">): string {
+    return this.#streamAt?.(captured) ?? "";
+  }
+
+  /** The SOURCE message that must go before everything else of this source in a stream. */
+  declaration(stream: string): Uint8Array {
     const { name, type, raw } = this.source;
+    this.declared = stream;
     return encodeControl(Type.source, this.id, {
       name,
+      ...(stream === "" ? {} : { stream }),
       ...(type === undefined ? {} : { type }),
       ...(raw === undefined ? {} : { raw }),
     });

@@ -4,9 +4,8 @@
  * the host's part: it flushes the store first, once for all its connections.
  */
 import { ServerProof } from "../auth/handshake.ts";
-import type { Key } from "../auth/key.ts";
-import { errorByNumber, FramesError, heard } from "../errors.ts";
-import type { FrameDescription, FrameStore, Outcome } from "../frame.ts";
+import { errorByNumber, type ErrorName, FramesError, heard } from "../errors.ts";
+import type { FrameDescription, FrameStore } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
 import { encodeControl, encodeProof, encodeReceipt } from "../wire/encode.ts";
 import {
@@ -21,56 +20,18 @@ import {
   type SourceDeclaration,
   Type,
   unexpected,
-  type Welcome,
 } from "../wire/messages.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
-import { Inlets } from "./inlets.ts";
+import type { Flushable, Gate, ReceiverEvents, ReceiverLimits } from "./receiving.ts";
+import { Inlets, type InletSender } from "./inlets.ts";
 import { Tally } from "./tally.ts";
 import { Throttle } from "./throttle.ts";
 
 /** When a receipt is due although frames keep coming (SPEC section 6). */
 const receiptEvery = { milliseconds: 100, bytes: 16 << 20, frames: 1000 } as const;
 
-/** What asks for the proof of a key. */
-export interface Gate {
-  /** What the TLS channel exports: 32 bytes. */
-  readonly exporter: Uint8Array;
-  /** The key that HELLO names, if there is one. */
-  find(id: string): Key | undefined;
-  /** What the key is called that was found. */
-  readonly name: string | undefined;
-}
-
-/** What the machine tells its host. */
-export interface ReceiverEvents {
-  /** HELLO came, and the proof of its key if that is asked for. What it throws ends the connection with that error. */
-  hello(hello: Hello): Pick<Welcome, "fresh" | "store" | "software">;
-  /**
-   * A source is about to be sent. Nothing more is read until a promise is kept; what it is rejected
-   * with, or what this throws, ends the connection.
-   */
-  claim?(stream: string, source: string): void | Promise<void>;
-  /** A source will be sent no more. */
-  unclaim?(stream: string, source: string): void;
-  /** A frame ended, and what became of it. */
-  ended?(source: string, frame: FrameDescription, outcome: Outcome): void;
-  lost?(source: string, frames: number, error: FramesError): void;
-  /** PONG came, to a PING of this time. */
-  answered?(time: string): void;
-  /** Something was settled outside `receive`, or can be read again: flush the store. */
-  wake?(): void;
-  /** The store failed outside `receive`: hand the error to `fail`. */
-  failed?(error: unknown): void;
-}
-
-/** What a receiver grants; announced in WELCOME. */
-export type ReceiverLimits = Pick<Welcome, "window" | "limits">;
-
-/** What a flush of the store that begins now will settle. */
-export interface Flushable {
-  readonly frames: number;
-  readonly answers: number;
-}
+/** What a sender has broken itself, and not the link or the server. */
+const faults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged", "limit"]);
 
 type Phase = "greeting" | "proving" | "open" | "ending" | "done" | "failed";
 
@@ -96,6 +57,7 @@ export class Receiver implements MessageHandler {
   #greeted = false;
   #unsettledBytes = 0;
   #isStopped = false;
+  #isBroken = false;
   /** The frame that was being read when the conversation was stopped. */
   #reading: { source?: number; sequence?: number } = {};
   #receipted = 0;
@@ -122,7 +84,7 @@ export class Receiver implements MessageHandler {
     this.#throttle = new Throttle(now);
     this.#now = now;
     this.#receiptedAt = now;
-    this.#inlets = new Inlets(store, grants.limits, this.#tally, {
+    this.#inlets = new Inlets(store, grants.limits, this.#tally, this.#sender(), {
       refuse: (id, sequence, error) => this.#say(Type.refused, id, { sequence, ...error.reason }),
       ended: (...frame) => events.ended?.(...frame),
       lost: (...loss) => events.lost?.(...loss),
@@ -134,6 +96,19 @@ export class Receiver implements MessageHandler {
   /** The sender's HELLO, once it came. */
   get hello(): Hello | undefined {
     return this.#hello;
+  }
+
+  #sender(): InletSender {
+    const hello = () => this.#hello!;
+    const key = () => this.#gate?.name;
+    return {
+      get hello() {
+        return hello();
+      },
+      get key() {
+        return key();
+      },
+    };
   }
 
   /** How the frames of this connection ended. */
@@ -164,6 +139,16 @@ export class Receiver implements MessageHandler {
   /** Whether nothing is read for now: the sender must be held back. */
   get isPaused(): boolean {
     return this.#waitsForClaim || this.#throttle.isClosed;
+  }
+
+  /** What was declared on this connection, and is declared still. */
+  get sources(): Iterable<{ readonly stream: string; readonly name: string }> {
+    return this.#inlets.declared;
+  }
+
+  /** Bytes that are kept of what came, until the rest of it has come or can be read. */
+  get held(): number {
+    return this.#decoder.held + (this.#proof?.held ?? 0);
   }
 
   /** Whether a receipt must leave although more may be coming in. */
@@ -254,14 +239,18 @@ export class Receiver implements MessageHandler {
       this.#unsettledBytes = 0;
       this.#outgoing.push(encodeReceipt(frames));
     }
-    if (this.#phase === "ending" && frames === this.#tally.ended) {
+    if (this.#phase === "ending" && frames === this.#tally.ended && !this.#isBroken) {
       this.#say(Type.done, 0, this.#tally.counts);
       this.#phase = "done";
     }
   }
 
-  /** Takes nothing more: what is unfinished is discarded. What ended can still be settled. */
-  stop(): void {
+  /**
+   * Takes nothing more: what is unfinished is discarded. What ended can still be settled, with DONE if that
+   * is all, unless `error` is the sender's own fault: then it is to hear that.
+   */
+  stop(error?: FramesError): void {
+    this.#isBroken = error !== undefined && faults.has(error.code);
     this.#decoder.pause();
     const source = this.#decoder.payloadOf;
     const sequence = source === undefined ? undefined : this.#inlets.unfinishedOf(source);
@@ -285,6 +274,8 @@ export class Receiver implements MessageHandler {
   /** The connection is gone: what is unfinished is discarded. */
   close(): void {
     this.#isStopped = true;
+    this.#proof = undefined;
+    this.#decoder.discard();
     this.#inlets.close();
   }
 
@@ -368,16 +359,14 @@ export class Receiver implements MessageHandler {
     if (former !== undefined) this.#events.unclaim?.(former.stream, former.name);
     const stream = declaration.stream ?? this.#hello!.stream;
     const claim = this.#events.claim?.(stream, declaration.name);
-    const hello = this.#hello!;
-    if (!(claim instanceof Promise))
-      return this.#inlets.open(id, hello, stream, declaration, this.#gate?.name);
+    if (!(claim instanceof Promise)) return this.#inlets.open(id, stream, declaration);
     this.#waitsForClaim = true;
     this.#decoder.pause();
     claim
       .then(() => {
         this.#waitsForClaim = false;
         if (this.#isStopped) return;
-        this.#inlets.open(id, hello, stream, declaration, this.#gate?.name);
+        this.#inlets.open(id, stream, declaration);
         this.#readOn();
       })
       .catch((error: unknown) => this.#events.failed?.(error));

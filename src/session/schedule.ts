@@ -67,12 +67,18 @@ export class Schedule implements Taker {
     this.#active = outlets.filter((outlet) => !outlet.isExhausted);
   }
 
+  /** A source came that was not there in the beginning. */
+  add(outlet: Outlet): void {
+    this.#goOn(outlet);
+    if (!outlet.isExhausted) this.#active.push(outlet);
+  }
+
   #makeOffers(): Offers {
     return new Offers(this.#policy.checksum, {
-      offer: (outlet, entries) => {
+      offer: (outlet, stream, entries) => {
         const numbers = `numbers ${entries[0]![3]} to ${entries.at(-1)![3]}`;
         const line = `OFFER ${outlet.source.name} ${entries.length} frames, ${numbers}`;
-        this.#declare(outlet);
+        this.#declare(outlet, stream);
         this.#hooks.say(Type.offer, outlet.id, { frames: entries }, line);
       },
       answered: (outlet, candidate, standing) => this.#answered(outlet, candidate, standing),
@@ -123,7 +129,7 @@ export class Schedule implements Taker {
     // Who waits for receipts is next: others would take its place in the window again and again.
     if (stuck !== undefined) this.#turn = this.#active.indexOf(stuck);
     // A piece goes behind the buffer, so nothing more can go into it.
-    return this.#active.length === 0 && out.piece === undefined;
+    return this.#active.length === 0 && out.piece === undefined && !this.#hooks.isOpen();
   }
 
   /** Returns the source whose frame waits for receipts and holds up the round, if there is one. */
@@ -175,8 +181,9 @@ export class Schedule implements Taker {
     const mostLarge = Math.min(largeAtOnce, this.#welcome.limits.unfinished);
     if (large && this.#large >= mostLarge) return "idle";
     if (!out.hasRoomFor(frame, !large)) return "full";
-    if (outlet.declared) this.#begin(outlet, frame, large, out);
-    else this.#declare(outlet);
+    const stream = outlet.streamOf(frame);
+    if (outlet.declared === stream) this.#begin(outlet, frame, large, out);
+    else this.#declare(outlet, stream);
     return "packed";
   }
 
@@ -207,11 +214,9 @@ export class Schedule implements Taker {
     return outlet.frame === undefined && outlet.freshness?.mayBegin(this.#now) !== false;
   }
 
-  /** Says SOURCE, once, before anything else of a source. */
-  #declare(outlet: Outlet): void {
-    if (outlet.declared) return;
-    outlet.declared = true;
-    this.#hooks.declare(outlet);
+  /** Says SOURCE before anything else of a source in a stream. */
+  #declare(outlet: Outlet, stream: string): void {
+    if (outlet.declared !== stream) this.#hooks.declare(outlet, stream);
   }
 
   /** A source gave a frame or a loss. */
@@ -222,11 +227,8 @@ export class Schedule implements Taker {
     const isBusy = outlet.frame !== undefined;
     if (this.#offersNew(outlet) || (isBusy && this.#offers !== undefined)) {
       outlet.giveBack(frame, undefined, false);
-    } else if (isBusy) {
-      outlet.wanted.push(frame);
-    } else {
-      outlet.frame = frame;
-    }
+    } else if (isBusy) outlet.wanted.push(frame);
+    else outlet.frame = frame;
   }
 
   /** A source that was waited for gave something, or failed. */
@@ -246,9 +248,11 @@ export class Schedule implements Taker {
   }
 
   #sayLosses(): void {
+    const now = BigInt(Math.round(this.#now)) * 1_000_000n;
     for (const { outlet, range } of this.#losses.take(this.#window.ended)) {
       const { first, last, error, why } = range;
-      this.#declare(outlet);
+      // What has no time of its own belongs to what was sent last.
+      this.#declare(outlet, outlet.declared ?? outlet.streamOf({ captured: now }));
       this.#hooks.say(Type.lost, outlet.id, { ranges: [[first, last]], error, message: why });
     }
   }
@@ -337,6 +341,7 @@ export class Schedule implements Taker {
       owner.freshness?.settle(now);
       if (aborted) continue;
       owner.progress.settled++;
+      owner.source.settled?.(frame);
       owner.progress.delays?.add(now - Number(frame.captured) / 1e6);
       if (!isRefused) owner.progress.settledBytes += frame.size;
       if (frame.size > largestPackedFrame && owner.large === undefined) owner.noPart();
@@ -354,6 +359,7 @@ export class Schedule implements Taker {
   #answered(outlet: Outlet, { frame, crc, wasSent }: Candidate, standing: string): void {
     const { progress } = outlet;
     progress.settled++;
+    outlet.source.settled?.(frame);
     if (standing === "conflict") {
       const error = new FramesError("conflict", "other bytes are stored under this name");
       return this.#notTaken(outlet, frame, error);
@@ -421,6 +427,7 @@ export class Schedule implements Taker {
       const { progress } = owner;
       if (isRefused) {
         progress.settled++;
+        owner.source.settled?.(frame);
         continue;
       }
       progress.sent--;

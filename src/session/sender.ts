@@ -35,6 +35,8 @@ export interface SenderEvents {
   undelivered?(report: Undelivered): void;
   /** Whether nothing is to be begun for now: whoever says so wakes `transmit` up later. */
   isHeld?(): boolean;
+  /** Whether more sources may come: no END is said before that is over. */
+  isOpen?(): boolean;
   /** The server has a frame, whose bytes have this CRC-32. */
   delivered?(source: FrameSource, frame: Frame, crc: number): void;
   /** A message goes or came, for those who want to see the conversation. */
@@ -109,6 +111,18 @@ export class Sender implements MessageHandler {
   /** Whether the server owes no receipt and no answer. */
   get isIdle(): boolean {
     return this.#phase === "open" && this.#schedule!.isIdle;
+  }
+
+  /**
+   * Another source came, whose outlet is among the outlets from now on.
+   *
+   * @throws {FramesError} `limit` if the server takes no more
+   */
+  added(outlet: Outlet): void {
+    if (this.#schedule === undefined) return;
+    this.#checkSources(this.#welcome!);
+    this.#schedule.add(outlet);
+    this.#events.wake();
   }
 
   /** Ends the conversation: `transmit` gives what is still to be said, ERROR last. */
@@ -204,10 +218,11 @@ export class Sender implements MessageHandler {
     this.#controls.push(encodeControl(type, source, body));
   }
 
-  #declare(outlet: Outlet): void {
+  #declare(outlet: Outlet, stream: string): void {
     if (this.#phase === "failed") return;
-    this.#events.trace?.("->", `SOURCE ${outlet.id} ${outlet.source.name}`);
-    this.#controls.push(outlet.declaration());
+    const name = stream === "" ? outlet.source.name : `${stream}/${outlet.source.name}`;
+    this.#events.trace?.("->", `SOURCE ${outlet.id} ${name}`);
+    this.#controls.push(outlet.declaration(stream));
   }
 
   // What the decoder tells.
@@ -265,12 +280,13 @@ export class Sender implements MessageHandler {
     this.#schedule = new Schedule(this.#outlets, welcome, this.#policy, {
       controls: this.#controls,
       say: (...message) => this.#say(...message),
-      declare: (outlet) => this.#declare(outlet),
+      declare: (outlet, stream) => this.#declare(outlet, stream),
       sent: (source, { sequence, name, size }) =>
         trace?.("->", `FRAME ${source} ${sequence} ${name} ${size} bytes`),
       ...(delivered === undefined ? {} : { delivered }),
       undelivered: (report) => undelivered?.(report),
       isHeld: () => this.#events.isHeld?.() === true,
+      isOpen: () => this.#events.isOpen?.() === true,
       failed: (error) => (this.#failed ??= { error }),
       wake,
     });
@@ -279,14 +295,9 @@ export class Sender implements MessageHandler {
   }
 
   /** Whether this server can do what was asked for. */
-  #checkGrants({ limits, durable, features = [], fresh }: Welcome): void {
-    const { sources } = limits;
-    if (this.#outlets.length > sources) {
-      throw new FramesError(
-        "limit",
-        `Cannot send ${this.#outlets.length} sources at once: the server takes ${sources}`,
-      );
-    }
+  #checkGrants(welcome: Welcome): void {
+    const { durable, features = [], fresh } = welcome;
+    this.#checkSources(welcome);
     if (this.#hello.durable === true && durable !== true) {
       throw new FramesError(
         "usage",
@@ -308,6 +319,13 @@ export class Sender implements MessageHandler {
         `The server has an empty store now, but it had confirmed ${confirmed} frames: is its disk mounted?`,
       );
     }
+  }
+
+  #checkSources({ limits: { sources } }: Welcome): void {
+    const { length } = this.#outlets;
+    if (length <= sources) return;
+    const message = `Cannot send ${length} sources at once: the server takes ${sources}`;
+    throw new FramesError("limit", message);
   }
 
   proof(bytes: Uint8Array): void {

@@ -7,7 +7,7 @@ import {
   lstatSync,
   openSync,
   readSync,
-  type Stats,
+  type StatsBase,
   unlinkSync,
 } from "node:fs";
 import { checksum } from "../checksum.ts";
@@ -65,8 +65,7 @@ export abstract class FolderSource implements FrameSource {
 
   abstract next(offered: boolean): Frame | Loss | undefined | Promise<Frame | Loss | undefined>;
 
-  /** Numbers given so far. */
-  get given(): number {
+  get captured(): number {
     return this.#sequence;
   }
 
@@ -155,7 +154,7 @@ export class DirectorySource extends FolderSource {
   }
 
   get total(): number {
-    return this.names.length - (this.#next - this.given);
+    return this.names.length - (this.#next - this.captured);
   }
 
   next(offered: boolean): Frame | Loss | undefined {
@@ -182,7 +181,7 @@ function kindAt(path: string): string | undefined {
 }
 
 /** Whether it is a file or a folder, or what it is instead; nothing where that is not known. */
-export function kindOfFile(file: Dirent | Stats): string | undefined {
+export function kindOfFile(file: Dirent | StatsBase<unknown>): string | undefined {
   if (file.isFile()) return "file";
   if (file.isDirectory()) return "folder";
   if (file.isSymbolicLink()) return "a symbolic link";

@@ -8,6 +8,8 @@ export interface CapturedFrame {
   readonly bytes: Uint8Array;
   /** File name; without one the frame is called after its session's start and its number. */
   readonly name?: string;
+  /** What the name of a frame without one ends with, such as `jpg`; without it, what its bytes tell. */
+  readonly ending?: string;
   /** Capture time in nanoseconds since 1970; without it, when the frame was handed over. */
   readonly captured?: bigint;
   /** Whatever is to be kept beside the frame: at most 4 KiB as JSON. */
@@ -37,6 +39,10 @@ export class IterableSource implements FrameSource {
     this.name = name;
     this.#frames = iteratorOf(frames);
     this.#naming = naming;
+  }
+
+  get captured(): number {
+    return this.#sequence;
   }
 
   async next(): Promise<Frame | Loss | undefined> {
@@ -75,7 +81,7 @@ export function frameOf(
 ): Frame | Loss {
   try {
     return new MemoryFrame(value, sequence, clock(), (bytes) =>
-      namelessName(started, sequence, ending(bytes)),
+      namelessName(started, sequence, value.ending ?? endingOf(bytes)),
     );
   } catch (error) {
     return {
@@ -125,11 +131,13 @@ class MemoryFrame implements Frame {
 }
 
 /** What a program hands over is checked here: what cannot be said on the wire must not become something else. */
-function checkCaptured({ bytes, name, captured }: CapturedFrame): void {
+function checkCaptured({ bytes, name, ending, captured }: CapturedFrame): void {
   let wrong: string | undefined;
   if (!(bytes instanceof Uint8Array)) wrong = "bytes is no Uint8Array";
   else if (name !== undefined && (typeof name !== "string" || !isFrameName(name))) {
     wrong = `${JSON.stringify(name)} cannot be its name`;
+  } else if (ending !== undefined && !/^[a-z0-9][a-z0-9_.]{0,99}$/i.test(ending)) {
+    wrong = `${JSON.stringify(ending)} cannot be the ending of its name`;
   } else if (captured !== undefined && (typeof captured !== "bigint" || !isInt64(captured))) {
     wrong = `captured is ${String(captured)}, not nanoseconds as a bigint of 64 bits`;
   }
@@ -161,7 +169,7 @@ const magics: [string, string][] = [
 ];
 
 /** Ending of a file name by what the frame begins with. */
-function ending(bytes: Uint8Array): string {
+function endingOf(bytes: Uint8Array): string {
   const start = bytes.subarray(0, 8).toHex();
   return magics.find(([magic]) => start.startsWith(magic))?.[1] ?? "bin";
 }

@@ -1,7 +1,8 @@
 /** A source whose frames come as they are captured, and what its queue does when it is full. */
-import { FramesError } from "../errors.ts";
-import type { Frame, FrameSource, Loss } from "../frame.ts";
+import { asFramesError, FramesError } from "../errors.ts";
+import type { Frame, FrameSource, Loss, RawShape } from "../frame.ts";
 import { type CapturedFrame, endIterator, frameOf, iteratorOf, type Naming } from "./iterable.ts";
+import type { SourceSpool } from "./spool.ts";
 
 /** Bytes that the queue of one source holds at most, however few frames that are; one always fits. */
 const mostBytes = 256 << 20;
@@ -13,8 +14,12 @@ export type QueuePolicy = "block" | { readonly latest: number };
 export class LiveSource implements FrameSource {
   readonly name: string;
   readonly isLive = true;
+  readonly raw?: RawShape;
   readonly #frames: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
   readonly #naming: Naming;
+  /** Where frames are kept that cannot be sent now. */
+  readonly #spool: SourceSpool | undefined;
+  #isConnected = false;
   readonly #policy: QueuePolicy;
   readonly #queue: Frame[] = [];
   #bytes = 0;
@@ -32,18 +37,21 @@ export class LiveSource implements FrameSource {
     frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
     policy: QueuePolicy,
     naming: Naming,
+    more: { readonly raw?: RawShape; readonly spool?: SourceSpool } = {},
   ) {
     this.name = name;
     this.#frames = iteratorOf(frames);
     this.#policy = policy;
     this.#naming = naming;
+    if (more.raw !== undefined) this.raw = more.raw;
+    this.#spool = more.spool;
+    this.#sequence = more.spool?.lastNumber ?? 0;
   }
 
   get keepsFresh(): boolean {
     return this.#policy !== "block";
   }
 
-  /** Frames captured so far. */
   get captured(): number {
     return this.#sequence;
   }
@@ -52,7 +60,7 @@ export class LiveSource implements FrameSource {
   async #pump(): Promise<void> {
     try {
       for (;;) {
-        if (this.#policy === "block" && this.#queue.length > 0) await this.#room();
+        if (this.#isHeldUp()) await this.#room();
         if (this.#hasEnded) break;
         const { done, value } = await this.#frames.next();
         if (done === true || this.#hasEnded) break;
@@ -65,6 +73,11 @@ export class LiveSource implements FrameSource {
     this.#answer();
   }
 
+  #isHeldUp(): boolean {
+    if (this.#policy !== "block" || this.#queue.length === 0) return false;
+    return this.#isConnected || this.#spool?.hasRoomFor(this.#queue[0]!) !== true;
+  }
+
   /** Resolves when the queue has been emptied. */
   #room(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -74,19 +87,51 @@ export class LiveSource implements FrameSource {
 
   #add(captured: CapturedFrame): void {
     const item = frameOf(captured, ++this.#sequence, this.#naming);
+    if (this.#spool !== undefined) this.#spool.lastNumber = this.#sequence;
     if ("error" in item) {
       this.#lose(item);
     } else {
       this.#queue.push(item);
       this.#bytes += item.size;
     }
-    while (this.#isOverfull()) {
-      const { sequence, name: what, size } = this.#queue.shift()!;
-      this.#bytes -= size;
-      const error = new FramesError("dropped");
-      this.#lose({ first: sequence, last: sequence, what, error });
-    }
+    if (!this.#isConnected) this.#unload();
+    while (this.#isOverfull()) this.#keepOrLose(this.#shift()!);
     this.#answer();
+  }
+
+  #shift(): Frame | undefined {
+    const frame = this.#queue.shift();
+    if (frame !== undefined) this.#bytes -= frame.size;
+    return frame;
+  }
+
+  /** Whoever is killed now loses nothing that is on the disk. */
+  #unload(): void {
+    if (this.#spool === undefined) return;
+    while (this.#queue.length > 0) {
+      if (this.#policy === "block" && !this.#spool.hasRoomFor(this.#queue[0]!)) return;
+      this.#keepOrLose(this.#shift()!);
+    }
+    this.#onRoom();
+  }
+
+  #keepOrLose(frame: Frame): void {
+    if (this.#spool === undefined) return this.#drop(frame);
+    // A spool that is full keeps the newest too.
+    for (let oldest; !this.#spool.hasRoomFor(frame) && (oldest = this.#spool.oldest());) {
+      this.#spool.delete(oldest.sequence);
+      this.#drop(oldest);
+    }
+    if (!this.#spool.hasRoomFor(frame)) return this.#drop(frame);
+    try {
+      this.#spool.put(frame);
+    } catch (error) {
+      this.#drop(frame, asFramesError(error, "unreadable"));
+    }
+  }
+
+  #drop({ sequence, name: what }: Frame, error = new FramesError("dropped")): void {
+    this.#lose({ first: sequence, last: sequence, what, error });
   }
 
   #isOverfull(): boolean {
@@ -117,17 +162,14 @@ export class LiveSource implements FrameSource {
   #take(): Frame | Loss | undefined {
     const loss = this.#losses.shift();
     if (loss !== undefined) return loss;
-    const frame = this.#queue.shift();
-    if (frame !== undefined) this.#bytes -= frame.size;
+    // What is live goes first; what is kept has waited already.
+    const frame = this.#shift() ?? this.#spool?.next();
     this.#onRoom();
     return frame;
   }
 
   next(): Frame | Loss | Promise<Frame | Loss | undefined> {
-    if (!this.#isPumping) {
-      this.#isPumping = true;
-      void this.#pump();
-    }
+    this.#start();
     const next = this.#take();
     if (next !== undefined) return next;
     const waiting = (this.#waiting = Promise.withResolvers<Frame | Loss | undefined>());
@@ -135,7 +177,37 @@ export class LiveSource implements FrameSource {
     return waiting.promise;
   }
 
+  #start(): void {
+    if (this.#isPumping) return;
+    this.#isPumping = true;
+    void this.#pump();
+  }
+
+  begin(): void {
+    // Without a place for them, frames are worth nothing before there is a server.
+    if (this.#spool !== undefined) this.#start();
+  }
+
+  connected(): void {
+    this.#isConnected = true;
+    this.#onRoom();
+  }
+
+  disconnected(frames: readonly Frame[]): readonly Frame[] {
+    this.#isConnected = false;
+    if (this.#spool === undefined) return frames;
+    this.#spool.rewind();
+    for (const frame of frames) this.#keepOrLose(frame);
+    this.#unload();
+    return [];
+  }
+
+  settled({ sequence }: Frame): void {
+    this.#spool?.delete(sequence);
+  }
+
   again(frame: Frame, error: FramesError): Loss {
+    this.#spool?.delete(frame.sequence);
     return { first: frame.sequence, last: frame.sequence, what: frame.name, error };
   }
 

@@ -15,13 +15,22 @@ import type {
   SourceStore,
   Standing,
 } from "../frame.ts";
+import { mostOpenFiles } from "../open-files.ts";
 import { Batch } from "./batch.ts";
 import { fileChecksum, isIntact } from "./content.ts";
 import { Folder } from "./folder.ts";
+import { Handles } from "./handles.ts";
 import { Journal, type StoredFrame } from "./journal.ts";
 import { StoreLock } from "./lock.ts";
 import { checkPart, sourceFolder } from "./name.ts";
-import { conflict, type Destination, isAnothers, isSame, PartialFile } from "./partial.ts";
+import {
+  conflict,
+  type Destination,
+  isAnothers,
+  isRevised,
+  isSame,
+  PartialFile,
+} from "./partial.ts";
 import { recover, type Recovery } from "./recovery.ts";
 import { Register } from "./register.ts";
 import { type DiskSpace, diskSpace, Room } from "./room.ts";
@@ -61,6 +70,8 @@ export class DirectoryStore implements FrameStore {
   readonly #room: Room;
   /** Inode of the journal. */
   readonly #journalFile: number;
+  /** A quarter of the files that may be open; half is for connections. */
+  readonly #handles = new Handles(mostOpenFiles() >> 2);
   #foldersFlushed = false;
   #partials = 0;
   #flushing: Promise<void> | undefined;
@@ -105,6 +116,10 @@ export class DirectoryStore implements FrameStore {
     return !this.journal.hasStream(stream);
   }
 
+  check(stream: string, source: string): void {
+    this.#register.checkFree(sourceFolder(stream, source, this.#register.isPortable));
+  }
+
   open(given: FrameOrigin): SourceStore {
     const durable = this.isDurable || given.durable === true;
     if (durable) this.#makeDurable();
@@ -116,6 +131,7 @@ export class DirectoryStore implements FrameStore {
       origin,
       folder,
       register: this.#register,
+      handles: this.#handles,
       later: (file: PartialFile, crc: number) => this.#batch.add(file, crc),
       found: (path: string) => {
         if (durable) this.#batch.addFound(folder, path);
@@ -260,7 +276,8 @@ class SourceFolder implements SourceStore {
     this.#store.checkOrder();
     checkPart(name, register.isPortable);
     const stored = register.journal.find(origin.stream, origin.source, name);
-    const mayReplace = origin.conflict === "replace" || origin.again === true;
+    const isOwn = stored !== null && isRevised(stored, origin, description);
+    const mayReplace = origin.conflict === "replace" || origin.again === true || isOwn;
     if (stored !== null && !mayReplace) {
       return new Comparison(this.#destination, description, stored);
     }

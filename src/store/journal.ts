@@ -20,12 +20,13 @@ export interface StoredFrame {
   readonly crc32: number;
   /** Name of the key that it came with. */
   readonly key: string | null;
-}
-
-/** Likewise of a frame that is offered, and who had sent it. */
-export interface KnownFrame extends StoredFrame {
+  /** Who sent it, under which number. */
   readonly session: string;
   readonly seq: number;
+}
+
+/** Likewise of a frame that is offered. */
+export interface KnownFrame extends StoredFrame {
   /** 1 if the capture times agree, else 0. */
   readonly sameTime: number;
 }
@@ -47,7 +48,7 @@ interface StoredPath {
 function prepare(database: Database) {
   return {
     find: database.query<StoredFrame, [string, string, string]>(
-      "SELECT bytes, crc32, key FROM frames WHERE stream = ? AND source = ? AND name = ?",
+      "SELECT bytes, crc32, key, session, seq FROM frames WHERE stream = ? AND source = ? AND name = ?",
     ),
     // File systems and their interfaces lose parts of a microsecond (SPEC section 8).
     findOffered: database.query<KnownFrame, [string, string, string, bigint]>(

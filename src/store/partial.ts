@@ -1,9 +1,7 @@
 /** A frame being written, under a name of its own, until it is whole. */
 import {
-  closeSync,
   futimesSync,
   lstatSync,
-  openSync,
   renameSync,
   rmSync,
   type Stats,
@@ -15,6 +13,7 @@ import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { FrameDescription, FrameOrigin, FrameWriter, Outcome } from "../frame.ts";
 import { fileChecksum, isGone, isIntact } from "./content.ts";
 import type { Folder } from "./folder.ts";
+import type { Handles } from "./handles.ts";
 import type { Replacement, StoredFrame } from "./journal.ts";
 import type { Register } from "./register.ts";
 import type { FrameRow } from "./schema.ts";
@@ -24,6 +23,8 @@ export interface Destination {
   readonly origin: FrameOrigin;
   readonly folder: Folder;
   readonly register: Register;
+  /** Files being written. */
+  readonly handles: Handles;
   /** Has frames placed together, when the store is flushed. */
   readonly later: PlaceLater;
   /** A frame was found whose file must be on the disk as well when the store is flushed. */
@@ -52,6 +53,15 @@ export function isAnothers(stored: StoredFrame, { key }: FrameOrigin): boolean {
   return stored.key !== null && key !== undefined && stored.key !== key;
 }
 
+/** Whether a stored frame is an earlier version of this one, by its own sender. */
+export function isRevised(
+  { session, seq }: StoredFrame,
+  origin: FrameOrigin,
+  { sequence }: FrameDescription,
+): boolean {
+  return origin.revises === true && session === origin.session && seq < sequence;
+}
+
 export function conflict(): FramesError {
   return new FramesError("conflict", "other bytes are stored under this name");
 }
@@ -64,7 +74,7 @@ export class PartialFile implements FrameWriter {
   readonly #replaces: boolean;
   /** What the store had recorded when this frame began. */
   readonly #recordedBefore: number;
-  #file: number | undefined;
+  #isCreated = false;
 
   constructor(
     destination: Destination,
@@ -80,7 +90,11 @@ export class PartialFile implements FrameWriter {
   }
 
   #open(): number {
-    return (this.#file ??= openSync(this.path, "wx", 0o644));
+    const { handles } = this.destination;
+    if (this.#isCreated) return handles.use(this.path);
+    const file = handles.create(this.path);
+    this.#isCreated = true;
+    return file;
   }
 
   write(bytes: Uint8Array): void {
@@ -97,15 +111,14 @@ export class PartialFile implements FrameWriter {
 
   finish(crc: number): Outcome | Promise<Outcome> {
     const { captured } = this.description;
-    const { origin, later } = this.destination;
+    const { origin, handles, later } = this.destination;
     try {
       const file = this.#open();
       const seconds = Number(captured) / 1e9;
       // Before 1970 only as text: Bun takes a negative number for "now".
       const time = seconds < 0 ? String(seconds) : seconds;
       futimesSync(file, time, time);
-      closeSync(file);
-      this.#file = undefined;
+      handles.close(this.path);
       if (origin.durable === true || this.#replaces) return later(this, crc);
       const placement = this.place(crc, this.#storedMeanwhile());
       // What does not replace is never told to.
@@ -178,7 +191,10 @@ export class PartialFile implements FrameWriter {
   /** Whether other bytes are to be replaced, or the file of a frame that was moved away. */
   #isToReplace(stored: StoredFrame, isStored: boolean, path: string): boolean {
     const { origin, register } = this.destination;
-    if (!isStored) return origin.conflict === "replace" && !isAnothers(stored, origin);
+    if (!isStored) {
+      const mayReplace = origin.conflict === "replace" && !isAnothers(stored, origin);
+      return mayReplace || isRevised(stored, origin, this.description);
+    }
     return origin.again === true && isGone(path) && !register.isOwn(origin, this.description);
   }
 
@@ -214,8 +230,7 @@ export class PartialFile implements FrameWriter {
   }
 
   discard(): void {
-    if (this.#file !== undefined) closeSync(this.#file);
-    this.#file = undefined;
+    this.destination.handles.close(this.path);
     try {
       rmSync(this.path, { force: true });
     } catch {

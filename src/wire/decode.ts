@@ -19,6 +19,7 @@ import {
   Type,
   typeName,
 } from "./messages.ts";
+import { checkPreface } from "./preface.ts";
 
 /**
  * What a decoder tells. Whatever a method throws ends the decoding; a message whose method is not
@@ -41,6 +42,9 @@ export interface MessageHandler {
   /** PROOF. */
   proof?(bytes: Uint8Array): void;
 }
+
+/** Bytes that a decoder keeps at hand for messages that cross the border of two chunks. */
+const mostKept = 4096;
 
 /** A frame of which more is to come. */
 interface Unfinished {
@@ -88,6 +92,7 @@ export class Decoder {
   #paused = false;
   /** What came while it was paused, and what was left of the chunk before. */
   #waiting: Uint8Array[] = [];
+  #waitingBytes = 0;
   /** Messages begun. */
   #begun = 0;
 
@@ -110,6 +115,20 @@ export class Decoder {
     return this.#heldLength > 0 ? this.#begun + 1 : 0;
   }
 
+  /** Bytes that are held of what came. */
+  get held(): number {
+    return this.#held.length + this.#waitingBytes;
+  }
+
+  /** Nothing more will be decoded: what is held is of no use. */
+  discard(): void {
+    this.pause();
+    for (const bytes of [this.#held, ...this.#waiting]) giveBack(bytes);
+    this.#held = new Uint8Array(0);
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+  }
+
   /** Id of the source whose payload is being read. */
   get payloadOf(): number | undefined {
     return this.#state === State.payload ? this.#source : undefined;
@@ -129,6 +148,7 @@ export class Decoder {
     this.#paused = false;
     const waiting = this.#waiting;
     this.#waiting = [];
+    this.#waitingBytes = 0;
     for (const chunk of waiting) this.receive(chunk);
   }
 
@@ -146,7 +166,7 @@ export class Decoder {
     let at = 0;
     while (at < chunk.length) {
       // A copy: the chunk is good for this call only. (Its `slice` would be none, if it is a Buffer.)
-      if (this.#paused) return void this.#waiting.push(new Uint8Array(chunk.subarray(at)));
+      if (this.#paused) return this.#wait(chunk.subarray(at));
       if (this.#state === State.payload || this.#state === State.skip) {
         const bytes = chunk.subarray(at, at + this.#payloadLeft);
         at += bytes.length;
@@ -169,18 +189,28 @@ export class Decoder {
       if (this.#heldLength < this.#need) return;
       const part = this.#held.subarray(0, this.#need);
       this.#heldLength = 0;
+      // What a long message took is not kept for the short ones after it.
+      if (this.#held.length > mostKept) this.#held = new Uint8Array(mostKept);
       this.#part(part);
     }
   }
 
+  #wait(bytes: Uint8Array): void {
+    this.#waiting.push(new Uint8Array(bytes));
+    this.#waitingBytes += bytes.length;
+  }
+
+  /** Takes no more memory than twice what came, whatever length was announced. */
   #hold(bytes: Uint8Array): void {
-    if (this.#held.length < this.#need) {
-      const larger = new Uint8Array(this.#need);
+    const needed = this.#heldLength + bytes.length;
+    if (this.#held.length < needed) {
+      const larger = new Uint8Array(Math.min(Math.max(needed, 2 * this.#held.length), this.#need));
       larger.set(this.#held.subarray(0, this.#heldLength));
+      giveBack(this.#held);
       this.#held = larger;
     }
     this.#held.set(bytes, this.#heldLength);
-    this.#heldLength += bytes.length;
+    this.#heldLength = needed;
   }
 
   #part(part: Uint8Array): void {
@@ -332,8 +362,8 @@ export class Decoder {
       metadata = decodeText(part.subarray(length), "the metadata of a frame");
       checkMetadata(metadata);
     }
-    const more = (this.#flags & Flag.more) !== 0;
-    this.#handler.frame!(this.#source, { sequence, captured, size, name, metadata }, more);
+    const description = { sequence, captured, size, name, metadata };
+    this.#handler.frame!(this.#source, description, (this.#flags & Flag.more) !== 0);
     this.#beginPayload();
   }
 
@@ -393,22 +423,9 @@ export class Decoder {
   }
 }
 
-const expectedPreface = new TextEncoder().encode(preface);
-
-/** The first bytes decide at once whether a peer speaks FRAMES/1: nothing more is waited for. */
-function checkPreface(bytes: Uint8Array): void {
-  for (let index = 0; index < bytes.length; index++) {
-    if (bytes[index] === expectedPreface[index]) continue;
-    const digit = bytes[index]!;
-    if (index === preface.length - 1 && digit >= 0x30 && digit <= 0x39) {
-      throw new FramesError(
-        "version",
-        `Cannot talk to the peer: it speaks FRAMES/${digit - 0x30}, this is ${preface}`,
-      );
-    }
-    const came = JSON.stringify(Buffer.from(bytes.subarray(0, 24)).toString("latin1"));
-    throw new FramesError("foreign", `expected ${preface}, received ${came}`);
-  }
+/** Gives memory back at once: the garbage collector may be late where thousands of peers stop. */
+function giveBack(bytes: Uint8Array): void {
+  (bytes.buffer as ArrayBuffer).transfer(0);
 }
 
 function checkMetadata(metadata: string): void {
@@ -418,9 +435,8 @@ function checkMetadata(metadata: string): void {
   } catch {
     value = undefined;
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new FramesError("protocol", "Cannot accept FRAME: its metadata is not a JSON object");
-  }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return;
+  throw new FramesError("protocol", "Cannot accept FRAME: its metadata is not a JSON object");
 }
 
 function uint32(bytes: Uint8Array, at: number): number {

@@ -57,6 +57,7 @@ export interface Hello {
   limits?: { frame: number };
   conflict?: ConflictPolicy;
   again?: boolean;
+  revises?: boolean;
   durable?: boolean;
   key?: string;
   /** With the role `receive`, SPEC section 9. */
@@ -216,6 +217,7 @@ const controls: Record<ControlType, [Shape, Shape]> = {
       limits: [{ frame: count }],
       conflict: oneOf("fail", "skip", "replace"),
       again: flag,
+      revises: flag,
       durable: flag,
       key: text,
       cursor: text,

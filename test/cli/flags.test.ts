@@ -1,13 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { commands } from "../../src/cli/commands.ts";
-import {
-  type Arguments,
-  environmentName,
-  flags,
-  flagsOf,
-  nearest,
-  parseArguments,
-} from "../../src/cli/flags.ts";
+import { type Arguments, nearest, parseArguments } from "../../src/cli/arguments.ts";
+import { environmentName, flags, flagsOf } from "../../src/cli/flags.ts";
 import { FramesError } from "../../src/errors.ts";
 
 type Environment = Record<string, string | undefined>;

@@ -9,7 +9,7 @@ type Source = Sources[number];
 function source(name: string, more: Partial<Source> = {}): Source {
   const counts = { sent: 0, settled: 0, present: 0, moved: 0, refused: 0, skipped: 0, lost: 0 };
   const sizes = { bytes: 0, settledBytes: 0, part: 0, partOf: 0 };
-  const live = { dropped: 0, retried: 0, delays: undefined };
+  const live = { captured: 0, dropped: 0, retried: 0, delays: undefined };
   return { name, total: 10, ...counts, ...sizes, ...live, ...more };
 }
 

@@ -17,7 +17,8 @@ import type {
   SourceStore,
   Standing,
 } from "../../src/frame.ts";
-import { Receiver, type ReceiverLimits } from "../../src/session/receiver.ts";
+import { Receiver } from "../../src/session/receiver.ts";
+import type { ReceiverLimits } from "../../src/session/receiving.ts";
 import { Outlet, type SourceProgress, type Undelivered } from "../../src/session/outlet.ts";
 import { Sender } from "../../src/session/sender.ts";
 import { outgoingBuffer } from "../../src/session/transmission.ts";
@@ -81,6 +82,11 @@ export class MemoryStore implements FrameStore {
 
   isFresh(stream: string): boolean {
     return !this.frames.some(({ origin }) => origin.stream === stream);
+  }
+
+  check(stream: string, source: string): void {
+    const refusal = this.options.refuseSource?.({ stream, source, session: "" });
+    if (refusal !== undefined) throw refusal;
   }
 
   open(origin: FrameOrigin): SourceStore {

@@ -465,7 +465,7 @@ describe("WELCOME", () => {
   test("hands what HELLO asks for on to the store", () => {
     const peer = new Client();
     peer.greet({ conflict: "replace", again: true, durable: true });
-    peer.says(peer.source(1));
+    peer.says(peer.source(1), peer.frame(1));
     expect(peer.store.opened).toMatchObject([{ conflict: "replace", again: true, durable: true }]);
   });
 

@@ -1433,6 +1433,7 @@ describe("a receiver", () => {
         stream: "other",
         raw: { width: 2, height: 1, format: "gray8" },
       }),
+      peer.frame(1),
     );
     expect(peer.store.opened).toMatchObject([{ stream: "other", source: "a", raw: { width: 2 } }]);
   });

@@ -117,6 +117,14 @@ describe("a frame without a name", () => {
     ]);
   });
 
+  test("ends as it is said to", async () => {
+    const raw = { bytes: bytes("00"), ending: "640x512.gray16le" };
+    expect(await namesOf(sourceOf([raw, { ...raw, name: "own" }]))).toEqual([
+      "20261122T071203.123Z-00000001.640x512.gray16le",
+      "own",
+    ]);
+  });
+
   const endings: [what: string, ending: string, start: string][] = [
     ["JPEG", "jpg", "ffd8ffe000104a46"],
     ["JPEG with Exif", "jpg", "ffd8ffe1"],
@@ -162,6 +170,13 @@ describe("what a program hands over that is no frame", () => {
       "é".repeat(128),
       "cannot be its name",
     ],
+    [
+      "an ending with a folder",
+      { ending: "/../x", bytes: good },
+      "frame 1",
+      "cannot be the ending",
+    ],
+    ["an empty ending", { ending: "", bytes: good }, "frame 1", '"" cannot be the ending'],
     ["a number as name", { name: 7, bytes: good }, "frame 1", "7 cannot be its name"],
     ["null as name", { name: null, bytes: good }, "frame 1", "null cannot be its name"],
     [

@@ -95,6 +95,7 @@ const bodies: Record<number, Check> = {
       limits: hasFields({ frame: isCount }, {}),
       conflict: isOneOf("fail", "skip", "replace"),
       again: isFlag,
+      revises: isFlag,
       durable: isFlag,
       key: isText,
       cursor: isText,

@@ -1,0 +1,162 @@
+/** What was given to a command, read by the table of flags. */
+import { parseArgs } from "node:util";
+import { FramesError } from "../errors.ts";
+import { environmentName, type Flag, flagsOf } from "./flags.ts";
+import { parseSeconds, parseSize } from "./units.ts";
+
+/** What was given to a command; sizes are in bytes, seconds in milliseconds. */
+export class Arguments {
+  readonly positionals: readonly string[];
+  readonly #values: ReadonlyMap<string, readonly string[]>;
+  readonly #fromEnvironment: ReadonlySet<string>;
+
+  constructor(
+    positionals: readonly string[],
+    values: ReadonlyMap<string, readonly string[]>,
+    fromEnvironment: ReadonlySet<string>,
+  ) {
+    this.positionals = positionals;
+    this.#values = values;
+    this.#fromEnvironment = fromEnvironment;
+  }
+
+  /** Where a value came from, as messages name it: `--to` or `FRAMES_TO`. */
+  origin(name: string): string {
+    return this.#fromEnvironment.has(name) ? environmentName({ name }) : `--${name}`;
+  }
+
+  /** Whether a switch is on. */
+  isOn(name: string): boolean {
+    return this.#values.has(name);
+  }
+
+  text(name: string): string | undefined {
+    return this.#values.get(name)?.at(-1);
+  }
+
+  list(name: string): readonly string[] {
+    return this.#values.get(name) ?? [];
+  }
+
+  /** @throws {FramesError} `usage` */
+  size(name: string): number | undefined {
+    const text = this.text(name);
+    return text === undefined ? undefined : parseSize(text, this.origin(name));
+  }
+
+  /** @throws {FramesError} `usage` */
+  whole(name: string): number | undefined {
+    const text = this.text(name);
+    if (text === undefined || /^\d{1,9}$/.test(text))
+      return text === undefined ? text : Number(text);
+    throw new FramesError(
+      "usage",
+      `Cannot read ${this.origin(name)}: expected a whole number, current value is ${JSON.stringify(text)}`,
+    );
+  }
+
+  /** @throws {FramesError} `usage` */
+  milliseconds(name: string): number | undefined {
+    const text = this.text(name);
+    return text === undefined ? undefined : parseSeconds(text, this.origin(name)) * 1000;
+  }
+}
+
+/**
+ * Reads the arguments of a command; a flag goes before its environment variable.
+ *
+ * @throws {FramesError} `usage`
+ */
+export function parseArguments(
+  command: string,
+  words: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): Arguments {
+  const known = flagsOf(command);
+  const { tokens, positionals } = parseArgs({
+    args: [...words],
+    options: Object.fromEntries(
+      known.map((flag) => [
+        flag.name,
+        {
+          type: flag.kind === "switch" ? ("boolean" as const) : ("string" as const),
+          multiple: true,
+          ...(flag.short === undefined ? {} : { short: flag.short }),
+        },
+      ]),
+    ),
+    allowPositionals: true,
+    strict: false,
+    tokens: true,
+  });
+  const values = new Map<string, string[]>();
+  for (const token of tokens) {
+    if (token.kind !== "option") continue;
+    const flag = known.find(({ name }) => name === token.name);
+    if (flag === undefined) throw unknownFlag(token.rawName, known, command);
+    const value = token.value;
+    if (flag.kind === "switch" ? value !== undefined : value === undefined || value === "") {
+      const wanted = flag.kind === "switch" ? "no value" : `a value, ${flag.value}`;
+      throw new FramesError("usage", `Cannot read ${token.rawName}: it takes ${wanted}`);
+    }
+    if (value !== undefined && token.inlineValue === false && /^-./.test(value)) {
+      throw new FramesError(
+        "usage",
+        `Cannot read ${token.rawName}: it takes a value, ${flag.value}; if that is ${value}, write ${token.rawName}=${value}`,
+      );
+    }
+    values.set(flag.name, [...(values.get(flag.name) ?? []), value ?? "on"]);
+  }
+  const fromEnvironment = new Set<string>();
+  for (const flag of known.filter(({ name }) => name !== "help")) {
+    const value = environment[environmentName(flag)];
+    if (values.has(flag.name) || value === undefined || value === "") continue;
+    fromEnvironment.add(flag.name);
+    if (flag.kind !== "switch") values.set(flag.name, [value]);
+    else if (switchedOn(value, environmentName(flag))) values.set(flag.name, ["on"]);
+  }
+  return new Arguments(positionals, values, fromEnvironment);
+}
+
+function switchedOn(value: string, name: string): boolean {
+  if (/^(?:1|true|yes|on)$/i.test(value)) return true;
+  if (/^(?:0|false|no|off)$/i.test(value)) return false;
+  throw new FramesError(
+    "usage",
+    `Cannot read ${name}: expected 1 or 0, current value is ${JSON.stringify(value)}`,
+  );
+}
+
+function unknownFlag(given: string, known: readonly Flag[], command: string): FramesError {
+  const names = known.flatMap(({ name, short }) => [
+    `--${name}`,
+    ...(short === undefined ? [] : [`-${short}`]),
+  ]);
+  // Any letter is near to any other.
+  const near = given.startsWith("--") ? nearest(given, names) : undefined;
+  const hint = near === undefined ? `see frames help ${command}` : `did you mean ${near}?`;
+  return new FramesError("usage", `Unknown flag ${given}: ${hint}`);
+}
+
+/** The word most like `given`, if one is like it at all. */
+export function nearest(given: string, words: readonly string[]): string | undefined {
+  const scored = words.map((word) => ({ word, distance: editDistance(given, word) }));
+  const [best] = scored.toSorted((a, b) => a.distance - b.distance);
+  return best !== undefined && best.distance <= Math.max(2, given.length / 3)
+    ? best.word
+    : undefined;
+}
+
+/** Levenshtein's distance. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row.at(-1)!;
+}

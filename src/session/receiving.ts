@@ -1,0 +1,46 @@
+/** What a receiver needs of its host, and tells it. */
+import type { Key } from "../auth/key.ts";
+import type { FramesError } from "../errors.ts";
+import type { FrameDescription, Outcome } from "../frame.ts";
+import type { Hello, Welcome } from "../wire/messages.ts";
+
+/** What asks for the proof of a key. */
+export interface Gate {
+  /** What the TLS channel exports: 32 bytes. */
+  readonly exporter: Uint8Array;
+  /** The key that HELLO names, if there is one. */
+  find(id: string): Key | undefined;
+  /** What the key is called that was found. */
+  readonly name: string | undefined;
+}
+
+/** What the machine tells its host. */
+export interface ReceiverEvents {
+  /** HELLO came, and the proof of its key if that is asked for. What it throws ends the connection with that error. */
+  hello(hello: Hello): Pick<Welcome, "fresh" | "store" | "software">;
+  /**
+   * A source is about to be sent. Nothing more is read until a promise is kept; what it is rejected
+   * with, or what this throws, ends the connection.
+   */
+  claim?(stream: string, source: string): void | Promise<void>;
+  /** A source will be sent no more. */
+  unclaim?(stream: string, source: string): void;
+  /** A frame ended, and what became of it. */
+  ended?(source: string, frame: FrameDescription, outcome: Outcome): void;
+  lost?(source: string, frames: number, error: FramesError): void;
+  /** PONG came, to a PING of this time. */
+  answered?(time: string): void;
+  /** Something was settled outside `receive`, or can be read again: flush the store. */
+  wake?(): void;
+  /** The store failed outside `receive`: hand the error to `fail`. */
+  failed?(error: unknown): void;
+}
+
+/** What a receiver grants; announced in WELCOME. */
+export type ReceiverLimits = Pick<Welcome, "window" | "limits">;
+
+/** What a flush of the store that begins now will settle. */
+export interface Flushable {
+  readonly frames: number;
+  readonly answers: number;
+}

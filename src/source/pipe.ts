@@ -1,0 +1,28 @@
+/** Frames from a pipe. */
+import type { CapturedFrame } from "./iterable.ts";
+import { Splitter, type SplitterOptions } from "./splitter.ts";
+
+/**
+ * The frames that a stream of bytes brings, each when its last byte has come.
+ *
+ * @param clock wall clock, in milliseconds since 1970
+ * @throws {FramesError} `unreadable` or `too-large` after the frames before what is wrong
+ */
+export async function* pipeFrames(
+  stream: ReadableStream<Uint8Array>,
+  options: SplitterOptions,
+  clock: () => number,
+): AsyncGenerator<CapturedFrame, undefined> {
+  const splitter = new Splitter(options);
+  for await (const chunk of stream) {
+    const captured = nanoseconds(clock());
+    for (const frame of splitter.push(chunk)) yield { ...frame, captured };
+  }
+  const last = splitter.end();
+  if (last !== undefined) yield { ...last, captured: nanoseconds(clock()) };
+  return undefined;
+}
+
+function nanoseconds(milliseconds: number): bigint {
+  return BigInt(Math.round(milliseconds * 1e3)) * 1000n;
+}

@@ -1,0 +1,59 @@
+/** Settings that hold for all sources or, as `SOURCE=VALUE`, for one. */
+import { FramesError } from "../errors.ts";
+import type { QueuePolicy } from "./live.ts";
+
+/** One value for all sources, or several of which some say for which. */
+export type PerSource = string | readonly string[];
+
+/** The value that holds for a source: its own rather than that for all, and the last rather than the first. */
+export function settingFor(values: PerSource | undefined, source: string): string | undefined {
+  const list = typeof values === "string" ? [values] : (values ?? []);
+  const own = list.findLast((text) => text.startsWith(`${source}=`));
+  if (own !== undefined) return own.slice(source.length + 1);
+  return list.findLast((text) => !text.includes("="));
+}
+
+/**
+ * Makes sure that whoever names a source names one that there is.
+ *
+ * @param what the setting, as messages name it
+ * @throws {FramesError} `usage`
+ */
+export function checkSettings(
+  values: PerSource | undefined,
+  sources: readonly string[],
+  what: string,
+): void {
+  for (const text of typeof values === "string" ? [values] : (values ?? [])) {
+    const at = text.lastIndexOf("=");
+    if (at < 0 || sources.includes(text.slice(0, at))) continue;
+    throw new FramesError(
+      "usage",
+      `Cannot read ${what}: there is no source ${text.slice(0, at)}, only ${sources.join(", ")}`,
+    );
+  }
+}
+
+/** @throws {FramesError} `usage` */
+export function parsePolicy(text: string): QueuePolicy {
+  if (text === "block") return "block";
+  const [, count] = /^latest(?::(\d{1,6}))?$/.exec(text) ?? [];
+  const latest = Number(count ?? 1);
+  if (text.startsWith("latest") && (count !== undefined || text === "latest") && latest >= 1) {
+    return { latest };
+  }
+  throw new FramesError(
+    "usage",
+    `Cannot read --policy: expected block, latest or latest:N, current value is ${JSON.stringify(text)}`,
+  );
+}
+
+/** @throws {FramesError} `usage` */
+export function parseRate(text: string): number {
+  const rate = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : NaN;
+  if (rate > 0 && rate <= 100_000) return rate;
+  throw new FramesError(
+    "usage",
+    `Cannot read --fps: expected frames a second, current value is ${JSON.stringify(text)}`,
+  );
+}

@@ -1,0 +1,281 @@
+/**
+ * Frames of live sources on the disk, while there is no server: `DIR/spool.sqlite` says what they are, their
+ * bytes lie beside it. It outlives the process, and keeps its session and its numbers.
+ */
+import { Database } from "bun:sqlite";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
+import type { Frame } from "../frame.ts";
+
+const schema = `
+  CREATE TABLE IF NOT EXISTS session (id TEXT, started INTEGER, stream TEXT);
+  CREATE TABLE IF NOT EXISTS counters (source TEXT PRIMARY KEY, last INTEGER) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS frames (
+    source TEXT, seq INTEGER, name TEXT, captured INTEGER, size INTEGER, meta TEXT,
+    PRIMARY KEY (source, seq)
+  ) WITHOUT ROWID;
+`;
+
+interface Row {
+  readonly seq: bigint;
+  readonly name: string;
+  readonly captured: bigint;
+  readonly size: bigint;
+  readonly meta: string;
+}
+
+/** A session as a spool keeps it. */
+export interface SpooledSession {
+  readonly id: string;
+  /** Its start, in milliseconds since 1970. */
+  readonly started: number;
+}
+
+/** A spool, which one process has at a time. */
+export class Spool {
+  readonly session: SpooledSession;
+  readonly #directory: string;
+  readonly #database: Database;
+  readonly #most: number;
+  #bytes: number;
+
+  /**
+   * Opens a spool, or makes one for `session`.
+   *
+   * @param most bytes that it may hold
+   * @throws {FramesError} `usage` if it is another stream's or another process's, `missing` if it cannot be had
+   */
+  constructor(directory: string, stream: string, session: SpooledSession, most: number) {
+    this.#directory = directory;
+    this.#most = most;
+    try {
+      mkdirSync(directory, { recursive: true });
+      this.#database = new Database(join(directory, "spool.sqlite"), {
+        safeIntegers: true,
+        create: true,
+        readwrite: true,
+      });
+      this.#database.run("PRAGMA locking_mode = EXCLUSIVE");
+      this.#database.run("PRAGMA journal_mode = WAL");
+      this.#database.run("PRAGMA synchronous = NORMAL");
+      this.#database.run(schema);
+    } catch (error) {
+      if (systemCode(error) === "SQLITE_BUSY") {
+        throw new FramesError("usage", `Cannot use the spool ${directory}: another process has it`);
+      }
+      throw asFramesError(error, "missing", `Cannot use the spool ${directory}`);
+    }
+    this.session = this.#begin(stream, session);
+    const [sum] = this.#database
+      .query<{ bytes: bigint | null }, []>("SELECT sum(size) AS bytes FROM frames")
+      .all();
+    this.#bytes = Number(sum?.bytes ?? 0n);
+  }
+
+  /** The session that is kept here; a spool that is empty begins a new one. */
+  #begin(stream: string, session: SpooledSession): SpooledSession {
+    type Kept = { id: string; started: bigint; stream: string };
+    const kept = this.#database.query<Kept, []>("SELECT * FROM session").get();
+    if (kept === null) {
+      const put = this.#database.query("INSERT INTO session VALUES (?, ?, ?)");
+      put.run(session.id, session.started, stream);
+      return session;
+    }
+    if (kept.stream !== stream) {
+      this.#database.close();
+      throw new FramesError(
+        "usage",
+        `Cannot use the spool ${this.#directory} for ${stream}: it holds frames of ${kept.stream}; deliver those first, or choose another --spool`,
+      );
+    }
+    return { id: kept.id, started: Number(kept.started) };
+  }
+
+  /** The part of one source. */
+  of(source: string): SourceSpool {
+    return new SourceSpool(
+      this,
+      this.#database,
+      join(this.#directory, encodeURIComponent(source)),
+      source,
+    );
+  }
+
+  /** Whether so many more bytes find room. */
+  hasRoom(bytes: number): boolean {
+    return this.#bytes + bytes <= this.#most;
+  }
+
+  /** Counts bytes that came, or went if negative. */
+  count(bytes: number): void {
+    this.#bytes += bytes;
+  }
+
+  /** Closes it; one that holds nothing more begins a new session the next time. */
+  close(): void {
+    const isEmpty = this.#database.query("SELECT 1 FROM frames LIMIT 1").get() === null;
+    if (isEmpty)
+      for (const table of ["session", "counters"]) this.#database.run(`DELETE FROM ${table}`);
+    this.#database.close();
+  }
+}
+
+/** What a spool keeps of one source. */
+export class SourceSpool {
+  readonly #spool: Spool;
+  readonly #folder: string;
+  readonly #source: string;
+  readonly #queries;
+  #count: number;
+  /** The last number that was given out to be sent. */
+  #given = 0;
+
+  constructor(spool: Spool, database: Database, folder: string, source: string) {
+    this.#spool = spool;
+    this.#folder = folder;
+    this.#source = source;
+    this.#queries = {
+      last: database.query<{ last: bigint }, [string]>(
+        "SELECT last FROM counters WHERE source = ?",
+      ),
+      count: database.query<null, [string, number]>(
+        "INSERT OR REPLACE INTO counters VALUES (?, ?)",
+      ),
+      put: database.query<null, [string, number, string, bigint, number, string]>(
+        "INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?)",
+      ),
+      after: database.query<Row, [string, number]>(
+        "SELECT seq, name, captured, size, meta FROM frames WHERE source = ? AND seq > ? ORDER BY seq LIMIT 1",
+      ),
+      size: database.query<{ size: bigint }, [string, number]>(
+        "SELECT size FROM frames WHERE source = ? AND seq = ?",
+      ),
+      delete: database.query<null, [string, number]>(
+        "DELETE FROM frames WHERE source = ? AND seq = ?",
+      ),
+      frames: database.query<{ frames: bigint }, [string]>(
+        "SELECT count(*) AS frames FROM frames WHERE source = ?",
+      ),
+    };
+    mkdirSync(folder, { recursive: true });
+    this.#count = Number(this.#queries.frames.get(source)!.frames);
+  }
+
+  /** Frames that it holds. */
+  get length(): number {
+    return this.#count;
+  }
+
+  /** The last number that was given to a frame, here or in a process before. */
+  get lastNumber(): number {
+    return Number(this.#queries.last.get(this.#source)?.last ?? 0n);
+  }
+
+  set lastNumber(sequence: number) {
+    this.#queries.count.run(this.#source, sequence);
+  }
+
+  #pathOf(sequence: number): string {
+    return join(this.#folder, String(sequence));
+  }
+
+  hasRoomFor({ size }: Frame): boolean {
+    return this.#spool.hasRoom(size);
+  }
+
+  /**
+   * Keeps a frame.
+   *
+   * @throws {FramesError} `unreadable` if the disk does not take it
+   */
+  put(frame: Frame): void {
+    const { sequence, name, captured, size, metadata } = frame;
+    if (this.#queries.size.get(this.#source, sequence) !== null) return;
+    const path = this.#pathOf(sequence);
+    try {
+      const bytes = new Uint8Array(size);
+      frame.read(bytes);
+      writeFileSync(`${path}.part`, bytes);
+      renameSync(`${path}.part`, path);
+    } catch (error) {
+      rmSync(`${path}.part`, { force: true });
+      const why = error instanceof FramesError ? error.message : systemSentence(error);
+      throw new FramesError("unreadable", `the spool cannot be written: ${why}`, { cause: error });
+    }
+    this.#queries.put.run(this.#source, sequence, name, captured, size, metadata);
+    this.#spool.count(size);
+    this.#count++;
+  }
+
+  /** The oldest frame that was not given out on this connection. */
+  next(): Frame | undefined {
+    const row = this.#count === 0 ? null : this.#queries.after.get(this.#source, this.#given);
+    if (row === null) return undefined;
+    this.#given = Number(row.seq);
+    return new SpooledFrame(row, this.#pathOf(this.#given));
+  }
+
+  /** The oldest one of all, to be dropped; not one that is on its way. */
+  oldest(): Frame | undefined {
+    const row = this.#queries.after.get(this.#source, this.#given);
+    return row === null ? undefined : new SpooledFrame(row, this.#pathOf(Number(row.seq)));
+  }
+
+  /** The connection is gone: everything is given out anew. */
+  rewind(): void {
+    this.#given = 0;
+  }
+
+  /** A frame is not needed any more. */
+  delete(sequence: number): void {
+    if (this.#count === 0) return;
+    const found = this.#queries.size.get(this.#source, sequence);
+    if (found === null) return;
+    // First the row: a file without one is only a file too many.
+    this.#queries.delete.run(this.#source, sequence);
+    rmSync(this.#pathOf(sequence), { force: true });
+    this.#spool.count(-Number(found.size));
+    this.#count--;
+  }
+}
+
+class SpooledFrame implements Frame {
+  readonly name: string;
+  readonly sequence: number;
+  readonly captured: bigint;
+  readonly size: number;
+  readonly metadata: string;
+  readonly #path: string;
+
+  constructor({ seq, name, captured, size, meta }: Row, path: string) {
+    this.name = name;
+    this.sequence = Number(seq);
+    this.captured = captured;
+    this.size = Number(size);
+    this.metadata = meta;
+    this.#path = path;
+  }
+
+  #bytes(): Uint8Array {
+    let bytes: Uint8Array;
+    try {
+      bytes = readFileSync(this.#path);
+    } catch (error) {
+      throw new FramesError("unreadable", `the spool cannot be read: ${systemSentence(error)}`, {
+        cause: error,
+      });
+    }
+    if (bytes.length === this.size) return bytes;
+    throw new FramesError("unreadable", "the spool was changed");
+  }
+
+  read(into: Uint8Array): void {
+    into.set(this.#bytes());
+  }
+
+  async *pieces(): AsyncGenerator<Uint8Array, undefined> {
+    yield this.#bytes();
+    return undefined;
+  }
+}

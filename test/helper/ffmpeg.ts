@@ -1,0 +1,98 @@
+// Videos made for a test, and what ffmpeg itself says is in them.
+
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type CapturedFrame } from "../../src/source/iterable.ts";
+
+/** Begins the name of a test that needs ffmpeg, where there is none. */
+export const needs =
+  Bun.which("ffmpeg") === null || Bun.which("ffprobe") === null ? "skipped: needs ffmpeg: " : "";
+
+/** No wait in a test is longer, however busy the machine is. */
+export const deadline = 60_000;
+
+/** Runs ffmpeg to its end; what it wrote to stdout. */
+export function ffmpeg(...words: string[]): Promise<Buffer> {
+  return output(["ffmpeg", "-nostdin", "-v", "error", "-y", ...words]);
+}
+
+/** Sizes and times of the video packets of a file, as ffprobe has them, in their order. */
+export async function packetsOf(file: string): Promise<{ size: number; seconds: number }[]> {
+  const shown = ["-select_streams", "v:0", "-show_entries", "packet=size,pts_time", "-of", "json"];
+  const text = await output(["ffprobe", "-v", "error", ...shown, file]);
+  const { packets } = JSON.parse(text.toString()) as {
+    packets: { size: string; pts_time: string }[];
+  };
+  return packets.map(({ size, pts_time }) => ({ size: Number(size), seconds: Number(pts_time) }));
+}
+
+async function output(command: string[]): Promise<Buffer> {
+  const child = Bun.spawn(command, { stdin: "ignore", stderr: "pipe" });
+  const [code, bytes, said] = await Promise.all([
+    child.exited,
+    new Response(child.stdout).bytes(),
+    new Response(child.stderr).text(),
+  ]);
+  if (code !== 0) throw new Error(`${command[0]} ended with ${code}: ${said.trim()}`);
+  return Buffer.from(bytes);
+}
+
+/** A folder that is removed when `use` is done. */
+export async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "frames-ffmpeg-"));
+  try {
+    await use(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** What comes of a promise, which must be settled before the deadline. */
+export async function inTime<T>(promise: Promise<T>, what: string): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => reject(new Error(`${what} took over ${deadline / 1000} s`)),
+    deadline,
+  );
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** All frames, or the first `most`, and what was thrown after them. */
+export async function framesOf(
+  { frames }: { frames: AsyncIterable<CapturedFrame> },
+  most = Infinity,
+): Promise<{ frames: CapturedFrame[]; error: unknown }> {
+  const found: CapturedFrame[] = [];
+  const iterator = frames[Symbol.asyncIterator]();
+  let error: unknown;
+  try {
+    while (found.length < most) {
+      const { done, value } = await inTime(iterator.next(), `frame ${found.length + 1}`);
+      if (done === true) break;
+      found.push(value);
+    }
+  } catch (thrown) {
+    error = thrown;
+  }
+  await inTime(Promise.resolve(iterator.return?.()), "giving the frames up");
+  return { frames: found, error };
+}
+
+/** Programs that this process started and that are still there, in whatever state; none where there is no /proc. */
+export async function children(): Promise<{ pid: number; name: string }[]> {
+  const found: { pid: number; name: string }[] = [];
+  if (process.platform !== "linux") return found;
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    const status = await Bun.file(`/proc/${pid}/status`)
+      .text()
+      .catch(() => "");
+    if (!status.includes(`\nPPid:\t${process.pid}\n`)) continue;
+    found.push({ pid: Number(pid), name: /^Name:\t(.*)$/m.exec(status)![1]! });
+  }
+  return found;
+}

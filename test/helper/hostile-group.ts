@@ -1,0 +1,175 @@
+// What the tests of one kind of hostile peer share: a server, its honest sender, and what must be in the
+// store when they are over.
+
+import { afterAll, beforeAll, expect } from "bun:test";
+import { join } from "node:path";
+
+import type { ErrorName } from "../../src/errors.ts";
+import { type } from "../wire/vectors.ts";
+import { expectCode, summaryOf } from "./delivery.ts";
+import {
+  contents,
+  converse,
+  end,
+  frame,
+  type GuardedOptions,
+  type GuardedServer,
+  guardedServer,
+  type HonestSender,
+  honestSender,
+  Peer,
+  source,
+  type Target,
+} from "./hostile.ts";
+import { makeTree, manyFrames, run, sameTree, until } from "./program.ts";
+
+/** The two kinds of server: a peer of the second has a key, and is let in. */
+export const kinds = [
+  ["that lets everybody in", false],
+  ["that asks for keys, of a peer that has one,", true],
+] as const;
+
+/** One frame that a peer sends, and what must come of it. */
+export interface Step {
+  source?: string;
+  name: string;
+  payload?: string;
+  expects: "stored" | "present" | ErrorName;
+}
+
+/** How a conversation must end: in DONE or in an ERROR, and why frames were refused before. */
+export interface Ending {
+  expects: ErrorName | "done";
+  refused?: ErrorName[];
+}
+
+/** What lies in the store besides: of the server itself, and of honest senders. */
+const ownPaths = /^(?:\.frames|honest(?:-\d+)?)\//;
+
+/** Peers that connect at a time. */
+const atOnce = 32;
+
+/** Many peers, each of which says something at once; they stay until they are disposed of. */
+export async function crowdOf(
+  target: Target,
+  count: number,
+  say: (peer: Peer, index: number) => Buffer,
+): Promise<{ peers: Peer[] } & Disposable> {
+  const peers: Peer[] = [];
+  let next = 0;
+  const join = async (): Promise<void> => {
+    while (next < count) {
+      const index = next++;
+      const peer = await Peer.connect(target);
+      peers.push(peer);
+      peer.write(say(peer, index));
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, join));
+  return { peers, [Symbol.dispose]: () => peers.forEach((peer) => peer.reset()) };
+}
+
+/** A server and an honest sender that are there as long as the tests around it run. */
+export class HostileGroup {
+  guarded!: GuardedServer;
+  honest!: HonestSender;
+  #streams = 0;
+  #deliveries = 0;
+  #tree: string | undefined;
+  readonly #wanted: Record<string, string> = {};
+  readonly #allowed: Record<string, string> = {};
+
+  constructor(options: GuardedOptions) {
+    beforeAll(async () => {
+      this.guarded = await guardedServer(options);
+      this.honest = await honestSender(this.guarded);
+    });
+    afterAll(async () => {
+      using guarded = this.guarded;
+      using honest = this.honest;
+      await honest.finish();
+      guarded.expectUnharmed();
+      await guarded.stop();
+      const found = Object.entries(contents(guarded.store));
+      const foreign = found.filter(([path, text]) => {
+        return !ownPaths.test(path) && this.#allowed[path] !== text;
+      });
+      expect(Object.fromEntries(foreign)).toEqual(this.#wanted);
+    });
+  }
+
+  /** A name that no stream had. */
+  newStream(): string {
+    return `case-${++this.#streams}`;
+  }
+
+  /** The folder of a stream. */
+  folderOf(stream: string): string {
+    return join(this.guarded.store, stream);
+  }
+
+  /** Waits until the peer was told so, and the log as well. */
+  async expectOutcome(peer: Peer, { expects, refused = [] }: Ending): Promise<void> {
+    await until("the last word", () => peer.outcome !== "closed" || peer.isClosed);
+    if (peer.outcome === "done") peer.finish();
+    await peer.closed();
+    expect([peer.outcome, peer.refusals]).toEqual([expects, refused]);
+    const word = expects === "done" ? "delivered" : "failed";
+    await until("a line of the log", () => this.guarded.lines(peer, word).length > 0);
+    const lines = this.guarded.lines(peer, word);
+    expect(lines).toHaveLength(1);
+    if (expects !== "done") expect(lines[0]).toMatchObject({ error: expects });
+    const reasons = this.guarded.lines(peer, "refused").map(({ error }) => error);
+    expect(reasons).toEqual(refused);
+  }
+
+  /** What must be in the folder of a stream, now and at the end. */
+  expectKept(stream: string, keeps: Record<string, string> = {}): void {
+    expect(contents(this.folderOf(stream))).toEqual(keeps);
+    for (const [path, text] of Object.entries(keeps)) this.#wanted[`${stream}/${path}`] = text;
+  }
+
+  /** What must be there at the end. */
+  want(path: string, text: string): void {
+    this.#wanted[path] = text;
+  }
+
+  /** What may be in the folder of a stream at the end, whole or not at all. */
+  allow(stream: string, keeps: Record<string, string>): void {
+    for (const [path, text] of Object.entries(keeps)) this.#allowed[`${stream}/${path}`] = text;
+  }
+
+  /** That another honest sender delivers 1,000 frames at the first attempt, and the first one gets on. */
+  async expectServed(): Promise<void> {
+    const { guarded, honest } = this;
+    const before = honest.bytes;
+    const tree = (this.#tree ??= makeTree(manyFrames(1000, 2000)));
+    const stream = `honest-${++this.#deliveries}`;
+    const words = ["--stream", stream, "--to", `127.0.0.1:${guarded.port}`, ...guarded.keyWords];
+    const sent = await run(["send", tree, "--json", "--give-up-after", "10", ...words]);
+    expectCode(sent, 0);
+    expect(summaryOf(sent)).toMatchObject({ frames: 1000, refused: 0, lost: 0, retries: 0 });
+    expect(sameTree(tree, this.folderOf(stream))).toEqual([]);
+    await until("progress of the first honest sender", () => honest.bytes > before + 10_000);
+    guarded.expectUnharmed();
+  }
+
+  /** Sends one frame after the other, and holds what comes of each against what is expected. */
+  async deliver(fields: object, steps: Step[], sourceFields: object = {}): Promise<void> {
+    const says = steps.flatMap(({ source: from = "a", name, payload = "bytes" }, index) => [
+      source(from, 1, sourceFields),
+      frame({ name, payload, sequence: index + 1 }),
+    ]);
+    using peer = await converse(this.guarded, fields, ...says, end(steps.length));
+    const count = (outcome: string) => steps.filter((step) => step.expects === outcome).length;
+    const [stored, present] = [count("stored"), count("present")];
+    const refused = steps.flatMap(({ expects }) =>
+      expects === "stored" || expects === "present" ? [] : [expects],
+    );
+    await this.expectOutcome(peer, { expects: "done", refused });
+    expect(peer.bodies(type.DONE)).toEqual([
+      { frames: steps.length, stored, present, refused: refused.length, aborted: 0 },
+    ]);
+    this.guarded.expectUnharmed();
+  }
+}

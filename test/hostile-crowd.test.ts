@@ -1,0 +1,213 @@
+// Too many at once, against the compiled server: peers that say nothing, or nearly nothing, and stay. An
+// honest sender gets on meanwhile, another one comes through, and the server's memory stays small.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { crowdOf, HostileGroup, kinds } from "./helper/hostile-group.ts";
+import { a } from "./helper/hostile-messages.ts";
+import {
+  converse,
+  frame,
+  type GuardedServer,
+  hello,
+  json,
+  message,
+  MORE,
+  Peer,
+  preface,
+  source,
+} from "./helper/hostile.ts";
+import { until } from "./helper/program.ts";
+import { type } from "./wire/vectors.ts";
+
+setDefaultTimeout(120_000);
+
+/** A server takes 4,096 connections where it may open twice as many files; here is the other end too. */
+const needed = 10_000;
+const allowed = filesAllowed();
+const crowded = allowed >= needed ? "" : `skipped: needs Linux, and ${needed} open files: `;
+
+function filesAllowed(): number {
+  try {
+    const limits = readFileSync("/proc/self/limits", "utf8");
+    return Number(/^Max open files +\d+ +(\d+)/m.exec(limits)?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}
+
+const honestly = "serves an honest sender, and needs little memory";
+
+/** How many files a server has open. */
+function openFiles({ server }: GuardedServer): number {
+  return readdirSync(`/proc/${server.process.pid}/fd`).length;
+}
+
+/** How many frames are being written. */
+function unfinished({ store }: GuardedServer): number {
+  return readdirSync(join(store, ".frames/partial")).length;
+}
+
+/** Starts a crowd in a process of its own, and gives it when all of it has connected. */
+async function silentCrowd(port: number, count: number, ...words: string[]) {
+  const script = join(import.meta.dir, "helper/silent-crowd.ts");
+  const child = Bun.spawn([process.execPath, script, `${port}`, `${count}`, ...words], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const said = child.stdout.getReader();
+  const next = async () => new TextDecoder().decode((await said.read()).value).trim();
+  expect(await next()).toBe("open");
+  return {
+    /** Lets it go, and says how many of it the server had sent away. */
+    async leave(): Promise<number> {
+      void child.stdin.end();
+      const closed = Number(await next());
+      await child.exited;
+      return closed;
+    },
+    [Symbol.dispose]: () => child.kill("SIGKILL"),
+  };
+}
+
+const most = 65_536;
+const padding = "y".repeat(most - 19);
+/** The longest JSON, but for its last bytes. */
+const nearly = (kind: number) =>
+  json(kind, `{"time":"0","x":"${padding}"}`).subarray(0, most - 100);
+/** A hundred kilobytes of messages. */
+const more = Buffer.concat(Array.from({ length: 4000 }, () => json(type.PING, { time: "0" })));
+
+for (const [kind, isKeyed] of kinds) {
+  for (const [what, count, words] of [
+    ["5,000 connections that say nothing", 5000, []],
+    ...(isKeyed ? ([["1,000 that say nothing over TLS", 1000, ["tls"]]] as const) : []),
+  ] as const) {
+    describe.skipIf(crowded !== "")(`${crowded}a server ${kind} beside ${what}`, () => {
+      const group = new HostileGroup({ isKeyed });
+
+      test(honestly, async () => {
+        const before = openFiles(group.guarded);
+        using crowd = await silentCrowd(group.guarded.port, count, ...words);
+        await group.expectServed();
+        const kept = openFiles(group.guarded) - before;
+        expect(kept).toBeLessThanOrEqual(4096);
+        // Those who had to go for others know it.
+        expect(await crowd.leave()).toBeGreaterThanOrEqual(count - kept);
+        await until("the end of all of them", () => openFiles(group.guarded) < before + 10);
+      });
+    });
+  }
+
+  /** What each of a crowd says. */
+  const sayings: {
+    what: string;
+    count: number;
+    say: (group: HostileGroup, peer: Peer, index: number) => Buffer;
+    /** Whether each is let in first. */
+    isLetIn: boolean;
+    prepare?: (group: HostileGroup) => Promise<Disposable>;
+    /** Whether it is tried only where keys are asked for, or only where not. */
+    only?: boolean;
+  }[] = [
+    {
+      what: "2,000 peers that greet, and say nothing more",
+      only: true,
+      count: 2000,
+      say: ({ guarded }, peer, index) =>
+        peer.greeting(Buffer.concat([preface, hello(guarded, { stream: `${index}` })])),
+      isLetIn: true,
+    },
+    {
+      what: "2,000 peers that say nearly all of the longest HELLO",
+      count: 2000,
+      say: () => Buffer.concat([preface, nearly(type.HELLO)]),
+      isLetIn: false,
+    },
+    {
+      what: "4,000 peers that say nearly all of the longest message",
+      count: 4000,
+      say: ({ guarded }, peer, index) => {
+        const said = Buffer.concat([preface, hello(guarded, { stream: `${index}` })]);
+        return Buffer.concat([peer.greeting(said), nearly(type.PING)]);
+      },
+      isLetIn: true,
+    },
+    {
+      what: "4,000 peers that announce the longest message, and say a byte of it",
+      only: false,
+      count: 4000,
+      say: ({ guarded }, peer, index) => {
+        const said = Buffer.concat([preface, hello(guarded, { stream: `${index}` })]);
+        const begun = message(type.PING, "", { length: most });
+        return Buffer.concat([peer.greeting(said), begun, Buffer.from("{")]);
+      },
+      isLetIn: true,
+    },
+    {
+      what: "2,000 peers that wait for a source that another holds, and go on talking",
+      count: 2000,
+      say: ({ guarded }, peer) => {
+        const said = Buffer.concat([preface, hello(guarded, { stream: "held" })]);
+        return Buffer.concat([peer.greeting(said), a, more]);
+      },
+      isLetIn: true,
+      prepare: async ({ guarded }) => {
+        const holder = await converse(guarded, { stream: "held" }, a);
+        await until("WELCOME", () => holder.bodies(type.WELCOME).length > 0);
+        return holder;
+      },
+    },
+  ];
+  for (const { what, count, say, isLetIn, prepare, only = isKeyed } of sayings) {
+    if (only !== isKeyed) continue;
+    describe.skipIf(crowded !== "")(`${crowded}a server ${kind} beside ${what}`, () => {
+      const group = new HostileGroup({ isKeyed });
+
+      test(honestly, async () => {
+        using _ = await prepare?.(group);
+        const { guarded } = group;
+        using crowd = await crowdOf(guarded, count, (peer, index) => say(group, peer, index));
+        if (isLetIn) {
+          const isLetIn = ({ bytes }: Peer) => bytes.length > 100;
+          await until("all of them", () => crowd.peers.every(isLetIn), 60_000);
+        }
+        await group.expectServed();
+      });
+    });
+  }
+
+  const hoarders = "peers whose unfinished frames take every file that it may open";
+  describe.skipIf(crowded !== "")(`${crowded}a server ${kind} beside ${hoarders}`, () => {
+    const group = new HostileGroup({ isKeyed, openFiles: 300 });
+
+    test(honestly, async () => {
+      const { guarded } = group;
+      const begin = (peer: Peer, index: number, frames: number) => {
+        const said = Buffer.concat([preface, hello(guarded, { stream: `${index}` })]);
+        const begun = Array.from({ length: frames }, (_, id) => [
+          source(`${id}`, id + 1),
+          frame({ source: id + 1, flags: MORE, size: 8, payload: "half" }),
+        ]);
+        return Buffer.concat([peer.greeting(said), ...begun.flat()]);
+      };
+      using _ = await crowdOf(guarded, 16, (peer, index) => begin(peer, index, 16));
+      await until("their frames", () => unfinished(guarded) >= 16 * 16);
+      // What is left is taken one by one, so that whoever finds none gives little back.
+      const others: Peer[] = [];
+      const failed = () => others.filter(({ hasHeardAll }) => hasHeardAll).length;
+      try {
+        while (others.length < 60 && failed() < 2) {
+          const peer = await Peer.connect(guarded);
+          others.push(peer);
+          peer.write(begin(peer, 100 + others.length, 1));
+          await until("WELCOME", () => peer.bytes.length > 100 || peer.isClosed);
+        }
+        await group.expectServed();
+      } finally {
+        others.forEach((peer) => peer.reset());
+      }
+    });
+  });
+}

@@ -1,0 +1,373 @@
+// Who stands in the door: peers that speak something else, that do not hold the key, or that take their
+// time, against the compiled server. An honest sender comes through all the while.
+
+import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { createHmac } from "node:crypto";
+import { connect as connectTls } from "node:tls";
+
+import type { ErrorName } from "../src/errors.ts";
+import { newKey } from "../src/keys.ts";
+import { expectCode, summaryOf } from "./helper/delivery.ts";
+import { HostileGroup, kinds } from "./helper/hostile-group.ts";
+import { a, begun } from "./helper/hostile-messages.ts";
+import {
+  converse,
+  end,
+  frame,
+  hello,
+  json,
+  message,
+  OPTIONAL,
+  type Part,
+  Peer,
+  preface,
+  source,
+} from "./helper/hostile.ts";
+import { makeTree, run, until, within } from "./helper/program.ts";
+import { type } from "./wire/vectors.ts";
+
+setDefaultTimeout(60_000);
+
+const nonsense = new Uint8Array(5000).map((_, index) => (index * 89 + 200) % 256);
+
+/** The first flight of a client of TLS 1.3. */
+async function clientHello(): Promise<Uint8Array> {
+  const { promise, resolve } = Promise.withResolvers<Uint8Array>();
+  const listener = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: { data: (_, chunk) => resolve(Uint8Array.from(chunk)) },
+  });
+  const socket = connectTls({ host: "127.0.0.1", port: listener.port, rejectUnauthorized: false });
+  socket.on("error", () => {});
+  const bytes = await within(10_000, promise, () => "TLS said nothing within 10 s");
+  socket.destroy();
+  listener.stop(true);
+  return bytes;
+}
+
+// prettier-ignore
+const foreigners: [who: string, first: Part, answer: RegExp, error: ErrorName][] = [
+  ["asks as a browser does", "GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", /^HTTP\/1\.1 400 /, "foreign"],
+  ["begins HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", /^HTTP\/1\.1 400 /, "foreign"],
+  ["speaks a later version", "FRAMES/2", /^FRAMES\/1\x0e.*"error":2,/s, "version"],
+  ["speaks no version", "FRAMES/x", /^$/, "foreign"],
+  ["speaks SSH", "SSH-2.0-OpenSSH_9.6\r\n", /^$/, "foreign"],
+  ["speaks what means nothing", nonsense, /^$/, "foreign"],
+  ["ends a line after the preface", "FRAMES/1\r\nGET / HTTP/1.1\r\n\r\n", /^FRAMES\/1\x0e.*"error":1,/s, "protocol"],
+];
+
+for (const [kind, isKeyed] of kinds) {
+  describe(`a server ${kind} gives an honest sender its time, when there comes who`, () => {
+    const group = new HostileGroup({ isKeyed });
+
+    for (const [who, first, answer, error] of foreigners) {
+      test(who, async () => {
+        using peer = await Peer.connect(group.guarded);
+        peer.write(Buffer.from(first as string));
+        await peer.closed();
+        expect(peer.bytes.toString("latin1")).toMatch(answer);
+        await until("a line of the log", () => group.guarded.lines(peer, "failed").length > 0);
+        expect(group.guarded.lines(peer, "failed")).toMatchObject([{ error }]);
+      });
+    }
+
+    for (const [who, first] of [
+      ["says nothing, and goes", ""],
+      ["says half a preface, and goes", "FRAM"],
+      ["says a preface, and goes", preface],
+    ] as const) {
+      for (const way of ["finish", "reset"] as const) {
+        test(`${who} (${way}): that is answered with nothing`, async () => {
+          using peer = await Peer.connect(group.guarded);
+          peer.write(Buffer.from(first as string));
+          peer[way]();
+          await peer.closed();
+          expect(peer.outcome).toBe("closed");
+        });
+      }
+    }
+  });
+}
+
+describe("a server without keys gives an honest sender its time, when there comes who", () => {
+  const group = new HostileGroup({ isKeyed: false });
+
+  test("wants TLS: it is told that there is no such version", async () => {
+    using peer = await Peer.connect(group.guarded);
+    peer.write(await clientHello());
+    await peer.closed();
+    expect(peer.bytes.toString("hex")).toBe("15030300020246");
+    await until("a line of the log", () => group.guarded.lines(peer, "failed").length > 0);
+    expect(group.guarded.lines(peer, "failed")).toMatchObject([{ error: "foreign" }]);
+  });
+
+  test("proves a key that nobody asked for: that is passed over", async () => {
+    const proof = message(type.PROOF, Buffer.alloc(32));
+    using peer = await converse(group.guarded, { key: "0".repeat(16) }, proof, end(0));
+    await group.expectOutcome(peer, { expects: "done" });
+  });
+});
+
+describe("a server that asks for keys lets nobody in who", () => {
+  const group = new HostileGroup({ isKeyed: true });
+  const greeting = () => Buffer.concat([preface, hello(group.guarded)]);
+
+  /** What a peer says that has shaken hands, and what it is told. */
+  const cases: [who: string, expects: ErrorName, say: (peer: Peer) => Buffer | Promise<Buffer>][] =
+    [
+      ["names no key", "not-let-in", () => Buffer.concat([preface, hello({ port: 0 })])],
+      ...["", "0".repeat(16), "__proto__", "constructor", "*"].map(
+        (key): [string, ErrorName, (peer: Peer) => Buffer] => [
+          `names the key ${JSON.stringify(key)}`,
+          "not-let-in",
+          (peer) => peer.greeting(Buffer.concat([preface, hello({ port: 0 }, { key })])),
+        ],
+      ),
+      [
+        "proves nothing, and declares a source",
+        "not-let-in",
+        () => Buffer.concat([greeting(), a, frame()]),
+      ],
+      [
+        "proves nothing, and sends a frame",
+        "not-let-in",
+        () => Buffer.concat([greeting(), frame()]),
+      ],
+      ["proves nothing, and asks", "not-let-in", () => Buffer.concat([greeting(), end(0)])],
+      [
+        "proves before it greets",
+        "protocol",
+        (peer) => Buffer.concat([preface, peer.proof(preface)]),
+      ],
+      [
+        "guesses a proof",
+        "not-let-in",
+        () => Buffer.concat([greeting(), message(type.PROOF, Buffer.alloc(32, 7))]),
+      ],
+      [
+        "proves another key than it names",
+        "not-let-in",
+        () => {
+          const said = greeting();
+          const proof = createHmac("sha256", newKey().bytes).update(said).digest();
+          return Buffer.concat([said, message(type.PROOF, proof)]);
+        },
+      ],
+      [
+        "proves what another connection said",
+        "not-let-in",
+        async () => {
+          using other = await Peer.connect(group.guarded);
+          return other.greeting(greeting());
+        },
+      ],
+      [
+        "proves another HELLO than it said",
+        "not-let-in",
+        (peer) => Buffer.concat([greeting(), peer.proof(greeting())]),
+      ],
+      [
+        "says more than enough before the proof",
+        "limit",
+        () => {
+          const idle = message(200, Buffer.alloc(60_000), { flags: OPTIONAL });
+          return Buffer.concat([greeting(), idle, idle]);
+        },
+      ],
+      [
+        "proves twice",
+        "protocol",
+        (peer) => {
+          const said = peer.greeting(greeting());
+          return Buffer.concat([said, peer.proof(said)]);
+        },
+      ],
+    ];
+  for (const [who, expects, say] of cases) {
+    test(who, async () => {
+      using peer = await Peer.connect(group.guarded);
+      peer.write(await say(peer));
+      await peer.closed();
+      expect(peer.outcome).toBe(expects);
+      await until("a line of the log", () => group.guarded.lines(peer, "failed").length > 0);
+      expect(group.guarded.lines(peer, "failed")).toMatchObject([{ error: expects }]);
+    });
+  }
+
+  /** A connection without TLS to the same port. */
+  const inTheClear = () => Peer.connect({ port: group.guarded.port });
+
+  for (const [who, first] of [
+    ["speaks the protocol in the clear", Buffer.concat([preface, hello({ port: 0 }), a, frame()])],
+    ["asks in the clear as a browser does", "GET / HTTP/1.1\r\n\r\n"],
+    ["says in the clear what means nothing", nonsense],
+    ["begins a TLS record of the largest length", Buffer.from("160303ffff01ffffff", "hex")],
+    ["sends a TLS alert", Buffer.from("15030300020100", "hex")],
+  ] as const) {
+    test(`${who}: it is sent away without a word of the protocol`, async () => {
+      using peer = await inTheClear();
+      peer.write(Buffer.from(first as string));
+      await peer.closed();
+      expect(peer.messages()).toEqual([]);
+      expect(peer.bytes.includes("FRAMES")).toBe(false);
+    });
+  }
+
+  test("shakes hands by half, and goes", async () => {
+    const first = await clientHello();
+    for (const length of [1, 5, 100, first.length]) {
+      using peer = await inTheClear();
+      peer.write(first.subarray(0, length));
+      peer.finish();
+      await peer.closed();
+      expect(peer.bytes.includes("FRAMES")).toBe(false);
+    }
+  });
+
+  test("takes TLS 1.2", async () => {
+    const { port } = group.guarded;
+    const options = { host: "127.0.0.1", port, rejectUnauthorized: false, maxVersion: "TLSv1.2" };
+    const socket = connectTls(options as Parameters<typeof connectTls>[0]);
+    let secured = false;
+    socket.once("secureConnect", () => (secured = true));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    for (const event of ["error", "close"]) socket.once(event, () => resolve());
+    await within(15_000, promise, () => "the TLS handshake did not end within 15 s");
+    socket.destroy();
+    expect(secured).toBe(false);
+  });
+});
+
+/** Peers that take their time: what each says at once, and what then, a byte at a time. */
+const slow: {
+  who: string;
+  greets: boolean;
+  says?: Buffer;
+  drips?: Buffer;
+  expects: ErrorName | "done";
+}[] = [
+  { who: "says nothing", greets: false, expects: "timeout" },
+  { who: "says half a preface", greets: false, says: preface.subarray(0, 4), expects: "timeout" },
+  { who: "says a preface", greets: false, says: preface, expects: "timeout" },
+  {
+    who: "says HELLO a byte at a time",
+    greets: false,
+    says: preface,
+    drips: hello({ port: 0 }),
+    expects: "timeout",
+  },
+  { who: "greets, and says nothing more", greets: true, expects: "timeout" },
+  {
+    who: "begins a message, and says nothing more",
+    greets: true,
+    says: a.subarray(0, 20),
+    expects: "timeout",
+  },
+  {
+    who: "says a message a byte at a time",
+    greets: true,
+    drips: source("a".repeat(1000)),
+    expects: "timeout",
+  },
+  {
+    who: "says the header of a message a byte at a time, and then nothing",
+    greets: true,
+    drips: a.subarray(0, 3),
+    expects: "timeout",
+  },
+  {
+    who: "says the description of a frame a byte at a time",
+    greets: true,
+    says: a,
+    drips: frame({ name: "n".repeat(255) }),
+    expects: "timeout",
+  },
+  {
+    who: "begins a frame, and says nothing more",
+    greets: true,
+    says: Buffer.concat([a, begun]),
+    expects: "timeout",
+  },
+  {
+    who: "sends half the payload of a message, and says nothing more",
+    greets: true,
+    says: Buffer.concat([a, frame({ payload: "x".repeat(1000) }).subarray(0, 500)]),
+    expects: "timeout",
+  },
+  {
+    who: "breaks a rule, and does not close",
+    greets: true,
+    says: json(type.PING, "[]"),
+    expects: "protocol",
+  },
+  { who: "has delivered, and does not close", greets: true, says: end(0), expects: "done" },
+];
+
+// They all take their time at once.
+describe("for peers that take their time", () => {
+  const groups = kinds.map(([kind, isKeyed]) => {
+    return {
+      kind,
+      peers: [] as Peer[],
+      group: new HostileGroup({ isKeyed, args: ["--timeout", "2"] }),
+    };
+  });
+  const patient = new HostileGroup({ isKeyed: true });
+  let half: Peer;
+
+  beforeAll(async () => {
+    half = await Peer.connect({ port: patient.guarded.port });
+    half.write(await clientHello());
+    for (const { group, peers } of groups) {
+      for (const { greets, says = Buffer.alloc(0), drips = Buffer.alloc(0) } of slow) {
+        const peer = await Peer.connect(group.guarded, "stubborn");
+        const stream = group.newStream();
+        const said = Buffer.concat([preface, hello(group.guarded, { stream })]);
+        peer.write(Buffer.concat([greets ? peer.greeting(said) : Buffer.alloc(0), says]));
+        let at = 0;
+        const timer = setInterval(() => {
+          if (at === drips.length || peer.isClosed) return clearInterval(timer);
+          peer.write(drips.subarray(at, ++at));
+        }, 250);
+        peers.push(peer);
+      }
+    }
+  });
+
+  for (const { kind, peers, group } of groups) {
+    describe(`a server ${kind} waits two seconds, and no longer, for who`, () => {
+      for (const [index, { who, expects }] of slow.entries()) {
+        test(who, async () => {
+          using peer = peers[index]!;
+          await peer.closed();
+          expect(peer.outcome).toBe(expects);
+          const word = expects === "done" ? "delivered" : "failed";
+          await until("a line of the log", () => group.guarded.lines(peer, word).length > 0);
+          const error = expects === "done" ? {} : { error: expects };
+          expect(group.guarded.lines(peer, word)).toMatchObject([error]);
+        });
+      }
+    });
+  }
+
+  test("a source whose holder does not answer is given to an honest sender", async () => {
+    const folder = makeTree({ "visible/1.png": 1000 });
+    const { guarded } = patient;
+    using holder = await converse(guarded, { stream: "held" }, source("visible"));
+    await until("WELCOME", () => holder.bodies(type.WELCOME).length > 0);
+    const words = ["--stream", "held", "--to", `127.0.0.1:${guarded.port}`, ...guarded.keyWords];
+    const sent = await run(["send", folder, "--json", ...words]);
+    expectCode(sent, 0);
+    expect(summaryOf(sent)).toMatchObject({ frames: 1, retries: 0 });
+    expect(holder.outcome).toBe("superseded");
+    const text = Buffer.alloc(1000, "visible/1.png ").toString();
+    patient.expectKept("held", { "visible/1.png": text });
+  });
+
+  test("who begins TLS, and says nothing more, is sent away", async () => {
+    using peer = half;
+    await until("the end of that", () => peer.hasHeardAll || peer.isClosed);
+    expect(peer.bytes.includes("FRAMES")).toBe(false);
+  });
+});

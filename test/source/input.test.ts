@@ -1,0 +1,49 @@
+// What of a command line is given to ffmpeg, and in which words.
+
+import { describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { FramesError } from "../../src/errors.ts";
+import { inputWords, parseCamera } from "../../src/source/input.ts";
+import { isMedia, openMedia } from "../../src/source/media.ts";
+import { inFolder } from "../helper/ffmpeg.ts";
+
+describe("a PATH of the command line", () => {
+  test("is media if it is a URL, a device, a file, or called like a video", () =>
+    inFolder(async (folder) => {
+      const file = join(folder, "anything");
+      writeFileSync(file, "");
+      for (const url of ["rtsp", "rtsps", "http", "HTTPS", "udp", "rtp", "rtmp", "srt", "tcp"]) {
+        expect([url, isMedia(`${url}://camera/1`)]).toEqual([url, true]);
+      }
+      for (const path of [file, "/dev/video0", "nowhere.mkv"]) {
+        expect([path, isMedia(path)]).toEqual([path, true]);
+      }
+      for (const path of [folder, "nowhere", "nowhere.png", "/dev/null", "-", "concat:a|b"]) {
+        expect([path, isMedia(path)]).toEqual([path, false]);
+      }
+      for (const path of ["file:///etc/passwd", "pipe:0", "lavfi://x"]) {
+        expect([path, isMedia(path)]).toEqual([path, false]);
+      }
+    }));
+
+  test("asks only a camera for a size, a format and a rate", async () => {
+    expect(parseCamera("640x512:gray16le@30")).toEqual({
+      ...{ size: "640x512", format: "gray16le", rate: "30" },
+    });
+    expect(parseCamera("1280x720")).toEqual({ size: "1280x720" });
+    expect(parseCamera("MJPEG")).toEqual({ format: "mjpeg" });
+    expect(parseCamera("@29.97")).toEqual({ rate: "29.97" });
+    expect(parseCamera("1280x720@30000/1001")).toEqual({ size: "1280x720", rate: "30000/1001" });
+    for (const text of ["", "640", "640x", "0x512", "-f lavfi", "640x512:gray16le@", "@-1", ":"]) {
+      expect(() => parseCamera(text)).toThrow("Cannot read what to ask of the camera");
+    }
+    const words = inputWords({ kind: "device", path: "/dev/video0" }, parseCamera("64x48:y16@9"));
+    expect(words.join(" ")).toBe(
+      "-f v4l2 -video_size 64x48 -input_format y16 -framerate 9 -i /dev/video0",
+    );
+    const opening = openMedia("http://127.0.0.1:9/", { largest: 9, camera: "64x48" });
+    const error = await opening.catch((thrown: unknown) => thrown);
+    expect((error as FramesError).code).toBe("usage");
+  });
+});

@@ -1,0 +1,314 @@
+// Streams without an end, as cameras bring them, from real servers to the real ffmpeg.
+
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { chmodSync } from "node:fs";
+import { join } from "node:path";
+import type { FramesError } from "../../src/errors.ts";
+import { type Media, type MediaOptions, openMedia } from "../../src/source/media.ts";
+import { Splitter } from "../../src/source/splitter.ts";
+import {
+  children,
+  deadline,
+  ffmpeg,
+  framesOf,
+  inFolder,
+  inTime,
+  needs,
+  packetsOf,
+} from "../helper/ffmpeg.ts";
+
+setDefaultTimeout(3 * deadline);
+
+const largest = 64 << 20;
+const test_ = test.skipIf(needs !== "");
+const noisy = ["-f", "lavfi", "-i", "testsrc2=size=174x130:rate=25,noise=alls=40:allf=t"];
+
+/** Pictures of a camera. */
+let made: Promise<Buffer[]> | undefined;
+const pictures = (): Promise<Buffer[]> =>
+  (made ??= ffmpeg(...noisy, "-frames:v", "20", "-c:v", "mjpeg", "-f", "mjpeg", "-").then((bytes) =>
+    [...new Splitter({ largest }).push(bytes)].map((frame) => Buffer.from(frame.bytes)),
+  ));
+
+const servers: Bun.Server<undefined>[] = [];
+afterAll(() => Promise.all(servers.map((server) => server.stop(true))));
+
+/** How a camera serves a connection: pictures from the first on, and what comes then. */
+interface Serving {
+  readonly count: number;
+  readonly then: "more" | "silence" | "end" | "half";
+  /** Whether it says how long each picture is. */
+  readonly lengths?: boolean;
+}
+
+/** A camera that speaks HTTP; it serves each connection in the next way, and the last way for ever. */
+async function camera(...ways: Serving[]) {
+  const jpegs = await pictures();
+  const closed = Promise.withResolvers<void>();
+  let connections = 0;
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    idleTimeout: 0,
+    fetch({ signal }) {
+      const { count, then, lengths = true } = ways[Math.min(connections++, ways.length - 1)]!;
+      const gone = new Promise<void>((resolve) =>
+        signal.addEventListener("abort", () => resolve()),
+      );
+      async function* body(): AsyncGenerator<Uint8Array> {
+        for (let index = 0; then === "more" || index < count; index++) {
+          yield part(jpegs[index % jpegs.length]!, lengths);
+          // A camera takes its time; somebody else must have a turn too.
+          await Bun.sleep(5);
+        }
+        if (then === "half") yield part(jpegs[count]!, lengths).subarray(0, 2000);
+        if (then === "silence") await gone;
+      }
+      void gone.then(() => closed.resolve());
+      const type = "multipart/x-mixed-replace; boundary=picture";
+      return new Response(body() as unknown as ReadableStream, {
+        headers: { "content-type": type },
+      });
+    },
+  });
+  servers.push(server);
+  return { url: `http://127.0.0.1:${server.port}/video`, jpegs, closed: closed.promise };
+}
+
+function part(jpeg: Uint8Array, lengths: boolean): Uint8Array {
+  const length = lengths ? `Content-Length: ${jpeg.length}\r\n` : "";
+  return Buffer.concat([
+    Buffer.from(`--picture\r\nContent-Type: image/jpeg\r\n${length}\r\n`),
+    jpeg,
+    Buffer.from("\r\n"),
+  ]);
+}
+
+function open(url: string, options: Partial<MediaOptions> = {}): Promise<Media> {
+  return inTime(openMedia(url, { largest, ...options }), `opening ${url}`);
+}
+
+/** Programs of ours that are still there. */
+async function running(): Promise<{ pid: number; name: string }[]> {
+  return (await children()).filter(({ name }) => name === "ffmpeg" || name === "ffprobe");
+}
+
+describe("MJPEG over HTTP", () => {
+  test_(`${needs}without an end arrives byte for byte, in order, dated as it comes`, async () => {
+    const { url, jpegs, closed } = await camera({ count: 0, then: "more" });
+    const before = BigInt(Date.now()) * 1_000_000n;
+    const media = await open(url);
+    expect(media.isLive).toBe(true);
+    expect(media.type).toBe("image/jpeg");
+    expect(media.description).toMatch(
+      /^174x130 mjpeg, copied as it is, about [\d.]+ [kM]B a frame$/,
+    );
+    const { frames, error } = await framesOf(media, 70);
+    expect(error).toBeUndefined();
+    expect(frames.every(({ bytes }, at) => jpegs[at % jpegs.length]!.equals(bytes))).toBe(true);
+    expect(frames.every(({ ending }) => ending === "jpg")).toBe(true);
+    const times = frames.map(({ captured }) => captured!);
+    expect(times.every((time, at) => time >= (times[at - 1] ?? before))).toBe(true);
+    expect(times.at(-1)).toBeLessThanOrEqual(BigInt(Date.now()) * 1_000_000n);
+    await inTime(closed, "the end of the connection");
+    expect(await running()).toEqual([]);
+  });
+
+  for (const lengths of [true, false]) {
+    const how = lengths ? "with" : "without";
+    test_(
+      `${needs}${how} lengths is started again after its end, and brings no half frame`,
+      async () => {
+        const { url, jpegs } = await camera(
+          { count: 4, then: "more", lengths },
+          { count: 6, then: "half", lengths },
+          { count: 3, then: "end", lengths },
+          { count: 5, then: "end", lengths },
+          { count: 0, then: "more", lengths },
+        );
+        const troubles: FramesError[] = [];
+        const media = await open(url, { onTrouble: (error) => troubles.push(error) });
+        // Connections in turn: looking, 6 and a half, looking, 5, looking, more.
+        const { frames, error } = await framesOf(media, 15);
+        expect(error).toBeUndefined();
+        // Without lengths nothing tells whether the last picture is whole.
+        const second = lengths ? [0, 1, 2, 3, 4] : [0, 1, 2, 3];
+        const order = [0, 1, 2, 3, 4, 5, ...second, 0, 1, 2, 3, 4].slice(0, 15);
+        expect(frames.map(({ bytes }) => jpegs.findIndex((jpeg) => jpeg.equals(bytes)))).toEqual(
+          order,
+        );
+        expect(troubles.map(({ code }) => code)).toEqual(["unreadable", "unreadable"]);
+        for (const { message } of troubles) {
+          expect(message).toMatch(/^Cannot read http:[^\n]*; starting it again in 1 s$/);
+        }
+        expect(await running()).toEqual([]);
+      },
+    );
+  }
+
+  test_(`${needs}that stalls is started again`, async () => {
+    const { url, jpegs } = await camera(
+      { count: 4, then: "end" },
+      { count: 3, then: "silence" },
+      { count: 0, then: "more" },
+    );
+    const troubles: string[] = [];
+    const onTrouble = ({ message }: FramesError) => troubles.push(message);
+    const media = await open(url, { stallAfter: 3000, onTrouble });
+    const { frames, error } = await framesOf(media, 10);
+    expect(error).toBeUndefined();
+    expect(frames.slice(0, 3).every(({ bytes }, at) => jpegs[at]!.equals(bytes))).toBe(true);
+    expect(frames.length).toBe(10);
+    expect(troubles[0]).toBe(`Cannot read ${url}: nothing came for 3 s; starting it again in 1 s`);
+    expect(await running()).toEqual([]);
+  });
+
+  test.skipIf(needs !== "" || process.platform !== "linux")(
+    `${needs || (process.platform === "linux" ? "" : "skipped: needs Linux: ")}is started again when ffmpeg is killed`,
+    async () => {
+      const { url, jpegs } = await camera({ count: 0, then: "more" });
+      const troubles: string[] = [];
+      const media = await open(url, { onTrouble: ({ message }) => troubles.push(message) });
+      const frames = media.frames[Symbol.asyncIterator]();
+      for (let count = 0; count < 30; count++) {
+        const { value } = await inTime(frames.next(), "a frame");
+        const known = jpegs.some((jpeg) => jpeg.equals(value!.bytes));
+        expect(known).toBe(true);
+        if (count === 5) for (const { pid } of await running()) process.kill(pid, "SIGKILL");
+      }
+      await inTime(frames.return!(), "giving it up");
+      expect(troubles).toEqual([
+        `Cannot read ${url}: ffmpeg was ended by SIGKILL; starting it again in 1 s`,
+      ]);
+      expect(await running()).toEqual([]);
+    },
+  );
+
+  test_(`${needs}is given up while the next frame is waited for`, async () => {
+    const { url } = await camera({ count: 2, then: "end" }, { count: 1, then: "silence" });
+    const media = await open(url);
+    const frames = media.frames[Symbol.asyncIterator]();
+    expect((await inTime(frames.next(), "a frame")).done).toBe(false);
+    const waiting = frames.next();
+    expect((await inTime(frames.return!(), "giving it up")).done).toBe(true);
+    expect((await inTime(waiting, "the frame that was waited for")).done).toBe(true);
+    expect(await running()).toEqual([]);
+  });
+
+  test_(`${needs}is given up during the pause before it is started again`, async () => {
+    const { url } = await camera({ count: 2, then: "end" });
+    const paused = Promise.withResolvers<void>();
+    const media = await open(url, { onTrouble: () => paused.resolve() });
+    const frames = media.frames[Symbol.asyncIterator]();
+    for (let count = 0; count < 2; count++) await inTime(frames.next(), "a frame");
+    const waiting = frames.next();
+    await inTime(paused.promise, "the end of the stream");
+    await inTime(frames.return!(), "giving it up");
+    expect((await inTime(waiting, "the frame that was waited for")).done).toBe(true);
+    expect(await running()).toEqual([]);
+  });
+
+  test_(`${needs}that never says anything is given up in time`, async () => {
+    const { url } = await camera({ count: 0, then: "silence" });
+    const error = await open(url, { stallAfter: 500 }).catch((thrown: unknown) => thrown);
+    expect((error as FramesError).code).toBe("timeout");
+    expect((error as FramesError).message).toContain("ffprobe made nothing of it in 5.5 s");
+    expect(await running()).toEqual([]);
+  });
+});
+
+describe("a URL", () => {
+  test_(`${needs}leads to no file of this machine`, () =>
+    inFolder(async (folder) => {
+      const secret = join(folder, "secret.ts");
+      await ffmpeg(...noisy, "-frames:v", "25", "-c:v", "libx264", secret);
+      const list = `#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\nfile://${secret}\n#EXT-X-ENDLIST\n`;
+      const lists: Record<string, string> = {
+        "/list.m3u8": list,
+        "/list.txt": `ffconcat version 1.0\nfile 'file:${secret}'\n`,
+      };
+      const server = Bun.serve({
+        port: 0,
+        hostname: "127.0.0.1",
+        fetch: ({ url }) => new Response(lists[new URL(url).pathname]!),
+      });
+      servers.push(server);
+      for (const path of Object.keys(lists)) {
+        const opening = open(`http://user:hidden@127.0.0.1:${server.port}${path}`);
+        const error = await opening.catch((thrown: unknown) => thrown);
+        expect((error as FramesError).code).toBe("unreadable");
+        // Nor is the password told to anybody.
+        expect((error as FramesError).message).not.toContain("hidden");
+      }
+    }),
+  );
+
+  test_(`${needs}of a file with an end is read like one`, () =>
+    inFolder(async (folder) => {
+      const file = join(folder, "clip.mp4");
+      await ffmpeg(...noisy, "-frames:v", "30", "-c:v", "libx264", "-movflags", "faststart", file);
+      const server = Bun.serve({
+        port: 0,
+        hostname: "127.0.0.1",
+        fetch: () => new Response(Bun.file(file)),
+      });
+      servers.push(server);
+      const media = await open(`http://127.0.0.1:${server.port}/clip.mp4`);
+      expect(media.isLive).toBe(false);
+      const { frames, error } = await framesOf(media);
+      expect([frames.length, error]).toEqual([30, undefined]);
+    }),
+  );
+});
+
+test_(`${needs}a file that is given up midway leaves no program behind`, () =>
+  inFolder(async (folder) => {
+    const file = join(folder, "long.mkv");
+    await ffmpeg(...noisy, "-frames:v", "500", "-c:v", "mjpeg", "-q:v", "2", file);
+    expect((await packetsOf(file)).length).toBe(500);
+    const media = await open(file);
+    expect((await framesOf(media, 2)).frames.length).toBe(2);
+    expect(await running()).toEqual([]);
+    // And it can be read once more, from its start.
+    expect((await framesOf(media)).frames.length).toBe(500);
+  }),
+);
+
+const vlc = needs || (Bun.which("cvlc") === null ? "skipped: needs cvlc: " : "");
+
+test.skipIf(vlc !== "")(`${vlc}RTSP of a real server becomes JPEG with the server's times`, () =>
+  inFolder(async (folder) => {
+    const file = join(folder, "clip.mp4");
+    // Debian's VLC will not be root, and whoever runs it for us must get at the file.
+    chmodSync(folder, 0o755);
+    await ffmpeg(...noisy, "-frames:v", "500", "-c:v", "libx264", "-g", "25", "-bf", "0", file);
+    const free = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      fetch: () => new Response(),
+    });
+    const url = `rtsp://127.0.0.1:${free.port}/video`;
+    await free.stop(true);
+    const words = ["-I", "dummy", "--loop", "--sout", `#rtp{sdp=${url}}`, "--sout-keep", file];
+    const server = Bun.spawn(["cvlc", ...words], { stdout: "ignore", stderr: "ignore" });
+    try {
+      let media: Media | undefined;
+      for (const start = performance.now(); media === undefined;) {
+        media = await open(url).catch(() => undefined);
+        if (performance.now() - start > deadline) throw new Error("The server did not come up");
+      }
+      expect(media.isLive).toBe(true);
+      expect(media.description).toMatch(/^174x130 h264 at 25 fps, becomes JPEG of quality 2/);
+      const { frames, error } = await framesOf(media, 75);
+      expect(error).toBeUndefined();
+      expect(frames.every(({ bytes }) => bytes[0] === 0xff && bytes[1] === 0xd8)).toBe(true);
+      const times = frames.map(({ captured }) => captured!);
+      expect(times.every((time, at) => time >= (times[at - 1] ?? 0n))).toBe(true);
+      expect(times.at(-1)).toBeLessThanOrEqual(BigInt(Date.now()) * 1_000_000n);
+    } finally {
+      server.kill("SIGKILL");
+      await server.exited;
+    }
+    expect(await running()).toEqual([]);
+  }),
+);

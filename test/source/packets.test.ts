@@ -1,0 +1,91 @@
+// What two muxers of ffmpeg write in turn, and the times of live sources: without ffmpeg.
+
+import { describe, expect, test } from "bun:test";
+import { type Packet, PacketParser } from "../../src/source/packets.ts";
+import { SourceClock } from "../../src/source/source-clock.ts";
+import { pieces } from "./images.ts";
+
+const header = [
+  "#software: Lavf59.27.100",
+  "#tb 0: 1001/30000",
+  "#media_type 0: video",
+  "#codec_id 0: mjpeg",
+  "",
+].join("\n");
+
+/** As ffmpeg 5.1 writes it, with side data after the sum where there is some. */
+const written = Buffer.concat([
+  Buffer.from(`${header}0,          0,          0,        1,    5, 0xdfe02ac8, S=1,        8\n`),
+  Buffer.from("a\n#b\n"),
+  Buffer.from("0,         -2,          3,        1,    0, 0x00000001\n"),
+  Buffer.from("0, -9223372036854775808, -9223372036854775808,        0,    3, 0x00000001\nxyz"),
+  Buffer.from("0,      NOPTS,      NOPTS,        0,    1, 0x00000001\n\n"),
+]);
+
+const packets: Packet[] = [
+  { bytes: new Uint8Array(Buffer.from("a\n#b\n")), time: 0n, duration: 33_366_666n },
+  { bytes: new Uint8Array(Buffer.from("xyz")), time: undefined, duration: 0n },
+  { bytes: new Uint8Array(Buffer.from("\n")), time: undefined, duration: 0n },
+];
+
+describe("packets", () => {
+  test("are the same however the pipe cuts them", () => {
+    for (let size = 1; size <= written.length; size++) {
+      const parser = new PacketParser(5);
+      const found = [...pieces(written, size)].flatMap((piece) => [...parser.push(piece)]);
+      expect(found).toEqual(packets);
+    }
+  });
+
+  test("that are too large are refused before their bytes come", () => {
+    const parser = new PacketParser(4);
+    expect(() => [...parser.push(written.subarray(0, header.length + 70))]).toThrow(
+      "Cannot read a frame: it is 5 bytes long, 4 are the most",
+    );
+  });
+
+  test("are nothing else than ffmpeg writes, and no line is endless", () => {
+    for (const bad of ["\n", "0, 1, 2\n", "0, 1, 2, 3, -4, 0x0\n", "#".repeat(5000)]) {
+      expect(() => [...new PacketParser(9).push(Buffer.from(bad))]).toThrow("not as expected");
+    }
+  });
+});
+
+describe("the clock of a live source", () => {
+  const millisecond = 1_000_000n;
+  const dates = (...came: [number, number][]): number[] => {
+    const clock = new SourceClock();
+    return came.map(([time, arrived]) =>
+      Number(clock.date(BigInt(time) * millisecond, BigInt(arrived) * millisecond) / millisecond),
+    );
+  };
+
+  test("keeps the spacing of the source, whatever the link does", () => {
+    expect(dates([500, 1000], [540, 1090], [580, 1090], [620, 1120])).toEqual([
+      ...[1000, 1040, 1080, 1120],
+    ]);
+  });
+
+  test("dates nothing after it came", () => {
+    expect(dates([0, 1000], [40, 1001], [80, 1002], [120, 1100])).toEqual([
+      ...[1000, 1001, 1002, 1042],
+    ]);
+  });
+
+  test("follows a source that runs slow or fast", () => {
+    const [slow, fast] = [0.9995, 1.0005].map((rate) => {
+      const came = Array.from({ length: 1000 }, (_, index): [number, number] => [
+        Math.round(index * 1000 * rate),
+        index * 1000,
+      ]);
+      return came.at(-1)![1] - dates(...came).at(-1)!;
+    });
+    expect(slow).toBeLessThan(5);
+    expect(fast).toBeLessThan(5);
+  });
+
+  test("begins anew with a source that does, and jumps ahead with it", () => {
+    expect(dates([9000, 1000], [0, 2000], [40, 2045])).toEqual([1000, 2000, 2040]);
+    expect(dates([0, 1000], [3_600_000, 1040], [3_600_040, 1085])).toEqual([1000, 1040, 1080]);
+  });
+});

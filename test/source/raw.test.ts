@@ -1,0 +1,145 @@
+import { describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseRawShape, rawFormats, rawFrameSize } from "../../src/source/raw.ts";
+import { refusal } from "../helper/refusal.ts";
+
+const needs = Bun.which("ffmpeg") === null ? "skipped: needs ffmpeg: " : "";
+
+describe("the shape of raw frames", () => {
+  test("is read as people write it", () => {
+    expect(parseRawShape("640x512:gray16le")).toEqual({
+      width: 640,
+      height: 512,
+      format: "gray16le",
+    });
+    expect(parseRawShape("1X1:RGB24")).toEqual({ width: 1, height: 1, format: "rgb24" });
+  });
+
+  test("has ffmpeg's first name of a format", () => {
+    for (const alias of ["gray", "gray8", "y8"]) {
+      expect(parseRawShape(`2x2:${alias}`).format).toBe("gray");
+      expect(rawFrameSize({ width: 2, height: 2, format: alias })).toBe(4);
+    }
+    expect(parseRawShape("2x2:y16le").format).toBe("gray16le");
+  });
+
+  const wrong: [string, string][] = [
+    [
+      "640x512",
+      'Cannot read the shape of raw frames: expected WIDTHxHEIGHT:FORMAT such as 640x512:gray16le, current value is "640x512"',
+    ],
+    [
+      "640:gray\x1b",
+      'Cannot read the shape of raw frames: expected WIDTHxHEIGHT:FORMAT such as 640x512:gray16le, current value is "640:gray\\u001b"',
+    ],
+    [
+      "640x0:gray",
+      'Cannot read raw frames of this shape: expected sides from 1 to 2147483647, current value is "640x0:gray"',
+    ],
+    [
+      "9999999999x1:gray",
+      'Cannot read raw frames of this shape: expected sides from 1 to 2147483647, current value is "9999999999x1:gray"',
+    ],
+    [
+      "640x512:gray16",
+      'Cannot read raw frames of the format "gray16": gray16le or gray16be says in which order its bytes are',
+    ],
+    [
+      "640x512:grey",
+      'Cannot read raw frames of the format "grey": known are the names of ffmpeg, such as gray, gray16le, rgb24, bgr24, yuv420p, nv12, yuyv422 and bayer_rggb8',
+    ],
+  ];
+  for (const [text, message] of wrong) {
+    test(`is refused if it is ${JSON.stringify(text)}`, () => {
+      expect(refusal(() => parseRawShape(text))).toMatchObject({ code: "usage", message });
+    });
+  }
+
+  test("is refused if a program makes it up", () => {
+    for (const shape of [
+      { width: 1.5, height: 1, format: "gray" },
+      { width: 1, height: NaN, format: "gray" },
+      { width: 1, height: 1, format: "constructor" },
+    ]) {
+      expect(refusal(() => rawFrameSize(shape)).code).toBe("usage");
+    }
+  });
+});
+
+describe("a raw frame", () => {
+  test("has the bytes of its planes, chroma rounded up", () => {
+    const sizes = { gray: 15, gray16le: 30, rgb24: 45, rgba64be: 120, yuv420p: 27, nv16: 33 };
+    for (const [format, size] of Object.entries(sizes)) {
+      expect([format, rawFrameSize({ width: 5, height: 3, format })]).toEqual([format, size]);
+    }
+  });
+
+  for (const [width, height] of [
+    [5, 3],
+    [64, 48],
+    [9, 1],
+  ] as const) {
+    const behaviour = `of ${width}x${height} has as many bytes in every format as in ffmpeg's own reading`;
+    test.skipIf(needs !== "")(`${needs}${behaviour}`, async () => {
+      // Passed on without a conversion: for some formats ffmpeg has none.
+      const sizes = await ffmpegSizes((format) => ({
+        input: ["-f", "rawvideo", "-pixel_format", format, "-video_size", `${width}x${height}`],
+        from: "/dev/zero",
+        output: ["-c:v", "copy"],
+      }));
+      for (const format of rawFormats) {
+        const size = rawFrameSize({ width, height, format });
+        expect([format, size]).toEqual([format, sizes.get(format)!]);
+      }
+    });
+  }
+
+  test.skipIf(needs !== "")(
+    `${needs}has as many bytes as ffmpeg converts a picture to`,
+    async () => {
+      const listed = await Bun.$`ffmpeg -v error -hide_banner -pix_fmts`.text();
+      const made = new Set([...listed.matchAll(/^.O\S* (\w+)/gm)].map(([, name]) => name!));
+      const formats = rawFormats.filter((format) => made.has(format));
+      expect(formats.length).toBeGreaterThan(60);
+      const sizes = await ffmpegSizes(
+        (format) => ({
+          input: ["-f", "lavfi"],
+          from: "testsrc=size=5x3",
+          output: ["-pix_fmt", format],
+        }),
+        formats,
+      );
+      for (const format of formats) {
+        const size = rawFrameSize({ width: 5, height: 3, format });
+        expect([format, size]).toEqual([format, sizes.get(format)!]);
+      }
+    },
+  );
+});
+
+/** Bytes of one raw frame by ffmpeg in each of the formats. */
+async function ffmpegSizes(
+  wordsFor: (format: string) => { input: string[]; from: string; output: string[] },
+  formats: readonly string[] = rawFormats,
+): Promise<Map<string, number>> {
+  const place = mkdtempSync(join(tmpdir(), "frames-raw-"));
+  try {
+    const inputs: string[] = [];
+    const outputs: string[] = [];
+    for (const [index, format] of formats.entries()) {
+      const { input, from, output } = wordsFor(format);
+      inputs.push(...input, "-i", from);
+      const file = join(place, format);
+      outputs.push("-map", `${index}:v`, "-frames:v", "1", ...output, "-f", "rawvideo", file);
+    }
+    const words = ["ffmpeg", "-v", "error", "-nostdin", ...inputs, ...outputs];
+    const child = Bun.spawn(words, { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
+    const [code, said] = await Promise.all([child.exited, new Response(child.stderr).text()]);
+    if (code !== 0) throw new Error(`ffmpeg ended with ${code}: ${said.trim()}`);
+    return new Map(formats.map((format) => [format, statSync(join(place, format)).size]));
+  } finally {
+    rmSync(place, { recursive: true, force: true });
+  }
+}

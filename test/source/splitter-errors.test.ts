@@ -1,0 +1,324 @@
+import { describe, expect, test } from "bun:test";
+import { Splitter } from "../../src/source/splitter.ts";
+import { refusal } from "../helper/refusal.ts";
+import { longestArrayOf } from "../wire/fuzz.ts";
+import {
+  ascii,
+  baseline,
+  bmp,
+  chunk,
+  complaint,
+  images,
+  join,
+  linesOf,
+  pgm,
+  pieces,
+  png,
+  pngSignature,
+  segment,
+  split,
+} from "./images.ts";
+
+describe("an input that cannot be read is told", () => {
+  const start = pgm.length;
+  const soi = [0xff, 0xd8];
+  const sos = segment(0xda, [1, 1, 0, 0, 0x3f, 0]);
+  const expected = "expected a JPEG, PNG, PNM or BMP image, received";
+  const brokenSignature = [0x89, 0x50, 0x4e, 0x47, 0x0a, 0x1a, 0x0a];
+  const wrong: [string, Uint8Array, number, string][] = [
+    ["of no format", ascii("GIF89a\x01\x9b[2J"), 0, `${expected} "GIF89a\\u0001\\u009b[2J"`],
+    [
+      "of a PNG whose newlines were changed",
+      join(brokenSignature),
+      0,
+      `${expected} "\\u0089PNG\\n\\u001a\\n"`,
+    ],
+    ["of a JPEG that lacks its start", join([0xff, 0xda]), 0, `${expected} "\\u00ff\\u00da"`],
+    ["of a PNM of no kind", ascii("P8 1"), 0, `${expected} "P8 1"`],
+    ["of a word that begins like a PNM", ascii("P5x"), 0, `${expected} "P5x"`],
+    ["of a word that begins like a BMP", ascii("BX"), 0, `${expected} "BX"`],
+    ["with blanks between frames", ascii("\n"), 0, `${expected} "\\n"`],
+    [
+      "where a JPEG has no marker",
+      join(soi, [0x12]),
+      2,
+      "a JPEG has 12 where a marker must begin with FF",
+    ],
+    [
+      "where a JPEG has a marker that none has",
+      join(soi, [0xff, 0x4f]),
+      2,
+      "a JPEG has the marker FF 4F, which none may have",
+    ],
+    [
+      "where coded data has a marker that none has",
+      join(soi, sos, [5, 0xff, 2]),
+      13,
+      "a JPEG has the marker FF 02 in its coded data, which none may have",
+    ],
+    [
+      "where a segment is too short",
+      join(soi, [0xff, 0xe0, 0, 1]),
+      4,
+      "the JPEG segment FF E0 says it is 1 bytes long, 2 are the least",
+    ],
+    [
+      "where a JPEG has no end",
+      join(soi, sos, [1, 2], baseline),
+      14,
+      "a new JPEG begins before the one before it has ended",
+    ],
+    [
+      "where a PNG chunk lies about its length",
+      join(pngSignature, [255, 255, 255, 255]),
+      8,
+      "a PNG chunk says it is 4294967295 bytes long",
+    ],
+    [
+      "where a PNG chunk has no type",
+      join(pngSignature, [0, 0, 0, 0], "a\x1b]b"),
+      12,
+      'a PNG chunk has the type "a\\u001b]b", which is not four letters',
+    ],
+    [
+      "where the CRC-32 of a PNG chunk is wrong",
+      join(pngSignature, [0, 0, 0, 1], "tEXt", [0, 0, 0, 0, 0]),
+      17,
+      "the CRC-32 of the PNG chunk tEXt does not match",
+    ],
+    ["where a PNM has no width", ascii("P5 \n 12x 4"), 5, 'a PGM has "12x" for its width'],
+    ["where a PNM has no height", ascii("P6 1 0 255 "), 5, 'a PPM has "0" for its height'],
+    [
+      "where a PNM has too large samples",
+      ascii("P6 1 1 65536\n"),
+      7,
+      'a PPM has "65536" for its maximum',
+    ],
+    ["where a PFM has no scale", ascii("PF 1 1 e\n"), 7, 'a PFM has "e" for its scale'],
+    [
+      "where a PNM has an endless width",
+      ascii(`P5 ${"0".repeat(60)}`),
+      3,
+      `a PGM has "${"0".repeat(33)}" and more in its header`,
+    ],
+    [
+      "where a PAM has a line that none has",
+      ascii("P7\nWIDTH 1\nDEEP 3\n"),
+      11,
+      'a PAM has the line "DEEP 3" in its header',
+    ],
+    [
+      "where a PAM lacks a line",
+      ascii("P7\nWIDTH 1\nHEIGHT 1\nMAXVAL 1\nENDHDR\n"),
+      29,
+      "a PAM has no DEPTH in its header",
+    ],
+    [
+      "where a BMP has a strange header",
+      bmp({ information: 12 }).with(14, 13),
+      14,
+      "a BMP says that its second header is 13 bytes long",
+    ],
+    [
+      "where a BMP has its pixels in its header and no size",
+      bmp({ offset: 20, said: 0 }),
+      2,
+      "a BMP says it is 0 bytes long",
+    ],
+    [
+      "where a BMP has an endless header",
+      bmp().with(15, 255),
+      14,
+      "a BMP says that its second header is 65320 bytes long",
+    ],
+    [
+      "where a BMP is compressed and has no size",
+      bmp({ compression: 1, said: 0 }),
+      2,
+      "a BMP says it is 0 bytes long",
+    ],
+    [
+      "where a BMP has no pixels and no size",
+      bmp({ width: 0, said: 54 }),
+      2,
+      "a BMP says it is 54 bytes long",
+    ],
+  ];
+  for (const [name, bytes, at, what] of wrong) {
+    test(`${name}, after the frame before it was given`, () => {
+      expect(complaint(join(pgm, bytes))).toEqual([
+        1,
+        "unreadable",
+        `Cannot read frame 2 at byte ${start + at} of the input: ${what}`,
+      ]);
+    });
+  }
+
+  test("with the beginning of what came, in however many chunks that was", () => {
+    const { error } = split(pieces(join(pgm, brokenSignature), 1));
+    expect(error?.message).toEndWith(`${expected} "\\u0089PNG\\n"`);
+  });
+
+  test("if it brought nothing at all", () => {
+    expect(complaint(new Uint8Array(0))).toEqual([
+      0,
+      "unreadable",
+      "Cannot read frames from the input: it ended before anything came",
+    ]);
+    expect(complaint(new Uint8Array(9))).toEqual([
+      0,
+      "unreadable",
+      "Cannot read frames from the input: it brought 9 bytes, all of them zero",
+    ]);
+  });
+
+  for (const [name, , bytes] of images) {
+    test(`if it ends inside ${name}, at whatever byte`, () => {
+      const isText = /text/.test(name);
+      // Of an image as text the last sample may have been shortened, or only the end of the line.
+      const end = isText ? bytes.length - 15 : bytes.length;
+      for (let length = 1; length < end; length++) {
+        const { frames, error } = split([png, bytes.subarray(0, length)]);
+        expect(linesOf(frames)).toEqual([`png ${png.toHex()}`]);
+        expect(error?.code).toBe("unreadable");
+        expect(error?.message).toMatch(
+          new RegExp(
+            `^Cannot read frame 2 at byte ${png.length + length} of the input: the input ended inside a .*, after ${length} (bytes?|of its ${bytes.length} bytes)$`,
+          ),
+        );
+      }
+    });
+  }
+});
+
+describe("a frame that is too large", () => {
+  const soi = [0xff, 0xd8];
+  const sos = segment(0xda, [1, 1, 0, 0, 0x3f, 0]);
+
+  test("is given if it has just as many bytes as it may", () => {
+    for (const [name, , bytes] of images) {
+      for (const size of [1, 1000]) {
+        const { frames, error } = split(pieces(bytes, size), { largest: bytes.length });
+        expect([name, error, frames.length]).toEqual([name, undefined, 1]);
+      }
+    }
+  });
+
+  test("is an error, whatever its format", () => {
+    for (const [, , bytes] of images) {
+      expect(complaint(bytes, bytes.length - 1).slice(0, 2)).toEqual([0, "too-large"]);
+    }
+  });
+
+  test("is an error as soon as it says so, before it comes", () => {
+    const most = "is longer than the 1048576 bytes that a frame may have";
+    const said: [Uint8Array, string][] = [
+      [join(pngSignature, [0x7f, 255, 255, 255]), `a PNG ${most}`],
+      [ascii("P6 40000 40000 65535\n"), `a PPM of 9600000021 bytes ${most}`],
+      [ascii("P1 1024 1024\n"), `a PBM ${most}`],
+      [ascii("Pf 1000000 100000 1\n"), `a PFM of 400000000020 bytes ${most}`],
+      [bmp({ said: 0xffff_ffff }).subarray(0, 34), `a BMP of 4294967295 bytes ${most}`],
+      [
+        bmp({ width: 1e6, height: 1e6, said: 0 }).subarray(0, 34),
+        `a BMP of 3000000000054 bytes ${most}`,
+      ],
+    ];
+    for (const [bytes, what] of said) {
+      expect(complaint(join(pgm, bytes))).toEqual([
+        1,
+        "too-large",
+        `Cannot read frame 2 at byte 15 of the input: ${what}`,
+      ]);
+    }
+  });
+
+  test("is an error only when its least size by what it said is too large", () => {
+    const header = chunk("IHDR", new Uint8Array(13));
+    const sizes: [Uint8Array, number][] = [
+      [join(pngSignature, header, [0, 0, 0, 100]), 8 + 25 + 12 + 100],
+      [ascii("P2 100 1 9\n"), 11 + 199],
+      [ascii("P1 100 1\n"), 9 + 100],
+      [ascii("P4 9 3\n"), 7 + 6],
+      [bmp().subarray(0, 34), 78],
+    ];
+    for (const [begin, size] of sizes) {
+      for (const cut of [1, 100]) {
+        const codes = [size, size - 1].map(
+          (largest) => split(pieces(begin, cut), { largest }).error?.code,
+        );
+        expect(codes).toEqual(["unreadable", "too-large"]);
+      }
+    }
+  });
+
+  const endless: [string, Uint8Array, Uint8Array][] = [
+    ["the coded data of a JPEG", join(soi, sos), new Uint8Array(5000).fill(7)],
+    ["the segments of a JPEG", join(soi), segment(0xe0, new Uint8Array(5000))],
+    ["the fill bytes of a JPEG", join(soi), new Uint8Array(5000).fill(0xff)],
+    ["the restarts of a JPEG", join(soi, sos), join([0xff, 0xd0, 0xff, 0xd1])],
+    ["the chunks of a PNG", join(pngSignature), chunk("IDAT", new Uint8Array(5000))],
+    ["the empty chunks of a PNG", join(pngSignature), chunk("IDAT", "")],
+    ["a comment of a PNM", ascii("P5 # "), ascii("and so on ")],
+    ["the blanks of a PNM", ascii("P5 "), ascii(" \n")],
+    ["the comments of a PAM", ascii("P7\n"), ascii("#\n")],
+    ["the blanks of a text", ascii("P2 2 1 9 1 "), ascii(" \n")],
+    ["the last number of a text", ascii("P2 1 1 9 "), ascii("0123456789")],
+  ];
+  for (const [name, begin, more] of endless) {
+    test(`is an error where ${name} never ends, and nothing longer than it is held`, () => {
+      const largest = 100_000;
+      const { longest, value } = longestArrayOf(() => {
+        const splitter = new Splitter({ largest });
+        let pushed = 0;
+        const push = (bytes: Uint8Array): void => {
+          pushed += bytes.length;
+          for (const frame of splitter.push(bytes)) throw new Error(`it gave ${frame.ending}`);
+        };
+        const error = refusal(() => {
+          push(begin);
+          for (;;) push(more);
+        });
+        return { error, pushed };
+      });
+      expect(value.error.code).toBe("too-large");
+      expect(value.pushed).toBeGreaterThan(largest - 2 * more.length - 30);
+      expect(value.pushed).toBeLessThanOrEqual(largest + more.length);
+      expect(longest).toBeLessThanOrEqual(largest);
+    });
+  }
+
+  test("is an error too where only zeros come", () => {
+    const between = join(pgm, new Uint8Array(200), pgm, new Uint8Array(200));
+    expect(split([between], { largest: 300 }).error).toBeUndefined();
+    const { frames, error } = split([pgm, new Uint8Array(200), new Uint8Array(200)], {
+      largest: 300,
+    });
+    expect(frames.length).toBe(1);
+    expect(error).toMatchObject({
+      code: "unreadable",
+      message: "Cannot read frame 2 at byte 315 of the input: 301 bytes without an image came",
+    });
+  });
+});
+
+describe("after an error", () => {
+  test("every later call throws it again", () => {
+    const splitter = new Splitter({ largest: 1000 });
+    const error = refusal(() => [...splitter.push(ascii("nothing"))]);
+    expect(refusal(() => [...splitter.push(pgm)])).toBe(error);
+    expect(refusal(() => splitter.end())).toBe(error);
+  });
+
+  test("frames that were not taken are not lost without a word", () => {
+    const splitter = new Splitter({ largest: 1000 });
+    for (const _ of splitter.push(join(pgm, pgm))) break;
+    expect(refusal(() => [...splitter.push(pgm)]).code).toBe("internal");
+    expect(refusal(() => splitter.end()).code).toBe("internal");
+  });
+
+  test("nor are those of a chunk that nobody looked at", () => {
+    const splitter = new Splitter({ largest: 1000 });
+    splitter.push(pgm);
+    expect(refusal(() => splitter.push(pgm)).code).toBe("internal");
+  });
+});

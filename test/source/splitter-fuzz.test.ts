@@ -1,0 +1,121 @@
+import { expect, test } from "bun:test";
+import { cut, longestArrayOf, Random, seedOf } from "../wire/fuzz.ts";
+import { images, linesOf, type Split, split } from "./images.ts";
+
+const inputs = Number(process.env["FRAMES_FUZZ_INPUTS"] ?? 20_000);
+const seed = Number(process.env["FRAMES_FUZZ_SEED"] ?? 20261122);
+
+console.log(`fuzz: FRAMES_FUZZ_SEED=${seed} FRAMES_FUZZ_INPUTS=${inputs}`);
+
+/** Longer than the gate allows. */
+const patience = 600_000;
+
+/** Bytes that mean something somewhere. */
+const telling = [
+  0x00, 0xff, 0xd8, 0xd9, 0xda, 0x0a, 0x20, 0x23, 0x30, 0x50, 0x42, 0x89, 0x7f, 0x01,
+];
+
+/** A few images after each other, mutated. */
+function make(random: Random): Uint8Array {
+  const parts: Uint8Array[] = [];
+  do {
+    const bytes = new Uint8Array(random.pick(images)[2]);
+    if (random.below(3) === 0) mutate(bytes, random);
+    const end = random.below(12) === 0 ? random.below(bytes.length) : bytes.length;
+    parts.push(bytes.subarray(0, end));
+    if (random.below(5) === 0) parts.push(new Uint8Array(random.below(20)));
+    if (random.below(30) === 0) parts.push(random.bytes(random.below(20)));
+  } while (random.below(4) > 0);
+  const bytes = Buffer.concat(parts);
+  return random.below(6) === 0 ? bytes.subarray(0, random.below(bytes.length + 1)) : bytes;
+}
+
+function mutate(bytes: Uint8Array, random: Random): void {
+  for (let time = random.below(4); time >= 0; time--) {
+    const at = random.below(bytes.length);
+    const way = random.below(4);
+    if (way === 0) bytes[at] = random.below(256);
+    else if (way === 1) bytes[at] = random.pick(telling);
+    else if (way === 2) bytes[at]! ^= 1 << random.below(8);
+    // What is copied over may be a length, a marker or the whole beginning of another image.
+    else bytes.copyWithin(at, random.below(bytes.length), random.below(bytes.length + 1));
+  }
+}
+
+/** What is wrong with what a splitter made of an input, if anything. */
+function wrongWith(input: Uint8Array, largest: number, found: Split): string | undefined {
+  let at = 0;
+  for (const { bytes, ending } of found.frames) {
+    if (bytes.length === 0) return `${ending} is empty`;
+    if (bytes.length > largest) return `${ending} has ${bytes.length} bytes`;
+    // Only zeros and, after text, blanks are passed over.
+    while (at < input.length && bytes[0] !== input[at]) {
+      if (![0, 9, 10, 11, 12, 13, 32].includes(input[at]!)) return `byte ${at} was passed over`;
+      at++;
+    }
+    const slice = input.subarray(at, at + bytes.length);
+    if (!Buffer.from(bytes).equals(slice)) return `${ending} is not what came at byte ${at}`;
+    at += bytes.length;
+  }
+  if (found.error === undefined) {
+    if (found.frames.length === 0) return "it gave nothing";
+    for (; at < input.length; at++) {
+      if (![0, 9, 10, 11, 12, 13, 32].includes(input[at]!)) return `byte ${at} was left over`;
+    }
+  } else if (!["unreadable", "too-large"].includes(found.error.code)) {
+    return `its error is ${found.error.code}`;
+  } else if (!/^[\x20-\x7e]+$/.test(found.error.message)) return "its error has strange characters";
+  return undefined;
+}
+
+/** All that a splitter made of an input; how much it shows of what came depends on the chunks. */
+function told({ frames, error }: Split): string {
+  const message = error?.message.replace(/received .*/, "");
+  return [...linesOf(frames), error?.code, message].join("\n");
+}
+
+test(
+  `a splitter withstands ${inputs} mutated inputs, and makes the same of each however it is cut`,
+  () => {
+    let [clean, frames] = [0, 0];
+    for (let index = 0; index < inputs; index++) {
+      const random = new Random(seedOf(seed, index));
+      const input = make(random);
+      const largest = random.pick([20, 60, 200, 1 << 20]);
+      const raw = { width: 1 + random.below(4), height: 1 + random.below(4), format: "gray" };
+      const options = { largest, ...(random.below(20) === 0 ? { raw } : {}) };
+      const whole = split([input], options);
+      let wrong = wrongWith(input, largest, whole);
+      const { longest, value } = longestArrayOf(() => split(cut(input, random), options));
+      if (longest > Math.max(largest, input.length, 64)) wrong ??= `it held ${longest} bytes`;
+      if (told(value) !== told(whole)) wrong ??= `${told(whole)}\nbut cut:\n${told(value)}`;
+      if (wrong !== undefined) {
+        const hex = Buffer.from(input).toString("hex");
+        throw new Error(
+          `FRAMES_FUZZ_SEED=${seed}, input ${index}, largest ${largest}: ${wrong}\n${hex}`,
+        );
+      }
+      if (whole.error === undefined) clean++;
+      frames += whole.frames.length;
+    }
+    // Inputs that all end at once would test nothing.
+    expect(frames).toBeGreaterThan(inputs);
+    expect(clean).toBeGreaterThan(inputs / 20);
+    expect(clean).toBeLessThan(inputs * 0.95);
+  },
+  patience,
+);
+
+test(`a splitter withstands ${inputs >> 2} inputs of random bytes`, () => {
+  for (let index = 0; index < inputs >> 2; index++) {
+    const random = new Random(seedOf(seed ^ 1, index));
+    const begin = random.pick(images)[2];
+    const input = Buffer.concat([
+      begin.subarray(0, random.below(begin.length)),
+      random.bytes(random.below(300)),
+    ]);
+    const whole = split([input]);
+    expect(wrongWith(input, 1 << 20, whole)).toBeUndefined();
+    expect(told(split(cut(input, random)))).toBe(told(whole));
+  }
+});
