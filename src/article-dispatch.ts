@@ -135,6 +135,7 @@ export class ArticleDispatch implements ConnectionHandler {
           this.#events.part(this.#sender.sent, this.#under?.frame.size ?? 0);
           break;
         case "wait": {
+          if (step.until === Infinity) return;
           // What came while this process was busy is read first.
           const late = () => setImmediate(() => this.#pump());
           this.#timer = setTimeout(late, Math.max(1, Math.ceil(step.until - steadyNow())));

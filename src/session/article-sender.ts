@@ -10,7 +10,7 @@ import { AnswerCounter, encodeHeader, encodeStep, encodeTitle } from "../wire/ar
 /** What is to be done now. */
 export type ArticleStep =
   | { readonly act: "send"; readonly bytes: Uint8Array; readonly what: string }
-  /** An answer is waited for, or until this time. */
+  /** An answer is waited for, until this time at most, if there is one. */
   | { readonly act: "wait"; readonly until: number }
   /** What was sent is there: `begin` another picture, or `finish`. */
   | { readonly act: "next" }
@@ -157,7 +157,8 @@ export class ArticleSender {
       case "awaiting-welcome":
       case "awaiting-title":
       case "awaiting-piece":
-        return { act: "wait", until: this.#sentAt + this.#timeout };
+        // Whether it comes too late is for `tick` to say.
+        return { act: "wait", until: Infinity };
     }
   }
 

@@ -126,6 +126,7 @@ function deliver(pictures: ReadonlyMap<string, Buffer>, network: Network) {
     }
     // Time goes on to whatever happens next.
     const next = Math.min(step.until, toServer[0]?.at ?? Infinity, toClient[0]?.at ?? Infinity);
+    if (next === Infinity) throw new Error("nothing will ever happen");
     now = Math.max(now, next);
     if (toServer.length > 0 && toServer[0]!.at <= now) {
       const { bytes } = toServer.shift()!;
