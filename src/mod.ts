@@ -3,6 +3,7 @@
  *
  * @module
  */
+export { sendArticle } from "./article.ts";
 export { type ErrorName, errors, FramesError } from "./errors.ts";
 export type { Frame, FrameDescription } from "./frame.ts";
 export type { CapturedFrames, PlanOptions, Sendable } from "./planning.ts";

@@ -2,6 +2,7 @@
 import { allowsStream, type KeyEntry } from "./auth/key.ts";
 import { asFramesError, FramesError, heard } from "./errors.ts";
 import type { FrameDescription, FrameStore, Outcome } from "./frame.ts";
+import type { Guest } from "./guest.ts";
 import type { KeyRing } from "./keys.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
 import { Receiver } from "./session/receiver.ts";
@@ -72,7 +73,7 @@ export type ServeEvent =
   /** Frames that were not to be kept longer; of those that are `stuck` the files cannot be removed. */
   | ({ type: "removed" } & Removed);
 
-/** The server that a reception belongs to. */
+/** The server that a guest belongs to. */
 export interface Host {
   readonly store: FrameStore;
   /** The keys that it asks for, if it asks. */
@@ -86,23 +87,23 @@ export interface Host {
   tellStored(makeEvent: () => StoredEvent): void;
   /** Milliseconds that a peer waits to hear that it did not prove a key. */
   penanceOf(peer: string): number;
-  add(reception: Reception): void;
-  remove(reception: Reception): void;
-  supersede(session: string, by: Reception): void;
+  add(guest: Guest): void;
+  remove(guest: Guest): void;
+  supersede(session: string, by: Guest): void;
   /**
    * Gives a source of a stream to one sender: at once, or when it is known that who has it is gone.
    *
    * @throws {FramesError} `busy`, perhaps later
    */
-  claim(stream: string, source: string, by: Reception): void | Promise<void>;
+  claim(stream: string, source: string, by: Guest): void | Promise<void>;
   /** It sends this one no more. */
-  unclaim(stream: string, source: string, by: Reception): void;
+  unclaim(stream: string, source: string, by: Guest): void;
   /** So many bytes are held of what came from it. */
-  noteHeld(reception: Reception, bytes: number): void;
+  noteHeld(guest: Guest, bytes: number): void;
   /** Frames came in: flush the store and call `settle`, when `isDue` or at the end of the input. */
-  settleLater(reception: Reception): void;
+  settleLater(guest: Guest): void;
   /** Likewise, but at once: nothing more will come. */
-  settleLast(reception: Reception): Promise<void>;
+  settleLast(guest: Guest): Promise<void>;
 }
 
 /** A sender whose source another one claims gets this long, in milliseconds, to answer a PING. */
@@ -115,7 +116,7 @@ const answerAtLast = 60_000;
 const mostQueued = 1 << 20;
 
 /** One sender, as long as it is connected. */
-export class Reception implements ConnectionHandler {
+export class Reception implements ConnectionHandler, Guest {
   readonly #server: Host;
   readonly peer: string;
   /** When it connected. */

@@ -119,7 +119,8 @@ export interface SendSummary {
   readonly interrupted: boolean;
 }
 
-const nothingDone = {
+/** The numbers of a summary of nothing. */
+export const nothingDone = {
   frames: 0,
   bytes: 0,
   skipped: 0,

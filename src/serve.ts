@@ -1,7 +1,7 @@
 /** Receives frames: what programs call, and what they are told. */
 import { FramesError } from "./errors.ts";
 import { defaultKeyFile, firstKey, KeyRing, ownCertificate, readCertificate } from "./keys.ts";
-import { isLoopback, parseAddress } from "./net/address.ts";
+import { type Address, isLoopback, parseAddress } from "./net/address.ts";
 import type { ServeEvent, StoredEvent } from "./reception.ts";
 import { FrameServer, type Server } from "./server.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
@@ -20,6 +20,13 @@ export interface ServeOptions {
   readonly key?: string;
   /** Lets anyone who reaches the port send frames, without encryption. */
   readonly insecure?: boolean;
+  /**
+   * `HOST:PORT` of a second listener, for clients of the article that `frames` grew from. Its dialect
+   * knows no key: beyond loopback only with `articleInsecure`.
+   */
+  readonly article?: string;
+  /** Lets anyone who reaches the port of `article` send frames, without encryption. */
+  readonly articleInsecure?: boolean;
   /** PEM files of a certificate that browsers trust. Default: one that the server makes for itself. */
   readonly tls?: { readonly certificate: string; readonly key: string };
   /** Largest frame in bytes. Default 64 MiB. */
@@ -73,6 +80,7 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
   if (keep !== undefined && !(amountOf(keep) > 0 && amountOf(keep) < Infinity)) {
     throw new FramesError("usage", `Cannot serve: what is to be kept is ${amountOf(keep)}`);
   }
+  const article = articleAddress(options);
   const isSecure = asksForKeys(options);
   const portableNames = options.portableNames === true || systemNeedsPortableNames;
   const security = isSecure ? securityOf(options) : undefined;
@@ -92,6 +100,7 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
     },
     security,
     timeout,
+    article,
     onEvent,
     onStored: options.onStored,
   });
@@ -113,6 +122,28 @@ export function asksForKeys({ listen, keyFile, key, insecure = false }: ServeOpt
     throw new FramesError("usage", "Cannot serve both with keys and --insecure: choose one");
   }
   return isGiven || (!isLoopback(host) && !insecure);
+}
+
+/**
+ * Where the article's dialect is spoken, if it is.
+ *
+ * @throws {FramesError} `usage`
+ */
+function articleAddress({ article, articleInsecure = false }: ServeOptions): Address | undefined {
+  if (article === undefined) {
+    if (!articleInsecure) return undefined;
+    throw new FramesError("usage", "Cannot use --article-insecure without --article HOST:PORT");
+  }
+  const address = parseAddress(article, "--article");
+  if (!/:\d+$/.test(article)) {
+    const message = `expected HOST:PORT, current value is ${JSON.stringify(article)}`;
+    throw new FramesError("usage", `Cannot read --article: ${message}`);
+  }
+  if (articleInsecure || isLoopback(address.host)) return address;
+  throw new FramesError(
+    "usage",
+    `Cannot serve the article's dialect at ${article}: it knows no key, so that anyone who reaches the port could send; --article-insecure allows that`,
+  );
 }
 
 /** The keys and the certificate; a user's first server makes both. */

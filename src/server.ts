@@ -3,11 +3,13 @@ import { asFramesError, type ErrorName, FramesError } from "./errors.ts";
 import type { Certificate } from "./auth/certificate.ts";
 import { Claims } from "./claims.ts";
 import type { FrameStore } from "./frame.ts";
+import type { Guest } from "./guest.ts";
 import { HeldBytes } from "./held.ts";
 import type { KeyRing } from "./keys.ts";
 import { type Address, formatAddress } from "./net/address.ts";
 import { steadyNow } from "./net/connection.ts";
 import { listen, type Listener, type ListenerTls } from "./net/listen.ts";
+import { ArticleReception } from "./article-reception.ts";
 import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
 import type { ReceiverLimits } from "./session/receiving.ts";
 import { sourceFolder } from "./store/name.ts";
@@ -22,6 +24,8 @@ export interface Server {
   readonly port: number;
   /** `HOST:PORT`, as `send` takes it. */
   readonly address: string;
+  /** `HOST:PORT` where it speaks the article's dialect, if it does. */
+  readonly article: string | undefined;
   /** Whether it asks for a key, over TLS. */
   readonly isSecure: boolean;
   /** How many peers are connected. */
@@ -38,6 +42,8 @@ export interface ServerOptions {
   readonly security: { readonly keys: KeyRing; readonly certificate: Certificate } | undefined;
   readonly grants: ReceiverLimits;
   readonly timeout: number;
+  /** Where it listens for clients of the article's dialect, which know no key. */
+  readonly article?: Address | undefined;
   readonly onEvent: (event: ServeEvent) => void;
   readonly onStored: ((stored: StoredEvent) => void) | undefined;
 }
@@ -52,6 +58,9 @@ const nothing: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0
 const crowd = 16;
 const crowdPause = 5;
 
+/** Clients of the article may have so many of the connections that there can be, beside all others. */
+const articleShare = 0.25;
+
 /** How often the key file, and whom to tell of, are looked at, in milliseconds. */
 const lookEvery = 1000;
 
@@ -64,13 +73,14 @@ const penance = 1000;
 export class FrameServer implements Server, Host {
   readonly #store: ClosableStore;
   readonly #listener: Listener;
+  readonly #article: Listener | undefined;
   readonly #options: ServerOptions;
-  readonly #receptions = new Set<Reception>();
+  readonly #receptions = new Set<Guest>();
   /** Those with frames that no receipt has counted. */
-  readonly #unsettled = new Set<Reception>();
+  readonly #unsettled = new Set<Guest>();
   /** Who sends which source of which stream. */
-  readonly #claims = new Claims<Reception>();
-  readonly #held = new HeldBytes<Reception>();
+  readonly #claims = new Claims<Guest>();
+  readonly #held = new HeldBytes<Guest>();
   readonly #turnedAway = new TurnedAway();
   readonly #refusals = new Map<ErrorName, number>();
   #settling = false;
@@ -89,12 +99,21 @@ export class FrameServer implements Server, Host {
       new Reception(this, ...connection);
     this.#listener = listen(address, accept, this.#tls());
     try {
+      this.#article = this.#listenForArticle();
       this.#store = openStore();
     } catch (error) {
       this.#listener.stop();
+      this.#article?.stop();
       throw error;
     }
     this.#lookTimer = setInterval(() => this.#look(), lookEvery);
+  }
+
+  #listenForArticle(): Listener | undefined {
+    const { article } = this.#options;
+    if (article === undefined) return undefined;
+    const accept = (peer: string, isFull: boolean) => new ArticleReception(this, peer, isFull);
+    return listen(article, accept, undefined, articleShare);
   }
 
   #tls(): ListenerTls | undefined {
@@ -173,6 +192,10 @@ export class FrameServer implements Server, Host {
     return formatAddress({ host: this.host || "127.0.0.1", port: this.port });
   }
 
+  get article(): string | undefined {
+    return this.#article === undefined ? undefined : formatAddress(this.#article.address);
+  }
+
   get connections(): number {
     return this.#receptions.size;
   }
@@ -215,11 +238,11 @@ export class FrameServer implements Server, Host {
     if (onStored !== undefined) outside(() => onStored(makeEvent()));
   }
 
-  add(reception: Reception): void {
+  add(reception: Guest): void {
     this.#receptions.add(reception);
   }
 
-  remove(reception: Reception): void {
+  remove(reception: Guest): void {
     this.#receptions.delete(reception);
     this.#unsettled.delete(reception);
     this.#held.forget(reception);
@@ -228,7 +251,7 @@ export class FrameServer implements Server, Host {
   }
 
   /** The newer connection of a session takes over; the older is told, and never comes back. */
-  supersede(session: string, by: Reception): void {
+  supersede(session: string, by: Guest): void {
     for (const reception of this.#receptions) {
       if (reception !== by && reception.session === session) {
         if (reception.key?.name !== by.key?.name) throw new FramesError("stolen-session");
@@ -238,14 +261,14 @@ export class FrameServer implements Server, Host {
   }
 
   /** Memory is for those who go on. */
-  noteHeld(reception: Reception, bytes: number): void {
+  noteHeld(reception: Guest, bytes: number): void {
     for (const oldest of this.#held.note(reception, bytes)) {
       const why = "The server cannot hold more that is not whole, and others want to go on";
       oldest.failed(new FramesError("full", why));
     }
   }
 
-  claim(stream: string, source: string, by: Reception): void | Promise<void> {
+  claim(stream: string, source: string, by: Guest): void | Promise<void> {
     // What cannot be kept is refused frame by frame, and is nobody's.
     if (!isSource(stream, source)) return;
     const holder = this.#claims.holderOf(stream, source);
@@ -254,7 +277,7 @@ export class FrameServer implements Server, Host {
   }
 
   /** A sender whose machine was switched off holds a source until it fails to answer. */
-  async #contest(stream: string, source: string, holder: Reception, by: Reception): Promise<void> {
+  async #contest(stream: string, source: string, holder: Guest, by: Guest): Promise<void> {
     if (await holder.isThere()) {
       const since = holder.since.toISOString().replace(/\.\d+Z$/, "Z");
       throw new FramesError(
@@ -270,7 +293,7 @@ export class FrameServer implements Server, Host {
     await this.claim(stream, source, by);
   }
 
-  unclaim(stream: string, source: string, by: Reception): void {
+  unclaim(stream: string, source: string, by: Guest): void {
     if (this.#claims.holderOf(stream, source) === by) this.#claims.delete(stream, source);
   }
 
@@ -278,7 +301,7 @@ export class FrameServer implements Server, Host {
    * Frames came in: they are settled when the input of their connection runs dry, or when enough of
    * them wait. One flush of the store serves all connections.
    */
-  settleLater(reception: Reception): void {
+  settleLater(reception: Guest): void {
     this.#unsettled.add(reception);
     if (this.#settling) return;
     this.#settling = true;
@@ -300,14 +323,14 @@ export class FrameServer implements Server, Host {
   }
 
   /** Flushes the store, and lets receipts leave for what that covered. */
-  async #settleNow(receptions: readonly Reception[]): Promise<void> {
+  async #settleNow(receptions: readonly Guest[]): Promise<void> {
     const marks = receptions.map((reception) => reception.flushable);
     if (!(await this.flush())) return;
     receptions.forEach((reception, index) => reception.settle(marks[index]!));
   }
 
   /** Settles one connection at once: nothing more will come from it. */
-  async settleLast(reception: Reception): Promise<void> {
+  async settleLast(reception: Guest): Promise<void> {
     await this.#settleNow([reception]);
   }
 
@@ -329,6 +352,7 @@ export class FrameServer implements Server, Host {
 
   async #stop(): Promise<void> {
     this.#listener.stop();
+    this.#article?.stop();
     clearInterval(this.#lookTimer);
     try {
       await this.#settleNow([...this.#receptions]);

@@ -72,7 +72,7 @@ export const commands: readonly Command[] = [
   {
     name: "help",
     usage: "[COMMAND|TOPIC]",
-    summary: "Explain a command or topic: environment, exit-codes, keep, keys, names, resume",
+    summary: "On a command, article, environment, exit-codes, keep, keys, live, names, resume",
     examples: ["frames help send", "frames help exit-codes"],
   },
   { name: "version", usage: "", summary: "Print the version", examples: [] },

@@ -14,6 +14,8 @@ export interface Flag {
   readonly help: string;
   /** What it means to one of its commands, where that differs. */
   readonly helpFor?: Readonly<Record<string, string>>;
+  /** Commands of it to which it is a switch, although others give it a value. */
+  readonly switchFor?: readonly string[];
   readonly commands: readonly string[];
 }
 
@@ -76,6 +78,21 @@ export const flags: readonly Flag[] = [
     value: "GLOB",
     help: "Streams that the new key is for (default all)",
     commands: ["key"],
+  },
+  {
+    name: "article",
+    kind: "text",
+    value: "HOST:PORT",
+    help: "Listen for the article's clients as well (frames help article)",
+    helpFor: { send: "Send to the article's server, at --to HOST:PORT (frames help article)" },
+    switchFor: ["send"],
+    commands: ["serve", "send"],
+  },
+  {
+    name: "article-insecure",
+    kind: "switch",
+    help: "Let anyone who reaches that port send: its clients know no key",
+    commands: ["serve"],
   },
   {
     name: "max-frame",
@@ -339,7 +356,12 @@ export const flags: readonly Flag[] = [
 export function flagsOf(command: string): readonly Flag[] {
   return flags
     .filter((flag) => flag.commands.includes(command))
-    .map((flag) => ({ ...flag, help: flag.helpFor?.[command] ?? flag.help }));
+    .map((flag) => ({ ...flag, help: flag.helpFor?.[command] ?? flag.help }))
+    .map((flag) => (flag.switchFor?.includes(command) === true ? asSwitch(flag) : flag));
+}
+
+function asSwitch({ value: _, ...flag }: Flag): Flag {
+  return { ...flag, kind: "switch" };
 }
 
 /** The environment variable that stands for a flag. */

@@ -70,6 +70,27 @@ const topics: Record<string, () => string> = {
 ${rows.flatMap(([code, sentences]) => sentences.map((text, index) => row(index === 0 ? String(code) : "", text))).join("\n")}
 `;
   },
+  article: () => `Moving over from the article's Python programs, one end at a time
+
+  Its clients keep working:  frames serve --article 127.0.0.1:8000
+  listens for them beside FRAMES/1. KIND|FOLDER becomes DIR/FOLDER/KIND, and a
+  folder that is a path has its parts joined: data/run7 becomes data-run7. The
+  last ok of a picture says that it is stored and in the journal. Pictures that
+  are there already are taken again; one with a name that is taken by other
+  bytes, or that cannot be used, ends the connection with a line in the log,
+  for the dialect has no word for it. A client knows no key, so that beyond
+  this machine the port is opened only with --article-insecure.
+
+  Its servers keep working:
+      frames send DIR --article --source visible --stream FOLDER --to HOST:PORT
+  sends small pieces and waits for ok after each, and until all has been read
+  before the next step. ok means read there, not stored; there is no checksum
+  and no encryption; what breaks off is an error at once, and the same command
+  sends all of it again. Each source has a connection of its own. Pictures of
+  one byte come last: the published server never finishes one.
+
+  Between two machines that have frames leave --article out.
+`,
   environment: () => `Every flag can be set in the environment; a flag goes before it. Switches are
 set by 1 and cleared by 0; a flag that is repeatable gets one value.
 

@@ -17,6 +17,7 @@ export class Reporter {
   readonly #json: boolean;
   readonly #quiet: boolean;
   readonly #insecure: boolean;
+  readonly #isArticle: boolean;
   readonly #progress: Progress | undefined;
   #skipped = 0;
   #undelivered = 0;
@@ -34,6 +35,7 @@ export class Reporter {
     this.#json = given.isOn("json");
     this.#quiet = given.isOn("quiet");
     this.#insecure = given.isOn("insecure");
+    this.#isArticle = given.isOn("article");
     const shown = !this.#quiet && !given.isOn("verbose");
     this.#progress = shown ? new Progress(terminal, steadyNow) : undefined;
   }
@@ -216,8 +218,9 @@ export class Reporter {
     if (error.code === "busy" || error.code === "usage") return error;
     const isKnown = this.#sources.every(({ total }) => total !== undefined);
     const total = this.#sources.reduce((sum, source) => sum + (source.total ?? 0), 0);
+    const again = this.#isArticle ? "sends all of them" : "completes it";
     const safe = isKnown
-      ? `${confirmed} of ${formatCount(total, "frame")} confirmed; the same command again completes it`
+      ? `${confirmed} of ${formatCount(total, "frame")} confirmed; the same command again ${again}`
       : `${formatCount(confirmed, "frame")} confirmed`;
     return new FramesError(error.code, `${error.message}: ${safe}`, { cause: error.cause });
   }
@@ -265,7 +268,13 @@ function summaryLines(summary: SendSummary): string[] {
       "Other bytes are stored under these names: --stream NAME keeps both, --on-conflict replace the new ones, --on-conflict skip the stored",
     );
   }
-  if (summary.interrupted) lines.push("Interrupted: the same command again completes it");
-  if (frames > 0) lines.push(`Stored in ${summary.store}/${stream} on ${summary.address}`);
+  // The article's server does not say where it stores, and what it has.
+  const { store, address } = summary;
+  const isSilent = store === "";
+  const again = isSilent ? "sends all of them" : "completes it";
+  if (summary.interrupted) lines.push(`Interrupted: the same command again ${again}`);
+  if (frames > 0) {
+    lines.push(isSilent ? `Read by ${address}` : `Stored in ${store}/${stream} on ${address}`);
+  }
   return lines;
 }

@@ -1,5 +1,6 @@
 /** `frames send`. */
 import { existsSync, lstatSync } from "node:fs";
+import { articleCaveat, deliverArticle } from "../article.ts";
 import { errors, FramesError } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
@@ -49,7 +50,9 @@ export async function sendCommand(
     gently.addEventListener("abort", () => reporter.stopping());
     const killed = Promise.withResolvers<never>();
     atOnce.addEventListener("abort", () => killed.reject(new FramesError("interrupted")));
-    const delivery = deliver(
+    const isArticle = given.isOn("article");
+    if (isArticle && !given.isOn("quiet")) say(terminal, articleCaveat);
+    const delivery = (isArticle ? deliverArticle : deliver)(
       planned,
       {
         ...options,

@@ -54,6 +54,7 @@ export async function serveCommand(
   if (asksForKeys(security)) showFirstKey(security, terminal);
   const server = await serve(directory, {
     ...security,
+    ...articleOptions(given),
     portableNames: given.isOn("portable-names"),
     durable: given.isOn("durable"),
     ...(reserve === undefined ? {} : { reserve }),
@@ -66,10 +67,16 @@ export async function serveCommand(
     ...(timeout === undefined ? {} : { timeout }),
   });
   if (json) {
-    const { host, port } = server;
-    sayJson(terminal, { type: "listening", time: now(), host, port, directory: server.directory });
+    const { host, port, directory, article } = server;
+    sayJson(terminal, { type: "listening", time: now(), host, port, directory, article });
   }
   if (!quiet) greet(server, terminal);
+  if (!quiet && server.article !== undefined) {
+    say(
+      terminal,
+      `Listening at ${server.article} for the article's clients, without key or checksum`,
+    );
+  }
   await new Promise<void>((resolve) => {
     if (stop.aborted) resolve();
     stop.addEventListener("abort", () => resolve());
@@ -132,6 +139,14 @@ function tlsOptions(given: Arguments): Pick<ServeOptions, "tls"> {
     throw new FramesError("usage", "Cannot serve: --tls-cert and --tls-key are given together");
   }
   return { tls: { certificate, key } };
+}
+
+function articleOptions(given: Arguments): Pick<ServeOptions, "article" | "articleInsecure"> {
+  const article = given.text("article");
+  return {
+    ...(article === undefined ? {} : { article }),
+    articleInsecure: given.isOn("article-insecure"),
+  };
 }
 
 function eventText(event: ServeEvent): string {

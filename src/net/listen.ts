@@ -38,10 +38,16 @@ export interface ListenerTls {
 /**
  * Listens at `address`; an empty host is every interface, IPv4 and IPv6.
  *
+ * @param share of the connections that one listener alone may have
  * @throws {FramesError} `unreachable` if the address cannot be had
  */
-export function listen(address: Address, accept: Accept, tls?: ListenerTls): Listener {
-  const most = mostConnections();
+export function listen(
+  address: Address,
+  accept: Accept,
+  tls?: ListenerTls,
+  share: number = 1,
+): Listener {
+  const most = Math.max(1, Math.floor(mostConnections() * share));
   let open = 0;
   const doorway = new Doorway<Socket<Connection | undefined>>(most);
   /** Deadlines of TLS handshakes that are under way. */

@@ -83,7 +83,16 @@ describe("bash", () => {
   }
 
   testWith("bash", "offers commands and topics to help", () => {
-    const topics = ["environment", "exit-codes", "keep", "keys", "live", "names", "resume"];
+    const topics = [
+      "article",
+      "environment",
+      "exit-codes",
+      "keep",
+      "keys",
+      "live",
+      "names",
+      "resume",
+    ];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());
     expect(offers("frames", "help", "ex")).toEqual(["exit-codes"]);
   });

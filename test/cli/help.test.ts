@@ -6,7 +6,7 @@ import { help, overview } from "../../src/cli/help.ts";
 import { errors, FramesError } from "../../src/errors.ts";
 import { version } from "../../src/version.ts";
 
-const topics = ["environment", "exit-codes", "keep", "keys", "names", "resume"];
+const topics = ["article", "environment", "exit-codes", "keep", "keys", "live", "names", "resume"];
 const commandNames = commands.map(({ name }) => name);
 
 describe("help", () => {

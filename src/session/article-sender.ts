@@ -1,0 +1,271 @@
+/**
+ * The sending end of the article's dialect (SPEC appendix A), as a machine without I/O. The server answers
+ * each time it has read something, up to half of a picture, and must have read all of one step before it
+ * sees the next: so no piece follows another before an answer, and no step a picture before the answers
+ * have ceased.
+ */
+import { FramesError } from "../errors.ts";
+import { AnswerCounter, encodeHeader, encodeStep, encodeTitle } from "../wire/article.ts";
+
+/** What is to be done now. */
+export type ArticleStep =
+  | { readonly act: "send"; readonly bytes: Uint8Array; readonly what: string }
+  /** An answer is waited for, until this time at most, if there is one. */
+  | { readonly act: "wait"; readonly until: number }
+  /** What was sent is there: `begin` another picture, or `finish`. */
+  | { readonly act: "next" }
+  /** More bytes of the picture: `give` them. */
+  | { readonly act: "give" }
+  /** The server answers without end to a picture of one byte, and takes nothing more. */
+  | { readonly act: "stuck" }
+  | { readonly act: "done" };
+
+/**
+ * Bytes of a piece: as many as go in one packet everywhere, so that the server reads them at once. A path
+ * that keeps larger pieces whole is sent larger ones.
+ */
+const smallestPiece = 1200;
+const largestPiece = 32 << 10;
+
+/** Pieces of a picture that were all read at once say that larger ones may be. */
+const fewPieces = 4;
+
+/** Milliseconds without an answer after which a picture has been read, beside what answers take. */
+const settleFor = 10;
+
+/**
+ * Milliseconds between `continue` and what follows, which the server reads apart, likewise, beside half of
+ * the time that it took to read the picture and what it takes to put so many bytes away. The article's
+ * own client is held up there for 40 ms: by its system, until the server's has confirmed `continue`.
+ */
+const keepApart = 24;
+const putAway = 100_000;
+
+/**
+ * Milliseconds after which a server would have answered again that answers without end. Its system holds
+ * back a second answer until ours has confirmed the first, which takes it 40 ms.
+ */
+const probeFor = 200;
+
+/** No such pause is longer. */
+const longestPause = 2000;
+
+type Phase =
+  | "opening"
+  | "awaiting-welcome"
+  | "idle"
+  | "apart"
+  | "awaiting-title"
+  | "probing"
+  | "sending"
+  | "awaiting-piece"
+  | "settling"
+  | "stuck"
+  | "closing"
+  | "done";
+
+export class ArticleSender {
+  readonly #header: { readonly kind: string; readonly folder: string };
+  readonly #timeout: number;
+  readonly #answers = new AnswerCounter();
+  #phase: Phase = "opening";
+  /** The picture under way: its name, its bytes in all, and those not sent. */
+  #name = "";
+  #size = 0;
+  #left = 0;
+  #given = new Uint8Array(0);
+  #pieceSize = smallestPiece;
+  /** Pieces of the picture that were sent, and answers that came to them. */
+  #pieces = 0;
+  #answered = 0;
+  /** When something was last sent, and when an answer last came. */
+  #sentAt = 0;
+  #answeredAt = 0;
+  /** The longest that an answer took of late, and since when `continue` is sent. */
+  #slowest = 0;
+  #continuedAt = 0;
+  /** When the picture was announced, and what the one before took and was. */
+  #announcedAt = 0;
+  #lastTook = 0;
+  #lastSize = 0;
+  #isFirst = true;
+
+  constructor(kind: string, folder: string, timeout: number) {
+    this.#header = { kind, folder };
+    this.#timeout = timeout;
+  }
+
+  /** Whether the server took the header. */
+  get isWelcome(): boolean {
+    return this.#phase !== "opening" && this.#phase !== "awaiting-welcome";
+  }
+
+  /** Bytes of the picture under way that were sent. */
+  get sent(): number {
+    return this.#size - this.#left;
+  }
+
+  /** A picture follows; all times are milliseconds of one steady clock. */
+  begin(size: number, name: string): void {
+    this.#name = name;
+    this.#size = this.#left = size;
+    this.#given = new Uint8Array(0);
+    this.#pieces = this.#answered = 0;
+    this.#phase = "apart";
+  }
+
+  /** The next bytes of the picture, which stay as they are until it is settled. */
+  give(bytes: Uint8Array<ArrayBuffer>): void {
+    this.#given = bytes;
+  }
+
+  /** No picture follows. */
+  finish(): void {
+    this.#phase = "closing";
+  }
+
+  /** What is to be done at this time; asked again when it was done, and when anything came. */
+  step(now: number): ArticleStep {
+    switch (this.#phase) {
+      case "opening": {
+        const { kind, folder } = this.#header;
+        this.#phase = "awaiting-welcome";
+        return this.#send(encodeHeader(kind, folder), `${kind}|${folder}`, now);
+      }
+      case "idle":
+        return { act: "next" };
+      case "apart":
+        return this.#announce(now);
+      case "probing": {
+        const until = this.#answeredAt + probeFor;
+        if (now < until) return { act: "wait", until };
+        this.#phase = "sending";
+        return this.step(now);
+      }
+      case "sending":
+        return this.#sendPiece(now);
+      case "settling":
+        if (now < this.#settledAt) return { act: "wait", until: this.#settledAt };
+        this.#settle();
+        return { act: "next" };
+      case "closing":
+        this.#phase = "done";
+        return this.#send(encodeStep("over"), "over", now);
+      case "stuck":
+      case "done":
+        return { act: this.#phase };
+      case "awaiting-welcome":
+      case "awaiting-title":
+      case "awaiting-piece":
+        // Whether it comes too late is for `tick` to say.
+        return { act: "wait", until: Infinity };
+    }
+  }
+
+  #send(bytes: Uint8Array, what: string, now: number): ArticleStep {
+    this.#sentAt = now;
+    return { act: "send", bytes, what };
+  }
+
+  /** `continue`, which needs a moment of its own, and what announces the picture. */
+  #announce(now: number): ArticleStep {
+    if (!this.#isFirst && this.#continuedAt === 0) {
+      this.#continuedAt = now;
+      return this.#send(encodeStep("continue"), "continue", now);
+    }
+    const pause = keepApart + this.#slowest + this.#lastTook / 2 + this.#lastSize / putAway;
+    const until = this.#continuedAt + Math.min(pause, longestPause);
+    if (!this.#isFirst && now < until) return { act: "wait", until };
+    this.#isFirst = false;
+    this.#continuedAt = 0;
+    this.#announcedAt = now;
+    this.#phase = "awaiting-title";
+    return this.#send(encodeTitle(this.#size, this.#name), `${this.#size}|${this.#name}`, now);
+  }
+
+  #sendPiece(now: number): ArticleStep {
+    if (this.#given.length === 0) return { act: "give" };
+    const most = Math.min(this.#pieceSize, Math.max(1, Math.floor(this.#size / 2)), this.#left);
+    const piece = this.#given.subarray(0, most);
+    this.#given = this.#given.subarray(piece.length);
+    this.#left -= piece.length;
+    this.#pieces++;
+    this.#phase = "awaiting-piece";
+    return this.#send(piece, `${piece.length} bytes`, now);
+  }
+
+  /** When answers will have ceased, if none comes any more. */
+  get #settledAt(): number {
+    return this.#answeredAt + Math.min(settleFor + 2 * this.#slowest, longestPause);
+  }
+
+  /** The server has read the picture. More answers than pieces say that these did not arrive whole. */
+  #settle(): void {
+    if (this.#answered > this.#pieces) {
+      this.#pieceSize = Math.max(smallestPiece, this.#pieceSize >> 1);
+    } else if (this.#pieces >= fewPieces) {
+      this.#pieceSize = Math.min(largestPiece, this.#pieceSize << 1);
+    }
+    this.#slowest *= 0.9;
+    this.#lastTook = this.#answeredAt - this.#announcedAt;
+    this.#lastSize = this.#size;
+    this.#phase = "idle";
+  }
+
+  /**
+   * Takes what the server sent.
+   *
+   * @throws {FramesError} `foreign` if it is no answer
+   */
+  receive(chunk: Uint8Array, now: number): void {
+    const answers = this.#answers.count(chunk);
+    if (answers === 0) return;
+    const isAwaited = this.#phase.startsWith("awaiting");
+    const took = now - (isAwaited ? this.#sentAt : this.#answeredAt);
+    this.#answeredAt = now;
+    switch (this.#phase) {
+      case "opening":
+        throw new FramesError("foreign", "it answered before anything was said");
+      case "awaiting-welcome":
+        // It may have had to begin first.
+        this.#phase = "idle";
+        return;
+      case "awaiting-title":
+        this.#slowest = Math.max(took, this.#slowest);
+        if (this.#size === 1) this.#phase = answers > 1 ? "stuck" : "probing";
+        else this.#phase = this.#size === 0 ? "settling" : "sending";
+        return;
+      case "probing":
+        this.#phase = "stuck";
+        return;
+      case "awaiting-piece":
+        this.#answered += answers;
+        this.#slowest = Math.max(took, this.#slowest);
+        this.#phase = this.#left === 0 ? "settling" : "sending";
+        return;
+      case "settling":
+        this.#answered += answers;
+        this.#slowest = Math.max(took, this.#slowest);
+        return;
+      case "sending":
+        this.#answered += answers;
+        return;
+      default:
+        // An answer to what is settled. Its server's system held it back until we had sent something more.
+        this.#slowest = Math.max(took, this.#slowest);
+        this.#pieceSize = Math.max(smallestPiece, this.#pieceSize >> 1);
+    }
+  }
+
+  /**
+   * To be called about once a second.
+   *
+   * @throws {FramesError} `timeout`
+   */
+  tick(now: number): void {
+    if (!this.#phase.startsWith("awaiting") || now - this.#sentAt < this.#timeout) return;
+    const seconds = Math.round(this.#timeout / 100) / 10;
+    const what = this.isWelcome ? JSON.stringify(this.#name) : "the header";
+    throw new FramesError("timeout", `No answer to ${what} came within ${seconds} s`);
+  }
+}

@@ -1,0 +1,760 @@
+// Two ends of the article's dialect that are not ours, in Python, against the two that are.
+
+import { describe, expect, test } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import { addKey, newKey } from "../src/keys.ts";
+import { expectCode, journal, summaryOf, withServer } from "./helper/delivery.ts";
+import { type Cut, startCutter } from "./helper/cutter.ts";
+import {
+  environment,
+  jsonLines,
+  launch,
+  makeTree,
+  peerMissing,
+  run,
+  sameTree,
+  type Server,
+  temporaryFolder,
+  until,
+  within,
+} from "./helper/program.ts";
+
+const missing = peerMissing("python3") ? "skipped: needs python3: " : "";
+const withPython = test.skipIf(missing !== "");
+/** Most of what takes long is waiting. */
+const together = test.concurrent.skipIf(missing !== "");
+
+/** Sizes of 200 pictures: mostly small ones, odd and even, and some large ones. */
+function twoHundred(large: readonly number[], more: readonly number[] = []): number[] {
+  const sizes = [0, 2, 3, 4, 5, 7, ...large, ...more];
+  for (let index = sizes.length; index < 200; index++) {
+    const size = [1001, 1400, 20_000, 2801, 65_483, 130_001, 64, 9000][index % 8]!;
+    sizes.push(index % 3 === 0 ? size : Math.ceil(size / 7));
+  }
+  return sizes;
+}
+
+const upTo5MB = [5_000_000, 4_999_999, 1_000_001, 400_000, 300_001];
+
+/** A folder called `name` with pictures 1.jpg, 2.png … of these sizes. */
+function pictures(name: string, sizes: readonly number[]): string {
+  const folder = join(temporaryFolder(), name);
+  mkdirSync(folder);
+  for (const [index, size] of sizes.entries()) {
+    const ending = ["jpg", "png", "bmp"][index % 3]!;
+    writeFileSync(join(folder, `${index + 1}.${ending}`), randomBytes(size));
+  }
+  return folder;
+}
+
+function python(script: string, ...args: string[]) {
+  const path = join(import.meta.dir, "article", script);
+  return Bun.spawn(["python3", path, ...args], {
+    env: environment(),
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+}
+
+/** Runs a client to its end: its exit status and what it complained of. */
+async function client(port: number, ...args: string[]): Promise<[number, string]> {
+  const child = python("client.py", String(port), ...args);
+  try {
+    const ended = Promise.all([child.exited, new Response(child.stderr).text()]);
+    return await within(60_000, ended, () => `client.py ${args.join(" ")} did not end within 60 s`);
+  } finally {
+    child.kill("SIGKILL");
+  }
+}
+
+/** Runs a server as long as `use` takes. */
+async function withPublished(
+  use: (port: number, folder: string, complaints: () => string) => Promise<void>,
+  ...args: string[]
+): Promise<void> {
+  const folder = temporaryFolder();
+  const child = python("server.py", folder, ...args);
+  let complaints = "";
+  const { promise: listening, resolve, reject } = Promise.withResolvers<number>();
+  const listen = async (): Promise<void> => {
+    const decoder = new TextDecoder();
+    for await (const chunk of child.stdout) resolve(Number(decoder.decode(chunk)));
+    reject(new Error(`server.py did not listen: ${complaints}`));
+  };
+  const collect = async (): Promise<void> => {
+    const decoder = new TextDecoder();
+    for await (const chunk of child.stderr) complaints += decoder.decode(chunk, { stream: true });
+  };
+  const collected = Promise.all([listen(), collect()]);
+  try {
+    const port = await within(20_000, listening, () => "server.py did not listen within 20 s");
+    await use(port, folder, () => complaints);
+  } finally {
+    child.kill("SIGKILL");
+    await collected;
+  }
+}
+
+/** Where a server listens for the article's clients. */
+function articlePort(server: Server): number {
+  const listening = jsonLines(server.stdout()).find(({ type }) => type === "listening");
+  return Number(String(listening!["article"]).split(":").at(-1));
+}
+
+const article = ["--article", "127.0.0.1:0"];
+
+/** What a server told of this kind. */
+function told(server: Server, type: string) {
+  return jsonLines(server.stdout()).filter((line) => line["type"] === type);
+}
+
+function send(folder: string, port: number, ...more: string[]) {
+  const source = ["--article", "--source", "visible", "--json"];
+  return run(["send", folder, ...source, "--to", `127.0.0.1:${port}`, ...more]);
+}
+
+describe("clients of the article deliver 200 pictures, byte for byte,", () => {
+  const cuts: Record<string, { toServer: Cut; toClient: Cut }> = {
+    "byte by byte at first, and answers held back": {
+      toServer: { most: 100_000, pause: 1 },
+      toClient: { most: 2, hold: 1 },
+    },
+    "anywhere, and answers cut in two": {
+      toServer: { most: 3000 },
+      toClient: { most: 1 },
+    },
+  };
+  const variations: Record<string, string[]> = {
+    "as published": [],
+    "with pieces that arrive together": ["--pieces", "merged", "--answers", "counted", "--tiny"],
+    "with continue and the next name in one": ["--steps", "together", "--answers", "counted"],
+    "that go on at the first of several answers": ["--pieces", "merged", "--answers", "eager"],
+  };
+
+  together(
+    `${missing}as published and varied, all at once`,
+    async () => {
+      const folder = pictures("run7", twoHundred(upTo5MB));
+      const withTiny = pictures("run7", twoHundred(upTo5MB, [1, 1, 3]));
+      await withServer(
+        async (server) => {
+          const port = articlePort(server);
+          const runs = Object.values(variations).map(async (flags, index) => {
+            const sent = flags.includes("--tiny") ? withTiny : folder;
+            expect(await client(port, "visible", `run${index}`, sent, ...flags)).toEqual([0, ""]);
+            await until("delivered", () =>
+              told(server, "delivered").some(({ stream }) => stream === `run${index}`),
+            );
+            expect(sameTree(sent, join(server.dir, `run${index}`, "visible"))).toEqual([]);
+          });
+          await Promise.all(runs);
+          expect(told(server, "failed")).toEqual([]);
+          const rows = journal<{ seq: number; name: string; bytes: number; crc32: number }>(
+            server.dir,
+            "SELECT seq, name, bytes, crc32 FROM frames WHERE stream = 'run0' ORDER BY id",
+          );
+          expect(rows.map(({ seq }) => seq)).toEqual(
+            Array.from({ length: 200 }, (_, at) => at + 1),
+          );
+          for (const { name, bytes, crc32: sum, seq } of rows) {
+            expect(name).toStartWith(`${seq}.`);
+            const picture = await Bun.file(join(folder, name)).bytes();
+            expect([bytes, sum]).toEqual([picture.length, crc32(picture)]);
+          }
+        },
+        ...article,
+      );
+    },
+    60_000,
+  );
+
+  together(
+    `${missing}through a network that cuts and joins what passes`,
+    async () => {
+      const folder = pictures("run7", twoHundred(upTo5MB));
+      await withServer(
+        async (server) => {
+          const port = articlePort(server);
+          const ways = Object.values(cuts).flatMap((cut, seed) =>
+            [[], ["--answers", "counted", "--steps", "together"]].map((flags) => ({
+              ...{ cut, seed, flags },
+            })),
+          );
+          const runs = ways.map(async ({ cut, seed, flags }, index) => {
+            using cutter = await startCutter({ to: port, seed: seed + 1, ...cut });
+            const sent = client(cutter.port, "infrared", `cut${index}`, folder, ...flags);
+            expect(await sent).toEqual([0, ""]);
+            await until("delivered", () =>
+              told(server, "delivered").some(({ stream }) => stream === `cut${index}`),
+            );
+            expect(sameTree(folder, join(server.dir, `cut${index}`, "infrared"))).toEqual([]);
+            expect(await cutter.cuts()).toBeGreaterThan(200);
+          });
+          await Promise.all(runs);
+          expect(told(server, "failed")).toEqual([]);
+        },
+        ...article,
+      );
+    },
+    60_000,
+  );
+});
+
+describe("frames send --article delivers 200 pictures, byte for byte,", () => {
+  const servers: Record<string, string[]> = {
+    "as published": [],
+    "that reads eight bytes for continue": ["--word", "eight"],
+    "that takes continue and the next name together": ["--word", "any", "--tiny"],
+  };
+
+  together(
+    `${missing}to servers as published and varied, all at once`,
+    async () => {
+      const folder = pictures("run7", twoHundred(upTo5MB));
+      const withTiny = pictures("run7", twoHundred(upTo5MB, [1, 1, 3]));
+      const runs = Object.values(servers).map((flags) =>
+        withPublished(
+          async (port, kept, complaints) => {
+            const sent = flags.includes("--tiny") ? withTiny : folder;
+            const result = await send(sent, port, "--stream", "night");
+            expectCode(result, 0);
+            expect(summaryOf(result)).toMatchObject({ frames: 200, lost: 0, stream: "night" });
+            expect(result.stderr).toContain("no checksum, no key, and nothing resumes");
+            await until("the last picture", () => readdirSync(join(kept, "night")).length === 200);
+            expect(sameTree(sent, join(kept, "night"))).toEqual([]);
+            expect(complaints()).toBe("");
+          },
+          ...flags,
+        ),
+      );
+      await Promise.all(runs);
+    },
+    60_000,
+  );
+
+  together(
+    `${missing}through a network that cuts pictures and joins answers`,
+    async () => {
+      const folder = pictures("run7", twoHundred([300_001]));
+      // No server of the article understands text that is cut.
+      const cuts: { toServer: Cut; toClient: Cut }[] = [
+        { toServer: { most: 1000, whole: 60 }, toClient: { most: 2 } },
+        { toServer: { most: 40_000, whole: 60, pause: 1 }, toClient: { most: 100, hold: 3 } },
+        { toServer: { most: 5000, whole: 60 }, toClient: { most: 1, pause: 1 } },
+      ];
+      const runs = cuts.map((cut, index) =>
+        withPublished(async (port, kept, complaints) => {
+          using cutter = await startCutter({ to: port, seed: index + 1, ...cut });
+          const result = await send(folder, cutter.port, "--stream", "night");
+          expect([complaints(), result.code]).toEqual(["", 0]);
+          await until("the last picture", () => readdirSync(join(kept, "night")).length === 200);
+          expect(sameTree(folder, join(kept, "night"))).toEqual([]);
+          expect(await cutter.cuts()).toBeGreaterThan(100);
+        }),
+      );
+      await Promise.all(runs);
+    },
+    60_000,
+  );
+});
+
+/** A client that speaks byte for byte what a test says. */
+async function speak(port: number) {
+  let heard = "";
+  let closed = false;
+  const socket = await Bun.connect({
+    hostname: "127.0.0.1",
+    port,
+    allowHalfOpen: true,
+    socket: {
+      data: (_, bytes) => void (heard += Buffer.from(bytes).toString("latin1")),
+      end: (own) => void own.shutdown(),
+      close: () => void (closed = true),
+    },
+  });
+  return {
+    say: (text: string | Uint8Array) => void socket.write(text),
+    hears: (text: string) => until(`the answer ${text}`, () => heard === text),
+    isCutOff: () => until("the end of the connection", () => closed),
+    heard: () => heard,
+    finish: () => void socket.shutdown(),
+    close: () => void socket.end(),
+  };
+}
+
+describe("whoever does not speak the dialect is cut off with a line in the log:", () => {
+  const headers: [what: string, bytes: string | Uint8Array, said: RegExp][] = [
+    ["a word alone", "hello", /header KIND\|FOLDER, but "hello"/],
+    ["three parts", "a|b|c", /header KIND\|FOLDER, but "a\|b\|c?"/],
+    ["no kind", "|run7", /header KIND\|FOLDER/],
+    ["no folder", "visible|", /header KIND\|FOLDER/],
+    ["binary", randomBytes(700), /header KIND\|FOLDER/],
+    ["bytes that are no text", Buffer.from("visible|r\xff\xfe", "latin1"), /no text/],
+    ["2,000 bytes without a |", "x".repeat(2000), /longer than 1024 bytes/],
+    ["HTTP", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", /header KIND\|FOLDER/],
+    ["FRAMES/1", "FRAMES/1\x01\0\0\0\0\0\0\x10", /header KIND\|FOLDER/],
+    ["a folder that leads elsewhere", "visible|../../x", /The name cannot be used.*dot/],
+    ["a kind that leads elsewhere", "../..|run7", /The name cannot be used/],
+    ["a hidden folder", "visible|.frames", /The name cannot be used.*dot/],
+  ];
+  test("wrong headers, at once or after a quiet moment", async () => {
+    await withServer(
+      async (server) => {
+        for (const [what, bytes, said] of headers) {
+          const before = told(server, "failed").length;
+          const peer = await speak(articlePort(server));
+          peer.say(bytes);
+          await peer.isCutOff();
+          await until(`the line of ${what}`, () => told(server, "failed").length > before);
+          const line = told(server, "failed").at(-1)!;
+          expect([what, line["message"]]).toEqual([what, expect.stringMatching(said)]);
+          expect([what, peer.heard()]).toEqual([what, ""]);
+        }
+        expect(readdirSync(server.dir)).toEqual([".frames"]);
+      },
+      ...article,
+    );
+  });
+
+  test("half a header, when its client closes", async () => {
+    await withServer(
+      async (server) => {
+        const peer = await speak(articlePort(server));
+        peer.say("hello");
+        peer.finish();
+        await peer.isCutOff();
+        await until("its line", () => told(server, "failed").length > 0);
+        expect(told(server, "failed")[0]).toMatchObject({ error: "foreign" });
+      },
+      ...article,
+    );
+  });
+
+  test("nothing at all, when its time is over", async () => {
+    await withServer(
+      async (server) => {
+        const peer = await speak(articlePort(server));
+        await peer.isCutOff();
+        await until("its line", () => told(server, "failed").length > 0);
+        expect(told(server, "failed")[0]).toMatchObject({
+          error: "timeout",
+          message: "No header KIND|FOLDER came within 1 s",
+        });
+      },
+      ...article,
+      "--timeout",
+      "1",
+    );
+  });
+
+  const titles: [what: string, bytes: string, said: RegExp][] = [
+    ["a name that leads out", "3|../../x", /"\.\.\/\.\.\/x": it begins with a dot/],
+    ["an absolute name", "3|/etc/passwd", /it holds a slash/],
+    ["a hidden name", "3|.jpg", /it begins with a dot/],
+    ["an empty name", "3|", /waited for|The rest of a message/],
+    ["a length that is none", "-3|1.jpg", /LENGTH\|NAME, but "-"/],
+    ["a length of twenty digits", "1".repeat(20), /LENGTH\|NAME/],
+    ["a picture that is too large", "1048577|1.jpg", /has 1048577 bytes, the server takes 1048576/],
+    ["no name within 1,024 bytes", `3|${"x".repeat(1100)}`, /longer than 1024 bytes/],
+  ];
+  test("names that lead out and lengths that are none, of which nothing is written", async () => {
+    await withServer(
+      async (server) => {
+        for (const [index, [what, bytes, said]] of titles.entries()) {
+          const before = told(server, "failed").length;
+          const peer = await speak(articlePort(server));
+          peer.say(`visible|run${index}`);
+          await peer.hears("ok");
+          peer.say(bytes);
+          await peer.isCutOff();
+          await until(`the line of ${what}`, () => told(server, "failed").length > before);
+          const line = told(server, "failed").at(-1)!;
+          expect([what, line["message"]]).toEqual([what, expect.stringMatching(said)]);
+          expect([what, peer.heard()]).toEqual([what, "ok"]);
+        }
+        expect(readdirSync(server.dir)).toEqual([".frames"]);
+        expect(readdirSync(join(server.dir, ".frames/partial"))).toEqual([]);
+      },
+      ...article,
+      "--max-frame",
+      "1M",
+      "--timeout",
+      "1",
+    );
+  });
+
+  test("what is neither continue nor over, and the picture before it is kept", async () => {
+    await withServer(
+      async (server) => {
+        const peer = await speak(articlePort(server));
+        peer.say("visible|data/run 7/");
+        await peer.hears("ok");
+        peer.say("2|1.jpg");
+        await peer.hears("okok");
+        peer.say("a");
+        await peer.hears("okokok");
+        peer.say("b");
+        await peer.hears("okokokok");
+        peer.say("contact");
+        await peer.isCutOff();
+        await until("its line", () => told(server, "failed").length > 0);
+        expect(told(server, "failed")[0]).toMatchObject({
+          stream: "data-run 7",
+          error: "protocol",
+          counts: { stored: 1 },
+        });
+        expect(await Bun.file(join(server.dir, "data-run 7/visible/1.jpg")).text()).toBe("ab");
+      },
+      ...article,
+    );
+  });
+});
+
+describe("a server of the dialect", () => {
+  /** Sends one picture and waits for all answers. */
+  async function deliver(port: number, folder: string, title: string, bytes: string) {
+    const peer = await speak(port);
+    peer.say(`visible|${folder}`);
+    await peer.hears("ok");
+    peer.say(title);
+    await peer.hears("okok");
+    peer.say(bytes);
+    return peer;
+  }
+
+  test("gives the last answer to a picture only when that is in the journal", async () => {
+    await withServer(
+      async (server) => {
+        const peer = await deliver(articlePort(server), "run7", "5|7.jpg", "hello");
+        await peer.hears("okokokokok");
+        expect(journal(server.dir, "SELECT name, source, seq FROM frames")).toEqual([
+          { name: "7.jpg", source: "visible", seq: 1 },
+        ]);
+        peer.say("over");
+        await peer.isCutOff();
+        await until("delivered", () => told(server, "delivered").length === 1);
+      },
+      ...article,
+    );
+  });
+
+  test("takes a picture again that is stored, and cuts off one whose name is taken by other bytes", async () => {
+    await withServer(
+      async (server) => {
+        const port = articlePort(server);
+        for (const bytes of ["hello", "hello", "HELLO"]) {
+          const peer = await deliver(port, "run7", "5|7.jpg", bytes);
+          if (bytes === "hello") {
+            await peer.hears("okokokokok");
+            peer.say("over");
+          }
+          await peer.isCutOff();
+          if (bytes === "HELLO") expect(peer.heard()).not.toContain("okokokokok");
+        }
+        await until("its line", () => told(server, "failed").length > 0);
+        expect(told(server, "failed")[0]).toMatchObject({ error: "conflict", stream: "run7" });
+        expect(told(server, "refused")[0]).toMatchObject({ name: "7.jpg", error: "conflict" });
+        const present = told(server, "delivered").map((line) => line["counts"]);
+        expect(present).toMatchObject([{ stored: 1 }, { present: 1 }]);
+        expect(await Bun.file(join(server.dir, "run7/visible/7.jpg")).text()).toBe("hello");
+      },
+      ...article,
+    );
+  });
+
+  test("ends names of any kind after a quiet moment, and nothing of a picture that was cut short is kept", async () => {
+    await withServer(
+      async (server) => {
+        const port = articlePort(server);
+        const peer = await deliver(port, "run7", "2|Straße 12.jpeg", "ab");
+        await peer.hears("okokokok");
+        peer.say("continue9|a.tiff");
+        await peer.hears("okokokokok");
+        peer.say("abcdefgh");
+        peer.close();
+        await until("its line", () => told(server, "failed").length > 0);
+        expect(told(server, "failed")[0]).toMatchObject({
+          error: "network",
+          counts: { stored: 1 },
+        });
+        expect(readdirSync(join(server.dir, "run7/visible"))).toEqual(["Straße 12.jpeg"]);
+        expect(readdirSync(join(server.dir, ".frames/partial"))).toEqual([]);
+      },
+      ...article,
+    );
+  });
+
+  test("lets nobody else send a source that an article's client sends, and none that another one sends", async () => {
+    const folder = pictures("run7", [10, 20]);
+    await withServer(
+      async (server) => {
+        const peer = await deliver(articlePort(server), "run7", "900|7.jpg", "begun");
+        // It shows that it is there.
+        const drip = setInterval(() => peer.say("."), 200);
+        try {
+          const [to, name] = [
+            `127.0.0.1:${server.port}`,
+            ["--stream", "run7", "--source", "visible"],
+          ];
+          const framesSender = await run(["send", folder, "--to", to, ...name]);
+          expect(framesSender.stderr).toContain("sends visible of run7 since");
+          expect(framesSender.code).toBe(23);
+        } finally {
+          clearInterval(drip);
+          peer.close();
+        }
+      },
+      ...article,
+    );
+  });
+
+  withPython(
+    `${missing}keeps what came before a picture of one byte, which the published client never ends`,
+    async () => {
+      const folder = pictures("run7", [10, 11, 1]);
+      await withServer(
+        async (server) => {
+          const [code, complaint] = await client(articlePort(server), "visible", "run7", folder);
+          expect([code, complaint]).toEqual([1, "the server closed the connection\n"]);
+          await until("its line", () => told(server, "failed").length > 0);
+          expect(told(server, "failed")[0]).toMatchObject({
+            error: "timeout",
+            message: "The peer was silent for 1 s: waited for 1 byte of a picture",
+            counts: { stored: 2 },
+          });
+          expect(sameTree(folder, join(server.dir, "run7/visible"))).toEqual([
+            `3.bmp: only in ${folder}`,
+          ]);
+        },
+        ...article,
+        "--timeout",
+        "1",
+      );
+    },
+  );
+
+  withPython(
+    `${missing}serves a FRAMES/1 sender and two article's clients at once`,
+    async () => {
+      const sizes = twoHundred([400_000]).slice(0, 60);
+      const [a, b, c] = ["a", "b", "c"].map((name) => pictures(name, sizes));
+      await withServer(
+        async (server) => {
+          const port = articlePort(server);
+          const [first, second, third] = await Promise.all([
+            client(port, "visible", "run7", a!),
+            client(port, "infrared", "run7", b!),
+            run(["send", c!, "--stream", "run7", "--to", `127.0.0.1:${server.port}`]),
+          ]);
+          expect([first, second]).toEqual([
+            [0, ""],
+            [0, ""],
+          ]);
+          expectCode(third, 0);
+          await until("three deliveries", () => told(server, "delivered").length === 3);
+          expect(sameTree(a!, join(server.dir, "run7/visible"))).toEqual([]);
+          expect(sameTree(b!, join(server.dir, "run7/infrared"))).toEqual([]);
+          expect(sameTree(c!, join(server.dir, "run7/c"))).toEqual([]);
+        },
+        ...article,
+      );
+    },
+    60_000,
+  );
+
+  test("listens beyond loopback only if that is asked for, and keeps asking for a key at the other port", async () => {
+    const dir = temporaryFolder();
+    const refusals: [args: string[], said: string][] = [
+      [["--article", "0.0.0.0:0"], "--article-insecure allows that"],
+      [["--article", "192.0.2.1:8000"], "--article-insecure allows that"],
+      [["--article", "localhost"], "expected HOST:PORT"],
+      [["--article-insecure"], "without --article HOST:PORT"],
+    ];
+    for (const [args, said] of refusals) {
+      const { code, stderr } = await run(["serve", dir, "--listen", "127.0.0.1:0", ...args]);
+      expect([code, stderr]).toEqual([1, expect.stringContaining(said)]);
+    }
+    const open = ["--article", "0.0.0.0:0", "--article-insecure"];
+    await withServer(
+      async (server) => {
+        const peer = await speak(articlePort(server));
+        peer.say("visible|run7");
+        await peer.hears("ok");
+        peer.close();
+        const folder = pictures("run8", [10]);
+        const to = ["--to", `127.0.0.1:${server.port}`];
+        const sent = await run(["send", folder, ...to, "--insecure"]);
+        expect([sent.code, sent.stderr]).toEqual([5, expect.stringContaining("key")]);
+      },
+      ...open,
+      "--key-file",
+      newKeyFile(),
+    );
+  });
+});
+
+/** A key file with one key. */
+function newKeyFile(): string {
+  const path = join(temporaryFolder(), "keys");
+  addKey(path, { name: "one", key: newKey(), role: "both", streams: "*" }, false);
+  return path;
+}
+
+describe("frames send --article", () => {
+  withPython(
+    `${missing}delivers all but a picture of one byte to a server as published, and says so`,
+    async () => {
+      const folder = pictures("run7", [10, 1, 11, 1, 12]);
+      await withPublished(async (port, kept) => {
+        const result = await send(folder, port);
+        expectCode(result, 23);
+        expect(result.stderr).toContain(
+          "Not delivered: visible/2.png (number 2): the published server never finishes a picture of one byte",
+        );
+        expect(summaryOf(result)).toMatchObject({
+          frames: 3,
+          lost: 2,
+          reasons: { "not-stored": 2 },
+        });
+        expect(readdirSync(join(kept, "run7")).toSorted()).toEqual(["1.jpg", "3.bmp", "5.png"]);
+      });
+    },
+  );
+
+  withPython(`${missing}waits for a server that takes its time to put a picture away`, async () => {
+    const folder = pictures("run7", [10, 3000, 12]);
+    await withPublished(
+      async (port, kept, complaints) => {
+        const result = await send(folder, port);
+        expect([complaints(), result.code]).toEqual(["", 0]);
+        expect(sameTree(folder, join(kept, "run7"))).toEqual([]);
+      },
+      "--slow",
+      "0.3",
+      "--word",
+      "any",
+    );
+  });
+
+  withPython(`${missing}sends each source of a tree over a connection of its own`, async () => {
+    const folder = makeTree({ "visible/1.jpg": 10, "visible/2.jpg": 3000, "infrared/1.jpg": 20 });
+    await withPublished(async (port, kept, complaints) => {
+      const to = ["--to", `127.0.0.1:${port}`, "--stream", "night"];
+      const result = await run(["send", folder, "--article", "--exclude", "2.*", "--json", ...to]);
+      expect([complaints(), result.code]).toEqual(["", 0]);
+      expect(summaryOf(result)).toMatchObject({
+        frames: 2,
+        sources: [
+          { name: "infrared", frames: 1 },
+          { name: "visible", frames: 1 },
+        ],
+      });
+      // That server keeps all kinds of a folder together.
+      expect(readdirSync(join(kept, "night"))).toEqual(["1.jpg"]);
+    });
+  });
+
+  withPython(`${missing}finishes the picture that is under way when it is stopped`, async () => {
+    const folder = pictures("run7", twoHundred([]));
+    await withPublished(async (port, kept, complaints) => {
+      const source = ["--article", "--source", "visible", "--json", "-v"];
+      using sender = launch(["send", folder, ...source, "--to", `127.0.0.1:${port}`]);
+      await until("the fifth picture", () => sender.stderr().includes("|5.png"));
+      sender.child.kill("SIGTERM");
+      const result = await sender.ended();
+      expect([complaints(), result.code]).toEqual(["", 20]);
+      const { frames, interrupted } = summaryOf(result);
+      expect(interrupted).toBe(true);
+      expect(result.stderr).toContain("-> over");
+      expect(readdirSync(join(kept, "run7"))).toHaveLength(Number(frames));
+      expect(Number(frames)).toBeLessThan(200);
+    });
+  });
+
+  withPython(`${missing}says what is wrong where a kind is not taken`, async () => {
+    const folder = pictures("run7", [10]);
+    await withPublished(async (port) => {
+      const address = `127.0.0.1:${port}`;
+      const result = await run(["send", folder, "--article", "--source", "depth", "--to", address]);
+      expect([result.code, result.stderr]).toEqual([
+        2,
+        expect.stringContaining("closed the connection instead of answering depth|run7"),
+      ]);
+    });
+  });
+
+  test("says that a frames server is none of the article", async () => {
+    const folder = pictures("run7", [10]);
+    await withServer(async (server) => {
+      const result = await send(folder, server.port);
+      expect([result.code, result.stderr]).toEqual([2, expect.stringContaining("the article's")]);
+    });
+  });
+
+  test("says what was delivered when the connection breaks, and tries nothing again", async () => {
+    const folder = pictures("run7", [10, 20, 30]);
+    let connections = 0;
+    let bytes = 0;
+    const listener = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        open: () => void connections++,
+        data(socket, chunk) {
+          bytes += chunk.length;
+          // The header, and the first picture with what announces it; then it goes away.
+          if (bytes <= "visible|run7".length + "10|1.jpg".length + 10) socket.write("ok");
+          else socket.terminate();
+        },
+      },
+    });
+    try {
+      const result = await send(folder, listener.port);
+      expect([result.code, result.stderr]).toEqual([
+        10,
+        expect.stringContaining(
+          "1 of 3 frames confirmed; the same command again sends all of them",
+        ),
+      ]);
+      expect(connections).toBe(1);
+    } finally {
+      listener.stop(true);
+    }
+  });
+
+  test("gives up a server that does not answer, saying what it waited for", async () => {
+    const folder = pictures("run7", [10]);
+    const listener = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: { data() {} },
+    });
+    try {
+      const result = await send(folder, listener.port, "--timeout", "1");
+      expect([result.code, result.stderr]).toEqual([
+        30,
+        expect.stringContaining("No answer to the header came within 1 s"),
+      ]);
+    } finally {
+      listener.stop(true);
+    }
+  });
+
+  const wrong: [args: string[], said: string][] = [
+    [["--to", "127.0.0.1:9", "--move"], "Cannot send with --move in the article's dialect"],
+    [["--to", "127.0.0.1:9", "--watch"], "Cannot send with --watch"],
+    [["--to", "127.0.0.1:9", "--checksum"], "Cannot send with --checksum"],
+    [["--to", "127.0.0.1:9", "--on-conflict", "skip"], "Cannot send with --on-conflict"],
+    [["--to", "127.0.0.1:9", "--stream", "a|b"], "it holds |"],
+    [[], "say where the article's server listens"],
+  ];
+  test("takes no flags for what the dialect has no words for", async () => {
+    const folder = pictures("run7", [10]);
+    for (const [args, said] of wrong) {
+      const { code, stderr } = await run(["send", folder, "--article", ...args]);
+      expect([args, code, stderr]).toEqual([args, 1, expect.stringContaining(said)]);
+    }
+  });
+});

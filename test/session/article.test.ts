@@ -1,0 +1,246 @@
+// Our end of the article's dialect against a published server, in memory, with a clock of its own.
+
+import { describe, expect, test } from "bun:test";
+import { FramesError } from "../../src/errors.ts";
+import { streamOf } from "../../src/session/article-receiver.ts";
+import { ArticleSender } from "../../src/session/article-sender.ts";
+import { randomFrom } from "../helper/cutter.ts";
+
+/** How the network treats what passes. */
+interface Network {
+  /** The next cut of so many bytes. */
+  cut(length: number): number;
+  /** Milliseconds that a part takes, one way; later parts never overtake. */
+  delay(): number;
+}
+
+interface Arrival {
+  readonly at: number;
+  readonly bytes: Buffer;
+}
+
+/** A server that takes a text for what one recv brings, and answers each recv of a picture. */
+class PublishedServer {
+  readonly pictures = new Map<string, Buffer>();
+  readonly answers: { at: number }[] = [];
+  /** The most that one recv brought of a picture, and what it did not understand. */
+  broke: string | undefined;
+  #buffer = Buffer.alloc(0);
+  #phase: "header" | "title" | "picture" | "word" | "over" = "header";
+  #name = "";
+  #length = 0;
+  #parts: Buffer[] = [];
+
+  get isOver(): boolean {
+    return this.#phase === "over";
+  }
+
+  arrive(bytes: Buffer, now: number): void {
+    this.#buffer = Buffer.concat([this.#buffer, bytes]);
+    while (this.#buffer.length > 0 && this.broke === undefined && !this.isOver) {
+      const most = this.#phase === "picture" ? Math.floor(this.#length / 2) : 1024;
+      const part = this.#buffer.subarray(0, most);
+      this.#buffer = this.#buffer.subarray(part.length);
+      this.#recv(part, now);
+    }
+  }
+
+  #recv(part: Buffer, now: number): void {
+    const text = part.toString("latin1");
+    switch (this.#phase) {
+      case "header":
+        this.#phase = "title";
+        break;
+      case "title": {
+        const found = /^(\d+)\|([^|]+)$/.exec(text);
+        if (found === null) return void (this.broke = `title ${text}`);
+        this.#length = Number(found[1]);
+        this.#name = found[2]!;
+        this.#parts = [];
+        this.#phase = "picture";
+        break;
+      }
+      case "picture":
+        this.#parts.push(part);
+        break;
+      case "word":
+        if (text === "continue") this.#phase = "title";
+        else if (text === "over") this.#phase = "over";
+        else this.broke = `word ${text}`;
+        return;
+      default:
+        return;
+    }
+    this.answers.push({ at: now });
+    if (this.#phase !== "picture") return;
+    const picture = Buffer.concat(this.#parts);
+    if (picture.length < this.#length) return;
+    this.pictures.set(this.#name, picture);
+    this.#phase = "word";
+  }
+}
+
+/** Sends these pictures through a network, and says how it ended. */
+function deliver(pictures: ReadonlyMap<string, Buffer>, network: Network) {
+  let now = 1000;
+  const server = new PublishedServer();
+  const sender = new ArticleSender("visible", "run7", 30_000);
+  const toServer: Arrival[] = [];
+  const toClient: Arrival[] = [];
+  const put = (way: Arrival[], bytes: Buffer): void => {
+    for (let rest = bytes; rest.length > 0;) {
+      const part = rest.subarray(0, network.cut(rest.length));
+      rest = rest.subarray(part.length);
+      way.push({ at: Math.max(now + network.delay(), way.at(-1)?.at ?? 0), bytes: part });
+    }
+  };
+  const waiting = [...pictures];
+  let sends = 0;
+  let largest = 0;
+  let under: Buffer | undefined;
+  for (let steps = 0; steps < 1_000_000; steps++) {
+    const step = sender.step(now);
+    if (step.act === "done") {
+      for (const { bytes, at } of toServer.splice(0)) server.arrive(bytes, at);
+      return { server, sends, largest, took: now - 1000 };
+    }
+    if (step.act === "next") {
+      const next = waiting.shift();
+      if (next === undefined) sender.finish();
+      else {
+        under = next[1];
+        sender.begin(under.length, next[0]);
+      }
+      continue;
+    }
+    if (step.act === "give") {
+      sender.give(new Uint8Array(under!));
+      continue;
+    }
+    if (step.act === "stuck") throw new Error("it is stuck");
+    if (step.act === "send") {
+      sends++;
+      if (step.what.endsWith(" bytes")) largest = Math.max(largest, step.bytes.length);
+      put(toServer, Buffer.from(step.bytes));
+      continue;
+    }
+    // Time goes on to whatever happens next.
+    const next = Math.min(step.until, toServer[0]?.at ?? Infinity, toClient[0]?.at ?? Infinity);
+    if (next === Infinity) throw new Error("nothing will ever happen");
+    now = Math.max(now, next);
+    if (toServer.length > 0 && toServer[0]!.at <= now) {
+      const { bytes } = toServer.shift()!;
+      server.arrive(bytes, now);
+      for (const _ of server.answers.splice(0)) put(toClient, Buffer.from("ok"));
+      if (server.broke !== undefined) throw new Error(`the server broke: ${server.broke}`);
+    } else if (toClient.length > 0 && toClient[0]!.at <= now) {
+      sender.receive(toClient.shift()!.bytes, now);
+    } else sender.tick(now);
+  }
+  throw new Error("it never ended");
+}
+
+const random = randomFrom(7);
+const sizes = [0, 2, 3, 4, 5, 1199, 2400, 2401, 9999, 10_000, 65_537, 300_001, 300_000, 2, 70_000];
+const pictures = new Map(
+  sizes.map((size, index) => {
+    const bytes = Buffer.from(Array.from({ length: size }, () => Math.floor(random() * 256)));
+    return [`${index + 1}.jpg`, bytes] as const;
+  }),
+);
+
+/** Text is short, and no published server understands it when it is cut. */
+const longestText = 40;
+
+describe("frames send to a published server", () => {
+  const networks: Record<string, () => Network> = {
+    "a wire": () => ({ cut: (length) => length, delay: () => 0 }),
+    "a slow link": () => ({ cut: (length) => length, delay: () => 150 }),
+    "a link that keeps packets of 1,240 bytes": () => ({
+      cut: (length) => Math.min(length, 1240),
+      delay: () => 1,
+    }),
+  };
+  for (let seed = 1; seed <= 40; seed++) {
+    networks[`a network that cuts and delays at random, seed ${seed}`] = () => {
+      const chance = randomFrom(seed);
+      const most = 50 + chance() * 20_000;
+      const late = chance() * 8;
+      return {
+        cut: (length) => (length <= longestText ? length : Math.ceil(chance() * most)),
+        delay: () => chance() * late,
+      };
+    };
+  }
+  for (const [what, make] of Object.entries(networks)) {
+    test(`delivers every byte through ${what}`, () => {
+      const { server } = deliver(pictures, make());
+      expect(server.isOver).toBe(true);
+      expect([...server.pictures.keys()]).toEqual([...pictures.keys()]);
+      for (const [name, bytes] of pictures) {
+        expect([name, server.pictures.get(name)!.equals(bytes)]).toEqual([name, true]);
+      }
+    });
+  }
+
+  test("sends larger pieces where they stay whole, and small ones where they do not", () => {
+    const many = new Map(
+      Array.from({ length: 12 }, (_, at) => [`${at}.jpg`, Buffer.alloc(200_000)]),
+    );
+    const wire = deliver(many, { cut: (length) => length, delay: () => 0 });
+    expect(wire.largest).toBe(32 << 10);
+    const packets = deliver(many, { cut: (length) => Math.min(length, 1240), delay: () => 0 });
+    expect(packets.largest).toBeLessThanOrEqual(4800);
+  });
+
+  test("tells a server that never finishes a picture of one byte", () => {
+    const sender = new ArticleSender("visible", "run7", 30_000);
+    expect(sender.step(0)).toMatchObject({ act: "send", what: "visible|run7" });
+    sender.receive(Buffer.from("ok"), 1);
+    expect(sender.step(1)).toEqual({ act: "next" });
+    sender.begin(1, "1.jpg");
+    expect(sender.step(1)).toMatchObject({ act: "send", what: "1|1.jpg" });
+    sender.receive(Buffer.from("ok"), 2);
+    expect(sender.step(2)).toMatchObject({ act: "wait" });
+    sender.receive(Buffer.from("okokok"), 42);
+    expect(sender.step(42)).toEqual({ act: "stuck" });
+  });
+
+  test("waits no longer than its timeout for any answer", () => {
+    const sender = new ArticleSender("visible", "run7", 30_000);
+    sender.step(0);
+    sender.tick(29_999);
+    expect(() => sender.tick(30_000)).toThrow("No answer to the header came within 30 s");
+    sender.receive(Buffer.from("ok"), 30_000);
+    sender.begin(10, "1.jpg");
+    sender.step(30_000);
+    expect(() => sender.tick(60_000)).toThrow('No answer to "1.jpg" came within 30 s');
+  });
+
+  test("takes nothing but ok for an answer, and none before it said anything", () => {
+    const sender = new ArticleSender("visible", "run7", 30_000);
+    expect(() => sender.receive(Buffer.from("ok"), 0)).toThrow(FramesError);
+    sender.step(0);
+    expect(() => sender.receive(Buffer.from("FRAMES/1"), 0)).toThrow(FramesError);
+  });
+});
+
+describe("the folder of an article's client", () => {
+  const streams: Record<string, string> = {
+    run7: "run7",
+    "data/run7": "data-run7",
+    "/home/me/run7/": "home-me-run7",
+    "./run7": "run7",
+    "C:\\data\\run7": "data-run7",
+    "a//b": "a-b",
+  };
+  test("becomes a stream, whatever path it is", () => {
+    for (const [folder, stream] of Object.entries(streams)) expect(streamOf(folder)).toBe(stream);
+  });
+
+  test("stays what it is where it leads elsewhere, for the store to refuse", () => {
+    for (const folder of ["..", "../x", "a/../b", ".hidden", "a/.git", "/", ".", "\\\\..\\x"]) {
+      expect([folder, streamOf(folder)]).toEqual([folder, folder]);
+    }
+  });
+});
