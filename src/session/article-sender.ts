@@ -30,15 +30,20 @@ const largestPiece = 32 << 10;
 /** Pieces of a picture that were all read at once say that larger ones may be. */
 const fewPieces = 4;
 
-/** Milliseconds without an answer after which a picture has been read, beside what answers take. */
-const settleFor = 10;
-
 /**
- * Milliseconds between `continue` and what follows, which the server reads apart, likewise, beside half of
- * the time that it took to read the picture and what it takes to put so many bytes away. The article's
- * own client is held up there for 40 ms: by its system, until the server's has confirmed `continue`.
+ * Milliseconds without an answer after which a picture has been read, and between `continue` and what follows,
+ * which the server must read apart. Nothing tells whether it has. The article's own client is held up there
+ * for 40 ms: by its system, until the server's has confirmed `continue`. So much, and hardly more, is taken
+ * where that one works: with pictures of no more than these bytes, on a path that keeps pieces whole.
  */
-const keepApart = 24;
+const briefly = { settle: 4, apart: 36, inAll: 41, more: 0 } as const;
+const patiently = { settle: 15, apart: 50, inAll: 65, more: Infinity } as const;
+const largePicture = 200_000;
+
+/** Pieces that were answered once each before a path is believed to keep them whole. */
+const enoughPieces = 20;
+
+/** Bytes that a server puts away in a millisecond. */
 const putAway = 100_000;
 
 /**
@@ -75,14 +80,18 @@ export class ArticleSender {
   #left = 0;
   #given = new Uint8Array(0);
   #pieceSize = smallestPiece;
+  /** Pieces that were answered once each, so far; below nothing for ever if one was not. */
+  #wholePieces = 0;
   /** Pieces of the picture that were sent, and answers that came to them. */
   #pieces = 0;
   #answered = 0;
   /** When something was last sent, and when an answer last came. */
   #sentAt = 0;
   #answeredAt = 0;
-  /** The longest that an answer took of late, and since when `continue` is sent. */
+  /** The longest and the shortest that answers took of late: what they differ by may happen again. */
   #slowest = 0;
+  #fastest = Infinity;
+  /** Since when `continue` is sent. */
   #continuedAt = 0;
   /** When the picture was announced, and what the one before took and was. */
   #announcedAt = 0;
@@ -173,8 +182,10 @@ export class ArticleSender {
       this.#continuedAt = now;
       return this.#send(encodeStep("continue"), "continue", now);
     }
-    const pause = keepApart + this.#slowest + this.#lastTook / 2 + this.#lastSize / putAway;
-    const until = this.#continuedAt + Math.min(pause, longestPause);
+    const { apart, inAll, more } = this.#patience(this.#lastSize);
+    const busy = this.#jitter + this.#lastTook / 2 + this.#lastSize / putAway;
+    const pause = Math.max(apart, inAll - (this.#continuedAt - this.#answeredAt));
+    const until = this.#continuedAt + Math.min(pause + Math.min(more, busy), longestPause);
     if (!this.#isFirst && now < until) return { act: "wait", until };
     this.#isFirst = false;
     this.#continuedAt = 0;
@@ -194,22 +205,44 @@ export class ArticleSender {
     return this.#send(piece, `${piece.length} bytes`, now);
   }
 
+  /** Milliseconds that something may come late. */
+  get #jitter(): number {
+    return Math.max(0, this.#slowest - this.#fastest);
+  }
+
+  #took(milliseconds: number): void {
+    this.#slowest = Math.max(this.#slowest, milliseconds);
+    this.#fastest = Math.min(this.#fastest, milliseconds);
+  }
+
+  /** How long the pauses after a picture are. */
+  #patience(size: number): typeof briefly | typeof patiently {
+    return this.#wholePieces >= enoughPieces && size <= largePicture ? briefly : patiently;
+  }
+
   /** When answers will have ceased, if none comes any more. */
   get #settledAt(): number {
-    return this.#answeredAt + Math.min(settleFor + 2 * this.#slowest, longestPause);
+    const { settle, more } = this.#patience(this.#size);
+    return this.#answeredAt + Math.min(settle + Math.min(more, 2 * this.#jitter), longestPause);
   }
 
   /** The server has read the picture. More answers than pieces say that these did not arrive whole. */
   #settle(): void {
-    if (this.#answered > this.#pieces) {
-      this.#pieceSize = Math.max(smallestPiece, this.#pieceSize >> 1);
-    } else if (this.#pieces >= fewPieces) {
+    if (this.#answered > this.#pieces) this.#arrivedInParts();
+    else if (this.#pieces >= fewPieces) {
       this.#pieceSize = Math.min(largestPiece, this.#pieceSize << 1);
     }
-    this.#slowest *= 0.9;
+    this.#wholePieces += this.#pieces;
+    this.#slowest = this.#fastest + 0.9 * this.#jitter;
     this.#lastTook = this.#answeredAt - this.#announcedAt;
     this.#lastSize = this.#size;
     this.#phase = "idle";
+  }
+
+  /** There were more answers than pieces. From now on there is no hurry: the article's client would be lost. */
+  #arrivedInParts(): void {
+    this.#pieceSize = Math.max(smallestPiece, this.#pieceSize >> 1);
+    this.#wholePieces = -Infinity;
   }
 
   /**
@@ -231,7 +264,7 @@ export class ArticleSender {
         this.#phase = "idle";
         return;
       case "awaiting-title":
-        this.#slowest = Math.max(took, this.#slowest);
+        this.#took(took);
         if (this.#size === 1) this.#phase = answers > 1 ? "stuck" : "probing";
         else this.#phase = this.#size === 0 ? "settling" : "sending";
         return;
@@ -240,7 +273,7 @@ export class ArticleSender {
         return;
       case "awaiting-piece":
         this.#answered += answers;
-        this.#slowest = Math.max(took, this.#slowest);
+        this.#took(took);
         this.#phase = this.#left === 0 ? "settling" : "sending";
         return;
       case "settling":
@@ -253,7 +286,7 @@ export class ArticleSender {
       default:
         // An answer to what is settled. Its server's system held it back until we had sent something more.
         this.#slowest = Math.max(took, this.#slowest);
-        this.#pieceSize = Math.max(smallestPiece, this.#pieceSize >> 1);
+        this.#arrivedInParts();
     }
   }
 
