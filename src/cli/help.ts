@@ -149,8 +149,8 @@ ${row("NO_COLOR", "No colours")}
 
   frames send DIR --watch          a folder that grows; new folders are sources
   capture | frames send - --stream S --source visible
-                                   JPEG, PNG, PNM and BMP one after the other, or
-                                   --raw 640x512:gray16le
+                                   JPEG, PNG, PNM or BMP, one after the other,
+                                   or --raw 640x512:gray16le
   frames send clip.mp4             a video, through ffmpeg; so are a camera
                                    (/dev/video0) and a URL (rtsp://, http://)
 
@@ -159,9 +159,10 @@ ${row("NO_COLOR", "No colours")}
                       --policy visible=latest --fps lidar=10
 
   A file in a watched folder is complete when it was renamed into place, or has
-  stood still for --settle; a JPEG or PNG never without its end. One that changes
-  after it was sent replaces what this sender had sent. Files that are gone before
-  they are read are told (exit 24). --since now leaves out what was there before.
+  stood still for --settle; a JPEG or PNG never without its end. One that
+  changes after it was sent replaces what this sender had sent. Files that are
+  gone before they are read are told (exit 24). --since now leaves out what was
+  there before.
 
   Frames without names are called after the start and their number, as in
   20261122T071203.123Z-00000042.jpg; frames of a video file after it. The stream's
@@ -169,9 +170,9 @@ ${row("NO_COLOR", "No colours")}
 
   Policies, when the link is slower than the source: block holds it up, which
   directories and pipes bear; latest:N keeps the newest N frames and drops others
-  before they are sent (cameras: latest:30; latest alone is 1). What a policy that
-  was chosen drops is no failure (--fail-on-gap makes it one), under the default it
-  is exit 23. The server is told the numbers as it happens.
+  before they are sent (cameras: latest:30; latest alone is 1). What a policy
+  that was chosen drops is no failure (--fail-on-gap makes it one), under the
+  default it is exit 23. The server is told the numbers as it happens.
 
   --spool DIR keeps frames on the disk while the server is away, at most
   --spool-size; when it is back they are sent beside the live ones, also by the
