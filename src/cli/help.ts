@@ -165,8 +165,9 @@ ${row("NO_COLOR", "No colours")}
   there before.
 
   Frames without names are called after the start and their number, as in
-  20261122T071203.123Z-00000042.jpg; frames of a video file after it. The name of
-  a stream may hold %Y %m %d %H %M %S %j, in UTC: --stream 'cam3-%Y-%m-%d'.
+  20261122T071203.123Z-00000042.jpg; frames of a video file after that. The
+  name of a stream may hold %Y %m %d %H %M %S %j: --stream 'cam3-%Y-%m-%d', in
+  UTC.
 
   Policies, when the link is slower than the source: block holds it up, which
   directories and pipes bear; latest:N keeps the newest N frames and drops others
