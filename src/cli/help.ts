@@ -170,18 +170,19 @@ ${row("NO_COLOR", "No colours")}
   UTC.
 
   Policies, when the link is slower than the source: block holds it up, which
-  directories and pipes bear; latest:N keeps the newest N frames and drops others
-  before they are sent (cameras: latest:30; latest alone is 1). What a policy
-  that was chosen drops is no failure (--fail-on-gap makes it one), under the
-  default it is exit 23. The server is told the numbers as it happens.
+  directories and pipes bear; latest:N keeps the newest N frames and drops
+  others before they are sent (cameras: latest:30; latest alone is 1). What a
+  policy that was chosen drops is no failure (--fail-on-gap makes it one),
+  under the default it is exit 23. The server is told the numbers as it
+  happens.
 
   --spool DIR keeps frames on the disk while the server is away, at most
   --spool-size; when it is back they are sent beside the live ones, also by the
   next process. When it is full the policy decides.
 
-  Ctrl-C ends it: what was captured is delivered, for 10 s at most. kill -USR1 has
-  it report on each source: captured, delivered, dropped, late (over a second from
-  capture to receipt), delays; --json has the same at the end.
+  Ctrl-C ends it: what was captured is delivered, for 10 s at most. kill -USR1
+  has it report on each source: captured, delivered, dropped, late (over a
+  second from capture to receipt), delays; --json has the same at the end.
 `,
   resume: () => `What happens when something breaks
 
