@@ -10,7 +10,7 @@ import { type Address, formatAddress, isLoopback, parseAddress } from "./net/add
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
 import type { Skipped } from "./source/directory.ts";
 import { plan } from "./plan.ts";
-import type { Plan, PlanOptions, Sendable } from "./planning.ts";
+import { pacing, type Plan, type PlanOptions, type Sendable } from "./planning.ts";
 import { settingFor } from "./source/settings.ts";
 import { Watch } from "./source/watch.ts";
 import { software } from "./version.ts";
@@ -262,6 +262,10 @@ export async function deliver(
       const seconds = (Date.now() - started) / 1000;
       return { progress, captured: progress.captured, gaps: own, moreGaps: more, seconds };
     });
+  // Before there is a connection too, somebody may ask for a report.
+  if (spool !== undefined) {
+    onEvent?.({ type: "progress", sources: delivery.progress, report: reports });
+  }
   const watching = watch === undefined ? undefined : startWatch(watch, delivery, options);
   const { done, welcome, retries, removed } = await delivery.run().finally(() => {
     watching?.close();
@@ -295,12 +299,14 @@ export async function deliver(
 
 /** Has what arrives in directories delivered, until the delivery is stopped. */
 function startWatch(
-  { roots, ...options }: NonNullable<Plan["watch"]>,
+  { roots, ...watchOptions }: NonNullable<Plan["watch"]>,
   delivery: Delivery,
-  { onEvent, signal }: SendOptions,
+  options: SendOptions,
 ): Watch {
-  const watching = new Watch(roots, options, {
-    source: (source) => delivery.add(source),
+  const { onEvent, signal } = options;
+  const paced = pacing(options);
+  const watching = new Watch(roots, watchOptions, {
+    source: (source) => delivery.add(paced(source)),
     skipped: (skipped) => onEvent?.({ type: "skipped", skipped }),
     trouble: (error) => onEvent?.({ type: "trouble", error }),
   });

@@ -46,6 +46,7 @@ export class LiveSource implements FrameSource {
     if (more.raw !== undefined) this.raw = more.raw;
     this.#spool = more.spool;
     this.#sequence = more.spool?.lastNumber ?? 0;
+    this.#losses = more.spool?.losses() ?? [];
   }
 
   get keepsFresh(): boolean {
@@ -117,12 +118,18 @@ export class LiveSource implements FrameSource {
 
   #keepOrLose(frame: Frame): void {
     if (this.#spool === undefined) return this.#drop(frame);
+    // With block only what was on its way comes here, and that is never dropped, full or not.
+    const isHeldUp = this.#policy === "block";
+    if (!isHeldUp && !this.#spool.isLargeEnoughFor(frame)) return this.#drop(frame);
     // A spool that is full keeps the newest too.
-    for (let oldest; !this.#spool.hasRoomFor(frame) && (oldest = this.#spool.oldest());) {
+    for (
+      let oldest;
+      !isHeldUp && !this.#spool.hasRoomFor(frame) && (oldest = this.#spool.oldest());
+    ) {
       this.#spool.delete(oldest.sequence);
       this.#drop(oldest);
     }
-    if (!this.#spool.hasRoomFor(frame)) return this.#drop(frame);
+    if (!isHeldUp && !this.#spool.hasRoomFor(frame)) return this.#drop(frame);
     try {
       this.#spool.put(frame);
     } catch (error) {
@@ -147,10 +154,13 @@ export class LiveSource implements FrameSource {
     } else {
       this.#losses.push(loss);
     }
+    this.#spool?.lose(this.#losses.at(-1)!);
   }
 
   #answer(): void {
     if (this.#waiting === undefined) return;
+    // What the spool has stays there, in its order, until somebody can take it.
+    if (this.#spool !== undefined && !this.#isConnected) return;
     const next = this.#take();
     if (next === undefined && !this.#hasEnded) return;
     const { resolve, reject } = this.#waiting;
@@ -191,6 +201,7 @@ export class LiveSource implements FrameSource {
   connected(): void {
     this.#isConnected = true;
     this.#onRoom();
+    this.#answer();
   }
 
   disconnected(frames: readonly Frame[]): readonly Frame[] {

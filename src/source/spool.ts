@@ -5,8 +5,14 @@
 import { Database } from "bun:sqlite";
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
-import type { Frame } from "../frame.ts";
+import {
+  asFramesError,
+  type ErrorName,
+  FramesError,
+  systemCode,
+  systemSentence,
+} from "../errors.ts";
+import type { Frame, Loss } from "../frame.ts";
 
 const schema = `
   CREATE TABLE IF NOT EXISTS session (id TEXT, started INTEGER, stream TEXT);
@@ -14,6 +20,9 @@ const schema = `
   CREATE TABLE IF NOT EXISTS frames (
     source TEXT, seq INTEGER, name TEXT, captured INTEGER, size INTEGER, meta TEXT,
     PRIMARY KEY (source, seq)
+  ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS losses (
+    source TEXT, first INTEGER, last INTEGER, what TEXT, reason TEXT, PRIMARY KEY (source, first)
   ) WITHOUT ROWID;
 `;
 
@@ -23,6 +32,13 @@ interface Row {
   readonly captured: bigint;
   readonly size: bigint;
   readonly meta: string;
+}
+
+interface LossRow {
+  readonly first: bigint;
+  readonly last: bigint;
+  readonly what: string;
+  readonly reason: ErrorName;
 }
 
 /** A session as a spool keeps it. */
@@ -77,7 +93,9 @@ export class Spool {
   #begin(stream: string, session: SpooledSession): SpooledSession {
     type Kept = { id: string; started: bigint; stream: string };
     const kept = this.#database.query<Kept, []>("SELECT * FROM session").get();
-    if (kept === null) {
+    const isEmpty = this.#database.query("SELECT 1 FROM frames LIMIT 1").get() === null;
+    if (kept === null || (kept.stream !== stream && isEmpty)) {
+      this.#forget();
       const put = this.#database.query("INSERT INTO session VALUES (?, ?, ?)");
       put.run(session.id, session.started, stream);
       return session;
@@ -107,6 +125,11 @@ export class Spool {
     return this.#bytes + bytes <= this.#most;
   }
 
+  /** Whether so many bytes would find room if it were empty. */
+  isLargeEnough(bytes: number): boolean {
+    return bytes <= this.#most;
+  }
+
   /** Counts bytes that came, or went if negative. */
   count(bytes: number): void {
     this.#bytes += bytes;
@@ -115,9 +138,13 @@ export class Spool {
   /** Closes it; one that holds nothing more begins a new session the next time. */
   close(): void {
     const isEmpty = this.#database.query("SELECT 1 FROM frames LIMIT 1").get() === null;
-    if (isEmpty)
-      for (const table of ["session", "counters"]) this.#database.run(`DELETE FROM ${table}`);
+    if (isEmpty) this.#forget();
     this.#database.close();
+  }
+
+  #forget(): void {
+    for (const table of ["session", "counters", "losses"])
+      this.#database.run(`DELETE FROM ${table}`);
   }
 }
 
@@ -154,6 +181,12 @@ export class SourceSpool {
       delete: database.query<null, [string, number]>(
         "DELETE FROM frames WHERE source = ? AND seq = ?",
       ),
+      lose: database.query<null, [string, number, number, string, string]>(
+        "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?)",
+      ),
+      losses: database.query<LossRow, [string]>(
+        "SELECT first, last, what, reason FROM losses WHERE source = ? ORDER BY first",
+      ),
       frames: database.query<{ frames: bigint }, [string]>(
         "SELECT count(*) AS frames FROM frames WHERE source = ?",
       ),
@@ -176,12 +209,31 @@ export class SourceSpool {
     this.#queries.count.run(this.#source, sequence);
   }
 
+  /** Numbers that were lost, also in processes before: who was killed may not have told of them. */
+  losses(): Loss[] {
+    return this.#queries.losses.all(this.#source).map(({ first, last, what, reason }) => ({
+      first: Number(first),
+      last: Number(last),
+      what,
+      error: new FramesError(reason),
+    }));
+  }
+
+  /** Notes numbers that are lost; a range that begins like one before takes its place. */
+  lose({ first, last, what, error }: Loss): void {
+    this.#queries.lose.run(this.#source, first, last, what, error.code);
+  }
+
   #pathOf(sequence: number): string {
     return join(this.#folder, String(sequence));
   }
 
   hasRoomFor({ size }: Frame): boolean {
     return this.#spool.hasRoom(size);
+  }
+
+  isLargeEnoughFor({ size }: Frame): boolean {
+    return this.#spool.isLargeEnough(size);
   }
 
   /**

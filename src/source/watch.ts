@@ -10,6 +10,7 @@ import {
   lstatSync,
   openSync,
   readSync,
+  statSync,
   watch,
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
@@ -57,6 +58,16 @@ interface Pending {
   isRenamed: boolean;
 }
 
+/** A file that is gone and was not complete. */
+interface Gone {
+  readonly folder: Watched;
+  readonly name: string;
+  /** What it was: a disk may give its inode to another file at once. */
+  readonly size: bigint;
+  readonly time: bigint;
+  readonly at: number;
+}
+
 /** A folder that is watched. */
 interface Watched {
   readonly id: number;
@@ -91,12 +102,18 @@ export class Watch {
   readonly #hooks: WatchHooks;
   readonly #selection: Selection;
   readonly #folders = new Map<string, Watched>();
-  readonly #watchers: FSWatcher[] = [];
+  /** For each root the folder that is watched, by its inode. */
+  readonly #watchers = new Map<
+    Root,
+    { watcher: FSWatcher | undefined; inode: bigint | undefined }
+  >();
   /** What was sent or is about to be. */
   readonly #known = new KnownFiles();
   /** Files that are gone and were not complete, by their inode. */
-  readonly #gone = new Map<bigint, { folder: Watched; name: string; at: number }>();
+  readonly #gone = new Map<bigint, Gone>();
   readonly #told = new Set<string>();
+  /** Paths of the folders that are sources, by their names. */
+  readonly #sources = new Map<string, string>();
   #ticker: NodeJS.Timeout | undefined;
   #rescan: NodeJS.Timeout | undefined;
   #isStopped = false;
@@ -128,7 +145,7 @@ export class Watch {
   /**
    * Looks at everything that is there, and watches from then on.
    *
-   * @throws {FramesError} `missing` if a root cannot be read
+   * @throws {FramesError} `missing` if a root cannot be read, `usage` if two folders would be the same source
    */
   start(): void {
     for (const root of this.#roots) {
@@ -141,12 +158,15 @@ export class Watch {
 
   #watch(root: Root): void {
     const path = resolve(root.path);
+    const inode = inodeOf(path);
+    this.#watchers.set(root, { watcher: undefined, inode });
     try {
       const watcher = watch(path, { recursive: true }, (event, name) => {
-        if (name !== null) this.#noticed(root, join(path, name), event === "rename");
+        // Of the folder itself it is told without a name: null, or with Bun nothing.
+        if (typeof name === "string") this.#noticed(root, join(path, name), event === "rename");
       });
       watcher.on("error", (error) => this.#unwatched(path, error));
-      this.#watchers.push(watcher);
+      this.#watchers.set(root, { watcher, inode });
     } catch (error) {
       this.#unwatched(path, error);
     }
@@ -169,7 +189,7 @@ export class Watch {
   }
 
   /** Looks through a folder and those below it. */
-  #scan(place: FolderPlace, isFirst: boolean): void {
+  #scan(place: FolderPlace, isFirst: boolean, isAnother = false): void {
     const path = pathOfFolder(place);
     const { names, folders } = this.#selection.read(place);
     let folder = this.#folders.get(path);
@@ -177,9 +197,12 @@ export class Watch {
       folder = { id: this.#folders.size, place, path, source: undefined, pending: new Map() };
       this.#folders.set(path, folder);
     }
+    if (isFirst && names.length > 0 && !this.#claim(folder)) throw this.#takenError(folder);
     if (isFirst) this.#begin(folder, names);
+    // What has the place of a folder that was known may have the names of its files too.
+    else if (isAnother) for (const name of names) this.#look(folder, name, false);
     else for (const name of names) this.#lookIfNew(folder, name);
-    for (const below of folders) this.#scan(below, isFirst);
+    for (const below of folders) this.#scan(below, isFirst, isAnother);
   }
 
   /** What lies there when the watch begins, in the order in which a folder is sent. */
@@ -208,22 +231,44 @@ export class Watch {
   #sourceOf(folder: Watched, found: readonly string[] = []): WatchedFolder {
     if (folder.source !== undefined) return folder.source;
     const hooks = {
-      isAsItWas: (name: string) => this.#isAsItWas(folder, name),
+      isAsItWas: (name: string, isFound: boolean) => this.#isAsItWas(folder, name, isFound),
+      isWhole: (name: string) => {
+        const path = join(folder.path, name);
+        return isWhole(path, Number(statsOf(path)?.size ?? 0n));
+      },
       removed: (name: string) => this.#known.delete(folder.id, name),
       skipped: (one: Skipped) => this.#hooks.skipped(one),
     };
     folder.source = new WatchedFolder(sourceOfFolder(folder.place), folder.path, found, hooks);
-    this.#hooks.source(folder.source);
+    if (this.#claim(folder)) this.#hooks.source(folder.source);
+    else this.#trouble(this.#takenError(folder));
     return folder.source;
   }
 
+  /** Whether a folder has the name of its source to itself. */
+  #claim({ place, path }: Watched): boolean {
+    const name = sourceOfFolder(place);
+    if (!this.#sources.has(name)) this.#sources.set(name, path);
+    return this.#sources.get(name) === path;
+  }
+
+  #takenError({ place, path }: Watched): FramesError {
+    const name = sourceOfFolder(place);
+    const both = `Cannot send ${this.#sources.get(name)} and ${path}: both would be the source ${name}`;
+    return new FramesError("usage", `${both}; name one with --source NAME=PATH`);
+  }
+
   /** What changed since it became complete comes again when it is complete once more. */
-  #isAsItWas(folder: Watched, name: string): boolean {
-    const stats = statsOf(join(folder.path, name));
+  #isAsItWas(folder: Watched, name: string, isFound: boolean): boolean {
+    const path = join(folder.path, name);
+    const stats = statsOf(path);
     // What is gone is told as such when it is opened, and after the end nothing comes again.
     if (stats === undefined || !stats.isFile() || this.#isStopped) return true;
     const known = this.#known.get(folder.id, name);
-    if (known?.size === stats.size && known.time === stats.mtimeNs) return true;
+    const isSame = known?.size === stats.size && known.time === stats.mtimeNs;
+    // Nobody has looked yet whether what was there for long has its end.
+    if (isSame && (!isFound || isWhole(path, Number(stats.size)))) return true;
+    this.#known.delete(folder.id, name);
     this.#look(folder, name, false);
     return false;
   }
@@ -244,11 +289,12 @@ export class Watch {
       if (!this.#folders.has(join(folder.path, name))) this.#scan(selected, false);
       return;
     }
-    if (!selected || this.#isTooOld(stats)) return;
+    if (!selected) return;
     const { size, mtimeNs: time, ino: inode } = stats;
     const known = this.#known.get(folder.id, name);
     if (known?.size === size && known.time === time) return;
-    this.#gone.delete(inode);
+    const gone = this.#gone.get(inode);
+    if (gone?.size === size && gone.time === time) this.#gone.delete(inode);
     const since = performance.now();
     if (pending === undefined || pending.inode !== inode) {
       const isRenamed = isRename && size > 0n;
@@ -268,7 +314,8 @@ export class Watch {
       return;
     }
     folder.pending.delete(name);
-    if (pending.size > 0n) this.#gone.set(pending.inode, { folder, name, at: performance.now() });
+    const { size, time, inode } = pending;
+    if (size > 0n) this.#gone.set(inode, { folder, name, size, time, at: performance.now() });
   }
 
   #tick(): void {
@@ -281,11 +328,14 @@ export class Watch {
       }
     }
     for (const [inode, { folder, name, at }] of this.#gone) {
-      if (now - at < goneFor) continue;
-      this.#gone.delete(inode);
-      const error = new FramesError("vanished", "it was removed before it was complete");
-      this.#sourceOf(folder).addLoss(name, error);
+      if (now - at >= goneFor) this.#lose(inode, folder, name);
     }
+  }
+
+  #lose(inode: bigint, folder: Watched, name: string): void {
+    this.#gone.delete(inode);
+    const error = new FramesError("vanished", "it was removed before it was complete");
+    this.#sourceOf(folder).addLoss(name, error);
   }
 
   /** A file has stood still for long enough. */
@@ -318,7 +368,14 @@ export class Watch {
 
   #rescanRoot(root: Root): void {
     try {
-      this.#scan(this.#selection.placeOf(root), false);
+      const { watcher, inode } = this.#watchers.get(root)!;
+      const now = inodeOf(root.path);
+      const isAnother = now !== undefined && now !== inode;
+      if (isAnother) {
+        watcher?.close();
+        this.#watch(root);
+      }
+      this.#scan(this.#selection.placeOf(root), false, isAnother);
     } catch (error) {
       // It may be a network mount that comes back.
       if (!(error instanceof FramesError)) throw error;
@@ -332,9 +389,14 @@ export class Watch {
     this.#isStopped = true;
     clearInterval(this.#ticker);
     clearTimeout(this.#rescan);
-    for (const watcher of this.#watchers) watcher.close();
+    for (const { watcher } of this.#watchers.values()) watcher?.close();
     const error = new FramesError("stopped", "it was not complete when sending was stopped");
+    for (const [inode, { folder, name }] of this.#gone) this.#lose(inode, folder, name);
     for (const folder of this.#folders.values()) {
+      // What was renamed into place is complete, however short ago.
+      for (const [name, pending] of folder.pending) {
+        if (pending.isRenamed) this.#settle(folder, name, pending);
+      }
       for (const name of folder.pending.keys()) this.#sourceOf(folder).addLoss(name, error);
       folder.pending.clear();
       folder.source?.stop();
@@ -353,6 +415,14 @@ function statsOf(path: string): BigIntStats | undefined {
     return lstatSync(path, { bigint: true, throwIfNoEntry: false });
   } catch {
     // A folder on the way that cannot be entered any more is told of by the rescan.
+    return undefined;
+  }
+}
+
+function inodeOf(path: string): bigint | undefined {
+  try {
+    return statSync(path, { bigint: true }).ino;
+  } catch {
     return undefined;
   }
 }

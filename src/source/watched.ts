@@ -6,8 +6,14 @@ import { type Names, packNames } from "./names.ts";
 
 /** What a watched folder asks of whoever watches it. */
 export interface WatchedHooks {
-  /** Whether a file is still what it was when it became complete; if not, it comes again later. */
-  isAsItWas(name: string): boolean;
+  /**
+   * Whether a file is still what it was when it became complete; if not, it comes again later.
+   *
+   * @param isFound whether it was there when it was first looked at
+   */
+  isAsItWas(name: string, isFound: boolean): boolean;
+  /** Whether an image has its end, where that can be told. */
+  isWhole(name: string): boolean;
   /** The file was delivered and removed here. */
   removed(name: string): void;
   skipped(skipped: Skipped): void;
@@ -20,6 +26,8 @@ export class WatchedFolder extends FolderSource {
   #nextFound = 0;
   /** What came since, and what will never be read. */
   readonly #came: (string | { name: string; error: FramesError })[] = [];
+  /** Names in `#came`: what changes again meanwhile is sent once, as it is then. */
+  readonly #names = new Set<string>();
   #waiting: PromiseWithResolvers<Frame | Loss | undefined> | undefined;
   #hasEnded = false;
 
@@ -37,6 +45,8 @@ export class WatchedFolder extends FolderSource {
 
   /** A file is complete. */
   add(name: string): void {
+    if (this.#names.has(name)) return;
+    this.#names.add(name);
     this.#came.push(name);
     this.#answer();
   }
@@ -57,7 +67,7 @@ export class WatchedFolder extends FolderSource {
 
   #take(offered: boolean): Frame | Loss | undefined {
     while (this.#nextFound < this.#found.length) {
-      const item = this.#read(this.#found.at(this.#nextFound++)!, offered);
+      const item = this.#read(this.#found.at(this.#nextFound++)!, offered, true);
       if (this.#nextFound === this.#found.length) {
         // Their names are not needed any more.
         this.#found = [];
@@ -68,14 +78,15 @@ export class WatchedFolder extends FolderSource {
     while (this.#came.length > 0) {
       const next = this.#came.shift()!;
       if (typeof next !== "string") return this.lose(next.name, next.error);
-      const item = this.#read(next, false);
+      this.#names.delete(next);
+      const item = this.#read(next, false, false);
       if (item !== undefined) return item;
     }
     return undefined;
   }
 
-  #read(name: string, offered: boolean): Frame | Loss | undefined {
-    return this.#hooks.isAsItWas(name) ? this.take(name, offered) : undefined;
+  #read(name: string, offered: boolean, isFound: boolean): Frame | Loss | undefined {
+    return this.#hooks.isAsItWas(name, isFound) ? this.take(name, offered) : undefined;
   }
 
   next(offered: boolean): Frame | Loss | Promise<Frame | Loss | undefined> | undefined {
@@ -83,6 +94,15 @@ export class WatchedFolder extends FolderSource {
     if (next !== undefined || this.#hasEnded) return next;
     const waiting = (this.#waiting = Promise.withResolvers<Frame | Loss | undefined>());
     return waiting.promise;
+  }
+
+  override again(frame: Frame, error: FramesError): Frame | Loss {
+    const { name, sequence } = frame;
+    // Somebody writes it anew: it comes again when it is complete.
+    if (error.code === "changed" && !this.#hooks.isWhole(name)) {
+      return { first: sequence, last: sequence, what: name, error };
+    }
+    return super.again(frame, error);
   }
 
   override async remove(frame: Frame, crc32: number): Promise<void> {

@@ -353,7 +353,11 @@ class SourceFolder implements SourceStore {
     const path = folder.pathOf(name);
     const stored = register.journal.findOffered(origin.stream, origin.source, name, captured);
     if (stored === null) return this.#compareRemoved(offered) ?? this.#compareFile(offered, path);
-    const mayReplace = origin.conflict === "replace" && !isAnothers(stored, origin);
+    // An earlier version of what its sender has replaced since.
+    const isReplaced = stored.session === origin.session && stored.seq > offered.sequence;
+    if (origin.revises === true && isReplaced) return "stored";
+    const isReplacing = origin.conflict === "replace" && !isAnothers(stored, origin);
+    const mayReplace = isReplacing || isRevised(stored, origin, offered);
     const taken = mayReplace ? "wanted" : "conflict";
     if (stored.bytes !== size) return taken;
     if (crc32 === undefined && stored.sameTime === 0) return "unsure";

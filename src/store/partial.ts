@@ -60,7 +60,7 @@ export function isAnothers(stored: StoredFrame, { key }: FrameOrigin): boolean {
 export function isRevised(
   { session, seq }: StoredFrame,
   origin: FrameOrigin,
-  { sequence }: FrameDescription,
+  { sequence }: { readonly sequence: number },
 ): boolean {
   return origin.revises === true && session === origin.session && seq < sequence;
 }
