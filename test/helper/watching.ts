@@ -1,0 +1,105 @@
+// A watch of folders, and everything that comes of it, for tests.
+
+import { FramesError } from "../../src/errors.ts";
+import type { Frame, Loss } from "../../src/frame.ts";
+import type { Skipped } from "../../src/source/directory.ts";
+import { type Root, rootOf } from "../../src/source/walk.ts";
+import { Watch, type WatchOptions } from "../../src/source/watch.ts";
+import type { WatchedFolder } from "../../src/source/watched.ts";
+
+/** Something that came of a watched folder: a frame with its bytes, or a loss with its code. */
+export interface Came {
+  readonly source: string;
+  readonly name: string;
+  readonly sequence: number;
+  readonly bytes: string;
+  readonly lost?: string;
+}
+
+/** How a folder is watched here, unless a test says otherwise. */
+export interface WatchingOptions extends Partial<WatchOptions> {
+  readonly roots?: readonly Root[];
+  /** Whether nothing is taken before `release`. */
+  readonly isHeld?: boolean;
+}
+
+/** A wait that is longer than any test: what comes all the same was not waited for. */
+export const never = 3_600_000;
+
+/** Watches a folder and takes what comes, as a delivery does. */
+export class Watching {
+  readonly came: Came[] = [];
+  readonly skipped: Skipped[] = [];
+  readonly troubles: FramesError[] = [];
+  readonly sources = new Map<string, WatchedFolder>();
+  /** Sources that gave everything they had, after the end. */
+  readonly ended: string[] = [];
+  readonly watch: Watch;
+  #isHeld: boolean;
+
+  constructor(folder: string, options: WatchingOptions = {}) {
+    const { roots = [rootOf(folder, "run7", false)], isHeld = false, ...more } = options;
+    const usual = { filter: { include: [], exclude: [] }, settle: 100, since: undefined };
+    this.#isHeld = isHeld;
+    this.watch = new Watch(
+      roots,
+      { ...usual, ...more },
+      {
+        source: (source) => {
+          if (this.sources.has(source.name)) throw new Error(`${source.name} came twice`);
+          this.sources.set(source.name, source);
+          if (!this.#isHeld) void this.#take(source);
+        },
+        skipped: (one) => this.skipped.push(one),
+        trouble: (error) => this.troubles.push(error),
+      },
+    );
+    this.watch.start();
+  }
+
+  async #take(source: WatchedFolder): Promise<void> {
+    for (;;) {
+      const item = await source.next(false);
+      if (item === undefined) break;
+      this.came.push(await read(source, item));
+    }
+    this.ended.push(source.name);
+  }
+
+  /** From now on everything is taken. */
+  release(): void {
+    this.#isHeld = false;
+    for (const source of this.sources.values()) void this.#take(source);
+  }
+
+  /** What came under a name, in order: the bytes, or the code of the loss. */
+  of(name: string, source = "run7"): string[] {
+    return this.came
+      .filter((one) => one.name === name && one.source === source)
+      .map(({ bytes, lost }) => (lost === undefined ? bytes : `lost: ${lost}`));
+  }
+
+  [Symbol.dispose](): void {
+    this.watch.close();
+    for (const source of this.sources.values()) source.close();
+  }
+}
+
+/** Reads what a source gave, and gives it another chance when it changed meanwhile. */
+async function read(source: WatchedFolder, given: Frame | Loss): Promise<Came> {
+  for (let item = given; ;) {
+    if ("error" in item) {
+      const { what: name, first: sequence, error } = item;
+      return { source: source.name, name, sequence, bytes: "", lost: error.code };
+    }
+    const { name, sequence, size } = item;
+    const bytes = new Uint8Array(size);
+    try {
+      item.read(bytes);
+      return { source: source.name, name, sequence, bytes: Buffer.from(bytes).toString("latin1") };
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      item = source.again(item, error);
+    }
+  }
+}

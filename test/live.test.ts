@@ -1,0 +1,364 @@
+// Pipes and policies as a user meets them: the real program, frames from a pipe, what the journal says.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Camera, numberOf, pgm } from "./helper/camera.ts";
+import {
+  expectCode,
+  journal,
+  type Json,
+  relayTo,
+  summaryOf,
+  withServer,
+} from "./helper/delivery.ts";
+import { encodePng } from "./helper/png.ts";
+import {
+  jsonLines,
+  launch,
+  peerMissing,
+  run,
+  type Server,
+  temporaryFolder,
+  until,
+} from "./helper/program.ts";
+
+setDefaultTimeout(60_000);
+
+interface Row {
+  readonly source: string;
+  readonly name: string;
+  readonly session: string;
+  readonly seq: number;
+  readonly captured: number;
+  readonly received: number;
+}
+
+function rowsOf({ dir }: Server): Row[] {
+  return journal<Row>(dir, "SELECT * FROM frames ORDER BY id");
+}
+
+function lossesOf({ dir }: Server): [string, number, number, string][] {
+  type Loss = { source: string; first: number; last: number; reason: string };
+  return journal<Loss>(dir, "SELECT * FROM losses ORDER BY first").map(
+    ({ source, first, last, reason }) => [source, first, last, reason],
+  );
+}
+
+function bytesOf({ dir }: Server, { source, name }: Row): Buffer {
+  return readFileSync(join(dir, "run7", source, name));
+}
+
+/** Sends what a pipe brings, to its end. */
+function pipe(server: Pick<Server, "port">, input: Uint8Array | string, ...more: string[]) {
+  const args = ["--to", `127.0.0.1:${server.port}`, "--stream", "run7", "--source", "visible"];
+  return run(["send", "-", ...args, "--json", ...more], { stdin: input });
+}
+
+function source(summary: Json, name: string): Json {
+  const found = (summary["sources"] as Json[]).find((one) => one["name"] === name);
+  if (found === undefined) throw new Error(`there is no ${name} in ${JSON.stringify(summary)}`);
+  return found;
+}
+
+/** The numbers of ranges, one by one. */
+function numbersIn(ranges: readonly (readonly [number, number, ...unknown[]])[]): number[] {
+  return ranges.flatMap(([first, last]) =>
+    Array.from({ length: last - first + 1 }, (_, index) => first + index),
+  );
+}
+
+const upTo = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
+const picture = (width: number) =>
+  encodePng({ width, height: 1, colour: "rgb8", pixels: new Uint8Array(width * 3).fill(width) });
+const bmp = Buffer.concat([
+  Buffer.from("424d3a000000000000003600000028000000010000000100000001001800000000000400", "hex"),
+  Buffer.alloc(58 - 36),
+]);
+
+describe("a pipe", () => {
+  const kinds: [what: string, frames: Uint8Array[], ending: string, args: string[]][] = [
+    ["concatenated PNG", [1, 2, 30].map(picture), "png", []],
+    ["concatenated PGM", [1, 2, 3].map((number) => pgm(number)), "pgm", []],
+    ["concatenated BMP", [bmp, bmp], "bmp", []],
+    [
+      "raw video",
+      [1, 2, 3].map((number) => new Uint8Array(32).fill(number)),
+      "4x4.gray16le",
+      ["--raw", "4x4:gray16le"],
+    ],
+    ["frames larger than one message", [1, 2].map((number) => pgm(number, 3e6)), "pgm", []],
+  ];
+  for (const [what, frames, ending, args] of kinds) {
+    test(`of ${what} is split into its frames, byte for byte`, async () => {
+      await withServer(async (server) => {
+        const sent = await pipe(server, Buffer.concat(frames), ...args);
+        expectCode(sent, 0);
+        expect(summaryOf(sent)).toMatchObject({ frames: frames.length, lost: 0, dropped: 0 });
+        const rows = rowsOf(server);
+        expect(rows.map(({ seq }) => seq)).toEqual(upTo(frames.length));
+        for (const [index, row] of rows.entries()) {
+          expect(bytesOf(server, row).equals(frames[index]!)).toBe(true);
+          const number = String(index + 1).padStart(8, "0");
+          expect(row.name).toMatch(new RegExp(`^\\d{8}T\\d{6}\\.\\d{3}Z-${number}\\.${ending}$`));
+        }
+      });
+    });
+  }
+
+  test.skipIf(peerMissing("ffmpeg"))(
+    `${peerMissing("ffmpeg") ? "skipped: needs ffmpeg: " : ""}of MJPEG is split into its frames`,
+    async () => {
+      await withServer(async (server) => {
+        const film = "testsrc=size=64x48:rate=25:duration=2";
+        const args = ["-v", "error", "-f", "lavfi", "-i", film, "-f", "mjpeg", "-"];
+        const { stdout } = Bun.spawnSync(["ffmpeg", ...args]);
+        expectCode(await pipe(server, new Uint8Array(stdout)), 0);
+        const rows = rowsOf(server);
+        expect(rows.length).toBe(50);
+        expect(Buffer.concat(rows.map((row) => bytesOf(server, row))).equals(stdout)).toBe(true);
+      });
+    },
+  );
+
+  test("delivers each frame when its last byte has come, not when the next begins", async () => {
+    await withServer(async (server) => {
+      using camera = new Camera(["--to", `127.0.0.1:${server.port}`]);
+      for (const count of [1, 2, 3]) {
+        await camera.shoot(1);
+        await until(`frame ${count}`, () => rowsOf(server).length === count);
+      }
+      camera.signal("SIGINT");
+      const sent = await camera.ended();
+      expectCode(sent, 0);
+      expect(summaryOf(sent)).toMatchObject({ frames: 3, interrupted: false });
+    });
+  });
+
+  test("that is cut in the middle of a frame delivers all before it, and says so", async () => {
+    await withServer(async (server) => {
+      const input = Buffer.concat([pgm(1), pgm(2), pgm(3).subarray(0, 50)]);
+      const sent = await pipe(server, input);
+      expectCode(sent, 23);
+      expect(sent.stderr).toContain("frame 3");
+      expect(sent.stderr).toContain("2 frames confirmed");
+      expect(rowsOf(server).map((row) => numberOf(bytesOf(server, row)))).toEqual([1, 2]);
+    });
+  });
+
+  test("that holds nothing after its first signal ends, also with half a frame in it", async () => {
+    await withServer(async (server) => {
+      using camera = new Camera(["--to", `127.0.0.1:${server.port}`]);
+      await camera.shoot(1);
+      await camera.write(pgm(2).subarray(0, 40));
+      await until("a frame", () => rowsOf(server).length === 1);
+      camera.signal("SIGINT");
+      expectCode(await camera.ended(), 0);
+    });
+  });
+
+  const lying = Buffer.from(picture(3));
+  lying.writeUInt32BE(0x7fffffff, 33);
+  const noise = Buffer.from(upTo(5000).map((number) => (number * 7919) % 251));
+  const bad: [what: string, input: Uint8Array | string, says: RegExp][] = [
+    ["random bytes", noise, /frame 1 at byte 0 of the input: expected a JPEG, PNG, PNM or BMP/],
+    ["text", "hello, world\n", /expected a JPEG.*received "hello, world/],
+    ["a JPEG without an end", Buffer.from("ffd8ffe000104a464946", "hex"), /ended inside a JPEG/i],
+    ["a PNG with a lying length", lying, /PNG.*(longer than|too large)/i],
+    ["nothing at all", "", /ended before anything came/],
+    ["zeros", new Uint8Array(1000), /1000 bytes, all of them zero/],
+  ];
+  for (const [what, input, says] of bad) {
+    test(`of ${what} gets a clear error`, async () => {
+      await withServer(async (server) => {
+        const sent = await pipe(server, input);
+        expectCode(sent, 23);
+        expect(sent.stderr).toMatch(says);
+        expect(sent.stderr).not.toContain("fault in frames");
+        expect(rowsOf(server)).toEqual([]);
+      });
+    });
+  }
+
+  test("of an endless frame is given up in bounded memory", async () => {
+    await withServer(async (server) => {
+      // A JPEG that goes on: there is always more of its picture.
+      const input = Buffer.alloc(90e6, 0x55);
+      input.set(Buffer.from("ffd8ffda000c03010002110311003f00", "hex"));
+      const sent = await pipe(server, input);
+      expectCode(sent, 23);
+      expect(sent.stderr).toMatch(/longer than the 67108864 bytes that a frame may have/);
+      expect(sent.peakMemory).toBeLessThan(300e6);
+    });
+  });
+
+  const wrong: [args: string[], says: RegExp][] = [
+    [["-"], /--stream NAME --source NAME/],
+    [["-", "--stream", "a", "--source", "b", "--policy", "newest"], /expected block, latest/],
+    [["-", "--stream", "a", "--source", "b", "--policy", "c=latest"], /no source c, only b/],
+    [["-", "--stream", "a", "--source", "b", "--raw", "640:gray"], /640:gray/],
+    [["-", "--stream", "a", "--source", "b", "--watch"], /--watch is for directories/],
+    [["-", "-", "--stream", "a"], /standard input|two pipes|one pipe/],
+    [[".", "--spool", "/nowhere"], /they keep their frames themselves/],
+    [[".", "--since", "now"], /without --watch/],
+    [[".", "--watch", "--realtime"], /--realtime/],
+  ];
+  for (const [args, says] of wrong) {
+    test(`is refused before anything is sent: ${args.join(" ")}`, async () => {
+      const sent = await run(["send", ...args]);
+      expectCode(sent, 1);
+      expect(sent.stderr).toMatch(says);
+    });
+  }
+});
+
+describe("a link that is too slow", () => {
+  test("holds a source with block up, and loses nothing", async () => {
+    await withServer(async (server) => {
+      using link = await relayTo(server, { rate: 1_000_000 });
+      const frames = upTo(40).map((number) => pgm(number, 40_000));
+      const sent = await pipe({ port: link.relay.port }, Buffer.concat(frames));
+      expectCode(sent, 0);
+      expect(rowsOf(server).map(({ seq }) => seq)).toEqual(upTo(40));
+      expect(lossesOf(server)).toEqual([]);
+    });
+  });
+
+  test("brings whole fresh frames of latest beside all of block, and every gap is told", async () => {
+    await withServer(async (server) => {
+      using link = await relayTo(server, { rate: 2_000_000 });
+      const folder = join(temporaryFolder(), "infrared");
+      mkdirSync(folder);
+      const policies = ["--policy", "visible=latest", "--policy", "infrared=block"];
+      const inputs = ["--source", "visible=-", "--source", `infrared=${folder}`, "--watch"];
+      using camera = new Camera(["--to", link.to, ...policies], inputs);
+      // 4 MB and half a megabyte a second, over a link of 2 MB a second.
+      for (let shot = 1; shot <= 50; shot++) {
+        writeFileSync(join(folder, `${shot}.part`), pgm(shot, 40_000));
+        renameSync(join(folder, `${shot}.part`), join(folder, `${shot}.pgm`));
+        for (let each = 0; each < 5; each++) await camera.shoot(1, 60_000, 14);
+      }
+      await until(
+        "all of infrared",
+        () => rowsOf(server).filter(({ source }) => source === "infrared").length === 50,
+      );
+      camera.signal("SIGINT");
+      const sent = await camera.ended();
+      expectCode(sent, 0);
+      const summary = summaryOf(sent);
+      const visible = rowsOf(server).filter((row) => row.source === "visible");
+      const ages = visible.map(({ captured, received }) => (received - captured) / 1e6);
+      expect(Math.max(...ages)).toBeLessThan(1000);
+      for (const row of visible) expect(bytesOf(server, row).length).toBe(pgm(1, 60_000).length);
+      const gaps = source(summary, "visible")["gaps"] as [number, number, string][];
+      expect(gaps.length).toBeGreaterThan(0);
+      expect(new Set(gaps.map(([, , reason]) => reason))).toEqual(new Set(["dropped"]));
+      const captured = Number(source(summary, "visible")["captured"]);
+      const stored = visible.map(({ seq }) => seq);
+      expect([...stored, ...numbersIn(gaps)].sort((a, b) => a - b)).toEqual(upTo(captured));
+      const journalled = lossesOf(server).filter(([name]) => name === "visible");
+      const ranges = journalled.map(([, first, last]): [number, number] => [first, last]);
+      expect(numbersIn(ranges)).toEqual(numbersIn(gaps));
+      expect(new Set(journalled.map(([, , , reason]) => reason))).toEqual(new Set(["dropped"]));
+      expect(summary["dropped"]).toBe(numbersIn(gaps).length);
+      expect(source(summary, "infrared")).toMatchObject({ captured: 50, frames: 50, gaps: [] });
+    });
+  });
+
+  test("keeps latest fresh beside a folder of block that holds more than the link carries", async () => {
+    await withServer(async (server) => {
+      using link = await relayTo(server, { rate: 2_000_000 });
+      const folder = join(temporaryFolder(), "infrared");
+      mkdirSync(folder);
+      for (let shot = 1; shot <= 80; shot++) {
+        writeFileSync(join(folder, `${shot}.pgm`), pgm(shot, 60_000));
+      }
+      const policies = ["--policy", "visible=latest", "--policy", "infrared=block"];
+      const inputs = ["--source", "visible=-", "--source", `infrared=${folder}`, "--watch"];
+      using camera = new Camera(["--to", link.to, ...policies], inputs);
+      await camera.shoot(80, 60_000, 25);
+      const infrared = () => rowsOf(server).filter((row) => row.source === "infrared").length;
+      await until("all of infrared", () => infrared() === 80);
+      camera.signal("SIGINT");
+      expectCode(await camera.ended(), 0);
+      const visible = rowsOf(server).filter((row) => row.source === "visible");
+      const ages = visible.map(({ captured, received }) => (received - captured) / 1e6);
+      expect(Math.max(...ages)).toBeLessThan(1000);
+    });
+  });
+
+  test("makes --fail-on-gap fail, and latest:N keep the newest N", async () => {
+    await withServer(async (server) => {
+      using link = await relayTo(server);
+      const args = ["--to", link.to, "--policy", "latest:5", "--fail-on-gap"];
+      using camera = new Camera(args);
+      await camera.shoot(1);
+      await until("the first frame", () => rowsOf(server).length === 1);
+      link.relay.freeze();
+      await camera.shoot(200);
+      // All of them are taken when the report says so.
+      const captured = () => {
+        camera.signal("SIGUSR1");
+        return reportsOf(camera.stdout).at(-1)?.["captured"];
+      };
+      await until("all frames", () => captured() === 201);
+      link.relay.thaw();
+      await until("the newest", () => rowsOf(server).at(-1)?.seq === 201);
+      camera.signal("SIGINT");
+      const sent = await camera.ended();
+      expectCode(sent, 23);
+      const stored = rowsOf(server).map(({ seq }) => seq);
+      expect(stored.slice(-5)).toEqual([197, 198, 199, 200, 201]);
+      const gaps = source(summaryOf(sent), "visible")["gaps"] as [number, number, string][];
+      expect([...stored, ...numbersIn(gaps)].sort((a, b) => a - b)).toEqual(upTo(201));
+    });
+  });
+});
+
+/** What SIGUSR1 has printed so far. */
+function reportsOf(stdout: string): Json[] {
+  const whole = stdout.slice(0, stdout.lastIndexOf("\n") + 1);
+  return jsonLines(whole).filter(({ type }) => type === "report");
+}
+
+describe("the report", () => {
+  test("comes on SIGUSR1, a line for each source, and in the summary", async () => {
+    await withServer(async (server) => {
+      using camera = new Camera(["--to", `127.0.0.1:${server.port}`, "--policy", "latest:100"]);
+      await camera.shoot(20);
+      await until("a frame", () => rowsOf(server).length > 0);
+      await until("the report on all of them", () => {
+        camera.signal("SIGUSR1");
+        return reportsOf(camera.stdout).at(-1)?.["frames"] === 20;
+      });
+      await camera.close();
+      const sent = await camera.ended();
+      expectCode(sent, 0);
+      const report = reportsOf(sent.stdout).at(-1);
+      for (const told of [report!, source(summaryOf(sent), "visible")]) {
+        expect(told).toMatchObject({ name: "visible", captured: 20, sent: 20, frames: 20 });
+        expect(told).toMatchObject({ dropped: 0, gaps: [], late: 0, retried: 0 });
+        const { median, p99 } = told["delay"] as Record<string, number>;
+        expect(median!).toBeLessThanOrEqual(p99!);
+        expect(told["rate"]).toBeGreaterThan(0);
+      }
+    });
+  });
+
+  test("is for people without --json, and comes of watched folders too", async () => {
+    await withServer(async (server) => {
+      const folder = join(temporaryFolder(), "run7");
+      mkdirSync(join(folder, "visible"), { recursive: true });
+      mkdirSync(join(folder, "infrared"));
+      writeFileSync(join(folder, "visible/1"), "one");
+      writeFileSync(join(folder, "infrared/1"), "two");
+      using sender = launch(["send", folder, "--watch", "--to", `127.0.0.1:${server.port}`]);
+      await until("both frames", () => rowsOf(server).length === 2);
+      sender.child.kill("SIGUSR1");
+      await until("the report", () => /infrared: 1 captured, 1 delivered/.test(sender.stderr()));
+      expect(sender.stderr()).toContain("visible: 1 captured, 1 delivered");
+      sender.child.kill("SIGINT");
+      expectCode(await sender.ended(), 0);
+    });
+  });
+});

@@ -1,0 +1,77 @@
+// Delays from capture to receipt, of however many frames: a median and a tail that can be relied on.
+
+import { describe, expect, test } from "bun:test";
+import { Delays } from "../../src/session/delays.ts";
+
+function delaysOf(values: Iterable<number>): Delays {
+  const delays = new Delays();
+  for (const value of values) delays.add(value);
+  return delays;
+}
+
+/** What the definition says: the smallest value that so large a share is within. */
+function exactly(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)]!;
+}
+
+function* series(count: number, seed: number): Generator<number> {
+  let state = seed;
+  for (let index = 0; index < count; index++) {
+    state = (state * 48_271) % 2_147_483_647;
+    // From a tenth of a millisecond to a hundred seconds.
+    yield 0.1 * 10 ** ((state / 2_147_483_647) * 6);
+  }
+}
+
+describe("delays", () => {
+  test("of no frames are not known", () => {
+    const delays = new Delays();
+    expect([delays.total, delays.within(0.5), delays.beyond(0.1)]).toEqual([0, undefined, 0]);
+  });
+
+  test("of one frame are that frame's, to within 5 %", () => {
+    for (const value of [0.2, 1, 17, 250, 1000, 60_000, 86_400_000]) {
+      const delays = delaysOf([value]);
+      for (const share of [0.01, 0.5, 0.99, 1]) {
+        const found = delays.within(share)!;
+        expect(found).toBeGreaterThanOrEqual(value * 0.999);
+        expect(found).toBeLessThanOrEqual(value * 1.051);
+      }
+    }
+  });
+
+  test("have the median and the tail of what was added, to within 5 %", () => {
+    for (const seed of [1, 77, 4711]) {
+      const values = [...series(5000, seed)];
+      const delays = delaysOf(values);
+      expect(delays.total).toBe(5000);
+      for (const share of [0.1, 0.5, 0.9, 0.99, 1]) {
+        const found = delays.within(share)! / exactly(values, share);
+        expect(found).toBeGreaterThanOrEqual(0.999);
+        expect(found).toBeLessThanOrEqual(1.051);
+      }
+    }
+  });
+
+  test("count as late what took longer, but for what is within 5 % of the border", () => {
+    const delays = delaysOf([10, 900, 940, 1060, 2000, 100_000]);
+    expect(delays.beyond(1000)).toBe(3);
+    expect(delays.beyond(1)).toBe(6);
+    expect(delays.beyond(1e9)).toBe(0);
+  });
+
+  test("that are none, or negative since clocks disagree, count as the shortest", () => {
+    const delays = delaysOf([0, -5, -1e12, 0.05]);
+    expect(delays.total).toBe(4);
+    expect(delays.within(0.99)).toBeCloseTo(0.1);
+    expect(delays.beyond(1000)).toBe(0);
+  });
+
+  test("that are longer than anything count as the longest", () => {
+    const delays = delaysOf([1e15, Infinity, 1e300]);
+    expect(delays.total).toBe(3);
+    expect(delays.within(0.5)).toBeGreaterThan(86_400_000);
+    expect(delays.beyond(1000)).toBe(3);
+  });
+});

@@ -1,0 +1,76 @@
+// How much of a live source is under way: no more than the last quarter of a second confirmed.
+
+import { describe, expect, test } from "bun:test";
+import { Freshness } from "../../src/session/freshness.ts";
+
+/** A source that always has another frame, on a link that takes so many milliseconds for each. */
+function mostUnderWay(each: number, milliseconds: number): number {
+  const freshness = new Freshness();
+  let [underWay, most, busyUntil] = [0, 0, 0];
+  for (let now = 0; now < milliseconds; now++) {
+    if (underWay > 0 && now >= busyUntil) {
+      freshness.settle(now);
+      underWay--;
+      busyUntil = now + each;
+    }
+    for (; underWay < 1000 && freshness.mayBegin(now); underWay++) {
+      if (underWay === 0) busyUntil = now + each;
+      freshness.begin();
+    }
+    most = Math.max(most, underWay);
+  }
+  return most;
+}
+
+describe("how much is under way", () => {
+  test("is one frame before anything was confirmed", () => {
+    const freshness = new Freshness();
+    expect(freshness.mayBegin(0)).toBe(true);
+    freshness.begin();
+    expect(freshness.mayBegin(0)).toBe(false);
+    expect(freshness.mayBegin(1e9)).toBe(false);
+  });
+
+  test("is as much as was confirmed in the last 250 ms", () => {
+    const room = (now: number) => {
+      const freshness = new Freshness();
+      for (const at of [0, 100, 200]) {
+        freshness.begin();
+        freshness.settle(at);
+      }
+      let frames = 0;
+      for (; freshness.mayBegin(now); frames++) freshness.begin();
+      return frames;
+    };
+    expect(room(200)).toBe(3);
+    expect(room(250)).toBe(3);
+    expect(room(251)).toBe(2);
+    expect(room(351)).toBe(1);
+    // One frame always may: else nothing would ever be confirmed again.
+    expect(room(10_000)).toBe(1);
+  });
+
+  test("is what the link carries in that time, and one frame where that is less", () => {
+    expect(mostUnderWay(251, 10_000)).toBe(1);
+    expect(mostUnderWay(3000, 20_000)).toBe(1);
+    // Whatever waits in the buffers of the link is a quarter of a second old at most.
+    for (const each of [2, 5, 10, 50, 100]) {
+      const most = mostUnderWay(each, 20_000);
+      expect(most).toBeGreaterThan(1);
+      expect(most).toBeLessThanOrEqual(250 / each + 1);
+    }
+  });
+
+  test("begins again with one frame on a new connection", () => {
+    const freshness = new Freshness();
+    for (let frame = 0; frame < 10; frame++) {
+      freshness.begin();
+      freshness.settle(frame);
+    }
+    for (let frame = 0; frame < 10; frame++) freshness.begin();
+    freshness.abandon();
+    expect(freshness.mayBegin(10)).toBe(true);
+    freshness.begin();
+    expect(freshness.mayBegin(10)).toBe(false);
+  });
+});

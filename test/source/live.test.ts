@@ -1,0 +1,247 @@
+// A source that captures: what its queue holds, what it drops, and that every number is accounted for.
+
+import { describe, expect, test } from "bun:test";
+import { FramesError } from "../../src/errors.ts";
+import type { Frame, Loss } from "../../src/frame.ts";
+import type { CapturedFrame } from "../../src/source/iterable.ts";
+import { LiveSource, type QueuePolicy } from "../../src/source/live.ts";
+import { until } from "../helper/program.ts";
+
+const naming = { started: Date.UTC(2026, 10, 22, 7, 12, 3, 123), clock: () => 0 };
+
+/** A camera that takes a frame when a test says so. */
+class Shutter implements AsyncIterable<CapturedFrame> {
+  /** Frames that somebody has taken from it. */
+  taken = 0;
+  isEnded = false;
+  readonly #ready: CapturedFrame[] = [];
+  #failure: Error | undefined;
+  #wake = () => {};
+
+  shoot(count = 1, size = 1): void {
+    for (let left = count; left > 0; left--) this.#ready.push({ bytes: new Uint8Array(size) });
+    this.#wake();
+  }
+
+  give(frame: CapturedFrame): void {
+    this.#ready.push(frame);
+    this.#wake();
+  }
+
+  end(failure?: Error): void {
+    this.isEnded = true;
+    this.#failure = failure;
+    this.#wake();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<CapturedFrame, undefined> {
+    for (;;) {
+      while (this.#ready.length > 0) {
+        this.taken++;
+        yield this.#ready.shift()!;
+      }
+      if (this.#failure !== undefined) throw this.#failure;
+      if (this.isEnded) return undefined;
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+}
+
+function begin(policy: QueuePolicy): { camera: Shutter; source: LiveSource } {
+  const camera = new Shutter();
+  const source = new LiveSource("visible", camera, policy, naming);
+  source.connected();
+  return { camera, source };
+}
+
+function textOf(item: Frame | Loss | undefined): string {
+  if (item === undefined) return "the end";
+  if ("error" in item) return `${item.error.code} ${item.first}-${item.last}`;
+  return `${item.sequence}`;
+}
+
+/** What comes of a source without any wait, and its end if that is reached. */
+async function takeAll(source: LiveSource): Promise<string[]> {
+  const found: string[] = [];
+  for (;;) {
+    const item = await source.next();
+    found.push(textOf(item));
+    if (item === undefined) return found;
+  }
+}
+
+describe("a queue that keeps the latest", () => {
+  test("gives frames as they come, with nothing lost while they are taken", async () => {
+    const { camera, source } = begin({ latest: 1 });
+    for (let number = 1; number <= 20; number++) {
+      const next = source.next();
+      camera.shoot();
+      expect(textOf(await next)).toBe(`${number}`);
+    }
+    camera.end();
+    expect(textOf(await source.next())).toBe("the end");
+  });
+
+  for (const latest of [1, 2, 7]) {
+    test(`of ${latest} drops the oldest, told before what follows them`, async () => {
+      const { camera, source } = begin({ latest });
+      const first = source.next();
+      camera.shoot();
+      expect(textOf(await first)).toBe("1");
+      camera.shoot(50);
+      await until("all of them", () => source.captured === 51);
+      camera.end();
+      const kept = Array.from({ length: latest }, (_, index) => `${52 - latest + index}`);
+      expect(await takeAll(source)).toEqual([`dropped 2-${51 - latest}`, ...kept, "the end"]);
+      expect(source.captured).toBe(51);
+    });
+  }
+
+  test("takes from its camera whether anybody wants it or not", async () => {
+    const { camera, source } = begin({ latest: 1 });
+    void source.next();
+    camera.shoot(1000);
+    await until("all", () => camera.taken === 1000);
+  });
+
+  test("holds no more bytes than it may, but always one frame", async () => {
+    const { camera, source } = begin({ latest: 1000 });
+    void source.next();
+    // Bytes that nobody touches take no memory.
+    camera.shoot(1 + 8, 64 << 20);
+    await until("all", () => source.captured === 9);
+    camera.end();
+    const [loss, ...kept] = await takeAll(source);
+    expect(loss).toBe("dropped 2-5");
+    expect(kept).toEqual(["6", "7", "8", "9", "the end"]);
+  });
+
+  test("is to be fresh, and one with block is not", () => {
+    expect(begin({ latest: 1 }).source.keepsFresh).toBe(true);
+    expect(begin("block").source.keepsFresh).toBe(false);
+    expect(begin("block").source.isLive).toBe(true);
+  });
+
+  test("loses what is no frame by itself, under its number", async () => {
+    const { camera, source } = begin({ latest: 10 });
+    const first = source.next();
+    camera.give({ bytes: "text" as unknown as Uint8Array });
+    camera.shoot();
+    camera.end();
+    expect([textOf(await first), ...(await takeAll(source))]).toEqual([
+      "unreadable 1-1",
+      "2",
+      "the end",
+    ]);
+  });
+});
+
+describe("a queue that blocks", () => {
+  test("holds its camera up, and gives every frame", async () => {
+    const { camera, source } = begin("block");
+    const first = source.next();
+    camera.shoot(100);
+    camera.end();
+    await first;
+    await Bun.sleep(0);
+    // One goes, one waits, and one may be on its way.
+    expect(camera.taken).toBeLessThanOrEqual(3);
+    const all = await takeAll(source);
+    expect(all).toEqual([...Array.from({ length: 99 }, (_, index) => `${index + 2}`), "the end"]);
+  });
+
+  test("holds it up while there is no connection, too", async () => {
+    const { camera, source } = begin("block");
+    const first = source.next();
+    camera.shoot(100);
+    const frame = (await first) as Frame;
+    expect(source.disconnected([frame])).toEqual([frame]);
+    await Bun.sleep(0);
+    expect(camera.taken).toBeLessThanOrEqual(3);
+    source.connected();
+    camera.end();
+    expect((await takeAll(source)).length).toBe(100);
+  });
+});
+
+describe("the end", () => {
+  test("of a camera comes after all that it took", async () => {
+    const { camera, source } = begin({ latest: 3 });
+    const first = source.next();
+    camera.shoot(3);
+    camera.end();
+    expect([textOf(await first), ...(await takeAll(source))]).toEqual(["1", "2", "3", "the end"]);
+  });
+
+  test("of a camera that fails is what it failed with, after all that it took", async () => {
+    const failure = new FramesError("unreadable", "the cable is out");
+    const { camera, source } = begin({ latest: 3 });
+    const first = source.next();
+    camera.shoot(2);
+    camera.end(failure);
+    expect(textOf(await first)).toBe("1");
+    expect(textOf(await source.next())).toBe("2");
+    await expect(Promise.resolve(source.next())).rejects.toBe(failure);
+  });
+
+  test("comes when it is stopped, with what was captured before, and without a wait", async () => {
+    const { camera, source } = begin({ latest: 3 });
+    const first = source.next();
+    camera.shoot(3);
+    expect(textOf(await first)).toBe("1");
+    await until("the others", () => source.captured === 3);
+    source.stop();
+    // A frame that comes too late is none.
+    camera.shoot();
+    expect(await takeAll(source)).toEqual(["2", "3", "the end"]);
+    expect(source.captured).toBe(3);
+  });
+
+  test("comes to whoever waits when it is stopped", async () => {
+    const { source } = begin("block");
+    const waiting = source.next();
+    source.stop();
+    source.stop();
+    expect(await waiting).toBeUndefined();
+  });
+
+  test("tells its camera, when it is stopped or closed", async () => {
+    for (const end of ["stop", "close"] as const) {
+      let isTold = false;
+      const frames = {
+        [Symbol.asyncIterator]: () => ({
+          next: () => new Promise<never>(() => {}),
+          return: () => {
+            isTold = true;
+            return Promise.resolve({ done: true, value: undefined } as const);
+          },
+        }),
+      };
+      const source = new LiveSource("visible", frames, "block", naming);
+      void source.next();
+      source[end]();
+      await until("its being told", () => isTold);
+    }
+  });
+});
+
+test("a frame that cannot be read again is lost, not sent differently", async () => {
+  const { camera, source } = begin("block");
+  const next = source.next();
+  camera.shoot();
+  const frame = (await next) as Frame;
+  const error = new FramesError("changed");
+  expect(source.again(frame, error)).toEqual({ first: 1, last: 1, what: frame.name, error });
+});
+
+test("frames of any program can be named, numbered and timed as they were captured", async () => {
+  const { camera, source } = begin("block");
+  const next = source.next();
+  camera.give({ bytes: new Uint8Array(3), ending: "pgm", captured: 5n });
+  expect((await next) as Frame).toMatchObject({
+    name: "20261122T071203.123Z-00000001.pgm",
+    sequence: 1,
+    captured: 5n,
+    size: 3,
+  });
+});

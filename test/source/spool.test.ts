@@ -1,0 +1,388 @@
+// Frames that are kept on the disk while there is no server, from one process to the next.
+
+import { describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { FramesError } from "../../src/errors.ts";
+import type { Frame, Loss } from "../../src/frame.ts";
+import type { CapturedFrame } from "../../src/source/iterable.ts";
+import { LiveSource, type QueuePolicy } from "../../src/source/live.ts";
+import { type SourceSpool, Spool } from "../../src/source/spool.ts";
+import { temporaryFolder, until } from "../helper/program.ts";
+import { refusal } from "../helper/refusal.ts";
+import { MemoryFrame } from "../session/memory.ts";
+
+const session = { id: "a".repeat(32), started: Date.UTC(2026, 10, 22) };
+const other = { id: "b".repeat(32), started: Date.UTC(2026, 10, 23) };
+
+function open(path: string, more: { stream?: string; most?: number } = {}): Spool {
+  return new Spool(path, more.stream ?? "run7", session, more.most ?? 1e9);
+}
+
+/** Closes a spool as a killed process does: its frames stay, and so does everything that was noted. */
+function reopen(spool: Spool, path: string, as = other): Spool {
+  spool.close();
+  return new Spool(path, "run7", as, 1e9);
+}
+
+function frame(sequence: number, size = 10): MemoryFrame {
+  return new MemoryFrame(sequence, size, {
+    captured: 1_795_331_523_123_456_789n,
+    metadata: `{"gain":${sequence}}`,
+  });
+}
+
+function given(spool: SourceSpool): number[] {
+  const found: number[] = [];
+  for (let next; (next = spool.next()) !== undefined;) found.push(next.sequence);
+  return found;
+}
+
+describe("a spool", () => {
+  test("gives frames back as they were, to the nanosecond, in the order of their numbers", async () => {
+    const spool = open(temporaryFolder());
+    const source = spool.of("visible");
+    const frames = [3, 1, 2].map((sequence) => frame(sequence, 5000));
+    for (const one of frames) source.put(one);
+    expect(source.length).toBe(3);
+    for (const sequence of [1, 2, 3]) {
+      const kept = source.next()!;
+      const { name, captured, size, metadata, bytes } = frame(sequence, 5000);
+      expect(kept).toMatchObject({ name, sequence, captured, size, metadata });
+      const into = new Uint8Array(size);
+      kept.read(into);
+      expect(Buffer.from(into)).toEqual(Buffer.from(bytes));
+      const pieces: Uint8Array[] = [];
+      for await (const piece of { [Symbol.asyncIterator]: () => kept.pieces() }) pieces.push(piece);
+      expect(Buffer.concat(pieces)).toEqual(Buffer.from(bytes));
+    }
+    expect(source.next()).toBeUndefined();
+    spool.close();
+  });
+
+  test("gives each frame once on a connection, and all again on the next", () => {
+    const spool = open(temporaryFolder());
+    const source = spool.of("visible");
+    for (const sequence of [1, 2, 3]) source.put(frame(sequence));
+    expect(given(source)).toEqual([1, 2, 3]);
+    source.put(frame(4));
+    expect(given(source)).toEqual([4]);
+    source.delete(2);
+    source.rewind();
+    expect(given(source)).toEqual([1, 3, 4]);
+    spool.close();
+  });
+
+  test("keeps frame, number and session for the next process, and forgets them when it is empty", () => {
+    const path = temporaryFolder();
+    let spool = open(path);
+    spool.of("visible").put(frame(5));
+    spool.of("visible").lastNumber = 7;
+    spool = reopen(spool, path);
+    expect(spool.session).toEqual(session);
+    const source = spool.of("visible");
+    expect([source.length, source.lastNumber, given(source)]).toEqual([1, 7, [5]]);
+    source.delete(5);
+    spool = reopen(spool, path);
+    expect(spool.session).toEqual(other);
+    expect([spool.of("visible").length, spool.of("visible").lastNumber]).toEqual([0, 0]);
+    spool.close();
+  });
+
+  test("keeps sources apart, whatever their names", () => {
+    const path = temporaryFolder();
+    const spool = open(path);
+    const names = ["visible", "a/b", "../..", "."];
+    for (const [index, name] of names.entries()) spool.of(name).put(frame(index + 1));
+    for (const [index, name] of names.entries()) expect(given(spool.of(name))).toEqual([index + 1]);
+    spool.close();
+    // Nothing lies outside.
+    expect(readdirSync(join(path, "..")).filter((name) => /^\d+$/.test(name))).toEqual([]);
+  });
+
+  test("counts bytes over all sources and processes, and takes a frame once", () => {
+    const path = temporaryFolder();
+    let spool = open(path, { most: 100 });
+    const [visible, infrared] = [spool.of("visible"), spool.of("infrared")];
+    visible.put(frame(1, 40));
+    visible.put(frame(1, 40));
+    infrared.put(frame(1, 40));
+    expect([visible.hasRoomFor(frame(2, 20)), infrared.hasRoomFor(frame(2, 21))]).toEqual([
+      true,
+      false,
+    ]);
+    spool.close();
+    spool = open(path, { most: 100 });
+    expect([spool.hasRoom(20), spool.hasRoom(21)]).toEqual([true, false]);
+    spool.of("visible").delete(1);
+    spool.of("visible").delete(1);
+    expect([spool.hasRoom(60), spool.hasRoom(61)]).toEqual([true, false]);
+    spool.close();
+  });
+
+  test("leaves no file of a frame that is not needed any more", () => {
+    const path = temporaryFolder();
+    const spool = open(path);
+    const source = spool.of("visible");
+    for (const sequence of [1, 2, 3]) source.put(frame(sequence));
+    for (const sequence of [1, 2, 3]) source.delete(sequence);
+    expect(readdirSync(join(path, "visible"))).toEqual([]);
+    spool.close();
+  });
+
+  test("gives no bytes that somebody changed or removed, and says so", () => {
+    const path = temporaryFolder();
+    const spool = open(path);
+    const source = spool.of("visible");
+    for (const sequence of [1, 2]) source.put(frame(sequence));
+    writeFileSync(join(path, "visible/1"), "other");
+    rmSync(join(path, "visible/2"));
+    for (const why of ["the spool was changed", "the spool cannot be read: no such file"]) {
+      const kept = source.next()!;
+      const { code, message } = refusal(() => kept.read(new Uint8Array(kept.size)));
+      expect(code).toBe("unreadable");
+      expect(message).toContain(why);
+    }
+    spool.close();
+  });
+
+  test("whose disk takes nothing says so, and keeps nothing of the frame", () => {
+    const path = temporaryFolder();
+    const spool = open(path);
+    const source = spool.of("visible");
+    rmSync(join(path, "visible"), { recursive: true });
+    const { code, message } = refusal(() => source.put(frame(1)));
+    expect([code, message.startsWith("the spool cannot be written")]).toEqual(["unreadable", true]);
+    expect(source.length).toBe(0);
+    spool.close();
+  });
+});
+
+describe("a spool is refused", () => {
+  test("that is in use", () => {
+    const path = temporaryFolder();
+    const spool = open(path);
+    const { code, message } = refusal(() => open(path));
+    expect(code).toBe("usage");
+    expect(message).toBe(`Cannot use the spool ${path}: another process has it`);
+    spool.close();
+    open(path).close();
+  });
+
+  test("that holds frames of another stream, and is left as it is", () => {
+    const path = temporaryFolder();
+    const spool = open(path);
+    spool.of("visible").put(frame(1));
+    spool.close();
+    const { code, message } = refusal(() => open(path, { stream: "run8" }));
+    expect(code).toBe("usage");
+    expect(message).toContain("for run8: it holds frames of run7; deliver those first");
+    const again = open(path);
+    expect(given(again.of("visible"))).toEqual([1]);
+    again.close();
+  });
+
+  test("that is no folder, or no spool", () => {
+    const folder = temporaryFolder();
+    const file = join(folder, "file");
+    writeFileSync(file, "");
+    for (const path of [file, join(file, "below")]) {
+      expect(refusal(() => open(path)).code).toBe("missing");
+    }
+    writeFileSync(join(folder, "spool.sqlite"), "this is no database, whatever its name says");
+    expect(refusal(() => open(folder)).code).toBe("missing");
+  });
+});
+
+/** A source with a spool, and a camera that takes frames when a test says so. */
+function camera(policy: QueuePolicy, most = 1e9) {
+  const path = temporaryFolder();
+  const spool = new Spool(path, "run7", session, most);
+  const ready: CapturedFrame[] = [];
+  let wake = () => {};
+  async function* frames(): AsyncGenerator<CapturedFrame, undefined> {
+    for (;;) {
+      while (ready.length > 0) yield ready.shift()!;
+      await new Promise<void>((resolve) => (wake = resolve));
+    }
+  }
+  const naming = { started: session.started, clock: () => 0 };
+  const parts = spool.of("visible");
+  const source = new LiveSource("visible", frames(), policy, naming, { spool: parts });
+  source.begin();
+  return {
+    source,
+    spool: parts,
+    numbers: () => {
+      const folder = join(path, "visible");
+      const names = existsSync(folder) ? readdirSync(folder) : [];
+      return names.map(Number).sort((a, b) => a - b);
+    },
+    async shoot(count: number, size = 10): Promise<void> {
+      for (let left = count; left > 0; left--) ready.push({ bytes: new Uint8Array(size) });
+      wake();
+      await until("what it may take", () => ready.length === 0, 2000).catch(() => {});
+      await Bun.sleep(0);
+    },
+    [Symbol.dispose]: () => {
+      source.close();
+      spool.close();
+    },
+  };
+}
+
+/** What a source has for a server that is there, until it has to be waited for. */
+async function ready(source: LiveSource): Promise<string[]> {
+  const found: string[] = [];
+  for (;;) {
+    const next = await Promise.race([source.next(), Bun.sleep(20)]);
+    if (next === undefined) return found;
+    const item: Frame | Loss = next;
+    found.push(
+      "error" in item ? `${item.error.code} ${item.first}-${item.last}` : `${item.sequence}`,
+    );
+  }
+}
+
+describe("a live source with a spool", () => {
+  test("keeps what it captures before there is a server, at once", async () => {
+    using one = camera("block");
+    await one.shoot(5);
+    expect(one.numbers()).toEqual([1, 2, 3, 4, 5]);
+    one.source.connected();
+    expect(await ready(one.source)).toEqual(["1", "2", "3", "4", "5"]);
+    // It is there until the server has it.
+    expect(one.numbers()).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  test("keeps nothing on the disk while there is a server", async () => {
+    using one = camera({ latest: 3 });
+    one.source.connected();
+    const next = one.source.next();
+    await one.shoot(1);
+    expect((await next) as Frame).toMatchObject({ sequence: 1 });
+    expect(one.numbers()).toEqual([]);
+  });
+
+  test("takes back what was under way when the server went, and gives it first", async () => {
+    using one = camera("block");
+    one.source.connected();
+    const next = one.source.next();
+    await one.shoot(1);
+    const frame = (await next) as Frame;
+    expect(one.source.disconnected([frame])).toEqual([]);
+    await one.shoot(3);
+    expect(one.numbers()).toEqual([1, 2, 3, 4]);
+    one.source.connected();
+    expect(await ready(one.source)).toEqual(["1", "2", "3", "4"]);
+  });
+
+  test("gives it to whoever has waited since before, as soon as there is a server", async () => {
+    using one = camera("block");
+    one.source.connected();
+    const waiting = one.source.next();
+    one.source.disconnected([]);
+    await one.shoot(3);
+    one.source.connected();
+    const first = (await Promise.race([waiting, Bun.sleep(1000)])) as Frame | undefined;
+    expect(first?.sequence).toBe(1);
+    expect(await ready(one.source)).toEqual(["2", "3"]);
+  });
+
+  test("gives whoever has waited what was under way, if nothing else comes", async () => {
+    using one = camera("block");
+    one.source.connected();
+    const next = one.source.next();
+    await one.shoot(1);
+    const frame = (await next) as Frame;
+    const waiting = one.source.next();
+    one.source.disconnected([frame]);
+    one.source.connected();
+    const again = (await Promise.race([waiting, Bun.sleep(1000)])) as Frame | undefined;
+    expect(again?.sequence).toBe(1);
+  });
+
+  test("gives nothing to whoever has waited before there is a server again", async () => {
+    using one = camera("block");
+    one.source.connected();
+    const waiting = one.source.next();
+    one.source.disconnected([]);
+    await one.shoot(2);
+    // What is given now would be offered first then, and come after what is behind it.
+    const early = await Promise.race([waiting, Bun.sleep(50)]);
+    expect(early).toBeUndefined();
+    one.source.connected();
+    expect((await waiting) as Frame).toMatchObject({ sequence: 1 });
+  });
+
+  test("gives what is live before what has waited", async () => {
+    using one = camera({ latest: 5 });
+    await one.shoot(3);
+    one.source.connected();
+    await one.shoot(2);
+    expect(await ready(one.source)).toEqual(["4", "5", "1", "2", "3"]);
+  });
+
+  test("forgets what the server has", async () => {
+    using one = camera("block");
+    await one.shoot(3);
+    one.source.connected();
+    const frames = [one.source.next(), one.source.next()] as Frame[];
+    for (const frame of frames) one.source.settled(frame);
+    expect(one.numbers()).toEqual([3]);
+    expect(one.spool.length).toBe(1);
+  });
+
+  test("drops the oldest with latest when the spool is full", async () => {
+    using one = camera({ latest: 1 }, 100);
+    await one.shoot(25);
+    expect(one.numbers()).toEqual([16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
+    one.source.connected();
+    const found = await ready(one.source);
+    expect(found[0]).toBe("dropped 1-15");
+    expect(found.slice(1)).toEqual(one.numbers().map(String));
+  });
+
+  test("drops a frame that is larger than the whole spool, and keeps what it has", async () => {
+    using one = camera({ latest: 1 }, 100);
+    await one.shoot(2);
+    await one.shoot(1, 101);
+    await one.shoot(1);
+    one.source.connected();
+    expect(await ready(one.source)).toEqual(["dropped 3-3", "1", "2", "4"]);
+  });
+
+  test("is held up with block when the spool is full, and drops nothing", async () => {
+    using one = camera("block", 100);
+    void one.shoot(25);
+    await until("a full spool", () => one.numbers().length === 10);
+    one.source.connected();
+    const found: number[] = [];
+    while (found.length < 25) {
+      const next = await Promise.race([one.source.next(), Bun.sleep(2000)]);
+      if (next === undefined) break;
+      if ("error" in next) throw next.error;
+      found.push(next.sequence);
+      one.source.settled(next);
+    }
+    expect(found.toSorted((a, b) => a - b)).toEqual(
+      Array.from({ length: 25 }, (_, index) => index + 1),
+    );
+  });
+
+  test("loses a frame that the disk does not take, by its number, and goes on", async () => {
+    using one = camera({ latest: 1 });
+    await one.shoot(1);
+    const put = one.spool.put.bind(one.spool);
+    let isFull = true;
+    one.spool.put = (frame) => {
+      if (isFull) throw new FramesError("unreadable", "the spool cannot be written");
+      put(frame);
+    };
+    await one.shoot(2);
+    isFull = false;
+    await one.shoot(1);
+    one.source.connected();
+    expect(await ready(one.source)).toEqual(["unreadable 2-3", "1", "4"]);
+  });
+});

@@ -1,0 +1,364 @@
+// When a file that somebody writes counts as a frame: one that is whole, and every one that is.
+
+import { describe, expect, test } from "bun:test";
+import {
+  appendFileSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { rootOf } from "../../src/source/walk.ts";
+import { encodePng } from "../helper/png.ts";
+import { temporaryFolder, until } from "../helper/program.ts";
+import { refusal } from "../helper/refusal.ts";
+import { never, Watching } from "../helper/watching.ts";
+
+const jpeg = "\xff\xd8\xff\xe0 a picture \xff\xd9";
+const png = Buffer.from(
+  encodePng({ width: 1, height: 1, colour: "rgb8", pixels: new Uint8Array(3) }),
+).toString("latin1");
+
+function write(folder: string, name: string, text = name): void {
+  mkdirSync(join(folder, name, ".."), { recursive: true });
+  writeFileSync(join(folder, name), text, "latin1");
+}
+
+/** Writes a file as careful programs do: elsewhere first, then under its name. */
+function place(folder: string, name: string, text = name): void {
+  write(folder, `${name}.part`, text);
+  renameSync(join(folder, `${name}.part`), join(folder, name));
+}
+
+/** Makes a file as old as one that was written an hour ago. */
+function age(folder: string, name: string): void {
+  const then = Date.now() / 1000 - 3600;
+  utimesSync(join(folder, name), then, then);
+}
+
+/** A folder with files that were there for long. */
+function folderWith(...names: string[]): string {
+  const folder = temporaryFolder();
+  for (const name of names) {
+    write(folder, name);
+    age(folder, name);
+  }
+  return folder;
+}
+
+/** Waits until everything that happened in `folder` so far was noticed, and what was due has come. */
+async function noticed(watching: Watching, folder: string): Promise<void> {
+  for (const mark of ["mark-1", "mark-2"]) {
+    const before = watching.of(mark).length;
+    place(folder, mark);
+    await until(`the frame ${mark}`, () => watching.of(mark).length > before);
+    unlinkSync(join(folder, mark));
+  }
+}
+
+describe("what is there when a watch begins", () => {
+  test("comes in natural order, folder by folder, and what arrives after it", async () => {
+    const folder = folderWith("10.png", "9.png", "b/2", "b/10");
+    using watching = new Watching(folder);
+    await until("what was there", () => watching.came.length === 4);
+    place(folder, "11.png");
+    await until("what arrived", () => watching.of("11.png").length === 1);
+    const named = watching.came.map(({ source, name, sequence }) => [source, name, sequence]);
+    expect(named.filter(([source]) => source === "run7")).toEqual([
+      ["run7", "9.png", 1],
+      ["run7", "10.png", 2],
+      ["run7", "11.png", 3],
+    ]);
+    expect(named.filter(([source]) => source === "b")).toEqual([
+      ["b", "2", 1],
+      ["b", "10", 2],
+    ]);
+  });
+
+  test("comes when it has stood still, if somebody may be writing it", async () => {
+    const folder = temporaryFolder();
+    write(folder, "a", "half");
+    using watching = new Watching(folder, { settle: 500 });
+    appendFileSync(join(folder, "a"), " and whole");
+    await until("the frame", () => watching.came.length > 0);
+    expect(watching.of("a")).toEqual(["half and whole"]);
+  });
+
+  test("is left out if it is older than asked for, until it changes", async () => {
+    const folder = folderWith("old", "changed");
+    using watching = new Watching(folder, { since: BigInt(Date.now() - 60_000) * 1_000_000n });
+    await noticed(watching, folder);
+    expect(watching.of("old")).toEqual([]);
+    appendFileSync(join(folder, "changed"), " since");
+    await until("what changed", () => watching.of("changed").length > 0);
+    expect(watching.of("changed")).toEqual(["changed since"]);
+    expect(watching.of("old")).toEqual([]);
+  });
+
+  test("comes when a JPEG has its end, however long nobody wrote to it", async () => {
+    const folder = temporaryFolder();
+    write(folder, "a.jpg", jpeg.slice(0, -2));
+    age(folder, "a.jpg");
+    using watching = new Watching(folder);
+    await noticed(watching, folder);
+    expect(watching.of("a.jpg")).toEqual([]);
+    appendFileSync(join(folder, "a.jpg"), "\xff\xd9", "latin1");
+    await until("the whole picture", () => watching.of("a.jpg").length > 0);
+    expect(watching.of("a.jpg")).toEqual([jpeg]);
+  });
+});
+
+describe("a file counts as complete", () => {
+  test("when it is renamed into place, without any wait", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { settle: never });
+    place(folder, "a.png", png);
+    place(folder, "b.jpg", jpeg);
+    place(folder, "c", "anything");
+    await until("three frames", () => watching.came.length === 3);
+    expect(watching.of("a.png")).toEqual([png]);
+  });
+
+  test("when it is linked into place, too", async () => {
+    const folder = temporaryFolder();
+    const elsewhere = temporaryFolder();
+    using watching = new Watching(folder, { settle: never });
+    write(elsewhere, "a");
+    linkSync(join(elsewhere, "a"), join(folder, "a"));
+    await until("the frame", () => watching.of("a").length === 1);
+  });
+
+  test("when it has stood still, not while somebody writes it slowly", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { settle: 600 });
+    const names = Array.from({ length: 20 }, (_, index) => `${index}`);
+    for (const part of ["one ", "two ", "three ", "four"]) {
+      for (const name of names) appendFileSync(join(folder, name), part);
+      // The pace of the program that writes; longer than a renamed file waits.
+      await Bun.sleep(50);
+    }
+    await until("all of them", () => watching.came.length >= names.length);
+    for (const name of names) expect(watching.of(name)).toEqual(["one two three four"]);
+  });
+
+  for (const [what, name, text, end] of [
+    ["a JPEG", "a.jpg", jpeg, 2],
+    ["a PNG", "a.png", png, 12],
+    ["a JPEG under another ending", "a.dat", jpeg, 1],
+  ] as const) {
+    test(`never while ${what} lacks its end, however it came`, async () => {
+      const folder = temporaryFolder();
+      using watching = new Watching(folder, { settle: 20 });
+      place(folder, name, text.slice(0, -end));
+      write(folder, `slow-${name}`, text.slice(0, -end));
+      await noticed(watching, folder);
+      // A file that waits for no end passes it meanwhile.
+      write(folder, "other");
+      await until("another file", () => watching.of("other").length > 0);
+      expect([...watching.of(name), ...watching.of(`slow-${name}`)]).toEqual([]);
+      appendFileSync(join(folder, name), text.slice(-end), "latin1");
+      appendFileSync(join(folder, `slow-${name}`), text.slice(-end), "latin1");
+      await until("both with their ends", () => watching.of(`slow-${name}`).length > 0);
+      await until("both with their ends", () => watching.of(name).length > 0);
+      expect([watching.of(name), watching.of(`slow-${name}`)]).toEqual([[text], [text]]);
+    });
+  }
+
+  test("when it is empty, and stays so", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder);
+    write(folder, "a", "");
+    await until("the frame", () => watching.came.length === 1);
+    expect(watching.of("a")).toEqual([""]);
+  });
+
+  test("once, whatever looks at it how often", async () => {
+    const folder = folderWith("old");
+    using watching = new Watching(folder);
+    place(folder, "new");
+    // A look through everything lies between.
+    const before = performance.now();
+    await until("some time", () => performance.now() - before > 1300);
+    await noticed(watching, folder);
+    expect([...watching.of("old"), ...watching.of("new")]).toEqual(["old", "new"]);
+  });
+});
+
+describe("a folder", () => {
+  test("that is made later is a source of its own, and those in it", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder);
+    write(folder, "a/b/c/1");
+    place(folder, "a/2");
+    await until("both", () => watching.came.length === 2);
+    expect(watching.of("1", "a/b/c")).toEqual(["a/b/c/1"]);
+    expect(watching.of("2", "a")).toEqual(["a/2"]);
+    // It is watched from then on.
+    place(folder, "a/b/c/3");
+    await until("one more", () => watching.of("3", "a/b/c").length === 1);
+  });
+
+  test("that is moved in whole brings all that is in it", async () => {
+    const folder = temporaryFolder();
+    const elsewhere = folderWith(...Array.from({ length: 50 }, (_, index) => `a/deep/${index}`));
+    using watching = new Watching(folder);
+    renameSync(join(elsewhere, "a"), join(folder, "a"));
+    await until("all", () => watching.came.length === 50);
+    expect(new Set(watching.came.map(({ source }) => source))).toEqual(new Set(["a/deep"]));
+  });
+
+  test("that is removed and made again brings what is new under the same names", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder);
+    for (const round of ["first", "second", "third"]) {
+      write(folder, "a/1", round);
+      await until(round, () => watching.of("1", "a").includes(round));
+      rmSync(join(folder, "a"), { recursive: true });
+    }
+    expect(watching.of("1", "a")).toEqual(["first", "second", "third"]);
+  });
+
+  test("that is put aside and begun anew brings what is new under the same names", async () => {
+    const folder = temporaryFolder();
+    const elsewhere = temporaryFolder();
+    using watching = new Watching(folder);
+    for (const round of ["one", "two", "three"]) {
+      write(folder, "a/1", round);
+      await until(`round ${round}`, () => watching.of("1", "a").includes(round));
+      renameSync(join(folder, "a"), join(elsewhere, round));
+    }
+    expect(watching.of("1", "a")).toEqual(["one", "two", "three"]);
+  });
+
+  test("that takes another's place brings what is new under the same names", async () => {
+    const folder = temporaryFolder();
+    const elsewhere = temporaryFolder();
+    write(folder, "a/1", "one");
+    write(elsewhere, "a/1", "another");
+    using watching = new Watching(folder);
+    await until("what was there", () => watching.of("1", "a").length === 1);
+    renameSync(join(folder, "a"), join(elsewhere, "before"));
+    renameSync(join(elsewhere, "a"), join(folder, "a"));
+    await until("what took its place", () => watching.of("1", "a").length === 2);
+    expect(watching.of("1", "a")).toEqual(["one", "another"]);
+  });
+
+  test("at the top that is away for a while is told of once, and goes on", async () => {
+    const folder = join(temporaryFolder(), "run7");
+    mkdirSync(folder);
+    using watching = new Watching(folder);
+    renameSync(folder, `${folder}-away`);
+    await until("a word of it", () => watching.troubles.length > 0);
+    renameSync(`${folder}-away`, folder);
+    place(folder, "a");
+    await until("what came since", () => watching.of("a").length === 1);
+    expect(watching.troubles.map(({ code }) => code)).toEqual(["missing"]);
+  });
+
+  test("at the top that another takes the place of brings what is new under the same names", async () => {
+    const folder = join(temporaryFolder(), "run7");
+    write(folder, "a", "one");
+    write(folder, "b/a", "two");
+    using watching = new Watching(folder);
+    await until("what was there", () => watching.came.length === 2);
+    renameSync(folder, `${folder}-before`);
+    write(folder, "a", "the other");
+    write(folder, "b/a", "and another");
+    await until("what took its place", () => watching.came.length === 4);
+    expect(watching.of("a")).toEqual(["one", "the other"]);
+    expect(watching.of("a", "b")).toEqual(["two", "and another"]);
+    // It is watched as the first was.
+    write(folder, "b/a", "changed once more");
+    await until("a change", () => watching.of("a", "b").length === 3);
+  });
+
+  test("that would be the same source as another is refused, as without watching", () => {
+    const [first, second] = [folderWith("b/1"), folderWith("2")];
+    const roots = [rootOf(first, "a", true), rootOf(second, "a/b", true)];
+    expect(refusal(() => new Watching("", { roots })).code).toBe("usage");
+  });
+});
+
+describe("several folders at the top", () => {
+  test("are watched together", async () => {
+    const [first, second] = [folderWith("1"), folderWith("2")];
+    const roots = [rootOf(first, "a", true), rootOf(second, "b", true)];
+    using watching = new Watching("", { roots });
+    place(first, "c/3");
+    place(second, "4");
+    await until("all", () => watching.came.length === 4);
+    const found = watching.came.map(({ source, name }) => `${source}/${name}`).sort();
+    expect(found).toEqual(["a/1", "a/c/3", "b/2", "b/4"]);
+  });
+});
+
+describe("what is no frame", () => {
+  test("never comes: hidden and unfinished names, links, pipes", async () => {
+    const folder = temporaryFolder();
+    const elsewhere = folderWith("far/picture");
+    using watching = new Watching(folder);
+    for (const name of [".hidden", "a.tmp", "a.part", ".folder/a"]) write(folder, name);
+    symlinkSync(join(elsewhere, "far/picture"), join(folder, "link"));
+    symlinkSync(join(elsewhere, "far"), join(folder, "linked-folder"));
+    Bun.spawnSync(["mkfifo", join(folder, "pipe")]);
+    await until("a word of each", () => watching.skipped.length >= 3);
+    await noticed(watching, folder);
+    expect(watching.came.filter(({ name }) => !name.startsWith("mark"))).toEqual([]);
+    // Each is told of once, however often it is seen.
+    const told = watching.skipped.map(({ path, why }) => `${path.slice(folder.length + 1)} ${why}`);
+    expect(told.sort()).toEqual([
+      "link a symbolic link",
+      "linked-folder a symbolic link",
+      "pipe a named pipe",
+    ]);
+  });
+
+  test("is what patterns leave out, in new folders too", async () => {
+    const folder = temporaryFolder();
+    const filter = { include: ["*.png"], exclude: ["thumbs/"] };
+    using watching = new Watching(folder, { filter });
+    write(folder, "thumbs/1.png");
+    write(folder, "new/1.jpg");
+    write(folder, "new/2.png");
+    await until("the one", () => watching.of("2.png", "new").length === 1);
+    expect(watching.came.length).toBe(1);
+  });
+
+  test("is a frame when it is renamed to one, and names that differ in case are two", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { settle: never });
+    place(folder, "A.PNG", `${png}`);
+    place(folder, "a.png", png);
+    write(folder, ".hidden");
+    renameSync(join(folder, ".hidden"), join(folder, "shown"));
+    await until("three", () => watching.came.length === 3);
+    expect(watching.came.map(({ name }) => name).sort()).toEqual(["A.PNG", "a.png", "shown"]);
+  });
+});
+
+test("a disk that gives the place of a removed file to another hides no loss", async () => {
+  // Not in memory: there each file has a number of its own.
+  const folder = mkdtempSync(join(tmpdir(), "frames-watch-"));
+  try {
+    using watching = new Watching(folder, { settle: never });
+    write(folder, "first");
+    const { ino } = statSync(join(folder, "first"));
+    await noticed(watching, folder);
+    rmSync(join(folder, "first"));
+    write(folder, "second");
+    // Some disks give it to nobody for now.
+    const isGiven = statSync(join(folder, "second")).ino === ino;
+    await until("the loss of the first", () => watching.of("first").length > 0, 5000);
+    expect([isGiven, watching.of("first")]).toEqual([isGiven, ["lost: vanished"]]);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}, 20_000);

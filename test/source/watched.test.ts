@@ -1,0 +1,288 @@
+// What becomes of files that are changed, replaced or removed after they were complete.
+
+import { describe, expect, test } from "bun:test";
+import { appendFileSync, mkdirSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import type { Frame, Loss } from "../../src/frame.ts";
+import { temporaryFolder, until } from "../helper/program.ts";
+import { never, Watching } from "../helper/watching.ts";
+
+const jpeg = "\xff\xd8\xff\xe0 a picture \xff\xd9";
+
+function place(folder: string, name: string, text = name): void {
+  writeFileSync(join(folder, `${name}.part`), text, "latin1");
+  renameSync(join(folder, `${name}.part`), join(folder, name));
+}
+
+async function has(watching: Watching, name: string, text: string): Promise<void> {
+  await until(`${name} with ${text}`, () => watching.of(name).includes(text));
+}
+
+/** Everything that a held source gives now. */
+function allOf(watching: Watching): (Frame | Loss)[] {
+  const found: (Frame | Loss)[] = [];
+  watching.watch.stop();
+  for (;;) {
+    const item = watching.sources.get("run7")?.next(false);
+    if (item === undefined || item instanceof Promise) return found;
+    found.push(item);
+  }
+}
+
+function textOf(item: Frame | Loss): string {
+  if ("error" in item) return `lost: ${item.error.code}`;
+  const bytes = new Uint8Array(item.size);
+  item.read(bytes);
+  return `${item.name}: ${Buffer.from(bytes).toString("latin1")}`;
+}
+
+let marks = 0;
+
+/** Waits until a held watch has noticed everything: a new folder's source is there by then. */
+async function noticed(folder: string, watching: Watching): Promise<void> {
+  const mark = `mark-${++marks}`;
+  mkdirSync(join(folder, mark), { recursive: true });
+  place(folder, `${mark}/mark`);
+  await until("the mark", () => watching.sources.has(mark));
+}
+
+describe("a file that changes after it was read", () => {
+  test("comes again under the next number, when it is complete once more", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder);
+    place(folder, "a", "one");
+    await has(watching, "a", "one");
+    appendFileSync(join(folder, "a"), " and two");
+    await has(watching, "a", "one and two");
+    place(folder, "a", "three");
+    await has(watching, "a", "three");
+    expect(watching.came.map(({ sequence }) => sequence)).toEqual([1, 2, 3]);
+  });
+
+  test("does not come again if it was only looked at, or its rights changed", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder);
+    place(folder, "a", "one");
+    await has(watching, "a", "one");
+    Bun.spawnSync(["chmod", "600", join(folder, "a")]);
+    await Bun.file(join(folder, "a")).text();
+    place(folder, "b", "two");
+    await has(watching, "b", "two");
+    expect(watching.of("a")).toEqual(["one"]);
+  });
+
+  test("again and again, under one name, comes whole each time, and the last time surely", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { settle: never });
+    const versions = Array.from({ length: 300 }, (_, index) => `version ${index}`.repeat(500));
+    for (const [index, version] of versions.entries()) {
+      place(folder, "latest", version);
+      // The pace of the program that writes.
+      if (index % 10 === 0) await Bun.sleep(5);
+    }
+    await has(watching, "latest", versions.at(-1)!);
+    const torn = watching.of("latest").filter((text) => !versions.includes(text));
+    expect(torn).toEqual([]);
+  });
+
+  test("while it is read is not sent without its end", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { isHeld: true });
+    place(folder, "a.jpg", jpeg);
+    await until("the source", () => watching.sources.has("run7"));
+    const source = watching.sources.get("run7")!;
+    const frame = (await source.next(false)) as Frame;
+    writeFileSync(join(folder, "a.jpg"), jpeg.slice(0, 8), "latin1");
+    let failure: unknown;
+    try {
+      frame.read(new Uint8Array(frame.size));
+    } catch (error) {
+      failure = error;
+    }
+    expect(failure).toMatchObject({ code: "changed" });
+    const again = source.again(frame, failure as Loss["error"]);
+    expect("error" in again ? again.error.code : textOf(again)).toBe("changed");
+  });
+});
+
+describe("a file that waits to be read", () => {
+  test("and changes meanwhile comes once, as it is in the end", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { settle: 20, isHeld: true });
+    for (const text of ["one", "two and", "three and more"]) {
+      place(folder, "a", text);
+      await noticed(folder, watching);
+    }
+    const found = allOf(watching).map(textOf);
+    expect(found).toEqual(["a: three and more"]);
+  });
+
+  test("and changes just before it is read comes when it is complete", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { settle: 50, isHeld: true });
+    place(folder, "a", "one");
+    await until("the source", () => watching.sources.has("run7"));
+    appendFileSync(join(folder, "a"), " and two");
+    watching.release();
+    await until("the frame", () => watching.came.length > 0);
+    expect(watching.of("a")).toEqual(["one and two"]);
+  });
+
+  test("and is removed is lost, by name", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { isHeld: true });
+    for (const name of ["a", "b"]) place(folder, name);
+    await until("the source", () => watching.sources.has("run7"));
+    await noticed(folder, watching);
+    unlinkSync(join(folder, "a"));
+    const found = allOf(watching);
+    expect(found.map(textOf)).toEqual(["lost: vanished", "b: b"]);
+    expect(found[0]).toMatchObject({ first: 1, last: 1, what: "a" });
+  });
+
+  test("and is removed after it changed is lost, and not twice", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { settle: 20, isHeld: true });
+    place(folder, "a", "one");
+    await noticed(folder, watching);
+    place(folder, "a", "and two");
+    await noticed(folder, watching);
+    unlinkSync(join(folder, "a"));
+    expect(allOf(watching).map(textOf)).toEqual(["lost: vanished"]);
+  });
+
+  test("and is replaced by a new one of its name comes as the new one", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { settle: 20, isHeld: true });
+    place(folder, "a", "one");
+    await noticed(folder, watching);
+    unlinkSync(join(folder, "a"));
+    place(folder, "a", "the new one");
+    await noticed(folder, watching);
+    expect(allOf(watching).map(textOf)).toContain("a: the new one");
+  });
+});
+
+describe("a file that is removed before it was complete", () => {
+  test("is lost, with its name", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { settle: never });
+    writeFileSync(join(folder, "a"), "half");
+    // The source is not there before there is something to say of it.
+    place(folder, "b");
+    await has(watching, "b", "b");
+    unlinkSync(join(folder, "a"));
+    await until("its loss", () => watching.of("a").length > 0);
+    expect(watching.of("a")).toEqual(["lost: vanished"]);
+  });
+
+  test("is lost too if the watch is stopped just then", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { settle: never });
+    writeFileSync(join(folder, "a"), "half");
+    place(folder, "b");
+    await has(watching, "b", "b");
+    unlinkSync(join(folder, "a"));
+    place(folder, "c");
+    await has(watching, "c", "c");
+    watching.watch.stop();
+    await until("the end", () => watching.ended.includes("run7"));
+    expect(watching.of("a")).toEqual(["lost: vanished"]);
+  });
+
+  test("is no loss if it only got another name, wherever that is", async () => {
+    const folder = temporaryFolder();
+    mkdirSync(join(folder, "done"));
+    using watching = new Watching(folder, { settle: never });
+    for (const [from, to] of [
+      ["a", "b"],
+      ["c", "done/c"],
+    ] as const) {
+      writeFileSync(join(folder, from), from);
+      place(folder, `mark-${from}`);
+      await has(watching, `mark-${from}`, `mark-${from}`);
+      renameSync(join(folder, from), join(folder, to));
+    }
+    await until("both", () => watching.of("c", "done").length > 0 && watching.of("b").length > 0);
+    const before = performance.now();
+    await until("time for a loss to be told", () => performance.now() - before > 1300);
+    expect(watching.came.filter(({ lost }) => lost !== undefined)).toEqual([]);
+  });
+});
+
+describe("a file that was moved to the server", () => {
+  test("is forgotten here: one of the same name, size and time comes again", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { isHeld: true });
+    place(folder, "a", "one");
+    await until("the source", () => watching.sources.has("run7"));
+    const source = watching.sources.get("run7")!;
+    const frame = (await source.next(false)) as Frame;
+    frame.read(new Uint8Array(frame.size));
+    await source.remove(frame, crc32("one"));
+    const seconds = Number(frame.captured) / 1e9;
+    writeFileSync(join(folder, "a.part"), "one");
+    Bun.spawnSync(["touch", "-d", `@${seconds.toFixed(9)}`, join(folder, "a.part")]);
+    renameSync(join(folder, "a.part"), join(folder, "a"));
+    const next = (await source.next(false)) as Frame;
+    expect([next.name, next.sequence]).toEqual(["a", 2]);
+  });
+
+  test("stays if it is no longer what was sent", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { isHeld: true, settle: never });
+    place(folder, "a", "one");
+    await until("the source", () => watching.sources.has("run7"));
+    const source = watching.sources.get("run7")!;
+    const frame = (await source.next(false)) as Frame;
+    frame.read(new Uint8Array(frame.size));
+    place(folder, "a", "two");
+    await expect(source.remove(frame, crc32("one"))).rejects.toMatchObject({ code: "changed" });
+    expect(await Bun.file(join(folder, "a")).text()).toBe("two");
+    expect(((await source.next(false)) as Frame).sequence).toBe(2);
+  });
+});
+
+describe("when a watch ends", () => {
+  test("what is complete still comes, and what is not is told as such", async () => {
+    const folder = temporaryFolder();
+    // In a folder that is new itself no renaming is seen.
+    for (const next of [1, 2]) mkdirSync(join(folder, `mark-${marks + next}`));
+    using watching = new Watching(folder, { settle: never, isHeld: true });
+    for (const name of ["a", "b", "c"]) place(folder, name);
+    await noticed(folder, watching);
+    writeFileSync(join(folder, "half"), "ha");
+    await noticed(folder, watching);
+    const found = allOf(watching);
+    expect(found.map(textOf)).toEqual(["a: a", "b: b", "c: c", "lost: stopped"]);
+    expect(found.at(-1)).toMatchObject({ first: 4, last: 4, what: "half" });
+  });
+
+  test("nothing comes any more, and ending it again does nothing", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder);
+    place(folder, "a");
+    await has(watching, "a", "a");
+    watching.watch.stop();
+    watching.watch.stop();
+    await until("the end", () => watching.ended.includes("run7"));
+    place(folder, "b");
+    expect(await watching.sources.get("run7")!.next(false)).toBeUndefined();
+  });
+});
+
+test("thousands of files at once come, each once", async () => {
+  const folder = temporaryFolder();
+  mkdirSync(join(folder, "a"));
+  using watching = new Watching(folder);
+  for (let index = 0; index < 2500; index++) {
+    writeFileSync(join(folder, `${index}`), `${index}`);
+    place(folder, `a/${index}`, `${index}`);
+  }
+  await until("all", () => watching.came.length >= 5000);
+  const names = new Set(watching.came.map(({ source, name }) => `${source}/${name}`));
+  expect(names.size).toBe(5000);
+  expect(watching.came.length).toBe(5000);
+  expect(watching.came.every(({ name, bytes }) => name.endsWith(bytes) && bytes !== "")).toBe(true);
+});

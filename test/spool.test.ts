@@ -1,0 +1,408 @@
+// Frames of a live source while its server is away: kept on the disk, and none lost, whoever is killed.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Camera, newSpool, numberOf } from "./helper/camera.ts";
+import { expectCode, journal, type Json, summaryOf } from "./helper/delivery.ts";
+import { freePort, jsonLines, run, startServer, temporaryFolder, until } from "./helper/program.ts";
+
+setDefaultTimeout(60_000);
+
+interface Row {
+  readonly name: string;
+  readonly session: string;
+  readonly seq: number;
+  readonly captured: number;
+  readonly received: number;
+}
+
+/** A server that comes and goes, always at the same port, with the same store. */
+class Place implements AsyncDisposable {
+  readonly port = freePort();
+  readonly to = `127.0.0.1:${this.port}`;
+  readonly dir = temporaryFolder();
+  #server: Awaited<ReturnType<typeof startServer>> | undefined;
+
+  async start(): Promise<void> {
+    this.#server = await startServer({ dir: this.dir, args: ["--listen", this.to] });
+  }
+
+  /** It takes bytes from now on, and says nothing. */
+  pause(): void {
+    this.#server!.process.kill("SIGSTOP");
+  }
+
+  async kill(): Promise<void> {
+    this.#server!.process.kill("SIGKILL");
+    await this.#server!.process.exited;
+    this.#server = undefined;
+  }
+
+  rows(): Row[] {
+    return journal<Row>(this.dir, "SELECT * FROM frames ORDER BY id");
+  }
+
+  numbers(): number[] {
+    return this.rows().map(({ seq }) => seq);
+  }
+
+  losses(): [number, number, string][] {
+    type Loss = { first: number; last: number; reason: string };
+    const all = journal<Loss>(this.dir, "SELECT * FROM losses ORDER BY first");
+    return all.map(({ first, last, reason }) => [first, last, reason]);
+  }
+
+  /** Every number that is accounted for, as stored or as lost. */
+  accounted(): number[] {
+    const lost = this.losses().flatMap(([first, last]) =>
+      Array.from({ length: last - first + 1 }, (_, index) => first + index),
+    );
+    return [...new Set([...this.numbers(), ...lost])].sort((a, b) => a - b);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server?.stop();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+const upTo = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
+const inOrder = (numbers: readonly number[]) => numbers.toSorted((a, b) => a - b);
+
+function expectInOrder(rows: readonly Row[]): void {
+  const numbers = rows.map(({ seq }) => seq);
+  expect(numbers).toEqual(inOrder(numbers));
+}
+
+/** What a sender said when it waited for the server. */
+function waits(camera: Camera): Json[] {
+  const whole = camera.stdout.slice(0, camera.stdout.lastIndexOf("\n") + 1);
+  return jsonLines(whole).filter(({ type }) => type === "waiting");
+}
+
+describe("with a spool", () => {
+  test("a server may come later than the frames", async () => {
+    await using place = new Place();
+    const spool = newSpool();
+    using camera = new Camera(["--to", place.to, "--spool", spool.path]);
+    await camera.shoot(20);
+    await until("all of them in the spool", () => spool.numbers().length === 20);
+    await place.start();
+    await until("all of them at the server", () => place.numbers().length === 20);
+    await camera.shoot(5);
+    await until("the live ones too", () => place.numbers().length === 25);
+    camera.signal("SIGINT");
+    const sent = await camera.ended();
+    expectCode(sent, 0);
+    expect(place.numbers()).toEqual(upTo(25));
+    expect(summaryOf(sent)).toMatchObject({ frames: 25, dropped: 0, lost: 0 });
+    expect(spool.numbers()).toEqual([]);
+  });
+
+  for (const policy of [[], ["--policy", "latest:100"]]) {
+    test(`nothing is lost while a server is away, ${policy[1] ?? "block"}`, async () => {
+      await using place = new Place();
+      await place.start();
+      const spool = newSpool();
+      using camera = new Camera(["--to", place.to, "--spool", spool.path, ...policy]);
+      await camera.shoot(20, 5000, 5);
+      await until("the first frames", () => place.numbers().length >= 15);
+      await place.kill();
+      await camera.shoot(60, 5000, 10);
+      await until("frames in the spool", () => spool.numbers().length >= 55);
+      await place.start();
+      // The camera goes on meanwhile.
+      const before = camera.shot;
+      const back = () => place.rows().some(({ seq }) => seq > before - 30);
+      const end = performance.now() + 20_000;
+      while (!back() && performance.now() < end) await camera.shoot(1, 5000, 10);
+      const returned = Date.now() * 1e6;
+      const live = camera.shot;
+      await camera.shoot(50, 5000, 10);
+      await until("everything", () => place.numbers().length === camera.shot);
+      camera.signal("SIGINT");
+      const sent = await camera.ended();
+      expectCode(sent, 0);
+      const rows = place.rows();
+      expect(inOrder(rows.map(({ seq }) => seq))).toEqual(upTo(camera.shot));
+      expect(new Set(rows.map(({ session }) => session)).size).toBe(1);
+      // What was captured when it was back is live: it came at once, in its order.
+      const fresh = rows.filter(({ seq }) => seq > live);
+      expect(fresh.length).toBe(50);
+      expectInOrder(fresh);
+      expect(fresh.every(({ captured }) => captured >= returned)).toBe(true);
+      const delays = fresh.map(({ captured, received }) => (received - captured) / 1e6);
+      expect(Math.max(...delays)).toBeLessThan(1000);
+      // What was spooled and what was live may alternate, each in its order.
+      const since = rows.map(({ seq }) => seq).filter((seq) => seq > 20);
+      const isOrdered = (numbers: readonly number[]) => Bun.deepEquals(numbers, inOrder(numbers));
+      const borders = since.filter((border) => {
+        const spooled = since.filter((seq) => seq <= border);
+        return isOrdered(spooled) && isOrdered(since.filter((seq) => seq > border));
+      });
+      if (borders.length === 0) throw new Error(`not in order: ${since.join(" ")}`);
+      expect(summaryOf(sent)).toMatchObject({ dropped: 0, lost: 0, refused: 0 });
+      expect(spool.numbers()).toEqual([]);
+    });
+  }
+
+  test("a sender may be killed meanwhile: session, numbers and names go on", async () => {
+    await using place = new Place();
+    const spool = newSpool();
+    const args = ["--to", place.to, "--spool", spool.path];
+    for (const count of [10, 20, 30]) {
+      using camera = new Camera(args);
+      camera.shot = count - 10;
+      await camera.shoot(10);
+      await until("all of them in the spool", () => spool.numbers().length === count);
+      camera.signal("SIGKILL");
+      await camera.child.exited;
+    }
+    await place.start();
+    using camera = new Camera(args);
+    camera.shot = 30;
+    await camera.shoot(5);
+    await until("all of them", () => place.numbers().length === 35);
+    camera.signal("SIGINT");
+    expectCode(await camera.ended(), 0);
+    const rows = place.rows();
+    expect(inOrder(rows.map(({ seq }) => seq))).toEqual(upTo(35));
+    expect(new Set(rows.map(({ session }) => session)).size).toBe(1);
+    expect(new Set(rows.map(({ name }) => name.split("-")[0])).size).toBe(1);
+    for (const { name, seq } of rows) {
+      expect(name.endsWith(`-${String(seq).padStart(8, "0")}.pgm`)).toBe(true);
+      // Each number has the frame that was the camera's so many-th.
+      const bytes = await Bun.file(join(place.dir, "run7/visible", name)).bytes();
+      expect(numberOf(bytes)).toBe(seq);
+    }
+    expect(spool.numbers()).toEqual([]);
+  });
+
+  test("a sender that is stopped while the server is away says what it kept", async () => {
+    await using place = new Place();
+    const spool = newSpool();
+    const args = ["--to", place.to, "--spool", spool.path];
+    using camera = new Camera(args);
+    await camera.shoot(8);
+    await until("all of them in the spool", () => spool.numbers().length === 8);
+    camera.signal("SIGINT");
+    expectCode(await camera.ended(), 20);
+    expect(spool.numbers()).toEqual(upTo(8));
+    await place.start();
+    using next = new Camera(args);
+    next.shot = 8;
+    await next.shoot(1);
+    await until("all of them", () => place.numbers().length === 9);
+    next.signal("SIGINT");
+    expectCode(await next.ended(), 0);
+    expect(inOrder(place.numbers())).toEqual(upTo(9));
+  });
+
+  test("a report can be had before there ever was a server", async () => {
+    const spool = newSpool();
+    using camera = new Camera(["--to", `127.0.0.1:${freePort()}`, "--spool", spool.path]);
+    await camera.shoot(5);
+    await until("all of them in the spool", () => spool.numbers().length === 5);
+    camera.signal("SIGUSR1");
+    await until("the report", () => reports(camera).length > 0, 2000);
+    expect(reports(camera)[0]).toMatchObject({ name: "visible", captured: 5, sent: 0, frames: 0 });
+  });
+
+  test("frames larger than one message are kept as they are", async () => {
+    await using place = new Place();
+    const spool = newSpool();
+    using camera = new Camera(["--to", place.to, "--spool", spool.path]);
+    await camera.shoot(3, 2_500_000);
+    await until("all of them in the spool", () => spool.numbers().length === 3);
+    await place.start();
+    await until("all of them at the server", () => place.numbers().length === 3);
+    await camera.close();
+    expectCode(await camera.ended(), 0);
+    expect(place.numbers()).toEqual(upTo(3));
+  });
+
+  test("that was delivered whole, the next run begins a new session", async () => {
+    await using place = new Place();
+    await place.start();
+    const spool = newSpool();
+    for (const round of [1, 2]) {
+      using camera = new Camera(["--to", place.to, "--spool", spool.path]);
+      await camera.shoot(2);
+      await until("both", () => place.numbers().length === 2 * round);
+      await camera.close();
+      expectCode(await camera.ended(), 0);
+    }
+    expect(place.numbers()).toEqual([1, 2, 1, 2]);
+    expect(new Set(place.rows().map(({ session }) => session)).size).toBe(2);
+  });
+});
+
+describe("a spool that is full", () => {
+  test("keeps the newest with latest: every number is stored, or in report and journal", async () => {
+    await using place = new Place();
+    const spool = newSpool();
+    const limits = ["--spool-size", "10k", "--policy", "latest:2"];
+    using camera = new Camera(["--to", place.to, "--spool", spool.path, ...limits]);
+    await camera.shoot(50, 1000);
+    await until("the newest", () => spool.numbers().at(-1) === 50);
+    expect(spool.numbers().length).toBeLessThan(12);
+    await place.start();
+    await until("the newest", () => place.numbers().includes(50));
+    camera.signal("SIGINT");
+    const sent = await camera.ended();
+    expectCode(sent, 0);
+    expect(place.accounted()).toEqual(upTo(50));
+    const lost = place.losses();
+    expect(new Set(lost.map(([, , reason]) => reason))).toEqual(new Set(["dropped"]));
+    const dropped = 50 - place.numbers().length;
+    expect(summaryOf(sent)["dropped"]).toBe(dropped);
+    const [told] = summaryOf(sent)["sources"] as Json[];
+    const gaps = told!["gaps"] as [number, number, string][];
+    expect(gaps.map(([first, last]) => [first, last])).toEqual(
+      lost.map(([first, last]) => [first, last]),
+    );
+  });
+
+  test("holds the source up with block, and drops nothing", async () => {
+    await using place = new Place();
+    const spool = newSpool();
+    const limits = ["--spool-size", "10k", "--policy", "block"];
+    using camera = new Camera(["--to", place.to, "--spool", spool.path, ...limits]);
+    const shooting = camera.shoot(50, 1000);
+    await until("a full spool", () => spool.numbers().length >= 9);
+    await place.start();
+    await shooting;
+    await until("all of them", () => place.numbers().length === 50);
+    camera.signal("SIGINT");
+    const sent = await camera.ended();
+    expectCode(sent, 0);
+    expect(inOrder(place.numbers())).toEqual(upTo(50));
+    expect(summaryOf(sent)["dropped"]).toBe(0);
+  });
+
+  test("drops nothing with block that was on its way when the server went", async () => {
+    await using place = new Place();
+    await place.start();
+    const spool = newSpool();
+    const limits = ["--spool-size", "10k", "--policy", "block"];
+    using camera = new Camera(["--to", place.to, "--spool", spool.path, ...limits]);
+    await camera.shoot(1, 1000);
+    await until("the first", () => place.numbers().length === 1);
+    // A server that takes bytes and says nothing: everything is on its way.
+    place.pause();
+    await camera.shoot(49, 1000);
+    const captured = () => reports(camera).at(-1)?.["captured"];
+    await until("all to be under way", () => {
+      camera.signal("SIGUSR1");
+      return captured() === 50;
+    });
+    await place.kill();
+    await until("a word of it", () => waits(camera).length > 0);
+    await place.start();
+    await until("all of them", () => place.accounted().length === 50);
+    camera.signal("SIGINT");
+    const sent = await camera.ended();
+    expect(place.losses()).toEqual([]);
+    expect(inOrder(place.numbers())).toEqual(upTo(50));
+    expectCode(sent, 0);
+  });
+
+  test("loses no count of what it dropped when its sender is killed", async () => {
+    await using place = new Place();
+    const spool = newSpool();
+    const limits = ["--spool-size", "10k", "--policy", "latest:2"];
+    const args = ["--to", place.to, "--spool", spool.path, ...limits];
+    using camera = new Camera(args);
+    await camera.shoot(50, 1000);
+    await until("the newest", () => spool.numbers().at(-1) === 50);
+    camera.signal("SIGKILL");
+    await camera.child.exited;
+    await place.start();
+    using next = new Camera(args);
+    next.shot = 50;
+    await next.shoot(1, 1000);
+    await until("the newest", () => place.numbers().includes(51));
+    next.signal("SIGINT");
+    expectCode(await next.ended(), 0);
+    expect(place.accounted()).toEqual(upTo(51));
+  });
+});
+
+/** What SIGUSR1 has printed so far. */
+function reports(camera: Camera): Json[] {
+  const whole = camera.stdout.slice(0, camera.stdout.lastIndexOf("\n") + 1);
+  return jsonLines(whole).filter(({ type }) => type === "report");
+}
+
+describe("a spool of somebody else is refused:", () => {
+  const args = ["--source", "visible", "--to", "127.0.0.1:9"];
+
+  test("another process's", async () => {
+    const spool = newSpool();
+    using camera = new Camera(["--to", "127.0.0.1:9", "--spool", spool.path]);
+    await camera.shoot(1);
+    await until("its spool", () => spool.numbers().length === 1);
+    const second = await run(["send", "-", "--stream", "run7", ...args, "--spool", spool.path]);
+    expectCode(second, 1);
+    expect(second.stderr).toContain(`Cannot use the spool ${spool.path}: another process has it`);
+  });
+
+  test("another stream's, while there are frames in it", async () => {
+    const spool = newSpool();
+    using camera = new Camera(["--to", "127.0.0.1:9", "--spool", spool.path]);
+    await camera.shoot(1);
+    await until("its spool", () => spool.numbers().length === 1);
+    camera.signal("SIGKILL");
+    await camera.child.exited;
+    const second = await run(["send", "-", "--stream", "run8", ...args, "--spool", spool.path]);
+    expectCode(second, 1);
+    expect(second.stderr).toContain("it holds frames of run7; deliver those first");
+    expect(spool.numbers()).toEqual([1]);
+  });
+
+  test("but not one that only a mistaken command has opened", async () => {
+    await using place = new Place();
+    await place.start();
+    const spool = newSpool();
+    const wrong = ["--source", "visible", "--policy", "newest", "--spool", spool.path];
+    expectCode(await run(["send", "-", "--stream", "wrong", ...wrong]), 1);
+    using camera = new Camera(["--to", place.to, "--spool", spool.path]);
+    await camera.shoot(1);
+    await camera.close();
+    expectCode(await camera.ended(), 0);
+  });
+
+  test("a place that is no folder", async () => {
+    const file = join(temporaryFolder(), "file");
+    writeFileSync(file, "");
+    const sent = await run(["send", "-", "--stream", "run7", ...args, "--spool", file]);
+    expectCode(sent, 1);
+    expect(sent.stderr).toContain(`Cannot use the spool ${file}`);
+  });
+});
+
+describe("without a spool", () => {
+  test("a server that is away at the start is an error at once", async () => {
+    using camera = new Camera(["--to", "127.0.0.1:9"]);
+    await camera.shoot(1);
+    expectCode(await camera.ended(), 10);
+  });
+
+  test("latest drops what is captured while the server is away, and tells it afterwards", async () => {
+    await using place = new Place();
+    await place.start();
+    using camera = new Camera(["--to", place.to, "--policy", "latest:2"]);
+    await camera.shoot(1);
+    await until("the first", () => place.numbers().length === 1);
+    await place.kill();
+    await until("a word of it", () => waits(camera).length > 0);
+    await camera.shoot(40);
+    await place.start();
+    await until("the newest", () => place.numbers().includes(41));
+    camera.signal("SIGINT");
+    expectCode(await camera.ended(), 0);
+    expect(place.accounted()).toEqual(upTo(41));
+    expect(place.numbers()).toContain(40);
+  });
+});
