@@ -29,7 +29,7 @@ function picture(): Uint8Array {
 async function throughFrames(frames: number): Promise<Delays> {
   const server = await startServer({ dir: temporaryFolder() });
   const to = ["--to", `127.0.0.1:${server.port}`];
-  const words = ["send", "-", "--stream", "live", "--source", "visible", "--policy", "latest:5"];
+  const words = ["send", "-", "--stream", "live", "--source", "visible", "--policy", "block"];
   const sender = Bun.spawn([executable, ...words, ...to, "-v"], {
     stdio: ["pipe", "ignore", "pipe"],
   });

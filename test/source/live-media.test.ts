@@ -290,7 +290,11 @@ test.skipIf(vlc !== "")(`${vlc}RTSP of a real server becomes JPEG with the serve
     const url = `rtsp://127.0.0.1:${free.port}/video`;
     await free.stop(true);
     const words = ["-I", "dummy", "--loop", "--sout", `#rtp{sdp=${url}}`, "--sout-keep", file];
-    const server = Bun.spawn(["cvlc", ...words], { stdout: "ignore", stderr: "ignore" });
+    const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    const server = Bun.spawn([...(process.getuid?.() === 0 ? nobody : []), "cvlc", ...words], {
+      env: { ...process.env, HOME: folder },
+      ...{ stdout: "ignore", stderr: "ignore" },
+    });
     try {
       let media: Media | undefined;
       for (const start = performance.now(); media === undefined;) {
