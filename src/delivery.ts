@@ -70,6 +70,9 @@ export interface Delivered {
 const firstPause = 1000;
 const longestPause = 30_000;
 
+/** What is captured meanwhile grows old: whoever sends live looks for the server all the time. */
+const livePause = 500;
+
 /** Errors that may come of a flipped byte end a delivery when they come so often without progress. */
 const mostDoubts = 3;
 
@@ -303,7 +306,9 @@ export class Delivery {
   async #pause(reason: FramesError): Promise<void> {
     const patience = this.#patience();
     if (patience <= 0) throw this.#givenUp(reason);
-    const pause = Math.min(firstPause * 2 ** this.#pauses++, longestPause);
+    const isLive = this.#outlets.some(({ source }) => source.isLive === true);
+    const longest = isLive ? livePause : longestPause;
+    const pause = Math.min(firstPause * 2 ** this.#pauses++, longest);
     const jittered = Math.min(pause * (0.75 + Math.random() / 4), patience);
     this.#events.waiting(reason, jittered);
     const { promise, resolve } = Promise.withResolvers<void>();
