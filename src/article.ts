@@ -1,16 +1,12 @@
 /** Sends to the article's server, in its dialect: for those who move over one end at a time. */
 import { ArticleDispatch } from "./article-dispatch.ts";
-import { type ErrorName, FramesError } from "./errors.ts";
-import { Gaps } from "./gaps.ts";
+import { FramesError } from "./errors.ts";
+import { Shortfall } from "./gaps.ts";
 import { formatAddress, parseAddress } from "./net/address.ts";
 import { plan } from "./plan.ts";
 import type { Plan, Sendable } from "./planning.ts";
-import { nothingDone, type SendOptions, type SendSummary, type SourceReport } from "./send.ts";
+import { nothingDone, type SendOptions, type SendSummary } from "./send.ts";
 import { Outlet, type SourceProgress, type Undelivered } from "./session/outlet.ts";
-import { settingFor } from "./source/settings.ts";
-
-/** Undelivered frames that a summary names. */
-const mostReported = 1000;
 
 /** What the dialect cannot promise, as people are told. */
 export const articleCaveat =
@@ -67,18 +63,9 @@ export async function deliverArticle(
     for (; told < skipped.length; told++) onEvent?.({ type: "skipped", skipped: skipped[told]! });
   };
   tellSkipped();
-  const undelivered: Undelivered[] = [];
-  const reasons: Partial<Record<ErrorName, number>> = {};
-  const gaps = new Gaps();
-  let dropped = 0;
+  const shortfall = new Shortfall(options);
   const report = (one: Undelivered) => {
-    const { code } = one.error;
-    const frames = one.last - one.first + 1;
-    gaps.add(one);
-    if (undelivered.length < mostReported) undelivered.push(one);
-    const isChosen = code === "dropped" && settingFor(options.policy, one.source) !== undefined;
-    if (isChosen) dropped += frames;
-    if (!isChosen || options.failOnGap === true) reasons[code] = (reasons[code] ?? 0) + frames;
+    shortfall.add(one);
     onEvent?.({ type: "undelivered", report: one });
   };
   for (const { path, why } of unreadable) {
@@ -86,12 +73,7 @@ export async function deliverArticle(
     report({ source: path, first: 0, last: 0, what: path, error });
   }
   const progress = sources.map((source, index) => new Outlet(index + 1, source).progress);
-  const reports = (): SourceReport[] =>
-    progress.map((own) => {
-      const { gaps: missing, more } = gaps.of(own.name);
-      const seconds = (Date.now() - started) / 1000;
-      return { progress: own, captured: own.captured, gaps: missing, moreGaps: more, seconds };
-    });
+  const reports = () => shortfall.reportOn(progress, started);
   const tell = () => onEvent?.({ type: "progress", sources: progress, report: reports });
   let interrupted = signal?.aborted === true;
   let dispatch: ArticleDispatch | undefined;
@@ -160,9 +142,9 @@ export async function deliverArticle(
     seconds: (Date.now() - started) / 1000,
     store: "",
     sources: reports(),
-    dropped,
-    undelivered,
-    reasons,
+    dropped: shortfall.dropped,
+    undelivered: shortfall.undelivered,
+    reasons: shortfall.reasons,
     leftOut,
     interrupted,
   };

@@ -7,14 +7,8 @@ export { sendArticle } from "./article.ts";
 export { type ErrorName, errors, FramesError } from "./errors.ts";
 export type { Frame, FrameDescription } from "./frame.ts";
 export type { CapturedFrames, PlanOptions, Sendable } from "./planning.ts";
-export {
-  send,
-  type SendEvent,
-  type SendOptions,
-  type SendSummary,
-  type SourceReport,
-} from "./send.ts";
-export type { Gap } from "./gaps.ts";
+export { send, type SendEvent, type SendOptions, type SendSummary } from "./send.ts";
+export type { Gap, SourceReport } from "./gaps.ts";
 export { FrameFeed } from "./source/feed.ts";
 export type { ServeEvent, StoredEvent } from "./reception.ts";
 export { serve, type ServeOptions } from "./serve.ts";

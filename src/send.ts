@@ -2,7 +2,7 @@
 import { Key } from "./auth/key.ts";
 import { Delivery, type SenderKeys } from "./delivery.ts";
 import { defaultKeyFile, readKeys } from "./keys.ts";
-import { type Gap, Gaps } from "./gaps.ts";
+import { Shortfall, type SourceReport } from "./gaps.ts";
 import type { Kept } from "./removal.ts";
 import { type ErrorName, FramesError, heard } from "./errors.ts";
 import type { ConflictPolicy } from "./frame.ts";
@@ -11,7 +11,6 @@ import type { SourceProgress, Undelivered } from "./session/outlet.ts";
 import type { Skipped } from "./source/directory.ts";
 import { plan } from "./plan.ts";
 import { pacing, type Plan, type PlanOptions, type Sendable } from "./planning.ts";
-import { settingFor } from "./source/settings.ts";
 import { Watch } from "./source/watch.ts";
 import { software } from "./version.ts";
 import type { Hello } from "./wire/messages.ts";
@@ -66,18 +65,6 @@ export type SendEvent =
   | { type: "media"; source: string; description: string }
   /** Something cannot be watched or read for now, and is tried again. */
   | { type: "trouble"; error: FramesError };
-
-/** How one source fared. */
-export interface SourceReport {
-  readonly progress: SourceProgress;
-  /** Frames that were given a number. */
-  readonly captured: number;
-  /** Numbers that were not delivered; beyond a thousand ranges the others are only counted. */
-  readonly gaps: readonly Gap[];
-  readonly moreGaps: number;
-  /** Seconds that it was delivered for. */
-  readonly seconds: number;
-}
 
 /** What became of a delivery. */
 export interface SendSummary {
@@ -134,8 +121,6 @@ export const nothingDone = {
   seconds: 0,
 };
 
-/** Undelivered frames that a summary names: there may be a million. */
-const mostReported = 1000;
 const defaultTimeout = 30_000;
 const defaultConnectWithin = 10_000;
 
@@ -194,17 +179,10 @@ export async function deliver(
     }
   };
   tellSkipped();
-  const undelivered: Undelivered[] = [];
-  const reasons: Partial<Record<ErrorName, number>> = {};
-  const gaps = new Gaps();
-  let dropped = 0;
+  const shortfall = new Shortfall(options);
+  const { undelivered, reasons } = shortfall;
   const report = (one: Undelivered) => {
-    gaps.add(one);
-    if (undelivered.length < mostReported) undelivered.push(one);
-    const isChosen = settingFor(options.policy, one.source) !== undefined;
-    if (one.error.code === "dropped" && isChosen) dropped += one.last - one.first + 1;
-    if (one.error.code !== "dropped" || !isChosen || options.failOnGap === true)
-      reasons[one.error.code] = (reasons[one.error.code] ?? 0) + one.last - one.first + 1;
+    shortfall.add(one);
     options.onEvent?.({ type: "undelivered", report: one });
   };
   for (const { path, why } of unreadable) {
@@ -213,7 +191,7 @@ export async function deliver(
   }
   const base = { stream, address: formatAddress(address), undelivered, reasons, leftOut };
   if (sources.length === 0 && watch === undefined) {
-    return { ...base, ...nothingDone, store: "", sources: [], dropped, interrupted: false };
+    return { ...base, ...nothingDone, store: "", sources: [], dropped: 0, interrupted: false };
   }
   const hello: Hello = {
     role: "send",
@@ -256,12 +234,7 @@ export async function deliver(
     },
     ...(onMessage === undefined ? {} : { trace: onMessage }),
   });
-  const reports = (): SourceReport[] =>
-    delivery.progress.map((progress) => {
-      const { gaps: own, more } = gaps.of(progress.name);
-      const seconds = (Date.now() - started) / 1000;
-      return { progress, captured: progress.captured, gaps: own, moreGaps: more, seconds };
-    });
+  const reports = () => shortfall.reportOn(delivery.progress, started);
   // Before there is a connection too, somebody may ask for a report.
   if (spool !== undefined) {
     onEvent?.({ type: "progress", sources: delivery.progress, report: reports });
@@ -292,7 +265,7 @@ export async function deliver(
     seconds: (Date.now() - started) / 1000,
     store: heard(welcome.store ?? ""),
     sources: reports(),
-    dropped,
+    dropped: shortfall.dropped,
     interrupted: delivery.isInterrupted,
   };
 }
