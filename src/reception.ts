@@ -165,6 +165,8 @@ export class Reception implements ConnectionHandler, Guest {
         lost: (source, frames, error) =>
           server.tell({ type: "lost", ...this.#who(), source, frames, error }),
         wake: () => {
+          // What waited may have been read meanwhile.
+          server.noteHeld(this, this.#receiver.held);
           this.#goOn();
           server.settleLater(this);
         },
