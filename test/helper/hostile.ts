@@ -120,6 +120,8 @@ export function data(payload: Part, before: Part, fields: FrameFields = {}): Buf
 export interface Target {
   readonly port: number;
   readonly key?: KeyEntry | undefined;
+  /** How long its log is by now. */
+  logged?(): number;
 }
 
 /** HELLO, with a session of its own and the id of the key. */
@@ -141,8 +143,9 @@ export class Peer {
   /** Whether the server has closed its sending side. */
   hasHeardAll = false;
   isClosed = false;
-  /** How the server's log calls it. */
+  /** How the server's log calls it, from here on: ports are used again. */
   name = "";
+  loggedFrom = 0;
 
   private constructor(key: KeyEntry | undefined) {
     this.#key = key;
@@ -152,8 +155,10 @@ export class Peer {
    * Connects; over TLS it has then shaken hands. Who is `deaf` reads nothing; who is `stubborn` does not
    * close when the server has.
    */
-  static async connect({ port, key }: Target, manners?: "deaf" | "stubborn"): Promise<Peer> {
+  static async connect(target: Target, manners?: "deaf" | "stubborn"): Promise<Peer> {
+    const { port, key } = target;
     const peer = new Peer(key);
+    peer.loggedFrom = target.logged?.() ?? 0;
     const { promise, resolve } = Promise.withResolvers<void>();
     const socket = await Bun.connect<undefined>({
       hostname: "127.0.0.1",
@@ -293,7 +298,7 @@ export interface GuardedServer extends Target, Disposable {
   /** The file with the key, as `frames send` takes it. */
   readonly keyWords: string[];
   /** Lines of its log about a peer. */
-  lines(peer: { name: string }, kind: string): Json[];
+  lines(peer: { name: string; loggedFrom: number }, kind: string): Json[];
   /** That nothing but the store was changed, and that it needed little memory so far. */
   expectUnharmed(): void;
   /** That it stops in order, and that its log holds nothing that a terminal would obey. */
@@ -340,8 +345,9 @@ export async function guardedServer(options: GuardedOptions): Promise<GuardedSer
     port: server.port,
     key: isKeyed ? key : undefined,
     keyWords,
+    logged: () => server.stdout().length,
     lines(peer, kind) {
-      const lines = server.stdout().split("\n");
+      const lines = server.stdout().slice(peer.loggedFrom).split("\n");
       const own = lines.filter((line) => line.includes(`"peer":"${peer.name}"`));
       return jsonLines(own.join("\n")).filter((line) => line["type"] === kind);
     },
