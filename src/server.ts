@@ -1,5 +1,6 @@
 /** A running server: joins a listener, receptions and a store. */
 import { asFramesError, type ErrorName, FramesError } from "./errors.ts";
+import { Arrivals } from "./arrivals.ts";
 import type { Certificate } from "./auth/certificate.ts";
 import { Claims } from "./claims.ts";
 import type { FrameStore } from "./frame.ts";
@@ -81,6 +82,8 @@ export class FrameServer implements Server, Host {
   /** Who sends which source of which stream. */
   readonly #claims = new Claims<Guest>();
   readonly #held = new HeldBytes<Guest>();
+  /** Whoever reads frames back out is woken by it. */
+  readonly arrivals = new Arrivals();
   readonly #turnedAway = new TurnedAway();
   readonly #refusals = new Map<ErrorName, number>();
   #settling = false;
@@ -338,6 +341,7 @@ export class FrameServer implements Server, Host {
   async flush(): Promise<boolean> {
     try {
       await this.#store.flush();
+      this.arrivals.came();
       return true;
     } catch (error) {
       const failure = asFramesError(error, "store");

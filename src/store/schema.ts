@@ -43,6 +43,7 @@ export const schema = `
     format TEXT,
     UNIQUE (stream, source, name)
   );
+  CREATE INDEX IF NOT EXISTS frames_by_time ON frames (stream, source, captured, seq);
   CREATE TABLE IF NOT EXISTS losses (
     stream TEXT NOT NULL,
     source TEXT NOT NULL,

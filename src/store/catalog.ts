@@ -1,0 +1,165 @@
+/**
+ * Reads back what a journal holds, beside whoever writes it: frames in the order in which they came, by
+ * capture time, by name and by number. Only what was committed is seen.
+ */
+import type { Database } from "bun:sqlite";
+import type { FrameDescription, RawShape } from "../frame.ts";
+import { type FrameRow, journalFailure, openForReading } from "./schema.ts";
+
+/** A stored frame. */
+export interface KeptFrame extends FrameDescription {
+  /** Position in the order of arrival: it rises, with holes. */
+  readonly id: number;
+  readonly stream: string;
+  readonly source: string;
+  readonly session: string;
+  readonly crc32: number;
+  /** Nanoseconds since 1970. */
+  readonly received: bigint;
+  /** Name of the key that it came with. */
+  readonly key: string | undefined;
+  readonly raw: RawShape | undefined;
+}
+
+/** Which frames of a stream are meant. */
+export interface Selection {
+  readonly stream: string;
+  /** Default: all sources. */
+  readonly sources?: readonly string[] | undefined;
+  /** Captured at this time or later, in nanoseconds since 1970. */
+  readonly since?: bigint | undefined;
+}
+
+type Row = {
+  [field in keyof FrameRow]: FrameRow[field] extends number ? bigint : FrameRow[field];
+} & {
+  id: bigint;
+};
+
+const every = "SELECT * FROM frames WHERE stream = ?1";
+const ofSource = `${every} AND source = ?2`;
+
+export class Catalog {
+  readonly #path: string;
+  readonly #database: Database;
+
+  /** @throws {FramesError} `store` if the journal cannot be read */
+  constructor(path: string) {
+    this.#path = path;
+    try {
+      this.#database = openForReading(path);
+    } catch (error) {
+      throw journalFailure("read", path, error);
+    }
+  }
+
+  /** At most `limit` frames that came after the one with this id, in the order of arrival. */
+  after({ stream, sources, since }: Selection, id: number, limit: number): KeptFrame[] {
+    return this.#all(
+      `${every} AND id > ?2 AND (?3 IS NULL OR source IN (SELECT value FROM json_each(?3)))
+        AND (?4 IS NULL OR captured >= ?4) ORDER BY id LIMIT ?5`,
+      stream,
+      id,
+      sources === undefined ? null : JSON.stringify(sources),
+      since ?? null,
+      limit,
+    );
+  }
+
+  /** Id of the frame that came last, of all streams; 0 if there is none. */
+  last(): number {
+    return this.#reading(() => {
+      const query = this.#database.query<{ id: number | null }, []>(
+        "SELECT max(id) AS id FROM frames",
+      );
+      return query.get()!.id ?? 0;
+    });
+  }
+
+  /** The frame that is stored under this name. */
+  named(stream: string, source: string, name: string): KeptFrame | undefined {
+    return this.#all(`${ofSource} AND name = ?3`, stream, source, name)[0];
+  }
+
+  /** The frame with this number; of several sessions' the one that came last. */
+  numbered(
+    stream: string,
+    source: string,
+    number: number,
+    session?: string,
+  ): KeptFrame | undefined {
+    return this.#all(
+      `${ofSource} AND seq = ?3 AND (?4 IS NULL OR session = ?4) ORDER BY id DESC LIMIT 1`,
+      stream,
+      source,
+      number,
+      session ?? null,
+    )[0];
+  }
+
+  /** The frame of a source whose capture time is nearest. */
+  nearest(stream: string, source: string, captured: bigint): KeptFrame | undefined {
+    const [before] = this.#all(
+      `${ofSource} AND captured <= ?3 ORDER BY captured DESC LIMIT 1`,
+      stream,
+      source,
+      captured,
+    );
+    const [behind] = this.#all(
+      `${ofSource} AND captured > ?3 ORDER BY captured LIMIT 1`,
+      stream,
+      source,
+      captured,
+    );
+    if (before === undefined || behind === undefined) return before ?? behind;
+    return captured - before.captured <= behind.captured - captured ? before : behind;
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  #all(query: string, ...values: (string | number | bigint | null)[]): KeptFrame[] {
+    return this.#reading(() =>
+      this.#database
+        .query<Row, typeof values>(query)
+        .safeIntegers(true)
+        .all(...values)
+        .map(keptFrame),
+    );
+  }
+
+  #reading<T>(act: () => T): T {
+    try {
+      return act();
+    } catch (error) {
+      throw journalFailure("read", this.#path, error);
+    }
+  }
+}
+
+function keptFrame(row: Row): KeptFrame {
+  const { stream, source, name, session, captured, received, key, meta, format } = row;
+  return {
+    id: Number(row.id),
+    stream,
+    source,
+    name,
+    session,
+    sequence: Number(row.seq),
+    size: Number(row.bytes),
+    crc32: Number(row.crc32),
+    captured,
+    received,
+    key: key ?? undefined,
+    metadata: meta ?? "",
+    raw: format === null ? undefined : shapeOf(format),
+  };
+}
+
+/** `640x512.gray16le` in a row, as the ending of the frame's name has it. */
+function shapeOf(text: string): RawShape | undefined {
+  const [, width, height, format] = /^(\d+)x(\d+)\.(.+)$/.exec(text) ?? [];
+  if (format === undefined) return undefined;
+  return { width: Number(width), height: Number(height), format };
+}
