@@ -204,3 +204,24 @@ export interface FrameWriter {
   /** The frame will not be finished. */
   discard(): void;
 }
+
+/** Where frames go that are received from a server, and how far that is. */
+export interface FrameKeeper extends FrameStore {
+  /** What the server is told to go on from there; nothing to begin at the beginning. */
+  readonly cursor: string | undefined;
+  /** Whether nothing more can be taken for now. */
+  readonly isFull: boolean;
+  /**
+   * The server is there.
+   *
+   * @param identity tells its store from others, if it says so
+   * @param place where that is, for people
+   * @throws {FramesError} `usage` if what is kept already came from another store
+   */
+  welcomed(identity: string | undefined, place: string): void;
+  /**
+   * A cursor came, behind all frames that have come. What is returned keeps it, with the next `flush`: to be
+   * called when all these are settled.
+   */
+  mark(cursor: string): () => void;
+}

@@ -10,7 +10,7 @@ export type { CapturedFrames, PlanOptions, Sendable } from "./planning.ts";
 export { send, type SendEvent, type SendOptions, type SendSummary } from "./send.ts";
 export type { Gap, SourceReport } from "./gaps.ts";
 export { FrameFeed } from "./source/feed.ts";
-export type { ServeEvent, StoredEvent } from "./reception.ts";
+export type { ServeEvent, StoredEvent } from "./serve-event.ts";
 export { serve, type ServeOptions } from "./serve.ts";
 export type { Server } from "./server.ts";
 export type { SourceProgress, Undelivered } from "./session/outlet.ts";

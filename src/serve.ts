@@ -2,7 +2,7 @@
 import { FramesError } from "./errors.ts";
 import { defaultKeyFile, firstKey, KeyRing, ownCertificate, readCertificate } from "./keys.ts";
 import { type Address, isLoopback, parseAddress } from "./net/address.ts";
-import type { ServeEvent, StoredEvent } from "./reception.ts";
+import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import { FrameServer, type Server } from "./server.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
 import type { Keep } from "./store/retention.ts";
