@@ -158,9 +158,12 @@ export class Delivery {
       this.#dispatch = this.#newDispatch();
       return this.#dispatch.run();
     };
+    const outlets = this.#outlets;
     return await this.#attempts.run(connect, () => this.#noteProgress(), {
-      isOurs: (error) => this.#outlets.some(({ failure }) => failure?.error === error),
-      isLive: this.#outlets.some(({ source }) => source.isLive === true),
+      isOurs: (error) => outlets.some(({ failure }) => failure?.error === error),
+      get isLive() {
+        return outlets.some(({ source }) => source.isLive === true);
+      },
     });
   }
 
@@ -213,8 +216,8 @@ export class Delivery {
   }
 
   #stop(): void {
+    this.#attempts.interrupt();
     this.#removal.stop();
     this.#dispatch?.interrupt();
-    this.#attempts.interrupt();
   }
 }

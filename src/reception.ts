@@ -364,6 +364,7 @@ export class Reception implements ConnectionHandler, Guest {
 
   closed(error: FramesError | undefined): void {
     this.#receiver.close();
+    this.#provision?.discard();
     this.#asked?.answer(false);
     this.#releaseSources();
     this.#server.remove(this);
