@@ -1,7 +1,7 @@
 /** What happens at a server. */
 import type { FramesError } from "./errors.ts";
 import type { FrameDescription } from "./frame.ts";
-import type { Provided } from "./session/provider.ts";
+import type { Provided } from "./session/supply.ts";
 import type { Removed } from "./store/remover.ts";
 import type { Done } from "./wire/messages.ts";
 

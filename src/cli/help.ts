@@ -213,8 +213,8 @@ ${row("NO_COLOR", "No colours")}
       pipe = subprocess.Popen(["frames", "receive", "site", "--follow",
           "--multipart", "-"], stdout=subprocess.PIPE).stdout
       while pipe.readline():                  # --frame
-          facts = dict(line.decode().rstrip("\r\n").split(": ", 1)
-              for line in iter(pipe.readline, b"\r\n"))
+          facts = dict(line.decode().rstrip("\\r\\n").split(": ", 1)
+              for line in iter(pipe.readline, b"\\r\\n"))
           image = pipe.read(int(facts["Content-Length"]))
           pipe.readline()
           print(facts["X-Source"], facts["X-Sequence"], facts["X-Captured"])
