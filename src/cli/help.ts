@@ -36,6 +36,7 @@ export function overview(): string {
 To receive:        frames serve
 To send:           frames send DIR            on the same machine
                    frames send DIR --to HOST  from another: frames help serve
+To get them back:  frames receive STREAM [DIR], or - for a pipe
 
 Commands:
 ${commands.map(({ name, usage, summary }) => row(`${name} ${usage}`.trim(), summary)).join("\n")}
@@ -55,7 +56,7 @@ Usage: frames ${`${name} ${usage}`.trim()} [FLAGS]
 
 Flags:
 ${flagsOf(name).map(flagRow).join("\n")}
-${shown}`;
+${shown}${name === "help" ? `\nTopics:\n  ${topicNames.join(", ")}\n` : ""}`;
 }
 
 const topics: Record<string, () => string> = {
@@ -98,7 +99,7 @@ ${flags
   .filter(({ name }) => name !== "help")
   .map((flag) => row(environmentName(flag), `--${flag.name}, for ${flag.commands.join(", ")}`))
   .join("\n")}
-${row("FRAMES_KEY", "A key itself, for serve, send and bench: asked for on this machine too")}
+${row("FRAMES_KEY", "A key itself, for serve, send, receive and bench: asked for on this machine too")}
 ${row("NO_COLOR", "No colours")}
 `,
   keep: () => `What is removed after a while

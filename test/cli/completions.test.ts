@@ -91,6 +91,7 @@ describe("bash", () => {
       "keys",
       "live",
       "names",
+      "receiving",
       "resume",
     ];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());
