@@ -535,6 +535,76 @@ describe("what is received", () => {
   });
 });
 
+describe("a reader that does not read", () => {
+  test("is not thrown out, and takes little memory at either end", async () => {
+    await withServer(
+      async (server) => {
+        const tree = makeTree(manyFrames(1500, 100_000));
+        expectCode(await send(server, tree), 0);
+        const before = server.peakMemory();
+        const pipe = join(temporaryFolder(), "pipe");
+        const reading = run(
+          [
+            "-c",
+            `mkfifo ${pipe}; exec 3<> ${pipe}; exec 4< ${pipe}; touch ${pipe}.made; while [ ! -e ${pipe}.read ]; do sleep 0.1; done; exec 3>&-; wc -c <&4`,
+          ],
+          { command: ["sh"] },
+        );
+        await until("the pipe", () => existsSync(`${pipe}.made`));
+        const args = commandOf(["receive", "run7", "-", "--timeout", "1"], server);
+        const child = Bun.spawn(["sh", "-c", `exec "$@" > ${pipe}`, "sh", ...args], {
+          stdout: "ignore",
+          stderr: "ignore",
+        });
+        try {
+          await until("bytes on their way", () => server.stdout().includes('"receiving"'));
+          // Longer than a silent peer is borne with.
+          await Bun.sleep(2500);
+          const status = readFileSync(`/proc/${child.pid}/status`, "latin1");
+          const held = Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)![1]) * 1024;
+          expect(held).toBeLessThan(150e6);
+          const other = makeTree(manyFrames(50, 100_000, "later"));
+          expect(summaryOf(await send(server, other))).toMatchObject({ frames: 50, retries: 0 });
+          expect(server.peakMemory() - before).toBeLessThan(40e6);
+          writeFileSync(`${pipe}.read`, "");
+          expect((await reading).stdout.trim()).toBe("150000000");
+          expect(await child.exited).toBe(0);
+        } finally {
+          child.kill("SIGKILL");
+        }
+        expect(server.stdout()).not.toContain('"failed"');
+      },
+      "--timeout",
+      "1",
+    );
+  });
+
+  test("keeps what it has still to get from being removed", async () => {
+    await withServer(
+      async (server) => {
+        using link = await relayTo(server, { rate: 300_000 });
+        const tree = makeTree(manyFrames(100, 20_000));
+        const copy = join(temporaryFolder(), "run7");
+        const args = ["receive", "run7", copy, "--follow", "--json", "--from", link.to];
+        using receiver = launch(args);
+        await until("the receiver", () => server.stdout().includes('"receiving"'));
+        expectCode(await send(server, tree), 0);
+        await until("all frames", () => countFiles(copy) === 100, 30_000);
+        receiver.child.kill("SIGINT");
+        const ended = await receiver.ended();
+        expectCode(ended, 0);
+        expect(summaryOf(ended)).toMatchObject({ frames: 100, lost: 0 });
+        expect(sameTree(tree, copy)).toEqual([]);
+        // What nobody awaits goes at once.
+        expectCode(await send(server, tree, "--stream", "run8"), 0);
+        await until("removal", () => countFiles(join(server.dir, "run8")) < 20);
+      },
+      "--keep",
+      "100K",
+    );
+  });
+});
+
 describe("keys", () => {
   async function keyed(role: string, streams: string, ...args: string[]): Promise<Finished> {
     const folder = temporaryFolder();
