@@ -307,9 +307,10 @@ function keysOf(address: Address, { key, keyFile, insecure = false }: SendOption
     const given = Key.parse(key, "in FRAMES_KEY");
     return { use: "always", keys: () => [given] };
   }
-  const path = keyFile ?? defaultKeyFile();
   const isHere = isLoopback(address.host || "127.0.0.1");
-  if (isHere && !isGiven) return { use: "if-asked", keys: () => usableKeys(path) };
+  // Whoever has no home needs none for this.
+  if (isHere && !isGiven) return { use: "if-asked", keys: () => usableKeys(defaultKeyFile()) };
+  const path = keyFile ?? defaultKeyFile();
   const usable = usableKeys(path);
   if (usable.length > 0) return { use: "always", keys: () => usable };
   throw new FramesError(

@@ -330,9 +330,17 @@ export const flags: readonly Flag[] = [
     commands: ["ls", "bench"],
   },
   {
+    name: "log",
+    kind: "text",
+    value: "text|json",
+    help: "How what happens is told on standard error (default text)",
+    commands: ["serve"],
+  },
+  {
     name: "json",
     kind: "switch",
     help: "One JSON object per line on standard output",
+    helpFor: { serve: "Tell what happens on standard output instead, as JSON" },
     commands: ["serve", "send", "ls", "verify", "bench", "key"],
   },
   {

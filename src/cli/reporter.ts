@@ -5,6 +5,7 @@ import type { SourceReport } from "../gaps.ts";
 import type { SendEvent, SendSummary } from "../send.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import type { Arguments } from "./arguments.ts";
+import type { Level } from "./lines.ts";
 import { Progress } from "./progress.ts";
 import { droppedLine, reportJson, reportLine } from "./report.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
@@ -121,10 +122,10 @@ export class Reporter {
     );
   }
 
-  #say(text: string): void {
+  #say(text: string, level?: Level): void {
     if (this.#quiet) return;
-    if (this.#progress !== undefined) this.#progress.say(text);
-    else say(this.#terminal, text);
+    if (this.#progress !== undefined) this.#progress.say(text, level);
+    else say(this.#terminal, text, level);
   }
 
   #undeliveredFrame({ source, first, last, what, error }: Undelivered): void {
@@ -151,8 +152,8 @@ export class Reporter {
 
   /** Says what even those should see who asked for quiet. */
   #warn(text: string): void {
-    if (this.#quiet) say(this.#terminal, text);
-    else this.#say(text);
+    if (this.#quiet) say(this.#terminal, text, "warning");
+    else this.#say(text, "warning");
   }
 
   stopping(): void {
