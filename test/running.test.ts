@@ -740,6 +740,30 @@ describe("without a home", () => {
   );
 });
 
+const withStrace = linux || (Bun.which("strace") === null ? "skipped: needs strace: " : "");
+
+test.skipIf(withStrace !== "")(
+  `${withStrace}a server in a sandbox that forbids all sockets but those of TCP serves all the same`,
+  async () => {
+    // Its addresses are asked for by a socket of another family (RestrictAddressFamilies).
+    const dir = folder();
+    const inject = ["-D", "-f", "-qq", "-o", join(dir, "trace"), "-e", "trace=socket"];
+    const forbid = ["-e", "inject=socket:error=EAFNOSUPPORT:when=2+"];
+    const words = [executable, "serve", join(dir, "a"), "--listen", ":0"];
+    const child = Bun.spawn(["strace", ...inject, ...forbid, ...words], {
+      env: environment({ FRAMES_KEY_FILE: keyFile(entry()) }),
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    try {
+      expect(await saidUntil(child.stderr, "--to")).toContain("--to THIS-MACHINE");
+      child.kill("SIGTERM");
+      await child.exited;
+    } finally {
+      child.kill("SIGKILL");
+    }
+  },
+);
+
 describe("a key that systemd gives (LoadCredential)", () => {
   test.skipIf(linux !== "")(
     `${linux}is taken with the mode that it has there, but from nowhere else`,
@@ -766,4 +790,46 @@ describe("a key that systemd gives (LoadCredential)", () => {
       }
     },
   );
+});
+
+describe("the README's", () => {
+  const readme = readFileSync(join(import.meta.dir, "../README.md"), "utf8");
+  const units = [...readme.matchAll(/```ini\n# \S+\/(\S+)\n([^]*?)```/g)].map(([, name, text]) => ({
+    name: name!,
+    text: text!,
+  }));
+
+  const withAnalyze =
+    linux || (Bun.which("systemd-analyze") === null ? "skipped: needs systemd: " : "");
+  test.skipIf(withAnalyze !== "")(`${withAnalyze}units are what systemd takes`, () => {
+    const at = folder();
+    const expected = ["frames.service", "frames.socket", "frames-send.service"];
+    expect(units.map(({ name }) => name)).toEqual(expected);
+    for (const { name, text } of units) {
+      writeFileSync(join(at, name), text.replaceAll("/usr/local/bin/frames", executable));
+    }
+    for (const { name } of units) {
+      const words = ["systemd-analyze", "verify", "--man=no", join(at, name)];
+      const { exitCode, stdout, stderr } = Bun.spawnSync(words);
+      // What it does not know it only says.
+      expect([name, exitCode, `${stdout}${stderr}`]).toEqual([name, 0, ""]);
+    }
+  });
+
+  test("units and container start commands that there are", async () => {
+    const commands = units
+      .flatMap(({ text }) => [...text.matchAll(/^ExecStart=\S+ (.*)$/gm)])
+      .map(([, words]) => words!.replaceAll("%%", "%").replaceAll("%d", "/nonexistent").split(" "));
+    const [, listed] = /^CMD (\[.*\])$/m.exec(readme)!;
+    const all = [...commands, JSON.parse(listed!) as string[]];
+    expect(all.length).toBe(3);
+    for (const words of all) {
+      // Understood, but for what is not on this machine.
+      const known = words.map((word) => word.replace(/^\/(?:var|data)/, `${folder()}/`));
+      const env = { HOME: "/proc/nowhere" };
+      const { code, stderr } = await run([...known, "--key-file", "/nonexistent"], { env });
+      expect(stderr).not.toContain("Unknown");
+      expect([1, 5, 11]).toContain(code);
+    }
+  });
 });

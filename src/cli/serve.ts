@@ -91,7 +91,7 @@ export async function serveCommand(
     sayJson(terminal, { type: "listening", time: now(), host, port, directory, article });
   }
   if (!quiet) greet(server, terminal);
-  const status = `Listening at ${server.address}`;
+  const status = whereOf(server);
   supervisor?.ready(status);
   onReload(() => {
     if (stop.aborted) return;
@@ -145,11 +145,15 @@ function refusalText({ refusals }: Server): string {
   return sums.length === 0 ? "" : `; refused: ${sums.join(", ")}`;
 }
 
+function whereOf({ host, port, address }: Server): string {
+  return `Listening at ${host === "" ? `port ${port}` : address}`;
+}
+
 function greet(server: Server, terminal: Terminal): void {
   if (terminal.style === "json") {
     const { host, port, directory, article, isSecure } = server;
     const fields = { version, host, port, directory, article, secure: isSecure };
-    const text = `Listening at ${server.address}`;
+    const text = whereOf(server);
     return note(terminal, { level: "info", type: "listening", text, fields });
   }
   greetPeople(server, terminal);
