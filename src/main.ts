@@ -113,8 +113,10 @@ function stopOnHangUp(stop: () => void): void {
 function serveOnSignals(): { gently: AbortSignal; onReload: (reload: () => void) => void } {
   let act = () => {};
   const hadTerminal = isatty(0);
+  // On Windows it says nothing else, and the system ends this process soon after.
+  const isGone = () => process.platform === "win32" || (hadTerminal && !isatty(0));
   const { gently } = stopOnSignal((stop) => {
-    process.on("SIGHUP", () => (hadTerminal && !isatty(0) ? stop() : act()));
+    process.on("SIGHUP", () => (isGone() ? stop() : act()));
   });
   return { gently, onReload: (reload) => void (act = reload) };
 }

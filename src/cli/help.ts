@@ -169,6 +169,9 @@ ${row("NO_COLOR", "No colours")}
   name of a stream may hold %Y %m %d %H %M %S %j: --stream 'cam3-%Y-%m-%d', in
   UTC.
 
+  With --fps or --realtime, what is there already is sent once more, and found
+  there: each frame has to wait for its turn.
+
   Policies, when the link is slower than the source: block holds it up, which
   directories and pipes bear; latest:N keeps the newest N frames and drops
   others before they are sent (cameras: latest:30; latest alone is 1). What a

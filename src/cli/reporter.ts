@@ -211,10 +211,17 @@ export class Reporter {
   fail(error: unknown): unknown {
     this.#progress?.stop();
     const confirmed = this.#confirmed();
+    const reports = this.#report?.() ?? [];
+    if (!this.#quiet && error instanceof FramesError) {
+      // What was captured does not come again.
+      const live = reports.filter(({ progress }) => progress.delays !== undefined);
+      for (const report of live) say(this.#terminal, reportLine(report));
+    }
     if (this.#json) {
       const code = error instanceof FramesError ? error.code : "internal";
       const message = error instanceof Error ? error.message : String(error);
-      sayJson(this.#terminal, { type: "error", error: code, message, confirmed });
+      const sources = reports.map(reportJson);
+      sayJson(this.#terminal, { type: "error", error: code, message, confirmed, sources });
     }
     if (!(error instanceof FramesError) || this.#sources.length === 0) return error;
     if (error.code === "busy" || error.code === "usage") return error;
