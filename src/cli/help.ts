@@ -210,6 +210,30 @@ ${row("NO_COLOR", "No colours")}
   frames verify holds a store against its journal; --repair sets damaged frames
   aside so that the next frames send brings them.
 `,
+  running: () => `How a server runs where nobody watches it
+
+  What happens is one line each on standard error: with its time, or where that
+  is systemd's journal with a priority instead. --log json makes objects of the
+  lines, with time, level (debug, info, warning, error), type, message and what
+  belongs to the event; errors before it serves too. --json tells the events on
+  standard output instead, and leaves the rest where it is.
+
+  SIGTERM, Ctrl-C   Senders are told, and go on at the next server; what came
+                    has its receipt. Once more: at once (exit 20).
+  SIGHUP            Keys and certificate are read again, for new connections;
+                    who is connected stays, unless the key is gone. If the
+                    terminal that it was started in is gone, it stops.
+
+  With NOTIFY_SOCKET it tells systemd when it is ready, reloads and stops, and
+  with WATCHDOG_USEC that it is alive. With LISTEN_FDS it serves the one socket
+  that it was given; leave --listen out then.
+
+  Where no --key-file is given, keys and the server's own certificate are in the
+  folder frames below $XDG_CONFIG_HOME, else $STATE_DIRECTORY/.config, else
+  $HOME/.config. A key file below $CREDENTIALS_DIRECTORY may be readable to a
+  group. A certificate that cannot be kept is made anew at each start, which no
+  sender minds. The README has units for systemd, and a container file.
+`,
   names: () => `What is sent, and under which names it is kept
 
   Every regular file is a frame, but hidden ones, *.tmp and *.part; folders of
