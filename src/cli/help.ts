@@ -9,15 +9,21 @@ import { environmentName, type Flag, flags, flagsOf } from "./flags.ts";
 const width = 26;
 const lineWidth = 80;
 
-/** What is on the left, and beside or below it what that means, in lines that fit. */
-function row(left: string, right: string): string {
+/** `text` in lines of at most so many columns. */
+function wrap(text: string, columns: number): string[] {
   const lines = [""];
-  for (const word of right.split(" ")) {
+  for (const word of text.split(" ")) {
     const line = lines.at(-1)!;
     if (line === "") lines[lines.length - 1] = word;
-    else if (line.length + word.length < lineWidth - width) lines.push(`${lines.pop()} ${word}`);
+    else if (line.length + word.length < columns) lines.push(`${lines.pop()} ${word}`);
     else lines.push(word);
   }
+  return lines;
+}
+
+/** What is on the left, and beside or below it what that means, in lines that fit. */
+function row(left: string, right: string): string {
+  const lines = wrap(right, lineWidth - width);
   const beside = left.length < width - 2 ? lines.shift()! : "";
   const first = `  ${left.padEnd(beside === "" ? 0 : width - 2)}${beside}`;
   return [first, ...lines.map((line) => " ".repeat(width) + line)].join("\n");
@@ -49,7 +55,7 @@ function commandHelp(name: string): string | undefined {
   if (command === undefined) return undefined;
   const { usage, summary, examples } = command;
   const shown = examples.length === 0 ? "" : `\nExamples:\n  ${examples.join("\n  ")}\n`;
-  return `${summary}
+  return `${wrap(summary, lineWidth).join("\n")}
 
 Usage: frames ${`${name} ${usage}`.trim()} [FLAGS]
 
