@@ -3,7 +3,7 @@ import { allowsStream, type KeyEntry } from "./auth/key.ts";
 import { asFramesError, FramesError, heard } from "./errors.ts";
 import type { FrameDescription, FrameStore, Outcome } from "./frame.ts";
 import type { Guest } from "./guest.ts";
-import type { KeyRing } from "./keys.ts";
+import type { KeyRing, KeysEvent } from "./keys.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
 import { Receiver } from "./session/receiver.ts";
 import type { Flushable, Gate, ReceiverLimits } from "./session/receiving.ts";
@@ -32,8 +32,7 @@ export type ServeEvent =
       /** Name of the key that was proved. */
       key: string | undefined;
     }
-  /** The key file was read again, or could not be: then the keys before it still hold. */
-  | { type: "keys"; error: FramesError | undefined }
+  | KeysEvent
   | {
       type: "refused";
       peer: string;

@@ -157,6 +157,19 @@ export async function send(what: Sendable, options: SendOptions = {}): Promise<S
  * @throws {FramesError} if the delivery as a whole failed
  */
 export async function deliver(
+  planned: Plan,
+  options: SendOptions,
+  started: number,
+): Promise<SendSummary> {
+  try {
+    return await deliverPlan(planned, options, started);
+  } finally {
+    // Also if nothing was begun: another process may want it.
+    planned.spool?.close();
+  }
+}
+
+async function deliverPlan(
   { stream, sources, skipped, unreadable, leftOut, watch, spool, streamAt, media = [] }: Plan,
   options: SendOptions,
   started: number,
@@ -240,10 +253,8 @@ export async function deliver(
     onEvent?.({ type: "progress", sources: delivery.progress, report: reports });
   }
   const watching = watch === undefined ? undefined : startWatch(watch, delivery, options);
-  const { done, welcome, retries, removed } = await delivery.run().finally(() => {
-    watching?.close();
-    spool?.close();
-  });
+  const running = delivery.run().finally(() => watching?.close());
+  const { done, welcome, retries, removed } = await running;
   tellSkipped();
   const sum = (count: (source: SourceProgress) => number) =>
     delivery.progress.reduce((total, source) => total + count(source), 0);
@@ -307,9 +318,10 @@ function keysOf(address: Address, { key, keyFile, insecure = false }: SendOption
     const given = Key.parse(key, "in FRAMES_KEY");
     return { use: "always", keys: () => [given] };
   }
-  const path = keyFile ?? defaultKeyFile();
   const isHere = isLoopback(address.host || "127.0.0.1");
-  if (isHere && !isGiven) return { use: "if-asked", keys: () => usableKeys(path) };
+  // Whoever has no home needs none for this.
+  if (isHere && !isGiven) return { use: "if-asked", keys: () => usableKeys(defaultKeyFile()) };
+  const path = keyFile ?? defaultKeyFile();
   const usable = usableKeys(path);
   if (usable.length > 0) return { use: "always", keys: () => usable };
   throw new FramesError(

@@ -2,8 +2,10 @@
 import { FramesError } from "./errors.ts";
 import { defaultKeyFile, firstKey, KeyRing, ownCertificate, readCertificate } from "./keys.ts";
 import { type Address, isLoopback, parseAddress } from "./net/address.ts";
+import type { Place } from "./net/listen.ts";
+import { addressOf } from "./net/systemd.ts";
 import type { ServeEvent, StoredEvent } from "./reception.ts";
-import { FrameServer, type Server } from "./server.ts";
+import { FrameServer, type Security, type Server } from "./server.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
 import type { Keep } from "./store/retention.ts";
 
@@ -11,6 +13,8 @@ import type { Keep } from "./store/retention.ts";
 export interface ServeOptions {
   /** `HOST:PORT`; port 0 lets the system choose. Default `127.0.0.1:9726`. */
   readonly listen?: string;
+  /** Descriptor of a TCP socket that listens already, instead of `listen`: systemd gives such. */
+  readonly descriptor?: number;
   /**
    * The keys of those who are let in, over TLS 1.3. Without it, keys are asked for on any address but
    * loopback, from the user's own key file, in which one is made if there is none.
@@ -70,7 +74,7 @@ const defaultTimeout = 30_000;
  * ```
  */
 export async function serve(directory: string, options: ServeOptions = {}): Promise<Server> {
-  const address = parseAddress(options.listen ?? defaultListen, "--listen");
+  const address = placeOf(options);
   const { maxFrame = defaultMaxFrame, timeout = defaultTimeout } = options;
   if (!Number.isSafeInteger(maxFrame) || maxFrame < 1) {
     throw new FramesError("usage", `Cannot serve: the largest frame is ${maxFrame} bytes`);
@@ -106,6 +110,16 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
   });
 }
 
+/** @throws {FramesError} `usage` */
+function placeOf({ listen, descriptor }: ServeOptions): Place {
+  if (descriptor === undefined) return parseAddress(listen ?? defaultListen, "--listen");
+  if (listen !== undefined) {
+    const why = "it was given a socket that listens already";
+    throw new FramesError("usage", `Cannot use --listen ${listen}: ${why}`);
+  }
+  return { ...addressOf(descriptor), descriptor };
+}
+
 function amountOf(keep: Keep): number {
   return "bytes" in keep ? keep.bytes : keep.milliseconds;
 }
@@ -115,8 +129,9 @@ function amountOf(keep: Keep): number {
  *
  * @throws {FramesError} `usage`
  */
-export function asksForKeys({ listen, keyFile, key, insecure = false }: ServeOptions): boolean {
-  const { host } = parseAddress(listen ?? defaultListen, "--listen");
+export function asksForKeys(options: ServeOptions): boolean {
+  const { keyFile, key, insecure = false } = options;
+  const { host } = placeOf(options);
   const isGiven = keyFile !== undefined || key !== undefined;
   if (isGiven && insecure) {
     throw new FramesError("usage", "Cannot serve both with keys and --insecure: choose one");
@@ -147,11 +162,16 @@ function articleAddress({ article, articleInsecure = false }: ServeOptions): Add
 }
 
 /** The keys and the certificate; a user's first server makes both. */
-function securityOf({ keyFile, key, tls }: ServeOptions) {
+function securityOf({ keyFile, key, tls, onEvent = () => {} }: ServeOptions): Security {
   const path = keyFile ?? defaultKeyFile();
   if (keyFile === undefined && key === undefined) firstKey(path, "default");
   const keys = new KeyRing(key === undefined ? { path } : { text: key });
-  const certificate =
-    tls === undefined ? ownCertificate(new Date()) : readCertificate(tls.certificate, tls.key);
-  return { keys, certificate };
+  const unkept = (error: FramesError) => onEvent({ type: "unkept", error });
+  if (tls === undefined) {
+    const certificate = ownCertificate(new Date(), unkept);
+    // It is the server's own affair, and good for as long as it runs.
+    return { keys, certificate, renewed: () => certificate };
+  }
+  const renewed = () => readCertificate(tls.certificate, tls.key);
+  return { keys, certificate: renewed(), renewed };
 }

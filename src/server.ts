@@ -9,7 +9,7 @@ import { HeldBytes } from "./held.ts";
 import type { KeyRing } from "./keys.ts";
 import { type Address, formatAddress } from "./net/address.ts";
 import { steadyNow } from "./net/connection.ts";
-import { listen, type Listener, type ListenerTls } from "./net/listen.ts";
+import { listen, type Listener, type ListenerTls, type Place } from "./net/listen.ts";
 import { ArticleReception } from "./article-reception.ts";
 import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
 import type { ReceiverLimits } from "./session/receiving.ts";
@@ -33,14 +33,31 @@ export interface Server {
   readonly connections: number;
   /** How often frames were refused and connections ended, by the error. */
   readonly refusals: ReadonlyMap<ErrorName, number>;
+  /**
+   * Reads keys and certificate again. What cannot be read stays as it was, and `onEvent` is told; whoever
+   * is connected stays, unless the key is gone.
+   */
+  reload(): void;
   /** Takes no more senders, lets those that are connected know, and closes the store. */
   stop(): Promise<void>;
+}
+
+/** What a server asks for, and what it shows. */
+export interface Security {
+  readonly keys: KeyRing;
+  readonly certificate: Certificate;
+  /**
+   * Reads the certificate again.
+   *
+   * @throws {FramesError} `usage` or `missing`
+   */
+  readonly renewed: () => Certificate;
 }
 
 /** How a server behaves. Times are in milliseconds. */
 export interface ServerOptions {
   /** What senders must prove, over TLS with this certificate. */
-  readonly security: { readonly keys: KeyRing; readonly certificate: Certificate } | undefined;
+  readonly security: Security | undefined;
   readonly grants: ReceiverLimits;
   readonly timeout: number;
   /** Where it listens for clients of the article's dialect, which know no key. */
@@ -96,7 +113,7 @@ export class FrameServer implements Server, Host {
    * Listens first, so that a port that is taken leaves no new store behind; nothing can come in
    * before the store is open, since that needs a turn of the event loop.
    */
-  constructor(address: Address, openStore: () => ClosableStore, options: ServerOptions) {
+  constructor(address: Place, openStore: () => ClosableStore, options: ServerOptions) {
     this.#options = options;
     const accept = (...connection: [string, boolean, Uint8Array | undefined]) =>
       new Reception(this, ...connection);
@@ -165,6 +182,22 @@ export class FrameServer implements Server, Host {
       const { key } = reception;
       if (key !== undefined && !keys.holds(key)) reception.failed(new FramesError("key-revoked"));
     }
+  }
+
+  reload(): void {
+    const { security } = this.#options;
+    let failure: FramesError | undefined;
+    if (security !== undefined) {
+      // What is still wrong is said again.
+      this.#keyFailure = undefined;
+      this.#checkKeys();
+      try {
+        this.#listener.renew(security.renewed());
+      } catch (error) {
+        failure = asFramesError(error, "usage");
+      }
+    }
+    this.tell({ type: "reloaded", error: failure });
   }
 
   get keys(): KeyRing | undefined {

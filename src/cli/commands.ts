@@ -19,6 +19,7 @@ export const commands: readonly Command[] = [
       "frames serve /data/frames --max-frame 2G",
       "frames serve /data/frames --keep 7d    (frames help keep)",
       "frames serve --listen :9726    (for other machines: frames help keys)",
+      "frames serve --log json    (where nobody watches: frames help running)",
     ],
   },
   {
@@ -72,7 +73,8 @@ export const commands: readonly Command[] = [
   {
     name: "help",
     usage: "[COMMAND|TOPIC]",
-    summary: "On a command, article, environment, exit-codes, keep, keys, live, names, resume",
+    summary:
+      "On a command, article, environment, exit-codes, keep, keys, live, names, resume, running",
     examples: ["frames help send", "frames help exit-codes"],
   },
   { name: "version", usage: "", summary: "Print the version", examples: [] },

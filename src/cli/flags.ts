@@ -330,9 +330,17 @@ export const flags: readonly Flag[] = [
     commands: ["ls", "bench"],
   },
   {
+    name: "log",
+    kind: "text",
+    value: "text|json",
+    help: "Tell what happens, on standard error, as text (default) or as JSON lines",
+    commands: ["serve"],
+  },
+  {
     name: "json",
     kind: "switch",
     help: "One JSON object per line on standard output",
+    helpFor: { serve: "Tell what happens on standard output instead, as JSON lines" },
     commands: ["serve", "send", "ls", "verify", "bench", "key"],
   },
   {
