@@ -164,6 +164,11 @@ export interface FrameOrigin {
   readonly again?: boolean;
   /** Whether a later number of the same session takes the place of an earlier one with its name. */
   readonly revises?: boolean;
+  /**
+   * Whether it is a copy of another store: what is recorded under the name of a frame gives way to it, what
+   * nobody has recorded does not.
+   */
+  readonly mirrors?: boolean;
   /** Whether its frames must survive a power cut once `flush` is done. */
   readonly durable?: boolean;
   /** Whether its sender may have no other copy: what is there is read before it counts as stored. */
@@ -200,4 +205,25 @@ export interface FrameWriter {
   finish(crc32: number): Outcome | Promise<Outcome>;
   /** The frame will not be finished. */
   discard(): void;
+}
+
+/** Where frames go that are received from a server, and how far that is. */
+export interface FrameKeeper extends FrameStore {
+  /** What the server is told to go on from there; nothing to begin at the beginning. */
+  readonly cursor: string | undefined;
+  /** Whether nothing more can be taken for now. */
+  readonly isFull: boolean;
+  /**
+   * The server is there.
+   *
+   * @param identity tells its store from others, if it says so
+   * @param place where that is, for people
+   * @throws {FramesError} `usage` if what is kept already came from another store
+   */
+  welcomed(identity: string | undefined, place: string): void;
+  /**
+   * A cursor came, behind all frames that have come. What is returned keeps it, with the next `flush`: to be
+   * called when all these are settled.
+   */
+  mark(cursor: string): () => void;
 }

@@ -9,6 +9,7 @@ import { nearest, parseArguments } from "./cli/arguments.ts";
 import { help, overview } from "./cli/help.ts";
 import { keyCommand } from "./cli/key.ts";
 import { ls } from "./cli/ls.ts";
+import { receiveCommand } from "./cli/receive.ts";
 import { sendCommand, type Stop } from "./cli/send.ts";
 import { serveCommand } from "./cli/serve.ts";
 import { verifyCommand } from "./cli/verify.ts";
@@ -42,6 +43,8 @@ async function run(words: readonly string[], terminal: Terminal): Promise<number
     }
     case "send":
       return await sendCommand(given, terminal, stopOnSignal, reportOnSignal);
+    case "receive":
+      return await receiveCommand(given, terminal, stopOnSignal, reportOnSignal);
     case "ls":
       return ls(given, terminal);
     case "verify":
@@ -160,5 +163,6 @@ process.exit(code);
 /** Whoever reads what a transfer says must never hold it up; a list is worth waiting for. */
 function patienceOf([command]: readonly string[]): Patience {
   if (command === "serve") return { results: "drop", messages: "drop" };
-  return { results: "wait", messages: command === "send" ? "drop" : "wait" };
+  const isTransfer = command === "send" || command === "receive";
+  return { results: "wait", messages: isTransfer ? "drop" : "wait" };
 }

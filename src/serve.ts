@@ -4,7 +4,7 @@ import { defaultKeyFile, firstKey, KeyRing, ownCertificate, readCertificate } fr
 import { type Address, isLoopback, parseAddress } from "./net/address.ts";
 import type { Place } from "./net/listen.ts";
 import { addressOf } from "./net/systemd.ts";
-import type { ServeEvent, StoredEvent } from "./reception.ts";
+import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import { FrameServer, type Security, type Server } from "./server.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
 import type { Keep } from "./store/retention.ts";

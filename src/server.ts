@@ -11,9 +11,13 @@ import { type Address, formatAddress } from "./net/address.ts";
 import { steadyNow } from "./net/connection.ts";
 import { listen, type Listener, type ListenerTls, type Place } from "./net/listen.ts";
 import { ArticleReception } from "./article-reception.ts";
-import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
+import type { Host } from "./host.ts";
+import { Reception } from "./reception.ts";
+import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "./session/receiving.ts";
 import { sourceFolder } from "./store/name.ts";
+import type { Follower } from "./store/retention.ts";
+import { StoreReader } from "./store-reader.ts";
 import { TurnedAway } from "./turned-away.ts";
 import type { Done } from "./wire/messages.ts";
 
@@ -67,7 +71,11 @@ export interface ServerOptions {
 }
 
 /** A store that can be closed. */
-export type ClosableStore = FrameStore & { close(): void };
+export type ClosableStore = FrameStore & {
+  close(): void;
+  /** Removes frames after a while, but what a follower awaits. */
+  readonly retention?: { readonly followers: Set<Follower> } | undefined;
+};
 
 /** What came of a peer with which no conversation began. */
 const nothing: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 };
@@ -101,6 +109,7 @@ export class FrameServer implements Server, Host {
   readonly #held = new HeldBytes<Guest>();
   /** Whoever reads frames back out is woken by it. */
   readonly arrivals = new Arrivals();
+  #reader: StoreReader | undefined;
   readonly #turnedAway = new TurnedAway();
   readonly #refusals = new Map<ErrorName, number>();
   #settling = false;
@@ -206,6 +215,11 @@ export class FrameServer implements Server, Host {
 
   get isSecure(): boolean {
     return this.keys !== undefined;
+  }
+
+  get reader(): StoreReader {
+    const { place, retention } = this.#store;
+    return (this.#reader ??= new StoreReader(place, this.arrivals, retention?.followers));
   }
 
   get store(): FrameStore {
@@ -401,6 +415,7 @@ export class FrameServer implements Server, Host {
     } finally {
       // What the last of them left is stored too.
       await this.flush();
+      this.#reader?.close();
       this.#store.close();
     }
   }

@@ -35,6 +35,18 @@ export const commands: readonly Command[] = [
     ],
   },
   {
+    name: "receive",
+    usage: "STREAM [DIR] | -",
+    summary:
+      "Copy a stream back out of a server into DIR (default ./STREAM), or write its frames to a pipe",
+    examples: [
+      "frames receive run7 --from gpu1    (once more: what is new since)",
+      "frames receive site live --from gpu1 --follow",
+      "frames receive site --source visible --follow --latest - | ffplay -",
+      "frames receive site --multipart - | python3 show.py    (frames help receiving)",
+    ],
+  },
+  {
     name: "ls",
     usage: "[STREAM] [--dir DIR]",
     summary: "List streams and sources of a store on this machine",
@@ -74,7 +86,7 @@ export const commands: readonly Command[] = [
     name: "help",
     usage: "[COMMAND|TOPIC]",
     summary:
-      "On a command, article, environment, exit-codes, keep, keys, live, names, resume, running",
+      "On a command, article, environment, exit-codes, keep, keys, live, names, receiving, resume, running",
     examples: ["frames help send", "frames help exit-codes"],
   },
   { name: "version", usage: "", summary: "Print the version", examples: [] },

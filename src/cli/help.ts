@@ -193,6 +193,44 @@ ${row("NO_COLOR", "No colours")}
   has it report on each source: captured, delivered, dropped, late (over a
   second from capture to receipt), delays; --json has the same at the end.
 `,
+  receiving: () => `Frames back out of a server
+
+  frames receive STREAM [DIR]      copies the stream into DIR: DIR/SOURCE/NAME, as
+                                   it lies in the store, with a journal of its
+                                   own in DIR/.frames
+  frames receive STREAM -          writes one frame after the other, as they are
+
+  Without more it ends with what is stored; --follow goes on with what arrives,
+  and misses nothing between. What is received is in the order of arrival.
+
+  The same command again goes on where the last one was, also when that was
+  killed; what was moved away from DIR does not come again. Frames that the
+  server replaced are replaced. frames ls --dir DIR and frames verify DIR read
+  the copy; frames send DIR --stream STREAM sends it on, and back to where it
+  came from it sends nothing. DIR is a copy of one stream of one server.
+
+  A slow reader holds nobody up but itself: the server keeps its place and goes
+  on when it reads on. --follow --latest is for looking: of each source the
+  newest frame comes as soon as there is room, and what came in between is
+  dropped and counted. Frames that the server has removed or cannot read are
+  listed (exit 24, 23). With --keep, a server does not remove what a receiver
+  that is connected, and reads, has still to get.
+
+  Two sources through one pipe need --multipart. In Python:
+
+      import subprocess
+      pipe = subprocess.Popen(["frames", "receive", "site", "--follow",
+          "--multipart", "-"], stdout=subprocess.PIPE).stdout
+      while pipe.readline():                  # --frame
+          facts = dict(line.decode().rstrip("\r\n").split(": ", 1)
+              for line in iter(pipe.readline, b"\r\n"))
+          image = pipe.read(int(facts["Content-Length"]))
+          pipe.readline()
+          print(facts["X-Source"], facts["X-Sequence"], facts["X-Captured"])
+
+  X-Captured is in nanoseconds since 1970, X-Timestamp in seconds; X-Name is the
+  name of the frame, X-Session its sender's session.
+`,
   resume: () => `What happens when something breaks
 
   The link or the server: frames send connects again, after 1 s, then 2, up to

@@ -1,7 +1,7 @@
 /** `frames serve`. */
 import { FramesError } from "../errors.ts";
 import { formatAddress, isLoopback, ownAddresses, parseAddress } from "../net/address.ts";
-import type { ServeEvent, StoredEvent } from "../reception.ts";
+import type { ServeEvent, StoredEvent } from "../serve-event.ts";
 import { defaultKeyFile, firstKey } from "../keys.ts";
 import { givenSocket, Supervisor } from "../net/systemd.ts";
 import { asksForKeys, serve, type ServeOptions } from "../serve.ts";
@@ -133,6 +133,8 @@ function levelOf(event: ServeEvent): Level {
       return event.stuck === 0 ? "info" : "warning";
     case "session":
     case "delivered":
+    case "receiving":
+    case "received":
       return "info";
     default:
       return "warning";
@@ -220,6 +222,18 @@ function eventText(event: ServeEvent): string {
     }
     case "session":
       return `${event.peer} sends ${event.stream} (${event.software}${event.key === undefined ? "" : `, key ${event.key}`})`;
+    case "receiving":
+      return `${event.peer} receives ${event.stream} (${event.software}${event.key === undefined ? "" : `, key ${event.key}`})`;
+    case "received": {
+      const { frames, bytes, gone, unread, dropped } = event.provided;
+      const left = [
+        ...(gone > 0 ? [`${gone} gone`] : []),
+        ...(unread > 0 ? [`${unread} not sent`] : []),
+        ...(dropped > 0 ? [`${dropped} dropped`] : []),
+      ];
+      const what = `${formatCount(frames, "frame")}, ${formatBytes(bytes)}`;
+      return `${event.peer} received ${event.stream}: ${[what, ...left].join(", ")}`;
+    }
     case "refused":
       return `${event.peer} refused ${event.stream}: ${event.source}/${event.frame.name} (number ${event.frame.sequence}): ${event.error.message}`;
     case "keys":
@@ -263,6 +277,8 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
     case "recovered":
     case "session":
     case "delivered":
+    case "receiving":
+    case "received":
     case "turned-away":
     case "removed":
       return { ...event, time };

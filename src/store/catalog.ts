@@ -4,7 +4,13 @@
  */
 import type { Database } from "bun:sqlite";
 import type { FrameDescription, RawShape } from "../frame.ts";
-import { type FrameRow, journalFailure, openForReading } from "./schema.ts";
+import {
+  type FrameRow,
+  journalFailure,
+  openForReading,
+  type PropertyName,
+  propertyOf,
+} from "./schema.ts";
 
 /** A stored frame. */
 export interface KeptFrame extends FrameDescription {
@@ -64,6 +70,95 @@ export class Catalog {
       since ?? null,
       limit,
     );
+  }
+
+  /**
+   * The frames of a selection with ids above `after`, up to `upTo`, `limit` at most: however many frames of
+   * others there are, it takes no longer than the numbers are apart.
+   */
+  between({ stream, sources, since }: Selection, after: number, upTo: number, limit: number) {
+    // By number and not by stream: the frames of a stream would have to be sorted first.
+    return this.#all(
+      `SELECT * FROM frames WHERE id > ?1 AND id <= ?2 AND +stream = ?3
+        AND (?4 IS NULL OR source IN (SELECT value FROM json_each(?4)))
+        AND (?5 IS NULL OR captured >= ?5) ORDER BY id LIMIT ?6`,
+      after,
+      upTo,
+      stream,
+      sources === undefined ? null : JSON.stringify(sources),
+      since ?? null,
+      limit,
+    );
+  }
+
+  /** At most `limit` frames of all streams that came after the one with this id. */
+  later(id: number, limit: number): KeptFrame[] {
+    return this.#all("SELECT * FROM frames WHERE id > ? ORDER BY id LIMIT ?", id, limit);
+  }
+
+  /** Id of the next frame after this one, of all streams. */
+  nextId(id: number): number | undefined {
+    return this.#reading(() => {
+      const query = this.#database.query<{ id: number | null }, [number]>(
+        "SELECT min(id) AS id FROM frames WHERE id > ?",
+      );
+      return query.get(id)!.id ?? undefined;
+    });
+  }
+
+  /** The frame with this id. */
+  at(id: number): KeptFrame | undefined {
+    return this.#all("SELECT * FROM frames WHERE id = ?", id)[0];
+  }
+
+  /** The frame of each source that was captured last. */
+  newest({ stream, sources, since }: Selection): KeptFrame[] {
+    return (sources ?? this.sources(stream)).flatMap((source) =>
+      this.#all(
+        `${ofSource} AND (?3 IS NULL OR captured >= ?3) ORDER BY captured DESC, seq DESC LIMIT 1`,
+        stream,
+        source,
+        since ?? null,
+      ),
+    );
+  }
+
+  /** Whether any frame of a stream is stored. */
+  hasStream(stream: string): boolean {
+    return this.#reading(() => {
+      const query = this.#database.query("SELECT 1 FROM frames WHERE stream = ? LIMIT 1");
+      return query.get(stream) !== null;
+    });
+  }
+
+  /** The sources of a stream, in the order of names. */
+  sources(stream: string): string[] {
+    return this.#reading(() => {
+      const query = this.#database.query<{ source: string | null }, [string, string]>(
+        "SELECT min(source) AS source FROM frames WHERE stream = ? AND source > ?",
+      );
+      const found: string[] = [];
+      for (let last = ""; ; found.push(last)) {
+        const next = query.get(stream, last)!.source;
+        if (next === null) return found;
+        last = next;
+      }
+    });
+  }
+
+  /** Whether another frame is about to take the place of what has this name. */
+  isBeingReplaced({ stream, source, name }: KeptFrame): boolean {
+    return this.#reading(() => {
+      const query = this.#database.query(
+        "SELECT 1 FROM replacements WHERE stream = ? AND source = ? AND name = ?",
+      );
+      return query.get(stream, source, name) !== null;
+    });
+  }
+
+  /** What the journal says of the store as a whole. */
+  property(name: PropertyName): string | undefined {
+    return this.#reading(() => propertyOf(this.#database, name));
   }
 
   /** Id of the frame that came last, of all streams; 0 if there is none. */

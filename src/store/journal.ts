@@ -12,6 +12,8 @@ import {
   type FrameRow,
   journalFailure,
   prepareTables,
+  type PropertyName,
+  propertyOf,
   values,
   valuesOf,
 } from "./schema.ts";
@@ -71,8 +73,15 @@ function prepare(database: Database) {
       `INSERT INTO frames (${columns}) VALUES (${values})
         ON CONFLICT (stream, source, name) DO NOTHING`,
     ),
-    // The row of the frame before goes: this one came later.
-    replaceFrame: database.query(`INSERT OR REPLACE INTO frames (${columns}) VALUES (${values})`),
+    // The row of the frame before goes: this one came later, under a number that no row has had.
+    replaceFrame: database.query(
+      `INSERT OR REPLACE INTO frames (id, ${columns})
+        VALUES ((SELECT coalesce(max(id), 0) + 1 FROM frames), ${values})`,
+    ),
+    anyFrame: database.query(
+      "SELECT 1 WHERE EXISTS (SELECT 1 FROM frames) OR EXISTS (SELECT 1 FROM accounted)",
+    ),
+    setProperty: database.query("INSERT OR REPLACE INTO properties (name, value) VALUES (?, ?)"),
     insertReplacement: database.query(
       `INSERT INTO replacements (${columns}, partial) VALUES (${values}, ?)`,
     ),
@@ -250,6 +259,21 @@ export class Journal {
   /** For stores where case and Unicode form do not tell names apart: who holds the folded path. */
   folded(path: string): string | undefined {
     return this.#statements.findFolded.get(path)?.actual;
+  }
+
+  /** Whether anything is stored, or was. */
+  get hasFrames(): boolean {
+    return this.#statements.anyFrame.get() !== null;
+  }
+
+  /** What the journal says of the store as a whole. */
+  property(name: PropertyName): string | undefined {
+    return propertyOf(this.#database, name);
+  }
+
+  /** Says something of the store as a whole; it lasts once `flush` returned. */
+  setProperty(name: PropertyName, value: string): void {
+    this.#write(() => this.#statements.setProperty.run(name, value));
   }
 
   /** Gives a folded path to `actual`, unless somebody holds it. */
