@@ -102,7 +102,7 @@ export class Doorkeeper implements Access {
     const isLogin = pathname === "/login";
     if (method === "POST") {
       if (!isLogin) return this.#logins.logOut(caller);
-      if (keys === undefined) return this.#logins.who(caller, undefined);
+      if (keys === undefined) return this.#logins.welcome(caller);
       return this.#logins.logIn(caller, (text) => this.#keyOf(text, caller, keys));
     }
     if (!isLogin || method === "DELETE") {
