@@ -33,7 +33,7 @@ const meanings: Record<Figure, string> = {
   bandwidth: "Bytes a second that arrive",
   delay: "From capture to receipt at the server, median",
   "to screen":
-    "From capture until the frame is drawn here, median; the clocks of both machines count",
+    "From capture until the frame is on this screen, median; the clocks of both machines count",
   gaps: "Numbers that are missing in this session",
 };
 
@@ -154,8 +154,10 @@ export class Card {
     const isShown = await this.picture.show(frame, header.type, header.raw);
     const captured = nanoseconds(header.captured);
     if (!isShown || captured === undefined) return;
-    this.#delays.push(Date.now() - milliseconds(captured));
-    if (this.#delays.length > looked) this.#delays.shift();
+    afterPainting(() => {
+      this.#delays.push(Date.now() - milliseconds(captured));
+      if (this.#delays.length > looked) this.#delays.shift();
+    });
     this.#shownFrames++;
     this.#shownName = `frame ${count(header.number)} of ${clock(captured)} UTC`;
     const { dataset } = this.element;
@@ -163,6 +165,11 @@ export class Card {
     dataset["shownCount"] = `${this.#shownFrames}`;
     if (this.#shownFrames === 1) this.draw();
   }
+}
+
+/** Acts when what was drawn has gone to the screen: in the task after the next animation frame. */
+function afterPainting(act: () => void): void {
+  requestAnimationFrame(() => setTimeout(act, 0));
 }
 
 function median(values: readonly number[]): number | null {

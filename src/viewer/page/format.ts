@@ -33,9 +33,9 @@ export function bytes(value: number): string {
 export function delay(milliseconds: number | null): string {
   if (milliseconds === null || !Number.isFinite(milliseconds)) return "–";
   const size = Math.abs(milliseconds);
-  if (size < 10) return `${milliseconds.toFixed(1)} ms`;
-  if (size < 1000) return `${Math.round(milliseconds)} ms`;
-  return duration(milliseconds);
+  if (size >= 1000) return duration(milliseconds);
+  const sign = milliseconds < 0 ? "−" : "";
+  return `${sign}${size < 10 ? size.toFixed(1) : Math.round(size)} ms`;
 }
 
 /** How long something takes or is ago, in its two largest units at most. */

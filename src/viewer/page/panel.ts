@@ -41,7 +41,12 @@ export class Panel {
       ),
       this.picture.element,
       this.picture.scale.element,
-      this.#facts,
+      element(
+        "details",
+        { class: "known", open: matchMedia("(min-width: 700px)").matches },
+        element("summary", { text: "Facts" }),
+        this.#facts,
+      ),
       element("div", { class: "tools" }, this.#download),
     );
   }

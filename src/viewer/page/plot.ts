@@ -28,7 +28,7 @@ export class Plot {
     const fitted = fitCanvas(this.element);
     if (fitted === undefined) return;
     const { pen, width, height } = fitted;
-    const highest = Math.max(1, ...this.#entries.map(([rate]) => rate));
+    const highest = Math.max(0.1, ...this.#entries.map(([rate]) => rate));
     const widest = Math.max(1, ...this.#entries.map(([, bandwidth]) => bandwidth));
     const floor = height - 4;
     const x = (index: number): number =>
@@ -41,7 +41,18 @@ export class Plot {
     for (const [index, [, , gaps]] of this.#entries.entries()) {
       if (gaps > 0) pen.fillRect(Math.round(x(index)) - 1, 2, 2, floor - 1);
     }
+    this.#label(pen, `${digits(highest)} /s`);
     mark(this.element, "aria-label", this.#words());
+  }
+
+  /** What the height stands for. */
+  #label(pen: CanvasRenderingContext2D, text: string): void {
+    pen.font = `10px ${getComputedStyle(this.element).fontFamily}`;
+    pen.textBaseline = "top";
+    pen.fillStyle = colourOf("paper");
+    pen.fillRect(0, 0, pen.measureText(text).width + 4, 12);
+    pen.fillStyle = colourOf("dim");
+    pen.fillText(text, 0, 1);
   }
 
   #rule(pen: CanvasRenderingContext2D, width: number, floor: number): void {

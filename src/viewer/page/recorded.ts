@@ -50,6 +50,8 @@ export class RecordedView {
   #at = 0n;
   #isBusy = false;
   #wanted: Way | undefined;
+  /** Panels came into sight that show another moment. */
+  #isPartial = false;
   #isPlaying = false;
   #addressTimer = 0;
 
@@ -89,6 +91,7 @@ export class RecordedView {
         "header",
         { class: "recorded-head" },
         element("a", { href: "#/", text: "Live" }),
+        element("span", { class: "about", "aria-hidden": true, text: "/" }),
         this.#title,
       ),
       this.#note,
@@ -210,6 +213,7 @@ export class RecordedView {
     this.#panels = [];
     this.#lanes = new Map();
     this.#losses = [];
+    this.#at = 0n;
   }
 
   #makePanel(stream: string, source: string): Panel {
@@ -255,14 +259,13 @@ export class RecordedView {
   }
 
   #onSeen(entries: readonly IntersectionObserverEntry[]): void {
-    let isNew = false;
     for (const { target, isIntersecting } of entries) {
       const panel = this.#byElement.get(target);
       if (panel === undefined) continue;
-      isNew ||= isIntersecting && !panel.isVisible;
+      if (isIntersecting && !panel.isVisible) this.#isPartial = true;
       panel.isVisible = isIntersecting;
     }
-    if (isNew && this.#wanted === undefined && !this.#isPlaying) this.#go({ at: this.#at });
+    if (this.#isPartial && !this.#isBusy) void this.#goOn();
   }
 
   /** Goes one way after the other; of those that come meanwhile the last, but steps add up. */
@@ -276,10 +279,12 @@ export class RecordedView {
   async #goOn(): Promise<void> {
     this.#isBusy = true;
     try {
-      while (this.#wanted !== undefined) {
+      while (this.#wanted !== undefined || this.#isPartial) {
         const way = this.#wanted;
         this.#wanted = undefined;
-        await this.#goOne(way);
+        this.#isPartial = false;
+        if (way !== undefined) await this.#goOne(way);
+        else if (this.#at !== 0n) await this.#showMoment(this.#at, this.#chosenPanel()?.frame);
       }
     } catch (error) {
       this.#fail(error);
@@ -395,7 +400,7 @@ export class RecordedView {
     } finally {
       this.#setPlaying(false);
       this.#isBusy = false;
-      if (this.#wanted !== undefined) void this.#goOn();
+      if (this.#wanted !== undefined || this.#isPartial) void this.#goOn();
     }
   }
 
