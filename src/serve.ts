@@ -5,6 +5,8 @@ import { type Address, isLoopback, parseAddress } from "./net/address.ts";
 import type { ServeEvent, StoredEvent } from "./reception.ts";
 import { FrameServer, type Server } from "./server.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
+import { everybody } from "./viewer/access.ts";
+import { defaultHttpPort, Viewing } from "./viewing.ts";
 import type { Keep } from "./store/retention.ts";
 
 /** How to serve. */
@@ -27,6 +29,10 @@ export interface ServeOptions {
   readonly article?: string;
   /** Lets anyone who reaches the port of `article` send frames, without encryption. */
   readonly articleInsecure?: boolean;
+  /** `HOST:PORT` of a page that shows the frames, and of what other programs may read. Default: none. */
+  readonly http?: string;
+  /** Whether a port of `http` that is taken is only told of: the server then runs without a page. */
+  readonly httpIfFree?: boolean;
   /** PEM files of a certificate that browsers trust. Default: one that the server makes for itself. */
   readonly tls?: { readonly certificate: string; readonly key: string };
   /** Largest frame in bytes. Default 64 MiB. */
@@ -81,6 +87,7 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
     throw new FramesError("usage", `Cannot serve: what is to be kept is ${amountOf(keep)}`);
   }
   const article = articleAddress(options);
+  const openViewing = viewingOf(options);
   const isSecure = asksForKeys(options);
   const portableNames = options.portableNames === true || systemNeedsPortableNames;
   const security = isSecure ? securityOf(options) : undefined;
@@ -101,6 +108,7 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
     security,
     timeout,
     article,
+    openViewing,
     onEvent,
     onStored: options.onStored,
   });
@@ -144,6 +152,30 @@ function articleAddress({ article, articleInsecure = false }: ServeOptions): Add
     "usage",
     `Cannot serve the article's dialect at ${article}: it knows no key, so that anyone who reaches the port could send; --article-insecure allows that`,
   );
+}
+
+/**
+ * Opens what shows the frames, if that is wanted.
+ *
+ * @throws {FramesError} `usage`
+ */
+function viewingOf({ http, httpIfFree = false, onEvent = () => {} }: ServeOptions) {
+  if (http === undefined) return undefined;
+  const address = parseAddress(http, "--http", defaultHttpPort);
+  if (!isLoopback(address.host)) {
+    throw new FramesError("usage", `Cannot show frames at ${http}: only on this machine, yet`);
+  }
+  return (): Viewing | undefined => {
+    try {
+      return new Viewing(address, { admit: () => everybody });
+    } catch (error) {
+      if (!httpIfFree || !(error instanceof FramesError) || error.code !== "unreachable") {
+        throw error;
+      }
+      onEvent({ type: "no-page", error });
+      return undefined;
+    }
+  };
 }
 
 /** The keys and the certificate; a user's first server makes both. */

@@ -14,7 +14,9 @@ import { ArticleReception } from "./article-reception.ts";
 import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
 import type { ReceiverLimits } from "./session/receiving.ts";
 import { sourceFolder } from "./store/name.ts";
+import type { KeptFrames } from "./store/kept.ts";
 import { TurnedAway } from "./turned-away.ts";
+import type { Viewing } from "./viewing.ts";
 import type { Done } from "./wire/messages.ts";
 
 /** A running server. */
@@ -27,6 +29,8 @@ export interface Server {
   readonly address: string;
   /** `HOST:PORT` where it speaks the article's dialect, if it does. */
   readonly article: string | undefined;
+  /** `HOST:PORT` of the page, if it shows one. */
+  readonly http: string | undefined;
   /** Whether it asks for a key, over TLS. */
   readonly isSecure: boolean;
   /** How many peers are connected. */
@@ -45,12 +49,14 @@ export interface ServerOptions {
   readonly timeout: number;
   /** Where it listens for clients of the article's dialect, which know no key. */
   readonly article?: Address | undefined;
+  /** Shows what comes, if anybody may see it. Nobody sees anything before the store is open. */
+  readonly openViewing?: (() => Viewing | undefined) | undefined;
   readonly onEvent: (event: ServeEvent) => void;
   readonly onStored: ((stored: StoredEvent) => void) | undefined;
 }
 
-/** A store that can be closed. */
-export type ClosableStore = FrameStore & { close(): void };
+/** A store that can be closed, and whose frames can be read. */
+export type ClosableStore = FrameStore & { readonly kept: KeptFrames; close(): void };
 
 /** What came of a peer with which no conversation began. */
 const nothing: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 };
@@ -73,6 +79,9 @@ const penance = 1000;
 
 export class FrameServer implements Server, Host {
   readonly #store: ClosableStore;
+  /** Where frames are put: the store, seen by those who look on. */
+  readonly #frames: FrameStore;
+  readonly #viewing: Viewing | undefined;
   readonly #listener: Listener;
   readonly #article: Listener | undefined;
   readonly #options: ServerOptions;
@@ -103,10 +112,14 @@ export class FrameServer implements Server, Host {
     this.#listener = listen(address, accept, this.#tls());
     try {
       this.#article = this.#listenForArticle();
+      this.#viewing = options.openViewing?.();
       this.#store = openStore();
+      this.#frames = this.#viewing?.watch(this.#store) ?? this.#store;
+      this.#viewing?.show(this, this.#store.kept);
     } catch (error) {
       this.#listener.stop();
       this.#article?.stop();
+      void this.#viewing?.stop();
       throw error;
     }
     this.#lookTimer = setInterval(() => this.#look(), lookEvery);
@@ -176,7 +189,7 @@ export class FrameServer implements Server, Host {
   }
 
   get store(): FrameStore {
-    return this.#store;
+    return this.#frames;
   }
 
   get directory(): string {
@@ -197,6 +210,10 @@ export class FrameServer implements Server, Host {
 
   get article(): string | undefined {
     return this.#article === undefined ? undefined : formatAddress(this.#article.address);
+  }
+
+  get http(): string | undefined {
+    return this.#viewing?.address;
   }
 
   get connections(): number {
@@ -229,6 +246,7 @@ export class FrameServer implements Server, Host {
 
   /** What the program throws is its own affair, and no sender's. */
   #notify(event: ServeEvent): void {
+    this.#viewing?.told(event);
     outside(() => this.#options.onEvent(event));
   }
 
@@ -342,9 +360,11 @@ export class FrameServer implements Server, Host {
     try {
       await this.#store.flush();
       this.arrivals.came();
+      this.#viewing?.stores(undefined);
       return true;
     } catch (error) {
       const failure = asFramesError(error, "store");
+      this.#viewing?.stores(failure);
       for (const reception of [...this.#receptions]) reception.failed(failure);
       return false;
     }
@@ -358,6 +378,7 @@ export class FrameServer implements Server, Host {
     this.#listener.stop();
     this.#article?.stop();
     clearInterval(this.#lookTimer);
+    const unseen = this.#viewing?.stop();
     try {
       await this.#settleNow([...this.#receptions]);
       for (const reception of [...this.#receptions]) {
@@ -368,6 +389,7 @@ export class FrameServer implements Server, Host {
     } finally {
       // What the last of them left is stored too.
       await this.flush();
+      await unseen;
       this.#store.close();
     }
   }

@@ -11,6 +11,9 @@ import { keyOptions } from "./key.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount, parseKeep } from "./units.ts";
 
+/** Where the page is, unless something else is asked for. */
+const defaultHttp = "127.0.0.1:9727";
+
 /** Refused frames of one delivery that are named one by one. */
 const mostNamed = 10;
 
@@ -55,6 +58,7 @@ export async function serveCommand(
   const server = await serve(directory, {
     ...security,
     ...articleOptions(given),
+    ...httpOptions(given),
     portableNames: given.isOn("portable-names"),
     durable: given.isOn("durable"),
     ...(reserve === undefined ? {} : { reserve }),
@@ -67,8 +71,8 @@ export async function serveCommand(
     ...(timeout === undefined ? {} : { timeout }),
   });
   if (json) {
-    const { host, port, directory, article } = server;
-    sayJson(terminal, { type: "listening", time: now(), host, port, directory, article });
+    const { host, port, directory, article, http } = server;
+    sayJson(terminal, { type: "listening", time: now(), host, port, directory, article, http });
   }
   if (!quiet) greet(server, terminal);
   if (!quiet && server.article !== undefined) {
@@ -77,6 +81,7 @@ export async function serveCommand(
       `Listening at ${server.article} for the article's clients, without key or checksum`,
     );
   }
+  if (!quiet && server.http !== undefined) say(terminal, `See it at http://${server.http}/`);
   await new Promise<void>((resolve) => {
     if (stop.aborted) resolve();
     stop.addEventListener("abort", () => resolve());
@@ -141,6 +146,15 @@ function tlsOptions(given: Arguments): Pick<ServeOptions, "tls"> {
   return { tls: { certificate, key } };
 }
 
+/** The page is there unless somebody else has its usual port, or it is not wanted. */
+function httpOptions(given: Arguments): Pick<ServeOptions, "http" | "httpIfFree"> {
+  const http = given.text("http");
+  if (http === undefined) return { http: defaultHttp, httpIfFree: true };
+  if (http === "off") return {};
+  parseAddress(http, given.origin("http"));
+  return { http };
+}
+
 function articleOptions(given: Arguments): Pick<ServeOptions, "article" | "articleInsecure"> {
   const article = given.text("article");
   return {
@@ -178,6 +192,8 @@ function eventText(event: ServeEvent): string {
       const safe = counts.stored + counts.present;
       return `${peer} ended ${stream} after ${formatCount(safe, "frame")}: ${said}`;
     }
+    case "no-page":
+      return `There is no page: ${event.error.message}`;
     case "turned-away":
       return `${event.host} was turned away ${event.times} times more in a minute`;
     case "removed": {
@@ -200,6 +216,8 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
       return { ...event, time };
     case "refused":
       return { type, time, ...frameJson(event), ...errorJson(event.error) };
+    case "no-page":
+      return { type, time, ...errorJson(event.error) };
     case "keys":
       return { type, time, ...(event.error === undefined ? {} : errorJson(event.error)) };
     case "lost": {
