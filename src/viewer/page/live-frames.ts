@@ -31,7 +31,8 @@ export class LiveFrames {
   readonly #show: Show;
   #socket: WebSocket | undefined;
   #watched: readonly Watched[] = [];
-  #pause = 500;
+  #isPresent = false;
+  #pause = 0;
   #timer = 0;
 
   constructor(show: Show) {
@@ -43,18 +44,28 @@ export class LiveFrames {
     const next = list.slice(0, mostWatched);
     if (JSON.stringify(next) === JSON.stringify(this.#watched)) return;
     this.#watched = next;
-    if (this.#socket === undefined) {
-      if (next.length > 0 && this.#timer === 0) this.#connect();
-    } else this.#ask();
+    if (this.#socket === undefined) this.#connect();
+    else this.#ask();
   }
 
+  /** Whether the server answers: while it does not, it is not asked for frames either. */
+  set isPresent(value: boolean) {
+    if (value === this.#isPresent) return;
+    this.#isPresent = value;
+    this.#pause = 0;
+    this.#connect();
+  }
+
+  /** Connects, unless there is no use in it now. */
   #connect(): void {
+    const isIdle = this.#socket === undefined && this.#timer === 0;
+    if (!isIdle || !this.#isPresent || this.#watched.length === 0) return;
     const address = new URL("/live", location.href);
     address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(address);
     socket.binaryType = "arraybuffer";
     socket.addEventListener("open", () => {
-      this.#pause = 500;
+      this.#pause = 0;
       this.#ask();
     });
     socket.addEventListener("message", ({ data }: MessageEvent<unknown>) => {
@@ -64,9 +75,9 @@ export class LiveFrames {
       this.#socket = undefined;
       this.#timer = window.setTimeout(() => {
         this.#timer = 0;
-        if (this.#watched.length > 0) this.#connect();
+        this.#connect();
       }, this.#pause);
-      this.#pause = Math.min(this.#pause * 2, longestPause);
+      this.#pause = Math.min(this.#pause * 2 + 250, longestPause);
     });
     this.#socket = socket;
   }

@@ -88,6 +88,11 @@ export class LiveView {
     this.#watch();
   }
 
+  /** Whether the server answers. */
+  set isPresent(value: boolean) {
+    this.#frames.isPresent = value;
+  }
+
   /** Pictures stand still; figures go on. */
   set isPaused(value: boolean) {
     this.#isPaused = value;

@@ -1,29 +1,31 @@
 /** Where the page begins, and the worker that paints grey pictures: both are this one script. */
 /// <reference lib="dom" />
-import { Api, ApiError, sourcePath } from "./api.ts";
+import { Api } from "./api.ts";
 import { Dialogs } from "./dialogs.ts";
 import { announce, byId, mark, say } from "./dom.ts";
 import { Events } from "./events.ts";
-import { moment, nanoseconds } from "./format.ts";
 import { listenForKeys } from "./keyboard.ts";
 import { LiveView } from "./live.ts";
 import { Overview } from "./overview.ts";
 import { RecordedView } from "./recorded.ts";
 import { placeOf } from "./route.ts";
+import { Session } from "./session.ts";
 import { serveThermal, Thermal } from "./thermal.ts";
 
 const isWorker = typeof document === "undefined";
 
-function begin(): void {
+async function begin(): Promise<void> {
   const dialogs = new Dialogs();
-  const api = new Api(() => dialogs.askForKey(enter));
+  const session = new Session(dialogs);
+  const api = new Api(() => session.askForKey());
   const thermal = new Thermal(import.meta.url);
   const overview = new Overview();
   const live = new LiveView(byId("live", HTMLElement), api, thermal, (stream, source) => {
-    void copyAddress(api, dialogs, stream, source);
+    void session.showAddress(api, stream, source);
   });
   const recorded = new RecordedView(byId("recorded", HTMLElement), api, thermal);
 
+  await session.begin();
   const route = (): void => {
     const place = placeOf(location.hash);
     live.isShown = place === undefined;
@@ -50,7 +52,10 @@ function begin(): void {
   listenForKeys({ dialogs, live, recorded, togglePause, isRecorded: () => !live.isShown });
 
   new Events(api, {
-    present: (isPresent) => (overview.isPresent = isPresent),
+    present(isPresent) {
+      overview.isPresent = isPresent;
+      live.isPresent = isPresent;
+    },
     problems: (problems) => overview.remember(problems),
     problem: (problem) => overview.add(problem),
     state(state) {
@@ -61,49 +66,5 @@ function begin(): void {
   });
 }
 
-/** Gives the key to the server; what is wrong comes back as words. */
-async function enter(key: string): Promise<string | undefined> {
-  try {
-    const answer = await fetch("/login", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ key }),
-    });
-    if (answer.ok) return undefined;
-    const { message } = (await answer.json()) as { message?: unknown };
-    return typeof message === "string" ? message : `The server answered with ${answer.status}`;
-  } catch {
-    return "The server does not answer";
-  }
-}
-
-/** Shows where other programs find a source: with a token of its own where the server asks for keys. */
-async function copyAddress(
-  api: Api,
-  dialogs: Dialogs,
-  stream: string,
-  source: string,
-): Promise<void> {
-  const plain = `${location.origin}${sourcePath(stream, source)}/latest.mjpeg`;
-  try {
-    const made = await api.post<{ address?: string; expires?: string }>("/api/tokens", {
-      stream,
-      source,
-    });
-    const ends = nanoseconds(made.expires);
-    const address = made.address === undefined ? plain : new URL(made.address, location.href).href;
-    await dialogs.showAddress(
-      source,
-      address,
-      ends === undefined ? undefined : `${moment(ends).slice(0, 16)} UTC`,
-    );
-  } catch (error) {
-    // A server that asks nobody for a key has no tokens either.
-    if (error instanceof ApiError && (error.status === 404 || error.status === 405)) {
-      await dialogs.showAddress(source, plain, undefined);
-    } else dialogs.showFailure(error instanceof Error ? error.message : `${error}`);
-  }
-}
-
 if (isWorker) serveThermal();
-else begin();
+else void begin();

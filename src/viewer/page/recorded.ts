@@ -31,7 +31,9 @@ export class RecordedView {
   readonly #title = element("h2");
   readonly #note = element("p", { class: "notice", hidden: true, role: "status" });
   readonly #grid = element("div", { class: "grid" });
-  readonly #moment = element("output", { class: "moment" });
+  readonly #day = element("span", { class: "day" });
+  readonly #time = element("span");
+  readonly #moment = element("output", { class: "moment" }, this.#day, this.#time);
   readonly #play = button("Play", () => this.togglePlaying(), { "aria-keyshortcuts": "Space" });
   readonly #number = element("input", {
     type: "text",
@@ -250,8 +252,12 @@ export class RecordedView {
     this.#chosen = source;
     for (const panel of this.#panels) panel.isChosen = panel.source === source;
     this.#showLanes();
-    this.#writeAddress();
-    this.#sayMoment();
+    // The moment is now that of its frame.
+    const captured = nanoseconds(this.#chosenPanel()?.frame?.captured);
+    if (captured === undefined) return;
+    this.#at = captured;
+    this.#isPartial = true;
+    if (!this.#isBusy) void this.#goOn();
   }
 
   #chosenPanel(): Panel | undefined {
@@ -334,9 +340,10 @@ export class RecordedView {
     const sources = asked.slice(0, mostAsked).map(({ source }) => source);
     const others = sources.length === 0 ? [] : await this.#api.moment(stream, sources, at);
     const frames = main === undefined ? others : [main, ...others];
-    // Without a frame of its own, the moment is that of the chosen source's nearest.
+    // The moment is that of a frame of the chosen source, and the others are nearest to that.
     const nearest = frames.find(({ source }) => source === this.#chosen);
     const settled = nanoseconds(nearest?.captured) ?? at;
+    if (nearest !== undefined && settled !== at) return await this.#showMoment(settled, nearest);
     this.#at = settled;
     await Promise.all(
       frames.map(async (frame) => {
@@ -352,7 +359,9 @@ export class RecordedView {
   #sayMoment(): void {
     const frame = this.#chosenPanel()?.frame;
     const number = frame === undefined ? "" : `frame ${count(frame.number)}`;
-    say(this.#moment, this.#at === 0n ? "" : `${moment(this.#at)} UTC  ${number}`);
+    const words = this.#at === 0n ? "" : moment(this.#at);
+    say(this.#day, words.slice(0, 11));
+    say(this.#time, words === "" ? "" : `${words.slice(11)} UTC  ${number}`);
     mark(this.#moment, "data-at", `${this.#at}`);
     this.#timeline.move(this.#at, `${moment(this.#at)} UTC, ${number} of ${this.#chosen}`);
   }
