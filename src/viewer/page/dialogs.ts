@@ -52,7 +52,20 @@ export class Dialogs {
       "form",
       { method: "dialog" },
       element("h2", { id: "login-title", text: "This server asks for a key" }),
-      element("p", { text: "The one that `frames key` shows on it, or one that may receive." }),
+      element(
+        "p",
+        {},
+        "The one that ",
+        element("code", { text: "frames key" }),
+        " shows there, or another that may receive.",
+      ),
+      // Who keeps passwords keeps them under a name.
+      element("input", {
+        name: "username",
+        autocomplete: "username",
+        value: "frames",
+        hidden: true,
+      }),
       element("label", { for: "key", text: "Key" }),
       input,
       wrong,

@@ -72,6 +72,7 @@ export class LiveView {
       ),
       this.#more,
     );
+    this.#stored.hidden = true;
     root.append(this.#live, this.#empty, this.#stored);
     document.addEventListener("visibilitychange", () => this.#watch());
   }
@@ -272,8 +273,13 @@ function timeOf(time: bigint | undefined): string {
   return time === undefined ? "–" : moment(time).slice(0, 19);
 }
 
+/** cam-2 comes before cam-10. */
+const order = new Intl.Collator("en", { numeric: true });
+
 /** Puts an element among its siblings, which are sorted by an attribute. */
 function insertSorted(parent: HTMLElement, child: HTMLElement, key: string, name: string): void {
-  const next = [...parent.children].find((sibling) => (sibling.getAttribute(key) ?? "") > name);
+  const next = [...parent.children].find(
+    (sibling) => order.compare(sibling.getAttribute(key) ?? "", name) > 0,
+  );
   parent.insertBefore(child, next ?? null);
 }

@@ -51,6 +51,7 @@ export class Overview {
     const wasPresent = this.#isPresent;
     this.#isPresent = value;
     document.body.classList.toggle("away", !value);
+    document.body.classList.toggle("present", value);
     const since = new Date().toISOString().slice(11, 19);
     say(
       this.#link,

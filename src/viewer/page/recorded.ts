@@ -74,7 +74,7 @@ export class RecordedView {
     });
     const transport = element(
       "div",
-      { class: "transport", role: "group", "aria-label": "Steps" },
+      { class: "transport steps", role: "group", "aria-label": "Steps" },
       button("First", () => this.end(-1)),
       button("Back", () => this.step(-1)),
       this.#play,
