@@ -65,6 +65,8 @@ export type ServeEvent =
       counts: Done;
       error: FramesError;
     }
+  /** The port of the page is taken: the server runs without it. */
+  | { type: "no-page"; error: FramesError }
   /** More of one address, within a minute, than were told one by one before they were let in. */
   | { type: "turned-away"; host: string; times: number }
   /** Frames that were not to be kept longer; of those that are `stuck` the files cannot be removed. */

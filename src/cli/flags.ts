@@ -32,6 +32,13 @@ export const flags: readonly Flag[] = [
     commands: ["serve"],
   },
   {
+    name: "http",
+    kind: "text",
+    value: "HOST:PORT|off",
+    help: "Where browsers see the frames (default 127.0.0.1:9727)",
+    commands: ["serve"],
+  },
+  {
     name: "insecure",
     kind: "switch",
     help: "Let anyone who reaches the port send, without encryption",

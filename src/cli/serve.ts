@@ -4,14 +4,17 @@ import { formatAddress, isLoopback, ownAddresses, parseAddress } from "../net/ad
 import type { ServeEvent, StoredEvent } from "../serve-event.ts";
 import { defaultKeyFile, firstKey } from "../keys.ts";
 import { givenSocket, Supervisor } from "../net/systemd.ts";
-import { asksForKeys, serve, type ServeOptions } from "../serve.ts";
-import type { Server } from "../server.ts";
+import { asksForKeys, asksViewersForKeys, serve, type ServeOptions } from "../serve.ts";
+import type { Server } from "../server-options.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./arguments.ts";
 import { keyOptions } from "./key.ts";
 import type { Level } from "./lines.ts";
 import { note, say, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount, parseKeep } from "./units.ts";
+
+/** Where the page is, unless something else is asked for. */
+const defaultHttp = "127.0.0.1:9727";
 
 /** Refused frames of one delivery that are named one by one. */
 const mostNamed = 10;
@@ -68,10 +71,11 @@ export async function serveCommand(
   const security: ServeOptions = {
     ...keyOptions(given),
     ...tlsOptions(given),
+    ...httpOptions(given),
     ...(listen === undefined ? {} : { listen }),
     ...(descriptor === undefined ? {} : { descriptor }),
   };
-  if (asksForKeys(security)) showFirstKey(security, terminal);
+  if (asksForKeys(security) || asksViewersForKeys(security)) showFirstKey(security, terminal);
   const server = await serve(directory, {
     ...security,
     ...articleOptions(given),
@@ -87,10 +91,11 @@ export async function serveCommand(
     ...(timeout === undefined ? {} : { timeout }),
   });
   if (json) {
-    const { host, port, directory, article } = server;
-    sayJson(terminal, { type: "listening", time: now(), host, port, directory, article });
+    const { host, port, directory, article, http } = server;
+    sayJson(terminal, { type: "listening", time: now(), host, port, directory, article, http });
   }
   if (!quiet) greet(server, terminal);
+  if (!quiet && server.page !== undefined) sayPage(server.page, given, terminal);
   const status = whereOf(server);
   supervisor?.ready(status);
   onReload(() => {
@@ -186,6 +191,15 @@ function greetPeople(server: Server, terminal: Terminal): void {
   say(terminal, `On the other machine: frames send DIR --to ${to}${flag}`);
 }
 
+/** Where the page is; of a server at every interface also where others reach it. */
+function sayPage(page: string, given: Arguments, terminal: Terminal): void {
+  const isEverywhere = /^:\d+$/.test(given.text("http") ?? "");
+  const [host] = isEverywhere ? ownAddresses() : [];
+  const other = new URL(page);
+  if (host !== undefined) other.hostname = host.includes(":") ? `[${host}]` : host;
+  say(terminal, `See it at ${page}${host === undefined ? "" : `; elsewhere at ${other.href}`}`);
+}
+
 /** A key that is made now is shown to whoever sits in front of it, and to no log. */
 function showFirstKey({ key, keyFile }: ServeOptions, terminal: Terminal): void {
   if (key !== undefined || keyFile !== undefined) return;
@@ -203,6 +217,15 @@ function tlsOptions(given: Arguments): Pick<ServeOptions, "tls"> {
     throw new FramesError("usage", "Cannot serve: --tls-cert and --tls-key are given together");
   }
   return { tls: { certificate, key } };
+}
+
+/** The page is there unless somebody else has its usual port, or it is not wanted. */
+function httpOptions(given: Arguments): Pick<ServeOptions, "http" | "httpIfFree"> {
+  const http = given.text("http");
+  if (http === undefined) return { http: defaultHttp, httpIfFree: true };
+  if (http === "off") return {};
+  parseAddress(http, given.origin("http"));
+  return { http };
 }
 
 function articleOptions(given: Arguments): Pick<ServeOptions, "article" | "articleInsecure"> {
@@ -260,6 +283,8 @@ function eventText(event: ServeEvent): string {
       const safe = counts.stored + counts.present;
       return `${peer} ended ${stream} after ${formatCount(safe, "frame")}: ${said}`;
     }
+    case "no-page":
+      return `There is no page: ${event.error.message}`;
     case "turned-away":
       return `${event.host} was turned away ${event.times} times more in a minute`;
     case "removed": {
@@ -284,6 +309,8 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
       return { ...event, time };
     case "refused":
       return { type, time, ...frameJson(event), ...errorJson(event.error) };
+    case "no-page":
+      return { type, time, ...errorJson(event.error) };
     case "keys":
     case "reloaded":
     case "unkept":

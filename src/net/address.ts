@@ -16,9 +16,11 @@ export interface Address {
 /**
  * Reads `HOST:PORT`, `HOST`, `:PORT`, `[IPv6]:PORT` or a bare IPv6 address.
  *
+ * @param what names the value in messages
+ * @param usualPort where none is given
  * @throws {FramesError} `usage`
  */
-export function parseAddress(text: string, what: string): Address {
+export function parseAddress(text: string, what: string, usualPort = defaultPort): Address {
   const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(text);
   const plain = /^([^:[\]]*)(?::([^:]*))?$/.exec(text);
   const [host, port] = bracketed
@@ -26,7 +28,7 @@ export function parseAddress(text: string, what: string): Address {
     : plain
       ? [plain[1], plain[2]]
       : [isIPv6(text) ? text : undefined, undefined];
-  const number = port === undefined ? defaultPort : /^\d{1,5}$/.test(port) ? Number(port) : NaN;
+  const number = port === undefined ? usualPort : /^\d{1,5}$/.test(port) ? Number(port) : NaN;
   const portAlone = /^\d+$/.test(text);
   if (
     host === undefined ||

@@ -22,6 +22,7 @@ import { fileChecksum, isIntact } from "./content.ts";
 import { Folder } from "./folder.ts";
 import { Handles } from "./handles.ts";
 import { Journal } from "./journal.ts";
+import { KeptDirectory, type KeptFrames } from "./kept.ts";
 import { StoreLock } from "./lock.ts";
 import { checkPart, sourceFolder } from "./name.ts";
 import { type Destination, isAnothers, isRevised, PartialFile } from "./partial.ts";
@@ -64,6 +65,8 @@ export class DirectoryStore implements FrameStore {
   readonly recovery: Recovery;
   /** Removes what is not to be kept, once it is started. */
   readonly retention: Retention | undefined;
+  /** Gives frames back. */
+  readonly kept: KeptFrames;
   readonly #lock: StoreLock;
   /** The stream that it is a copy of, if it is one. */
   readonly #copied: string | undefined;
@@ -90,6 +93,7 @@ export class DirectoryStore implements FrameStore {
     this.isDurable = options.durable === true;
     this.#partial = new Folder(this.place, ".frames/partial");
     this.#room = new Room(this.place, options.reserve, options.diskSpace ?? diskSpace);
+    this.kept = new KeptDirectory(this.place, this.#room);
     let wasStore: boolean;
     try {
       mkdirSync(dirname(this.#partial.path), { recursive: true });

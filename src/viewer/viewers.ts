@@ -1,0 +1,5 @@
+/** Those who look on: how many there are, and what ends them all. */
+
+export class Viewers {
+  end(): void {}
+}
