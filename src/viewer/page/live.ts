@@ -74,7 +74,7 @@ export class LiveView {
     );
     this.#stored.hidden = true;
     root.append(this.#live, this.#empty, this.#stored);
-    document.addEventListener("visibilitychange", () => this.#watch());
+    document.addEventListener("visibilitychange", () => this.#onVisible());
   }
 
   /** Whether this view is the one that is shown: nothing is brought for the other. */
@@ -196,6 +196,16 @@ export class LiveView {
       }
     } catch {
       // The plots begin now instead; whether the server is away is said elsewhere.
+    }
+  }
+
+  /** Whether the page itself is seen has changed. */
+  #onVisible(): void {
+    this.#watch();
+    if (document.hidden) return;
+    for (const group of this.#groups.values()) {
+      group.isAsked = false;
+      if ([...group.cards.values()].some((card) => card.isVisible)) void this.#remember(group);
     }
   }
 
