@@ -8,7 +8,7 @@ import { LiveFrames, type LiveHeader, type Watched } from "./live-frames.ts";
 import { hashOf } from "./route.ts";
 import type { Thermal } from "./thermal.ts";
 
-/** Milliseconds between frames of a source for who wants less motion. */
+/** Milliseconds between frames of a source for who wants less motion, and of one that cannot be shown. */
 const calmly = 1_000;
 
 /** A stream of which something came since the server started. */
@@ -217,8 +217,9 @@ export class LiveView {
   async #show(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<void> {
     const card = this.#groups.get(header.stream)?.cards.get(header.source);
     if (card === undefined || this.#isPaused) return;
-    await card.show(header, frame);
-    if (this.#calm.matches) await new Promise((resolve) => setTimeout(resolve, calmly));
+    const isShown = await card.show(header, frame);
+    // What cannot be shown is not worth its way either.
+    if (!isShown || this.#calm.matches) await new Promise((go) => setTimeout(go, calmly));
   }
 
   async #loadStored(after: string | null): Promise<void> {
