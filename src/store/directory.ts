@@ -88,7 +88,6 @@ export class DirectoryStore implements FrameStore {
     this.isDurable = options.durable === true;
     this.#partial = new Folder(this.place, ".frames/partial");
     this.#room = new Room(this.place, options.reserve, options.diskSpace ?? diskSpace);
-    this.kept = new KeptDirectory(this.place, this.#room);
     let wasStore: boolean;
     try {
       mkdirSync(dirname(this.#partial.path), { recursive: true });
@@ -102,6 +101,7 @@ export class DirectoryStore implements FrameStore {
     try {
       if (wasStore) checkJournalThere(this.place);
       this.journal = new Journal(journalPath(this.place));
+      this.kept = new KeptDirectory(this.place, this.#room, this.journal);
       this.#journalFile = statSync(journalPath(this.place)).ino;
       this.recovery = recover(this.place, this.#partial.path, this.journal);
       this.#register = new Register(this.journal, options.portableNames, options.clock);

@@ -3,6 +3,7 @@ import { lstatSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../errors.ts";
 import { Catalog, type KeptFrame } from "./catalog.ts";
+import type { Journal, JournalFollower } from "./journal.ts";
 import type { DiskSpace, Room } from "./room.ts";
 import { journalPath } from "./schema.ts";
 import { pathOfFrame } from "./tree.ts";
@@ -17,6 +18,8 @@ export interface KeptFrames {
    * @throws {FramesError} `store`
    */
   openCatalog(): Catalog;
+  /** Has somebody told of rows that are gone, from now on: one at a time. */
+  follow(follower: JournalFollower | undefined): void;
   /** The bytes of a frame, or nothing if it is not there any more, or something else is in its place. */
   bytesOf(frame: StoredUnder): Blob | undefined;
   /** Space of where the frames lie, if it has an end. */
@@ -36,10 +39,16 @@ export type StoredUnder = Pick<KeptFrame, "stream" | "source" | "name" | "size">
 export class KeptDirectory implements KeptFrames {
   readonly place: string;
   readonly #room: Room;
+  readonly #journal: Journal;
 
-  constructor(place: string, room: Room) {
+  constructor(place: string, room: Room, journal: Journal) {
     this.place = place;
     this.#room = room;
+    this.#journal = journal;
+  }
+
+  follow(follower: JournalFollower | undefined): void {
+    this.#journal.follower = follower;
   }
 
   openCatalog(): Catalog {

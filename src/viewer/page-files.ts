@@ -73,7 +73,12 @@ function compiled(): Built[] {
 
 async function build(): Promise<Built[]> {
   const { outputs } = await Bun.build({ entrypoints: [page.index], minify: true });
-  return outputs.map((output) => ({ path: nameOf(output.path), body: output, type: output.type }));
+  return await Promise.all(
+    outputs.map(async (output) => {
+      const { path, type } = output;
+      return { path: nameOf(path), body: new Blob([await output.arrayBuffer()]), type };
+    }),
+  );
 }
 
 function nameOf(path: string): string {

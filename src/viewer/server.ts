@@ -2,11 +2,11 @@
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Access, Visitor } from "./access.ts";
 import { failure, refusal, secured } from "./answers.ts";
+import type { Asked } from "./asked.ts";
+import type { Exhibition } from "./exhibition.ts";
 import { longestBody } from "./body.ts";
-import { pageFile } from "./page-files.ts";
-import type { Asked, Exhibition } from "./exhibition.ts";
 import { answerTo } from "./routes.ts";
-import type { LiveSocket } from "./live-socket.ts";
+import type { PageSocket } from "./page-socket.ts";
 import { Viewers } from "./viewers.ts";
 
 /** Where to listen; an empty host is every interface. */
@@ -29,7 +29,7 @@ const longestMessage = 65_536;
 
 /** Whom a WebSocket belongs to. */
 export interface SocketData {
-  readonly view: LiveSocket;
+  readonly view: PageSocket;
 }
 
 export class ViewerServer {
@@ -61,7 +61,7 @@ export class ViewerServer {
         development: false,
         fetch: (request) => this.#fetch(request),
         // What goes wrong while an answer is under way ends it; that a viewer went away is no news.
-        error: (error) => secured(failure(error)),
+        error: (error) => this.#failed(error),
         websocket: {
           maxPayloadLength: longestMessage,
           // Whoever does not read is passed over, and stays.
@@ -120,8 +120,17 @@ export class ViewerServer {
       const answer = await this.#answer(request, visitor);
       return answer === undefined ? undefined : secured(answer);
     } catch (error) {
-      return secured(failure(error));
+      return this.#failed(error);
     }
+  }
+
+  /** What is no error of the request is a fault of the server, which is told. */
+  #failed(error: unknown): Response {
+    if (!(error instanceof FramesError)) {
+      const said = Bun.inspect(error).slice(0, 500);
+      this.#exhibition?.live.problems.add("internal", `Cannot answer over HTTP: ${said}`);
+    }
+    return secured(failure(error));
   }
 
   /** The answer, or nothing to a request that became a WebSocket. */
@@ -130,8 +139,6 @@ export class ViewerServer {
       return refusal(405, "usage", `Cannot ${request.method} here`, { Allow: "GET, HEAD" });
     }
     const url = new URL(request.url);
-    const file = await pageFile(url.pathname, request);
-    if (file !== undefined) return file;
     const exhibition = this.#exhibition;
     if (exhibition === undefined) throw new FramesError("stopping", "The server is starting");
     const asked: Asked = {
@@ -139,8 +146,7 @@ export class ViewerServer {
       url,
       visitor,
       viewers: this.viewers,
-      // An answer may take as long as whoever reads it takes.
-      takesLong: () => this.#server.timeout(request, 0),
+      mayTake: (seconds) => this.#server.timeout(request, seconds),
       becomesSocket: (view) => this.#server.upgrade(request, { data: { view } }),
     };
     return answerTo(asked, exhibition);
