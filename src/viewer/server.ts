@@ -4,6 +4,7 @@ import type { Access, Visitor } from "./access.ts";
 import { failure, refusal, secured } from "./answers.ts";
 import type { Asked } from "./asked.ts";
 import type { Exhibition } from "./exhibition.ts";
+import { longestBody } from "./body.ts";
 import { answerTo } from "./routes.ts";
 import type { PageSocket } from "./page-socket.ts";
 import { Viewers } from "./viewers.ts";
@@ -14,11 +15,14 @@ export interface HttpAddress {
   readonly port: number;
 }
 
-/** Bytes of a request's body: a key at login is all that is ever sent here. */
-const longestBody = 65_536;
-
-/** Seconds that a connection may be idle before its request is whole; an answer may take as long as it takes. */
+/**
+ * Seconds within which a request must be whole, its head and then its body, however it trickles in; an answer
+ * may take as long as it takes.
+ */
 const idleSeconds = 10;
+
+/** How often it is looked who may look no longer, in milliseconds. */
+const lookEvery = 1000;
 
 /** Bytes of a message of the page. */
 const longestMessage = 65_536;
@@ -35,6 +39,7 @@ export class ViewerServer {
   readonly #isSecure: boolean;
   /** Those who look on. */
   readonly viewers = new Viewers();
+  readonly #lookTimer: NodeJS.Timeout;
   #exhibition: Exhibition | undefined;
 
   /**
@@ -42,7 +47,7 @@ export class ViewerServer {
    *
    * @throws {FramesError} `unreachable` if the address cannot be had
    */
-  constructor(address: HttpAddress, access: Access, tls?: { cert: string; key: string }) {
+  constructor(address: HttpAddress, access: Access, tls?: Bun.TLSOptions) {
     this.#access = access;
     this.#host = address.host;
     this.#isSecure = tls !== undefined;
@@ -79,6 +84,7 @@ export class ViewerServer {
         { cause: error },
       );
     }
+    this.#lookTimer = setInterval(() => access.look(), lookEvery);
   }
 
   /** What is to be seen from now on. */
@@ -109,7 +115,7 @@ export class ViewerServer {
     try {
       const address = this.#server.requestIP(request);
       const peer = address === null ? "unknown" : address.address.replace(/^::ffff:/, "");
-      const visitor = this.#access.admit(request, peer);
+      const visitor = await this.#access.admit(request, peer);
       if (visitor instanceof Response) return secured(visitor);
       const answer = await this.#answer(request, visitor);
       return answer === undefined ? undefined : secured(answer);
@@ -148,6 +154,7 @@ export class ViewerServer {
 
   /** Ends what is still going out, and lets nobody in any more. */
   async stop(): Promise<void> {
+    clearInterval(this.#lookTimer);
     this.viewers.end();
     await this.#server.stop(true);
     this.#exhibition?.close();
