@@ -24,6 +24,7 @@ import { pipeFrames } from "./source/pipe.ts";
 import { parseRawShape } from "./source/raw.ts";
 import { parseQuality, settingFor } from "./source/settings.ts";
 import type { Spool } from "./source/spool.ts";
+import { streamCopiedInto } from "./store/copy-of.ts";
 import { checkRoot, type Root, rootOf, type Walk, walk } from "./source/walk.ts";
 
 /** What stands on the command line for standard input. */
@@ -66,8 +67,13 @@ export async function planInputs(
   const medias = inputs.filter(({ path }) => path !== pipe && isMedia(path));
   const roots = inputs
     .filter((input) => !pipes.includes(input) && !medias.includes(input))
-    .map(({ path, name, nested }) => rootOf(path, name, nested));
-  const own = medias[0] === first ? stemOf(first.path) : rootOf(first.path, undefined, false).name;
+    .map(({ path, name, nested }) => {
+      return rootOf(path, nested ? name : (name ?? streamCopiedInto(path)), nested);
+    });
+  const own =
+    medias[0] === first
+      ? stemOf(first.path)
+      : rootOf(first.path, streamCopiedInto(first.path), false).name;
   const streams =
     options.stream === undefined ? { stream: own } : streamsOf(options.stream, naming);
   const opened = await Promise.all(

@@ -280,7 +280,8 @@ export class Pickup implements ConnectionHandler {
     this.#end();
     const connection = this.#connection;
     if (connection !== undefined && !connection.isClosed) {
-      this.#receiver.fail(said);
+      // What is wrong here only is no error to the server.
+      if (said.wire !== 0) this.#receiver.fail(said);
       this.#send();
       connection.finish();
     }

@@ -132,7 +132,7 @@ export class Retrieval {
       ended: (...frame) => this.#ended(...frame),
       lost: (source, _, error, ranges) => {
         for (const [first, last] of ranges) {
-          this.#lost({ source, first, last, what: `${source} ${first}`, error });
+          this.#lost({ source, first, last, what: "", error });
         }
       },
       gone: (source, { sequence, name }) => {

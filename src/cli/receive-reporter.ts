@@ -97,7 +97,8 @@ export class ReceiveReporter {
     // To be fresh many are dropped: the report has them all.
     if (code === "dropped" || ++this.#undelivered > mostNamed) return;
     const which = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
-    this.#warn(`Not received: ${source}/${what} (${which}): ${message}`);
+    const where = what === "" ? source : `${source}/${what}`;
+    this.#warn(`Not received: ${where} (${which}): ${message}`);
   }
 
   #say(text: string): void {

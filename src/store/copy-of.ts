@@ -1,6 +1,9 @@
 /** What a journal says of a store that is a copy of one stream of another store. */
+import type { Database } from "bun:sqlite";
+import { existsSync } from "node:fs";
 import { FramesError } from "../errors.ts";
 import type { Journal } from "./journal.ts";
+import { journalPath, openForReading, propertyOf } from "./schema.ts";
 
 /** What a store is a copy of. */
 export interface CopyOf {
@@ -53,4 +56,20 @@ export function checkCopy(place: string, journal: Journal, wanted: CopyOf | unde
     "usage",
     `Cannot receive ${wanted.stream} into ${place}: it is a copy of the stream ${found.stream}; name another directory`,
   );
+}
+
+/** The stream that `frames receive` has copied into a directory, if it is such a copy. */
+export function streamCopiedInto(directory: string): string | undefined {
+  const path = journalPath(directory);
+  if (!existsSync(path)) return undefined;
+  let database: Database | undefined;
+  try {
+    const opened = (database = openForReading(path));
+    return copiedStream({ property: (name) => propertyOf(opened, name) });
+  } catch {
+    // Whoever cannot read it takes the directory for one of frames, which it is as well.
+    return undefined;
+  } finally {
+    database?.close();
+  }
 }
