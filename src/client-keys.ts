@@ -35,9 +35,11 @@ export function clientKeys(
     const given = Key.parse(key, "in FRAMES_KEY");
     return { use: "always", keys: () => [given] };
   }
-  const path = keyFile ?? defaultKeyFile();
   const isHere = isLoopback(address.host || "127.0.0.1");
-  if (isHere && !isGiven) return { use: "if-asked", keys: () => usableKeys(role, path) };
+  // Whoever has no home needs none for this.
+  if (isHere && !isGiven)
+    return { use: "if-asked", keys: () => usableKeys(role, defaultKeyFile()) };
+  const path = keyFile ?? defaultKeyFile();
   const usable = usableKeys(role, path);
   if (usable.length > 0) return { use: "always", keys: () => usable };
   throw new FramesError(

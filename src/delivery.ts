@@ -139,6 +139,9 @@ export class Delivery {
       const last = await this.#runConnections();
       await this.#removal.finish();
       return { ...last, retries: this.#attempts.retries, removed: this.#removal.removed };
+    } catch (error) {
+      this.#tellUntold();
+      throw error;
     } finally {
       signal?.removeEventListener("abort", stop);
       try {
@@ -150,6 +153,14 @@ export class Delivery {
           source.close();
         }
       }
+    }
+  }
+
+  /** What was lost while there was no server is told here at least. */
+  #tellUntold(): void {
+    for (const outlet of this.#outlets) {
+      const source = outlet.source.name;
+      for (const loss of outlet.abandon()) this.#events.undelivered({ source, ...loss });
     }
   }
 

@@ -60,6 +60,8 @@ export interface FrameSource {
   readonly total?: number | undefined;
   /** Numbers given so far, where more may be waiting than were asked for. */
   readonly captured?: number;
+  /** What it lost and `next` has not told yet. */
+  readonly untold?: readonly Loss[];
   /** Whether an earlier delivery may have brought its frames: they are offered before they are sent. */
   readonly resumes?: boolean;
   /** Whether its frames come as they are captured, so that their delay is of interest. */

@@ -133,7 +133,7 @@ export class LatestSupply implements Supply {
     this.#reader = reader;
     this.#wanted = wanted;
     this.#position = reader.last;
-    for (const frame of reader.catalog.newest(wanted)) this.#frames.set(frame.source, frame);
+    for (const frame of reader.catalog.newestOfEach(wanted)) this.#frames.set(frame.source, frame);
   }
 
   get isBusy(): boolean {

@@ -20,7 +20,7 @@ export {
 } from "./receive.ts";
 export type { ServeEvent, StoredEvent } from "./serve-event.ts";
 export { serve, type ServeOptions } from "./serve.ts";
-export type { Server } from "./server.ts";
+export type { Server } from "./server-options.ts";
 export type { SourceProgress, Undelivered } from "./session/outlet.ts";
 export type { CapturedFrame } from "./source/iterable.ts";
 export type { Skipped } from "./source/directory.ts";

@@ -156,6 +156,19 @@ export async function send(what: Sendable, options: SendOptions = {}): Promise<S
  * @throws {FramesError} if the delivery as a whole failed
  */
 export async function deliver(
+  planned: Plan,
+  options: SendOptions,
+  started: number,
+): Promise<SendSummary> {
+  try {
+    return await deliverPlan(planned, options, started);
+  } finally {
+    // Also if nothing was begun: another process may want it.
+    planned.spool?.close();
+  }
+}
+
+async function deliverPlan(
   { stream, sources, skipped, unreadable, leftOut, watch, spool, streamAt, media = [] }: Plan,
   options: SendOptions,
   started: number,
@@ -239,10 +252,8 @@ export async function deliver(
     onEvent?.({ type: "progress", sources: delivery.progress, report: reports });
   }
   const watching = watch === undefined ? undefined : startWatch(watch, delivery, options);
-  const { done, welcome, retries, removed } = await delivery.run().finally(() => {
-    watching?.close();
-    spool?.close();
-  });
+  const running = delivery.run().finally(() => watching?.close());
+  const { done, welcome, retries, removed } = await running;
   tellSkipped();
   const sum = (count: (source: SourceProgress) => number) =>
     delivery.progress.reduce((total, source) => total + count(source), 0);

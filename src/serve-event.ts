@@ -1,6 +1,7 @@
 /** What happens at a server. */
 import type { FramesError } from "./errors.ts";
 import type { FrameDescription } from "./frame.ts";
+import type { KeysEvent } from "./keys.ts";
 import type { Provided } from "./session/supply.ts";
 import type { Removed } from "./store/remover.ts";
 import type { Done } from "./wire/messages.ts";
@@ -29,8 +30,7 @@ export type ServeEvent =
   | { type: "receiving"; peer: string; stream: string; software: string; key: string | undefined }
   /** It has what it wanted, or went away. */
   | { type: "received"; peer: string; stream: string; provided: Provided }
-  /** The key file was read again, or could not be: then the keys before it still hold. */
-  | { type: "keys"; error: FramesError | undefined }
+  | KeysEvent
   | {
       type: "refused";
       peer: string;
@@ -65,6 +65,8 @@ export type ServeEvent =
       counts: Done;
       error: FramesError;
     }
+  /** The port of the page is taken: the server runs without it. */
+  | { type: "no-page"; error: FramesError }
   /** More of one address, within a minute, than were told one by one before they were let in. */
   | { type: "turned-away"; host: string; times: number }
   /** Frames that were not to be kept longer; of those that are `stuck` the files cannot be removed. */

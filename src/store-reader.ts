@@ -1,8 +1,8 @@
 /** Reads a store back beside whoever fills it: what came last is read once for all who follow. */
 import type { Arrivals } from "./arrivals.ts";
-import { Catalog, type KeptFrame } from "./store/catalog.ts";
+import type { Catalog, KeptFrame } from "./store/catalog.ts";
+import type { KeptFrames } from "./store/kept.ts";
 import type { Follower } from "./store/retention.ts";
-import { journalPath } from "./store/schema.ts";
 
 /** Rows that came last and are kept at hand, and most that are read at a time. */
 const mostKept = 4096;
@@ -23,11 +23,11 @@ export class StoreReader {
   #isNews = false;
 
   /** @throws {FramesError} `store` if the journal cannot be read */
-  constructor(place: string, arrivals: Arrivals, followers: Set<Follower> | undefined) {
-    this.place = place;
+  constructor(kept: KeptFrames, arrivals: Arrivals, followers: Set<Follower> | undefined) {
+    this.place = kept.place;
     this.arrivals = arrivals;
     this.followers = followers ?? new Set();
-    this.catalog = new Catalog(journalPath(place));
+    this.catalog = kept.openCatalog();
     this.#from = this.#upTo = this.catalog.last();
     this.#unfollow = arrivals.follow(() => (this.#isNews = true));
   }

@@ -19,6 +19,7 @@ export const commands: readonly Command[] = [
       "frames serve /data/frames --max-frame 2G",
       "frames serve /data/frames --keep 7d    (frames help keep)",
       "frames serve --listen :9726    (for other machines: frames help keys)",
+      "frames serve --log json    (where nobody watches: frames help running)",
     ],
   },
   {

@@ -32,6 +32,13 @@ export const flags: readonly Flag[] = [
     commands: ["serve"],
   },
   {
+    name: "http",
+    kind: "text",
+    value: "HOST:PORT|off",
+    help: "Where browsers see the frames (default 127.0.0.1:9727)",
+    commands: ["serve"],
+  },
+  {
     name: "insecure",
     kind: "switch",
     help: "Let anyone who reaches the port send, without encryption",
@@ -370,9 +377,17 @@ export const flags: readonly Flag[] = [
     commands: ["ls", "bench"],
   },
   {
+    name: "log",
+    kind: "text",
+    value: "text|json",
+    help: "Tell what happens, on standard error, as text (default) or as JSON lines",
+    commands: ["serve"],
+  },
+  {
     name: "json",
     kind: "switch",
     help: "One JSON object per line on standard output",
+    helpFor: { serve: "Tell what happens on standard output instead, as JSON lines" },
     commands: ["serve", "send", "receive", "ls", "verify", "bench", "key"],
   },
   {

@@ -9,15 +9,21 @@ import { environmentName, type Flag, flags, flagsOf } from "./flags.ts";
 const width = 26;
 const lineWidth = 80;
 
-/** What is on the left, and beside or below it what that means, in lines that fit. */
-function row(left: string, right: string): string {
+/** `text` in lines of at most so many columns. */
+function wrap(text: string, columns: number): string[] {
   const lines = [""];
-  for (const word of right.split(" ")) {
+  for (const word of text.split(" ")) {
     const line = lines.at(-1)!;
     if (line === "") lines[lines.length - 1] = word;
-    else if (line.length + word.length < lineWidth - width) lines.push(`${lines.pop()} ${word}`);
+    else if (line.length + word.length < columns) lines.push(`${lines.pop()} ${word}`);
     else lines.push(word);
   }
+  return lines;
+}
+
+/** What is on the left, and beside or below it what that means, in lines that fit. */
+function row(left: string, right: string): string {
+  const lines = wrap(right, lineWidth - width);
   const beside = left.length < width - 2 ? lines.shift()! : "";
   const first = `  ${left.padEnd(beside === "" ? 0 : width - 2)}${beside}`;
   return [first, ...lines.map((line) => " ".repeat(width) + line)].join("\n");
@@ -50,13 +56,13 @@ function commandHelp(name: string): string | undefined {
   if (command === undefined) return undefined;
   const { usage, summary, examples } = command;
   const shown = examples.length === 0 ? "" : `\nExamples:\n  ${examples.join("\n  ")}\n`;
-  return `${summary}
+  return `${wrap(summary, lineWidth).join("\n")}
 
 Usage: frames ${`${name} ${usage}`.trim()} [FLAGS]
 
 Flags:
 ${flagsOf(name).map(flagRow).join("\n")}
-${shown}${name === "help" ? `\nTopics:\n  ${topicNames.join(", ")}\n` : ""}`;
+${shown}${name === "help" ? `\n${row("Topics:", topicNames.join(", "))}\n` : ""}`;
 }
 
 const topics: Record<string, () => string> = {
@@ -170,6 +176,9 @@ ${row("NO_COLOR", "No colours")}
   name of a stream may hold %Y %m %d %H %M %S %j: --stream 'cam3-%Y-%m-%d', in
   UTC.
 
+  With --fps or --realtime, what is there already is sent once more, and found
+  there: each frame has to wait for its turn.
+
   Policies, when the link is slower than the source: block holds it up, which
   directories and pipes bear; latest:N keeps the newest N frames and drops
   others before they are sent (cameras: latest:30; latest alone is 1). What a
@@ -245,6 +254,30 @@ ${row("NO_COLOR", "No colours")}
 
   frames verify holds a store against its journal; --repair sets damaged frames
   aside so that the next frames send brings them.
+`,
+  running: () => `How a server runs where nobody watches it
+
+  What happens is one line each on standard error: with its time, or where that
+  is systemd's journal with a priority instead. --log json makes objects of the
+  lines, with time, level (debug, info, warning, error), type, message and what
+  belongs to the event; errors before it serves too. --json tells the events on
+  standard output instead, and leaves the rest where it is.
+
+  SIGTERM, Ctrl-C   Senders are told, and go on at the next server; what came
+                    has its receipt. Once more: at once (exit 20).
+  SIGHUP            Keys and certificate are read again, for new connections;
+                    who is connected stays, unless the key is gone. If the
+                    terminal that it was started in is gone, it stops.
+
+  With NOTIFY_SOCKET it tells systemd when it is ready, reloads and stops, and
+  with WATCHDOG_USEC that it is alive. With LISTEN_FDS it serves the one socket
+  that it was given; leave --listen out then.
+
+  Where no --key-file is given, keys and the server's own certificate are in the
+  folder frames below $XDG_CONFIG_HOME, else $STATE_DIRECTORY/.config, else
+  $HOME/.config. A key file below $CREDENTIALS_DIRECTORY may be readable to a
+  group. A certificate that cannot be kept is made anew at each start, which no
+  sender minds. The README has units for systemd, and a container file.
 `,
   names: () => `What is sent, and under which names it is kept
 

@@ -22,6 +22,7 @@ import { fileChecksum, isIntact } from "./content.ts";
 import { Folder } from "./folder.ts";
 import { Handles } from "./handles.ts";
 import { Journal } from "./journal.ts";
+import { KeptDirectory, type KeptFrames } from "./kept.ts";
 import { StoreLock } from "./lock.ts";
 import { checkPart, sourceFolder } from "./name.ts";
 import { type Destination, isAnothers, isRevised, PartialFile } from "./partial.ts";
@@ -64,6 +65,8 @@ export class DirectoryStore implements FrameStore {
   readonly recovery: Recovery;
   /** Removes what is not to be kept, once it is started. */
   readonly retention: Retention | undefined;
+  /** Gives frames back. */
+  readonly kept: KeptFrames;
   readonly #lock: StoreLock;
   /** The stream that it is a copy of, if it is one. */
   readonly #copied: string | undefined;
@@ -104,6 +107,7 @@ export class DirectoryStore implements FrameStore {
       this.#copied = options.copy?.stream;
       if (wasStore && options.copy === undefined) checkJournalThere(this.place);
       this.journal = new Journal(journalPath(this.place));
+      this.kept = new KeptDirectory(this.place, this.#room, this.journal);
       this.#journalFile = statSync(journalPath(this.place)).ino;
       checkCopy(this.place, this.journal, options.copy);
       this.recovery = recover(this.place, this.#partial.path, this.journal, this.#copied);

@@ -43,6 +43,22 @@ export interface Replacement {
   readonly partial: string;
 }
 
+/** A frame whose row is gone. */
+export interface GoneFrame {
+  /** Order of arrival. */
+  readonly id: number;
+  readonly stream: string;
+  readonly source: string;
+  readonly bytes: number;
+}
+
+/** Whoever keeps sums of what is in a journal. */
+export interface JournalFollower {
+  gone(frame: GoneFrame): void;
+  /** Nobody knows any more which rows there are. */
+  forget(): void;
+}
+
 /** What the path of a stored frame is made of. */
 interface StoredPath {
   readonly stream: string;
@@ -118,6 +134,8 @@ export class Journal {
   readonly #accounts: Accounts;
   readonly #removals: Removals;
   readonly #total: Total;
+  /** Is told of rows that are gone. */
+  follower: JournalFollower | undefined;
   #open = false;
   #isDurable = false;
   /** Why rows of the batch are gone, until everybody has heard of it. */
@@ -203,7 +221,12 @@ export class Journal {
   /** The files of these frames are gone, and so are their rows once `flush` returned. */
   endRemoval(frames: readonly OldFrame[], at: bigint): void {
     this.remove((removals) => removals.end(frames, at));
-    for (const { id, bytes } of frames) this.#total.removed(id, bytes);
+    for (const frame of frames) this.#gone(frame);
+  }
+
+  #gone(frame: GoneFrame): void {
+    this.#total.removed(frame.id, frame.bytes);
+    this.follower?.gone(frame);
   }
 
   /** Notes that a frame is about to take the place of another, or its file that of one moved away. */
@@ -223,7 +246,8 @@ export class Journal {
     const { stream, source, name, session, seq, received } = row;
     const before = this.find(stream, source, name);
     if (before !== null) {
-      this.#total.removed(this.#statements.findId.get(stream, source, name)!.id, before.bytes);
+      const { id } = this.#statements.findId.get(stream, source, name)!;
+      this.#gone({ id, stream, source, bytes: before.bytes });
     }
     this.#statements.replaceFrame.run(...valuesOf(row));
     this.#total.added(row.bytes);
@@ -318,6 +342,7 @@ export class Journal {
   #break(error: unknown): FramesError {
     this.#broken = journalFailure("write", this.#path, error);
     this.#total.forget();
+    this.follower?.forget();
     if (this.#database.inTransaction) this.#statements.rollback.run();
     this.#open = false;
     return this.#broken;

@@ -93,6 +93,7 @@ describe("bash", () => {
       "names",
       "receiving",
       "resume",
+      "running",
     ];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());
     expect(offers("frames", "help", "ex")).toEqual(["exit-codes"]);

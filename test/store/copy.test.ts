@@ -82,7 +82,7 @@ describe("a journal", () => {
     expect(catalog.between({ ...all, sources: ["a"] }, 0, 10, 10)).toHaveLength(1);
     expect(catalog.between({ ...all, since: 2n }, 0, 10, 10)).toEqual([]);
     expect(catalog.sources("s")).toEqual(["a", "b"]);
-    expect(catalog.newest(all).map(({ id }) => id)).toEqual([1, 4]);
+    expect(catalog.newestOfEach(all).map(({ id }) => id)).toEqual([1, 4]);
     expect(catalog.nextId(1)).toBe(2);
     expect(catalog.nextId(4)).toBeUndefined();
     expect([catalog.hasStream("s"), catalog.hasStream("t")]).toEqual([true, false]);
