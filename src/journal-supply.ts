@@ -51,6 +51,12 @@ export class CompleteSupply implements Supply {
     return row !== undefined && markOf(row) !== mark ? 0 : id;
   }
 
+  /** The last row that was given out, or passed over before that. */
+  get position(): number {
+    const next = this.#held?.position ?? this.#rows[this.#next]?.id;
+    return next === undefined ? this.#position : next - 1;
+  }
+
   get isBusy(): boolean {
     if (this.#held !== undefined) return false;
     return this.#next < this.#rows.length || this.#position < this.#last;

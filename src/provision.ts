@@ -7,7 +7,6 @@ import { CompleteSupply, LatestSupply, type Wanted } from "./journal-supply.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
 import { Provider } from "./session/provider.ts";
 import type { Flushable } from "./session/receiving.ts";
-import type { Supply } from "./session/supply.ts";
 import { outgoingBuffer, Transmission } from "./session/transmission.ts";
 import type { OldFrame } from "./store/removals.ts";
 import type { Follower } from "./store/retention.ts";
@@ -40,7 +39,9 @@ export class Provision implements ConnectionHandler, Guest, Follower {
   readonly #server: Host;
   readonly #hello: Hello;
   readonly #wanted: Wanted;
-  readonly #supply: Supply;
+  readonly #supply: CompleteSupply | LatestSupply;
+  /** Where it goes on. */
+  readonly #start: number;
   readonly #gone = Promise.withResolvers<void>();
   readonly #unfollow: () => void;
   #provider: Provider | undefined;
@@ -69,6 +70,7 @@ export class Provision implements ConnectionHandler, Guest, Follower {
       hello.latest === true
         ? new LatestSupply(reader, this.#wanted)
         : new CompleteSupply(reader, this.#wanted);
+    this.#start = this.#positionOf(false);
     this.#unfollow = reader.arrivals.follow(() => this.#schedule());
     // Whoever wants the newest only awaits none of those before.
     if (hello.latest !== true) reader.followers.add(this);
@@ -105,12 +107,18 @@ export class Provision implements ConnectionHandler, Guest, Follower {
   awaits({ id, stream, source }: Pick<OldFrame, "id" | "stream" | "source">): boolean {
     const { stream: wanted, sources } = this.#wanted;
     if (stream !== wanted || (sources !== undefined && !sources.includes(source))) return false;
-    const position = this.#provider?.position ?? 0;
+    const isAwaiting = this.#provider?.isAwaiting === true;
+    const position = this.#positionOf(isAwaiting);
     const now = steadyNow();
-    if (position > this.#seen.position || this.#provider?.isAwaiting === false) {
-      this.#seen = { position, at: now };
-    }
+    if (position > this.#seen.position || !isAwaiting) this.#seen = { position, at: now };
     return id > position && now - this.#seen.at < awaitsFor;
+  }
+
+  /** The last row that the client has for good. */
+  #positionOf(isAwaiting: boolean): number {
+    if (this.#supply instanceof LatestSupply) return Infinity;
+    if (!isAwaiting) return this.#supply.position;
+    return Math.max(this.#provider!.position, this.#start);
   }
 
   get isOver(): boolean {

@@ -595,9 +595,13 @@ describe("a reader that does not read", () => {
         expectCode(ended, 0);
         expect(summaryOf(ended)).toMatchObject({ frames: 100, lost: 0 });
         expect(sameTree(tree, copy)).toEqual([]);
+        // Whoever is up to date awaits nothing of what is there.
+        using idle = launch(["receive", "run7", copy, "--follow", ...from(server)]);
+        await until("another", () => server.stdout().split('"receiving"').length === 3);
         // What nobody awaits goes at once.
         expectCode(await send(server, tree, "--stream", "run8"), 0);
         await until("removal", () => countFiles(join(server.dir, "run8")) < 20);
+        idle.child.kill("SIGKILL");
       },
       "--keep",
       "100K",

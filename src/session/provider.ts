@@ -128,7 +128,8 @@ export class Provider implements MessageHandler {
 
   /** Whether anything is under way that the client has not settled. */
   get isAwaiting(): boolean {
-    return this.#window.ended > this.#window.settled || this.#large !== undefined;
+    const { ended, settled } = this.#window;
+    return ended > settled || this.#large !== undefined || this.#item !== undefined;
   }
 
   /** Whether nothing is read for now: the client must be held back. */
