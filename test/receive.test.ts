@@ -283,6 +283,7 @@ describe("whatever is killed", () => {
       }
       const received = await receiving;
       expectCode(received, 0);
+      expect(received.stderr).toContain("2000 frames received: ");
       const numbers = partsOf(received.output).map(({ facts }) => Number(facts["X-Sequence"]));
       expect(numbers).toEqual(Array.from({ length: 2000 }, (_, index) => index + 1));
     });
