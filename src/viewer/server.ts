@@ -20,6 +20,9 @@ const longestBody = 65_536;
 /** Seconds that a connection may be idle before its request is whole; an answer may take as long as it takes. */
 const idleSeconds = 10;
 
+/** The last words to those who look on may take so long. */
+const farewellMilliseconds = 200;
+
 /** Bytes of a message of the page. */
 const longestMessage = 65_536;
 
@@ -148,7 +151,10 @@ export class ViewerServer {
 
   /** Ends what is still going out, and lets nobody in any more. */
   async stop(): Promise<void> {
-    this.viewers.end();
+    // Those who read hear why; nobody waits for those who do not.
+    if (this.viewers.end() > 0) {
+      await Promise.race([this.#server.stop(), Bun.sleep(farewellMilliseconds)]);
+    }
     await this.#server.stop(true);
     this.#exhibition?.close();
   }
