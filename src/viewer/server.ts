@@ -23,6 +23,8 @@ const idleSeconds = 10;
 
 /** How often it is looked who may look no longer, in milliseconds. */
 const lookEvery = 1000;
+/** The last words to those who look on may take so long. */
+const farewellMilliseconds = 200;
 
 /** Bytes of a message of the page. */
 const longestMessage = 65_536;
@@ -155,7 +157,10 @@ export class ViewerServer {
   /** Ends what is still going out, and lets nobody in any more. */
   async stop(): Promise<void> {
     clearInterval(this.#lookTimer);
-    this.viewers.end();
+    // Those who read hear why; nobody waits for those who do not.
+    if (this.viewers.end() > 0) {
+      await Promise.race([this.#server.stop(), Bun.sleep(farewellMilliseconds)]);
+    }
     await this.#server.stop(true);
     this.#exhibition?.close();
   }

@@ -13,9 +13,9 @@ const ownBytes = 1 << 20;
 const commonBytes = 256 << 20;
 
 /** How somebody looks on. */
-export type ViewerKind = "download" | "events" | "mjpeg" | "page";
+export type ViewerKind = "events" | "mjpeg" | "page";
 
-export const viewerKinds: readonly ViewerKind[] = ["download", "events", "mjpeg", "page"];
+export const viewerKinds: readonly ViewerKind[] = ["events", "mjpeg", "page"];
 
 /** Why somebody's looking on ends. */
 export type End = "stopping" | "not-allowed" | "left";
@@ -63,10 +63,16 @@ export class Viewers {
     return others === 0 || others + own - ownBytes <= commonBytes;
   }
 
-  /** Ends them all: the server stops. */
-  end(): void {
+  /**
+   * Ends them all: the server stops.
+   *
+   * @returns how many there were
+   */
+  end(): number {
     this.#isOver = true;
-    for (const viewer of [...this.#viewers]) viewer.end("stopping");
+    const viewers = [...this.#viewers];
+    for (const viewer of viewers) viewer.end("stopping");
+    return viewers.length;
   }
 }
 
