@@ -1,4 +1,4 @@
-/** A frame as an answer: whole or in part, known by its checksum, and never more of it in memory than can be. */
+/** A frame as an answer: whole or in part, known by its checksum, and in memory only if it is small. */
 import { crc32 } from "node:zlib";
 import type { FrameDescription, RawShape } from "../frame.ts";
 import { FramesError } from "../errors.ts";
@@ -6,13 +6,16 @@ import { missing, refusal } from "./answers.ts";
 import type { Asked } from "./asked.ts";
 import type { Exhibition } from "./exhibition.ts";
 import { disposition, mediaType, secondsText } from "./media.ts";
-import { bodyOf } from "./outflow.ts";
 
 /** What is answered from memory; larger frames are read as they go out. */
 const smallBytes = 1 << 20;
 
-/** Bytes of a larger frame that are read at a time. */
+/** Larger frames than this are not read through before they go out; bytes that are read at a time. */
+const largestChecked = 64 << 20;
 const pieceBytes = 1 << 20;
+
+/** Whoever reads nothing of an answer for so many seconds is gone. */
+const patience = 120;
 
 /** A frame that is there, or was. */
 export interface Shown {
@@ -65,14 +68,15 @@ export async function frameAnswer(
     const bytes = held ?? (await blob!.bytes().catch(() => undefined));
     if (bytes === undefined || bytes.length !== frame.size) throw goneError(shown);
     if (held === undefined && crc32(bytes) !== shown.crc32) throw changedError(shown);
-    asked.mayTake(60);
+    asked.mayTake(patience);
     return new Response(bytes.subarray(part.from, part.to), { status, headers });
   }
-  const viewer = asked.viewers.enter("download", asked.visitor);
-  asked.mayTake(0);
-  const body = bodyOf(viewer, piecesOf(blob!, part, isWhole ? shown : undefined));
-  const described = { ...headers, "Content-Length": String(length) };
-  return new Response(body, { status, headers: described });
+  if (isWhole && frame.size <= largestChecked && !(await isIntact(blob!, shown))) {
+    throw changedError(shown);
+  }
+  asked.mayTake(patience);
+  // Bun reads it as it goes out.
+  return new Response(blob!.slice(part.from, part.to), { status, headers });
 }
 
 function headersOf({ frame, crc32: crc, raw }: Shown): Record<string, string> {
@@ -114,24 +118,14 @@ function partOf(request: Request, size: number, etag: string): Part | undefined 
   return { from, to: last === "" ? size : Math.min(size, Number(last) + 1) };
 }
 
-/** A large frame as it is read; the last piece is only given out when all of them are known to be the frame's. */
-function piecesOf(blob: Blob, { from, to }: Part, whole: Shown | undefined) {
-  let at = from;
+/** Whether a large frame is what was stored. */
+async function isIntact(blob: Blob, { frame, crc32: expected }: Shown): Promise<boolean> {
   let crc = 0;
-  return {
-    async next() {
-      if (at === to) return undefined;
-      const end = Math.min(to, at + pieceBytes);
-      const piece = await blob.slice(at, end).bytes();
-      const isShort = piece.length !== end - at;
-      at = end;
-      if (whole !== undefined) crc = crc32(piece, crc);
-      const isChanged = at === to && whole !== undefined && crc !== whole.crc32;
-      if (isShort || isChanged) throw new FramesError("damaged", "The file was changed");
-      return piece;
-    },
-    close() {},
-  };
+  for (let at = 0; at < frame.size; at += pieceBytes) {
+    const piece = await blob.slice(at, Math.min(frame.size, at + pieceBytes)).bytes();
+    crc = crc32(piece, crc);
+  }
+  return crc === expected;
 }
 
 function goneError({ stream, source, frame }: Shown): FramesError {

@@ -13,9 +13,9 @@ const ownBytes = 1 << 20;
 const commonBytes = 256 << 20;
 
 /** How somebody looks on. */
-export type ViewerKind = "download" | "events" | "mjpeg" | "page";
+export type ViewerKind = "events" | "mjpeg" | "page";
 
-export const viewerKinds: readonly ViewerKind[] = ["download", "events", "mjpeg", "page"];
+export const viewerKinds: readonly ViewerKind[] = ["events", "mjpeg", "page"];
 
 /** Why somebody's looking on ends. */
 export type End = "stopping" | "not-allowed" | "left";
