@@ -35,7 +35,7 @@ export class Browser {
         path: path!,
         url: false,
         // Who is root, as in a container, gets no sandbox.
-        argv: process.getuid?.() === 0 ? ["--no-sandbox"] : [],
+        argv: ["--hide-scrollbars", ...(process.getuid?.() === 0 ? ["--no-sandbox"] : [])],
       },
       console: (type: string, ...words: unknown[]) => {
         said.push(`${type}: ${words.map((word) => JSON.stringify(word)).join(" ")}`);

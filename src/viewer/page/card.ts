@@ -149,11 +149,15 @@ export class Card {
     say(this.#figures.get(name)!, text);
   }
 
-  /** Shows a frame that has just come. */
-  async show(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<void> {
+  /**
+   * Shows a frame that has just come.
+   *
+   * @returns whether it could be shown
+   */
+  async show(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<boolean> {
     const isShown = await this.picture.show(frame, header.type, header.raw);
     const captured = nanoseconds(header.captured);
-    if (!isShown || captured === undefined) return;
+    if (!isShown || captured === undefined) return isShown;
     afterPainting(() => {
       this.#delays.push(Date.now() - milliseconds(captured));
       if (this.#delays.length > looked) this.#delays.shift();
@@ -164,6 +168,7 @@ export class Card {
     dataset["shownNumber"] = `${header.number}`;
     dataset["shownCount"] = `${this.#shownFrames}`;
     if (this.#shownFrames === 1) this.draw();
+    return true;
   }
 }
 

@@ -21,22 +21,44 @@ export class Events {
   readonly #api: Api;
   readonly #listeners: Listeners;
   #source: EventSource | undefined;
-  #watchdog = 0;
+  #timer = 0;
   #failures = 0;
+  /** Counts what was begun, so that an answer to an earlier attempt is known as such. */
+  #attempt = 0;
 
   constructor(api: Api, listeners: Listeners) {
     this.#api = api;
     this.#listeners = listeners;
-    void this.#connect();
+    // A page that nobody sees holds no connection: browsers have six for all pages of a server.
+    document.addEventListener("visibilitychange", () => this.#turn(!document.hidden));
+    window.addEventListener("pagehide", () => this.#turn(false));
+    window.addEventListener("pageshow", ({ persisted }) => {
+      if (persisted) this.#turn(true);
+    });
+    this.#turn(!document.hidden);
+  }
+
+  #turn(isSeen: boolean): void {
+    this.#close();
+    if (isSeen) void this.#connect();
+  }
+
+  #close(): void {
+    this.#attempt++;
+    clearTimeout(this.#timer);
+    this.#source?.close();
+    this.#source = undefined;
   }
 
   async #connect(): Promise<void> {
+    const attempt = ++this.#attempt;
     // An EventSource does not say why it was turned away: this asks, and has the key asked for.
     try {
       const { problems } = await this.#api.get<{ problems: Problem[] }>("/api/problems");
+      if (attempt !== this.#attempt) return;
       this.#listeners.problems(problems);
     } catch {
-      this.#lost();
+      if (attempt === this.#attempt) this.#lost();
       return;
     }
     const source = new EventSource("/events");
@@ -58,17 +80,15 @@ export class Events {
   }
 
   #watch(): void {
-    clearTimeout(this.#watchdog);
-    this.#watchdog = window.setTimeout(() => this.#lost(), silence);
+    clearTimeout(this.#timer);
+    this.#timer = window.setTimeout(() => this.#lost(), silence);
   }
 
   #lost(): void {
-    clearTimeout(this.#watchdog);
-    this.#source?.close();
-    this.#source = undefined;
+    this.#close();
     this.#listeners.present(false);
     const pause = pauses[Math.min(this.#failures++, pauses.length - 1)]!;
-    this.#watchdog = window.setTimeout(() => void this.#connect(), pause);
+    this.#timer = window.setTimeout(() => void this.#connect(), pause);
   }
 }
 

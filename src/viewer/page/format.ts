@@ -76,13 +76,16 @@ export function moment(time: bigint): string {
 
 /** All digits: `2026-11-25 17:14:06.123 456 789 UTC`. */
 export function exactTime(time: bigint): string {
-  const below = ((time % 1_000_000n) + 1_000_000n) % 1_000_000n;
-  const rest = String(below).padStart(6, "0");
+  const rest = String(belowMillisecond(time)).padStart(6, "0");
   return `${moment(time)} ${rest.slice(0, 3)} ${rest.slice(3)} UTC`;
 }
 
 /** A time that no calendar has is written as the number that it is. */
 function isoOf(time: bigint): string {
-  const date = new Date(Math.floor(milliseconds(time)));
+  const date = new Date(Number((time - belowMillisecond(time)) / 1_000_000n));
   return Number.isNaN(date.getTime()) ? `${time}` : date.toISOString();
+}
+
+function belowMillisecond(time: bigint): bigint {
+  return ((time % 1_000_000n) + 1_000_000n) % 1_000_000n;
 }

@@ -82,9 +82,11 @@ export class LiveFrames {
     this.#socket = socket;
   }
 
+  /** Says what is watched; who watches nothing needs no connection. */
   #ask(): void {
     if (this.#socket?.readyState !== WebSocket.OPEN) return;
-    this.#socket.send(JSON.stringify({ watch: this.#watched }));
+    if (this.#watched.length === 0) this.#socket.close();
+    else this.#socket.send(JSON.stringify({ watch: this.#watched }));
   }
 
   async #take(socket: WebSocket, message: ArrayBuffer): Promise<void> {

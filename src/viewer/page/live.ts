@@ -8,7 +8,7 @@ import { LiveFrames, type LiveHeader, type Watched } from "./live-frames.ts";
 import { hashOf } from "./route.ts";
 import type { Thermal } from "./thermal.ts";
 
-/** Milliseconds between frames of a source for who wants less motion. */
+/** Milliseconds between frames of a source for who wants less motion, and of one that cannot be shown. */
 const calmly = 1_000;
 
 /** A stream of which something came since the server started. */
@@ -74,7 +74,7 @@ export class LiveView {
     );
     this.#stored.hidden = true;
     root.append(this.#live, this.#empty, this.#stored);
-    document.addEventListener("visibilitychange", () => this.#watch());
+    document.addEventListener("visibilitychange", () => this.#onVisible());
   }
 
   /** Whether this view is the one that is shown: nothing is brought for the other. */
@@ -199,6 +199,16 @@ export class LiveView {
     }
   }
 
+  /** Whether the page itself is seen has changed. */
+  #onVisible(): void {
+    this.#watch();
+    if (document.hidden) return;
+    for (const group of this.#groups.values()) {
+      group.isAsked = false;
+      if ([...group.cards.values()].some((card) => card.isVisible)) void this.#remember(group);
+    }
+  }
+
   #watch(): void {
     const isWatching = this.#isShown && !this.#isPaused && !document.hidden;
     this.#frames.watch(isWatching ? [...this.#visible.values()] : []);
@@ -207,8 +217,9 @@ export class LiveView {
   async #show(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<void> {
     const card = this.#groups.get(header.stream)?.cards.get(header.source);
     if (card === undefined || this.#isPaused) return;
-    await card.show(header, frame);
-    if (this.#calm.matches) await new Promise((resolve) => setTimeout(resolve, calmly));
+    const isShown = await card.show(header, frame);
+    // What cannot be shown is not worth its way either.
+    if (!isShown || this.#calm.matches) await new Promise((go) => setTimeout(go, calmly));
   }
 
   async #loadStored(after: string | null): Promise<void> {

@@ -34,7 +34,12 @@ async function begin(): Promise<void> {
     say(byId("title", HTMLElement), place === undefined ? "Live" : `Recorded: ${place.stream}`);
     void recorded.show(place);
   };
-  window.addEventListener("hashchange", route);
+  window.addEventListener("hashchange", () => {
+    route();
+    // What had the focus is not there any more.
+    window.scrollTo(0, 0);
+    byId("main", HTMLElement).focus({ preventScroll: true });
+  });
   route();
 
   const pause = byId("pause", HTMLButtonElement);

@@ -3,7 +3,7 @@
 import { type Grey, type GreyRange, greyKind, stretch } from "../grey.ts";
 import { colour, isPalette, type PaletteName, paletteNames } from "../palette.ts";
 import type { Raw } from "./api.ts";
-import { element, mark, say } from "./dom.ts";
+import { announce, element, mark, say } from "./dom.ts";
 import { count } from "./format.ts";
 import { Scale } from "./scale.ts";
 import type { RangeManner, Thermal } from "./thermal.ts";
@@ -24,10 +24,16 @@ export class Picture {
   /** The colours and the values they stand for; hidden while there are none. */
   readonly scale: Scale;
   readonly #thermal: Thermal;
-  readonly #canvas = element("canvas", { width: 4, height: 3, role: "img", tabindex: 0 });
+  readonly #canvas = element("canvas", {
+    width: 4,
+    height: 3,
+    role: "img",
+    tabindex: 0,
+    "aria-description": "Enter and arrows read values",
+  });
   readonly #pen: CanvasRenderingContext2D;
   readonly #cross = element("div", { class: "cross", hidden: true });
-  readonly #value = element("output", { class: "value", hidden: true });
+  readonly #value = element("div", { class: "value", hidden: true });
   readonly #note = element("p", { class: "note", hidden: true });
   readonly #memory: string;
   readonly #manner: "live" | "stored";
@@ -190,6 +196,8 @@ export class Picture {
     event.preventDefault();
     event.stopPropagation();
     this.#readValue();
+    // Not with each frame that changes it, only when somebody asked.
+    if (this.#pixel !== undefined) announce(this.#value.textContent);
   }
 
   #forget(): void {

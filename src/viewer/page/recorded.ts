@@ -1,7 +1,7 @@
 /** The recorded view: the frames of one moment side by side, and the ways from one moment to another. */
 /// <reference lib="dom" />
 import { type Api, ApiError, type Frame, type Gap, type State, type Stream } from "./api.ts";
-import { button, element, mark, say } from "./dom.ts";
+import { announce, button, element, mark, say } from "./dom.ts";
 import { count, milliseconds, moment, nanoseconds } from "./format.ts";
 import { spanOf } from "./live.ts";
 import { Panel } from "./panel.ts";
@@ -33,7 +33,7 @@ export class RecordedView {
   readonly #grid = element("div", { class: "grid" });
   readonly #day = element("span", { class: "day" });
   readonly #time = element("span");
-  readonly #moment = element("output", { class: "moment" }, this.#day, this.#time);
+  readonly #moment = element("p", { class: "moment" }, this.#day, this.#time);
   readonly #play = button("Play", () => this.togglePlaying(), { "aria-keyshortcuts": "Space" });
   readonly #number = element("input", {
     type: "text",
@@ -305,7 +305,9 @@ export class RecordedView {
       await this.#showMoment(way.at, undefined);
     } else {
       const frame = "by" in way ? await this.#stepped(way.by) : await this.#numbered(way.number);
-      if (frame !== undefined) await this.#showFrame(frame);
+      if (frame === undefined) return;
+      await this.#showFrame(frame);
+      announce(`Frame ${count(frame.number)}, ${this.#time.textContent}`);
     }
   }
 
