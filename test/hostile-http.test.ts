@@ -355,7 +355,9 @@ for (const isKeyed of [false, true]) {
       expect((await page.say("an announced body", announced)).status).toBe(413);
     });
 
-    test("waits for no slow head and no slow body", async () => {
+    // It takes as long as a deadline does, and has nothing to do with keys: once is enough.
+    const once = isKeyed ? () => {} : test;
+    once("waits for no slow head and no slow body", async () => {
       const drip = { piece: "a", every: 500 };
       const body = ["Content-Type: application/json", "Content-Length: 1000"];
       const slow: [what: string, said: string, saying: Saying][] = [
