@@ -67,6 +67,8 @@ export class ViewerServer implements Gate {
         idleTimeout: idleSeconds,
         maxRequestBodySize: longestBody,
         development: false,
+        // Without development Bun would share the port with whoever asks for it too.
+        reusePort: false,
         fetch: (request, server) => this.#fetch(request, server),
         // What goes wrong while an answer is under way ends it; that a viewer went away is no news.
         error: (error) => this.#failed(error),
