@@ -148,6 +148,11 @@ ${row("NO_COLOR", "No colours")}
       frames key new cam-3 --role send --streams 'site-a-*'
       frames key remove cam-3    (ends what it is sending within a second)
 
+  Whoever looks at the page from elsewhere (frames serve --http :9727) logs in
+  with a key of role receive or both, over TLS, and sees the streams it is for;
+  programs send it as Authorization: Bearer KEY. With --http on loopback, the
+  default, every user of the machine may look, unless a key is given.
+
   --key-file FILE and FRAMES_KEY ask for a key on this machine too, as behind a
   tunnel or a balancer. --insecure, at both ends, does without any.
 `,

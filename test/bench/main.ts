@@ -2,7 +2,7 @@
  * `bun run bench`: `frames` and its rivals move the same frames, in turn, on tmpfs, over loopback.
  * Every result is held against the original byte for byte.
  *
- *     bun run bench [--rounds 7] [--only compare,again,link,latency,live,crowd,growth,watched,million,article] [--short] [--json]
+ *     bun run bench [--rounds 7] [--only compare,again,link,latency,live,crowd,growth,watched,million,article,viewers] [--short] [--json]
  */
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
@@ -15,6 +15,7 @@ import { byNumber, bySize, resumed } from "./growth.ts";
 import { live } from "./live.ts";
 import { rate, trips } from "./link.ts";
 import { watched } from "./watched.ts";
+import { watching } from "./viewers.ts";
 import { rivals } from "./rivals.ts";
 
 const { values } = parseArgs({
@@ -60,6 +61,7 @@ const parts: Record<string, () => Promise<void>> = {
   },
   watched: () => watched(bench, 500_000 / scale / scale),
   article: () => article(bench),
+  viewers: () => watching(bench),
   million: () => resumed(bench, 1_000_000 / scale / scale),
 };
 
