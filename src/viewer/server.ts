@@ -57,6 +57,8 @@ export class ViewerServer {
         idleTimeout: idleSeconds,
         maxRequestBodySize: longestBody,
         development: false,
+        // Without development Bun would share the port with whoever asks for it too.
+        reusePort: false,
         fetch: (request) => this.#fetch(request),
         // What goes wrong while an answer is under way ends it; that a viewer went away is no news.
         error: (error) => this.#failed(error),
