@@ -218,7 +218,7 @@ ${row("NO_COLOR", "No colours")}
       /streams/S/sources/X/latest        the frame that came last, as it is
       /streams/S/sources/X/latest.mjpeg  live, for OpenCV, VLC, ffmpeg and <img>
       /streams/S/sources/X/frames/NAME   a stored frame, or numbers/N
-      /api/streams, /api/streams/S/frames?source=X, …/moment?at=TIME, …/gaps
+      /api/streams, /api/streams/S/frames?source=X, /moment?at=TIME, /gaps
       /events      server-sent: rates, delays and gaps, once a second
       /metrics     for Prometheus; /healthz and /readyz
 
