@@ -86,7 +86,7 @@ export const commands: readonly Command[] = [
     name: "help",
     usage: "[COMMAND|TOPIC]",
     summary:
-      "On a command, article, environment, exit-codes, keep, keys, live, names, receiving, resume, running",
+      "Commands, article, environment, exit-codes, keep, keys, live, names, receiving, resume, running, see",
     examples: ["frames help send", "frames help exit-codes"],
   },
   { name: "version", usage: "", summary: "Print the version", examples: [] },

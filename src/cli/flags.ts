@@ -35,7 +35,7 @@ export const flags: readonly Flag[] = [
     name: "http",
     kind: "text",
     value: "HOST:PORT|off",
-    help: "Where browsers see the frames (default 127.0.0.1:9727)",
+    help: "Where the page is (default 127.0.0.1:9727; frames help see)",
     commands: ["serve"],
   },
   {

@@ -283,6 +283,25 @@ ${row("NO_COLOR", "No colours")}
   group. A certificate that cannot be kept is made anew at each start, which no
   sender minds. The README has units for systemd, and a container file.
 `,
+  see: () => `What frames serve shows, and to whom
+
+  http://127.0.0.1:9727/ is a page with every stream, live and stored; --http
+  HOST:PORT puts it elsewhere, --http off leaves it out. Only this machine can
+  reach it there; from another one, through SSH:
+      ssh -L 9727:127.0.0.1:9727 HOST
+
+  Below it, for programs, with S for a stream and X for a source:
+      /streams/S/sources/X/latest        the frame that came last, as it is
+      /streams/S/sources/X/latest.mjpeg  live, for OpenCV, VLC, ffmpeg and <img>
+      /streams/S/sources/X/frames/NAME   a stored frame, or numbers/N
+      /api/streams, /api/streams/S/frames?source=X, /moment?at=TIME, /gaps
+      /events      server-sent: rates, delays and gaps, once a second
+      /metrics     for Prometheus; /healthz and /readyz
+
+  Frames that are not JPEG are made so for .mjpeg, 16-bit grey scaled first; the
+  stored frame stays as it is. Whoever looks on too slowly misses frames, and
+  nobody waits for it: not the store, and not who sends. 256 may look on.
+`,
   names: () => `What is sent, and under which names it is kept
 
   Every regular file is a frame, but hidden ones, *.tmp and *.part; folders of

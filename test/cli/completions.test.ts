@@ -91,8 +91,10 @@ describe("bash", () => {
       "keys",
       "live",
       "names",
+      "receiving",
       "resume",
       "running",
+      "see",
     ];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());
     expect(offers("frames", "help", "ex")).toEqual(["exit-codes"]);

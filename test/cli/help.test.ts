@@ -14,8 +14,10 @@ const topics = [
   "keys",
   "live",
   "names",
+  "receiving",
   "resume",
   "running",
+  "see",
 ];
 const commandNames = commands.map(({ name }) => name);
 
