@@ -80,6 +80,10 @@ export class CompleteSupply implements Supply {
     return itemOf(this.#reader.place, row, `${this.#numbering}.${row.id}.${markOf(row)}`);
   }
 
+  putBack(): void {
+    this.#next--;
+  }
+
   /** Looks through the next rows. */
   #fill(): void {
     const last = this.#last;
@@ -151,6 +155,10 @@ export class LatestSupply implements Supply {
     const [source, frame] = first;
     this.#frames.delete(source);
     return itemOf(this.#reader.place, frame, undefined);
+  }
+
+  putBack(item: Supplied): void {
+    this.#lost.unshift(item);
   }
 
   /** Looks through some of what came. */

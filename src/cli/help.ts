@@ -42,6 +42,7 @@ export function overview(): string {
 To receive:        frames serve
 To send:           frames send DIR            on the same machine
                    frames send DIR --to HOST  from another: frames help serve
+To get them back:  frames receive STREAM [DIR], or - for a pipe
 
 Commands:
 ${commands.map(({ name, usage, summary }) => row(`${name} ${usage}`.trim(), summary)).join("\n")}
@@ -61,7 +62,7 @@ Usage: frames ${`${name} ${usage}`.trim()} [FLAGS]
 
 Flags:
 ${flagsOf(name).map(flagRow).join("\n")}
-${shown}`;
+${shown}${name === "help" ? `\nTopics:\n${topicLines()}` : ""}`;
 }
 
 const topics: Record<string, () => string> = {
@@ -104,7 +105,7 @@ ${flags
   .filter(({ name }) => name !== "help")
   .map((flag) => row(environmentName(flag), `--${flag.name}, for ${flag.commands.join(", ")}`))
   .join("\n")}
-${row("FRAMES_KEY", "A key itself, for serve, send and bench: asked for on this machine too")}
+${row("FRAMES_KEY", "A key itself, for serve, send, receive and bench: asked for on this machine too")}
 ${row("NO_COLOR", "No colours")}
 `,
   keep: () => `What is removed after a while
@@ -200,8 +201,8 @@ ${row("NO_COLOR", "No colours")}
 `,
   receiving: () => `Frames back out of a server
 
-  frames receive STREAM [DIR]      copies the stream into DIR: DIR/SOURCE/NAME, as
-                                   it lies in the store, with a journal of its
+  frames receive STREAM [DIR]      copies the stream into DIR: DIR/SOURCE/NAME,
+                                   as it lies in the store, with a journal of its
                                    own in DIR/.frames
   frames receive STREAM -          writes one frame after the other, as they are
 
@@ -227,8 +228,8 @@ ${row("NO_COLOR", "No colours")}
       pipe = subprocess.Popen(["frames", "receive", "site", "--follow",
           "--multipart", "-"], stdout=subprocess.PIPE).stdout
       while pipe.readline():                  # --frame
-          facts = dict(line.decode().rstrip("\r\n").split(": ", 1)
-              for line in iter(pipe.readline, b"\r\n"))
+          facts = dict(line.decode().rstrip("\\r\\n").split(": ", 1)
+              for line in iter(pipe.readline, b"\\r\\n"))
           image = pipe.read(int(facts["Content-Length"]))
           pipe.readline()
           print(facts["X-Source"], facts["X-Sequence"], facts["X-Captured"])
@@ -329,6 +330,17 @@ ${row("NO_COLOR", "No colours")}
 
 /** What there is help on beside commands. */
 export const topicNames: readonly string[] = Object.keys(topics).toSorted();
+
+/** The topics, in lines of a terminal's width. */
+function topicLines(): string {
+  const lines: string[] = [];
+  for (const name of topicNames) {
+    const line = lines.at(-1);
+    if (line === undefined || line.length + name.length > 76) lines.push(`  ${name}`);
+    else lines[lines.length - 1] = `${line}, ${name}`;
+  }
+  return `${lines.join(",\n")}\n`;
+}
 
 /**
  * Help on a command or topic, or the overview.

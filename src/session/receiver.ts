@@ -1,8 +1,7 @@
 /**
- * The receiving end of a conversation (SPEC sections 4 to 9), as a machine without I/O: bytes and
- * times go in, bytes come out, and frames go to a store as they arrive. When a receipt may leave is
- * the host's part: it flushes the store first, once for all its connections. Usually it is the server's
- * end; that of a client which receives differs in the greeting, and hears of GONE and CURSOR.
+ * The receiving end of a conversation (SPEC sections 4 to 9), as a machine without I/O: bytes and times go
+ * in, bytes come out, and frames go to a store as they arrive. When a receipt may leave is the host's part:
+ * it flushes the store first, once for all its connections. It is the server's end, or that of a client.
  */
 import { errorByNumber, type ErrorName, FramesError, heard } from "../errors.ts";
 import type { FrameDescription, FrameStore } from "../frame.ts";
@@ -405,11 +404,7 @@ export class Receiver implements MessageHandler {
     const { unfinished } = this.#decoder;
     this.#receipts.checkRoom(this.unreceipted + unfinished, this.#grants.window.frames);
     if (more) this.#inlets.checkRoom(unfinished);
-    const { sequence, name, size } = description;
-    this.#events.trace?.(
-      "<-",
-      `FRAME ${this.#inlets.nameOf(id)} ${sequence} ${name} ${size} bytes`,
-    );
+    this.#events.trace?.("<-", this.#inlets.lineOf(id, description));
     this.#inlets.begin(id, description);
   }
 
