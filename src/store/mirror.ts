@@ -1,0 +1,129 @@
+/**
+ * What this node knows of a bucket's journal: a journal of SQLite in a folder of its own, with the rows in the
+ * order in which it heard of them. Nothing depends on it: the bucket has everything, and the next start reads
+ * it again.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { asFramesError, FramesError } from "../errors.ts";
+import type { FrameOrigin } from "../frame.ts";
+import { Journal, type KnownFrame, type StoredFrame } from "./journal.ts";
+import type { Entry, Told } from "./link.ts";
+import type { FrameRow } from "./schema.ts";
+
+/** A frame of which the journal says two things. */
+export interface Contested {
+  readonly row: FrameRow;
+  readonly etag: string;
+}
+
+export class Mirror {
+  /** Path of the journal, for whoever reads it beside this process. */
+  readonly path: string;
+  readonly #folder: string;
+  readonly #journal: Journal;
+  /** The last link of each session's chain that is known. */
+  readonly #last = new Map<string, number>();
+
+  /** @throws {FramesError} `store` if there is no room for it */
+  constructor(below: string = tmpdir()) {
+    try {
+      this.#folder = mkdtempSync(join(below, "frames-bucket-"));
+    } catch (error) {
+      throw asFramesError(error, "store", `Cannot keep a mirror of the journal in ${below}`);
+    }
+    this.path = join(this.#folder, "journal.sqlite");
+    this.#journal = new Journal(this.path);
+  }
+
+  /** Number of the last link of a session's chain; 0 if there is none. */
+  lastOf(session: string): number {
+    return this.#last.get(session) ?? 0;
+  }
+
+  /**
+   * Takes what links and segments say.
+   *
+   * @returns the frames that have other bytes here
+   */
+  apply(told: readonly Told[]): Contested[] {
+    const contested: Contested[] = [];
+    for (const { header, entry } of told) {
+      const { session, last } = header;
+      if (last > this.lastOf(session)) this.#last.set(session, last);
+      if (entry === undefined) continue;
+      const { stream, source } = entry.origin;
+      const numbering = { stream, source, session };
+      if (entry.kind === "loss") {
+        this.#journal.addLoss(numbering, entry.first, entry.last, entry.reason, entry.at);
+      } else if (entry.kind === "account") {
+        this.#journal.account(numbering, entry.first, entry.last, entry.at);
+      } else {
+        const row = rowOf(session, entry);
+        const stored = this.#journal.find(stream, source, row.name);
+        if (stored === null) this.#journal.addFrame(row);
+        else if (stored.bytes !== row.bytes || stored.crc32 !== row.crc32) {
+          contested.push({ row, etag: entry.etag });
+        } else if (stored.session !== session || stored.seq !== row.seq) {
+          this.#journal.account(numbering, row.seq, row.seq, row.received);
+        }
+      }
+    }
+    return contested;
+  }
+
+  /** The frame has the place of the one that had its name. */
+  replace(row: FrameRow): void {
+    this.#journal.endReplacement({ row, partial: "" }, true);
+  }
+
+  /** Makes what was taken to be seen by others. */
+  flush(): void {
+    this.#journal.flush();
+  }
+
+  find(stream: string, source: string, name: string): StoredFrame | null {
+    return this.#journal.find(stream, source, name);
+  }
+
+  findOffered(stream: string, source: string, name: string, captured: bigint): KnownFrame | null {
+    return this.#journal.findOffered(stream, source, name, captured);
+  }
+
+  hasStream(stream: string): boolean {
+    return this.#journal.hasStream(stream);
+  }
+
+  /** Reads many rows as one. */
+  read<T>(act: () => T): T {
+    return this.#journal.read(act);
+  }
+
+  /** Removes it. */
+  close(): void {
+    try {
+      this.#journal.close();
+    } finally {
+      rmSync(this.#folder, { recursive: true, force: true });
+    }
+  }
+}
+
+/** The row of a frame in the journal. */
+export function rowOf(session: string, entry: Entry & { kind: "frame" }): FrameRow {
+  const { origin, kind: _, etag: __, ...row } = entry;
+  return { ...row, ...origin, session };
+}
+
+/** What the entries of a session say of whose they are. */
+export function originOf({ stream, source, key, raw }: FrameOrigin) {
+  const format = raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`;
+  return { stream, source, key: key ?? null, format };
+}
+
+/** @throws {FramesError} `bad-name` if no row can hold such a time */
+export function checkTime(captured: bigint): void {
+  if (BigInt.asIntN(64, captured) === captured) return;
+  throw new FramesError("not-stored", `No journal can hold the capture time ${captured}`);
+}
