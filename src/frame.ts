@@ -176,6 +176,11 @@ export interface FrameOrigin {
   readonly again?: boolean;
   /** Whether a later number of the same session takes the place of an earlier one with its name. */
   readonly revises?: boolean;
+  /**
+   * Whether it is a copy of another store: what is recorded under the name of a frame gives way to it, what
+   * nobody has recorded does not.
+   */
+  readonly mirrors?: boolean;
   /** Whether its frames must survive a power cut once `flush` is done. */
   readonly durable?: boolean;
   /** Whether its sender may have no other copy: what is there is read before it counts as stored. */

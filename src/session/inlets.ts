@@ -2,6 +2,7 @@
 import { errorByNumber, FramesError, heard } from "../errors.ts";
 import type {
   FrameDescription,
+  FrameOrigin,
   FrameStore,
   FrameWriter,
   Outcome,
@@ -27,6 +28,8 @@ interface Inlet {
   readonly stream: string;
   readonly name: string;
   readonly raw: RawShape | undefined;
+  /** The session that it came from, where a server gives it out. */
+  readonly session: string | undefined;
   /** Opened when it is first needed: a peer may declare many that it never sends. */
   store: SourceStore | FramesError | undefined;
   unfinished: Unfinished | undefined;
@@ -38,21 +41,20 @@ interface Unfinished {
   writer: FrameWriter | FramesError;
 }
 
-/** Who sends. */
-export interface InletSender {
-  /** Its HELLO, which came before any source. */
-  readonly hello: Hello;
-  /** Name of the key that it proved. */
-  readonly key: string | undefined;
-}
-
 /** What inlets need of their conversation. */
 export interface InletHooks {
+  /** Whose frames those of a source are. */
+  originOf(stream: string, source: SourceDeclaration): FrameOrigin;
   /** Says REFUSED. */
   refuse(id: number, sequence: number, error: FramesError): void;
   /** A frame ended, and what became of it. */
   ended(source: string, frame: FrameDescription, outcome: Outcome): void;
-  lost(source: string, frames: number, error: FramesError): void;
+  lost(
+    source: string,
+    frames: number,
+    error: FramesError,
+    ranges: readonly (readonly [first: number, last: number])[],
+  ): void;
   /** The store finished a frame later. */
   settled(): void;
   /** The store failed later. */
@@ -70,22 +72,14 @@ export class Inlets {
   readonly #store: FrameStore;
   readonly #limits: Welcome["limits"];
   readonly #tally: Tally;
-  readonly #sender: InletSender;
   readonly #hooks: InletHooks;
   readonly #inlets = new Map<number, Inlet>();
   #found = 0;
   /** Whether losses were recorded that no flush has made last. */
   hasUnsavedLosses = false;
 
-  constructor(
-    store: FrameStore,
-    limits: Welcome["limits"],
-    tally: Tally,
-    sender: InletSender,
-    hooks: InletHooks,
-  ) {
+  constructor(store: FrameStore, limits: Welcome["limits"], tally: Tally, hooks: InletHooks) {
     this.#store = store;
-    this.#sender = sender;
     this.#limits = limits;
     this.#tally = tally;
     this.#hooks = hooks;
@@ -127,38 +121,44 @@ export class Inlets {
   }
 
   /** The id stands for this source of `stream` from now on. */
-  open(id: number, stream: string, { name, raw }: SourceDeclaration): void {
+  open(id: number, stream: string, { name, raw, session }: SourceDeclaration): void {
     const refusal = attempt(() => this.#store.check(stream, name));
     // What is refused may have any name.
     const kept = refusal instanceof FramesError ? name.slice(0, longestKept) : name;
     const store = refusal instanceof FramesError ? refusal : undefined;
-    this.#inlets.set(id, { stream, name: kept, raw, store, unfinished: undefined });
+    this.#inlets.set(id, { stream, name: kept, raw, session, store, unfinished: undefined });
   }
 
   /** Where the frames of a source go, or why they go nowhere. */
   #storeOf(inlet: Inlet): SourceStore | FramesError {
-    const { session, conflict, again, revises, durable } = this.#sender.hello;
-    const { key } = this.#sender;
-    const { stream, name, raw } = inlet;
-    return (inlet.store ??= attempt(() =>
-      this.#store.open({
-        session,
-        stream,
-        source: name,
-        ...(key === undefined ? {} : { key }),
-        ...(raw === undefined ? {} : { raw }),
-        ...(conflict === undefined ? {} : { conflict }),
-        ...(again === undefined ? {} : { again }),
-        ...(revises === undefined ? {} : { revises }),
-        ...(durable === undefined ? {} : { durable }),
-      }),
-    ));
+    const { stream, name, raw, session } = inlet;
+    return (inlet.store ??= attempt(() => {
+      return this.#store.open(
+        this.#hooks.originOf(stream, {
+          name,
+          ...(raw === undefined ? {} : { raw }),
+          ...(session === undefined ? {} : { session }),
+        }),
+      );
+    }));
+  }
+
+  /** The source that an id stands for. */
+  nameOf(id: number): string {
+    return this.#inlet(id).name;
   }
 
   #inlet(id: number): Inlet {
     const inlet = this.#inlets.get(id);
     if (inlet !== undefined) return inlet;
     throw new FramesError("protocol", `Cannot accept a message of source ${id}: it has no SOURCE`);
+  }
+
+  /** @throws {FramesError} `limit` if so many frames are unfinished as may be */
+  checkRoom(unfinished: number): void {
+    const most = this.#limits.unfinished;
+    if (unfinished < most) return;
+    throw new FramesError("limit", `Cannot begin another frame: ${most} are unfinished`);
   }
 
   /** A frame begins. */
@@ -254,7 +254,7 @@ export class Inlets {
       frames = Math.min(frames + last - first + 1, Number.MAX_SAFE_INTEGER);
       if (!(store instanceof FramesError)) store.lost(first, last, error);
     }
-    this.#hooks.lost(inlet.name, frames, error);
+    this.#hooks.lost(inlet.name, frames, error, body.ranges);
   }
 
   /** The letters of ANSWER for these frames. */
@@ -283,6 +283,32 @@ export class Inlets {
       if (writer !== undefined && !(writer instanceof FramesError)) writer.discard();
     }
   }
+}
+
+/**
+ * Whose frames those of a source are, by the HELLO that opened the conversation.
+ *
+ * @param key what the sender's key is called
+ */
+export function originOf(
+  { role, session, conflict, again, revises, durable }: Hello,
+  key: string | undefined,
+  stream: string,
+  source: SourceDeclaration,
+): FrameOrigin {
+  const { name, raw } = source;
+  const frames = { stream, source: name, ...(raw === undefined ? {} : { raw }) };
+  // What a server gives out keeps the session that it came with.
+  if (role === "receive") return { ...frames, session: source.session ?? session, mirrors: true };
+  return {
+    ...frames,
+    session,
+    ...(key === undefined ? {} : { key }),
+    ...(conflict === undefined ? {} : { conflict }),
+    ...(again === undefined ? {} : { again }),
+    ...(revises === undefined ? {} : { revises }),
+    ...(durable === undefined ? {} : { durable }),
+  };
 }
 
 /** A frame or source that cannot be stored is refused; an error of the store as a whole is not its own. */

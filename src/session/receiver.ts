@@ -1,39 +1,39 @@
 /**
- * The receiving end of a conversation (SPEC sections 4 to 8), as a machine without I/O: bytes and
+ * The receiving end of a conversation (SPEC sections 4 to 9), as a machine without I/O: bytes and
  * times go in, bytes come out, and frames go to a store as they arrive. When a receipt may leave is
- * the host's part: it flushes the store first, once for all its connections.
+ * the host's part: it flushes the store first, once for all its connections. Usually it is the server's
+ * end; that of a client which receives differs in the greeting, and hears of GONE and CURSOR.
  */
-import { ServerProof } from "../auth/handshake.ts";
 import { errorByNumber, type ErrorName, FramesError, heard } from "../errors.ts";
 import type { FrameDescription, FrameStore } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
-import { encodeControl, encodeProof, encodeReceipt } from "../wire/encode.ts";
+import { encodeControl } from "../wire/encode.ts";
 import {
   type ControlBodies,
   type ControlMessage,
   type ControlType,
   type Done,
   type Hello,
-  mostOffered,
   type OfferEntry,
-  preface,
   type SourceDeclaration,
   Type,
+  typeName,
   unexpected,
+  type Welcome,
 } from "../wire/messages.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
 import type { Flushable, Gate, ReceiverEvents, ReceiverLimits } from "./receiving.ts";
-import { Inlets, type InletSender } from "./inlets.ts";
+import { ClientGreeting, encodePreface, ServerGreeting } from "./greeting.ts";
+import { Inlets, originOf } from "./inlets.ts";
+import { Receipts } from "./receipts.ts";
 import { Tally } from "./tally.ts";
 import { Throttle } from "./throttle.ts";
-
-/** When a receipt is due although frames keep coming (SPEC section 6). */
-const receiptEvery = { milliseconds: 100, bytes: 16 << 20, frames: 1000 } as const;
 
 /** What a sender has broken itself, and not the link or the server. */
 const faults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged", "limit"]);
 
-type Phase = "greeting" | "proving" | "open" | "ending" | "done" | "failed";
+/** `handed`: a client that receives was let in, and somebody else sends to it. */
+type Phase = "greeting" | "open" | "ending" | "done" | "failed" | "handed";
 
 export class Receiver implements MessageHandler {
   readonly #decoder = new Decoder(this);
@@ -42,30 +42,26 @@ export class Receiver implements MessageHandler {
   readonly #events: ReceiverEvents;
   readonly #liveness: Liveness;
   readonly #inlets: Inlets;
-  readonly #gate: Gate | undefined;
-  #proof: ServerProof | undefined;
+  /** One of them, as this is the server's end or the client's. */
+  readonly #server: ServerGreeting | undefined;
+  readonly #client: ClientGreeting | undefined;
   readonly #tally = new Tally();
-  /** Answers that hold once the store is flushed, and the frames they are for. */
-  readonly #answers: { bytes: Uint8Array; frames: number }[] = [];
-  #offered = 0;
   #waitsForClaim = false;
   readonly #throttle: Throttle;
   #outgoing: Uint8Array[] = [];
   #phase: Phase = "greeting";
-  #hello: Hello | undefined;
   #now: number;
   #greeted = false;
-  #unsettledBytes = 0;
   #isStopped = false;
+  #isLeaving = false;
   #isBroken = false;
   /** The frame that was being read when the conversation was stopped. */
   #reading: { source?: number; sequence?: number } = {};
-  #receipted = 0;
-  #receiptedAt: number;
+  readonly #receipts: Receipts;
 
   /**
    * @param now milliseconds since 1970 by a clock that never jumps, as everywhere here
-   * @param gate whom a sender must prove its key to, if it must
+   * @param greeting whom a sender must prove its key to, if it must; or how a client greets
    */
   constructor(
     store: FrameStore,
@@ -73,18 +69,19 @@ export class Receiver implements MessageHandler {
     timeout: number,
     now: number,
     events: ReceiverEvents,
-    gate?: Gate,
+    greeting?: Gate | ClientGreeting,
   ) {
-    this.#gate = gate;
-    if (gate !== undefined) this.#proof = new ServerProof(gate.exporter);
+    if (greeting instanceof ClientGreeting) this.#client = greeting;
+    else this.#server = new ServerGreeting(greeting);
     this.#store = store;
     this.#grants = grants;
     this.#events = events;
     this.#liveness = new Liveness(now, timeout);
     this.#throttle = new Throttle(now);
     this.#now = now;
-    this.#receiptedAt = now;
-    this.#inlets = new Inlets(store, grants.limits, this.#tally, this.#sender(), {
+    this.#receipts = new Receipts(now);
+    this.#inlets = new Inlets(store, grants.limits, this.#tally, {
+      originOf: (stream, source) => originOf(this.hello!, this.#server?.key, stream, source),
       refuse: (id, sequence, error) => this.#say(Type.refused, id, { sequence, ...error.reason }),
       ended: (...frame) => events.ended?.(...frame),
       lost: (...loss) => events.lost?.(...loss),
@@ -93,22 +90,13 @@ export class Receiver implements MessageHandler {
     });
   }
 
-  /** The sender's HELLO, once it came. */
-  get hello(): Hello | undefined {
-    return this.#hello;
+  get #greeting(): ServerGreeting | ClientGreeting {
+    return (this.#client ?? this.#server)!;
   }
 
-  #sender(): InletSender {
-    const hello = () => this.#hello!;
-    const key = () => this.#gate?.name;
-    return {
-      get hello() {
-        return hello();
-      },
-      get key() {
-        return key();
-      },
-    };
+  /** The sender's HELLO, once it came; or the client's own. */
+  get hello(): Hello | undefined {
+    return this.#greeting.hello;
   }
 
   /** How the frames of this connection ended. */
@@ -133,7 +121,7 @@ export class Receiver implements MessageHandler {
 
   /** Frames that ended and have no receipt. */
   get unreceipted(): number {
-    return this.#tally.ended - this.#receipted;
+    return this.#tally.ended - this.#receipts.frames;
   }
 
   /** Whether nothing is read for now: the sender must be held back. */
@@ -148,21 +136,22 @@ export class Receiver implements MessageHandler {
 
   /** Bytes that are kept of what came, until the rest of it has come or can be read. */
   get held(): number {
-    return this.#decoder.held + (this.#proof?.held ?? 0);
+    return this.#decoder.held + (this.#server?.held ?? 0);
+  }
+
+  /** Whether it has taken leave, and what was unfinished then is whole. */
+  get hasLeft(): boolean {
+    return this.#isLeaving && this.#isStopped;
   }
 
   /** Whether a receipt must leave although more may be coming in. */
   get isReceiptDue(): boolean {
-    return (
-      this.unreceipted >= receiptEvery.frames ||
-      this.#unsettledBytes >= receiptEvery.bytes ||
-      (this.unreceipted > 0 && this.#now - this.#receiptedAt >= receiptEvery.milliseconds)
-    );
+    return this.#receipts.isDue(this.#tally.ended, this.#now);
   }
 
   /** Whether there is something that a flush of the store would settle. */
   get wantsFlush(): boolean {
-    const hasMore = this.#answers.length > 0 || this.#inlets.hasUnsavedLosses;
+    const hasMore = this.#receipts.answers > 0 || this.#inlets.hasUnsavedLosses;
     return this.isEnding || this.unreceipted > 0 || hasMore;
   }
 
@@ -175,22 +164,22 @@ export class Receiver implements MessageHandler {
     this.#now = now;
     this.#liveness.heard(now);
     if (this.#isStopped) return;
-    this.#proof?.heard(chunk);
+    this.#greeting.heard(chunk);
     this.#decoder.receive(chunk);
   }
 
   /**
    * To be called about once a second.
    *
+   * @param isUnread whether the host reads nothing of the peer for now
    * @throws {FramesError} `timeout`
    */
-  tick(now: number): void {
+  tick(now: number, isUnread = false): void {
     this.#now = now;
     if (this.#phase === "failed" || this.#phase === "done") return;
     // Whoever is not read cannot be heard.
-    if (this.isPaused) this.#liveness.heard(now);
-    const isGreeting = this.#phase === "greeting" || this.#phase === "proving";
-    const awaited = isGreeting ? "HELLO" : "frames";
+    if (isUnread || this.isPaused) this.#liveness.heard(now);
+    const awaited = this.#phase === "greeting" ? this.#greeting.awaited : "frames";
     if (this.#liveness.tick(now, awaited, this.#decoder.incomplete)) this.ping(now);
     if (this.#throttle.opens(now)) this.#readOn();
   }
@@ -220,7 +209,7 @@ export class Receiver implements MessageHandler {
 
   /** To be handed to `settle` when a flush of the store that begins now is done. */
   get flushable(): Flushable {
-    return { frames: this.#tally.known, answers: this.#answers.length };
+    return { frames: this.#tally.known, answers: this.#receipts.answers };
   }
 
   /**
@@ -229,16 +218,7 @@ export class Receiver implements MessageHandler {
   settle(now: number, { frames, answers } = this.flushable): void {
     if (this.#phase === "failed") return;
     this.#inlets.hasUnsavedLosses = false;
-    for (const answer of this.#answers.splice(0, answers)) {
-      this.#offered -= answer.frames;
-      this.#outgoing.push(answer.bytes);
-    }
-    if (frames > this.#receipted) {
-      this.#receipted = frames;
-      this.#receiptedAt = now;
-      this.#unsettledBytes = 0;
-      this.#outgoing.push(encodeReceipt(frames));
-    }
+    this.#outgoing.push(...this.#receipts.settle(frames, answers, now));
     if (this.#phase === "ending" && frames === this.#tally.ended && !this.#isBroken) {
       this.#say(Type.done, 0, this.#tally.counts);
       this.#phase = "done";
@@ -274,42 +254,76 @@ export class Receiver implements MessageHandler {
   /** The connection is gone: what is unfinished is discarded. */
   close(): void {
     this.#isStopped = true;
-    this.#proof = undefined;
+    this.#server?.close();
     this.#decoder.discard();
     this.#inlets.close();
+  }
+
+  /**
+   * The connection of a client has come about: deadlines count from here.
+   *
+   * @param exporter what its TLS channel exports, if it is one
+   * @throws {FramesError} `plaintext`
+   */
+  connected(now: number, exporter: Uint8Array | undefined): void {
+    this.#liveness.restart(now);
+    this.#greeted = true;
+    const said = this.#client!.opening();
+    this.#events.trace?.("->", `HELLO ${JSON.stringify(this.hello)}`);
+    const proof = this.#client!.prove(exporter, said);
+    this.#outgoing.push(...said, ...(proof === undefined ? [] : [proof]));
+  }
+
+  /** Takes what is unfinished to its end, and nothing after it. */
+  leave(): void {
+    this.#isLeaving = true;
+    this.#stopIfWhole();
+  }
+
+  #stopIfWhole(): void {
+    if (!this.#isLeaving || this.#decoder.unfinished > 0) return;
+    if (this.#decoder.payloadOf !== undefined) return;
+    this.#isStopped = true;
+    this.#decoder.pause();
   }
 
   #preface(): void {
     if (this.#greeted) return;
     this.#greeted = true;
-    this.#outgoing.push(new TextEncoder().encode(preface));
+    this.#outgoing.push(encodePreface());
   }
 
   #say<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
     // ERROR was the last message, whatever the store finishes after it.
     if (this.#phase === "failed") return;
+    this.#events.trace?.("->", `${typeName(type)} ${JSON.stringify(body)}`);
     this.#outgoing.push(encodeControl(type, source, body));
   }
 
   // What the decoder tells.
 
   control(message: ControlMessage): void {
+    this.#events.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
     this.#throttle.count();
     if (this.#throttle.isClosed) this.#decoder.pause();
     if (message.type === Type.hello) return this.#greet(message.body);
     if (message.type === Type.error) {
       const code = errorByNumber(message.body.error, "end");
-      throw new FramesError(code, `The sender says: ${heard(message.body.message)}`);
+      const peer = this.#client === undefined ? "sender" : "server";
+      throw new FramesError(code, `The ${peer} says: ${heard(message.body.message)}`);
     }
+    if (message.type === Type.welcome) return this.#welcomed(message.body);
     this.#expect(message.type);
     switch (message.type) {
       case Type.source:
         return this.#declare(message.source, message.body);
       case Type.abort:
-        return this.#inlets.abort(message.source, message.body.sequence);
+        this.#inlets.abort(message.source, message.body.sequence);
+        return this.#stopIfWhole();
       case Type.lost:
         return this.#inlets.lost(message.source, message.body);
       case Type.offer:
+        if (this.#client !== undefined) throw unexpected(Type.offer);
         return this.#offer(message.source, message.body.frames);
       case Type.end:
         return this.#end(message.body.frames);
@@ -322,42 +336,56 @@ export class Receiver implements MessageHandler {
         });
       case Type.pong:
         return this.#events.answered?.(message.body.time);
+      case Type.gone:
+        if (this.#client === undefined) throw unexpected(Type.gone);
+        return this.#events.gone?.(this.#inlets.nameOf(message.source), message.body);
+      case Type.cursor:
+        if (this.#client === undefined) throw unexpected(Type.cursor);
+        return this.#events.cursor?.(message.body.cursor, this.#tally.ended);
       default:
         throw unexpected(message.type);
     }
   }
 
   #expect(type: number): void {
-    if (this.#phase === "proving") throw new FramesError("not-let-in");
+    if (this.#server?.isProving === true) throw new FramesError("not-let-in");
     const late = this.#phase === "ending" || this.#phase === "done";
     if (this.#phase === "open" || (late && (type === Type.ping || type === Type.pong))) return;
     throw unexpected(type);
   }
 
   #greet(hello: Hello): void {
-    if (this.#phase !== "greeting") throw unexpected(Type.hello);
-    this.#hello = hello;
-    if (this.#gate === undefined) return this.#welcome(hello);
-    if (hello.key === undefined) {
-      throw new FramesError("not-let-in", "The server lets nobody in without a key");
+    const server = this.#server;
+    if (this.#phase !== "greeting" || server === undefined || server.hello !== undefined) {
+      throw unexpected(Type.hello);
     }
-    this.#phase = "proving";
+    if (server.greet(hello)) this.#letIn(hello);
   }
 
-  #welcome(hello: Hello): void {
+  #letIn(hello: Hello): void {
     const welcome = this.#events.hello(hello);
-    this.#phase = "open";
+    const isSender = hello.role === "send";
+    this.#phase = isSender ? "open" : "handed";
     this.#liveness.greeted();
     this.#preface();
-    const durable = hello.durable === true || this.#store.isDurable;
+    const durable = isSender && (hello.durable === true || this.#store.isDurable);
     const features = ["offer", "replace"];
     this.#say(Type.welcome, 0, { ...this.#grants, durable, features, ...welcome });
+    if (!isSender) this.#events.handOver?.(this.#decoder);
+  }
+
+  #welcomed(welcome: Welcome): void {
+    if (this.#phase !== "greeting" || this.#client === undefined) throw unexpected(Type.welcome);
+    this.#client.checkWelcome();
+    this.#phase = "open";
+    this.#liveness.greeted();
+    this.#events.welcome?.(welcome);
   }
 
   #declare(id: number, declaration: SourceDeclaration): void {
     const former = this.#inlets.checkDeclaration(id);
     if (former !== undefined) this.#events.unclaim?.(former.stream, former.name);
-    const stream = declaration.stream ?? this.#hello!.stream;
+    const stream = declaration.stream ?? this.hello!.stream;
     const claim = this.#events.claim?.(stream, declaration.name);
     if (!(claim instanceof Promise)) return this.#inlets.open(id, stream, declaration);
     this.#waitsForClaim = true;
@@ -374,65 +402,54 @@ export class Receiver implements MessageHandler {
 
   frame(id: number, description: FrameDescription, more: boolean): void {
     this.#expect(Type.frame);
-    const { limits, window } = this.#grants;
-    if (this.unreceipted + this.#decoder.unfinished >= window.frames) {
-      throw new FramesError("limit", `Cannot take another frame: ${window.frames} are unsettled`);
-    }
-    if (more && this.#decoder.unfinished >= limits.unfinished) {
-      throw new FramesError(
-        "limit",
-        `Cannot begin another frame: ${limits.unfinished} are unfinished`,
-      );
-    }
+    const { unfinished } = this.#decoder;
+    this.#receipts.checkRoom(this.unreceipted + unfinished, this.#grants.window.frames);
+    if (more) this.#inlets.checkRoom(unfinished);
+    const { sequence, name, size } = description;
+    this.#events.trace?.(
+      "<-",
+      `FRAME ${this.#inlets.nameOf(id)} ${sequence} ${name} ${size} bytes`,
+    );
     this.#inlets.begin(id, description);
   }
 
   payload(id: number, bytes: Uint8Array): void {
-    this.#unsettledBytes += bytes.length;
+    this.#receipts.came(bytes.length);
     this.#inlets.payload(id, bytes);
   }
 
   complete(id: number, crc: number): void {
     this.#inlets.complete(id, crc);
+    if (this.#isLeaving) this.#stopIfWhole();
   }
 
   #offer(id: number, offered: readonly OfferEntry[]): void {
-    this.#offered += offered.length;
-    if (this.#offered > mostOffered) {
-      throw new FramesError("limit", `Cannot answer more than ${mostOffered} offered frames`);
-    }
+    this.#receipts.offered(offered.length);
     const answers = this.#inlets.answer(id, offered);
-    const bytes = encodeControl(Type.answer, id, { answers });
-    this.#answers.push({ bytes, frames: offered.length });
+    this.#receipts.answer(encodeControl(Type.answer, id, { answers }), offered.length);
   }
 
   #end(frames: number): void {
-    if (this.#decoder.unfinished > 0 || this.#answers.length > 0) throw unexpected(Type.end);
-    const { ended } = this.#tally;
-    if (frames !== ended) {
-      throw new FramesError(
-        "protocol",
-        `Cannot accept END: it counts ${frames} frames, ${ended} came`,
-      );
-    }
+    if (this.#decoder.unfinished > 0 || this.#receipts.answers > 0) throw unexpected(Type.end);
+    this.#tally.checkEnd(frames);
     this.#phase = "ending";
   }
 
   proof(bytes: Uint8Array): void {
-    if (this.#phase === "proving") return this.#checkProof(bytes);
+    if (this.#client !== undefined) {
+      if (this.#phase !== "greeting") throw unexpected(Type.proof);
+      return this.#client.check(bytes);
+    }
+    const server = this.#server!;
+    if (server.isProving) {
+      const answer = server.answer(bytes);
+      this.#preface();
+      this.#outgoing.push(answer);
+      return this.#letIn(server.hello!);
+    }
     // A server without keys ignores a client's proof (SPEC section 10).
-    if (this.#gate !== undefined || this.#phase !== "open" || !this.#inlets.isEmpty) {
+    if (!server.isOpen || this.#phase !== "open" || !this.#inlets.isEmpty) {
       throw unexpected(Type.proof);
     }
-  }
-
-  #checkProof(bytes: Uint8Array): void {
-    const hello = this.#hello!;
-    const said = new TextEncoder().encode(preface);
-    const proof = this.#proof!.answer(this.#gate!.find(hello.key!), bytes, said);
-    this.#proof = undefined;
-    this.#preface();
-    this.#outgoing.push(encodeProof(proof));
-    this.#welcome(hello);
   }
 }

@@ -2,6 +2,7 @@
 import type { Key } from "../auth/key.ts";
 import type { FramesError } from "../errors.ts";
 import type { FrameDescription, Outcome } from "../frame.ts";
+import type { Decoder } from "../wire/decode.ts";
 import type { Hello, Welcome } from "../wire/messages.ts";
 
 /** What asks for the proof of a key. */
@@ -17,7 +18,9 @@ export interface Gate {
 /** What the machine tells its host. */
 export interface ReceiverEvents {
   /** HELLO came, and the proof of its key if that is asked for. What it throws ends the connection with that error. */
-  hello(hello: Hello): Pick<Welcome, "fresh" | "store" | "software">;
+  hello(hello: Hello): Pick<Welcome, "fresh" | "store" | "software" | "identity">;
+  /** A client that receives is let in: what it says next is told to somebody else. */
+  handOver?(decoder: Decoder): void;
   /**
    * A source is about to be sent. Nothing more is read until a promise is kept; what it is rejected
    * with, or what this throws, ends the connection.
@@ -27,7 +30,20 @@ export interface ReceiverEvents {
   unclaim?(stream: string, source: string): void;
   /** A frame ended, and what became of it. */
   ended?(source: string, frame: FrameDescription, outcome: Outcome): void;
-  lost?(source: string, frames: number, error: FramesError): void;
+  lost?(
+    source: string,
+    frames: number,
+    error: FramesError,
+    ranges: readonly (readonly [first: number, last: number])[],
+  ): void;
+  /** The server has let this client in. */
+  welcome?(welcome: Welcome): void;
+  /** A frame is in the server's journal, and no longer there. */
+  gone?(source: string, frame: { readonly sequence: number; readonly name: string }): void;
+  /** The server's position behind the first `ended` frames that ended on this connection. */
+  cursor?(cursor: string, ended: number): void;
+  /** A message goes or came, for those who want to see the conversation. */
+  trace?(direction: "->" | "<-", line: string): void;
   /** PONG came, to a PING of this time. */
   answered?(time: string): void;
   /** Something was settled outside `receive`, or can be read again: flush the store. */

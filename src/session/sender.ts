@@ -3,24 +3,23 @@
  * times go in, bytes come out. Frames are pulled from their sources when there is room for them,
  * read straight into the outgoing buffer, and forgotten when their receipt is in.
  */
-import { ClientProof } from "../auth/handshake.ts";
 import type { Key } from "../auth/key.ts";
 import { errorByNumber, FramesError, heard } from "../errors.ts";
 import type { Frame, FrameSource } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
-import { encodeControl, encodeProof } from "../wire/encode.ts";
+import { encodeControl } from "../wire/encode.ts";
 import {
   type ControlBodies,
   type ControlMessage,
   type ControlType,
   type Done,
   type Hello,
-  preface,
   Type,
   typeName,
   unexpected,
   type Welcome,
 } from "../wire/messages.ts";
+import { ClientGreeting } from "./greeting.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
 import type { Outlet, Undelivered } from "./outlet.ts";
 import type { SendPolicy } from "./hooks.ts";
@@ -53,11 +52,10 @@ export class Sender implements MessageHandler {
   readonly #decoder = new Decoder(this);
   readonly #events: SenderEvents;
   readonly #outlets: readonly Outlet[];
-  readonly #hello: Hello;
+  readonly #greeting: ClientGreeting;
   readonly #policy: SendPolicy;
   readonly #liveness: Liveness;
   readonly #controls: Uint8Array[] = [];
-  readonly #proof: ClientProof | undefined;
   #schedule: Schedule | undefined;
   #phase: Phase = "greeting";
   #welcome: Welcome | undefined;
@@ -81,16 +79,14 @@ export class Sender implements MessageHandler {
     events: SenderEvents,
     key?: Key,
   ) {
-    if (key !== undefined) this.#proof = new ClientProof(key);
+    this.#greeting = new ClientGreeting({ ...hello, features: ["offer", "replace"] }, key);
     this.#events = events;
     this.#now = now;
-    const proving = this.#proof === undefined ? {} : { key: this.#proof.keyId };
-    this.#hello = { ...hello, features: ["offer", "replace"], ...proving };
     this.#policy = { ...policy, skipConflicts: hello.conflict === "skip" };
     this.#liveness = new Liveness(now, timeout);
     this.#outlets = outlets;
-    this.#controls.push(new TextEncoder().encode(preface));
-    this.#say(Type.hello, 0, this.#hello);
+    events.trace?.("->", `HELLO ${JSON.stringify(this.#greeting.hello)}`);
+    this.#controls.push(...this.#greeting.opening());
   }
 
   /** The server's grants, once they came. */
@@ -146,12 +142,9 @@ export class Sender implements MessageHandler {
    */
   connected(now: number, exporter: Uint8Array | undefined): void {
     this.#liveness.restart(now);
-    if (this.#proof === undefined) return;
-    if (exporter === undefined) throw new FramesError("plaintext");
     // Preface and HELLO wait in front of it: all three go in one flight.
-    const message = encodeProof(this.#proof.make(exporter, Buffer.concat(this.#controls)));
-    this.#proof.said(message);
-    this.#controls.push(message);
+    const proof = this.#greeting.prove(exporter, this.#controls);
+    if (proof !== undefined) this.#controls.push(proof);
   }
 
   /**
@@ -162,7 +155,7 @@ export class Sender implements MessageHandler {
   receive(chunk: Uint8Array, now: number): void {
     this.#now = now;
     this.#liveness.heard(now);
-    if (this.#proof?.isDone === false) this.#proof.heard(chunk);
+    this.#greeting.heard(chunk);
     this.#decoder.receive(chunk);
   }
 
@@ -270,8 +263,7 @@ export class Sender implements MessageHandler {
 
   #greeted(welcome: Welcome): void {
     this.#expect(Type.welcome, "greeting");
-    // Whoever only says that it lets us in may be anybody.
-    if (this.#proof?.isDone === false) throw new FramesError("impostor");
+    this.#greeting.checkWelcome();
     this.#checkGrants(welcome);
     this.#phase = "open";
     this.#welcome = welcome;
@@ -298,13 +290,13 @@ export class Sender implements MessageHandler {
   #checkGrants(welcome: Welcome): void {
     const { durable, features = [], fresh } = welcome;
     this.#checkSources(welcome);
-    if (this.#hello.durable === true && durable !== true) {
+    if (this.#greeting.hello.durable === true && durable !== true) {
       throw new FramesError(
         "usage",
         "Cannot send with --move: this server does not flush what it receives to its disk",
       );
     }
-    if (this.#hello.conflict === "replace" && !features.includes("replace")) {
+    if (this.#greeting.hello.conflict === "replace" && !features.includes("replace")) {
       throw new FramesError(
         "usage",
         "Cannot send with --on-conflict replace: this server replaces nothing",
@@ -329,10 +321,8 @@ export class Sender implements MessageHandler {
   }
 
   proof(bytes: Uint8Array): void {
-    if (this.#proof === undefined || this.#proof.isDone || this.#phase !== "greeting") {
-      throw unexpected(Type.proof);
-    }
-    this.#proof.check(bytes);
+    if (this.#phase !== "greeting") throw unexpected(Type.proof);
+    this.#greeting.check(bytes);
   }
 
   receipt(frames: number): void {

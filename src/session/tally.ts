@@ -44,6 +44,15 @@ export class Tally {
     };
   }
 
+  /** @throws {FramesError} `protocol` if END counts other frames */
+  checkEnd(frames: number): void {
+    if (frames === this.ended) return;
+    throw new FramesError(
+      "protocol",
+      `Cannot accept END: it counts ${frames} frames, ${this.ended} came`,
+    );
+  }
+
   #count(outcome: Outcome | "aborted"): void {
     if (outcome instanceof FramesError) this.#counts.refused++;
     else this.#counts[outcome]++;

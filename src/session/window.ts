@@ -3,9 +3,9 @@ import type { Frame } from "../frame.ts";
 import type { Welcome } from "../wire/messages.ts";
 
 /** A frame under way, and whose it is. */
-export interface Unsettled<Owner> {
+export interface Unsettled<Owner, Item = Frame> {
   readonly owner: Owner;
-  readonly frame: Frame;
+  readonly frame: Item;
   /** CRC-32 of what was sent. */
   readonly crc: number;
   readonly aborted: boolean;
@@ -17,11 +17,11 @@ export interface Unsettled<Owner> {
 const mostFrames = 32_768;
 
 /** Counts what is under way against the window that the receiver granted. */
-export class Window<Owner> {
+export class Window<Owner, Item extends Pick<Frame, "size" | "sequence"> = Frame> {
   readonly #bytes: number;
   readonly #frames: number;
   /** Frames that ended, in the order in which they did. */
-  readonly #ended: Unsettled<Owner>[] = [];
+  readonly #ended: Unsettled<Owner, Item>[] = [];
   /** Entries of `#ended` that are settled already, cut off in batches. */
   #head = 0;
   #chargedBytes = 0;
@@ -44,34 +44,34 @@ export class Window<Owner> {
   }
 
   /** A frame counts with at most half of the window, so that one always fits. */
-  #charge(frame: Frame): number {
+  #charge(frame: Item): number {
     return Math.min(frame.size, Math.floor(this.#bytes / 2));
   }
 
-  fits(frame: Frame): boolean {
+  fits(frame: Item): boolean {
     return (
       this.#chargedFrames < this.#frames && this.#chargedBytes + this.#charge(frame) <= this.#bytes
     );
   }
 
-  begin(frame: Frame): void {
+  begin(frame: Item): void {
     this.#chargedBytes += this.#charge(frame);
     this.#chargedFrames++;
   }
 
   /** @param crc CRC-32 of what was sent */
-  end(owner: Owner, frame: Frame, crc: number, aborted: boolean, isRefused = false): void {
+  end(owner: Owner, frame: Item, crc: number, aborted: boolean, isRefused = false): void {
     this.#endedCount++;
     this.#ended.push({ owner, frame, crc, aborted, isRefused });
   }
 
   /** What ended and is not settled, in the order in which it ended. */
-  unsettled(): readonly Unsettled<Owner>[] {
+  unsettled(): readonly Unsettled<Owner, Item>[] {
     return this.#ended.slice(this.#head);
   }
 
   /** The first `count` frames that ended are settled: yields those that were not before. */
-  *settle(count: number): Generator<Unsettled<Owner>> {
+  *settle(count: number): Generator<Unsettled<Owner, Item>> {
     for (; this.#settledCount < count; this.#settledCount++) {
       const entry = this.#ended[this.#head++]!;
       this.#chargedBytes -= this.#charge(entry.frame);
@@ -89,9 +89,9 @@ export class Window<Owner> {
    * The frame of `owner` with this number that ended and is not settled: rather one that was not refused yet
    * than one that was, and rather one that was sent whole than one aborted.
    */
-  find(owner: Owner, sequence: number): Unsettled<Owner> | undefined {
-    let found: Unsettled<Owner> | undefined;
-    const rank = ({ isRefused, aborted }: Unsettled<Owner>) =>
+  find(owner: Owner, sequence: number): Unsettled<Owner, Item> | undefined {
+    let found: Unsettled<Owner, Item> | undefined;
+    const rank = ({ isRefused, aborted }: Unsettled<Owner, Item>) =>
       2 * Number(isRefused) + Number(aborted);
     for (let index = this.#head; index < this.#ended.length; index++) {
       const entry = this.#ended[index]!;

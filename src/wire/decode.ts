@@ -6,6 +6,7 @@
 import { crc32 } from "node:zlib";
 import { type ErrorName, FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
+import { giveBack, uint32, uint64 } from "./bytes.ts";
 import {
   type ControlMessage,
   decodeText,
@@ -67,7 +68,7 @@ type State = (typeof State)[keyof typeof State];
 
 /** Decodes one direction of a conversation. */
 export class Decoder {
-  readonly #handler: MessageHandler;
+  #handler: MessageHandler;
   readonly #unfinished = new Map<number, Unfinished>();
   /** What is held of a part that crosses a chunk border. */
   #held: Uint8Array = new Uint8Array(64);
@@ -97,6 +98,11 @@ export class Decoder {
   #begun = 0;
 
   constructor(handler: MessageHandler) {
+    this.#handler = handler;
+  }
+
+  /** From now on another one is told, of the messages that come next. */
+  handOver(handler: MessageHandler): void {
     this.#handler = handler;
   }
 
@@ -423,11 +429,6 @@ export class Decoder {
   }
 }
 
-/** Gives memory back at once: the garbage collector may be late where thousands of peers stop. */
-function giveBack(bytes: Uint8Array): void {
-  (bytes.buffer as ArrayBuffer).transfer(0);
-}
-
 function checkMetadata(metadata: string): void {
   let value: unknown;
   try {
@@ -437,14 +438,4 @@ function checkMetadata(metadata: string): void {
   }
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return;
   throw new FramesError("protocol", "Cannot accept FRAME: its metadata is not a JSON object");
-}
-
-function uint32(bytes: Uint8Array, at: number): number {
-  return (
-    bytes[at]! * 0x100_0000 + ((bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!)
-  );
-}
-
-function uint64(bytes: Uint8Array, at: number): number {
-  return uint32(bytes, at) * 0x1_0000_0000 + uint32(bytes, at + 4);
 }

@@ -79,6 +79,8 @@ export interface Welcome {
   features?: string[];
   software?: string;
   store?: string;
+  /** Tells this store from others, SPEC section 9. */
+  identity?: string;
 }
 
 /** SOURCE, SPEC section 4. */
@@ -111,6 +113,10 @@ export const standingLetters: ReadonlyMap<string, Standing> = new Map([
   ["c", "unsure"],
   ["x", "conflict"],
 ]);
+
+/** Characters of a cursor, and of what tells stores apart, at most; sources that one HELLO asks for, SPEC section 12. */
+export const longestCursor = 1024;
+export const mostAskedSources = 1000;
 
 /** Frames that may be offered and unanswered at a time, SPEC section 8. */
 export const mostOffered = 8192;
@@ -149,6 +155,10 @@ const streamName: Check = (value) => {
   const length = typeof value === "string" ? Buffer.byteLength(value) : 0;
   return length >= 1 && length <= Size.name;
 };
+const mark: Check = (value) =>
+  typeof value === "string" && value.length >= 1 && value.length <= longestCursor;
+const sourceNames: Check = (value) =>
+  Array.isArray(value) && value.length <= mostAskedSources && value.every(text);
 const flag: Check = (value) => typeof value === "boolean";
 const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
 const number: Check = (value) => count(value) && (value as number) >= 1;
@@ -220,9 +230,9 @@ const controls: Record<ControlType, [Shape, Shape]> = {
       revises: flag,
       durable: flag,
       key: text,
-      cursor: text,
+      cursor: mark,
       follow: flag,
-      sources: listOf(text),
+      sources: sourceNames,
       since: decimal,
       first: number,
       latest: flag,
@@ -234,7 +244,14 @@ const controls: Record<ControlType, [Shape, Shape]> = {
       window: [{ bytes: number, frames: number }],
       limits: [{ frame: number, sources: number, unfinished: number }],
     },
-    { fresh: flag, durable: flag, features: listOf(text), software: text, store: text },
+    {
+      fresh: flag,
+      durable: flag,
+      features: listOf(text),
+      software: text,
+      store: text,
+      identity: mark,
+    },
   ),
   [Type.source]: objectOf(
     { name: text },
@@ -257,7 +274,7 @@ const controls: Record<ControlType, [Shape, Shape]> = {
   [Type.ping]: objectOf({ time: decimal }),
   [Type.pong]: objectOf({ time: decimal, clock: decimal }),
   [Type.gone]: objectOf({ sequence: number, name: text }),
-  [Type.cursor]: objectOf({ cursor: text }),
+  [Type.cursor]: objectOf({ cursor: mark }),
 };
 
 const sourced: ReadonlySet<number> = new Set([
