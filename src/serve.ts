@@ -1,9 +1,11 @@
 /** Receives frames: what programs call, and what they are told. */
+import { bucketPlace, isBucket } from "./bucket-place.ts";
 import { FramesError } from "./errors.ts";
 import { defaultKeyFile, firstKey, KeyRing, ownCertificate, readCertificate } from "./keys.ts";
 import { type Address, isLoopback, parseAddress } from "./net/address.ts";
 import type { ServeEvent, StoredEvent } from "./reception.ts";
 import { FrameServer, type Server } from "./server.ts";
+import { BucketStore } from "./store/bucket.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
 import type { Keep } from "./store/retention.ts";
 
@@ -55,7 +57,8 @@ const defaultMaxFrame = 64 << 20;
 const defaultTimeout = 30_000;
 
 /**
- * Serves a store in `directory`, which is made if it is not there.
+ * Serves a store in `directory`, which is made if it is not there, or in a bucket, `s3://BUCKET/PREFIX`, whose
+ * engine and keys are those that the usual `AWS_` variables of the environment name.
  *
  * @throws {FramesError} `store`, `locked`, `unreachable` or `usage`
  *
@@ -82,28 +85,53 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
   }
   const article = articleAddress(options);
   const isSecure = asksForKeys(options);
-  const portableNames = options.portableNames === true || systemNeedsPortableNames;
   const security = isSecure ? securityOf(options) : undefined;
-  const openStore = () => {
-    const clock = Date.now;
-    const behaviour = { portableNames, durable, reserve, keep, clock };
+  const openDirectory = () => {
+    const portableNames = options.portableNames === true || systemNeedsPortableNames;
+    const behaviour = { portableNames, durable, reserve, keep, clock: Date.now };
     const store = new DirectoryStore(directory, behaviour);
     const { unfinished, replaced } = store.recovery;
     if (unfinished + replaced > 0) onEvent({ type: "recovered", unfinished, replaced });
     store.retention?.start((removed) => onEvent({ type: "removed", ...removed }));
     return store;
   };
-  return new FrameServer(address, openStore, {
-    grants: {
-      window: { bytes: 64 << 20, frames: 8192 },
-      limits: { frame: maxFrame, sources: 10_000, unfinished: 16 },
-    },
-    security,
-    timeout,
-    article,
-    onEvent,
-    onStored: options.onStored,
-  });
+  // That takes a while, and nobody is let in before.
+  const bucket = isBucket(directory) ? await openBucket(directory, options) : undefined;
+  try {
+    return new FrameServer(address, () => bucket ?? openDirectory(), {
+      grants: {
+        window: { bytes: 64 << 20, frames: 8192 },
+        limits: { frame: maxFrame, sources: 10_000, unfinished: 16 },
+      },
+      security,
+      timeout,
+      article,
+      onEvent,
+      onStored: options.onStored,
+    });
+  } catch (error) {
+    await bucket?.close();
+    throw error;
+  }
+}
+
+/**
+ * Opens the store in a bucket.
+ *
+ * @throws {FramesError} `usage` or `store`
+ */
+async function openBucket(place: string, options: ServeOptions): Promise<BucketStore> {
+  const { portableNames, reserve, keep } = options;
+  const senseless = [
+    ["portable-names", portableNames === true, "its names are no files"],
+    ["reserve", reserve !== undefined, "how full it may be is up to its engine"],
+    ["keep", keep !== undefined, "let a lifecycle rule of the bucket remove what is old"],
+  ] as const;
+  for (const [flag, isGiven, why] of senseless) {
+    if (!isGiven) continue;
+    throw new FramesError("usage", `Cannot serve a bucket with --${flag}: ${why}`);
+  }
+  return BucketStore.open(bucketPlace(place, process.env), { clock: Date.now });
 }
 
 function amountOf(keep: Keep): number {

@@ -19,7 +19,7 @@ import type { Done } from "./wire/messages.ts";
 
 /** A running server. */
 export interface Server {
-  /** Absolute path of the store. */
+  /** Absolute path of the store, or `s3://BUCKET/PREFIX`. */
   readonly directory: string;
   readonly host: string;
   readonly port: number;
@@ -49,8 +49,11 @@ export interface ServerOptions {
   readonly onStored: ((stored: StoredEvent) => void) | undefined;
 }
 
-/** A store that can be closed. */
-export type ClosableStore = FrameStore & { close(): void };
+/** A store that can be closed; `arrivals` tells of what others put there. */
+export type ClosableStore = FrameStore & {
+  readonly arrivals?: Arrivals;
+  close(): void | Promise<void>;
+};
 
 /** What came of a peer with which no conversation began. */
 const nothing: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 };
@@ -109,6 +112,7 @@ export class FrameServer implements Server, Host {
       this.#article?.stop();
       throw error;
     }
+    this.#store.arrivals?.follow(() => this.arrivals.came());
     this.#lookTimer = setInterval(() => this.#look(), lookEvery);
   }
 
@@ -368,7 +372,7 @@ export class FrameServer implements Server, Host {
     } finally {
       // What the last of them left is stored too.
       await this.flush();
-      this.#store.close();
+      await this.#store.close();
     }
   }
 }

@@ -370,7 +370,9 @@ export class Receiver implements MessageHandler {
     this.#preface();
     const durable = isSender && (hello.durable === true || this.#store.isDurable);
     const features = ["offer", "replace"];
-    this.#say(Type.welcome, 0, { ...this.#grants, durable, features, ...welcome });
+    const { receiptsEvery: receipts } = this.#store;
+    const pace = receipts === undefined ? {} : { receipts };
+    this.#say(Type.welcome, 0, { ...this.#grants, durable, features, ...pace, ...welcome });
     if (!isSender) this.#events.handOver?.(this.#decoder);
   }
 

@@ -3,13 +3,14 @@
  * order in which it heard of them. Nothing depends on it: the bucket has everything, and the next start reads
  * it again.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { asFramesError, FramesError } from "../errors.ts";
 import type { FrameOrigin } from "../frame.ts";
 import { Journal, type KnownFrame, type StoredFrame } from "./journal.ts";
 import type { Entry, Told } from "./link.ts";
+import { StoreLock } from "./lock.ts";
 import type { FrameRow } from "./schema.ts";
 
 /** A frame of which the journal says two things. */
@@ -22,14 +23,17 @@ export class Mirror {
   /** Path of the journal, for whoever reads it beside this process. */
   readonly path: string;
   readonly #folder: string;
+  readonly #lock: StoreLock;
   readonly #journal: Journal;
   /** The last link of each session's chain that is known. */
   readonly #last = new Map<string, number>();
 
   /** @throws {FramesError} `store` if there is no room for it */
   constructor(below: string = tmpdir()) {
+    removeLeft(below);
     try {
-      this.#folder = mkdtempSync(join(below, "frames-bucket-"));
+      this.#folder = mkdtempSync(join(below, folderName));
+      this.#lock = new StoreLock(this.#folder);
     } catch (error) {
       throw asFramesError(error, "store", `Cannot keep a mirror of the journal in ${below}`);
     }
@@ -105,8 +109,31 @@ export class Mirror {
     try {
       this.#journal.close();
     } finally {
+      this.#lock.release();
       rmSync(this.#folder, { recursive: true, force: true });
     }
+  }
+}
+
+const folderName = "frames-bucket-";
+
+/** Removes the mirrors of processes that were killed: nobody holds their locks. */
+function removeLeft(below: string): void {
+  try {
+    for (const name of readdirSync(below)) {
+      if (name.startsWith(folderName)) removeIfLeft(join(below, name));
+    }
+  } catch {
+    // A folder that cannot be read has nothing of ours.
+  }
+}
+
+function removeIfLeft(folder: string): void {
+  try {
+    new StoreLock(folder).release();
+    rmSync(folder, { recursive: true, force: true });
+  } catch {
+    // It is in use, or another user's.
   }
 }
 
