@@ -25,7 +25,8 @@ export class StoreWait {
   /** Keeps what comes until the store knows what others have put there, who may have greeted the peer before. */
   keeps(chunk: Uint8Array): boolean {
     if (this.#kept === undefined) return false;
-    this.#kept.push(chunk);
+    // Its memory is given back when this returns. (slice of a Buffer would copy nothing.)
+    this.#kept.push(new Uint8Array(chunk));
     if (this.#kept.length > 1) return true;
     this.#store.refresh!().then(
       () => {

@@ -58,6 +58,8 @@ export class BucketStore implements FrameStore {
   readonly isDurable = true;
   /** Milliseconds between the receipts of one session. */
   readonly receiptsEvery: number;
+  /** Tells it from all others that serve the same bucket. */
+  readonly #node = unique();
   readonly #parts: BucketParts;
   readonly #follower: Follower;
   readonly #merger: Merger;
@@ -65,6 +67,7 @@ export class BucketStore implements FrameStore {
   readonly #chains = new Map<string, Chain>();
   /** Losses that are not in the bucket yet. */
   readonly #unsaved = new Set<Promise<void>>();
+  #closed: Promise<void> | undefined;
 
   private constructor(s3: S3, identity: string, options: BucketStoreOptions) {
     const mirror = new Mirror();
@@ -73,7 +76,14 @@ export class BucketStore implements FrameStore {
     this.#pace = { ...usualPace, ...options.pace };
     this.receiptsEvery = this.#pace.every;
     this.#follower = new Follower(s3, mirror);
-    this.#merger = new Merger({ s3, mirror, follower: this.#follower, chains: this.#chains, node });
+    const merging = {
+      s3,
+      mirror,
+      follower: this.#follower,
+      chains: this.#chains,
+      node: this.#node,
+    };
+    this.#merger = new Merger(merging);
     const { clock } = options;
     this.#parts = {
       s3,
@@ -158,7 +168,7 @@ export class BucketStore implements FrameStore {
     const known = this.#chains.get(session);
     if (known !== undefined && !known.isLost) return known;
     const { s3, mirror } = this.#parts;
-    const parts = { s3, mirror, follower: this.#follower, node, pace: this.#pace };
+    const parts = { s3, mirror, follower: this.#follower, node: this.#node, pace: this.#pace };
     const chain = new Chain(session, parts);
     this.#chains.set(session, chain);
     return chain;
@@ -177,7 +187,11 @@ export class BucketStore implements FrameStore {
   }
 
   /** Settles what is under way, and closes. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    return (this.#closed ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
     this.#follower.stop();
     this.#merger.stop();
     try {
@@ -199,9 +213,6 @@ function unique(): string {
   return crypto.randomUUID().replaceAll("-", "");
 }
 
-/** Name of this process among those that serve the same bucket. */
-const node = unique();
-
 /**
  * Makes sure that the engine does what is told to it.
  *
@@ -222,8 +233,14 @@ async function checkEngine(s3: S3): Promise<string> {
       `Cannot keep frames in ${s3.place}: its engine replaces an object although it is told not to (If-None-Match: *); Amazon S3, Ceph from 16 and MinIO do as they are told`,
     );
   }
-  const identity = identityIn(await s3.bytes(markerPath));
-  if (identity !== undefined) return identity;
+  const bytes = await s3.bytes(markerPath);
+  const identity = identityIn(bytes);
+  if (identity !== undefined) {
+    // How it wants to be told what is to be replaced is found out with what changes nothing.
+    const lies = await s3.head(markerPath);
+    await s3.put(markerPath, bytes!, { only: { etag: lies!.etag }, type: "application/json" });
+    return identity;
+  }
   throw new FramesError(
     "store",
     `Cannot keep frames in ${s3.place}: ${markerPath} there is of another version of frames`,

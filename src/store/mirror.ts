@@ -31,12 +31,7 @@ export class Mirror {
   /** @throws {FramesError} `store` if there is no room for it */
   constructor(below: string = tmpdir()) {
     removeLeft(below);
-    try {
-      this.#folder = mkdtempSync(join(below, folderName));
-      this.#lock = new StoreLock(this.#folder);
-    } catch (error) {
-      throw asFramesError(error, "store", `Cannot keep a mirror of the journal in ${below}`);
-    }
+    [this.#folder, this.#lock] = makeFolder(below);
     this.path = join(this.#folder, "journal.sqlite");
     this.#journal = new Journal(this.path);
   }
@@ -116,6 +111,21 @@ export class Mirror {
 }
 
 const folderName = "frames-bucket-";
+
+/** Makes a folder, and takes the lock on it; another process that tidies up may just be quicker. */
+function makeFolder(below: string): [folder: string, lock: StoreLock] {
+  for (let tries = 1; ; tries++) {
+    try {
+      const folder = mkdtempSync(join(below, folderName));
+      return [folder, new StoreLock(folder)];
+    } catch (error) {
+      if (tries < mostFolders) continue;
+      throw asFramesError(error, "store", `Cannot keep a mirror of the journal in ${below}`);
+    }
+  }
+}
+
+const mostFolders = 20;
 
 /** Removes the mirrors of processes that were killed: nobody holds their locks. */
 function removeLeft(below: string): void {

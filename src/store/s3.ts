@@ -67,12 +67,16 @@ const slowest = 1000;
 /** Pauses between tries begin with so many milliseconds, double, and end there. */
 const pauses = { first: 100, most: 2000 } as const;
 
+const safeWay = /^https:|^http:\/\/(?:127(?:\.\d+){3}|localhost|\[::1\])(?::\d+)?$/i;
+
 /** S3 keys have at most so many bytes. */
 export const longestKey = 1024;
 
 export class S3 {
   /** `s3://BUCKET/PREFIX`, for people. */
   readonly place: string;
+  /** Whether bytes cannot be changed on their way unseen: it is encrypted, or leads to no other machine. */
+  readonly isSafeWay: boolean;
   readonly #client: Bun.S3Client;
   readonly #given: BucketPlace;
   readonly #patience: Patience;
@@ -83,6 +87,7 @@ export class S3 {
   constructor(given: BucketPlace, patience: Patience = usualPatience) {
     const { bucket, prefix, endpoint, region, accessKeyId, secretAccessKey, sessionToken } = given;
     this.place = `s3://${bucket}${prefix === "" ? "" : `/${prefix}`}`;
+    this.isSafeWay = endpoint === undefined || safeWay.test(endpoint);
     this.#given = given;
     this.#patience = patience;
     this.#client = new Bun.S3Client({
@@ -133,7 +138,9 @@ export class S3 {
       return { outcome: "stored", etag };
     };
     const sent = await this.#patiently(`write ${path}`, send, stream !== undefined);
-    if (sent.outcome === "stored" || only === undefined || only === "new") return sent;
+    if (sent.outcome === "stored" || only === undefined || only === "new" || stream !== undefined) {
+      return sent;
+    }
     return this.#replaceBare(path, only.etag, sent, () => this.#patiently(`write ${path}`, send));
   }
 

@@ -12,10 +12,10 @@ export const largestHeld = 8 << 20;
 const mostAtOnce = 32;
 
 /** With more bytes under way nothing more is read from senders; they read on when it is half of that. */
-const mostUnderWay = 64 << 20;
+const mostUnderWay = 32 << 20;
 
 /** With more bytes of unfinished frames in memory, others are sent on as they come, like large ones. */
-const mostUnfinished = 128 << 20;
+const mostUnfinished = 64 << 20;
 
 /** An engine that takes nothing for so long, in milliseconds, has stopped. */
 const stallAfter = 12_000;
@@ -132,7 +132,7 @@ export class StreamedUpload {
   write(bytes: Uint8Array): void {
     if (bytes.length === 0 || this.#isClosed) return;
     if (this.#last !== undefined) this.#pass(this.#last);
-    this.#last = bytes.slice();
+    this.#last = new Uint8Array(bytes);
   }
 
   #pass(bytes: Uint8Array): void {
