@@ -322,7 +322,7 @@ describe("Many nodes", () => {
       const tree = makeTree(files);
       const senders = entries.map((entry) =>
         launch([
-          ...["send", tree, "--stream", entry.name, "--source", `visible=${join(tree, "visible")}`],
+          ...["send", "--stream", entry.name, "--source", `visible=${join(tree, "visible")}`],
           ...["--to", `127.0.0.1:${balancer.port}`, "--key-file", keyFile(entry.name, entry)],
           ...["--bwlimit", "12M"],
         ]),
@@ -335,7 +335,7 @@ describe("Many nodes", () => {
         const ended = await Promise.all(senders.map((sender) => sender.ended(90_000)));
         for (const sent of ended) expectCode(sent, 0);
         // Both had some of them, and some had to find another node.
-        const retried = ended.filter(({ stderr }) => stderr.includes("onnecting again"));
+        const retried = ended.filter(({ stderr }) => stderr.includes("trying again"));
         expect(retried.length).toBeGreaterThan(0);
         const names = Object.keys(files);
         const expected = entries.flatMap(({ name }) => expectedOf(tree, names, name));
