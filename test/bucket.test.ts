@@ -115,8 +115,24 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     writeFileSync(join(tree, "visible/1.png"), "other bytes");
     expectCode(await run(["send", tree, ...to]), 23);
     expectCode(await run(["send", tree, ...to, "--on-conflict", "replace"]), 0);
+    // What others see while it is served.
+    const env = engine!.environment;
+    const listed = await run(["ls", "--dir", server.dir, "--json"], { env });
+    expect(jsonLines(listed.stdout)).toMatchObject([
+      { stream: "run7", source: "visible", frames: 50 },
+    ]);
+    expectCode(await run(["verify", server.dir], { env }), 0);
     expect(await server.stop()).toBe(0);
     await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
+    await bucket.write(`${prefix}/run7/visible/2.png`, Buffer.alloc(20_000));
+    await bucket.write(`${prefix}/run7/visible/3.png`, "short");
+    await bucket.write(`${prefix}/run7/visible/new.png`, "nobody knows it");
+    await bucket.delete(`${prefix}/run7/visible/4.png`);
+    const verified = await run(["verify", server.dir, "--json"], { env });
+    expect(verified.code).toBe(23);
+    const found = { frames: 50, damaged: 2, missing: 1, unknown: 1, lost: 0 };
+    expect(jsonLines(verified.stdout).at(-1)).toMatchObject({ type: "summary", ...found });
+    expectCode(await run(["ls", "--dir", "s3://frames/nothing", "--json"], { env }), 1);
     expect(await bucket.file(`${prefix}/run7/visible/1.png`).stat()).toMatchObject({
       type: "image/png",
     });

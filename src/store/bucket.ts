@@ -17,6 +17,7 @@ import { BucketFrame, type BucketParts, KnownFrameWriter } from "./bucket-frame.
 import { Chain, type Pace } from "./chain.ts";
 import { Follower } from "./follower.ts";
 import type { Entry } from "./link.ts";
+import { checkEngine, unique } from "./marker.ts";
 import { Merger } from "./merger.ts";
 import { Mirror, originOf, checkTime } from "./mirror.ts";
 import { checkPart, sourceFolder } from "./name.ts";
@@ -41,10 +42,6 @@ export interface StoredUnder {
 }
 
 const usualPace: Pace = { every: 1000, quiet: 150, entries: 500, bytes: 16 << 20 };
-
-/** What says that a bucket, or a part of it, is a store. */
-const markerPath = ".frames/store";
-const markerFormat = "frames-bucket/1";
 
 /** What is under way when a store is closed gets so long, in milliseconds. */
 const closeWithin = 10_000;
@@ -206,56 +203,6 @@ export class BucketStore implements FrameStore {
     await this.#parts.uploads.finished();
     await Promise.all([...this.#chains.values()].map((chain) => chain.finish()));
     await this.#merger.mergeOwn(0);
-  }
-}
-
-function unique(): string {
-  return crypto.randomUUID().replaceAll("-", "");
-}
-
-/**
- * Makes sure that the engine does what is told to it.
- *
- * @returns what tells the store from others
- * @throws {FramesError} `store`
- */
-async function checkEngine(s3: S3): Promise<string> {
-  const write = () => {
-    const marker = JSON.stringify({ format: markerFormat, identity: unique() });
-    const bytes = new TextEncoder().encode(marker);
-    return s3.put(markerPath, bytes, { only: "new", type: "application/json" });
-  };
-  const first = await write();
-  // What is there for certain must not be written again.
-  if (first.outcome === "stored" && (await write()).outcome === "stored") {
-    throw new FramesError(
-      "store",
-      `Cannot keep frames in ${s3.place}: its engine replaces an object although it is told not to (If-None-Match: *); Amazon S3, Ceph from 16 and MinIO do as they are told`,
-    );
-  }
-  const bytes = await s3.bytes(markerPath);
-  const identity = identityIn(bytes);
-  if (identity !== undefined) {
-    // How it wants to be told what is to be replaced is found out with what changes nothing.
-    const lies = await s3.head(markerPath);
-    await s3.put(markerPath, bytes!, { only: { etag: lies!.etag }, type: "application/json" });
-    return identity;
-  }
-  throw new FramesError(
-    "store",
-    `Cannot keep frames in ${s3.place}: ${markerPath} there is of another version of frames`,
-  );
-}
-
-function identityIn(bytes: Uint8Array | undefined): string | undefined {
-  try {
-    const { format, identity } = JSON.parse(new TextDecoder().decode(bytes)) as Record<
-      string,
-      unknown
-    >;
-    return format === markerFormat && typeof identity === "string" ? identity : undefined;
-  } catch {
-    return undefined;
   }
 }
 

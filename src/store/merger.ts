@@ -6,6 +6,7 @@
 import type { Chain } from "./chain.ts";
 import { type Follower, linkPath, type ListedLink, segmentsBelow } from "./follower.ts";
 import { decodeEntries, encodeEntries, type Entry } from "./link.ts";
+import { unique } from "./marker.ts";
 import type { Mirror } from "./mirror.ts";
 import type { S3 } from "./s3.ts";
 
@@ -161,7 +162,7 @@ export class Merger {
 
   async #addSegment(bytes: Uint8Array): Promise<void> {
     const { s3, follower } = this.#parts;
-    const path = `${segmentsBelow}${crypto.randomUUID().replaceAll("-", "")}`;
+    const path = `${segmentsBelow}${unique()}`;
     const { outcome } = await s3.put(path, bytes, { only: "new", type: "application/gzip" });
     // No two segments have one name; an answer that was lost makes it look so.
     if (outcome === "stored" || (await s3.head(path))?.size === bytes.length) follower.know(path);

@@ -3,15 +3,15 @@
  * order in which it heard of them. Nothing depends on it: the bucket has everything, and the next start reads
  * it again.
  */
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { asFramesError, FramesError } from "../errors.ts";
 import type { FrameOrigin } from "../frame.ts";
 import { Journal, type KnownFrame, type StoredFrame } from "./journal.ts";
 import type { Entry, Told } from "./link.ts";
 import { StoreLock } from "./lock.ts";
-import type { FrameRow } from "./schema.ts";
+import { type FrameRow, journalPath } from "./schema.ts";
 
 /** A frame of which the journal says two things. */
 export interface Contested {
@@ -22,7 +22,8 @@ export interface Contested {
 export class Mirror {
   /** Path of the journal, for whoever reads it beside this process. */
   readonly path: string;
-  readonly #folder: string;
+  /** Where it lies as in a store, without its frames. */
+  readonly folder: string;
   readonly #lock: StoreLock;
   readonly #journal: Journal;
   /** The last link of each session's chain that is known. */
@@ -31,8 +32,9 @@ export class Mirror {
   /** @throws {FramesError} `store` if there is no room for it */
   constructor(below: string = tmpdir()) {
     removeLeft(below);
-    [this.#folder, this.#lock] = makeFolder(below);
-    this.path = join(this.#folder, "journal.sqlite");
+    [this.folder, this.#lock] = makeFolder(below);
+    this.path = journalPath(this.folder);
+    mkdirSync(dirname(this.path));
     this.#journal = new Journal(this.path);
   }
 
@@ -105,7 +107,7 @@ export class Mirror {
       this.#journal.close();
     } finally {
       this.#lock.release();
-      rmSync(this.#folder, { recursive: true, force: true });
+      rmSync(this.folder, { recursive: true, force: true });
     }
   }
 }
