@@ -199,6 +199,8 @@ export interface SourceStore {
   compare(offered: readonly OfferedFrame[]): Standing[];
   /** Records numbers that will never come. */
   lost(first: number, last: number, error: FramesError): void;
+  /** No more frames come for now: somebody waits to hear what became of those that did. */
+  ending?(): void;
 }
 
 /** A frame being stored. */

@@ -434,6 +434,7 @@ export class Receiver implements MessageHandler {
   #end(frames: number): void {
     if (this.#decoder.unfinished > 0 || this.#receipts.answers > 0) throw unexpected(Type.end);
     this.#tally.checkEnd(frames);
+    this.#inlets.end();
     this.#phase = "ending";
   }
 

@@ -42,18 +42,19 @@ abstract class Writer {
     this.path = pathOfFrame(origin.stream, origin.source, description.name);
   }
 
-  /** The frame gets no row, and is not lost either. */
-  protected async account(): Promise<void> {
+  /** The frame gets no row, and is not lost either: only what is shown of gaps depends on it. */
+  protected account(): void {
     const { sequence } = this.description;
     const origin = originOf(this.origin);
     const chain = this.parts.chainOf(this.origin.session);
-    await chain.add({
+    const added = chain.add({
       kind: "account",
       origin,
       first: sequence,
       last: sequence,
       at: this.parts.now(),
     });
+    added.catch(() => {});
   }
 
   /** Whether an object has these bytes, which are perhaps here. */
@@ -80,7 +81,7 @@ abstract class Writer {
   protected async compare(stored: StoredFrame, crc: number): Promise<Outcome> {
     const { origin, description } = this;
     const isOwn = stored.session === origin.session && stored.seq === description.sequence;
-    if (!isOwn) await this.account();
+    if (!isOwn) this.account();
     if (!isSame(stored, description, crc)) return conflict();
     // Its sender may have no other copy.
     if (origin.durable === true && (await this.checksum()) !== crc) return conflict();
@@ -117,6 +118,8 @@ export class BucketFrame extends Writer implements FrameWriter {
   #written = 0;
   #isHeld = false;
   #stream: StreamedUpload | undefined;
+  /** The chain that waits for it. */
+  #chain: Chain | undefined;
   /** Ends the turn of this frame among those of the same path. */
   #ended: (() => void) | undefined;
 
@@ -174,11 +177,20 @@ export class BucketFrame extends Writer implements FrameWriter {
 
   async finish(crc: number): Promise<Outcome> {
     this.#letGo();
+    this.#chain = this.parts.chainOf(this.origin.session);
+    this.#chain.begin();
     try {
       return await (this.#stream === undefined ? this.#store(crc) : this.#end(this.#stream, crc));
     } finally {
+      this.#hasUploaded();
       this.#ended?.();
     }
+  }
+
+  /** The chain need not wait for it any more. */
+  #hasUploaded(): void {
+    this.#chain?.end();
+    this.#chain = undefined;
   }
 
   async #store(crc: number): Promise<Outcome> {
@@ -207,10 +219,12 @@ export class BucketFrame extends Writer implements FrameWriter {
     const meta = metadata === "" ? null : metadata;
     const origin = originOf(this.origin);
     const received = this.parts.now();
-    await chain.add(
+    const added = chain.add(
       { kind: "frame", origin, name, seq, bytes, crc32: crc, captured, received, etag, meta },
       bytes,
     );
+    this.#hasUploaded();
+    await added;
     return outcome;
   }
 
@@ -262,7 +276,7 @@ export class BucketFrame extends Writer implements FrameWriter {
       if (lies === undefined) continue;
       if (await this.isSame(lies, crc, bytes)) return this.#isThere(lies.etag, crc, upload.isOwn);
       if (mayReplace) continue;
-      await this.account();
+      this.account();
       return conflict();
     }
     throw new FramesError("store", `Cannot store ${this.path}: others change it again and again`);
@@ -302,7 +316,7 @@ export class BucketFrame extends Writer implements FrameWriter {
     if (lies === undefined || this.#mayReplace()) {
       throw new FramesError("store", `Cannot store ${this.path}: others changed it meanwhile`);
     }
-    await this.account();
+    this.account();
     return conflict();
   }
 }

@@ -321,6 +321,10 @@ class BucketSource implements SourceStore {
     const at = this.#parts.now();
     this.#saving(this.#chain().add({ kind: "loss", origin, first, last, reason: error.code, at }));
   }
+
+  ending(): void {
+    this.#chain().hurry();
+  }
 }
 
 /** Standings of frames that may still come. */

@@ -4,7 +4,7 @@
  */
 import { FramesError } from "../errors.ts";
 import { linkPath, type Follower } from "./follower.ts";
-import { decodeEntries, encodeEntries, type Entry, type Told } from "./link.ts";
+import { decodeEntries, encodeEntries, type Entry, isSameOrigin, type Told } from "./link.ts";
 import type { Mirror } from "./mirror.ts";
 import type { S3 } from "./s3.ts";
 
@@ -43,6 +43,9 @@ export class Chain {
   readonly #parts: ChainParts;
   #waiting: Waiting[] = [];
   #waitingBytes = 0;
+  /** Frames that will be added. */
+  #awaited = 0;
+  #isHurried = false;
   #firstAt = 0;
   #lastAt = performance.now();
   #timer: NodeJS.Timeout | undefined;
@@ -72,6 +75,24 @@ export class Chain {
     return this.#own;
   }
 
+  /** Begins something that adds an entry, if all goes well. */
+  begin(): void {
+    this.#awaited++;
+    this.#isHurried = false;
+  }
+
+  /** It has ended. */
+  end(): void {
+    this.#awaited--;
+    this.#look();
+  }
+
+  /** Nothing more is to be waited for than what has begun. */
+  hurry(): void {
+    this.#isHurried = true;
+    this.#look();
+  }
+
   /**
    * Records an entry.
    *
@@ -93,7 +114,8 @@ export class Chain {
   #look(): void {
     if (this.#writing !== undefined || this.#waiting.length === 0) return;
     const { every, quiet, entries, bytes } = this.#parts.pace;
-    const hasEnough = this.#waiting.length >= entries || this.#waitingBytes >= bytes;
+    const isAll = this.#isHurried && this.#awaited === 0;
+    const hasEnough = this.#waiting.length >= entries || this.#waitingBytes >= bytes || isAll;
     const at = Math.min(this.#firstAt + every, this.#lastAt + quiet);
     const left = at - performance.now();
     if (hasEnough || left <= 0) return void this.#write();
@@ -114,7 +136,7 @@ export class Chain {
     const batch = this.#waiting;
     this.#waiting = [];
     this.#waitingBytes = 0;
-    const writing = this.#append(batch.map(({ entry }) => entry)).then(
+    const writing = this.#append(together(batch.map(({ entry }) => entry))).then(
       () => batch.forEach(({ resolve }) => resolve()),
       (error: unknown) => this.#fail(error, batch),
     );
@@ -207,4 +229,20 @@ export class Chain {
     const why = `Others have gone on with session ${this.session} before its link ${number}`;
     throw new FramesError("store", why);
   }
+}
+
+/** Accounts of numbers that follow each other become one. */
+function together(entries: readonly Entry[]): Entry[] {
+  const result: Entry[] = [];
+  for (const entry of entries) {
+    const before = result.at(-1);
+    const follows =
+      entry.kind === "account" &&
+      before?.kind === "account" &&
+      isSameOrigin(before.origin, entry.origin) &&
+      before.last + 1 === entry.first;
+    if (follows) result[result.length - 1] = { ...entry, first: before.first };
+    else result.push(entry);
+  }
+  return result;
 }

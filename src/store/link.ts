@@ -48,7 +48,7 @@ export function encodeEntries(header: LinkHeader, entries: Iterable<Entry>): Uin
   const lines = [JSON.stringify({ format, ...header })];
   let origin: EntryOrigin | undefined;
   for (const entry of entries) {
-    if (origin === undefined || !isSame(origin, entry.origin)) {
+    if (origin === undefined || !isSameOrigin(origin, entry.origin)) {
       origin = entry.origin;
       lines.push(JSON.stringify(["o", origin.stream, origin.source, origin.key, origin.format]));
     }
@@ -58,7 +58,8 @@ export function encodeEntries(header: LinkHeader, entries: Iterable<Entry>): Uin
   return gzipSync(lines.join("\n"), { level: 1 });
 }
 
-function isSame(a: EntryOrigin, b: EntryOrigin): boolean {
+/** Whether two entries are about the numbers of one source. */
+export function isSameOrigin(a: EntryOrigin, b: EntryOrigin): boolean {
   return (
     a === b ||
     (a.stream === b.stream && a.source === b.source && a.key === b.key && a.format === b.format)

@@ -276,6 +276,7 @@ describe("A bucket after a crash:", () => {
     expect(await codeOf(put(again, "1.png", bytes, { sequence: 7 }))).toBe("present");
     const sql =
       "SELECT first, last FROM accounted WHERE session = 'ffffffffffffffffffffffffffffffff'";
+    await until("the account", () => rows<object>(store, sql).length > 0);
     expect(rows<object>(store, sql)).toEqual([{ first: 7, last: 7 }]);
   });
 
