@@ -114,7 +114,7 @@ export class KnownFrameWriter extends Writer implements FrameWriter {
 
 /** A frame that is written. */
 export class BucketFrame extends Writer implements FrameWriter {
-  #bytes: Uint8Array | undefined;
+  #bytes: Uint8Array<ArrayBuffer> | undefined;
   #written = 0;
   #isHeld = false;
   #stream: StreamedUpload | undefined;
@@ -135,8 +135,7 @@ export class BucketFrame extends Writer implements FrameWriter {
   #begin(size: number): void {
     const { parts, path } = this;
     this.#isHeld = parts.uploads.hold(size);
-    // All of it is written before any of it is used.
-    if (this.#isHeld) this.#bytes = Buffer.allocUnsafeSlow(size);
+    if (this.#isHeld) this.#bytes = parts.uploads.spares.take(size);
     else
       this.#stream = new StreamedUpload(parts.uploads, parts.s3, path, size, () => this.#options());
   }
@@ -166,6 +165,8 @@ export class BucketFrame extends Writer implements FrameWriter {
 
   discard(): void {
     this.#letGo();
+    if (this.#bytes !== undefined) this.parts.uploads.spares.give(this.#bytes);
+    this.#bytes = undefined;
     this.#stream?.abort();
     this.#ended?.();
   }
@@ -196,17 +197,17 @@ export class BucketFrame extends Writer implements FrameWriter {
   async #store(crc: number): Promise<Outcome> {
     const { uploads } = this.parts;
     const { size } = this.description;
-    const bytes = this.#bytes ?? new Uint8Array(0);
+    const bytes = this.#bytes ?? uploads.spares.take(0);
     this.#bytes = undefined;
     uploads.charge(size);
     let upload: Outcome | { etag: string; outcome: "stored" | "present" };
     try {
       await this.#turn();
       upload = await uploads.inTurn(() => this.#put(bytes, crc));
+      // Of a request that was given up nobody knows whether it still reads them.
+      uploads.spares.give(bytes);
     } finally {
       uploads.charge(-size);
-      // Left to the garbage collector, many MB of it lie about.
-      (bytes.buffer as ArrayBuffer).transfer(0);
     }
     if (typeof upload === "string" || upload instanceof FramesError) return upload;
     return this.#record(upload.etag, crc, upload.outcome);

@@ -21,6 +21,7 @@ const mostUnfinished = 64 << 20;
 const stallAfter = 12_000;
 
 export class Uploads {
+  readonly spares = new Spares();
   readonly #s3: S3;
   #running = 0;
   readonly #queue: (() => void)[] = [];
@@ -83,6 +84,41 @@ export class Uploads {
   /** Settled when nothing is under way. */
   async finished(): Promise<void> {
     if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+}
+
+/** Sizes of the memory that frames are gathered in are multiples of this. */
+const granule = 64 << 10;
+
+/** Bytes of memory that wait for the next frames. */
+const mostSpare = 16 << 20;
+
+/** Memory that is used again: fresh memory costs as much as copying into it. */
+class Spares {
+  readonly #free = new Map<number, ArrayBuffer[]>();
+  #bytes = 0;
+
+  /** So many bytes, whatever is in them. */
+  take(size: number): Uint8Array<ArrayBuffer> {
+    const capacity = Math.ceil(size / granule) * granule;
+    const spare = this.#free.get(capacity)?.pop();
+    if (spare === undefined) return new Uint8Array(new ArrayBuffer(capacity), 0, size);
+    this.#bytes -= capacity;
+    return new Uint8Array(spare, 0, size);
+  }
+
+  /** They are needed no more. */
+  give({ buffer }: Uint8Array<ArrayBuffer>): void {
+    const capacity = buffer.byteLength;
+    if (this.#bytes + capacity > mostSpare) {
+      // Left to the garbage collector, many MB of it lie about.
+      buffer.transfer(0);
+      return;
+    }
+    this.#bytes += capacity;
+    const free = this.#free.get(capacity);
+    if (free === undefined) this.#free.set(capacity, [buffer]);
+    else free.push(buffer);
   }
 }
 

@@ -92,6 +92,7 @@ describe("bash", () => {
       "live",
       "names",
       "resume",
+      "s3",
     ];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());
     expect(offers("frames", "help", "ex")).toEqual(["exit-codes"]);

@@ -89,7 +89,8 @@ async function opened(prefix: string): Promise<OpenStore> {
   return {
     store,
     frames: () => framesIn(prefix),
-    losses: () => rows<RecordedLoss>(store, `SELECT ${columns} FROM losses`),
+    losses: () =>
+      rows<RecordedLoss>(store, `SELECT ${columns} FROM losses ORDER BY session, rowid`),
     async reopen() {
       await store.close();
       return opened(prefix);
