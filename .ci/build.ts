@@ -32,7 +32,9 @@ async function build(name: string, target?: Target): Promise<void> {
   const start = performance.now();
   const outfile = join(folder, name);
   await Bun.build({
-    entrypoints: [join(root, "src/main.ts")],
+    // The second is a thread of its own: it is found by its path below the root.
+    entrypoints: [join(root, "src/main.ts"), join(root, "src/viewer/conversion-worker.ts")],
+    root: join(root, "src"),
     minify: true,
     compile: {
       ...(target === undefined ? {} : { target: `bun-${target}` }),

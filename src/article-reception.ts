@@ -3,7 +3,7 @@ import { asFramesError, FramesError } from "./errors.ts";
 import type { FrameDescription, Outcome } from "./frame.ts";
 import type { Guest } from "./guest.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
-import type { Host } from "./reception.ts";
+import type { Host } from "./host.ts";
 import { ArticleReceiver } from "./session/article-receiver.ts";
 import type { Flushable } from "./session/receiving.ts";
 

@@ -1,5 +1,6 @@
 /** What one connection sends of a delivery: joins a sender and a socket. */
 import type { Key } from "./auth/key.ts";
+import { asksForKey, broken, closedEarly, conversationError } from "./client-errors.ts";
 import { asFramesError, FramesError } from "./errors.ts";
 import { type Address, formatAddress } from "./net/address.ts";
 import { connect } from "./net/connect.ts";
@@ -29,9 +30,6 @@ export interface DispatchEvents extends Omit<SenderEvents, "wake"> {
 
 /** What is on its way when a delivery is stopped gets this long, in milliseconds. */
 const stopWithin = 10_000;
-
-/** What a TLS server answers to anything else begins with this byte: an alert (RFC 8446, 5.1). */
-const tlsAlert = 21;
 
 /** What one connection sends of a delivery. */
 export class Dispatch implements ConnectionHandler {
@@ -188,9 +186,9 @@ export class Dispatch implements ConnectionHandler {
 
   data(chunk: Uint8Array): void {
     if (this.#ended) return;
-    if (!this.#heard && this.#options.key === undefined && chunk[0] === tlsAlert) {
-      const hint = "there: frames key; here: frames key save";
-      return this.#fail(new FramesError("no-key", `${this.#where()} asks for a key: ${hint}`));
+    if (!this.#heard && this.#options.key === undefined) {
+      const asks = asksForKey(chunk, this.#where());
+      if (asks !== undefined) return this.#fail(asks);
     }
     this.#heard = true;
     // The machine may wake us several times for one chunk.
@@ -219,40 +217,18 @@ export class Dispatch implements ConnectionHandler {
   }
 
   ended(): void {
-    this.#fail(new FramesError("network", this.#closedEarly()));
+    this.#fail(closedEarly(this.#where(), this.#sender.welcome !== undefined, "delivered"));
   }
 
-  failed(error: FramesError): void {
-    if (error.code === "impostor") {
-      const message = `${this.#where()} did not prove that it holds the key: somebody else may be in between`;
-      return this.#fail(new FramesError("impostor", message), new FramesError("not-let-in"));
-    }
-    if (error.code === "not-let-in" && this.#options.key !== undefined) {
-      const hint = "there: frames key; here: frames key save";
-      const message = `${this.#where()} does not take the key: ${hint}`;
-      return this.#fail(new FramesError("not-let-in", message));
-    }
-    if (error.code === "foreign") {
-      const message = `${this.#where()} is no frames server: ${error.message}`;
-      return this.#fail(new FramesError("foreign", message));
-    }
-    if (error.code === "timeout") {
-      const message = `${this.#where()}: ${error.message}`;
-      return this.#fail(new FramesError("timeout", message), error);
-    }
-    this.#fail(error, error);
+  failed(failure: FramesError): void {
+    const hasKey = this.#options.key !== undefined;
+    const { error, said } = conversationError(failure, this.#where(), hasKey);
+    this.#fail(error, said);
   }
 
   closed(error: FramesError | undefined): void {
     if (error === undefined) return this.ended();
-    const message = `The connection to ${this.#where()} broke: ${error.message}`;
-    this.#fail(new FramesError("network", message));
-  }
-
-  #closedEarly(): string {
-    return this.#sender.welcome === undefined
-      ? `${this.#where()} closed the connection before it said anything: is it a frames server, or a tunnel to none?`
-      : `${this.#where()} closed the connection before all was delivered`;
+    this.#fail(broken(this.#where(), error));
   }
 
   /** @param said what the server is told, if it can be */

@@ -60,6 +60,8 @@ export interface FrameSource {
   readonly total?: number | undefined;
   /** Numbers given so far, where more may be waiting than were asked for. */
   readonly captured?: number;
+  /** What it lost and `next` has not told yet. */
+  readonly untold?: readonly Loss[];
   /** Whether an earlier delivery may have brought its frames: they are offered before they are sent. */
   readonly resumes?: boolean;
   /** Whether its frames come as they are captured, so that their delay is of interest. */
@@ -219,4 +221,25 @@ export interface FrameWriter {
   finish(crc32: number): Outcome | Promise<Outcome>;
   /** The frame will not be finished. */
   discard(): void;
+}
+
+/** Where frames go that are received from a server, and how far that is. */
+export interface FrameKeeper extends FrameStore {
+  /** What the server is told to go on from there; nothing to begin at the beginning. */
+  readonly cursor: string | undefined;
+  /** Whether nothing more can be taken for now. */
+  readonly isFull: boolean;
+  /**
+   * The server is there.
+   *
+   * @param identity tells its store from others, if it says so
+   * @param place where that is, for people
+   * @throws {FramesError} `usage` if what is kept already came from another store
+   */
+  welcomed(identity: string | undefined, place: string): void;
+  /**
+   * A cursor came, behind all frames that have come. What is returned keeps it, with the next `flush`: to be
+   * called when all these are settled.
+   */
+  mark(cursor: string): () => void;
 }

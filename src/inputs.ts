@@ -5,6 +5,7 @@ import { FramesError } from "./errors.ts";
 import type { FrameSource } from "./frame.ts";
 import {
   checkAllSettings,
+  checkAllValues,
   checkNames,
   liveSource,
   nothingElse,
@@ -14,14 +15,16 @@ import {
   policyOf,
   spoolOf,
   streamsOf,
+  withSpool,
 } from "./planning.ts";
 import { type CapturedFrame, IterableSource, type Naming } from "./source/iterable.ts";
 import type { LiveSource } from "./source/live.ts";
 import { isMedia, type Media, openMedia } from "./source/media.ts";
 import { pipeFrames } from "./source/pipe.ts";
 import { parseRawShape } from "./source/raw.ts";
-import { settingFor } from "./source/settings.ts";
+import { parseQuality, settingFor } from "./source/settings.ts";
 import type { Spool } from "./source/spool.ts";
+import { streamCopiedInto } from "./store/copy-of.ts";
 import { checkRoot, type Root, rootOf, type Walk, walk } from "./source/walk.ts";
 
 /** What stands on the command line for standard input. */
@@ -39,6 +42,7 @@ export async function planInputs(
   options: PlanOptions,
   naming: Naming,
 ): Promise<Plan> {
+  checkAllValues(options);
   const pairs = named.filter((text) => text.includes("=")).map(splitPair);
   const bare = named.filter((text) => !text.includes("="));
   const several = paths.length + pairs.length > 1;
@@ -63,8 +67,13 @@ export async function planInputs(
   const medias = inputs.filter(({ path }) => path !== pipe && isMedia(path));
   const roots = inputs
     .filter((input) => !pipes.includes(input) && !medias.includes(input))
-    .map(({ path, name, nested }) => rootOf(path, name, nested));
-  const own = medias[0] === first ? stemOf(first.path) : rootOf(first.path, undefined, false).name;
+    .map(({ path, name, nested }) => {
+      return rootOf(path, nested ? name : (name ?? streamCopiedInto(path)), nested);
+    });
+  const own =
+    medias[0] === first
+      ? stemOf(first.path)
+      : rootOf(first.path, streamCopiedInto(first.path), false).name;
   const streams =
     options.stream === undefined ? { stream: own } : streamsOf(options.stream, naming);
   const opened = await Promise.all(
@@ -75,19 +84,21 @@ export async function planInputs(
   );
   const lives = pipes.length + opened.filter(({ media }) => media.isLive).length;
   const spool = spoolOf(options.stream ?? own, lives, options, naming);
-  const piped = pipes.map(({ name }) => pipeSource(name, pipes.length, options, naming, spool));
-  const filmed = opened.map((one) => mediaSource(one, options, naming, spool));
-  const found = findDirectories(roots, options);
-  const live = [...piped, ...filmed];
-  // A folder below them that has an odd name costs its own frames only: the server refuses these.
-  checkNames(
-    streams.stream,
-    [...roots, ...live].map(({ name }) => name),
-  );
-  const names = [...roots, ...live, ...found.sources].map(({ name }) => name);
-  // What will come of a watched directory is not known yet.
-  if (options.watch !== true) checkAllSettings(options, [...new Set(names)]);
-  const sources = [...live, ...found.sources].map(pacing(options));
+  const { sources, found } = withSpool(spool, () => {
+    const piped = pipes.map(({ name }) => pipeSource(name, pipes.length, options, naming, spool));
+    const filmed = opened.map((one) => mediaSource(one, options, naming, spool));
+    const found = findDirectories(roots, options);
+    const live = [...piped, ...filmed];
+    // A folder below them that has an odd name costs its own frames only: the server refuses these.
+    checkNames(
+      streams.stream,
+      [...roots, ...live].map(({ name }) => name),
+    );
+    const names = [...roots, ...live, ...found.sources].map(({ name }) => name);
+    // What will come of a watched directory is not known yet.
+    if (options.watch !== true) checkAllSettings(options, [...new Set(names)]);
+    return { sources: [...live, ...found.sources].map(pacing(options)), found };
+  });
   const media = opened.map(({ source, media: { description, isLive } }) => {
     const isQueued = isLive && policyOf(source, options, undefined) === undefined;
     return { source, description: isQueued ? `${description}; ${usualQueue}` : description };
@@ -117,13 +128,9 @@ function mediaOptions(source: string, options: PlanOptions) {
   const quality = settingFor(options.quality, source);
   const camera = settingFor(options.camera, source);
   const { largest = usualLargest, lossless, onTrouble } = options;
-  if (quality !== undefined && !/^\d{1,2}$/.test(quality)) {
-    const message = `expected 2 to 31, current value is ${JSON.stringify(quality)}`;
-    throw new FramesError("usage", `Cannot read --quality: ${message}`);
-  }
   return {
     largest,
-    ...(quality === undefined ? {} : { quality: Number(quality) }),
+    ...(quality === undefined ? {} : { quality: parseQuality(quality) }),
     ...(camera === undefined ? {} : { camera }),
     ...(lossless === undefined ? {} : { lossless }),
     ...(onTrouble === undefined ? {} : { onTrouble }),

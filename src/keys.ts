@@ -10,9 +10,9 @@ import {
   statSync,
   writeSync,
 } from "node:fs";
-import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { createPrivateKey, generateKeyPairSync, randomBytes, X509Certificate } from "node:crypto";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve, sep } from "node:path";
 import { closeToOthers, isOpenToOthers } from "./access-list.ts";
 import { type Certificate, makeCertificate } from "./auth/certificate.ts";
 import { formatKey, Key, keyLength, type KeyEntry, parseKeys } from "./auth/key.ts";
@@ -23,14 +23,38 @@ export function newKey(): Key {
   return new Key(randomBytes(keyLength));
 }
 
-/** The folder for what `frames` keeps of one user, by the XDG base directories and by Windows' rule. */
+/**
+ * The folder for what `frames` keeps of one user, by the XDG base directories and by Windows' rule, or
+ * of one service: systemd names the folder of its state, and then it has no other home.
+ *
+ * @throws {FramesError} `usage` if there is no home
+ */
 function configurationFolder(): string {
-  const { APPDATA, HOME, XDG_CONFIG_HOME } = process.env;
+  const { APPDATA, STATE_DIRECTORY, XDG_CONFIG_HOME } = process.env;
   if (process.platform === "win32" && APPDATA) return join(APPDATA, "frames");
-  return join(XDG_CONFIG_HOME || join(HOME || homedir(), ".config"), "frames");
+  if (XDG_CONFIG_HOME) return join(XDG_CONFIG_HOME, "frames");
+  const [state] = STATE_DIRECTORY?.split(":") ?? [];
+  return join(state || home(), ".config", "frames");
 }
 
-/** The key file that is used where none is named. */
+function home(): string {
+  const { HOME } = process.env;
+  if (HOME) return HOME;
+  try {
+    return homedir();
+  } catch (cause) {
+    const hint = "set HOME, or name the file of the keys with --key-file";
+    throw new FramesError("usage", `Cannot find the keys: this user has no home; ${hint}`, {
+      cause,
+    });
+  }
+}
+
+/**
+ * The key file that is used where none is named.
+ *
+ * @throws {FramesError} `usage` if there is no home for it
+ */
 export function defaultKeyFile(): string {
   return join(configurationFolder(), "keys");
 }
@@ -40,6 +64,15 @@ const heading = `# Keys of frames: NAME KEY [send|receive|both [STREAMS]]. Whoev
 `;
 
 const isWindows = process.platform === "win32";
+
+/** What may not be set of the mode of a secret: others' bits. */
+function closedBits(path: string): number {
+  // Systemd lets nobody but the service into this folder; a file in it may be root's, with read
+  // permission for the service as an access list, which shows as the group's bit.
+  const { CREDENTIALS_DIRECTORY: credentials } = process.env;
+  const isGiven = credentials && resolve(path).startsWith(resolve(credentials) + sep);
+  return isGiven ? 0o007 : 0o077;
+}
 
 /**
  * Reads a file that holds a secret; nothing if it is not there.
@@ -51,7 +84,7 @@ function readSecret(path: string): { text: string; version: string } | undefined
     const file = openSync(path, "r");
     try {
       const { mode, mtimeMs, size, ino } = fstatSync(file);
-      if (isWindows ? isOpenToOthers(path) : (mode & 0o077) !== 0) {
+      if (isWindows ? isOpenToOthers(path) : (mode & closedBits(path)) !== 0) {
         const only = `icacls "${path}" /inheritance:r /grant:r "%USERNAME%:F"`;
         const hint = isWindows ? only : `chmod 600 ${path}`;
         throw new FramesError("usage", `Cannot use ${path}: other users can read it; ${hint}`);
@@ -127,6 +160,15 @@ export function removeKey(path: string, name: string): void {
   writeSecret(path, lines.join("\n"));
 }
 
+/** What there is to tell of a server's keys and certificate. */
+export type KeysEvent =
+  /** The key file was read again, or could not be: then the keys before it still hold. */
+  | { type: "keys"; error: FramesError | undefined }
+  /** Keys and certificate were to be read again; with `error` the certificate before still holds. */
+  | { type: "reloaded"; error: FramesError | undefined }
+  /** The server's own certificate could not be kept: there is another one after each start. */
+  | { type: "unkept"; error: FramesError };
+
 /** The keys of a server, read again when their file changes. */
 export class KeyRing {
   /** Their file; nothing of a key that was given as text. */
@@ -188,18 +230,39 @@ export class KeyRing {
 export function firstKey(path: string, name: string): Key | undefined {
   if (readKeys(path).length > 0) return undefined;
   const key = newKey();
-  addKey(path, { name, key, role: "both", streams: "*" }, false);
+  try {
+    addKey(path, { name, key, role: "both", streams: "*" }, false);
+  } catch (error) {
+    const { code, message } = asFramesError(error, "missing");
+    const hint = "set HOME to a folder where it can be kept, or name a key file with --key-file";
+    throw new FramesError(code, `${message}; ${hint}`, { cause: error });
+  }
   return key;
 }
 
-/** The server's own certificate, which is made when it is first asked for. */
-export function ownCertificate(now: Date): Certificate {
-  const path = join(configurationFolder(), "server.pem");
-  const text = readSecret(path)?.text;
+/**
+ * The server's own certificate, which is made when it is first asked for.
+ *
+ * @param unkept is told if there is no place for it: then it lasts as long as the server
+ * @throws {FramesError} `usage` or `missing` if there is one that cannot be read
+ */
+export function ownCertificate(now: Date, unkept: (error: FramesError) => void): Certificate {
+  let path: string | undefined;
+  try {
+    path = join(configurationFolder(), "server.pem");
+  } catch (error) {
+    unkept(asFramesError(error, "missing"));
+  }
+  const text = path === undefined ? undefined : readSecret(path)?.text;
   if (text !== undefined) return { key: text, certificate: text };
   const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const made = makeCertificate(pair, randomBytes(16), now);
-  writeSecret(path, made.key + made.certificate);
+  try {
+    if (path !== undefined) writeSecret(path, made.key + made.certificate);
+  } catch (error) {
+    // Nobody has to trust it: the proof of the key does that.
+    unkept(asFramesError(error, "missing"));
+  }
   return made;
 }
 
@@ -216,5 +279,18 @@ export function readCertificate(certificatePath: string, keyPath: string): Certi
       throw asFramesError(error, "missing", `Cannot read ${path}`);
     }
   };
-  return { certificate: read(certificatePath), key: read(keyPath) };
+  const pair = { certificate: read(certificatePath), key: read(keyPath) };
+  if (isPair(pair)) return pair;
+  throw new FramesError(
+    "usage",
+    `Cannot use ${certificatePath} and ${keyPath}: they are no PEM files of a certificate and its key`,
+  );
+}
+
+function isPair({ certificate, key }: Certificate): boolean {
+  try {
+    return new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key));
+  } catch {
+    return false;
+  }
 }

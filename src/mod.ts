@@ -1,5 +1,5 @@
 /**
- * The library: what the commands `frames serve` and `frames send` do, for programs.
+ * The library: what the commands `frames serve`, `frames send` and `frames receive` do, for programs.
  *
  * @module
  */
@@ -10,9 +10,17 @@ export type { CapturedFrames, PlanOptions, Sendable } from "./planning.ts";
 export { send, type SendEvent, type SendOptions, type SendSummary } from "./send.ts";
 export type { Gap, SourceReport } from "./gaps.ts";
 export { FrameFeed } from "./source/feed.ts";
-export type { ServeEvent, StoredEvent } from "./reception.ts";
+export type { ReceivedFrame } from "./output.ts";
+export {
+  receive,
+  type Destination,
+  type ReceiveEvent,
+  type ReceiveOptions,
+  type ReceiveSummary,
+} from "./receive.ts";
+export type { ServeEvent, StoredEvent } from "./serve-event.ts";
 export { serve, type ServeOptions } from "./serve.ts";
-export type { Server } from "./server.ts";
+export type { Server } from "./server-options.ts";
 export type { SourceProgress, Undelivered } from "./session/outlet.ts";
 export type { CapturedFrame } from "./source/iterable.ts";
 export type { Skipped } from "./source/directory.ts";

@@ -1,9 +1,11 @@
 /** Finds out what there is to send: directories, pipes and cameras, or frames that a program makes. */
 import { FramesError } from "./errors.ts";
+import type { FrameSource } from "./frame.ts";
 import { planInputs } from "./inputs.ts";
 import {
   type CapturedFrames,
   checkAllSettings,
+  checkAllValues,
   checkNames,
   liveSource,
   nothingElse,
@@ -14,8 +16,10 @@ import {
   type Sendable,
   spoolOf,
   streamsOf,
+  withSpool,
 } from "./planning.ts";
 import { IterableSource, type Naming } from "./source/iterable.ts";
+import type { Spool } from "./source/spool.ts";
 
 /**
  * Finds out what would be sent.
@@ -46,7 +50,22 @@ export async function plan(what: Sendable, options: PlanOptions, started: number
   const streams = streamsOf(options.stream, naming);
   checkNames(streams.stream, names);
   checkAllSettings(options, names);
+  checkAllValues(options);
   const spool = spoolOf(options.stream, names.length, options, naming);
+  return withSpool(spool, () => ({
+    ...streams,
+    sources: programSources(given, options, naming, spool),
+    ...nothingElse,
+    ...(spool === undefined ? {} : { spool }),
+  }));
+}
+
+function programSources(
+  given: Record<string, CapturedFrames>,
+  options: PlanOptions,
+  naming: Naming,
+  spool: Spool | undefined,
+): FrameSource[] {
   const sources = Object.entries(given).map(([source, frames]) => {
     const policy = policyOf(source, options, undefined);
     if (policy === undefined && spool === undefined) {
@@ -54,8 +73,7 @@ export async function plan(what: Sendable, options: PlanOptions, started: number
     }
     return liveSource(source, frames, policy ?? "block", naming, spool);
   });
-  const paced = sources.map(pacing(options));
-  return { ...streams, sources: paced, ...nothingElse, ...(spool === undefined ? {} : { spool }) };
+  return sources.map(pacing(options));
 }
 
 /** An empty list is one of paths if no source is named, or if the paths are in their names. */

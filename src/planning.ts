@@ -4,11 +4,15 @@ import type { FrameSource, RawShape } from "./frame.ts";
 import { steadyNow } from "./net/connection.ts";
 import type { Skipped } from "./source/directory.ts";
 import type { CapturedFrame, Naming } from "./source/iterable.ts";
+import { parseCamera } from "./source/input.ts";
 import { LiveSource, type QueuePolicy } from "./source/live.ts";
 import { PacedSource, Rate, Replay } from "./source/paced.ts";
+import { parseRawShape } from "./source/raw.ts";
 import {
   checkSettings,
+  checkValues,
   parsePolicy,
+  parseQuality,
   parseRate,
   type PerSource,
   settingFor,
@@ -111,8 +115,25 @@ export function liveSource(
   );
 }
 
+/** What each setting has to be, whatever is sent. */
+const parsers = {
+  policy: parsePolicy,
+  raw: parseRawShape,
+  fps: parseRate,
+  camera: parseCamera,
+  quality: parseQuality,
+} as const;
+
+/** @throws {FramesError} `usage` if a setting cannot be read */
+export function checkAllValues(options: PlanOptions): void {
+  for (const [setting, parse] of Object.entries(parsers)) {
+    checkValues(options[setting as keyof typeof parsers], parse);
+  }
+}
+
+/** @throws {FramesError} `usage` if a setting is for a source that there is not */
 export function checkAllSettings(options: PlanOptions, names: readonly string[]): void {
-  for (const setting of ["policy", "raw", "fps"] as const) {
+  for (const setting of Object.keys(parsers) as (keyof typeof parsers)[]) {
     checkSettings(options[setting], names, `--${setting}`);
   }
 }
@@ -133,6 +154,20 @@ export function policyOf<Default>(
 ): QueuePolicy | Default {
   const text = settingFor(policy, source);
   return text === undefined ? otherwise : parsePolicy(text);
+}
+
+/**
+ * Plans with a spool, which is closed again if nothing comes of that: it is one process's at a time.
+ *
+ * @throws what `make` throws
+ */
+export function withSpool<T>(spool: Spool | undefined, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    spool?.close();
+    throw error;
+  }
 }
 
 /** Opens the spool, if there is to be one. */

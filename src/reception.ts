@@ -1,111 +1,17 @@
 /** Receives from one sender: joins a receiver and a socket. */
 import { allowsStream, type KeyEntry } from "./auth/key.ts";
 import { asFramesError, FramesError, heard } from "./errors.ts";
-import type { FrameDescription, FrameStore, Outcome } from "./frame.ts";
+import type { FrameDescription, Outcome } from "./frame.ts";
 import type { Guest } from "./guest.ts";
-import type { KeyRing } from "./keys.ts";
+import type { Host } from "./host.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
+import { Provision } from "./provision.ts";
 import { Receiver } from "./session/receiver.ts";
-import type { Flushable, Gate, ReceiverLimits } from "./session/receiving.ts";
+import type { Flushable, Gate } from "./session/receiving.ts";
 import { StoreWait } from "./store-wait.ts";
 import { answerToStranger } from "./strangers.ts";
 import { software } from "./version.ts";
-import type { Removed } from "./store/remover.ts";
-import type { Done, Hello } from "./wire/messages.ts";
-
-/** A frame that was stored. */
-export interface StoredEvent {
-  readonly peer: string;
-  readonly stream: string;
-  readonly source: string;
-  readonly frame: FrameDescription;
-}
-
-/** What happens at a server. `peer` is the sender's address. */
-export type ServeEvent =
-  | { type: "recovered"; unfinished: number; replaced: number }
-  | {
-      type: "session";
-      peer: string;
-      session: string;
-      stream: string;
-      software: string;
-      /** Name of the key that was proved. */
-      key: string | undefined;
-    }
-  /** The key file was read again, or could not be: then the keys before it still hold. */
-  | { type: "keys"; error: FramesError | undefined }
-  | {
-      type: "refused";
-      peer: string;
-      stream: string;
-      source: string;
-      frame: FrameDescription;
-      error: FramesError;
-    }
-  | {
-      type: "lost";
-      peer: string;
-      stream: string;
-      source: string;
-      frames: number;
-      error: FramesError;
-    }
-  | {
-      type: "delivered";
-      peer: string;
-      session: string;
-      stream: string;
-      counts: Done;
-      /** Frames that were there, so that they were not sent. */
-      found: number;
-    }
-  | {
-      type: "failed";
-      peer: string;
-      session: string | undefined;
-      stream: string | undefined;
-      /** How the frames before that ended. */
-      counts: Done;
-      error: FramesError;
-    }
-  /** More of one address, within a minute, than were told one by one before they were let in. */
-  | { type: "turned-away"; host: string; times: number }
-  /** Frames that were not to be kept longer; of those that are `stuck` the files cannot be removed. */
-  | ({ type: "removed" } & Removed);
-
-/** The server that a guest belongs to. */
-export interface Host {
-  readonly store: FrameStore;
-  /** The keys that it asks for, if it asks. */
-  readonly keys: KeyRing | undefined;
-  readonly grants: ReceiverLimits;
-  /** Milliseconds after which a silent sender counts as gone. */
-  readonly timeout: number;
-  /** `HOST:PORT`, as `send` takes it. */
-  readonly address: string;
-  tell(event: ServeEvent): void;
-  tellStored(makeEvent: () => StoredEvent): void;
-  /** Milliseconds that a peer waits to hear that it did not prove a key. */
-  penanceOf(peer: string): number;
-  add(guest: Guest): void;
-  remove(guest: Guest): void;
-  supersede(session: string, by: Guest): void;
-  /**
-   * Gives a source of a stream to one sender: at once, or when it is known that who has it is gone.
-   *
-   * @throws {FramesError} `busy`, perhaps later
-   */
-  claim(stream: string, source: string, by: Guest): void | Promise<void>;
-  /** It sends this one no more. */
-  unclaim(stream: string, source: string, by: Guest): void;
-  /** So many bytes are held of what came from it. */
-  noteHeld(guest: Guest, bytes: number): void;
-  /** Frames came in: flush the store and call `settle`, when `isDue` or at the end of the input. */
-  settleLater(guest: Guest): void;
-  /** Likewise, but at once: nothing more will come. */
-  settleLast(guest: Guest): Promise<void>;
-}
+import type { Hello, Welcome } from "./wire/messages.ts";
 
 /** A sender whose source another one claims gets this long, in milliseconds, to answer a PING. */
 const answerWithin = 5000;
@@ -127,6 +33,8 @@ export class Reception implements ConnectionHandler, Guest {
   readonly #isFull: boolean;
   readonly #wait: StoreWait;
   #key: KeyEntry | undefined;
+  /** What gives frames out, if that is wanted. */
+  #provision: Provision | undefined;
   /** Whether HELLO came, and the proof of its key if that is asked for. */
   #isKnown = false;
   #connection: Connection | undefined;
@@ -159,6 +67,7 @@ export class Reception implements ConnectionHandler, Guest {
       steadyNow(),
       {
         hello: (hello) => this.#hello(hello),
+        handOver: (decoder) => this.#provision!.takeOver(decoder),
         claim: (stream, source) => {
           this.#checkStream(stream);
           return server.claim(stream, source, this);
@@ -243,7 +152,7 @@ export class Reception implements ConnectionHandler, Guest {
     return { peer: this.peer, stream: this.#receiver.hello!.stream };
   }
 
-  #hello(hello: Hello): { fresh: boolean; store: string; software: string } {
+  #hello(hello: Hello): Pick<Welcome, "fresh" | "store" | "software" | "identity"> {
     this.#isKnown = true;
     this.#connection!.known();
     if (this.#key !== undefined && this.#key.role !== "both" && this.#key.role !== hello.role) {
@@ -251,9 +160,7 @@ export class Reception implements ConnectionHandler, Guest {
       throw new FramesError("wrong-role", `The key ${name} may only ${role}, not ${hello.role}`);
     }
     this.#checkStream(hello.stream);
-    if (hello.role !== "send") {
-      throw new FramesError("not-let-in", "Cannot send frames out: this version only receives");
-    }
+    if (hello.role === "receive") return this.#givesOut(hello);
     this.#server.supersede(hello.session, this);
     this.#server.tell({
       type: "session",
@@ -264,6 +171,23 @@ export class Reception implements ConnectionHandler, Guest {
     });
     const { store } = this.#server;
     return { fresh: store.isFresh(hello.stream), store: store.place, software };
+  }
+
+  /** From WELCOME on somebody else looks after whoever receives. */
+  #givesOut(hello: Hello): Pick<Welcome, "fresh" | "store" | "software" | "identity"> {
+    const { reader, store } = this.#server;
+    this.#provision = new Provision(this.#server, this, hello);
+    const identity = reader.catalog.property("identity");
+    const fresh = !reader.catalog.hasStream(hello.stream);
+    return { fresh, store: store.place, software, ...(identity === undefined ? {} : { identity }) };
+  }
+
+  #handOver(): void {
+    const connection = this.#connection!;
+    this.#server.remove(this);
+    connection.handOver(this.#provision!);
+    this.#provision!.opened(connection);
+    this.#gone.resolve();
   }
 
   #ended(source: string, frame: FrameDescription, outcome: Outcome): void {
@@ -292,6 +216,7 @@ export class Reception implements ConnectionHandler, Guest {
     this.#server.noteHeld(this, this.#receiver.held);
     if (this.#receiver.wantsFlush) this.#server.settleLater(this);
     this.#send();
+    if (this.#provision !== undefined) this.#handOver();
   }
 
   /** Whether a receipt must leave now: nothing came in this turn, or enough waits. */
@@ -421,6 +346,7 @@ export class Reception implements ConnectionHandler, Guest {
   failed(error: FramesError): void {
     if (this.#failure !== undefined) return;
     this.#failure = error;
+    this.#provision?.discard();
     this.#receiver.stop(error);
     this.#releaseSources();
     this.#server.noteHeld(this, 0);
@@ -456,6 +382,7 @@ export class Reception implements ConnectionHandler, Guest {
 
   closed(error: FramesError | undefined): void {
     this.#receiver.close();
+    this.#provision?.discard();
     this.#asked?.answer(false);
     this.#releaseSources();
     this.#server.remove(this);

@@ -1,12 +1,11 @@
 /** Sends frames: finds out what there is to send, and delivers it. */
-import { Key } from "./auth/key.ts";
-import { Delivery, type SenderKeys } from "./delivery.ts";
-import { defaultKeyFile, readKeys } from "./keys.ts";
+import { clientKeys } from "./client-keys.ts";
+import { Delivery } from "./delivery.ts";
 import { Shortfall, type SourceReport } from "./gaps.ts";
 import type { Kept } from "./removal.ts";
 import { type ErrorName, FramesError, heard } from "./errors.ts";
 import type { ConflictPolicy } from "./frame.ts";
-import { type Address, formatAddress, isLoopback, parseAddress } from "./net/address.ts";
+import { formatAddress, parseAddress } from "./net/address.ts";
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
 import type { Skipped } from "./source/directory.ts";
 import { plan } from "./plan.ts";
@@ -157,6 +156,19 @@ export async function send(what: Sendable, options: SendOptions = {}): Promise<S
  * @throws {FramesError} if the delivery as a whole failed
  */
 export async function deliver(
+  planned: Plan,
+  options: SendOptions,
+  started: number,
+): Promise<SendSummary> {
+  try {
+    return await deliverPlan(planned, options, started);
+  } finally {
+    // Also if nothing was begun: another process may want it.
+    planned.spool?.close();
+  }
+}
+
+async function deliverPlan(
   { stream, sources, skipped, unreadable, leftOut, watch, spool, streamAt, media = [] }: Plan,
   options: SendOptions,
   started: number,
@@ -212,7 +224,7 @@ export async function deliver(
     giveUpAfter,
     checksum,
     move,
-    keys: keysOf(address, options),
+    keys: clientKeys("send", address, options),
     rate: options.rate,
     streamAt,
     isPatient: spool !== undefined,
@@ -240,10 +252,8 @@ export async function deliver(
     onEvent?.({ type: "progress", sources: delivery.progress, report: reports });
   }
   const watching = watch === undefined ? undefined : startWatch(watch, delivery, options);
-  const { done, welcome, retries, removed } = await delivery.run().finally(() => {
-    watching?.close();
-    spool?.close();
-  });
+  const running = delivery.run().finally(() => watching?.close());
+  const { done, welcome, retries, removed } = await running;
   tellSkipped();
   const sum = (count: (source: SourceProgress) => number) =>
     delivery.progress.reduce((total, source) => total + count(source), 0);
@@ -289,38 +299,4 @@ function startWatch(
     delivery.closeSources();
   });
   return watching;
-}
-
-/**
- * How this server is spoken to. A key that is given is demanded of it; one that merely lies about is for
- * other machines, and for a server of this user here that asks for one.
- *
- * @throws {FramesError} `usage`, `missing` or `no-key`
- */
-function keysOf(address: Address, { key, keyFile, insecure = false }: SendOptions): SenderKeys {
-  const isGiven = key !== undefined || keyFile !== undefined;
-  if (isGiven && insecure) {
-    throw new FramesError("usage", "Cannot send both with a key and --insecure: choose one");
-  }
-  if (insecure) return { use: "never", keys: () => [] };
-  if (key !== undefined) {
-    const given = Key.parse(key, "in FRAMES_KEY");
-    return { use: "always", keys: () => [given] };
-  }
-  const path = keyFile ?? defaultKeyFile();
-  const isHere = isLoopback(address.host || "127.0.0.1");
-  if (isHere && !isGiven) return { use: "if-asked", keys: () => usableKeys(path) };
-  const usable = usableKeys(path);
-  if (usable.length > 0) return { use: "always", keys: () => usable };
-  throw new FramesError(
-    "no-key",
-    `Cannot send to ${formatAddress(address)}: there is no key in ${path}; show the server's there with frames key, and save it here with frames key save`,
-  );
-}
-
-function usableKeys(path: string): readonly Key[] {
-  const entries = readKeys(path);
-  const forSending = entries.filter(({ role }) => role !== "receive");
-  // What the server says of a key for another direction is clearer than what could be said here.
-  return (forSending.length > 0 ? forSending : entries).map((entry) => entry.key);
 }

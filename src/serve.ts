@@ -1,18 +1,26 @@
 /** Receives frames: what programs call, and what they are told. */
+import type { Certificate } from "./auth/certificate.ts";
 import { bucketPlace, isBucket } from "./bucket-place.ts";
 import { FramesError } from "./errors.ts";
 import { defaultKeyFile, firstKey, KeyRing, ownCertificate, readCertificate } from "./keys.ts";
 import { type Address, isLoopback, parseAddress } from "./net/address.ts";
-import type { ServeEvent, StoredEvent } from "./reception.ts";
-import { FrameServer, type Server } from "./server.ts";
+import type { Place } from "./net/listen.ts";
+import { addressOf } from "./net/systemd.ts";
+import type { ServeEvent, StoredEvent } from "./serve-event.ts";
+import { FrameServer } from "./server.ts";
+import type { Security, Server } from "./server-options.ts";
 import { BucketStore } from "./store/bucket.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
+import { doorkeeperOf } from "./viewer-door.ts";
+import { defaultHttpPort, Viewing } from "./viewing.ts";
 import type { Keep } from "./store/retention.ts";
 
 /** How to serve. */
 export interface ServeOptions {
   /** `HOST:PORT`; port 0 lets the system choose. Default `127.0.0.1:9726`. */
   readonly listen?: string;
+  /** Descriptor of a TCP socket that listens already, instead of `listen`: systemd gives such. */
+  readonly descriptor?: number;
   /**
    * The keys of those who are let in, over TLS 1.3. Without it, keys are asked for on any address but
    * loopback, from the user's own key file, in which one is made if there is none.
@@ -29,6 +37,13 @@ export interface ServeOptions {
   readonly article?: string;
   /** Lets anyone who reaches the port of `article` send frames, without encryption. */
   readonly articleInsecure?: boolean;
+  /**
+   * `HOST:PORT` of a page that shows the frames, and of what other programs may read. Default: none. On any
+   * address but loopback it asks for a key, over TLS, and so it does on loopback for keys that are given.
+   */
+  readonly http?: string;
+  /** Whether a port of `http` that is taken is only told of: the server then runs without a page. */
+  readonly httpIfFree?: boolean;
   /** PEM files of a certificate that browsers trust. Default: one that the server makes for itself. */
   readonly tls?: { readonly certificate: string; readonly key: string };
   /** Largest frame in bytes. Default 64 MiB. */
@@ -73,7 +88,7 @@ const defaultTimeout = 30_000;
  * ```
  */
 export async function serve(directory: string, options: ServeOptions = {}): Promise<Server> {
-  const address = parseAddress(options.listen ?? defaultListen, "--listen");
+  const address = placeOf(options);
   const { maxFrame = defaultMaxFrame, timeout = defaultTimeout } = options;
   if (!Number.isSafeInteger(maxFrame) || maxFrame < 1) {
     throw new FramesError("usage", `Cannot serve: the largest frame is ${maxFrame} bytes`);
@@ -85,7 +100,12 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
   }
   const article = articleAddress(options);
   const isSecure = asksForKeys(options);
-  const security = isSecure ? securityOf(options) : undefined;
+  const viewersNeedKeys = asksViewersForKeys(options);
+  const security = isSecure || viewersNeedKeys ? securityOf(options) : undefined;
+  const openViewing = viewingOf(options, {
+    security: viewersNeedKeys ? security : undefined,
+    onWrong: (peer, error) => server.turnedAway(peer, error),
+  });
   const openDirectory = () => {
     const portableNames = options.portableNames === true || systemNeedsPortableNames;
     const behaviour = { portableNames, durable, reserve, keep, clock: Date.now };
@@ -97,15 +117,18 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
   };
   // That takes a while, and nobody is let in before.
   const bucket = isBucket(directory) ? await openBucket(directory, options) : undefined;
+  let server: FrameServer;
   try {
-    return new FrameServer(address, () => bucket ?? openDirectory(), {
+    server = new FrameServer(address, () => bucket ?? openDirectory(), {
       grants: {
         window: { bytes: 64 << 20, frames: 8192 },
         limits: { frame: maxFrame, sources: 10_000, unfinished: 16 },
       },
-      security,
+      security: isSecure ? security : undefined,
+      keys: security?.keys,
       timeout,
       article,
+      openViewing,
       onEvent,
       onStored: options.onStored,
     });
@@ -113,6 +136,7 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
     await bucket?.close();
     throw error;
   }
+  return server;
 }
 
 /**
@@ -134,6 +158,16 @@ async function openBucket(place: string, options: ServeOptions): Promise<BucketS
   return BucketStore.open(bucketPlace(place, process.env), { clock: Date.now });
 }
 
+/** @throws {FramesError} `usage` */
+function placeOf({ listen, descriptor }: ServeOptions): Place {
+  if (descriptor === undefined) return parseAddress(listen ?? defaultListen, "--listen");
+  if (listen !== undefined) {
+    const why = "it was given a socket that listens already";
+    throw new FramesError("usage", `Cannot use --listen ${listen}: ${why}`);
+  }
+  return { ...addressOf(descriptor), descriptor };
+}
+
 function amountOf(keep: Keep): number {
   return "bytes" in keep ? keep.bytes : keep.milliseconds;
 }
@@ -143,12 +177,27 @@ function amountOf(keep: Keep): number {
  *
  * @throws {FramesError} `usage`
  */
-export function asksForKeys({ listen, keyFile, key, insecure = false }: ServeOptions): boolean {
-  const { host } = parseAddress(listen ?? defaultListen, "--listen");
+export function asksForKeys(options: ServeOptions): boolean {
+  const { keyFile, key, insecure = false } = options;
+  const { host } = placeOf(options);
   const isGiven = keyFile !== undefined || key !== undefined;
   if (isGiven && insecure) {
     throw new FramesError("usage", "Cannot serve both with keys and --insecure: choose one");
   }
+  return isGiven || (!isLoopback(host) && !insecure);
+}
+
+/**
+ * Whether those who look must have a key. On loopback only where keys were given: whoever is on this machine
+ * can connect to its store's port as well, and the page must just be there.
+ *
+ * @throws {FramesError} `usage`
+ */
+export function asksViewersForKeys(options: ServeOptions): boolean {
+  const { http, keyFile, key, insecure = false } = options;
+  if (http === undefined) return false;
+  const { host } = parseAddress(http, "--http", defaultHttpPort);
+  const isGiven = keyFile !== undefined || key !== undefined;
   return isGiven || (!isLoopback(host) && !insecure);
 }
 
@@ -174,12 +223,58 @@ function articleAddress({ article, articleInsecure = false }: ServeOptions): Add
   );
 }
 
+/** What is given to whatever shows the frames. */
+interface ViewingParts {
+  readonly security: Security | undefined;
+  readonly onWrong: (peer: string, error: FramesError) => void;
+}
+
+/**
+ * Opens what shows the frames, if that is wanted.
+ *
+ * @throws {FramesError} `usage` or `missing`
+ */
+function viewingOf(options: ServeOptions, { security, onWrong }: ViewingParts) {
+  const { http, httpIfFree = false, onEvent = () => {}, tls } = options;
+  if (http === undefined) return undefined;
+  const address = parseAddress(http, "--http", defaultHttpPort);
+  const { host } = address;
+  const certificate = pageCertificate(host, security, tls);
+  const access = doorkeeperOf({ host, keys: security?.keys, certificate, onWrong });
+  return (): Viewing | undefined => {
+    try {
+      return new Viewing(address, access, certificate);
+    } catch (error) {
+      if (!httpIfFree || !(error instanceof FramesError) || error.code !== "unreachable") {
+        throw error;
+      }
+      onEvent({ type: "no-page", error });
+      return undefined;
+    }
+  };
+}
+
+/** Nobody else listens on loopback; and no browser trusts a certificate that is for nobody. */
+function pageCertificate(
+  host: string,
+  security: Security | undefined,
+  tls: ServeOptions["tls"],
+): Certificate | undefined {
+  if (tls !== undefined) return readCertificate(tls.certificate, tls.key);
+  return isLoopback(host) ? undefined : security?.certificate;
+}
+
 /** The keys and the certificate; a user's first server makes both. */
-function securityOf({ keyFile, key, tls }: ServeOptions) {
+function securityOf({ keyFile, key, tls, onEvent = () => {} }: ServeOptions): Security {
   const path = keyFile ?? defaultKeyFile();
   if (keyFile === undefined && key === undefined) firstKey(path, "default");
   const keys = new KeyRing(key === undefined ? { path } : { text: key });
-  const certificate =
-    tls === undefined ? ownCertificate(new Date()) : readCertificate(tls.certificate, tls.key);
-  return { keys, certificate };
+  const unkept = (error: FramesError) => onEvent({ type: "unkept", error });
+  if (tls === undefined) {
+    const certificate = ownCertificate(new Date(), unkept);
+    // It is the server's own affair, and good for as long as it runs.
+    return { keys, certificate, renewed: () => certificate };
+  }
+  const renewed = () => readCertificate(tls.certificate, tls.key);
+  return { keys, certificate: renewed(), renewed };
 }

@@ -1,59 +1,25 @@
 /** A running server: joins a listener, receptions and a store. */
 import { asFramesError, type ErrorName, FramesError } from "./errors.ts";
 import { Arrivals } from "./arrivals.ts";
-import type { Certificate } from "./auth/certificate.ts";
 import { Claims } from "./claims.ts";
 import type { FrameStore } from "./frame.ts";
 import type { Guest } from "./guest.ts";
 import { HeldBytes } from "./held.ts";
 import type { KeyRing } from "./keys.ts";
-import { type Address, formatAddress } from "./net/address.ts";
+import { formatAddress } from "./net/address.ts";
 import { steadyNow } from "./net/connection.ts";
-import { listen, type Listener, type ListenerTls } from "./net/listen.ts";
+import { listen, type Listener, type ListenerTls, type Place } from "./net/listen.ts";
 import { ArticleReception } from "./article-reception.ts";
-import { type Host, Reception, type ServeEvent, type StoredEvent } from "./reception.ts";
+import type { Host } from "./host.ts";
+import { Reception } from "./reception.ts";
+import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "./session/receiving.ts";
 import { sourceFolder } from "./store/name.ts";
+import type { ClosableStore, Server, ServerOptions } from "./server-options.ts";
+import { StoreReader } from "./store-reader.ts";
 import { TurnedAway } from "./turned-away.ts";
+import type { Viewing } from "./viewing.ts";
 import type { Done } from "./wire/messages.ts";
-
-/** A running server. */
-export interface Server {
-  /** Absolute path of the store, or `s3://BUCKET/PREFIX`. */
-  readonly directory: string;
-  readonly host: string;
-  readonly port: number;
-  /** `HOST:PORT`, as `send` takes it. */
-  readonly address: string;
-  /** `HOST:PORT` where it speaks the article's dialect, if it does. */
-  readonly article: string | undefined;
-  /** Whether it asks for a key, over TLS. */
-  readonly isSecure: boolean;
-  /** How many peers are connected. */
-  readonly connections: number;
-  /** How often frames were refused and connections ended, by the error. */
-  readonly refusals: ReadonlyMap<ErrorName, number>;
-  /** Takes no more senders, lets those that are connected know, and closes the store. */
-  stop(): Promise<void>;
-}
-
-/** How a server behaves. Times are in milliseconds. */
-export interface ServerOptions {
-  /** What senders must prove, over TLS with this certificate. */
-  readonly security: { readonly keys: KeyRing; readonly certificate: Certificate } | undefined;
-  readonly grants: ReceiverLimits;
-  readonly timeout: number;
-  /** Where it listens for clients of the article's dialect, which know no key. */
-  readonly article?: Address | undefined;
-  readonly onEvent: (event: ServeEvent) => void;
-  readonly onStored: ((stored: StoredEvent) => void) | undefined;
-}
-
-/** A store that can be closed; `arrivals` tells of what others put there. */
-export type ClosableStore = FrameStore & {
-  readonly arrivals?: Arrivals;
-  close(): void | Promise<void>;
-};
 
 /** What came of a peer with which no conversation began. */
 const nothing: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 };
@@ -76,6 +42,9 @@ const penance = 1000;
 
 export class FrameServer implements Server, Host {
   readonly #store: ClosableStore;
+  /** Where frames are put: the store, seen by those who look on. */
+  readonly #frames: FrameStore;
+  readonly #viewing: Viewing | undefined;
   readonly #listener: Listener;
   readonly #article: Listener | undefined;
   readonly #options: ServerOptions;
@@ -87,6 +56,7 @@ export class FrameServer implements Server, Host {
   readonly #held = new HeldBytes<Guest>();
   /** Whoever reads frames back out is woken by it. */
   readonly arrivals = new Arrivals();
+  #reader: StoreReader | undefined;
   readonly #turnedAway = new TurnedAway();
   readonly #refusals = new Map<ErrorName, number>();
   #settling = false;
@@ -99,17 +69,21 @@ export class FrameServer implements Server, Host {
    * Listens first, so that a port that is taken leaves no new store behind; nothing can come in
    * before the store is open, since that needs a turn of the event loop.
    */
-  constructor(address: Address, openStore: () => ClosableStore, options: ServerOptions) {
+  constructor(address: Place, openStore: () => ClosableStore, options: ServerOptions) {
     this.#options = options;
     const accept = (...connection: [string, boolean, Uint8Array | undefined]) =>
       new Reception(this, ...connection);
     this.#listener = listen(address, accept, this.#tls());
     try {
       this.#article = this.#listenForArticle();
+      this.#viewing = options.openViewing?.();
       this.#store = openStore();
+      this.#frames = this.#viewing?.watch(this.#store) ?? this.#store;
+      this.#viewing?.show(this, this.#store.kept);
     } catch (error) {
       this.#listener.stop();
       this.#article?.stop();
+      void this.#viewing?.stop();
       throw error;
     }
     this.#store.arrivals?.follow(() => this.arrivals.came());
@@ -129,20 +103,18 @@ export class FrameServer implements Server, Host {
     return {
       certificate: security.certificate,
       within: Math.min(handshakeWithin, timeout),
-      failed: (peer, error) =>
-        this.tell({
-          type: "failed",
-          peer,
-          session: undefined,
-          stream: undefined,
-          counts: nothing,
-          error,
-        }),
+      failed: (peer, error) => this.turnedAway(peer, error),
     };
   }
 
+  /** A peer was not let in. */
+  turnedAway(peer: string, error: FramesError): void {
+    const counts = nothing;
+    this.tell({ type: "failed", peer, session: undefined, stream: undefined, counts, error });
+  }
+
   #look(): void {
-    if (this.isSecure) this.#checkKeys();
+    if (this.#options.keys !== undefined) this.#checkKeys(this.#options.keys);
     this.#tellSums();
   }
 
@@ -153,8 +125,7 @@ export class FrameServer implements Server, Host {
   }
 
   /** Whoever sends with a key that was taken out of the file is told, and closed. */
-  #checkKeys(): void {
-    const { keys } = this.#options.security!;
+  #checkKeys(keys: KeyRing): void {
     try {
       if (!keys.reload()) return;
     } catch (error) {
@@ -171,6 +142,24 @@ export class FrameServer implements Server, Host {
     }
   }
 
+  reload(): void {
+    const { security, keys } = this.#options;
+    let failure: FramesError | undefined;
+    if (keys !== undefined) {
+      // What is still wrong is said again.
+      this.#keyFailure = undefined;
+      this.#checkKeys(keys);
+    }
+    if (security !== undefined) {
+      try {
+        this.#listener.renew(security.renewed());
+      } catch (error) {
+        failure = asFramesError(error, "usage");
+      }
+    }
+    this.tell({ type: "reloaded", error: failure });
+  }
+
   get keys(): KeyRing | undefined {
     return this.#options.security?.keys;
   }
@@ -179,8 +168,13 @@ export class FrameServer implements Server, Host {
     return this.keys !== undefined;
   }
 
+  get reader(): StoreReader {
+    const { kept, retention } = this.#store;
+    return (this.#reader ??= new StoreReader(kept, this.arrivals, retention?.followers));
+  }
+
   get store(): FrameStore {
-    return this.#store;
+    return this.#frames;
   }
 
   get directory(): string {
@@ -201,6 +195,14 @@ export class FrameServer implements Server, Host {
 
   get article(): string | undefined {
     return this.#article === undefined ? undefined : formatAddress(this.#article.address);
+  }
+
+  get http(): string | undefined {
+    return this.#viewing?.address;
+  }
+
+  get page(): string | undefined {
+    return this.#viewing?.url;
   }
 
   get connections(): number {
@@ -233,6 +235,7 @@ export class FrameServer implements Server, Host {
 
   /** What the program throws is its own affair, and no sender's. */
   #notify(event: ServeEvent): void {
+    this.#viewing?.told(event);
     outside(() => this.#options.onEvent(event));
   }
 
@@ -346,9 +349,11 @@ export class FrameServer implements Server, Host {
     try {
       await this.#store.flush();
       this.arrivals.came();
+      this.#viewing?.stores(undefined);
       return true;
     } catch (error) {
       const failure = asFramesError(error, "store");
+      this.#viewing?.stores(failure);
       for (const reception of [...this.#receptions]) reception.failed(failure);
       return false;
     }
@@ -362,6 +367,7 @@ export class FrameServer implements Server, Host {
     this.#listener.stop();
     this.#article?.stop();
     clearInterval(this.#lookTimer);
+    const unseen = this.#viewing?.stop();
     try {
       await this.#settleNow([...this.#receptions]);
       for (const reception of [...this.#receptions]) {
@@ -372,14 +378,16 @@ export class FrameServer implements Server, Host {
     } finally {
       // What the last of them left is stored too.
       await this.flush();
+      await unseen;
+      this.#reader?.close();
       await this.#store.close();
     }
   }
 }
 
-/** The address of a peer, without its port. */
+/** The address of a peer, without its port; a viewer's comes without one. */
 function hostOf(peer: string): string {
-  return peer.slice(0, peer.lastIndexOf(":"));
+  return peer.replace(/:\d+$/, "");
 }
 
 function isSource(stream: string, source: string): boolean {

@@ -366,3 +366,52 @@ for (const file of ["src/serve.ts", "src/send.ts"]) {
     });
   }
 }
+
+test("a spool is free again when nothing comes of a delivery, however early that is", async () => {
+  const spool = join(temporaryFolder(), "spool");
+  const options = { stream: "run7", source: "visible", spool };
+  async function* camera() {
+    yield { bytes: bytesOf("P5 1 1 255\n1") };
+  }
+  const home = process.env["HOME"];
+  process.env["HOME"] = temporaryFolder();
+  const failures = [
+    [{ to: "nowhere at all" }, "usage"],
+    [{ to: "192.0.2.1:1" }, "no-key"],
+    [{ key: "frames_key_short" }, "usage"],
+    [{ fps: "other=5" }, "usage"],
+    [{ realtime: true, fps: "5" }, "usage"],
+    [{ policy: "latest:0" }, "usage"],
+  ] as const;
+  try {
+    for (const [more, code] of failures) {
+      const sending = send(camera(), { ...options, ...more });
+      expect(await sending.catch((error: FramesError) => error.code)).toBe(code);
+    }
+    await withServer(async ({ address }) => {
+      const { frames } = await send(camera(), { ...options, to: address });
+      expect(frames).toBe(1);
+    });
+  } finally {
+    process.env["HOME"] = home;
+  }
+});
+
+test("settings that nothing heeds are read all the same", async () => {
+  const run7 = join(temporaryFolder(), "run7");
+  mkdirSync(run7);
+  writeFileSync(join(run7, "1.png"), "one");
+  for (const watch of [false, true]) {
+    for (const slip of [
+      { policy: "latest:0" },
+      { quality: "99" },
+      { quality: ["run7=1"] },
+      { camera: "640x" },
+      { raw: "640x512" },
+      { fps: "fast" },
+    ]) {
+      const sending = send(run7, { ...slip, watch, to: "127.0.0.1:1" });
+      expect(await sending.catch((error: FramesError) => error.code)).toBe("usage");
+    }
+  }
+});

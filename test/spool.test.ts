@@ -199,6 +199,28 @@ describe("with a spool", () => {
     expect(inOrder(place.numbers())).toEqual(upTo(9));
   });
 
+  test("a sender that is stopped while the server is away tells what it dropped", async () => {
+    const spool = newSpool();
+    const args = ["--spool", spool.path, "--spool-size", "1K", "--policy", "latest:2"];
+    using camera = new Camera(["--to", `127.0.0.1:${freePort()}`, ...args]);
+    await camera.shoot(40, 300);
+    await until("some of them in the spool", () => spool.numbers().length > 0);
+    await until("all of them", () => {
+      camera.signal("SIGUSR1");
+      return Number(reports(camera).at(-1)?.["captured"] ?? 0) === 40;
+    });
+    camera.signal("SIGINT");
+    const { code, stdout, stderr } = await camera.ended();
+    expect(code).toBe(20);
+    const { sources } = jsonLines(stdout).at(-1) as { sources: Json[] };
+    expect(sources).toMatchObject([{ name: "visible", captured: 40, frames: 0 }]);
+    const dropped = Number(sources[0]!["dropped"]);
+    expect(dropped).toBeGreaterThan(20);
+    const gaps = sources[0]!["gaps"] as [number, number, string][];
+    expect(gaps.reduce((sum, [first, last]) => sum + last - first + 1, 0)).toBe(dropped);
+    expect(stderr).toContain(`${dropped} dropped (`);
+  });
+
   test("a report can be had before there ever was a server", async () => {
     const spool = newSpool();
     using camera = new Camera(["--to", `127.0.0.1:${freePort()}`, "--spool", spool.path]);

@@ -20,6 +20,7 @@ export const commands: readonly Command[] = [
       "frames serve /data/frames --keep 7d    (frames help keep)",
       "frames serve s3://frames/site-a    (frames help s3)",
       "frames serve --listen :9726    (for other machines: frames help keys)",
+      "frames serve --log json    (where nobody watches: frames help running)",
     ],
   },
   {
@@ -32,6 +33,18 @@ export const commands: readonly Command[] = [
       "frames send run7 --include 'infrared/'",
       "frames send --stream run7 --source visible=/mnt/a --source infrared=/mnt/b",
       "frames send run7 --move    (for machines with small disks)",
+    ],
+  },
+  {
+    name: "receive",
+    usage: "STREAM [DIR] | -",
+    summary:
+      "Copy a stream back out of a server into DIR (default ./STREAM), or write its frames to a pipe",
+    examples: [
+      "frames receive run7 --from gpu1    (once more: what is new since)",
+      "frames receive site live --from gpu1 --follow",
+      "frames receive site --source visible --follow --latest - | ffplay -",
+      "frames receive site --multipart - | python3 show.py    (frames help receiving)",
     ],
   },
   {
@@ -77,7 +90,8 @@ export const commands: readonly Command[] = [
   {
     name: "help",
     usage: "[COMMAND|TOPIC]",
-    summary: "Commands, article, environment, exit-codes, keep, keys, live, names, resume, s3",
+    summary:
+      "Commands, article, environment, exit-codes, keep, keys, live, names, receiving, resume, running, s3",
     examples: ["frames help send", "frames help exit-codes"],
   },
   { name: "version", usage: "", summary: "Print the version", examples: [] },

@@ -14,6 +14,8 @@ export interface Flag {
   readonly help: string;
   /** What it means to one of its commands, where that differs. */
   readonly helpFor?: Readonly<Record<string, string>>;
+  /** What stands for the value in help of one of its commands, where that differs. */
+  readonly valueFor?: Readonly<Record<string, string>>;
   /** Commands of it to which it is a switch, although others give it a value. */
   readonly switchFor?: readonly string[];
   readonly commands: readonly string[];
@@ -30,14 +32,22 @@ export const flags: readonly Flag[] = [
     commands: ["serve"],
   },
   {
+    name: "http",
+    kind: "text",
+    value: "HOST:PORT|off",
+    help: "Where browsers see the frames (default 127.0.0.1:9727)",
+    commands: ["serve"],
+  },
+  {
     name: "insecure",
     kind: "switch",
     help: "Let anyone who reaches the port send, without encryption",
     helpFor: {
       send: "Send without key or encryption, to a server that was told the same",
+      receive: "Receive without key or encryption, from a server that was told the same",
       bench: "Measure without key or encryption, to a server that was told the same",
     },
-    commands: ["serve", "send", "bench"],
+    commands: ["serve", "send", "receive", "bench"],
   },
   {
     name: "key-file",
@@ -46,10 +56,11 @@ export const flags: readonly Flag[] = [
     help: "Ask for a key of this file, on this machine too (frames help keys)",
     helpFor: {
       send: "Use the keys of this file, on this machine too (frames help keys)",
+      receive: "Use the keys of this file, on this machine too (frames help keys)",
       bench: "Use the keys of this file, on this machine too (frames help keys)",
       key: "The file of the keys (default: the user's own, frames help keys)",
     },
-    commands: ["serve", "send", "bench", "key"],
+    commands: ["serve", "send", "receive", "bench", "key"],
   },
   {
     name: "tls-cert",
@@ -135,6 +146,13 @@ export const flags: readonly Flag[] = [
     commands: ["send"],
   },
   {
+    name: "from",
+    kind: "text",
+    value: "HOST[:PORT]",
+    help: "The server (default 127.0.0.1:9726)",
+    commands: ["receive"],
+  },
+  {
     name: "stream",
     kind: "text",
     value: "NAME",
@@ -146,7 +164,34 @@ export const flags: readonly Flag[] = [
     kind: "list",
     value: "NAME[=PATH]",
     help: "Name a source; repeatable",
-    commands: ["send"],
+    helpFor: { receive: "Receive this source only; repeatable" },
+    valueFor: { receive: "NAME" },
+    commands: ["send", "receive"],
+  },
+  {
+    name: "follow",
+    kind: "switch",
+    help: "Go on with what arrives, until Ctrl-C",
+    commands: ["receive"],
+  },
+  {
+    name: "first",
+    kind: "whole",
+    value: "N",
+    help: "End after N frames",
+    commands: ["receive"],
+  },
+  {
+    name: "latest",
+    kind: "switch",
+    help: "Only the newest frame of each source; with --follow, drop what is older",
+    commands: ["receive"],
+  },
+  {
+    name: "multipart",
+    kind: "switch",
+    help: "With -: source, number, time and length before each frame",
+    commands: ["receive"],
   },
   {
     name: "include",
@@ -206,7 +251,8 @@ export const flags: readonly Flag[] = [
     kind: "text",
     value: "TIME|now",
     help: "With --watch: leave out what is older, a time or such as 2h ago",
-    commands: ["send"],
+    helpFor: { receive: "Leave out what was captured before, a time or such as 2h ago" },
+    commands: ["send", "receive"],
   },
   {
     name: "settle",
@@ -294,14 +340,15 @@ export const flags: readonly Flag[] = [
     kind: "seconds",
     value: "SECONDS",
     help: "A peer silent for so long is gone (default 30)",
-    commands: ["serve", "send"],
+    commands: ["serve", "send", "receive"],
   },
   {
     name: "give-up-after",
     kind: "seconds",
     value: "SECONDS",
     help: "Give up when nothing is confirmed for so long (default: never)",
-    commands: ["send"],
+    helpFor: { receive: "Give up when nothing comes for so long (default: never)" },
+    commands: ["send", "receive"],
   },
   {
     name: "ignore-missing",
@@ -330,24 +377,32 @@ export const flags: readonly Flag[] = [
     commands: ["ls", "bench"],
   },
   {
+    name: "log",
+    kind: "text",
+    value: "text|json",
+    help: "Tell what happens, on standard error, as text (default) or as JSON lines",
+    commands: ["serve"],
+  },
+  {
     name: "json",
     kind: "switch",
     help: "One JSON object per line on standard output",
-    commands: ["serve", "send", "ls", "verify", "bench", "key"],
+    helpFor: { serve: "Tell what happens on standard output instead, as JSON lines" },
+    commands: ["serve", "send", "receive", "ls", "verify", "bench", "key"],
   },
   {
     name: "quiet",
     short: "q",
     kind: "switch",
     help: "Print errors only",
-    commands: ["serve", "send", "verify"],
+    commands: ["serve", "send", "receive", "verify"],
   },
   {
     name: "verbose",
     short: "v",
     kind: "switch",
     help: "Show the conversation: every message and frame",
-    commands: ["serve", "send"],
+    commands: ["serve", "send", "receive"],
   },
   { name: "help", short: "h", kind: "switch", help: "Explain this command", commands: all },
 ];
@@ -356,8 +411,14 @@ export const flags: readonly Flag[] = [
 export function flagsOf(command: string): readonly Flag[] {
   return flags
     .filter((flag) => flag.commands.includes(command))
-    .map((flag) => ({ ...flag, help: flag.helpFor?.[command] ?? flag.help }))
+    .map((flag) => asFor(flag, command))
     .map((flag) => (flag.switchFor?.includes(command) === true ? asSwitch(flag) : flag));
+}
+
+function asFor(flag: Flag, command: string): Flag {
+  const value = flag.valueFor?.[command] ?? flag.value;
+  const help = flag.helpFor?.[command] ?? flag.help;
+  return { ...flag, help, ...(value === undefined ? {} : { value }) };
 }
 
 function asSwitch({ value: _, ...flag }: Flag): Flag {

@@ -9,15 +9,21 @@ import { environmentName, type Flag, flags, flagsOf } from "./flags.ts";
 const width = 26;
 const lineWidth = 80;
 
-/** What is on the left, and beside or below it what that means, in lines that fit. */
-function row(left: string, right: string): string {
+/** `text` in lines of at most so many columns. */
+function wrap(text: string, columns: number): string[] {
   const lines = [""];
-  for (const word of right.split(" ")) {
+  for (const word of text.split(" ")) {
     const line = lines.at(-1)!;
     if (line === "") lines[lines.length - 1] = word;
-    else if (line.length + word.length < lineWidth - width) lines.push(`${lines.pop()} ${word}`);
+    else if (line.length + word.length < columns) lines.push(`${lines.pop()} ${word}`);
     else lines.push(word);
   }
+  return lines;
+}
+
+/** What is on the left, and beside or below it what that means, in lines that fit. */
+function row(left: string, right: string): string {
+  const lines = wrap(right, lineWidth - width);
   const beside = left.length < width - 2 ? lines.shift()! : "";
   const first = `  ${left.padEnd(beside === "" ? 0 : width - 2)}${beside}`;
   return [first, ...lines.map((line) => " ".repeat(width) + line)].join("\n");
@@ -49,7 +55,7 @@ function commandHelp(name: string): string | undefined {
   if (command === undefined) return undefined;
   const { usage, summary, examples } = command;
   const shown = examples.length === 0 ? "" : `\nExamples:\n  ${examples.join("\n  ")}\n`;
-  return `${summary}
+  return `${wrap(summary, lineWidth).join("\n")}
 
 Usage: frames ${`${name} ${usage}`.trim()} [FLAGS]
 
@@ -169,6 +175,9 @@ ${row("NO_COLOR", "No colours")}
   name of a stream may hold %Y %m %d %H %M %S %j: --stream 'cam3-%Y-%m-%d', in
   UTC.
 
+  With --fps or --realtime, what is there already is sent once more, and found
+  there: each frame has to wait for its turn.
+
   Policies, when the link is slower than the source: block holds it up, which
   directories and pipes bear; latest:N keeps the newest N frames and drops
   others before they are sent (cameras: latest:30; latest alone is 1). What a
@@ -183,6 +192,44 @@ ${row("NO_COLOR", "No colours")}
   Ctrl-C ends it: what was captured is delivered, for 10 s at most. kill -USR1
   has it report on each source: captured, delivered, dropped, late (over a
   second from capture to receipt), delays; --json has the same at the end.
+`,
+  receiving: () => `Frames back out of a server
+
+  frames receive STREAM [DIR]      copies the stream into DIR: DIR/SOURCE/NAME, as
+                                   it lies in the store, with a journal of its
+                                   own in DIR/.frames
+  frames receive STREAM -          writes one frame after the other, as they are
+
+  Without more it ends with what is stored; --follow goes on with what arrives,
+  and misses nothing between. What is received is in the order of arrival.
+
+  The same command again goes on where the last one was, also when that was
+  killed; what was moved away from DIR does not come again. Frames that the
+  server replaced are replaced. frames ls --dir DIR and frames verify DIR read
+  the copy; frames send DIR --stream STREAM sends it on, and back to where it
+  came from it sends nothing. DIR is a copy of one stream of one server.
+
+  A slow reader holds nobody up but itself: the server keeps its place and goes
+  on when it reads on. --follow --latest is for looking: of each source the
+  newest frame comes as soon as there is room, and what came in between is
+  dropped and counted. Frames that the server has removed or cannot read are
+  listed (exit 24, 23). With --keep, a server does not remove what a receiver
+  that is connected, and reads, has still to get.
+
+  Two sources through one pipe need --multipart. In Python:
+
+      import subprocess
+      pipe = subprocess.Popen(["frames", "receive", "site", "--follow",
+          "--multipart", "-"], stdout=subprocess.PIPE).stdout
+      while pipe.readline():                  # --frame
+          facts = dict(line.decode().rstrip("\r\n").split(": ", 1)
+              for line in iter(pipe.readline, b"\r\n"))
+          image = pipe.read(int(facts["Content-Length"]))
+          pipe.readline()
+          print(facts["X-Source"], facts["X-Sequence"], facts["X-Captured"])
+
+  X-Captured is in nanoseconds since 1970, X-Timestamp in seconds; X-Name is the
+  name of the frame, X-Session its sender's session.
 `,
   resume: () => `What happens when something breaks
 
@@ -206,6 +253,30 @@ ${row("NO_COLOR", "No colours")}
 
   frames verify holds a store against its journal; --repair sets damaged frames
   aside so that the next frames send brings them.
+`,
+  running: () => `How a server runs where nobody watches it
+
+  What happens is one line each on standard error: with its time, or where that
+  is systemd's journal with a priority instead. --log json makes objects of the
+  lines, with time, level (debug, info, warning, error), type, message and what
+  belongs to the event; errors before it serves too. --json tells the events on
+  standard output instead, and leaves the rest where it is.
+
+  SIGTERM, Ctrl-C   Senders are told, and go on at the next server; what came
+                    has its receipt. Once more: at once (exit 20).
+  SIGHUP            Keys and certificate are read again, for new connections;
+                    who is connected stays, unless the key is gone. If the
+                    terminal that it was started in is gone, it stops.
+
+  With NOTIFY_SOCKET it tells systemd when it is ready, reloads and stops, and
+  with WATCHDOG_USEC that it is alive. With LISTEN_FDS it serves the one socket
+  that it was given; leave --listen out then.
+
+  Where no --key-file is given, keys and the server's own certificate are in the
+  folder frames below $XDG_CONFIG_HOME, else $STATE_DIRECTORY/.config, else
+  $HOME/.config. A key file below $CREDENTIALS_DIRECTORY may be readable to a
+  group. A certificate that cannot be kept is made anew at each start, which no
+  sender minds. The README has units for systemd, and a container file.
 `,
   s3: () => `Frames into a bucket, by any number of servers
 

@@ -1,5 +1,6 @@
 /** Progress of a delivery: on a terminal a live line for each source, elsewhere a line now and then. */
 import type { SourceProgress } from "../session/outlet.ts";
+import type { Level } from "./lines.ts";
 import { printable, say, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount, formatDuration } from "./units.ts";
 
@@ -39,9 +40,9 @@ export class Progress {
   }
 
   /** Says something between two drawings. */
-  say(text: string): void {
+  say(text: string, level?: Level): void {
     this.clear();
-    say(this.#terminal, text);
+    say(this.#terminal, text, level);
   }
 
   /** Takes the last drawing away, so that something else can be written there. */

@@ -5,6 +5,7 @@ import type { SourceReport } from "../gaps.ts";
 import type { SendEvent, SendSummary } from "../send.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import type { Arguments } from "./arguments.ts";
+import type { Level } from "./lines.ts";
 import { Progress } from "./progress.ts";
 import { droppedLine, reportJson, reportLine } from "./report.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
@@ -121,10 +122,10 @@ export class Reporter {
     );
   }
 
-  #say(text: string): void {
+  #say(text: string, level?: Level): void {
     if (this.#quiet) return;
-    if (this.#progress !== undefined) this.#progress.say(text);
-    else say(this.#terminal, text);
+    if (this.#progress !== undefined) this.#progress.say(text, level);
+    else say(this.#terminal, text, level);
   }
 
   #undeliveredFrame({ source, first, last, what, error }: Undelivered): void {
@@ -151,8 +152,8 @@ export class Reporter {
 
   /** Says what even those should see who asked for quiet. */
   #warn(text: string): void {
-    if (this.#quiet) say(this.#terminal, text);
-    else this.#say(text);
+    if (this.#quiet) say(this.#terminal, text, "warning");
+    else this.#say(text, "warning");
   }
 
   stopping(): void {
@@ -210,10 +211,17 @@ export class Reporter {
   fail(error: unknown): unknown {
     this.#progress?.stop();
     const confirmed = this.#confirmed();
+    const reports = this.#report?.() ?? [];
+    if (!this.#quiet && error instanceof FramesError) {
+      // What was captured does not come again.
+      const live = reports.filter(({ progress }) => progress.delays !== undefined);
+      for (const report of live) say(this.#terminal, reportLine(report));
+    }
     if (this.#json) {
       const code = error instanceof FramesError ? error.code : "internal";
       const message = error instanceof Error ? error.message : String(error);
-      sayJson(this.#terminal, { type: "error", error: code, message, confirmed });
+      const sources = reports.map(reportJson);
+      sayJson(this.#terminal, { type: "error", error: code, message, confirmed, sources });
     }
     if (!(error instanceof FramesError) || this.#sources.length === 0) return error;
     if (error.code === "busy" || error.code === "usage") return error;

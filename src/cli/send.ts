@@ -152,10 +152,13 @@ function conflictPolicy(given: Arguments): ConflictPolicy | undefined {
   );
 }
 
-function exitOf(summary: SendSummary): number {
+/** Exit status of what came to an end. */
+export function exitOf(
+  summary: Pick<SendSummary, "interrupted" | "reasons"> & { readonly kept?: number },
+): number {
   if (summary.interrupted) return errors.interrupted.exit;
   const reasons = Object.keys(summary.reasons);
-  if (summary.kept > 0) return errors["not-delivered"].exit;
+  if ((summary.kept ?? 0) > 0) return errors["not-delivered"].exit;
   if (reasons.length === 0) return 0;
   const vanished = reasons.every((reason) => reason === "vanished");
   return errors[vanished ? "vanished" : "not-delivered"].exit;

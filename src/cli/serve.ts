@@ -1,24 +1,34 @@
 /** `frames serve`. */
 import { FramesError } from "../errors.ts";
 import { formatAddress, isLoopback, ownAddresses, parseAddress } from "../net/address.ts";
-import type { ServeEvent, StoredEvent } from "../reception.ts";
+import type { ServeEvent, StoredEvent } from "../serve-event.ts";
 import { defaultKeyFile, firstKey } from "../keys.ts";
-import { asksForKeys, serve, type ServeOptions } from "../serve.ts";
-import type { Server } from "../server.ts";
+import { givenSocket, Supervisor } from "../net/systemd.ts";
+import { asksForKeys, asksViewersForKeys, serve, type ServeOptions } from "../serve.ts";
+import type { Server } from "../server-options.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./arguments.ts";
 import { keyOptions } from "./key.ts";
-import { say, sayJson, type Terminal } from "./terminal.ts";
+import type { Level } from "./lines.ts";
+import { note, say, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount, parseKeep } from "./units.ts";
+
+/** Where the page is, unless something else is asked for. */
+const defaultHttp = "127.0.0.1:9727";
 
 /** Refused frames of one delivery that are named one by one. */
 const mostNamed = 10;
 
-/** Serves until `stop` is aborted. */
+/**
+ * Serves until `stop` is aborted.
+ *
+ * @param onReload takes what reads keys and certificate again
+ */
 export async function serveCommand(
   given: Arguments,
   terminal: Terminal,
   stop: AbortSignal,
+  onReload: (reload: () => void) => void,
 ): Promise<number> {
   const [directory = "received", ...rest] = given.positionals;
   if (rest.length > 0) {
@@ -37,21 +47,35 @@ export async function serveCommand(
     } else if (event.type === "delivered" || event.type === "failed") {
       refusals.delete(event.peer);
     }
-    if (!quiet || event.type === "failed" || event.type === "turned-away")
-      say(terminal, `${now()} ${eventText(event)}`);
+    const level = levelOf(event);
+    const isWanted = level === "error" || event.type === "failed" || event.type === "turned-away";
+    if (quiet && !isWanted) return;
+    const { type, time: _, ...fields } = eventJson(event);
+    note(terminal, { level, type: `${type}`, text: eventText(event), isDated: true, fields });
   };
+  const tell = (type: string, text: string, fields: Record<string, unknown> = {}) => {
+    if (json) sayJson(terminal, { type, time: now(), ...fields });
+    if (!quiet) note(terminal, { level: "info", type, text, isDated: true, fields });
+  };
+  const supervisor = Supervisor.of(process.env, (error) => {
+    note(terminal, { level: "warning", type: "supervisor", text: error.message, isDated: true });
+  });
   const maxFrame = given.size("max-frame");
   const reserve = given.size("reserve");
   const timeout = given.milliseconds("timeout");
   const keep = given.text("keep");
+  checkLog(given);
   const listen = given.text("listen");
   if (listen !== undefined) parseAddress(listen, given.origin("listen"));
+  const descriptor = givenSocket(process.env);
   const security: ServeOptions = {
     ...keyOptions(given),
     ...tlsOptions(given),
+    ...httpOptions(given),
     ...(listen === undefined ? {} : { listen }),
+    ...(descriptor === undefined ? {} : { descriptor }),
   };
-  if (asksForKeys(security)) showFirstKey(security, terminal);
+  if (asksForKeys(security) || asksViewersForKeys(security)) showFirstKey(security, terminal);
   const server = await serve(directory, {
     ...security,
     ...articleOptions(given),
@@ -67,31 +91,59 @@ export async function serveCommand(
     ...(timeout === undefined ? {} : { timeout }),
   });
   if (json) {
-    const { host, port, directory, article } = server;
-    sayJson(terminal, { type: "listening", time: now(), host, port, directory, article });
+    const { host, port, directory, article, http } = server;
+    sayJson(terminal, { type: "listening", time: now(), host, port, directory, article, http });
   }
   if (!quiet) greet(server, terminal);
-  if (!quiet && server.article !== undefined) {
-    say(
-      terminal,
-      `Listening at ${server.article} for the article's clients, without key or checksum`,
-    );
-  }
+  if (!quiet && server.page !== undefined) sayPage(server.page, given, terminal);
+  const status = whereOf(server);
+  supervisor?.ready(status);
+  onReload(() => {
+    if (stop.aborted) return;
+    supervisor?.reloading();
+    server.reload();
+    supervisor?.ready(status);
+  });
   await new Promise<void>((resolve) => {
     if (stop.aborted) resolve();
     stop.addEventListener("abort", () => resolve());
   });
   const open = server.connections;
-  if (!quiet && open > 0) {
-    say(terminal, `Stopping: ${formatCount(open, "sender")} told; once more to stop at once`);
-  }
+  const told = `${formatCount(open, "sender")} told`;
+  supervisor?.stopping(`Stopping: ${told}`);
+  if (open > 0) tell("stopping", `Stopping: ${told}; once more to stop at once`, { senders: open });
   await server.stop();
-  if (json) {
-    const refused = Object.fromEntries(server.refusals);
-    sayJson(terminal, { type: "stopped", time: now(), refused });
-  }
-  if (!quiet) say(terminal, `Stopped${refusalText(server)}`);
+  const refused = Object.fromEntries(server.refusals);
+  tell("stopped", `Stopped${refusalText(server)}`, { refused });
   return 0;
+}
+
+/** What it says decides how errors before this are written, too: it was read first of all. */
+function checkLog(given: Arguments): void {
+  const log = given.text("log");
+  if (log === undefined || log === "text" || log === "json") return;
+  const message = `expected text or json, current value is ${JSON.stringify(log)}`;
+  throw new FramesError("usage", `Cannot read ${given.origin("log")}: ${message}`);
+}
+
+function levelOf(event: ServeEvent): Level {
+  switch (event.type) {
+    case "failed":
+      // The others are the peers' affair.
+      return event.error.code === "internal" || event.error.code === "store" ? "error" : "warning";
+    case "keys":
+    case "reloaded":
+      return event.error === undefined ? "info" : "error";
+    case "removed":
+      return event.stuck === 0 ? "info" : "warning";
+    case "session":
+    case "delivered":
+    case "receiving":
+    case "received":
+      return "info";
+    default:
+      return "warning";
+  }
 }
 
 /** Frames refused and connections ended, of all the time that it served. */
@@ -100,7 +152,24 @@ function refusalText({ refusals }: Server): string {
   return sums.length === 0 ? "" : `; refused: ${sums.join(", ")}`;
 }
 
+function whereOf({ host, port, address }: Server): string {
+  return `Listening at ${host === "" ? `port ${port}` : address}`;
+}
+
 function greet(server: Server, terminal: Terminal): void {
+  if (terminal.style === "json") {
+    const { host, port, directory, article, isSecure } = server;
+    const fields = { version, host, port, directory, article, secure: isSecure };
+    const text = whereOf(server);
+    return note(terminal, { level: "info", type: "listening", text, fields });
+  }
+  greetPeople(server, terminal);
+  if (server.article === undefined) return;
+  const how = "for the article's clients, without key or checksum";
+  say(terminal, `Listening at ${server.article} ${how}`);
+}
+
+function greetPeople(server: Server, terminal: Terminal): void {
   say(terminal, `frames ${version}: frames are kept in ${server.directory}`);
   const { port, isSecure } = server;
   const how = isSecure ? "TLS, for those who have a key" : "without key or encryption (--insecure)";
@@ -122,6 +191,15 @@ function greet(server: Server, terminal: Terminal): void {
   say(terminal, `On the other machine: frames send DIR --to ${to}${flag}`);
 }
 
+/** Where the page is; of a server at every interface also where others reach it. */
+function sayPage(page: string, given: Arguments, terminal: Terminal): void {
+  const isEverywhere = /^:\d+$/.test(given.text("http") ?? "");
+  const [host] = isEverywhere ? ownAddresses() : [];
+  const other = new URL(page);
+  if (host !== undefined) other.hostname = host.includes(":") ? `[${host}]` : host;
+  say(terminal, `See it at ${page}${host === undefined ? "" : `; elsewhere at ${other.href}`}`);
+}
+
 /** A key that is made now is shown to whoever sits in front of it, and to no log. */
 function showFirstKey({ key, keyFile }: ServeOptions, terminal: Terminal): void {
   if (key !== undefined || keyFile !== undefined) return;
@@ -141,6 +219,15 @@ function tlsOptions(given: Arguments): Pick<ServeOptions, "tls"> {
   return { tls: { certificate, key } };
 }
 
+/** The page is there unless somebody else has its usual port, or it is not wanted. */
+function httpOptions(given: Arguments): Pick<ServeOptions, "http" | "httpIfFree"> {
+  const http = given.text("http");
+  if (http === undefined) return { http: defaultHttp, httpIfFree: true };
+  if (http === "off") return {};
+  parseAddress(http, given.origin("http"));
+  return { http };
+}
+
 function articleOptions(given: Arguments): Pick<ServeOptions, "article" | "articleInsecure"> {
   const article = given.text("article");
   return {
@@ -158,12 +245,30 @@ function eventText(event: ServeEvent): string {
     }
     case "session":
       return `${event.peer} sends ${event.stream} (${event.software}${event.key === undefined ? "" : `, key ${event.key}`})`;
+    case "receiving":
+      return `${event.peer} receives ${event.stream} (${event.software}${event.key === undefined ? "" : `, key ${event.key}`})`;
+    case "received": {
+      const { frames, bytes, gone, unread, dropped } = event.provided;
+      const left = [
+        ...(gone > 0 ? [`${gone} gone`] : []),
+        ...(unread > 0 ? [`${unread} not sent`] : []),
+        ...(dropped > 0 ? [`${dropped} dropped`] : []),
+      ];
+      const what = `${formatCount(frames, "frame")}, ${formatBytes(bytes)}`;
+      return `${event.peer} received ${event.stream}: ${[what, ...left].join(", ")}`;
+    }
     case "refused":
       return `${event.peer} refused ${event.stream}: ${event.source}/${event.frame.name} (number ${event.frame.sequence}): ${event.error.message}`;
     case "keys":
       return event.error === undefined
         ? "The key file was read again"
         : `The key file was not read again, the keys before still hold: ${event.error.message}`;
+    case "reloaded":
+      return event.error === undefined
+        ? "Keys and certificate were read again, where there are any"
+        : `The certificate was not read again, the one before still holds: ${event.error.message}`;
+    case "unkept":
+      return `The server's certificate lasts until it stops, there is no place for it: ${event.error.message}`;
     case "lost":
       return `${event.peer} could not send ${event.stream}: ${formatCount(event.frames, "frame")} of ${event.source}: ${event.error.message}`;
     case "delivered": {
@@ -178,6 +283,8 @@ function eventText(event: ServeEvent): string {
       const safe = counts.stored + counts.present;
       return `${peer} ended ${stream} after ${formatCount(safe, "frame")}: ${said}`;
     }
+    case "no-page":
+      return `There is no page: ${event.error.message}`;
     case "turned-away":
       return `${event.host} was turned away ${event.times} times more in a minute`;
     case "removed": {
@@ -195,12 +302,18 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
     case "recovered":
     case "session":
     case "delivered":
+    case "receiving":
+    case "received":
     case "turned-away":
     case "removed":
       return { ...event, time };
     case "refused":
       return { type, time, ...frameJson(event), ...errorJson(event.error) };
+    case "no-page":
+      return { type, time, ...errorJson(event.error) };
     case "keys":
+    case "reloaded":
+    case "unkept":
       return { type, time, ...(event.error === undefined ? {} : errorJson(event.error)) };
     case "lost": {
       const { peer, stream, source, frames } = event;
@@ -221,10 +334,9 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
 function reportStored(stored: StoredEvent, json: boolean, terminal: Terminal): void {
   const { peer, stream, source, frame } = stored;
   if (json) return sayJson(terminal, { type: "stored", time: now(), ...frameJson(stored) });
-  say(
-    terminal,
-    `${now()} ${peer} FRAME ${stream} ${source} ${frame.sequence} ${frame.name} ${frame.size} bytes`,
-  );
+  const text = `${peer} FRAME ${stream} ${source} ${frame.sequence} ${frame.name} ${frame.size} bytes`;
+  const fields = frameJson(stored);
+  note(terminal, { level: "debug", type: "stored", text, isDated: true, fields });
 }
 
 function frameJson({ peer, stream, source, frame }: StoredEvent): Record<string, unknown> {

@@ -1,8 +1,11 @@
 /** What people see: messages on standard error, results on standard output. */
 import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
-import { FramesError, systemCode, systemSentence } from "../errors.ts";
+import { type ErrorName, FramesError, systemCode, systemSentence } from "../errors.ts";
+import { formatLine, jsonLine, type Level, type Line, type LineStyle, printable } from "./lines.ts";
 import { Log } from "./log.ts";
+
+export { printable } from "./lines.ts";
 
 /** Where a command writes, and what it knows of the other side. */
 export interface Terminal {
@@ -15,6 +18,8 @@ export interface Terminal {
   /** Columns and rows of that terminal. */
   size(): { columns: number; rows: number };
   readonly colours: boolean;
+  /** How lines on standard error are written; text if nothing is said. */
+  readonly style?: LineStyle;
   /** Resolves when what was written has reached its reader, as far as that one reads. */
   end(): Promise<void>;
 }
@@ -25,20 +30,25 @@ export interface Patience {
   readonly messages: "wait" | "drop";
 }
 
-/** The terminal of this process. */
+/**
+ * The terminal of this process.
+ *
+ * @param style of the lines on standard error
+ */
 export function systemTerminal(
   environment: Record<string, string | undefined>,
   patience: Patience,
+  style: LineStyle = "text",
 ): Terminal {
-  const isLive = isatty(2) && environment["TERM"] !== "dumb";
+  const isLive = isatty(2) && environment["TERM"] !== "dumb" && style === "text";
   const out =
     patience.results === "wait"
       ? writer(1)
-      : log(1, (lines) => `${JSON.stringify({ type: "dropped", lines })}\n`);
+      : log(1, (lines) => jsonLine({ type: "dropped", lines }));
   const err =
     patience.messages === "wait"
       ? writer(2)
-      : log(2, (lines) => `${lines} lines are missing here: nobody read them in time\n`);
+      : log(2, (lines) => formatLine(style, droppedLine(lines), new Date()));
   return {
     out: out.write,
     err: err.write,
@@ -46,6 +56,7 @@ export function systemTerminal(
       await Promise.all([out.end(), err.end()]);
     },
     isLive,
+    style,
     size() {
       if (!isLive) return { columns: 80, rows: 24 };
       // On a new pseudo-terminal both can be 0.
@@ -53,6 +64,11 @@ export function systemTerminal(
     },
     colours: isLive && !environment["NO_COLOR"],
   };
+}
+
+function droppedLine(lines: number): Line {
+  const text = `${lines} lines are missing here: nobody read them in time`;
+  return { level: "warning", type: "dropped", text, fields: { lines } };
 }
 
 interface Output {
@@ -88,37 +104,27 @@ function writer(file: number): Output {
   return { write, end: async () => {} };
 }
 
-// Terminals obey control characters, and bidirectional ones make a line read as what it is not.
-const unprintable = /[\p{Cc}\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
-
-/** `text` with everything that a terminal would obey made visible. */
-export function printable(text: string): string {
-  return text.replace(unprintable, (character) => {
-    const code = character.codePointAt(0)!;
-    return code < 0x100
-      ? `\\x${code.toString(16).padStart(2, "0")}`
-      : `\\u${code.toString(16).padStart(4, "0")}`;
-  });
+/** A line on standard error. */
+export function note(terminal: Terminal, line: Line): void {
+  terminal.err(formatLine(terminal.style ?? "text", line, new Date()));
 }
 
 /** A message on standard error, on a line of its own. */
-export function say(terminal: Terminal, text: string): void {
-  terminal.err(`${printable(text)}\n`);
+export function say(terminal: Terminal, text: string, level: Level = "info"): void {
+  note(terminal, { level, type: "message", text });
 }
 
 /** An error, for people. */
-export function sayError(terminal: Terminal, text: string): void {
+export function sayError(terminal: Terminal, text: string, code?: ErrorName): void {
+  if (terminal.style !== undefined && terminal.style !== "text") {
+    const fields = code === undefined ? {} : { error: code };
+    return note(terminal, { level: "error", type: "error", text, fields });
+  }
   const [start, end] = terminal.colours ? ["\x1b[31m", "\x1b[0m"] : ["", ""];
   terminal.err(`${start}frames:${end} ${printable(text)}\n`);
 }
 
 /** A JSON object on standard output, on a line of its own; bigints as decimal strings. */
 export function sayJson(terminal: Terminal, value: Record<string, unknown>): void {
-  const json = JSON.stringify(value, (_, item: unknown) =>
-    typeof item === "bigint" ? String(item) : item,
-  ).replace(unprintable, (character) => {
-    // JSON leaves some as they are; terminals obey them.
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  });
-  terminal.out(`${json}\n`);
+  terminal.out(jsonLine(value));
 }

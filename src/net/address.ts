@@ -1,6 +1,6 @@
 /** Addresses as people write them. */
 import { isIPv6 } from "node:net";
-import { networkInterfaces } from "node:os";
+import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
 import { FramesError } from "../errors.ts";
 
 /** Port of FRAMES/1 where none is given. */
@@ -16,9 +16,11 @@ export interface Address {
 /**
  * Reads `HOST:PORT`, `HOST`, `:PORT`, `[IPv6]:PORT` or a bare IPv6 address.
  *
+ * @param what names the value in messages
+ * @param usualPort where none is given
  * @throws {FramesError} `usage`
  */
-export function parseAddress(text: string, what: string): Address {
+export function parseAddress(text: string, what: string, usualPort = defaultPort): Address {
   const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(text);
   const plain = /^([^:[\]]*)(?::([^:]*))?$/.exec(text);
   const [host, port] = bracketed
@@ -26,7 +28,7 @@ export function parseAddress(text: string, what: string): Address {
     : plain
       ? [plain[1], plain[2]]
       : [isIPv6(text) ? text : undefined, undefined];
-  const number = port === undefined ? defaultPort : /^\d{1,5}$/.test(port) ? Number(port) : NaN;
+  const number = port === undefined ? usualPort : /^\d{1,5}$/.test(port) ? Number(port) : NaN;
   const portAlone = /^\d+$/.test(text);
   if (
     host === undefined ||
@@ -54,11 +56,20 @@ export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
+/** What there is to listen at; nothing where a sandbox keeps that from this process. */
+function interfaces(): NetworkInterfaceInfo[] {
+  try {
+    return Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  } catch {
+    return [];
+  }
+}
+
 /** Addresses under which other machines may reach this one. */
 export function ownAddresses(): string[] {
-  const found = Object.values(networkInterfaces())
-    .flatMap((list) => list ?? [])
-    .filter((entry) => !entry.internal && !entry.address.startsWith("fe80:"));
+  const found = interfaces().filter(
+    ({ internal, address }) => !internal && !address.startsWith("fe80:"),
+  );
   const rank = (family: string) => (family === "IPv4" ? 0 : 1);
   return found.toSorted((a, b) => rank(a.family) - rank(b.family)).map((entry) => entry.address);
 }

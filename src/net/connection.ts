@@ -35,7 +35,7 @@ export class Connection {
   readonly #socket: Socket<unknown>;
   readonly #pace: PacedSocket | undefined;
   readonly #outbox: Outbox;
-  readonly #handler: ConnectionHandler;
+  #handler: ConnectionHandler;
   readonly #ticker: NodeJS.Timeout;
   /** What its TLS channel exports (RFC 9266); nothing of a plain connection. */
   readonly exporter: Uint8Array | undefined;
@@ -67,6 +67,11 @@ export class Connection {
     this.#handler = handler;
     const tick = () => this.#guard(() => this.#handler.tick());
     this.#ticker = setInterval(tick, handler.tickEvery);
+  }
+
+  /** From now on another one is told. Its `opened` is not called. */
+  handOver(handler: ConnectionHandler): void {
+    this.#handler = handler;
   }
 
   /** Bytes that wait for the peer to read. */

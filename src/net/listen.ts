@@ -1,19 +1,30 @@
 /** Listens for senders, and keeps their number below what the system can hold. */
-import type { Socket } from "bun";
+import type { Socket, TCPSocketListener } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Certificate } from "../auth/certificate.ts";
 import { mostOpenFiles } from "../open-files.ts";
 import { type Address, formatAddress } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
 import { Doorway } from "./doorway.ts";
-import { exporterOf, serverTls } from "./tls.ts";
+import { exporterOf, renewCertificate, serverTls } from "./tls.ts";
 
 /** A listening socket. */
 export interface Listener {
   /** Where it listens; the port that the system chose if 0 was asked for. */
   readonly address: Address;
+  /**
+   * Has this certificate from the next connection on.
+   *
+   * @throws {FramesError} `usage`; the certificate before then still holds
+   */
+  renew(certificate: Certificate): void;
   /** Stops accepting; open connections go on. */
   stop(): void;
+}
+
+/** Where to listen: at an address, or on a socket there that listens already. */
+export interface Place extends Address {
+  readonly descriptor?: number;
 }
 
 /**
@@ -42,7 +53,7 @@ export interface ListenerTls {
  * @throws {FramesError} `unreachable` if the address cannot be had
  */
 export function listen(
-  address: Address,
+  address: Place,
   accept: Accept,
   tls?: ListenerTls,
   share: number = 1,
@@ -72,9 +83,12 @@ export function listen(
     return new FramesError("timeout", `No TLS handshake came about within ${tls!.within / 1000} s`);
   };
   try {
+    const { host, port, descriptor } = address;
     const server = Bun.listen<Connection | undefined>({
-      hostname: address.host || "::",
-      port: address.port,
+      // Bun's types know nothing of `fd`, by which node:net listens.
+      ...(descriptor === undefined
+        ? { hostname: host || "::", port }
+        : ({ fd: descriptor } as unknown as { hostname: string; port: number })),
       allowHalfOpen: true,
       ...(tls === undefined ? {} : { tls: serverTls(tls.certificate) }),
       socket: {
@@ -111,7 +125,10 @@ export function listen(
       },
     });
     return {
-      address: { host: address.host, port: server.port },
+      // Of a socket that was there before, Bun does not know the port.
+      address: { host, port: descriptor === undefined ? server.port : port },
+      renew: (certificate) =>
+        renewCertificate(server as unknown as TCPSocketListener<never>, certificate),
       stop: () => {
         server.stop();
         // Nobody else knows of those that are not through with TLS.

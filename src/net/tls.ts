@@ -1,8 +1,9 @@
 /** TLS 1.3 under a connection (SPEC section 10): what Bun is given, and what a channel is held to. */
-import type { Socket, TLSOptions } from "bun";
+import { createServer } from "node:tls";
+import type { Socket, TCPSocketListener, TLSOptions } from "bun";
 import { type Certificate } from "../auth/certificate.ts";
 import { channelBinding } from "../auth/handshake.ts";
-import { FramesError } from "../errors.ts";
+import { asFramesError, FramesError } from "../errors.ts";
 
 /** TLS 1.3 as OpenSSL numbers it; Bun takes no name here. */
 const version13 = 0x0304;
@@ -20,6 +21,25 @@ export function serverTls({ key, certificate }: Certificate): TLSOptions {
     );
   }
   return { key, cert: certificate, minVersion: version13 } as TLSOptions;
+}
+
+/**
+ * Gives a listener another certificate, for connections that come from now on; nobody is turned away
+ * meanwhile. The `reload` of a listener leaves its TLS as it is: `node:tls`, which is built on it, can.
+ *
+ * @throws {FramesError} `usage`; the certificate before then still holds
+ */
+export function renewCertificate(
+  listener: TCPSocketListener<never>,
+  certificate: Certificate,
+): void {
+  const { key, cert } = serverTls(certificate) as { key: string; cert: string };
+  const server = Object.assign(createServer(), { _handle: listener });
+  try {
+    server.setSecureContext({ key, cert, minVersion: "TLSv1.3" });
+  } catch (error) {
+    throw asFramesError(error, "usage", "Cannot use the certificate");
+  }
 }
 
 /** What a client gives to Bun: the proof of the key stands for the trust in a certificate. */

@@ -233,6 +233,19 @@ export class Outlet {
     else this.giveBack(item, undefined, false);
   }
 
+  /** Counts a loss. */
+  count({ first, last, error }: Loss): void {
+    this.progress.lost += last - first + 1;
+    if (error.code === "dropped") this.progress.dropped += last - first + 1;
+  }
+
+  /** At the end: losses that no server was told of. */
+  abandon(): readonly Loss[] {
+    const losses = [...this.untold, ...(this.source.untold ?? [])];
+    for (const loss of losses) this.count(loss);
+    return losses;
+  }
+
   /** What will never be sent: a loss, or a frame over `limit` bytes. */
   lossOf(item: Frame | Loss, limit: number): Loss | undefined {
     if ("error" in item) return item;

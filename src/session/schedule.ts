@@ -251,8 +251,7 @@ export class Schedule implements Taker {
   #lose(outlet: Outlet, loss: Loss): void {
     const { first, last, what, error } = loss;
     this.#lostInTurn++;
-    outlet.progress.lost += last - first + 1;
-    if (error.code === "dropped") outlet.progress.dropped += last - first + 1;
+    outlet.count(loss);
     this.#losses.add(outlet, loss);
     this.#hooks.undelivered({ source: outlet.source.name, first, last, what, error });
   }

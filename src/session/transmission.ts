@@ -34,6 +34,11 @@ export class Transmission {
     this.#into = into;
   }
 
+  /** What is to be sent of the buffer. */
+  get bytes(): Uint8Array {
+    return this.#into.subarray(0, this.length);
+  }
+
   #hasRoom(bytes: number): boolean {
     return this.length + bytes <= packedAtOnce;
   }

@@ -100,4 +100,13 @@ export class Window<Owner, Item extends Pick<Frame, "size" | "sequence"> = Frame
     }
     return found;
   }
+
+  /** Any frame with this number that ended, is not settled, and of which no refusal was told. */
+  unsettledOf(sequence: number): Unsettled<Owner, Item> | undefined {
+    for (let index = this.#head; index < this.#ended.length; index++) {
+      const entry = this.#ended[index]!;
+      if (entry.frame.sequence === sequence && !entry.isRefused) return entry;
+    }
+    return undefined;
+  }
 }

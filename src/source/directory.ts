@@ -14,11 +14,12 @@ import { checksum } from "../checksum.ts";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Frame, FrameSource, Loss } from "../frame.ts";
 import { type Names, packNames } from "./names.ts";
+import { slicesOf } from "./slices.ts";
 
 /** How often a file that changes while it is read is read again. */
 const attempts = 3;
 
-/**
+/*
  * Where reading through `Bun.file` takes over from reading straight into the outgoing buffer.
  *
  * Measured with Bun 1.4.5 on two cores, tmpfs to a loopback socket, 400 MB, median ms (CPU ms):
@@ -28,11 +29,8 @@ const attempts = 3;
  *     Bun.file          406 (508)    193 (234)    136 (151)
  *
  * So whatever fits into one message is read into the buffer. Larger frames are read by `Bun.file`,
- * which keeps a slow disk from holding up the other sources, and hands its bytes to the socket as
- * they are, one DATA (SPEC section 5) at a time: with slices of 4, 2 and 1 MiB the sender of a 1.5 GB
- * frame took up to 154, 147 and 93 MB of memory, and the same time.
+ * which keeps a slow disk from holding up the other sources.
  */
-const sliceSize = (1 << 20) - 4;
 
 /** Files from this size on are not kept open while they wait: many sources may have one. */
 const keptOpen = 1_000_000;
@@ -262,33 +260,20 @@ class FileFrame implements Frame {
 
   async *pieces(): AsyncGenerator<Uint8Array, undefined> {
     let file: number | undefined;
-    let ahead: Promise<Uint8Array> | undefined;
     try {
       const own = (file = this.#opened());
-      // It is closed below and nowhere else, and only when nothing reads it any more: a read under
-      // way would go on in whatever file is opened next under the same number.
+      // It is closed below and nowhere else, and only when nothing reads it any more.
       this.#file = undefined;
-      // Bun seeks to the start of a slice unless that is 0: the file is newly opened, and one slice
-      // is read at a time, in order.
-      const slice = (from: number) =>
-        Bun.file(own)
-          .slice(from, Math.min(from + sliceSize, this.size))
-          .bytes();
-      if (this.size > 0) ahead = slice(0);
-      for (let from = 0; from < this.size; from += sliceSize) {
-        const expected = Math.min(sliceSize, this.size - from);
-        const bytes = await ahead!;
-        ahead = from + expected < this.size ? slice(from + expected) : undefined;
-        // It is awaited in the next round, or at the end.
-        ahead?.catch(() => {});
-        if (bytes.length !== expected) throw changed();
-        if (ahead === undefined) this.#checkUnchanged(own);
+      let left = this.size;
+      for await (const { bytes, isLast } of slicesOf(own, this.size)) {
+        left -= bytes.length;
+        if (isLast && left > 0) throw changed();
+        if (isLast) this.#checkUnchanged(own);
         yield bytes;
       }
     } catch (error) {
       throw readFailure(error, this.name);
     } finally {
-      await ahead?.catch(() => {});
       if (file !== undefined) closeSync(file);
     }
     return undefined;

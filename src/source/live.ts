@@ -57,6 +57,10 @@ export class LiveSource implements FrameSource {
     return this.#sequence;
   }
 
+  get untold(): readonly Loss[] {
+    return this.#losses;
+  }
+
   /** Takes frames as they come, whether anybody wants them or not, unless the source is to be held up. */
   async #pump(): Promise<void> {
     try {

@@ -97,6 +97,10 @@ export class PacedSource implements FrameSource {
     return this.#source.captured ?? 0;
   }
 
+  get untold(): readonly Loss[] {
+    return this.#source.untold ?? [];
+  }
+
   async next(): Promise<Frame | Loss | undefined> {
     await this.#waitUntil(this.#pace.askAt());
     const item = await this.#source.next(false);

@@ -48,6 +48,28 @@ export function parsePolicy(text: string): QueuePolicy {
   );
 }
 
+/**
+ * Reads every value, also those that no source of this delivery heeds: a slip is told at once.
+ *
+ * @param parse throws if it is none
+ * @throws {FramesError} `usage`
+ */
+export function checkValues(values: PerSource | undefined, parse: (text: string) => unknown): void {
+  for (const text of typeof values === "string" ? [values] : (values ?? [])) {
+    parse(text.slice(text.lastIndexOf("=") + 1));
+  }
+}
+
+/** @throws {FramesError} `usage` */
+export function parseQuality(text: string): number {
+  const quality = /^\d{1,2}$/.test(text) ? Number(text) : NaN;
+  if (quality >= 2 && quality <= 31) return quality;
+  throw new FramesError(
+    "usage",
+    `Cannot read --quality: expected 2, the best, to 31, current value is ${JSON.stringify(text)}`,
+  );
+}
+
 /** @throws {FramesError} `usage` */
 export function parseRate(text: string): number {
   const rate = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : NaN;

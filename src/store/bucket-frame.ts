@@ -66,7 +66,7 @@ abstract class Writer {
 
   /** CRC-32 of what lies in the bucket. */
   protected async checksum(): Promise<number | undefined> {
-    const response = await this.parts.s3.get(this.path);
+    const response = await this.parts.s3.get(this.path, this.description.size);
     if (response === undefined) return undefined;
     let crc = 0;
     try {

@@ -7,11 +7,12 @@ import { type BucketPlace, S3 } from "./s3.ts";
 export class BucketReader {
   readonly s3: S3;
   /** What the journal says. */
-  readonly mirror = new Mirror();
+  readonly mirror: Mirror;
   readonly #follower: Follower;
 
-  private constructor(s3: S3) {
+  private constructor(s3: S3, identity: string) {
     this.s3 = s3;
+    this.mirror = new Mirror(identity);
     this.#follower = new Follower(s3, this.mirror);
   }
 
@@ -22,8 +23,7 @@ export class BucketReader {
    */
   static async open(place: BucketPlace): Promise<BucketReader> {
     const s3 = new S3(place);
-    await checkMarker(s3);
-    const reader = new BucketReader(s3);
+    const reader = new BucketReader(s3, await checkMarker(s3));
     try {
       await reader.readOn();
       return reader;

@@ -16,6 +16,7 @@ import type { Arrivals } from "../arrivals.ts";
 import { BucketFrame, type BucketParts, KnownFrameWriter } from "./bucket-frame.ts";
 import { Chain, type Pace } from "./chain.ts";
 import { Follower } from "./follower.ts";
+import { KeptBucket } from "./kept-bucket.ts";
 import type { Entry } from "./link.ts";
 import { checkEngine, unique } from "./marker.ts";
 import { Merger } from "./merger.ts";
@@ -34,13 +35,6 @@ export interface BucketStoreOptions {
   readonly patience?: Patience;
 }
 
-/** What says where a frame lies. */
-export interface StoredUnder {
-  readonly stream: string;
-  readonly source: string;
-  readonly name: string;
-}
-
 const usualPace: Pace = { every: 1000, quiet: 150, entries: 500, bytes: 16 << 20 };
 
 /** What is under way when a store is closed gets so long, in milliseconds. */
@@ -49,8 +43,8 @@ const closeWithin = 10_000;
 /** A store in a bucket. */
 export class BucketStore implements FrameStore {
   readonly place: string;
-  /** Tells this store from others. */
-  readonly identity: string;
+  /** What it gives back. */
+  readonly kept: KeptBucket;
   /** An engine says that it has an object when it is safe there. */
   readonly isDurable = true;
   /** Milliseconds between the receipts of one session. */
@@ -67,12 +61,12 @@ export class BucketStore implements FrameStore {
   #closed: Promise<void> | undefined;
 
   private constructor(s3: S3, identity: string, options: BucketStoreOptions) {
-    const mirror = new Mirror();
-    this.identity = identity;
+    const mirror = new Mirror(identity);
     this.place = s3.place;
     this.#pace = { ...usualPace, ...options.pace };
     this.receiptsEvery = this.#pace.every;
     this.#follower = new Follower(s3, mirror);
+    this.kept = new KeptBucket(s3, mirror, this.#follower);
     const merging = {
       s3,
       mirror,
@@ -119,20 +113,6 @@ export class BucketStore implements FrameStore {
   /** Tells of frames that came into the bucket elsewhere. */
   get arrivals(): Arrivals {
     return this.#follower.arrivals;
-  }
-
-  /**
-   * The answer with a stored frame's bytes, or nothing if it is not there any more.
-   *
-   * @throws {FramesError} `store`
-   */
-  read({ stream, source, name }: StoredUnder): Promise<Response | undefined> {
-    return this.#parts.s3.get(pathOfFrame(stream, source, name));
-  }
-
-  /** Likewise as a blob, which is read from the bucket when it is asked for its bytes. */
-  blobOf({ stream, source, name }: StoredUnder): Blob {
-    return this.#parts.s3.blob(pathOfFrame(stream, source, name));
   }
 
   isFresh(stream: string): boolean {

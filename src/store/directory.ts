@@ -17,10 +17,12 @@ import type {
 import { mostOpenFiles } from "../open-files.ts";
 import { Batch } from "./batch.ts";
 import { Comparison } from "./comparison.ts";
+import { checkCopy, type CopyOf } from "./copy-of.ts";
 import { fileChecksum, isIntact } from "./content.ts";
 import { Folder } from "./folder.ts";
 import { Handles } from "./handles.ts";
 import { Journal } from "./journal.ts";
+import { KeptDirectory, type KeptFrames } from "./kept.ts";
 import { StoreLock } from "./lock.ts";
 import { checkPart, sourceFolder } from "./name.ts";
 import { type Destination, isAnothers, isRevised, PartialFile } from "./partial.ts";
@@ -42,6 +44,8 @@ export interface DirectoryStoreOptions {
   readonly reserve?: number | undefined;
   /** What is removed after a while. Default: nothing. */
   readonly keep?: Keep | undefined;
+  /** The stream that it is a copy of; the copy of a store has no folder for its one stream. */
+  readonly copy?: CopyOf | undefined;
   /** Wall clock, in milliseconds since 1970. */
   readonly clock: () => number;
   /** Space of the disk that a path lies on. */
@@ -61,7 +65,11 @@ export class DirectoryStore implements FrameStore {
   readonly recovery: Recovery;
   /** Removes what is not to be kept, once it is started. */
   readonly retention: Retention | undefined;
+  /** Gives frames back. */
+  readonly kept: KeptFrames;
   readonly #lock: StoreLock;
+  /** The stream that it is a copy of, if it is one. */
+  readonly #copied: string | undefined;
   /** Where frames are written. */
   readonly #partial: Folder;
   readonly #register: Register;
@@ -96,10 +104,13 @@ export class DirectoryStore implements FrameStore {
       throw asFramesError(error, "store", `Cannot write the store ${this.place}`);
     }
     try {
-      if (wasStore) checkJournalThere(this.place);
+      this.#copied = options.copy?.stream;
+      if (wasStore && options.copy === undefined) checkJournalThere(this.place);
       this.journal = new Journal(journalPath(this.place));
+      this.kept = new KeptDirectory(this.place, this.#room, this.journal);
       this.#journalFile = statSync(journalPath(this.place)).ino;
-      this.recovery = recover(this.place, this.#partial.path, this.journal);
+      checkCopy(this.place, this.journal, options.copy);
+      this.recovery = recover(this.place, this.#partial.path, this.journal, this.#copied);
       this.#register = new Register(this.journal, options.portableNames, options.clock);
       this.#batch = new Batch(this.journal, this.#partial.path);
       const remover = new Remover(this.place, this.#register);
@@ -132,16 +143,24 @@ export class DirectoryStore implements FrameStore {
   }
 
   check(stream: string, source: string): void {
+    this.#checkStream(stream);
     this.#register.checkFree(sourceFolder(stream, source, this.#register.isPortable));
   }
 
+  /** A copy has no place for another stream than its own. */
+  #checkStream(stream: string): void {
+    if (this.#copied === undefined || stream === this.#copied) return;
+    throw new FramesError("bad-name", `A copy of ${this.#copied} holds no frames of ${stream}`);
+  }
+
   open(given: FrameOrigin): SourceStore {
+    this.#checkStream(given.stream);
     const durable = this.isDurable || given.durable === true;
     if (durable) this.#makeDurable();
     const origin = { ...given, durable, proven: given.durable === true };
     const relative = sourceFolder(origin.stream, origin.source, this.#register.isPortable);
     this.#register.checkFree(relative);
-    const folder = new Folder(this.place, relative);
+    const folder = new Folder(this.place, relative, this.#copied);
     const destination = {
       origin,
       folder,
@@ -297,13 +316,14 @@ class SourceFolder implements SourceStore {
     checkPart(name, register.isPortable);
     const stored = register.journal.find(origin.stream, origin.source, name);
     const isOwn = stored !== null && isRevised(stored, origin, description);
-    const mayReplace = origin.conflict === "replace" || origin.again === true || isOwn;
+    const { conflict, again, mirrors } = origin;
+    const mayReplace = conflict === "replace" || again === true || mirrors === true || isOwn;
     if (stored !== null && !mayReplace) {
       return new Comparison(this.#destination, description, stored);
     }
     register.checkFree(folder.relativePathOf(name));
     this.#store.room.take(size);
-    const isReplacing = mayReplace && (stored !== null || origin.conflict === "replace");
+    const isReplacing = mayReplace && (stored !== null || conflict === "replace");
     return new PartialFile(this.#destination, description, this.#store.nextPartial(), isReplacing);
   }
 

@@ -2,6 +2,7 @@
 import { lstatSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../errors.ts";
+import { placeOf } from "./tree.ts";
 
 /** For so many milliseconds a folder is taken for what it was: to look for each frame would cost a tenth. */
 const seenFor = 1;
@@ -11,15 +12,24 @@ export class Folder {
   readonly relative: string;
   readonly path: string;
   readonly #place: string;
+  /** Its parts below the folder that the store lies in: none where that is the stream's own. */
+  readonly #parts: readonly string[];
   /** When it was last looked at. */
   #seenAt = -Infinity;
   /** Whether its own name, and those on the way to it, were flushed. */
   #isFlushed = false;
 
-  constructor(place: string, relative: string) {
+  /**
+   * @param place the folder that the store lies in
+   * @param relative path below the store
+   * @param copied the stream that the store is a copy of, if it is one
+   */
+  constructor(place: string, relative: string, copied?: string) {
     this.#place = place;
     this.relative = relative;
-    this.path = join(place, relative);
+    const below = placeOf(relative, copied);
+    this.#parts = below === "" ? [] : below.split("/");
+    this.path = join(place, ...this.#parts);
   }
 
   /** Final path of a frame. */
@@ -42,7 +52,7 @@ export class Folder {
     const now = performance.now();
     if (now - this.#seenAt < seenFor) return;
     let path = this.#place;
-    for (const part of this.relative.split("/")) {
+    for (const part of this.#parts) {
       path = join(path, part);
       const found = lstatSync(path, { throwIfNoEntry: false });
       if (found === undefined) {
@@ -64,7 +74,7 @@ export class Folder {
   /** Whether the folder is there, and no link leads to it. */
   isThere(): boolean {
     let path = this.#place;
-    for (const part of this.relative.split("/")) {
+    for (const part of this.#parts) {
       path = join(path, part);
       if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return false;
     }
@@ -85,7 +95,7 @@ export class Folder {
   /** The folders that must be flushed for the frames in this one to be found after a power cut. */
   get unflushed(): string[] {
     if (this.#isFlushed) return [this.path];
-    const parts = this.relative.split("/");
+    const parts = this.#parts;
     return [
       this.#place,
       ...parts.map((_, index) => join(this.#place, ...parts.slice(0, index + 1))),

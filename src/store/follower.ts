@@ -3,7 +3,7 @@
  * does not know yet.
  */
 import { Arrivals } from "../arrivals.ts";
-import { FramesError } from "../errors.ts";
+import { asFramesError, FramesError } from "../errors.ts";
 import { decodeEntries, type Told } from "./link.ts";
 import type { Mirror } from "./mirror.ts";
 import type { S3 } from "./s3.ts";
@@ -35,7 +35,7 @@ export function linkPath(session: string, number: number): string {
 }
 
 export class Follower {
-  /** Tells of frames that other nodes have received. */
+  /** Tells of frames that this node and others have received. */
   readonly arrivals = new Arrivals();
   readonly #s3: S3;
   readonly #mirror: Mirror;
@@ -49,6 +49,7 @@ export class Follower {
   #taking: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
+  #trouble: FramesError | undefined;
 
   constructor(s3: S3, mirror: Mirror) {
     this.#s3 = s3;
@@ -62,6 +63,11 @@ export class Follower {
 
   get segments(): readonly { readonly path: string; readonly size: number }[] {
     return this.#segments;
+  }
+
+  /** Why the last look failed, if it did. */
+  get trouble(): FramesError | undefined {
+    return this.#trouble;
   }
 
   /** Looks again and again. */
@@ -95,9 +101,18 @@ export class Follower {
 
   #run(): Promise<void> {
     this.#queued = undefined;
-    const running = this.#look().finally(() => {
-      if (this.#running === running) this.#running = undefined;
-    });
+    const running = this.#look()
+      .then(
+        () => (this.#trouble = undefined),
+        (error: unknown) => {
+          this.#trouble = asFramesError(error, "store");
+          throw error;
+        },
+      )
+      .then(() => {})
+      .finally(() => {
+        if (this.#running === running) this.#running = undefined;
+      });
     return (this.#running = running);
   }
 
@@ -164,7 +179,6 @@ export class Follower {
         }
       }
     }
-    if (paths.length > 0) this.arrivals.came();
     return isWhole;
   }
 
@@ -193,6 +207,7 @@ export class Follower {
       if (lies?.etag === etag) this.#mirror.replace(row);
     }
     this.#mirror.flush();
+    this.arrivals.came();
   }
 }
 

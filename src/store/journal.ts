@@ -12,6 +12,8 @@ import {
   type FrameRow,
   journalFailure,
   prepareTables,
+  type PropertyName,
+  propertyOf,
   values,
   valuesOf,
 } from "./schema.ts";
@@ -39,6 +41,22 @@ export interface Replacement {
   readonly row: FrameRow;
   /** Name below `.frames/partial`; once it is gone, the file has the frame's name. */
   readonly partial: string;
+}
+
+/** A frame whose row is gone. */
+export interface GoneFrame {
+  /** Order of arrival. */
+  readonly id: number;
+  readonly stream: string;
+  readonly source: string;
+  readonly bytes: number;
+}
+
+/** Whoever keeps sums of what is in a journal. */
+export interface JournalFollower {
+  gone(frame: GoneFrame): void;
+  /** Nobody knows any more which rows there are. */
+  forget(): void;
 }
 
 /** What the path of a stored frame is made of. */
@@ -71,8 +89,15 @@ function prepare(database: Database) {
       `INSERT INTO frames (${columns}) VALUES (${values})
         ON CONFLICT (stream, source, name) DO NOTHING`,
     ),
-    // The row of the frame before goes: this one came later.
-    replaceFrame: database.query(`INSERT OR REPLACE INTO frames (${columns}) VALUES (${values})`),
+    // The row of the frame before goes: this one came later, under a number that no row has had.
+    replaceFrame: database.query(
+      `INSERT OR REPLACE INTO frames (id, ${columns})
+        VALUES ((SELECT coalesce(max(id), 0) + 1 FROM frames), ${values})`,
+    ),
+    anyFrame: database.query(
+      "SELECT 1 WHERE EXISTS (SELECT 1 FROM frames) OR EXISTS (SELECT 1 FROM accounted)",
+    ),
+    setProperty: database.query("INSERT OR REPLACE INTO properties (name, value) VALUES (?, ?)"),
     insertReplacement: database.query(
       `INSERT INTO replacements (${columns}, partial) VALUES (${values}, ?)`,
     ),
@@ -109,6 +134,8 @@ export class Journal {
   readonly #accounts: Accounts;
   readonly #removals: Removals;
   readonly #total: Total;
+  /** Is told of rows that are gone. */
+  follower: JournalFollower | undefined;
   #open = false;
   #isDurable = false;
   /** Why rows of the batch are gone, until everybody has heard of it. */
@@ -194,7 +221,12 @@ export class Journal {
   /** The files of these frames are gone, and so are their rows once `flush` returned. */
   endRemoval(frames: readonly OldFrame[], at: bigint): void {
     this.remove((removals) => removals.end(frames, at));
-    for (const { id, bytes } of frames) this.#total.removed(id, bytes);
+    for (const frame of frames) this.#gone(frame);
+  }
+
+  #gone(frame: GoneFrame): void {
+    this.#total.removed(frame.id, frame.bytes);
+    this.follower?.gone(frame);
   }
 
   /** Notes that a frame is about to take the place of another, or its file that of one moved away. */
@@ -214,7 +246,8 @@ export class Journal {
     const { stream, source, name, session, seq, received } = row;
     const before = this.find(stream, source, name);
     if (before !== null) {
-      this.#total.removed(this.#statements.findId.get(stream, source, name)!.id, before.bytes);
+      const { id } = this.#statements.findId.get(stream, source, name)!;
+      this.#gone({ id, stream, source, bytes: before.bytes });
     }
     this.#statements.replaceFrame.run(...valuesOf(row));
     this.#total.added(row.bytes);
@@ -250,6 +283,21 @@ export class Journal {
   /** For stores where case and Unicode form do not tell names apart: who holds the folded path. */
   folded(path: string): string | undefined {
     return this.#statements.findFolded.get(path)?.actual;
+  }
+
+  /** Whether anything is stored, or was. */
+  get hasFrames(): boolean {
+    return this.#statements.anyFrame.get() !== null;
+  }
+
+  /** What the journal says of the store as a whole. */
+  property(name: PropertyName): string | undefined {
+    return propertyOf(this.#database, name);
+  }
+
+  /** Says something of the store as a whole; it lasts once `flush` returned. */
+  setProperty(name: PropertyName, value: string): void {
+    this.#write(() => this.#statements.setProperty.run(name, value));
   }
 
   /** Gives a folded path to `actual`, unless somebody holds it. */
@@ -294,6 +342,7 @@ export class Journal {
   #break(error: unknown): FramesError {
     this.#broken = journalFailure("write", this.#path, error);
     this.#total.forget();
+    this.follower?.forget();
     if (this.#database.inTransaction) this.#statements.rollback.run();
     this.#open = false;
     return this.#broken;

@@ -54,10 +54,12 @@ function identityIn(bytes: Uint8Array | undefined): string | undefined {
 /**
  * Makes sure that there is a store.
  *
+ * @returns what tells it from others
  * @throws {FramesError} `missing`, or `store` if it cannot be read
  */
-export async function checkMarker(s3: S3): Promise<void> {
-  if (identityIn(await s3.bytes(markerPath)) !== undefined) return;
+export async function checkMarker(s3: S3): Promise<string> {
+  const identity = identityIn(await s3.bytes(markerPath));
+  if (identity !== undefined) return identity;
   throw new FramesError("missing", `Cannot read ${s3.place}: it holds no store of frames`);
 }
 

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { asFramesError, FramesError } from "../errors.ts";
 import type { FrameOrigin } from "../frame.ts";
-import { Journal, type KnownFrame, type StoredFrame } from "./journal.ts";
+import { Journal, type JournalFollower, type KnownFrame, type StoredFrame } from "./journal.ts";
 import type { Entry, Told } from "./link.ts";
 import { StoreLock } from "./lock.ts";
 import { type FrameRow, journalPath } from "./schema.ts";
@@ -29,13 +29,18 @@ export class Mirror {
   /** The last link of each session's chain that is known. */
   readonly #last = new Map<string, number>();
 
-  /** @throws {FramesError} `store` if there is no room for it */
-  constructor(below: string = tmpdir()) {
+  /**
+   * @param identity tells the store from others
+   * @throws {FramesError} `store` if there is no room for it
+   */
+  constructor(identity: string, below: string = tmpdir()) {
     removeLeft(below);
     [this.folder, this.#lock] = makeFolder(below);
     this.path = journalPath(this.folder);
     mkdirSync(dirname(this.path));
     this.#journal = new Journal(this.path);
+    this.#journal.setProperty("identity", identity);
+    this.#journal.flush();
   }
 
   /** Number of the last link of a session's chain; 0 if there is none. */
@@ -77,6 +82,11 @@ export class Mirror {
   /** The frame has the place of the one that had its name. */
   replace(row: FrameRow): void {
     this.#journal.endReplacement({ row, partial: "" }, true);
+  }
+
+  /** Has somebody told of rows that are gone. */
+  follow(follower: JournalFollower | undefined): void {
+    this.#journal.follower = follower;
   }
 
   /** Makes what was taken to be seen by others. */

@@ -227,7 +227,7 @@ export class PartialFile implements FrameWriter, Holder {
     const { origin, register } = this.destination;
     if (!isStored) {
       const mayReplace = origin.conflict === "replace" && !isAnothers(stored, origin);
-      return mayReplace || isRevised(stored, origin, this.description);
+      return mayReplace || origin.mirrors === true || isRevised(stored, origin, this.description);
     }
     return origin.again === true && isGone(path) && !register.isOwn(origin, this.description);
   }

@@ -6,7 +6,8 @@ import { systemCode } from "../errors.ts";
 import { Journal } from "./journal.ts";
 import { fileChecksum } from "./content.ts";
 import { columns, type FrameRow, isMalformed, journalPath } from "./schema.ts";
-import { framesBelow, pathOfFrame } from "./tree.ts";
+import { copiedStream } from "./copy-of.ts";
+import { framesBelow, pathOfFrame, placeOf } from "./tree.ts";
 
 /** Session of frames whose own nobody knows any more. */
 const unknownSession = "0".repeat(32);
@@ -30,19 +31,21 @@ export function rebuildJournal(place: string): number {
     if (++rows % batchSize === 0) journal.flush();
   };
   for (const row of readableRows(path)) add(row);
+  journal.flush();
   for (const loss of readableLosses(path)) {
     journal.addLoss(loss, Number(loss.first), Number(loss.last), loss.reason, loss.at);
   }
+  copyRemembered(path, fresh);
+  const copied = copiedStream(journal);
   let sequence = 0;
-  for (const { stream, source, name } of framesBelow(place)) {
+  for (const { stream, source, name } of framesBelow(place, copied)) {
     if (journal.find(stream, source, name) !== null) continue;
-    const row = rowOfFile(place, stream, source, name, sequence + 1);
+    const row = rowOfFile(place, copied, stream, source, name, sequence + 1);
     if (row === undefined) continue;
     sequence++;
     add(row);
   }
   journal.close();
-  copyRemembered(path, fresh);
   keep(place, path);
   for (const ending of ["-wal", "-shm"]) rmSync(path + ending, { force: true });
   // Should this be killed, there is the old one or the new one.
@@ -53,13 +56,13 @@ export function rebuildJournal(place: string): number {
 /** What is known of frames that have no rows any more, as far as it can be read. */
 function copyRemembered(path: string, fresh: string): void {
   const database = new Database(fresh);
-  const copy = (table: string, columns: string) => {
+  const copy = (table: string, columns: string, which = "TRUE") => {
     const insert = database.query(
       `INSERT OR REPLACE INTO ${table} (${columns}) VALUES (${columns.replace(/\w+/g, "?")})`,
     );
     const names = columns.split(", ");
     database.transaction(() => {
-      const query = `SELECT ${columns} FROM ${table}`;
+      const query = `SELECT ${columns} FROM ${table} WHERE ${which}`;
       for (const row of read<Record<string, bigint | string>>(path, query)) {
         if (row !== "end") insert.run(...names.map((name) => row[name]!));
       }
@@ -67,18 +70,21 @@ function copyRemembered(path: string, fresh: string): void {
   };
   copy("accounted", "stream, source, session, first, last, at");
   copy("removed", "path, bytes, crc32, captured");
+  // The rows are numbered anew; how far a copy was may be true no more.
+  copy("properties", "name, value", "name IN ('identity', 'copy')");
   database.close();
 }
 
 /** What a file itself tells of a frame. */
 function rowOfFile(
   place: string,
+  copied: string | undefined,
   stream: string,
   source: string,
   name: string,
   seq: number,
 ): FrameRow | undefined {
-  const path = join(place, pathOfFrame(stream, source, name));
+  const path = join(place, placeOf(pathOfFrame(stream, source, name), copied));
   const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
   if (found === undefined) return undefined;
   const { size, mtimeNs } = found;

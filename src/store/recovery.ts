@@ -3,7 +3,7 @@ import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isIntact } from "./content.ts";
 import type { Journal, Replacement } from "./journal.ts";
-import { pathOfFrame } from "./tree.ts";
+import { pathOfFrame, placeOf } from "./tree.ts";
 
 /** What was found half done. */
 export interface Recovery {
@@ -16,11 +16,17 @@ export interface Recovery {
 /**
  * @param place the store
  * @param partial its folder of unfinished frames
+ * @param copied the stream that it is a copy of, if it is one
  */
-export function recover(place: string, partial: string, journal: Journal): Recovery {
+export function recover(
+  place: string,
+  partial: string,
+  journal: Journal,
+  copied: string | undefined,
+): Recovery {
   let replaced = 0;
   for (const replacement of journal.replacements()) {
-    const isDone = isReplaced(place, partial, replacement);
+    const isDone = isReplaced(place, partial, replacement, copied);
     journal.endReplacement(replacement, isDone);
     if (isDone) replaced++;
   }
@@ -31,9 +37,15 @@ export function recover(place: string, partial: string, journal: Journal): Recov
 }
 
 /** Whether the frame has taken its place. A file that kept its own name has not. */
-function isReplaced(place: string, partial: string, replacement: Replacement): boolean {
+function isReplaced(
+  place: string,
+  partial: string,
+  replacement: Replacement,
+  copied: string | undefined,
+): boolean {
   const { stream, source, name } = replacement.row;
   if (existsSync(join(partial, replacement.partial))) return false;
   // After a power cut the file may have neither name.
-  return isIntact(join(place, pathOfFrame(stream, source, name)), replacement.row);
+  const path = placeOf(pathOfFrame(stream, source, name), copied);
+  return isIntact(join(place, path), replacement.row);
 }

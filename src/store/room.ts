@@ -64,20 +64,44 @@ export class Room {
    * @throws {FramesError} `store` if that is not enough for `bytes` more
    */
   check(bytes = 0): void {
-    const { free, total } = this.#space();
+    const space = this.space();
+    const reserve = this.#reserved(space);
+    this.#left = space.free - reserve;
     // Some file systems do not say how large they are.
-    if (total === 0) return void (this.#left = Infinity);
-    const reserve = this.#reserve ?? Math.min(total * defaultShare, defaultMost);
-    this.#left = free - reserve;
+    if (space.total === 0) this.#left = Infinity;
     if (this.#left > bytes) return;
     this.#lacking = Math.min(bytes, mostLacking);
-    throw new FramesError(
+    throw this.#full(space.free, reserve);
+  }
+
+  /**
+   * Measures for whoever only wants to know whether there is room.
+   *
+   * @throws {FramesError} `store` if there is none
+   */
+  look(): void {
+    const space = this.space();
+    const reserve = this.#reserved(space);
+    if (space.total > 0 && space.free <= reserve) throw this.#full(space.free, reserve);
+  }
+
+  #reserved({ total }: DiskSpace): number {
+    return this.#reserve ?? Math.min(total * defaultShare, defaultMost);
+  }
+
+  #full(free: number, reserve: number): FramesError {
+    return new FramesError(
       "store",
       `The disk of ${this.#place} is full: only ${megabytes(free)} are free, and ${megabytes(reserve)} are to be kept free (frames serve --reserve)`,
     );
   }
 
-  #space(): DiskSpace {
+  /**
+   * Free bytes and all bytes of the disk, now.
+   *
+   * @throws {FramesError} `store`
+   */
+  space(): DiskSpace {
     try {
       return this.#measure(this.#place);
     } catch (error) {

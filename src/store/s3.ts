@@ -69,6 +69,9 @@ const pauses = { first: 100, most: 2000 } as const;
 
 const safeWay = /^https:|^http:\/\/(?:127(?:\.\d+){3}|localhost|\[::1\])(?::\d+)?$/i;
 
+/** An object whose size is not known is hardly larger: so many bytes are waited for. */
+const usualSize = 64 << 20;
+
 /** S3 keys have at most so many bytes. */
 export const longestKey = 1024;
 
@@ -158,11 +161,12 @@ export class S3 {
   /**
    * The answer with an object's bytes, or nothing if there is no such object.
    *
+   * @param size of it, which decides how long reading it may take
    * @throws {FramesError} `store`
    */
-  async get(path: string): Promise<Response | undefined> {
+  async get(path: string, size = usualSize): Promise<Response | undefined> {
     return this.#patiently(`read ${path}`, async () => {
-      const response = await this.#fetch("GET", path, {}, undefined);
+      const response = await this.#fetch("GET", path, {}, size);
       if (response.status === 404 && !(await this.#isBucketGone(response))) return undefined;
       await this.#expectGood(response, `read ${path}`);
       return response;
@@ -177,7 +181,7 @@ export class S3 {
   /** All bytes of an object that is not large. */
   async bytes(path: string): Promise<Uint8Array | undefined> {
     return this.#patiently(`read ${path}`, async () => {
-      const response = await this.#fetch("GET", path, {}, undefined);
+      const response = await this.#fetch("GET", path, {}, usualSize);
       if (response.status === 404 && !(await this.#isBucketGone(response))) return undefined;
       await this.#expectGood(response, `read ${path}`);
       return new Uint8Array(await response.arrayBuffer());

@@ -82,6 +82,7 @@ export const schema = `
     at INTEGER NOT NULL,
     PRIMARY KEY (stream, source, session, first)
   ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS properties (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS removing (id INTEGER PRIMARY KEY);
   CREATE TABLE IF NOT EXISTS removed (
     id INTEGER PRIMARY KEY,
@@ -106,12 +107,32 @@ const accountForEarlier = `
     ) GROUP BY stream, source, session
 `;
 
+/**
+ * What a journal says of its store as a whole: `identity` tells the store from others, `numbering` the order of
+ * its rows from that of a journal that was made anew; a copy of a stream has what `copy.ts` says.
+ */
+export type PropertyName = "identity" | "numbering" | "copy" | "cursor";
+
+const random = "lower(hex(randomblob(16)))";
+const addProperties = `INSERT OR IGNORE INTO properties (name, value)
+  VALUES ('identity', ${random}), ('numbering', ${random})`;
+
+/** A property of the store, if the journal has it. */
+export function propertyOf(database: Database, name: PropertyName): string | undefined {
+  if (!hasTable(database, "properties")) return undefined;
+  const query = database.query<{ value: string }, [string]>(
+    "SELECT value FROM properties WHERE name = ?",
+  );
+  return query.get(name)?.value;
+}
+
 /** Makes the tables, and adds what journals had not from the beginning. */
 export function prepareTables(database: Database): void {
   const isEarlier = !hasTable(database, "accounted");
   database.transaction(() => {
     database.run(schema);
     if (isEarlier) database.run(accountForEarlier);
+    database.run(addProperties);
   })();
   const columns = database.query<{ name: string }, []>("PRAGMA table_info(replacements)").all();
   if (columns.some(({ name }) => name === "key")) return;

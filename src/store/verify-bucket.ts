@@ -133,7 +133,7 @@ class BucketVerifier {
     if (size !== row.bytes) {
       return this.#found("damaged", row, key, `it has ${size} bytes, not ${row.bytes}`);
     }
-    const response = await this.#reader.s3.get(key);
+    const response = await this.#reader.s3.get(key, size);
     if (response === undefined) return void this.#clear(row);
     let crc = 0;
     for await (const chunk of response.body ?? []) crc = crc32(chunk, crc);

@@ -5,6 +5,7 @@ import { dirname, join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
 import { Accounts } from "./accounts.ts";
+import { copiedStream } from "./copy-of.ts";
 import { StoreLock } from "./lock.ts";
 import { rebuildJournal } from "./rebuild.ts";
 import {
@@ -14,9 +15,10 @@ import {
   journalPath,
   openForReading,
   prepareTables,
+  propertyOf,
 } from "./schema.ts";
 import { forEachOf } from "./sync.ts";
-import { framesBelow, pathOfFrame } from "./tree.ts";
+import { framesBelow, pathOfFrame, placeOf } from "./tree.ts";
 
 /** How to verify. */
 export interface VerifyOptions {
@@ -148,6 +150,8 @@ class Verifier {
   readonly #journal: Database;
   readonly #options: VerifyOptions;
   readonly #counts = { missing: 0, damaged: 0, unknown: 0, lost: 0 };
+  /** The stream that the store is a copy of, if it is one. */
+  readonly #copied: string | undefined;
   #knowsRemoving: boolean | undefined;
   #total = 0;
   #frames = 0;
@@ -157,6 +161,7 @@ class Verifier {
     this.#place = place;
     this.#journal = journal;
     this.#options = options;
+    this.#copied = copiedStream({ property: (name) => propertyOf(journal, name) });
   }
 
   async run(): Promise<Omit<Verification, "rebuilt">> {
@@ -227,7 +232,7 @@ class Verifier {
   }
 
   async #wrongWith({ stream, source, name, bytes, crc32 }: Row): Promise<string | undefined> {
-    const path = join(this.#place, pathOfFrame(stream, source, name));
+    const path = join(this.#place, placeOf(pathOfFrame(stream, source, name), this.#copied));
     try {
       const found = lstatSync(path, { throwIfNoEntry: false });
       if (found === undefined) return "gone";
@@ -245,13 +250,15 @@ class Verifier {
   #setAside(row: Row, path: string): string {
     const aside = freePath(join(this.#place, ".frames", "damaged", path));
     mkdirSync(dirname(aside), { recursive: true });
-    renameSync(join(this.#place, path), aside);
+    renameSync(join(this.#place, placeOf(path, this.#copied)), aside);
     const at = BigInt(Date.now()) * 1_000_000n;
     // It came, so its number is no gap.
     const account = new Accounts(this.#journal).add(row, row.seq, row.seq, at);
     this.#journal.transaction(() => {
       account?.();
       this.#journal.query("DELETE FROM frames WHERE id = ?").run(row.id);
+      // A copy has to be gone through from the beginning to get it again.
+      this.#journal.query("DELETE FROM properties WHERE name = 'cursor'").run();
     })();
     return `; it is in ${aside} now`;
   }
@@ -262,7 +269,7 @@ class Verifier {
       "SELECT 1 FROM frames WHERE stream = ? AND source = ? AND name = ?",
     );
     const unknown: Pick<Row, "stream" | "source" | "name">[] = [];
-    for (const frame of framesBelow(this.#place)) {
+    for (const frame of framesBelow(this.#place, this.#copied)) {
       if (row.get(frame.stream, frame.source, frame.name) === null) unknown.push(frame);
     }
     for (const frame of unknown) {

@@ -61,7 +61,7 @@ export async function article(bench: Bench): Promise<void> {
       },
     };
     const taken = new Map<string, number[]>();
-    for (let round = 0; round < Math.min(3, bench.rounds); round++) {
+    for (let round = 0; round < bench.rounds; round++) {
       for (const [name, command] of Object.entries(rivals)) {
         const seconds = await once(bench, folder, command);
         if (seconds !== undefined) taken.set(name, [...(taken.get(name) ?? []), seconds]);

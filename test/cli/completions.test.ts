@@ -92,6 +92,7 @@ describe("bash", () => {
       "live",
       "names",
       "resume",
+      "running",
       "s3",
     ];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());

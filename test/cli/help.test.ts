@@ -6,7 +6,17 @@ import { help, overview } from "../../src/cli/help.ts";
 import { errors, FramesError } from "../../src/errors.ts";
 import { version } from "../../src/version.ts";
 
-const topics = ["article", "environment", "exit-codes", "keep", "keys", "live", "names", "resume"];
+const topics = [
+  "article",
+  "environment",
+  "exit-codes",
+  "keep",
+  "keys",
+  "live",
+  "names",
+  "resume",
+  "running",
+];
 const commandNames = commands.map(({ name }) => name);
 
 describe("help", () => {

@@ -163,6 +163,29 @@ export const fatal: Case[] = [
   },
 ];
 
+/** What nobody may say who receives. */
+// prettier-ignore
+const receiving: [what: string, ...says: Buffer[]][] = [
+  ["a SOURCE", a],
+  ["a FRAME", frame()],
+  ["a DATA", data("half", "half")],
+  ["an END", end(0)],
+  ["an OFFER", offer(1)],
+  ["a LOST", loss([[1, 1]])],
+  ["a GONE", json(type.GONE, { sequence: 1, name: "1.png" }, 1)],
+  ["a CURSOR", json(type.CURSOR, { cursor: "1" })],
+  ["a second HELLO", json(type.HELLO, { role: "receive", session: "0".repeat(32), stream: "s" })],
+  ["a RECEIPT of a frame that was not sent", message(type.RECEIPT, Buffer.from("0000000000000001", "hex"))],
+  ["a REFUSED of a frame that was not sent", json(type.REFUSED, { sequence: 1, error: 33, message: "" }, 1)],
+  ["a DONE without END", json(type.DONE, { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 })],
+  ["a PING with another CRC-32", json(type.PING, { time: "0" }, 0, { crc: 0 })],
+];
+for (const [what, ...says] of receiving) {
+  const hello = { role: "receive", follow: true, cursor: "'; DROP TABLE frames; --" };
+  const expects = what.includes("CRC-32") ? "damaged" : "protocol";
+  fatal.push({ what: `${what} of somebody who receives`, hello, says, expects });
+}
+
 const nested = `{"x":${"[".repeat(1900)}${"]".repeat(1900)}}`;
 const session = "00112233445566778899aabbccddeeff";
 const sixteen = Array.from({ length: 16 }, (_, index) => index + 1);
@@ -282,7 +305,9 @@ export const right: Case[] = [
 export const greetings: [what: string, fields: object | Buffer, expects: ErrorName][] = [
   ["no role", { role: undefined }, "protocol"],
   ["a role that there is not", { role: "both" }, "protocol"],
-  ["the role of who receives", { role: "receive" }, "not-let-in"],
+  ["a cursor of no characters", { role: "receive", cursor: "" }, "protocol"],
+  ["a wish for 1,001 sources", { role: "receive", sources: Array(1001).fill("a") }, "protocol"],
+  ["a wish for no frames", { role: "receive", first: 0 }, "protocol"],
   ["a session of 31 digits", { session: session.slice(1) }, "protocol"],
   ["a session in capitals", { session: session.toUpperCase() }, "protocol"],
   ["a session that goes beyond a line", { session: `${session}\n` }, "protocol"],

@@ -28,6 +28,8 @@ export const executable: string =
 export interface Server {
   port: number;
   dir: string;
+  /** `HOST:PORT` of its page. */
+  http: string | undefined;
   process: Bun.Subprocess<"ignore", "pipe", "pipe">;
   stdout(): string;
   stderr(): string;
@@ -48,16 +50,18 @@ export interface Finished {
   peakMemory: number;
 }
 
-/** Starts `frames serve DIR` on a free port of loopback. */
+/** Starts `frames serve DIR` on a free port of loopback, without a page unless it is told where. */
 export async function startServer(options: {
   dir: string;
+  http?: string;
   args?: string[];
   env?: Record<string, string>;
   command?: string[];
 }): Promise<Server> {
-  const { dir, args = [], env = {}, command = theExecutable() } = options;
+  const { dir, args = [], env = {}, command = theExecutable(), http } = options;
+  const shown = http === undefined ? [] : ["--http", http];
   const child = Bun.spawn(
-    [...command, "serve", dir, "--listen", "127.0.0.1:0", "--json", ...args],
+    [...command, "serve", dir, "--listen", "127.0.0.1:0", ...shown, "--json", ...args],
     { env: environment(env), stdin: "ignore", stdout: "pipe", stderr: "pipe" },
   );
   adopt(child);
@@ -66,10 +70,13 @@ export async function startServer(options: {
   const peakMemory = (): number => (peak = Math.max(peak, highWater(child.pid)));
   const stderr = collect(child.stderr);
   let listening: (port: number) => void;
+  let page: string | undefined;
   const port = new Promise<number>((resolve) => (listening = resolve));
   const stdout = collect(child.stdout, (line) => {
     const message = parse(line);
-    if (message?.["type"] === "listening") listening(Number(message["port"]));
+    if (message?.["type"] !== "listening") return;
+    page = message["http"] as string | undefined;
+    listening(Number(message["port"]));
   });
   const story = (): string => `\nstdout: ${stdout.text()}\nstderr: ${stderr.text()}`;
 
@@ -85,6 +92,7 @@ export async function startServer(options: {
         return `frames serve did not listen within ${startDeadline / 1000} s${story()}`;
       }),
       dir,
+      http: page,
       process: child,
       stdout: stdout.text,
       stderr: stderr.text,
@@ -321,7 +329,8 @@ export function environment(more: Record<string, string> = {}): Record<string, s
     if (value !== undefined && !/^(FRAMES_|XDG_|BUN_)/.test(name)) result[name] = value;
   }
   home ??= temporaryFolder();
-  return { ...result, HOME: home, ...more };
+  // Many servers run at a time, and the port of the page is one.
+  return { ...result, HOME: home, FRAMES_HTTP: "off", ...more };
 }
 
 let home: string | undefined;

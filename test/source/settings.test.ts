@@ -3,7 +3,9 @@
 import { describe, expect, test } from "bun:test";
 import {
   checkSettings,
+  checkValues,
   parsePolicy,
+  parseQuality,
   parseRate,
   type PerSource,
   settingFor,
@@ -69,6 +71,29 @@ describe("a policy", () => {
       expect(message).toContain(`latest:N, current value is ${JSON.stringify(text)}`);
     });
   }
+});
+
+describe("a quality", () => {
+  test("is a whole number from 2 to 31", () => {
+    for (const quality of [2, 9, 10, 31]) expect(parseQuality(`${quality}`)).toBe(quality);
+  });
+
+  for (const text of ["", "1", "0", "32", "99", "100", "-2", "2.5", " 2", "best"]) {
+    test(`is not ${JSON.stringify(text)}`, () => {
+      const { code, message } = refusal(() => parseQuality(text));
+      expect(code).toBe("usage");
+      expect(message).toContain(`current value is ${JSON.stringify(text)}`);
+    });
+  }
+});
+
+test("values are read whomever they are for", () => {
+  const read: string[] = [];
+  checkValues(["latest:2", "visible=block", "a=b=latest"], (text) => read.push(text));
+  checkValues("latest", (text) => read.push(text));
+  checkValues(undefined, (text) => read.push(text));
+  expect(read).toEqual(["latest:2", "block", "latest", "latest"]);
+  expect(refusal(() => checkValues("visible=latest:0", parsePolicy)).code).toBe("usage");
 });
 
 describe("a rate", () => {

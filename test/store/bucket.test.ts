@@ -162,9 +162,9 @@ describe("Two nodes of one bucket:", () => {
     const kept = () => catalog.after({ stream: "run7" }, 0, 100);
     await until("what the other node took", () => kept().length === 5, 5000);
     expect(woken).toBeGreaterThan(0);
-    const bytes = await (await two.read(kept()[0]!))!.bytes();
+    const bytes = await (await two.kept.fetch(kept()[0]!))!.bytes();
     expect([bytes.length, crc32(bytes)]).toEqual([100, kept()[0]!.crc32]);
-    expect(crc32(await two.blobOf(kept()[1]!).bytes())).toBe(crc32(bytes));
+    expect(crc32(await two.kept.bytesOf(kept()[1]!).bytes())).toBe(crc32(bytes));
     end();
     catalog.close();
   });

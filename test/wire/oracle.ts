@@ -82,6 +82,9 @@ function isOneOf(...values: string[]): Check {
 }
 
 const isSession: Check = (value) => typeof value === "string" && /^[0-9a-f]{32}$/.test(value);
+/** Section 12: neither empty nor long. */
+const isMark: Check = (value) =>
+  typeof value === "string" && value.length > 0 && value.length <= 1024;
 const isWindow = hasFields({ bytes: isSequence, frames: isSequence });
 
 /** What sections 4, 8 and 9 say about each JSON body: fields that are required, then those that are not. */
@@ -98,9 +101,9 @@ const bodies: Record<number, Check> = {
       revises: isFlag,
       durable: isFlag,
       key: isText,
-      cursor: isText,
+      cursor: isMark,
       follow: isFlag,
-      sources: isListOf(isText),
+      sources: (value) => isListOf(isText)(value) && (value as unknown[]).length <= 1000,
       since: isTime,
       first: isSequence,
       latest: isFlag,
@@ -112,7 +115,14 @@ const bodies: Record<number, Check> = {
       window: isWindow,
       limits: hasFields({ frame: isSequence, sources: isSequence, unfinished: isSequence }),
     },
-    { fresh: isFlag, durable: isFlag, features: isListOf(isText), software: isText, store: isText },
+    {
+      fresh: isFlag,
+      durable: isFlag,
+      features: isListOf(isText),
+      software: isText,
+      store: isText,
+      identity: isMark,
+    },
   ),
   [type.SOURCE]: hasFields(
     { name: isText },
@@ -143,7 +153,7 @@ const bodies: Record<number, Check> = {
   [type.PING]: hasFields({ time: isTime }),
   [type.PONG]: hasFields({ time: isTime, clock: isTime }),
   [type.GONE]: hasFields({ sequence: isSequence, name: isText }),
-  [type.CURSOR]: hasFields({ cursor: isText }),
+  [type.CURSOR]: hasFields({ cursor: isMark }),
 };
 
 const binary: number[] = [type.FRAME, type.DATA, type.RECEIPT, type.PROOF];

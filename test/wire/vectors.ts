@@ -199,8 +199,8 @@ function valid(section: string, name: string, ...parts: Part[]): Vector {
 const samples: { type: number; source: number; object: object; required: string[]; optional?: string[] }[] = [
   { type: type.HELLO, source: 0, object: { role: "receive", session: "0123456789abcdef0123456789abcdef", stream: "line 1", started: "1700000000000000000", software: "x", features: [], limits: { frame: 1e9 }, conflict: "skip", again: true, durable: true, key: "k", cursor: "c", follow: true, sources: ["a/b"], since: "-1", first: 1, latest: false, window: { bytes: 1, frames: 1 } }, required: ["role", "session", "stream"],
     optional: ["started", "software", "features", "limits", "limits.frame", "conflict", "again", "durable", "key", "cursor", "follow", "sources", "since", "first", "latest", "window", "window.bytes", "window.frames"] },
-  { type: type.WELCOME, source: 0, object: { window: { bytes: 67108864, frames: 4096 }, limits: { frame: HIGHEST, sources: 64, unfinished: 8 }, fresh: true, durable: false, features: ["x"], software: "x", store: "/y" }, required: ["window", "window.bytes", "window.frames", "limits", "limits.frame", "limits.sources", "limits.unfinished"],
-    optional: ["fresh", "durable", "features", "software", "store"] },
+  { type: type.WELCOME, source: 0, object: { window: { bytes: 67108864, frames: 4096 }, limits: { frame: HIGHEST, sources: 64, unfinished: 8 }, fresh: true, durable: false, features: ["x"], software: "x", store: "/y", identity: "z" }, required: ["window", "window.bytes", "window.frames", "limits", "limits.frame", "limits.sources", "limits.unfinished"],
+    optional: ["fresh", "durable", "features", "software", "store", "identity"] },
   { type: type.SOURCE, source: 65535, object: { name: "hall/camera 1", stream: "s", type: "image/x-raw", raw: { width: 640, height: 480, format: "gray8" }, session: "0123456789abcdef0123456789abcdef" }, required: ["name"],
     optional: ["stream", "type", "raw", "raw.width", "raw.height", "raw.format", "session"] },
   { type: type.ABORT, source: 1, object: { sequence: 1, error: 48, message: "gone" }, required: ["sequence"], optional: ["error", "message"] },
@@ -215,7 +215,7 @@ const samples: { type: number; source: number; object: object; required: string[
   { type: type.PING, source: 0, object: { time: "-9223372036854775808" }, required: ["time"] },
   { type: type.PONG, source: 0, object: { time: "0", clock: "1" }, required: ["time", "clock"] },
   { type: type.GONE, source: 1, object: { sequence: 7, name: "a.png" }, required: ["sequence", "name"] },
-  { type: type.CURSOR, source: 0, object: { cursor: "" }, required: ["cursor"] },
+  { type: type.CURSOR, source: 0, object: { cursor: "c.1" }, required: ["cursor"] },
 ];
 
 /** An ABORT ends something, or it would be fatal for that reason. */
@@ -448,7 +448,12 @@ const broken: Row[] = [
   ["4", "The sequence number 0 is fatal in REFUSED.", json(8, 1, { sequence: 0, error: 35, message: "" })],
   ["4", "The sequence number 0 is fatal in LOST.", json(9, 1, { ranges: [[0, 1]], error: 48 })],
   ["9", "The sequence number 0 is fatal in GONE.", json(18, 1, { sequence: 0, name: "a" })],
-  ["9", "The first number asked for is at least 1.", json(1, 0, { ...hello, role: "receive", first: 0 })],
+  ["12", "A CURSOR of no characters is fatal.", json(type.CURSOR, 0, { cursor: "" })],
+  ["12", "A CURSOR of 1,025 characters is fatal.", json(type.CURSOR, 0, { cursor: "c".repeat(1025) })],
+  ["12", "A HELLO with a cursor of 1,025 characters is fatal.", json(1, 0, { ...hello, role: "receive", cursor: "c".repeat(1025) })],
+  ["12", "A HELLO that asks for 1,001 sources is fatal.", json(1, 0, { ...hello, role: "receive", sources: Array.from({ length: 1001 }, () => "a") })],
+  ["12", "An identity of no characters is fatal.", json(type.WELCOME, 0, { window, limits: least, identity: "" })],
+  ["9", "At least one frame is asked for.", json(1, 0, { ...hello, role: "receive", first: 0 })],
   ["4", "A RECEIPT of 2^53 frames is fatal.", raw(type.RECEIPT, 0, integer(2 ** 53, 8))],
   ["5", "The sequence number 0 is fatal.", frame({ sequence: 0 })],
   ["5", "The sequence number 2^53 is fatal.", frame({ sequence: 2 ** 53 })],

@@ -1,0 +1,180 @@
+/**
+ * What a process has from systemd, and what it says to it: a socket that listens already (sd_listen_fds(3))
+ * and messages on how it fares (sd_notify(3)). Bun offers neither datagrams between processes nor the
+ * address of a socket that it did not open, so the C library is asked, and only where a supervisor is there.
+ */
+import { dlopen, ptr } from "bun:ffi";
+import { FramesError, systemSentence } from "../errors.ts";
+import type { Address } from "./address.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const symbols = {
+  socket: { args: ["int", "int", "int"], returns: "int" },
+  setsockopt: { args: ["int", "int", "int", "ptr", "u32"], returns: "int" },
+  sendto: { args: ["int", "ptr", "u64", "int", "ptr", "u32"], returns: "i64" },
+  getsockname: { args: ["int", "ptr", "ptr"], returns: "int" },
+  clock_gettime: { args: ["int", "ptr"], returns: "int" },
+} as const;
+
+/** Numbers of Linux, on every processor that there is an executable for. */
+const linux = {
+  unixFamily: 1,
+  ipv4Family: 2,
+  ipv6Family: 10,
+  datagram: 2,
+  closeOnExec: 0o2000000,
+  socketLevel: 1,
+  sendTimeout: 20,
+  noSignal: 0x4000,
+  monotonic: 1,
+};
+
+function openLibrary() {
+  const processor = process.arch === "arm64" ? "aarch64" : "x86_64";
+  const names = ["libc.so.6", `libc.musl-${processor}.so.1`];
+  for (const name of names) {
+    try {
+      return dlopen(name, symbols).symbols;
+    } catch {
+      // It is the other one.
+    }
+  }
+  throw new FramesError("usage", `Cannot speak to systemd: there is no ${names.join(" or ")}`);
+}
+
+/** A message may wait so long, in milliseconds, until there is room for it. */
+const sendWithin = 1000;
+
+/** Whoever started this process wants to know how it fares. */
+export class Supervisor {
+  readonly #library = openLibrary();
+  readonly #address: Uint8Array;
+  readonly #socket: number;
+  readonly #failed: (error: FramesError) => void;
+  #hasFailed = false;
+
+  /**
+   * The one that `NOTIFY_SOCKET` names, if there is one. What it asks for in `WATCHDOG_USEC` it gets.
+   *
+   * @param failed is told, once, if nothing can be said to it: that is no reason to end
+   */
+  static of(
+    environment: Environment,
+    failed: (error: FramesError) => void,
+  ): Supervisor | undefined {
+    const { NOTIFY_SOCKET: path } = environment;
+    if (!path || process.platform !== "linux") return undefined;
+    try {
+      const supervisor = new Supervisor(path, failed);
+      supervisor.#watch(environment);
+      return supervisor;
+    } catch (error) {
+      const why = `Cannot tell ${path} how this server fares: ${systemSentence(error)}`;
+      failed(new FramesError("usage", why, { cause: error }));
+      return undefined;
+    }
+  }
+
+  private constructor(path: string, failed: (error: FramesError) => void) {
+    // An abstract name begins with a zero byte.
+    const name = Buffer.from(path.startsWith("@") ? `\0${path.slice(1)}` : path);
+    if (!/^[/@]/.test(path) || name.length > 107) {
+      throw new FramesError("usage", "NOTIFY_SOCKET is neither a path nor an abstract name");
+    }
+    this.#failed = failed;
+    this.#address = Buffer.concat([Buffer.from([linux.unixFamily, 0]), name]);
+    this.#socket = this.#library.socket(linux.unixFamily, linux.datagram | linux.closeOnExec, 0);
+    const limit = BigUint64Array.of(BigInt(sendWithin / 1000), 0n);
+    const { socketLevel, sendTimeout } = linux;
+    this.#library.setsockopt(this.#socket, socketLevel, sendTimeout, ptr(limit), limit.byteLength);
+  }
+
+  /** Tells that it is alive twice in the time after which a supervisor would give it up. */
+  #watch({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): void {
+    const microseconds = Number(WATCHDOG_USEC);
+    const isMeant = !WATCHDOG_PID || Number(WATCHDOG_PID) === process.pid;
+    if (!(microseconds > 0) || !isMeant) return;
+    setInterval(() => this.#send("WATCHDOG=1"), Math.max(1, microseconds / 2000)).unref();
+  }
+
+  /** It serves. */
+  ready(status: string): void {
+    this.#send(`READY=1\nSTATUS=${status}`);
+  }
+
+  /** It reads again what it was told; `ready` says when that is done. */
+  reloading(): void {
+    // With this systemd tells an answer to its signal from one to a signal before.
+    const time = new BigInt64Array(2);
+    this.#library.clock_gettime(linux.monotonic, ptr(time));
+    const microseconds = time[0]! * 1_000_000n + time[1]! / 1000n;
+    this.#send(`RELOADING=1\nMONOTONIC_USEC=${microseconds}`);
+  }
+
+  /** It is about to end. */
+  stopping(status: string): void {
+    this.#send(`STOPPING=1\nSTATUS=${status}`);
+  }
+
+  #send(text: string): void {
+    const message = Buffer.from(text);
+    const { length } = this.#address;
+    const { noSignal } = linux;
+    const sent = this.#library.sendto(
+      this.#socket,
+      ptr(message),
+      message.length,
+      noSignal,
+      ptr(this.#address),
+      length,
+    );
+    if (Number(sent) === message.length || this.#hasFailed) return;
+    this.#hasFailed = true;
+    this.#failed(new FramesError("usage", "Cannot tell NOTIFY_SOCKET how this server fares"));
+  }
+}
+
+/** The first descriptor that systemd gives. */
+const firstGiven = 3;
+
+/**
+ * The descriptor of the socket that this process was given, if it was: `LISTEN_FDS`.
+ *
+ * @throws {FramesError} `usage` if there is more than one
+ */
+export function givenSocket({ LISTEN_PID, LISTEN_FDS }: Environment): number | undefined {
+  if (Number(LISTEN_PID) !== process.pid || !(Number(LISTEN_FDS) > 0)) return undefined;
+  if (Number(LISTEN_FDS) === 1) return firstGiven;
+  const hint = "only the one for --listen can be given, and other addresses are opened here";
+  throw new FramesError("usage", `Cannot serve on ${LISTEN_FDS} sockets of systemd: ${hint}`);
+}
+
+/**
+ * Where a socket listens that this process was given.
+ *
+ * @throws {FramesError} `usage` if it is no socket of TCP
+ */
+export function addressOf(descriptor: number): Address {
+  const room = Buffer.alloc(128);
+  const length = Uint32Array.of(room.length);
+  const isKnown =
+    process.platform === "linux" &&
+    openLibrary().getsockname(descriptor, ptr(room), ptr(length)) === 0;
+  const family = isKnown ? room.readUInt16LE(0) : 0;
+  const port = room.readUInt16BE(2);
+  if (family === linux.ipv4Family) {
+    const host = [...room.subarray(4, 8)].join(".");
+    return { host: host === "0.0.0.0" ? "" : host, port };
+  }
+  if (family === linux.ipv6Family) {
+    const groups = Array.from({ length: 8 }, (_, index) => room.readUInt16BE(8 + 2 * index));
+    const { hostname } = new URL(`http://[${groups.map((group) => group.toString(16)).join(":")}]`);
+    const host = hostname.slice(1, -1);
+    return { host: host === "::" ? "" : host, port };
+  }
+  throw new FramesError(
+    "usage",
+    `Cannot serve on descriptor ${descriptor}: it is no TCP socket; in a .socket unit write ListenStream=PORT`,
+  );
+}

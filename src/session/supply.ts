@@ -1,0 +1,47 @@
+/** Where a provider's frames come from: what a store holds, in the order in which it came. */
+import type { FramesError } from "../errors.ts";
+import type { Frame, RawShape } from "../frame.ts";
+
+/** What frames have in common that are of one source and came in one session. */
+export interface Origin {
+  readonly source: string;
+  readonly session: string;
+  readonly raw: RawShape | undefined;
+}
+
+/** What comes next. */
+export type Supplied = {
+  readonly origin: Origin;
+  /** Its place in the order; where frames were passed over, that of the last. */
+  readonly position: number;
+  /** What a client says to go on behind it; nothing where nobody can go on. */
+  readonly cursor: string | undefined;
+} & (
+  | { readonly type: "frame"; readonly frame: Frame }
+  /** The frame is no longer there. */
+  | { readonly type: "gone"; readonly sequence: number; readonly name: string }
+  /** The frame cannot be sent, or frames were passed over. */
+  | {
+      readonly type: "lost";
+      readonly first: number;
+      readonly last: number;
+      readonly error: FramesError;
+    }
+);
+
+/** A frame that comes next. */
+export type SuppliedFrame = Extract<Supplied, { type: "frame" }>;
+
+export interface Supply {
+  /** What comes next; nothing if there is nothing for now, or it must be looked for a while: see `isBusy`. */
+  next(): Supplied | undefined;
+  /** Whether there may be more at once, although `next` gave nothing: others have their turn first. */
+  readonly isBusy: boolean;
+  /** Whether nothing more will come. */
+  readonly isOver: boolean;
+  /**
+   * A frame could not be read: what is said instead. Nothing if it need not be sent any more, or comes
+   * again by `next`.
+   */
+  failed(item: SuppliedFrame, error: FramesError): Supplied | undefined;
+}

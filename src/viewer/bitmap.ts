@@ -1,0 +1,89 @@
+/** BMP files of pixels, for a decoder that reads no plain ones, and the kinds of plain colours there are. */
+import type { RawShape } from "../frame.ts";
+
+/** Pixels row by row from the top, each of so many bytes. */
+export interface Pixels {
+  readonly width: number;
+  readonly height: number;
+  readonly values: Uint8Array;
+  /** Where in a pixel blue, green and red are. */
+  readonly channels: readonly [number, number, number];
+  /** Bytes of a pixel; default 1. */
+  readonly step?: number;
+}
+
+const headerBytes = 54;
+
+/** Raw formats by ffmpeg's names: where blue, green and red are, and bytes of a pixel. */
+const rawKinds = new Map<string, { channels: Pixels["channels"]; step: number }>([
+  ["rgb24", { channels: [2, 1, 0], step: 3 }],
+  ["bgr24", { channels: [0, 1, 2], step: 3 }],
+  ["rgba", { channels: [2, 1, 0], step: 4 }],
+  ["rgb0", { channels: [2, 1, 0], step: 4 }],
+  ["bgra", { channels: [0, 1, 2], step: 4 }],
+  ["bgr0", { channels: [0, 1, 2], step: 4 }],
+]);
+
+/**
+ * The pixels of a raw frame in colours, or of a binary PPM of 8 bits; nothing if it is none.
+ *
+ * @throws {Error} if it is not whole, or of a raw format that is not known
+ */
+export function readColours(bytes: Uint8Array, raw: RawShape | undefined): Pixels | undefined {
+  if (raw !== undefined) {
+    const kind = rawKinds.get(raw.format);
+    if (kind === undefined) throw new Error(`Raw ${raw.format} is not shown as a picture`);
+    return checked({ width: raw.width, height: raw.height, values: bytes, ...kind });
+  }
+  const header = new TextDecoder("latin1").decode(bytes.subarray(0, 1000));
+  const blank = String.raw`(?:\s|#[^\n]*\n)+`;
+  const form = new RegExp(`^P6${blank}(\\d{1,9})${blank}(\\d{1,9})${blank}255\\s`);
+  const found = form.exec(header);
+  if (found === null) return undefined;
+  return checked({
+    width: Number(found[1]),
+    height: Number(found[2]),
+    values: bytes.subarray(found[0].length),
+    channels: [2, 1, 0],
+    step: 3,
+  });
+}
+
+function checked(pixels: Pixels & { step: number }): Pixels {
+  const { width, height, values, step } = pixels;
+  if (width >= 1 && height >= 1 && values.length >= width * height * step) return pixels;
+  throw new Error(`The frame holds less than its ${width}x${height} pixels`);
+}
+
+/** A BMP of 24 bits. */
+export function bitmap({
+  width,
+  height,
+  values,
+  channels,
+  step = 1,
+}: Pixels): Uint8Array<ArrayBuffer> {
+  const rowBytes = (width * 3 + 3) & ~3;
+  const file = new Uint8Array(headerBytes + rowBytes * height);
+  const view = new DataView(file.buffer);
+  view.setUint16(0, 0x424d);
+  view.setUint32(2, file.length, true);
+  view.setUint32(10, headerBytes, true);
+  view.setUint32(14, 40, true);
+  view.setInt32(18, width, true);
+  // Negative: from the top.
+  view.setInt32(22, -height, true);
+  view.setUint16(26, 1, true);
+  view.setUint16(28, 24, true);
+  const [blue, green, red] = channels;
+  let from = 0;
+  for (let y = 0; y < height; y++) {
+    let to = headerBytes + y * rowBytes;
+    for (let x = 0; x < width; x++, from += step) {
+      file[to++] = values[from + blue]!;
+      file[to++] = values[from + green]!;
+      file[to++] = values[from + red]!;
+    }
+  }
+  return file;
+}

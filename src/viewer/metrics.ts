@@ -1,0 +1,196 @@
+/** `/metrics`: what Prometheus reads, in its text format 0.0.4. */
+import type { Asked } from "./asked.ts";
+import type { Exhibition } from "./exhibition.ts";
+import { delayClasses, type Feed } from "./feed.ts";
+import { viewerKinds } from "./viewers.ts";
+
+const headers = { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" };
+
+/** Sources, and streams, that have series of their own: those from which something came last. */
+const mostSources = 1000;
+const mostStreams = 100;
+
+/** What the others are called. */
+const others = "other";
+
+type Labels = Readonly<Record<string, string>>;
+
+/** A metric with its series. */
+class Metric {
+  readonly #lines: string[];
+  readonly #name: string;
+
+  constructor(name: string, type: "counter" | "gauge" | "histogram", help: string) {
+    this.#name = name;
+    this.#lines = [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`];
+  }
+
+  add(value: number, labels: Labels = {}, suffix = ""): this {
+    const pairs = Object.entries(labels).map(([name, text]) => `${name}="${escaped(text)}"`);
+    const series = pairs.length === 0 ? "" : `{${pairs.join(",")}}`;
+    this.#lines.push(`${this.#name}${suffix}${series} ${value}`);
+    return this;
+  }
+
+  get text(): string {
+    return `${this.#lines.join("\n")}\n`;
+  }
+}
+
+function escaped(text: string): string {
+  return text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+}
+
+export async function metricsAnswer(asked: Asked, exhibition: Exhibition): Promise<Response> {
+  await exhibition.refresh();
+  const { visitor } = asked;
+  const feeds = [...exhibition.live.feeds()]
+    .filter(({ stream, source, frames, lost }) => {
+      return frames + lost > 0 && visitor.maySee(stream, source);
+    })
+    .toSorted((a, b) => Number(isOther(a)) - Number(isOther(b)) || b.received - a.received);
+  const metrics = [...ofSources(feeds, exhibition.live.now), delays(feeds)];
+  if (visitor.seesAll) metrics.push(...ofServer(asked, exhibition));
+  return new Response(metrics.map(({ text }) => text).join(""), { headers });
+}
+
+/** A source that is called like what sums up the others is one of them. */
+function isOther({ stream, source }: Feed): boolean {
+  return stream === others && source === others;
+}
+
+/** Of each source what came since the server began. */
+function ofSources(feeds: readonly Feed[], now: number): Metric[] {
+  const stored = new Metric("frames_stored_total", "counter", "Frames stored since the start.");
+  const bytes = new Metric(
+    "frames_stored_bytes_total",
+    "counter",
+    "Bytes of frames stored since the start.",
+  );
+  const lost = new Metric(
+    "frames_lost_total",
+    "counter",
+    "Numbers given up by senders or refused, since the start.",
+  );
+  const missing = new Metric("frames_missing", "gauge", "Numbers missing in the session of now.");
+  const age = new Metric(
+    "frames_last_received_timestamp_seconds",
+    "gauge",
+    "When a frame came last.",
+  );
+  const rate = new Metric("frames_rate", "gauge", "Frames a second, over the last five seconds.");
+  const own = feeds.filter((feed) => !isOther(feed)).slice(0, mostSources);
+  for (const feed of own) {
+    const { stream, source, frames, received } = feed;
+    const labels = { stream, source };
+    stored.add(frames, labels);
+    bytes.add(feed.bytes, labels);
+    lost.add(feed.lost, labels);
+    missing.add(feed.missing, labels);
+    if (received > 0) age.add(received / 1000, labels);
+    rate.add(now - received < 300_000 ? feed.rate : 0, labels);
+  }
+  const rest = feeds.slice(own.length);
+  if (rest.length > 0) {
+    const labels = { stream: others, source: others };
+    stored.add(
+      sum(rest, ({ frames }) => frames),
+      labels,
+    );
+    bytes.add(
+      sum(rest, (feed) => feed.bytes),
+      labels,
+    );
+    lost.add(
+      sum(rest, (feed) => feed.lost),
+      labels,
+    );
+  }
+  return [stored, bytes, lost, missing, age, rate];
+}
+
+/** From capture to receipt, of each stream. */
+function delays(feeds: readonly Feed[]): Metric {
+  const metric = new Metric(
+    "frames_receipt_delay_seconds",
+    "histogram",
+    "From capture to receipt of a frame.",
+  );
+  const byStream = new Map<string, Feed[]>();
+  for (const feed of feeds) {
+    const isKnown = byStream.has(feed.stream) || byStream.size < mostStreams;
+    const name = isKnown ? feed.stream : others;
+    const list = byStream.get(name);
+    if (list === undefined) byStream.set(name, [feed]);
+    else list.push(feed);
+  }
+  for (const [stream, list] of byStream) {
+    let count = 0;
+    for (const [index, end] of [...delayClasses, Infinity].entries()) {
+      count += sum(list, ({ delayCounts }) => delayCounts[index]!);
+      metric.add(count, { stream, le: end === Infinity ? "+Inf" : String(end) }, "_bucket");
+    }
+    metric.add(sum(list, ({ delaySum }) => delaySum) / 1000, { stream }, "_sum");
+    metric.add(count, { stream }, "_count");
+  }
+  return metric;
+}
+
+/** Of the server as a whole. */
+function ofServer({ viewers }: Asked, exhibition: Exhibition): Metric[] {
+  const { live, states, started, failure } = exhibition;
+  const { version, connections, refusals } = exhibition.showing;
+  const refused = new Metric(
+    "frames_refused_total",
+    "counter",
+    "Frames refused and connections ended, by the error.",
+  );
+  for (const [code, times] of [...refusals].toSorted()) refused.add(times, { code });
+  const watching = new Metric("frames_viewers", "gauge", "Who looks on, by how.");
+  for (const kind of viewerKinds) watching.add(viewers.count(kind), { kind });
+  const { frames, bytes, free, total } = states.store();
+  const gauge = (name: string, help: string, value: number) =>
+    new Metric(name, "gauge", help).add(value);
+  const store = [
+    gauge("frames_store_frames", "Frames that the store holds.", frames),
+    gauge("frames_store_bytes", "Bytes of the frames that the store holds.", bytes),
+  ];
+  if (free !== null)
+    store.push(
+      gauge("frames_store_free_bytes", "Bytes that are free where frames are stored.", free),
+    );
+  if (total !== null)
+    store.push(
+      gauge("frames_store_size_bytes", "Bytes of the disk that frames are stored on.", total),
+    );
+  return [
+    refused,
+    gauge("frames_connections", "Peers that are connected.", connections),
+    gauge("frames_senders", "Senders that have said what they send.", live.senders.length),
+    watching,
+    new Metric(
+      "frames_viewer_dropped_total",
+      "counter",
+      "Frames passed over for viewers that were slow.",
+    ).add(viewers.dropped),
+    ...store,
+    gauge("frames_ready", "1 if frames can be stored, else 0.", failure === undefined ? 1 : 0),
+    new Metric("frames_build_info", "gauge", "The version.").add(1, { version }),
+    gauge("process_start_time_seconds", "When the server began.", started.getTime() / 1000),
+    gauge("process_resident_memory_bytes", "Memory of the process.", process.memoryUsage.rss()),
+    new Metric(
+      "process_cpu_seconds_total",
+      "counter",
+      "Time of processors that the process took.",
+    ).add(cpuSeconds()),
+  ];
+}
+
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
+function sum<T>(list: readonly T[], value: (one: T) => number): number {
+  return list.reduce((total, one) => total + value(one), 0);
+}

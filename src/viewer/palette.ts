@@ -1,0 +1,76 @@
+/** Colours for values: from the coldest to the hottest of a picture. */
+
+/** Names of palettes, in the order in which they are offered. */
+export const paletteNames = ["grey", "iron", "inferno"] as const;
+export type PaletteName = (typeof paletteNames)[number];
+
+/** Red, green, blue. */
+type Colour = readonly [number, number, number];
+
+/** Control points at even distances. */
+const points: Record<PaletteName, readonly Colour[]> = {
+  grey: [
+    [0, 0, 0],
+    [255, 255, 255],
+  ],
+  // The order of colours of thermal cameras' "iron"; the points are our own, for a lightness that rises evenly.
+  iron: [
+    [0, 0, 10],
+    [32, 0, 108],
+    [103, 4, 150],
+    [170, 24, 136],
+    [216, 62, 72],
+    [240, 110, 16],
+    [253, 162, 10],
+    [255, 214, 72],
+    [255, 252, 232],
+  ],
+  // "inferno" of matplotlib (Stéfan van der Walt and Nathaniel Smith, CC0), ten of its 256 colours.
+  inferno: [
+    [0x00, 0x00, 0x04],
+    [0x1b, 0x0c, 0x41],
+    [0x4a, 0x0c, 0x6b],
+    [0x78, 0x1c, 0x6d],
+    [0xa5, 0x2c, 0x60],
+    [0xcf, 0x44, 0x46],
+    [0xed, 0x69, 0x25],
+    [0xfb, 0x9b, 0x06],
+    [0xf7, 0xd1, 0x3d],
+    [0xfc, 0xff, 0xa4],
+  ],
+};
+
+/** Whether somebody's word is the name of a palette. */
+export function isPalette(word: string): word is PaletteName {
+  return (paletteNames as readonly string[]).includes(word);
+}
+
+const made = new Map<PaletteName, Uint8Array<ArrayBuffer>>();
+
+/** 256 colours as red, green, blue, opaque. */
+export function palette(name: PaletteName): Uint8Array<ArrayBuffer> {
+  const known = made.get(name);
+  if (known !== undefined) return known;
+  const table = new Uint8Array(256 * 4);
+  const given = points[name];
+  for (let index = 0; index < 256; index++) {
+    const place = (index / 255) * (given.length - 1);
+    const before = Math.min(Math.floor(place), given.length - 2);
+    const part = place - before;
+    for (let channel = 0; channel < 3; channel++) {
+      const [from, to] = [given[before]![channel]!, given[before + 1]![channel]!];
+      table[index * 4 + channel] = Math.round(from + (to - from) * part);
+    }
+    table[index * 4 + 3] = 255;
+  }
+  made.set(name, table);
+  return table;
+}
+
+/** Pixels as a canvas takes them, of values from 0 to 255. */
+export function colour(values: Uint8Array, name: PaletteName): Uint8ClampedArray<ArrayBuffer> {
+  const table = new Uint32Array(palette(name).buffer);
+  const pixels = new Uint32Array(values.length);
+  for (let index = 0; index < values.length; index++) pixels[index] = table[values[index]!]!;
+  return new Uint8ClampedArray(pixels.buffer);
+}

@@ -1,0 +1,307 @@
+// Grey pictures: what is read of each kind, and what is refused.
+
+import { describe, expect, test } from "bun:test";
+import { deflateSync } from "node:zlib";
+import {
+  decodeGrey,
+  type Grey,
+  greyKind,
+  GreyError,
+  greyRange,
+  stretch,
+} from "../../src/viewer/grey.ts";
+import { colour, palette, paletteNames } from "../../src/viewer/palette.ts";
+import { encodePng } from "../helper/png.ts";
+import { ascii, chunk, join, pngSignature } from "../source/images.ts";
+
+interface PngFields {
+  width: number;
+  height: number;
+  depth?: number;
+  colourType?: number;
+  interlaced?: number;
+  /** Rows with their filters, before they are deflated. */
+  rows: Uint8Array | readonly number[];
+  /** In how many chunks the data lies. */
+  chunks?: number;
+}
+
+function pngOf(fields: PngFields): Uint8Array {
+  const { width, height, depth = 8, colourType = 0, interlaced = 0, rows, chunks = 1 } = fields;
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(width, 0);
+  header.writeUInt32BE(height, 4);
+  header.set([depth, colourType, 0, 0, interlaced], 8);
+  const data = deflateSync(Uint8Array.from(rows));
+  const size = Math.ceil(data.length / chunks);
+  const parts = Array.from({ length: chunks }, (_, index) =>
+    chunk("IDAT", data.subarray(index * size, (index + 1) * size)),
+  );
+  return join(pngSignature, chunk("IHDR", header), ...parts, chunk("IEND", ""));
+}
+
+/** Applies one filter to all rows, as the specification of PNG words it: slow, and without a shared line. */
+function filtered(
+  pixels: Uint8Array,
+  rowBytes: number,
+  step: number,
+  filterOf: (row: number) => number,
+): Uint8Array {
+  const rows = pixels.length / rowBytes;
+  const result = new Uint8Array((rowBytes + 1) * rows);
+  const at = (row: number, byte: number): number =>
+    row < 0 || byte < 0 ? 0 : pixels[row * rowBytes + byte]!;
+  for (let row = 0; row < rows; row++) {
+    const filter = filterOf(row);
+    result[row * (rowBytes + 1)] = filter;
+    for (let byte = 0; byte < rowBytes; byte++) {
+      const [a, b, c] = [at(row, byte - step), at(row - 1, byte), at(row - 1, byte - step)];
+      const p = a + b - c;
+      const nearest = [a, b, c].reduce((best, next) =>
+        Math.abs(p - next) < Math.abs(p - best) ? next : best,
+      );
+      const guess = [0, a, b, Math.floor((a + b) / 2), nearest][filter]!;
+      result[row * (rowBytes + 1) + 1 + byte] = at(row, byte) - guess;
+    }
+  }
+  return result;
+}
+
+/** Values without a pattern that a filter would make alike. */
+function noise(count: number): Uint8Array {
+  let state = 12345;
+  return Uint8Array.from({ length: count }, () => {
+    state = (state * 1103515245 + 12345) & 0x7fffffff;
+    return state >> 16;
+  });
+}
+
+async function refusal(bytes: Uint8Array, raw?: Parameters<typeof decodeGrey>[1]): Promise<string> {
+  try {
+    await decodeGrey(bytes, raw);
+  } catch (error) {
+    expect(error).toBeInstanceOf(GreyError);
+    return (error as GreyError).message;
+  }
+  throw new Error("it was read");
+}
+
+const plain = ({ width, height, samples, maximum }: Grey) => ({
+  width,
+  height,
+  samples: [...samples],
+  maximum,
+});
+
+describe("a grey PNG", () => {
+  for (const [index, name] of ["None", "Sub", "Up", "Average", "Paeth"].entries()) {
+    for (const depth of [8, 16]) {
+      test(`of ${depth} bits with the filter ${name} is read`, async () => {
+        const step = depth / 8;
+        const pixels = noise(13 * 7 * step);
+        const rows = filtered(pixels, 13 * step, step, () => index);
+        const { samples } = await decodeGrey(pngOf({ width: 13, height: 7, depth, rows }));
+        const expected =
+          depth === 8
+            ? pixels
+            : Array.from({ length: 91 }, (_, at) => (pixels[2 * at]! << 8) | pixels[2 * at + 1]!);
+        expect([...samples]).toEqual([...expected]);
+      });
+    }
+  }
+
+  test("with all filters in turn, in many chunks, is read", async () => {
+    const pixels = noise(40 * 50 * 2);
+    const rows = filtered(pixels, 80, 2, (row) => row % 5);
+    const png = pngOf({ width: 40, height: 50, depth: 16, rows, chunks: 9 });
+    const once = await decodeGrey(
+      encodePng({ width: 40, height: 50, colour: "grey16", pixels: pixels }),
+    );
+    expect(plain(await decodeGrey(png))).toEqual(plain(once));
+    expect(once.maximum).toBe(65535);
+  });
+
+  test("that lies in the middle of a buffer is read", async () => {
+    const png = pngOf({ width: 2, height: 1, rows: [0, 7, 9] });
+    const around = join([1, 2, 3], png, [4, 5]);
+    const grey = await decodeGrey(around.subarray(3, 3 + png.length));
+    expect(plain(grey)).toEqual({ width: 2, height: 1, samples: [7, 9], maximum: 255 });
+  });
+
+  test("is told from those that the browser shows itself", () => {
+    const rows = [0, 1, 2, 3];
+    expect(greyKind(pngOf({ width: 3, height: 1, rows }))).toBe("png");
+    for (const fields of [{ colourType: 2 }, { colourType: 4 }, { depth: 4 }, { interlaced: 1 }]) {
+      expect(greyKind(pngOf({ width: 1, height: 1, rows, ...fields }))).toBeUndefined();
+    }
+    expect(greyKind(Uint8Array.of(0xff, 0xd8, 0xff))).toBeUndefined();
+    expect(greyKind(new Uint8Array(0))).toBeUndefined();
+  });
+
+  test("that claims more than it holds is refused before room is made", async () => {
+    const rows = [0, 1, 2, 3];
+    const holds = (sides: string): string =>
+      `The PNG is damaged, or holds less than its ${sides} pixels`;
+    expect(await refusal(pngOf({ width: 3, height: 2, rows }))).toBe(holds("3x2"));
+    expect(await refusal(pngOf({ width: 8000, height: 8000, rows }))).toBe(holds("8000x8000"));
+    for (const [width, height] of [
+      [0, 5],
+      [0xffffffff, 0xffffffff],
+      [70000, 70000],
+    ] as const) {
+      expect(await refusal(pngOf({ width, height, rows }))).toContain(
+        `A picture of ${width}x${height} cannot be shown`,
+      );
+    }
+  });
+
+  test("that is cut anywhere or has an impossible filter is refused, and never hangs", async () => {
+    const whole = pngOf({ width: 13, height: 7, rows: filtered(noise(91), 13, 1, () => 4) });
+    // Behind the last row come a checksum and the end, without which it can be shown.
+    for (let length = 0; length < whole.length - 24; length++) {
+      await refusal(whole.subarray(0, length));
+    }
+    expect(await refusal(pngOf({ width: 1, height: 1, rows: [9, 1] }))).toBe(
+      "The PNG has a filter 9, which does not exist",
+    );
+  });
+
+  test("whose bytes are flipped gives a picture or a refusal, nothing else", async () => {
+    const whole = pngOf({ width: 13, height: 7, rows: filtered(noise(91), 13, 1, () => 3) });
+    for (let at = 0; at < whole.length; at++) {
+      const damaged = whole.slice();
+      damaged[at]! ^= 1 << (at % 8);
+      try {
+        const { samples, width, height } = await decodeGrey(damaged);
+        expect(samples.length).toBe(width * height);
+      } catch (error) {
+        expect(error).toBeInstanceOf(GreyError);
+      }
+    }
+  });
+});
+
+describe("a PGM", () => {
+  test("of 8 and of 16 bits is read", async () => {
+    expect(plain(await decodeGrey(ascii("P5 2 2 255\nabcd")))).toEqual({
+      width: 2,
+      height: 2,
+      samples: [97, 98, 99, 100],
+      maximum: 255,
+    });
+    const deep = join("P5\n# a camera's\n2 1\n4095\n", [0x0f, 0xff, 0x01, 0x02]);
+    expect(plain(await decodeGrey(deep))).toEqual({
+      width: 2,
+      height: 1,
+      samples: [4095, 258],
+      maximum: 4095,
+    });
+  });
+
+  test("whose first sample looks like a blank is read", async () => {
+    const { samples } = await decodeGrey(join("P5 3 1 255 ", [0x20, 0x0a, 0x23]));
+    expect([...samples]).toEqual([0x20, 0x0a, 0x23]);
+  });
+
+  test("in text is read, with comments", async () => {
+    const text = ascii("P2 # one\n3 # two\n1\n1000\n0 # three\n\t12\r\n1000");
+    expect(plain(await decodeGrey(text))).toEqual({
+      width: 3,
+      height: 1,
+      samples: [0, 12, 1000],
+      maximum: 1000,
+    });
+  });
+
+  test("that is not whole, or claims what cannot be, is refused", async () => {
+    const less = "The PGM is damaged, or holds less than its 2x2 pixels";
+    expect(await refusal(ascii("P5 2 2 255\nabc"))).toBe(less);
+    expect(await refusal(ascii("P5 2 2 300\nabcdefg"))).toBe(less);
+    expect(await refusal(ascii("P2 2 2 255\n1 2 3"))).toBe(less);
+    expect(await refusal(ascii("P2 2 2 255\n1 2 3 x  "))).toBe(less);
+    expect(await refusal(ascii("P5 2 2"))).toBe("The header of the PGM is not whole");
+    expect(await refusal(ascii("P5 2 2 0\nabcd"))).toContain("from 1 to 65535, here it is 0");
+    expect(await refusal(ascii("P5 99999999 9 255\nabcd"))).toContain("cannot be shown");
+    expect(await refusal(ascii("P5 60000 1000 255\nabcd"))).toContain("holds less");
+  });
+});
+
+describe("a raw frame", () => {
+  test("is read in the order of its bytes", async () => {
+    const bytes = Uint8Array.of(0x01, 0x02, 0x03, 0x00);
+    const read = async (format: string) =>
+      plain(await decodeGrey(bytes, { width: 2, height: 1, format }));
+    expect(await read("gray16le")).toMatchObject({ samples: [0x0201, 0x0003], maximum: 65535 });
+    expect(await read("gray16be")).toMatchObject({ samples: [0x0102, 0x0300], maximum: 65535 });
+    expect(await read("gray12le")).toMatchObject({ samples: [0x0201, 0x0003], maximum: 4095 });
+    expect(await read("gray10le")).toMatchObject({ samples: [0x0201, 0x0003], maximum: 1023 });
+    const eight = await decodeGrey(bytes, { width: 2, height: 2, format: "gray" });
+    expect(plain(eight)).toMatchObject({ samples: [1, 2, 3, 0], maximum: 255 });
+  });
+
+  test("whose size is not that of its shape is refused", async () => {
+    const shape = { width: 2, height: 1, format: "gray16le" };
+    expect(await refusal(new Uint8Array(5), shape)).toBe(
+      "A raw frame of 2x1 gray16le has 4 bytes, this one has 5",
+    );
+    expect(await refusal(new Uint8Array(4), { ...shape, width: 0.5 })).toContain("cannot be shown");
+    expect(await refusal(new Uint8Array(4), { ...shape, format: "nv12" })).toContain("no grey");
+  });
+
+  test("is not taken for what its bytes look like", () => {
+    const shape = { width: 4, height: 1, format: "nv12" };
+    expect(greyKind(ascii("P5 2 2 255\nabcd"), shape)).toBeUndefined();
+  });
+});
+
+describe("the range of a picture", () => {
+  test("leaves out the few values that are far out", () => {
+    const samples = Uint16Array.from({ length: 1000 }, (_, index) => 20000 + index);
+    samples[3] = 0;
+    samples[500] = 65535;
+    const { low, high } = greyRange({ samples });
+    expect(low).toBeWithin(20000, 20010);
+    expect(high).toBeWithin(20990, 21001);
+  });
+
+  test("leaves out nothing where nothing may be left out", () => {
+    expect(greyRange({ samples: Uint8Array.of(9, 200, 30) })).toEqual({ low: 9, high: 200 });
+  });
+
+  test("of one value is around it, so that it is shown in the middle", () => {
+    const samples = new Uint16Array(100).fill(500);
+    const range = greyRange({ samples });
+    expect(range).toEqual({ low: 499, high: 501 });
+    expect([...stretch({ samples: samples.subarray(0, 1) }, range)]).toEqual([128]);
+  });
+
+  test("goes from black to white, and what is outside stays at the ends", () => {
+    const samples = Uint16Array.of(0, 1000, 1500, 2000, 65535);
+    expect([...stretch({ samples }, { low: 1000, high: 2000 })]).toEqual([0, 0, 128, 255, 255]);
+  });
+});
+
+describe("palettes", () => {
+  for (const name of paletteNames) {
+    test(`${name} gets lighter from step to step`, () => {
+      const table = palette(name);
+      expect(table.length).toBe(1024);
+      let last = -1;
+      for (let index = 0; index < 256; index++) {
+        const [red, green, blue, alpha] = table.subarray(index * 4, index * 4 + 4);
+        // Rec. 709; a step of rounding is allowed for.
+        const light = 0.2126 * red! + 0.7152 * green! + 0.0722 * blue!;
+        expect(light).toBeGreaterThan(last - 0.75);
+        expect(alpha).toBe(255);
+        last = Math.max(last, light);
+      }
+      expect(last).toBeGreaterThan(230);
+    });
+  }
+
+  test("give each value its colour", () => {
+    const pixels = colour(Uint8Array.of(0, 255, 128), "inferno");
+    expect([...pixels.subarray(0, 8)]).toEqual([0, 0, 4, 255, 252, 255, 164, 255]);
+    expect([...colour(Uint8Array.of(7), "grey")]).toEqual([7, 7, 7, 255]);
+  });
+});

@@ -1,0 +1,231 @@
+// What is stored, as JSON: streams, frames in the order of capture, moments and gaps.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { send, serve } from "frames";
+import { run, temporaryFolder } from "../helper/program.ts";
+import { Camera, startViewed } from "../helper/viewing.ts";
+
+setDefaultTimeout(30_000);
+
+const frame = (text: string) => new TextEncoder().encode(text);
+
+test("streams are listed with their sources, page by page", async () => {
+  await using viewed = await startViewed();
+  for (const [stream, source] of [
+    ["b", "x"],
+    ["a", "y"],
+    ["a", "x"],
+    ["c", "c"],
+  ] as const) {
+    const camera = new Camera(viewed.server, stream, source);
+    await camera.store(frame("12345"), "1", 100n);
+    await camera.store(frame("123"), "2", 50n);
+    await camera.end();
+  }
+  const all = await viewed.json("/api/streams");
+  expect(all.next).toBeNull();
+  expect(all.streams.map(({ name }: { name: string }) => name)).toEqual(["a", "b", "c"]);
+  expect(all.streams[0].sources.map(({ name }: { name: string }) => name)).toEqual(["x", "y"]);
+  const { live, ...source } = all.streams[0].sources[0];
+  expect(source).toEqual({
+    name: "x",
+    frames: 2,
+    bytes: 8,
+    lost: 0,
+    firstCaptured: "50",
+    lastCaptured: "100",
+  });
+  expect(live).toMatchObject({ number: 2, name: "2", gaps: 0 });
+  const first = await viewed.json("/api/streams?limit=2");
+  expect(first.streams.length).toBe(2);
+  const second = await viewed.json(`/api/streams?limit=2&after=${first.next}`);
+  expect(second.streams.map(({ name }: { name: string }) => name)).toEqual(["c"]);
+  expect(second.next).toBeNull();
+  expect(await viewed.json("/api/streams/c")).toMatchObject({ name: "c" });
+  expect((await viewed.get("/api/streams/none")).status).toBe(404);
+  const server = await viewed.json("/api/server");
+  expect(server).toMatchObject({ version: "0.1.0", store: { frames: 8, bytes: 32 } });
+  expect(server.store.place).toBe(viewed.server.directory);
+});
+
+test("frames come in the order of capture, from both ends, with their facts", async () => {
+  await using viewed = await startViewed();
+  const camera = new Camera(viewed.server, "run7", "x");
+  const times = [5n, 3n, 9n, 3n, -7n, 1_700_000_000_000_000_001n];
+  for (const [index, time] of times.entries()) {
+    await camera.store(frame(`${index}`), `${index + 1}`, time);
+  }
+  const list = (more: string) => viewed.json(`/api/streams/run7/frames?source=x&${more}`);
+  const names = (answer: any): string[] => answer.frames.map(({ name }: any) => name);
+  const whole = await list("");
+  expect(names(whole)).toEqual(["5", "2", "4", "1", "3", "6"]);
+  expect(whole.frames[5]).toMatchObject({
+    number: 6,
+    size: 1,
+    captured: "1700000000000000001",
+    key: null,
+    metadata: null,
+    raw: null,
+    type: "application/octet-stream",
+    url: "/streams/run7/sources/x/frames/6",
+  });
+  expect(whole.frames[5].crc32).toMatch(/^[0-9a-f]{8}$/);
+  let next: string | null = null;
+  const forth: string[] = [];
+  do {
+    const page: any = await list(`limit=2${next === null ? "" : `&after=${next}`}`);
+    forth.push(...names(page));
+    ({ next } = page);
+  } while (next !== null);
+  expect(forth).toEqual(names(whole));
+  const back: string[] = [];
+  for (let cursor = whole.frames[5].cursor; ;) {
+    const page: any = await list(`limit=1&before=${cursor}`);
+    if (page.frames.length === 0) break;
+    back.push(...names(page));
+    ({ cursor } = page.frames[0]);
+  }
+  expect(back).toEqual(names(whole).slice(0, -1).reverse());
+  expect(names(await list("number=3"))).toEqual(["3"]);
+  for (const wrong of ["after=x", "before=1_2", "limit=0", "limit=-1", "number=x"]) {
+    const answer = await viewed.get(`/api/streams/run7/frames?source=x&${wrong}`);
+    expect([wrong, answer.status]).toEqual([wrong, 400]);
+  }
+  expect((await viewed.get("/api/streams/run7/frames")).status).toBe(400);
+  await camera.end();
+});
+
+test("a number of several sessions is that of the newest first", async () => {
+  await using viewed = await startViewed();
+  for (const name of ["first", "second"]) {
+    const camera = new Camera(viewed.server, "run7", "x");
+    await camera.store(frame(name), name, 1n);
+    await camera.end();
+  }
+  const { frames } = await viewed.json("/api/streams/run7/frames?source=x&number=1");
+  expect(frames.map(({ name }: any) => name)).toEqual(["second", "first"]);
+  const path = "/streams/run7/sources/x/numbers/1";
+  expect(await (await viewed.get(path)).text()).toBe("second");
+  const { session } = frames[1];
+  expect(await (await viewed.get(`${path}?session=${session}`)).text()).toBe("first");
+});
+
+test("a moment has of each source the frame that is nearest", async () => {
+  await using viewed = await startViewed();
+  const [visible, infrared] = ["visible", "infrared"].map(
+    (source) => new Camera(viewed.server, "run7", source),
+  );
+  for (const time of [100n, 200n, 300n]) await visible!.store(frame("v"), `v${time}`, time);
+  for (const time of [140n, 260n]) await infrared!.store(frame("i"), `i${time}`, time);
+  const at = async (time: number | string, more = "") => {
+    const { frames } = await viewed.json(`/api/streams/run7/moment?at=${time}${more}`);
+    return frames.map(({ name }: any) => name).toSorted();
+  };
+  expect(await at(190)).toEqual(["i140", "v200"]);
+  expect(await at(210)).toEqual(["i260", "v200"]);
+  expect(await at(0)).toEqual(["i140", "v100"]);
+  expect(await at("9223372036854775807", "&source=visible")).toEqual(["v300"]);
+  expect((await viewed.get("/api/streams/run7/moment?at=now")).status).toBe(400);
+  await Promise.all([visible!.end(), infrared!.end()]);
+});
+
+describe("gaps", () => {
+  test("are those that frames ls tells, page by page, and new ones are among them", async () => {
+    await using viewed = await startViewed();
+    const camera = new Camera(viewed.server, "run7", "x", { policy: "latest" });
+    // Given in one turn, so that only the newest is left when the first is taken.
+    await camera.store(frame("1"), "1");
+    for (let number = 2; number <= 9; number++) camera.give(frame(`${number}`), `${number}`);
+    await camera.arrived();
+    await camera.end();
+    const other = new Camera(viewed.server, "run7", "y");
+    await other.store(frame("y"), "1");
+    const told = async () => {
+      const found: unknown[] = [];
+      for (let next: string | null = ""; next !== null;) {
+        const query: string = next === "" ? "" : `&after=${encodeURIComponent(next)}`;
+        const page: any = await viewed.json(`/api/streams/run7/gaps?limit=1${query}`);
+        found.push(...page.gaps);
+        ({ next } = page);
+      }
+      return found as { source: string; first: number; last: number; reason: string }[];
+    };
+    const listed = async () => {
+      const { stdout } = await run([
+        "ls",
+        "run7",
+        "--gaps",
+        "--json",
+        "--dir",
+        viewed.server.directory,
+      ]);
+      return stdout
+        .split("\n")
+        .filter((line) => line !== "")
+        .map((line) => JSON.parse(line))
+        .map(({ source, first, last, reason }) => ({ source, first, last, reason }));
+    };
+    const found = await told();
+    expect(found.length).toBeGreaterThan(0);
+    expect(found.every(({ source, reason }) => source === "x" && reason === "dropped")).toBe(true);
+    expect(
+      found.map(({ source, first, last, reason }) => ({ source, first, last, reason })),
+    ).toEqual(await listed());
+    const { sources } = await viewed.json("/api/streams/run7");
+    const dropped = found.reduce((sum, { first, last }) => sum + last - first + 1, 0);
+    expect(sources[0].lost).toBe(dropped);
+    expect(sources[0].live.gaps).toBe(dropped);
+    await other.end();
+  });
+
+  test("are none where frames were there already", async () => {
+    await using viewed = await startViewed();
+    const frames = Array.from({ length: 20 }, (_, index) => ({
+      bytes: frame(`${index}`),
+      name: `${index}`,
+    }));
+    const to = { to: viewed.server.address, stream: "run7", source: "x" };
+    await send(
+      frames.filter((_, index) => index % 2 === 0),
+      to,
+    );
+    await send(frames, { ...to, onConflict: "skip" });
+    expect(await viewed.json("/api/streams/run7/gaps")).toEqual({ gaps: [], next: null });
+    const { sources } = await viewed.json("/api/streams/run7");
+    expect(sources[0]).toMatchObject({ frames: 20, live: { gaps: 0 } });
+  });
+});
+
+test("sums follow what is removed and what is replaced", async () => {
+  const server = await serve(temporaryFolder(), {
+    listen: "127.0.0.1:0",
+    http: "127.0.0.1:0",
+    reserve: 0,
+    keep: { bytes: 500 },
+  });
+  try {
+    const sums = async () => {
+      const answer = (await (await fetch(`http://${server.http}/api/streams`)).json()) as any;
+      const { frames, bytes } = answer.streams[0].sources[0];
+      return [frames, bytes] as const;
+    };
+    const frames = Array.from({ length: 20 }, (_, index) => ({
+      bytes: new Uint8Array(100).fill(index),
+      name: `${index}`,
+    }));
+    const to = { to: server.address, stream: "run7", source: "x" };
+    await send(frames.slice(0, 4), to);
+    expect(await sums()).toEqual([4, 400]);
+    await send([{ bytes: new Uint8Array(60), name: "3" }], { ...to, onConflict: "replace" });
+    expect(await sums()).toEqual([4, 360]);
+    await send(frames.slice(4), to);
+    const deadline = performance.now() + 20_000;
+    while ((await sums())[0] !== 5) {
+      if (performance.now() > deadline) throw new Error(`${await sums()} are kept`);
+      await Bun.sleep(50);
+    }
+    expect(await sums()).toEqual([5, 500]);
+  } finally {
+    await server.stop();
+  }
+});
