@@ -2,7 +2,7 @@
 
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
 import { newKey } from "../src/keys.ts";
@@ -17,6 +17,7 @@ import {
   makeTree,
   manyFrames,
   run,
+  sameTree,
   startServer,
   temporaryFolder,
   until,
@@ -299,6 +300,71 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
 });
 
 describe("Many nodes", () => {
+  holds("give out at each what the others take, within seconds", async () => {
+    const prefix = newPrefix();
+    const [one, two] = [await serveBucket(prefix), await serveBucket(prefix)];
+    const copy = join(temporaryFolder(), "copy");
+    const from = ["--from", `127.0.0.1:${two.port}`];
+    using following = launch(["receive", "run7", copy, "--follow", "--json", ...from]);
+    // Some larger than what is fetched ahead.
+    const files = {
+      ...manyFrames(100, 20_000),
+      "visible/large.raw": 3_000_000,
+      "thermal/1.raw": 10,
+    };
+    const tree = makeTree(files);
+    expectCode(await run(["send", tree, "--to", `127.0.0.1:${one.port}`]), 0);
+    const told = performance.now();
+    await until("all frames", () => existsSync(copy) && sameTree(tree, copy).length === 0, 10_000);
+    expect(performance.now() - told).toBeLessThan(5000);
+    following.child.kill("SIGINT");
+    await following.ended();
+    // Who comes later gets the same, also from the node that took them.
+    const later = join(temporaryFolder(), "later");
+    const received = await run(["receive", "run7", later, "--from", `127.0.0.1:${one.port}`]);
+    expectCode(received, 0);
+    expect(sameTree(tree, later)).toEqual([]);
+    await one.stop();
+    await two.stop();
+  });
+
+  holds("show at each what the others take", async () => {
+    const prefix = newPrefix();
+    const [one, two] = [
+      await serveBucket(prefix),
+      await serveBucket(prefix, "--http", "127.0.0.1:0"),
+    ];
+    const files = { "visible/1.png": 20_000, "visible/2.raw": 3_000_000 };
+    const tree = makeTree(files);
+    expectCode(await run(["send", tree, "--to", `127.0.0.1:${one.port}`]), 0);
+    const listening = jsonLines(two.stdout()).find(({ type }) => type === "listening")!;
+    const page = String(listening["page"] ?? `http://${String(listening["http"])}`).replace(
+      /\/$/,
+      "",
+    );
+    const frames = `${page}/streams/run7/sources/visible/frames`;
+    const answer = async (name: string) => (await fetch(`${frames}/${name}`)).status;
+    const end = performance.now() + 5000;
+    while ((await answer("2.raw")) !== 200 && performance.now() < end) await Bun.sleep(50);
+    for (const [path, size] of Object.entries(files)) {
+      const name = path.split("/")[1]!;
+      const shown = await fetch(`${frames}/${name}`, { redirect: "error" });
+      expect([name, shown.status]).toEqual([name, 200]);
+      expect((await shown.bytes()).length).toBe(size);
+    }
+    const part = await fetch(`${frames}/2.raw`, { headers: { Range: "bytes=1000-1999" } });
+    expect(part.status).toBe(206);
+    expect(Buffer.from(await part.bytes())).toEqual(
+      readFileSync(join(tree, "visible/2.raw")).subarray(1000, 2000),
+    );
+    expect((await fetch(`${page}/readyz`)).status).toBe(200);
+    expect(await (await fetch(`${page}/api/streams`)).json()).toMatchObject({
+      streams: [{ name: "run7", sources: [{ name: "visible", frames: 2 }] }],
+    });
+    await one.stop();
+    await two.stop();
+  });
+
   holds(
     "lose nothing and keep nothing twice when one of them is killed and comes back",
     async () => {
