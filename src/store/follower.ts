@@ -16,8 +16,9 @@ export const segmentsBelow = ".frames/segments/";
 /** The pause between two looks at the bucket, in milliseconds. */
 const lookEvery = 1500;
 
-/** Objects that are read at the same time. */
-const readAtOnce = 16;
+/** Links, and segments, which may be large, that are read at the same time. */
+const linksAtOnce = 16;
+const segmentsAtOnce = 2;
 
 /** So often an object that is listed may be gone, because it was merged meanwhile, before that is a fault. */
 const mostMisses = 20;
@@ -140,6 +141,7 @@ export class Follower {
       (await this.#read(
         unread.map(({ path }) => path),
         this.#knownLinks,
+        linksAtOnce,
       )) && isWhole;
     this.#links = links;
     forgetOthers(this.#knownLinks, new Set(links.map(({ path }) => path)));
@@ -160,15 +162,16 @@ export class Follower {
     const isWhole = await this.#read(
       unread.map(({ path }) => path),
       this.#knownSegments,
+      segmentsAtOnce,
     );
     this.#segments = segments;
     return isWhole;
   }
 
-  async #read(paths: readonly string[], known: Set<string>): Promise<boolean> {
+  async #read(paths: readonly string[], known: Set<string>, atOnce: number): Promise<boolean> {
     let isWhole = true;
-    for (let from = 0; from < paths.length; from += readAtOnce) {
-      const some = paths.slice(from, from + readAtOnce);
+    for (let from = 0; from < paths.length; from += atOnce) {
+      const some = paths.slice(from, from + atOnce);
       const found = await Promise.all(some.map((path) => this.#s3.bytes(path)));
       for (const [index, bytes] of found.entries()) {
         const path = some[index]!;

@@ -12,7 +12,7 @@ export const largestHeld = 8 << 20;
 const mostAtOnce = 32;
 
 /** With more bytes under way nothing more is read from senders; they read on when it is half of that. */
-const mostUnderWay = 32 << 20;
+const mostUnderWay = 24 << 20;
 
 /** With more bytes of unfinished frames in memory, others are sent on as they come, like large ones. */
 const mostUnfinished = 64 << 20;

@@ -4,9 +4,10 @@
  *
  *     bun test/bench/scale.ts [--cameras N] [--fps N] [--frame BYTES] [--days N] [--pack N] [--json]
  *
- * Prices are those of Amazon S3 Standard in us-east-1, in US dollars, as published at
- * https://aws.amazon.com/s3/pricing/ and known to whoever wrote this; traffic into a bucket is free there. Costs per
- * frame of a node are those that `bun run bench --only bucket` measured on two cores of an AMD EPYC.
+ * Prices are those of Amazon S3 Standard in us-east-1, in US dollars (https://aws.amazon.com/s3/pricing/; look there
+ * before you rely on them): traffic into a bucket is free, and so are DELETEs. With an engine of your own requests cost
+ * nothing: `--put 0 --get 0`. What a frame costs a node was measured with radosgw on two cores of an AMD EPYC, both
+ * busy: 200 µs for frames of 20 KB, 390 for 200 KB.
  */
 import { parseArgs } from "node:util";
 
@@ -19,13 +20,20 @@ const usual = {
   days: 1,
   /** Frames that one object holds; `frames` writes one each. */
   pack: 1,
+  /** Cameras that share a PREFIX and the nodes that serve it; each node knows of all frames below its own. */
+  part: 1000,
   /** Seconds between two links of a session. */
   link: 1,
-  /** Seconds between two looks of a node at the bucket, each of two LISTs. */
+  /** Links of a session that are not merged, on average. */
+  unmerged: 100,
+  /** Seconds between two looks of a node at the bucket. */
   look: 1.5,
+  /** Bytes of a frame in the mirror of a node, and microseconds of a processor to put it there. */
+  rowBytes: 225,
+  rowMicroseconds: 4.7,
   /** Microseconds of a processor that a node needs for a frame, and for each MB of it. */
-  frameMicroseconds: 200,
-  megabyteMicroseconds: 900,
+  frameMicroseconds: 180,
+  megabyteMicroseconds: 1050,
   /** Processors of a node, the share of them that is to be used, and what its network card takes in bits a second. */
   processors: 8,
   load: 0.5,
@@ -45,6 +53,7 @@ type Parameters = typeof usual;
 
 interface Plan {
   readonly cameras: number;
+  readonly parts: number;
   readonly framesPerSecond: number;
   readonly gigabitsPerSecond: number;
   readonly nodes: number;
@@ -52,15 +61,20 @@ interface Plan {
   readonly limit: "processors" | "network";
   readonly putsPerSecond: number;
   readonly storedTB: number;
+  /** What each node knows of its part: rows, GB on its disk, and hours to read that at its start. */
+  readonly mirror: { readonly rows: number; readonly gb: number; readonly hours: number };
   readonly dollars: Readonly<
-    Record<"puts" | "links" | "lists" | "heads" | "space" | "nodes" | "all", number>
+    Record<"puts" | "links" | "lists" | "gets" | "space" | "nodes" | "all", number>
   >;
 }
 
 const month = 30 * 24 * 3600;
 
 function plan(cameras: number, given: Parameters): Plan {
-  const framesPerSecond = cameras * given.fps;
+  const parts = Math.ceil(cameras / given.part);
+  // Of one part.
+  const some = cameras / parts;
+  const framesPerSecond = some * given.fps;
   const bytesPerSecond = framesPerSecond * given.frame;
   const perFrame = given.frameMicroseconds + (given.megabyteMicroseconds * given.frame) / 1e6;
   const byProcessors = (framesPerSecond * perFrame) / 1e6 / (given.processors * given.load);
@@ -69,26 +83,38 @@ function plan(cameras: number, given: Parameters): Plan {
   // One may always fail.
   const nodes = Math.ceil(Math.max(byProcessors, byNetwork)) + 1;
   const puts = framesPerSecond / given.pack;
-  const links = cameras / given.link;
-  const lists = (2 * nodes) / given.look;
-  const storedGB = (bytesPerSecond * given.days * 24 * 3600) / 1e9;
+  const links = some / given.link;
+  // Links that are not merged yet are listed each time, a thousand in an answer.
+  const pages = Math.ceil((some * given.unmerged) / 1000);
+  const lists = (nodes * (pages + 1)) / given.look;
+  // Every node reads what the others wrote, and looks whether its own last link is there.
+  const gets = links * nodes;
+  const rows = framesPerSecond * given.days * 24 * 3600;
+  const storedGB = (rows * given.frame * parts) / 1e9;
+  const monthly = (perSecond: number, price: number) => (parts * perSecond * month * price) / 1000;
   const cost = {
-    puts: (puts * month * given.put) / 1000,
-    links: (links * month * given.put) / 1000,
-    lists: (lists * month * given.put) / 1000,
-    heads: (links * month * given.get) / 1000,
+    puts: monthly(puts, given.put),
+    links: monthly(links, given.put),
+    lists: monthly(lists, given.put),
+    gets: monthly(gets, given.get),
     space: spaceDollars(storedGB, given),
-    nodes: nodes * given.node,
+    nodes: parts * nodes * given.node,
   };
   const all = Object.values(cost).reduce((sum, dollars) => sum + dollars);
   return {
     cameras,
-    framesPerSecond,
-    gigabitsPerSecond: (bytesPerSecond * 8) / 1e9,
-    nodes,
+    parts,
+    framesPerSecond: framesPerSecond * parts,
+    gigabitsPerSecond: (bytesPerSecond * 8 * parts) / 1e9,
+    nodes: nodes * parts,
     limit: byProcessors > byNetwork ? "processors" : "network",
-    putsPerSecond: puts + links,
+    putsPerSecond: (puts + links) * parts,
     storedTB: storedGB / 1000,
+    mirror: {
+      rows,
+      gb: (rows * given.rowBytes) / 1e9,
+      hours: (rows * given.rowMicroseconds) / 3600e6,
+    },
     dollars: { ...cost, all },
   };
 }
@@ -118,8 +144,9 @@ const given: Parameters = { ...usual };
 for (const name of names) {
   if (texts[name] === undefined) continue;
   given[name] = Number(texts[name]);
-  if (!(given[name] > 0)) {
-    console.error(`--${name} is a number above 0, current value is ${texts[name]}`);
+  const isPrice = ["put", "get", "node"].includes(name) || name.startsWith("gb");
+  if (!(given[name] > 0 || (isPrice && given[name] === 0))) {
+    console.error(`--${name} is a number above 0, current value is ${String(texts[name])}`);
     process.exit(1);
   }
 }
@@ -135,20 +162,22 @@ for (const cameras of fleets) {
   console.log(`${whole(cameras)} cameras, ${given.fps} frames a second of ${whole(given.frame / 1000)} KB, kept for ${given.days} days, ${given.pack} in an object
   frames     ${whole(found.framesPerSecond)} a second
   network    ${found.gigabitsPerSecond.toFixed(1)} Gbit/s into the nodes, and as much out of them
-  nodes      ${found.nodes}, one of them to spare (${found.limit} decide)
+  nodes      ${found.nodes} in ${found.parts} parts, one to spare in each (${found.limit} decides)
   requests   ${whole(found.putsPerSecond)} PUT a second
   kept       ${whole(found.storedTB)} TB
+  mirrors    ${whole(found.mirror.rows / 1e6)} million rows in each node: ${whole(found.mirror.gb)} GB of its disk, read in ${found.mirror.hours.toFixed(1)} hours at its start
   dollars a month
     PUT of frames     ${whole(dollars.puts)}
     PUT of links      ${whole(dollars.links)}
-    HEAD of links     ${whole(dollars.heads)}
+    GET of links      ${whole(dollars.gets)}
     LIST by nodes     ${whole(dollars.lists)}
     space             ${whole(dollars.space)}
     nodes             ${whole(dollars.nodes)}
     all               ${whole(dollars.all)}
 `);
 }
-if (texts["json"] !== true) {
-  console.log(`A PUT costs as much as ${whole(evenSize(given) / 1000)} KB kept for a month. Frames smaller than that, kept for a month, are
-worth packing together; kept for ${given.days} days, those smaller than ${whole((evenSize(given) / 1000) * (30 / given.days))} KB.`);
+if (texts["json"] !== true && given.put > 0 && given.gb > 0) {
+  const even = evenSize(given) / 1000;
+  console.log(`A PUT costs as much as ${whole(even)} KB kept for a month: frames that are kept so long and are smaller are worth
+packing together, and of those kept for ${given.days} days all below ${whole((even * 30) / given.days)} KB (--pack N).`);
 }
