@@ -159,7 +159,7 @@ export class BucketStore implements FrameStore {
   async #saved(): Promise<void> {
     for (const result of await Promise.allSettled(this.#unsaved)) {
       // Whose session it was hears of that by its frames.
-      if (result.status === "rejected" && result.reason?.code !== "superseded") throw result.reason;
+      if (result.status === "rejected" && result.reason?.code === "store") throw result.reason;
     }
   }
 

@@ -2,7 +2,7 @@
  * The journal of one session in a bucket: a chain of links, each created only if nobody has created it before.
  * Whoever creates the next one holds the session; who finds it taken by another has lost it.
  */
-import { FramesError } from "../errors.ts";
+import { type ErrorName, FramesError } from "../errors.ts";
 import { linkPath, type Follower } from "./follower.ts";
 import { decodeEntries, encodeEntries, type Entry, isSameOrigin, type Told } from "./link.ts";
 import type { Mirror } from "./mirror.ts";
@@ -34,6 +34,9 @@ interface Waiting {
   resolve(): void;
   reject(error: unknown): void;
 }
+
+/** Errors after which a chain is of no more use here. */
+const ends: ReadonlySet<ErrorName> = new Set(["superseded", "stolen-session"]);
 
 /** Others may go on with a chain so often while it is taken over. */
 const mostTries = 100;
@@ -149,7 +152,7 @@ export class Chain {
   }
 
   #fail(error: unknown, batch: readonly Waiting[]): void {
-    if (error instanceof FramesError && error.code === "superseded") {
+    if (error instanceof FramesError && ends.has(error.code)) {
       this.#failure = error;
       batch = [...batch, ...this.#waiting];
       this.#waiting = [];
@@ -161,6 +164,7 @@ export class Chain {
     const { s3, mirror, follower, node } = this.#parts;
     const { session } = this;
     for (let tries = 0; tries < mostTries; tries++) {
+      this.#checkKey(entries);
       const number = (this.#own ?? mirror.lastOf(session)) + 1;
       const header = { session, first: number, last: number, node };
       const bytes = encodeEntries(header, entries);
@@ -180,6 +184,18 @@ export class Chain {
       return;
     }
     throw new FramesError("store", `Cannot take over session ${session}: others go on with it`);
+  }
+
+  /**
+   * Whoever knows the id of a session has not its key yet.
+   *
+   * @throws {FramesError} `stolen-session`
+   */
+  #checkKey(entries: readonly Entry[]): void {
+    if (this.#own !== undefined) return;
+    const key = this.#parts.mirror.keyOf(this.session);
+    if (key === undefined || entries.every(({ origin }) => origin.key === key)) return;
+    throw new FramesError("stolen-session");
   }
 
   /**

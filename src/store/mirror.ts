@@ -26,8 +26,8 @@ export class Mirror {
   readonly folder: string;
   readonly #lock: StoreLock;
   readonly #journal: Journal;
-  /** The last link of each session's chain that is known. */
-  readonly #last = new Map<string, number>();
+  /** The last link of each session's chain that is known, and the key that its frames came with. */
+  readonly #sessions = new Map<string, { last: number; key: string | null | undefined }>();
 
   /**
    * @param identity tells the store from others
@@ -45,7 +45,21 @@ export class Mirror {
 
   /** Number of the last link of a session's chain; 0 if there is none. */
   lastOf(session: string): number {
-    return this.#last.get(session) ?? 0;
+    return this.#sessions.get(session)?.last ?? 0;
+  }
+
+  /** Name of the key that a session's frames came with; nothing if that is not known. */
+  keyOf(session: string): string | null | undefined {
+    return this.#sessions.get(session)?.key;
+  }
+
+  #note({ header: { session, last }, entry }: Told): void {
+    const known = this.#sessions.get(session);
+    if (known === undefined) this.#sessions.set(session, { last, key: entry?.origin.key });
+    else {
+      if (last > known.last) known.last = last;
+      known.key ??= entry?.origin.key;
+    }
   }
 
   /**
@@ -55,10 +69,11 @@ export class Mirror {
    */
   apply(told: readonly Told[]): Contested[] {
     const contested: Contested[] = [];
-    for (const { header, entry } of told) {
-      const { session, last } = header;
-      if (last > this.lastOf(session)) this.#last.set(session, last);
+    for (const one of told) {
+      this.#note(one);
+      const { entry } = one;
       if (entry === undefined) continue;
+      const { session } = one.header;
       const { stream, source } = entry.origin;
       const numbering = { stream, source, session };
       if (entry.kind === "loss") {

@@ -188,6 +188,18 @@ describe("Two nodes of one bucket:", () => {
     },
   );
 
+  holds("a session goes on with the key that it began with alone", async (prefix, open) => {
+    const [one, two] = [await open(prefix), await open(prefix)];
+    const own = openVisible(one, { key: "cam-3" });
+    expect(await stored(own, "1.png")).toBe("stored");
+    await two.refresh();
+    const [thief, same] = [openVisible(two, { key: "cam-4" }), openVisible(two, { key: "cam-3" })];
+    expect(await stored(thief, "2.png")).toBe("rejected stolen-session");
+    expect(await stored(own, "3.png")).toBe("stored");
+    expect(await stored(same, "4.png")).toBe("stored");
+    expect(await stored(own, "5.png")).toBe("rejected superseded");
+  });
+
   holds("who is held up until its chain was merged gives no receipt", async (prefix, open) => {
     const [one, two] = [await open(prefix), await open(prefix)];
     const old = openVisible(one);
