@@ -6,6 +6,7 @@ import type { Host } from "./host.ts";
 import { CompleteSupply, LatestSupply, type Wanted } from "./journal-supply.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
 import { Provider } from "./session/provider.ts";
+import { RemoteSupply } from "./remote-supply.ts";
 import type { Flushable } from "./session/receiving.ts";
 import type { Supply } from "./session/supply.ts";
 import { outgoingBuffer, Transmission } from "./session/transmission.ts";
@@ -65,10 +66,14 @@ export class Provision implements ConnectionHandler, Guest, Follower {
     const time = hello.since === undefined ? undefined : BigInt.asIntN(64, BigInt(hello.since));
     this.#wanted = { stream, sources, since: time, cursor, follow };
     const { reader } = server;
-    this.#supply =
+    const supply =
       hello.latest === true
         ? new LatestSupply(reader, this.#wanted)
         : new CompleteSupply(reader, this.#wanted);
+    this.#supply =
+      reader.fetch === undefined
+        ? supply
+        : new RemoteSupply(supply, reader.fetch, () => this.#schedule());
     this.#unfollow = reader.arrivals.follow(() => this.#schedule());
     // Whoever wants the newest only awaits none of those before.
     if (hello.latest !== true) reader.followers.add(this);

@@ -372,7 +372,7 @@ export const flags: readonly Flag[] = [
     name: "dir",
     kind: "text",
     value: "DIR",
-    help: "The store (default ./received)",
+    help: "The store (default ./received), or s3://BUCKET/PREFIX",
     helpFor: { bench: "Where to put temporary files (default: the system's folder for them)" },
     commands: ["ls", "bench"],
   },

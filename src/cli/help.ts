@@ -202,8 +202,8 @@ ${row("NO_COLOR", "No colours")}
   receiving: () => `Frames back out of a server
 
   frames receive STREAM [DIR]      copies the stream into DIR: DIR/SOURCE/NAME,
-                                   as it lies in the store, with a journal of its
-                                   own in DIR/.frames
+                                   as it lies in the store, with a journal of
+                                   its own in DIR/.frames
   frames receive STREAM -          writes one frame after the other, as they are
 
   Without more it ends with what is stored; --follow goes on with what arrives,
@@ -302,6 +302,35 @@ ${row("NO_COLOR", "No colours")}
   Frames that are not JPEG are made so for .mjpeg, 16-bit grey scaled first; the
   stored frame stays as it is. Whoever looks on too slowly misses frames, and
   nobody waits for it: not the store, and not who sends. 256 may look on.
+`,
+  s3: () => `Frames into a bucket, by any number of servers
+
+  frames serve s3://BUCKET/PREFIX keeps each frame as one object,
+  PREFIX/STREAM/SOURCE/NAME, and its journal beside them. The server itself
+  keeps nothing: any number of them may serve the same bucket, behind any TCP
+  balancer, and a sender that loses one goes on at another.
+
+  The bucket must be there. Where it is and who asks, the usual variables say:
+
+  AWS_ENDPOINT_URL_S3     http://HOST:PORT or https://HOST of the engine (or
+                          AWS_ENDPOINT_URL, S3_ENDPOINT); none: Amazon's
+  AWS_REGION              default us-east-1
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and if there is one
+  AWS_SESSION_TOKEN       a key that may get, put, delete and list objects
+
+  The engine must create an object only if there is none (If-None-Match: *), as
+  Amazon S3, Ceph and MinIO do; one that does not is refused at the start.
+
+  Receipts come up to a second later than from a directory, for the frames of a
+  second are recorded together; every frame is then as safe as the engine keeps
+  it. While the bucket cannot be reached or is full, senders wait, say why, and
+  go on. Frames over 8M go on to the bucket as they come.
+
+  frames ls --dir s3://BUCKET/PREFIX and frames verify s3://BUCKET/PREFIX read
+  it beside the servers. --keep, --reserve and --portable-names are for
+  directories; what is old is removed by a lifecycle rule of the bucket, for
+  PREFIX/STREAM/, never for PREFIX/.frames/. What was removed so does not come
+  again when the same directory is sent again.
 `,
   names: () => `What is sent, and under which names it is kept
 

@@ -94,6 +94,7 @@ describe("bash", () => {
       "receiving",
       "resume",
       "running",
+      "s3",
       "see",
     ];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());

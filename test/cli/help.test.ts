@@ -17,6 +17,7 @@ const topics = [
   "receiving",
   "resume",
   "running",
+  "s3",
   "see",
 ];
 const commandNames = commands.map(({ name }) => name);
