@@ -285,9 +285,8 @@ export class Receiver implements MessageHandler {
   }
 
   #preface(): void {
-    if (this.#greeted) return;
+    if (!this.#greeted) this.#outgoing.push(encodePreface());
     this.#greeted = true;
-    this.#outgoing.push(encodePreface());
   }
 
   #say<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
