@@ -1,11 +1,12 @@
 /** Receives frames: what programs call, and what they are told. */
+import type { Certificate } from "./auth/certificate.ts";
 import { FramesError } from "./errors.ts";
 import { defaultKeyFile, firstKey, KeyRing, ownCertificate, readCertificate } from "./keys.ts";
 import { type Address, isLoopback, parseAddress } from "./net/address.ts";
 import type { ServeEvent, StoredEvent } from "./reception.ts";
 import { FrameServer, type Server } from "./server.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
-import { everybody } from "./viewer/access.ts";
+import { doorkeeperOf } from "./viewer-door.ts";
 import { defaultHttpPort, Viewing } from "./viewing.ts";
 import type { Keep } from "./store/retention.ts";
 
@@ -29,7 +30,10 @@ export interface ServeOptions {
   readonly article?: string;
   /** Lets anyone who reaches the port of `article` send frames, without encryption. */
   readonly articleInsecure?: boolean;
-  /** `HOST:PORT` of a page that shows the frames, and of what other programs may read. Default: none. */
+  /**
+   * `HOST:PORT` of a page that shows the frames, and of what other programs may read. Default: none. On any
+   * address but loopback it asks for a key, over TLS, and so it does on loopback for keys that are given.
+   */
   readonly http?: string;
   /** Whether a port of `http` that is taken is only told of: the server then runs without a page. */
   readonly httpIfFree?: boolean;
@@ -87,10 +91,14 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
     throw new FramesError("usage", `Cannot serve: what is to be kept is ${amountOf(keep)}`);
   }
   const article = articleAddress(options);
-  const openViewing = viewingOf(options);
   const isSecure = asksForKeys(options);
   const portableNames = options.portableNames === true || systemNeedsPortableNames;
-  const security = isSecure ? securityOf(options) : undefined;
+  const viewersNeedKeys = asksViewersForKeys(options);
+  const keys = isSecure || viewersNeedKeys ? keysOf(options) : undefined;
+  const openViewing = viewingOf(options, {
+    keys: viewersNeedKeys ? keys : undefined,
+    onWrong: (peer, error) => server.turnedAway(peer, error),
+  });
   const openStore = () => {
     const clock = Date.now;
     const behaviour = { portableNames, durable, reserve, keep, clock };
@@ -100,18 +108,20 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
     store.retention?.start((removed) => onEvent({ type: "removed", ...removed }));
     return store;
   };
-  return new FrameServer(address, openStore, {
+  const server = new FrameServer(address, openStore, {
     grants: {
       window: { bytes: 64 << 20, frames: 8192 },
       limits: { frame: maxFrame, sources: 10_000, unfinished: 16 },
     },
-    security,
+    security: isSecure ? { keys: keys!, certificate: certificateOf(options) } : undefined,
+    keys,
     timeout,
     article,
     openViewing,
     onEvent,
     onStored: options.onStored,
   });
+  return server;
 }
 
 function amountOf(keep: Keep): number {
@@ -129,6 +139,20 @@ export function asksForKeys({ listen, keyFile, key, insecure = false }: ServeOpt
   if (isGiven && insecure) {
     throw new FramesError("usage", "Cannot serve both with keys and --insecure: choose one");
   }
+  return isGiven || (!isLoopback(host) && !insecure);
+}
+
+/**
+ * Whether those who look must have a key. On loopback only where keys were given: whoever is on this machine
+ * can connect to its store's port as well, and the page must just be there.
+ *
+ * @throws {FramesError} `usage`
+ */
+export function asksViewersForKeys(options: ServeOptions): boolean {
+  const { http, keyFile, key, insecure = false } = options;
+  if (http === undefined) return false;
+  const { host } = parseAddress(http, "--http", defaultHttpPort);
+  const isGiven = keyFile !== undefined || key !== undefined;
   return isGiven || (!isLoopback(host) && !insecure);
 }
 
@@ -154,20 +178,29 @@ function articleAddress({ article, articleInsecure = false }: ServeOptions): Add
   );
 }
 
+/** What is given to whatever shows the frames. */
+interface ViewingParts {
+  readonly keys: KeyRing | undefined;
+  readonly onWrong: (peer: string, error: FramesError) => void;
+}
+
 /**
  * Opens what shows the frames, if that is wanted.
  *
- * @throws {FramesError} `usage`
+ * @throws {FramesError} `usage` or `missing`
  */
-function viewingOf({ http, httpIfFree = false, onEvent = () => {} }: ServeOptions) {
+function viewingOf(options: ServeOptions, { keys, onWrong }: ViewingParts) {
+  const { http, httpIfFree = false, onEvent = () => {}, tls } = options;
   if (http === undefined) return undefined;
   const address = parseAddress(http, "--http", defaultHttpPort);
-  if (!isLoopback(address.host)) {
-    throw new FramesError("usage", `Cannot show frames at ${http}: only on this machine, yet`);
-  }
+  const { host } = address;
+  // Nobody else listens on loopback; and no browser trusts a certificate that is for nobody.
+  const isPlain = tls === undefined && (keys === undefined || isLoopback(host));
+  const certificate = isPlain ? undefined : certificateOf(options);
+  const access = doorkeeperOf({ host, keys, certificate, onWrong });
   return (): Viewing | undefined => {
     try {
-      return new Viewing(address, { admit: () => everybody });
+      return new Viewing(address, access, certificate);
     } catch (error) {
       if (!httpIfFree || !(error instanceof FramesError) || error.code !== "unreachable") {
         throw error;
@@ -178,12 +211,14 @@ function viewingOf({ http, httpIfFree = false, onEvent = () => {} }: ServeOption
   };
 }
 
-/** The keys and the certificate; a user's first server makes both. */
-function securityOf({ keyFile, key, tls }: ServeOptions) {
+/** The keys; a user's first server makes one. */
+function keysOf({ keyFile, key }: ServeOptions): KeyRing {
   const path = keyFile ?? defaultKeyFile();
   if (keyFile === undefined && key === undefined) firstKey(path, "default");
-  const keys = new KeyRing(key === undefined ? { path } : { text: key });
-  const certificate =
-    tls === undefined ? ownCertificate(new Date()) : readCertificate(tls.certificate, tls.key);
-  return { keys, certificate };
+  return new KeyRing(key === undefined ? { path } : { text: key });
+}
+
+/** The certificate; a user's first server makes one. */
+function certificateOf({ tls }: ServeOptions): Certificate {
+  return tls === undefined ? ownCertificate(new Date()) : readCertificate(tls.certificate, tls.key);
 }

@@ -31,6 +31,8 @@ export interface Server {
   readonly article: string | undefined;
   /** `HOST:PORT` of the page, if it shows one. */
   readonly http: string | undefined;
+  /** Likewise as a browser takes it. */
+  readonly page: string | undefined;
   /** Whether it asks for a key, over TLS. */
   readonly isSecure: boolean;
   /** How many peers are connected. */
@@ -45,6 +47,8 @@ export interface Server {
 export interface ServerOptions {
   /** What senders must prove, over TLS with this certificate. */
   readonly security: { readonly keys: KeyRing; readonly certificate: Certificate } | undefined;
+  /** All keys, of those who look as well: their file is read again when it changes. */
+  readonly keys: KeyRing | undefined;
   readonly grants: ReceiverLimits;
   readonly timeout: number;
   /** Where it listens for clients of the article's dialect, which know no key. */
@@ -138,20 +142,18 @@ export class FrameServer implements Server, Host {
     return {
       certificate: security.certificate,
       within: Math.min(handshakeWithin, timeout),
-      failed: (peer, error) =>
-        this.tell({
-          type: "failed",
-          peer,
-          session: undefined,
-          stream: undefined,
-          counts: nothing,
-          error,
-        }),
+      failed: (peer, error) => this.turnedAway(peer, error),
     };
   }
 
+  /** A peer was not let in. */
+  turnedAway(peer: string, error: FramesError): void {
+    const counts = nothing;
+    this.tell({ type: "failed", peer, session: undefined, stream: undefined, counts, error });
+  }
+
   #look(): void {
-    if (this.isSecure) this.#checkKeys();
+    if (this.#options.keys !== undefined) this.#checkKeys(this.#options.keys);
     this.#tellSums();
   }
 
@@ -162,8 +164,7 @@ export class FrameServer implements Server, Host {
   }
 
   /** Whoever sends with a key that was taken out of the file is told, and closed. */
-  #checkKeys(): void {
-    const { keys } = this.#options.security!;
+  #checkKeys(keys: KeyRing): void {
     try {
       if (!keys.reload()) return;
     } catch (error) {
@@ -214,6 +215,10 @@ export class FrameServer implements Server, Host {
 
   get http(): string | undefined {
     return this.#viewing?.address;
+  }
+
+  get page(): string | undefined {
+    return this.#viewing?.url;
   }
 
   get connections(): number {
@@ -395,9 +400,9 @@ export class FrameServer implements Server, Host {
   }
 }
 
-/** The address of a peer, without its port. */
+/** The address of a peer, without its port; a viewer's comes without one. */
 function hostOf(peer: string): string {
-  return peer.slice(0, peer.lastIndexOf(":"));
+  return peer.replace(/:\d+$/, "");
 }
 
 function isSource(stream: string, source: string): boolean {

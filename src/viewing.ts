@@ -1,7 +1,9 @@
 /** Shows over HTTP what a server receives: joins the two. */
+import type { Certificate } from "./auth/certificate.ts";
 import type { FramesError } from "./errors.ts";
 import type { FrameStore } from "./frame.ts";
 import type { Address } from "./net/address.ts";
+import { serverTls } from "./net/tls.ts";
 import type { ServeEvent } from "./reception.ts";
 import type { KeptFrames } from "./store/kept.ts";
 import { version } from "./version.ts";
@@ -29,13 +31,19 @@ export class Viewing {
   #unfollow: () => void = () => {};
 
   /** @throws {FramesError} `unreachable` if the address cannot be had */
-  constructor(address: Address, access: Access) {
-    this.#server = new ViewerServer(address, access);
+  constructor(address: Address, access: Access, certificate?: Certificate) {
+    const tls = certificate === undefined ? undefined : serverTls(certificate);
+    this.#server = new ViewerServer(address, access, tls);
   }
 
   /** `HOST:PORT` */
   get address(): string {
     return this.#server.address;
+  }
+
+  /** Where a browser of this machine sees it. */
+  get url(): string {
+    return this.#server.url;
   }
 
   /** The same store; what is put into it is seen from now on. */

@@ -2,7 +2,7 @@
  * A certificate that a server makes for itself. Nobody has to trust it: the proof of the key does that
  * (SPEC section 10). DER by X.690, the certificate by RFC 5280, P-256 by RFC 5480.
  */
-import { type KeyObject, sign } from "node:crypto";
+import { type KeyObject, sign, X509Certificate } from "node:crypto";
 
 /** Both parts as PEM. */
 export interface Certificate {
@@ -93,4 +93,10 @@ export function makeCertificate(
     key: privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
     certificate: `-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`,
   };
+}
+
+/** The host names that a certificate is for, in lower case (RFC 5280, 4.2.1.6). */
+export function namesIn({ certificate }: Pick<Certificate, "certificate">): string[] {
+  const names = new X509Certificate(certificate).subjectAltName ?? "";
+  return [...names.matchAll(/(?:^|, )DNS:([\w.*-]+)/g)].map(([, name]) => name!.toLowerCase());
 }

@@ -39,7 +39,7 @@ export const flags: readonly Flag[] = [
   {
     name: "insecure",
     kind: "switch",
-    help: "Let anyone who reaches the port send, without encryption",
+    help: "Let anyone who reaches a port send, or look, without encryption",
     helpFor: {
       send: "Send without key or encryption, to a server that was told the same",
       bench: "Measure without key or encryption, to a server that was told the same",

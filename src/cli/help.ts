@@ -142,6 +142,11 @@ ${row("NO_COLOR", "No colours")}
       frames key new cam-3 --role send --streams 'site-a-*'
       frames key remove cam-3    (ends what it is sending within a second)
 
+  Whoever looks at the page from elsewhere (frames serve --http :9727) logs in
+  with a key of role receive or both, over TLS, and sees the streams it is for;
+  programs send it as Authorization: Bearer KEY. With --http on loopback, the
+  default, every user of the machine may look, unless a key is given.
+
   --key-file FILE and FRAMES_KEY ask for a key on this machine too, as behind a
   tunnel or a balancer. --insecure, at both ends, does without any.
 `,
@@ -210,8 +215,8 @@ ${row("NO_COLOR", "No colours")}
   see: () => `What frames serve shows, and to whom
 
   http://127.0.0.1:9727/ is a page with every stream, live and stored; --http
-  HOST:PORT puts it elsewhere, --http off leaves it out. Only this machine can
-  reach it there; from another one, through SSH:
+  HOST:PORT puts it elsewhere, where it asks for a key (frames help keys), and
+  --http off leaves it out. From another machine without a key, through SSH:
       ssh -L 9727:127.0.0.1:9727 HOST
 
   Below it, for programs, with S for a stream and X for a source:

@@ -3,7 +3,7 @@ import { FramesError } from "../errors.ts";
 import { formatAddress, isLoopback, ownAddresses, parseAddress } from "../net/address.ts";
 import type { ServeEvent, StoredEvent } from "../reception.ts";
 import { defaultKeyFile, firstKey } from "../keys.ts";
-import { asksForKeys, serve, type ServeOptions } from "../serve.ts";
+import { asksForKeys, asksViewersForKeys, serve, type ServeOptions } from "../serve.ts";
 import type { Server } from "../server.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./arguments.ts";
@@ -52,13 +52,13 @@ export async function serveCommand(
   const security: ServeOptions = {
     ...keyOptions(given),
     ...tlsOptions(given),
+    ...httpOptions(given),
     ...(listen === undefined ? {} : { listen }),
   };
-  if (asksForKeys(security)) showFirstKey(security, terminal);
+  if (asksForKeys(security) || asksViewersForKeys(security)) showFirstKey(security, terminal);
   const server = await serve(directory, {
     ...security,
     ...articleOptions(given),
-    ...httpOptions(given),
     portableNames: given.isOn("portable-names"),
     durable: given.isOn("durable"),
     ...(reserve === undefined ? {} : { reserve }),
@@ -81,7 +81,7 @@ export async function serveCommand(
       `Listening at ${server.article} for the article's clients, without key or checksum`,
     );
   }
-  if (!quiet && server.http !== undefined) say(terminal, `See it at http://${server.http}/`);
+  if (!quiet && server.page !== undefined) sayPage(server.page, given, terminal);
   await new Promise<void>((resolve) => {
     if (stop.aborted) resolve();
     stop.addEventListener("abort", () => resolve());
@@ -125,6 +125,15 @@ function greet(server: Server, terminal: Terminal): void {
   }
   const flag = isSecure ? "" : " --insecure";
   say(terminal, `On the other machine: frames send DIR --to ${to}${flag}`);
+}
+
+/** Where the page is; of a server at every interface also where others reach it. */
+function sayPage(page: string, given: Arguments, terminal: Terminal): void {
+  const isEverywhere = /^:\d+$/.test(given.text("http") ?? "");
+  const [host] = isEverywhere ? ownAddresses() : [];
+  const other = new URL(page);
+  if (host !== undefined) other.hostname = host.includes(":") ? `[${host}]` : host;
+  say(terminal, `See it at ${page}${host === undefined ? "" : `; elsewhere at ${other.href}`}`);
 }
 
 /** A key that is made now is shown to whoever sits in front of it, and to no log. */

@@ -17,6 +17,7 @@ const fixedHeaders: Readonly<Record<string, string>> = {
   "Cross-Origin-Resource-Policy": "same-origin",
   "Cross-Origin-Opener-Policy": "same-origin",
   "Referrer-Policy": "no-referrer",
+  "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), usb=()",
 };
 
 /** Puts the headers on an answer that keep a browser from harm: the one place where that is done. */

@@ -40,7 +40,8 @@ export class Converter {
     const worker = this.#makeWorker();
     worker.onmessage = ({ data }: MessageEvent<ConversionResult>) => this.#done(data);
     worker.onerror = ({ message }) => this.#restart(message);
-    worker.unref();
+    // The types of the page, whose workers have no such thing, hold here too.
+    (worker as Worker & { unref(): void }).unref();
     return worker;
   }
 

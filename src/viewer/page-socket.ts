@@ -11,6 +11,9 @@ import type { End, Viewer } from "./viewers.ts";
 /** Sources that one page watches. */
 const mostWatched = 64;
 
+/** Letters of a name: no store has longer ones, and what is watched is remembered. */
+const longestName = 1024;
+
 /** With so many bytes unread, nothing more is sent. */
 const mostUnread = 4 << 20;
 
@@ -178,6 +181,8 @@ function parsed(text: string): object | undefined {
 function namesIn(value: unknown): [string, string][] | undefined {
   if (!Array.isArray(value) || value.length > mostWatched) return undefined;
   const isName = (one: unknown): one is [string, string] =>
-    Array.isArray(one) && one.length === 2 && one.every((part) => typeof part === "string");
+    Array.isArray(one) &&
+    one.length === 2 &&
+    one.every((part) => typeof part === "string" && part.length <= longestName);
   return value.every(isName) ? value : undefined;
 }

@@ -24,7 +24,7 @@ export async function answerTo(
   const [first, ...rest] = parts;
   if (rest.length === 0) {
     if (first === "healthz") return textAnswer("ok\n");
-    if (first === "readyz") return readyAnswer(exhibition);
+    if (first === "readyz") return readyAnswer(asked, exhibition);
     if (first === "metrics") return await metricsAnswer(asked, exhibition);
     if (first === "events") return eventsAnswer(asked, exhibition);
     if (first === "live") return socketAnswer(asked, exhibition);
@@ -56,8 +56,11 @@ function textAnswer(text: string, status = 200): Response {
   return new Response(text, { status, headers: { "Content-Type": "text/plain; charset=utf-8" } });
 }
 
-function readyAnswer({ failure }: Exhibition): Response {
-  return failure === undefined ? textAnswer("ok\n") : textAnswer(`${failure.message}\n`, 503);
+/** Why not is for those who may see what belongs to no stream: it names the server's folders. */
+function readyAnswer({ visitor }: Asked, { failure }: Exhibition): Response {
+  if (failure === undefined) return textAnswer("ok\n");
+  const why = visitor.seesAll ? failure.message : "Frames cannot be stored";
+  return textAnswer(`${why}\n`, 503);
 }
 
 function socketAnswer(asked: Asked, exhibition: Exhibition): Response | undefined {

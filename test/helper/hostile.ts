@@ -313,13 +313,17 @@ export interface GuardedOptions {
   /** Whether it asks for keys. */
   isKeyed: boolean;
   args?: string[];
+  /** Where its page is; nowhere unless it is said. */
+  http?: string;
+  /** Keys that it has beside that of the peer. */
+  moreKeys?: KeyEntry[];
   /** Files that it may have open. */
   openFiles?: number;
 }
 
 /** Starts a server in a store that is guarded. */
 export async function guardedServer(options: GuardedOptions): Promise<GuardedServer> {
-  const { isKeyed, args = [], openFiles } = options;
+  const { isKeyed, args = [], http = "off", moreKeys = [], openFiles } = options;
   const around = temporaryFolder();
   const store = join(around, "store");
   mkdirSync(join(around, "outside/folder"), { recursive: true });
@@ -328,12 +332,13 @@ export async function guardedServer(options: GuardedOptions): Promise<GuardedSer
   }
   const key: KeyEntry = { name: "cam", key: newKey(), role: "both", streams: "*" };
   const keys = join(around, "keys");
-  writeFileSync(keys, formatKey(key), { mode: 0o600 });
+  writeFileSync(keys, [key, ...moreKeys].map(formatKey).join(""), { mode: 0o600 });
   mkdirSync(store);
   const keyWords = isKeyed ? ["--key-file", keys] : [];
   const limited = ["sh", "-c", `ulimit -n ${openFiles} && exec "$0" "$@"`, executable];
   const server = await startServer({
     dir: store,
+    http,
     args: [...keyWords, ...args],
     ...(openFiles === undefined ? {} : { command: limited }),
   });

@@ -1,0 +1,210 @@
+/** What the server says and is asked, as src/viewer/API.md has it. */
+/// <reference lib="dom" />
+
+/** Shape of a raw frame. */
+export interface Raw {
+  readonly width: number;
+  readonly height: number;
+  readonly format: string;
+}
+
+/** What a source does while the server runs. */
+export interface Live {
+  /** Frames a second. */
+  readonly rate: number;
+  /** Bytes a second. */
+  readonly bandwidth: number;
+  /** From capture to receipt, in milliseconds. */
+  readonly delay: number | null;
+  /** Of the last frame, as the two times are. */
+  readonly number: number;
+  readonly captured: string;
+  readonly received: string;
+  readonly gaps: number;
+  readonly name: string;
+  readonly type: string;
+  /** Rate, bandwidth and gaps, one entry for two seconds, oldest first. */
+  readonly history?: readonly (readonly [number, number, number])[];
+}
+
+/** A source in `state`, once a second. */
+export interface SourceState extends Live {
+  readonly stream: string;
+  readonly source: string;
+  readonly frames: number;
+  readonly bytes: number;
+  readonly lost: number;
+}
+
+/** A source of a stream that is stored. */
+export interface StoredSource {
+  readonly name: string;
+  readonly frames: number;
+  readonly bytes: number;
+  readonly lost: number;
+  readonly firstCaptured: string | null;
+  readonly lastCaptured: string | null;
+  readonly live: Live | null;
+}
+
+export interface Stream {
+  readonly name: string;
+  readonly sources: readonly StoredSource[];
+}
+
+/** A stored frame. */
+export interface Frame {
+  readonly stream: string;
+  readonly source: string;
+  readonly name: string;
+  readonly number: number;
+  readonly session: string;
+  readonly size: number;
+  readonly crc32: string;
+  readonly captured: string;
+  readonly received: string;
+  readonly key: string | null;
+  readonly metadata: unknown;
+  readonly raw: Raw | null;
+  readonly type: string;
+  readonly url: string;
+  readonly cursor: string;
+}
+
+export interface Gap {
+  readonly source: string;
+  readonly session: string;
+  readonly first: number;
+  readonly last: number;
+  readonly reason: string;
+  readonly at: string;
+}
+
+export interface Sender {
+  readonly peer: string;
+  readonly stream: string;
+  readonly sources: readonly string[];
+  readonly software: string | null;
+  readonly key: string | null;
+  readonly since: string;
+  readonly frames: number;
+  readonly bytes: number;
+}
+
+export interface Problem {
+  readonly time: string;
+  readonly code: string;
+  readonly message: string;
+  readonly stream: string | null;
+  readonly source: string | null;
+}
+
+export interface Store {
+  readonly place: string;
+  readonly frames: number | string;
+  readonly bytes: number | string;
+  readonly free: number | string | null;
+  readonly total: number | string | null;
+}
+
+/** What comes once a second. */
+export interface State {
+  readonly time: string;
+  readonly connections: number;
+  /** Null for who may see only some streams. */
+  readonly store: Store | null;
+  readonly sources: readonly SourceState[];
+  readonly senders: readonly Sender[];
+}
+
+/** An answer that is none: the status, 0 if there was no answer at all, and what the server said. */
+export class ApiError extends Error {
+  override readonly name = "ApiError";
+
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Milliseconds that an answer may take. */
+const deadline = 20_000;
+
+/** Asks the server; who is not logged in is asked for the key, once, and then the question is asked again. */
+export class Api {
+  readonly #askForKey: () => Promise<void>;
+  #asking: Promise<void> | undefined;
+
+  constructor(askForKey: () => Promise<void>) {
+    this.#askForKey = askForKey;
+  }
+
+  /** @throws {ApiError} */
+  async get<T>(path: string): Promise<T> {
+    return (await (await this.#fetch(path)).json()) as T;
+  }
+
+  /** @throws {ApiError} */
+  async post<T>(path: string, body: unknown): Promise<T> {
+    const headers = { "Content-Type": "application/json" };
+    const answer = await this.#fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+    return (await answer.json()) as T;
+  }
+
+  /** The bytes of a frame. */
+  async bytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
+    return new Uint8Array(await (await this.#fetch(path)).arrayBuffer());
+  }
+
+  /** The page of a stream's frames of one source that the query asks for. */
+  frames(stream: string, source: string, query: string): Promise<{ frames: Frame[] }> {
+    const path = `/api/streams/${encodeURIComponent(stream)}/frames`;
+    return this.get(`${path}?source=${encodeURIComponent(source)}&${query}`);
+  }
+
+  /** Of each of these sources the frame that is nearest to a time. */
+  async moment(stream: string, sources: readonly string[], at: bigint): Promise<Frame[]> {
+    const names = sources.map((name) => `&source=${encodeURIComponent(name)}`).join("");
+    const path = `/api/streams/${encodeURIComponent(stream)}/moment?at=${at}${names}`;
+    return (await this.get<{ frames: Frame[] }>(path)).frames;
+  }
+
+  async #fetch(path: string, options: RequestInit = {}): Promise<Response> {
+    for (;;) {
+      let answer: Response;
+      try {
+        answer = await fetch(path, { ...options, signal: AbortSignal.timeout(deadline) });
+      } catch {
+        throw new ApiError(0, "The server does not answer");
+      }
+      if (answer.ok) return answer;
+      if (answer.status !== 401) throw await failureOf(answer);
+      this.#asking ??= this.#askForKey().finally(() => (this.#asking = undefined));
+      await this.#asking;
+    }
+  }
+}
+
+async function failureOf(answer: Response): Promise<ApiError> {
+  try {
+    const { message } = (await answer.json()) as { message?: unknown };
+    if (typeof message === "string") return new ApiError(answer.status, message);
+  } catch {
+    // Something in between answered, in a language of its own.
+  }
+  return new ApiError(answer.status, `The server answered with ${answer.status}`);
+}
+
+/** Where a source's frames are. */
+export function sourcePath(stream: string, source: string): string {
+  const parts = source.split("/").map(encodeURIComponent).join("/");
+  return `/streams/${encodeURIComponent(stream)}/sources/${parts}`;
+}
+
+/** What a frame's own address must begin with, so that no other is ever asked. */
+export function frameAddress({ url, stream, source, name }: Frame): string {
+  if (url.startsWith("/streams/")) return url;
+  return `${sourcePath(stream, source)}/frames/${encodeURIComponent(name)}`;
+}

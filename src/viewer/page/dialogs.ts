@@ -1,0 +1,166 @@
+/** What opens over the page: the keys, the login, and the address for other programs. */
+/// <reference lib="dom" />
+import { button, element, say } from "./dom.ts";
+
+/** Keys and what they do, in both views. */
+const keys: readonly (readonly [string, string])[] = [
+  ["?", "these keys"],
+  ["space", "live: pause and go on; recorded: play and stop"],
+  ["p", "next palette of grey pictures"],
+  ["Enter", "on a picture: read its values; then arrows, with Shift by 16"],
+  ["left, right", "recorded: one frame back, one on; with Shift ten"],
+  [", and .", "likewise, also while a picture has the focus"],
+  ["Home, End", "recorded: the first frame, the last"],
+  ["[ and ]", "recorded: step by the source before, by the next"],
+  ["+, − and 0", "recorded: less time on the line, more, all"],
+  ["g", "recorded: go to a number"],
+  ["d", "recorded: download the frame"],
+  ["Escape", "close; recorded: back to the live view"],
+];
+
+export class Dialogs {
+  #keys: HTMLDialogElement | undefined;
+
+  /** Shows what the keys do. */
+  showKeys(): void {
+    this.#keys ??= makeKeys();
+    if (!this.#keys.open) this.#keys.showModal();
+  }
+
+  /** Whether something lies over the page, and has the keys for itself. */
+  get isOpen(): boolean {
+    return document.querySelector("dialog[open]") !== null;
+  }
+
+  /**
+   * Asks for the key, until `enter` takes one.
+   *
+   * @param enter resolves with what is wrong, or with undefined when that was the key
+   */
+  askForKey(enter: (key: string) => Promise<string | undefined>): Promise<void> {
+    const input = element("input", {
+      type: "password",
+      name: "key",
+      id: "key",
+      autocomplete: "current-password",
+      required: true,
+      spellcheck: "false",
+    });
+    const wrong = element("p", { class: "wrong", role: "alert" });
+    const submit = element("button", { type: "submit", text: "Look" });
+    const form = element(
+      "form",
+      { method: "dialog" },
+      element("h2", { id: "login-title", text: "This server asks for a key" }),
+      element(
+        "p",
+        {},
+        "The one that ",
+        element("code", { text: "frames key" }),
+        " shows there, or another that may receive.",
+      ),
+      // Who keeps passwords keeps them under a name.
+      element("input", {
+        name: "username",
+        autocomplete: "username",
+        value: "frames",
+        hidden: true,
+      }),
+      element("label", { for: "key", text: "Key" }),
+      input,
+      wrong,
+      element("div", { class: "buttons" }, submit),
+    );
+    const dialog = open("login", "login-title", form);
+    // There is nothing behind it to go back to.
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    return new Promise((resolve) => {
+      form.addEventListener("submit", (event) => {
+        event.preventDefault();
+        submit.disabled = true;
+        void enter(input.value.trim()).then((failure) => {
+          submit.disabled = false;
+          if (failure === undefined) {
+            dialog.remove();
+            resolve();
+          } else {
+            say(wrong, failure);
+            input.select();
+          }
+        });
+      });
+    });
+  }
+
+  /** Shows an address of a source, which was copied if the browser let it be. */
+  async showAddress(source: string, address: string, ends: string | undefined): Promise<void> {
+    let isCopied = true;
+    try {
+      await navigator.clipboard.writeText(address);
+    } catch {
+      isCopied = false;
+    }
+    const field = element("input", { readonly: true, value: address, "aria-label": "Address" });
+    const still = ends === undefined ? "" : ` It shows this one source, and ends at ${ends}.`;
+    const dialog = open(
+      "address",
+      "address-title",
+      element("h2", { id: "address-title", text: `${source}, live, for other programs` }),
+      field,
+      element("p", { text: `${isCopied ? "Copied." : "Copy it from here."}${still}` }),
+      element("pre", {
+        text: `cv2.VideoCapture("${address}")\nvlc "${address}"\nffplay "${address}"`,
+      }),
+      element(
+        "div",
+        { class: "buttons" },
+        button("Close", () => dialog.close()),
+      ),
+    );
+    dialog.addEventListener("close", () => dialog.remove());
+    field.select();
+  }
+
+  /** Says why something did not come about. */
+  showFailure(text: string): void {
+    const dialog = open(
+      "failure",
+      "failure-title",
+      element("h2", { id: "failure-title", text: "That did not work" }),
+      element("p", { text }),
+      element(
+        "div",
+        { class: "buttons" },
+        button("Close", () => dialog.close()),
+      ),
+    );
+    dialog.addEventListener("close", () => dialog.remove());
+  }
+}
+
+function open(name: string, title: string, ...content: Node[]): HTMLDialogElement {
+  const dialog = element("dialog", { class: name, "aria-labelledby": title }, ...content);
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
+function makeKeys(): HTMLDialogElement {
+  const list = element("dl", { class: "keys" });
+  for (const [key, meaning] of keys) {
+    list.append(element("div", {}, element("dt", { text: key }), element("dd", { text: meaning })));
+  }
+  const dialog = element(
+    "dialog",
+    { "aria-labelledby": "keys-title" },
+    element("h2", { id: "keys-title", text: "Keys" }),
+    list,
+    element(
+      "div",
+      { class: "buttons" },
+      button("Close", () => dialog.close()),
+    ),
+  );
+  document.body.append(dialog);
+  return dialog;
+}

@@ -1,0 +1,127 @@
+// A real browser, and what a page says to it.
+
+import { until } from "./program.ts";
+
+const path = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]
+  .map((name) => Bun.which(name))
+  .find((found) => found !== null);
+
+/** Begins the name of a test that needs a browser: empty where there is one. */
+export const noBrowser: string =
+  path === undefined || process.platform === "win32" ? "skipped: needs chromium: " : "";
+
+/** How the page is looked at. */
+export interface Look {
+  readonly width: number;
+  readonly height: number;
+  readonly scheme?: "light" | "dark";
+}
+
+export class Browser {
+  readonly #view: Bun.WebView;
+  /** Whatever stood on the console, complaints of the browser and thrown errors included. */
+  readonly console: string[];
+
+  private constructor(view: Bun.WebView, console: string[]) {
+    this.#view = view;
+    this.console = console;
+  }
+
+  static async open(): Promise<Browser> {
+    const said: string[] = [];
+    const view = new Bun.WebView({
+      backend: {
+        type: "chrome",
+        path: path!,
+        url: false,
+        // Who is root, as in a container, gets no sandbox.
+        argv: ["--hide-scrollbars", ...(process.getuid?.() === 0 ? ["--no-sandbox"] : [])],
+      },
+      console: (type: string, ...words: unknown[]) => {
+        said.push(`${type}: ${words.map((word) => JSON.stringify(word)).join(" ")}`);
+      },
+    });
+    await view.navigate("about:blank");
+    view.addEventListener("Log.entryAdded", (event) => {
+      const { entry } = dataOf<{ entry: { level: string; text: string; url?: string } }>(event);
+      said.push(`${entry.level}: ${entry.text} ${entry.url ?? ""}`);
+    });
+    view.addEventListener("Runtime.exceptionThrown", (event) => {
+      said.push(`thrown: ${JSON.stringify(dataOf(event))}`);
+    });
+    await view.cdp("Log.enable");
+    await view.cdp("Runtime.enable");
+    return new Browser(view, said);
+  }
+
+  async look({ width, height, scheme = "light" }: Look): Promise<void> {
+    await this.#view.cdp("Emulation.setEmulatedMedia", {
+      features: [{ name: "prefers-color-scheme", value: scheme }],
+    });
+    await this.#view.cdp("Emulation.setDeviceMetricsOverride", {
+      width,
+      height,
+      deviceScaleFactor: 1,
+      mobile: false,
+    });
+  }
+
+  async go(url: string): Promise<void> {
+    // What differs in its hash alone would not be loaded again.
+    await this.#view.navigate("about:blank");
+    await this.#view.navigate(url);
+  }
+
+  /** The value of an expression in the page. */
+  read<T>(expression: string): Promise<T> {
+    return this.#view.evaluate<T>(expression);
+  }
+
+  async press(key: string): Promise<void> {
+    await this.#view.press(key as Parameters<Bun.WebView["press"]>[0]);
+  }
+
+  async type(text: string): Promise<void> {
+    await this.#view.type(text);
+  }
+
+  async click(selector: string): Promise<void> {
+    await this.#view.click(selector, { timeout: 10_000 });
+  }
+
+  /** A picture of what is to be seen, as PNG. */
+  async picture(): Promise<Uint8Array> {
+    return await this.#view.screenshot({ encoding: "buffer" });
+  }
+
+  /** Waits until an expression in the page is true. */
+  async until(what: string, expression: string, milliseconds = 20_000): Promise<void> {
+    let isSo = false;
+    let isAsking = false;
+    const ask = async (): Promise<void> => {
+      isAsking = true;
+      isSo = await this.read<boolean>(`Boolean(${expression})`).finally(() => (isAsking = false));
+    };
+    try {
+      await until(
+        what,
+        () => {
+          if (!isSo && !isAsking) void ask().catch(() => {});
+          return isSo;
+        },
+        milliseconds,
+      );
+    } catch (error) {
+      throw new Error(`${error}; on the console: ${this.console.join("\n") || "nothing"}`);
+    }
+  }
+
+  close(): void {
+    this.#view.close();
+    Bun.WebView.closeAll();
+  }
+}
+
+function dataOf<T>(event: unknown): T {
+  return (event as { data: T }).data;
+}

@@ -1,0 +1,761 @@
+// Who may look at what over HTTP, in memory, with a clock of its own.
+
+import { beforeEach, describe, expect, test } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
+import type { FramesError } from "../../src/errors.ts";
+import { KeyRing, newKey } from "../../src/keys.ts";
+import { KeysOfRing } from "../../src/viewer-keys.ts";
+import { type Access, everybody, stranger, type Visitor } from "../../src/viewer/access.ts";
+import { type Door, Doorkeeper } from "../../src/viewer/doorkeeper.ts";
+import type { ServerNames } from "../../src/viewer/origin.ts";
+import { temporaryFolder } from "../helper/program.ts";
+
+type Json = Record<string, unknown>;
+
+const loopback: ServerNames = { isLoopback: true, names: [] };
+const anywhere: ServerNames = { isLoopback: false, names: ["gpu1", "gpu1.local", "*.lab.example"] };
+
+const minute = 60_000;
+const hour = 60 * minute;
+const day = 24 * hour;
+
+/** What a request has beside its path. */
+interface Asking {
+  method?: string;
+  host?: string | null;
+  headers?: Record<string, string>;
+  body?: unknown;
+  peer?: string;
+}
+
+const peerHere = "127.0.0.1";
+const host = "127.0.0.1:9727";
+const ownOrigin = { Origin: `http://${host}`, "Sec-Fetch-Site": "same-origin" };
+
+let now = 1_700_000_000_000;
+let wrong: { peer: string; code: FramesError["code"] }[] = [];
+beforeEach(() => {
+  now = 1_700_000_000_000;
+  wrong = [];
+});
+
+function doorkeeper(door: Partial<Door> = {}): Doorkeeper {
+  return new Doorkeeper({
+    names: loopback,
+    isTls: false,
+    keys: undefined,
+    clock: () => now,
+    random: randomBytes,
+    onWrong: (peer, { code }) => void wrong.push({ peer, code }),
+    ...door,
+  });
+}
+
+/** The request that Bun makes of these; the URL that it makes of a bad host is none. */
+function requestOf(path: string, asking: Asking = {}): Request {
+  const { method = "GET", body, headers = {} } = asking;
+  const given = asking.host === undefined ? host : asking.host;
+  return new Request(`http://${URL.canParse(`http://${given}`) ? given : "x"}${path}`, {
+    method,
+    headers: {
+      ...(given === null ? {} : { Host: given }),
+      ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+      ...headers,
+    },
+    ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+  });
+}
+
+async function ask(access: Access, path: string, asking: Asking = {}): Promise<Visitor | Response> {
+  return access.admit(requestOf(path, asking), asking.peer ?? peerHere);
+}
+
+/** Status of the answer, and the code in it; 200 and nothing for a visitor. */
+async function verdict(access: Access, path: string, asking: Asking = {}): Promise<unknown[]> {
+  const answer = await ask(access, path, asking);
+  if (!(answer instanceof Response)) return ["let in"];
+  const text = await answer.text();
+  return [answer.status, text === "" ? "" : (JSON.parse(text) as Json)["error"]];
+}
+
+async function visitorOf(access: Access, path: string, asking: Asking = {}): Promise<Visitor> {
+  const answer = await ask(access, path, asking);
+  if (answer instanceof Response) throw new Error(`${answer.status} ${await answer.text()}`);
+  return answer;
+}
+
+async function responseOf(access: Access, path: string, asking: Asking = {}): Promise<Response> {
+  const answer = await ask(access, path, asking);
+  if (!(answer instanceof Response)) throw new Error("let in");
+  return answer;
+}
+
+describe("the server that a request means", () => {
+  const cases: [host: string | null, here: unknown[], elsewhere: unknown[]][] = [
+    ["127.0.0.1:9727", ["let in"], ["let in"]],
+    ["127.0.0.1", ["let in"], ["let in"]],
+    ["127.8.9.1:1", ["let in"], ["let in"]],
+    ["localhost:9727", ["let in"], ["let in"]],
+    ["LOCALHOST:80", ["let in"], ["let in"]],
+    ["[::1]:9727", ["let in"], ["let in"]],
+    ["192.168.1.7:9727", [421, "not-let-in"], ["let in"]],
+    ["[fd00::7]:9727", [421, "not-let-in"], ["let in"]],
+    ["gpu1:9727", [421, "not-let-in"], ["let in"]],
+    ["gpu1.local", [421, "not-let-in"], ["let in"]],
+    ["cam.lab.example", [421, "not-let-in"], ["let in"]],
+    ["a.cam.lab.example", [421, "not-let-in"], [421, "not-let-in"]],
+    ["lab.example", [421, "not-let-in"], [421, "not-let-in"]],
+    ["evil.example:9727", [421, "not-let-in"], [421, "not-let-in"]],
+    ["localhost.evil.example", [421, "not-let-in"], [421, "not-let-in"]],
+    ["127.0.0.1.evil.example", [421, "not-let-in"], [421, "not-let-in"]],
+    ["evil-127.0.0.1", [421, "not-let-in"], [421, "not-let-in"]],
+    ["2130706433", [421, "not-let-in"], [421, "not-let-in"]],
+    ["0x7f.1", [421, "not-let-in"], [421, "not-let-in"]],
+    ["127.0.0.1, evil.example", [400, "usage"], [400, "usage"]],
+    ["evil@127.0.0.1", [400, "usage"], [400, "usage"]],
+    ["127.0.0.1/../x", [400, "usage"], [400, "usage"]],
+    ["127.0.0.1:97a7", [400, "usage"], [400, "usage"]],
+    ["127.0.0.1:", [400, "usage"], [400, "usage"]],
+    ["[::1", [400, "usage"], [400, "usage"]],
+    ["", [400, "usage"], [400, "usage"]],
+    [null, [400, "usage"], [400, "usage"]],
+  ];
+  const here = doorkeeper();
+  const elsewhere = doorkeeper({ names: anywhere });
+  for (const [named, onLoopback, others] of cases) {
+    test(`named ${JSON.stringify(named)}: ${onLoopback[0]} on loopback, ${others[0]} elsewhere`, async () => {
+      for (const path of ["/", "/api/streams", "/healthz"]) {
+        expect(await verdict(here, path, { host: named })).toEqual(onLoopback);
+        expect(await verdict(elsewhere, path, { host: named })).toEqual(others);
+      }
+    });
+  }
+});
+
+describe("the page that a request comes from", () => {
+  const site = (of: string, mode = "no-cors", dest = "image"): Record<string, string> => ({
+    "Sec-Fetch-Site": of,
+    "Sec-Fetch-Mode": mode,
+    "Sec-Fetch-Dest": dest,
+  });
+  const no = [403, "not-let-in"];
+  const cases: [
+    what: string,
+    path: string,
+    headers: Record<string, string>,
+    expected: unknown[],
+  ][] = [
+    ["a program, which says nothing", "/api/streams", {}, ["let in"]],
+    ["the server's own", "/api/streams", ownOrigin, ["let in"]],
+    ["the address line", "/api/streams", site("none", "navigate", "document"), ["let in"]],
+    ["a foreign <img>", "/streams/s/sources/x/latest", site("cross-site"), no],
+    ["a foreign <img> of the page itself", "/", site("cross-site"), no],
+    ["a foreign <script>", "/chunk.js", site("cross-site", "no-cors", "script"), no],
+    ["a page at another port", "/streams/s/sources/x/latest", site("same-site"), no],
+    ["a foreign link to the page", "/", site("cross-site", "navigate", "document"), ["let in"]],
+    [
+      "a foreign link to a frame",
+      "/streams/s/sources/x/latest",
+      site("cross-site", "navigate", "document"),
+      no,
+    ],
+    ["a foreign <iframe>", "/", site("cross-site", "navigate", "iframe"), no],
+    ["a foreign <object>", "/", site("cross-site", "navigate", "object"), no],
+    ["a site of which nobody knows", "/", site("SAME-ORIGIN"), no],
+    ["a foreign fetch", "/api/streams", { Origin: "https://evil.example" }, no],
+    ["a foreign WebSocket", "/live", { Origin: "http://evil.example", Upgrade: "websocket" }, no],
+    [
+      "a foreign WebSocket, of another port",
+      "/live",
+      { Origin: "http://127.0.0.1:3000", Upgrade: "websocket" },
+      no,
+    ],
+    ["our own WebSocket", "/live", { Origin: `http://${host}`, Upgrade: "websocket" }, ["let in"]],
+    ["something in front that speaks TLS", "/live", { Origin: `https://${host}` }, ["let in"]],
+    ["a sandboxed frame", "/api/streams", { Origin: "null" }, no],
+    [
+      "a sandboxed frame that says so",
+      "/api/streams",
+      { Origin: "null", ...site("cross-site") },
+      no,
+    ],
+    ["a form of ours", "/api/streams", { Origin: "null", ...site("same-origin") }, ["let in"]],
+    ["an extension", "/api/streams", { Origin: "chrome-extension://abcdef" }, no],
+    ["a file", "/api/streams", { Origin: "file://" }, no],
+    [
+      "an origin that is none",
+      "/api/streams",
+      { Origin: `http://${host}, http://evil.example` },
+      no,
+    ],
+    ["a name that begins like ours", "/api/streams", { Origin: `http://${host}.evil.example` }, no],
+    ["a name before ours", "/api/streams", { Origin: `http://evil.example@${host}:1` }, no],
+    [
+      "our origin, from elsewhere",
+      "/api/streams",
+      { Origin: `http://${host}`, ...site("cross-site") },
+      no,
+    ],
+  ];
+  const access = doorkeeper();
+  for (const [what, path, headers, expected] of cases) {
+    test(`${what}: ${expected[0]}`, async () => {
+      expect(await verdict(access, path, { headers })).toEqual(expected);
+    });
+  }
+
+  test("posts a token from nowhere but our own", async () => {
+    const body = { stream: "s", source: "x" };
+    const foreign = { Origin: "https://evil.example" };
+    expect(
+      await verdict(access, "/api/tokens", { method: "POST", body, headers: foreign }),
+    ).toEqual(no);
+    // What a form of another site can send without asking first.
+    const plain = { "Content-Type": "text/plain" };
+    expect(await verdict(access, "/api/tokens", { method: "POST", body, headers: plain })).toEqual([
+      415,
+      "usage",
+    ]);
+  });
+
+  test("must speak TLS where the server does", async () => {
+    const secure = doorkeeper({ isTls: true });
+    expect(await verdict(secure, "/live", { headers: { Origin: `https://${host}` } })).toEqual([
+      "let in",
+    ]);
+    expect(await verdict(secure, "/live", { headers: { Origin: `http://${host}` } })).toEqual(no);
+    const usual = { host: "localhost", headers: { Origin: "https://localhost" } };
+    expect(await verdict(secure, "/live", usual)).toEqual(["let in"]);
+  });
+});
+
+test("methods that nothing answers to are refused before anything else", async () => {
+  const access = doorkeeper();
+  for (const method of ["PUT", "PATCH", "OPTIONS", "PROPFIND"]) {
+    const answer = await responseOf(access, "/", { method, host: "evil.example" });
+    expect([answer.status, answer.headers.get("allow")]).toEqual([405, "GET, HEAD, POST, DELETE"]);
+  }
+});
+
+describe("without keys", () => {
+  const access = doorkeeper();
+  test("everybody may see everything, and nobody has to log in", async () => {
+    expect(await ask(access, "/api/streams")).toBe(everybody);
+    expect(await ask(access, "/api/streams", { headers: { Authorization: "Bearer x" } })).toBe(
+      everybody,
+    );
+    const who = await responseOf(access, "/login");
+    expect(await who.json()).toEqual({ needed: false, name: null, streams: null, expires: null });
+    const posted = await responseOf(access, "/login", { method: "POST", body: { key: "x" } });
+    expect([posted.status, posted.headers.get("set-cookie")]).toEqual([200, null]);
+  });
+
+  test("an address needs no token", async () => {
+    const body = { stream: "run 7", source: "site/cam-3?" };
+    const answer = await responseOf(access, "/api/tokens", { method: "POST", body });
+    expect([answer.status, await answer.json()]).toEqual([
+      200,
+      {
+        id: null,
+        address: `http://${host}/streams/run%207/sources/site/cam-3%3F/latest.mjpeg`,
+        expires: null,
+      },
+    ]);
+  });
+});
+
+/** A key file whose keys can be changed, and a doorkeeper that asks for them. */
+class Keyed {
+  readonly access: Doorkeeper;
+  readonly ring: KeyRing;
+  readonly #path = join(temporaryFolder(), "keys");
+  #entries: KeyEntry[];
+
+  constructor(entries: KeyEntry[], door: Partial<Door> = {}) {
+    this.#entries = entries;
+    this.#write();
+    this.ring = new KeyRing({ path: this.#path });
+    this.access = doorkeeper({ keys: new KeysOfRing(this.ring), ...door });
+  }
+
+  #write(): void {
+    writeFileSync(this.#path, this.#entries.map(formatKey).join(""), { mode: 0o600 });
+  }
+
+  /** Changes the file, and has it read. */
+  change(change: (entries: KeyEntry[]) => KeyEntry[]): void {
+    this.#entries = change(this.#entries);
+    this.#write();
+    this.ring.reload();
+  }
+
+  revoke(name: string): void {
+    this.change((entries) => entries.filter((entry) => entry.name !== name));
+  }
+
+  /** Logs in. @returns what the browser sends from then on */
+  async logIn(
+    entry: KeyEntry,
+    headers: Record<string, string> = {},
+  ): Promise<Record<string, string>> {
+    const answer = await responseOf(this.access, "/login", {
+      method: "POST",
+      body: { key: entry.key.text },
+      headers: { ...ownOrigin, ...headers },
+    });
+    expect(answer.status).toBe(200);
+    return { ...ownOrigin, Cookie: answer.headers.get("set-cookie")!.split(";")[0]! };
+  }
+}
+
+function entry(name: string, fields: Partial<KeyEntry> = {}): KeyEntry {
+  return { name, key: newKey(), role: "both", streams: "*", ...fields };
+}
+
+const all = entry("all");
+const other = entry("other", { role: "receive", streams: "cam*" });
+const sender = entry("sender", { role: "send" });
+const keyed = (door: Partial<Door> = {}) => new Keyed([all, other, sender], door);
+const bearer = (text: string) => ({ headers: { Authorization: `Bearer ${text}` } });
+
+describe("where a key is asked for", () => {
+  test("whoever has none gets the page's files and the server's health, and nothing else", async () => {
+    const { access } = keyed();
+    for (const path of [
+      "/",
+      "/index-a1b2c3.js",
+      "/style.css",
+      "/icon.svg",
+      "/healthz",
+      "/readyz",
+    ]) {
+      expect(await ask(access, path)).toBe(stranger);
+      expect(await ask(access, path, { method: "HEAD" })).toBe(stranger);
+    }
+    const paths = [
+      "/api/streams",
+      "/api/tokens",
+      "/events",
+      "/live",
+      "/metrics",
+      "/streams/s/sources/x/latest",
+      "/streams/s/sources/x/frames/1.png",
+      "/a/b.js",
+      "/api.js/x",
+      "/..js",
+      "/%2e.js",
+      "//x.js",
+    ];
+    for (const path of paths)
+      expect([path, ...(await verdict(access, path))]).toEqual([path, 401, "no-key"]);
+    expect(await verdict(access, "/", { method: "POST", body: {} })).toEqual([401, "no-key"]);
+  });
+
+  test("a program shows its key, and sees the streams that it is for", async () => {
+    const { access } = keyed();
+    const visitor = await visitorOf(access, "/api/streams", bearer(other.key.text));
+    expect(visitor.seesAll).toBe(false);
+    expect(["cam3", "cam", "night", "xcam"].map((name) => visitor.maySee(name, "x"))).toEqual([
+      true,
+      true,
+      false,
+      false,
+    ]);
+    const whole = await visitorOf(access, "/api/streams", bearer(all.key.text));
+    expect([whole.seesAll, whole.maySee("night")]).toEqual([true, true]);
+    expect(wrong).toEqual([]);
+  });
+
+  const unknown = newKey();
+  const wrongs: [what: string, headers: Record<string, string>, expected: unknown[]][] = [
+    ["a key that nobody knows", { Authorization: `Bearer ${unknown.text}` }, [401, "not-let-in"]],
+    ["a key for sending", { Authorization: `Bearer ${sender.key.text}` }, [403, "wrong-role"]],
+    [
+      "a key with a letter changed",
+      { Authorization: `Bearer ${all.key.text.slice(0, -1)}-` },
+      [400, "usage"],
+    ],
+    ["the id of a key", { Authorization: `Bearer ${all.key.id}` }, [400, "usage"]],
+    ["no key", { Authorization: "Bearer" }, [400, "usage"]],
+    ["a password", { Authorization: `Basic ${btoa(`x:${all.key.text}`)}` }, [400, "usage"]],
+    ["a token that nobody made", { Authorization: "Bearer frames_token_x" }, [401, "not-let-in"]],
+    ["a cookie that nobody gave", { Cookie: `frames-9727=${"a".repeat(43)}` }, [401, "no-key"]],
+    ["a cookie of another form", { Cookie: "frames-9727=../../keys" }, [401, "no-key"]],
+  ];
+  for (const [what, headers, expected] of wrongs) {
+    test(`${what} is refused with ${expected.join(" ")}, and not repeated`, async () => {
+      const { access } = keyed();
+      const answer = await responseOf(access, "/api/streams", { headers });
+      const text = await answer.text();
+      expect([answer.status, (JSON.parse(text) as Json)["error"]]).toEqual(expected);
+      for (const { key } of [all, other, sender]) expect(text).not.toContain(key.text);
+      expect(text).not.toContain(unknown.text);
+      expect(wrong.every(({ peer }) => peer === peerHere)).toBe(true);
+      const known = (JSON.parse(text) as Json)["message"] as string;
+      expect(known).toMatch(/^[A-Z].*[^.]$/);
+    });
+  }
+
+  test("two ways of saying who asks are none", async () => {
+    const { access } = keyed();
+    const both = bearer(all.key.text);
+    expect(await verdict(access, "/metrics?token=frames_token_x", both)).toEqual([400, "usage"]);
+    expect(await verdict(access, "/metrics?token=a&token=b")).toEqual([400, "usage"]);
+    // A key never stands in an address.
+    expect(await verdict(access, `/metrics?token=${all.key.text}`)).toEqual([401, "not-let-in"]);
+  });
+});
+
+test("a key that is only called like another is another", () => {
+  const forged = new KeysOfRing({ find: () => other, holds: () => true } as unknown as KeyRing);
+  expect(() => forged.find(all.key.text)).toThrow("does not know this key");
+});
+
+describe("a login", () => {
+  test("is a cookie that no script reads and no other site sends", async () => {
+    const answers: string[] = [];
+    for (const isTls of [false, true]) {
+      const { access } = keyed({ isTls });
+      const origin = { Origin: `${isTls ? "https" : "http"}://${host}` };
+      const body = { key: ` ${all.key.text}\n` };
+      const answer = await responseOf(access, "/login", { method: "POST", body, headers: origin });
+      answers.push(answer.headers.get("set-cookie")!.replace(/=[\w-]{43};/, "=SECRET;"));
+      expect(await answer.json()).toEqual({
+        needed: true,
+        name: "all",
+        streams: "*",
+        expires: `${now + 12 * hour}000000`,
+      });
+    }
+    expect(answers).toEqual([
+      "frames-9727=SECRET; Path=/; Max-Age=604800; HttpOnly; SameSite=Strict",
+      "__Host-frames-9727=SECRET; Path=/; Max-Age=604800; HttpOnly; SameSite=Strict; Secure",
+    ]);
+  });
+
+  test("lets in what its key is for, and says whose it is", async () => {
+    const door = keyed();
+    const headers = await door.logIn(other);
+    const visitor = await visitorOf(door.access, "/events", { headers });
+    expect([visitor.seesAll, visitor.maySee("cam1"), visitor.maySee("night")]).toEqual([
+      false,
+      true,
+      false,
+    ]);
+    const who = (await (await responseOf(door.access, "/login", { headers })).json()) as Json;
+    expect([who["name"], who["streams"]]).toEqual(["other", "cam*"]);
+  });
+
+  test("is refused to wrong keys and wrong bodies", async () => {
+    const { access } = keyed();
+    const post = (body: unknown, headers = {}) =>
+      verdict(access, "/login", { method: "POST", body, headers: { ...ownOrigin, ...headers } });
+    expect(await post({ key: newKey().text })).toEqual([401, "not-let-in"]);
+    expect(await post({ key: sender.key.text })).toEqual([403, "wrong-role"]);
+    expect(await post({ key: "frames_key_" })).toEqual([400, "usage"]);
+    expect(await post({ key: 7 })).toEqual([400, "usage"]);
+    expect(await post({})).toEqual([400, "usage"]);
+    expect(await post("[]")).toEqual([400, "usage"]);
+    expect(await post("null")).toEqual([400, "usage"]);
+    expect(await post("{")).toEqual([400, "usage"]);
+    expect(await post({ key: "x".repeat(5000) })).toEqual([413, "too-large"]);
+    expect(
+      await post(`key=${all.key.text}`, { "Content-Type": "application/x-www-form-urlencoded" }),
+    ).toEqual([415, "usage"]);
+    expect(wrong.map(({ code }) => code)).toEqual(["not-let-in", "wrong-role", "usage"]);
+  });
+
+  test("ends when it logs out, and what is still going out to it", async () => {
+    const door = keyed();
+    const headers = await door.logIn(all);
+    const others = await door.logIn(all);
+    const { ended } = await visitorOf(door.access, "/events", { headers });
+    const out = await responseOf(door.access, "/logout", { method: "POST", headers });
+    expect([out.status, out.headers.get("set-cookie")]).toEqual([
+      204,
+      "frames-9727=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict",
+    ]);
+    expect(ended.aborted).toBe(true);
+    expect(await verdict(door.access, "/events", { headers })).toEqual([401, "no-key"]);
+    expect(await verdict(door.access, "/events", { headers: others })).toEqual(["let in"]);
+    expect(await verdict(door.access, "/logout", { headers: others })).toEqual([405, "usage"]);
+  });
+
+  test("takes the place of the one before in the same browser", async () => {
+    const door = keyed();
+    const first = await door.logIn(all);
+    const second = await door.logIn(other, { Cookie: first["Cookie"]! });
+    expect(await verdict(door.access, "/events", { headers: first })).toEqual([401, "no-key"]);
+    expect(await verdict(door.access, "/events", { headers: second })).toEqual(["let in"]);
+  });
+
+  test("ends after 12 idle hours, and after 7 days", async () => {
+    const door = keyed();
+    const idle = await door.logIn(all);
+    const busy = await door.logIn(all);
+    const { ended } = await visitorOf(door.access, "/events", { headers: idle });
+    now += 11 * hour;
+    expect(await verdict(door.access, "/events", { headers: busy })).toEqual(["let in"]);
+    now += hour;
+    expect(ended.aborted).toBe(false);
+    door.access.look();
+    expect(ended.aborted).toBe(true);
+    expect(await verdict(door.access, "/events", { headers: idle })).toEqual([401, "no-key"]);
+    for (let hours = 12; hours < 7 * 24; hours += 6) {
+      expect(await verdict(door.access, "/events", { headers: busy })).toEqual(["let in"]);
+      now += 6 * hour;
+    }
+    expect(await verdict(door.access, "/events", { headers: busy })).toEqual([401, "no-key"]);
+  });
+
+  test("ends with its key, whatever became of that", async () => {
+    const changes: ((entries: KeyEntry[]) => KeyEntry[])[] = [
+      (entries) => entries.filter(({ name }) => name !== "all"),
+      (entries) => entries.map((one) => (one.name === "all" ? { ...one, streams: "x" } : one)),
+      (entries) => entries.map((one) => (one.name === "all" ? { ...one, role: "send" } : one)),
+    ];
+    for (const change of changes) {
+      const door = keyed();
+      const headers = await door.logIn(all);
+      const others = await door.logIn(other);
+      const login = await visitorOf(door.access, "/events", { headers });
+      const program = await visitorOf(door.access, "/events", bearer(all.key.text));
+      door.change(change);
+      expect(await verdict(door.access, "/events", { headers })).toEqual([401, "no-key"]);
+      door.access.look();
+      expect([login.ended.aborted, program.ended.aborted]).toEqual([true, true]);
+      expect(await verdict(door.access, "/events", { headers: others })).toEqual(["let in"]);
+    }
+  });
+
+  test("of a browser posts from our page alone", async () => {
+    const door = keyed();
+    const { Cookie } = await door.logIn(all);
+    const body = { stream: "s", source: "x" };
+    const posted = (headers: Record<string, string>) =>
+      verdict(door.access, "/api/tokens", {
+        method: "POST",
+        body,
+        headers: { Cookie: Cookie!, ...headers },
+      });
+    expect(await posted({})).toEqual([403, "not-let-in"]);
+    expect(await posted({ Origin: "https://evil.example" })).toEqual([403, "not-let-in"]);
+    expect(await posted({ "Sec-Fetch-Site": "same-site" })).toEqual([403, "not-let-in"]);
+    expect(await posted({ "Sec-Fetch-Site": "same-origin" })).toEqual([201, undefined]);
+  });
+
+  test("of one server is not that of another at the same host", async () => {
+    const door = keyed();
+    const headers = await door.logIn(all);
+    const elsewhere = { Cookie: headers["Cookie"]! };
+    expect(
+      await verdict(door.access, "/events", { host: "127.0.0.1:9728", headers: elsewhere }),
+    ).toEqual([401, "no-key"]);
+    const twice = { ...headers, Cookie: `${headers["Cookie"]}; frames-9727=${"a".repeat(43)}` };
+    expect(await verdict(door.access, "/events", { headers: twice })).toEqual([401, "no-key"]);
+    const among = { ...headers, Cookie: `a=b; ${headers["Cookie"]}; x` };
+    expect(await verdict(door.access, "/events", { headers: among })).toEqual(["let in"]);
+  });
+
+  test("is one of at most a hundred of its key: the one that is idle longest goes", async () => {
+    const door = keyed();
+    const foreign = await door.logIn(other);
+    const first = await door.logIn(all);
+    const second = await door.logIn(all);
+    now += 1;
+    expect(await verdict(door.access, "/events", { headers: first })).toEqual(["let in"]);
+    for (let count = 2; count < 101; count++) await door.logIn(all);
+    expect(await verdict(door.access, "/events", { headers: second })).toEqual([401, "no-key"]);
+    expect(await verdict(door.access, "/events", { headers: first })).toEqual(["let in"]);
+    expect(await verdict(door.access, "/events", { headers: foreign })).toEqual(["let in"]);
+  });
+});
+
+test("wrong keys of one address are told to wait; a right one, and others, are let in", async () => {
+  const { access } = keyed();
+  const attempt = (peer: string) =>
+    verdict(access, "/api/streams", { ...bearer(newKey().text), peer });
+  for (let count = 0; count < 30; count++)
+    expect(await attempt("10.0.0.1")).toEqual([401, "not-let-in"]);
+  const late = await responseOf(access, "/api/streams", {
+    ...bearer(newKey().text),
+    peer: "10.0.0.1",
+  });
+  expect([late.status, late.headers.get("retry-after")]).toEqual([429, "60"]);
+  expect(await attempt("10.0.0.2")).toEqual([401, "not-let-in"]);
+  expect(
+    await verdict(access, "/api/streams", { ...bearer(all.key.text), peer: "10.0.0.1" }),
+  ).toEqual(["let in"]);
+  now += minute;
+  access.look();
+  expect(await attempt("10.0.0.1")).toEqual([401, "not-let-in"]);
+});
+
+describe("a token", () => {
+  const wish = { stream: "cam3", source: "site/visible" };
+  const make = async (door: Keyed, key: KeyEntry, body: Json = wish): Promise<Json> => {
+    const answer = await responseOf(door.access, "/api/tokens", {
+      method: "POST",
+      body,
+      ...bearer(key.key.text),
+    });
+    return { status: answer.status, ...((await answer.json()) as Json) };
+  };
+  const path = "/streams/cam3/sources/site/visible/latest";
+  const queryOf = (token: Json): string => new URL(String(token["address"])).search;
+
+  test("is the end of an address, and lasts a day unless more is asked for", async () => {
+    const door = keyed();
+    const token = await make(door, other);
+    expect(token["address"]).toMatch(
+      /^http:\/\/127\.0\.0\.1:9727\/streams\/cam3\/sources\/site\/visible\/latest\.mjpeg\?token=frames_token_[\w-]{43}$/,
+    );
+    expect([token["status"], token["expires"]]).toEqual([201, `${now + day}000000`]);
+    const longer = await make(door, other, { ...wish, hours: 720 });
+    expect(longer["expires"]).toBe(`${now + 30 * day}000000`);
+    const query = queryOf(token);
+    now += day - 1;
+    expect(await verdict(door.access, path + query)).toEqual(["let in"]);
+    const { ended } = await visitorOf(door.access, `${path}.mjpeg${query}`);
+    now += 1;
+    expect(await verdict(door.access, path + query)).toEqual([401, "not-let-in"]);
+    door.access.look();
+    expect(ended.aborted).toBe(true);
+    expect(await verdict(door.access, path + queryOf(longer))).toEqual(["let in"]);
+  });
+
+  test("sees what its source shows last, and no more", async () => {
+    const door = keyed();
+    const query = queryOf(await make(door, all));
+    const seen = await visitorOf(door.access, `${path}${query}`);
+    expect(seen.seesAll).toBe(false);
+    expect([seen.maySee("cam3"), seen.maySee("cam3", "site/visible")]).toEqual([true, true]);
+    expect([
+      seen.maySee("cam3", "site"),
+      seen.maySee("cam4"),
+      seen.maySee("cam4", "site/visible"),
+    ]).toEqual([false, false, false]);
+    for (const good of [
+      `${path}.mjpeg`,
+      "/metrics",
+      "/streams/cam%33/sources/site/visible/latest",
+    ]) {
+      expect([good, ...(await verdict(door.access, good + query))]).toEqual([good, "let in"]);
+    }
+    const bad = [
+      "/",
+      "/events",
+      "/live",
+      "/api/streams",
+      "/api/tokens",
+      "/metrics/",
+      "/streams/cam3/sources/site/latest",
+      "/streams/cam3/sources/site%2Fvisible/latest",
+      "/streams/cam3/sources/site/visible/x/latest",
+      "/streams/cam3/sources/site/visible/frames/latest",
+      "/streams/cam4/sources/site/visible/latest",
+      "/streams/cam4/sources/x/%2e%2e/%2e%2e/cam3/sources/site/visible/../latest",
+      "/streams/cam4%2f..%2fcam3/sources/site/visible/latest",
+      `//evil.example${path}`,
+      `/%ff${path}`,
+      `${path}/`,
+      `${path}%00`,
+    ];
+    for (const other of bad) {
+      expect([other, ...(await verdict(door.access, other + query))]).toEqual([
+        other,
+        403,
+        "not-let-in",
+      ]);
+    }
+    expect(await verdict(door.access, path + query, { method: "POST", body: {} })).toEqual([
+      403,
+      "not-let-in",
+    ]);
+    expect(await verdict(door.access, path, bearer(query.slice("?token=".length)))).toEqual([
+      "let in",
+    ]);
+  });
+
+  test("is made for a stream of its key alone, and of something that can be one", async () => {
+    const door = keyed();
+    expect(await make(door, other, { stream: "night", source: "x" })).toMatchObject({
+      status: 403,
+      error: "wrong-stream",
+    });
+    const bad: Json[] = [
+      {},
+      { stream: "cam3" },
+      { stream: "cam3", source: 7 },
+      { stream: "", source: "x" },
+      { stream: "cam3", source: "a//b" },
+      { stream: "cam3", source: "../x" },
+      { stream: "cam3", source: "x".repeat(1025) },
+      { stream: "cam3\ud800", source: "x" },
+      { ...wish, hours: 0 },
+      { ...wish, hours: -1 },
+      { ...wish, hours: 721 },
+      { ...wish, hours: "24" },
+    ];
+    for (const body of bad) {
+      expect(await make(door, other, body)).toMatchObject({ status: 400, error: "usage" });
+    }
+  });
+
+  test("is listed and revoked by its own key, and by no other", async () => {
+    const door = keyed();
+    const token = await make(door, all);
+    await make(door, other);
+    const listed = async (key: KeyEntry): Promise<Json[]> => {
+      const answer = await responseOf(door.access, "/api/tokens", bearer(key.key.text));
+      const text = await answer.text();
+      expect(text).not.toContain("frames_token_");
+      return (JSON.parse(text) as { tokens: Json[] }).tokens;
+    };
+    expect(await listed(all)).toEqual([
+      { id: token["id"], ...wish, created: `${now}000000`, expires: token["expires"] },
+    ]);
+    const revoke = (id: unknown, key: KeyEntry) =>
+      verdict(door.access, `/api/tokens/${String(id)}`, {
+        method: "DELETE",
+        ...bearer(key.key.text),
+      });
+    expect(await revoke(token["id"], other)).toEqual([404, "missing"]);
+    const { ended } = await visitorOf(door.access, path + queryOf(token));
+    expect(await revoke(token["id"], all)).toEqual([204, ""]);
+    expect(ended.aborted).toBe(true);
+    expect(await verdict(door.access, path + queryOf(token))).toEqual([401, "not-let-in"]);
+    expect(await revoke(token["id"], all)).toEqual([404, "missing"]);
+    expect(await listed(all)).toEqual([]);
+  });
+
+  test("ends with the key that made it", async () => {
+    const door = keyed();
+    const query = queryOf(await make(door, all));
+    const { ended } = await visitorOf(door.access, path + query);
+    door.revoke("all");
+    expect(await verdict(door.access, path + query)).toEqual([401, "not-let-in"]);
+    door.access.look();
+    expect(ended.aborted).toBe(true);
+  });
+
+  test("makes no token", async () => {
+    const door = keyed();
+    const token = queryOf(await make(door, all)).slice("?token=".length);
+    const again = { method: "POST", body: wish, ...bearer(token) };
+    expect(await verdict(door.access, "/api/tokens", again)).toEqual([403, "not-let-in"]);
+  });
+
+  test("is one of at most a hundred of its key", async () => {
+    const door = keyed();
+    for (let count = 0; count < 100; count++) expect((await make(door, all))["status"]).toBe(201);
+    expect(await make(door, all)).toMatchObject({ status: 429, error: "full" });
+    expect((await make(door, other))["status"]).toBe(201);
+    now += day;
+    expect((await make(door, all))["status"]).toBe(201);
+  });
+});

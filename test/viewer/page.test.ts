@@ -1,0 +1,333 @@
+// The page of the executable in a real browser: what it shows of frames that are being sent.
+
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { FrameFeed, send, type SendSummary } from "../../src/mod.ts";
+import { Browser, noBrowser } from "../helper/browser.ts";
+import { encodePng } from "../helper/png.ts";
+import { jsonLines, type Server, startServer, temporaryFolder } from "../helper/program.ts";
+
+setDefaultTimeout(60_000);
+
+const width = 320;
+const height = 240;
+/** Frames a second of each source. */
+const rate = 30;
+
+/** A scene that moves: colours, or temperatures of which all lie within a thirtieth of what 16 bits hold. */
+function scene(colour: "rgb8" | "grey16", time: number): Uint8Array {
+  const pixels = Buffer.alloc(width * height * (colour === "rgb8" ? 3 : 2));
+  const [x0, y0] = [width * (0.5 + 0.3 * Math.sin(time * 6.28)), height / 2];
+  let at = 0;
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const warmth = Math.exp(-(((x - x0) ** 2 + (y - y0) ** 2) / 2500));
+      if (colour === "rgb8") at = pixels.writeUIntBE(0x204060 + Math.round(150 * warmth), at, 3);
+      else at = pixels.writeUInt16BE(Math.round(29_000 + x / 4 + 1900 * warmth), at);
+    }
+  }
+  return encodePng({ width, height, colour, pixels });
+}
+
+/** A camera that hands over made pictures at its rate, as a program would. */
+class Camera {
+  readonly #feed = new FrameFeed();
+  readonly #pictures: readonly Uint8Array[];
+  readonly #sending: Promise<SendSummary>;
+  #timer: Timer;
+  #pushed = 0;
+
+  /** @param kept frames that may wait to be sent */
+  constructor(server: Server, source: string, pictures: readonly Uint8Array[], kept: number) {
+    this.#pictures = pictures;
+    const to = `127.0.0.1:${server.port}`;
+    this.#sending = send(this.#feed, { to, stream: "run7", source, policy: `latest:${kept}` });
+    this.#timer = this.#begin();
+  }
+
+  #begin(): Timer {
+    const [start, before] = [performance.now(), this.#pushed];
+    return setInterval(() => {
+      // Timers are late now and then; a camera's frames are not fewer for it.
+      const due = before + Math.floor(((performance.now() - start) * rate) / 1000);
+      while (this.#pushed < due) this.push();
+    }, 5);
+  }
+
+  push(): void {
+    const bytes = this.#pictures[this.#pushed++ % this.#pictures.length]!;
+    void this.#feed.push({ bytes, captured: BigInt(Date.now()) * 1_000_000n });
+  }
+
+  /** More at once than the policy keeps. */
+  burst(count: number): void {
+    clearInterval(this.#timer);
+    for (let index = 0; index < count; index++) this.push();
+    this.#timer = this.#begin();
+  }
+
+  async end(): Promise<SendSummary> {
+    clearInterval(this.#timer);
+    this.#feed.end();
+    return await this.#sending;
+  }
+}
+
+/** A picture of the live view, or of the recorded one. */
+const card = (source: string, view = "live") =>
+  `document.querySelector('#${view} [data-source="${source}"]')`;
+
+/** Colours on a canvas, as red, green, blue in turn. */
+const colours = (source: string, view = "live") => `(() => {
+  const from = ${card(source, view)}.querySelector(".picture canvas");
+  const copy = new OffscreenCanvas(from.width, from.height);
+  const pen = copy.getContext("2d", { willReadFrequently: true });
+  pen.drawImage(from, 0, 0);
+  const { data } = pen.getImageData(0, 0, from.width, from.height);
+  return Array.from({ length: data.length / 4 / 16 }, (_, at) => [...data.slice(at * 64, at * 64 + 3)]);
+})()`;
+
+describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
+  let server: Server;
+  let browser: Browser;
+  let cameras: readonly Camera[] = [];
+  let address = "";
+
+  beforeAll(async () => {
+    server = await startServer({ dir: temporaryFolder(), args: ["--http", "127.0.0.1:0"] });
+    address = pageOf(server);
+    const times = Array.from({ length: 30 }, (_, index) => index / 30);
+    const jpegs = times.map((time) => new Bun.Image(scene("rgb8", time)).jpeg().bytes());
+    const [visible, thermal] = [
+      await Promise.all(jpegs),
+      times.map((time) => scene("grey16", time)),
+    ];
+    cameras = [
+      new Camera(server, "visible", visible, 60),
+      new Camera(server, "infrared", thermal, 600),
+    ];
+    browser = await Browser.open();
+    await browser.look({ width: 1280, height: 900, scheme: "dark" });
+    await browser.go(address);
+  });
+
+  afterAll(async () => {
+    browser?.close();
+    await Promise.allSettled(cameras.map((camera) => camera.end()));
+    await server?.stop();
+  });
+
+  test("shows two sources moving, side by side", async () => {
+    for (const source of ["visible", "infrared"]) {
+      await browser.until(`a frame of ${source}`, `${card(source)}?.dataset.shownCount > 10`);
+      const before = await browser.read<string>(`JSON.stringify(${colours(source)})`);
+      await browser.until(
+        `another picture of ${source}`,
+        `JSON.stringify(${colours(source)}) !== ${JSON.stringify(before)}`,
+      );
+    }
+    type Box = { x: number; y: number };
+    const [infrared, visible] = await browser.read<[Box, Box]>(
+      `[${card("infrared")}, ${card("visible")}].map((one) => one.getBoundingClientRect().toJSON())`,
+    );
+    expect(visible.y).toBe(infrared.y);
+    expect(visible.x).toBeGreaterThan(infrared.x + 300);
+  });
+
+  test("says rates that are right within a tenth", async () => {
+    for (const source of ["visible", "infrared"]) {
+      await browser.until(`a rate of ${source}`, `${card(source)}.dataset.rate > ${rate / 2}`);
+    }
+    // What both say in the next four seconds.
+    const said = await browser.read<[number, number][]>(`(async () => {
+      const said = [];
+      while (said.length < 8) {
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        said.push([${card("visible")}, ${card("infrared")}].map((one) =>
+          parseFloat(one.querySelector(".figures dd").textContent)));
+      }
+      return said;
+    })()`);
+    for (const source of [0, 1] as const) {
+      const rates = said.map((both) => both[source]).toSorted((one, other) => one - other);
+      expect(rates[4]).toBeWithin(rate * 0.9, rate * 1.1);
+    }
+  });
+
+  test("gives a thermal frame the colours of iron, with contrast", async () => {
+    const palette = await browser.read(
+      `${card("infrared")}.querySelector(".scale").dataset.palette`,
+    );
+    expect(palette).toBe("iron");
+    const seen = await browser.read<[number, number, number][]>(colours("infrared"));
+    const light = seen.map(([red, green, blue]) => 0.2126 * red + 0.7152 * green + 0.0722 * blue);
+    // A browser by itself would show all of it between 113 and 121.
+    expect(Math.min(...light)).toBeLessThan(20);
+    expect(Math.max(...light)).toBeGreaterThan(220);
+    // Between the cold and the hot of iron are purple and orange, which no grey has.
+    expect(seen.some(([red, green, blue]) => blue > green + 60 && red > green + 20)).toBe(true);
+    expect(seen.some(([red, green, blue]) => red > 200 && green > 60 && blue < 80)).toBe(true);
+  });
+
+  test("shows the value under the pointer, and by the keyboard", async () => {
+    await browser.read(`${card("infrared")}.querySelector(".picture canvas").focus()`);
+    await browser.press("Enter");
+    const value = `${card("infrared")}.querySelector(".value")`;
+    await browser.until("a value", `!${value}.hidden`);
+    const [place, number] = (await browser.read<string>(`${value}.textContent`)).split(": ");
+    expect(place).toBe(`${width / 2}, ${height / 2}`);
+    expect(Number(number!.replace(",", ""))).toBeWithin(29_000, 31_000);
+    await browser.press("ArrowRight");
+    await browser.until("the next pixel", `${value}.textContent.startsWith("161, 120: ")`);
+    await browser.press("Escape");
+    await browser.until("no value any more", `${value}.hidden`);
+    await browser.read("document.activeElement.blur()");
+  });
+
+  test("reports a gap after frames were dropped", async () => {
+    const gaps = `Number(${card("visible")}.dataset.gaps)`;
+    const before = await browser.read<number>(gaps);
+    cameras[0]!.burst(600);
+    await browser.until("a gap", `${gaps} > ${before}`);
+    expect(await browser.read<boolean>(`${card("visible")}.classList.contains("lossy")`)).toBe(
+      true,
+    );
+    expect(await browser.read<string>(`${card("infrared")}.dataset.gaps`)).toBe("0");
+  });
+
+  test("says who sends, and what the store holds", async () => {
+    await browser.until("the senders", `document.querySelectorAll("#senders li").length === 2`);
+    const senders = await browser.read<string>(`document.querySelector("#senders").textContent`);
+    expect(senders).toContain("run7: visible");
+    expect(senders).toContain("run7: infrared");
+    const store = await browser.read<string>(`document.querySelector("#store").textContent`);
+    expect(store).toContain(server.dir);
+    expect(store).toMatch(/[1-9]\d* frames in .* free/);
+  });
+
+  test("shows frames soon after their capture", async () => {
+    for (const source of ["visible", "infrared"]) {
+      const delay = await browser.read<string>(`${card(source)}.dataset.shownDelay`);
+      expect(Number(delay)).toBeGreaterThan(0);
+      const received = await browser.read<string>(
+        `${card(source)}.querySelectorAll(".figures dd")[2].textContent`,
+      );
+      console.log(
+        `${source}: from capture to receipt ${received}, to the screen ${delay} ms (medians)`,
+      );
+    }
+  });
+
+  test("steps through what is recorded, and goes to a number", async () => {
+    await browser.go(`${address}#/run7?source=visible`);
+    const shown = `${card("visible", "recorded")}?.dataset`;
+    await browser.until("a recorded frame", `${shown}?.number`);
+    await browser.press("Home");
+    await browser.until("the first frame", `${shown}.number === "1"`);
+    await browser.press("ArrowRight");
+    await browser.until("the second frame", `${shown}.number === "2"`);
+    await browser.press("g");
+    await browser.type("12");
+    await browser.press("Enter");
+    const at = `document.querySelector(".moment").dataset.at`;
+    await browser.until("frame 12", `${shown}.number === "12" && ${shown}.captured === ${at}`);
+    const [visible, infrared] = await browser.read<[string, string]>(
+      `["visible", "infrared"].map((source) =>
+        document.querySelector('#recorded [data-source="' + source + '"]').dataset.captured)`,
+    );
+    // Of the other source there is none nearer.
+    const list = await fetch(`${address}api/streams/run7/frames?source=infrared&limit=1000`);
+    const { frames } = (await list.json()) as { frames: { captured: string }[] };
+    const distance = (captured: string) => Math.abs(Number(BigInt(captured) - BigInt(visible)));
+    expect(distance(infrared)).toBe(Math.min(...frames.map(({ captured }) => distance(captured))));
+    await browser.until("its address", `location.hash.includes("at=${visible}")`);
+    const hash = await browser.read<string>("location.hash");
+    await browser.go(address + hash);
+    await browser.until("the same frame again", `${shown}?.number === "12"`);
+    const facts = await browser.read<string>(
+      `${card("visible", "recorded")}.querySelector(".facts").textContent`,
+    );
+    expect(facts).toMatch(/name\S+-00000012\.jpgnumber12captured.* UTC.*CRC-32[0-9a-f]{8}session/);
+    const link = await browser.read<string>(
+      `${card("visible", "recorded")}.querySelector(".download").href`,
+    );
+    const kept = await (await fetch(link)).bytes();
+    expect(facts).toContain(Bun.hash.crc32(kept).toString(16).padStart(8, "0"));
+  });
+
+  test("shows names that strangers chose as what they are, and runs none", async () => {
+    const [stream, source] = ["<b>bold", "<img src=x onerror=console.log(1)>"];
+    const frame = { bytes: scene("rgb8", 0), name: "<script>console.log(2)<" };
+    await send([frame], { to: `127.0.0.1:${server.port}`, stream, source });
+    await browser.go(address);
+    const named = `[...document.querySelectorAll("#live h3")].map((one) => one.textContent)`;
+    await browser.until("its name", `${named}.includes(${JSON.stringify(source)})`);
+    await browser.go(`${address}#/${encodeURIComponent(stream)}`);
+    const facts = `document.querySelector("#recorded .facts")?.textContent`;
+    await browser.until("its frame", `${facts}?.includes(${JSON.stringify(frame.name)})`);
+    expect(
+      await browser.read<number>(`document.querySelectorAll("img, b, main script").length`),
+    ).toBe(0);
+  });
+
+  for (const scheme of ["light", "dark"] as const) {
+    for (const across of [1280, 390]) {
+      test(`fits ${across} pixels, ${scheme}`, async () => {
+        await browser.look({ width: across, height: 844, scheme });
+        for (const [view, hash] of [
+          ["live", ""],
+          ["recorded", "#/run7"],
+        ] as const) {
+          await browser.go(address + hash);
+          const picture = `${card("infrared", view)}?.querySelector(".scale")`;
+          await browser.until("a picture", `${picture} && !${picture}.hidden`);
+          const wide = await browser.read<string[]>(
+            `[...document.querySelectorAll("#${view} *, .top *, footer *")]
+              .filter((one) => one.closest(".wide, .unseen, [hidden]") === null)
+              .filter((one) => one.getBoundingClientRect().right > innerWidth + 1)
+              .map((one) => one.tagName + "." + one.className)`,
+          );
+          expect(wide).toEqual([]);
+          expect(await browser.read<number>("document.documentElement.scrollWidth")).toBe(across);
+          const paper = await browser.read<string>(
+            "getComputedStyle(document.documentElement).backgroundColor",
+          );
+          const [red = 0] = /\d+/.exec(paper) ?? [];
+          if (scheme === "dark") expect(Number(red)).toBeLessThan(40);
+          else expect(Number(red)).toBeGreaterThan(220);
+          await keep(browser, `${view}-${across}-${scheme}`);
+        }
+      });
+    }
+  }
+
+  test("says that the server is away, and finds it again by itself", async () => {
+    // The last: what the browser says of connections that are refused stays on its console.
+    expect(browser.console).toEqual([]);
+    await browser.go(address);
+    const link = `document.querySelector("#link").textContent`;
+    await browser.until("the server", `${link} === "Connected"`);
+    await Promise.all(cameras.map((camera) => camera.end()));
+    cameras = [];
+    await server.stop();
+    await browser.until(
+      "that the server is away",
+      `${link}.startsWith("The server is away since ")`,
+    );
+    const { port } = new URL(address);
+    const { dir } = server;
+    server = await startServer({ dir, args: ["--http", `127.0.0.1:${port}`] });
+    await browser.until("the server again", `${link} === "Connected"`);
+  });
+});
+
+/** Keeps a picture of the page where somebody asked for it, to look at. */
+async function keep(browser: Browser, name: string): Promise<void> {
+  const folder = process.env["FRAMES_TEST_PICTURES"];
+  if (folder !== undefined) await Bun.write(`${folder}/${name}.png`, await browser.picture());
+}
+
+/** Where the server says that its page is. */
+function pageOf(server: Server): string {
+  const listening = jsonLines(server.stdout()).find(({ type }) => type === "listening");
+  return `http://${listening?.["http"] as string}/`;
+}

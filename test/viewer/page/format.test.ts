@@ -1,0 +1,88 @@
+// How the page writes numbers and times, and what its address says.
+
+import { describe, expect, test } from "bun:test";
+import {
+  bytes,
+  clock,
+  counted,
+  delay,
+  digits,
+  duration,
+  exactTime,
+  milliseconds,
+  nanoseconds,
+} from "../../../src/viewer/page/format.ts";
+import { hashOf, placeOf } from "../../../src/viewer/page/route.ts";
+
+test("numbers have three digits that count, and the right unit", () => {
+  expect([0, 0.534, 29.94, 120.4, 12_345].map(digits)).toEqual([
+    "0",
+    "0.53",
+    "29.9",
+    "120",
+    "12,345",
+  ]);
+  expect([0, 999, 1000, 999_499, 999_500, 1.24e9].map(bytes)).toEqual([
+    "0 B",
+    "999 B",
+    "1.00 kB",
+    "999 kB",
+    "1.00 MB",
+    "1.24 GB",
+  ]);
+  expect([1, 2, 1200].map((value) => counted(value, "frame"))).toEqual([
+    "1 frame",
+    "2 frames",
+    "1,200 frames",
+  ]);
+});
+
+test("delays and durations say how long, and on which side", () => {
+  expect([null, 3.14, -6.7, 42.4, 4920].map(delay)).toEqual([
+    "–",
+    "3.1 ms",
+    "−6.7 ms",
+    "42 ms",
+    "4.92 s",
+  ]);
+  expect([900, 61_000, 3_600_000, 5_460_000, 200_000_000].map(duration)).toEqual([
+    "900 ms",
+    "1 min",
+    "1 h",
+    "1 h 31 min",
+    "2 days",
+  ]);
+});
+
+test("times keep all their digits", () => {
+  const time = 1_795_627_753_774_333_021n;
+  expect(exactTime(time)).toBe("2026-11-25 17:29:13.774 333 021 UTC");
+  expect(clock(time)).toBe("17:29:13.774");
+  expect(milliseconds(time)).toBeCloseTo(1_795_627_753_774.333, 2);
+  expect(exactTime(-1n)).toBe("1969-12-31 23:59:59.999 999 999 UTC");
+});
+
+test("what is no whole number of nanoseconds is none", () => {
+  expect(nanoseconds("1795627753774333021")).toBe(1_795_627_753_774_333_021n);
+  for (const text of ["", "1.5", "0x10", "12345678901234567890", "now", null, undefined]) {
+    expect(nanoseconds(text)).toBeUndefined();
+  }
+});
+
+describe("an address", () => {
+  test("names stream, source and moment, whatever they are called", () => {
+    for (const place of [
+      { stream: "run7" },
+      { stream: "a b?c#d/é", source: "site/cam 3&x=1", at: 1_795_627_753_774_333_021n },
+    ]) {
+      expect(placeOf(hashOf(place))).toEqual({ source: undefined, at: undefined, ...place });
+    }
+  });
+
+  test("that says nothing, or half a name, is that of the live view", () => {
+    for (const hash of ["", "#", "#/", "#senders", "#/%E0%A4%A"]) {
+      expect(placeOf(hash)).toBeUndefined();
+    }
+    expect(placeOf("#/run7?at=soon")).toEqual({ stream: "run7", source: undefined, at: undefined });
+  });
+});
