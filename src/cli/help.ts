@@ -287,8 +287,8 @@ ${row("NO_COLOR", "No colours")}
   see: () => `What frames serve shows, and to whom
 
   http://127.0.0.1:9727/ is a page with every stream, live and stored; --http
-  HOST:PORT puts it elsewhere, --http off leaves it out. Only this machine can
-  reach it there; from another one, through SSH:
+  HOST:PORT puts it elsewhere, where it asks for a key (frames help keys), and
+  --http off leaves it out. From another machine without a key, through SSH:
       ssh -L 9727:127.0.0.1:9727 HOST
 
   Below it, for programs, with S for a stream and X for a source:
