@@ -84,6 +84,12 @@ export class ArticleReception implements ConnectionHandler, Guest {
       software: `${source}, in the article's dialect`,
       key: undefined,
     });
+    const { store } = this.#server;
+    if (store.refresh === undefined) return this.#claim(stream, source);
+    return store.refresh().then(() => this.#claim(stream, source));
+  }
+
+  #claim(stream: string, source: string): void | Promise<void> {
     // What is wrong with the disk is said now, and not of each picture.
     this.#server.store.isFresh(stream);
     return this.#server.claim(stream, source, this);

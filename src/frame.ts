@@ -148,6 +148,20 @@ export interface FrameStore {
   open(origin: FrameOrigin): SourceStore;
   /** Makes everything that ended before this call last: only then may a receipt count it. */
   flush(): void | Promise<void>;
+  /**
+   * Where others store as well: takes notice of what they have stored until now, before somebody is told what
+   * is there.
+   *
+   * @throws {FramesError} `store`
+   */
+  refresh?(): Promise<void>;
+  /**
+   * Nothing as long as there is room for what comes; else what is settled when there is some again. Until then
+   * nothing is to be read.
+   */
+  room?(): Promise<void> | undefined;
+  /** Milliseconds that frames may wait for their receipt together, where that is long. */
+  readonly receiptsEvery?: number;
 }
 
 /** Whose frames these are. */
@@ -187,6 +201,8 @@ export interface SourceStore {
   compare(offered: readonly OfferedFrame[]): Standing[];
   /** Records numbers that will never come. */
   lost(first: number, last: number, error: FramesError): void;
+  /** No more frames come for now: somebody waits to hear what became of those that did. */
+  ending?(): void;
 }
 
 /** A frame being stored. */

@@ -142,6 +142,10 @@ export class LatestSupply implements Supply {
     for (const frame of reader.catalog.newestOfEach(wanted)) this.#frames.set(frame.source, frame);
   }
 
+  get position(): number {
+    return Infinity;
+  }
+
   get isBusy(): boolean {
     return this.#wanted.follow && this.#position < this.#reader.last;
   }

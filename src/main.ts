@@ -46,7 +46,7 @@ async function run(words: readonly string[], terminal: Terminal): Promise<number
     case "receive":
       return await receiveCommand(given, terminal, stopOnSignal, reportOnSignal);
     case "ls":
-      return ls(given, terminal);
+      return await ls(given, terminal);
     case "verify":
       return await verifyCommand(given, terminal);
     case "bench":

@@ -6,7 +6,9 @@ import type { Host } from "./host.ts";
 import { CompleteSupply, LatestSupply, type Wanted } from "./journal-supply.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "./net/connection.ts";
 import { Provider } from "./session/provider.ts";
+import { RemoteSupply } from "./remote-supply.ts";
 import type { Flushable } from "./session/receiving.ts";
+import type { Supply } from "./session/supply.ts";
 import { outgoingBuffer, Transmission } from "./session/transmission.ts";
 import type { OldFrame } from "./store/removals.ts";
 import type { Follower } from "./store/retention.ts";
@@ -39,7 +41,7 @@ export class Provision implements ConnectionHandler, Guest, Follower {
   readonly #server: Host;
   readonly #hello: Hello;
   readonly #wanted: Wanted;
-  readonly #supply: CompleteSupply | LatestSupply;
+  readonly #supply: Supply;
   /** Where it goes on. */
   readonly #start: number;
   readonly #gone = Promise.withResolvers<void>();
@@ -66,11 +68,15 @@ export class Provision implements ConnectionHandler, Guest, Follower {
     const time = hello.since === undefined ? undefined : BigInt.asIntN(64, BigInt(hello.since));
     this.#wanted = { stream, sources, since: time, cursor, follow };
     const { reader } = server;
-    this.#supply =
+    const supply =
       hello.latest === true
         ? new LatestSupply(reader, this.#wanted)
         : new CompleteSupply(reader, this.#wanted);
-    this.#start = this.#positionOf(false);
+    this.#supply =
+      reader.fetch === undefined
+        ? supply
+        : new RemoteSupply(supply, reader.fetch, () => this.#schedule());
+    this.#start = this.#supply.position;
     this.#unfollow = reader.arrivals.follow(() => this.#schedule());
     // Whoever wants the newest only awaits none of those before.
     if (hello.latest !== true) reader.followers.add(this);
@@ -116,7 +122,6 @@ export class Provision implements ConnectionHandler, Guest, Follower {
 
   /** The last row that the client has for good. */
   #positionOf(isAwaiting: boolean): number {
-    if (this.#supply instanceof LatestSupply) return Infinity;
     if (!isAwaiting) return this.#supply.position;
     return Math.max(this.#provider!.position, this.#start);
   }

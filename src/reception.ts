@@ -8,6 +8,7 @@ import { type Connection, type ConnectionHandler, steadyNow } from "./net/connec
 import { Provision } from "./provision.ts";
 import { Receiver } from "./session/receiver.ts";
 import type { Flushable, Gate } from "./session/receiving.ts";
+import { StoreWait } from "./store-wait.ts";
 import { answerToStranger } from "./strangers.ts";
 import { software } from "./version.ts";
 import type { Hello, Welcome } from "./wire/messages.ts";
@@ -30,6 +31,7 @@ export class Reception implements ConnectionHandler, Guest {
   readonly #receiver: Receiver;
   readonly #gone = Promise.withResolvers<void>();
   readonly #isFull: boolean;
+  readonly #wait: StoreWait;
   #key: KeyEntry | undefined;
   /** What gives frames out, if that is wanted. */
   #provision: Provision | undefined;
@@ -54,6 +56,10 @@ export class Reception implements ConnectionHandler, Guest {
     this.#server = server;
     this.peer = peer;
     this.#isFull = isFull;
+    this.#wait = new StoreWait(server.store, {
+      goOn: (kept) => this.#readOn(kept),
+      failed: (error) => this.failed(asFramesError(error, "store")),
+    });
     this.#receiver = new Receiver(
       server.store,
       server.grants,
@@ -202,10 +208,11 @@ export class Reception implements ConnectionHandler, Guest {
       }
     }
     if (this.#failure !== undefined) return;
+    if (this.#wait.keeps(chunk)) return this.#hold();
     this.#fresh = true;
     if (this.#asked !== undefined) this.#heardAt = steadyNow();
     this.#receiver.receive(chunk, steadyNow());
-    if (this.#receiver.isPaused) this.#hold();
+    if (this.#receiver.isPaused || this.#wait.isOn) this.#hold();
     this.#server.noteHeld(this, this.#receiver.held);
     if (this.#receiver.wantsFlush) this.#server.settleLater(this);
     this.#send();
@@ -232,7 +239,7 @@ export class Reception implements ConnectionHandler, Guest {
     if (this.#failure !== undefined) return;
     const { isDone, isEnding } = this.#receiver;
     // Without END nothing more can come of it; after END, DONE may still wait for the store.
-    const isRead = this.#hasEnded && !this.#receiver.isPaused;
+    const isRead = this.#hasEnded && !this.#receiver.isPaused && !this.#wait.isOn;
     if (isRead && !isDone && !isEnding) this.#connection!.finish();
     if (!isDone || this.#reported) return;
     this.#reported = true;
@@ -271,9 +278,20 @@ export class Reception implements ConnectionHandler, Guest {
   /** Reads on, if nothing is against it. */
   #goOn(): void {
     const isFull = this.#connection!.queued > mostQueued;
-    if (!this.#paused || isFull || this.#receiver.isPaused) return;
+    if (!this.#paused || isFull || this.#receiver.isPaused || this.#wait.isOn) return;
     this.#paused = false;
     this.#connection!.resume();
+  }
+
+  /** The store is ready for what came meanwhile, and for more. */
+  #readOn(kept: readonly Uint8Array[]): void {
+    try {
+      for (const chunk of kept) this.data(chunk);
+    } catch (error) {
+      return this.failed(asFramesError(error, "internal"));
+    }
+    this.#goOn();
+    if (this.#hasEnded) this.#server.settleLater(this);
   }
 
   drained(): void {
@@ -297,7 +315,7 @@ export class Reception implements ConnectionHandler, Guest {
     this.#send();
     const isSilent = () => steadyNow() - this.#heardAt >= answerWithin;
     const timer = setInterval(() => {
-      if (this.#receiver.isPaused) {
+      if (this.#receiver.isPaused || this.#wait.isOn) {
         // It waits for a source itself and is not read meanwhile; but two may wait for each other.
         this.#heardAt = steadyNow();
         if (this.#heardAt - asked >= answerWithin) resolve(true);
@@ -315,7 +333,7 @@ export class Reception implements ConnectionHandler, Guest {
 
   tick(): void {
     if (this.#failure !== undefined || this.#receiver.isDone) return;
-    this.#receiver.tick(steadyNow());
+    this.#receiver.tick(steadyNow(), this.#wait.isOn);
     this.#send();
   }
 

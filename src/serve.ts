@@ -1,5 +1,6 @@
 /** Receives frames: what programs call, and what they are told. */
 import type { Certificate } from "./auth/certificate.ts";
+import { bucketPlace, isBucket } from "./bucket-place.ts";
 import { FramesError } from "./errors.ts";
 import { defaultKeyFile, firstKey, KeyRing, ownCertificate, readCertificate } from "./keys.ts";
 import { type Address, isLoopback, parseAddress } from "./net/address.ts";
@@ -8,6 +9,7 @@ import { addressOf } from "./net/systemd.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import { FrameServer } from "./server.ts";
 import type { Security, Server } from "./server-options.ts";
+import { BucketStore } from "./store/bucket.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
 import { doorkeeperOf } from "./viewer-door.ts";
 import { defaultHttpPort, Viewing } from "./viewing.ts";
@@ -70,7 +72,8 @@ const defaultMaxFrame = 64 << 20;
 const defaultTimeout = 30_000;
 
 /**
- * Serves a store in `directory`, which is made if it is not there.
+ * Serves a store in `directory`, which is made if it is not there, or in a bucket, `s3://BUCKET/PREFIX`, whose
+ * engine and keys are those that the usual `AWS_` variables of the environment name.
  *
  * @throws {FramesError} `store`, `locked`, `unreachable` or `usage`
  *
@@ -97,36 +100,62 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
   }
   const article = articleAddress(options);
   const isSecure = asksForKeys(options);
-  const portableNames = options.portableNames === true || systemNeedsPortableNames;
   const viewersNeedKeys = asksViewersForKeys(options);
   const security = isSecure || viewersNeedKeys ? securityOf(options) : undefined;
   const openViewing = viewingOf(options, {
     security: viewersNeedKeys ? security : undefined,
     onWrong: (peer, error) => server.turnedAway(peer, error),
   });
-  const openStore = () => {
-    const clock = Date.now;
-    const behaviour = { portableNames, durable, reserve, keep, clock };
+  const openDirectory = () => {
+    const portableNames = options.portableNames === true || systemNeedsPortableNames;
+    const behaviour = { portableNames, durable, reserve, keep, clock: Date.now };
     const store = new DirectoryStore(directory, behaviour);
     const { unfinished, replaced } = store.recovery;
     if (unfinished + replaced > 0) onEvent({ type: "recovered", unfinished, replaced });
     store.retention?.start((removed) => onEvent({ type: "removed", ...removed }));
     return store;
   };
-  const server = new FrameServer(address, openStore, {
-    grants: {
-      window: { bytes: 64 << 20, frames: 8192 },
-      limits: { frame: maxFrame, sources: 10_000, unfinished: 16 },
-    },
-    security: isSecure ? security : undefined,
-    keys: security?.keys,
-    timeout,
-    article,
-    openViewing,
-    onEvent,
-    onStored: options.onStored,
-  });
+  // That takes a while, and nobody is let in before.
+  const bucket = isBucket(directory) ? await openBucket(directory, options) : undefined;
+  let server: FrameServer;
+  try {
+    server = new FrameServer(address, () => bucket ?? openDirectory(), {
+      grants: {
+        window: { bytes: 64 << 20, frames: 8192 },
+        limits: { frame: maxFrame, sources: 10_000, unfinished: 16 },
+      },
+      security: isSecure ? security : undefined,
+      keys: security?.keys,
+      timeout,
+      article,
+      openViewing,
+      onEvent,
+      onStored: options.onStored,
+    });
+  } catch (error) {
+    await bucket?.close();
+    throw error;
+  }
   return server;
+}
+
+/**
+ * Opens the store in a bucket.
+ *
+ * @throws {FramesError} `usage` or `store`
+ */
+async function openBucket(place: string, options: ServeOptions): Promise<BucketStore> {
+  const { portableNames, reserve, keep } = options;
+  const senseless = [
+    ["portable-names", portableNames === true, "its names are no files"],
+    ["reserve", reserve !== undefined, "how full it may be is up to its engine"],
+    ["keep", keep !== undefined, "let a lifecycle rule of the bucket remove what is old"],
+  ] as const;
+  for (const [flag, isGiven, why] of senseless) {
+    if (!isGiven) continue;
+    throw new FramesError("usage", `Cannot serve a bucket with --${flag}: ${why}`);
+  }
+  return BucketStore.open(bucketPlace(place, process.env), { clock: Date.now });
 }
 
 /** @throws {FramesError} `usage` */

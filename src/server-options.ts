@@ -1,4 +1,5 @@
 /** What a running server is to others, and what it is made of. */
+import type { Arrivals } from "./arrivals.ts";
 import type { Certificate } from "./auth/certificate.ts";
 import type { ErrorName } from "./errors.ts";
 import type { FrameStore } from "./frame.ts";
@@ -12,7 +13,7 @@ import type { Viewing } from "./viewing.ts";
 
 /** A running server. */
 export interface Server {
-  /** Absolute path of the store. */
+  /** Absolute path of the store, or `s3://BUCKET/PREFIX`. */
   readonly directory: string;
   readonly host: string;
   readonly port: number;
@@ -70,7 +71,9 @@ export interface ServerOptions {
 /** A store that can be closed, and whose frames can be read. */
 export type ClosableStore = FrameStore & {
   readonly kept: KeptFrames;
-  close(): void;
+  /** Tells of frames that others have put there. */
+  readonly arrivals?: Arrivals;
+  close(): void | Promise<void>;
   /** Removes frames after a while, but what a follower awaits. */
   readonly retention?: { readonly followers: Set<Follower> } | undefined;
 };

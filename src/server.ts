@@ -86,6 +86,7 @@ export class FrameServer implements Server, Host {
       void this.#viewing?.stop();
       throw error;
     }
+    this.#store.arrivals?.follow(() => this.arrivals.came());
     this.#lookTimer = setInterval(() => this.#look(), lookEvery);
   }
 
@@ -379,7 +380,7 @@ export class FrameServer implements Server, Host {
       await this.flush();
       await unseen;
       this.#reader?.close();
-      this.#store.close();
+      await this.#store.close();
     }
   }
 }

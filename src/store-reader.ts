@@ -13,6 +13,8 @@ export class StoreReader {
   readonly place: string;
   readonly catalog: Catalog;
   readonly arrivals: Arrivals;
+  /** Gives the bytes of frames, where these are far away. */
+  readonly fetch: KeptFrames["fetch"];
   /** Those who still have to read frames, where some are removed after a while. */
   readonly followers: Set<Follower>;
   readonly #unfollow: () => void;
@@ -26,6 +28,7 @@ export class StoreReader {
   constructor(kept: KeptFrames, arrivals: Arrivals, followers: Set<Follower> | undefined) {
     this.place = kept.place;
     this.arrivals = arrivals;
+    this.fetch = kept.fetch;
     this.followers = followers ?? new Set();
     this.catalog = kept.openCatalog();
     this.#from = this.#upTo = this.catalog.last();

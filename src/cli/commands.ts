@@ -12,12 +12,13 @@ export interface Command {
 export const commands: readonly Command[] = [
   {
     name: "serve",
-    usage: "[DIR]",
-    summary: "Receive frames into DIR (default ./received)",
+    usage: "[DIR|s3://BUCKET]",
+    summary: "Receive frames into DIR (default ./received), or into a bucket",
     examples: [
       "frames serve",
       "frames serve /data/frames --max-frame 2G",
       "frames serve /data/frames --keep 7d    (frames help keep)",
+      "frames serve s3://frames/site-a    (frames help s3)",
       "frames serve --listen :9726    (for other machines: frames help keys)",
       "frames serve --log json    (where nobody watches: frames help running)",
     ],
@@ -59,7 +60,11 @@ export const commands: readonly Command[] = [
     name: "verify",
     usage: "[DIR]",
     summary: "Hold the frames of a store (default ./received) against its journal",
-    examples: ["frames verify", "frames verify /data/frames --repair"],
+    examples: [
+      "frames verify",
+      "frames verify /data/frames --repair",
+      "frames verify s3://frames/site-a",
+    ],
   },
   {
     name: "bench",

@@ -62,7 +62,7 @@ Usage: frames ${`${name} ${usage}`.trim()} [FLAGS]
 
 Flags:
 ${flagsOf(name).map(flagRow).join("\n")}
-${shown}${name === "help" ? `\n${row("Topics:", topicNames.join(", "))}\n` : ""}`;
+${shown}${name === "help" ? `\nTopics:\n${topicLines()}` : ""}`;
 }
 
 const topics: Record<string, () => string> = {
@@ -149,6 +149,11 @@ ${row("NO_COLOR", "No colours")}
       frames key new cam-3 --role send --streams 'site-a-*'
       frames key remove cam-3    (ends what it is sending within a second)
 
+  Whoever looks at the page from elsewhere (frames serve --http :9727) logs in
+  with a key of role receive or both, over TLS, and sees the streams it is for;
+  programs send it as Authorization: Bearer KEY. With --http on loopback, the
+  default, every user of the machine may look, unless a key is given.
+
   --key-file FILE and FRAMES_KEY ask for a key on this machine too, as behind a
   tunnel or a balancer. --insecure, at both ends, does without any.
 `,
@@ -196,9 +201,9 @@ ${row("NO_COLOR", "No colours")}
 `,
   receiving: () => `Frames back out of a server
 
-  frames receive STREAM [DIR]      copies the stream into DIR: DIR/SOURCE/NAME, as
-                                   it lies in the store, with a journal of its
-                                   own in DIR/.frames
+  frames receive STREAM [DIR]      copies the stream into DIR: DIR/SOURCE/NAME,
+                                   as it lies in the store, with a journal of
+                                   its own in DIR/.frames
   frames receive STREAM -          writes one frame after the other, as they are
 
   Without more it ends with what is stored; --follow goes on with what arrives,
@@ -279,6 +284,54 @@ ${row("NO_COLOR", "No colours")}
   group. A certificate that cannot be kept is made anew at each start, which no
   sender minds. The README has units for systemd, and a container file.
 `,
+  see: () => `What frames serve shows, and to whom
+
+  http://127.0.0.1:9727/ is a page with every stream, live and stored; --http
+  HOST:PORT puts it elsewhere, where it asks for a key (frames help keys), and
+  --http off leaves it out. From another machine without a key, through SSH:
+      ssh -L 9727:127.0.0.1:9727 HOST
+
+  Below it, for programs, with S for a stream and X for a source:
+      /streams/S/sources/X/latest        the frame that came last, as it is
+      /streams/S/sources/X/latest.mjpeg  live, for OpenCV, VLC, ffmpeg and <img>
+      /streams/S/sources/X/frames/NAME   a stored frame, or numbers/N
+      /api/streams, /api/streams/S/frames?source=X, /moment?at=TIME, /gaps
+      /events      server-sent: rates, delays and gaps, once a second
+      /metrics     for Prometheus; /healthz and /readyz
+
+  Frames that are not JPEG are made so for .mjpeg, 16-bit grey scaled first; the
+  stored frame stays as it is. Whoever looks on too slowly misses frames, and
+  nobody waits for it: not the store, and not who sends. 256 may look on.
+`,
+  s3: () => `Frames into a bucket, by any number of servers
+
+  frames serve s3://BUCKET/PREFIX keeps each frame as one object,
+  PREFIX/STREAM/SOURCE/NAME, and its journal beside them. The server itself
+  keeps nothing: any number of them may serve the same bucket, behind any TCP
+  balancer, and a sender that loses one goes on at another.
+
+  The bucket must be there. Where it is and who asks, the usual variables say:
+
+  AWS_ENDPOINT_URL_S3     http://HOST:PORT or https://HOST of the engine (or
+                          AWS_ENDPOINT_URL, S3_ENDPOINT); none: Amazon's
+  AWS_REGION              default us-east-1
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and if there is one
+  AWS_SESSION_TOKEN       a key that may get, put, delete and list objects
+
+  The engine must create an object only if there is none (If-None-Match: *), as
+  Amazon S3, Ceph and MinIO do; one that does not is refused at the start.
+
+  Receipts come up to a second later than from a directory, for the frames of a
+  second are recorded together; every frame is then as safe as the engine keeps
+  it. While the bucket cannot be reached or is full, senders wait, say why, and
+  go on. Frames over 8M go on to the bucket as they come.
+
+  frames ls --dir s3://BUCKET/PREFIX and frames verify s3://BUCKET/PREFIX read
+  it beside the servers. --keep, --reserve and --portable-names are for
+  directories; what is old is removed by a lifecycle rule of the bucket, for
+  PREFIX/STREAM/, never for PREFIX/.frames/. What was removed so does not come
+  again when the same directory is sent again.
+`,
   names: () => `What is sent, and under which names it is kept
 
   Every regular file is a frame, but hidden ones, *.tmp and *.part; folders of
@@ -306,6 +359,17 @@ ${row("NO_COLOR", "No colours")}
 
 /** What there is help on beside commands. */
 export const topicNames: readonly string[] = Object.keys(topics).toSorted();
+
+/** The topics, in lines of a terminal's width. */
+function topicLines(): string {
+  const lines: string[] = [];
+  for (const name of topicNames) {
+    const line = lines.at(-1);
+    if (line === undefined || line.length + name.length > 76) lines.push(`  ${name}`);
+    else lines[lines.length - 1] = `${line}, ${name}`;
+  }
+  return `${lines.join(",\n")}\n`;
+}
 
 /**
  * Help on a command or topic, or the overview.

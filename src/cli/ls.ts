@@ -1,6 +1,8 @@
 /** `frames ls`: what a store on this machine holds. */
+import { bucketPlace, isBucket } from "../bucket-place.ts";
 import { FramesError } from "../errors.ts";
 import { resolve } from "node:path";
+import { BucketReader } from "../store/bucket-reader.ts";
 import { type SourceSummary, summarize } from "../store/summary.ts";
 import type { Arguments } from "./arguments.ts";
 import { listGaps } from "./gaps.ts";
@@ -8,8 +10,22 @@ import { printable, sayJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatTime } from "./units.ts";
 
 /** @throws {FramesError} `missing` if there is no store, or no such stream in it */
-export function ls(given: Arguments, terminal: Terminal): number {
-  const directory = resolve(given.text("dir") ?? "received");
+export async function ls(given: Arguments, terminal: Terminal): Promise<number> {
+  const place = given.text("dir") ?? "received";
+  if (!isBucket(place)) {
+    const directory = resolve(place);
+    return list(directory, directory, given, terminal);
+  }
+  const reader = await BucketReader.open(bucketPlace(place, process.env));
+  try {
+    return list(place, reader.mirror.folder, given, terminal);
+  } finally {
+    reader.close();
+  }
+}
+
+/** @param directory has the journal of the store at `place` */
+function list(place: string, directory: string, given: Arguments, terminal: Terminal): number {
   const [stream, ...rest] = given.positionals;
   if (rest.length > 0) throw new FramesError("usage", "Cannot list more than one stream at a time");
   const showsGaps = given.isOn("gaps");
@@ -18,7 +34,7 @@ export function ls(given: Arguments, terminal: Terminal): number {
   }
   const found = summarize(directory, stream);
   if (stream !== undefined && found.length === 0) {
-    throw new FramesError("missing", `Cannot list ${stream}: ${directory} holds no such stream`);
+    throw new FramesError("missing", `Cannot list ${stream}: ${place} holds no such stream`);
   }
   const json = given.isOn("json");
   if (showsGaps) {
@@ -30,7 +46,7 @@ export function ls(given: Arguments, terminal: Terminal): number {
     return 0;
   }
   if (found.length === 0) {
-    terminal.err(`${printable(directory)} holds no frames yet\n`);
+    terminal.err(`${printable(place)} holds no frames yet\n`);
     return 0;
   }
   terminal.out(table([header, ...found.map(cells)]));

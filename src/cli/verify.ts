@@ -1,7 +1,9 @@
 /** `frames verify`. */
+import { bucketPlace, isBucket } from "../bucket-place.ts";
 import { errors, FramesError } from "../errors.ts";
 import { steadyNow } from "../net/connection.ts";
-import { type Finding, type Verification, verify } from "../store/verify.ts";
+import { type Finding, type Verification, verify, type VerifyOptions } from "../store/verify.ts";
+import { verifyBucket } from "../store/verify-bucket.ts";
 import type { Arguments } from "./arguments.ts";
 import { Progress } from "./progress.ts";
 import { printable, say, sayJson, type Terminal } from "./terminal.ts";
@@ -20,7 +22,7 @@ export async function verifyCommand(given: Arguments, terminal: Terminal): Promi
   const quiet = given.isOn("quiet");
   const progress = quiet ? undefined : new Progress(terminal, steadyNow);
   try {
-    const found = await verify(directory, {
+    const found = await verifyStore(directory, {
       repair: given.isOn("repair"),
       ignoreMissing: given.isOn("ignore-missing"),
       onFinding: (finding) => {
@@ -38,6 +40,16 @@ export async function verifyCommand(given: Arguments, terminal: Terminal): Promi
   } finally {
     progress?.discard();
   }
+}
+
+function verifyStore(place: string, options: VerifyOptions): Promise<Verification> {
+  if (!isBucket(place)) return verify(place, options);
+  const { repair, ...more } = options;
+  if (repair === true) {
+    const hint = "remove what is damaged, and send it again";
+    throw new FramesError("usage", `Cannot repair a bucket: ${hint}`);
+  }
+  return verifyBucket(bucketPlace(place, process.env), more);
 }
 
 /** The frames that were looked at, as progress is shown. */

@@ -280,6 +280,13 @@ export class Inlets {
     return letters;
   }
 
+  /** No more frames come. */
+  end(): void {
+    for (const { store } of this.#inlets.values()) {
+      if (store !== undefined && !(store instanceof FramesError)) store.ending?.();
+    }
+  }
+
   /** Discards what is unfinished. */
   close(): void {
     for (const inlet of this.#inlets.values()) {

@@ -7,6 +7,7 @@ import type { Frame, Loss } from "../frame.ts";
 import { largestPackedFrame } from "../wire/encode.ts";
 import { type ControlBodies, Type, unexpected, type Welcome } from "../wire/messages.ts";
 import { Blame } from "./blame.ts";
+import { recentWith } from "./freshness.ts";
 import type { ScheduleHooks, SendPolicy } from "./hooks.ts";
 import { LargeFrame } from "./large.ts";
 import { Losses } from "./losses.ts";
@@ -35,6 +36,7 @@ export class Schedule implements Taker {
   /** Those that may have more to send, and whose turn it is. */
   readonly #active: Outlet[];
   readonly #window: Window<Outlet>;
+  readonly #recent: number;
   readonly #keepsFresh: boolean;
   /** Where the server may have frames already. */
   readonly #offers: Offers | undefined;
@@ -62,6 +64,7 @@ export class Schedule implements Taker {
     this.#policy = policy;
     this.#hooks = hooks;
     this.#window = new Window(welcome.window);
+    this.#recent = recentWith(welcome.receipts);
     this.#keepsFresh = outlets.some(({ source }) => source.keepsFresh === true);
     const mayOffer = welcome.fresh !== true && welcome.features?.includes("offer") === true;
     if (mayOffer) this.#offers = this.#makeOffers();
@@ -218,7 +221,7 @@ export class Schedule implements Taker {
 
   /** Whether what begins now is fresh at the other end. All share one link: who fills it makes all old. */
   #isFresh(outlet: Outlet): boolean {
-    return !this.#keepsFresh || outlet.freshness.mayBegin(this.#now);
+    return !this.#keepsFresh || outlet.freshness.mayBegin(this.#now, this.#recent);
   }
 
   /** Says SOURCE before anything else of a source in a stream. */

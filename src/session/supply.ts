@@ -37,6 +37,8 @@ export interface Supply {
   next(): Supplied | undefined;
   /** Has what `next` gave last given again. */
   putBack(item: Supplied): void;
+  /** The place of the last that was given, or passed over; where the newest alone count, beyond all. */
+  readonly position: number;
   /** Whether there may be more at once, although `next` gave nothing: others have their turn first. */
   readonly isBusy: boolean;
   /** Whether nothing more will come. */

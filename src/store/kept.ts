@@ -22,6 +22,11 @@ export interface KeptFrames {
   follow(follower: JournalFollower | undefined): void;
   /** The bytes of a frame, or nothing if it is not there any more, or something else is in its place. */
   bytesOf(frame: StoredUnder): Blob | undefined;
+  /**
+   * Where frames are far away: the answer with a frame's bytes, or nothing if it is not there. It is rejected
+   * with `store`.
+   */
+  readonly fetch?: (frame: StoredUnder) => Promise<Response | undefined>;
   /** Space of where the frames lie, if it has an end. */
   space(): DiskSpace | undefined;
   /**

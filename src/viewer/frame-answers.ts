@@ -75,8 +75,11 @@ export async function frameAnswer(
     throw changedError(shown);
   }
   asked.mayTake(patience);
-  // Bun reads it as it goes out.
-  return new Response(blob!.slice(part.from, part.to), { status, headers });
+  const body = blob!.slice(part.from, part.to);
+  // Bun reads it as it goes out; of a bucket's it would make an answer that leads there.
+  if (kept.fetch === undefined) return new Response(body, { status, headers });
+  headers["Content-Length"] = String(length);
+  return new Response(body.stream(), { status, headers });
 }
 
 function headersOf({ frame, crc32: crc, raw }: Shown): Record<string, string> {

@@ -15,10 +15,14 @@ import type { Live, LiveSource } from "./live.ts";
 export class ObservedStore implements FrameStore {
   readonly #store: FrameStore;
   readonly #live: Live;
+  readonly receiptsEvery?: number;
+  readonly refresh?: () => Promise<void>;
 
   constructor(store: FrameStore, live: Live) {
     this.#store = store;
     this.#live = live;
+    if (store.refresh !== undefined) this.refresh = () => store.refresh!();
+    if (store.receiptsEvery !== undefined) this.receiptsEvery = store.receiptsEvery;
   }
 
   get place(): string {
@@ -43,6 +47,10 @@ export class ObservedStore implements FrameStore {
 
   flush(): void | Promise<void> {
     return this.#store.flush();
+  }
+
+  room(): Promise<void> | undefined {
+    return this.#store.room?.();
   }
 }
 
@@ -72,6 +80,10 @@ class ObservedSource implements SourceStore {
   lost(first: number, last: number, error: FramesError): void {
     this.#store.lost(first, last, error);
     this.#seen.passed(first, last, error);
+  }
+
+  ending(): void {
+    this.#store.ending?.();
   }
 }
 

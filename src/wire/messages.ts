@@ -79,6 +79,8 @@ export interface Welcome {
   features?: string[];
   software?: string;
   store?: string;
+  /** Milliseconds that frames may wait for their receipt together, SPEC section 6. */
+  receipts?: number;
   /** Tells this store from others, SPEC section 9. */
   identity?: string;
 }
@@ -250,6 +252,7 @@ const controls: Record<ControlType, [Shape, Shape]> = {
       features: listOf(text),
       software: text,
       store: text,
+      receipts: count,
       identity: mark,
     },
   ),

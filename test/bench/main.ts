@@ -2,12 +2,13 @@
  * `bun run bench`: `frames` and its rivals move the same frames, in turn, on tmpfs, over loopback.
  * Every result is held against the original byte for byte.
  *
- *     bun run bench [--rounds 7] [--only compare,again,receive,link,latency,live,crowd,growth,watched,million,article] [--short] [--json]
+ *     bun run bench [--rounds 7] [--only compare,again,receive,link,latency,live,crowd,growth,watched,million,article,viewers,bucket] [--short] [--json]
  */
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { temporaryFolder } from "../helper/program.ts";
 import { article } from "./article.ts";
+import { bucket } from "./bucket.ts";
 import { again, type Bench, compare } from "./compare.ts";
 import { corpora } from "./corpora.ts";
 import { crowd } from "./crowd.ts";
@@ -16,6 +17,7 @@ import { live } from "./live.ts";
 import { rate, trips } from "./link.ts";
 import { received } from "./received.ts";
 import { watched } from "./watched.ts";
+import { watching } from "./viewers.ts";
 import { rivals } from "./rivals.ts";
 
 const { values } = parseArgs({
@@ -66,6 +68,8 @@ const parts: Record<string, () => Promise<void>> = {
   },
   watched: () => watched(bench, 500_000 / scale / scale),
   article: () => article(bench),
+  viewers: () => watching(bench),
+  bucket: () => bucket(bench),
   million: () => resumed(bench, 1_000_000 / scale / scale),
 };
 

@@ -94,6 +94,8 @@ describe("bash", () => {
       "receiving",
       "resume",
       "running",
+      "s3",
+      "see",
     ];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());
     expect(offers("frames", "help", "ex")).toEqual(["exit-codes"]);

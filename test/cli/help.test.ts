@@ -14,8 +14,11 @@ const topics = [
   "keys",
   "live",
   "names",
+  "receiving",
   "resume",
   "running",
+  "s3",
+  "see",
 ];
 const commandNames = commands.map(({ name }) => name);
 

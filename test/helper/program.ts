@@ -309,7 +309,7 @@ function room(): string {
 }
 
 /** Sees to it that a child does not outlive this process. */
-function adopt(child: Bun.Subprocess): void {
+export function adopt(child: Bun.Subprocess): void {
   const note = join(room(), ".children", `${child.pid}`);
   writeFileSync(note, "");
   void child.exited.then(() => rmSync(note, { force: true }));

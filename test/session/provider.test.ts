@@ -33,6 +33,7 @@ const origin = (source: string, session = "a".repeat(32)): Origin => ({
 class ListSupply implements Supply {
   readonly items: Supplied[];
   isBusy = false;
+  position = 0;
   isOpen: boolean;
 
   constructor(items: Supplied[], isOpen = false) {

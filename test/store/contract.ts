@@ -125,14 +125,21 @@ export function thrownCode(act: () => unknown): string | undefined {
   }
 }
 
-/** Holds any store to what its callers rely on. `open` makes an empty one. */
-export function storeContract(name: string, open: () => OpenStore | Promise<OpenStore>): void {
+/**
+ * Holds any store to what its callers rely on. `open` makes an empty one; `needs` says what the machine lacks
+ * for that, if it lacks something.
+ */
+export function storeContract(
+  name: string,
+  open: () => OpenStore | Promise<OpenStore>,
+  needs = "",
+): void {
   /** A test with an empty store; `reopen` goes on with what the last store left. */
   const holds = (
     behaviour: string,
     check: (opened: OpenStore, reopen: () => Promise<OpenStore>) => Promise<void>,
   ): void => {
-    test(behaviour, async () => {
+    test.skipIf(needs !== "")(`${needs}${behaviour}`, async () => {
       let opened = await open();
       try {
         await check(opened, async () => (opened = await opened.reopen()));

@@ -657,6 +657,7 @@ function supplyOf(random: Random): Supply {
   let again: Supplied | undefined;
   return {
     isBusy: false,
+    position: 0,
     get isOver() {
       return position === 20 && again === undefined;
     },

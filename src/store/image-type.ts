@@ -1,0 +1,27 @@
+/** Media types of images, by the ending of their names. */
+
+const types: Readonly<Record<string, string>> = {
+  avif: "image/avif",
+  bmp: "image/bmp",
+  exr: "image/x-exr",
+  gif: "image/gif",
+  heic: "image/heic",
+  jpeg: "image/jpeg",
+  jpg: "image/jpeg",
+  jp2: "image/jp2",
+  json: "application/json",
+  pbm: "image/x-portable-bitmap",
+  pgm: "image/x-portable-graymap",
+  png: "image/png",
+  pnm: "image/x-portable-anymap",
+  ppm: "image/x-portable-pixmap",
+  tif: "image/tiff",
+  tiff: "image/tiff",
+  webp: "image/webp",
+};
+
+/** The media type of a frame with this name. */
+export function typeOf(name: string): string {
+  const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
+  return (Object.hasOwn(types, ending) ? types[ending] : undefined) ?? "application/octet-stream";
+}

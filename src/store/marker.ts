@@ -1,0 +1,69 @@
+/** What says that a bucket, or a part of it, is a store, and shows what its engine can do. */
+import { FramesError } from "../errors.ts";
+import type { S3 } from "./s3.ts";
+
+const markerPath = ".frames/store";
+const markerFormat = "frames-bucket/1";
+
+/**
+ * Makes sure that the engine does what is told to it.
+ *
+ * @returns what tells the store from others
+ * @throws {FramesError} `store`
+ */
+export async function checkEngine(s3: S3): Promise<string> {
+  const write = () => {
+    const marker = JSON.stringify({ format: markerFormat, identity: unique() });
+    const bytes = new TextEncoder().encode(marker);
+    return s3.put(markerPath, bytes, { only: "new", type: "application/json" });
+  };
+  const first = await write();
+  // What is there for certain must not be written again.
+  if (first.outcome === "stored" && (await write()).outcome === "stored") {
+    throw new FramesError(
+      "store",
+      `Cannot keep frames in ${s3.place}: its engine replaces an object although it is told not to (If-None-Match: *); Amazon S3, Ceph from 16 and MinIO do as they are told`,
+    );
+  }
+  const bytes = await s3.bytes(markerPath);
+  const identity = identityIn(bytes);
+  if (identity !== undefined) {
+    // How it wants to be told what is to be replaced is found out with what changes nothing.
+    const lies = await s3.head(markerPath);
+    await s3.put(markerPath, bytes!, { only: { etag: lies!.etag }, type: "application/json" });
+    return identity;
+  }
+  throw new FramesError(
+    "store",
+    `Cannot keep frames in ${s3.place}: ${markerPath} there is of another version of frames`,
+  );
+}
+
+function identityIn(bytes: Uint8Array | undefined): string | undefined {
+  try {
+    const { format, identity } = JSON.parse(new TextDecoder().decode(bytes)) as Record<
+      string,
+      unknown
+    >;
+    return format === markerFormat && typeof identity === "string" ? identity : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Makes sure that there is a store.
+ *
+ * @returns what tells it from others
+ * @throws {FramesError} `missing`, or `store` if it cannot be read
+ */
+export async function checkMarker(s3: S3): Promise<string> {
+  const identity = identityIn(await s3.bytes(markerPath));
+  if (identity !== undefined) return identity;
+  throw new FramesError("missing", `Cannot read ${s3.place}: it holds no store of frames`);
+}
+
+/** A name that nothing else has. */
+export function unique(): string {
+  return crypto.randomUUID().replaceAll("-", "");
+}

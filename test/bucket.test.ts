@@ -1,0 +1,447 @@
+// A bucket as a user meets it: real executables, a real engine, and HAProxy in front of several nodes.
+
+import { Database } from "bun:sqlite";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { formatKey, type KeyEntry } from "../src/auth/key.ts";
+import { newKey } from "../src/keys.ts";
+import { BucketStore } from "../src/store/bucket.ts";
+import { expectCode, summaryOf } from "./helper/delivery.ts";
+import { needs as needsBalancer, startBalancer } from "./helper/haproxy.ts";
+import {
+  freePort,
+  jsonLines,
+  launch,
+  type Launched,
+  makeTree,
+  manyFrames,
+  run,
+  sameTree,
+  startServer,
+  temporaryFolder,
+  until,
+} from "./helper/program.ts";
+import { type Engine, needs as needsEngine, startEngine } from "./helper/radosgw.ts";
+
+setDefaultTimeout(120_000);
+
+let engine: Engine | undefined;
+let bucket: Bun.S3Client;
+
+if (needsEngine === "") {
+  beforeAll(async () => {
+    engine = await startEngine();
+    bucket = await engine.bucket("frames");
+  }, 120_000);
+  afterAll(() => engine?.stop());
+}
+
+function holds(behaviour: string, check: () => Promise<void>, needs = needsEngine): void {
+  test.skipIf(needs !== "")(`${needs}${behaviour}`, check);
+}
+
+let prefixes = 0;
+
+/** A part of the bucket of its own. */
+function newPrefix(): string {
+  return `part${++prefixes}`;
+}
+
+const serveBucket = (prefix: string, ...args: string[]) =>
+  startServer({ dir: `s3://frames/${prefix}`, env: engine!.environment, args });
+
+/** Keys below a prefix, without what is hidden. */
+async function pathsIn(prefix: string): Promise<string[]> {
+  const found: string[] = [];
+  let startAfter = `${prefix}/.frames0`;
+  for (;;) {
+    const page = await bucket.list({ prefix: `${prefix}/`, startAfter });
+    found.push(...(page.contents ?? []).map(({ key }) => key.slice(prefix.length + 1)));
+    if (page.isTruncated !== true) return found;
+    startAfter = page.contents!.at(-1)!.key;
+  }
+}
+
+/** That the bucket has exactly these frames, byte for byte, and its journal a row for each. */
+async function expectFrames(prefix: string, expected: ReadonlyMap<string, string>): Promise<void> {
+  expect((await pathsIn(prefix)).toSorted()).toEqual([...expected.keys()].toSorted());
+  const wrong: string[] = [];
+  const left = [...expected];
+  const compare = async () => {
+    for (let next = left.pop(); next !== undefined; next = left.pop()) {
+      const [path, file] = next;
+      const lies = await bucket.file(`${prefix}/${path}`).bytes();
+      if (!readFileSync(file).equals(lies)) wrong.push(path);
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, compare));
+  expect(wrong).toEqual([]);
+  const { endpoint, accessKeyId, secretAccessKey } = engine!;
+  const keys = { region: "us-east-1", accessKeyId, secretAccessKey };
+  const place = { bucket: "frames", prefix, endpoint, ...keys };
+  const store = await BucketStore.open(place, { clock: Date.now });
+  try {
+    const database = new Database(store.journalPath, { readonly: true });
+    const rows = database
+      .query<{ path: string }, []>(
+        "SELECT stream || '/' || source || '/' || name AS path FROM frames",
+      )
+      .all();
+    database.close();
+    expect(rows.map(({ path }) => path).toSorted()).toEqual([...expected.keys()].toSorted());
+  } finally {
+    await store.close();
+  }
+}
+
+/** What a tree of frames becomes under a stream. */
+function expectedOf(tree: string, names: readonly string[], stream: string): [string, string][] {
+  return names.map((name) => [`${stream}/${name}`, join(tree, name)]);
+}
+
+describe("frames serve s3://BUCKET/PREFIX", () => {
+  holds("keeps what is sent, sends nothing twice, and lists what it has", async () => {
+    const prefix = newPrefix();
+    const files = manyFrames(50, 20_000);
+    const tree = makeTree(files);
+    const server = await serveBucket(prefix);
+    const to = ["--to", `127.0.0.1:${server.port}`, "--json"];
+    const first = await run(["send", tree, ...to]);
+    expectCode(first, 0);
+    expect(summaryOf(first)).toMatchObject({ frames: 50, store: `s3://frames/${prefix}` });
+    expect(first.stderr).toContain(`Stored in s3://frames/${prefix}/run7`);
+    const again = await run(["send", tree, ...to]);
+    expect(summaryOf(again)).toMatchObject({ frames: 50, skipped: 50, bytes: 0 });
+    writeFileSync(join(tree, "visible/1.png"), "other bytes");
+    expectCode(await run(["send", tree, ...to]), 23);
+    expectCode(await run(["send", tree, ...to, "--on-conflict", "replace"]), 0);
+    // What others see while it is served.
+    const env = engine!.environment;
+    const listed = await run(["ls", "--dir", server.dir, "--json"], { env });
+    expect(jsonLines(listed.stdout)).toMatchObject([
+      { stream: "run7", source: "visible", frames: 50 },
+    ]);
+    expectCode(await run(["verify", server.dir], { env }), 0);
+    expect(await server.stop()).toBe(0);
+    await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
+    await bucket.write(`${prefix}/run7/visible/2.png`, Buffer.alloc(20_000));
+    await bucket.write(`${prefix}/run7/visible/3.png`, "short");
+    await bucket.write(`${prefix}/run7/visible/new.png`, "nobody knows it");
+    await bucket.delete(`${prefix}/run7/visible/4.png`);
+    const verified = await run(["verify", server.dir, "--json"], { env });
+    expect(verified.code).toBe(23);
+    const found = { frames: 50, damaged: 2, missing: 1, unknown: 1, lost: 0 };
+    expect(jsonLines(verified.stdout).at(-1)).toMatchObject({ type: "summary", ...found });
+    expectCode(await run(["ls", "--dir", "s3://frames/nothing", "--json"], { env }), 1);
+    expect(await bucket.file(`${prefix}/run7/visible/1.png`).stat()).toMatchObject({
+      type: "image/png",
+    });
+  });
+
+  holds("takes a frame from a sender that removes it, once it is safe there", async () => {
+    const prefix = newPrefix();
+    const tree = makeTree({ "visible/1.png": 1000, "visible/2.png": 1000 });
+    const server = await serveBucket(prefix);
+    const sent = await run(["send", tree, "--move", "--to", `127.0.0.1:${server.port}`]);
+    expectCode(sent, 0);
+    await server.stop();
+    expect(await pathsIn(prefix)).toEqual(["run7/visible/1.png", "run7/visible/2.png"]);
+  });
+
+  holds("stays within its memory with frames larger than that", async () => {
+    const prefix = newPrefix();
+    const files = { "visible/1.raw": 250_000_000, "visible/2.png": 10 };
+    const tree = makeTree(files);
+    const server = await serveBucket(prefix, "--max-frame", "1G");
+    const sent = await run(["send", tree, "--to", `127.0.0.1:${server.port}`]);
+    expectCode(sent, 0);
+    expect(server.peakMemory()).toBeLessThan(250e6);
+    await server.stop();
+    await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
+    rmSync(tree, { recursive: true });
+    await bucket.delete(`${prefix}/run7/visible/1.raw`);
+  });
+
+  holds("says in one line what is wrong, and soon", async () => {
+    const silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const good = engine!.environment;
+    const cases: [
+      what: string,
+      place: string,
+      env: Record<string, string>,
+      code: number,
+      says: RegExp,
+    ][] = [
+      [
+        "an unknown key",
+        "s3://frames/x",
+        { ...good, AWS_ACCESS_KEY_ID: "nobody" },
+        11,
+        /check AWS_ACCESS_KEY_ID/,
+      ],
+      [
+        "a wrong secret",
+        "s3://frames/x",
+        { ...good, AWS_SECRET_ACCESS_KEY: "a-secret" },
+        11,
+        /check AWS_SECRET_ACCESS_KEY/,
+      ],
+      ["no bucket", "s3://nothing-here", good, 11, /there is no such bucket/],
+      [
+        "nobody there",
+        "s3://frames/x",
+        { ...good, AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${freePort()}` },
+        11,
+        /connection refused/,
+      ],
+      [
+        "a silent one",
+        "s3://frames/x",
+        { ...good, AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${silent.port}` },
+        11,
+        /no answer in time/,
+      ],
+      [
+        "no keys",
+        "s3://frames/x",
+        { ...good, AWS_SECRET_ACCESS_KEY: "" },
+        1,
+        /set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY/,
+      ],
+      [
+        "a strange endpoint",
+        "s3://frames/x",
+        { ...good, AWS_ENDPOINT_URL_S3: "radosgw" },
+        1,
+        /AWS_ENDPOINT_URL_S3 cannot be read/,
+      ],
+      ["a bad name", "s3://F", good, 1, /no bucket is called "F"/],
+    ];
+    await Promise.all(
+      cases.map(async ([what, place, env, code, says]) => {
+        const began = performance.now();
+        const served = await run(["serve", place, "--listen", "127.0.0.1:0"], { env });
+        expect([what, served.code]).toEqual([what, code]);
+        expect(served.stderr).toMatch(says);
+        expect(served.stderr.trim().split("\n")).toHaveLength(1);
+        expect(served.stderr).not.toContain("a-secret");
+        expect(performance.now() - began).toBeLessThan(15_000);
+      }),
+    );
+    silent.stop(true);
+    const keep = ["serve", "s3://frames/x", "--keep", "7d"];
+    expectCode(await run(keep, { env: good }), 1);
+  });
+
+  holds("refuses an engine that writes what it was told not to", async () => {
+    // It keeps everything, and reads no conditions.
+    const objects = new Map<string, Uint8Array>();
+    const careless = Bun.serve({
+      hostname: "127.0.0.1",
+      port: 0,
+      async fetch(request) {
+        const { pathname } = new URL(request.url);
+        if (request.method === "PUT") {
+          objects.set(pathname, new Uint8Array(await request.arrayBuffer()));
+          return new Response("", { headers: { ETag: '"0123456789abcdef0123456789abcdef"' } });
+        }
+        return new Response(objects.get(pathname) as Uint8Array<ArrayBuffer>);
+      },
+    });
+    const env = {
+      ...engine!.environment,
+      AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${careless.port}`,
+    };
+    const served = await run(["serve", "s3://frames/x", "--listen", "127.0.0.1:0"], { env });
+    expectCode(served, 11);
+    expect(served.stderr).toContain("If-None-Match");
+    await careless.stop(true);
+  });
+
+  holds("waits for a gateway that is gone for ten seconds, says why, and goes on", async () => {
+    const prefix = newPrefix();
+    const files = manyFrames(600, 200_000);
+    const tree = makeTree(files);
+    const server = await serveBucket(prefix);
+    const to = ["--to", `127.0.0.1:${server.port}`];
+    using sending = launch(["send", tree, ...to, "--bwlimit", "30M"]);
+    await untilStored(prefix, 100);
+    await engine!.killGateway();
+    await Bun.sleep(10_000);
+    expect(sending.child.exitCode).toBeNull();
+    await engine!.startGateway();
+    const { code, stderr } = await sending.ended(60_000);
+    expectCode({ code, stderr }, 0);
+    expect(stderr).toMatch(/The server says: Cannot .* s3:\/\/frames\/.*connection refused/);
+    expect(await server.stop()).toBe(0);
+    await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
+  });
+
+  holds("waits until there is room again in a full bucket", async () => {
+    const prefix = newPrefix();
+    const files = manyFrames(20, 20_000);
+    const tree = makeTree(files);
+    const server = await serveBucket(prefix);
+    await engine!.limit(1);
+    try {
+      using sending = launch(["send", tree, "--to", `127.0.0.1:${server.port}`]);
+      await until("the reason", () => sending.stderr().includes("the bucket is full"));
+      expect(sending.child.exitCode).toBeNull();
+      await engine!.limit(undefined);
+      const { code, stderr } = await sending.ended(60_000);
+      expectCode({ code, stderr }, 0);
+    } finally {
+      await engine!.limit(undefined);
+    }
+    await server.stop();
+    await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
+  });
+});
+
+describe("Many nodes", () => {
+  holds("give out at each what the others take, within seconds", async () => {
+    const prefix = newPrefix();
+    const [one, two] = [await serveBucket(prefix), await serveBucket(prefix)];
+    const copy = join(temporaryFolder(), "copy");
+    const from = ["--from", `127.0.0.1:${two.port}`];
+    using following = launch(["receive", "run7", copy, "--follow", "--json", ...from]);
+    // Some larger than what is fetched ahead.
+    const files = {
+      ...manyFrames(100, 20_000),
+      "visible/large.raw": 3_000_000,
+      "thermal/1.raw": 10,
+    };
+    const tree = makeTree(files);
+    expectCode(await run(["send", tree, "--to", `127.0.0.1:${one.port}`]), 0);
+    const told = performance.now();
+    await until("all frames", () => existsSync(copy) && sameTree(tree, copy).length === 0, 10_000);
+    expect(performance.now() - told).toBeLessThan(5000);
+    following.child.kill("SIGINT");
+    await following.ended();
+    // Who comes later gets the same, also from the node that took them.
+    const later = join(temporaryFolder(), "later");
+    const received = await run(["receive", "run7", later, "--from", `127.0.0.1:${one.port}`]);
+    expectCode(received, 0);
+    expect(sameTree(tree, later)).toEqual([]);
+    await one.stop();
+    await two.stop();
+  });
+
+  holds("show at each what the others take", async () => {
+    const prefix = newPrefix();
+    const [one, two] = [
+      await serveBucket(prefix),
+      await serveBucket(prefix, "--http", "127.0.0.1:0"),
+    ];
+    const files = { "visible/1.png": 20_000, "visible/2.raw": 3_000_000 };
+    const tree = makeTree(files);
+    expectCode(await run(["send", tree, "--to", `127.0.0.1:${one.port}`]), 0);
+    const listening = jsonLines(two.stdout()).find(({ type }) => type === "listening")!;
+    const page = String(listening["page"] ?? `http://${String(listening["http"])}`).replace(
+      /\/$/,
+      "",
+    );
+    const frames = `${page}/streams/run7/sources/visible/frames`;
+    const answer = async (name: string) => (await fetch(`${frames}/${name}`)).status;
+    const end = performance.now() + 5000;
+    while ((await answer("2.raw")) !== 200 && performance.now() < end) await Bun.sleep(50);
+    for (const [path, size] of Object.entries(files)) {
+      const name = path.split("/")[1]!;
+      const shown = await fetch(`${frames}/${name}`, { redirect: "error" });
+      expect([name, shown.status]).toEqual([name, 200]);
+      expect((await shown.bytes()).length).toBe(size);
+    }
+    const part = await fetch(`${frames}/2.raw`, { headers: { Range: "bytes=1000-1999" } });
+    expect(part.status).toBe(206);
+    expect(Buffer.from(await part.bytes())).toEqual(
+      readFileSync(join(tree, "visible/2.raw")).subarray(1000, 2000),
+    );
+    expect((await fetch(`${page}/readyz`)).status).toBe(200);
+    expect(await (await fetch(`${page}/api/streams`)).json()).toMatchObject({
+      streams: [{ name: "run7", sources: [{ name: "visible", frames: 2 }] }],
+    });
+    await one.stop();
+    await two.stop();
+  });
+
+  holds(
+    "lose nothing and keep nothing twice when one of them is killed and comes back",
+    async () => {
+      const prefix = newPrefix();
+      const folder = temporaryFolder();
+      const entries = Array.from({ length: 8 }, (_, index): KeyEntry => {
+        return { name: `cam-${index}`, key: newKey(), role: "send", streams: `cam-${index}` };
+      });
+      const keyFile = (name: string, ...held: KeyEntry[]) => {
+        const path = join(folder, name);
+        writeFileSync(path, held.map(formatKey).join(""), { mode: 0o600 });
+        return path;
+      };
+      const all = keyFile("all", ...entries);
+      const ports = [freePort(), freePort()];
+      const node = (index: number): Launched =>
+        launch(
+          [
+            "serve",
+            `s3://frames/${prefix}`,
+            "--listen",
+            `127.0.0.1:${ports[index]}`,
+            "--key-file",
+            all,
+            "--json",
+          ],
+          engine!.environment,
+        );
+      const listens = (server: Launched) =>
+        until("the node", () =>
+          jsonLines(whole(server.stdout())).some(({ type }) => type === "listening"),
+        );
+      const nodes = [node(0), node(1)];
+      await Promise.all(nodes.map(listens));
+      const balancer = await startBalancer(ports);
+      const files = manyFrames(250, 200_000);
+      const tree = makeTree(files);
+      const senders = entries.map((entry) =>
+        launch([
+          ...["send", "--stream", entry.name, "--source", `visible=${join(tree, "visible")}`],
+          ...["--to", `127.0.0.1:${balancer.port}`, "--key-file", keyFile(entry.name, entry)],
+          ...["--bwlimit", "12M"],
+        ]),
+      );
+      try {
+        await untilStored(prefix, 400);
+        nodes[0]!.child.kill("SIGKILL");
+        await untilStored(prefix, 1000);
+        nodes.push(node(0));
+        const ended = await Promise.all(senders.map((sender) => sender.ended(90_000)));
+        for (const sent of ended) expectCode(sent, 0);
+        // Both had some of them, and some had to find another node.
+        const retried = ended.filter(({ stderr }) => stderr.includes("trying again"));
+        expect(retried.length).toBeGreaterThan(0);
+        const names = Object.keys(files);
+        const expected = entries.flatMap(({ name }) => expectedOf(tree, names, name));
+        expect(expected).toHaveLength(2000);
+        await expectFrames(prefix, new Map(expected));
+      } finally {
+        for (const one of [...senders, ...nodes]) one[Symbol.dispose]();
+        balancer.stop();
+      }
+    },
+    needsEngine + needsBalancer,
+  );
+});
+
+/** Waits until so many frames are in the bucket. */
+async function untilStored(prefix: string, frames: number): Promise<void> {
+  const end = performance.now() + 60_000;
+  while ((await pathsIn(prefix)).length < frames) {
+    if (performance.now() > end) throw new Error(`${frames} frames did not come within 60 s`);
+    await Bun.sleep(50);
+  }
+}
+
+/** Whole lines only: the last may just be coming. */
+function whole(text: string): string {
+  return text.slice(0, text.lastIndexOf("\n") + 1);
+}

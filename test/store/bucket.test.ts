@@ -1,0 +1,468 @@
+import { Database } from "bun:sqlite";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { crc32 } from "node:zlib";
+import { FramesError } from "../../src/errors.ts";
+import type { SourceStore } from "../../src/frame.ts";
+import { BucketStore, type BucketStoreOptions } from "../../src/store/bucket.ts";
+import { Catalog } from "../../src/store/catalog.ts";
+import { type Engine, needs, startEngine } from "../helper/radosgw.ts";
+import { type S3Proxy, startS3Proxy } from "../helper/s3-proxy.ts";
+import { until } from "../helper/program.ts";
+import {
+  bytesOf,
+  describeFrame,
+  type OpenStore,
+  outcomeCode,
+  type RecordedLoss,
+  session,
+  storeContract,
+  storeFrame,
+  thrownCode,
+} from "./contract.ts";
+import { codeOf, flushCode, now, openVisible, otherSession, put } from "./fixture.ts";
+
+let engine: Engine | undefined;
+let bucket: Bun.S3Client;
+let proxy: S3Proxy;
+
+if (needs === "") {
+  beforeAll(async () => {
+    engine = await startEngine();
+    bucket = await engine.bucket("frames");
+    proxy = startS3Proxy(engine.endpoint);
+  }, 120_000);
+  afterAll(async () => {
+    proxy?.stop();
+    await engine?.stop();
+  });
+}
+
+let prefixes = 0;
+
+function newPrefix(): string {
+  return `part ${++prefixes}`;
+}
+
+/** Opens a store in a part of the bucket; nobody waits long for others to add to a link. */
+async function openBucket(
+  prefix: string,
+  options: Partial<BucketStoreOptions> & { endpoint?: string } = {},
+): Promise<BucketStore> {
+  const { endpoint = engine!.endpoint, ...more } = options;
+  const { accessKeyId, secretAccessKey } = engine!;
+  const keys = { region: "us-east-1", accessKeyId, secretAccessKey };
+  const usual = { clock: () => now, pace: { every: 20, quiet: 2 } };
+  return BucketStore.open({ bucket: "frames", prefix, endpoint, ...keys }, { ...usual, ...more });
+}
+
+/** Keys below a prefix. */
+async function keysIn(prefix: string, below = ""): Promise<string[]> {
+  const { contents = [] } = await bucket.list({ prefix: `${prefix}/${below}`, maxKeys: 1000 });
+  return contents.map(({ key }) => key.slice(prefix.length + 1));
+}
+
+/** All frames below a prefix by their paths. */
+async function framesIn(prefix: string): Promise<Map<string, Uint8Array>> {
+  const paths = (await keysIn(prefix)).filter((path) => !path.startsWith(".frames/"));
+  const bytes = await Promise.all(paths.map((path) => bucket.file(`${prefix}/${path}`).bytes()));
+  return new Map(paths.map((path, index) => [path, bytes[index]!]));
+}
+
+function rows<T>(store: BucketStore, sql: string): T[] {
+  const database = new Database(store.journalPath, { readonly: true });
+  try {
+    return database.query<T, []>(sql).all();
+  } finally {
+    database.close();
+  }
+}
+
+function namesIn(store: BucketStore): string[] {
+  return rows<{ name: string }>(store, "SELECT name FROM frames ORDER BY name").map(
+    ({ name }) => name,
+  );
+}
+
+async function opened(prefix: string): Promise<OpenStore> {
+  const store = await openBucket(prefix);
+  const columns = "stream, source, session, first, last, reason";
+  return {
+    store,
+    frames: () => framesIn(prefix),
+    losses: () =>
+      rows<RecordedLoss>(store, `SELECT ${columns} FROM losses ORDER BY session, rowid`),
+    async reopen() {
+      await store.close();
+      return opened(prefix);
+    },
+    close: () => store.close(),
+  };
+}
+
+storeContract("A bucket", () => opened(newPrefix()), needs);
+
+/** A test with a part of the bucket to itself; what it opens is closed afterwards. */
+function holds(
+  behaviour: string,
+  check: (prefix: string, open: typeof openBucket) => Promise<void>,
+): void {
+  test.skipIf(needs !== "")(
+    `${needs}${behaviour}`,
+    async () => {
+      const stores: BucketStore[] = [];
+      try {
+        await check(newPrefix(), async (...given) => {
+          const store = await openBucket(...given);
+          stores.push(store);
+          return store;
+        });
+      } finally {
+        proxy.reset();
+        for (const store of stores) await store.close();
+      }
+    },
+    30_000,
+  );
+}
+
+/** Stores a frame and gives what became of it as a word. */
+function stored(source: SourceStore, name: string, bytes = bytesOf(100)): Promise<string> {
+  return codeOf(put(source, name, bytes));
+}
+
+describe("Two nodes of one bucket:", () => {
+  holds("each knows what the other has stored once it looks", async (prefix, open) => {
+    const [one, two] = [await open(prefix), await open(prefix)];
+    expect(await stored(openVisible(one), "1.png")).toBe("stored");
+    expect(two.isFresh("run7")).toBe(true);
+    await two.refresh();
+    expect(two.isFresh("run7")).toBe(false);
+    const source = openVisible(two, { session: otherSession });
+    expect(await stored(source, "1.png")).toBe("present");
+    expect(await stored(source, "1.png", bytesOf(100, 2))).toBe("conflict");
+  });
+
+  holds("what the other stored since it looked is found when it matters", async (prefix, open) => {
+    const [one, two] = [await open(prefix), await open(prefix)];
+    expect(await stored(openVisible(one), "1.png")).toBe("stored");
+    const source = openVisible(two, { session: otherSession });
+    expect(await stored(source, "1.png")).toBe("present");
+    expect(await stored(source, "1.png", bytesOf(100, 2))).toBe("conflict");
+    expect(await framesIn(prefix)).toEqual(new Map([["run7/visible/1.png", bytesOf(100)]]));
+  });
+
+  holds("a reader of one sees what the other takes, and is woken", async (prefix, open) => {
+    const [one, two] = [await open(prefix), await open(prefix)];
+    const catalog = new Catalog(two.journalPath);
+    let woken = 0;
+    const end = two.arrivals.follow(() => woken++);
+    for (let number = 1; number <= 5; number++) {
+      expect(await stored(openVisible(one), `${number}.png`)).toBe("stored");
+    }
+    const kept = () => catalog.after({ stream: "run7" }, 0, 100);
+    await until("what the other node took", () => kept().length === 5, 5000);
+    expect(woken).toBeGreaterThan(0);
+    const bytes = await (await two.kept.fetch(kept()[0]!))!.bytes();
+    expect([bytes.length, crc32(bytes)]).toEqual([100, kept()[0]!.crc32]);
+    expect(crc32(await two.kept.bytesOf(kept()[1]!).bytes())).toBe(crc32(bytes));
+    end();
+    catalog.close();
+  });
+
+  holds(
+    "the next link takes a session over, and whoever had it hears of it",
+    async (prefix, open) => {
+      const [one, two] = [await open(prefix), await open(prefix)];
+      const [old, young] = [openVisible(one), openVisible(two)];
+      expect(await stored(old, "1.png")).toBe("stored");
+      expect(await stored(young, "2.png")).toBe("stored");
+      expect(await stored(old, "3.png")).toBe("rejected superseded");
+      // What comes after that comes from a sender that was told.
+      expect(await stored(young, "4.png")).toBe("stored");
+      expect(await stored(young, "3.png")).toBe("present");
+      await one.refresh();
+      expect(namesIn(one)).toEqual(["1.png", "2.png", "3.png", "4.png"]);
+      // Who comes back takes it over again.
+      expect(await stored(openVisible(one), "5.png")).toBe("stored");
+      expect(await stored(young, "6.png")).toBe("rejected superseded");
+    },
+  );
+
+  holds("a session goes on with the key that it began with alone", async (prefix, open) => {
+    const [one, two] = [await open(prefix), await open(prefix)];
+    const own = openVisible(one, { key: "cam-3" });
+    expect(await stored(own, "1.png")).toBe("stored");
+    await two.refresh();
+    const [thief, same] = [openVisible(two, { key: "cam-4" }), openVisible(two, { key: "cam-3" })];
+    expect(await stored(thief, "2.png")).toBe("rejected stolen-session");
+    expect(await stored(own, "3.png")).toBe("stored");
+    expect(await stored(same, "4.png")).toBe("stored");
+    expect(await stored(own, "5.png")).toBe("rejected superseded");
+  });
+
+  holds("who is held up until its chain was merged gives no receipt", async (prefix, open) => {
+    const [one, two] = [await open(prefix), await open(prefix)];
+    const old = openVisible(one);
+    expect(await stored(old, "1.png")).toBe("stored");
+    const young = openVisible(two);
+    for (const name of ["2.png", "3.png"]) expect(await stored(young, name)).toBe("stored");
+    await two.close();
+    expect(await keysIn(prefix, ".frames/journal/")).toEqual([]);
+    expect(await stored(old, "4.png")).toBe("rejected store");
+    // The same again is a new beginning.
+    expect(await stored(openVisible(one), "4.png")).toBe("present");
+    const third = await open(prefix);
+    expect(namesIn(third)).toEqual(["1.png", "2.png", "3.png", "4.png"]);
+  });
+
+  holds("of two that write one name at once one has it", async (prefix, open) => {
+    const stores = [await open(prefix), await open(prefix)];
+    for (let round = 0; round < 10; round++) {
+      const outcomes = await Promise.all(
+        stores.map((store, index) => {
+          const source = openVisible(store, { session: index === 0 ? session : otherSession });
+          return stored(source, `${round}.png`, bytesOf(5000, index + 1));
+        }),
+      );
+      expect(outcomes.toSorted()).toEqual(["conflict", "stored"]);
+      const lies = (await framesIn(prefix)).get(`run7/visible/${round}.png`);
+      expect(lies).toEqual(bytesOf(5000, outcomes.indexOf("stored") + 1));
+    }
+  });
+
+  holds("of two that replace one name the journals agree", async (prefix, open) => {
+    const stores = [await open(prefix), await open(prefix)];
+    const sources = stores.map((store, index) => {
+      const more = { conflict: "replace", session: index === 0 ? session : otherSession } as const;
+      return openVisible(store, more);
+    });
+    for (let round = 0; round < 5; round++) {
+      const outcomes = await Promise.all(
+        sources.map((source, index) =>
+          stored(source, "1.png", bytesOf(90 + index, round * 2 + index + 1)),
+        ),
+      );
+      expect(outcomes).toEqual(["stored", "stored"]);
+    }
+    const [lies] = (await framesIn(prefix)).values();
+    const third = await open(prefix);
+    for (const store of [...stores, third]) {
+      await store.refresh();
+      const found = rows<{ bytes: number; crc32: number }>(
+        store,
+        "SELECT bytes, crc32 FROM frames",
+      );
+      expect(found).toEqual([{ bytes: lies!.length, crc32: crc32(lies!) }]);
+    }
+  });
+});
+
+describe("A bucket after a crash:", () => {
+  holds("an object without a row is taken for what it is", async (prefix, open) => {
+    await bucket.write(`${prefix}/run7/visible/1.png`, bytesOf(100));
+    await bucket.write(`${prefix}/run7/visible/2.png`, bytesOf(100, 2));
+    const store = await open(prefix);
+    const source = openVisible(store);
+    expect(await stored(source, "1.png")).toBe("present");
+    expect(await stored(source, "2.png")).toBe("conflict");
+    expect(namesIn(store)).toEqual(["1.png"]);
+  });
+
+  holds("a chain whose node was killed is read, and merged by another", async (prefix, open) => {
+    const killed = await open(prefix);
+    const source = openVisible(killed);
+    for (const name of ["1.png", "2.png"]) expect(await stored(source, name)).toBe("stored");
+    const other = await open(prefix);
+    expect(namesIn(other)).toEqual(["1.png", "2.png"]);
+    expect(await stored(openVisible(other), "3.png")).toBe("stored");
+    await other.close();
+    expect(await keysIn(prefix, ".frames/journal/")).toEqual([]);
+    expect(await keysIn(prefix, ".frames/segments/")).toHaveLength(1);
+    expect(namesIn(await open(prefix))).toEqual(["1.png", "2.png", "3.png"]);
+  });
+
+  holds("numbers that were dealt with are no gaps", async (prefix, open) => {
+    const store = await open(prefix);
+    const [bytes, source] = [bytesOf(100), openVisible(store)];
+    expect(await codeOf(put(source, "1.png", bytes, { sequence: 1 }))).toBe("stored");
+    const again = openVisible(store, { session: otherSession });
+    expect(await codeOf(put(again, "1.png", bytes, { sequence: 7 }))).toBe("present");
+    const sql =
+      "SELECT first, last FROM accounted WHERE session = 'ffffffffffffffffffffffffffffffff'";
+    await until("the account", () => rows<object>(store, sql).length > 0);
+    expect(rows<object>(store, sql)).toEqual([{ first: 7, last: 7 }]);
+  });
+
+  holds("a damaged link is told, with its name", async (prefix, open) => {
+    const path = `.frames/journal/${session}/0000000001`;
+    await bucket.write(`${prefix}/${path}`, new Uint8Array(Bun.gzipSync("{}\n")));
+    const error = await open(prefix).catch((failure: unknown) => failure);
+    expect(error).toBeInstanceOf(FramesError);
+    expect((error as FramesError).message).toContain(path);
+  });
+});
+
+describe("A way to the engine that breaks:", () => {
+  holds("a frame whose answer was lost is stored once", async (prefix, open) => {
+    const store = await open(prefix, { endpoint: proxy.endpoint });
+    proxy.loseAnswer((request) => request.method === "PUT" && request.url.includes("1.png"), 1);
+    expect(await stored(openVisible(store), "1.png")).toBe("stored");
+    expect(proxy.lost).toBe(1);
+  });
+
+  holds("a link whose answer was lost is its own", async (prefix, open) => {
+    const store = await open(prefix, { endpoint: proxy.endpoint });
+    proxy.loseAnswer((request) => request.method === "PUT" && request.url.includes("journal"), 1);
+    const source = openVisible(store);
+    expect(await stored(source, "1.png")).toBe("stored");
+    expect(proxy.lost).toBe(1);
+    expect(await stored(source, "2.png")).toBe("stored");
+    expect(await keysIn(prefix, ".frames/journal/")).toHaveLength(2);
+  });
+
+  holds("an engine that says it is busy is asked again", async (prefix, open) => {
+    const store = await open(prefix, { endpoint: proxy.endpoint });
+    proxy.answer(
+      (request) => request.method === "PUT",
+      3,
+      () => {
+        return new Response("<Error><Code>SlowDown</Code></Error>", { status: 503 });
+      },
+    );
+    expect(await stored(openVisible(store), "1.png")).toBe("stored");
+  });
+
+  holds("what cannot be stored ends its sender with the reason", async (prefix, open) => {
+    const patience = { request: 500, tries: 300 };
+    const store = await open(prefix, { endpoint: proxy.endpoint, patience });
+    proxy.answer(
+      (request) => request.method === "PUT",
+      Infinity,
+      () => {
+        return new Response("<Error><Code>QuotaExceeded</Code></Error>", { status: 403 });
+      },
+    );
+    const failure = await Promise.resolve(put(openVisible(store), "1.png", bytesOf(10))).catch(
+      (error: unknown) => error,
+    );
+    expect((failure as FramesError).code).toBe("store");
+    expect((failure as FramesError).message).toContain("the bucket is full");
+    openVisible(store).lost(1, 1, new FramesError("dropped"));
+    expect(await flushCode(store)).toBe("store");
+    proxy.reset();
+    expect(await stored(openVisible(store), "1.png")).toBe("stored");
+  });
+
+  holds(
+    "bytes that were changed on the way are found where nothing else finds them",
+    async (prefix, open) => {
+      const store = await open(prefix, {
+        endpoint: proxy.endpoint.replace("127.0.0.1", proxy.otherHost),
+      });
+      proxy.change((request) => request.method === "PUT" && request.url.includes("1.png"), 1);
+      expect(await stored(openVisible(store), "1.png")).toBe("stored");
+      expect(proxy.changed).toBe(1);
+      expect(await framesIn(prefix)).toEqual(new Map([["run7/visible/1.png", bytesOf(100)]]));
+    },
+  );
+});
+
+describe("A frame too large to be held:", () => {
+  const large = bytesOf((8 << 20) + 12_345);
+
+  /** Hands it over in pieces, as they come from a connection. */
+  async function storeLarge(
+    source: SourceStore,
+    bytes: Uint8Array,
+    name = "1.raw",
+  ): Promise<string> {
+    return outcomeCode(await storeFrame(source, name, bytes, {}, 500_000));
+  }
+
+  holds("is sent on as it comes, and found again", async (prefix, open) => {
+    const store = await open(prefix);
+    const source = openVisible(store);
+    expect(await storeLarge(source, large)).toBe("stored");
+    expect(await storeLarge(source, large)).toBe("present");
+    expect(await storeLarge(source, bytesOf(large.length, 2))).toBe("conflict");
+    expect(await framesIn(prefix)).toEqual(new Map([["run7/visible/1.raw", large]]));
+    expect(store.room()).toBeUndefined();
+  });
+
+  holds("is nowhere if it is not finished", async (prefix, open) => {
+    const store = await open(prefix);
+    const writer = openVisible(store).begin(describeFrame("1.raw", large.length));
+    // All of it, but not yet that it is whole.
+    for (let from = 0; from < large.length; from += 500_000) {
+      writer.write(large.subarray(from, from + 500_000));
+    }
+    await Bun.sleep(50);
+    expect(await framesIn(prefix)).toEqual(new Map());
+    writer.discard();
+    await store.close();
+    expect(await framesIn(prefix)).toEqual(new Map());
+  });
+
+  holds("that lies there without a row is read and taken", async (prefix, open) => {
+    await bucket.write(`${prefix}/run7/visible/1.raw`, large);
+    await bucket.write(`${prefix}/run7/visible/2.raw`, large);
+    const source = openVisible(await open(prefix));
+    expect(await storeLarge(source, large)).toBe("present");
+    expect(await storeLarge(source, bytesOf(large.length, 2), "2.raw")).toBe("conflict");
+  });
+
+  holds("replaces other bytes for who asks for it", async (prefix, open) => {
+    const store = await open(prefix);
+    const source = openVisible(store, { conflict: "replace" });
+    const other = bytesOf(large.length, 2);
+    expect(await storeLarge(source, large)).toBe("stored");
+    expect(await storeLarge(source, other)).toBe("stored");
+    expect(await framesIn(prefix)).toEqual(new Map([["run7/visible/1.raw", other]]));
+  });
+});
+
+describe("The journal of a bucket", () => {
+  holds("is merged when a node stops, and says the same", async (prefix, open) => {
+    const first = await open(prefix);
+    const sources = [
+      openVisible(first),
+      openVisible(first, { session: otherSession, key: "cam-3" }),
+    ];
+    for (let number = 1; number <= 20; number++) {
+      const bytes = bytesOf(number, number);
+      const more = { metadata: number % 2 === 0 ? `{"exposure":${number}}` : "" };
+      const outcome = put(sources[number % 2]!, `${number}.png`, bytes, more);
+      expect(await codeOf(outcome)).toBe("stored");
+    }
+    sources[0]!.lost(100, 200, new FramesError("dropped"));
+    await first.flush();
+    const told = (store: BucketStore) => [
+      rows<object>(
+        store,
+        "SELECT name, session, seq, bytes, crc32, captured, received, key, meta FROM frames ORDER BY name",
+      ),
+      rows<object>(store, "SELECT * FROM losses"),
+    ];
+    const before = told(first);
+    expect((await keysIn(prefix, ".frames/journal/")).length).toBeGreaterThan(5);
+    await first.close();
+    expect(await keysIn(prefix, ".frames/journal/")).toEqual([]);
+    expect(await keysIn(prefix, ".frames/segments/")).toHaveLength(1);
+    expect(told(await open(prefix))).toEqual(before);
+  });
+});
+
+describe("A name", () => {
+  holds("that makes too long a key is refused", async (prefix, open) => {
+    const store = await open(prefix);
+    const source = store.open({
+      stream: "run7",
+      source: Array(4).fill("x".repeat(255)).join("/"),
+      session,
+    });
+    expect(thrownCode(() => source.begin(describeFrame("1.png", 1)))).toBe("bad-name");
+    expect(
+      source.compare([{ name: "1.png", size: 1, sequence: 1, captured: 0n, crc32: undefined }]),
+    ).toEqual(["wanted"]);
+  });
+});

@@ -1,0 +1,137 @@
+// What the objects of a bucket's journal hold, as BUCKET.md has it.
+
+import { describe, expect, test } from "bun:test";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { FramesError } from "../../src/errors.ts";
+import { decodeEntries, encodeEntries, type Entry, type Told } from "../../src/store/link.ts";
+import { session } from "./contract.ts";
+
+const header = { session, first: 3, last: 3, node: "a".repeat(32) };
+const visible = { stream: "run7", source: "visible", key: null, format: null };
+const thermal = {
+  stream: "run7",
+  source: "site/thermal",
+  key: "cam-3",
+  format: "640x512.gray16le",
+};
+
+function frame(seq: number, more: Partial<Entry & { kind: "frame" }> = {}): Entry {
+  return {
+    kind: "frame",
+    origin: visible,
+    name: `${seq}.png`,
+    seq,
+    bytes: 2 ** 40,
+    crc32: 0xffff_fffe,
+    captured: 1_795_331_523_123_456_789n,
+    received: -1n,
+    etag: "d41d8cd98f00b204e9800998ecf8427e",
+    meta: null,
+    ...more,
+  };
+}
+
+const entries: Entry[] = [
+  frame(1),
+  frame(2, { origin: thermal, name: "ü 🔥\u2028.png", meta: '{"exposure":4}' }),
+  { kind: "loss", origin: thermal, first: 3, last: 4_000_000_000, reason: "dropped", at: 5n },
+  { kind: "account", origin: visible, first: 9, last: 12, at: 6n },
+];
+
+async function decode(bytes: Uint8Array): Promise<Told[]> {
+  const all: Told[] = [];
+  for await (const told of decodeEntries(".frames/journal/x", bytes)) all.push(...told);
+  return all;
+}
+
+async function failure(text: string): Promise<string> {
+  try {
+    await decode(gzipSync(text));
+    return "nothing";
+  } catch (error) {
+    expect(error).toBeInstanceOf(FramesError);
+    expect((error as FramesError).code).toBe("store");
+    return (error as FramesError).message;
+  }
+}
+
+const begin = `{"format":"frames-journal/1","session":"${session}","first":1,"last":1,"node":"n"}\n`;
+const origin = '["o","run7","visible",null,null]\n';
+
+describe("a link", () => {
+  test("gives back what was put into it", async () => {
+    const [first, ...rest] = await decode(encodeEntries(header, entries));
+    expect(first).toEqual({ header, entry: undefined });
+    expect(rest).toEqual(entries.map((entry) => ({ header, entry })));
+  });
+
+  test("without entries tells that it is there", async () => {
+    expect(await decode(encodeEntries(header, []))).toEqual([{ header, entry: undefined }]);
+  });
+
+  test("is lines that BUCKET.md describes", () => {
+    const lines = gunzipSync(encodeEntries(header, entries)).toString().split("\n");
+    expect(lines).toEqual([
+      `{"format":"frames-journal/1","session":"${session}","first":3,"last":3,"node":"${header.node}"}`,
+      '["o","run7","visible",null,null]',
+      '["f","1.png",1,1099511627776,4294967294,"1795331523123456789","-1","d41d8cd98f00b204e9800998ecf8427e"]',
+      '["o","run7","site/thermal","cam-3","640x512.gray16le"]',
+      '["f","ü 🔥\u2028.png",2,1099511627776,4294967294,"1795331523123456789","-1","d41d8cd98f00b204e9800998ecf8427e","{\\"exposure\\":4}"]',
+      '["l",3,4000000000,"dropped","5"]',
+      '["o","run7","visible",null,null]',
+      '["a",9,12,"6"]',
+      '["e",7]',
+      "",
+    ]);
+  });
+
+  test("and others one behind the other are a segment", async () => {
+    const other = { ...header, session: "f".repeat(32), first: 1, last: 40 };
+    const many = Array.from({ length: 20_000 }, (_, index) => frame(index + 1));
+    const segment = Buffer.concat([encodeEntries(header, entries), encodeEntries(other, many)]);
+    const told = await decode(segment);
+    expect(told.filter(({ entry }) => entry === undefined).map((part) => part.header)).toEqual([
+      header,
+      other,
+    ]);
+    expect(told).toHaveLength(2 + entries.length + many.length);
+    expect(told.at(-1)).toEqual({ header: other, entry: many.at(-1)! });
+  });
+
+  test("may have more than this version knows", async () => {
+    const later = `${begin}["o","run7","visible",null,null,"more"]\n["z",1]\n["a",1,2,"3",4]\n["e",3]\n`;
+    const account = { kind: "account", first: 1, last: 2, at: 3n };
+    expect((await decode(gzipSync(later)))[1]!.entry).toMatchObject(account);
+  });
+
+  for (const [what, text, why] of [
+    ["is cut off", `${begin}${origin}`, /cut off/],
+    ["is cut off in a line", `${begin}${origin}["e`, /cut off/],
+    ["lacks a line", `${begin}${origin}["e",2]\n`, /lines are missing/],
+    ["has no header", '["e",0]\n', /without a header/],
+    ["has an entry of nobody", `${begin}["a",1,2,"3"]\n["e",1]\n`, /without an origin/],
+    ["has text for a number", `${begin}${origin}["a","1",2,"3"]\n["e",2]\n`, /number is missing/],
+    ["has a negative number", `${begin}${origin}["a",-1,2,"3"]\n["e",2]\n`, /number is missing/],
+    ["has no time", `${begin}${origin}["a",1,2]\n["e",2]\n`, /text is missing/],
+    ["is of a later version", '{"format":"frames-journal/2"}\n', /later version/],
+    ["is no JSON", "frames\n", /damaged/],
+    ["has an endless line", `${"x".repeat(1 << 20)}\n`, /damaged/],
+    ["begins anew in the middle", `${begin}${begin}`, /lines are missing/],
+  ] as const) {
+    test(`that ${what} is refused with its name`, async () => {
+      const said = await failure(text);
+      expect(said).toMatch(why);
+      expect(said).toContain(".frames/journal/x");
+    });
+  }
+
+  test("that is no gzip, or half of one, is refused", async () => {
+    const bytes = encodeEntries(header, entries);
+    for (const broken of [new Uint8Array([1, 2, 3]), bytes.subarray(0, bytes.length - 9)]) {
+      await expect(decode(broken)).rejects.toThrow(/damaged/);
+    }
+    const flipped = bytes.slice();
+    flipped[bytes.length >> 1]! ^= 1;
+    await expect(decode(flipped)).rejects.toThrow(FramesError);
+  });
+});
