@@ -53,8 +53,9 @@ export class Chain {
   #lastAt = performance.now();
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> | undefined;
-  /** Number of the last link, if this node wrote it. */
+  /** Number of the last link, if this node wrote it, and its ETag. */
   #own: number | undefined;
+  #ownEtag: string | undefined;
   #failure: FramesError | undefined;
 
   constructor(session: string, parts: ChainParts) {
@@ -163,24 +164,28 @@ export class Chain {
   async #append(entries: readonly Entry[]): Promise<void> {
     const { s3, mirror, follower, node } = this.#parts;
     const { session } = this;
+    const stray: string[] = [];
     for (let tries = 0; tries < mostTries; tries++) {
       this.#checkKey(entries);
       const number = (this.#own ?? mirror.lastOf(session)) + 1;
       const header = { session, first: number, last: number, node };
       const bytes = encodeEntries(header, entries);
       const path = linkPath(session, number);
-      const { outcome } = await s3.put(path, bytes, { only: "new", type: "application/gzip" });
-      if (outcome === "taken" && !(await this.#isOwn(path, bytes))) {
-        if (this.#own !== undefined && follower.knows(path)) this.#own = number;
+      const upload = await s3.put(path, bytes, { only: "new", type: "application/gzip" });
+      if (upload.outcome === "taken" && !(await this.#isOwn(path, bytes))) {
+        if (this.#own !== undefined && follower.knows(path)) this.#hold(number, undefined);
         continue;
       }
       if (!(await this.#isNext(number))) {
-        await this.#isGone(number);
+        this.#isGone(number);
+        stray.push(path);
         continue;
       }
-      this.#own = number;
+      this.#hold(number, upload.outcome === "stored" ? upload.etag : undefined);
       follower.know(path);
       await follower.take(entries.map((entry) => ({ header, entry })));
+      // What they say is said now where it belongs; that they lie about is no harm.
+      for (const path of stray) void s3.remove(path).catch(() => {});
       return;
     }
     throw new FramesError("store", `Cannot take over session ${session}: others go on with it`);
@@ -230,17 +235,28 @@ export class Chain {
    */
   async #isNext(number: number): Promise<boolean> {
     const { s3, mirror, follower } = this.#parts;
-    const isBefore =
-      number > 1 && (await s3.head(linkPath(this.session, number - 1))) !== undefined;
-    if (isBefore) return true;
+    if (this.#ownEtag !== undefined) {
+      const before = await s3.head(linkPath(this.session, number - 1));
+      // Not just any: somebody may have begun where it was.
+      if (before?.etag === this.#ownEtag) return true;
+    }
     if (!(await follower.syncSegments())) await follower.sync();
     return mirror.lastOf(this.session) < number;
   }
 
-  /** Others have gone on with the chain, and merged it. */
-  async #isGone(number: number): Promise<void> {
+  #hold(number: number | undefined, etag: string | undefined): void {
+    this.#own = number;
+    this.#ownEtag = etag;
+  }
+
+  /**
+   * Others have gone on with the chain, and merged it.
+   *
+   * @throws {FramesError} `store` if this node held it
+   */
+  #isGone(number: number): void {
     const wasOwn = this.#own !== undefined;
-    this.#own = undefined;
+    this.#hold(undefined, undefined);
     if (!wasOwn) return;
     const why = `Others have gone on with session ${this.session} before its link ${number}`;
     throw new FramesError("store", why);

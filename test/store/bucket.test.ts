@@ -1,10 +1,16 @@
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
 import type { SourceStore } from "../../src/frame.ts";
 import { BucketStore, type BucketStoreOptions } from "../../src/store/bucket.ts";
 import { Catalog } from "../../src/store/catalog.ts";
+import { Chain } from "../../src/store/chain.ts";
+import { Follower } from "../../src/store/follower.ts";
+import { encodeEntries, type Entry } from "../../src/store/link.ts";
+import { Merger } from "../../src/store/merger.ts";
+import { Mirror } from "../../src/store/mirror.ts";
+import { S3 } from "../../src/store/s3.ts";
 import { type Engine, needs, startEngine } from "../helper/radosgw.ts";
 import { type S3Proxy, startS3Proxy } from "../helper/s3-proxy.ts";
 import { until } from "../helper/program.ts";
@@ -20,6 +26,9 @@ import {
   thrownCode,
 } from "./contract.ts";
 import { codeOf, flushCode, now, openVisible, otherSession, put } from "./fixture.ts";
+
+// What times out has its engine killed under all others.
+setDefaultTimeout(60_000);
 
 let engine: Engine | undefined;
 let bucket: Bun.S3Client;
@@ -449,6 +458,127 @@ describe("The journal of a bucket", () => {
     expect(await keysIn(prefix, ".frames/journal/")).toEqual([]);
     expect(await keysIn(prefix, ".frames/segments/")).toHaveLength(1);
     expect(told(await open(prefix))).toEqual(before);
+  });
+});
+
+/** What writes and merges chains, without the rest of a store. */
+async function openChains(prefix: string) {
+  const { endpoint, accessKeyId, secretAccessKey } = engine!;
+  const keys = { region: "us-east-1", accessKeyId, secretAccessKey };
+  const s3 = new S3({ bucket: "frames", prefix, endpoint, ...keys });
+  const mirror = new Mirror("any");
+  const follower = new Follower(s3, mirror);
+  const chains = new Map<string, Chain>();
+  const node = crypto.randomUUID().replaceAll("-", "");
+  const pace = { every: 1000, quiet: 0, entries: 1, bytes: Infinity };
+  await follower.sync();
+  return {
+    s3,
+    mirror,
+    node,
+    merger: new Merger({ s3, mirror, follower, chains, node }),
+    chain(id: string): Chain {
+      const known = chains.get(id);
+      if (known !== undefined) return known;
+      const chain = new Chain(id, { s3, mirror, follower, node, pace });
+      chains.set(id, chain);
+      return chain;
+    },
+    [Symbol.dispose]: () => mirror.close(),
+  };
+}
+
+function loss(number: number): Entry {
+  const origin = { stream: "run7", source: "visible", key: null, format: null };
+  return { kind: "loss", origin, first: number, last: number, reason: "dropped", at: 1n };
+}
+
+/** Numbers that a new node finds in the journal. */
+async function lossesIn(prefix: string): Promise<number[]> {
+  using chains = await openChains(prefix);
+  const database = new Database(chains.mirror.path, { readonly: true });
+  const query = database.query<{ first: number }, []>("SELECT first FROM losses ORDER BY first");
+  const found = query.all().map(({ first }) => first);
+  database.close();
+  return found;
+}
+
+const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
+
+describe("Chains", () => {
+  holds("that go on for long are merged but for their ends", async (prefix) => {
+    using one = await openChains(prefix);
+    for (const number of numbers(205)) await one.chain(session).add(loss(number));
+    await one.merger.mergeOwn(60_000);
+    expect(await keysIn(prefix, ".frames/journal/")).toEqual([
+      `.frames/journal/${session}/0000000205`,
+    ]);
+    await one.chain(session).add(loss(206));
+    expect(await lossesIn(prefix)).toEqual(numbers(206));
+  });
+
+  holds("that rest are merged and given up, and go on when there is more", async (prefix) => {
+    using one = await openChains(prefix);
+    using two = await openChains(prefix);
+    for (const number of [1, 2]) await one.chain(session).add(loss(number));
+    await one.merger.mergeOwn(0);
+    expect(await keysIn(prefix, ".frames/journal/")).toEqual([]);
+    // The other has not heard of any of it.
+    await two.chain(session).add(loss(3));
+    await one.chain(session).add(loss(4));
+    const links = [3, 4].map((number) => `.frames/journal/${session}/000000000${number}`);
+    for (
+      let tries = 0;
+      tries < 100 && (await keysIn(prefix, ".frames/journal/")).length > 2;
+      tries++
+    ) {
+      await Bun.sleep(10);
+    }
+    expect(await keysIn(prefix, ".frames/journal/")).toEqual(links);
+    expect(await lossesIn(prefix)).toEqual(numbers(4));
+  });
+
+  holds("of nobody are merged by whoever finds them", async (prefix) => {
+    using one = await openChains(prefix);
+    for (const number of numbers(5)) await one.chain(session).add(loss(number));
+    using two = await openChains(prefix);
+    await two.merger.mergeOrphans(1e9);
+    expect(await keysIn(prefix, ".frames/journal/")).toHaveLength(5);
+    await two.merger.mergeOrphans(0);
+    expect(await keysIn(prefix, ".frames/journal/")).toEqual([]);
+    expect(await lossesIn(prefix)).toEqual(numbers(5));
+    // If it is somebody's after all, the next receipt is not given, and the next beginning goes on.
+    const late = one.chain(session).add(loss(6));
+    expect(
+      await late.then(
+        () => "written",
+        (error: FramesError) => error.code,
+      ),
+    ).toBe("store");
+    await one.chain(session).add(loss(7));
+    expect(await lossesIn(prefix)).toEqual(numbers(7));
+  });
+
+  holds("go on behind a link of somebody who only merges", async (prefix) => {
+    using one = await openChains(prefix);
+    await one.chain(session).add(loss(1));
+    const header = { session, first: 2, last: 2, node: "f".repeat(32) };
+    await one.s3.put(`.frames/journal/${session}/0000000002`, encodeEntries(header, []));
+    await one.chain(session).add(loss(2));
+    expect(await keysIn(prefix, ".frames/journal/")).toHaveLength(3);
+    expect(await lossesIn(prefix)).toEqual(numbers(2));
+  });
+
+  holds("leave few segments, however many they are", async (prefix) => {
+    using one = await openChains(prefix);
+    for (const number of numbers(16)) {
+      await one.chain(number.toString(16).padStart(32, "0")).add(loss(number));
+      await one.merger.mergeOwn(0);
+    }
+    expect(await keysIn(prefix, ".frames/segments/")).toHaveLength(16);
+    await one.merger.round();
+    expect(await keysIn(prefix, ".frames/segments/")).toHaveLength(1);
+    expect(await lossesIn(prefix)).toEqual(numbers(16));
   });
 });
 
