@@ -266,9 +266,12 @@ async function retrieve(
         if (welcome.fresh === true && !follow && keeper.cursor === undefined) {
           const hint = "frames ls there shows which there are";
           const where = formatAddress(address);
+          const what = [stream, ...(sources === undefined ? [] : [sources.join(" and ")])].join(
+            "/",
+          );
           throw new FramesError(
             "missing",
-            `Cannot receive ${stream}: ${where} has no frames of it; ${hint}`,
+            `Cannot receive ${what}: ${where} has no frames of it; ${hint}`,
           );
         }
         store = heard(welcome.store ?? "");

@@ -178,7 +178,7 @@ export class Reception implements ConnectionHandler, Guest {
     const { reader, store } = this.#server;
     this.#provision = new Provision(this.#server, this, hello);
     const identity = reader.catalog.property("identity");
-    const fresh = !reader.catalog.hasStream(hello.stream);
+    const fresh = !reader.catalog.has(hello);
     return { fresh, store: store.place, software, ...(identity === undefined ? {} : { identity }) };
   }
 

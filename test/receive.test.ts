@@ -462,6 +462,17 @@ describe("what is received", () => {
     });
   });
 
+  test("of a source that there is not is an error, which names it", async () => {
+    await withServer(async (server) => {
+      expectCode(await send(server, makeTree({ "a/1.png": "1", "b/1.png": "2" })), 0);
+      for (const where of ["-", join(temporaryFolder(), "copy")]) {
+        const received = await receive(server, where, "--source", "a", "--source", "visibel");
+        expectCode(received, 1);
+        expect(received.stderr).toContain("a and visibel: ");
+      }
+    });
+  });
+
   test("through a pipe is images one after the other, of one source", async () => {
     await withServer(async (server) => {
       const tree = makeTree({ "a/1.txt": "one,", "a/2.txt": "two", "b/1.txt": "three" });

@@ -140,8 +140,11 @@ export class Catalog {
     });
   }
 
-  /** Whether any frame of a stream is stored. */
-  hasStream(stream: string): boolean {
+  /** Whether any frame of a stream is stored; where sources are named, of each. */
+  has({ stream, sources }: Pick<Selection, "stream" | "sources">): boolean {
+    if (sources !== undefined) {
+      return sources.every((source) => this.newest(stream, source) !== undefined);
+    }
     return this.#reading(() => {
       const query = this.#database.query("SELECT 1 FROM frames WHERE stream = ? LIMIT 1");
       return query.get(stream) !== null;

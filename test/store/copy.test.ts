@@ -85,7 +85,9 @@ describe("a journal", () => {
     expect(catalog.newestOfEach(all).map(({ id }) => id)).toEqual([1, 4]);
     expect(catalog.nextId(1)).toBe(2);
     expect(catalog.nextId(4)).toBeUndefined();
-    expect([catalog.hasStream("s"), catalog.hasStream("t")]).toEqual([true, false]);
+    expect([catalog.has({ stream: "s" }), catalog.has({ stream: "t" })]).toEqual([true, false]);
+    expect(catalog.has({ stream: "s", sources: ["a", "b"] })).toBe(true);
+    expect(catalog.has({ stream: "s", sources: ["a", "c"] })).toBe(false);
     catalog.close();
     again.close();
   });

@@ -153,7 +153,7 @@ function makeKeys(): HTMLDialogElement {
   const dialog = element(
     "dialog",
     { "aria-labelledby": "keys-title" },
-    element("h2", { id: "keys-title", text: "Keys" }),
+    element("h2", { id: "keys-title", text: "Shortcuts" }),
     list,
     element(
       "div",

@@ -76,9 +76,9 @@ export class RecordedView {
       "div",
       { class: "transport steps", role: "group", "aria-label": "Steps" },
       button("First", () => this.end(-1)),
-      button("Back", () => this.step(-1)),
+      button("Previous", () => this.step(-1)),
       this.#play,
-      button("On", () => this.step(1)),
+      button("Next", () => this.step(1)),
       button("Last", () => this.end(1)),
     );
     const zoom = element(
