@@ -114,6 +114,8 @@ export class KnownFrameWriter extends Writer implements FrameWriter {
 
 /** A frame that is written. */
 export class BucketFrame extends Writer implements FrameWriter {
+  /** What the journal had when it said that nothing has this name; -1 if something has. */
+  readonly #versionBefore: number;
   #bytes: Uint8Array<ArrayBuffer> | undefined;
   #written = 0;
   #isHeld = false;
@@ -122,6 +124,17 @@ export class BucketFrame extends Writer implements FrameWriter {
   #chain: Chain | undefined;
   /** Ends the turn of this frame among those of the same path. */
   #ended: (() => void) | undefined;
+
+  /** @param isNew whether the journal says that nothing has this name */
+  constructor(
+    parts: BucketParts,
+    origin: FrameOrigin,
+    description: FrameDescription,
+    isNew: boolean,
+  ) {
+    super(parts, origin, description);
+    this.#versionBefore = isNew ? parts.mirror.version : -1;
+  }
 
   write(bytes: Uint8Array): void {
     if (bytes.length === 0) return;
@@ -232,6 +245,7 @@ export class BucketFrame extends Writer implements FrameWriter {
   /** Whether what is stored may be replaced, as far as is known. */
   #mayReplace(): boolean {
     const { origin } = this;
+    if (origin.conflict !== "replace" && origin.revises !== true) return false;
     const stored = this.#stored();
     if (stored === null) return origin.conflict === "replace";
     if (isRevised(stored, origin, this.description)) return true;
@@ -239,6 +253,8 @@ export class BucketFrame extends Writer implements FrameWriter {
   }
 
   #stored(): StoredFrame | null {
+    // Asking costs as much as all else that is done for a small frame here.
+    if (this.#versionBefore === this.parts.mirror.version) return null;
     const { stream, source } = this.origin;
     return this.parts.mirror.find(stream, source, this.description.name);
   }

@@ -214,7 +214,7 @@ class BucketSource implements SourceStore {
     if (stored !== null && !this.#mayWrite(description, stored)) {
       return new KnownFrameWriter(this.#parts, this.#origin, description, stored);
     }
-    return new BucketFrame(this.#parts, this.#origin, description);
+    return new BucketFrame(this.#parts, this.#origin, description, stored === null);
   }
 
   #mayWrite(description: FrameDescription, stored: Parameters<typeof isRevised>[0]): boolean {

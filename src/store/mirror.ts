@@ -26,6 +26,7 @@ export class Mirror {
   readonly folder: string;
   readonly #lock: StoreLock;
   readonly #journal: Journal;
+  #version = 0;
   /** The last link of each session's chain that is known, and the key that its frames came with. */
   readonly #sessions = new Map<string, { last: number; key: string | null | undefined }>();
 
@@ -41,6 +42,11 @@ export class Mirror {
     this.#journal = new Journal(this.path);
     this.#journal.setProperty("identity", identity);
     this.#journal.flush();
+  }
+
+  /** Rises with each row. */
+  get version(): number {
+    return this.#version;
   }
 
   /** Number of the last link of a session's chain; 0 if there is none. */
@@ -83,6 +89,7 @@ export class Mirror {
       } else {
         const row = rowOf(session, entry);
         const stored = this.#journal.find(stream, source, row.name);
+        this.#version++;
         if (stored === null) this.#journal.addFrame(row);
         else if (stored.bytes !== row.bytes || stored.crc32 !== row.crc32) {
           contested.push({ row, etag: entry.etag });

@@ -87,8 +87,11 @@ export class Uploads {
   }
 }
 
-/** Sizes of the memory that frames are gathered in are multiples of this. */
-const granule = 64 << 10;
+/** Sizes of the memory that frames are gathered in are multiples of an eighth of the next power of two. */
+function capacityFor(size: number): number {
+  const granule = Math.max(4096, 2 ** Math.ceil(Math.log2(size + 1)) / 8);
+  return Math.ceil(size / granule) * granule;
+}
 
 /** Bytes of memory that wait for the next frames. */
 const mostSpare = 16 << 20;
@@ -100,7 +103,7 @@ class Spares {
 
   /** So many bytes, whatever is in them. */
   take(size: number): Uint8Array<ArrayBuffer> {
-    const capacity = Math.ceil(size / granule) * granule;
+    const capacity = capacityFor(size);
     const spare = this.#free.get(capacity)?.pop();
     if (spare === undefined) return new Uint8Array(new ArrayBuffer(capacity), 0, size);
     this.#bytes -= capacity;
