@@ -585,7 +585,7 @@ test.each(open)("a server at %s makes a key and asks for it, and tells no log", 
   const home = folder();
   const dir = folder();
   const child = Bun.spawn([executable, "serve", dir, "--listen", address, "--json"], {
-    env: { PATH: process.env["PATH"] ?? "", HOME: home },
+    env: { PATH: process.env["PATH"] ?? "", HOME: home, FRAMES_HTTP: "off" },
     ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe" },
   });
   const reader = child.stdout.getReader();

@@ -712,7 +712,7 @@ describe("without a home", () => {
       chmodSync(join(dir, ".."), 0o755);
       chmodSync(dir, 0o777);
       const child = Bun.spawn(
-        [...start, "serve", join(dir, "a"), "--listen", "127.0.0.1:0", "--json"],
+        [...start, "serve", join(dir, "a"), "--listen", "127.0.0.1:0", "--http", "off", "--json"],
         {
           stdio: ["ignore", "pipe", "pipe"],
         },
@@ -728,9 +728,12 @@ describe("without a home", () => {
         });
         const stderr = await new Response(sent.stderr).text();
         expectCode({ code: await sent.exited, stderr }, 0);
-        const served = Bun.spawn([...start, "serve", join(dir, "b"), "--listen", ":0"], {
-          stdio: ["ignore", "pipe", "pipe"],
-        });
+        const served = Bun.spawn(
+          [...start, "serve", join(dir, "b"), "--listen", ":0", "--http", "off"],
+          {
+            stdio: ["ignore", "pipe", "pipe"],
+          },
+        );
         const why = await new Response(served.stderr).text();
         expect([await served.exited, why]).toEqual([1, expect.stringContaining("--key-file")]);
       } finally {
