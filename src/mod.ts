@@ -3,14 +3,14 @@
  *
  * @module
  */
-export { sendArticle } from "./article.ts";
+export { sendArticle } from "./client/article.ts";
 export { type ErrorName, errors, FramesError } from "./errors.ts";
 export type { Frame, FrameDescription } from "./frame.ts";
-export type { CapturedFrames, PlanOptions, Sendable } from "./planning.ts";
+export type { CapturedFrames, PlanOptions, Sendable } from "./client/planning.ts";
 export { send, type SendEvent, type SendOptions, type SendSummary } from "./send.ts";
-export type { Gap, SourceReport } from "./gaps.ts";
+export type { Gap, SourceReport } from "./client/gaps.ts";
 export { FrameFeed } from "./source/feed.ts";
-export type { ReceivedFrame } from "./output.ts";
+export type { ReceivedFrame } from "./client/output.ts";
 export {
   receive,
   type Destination,
@@ -18,9 +18,9 @@ export {
   type ReceiveOptions,
   type ReceiveSummary,
 } from "./receive.ts";
-export type { ServeEvent, StoredEvent } from "./serve-event.ts";
+export type { ServeEvent, StoredEvent } from "./server/serve-event.ts";
 export { serve, type ServeOptions } from "./serve.ts";
-export type { Server } from "./server-options.ts";
+export type { Server } from "./server/options.ts";
 export type { SourceProgress, Undelivered } from "./session/outlet.ts";
 export type { CapturedFrame } from "./source/iterable.ts";
 export type { Skipped } from "./source/directory.ts";

@@ -1,11 +1,11 @@
 /** Receives frames back from a server: into a directory, or for a program to take them. */
-import type { KeyOptions } from "./client-keys.ts";
-import { clientKeys } from "./client-keys.ts";
+import type { KeyOptions } from "./client/keys.ts";
+import { clientKeys } from "./client/keys.ts";
 import { type ErrorName, FramesError, heard } from "./errors.ts";
-import { Shortfall, type SourceReport } from "./gaps.ts";
+import { Shortfall, type SourceReport } from "./client/gaps.ts";
 import { formatAddress, parseAddress } from "./net/address.ts";
-import { Output, type ReceivedFrame } from "./output.ts";
-import { Retrieval } from "./retrieval.ts";
+import { Output, type ReceivedFrame } from "./client/output.ts";
+import { Retrieval } from "./client/retrieval.ts";
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
 import { StreamCopy } from "./store/copy.ts";
 import { checkPart } from "./store/name.ts";

@@ -1,15 +1,15 @@
 /** Sends frames: finds out what there is to send, and delivers it. */
-import { clientKeys } from "./client-keys.ts";
-import { Delivery } from "./delivery.ts";
-import { Shortfall, type SourceReport } from "./gaps.ts";
-import type { Kept } from "./removal.ts";
+import { clientKeys } from "./client/keys.ts";
+import { Delivery } from "./client/delivery.ts";
+import { Shortfall, type SourceReport } from "./client/gaps.ts";
+import type { Kept } from "./client/removal.ts";
 import { type ErrorName, FramesError, heard } from "./errors.ts";
 import type { ConflictPolicy } from "./frame.ts";
 import { formatAddress, parseAddress } from "./net/address.ts";
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
 import type { Skipped } from "./source/directory.ts";
-import { plan } from "./plan.ts";
-import { pacing, type Plan, type PlanOptions, type Sendable } from "./planning.ts";
+import { plan } from "./client/plan.ts";
+import { pacing, type Plan, type PlanOptions, type Sendable } from "./client/planning.ts";
 import { Watch } from "./source/watch.ts";
 import { software } from "./version.ts";
 import type { Hello } from "./wire/messages.ts";

@@ -1,17 +1,17 @@
 /** Receives frames: what programs call, and what they are told. */
 import type { Certificate } from "./auth/certificate.ts";
-import { bucketPlace, isBucket } from "./bucket-place.ts";
+import { bucketPlace, isBucket } from "./store/bucket-place.ts";
 import { FramesError } from "./errors.ts";
 import { defaultKeyFile, firstKey, KeyRing, ownCertificate, readCertificate } from "./keys.ts";
 import { type Address, isLoopback, parseAddress } from "./net/address.ts";
 import type { Place } from "./net/listen.ts";
 import { addressOf } from "./net/systemd.ts";
-import type { ServeEvent, StoredEvent } from "./serve-event.ts";
-import { FrameServer } from "./server.ts";
-import type { Security, Server } from "./server-options.ts";
+import type { ServeEvent, StoredEvent } from "./server/serve-event.ts";
+import { FrameServer } from "./server/server.ts";
+import type { Security, Server } from "./server/options.ts";
 import { BucketStore } from "./store/bucket.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
-import { doorkeeperOf } from "./viewer-door.ts";
+import { doorkeeperOf } from "./server/viewer-door.ts";
 import { defaultHttpPort, Viewing } from "./viewing.ts";
 import type { Keep } from "./store/retention.ts";
 

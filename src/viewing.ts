@@ -4,7 +4,7 @@ import type { FramesError } from "./errors.ts";
 import type { FrameStore } from "./frame.ts";
 import type { Address } from "./net/address.ts";
 import { serverTls } from "./net/tls.ts";
-import type { ServeEvent } from "./serve-event.ts";
+import type { ServeEvent } from "./server/serve-event.ts";
 import type { KeptFrames } from "./store/kept.ts";
 import { version } from "./version.ts";
 import type { Access } from "./viewer/access.ts";
@@ -12,7 +12,7 @@ import { Exhibition } from "./viewer/exhibition.ts";
 import { Live } from "./viewer/live.ts";
 import { ObservedStore } from "./viewer/observed.ts";
 import { ViewerServer } from "./viewer/server.ts";
-import type { Arrivals } from "./arrivals.ts";
+import type { Arrivals } from "./store/arrivals.ts";
 
 /** Port of the page where none is given. */
 export const defaultHttpPort = 9727;

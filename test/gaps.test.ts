@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { type ErrorName, FramesError } from "../src/errors.ts";
-import { type Gap, Gaps } from "../src/gaps.ts";
+import { type Gap, Gaps } from "../src/client/gaps.ts";
 
 function add(
   gaps: Gaps,

@@ -127,16 +127,18 @@ describe("imports", () => {
   });
 
   test("of what joins the parts are only in the command line and the library", () => {
-    const joints = files
-      .map(({ path }) => path)
-      .filter((path) =>
-        /^(?:send|serve|receive|mod|delivery|dispatch|removal|reception|server)\.ts$/.test(path),
-      );
-    expect(joints.length).toBeGreaterThan(5);
-    const below = files.filter(({ path }) => path.includes("/") && part(path) !== "cli");
-    expect(wrongImports(below, (name) => joints.includes(name) || name === "main.ts")).toEqual([]);
+    const front = ["send.ts", "serve.ts", "receive.ts", "viewing.ts", "mod.ts", "main.ts"];
+    const joints = ["server", "client", ...front];
+    expect(inPart(...joints).length).toBeGreaterThan(30);
+    const below = files.filter(({ path }) => ![...joints, "cli"].includes(part(path)));
+    expect(wrongImports(below, (name) => joints.includes(part(name)))).toEqual([]);
     const others = files.filter(({ path }) => path !== "main.ts" && part(path) !== "cli");
     expect(wrongImports(others, (name) => part(name) === "cli" || name === "main.ts")).toEqual([]);
+  });
+
+  test("of a server are of no client, and the other way round", () => {
+    expect(wrongImports(inPart("server"), (name) => part(name) === "client")).toEqual([]);
+    expect(wrongImports(inPart("client"), (name) => part(name) === "server")).toEqual([]);
   });
 
   test("go in no circle", () => {

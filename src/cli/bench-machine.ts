@@ -6,7 +6,7 @@ import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Frame, FrameStore, Outcome } from "../frame.ts";
 import { steadyNow } from "../net/connection.ts";
-import { plan } from "../plan.ts";
+import { plan } from "../client/plan.ts";
 import { deliver } from "../send.ts";
 import { serve } from "../serve.ts";
 import { DirectorySource } from "../source/directory.ts";

@@ -1,5 +1,5 @@
 /** `frames ls`: what a store on this machine holds. */
-import { bucketPlace, isBucket } from "../bucket-place.ts";
+import { bucketPlace, isBucket } from "../store/bucket-place.ts";
 import { FramesError } from "../errors.ts";
 import { resolve } from "node:path";
 import { BucketReader } from "../store/bucket-reader.ts";

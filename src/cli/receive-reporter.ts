@@ -1,7 +1,7 @@
 /** What the user is told while frames are received, and at the end. */
 import { resolve } from "node:path";
 import { FramesError } from "../errors.ts";
-import type { SourceReport } from "../gaps.ts";
+import type { SourceReport } from "../client/gaps.ts";
 import { steadyNow } from "../net/connection.ts";
 import type { ReceiveEvent, ReceiveSummary } from "../receive.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";

@@ -1,7 +1,7 @@
 /** What the user is told of a delivery, while it goes on and at its end. */
 import { FramesError } from "../errors.ts";
 import { steadyNow } from "../net/connection.ts";
-import type { SourceReport } from "../gaps.ts";
+import type { SourceReport } from "../client/gaps.ts";
 import type { SendEvent, SendSummary } from "../send.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import type { Arguments } from "./arguments.ts";

@@ -1,11 +1,11 @@
 /** `frames send`. */
 import { existsSync, lstatSync } from "node:fs";
-import { articleCaveat, deliverArticle } from "../article.ts";
+import { articleCaveat, deliverArticle } from "../client/article.ts";
 import { errors, FramesError } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
-import { plan } from "../plan.ts";
-import type { Plan } from "../planning.ts";
+import { plan } from "../client/plan.ts";
+import type { Plan } from "../client/planning.ts";
 import { deliver, type SendOptions, type SendSummary } from "../send.ts";
 import { isMedia } from "../source/media.ts";
 import { DirectorySource } from "../source/directory.ts";

@@ -1,11 +1,11 @@
 /** `frames serve`. */
 import { FramesError } from "../errors.ts";
 import { formatAddress, isLoopback, ownAddresses, parseAddress } from "../net/address.ts";
-import type { ServeEvent, StoredEvent } from "../serve-event.ts";
+import type { ServeEvent, StoredEvent } from "../server/serve-event.ts";
 import { defaultKeyFile, firstKey } from "../keys.ts";
 import { givenSocket, Supervisor } from "../net/systemd.ts";
 import { asksForKeys, asksViewersForKeys, serve, type ServeOptions } from "../serve.ts";
-import type { Server } from "../server-options.ts";
+import type { Server } from "../server/options.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./arguments.ts";
 import { keyOptions } from "./key.ts";

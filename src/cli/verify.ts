@@ -1,5 +1,5 @@
 /** `frames verify`. */
-import { bucketPlace, isBucket } from "../bucket-place.ts";
+import { bucketPlace, isBucket } from "../store/bucket-place.ts";
 import { errors, FramesError } from "../errors.ts";
 import { steadyNow } from "../net/connection.ts";
 import { type Finding, type Verification, verify, type VerifyOptions } from "../store/verify.ts";

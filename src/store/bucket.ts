@@ -12,7 +12,7 @@ import type {
   SourceStore,
   Standing,
 } from "../frame.ts";
-import type { Arrivals } from "../arrivals.ts";
+import type { Arrivals } from "./arrivals.ts";
 import { BucketFrame, type BucketParts, KnownFrameWriter } from "./bucket-frame.ts";
 import { Chain, type Pace } from "./chain.ts";
 import { Follower } from "./follower.ts";

@@ -2,7 +2,7 @@
  * Keeps a mirror of a bucket's journal up with what other nodes write: reads the links and segments that it
  * does not know yet.
  */
-import { Arrivals } from "../arrivals.ts";
+import { Arrivals } from "./arrivals.ts";
 import { asFramesError, FramesError } from "../errors.ts";
 import { decodeEntries, type Told } from "./link.ts";
 import type { Mirror } from "./mirror.ts";

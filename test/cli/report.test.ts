@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { droppedLine, reportJson, reportLine } from "../../src/cli/report.ts";
-import type { SourceReport } from "../../src/gaps.ts";
+import type { SourceReport } from "../../src/client/gaps.ts";
 import { Delays } from "../../src/session/delays.ts";
 
 type Progress = SourceReport["progress"];

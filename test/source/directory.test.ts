@@ -22,8 +22,8 @@ import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
-import { plan } from "../../src/plan.ts";
-import type { PlanOptions } from "../../src/planning.ts";
+import { plan } from "../../src/client/plan.ts";
+import type { PlanOptions } from "../../src/client/planning.ts";
 import { type Filter, rootOf, type Walk, walk } from "../../src/source/walk.ts";
 import { environment, temporaryFolder } from "../helper/program.ts";
 

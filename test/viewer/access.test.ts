@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
 import type { FramesError } from "../../src/errors.ts";
 import { KeyRing, newKey } from "../../src/keys.ts";
-import { KeysOfRing } from "../../src/viewer-keys.ts";
+import { KeysOfRing } from "../../src/server/viewer-keys.ts";
 import { type Access, everybody, stranger, type Visitor } from "../../src/viewer/access.ts";
 import { type Door, Doorkeeper } from "../../src/viewer/doorkeeper.ts";
 import type { ServerNames } from "../../src/viewer/origin.ts";

@@ -1,0 +1,28 @@
+/** Who is connected to a server, in whichever dialect. */
+import type { KeyEntry } from "../auth/key.ts";
+import type { FramesError } from "../errors.ts";
+import type { Flushable } from "../session/receiving.ts";
+
+/** Whoever is connected, as the server sees it. */
+export interface Guest {
+  readonly peer: string;
+  /** When it connected. */
+  readonly since: Date;
+  /** The key that it has proved, and the session that it sends. */
+  readonly key: KeyEntry | undefined;
+  readonly session: string | undefined;
+  /** Whether nothing more comes of it. */
+  readonly isOver: boolean;
+  /** Settled when the connection is closed. */
+  readonly gone: Promise<void>;
+  /** Whether what came in must be settled now: nothing more came in this turn, or enough waits. */
+  isDue(): boolean;
+  /** What a flush of the store which begins now will settle. */
+  readonly flushable: Flushable;
+  /** The store was flushed; `flushed` is what was `flushable` before. */
+  settle(flushed: Flushable): void;
+  /** Whether it is still at the other end. */
+  isThere(): Promise<boolean>;
+  /** Ends it for `error`. */
+  failed(error: FramesError): void;
+}

@@ -1,0 +1,49 @@
+/** The keys of a server as those who look need them. */
+import { allowsStream, Key, type KeyEntry } from "../auth/key.ts";
+import { FramesError } from "../errors.ts";
+import type { KeyRing } from "../keys.ts";
+import type { ViewerKey, ViewerKeys } from "../viewer/access.ts";
+
+/** An entry of the key file. */
+class EntryKey implements ViewerKey {
+  readonly entry: KeyEntry;
+  readonly name: string;
+  readonly id: string;
+  readonly streams: string;
+
+  constructor(entry: KeyEntry) {
+    this.entry = entry;
+    this.name = entry.name;
+    this.id = entry.key.id;
+    this.streams = entry.streams;
+  }
+
+  allows(stream: string): boolean {
+    return allowsStream(this.entry, stream);
+  }
+}
+
+export class KeysOfRing implements ViewerKeys {
+  readonly #ring: KeyRing;
+
+  constructor(ring: KeyRing) {
+    this.#ring = ring;
+  }
+
+  find(text: string): ViewerKey {
+    const key = Key.parse(text, "of this request");
+    const entry = this.#ring.find(key.id);
+    if (entry === undefined || !entry.key.equals(key)) {
+      throw new FramesError("not-let-in", "The server does not know this key: see its key file");
+    }
+    if (entry.role === "send") {
+      const hint = "frames key new --role receive makes one that is";
+      throw new FramesError("wrong-role", `The key is for sending, not for looking: ${hint}`);
+    }
+    return new EntryKey(entry);
+  }
+
+  holds(key: ViewerKey): boolean {
+    return key instanceof EntryKey && this.#ring.holds(key.entry);
+  }
+}

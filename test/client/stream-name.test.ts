@@ -1,0 +1,42 @@
+import { describe, expect, test } from "bun:test";
+import { FramesError } from "../../src/errors.ts";
+import { StreamName } from "../../src/client/stream-name.ts";
+
+const at = (text: string, time: string) =>
+  new StreamName(text).at(BigInt(Date.parse(time)) * 1_000_000n);
+
+describe("the name of a stream", () => {
+  test.each([
+    ["cam3", "2026-11-22T07:12:03Z", "cam3"],
+    ["cam3-%Y-%m-%d", "2026-11-22T23:59:59.999Z", "cam3-2026-11-22"],
+    ["cam3-%Y-%m-%d", "2026-11-23T00:00:00Z", "cam3-2026-11-23"],
+    ["%Y%m%dT%H%M%S", "2026-01-02T03:04:05Z", "20260102T030405"],
+    ["day-%j", "2026-03-01T00:00:00Z", "day-060"],
+    ["100%%", "2026-03-01T00:00:00Z", "100%"],
+    ["%%Y-%Y", "2026-03-01T00:00:00Z", "%Y-2026"],
+  ])("%s at %s is %s", (text, time, name) => {
+    expect(at(text, time)).toBe(name);
+  });
+
+  test("goes over in the very second, and back for a frame that is older", () => {
+    const name = new StreamName("%d");
+    const midnight = BigInt(Date.parse("2026-11-23T00:00:00Z")) * 1_000_000n;
+    expect([-1n, 0n, -1n, 1n].map((after) => name.at(midnight + after))).toEqual([
+      "22",
+      "23",
+      "22",
+      "23",
+    ]);
+  });
+
+  test("changes only if there is a field in it", () => {
+    const changes = ["a", "a%%", "%%Y", "%Y", "a-%d"].map((text) => new StreamName(text).changes);
+    expect(changes).toEqual([false, false, false, true, true]);
+  });
+
+  for (const text of ["%q", "a%", "%-d", "100% sure"]) {
+    test(`that holds what is no field is refused: ${text}`, () => {
+      expect(() => new StreamName(text)).toThrow(FramesError);
+    });
+  }
+});

@@ -1,0 +1,75 @@
+import { describe, expect, test } from "bun:test";
+import { bucketPlace, isBucket } from "../../src/store/bucket-place.ts";
+import { FramesError } from "../../src/errors.ts";
+
+const keys = { AWS_ACCESS_KEY_ID: "who", AWS_SECRET_ACCESS_KEY: "a-secret" };
+
+function refusal(text: string, environment: Record<string, string> = keys): string {
+  try {
+    bucketPlace(text, environment);
+    return "nothing";
+  } catch (error) {
+    expect((error as FramesError).code).toBe("usage");
+    return (error as FramesError).message;
+  }
+}
+
+describe("a bucket", () => {
+  test("is told from a directory by how it begins", () => {
+    expect(["s3://a", "S3://a/b", "/s3://a", "s3:/a", "received"].map(isBucket)).toEqual([
+      ...[true, true],
+      ...[false, false, false],
+    ]);
+  });
+
+  test("has a prefix or none, whatever slashes it ends with", () => {
+    const prefixes = ["s3://frames", "s3://frames/", "s3://frames/site a/ü//"].map(
+      (text) => bucketPlace(text, keys).prefix,
+    );
+    expect(prefixes).toEqual(["", "", "site a/ü"]);
+  });
+
+  test("is where the usual variables say, the closest first", () => {
+    const all = {
+      ...keys,
+      AWS_ENDPOINT_URL_S3: "http://127.0.0.1:7480/",
+      AWS_ENDPOINT_URL: "http://elsewhere",
+      AWS_REGION: "eu-central-1",
+      AWS_SESSION_TOKEN: "token",
+    };
+    expect(bucketPlace("s3://frames/a", all)).toEqual({
+      bucket: "frames",
+      prefix: "a",
+      endpoint: "http://127.0.0.1:7480",
+      region: "eu-central-1",
+      accessKeyId: "who",
+      secretAccessKey: "a-secret",
+      sessionToken: "token",
+    });
+    expect(bucketPlace("s3://frames", keys)).toMatchObject({
+      endpoint: undefined,
+      region: "us-east-1",
+    });
+  });
+
+  for (const text of [
+    "s3://",
+    "s3:///a",
+    "s3://F",
+    "s3://a b/c",
+    "s3://frames//a",
+    "s3://frames/../a",
+    "s3://frames/a\nb",
+  ]) {
+    test(`cannot be ${JSON.stringify(text)}`, () =>
+      expect(refusal(text)).toContain("Cannot reach"));
+  }
+
+  test("needs keys, and shows none", () => {
+    expect(refusal("s3://frames", {})).toContain("set AWS_ACCESS_KEY_ID");
+    const endpoint = "http://who:a-secret@host";
+    expect(refusal("s3://frames", { ...keys, AWS_ENDPOINT_URL: endpoint })).not.toContain(
+      "a-secret",
+    );
+  });
+});
