@@ -227,6 +227,8 @@ export interface FrameWriter {
 export interface FrameKeeper extends FrameStore {
   /** What the server is told to go on from there; nothing to begin at the beginning. */
   readonly cursor: string | undefined;
+  /** Whether frames stay there: one that is there may then have come another time. */
+  readonly isLasting: boolean;
   /** Whether nothing more can be taken for now. */
   readonly isFull: boolean;
   /**

@@ -51,6 +51,12 @@ export class CompleteSupply implements Supply {
     return row !== undefined && markOf(row) !== mark ? 0 : id;
   }
 
+  /** The last row that was given out, or passed over before that. */
+  get position(): number {
+    const next = this.#held?.position ?? this.#rows[this.#next]?.id;
+    return next === undefined ? this.#position : next - 1;
+  }
+
   get isBusy(): boolean {
     if (this.#held !== undefined) return false;
     return this.#next < this.#rows.length || this.#position < this.#last;
@@ -78,6 +84,10 @@ export class CompleteSupply implements Supply {
     if (row === undefined) return undefined;
     this.#next++;
     return itemOf(this.#reader.place, row, `${this.#numbering}.${row.id}.${markOf(row)}`);
+  }
+
+  putBack(): void {
+    this.#next--;
   }
 
   /** Looks through the next rows. */
@@ -132,6 +142,10 @@ export class LatestSupply implements Supply {
     for (const frame of reader.catalog.newestOfEach(wanted)) this.#frames.set(frame.source, frame);
   }
 
+  get position(): number {
+    return Infinity;
+  }
+
   get isBusy(): boolean {
     return this.#wanted.follow && this.#position < this.#reader.last;
   }
@@ -151,6 +165,10 @@ export class LatestSupply implements Supply {
     const [source, frame] = first;
     this.#frames.delete(source);
     return itemOf(this.#reader.place, frame, undefined);
+  }
+
+  putBack(item: Supplied): void {
+    this.#lost.unshift(item);
   }
 
   /** Looks through some of what came. */

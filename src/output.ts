@@ -43,6 +43,7 @@ interface Waiting {
 export class Output implements FrameKeeper {
   readonly place = "the output";
   readonly isDurable = false;
+  readonly isLasting = false;
   readonly #take: (frame: ReceivedFrame) => Promise<void> | void;
   /** Whether frames of several sources could not be told apart. */
   readonly #isSingle: boolean;
@@ -50,7 +51,10 @@ export class Output implements FrameKeeper {
   readonly #waiting: Waiting[] = [];
   #waitingBytes = 0;
   #isTaking = false;
-  /** What has come since the cursor, and the number of the cursor after it: it may come again. */
+  /**
+   * What has come since the cursor and may come again, and behind how many cursors it came: those of a connection
+   * that broke say nothing of it any more until it has come again.
+   */
   readonly #recent = new Map<string, number>();
   #cursors = 0;
   #cursor: string | undefined;
@@ -69,15 +73,16 @@ export class Output implements FrameKeeper {
     return this.#waitingBytes > mostWaiting;
   }
 
-  welcomed(): void {}
+  welcomed(): void {
+    for (const key of this.#recent.keys()) this.#recent.set(key, Infinity);
+  }
 
   mark(cursor: string): () => void {
     const number = ++this.#cursors;
     return () => {
       this.#cursor = cursor;
       for (const [key, before] of this.#recent) {
-        if (before >= number) break;
-        this.#recent.delete(key);
+        if (before < number) this.#recent.delete(key);
       }
     };
   }
@@ -110,6 +115,7 @@ export class Output implements FrameKeeper {
     const { name, sequence, captured, metadata, size } = description;
     const key = `${source} ${session} ${sequence} ${name}`;
     if (this.#recent.has(key)) {
+      this.#recent.set(key, this.#cursors);
       return { write() {}, finish: () => "present", discard() {} };
     }
     const bytes = new Uint8Array(size);

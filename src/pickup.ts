@@ -107,7 +107,11 @@ export class Pickup implements ConnectionHandler {
           this.#goOn();
           this.#settleLater();
         },
-        failed: (error) => this.failed(asFramesError(error, "internal")),
+        failed: (error) => {
+          // What a program throws that takes frames is its own affair.
+          if (error instanceof FramesError) this.failed(error);
+          else this.#fail(error);
+        },
       },
       greeting,
     );
@@ -275,13 +279,14 @@ export class Pickup implements ConnectionHandler {
   }
 
   /** @param said what the server is told, if it can be */
-  #fail(error: FramesError, said: FramesError | undefined = error): void {
+  #fail(error: unknown, said?: FramesError): void {
     if (this.#isOver) return;
     this.#end();
     const connection = this.#connection;
     if (connection !== undefined && !connection.isClosed) {
+      const reason = said ?? (error instanceof FramesError ? error : undefined);
       // What is wrong here only is no error to the server.
-      if (said.wire !== 0) this.#receiver.fail(said);
+      if (reason !== undefined && reason.wire !== 0) this.#receiver.fail(reason);
       this.#send();
       connection.finish();
     }

@@ -42,6 +42,8 @@ export class Provision implements ConnectionHandler, Guest, Follower {
   readonly #hello: Hello;
   readonly #wanted: Wanted;
   readonly #supply: Supply;
+  /** Where it goes on. */
+  readonly #start: number;
   readonly #gone = Promise.withResolvers<void>();
   readonly #unfollow: () => void;
   #provider: Provider | undefined;
@@ -74,6 +76,7 @@ export class Provision implements ConnectionHandler, Guest, Follower {
       reader.fetch === undefined
         ? supply
         : new RemoteSupply(supply, reader.fetch, () => this.#schedule());
+    this.#start = this.#supply.position;
     this.#unfollow = reader.arrivals.follow(() => this.#schedule());
     // Whoever wants the newest only awaits none of those before.
     if (hello.latest !== true) reader.followers.add(this);
@@ -110,12 +113,17 @@ export class Provision implements ConnectionHandler, Guest, Follower {
   awaits({ id, stream, source }: Pick<OldFrame, "id" | "stream" | "source">): boolean {
     const { stream: wanted, sources } = this.#wanted;
     if (stream !== wanted || (sources !== undefined && !sources.includes(source))) return false;
-    const position = this.#provider?.position ?? 0;
+    const isAwaiting = this.#provider?.isAwaiting === true;
+    const position = this.#positionOf(isAwaiting);
     const now = steadyNow();
-    if (position > this.#seen.position || this.#provider?.isAwaiting === false) {
-      this.#seen = { position, at: now };
-    }
+    if (position > this.#seen.position || !isAwaiting) this.#seen = { position, at: now };
     return id > position && now - this.#seen.at < awaitsFor;
+  }
+
+  /** The last row that the client has for good. */
+  #positionOf(isAwaiting: boolean): number {
+    if (!isAwaiting) return this.#supply.position;
+    return Math.max(this.#provider!.position, this.#start);
   }
 
   get isOver(): boolean {

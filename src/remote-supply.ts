@@ -41,6 +41,11 @@ export class RemoteSupply implements Supply {
     this.#wake = wake;
   }
 
+  get position(): number {
+    const [first] = this.#waiting;
+    return first === undefined ? this.#supply.position : first.item.position - 1;
+  }
+
   get isBusy(): boolean {
     const [first] = this.#waiting;
     if (first?.isReady === true) return true;
@@ -68,6 +73,14 @@ export class RemoteSupply implements Supply {
     this.#waiting.shift();
     this.#bytes -= first.size;
     return first.item;
+  }
+
+  putBack(item: Supplied): void {
+    // It is there already, if it is small: see `next`.
+    const isSmall = item.type === "frame" && item.frame.size <= largestPackedFrame;
+    const size = isSmall ? item.frame.size : 0;
+    this.#waiting.unshift({ item, size, isReady: true });
+    this.#bytes += size;
   }
 
   #begin(item: SuppliedFrame): Waiting {

@@ -52,7 +52,10 @@ export class Retrieval {
     string,
     { -readonly [K in keyof SourceProgress]: SourceProgress[K] }
   >();
-  /** What came since the last cursor, and how many frames had ended on the connection then. */
+  /**
+   * What came since the last cursor and may come again, and how many frames had ended on the connection then: no
+   * cursor tells of what came on one before, until it has come again.
+   */
   readonly #recent = new Map<string, number>();
   #pickup: Pickup | undefined;
   /** Frames that ended before the cursor with which the connection began, and behind it. */
@@ -122,8 +125,7 @@ export class Retrieval {
     const { trace } = this.#events;
     const before = this.#before;
     this.#counted = before;
-    // All of it may come again before the first cursor does.
-    for (const key of this.#recent.keys()) this.#recent.set(key, 0);
+    for (const key of this.#recent.keys()) this.#recent.set(key, Infinity);
     this.#pickup = new Pickup(this.#address, hello, this.#keeper, options, {
       welcome: (welcome) => {
         this.#attempts.welcomed();
@@ -142,8 +144,7 @@ export class Retrieval {
       kept: (ended) => {
         this.#counted = before + ended;
         for (const [key, after] of this.#recent) {
-          if (after > ended) break;
-          this.#recent.delete(key);
+          if (after <= ended) this.#recent.delete(key);
         }
       },
       tick: () => this.#tick(),
@@ -212,15 +213,18 @@ export class Retrieval {
 
   /** Whether it did not come on a connection before, behind the last cursor. */
   #isNew(key: string): boolean {
-    if (this.#recent.has(key)) return false;
-    if (this.#recent.size < mostRecent) this.#recent.set(key, this.#pickup!.counts.frames);
-    return true;
+    const isNew = !this.#recent.has(key);
+    if (!isNew || this.#recent.size < mostRecent) {
+      this.#recent.set(key, this.#pickup!.counts.frames);
+    }
+    return isNew;
   }
 
   #ended(source: string, frame: FrameDescription, outcome: Outcome): void {
     const { sequence, name, size } = frame;
     const progress = this.#of(source);
-    if (!this.#isNew(`${source} ${sequence} ${name}`)) return void progress.retried++;
+    const isAgain = outcome === "present" && !this.#keeper.isLasting;
+    if (isAgain || !this.#isNew(`${source} ${sequence} ${name}`)) return void progress.retried++;
     progress.settled++;
     if (outcome instanceof FramesError) {
       progress.refused++;

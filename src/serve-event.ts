@@ -2,7 +2,7 @@
 import type { FramesError } from "./errors.ts";
 import type { FrameDescription } from "./frame.ts";
 import type { KeysEvent } from "./keys.ts";
-import type { Provided } from "./session/provider.ts";
+import type { Provided } from "./session/supply.ts";
 import type { Removed } from "./store/remover.ts";
 import type { Done } from "./wire/messages.ts";
 

@@ -355,7 +355,9 @@ for (const isKeyed of [false, true]) {
       expect((await page.say("an announced body", announced)).status).toBe(413);
     });
 
-    test("waits for no slow head and no slow body", async () => {
+    // It takes as long as a deadline does, and has nothing to do with keys: once is enough.
+    const once = isKeyed ? () => {} : test;
+    once("waits for no slow head and no slow body", async () => {
       const drip = { piece: "a", every: 500 };
       const body = ["Content-Type: application/json", "Content-Length: 1000"];
       const slow: [what: string, said: string, saying: Saying][] = [
@@ -690,6 +692,40 @@ for (const isKeyed of [false, true]) {
     });
   });
 }
+
+describe("a server that may open few files", () => {
+  const group = new HostileGroup({ isKeyed: false, http: "127.0.0.1:0", openFiles: 512 });
+
+  test("serves senders while more connect to its page than it has files for, and shows it again", async () => {
+    const { http } = group.guarded.server;
+    const port = Number(http!.slice(http!.lastIndexOf(":") + 1));
+    const crowd: Bun.Socket[] = [];
+    const isThere = async (): Promise<boolean> =>
+      await fetch(`http://${http}/healthz`, { signal: AbortSignal.timeout(2000) }).then(
+        ({ ok }) => ok,
+        () => false,
+      );
+    expect(await isThere()).toBe(true);
+    for (let wave = 0; wave < 3; wave++) {
+      for (let count = 0; count < 600; count++) {
+        const socket = { data() {}, error() {} };
+        // The system refuses those whom nobody waits for.
+        await Bun.connect({ hostname: "127.0.0.1", port, socket }).then(
+          (connection) => void crowd.push(connection),
+          () => {},
+        );
+      }
+      await group.expectServed();
+    }
+    expect(crowd.length).toBeGreaterThan(512);
+    for (const connection of crowd) connection.terminate();
+    let isBack = false;
+    await until("the page", () => {
+      void isThere().then((is) => (isBack = is));
+      return isBack;
+    });
+  });
+});
 
 describe("a key that is taken out of the key file", () => {
   const folder = temporaryFolder();

@@ -15,6 +15,8 @@ import { join } from "node:path";
 
 import {
   FramesError,
+  receive,
+  type ReceivedFrame,
   send,
   type SendEvent,
   serve,
@@ -237,6 +239,69 @@ test("aborting its signal ends a delivery with what was handed over stored, and 
   });
 });
 
+test("frames come back one by one, with all that belongs to them, while the server waits", async () => {
+  await withServer(async (server) => {
+    const captures = Array.from({ length: 300 }, (_, index) => ({
+      bytes: new Uint8Array(100_000).fill(index),
+      name: `${index + 1}.bin`,
+      captured: 10n + BigInt(index),
+      metadata: { exposure: index },
+    }));
+    const to = { to: server.address, stream: "s", source: "a" };
+    await send(captures, to);
+    const from = server.address;
+    const frames: ReceivedFrame[] = [];
+    const iterator = receive("s", { from });
+    for (;;) {
+      const { done, value } = await iterator.next();
+      if (done === true) {
+        expect(value).toMatchObject({ frames: 300, bytes: 30e6, lost: 0, interrupted: false });
+        break;
+      }
+      frames.push(value);
+      // Whoever takes its time holds up nobody else.
+      if (frames.length === 10) {
+        await send([{ bytes: bytesOf("x"), name: "x" }], { ...to, source: "b" });
+      }
+    }
+    expect(frames.map(({ sequence }) => sequence)).toEqual(captures.map((_, index) => index + 1));
+    for (const [index, frame] of frames.entries()) {
+      const { name, captured, metadata, source, bytes } = frame;
+      expect([name, captured, source]).toEqual([`${index + 1}.bin`, 10n + BigInt(index), "a"]);
+      expect(JSON.parse(metadata)).toEqual({ exposure: index });
+      expect(bytes.every((byte) => byte === index % 256)).toBe(true);
+    }
+    let taken = 0;
+    for await (const frame of receive("s", { from, follow: true, sources: ["a"] })) {
+      expect(frame.source).toBe("a");
+      if (++taken === 7) break;
+    }
+    const names: string[] = [];
+    const summary = await receive("s", {
+      from,
+      first: 4,
+      onFrame: ({ name }) => void names.push(name),
+    });
+    expect(names).toEqual(["1.bin", "2.bin", "3.bin", "4.bin"]);
+    expect(summary.frames).toBe(4);
+  });
+});
+
+test("an error in what takes frames ends it, and is handed on as it is", async () => {
+  await withServer(async (server) => {
+    const to = { to: server.address, stream: "s", source: "a" };
+    await send([{ bytes: bytesOf("1") }, { bytes: bytesOf("2") }], to);
+    const failure = new Error("no room");
+    const onFrame = () => {
+      throw failure;
+    };
+    const received = receive("s", { from: server.address, onFrame });
+    expect(await received.catch((error: unknown) => error)).toBe(failure);
+    const missing = await rejection(receive("t", { from: server.address, onFrame }));
+    expect(missing.code).toBe("missing");
+  });
+});
+
 test("a signal that is aborted already connects to nobody", async () => {
   const frames = [{ bytes: bytesOf("1") }];
   const to = "127.0.0.1:1";
@@ -342,7 +407,7 @@ function examplesIn(file: string): string[] {
   );
 }
 
-for (const file of ["src/serve.ts", "src/send.ts"]) {
+for (const file of ["src/serve.ts", "src/send.ts", "src/receive.ts"]) {
   const examples = examplesIn(file);
 
   test(`there is an example in the comments of ${file}`, () => {

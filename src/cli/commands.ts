@@ -38,8 +38,7 @@ export const commands: readonly Command[] = [
   {
     name: "receive",
     usage: "STREAM [DIR] | -",
-    summary:
-      "Copy a stream back out of a server into DIR (default ./STREAM), or write its frames to a pipe",
+    summary: "Copy a stream out of a server into DIR (default ./STREAM), or a pipe",
     examples: [
       "frames receive run7 --from gpu1    (once more: what is new since)",
       "frames receive site live --from gpu1 --follow",
@@ -90,8 +89,7 @@ export const commands: readonly Command[] = [
   {
     name: "help",
     usage: "[COMMAND|TOPIC]",
-    summary:
-      "Commands, article, environment, exit-codes, keep, keys, live, names, receiving, resume, running, s3",
+    summary: "Explain a command, or one of the topics",
     examples: ["frames help send", "frames help exit-codes"],
   },
   { name: "version", usage: "", summary: "Print the version", examples: [] },

@@ -35,13 +35,13 @@ export const flags: readonly Flag[] = [
     name: "http",
     kind: "text",
     value: "HOST:PORT|off",
-    help: "Where browsers see the frames (default 127.0.0.1:9727)",
+    help: "Where the page is (default 127.0.0.1:9727; frames help see)",
     commands: ["serve"],
   },
   {
     name: "insecure",
     kind: "switch",
-    help: "Let anyone who reaches the port send, without encryption",
+    help: "Let anyone who reaches a port send, or look, without encryption",
     helpFor: {
       send: "Send without key or encryption, to a server that was told the same",
       receive: "Receive without key or encryption, from a server that was told the same",

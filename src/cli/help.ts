@@ -42,6 +42,7 @@ export function overview(): string {
 To receive:        frames serve
 To send:           frames send DIR            on the same machine
                    frames send DIR --to HOST  from another: frames help serve
+To get them back:  frames receive STREAM [DIR], or - for a pipe
 
 Commands:
 ${commands.map(({ name, usage, summary }) => row(`${name} ${usage}`.trim(), summary)).join("\n")}
@@ -61,7 +62,7 @@ Usage: frames ${`${name} ${usage}`.trim()} [FLAGS]
 
 Flags:
 ${flagsOf(name).map(flagRow).join("\n")}
-${shown}`;
+${shown}${name === "help" ? `\nTopics:\n${topicLines()}` : ""}`;
 }
 
 const topics: Record<string, () => string> = {
@@ -104,7 +105,7 @@ ${flags
   .filter(({ name }) => name !== "help")
   .map((flag) => row(environmentName(flag), `--${flag.name}, for ${flag.commands.join(", ")}`))
   .join("\n")}
-${row("FRAMES_KEY", "A key itself, for serve, send and bench: asked for on this machine too")}
+${row("FRAMES_KEY", "A key itself, for serve, send, receive and bench: asked for on this machine too")}
 ${row("NO_COLOR", "No colours")}
 `,
   keep: () => `What is removed after a while
@@ -147,6 +148,11 @@ ${row("NO_COLOR", "No colours")}
   taken away alone:
       frames key new cam-3 --role send --streams 'site-a-*'
       frames key remove cam-3    (ends what it is sending within a second)
+
+  Whoever looks at the page from elsewhere (frames serve --http :9727) logs in
+  with a key of role receive or both, over TLS, and sees the streams it is for;
+  programs send it as Authorization: Bearer KEY. With --http on loopback, the
+  default, every user of the machine may look, unless a key is given.
 
   --key-file FILE and FRAMES_KEY ask for a key on this machine too, as behind a
   tunnel or a balancer. --insecure, at both ends, does without any.
@@ -195,9 +201,9 @@ ${row("NO_COLOR", "No colours")}
 `,
   receiving: () => `Frames back out of a server
 
-  frames receive STREAM [DIR]      copies the stream into DIR: DIR/SOURCE/NAME, as
-                                   it lies in the store, with a journal of its
-                                   own in DIR/.frames
+  frames receive STREAM [DIR]      copies the stream into DIR: DIR/SOURCE/NAME,
+                                   as it lies in the store, with a journal of
+                                   its own in DIR/.frames
   frames receive STREAM -          writes one frame after the other, as they are
 
   Without more it ends with what is stored; --follow goes on with what arrives,
@@ -222,8 +228,8 @@ ${row("NO_COLOR", "No colours")}
       pipe = subprocess.Popen(["frames", "receive", "site", "--follow",
           "--multipart", "-"], stdout=subprocess.PIPE).stdout
       while pipe.readline():                  # --frame
-          facts = dict(line.decode().rstrip("\r\n").split(": ", 1)
-              for line in iter(pipe.readline, b"\r\n"))
+          facts = dict(line.decode().rstrip("\\r\\n").split(": ", 1)
+              for line in iter(pipe.readline, b"\\r\\n"))
           image = pipe.read(int(facts["Content-Length"]))
           pipe.readline()
           print(facts["X-Source"], facts["X-Sequence"], facts["X-Captured"])
@@ -277,6 +283,25 @@ ${row("NO_COLOR", "No colours")}
   $HOME/.config. A key file below $CREDENTIALS_DIRECTORY may be readable to a
   group. A certificate that cannot be kept is made anew at each start, which no
   sender minds. The README has units for systemd, and a container file.
+`,
+  see: () => `What frames serve shows, and to whom
+
+  http://127.0.0.1:9727/ is a page with every stream, live and stored; --http
+  HOST:PORT puts it elsewhere, where it asks for a key (frames help keys), and
+  --http off leaves it out. From another machine without a key, through SSH:
+      ssh -L 9727:127.0.0.1:9727 HOST
+
+  Below it, for programs, with S for a stream and X for a source:
+      /streams/S/sources/X/latest        the frame that came last, as it is
+      /streams/S/sources/X/latest.mjpeg  live, for OpenCV, VLC, ffmpeg and <img>
+      /streams/S/sources/X/frames/NAME   a stored frame, or numbers/N
+      /api/streams, /api/streams/S/frames?source=X, /moment?at=TIME, /gaps
+      /events      server-sent: rates, delays and gaps, once a second
+      /metrics     for Prometheus; /healthz and /readyz
+
+  Frames that are not JPEG are made so for .mjpeg, 16-bit grey scaled first; the
+  stored frame stays as it is. Whoever looks on too slowly misses frames, and
+  nobody waits for it: not the store, and not who sends. 256 may look on.
 `,
   s3: () => `Frames into a bucket, by any number of servers
 
@@ -334,6 +359,17 @@ ${row("NO_COLOR", "No colours")}
 
 /** What there is help on beside commands. */
 export const topicNames: readonly string[] = Object.keys(topics).toSorted();
+
+/** The topics, in lines of a terminal's width. */
+function topicLines(): string {
+  const lines: string[] = [];
+  for (const name of topicNames) {
+    const line = lines.at(-1);
+    if (line === undefined || line.length + name.length > 76) lines.push(`  ${name}`);
+    else lines[lines.length - 1] = `${line}, ${name}`;
+  }
+  return `${lines.join(",\n")}\n`;
+}
 
 /**
  * Help on a command or topic, or the overview.

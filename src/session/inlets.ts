@@ -143,6 +143,11 @@ export class Inlets {
     }));
   }
 
+  /** A frame, for those who want to see the conversation. */
+  lineOf(id: number, { sequence, name, size }: FrameDescription): string {
+    return `FRAME ${this.nameOf(id)} ${sequence} ${name} ${size} bytes`;
+  }
+
   /** The source that an id stands for. */
   nameOf(id: number): string {
     return this.#inlet(id).name;

@@ -16,10 +16,11 @@ import {
   Type,
   unexpected,
 } from "../wire/messages.ts";
+import { Bookmark } from "./bookmark.ts";
 import { Freshness } from "./freshness.ts";
 import { LargeFrame } from "./large.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
-import type { Supplied, SuppliedFrame, Supply } from "./supply.ts";
+import type { Provided, Supplied, SuppliedFrame, Supply } from "./supply.ts";
 import { SourceIds } from "./source-ids.ts";
 import { Throttle } from "./throttle.ts";
 import type { Transmission } from "./transmission.ts";
@@ -27,9 +28,6 @@ import { Window } from "./window.ts";
 
 /** What a client grants that does not say so (SPEC section 9). */
 const usualWindow = { bytes: 64 << 20, frames: 8192 } as const;
-
-/** When a position is told although frames go on; when they do not, it is told after so many milliseconds. */
-const cursorEvery = { milliseconds: 100, bytes: 16 << 20, frames: 256 } as const;
 
 /** PONGs that wait to be sent: whoever sends more PINGs meanwhile has the answers to those. */
 const mostPongs = 1000;
@@ -49,19 +47,6 @@ interface Large {
 export interface ProviderEvents {
   /** Something can be sent that could not before: call `transmit`. */
   wake(): void;
-}
-
-/** What went to a client. */
-export interface Provided {
-  /** Frames that it has settled, and their bytes. */
-  readonly frames: number;
-  readonly bytes: number;
-  /** Frames that were no longer there, that could not be read or were too large, and that were passed over. */
-  readonly gone: number;
-  readonly unread: number;
-  readonly dropped: number;
-  /** Frames that it refused. */
-  readonly refused: number;
 }
 
 export class Provider implements MessageHandler {
@@ -86,9 +71,9 @@ export class Provider implements MessageHandler {
   /** Taken from the supply, and not begun. */
   #item: Supplied | undefined;
   #large: Large | undefined;
-  /** The last thing that was sent whole, what came since a position was told, and when that was. */
-  #last: Supplied | undefined;
-  #since = { items: 0, bytes: 0, at: 0 };
+  /** The next one, of which the beginning is read already. */
+  #ahead: LargeFrame | undefined;
+  readonly #bookmark: Bookmark;
   #pongs = 0;
   #refusals = 0;
   #aborts = 0;
@@ -121,7 +106,7 @@ export class Provider implements MessageHandler {
     this.#left = hello.first ?? Infinity;
     if (hello.latest === true) this.#freshness = new Freshness();
     this.#ignoresProof = !isGated;
-    this.#since.at = now;
+    this.#bookmark = new Bookmark(now);
     decoder.handOver(this);
   }
 
@@ -143,7 +128,8 @@ export class Provider implements MessageHandler {
 
   /** Whether anything is under way that the client has not settled. */
   get isAwaiting(): boolean {
-    return this.#window.ended > this.#window.settled || this.#large !== undefined;
+    const { ended, settled } = this.#window;
+    return ended > settled || this.#large !== undefined || this.#item !== undefined;
   }
 
   /** Whether nothing is read for now: the client must be held back. */
@@ -181,7 +167,7 @@ export class Provider implements MessageHandler {
       this.#decoder.resume();
       this.#events.wake();
     }
-    if (this.#since.items > 0) this.#events.wake();
+    if (this.#bookmark.isBehind) this.#events.wake();
   }
 
   /** Ends the conversation: `transmit` gives what is still to be said, ERROR last. */
@@ -196,7 +182,8 @@ export class Provider implements MessageHandler {
   close(): void {
     this.#decoder.discard();
     this.#large?.frame.close();
-    this.#large = undefined;
+    this.#ahead?.close();
+    this.#large = this.#ahead = undefined;
   }
 
   /**
@@ -215,6 +202,7 @@ export class Provider implements MessageHandler {
   #pack(out: Transmission): void {
     while (out.packAll(this.#controls)) {
       if (this.#large !== undefined) {
+        this.#readAhead();
         if (!this.#packPiece(out, this.#large)) return;
         continue;
       }
@@ -223,7 +211,7 @@ export class Provider implements MessageHandler {
       this.#item ??= this.#supply.next();
       if (this.#item === undefined) {
         if (this.#supply.isOver) return this.#end(out);
-        if (this.#now - this.#since.at >= cursorEvery.milliseconds) this.#tellCursor();
+        if (this.#bookmark.isDue(this.#now)) this.#tellCursor();
         return void out.packAll(this.#controls);
       }
       const item = this.#item;
@@ -253,6 +241,7 @@ export class Provider implements MessageHandler {
     this.#item = undefined;
     let crc = 0;
     try {
+      if (this.#ahead?.failure !== undefined) throw this.#ahead.failure;
       if (isLarge) out.packBeginning(id, frame);
       else crc = out.packFrame(id, frame);
     } catch (error) {
@@ -262,10 +251,21 @@ export class Provider implements MessageHandler {
     this.#window.begin(frame);
     this.#freshness?.begin();
     if (isLarge) {
-      const large = new LargeFrame(frame, () => this.#events.wake());
+      const large = this.#ahead ?? new LargeFrame(frame, () => this.#events.wake());
+      this.#ahead = undefined;
       this.#large = { frame: large, item, id };
     } else this.#ended(item, crc);
     return true;
+  }
+
+  /** A large frame that comes next is begun to be read while the one before it is sent. */
+  #readAhead(): void {
+    if (this.#ahead !== undefined || this.#left <= 1 || this.#freshness !== undefined) return;
+    this.#item ??= this.#supply.next();
+    if (this.#item?.type !== "frame") return;
+    const { frame } = this.#item;
+    if (frame.size <= largestPackedFrame || frame.size > this.#limit) return;
+    this.#ahead = new LargeFrame(frame, () => this.#events.wake());
   }
 
   /** Whether it may go on. */
@@ -288,6 +288,10 @@ export class Provider implements MessageHandler {
 
   #failed(item: SuppliedFrame, error: unknown): void {
     if (!(error instanceof FramesError)) throw error;
+    // What was read ahead comes behind it.
+    if (this.#item !== undefined) this.#supply.putBack(this.#item);
+    this.#ahead?.close();
+    this.#ahead = undefined;
     this.#item = this.#supply.failed(item, error);
   }
 
@@ -295,7 +299,7 @@ export class Provider implements MessageHandler {
   #ended(item: SuppliedFrame, crc: number): void {
     this.#window.end(item.position, sizeOf(item), crc, false);
     this.#left--;
-    this.#passed(item, item.frame.size);
+    if (this.#bookmark.passed(item, item.frame.size)) this.#tellCursor();
   }
 
   /** @param isRefused whether the client has refused it */
@@ -310,18 +314,8 @@ export class Provider implements MessageHandler {
     this.#window.end(item.position, sizeOf(item), large.crc, true, isRefused);
   }
 
-  #passed(item: Supplied, bytes: number): void {
-    this.#last = item;
-    this.#since.items++;
-    this.#since.bytes += bytes;
-    const { items, bytes: sum } = this.#since;
-    if (items >= cursorEvery.frames || sum >= cursorEvery.bytes) this.#tellCursor();
-  }
-
   #tellCursor(): void {
-    if (this.#since.items === 0) return;
-    this.#since = { items: 0, bytes: 0, at: this.#now };
-    const cursor = this.#last?.cursor;
+    const cursor = this.#bookmark.take(this.#now);
     if (cursor !== undefined) this.#say(Type.cursor, 0, { cursor });
   }
 
@@ -338,7 +332,7 @@ export class Provider implements MessageHandler {
       this.#missing[isDropped ? "dropped" : "unread"] += last - first + 1;
       this.#say(Type.lost, id, { ranges: [[first, last]], error, message });
     }
-    this.#passed(item, 0);
+    if (this.#bookmark.passed(item, 0)) this.#tellCursor();
   }
 
   /** The id of the source of an item, which is declared first if it stands for something else. */

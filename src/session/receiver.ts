@@ -1,10 +1,9 @@
 /**
- * The receiving end of a conversation (SPEC sections 4 to 9), as a machine without I/O: bytes and
- * times go in, bytes come out, and frames go to a store as they arrive. When a receipt may leave is
- * the host's part: it flushes the store first, once for all its connections. Usually it is the server's
- * end; that of a client which receives differs in the greeting, and hears of GONE and CURSOR.
+ * The receiving end of a conversation (SPEC sections 4 to 9), as a machine without I/O: bytes and times go
+ * in, bytes come out, and frames go to a store as they arrive. When a receipt may leave is the host's part:
+ * it flushes the store first, once for all its connections. It is the server's end, or that of a client.
  */
-import { errorByNumber, type ErrorName, FramesError, heard } from "../errors.ts";
+import { errorByNumber, FramesError, heard } from "../errors.ts";
 import type { FrameDescription, FrameStore } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
 import { encodeControl } from "../wire/encode.ts";
@@ -22,15 +21,13 @@ import {
   type Welcome,
 } from "../wire/messages.ts";
 import { Liveness, nanoseconds } from "./liveness.ts";
-import type { Flushable, Gate, ReceiverEvents, ReceiverLimits } from "./receiving.ts";
+import { faults, type Flushable, type Gate } from "./receiving.ts";
+import type { ReceiverEvents, ReceiverLimits } from "./receiving.ts";
 import { ClientGreeting, encodePreface, ServerGreeting } from "./greeting.ts";
 import { Inlets, originOf } from "./inlets.ts";
 import { Receipts } from "./receipts.ts";
 import { Tally } from "./tally.ts";
 import { Throttle } from "./throttle.ts";
-
-/** What a sender has broken itself, and not the link or the server. */
-const faults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged", "limit"]);
 
 /** `handed`: a client that receives was let in, and somebody else sends to it. */
 type Phase = "greeting" | "open" | "ending" | "done" | "failed" | "handed";
@@ -281,16 +278,15 @@ export class Receiver implements MessageHandler {
   }
 
   #stopIfWhole(): void {
-    if (!this.#isLeaving || this.#decoder.unfinished > 0) return;
-    if (this.#decoder.payloadOf !== undefined) return;
+    const { unfinished, payloadOf } = this.#decoder;
+    if (!this.#isLeaving || unfinished > 0 || payloadOf !== undefined) return;
     this.#isStopped = true;
     this.#decoder.pause();
   }
 
   #preface(): void {
-    if (this.#greeted) return;
+    if (!this.#greeted) this.#outgoing.push(encodePreface());
     this.#greeted = true;
-    this.#outgoing.push(encodePreface());
   }
 
   #say<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
@@ -407,11 +403,7 @@ export class Receiver implements MessageHandler {
     const { unfinished } = this.#decoder;
     this.#receipts.checkRoom(this.unreceipted + unfinished, this.#grants.window.frames);
     if (more) this.#inlets.checkRoom(unfinished);
-    const { sequence, name, size } = description;
-    this.#events.trace?.(
-      "<-",
-      `FRAME ${this.#inlets.nameOf(id)} ${sequence} ${name} ${size} bytes`,
-    );
+    this.#events.trace?.("<-", this.#inlets.lineOf(id, description));
     this.#inlets.begin(id, description);
   }
 

@@ -35,6 +35,10 @@ export type SuppliedFrame = Extract<Supplied, { type: "frame" }>;
 export interface Supply {
   /** What comes next; nothing if there is nothing for now, or it must be looked for a while: see `isBusy`. */
   next(): Supplied | undefined;
+  /** Has what `next` gave last given again. */
+  putBack(item: Supplied): void;
+  /** The place of the last that was given, or passed over; where the newest alone count, beyond all. */
+  readonly position: number;
   /** Whether there may be more at once, although `next` gave nothing: others have their turn first. */
   readonly isBusy: boolean;
   /** Whether nothing more will come. */
@@ -44,4 +48,17 @@ export interface Supply {
    * again by `next`.
    */
   failed(item: SuppliedFrame, error: FramesError): Supplied | undefined;
+}
+
+/** What went to a client. */
+export interface Provided {
+  /** Frames that it has settled, and their bytes. */
+  readonly frames: number;
+  readonly bytes: number;
+  /** Frames that were no longer there, that could not be read or were too large, and that were passed over. */
+  readonly gone: number;
+  readonly unread: number;
+  readonly dropped: number;
+  /** Frames that it refused. */
+  readonly refused: number;
 }

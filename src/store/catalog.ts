@@ -46,7 +46,14 @@ export interface Place {
 /** Before all frames. */
 const start: Place = { captured: -(2n ** 63n), sequence: 0, id: 0 };
 
-/** Frames that are gone through at a time, in some milliseconds. */
+/** Behind all frames. */
+const end: Place = {
+  captured: 2n ** 63n - 1n,
+  sequence: Number.MAX_SAFE_INTEGER,
+  id: Number.MAX_SAFE_INTEGER,
+};
+
+/** Frames that are gone through at a time, in a few milliseconds. */
 const lookedAtOnce = 10_000;
 
 type Row = {
@@ -239,32 +246,33 @@ export class Catalog {
     pause: () => Promise<void>,
   ): Promise<KeptFrame[]> {
     const found: KeptFrame[] = [];
-    for (let from: Place | null = start; ; await pause()) {
-      const until: Place | null = this.#placeAfter(stream, source, from, lookedAtOnce);
+    for (let from = start; ; await pause()) {
+      const until = this.#placeAfter(stream, source, from, lookedAtOnce);
+      const { captured, sequence, id } = until ?? end;
       found.push(
         ...this.#all(
           `SELECT * FROM frames WHERE id IN (
             SELECT id FROM frames INDEXED BY frames_by_time
               WHERE stream = ?1 AND source = ?2 AND (captured, seq, id) > (?4, ?5, ?6)
-                AND (?7 IS NULL OR (captured, seq, id) <= (?7, ?8, ?9)) AND seq = ?3)`,
+                AND (captured, seq, id) <= (?7, ?8, ?9) AND seq = ?3)`,
           stream,
           source,
           number,
           from.captured,
           from.sequence,
           from.id,
-          until?.captured ?? null,
-          until?.sequence ?? null,
-          until?.id ?? null,
+          captured,
+          sequence,
+          id,
         ),
       );
-      if (until === null) return found.toSorted((a, b) => b.id - a.id);
+      if (until === undefined) return found.toSorted((a, b) => b.id - a.id);
       from = until;
     }
   }
 
   /** The place of the frame so many behind another, if there are so many. */
-  #placeAfter(stream: string, source: string, from: Place, count: number): Place | null {
+  #placeAfter(stream: string, source: string, from: Place, count: number): Place | undefined {
     return this.#reading(() => {
       const row = this.#database
         .query<{ captured: bigint; seq: bigint; id: bigint }, (string | number | bigint)[]>(
@@ -274,7 +282,7 @@ export class Catalog {
         )
         .safeIntegers(true)
         .get(stream, source, from.captured, from.sequence, from.id, count - 1);
-      if (row === null) return null;
+      if (row === null) return undefined;
       return { captured: row.captured, sequence: Number(row.seq), id: Number(row.id) };
     });
   }

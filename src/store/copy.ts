@@ -15,6 +15,7 @@ interface Progress {
 
 /** Keeps the frames of one stream in a directory. */
 export class StreamCopy implements FrameKeeper {
+  readonly isLasting = true;
   readonly #store: DirectoryStore;
   /** Whether the cursor is kept: not if it tells of less than the one that there is. */
   readonly #keeps: boolean;

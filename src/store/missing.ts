@@ -8,7 +8,7 @@ import type { Gap } from "./gaps.ts";
 import { Ranges } from "./ranges.ts";
 
 /** Rows that are gone through at a time, in a few milliseconds. */
-const rowsAtOnce = 4000;
+const rowsAtOnce = 2000;
 
 /** Streams that are remembered. */
 const mostStreams = 8;

@@ -6,7 +6,7 @@ import type { Catalog } from "./catalog.ts";
 import type { GoneFrame } from "./journal.ts";
 
 /** Rows that are summed up at a time, in a few milliseconds. */
-const rowsAtOnce = 4000;
+const rowsAtOnce = 2000;
 
 /** The sums of one source. */
 export interface SourceSum {

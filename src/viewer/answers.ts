@@ -61,6 +61,7 @@ const statuses: Partial<Record<ErrorName, number>> = {
   damaged: 410,
   "bad-name": 404,
   "not-let-in": 403,
+  limit: 422,
   full: 503,
   store: 503,
   stopping: 503,

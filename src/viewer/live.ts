@@ -81,17 +81,18 @@ export class Live {
   source(origin: FrameOrigin): LiveSource {
     const { stream, source, session } = origin;
     let feed: Feed | undefined;
-    const delivery = this.#delivery(session);
+    let delivery: Delivery | undefined;
     const live = () => {
+      delivery ??= this.#delivery(session);
       if (delivery.sources.size < mostNamed) delivery.sources.add(source);
       return (feed = this.#feed(stream, source));
     };
     return {
       stored: (frame, crc32) => {
-        delivery.frames++;
-        delivery.bytes += frame.size;
         const known = feed === undefined || feed.isForgotten ? live() : feed;
         known.stored(origin, frame, crc32, this.#clock());
+        delivery!.frames++;
+        delivery!.bytes += frame.size;
       },
       passed: (first, last, error) => live().passed(session, first, last, error !== undefined),
     };

@@ -3,6 +3,7 @@ import { FramesError } from "../errors.ts";
 import { missing, refusal } from "./answers.ts";
 import type { Asked } from "./asked.ts";
 import type { Exhibition } from "./exhibition.ts";
+import { largestCopy } from "./copies.ts";
 import type { Feed } from "./feed.ts";
 import { bodyOf, type Outflow } from "./outflow.ts";
 import { boundary, opening, partOf, type Pictures } from "./pictures.ts";
@@ -49,8 +50,9 @@ async function firstPart(
   const stored = catalog.newest(stream, source);
   if (stored === undefined && feed === undefined)
     throw missing(`${stream} has no source ${source}`);
-  const bytes = stored === undefined ? undefined : await kept.bytesOf(stored)?.bytes();
-  if (stored === undefined || bytes === undefined) return undefined;
+  if (stored === undefined || stored.size > largestCopy) return undefined;
+  const bytes = await kept.bytesOf(stored)?.bytes();
+  if (bytes === undefined) return undefined;
   const { session, crc32, raw } = stored;
   const jpeg = await pictures.toJpeg(bytes, raw, stored.name);
   if (jpeg instanceof FramesError) return jpeg;

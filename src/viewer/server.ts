@@ -8,6 +8,8 @@ import type { Exhibition } from "./exhibition.ts";
 import { answerTo } from "./routes.ts";
 import type { PageSocket } from "./page-socket.ts";
 import { Viewers } from "./viewers.ts";
+import { FileGuard, type Gate } from "./file-guard.ts";
+import { mostOpenFiles, openFiles } from "../open-files.ts";
 
 /** Where to listen; an empty host is every interface. */
 export interface HttpAddress {
@@ -21,8 +23,11 @@ export interface HttpAddress {
  */
 const idleSeconds = 10;
 
-/** How often it is looked who may look no longer, in milliseconds. */
+/** How often it is looked who may look no longer, and how many files are open, in milliseconds. */
 const lookEvery = 1000;
+const guardEvery = 20;
+/** The last words to those who look on may take so long. */
+const farewellMilliseconds = 200;
 
 /** Bytes of a message of the page. */
 const longestMessage = 65_536;
@@ -32,14 +37,17 @@ export interface SocketData {
   readonly view: PageSocket;
 }
 
-export class ViewerServer {
+export class ViewerServer implements Gate {
   readonly #access: Access;
-  readonly #server: Bun.Server<SocketData>;
+  /** Those that listened; the last one may still do so. */
+  readonly #servers = new Set<Bun.Server<SocketData>>();
+  readonly #listen: (port: number) => Bun.Server<SocketData>;
   readonly #host: string;
   readonly #isSecure: boolean;
   /** Those who look on. */
   readonly viewers = new Viewers();
-  readonly #lookTimer: NodeJS.Timeout;
+  readonly #timers: NodeJS.Timeout[];
+  readonly #port: number;
   #exhibition: Exhibition | undefined;
 
   /**
@@ -51,15 +59,17 @@ export class ViewerServer {
     this.#access = access;
     this.#host = address.host;
     this.#isSecure = tls !== undefined;
-    try {
-      this.#server = Bun.serve<SocketData>({
+    this.#listen = (port) => {
+      const server = Bun.serve<SocketData>({
         hostname: address.host || "::",
-        port: address.port,
+        port,
         ...(tls === undefined ? {} : { tls }),
         idleTimeout: idleSeconds,
         maxRequestBodySize: longestBody,
         development: false,
-        fetch: (request) => this.#fetch(request),
+        // Without development Bun would share the port with whoever asks for it too.
+        reusePort: false,
+        fetch: (request, server) => this.#fetch(request, server),
         // What goes wrong while an answer is under way ends it; that a viewer went away is no news.
         error: (error) => this.#failed(error),
         websocket: {
@@ -74,6 +84,11 @@ export class ViewerServer {
           close: (socket) => socket.data.view.closed(),
         },
       });
+      this.#servers.add(server);
+      return server;
+    };
+    try {
+      this.#port = this.#listen(address.port).port!;
     } catch (error) {
       const taken = systemCode(error) === "EADDRINUSE";
       const hint = taken ? "; --http takes another" : "";
@@ -84,7 +99,32 @@ export class ViewerServer {
         { cause: error },
       );
     }
-    this.#lookTimer = setInterval(() => access.look(), lookEvery);
+    const guard = new FileGuard(mostOpenFiles(), openFiles, this);
+    this.#timers = [
+      setInterval(() => access.look(), lookEvery),
+      setInterval(() => guard.look(), guardEvery),
+    ];
+  }
+
+  close(): void {
+    for (const server of this.#servers) void server.stop();
+    const message = "Too many files are open: nobody is let in to look until there are fewer";
+    this.#exhibition?.live.problems.add("full", message);
+  }
+
+  clear(): void {
+    for (const server of this.#servers) void server.stop(true);
+    this.#servers.clear();
+  }
+
+  open(): boolean {
+    try {
+      this.#listen(this.#port);
+      return true;
+    } catch {
+      // Somebody else has the port for now.
+      return false;
+    }
   }
 
   /** What is to be seen from now on. */
@@ -97,7 +137,7 @@ export class ViewerServer {
   }
 
   get port(): number {
-    return this.#server.port!;
+    return this.#port;
   }
 
   /** `HOST:PORT`; of a server at every interface an address of this machine. */
@@ -111,13 +151,13 @@ export class ViewerServer {
     return `${this.#isSecure ? "https" : "http"}://${this.address}/`;
   }
 
-  async #fetch(request: Request): Promise<Response | undefined> {
+  async #fetch(request: Request, server: Bun.Server<SocketData>): Promise<Response | undefined> {
     try {
-      const address = this.#server.requestIP(request);
+      const address = server.requestIP(request);
       const peer = address === null ? "unknown" : address.address.replace(/^::ffff:/, "");
       const visitor = await this.#access.admit(request, peer);
       if (visitor instanceof Response) return secured(visitor);
-      const answer = await this.#answer(request, visitor);
+      const answer = await this.#answer(request, visitor, server);
       return answer === undefined ? undefined : secured(answer);
     } catch (error) {
       return this.#failed(error);
@@ -134,7 +174,11 @@ export class ViewerServer {
   }
 
   /** The answer, or nothing to a request that became a WebSocket. */
-  async #answer(request: Request, visitor: Visitor): Promise<Response | undefined> {
+  async #answer(
+    request: Request,
+    visitor: Visitor,
+    server: Bun.Server<SocketData>,
+  ): Promise<Response | undefined> {
     if (request.method !== "GET" && request.method !== "HEAD") {
       return refusal(405, "usage", `Cannot ${request.method} here`, { Allow: "GET, HEAD" });
     }
@@ -146,17 +190,21 @@ export class ViewerServer {
       url,
       visitor,
       viewers: this.viewers,
-      mayTake: (seconds) => this.#server.timeout(request, seconds),
-      becomesSocket: (view) => this.#server.upgrade(request, { data: { view } }),
+      mayTake: (seconds) => server.timeout(request, seconds),
+      becomesSocket: (view) => server.upgrade(request, { data: { view } }),
     };
     return answerTo(asked, exhibition);
   }
 
   /** Ends what is still going out, and lets nobody in any more. */
   async stop(): Promise<void> {
-    clearInterval(this.#lookTimer);
-    this.viewers.end();
-    await this.#server.stop(true);
+    this.#timers.forEach(clearInterval);
+    // Those who read hear why; nobody waits for those who do not.
+    if (this.viewers.end() > 0) {
+      const ended = Promise.all([...this.#servers].map((server) => server.stop()));
+      await Promise.race([ended, Bun.sleep(farewellMilliseconds)]);
+    }
+    await Promise.all([...this.#servers].map((server) => server.stop(true)));
     this.#exhibition?.close();
   }
 }

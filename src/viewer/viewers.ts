@@ -63,10 +63,16 @@ export class Viewers {
     return others === 0 || others + own - ownBytes <= commonBytes;
   }
 
-  /** Ends them all: the server stops. */
-  end(): void {
+  /**
+   * Ends them all: the server stops.
+   *
+   * @returns how many there were
+   */
+  end(): number {
     this.#isOver = true;
-    for (const viewer of [...this.#viewers]) viewer.end("stopping");
+    const viewers = [...this.#viewers];
+    for (const viewer of viewers) viewer.end("stopping");
+    return viewers.length;
   }
 }
 

@@ -1,7 +1,7 @@
 /** Frames as they are captured: from the moment that a camera has one to its receipt, at 60 a second. */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { executable, startServer, temporaryFolder } from "../helper/program.ts";
+import { executable, type Server, startServer, temporaryFolder } from "../helper/program.ts";
 import type { Bench } from "./compare.ts";
 import { median, start } from "./measure.ts";
 import { hasZeroMq, python } from "./rivals.ts";
@@ -10,7 +10,7 @@ const fps = 60;
 const bytes = 200_000;
 
 /** Milliseconds from capture to receipt of each frame; `captured` is when its bytes begin to go. */
-type Delays = number[];
+export type Delays = number[];
 
 /** A picture of so many bytes that a pipe can be cut into: PGM (netpbm), one grey byte a pixel. */
 function picture(): Uint8Array {
@@ -28,6 +28,18 @@ function picture(): Uint8Array {
 /** Through a pipe into `frames send -`, whose `-v` says when the receipts come: both pipes count. */
 async function throughFrames(frames: number): Promise<Delays> {
   const server = await startServer({ dir: temporaryFolder() });
+  const delays = await throughPipe(server, frames, picture());
+  await server.stop();
+  rmSync(server.dir, { recursive: true });
+  return delays;
+}
+
+/** As many frames of these bytes, to a server that runs. */
+export async function throughPipe(
+  server: Server,
+  frames: number,
+  frame: Uint8Array,
+): Promise<Delays> {
   const to = ["--to", `127.0.0.1:${server.port}`];
   const words = ["send", "-", "--stream", "live", "--source", "visible", "--policy", "block"];
   const sender = Bun.spawn([executable, ...words, ...to, "-v"], {
@@ -51,7 +63,6 @@ async function throughFrames(frames: number): Promise<Delays> {
       }
     }
   })();
-  const frame = picture();
   // The start of a process is no delay of a frame.
   await Bun.sleep(500);
   const began = performance.now();
@@ -64,8 +75,6 @@ async function throughFrames(frames: number): Promise<Delays> {
   }
   await sender.stdin.end();
   await Promise.all([sender.exited, heard]);
-  await server.stop();
-  rmSync(server.dir, { recursive: true });
   return delays;
 }
 
@@ -82,7 +91,7 @@ async function throughZeroMq(frames: number): Promise<Delays> {
   return said.trim().split("\n").map(Number);
 }
 
-function at(delays: Delays, share: number): number {
+export function at(delays: Delays, share: number): number {
   const sorted = delays.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]!;
 }

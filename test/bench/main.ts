@@ -2,7 +2,7 @@
  * `bun run bench`: `frames` and its rivals move the same frames, in turn, on tmpfs, over loopback.
  * Every result is held against the original byte for byte.
  *
- *     bun run bench [--rounds 7] [--only compare,again,link,latency,live,crowd,growth,watched,million,article,bucket] [--short] [--json]
+ *     bun run bench [--rounds 7] [--only compare,again,receive,link,latency,live,crowd,growth,watched,million,article,viewers,bucket] [--short] [--json]
  */
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
@@ -15,7 +15,9 @@ import { crowd } from "./crowd.ts";
 import { byNumber, bySize, resumed } from "./growth.ts";
 import { live } from "./live.ts";
 import { rate, trips } from "./link.ts";
+import { received } from "./received.ts";
 import { watched } from "./watched.ts";
+import { watching } from "./viewers.ts";
 import { rivals } from "./rivals.ts";
 
 const { values } = parseArgs({
@@ -47,6 +49,11 @@ const parts: Record<string, () => Promise<void>> = {
       await compare(bench, { ...corpus, frames: corpus.frames / scale });
   },
   again: () => again(bench, { name: "100,000 x 1 KB", frames: 100_000 / scale, bytes: 1000 }),
+  async receive() {
+    bench.report.heading("frames receive of what frames send has brought");
+    for (const corpus of corpora)
+      await received(bench, { ...corpus, frames: corpus.frames / scale });
+  },
   async link() {
     await trips(bench, scale > 1 ? [30] : [30, 3000]);
     await rate(bench, { name: "rate", frames: 2000 / scale, bytes: 200_000 });
@@ -61,6 +68,7 @@ const parts: Record<string, () => Promise<void>> = {
   },
   watched: () => watched(bench, 500_000 / scale / scale),
   article: () => article(bench),
+  viewers: () => watching(bench),
   bucket: () => bucket(bench),
   million: () => resumed(bench, 1_000_000 / scale / scale),
 };

@@ -91,9 +91,11 @@ describe("bash", () => {
       "keys",
       "live",
       "names",
+      "receiving",
       "resume",
       "running",
       "s3",
+      "see",
     ];
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());
     expect(offers("frames", "help", "ex")).toEqual(["exit-codes"]);

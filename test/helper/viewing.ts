@@ -42,13 +42,18 @@ export async function startViewed(options: ServeOptions = {}): Promise<Viewed> {
 export class Camera {
   readonly #feed = new FrameFeed();
   readonly #sent: Promise<unknown>;
-  readonly #server: Server;
+  readonly #server: Pick<Server, "address" | "http">;
   readonly stream: string;
   readonly source: string;
   /** Frames given so far. */
   count = 0;
 
-  constructor(server: Server, stream: string, source: string, options: Partial<SendOptions> = {}) {
+  constructor(
+    server: Pick<Server, "address" | "http">,
+    stream: string,
+    source: string,
+    options: Partial<SendOptions> = {},
+  ) {
     this.#server = server;
     this.stream = stream;
     this.source = source;

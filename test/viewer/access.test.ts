@@ -410,6 +410,11 @@ describe("where a key is asked for", () => {
   });
 });
 
+test("a key that is only called like another is another", () => {
+  const forged = new KeysOfRing({ find: () => other, holds: () => true } as unknown as KeyRing);
+  expect(() => forged.find(all.key.text)).toThrow("does not know this key");
+});
+
 describe("a login", () => {
   test("is a cookie that no script reads and no other site sends", async () => {
     const answers: string[] = [];

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { encodeControl } from "../../src/wire/encode.ts";
+import { encodeControl, encodeReceipt } from "../../src/wire/encode.ts";
 import { Type } from "../../src/wire/messages.ts";
 import {
   compareAll,
@@ -9,6 +9,8 @@ import {
   seedOf,
   type ServedFrames,
   withstandsClient,
+  withstandsProvider,
+  withstandsReceiver,
   withstandsServer,
 } from "./fuzz.ts";
 import { conversations, vectors } from "./vectors.ts";
@@ -120,6 +122,51 @@ test(
         random,
         random.pick(paces),
       );
+      if (wrong !== undefined) throw new Error(report(index, input, wrong));
+    }
+  },
+  patience,
+);
+
+/** What a client says that receives, after its greeting. */
+const takes = [
+  ...[0, 3, 3, 9, 20].map((frames) => encodeReceipt(frames)),
+  encodeControl(Type.refused, 1, { sequence: 4, error: 35, message: "taken" }),
+  encodeControl(Type.ping, 0, { time: "1" }),
+  encodeControl(Type.pong, 0, { time: "1", clock: "2" }),
+  encodeControl(Type.done, 0, { frames: 16, stored: 15, present: 0, refused: 1, aborted: 0 }),
+  encodeControl(Type.error, 0, { error: 8, message: "full" }),
+];
+
+/** What the server of one says, before END: frames are those of the first conversation. */
+const gives = [
+  encodeControl(Type.welcome, 0, {
+    window: { bytes: 1, frames: 1 },
+    limits: { frame: 1, sources: 1, unfinished: 1 },
+    identity: "i",
+  }),
+  ...dialogues[0]!.said.slice(1, -1),
+  encodeControl(Type.gone, 1, { sequence: 9, name: "gone" }),
+  encodeControl(Type.lost, 1, { ranges: [[10, 12]], error: 51 }),
+  encodeControl(Type.cursor, 0, { cursor: "c" }),
+  encodeControl(Type.ping, 0, { time: "1" }),
+  dialogues[0]!.said.at(-1)!,
+];
+
+test(
+  `both ends withstand ${forSessions >> 2} mutated peers where the client receives`,
+  async () => {
+    for (let index = 0; index < forSessions >> 3; index++) {
+      const random = new Random(seedOf(seed ^ 3, index));
+      const said = takes.filter(() => random.below(3) > 0);
+      const input = mutate(said.length > 0 ? said : takes, random);
+      const wrong = await withstandsReceiver(input, random, random.pick(paces));
+      if (wrong !== undefined) throw new Error(report(index, input, wrong));
+    }
+    for (let index = 0; index < forSessions >> 3; index++) {
+      const random = new Random(seedOf(seed ^ 4, index));
+      const input = mutateAfterGreeting(gives, random);
+      const wrong = withstandsProvider(input, random, random.pick(paces));
       if (wrong !== undefined) throw new Error(report(index, input, wrong));
     }
   },

@@ -9,9 +9,20 @@ import { Decoder, type MessageHandler } from "../../src/wire/decode.ts";
 import { Receiver } from "../../src/session/receiver.ts";
 import type { ReceiverLimits } from "../../src/session/receiving.ts";
 import { Sender } from "../../src/session/sender.ts";
-import { outgoingBuffer } from "../../src/session/transmission.ts";
-import type { ControlMessage } from "../../src/wire/messages.ts";
-import { framesOf, hello, MemorySource, MemoryStore, outletsOf } from "../session/memory.ts";
+import { ClientGreeting } from "../../src/session/greeting.ts";
+import { Provider } from "../../src/session/provider.ts";
+import type { Supplied, Supply } from "../../src/session/supply.ts";
+import { outgoingBuffer, Transmission } from "../../src/session/transmission.ts";
+import { encodeControl } from "../../src/wire/encode.ts";
+import { type ControlMessage, type Hello, Type } from "../../src/wire/messages.ts";
+import {
+  framesOf,
+  hello,
+  MemoryFrame,
+  MemorySource,
+  MemoryStore,
+  outletsOf,
+} from "../session/memory.ts";
 import { type Decoded, decodeAll, misplacement, toldOf } from "./oracle.ts";
 import { type DecodedMessage, type ReceiptMessage, type } from "./vectors.ts";
 
@@ -637,4 +648,137 @@ export async function withstandsServer(
     return { wrong: "it is done and never said END", isDone };
   }
   return { isDone };
+}
+
+/** What a server has to give out: frames, small and large, and some that are not there. */
+function supplyOf(random: Random): Supply {
+  const origin = { source: "a", session: "0".repeat(32), raw: undefined };
+  let position = 0;
+  let again: Supplied | undefined;
+  return {
+    isBusy: false,
+    position: 0,
+    get isOver() {
+      return position === 20 && again === undefined;
+    },
+    next() {
+      if (again !== undefined) {
+        const item = again;
+        again = undefined;
+        return item;
+      }
+      if (position === 20) return undefined;
+      position++;
+      const place = { origin, position, cursor: `${position}` };
+      if (random.below(6) === 0) return { ...place, type: "gone", sequence: position, name: "f" };
+      const frame = new MemoryFrame(position, random.below(100) === 0 ? 1_100_000 : 10);
+      return { ...place, type: "frame", frame };
+    },
+    putBack(item) {
+      again = item;
+    },
+    failed: () => undefined,
+  };
+}
+
+/** Gives bytes of a client that receives, behind its greeting, to a server. Gives what is wrong, if anything. */
+export async function withstandsReceiver(
+  input: Uint8Array,
+  random: Random,
+  pace: number,
+): Promise<string | undefined> {
+  const supply = supplyOf(random);
+  const said: Uint8Array[] = [];
+  let now = 0;
+  let provider: Provider | undefined;
+  const greeted: Hello = { ...hello, role: "receive", follow: random.below(2) === 0 };
+  const receiver = new Receiver(new MemoryStore(), granted, 30_000, now, {
+    hello: () => ({ fresh: false }),
+    handOver: (decoder) => {
+      const events = { wake: () => {} };
+      provider = new Provider(greeted, decoder, supply, 30_000, false, now, events);
+    },
+  });
+  receiver.receive(Buffer.concat([preface, encodeControl(Type.hello, 0, greeted)]), now);
+  said.push(...receiver.take(now));
+  const pump = async () => {
+    for (let turn = 0; turn < 100; turn++) {
+      const out = new Transmission(buffer);
+      provider!.transmit(out, now);
+      if (out.length === 0) break;
+      said.push(Buffer.concat([out.bytes, out.piece ?? new Uint8Array(0)]));
+    }
+    if (random.below(3) === 0) await new Promise((resolve) => setImmediate(resolve));
+  };
+  let failure: FramesError | undefined;
+  try {
+    await pump();
+    for (const chunk of cut(input, random)) {
+      now += random.below(pace);
+      provider!.receive(chunk, now);
+      if (random.below(10) === 0) provider!.tick(now);
+      if (random.below(2) === 0) await pump();
+      if (provider!.isDone) break;
+    }
+  } catch (error) {
+    if (!(error instanceof FramesError)) return `it threw ${String(error)}`;
+    failure = error;
+    provider!.fail(error);
+  }
+  await pump();
+  provider!.close();
+  const { messages, wrong } = readBack(said);
+  if (wrong !== undefined) return wrong;
+  const last = messages.at(-1)?.type;
+  if (failure !== undefined && last !== type.ERROR && last !== type.END && !provider!.isDone) {
+    return "it failed and did not say so";
+  }
+  const { frames, refused } = provider!.provided;
+  return frames + refused > 20 ? `it counts ${frames} frames and ${refused} refused` : undefined;
+}
+
+/** Gives bytes of a server, its greeting included, to a client that receives. Gives what is wrong, if anything. */
+export function withstandsProvider(
+  input: Uint8Array,
+  random: Random,
+  pace: number,
+): string | undefined {
+  const store = new MemoryStore({
+    refuse: () => (random.below(8) === 0 ? new FramesError("conflict") : undefined),
+  });
+  let now = 0;
+  const greeting = new ClientGreeting({ ...hello, role: "receive" }, undefined);
+  const client = new Receiver(store, granted, 30_000, now, { hello: () => ({}) }, greeting);
+  client.connected(now, undefined);
+  const said: Uint8Array[] = [];
+  const settle = () => {
+    if (random.below(2) === 0) client.settle(now);
+    said.push(...client.take(now));
+  };
+  let failure: FramesError | undefined;
+  try {
+    for (const chunk of cut(Buffer.concat([preface, input]), random)) {
+      now += random.below(pace);
+      client.receive(chunk, now);
+      if (random.below(10) === 0) client.tick(now);
+      if (random.below(200) === 0) client.leave();
+      settle();
+    }
+  } catch (error) {
+    if (!(error instanceof FramesError)) return `it threw ${String(error)}`;
+    failure = error;
+    client.fail(error);
+  }
+  settle();
+  client.close();
+  said.push(...client.take(now));
+  const { messages, wrong } = readBack(said);
+  if (wrong !== undefined) return wrong;
+  if (store.writers !== 0) return `${store.writers} frames are neither stored nor discarded`;
+  const last = messages.at(-1)?.type;
+  const isForeign = failure?.code === "foreign";
+  if (failure !== undefined && !isForeign && last !== type.ERROR && last !== type.DONE) {
+    return "it failed and did not say so";
+  }
+  return undefined;
 }

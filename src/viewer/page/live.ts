@@ -75,6 +75,9 @@ export class LiveView {
     this.#stored.hidden = true;
     root.append(this.#live, this.#empty, this.#stored);
     document.addEventListener("visibilitychange", () => this.#onVisible());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      for (const card of this.#visible.keys()) card.draw();
+    });
   }
 
   /** Whether this view is the one that is shown: nothing is brought for the other. */

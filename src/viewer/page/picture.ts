@@ -108,7 +108,7 @@ export class Picture {
 
   async #showColours(bytes: Uint8Array<ArrayBuffer>, type: string, raw: Raw | null): Promise<void> {
     const kind = raw === null ? type : `raw ${raw.format}`;
-    const cannot = `The page cannot show ${kind}; the frame itself can be downloaded`;
+    const cannot = `This page does not show ${kind}; the frame itself is there`;
     if (raw !== null || !shown.test(type)) throw new Error(cannot);
     let bitmap: ImageBitmap;
     try {

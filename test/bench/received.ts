@@ -1,0 +1,52 @@
+/** Frames back out of a server, against the same frames into it: in turn, and byte for byte the same tree. */
+import { mkdirSync, rmSync } from "node:fs";
+import { basename, join } from "node:path";
+import { executable, sameTree } from "../helper/program.ts";
+import type { Bench } from "./compare.ts";
+import { type Corpus, makeCorpus } from "./corpora.ts";
+import { deliver, median, spread, startReceiving, timed } from "./measure.ts";
+
+/** What a round took, in seconds. */
+interface Round {
+  readonly send: number;
+  readonly receive: number;
+}
+
+/** How fast `frames receive` is, held against `frames send` of the same frames. */
+export async function received({ folder, rounds, report }: Bench, corpus: Corpus): Promise<void> {
+  const from = makeCorpus(folder, corpus);
+  const stream = basename(from);
+  const taken: Round[] = [];
+  // One round more, first, which does not count: memory and caches are cold then.
+  for (let round = 0; round <= rounds; round++) {
+    const [store, copy] = [join(folder, "store"), join(folder, "copy")];
+    mkdirSync(store);
+    const server = await startReceiving(store);
+    const { seconds: send } = await deliver(from, server);
+    const address = `127.0.0.1:${server.port}`;
+    const command = [executable, "receive", stream, copy, "--from", address, "--quiet"];
+    const { seconds: receive } = await timed(command);
+    await server.stop();
+    const differences = sameTree(from, copy);
+    if (differences.length > 0) {
+      throw new Error(`frames receive did not bring all: ${differences.slice(0, 3).join("; ")}`);
+    }
+    for (const path of [store, copy]) rmSync(path, { recursive: true });
+    if (round > 0) taken.push({ send, receive });
+  }
+  rmSync(from, { recursive: true });
+  const { name, frames, bytes } = corpus;
+  const rate = (seconds: number) => `${Math.round((frames * bytes) / seconds / 1e6)} MB/s`;
+  const send = median(taken.map((one) => one.send));
+  const receive = median(taken.map((one) => one.receive));
+  const ratios = taken.map((one) => one.send / one.receive);
+  const speeds = `send ${rate(send)}, receive ${rate(receive)}`;
+  report.row(`${name.padEnd(16)} ${speeds}: ${spread(ratios)} of the speed of send`, {
+    part: "receive",
+    corpus: name,
+    send,
+    receive,
+    ratio: median(ratios),
+    ratios,
+  });
+}

@@ -1,0 +1,269 @@
+// What a client that receives is to get of a journal: nothing twice, nothing left out, whatever happened to it.
+
+import { afterEach, describe, expect, test } from "bun:test";
+import { Database } from "bun:sqlite";
+import { renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+
+import { receive, send, serve } from "frames";
+import { Arrivals } from "../src/arrivals.ts";
+import { FramesError } from "../src/errors.ts";
+import type { FrameOrigin } from "../src/frame.ts";
+import { CompleteSupply, LatestSupply, type Wanted } from "../src/journal-supply.ts";
+import type { FrameServer } from "../src/server.ts";
+import type { Supplied, SuppliedFrame, Supply } from "../src/session/supply.ts";
+import { DirectoryStore } from "../src/store/directory.ts";
+import { journalPath } from "../src/store/schema.ts";
+import { StoreReader } from "../src/store-reader.ts";
+import { temporaryFolder, until } from "./helper/program.ts";
+
+const session = "1".repeat(32);
+const closing: (() => void)[] = [];
+afterEach(() => closing.splice(0).forEach((close) => close()));
+
+/** A store that is read while it is filled. */
+class Shelf {
+  readonly place = temporaryFolder();
+  readonly store = new DirectoryStore(this.place, {
+    portableNames: false,
+    reserve: 0,
+    clock: Date.now,
+  });
+  readonly arrivals = new Arrivals();
+  reader = this.#read();
+
+  constructor() {
+    closing.unshift(() => this.store.close());
+  }
+
+  #read(): StoreReader {
+    const reader = new StoreReader(this.store.kept, this.arrivals, undefined);
+    closing.unshift(() => reader.close());
+    return reader;
+  }
+
+  /** What a server does that is started again: it knows of no rows but those in the journal. */
+  restart(): void {
+    this.reader = this.#read();
+  }
+
+  /** Stores frames `first` to `last` of a source, each with its number as its bytes. */
+  async put(source: string, first: number, last = first, more: Partial<FrameOrigin> = {}) {
+    const into = this.store.open({ stream: "s", source, session, ...more });
+    const outcomes: unknown[] = [];
+    for (let sequence = first; sequence <= last; sequence++) {
+      const bytes = Buffer.from(`${source} ${sequence} ${more.session ?? ""}`);
+      const description = {
+        name: `${sequence}`,
+        sequence,
+        captured: BigInt(sequence),
+        metadata: "",
+      };
+      const writer = into.begin({ ...description, size: bytes.length });
+      writer.write(bytes);
+      outcomes.push(writer.finish(crc32(bytes)));
+    }
+    await this.store.flush();
+    this.arrivals.came();
+    await Promise.all(outcomes);
+  }
+
+  complete(fields: Partial<Wanted> = {}): CompleteSupply {
+    return new CompleteSupply(this.reader, { stream: "s", follow: false, ...fields });
+  }
+
+  latest(fields: Partial<Wanted> = {}): LatestSupply {
+    return new LatestSupply(this.reader, { stream: "s", follow: true, ...fields });
+  }
+}
+
+function tell(item: Supplied): string {
+  const { source } = item.origin;
+  if (item.type === "frame") return `${source} ${item.frame.sequence}`;
+  if (item.type === "gone") return `gone ${source} ${item.sequence}`;
+  return `${item.error.code} ${source} ${item.first}-${item.last}`;
+}
+
+/** What there is for now. */
+function take(supply: Supply): Supplied[] {
+  const items: Supplied[] = [];
+  for (let turn = 0; turn < 10_000; turn++) {
+    const item = supply.next();
+    if (item !== undefined) items.push(item);
+    else if (!supply.isBusy) return items;
+  }
+  throw new Error("it is busy for ever");
+}
+
+describe("all of a stream", () => {
+  test("comes in the order of arrival, among other streams and beyond holes", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 300);
+    await shelf.put("x", 1, 6000, { stream: "other" });
+    await shelf.put("b", 1, 2);
+    const supply = shelf.complete();
+    expect(supply.isOver).toBe(false);
+    const items = take(supply);
+    expect(items.map(({ position }) => position)).toEqual([
+      ...Array.from({ length: 300 }, (_, index) => index + 1),
+      6301,
+      6302,
+    ]);
+    expect(supply.isOver).toBe(true);
+    expect(take(shelf.complete({ sources: ["b"] })).map(tell)).toEqual(["b 1", "b 2"]);
+    expect(take(shelf.complete({ since: 299n })).map(tell)).toEqual(["a 299", "a 300"]);
+    // What arrives now is not among what was stored then.
+    const before = shelf.complete();
+    await shelf.put("b", 3);
+    expect(take(before)).toHaveLength(302);
+  });
+
+  test("goes on from stored to live, more than is kept at hand included", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 10);
+    const supply = shelf.complete({ follow: true });
+    expect(take(supply)).toHaveLength(10);
+    for (const [first, last] of [
+      [11, 11],
+      [12, 20],
+      [21, 3000],
+    ] as const) {
+      await shelf.put("a", first, last);
+      expect(take(supply).map(tell)).toEqual(
+        Array.from({ length: last - first + 1 }, (_, index) => `a ${first + index}`),
+      );
+      expect(supply.isOver).toBe(false);
+    }
+  });
+
+  test("goes on at each cursor", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 20);
+    const items = take(shelf.complete());
+    for (const [index, { cursor }] of items.entries()) {
+      expect(take(shelf.complete({ cursor })).length).toBe(19 - index);
+      expect(shelf.complete({ cursor }).position).toBe(index + 1);
+    }
+  });
+
+  test("comes again from the beginning where a cursor means something else now", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 20);
+    const { cursor } = take(shelf.complete()).at(-1)!;
+    for (const odd of ["x", "", "1.2.3", "..", cursor!.replace(/^\w/, "-"), `${cursor}0`, "\0"]) {
+      expect(take(shelf.complete({ cursor: odd })).length).toBe(20);
+    }
+    // The last rows are lost, as after a power cut, and then others have their numbers.
+    const database = new Database(journalPath(shelf.place));
+    database.run("DELETE FROM frames WHERE id > 15");
+    database.close();
+    shelf.restart();
+    expect(take(shelf.complete({ cursor })).length).toBe(15);
+    await shelf.put("b", 1, 5);
+    expect(take(shelf.complete({ cursor })).length).toBe(20);
+  });
+
+  test("has a replaced frame once, in its new place, also when it was the newest", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 3);
+    const supply = shelf.complete({ follow: true });
+    expect(take(supply)).toHaveLength(3);
+    const other = { session: "2".repeat(32), conflict: "replace" } as const;
+    await shelf.put("a", 3, 3, other);
+    expect(take(supply).map(({ position }) => position)).toEqual([4]);
+    await shelf.put("a", 2, 2, other);
+    shelf.restart();
+    expect(take(shelf.complete()).map(({ position }) => position)).toEqual([1, 4, 5]);
+  });
+
+  test("waits while a frame is being replaced, and does not take that for damage", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 2);
+    const supply = shelf.complete({ follow: true });
+    const first = supply.next() as SuppliedFrame;
+    const database = new Database(journalPath(shelf.place));
+    const columns = "stream, source, name, session, seq, bytes, crc32, captured, received";
+    database.run(`INSERT INTO replacements (partial, ${columns})
+      SELECT 'p', ${columns} FROM frames WHERE id = 1`);
+    expect(supply.failed(first, new FramesError("unreadable"))).toBeUndefined();
+    expect([supply.next(), supply.isBusy, supply.position]).toEqual([undefined, false, 0]);
+    // It came to nothing.
+    database.run("DELETE FROM replacements");
+    database.close();
+    expect(take(supply).map(tell)).toEqual(["a 1", "a 2"]);
+  });
+
+  test("tells of what is gone, and of other bytes", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 3);
+    renameSync(join(shelf.place, "s/a/1"), join(shelf.place, "s/a/away"));
+    writeFileSync(join(shelf.place, "s/a/2"), "a X ");
+    const supply = shelf.complete();
+    const told = (take(supply) as SuppliedFrame[]).map((item) => {
+      try {
+        const into = new Uint8Array(item.frame.size);
+        item.frame.read(into);
+        return Buffer.from(into).toString();
+      } catch (error) {
+        return tell(supply.failed(item, error as FramesError)!);
+      }
+    });
+    expect(told).toEqual(["gone a 1", "unreadable a 2-2", "a 3 "]);
+  });
+});
+
+describe("the newest of a stream", () => {
+  test("begins with that of each source, and ends with it if nobody follows", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 9);
+    await shelf.put("b", 1, 5);
+    const supply = shelf.latest({ follow: false });
+    expect(take(supply).map(tell)).toEqual(["a 9", "b 5"]);
+    expect(supply.isOver).toBe(true);
+  });
+
+  test("passes over what came before, in ranges", async () => {
+    const shelf = new Shelf();
+    const supply = shelf.latest();
+    await shelf.put("a", 1, 4);
+    expect(take(supply).map(tell)).toEqual(["dropped a 1-3", "a 4"]);
+    await shelf.put("a", 5);
+    expect(take(supply).map(tell)).toEqual(["a 5"]);
+    await shelf.put("a", 6, 6000);
+    await shelf.put("b", 1);
+    await shelf.put("a", 7, 9, { session: "2".repeat(32), conflict: "replace" });
+    const told = take(supply).map(tell);
+    expect(told.slice(-2)).toEqual(["a 9", "b 1"]);
+    const dropped = told.flatMap((line) => /^dropped a (\d+)-(\d+)$/.exec(line)?.slice(1) ?? []);
+    expect(dropped.map(Number)).toEqual([6, 6, 10, 6000, 7, 8]);
+  });
+});
+
+test("whoever receives awaits what is still to come, and nothing that it has", async () => {
+  const server = (await serve(temporaryFolder(), { listen: "127.0.0.1:0" })) as FrameServer;
+  const copy = temporaryFolder();
+  try {
+    const from = server.address;
+    const frames = [1, 2, 3].map((number) => ({
+      name: `${number}`,
+      bytes: new Uint8Array(number),
+    }));
+    await send(frames, { to: from, stream: "s", source: "a" });
+    await receive("s", { from, directory: copy });
+    const over = new AbortController();
+    const { signal } = over;
+    const following = receive("s", { from, directory: copy, follow: true, signal });
+    await until("the follower", () => server.reader.followers.size === 1);
+    const [follower] = server.reader.followers;
+    const awaits = (id: number, stream = "s") => follower!.awaits({ id, stream, source: "a" });
+    await until("its place", () => !awaits(3));
+    expect([awaits(1), awaits(4), awaits(4, "t")]).toEqual([false, true, false]);
+    over.abort();
+    await following;
+    await until("its end", () => server.reader.followers.size === 0);
+  } finally {
+    await server.stop();
+    rmSync(copy, { recursive: true });
+  }
+});

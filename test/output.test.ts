@@ -1,0 +1,60 @@
+// Received frames go to whoever takes them once, over however many connections they come.
+
+import { expect, test } from "bun:test";
+import { Output } from "../src/output.ts";
+
+const origin = { stream: "s", source: "a", session: "1".repeat(32) };
+
+/** Gives frames to an output as a connection does, and tells cursors behind some. */
+async function connection(output: Output, first: number, last: number, cursors: number[]) {
+  output.welcomed();
+  const source = output.open(origin);
+  const keeps: (() => void)[] = [];
+  for (let sequence = first; sequence <= last; sequence++) {
+    const writer = source.begin({
+      name: `${sequence}`,
+      sequence,
+      captured: 1n,
+      size: 1,
+      metadata: "",
+    });
+    writer.write(new Uint8Array([sequence]));
+    await writer.finish(0);
+    if (cursors.includes(sequence)) keeps.push(output.mark(`c${sequence}`));
+  }
+  return keeps;
+}
+
+test("a frame that comes again is taken once, whichever cursors were kept when the connection broke", async () => {
+  const taken: number[] = [];
+  const output = new Output(({ sequence }) => void taken.push(sequence), true);
+  const [keep] = await connection(output, 1, 50, [10, 20, 30, 40]);
+  // The others came, and were lost with the connection.
+  keep!();
+  expect(output.cursor).toBe("c10");
+  const again = await connection(output, 11, 25, [15, 20]);
+  for (const one of again) one();
+  expect(output.cursor).toBe("c20");
+  const last = await connection(output, 21, 70, [60]);
+  for (const one of last) one();
+  await connection(output, 61, 75, []);
+  expect(taken).toEqual(Array.from({ length: 75 }, (_, index) => index + 1));
+});
+
+test("nothing more is read while bytes wait to be taken", async () => {
+  let go = (): void => {};
+  const output = new Output(() => new Promise((resolve) => (go = resolve)), false);
+  const source = output.open(origin);
+  const size = 5 << 20;
+  const finished = [1, 2].map((sequence) => {
+    expect(output.isFull).toBe(false);
+    return source
+      .begin({ name: `${sequence}`, sequence, captured: 1n, size, metadata: "" })
+      .finish(0);
+  });
+  expect(output.isFull).toBe(true);
+  go();
+  expect(await finished[0]).toBe("stored");
+  await Bun.sleep(0);
+  expect(output.isFull).toBe(false);
+});

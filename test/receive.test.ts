@@ -1,0 +1,677 @@
+// Frames back out of a server, by the compiled executable: the same tree, whatever breaks on the way.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+
+import {
+  expectCode,
+  journal,
+  type Json,
+  relayTo,
+  summaryOf,
+  withServer,
+} from "./helper/delivery.ts";
+import {
+  type Finished,
+  jsonLines,
+  launch,
+  makeTree,
+  manyFrames,
+  peerMissing,
+  run,
+  sameTree,
+  type Server,
+  startServer,
+  temporaryFolder,
+  until,
+} from "./helper/program.ts";
+
+setDefaultTimeout(60_000);
+
+const stored = {
+  ...manyFrames(300, 3000),
+  ...manyFrames(40, 200_000, "infrared/deep"),
+  "top.png": 0,
+};
+
+function send(server: Server, path: string, ...more: string[]): Promise<Finished> {
+  return run(["send", path, "--to", `127.0.0.1:${server.port}`, "--json", ...more]);
+}
+
+/** What a receiver is told of a server, or of a relay to it. */
+function from({ port }: { port: number }): string[] {
+  return ["--from", `127.0.0.1:${port}`];
+}
+
+function receive(server: { port: number }, ...more: string[]): Promise<Finished> {
+  return run(["receive", "run7", ...more, ...from(server)]);
+}
+
+async function receiveInto(server: { port: number }, ...more: string[]): Promise<Json> {
+  const received = await receive(server, ...more, "--json");
+  expectCode(received, 0);
+  return summaryOf(received);
+}
+
+/** Files below a folder that are not hidden. */
+function countFiles(folder: string): number {
+  if (!existsSync(folder)) return 0;
+  return readdirSync(folder, { recursive: true, withFileTypes: true }).filter(
+    (entry) => entry.isFile() && !join(entry.parentPath, entry.name).includes("/."),
+  ).length;
+}
+
+/** The parts of what `--multipart` writes. */
+function partsOf(output: Uint8Array): { facts: Record<string, string>; bytes: Buffer }[] {
+  const all = Buffer.from(output);
+  const parts: { facts: Record<string, string>; bytes: Buffer }[] = [];
+  for (let at = 0; at < all.length;) {
+    const end = all.indexOf("\r\n\r\n", at);
+    const [boundary, ...lines] = all.subarray(at, end).toString().split("\r\n");
+    expect(boundary).toBe("--frame");
+    const facts = Object.fromEntries(lines.map((line) => line.split(/: (.*)/, 2)));
+    const from = end + 4;
+    const to = from + Number(facts["Content-Length"]);
+    parts.push({ facts, bytes: all.subarray(from, to) });
+    expect(all.subarray(to, to + 2).toString()).toBe("\r\n");
+    at = to + 2;
+  }
+  return parts;
+}
+
+describe("a copy", () => {
+  test("is byte for byte the tree that was sent, with its times and its rows", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree({ ...stored, "infrared/deep/large.raw": 3_000_000 });
+      expectCode(await send(server, tree), 0);
+      const copy = join(temporaryFolder(), "copy");
+      expect(await receiveInto(server, copy)).toMatchObject({ frames: 342, skipped: 0, lost: 0 });
+      expect(sameTree(tree, copy)).toEqual([]);
+      expect(sameTree(join(server.dir, "run7"), copy)).toEqual([]);
+      for (const name of ["top.png", "visible/7.png", "infrared/deep/large.raw"]) {
+        const time = (folder: string) => statSync(join(folder, name), { bigint: true }).mtimeNs;
+        expect(time(copy)).toBe(time(join(server.dir, "run7")));
+      }
+      const rows = `SELECT stream, source, name, session, seq, bytes, crc32, captured, meta, format
+        FROM frames ORDER BY id`;
+      expect(journal(copy, rows)).toEqual(journal(server.dir, rows));
+      expect(readdirSync(join(copy, ".frames/partial"))).toEqual([]);
+
+      const verified = await run(["verify", copy]);
+      expectCode(verified, 0);
+      const listed = await run(["ls", "run7", "--dir", copy, "--json"]);
+      expect(jsonLines(listed.stdout).map(({ source, frames }) => [source, frames])).toEqual([
+        ["infrared/deep", 41],
+        ["run7", 1],
+        ["visible", 300],
+      ]);
+      // Under whatever name it lies there, it is known where it came from.
+      const back = await send(server, copy, "--stream", "run7");
+      expectCode(back, 0);
+      expect(summaryOf(back)).toMatchObject({ frames: 342, skipped: 342, bytes: 0 });
+    });
+  });
+
+  test("made again brings what is new, and what was replaced; what was moved away stays away", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree(manyFrames(50, 1000));
+      expectCode(await send(server, tree), 0);
+      const copy = join(temporaryFolder(), "run7");
+      await receiveInto(server, copy);
+      rmSync(join(copy, "visible/3.png"));
+      writeFileSync(join(tree, "visible/2.png"), "other bytes");
+      writeFileSync(join(tree, "visible/51.png"), "new");
+      expectCode(await send(server, tree, "--on-conflict", "replace"), 0);
+      expect(await receiveInto(server, copy)).toMatchObject({ frames: 2, skipped: 0 });
+      rmSync(join(tree, "visible/3.png"));
+      expect(sameTree(tree, copy)).toEqual([]);
+      expect(await receiveInto(server, copy)).toMatchObject({ frames: 0, skipped: 0 });
+    });
+  });
+
+  test("whose cursor is gone finds everything there", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree(manyFrames(50, 1000));
+      expectCode(await send(server, tree), 0);
+      const copy = join(temporaryFolder(), "run7");
+      await receiveInto(server, copy);
+      rmSync(join(copy, ".frames"), { recursive: true });
+      expect(await receiveInto(server, copy)).toMatchObject({ frames: 50, skipped: 50, bytes: 0 });
+      expect(sameTree(tree, copy)).toEqual([]);
+      expectCode(await run(["verify", copy]), 0);
+    });
+  });
+
+  test("overwrites nothing that it has not brought", async () => {
+    await withServer(async (server) => {
+      expectCode(await send(server, makeTree(manyFrames(5, 1000))), 0);
+      const copy = temporaryFolder();
+      mkdirSync(join(copy, "visible"));
+      writeFileSync(join(copy, "visible/2.png"), "somebody's own");
+      const received = await receive(server, copy, "--json");
+      expectCode(received, 23);
+      expect(summaryOf(received)).toMatchObject({
+        frames: 4,
+        refused: 1,
+        reasons: { conflict: 1 },
+      });
+      expect(readFileSync(join(copy, "visible/2.png"), "utf8")).toBe("somebody's own");
+    });
+  });
+
+  test("is of one stream of one store", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree(manyFrames(3, 100));
+      expectCode(await send(server, tree), 0);
+      expectCode(await send(server, tree, "--stream", "run8"), 0);
+      const copy = temporaryFolder();
+      await receiveInto(server, copy);
+      const other = await run(["receive", "run8", copy, ...from(server)]);
+      expectCode(other, 1);
+      expect(other.stderr).toContain("it is a copy of the stream run7");
+      await withServer(async (second) => {
+        expectCode(await send(second, tree), 0);
+        const foreign = await receive(second, copy);
+        expectCode(foreign, 1);
+        expect(foreign.stderr).toContain("another store");
+        const store = await receive(server, second.dir);
+        expect(store.code).not.toBe(0);
+      });
+      const served = await run(["serve", copy]);
+      expectCode(served, 1);
+      expect(served.stderr).toContain("it is a copy of the stream run7");
+      expect(sameTree(tree, copy)).toEqual([]);
+    });
+  });
+
+  test("of some sources does not count as one of all", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree({ ...manyFrames(9, 100), ...manyFrames(8, 100, "infrared") });
+      expectCode(await send(server, tree), 0);
+      const copy = temporaryFolder();
+      const some = await receiveInto(server, copy, "--source", "visible");
+      expect(some).toMatchObject({ frames: 9 });
+      expect(await receiveInto(server, copy)).toMatchObject({ frames: 17, skipped: 9 });
+      expect(sameTree(tree, copy)).toEqual([]);
+      const again = await receiveInto(server, copy, "--source", "visible");
+      expect(again).toMatchObject({ frames: 0 });
+    });
+  });
+});
+
+describe("whatever is killed", () => {
+  /** What is wrong with a copy, and with its rows. */
+  function faults(tree: string, copy: string): string[] {
+    const rows = journal<{ path: string }>(
+      copy,
+      "SELECT source || '/' || name AS path FROM frames",
+    );
+    const names = rows.map(({ path }) => path).toSorted();
+    const doubles = names.filter((name, index) => name === names[index - 1]);
+    return [...sameTree(tree, copy), ...doubles];
+  }
+
+  const large = { ...manyFrames(1500, 20_000), ...manyFrames(20, 2_000_000, "infrared") };
+
+  test("a receiver that is killed at any moment goes on", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree(large);
+      expectCode(await send(server, tree), 0);
+      const copy = join(temporaryFolder(), "run7");
+      let kills = 0;
+      for (const share of [0.02, 0.3, 0.5, 0.8, 0.95]) {
+        const until = Math.floor(share * 1520);
+        using receiver = launch(["receive", "run7", copy, "-q", ...from(server)]);
+        for (let ended = false; !ended && countFiles(copy) < until;) {
+          ended = receiver.child.exitCode !== null;
+          await Bun.sleep(1);
+        }
+        if (receiver.child.exitCode === null) kills++;
+        receiver.child.kill("SIGKILL");
+        await receiver.child.exited;
+      }
+      expect(kills).toBeGreaterThan(1);
+      const last = await receiveInto(server, copy);
+      expect(faults(tree, copy)).toEqual([]);
+      expect(last["lost"]).toBe(0);
+      expect(await receiveInto(server, copy)).toMatchObject({ frames: 0 });
+      expectCode(await run(["verify", copy]), 0);
+    });
+  });
+
+  test("a receiver goes on with a server that was killed, without a hole or a double", async () => {
+    const dir = temporaryFolder();
+    const first = await startServer({ dir });
+    const tree = makeTree(large);
+    expectCode(await send(first, tree), 0);
+    const copy = join(temporaryFolder(), "run7");
+    using relay = await relayTo(first, { rate: 60e6 });
+    using receiver = launch(["receive", "run7", copy, "--json", "--from", relay.to]);
+    await until("frames", () => countFiles(copy) > 100);
+    first.process.kill("SIGKILL");
+    await first.process.exited;
+    const args = ["--listen", `127.0.0.1:${first.port}`];
+    const second = await startServer({ dir, args });
+    const { code, stdout, stderr } = await receiver.ended(40_000);
+    expectCode({ code, stderr }, 0);
+    const summary = summaryOf({ stdout });
+    expect(Number(summary["retries"])).toBeGreaterThan(0);
+    expect(summary).toMatchObject({ frames: 1520, skipped: 0, lost: 0 });
+    expect(faults(tree, copy)).toEqual([]);
+    await second.stop();
+  });
+
+  test("a pipe gets each frame once over a link that breaks", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree(manyFrames(2000, 20_000));
+      expectCode(await send(server, tree), 0);
+      using link = await relayTo(server, { rate: 40e6 });
+      const receiving = run(["receive", "run7", "-", "--multipart", "--from", link.to]);
+      for (const bytes of [5e6, 12e6, 21e6]) {
+        await until("bytes", () => link.relay.bytes > bytes);
+        link.relay.cut();
+      }
+      const received = await receiving;
+      expectCode(received, 0);
+      expect(received.stderr).toContain("2000 frames received: ");
+      const numbers = partsOf(received.output).map(({ facts }) => Number(facts["X-Sequence"]));
+      expect(numbers).toEqual(Array.from({ length: 2000 }, (_, index) => index + 1));
+    });
+  });
+
+  test("Ctrl-C leaves whole frames, and says that there are more", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree(manyFrames(200, 200_000));
+      expectCode(await send(server, tree), 0);
+      using link = await relayTo(server, { rate: 10e6 });
+      const copy = temporaryFolder();
+      using receiver = launch(["receive", "run7", copy, "--json", "--from", link.to]);
+      await until("frames", () => countFiles(copy) > 5);
+      receiver.child.kill("SIGINT");
+      const ended = await receiver.ended();
+      expectCode(ended, 20);
+      const { frames, interrupted } = summaryOf(ended);
+      expect(interrupted).toBe(true);
+      expect(countFiles(copy)).toBe(Number(frames));
+      expect(sameTree(tree, copy).every((line) => line.includes("only in"))).toBe(true);
+      await receiveInto(server, copy);
+      expect(sameTree(tree, copy)).toEqual([]);
+    });
+  });
+});
+
+describe("a receiver that follows", () => {
+  test("misses nothing between what is stored and what arrives", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree(manyFrames(500, 5000));
+      expectCode(await send(server, tree), 0);
+      const copy = join(temporaryFolder(), "run7");
+      // While it catches up, more is arriving from two senders.
+      const more = makeTree(manyFrames(1500, 5000, "a"));
+      const others = makeTree(manyFrames(1500, 5000, "b"));
+      using receiver = launch(["receive", "run7", copy, "--follow", "--json", ...from(server)]);
+      const sent = await Promise.all([send(server, more), send(server, others)]);
+      for (const one of sent) expectCode(one, 0);
+      await until("all frames", () => countFiles(copy) === 3500);
+      receiver.child.kill("SIGINT");
+      const ended = await receiver.ended();
+      expectCode(ended, 0);
+      expect(summaryOf(ended)).toMatchObject({ frames: 3500, skipped: 0, interrupted: false });
+      expect(sameTree(join(server.dir, "run7"), copy)).toEqual([]);
+      const order = "SELECT source, seq FROM frames ORDER BY id";
+      expect(journal(copy, order)).toEqual(journal(server.dir, order));
+    });
+  });
+
+  test("may wait for a stream that there is not yet", async () => {
+    await withServer(async (server) => {
+      const args = ["receive", "run7", "-", "--follow", "--first", "2"];
+      using receiver = launch([...args, ...from(server)]);
+      await until("the receiver", () => server.stdout().includes('"receiving"'));
+      expectCode(
+        await send(server, makeTree({ "visible/1.txt": "one", "visible/2.txt": "two" })),
+        0,
+      );
+      const ended = await receiver.ended();
+      expectCode(ended, 0);
+      expect(ended.stdout).toBe("onetwo");
+    });
+  });
+
+  test("several at once get the same", async () => {
+    await withServer(async (server) => {
+      const copies = Array.from({ length: 8 }, () => join(temporaryFolder(), "run7"));
+      const receivers = copies.map((copy) =>
+        launch(["receive", "run7", copy, "--follow", "-q", ...from(server)]),
+      );
+      const tree = makeTree(manyFrames(400, 10_000));
+      const sent = await send(server, tree);
+      expectCode(sent, 0);
+      expect(summaryOf(sent)["retries"]).toBe(0);
+      await until("all frames", () => copies.every((copy) => countFiles(copy) === 400));
+      for (const { child } of receivers) child.kill("SIGINT");
+      for (const receiver of receivers) expectCode(await receiver.ended(), 0);
+      for (const copy of copies) expect(sameTree(tree, copy)).toEqual([]);
+    });
+  });
+
+  test("with --latest drops for one that is slow, and the sender is not harmed", async () => {
+    await withServer(async (server) => {
+      const args = ["receive", "run7", "-", "--follow", "--latest", "--multipart"];
+      const child = Bun.spawn([process.execPath, "-e", slowReader, ...commandOf(args, server)], {
+        stdout: "pipe",
+        stderr: "inherit",
+      });
+      await until("the receiver", () => server.stdout().includes('"receiving"'));
+      const tree = makeTree(manyFrames(600, 200_000));
+      const sent = await send(server, tree);
+      expectCode(sent, 0);
+      expect(summaryOf(sent)).toMatchObject({ frames: 600, retries: 0, lost: 0 });
+      const { numbers, stdout } = (await new Response(child.stdout).json()) as {
+        numbers: number[];
+        stdout: string;
+      };
+      // In order, the last one among them, and few.
+      expect(numbers.toSorted((a, b) => a - b)).toEqual(numbers);
+      expect(numbers.at(-1)).toBe(600);
+      expect(numbers.length).toBeLessThan(600);
+      expect(stdout).toContain(`${600 - numbers.length} frames dropped, as --latest says`);
+    });
+  });
+});
+
+/** Runs what it is given, and reads its output slowly until frame 600 came; then ends it. */
+const slowReader = `
+  const child = Bun.spawn(process.argv.slice(1), { stdout: "pipe", stderr: "pipe" });
+  const errors = new Response(child.stderr).text();
+  let text = "";
+  let stopped = false;
+  for await (const chunk of child.stdout) {
+    text += Buffer.from(chunk).toString("latin1");
+    if (!stopped) await Bun.sleep(5);
+    if (!stopped && text.includes("X-Sequence: 600\\r")) child.kill("SIGINT"), stopped = true;
+  }
+  const numbers = [...text.matchAll(/X-Sequence: (\\d+)/g)].map(([, number]) => Number(number));
+  console.log(JSON.stringify({ numbers, stdout: await errors }));
+`;
+
+function commandOf(args: string[], server: Server): string[] {
+  return [join(import.meta.dir, "../dist/frames"), ...args, ...from(server)];
+}
+
+describe("what is received", () => {
+  test("can be the first frames, some sources, what is newer, or the newest", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree({ ...manyFrames(9, 100), ...manyFrames(8, 100, "infrared") });
+      expectCode(await send(server, tree), 0);
+      const numbersOf = async (...more: string[]): Promise<string[]> => {
+        const received = await receive(server, "-", "--multipart", ...more);
+        expectCode(received, 0);
+        return partsOf(received.output).map(
+          ({ facts }) => `${facts["X-Source"]} ${facts["X-Sequence"]}`,
+        );
+      };
+      expect(await numbersOf()).toHaveLength(17);
+      expect(await numbersOf("--first", "3")).toHaveLength(3);
+      const infrared = await numbersOf("--source", "infrared");
+      expect(infrared).toEqual(Array.from({ length: 8 }, (_, index) => `infrared ${index + 1}`));
+      expect(await numbersOf("--source", "infrared", "--source", "visible")).toHaveLength(17);
+      expect(await numbersOf("--since", "1h")).toHaveLength(17);
+      expect(await numbersOf("--since", "now")).toHaveLength(0);
+      expect(await numbersOf("--latest")).toEqual(["infrared 8", "visible 9"]);
+    });
+  });
+
+  test("is told when it is gone, damaged or too old a wish", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree({ ...manyFrames(9, 1000), ...manyFrames(2, 3_000_000, "large") });
+      expectCode(await send(server, tree), 0);
+      const inStore = (name: string) => join(server.dir, "run7", name);
+      renameSync(inStore("visible/2.png"), join(temporaryFolder(), "moved.png"));
+      renameSync(inStore("large/1.png"), join(temporaryFolder(), "moved.png"));
+      const gone = await receive(server, temporaryFolder(), "--json");
+      expectCode(gone, 24);
+      expect(summaryOf(gone)).toMatchObject({ frames: 9, lost: 2, reasons: { vanished: 2 } });
+      writeFileSync(inStore("visible/3.png"), Buffer.alloc(1000, "x"));
+      const bytes = readFileSync(inStore("large/2.png"));
+      bytes[2_999_999]! ^= 1;
+      writeFileSync(inStore("large/2.png"), bytes);
+      const copy = temporaryFolder();
+      const damaged = await receive(server, copy, "--json");
+      expectCode(damaged, 23);
+      expect(summaryOf(damaged)).toMatchObject({ reasons: { vanished: 2, unreadable: 2 } });
+      expect(countFiles(copy)).toBe(7);
+    });
+  });
+
+  test("of a stream that there is not is an error", async () => {
+    await withServer(async (server) => {
+      const received = await receive(server, "-");
+      expectCode(received, 1);
+      expect(received.stderr).toContain("has no frames of it");
+    });
+  });
+
+  test("through a pipe is images one after the other, of one source", async () => {
+    await withServer(async (server) => {
+      const tree = makeTree({ "a/1.txt": "one,", "a/2.txt": "two", "b/1.txt": "three" });
+      expectCode(await send(server, tree), 0);
+      const one = await receive(server, "-", "--source", "a");
+      expectCode(one, 0);
+      expect(one.stdout).toBe("one,two");
+      const two = await receive(server, "-");
+      expectCode(two, 1);
+      expect(two.stderr).toContain("--multipart tells them apart");
+    });
+  });
+
+  test("through a pipe that nobody reads any more is no error", async () => {
+    await withServer(async (server) => {
+      expectCode(await send(server, makeTree(manyFrames(200, 200_000))), 0);
+      const [program, ...args] = commandOf(["receive", "run7", "-"], server);
+      const script = `set -o pipefail; "$0" "$@" | head -c 1000 | wc -c`;
+      const piped = await run(["-c", script, program!, ...args], { command: ["bash"] });
+      expectCode(piped, 0);
+      expect(piped.stdout.trim()).toBe("1000");
+      expect(piped.stderr).not.toContain("frames:");
+    });
+  });
+
+  test.skipIf(peerMissing("python3"))(
+    "is read by the lines of Python that help shows",
+    async () => {
+      await withServer(async (server) => {
+        const tree = makeTree({ "a/1.txt": "one", "b/ä ö.txt": "three\r\n", "c/empty.txt": "" });
+        expectCode(await send(server, tree), 0);
+        const { stdout } = await run(["help", "receiving"]);
+        const script = /^ {6}(import subprocess[^]*?)\n\n {2}\S/m
+          .exec(stdout)![1]!
+          .replaceAll("\n      ", "\n")
+          .replace(`["frames", "receive", "site", "--follow",`, "sys.argv[1:] + [")
+          .replace("import subprocess", "import subprocess, sys");
+        const [program, ...args] = commandOf(["receive", "run7"], server);
+        const read = await run(["-c", script, program!, ...args], { command: ["python3"] });
+        expect([read.code, read.stderr.replace(/^(?!Traceback|\s|\w+Error).*\n/gm, "")]).toEqual([
+          0,
+          "",
+        ]);
+        expect(read.stdout.split("\n").map((line) => line.split(" ").slice(0, 2))).toEqual([
+          ["a", "1"],
+          ["b", "1"],
+          ["c", "1"],
+          [""],
+        ]);
+      });
+    },
+  );
+
+  test.skipIf(peerMissing("ffmpeg"))("as JPEG is a video to ffmpeg", async () => {
+    await withServer(async (server) => {
+      const folder = join(temporaryFolder(), "run7");
+      mkdirSync(folder);
+      const input = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=2"];
+      const made = await run([...input, join(folder, "%d.jpg")], {
+        command: ["ffmpeg", "-v", "error"],
+      });
+      expectCode(made, 0);
+      expectCode(await send(server, folder), 0);
+      const received = await receive(server, "-", "-q");
+      expectCode(received, 0);
+      const args = ["-f", "mjpeg", "-i", "-", "-f", "framemd5", "-"];
+      const stdin = received.output;
+      const read = await run(args, { command: ["ffmpeg", "-v", "error"], stdin });
+      expectCode(read, 0);
+      expect(read.stdout.split("\n").filter((line) => /^\d/.test(line))).toHaveLength(20);
+    });
+  });
+});
+
+describe("a reader that does not read", () => {
+  test("is not thrown out, and takes little memory at either end", async () => {
+    await withServer(
+      async (server) => {
+        const tree = makeTree(manyFrames(1500, 100_000));
+        expectCode(await send(server, tree), 0);
+        const before = server.peakMemory();
+        const pipe = join(temporaryFolder(), "pipe");
+        const reading = run(
+          [
+            "-c",
+            `mkfifo ${pipe}; exec 3<> ${pipe}; exec 4< ${pipe}; touch ${pipe}.made; while [ ! -e ${pipe}.read ]; do sleep 0.1; done; exec 3>&-; wc -c <&4`,
+          ],
+          { command: ["sh"] },
+        );
+        await until("the pipe", () => existsSync(`${pipe}.made`));
+        const args = commandOf(["receive", "run7", "-", "--timeout", "1"], server);
+        const child = Bun.spawn(["sh", "-c", `exec "$@" > ${pipe}`, "sh", ...args], {
+          stdout: "ignore",
+          stderr: "ignore",
+        });
+        try {
+          await until("bytes on their way", () => server.stdout().includes('"receiving"'));
+          // Longer than a silent peer is borne with.
+          await Bun.sleep(2500);
+          const status = readFileSync(`/proc/${child.pid}/status`, "latin1");
+          const held = Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)![1]) * 1024;
+          expect(held).toBeLessThan(150e6);
+          const other = makeTree(manyFrames(50, 100_000, "later"));
+          expect(summaryOf(await send(server, other))).toMatchObject({ frames: 50, retries: 0 });
+          expect(server.peakMemory() - before).toBeLessThan(40e6);
+          writeFileSync(`${pipe}.read`, "");
+          expect((await reading).stdout.trim()).toBe("150000000");
+          expect(await child.exited).toBe(0);
+        } finally {
+          child.kill("SIGKILL");
+        }
+        expect(server.stdout()).not.toContain('"failed"');
+      },
+      "--timeout",
+      "1",
+    );
+  });
+
+  test("keeps what it has still to get from being removed", async () => {
+    await withServer(
+      async (server) => {
+        using link = await relayTo(server, { rate: 300_000 });
+        const tree = makeTree(manyFrames(100, 20_000));
+        const copy = join(temporaryFolder(), "run7");
+        const args = ["receive", "run7", copy, "--follow", "--json", "--from", link.to];
+        using receiver = launch(args);
+        await until("the receiver", () => server.stdout().includes('"receiving"'));
+        expectCode(await send(server, tree), 0);
+        await until("all frames", () => countFiles(copy) === 100, 30_000);
+        receiver.child.kill("SIGINT");
+        const ended = await receiver.ended();
+        expectCode(ended, 0);
+        expect(summaryOf(ended)).toMatchObject({ frames: 100, lost: 0 });
+        expect(sameTree(tree, copy)).toEqual([]);
+        // Whoever is up to date awaits nothing of what is there.
+        using idle = launch(["receive", "run7", copy, "--follow", ...from(server)]);
+        await until("another", () => server.stdout().split('"receiving"').length === 3);
+        // What nobody awaits goes at once.
+        expectCode(await send(server, tree, "--stream", "run8"), 0);
+        await until("removal", () => countFiles(join(server.dir, "run8")) < 20);
+        idle.child.kill("SIGKILL");
+      },
+      "--keep",
+      "100K",
+    );
+  });
+});
+
+describe("keys", () => {
+  async function keyed(role: string, streams: string, ...args: string[]): Promise<Finished> {
+    const folder = temporaryFolder();
+    const file = join(folder, "keys");
+    const all = join(folder, "all");
+    for (const [path, more] of [
+      [file, ["--role", "both"]],
+      [all, []],
+    ] as const) {
+      expectCode(await run(["key", "new", "all", "--key-file", path, ...more]), 0);
+    }
+    const made = await run([
+      "key",
+      "new",
+      "some",
+      "--key-file",
+      file,
+      "--role",
+      role,
+      "--streams",
+      streams,
+    ]);
+    expectCode(made, 0);
+    const server = await startServer({ dir: temporaryFolder(), args: ["--key-file", file] });
+    try {
+      const line = readFileSync(file, "utf8")
+        .split("\n")
+        .find((text) => text.startsWith("all "))!;
+      const env = { FRAMES_KEY: line.split(" ")[1]! };
+      const to = ["--to", `127.0.0.1:${server.port}`];
+      expectCode(await run(["send", makeTree({ "a/1.txt": "one" }), ...to], { env }), 0);
+      const env2 = { FRAMES_KEY: made.stdout.trim() };
+      return await run(["receive", "run7", "-", ...args, ...from(server)], { env: env2 });
+    } finally {
+      await server.stop();
+    }
+  }
+
+  test("for receiving this stream let in", async () => {
+    const received = await keyed("receive", "run*");
+    expectCode(received, 0);
+    expect(received.stdout).toBe("one");
+  });
+
+  test("for sending, or for other streams, do not", async () => {
+    expectCode(await keyed("send", "*"), 5);
+    expectCode(await keyed("both", "site-*"), 5);
+  });
+
+  test("that are taken away end it", async () => {
+    const file = join(temporaryFolder(), "keys");
+    expectCode(await run(["key", "new", "all", "--key-file", file]), 0);
+    expectCode(await run(["key", "new", "spare", "--key-file", file]), 0);
+    const server = await startServer({ dir: temporaryFolder(), args: ["--key-file", file] });
+    const key = readFileSync(file, "utf8")
+      .split("\n")
+      .find((text) => text.startsWith("all "))!;
+    const env = { FRAMES_KEY: key.split(" ")[1]! };
+    using receiver = launch(["receive", "run7", "-", "--follow", ...from(server)], env);
+    await until("the receiver", () => server.stdout().includes('"receiving"'));
+    expectCode(await run(["key", "remove", "all", "--key-file", file]), 0);
+    expectCode(await receiver.ended(), 5);
+    await server.stop();
+  });
+});

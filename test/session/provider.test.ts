@@ -1,0 +1,321 @@
+// Both ends of a conversation in which a client receives, in memory: however the bytes are cut.
+
+import { describe, expect, test } from "bun:test";
+import { FramesError } from "../../src/errors.ts";
+import type { Frame } from "../../src/frame.ts";
+import { ClientGreeting } from "../../src/session/greeting.ts";
+import { Provider } from "../../src/session/provider.ts";
+import { Receiver } from "../../src/session/receiver.ts";
+import { SourceIds } from "../../src/session/source-ids.ts";
+import type { Origin, Supplied, SuppliedFrame, Supply } from "../../src/session/supply.ts";
+import { outgoingBuffer, Transmission } from "../../src/session/transmission.ts";
+import type { Hello } from "../../src/wire/messages.ts";
+import { decodeAll } from "../wire/oracle.ts";
+import { type DecodedMessage, type } from "../wire/vectors.ts";
+import {
+  type Chunker,
+  everyByte,
+  grants,
+  hello,
+  MemoryFrame,
+  MemoryStore,
+  randomly,
+  whole,
+} from "./memory.ts";
+
+const origin = (source: string, session = "a".repeat(32)): Origin => ({
+  source,
+  session,
+  raw: undefined,
+});
+
+/** What a list holds, in order, with positions from 1. */
+class ListSupply implements Supply {
+  readonly items: Supplied[];
+  isBusy = false;
+  position = 0;
+  isOpen: boolean;
+
+  constructor(items: Supplied[], isOpen = false) {
+    this.items = items;
+    this.isOpen = isOpen;
+  }
+
+  get isOver(): boolean {
+    return !this.isOpen && this.items.length === 0;
+  }
+
+  next(): Supplied | undefined {
+    return this.items.shift();
+  }
+
+  putBack(item: Supplied): void {
+    this.items.unshift(item);
+  }
+
+  failed({ origin, position, cursor, frame }: SuppliedFrame, error: FramesError): Supplied {
+    const { sequence, name } = frame;
+    if (error.code === "vanished")
+      return { type: "gone", origin, position, cursor, sequence, name };
+    return { type: "lost", origin, position, cursor, first: sequence, last: sequence, error };
+  }
+}
+
+function item(position: number, frame: Frame, whose = origin("a")): SuppliedFrame {
+  return { type: "frame", origin: whose, position, cursor: `c${position}`, frame };
+}
+
+/** A frame that cannot be read. */
+class LostFrame extends MemoryFrame {
+  readonly #code: "vanished" | "unreadable";
+
+  constructor(sequence: number, size: number, code: "vanished" | "unreadable") {
+    super(sequence, size);
+    this.#code = code;
+  }
+
+  override read(): void {
+    throw new FramesError(this.#code);
+  }
+
+  // oxlint-disable-next-line require-yield
+  override async *pieces(): AsyncGenerator<Uint8Array, undefined> {
+    throw new FramesError(this.#code);
+  }
+}
+
+/** A server that gives out, as `Reception` and `Provision` do, and a client that takes. */
+class Pair {
+  readonly store = new MemoryStore();
+  readonly server: Receiver;
+  readonly client: Receiver;
+  provider: Provider | undefined;
+  readonly told: string[] = [];
+  readonly said: Uint8Array[] = [];
+  error: FramesError | undefined;
+  now = 1_700_000_000_000;
+  readonly #chunker: Chunker;
+  readonly #buffer = new Uint8Array(outgoingBuffer);
+
+  constructor(supply: Supply, fields: Partial<Hello> = {}, chunker: Chunker = whole) {
+    this.#chunker = chunker;
+    const wished: Hello = { ...hello, role: "receive", ...fields };
+    this.server = new Receiver(new MemoryStore(), grants, 30_000, this.now, {
+      hello: () => ({ fresh: false, identity: "i" }),
+      handOver: (decoder) => {
+        const events = { wake: () => {} };
+        this.provider = new Provider(wished, decoder, supply, 30_000, false, this.now, events);
+      },
+    });
+    const events = {
+      hello: () => ({}),
+      gone: (source: string, { sequence }: { sequence: number }) =>
+        this.told.push(`gone ${source} ${sequence}`),
+      lost: (
+        source: string,
+        _: number,
+        { code }: FramesError,
+        ranges: readonly (readonly [number, number])[],
+      ) => this.told.push(`${code} ${source} ${ranges.join(" ")}`),
+      cursor: (cursor: string, ended: number) => this.told.push(`${cursor} after ${ended}`),
+    };
+    const greeting = new ClientGreeting(wished, undefined);
+    this.client = new Receiver(this.store, grants, 30_000, this.now, events, greeting);
+    this.client.connected(this.now, undefined);
+  }
+
+  /** What the client says goes to the server, whoever reads there. */
+  #up(): boolean {
+    const bytes = Buffer.concat(this.client.take(this.now));
+    for (const chunk of this.#chunker(bytes)) {
+      if (this.provider === undefined) this.server.receive(chunk, this.now);
+      else this.provider.receive(chunk, this.now);
+    }
+    return bytes.length > 0;
+  }
+
+  #down(): boolean {
+    let bytes: Uint8Array = Buffer.concat(this.server.take(this.now));
+    if (bytes.length === 0 && this.provider !== undefined) {
+      const out = new Transmission(this.#buffer);
+      this.provider.transmit(out, this.now);
+      bytes = Buffer.concat([out.bytes, out.piece ?? new Uint8Array(0)]);
+    }
+    if (bytes.length > 0) this.said.push(bytes);
+    for (const chunk of this.#chunker(bytes)) this.client.receive(chunk, this.now);
+    return bytes.length > 0;
+  }
+
+  /** Goes on until nobody has anything to say. */
+  async run(): Promise<this> {
+    try {
+      for (let idle = 0; idle < 5;) {
+        const isBusy = [this.#up(), this.#down()].includes(true);
+        // Pieces are read meanwhile.
+        await new Promise((resolve) => setImmediate(resolve));
+        this.client.settle(this.now);
+        idle = isBusy ? 0 : idle + 1;
+      }
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      this.error = error;
+    }
+    return this;
+  }
+
+  get received(): string[] {
+    return this.store.frames.map(({ origin: { source, session }, description: { sequence } }) => {
+      return `${source} ${session[0]} ${sequence}`;
+    });
+  }
+
+  /** What the server said. */
+  get messages(): DecodedMessage[] {
+    const decoded = decodeAll(Buffer.concat(this.said).subarray(8));
+    if (decoded.error !== undefined) throw new Error(`the oracle refuses it: ${decoded.error}`);
+    return decoded.messages;
+  }
+}
+
+function mixed(): Supplied[] {
+  const other = origin("b", "b".repeat(32));
+  return [
+    item(1, new MemoryFrame(1, 100)),
+    item(2, new MemoryFrame(1, 3_000_000), other),
+    item(3, new MemoryFrame(2, 0)),
+    item(4, new LostFrame(3, 50, "vanished")),
+    item(5, new LostFrame(2, 2_000_000, "unreadable"), other),
+    item(6, new MemoryFrame(3, 2_500_000), other),
+    item(7, new LostFrame(4, 2_500_000, "vanished"), other),
+    item(8, new MemoryFrame(5, 1_500_000), other),
+    item(
+      9,
+      new MemoryFrame(1, 70, { name: "g1", metadata: '{"a":1}' }),
+      origin("a", "c".repeat(32)),
+    ),
+  ];
+}
+
+describe("a client receives", () => {
+  const chunkers: [string, Chunker][] = [
+    ["in one piece", whole],
+    ["in pieces of any length", randomly((end) => (end * 7919) % end || end >> 1, 50_000)],
+  ];
+  for (const [what, chunker] of chunkers) {
+    test(`what there is, in order, whatever is missing: ${what}`, async () => {
+      const pair = await new Pair(new ListSupply(mixed()), {}, chunker).run();
+      expect(pair.error).toBeUndefined();
+      expect(pair.received).toEqual(["a a 1", "b b 1", "a a 2", "b b 3", "b b 5", "a c 1"]);
+      expect(pair.told.filter((line) => !line.startsWith("c"))).toEqual([
+        "gone a 3",
+        "unreadable b 2,2",
+        "gone b 4",
+      ]);
+      // The last position is behind all, and told before END.
+      expect(pair.told.at(-1)).toMatch(/^c9 after \d+$/);
+      expect(pair.client.isDone).toBe(true);
+      expect(pair.provider!.isDone).toBe(true);
+      expect(pair.provider!.provided).toMatchObject({ frames: 6, gone: 2, unread: 1, dropped: 0 });
+      expect(pair.provider!.position).toBe(9);
+      expect(pair.messages.at(-1)!.type).toBe(type.END);
+    });
+  }
+
+  test("the same byte by byte", async () => {
+    const items = () => [1, 2, 3].map((number) => item(number, new MemoryFrame(number, 50)));
+    const pair = await new Pair(new ListSupply(items()), {}, everyByte).run();
+    expect(pair.received).toEqual(["a a 1", "a a 2", "a a 3"]);
+    expect(pair.provider!.isDone).toBe(true);
+    expect(pair.told).toEqual(["c3 after 3"]);
+  });
+
+  test("as many frames as it asked for", async () => {
+    const items = Array.from({ length: 9 }, (_, at) => item(at + 1, new MemoryFrame(at + 1, 9)));
+    const pair = await new Pair(new ListSupply(items, true), { first: 4, follow: true }).run();
+    expect(pair.received).toHaveLength(4);
+    expect(pair.told).toEqual(["c4 after 4"]);
+    expect(pair.provider!.isDone).toBe(true);
+  });
+
+  test("nothing over its limit, and no more at a time than its window", async () => {
+    const items = Array.from({ length: 9 }, (_, at) => item(at + 1, new MemoryFrame(at + 1, 9)));
+    items.splice(4, 0, item(10, new MemoryFrame(10, 11)));
+    const fields = { limits: { frame: 10 }, window: { bytes: 1e6, frames: 2 } };
+    const pair = await new Pair(new ListSupply(items), fields).run();
+    expect(pair.received).toHaveLength(9);
+    expect(pair.told).toContain("too-large a 10,10");
+    let frames = 0;
+    for (const part of pair.said.slice(1)) {
+      const { messages } = decodeAll(part);
+      const some = messages.filter((message) => message.type === type.FRAME).length;
+      expect(some).toBeLessThanOrEqual(2);
+      frames += some;
+    }
+    expect(frames).toBe(9);
+  });
+
+  test("positions every 256 frames, and no END while more may come", async () => {
+    const count = 1000;
+    const items = Array.from({ length: count }, (_, at) =>
+      item(at + 1, new MemoryFrame(at + 1, 1)),
+    );
+    const pair = new Pair(new ListSupply(items, true), { follow: true });
+    await pair.run();
+    expect(pair.received).toHaveLength(count);
+    expect(pair.told).toEqual(["c256 after 256", "c512 after 512", "c768 after 768"]);
+    pair.now += 1000;
+    pair.provider!.tick(pair.now);
+    await pair.run();
+    expect(pair.told.at(-1)).toBe("c1000 after 1000");
+    expect(pair.client.isDone).toBe(false);
+  });
+
+  test("what it refuses counts as refused at both ends", async () => {
+    const items = [1, 2, 3].map((number) => item(number, new MemoryFrame(number, 50)));
+    items.push(item(4, new MemoryFrame(4, 3_000_000)));
+    const supply = new ListSupply(items);
+    const pair = new Pair(supply);
+    pair.store.options.refuse = ({ sequence }) =>
+      sequence % 2 === 0 ? new FramesError("conflict") : undefined;
+    await pair.run();
+    expect(pair.error).toBeUndefined();
+    expect(pair.received).toEqual(["a a 1", "a a 3"]);
+    expect(pair.provider!.isDone).toBe(true);
+    expect(pair.provider!.provided).toMatchObject({ frames: 2, refused: 2 });
+  });
+
+  test("no more than what has begun, once it takes leave", async () => {
+    const items = [item(1, new MemoryFrame(1, 3_000_000)), item(2, new MemoryFrame(2, 50))];
+    const pair = new Pair(new ListSupply(items), {}, (bytes) => {
+      // It takes leave in the middle of the first frame.
+      if (bytes.length > 100_000) pair.client.leave();
+      return [bytes];
+    });
+    await pair.run();
+    expect(pair.received).toEqual(["a a 1"]);
+    expect(pair.client.hasLeft).toBe(true);
+    expect(pair.client.unreceipted).toBe(0);
+  });
+
+  test("with --latest, one frame at a time until receipts come", () => {
+    const items = Array.from({ length: 9 }, (_, at) => item(at + 1, new MemoryFrame(at + 1, 9)));
+    const pair = new Pair(new ListSupply(items, true), { latest: true, follow: true });
+    void pair.run();
+    const sent = () => pair.provider!.provided.frames;
+    expect(pair.provider).toBeDefined();
+    expect(sent()).toBeLessThanOrEqual(1);
+    expect(items.length).toBeGreaterThanOrEqual(8);
+  });
+});
+
+test("ids of sources are used anew when there are too many", () => {
+  const ids = new SourceIds();
+  for (let number = 1; number <= 1000; number++) {
+    expect(ids.of(origin(`s${number}`))).toEqual({ id: number, isNew: true });
+  }
+  expect(ids.of(origin("s1"))).toEqual({ id: 1, isNew: false });
+  // The one that was not used for longest.
+  expect(ids.of(origin("other"))).toEqual({ id: 2, isNew: true });
+  expect(ids.of(origin("s2"))).toEqual({ id: 3, isNew: true });
+  expect(ids.of(origin("s1", "b".repeat(32)))).toEqual({ id: 1, isNew: true });
+});

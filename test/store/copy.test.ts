@@ -1,0 +1,164 @@
+// What gives frames out of a store relies on of it, and what keeps a copy.
+
+import { describe, expect, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import type { FrameKeeper, FrameOrigin } from "../../src/frame.ts";
+import { Catalog } from "../../src/store/catalog.ts";
+import { StreamCopy } from "../../src/store/copy.ts";
+import { DirectoryStore, type DirectoryStoreOptions } from "../../src/store/directory.ts";
+import { journalPath } from "../../src/store/schema.ts";
+import { temporaryFolder } from "../helper/program.ts";
+
+const origin: FrameOrigin = { stream: "s", source: "a", session: "1".repeat(32) };
+
+function opened(place: string, options: Partial<DirectoryStoreOptions> = {}): DirectoryStore {
+  return new DirectoryStore(place, {
+    portableNames: false,
+    reserve: 0,
+    clock: Date.now,
+    ...options,
+  });
+}
+
+/** Stores frames with these names and contents, numbered on. */
+async function put(
+  store: Pick<FrameKeeper, "open" | "flush">,
+  frames: Record<string, string>,
+  fields: Partial<FrameOrigin> = {},
+): Promise<void> {
+  const source = store.open({ ...origin, ...fields });
+  let sequence = 0;
+  const outcomes = Object.entries(frames).map(([name, text]) => {
+    const bytes = Buffer.from(text);
+    const size = bytes.length;
+    const writer = source.begin({ name, sequence: ++sequence, captured: 1n, size, metadata: "" });
+    writer.write(bytes);
+    return writer.finish(crc32(bytes));
+  });
+  await store.flush();
+  await Promise.all(outcomes);
+}
+
+describe("a journal", () => {
+  test("gives no row the number of one that was replaced", async () => {
+    const place = temporaryFolder();
+    const store = opened(place);
+    await put(store, { "1.png": "one", "2.png": "two" });
+    const catalog = new Catalog(journalPath(place));
+    expect(catalog.last()).toBe(2);
+    // The newest of all, again and again.
+    for (const [text, id] of [
+      ["other", 3],
+      ["third", 4],
+    ] as const) {
+      await put(store, { "2.png": text }, { conflict: "replace" });
+      expect(catalog.last()).toBe(id);
+      expect(catalog.at(id)!.name).toBe("2.png");
+      expect(catalog.at(id - 1)).toBeUndefined();
+    }
+    await put(store, { "3.png": "x" });
+    expect(catalog.later(0, 10).map(({ id }) => id)).toEqual([1, 4, 5]);
+    catalog.close();
+    store.close();
+  });
+
+  test("has an identity that stays, and finds a stream among others by number", async () => {
+    const place = temporaryFolder();
+    const first = opened(place);
+    const identity = first.journal.property("identity");
+    expect(identity).toMatch(/^[0-9a-f]{32}$/);
+    await put(first, { "1.png": "one" });
+    await put(first, { "1.png": "x", "2.png": "y" }, { stream: "other" });
+    await put(first, { "1.png": "two" }, { source: "b" });
+    first.close();
+    const again = opened(place);
+    expect(again.journal.property("identity")).toBe(identity!);
+    const catalog = new Catalog(journalPath(place));
+    const all = { stream: "s" };
+    expect(catalog.between(all, 0, 10, 10).map(({ id }) => id)).toEqual([1, 4]);
+    expect(catalog.between(all, 1, 10, 10).map(({ source }) => source)).toEqual(["b"]);
+    expect(catalog.between({ ...all, sources: ["a"] }, 0, 10, 10)).toHaveLength(1);
+    expect(catalog.between({ ...all, since: 2n }, 0, 10, 10)).toEqual([]);
+    expect(catalog.sources("s")).toEqual(["a", "b"]);
+    expect(catalog.newestOfEach(all).map(({ id }) => id)).toEqual([1, 4]);
+    expect(catalog.nextId(1)).toBe(2);
+    expect(catalog.nextId(4)).toBeUndefined();
+    expect([catalog.hasStream("s"), catalog.hasStream("t")]).toEqual([true, false]);
+    catalog.close();
+    again.close();
+  });
+});
+
+describe("a copy", () => {
+  const whole = { stream: "s" };
+
+  test("keeps its cursor with the frames before it, and not without", async () => {
+    const place = temporaryFolder();
+    const copy = new StreamCopy(place, whole, true);
+    await put(copy, { "1.png": "one" }, { mirrors: true });
+    const keep = copy.mark("c1");
+    expect(copy.cursor).toBeUndefined();
+    keep();
+    // Whoever is killed now has neither.
+    const before = new Catalog(journalPath(place));
+    expect(before.property("cursor")).toBeUndefined();
+    await copy.flush();
+    expect(before.property("cursor")).toContain("c1");
+    before.close();
+    copy.close();
+    const again = new StreamCopy(place, whole, true);
+    expect(again.cursor).toBe("c1");
+    again.close();
+  });
+
+  test("goes on only where a cursor holds for all that is wanted", async () => {
+    const place = temporaryFolder();
+    const cursorOf = async (
+      wanted: { sources?: string[]; since?: bigint },
+      next?: string,
+      isComplete = true,
+    ): Promise<string | undefined> => {
+      const copy = new StreamCopy(place, { ...whole, ...wanted }, isComplete);
+      const { cursor } = copy;
+      if (next !== undefined) copy.mark(next)();
+      await copy.flush();
+      copy.close();
+      return cursor;
+    };
+    expect(await cursorOf({ sources: ["a", "b"], since: 5n }, "ab5")).toBeUndefined();
+    expect(await cursorOf({ sources: ["b", "a"], since: 7n })).toBe("ab5");
+    expect(await cursorOf({ sources: ["a"], since: 5n }, "narrower")).toBe("ab5");
+    expect(await cursorOf({ sources: ["a", "b"], since: 5n })).toBe("ab5");
+    expect(await cursorOf({ sources: ["a", "b"], since: 4n })).toBeUndefined();
+    expect(await cursorOf({ sources: ["a", "b"] })).toBeUndefined();
+    expect(await cursorOf({ sources: ["c"], since: 5n })).toBeUndefined();
+    expect(await cursorOf({}, "latest", false)).toBeUndefined();
+    expect(await cursorOf({}, "all")).toBeUndefined();
+    expect(await cursorOf({ sources: ["a"] })).toBe("all");
+    expect(await cursorOf({})).toBe("all");
+  });
+
+  test("replaces what the other store has replaced", async () => {
+    const place = temporaryFolder();
+    const copy = new StreamCopy(place, whole, true);
+    await put(copy, { "1.png": "one" }, { mirrors: true });
+    await put(copy, { "1.png": "other" }, { mirrors: true, session: "2".repeat(32) });
+    expect(await Bun.file(join(place, "a/1.png")).text()).toBe("other");
+    copy.close();
+  });
+
+  test("that has lost its journal takes what is there for what it is", async () => {
+    const place = temporaryFolder();
+    const copy = new StreamCopy(place, whole, true);
+    await put(copy, { "1.png": "one" }, { mirrors: true });
+    copy.close();
+    rmSync(join(place, ".frames"), { recursive: true });
+    const again = new StreamCopy(place, whole, true);
+    await put(again, { "1.png": "one" }, { mirrors: true });
+    expect(await Bun.file(join(place, "a/1.png")).text()).toBe("one");
+    expect(() => again.open({ ...origin, stream: "other" })).toThrow("holds no frames of other");
+    again.close();
+  });
+});

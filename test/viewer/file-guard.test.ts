@@ -1,0 +1,44 @@
+import { expect, test } from "bun:test";
+import { closeSync, openSync } from "node:fs";
+import { devNull } from "node:os";
+
+import { mostOpenFiles, openFiles } from "../../src/open-files.ts";
+import { FileGuard } from "../../src/viewer/file-guard.ts";
+
+test("the open files of this process are counted, and are fewer than there may be", () => {
+  const before = openFiles();
+  const files = Array.from({ length: 20 }, () => openSync(devNull, "r"));
+  expect(openFiles()).toBeGreaterThanOrEqual(before + 10);
+  files.forEach(closeSync);
+  expect(openFiles()).toBeLessThan(before + 10);
+  expect(openFiles()).toBeLessThan(mostOpenFiles());
+});
+
+test("nobody is let in while many files are open, everybody goes at more, and then it opens again", () => {
+  let open = 0;
+  let isFree = true;
+  const did: string[] = [];
+  const guard = new FileGuard(1000, () => open, {
+    close: () => void did.push("close"),
+    clear: () => void did.push("clear"),
+    open: () => (did.push("open"), isFree),
+  });
+  const look = (files: number): string[] => {
+    open = files;
+    did.length = 0;
+    guard.look();
+    return [...did];
+  };
+  expect(look(750)).toEqual([]);
+  expect(look(751)).toEqual(["close"]);
+  expect(look(800)).toEqual([]);
+  expect(look(700)).toEqual([]);
+  isFree = false;
+  expect(look(600)).toEqual(["open"]);
+  isFree = true;
+  expect(look(600)).toEqual(["open"]);
+  expect(look(600)).toEqual([]);
+  expect(look(Infinity)).toEqual(["close", "clear"]);
+  expect(look(900)).toEqual(["clear"]);
+  expect(look(10)).toEqual(["open"]);
+});

@@ -1,0 +1,369 @@
+// What is live: MJPEG, events, and the page's socket; and that nobody who is slow harms anybody.
+
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { send } from "frames";
+import { encodePng } from "../helper/png.ts";
+import { until } from "../helper/program.ts";
+import { Camera, jpeg, parts, startViewed, type Viewed } from "../helper/viewing.ts";
+
+setDefaultTimeout(30_000);
+
+/** Asks, and reads nothing. */
+async function deaf(viewed: Viewed, path: string): Promise<Socket> {
+  const [host, port] = viewed.server.http!.split(":");
+  const socket = connect({ host, port: Number(port) });
+  socket.on("error", () => {});
+  socket.pause();
+  await new Promise<void>((resolve) => socket.once("connect", () => resolve()));
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: ${viewed.server.http}\r\n\r\n`);
+  return socket;
+}
+
+async function metric(viewed: Viewed, series: string): Promise<number | undefined> {
+  const text = await (await viewed.get("/metrics")).text();
+  const line = text.split("\n").find((one) => one.startsWith(`${series} `));
+  return line === undefined ? undefined : Number(line.slice(series.length + 1));
+}
+
+async function viewers(viewed: Viewed, kind: string, count: number): Promise<void> {
+  let now = await metric(viewed, `frames_viewers{kind="${kind}"}`);
+  for (const end = performance.now() + 10_000; now !== count;) {
+    if (performance.now() > end) throw new Error(`${now} of ${kind} look on, not ${count}`);
+    await Bun.sleep(10);
+    now = await metric(viewed, `frames_viewers{kind="${kind}"}`);
+  }
+}
+
+describe("MJPEG", () => {
+  test("has the JPEG of each frame as it came, with number and time", async () => {
+    await using viewed = await startViewed();
+    const camera = new Camera(viewed.server, "site", "gate");
+    const frames = await Promise.all([10, 90, 200].map((shade) => jpeg(shade)));
+    await camera.store(frames[0]!, "1.jpg", 1_500_000_000n);
+    const answer = await viewed.get("/streams/site/sources/gate/latest.mjpeg");
+    expect(answer.headers.get("Content-Type")).toBe("multipart/x-mixed-replace; boundary=frame");
+    let index = 0;
+    for await (const { headers, body } of parts(answer)) {
+      expect(headers.get("Content-Type")).toBe("image/jpeg");
+      expect(headers.get("X-Sequence")).toBe(String(index + 1));
+      if (index === 0) expect(headers.get("X-Timestamp")).toBe("1.500000000");
+      expect(Buffer.from(body).equals(frames[index]!)).toBe(true);
+      if (++index === frames.length) break;
+      camera.give(frames[index]!);
+    }
+    expect(index).toBe(3);
+    await viewers(viewed, "mjpeg", 0);
+    await camera.end();
+  });
+
+  test("has what a thermal camera saw scaled, and other pictures converted", async () => {
+    await using viewed = await startViewed();
+    const [width, height] = [64, 48];
+    const values = Buffer.alloc(width * height * 2);
+    // A tenth of a degree from left to right, somewhere far up.
+    for (let at = 0; at < width * height; at++) values.writeUInt16BE(29_000 + (at % width), at * 2);
+    const png = encodePng({ width, height, colour: "grey16", pixels: values });
+    const pgm = Buffer.concat([Buffer.from(`P5 ${width} ${height} 65535\n`), values]);
+    const colours = Buffer.alloc(width * height * 3, 50);
+    const ppm = Buffer.concat([Buffer.from(`P6\n# made\n${width} ${height}\n255\n`), colours]);
+    const sources = {
+      png,
+      pgm,
+      ppm,
+      rgb: encodePng({ width, height, colour: "rgb8", pixels: colours }),
+    };
+    for (const [source, bytes] of Object.entries(sources)) {
+      const camera = new Camera(viewed.server, "site", source);
+      await camera.store(bytes, `1.${source}`);
+      const answer = await viewed.get(`/streams/site/sources/${source}/latest.mjpeg`);
+      expect([source, answer.status]).toEqual([source, 200]);
+      for await (const { body } of parts(answer)) {
+        const image = new Bun.Image(body);
+        expect(await image.metadata()).toEqual({ width, height, format: "jpeg" });
+        if (source === "png" || source === "pgm") {
+          // From black to white: a browser would show one grey, almost black.
+          const shown = await new Bun.Image(await image.png().bytes()).resize(8, 1).png().bytes();
+          expect(shown.length).toBeGreaterThan(80);
+        }
+        break;
+      }
+      await camera.end();
+    }
+  });
+
+  test("of what is no picture is not possible, which is said", async () => {
+    await using viewed = await startViewed();
+    const to = { to: viewed.server.address, stream: "site", source: "table" };
+    await send([{ bytes: Buffer.from("a,b\n1,2"), name: "1.csv" }], to);
+    const answer = await viewed.get("/streams/site/sources/table/latest.mjpeg");
+    expect(answer.status).toBe(415);
+    const { error, message } = (await answer.json()) as { error: string; message: string };
+    expect(error).toBe("unreadable");
+    expect(message).toMatch(/"1\.csv".*as JPEG/);
+  });
+
+  test("shows the frame stored last of a source that is not live, and then what comes", async () => {
+    let directory: string;
+    const first = await jpeg(10);
+    {
+      await using viewed = await startViewed();
+      directory = viewed.server.directory;
+      const camera = new Camera(viewed.server, "site", "gate");
+      await camera.store(first);
+      await camera.end();
+    }
+    const { serve } = await import("frames");
+    const options = { listen: "127.0.0.1:0", http: "127.0.0.1:0", reserve: 0 };
+    const server = await serve(directory, options);
+    const answer = await fetch(`http://${server.http}/streams/site/sources/gate/latest.mjpeg`);
+    const second = await jpeg(99);
+    let camera: Camera | undefined;
+    for await (const { body } of parts(answer)) {
+      if (camera !== undefined) {
+        expect(Buffer.from(body).equals(second)).toBe(true);
+        break;
+      }
+      expect(Buffer.from(body).equals(first)).toBe(true);
+      camera = new Camera(server, "site", "gate");
+      camera.give(second, "second.jpg");
+    }
+    await camera!.end();
+    await server.stop();
+  });
+});
+
+describe("events", () => {
+  async function* events(answer: Response) {
+    let held = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of answer.body!) {
+      held += decoder.decode(chunk, { stream: true });
+      for (let end; (end = held.indexOf("\n\n")) >= 0; held = held.slice(end + 2)) {
+        const [, name, data] = /^event: (\w+)\ndata: (.*)$/.exec(held.slice(0, end))!;
+        yield { name: name!, data: JSON.parse(data!) };
+      }
+    }
+  }
+
+  test("tell of sources and senders, of problems as they happen, and of the end", async () => {
+    await using viewed = await startViewed();
+    const camera = new Camera(viewed.server, "site", "gate");
+    await camera.store(await jpeg());
+    const answer = await viewed.get("/events");
+    expect(answer.headers.get("Content-Type")).toMatch(/^text\/event-stream/);
+    const names: string[] = [];
+    let other: Promise<unknown> | undefined;
+    for await (const { name, data } of events(answer)) {
+      names.push(name);
+      if (name === "state" && names.length === 1) {
+        const [source] = data.sources;
+        expect(source).toMatchObject({ stream: "site", source: "gate", number: 1, gaps: 0 });
+        expect(data.senders[0]).toMatchObject({ stream: "site", sources: ["gate"], frames: 1 });
+        expect(data.store.place).toBe(viewed.server.directory);
+        const to = { to: viewed.server.address, stream: "other", source: "x" };
+        other = send([{ bytes: Buffer.from("x"), name: ".hidden" }], to).catch(() => {});
+      } else if (name === "problem") {
+        expect(data).toMatchObject({ code: "bad-name", stream: "other", source: "x" });
+        await Promise.all([other, camera.end()]);
+        void viewed.server.stop();
+      }
+    }
+    expect(names.filter((name) => name !== "state")).toEqual(["problem", "bye"]);
+  });
+});
+
+describe("the page's socket", () => {
+  class Page {
+    readonly socket: WebSocket;
+    readonly got: { header: any; frame: Uint8Array }[] = [];
+    closed: number | undefined;
+
+    constructor(viewed: Viewed) {
+      this.socket = new WebSocket(`ws://${viewed.server.http}/live`);
+      this.socket.binaryType = "arraybuffer";
+      this.socket.onmessage = ({ data }) => {
+        const length = new DataView(data as ArrayBuffer).getUint32(0);
+        const header = JSON.parse(new TextDecoder().decode(data.slice(4, 4 + length)));
+        this.got.push({ header, frame: new Uint8Array(data.slice(4 + length)) });
+      };
+      this.socket.onclose = ({ code }) => (this.closed = code);
+    }
+
+    async open(): Promise<void> {
+      await until("the socket", () => this.socket.readyState === WebSocket.OPEN);
+    }
+
+    say(what: unknown): void {
+      this.socket.send(JSON.stringify(what));
+    }
+  }
+
+  test("has one frame of a source under way, then the newest, and says what it passed over", async () => {
+    await using viewed = await startViewed();
+    const camera = new Camera(viewed.server, "site", "gate");
+    const frames = await Promise.all([1, 2, 3, 4].map((shade) => jpeg(shade * 50)));
+    await camera.store(frames[0]!, "1.jpg", 7n);
+    const page = new Page(viewed);
+    await page.open();
+    page.say({
+      watch: [
+        ["none", "none"],
+        ["site", "gate"],
+      ],
+    });
+    await until("the first frame", () => page.got.length === 1);
+    const { header, frame } = page.got[0]!;
+    const { received, ...facts } = header;
+    expect(facts).toEqual({
+      index: 1,
+      stream: "site",
+      source: "gate",
+      number: 1,
+      name: "1.jpg",
+      captured: "7",
+      type: "image/jpeg",
+      raw: null,
+      skipped: 0,
+    });
+    expect(BigInt(received)).toBeGreaterThan(1_700_000_000_000_000_000n);
+    expect(Buffer.from(frame).equals(frames[0]!)).toBe(true);
+    for (const bytes of frames.slice(1)) await camera.store(bytes);
+    expect(page.got.length).toBe(1);
+    // It stays under way in another list.
+    page.say({ watch: [["site", "gate"]] });
+    page.say({ took: 5 });
+    page.say({ took: 0 });
+    await until("the newest frame", () => page.got.length === 2);
+    expect(page.got[1]!.header).toMatchObject({ index: 0, number: 4, skipped: 2 });
+    page.say({ took: 0 });
+    camera.give(frames[0]!, "again.jpg");
+    await until("the next frame", () => page.got.length === 3);
+    page.say({ watch: [] });
+    page.socket.close();
+    await viewers(viewed, "page", 0);
+    await camera.end();
+  });
+
+  test("ends whoever says something else", async () => {
+    await using viewed = await startViewed();
+    const wrong = [
+      "[]",
+      "{",
+      '{"watch":1}',
+      '{"watch":[["a"]]}',
+      JSON.stringify({ watch: Array(65).fill(["a", "b"]) }),
+    ];
+    for (const text of wrong) {
+      const page = new Page(viewed);
+      await page.open();
+      page.socket.send(text);
+      await until("its end", () => page.closed !== undefined);
+      expect([text, page.closed]).toEqual([text, 1008]);
+    }
+    expect((await viewed.get("/live")).status).toBe(426);
+  });
+
+  test("is closed when the server stops", async () => {
+    const viewed = await startViewed();
+    const page = new Page(viewed);
+    await page.open();
+    await viewed.server.stop();
+    await until("its end", () => page.closed !== undefined);
+  });
+});
+
+describe("whoever is slow", () => {
+  test("is passed over and stays, while others get every frame and the store waits for nobody", async () => {
+    await using viewed = await startViewed();
+    const camera = new Camera(viewed.server, "site", "gate");
+    const bytes = await jpeg(128, 640, 480);
+    const large = Buffer.concat([bytes, Buffer.alloc(300_000 - bytes.length)]);
+    await camera.store(large);
+    const path = "/streams/site/sources/gate/latest.mjpeg";
+    const sockets = await Promise.all(Array.from({ length: 8 }, () => deaf(viewed, path)));
+    sockets.push(await deaf(viewed, "/events"));
+    await viewers(viewed, "mjpeg", 8);
+    const reading = await viewed.get(path);
+    let read = 0;
+    for await (const { headers } of parts(reading)) {
+      expect(headers.get("X-Sequence")).toBe(String(++read));
+      if (read === 100) break;
+      camera.give(large);
+    }
+    // The system took a few MB for each; the rest was passed over.
+    await camera.arrived();
+    expect(await metric(viewed, 'frames_viewers{kind="mjpeg"}')).toBe(8);
+    expect((await viewed.json("/api/streams/site")).sources[0]).toMatchObject({ frames: 100 });
+    // Whoever reads again goes on with what is new.
+    let resumed = 0;
+    sockets[0]!.on("data", (chunk) => (resumed += chunk.length));
+    sockets[0]!.resume();
+    await until("what waited", () => resumed > 1_000_000);
+    const before = resumed;
+    await camera.store(large);
+    await until("what is new", () => resumed > before);
+    expect(await metric(viewed, "frames_viewer_dropped_total")).toBeGreaterThan(50);
+    for (const socket of sockets) socket.destroy();
+    await viewers(viewed, "mjpeg", 0);
+    await viewers(viewed, "events", 0);
+    await camera.end();
+  });
+
+  test("is not cut off after a while", async () => {
+    await using viewed = await startViewed();
+    const camera = new Camera(viewed.server, "site", "gate");
+    await camera.store(await jpeg());
+    const ends: string[] = [];
+    const paths = ["/streams/site/sources/gate/latest.mjpeg", "/events"];
+    const sockets = await Promise.all(paths.map((path) => deaf(viewed, path)));
+    for (const socket of sockets) socket.once("close", () => ends.push("cut off"));
+    // Bun's own idle timeout is 10 s.
+    await Bun.sleep(15_000);
+    expect(ends).toEqual([]);
+    await viewers(viewed, "mjpeg", 1);
+    await viewers(viewed, "events", 1);
+    for (const socket of sockets) socket.destroy();
+    await camera.end();
+  });
+
+  test("finds no place when too many look on", async () => {
+    await using viewed = await startViewed();
+    const camera = new Camera(viewed.server, "site", "gate");
+    await camera.store(await jpeg());
+    const path = "/streams/site/sources/gate/latest.mjpeg";
+    const sockets = await Promise.all(Array.from({ length: 256 }, () => deaf(viewed, path)));
+    await viewers(viewed, "mjpeg", 256);
+    for (const address of [path, "/events"]) {
+      const answer = await viewed.get(address);
+      expect(answer.status).toBe(503);
+      expect(answer.headers.get("Retry-After")).toBe("1");
+      expect(((await answer.json()) as { error: string }).error).toBe("full");
+    }
+    expect((await viewed.get("/streams/site/sources/gate/latest")).status).toBe(200);
+    for (const socket of sockets) socket.destroy();
+    await viewers(viewed, "mjpeg", 0);
+    await camera.end();
+  });
+
+  test("is ended when the server stops, at once", async () => {
+    const viewed = await startViewed();
+    const camera = new Camera(viewed.server, "site", "gate");
+    await camera.store(await jpeg());
+    await camera.end();
+    const path = "/streams/site/sources/gate/latest.mjpeg";
+    const sockets = await Promise.all([deaf(viewed, path), deaf(viewed, "/events")]);
+    const reader = (await viewed.get(path)).body!.getReader();
+    await reader.read();
+    let ended = 0;
+    for (const socket of sockets) {
+      socket.resume();
+      socket.once("close", () => ended++);
+    }
+    await viewed.server.stop();
+    await until("their ends", () => ended === 2);
+    rmSync(join(viewed.server.directory, "site"), { recursive: true });
+  });
+});
