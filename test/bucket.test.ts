@@ -278,6 +278,26 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
   });
 
+  holds("waits for a gateway that stands still, and says so", async () => {
+    const prefix = newPrefix();
+    const files = manyFrames(100, 20_000);
+    const tree = makeTree(files);
+    const server = await serveBucket(prefix);
+    using sending = launch(["send", tree, "--to", `127.0.0.1:${server.port}`, "--fps", "50"]);
+    await untilStored(prefix, 10);
+    const standing = engine!.hangGateway();
+    try {
+      const says = () => /The server says: .*no answer in time/.test(sending.stderr());
+      await until("the reason", says, 15_000);
+    } finally {
+      standing.go();
+    }
+    const { code, stderr } = await sending.ended(60_000);
+    expectCode({ code, stderr }, 0);
+    expect(await server.stop()).toBe(0);
+    await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
+  });
+
   holds("waits until there is room again in a full bucket", async () => {
     const prefix = newPrefix();
     const files = manyFrames(20, 20_000);

@@ -171,9 +171,13 @@ export class BucketStore implements FrameStore {
   async #close(): Promise<void> {
     this.#follower.stop();
     this.#merger.stop();
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.resolve, closeWithin);
     try {
-      await Promise.race([this.#finish().catch(() => {}), Bun.sleep(closeWithin)]);
+      // What fails now has no receipt, and is sent again.
+      await Promise.race([this.#finish().catch(() => {}), late.promise]);
     } finally {
+      clearTimeout(timer);
       this.#parts.s3.close();
       this.#parts.mirror.close();
     }

@@ -31,10 +31,9 @@ const longChain = 200;
 /** Links of nobody that is heard of, unchanged for so long, are merged by whoever finds them. */
 const orphanAfter = 10 * 60_000;
 
-/** Segments below this size are merged when there are so many of them, into one of the most. */
-const smallSegment = 4 << 20;
+/** Segments below this size are merged when there are so many of them. */
+const smallSegment = 2 << 20;
 const manySegments = 16;
-const largestSegment = 32 << 20;
 
 /** Chains that are merged into one segment, and objects that are removed at the same time. */
 const chainsAtOnce = 64;
@@ -156,16 +155,17 @@ export class Merger {
       merged.push({ session, numbers: found });
     }
     if (parts.length === 0) return;
-    await this.#addSegment(Buffer.concat(parts));
+    await this.#addSegment(unique(), Buffer.concat(parts));
     await Promise.all(merged.map((run) => this.#removeLinks(run)));
   }
 
-  async #addSegment(bytes: Uint8Array): Promise<void> {
+  /** @param id that no other segment has, but one with the same lines */
+  async #addSegment(id: string, bytes: Uint8Array): Promise<void> {
     const { s3, follower } = this.#parts;
-    const path = `${segmentsBelow}${unique()}`;
-    const { outcome } = await s3.put(path, bytes, { only: "new", type: "application/gzip" });
-    // No two segments have one name; an answer that was lost makes it look so.
-    if (outcome === "stored" || (await s3.head(path))?.size === bytes.length) follower.know(path);
+    const path = `${segmentsBelow}${id}`;
+    // If it is there, an answer was lost, or another node was quicker.
+    await s3.put(path, bytes, { only: "new", type: "application/gzip" });
+    follower.know(path);
   }
 
   async #removeLinks({ session, numbers }: Run): Promise<void> {
@@ -177,18 +177,19 @@ export class Merger {
     const { s3, follower } = this.#parts;
     const small = follower.segments.filter(({ size }) => size < smallSegment);
     if (small.length < manySegments) return;
-    const parts: { path: string; bytes: Uint8Array }[] = [];
-    let size = 0;
-    for (const { path } of small) {
+    const some = small.slice(0, manySegments);
+    const parts: Uint8Array[] = [];
+    for (const { path } of some) {
       const bytes = await s3.bytes(path);
-      if (bytes === undefined) continue;
-      if (size + bytes.length > largestSegment) break;
-      size += bytes.length;
-      parts.push({ path, bytes });
+      // Another node is about it.
+      if (bytes === undefined) return;
+      parts.push(bytes);
     }
+    // Named after what it has: who does the same at the same time makes the same, and not as much again.
+    const id = Bun.CryptoHasher.hash("sha256", some.map(({ path }) => path).join(), "hex");
     // A segment is a row of parts, and so are two of them.
-    await this.#addSegment(Buffer.concat(parts.map(({ bytes }) => bytes)));
-    for (const { path } of parts) await s3.remove(path);
+    await this.#addSegment(id.slice(0, 32), Buffer.concat(parts));
+    for (const { path } of some) await s3.remove(path);
   }
 }
 

@@ -30,6 +30,8 @@ export interface Engine {
   killGateway(): Promise<void>;
   /** Starts it again, at the same port. */
   startGateway(): Promise<void>;
+  /** Has it stand still, its connections open, until `go`. */
+  hangGateway(): { go(): void };
   /** Lets the user keep so many bytes in all; nothing is no limit. */
   limit(bytes: number | undefined): Promise<void>;
   stop(): Promise<void>;
@@ -84,6 +86,11 @@ export async function startEngine(): Promise<Engine> {
     async startGateway() {
       gateway = start("radosgw", ...given, "-f", "-n", "client.rgw");
       await answering(endpoint);
+    },
+    hangGateway() {
+      const child = gateway!;
+      child.kill("SIGSTOP");
+      return { go: () => child.kill("SIGCONT") };
     },
     async limit(bytes) {
       if (bytes === undefined) {

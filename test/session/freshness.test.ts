@@ -1,7 +1,7 @@
 // How much of a live source is under way: no more than the last quarter of a second confirmed.
 
 import { describe, expect, test } from "bun:test";
-import { Freshness } from "../../src/session/freshness.ts";
+import { Freshness, recentWith } from "../../src/session/freshness.ts";
 
 /** A source that always has another frame, on a link that takes so many milliseconds for each. */
 function mostUnderWay(each: number, milliseconds: number): number {
@@ -21,6 +21,25 @@ function mostUnderWay(each: number, milliseconds: number): number {
   }
   return most;
 }
+
+describe("where receipts come together", () => {
+  test("as much longer counts as recent as they are apart, within reason", () => {
+    const apart = [undefined, 0, 1000, 1e9];
+    expect(apart.map(recentWith)).toEqual([250, 250, 1250, 5250]);
+  });
+
+  test("what one of them confirms may be under way until the next", () => {
+    const freshness = new Freshness();
+    for (let frame = 0; frame < 30; frame++) freshness.begin();
+    for (let frame = 0; frame < 30; frame++) freshness.settle(1000);
+    for (let frame = 0; frame < 30; frame++) {
+      expect(freshness.mayBegin(1900, recentWith(1000))).toBe(true);
+      freshness.begin();
+    }
+    expect(freshness.mayBegin(1900, recentWith(1000))).toBe(false);
+    expect(freshness.mayBegin(1900)).toBe(false);
+  });
+});
 
 describe("how much is under way", () => {
   test("is one frame before anything was confirmed", () => {
