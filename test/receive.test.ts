@@ -1,5 +1,6 @@
 // Frames back out of a server, by the compiled executable: the same tree, whatever breaks on the way.
 
+import { Database } from "bun:sqlite";
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   existsSync,
@@ -23,6 +24,7 @@ import {
 } from "./helper/delivery.ts";
 import {
   type Finished,
+  type Launched,
   jsonLines,
   launch,
   makeTree,
@@ -269,6 +271,43 @@ describe("whatever is killed", () => {
     expect(summary).toMatchObject({ frames: 1520, skipped: 0, lost: 0 });
     expect(faults(tree, copy)).toEqual([]);
     await second.stop();
+  });
+
+  /** What becomes of a pipe when the server comes back with another store, or with another order. */
+  async function afterwards(
+    dirOf: (first: Server) => string,
+  ): Promise<[Awaited<ReturnType<Launched["ended"]>>, string]> {
+    const first = await startServer({ dir: temporaryFolder() });
+    expectCode(await send(first, makeTree(manyFrames(300, 1000))), 0);
+    using receiver = launch(["receive", "run7", "-", "--follow", "-v", ...from(first)]);
+    const cursors = () => receiver.stderr().split("<- CURSOR").length - 1;
+    await until("the last cursor", () => cursors() === 2);
+    first.process.kill("SIGKILL");
+    await first.process.exited;
+    const address = `127.0.0.1:${first.port}`;
+    const second = await startServer({ dir: dirOf(first), args: ["--listen", address] });
+    const ended = await receiver.ended(40_000);
+    await second.stop();
+    return [ended, address];
+  }
+
+  test("a pipe ends at a server with another store", async () => {
+    const [{ code, stderr, stdout }] = await afterwards(() => temporaryFolder());
+    expectCode({ code, stderr }, 11);
+    expect(stderr).toContain("Cannot go on: what came so far is of another store than ");
+    expect(stdout).toHaveLength(300_000);
+  });
+
+  test("a pipe ends rather than get frames twice from a journal of another order", async () => {
+    const [{ code, stderr, stdout }, address] = await afterwards(({ dir }) => {
+      const journal = new Database(join(dir, ".frames/journal.sqlite"));
+      journal.run("UPDATE properties SET value = 'other' WHERE name = 'numbering'");
+      journal.close();
+      return dir;
+    });
+    expectCode({ code, stderr }, 11);
+    expect(stderr).toContain(`frames: ${address} cannot go on where this was: its journal has`);
+    expect(stdout).toHaveLength(300_000);
   });
 
   test("a pipe gets each frame once over a link that breaks", async () => {

@@ -326,6 +326,10 @@ ${row("NO_COLOR", "No colours")}
   it. While the bucket cannot be reached or is full, senders wait, say why, and
   go on. Frames over 8M go on to the bucket as they come.
 
+  Each server has an order of arrival of its own. A frames receive that comes to
+  another one goes through all of it again: into a directory nothing is twice;
+  a pipe ends there, with exit 11.
+
   frames ls --dir s3://BUCKET/PREFIX and frames verify s3://BUCKET/PREFIX read
   it beside the servers. --keep, --reserve and --portable-names are for
   directories; what is old is removed by a lifecycle rule of the bucket, for

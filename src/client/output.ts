@@ -48,6 +48,8 @@ export class Output implements FrameKeeper {
   /** Whether frames of several sources could not be told apart. */
   readonly #isSingle: boolean;
   #source: string | undefined;
+  /** Tells the store that it comes from. */
+  #identity: string | undefined;
   readonly #waiting: Waiting[] = [];
   #waitingBytes = 0;
   #isTaking = false;
@@ -73,7 +75,14 @@ export class Output implements FrameKeeper {
     return this.#waitingBytes > mostWaiting;
   }
 
-  welcomed(): void {
+  welcomed(identity: string | undefined, place: string): void {
+    this.#identity ??= identity;
+    if (identity !== this.#identity) {
+      throw new FramesError(
+        "other-store",
+        `Cannot go on: what came so far is of another store than ${place}; begin anew`,
+      );
+    }
     for (const key of this.#recent.keys()) this.#recent.set(key, Infinity);
   }
 

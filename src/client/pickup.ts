@@ -9,7 +9,7 @@ import { type Connection, type ConnectionHandler, steadyNow } from "../net/conne
 import { ClientGreeting } from "../session/greeting.ts";
 import { Receiver } from "../session/receiver.ts";
 import type { ReceiverEvents, ReceiverLimits } from "../session/receiving.ts";
-import type { Done, Hello } from "../wire/messages.ts";
+import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
 /** How one connection goes. Times are in milliseconds. */
 export interface PickupOptions {
@@ -95,6 +95,7 @@ export class Pickup implements ConnectionHandler {
         },
         welcome: (welcome) => {
           keeper.welcomed(welcome.identity, `${welcome.store ?? "a store"} on ${this.#where}`);
+          this.#checkResumed(hello, welcome);
           this.#isWelcome = true;
           events.welcome?.(welcome);
         },
@@ -124,6 +125,15 @@ export class Pickup implements ConnectionHandler {
 
   get #where(): string {
     return formatAddress(this.#address);
+  }
+
+  /** Whoever keeps nothing would take what has come for new. */
+  #checkResumed({ cursor }: Hello, { resumed }: Welcome): void {
+    if (cursor === undefined || resumed !== false || this.#keeper.isLasting) return;
+    throw new FramesError(
+      "other-store",
+      `${this.#where} cannot go on where this was: its journal has another order, and all would come twice; begin anew, or into a directory`,
+    );
   }
 
   /**

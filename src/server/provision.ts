@@ -126,6 +126,12 @@ export class Provision implements ConnectionHandler, Guest, Follower {
     return Math.max(this.#provider!.position, this.#start);
   }
 
+  /** Whether it goes on at the client's cursor; nothing where there is none. */
+  get isResumed(): boolean | undefined {
+    const { cursor, latest } = this.#hello;
+    return cursor === undefined || latest === true ? undefined : this.#start > 0;
+  }
+
   get isOver(): boolean {
     return this.#failure !== undefined || this.#connection?.isClosed === true;
   }

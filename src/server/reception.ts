@@ -7,11 +7,11 @@ import type { Host } from "./host.ts";
 import { type Connection, type ConnectionHandler, steadyNow } from "../net/connection.ts";
 import { Provision } from "./provision.ts";
 import { Receiver } from "../session/receiver.ts";
-import type { Flushable, Gate } from "../session/receiving.ts";
+import type { Flushable, Gate, Greeted } from "../session/receiving.ts";
 import { StoreWait } from "./store-wait.ts";
 import { answerToStranger } from "./strangers.ts";
 import { software } from "../version.ts";
-import type { Hello, Welcome } from "../wire/messages.ts";
+import type { Hello } from "../wire/messages.ts";
 
 /** A sender whose source another one claims gets this long, in milliseconds, to answer a PING. */
 const answerWithin = 5000;
@@ -152,7 +152,7 @@ export class Reception implements ConnectionHandler, Guest {
     return { peer: this.peer, stream: this.#receiver.hello!.stream };
   }
 
-  #hello(hello: Hello): Pick<Welcome, "fresh" | "store" | "software" | "identity"> {
+  #hello(hello: Hello): Greeted {
     this.#isKnown = true;
     this.#connection!.known();
     if (this.#key !== undefined && this.#key.role !== "both" && this.#key.role !== hello.role) {
@@ -174,12 +174,18 @@ export class Reception implements ConnectionHandler, Guest {
   }
 
   /** From WELCOME on somebody else looks after whoever receives. */
-  #givesOut(hello: Hello): Pick<Welcome, "fresh" | "store" | "software" | "identity"> {
+  #givesOut(hello: Hello): Greeted {
     const { reader, store } = this.#server;
     this.#provision = new Provision(this.#server, this, hello);
     const identity = reader.catalog.property("identity");
-    const fresh = !reader.catalog.has(hello);
-    return { fresh, store: store.place, software, ...(identity === undefined ? {} : { identity }) };
+    const { isResumed } = this.#provision;
+    return {
+      fresh: !reader.catalog.has(hello),
+      store: store.place,
+      software,
+      ...(identity === undefined ? {} : { identity }),
+      ...(isResumed === undefined ? {} : { resumed: isResumed }),
+    };
   }
 
   #handOver(): void {

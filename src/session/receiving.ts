@@ -18,10 +18,13 @@ export interface Gate {
   readonly name: string | undefined;
 }
 
+/** What a server's host has to say in WELCOME. */
+export type Greeted = Pick<Welcome, "fresh" | "store" | "software" | "identity" | "resumed">;
+
 /** What the machine tells its host. */
 export interface ReceiverEvents {
   /** HELLO came, and the proof of its key if that is asked for. What it throws ends the connection with that error. */
-  hello(hello: Hello): Pick<Welcome, "fresh" | "store" | "software" | "identity">;
+  hello(hello: Hello): Greeted;
   /** A client that receives is let in: what it says next is told to somebody else. */
   handOver?(decoder: Decoder): void;
   /**

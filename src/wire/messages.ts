@@ -83,6 +83,8 @@ export interface Welcome {
   receipts?: number;
   /** Tells this store from others, SPEC section 9. */
   identity?: string;
+  /** Whether what is sent goes on at HELLO's cursor, SPEC section 9. */
+  resumed?: boolean;
 }
 
 /** SOURCE, SPEC section 4. */
@@ -254,6 +256,7 @@ const controls: Record<ControlType, [Shape, Shape]> = {
       store: text,
       receipts: count,
       identity: mark,
+      resumed: flag,
     },
   ),
   [Type.source]: objectOf(

@@ -7,7 +7,7 @@ const origin = { stream: "s", source: "a", session: "1".repeat(32) };
 
 /** Gives frames to an output as a connection does, and tells cursors behind some. */
 async function connection(output: Output, first: number, last: number, cursors: number[]) {
-  output.welcomed();
+  output.welcomed("i", "a store");
   const source = output.open(origin);
   const keeps: (() => void)[] = [];
   for (let sequence = first; sequence <= last; sequence++) {

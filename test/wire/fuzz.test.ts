@@ -144,6 +144,7 @@ const gives = [
     window: { bytes: 1, frames: 1 },
     limits: { frame: 1, sources: 1, unfinished: 1 },
     identity: "i",
+    resumed: true,
   }),
   ...dialogues[0]!.said.slice(1, -1),
   encodeControl(Type.gone, 1, { sequence: 9, name: "gone" }),

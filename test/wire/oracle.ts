@@ -121,7 +121,9 @@ const bodies: Record<number, Check> = {
       features: isListOf(isText),
       software: isText,
       store: isText,
+      receipts: isCount,
       identity: isMark,
+      resumed: isFlag,
     },
   ),
   [type.SOURCE]: hasFields(
