@@ -430,7 +430,9 @@ export async function honestSender(
   const link = await relayTo(server, { rate: 50_000 });
   const words = ["send", tree, "--stream", stream, "--to", link.to, "--json", ...keyWords];
   const sender = launch(words);
-  await until("the honest sender's beginning", () => link.relay.bytes > 1000);
+  // Before it is let in a crowd may send it away, as it may anybody.
+  const isLetIn = () => server.stdout().includes(`"stream":"${stream}"`);
+  await until("the honest sender's beginning", () => isLetIn() && link.relay.bytes > 1000);
   return {
     get bytes() {
       return link.relay.bytes;
