@@ -36,6 +36,9 @@ async function build(name: string, target?: Target): Promise<void> {
     entrypoints: [join(root, "src/main.ts"), join(root, "src/viewer/conversion-worker.ts")],
     root: join(root, "src"),
     minify: true,
+    // Without it the program is parsed at each start, which takes 27 ms more.
+    bytecode: true,
+    format: "esm",
     compile: {
       ...(target === undefined ? {} : { target: `bun-${target}` }),
       outfile,
