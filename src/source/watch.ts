@@ -304,6 +304,9 @@ export class Watch {
     // An event without a change of size or time is a change all the same.
     if (!isRename || pending.size !== size || pending.time !== time) {
       Object.assign(pending, { size, time, since, isRenamed: false });
+    } else if (size > 0n && !pending.isRenamed) {
+      // The rescan was there before the event.
+      Object.assign(pending, { since, isRenamed: true });
     }
   }
 

@@ -117,6 +117,15 @@ describe("what is there when a watch begins", () => {
 });
 
 describe("a file counts as complete", () => {
+  test("when it is renamed into place, also if it was seen there before that was told", async () => {
+    const folder = folderWith();
+    write(folder, "a", "whole");
+    using watching = new Watching(folder, { settle: 60_000 });
+    renameSync(join(folder, "a"), join(folder, ".a"));
+    renameSync(join(folder, ".a"), join(folder, "a"));
+    await until("the frame, long before it has stood still", () => watching.of("a").length === 1);
+  });
+
   test("when it is renamed into place, without any wait", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settle: never });
