@@ -6,6 +6,7 @@ import { steadyNow } from "../net/connection.ts";
 import type { ReceiveEvent, ReceiveSummary } from "../receive.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import type { Arguments } from "./arguments.ts";
+import { Messages } from "./messages.ts";
 import { Progress } from "./progress.ts";
 import { reportJson, reportLine } from "./report.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
@@ -23,11 +24,9 @@ export class ReceiveReporter {
   /** Nothing if frames go to a pipe. */
   readonly #directory: string | undefined;
   readonly #progress: Progress | undefined;
+  readonly #messages: Messages;
   #undelivered = 0;
   #address = "";
-  /** Why there was no connection, until something came on the next, and what had come before. */
-  #reason: string | undefined;
-  #settled = 0;
   #sources: readonly SourceProgress[] = [];
   #report: (() => readonly SourceReport[]) | undefined;
 
@@ -40,6 +39,10 @@ export class ReceiveReporter {
     this.#directory = directory === undefined ? undefined : resolve(directory);
     const shown = !this.#quiet && !given.isOn("verbose");
     this.#progress = shown ? new Progress(terminal, steadyNow) : undefined;
+    this.#messages = new Messages(terminal, this.#progress, {
+      json: this.#json,
+      quiet: this.#quiet,
+    });
   }
 
   event(event: ReceiveEvent): void {
@@ -47,41 +50,20 @@ export class ReceiveReporter {
       case "connected": {
         this.#progress?.waiting(undefined);
         this.#address = event.address;
-        if (this.#reason !== undefined) return;
+        if (this.#messages.isBroken) return;
         const how = this.#insecure ? ", without key or encryption (--insecure)" : "";
-        return this.#say(`Receiving ${this.#stream} from ${event.address}${how}`);
+        return this.#messages.say(`Receiving ${this.#stream} from ${event.address}${how}`);
       }
       case "waiting":
-        return this.#waiting(event.reason, event.milliseconds);
+        return this.#messages.waiting(event.reason, event.milliseconds, this.#received());
       case "progress":
         this.#sources = event.sources;
         this.#report = event.report;
-        this.#goesOn();
+        this.#messages.goesOn(this.#address, this.#received());
         return this.#progress?.follow(event.sources);
       case "undelivered":
         return this.#missing(event.report);
     }
-  }
-
-  /** There is no connection: on a terminal this is seen anyway, elsewhere each new reason is said. */
-  #waiting(reason: FramesError, milliseconds: number): void {
-    if (this.#json) {
-      const { code, message } = reason;
-      sayJson(this.#terminal, { type: "waiting", error: code, message, milliseconds });
-    }
-    const isNew = reason.message !== this.#reason;
-    this.#reason = reason.message;
-    this.#settled = this.#received();
-    this.#progress?.waiting(milliseconds);
-    const pause = `trying again in ${Math.max(1, Math.round(milliseconds / 1000))} s`;
-    if (isNew) this.#warn(`${reason.message}; ${pause}`);
-  }
-
-  /** A connection that is refused again at once is not worth a word; one that brings something is. */
-  #goesOn(): void {
-    if (this.#reason === undefined || this.#received() === this.#settled) return;
-    this.#reason = undefined;
-    this.#say(`Connected to ${this.#address} again`);
   }
 
   #received(): number {
@@ -98,31 +80,19 @@ export class ReceiveReporter {
     if (code === "dropped" || ++this.#undelivered > mostNamed) return;
     const which = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
     const where = what === "" ? source : `${source}/${what}`;
-    this.#warn(`Not received: ${where} (${which}): ${message}`);
-  }
-
-  #say(text: string): void {
-    if (this.#quiet) return;
-    if (this.#progress !== undefined) this.#progress.say(text);
-    else say(this.#terminal, text);
-  }
-
-  /** Says what even those should see who asked for quiet. */
-  #warn(text: string): void {
-    if (this.#quiet) say(this.#terminal, text);
-    else this.#say(text);
+    this.#messages.warn(`Not received: ${where} (${which}): ${message}`);
   }
 
   stopping(): void {
     this.#progress?.stopping();
-    this.#say("Stopping when the frame on its way has come: once more to stop at once");
+    this.#messages.say("Stopping when the frame on its way has come: once more to stop at once");
   }
 
   /** Tells how each source fares, in between. */
   tell(): void {
     for (const report of this.#report?.() ?? []) {
       if (this.#json) sayJson(this.#terminal, { type: "report", ...reportJson(report) });
-      else this.#warn(reportLine(report));
+      else this.#messages.warn(reportLine(report));
     }
   }
 
@@ -133,7 +103,7 @@ export class ReceiveReporter {
 
   finish(summary: ReceiveSummary): void {
     this.#sources = summary.sources.map(({ progress }) => progress);
-    this.#goesOn();
+    this.#messages.goesOn(this.#address, this.#received());
     this.#progress?.stop();
     const more = this.#undelivered - mostNamed;
     if (more > 0) say(this.#terminal, `and ${more} more: --json names them all`);

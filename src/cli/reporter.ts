@@ -5,7 +5,7 @@ import type { SourceReport } from "../client/gaps.ts";
 import type { SendEvent, SendSummary } from "../send.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import type { Arguments } from "./arguments.ts";
-import type { Level } from "./lines.ts";
+import { Messages } from "./messages.ts";
 import { Progress } from "./progress.ts";
 import { droppedLine, reportJson, reportLine } from "./report.ts";
 import { say, sayJson, type Terminal } from "./terminal.ts";
@@ -21,14 +21,12 @@ export class Reporter {
   readonly #insecure: boolean;
   readonly #isArticle: boolean;
   readonly #progress: Progress | undefined;
+  readonly #messages: Messages;
   #skipped = 0;
   #undelivered = 0;
   #kept = 0;
   #stream = "";
   #address = "";
-  /** Why there was no connection, until something was confirmed on the next, and what was before. */
-  #reason: string | undefined;
-  #settled = 0;
   #sources: readonly SourceProgress[] = [];
   #report: (() => readonly SourceReport[]) | undefined;
 
@@ -40,6 +38,10 @@ export class Reporter {
     this.#isArticle = given.isOn("article");
     const shown = !this.#quiet && !given.isOn("verbose");
     this.#progress = shown ? new Progress(terminal, steadyNow) : undefined;
+    this.#messages = new Messages(terminal, this.#progress, {
+      json: this.#json,
+      quiet: this.#quiet,
+    });
   }
 
   event(event: SendEvent): void {
@@ -50,35 +52,35 @@ export class Reporter {
       case "skipped":
         if (this.#json) sayJson(this.#terminal, { type: "skipped", ...event.skipped });
         if (++this.#skipped <= mostNamed) {
-          this.#say(`Not sent: ${event.skipped.path} is ${event.skipped.why}`);
+          this.#messages.say(`Not sent: ${event.skipped.path} is ${event.skipped.why}`);
         }
         return;
       case "connected":
         this.#progress?.waiting(undefined);
         this.#address = event.address;
-        if (this.#reason === undefined) {
+        if (!this.#messages.isBroken) {
           const how = this.#insecure ? ", without key or encryption (--insecure)" : "";
-          this.#say(`Sending ${this.#stream} to ${event.address}${how}`);
+          this.#messages.say(`Sending ${this.#stream} to ${event.address}${how}`);
         }
         return;
       case "waiting":
-        return this.#waiting(event.reason, event.milliseconds);
+        return this.#messages.waiting(event.reason, event.milliseconds, this.#confirmed());
       case "progress":
         this.#sources = event.sources;
         this.#report = event.report;
-        this.#goesOn();
+        this.#messages.goesOn(this.#address, this.#confirmed());
         return this.#progress?.follow(event.sources);
       case "undelivered":
         return this.#undeliveredFrame(event.report);
       case "media": {
         const { source, description } = event;
         if (this.#json) sayJson(this.#terminal, { type: "media", source, description });
-        return this.#say(`${source}: ${description}`);
+        return this.#messages.say(`${source}: ${description}`);
       }
       case "trouble": {
         const { code, message } = event.error;
         if (this.#json) sayJson(this.#terminal, { type: "trouble", error: code, message });
-        return this.#warn(message);
+        return this.#messages.warn(message);
       }
       case "kept": {
         const { source, frame, error } = event.kept;
@@ -88,30 +90,9 @@ export class Reporter {
           sayJson(this.#terminal, { type: "kept", source, sequence, name, error: code, message });
         }
         if (++this.#kept > mostNamed) return;
-        return this.#warn(`Not removed: ${source}/${frame.name}: ${error.message}`);
+        return this.#messages.warn(`Not removed: ${source}/${frame.name}: ${error.message}`);
       }
     }
-  }
-
-  /** There is no connection: on a terminal this is seen anyway, elsewhere each new reason is said. */
-  #waiting(reason: FramesError, milliseconds: number): void {
-    const pause = `trying again in ${Math.max(1, Math.round(milliseconds / 1000))} s`;
-    if (this.#json) {
-      const { code, message } = reason;
-      sayJson(this.#terminal, { type: "waiting", error: code, message, milliseconds });
-    }
-    const isNew = reason.message !== this.#reason;
-    this.#reason = reason.message;
-    this.#settled = this.#confirmed();
-    this.#progress?.waiting(milliseconds);
-    if (isNew) this.#warn(`${reason.message}; ${pause}`);
-  }
-
-  /** A connection that is refused again at once is not worth a word; one that brings something is. */
-  #goesOn(): void {
-    if (this.#reason === undefined || this.#confirmed() === this.#settled) return;
-    this.#reason = undefined;
-    this.#say(`Connected to ${this.#address} again`);
   }
 
   /** Frames that the server has confirmed. */
@@ -120,12 +101,6 @@ export class Reporter {
       (sum, { settled, refused, skipped }) => sum + settled - refused - skipped,
       0,
     );
-  }
-
-  #say(text: string, level?: Level): void {
-    if (this.#quiet) return;
-    if (this.#progress !== undefined) this.#progress.say(text, level);
-    else say(this.#terminal, text, level);
   }
 
   #undeliveredFrame({ source, first, last, what, error }: Undelivered): void {
@@ -147,34 +122,28 @@ export class Reporter {
     const which = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
     // A folder that cannot be read has no numbers.
     const where = first === 0 ? what : `${source}/${what} (${which})`;
-    this.#warn(`Not delivered: ${where}: ${error.message}`);
-  }
-
-  /** Says what even those should see who asked for quiet. */
-  #warn(text: string): void {
-    if (this.#quiet) say(this.#terminal, text, "warning");
-    else this.#say(text, "warning");
+    this.#messages.warn(`Not delivered: ${where}: ${error.message}`);
   }
 
   stopping(): void {
     this.#progress?.stopping();
-    this.#say("Stopping when what is on its way has arrived: once more to stop at once");
+    this.#messages.say("Stopping when what is on its way has arrived: once more to stop at once");
   }
 
   /** Tells how each source fares, in between. */
   tell(): void {
     for (const report of this.#report?.() ?? []) {
       if (this.#json) sayJson(this.#terminal, { type: "report", ...reportJson(report) });
-      else this.#warn(reportLine(report));
+      else this.#messages.warn(reportLine(report));
     }
   }
 
   finish(summary: SendSummary): void {
     this.#sources = summary.sources.map(({ progress }) => progress);
-    this.#goesOn();
+    this.#messages.goesOn(this.#address, this.#confirmed());
     this.#progress?.stop();
     const skipped = this.#skipped - mostNamed;
-    if (skipped > 0) this.#say(`and ${skipped} more links and special files`);
+    if (skipped > 0) this.#messages.say(`and ${skipped} more links and special files`);
     const undelivered = this.#undelivered - mostNamed;
     if (undelivered > 0) say(this.#terminal, `and ${undelivered} more: --json names them all`);
     if (this.#json) this.#finishJson(summary);
