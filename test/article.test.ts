@@ -18,9 +18,8 @@ import {
   sameTree,
   type Server,
   temporaryFolder,
-  until,
-  within,
 } from "./helper/program.ts";
+import { until, within } from "./helper/time.ts";
 
 const missing = peerMissing("python3") ? "skipped: needs python3: " : "";
 const withPython = test.skipIf(missing !== "");
@@ -63,7 +62,7 @@ async function client(port: number, ...args: string[]): Promise<[number, string]
   const child = python("client.py", String(port), ...args);
   try {
     const ended = Promise.all([child.exited, new Response(child.stderr).text()]);
-    return await within(60_000, ended, () => `client.py ${args.join(" ")} did not end within 60 s`);
+    return await within(ended, () => `client.py ${args.join(" ")} did not end`);
   } finally {
     child.kill("SIGKILL");
   }
@@ -89,7 +88,7 @@ async function withPublished(
   };
   const collected = Promise.all([listen(), collect()]);
   try {
-    const port = await within(20_000, listening, () => "server.py did not listen within 20 s");
+    const port = await within(listening, () => "server.py did not listen");
     await use(port, folder, () => complaints);
   } finally {
     child.kill("SIGKILL");

@@ -2,7 +2,7 @@
 // expected and what came; what can be delivered all the same is.
 
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
@@ -39,12 +39,8 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
-  within,
 } from "./helper/program.ts";
-
-// What has a deadline of its own below says what it waited for; this is for what has none.
-setDefaultTimeout(60_000);
+import { until, within } from "./helper/time.ts";
 
 /** The one line that is for people. */
 function theLine({ stderr }: Finished): string {
@@ -242,7 +238,7 @@ time.sleep(60)
     using sender = launch(["send", folder, "--to", to]);
     await until("the attempt", () => isConnecting(sender.child.pid, to));
     sender.child.kill("SIGINT");
-    expect((await sender.ended(5_000)).code).toBe(20);
+    expect((await sender.ended()).code).toBe(20);
   });
 
   /** Whether a process has a socket of its own on the way to an address (proc(5), net/tcp). */
@@ -281,7 +277,7 @@ describe("frames serve goes on, when there comes", () => {
     // A reset is a way of being cut off, too.
     socket.on("error", () => {});
     const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
-    await within(15_000, closed, () => "the server did not close within 15 s");
+    await within(closed, () => "the server did not close");
     return Buffer.concat(parts);
   }
 
@@ -327,7 +323,7 @@ describe("frames serve goes on, when there comes", () => {
       socket.once("error", () => resolve());
       socket.once("close", () => resolve());
     });
-    await within(15_000, refused, () => "the TLS handshake did not end within 15 s");
+    await within(refused, () => "the TLS handshake did not end");
     socket.destroy();
     await expectLogged(/expected FRAMES\/1/);
   });
@@ -1029,8 +1025,8 @@ test.skipIf(linux !== "")(
       const sent = await send({ port }, folder, "--timeout", "3");
       expect([sent.code, sent.code === 0 ? "" : sent.stderr]).toEqual([0, ""]);
       child.kill("SIGTERM");
-      const late = () => "frames serve did not end within 10 s";
-      expect(await within(10_000, child.exited, late)).toBe(0);
+      const late = () => "frames serve did not end";
+      expect(await within(child.exited, late)).toBe(0);
     } finally {
       child.kill("SIGKILL");
       closeSync(reader);
@@ -1106,7 +1102,7 @@ describe("an end before its time:", () => {
       sender.child.kill("SIGINT");
       await until("its word", () => sender.stderr().includes("once more"));
       sender.child.kill("SIGINT");
-      const sent = await sender.ended(5_000);
+      const sent = await sender.ended();
       expect(sent.code).toBe(20);
       link.relay.thaw();
       link.relay.cut();
@@ -1123,7 +1119,7 @@ describe("an end before its time:", () => {
     await until("the connection", () => connected);
     sender.child.kill("SIGINT");
     // Well before anything else would end it.
-    expect((await sender.ended(5_000)).code).toBe(20);
+    expect((await sender.ended()).code).toBe(20);
   });
 
   test("SIGTERM to the server: it stops with exit 0, and its senders are told why they wait; who gives up says what is safe: exit 30", async () => {

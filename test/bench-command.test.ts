@@ -1,6 +1,6 @@
 // `frames bench`: that it measures, and that nothing is left of it. What it measures is the machine's.
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { journal } from "./helper/delivery.ts";
@@ -14,10 +14,8 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
-
-setDefaultTimeout(60_000);
+import { until } from "./helper/time.ts";
 
 const sizes = [20_000, 200_000, 2_000_000];
 const steps = ["read", "checksum", "store", "store-durable", "delivery"];

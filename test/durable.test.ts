@@ -1,7 +1,7 @@
 // What must be safe on the server's disk, what may then be gone at the sender, and what happens when
 // the disk takes nothing more: real executables, a small disk of their own, and what strace(1) sees.
 
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
   existsSync,
@@ -34,12 +34,9 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { startRelay } from "./helper/relay.ts";
-
-// What has a deadline of its own below says what it waited for; this is for what has none.
-setDefaultTimeout(60_000);
 
 function words(server: { port: number }, path: string, ...more: string[]): string[] {
   return ["send", path, "--to", `127.0.0.1:${server.port}`, "--json", "-v", ...more];
@@ -255,7 +252,7 @@ describe("frames send --move", () => {
       expectStored(server, new Map([...before].filter(([name]) => !left.has(name))));
       server = await startServer({ dir, args });
     }
-    const sent = await sender.ended(40_000);
+    const sent = await sender.ended();
     expectCode(sent, 0);
     expect(summaryOf(sent)).toMatchObject({ frames: 404, removed: 404, reasons: {} });
     expect(filesIn(folder)).toEqual([]);
@@ -419,7 +416,7 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
         expect(statSync(join(server.dir, "run7/visible", name)).size).toBe(size);
       }
       rmSync(join(disk, "ballast"));
-      const sent = await sender.ended(40_000);
+      const sent = await sender.ended();
       expectCode(sent, 0);
       expect(summaryOf(sent)).toMatchObject({ frames: 60, refused: 0, lost: 0 });
       expect(Number(summaryOf(sent)["retries"])).toBeGreaterThan(0);
@@ -449,7 +446,7 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
       await until("why it waits", () => /disk of .* is full.*; trying again/.test(sender.stderr()));
       expect(existsSync(join(server.dir, "run7"))).toBe(false);
       rmSync(join(disk, "ballast"));
-      expectCode(await sender.ended(40_000), 0);
+      expectCode(await sender.ended(), 0);
       expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
     });
   });
@@ -463,7 +460,7 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
       // What it is told is why, and not only that the connection broke.
       await until("why it waits", () => /read-only.*; trying again/.test(sender.stderr()));
       readOnly[Symbol.dispose]();
-      const sent = await sender.ended(40_000);
+      const sent = await sender.ended();
       expectCode(sent, 0);
       expect(summaryOf(sent)).toMatchObject({ frames: 60, refused: 0, lost: 0 });
       expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);

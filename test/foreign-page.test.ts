@@ -1,7 +1,7 @@
 // Pages of other sites in a real browser, against the compiled server: what they get of its frames, and that no
 // frame runs as a page.
 
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -11,8 +11,6 @@ import { Browser, noBrowser } from "./helper/browser.ts";
 import { expectCode } from "./helper/delivery.ts";
 import { encodePng } from "./helper/png.ts";
 import { run, type Server, startServer, temporaryFolder } from "./helper/program.ts";
-
-setDefaultTimeout(60_000);
 
 const folder = temporaryFolder();
 const key: KeyEntry = { name: "alice", key: newKey(), role: "both", streams: "*" };

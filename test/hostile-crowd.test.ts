@@ -1,7 +1,7 @@
 // Too many at once, against the compiled server: peers that say nothing, or nearly nothing, and stay. An
 // honest sender gets on meanwhile, another one comes through, and the server's memory stays small.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -19,10 +19,8 @@ import {
   preface,
   source,
 } from "./helper/hostile.ts";
-import { until } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { type } from "./wire/vectors.ts";
-
-setDefaultTimeout(120_000);
 
 /** A server takes 4,096 connections where it may open twice as many files; here is the other end too. */
 const needed = 10_000;
@@ -171,7 +169,7 @@ for (const [kind, isKeyed] of kinds) {
         using crowd = await crowdOf(guarded, count, (peer, index) => say(group, peer, index));
         if (isLetIn) {
           const isLetIn = ({ bytes }: Peer) => bytes.length > 100;
-          await until("all of them", () => crowd.peers.every(isLetIn), 60_000);
+          await until("all of them", () => crowd.peers.every(isLetIn));
         }
         await group.expectServed();
       });

@@ -1,7 +1,7 @@
 // Who stands in the door: peers that speak something else, that do not hold the key, or that take their
 // time, against the compiled server. An honest sender comes through all the while.
 
-import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
 import { connect as connectTls } from "node:tls";
 
@@ -23,10 +23,9 @@ import {
   preface,
   source,
 } from "./helper/hostile.ts";
-import { makeTree, run, until, within } from "./helper/program.ts";
+import { makeTree, run } from "./helper/program.ts";
+import { until, within } from "./helper/time.ts";
 import { type } from "./wire/vectors.ts";
-
-setDefaultTimeout(60_000);
 
 const nonsense = new Uint8Array(5000).map((_, index) => (index * 89 + 200) % 256);
 
@@ -40,7 +39,7 @@ async function clientHello(): Promise<Uint8Array> {
   });
   const socket = connectTls({ host: "127.0.0.1", port: listener.port, rejectUnauthorized: false });
   socket.on("error", () => {});
-  const bytes = await within(10_000, promise, () => "TLS said nothing within 10 s");
+  const bytes = await within(promise, () => "TLS said nothing");
   socket.destroy();
   listener.stop(true);
   return bytes;
@@ -233,7 +232,7 @@ describe("a server that asks for keys lets nobody in who", () => {
     socket.once("secureConnect", () => (secured = true));
     const { promise, resolve } = Promise.withResolvers<void>();
     for (const event of ["error", "close"]) socket.once(event, () => resolve());
-    await within(15_000, promise, () => "the TLS handshake did not end within 15 s");
+    await within(promise, () => "the TLS handshake did not end");
     socket.destroy();
     expect(secured).toBe(false);
   });

@@ -1,15 +1,13 @@
 // Too much from one peer, against the compiled server: sources without number, and answers that nobody
 // reads. An honest sender gets on meanwhile, another one comes through, and the memory stays small.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 
 import { crowdOf, HostileGroup, kinds } from "./helper/hostile-group.ts";
 import { a } from "./helper/hostile-messages.ts";
 import { end, frame, hello, json, Peer, preface, source } from "./helper/hostile.ts";
-import { until } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { type } from "./wire/vectors.ts";
-
-setDefaultTimeout(120_000);
 
 /** What a peer goes on saying that never reads what the server answers. */
 const answered: [what: string, says: Buffer][] = [
@@ -47,7 +45,7 @@ for (const [kind, isKeyed] of kinds) {
           return Buffer.concat([peer.greeting(said), ...sources, frame({ source: 10_000 })]);
         });
         const settled = (peer: Peer) => peer.messages().some((heard) => "frames" in heard);
-        await until("their receipts", () => crowd.peers.every(settled), 60_000);
+        await until("their receipts", () => crowd.peers.every(settled));
         await group.expectServed();
         for (const peer of crowd.peers) {
           peer.write(end(1));
@@ -74,7 +72,7 @@ for (const [kind, isKeyed] of kinds) {
       });
       await group.expectServed();
       for (const peer of crowd.peers) {
-        await until("DONE", () => peer.outcome !== "closed" || peer.isClosed, 60_000);
+        await until("DONE", () => peer.outcome !== "closed" || peer.isClosed);
         await group.expectOutcome(peer, { expects: "done" });
       }
       for (const stream of streams) {

@@ -1,17 +1,16 @@
 // HTTP of peers that keep to no rule, against the compiled server: what it answers, what it shows nobody, and
 // that neither its store nor an honest sender notices.
 
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
 import { newKey } from "../src/keys.ts";
 import { HostileGroup } from "./helper/hostile-group.ts";
-import { type Server, startServer, temporaryFolder, until } from "./helper/program.ts";
+import { type Server, startServer, temporaryFolder } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { type RawAnswer, rawHttp, request, type Saying } from "./helper/raw-http.ts";
-
-setDefaultTimeout(60_000);
 
 /** Streams that are there: one to be seen, and one that is for other keys. */
 const seen = "seen";
@@ -366,11 +365,11 @@ for (const isKeyed of [false, true]) {
         ["a head letter by letter", `GET / HTTP/1.1\r\n${page.host}\r\nX: `, { drip }],
         ["no body", request("POST /login", [page.host, ...body]), {}],
         ["a body letter by letter", request("POST /login", [page.host, ...body]), { drip }],
-        ["an idle connection", request("GET /healthz", [page.host]), { patience: 60_000 }],
+        ["an idle connection", request("GET /healthz", [page.host]), {}],
       ];
       const ended = await Promise.all(
         slow.map(async ([what, said, saying]) => {
-          const answer = await page.say(what, said, { ...saying, patience: 40_000 });
+          const answer = await page.say(what, said, saying);
           return [
             what,
             answer.status === 0 || answer.status === 408 || what === "an idle connection",

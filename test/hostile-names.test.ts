@@ -1,15 +1,14 @@
 // Names that would leave the store, or that a terminal would obey, against the compiled server: what it
 // refuses, what it keeps all the same, and what it shows of them.
 
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, rmSync } from "node:fs";
 
 import { HostileGroup, kinds, type Step } from "./helper/hostile-group.ts";
 import { end, frame, hello, json, Peer, preface, source } from "./helper/hostile.ts";
-import { launch, temporaryFolder, until } from "./helper/program.ts";
+import { launch, temporaryFolder } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { type } from "./wire/vectors.ts";
-
-setDefaultTimeout(60_000);
 
 const linux = process.platform === "linux" ? "" : "skipped: needs Linux: ";
 

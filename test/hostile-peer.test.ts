@@ -1,15 +1,13 @@
 // A peer that keeps to no rule of the protocol, against the compiled server: what it is told, what the
 // log says, and that an honest sender, the store and what lies around it take no harm.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 
 import { HostileGroup, kinds } from "./helper/hostile-group.ts";
 import { a, fatal, greetings, kept, right } from "./helper/hostile-messages.ts";
 import { converse, data, end, frame, hello, MORE, Peer, preface } from "./helper/hostile.ts";
-import { until } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { type } from "./wire/vectors.ts";
-
-setDefaultTimeout(60_000);
 
 /** What the conversation below leaves behind. */
 const whole: Record<string, string> = {

@@ -1,7 +1,7 @@
 // Servers that mean no good, and what `frames send` makes of them: it ends, says in one line why, counts
 // nothing as delivered that was not confirmed, removes nothing then, and keeps its memory.
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, test } from "bun:test";
 
 import { type ErrorName, errors, FramesError } from "../src/errors.ts";
 import {
@@ -32,9 +32,6 @@ import {
   window,
 } from "./helper/scripted-server.ts";
 import { type } from "./wire/vectors.ts";
-
-// Each run has a deadline of its own, which says what it waited for.
-setDefaultTimeout(120_000);
 
 table("frames send ends at once when a server greets it with", [
   ...Object.entries({

@@ -2,7 +2,7 @@
 // is mixed up, and nothing outside the store is read or written.
 
 import { spawnSync } from "node:child_process";
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import {
   linkSync,
   lstatSync,
@@ -17,10 +17,8 @@ import { dirname, join } from "node:path";
 import type { ErrorName } from "../src/errors.ts";
 import { HostileGroup, kinds, type Step } from "./helper/hostile-group.ts";
 import { contents, converse, json, source } from "./helper/hostile.ts";
-import { until } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { type } from "./wire/vectors.ts";
-
-setDefaultTimeout(60_000);
 
 const posix = process.platform === "win32" ? "skipped: needs a POSIX system: " : "";
 const linux = process.platform === "linux" ? "" : "skipped: needs Linux: ";

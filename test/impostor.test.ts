@@ -1,7 +1,7 @@
 // Whoever stands between two ends that hold a key, or stands in for one of them: over real sockets, with the
 // executables as users have them.
 
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createHmac, generateKeyPairSync, randomBytes } from "node:crypto";
 import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -22,13 +22,10 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
-  within,
 } from "./helper/program.ts";
+import { until, within } from "./helper/time.ts";
 import { decodeAll } from "./wire/oracle.ts";
 import { type } from "./wire/vectors.ts";
-
-setDefaultTimeout(60_000);
 
 /** What nobody in between may see: a name and a frame. */
 const name = "a-name-that-nobody-may-read.png";
@@ -148,7 +145,7 @@ async function say(
   try {
     const { bytes, label } = channelBinding;
     socket.write(make(socket.exportKeyingMaterial(bytes, label) as unknown as Uint8Array));
-    await within(15_000, over.promise, () => "the server did not close within 15 s");
+    await within(over.promise, () => "the server did not close");
     return heard;
   } finally {
     socket.terminate();
@@ -351,7 +348,7 @@ describe("a server that asks for a key does not let in", () => {
         error() {},
       },
     });
-    await within(15_000, closed.promise, () => "the server did not close within 15 s");
+    await within(closed.promise, () => "the server did not close");
     expect(heard.length).toBeLessThan(16);
     expect(heard.toString("latin1")).not.toContain("FRAMES");
   });
@@ -365,7 +362,7 @@ describe("a server that asks for a key does not let in", () => {
       socket.once("error", () => end.resolve("refused"));
       socket.once("close", () => end.resolve("refused"));
       try {
-        return await within(15_000, end.promise, () => `nothing came of ${maxVersion}`);
+        return await within(end.promise, () => `nothing came of ${maxVersion}`);
       } finally {
         socket.destroy();
       }

@@ -1,6 +1,6 @@
 // A server that does not keep all, and what it can tell of frames that never came: real executables.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -22,10 +22,8 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
-
-setDefaultTimeout(120_000);
+import { until } from "./helper/time.ts";
 
 function to(server: Server): string[] {
   return ["--to", `127.0.0.1:${server.port}`];

@@ -1,6 +1,6 @@
 // Keys and TLS as a user meets them: real executables, and what passes between them.
 
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import {
   appendFileSync,
   chmodSync,
@@ -35,11 +35,9 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { decodeAll } from "./wire/oracle.ts";
-
-setDefaultTimeout(60_000);
 
 const folders: string[] = [];
 function folder(): string {

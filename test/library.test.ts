@@ -1,7 +1,7 @@
 // What a program gets from `import { serve, send } from "frames"`: the same job, without the executable.
 
 import { Database } from "bun:sqlite";
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, test } from "bun:test";
 import {
   existsSync,
   mkdirSync,
@@ -27,8 +27,6 @@ import {
 } from "frames";
 import { run, sameTree, temporaryFolder } from "./helper/program.ts";
 import { startRelay } from "./helper/relay.ts";
-
-setDefaultTimeout(30_000);
 
 const root = join(import.meta.dir, "..");
 

@@ -1,6 +1,6 @@
 // Pipes and policies as a user meets them: the real program, frames from a pipe, what the journal says.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Camera, numberOf, pgm } from "./helper/camera.ts";
@@ -20,10 +20,8 @@ import {
   run,
   type Server,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
-
-setDefaultTimeout(60_000);
+import { until } from "./helper/time.ts";
 
 interface Row {
   readonly source: string;

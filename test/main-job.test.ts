@@ -1,6 +1,6 @@
 // The main job as a user meets it: real executables, real files, every byte held against the original.
 
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
   closeSync,
@@ -28,13 +28,10 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { startRelay } from "./helper/relay.ts";
 import { videoCorpus, videoNeeds } from "./helper/video.ts";
-
-// The first run may have to fetch and split a video.
-setDefaultTimeout(300_000);
 
 const megabyte = 1e6;
 /** What neither end may pass, however much goes through it. */

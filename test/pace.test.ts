@@ -1,6 +1,6 @@
 // Frames that are sent at a pace, and bytes: real executables. Clocks of busy machines decide nothing here.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { utimesSync } from "node:fs";
 import { join } from "node:path";
 
@@ -13,10 +13,8 @@ import {
   sameTree,
   type Server,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
-
-setDefaultTimeout(120_000);
+import { until } from "./helper/time.ts";
 
 interface Arrival {
   readonly source: string;
@@ -149,7 +147,7 @@ describe("--bwlimit", () => {
         await until("the first bytes", () => passed() > 0);
         const looks: [at: number, bytes: number][] = [];
         const look = setInterval(() => looks.push([performance.now(), passed()]), 20);
-        const ended = await sender.ended(60_000);
+        const ended = await sender.ended();
         clearInterval(look);
         expectCode(ended, 0);
         expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);

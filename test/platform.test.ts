@@ -1,6 +1,6 @@
 // The executable on another processor, and in folders that hold settings meant for other programs.
 
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,8 +13,6 @@ import {
   startServer,
   temporaryFolder,
 } from "./helper/program.ts";
-
-setDefaultTimeout(120_000);
 
 const root = join(import.meta.dir, "..");
 const arm = join(root, "dist/frames-linux-arm64");

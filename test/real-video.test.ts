@@ -1,15 +1,14 @@
 // Real video in every way that it comes: a file, a pipe, a folder that grows, raw thermal frames, HTTP.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 
 import { expectCode, journal, type Json, summaryOf, withServer } from "./helper/delivery.ts";
 import { ffmpeg, inFolder, needs, packetsOf } from "./helper/ffmpeg.ts";
-import { launch, run, sameTree, type Server, until } from "./helper/program.ts";
+import { launch, run, sameTree, type Server } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { videoCorpus, videoNeeds } from "./helper/video.ts";
-
-setDefaultTimeout(120_000);
 
 const missing =
   needs !== "" ? needs : videoNeeds === undefined ? "" : `skipped: needs ${videoNeeds}: `;
@@ -128,7 +127,7 @@ describe.skipIf(missing !== "")(`${missing}the 1080p clip arrives complete and i
         const words = ["--stream", "S", "--source", "gate", "--policy", "block"];
         const to = ["--to", `127.0.0.1:${server.port}`, "--json"];
         using sender = launch(["send", `http://127.0.0.1:${web.port}/`, ...words, ...to]);
-        await until("all frames", () => rowsThere(server) === frames, 60_000);
+        await until("all frames", () => rowsThere(server) === frames);
         sender.child.kill("SIGINT");
         const sent = await sender.ended();
         expectCode(sent, 0);

@@ -1,7 +1,7 @@
 // Frames back out of a server, by the compiled executable: the same tree, whatever breaks on the way.
 
 import { Database } from "bun:sqlite";
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import {
   existsSync,
   mkdirSync,
@@ -35,10 +35,8 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
-
-setDefaultTimeout(60_000);
+import { until } from "./helper/time.ts";
 
 const stored = {
   ...manyFrames(300, 3000),
@@ -264,7 +262,7 @@ describe("whatever is killed", () => {
     await first.process.exited;
     const args = ["--listen", `127.0.0.1:${first.port}`];
     const second = await startServer({ dir, args });
-    const { code, stdout, stderr } = await receiver.ended(40_000);
+    const { code, stdout, stderr } = await receiver.ended();
     expectCode({ code, stderr }, 0);
     const summary = summaryOf({ stdout });
     expect(Number(summary["retries"])).toBeGreaterThan(0);
@@ -286,7 +284,7 @@ describe("whatever is killed", () => {
     await first.process.exited;
     const address = `127.0.0.1:${first.port}`;
     const second = await startServer({ dir: dirOf(first), args: ["--listen", address] });
-    const ended = await receiver.ended(40_000);
+    const ended = await receiver.ended();
     await second.stop();
     return [ended, address];
   }
@@ -640,7 +638,7 @@ describe("a reader that does not read", () => {
         using receiver = launch(args);
         await until("the receiver", () => server.stdout().includes('"receiving"'));
         expectCode(await send(server, tree), 0);
-        await until("all frames", () => countFiles(copy) === 100, 30_000);
+        await until("all frames", () => countFiles(copy) === 100);
         receiver.child.kill("SIGINT");
         const ended = await receiver.ended();
         expectCode(ended, 0);

@@ -1,7 +1,7 @@
 // What breaks on the way, and that nothing is lost by it: real executables, whose servers are killed,
 // whose links are cut, and who are told to send the same once more.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import {
   copyFileSync,
   existsSync,
@@ -40,12 +40,9 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { type Relay } from "./helper/relay.ts";
-
-// What has a deadline of its own below says what it waited for; this is for what has none.
-setDefaultTimeout(60_000);
 
 // Where tests spend their time waiting for pauses to end, they do so side by side.
 
@@ -124,7 +121,7 @@ describe.concurrent("frames send goes on by itself", () => {
 
   /** A delivery that something happens to when it is under way, and that must come to its end. */
   async function expectThrough(sender: ReturnType<typeof launch>, dir: string): Promise<Json> {
-    const sent = await sender.ended(30_000);
+    const sent = await sender.ended();
     expectCode(sent, 0);
     const summary = summaryOf(sent);
     expect(summary).toMatchObject({ frames, refused: 0, lost: 0, interrupted: false });
@@ -272,7 +269,7 @@ describe.concurrent("frames send does not wait", () => {
     fake.receipt(4);
     await until("the receipt", () => sender.stderr().includes("<- RECEIPT 4"));
     fake[Symbol.dispose]();
-    const sent = await sender.ended(10_000);
+    const sent = await sender.ended();
     expect(sent.stderr).toMatch(
       /^frames: Gave up after 2 s: .*refused.*: 4 of 10 frames confirmed/m,
     );
@@ -289,7 +286,7 @@ describe.concurrent("frames send does not wait", () => {
     using sender = launch([...wordsTo(fake), "--timeout", "3", "--give-up-after", "2"]);
     await until("all frames", () => fake.ended === 10);
     fake.receipt(3);
-    const sent = await sender.ended(10_000);
+    const sent = await sender.ended();
     // It was alive all the time.
     expect(sent.stderr).toContain("<- PONG");
     expect(sent.stderr).toMatch(/^frames: Gave up after 2 s: .*: 3 of 10 frames confirmed/m);
@@ -327,7 +324,7 @@ describe.concurrent("frames send does not wait", () => {
     using listener = Bun.listen({ hostname: "127.0.0.1", port, socket });
     await until("the wait", () => sender.stdout().includes('"waiting"'));
     sender.child.kill("SIGINT");
-    const sent = await sender.ended(5_000);
+    const sent = await sender.ended();
     expect(sent.stderr).toMatch(/^frames: Interrupted.*: 7 of 10 frames confirmed/m);
     expect(sent.code).toBe(20);
     expect([tries, listener.port]).toEqual([0, port]);
@@ -841,7 +838,7 @@ test("a loss alone is journalled while its sender stays quiet", async () => {
       encodeControl(Type.lost, 1, { ranges: [[3, 5]], error: 51, message: "too slow" }),
     );
     const losses = () => journal(server.dir, "SELECT source, first, last, reason FROM losses");
-    await until("the row", () => losses().length > 0, 8_000);
+    await until("the row", () => losses().length > 0);
     expect(losses()).toEqual([{ source: "visible", first: 3, last: 5, reason: "dropped" }]);
     expect(client.errors()).toEqual([]);
   });

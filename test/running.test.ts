@@ -1,6 +1,6 @@
 // How a server and a sender run where nobody watches them: logs, signals, systemd, no home.
 
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
 import {
   chmodSync,
@@ -32,10 +32,8 @@ import {
   run,
   sameTree,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
-
-setDefaultTimeout(60_000);
+import { until } from "./helper/time.ts";
 
 const folders: string[] = [];
 function folder(): string {
@@ -497,7 +495,7 @@ describe("SIGTERM", () => {
       server.child.kill("SIGTERM");
       await server.next("stopping");
       server.child.kill("SIGTERM");
-      expect((await server.ended(5000)).code).toBe(20);
+      expect((await server.ended()).code).toBe(20);
     },
   );
 });

@@ -1,7 +1,7 @@
 // A key is said to nobody: not to the list of processes, not to a child, not in what is printed, and it lies
 // in no store.
 
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -15,10 +15,8 @@ import {
   run,
   startServer,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
-
-setDefaultTimeout(60_000);
+import { until } from "./helper/time.ts";
 
 const linux = process.platform === "linux" ? "" : "skipped: needs Linux: ";
 

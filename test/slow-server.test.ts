@@ -1,7 +1,7 @@
 // Servers that are odd, slow, silent, or talk without end: `frames send` delivers where it can, and otherwise
 // ends, with the memory that it has, and takes nothing for complete that is not.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 
 import type { ErrorName } from "../src/errors.ts";
 import {
@@ -32,9 +32,6 @@ import {
   window,
 } from "./helper/scripted-server.ts";
 import { type } from "./wire/vectors.ts";
-
-// Each run has a deadline of its own, which says what it waited for.
-setDefaultTimeout(120_000);
 
 const pings = Buffer.concat(Array<Buffer>(1000).fill(json(type.PING, { time: "0" })));
 

@@ -1,13 +1,12 @@
 // Frames of a live source while its server is away: kept on the disk, and none lost, whoever is killed.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Camera, newSpool, numberOf } from "./helper/camera.ts";
 import { expectCode, journal, type Json, summaryOf } from "./helper/delivery.ts";
-import { freePort, jsonLines, run, startServer, temporaryFolder, until } from "./helper/program.ts";
-
-setDefaultTimeout(60_000);
+import { freePort, jsonLines, run, startServer, temporaryFolder } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 
 interface Row {
   readonly name: string;
@@ -227,7 +226,7 @@ describe("with a spool", () => {
     await camera.shoot(5);
     await until("all of them in the spool", () => spool.numbers().length === 5);
     camera.signal("SIGUSR1");
-    await until("the report", () => reports(camera).length > 0, 2000);
+    await until("the report", () => reports(camera).length > 0);
     expect(reports(camera)[0]).toMatchObject({ name: "visible", captured: 5, sent: 0, frames: 0 });
   });
 

@@ -1,6 +1,6 @@
 // The executable, looked at by what people have: OpenCV, ffmpeg, VLC, curl; and by many at once.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
@@ -12,11 +12,9 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
+import { until } from "./helper/time.ts";
 import { Camera, jpeg, parts } from "./helper/viewing.ts";
-
-setDefaultTimeout(60_000);
 
 const python = "/usr/bin/python3";
 const openCv =
@@ -109,7 +107,7 @@ test.skipIf(vlc !== "")(`${vlc}VLC plays MJPEG`, () =>
       for await (const chunk of child.stderr) said += decoder.decode(chunk);
     })();
     try {
-      await until("a picture", () => /Received first picture/.test(said), 25_000);
+      await until("a picture", () => /Received first picture/.test(said));
     } finally {
       child.kill("SIGKILL");
       await reading;

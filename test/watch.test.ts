@@ -1,6 +1,6 @@
 // A watched folder as a user meets it: the real program beside a capture program, until Ctrl-C.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import {
   appendFileSync,
   existsSync,
@@ -34,10 +34,8 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
 } from "./helper/program.ts";
-
-setDefaultTimeout(60_000);
+import { until } from "./helper/time.ts";
 
 const jpeg = Buffer.from("\xff\xd8\xff\xe0 a picture \xff\xd9", "latin1");
 
@@ -193,7 +191,7 @@ describe("frames send --watch", () => {
       place(folder, "new");
       await arrived(server, 1);
       // Both were renamed into place, one after the other.
-      await until("both", () => rowsOf(server).length === 2, 4000);
+      await until("both", () => rowsOf(server).length === 2);
       await stop(sender);
       expect(rowsOf(server).map(({ name }) => name)).toEqual(["old", "new"]);
     });

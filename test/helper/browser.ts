@@ -1,6 +1,6 @@
 // A real browser, and what a page says to it.
 
-import { until } from "./program.ts";
+import { hangMs, until } from "./time.ts";
 
 const path = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]
   .map((name) => Bun.which(name))
@@ -86,7 +86,7 @@ export class Browser {
   }
 
   async click(selector: string): Promise<void> {
-    await this.#view.click(selector, { timeout: 10_000 });
+    await this.#view.click(selector, { timeout: hangMs });
   }
 
   /** A picture of what is to be seen, as PNG. */
@@ -95,7 +95,7 @@ export class Browser {
   }
 
   /** Waits until an expression in the page is true. */
-  async until(what: string, expression: string, milliseconds = 20_000): Promise<void> {
+  async until(what: string, expression: string): Promise<void> {
     let isSo = false;
     let isAsking = false;
     const ask = async (): Promise<void> => {
@@ -103,14 +103,10 @@ export class Browser {
       isSo = await this.read<boolean>(`Boolean(${expression})`).finally(() => (isAsking = false));
     };
     try {
-      await until(
-        what,
-        () => {
-          if (!isSo && !isAsking) void ask().catch(() => {});
-          return isSo;
-        },
-        milliseconds,
-      );
+      await until(what, () => {
+        if (!isSo && !isAsking) void ask().catch(() => {});
+        return isSo;
+      });
     } catch (error) {
       throw new Error(`${error}; on the console: ${this.console.join("\n") || "nothing"}`);
     }

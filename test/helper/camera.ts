@@ -2,7 +2,8 @@
 
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { environment, executable, temporaryFolder, within } from "./program.ts";
+import { environment, executable, temporaryFolder } from "./program.ts";
+import { within } from "./time.ts";
 
 /** A whole PGM of about `size` bytes, unlike any other number's. */
 export function pgm(number: number, size = 100): Uint8Array {
@@ -72,10 +73,8 @@ export class Camera {
   }
 
   /** Waits for its end, whatever brings that about. */
-  async ended(milliseconds = 20_000): Promise<{ code: number; stdout: string; stderr: string }> {
-    const code = await within(milliseconds, this.child.exited, () => {
-      return `frames send - did not end within ${milliseconds / 1000} s: ${this.stderr}`;
-    });
+  async ended(): Promise<{ code: number; stdout: string; stderr: string }> {
+    const code = await within(this.child.exited, () => `frames send - did not end: ${this.stderr}`);
     await Promise.all([this.#stdout.finished, this.#stderr.finished]);
     return { code, stdout: this.stdout, stderr: this.stderr };
   }

@@ -4,13 +4,11 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type CapturedFrame } from "../../src/source/iterable.ts";
+import { within } from "./time.ts";
 
 /** Begins the name of a test that needs ffmpeg, where there is none. */
 export const needs =
   Bun.which("ffmpeg") === null || Bun.which("ffprobe") === null ? "skipped: needs ffmpeg: " : "";
-
-/** No wait in a test is longer, however busy the machine is. */
-export const deadline = 60_000;
 
 /** Runs ffmpeg to its end; what it wrote to stdout. */
 export function ffmpeg(...words: string[]): Promise<Buffer> {
@@ -49,17 +47,8 @@ export async function inFolder(use: (folder: string) => Promise<void>): Promise<
 }
 
 /** What comes of a promise, which must be settled before the deadline. */
-export async function inTime<T>(promise: Promise<T>, what: string): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(
-    () => reject(new Error(`${what} took over ${deadline / 1000} s`)),
-    deadline,
-  );
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+export function inTime<T>(promise: Promise<T>, what: string): Promise<T> {
+  return within(promise, () => `${what} did not come`);
 }
 
 /** All frames, or the first `most`, and what was thrown after them. */

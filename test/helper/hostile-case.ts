@@ -24,7 +24,6 @@ export interface Case {
   isPartial?: boolean;
   args?: string[];
   files?: Record<string, number>;
-  deadline?: number;
 }
 
 /** What is never so, whatever the server says. */
@@ -64,11 +63,10 @@ export function expectEnd(outcome: Outcome, row: Case): void {
 
 /** Runs a case twice, with `--move` and without: the server may have what it confirmed, and no more. */
 async function check(row: Case): Promise<void> {
-  const { script, args = [], files = three, deadline } = row;
-  const options = { files, ...(deadline === undefined ? {} : { deadline }) };
+  const { script, args = [], files = three } = row;
   const [kept, moved] = await Promise.all([
-    sendTo(script, { ...options, args }),
-    sendTo(script, { ...options, args: [...args, "--move"] }),
+    sendTo(script, { files, args }),
+    sendTo(script, { files, args: [...args, "--move"] }),
   ]);
   expectEnd(kept, row);
   expectEnd(moved, row);

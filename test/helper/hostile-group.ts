@@ -21,7 +21,8 @@ import {
   source,
   type Target,
 } from "./hostile.ts";
-import { makeTree, manyFrames, run, sameTree, until } from "./program.ts";
+import { makeTree, manyFrames, run, sameTree } from "./program.ts";
+import { until } from "./time.ts";
 
 /** The two kinds of server: a peer of the second has a key, and is let in. */
 export const kinds = [

@@ -31,8 +31,8 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-  until,
 } from "./program.ts";
+import { until } from "./time.ts";
 
 // Bytes.
 
@@ -265,9 +265,9 @@ export class Peer {
   }
 
   /** Waits until the server has closed. */
-  async closed(milliseconds = 20_000): Promise<void> {
+  async closed(): Promise<void> {
     const what = `the end of the connection ${this.name}`;
-    await until(what, () => this.isClosed, milliseconds).finally(() => this.reset());
+    await until(what, () => this.isClosed).finally(() => this.reset());
   }
 
   [Symbol.dispose](): void {
@@ -440,7 +440,7 @@ export async function honestSender(
     async finish() {
       expect(sender.child.exitCode).toBeNull();
       link.relay.limit(1e9);
-      const sent = await sender.ended(60_000);
+      const sent = await sender.ended();
       expectCode(sent, 0);
       const all = { frames: honestFrames, refused: 0, lost: 0, retries: 0 };
       expect(summaryOf(sent)).toMatchObject(all);

@@ -14,10 +14,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-
-const startDeadline = 20_000;
-const stopDeadline = 20_000;
-const runDeadline = 120_000;
+import { within } from "./time.ts";
 
 /** The executable under test. */
 export const executable: string =
@@ -88,9 +85,10 @@ export async function startServer(options: {
   failed.catch(() => {});
   try {
     return {
-      port: await within(startDeadline, Promise.race([port, failed]), () => {
-        return `frames serve did not listen within ${startDeadline / 1000} s${story()}`;
-      }),
+      port: await within(
+        Promise.race([port, failed]),
+        () => `frames serve did not listen${story()}`,
+      ),
       dir,
       http: page,
       process: child,
@@ -102,11 +100,7 @@ export async function startServer(options: {
         child.kill("SIGTERM");
         try {
           const ended = Promise.all([child.exited, stdout.finished, stderr.finished]);
-          return (
-            await within(stopDeadline, ended, () => {
-              return `frames serve did not stop within ${stopDeadline / 1000} s${story()}`;
-            })
-          )[0];
+          return (await within(ended, () => `frames serve did not stop${story()}`))[0];
         } finally {
           child.kill("SIGKILL");
         }
@@ -124,7 +118,7 @@ export interface Launched {
   stdout(): string;
   stderr(): string;
   /** Waits for its end, whatever brings that about. */
-  ended(milliseconds?: number): Promise<{ code: number; stdout: string; stderr: string }>;
+  ended(): Promise<{ code: number; stdout: string; stderr: string }>;
   [Symbol.dispose](): void;
 }
 
@@ -143,11 +137,9 @@ export function launch(args: string[], env: Record<string, string> = {}): Launch
     child,
     stdout: stdout.text,
     stderr: stderr.text,
-    async ended(milliseconds = 20_000) {
+    async ended() {
       const story = (): string => `\nstdout: ${stdout.text()}\nstderr: ${stderr.text()}`;
-      const code = await within(milliseconds, child.exited, () => {
-        return `frames ${args[0]} did not end within ${milliseconds / 1000} s${story()}`;
-      });
+      const code = await within(child.exited, () => `frames ${args[0]} did not end${story()}`);
       await Promise.all([stdout.finished, stderr.finished]);
       return { code, stdout: stdout.text(), stderr: stderr.text() };
     },
@@ -155,7 +147,7 @@ export function launch(args: string[], env: Record<string, string> = {}): Launch
   };
 }
 
-/** Runs the program to its end; after two minutes it is killed and this throws. */
+/** Runs the program to its end; after `hangMs` it is killed and this throws. */
 export async function run(
   args: string[],
   options: {
@@ -182,9 +174,10 @@ export async function run(
       new Response(child.stdout).bytes(),
       new Response(child.stderr).text(),
     ]);
-    const [code, output, stderr] = await within(runDeadline, ended, () => {
-      return `frames ${args.join(" ")} did not end within ${runDeadline / 1000} s`;
-    });
+    const [code, output, stderr] = await within(
+      ended,
+      () => `frames ${args.join(" ")} did not end`,
+    );
     // On Linux a child's maxRSS begins at what its parent held when it was made, so it says
     // nothing unless it is clearly above that.
     const reported = child.resourceUsage()?.maxRSS ?? 0;
@@ -194,21 +187,6 @@ export async function run(
   } finally {
     clearInterval(sampler);
     child.kill("SIGKILL");
-  }
-}
-
-/** Waits until something is so. */
-export async function until(
-  what: string,
-  condition: () => boolean,
-  milliseconds = 20_000,
-): Promise<void> {
-  const end = performance.now() + milliseconds;
-  while (!condition()) {
-    if (performance.now() > end) {
-      throw new Error(`${what} did not come within ${milliseconds / 1000} s`);
-    }
-    await Bun.sleep(5);
   }
 }
 
@@ -360,19 +338,6 @@ function parse(line: string): Record<string, unknown> | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** Waits for `work`, but not for ever. */
-export async function within<T>(
-  milliseconds: number,
-  work: Promise<T>,
-  late: () => string,
-): Promise<T> {
-  let timer: Timer | undefined;
-  const deadline = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(late())), milliseconds);
-  });
-  return Promise.race([work, deadline]).finally(() => clearTimeout(timer));
 }
 
 function highWater(pid: number): number {

@@ -4,6 +4,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { adopt, freePort, temporaryFolder } from "./program.ts";
+import { hangMs, until } from "./time.ts";
 
 const programs = ["ceph", "monmaptool", "ceph-mon", "ceph-osd", "radosgw-admin", "radosgw"];
 
@@ -13,7 +14,6 @@ export const needs = programs.some((program) => Bun.which(program) === null)
   : "";
 
 /** Everything comes up in a few seconds, but this machine may be busy. */
-const deadline = 90_000;
 
 const keys = { accessKeyId: "frames-access", secretAccessKey: "frames-secret" } as const;
 
@@ -123,7 +123,7 @@ async function run(program: string, ...words: string[]): Promise<void> {
     stdin: "ignore",
     stdout: "ignore",
     stderr: "pipe",
-    timeout: deadline,
+    timeout: hangMs,
   });
   adopt(child);
   const [code, said] = await Promise.all([child.exited, new Response(child.stderr).text()]);
@@ -131,16 +131,15 @@ async function run(program: string, ...words: string[]): Promise<void> {
 }
 
 async function answering(endpoint: string): Promise<void> {
-  const end = performance.now() + deadline;
-  for (;;) {
+  const answers = async (): Promise<boolean> => {
     try {
       await fetch(endpoint, { signal: AbortSignal.timeout(2000) });
-      return;
-    } catch (error) {
-      if (performance.now() > end) throw error;
-      await Bun.sleep(50);
+      return true;
+    } catch {
+      return false;
     }
-  }
+  };
+  await until(`an answer of ${endpoint}`, answers, 50);
 }
 
 /**

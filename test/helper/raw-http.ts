@@ -1,6 +1,6 @@
 // HTTP as no browser speaks it: bytes into a socket, and what came back.
 
-import { within } from "./program.ts";
+import { within } from "./time.ts";
 
 /** What a server said, and whether it closed. */
 export interface RawAnswer {
@@ -23,15 +23,13 @@ export interface Saying {
   readonly drip?: { readonly piece: string; readonly every: number };
   /** Whether the head of an answer without a length is enough, since the rest never ends. */
   readonly headOnly?: boolean;
-  /** Milliseconds to wait for the end. */
-  readonly patience?: number;
 }
 
 /** Says these bytes (text is latin1), and waits until the answer is whole or the server closes. */
 export async function rawHttp(
   port: number,
   said: string | Uint8Array,
-  { drip, headOnly = false, patience = 20_000 }: Saying = {},
+  { drip, headOnly = false }: Saying = {},
 ): Promise<RawAnswer> {
   const heard: Uint8Array[] = [];
   let isClosed = false;
@@ -62,7 +60,7 @@ export async function rawHttp(
     drip === undefined ? undefined : setInterval(() => socket.write(drip.piece), drip.every);
   const text = (): string => Buffer.concat(heard).toString("latin1");
   try {
-    await within(patience, promise, () => `No answer in ${patience / 1000} s but: ${text()}`);
+    await within(promise, () => `No answer but: ${text()}`);
   } finally {
     clearInterval(dripping);
     socket.terminate();

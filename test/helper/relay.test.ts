@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 
 import { startRelay, type RelayOptions } from "./relay.ts";
+import { until } from "./time.ts";
 
 /** Both ends of one connection through a relay, each able to close only its own half. */
 async function throughRelay(options: Omit<RelayOptions, "to"> = {}) {
@@ -33,14 +34,6 @@ async function closing(socket: Socket): Promise<string | undefined> {
   socket.on("error", (error: NodeJS.ErrnoException) => (code = error.code)).resume();
   await new Promise((resolve) => socket.once("close", resolve));
   return code;
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = performance.now() + 5000;
-  while (!condition()) {
-    if (performance.now() > deadline) throw new Error("it did not come about within 5 s");
-    await Bun.sleep(1);
-  }
 }
 
 async function everything(socket: Socket): Promise<Buffer> {
@@ -114,7 +107,7 @@ test("a new rate holds at once, for what waits already as well", async () => {
   using link = await throughRelay({ rate: 20_000 });
   link.client.end(Buffer.alloc(1_000_000));
   const arrived = everything(link.peer);
-  await until(() => link.relay.bytes > 0);
+  await until("the bytes", () => link.relay.bytes > 0);
   // The rest would take most of a minute.
   link.relay.limit(Infinity);
   expect((await arrived).length).toBe(1_000_000);
@@ -122,7 +115,7 @@ test("a new rate holds at once, for what waits already as well", async () => {
   using second = await throughRelay({ rate: 4_000_000 });
   second.client.end(Buffer.alloc(1_000_000));
   second.peer.resume();
-  await until(() => second.relay.bytes > 100_000);
+  await until("the bytes", () => second.relay.bytes > 100_000);
   second.relay.limit(10_000);
   const before = second.relay.bytes;
   await Bun.sleep(300);

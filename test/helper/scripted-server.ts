@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, message, type } from "../wire/vectors.ts";
-import { type Finished, makeTree, run, within } from "./program.ts";
+import { type Finished, makeTree, run } from "./program.ts";
 
 export const preface: Buffer = Buffer.from("FRAMES/1");
 
@@ -197,7 +197,7 @@ export const long: string = "x".repeat(60_000);
 /** Runs `frames send --json` against a server that follows a script on each connection. */
 export async function sendTo(
   script: Script,
-  { args = [] as string[], files = three as Record<string, number>, deadline = 30_000 } = {},
+  { args = [] as string[], files = three as Record<string, number> } = {},
 ): Promise<Outcome> {
   let connections = 0;
   const faults: unknown[] = [];
@@ -224,9 +224,7 @@ export async function sendTo(
   const before = look(folder);
   try {
     const words = ["send", folder, "--to", `127.0.0.1:${listener.port}`, "--json", ...args];
-    const finished = await within(deadline, run(words), () => {
-      return `frames send did not end within ${deadline / 1000} s`;
-    });
+    const finished = await run(words);
     if (faults.length > 0) throw faults[0];
     const after = look(folder);
     const changed = [...after.keys()].filter((name) => after.get(name) !== before.get(name));

@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { FrameFeed, send, type SendOptions, serve, type ServeOptions, type Server } from "frames";
 import { temporaryFolder } from "./program.ts";
+import { until } from "./time.ts";
 
 /** A server in this process, with a page. */
 export interface Viewed {
@@ -78,13 +79,10 @@ export class Camera {
     const { stream, source, count } = this;
     const query = `source=${encodeURIComponent(source)}&number=${count}`;
     const url = `http://${this.#server.http}/api/streams/${encodeURIComponent(stream)}/frames?${query}`;
-    const deadline = performance.now() + 10_000;
-    for (;;) {
+    await until(`frame ${count}`, async () => {
       const { frames } = (await (await fetch(url)).json()) as { frames: unknown[] };
-      if (frames.length > 0) return;
-      if (performance.now() > deadline) throw new Error(`frame ${count} did not come within 10 s`);
-      await Bun.sleep(2);
-    }
+      return frames.length > 0;
+    });
   }
 
   async end(): Promise<void> {

@@ -16,7 +16,8 @@ import type { Supplied, SuppliedFrame, Supply } from "../../src/session/supply.t
 import { DirectoryStore } from "../../src/store/directory.ts";
 import { journalPath } from "../../src/store/schema.ts";
 import { StoreReader } from "../../src/server/store-reader.ts";
-import { temporaryFolder, until } from "../helper/program.ts";
+import { temporaryFolder } from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 
 const session = "1".repeat(32);
 const closing: (() => void)[] = [];

@@ -1,6 +1,6 @@
 // Videos, cameras and URLs by way of the real ffmpeg, held against what ffmpeg finds in other ways.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import {
   mkdirSync,
   readFileSync,
@@ -14,17 +14,7 @@ import type { FramesError } from "../../src/errors.ts";
 import type { CapturedFrame } from "../../src/source/iterable.ts";
 import { isMedia, type MediaOptions, openMedia } from "../../src/source/media.ts";
 import { Splitter } from "../../src/source/splitter.ts";
-import {
-  deadline,
-  ffmpeg,
-  framesOf,
-  inFolder,
-  inTime,
-  needs,
-  packetsOf,
-} from "../helper/ffmpeg.ts";
-
-setDefaultTimeout(2 * deadline);
+import { ffmpeg, framesOf, inFolder, inTime, needs, packetsOf } from "../helper/ffmpeg.ts";
 
 const largest = 64 << 20;
 const picture = ["-f", "lavfi", "-i", "testsrc2=size=174x130:rate=30000/1001"];

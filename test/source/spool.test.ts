@@ -8,7 +8,8 @@ import type { Frame, Loss } from "../../src/frame.ts";
 import type { CapturedFrame } from "../../src/source/iterable.ts";
 import { LiveSource, type QueuePolicy } from "../../src/source/live.ts";
 import { type SourceSpool, Spool } from "../../src/source/spool.ts";
-import { temporaryFolder, until } from "../helper/program.ts";
+import { temporaryFolder } from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 import { refusal } from "../helper/refusal.ts";
 import { MemoryFrame } from "../session/memory.ts";
 
@@ -221,7 +222,7 @@ function camera(policy: QueuePolicy, most = 1e9) {
     async shoot(count: number, size = 10): Promise<void> {
       for (let left = count; left > 0; left--) ready.push({ bytes: new Uint8Array(size) });
       wake();
-      await until("what it may take", () => ready.length === 0, 2000).catch(() => {});
+      await until("what it may take", () => ready.length === 0).catch(() => {});
       await Bun.sleep(0);
     },
     [Symbol.dispose]: () => {

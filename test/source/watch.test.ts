@@ -18,7 +18,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { rootOf } from "../../src/source/walk.ts";
 import { encodePng } from "../helper/png.ts";
-import { temporaryFolder, until } from "../helper/program.ts";
+import { temporaryFolder } from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 import { refusal } from "../helper/refusal.ts";
 import { never, Watching } from "../helper/watching.ts";
 
@@ -365,9 +366,9 @@ test("a disk that gives the place of a removed file to another hides no loss", a
     write(folder, "second");
     // Some disks give it to nobody for now.
     const isGiven = statSync(join(folder, "second")).ino === ino;
-    await until("the loss of the first", () => watching.of("first").length > 0, 5000);
+    await until("the loss of the first", () => watching.of("first").length > 0);
     expect([isGiven, watching.of("first")]).toEqual([isGiven, ["lost: vanished"]]);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}, 20_000);
+});

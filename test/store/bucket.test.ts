@@ -1,5 +1,5 @@
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
 import type { SourceStore } from "../../src/frame.ts";
@@ -13,7 +13,7 @@ import { Mirror } from "../../src/store/mirror.ts";
 import { S3 } from "../../src/store/s3.ts";
 import { type Engine, needs, startEngine } from "../helper/radosgw.ts";
 import { type S3Proxy, startS3Proxy } from "../helper/s3-proxy.ts";
-import { until } from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 import {
   bytesOf,
   describeFrame,
@@ -27,9 +27,6 @@ import {
 } from "./contract.ts";
 import { codeOf, flushCode, now, openVisible, otherSession, put } from "./fixture.ts";
 
-// What times out has its engine killed under all others.
-setDefaultTimeout(60_000);
-
 let engine: Engine | undefined;
 let bucket: Bun.S3Client;
 let proxy: S3Proxy;
@@ -39,7 +36,7 @@ if (needs === "") {
     engine = await startEngine();
     bucket = await engine.bucket("frames");
     proxy = startS3Proxy(engine.endpoint);
-  }, 120_000);
+  });
   afterAll(async () => {
     proxy?.stop();
     await engine?.stop();
@@ -169,7 +166,7 @@ describe("Two nodes of one bucket:", () => {
       expect(await stored(openVisible(one), `${number}.png`)).toBe("stored");
     }
     const kept = () => catalog.after({ stream: "run7" }, 0, 100);
-    await until("what the other node took", () => kept().length === 5, 5000);
+    await until("what the other node took", () => kept().length === 5);
     expect(woken).toBeGreaterThan(0);
     const bytes = await (await two.kept.fetch(kept()[0]!))!.bytes();
     expect([bytes.length, crc32(bytes)]).toEqual([100, kept()[0]!.crc32]);

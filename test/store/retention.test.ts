@@ -300,7 +300,7 @@ describe("by size", () => {
     expect(rows(directory, "SELECT count(*) AS frames, min(id) AS first FROM frames")).toEqual([
       { frames: 50_001n, first: 2n },
     ]);
-  }, 30_000);
+  });
 });
 
 describe("what is removed", () => {

@@ -1,6 +1,6 @@
 // Who is asked for a key, and who speaks TLS, as the executable is started.
 
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -10,8 +10,6 @@ import { namesIn } from "../../src/auth/certificate.ts";
 import { formatKey, type KeyEntry, parseKeys } from "../../src/auth/key.ts";
 import { newKey } from "../../src/keys.ts";
 import { run, type Server, startServer, temporaryFolder } from "../helper/program.ts";
-
-setDefaultTimeout(60_000);
 
 const folder = temporaryFolder();
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

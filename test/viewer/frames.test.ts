@@ -1,12 +1,10 @@
 // Frames over HTTP: the newest, and any that is stored.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { Camera, jpeg, startViewed } from "../helper/viewing.ts";
-
-setDefaultTimeout(30_000);
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 

@@ -1,11 +1,10 @@
 // What is stored, as JSON: streams, frames in the order of capture, moments and gaps.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { send, serve } from "frames";
 import { run, temporaryFolder } from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 import { Camera, startViewed } from "../helper/viewing.ts";
-
-setDefaultTimeout(30_000);
 
 const frame = (text: string) => new TextEncoder().encode(text);
 
@@ -219,11 +218,7 @@ test("sums follow what is removed and what is replaced", async () => {
     await send([{ bytes: new Uint8Array(60), name: "3" }], { ...to, onConflict: "replace" });
     expect(await sums()).toEqual([4, 360]);
     await send(frames.slice(4), to);
-    const deadline = performance.now() + 20_000;
-    while ((await sums())[0] !== 5) {
-      if (performance.now() > deadline) throw new Error(`${await sums()} are kept`);
-      await Bun.sleep(50);
-    }
+    await until("the removal of all but 5", async () => (await sums())[0] === 5);
     expect(await sums()).toEqual([5, 500]);
   } finally {
     await server.stop();

@@ -1,15 +1,13 @@
 // What is live: MJPEG, events, and the page's socket; and that nobody who is slow harms anybody.
 
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { send } from "frames";
 import { encodePng } from "../helper/png.ts";
-import { until } from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 import { Camera, jpeg, parts, startViewed, type Viewed } from "../helper/viewing.ts";
-
-setDefaultTimeout(30_000);
 
 /** Asks, and reads nothing. */
 async function deaf(viewed: Viewed, path: string): Promise<Socket> {
@@ -29,12 +27,8 @@ async function metric(viewed: Viewed, series: string): Promise<number | undefine
 }
 
 async function viewers(viewed: Viewed, kind: string, count: number): Promise<void> {
-  let now = await metric(viewed, `frames_viewers{kind="${kind}"}`);
-  for (const end = performance.now() + 10_000; now !== count;) {
-    if (performance.now() > end) throw new Error(`${now} of ${kind} look on, not ${count}`);
-    await Bun.sleep(10);
-    now = await metric(viewed, `frames_viewers{kind="${kind}"}`);
-  }
+  const series = `frames_viewers{kind="${kind}"}`;
+  await until(`${count} of ${kind}`, async () => (await metric(viewed, series)) === count);
 }
 
 describe("MJPEG", () => {

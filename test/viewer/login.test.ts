@@ -1,14 +1,12 @@
 // A server that asks for keys, in a real browser: logging in, an address for other programs, logging out.
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { send } from "../../src/mod.ts";
 import { Browser, noBrowser } from "../helper/browser.ts";
 import { encodePng } from "../helper/png.ts";
 import { jsonLines, run, startServer, temporaryFolder } from "../helper/program.ts";
-
-setDefaultTimeout(60_000);
 
 test.skipIf(noBrowser !== "")(
   `${noBrowser}the page asks for the key, shows what it lets see, and forgets it`,

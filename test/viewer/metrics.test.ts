@@ -1,12 +1,10 @@
 // /metrics by the rules of Prometheus' text format 0.0.4, and what else those who run it ask.
 
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { mkdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { send } from "frames";
 import { Camera, startViewed } from "../helper/viewing.ts";
-
-setDefaultTimeout(30_000);
 
 interface Family {
   readonly type: string;

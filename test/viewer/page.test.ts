@@ -1,12 +1,10 @@
 // The page of the executable in a real browser: what it shows of frames that are being sent.
 
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { FrameFeed, send, type SendSummary } from "../../src/mod.ts";
 import { Browser, noBrowser } from "../helper/browser.ts";
 import { encodePng } from "../helper/png.ts";
 import { jsonLines, type Server, startServer, temporaryFolder } from "../helper/program.ts";
-
-setDefaultTimeout(60_000);
 
 const width = 320;
 const height = 240;
