@@ -9,8 +9,12 @@ import { hashOf, type Place } from "./route.ts";
 import type { Thermal } from "./thermal.ts";
 import { type Lane, Timeline } from "./timeline.ts";
 
-/** Where to go: to a moment, to a frame with a number, or so many frames on (negative: back). */
-type Way = { readonly at: bigint } | { readonly number: number } | { readonly by: number };
+/** Where to go: to a moment, to the first frame, to one with a number, or so many frames on (negative: back). */
+type Way =
+  | { readonly at: bigint }
+  | { readonly first: true }
+  | { readonly number: number }
+  | { readonly by: number };
 
 /** Sources whose frames are asked for at once. */
 const mostAsked = 64;
@@ -145,7 +149,9 @@ export class RecordedView {
   end(way: -1 | 1): void {
     this.#setPlaying(false);
     const lane = this.#lanes.get(this.#chosen);
-    if (lane !== undefined) this.#go({ at: way < 0 ? lane.first : lane.last });
+    if (lane === undefined) return;
+    // Of frames with the same capture time, a moment shows the last.
+    this.#go(way < 0 ? { first: true } : { at: lane.last });
   }
 
   /** Steps by the source before, or by the next. */
@@ -289,11 +295,14 @@ export class RecordedView {
         const way = this.#wanted;
         this.#wanted = undefined;
         this.#isPartial = false;
-        if (way !== undefined) await this.#goOne(way);
-        else if (this.#at !== 0n) await this.#showMoment(this.#at, this.#chosenPanel()?.frame);
+        try {
+          if (way !== undefined) await this.#goOne(way);
+          else if (this.#at !== 0n) await this.#showMoment(this.#at, this.#chosenPanel()?.frame);
+        } catch (error) {
+          // A failed way does not hold up the one that was asked for meanwhile.
+          this.#fail(error);
+        }
       }
-    } catch (error) {
-      this.#fail(error);
     } finally {
       this.#isBusy = false;
     }
@@ -304,11 +313,21 @@ export class RecordedView {
     if ("at" in way) {
       await this.#showMoment(way.at, undefined);
     } else {
-      const frame = "by" in way ? await this.#stepped(way.by) : await this.#numbered(way.number);
+      const frame = await this.#found(way);
       if (frame === undefined) return;
       await this.#showFrame(frame);
       announce(`Frame ${count(frame.number)}, ${this.#time.textContent}`);
     }
+  }
+
+  #found(way: Exclude<Way, { at: bigint }>): Promise<Frame | undefined> {
+    if ("first" in way) return this.#firstFrame();
+    return "by" in way ? this.#stepped(way.by) : this.#numbered(way.number);
+  }
+
+  async #firstFrame(): Promise<Frame | undefined> {
+    const { frames } = await this.#api.frames(this.#stream!, this.#chosen, "limit=1");
+    return frames[0];
   }
 
   /** The frame of the chosen source that is so many on. */
