@@ -33,6 +33,21 @@ import {
 } from "./helper/scripted-server.ts";
 import { type } from "./wire/vectors.ts";
 
+/** Longer than a slow machine needs for one connection. */
+const patient = ["--give-up-after", "4"];
+
+/** Rows whose memory or whole output counts, and one of each kind: these run the executable. */
+const ofProcess = new Set([
+  "no window",
+  "a body of 2^32-1 bytes",
+  "a body of 65,537 bytes",
+  "an unknown message of 1,048,577 bytes",
+  "RECEIPT of more than was sent",
+  "a DATA of its own",
+  "internal",
+  "no-key",
+]);
+
 table("frames send ends at once when a server greets it with", [
   ...Object.entries({
     "a WELCOME that grants a window of 0 bytes": welcome({ window: { bytes: 0, frames: 9 } }),
@@ -83,6 +98,7 @@ table("frames send ends at once when a server greets it with", [
     script: says(bytes),
     error: "protocol",
     connections: 1,
+    isProcess: ofProcess.has(what),
   })),
   {
     what: "WELCOME before the preface",
@@ -156,7 +172,13 @@ table("frames send ends after three tries when a server that let it in says", [
   }).map(([what, bytes]): Case => {
     // Bytes that are taken for others cannot have the right CRC-32.
     const isCut = what.startsWith("half");
-    return { what, script: answers(bytes), error: isCut ? "damaged" : "protocol", connections: 3 };
+    return {
+      what,
+      script: answers(bytes),
+      error: isCut ? "damaged" : "protocol",
+      connections: 3,
+      isProcess: ofProcess.has(what),
+    };
   }),
   ...Object.entries({
     "a RECEIPT for nothing yet": receipt(1),
@@ -208,7 +230,7 @@ table("frames send keeps to what a server confirmed that then", [
       await Bun.sleep(0);
       peer.end();
     },
-    args: ["--give-up-after", "1"],
+    args: patient,
     ...{ error: "given-up", confirmed: 2 },
   },
   {
@@ -231,7 +253,7 @@ table("frames send keeps to what a server confirmed that then", [
         await Bun.sleep(50);
       }
     },
-    args: ["--give-up-after", "1"],
+    args: patient,
     ...{ error: "given-up", says: /confirms nothing/, confirmed: 2, connections: 1 },
   },
 ]);
@@ -248,7 +270,8 @@ table("frames send tells of each frame that a server refuses", [
   } satisfies Record<string, [number, string]>).map(([what, [number, text]]): Case => {
     const parts = [1, 2, 3].map((sequence) => refused(sequence, number, text));
     const counts = done(3, { stored: 0, refused: 3 });
-    return { what, script: answers(...parts, receipt(3), counts), isPartial: true, left: names };
+    const script = answers(...parts, receipt(3), counts);
+    return { what, script, isPartial: true, left: names, isProcess: text.length > 50 };
   }),
   {
     what: "ten thousand times",
@@ -257,7 +280,7 @@ table("frames send tells of each frame that a server refuses", [
       receipt(3),
       done(3, { stored: 2, refused: 1 }),
     ),
-    ...{ isPartial: true, says: /Stored in/, left: names.slice(0, 1) },
+    ...{ isPartial: true, says: /Stored in/, left: names.slice(0, 1), isProcess: true },
   },
   {
     what: "since each has more than the one byte that it takes",
@@ -279,7 +302,7 @@ function ends(name: ErrorName, isLetIn: boolean): Partial<Case> {
   // A frame that comes damaged three times is given up, and then it is the turn of the next.
   const connections = name === "damaged" && isLetIn ? 5 : 3;
   if (retry === "thrice") return { error: name, connections };
-  return { error: "given-up", args: ["--give-up-after", "1"] };
+  return { error: "given-up", args: patient };
 }
 
 const endings = (Object.keys(errors) as ErrorName[]).filter((name) => {
@@ -292,6 +315,7 @@ for (const isLetIn of [false, true]) {
       what: name,
       script: say(error(errors[name].wire)),
       says: /The server says: as the test wants it|does not take the key/,
+      isProcess: ofProcess.has(name),
       ...ends(name, isLetIn),
     })),
     ...([0, 31, 40, 999, Number.MAX_SAFE_INTEGER] as const).map((number): Case => {
@@ -306,12 +330,12 @@ for (const isLetIn of [false, true]) {
     {
       what: "full of terminal escapes",
       script: say(error(errors.busy.wire, escapes)),
-      ...{ error: "busy", connections: 1 },
+      ...{ error: "busy", connections: 1, isProcess: true },
     },
     {
       what: "60 KB of words",
       script: say(error(errors.busy.wire, long)),
-      ...{ error: "busy", connections: 1 },
+      ...{ error: "busy", connections: 1, isProcess: true },
     },
   ]);
 }

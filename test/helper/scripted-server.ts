@@ -2,9 +2,14 @@
 import { lstatSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
+import { parseArguments } from "../../src/cli/arguments.ts";
+import { sendCommand } from "../../src/cli/send.ts";
+import { sayError, type Terminal } from "../../src/cli/terminal.ts";
+import { FramesError } from "../../src/errors.ts";
 import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, message, type } from "../wire/vectors.ts";
-import { type Finished, makeTree, run } from "./program.ts";
+import { environment, type Finished, makeTree, run } from "./program.ts";
+import { within } from "./time.ts";
 
 export const preface: Buffer = Buffer.from("FRAMES/1");
 
@@ -194,10 +199,14 @@ export const names: string[] = Object.keys(three);
 export const escapes = "\x1b[2J\x1b]0;owned\x07\r\n\x9b31m\u202egnp.exe\x00\x7f";
 export const long: string = "x".repeat(60_000);
 
-/** Runs `frames send --json` against a server that follows a script on each connection. */
+/**
+ * Runs `frames send --json` against a server that follows a script on each connection.
+ *
+ * @param isHere whether it runs in this process: fast, but its memory is not known
+ */
 export async function sendTo(
   script: Script,
-  { args = [] as string[], files = three as Record<string, number> } = {},
+  { args = [] as string[], files = three as Record<string, number>, isHere = false } = {},
 ): Promise<Outcome> {
   let connections = 0;
   const faults: unknown[] = [];
@@ -224,7 +233,7 @@ export async function sendTo(
   const before = look(folder);
   try {
     const words = ["send", folder, "--to", `127.0.0.1:${listener.port}`, "--json", ...args];
-    const finished = await run(words);
+    const finished = await (isHere ? runHere(words) : run(words));
     if (faults.length > 0) throw faults[0];
     const after = look(folder);
     const changed = [...after.keys()].filter((name) => after.get(name) !== before.get(name));
@@ -233,6 +242,37 @@ export async function sendTo(
     listener.stop(true);
     rmSync(join(folder, ".."), { recursive: true, force: true });
   }
+}
+
+/** Runs `frames send` in this process; main.ts does the same in the executable. */
+async function runHere([, ...words]: string[]): Promise<Finished> {
+  const [out, err]: [string[], string[]] = [[], []];
+  const terminal: Terminal = {
+    out: (text) => void out.push(text),
+    err: (text) => void err.push(text),
+    isLive: false,
+    size: () => ({ columns: 80, rows: 24 }),
+    colours: false,
+    end: async () => {},
+  };
+  const stop = { gently: new AbortController().signal, atOnce: new AbortController().signal };
+  let code: number;
+  try {
+    const given = parseArguments("send", words, environment());
+    const command = sendCommand(
+      given,
+      terminal,
+      () => stop,
+      () => {},
+    );
+    code = await within(command, () => `frames send ${words.join(" ")} did not end`);
+  } catch (error) {
+    if (!(error instanceof FramesError) || error.code === "internal") throw error;
+    sayError(terminal, error.message, error.code);
+    code = error.exit;
+  }
+  const stdout = out.join("");
+  return { code, stdout, stderr: err.join(""), output: Buffer.from(stdout), peakMemory: 0 };
 }
 
 /** The files below a folder, and everything that is to be seen of each. */
