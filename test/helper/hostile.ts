@@ -406,10 +406,12 @@ export function contents(folder: string): Record<string, string> {
   return found;
 }
 
-const honestFrames = 1000;
+// At the rate of its link these take ten minutes.
+const honestFrames = 300;
+const honestBytes = 100_000;
 let honestTree: string | undefined;
 
-/** A sender whose 1,000 frames are on their way as long as it is wanted. */
+/** A sender whose 300 frames are on their way as long as it is wanted. */
 export interface HonestSender extends Disposable {
   /** Bytes that have passed so far. */
   readonly bytes: number;
@@ -425,7 +427,7 @@ export async function honestSender(
   { server, store, keyWords }: GuardedServer,
   stream = honestStream,
 ): Promise<HonestSender> {
-  honestTree ??= makeTree(manyFrames(honestFrames, 10_000));
+  honestTree ??= makeTree(manyFrames(honestFrames, honestBytes));
   const tree = honestTree;
   const link = await relayTo(server, { rate: 50_000 });
   const words = ["send", tree, "--stream", stream, "--to", link.to, "--json", ...keyWords];
