@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, jest, test } from "bun:test";
+import { afterEach, describe, expect, jest, spyOn, test } from "bun:test";
 import { Log, type LogSink } from "../../src/cli/log.ts";
 
 /** Characters that may wait for the reader. */
@@ -60,11 +60,23 @@ function logTo(sink: LogSink): Log {
   return new Log(sink, dropped);
 }
 
-/** How long `log` takes to end, in milliseconds. */
-async function timeToEnd(log: Log): Promise<number> {
-  const started = performance.now();
-  await log.end();
-  return performance.now() - started;
+/** Has `log` end, by a clock that stands still until `pass`. */
+function endOf(log: Log): {
+  ended: Promise<void>;
+  isOver(): boolean;
+  given: number[];
+  pass(): void;
+} {
+  const given: number[] = [];
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const spy = spyOn(Bun, "sleep").mockImplementation((milliseconds) => {
+    given.push(Number(milliseconds));
+    return promise;
+  });
+  let isOver = false;
+  const ended = log.end().then(() => void (isOver = true));
+  spy.mockRestore();
+  return { ended, isOver: () => isOver, given, pass: resolve };
 }
 
 describe("a log", () => {
@@ -163,7 +175,7 @@ describe("a log whose reader has gone", () => {
     for (let line = 0; line < 100; line++) log.write("more\n");
     await settled();
     expect(sink.text).toBe("one\n");
-    expect(await timeToEnd(log)).toBeLessThan(500);
+    await endOf(log).ended;
   });
 
   for (const method of ["write", "flush"] as const) {
@@ -176,7 +188,7 @@ describe("a log whose reader has gone", () => {
       expect(() => log.write("one\n")).not.toThrow();
       expect(() => log.write("two\n")).not.toThrow();
       expect(sink.taken.length).toBeLessThanOrEqual(1);
-      expect(await timeToEnd(log)).toBeLessThan(500);
+      await endOf(log).ended;
     });
   }
 
@@ -206,8 +218,8 @@ describe("the end of a log", () => {
     const sink = Object.assign(new SlowSink(), { isRead: true });
     const log = logTo(sink);
     log.write("one\n");
-    expect(await timeToEnd(log)).toBeLessThan(500);
-    expect(await timeToEnd(logTo(new SlowSink()))).toBeLessThan(500);
+    await endOf(log).ended;
+    await endOf(logTo(new SlowSink())).ended;
   });
 
   test("waits until the reader has taken all that there is", async () => {
@@ -244,9 +256,11 @@ describe("the end of a log", () => {
     const log = logTo(sink);
     log.write("one\n");
     log.write("two\n");
-    const took = await timeToEnd(log);
-    expect(took).toBeGreaterThan(900);
-    expect(took).toBeLessThan(3000);
+    const end = endOf(log);
+    await settled();
+    expect([end.given, end.isOver()]).toEqual([[1000], false]);
+    end.pass();
+    await end.ended;
     await sink.read();
     log.write("three\n");
     await settled();
@@ -257,16 +271,16 @@ describe("the end of a log", () => {
     const sink = new SlowSink();
     const log = logTo(sink);
     let line = 0;
-    // There is always more.
-    const reader = setInterval(() => {
-      log.write(`${line++}\n`);
-      void sink.read();
-    }, 20);
     log.write("first\n");
-    const took = await timeToEnd(log);
-    clearInterval(reader);
-    expect(line).toBeGreaterThan(5);
-    expect(took).toBeGreaterThan(900);
-    expect(took).toBeLessThan(3000);
+    const end = endOf(log);
+    // There is always more.
+    for (; line < 20; line++) {
+      log.write(`${line}\n`);
+      await sink.read();
+    }
+    expect(sink.taken.length).toBeGreaterThan(5);
+    expect([end.given, end.isOver()]).toEqual([[1000], false]);
+    end.pass();
+    await end.ended;
   });
 });
