@@ -11,6 +11,7 @@ import { Browser, noBrowser } from "./helper/browser.ts";
 import { expectCode } from "./helper/delivery.ts";
 import { encodePng } from "./helper/png.ts";
 import { run, type Server, startServer, temporaryFolder } from "./helper/program.ts";
+import { hangMs } from "./helper/time.ts";
 
 const folder = temporaryFolder();
 const key: KeyEntry = { name: "alice", key: newKey(), role: "both", streams: "*" };
@@ -109,7 +110,7 @@ describe("the server", () => {
   /** What each attempt gives in the page that is shown. */
   async function tryAll(names: readonly string[], base: string): Promise<Record<string, unknown>> {
     const given = `const BASE = ${JSON.stringify(base)}, FRAME = BASE + "/streams/run7/sources/visible/latest";`;
-    const late = `new Promise((done) => setTimeout(() => done("nothing in time"), 10000))`;
+    const late = `new Promise((done) => setTimeout(() => done("nothing in time"), ${hangMs}))`;
     const tries = names.map((name) => {
       return `Promise.race([${attempts[name]}, ${late}]).then((got) => [${JSON.stringify(name)}, got])`;
     });

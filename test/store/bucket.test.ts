@@ -112,23 +112,19 @@ function holds(
   behaviour: string,
   check: (prefix: string, open: typeof openBucket) => Promise<void>,
 ): void {
-  test.skipIf(needs !== "")(
-    `${needs}${behaviour}`,
-    async () => {
-      const stores: BucketStore[] = [];
-      try {
-        await check(newPrefix(), async (...given) => {
-          const store = await openBucket(...given);
-          stores.push(store);
-          return store;
-        });
-      } finally {
-        proxy.reset();
-        for (const store of stores) await store.close();
-      }
-    },
-    30_000,
-  );
+  test.skipIf(needs !== "")(`${needs}${behaviour}`, async () => {
+    const stores: BucketStore[] = [];
+    try {
+      await check(newPrefix(), async (...given) => {
+        const store = await openBucket(...given);
+        stores.push(store);
+        return store;
+      });
+    } finally {
+      proxy.reset();
+      for (const store of stores) await store.close();
+    }
+  });
 }
 
 /** Stores a frame and gives what became of it as a word. */

@@ -181,53 +181,49 @@ for (const durable of [false, true]) {
       ],
     };
 
-    traced(
-      `has only whole frames, and keeps what it confirmed${unlessTraced}`,
-      async () => {
-        const base = temporaryFolder();
-        const frames = framesOf(plan);
-        let adopted = 0;
-        const sum = await killEverywhere(
-          base,
-          plan,
-          async (place, said) => {
-            const files = filesIn(place);
-            for (const [path, bytes] of files) {
-              const name = path.slice("run7/visible/".length);
-              expect([path, bytes]).toEqual([path, contentOf(frames.get(name)!)]);
+    traced(`has only whole frames, and keeps what it confirmed${unlessTraced}`, async () => {
+      const base = temporaryFolder();
+      const frames = framesOf(plan);
+      let adopted = 0;
+      const sum = await killEverywhere(
+        base,
+        plan,
+        async (place, said) => {
+          const files = filesIn(place);
+          for (const [path, bytes] of files) {
+            const name = path.slice("run7/visible/".length);
+            expect([path, bytes]).toEqual([path, contentOf(frames.get(name)!)]);
+          }
+          const there = new Set([...files.keys()].map((path) => path.split("/").at(-1)!));
+          await reopened(place, async (store) => {
+            const known = new Set(names(place));
+            for (const { name } of confirmed(plan, said)) {
+              expect([name, there.has(name), known.has(name)]).toEqual([name, true, true]);
             }
-            const there = new Set([...files.keys()].map((path) => path.split("/").at(-1)!));
-            await reopened(place, async (store) => {
-              const known = new Set(names(place));
-              for (const { name } of confirmed(plan, said)) {
-                expect([name, there.has(name), known.has(name)]).toEqual([name, true, true]);
-              }
-              for (const name of known) expect(there).toContain(name);
-              adopted += there.size - known.size;
-              // Sent again, each is settled, as what it is.
-              const source = openVisible(store, { session: childSession, durable });
-              const outcomes = await putAll(
-                store,
-                source,
-                [...frames.values()].map((frame) => [frame.name, contentOf(frame)]),
-              );
-              const expected = [...frames.keys()].map((name) =>
-                there.has(name) ? "present" : "stored",
-              );
-              expect(outcomes).toEqual(expected);
-            });
-            expect(names(place).sort()).toEqual([...frames.keys()].sort());
-            expect(filesIn(place).size).toBe(frames.size);
-          },
-          durable ? "opened" : "start",
-        );
-        // It was killed in the middle of each of the things that matter.
-        expect(sum.kills).toBeGreaterThan(30);
-        expect(sum.unfinished).toBeGreaterThan(0);
-        expect(adopted).toBeGreaterThan(0);
-      },
-      60_000,
-    );
+            for (const name of known) expect(there).toContain(name);
+            adopted += there.size - known.size;
+            // Sent again, each is settled, as what it is.
+            const source = openVisible(store, { session: childSession, durable });
+            const outcomes = await putAll(
+              store,
+              source,
+              [...frames.values()].map((frame) => [frame.name, contentOf(frame)]),
+            );
+            const expected = [...frames.keys()].map((name) =>
+              there.has(name) ? "present" : "stored",
+            );
+            expect(outcomes).toEqual(expected);
+          });
+          expect(names(place).sort()).toEqual([...frames.keys()].sort());
+          expect(filesIn(place).size).toBe(frames.size);
+        },
+        durable ? "opened" : "start",
+      );
+      // It was killed in the middle of each of the things that matter.
+      expect(sum.kills).toBeGreaterThan(30);
+      expect(sum.unfinished).toBeGreaterThan(0);
+      expect(adopted).toBeGreaterThan(0);
+    });
 
     const old = [
       planned("same size", 3000, 1),
@@ -327,7 +323,6 @@ for (const durable of [false, true]) {
           ...["same size: new", "same size: old", "shorter: new", "shorter: old"],
         ]);
       },
-      60_000,
     );
 
     // What is put on the disk is the same as for other replacements.
@@ -372,7 +367,6 @@ for (const durable of [false, true]) {
         expect(sum.unfinished).toBeGreaterThan(0);
         expect(sum.replaced).toBeGreaterThan(0);
       },
-      60_000,
     );
   });
 }
@@ -518,6 +512,5 @@ describe("recovery", () => {
       // The journal of the larger has hundreds of pages; a search passes one or two more of them.
       expect(many.pages - few.pages).toBeLessThan(20);
     },
-    30_000,
   );
 });
