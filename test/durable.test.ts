@@ -15,7 +15,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 
 import { Decoder } from "../src/wire/decode.ts";
 import { encodeControl, encodeReceipt } from "../src/wire/encode.ts";
@@ -46,11 +46,12 @@ function send(server: { port: number }, path: string, ...more: string[]): Promis
   return run(words(server, path, ...more));
 }
 
-/** Names of all files below a folder. */
+/** Names of all files below a folder; it asks nothing of a file, since it may be gone by then. */
 function filesIn(folder: string): string[] {
   if (!existsSync(folder)) return [];
-  return (readdirSync(folder, { recursive: true }) as string[])
-    .filter((name) => statSync(join(folder, name)).isFile())
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => relative(folder, join(parentPath, name)))
     .sort();
 }
 
