@@ -254,8 +254,11 @@ test("whoever receives awaits what is still to come, and nothing that it has", a
     await receive("s", { from, directory: copy });
     const over = new AbortController();
     const { signal } = over;
-    const following = receive("s", { from, directory: copy, follow: true, signal });
-    await until("the follower", () => server.reader.followers.size === 1);
+    // Who is stopped before WELCOME has come here is told as interrupted: the server has the follower before.
+    let isConnected = false;
+    const onEvent = ({ type }: { type: string }) => (isConnected ||= type === "connected");
+    const following = receive("s", { from, directory: copy, follow: true, signal, onEvent });
+    await until("the follower", () => isConnected && server.reader.followers.size === 1);
     const [follower] = server.reader.followers;
     const awaits = (id: number, stream = "s") => follower!.awaits({ id, stream, source: "a" });
     await until("its place", () => !awaits(3));
