@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../src/errors.ts";
-import type { Frame, Loss } from "../../src/frame.ts";
+import type { Frame } from "../../src/frame.ts";
 import type { CapturedFrame } from "../../src/source/iterable.ts";
 import { LiveSource, type QueuePolicy } from "../../src/source/live.ts";
 import { type SourceSpool, Spool } from "../../src/source/spool.ts";
@@ -200,6 +200,7 @@ function camera(policy: QueuePolicy, most = 1e9) {
   const path = temporaryFolder();
   const spool = new Spool(path, "run7", session, most);
   const ready: CapturedFrame[] = [];
+  let shot = 0;
   let wake = () => {};
   async function* frames(): AsyncGenerator<CapturedFrame, undefined> {
     for (;;) {
@@ -219,11 +220,12 @@ function camera(policy: QueuePolicy, most = 1e9) {
       const names = existsSync(folder) ? readdirSync(folder) : [];
       return names.map(Number).sort((a, b) => a - b);
     },
+    /** Takes so many frames, and waits until the source has each of them. */
     async shoot(count: number, size = 10): Promise<void> {
+      const all = (shot += count);
       for (let left = count; left > 0; left--) ready.push({ bytes: new Uint8Array(size) });
       wake();
-      await until("what it may take", () => ready.length === 0).catch(() => {});
-      await Bun.sleep(0);
+      await until("all that was shot", () => source.captured === all);
     },
     [Symbol.dispose]: () => {
       source.close();
@@ -233,12 +235,11 @@ function camera(policy: QueuePolicy, most = 1e9) {
 }
 
 /** What a source has for a server that is there, until it has to be waited for. */
-async function ready(source: LiveSource): Promise<string[]> {
+function ready(source: LiveSource): string[] {
   const found: string[] = [];
   for (;;) {
-    const next = await Promise.race([source.next(), Bun.sleep(20)]);
-    if (next === undefined) return found;
-    const item: Frame | Loss = next;
+    const item = source.next();
+    if (item instanceof Promise) return found;
     found.push(
       "error" in item ? `${item.error.code} ${item.first}-${item.last}` : `${item.sequence}`,
     );
@@ -251,7 +252,7 @@ describe("a live source with a spool", () => {
     await one.shoot(5);
     expect(one.numbers()).toEqual([1, 2, 3, 4, 5]);
     one.source.connected();
-    expect(await ready(one.source)).toEqual(["1", "2", "3", "4", "5"]);
+    expect(ready(one.source)).toEqual(["1", "2", "3", "4", "5"]);
     // It is there until the server has it.
     expect(one.numbers()).toEqual([1, 2, 3, 4, 5]);
   });
@@ -275,7 +276,7 @@ describe("a live source with a spool", () => {
     await one.shoot(3);
     expect(one.numbers()).toEqual([1, 2, 3, 4]);
     one.source.connected();
-    expect(await ready(one.source)).toEqual(["1", "2", "3", "4"]);
+    expect(ready(one.source)).toEqual(["1", "2", "3", "4"]);
   });
 
   test("gives it to whoever has waited since before, as soon as there is a server", async () => {
@@ -285,9 +286,8 @@ describe("a live source with a spool", () => {
     one.source.disconnected([]);
     await one.shoot(3);
     one.source.connected();
-    const first = (await Promise.race([waiting, Bun.sleep(1000)])) as Frame | undefined;
-    expect(first?.sequence).toBe(1);
-    expect(await ready(one.source)).toEqual(["2", "3"]);
+    expect((await waiting) as Frame).toMatchObject({ sequence: 1 });
+    expect(ready(one.source)).toEqual(["2", "3"]);
   });
 
   test("gives whoever has waited what was under way, if nothing else comes", async () => {
@@ -299,8 +299,7 @@ describe("a live source with a spool", () => {
     const waiting = one.source.next();
     one.source.disconnected([frame]);
     one.source.connected();
-    const again = (await Promise.race([waiting, Bun.sleep(1000)])) as Frame | undefined;
-    expect(again?.sequence).toBe(1);
+    expect((await waiting) as Frame).toMatchObject({ sequence: 1 });
   });
 
   test("gives nothing to whoever has waited before there is a server again", async () => {
@@ -308,12 +307,15 @@ describe("a live source with a spool", () => {
     one.source.connected();
     const waiting = one.source.next();
     one.source.disconnected([]);
+    const order: string[] = [];
+    void Promise.resolve(waiting).then(() => order.push("given"));
     await one.shoot(2);
+    await Bun.sleep(0);
     // What is given now would be offered first then, and come after what is behind it.
-    const early = await Promise.race([waiting, Bun.sleep(50)]);
-    expect(early).toBeUndefined();
+    order.push("connected");
     one.source.connected();
     expect((await waiting) as Frame).toMatchObject({ sequence: 1 });
+    expect(order).toEqual(["connected", "given"]);
   });
 
   test("gives what is live before what has waited", async () => {
@@ -321,7 +323,7 @@ describe("a live source with a spool", () => {
     await one.shoot(3);
     one.source.connected();
     await one.shoot(2);
-    expect(await ready(one.source)).toEqual(["4", "5", "1", "2", "3"]);
+    expect(ready(one.source)).toEqual(["4", "5", "1", "2", "3"]);
   });
 
   test("forgets what the server has", async () => {
@@ -339,7 +341,7 @@ describe("a live source with a spool", () => {
     await one.shoot(25);
     expect(one.numbers()).toEqual([16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
     one.source.connected();
-    const found = await ready(one.source);
+    const found = ready(one.source);
     expect(found[0]).toBe("dropped 1-15");
     expect(found.slice(1)).toEqual(one.numbers().map(String));
   });
@@ -350,7 +352,7 @@ describe("a live source with a spool", () => {
     await one.shoot(1, 101);
     await one.shoot(1);
     one.source.connected();
-    expect(await ready(one.source)).toEqual(["dropped 3-3", "1", "2", "4"]);
+    expect(ready(one.source)).toEqual(["dropped 3-3", "1", "2", "4"]);
   });
 
   test("is held up with block when the spool is full, and drops nothing", async () => {
@@ -360,7 +362,7 @@ describe("a live source with a spool", () => {
     one.source.connected();
     const found: number[] = [];
     while (found.length < 25) {
-      const next = await Promise.race([one.source.next(), Bun.sleep(2000)]);
+      const next = await one.source.next();
       if (next === undefined) break;
       if ("error" in next) throw next.error;
       found.push(next.sequence);
@@ -384,6 +386,6 @@ describe("a live source with a spool", () => {
     isFull = false;
     await one.shoot(1);
     one.source.connected();
-    expect(await ready(one.source)).toEqual(["unreadable 2-3", "1", "4"]);
+    expect(ready(one.source)).toEqual(["unreadable 2-3", "1", "4"]);
   });
 });
