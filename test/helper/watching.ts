@@ -26,6 +26,24 @@ export interface WatchingOptions extends Partial<WatchOptions> {
 /** A wait that is longer than any test: what comes all the same was not waited for. */
 export const never = 3_600_000;
 
+/** As long as it lives, `performance.now` tells a time that passes only when a test says so. */
+export class StoppedClock {
+  readonly #real = performance.now;
+  #now = performance.now();
+
+  constructor() {
+    performance.now = () => this.#now;
+  }
+
+  pass(milliseconds: number): void {
+    this.#now += milliseconds;
+  }
+
+  [Symbol.dispose](): void {
+    performance.now = this.#real;
+  }
+}
+
 /** Watches a folder and takes what comes, as a delivery does. */
 export class Watching {
   readonly came: Came[] = [];
