@@ -71,8 +71,16 @@ test("a reader that waits holds up the writer, and loses nothing", async () => {
   const sent = randomBytes(40_000_000);
   link.client.end(sent);
   link.peer.pause();
-  await Bun.sleep(300);
-  expect(link.client.writableLength).toBeGreaterThan(0);
+  let before = -1;
+  await until(
+    "a writer that is held up",
+    () => {
+      const isStill = link.relay.bytes === before && link.client.writableLength > 0;
+      before = link.relay.bytes;
+      return isStill;
+    },
+    50,
+  );
   expect((await everything(link.peer)).equals(sent)).toBe(true);
 });
 
@@ -85,7 +93,6 @@ test("delay and rate are kept", async () => {
   await once(link.client, "data");
   const roundTrip = performance.now() - start;
   expect(roundTrip).toBeGreaterThan(79);
-  expect(roundTrip).toBeLessThan(300);
 
   const begin = performance.now();
   link.client.end(Buffer.alloc(4_000_000));
@@ -97,7 +104,10 @@ test("a frozen link carries nothing until it thaws", async () => {
   using link = await throughRelay();
   link.relay.freeze();
   link.client.end("late");
-  await Bun.sleep(50);
+  // What is sent later through another one has passed by then.
+  using other = await throughRelay();
+  other.client.end("early");
+  expect((await everything(other.peer)).toString()).toBe("early");
   expect(link.relay.bytes).toBe(0);
   link.relay.thaw();
   expect((await everything(link.peer)).toString()).toBe("late");
@@ -118,8 +128,10 @@ test("a new rate holds at once, for what waits already as well", async () => {
   await until("the bytes", () => second.relay.bytes > 100_000);
   second.relay.limit(10_000);
   const before = second.relay.bytes;
-  await Bun.sleep(300);
-  expect(second.relay.bytes - before).toBeLessThan(20_000);
+  const began = performance.now();
+  await until("more bytes", () => second.relay.bytes > before + 2_000);
+  const seconds = (performance.now() - began) / 1000;
+  expect(second.relay.bytes - before).toBeLessThan(10_000 * seconds + 17_000);
 });
 
 test("one bit is flipped of the byte that was named, in its direction alone", async () => {
