@@ -28,6 +28,7 @@ interface Row {
   readonly name: string;
   readonly session: string;
   readonly seq: number;
+  readonly bytes: number;
   readonly captured: number;
   readonly received: number;
 }
@@ -41,6 +42,21 @@ function lossesOf({ dir }: Server): [string, number, number, string][] {
   return journal<Loss>(dir, "SELECT * FROM losses ORDER BY first").map(
     ({ source, first, last, reason }) => [source, first, last, reason],
   );
+}
+
+/**
+ * How old frames of a source were when they came: the most bytes that came after one was captured, and before
+ * it came. On a link of a given rate they stand for a time that no busy machine lengthens.
+ */
+function oldest(server: Server, source: string): number {
+  const rows = rowsOf(server);
+  const ages = rows
+    .filter((row) => row.source === source)
+    .map(({ captured, received }) => {
+      const between = rows.filter((row) => row.received > captured && row.received < received);
+      return between.reduce((sum, { bytes }) => sum + bytes, 0);
+    });
+  return Math.max(...ages);
 }
 
 function bytesOf({ dir }: Server, { source, name }: Row): Buffer {
@@ -210,7 +226,7 @@ describe("a pipe", () => {
   }
 });
 
-describe("a link that is too slow", () => {
+describe.concurrent("a link that is too slow", () => {
   test("holds a source with block up, and loses nothing", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 1_000_000 });
@@ -245,8 +261,7 @@ describe("a link that is too slow", () => {
       expectCode(sent, 0);
       const summary = summaryOf(sent);
       const visible = rowsOf(server).filter((row) => row.source === "visible");
-      const ages = visible.map(({ captured, received }) => (received - captured) / 1e6);
-      expect(Math.max(...ages)).toBeLessThan(1000);
+      expect(oldest(server, "visible")).toBeLessThan(2_000_000);
       for (const row of visible) expect(bytesOf(server, row).length).toBe(pgm(1, 60_000).length);
       const gaps = source(summary, "visible")["gaps"] as [number, number, string][];
       expect(gaps.length).toBeGreaterThan(0);
@@ -279,9 +294,7 @@ describe("a link that is too slow", () => {
       await until("all of infrared", () => infrared() === 80);
       camera.signal("SIGINT");
       expectCode(await camera.ended(), 0);
-      const visible = rowsOf(server).filter((row) => row.source === "visible");
-      const ages = visible.map(({ captured, received }) => (received - captured) / 1e6);
-      expect(Math.max(...ages)).toBeLessThan(1000);
+      expect(oldest(server, "visible")).toBeLessThan(2_000_000);
     });
   });
 
