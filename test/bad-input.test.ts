@@ -40,7 +40,7 @@ import {
   startServer,
   temporaryFolder,
 } from "./helper/program.ts";
-import { until, within } from "./helper/time.ts";
+import { hangMs, until, within } from "./helper/time.ts";
 
 /** The one line that is for people. */
 function theLine({ stderr }: Finished): string {
@@ -218,7 +218,7 @@ for other in others:
     other.setblocking(False)
     other.connect_ex(listener.getsockname())
 print(listener.getsockname()[1], flush=True)
-time.sleep(60)
+time.sleep(600)
 `;
     hole = Bun.spawn(["python3", "-c", program], { stdin: "ignore", stdout: "pipe" });
     const reader = hole.stdout.getReader();
@@ -961,7 +961,7 @@ describe.skipIf(peerMissing("bash"))(
       const ran = spawnSync("bash", ["-c", script, "bash", executable, ...first], {
         encoding: "utf8",
         env: environment(),
-        timeout: 60_000,
+        timeout: hangMs,
       });
       return { status: ran.status ?? -1, stdout: ran.stdout, stderr: ran.stderr };
     }
@@ -1125,12 +1125,12 @@ describe("an end before its time:", () => {
   test("SIGTERM to the server: it stops with exit 0, and its senders are told why they wait; who gives up says what is safe: exit 30", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 10_000_000 });
-      using sender = launch(["send", folder, "--to", link.to, "--give-up-after", "1"]);
+      using sender = launch(["send", folder, "--to", link.to, "--give-up-after", "3"]);
       await until("the first frames", () => link.relay.bytes > 2 * size);
       const stopping = server.stop();
       const sent = await sender.ended();
       expect(sent.stderr).toMatch(/being stopped.*; trying again in \d+ s/);
-      expect(sent.stderr).toMatch(/^frames: Gave up after 1 s: .*the same command/m);
+      expect(sent.stderr).toMatch(/^frames: Gave up after 3 s: .*the same command/m);
       expect(sent.code).toBe(30);
       expect(await stopping).toBe(0);
       const stored = expectWhole(server);

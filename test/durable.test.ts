@@ -429,10 +429,10 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
 
   test("stays full is given up after --give-up-after: exit 30, with what is confirmed and why not more", async () => {
     await withSmallDisk(45_000_000, async (server) => {
-      const sent = await send(server, folder, "--give-up-after", "2");
+      const sent = await send(server, folder, "--give-up-after", "4");
       expectCode(sent, 30);
       expect(sent.stderr).toMatch(
-        /^frames: Gave up after 2 s: .*full.*: \d+ of 60 frames confirmed/m,
+        /^frames: Gave up after 4 s: .*full.*: \d+ of 60 frames confirmed/m,
       );
       const { confirmed } = jsonLines(sent.stdout).at(-1)!;
       const stored = readdirSync(join(server.dir, "run7/visible"));

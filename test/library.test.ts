@@ -383,7 +383,7 @@ test("a silent link is waited for with a timeout that says what for, and given u
       const reasons: FramesError[] = [];
       const error = await rejection(
         send(camera(), {
-          ...{ to, stream: "s", source: "a", timeout: 1_000, giveUpAfter: 1_500 },
+          ...{ to, stream: "s", source: "a", timeout: 1_000, giveUpAfter: 3_000 },
           onEvent: (event) => void (event.type === "waiting" && reasons.push(event.reason)),
         }),
       );

@@ -523,12 +523,12 @@ test("a link that freezes is noticed after --timeout at both ends, and given up 
       const link = { to: { host: "127.0.0.1", port: server.port }, rate: 20_000_000 };
       const relay = await startRelay(link);
       try {
-        const patience = ["--timeout", "2", "--give-up-after", "3"];
+        const patience = ["--timeout", "1", "--give-up-after", "3"];
         const sending = send(relay, corpus, "--stream", "run", ...patience);
         await until("the first frames", () => relay.bytes > 5_000_000);
         relay.freeze();
         const sent = await sending;
-        expect(sent.stderr).toMatch(/silent.* 2 s.*waited for receipts.*trying again/);
+        expect(sent.stderr).toMatch(/silent.* 1 s.*waited for receipts.*trying again/);
         expect(sent.stderr).toMatch(/^frames: Gave up after 3 s: .*\d+ of 20 frames confirmed/m);
         expect(sent.code).toBe(30);
         // Whoever holds the other end of the dead cable finds out as well.
@@ -546,7 +546,7 @@ test("a link that freezes is noticed after --timeout at both ends, and given up 
       expect(again.code).toBe(0);
       expect(sameTree(corpus, join(server.dir, "run"))).toEqual([]);
     },
-    { args: ["--timeout", "2"] },
+    { args: ["--timeout", "1"] },
   );
   remove(corpus);
 });

@@ -191,26 +191,26 @@ describe.concurrent("frames send goes on by itself", () => {
     await withServer(
       async (server) => {
         using link = await relayTo(server, { rate: 10_000_000 });
-        using sender = launch([...words(link.to), "--timeout", "1"]);
+        using sender = launch([...words(link.to), "--timeout", "2"]);
         await until("the first frames", () => link.relay.bytes > 4_000_000);
         link.relay.freeze();
-        await until("the sender's notice", () => sender.stderr().includes("silent for 1 s"));
+        await until("the sender's notice", () => sender.stderr().includes("silent for 2 s"));
         await until("the server's notice", () => server.stdout().includes('"error":"timeout"'));
         link.relay.thaw();
         const { errors } = await expectThrough(sender, server.dir);
         expect(errors).toContain("timeout");
       },
-      ...["--timeout", "1"],
+      ...["--timeout", "2"],
     );
   });
 
   test("when it alone noticed the silence: the server takes the newer connection of a session", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 10_000_000 });
-      using sender = launch([...words(link.to), "--timeout", "1"]);
+      using sender = launch([...words(link.to), "--timeout", "2"]);
       await until("the first frames", () => link.relay.bytes > 4_000_000);
       link.relay.freeze();
-      await until("the sender's notice", () => sender.stderr().includes("silent for 1 s"));
+      await until("the sender's notice", () => sender.stderr().includes("silent for 2 s"));
       // The server believes in the old connection for 30 s, and the new one must not wait for that.
       expect(server.stdout()).not.toContain('"failed"');
       link.relay.thaw();
@@ -264,14 +264,14 @@ describe.concurrent("frames send does not wait", () => {
 
   test("longer than --give-up-after for a server that is gone: exit 30, and what is confirmed", async () => {
     const fake = fakeServer();
-    using sender = launch([...wordsTo(fake), "--give-up-after", "2"]);
+    using sender = launch([...wordsTo(fake), "--give-up-after", "4"]);
     await until("all frames", () => fake.ended === 10);
     fake.receipt(4);
     await until("the receipt", () => sender.stderr().includes("<- RECEIPT 4"));
     fake[Symbol.dispose]();
     const sent = await sender.ended();
     expect(sent.stderr).toMatch(
-      /^frames: Gave up after 2 s: .*refused.*: 4 of 10 frames confirmed/m,
+      /^frames: Gave up after 4 s: .*refused.*: 4 of 10 frames confirmed/m,
     );
     expect(jsonLines(sent.stdout).at(-1)).toMatchObject({
       type: "error",
@@ -283,13 +283,13 @@ describe.concurrent("frames send does not wait", () => {
 
   test("longer than --give-up-after for a server that is there and confirms nothing: exit 30", async () => {
     using fake = fakeServer();
-    using sender = launch([...wordsTo(fake), "--timeout", "3", "--give-up-after", "2"]);
+    using sender = launch([...wordsTo(fake), "--timeout", "3", "--give-up-after", "4"]);
     await until("all frames", () => fake.ended === 10);
     fake.receipt(3);
     const sent = await sender.ended();
     // It was alive all the time.
     expect(sent.stderr).toContain("<- PONG");
-    expect(sent.stderr).toMatch(/^frames: Gave up after 2 s: .*: 3 of 10 frames confirmed/m);
+    expect(sent.stderr).toMatch(/^frames: Gave up after 4 s: .*: 3 of 10 frames confirmed/m);
     expect(sent.stderr).not.toContain("trying again");
     expect(sent.code).toBe(30);
   });
@@ -298,16 +298,16 @@ describe.concurrent("frames send does not wait", () => {
     using fake = fakeServer();
     // By then the sender has seen that it got all its bytes rid of.
     fake.closeAtPing();
-    const sent = await run([...wordsTo(fake), "--timeout", "3", "--give-up-after", "3"]);
-    expect(sent.stderr).toMatch(/^frames: Gave up after 3 s: .*: 0 of 10 frames confirmed/m);
+    const sent = await run([...wordsTo(fake), "--timeout", "3", "--give-up-after", "5"]);
+    expect(sent.stderr).toMatch(/^frames: Gave up after 5 s: .*: 0 of 10 frames confirmed/m);
     expect(sent.code).toBe(30);
-    const talks = talksOf(sent.stderr);
-    expect(talks.length).toBeGreaterThanOrEqual(2);
-    for (const talk of talks) expect(talk.frames).toHaveLength(10);
+    // It may give up in the middle of the last.
+    const whole = talksOf(sent.stderr).filter(({ frames }) => frames.length === 10);
+    expect(whole.length).toBeGreaterThanOrEqual(2);
     // What was sent in vain has bought no more time.
     const waits = jsonLines(sent.stdout).filter(({ type }) => type === "waiting");
     const waited = waits.reduce((sum, { milliseconds }) => sum + Number(milliseconds), 0);
-    expect(waited).toBeLessThanOrEqual(3_000);
+    expect(waited).toBeLessThanOrEqual(5_000);
   });
 
   test("when it is told to stop while there is no connection: exit 20, and what is confirmed", async () => {
