@@ -33,7 +33,7 @@ import {
   sameTree,
   temporaryFolder,
 } from "./helper/program.ts";
-import { until } from "./helper/time.ts";
+import { hangMs, until } from "./helper/time.ts";
 
 const folders: string[] = [];
 function folder(): string {
@@ -382,7 +382,7 @@ describe("SIGHUP", () => {
         return count;
       })();
       const small = makeTree({ "1.png": "one" });
-      for (let count = 0; count < 20; count++) {
+      for (let count = 0; count < 10; count++) {
         expectCode(await send(server, small, "--stream", `s${count}`, "--key-file", keys), 0);
       }
       isOver = true;
@@ -415,7 +415,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
       const child = Bun.spawn([python, "-c", script, ...words], {
         env: environment(),
         stdio: ["ignore", "pipe", "pipe"],
-        timeout: 20_000,
+        timeout: hangMs,
         killSignal: "SIGKILL",
       });
       expect(await new Response(child.stdout).text()).toBe("0\n");
