@@ -31,6 +31,7 @@ import {
   type Finished,
   jsonLines,
   launch,
+  type Launched,
   makeTree,
   manyFrames,
   peerMissing,
@@ -43,7 +44,7 @@ import {
 import { hangMs, until, within } from "./helper/time.ts";
 
 /** The one line that is for people. */
-function theLine({ stderr }: Finished): string {
+function theLine({ stderr }: Pick<Finished, "stderr">): string {
   const lines = stderr.split("\n").filter((line) => line !== "");
   expect(lines).toHaveLength(1);
   expect(lines[0]).toStartWith("frames: ");
@@ -202,10 +203,12 @@ describe("frames send is told, when at the other end", () => {
 const pythonMissing =
   peerMissing("python3") || linux !== "" ? "skipped: needs python3 on Linux: " : "";
 
-describe.skipIf(pythonMissing !== "")(`${pythonMissing}nobody answers a connection at all`, () => {
-  const folder = makeTree({ "visible/1.png": 1_000 });
-  let hole: Bun.Subprocess<"ignore", "pipe", "inherit">;
-  let to: string;
+let hole: Bun.Subprocess<"ignore", "pipe", "inherit">;
+let toHole: string;
+/** It waits 10 s while other tests run. */
+let unanswered: Launched;
+
+if (pythonMissing === "") {
   beforeAll(async () => {
     // A listener that accepts nobody, with a full queue: what comes now is not even refused.
     const program = `
@@ -223,40 +226,14 @@ time.sleep(600)
     hole = Bun.spawn(["python3", "-c", program], { stdin: "ignore", stdout: "pipe" });
     const reader = hole.stdout.getReader();
     const { value } = await reader.read();
-    to = `127.0.0.1:${Number(new TextDecoder().decode(value))}`;
+    toHole = `127.0.0.1:${Number(new TextDecoder().decode(value))}`;
+    unanswered = launch(["send", makeTree({ "visible/1.png": 1_000 }), "--to", toHole]);
   });
-  afterAll(() => void hole.kill("SIGKILL"));
-
-  test("it is told within 10 s: exit 35", async () => {
-    const sent = await run(["send", folder, "--to", to]);
-    expect(theLine(sent)).toContain(to);
-    expect(theLine(sent)).toMatch(/no answer within 10 s/);
-    expect(sent.code).toBe(35);
+  afterAll(() => {
+    unanswered.child.kill("SIGKILL");
+    hole.kill("SIGKILL");
   });
-
-  test("SIGINT ends the wait at once: exit 20", async () => {
-    using sender = launch(["send", folder, "--to", to]);
-    await until("the attempt", () => isConnecting(sender.child.pid, to));
-    sender.child.kill("SIGINT");
-    expect((await sender.ended()).code).toBe(20);
-  });
-
-  /** Whether a process has a socket of its own on the way to an address (proc(5), net/tcp). */
-  function isConnecting(pid: number, address: string): boolean {
-    const port = Number(address.split(":")[1]).toString(16).toUpperCase().padStart(4, "0");
-    const attempts = readFileSync("/proc/net/tcp", "latin1").matchAll(
-      new RegExp(`:${port} 02 (?:\\S+ +){5}(\\d+)`, "g"),
-    );
-    const inodes = new Set([...attempts].map(([, inode]) => `socket:[${inode}]`));
-    return readdirSync(`/proc/${pid}/fd`).some((name) => {
-      try {
-        return inodes.has(readlinkSync(`/proc/${pid}/fd/${name}`));
-      } catch {
-        return false;
-      }
-    });
-  }
-});
+}
 
 describe("frames serve goes on, when there comes", () => {
   let server: Server;
@@ -1197,4 +1174,36 @@ describe("an end before its time:", () => {
     expect(await server.stop()).toBe(0);
     rmSync(dir, { recursive: true, force: true });
   });
+});
+
+describe.skipIf(pythonMissing !== "")(`${pythonMissing}nobody answers a connection at all`, () => {
+  test("it is told within 10 s: exit 35", async () => {
+    const sent = await unanswered.ended();
+    expect(theLine(sent)).toContain(toHole);
+    expect(theLine(sent)).toMatch(/no answer within 10 s/);
+    expect(sent.code).toBe(35);
+  });
+
+  test("SIGINT ends the wait at once: exit 20", async () => {
+    using sender = launch(["send", makeTree({ "visible/1.png": 1_000 }), "--to", toHole]);
+    await until("the attempt", () => isConnecting(sender.child.pid, toHole));
+    sender.child.kill("SIGINT");
+    expect((await sender.ended()).code).toBe(20);
+  });
+
+  /** Whether a process has a socket of its own on the way to an address (proc(5), net/tcp). */
+  function isConnecting(pid: number, address: string): boolean {
+    const port = Number(address.split(":")[1]).toString(16).toUpperCase().padStart(4, "0");
+    const attempts = readFileSync("/proc/net/tcp", "latin1").matchAll(
+      new RegExp(`:${port} 02 (?:\\S+ +){5}(\\d+)`, "g"),
+    );
+    const inodes = new Set([...attempts].map(([, inode]) => `socket:[${inode}]`));
+    return readdirSync(`/proc/${pid}/fd`).some((name) => {
+      try {
+        return inodes.has(readlinkSync(`/proc/${pid}/fd/${name}`));
+      } catch {
+        return false;
+      }
+    });
+  }
 });
