@@ -15,5 +15,4 @@ test.skipIf(needs !== undefined)(
     for (const [kind, count] of faults) expect([kind, count > 0]).toEqual([kind, true]);
     expect(faults.size).toBeGreaterThanOrEqual(6);
   },
-  150_000,
 );

@@ -11,6 +11,7 @@ import { parseArgs } from "node:util";
 
 import { commit, type Fault, type Kind, kinds, momentOf, planFaults } from "./chaos/faults.ts";
 import { type ChaosOptions, World } from "./chaos/world.ts";
+import { hangMs } from "./helper/time.ts";
 import { Random, seedOf } from "./wire/fuzz.ts";
 
 /** Milliseconds from one look at everything to the next. */
@@ -47,7 +48,7 @@ export const shortForm: Omit<ChaosOptions, "seed"> = {
   rate: 1_500_000,
   disk: 48 * 2 ** 20,
   reserve: 8 * 2 ** 20,
-  within: 120_000,
+  within: 4 * hangMs,
 };
 
 /**

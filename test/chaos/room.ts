@@ -6,6 +6,8 @@ import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { hangMs } from "../helper/time.ts";
+
 /** What the keeper does when nobody holds its input any more, whatever became of them. */
 const script = `
   trap "" INT TERM HUP
@@ -16,7 +18,7 @@ const script = `
   rm -rf "$0"
 `;
 
-const keeperDeadline = 20_000;
+const keeperDeadline = hangMs;
 
 /** A folder with the sender's tree, and the disk that the store lies on. */
 export class Room {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 
 import { type Server, startServer } from "../helper/program.ts";
 import { type Relay, startRelay } from "../helper/relay.ts";
+import { hangMs } from "../helper/time.ts";
 import { Random, seedOf } from "../wire/fuzz.ts";
 import { Room } from "./room.ts";
 import { type Ended, Sender } from "./sender.ts";
@@ -15,7 +16,7 @@ import { Tree } from "./tree.ts";
 export const timeout = 3;
 
 /** Without a receipt for so many milliseconds, and without a fault, nothing will come any more. */
-const stallAfter = 60_000;
+const stallAfter = hangMs;
 /** Lines of the sender that a failure shows. */
 const linesShown = 50;
 /** What a sender may end with that has not had a connection yet: the link or the server was gone. */
