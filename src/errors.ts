@@ -4,110 +4,164 @@
  * connection before. Nothing ever decides by the text of a message.
  */
 interface ErrorRow {
-  readonly wire: number;
-  readonly exit: number;
+  readonly wireCode: number;
+  readonly exitCode: number;
   readonly sentence: string;
   /**
    * Whether a sender connects again: for as long as it takes, or, where it may have been a flipped
    * byte, three times without progress between.
    */
-  readonly retry?: "patiently" | "thrice";
+  readonly retry?: "always" | "three-times";
 }
 
 export const errors = {
   // End a connection: 1 to 31 on the wire.
-  protocol: { wire: 1, exit: 2, sentence: "The peer broke the rules of FRAMES/1", retry: "thrice" },
+  protocol: {
+    wireCode: 1,
+    exitCode: 2,
+    sentence: "The peer broke the rules of FRAMES/1",
+    retry: "three-times",
+  },
   version: {
-    wire: 2,
-    exit: 2,
+    wireCode: 2,
+    exitCode: 2,
     sentence: "The two ends have no version of the protocol in common",
-    retry: "thrice",
+    retry: "three-times",
   },
-  "not-let-in": { wire: 3, exit: 5, sentence: "The server does not let this sender in" },
-  damaged: { wire: 4, exit: 12, sentence: "Bytes were damaged on their way", retry: "thrice" },
-  timeout: { wire: 5, exit: 30, sentence: "Something did not come in time", retry: "patiently" },
-  superseded: { wire: 6, exit: 10, sentence: "Another connection took over this session" },
-  busy: { wire: 7, exit: 23, sentence: "Another session is sending this source" },
-  store: { wire: 8, exit: 11, sentence: "The store cannot be written", retry: "patiently" },
-  limit: { wire: 9, exit: 2, sentence: "A limit that the server announced was passed" },
-  stopping: { wire: 10, exit: 10, sentence: "The server is being stopped", retry: "patiently" },
+  "not-let-in": { wireCode: 3, exitCode: 5, sentence: "The server does not let this sender in" },
+  damaged: {
+    wireCode: 4,
+    exitCode: 12,
+    sentence: "Bytes were damaged on their way",
+    retry: "three-times",
+  },
+  timeout: {
+    wireCode: 5,
+    exitCode: 30,
+    sentence: "Something did not come in time",
+    retry: "always",
+  },
+  superseded: { wireCode: 6, exitCode: 10, sentence: "Another connection took over this session" },
+  busy: { wireCode: 7, exitCode: 23, sentence: "Another session is sending this source" },
+  store: { wireCode: 8, exitCode: 11, sentence: "The store cannot be written", retry: "always" },
+  limit: { wireCode: 9, exitCode: 2, sentence: "A limit that the server announced was passed" },
+  stopping: {
+    wireCode: 10,
+    exitCode: 10,
+    sentence: "The server is being stopped",
+    retry: "always",
+  },
   full: {
-    wire: 11,
-    exit: 10,
+    wireCode: 11,
+    exitCode: 10,
     sentence: "The server has as many connections as it can hold",
-    retry: "patiently",
+    retry: "always",
   },
-  internal: { wire: 12, exit: 12, sentence: "A fault in the software itself" },
-  "key-revoked": { wire: 13, exit: 5, sentence: "The key was taken out of the server's key file" },
-  "wrong-role": { wire: 14, exit: 5, sentence: "The key is not for this direction" },
-  "wrong-stream": { wire: 15, exit: 5, sentence: "The key is not for this stream" },
-  "stolen-session": { wire: 16, exit: 5, sentence: "The session belongs to another key" },
+  internal: { wireCode: 12, exitCode: 12, sentence: "A fault in the software itself" },
+  "key-revoked": {
+    wireCode: 13,
+    exitCode: 5,
+    sentence: "The key was taken out of the server's key file",
+  },
+  "wrong-role": { wireCode: 14, exitCode: 5, sentence: "The key is not for this direction" },
+  "wrong-stream": { wireCode: 15, exitCode: 5, sentence: "The key is not for this stream" },
+  "stolen-session": { wireCode: 16, exitCode: 5, sentence: "The session belongs to another key" },
 
   // Refuse one frame: 32 to 47.
-  "too-large": { wire: 32, exit: 23, sentence: "The frame is larger than the server takes" },
-  "bad-name": { wire: 33, exit: 23, sentence: "The name cannot be used" },
-  "unportable-name": { wire: 34, exit: 23, sentence: "Windows or macOS cannot keep the name" },
-  conflict: { wire: 35, exit: 23, sentence: "The name is taken by a frame with other bytes" },
-  "not-stored": { wire: 36, exit: 23, sentence: "The frame could not be written" },
+  "too-large": {
+    wireCode: 32,
+    exitCode: 23,
+    sentence: "The frame is larger than the server takes",
+  },
+  "bad-name": { wireCode: 33, exitCode: 23, sentence: "The name cannot be used" },
+  "unportable-name": {
+    wireCode: 34,
+    exitCode: 23,
+    sentence: "Windows or macOS cannot keep the name",
+  },
+  conflict: {
+    wireCode: 35,
+    exitCode: 23,
+    sentence: "The name is taken by a frame with other bytes",
+  },
+  "not-stored": { wireCode: 36, exitCode: 23, sentence: "The frame could not be written" },
 
   // Explain frames that will never come: 48 to 63.
-  vanished: { wire: 48, exit: 24, sentence: "The file was removed before it was read" },
-  changed: { wire: 49, exit: 23, sentence: "The file kept changing while it was read" },
-  unreadable: { wire: 50, exit: 23, sentence: "The file cannot be read" },
-  dropped: { wire: 51, exit: 23, sentence: "The queue was full" },
-  stopped: { wire: 52, exit: 20, sentence: "The sender was stopped first" },
-  garbled: { wire: 53, exit: 23, sentence: "The frame was damaged on its way three times" },
+  vanished: { wireCode: 48, exitCode: 24, sentence: "The file was removed before it was read" },
+  changed: { wireCode: 49, exitCode: 23, sentence: "The file kept changing while it was read" },
+  unreadable: { wireCode: 50, exitCode: 23, sentence: "The file cannot be read" },
+  dropped: { wireCode: 51, exitCode: 23, sentence: "The queue was full" },
+  stopped: { wireCode: 52, exitCode: 20, sentence: "The sender was stopped first" },
+  garbled: { wireCode: 53, exitCode: 23, sentence: "The frame was damaged on its way three times" },
 
   // Never travel.
-  usage: { wire: 0, exit: 1, sentence: "The command was not understood" },
-  missing: { wire: 0, exit: 1, sentence: "There is no such file or directory" },
-  unreachable: { wire: 0, exit: 10, sentence: "The server cannot be reached", retry: "patiently" },
-  network: { wire: 0, exit: 10, sentence: "The connection broke", retry: "patiently" },
-  "no-connection": {
-    wire: 0,
-    exit: 35,
-    sentence: "No connection came about in time",
-    retry: "patiently",
+  usage: { wireCode: 0, exitCode: 1, sentence: "The command was not understood" },
+  missing: { wireCode: 0, exitCode: 1, sentence: "There is no such file or directory" },
+  unreachable: {
+    wireCode: 0,
+    exitCode: 10,
+    sentence: "The server cannot be reached",
+    retry: "always",
   },
-  "no-key": { wire: 0, exit: 5, sentence: "A key is needed, and there is none" },
-  impostor: { wire: 0, exit: 5, sentence: "The server did not prove that it holds the key" },
-  plaintext: { wire: 0, exit: 5, sentence: "The server does not speak TLS, which a key needs" },
-  foreign: { wire: 0, exit: 2, sentence: "The peer does not speak FRAMES/1", retry: "thrice" },
-  "other-store": { wire: 0, exit: 11, sentence: "The server lost what it had confirmed" },
-  locked: { wire: 0, exit: 11, sentence: "Another process serves this store" },
-  "given-up": { wire: 0, exit: 30, sentence: "Nothing was confirmed for too long" },
-  interrupted: { wire: 0, exit: 20, sentence: "The delivery was interrupted" },
-  "not-delivered": { wire: 0, exit: 23, sentence: "Some frames were not delivered" },
+  network: { wireCode: 0, exitCode: 10, sentence: "The connection broke", retry: "always" },
+  "no-connection": {
+    wireCode: 0,
+    exitCode: 35,
+    sentence: "No connection came about in time",
+    retry: "always",
+  },
+  "no-key": { wireCode: 0, exitCode: 5, sentence: "A key is needed, and there is none" },
+  impostor: {
+    wireCode: 0,
+    exitCode: 5,
+    sentence: "The server did not prove that it holds the key",
+  },
+  plaintext: {
+    wireCode: 0,
+    exitCode: 5,
+    sentence: "The server does not speak TLS, which a key needs",
+  },
+  foreign: {
+    wireCode: 0,
+    exitCode: 2,
+    sentence: "The peer does not speak FRAMES/1",
+    retry: "three-times",
+  },
+  "other-store": { wireCode: 0, exitCode: 11, sentence: "The server lost what it had confirmed" },
+  locked: { wireCode: 0, exitCode: 11, sentence: "Another process serves this store" },
+  "given-up": { wireCode: 0, exitCode: 30, sentence: "Nothing was confirmed for too long" },
+  interrupted: { wireCode: 0, exitCode: 20, sentence: "The delivery was interrupted" },
+  "not-delivered": { wireCode: 0, exitCode: 23, sentence: "Some frames were not delivered" },
 } as const satisfies Record<string, ErrorRow>;
 
 /** Name of a row of the table. */
 export type ErrorName = keyof typeof errors;
 
-const byNumber = new Map<number, ErrorName>();
+const nameByWireCode = new Map<number, ErrorName>();
 for (const [name, row] of Object.entries(errors)) {
-  if (row.wire !== 0) byNumber.set(row.wire, name as ErrorName);
+  if (row.wireCode !== 0) nameByWireCode.set(row.wireCode, name as ErrorName);
 }
 
 /** What a number is said with: an end, a frame that is refused, or frames that will never come. */
 export type ErrorUse = "end" | "refusal" | "loss";
 
-const ranges = { end: [1, 31], refusal: [32, 47], loss: [32, 63] } as const;
+const wireCodeRanges = { end: [1, 31], refusal: [32, 47], loss: [32, 63] } as const;
 
 /** The name of an error number that a peer sent; one of a later version, or out of place, goes by its use. */
-export function errorByNumber(wire: number, use: ErrorUse): ErrorName {
-  const [first, last] = ranges[use];
-  const name = wire >= first && wire <= last ? byNumber.get(wire) : undefined;
+export function errorByNumber(errorCode: number, use: ErrorUse): ErrorName {
+  const [first, last] = wireCodeRanges[use];
+  const name = errorCode >= first && errorCode <= last ? nameByWireCode.get(errorCode) : undefined;
   if (name !== undefined) return name;
   if (use === "end") return "protocol";
-  return use === "refusal" || wire < 48 ? "not-stored" : "dropped";
+  return use === "refusal" || errorCode < 48 ? "not-stored" : "dropped";
 }
 
 /** Characters of a reason that are said or heard: it may come from a file system or from another peer. */
-const longestReason = 1000;
+const maxReasonLength = 1000;
 
 /** What a peer said for people: nobody reads tens of thousands of characters. */
-export function heard(text: string): string {
-  return text.slice(0, longestReason);
+export function truncateMessage(text: string): string {
+  return text.slice(0, maxReasonLength);
 }
 
 /** Every error that `frames` raises on purpose. `code` names its row in the table. */
@@ -121,8 +175,8 @@ export class FramesError extends Error {
   }
 
   /** Exit status of a command that ends with this error. */
-  get exit(): number {
-    return errors[this.code].exit;
+  get exitCode(): number {
+    return errors[this.code].exitCode;
   }
 
   /** Whether and how patiently a sender connects again after it. */
@@ -132,22 +186,24 @@ export class FramesError extends Error {
   }
 
   /** Number that stands for this error on the wire; 0 if it never travels. */
-  get wire(): number {
-    return errors[this.code].wire;
+  get wireCode(): number {
+    return errors[this.code].wireCode;
   }
 
   /** How a peer is told: what never travels is a fault of our own to it. */
-  get reason(): { error: number; message: string } {
-    const error = this.wire === 0 ? errors.internal.wire : this.wire;
-    return { error, message: this.message.slice(0, longestReason) };
+  get wireFields(): { error: number; message: string } {
+    const error = this.wireCode === 0 ? errors.internal.wireCode : this.wireCode;
+    return { error, message: this.message.slice(0, maxReasonLength) };
   }
 }
 
 /** `error` as a FramesError: itself, or with `code` and what the system said about `what`. */
 export function asFramesError(error: unknown, code: ErrorName, what?: string): FramesError {
   if (error instanceof FramesError) return error;
-  const said = systemSentence(error);
-  return new FramesError(code, what === undefined ? said : `${what}: ${said}`, { cause: error });
+  const systemText = systemSentence(error);
+  return new FramesError(code, what === undefined ? systemText : `${what}: ${systemText}`, {
+    cause: error,
+  });
 }
 
 const systemSentences: Record<string, string> = {

@@ -59,15 +59,15 @@ export interface FrameSource {
   /** How many frames there are to come in all, where that is known: for progress. */
   readonly total?: number | undefined;
   /** Numbers given so far, where more may be waiting than were asked for. */
-  readonly captured?: number;
+  readonly capturedCount?: number;
   /** What it lost and `next` has not told yet. */
-  readonly untold?: readonly Loss[];
+  readonly unreportedLosses?: readonly Loss[];
   /** Whether an earlier delivery may have brought its frames: they are offered before they are sent. */
-  readonly resumes?: boolean;
+  readonly isResumable?: boolean;
   /** Whether its frames come as they are captured, so that their delay is of interest. */
   readonly isLive?: boolean;
   /** Whether no more of them is to be under way than is still fresh. */
-  readonly keepsFresh?: boolean;
+  readonly usesLiveWindow?: boolean;
   /**
    * The next frame or loss; `undefined` at the end; a promise if it must be waited for.
    *
@@ -75,7 +75,7 @@ export interface FrameSource {
    */
   next(offered: boolean): Frame | Loss | undefined | Promise<Frame | Loss | undefined>;
   /** After reading `frame` failed with `error`: the frame once more, or its loss. */
-  again(frame: Frame, error: FramesError): Frame | Loss;
+  retry(frame: Frame, error: FramesError): Frame | Loss;
   /**
    * Removes a frame that was delivered, if it is still what was sent.
    *
@@ -84,19 +84,19 @@ export interface FrameSource {
    */
   remove?(frame: Frame, crc32: number): Promise<void>;
   /** Captures from now on, whether there is a server or not. */
-  begin?(): void;
+  startCapture?(): void;
   /** A server is there to take frames. */
-  connected?(): void;
+  onConnected?(): void;
   /**
    * There is no server any more: what was under way, or waited to be, is the source's again.
    *
    * @returns what it does not take back, to be sent when there is one again
    */
-  disconnected?(frames: readonly Frame[]): readonly Frame[];
+  onDisconnected?(frames: readonly Frame[]): readonly Frame[];
   /** The server has the frame, or has refused it. */
-  settled?(frame: Frame): void;
+  onSettled?(frame: Frame): void;
   /** Captures nothing more: `next` gives what was captured so far, and then `undefined`. */
-  stop?(): void;
+  stopCapture?(): void;
   /** Gives up what is open. Called once, at the end. */
   close(): void;
 }
@@ -114,7 +114,7 @@ export interface OfferedFrame extends Omit<FrameDescription, "metadata"> {
  * What a store knows of an offered frame: it wants it, has it, had it until somebody moved it away,
  * cannot tell without its CRC-32, or has other bytes under its name.
  */
-export type Standing = "wanted" | "stored" | "moved" | "unsure" | "conflict";
+export type OfferStatus = "wanted" | "stored" | "removed" | "needsChecksum" | "conflict";
 
 /**
  * What becomes of a frame whose name is taken by other bytes: `replace` stores it in their place, the
@@ -125,7 +125,7 @@ export type ConflictPolicy = "fail" | "skip" | "replace";
 /** Where frames go: a directory or a bucket. */
 export interface FrameStore {
   /** For people: where the frames lie. */
-  readonly place: string;
+  readonly location: string;
   /** Whether everything is flushed to the disk before `flush` is done, whoever sends it. */
   readonly isDurable: boolean;
   /**
@@ -133,19 +133,19 @@ export interface FrameStore {
    *
    * @throws {FramesError} `store` if nothing can be stored now
    */
-  isFresh(stream: string): boolean;
+  isStreamEmpty(stream: string): boolean;
   /**
    * Whether frames of a source can be kept under its name.
    *
    * @throws {FramesError} as `open`
    */
-  check(stream: string, source: string): void;
+  checkNames(stream: string, source: string): void;
   /**
    * Makes ready to store frames of one source.
    *
    * @throws {FramesError} if stream or source cannot be kept under their names
    */
-  open(origin: FrameOrigin): SourceStore;
+  open(source: SourceInfo): SourceStore;
   /** Makes everything that ended before this call last: only then may a receipt count it. */
   flush(): void | Promise<void>;
   /**
@@ -159,13 +159,13 @@ export interface FrameStore {
    * Nothing as long as there is room for what comes; else what is settled when there is some again. Until then
    * nothing is to be read.
    */
-  room?(): Promise<void> | undefined;
+  whenReady?(): Promise<void> | undefined;
   /** Milliseconds that frames may wait for their receipt together, where that is long. */
-  readonly receiptsEvery?: number;
+  readonly receiptIntervalMs?: number;
 }
 
 /** Whose frames these are. */
-export interface FrameOrigin {
+export interface SourceInfo {
   readonly stream: string;
   readonly source: string;
   readonly session: string;
@@ -175,18 +175,18 @@ export interface FrameOrigin {
   /** Default `fail`. */
   readonly conflict?: ConflictPolicy;
   /** Whether frames that were moved away since are stored again. */
-  readonly again?: boolean;
+  readonly resendRemoved?: boolean;
   /** Whether a later number of the same session takes the place of an earlier one with its name. */
-  readonly revises?: boolean;
+  readonly replacesOwn?: boolean;
   /**
    * Whether it is a copy of another store: what is recorded under the name of a frame gives way to it, what
    * nobody has recorded does not.
    */
-  readonly mirrors?: boolean;
+  readonly isCopy?: boolean;
   /** Whether its frames must survive a power cut once `flush` is done. */
   readonly durable?: boolean;
   /** Whether its sender may have no other copy: what is there is read before it counts as stored. */
-  readonly proven?: boolean;
+  readonly verifyStored?: boolean;
 }
 
 /** Where the frames of one source in one session go. */
@@ -198,11 +198,11 @@ export interface SourceStore {
    */
   begin(description: FrameDescription): FrameWriter;
   /** What is known of offered frames, in their order; it holds once `flush` is done. */
-  compare(offered: readonly OfferedFrame[]): Standing[];
+  compare(offered: readonly OfferedFrame[]): OfferStatus[];
   /** Records numbers that will never come. */
-  lost(first: number, last: number, error: FramesError): void;
+  recordLoss(first: number, last: number, error: FramesError): void;
   /** No more frames come for now: somebody waits to hear what became of those that did. */
-  ending?(): void;
+  flushSoon?(): void;
 }
 
 /** A frame being stored. */
@@ -224,24 +224,24 @@ export interface FrameWriter {
 }
 
 /** Where frames go that are received from a server, and how far that is. */
-export interface FrameKeeper extends FrameStore {
+export interface ReceiveTarget extends FrameStore {
   /** What the server is told to go on from there; nothing to begin at the beginning. */
   readonly cursor: string | undefined;
   /** Whether frames stay there: one that is there may then have come another time. */
-  readonly isLasting: boolean;
+  readonly isPersistent: boolean;
   /** Whether nothing more can be taken for now. */
   readonly isFull: boolean;
   /**
    * The server is there.
    *
    * @param identity tells its store from others, if it says so
-   * @param place where that is, for people
+   * @param location where that is, for people
    * @throws {FramesError} `usage` if what is kept already came from another store
    */
-  welcomed(identity: string | undefined, place: string): void;
+  onConnected(identity: string | undefined, location: string): void;
   /**
    * A cursor came, behind all frames that have come. What is returned keeps it, with the next `flush`: to be
    * called when all these are settled.
    */
-  mark(cursor: string): () => void;
+  onCursor(cursor: string): () => void;
 }

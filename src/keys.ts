@@ -13,14 +13,14 @@ import {
 import { createPrivateKey, generateKeyPairSync, randomBytes, X509Certificate } from "node:crypto";
 import { homedir } from "node:os";
 import { dirname, join, resolve, sep } from "node:path";
-import { closeToOthers, isOpenToOthers } from "./access-list.ts";
+import { restrictToOwner, isReadableByOthers } from "./access-list.ts";
 import { type Certificate, makeCertificate } from "./auth/certificate.ts";
-import { formatKey, Key, keyLength, type KeyEntry, parseKeys } from "./auth/key.ts";
+import { formatKey, Key, keyLengthBytes, type KeyEntry, parseKeys } from "./auth/key.ts";
 import { asFramesError, FramesError, systemCode } from "./errors.ts";
 
 /** A new key. */
-export function newKey(): Key {
-  return new Key(randomBytes(keyLength));
+export function generateKey(): Key {
+  return new Key(randomBytes(keyLengthBytes));
 }
 
 /**
@@ -34,10 +34,10 @@ function configurationFolder(): string {
   if (process.platform === "win32" && APPDATA) return join(APPDATA, "frames");
   if (XDG_CONFIG_HOME) return join(XDG_CONFIG_HOME, "frames");
   const [state] = STATE_DIRECTORY?.split(":") ?? [];
-  return join(state || home(), ".config", "frames");
+  return join(state || homeFolder(), ".config", "frames");
 }
 
-function home(): string {
+function homeFolder(): string {
   const { HOME } = process.env;
   if (HOME) return HOME;
   try {
@@ -60,18 +60,18 @@ export function defaultKeyFile(): string {
 }
 
 /** What a key file begins with when it is made. */
-const heading = `# Keys of frames: NAME KEY [send|receive|both [STREAMS]]. Whoever has a key is let in.
+const keyFileHeader = `# Keys of frames: NAME KEY [send|receive|both [STREAMS]]. Whoever has a key is let in.
 `;
 
 const isWindows = process.platform === "win32";
 
 /** What may not be set of the mode of a secret: others' bits. */
-function closedBits(path: string): number {
+function forbiddenModeBits(path: string): number {
   // Systemd lets nobody but the service into this folder; a file in it may be root's, with read
   // permission for the service as an access list, which shows as the group's bit.
   const { CREDENTIALS_DIRECTORY: credentials } = process.env;
-  const isGiven = credentials && resolve(path).startsWith(resolve(credentials) + sep);
-  return isGiven ? 0o007 : 0o077;
+  const isCredential = credentials && resolve(path).startsWith(resolve(credentials) + sep);
+  return isCredential ? 0o007 : 0o077;
 }
 
 /**
@@ -84,9 +84,9 @@ function readSecret(path: string): { text: string; version: string } | undefined
     const file = openSync(path, "r");
     try {
       const { mode, mtimeMs, size, ino } = fstatSync(file);
-      if (isWindows ? isOpenToOthers(path) : (mode & closedBits(path)) !== 0) {
-        const only = `icacls "${path}" /inheritance:r /grant:r "%USERNAME%:F"`;
-        const hint = isWindows ? only : `chmod 600 ${path}`;
+      if (isWindows ? isReadableByOthers(path) : (mode & forbiddenModeBits(path)) !== 0) {
+        const command = `icacls "${path}" /inheritance:r /grant:r "%USERNAME%:F"`;
+        const hint = isWindows ? command : `chmod 600 ${path}`;
         throw new FramesError("usage", `Cannot use ${path}: other users can read it; ${hint}`);
       }
       return { text: readFileSync(file, "utf8"), version: `${mtimeMs} ${size} ${ino}` };
@@ -107,7 +107,7 @@ function writeSecret(path: string, text: string): void {
     rmSync(partial, { force: true });
     const file = openSync(partial, "wx", 0o600);
     try {
-      if (isWindows) closeToOthers(partial);
+      if (isWindows) restrictToOwner(partial);
       writeSync(file, text);
     } finally {
       closeSync(file);
@@ -132,18 +132,18 @@ export function readKeys(path: string): KeyEntry[] {
 /**
  * Adds a key to a file, which is made if it is not there.
  *
- * @param first whether it comes before those that are there
+ * @param isFirst whether it comes before those that are there
  * @throws {FramesError} `usage` if there is one of this name
  */
-export function addKey(path: string, entry: KeyEntry, first: boolean): void {
-  const text = readSecret(path)?.text ?? heading;
+export function addKey(path: string, entry: KeyEntry, isFirst: boolean): void {
+  const text = readSecret(path)?.text ?? keyFileHeader;
   if (parseKeys(text, path).some(({ name }) => name === entry.name)) {
     const hint = `frames key remove ${entry.name}, or choose another name`;
     throw new FramesError("usage", `A key called ${entry.name} is in ${path} already: ${hint}`);
   }
   const line = formatKey(entry);
-  const whole = text === "" || text.endsWith("\n") ? text : `${text}\n`;
-  writeSecret(path, first ? line + whole : whole + line);
+  const existing = text === "" || text.endsWith("\n") ? text : `${text}\n`;
+  writeSecret(path, isFirst ? line + existing : existing + line);
 }
 
 /**
@@ -167,7 +167,7 @@ export type KeysEvent =
   /** Keys and certificate were to be read again; with `error` the certificate before still holds. */
   | { type: "reloaded"; error: FramesError | undefined }
   /** The server's own certificate could not be kept: there is another one after each start. */
-  | { type: "unkept"; error: FramesError };
+  | { type: "certificate-not-saved"; error: FramesError };
 
 /** The keys of a server, read again when their file changes. */
 export class KeyRing {
@@ -200,9 +200,11 @@ export class KeyRing {
   }
 
   /** Whether the key is still in the file, and allows what it did. */
-  holds({ key, role, streams }: KeyEntry): boolean {
-    const now = this.#entries.get(key.id);
-    return now?.key.equals(key) === true && now.role === role && now.streams === streams;
+  isValid({ key, role, streams }: KeyEntry): boolean {
+    const current = this.#entries.get(key.id);
+    return (
+      current?.key.equals(key) === true && current.role === role && current.streams === streams
+    );
   }
 
   /**
@@ -227,9 +229,9 @@ export class KeyRing {
  *
  * @returns the key if it was made now
  */
-export function firstKey(path: string, name: string): Key | undefined {
+export function createFirstKey(path: string, name: string): Key | undefined {
   if (readKeys(path).length > 0) return undefined;
-  const key = newKey();
+  const key = generateKey();
   try {
     addKey(path, { name, key, role: "both", streams: "*" }, false);
   } catch (error) {
@@ -243,27 +245,30 @@ export function firstKey(path: string, name: string): Key | undefined {
 /**
  * The server's own certificate, which is made when it is first asked for.
  *
- * @param unkept is told if there is no place for it: then it lasts as long as the server
+ * @param onNotSaved is told if there is no place for it: then it lasts as long as the server
  * @throws {FramesError} `usage` or `missing` if there is one that cannot be read
  */
-export function ownCertificate(now: Date, unkept: (error: FramesError) => void): Certificate {
+export function loadOrCreateCertificate(
+  now: Date,
+  onNotSaved: (error: FramesError) => void,
+): Certificate {
   let path: string | undefined;
   try {
     path = join(configurationFolder(), "server.pem");
   } catch (error) {
-    unkept(asFramesError(error, "missing"));
+    onNotSaved(asFramesError(error, "missing"));
   }
   const text = path === undefined ? undefined : readSecret(path)?.text;
   if (text !== undefined) return { key: text, certificate: text };
   const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  const made = makeCertificate(pair, randomBytes(16), now);
+  const certificate = makeCertificate(pair, randomBytes(16), now);
   try {
-    if (path !== undefined) writeSecret(path, made.key + made.certificate);
+    if (path !== undefined) writeSecret(path, certificate.key + certificate.certificate);
   } catch (error) {
     // Nobody has to trust it: the proof of the key does that.
-    unkept(asFramesError(error, "missing"));
+    onNotSaved(asFramesError(error, "missing"));
   }
-  return made;
+  return certificate;
 }
 
 /**
@@ -280,14 +285,14 @@ export function readCertificate(certificatePath: string, keyPath: string): Certi
     }
   };
   const pair = { certificate: read(certificatePath), key: read(keyPath) };
-  if (isPair(pair)) return pair;
+  if (isMatchingPair(pair)) return pair;
   throw new FramesError(
     "usage",
     `Cannot use ${certificatePath} and ${keyPath}: they are no PEM files of a certificate and its key`,
   );
 }
 
-function isPair({ certificate, key }: Certificate): boolean {
+function isMatchingPair({ certificate, key }: Certificate): boolean {
   try {
     return new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key));
   } catch {

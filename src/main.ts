@@ -1,66 +1,72 @@
 /** The executable: argv to command, and the only place that exits. */
 import { readFileSync } from "node:fs";
 import { isatty } from "node:tty";
-import { holdsKey } from "./auth/key.ts";
+import { containsKey } from "./auth/key.ts";
 import { benchCommand } from "./cli/bench.ts";
 import { completions } from "./cli/completions.ts";
 import { commands } from "./cli/commands.ts";
 import { nearest, parseArguments } from "./cli/arguments.ts";
 import { help, overview } from "./cli/help.ts";
 import { keyCommand } from "./cli/key.ts";
-import { ls } from "./cli/ls.ts";
+import { lsCommand } from "./cli/ls.ts";
 import { receiveCommand } from "./cli/receive.ts";
-import { sendCommand, type Stop } from "./cli/send.ts";
+import { sendCommand, type StopSignals } from "./cli/send.ts";
 import { serveCommand } from "./cli/serve.ts";
 import { verifyCommand } from "./cli/verify.ts";
-import { lineStyle } from "./cli/lines.ts";
-import { type Patience, say, sayError, systemTerminal, type Terminal } from "./cli/terminal.ts";
+import { chooseLogStyle } from "./cli/lines.ts";
+import {
+  type OverflowPolicy,
+  print,
+  printError,
+  systemTerminal,
+  type Terminal,
+} from "./cli/terminal.ts";
 import { errors, FramesError } from "./errors.ts";
 import { version } from "./version.ts";
 
-async function run(words: readonly string[], terminal: Terminal): Promise<number> {
-  if (words.some(holdsKey)) {
+async function run(argv: readonly string[], terminal: Terminal): Promise<number> {
+  if (argv.some(containsKey)) {
     const hint =
       "frames key save reads it from standard input; make a new one if others use this machine";
     throw new FramesError("usage", `Cannot take a key as an argument, which ps shows: ${hint}`);
   }
-  const [first, ...rest] = words;
+  const [first, ...rest] = argv;
   if (first === undefined) {
     terminal.err(overview());
-    return errors.usage.exit;
+    return errors.usage.exitCode;
   }
   const name = Object.hasOwn(aliases, first) ? aliases[first]! : first;
   checkCommand(name);
-  const given = parseArguments(name, rest, process.env);
-  if (given.isOn("help")) {
+  const args = parseArguments(name, rest, process.env);
+  if (args.isOn("help")) {
     terminal.out(help(name));
     return 0;
   }
   switch (name) {
     case "serve": {
-      const { gently, onReload } = serveOnSignals();
-      return await serveCommand(given, terminal, gently, onReload);
+      const { graceful, onReload } = serveOnSignals();
+      return await serveCommand(args, terminal, graceful, onReload);
     }
     case "send":
-      return await sendCommand(given, terminal, stopOnSignal, reportOnSignal);
+      return await sendCommand(args, terminal, stopOnSignal, reportOnSignal);
     case "receive":
-      return await receiveCommand(given, terminal, stopOnSignal, reportOnSignal);
+      return await receiveCommand(args, terminal, stopOnSignal, reportOnSignal);
     case "ls":
-      return await ls(given, terminal);
+      return await lsCommand(args, terminal);
     case "verify":
-      return await verifyCommand(given, terminal);
+      return await verifyCommand(args, terminal);
     case "bench":
-      return await benchCommand(given, terminal, stopOnSignal);
+      return await benchCommand(args, terminal, stopOnSignal);
     case "key":
-      return await keyCommand(given, terminal);
+      return await keyCommand(args, terminal);
     case "completions":
-      terminal.out(completions(given.positionals[0]));
+      terminal.out(completions(args.positionals[0]));
       return 0;
     case "version":
       terminal.out(`frames ${version}\n`);
       return 0;
     default:
-      terminal.out(help(given.positionals[0]));
+      terminal.out(help(args.positionals[0]));
       return 0;
   }
 }
@@ -90,18 +96,18 @@ const aliases: Record<string, string> = {
  * From now on the first signal to stop is heeded gently, and the second at once. A terminal that is closed
  * is one to stop gently, however often that is said.
  */
-function stopOnSignal(onHangUp: (stop: () => void) => void = stopOnHangUp): Stop {
-  const gently = new AbortController();
-  const atOnce = new AbortController();
+function stopOnSignal(onHangUp: (stop: () => void) => void = stopOnHangUp): StopSignals {
+  const graceful = new AbortController();
+  const immediate = new AbortController();
   const stop = () => {
-    if (!gently.signal.aborted) return gently.abort();
-    atOnce.abort();
+    if (!graceful.signal.aborted) return graceful.abort();
+    immediate.abort();
     // Whoever can still say something gets a moment for it.
-    setTimeout(() => process.exit(errors.interrupted.exit), 100);
+    setTimeout(() => process.exit(errors.interrupted.exitCode), 100);
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, stop);
-  onHangUp(() => gently.abort());
-  return { gently: gently.signal, atOnce: atOnce.signal };
+  onHangUp(() => graceful.abort());
+  return { graceful: graceful.signal, immediate: immediate.signal };
 }
 
 /** Whoever was started with nohup goes on. */
@@ -113,15 +119,15 @@ function stopOnHangUp(stop: () => void): void {
  * Likewise for a server. SIGHUP has it read again what it was told, as others of its kind do, unless the
  * terminal that it was started in is gone: then it stops.
  */
-function serveOnSignals(): { gently: AbortSignal; onReload: (reload: () => void) => void } {
-  let act = () => {};
+function serveOnSignals(): { graceful: AbortSignal; onReload: (reload: () => void) => void } {
+  let currentReload = () => {};
   const hadTerminal = isatty(0);
   // On Windows it says nothing else, and the system ends this process soon after.
   const isGone = () => process.platform === "win32" || (hadTerminal && !isatty(0));
-  const { gently } = stopOnSignal((stop) => {
-    process.on("SIGHUP", () => (isGone() ? stop() : act()));
+  const { graceful } = stopOnSignal((stop) => {
+    process.on("SIGHUP", () => (isGone() ? stop() : currentReload()));
   });
-  return { gently, onReload: (reload) => void (act = reload) };
+  return { graceful, onReload: (reload) => void (currentReload = reload) };
 }
 
 /** Whether this process was started with SIGHUP ignored, where the system tells. */
@@ -136,32 +142,40 @@ function ignoresHangUp(): boolean {
 }
 
 /** Where there is no SIGUSR1, a report is due every minute. */
-function reportOnSignal(tell: () => void): void {
-  if (process.platform !== "win32") process.on("SIGUSR1", tell);
-  else setInterval(tell, 60_000).unref();
+function reportOnSignal(printReport: () => void): void {
+  if (process.platform !== "win32") process.on("SIGUSR1", printReport);
+  else setInterval(printReport, 60_000).unref();
 }
 
 /** Says what went wrong, and returns the exit status for it. */
-function explain(error: unknown, terminal: Terminal): number {
-  const ours = error instanceof FramesError ? error : undefined;
+function reportError(error: unknown, terminal: Terminal): number {
+  const framesError = error instanceof FramesError ? error : undefined;
   // What a peer says of itself has no cause here.
-  if (ours !== undefined && (ours.code !== "internal" || ours.cause === undefined)) {
-    sayError(terminal, ours.message, ours.code);
-    return ours.exit;
+  if (
+    framesError !== undefined &&
+    (framesError.code !== "internal" || framesError.cause === undefined)
+  ) {
+    printError(terminal, framesError.message, framesError.code);
+    return framesError.exitCode;
   }
-  sayError(terminal, "This is a fault in frames; please report it:", "internal");
-  for (const line of Bun.inspect(ours?.cause ?? error).split("\n")) say(terminal, line, "error");
-  return errors.internal.exit;
+  printError(terminal, "This is a fault in frames; please report it:", "internal");
+  for (const line of Bun.inspect(framesError?.cause ?? error).split("\n"))
+    print(terminal, line, "error");
+  return errors.internal.exitCode;
 }
 
-const words = process.argv.slice(2);
-const terminal = systemTerminal(process.env, patienceOf(words), lineStyle(words, process.env));
-const code = await run(words, terminal).catch((error: unknown) => explain(error, terminal));
+const argv = process.argv.slice(2);
+const terminal = systemTerminal(
+  process.env,
+  overflowPolicyOf(argv),
+  chooseLogStyle(argv, process.env),
+);
+const code = await run(argv, terminal).catch((error: unknown) => reportError(error, terminal));
 await terminal.end();
 process.exit(code);
 
 /** Whoever reads what a transfer says must never hold it up; a list is worth waiting for. */
-function patienceOf([command]: readonly string[]): Patience {
+function overflowPolicyOf([command]: readonly string[]): OverflowPolicy {
   if (command === "serve") return { results: "drop", messages: "drop" };
   const isTransfer = command === "send" || command === "receive";
   return { results: "wait", messages: isTransfer ? "drop" : "wait" };

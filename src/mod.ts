@@ -8,12 +8,12 @@ export { type ErrorName, errors, FramesError } from "./errors.ts";
 export type { Frame, FrameDescription } from "./frame.ts";
 export type { CapturedFrames, PlanOptions, Sendable } from "./client/planning.ts";
 export { send, type SendEvent, type SendOptions, type SendSummary } from "./send.ts";
-export type { Gap, SourceReport } from "./client/gaps.ts";
+export type { UndeliveredRange, SourceReport } from "./client/gaps.ts";
 export { FrameFeed } from "./source/feed.ts";
 export type { ReceivedFrame } from "./client/output.ts";
 export {
   receive,
-  type Destination,
+  type ReceiveDestination,
   type ReceiveEvent,
   type ReceiveOptions,
   type ReceiveSummary,
@@ -23,6 +23,6 @@ export { serve, type ServeOptions } from "./serve.ts";
 export type { Server } from "./server/options.ts";
 export type { SourceProgress, Undelivered } from "./session/outlet.ts";
 export type { CapturedFrame } from "./source/iterable.ts";
-export type { Skipped } from "./source/directory.ts";
+export type { SkippedPath } from "./source/directory.ts";
 export { version } from "./version.ts";
 export type { Done } from "./wire/messages.ts";

@@ -1,14 +1,14 @@
 /** Receives frames back from a server: into a directory, or for a program to take them. */
 import type { KeyOptions } from "./client/keys.ts";
 import { clientKeys } from "./client/keys.ts";
-import { type ErrorName, FramesError, heard } from "./errors.ts";
-import { Shortfall, type SourceReport } from "./client/gaps.ts";
+import { type ErrorName, FramesError, truncateMessage } from "./errors.ts";
+import { UndeliveredReport, type SourceReport } from "./client/gaps.ts";
 import { formatAddress, parseAddress } from "./net/address.ts";
-import { Output, type ReceivedFrame } from "./client/output.ts";
-import { Retrieval } from "./client/retrieval.ts";
+import { CallbackSink, type ReceivedFrame } from "./client/output.ts";
+import { ReceiveSession } from "./client/retrieval.ts";
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
 import { StreamCopy } from "./store/copy.ts";
-import { checkPart } from "./store/name.ts";
+import { checkPathPart } from "./store/name.ts";
 import { software } from "./version.ts";
 import type { Hello } from "./wire/messages.ts";
 
@@ -36,7 +36,7 @@ export interface ReceiveOptions extends KeyOptions {
   /** Without progress, after which it is given up. Default: never. */
   readonly giveUpAfter?: number;
   /** That connecting may take. Default 10,000. */
-  readonly connectWithin?: number;
+  readonly connectTimeout?: number;
   /** Aborting it ends it: a frame that has begun is finished, within 10 s. */
   readonly signal?: AbortSignal;
   /** Is told what happens. */
@@ -61,7 +61,7 @@ export interface ReceiveSummary {
   /** Bytes of frames received. */
   readonly bytes: number;
   /** Of `frames`, those that were here already. */
-  readonly skipped: number;
+  readonly present: number;
   /** Frames that could not be kept here. */
   readonly refused: number;
   /** Frames that are no longer in the store, or cannot be read there; those dropped not included. */
@@ -82,15 +82,15 @@ export interface ReceiveSummary {
   readonly interrupted: boolean;
 }
 
-const defaults = { timeout: 30_000, connectWithin: 10_000, maxFrame: 256 << 20 } as const;
+const defaults = { timeoutMs: 30_000, connectTimeoutMs: 10_000, maxFrameBytes: 256 << 20 } as const;
 
 /** What the server may have under way. */
-const window = { bytes: 64 << 20, frames: 8192 } as const;
+const defaultWindow = { bytes: 64 << 20, frames: 8192 } as const;
 /** Likewise where somebody takes one frame after the other. */
 const smallWindow = { bytes: 16 << 20, frames: 1024 } as const;
 
 /** Where frames go instead of to whoever iterates. */
-export interface Destination {
+export interface ReceiveDestination {
   /** The stream is copied there: a second time only what is new since comes. */
   readonly directory?: string;
   /** Is given each frame, the next one when it has taken the one before. */
@@ -119,7 +119,7 @@ export interface Destination {
 export function receive(
   stream: string,
   options: ReceiveOptions &
-    ({ readonly directory: string } | Required<Pick<Destination, "onFrame">>),
+    ({ readonly directory: string } | Required<Pick<ReceiveDestination, "onFrame">>),
 ): Promise<ReceiveSummary>;
 export function receive(
   stream: string,
@@ -127,11 +127,11 @@ export function receive(
 ): AsyncGenerator<ReceivedFrame, ReceiveSummary, void>;
 export function receive(
   stream: string,
-  options: ReceiveOptions & Destination = {},
+  options: ReceiveOptions & ReceiveDestination = {},
 ): Promise<ReceiveSummary> | AsyncGenerator<ReceivedFrame, ReceiveSummary, void> {
   const { directory, onFrame } = options;
-  if (directory !== undefined) return receiveInto(stream, directory, options);
-  if (onFrame !== undefined) return receiveTo(stream, onFrame, false, options);
+  if (directory !== undefined) return receiveToDirectory(stream, directory, options);
+  if (onFrame !== undefined) return receiveToCallback(stream, onFrame, false, options);
   return iterate(stream, options);
 }
 
@@ -139,39 +139,42 @@ async function* iterate(
   stream: string,
   options: ReceiveOptions,
 ): AsyncGenerator<ReceivedFrame, ReceiveSummary, void> {
-  const over = new AbortController();
-  const signals = options.signal === undefined ? [over.signal] : [over.signal, options.signal];
-  let waiting: { frame: ReceivedFrame; taken: () => void } | undefined;
+  const stopped = new AbortController();
+  const signals =
+    options.signal === undefined ? [stopped.signal] : [stopped.signal, options.signal];
+  let pending: { frame: ReceivedFrame; onTaken: () => void } | undefined;
   let wake = () => {};
-  const take = (frame: ReceivedFrame) => {
-    return new Promise<void>((taken) => {
+  const onFrame = (frame: ReceivedFrame) => {
+    return new Promise<void>((onTaken) => {
       // Whoever iterates no more takes nothing.
-      if (over.signal.aborted) return taken();
-      waiting = { frame, taken };
+      if (stopped.signal.aborted) return onTaken();
+      pending = { frame, onTaken };
       wake();
     });
   };
-  let isOver = false;
+  let isEnded = false;
   const signal = AbortSignal.any(signals);
-  const receiving = receiveTo(stream, take, false, { ...options, signal }).finally(() => {
-    isOver = true;
-    wake();
-  });
+  const receiving = receiveToCallback(stream, onFrame, false, { ...options, signal }).finally(
+    () => {
+      isEnded = true;
+      wake();
+    },
+  );
   receiving.catch(() => {});
   try {
     for (;;) {
-      while (waiting === undefined && !isOver) {
+      while (pending === undefined && !isEnded) {
         await new Promise<void>((resolve) => (wake = resolve));
       }
-      const next = waiting as { frame: ReceivedFrame; taken: () => void } | undefined;
+      const next = pending as { frame: ReceivedFrame; onTaken: () => void } | undefined;
       if (next === undefined) return await receiving;
-      waiting = undefined;
+      pending = undefined;
       yield next.frame;
-      next.taken();
+      next.onTaken();
     }
   } finally {
-    over.abort();
-    (waiting as { taken: () => void } | undefined)?.taken();
+    stopped.abort();
+    (pending as { onTaken: () => void } | undefined)?.onTaken();
     await receiving.catch(() => {});
   }
 }
@@ -179,18 +182,18 @@ async function* iterate(
 /**
  * Gives each frame to `take`.
  *
- * @param isSingle whether frames of a second source are an error
+ * @param isSingleSource whether frames of a second source are an error
  */
-export async function receiveTo(
+export async function receiveToCallback(
   stream: string,
-  take: (frame: ReceivedFrame) => Promise<void> | void,
-  isSingle: boolean,
+  onFrame: (frame: ReceivedFrame) => Promise<void> | void,
+  isSingleSource: boolean,
   options: ReceiveOptions,
 ): Promise<ReceiveSummary> {
-  return await retrieve(stream, new Output(take, isSingle), smallWindow, options);
+  return await runReceive(stream, new CallbackSink(onFrame, isSingleSource), smallWindow, options);
 }
 
-async function receiveInto(
+async function receiveToDirectory(
   stream: string,
   directory: string,
   options: ReceiveOptions,
@@ -200,7 +203,7 @@ async function receiveInto(
   // What is not wanted further on is not there when somebody wants everything.
   const copy = new StreamCopy(directory, { stream, sources, since }, !latest);
   try {
-    return await retrieve(stream, copy, window, { maxFrame: 2 ** 40, ...options });
+    return await runReceive(stream, copy, defaultWindow, { maxFrame: 2 ** 40, ...options });
   } finally {
     copy.close();
   }
@@ -208,15 +211,15 @@ async function receiveInto(
 
 function checkStream(stream: string): void {
   try {
-    checkPart(stream, false);
+    checkPathPart(stream, false);
   } catch (error) {
     throw new FramesError("usage", `Cannot receive: ${(error as Error).message}`);
   }
 }
 
-async function retrieve(
+async function runReceive(
   stream: string,
-  keeper: Output | StreamCopy,
+  target: CallbackSink | StreamCopy,
   window: Required<Hello>["window"],
   options: ReceiveOptions,
 ): Promise<ReceiveSummary> {
@@ -224,7 +227,7 @@ async function retrieve(
   const started = Date.now();
   const address = parseAddress(options.from ?? "127.0.0.1", "--from");
   const { follow = false, latest = false, sources, since, first, onEvent, onMessage } = options;
-  const { maxFrame = defaults.maxFrame } = options;
+  const { maxFrame = defaults.maxFrameBytes } = options;
   if (first !== undefined && !(Number.isSafeInteger(first) && first >= 1)) {
     throw new FramesError("usage", `Cannot receive the first ${first} frames: one is the least`);
   }
@@ -242,19 +245,19 @@ async function retrieve(
     ...(since === undefined ? {} : { since: String(since) }),
   };
   // What was dropped to be fresh was chosen so.
-  const shortfall = new Shortfall(latest ? { policy: ["latest"] } : {});
-  const reports = () => shortfall.reportOn(retrieval.progress, started);
-  const tell = () => {
-    onEvent?.({ type: "progress", sources: retrieval.progress, report: reports });
+  const undeliveredReport = new UndeliveredReport(latest ? { policy: ["latest"] } : {});
+  const sourceReports = () => undeliveredReport.sourceReports(session.progress, started);
+  const emitProgress = () => {
+    onEvent?.({ type: "progress", sources: session.progress, report: sourceReports });
   };
   let store = "";
-  const retrieval = new Retrieval(
+  const session = new ReceiveSession(
     address,
     hello,
-    keeper,
+    target,
     {
-      timeout: options.timeout ?? defaults.timeout,
-      connectWithin: options.connectWithin ?? defaults.connectWithin,
+      timeout: options.timeout ?? defaults.timeoutMs,
+      connectTimeout: options.connectTimeout ?? defaults.connectTimeoutMs,
       giveUpAfter: options.giveUpAfter,
       keys: clientKeys("receive", address, options),
       grants: { window, limits: { frame: maxFrame, sources: 65_535, unfinished: 16 } },
@@ -262,8 +265,8 @@ async function retrieve(
       signal: options.signal,
     },
     {
-      welcome: (welcome) => {
-        if (welcome.fresh === true && !follow && keeper.cursor === undefined) {
+      onWelcome: (welcome) => {
+        if (welcome.fresh === true && !follow && target.cursor === undefined) {
           const hint = "frames ls there shows which there are";
           const where = formatAddress(address);
           const what = [stream, ...(sources === undefined ? [] : [sources.join(" and ")])].join(
@@ -274,29 +277,29 @@ async function retrieve(
             `Cannot receive ${what}: ${where} has no frames of it; ${hint}`,
           );
         }
-        store = heard(welcome.store ?? "");
+        store = truncateMessage(welcome.store ?? "");
         onEvent?.({ type: "connected", address: formatAddress(address), store });
-        tell();
+        emitProgress();
       },
-      waiting: (reason, milliseconds) => onEvent?.({ type: "waiting", reason, milliseconds }),
-      tick: tell,
-      undelivered: (report) => {
-        shortfall.add(report);
+      onWaiting: (reason, milliseconds) => onEvent?.({ type: "waiting", reason, milliseconds }),
+      onTick: emitProgress,
+      onUndelivered: (report) => {
+        undeliveredReport.add(report);
         onEvent?.({ type: "undelivered", report });
       },
       ...(onMessage === undefined ? {} : { trace: onMessage }),
     },
   );
-  const { isComplete, retries } = await retrieval.run();
+  const { isComplete, retries } = await session.run();
   const sum = (count: (source: SourceProgress) => number) =>
-    retrieval.progress.reduce((total, source) => total + count(source), 0);
+    session.progress.reduce((total, source) => total + count(source), 0);
   const refused = sum((source) => source.refused);
   const dropped = sum((source) => source.dropped);
   return {
     stream,
     frames: sum(({ settled }) => settled) - refused,
     bytes: sum(({ bytes }) => bytes),
-    skipped: sum(({ present }) => present),
+    present: sum(({ present }) => present),
     refused,
     lost: sum(({ lost }) => lost) - dropped,
     dropped,
@@ -304,9 +307,9 @@ async function retrieve(
     seconds: (Date.now() - started) / 1000,
     store,
     address: formatAddress(address),
-    sources: reports(),
-    undelivered: shortfall.undelivered,
-    reasons: shortfall.reasons,
+    sources: sourceReports(),
+    undelivered: undeliveredReport.undelivered,
+    reasons: undeliveredReport.reasons,
     // Whoever follows is ended by nothing else.
     interrupted: !isComplete && !follow,
   };

@@ -1,16 +1,16 @@
 /** Sends frames: finds out what there is to send, and delivers it. */
 import { clientKeys } from "./client/keys.ts";
-import { Delivery } from "./client/delivery.ts";
-import { Shortfall, type SourceReport } from "./client/gaps.ts";
-import type { Kept } from "./client/removal.ts";
-import { type ErrorName, FramesError, heard } from "./errors.ts";
+import { SendSession } from "./client/delivery.ts";
+import { UndeliveredReport, type SourceReport } from "./client/gaps.ts";
+import type { NotRemoved } from "./client/removal.ts";
+import { type ErrorName, FramesError, truncateMessage } from "./errors.ts";
 import type { ConflictPolicy } from "./frame.ts";
 import { formatAddress, parseAddress } from "./net/address.ts";
 import type { SourceProgress, Undelivered } from "./session/outlet.ts";
-import type { Skipped } from "./source/directory.ts";
+import type { SkippedPath } from "./source/directory.ts";
 import { plan } from "./client/plan.ts";
-import { pacing, type Plan, type PlanOptions, type Sendable } from "./client/planning.ts";
-import { Watch } from "./source/watch.ts";
+import { createPacer, type Plan, type PlanOptions, type Sendable } from "./client/planning.ts";
+import { DirectoryWatcher } from "./source/watch.ts";
 import { software } from "./version.ts";
 import type { Hello } from "./wire/messages.ts";
 
@@ -38,9 +38,9 @@ export interface SendOptions extends PlanOptions {
   /** Sends without encryption to a server that lets anyone in. */
   readonly insecure?: boolean;
   /** Bytes a second that are sent at most. */
-  readonly rate?: number;
+  readonly maxBytesPerSecond?: number;
   /** Milliseconds that connecting may take. Default 10,000. */
-  readonly connectWithin?: number;
+  readonly connectTimeout?: number;
   /** Whether frames that were dropped by a policy that was chosen count as not delivered all the same. */
   readonly failOnGap?: boolean;
   /** Aborting it stops sending: what is on its way is finished, for 10 s at most. */
@@ -54,16 +54,16 @@ export interface SendOptions extends PlanOptions {
 /** What happens at a sender. */
 export type SendEvent =
   | { type: "found"; stream: string; sources: number; frames: number | undefined }
-  | { type: "skipped"; skipped: Skipped }
+  | { type: "skipped"; skipped: SkippedPath }
   | { type: "connected"; address: string; store: string | undefined }
   | { type: "waiting"; reason: FramesError; milliseconds: number }
   | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
   | { type: "undelivered"; report: Undelivered }
-  | { type: "kept"; kept: Kept }
+  | { type: "not-removed"; notRemoved: NotRemoved }
   /** What the frames of a video, a camera or a URL are. */
   | { type: "media"; source: string; description: string }
   /** Something cannot be watched or read for now, and is tried again. */
-  | { type: "trouble"; error: FramesError };
+  | { type: "retry"; error: FramesError };
 
 /** What became of a delivery. */
 export interface SendSummary {
@@ -73,11 +73,11 @@ export interface SendSummary {
   /** Bytes sent of frames. */
   readonly bytes: number;
   /** Of `frames`, those the server had already. */
-  readonly skipped: number;
+  readonly present: number;
   /** Beside `frames`, those that were moved away from the server since it stored them. */
-  readonly moved: number;
+  readonly removedAtServer: number;
   /** Frames left out because of their names, as it was asked for. */
-  readonly leftAlone: number;
+  readonly conflictsSkipped: number;
   /** Frames that the server refused. */
   readonly refused: number;
   /** Frames that could not be read. */
@@ -87,7 +87,7 @@ export interface SendSummary {
   /** Frames removed here after they were delivered. */
   readonly removed: number;
   /** Frames that were to be removed and are still here, since they are no longer what was sent. */
-  readonly kept: number;
+  readonly notRemoved: number;
   readonly seconds: number;
   /** Where the frames lie, in the server's words. */
   readonly store: string;
@@ -96,7 +96,7 @@ export interface SendSummary {
   /** Frames that were not delivered, and why: the first thousand; `onEvent` is told of all. */
   readonly undelivered: readonly Undelivered[];
   /** Files that `include` and `exclude` left out. */
-  readonly leftOut: number;
+  readonly filteredOut: number;
   /** Frames that were dropped by a policy that was chosen. */
   readonly dropped: number;
   /** How many were not delivered otherwise, by reason. */
@@ -106,22 +106,22 @@ export interface SendSummary {
 }
 
 /** The numbers of a summary of nothing. */
-export const nothingDone = {
+export const emptyCounts = {
   frames: 0,
   bytes: 0,
-  skipped: 0,
-  moved: 0,
-  leftAlone: 0,
+  present: 0,
+  removedAtServer: 0,
+  conflictsSkipped: 0,
   refused: 0,
   lost: 0,
   retries: 0,
   removed: 0,
-  kept: 0,
+  notRemoved: 0,
   seconds: 0,
 };
 
-const defaultTimeout = 30_000;
-const defaultConnectWithin = 10_000;
+const defaultTimeoutMs = 30_000;
+const defaultConnectTimeoutMs = 10_000;
 
 /**
  * Sends directories, or any frames that a program makes, and resolves when the server has said that
@@ -142,11 +142,11 @@ const defaultConnectWithin = 10_000;
  * await server.stop();
  * ```
  */
-export async function send(what: Sendable, options: SendOptions = {}): Promise<SendSummary> {
+export async function send(input: Sendable, options: SendOptions = {}): Promise<SendSummary> {
   const started = Date.now();
-  const onTrouble = (error: FramesError) => options.onEvent?.({ type: "trouble", error });
-  const planned = await plan(what, { onTrouble, ...options }, started);
-  return await deliver(planned, options, started);
+  const onRetry = (error: FramesError) => options.onEvent?.({ type: "retry", error });
+  const planned = await plan(input, { onRetry, ...options }, started);
+  return await sendPlan(planned, options, started);
 }
 
 /**
@@ -155,26 +155,36 @@ export async function send(what: Sendable, options: SendOptions = {}): Promise<S
  * @param started session's start, in milliseconds since 1970
  * @throws {FramesError} if the delivery as a whole failed
  */
-export async function deliver(
+export async function sendPlan(
   planned: Plan,
   options: SendOptions,
   started: number,
 ): Promise<SendSummary> {
   try {
-    return await deliverPlan(planned, options, started);
+    return await runPlan(planned, options, started);
   } finally {
     // Also if nothing was begun: another process may want it.
     planned.spool?.close();
   }
 }
 
-async function deliverPlan(
-  { stream, sources, skipped, unreadable, leftOut, watch, spool, streamAt, media = [] }: Plan,
+async function runPlan(
+  {
+    stream,
+    sources,
+    skipped,
+    unreadable,
+    filteredOut,
+    watch,
+    spool,
+    streamNameAt,
+    media = [],
+  }: Plan,
   options: SendOptions,
   started: number,
 ): Promise<SendSummary> {
   const address = parseAddress(options.to ?? "127.0.0.1", "--to");
-  for (const one of media) options.onEvent?.({ type: "media", ...one });
+  for (const item of media) options.onEvent?.({ type: "media", ...item });
   const totals = sources.map(({ total }) => total);
   options.onEvent?.({
     type: "found",
@@ -182,28 +192,28 @@ async function deliverPlan(
     sources: sources.length,
     frames: totals.includes(undefined) ? undefined : totals.reduce<number>((a, b) => a + b!, 0),
   });
-  let kept = 0;
-  let told = 0;
+  let notRemovedCount = 0;
+  let emittedCount = 0;
   // In large folders some are found later.
-  const tellSkipped = () => {
-    for (; told < skipped.length; told++) {
-      options.onEvent?.({ type: "skipped", skipped: skipped[told]! });
+  const emitSkipped = () => {
+    for (; emittedCount < skipped.length; emittedCount++) {
+      options.onEvent?.({ type: "skipped", skipped: skipped[emittedCount]! });
     }
   };
-  tellSkipped();
-  const shortfall = new Shortfall(options);
-  const { undelivered, reasons } = shortfall;
-  const report = (one: Undelivered) => {
-    shortfall.add(one);
-    options.onEvent?.({ type: "undelivered", report: one });
+  emitSkipped();
+  const undeliveredReport = new UndeliveredReport(options);
+  const { undelivered, reasons } = undeliveredReport;
+  const addUndelivered = (item: Undelivered) => {
+    undeliveredReport.add(item);
+    options.onEvent?.({ type: "undelivered", report: item });
   };
   for (const { path, why } of unreadable) {
     const error = new FramesError("unreadable", `Cannot read the folder: ${why}`);
-    report({ source: path, first: 0, last: 0, what: path, error });
+    addUndelivered({ source: path, first: 0, last: 0, what: path, error });
   }
-  const base = { stream, address: formatAddress(address), undelivered, reasons, leftOut };
+  const base = { stream, address: formatAddress(address), undelivered, reasons, filteredOut };
   if (sources.length === 0 && watch === undefined) {
-    return { ...base, ...nothingDone, store: "", sources: [], dropped: 0, interrupted: false };
+    return { ...base, ...emptyCounts, store: "", sources: [], dropped: 0, interrupted: false };
   }
   const hello: Hello = {
     role: "send",
@@ -216,87 +226,87 @@ async function deliverPlan(
     ...(options.move === true ? { durable: true } : {}),
     ...(watch === undefined ? {} : { revises: true }),
   };
-  const { timeout, connectWithin, giveUpAfter, signal, onEvent, onMessage } = options;
+  const { timeout, connectTimeout, giveUpAfter, signal, onEvent, onMessage } = options;
   const { checksum = false, move = false } = options;
-  const limits = {
-    timeout: timeout ?? defaultTimeout,
-    connectWithin: connectWithin ?? defaultConnectWithin,
+  const sessionOptions = {
+    timeout: timeout ?? defaultTimeoutMs,
+    connectTimeout: connectTimeout ?? defaultConnectTimeoutMs,
     giveUpAfter,
     checksum,
     move,
     keys: clientKeys("send", address, options),
-    rate: options.rate,
-    streamAt,
-    isPatient: spool !== undefined,
-    isOpen: watch !== undefined,
+    maxBytesPerSecond: options.maxBytesPerSecond,
+    streamNameAt,
+    canStartOffline: spool !== undefined,
+    canAddSources: watch !== undefined,
     signal,
   };
-  const delivery = new Delivery(address, hello, sources, limits, {
-    welcome: ({ store }) => {
-      const place = store === undefined ? undefined : heard(store);
-      onEvent?.({ type: "connected", address: formatAddress(address), store: place });
-      onEvent?.({ type: "progress", sources: delivery.progress, report: reports });
+  const session = new SendSession(address, hello, sources, sessionOptions, {
+    onWelcome: ({ store }) => {
+      const location = store === undefined ? undefined : truncateMessage(store);
+      onEvent?.({ type: "connected", address: formatAddress(address), store: location });
+      onEvent?.({ type: "progress", sources: session.progress, report: sourceReports });
     },
-    waiting: (reason, milliseconds) => onEvent?.({ type: "waiting", reason, milliseconds }),
-    tick: (sources) => onEvent?.({ type: "progress", sources, report: reports }),
-    undelivered: report,
-    kept: (one) => {
-      kept++;
-      onEvent?.({ type: "kept", kept: one });
+    onWaiting: (reason, milliseconds) => onEvent?.({ type: "waiting", reason, milliseconds }),
+    onTick: (sources) => onEvent?.({ type: "progress", sources, report: sourceReports }),
+    onUndelivered: addUndelivered,
+    onNotRemoved: (notRemoved) => {
+      notRemovedCount++;
+      onEvent?.({ type: "not-removed", notRemoved });
     },
     ...(onMessage === undefined ? {} : { trace: onMessage }),
   });
-  const reports = () => shortfall.reportOn(delivery.progress, started);
+  const sourceReports = () => undeliveredReport.sourceReports(session.progress, started);
   // Before there is a connection too, somebody may ask for a report.
   if (spool !== undefined) {
-    onEvent?.({ type: "progress", sources: delivery.progress, report: reports });
+    onEvent?.({ type: "progress", sources: session.progress, report: sourceReports });
   }
-  const watching = watch === undefined ? undefined : startWatch(watch, delivery, options);
-  const running = delivery.run().finally(() => watching?.close());
-  const { done, welcome, retries, removed } = await running;
-  tellSkipped();
+  const watcher = watch === undefined ? undefined : startWatch(watch, session, options);
+  const sending = session.run().finally(() => watcher?.close());
+  const { done, welcome, retries, removed } = await sending;
+  emitSkipped();
   const sum = (count: (source: SourceProgress) => number) =>
-    delivery.progress.reduce((total, source) => total + count(source), 0);
+    session.progress.reduce((total, source) => total + count(source), 0);
   const refused = sum((source) => source.refused);
-  const moved = sum((source) => source.moved);
-  const leftAlone = sum((source) => source.skipped);
+  const removedAtServer = sum((source) => source.removedAtServer);
+  const conflictsSkipped = sum((source) => source.conflictsSkipped);
   return {
     ...base,
-    frames: sum(({ settled }) => settled) - refused - moved - leftAlone,
+    frames: sum(({ settled }) => settled) - refused - removedAtServer - conflictsSkipped,
     bytes: sum(({ bytes }) => bytes),
-    skipped: sum(({ present }) => present) + done.present,
-    moved,
-    leftAlone,
+    present: sum(({ present }) => present) + done.present,
+    removedAtServer,
+    conflictsSkipped,
     refused,
     lost: sum(({ lost }) => lost),
     retries,
     removed,
-    kept,
+    notRemoved: notRemovedCount,
     seconds: (Date.now() - started) / 1000,
-    store: heard(welcome.store ?? ""),
-    sources: reports(),
-    dropped: shortfall.dropped,
-    interrupted: delivery.isInterrupted,
+    store: truncateMessage(welcome.store ?? ""),
+    sources: sourceReports(),
+    dropped: undeliveredReport.dropped,
+    interrupted: session.isInterrupted,
   };
 }
 
 /** Has what arrives in directories delivered, until the delivery is stopped. */
 function startWatch(
   { roots, ...watchOptions }: NonNullable<Plan["watch"]>,
-  delivery: Delivery,
+  session: SendSession,
   options: SendOptions,
-): Watch {
+): DirectoryWatcher {
   const { onEvent, signal } = options;
-  const paced = pacing(options);
-  const watching = new Watch(roots, watchOptions, {
-    source: (source) => delivery.add(paced(source)),
-    skipped: (skipped) => onEvent?.({ type: "skipped", skipped }),
-    trouble: (error) => onEvent?.({ type: "trouble", error }),
+  const pace = createPacer(options);
+  const watcher = new DirectoryWatcher(roots, watchOptions, {
+    onSource: (source) => session.addSource(pace(source)),
+    onSkipped: (skipped) => onEvent?.({ type: "skipped", skipped }),
+    onRetry: (error) => onEvent?.({ type: "retry", error }),
   });
-  watching.start();
+  watcher.start();
   signal?.addEventListener("abort", () => {
-    watching.stop();
-    delivery.closeSources();
+    watcher.stop();
+    session.closeSources();
   });
-  return watching;
+  return watcher;
 }

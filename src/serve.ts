@@ -1,19 +1,25 @@
 /** Receives frames: what programs call, and what they are told. */
 import type { Certificate } from "./auth/certificate.ts";
-import { bucketPlace, isBucket } from "./store/bucket-place.ts";
+import { parseBucketLocation, isBucketLocation } from "./store/bucket-place.ts";
 import { FramesError } from "./errors.ts";
-import { defaultKeyFile, firstKey, KeyRing, ownCertificate, readCertificate } from "./keys.ts";
+import {
+  defaultKeyFile,
+  createFirstKey,
+  KeyRing,
+  loadOrCreateCertificate,
+  readCertificate,
+} from "./keys.ts";
 import { type Address, isLoopback, parseAddress } from "./net/address.ts";
-import type { Place } from "./net/listen.ts";
-import { addressOf } from "./net/systemd.ts";
+import type { ListenAddress } from "./net/listen.ts";
+import { socketAddress } from "./net/systemd.ts";
 import type { ServeEvent, StoredEvent } from "./server/serve-event.ts";
 import { FrameServer } from "./server/server.ts";
 import type { Security, Server } from "./server/options.ts";
 import { BucketStore } from "./store/bucket.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
-import { doorkeeperOf } from "./server/viewer-door.ts";
-import { defaultHttpPort, Viewing } from "./viewing.ts";
-import type { Keep } from "./store/retention.ts";
+import { createAuthenticator } from "./server/viewer-door.ts";
+import { defaultHttpPort, HttpFrontend } from "./viewing.ts";
+import type { RetentionLimit } from "./store/retention.ts";
 
 /** How to serve. */
 export interface ServeOptions {
@@ -58,7 +64,7 @@ export interface ServeOptions {
    * What is kept of the frames: those that arrived within so many milliseconds, or so many bytes of those
    * that arrived last. The rest is removed. Default: all.
    */
-  readonly keep?: Keep;
+  readonly keep?: RetentionLimit;
   /** Milliseconds after which a silent sender counts as gone. Default 30,000. */
   readonly timeout?: number;
   /** Is told what happens. */
@@ -88,35 +94,36 @@ const defaultTimeout = 30_000;
  * ```
  */
 export async function serve(directory: string, options: ServeOptions = {}): Promise<Server> {
-  const address = placeOf(options);
-  const { maxFrame = defaultMaxFrame, timeout = defaultTimeout } = options;
+  const address = listenAddress(options);
+  const { maxFrame = defaultMaxFrame, timeout: timeoutMs = defaultTimeout } = options;
   if (!Number.isSafeInteger(maxFrame) || maxFrame < 1) {
     throw new FramesError("usage", `Cannot serve: the largest frame is ${maxFrame} bytes`);
   }
-  if (!(timeout > 0)) throw new FramesError("usage", `Cannot serve: the timeout is ${timeout} ms`);
+  if (!(timeoutMs > 0))
+    throw new FramesError("usage", `Cannot serve: the timeout is ${timeoutMs} ms`);
   const { durable = false, reserve, keep, onEvent = () => {} } = options;
-  if (keep !== undefined && !(amountOf(keep) > 0 && amountOf(keep) < Infinity)) {
-    throw new FramesError("usage", `Cannot serve: what is to be kept is ${amountOf(keep)}`);
+  if (keep !== undefined && !(limitAmount(keep) > 0 && limitAmount(keep) < Infinity)) {
+    throw new FramesError("usage", `Cannot serve: what is to be kept is ${limitAmount(keep)}`);
   }
   const article = articleAddress(options);
-  const isSecure = asksForKeys(options);
-  const viewersNeedKeys = asksViewersForKeys(options);
-  const security = isSecure || viewersNeedKeys ? securityOf(options) : undefined;
-  const openViewing = viewingOf(options, {
-    security: viewersNeedKeys ? security : undefined,
-    onWrong: (peer, error) => server.turnedAway(peer, error),
+  const isSecure = requiresKeys(options);
+  const needsHttpKeys = requiresHttpKeys(options);
+  const security = isSecure || needsHttpKeys ? loadSecurity(options) : undefined;
+  const openHttpFrontend = httpFrontendOpener(options, {
+    security: needsHttpKeys ? security : undefined,
+    onAuthFailure: (peer, error) => server.onRejected(peer, error),
   });
   const openDirectory = () => {
     const portableNames = options.portableNames === true || systemNeedsPortableNames;
-    const behaviour = { portableNames, durable, reserve, keep, clock: Date.now };
-    const store = new DirectoryStore(directory, behaviour);
+    const storeOptions = { portableNames, durable, reserve, keep, clock: Date.now };
+    const store = new DirectoryStore(directory, storeOptions);
     const { unfinished, replaced } = store.recovery;
     if (unfinished + replaced > 0) onEvent({ type: "recovered", unfinished, replaced });
     store.retention?.start((removed) => onEvent({ type: "removed", ...removed }));
     return store;
   };
   // That takes a while, and nobody is let in before.
-  const bucket = isBucket(directory) ? await openBucket(directory, options) : undefined;
+  const bucket = isBucketLocation(directory) ? await openBucket(directory, options) : undefined;
   let server: FrameServer;
   try {
     server = new FrameServer(address, () => bucket ?? openDirectory(), {
@@ -126,9 +133,9 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
       },
       security: isSecure ? security : undefined,
       keys: security?.keys,
-      timeout,
+      timeoutMs,
       article,
-      openViewing,
+      openHttpFrontend,
       onEvent,
       onStored: options.onStored,
     });
@@ -144,31 +151,31 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
  *
  * @throws {FramesError} `usage` or `store`
  */
-async function openBucket(place: string, options: ServeOptions): Promise<BucketStore> {
+async function openBucket(location: string, options: ServeOptions): Promise<BucketStore> {
   const { portableNames, reserve, keep } = options;
-  const senseless = [
+  const unsupported = [
     ["portable-names", portableNames === true, "its names are no files"],
     ["reserve", reserve !== undefined, "how full it may be is up to its engine"],
     ["keep", keep !== undefined, "let a lifecycle rule of the bucket remove what is old"],
   ] as const;
-  for (const [flag, isGiven, why] of senseless) {
+  for (const [flag, isGiven, why] of unsupported) {
     if (!isGiven) continue;
     throw new FramesError("usage", `Cannot serve a bucket with --${flag}: ${why}`);
   }
-  return BucketStore.open(bucketPlace(place, process.env), { clock: Date.now });
+  return BucketStore.open(parseBucketLocation(location, process.env), { clock: Date.now });
 }
 
 /** @throws {FramesError} `usage` */
-function placeOf({ listen, descriptor }: ServeOptions): Place {
+function listenAddress({ listen, descriptor }: ServeOptions): ListenAddress {
   if (descriptor === undefined) return parseAddress(listen ?? defaultListen, "--listen");
   if (listen !== undefined) {
     const why = "it was given a socket that listens already";
     throw new FramesError("usage", `Cannot use --listen ${listen}: ${why}`);
   }
-  return { ...addressOf(descriptor), descriptor };
+  return { ...socketAddress(descriptor), descriptor };
 }
 
-function amountOf(keep: Keep): number {
+function limitAmount(keep: RetentionLimit): number {
   return "bytes" in keep ? keep.bytes : keep.milliseconds;
 }
 
@@ -177,9 +184,9 @@ function amountOf(keep: Keep): number {
  *
  * @throws {FramesError} `usage`
  */
-export function asksForKeys(options: ServeOptions): boolean {
+export function requiresKeys(options: ServeOptions): boolean {
   const { keyFile, key, insecure = false } = options;
-  const { host } = placeOf(options);
+  const { host } = listenAddress(options);
   const isGiven = keyFile !== undefined || key !== undefined;
   if (isGiven && insecure) {
     throw new FramesError("usage", "Cannot serve both with keys and --insecure: choose one");
@@ -193,7 +200,7 @@ export function asksForKeys(options: ServeOptions): boolean {
  *
  * @throws {FramesError} `usage`
  */
-export function asksViewersForKeys(options: ServeOptions): boolean {
+export function requiresHttpKeys(options: ServeOptions): boolean {
   const { http, keyFile, key, insecure = false } = options;
   if (http === undefined) return false;
   const { host } = parseAddress(http, "--http", defaultHttpPort);
@@ -224,9 +231,9 @@ function articleAddress({ article, articleInsecure = false }: ServeOptions): Add
 }
 
 /** What is given to whatever shows the frames. */
-interface ViewingParts {
+interface HttpFrontendOptions {
   readonly security: Security | undefined;
-  readonly onWrong: (peer: string, error: FramesError) => void;
+  readonly onAuthFailure: (peer: string, error: FramesError) => void;
 }
 
 /**
@@ -234,16 +241,24 @@ interface ViewingParts {
  *
  * @throws {FramesError} `usage` or `missing`
  */
-function viewingOf(options: ServeOptions, { security, onWrong }: ViewingParts) {
+function httpFrontendOpener(
+  options: ServeOptions,
+  { security, onAuthFailure }: HttpFrontendOptions,
+) {
   const { http, httpIfFree = false, onEvent = () => {}, tls } = options;
   if (http === undefined) return undefined;
   const address = parseAddress(http, "--http", defaultHttpPort);
   const { host } = address;
-  const certificate = pageCertificate(host, security, tls);
-  const access = doorkeeperOf({ host, keys: security?.keys, certificate, onWrong });
-  return (): Viewing | undefined => {
+  const certificate = httpCertificate(host, security, tls);
+  const authenticator = createAuthenticator({
+    host,
+    keys: security?.keys,
+    certificate,
+    onAuthFailure,
+  });
+  return (): HttpFrontend | undefined => {
     try {
-      return new Viewing(address, access, certificate);
+      return new HttpFrontend(address, authenticator, certificate);
     } catch (error) {
       if (!httpIfFree || !(error instanceof FramesError) || error.code !== "unreachable") {
         throw error;
@@ -255,7 +270,7 @@ function viewingOf(options: ServeOptions, { security, onWrong }: ViewingParts) {
 }
 
 /** Nobody else listens on loopback; and no browser trusts a certificate that is for nobody. */
-function pageCertificate(
+function httpCertificate(
   host: string,
   security: Security | undefined,
   tls: ServeOptions["tls"],
@@ -265,16 +280,16 @@ function pageCertificate(
 }
 
 /** The keys and the certificate; a user's first server makes both. */
-function securityOf({ keyFile, key, tls, onEvent = () => {} }: ServeOptions): Security {
+function loadSecurity({ keyFile, key, tls, onEvent = () => {} }: ServeOptions): Security {
   const path = keyFile ?? defaultKeyFile();
-  if (keyFile === undefined && key === undefined) firstKey(path, "default");
+  if (keyFile === undefined && key === undefined) createFirstKey(path, "default");
   const keys = new KeyRing(key === undefined ? { path } : { text: key });
-  const unkept = (error: FramesError) => onEvent({ type: "unkept", error });
+  const onNotSaved = (error: FramesError) => onEvent({ type: "certificate-not-saved", error });
   if (tls === undefined) {
-    const certificate = ownCertificate(new Date(), unkept);
+    const certificate = loadOrCreateCertificate(new Date(), onNotSaved);
     // It is the server's own affair, and good for as long as it runs.
-    return { keys, certificate, renewed: () => certificate };
+    return { keys, certificate, reloadCertificate: () => certificate };
   }
-  const renewed = () => readCertificate(tls.certificate, tls.key);
-  return { keys, certificate: renewed(), renewed };
+  const reloadCertificate = () => readCertificate(tls.certificate, tls.key);
+  return { keys, certificate: reloadCertificate(), reloadCertificate };
 }

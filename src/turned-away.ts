@@ -5,22 +5,22 @@
  */
 
 /** So many of one address in a minute are told one by one. */
-const mostTold = 30;
+const maxLoggedPerWindow = 30;
 
 /** Milliseconds that this goes by. */
-const minute = 60_000;
+const windowMs = 60_000;
 
 /** Addresses that are kept apart; what comes of more is told together. */
-const mostHosts = 1000;
+const maxHosts = 1000;
 
 /** More of an address than are worth a line each. */
-export interface TurnedAwaySum {
+export interface RejectedSummary {
   readonly host: string;
-  readonly times: number;
+  readonly count: number;
 }
 
-export class TurnedAway {
-  readonly #hosts = new Map<string, { since: number; times: number }>();
+export class RejectedPeers {
+  readonly #hosts = new Map<string, { since: number; count: number }>();
 
   /**
    * A peer was turned away.
@@ -29,25 +29,25 @@ export class TurnedAway {
    * @returns whether that is worth a line of its own
    */
   add(host: string, now: number): boolean {
-    const known = this.#hosts.has(host) || this.#hosts.size < mostHosts ? host : "other addresses";
-    const found = this.#hosts.get(known) ?? { since: now, times: 0 };
-    this.#hosts.set(known, found);
-    return ++found.times <= mostTold;
+    const tracked = this.#hosts.has(host) || this.#hosts.size < maxHosts ? host : "other addresses";
+    const entry = this.#hosts.get(tracked) ?? { since: now, count: 0 };
+    this.#hosts.set(tracked, entry);
+    return ++entry.count <= maxLoggedPerWindow;
   }
 
   /** Whether an address has been turned away more often than is worth a line each. */
-  isNotorious(host: string): boolean {
-    return (this.#hosts.get(host)?.times ?? 0) > mostTold;
+  isOverLimit(host: string): boolean {
+    return (this.#hosts.get(host)?.count ?? 0) > maxLoggedPerWindow;
   }
 
   /** The sums of those addresses whose minute is over, which begin anew; at the end, of all. */
-  sums(now: number, isEnd = false): TurnedAwaySum[] {
-    const sums: TurnedAwaySum[] = [];
-    for (const [host, { since, times }] of this.#hosts) {
-      if (!isEnd && now - since < minute) continue;
+  takeSummaries(now: number, isEnd = false): RejectedSummary[] {
+    const summaries: RejectedSummary[] = [];
+    for (const [host, { since, count: times }] of this.#hosts) {
+      if (!isEnd && now - since < windowMs) continue;
       this.#hosts.delete(host);
-      if (times > mostTold) sums.push({ host, times: times - mostTold });
+      if (times > maxLoggedPerWindow) summaries.push({ host, count: times - maxLoggedPerWindow });
     }
-    return sums;
+    return summaries;
   }
 }

@@ -5,35 +5,35 @@ import type { FrameStore } from "./frame.ts";
 import type { Address } from "./net/address.ts";
 import { serverTls } from "./net/tls.ts";
 import type { ServeEvent } from "./server/serve-event.ts";
-import type { KeptFrames } from "./store/kept.ts";
+import type { StoreContents } from "./store/kept.ts";
 import { version } from "./version.ts";
-import type { Access } from "./viewer/access.ts";
-import { Exhibition } from "./viewer/exhibition.ts";
-import { Live } from "./viewer/live.ts";
-import { ObservedStore } from "./viewer/observed.ts";
-import { ViewerServer } from "./viewer/server.ts";
-import type { Arrivals } from "./store/arrivals.ts";
+import type { AccessControl } from "./viewer/access.ts";
+import { HttpContext } from "./viewer/exhibition.ts";
+import { LiveSources } from "./viewer/live.ts";
+import { InstrumentedStore } from "./viewer/observed.ts";
+import { HttpServer } from "./viewer/server.ts";
+import type { CommitSignal } from "./store/arrivals.ts";
 
 /** Port of the page where none is given. */
 export const defaultHttpPort = 9727;
 
 /** What a server tells of itself. */
-export interface Viewed {
-  readonly arrivals: Arrivals;
+export interface ServerStats {
+  readonly commitSignal: CommitSignal;
   readonly connections: number;
   readonly refusals: ReadonlyMap<string, number>;
 }
 
-export class Viewing {
-  readonly #server: ViewerServer;
-  readonly #live = new Live();
-  #failure: FramesError | undefined;
-  #unfollow: () => void = () => {};
+export class HttpFrontend {
+  readonly #server: HttpServer;
+  readonly #live = new LiveSources();
+  #storeError: FramesError | undefined;
+  #unsubscribe: () => void = () => {};
 
   /** @throws {FramesError} `unreachable` if the address cannot be had */
-  constructor(address: Address, access: Access, certificate?: Certificate) {
+  constructor(address: Address, authenticator: AccessControl, certificate?: Certificate) {
     const tls = certificate === undefined ? undefined : serverTls(certificate);
-    this.#server = new ViewerServer(address, access, tls);
+    this.#server = new HttpServer(address, authenticator, tls);
   }
 
   /** `HOST:PORT` */
@@ -47,69 +47,69 @@ export class Viewing {
   }
 
   /** The same store; what is put into it is seen from now on. */
-  watch(store: FrameStore): FrameStore {
-    return new ObservedStore(store, this.#live);
+  instrument(store: FrameStore): FrameStore {
+    return new InstrumentedStore(store, this.#live);
   }
 
   /** From now on there is something to see. */
-  show(viewed: Viewed, kept: KeptFrames): void {
-    const failure = () => this.#failure;
-    this.#unfollow = viewed.arrivals.follow(() => this.#live.flushed());
-    const exhibition = new Exhibition({
+  attachStore(serverStats: ServerStats, contents: StoreContents): void {
+    const storeError = () => this.#storeError;
+    this.#unsubscribe = serverStats.commitSignal.subscribe(() => this.#live.onFlushed());
+    const context = new HttpContext({
       version,
-      live: this.#live,
-      kept,
-      refusals: viewed.refusals,
+      liveSources: this.#live,
+      contents,
+      refusals: serverStats.refusals,
       get connections() {
-        return viewed.connections;
+        return serverStats.connections;
       },
-      get failure() {
-        return failure();
+      get storeError() {
+        return storeError();
       },
       // In the executable the file lies below its root, as it does below this one here.
-      makeConverter: () => {
+      createConverterWorker: () => {
         return new Worker(new URL("./viewer/conversion-worker.ts", import.meta.url).href);
       },
     });
-    this.#server.show(exhibition);
+    this.#server.setContext(context);
   }
 
   /** Something happened. */
-  told(event: ServeEvent): void {
+  onEvent(event: ServeEvent): void {
     const { problems } = this.#live;
     switch (event.type) {
       case "session":
-        return this.#live.connected(event);
+        return this.#live.onConnected(event);
       case "delivered":
-        return this.#live.left(event.peer, event.session);
+        return this.#live.onDisconnected(event.peer, event.session);
       case "failed": {
         const { peer, session, stream, error } = event;
-        if (session !== undefined) this.#live.left(peer, session);
+        if (session !== undefined) this.#live.onDisconnected(peer, session);
         return problems.add(error.code, `${peer}: ${error.message}`, stream);
       }
       case "refused": {
         const { peer, stream, source, frame, error } = event;
-        const what = `${peer}: ${frame.name} (number ${frame.sequence}) was refused`;
-        return problems.add(error.code, `${what}: ${error.message}`, stream, source);
+        const description = `${peer}: ${frame.name} (number ${frame.sequence}) was refused`;
+        return problems.add(error.code, `${description}: ${error.message}`, stream, source);
       }
       case "lost": {
         const { peer, stream, source, frames, error } = event;
-        const what = `${peer}: ${frames} ${frames === 1 ? "frame" : "frames"} could not be sent`;
-        return problems.add(error.code, `${what}: ${error.message}`, stream, source);
+        const description = `${peer}: ${frames} ${frames === 1 ? "frame" : "frames"} could not be sent`;
+        return problems.add(error.code, `${description}: ${error.message}`, stream, source);
       }
       case "keys":
         if (event.error === undefined) return;
         return problems.add(event.error.code, event.error.message);
-      case "turned-away":
+      case "peers-rejected":
         return problems.add(
           "not-let-in",
-          `${event.host} was turned away ${event.times} times more in a minute`,
+          `${event.host} was turned away ${event.count} times more in a minute`,
         );
       case "removed":
-        if (event.stuck === 0) return;
+        if (event.undeletable === 0) return;
         return problems.add(
           "store",
-          `The files of ${event.stuck} frames that are not to be kept cannot be removed`,
+          `The files of ${event.undeletable} frames that are not to be kept cannot be removed`,
         );
       case "recovered":
       case "no-page":
@@ -117,12 +117,12 @@ export class Viewing {
   }
 
   /** Whether frames can be stored, or why not. */
-  stores(failure: FramesError | undefined): void {
-    this.#failure = failure;
+  setStoreError(error: FramesError | undefined): void {
+    this.#storeError = error;
   }
 
   async stop(): Promise<void> {
-    this.#unfollow();
+    this.#unsubscribe();
     await this.#server.stop();
     this.#live.close();
   }

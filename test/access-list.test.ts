@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { letsOthersIn } from "../src/access-list.ts";
+import { aclAllowsOthers } from "../src/access-list.ts";
 
 const user = "S-1-5-21-1004336348-1177238915-682003330-1001";
 const other = "S-1-5-21-1004336348-1177238915-682003330-1002";
@@ -14,7 +14,7 @@ describe("an access list of Windows", () => {
     "D:P",
   ];
   test.each(closed)("is closed to others: %j", (list) => {
-    expect(letsOthersIn(list, user)).toBe(false);
+    expect(aclAllowsOthers(list, user)).toBe(false);
   });
 
   const open = [
@@ -28,6 +28,6 @@ describe("an access list of Windows", () => {
     "",
   ];
   test.each(open)("is open to others: %j", (list) => {
-    expect(letsOthersIn(list, user)).toBe(true);
+    expect(aclAllowsOthers(list, user)).toBe(true);
   });
 });

@@ -5,7 +5,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { addKey, newKey } from "../src/keys.ts";
+import { addKey, generateKey } from "../src/keys.ts";
 import { expectCode, journal, summaryOf, withServer } from "./helper/delivery.ts";
 import { type Cut, startCutter } from "./helper/cutter.ts";
 import {
@@ -610,7 +610,7 @@ describe("a server of the dialect", () => {
 /** A key file with one key. */
 function newKeyFile(): string {
   const path = join(temporaryFolder(), "keys");
-  addKey(path, { name: "one", key: newKey(), role: "both", streams: "*" }, false);
+  addKey(path, { name: "one", key: generateKey(), role: "both", streams: "*" }, false);
   return path;
 }
 

@@ -466,7 +466,7 @@ test.skipIf(posix !== "")(
       for (const name of odd) expect(sent.stderr).toMatch(new RegExp(`Not sent:.*${name} is a`));
       const reported = jsonLines(sent.stdout).filter(({ type }) => type === "skipped");
       expect(reported.map(({ path }) => path).sort()).toEqual(odd.map(at).sort());
-      expect(summaryOf(sent)).toMatchObject({ frames: 2, skipped: 0, refused: 0, lost: 0 });
+      expect(summaryOf(sent)).toMatchObject({ frames: 2, present: 0, refused: 0, lost: 0 });
       expect(readdirSync(join(server.dir, "run7")).sort()).toEqual(["outside.png", "visible"]);
       expect(readdirSync(join(server.dir, "run7/visible"))).toEqual(["1.png"]);
     });

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { newKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys.ts";
 import { BucketStore } from "../src/store/bucket.ts";
 import { expectCode, summaryOf } from "./helper/delivery.ts";
 import { needs as needsBalancer, startBalancer } from "./helper/haproxy.ts";
@@ -131,7 +131,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     expect(summaryOf(first)).toMatchObject({ frames: 50, store: `s3://frames/${prefix}` });
     expect(first.stderr).toContain(`Stored in s3://frames/${prefix}/run7`);
     const again = await run(["send", tree, ...to]);
-    expect(summaryOf(again)).toMatchObject({ frames: 50, skipped: 50, bytes: 0 });
+    expect(summaryOf(again)).toMatchObject({ frames: 50, present: 50, bytes: 0 });
     writeFileSync(join(tree, "visible/1.png"), "other bytes");
     expectCode(await run(["send", tree, ...to]), 23);
     expectCode(await run(["send", tree, ...to, "--on-conflict", "replace"]), 0);
@@ -344,7 +344,7 @@ describe("Many nodes", () => {
       const prefix = newPrefix();
       const folder = temporaryFolder();
       const entries = Array.from({ length: 8 }, (_, index): KeyEntry => {
-        return { name: `cam-${index}`, key: newKey(), role: "send", streams: `cam-${index}` };
+        return { name: `cam-${index}`, key: generateKey(), role: "send", streams: `cam-${index}` };
       });
       const keyFile = (name: string, ...held: KeyEntry[]) => {
         const path = join(folder, name);

@@ -19,7 +19,7 @@ import { join, relative } from "node:path";
 
 import { Decoder } from "../src/wire/decode.ts";
 import { encodeControl, encodeReceipt } from "../src/wire/encode.ts";
-import { preface, Type } from "../src/wire/messages.ts";
+import { preface, MessageType } from "../src/wire/messages.ts";
 import { expectCode, summaryOf, withServer } from "./helper/delivery.ts";
 import {
   executable,
@@ -81,7 +81,7 @@ describe("frames send --move", () => {
       const sent = await send(server, folder, "--move");
       expectCode(sent, 0);
       expect(sent.stderr).toMatch(/"durable":true.*\n(?:.*\n)*<- WELCOME .*"durable":true/);
-      expect(summaryOf(sent)).toMatchObject({ frames: 302, removed: 302, skipped: 0, reasons: {} });
+      expect(summaryOf(sent)).toMatchObject({ frames: 302, removed: 302, present: 0, reasons: {} });
       expect(sent.stderr).toMatch(/^302 frames removed here$/m);
       expect(filesIn(folder)).toEqual([]);
       expectStored(server, before);
@@ -106,8 +106,8 @@ describe("frames send --move", () => {
     fake.finish();
     const sent = await sender.ended();
     expectCode(sent, 23);
-    expect(summaryOf(sent)).toMatchObject({ frames: 5, removed: 2, kept: 3, reasons: {} });
-    const kept = jsonLines(sent.stdout).filter(({ type }) => type === "kept");
+    expect(summaryOf(sent)).toMatchObject({ frames: 5, removed: 2, notRemoved: 3, reasons: {} });
+    const kept = jsonLines(sent.stdout).filter(({ type }) => type === "not-removed");
     expect(kept.map(({ error }) => error)).toEqual(["changed", "changed", "changed"]);
     for (const number of [2, 3, 4]) {
       expect(sent.stderr).toMatch(
@@ -131,7 +131,7 @@ describe("frames send --move", () => {
       // Left alone because it was asked for is not removed either.
       const skipped = await send(server, folder, "--move", "--on-conflict", "skip");
       expectCode(skipped, 23);
-      expect(summaryOf(skipped)).toMatchObject({ removed: 0, leftAlone: 1, refused: 1 });
+      expect(summaryOf(skipped)).toMatchObject({ removed: 0, conflictsSkipped: 1, refused: 1 });
       expect(filesIn(folder)).toEqual(["visible/3.png", "visible/a:b.png"]);
     }, "--portable-names");
   });
@@ -151,7 +151,7 @@ describe("frames send --move", () => {
       utimesSync(join(folder, "visible/5.png"), 1_500_000_000, 1_500_000_000);
       const sent = await send(server, folder, "--move");
       expectCode(sent, 23);
-      const counts = { frames: 5, skipped: 5, removed: 5, bytes: 0, reasons: { conflict: 2 } };
+      const counts = { frames: 5, present: 5, removed: 5, bytes: 0, reasons: { conflict: 2 } };
       expect(summaryOf(sent)).toMatchObject(counts);
       expect(sent.stderr).not.toContain("-> FRAME");
       expect(filesIn(folder)).toEqual(changed);
@@ -192,7 +192,7 @@ describe("frames send --move", () => {
       rmSync(join(server.dir, "run7/visible/3.png"));
       const sent = await send(server, folder, "--move", "--again", "--on-conflict", "replace");
       expectCode(sent, 0);
-      expect(summaryOf(sent)).toMatchObject({ frames: 3, skipped: 1, removed: 3, reasons: {} });
+      expect(summaryOf(sent)).toMatchObject({ frames: 3, present: 1, removed: 3, reasons: {} });
       expect(filesIn(folder)).toEqual([]);
       expectStored(server, before);
     });
@@ -284,18 +284,18 @@ function durableServer(durable: boolean) {
       open(socket) {
         current = socket;
         socket.data = new Decoder({
-          control(message) {
-            if (message.type === Type.hello) {
+          onControl(message) {
+            if (message.type === MessageType.hello) {
               const window = { bytes: 64 << 20, frames: 8192 };
               const limits = { frame: 64 << 20, sources: 100, unfinished: 16 };
               socket.write(preface);
               const welcome = { window, limits, fresh: true, durable };
-              socket.write(encodeControl(Type.welcome, 0, welcome));
-            } else if (message.type === Type.end) state.hasEnd = true;
+              socket.write(encodeControl(MessageType.welcome, 0, welcome));
+            } else if (message.type === MessageType.end) state.hasEnd = true;
           },
-          frame() {},
-          payload() {},
-          complete: () => void state.ended++,
+          onFrame() {},
+          onPayload() {},
+          onFrameComplete: () => void state.ended++,
         });
       },
       data: (socket, bytes) => socket.data.receive(bytes),
@@ -317,7 +317,7 @@ function durableServer(durable: boolean) {
         aborted: 0,
       };
       current!.write(encodeReceipt(state.ended));
-      current!.write(encodeControl(Type.done, 0, counts));
+      current!.write(encodeControl(MessageType.done, 0, counts));
     },
     [Symbol.dispose]: () => listener.stop(true),
   };
@@ -648,8 +648,8 @@ function receiptsIn(calls: readonly Call[]): { frames: number; at: number }[] {
   const receipts: { frames: number; at: number }[] = [];
   let at = 0;
   const decoder = new Decoder({
-    control() {},
-    receipt: (frames) => void receipts.push({ frames, at }),
+    onControl() {},
+    onReceipt: (frames) => void receipts.push({ frames, at }),
   });
   for (const { name, text, began } of calls) {
     if (!/^(?:write|sendto)$/.test(name) || !/^\w+\(\d+<TCP/.test(text)) continue;

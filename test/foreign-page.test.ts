@@ -6,7 +6,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { newKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys.ts";
 import { Browser, noBrowser } from "./helper/browser.ts";
 import { expectCode } from "./helper/delivery.ts";
 import { encodePng } from "./helper/png.ts";
@@ -14,7 +14,7 @@ import { run, type Server, startServer, temporaryFolder } from "./helper/program
 import { hangMs } from "./helper/time.ts";
 
 const folder = temporaryFolder();
-const key: KeyEntry = { name: "alice", key: newKey(), role: "both", streams: "*" };
+const key: KeyEntry = { name: "alice", key: generateKey(), role: "both", streams: "*" };
 
 /** Shows whether it was run: in its own title, and in that of whoever shows it. */
 const script = `document.title = "ran"; try { parent.document.title = "ran" } catch {}`;

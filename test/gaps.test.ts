@@ -2,10 +2,10 @@
 
 import { describe, expect, test } from "bun:test";
 import { type ErrorName, FramesError } from "../src/errors.ts";
-import { type Gap, Gaps } from "../src/client/gaps.ts";
+import { type UndeliveredRange, UndeliveredRanges } from "../src/client/gaps.ts";
 
 function add(
-  gaps: Gaps,
+  gaps: UndeliveredRanges,
   first: number,
   last = first,
   code: ErrorName = "dropped",
@@ -14,23 +14,23 @@ function add(
   gaps.add({ source, first, last, what: `frame ${first}`, error: new FramesError(code) });
 }
 
-function textOf({ first, last, error }: Gap): string {
+function textOf({ first, last, error }: UndeliveredRange): string {
   return `${first}-${last} ${error}`;
 }
 
 describe("gaps", () => {
   test("of a source that lost nothing are none", () => {
-    expect(new Gaps().of("visible")).toEqual({ gaps: [], more: 0 });
+    expect(new UndeliveredRanges().forSource("visible")).toEqual({ gaps: [], more: 0 });
   });
 
   test("that adjoin are one, if the reason is the same", () => {
-    const gaps = new Gaps();
+    const gaps = new UndeliveredRanges();
     for (const first of [3, 4, 5, 7]) add(gaps, first);
     add(gaps, 8, 20);
     add(gaps, 21, 21, "vanished");
     add(gaps, 22, 23, "vanished");
     add(gaps, 24);
-    expect(gaps.of("visible").gaps.map(textOf)).toEqual([
+    expect(gaps.forSource("visible").gaps.map(textOf)).toEqual([
       "3-5 dropped",
       "7-20 dropped",
       "21-23 vanished",
@@ -39,30 +39,34 @@ describe("gaps", () => {
   });
 
   test("of one source are not those of another", () => {
-    const gaps = new Gaps();
+    const gaps = new UndeliveredRanges();
     add(gaps, 1);
     add(gaps, 2, 2, "dropped", "infrared");
     add(gaps, 2);
-    expect(gaps.of("visible").gaps.map(textOf)).toEqual(["1-2 dropped"]);
-    expect(gaps.of("infrared").gaps.map(textOf)).toEqual(["2-2 dropped"]);
+    expect(gaps.forSource("visible").gaps.map(textOf)).toEqual(["1-2 dropped"]);
+    expect(gaps.forSource("infrared").gaps.map(textOf)).toEqual(["2-2 dropped"]);
   });
 
   test("beyond a thousand ranges are counted", () => {
-    const gaps = new Gaps();
+    const gaps = new UndeliveredRanges();
     for (let number = 1; number <= 3000; number++) add(gaps, 2 * number);
-    const { gaps: kept, more } = gaps.of("visible");
+    const { gaps: kept, more } = gaps.forSource("visible");
     expect([kept.length, more]).toEqual([1000, 2000]);
     expect(textOf(kept[999]!)).toBe("2000-2000 dropped");
     // What adjoins the last that is named, but came after others, is none of it.
     add(gaps, 2001);
-    expect(gaps.of("visible").gaps.at(-1)).toEqual({ first: 2000, last: 2000, error: "dropped" });
+    expect(gaps.forSource("visible").gaps.at(-1)).toEqual({
+      first: 2000,
+      last: 2000,
+      error: "dropped",
+    });
   });
 
   test("that are told go on growing, and what was told before does not change its beginning", () => {
-    const gaps = new Gaps();
+    const gaps = new UndeliveredRanges();
     add(gaps, 5);
-    expect(gaps.of("visible").gaps.map(textOf)).toEqual(["5-5 dropped"]);
+    expect(gaps.forSource("visible").gaps.map(textOf)).toEqual(["5-5 dropped"]);
     add(gaps, 6);
-    expect(gaps.of("visible").gaps.map(textOf)).toEqual(["5-6 dropped"]);
+    expect(gaps.forSource("visible").gaps.map(textOf)).toEqual(["5-6 dropped"]);
   });
 });

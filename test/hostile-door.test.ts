@@ -6,7 +6,7 @@ import { createHmac } from "node:crypto";
 import { connect as connectTls } from "node:tls";
 
 import type { ErrorName } from "../src/errors.ts";
-import { newKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys.ts";
 import { expectCode, summaryOf } from "./helper/delivery.ts";
 import { HostileGroup, kinds } from "./helper/hostile-group.ts";
 import { a, begun } from "./helper/hostile-messages.ts";
@@ -149,7 +149,7 @@ describe("a server that asks for keys lets nobody in who", () => {
         "not-let-in",
         () => {
           const said = greeting();
-          const proof = createHmac("sha256", newKey().bytes).update(said).digest();
+          const proof = createHmac("sha256", generateKey().bytes).update(said).digest();
           return Buffer.concat([said, message(type.PROOF, proof)]);
         },
       ],

@@ -6,7 +6,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { newKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys.ts";
 import { HostileGroup } from "./helper/hostile-group.ts";
 import { type Server, startServer, temporaryFolder } from "./helper/program.ts";
 import { until } from "./helper/time.ts";
@@ -26,7 +26,7 @@ const oddSource = "<script>alert(1)<b>";
 const oddName = `a"b;c='ä%0d.jpg`;
 
 const entry = (name: string, fields: Partial<KeyEntry> = {}): KeyEntry => {
-  return { name, key: newKey(), role: "both", streams: "*", ...fields };
+  return { name, key: generateKey(), role: "both", streams: "*", ...fields };
 };
 const looker = entry("looker", { role: "receive", streams: "seen*" });
 const sender = entry("sender", { role: "send" });
@@ -575,7 +575,7 @@ for (const isKeyed of [false, true]) {
       const strangers: [what: string, headers: string[]][] = [
         ["nothing", []],
         ["a key for sending", page.as(sender)],
-        ["a key that nobody knows", [`Authorization: Bearer ${newKey().text}`]],
+        ["a key that nobody knows", [`Authorization: Bearer ${generateKey().text}`]],
         ["a key in a cookie", [`Cookie: frames-${page.port}=${looker.key.text}`]],
         ["a password", [`Authorization: Basic ${btoa(`x:${looker.key.text}`)}`]],
         ["a cookie made up", [`Cookie: frames-${page.port}=${"A".repeat(43)}`]],

@@ -219,7 +219,7 @@ table("frames send keeps to what a server confirmed that then", [
   },
   {
     what: "lets another connection take over: it does not come back",
-    script: answers(receipt(1), error(errors.superseded.wire)),
+    script: answers(receipt(1), error(errors.superseded.wireCode)),
     ...{ error: "superseded", confirmed: 1, connections: 1 },
   },
   {
@@ -238,7 +238,7 @@ table("frames send keeps to what a server confirmed that then", [
     async script(peer) {
       peer.say(welcome({ fresh: peer.turn > 0 }));
       await peer.hears(type.END);
-      peer.say(receipt(2), error(errors.store.wire));
+      peer.say(receipt(2), error(errors.store.wireCode));
     },
     ...{ error: "other-store", says: /had confirmed 2 frames/, confirmed: 2, connections: 2 },
   },
@@ -263,8 +263,8 @@ table("frames send tells of each frame that a server refuses", [
     "with terminal escapes": [36, escapes],
     "with 60 KB of words": [36, long],
     "with an error that it does not know": [47, "of a later version"],
-    "with an error that ends connections": [errors.superseded.wire, "no"],
-    "with an error that is for losses": [errors.vanished.wire, "gone"],
+    "with an error that ends connections": [errors.superseded.wireCode, "no"],
+    "with an error that is for losses": [errors.vanished.wireCode, "gone"],
     "with an error beyond all ranges": [Number.MAX_SAFE_INTEGER, ""],
     "with no error": [0, ""],
   } satisfies Record<string, [number, string]>).map(([what, [number, text]]): Case => {
@@ -301,19 +301,19 @@ function ends(name: ErrorName, isLetIn: boolean): Partial<Case> {
   if (retry === undefined || !isServer) return { error: name, connections: 1 };
   // A frame that comes damaged three times is given up, and then it is the turn of the next.
   const connections = name === "damaged" && isLetIn ? 5 : 3;
-  if (retry === "thrice") return { error: name, connections };
+  if (retry === "three-times") return { error: name, connections };
   return { error: "given-up", args: patient };
 }
 
 const endings = (Object.keys(errors) as ErrorName[]).filter((name) => {
-  return errors[name].wire > 0 && errors[name].wire < 32;
+  return errors[name].wireCode > 0 && errors[name].wireCode < 32;
 });
 for (const isLetIn of [false, true]) {
   const say = (bytes: Buffer) => (isLetIn ? answers(bytes) : says(preface, bytes));
   table(`frames send heeds an ERROR ${isLetIn ? "after" : "instead of"} WELCOME that is`, [
     ...endings.map((name): Case => ({
       what: name,
-      script: say(error(errors[name].wire)),
+      script: say(error(errors[name].wireCode)),
       says: /The server says: as the test wants it|does not take the key/,
       isProcess: ofProcess.has(name),
       ...ends(name, isLetIn),
@@ -329,12 +329,12 @@ for (const isLetIn of [false, true]) {
     })),
     {
       what: "full of terminal escapes",
-      script: say(error(errors.busy.wire, escapes)),
+      script: say(error(errors.busy.wireCode, escapes)),
       ...{ error: "busy", connections: 1, isProcess: true },
     },
     {
       what: "60 KB of words",
-      script: say(error(errors.busy.wire, long)),
+      script: say(error(errors.busy.wireCode, long)),
       ...{ error: "busy", connections: 1, isProcess: true },
     },
   ]);

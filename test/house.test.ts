@@ -217,14 +217,18 @@ describe("the table of errors", () => {
   );
 
   test("has exactly what travels in section 11 of the SPEC, with the same numbers", () => {
-    const travels = Object.entries(errors).filter(([, { wire }]) => wire !== 0);
+    const travels = Object.entries(errors).filter(([, { wireCode: wire }]) => wire !== 0);
     expect(documented.size).toBeGreaterThan(10);
-    const numbers = new Map<string, number>(travels.map(([name, { wire }]) => [name, wire]));
+    const numbers = new Map<string, number>(
+      travels.map(([name, { wireCode: wire }]) => [name, wire]),
+    );
     expect(numbers).toEqual(documented);
   });
 
   test("has no number twice, and each within a range of the SPEC", () => {
-    const numbers = Object.values(errors).flatMap(({ wire }) => (wire === 0 ? [] : [wire]));
+    const numbers = Object.values(errors).flatMap(({ wireCode: wire }) =>
+      wire === 0 ? [] : [wire],
+    );
     expect(new Set<number>(numbers).size).toBe(numbers.length);
     for (const number of numbers) expect(number).toBeLessThan(64);
   });
@@ -244,7 +248,7 @@ describe("the table of errors", () => {
 
   test("has the exit codes of rsync, and sentences without a full stop", () => {
     const codes = [1, 2, 5, 10, 11, 12, 20, 23, 24, 30, 35];
-    for (const [name, { exit, sentence }] of Object.entries(errors)) {
+    for (const [name, { exitCode: exit, sentence }] of Object.entries(errors)) {
       expect([name, codes.includes(exit)]).toEqual([name, true]);
       expect(sentence).toMatch(/^[A-Z].*[^.]$/);
     }

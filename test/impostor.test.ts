@@ -11,7 +11,7 @@ import { makeCertificate } from "../src/auth/certificate.ts";
 import { channelBinding, ClientProof } from "../src/auth/handshake.ts";
 import { formatKey, type Key, type KeyEntry } from "../src/auth/key.ts";
 import { errors } from "../src/errors.ts";
-import { newKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys.ts";
 import { encodeProof } from "../src/wire/encode.ts";
 import { expectCode } from "./helper/delivery.ts";
 import { binary, done, error, json, preface, receipt, welcome } from "./helper/scripted-server.ts";
@@ -32,8 +32,13 @@ const name = "a-name-that-nobody-may-read.png";
 const content = "what-the-camera-saw-".repeat(50);
 const folder = makeTree({ [name]: content });
 
-const cam: KeyEntry = { name: "cam", key: newKey(), role: "both", streams: "*" };
-const viewer: KeyEntry = { name: "viewer", key: newKey(), role: "receive", streams: "night-*" };
+const cam: KeyEntry = { name: "cam", key: generateKey(), role: "both", streams: "*" };
+const viewer: KeyEntry = {
+  name: "viewer",
+  key: generateKey(),
+  role: "receive",
+  streams: "night-*",
+};
 const keys = join(temporaryFolder(), "keys");
 writeFileSync(keys, formatKey(cam) + formatKey(viewer), { mode: 0o600 });
 
@@ -185,7 +190,7 @@ describe("somebody in between with a certificate of his own", () => {
     expect(failures(from)).toMatchObject([{ error: "not-let-in" }]);
     const { messages } = decodeAll(Buffer.concat(answers).subarray(preface.length));
     expect(messages).toMatchObject([
-      { type: type.ERROR, json: { error: errors["not-let-in"].wire } },
+      { type: type.ERROR, json: { error: errors["not-let-in"].wireCode } },
     ]);
     expect(middle.said.length).toBe(1);
     expectSilence(middle.said[0]!);
@@ -208,7 +213,7 @@ describe("somebody in between with a certificate of his own", () => {
     ],
     [
       "proves another key",
-      (flight) => [preface, proof(newKey(), "server", randomBytes(32), flight)],
+      (flight) => [preface, proof(generateKey(), "server", randomBytes(32), flight)],
       "impostor",
       5,
     ],
@@ -273,7 +278,7 @@ describe("a server that asks for a key does not let in", () => {
     expect(heard.subarray(0, preface.length)).toEqual(preface);
     const { messages, consumed } = decodeAll(heard.subarray(preface.length));
     expect(messages).toMatchObject([
-      { type: type.ERROR, json: { error: errors["not-let-in"].wire } },
+      { type: type.ERROR, json: { error: errors["not-let-in"].wireCode } },
     ]);
     expect(consumed).toBe(heard.length - preface.length);
     await until("the server said so", () => failures(from).length > 0);
@@ -291,7 +296,7 @@ describe("a server that asks for a key does not let in", () => {
     const first = await say((exporter) => {
       const client = new ClientProof(cam.key);
       const said = greeting(client.keyId);
-      return (flight = Buffer.concat([said, encodeProof(client.make(exporter, said))]));
+      return (flight = Buffer.concat([said, encodeProof(client.create(exporter, said))]));
     }, isIn);
     expect(isIn(first)).toBe(true);
     await until("the server saw the first go", () => failures(from).length > 0);
@@ -315,7 +320,7 @@ describe("a server that asks for a key does not let in", () => {
 
   test("who has nothing, in the same bytes whatever is wrong: nobody learns which keys there are", async () => {
     const wrong = encodeProof(randomBytes(32));
-    const other = newKey();
+    const other = generateKey();
     // A key that is there, ones that are there for something else, and ones that are not.
     const wrongProofs = [
       () => Buffer.concat([greeting(cam.key.id), wrong]),

@@ -59,7 +59,7 @@ describe("frames serve --keep", () => {
       async (server) => {
         const sent = await run(["send", folder, ...to(server), "--json"]);
         expectCode(sent, 0);
-        expect(summaryOf(sent)).toMatchObject({ frames: 300, skipped: 0 });
+        expect(summaryOf(sent)).toMatchObject({ frames: 300, present: 0 });
         await until("100 KiB", () => framesIn(server.dir) === 100);
         const left = readdirSync(join(server.dir, "run7/visible"));
         expect(left).toHaveLength(100);
@@ -67,12 +67,17 @@ describe("frames serve --keep", () => {
 
         const again = await run(["send", folder, ...to(server), "--json"]);
         expectCode(again, 0);
-        expect(summaryOf(again)).toMatchObject({ frames: 100, skipped: 100, moved: 200, bytes: 0 });
+        expect(summaryOf(again)).toMatchObject({
+          frames: 100,
+          present: 100,
+          removedAtServer: 200,
+          bytes: 0,
+        });
         expect(await gapsOf(server)).toEqual([]);
 
         const wanted = await run(["send", folder, ...to(server), "--again", "--json"]);
         expectCode(wanted, 0);
-        expect(summaryOf(wanted)).toMatchObject({ frames: 300, skipped: 100, moved: 0 });
+        expect(summaryOf(wanted)).toMatchObject({ frames: 300, present: 100, removedAtServer: 0 });
         await until("100 KiB again", () => framesIn(server.dir) === 100);
         expect(await server.stop()).toBe(0);
         expect(removedBy(server)).toEqual({ frames: 400, bytes: 400 * 1024 });

@@ -22,8 +22,8 @@ import { channelBinding, ClientProof } from "../src/auth/handshake.ts";
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
 import { errors } from "../src/errors.ts";
 import { encodeControl, encodeProof } from "../src/wire/encode.ts";
-import { type Hello, Type } from "../src/wire/messages.ts";
-import { newKey } from "../src/keys.ts";
+import { type Hello, MessageType } from "../src/wire/messages.ts";
+import { generateKey } from "../src/keys.ts";
 import { expectCode, journal, relayTo, summaryOf } from "./helper/delivery.ts";
 import {
   environment,
@@ -60,7 +60,7 @@ function frames(count = 3): string {
 }
 
 function entry(fields: Partial<KeyEntry> = {}): KeyEntry {
-  return { name: "cam", key: newKey(), role: "both", streams: "*", ...fields };
+  return { name: "cam", key: generateKey(), role: "both", streams: "*", ...fields };
 }
 
 function keyFile(...entries: KeyEntry[]): string {
@@ -202,7 +202,7 @@ async function greet(port: number, { key }: KeyEntry, fields: Partial<Hello> = {
   };
   const said = Buffer.concat([
     Buffer.from("FRAMES/1"),
-    encodeControl(Type.hello, 0, body as Hello),
+    encodeControl(MessageType.hello, 0, body as Hello),
   ]);
   let heard: Uint8Array = Buffer.alloc(0);
   const socket = await Bun.connect({
@@ -215,7 +215,7 @@ async function greet(port: number, { key }: KeyEntry, fields: Partial<Hello> = {
           channelBinding.bytes,
           channelBinding.label,
         ) as unknown as Uint8Array;
-        socket.write(Buffer.concat([said, encodeProof(client.make(exporter, said))]));
+        socket.write(Buffer.concat([said, encodeProof(client.create(exporter, said))]));
       },
       data(_, chunk) {
         heard = Buffer.concat([heard, chunk]);
@@ -230,19 +230,19 @@ test("a session is not taken over by another key, but by its own", async () => {
   const [one, other] = [entry({ name: "one" }), entry({ name: "other" })];
   await withKeys(keyFile(one, other), async ({ port }) => {
     const welcome = ({ messages }: Awaited<ReturnType<typeof greet>>) =>
-      messages().some((message) => message.type === Type.welcome);
+      messages().some((message) => message.type === MessageType.welcome);
     const errorOf = ({ messages }: Awaited<ReturnType<typeof greet>>) =>
-      messages().find((message) => message.type === Type.error);
+      messages().find((message) => message.type === MessageType.error);
     using first = await greet(port, one);
     await until("the first is let in", () => welcome(first));
     using thief = await greet(port, other);
     await until("the thief is answered", () => errorOf(thief) !== undefined);
-    expect(errorOf(thief)).toMatchObject({ json: { error: errors["stolen-session"].wire } });
+    expect(errorOf(thief)).toMatchObject({ json: { error: errors["stolen-session"].wireCode } });
     expect(errorOf(first)).toBeUndefined();
     using second = await greet(port, one);
     await until("the second is let in", () => welcome(second));
     await until("the first is told", () => errorOf(first) !== undefined);
-    expect(errorOf(first)).toMatchObject({ json: { error: errors.superseded.wire } });
+    expect(errorOf(first)).toMatchObject({ json: { error: errors.superseded.wireCode } });
   });
 });
 
@@ -347,7 +347,7 @@ describe("frames key", () => {
       expectCode(saved, 0);
       expect(saved.stdout + saved.stderr).not.toContain(key.trim());
     }
-    expectCode(await atHome(other, ["save", "newer"], newKey().text), 0);
+    expectCode(await atHome(other, ["save", "newer"], generateKey().text), 0);
     const { stdout } = await atHome(other, ["list", "--json"]);
     expect(jsonLines(stdout).map((line) => line["name"])).toEqual(["newer", "saved"]);
     expect(stdout).not.toContain("frames_key_");
@@ -461,7 +461,7 @@ describe("on one machine", () => {
   );
 
   test("FRAMES_KEY is asked for and proved like a file, and stands in no output", async () => {
-    const key = newKey().text;
+    const key = generateKey().text;
     const server = await startServer({ dir: folder(), env: { FRAMES_KEY: key } });
     const words = ["send", frames(), "--to", `127.0.0.1:${server.port}`];
     const sent = await run([...words, "--json", "-v"], { env: { FRAMES_KEY: key } });
@@ -521,11 +521,11 @@ describe("a TLS handshake that fails", () => {
       import { send } from ${JSON.stringify(join(import.meta.dir, "../src/mod.ts"))};
       const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
       const to = "127.0.0.1:" + server.port;
-      const options = { to, stream: "s", source: "a", key: process.argv[1], connectWithin: 200 };
+      const options = { to, stream: "s", source: "a", key: process.argv[1], connectTimeout: 200 };
       const error = await send([{ bytes: new Uint8Array(1) }], options).catch((error) => error);
       console.log(error.code);
       process.exit(0);`;
-    const child = Bun.spawn([process.execPath, "-e", script, newKey().text], {
+    const child = Bun.spawn([process.execPath, "-e", script, generateKey().text], {
       env: { PATH: process.env["PATH"] ?? "", HOME: home },
       ...{ stdin: "ignore", stdout: "pipe", stderr: "inherit" },
     });

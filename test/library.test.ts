@@ -96,7 +96,7 @@ test("a directory of two sources is delivered whole, and both ends are told of e
       expect(summary).toMatchObject({
         stream: "run7",
         frames: 25,
-        skipped: 0,
+        present: 0,
         refused: 0,
         lost: 0,
         undelivered: [],
@@ -390,7 +390,7 @@ test("a silent link is waited for with a timeout that says what for, and given u
       expect(reasons[0]?.code).toBe("timeout");
       expect(reasons[0]?.message).toMatch(/waited for (?:receipts|DONE)/);
       expect(error.code).toBe("given-up");
-      expect(error.exit).toBe(30);
+      expect(error.exitCode).toBe(30);
     } finally {
       relay.stop();
     }

@@ -139,7 +139,7 @@ for (const [count, size] of [
           stream: "run",
           frames: count,
           bytes: count * size,
-          skipped: 0,
+          present: 0,
           refused: 0,
           lost: 0,
           interrupted: false,
@@ -255,7 +255,7 @@ test("a tree of three sources mirrors: names of every script, an empty frame, a 
     expect(sent.code).toBe(0);
     const bytes = files.reduce((sum, [, content]) => sum + content.length, 0);
     const summary = summaryOf(sent);
-    expect(summary).toMatchObject({ stream: "run7", frames: files.length, bytes, skipped: 0 });
+    expect(summary).toMatchObject({ stream: "run7", frames: files.length, bytes, present: 0 });
     // What a program reads and what a person reads say the same.
     expect(sent.stderr).toContain(`${files.length} frames delivered`);
     expect(sent.stderr).toContain(join(server.dir, "run7"));
@@ -294,7 +294,7 @@ test("64 senders at once are all served whole, in streams of their own and as so
       expect(relay.connections).toBe(senders);
       for (const [sender, sent] of finished.entries()) {
         expect([sender, sent.code, sent.code === 0 ? "" : sent.stderr]).toEqual([sender, 0, ""]);
-        expect(summaryOf(sent)).toMatchObject({ frames: each, bytes: each * 10_000, skipped: 0 });
+        expect(summaryOf(sent)).toMatchObject({ frames: each, bytes: each * 10_000, present: 0 });
         const stream = sender % 2 === 0 ? "shared" : `cam-${sender}`;
         const there = join(server.dir, stream, `cam-${sender}`);
         // A source that is named like its stream lies directly in it.
@@ -328,7 +328,7 @@ test("sending the same directory again finds all there and replaces nothing", as
     expect(journalled).toHaveLength(103);
     const again = await send(server, corpus, "--stream", "run");
     expect(again.code).toBe(0);
-    expect(summaryOf(again)).toMatchObject({ frames: 103, skipped: 103, refused: 0, lost: 0 });
+    expect(summaryOf(again)).toMatchObject({ frames: 103, present: 103, refused: 0, lost: 0 });
     expect(again.stderr).toMatch(/103 frames there already/);
     expect(identities(join(server.dir, "run"))).toEqual(before);
     expect(journal(server.dir, rows)).toEqual(journalled);
@@ -349,7 +349,7 @@ test("a changed frame of the same name is refused as a conflict, and the rest ar
     writeFrames(folder, 1, 5_000, 21);
     const again = await send(server, corpus, "--stream", "run");
     expect(again.code).toBe(23);
-    expect(summaryOf(again)).toMatchObject({ frames: 19, skipped: 18, refused: 2, lost: 0 });
+    expect(summaryOf(again)).toMatchObject({ frames: 19, present: 18, refused: 2, lost: 0 });
     const refused = jsonLines(again.stdout).filter(({ type }) => type === "undelivered");
     expect(refused).toMatchObject([
       { source: "visible", first: 7, what: "7.png", error: "conflict" },
@@ -437,7 +437,7 @@ test.skipIf(videoNeeds !== undefined)(
         const sent = await send(relay, video, "--stream", "bunny");
         expect(sent.code).toBe(0);
         expect(relay.connections).toBe(1);
-        expect(summaryOf(sent)).toMatchObject({ stream: "bunny", frames: 1_440, skipped: 0 });
+        expect(summaryOf(sent)).toMatchObject({ stream: "bunny", frames: 1_440, present: 0 });
         expect(sameTree(video, join(server.dir, "bunny"))).toEqual([]);
         expectNumberOrder(server.dir, "visible", 720, "jpg");
         expectNumberOrder(server.dir, "infrared", 720, "png");
@@ -505,7 +505,7 @@ test("over a link with delay, and over one that hands on 1,500 bytes at a time, 
       try {
         const sent = await send(relay, corpus, "--stream", `run${index}`);
         expect(sent.code).toBe(0);
-        expect(summaryOf(sent)).toMatchObject({ frames: 43, skipped: 0, refused: 0, lost: 0 });
+        expect(summaryOf(sent)).toMatchObject({ frames: 43, present: 0, refused: 0, lost: 0 });
         expect(sameTree(corpus, join(server.dir, `run${index}`))).toEqual([]);
       } finally {
         relay.stop();

@@ -95,7 +95,7 @@ describe("a copy", () => {
       const tree = makeTree({ ...stored, "infrared/deep/large.raw": 3_000_000 });
       expectCode(await send(server, tree), 0);
       const copy = join(temporaryFolder(), "copy");
-      expect(await receiveInto(server, copy)).toMatchObject({ frames: 342, skipped: 0, lost: 0 });
+      expect(await receiveInto(server, copy)).toMatchObject({ frames: 342, present: 0, lost: 0 });
       expect(sameTree(tree, copy)).toEqual([]);
       expect(sameTree(join(server.dir, "run7"), copy)).toEqual([]);
       for (const name of ["top.png", "visible/7.png", "infrared/deep/large.raw"]) {
@@ -118,7 +118,7 @@ describe("a copy", () => {
       // Under whatever name it lies there, it is known where it came from.
       const back = await send(server, copy, "--stream", "run7");
       expectCode(back, 0);
-      expect(summaryOf(back)).toMatchObject({ frames: 342, skipped: 342, bytes: 0 });
+      expect(summaryOf(back)).toMatchObject({ frames: 342, present: 342, bytes: 0 });
     });
   });
 
@@ -132,10 +132,10 @@ describe("a copy", () => {
       writeFileSync(join(tree, "visible/2.png"), "other bytes");
       writeFileSync(join(tree, "visible/51.png"), "new");
       expectCode(await send(server, tree, "--on-conflict", "replace"), 0);
-      expect(await receiveInto(server, copy)).toMatchObject({ frames: 2, skipped: 0 });
+      expect(await receiveInto(server, copy)).toMatchObject({ frames: 2, present: 0 });
       rmSync(join(tree, "visible/3.png"));
       expect(sameTree(tree, copy)).toEqual([]);
-      expect(await receiveInto(server, copy)).toMatchObject({ frames: 0, skipped: 0 });
+      expect(await receiveInto(server, copy)).toMatchObject({ frames: 0, present: 0 });
     });
   });
 
@@ -146,7 +146,7 @@ describe("a copy", () => {
       const copy = join(temporaryFolder(), "run7");
       await receiveInto(server, copy);
       rmSync(join(copy, ".frames"), { recursive: true });
-      expect(await receiveInto(server, copy)).toMatchObject({ frames: 50, skipped: 50, bytes: 0 });
+      expect(await receiveInto(server, copy)).toMatchObject({ frames: 50, present: 50, bytes: 0 });
       expect(sameTree(tree, copy)).toEqual([]);
       expectCode(await run(["verify", copy]), 0);
     });
@@ -201,7 +201,7 @@ describe("a copy", () => {
       const copy = temporaryFolder();
       const some = await receiveInto(server, copy, "--source", "visible");
       expect(some).toMatchObject({ frames: 9 });
-      expect(await receiveInto(server, copy)).toMatchObject({ frames: 17, skipped: 9 });
+      expect(await receiveInto(server, copy)).toMatchObject({ frames: 17, present: 9 });
       expect(sameTree(tree, copy)).toEqual([]);
       const again = await receiveInto(server, copy, "--source", "visible");
       expect(again).toMatchObject({ frames: 0 });
@@ -266,7 +266,7 @@ describe("whatever is killed", () => {
     expectCode({ code, stderr }, 0);
     const summary = summaryOf({ stdout });
     expect(Number(summary["retries"])).toBeGreaterThan(0);
-    expect(summary).toMatchObject({ frames: 1520, skipped: 0, lost: 0 });
+    expect(summary).toMatchObject({ frames: 1520, present: 0, lost: 0 });
     expect(faults(tree, copy)).toEqual([]);
     await second.stop();
   });
@@ -405,7 +405,7 @@ describe("a receiver that follows", () => {
       receiver.child.kill("SIGINT");
       const ended = await receiver.ended();
       expectCode(ended, 0);
-      expect(summaryOf(ended)).toMatchObject({ frames: 3500, skipped: 0, interrupted: false });
+      expect(summaryOf(ended)).toMatchObject({ frames: 3500, present: 0, interrupted: false });
       expect(sameTree(join(server.dir, "run7"), copy)).toEqual([]);
       const order = "SELECT source, seq FROM frames ORDER BY id";
       expect(journal(copy, order)).toEqual(journal(server.dir, order));

@@ -18,8 +18,8 @@ import { join } from "node:path";
 
 import type { FrameDescription } from "../src/frame.ts";
 import { Decoder, type MessageHandler } from "../src/wire/decode.ts";
-import { encodeControl, encodeReceipt, placeFrame, sealFrame } from "../src/wire/encode.ts";
-import { type ControlMessage, preface, Type, type Welcome } from "../src/wire/messages.ts";
+import { encodeControl, encodeReceipt, writeFramePrefix, sealFrame } from "../src/wire/encode.ts";
+import { type ControlMessage, preface, MessageType, type Welcome } from "../src/wire/messages.ts";
 import {
   expectCode,
   journal,
@@ -238,7 +238,7 @@ test("the same command after a kill of the sender sends what is not stored and n
 
     const again = await send(server, folder);
     expectCode(again, 0);
-    expect(summaryOf(again)).toMatchObject({ frames: total, skipped: before.length, retries: 0 });
+    expect(summaryOf(again)).toMatchObject({ frames: total, present: before.length, retries: 0 });
     const [talk] = talksOf(again.stderr);
     const missing = Object.keys(files).filter((path) => !before.includes(path));
     expect(talk!.frames.toSorted()).toEqual(missing.toSorted());
@@ -352,19 +352,19 @@ function fakeServer(grants: Partial<Welcome> = {}) {
       open(socket) {
         current = socket;
         socket.data = new Decoder({
-          control(message) {
-            if (message.type === Type.hello) {
+          onControl(message) {
+            if (message.type === MessageType.hello) {
               socket.write(preface);
-              socket.write(encodeControl(Type.welcome, 0, welcome));
-            } else if (message.type === Type.ping) {
+              socket.write(encodeControl(MessageType.welcome, 0, welcome));
+            } else if (message.type === MessageType.ping) {
               const { time } = message.body;
               if (state.closesAtPing) socket.end();
-              else socket.write(encodeControl(Type.pong, 0, { time, clock: "1" }));
-            } else if (message.type === Type.end) state.hasEnd = true;
+              else socket.write(encodeControl(MessageType.pong, 0, { time, clock: "1" }));
+            } else if (message.type === MessageType.end) state.hasEnd = true;
           },
-          frame() {},
-          payload() {},
-          complete: () => void state.ended++,
+          onFrame() {},
+          onPayload() {},
+          onFrameComplete: () => void state.ended++,
         });
       },
       data: (socket, bytes) => socket.data.receive(bytes),
@@ -408,7 +408,7 @@ describe("what was sent is sent again,", () => {
     await sentOnce(async (server, folder) => {
       const again = await send(server, folder);
       expectCode(again, 0);
-      expect(summaryOf(again)).toMatchObject({ frames, skipped: frames, bytes: 0, retries: 0 });
+      expect(summaryOf(again)).toMatchObject({ frames, present: frames, bytes: 0, retries: 0 });
       const [talk] = talksOf(again.stderr);
       expect(talk).toMatchObject({ frames: [], offered: frames, answers: "s".repeat(frames) });
       await until("the server's word", () => server.stdout().includes(`"found":${frames}`));
@@ -424,7 +424,7 @@ describe("what was sent is sent again,", () => {
       }
       const again = await send(server, folder);
       expectCode(again, 0);
-      expect(summaryOf(again)).toMatchObject({ frames, skipped: frames, refused: 0, bytes: 0 });
+      expect(summaryOf(again)).toMatchObject({ frames, present: frames, refused: 0, bytes: 0 });
       const [talk] = talksOf(again.stderr);
       expect(talk!.frames).toEqual([]);
       expect(talk!.offered).toBe(frames + 2);
@@ -450,7 +450,7 @@ describe("what was sent is sent again,", () => {
       change(folder);
       const again = await send(server, folder);
       expectCode(again, 23);
-      const counts = { frames: frames - 1, skipped: frames - 2, refused: 2, leftAlone: 0 };
+      const counts = { frames: frames - 1, present: frames - 2, refused: 2, conflictsSkipped: 0 };
       expect(summaryOf(again)).toMatchObject({ ...counts, reasons: { conflict: 2 } });
       const named = jsonLines(again.stdout).filter(({ type }) => type === "undelivered");
       expect(named.toSorted((a, b) => Number(a["first"]) - Number(b["first"]))).toMatchObject([
@@ -469,7 +469,7 @@ describe("what was sent is sent again,", () => {
       change(folder);
       const again = await send(server, folder, "--on-conflict", "skip");
       expectCode(again, 0);
-      const counts = { frames: frames - 1, skipped: frames - 2, refused: 0, leftAlone: 2 };
+      const counts = { frames: frames - 1, present: frames - 2, refused: 0, conflictsSkipped: 2 };
       expect(summaryOf(again)).toMatchObject({ ...counts, reasons: {} });
       expect(again.stderr).toMatch(/2 frames left out/);
       expect(readFileSync(join(server.dir, "run7/visible/6.png"))).toEqual(before);
@@ -487,7 +487,7 @@ describe("what was sent is sent again,", () => {
       change(folder);
       const again = await send(server, folder, "--on-conflict", "replace");
       expectCode(again, 0);
-      const counts = { frames: frames + 1, skipped: frames - 2, refused: 0, leftAlone: 0 };
+      const counts = { frames: frames + 1, present: frames - 2, refused: 0, conflictsSkipped: 0 };
       expect(summaryOf(again)).toMatchObject({ ...counts, bytes: 3_000 + 7 + 3 });
       expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
       const after = rows();
@@ -502,7 +502,7 @@ describe("what was sent is sent again,", () => {
       // Neither the old bytes nor unfinished ones are kept anywhere.
       expect(readdirSync(join(server.dir, ".frames/partial"))).toEqual([]);
       const third = await send(server, folder);
-      expect(summaryOf(third)).toMatchObject({ frames: frames + 1, skipped: frames + 1 });
+      expect(summaryOf(third)).toMatchObject({ frames: frames + 1, present: frames + 1 });
     });
   });
 
@@ -513,10 +513,10 @@ describe("what was sent is sent again,", () => {
       utimesSync(path, captured, captured);
       const plain = await send(server, folder);
       expectCode(plain, 0);
-      expect(summaryOf(plain)).toMatchObject({ frames, skipped: frames });
+      expect(summaryOf(plain)).toMatchObject({ frames, present: frames });
       const checked = await send(server, folder, "-c");
       expectCode(checked, 23);
-      const counts = { frames: frames - 1, skipped: frames - 1, refused: 1 };
+      const counts = { frames: frames - 1, present: frames - 1, refused: 1 };
       expect(summaryOf(checked)).toMatchObject({ ...counts, reasons: { conflict: 1 } });
       expect(talksOf(checked.stderr)[0]!.frames).toEqual([]);
       const replaced = await send(server, folder, "--checksum", "--on-conflict", "replace");
@@ -535,14 +535,14 @@ describe("what was sent is sent again,", () => {
       }
       const again = await send(server, folder);
       expectCode(again, 0);
-      const there = { frames: frames - 2, skipped: frames - 2, moved: 2, bytes: 0 };
+      const there = { frames: frames - 2, present: frames - 2, removedAtServer: 2, bytes: 0 };
       expect(summaryOf(again)).toMatchObject(there);
       expect(again.stderr).toMatch(/2 moved away since/);
       expect(again.stderr).toContain("--again");
       for (const path of moved) expect(existsSync(join(server.dir, "run7", path))).toBe(false);
       const brought = await send(server, folder, "--again");
       expectCode(brought, 0);
-      const counts = { frames, skipped: frames - 2, moved: 0, bytes: 1_503_000 };
+      const counts = { frames, present: frames - 2, removedAtServer: 0, bytes: 1_503_000 };
       expect(summaryOf(brought)).toMatchObject(counts);
       expect(talksOf(brought.stderr)[0]!.frames.toSorted()).toEqual(moved.toSorted());
       expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
@@ -556,7 +556,7 @@ describe("what was sent is sent again,", () => {
       rmSync(join(folder, "infrared"), { recursive: true });
       const again = await send(server, folder);
       expectCode(again, 0);
-      expect(summaryOf(again)).toMatchObject({ frames: frames - 2, skipped: frames - 2 });
+      expect(summaryOf(again)).toMatchObject({ frames: frames - 2, present: frames - 2 });
       expect(statSync(join(server.dir, "run7/visible/9.png")).size).toBe(3_000);
       expect(statSync(join(server.dir, "run7/infrared/1.raw")).size).toBe(1_500_000);
     });
@@ -576,7 +576,7 @@ describe("what was sent is sent again,", () => {
         ] as const) {
           const again = await send(where, what);
           expectCode(again, 0);
-          expect(summaryOf(again)).toMatchObject({ frames, skipped: frames });
+          expect(summaryOf(again)).toMatchObject({ frames, present: frames });
           expect(talksOf(again.stderr)[0]).toMatchObject({
             frames: [],
             answers: "s".repeat(frames),
@@ -597,7 +597,7 @@ describe("what was sent is sent again,", () => {
       changeBytes(join(copy, "infrared/1.raw"));
       const again = await send(server, copy);
       expectCode(again, 23);
-      expect(summaryOf(again)).toMatchObject({ skipped: frames - 1, reasons: { conflict: 1 } });
+      expect(summaryOf(again)).toMatchObject({ present: frames - 1, reasons: { conflict: 1 } });
       expect(talksOf(again.stderr)[0]!.frames).toEqual([]);
     });
   });
@@ -626,7 +626,7 @@ test("capture times in 1970, before it and in 2100 are stored as they are, and k
       expect([name, there]).toEqual([name, here]);
     }
     const again = await send(server, folder);
-    expect(summaryOf(again)).toMatchObject({ skipped: 5 });
+    expect(summaryOf(again)).toMatchObject({ present: 5 });
     expect(talksOf(again.stderr)[0]!.answers).toBe("sssss");
   });
 });
@@ -741,21 +741,21 @@ test("of two connections of one session the newer wins, and what the older sent 
     const session = "0123456789abcdef0123456789abcdef";
     await using older = await rawClient(server, session);
     await older.heard("welcome");
-    older.say(encodeControl(Type.source, 1, { name: "visible" }));
+    older.say(encodeControl(MessageType.source, 1, { name: "visible" }));
     older.say(frame(1, "a.png"));
     await using newer = await rawClient(server, session);
     await newer.heard("welcome");
     await older.heard("error");
-    expect(older.messages.find(({ type }) => type === Type.error)!.body).toMatchObject({
+    expect(older.messages.find(({ type }) => type === MessageType.error)!.body).toMatchObject({
       error: 6,
     });
     // The newer may send the source at once: nobody is asked whether he is still there.
-    newer.say(encodeControl(Type.source, 1, { name: "visible" }));
+    newer.say(encodeControl(MessageType.source, 1, { name: "visible" }));
     newer.say(frame(1, "a.png"));
     newer.say(frame(2, "b.png"));
-    newer.say(encodeControl(Type.end, 0, { frames: 2 }));
+    newer.say(encodeControl(MessageType.end, 0, { frames: 2 }));
     await newer.heard("done");
-    const done = newer.messages.find(({ type }) => type === Type.done)!.body;
+    const done = newer.messages.find(({ type }) => type === MessageType.done)!.body;
     expect(done).toMatchObject({ frames: 2, stored: 1, present: 1 });
     expect(journalled(server.dir)).toEqual(["visible/a.png", "visible/b.png"]);
   });
@@ -763,7 +763,7 @@ test("of two connections of one session the newer wins, and what the older sent 
   function frame(sequence: number, name: string): Uint8Array {
     const description: FrameDescription = { sequence, name, captured: 1n, size: 4, metadata: "" };
     const bytes = new Uint8Array(100);
-    const at = placeFrame(bytes, 0, description);
+    const at = writeFramePrefix(bytes, 0, description);
     bytes.set([1, 2, 3, sequence], at);
     sealFrame(bytes, 0, 1, false, at, 4);
     return bytes.subarray(0, at + 4);
@@ -772,8 +772,8 @@ test("of two connections of one session the newer wins, and what the older sent 
 
 describe.concurrent("a source that", () => {
   const sessions = ["a", "b"].map((digit) => digit.repeat(32)) as [string, string];
-  const source = (id: number, name: string) => encodeControl(Type.source, id, { name });
-  const end = encodeControl(Type.end, 0, { frames: 0 });
+  const source = (id: number, name: string) => encodeControl(MessageType.source, id, { name });
+  const end = encodeControl(MessageType.end, 0, { frames: 0 });
 
   test("an id stood for is free for others when it stands for another one", async () => {
     await withServer(async (server) => {
@@ -834,8 +834,8 @@ test("a loss alone is journalled while its sender stays quiet", async () => {
   await withServer(async (server) => {
     await using client = await rawClient(server, "0123456789abcdef0123456789abcdef");
     client.say(
-      encodeControl(Type.source, 1, { name: "visible" }),
-      encodeControl(Type.lost, 1, { ranges: [[3, 5]], error: 51, message: "too slow" }),
+      encodeControl(MessageType.source, 1, { name: "visible" }),
+      encodeControl(MessageType.lost, 1, { ranges: [[3, 5]], error: 51, message: "too slow" }),
     );
     const losses = () => journal(server.dir, "SELECT source, first, last, reason FROM losses");
     await until("the row", () => losses().length > 0);
@@ -848,16 +848,16 @@ test("a loss alone is journalled while its sender stays quiet", async () => {
 async function rawClient(server: Server, session: string) {
   const messages: ControlMessage[] = [];
   const handler: MessageHandler = {
-    control(message) {
+    onControl(message) {
       messages.push(message);
-      if (message.type !== Type.ping) return;
+      if (message.type !== MessageType.ping) return;
       const { time } = message.body;
-      socket.write(encodeControl(Type.pong, 0, { time, clock: "1" }));
+      socket.write(encodeControl(MessageType.pong, 0, { time, clock: "1" }));
     },
-    receipt() {},
+    onReceipt() {},
   };
   const heard = (...what: ("welcome" | "done" | "error" | "pong")[]) =>
-    messages.some(({ type }) => what.some((name) => type === Type[name]));
+    messages.some(({ type }) => what.some((name) => type === MessageType[name]));
   const decoder = new Decoder(handler);
   const socket = await Bun.connect({
     hostname: "127.0.0.1",
@@ -865,17 +865,18 @@ async function rawClient(server: Server, session: string) {
     socket: { data: (_, bytes) => decoder.receive(bytes), error() {} },
   });
   socket.write(preface);
-  socket.write(encodeControl(Type.hello, 0, { role: "send", session, stream: "run7" }));
+  socket.write(encodeControl(MessageType.hello, 0, { role: "send", session, stream: "run7" }));
   return {
     messages,
     say: (...bytes: Uint8Array[]) => void socket.write(Buffer.concat(bytes)),
     heard: (what: "welcome" | "done" | "error") => until(what, () => heard(what)),
     isOver: () => heard("done", "error"),
     /** The numbers of the errors that it was told. */
-    errors: () => messages.flatMap((one) => (one.type === Type.error ? [one.body.error] : [])),
+    errors: () =>
+      messages.flatMap((one) => (one.type === MessageType.error ? [one.body.error] : [])),
     /** Waits until everything that it said was read. */
     async isRead() {
-      socket.write(encodeControl(Type.ping, 0, { time: "1" }));
+      socket.write(encodeControl(MessageType.ping, 0, { time: "1" }));
       await until("PONG", () => heard("pong"));
     },
     [Symbol.asyncDispose]: async () => void socket.end(),

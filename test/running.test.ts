@@ -18,7 +18,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { newKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys.ts";
 import { expectCode, type Json, relayTo } from "./helper/delivery.ts";
 import {
   environment,
@@ -53,7 +53,7 @@ const asRoot =
   (process.getuid?.() === 0 && Bun.which("setpriv") !== null ? "" : "skipped: needs root: ");
 
 function entry(name = "cam"): KeyEntry {
-  return { name, key: newKey(), role: "both", streams: "*" };
+  return { name, key: generateKey(), role: "both", streams: "*" };
 }
 
 function keyFile(...entries: KeyEntry[]): string {
@@ -172,7 +172,7 @@ describe("frames serve --log json", () => {
       });
       for (let count = 0; count < 40; count++) await stranger(server.port, "nothing that it knows");
       await server.stop();
-      expect(await server.next("turned-away")).toMatchObject({
+      expect(await server.next("peers-rejected")).toMatchObject({
         level: "warning",
         host: "127.0.0.1",
       });
@@ -675,7 +675,7 @@ describe("without a home", () => {
       const server = await serve(["--key-file", keys], { HOME: "/proc/nowhere" });
       expectCode(await send(server, makeTree({ "1.png": "one" }), "--key-file", keys), 0);
       await server.stop();
-      expect(server.log()[0]).toMatchObject({ type: "unkept", level: "warning" });
+      expect(server.log()[0]).toMatchObject({ type: "certificate-not-saved", level: "warning" });
     },
   );
 

@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "no
 import { join } from "node:path";
 
 import { formatKey, type Key, type KeyEntry } from "../src/auth/key.ts";
-import { newKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys.ts";
 import { expectCode, relayTo } from "./helper/delivery.ts";
 import {
   launch,
@@ -94,7 +94,7 @@ describe.skipIf(linux !== "")(`${linux}while frames are sent with a key`, () => 
     ["from FRAMES_KEY", false],
   ] as const) {
     test(`${how}, no list of processes, no child, no output and no store has it`, async () => {
-      const key = newKey();
+      const key = generateKey();
       const keys = keyFile(formatKey(entry(key)));
       const words = isFile ? ["--key-file", keys] : [];
       const env: Record<string, string> = isFile ? {} : { FRAMES_KEY: key.text };
@@ -134,20 +134,20 @@ describe.skipIf(linux !== "")(`${linux}while frames are sent with a key`, () => 
 });
 
 test("a key is found where it is: what the tests here look for is there to be found", () => {
-  const key = newKey();
+  const key = generateKey();
   for (const said of [key.text, formatKey(entry(key)), key.bytes, `x${key.text.slice(11, 40)}`]) {
     expect(() => expectUntold(key, said)).toThrow();
   }
 });
 
 describe("a key that does not help is not said by", () => {
-  const key = newKey();
+  const key = generateKey();
   const run7 = makeTree({ "visible/1.png": 1000 });
   folders.push(join(run7, ".."));
   const flipped = key.text.slice(0, 20) + (key.text[20] === "A" ? "B" : "A") + key.text.slice(21);
 
   test("either end that does not take it, with -v and --json", async () => {
-    const theirs = newKey();
+    const theirs = generateKey();
     const server = await startServer({
       dir: folder(),
       args: ["--key-file", keyFile(formatKey(entry(theirs))), "-v"],
@@ -244,9 +244,9 @@ describe("a key that does not help is not said by", () => {
   // People paste it where a name belongs; there it would stand in lists, logs and journals.
   for (const action of ["save", "new"]) {
     test(`frames key ${action} that is given it as a name: exit 1`, async () => {
-      const path = keyFile(formatKey(entry(newKey(), "other")));
+      const path = keyFile(formatKey(entry(generateKey(), "other")));
       const words = ["key", action, key.text, "--key-file", path];
-      const { code, stdout, stderr } = await run(words, { stdin: newKey().text });
+      const { code, stdout, stderr } = await run(words, { stdin: generateKey().text });
       expect(code).toBe(1);
       expectUntold(key, stdout, stderr, readFileSync(path));
     });

@@ -209,7 +209,7 @@ test.concurrent(
   async () => {
     // Each of the 2.7 million is answered with more bytes than it has.
     const script = async (peer: Peer): Promise<void> => {
-      if (peer.turn > 0) return peer.say(preface, errorOf(errors.busy.wire));
+      if (peer.turn > 0) return peer.say(preface, errorOf(errors.busy.wireCode));
       peer.ignore();
       peer.say(welcome());
       await peer.flood(pings, 64e6);
@@ -232,7 +232,7 @@ describe.concurrent("frames send takes a delivery for complete only if it hears 
       const cut = async (at: number): Promise<void> => {
         const script = async (peer: Peer): Promise<void> => {
           // Whoever tries again is sent away, so that nothing depends on how long that takes.
-          if (peer.turn > 0) return peer.say(preface, errorOf(errors.busy.wire));
+          if (peer.turn > 0) return peer.say(preface, errorOf(errors.busy.wireCode));
           peer.say(hello.subarray(0, at));
           if (at >= hello.length) {
             await peer.hears(type.END);

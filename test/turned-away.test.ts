@@ -1,31 +1,31 @@
 import { expect, test } from "bun:test";
-import { TurnedAway } from "../src/turned-away.ts";
+import { RejectedPeers } from "../src/turned-away.ts";
 
 const times = (count: number, act: (index: number) => boolean) =>
   Array.from({ length: count }, (_, index) => act(index)).filter(Boolean).length;
 
 test("of an address that comes again and again the first thirty of a minute are told, and the others summed up", () => {
-  const turnedAway = new TurnedAway();
+  const turnedAway = new RejectedPeers();
   expect(times(100, () => turnedAway.add("10.0.0.7", 1000))).toBe(30);
   expect(turnedAway.add("10.0.0.8", 1000)).toBe(true);
-  expect(turnedAway.isNotorious("10.0.0.7")).toBe(true);
-  expect(turnedAway.isNotorious("10.0.0.8")).toBe(false);
-  expect(turnedAway.sums(60_999)).toEqual([]);
-  expect(turnedAway.sums(61_000)).toEqual([{ host: "10.0.0.7", times: 70 }]);
+  expect(turnedAway.isOverLimit("10.0.0.7")).toBe(true);
+  expect(turnedAway.isOverLimit("10.0.0.8")).toBe(false);
+  expect(turnedAway.takeSummaries(60_999)).toEqual([]);
+  expect(turnedAway.takeSummaries(61_000)).toEqual([{ host: "10.0.0.7", count: 70 }]);
   // Then it begins anew.
-  expect(turnedAway.isNotorious("10.0.0.7")).toBe(false);
+  expect(turnedAway.isOverLimit("10.0.0.7")).toBe(false);
   expect(turnedAway.add("10.0.0.7", 61_001)).toBe(true);
 });
 
 test("at the end all sums are told, however young", () => {
-  const turnedAway = new TurnedAway();
+  const turnedAway = new RejectedPeers();
   times(31, () => turnedAway.add("10.0.0.7", 1000));
-  expect(turnedAway.sums(1001, true)).toEqual([{ host: "10.0.0.7", times: 1 }]);
-  expect(turnedAway.sums(1001, true)).toEqual([]);
+  expect(turnedAway.takeSummaries(1001, true)).toEqual([{ host: "10.0.0.7", count: 1 }]);
+  expect(turnedAway.takeSummaries(1001, true)).toEqual([]);
 });
 
 test("beyond a thousand addresses the others are one: neither memory nor the log grow with their number", () => {
-  const turnedAway = new TurnedAway();
+  const turnedAway = new RejectedPeers();
   expect(times(5000, (index) => turnedAway.add(`10.0.${index >> 8}.${index & 255}`, 0))).toBe(1030);
-  expect(turnedAway.sums(0, true)).toEqual([{ host: "other addresses", times: 3970 }]);
+  expect(turnedAway.takeSummaries(0, true)).toEqual([{ host: "other addresses", count: 3970 }]);
 });

@@ -33,12 +33,12 @@ const basicConstraints = objectId("551d13");
 const subjectAltName = objectId("551d11");
 
 /** X.520's name with one common name. */
-function nameOf(text: string): Buffer {
+function x520Name(text: string): Buffer {
   return sequence(set(sequence(commonName, der(0x0c, Buffer.from(text)))));
 }
 
 /** UTCTime up to 2049, then GeneralizedTime (RFC 5280, 4.1.2.5). */
-function time(date: Date): Buffer {
+function derTime(date: Date): Buffer {
   const digits = date.toISOString().replace(/[-:T]|\.\d+/g, "");
   if (date.getUTCFullYear() < 2050) return der(0x17, Buffer.from(digits.slice(2), "latin1"));
   return der(0x18, Buffer.from(digits, "latin1"));
@@ -64,7 +64,7 @@ export function makeCertificate(
   // Positive, and never with leading zeros.
   const serial = Uint8Array.from(random);
   serial[0] = (serial[0]! & 0x3f) | 0x40;
-  const name = nameOf("frames");
+  const name = x520Name("frames");
   const yesterday = new Date(now.getTime() - 86_400_000);
   // RFC 5280, 4.1.2.5: the end of a certificate that has none.
   const never = new Date("9999-12-31T23:59:59Z");
@@ -77,7 +77,7 @@ export function makeCertificate(
     der(0x02, serial),
     ecdsaWithSha256,
     name,
-    sequence(time(yesterday), time(never)),
+    sequence(derTime(yesterday), derTime(never)),
     name,
     publicKey.export({ type: "spki", format: "der" }),
     der(0xa3, extensions),
@@ -96,7 +96,7 @@ export function makeCertificate(
 }
 
 /** The host names that a certificate is for, in lower case (RFC 5280, 4.2.1.6). */
-export function namesIn({ certificate }: Pick<Certificate, "certificate">): string[] {
+export function hostNames({ certificate }: Pick<Certificate, "certificate">): string[] {
   const names = new X509Certificate(certificate).subjectAltName ?? "";
   return [...names.matchAll(/(?:^|, )DNS:([\w.*-]+)/g)].map(([, name]) => name!.toLowerCase());
 }

@@ -4,31 +4,31 @@
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { FramesError } from "../errors.ts";
-import { preface, Size, Type } from "../wire/messages.ts";
-import { Key, keyLength } from "./key.ts";
+import { preface, Size, MessageType } from "../wire/messages.ts";
+import { Key, keyLengthBytes } from "./key.ts";
 
 /** The label and the length of what TLS exports to bind a proof to its channel (RFC 9266). */
 export const channelBinding = { label: "EXPORTER-Channel-Binding", bytes: 32 } as const;
 
 /** Bytes that may come before the proof: a preface and a HELLO, of somebody whom nobody knows yet. */
-const mostBefore = 16_384;
+const maxBytesBeforeProof = 16_384;
 
 /** HMAC-SHA-256 over who proves, the channel, and what was said so far. */
-function prove(
+function computeProof(
   key: Key,
   role: "client" | "server",
   exporter: Uint8Array,
-  ...said: readonly Uint8Array[]
+  ...messages: readonly Uint8Array[]
 ): Uint8Array {
   const hmac = createHmac("sha256", key.bytes).update(`FRAMES/1 ${role}`).update(exporter);
-  for (const bytes of said) hmac.update(bytes);
+  for (const bytes of messages) hmac.update(bytes);
   return new Uint8Array(hmac.digest());
 }
 
 /** What a peer said up to its PROOF, byte for byte. */
 export class Transcript {
   /** What came, and room that doubles: a peer may say it a byte at a time. */
-  #room = new Uint8Array(512);
+  #buffer = new Uint8Array(512);
   #length = 0;
   #isOver = false;
 
@@ -39,54 +39,58 @@ export class Transcript {
    */
   add(chunk: Uint8Array): void {
     if (this.#isOver) return;
-    const most = mostBefore + Size.header + Size.proof;
-    const bytes = chunk.subarray(0, most - this.#length);
+    const maxLength = maxBytesBeforeProof + Size.header + Size.proof;
+    const bytes = chunk.subarray(0, maxLength - this.#length);
     const needed = this.#length + bytes.length;
-    if (needed > this.#room.length) {
-      const larger = new Uint8Array(Math.max(needed, 2 * this.#room.length));
-      larger.set(this.#room);
-      this.#room = larger;
+    if (needed > this.#buffer.length) {
+      const larger = new Uint8Array(Math.max(needed, 2 * this.#buffer.length));
+      larger.set(this.#buffer);
+      this.#buffer = larger;
     }
-    this.#room.set(bytes, this.#length);
+    this.#buffer.set(bytes, this.#length);
     this.#length = needed;
-    if (needed === most && this.#proofAt() === undefined) {
-      throw new FramesError("limit", `Cannot accept more than ${mostBefore} bytes before PROOF`);
+    if (needed === maxLength && this.#proofOffset() === undefined) {
+      throw new FramesError(
+        "limit",
+        `Cannot accept more than ${maxBytesBeforeProof} bytes before PROOF`,
+      );
     }
   }
 
   /** Bytes that it takes. */
-  get held(): number {
-    return this.#room.length;
+  get bufferedBytes(): number {
+    return this.#buffer.length;
   }
 
   /** Where the message PROOF begins, if the messages before it are whole. */
-  #proofAt(): number | undefined {
-    const view = new DataView(this.#room.buffer);
-    let at = preface.length;
-    while (at + Size.header <= this.#length && this.#room[at] !== Type.proof) {
-      at += Size.header + view.getUint32(at + 4);
+  #proofOffset(): number | undefined {
+    const view = new DataView(this.#buffer.buffer);
+    let offset = preface.length;
+    while (offset + Size.header <= this.#length && this.#buffer[offset] !== MessageType.proof) {
+      offset += Size.header + view.getUint32(offset + 4);
     }
-    return at + Size.header <= this.#length ? at : undefined;
+    return offset + Size.header <= this.#length ? offset : undefined;
   }
 
   /** Ends it: the bytes before PROOF, and those with it. To be asked once, when PROOF has come whole. */
-  take(): { before: Uint8Array; whole: Uint8Array } {
-    const at = this.#proofAt();
-    if (at === undefined) throw new FramesError("internal", "There is no PROOF in the transcript");
-    const whole = this.#room.subarray(0, at + Size.header + Size.proof);
+  finish(): { beforeProof: Uint8Array; throughProof: Uint8Array } {
+    const offset = this.#proofOffset();
+    if (offset === undefined)
+      throw new FramesError("internal", "There is no PROOF in the transcript");
+    const throughProof = this.#buffer.subarray(0, offset + Size.header + Size.proof);
     this.#isOver = true;
-    this.#room = new Uint8Array(0);
+    this.#buffer = new Uint8Array(0);
     this.#length = 0;
-    return { before: whole.subarray(0, at), whole };
+    return { beforeProof: throughProof.subarray(0, offset), throughProof };
   }
 }
 
 /** The client's side. */
 export class ClientProof {
   readonly #key: Key;
-  readonly #heard = new Transcript();
+  readonly #received = new Transcript();
   #exporter: Uint8Array | undefined;
-  #said: Uint8Array = new Uint8Array(0);
+  #sent: Uint8Array = new Uint8Array(0);
 
   constructor(key: Key) {
     this.#key = key;
@@ -104,22 +108,22 @@ export class ClientProof {
    * The body of PROOF.
    *
    * @param exporter of the TLS channel
-   * @param said what was said before it: preface and HELLO
+   * @param sent what was said before it: preface and HELLO
    */
-  make(exporter: Uint8Array, said: Uint8Array): Uint8Array {
+  create(exporter: Uint8Array, sent: Uint8Array): Uint8Array {
     this.#exporter = exporter;
-    this.#said = said;
-    return prove(this.#key, "client", exporter, said);
+    this.#sent = sent;
+    return computeProof(this.#key, "client", exporter, sent);
   }
 
   /** The message PROOF is out, in these bytes. */
-  said(message: Uint8Array): void {
-    this.#said = Buffer.concat([this.#said, message]);
+  onSent(message: Uint8Array): void {
+    this.#sent = Buffer.concat([this.#sent, message]);
   }
 
   /** Takes what the server says. */
-  heard(chunk: Uint8Array): void {
-    this.#heard.add(chunk);
+  onReceived(chunk: Uint8Array): void {
+    this.#received.add(chunk);
   }
 
   /**
@@ -127,24 +131,24 @@ export class ClientProof {
    *
    * @throws {FramesError} `impostor` if it is not the right one
    */
-  check(proof: Uint8Array): void {
-    const { before } = this.#heard.take();
+  verify(proof: Uint8Array): void {
+    const { beforeProof } = this.#received.finish();
     const exporter = this.#exporter;
-    const isRight =
+    const isValid =
       exporter !== undefined &&
-      timingSafeEqual(proof, prove(this.#key, "server", exporter, this.#said, before));
-    if (!isRight) throw new FramesError("impostor");
+      timingSafeEqual(proof, computeProof(this.#key, "server", exporter, this.#sent, beforeProof));
+    if (!isValid) throw new FramesError("impostor");
     this.isDone = true;
   }
 }
 
 // An unknown id is held against this, so that it takes as long as a wrong proof; it lets nobody in.
-const nobodysKey = new Key(new Uint8Array(keyLength));
+const dummyKey = new Key(new Uint8Array(keyLengthBytes));
 
 /** The server's side. */
 export class ServerProof {
   readonly #exporter: Uint8Array;
-  readonly #heard = new Transcript();
+  readonly #received = new Transcript();
 
   /** @param exporter of the TLS channel */
   constructor(exporter: Uint8Array) {
@@ -152,25 +156,25 @@ export class ServerProof {
   }
 
   /** Bytes that are held of what the client said. */
-  get held(): number {
-    return this.#heard.held;
+  get bufferedBytes(): number {
+    return this.#received.bufferedBytes;
   }
 
   /** Takes what the client says. */
-  heard(chunk: Uint8Array): void {
-    this.#heard.add(chunk);
+  onReceived(chunk: Uint8Array): void {
+    this.#received.add(chunk);
   }
 
   /**
    * The client's PROOF came whole: the body of the server's own.
    *
-   * @param said what the server has said before it: its preface
+   * @param sent what the server has said before it: its preface
    * @throws {FramesError} `not-let-in` if the key is not known or the proof is wrong
    */
-  answer(key: Key | undefined, proof: Uint8Array, said: Uint8Array): Uint8Array {
-    const { before, whole } = this.#heard.take();
-    const expected = prove(key ?? nobodysKey, "client", this.#exporter, before);
+  answer(key: Key | undefined, proof: Uint8Array, sent: Uint8Array): Uint8Array {
+    const { beforeProof, throughProof } = this.#received.finish();
+    const expected = computeProof(key ?? dummyKey, "client", this.#exporter, beforeProof);
     if (!timingSafeEqual(proof, expected) || key === undefined) throw new FramesError("not-let-in");
-    return prove(key, "server", this.#exporter, whole, said);
+    return computeProof(key, "server", this.#exporter, throughProof, sent);
   }
 }

@@ -4,10 +4,10 @@ import { crc32 } from "node:zlib";
 import { FramesError } from "../errors.ts";
 
 /** Bytes of a key: 256 random bits. */
-export const keyLength = 32;
+export const keyLengthBytes = 32;
 
 /** What the text of every key begins with, so that people and scanners of secrets know one. */
-const prefix = "frames_key_";
+const keyPrefix = "frames_key_";
 
 /** What the holder of a key may do. */
 export type Role = "send" | "receive" | "both";
@@ -20,7 +20,7 @@ export class Key {
 
   /** @param bytes 32 random bytes */
   constructor(bytes: Uint8Array) {
-    if (bytes.length !== keyLength) throw new RangeError(`A key of ${bytes.length} bytes`);
+    if (bytes.length !== keyLengthBytes) throw new RangeError(`A key of ${bytes.length} bytes`);
     this.#bytes = Uint8Array.from(bytes);
     const hash = createHash("sha256").update("FRAMES/1 key id").update(this.#bytes);
     this.id = hash.digest("hex").slice(0, 16);
@@ -29,18 +29,23 @@ export class Key {
   /**
    * Reads the text of a key.
    *
-   * @param where says in errors where it stood; the text itself is in none
+   * @param location says in errors where it stood; the text itself is in none
    * @throws {FramesError} `usage`
    */
-  static parse(text: string, where: string): Key {
-    const body = text.startsWith(prefix) ? text.slice(prefix.length) : "";
+  static parse(text: string, location: string): Key {
+    const body = text.startsWith(keyPrefix) ? text.slice(keyPrefix.length) : "";
     const bytes = Buffer.from(body, "base64url");
-    const isKey = /^[\w-]{48}$/.test(body) && bytes.length === keyLength + 4;
-    if (!isKey || crc32(bytes.subarray(0, keyLength)) !== bytes.readUInt32BE(keyLength)) {
-      const hint = isKey ? "a character of it is wrong or missing" : `one begins with ${prefix}`;
-      throw new FramesError("usage", `Cannot read the key ${where}: ${hint}; copy it once more`);
+    const isWellFormed = /^[\w-]{48}$/.test(body) && bytes.length === keyLengthBytes + 4;
+    if (
+      !isWellFormed ||
+      crc32(bytes.subarray(0, keyLengthBytes)) !== bytes.readUInt32BE(keyLengthBytes)
+    ) {
+      const hint = isWellFormed
+        ? "a character of it is wrong or missing"
+        : `one begins with ${keyPrefix}`;
+      throw new FramesError("usage", `Cannot read the key ${location}: ${hint}; copy it once more`);
     }
-    return new Key(bytes.subarray(0, keyLength));
+    return new Key(bytes.subarray(0, keyLengthBytes));
   }
 
   /** The secret itself. */
@@ -50,10 +55,10 @@ export class Key {
 
   /** The secret as text: `frames_key_`, then its bytes and their CRC-32 in base64url. */
   get text(): string {
-    const bytes = Buffer.alloc(keyLength + 4);
+    const bytes = Buffer.alloc(keyLengthBytes + 4);
     bytes.set(this.#bytes);
-    bytes.writeUInt32BE(crc32(this.#bytes), keyLength);
-    return prefix + bytes.toString("base64url");
+    bytes.writeUInt32BE(crc32(this.#bytes), keyLengthBytes);
+    return keyPrefix + bytes.toString("base64url");
   }
 
   /** Whether it is the same secret, in constant time. */
@@ -79,7 +84,7 @@ export function isKeyName(name: string): boolean {
 }
 
 /** Whether text holds a key, so that it must not be shown. */
-export function holdsKey(text: string): boolean {
+export function containsKey(text: string): boolean {
   return /frames_key_[\w-]{48}/.test(text);
 }
 
@@ -89,8 +94,8 @@ export function isStreamPattern(pattern: string): boolean {
 }
 
 /** Whether `word` is a role. */
-export function isRole(word: string): word is Role {
-  return roles.includes(word);
+export function isRole(text: string): text is Role {
+  return roles.includes(text);
 }
 
 /**
@@ -102,14 +107,14 @@ export function isRole(word: string): word is Role {
 export function parseKeys(text: string, path: string): KeyEntry[] {
   const entries: KeyEntry[] = [];
   for (const [index, line] of text.split("\n").entries()) {
-    const words = line
+    const fields = line
       .replace(/(?:^|\s)#.*$/, "")
       .trim()
       .split(/\s+/);
-    if (words[0] === "") continue;
-    const [name = "", key = "", role = "both", streams = "*", ...rest] = words;
-    const where = `in line ${index + 1} of ${path}`;
-    const wrong = !isKeyName(name)
+    if (fields[0] === "") continue;
+    const [name = "", key = "", role = "both", streams = "*", ...rest] = fields;
+    const location = `in line ${index + 1} of ${path}`;
+    const problem = !isKeyName(name)
       ? "its name is not one"
       : entries.some((entry) => entry.name === name)
         ? `a key before it is called ${name} too`
@@ -118,9 +123,9 @@ export function parseKeys(text: string, path: string): KeyEntry[] {
           : rest.length > 0
             ? "something follows the pattern of streams"
             : undefined;
-    if (wrong !== undefined)
-      throw new FramesError("usage", `Cannot use the key ${where}: ${wrong}`);
-    entries.push({ name, key: Key.parse(key, where), role: role as Role, streams });
+    if (problem !== undefined)
+      throw new FramesError("usage", `Cannot use the key ${location}: ${problem}`);
+    entries.push({ name, key: Key.parse(key, location), role: role as Role, streams });
   }
   return entries;
 }

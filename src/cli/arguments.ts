@@ -21,7 +21,7 @@ export class Arguments {
   }
 
   /** Where a value came from, as messages name it: `--to` or `FRAMES_TO`. */
-  origin(name: string): string {
+  label(name: string): string {
     return this.#fromEnvironment.has(name) ? environmentName({ name }) : `--${name}`;
   }
 
@@ -41,24 +41,24 @@ export class Arguments {
   /** @throws {FramesError} `usage` */
   size(name: string): number | undefined {
     const text = this.text(name);
-    return text === undefined ? undefined : parseSize(text, this.origin(name));
+    return text === undefined ? undefined : parseSize(text, this.label(name));
   }
 
   /** @throws {FramesError} `usage` */
-  whole(name: string): number | undefined {
+  integer(name: string): number | undefined {
     const text = this.text(name);
     if (text === undefined || /^\d{1,9}$/.test(text))
       return text === undefined ? text : Number(text);
     throw new FramesError(
       "usage",
-      `Cannot read ${this.origin(name)}: expected a whole number, current value is ${JSON.stringify(text)}`,
+      `Cannot read ${this.label(name)}: expected a whole number, current value is ${JSON.stringify(text)}`,
     );
   }
 
   /** @throws {FramesError} `usage` */
   milliseconds(name: string): number | undefined {
     const text = this.text(name);
-    return text === undefined ? undefined : parseSeconds(text, this.origin(name)) * 1000;
+    return text === undefined ? undefined : parseSeconds(text, this.label(name)) * 1000;
   }
 }
 
@@ -69,12 +69,12 @@ export class Arguments {
  */
 export function parseArguments(
   command: string,
-  words: readonly string[],
+  args: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
 ): Arguments {
   const known = flagsOf(command);
   const { tokens, positionals } = parseArgs({
-    args: [...words],
+    args: [...args],
     options: Object.fromEntries(
       known.map((flag) => [
         flag.name,
@@ -113,12 +113,12 @@ export function parseArguments(
     if (values.has(flag.name) || value === undefined || value === "") continue;
     fromEnvironment.add(flag.name);
     if (flag.kind !== "switch") values.set(flag.name, [value]);
-    else if (switchedOn(value, environmentName(flag))) values.set(flag.name, ["on"]);
+    else if (parseSwitch(value, environmentName(flag))) values.set(flag.name, ["on"]);
   }
   return new Arguments(positionals, values, fromEnvironment);
 }
 
-function switchedOn(value: string, name: string): boolean {
+function parseSwitch(value: string, name: string): boolean {
   if (/^(?:1|true|yes|on)$/i.test(value)) return true;
   if (/^(?:0|false|no|off)$/i.test(value)) return false;
   throw new FramesError(
@@ -127,22 +127,25 @@ function switchedOn(value: string, name: string): boolean {
   );
 }
 
-function unknownFlag(given: string, known: readonly Flag[], command: string): FramesError {
+function unknownFlag(flag: string, known: readonly Flag[], command: string): FramesError {
   const names = known.flatMap(({ name, short }) => [
     `--${name}`,
     ...(short === undefined ? [] : [`-${short}`]),
   ]);
   // Any letter is near to any other.
-  const near = given.startsWith("--") ? nearest(given, names) : undefined;
+  const near = flag.startsWith("--") ? nearest(flag, names) : undefined;
   const hint = near === undefined ? `see frames help ${command}` : `did you mean ${near}?`;
-  return new FramesError("usage", `Unknown flag ${given}: ${hint}`);
+  return new FramesError("usage", `Unknown flag ${flag}: ${hint}`);
 }
 
 /** The word most like `given`, if one is like it at all. */
-export function nearest(given: string, words: readonly string[]): string | undefined {
-  const scored = words.map((word) => ({ word, distance: editDistance(given, word) }));
+export function nearest(text: string, candidates: readonly string[]): string | undefined {
+  const scored = candidates.map((candidate) => ({
+    word: candidate,
+    distance: editDistance(text, candidate),
+  }));
   const [best] = scored.toSorted((a, b) => a.distance - b.distance);
-  return best !== undefined && best.distance <= Math.max(2, given.length / 3)
+  return best !== undefined && best.distance <= Math.max(2, text.length / 3)
     ? best.word
     : undefined;
 }

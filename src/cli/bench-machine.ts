@@ -5,13 +5,13 @@ import { join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Frame, FrameStore, Outcome } from "../frame.ts";
-import { steadyNow } from "../net/connection.ts";
+import { monotonicNow } from "../net/connection.ts";
 import { plan } from "../client/plan.ts";
-import { deliver } from "../send.ts";
+import { sendPlan } from "../send.ts";
 import { serve } from "../serve.ts";
 import { DirectorySource } from "../source/directory.ts";
 import { DirectoryStore } from "../store/directory.ts";
-import { largestPackedFrame } from "../wire/encode.ts";
+import { maxPackedFrameBytes } from "../wire/encode.ts";
 
 /** A step on the way of a frame, or several of them together. */
 export type Step = "read" | "checksum" | "store" | "store-durable" | "delivery" | "link";
@@ -25,14 +25,14 @@ export interface Measurement {
 }
 
 /** Bytes that one pass of a step takes on, and milliseconds after which it ends early. */
-const passBytes = 16_000_000;
-const passTime = 1000;
+const maxPassBytes = 16_000_000;
+const maxPassMs = 1000;
 
 /** Passes go on for so many milliseconds: the first is slow, since code and files are still cold. */
-const stepTime = 600;
+const maxStepMs = 600;
 
 /** Passes of a step at most: few where each fills the disk some more. */
-const mostPasses: Record<Exclude<Step, "link">, number> = {
+const maxPasses: Record<Exclude<Step, "link">, number> = {
   read: 20,
   checksum: 20,
   store: 2,
@@ -41,13 +41,13 @@ const mostPasses: Record<Exclude<Step, "link">, number> = {
 };
 
 /** Bytes that a socket gives at a time, about. */
-const chunkSize = 500_000;
+const chunkBytes = 500_000;
 
 /** `statfs` of Linux calls a file system in memory this. */
 const tmpfsType = 0x01021994;
 
 /** A folder for what is measured with, which goes at the end whatever happens. */
-export class Scratch {
+export class TempFolder {
   readonly path: string;
   readonly #remove = () => rmSync(this.path, { recursive: true, force: true, maxRetries: 3 });
 
@@ -70,7 +70,7 @@ export class Scratch {
   }
 
   /** Whether it lies in memory: then no disk is measured. */
-  get isMemory(): boolean {
+  get isInMemory(): boolean {
     return process.platform === "linux" && statfsSync(this.path).type === tmpfsType;
   }
 
@@ -81,42 +81,42 @@ export class Scratch {
 }
 
 /** Measures steps with frames of one size. */
-export class Bench {
-  readonly #scratch: string;
-  readonly #size: number;
+export class MachineBench {
+  readonly #tempFolder: string;
+  readonly #frameBytes: number;
   readonly #signal: AbortSignal;
   /** What compresses to nothing would flatter some file systems. */
   readonly #noise: Uint8Array;
   readonly #files: string;
-  readonly #names: string[] = [];
-  #stores = 0;
+  readonly #fileNames: string[] = [];
+  #storeCount = 0;
 
   /**
    * Makes its files.
    *
    * @throws {FramesError} `store`
    */
-  constructor(scratch: Scratch, size: number, signal: AbortSignal) {
-    this.#scratch = scratch.path;
-    this.#size = size;
+  constructor(tempFolder: TempFolder, frameBytes: number, signal: AbortSignal) {
+    this.#tempFolder = tempFolder.path;
+    this.#frameBytes = frameBytes;
     this.#signal = signal;
-    this.#noise = noise(size);
-    this.#files = join(scratch.path, `frames-of-${size}`);
-    const until = steadyNow() + passTime;
+    this.#noise = noise(frameBytes);
+    this.#files = join(tempFolder.path, `frames-of-${frameBytes}`);
+    const deadline = monotonicNow() + maxPassMs;
     try {
       mkdirSync(this.#files);
-      while (this.#names.length < this.#most && steadyNow() < until) {
-        const name = `${this.#names.length + 1}.raw`;
+      while (this.#fileNames.length < this.#frameCount && monotonicNow() < deadline) {
+        const name = `${this.#fileNames.length + 1}.raw`;
         writeFileSync(join(this.#files, name), this.#noise);
-        this.#names.push(name);
+        this.#fileNames.push(name);
       }
     } catch (error) {
-      throw asFramesError(error, "store", `Cannot measure in ${scratch.path}`);
+      throw asFramesError(error, "store", `Cannot measure in ${tempFolder.path}`);
     }
   }
 
-  get #most(): number {
-    return Math.ceil(passBytes / this.#size);
+  get #frameCount(): number {
+    return Math.ceil(maxPassBytes / this.#frameBytes);
   }
 
   /**
@@ -128,33 +128,33 @@ export class Bench {
     const pass = {
       read: () => this.#read(),
       checksum: () => this.#checksum(),
-      store: () => this.#store(false),
-      "store-durable": () => this.#store(true),
-      delivery: () => this.#deliver(),
+      store: () => this.#storeFrames(false),
+      "store-durable": () => this.#storeFrames(true),
+      delivery: () => this.#sendOverLoopback(),
     }[step];
-    const began = steadyNow();
+    const startedAt = monotonicNow();
     let best: Measurement | undefined;
     let passes = 0;
-    while (passes < mostPasses[step] && (passes === 0 || steadyNow() - began < stepTime)) {
+    while (passes < maxPasses[step] && (passes === 0 || monotonicNow() - startedAt < maxStepMs)) {
       const { frames, seconds } = await pass();
       passes++;
       if (best === undefined || frames * best.seconds > best.frames * seconds) {
-        best = { step, frameBytes: this.#size, frames, seconds };
+        best = { step, frameBytes: this.#frameBytes, frames, seconds };
       }
     }
     return best!;
   }
 
   /** Reads the files as `send` does. */
-  async #read(): Promise<Pass> {
-    const source = new DirectorySource("bench", this.#files, this.#names, () => {});
-    const into = new Uint8Array(this.#size);
+  async #read(): Promise<PassResult> {
+    const source = new DirectorySource("bench", this.#files, this.#fileNames, () => {});
+    const into = new Uint8Array(this.#frameBytes);
     try {
-      return await this.#repeat(this.#names.length, async () => {
+      return await this.#repeat(this.#fileNames.length, async () => {
         const frame = source.next(false);
         if (frame === undefined) throw new FramesError("internal");
         if ("error" in frame) throw frame.error;
-        if (frame.size <= largestPackedFrame) frame.read(into);
+        if (frame.size <= maxPackedFrameBytes) frame.read(into);
         else await readPieces(frame);
       });
     } finally {
@@ -162,35 +162,35 @@ export class Bench {
     }
   }
 
-  async #checksum(): Promise<Pass> {
-    return await this.#repeat(this.#most, () => void crc32(this.#noise));
+  async #checksum(): Promise<PassResult> {
+    return await this.#repeat(this.#frameCount, () => void crc32(this.#noise));
   }
 
   /** Stores frames as `serve` does that come in by the chunk. */
-  async #store(durable: boolean): Promise<Pass> {
-    const folder = join(this.#scratch, `store-${++this.#stores}`);
+  async #storeFrames(durable: boolean): Promise<PassResult> {
+    const folder = join(this.#tempFolder, `store-${++this.#storeCount}`);
     const store = new DirectoryStore(folder, { portableNames: false, durable, clock: Date.now });
     try {
-      return await this.#fill(store);
+      return await this.#fillStore(store);
     } finally {
       store.close();
       rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
     }
   }
 
-  async #fill(store: FrameStore): Promise<Pass> {
+  async #fillStore(store: FrameStore): Promise<PassResult> {
     const session = crypto.randomUUID().replaceAll("-", "");
     const source = store.open({ stream: "bench", source: "bench", session });
     const outcomes: (Outcome | Promise<Outcome>)[] = [];
     let sequence = 0;
     const captured = BigInt(Date.now()) * 1_000_000n;
-    const began = steadyNow();
-    const { frames } = await this.#repeat(this.#most, () => {
+    const startedAt = monotonicNow();
+    const { frames } = await this.#repeat(this.#frameCount, () => {
       const name = `${++sequence}.raw`;
-      const size = this.#size;
+      const size = this.#frameBytes;
       const writer = source.begin({ name, sequence, captured, size, metadata: "" });
-      for (let at = 0; at < size; at += chunkSize) {
-        writer.write(this.#noise.subarray(at, Math.min(at + chunkSize, size)));
+      for (let at = 0; at < size; at += chunkBytes) {
+        writer.write(this.#noise.subarray(at, Math.min(at + chunkBytes, size)));
       }
       outcomes.push(writer.finish(0));
     });
@@ -198,23 +198,23 @@ export class Bench {
     for (const outcome of await Promise.all(outcomes)) {
       if (outcome instanceof FramesError) throw outcome;
     }
-    return { frames, seconds: (steadyNow() - began) / 1000 };
+    return { frames, seconds: (monotonicNow() - startedAt) / 1000 };
   }
 
   /** The whole way, with both ends in this process. */
-  async #deliver(): Promise<Pass> {
-    const folder = join(this.#scratch, `store-${++this.#stores}`);
+  async #sendOverLoopback(): Promise<PassResult> {
+    const folder = join(this.#tempFolder, `store-${++this.#storeCount}`);
     const server = await serve(folder, { listen: "127.0.0.1:0" });
     try {
-      const began = steadyNow();
+      const startedAt = monotonicNow();
       const started = Date.now();
-      const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(passTime)]);
+      const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(maxPassMs)]);
       const options = { to: server.address, stream: "bench", signal };
       const planned = await plan(this.#files, options, started);
-      const { frames, undelivered } = await deliver(planned, options, started);
+      const { frames, undelivered } = await sendPlan(planned, options, started);
       this.#signal.throwIfAborted();
       if (undelivered[0] !== undefined) throw undelivered[0].error;
-      return { frames, seconds: (steadyNow() - began) / 1000 };
+      return { frames, seconds: (monotonicNow() - startedAt) / 1000 };
     } finally {
       await server.stop();
       rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
@@ -222,21 +222,21 @@ export class Bench {
   }
 
   /** Does something so many times, if there is time for it, and lets signals through now and then. */
-  async #repeat(times: number, act: () => void | Promise<void>): Promise<Pass> {
-    await turn();
-    const began = steadyNow();
+  async #repeat(times: number, action: () => void | Promise<void>): Promise<PassResult> {
+    await yieldToEventLoop();
+    const startedAt = monotonicNow();
     let frames = 0;
-    let turned = began;
-    for (let now = began; frames < times && now - began < passTime; now = steadyNow()) {
-      if (now - turned > 50) {
-        await turn();
-        turned = now;
+    let yieldedAt = startedAt;
+    for (let now = startedAt; frames < times && now - startedAt < maxPassMs; now = monotonicNow()) {
+      if (now - yieldedAt > 50) {
+        await yieldToEventLoop();
+        yieldedAt = now;
       }
       this.#signal.throwIfAborted();
-      await act();
+      await action();
       frames++;
     }
-    return { frames, seconds: (steadyNow() - began) / 1000 };
+    return { frames, seconds: (monotonicNow() - startedAt) / 1000 };
   }
 
   /** Its files take no more room. */
@@ -245,7 +245,7 @@ export class Bench {
   }
 }
 
-interface Pass {
+interface PassResult {
   readonly frames: number;
   readonly seconds: number;
 }
@@ -266,6 +266,6 @@ async function readPieces(frame: Frame): Promise<void> {
 }
 
 /** Lets the event loop turn, so that signals come in. */
-async function turn(): Promise<void> {
+async function yieldToEventLoop(): Promise<void> {
   await new Promise<void>((resolve) => setImmediate(resolve));
 }

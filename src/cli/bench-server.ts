@@ -7,30 +7,30 @@
  * behind all bytes of the frames before: that is the clock here.
  */
 import { FramesError } from "../errors.ts";
-import { steadyNow } from "../net/connection.ts";
-import { deliver, type SendOptions } from "../send.ts";
+import { monotonicNow } from "../net/connection.ts";
+import { sendPlan, type SendOptions } from "../send.ts";
 import { type CapturedFrame, IterableSource } from "../source/iterable.ts";
 import { noise } from "./bench-machine.ts";
 
 /** What no server may keep; it says in the server's log who it was. */
 const refusedName = ".frames-bench";
 
-const roundTrips = 5;
-const smallest = 16_000;
+const roundTripCount = 5;
+const minFrameBytes = 16_000;
 
 /** Bytes of the frames that count. */
 export const linkFrameBytes = 1_000_000;
 
 /** What is sent at most; a server's log may have a line for each frame. */
-const mostBytes = 64_000_000;
-const mostFrames = 90;
+const maxBytes = 64_000_000;
+const maxFrames = 90;
 
 /** Milliseconds after which nothing more is sent, and that an answer may take. */
-const sendFor = 3000;
-const answerWithin = 10_000;
+const maxSendMs = 3000;
+const answerTimeoutMs = 10_000;
 
 /** A link that holds bytes for longer, in milliseconds, is full: more would only wait. */
-const fullAfter = 500;
+const fullQueueMs = 500;
 
 /** What was found out about link and server together. */
 export interface LinkMeasurement {
@@ -45,7 +45,7 @@ export interface LinkMeasurement {
 }
 
 /** That so many bytes of frames had come at a time. */
-interface Mark {
+interface Sample {
   readonly at: number;
   readonly bytes: number;
 }
@@ -68,22 +68,22 @@ export async function measureLink(
     started,
     clock: Date.now,
   });
-  const broken = new AbortController();
+  const failed = new AbortController();
   let reason: FramesError | undefined;
   const planned = { stream: refusedName, sources: [source], skipped: [], unreadable: [] };
-  const began = steadyNow();
-  const { address, frames } = await deliver(
-    { ...planned, leftOut: 0 },
+  const startedAt = monotonicNow();
+  const { address, frames } = await sendPlan(
+    { ...planned, filteredOut: 0 },
     {
       ...options,
       to,
-      signal: AbortSignal.any([signal, broken.signal]),
+      signal: AbortSignal.any([signal, failed.signal]),
       onEvent: (event) => {
-        if (event.type === "undelivered") traffic.refused(event.report.error);
+        if (event.type === "undelivered") traffic.onRefused(event.report.error);
         if (event.type !== "waiting") return;
         // A measurement is not worth waiting for.
         reason ??= event.reason;
-        broken.abort();
+        failed.abort();
       },
     },
     started,
@@ -94,63 +94,66 @@ export async function measureLink(
   traffic.check();
   if (frames > 0)
     throw new FramesError("protocol", `${address} stored frames named ${refusedName}`);
-  return { address, ...traffic.result(began, steadyNow()) };
+  return { address, ...traffic.result(startedAt, monotonicNow()) };
 }
 
 /** Frames, given out no faster than the link takes them. */
 class Traffic {
   readonly #noise = noise(linkFrameBytes);
-  readonly #trips: number[] = [];
-  readonly #marks: Mark[] = [];
+  readonly #roundTripsMs: number[] = [];
+  readonly #samples: Sample[] = [];
   /** Frames under way, in order: when each was given out, and the bytes before it. */
-  readonly #underWay: Mark[] = [];
+  readonly #inFlight: Sample[] = [];
   #frames = 0;
   #bytes = 0;
   /** Bytes that may be under way: more while the link takes more, as TCP does it. */
-  #allowed = 2 * smallest;
-  #size = smallest;
-  #largest = linkFrameBytes;
+  #maxInFlightBytes = 2 * minFrameBytes;
+  #frameBytes = minFrameBytes;
+  #maxFrameBytes = linkFrameBytes;
   #answered = Promise.withResolvers<void>();
   #failure: FramesError | undefined;
 
   async *frames(): AsyncGenerator<CapturedFrame> {
-    for (let trip = 0; trip < roundTrips; trip++) {
-      const began = steadyNow();
+    for (let trip = 0; trip < roundTripCount; trip++) {
+      const startedAt = monotonicNow();
       yield this.#next(1);
-      await this.#room(0);
-      this.#trips.push(steadyNow() - began);
+      await this.#waitForRoom(0);
+      this.#roundTripsMs.push(monotonicNow() - startedAt);
     }
-    this.#frames = this.#bytes = this.#marks.length = 0;
-    const began = steadyNow();
-    const hasTime = () => steadyNow() - began < sendFor;
-    while (this.#bytes < mostBytes && this.#frames < mostFrames && hasTime()) {
-      this.#size = Math.min(this.#largest, Math.max(smallest, Math.floor(this.#allowed / 4)));
-      await this.#room(this.#allowed - this.#size);
-      yield this.#next(this.#size);
+    this.#frames = this.#bytes = this.#samples.length = 0;
+    const startedAt = monotonicNow();
+    const hasTime = () => monotonicNow() - startedAt < maxSendMs;
+    while (this.#bytes < maxBytes && this.#frames < maxFrames && hasTime()) {
+      this.#frameBytes = Math.min(
+        this.#maxFrameBytes,
+        Math.max(minFrameBytes, Math.floor(this.#maxInFlightBytes / 4)),
+      );
+      await this.#waitForRoom(this.#maxInFlightBytes - this.#frameBytes);
+      yield this.#next(this.#frameBytes);
     }
     // Its answer comes behind the bytes of the last that counts.
     yield this.#next(1);
   }
 
   #next(size: number): CapturedFrame {
-    this.#underWay.push({ at: steadyNow(), bytes: this.#bytes });
+    this.#inFlight.push({ at: monotonicNow(), bytes: this.#bytes });
     this.#frames++;
     this.#bytes += size;
     return { name: refusedName, bytes: this.#noise.subarray(0, size) };
   }
 
   /** Waits until no more than so many bytes are under way. */
-  async #room(most: number): Promise<void> {
+  async #waitForRoom(maxBytes: number): Promise<void> {
     for (;;) {
       this.check();
-      const [oldest] = this.#underWay;
-      if (oldest === undefined || this.#bytes - oldest.bytes <= most) return;
+      const [oldest] = this.#inFlight;
+      if (oldest === undefined || this.#bytes - oldest.bytes <= maxBytes) return;
       this.#answered = Promise.withResolvers();
       const timer = setTimeout(() => {
-        const seconds = answerWithin / 1000;
+        const seconds = answerTimeoutMs / 1000;
         const message = `The server answered no frame within ${seconds} s`;
         this.#answered.reject(new FramesError("timeout", message));
-      }, answerWithin);
+      }, answerTimeoutMs);
       await this.#answered.promise.finally(() => clearTimeout(timer));
     }
   }
@@ -161,46 +164,46 @@ class Traffic {
   }
 
   /** The next frame was refused, as it has to be. */
-  refused(error: FramesError): void {
-    const frame = this.#underWay.shift();
+  onRefused(error: FramesError): void {
+    const frame = this.#inFlight.shift();
     if (frame === undefined) return;
-    const now = steadyNow();
+    const now = monotonicNow();
     if (error.code === "too-large") {
       // It was never sent, since the server had said what it takes (`frames serve --max-frame`).
-      this.#largest = Math.max(1, Math.floor(this.#largest / 2));
+      this.#maxFrameBytes = Math.max(1, Math.floor(this.#maxFrameBytes / 2));
     } else if (error.code !== "bad-name") {
       this.#failure ??= error;
     } else {
-      this.#marks.push({ at: now, bytes: frame.bytes });
-      if (now - frame.at < fullAfter + 2 * this.#roundTrip) {
-        this.#allowed += this.#size;
+      this.#samples.push({ at: now, bytes: frame.bytes });
+      if (now - frame.at < fullQueueMs + 2 * this.#roundTripMs) {
+        this.#maxInFlightBytes += this.#frameBytes;
       }
     }
     this.#answered.resolve();
   }
 
   /** In milliseconds. */
-  get #roundTrip(): number {
-    return this.#trips.toSorted((a, b) => a - b)[this.#trips.length >> 1] ?? 0;
+  get #roundTripMs(): number {
+    return this.#roundTripsMs.toSorted((a, b) => a - b)[this.#roundTripsMs.length >> 1] ?? 0;
   }
 
   /** The rate of the second half: in the first, frames grow and TCP finds out what the link bears. */
-  result(began: number, ended: number): Omit<LinkMeasurement, "address"> {
+  result(startedAt: number, endedAt: number): Omit<LinkMeasurement, "address"> {
     const bytes = this.#bytes;
-    const last = this.#marks.at(-1) ?? { at: ended, bytes };
-    const half = this.#marks.find((mark) => mark.bytes >= last.bytes / 2) ?? {
-      at: began,
+    const last = this.#samples.at(-1) ?? { at: endedAt, bytes };
+    const half = this.#samples.find((sample) => sample.bytes >= last.bytes / 2) ?? {
+      at: startedAt,
       bytes: 0,
     };
-    const from = half.bytes < last.bytes ? half : { at: began, bytes: 0 };
+    const from = half.bytes < last.bytes ? half : { at: startedAt, bytes: 0 };
     const milliseconds = Math.max(last.at - from.at, 0.001);
     const bytesPerSecond = ((last.bytes - from.bytes) / milliseconds) * 1000;
     return {
       frames: this.#frames,
-      frameBytes: this.#size,
+      frameBytes: this.#frameBytes,
       bytes,
       bytesPerSecond,
-      roundTrip: this.#roundTrip / 1000,
+      roundTrip: this.#roundTripMs / 1000,
     };
   }
 }

@@ -5,14 +5,14 @@ import { type Flag, flagsOf } from "./flags.ts";
 import { topicNames } from "./help.ts";
 
 /** Words that may follow a command. */
-const argumentsOf: Readonly<Record<string, readonly string[]>> = {
+const argumentValues: Readonly<Record<string, readonly string[]>> = {
   completions: ["bash", "zsh", "fish"],
   key: ["new", "save", "list", "remove"],
 };
 
 const takesPath = new Set(["serve", "send"]);
 
-function words(flag: Flag): string[] {
+function flagForms(flag: Flag): string[] {
   return [`--${flag.name}`, ...(flag.short === undefined ? [] : [`-${flag.short}`])];
 }
 
@@ -20,8 +20,9 @@ function bash(): string {
   const names = commands.map(({ name }) => name).join(" ");
   const others = commands.filter(({ name }) => name !== "help");
   const cases = others.map(({ name }) => {
-    const offered = argumentsOf[name] ?? [];
-    const own = name === "completions" ? offered : [...offered, ...flagsOf(name).flatMap(words)];
+    const offered = argumentValues[name] ?? [];
+    const own =
+      name === "completions" ? offered : [...offered, ...flagsOf(name).flatMap(flagForms)];
     return `    ${name}) words="${own.join(" ")}" ;;`;
   });
   return `_frames() {
@@ -53,31 +54,31 @@ complete -o filenames -F _frames frames
 `;
 }
 
-function quoted(text: string): string {
+function shellQuote(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function zsh(): string {
-  const list = commands.map(({ name, summary }) => `    ${quoted(`${name}:${summary}`)}`);
+  const list = commands.map(({ name, summary }) => `    ${shellQuote(`${name}:${summary}`)}`);
   const cases = commands.map(({ name }) => {
     const specs = flagsOf(name).flatMap((flag) =>
-      words(flag).map((word) => {
+      flagForms(flag).map((word) => {
         const repeat = flag.kind === "list" ? "*" : "";
         const value = flag.value === undefined ? "" : `:${flag.value}:`;
         const explained = flag.help
           .replaceAll("[", "(")
           .replaceAll("]", ")")
           .replaceAll(":", "\\:");
-        return quoted(
+        return shellQuote(
           `${repeat}${word}[${explained}]${value.replaceAll("[", "(").replaceAll("]", ")")}`,
         );
       }),
     );
     const rest = takesPath.has(name)
-      ? quoted("*:directory:_files -/")
-      : argumentsOf[name] === undefined
-        ? quoted("*: :")
-        : quoted(`1:what:(${argumentsOf[name].join(" ")})`);
+      ? shellQuote("*:directory:_files -/")
+      : argumentValues[name] === undefined
+        ? shellQuote("*: :")
+        : shellQuote(`1:what:(${argumentValues[name].join(" ")})`);
     return `    ${name}) _arguments ${[...specs, rest].join(" ")} ;;`;
   });
   return `#compdef frames
@@ -104,19 +105,19 @@ if [ "$funcstack[1]" = _frames ]; then _frames "$@"; else compdef _frames frames
 function fish(): string {
   const lines = ["complete -c frames -f"];
   for (const { name, summary } of commands) {
-    lines.push(`complete -c frames -n __fish_use_subcommand -a ${name} -d ${quoted(summary)}`);
+    lines.push(`complete -c frames -n __fish_use_subcommand -a ${name} -d ${shellQuote(summary)}`);
     const when = `-n '__fish_seen_subcommand_from ${name}'`;
     for (const flag of flagsOf(name)) {
       const short = flag.short === undefined ? "" : ` -s ${flag.short}`;
       const value = flag.kind === "switch" ? "" : " -r";
       lines.push(
-        `complete -c frames ${when} -l ${flag.name}${short}${value} -d ${quoted(flag.help)}`,
+        `complete -c frames ${when} -l ${flag.name}${short}${value} -d ${shellQuote(flag.help)}`,
       );
     }
     if (takesPath.has(name)) {
       lines.push(`complete -c frames ${when} -a '(__fish_complete_directories)'`);
     }
-    const offered = argumentsOf[name]?.join(" ");
+    const offered = argumentValues[name]?.join(" ");
     if (offered !== undefined) lines.push(`complete -c frames ${when} -a '${offered}'`);
   }
   return `${lines.join("\n")}\n`;
@@ -130,8 +131,8 @@ const shells: Record<string, () => string> = { bash, zsh, fish };
  * @throws {FramesError} `usage`
  */
 export function completions(shell: string | undefined): string {
-  const make = shell !== undefined && Object.hasOwn(shells, shell) ? shells[shell] : undefined;
-  if (make !== undefined) return make();
+  const generate = shell !== undefined && Object.hasOwn(shells, shell) ? shells[shell] : undefined;
+  if (generate !== undefined) return generate();
   throw new FramesError(
     "usage",
     `Cannot print completions: expected bash, zsh or fish, current value is ${JSON.stringify(shell ?? "")}`,

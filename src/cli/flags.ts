@@ -21,7 +21,7 @@ export interface Flag {
   readonly commands: readonly string[];
 }
 
-const all = commands.map(({ name }) => name);
+const allCommands = commands.map(({ name }) => name);
 
 export const flags: readonly Flag[] = [
   {
@@ -404,18 +404,18 @@ export const flags: readonly Flag[] = [
     help: "Show the conversation: every message and frame",
     commands: ["serve", "send", "receive"],
   },
-  { name: "help", short: "h", kind: "switch", help: "Explain this command", commands: all },
+  { name: "help", short: "h", kind: "switch", help: "Explain this command", commands: allCommands },
 ];
 
 /** The flags that a command takes, explained as that command takes them. */
 export function flagsOf(command: string): readonly Flag[] {
   return flags
     .filter((flag) => flag.commands.includes(command))
-    .map((flag) => asFor(flag, command))
+    .map((flag) => forCommand(flag, command))
     .map((flag) => (flag.switchFor?.includes(command) === true ? asSwitch(flag) : flag));
 }
 
-function asFor(flag: Flag, command: string): Flag {
+function forCommand(flag: Flag, command: string): Flag {
   const value = flag.valueFor?.[command] ?? flag.value;
   const help = flag.helpFor?.[command] ?? flag.help;
   return { ...flag, help, ...(value === undefined ? {} : { value }) };

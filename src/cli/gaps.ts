@@ -1,16 +1,16 @@
 /** `frames ls STREAM --gaps`: which numbers are missing, and why. */
 import { type ErrorName, errors } from "../errors.ts";
-import { type Gap, gapsOf } from "../store/gaps.ts";
-import { printable, sayJson, type Terminal } from "./terminal.ts";
+import { type SequenceGap, readGaps } from "../store/gaps.ts";
+import { printable, printJson, type Terminal } from "./terminal.ts";
 import { formatTime } from "./units.ts";
 
 /** Lines that are set into columns together: no more of them are kept in memory. */
-const linesTogether = 1000;
+const rowBatchSize = 1000;
 
 /** Characters of a session's id that tell it from others. */
-const sessionShown = 8;
+const sessionIdLength = 8;
 
-const neverCame = "never came: the sender said nothing of them";
+const neverArrived = "never came: the sender said nothing of them";
 
 const header = ["SOURCE", "SESSION", "NUMBERS", "FRAMES", "TIME", "REASON"];
 
@@ -27,37 +27,37 @@ export function listGaps(
     widths ??= header.map((_, column) =>
       Math.max(...rows.map((row) => Bun.stringWidth(row[column]!))),
     );
-    terminal.out(rows.map((row) => `${line(row, widths!)}\n`).join(""));
+    terminal.out(rows.map((row) => `${formatRow(row, widths!)}\n`).join(""));
     rows = [];
   };
-  let found = 0;
-  for (const gap of gapsOf(directory, stream)) {
-    found++;
+  let count = 0;
+  for (const gap of readGaps(directory, stream)) {
+    count++;
     if (json) {
-      sayJson(terminal, gapJson(stream, gap));
+      printJson(terminal, gapJson(stream, gap));
       continue;
     }
-    rows.push(cells(gap));
-    if (rows.length === linesTogether) print();
+    rows.push(gapCells(gap));
+    if (rows.length === rowBatchSize) print();
   }
   if (json) return;
-  if (found === 0) {
+  if (count === 0) {
     terminal.err(`${printable(stream)} has no gaps: no number is missing before the last\n`);
   } else if (rows.length > 0) print();
 }
 
-function gapJson(stream: string, gap: Gap): Record<string, unknown> {
+function gapJson(stream: string, gap: SequenceGap): Record<string, unknown> {
   const { source, session, first, last, reason, at } = gap;
   const frames = last - first + 1;
-  const why = { reason: reason ?? "never-came", message: explain(gap) };
-  return { type: "gap", stream, source, session, first, last, frames, ...why, at };
+  const cause = { reason: reason ?? "never-came", message: explain(gap) };
+  return { type: "gap", stream, source, session, first, last, frames, ...cause, at };
 }
 
-function cells(gap: Gap): string[] {
+function gapCells(gap: SequenceGap): string[] {
   const { source, session, first, last, at } = gap;
   return [
     printable(source),
-    printable(session.slice(0, sessionShown)),
+    printable(session.slice(0, sessionIdLength)),
     first === last ? `${first}` : `${first}-${last}`,
     String(last - first + 1),
     formatTime(at),
@@ -65,14 +65,14 @@ function cells(gap: Gap): string[] {
   ];
 }
 
-function explain({ reason }: Gap): string {
-  if (reason === undefined) return neverCame;
+function explain({ reason }: SequenceGap): string {
+  if (reason === undefined) return neverArrived;
   return Object.hasOwn(errors, reason)
     ? `${reason}: ${errors[reason as ErrorName].sentence}`
     : reason;
 }
 
-function line(row: readonly string[], widths: readonly number[]): string {
+function formatRow(row: readonly string[], widths: readonly number[]): string {
   return row
     .map((cell, column) => {
       const space = " ".repeat(Math.max(0, widths[column]! - Bun.stringWidth(cell)));

@@ -6,7 +6,7 @@ import { nearest } from "./arguments.ts";
 import { environmentName, type Flag, flags, flagsOf } from "./flags.ts";
 
 /** Columns of the left half, and of a whole line. */
-const width = 26;
+const leftColumnWidth = 26;
 const lineWidth = 80;
 
 /** `text` in lines of at most so many columns. */
@@ -23,10 +23,10 @@ function wrap(text: string, columns: number): string[] {
 
 /** What is on the left, and beside or below it what that means, in lines that fit. */
 function row(left: string, right: string): string {
-  const lines = wrap(right, lineWidth - width);
-  const beside = left.length < width - 2 ? lines.shift()! : "";
-  const first = `  ${left.padEnd(beside === "" ? 0 : width - 2)}${beside}`;
-  return [first, ...lines.map((line) => " ".repeat(width) + line)].join("\n");
+  const lines = wrap(right, lineWidth - leftColumnWidth);
+  const beside = left.length < leftColumnWidth - 2 ? lines.shift()! : "";
+  const first = `  ${left.padEnd(beside === "" ? 0 : leftColumnWidth - 2)}${beside}`;
+  return [first, ...lines.map((line) => " ".repeat(leftColumnWidth) + line)].join("\n");
 }
 
 function flagRow(flag: Flag): string {
@@ -55,20 +55,20 @@ function commandHelp(name: string): string | undefined {
   const command = commands.find((one) => one.name === name);
   if (command === undefined) return undefined;
   const { usage, summary, examples } = command;
-  const shown = examples.length === 0 ? "" : `\nExamples:\n  ${examples.join("\n  ")}\n`;
+  const exampleText = examples.length === 0 ? "" : `\nExamples:\n  ${examples.join("\n  ")}\n`;
   return `${wrap(summary, lineWidth).join("\n")}
 
 Usage: frames ${`${name} ${usage}`.trim()} [FLAGS]
 
 Flags:
 ${flagsOf(name).map(flagRow).join("\n")}
-${shown}${name === "help" ? `\nTopics:\n${topicLines()}` : ""}`;
+${exampleText}${name === "help" ? `\nTopics:\n${topicLines()}` : ""}`;
 }
 
 const topics: Record<string, () => string> = {
   "exit-codes": () => {
     const byCode = new Map<number, string[]>([[0, ["Done"]]]);
-    for (const { exit, sentence } of Object.values(errors)) {
+    for (const { exitCode: exit, sentence } of Object.values(errors)) {
       byCode.set(exit, [...(byCode.get(exit) ?? []), sentence]);
     }
     const rows = [...byCode].toSorted(([a], [b]) => a - b);

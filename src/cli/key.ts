@@ -4,54 +4,61 @@ import { Writable } from "node:stream";
 import { isatty } from "node:tty";
 import { isKeyName, isRole, isStreamPattern, Key, type KeyEntry } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
-import { addKey, defaultKeyFile, firstKey, newKey, readKeys, removeKey } from "../keys.ts";
+import {
+  addKey,
+  defaultKeyFile,
+  createFirstKey,
+  generateKey,
+  readKeys,
+  removeKey,
+} from "../keys.ts";
 import type { Arguments } from "./arguments.ts";
-import { say, sayJson, type Terminal } from "./terminal.ts";
+import { print, printJson, type Terminal } from "./terminal.ts";
 
 /** What a command was given of keys: a secret is never the value of a flag, since `ps` shows these. */
-export function keyOptions(given: Arguments): {
+export function keyOptions(args: Arguments): {
   key?: string;
   keyFile?: string;
   insecure: boolean;
 } {
   const key = process.env["FRAMES_KEY"];
-  const keyFile = given.text("key-file");
+  const keyFile = args.text("key-file");
   return {
-    insecure: given.isOn("insecure"),
+    insecure: args.isOn("insecure"),
     ...(keyFile !== undefined ? { keyFile } : key ? { key } : {}),
   };
 }
 
 /** Bytes of standard input that are read for a key. */
-const mostTyped = 4096;
+const maxInputLength = 4096;
 
 /** Shows, makes, saves, lists and removes keys. */
-export async function keyCommand(given: Arguments, terminal: Terminal): Promise<number> {
-  const [action, name, ...rest] = given.positionals;
+export async function keyCommand(args: Arguments, terminal: Terminal): Promise<number> {
+  const [action, name, ...rest] = args.positionals;
   const takesName = action === "new" || action === "save" || action === "remove";
   if (rest.length > 0 || (name !== undefined && !takesName)) {
     throw new FramesError("usage", `Cannot read ${rest[0] ?? name}: see frames help key`);
   }
-  if (action !== "new" && (given.text("role") ?? given.text("streams")) !== undefined) {
+  if (action !== "new" && (args.text("role") ?? args.text("streams")) !== undefined) {
     throw new FramesError("usage", "--role and --streams are for frames key new");
   }
-  const path = given.text("key-file") ?? defaultKeyFile();
+  const path = args.text("key-file") ?? defaultKeyFile();
   switch (action) {
     case undefined:
-      show(path, given, terminal);
+      showKey(path, args, terminal);
       return 0;
     case "new":
-      make(path, name, given, terminal);
+      createKey(path, name, args, terminal);
       return 0;
     case "save":
-      await save(path, name ?? "saved", terminal);
+      await saveKey(path, name ?? "saved", terminal);
       return 0;
     case "list":
-      list(path, given, terminal);
+      listKeys(path, args, terminal);
       return 0;
     case "remove":
       removeKey(path, checkName(name));
-      say(terminal, `Removed ${name} from ${path}: a server that reads it lets it in no more`);
+      print(terminal, `Removed ${name} from ${path}: a server that reads it lets it in no more`);
       return 0;
     default:
       throw new FramesError(
@@ -70,54 +77,60 @@ function checkName(name: string | undefined): string {
 }
 
 /** The key alone goes to standard output, so that it can be led to where it is needed. */
-function show(path: string, given: Arguments, terminal: Terminal): void {
-  const made = firstKey(path, "default");
+function showKey(path: string, args: Arguments, terminal: Terminal): void {
+  const created = createFirstKey(path, "default");
   const [first] = readKeys(path);
   const { name, key } = first!;
-  if (given.isOn("json"))
-    return sayJson(terminal, { type: "key", name, id: key.id, key: key.text });
-  say(terminal, `The key ${name} of ${path}${made === undefined ? "" : ", made now"}:`);
+  if (args.isOn("json"))
+    return printJson(terminal, { type: "key", name, id: key.id, key: key.text });
+  print(terminal, `The key ${name} of ${path}${created === undefined ? "" : ", made now"}:`);
   terminal.out(`${key.text}\n`);
-  say(terminal, "On the other machine: frames key save, and paste it there");
+  print(terminal, "On the other machine: frames key save, and paste it there");
 }
 
-function make(path: string, given: string | undefined, flags: Arguments, terminal: Terminal): void {
-  const name = checkName(given);
-  const role = flags.text("role") ?? "both";
-  const streams = flags.text("streams") ?? "*";
+function createKey(
+  path: string,
+  requestedName: string | undefined,
+  args: Arguments,
+  terminal: Terminal,
+): void {
+  const name = checkName(requestedName);
+  const role = args.text("role") ?? "both";
+  const streams = args.text("streams") ?? "*";
   if (!isRole(role)) {
     const message = `expected send, receive or both, current value is ${JSON.stringify(role)}`;
-    throw new FramesError("usage", `Cannot read ${flags.origin("role")}: ${message}`);
+    throw new FramesError("usage", `Cannot read ${args.label("role")}: ${message}`);
   }
   if (!isStreamPattern(streams)) {
     const message = "a pattern has no spaces and no #";
-    throw new FramesError("usage", `Cannot read ${flags.origin("streams")}: ${message}`);
+    throw new FramesError("usage", `Cannot read ${args.label("streams")}: ${message}`);
   }
-  const key = newKey();
+  const key = generateKey();
   addKey(path, { name, key, role, streams }, false);
-  if (flags.isOn("json"))
-    return sayJson(terminal, { type: "key", name, id: key.id, key: key.text });
-  say(terminal, `Made the key ${name} in ${path}:`);
+  if (args.isOn("json"))
+    return printJson(terminal, { type: "key", name, id: key.id, key: key.text });
+  print(terminal, `Made the key ${name} in ${path}:`);
   terminal.out(`${key.text}\n`);
 }
 
-async function save(path: string, name: string, terminal: Terminal): Promise<void> {
+async function saveKey(path: string, name: string, terminal: Terminal): Promise<void> {
   checkName(name);
-  const line = isatty(0) ? await hiddenLine(terminal) : await firstLine();
+  const line = isatty(0) ? await readHiddenLine(terminal) : await readFirstLine();
   const key = Key.parse(line.trim(), "from standard input");
-  const known = readKeys(path).find((entry) => entry.key.id === key.id);
-  if (known !== undefined) return say(terminal, `The key is in ${path} already, as ${known.name}`);
+  const existing = readKeys(path).find((entry) => entry.key.id === key.id);
+  if (existing !== undefined)
+    return print(terminal, `The key is in ${path} already, as ${existing.name}`);
   const entry: KeyEntry = { name, key, role: "both", streams: "*" };
   addKey(path, entry, true);
-  say(terminal, `Saved as ${name} in ${path}: frames send DIR --to HOST uses it`);
+  print(terminal, `Saved as ${name} in ${path}: frames send DIR --to HOST uses it`);
 }
 
 /** What somebody pastes: it is shown to nobody who looks over a shoulder, or scrolls back later. */
-async function hiddenLine(terminal: Terminal): Promise<string> {
+async function readHiddenLine(terminal: Terminal): Promise<string> {
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
   const prompt = createInterface({ input: process.stdin, output: nowhere, terminal: true });
   // Only now does the terminal show nothing.
-  say(terminal, "Paste the key and press Enter; it is not shown:");
+  print(terminal, "Paste the key and press Enter; it is not shown:");
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   prompt.once("line", resolve);
   prompt.once("SIGINT", () => reject(new FramesError("interrupted", "No key was saved")));
@@ -131,25 +144,25 @@ async function hiddenLine(terminal: Terminal): Promise<string> {
 }
 
 /** The first line that is not empty; what comes after it is of no interest. */
-async function firstLine(): Promise<string> {
+async function readFirstLine(): Promise<string> {
   let text = "";
   const decoder = new TextDecoder();
   for await (const chunk of Bun.stdin.stream()) {
     text = (text + decoder.decode(chunk, { stream: true })).trimStart();
-    if (text.includes("\n") || text.length > mostTyped) break;
+    if (text.includes("\n") || text.length > maxInputLength) break;
   }
-  return text.slice(0, mostTyped).split("\n", 1)[0]!;
+  return text.slice(0, maxInputLength).split("\n", 1)[0]!;
 }
 
-function list(path: string, given: Arguments, terminal: Terminal): void {
+function listKeys(path: string, args: Arguments, terminal: Terminal): void {
   const entries = readKeys(path);
-  if (given.isOn("json")) {
+  if (args.isOn("json")) {
     for (const { name, role, streams, key } of entries) {
-      sayJson(terminal, { type: "key", name, role, streams, id: key.id });
+      printJson(terminal, { type: "key", name, role, streams, id: key.id });
     }
     return;
   }
-  if (entries.length === 0) return say(terminal, `No keys in ${path}: frames key makes one`);
+  if (entries.length === 0) return print(terminal, `No keys in ${path}: frames key makes one`);
   const rows = [["NAME", "ROLE", "STREAMS", "ID"]];
   for (const { name, role, streams, key } of entries) rows.push([name, role, streams, key.id]);
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));

@@ -2,26 +2,26 @@
 import { fstatSync } from "node:fs";
 
 /** Text, text that the journal takes apart (sd-daemon(3)), or a JSON object each. */
-export type LineStyle = "text" | "journal" | "json";
+export type LogStyle = "text" | "journal" | "json";
 
 /** How much a line matters. */
-export type Level = "debug" | "info" | "warning" | "error";
+export type LogLevel = "debug" | "info" | "warning" | "error";
 
 /** What is said. */
-export interface Line {
-  readonly level: Level;
+export interface LogLine {
+  readonly level: LogLevel;
   /** What it is about, for programs: that of the event, or `message`. */
   readonly type: string;
   /** For people. */
   readonly text: string;
   /** Whether people want to know when it was. */
-  readonly isDated?: boolean;
+  readonly hasTime?: boolean;
   /** For programs. A `message` among them is the one for programs too. */
   readonly fields?: Readonly<Record<string, unknown>>;
 }
 
 /** syslog(3)'s numbers, which the journal reads off the beginning of a line. */
-const priorities: Record<Level, number> = { error: 3, warning: 4, info: 6, debug: 7 };
+const priorities: Record<LogLevel, number> = { error: 3, warning: 4, info: 6, debug: 7 };
 
 // Terminals obey control characters, and bidirectional ones make a line read as what it is not.
 const unprintable = /[\p{Cc}\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
@@ -49,12 +49,12 @@ export function jsonLine(value: Readonly<Record<string, unknown>>): string {
 }
 
 /** `line` as it is written. */
-export function formatLine(style: LineStyle, line: Line, now: Date): string {
-  const { level, type, text, isDated = false, fields = {} } = line;
+export function formatLogLine(style: LogStyle, line: LogLine, now: Date): string {
+  const { level, type, text, hasTime = false, fields = {} } = line;
   const time = now.toISOString();
   switch (style) {
     case "text":
-      return `${isDated ? `${time} ` : ""}${printable(text)}\n`;
+      return `${hasTime ? `${time} ` : ""}${printable(text)}\n`;
     case "journal":
       // It notes the time itself.
       return `<${priorities[level]}>${printable(text)}\n`;
@@ -71,19 +71,19 @@ type Environment = Readonly<Record<string, string | undefined>>;
  *
  * @param words what stands on the command line
  */
-export function lineStyle(
-  [command, ...words]: readonly string[],
+export function chooseLogStyle(
+  [command, ...args]: readonly string[],
   environment: Environment,
-): LineStyle {
-  const at = words.lastIndexOf("--log");
-  const joined = words.findLast((word) => word.startsWith("--log="))?.slice("--log=".length);
-  const given = at < 0 ? joined : words[at + 1];
-  if (command === "serve" && (given ?? environment["FRAMES_LOG"]) === "json") return "json";
-  return isJournal(environment) ? "journal" : "text";
+): LogStyle {
+  const flagIndex = args.lastIndexOf("--log");
+  const inlineValue = args.findLast((arg) => arg.startsWith("--log="))?.slice("--log=".length);
+  const value = flagIndex < 0 ? inlineValue : args[flagIndex + 1];
+  if (command === "serve" && (value ?? environment["FRAMES_LOG"]) === "json") return "json";
+  return isSystemdJournal(environment) ? "journal" : "text";
 }
 
 /** Whether standard error leads to systemd's journal. */
-function isJournal({ JOURNAL_STREAM }: Environment): boolean {
+function isSystemdJournal({ JOURNAL_STREAM }: Environment): boolean {
   if (!JOURNAL_STREAM) return false;
   try {
     const { dev, ino } = fstatSync(2, { bigint: true });

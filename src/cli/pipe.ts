@@ -4,14 +4,14 @@ import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { ReceivedFrame } from "../client/output.ts";
 
 /** Standard output. */
-const output = 1;
+const stdoutFd = 1;
 
 /** What a part begins with. */
-const boundary = "--frame";
+const partBoundary = "--frame";
 
-export class FramePipe {
+export class StdoutFrames {
   readonly #isMultipart: boolean;
-  readonly #over = new AbortController();
+  readonly #closing = new AbortController();
 
   /** @param isMultipart whether facts come before each frame */
   constructor(isMultipart: boolean) {
@@ -20,7 +20,7 @@ export class FramePipe {
 
   /** Aborted when nobody reads any more. */
   get closed(): AbortSignal {
-    return this.#over.signal;
+    return this.#closing.signal;
   }
 
   /**
@@ -30,17 +30,17 @@ export class FramePipe {
    */
   async write(frame: ReceivedFrame): Promise<void> {
     const parts = this.#isMultipart
-      ? [headerOf(frame), frame.bytes, Buffer.from("\r\n")]
+      ? [partHeader(frame), frame.bytes, Buffer.from("\r\n")]
       : [frame.bytes];
-    let left = parts.filter(({ length }) => length > 0);
-    while (left.length > 0 && !this.closed.aborted) {
+    let remaining = parts.filter(({ length }) => length > 0);
+    while (remaining.length > 0 && !this.closed.aborted) {
       try {
-        left = behind(left, await writeSome(left));
+        remaining = skipBytes(remaining, await writeSome(remaining));
       } catch (error) {
         const code = systemCode(error);
         // A pipe that another process made non-blocking is full: its reader needs a moment.
         if (code === "EAGAIN") await Bun.sleep(1);
-        else if (code === "EPIPE") this.#over.abort();
+        else if (code === "EPIPE") this.#closing.abort();
         else throw new FramesError("store", `Cannot write the output: ${systemSentence(error)}`);
       }
     }
@@ -48,12 +48,12 @@ export class FramePipe {
 }
 
 /** Facts, a line each. */
-function headerOf(frame: ReceivedFrame): Buffer {
+function partHeader(frame: ReceivedFrame): Buffer {
   const { source, sequence, captured, name, session, bytes, raw, metadata } = frame;
   const nanoseconds = String(captured < 0n ? -captured : captured).padStart(10, "0");
   const seconds = `${nanoseconds.slice(0, -9)}.${nanoseconds.slice(-9)}`;
   const lines = [
-    boundary,
+    partBoundary,
     `Content-Length: ${bytes.length}`,
     `X-Source: ${source}`,
     `X-Sequence: ${sequence}`,
@@ -75,17 +75,17 @@ function writeSome(parts: readonly Uint8Array[]): Promise<number> {
     if (error === null) resolve(written);
     else reject(error);
   };
-  if (parts.length === 1) write(output, parts[0]!, done);
-  else writev(output, parts, done);
+  if (parts.length === 1) write(stdoutFd, parts[0]!, done);
+  else writev(stdoutFd, parts, done);
   return promise;
 }
 
 /** What is left of `parts` behind so many bytes. */
-function behind(parts: readonly Uint8Array[], written: number): Uint8Array[] {
-  let before = written;
+function skipBytes(parts: readonly Uint8Array[], written: number): Uint8Array[] {
+  let bytesToSkip = written;
   return parts.flatMap((part) => {
-    const cut = part.subarray(Math.min(before, part.length));
-    before -= part.length - cut.length;
+    const cut = part.subarray(Math.min(bytesToSkip, part.length));
+    bytesToSkip -= part.length - cut.length;
     return cut.length > 0 ? [cut] : [];
   });
 }

@@ -2,97 +2,97 @@
 import { resolve } from "node:path";
 import { FramesError } from "../errors.ts";
 import type { SourceReport } from "../client/gaps.ts";
-import { steadyNow } from "../net/connection.ts";
+import { monotonicNow } from "../net/connection.ts";
 import type { ReceiveEvent, ReceiveSummary } from "../receive.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import type { Arguments } from "./arguments.ts";
-import { Messages } from "./messages.ts";
-import { Progress } from "./progress.ts";
-import { reportJson, reportLine } from "./report.ts";
-import { say, sayJson, type Terminal } from "./terminal.ts";
+import { ConnectionMessages } from "./messages.ts";
+import { ProgressDisplay } from "./progress.ts";
+import { sourceReportJson, sourceReportLine } from "./report.ts";
+import { print, printJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount } from "./units.ts";
 
 /** Frames that did not come and are named one by one; the rest is counted. */
-const mostNamed = 20;
+const maxListed = 20;
 
-export class ReceiveReporter {
+export class ReceiveOutput {
   readonly #terminal: Terminal;
-  readonly #json: boolean;
-  readonly #quiet: boolean;
-  readonly #insecure: boolean;
+  readonly #isJson: boolean;
+  readonly #isQuiet: boolean;
+  readonly #isInsecure: boolean;
   readonly #stream: string;
   /** Nothing if frames go to a pipe. */
   readonly #directory: string | undefined;
-  readonly #progress: Progress | undefined;
-  readonly #messages: Messages;
+  readonly #progress: ProgressDisplay | undefined;
+  readonly #messages: ConnectionMessages;
   #undelivered = 0;
   #address = "";
   #sources: readonly SourceProgress[] = [];
-  #report: (() => readonly SourceReport[]) | undefined;
+  #sourceReports: (() => readonly SourceReport[]) | undefined;
 
-  constructor(given: Arguments, terminal: Terminal, stream: string, directory: string | undefined) {
+  constructor(args: Arguments, terminal: Terminal, stream: string, directory: string | undefined) {
     this.#terminal = terminal;
-    this.#json = given.isOn("json");
-    this.#quiet = given.isOn("quiet");
-    this.#insecure = given.isOn("insecure");
+    this.#isJson = args.isOn("json");
+    this.#isQuiet = args.isOn("quiet");
+    this.#isInsecure = args.isOn("insecure");
     this.#stream = stream;
     this.#directory = directory === undefined ? undefined : resolve(directory);
-    const shown = !this.#quiet && !given.isOn("verbose");
-    this.#progress = shown ? new Progress(terminal, steadyNow) : undefined;
-    this.#messages = new Messages(terminal, this.#progress, {
-      json: this.#json,
-      quiet: this.#quiet,
+    const showsProgress = !this.#isQuiet && !args.isOn("verbose");
+    this.#progress = showsProgress ? new ProgressDisplay(terminal, monotonicNow) : undefined;
+    this.#messages = new ConnectionMessages(terminal, this.#progress, {
+      json: this.#isJson,
+      quiet: this.#isQuiet,
     });
   }
 
-  event(event: ReceiveEvent): void {
+  onEvent(event: ReceiveEvent): void {
     switch (event.type) {
       case "connected": {
-        this.#progress?.waiting(undefined);
+        this.#progress?.setWaiting(undefined);
         this.#address = event.address;
-        if (this.#messages.isBroken) return;
-        const how = this.#insecure ? ", without key or encryption (--insecure)" : "";
-        return this.#messages.say(`Receiving ${this.#stream} from ${event.address}${how}`);
+        if (this.#messages.isDisconnected) return;
+        const how = this.#isInsecure ? ", without key or encryption (--insecure)" : "";
+        return this.#messages.print(`Receiving ${this.#stream} from ${event.address}${how}`);
       }
       case "waiting":
-        return this.#messages.waiting(event.reason, event.milliseconds, this.#received());
+        return this.#messages.onWaiting(event.reason, event.milliseconds, this.#receivedFrames());
       case "progress":
         this.#sources = event.sources;
-        this.#report = event.report;
-        this.#messages.goesOn(this.#address, this.#received());
-        return this.#progress?.follow(event.sources);
+        this.#sourceReports = event.report;
+        this.#messages.onProgress(this.#address, this.#receivedFrames());
+        return this.#progress?.update(event.sources);
       case "undelivered":
-        return this.#missing(event.report);
+        return this.#onUndelivered(event.report);
     }
   }
 
-  #received(): number {
+  #receivedFrames(): number {
     return this.#sources.reduce((sum, { settled, refused }) => sum + settled - refused, 0);
   }
 
-  #missing({ source, first, last, what, error }: Undelivered): void {
+  #onUndelivered({ source, first, last, what, error }: Undelivered): void {
     const { code, message } = error;
-    if (this.#json) {
+    if (this.#isJson) {
       const range = { source, first, last, what };
-      sayJson(this.#terminal, { type: "undelivered", ...range, error: code, message });
+      printJson(this.#terminal, { type: "undelivered", ...range, error: code, message });
     }
     // To be fresh many are dropped: the report has them all.
-    if (code === "dropped" || ++this.#undelivered > mostNamed) return;
+    if (code === "dropped" || ++this.#undelivered > maxListed) return;
     const which = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
     const where = what === "" ? source : `${source}/${what}`;
     this.#messages.warn(`Not received: ${where} (${which}): ${message}`);
   }
 
-  stopping(): void {
-    this.#progress?.stopping();
-    this.#messages.say("Stopping when the frame on its way has come: once more to stop at once");
+  onStopping(): void {
+    this.#progress?.onStopping();
+    this.#messages.print("Stopping when the frame on its way has come: once more to stop at once");
   }
 
   /** Tells how each source fares, in between. */
-  tell(): void {
-    for (const report of this.#report?.() ?? []) {
-      if (this.#json) sayJson(this.#terminal, { type: "report", ...reportJson(report) });
-      else this.#messages.warn(reportLine(report));
+  printReport(): void {
+    for (const report of this.#sourceReports?.() ?? []) {
+      if (this.#isJson) printJson(this.#terminal, { type: "report", ...sourceReportJson(report) });
+      else this.#messages.warn(sourceReportLine(report));
     }
   }
 
@@ -101,37 +101,39 @@ export class ReceiveReporter {
     this.#progress?.discard();
   }
 
-  finish(summary: ReceiveSummary): void {
+  printSummary(summary: ReceiveSummary): void {
     this.#sources = summary.sources.map(({ progress }) => progress);
-    this.#messages.goesOn(this.#address, this.#received());
+    this.#messages.onProgress(this.#address, this.#receivedFrames());
     this.#progress?.stop();
-    const more = this.#undelivered - mostNamed;
-    if (more > 0) say(this.#terminal, `and ${more} more: --json names them all`);
-    if (this.#json) this.#finishJson(summary);
-    if (!this.#quiet) for (const line of this.#lines(summary)) say(this.#terminal, line);
+    const unlisted = this.#undelivered - maxListed;
+    if (unlisted > 0) print(this.#terminal, `and ${unlisted} more: --json names them all`);
+    if (this.#isJson) this.#printJsonSummary(summary);
+    if (!this.#isQuiet) for (const line of this.#summaryLines(summary)) print(this.#terminal, line);
   }
 
-  #finishJson(summary: ReceiveSummary): void {
+  #printJsonSummary(summary: ReceiveSummary): void {
     const { undelivered: _, sources, ...rest } = summary;
     const directory = this.#directory;
-    sayJson(this.#terminal, {
+    printJson(this.#terminal, {
       type: "summary",
       ...rest,
       directory,
-      sources: sources.map(reportJson),
+      sources: sources.map(sourceReportJson),
     });
   }
 
-  #lines(summary: ReceiveSummary): string[] {
-    const { frames, bytes, skipped, seconds, reasons, dropped, stream, store, address } = summary;
-    const fresh = frames - skipped;
+  #summaryLines(summary: ReceiveSummary): string[] {
+    const { frames, bytes, present, seconds, reasons, dropped, stream, store, address } = summary;
+    const newFrames = frames - present;
     const time = `in ${seconds.toFixed(seconds < 10 ? 2 : 0)} s`;
     const rate = seconds > 0 ? `, ${formatBytes(bytes / seconds)}/s` : "";
-    const there = skipped > 0 ? `, ${skipped} here already` : "";
+    const presentText = present > 0 ? `, ${present} here already` : "";
     const lines =
-      fresh > 0
-        ? [`${formatCount(fresh, "frame")} received${there}: ${formatBytes(bytes)} ${time}${rate}`]
-        : [`Nothing new${there}, ${time}`];
+      newFrames > 0
+        ? [
+            `${formatCount(newFrames, "frame")} received${presentText}: ${formatBytes(bytes)} ${time}${rate}`,
+          ]
+        : [`Nothing new${presentText}, ${time}`];
     const failures = Object.entries(reasons).map(([reason, count]) => `${count} ${reason}`);
     if (failures.length > 0) lines.push(`Not received: ${failures.join(", ")}`);
     if (dropped > 0) lines.push(`${formatCount(dropped, "frame")} dropped, as --latest says`);
@@ -146,18 +148,18 @@ export class ReceiveReporter {
   }
 
   /** It failed: the error with what is safe all the same, for people. */
-  fail(error: unknown): unknown {
+  toError(error: unknown): unknown {
     this.#progress?.stop();
-    const received = this.#received();
-    if (this.#json) {
+    const received = this.#receivedFrames();
+    if (this.#isJson) {
       const code = error instanceof FramesError ? error.code : "internal";
       const message = error instanceof Error ? error.message : String(error);
-      sayJson(this.#terminal, { type: "error", error: code, message, received });
+      printJson(this.#terminal, { type: "error", error: code, message, received });
     }
     if (!(error instanceof FramesError) || this.#sources.length === 0) return error;
     if (error.code === "usage" || error.code === "missing") return error;
-    const again = this.#directory === undefined ? "" : "; the same command again completes it";
-    const message = `${error.message}: ${formatCount(received, "frame")} received${again}`;
+    const hint = this.#directory === undefined ? "" : "; the same command again completes it";
+    const message = `${error.message}: ${formatCount(received, "frame")} received${hint}`;
     return new FramesError(error.code, message, { cause: error.cause });
   }
 }

@@ -1,14 +1,14 @@
 /** `frames receive`. */
 import { FramesError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
-import { receive, receiveTo, type ReceiveOptions } from "../receive.ts";
+import { receive, receiveToCallback, type ReceiveOptions } from "../receive.ts";
 import type { Arguments } from "./arguments.ts";
 import { keyOptions } from "./key.ts";
-import { FramePipe } from "./pipe.ts";
-import { ReceiveReporter } from "./receive-reporter.ts";
-import { exitOf, type OnReport, type Stop } from "./send.ts";
-import { say, type Terminal } from "./terminal.ts";
-import { parseMoment } from "./units.ts";
+import { StdoutFrames } from "./pipe.ts";
+import { ReceiveOutput } from "./receive-reporter.ts";
+import { exitCodeOf, type OnReportRequest, type StopSignals } from "./send.ts";
+import { print, type Terminal } from "./terminal.ts";
+import { parseTime } from "./units.ts";
 
 /**
  * Receives until there is nothing more, or it is told to stop.
@@ -16,58 +16,63 @@ import { parseMoment } from "./units.ts";
  * @param stopOnSignal from its call on, signals stop it gently; before, they end the process
  */
 export async function receiveCommand(
-  given: Arguments,
+  args: Arguments,
   terminal: Terminal,
-  stopOnSignal: () => Stop,
-  onReport: OnReport,
+  stopOnSignal: () => StopSignals,
+  onReportRequest: OnReportRequest,
 ): Promise<number> {
-  const { stream, directory } = whereTo(given);
-  const isPiped = directory === "-";
-  const json = given.isOn("json");
-  if (isPiped && json) {
+  const { stream, directory } = parsePositionals(args);
+  const isToStdout = directory === "-";
+  const json = args.isOn("json");
+  if (isToStdout && json) {
     throw new FramesError("usage", "Cannot write both frames and --json to standard output");
   }
-  if (!isPiped && given.isOn("multipart")) {
+  if (!isToStdout && args.isOn("multipart")) {
     throw new FramesError("usage", "Cannot use --multipart without -, which writes to a pipe");
   }
-  const options = optionsOf(given);
-  const reporter = new ReceiveReporter(given, terminal, stream, isPiped ? undefined : directory);
+  const options = receiveOptionsOf(args);
+  const output = new ReceiveOutput(args, terminal, stream, isToStdout ? undefined : directory);
   try {
-    const { gently, atOnce } = stopOnSignal();
-    onReport(() => reporter.tell());
-    gently.addEventListener("abort", () => reporter.stopping());
+    const { graceful, immediate } = stopOnSignal();
+    onReportRequest(() => output.printReport());
+    graceful.addEventListener("abort", () => output.onStopping());
     const killed = Promise.withResolvers<never>();
-    atOnce.addEventListener("abort", () => killed.reject(new FramesError("interrupted")));
-    const pipe = new FramePipe(given.isOn("multipart"));
-    const all: ReceiveOptions = {
+    immediate.addEventListener("abort", () => killed.reject(new FramesError("interrupted")));
+    const stdout = new StdoutFrames(args.isOn("multipart"));
+    const receiveOptions: ReceiveOptions = {
       ...options,
-      signal: AbortSignal.any([gently, pipe.closed]),
-      onEvent: (event) => reporter.event(event),
-      ...(given.isOn("verbose")
-        ? { onMessage: (direction, line) => say(terminal, `${direction} ${line}`) }
+      signal: AbortSignal.any([graceful, stdout.closed]),
+      onEvent: (event) => output.onEvent(event),
+      ...(args.isOn("verbose")
+        ? { onMessage: (direction, line) => print(terminal, `${direction} ${line}`) }
         : {}),
     };
-    const receiving = isPiped
-      ? receiveTo(stream, (frame) => pipe.write(frame), !given.isOn("multipart"), all)
-      : receive(stream, { ...all, directory });
+    const receiving = isToStdout
+      ? receiveToCallback(
+          stream,
+          (frame) => stdout.write(frame),
+          !args.isOn("multipart"),
+          receiveOptions,
+        )
+      : receive(stream, { ...receiveOptions, directory });
     const summary = await Promise.race([receiving, killed.promise]).catch((error: unknown) => {
       // Nobody reads any more: that is how a pipe ends.
-      if (!pipe.closed.aborted) throw error;
+      if (!stdout.closed.aborted) throw error;
       return undefined;
     });
-    if (summary === undefined || pipe.closed.aborted) {
-      reporter.discard();
+    if (summary === undefined || stdout.closed.aborted) {
+      output.discard();
       return 0;
     }
-    reporter.finish(summary);
-    return exitOf(summary);
+    output.printSummary(summary);
+    return exitCodeOf(summary);
   } catch (error) {
-    throw reporter.fail(error);
+    throw output.toError(error);
   }
 }
 
-function whereTo(given: Arguments): { stream: string; directory: string } {
-  const [stream, directory, ...rest] = given.positionals;
+function parsePositionals(args: Arguments): { stream: string; directory: string } {
+  const [stream, directory, ...rest] = args.positionals;
   if (stream === undefined) {
     throw new FramesError(
       "usage",
@@ -83,28 +88,31 @@ function whereTo(given: Arguments): { stream: string; directory: string } {
   return { stream, directory: directory ?? `./${stream}` };
 }
 
-function optionsOf(given: Arguments): ReceiveOptions {
-  const from = given.text("from");
-  parseAddress(from ?? "127.0.0.1", given.origin("from"));
-  const sources = given.list("source");
-  const named = sources.find((source) => source.includes("="));
-  if (named !== undefined) {
-    throw new FramesError("usage", `Cannot read --source ${named}: expected the name of a source`);
+function receiveOptionsOf(args: Arguments): ReceiveOptions {
+  const from = args.text("from");
+  parseAddress(from ?? "127.0.0.1", args.label("from"));
+  const sources = args.list("source");
+  const invalid = sources.find((source) => source.includes("="));
+  if (invalid !== undefined) {
+    throw new FramesError(
+      "usage",
+      `Cannot read --source ${invalid}: expected the name of a source`,
+    );
   }
-  const first = given.whole("first");
+  const first = args.integer("first");
   if (first === 0) throw new FramesError("usage", "Cannot receive the first 0 frames");
-  const since = given.text("since");
-  const timeout = given.milliseconds("timeout");
-  const giveUpAfter = given.milliseconds("give-up-after");
-  const moment = () => parseMoment(since!, given.origin("since"), Date.now());
+  const since = args.text("since");
+  const timeout = args.milliseconds("timeout");
+  const giveUpAfter = args.milliseconds("give-up-after");
+  const sinceMs = () => parseTime(since!, args.label("since"), Date.now());
   return {
-    ...keyOptions(given),
-    follow: given.isOn("follow"),
-    latest: given.isOn("latest"),
+    ...keyOptions(args),
+    follow: args.isOn("follow"),
+    latest: args.isOn("latest"),
     ...(from === undefined ? {} : { from }),
     ...(sources.length === 0 ? {} : { sources }),
     ...(first === undefined ? {} : { first }),
-    ...(since === undefined ? {} : { since: BigInt(Math.round(moment() * 1e6)) }),
+    ...(since === undefined ? {} : { since: BigInt(Math.round(sinceMs() * 1e6)) }),
     ...(timeout === undefined ? {} : { timeout }),
     ...(giveUpAfter === undefined ? {} : { giveUpAfter }),
   };

@@ -4,15 +4,26 @@ import { printable } from "./terminal.ts";
 import { formatCount } from "./units.ts";
 
 /** Ranges of numbers that a line names. */
-const mostRanges = 10;
+const maxRanges = 10;
 
 /** A source as `--json` tells of it. Delays and seconds are numbers; what is not known is left out. */
-export function reportJson(report: SourceReport): Record<string, unknown> {
+export function sourceReportJson(report: SourceReport): Record<string, unknown> {
   const { progress, captured, gaps, moreGaps, seconds } = report;
-  const { name, sent, settled, refused, moved, skipped, bytes, lost, dropped, retried } = progress;
+  const {
+    name,
+    sent,
+    settled,
+    refused,
+    removedAtServer: moved,
+    conflictsSkipped: skipped,
+    bytes,
+    lost,
+    dropped,
+    retried,
+  } = progress;
   const frames = settled - refused - moved - skipped;
   const { delays } = progress;
-  const median = delays?.within(0.5);
+  const median = delays?.quantileMs(0.5);
   return {
     name,
     captured,
@@ -24,45 +35,57 @@ export function reportJson(report: SourceReport): Record<string, unknown> {
     dropped,
     retried,
     ...(seconds > 0 ? { rate: frames / seconds } : {}),
-    ...(delays === undefined ? {} : { late: delays.beyond(lateAfter) }),
-    ...(median === undefined ? {} : { delay: { median, p99: delays!.within(0.99) } }),
+    ...(delays === undefined ? {} : { late: delays.countAbove(lateAfterMs) }),
+    ...(median === undefined ? {} : { delay: { median, p99: delays!.quantileMs(0.99) } }),
     gaps: gaps.map(({ first, last, error }) => [first, last, error]),
     ...(moreGaps > 0 ? { moreGaps } : {}),
   };
 }
 
 /** Milliseconds after which a frame that came as it was captured is late. */
-const lateAfter = 1000;
+const lateAfterMs = 1000;
 
 /** A source as people are told of it, if it is one that captures. */
-export function reportLine(report: SourceReport): string {
+export function sourceReportLine(report: SourceReport): string {
   const { progress, captured, gaps, moreGaps, seconds } = report;
-  const { name, settled, refused, moved, skipped, dropped, lost, retried, delays } = progress;
+  const {
+    name,
+    settled,
+    refused,
+    removedAtServer: moved,
+    conflictsSkipped: skipped,
+    dropped,
+    lost,
+    retried,
+    delays,
+  } = progress;
   const frames = settled - refused - moved - skipped;
   const parts = [`${captured} captured`, `${frames} delivered`];
   if (seconds > 0) parts.push(`${(frames / seconds).toFixed(1)}/s`);
-  const median = delays?.within(0.5);
+  const median = delays?.quantileMs(0.5);
   if (median !== undefined) {
-    parts.push(`delay ${milliseconds(median)} median, ${milliseconds(delays!.within(0.99)!)} p99`);
+    parts.push(
+      `delay ${formatMilliseconds(median)} median, ${formatMilliseconds(delays!.quantileMs(0.99)!)} p99`,
+    );
   }
-  const late = delays?.beyond(lateAfter) ?? 0;
+  const late = delays?.countAbove(lateAfterMs) ?? 0;
   if (late > 0) parts.push(`${late} late`);
   if (retried > 0) parts.push(`${retried} sent again`);
   if (refused > 0) parts.push(`${refused} refused`);
   if (lost > dropped) parts.push(`${lost - dropped} not read`);
   if (dropped > 0) {
-    const shown = gaps.filter(({ error }) => error === "dropped").slice(0, mostRanges);
-    const hidden = moreGaps > 0 || gaps.length > shown.length ? ", …" : "";
-    parts.push(`${dropped} dropped (${shown.map(range).join(", ")}${hidden})`);
+    const listed = gaps.filter(({ error }) => error === "dropped").slice(0, maxRanges);
+    const ellipsis = moreGaps > 0 || gaps.length > listed.length ? ", …" : "";
+    parts.push(`${dropped} dropped (${listed.map(formatRange).join(", ")}${ellipsis})`);
   }
   return `${printable(name)}: ${parts.join(", ")}`;
 }
 
-function range({ first, last }: { first: number; last: number }): string {
+function formatRange({ first, last }: { first: number; last: number }): string {
   return first === last ? `${first}` : `${first}-${last}`;
 }
 
-function milliseconds(value: number): string {
+function formatMilliseconds(value: number): string {
   return value < 10
     ? `${value.toFixed(1)} ms`
     : value < 10_000

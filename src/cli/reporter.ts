@@ -1,112 +1,119 @@
 /** What the user is told of a delivery, while it goes on and at its end. */
 import { FramesError } from "../errors.ts";
-import { steadyNow } from "../net/connection.ts";
+import { monotonicNow } from "../net/connection.ts";
 import type { SourceReport } from "../client/gaps.ts";
 import type { SendEvent, SendSummary } from "../send.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import type { Arguments } from "./arguments.ts";
-import { Messages } from "./messages.ts";
-import { Progress } from "./progress.ts";
-import { droppedLine, reportJson, reportLine } from "./report.ts";
-import { say, sayJson, type Terminal } from "./terminal.ts";
+import { ConnectionMessages } from "./messages.ts";
+import { ProgressDisplay } from "./progress.ts";
+import { droppedLine, sourceReportJson, sourceReportLine } from "./report.ts";
+import { print, printJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount } from "./units.ts";
 
 /** Undelivered frames and skipped files that are named one by one; the rest is counted. */
-const mostNamed = 20;
+const maxListed = 20;
 
-export class Reporter {
+export class SendOutput {
   readonly #terminal: Terminal;
-  readonly #json: boolean;
-  readonly #quiet: boolean;
-  readonly #insecure: boolean;
+  readonly #isJson: boolean;
+  readonly #isQuiet: boolean;
+  readonly #isInsecure: boolean;
   readonly #isArticle: boolean;
-  readonly #progress: Progress | undefined;
-  readonly #messages: Messages;
+  readonly #progress: ProgressDisplay | undefined;
+  readonly #messages: ConnectionMessages;
   #skipped = 0;
   #undelivered = 0;
-  #kept = 0;
+  #notRemoved = 0;
   #stream = "";
   #address = "";
   #sources: readonly SourceProgress[] = [];
-  #report: (() => readonly SourceReport[]) | undefined;
+  #sourceReports: (() => readonly SourceReport[]) | undefined;
 
-  constructor(given: Arguments, terminal: Terminal) {
+  constructor(args: Arguments, terminal: Terminal) {
     this.#terminal = terminal;
-    this.#json = given.isOn("json");
-    this.#quiet = given.isOn("quiet");
-    this.#insecure = given.isOn("insecure");
-    this.#isArticle = given.isOn("article");
-    const shown = !this.#quiet && !given.isOn("verbose");
-    this.#progress = shown ? new Progress(terminal, steadyNow) : undefined;
-    this.#messages = new Messages(terminal, this.#progress, {
-      json: this.#json,
-      quiet: this.#quiet,
+    this.#isJson = args.isOn("json");
+    this.#isQuiet = args.isOn("quiet");
+    this.#isInsecure = args.isOn("insecure");
+    this.#isArticle = args.isOn("article");
+    const showsProgress = !this.#isQuiet && !args.isOn("verbose");
+    this.#progress = showsProgress ? new ProgressDisplay(terminal, monotonicNow) : undefined;
+    this.#messages = new ConnectionMessages(terminal, this.#progress, {
+      json: this.#isJson,
+      quiet: this.#isQuiet,
     });
   }
 
-  event(event: SendEvent): void {
+  onEvent(event: SendEvent): void {
     switch (event.type) {
       case "found":
         this.#stream = event.stream;
         return;
       case "skipped":
-        if (this.#json) sayJson(this.#terminal, { type: "skipped", ...event.skipped });
-        if (++this.#skipped <= mostNamed) {
-          this.#messages.say(`Not sent: ${event.skipped.path} is ${event.skipped.why}`);
+        if (this.#isJson) printJson(this.#terminal, { type: "skipped", ...event.skipped });
+        if (++this.#skipped <= maxListed) {
+          this.#messages.print(`Not sent: ${event.skipped.path} is ${event.skipped.why}`);
         }
         return;
       case "connected":
-        this.#progress?.waiting(undefined);
+        this.#progress?.setWaiting(undefined);
         this.#address = event.address;
-        if (!this.#messages.isBroken) {
-          const how = this.#insecure ? ", without key or encryption (--insecure)" : "";
-          this.#messages.say(`Sending ${this.#stream} to ${event.address}${how}`);
+        if (!this.#messages.isDisconnected) {
+          const how = this.#isInsecure ? ", without key or encryption (--insecure)" : "";
+          this.#messages.print(`Sending ${this.#stream} to ${event.address}${how}`);
         }
         return;
       case "waiting":
-        return this.#messages.waiting(event.reason, event.milliseconds, this.#confirmed());
+        return this.#messages.onWaiting(event.reason, event.milliseconds, this.#confirmedFrames());
       case "progress":
         this.#sources = event.sources;
-        this.#report = event.report;
-        this.#messages.goesOn(this.#address, this.#confirmed());
-        return this.#progress?.follow(event.sources);
+        this.#sourceReports = event.report;
+        this.#messages.onProgress(this.#address, this.#confirmedFrames());
+        return this.#progress?.update(event.sources);
       case "undelivered":
-        return this.#undeliveredFrame(event.report);
+        return this.#onUndelivered(event.report);
       case "media": {
         const { source, description } = event;
-        if (this.#json) sayJson(this.#terminal, { type: "media", source, description });
-        return this.#messages.say(`${source}: ${description}`);
+        if (this.#isJson) printJson(this.#terminal, { type: "media", source, description });
+        return this.#messages.print(`${source}: ${description}`);
       }
-      case "trouble": {
+      case "retry": {
         const { code, message } = event.error;
-        if (this.#json) sayJson(this.#terminal, { type: "trouble", error: code, message });
+        if (this.#isJson) printJson(this.#terminal, { type: "retry", error: code, message });
         return this.#messages.warn(message);
       }
-      case "kept": {
-        const { source, frame, error } = event.kept;
-        if (this.#json) {
+      case "not-removed": {
+        const { source, frame, error } = event.notRemoved;
+        if (this.#isJson) {
           const { code, message } = error;
           const { name, sequence } = frame;
-          sayJson(this.#terminal, { type: "kept", source, sequence, name, error: code, message });
+          printJson(this.#terminal, {
+            type: "not-removed",
+            source,
+            sequence,
+            name,
+            error: code,
+            message,
+          });
         }
-        if (++this.#kept > mostNamed) return;
+        if (++this.#notRemoved > maxListed) return;
         return this.#messages.warn(`Not removed: ${source}/${frame.name}: ${error.message}`);
       }
     }
   }
 
   /** Frames that the server has confirmed. */
-  #confirmed(): number {
+  #confirmedFrames(): number {
     return this.#sources.reduce(
-      (sum, { settled, refused, skipped }) => sum + settled - refused - skipped,
+      (sum, { settled, refused, conflictsSkipped: skipped }) => sum + settled - refused - skipped,
       0,
     );
   }
 
-  #undeliveredFrame({ source, first, last, what, error }: Undelivered): void {
-    if (this.#json) {
+  #onUndelivered({ source, first, last, what, error }: Undelivered): void {
+    if (this.#isJson) {
       const { code, message } = error;
-      sayJson(this.#terminal, {
+      printJson(this.#terminal, {
         type: "undelivered",
         source,
         first,
@@ -118,127 +125,132 @@ export class Reporter {
     }
     // A queue that is full drops many: the report has them all.
     if (error.code === "dropped") return;
-    if (++this.#undelivered > mostNamed) return;
+    if (++this.#undelivered > maxListed) return;
     const which = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
     // A folder that cannot be read has no numbers.
     const where = first === 0 ? what : `${source}/${what} (${which})`;
     this.#messages.warn(`Not delivered: ${where}: ${error.message}`);
   }
 
-  stopping(): void {
-    this.#progress?.stopping();
-    this.#messages.say("Stopping when what is on its way has arrived: once more to stop at once");
+  onStopping(): void {
+    this.#progress?.onStopping();
+    this.#messages.print("Stopping when what is on its way has arrived: once more to stop at once");
   }
 
   /** Tells how each source fares, in between. */
-  tell(): void {
-    for (const report of this.#report?.() ?? []) {
-      if (this.#json) sayJson(this.#terminal, { type: "report", ...reportJson(report) });
-      else this.#messages.warn(reportLine(report));
+  printReport(): void {
+    for (const report of this.#sourceReports?.() ?? []) {
+      if (this.#isJson) printJson(this.#terminal, { type: "report", ...sourceReportJson(report) });
+      else this.#messages.warn(sourceReportLine(report));
     }
   }
 
-  finish(summary: SendSummary): void {
+  printSummary(summary: SendSummary): void {
     this.#sources = summary.sources.map(({ progress }) => progress);
-    this.#messages.goesOn(this.#address, this.#confirmed());
+    this.#messages.onProgress(this.#address, this.#confirmedFrames());
     this.#progress?.stop();
-    const skipped = this.#skipped - mostNamed;
-    if (skipped > 0) this.#messages.say(`and ${skipped} more links and special files`);
-    const undelivered = this.#undelivered - mostNamed;
-    if (undelivered > 0) say(this.#terminal, `and ${undelivered} more: --json names them all`);
-    if (this.#json) this.#finishJson(summary);
-    if (!this.#quiet) for (const line of summaryLines(summary)) say(this.#terminal, line);
+    const skipped = this.#skipped - maxListed;
+    if (skipped > 0) this.#messages.print(`and ${skipped} more links and special files`);
+    const undelivered = this.#undelivered - maxListed;
+    if (undelivered > 0) print(this.#terminal, `and ${undelivered} more: --json names them all`);
+    if (this.#isJson) this.#printJsonSummary(summary);
+    if (!this.#isQuiet) for (const line of summaryLines(summary)) print(this.#terminal, line);
   }
 
-  #finishJson(summary: SendSummary): void {
-    const { stream, frames, bytes, skipped, moved, leftAlone, refused, lost } = summary;
-    const { removed, kept, retries, seconds, store, address } = summary;
-    sayJson(this.#terminal, {
+  #printJsonSummary(summary: SendSummary): void {
+    const { stream, frames, bytes, present, removedAtServer, conflictsSkipped, refused, lost } =
+      summary;
+    const { removed, notRemoved, retries, seconds, store, address } = summary;
+    printJson(this.#terminal, {
       type: "summary",
       stream,
       frames,
       bytes,
-      skipped,
-      moved,
-      leftAlone,
+      present,
+      removedAtServer,
+      conflictsSkipped,
       refused,
       lost,
       dropped: summary.dropped,
       removed,
-      kept,
+      notRemoved,
       retries,
       seconds,
       store,
       address,
       interrupted: summary.interrupted,
       reasons: summary.reasons,
-      sources: summary.sources.map(reportJson),
+      sources: summary.sources.map(sourceReportJson),
     });
   }
 
   /** The delivery failed: the error with what is safe all the same, for people. */
-  fail(error: unknown): unknown {
+  toError(error: unknown): unknown {
     this.#progress?.stop();
-    const confirmed = this.#confirmed();
-    const reports = this.#report?.() ?? [];
-    if (!this.#quiet && error instanceof FramesError) {
+    const confirmed = this.#confirmedFrames();
+    const reports = this.#sourceReports?.() ?? [];
+    if (!this.#isQuiet && error instanceof FramesError) {
       // What was captured does not come again.
       const live = reports.filter(({ progress }) => progress.delays !== undefined);
-      for (const report of live) say(this.#terminal, reportLine(report));
+      for (const report of live) print(this.#terminal, sourceReportLine(report));
     }
-    if (this.#json) {
+    if (this.#isJson) {
       const code = error instanceof FramesError ? error.code : "internal";
       const message = error instanceof Error ? error.message : String(error);
-      const sources = reports.map(reportJson);
-      sayJson(this.#terminal, { type: "error", error: code, message, confirmed, sources });
+      const sources = reports.map(sourceReportJson);
+      printJson(this.#terminal, { type: "error", error: code, message, confirmed, sources });
     }
     if (!(error instanceof FramesError) || this.#sources.length === 0) return error;
     if (error.code === "busy" || error.code === "usage") return error;
     const isKnown = this.#sources.every(({ total }) => total !== undefined);
     const total = this.#sources.reduce((sum, source) => sum + (source.total ?? 0), 0);
-    const again = this.#isArticle ? "sends all of them" : "completes it";
-    const safe = isKnown
-      ? `${confirmed} of ${formatCount(total, "frame")} confirmed; the same command again ${again}`
+    const hint = this.#isArticle ? "sends all of them" : "completes it";
+    const confirmedText = isKnown
+      ? `${confirmed} of ${formatCount(total, "frame")} confirmed; the same command again ${hint}`
       : `${formatCount(confirmed, "frame")} confirmed`;
-    return new FramesError(error.code, `${error.message}: ${safe}`, { cause: error.cause });
+    return new FramesError(error.code, `${error.message}: ${confirmedText}`, {
+      cause: error.cause,
+    });
   }
 }
 
 function summaryLines(summary: SendSummary): string[] {
-  const { frames, bytes, skipped, seconds, stream, sources, reasons } = summary;
+  const { frames, bytes, present, seconds, stream, sources, reasons } = summary;
   const failures = Object.entries(reasons).map(([reason, count]) => `${count} ${reason}`);
   const failed = failures.length > 0 ? [`Not delivered: ${failures.join(", ")}`] : [];
   if (sources.length === 0) {
-    const out = summary.leftOut > 0 ? ` (${formatCount(summary.leftOut, "file")} left out)` : "";
-    return [`No frames found: nothing to send${out}`, ...failed];
+    const filteredText =
+      summary.filteredOut > 0 ? ` (${formatCount(summary.filteredOut, "file")} left out)` : "";
+    return [`No frames found: nothing to send${filteredText}`, ...failed];
   }
-  const fresh = frames - skipped;
-  const away = summary.moved > 0 ? `, ${summary.moved} moved away since` : "";
-  const there = `${formatCount(skipped, "frame")} there already`;
+  const newFrames = frames - present;
+  const removedText =
+    summary.removedAtServer > 0 ? `, ${summary.removedAtServer} moved away since` : "";
+  const presentText = `${formatCount(present, "frame")} there already`;
   const rate = seconds > 0 ? `, ${formatBytes(bytes / seconds)}/s` : "";
   const time = `in ${seconds.toFixed(seconds < 10 ? 2 : 0)} s`;
-  const took = `${formatBytes(bytes)} ${time}${rate}`;
+  const throughput = `${formatBytes(bytes)} ${time}${rate}`;
   const lines = [
-    skipped === 0
-      ? fresh > 0 || away === ""
-        ? `${formatCount(frames, "frame")} delivered${away}: ${took}`
-        : `Nothing new: ${formatCount(summary.moved, "frame")} moved away since, ${time}`
-      : fresh > 0
-        ? `${formatCount(fresh, "frame")} delivered, ${skipped} there already${away}: ${took}`
-        : `Nothing new: ${there}${away}, ${time}`,
+    present === 0
+      ? newFrames > 0 || removedText === ""
+        ? `${formatCount(frames, "frame")} delivered${removedText}: ${throughput}`
+        : `Nothing new: ${formatCount(summary.removedAtServer, "frame")} moved away since, ${time}`
+      : newFrames > 0
+        ? `${formatCount(newFrames, "frame")} delivered, ${present} there already${removedText}: ${throughput}`
+        : `Nothing new: ${presentText}${removedText}, ${time}`,
     ...failed,
   ];
-  if (summary.moved > 0) lines.push("--again sends what was moved away once more");
-  if (summary.leftAlone > 0) {
-    const names = summary.leftAlone === 1 ? "its name is" : "their names are";
-    lines.push(`${formatCount(summary.leftAlone, "frame")} left out: ${names} taken`);
+  if (summary.removedAtServer > 0) lines.push("--again sends what was moved away once more");
+  if (summary.conflictsSkipped > 0) {
+    const names = summary.conflictsSkipped === 1 ? "its name is" : "their names are";
+    lines.push(`${formatCount(summary.conflictsSkipped, "frame")} left out: ${names} taken`);
   }
   const live = sources.filter(({ progress }) => progress.delays !== undefined);
-  lines.push(...live.map(reportLine));
+  lines.push(...live.map(sourceReportLine));
   if (summary.dropped > 0) lines.push(droppedLine(summary.dropped));
   if (summary.removed > 0) lines.push(`${formatCount(summary.removed, "frame")} removed here`);
-  if (summary.kept > 0) {
-    const frames = formatCount(summary.kept, "frame");
+  if (summary.notRemoved > 0) {
+    const frames = formatCount(summary.notRemoved, "frame");
     lines.push(`${frames} not removed, since they are no longer what was sent (--json names all)`);
   }
   if (reasons.conflict !== undefined) {
@@ -248,11 +260,11 @@ function summaryLines(summary: SendSummary): string[] {
   }
   // The article's server does not say where it stores, and what it has.
   const { store, address } = summary;
-  const isSilent = store === "";
-  const again = isSilent ? "sends all of them" : "completes it";
-  if (summary.interrupted) lines.push(`Interrupted: the same command again ${again}`);
+  const isArticle = store === "";
+  const hint = isArticle ? "sends all of them" : "completes it";
+  if (summary.interrupted) lines.push(`Interrupted: the same command again ${hint}`);
   if (frames > 0) {
-    lines.push(isSilent ? `Read by ${address}` : `Stored in ${store}/${stream} on ${address}`);
+    lines.push(isArticle ? `Read by ${address}` : `Stored in ${store}/${stream} on ${address}`);
   }
   return lines;
 }

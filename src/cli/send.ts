@@ -1,29 +1,29 @@
 /** `frames send`. */
 import { existsSync, lstatSync } from "node:fs";
-import { articleCaveat, deliverArticle } from "../client/article.ts";
+import { articleWarning, sendArticlePlan } from "../client/article.ts";
 import { errors, FramesError } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
 import { plan } from "../client/plan.ts";
 import type { Plan } from "../client/planning.ts";
-import { deliver, type SendOptions, type SendSummary } from "../send.ts";
+import { sendPlan, type SendOptions, type SendSummary } from "../send.ts";
 import { isMedia } from "../source/media.ts";
 import { DirectorySource } from "../source/directory.ts";
-import { checkPart, sourceFolder } from "../store/name.ts";
+import { checkPathPart, sourceFolderPath } from "../store/name.ts";
 import type { Arguments } from "./arguments.ts";
 import { keyOptions } from "./key.ts";
-import { Reporter } from "./reporter.ts";
-import { printable, say, sayJson, type Terminal } from "./terminal.ts";
-import { formatBytes, formatCount, parseMoment } from "./units.ts";
+import { SendOutput } from "./reporter.ts";
+import { printable, print, printJson, type Terminal } from "./terminal.ts";
+import { formatBytes, formatCount, parseTime } from "./units.ts";
 
 /** How a delivery is stopped: gently first, then at once. */
-export interface Stop {
-  readonly gently: AbortSignal;
-  readonly atOnce: AbortSignal;
+export interface StopSignals {
+  readonly graceful: AbortSignal;
+  readonly immediate: AbortSignal;
 }
 
 /** Calls `tell` whenever a report is asked for (SIGUSR1). */
-export type OnReport = (tell: () => void) => void;
+export type OnReportRequest = (printReport: () => void) => void;
 
 /**
  * Sends until everything is delivered or it is told to stop.
@@ -31,50 +31,50 @@ export type OnReport = (tell: () => void) => void;
  * @param stopOnSignal from its call on, signals stop the delivery; before, they end the process
  */
 export async function sendCommand(
-  given: Arguments,
+  args: Arguments,
   terminal: Terminal,
-  stopOnSignal: () => Stop,
-  onReport: OnReport,
+  stopOnSignal: () => StopSignals,
+  onReportRequest: OnReportRequest,
 ): Promise<number> {
-  const reporter = new Reporter(given, terminal);
+  const output = new SendOutput(args, terminal);
   try {
-    checkPaths(given);
+    checkPaths(args);
     const started = Date.now();
-    const options = optionsOf(given);
-    parseAddress(options.to ?? "127.0.0.1", given.origin("to"));
-    const onTrouble = (error: FramesError) => reporter.event({ type: "trouble", error });
-    const planned = await plan(given.positionals, { ...options, onTrouble }, started);
-    if (given.isOn("dry-run")) return dryRun(planned, given, terminal, reporter);
-    const { gently, atOnce } = stopOnSignal();
-    onReport(() => reporter.tell());
-    gently.addEventListener("abort", () => reporter.stopping());
+    const options = sendOptionsOf(args);
+    parseAddress(options.to ?? "127.0.0.1", args.label("to"));
+    const onRetry = (error: FramesError) => output.onEvent({ type: "retry", error });
+    const planned = await plan(args.positionals, { ...options, onRetry }, started);
+    if (args.isOn("dry-run")) return printDryRun(planned, args, terminal, output);
+    const { graceful, immediate } = stopOnSignal();
+    onReportRequest(() => output.printReport());
+    graceful.addEventListener("abort", () => output.onStopping());
     const killed = Promise.withResolvers<never>();
-    atOnce.addEventListener("abort", () => killed.reject(new FramesError("interrupted")));
-    const isArticle = given.isOn("article");
-    if (isArticle && !given.isOn("quiet")) say(terminal, articleCaveat);
-    const delivery = (isArticle ? deliverArticle : deliver)(
+    immediate.addEventListener("abort", () => killed.reject(new FramesError("interrupted")));
+    const isArticle = args.isOn("article");
+    if (isArticle && !args.isOn("quiet")) print(terminal, articleWarning);
+    const sending = (isArticle ? sendArticlePlan : sendPlan)(
       planned,
       {
         ...options,
-        signal: gently,
-        onEvent: (event) => reporter.event(event),
-        ...(given.isOn("verbose")
-          ? { onMessage: (direction, line) => say(terminal, `${direction} ${line}`) }
+        signal: graceful,
+        onEvent: (event) => output.onEvent(event),
+        ...(args.isOn("verbose")
+          ? { onMessage: (direction, line) => print(terminal, `${direction} ${line}`) }
           : {}),
       },
       started,
     );
-    const summary = await Promise.race([delivery, killed.promise]);
-    reporter.finish(summary);
-    return exitOf(summary);
+    const summary = await Promise.race([sending, killed.promise]);
+    output.printSummary(summary);
+    return exitCodeOf(summary);
   } catch (error) {
-    throw reporter.fail(error);
+    throw output.toError(error);
   }
 }
 
-function checkPaths(given: Arguments): void {
-  const paths = given.positionals;
-  if (paths.length === 0 && !given.list("source").some((text) => text.includes("="))) {
+function checkPaths(args: Arguments): void {
+  const paths = args.positionals;
+  if (paths.length === 0 && !args.list("source").some((text) => text.includes("="))) {
     throw new FramesError("usage", "Cannot send: say which directory, as in frames send DIR");
   }
   for (const path of paths) {
@@ -89,43 +89,43 @@ function checkPaths(given: Arguments): void {
   }
 }
 
-function optionsOf(given: Arguments): SendOptions {
-  const to = given.text("to");
-  const stream = given.text("stream");
-  const timeout = given.milliseconds("timeout");
-  const giveUpAfter = given.milliseconds("give-up-after");
-  const onConflict = conflictPolicy(given);
-  const settle = given.whole("settle");
-  const since = sinceOf(given);
-  const spool = given.text("spool");
-  const spoolSize = given.size("spool-size");
-  const rate = given.size("bwlimit");
-  if (rate === 0)
-    throw new FramesError("usage", `Cannot send with ${given.origin("bwlimit")} of 0`);
+function sendOptionsOf(args: Arguments): SendOptions {
+  const to = args.text("to");
+  const stream = args.text("stream");
+  const timeout = args.milliseconds("timeout");
+  const giveUpAfter = args.milliseconds("give-up-after");
+  const onConflict = conflictPolicy(args);
+  const settleMs = args.integer("settle");
+  const since = sinceOf(args);
+  const spool = args.text("spool");
+  const spoolSize = args.size("spool-size");
+  const maxBytesPerSecond = args.size("bwlimit");
+  if (maxBytesPerSecond === 0)
+    throw new FramesError("usage", `Cannot send with ${args.label("bwlimit")} of 0`);
   return {
-    ...keyOptions(given),
-    checksum: given.isOn("checksum"),
-    again: given.isOn("again"),
-    move: given.isOn("move"),
+    ...keyOptions(args),
+    checksum: args.isOn("checksum"),
+    again: args.isOn("again"),
+    move: args.isOn("move"),
     ...(giveUpAfter === undefined ? {} : { giveUpAfter }),
     ...(onConflict === undefined ? {} : { onConflict }),
-    watch: given.isOn("watch"),
-    policy: given.list("policy"),
-    raw: given.list("raw"),
-    fps: given.list("fps"),
-    camera: given.list("camera"),
-    quality: given.list("quality"),
-    lossless: given.isOn("lossless"),
-    realtime: given.isOn("realtime"),
+    watch: args.isOn("watch"),
+    policy: args.list("policy"),
+    raw: args.list("raw"),
+    fps: args.list("fps"),
+    camera: args.list("camera"),
+    quality: args.list("quality"),
+    lossless: args.isOn("lossless"),
+    realtime: args.isOn("realtime"),
     ...(spool === undefined ? {} : { spool }),
     ...(spoolSize === undefined ? {} : { spoolSize }),
-    failOnGap: given.isOn("fail-on-gap"),
-    ...(rate === undefined ? {} : { rate }),
-    ...(settle === undefined ? {} : { settle }),
+    failOnGap: args.isOn("fail-on-gap"),
+    ...(maxBytesPerSecond === undefined ? {} : { maxBytesPerSecond }),
+    ...(settleMs === undefined ? {} : { settleMs }),
     ...(since === undefined ? {} : { since }),
-    source: given.list("source"),
-    include: given.list("include"),
-    exclude: given.list("exclude"),
+    source: args.list("source"),
+    include: args.list("include"),
+    exclude: args.list("exclude"),
     ...(to === undefined ? {} : { to }),
     ...(stream === undefined ? {} : { stream }),
     ...(timeout === undefined ? {} : { timeout }),
@@ -133,80 +133,80 @@ function optionsOf(given: Arguments): SendOptions {
 }
 
 /** `now`, a time as ISO 8601 writes it, or how long ago. */
-function sinceOf(given: Arguments): bigint | undefined {
-  const text = given.text("since");
+function sinceOf(args: Arguments): bigint | undefined {
+  const text = args.text("since");
   if (text === undefined) return undefined;
-  if (!given.isOn("watch")) {
-    throw new FramesError("usage", `Cannot use ${given.origin("since")} without --watch`);
+  if (!args.isOn("watch")) {
+    throw new FramesError("usage", `Cannot use ${args.label("since")} without --watch`);
   }
-  const milliseconds = parseMoment(text, given.origin("since"), Date.now());
+  const milliseconds = parseTime(text, args.label("since"), Date.now());
   return BigInt(Math.round(milliseconds * 1e6));
 }
 
-function conflictPolicy(given: Arguments): ConflictPolicy | undefined {
-  const text = given.text("on-conflict");
+function conflictPolicy(args: Arguments): ConflictPolicy | undefined {
+  const text = args.text("on-conflict");
   if (text === undefined || text === "fail" || text === "skip" || text === "replace") return text;
   throw new FramesError(
     "usage",
-    `Cannot read ${given.origin("on-conflict")}: expected fail, skip or replace, current value is ${JSON.stringify(text)}`,
+    `Cannot read ${args.label("on-conflict")}: expected fail, skip or replace, current value is ${JSON.stringify(text)}`,
   );
 }
 
 /** Exit status of what came to an end. */
-export function exitOf(
-  summary: Pick<SendSummary, "interrupted" | "reasons"> & { readonly kept?: number },
+export function exitCodeOf(
+  summary: Pick<SendSummary, "interrupted" | "reasons"> & { readonly notRemoved?: number },
 ): number {
-  if (summary.interrupted) return errors.interrupted.exit;
+  if (summary.interrupted) return errors.interrupted.exitCode;
   const reasons = Object.keys(summary.reasons);
-  if ((summary.kept ?? 0) > 0) return errors["not-delivered"].exit;
+  if ((summary.notRemoved ?? 0) > 0) return errors["not-delivered"].exitCode;
   if (reasons.length === 0) return 0;
   const vanished = reasons.every((reason) => reason === "vanished");
-  return errors[vanished ? "vanished" : "not-delivered"].exit;
+  return errors[vanished ? "vanished" : "not-delivered"].exitCode;
 }
 
 /** Says what would be sent, and what is known not to arrive. */
-function dryRun(
+function printDryRun(
   { stream, sources, skipped, unreadable }: Plan,
-  given: Arguments,
+  args: Arguments,
   terminal: Terminal,
-  reporter: Reporter,
+  output: SendOutput,
 ): number {
-  const json = given.isOn("json");
+  const json = args.isOn("json");
   let frames = 0;
   let bytes = 0;
   let undelivered = unreadable.length;
-  for (const item of skipped) reporter.event({ type: "skipped", skipped: item });
-  for (const { path, why } of unreadable) say(terminal, `Not delivered: ${path}: ${why}`);
+  for (const item of skipped) output.onEvent({ type: "skipped", skipped: item });
+  for (const { path, why } of unreadable) print(terminal, `Not delivered: ${path}: ${why}`);
   for (const source of sources) {
     if (!(source instanceof DirectorySource)) continue;
     for (const name of source.names) {
-      const refusal = refusalOf(stream, source.name, name);
-      if (refusal !== undefined) {
+      const rejection = nameError(stream, source.name, name);
+      if (rejection !== undefined) {
         undelivered++;
-        say(terminal, `Not delivered: ${source.name}/${name}: ${refusal}`);
+        print(terminal, `Not delivered: ${source.name}/${name}: ${rejection}`);
         continue;
       }
       const size = lstatSync(`${source.path}/${name}`, { throwIfNoEntry: false })?.size ?? 0;
       frames++;
       bytes += size;
-      if (json) sayJson(terminal, { type: "frame", source: source.name, name, bytes: size });
+      if (json) printJson(terminal, { type: "frame", source: source.name, name, bytes: size });
       else terminal.out(`${printable(source.name)}/${printable(name)}\n`);
     }
   }
   if (json) {
-    sayJson(terminal, { type: "summary", dryRun: true, stream, frames, bytes, undelivered });
+    printJson(terminal, { type: "summary", dryRun: true, stream, frames, bytes, undelivered });
   } else {
     const what = `${formatCount(frames, "frame")} of ${formatCount(sources.length, "source")}`;
-    say(terminal, `Would send ${what}, ${formatBytes(bytes)}, as stream ${stream}`);
+    print(terminal, `Would send ${what}, ${formatBytes(bytes)}, as stream ${stream}`);
   }
-  return undelivered > 0 ? errors["not-delivered"].exit : 0;
+  return undelivered > 0 ? errors["not-delivered"].exitCode : 0;
 }
 
 /** Why every server would refuse a name. */
-function refusalOf(stream: string, source: string, name: string): string | undefined {
+function nameError(stream: string, source: string, name: string): string | undefined {
   try {
-    sourceFolder(stream, source, false);
-    checkPart(name, false);
+    sourceFolderPath(stream, source, false);
+    checkPathPart(name, false);
     return undefined;
   } catch (error) {
     return (error as Error).message;

@@ -1,23 +1,23 @@
 /** `frames serve`. */
 import { FramesError } from "../errors.ts";
-import { formatAddress, isLoopback, ownAddresses, parseAddress } from "../net/address.ts";
+import { formatAddress, isLoopback, reachableAddresses, parseAddress } from "../net/address.ts";
 import type { ServeEvent, StoredEvent } from "../server/serve-event.ts";
-import { defaultKeyFile, firstKey } from "../keys.ts";
-import { givenSocket, Supervisor } from "../net/systemd.ts";
-import { asksForKeys, asksViewersForKeys, serve, type ServeOptions } from "../serve.ts";
+import { defaultKeyFile, createFirstKey } from "../keys.ts";
+import { passedSocket, SystemdNotifier } from "../net/systemd.ts";
+import { requiresKeys, requiresHttpKeys, serve, type ServeOptions } from "../serve.ts";
 import type { Server } from "../server/options.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./arguments.ts";
 import { keyOptions } from "./key.ts";
-import type { Level } from "./lines.ts";
-import { note, say, sayJson, type Terminal } from "./terminal.ts";
-import { formatBytes, formatCount, parseKeep } from "./units.ts";
+import type { LogLevel } from "./lines.ts";
+import { printLine, print, printJson, type Terminal } from "./terminal.ts";
+import { formatBytes, formatCount, parseRetention } from "./units.ts";
 
 /** Where the page is, unless something else is asked for. */
 const defaultHttp = "127.0.0.1:9727";
 
 /** Refused frames of one delivery that are named one by one. */
-const mostNamed = 10;
+const maxListedRefusals = 10;
 
 /**
  * Serves until `stop` is aborted.
@@ -25,108 +25,129 @@ const mostNamed = 10;
  * @param onReload takes what reads keys and certificate again
  */
 export async function serveCommand(
-  given: Arguments,
+  args: Arguments,
   terminal: Terminal,
   stop: AbortSignal,
   onReload: (reload: () => void) => void,
 ): Promise<number> {
-  const [directory = "received", ...rest] = given.positionals;
+  const [directory = "received", ...rest] = args.positionals;
   if (rest.length > 0) {
     throw new FramesError("usage", `Cannot serve a second directory, ${rest[0]}: one is the limit`);
   }
-  const json = given.isOn("json");
-  const quiet = given.isOn("quiet");
-  const refusals = new Map<string, number>();
-  const report = (event: ServeEvent) => {
-    if (json) return sayJson(terminal, eventJson(event));
+  const json = args.isOn("json");
+  const quiet = args.isOn("quiet");
+  const refusedByPeer = new Map<string, number>();
+  const onEvent = (event: ServeEvent) => {
+    if (json) return printJson(terminal, eventJson(event));
     if (event.type === "refused") {
-      const refused = (refusals.get(event.peer) ?? 0) + 1;
-      refusals.set(event.peer, refused);
+      const refused = (refusedByPeer.get(event.peer) ?? 0) + 1;
+      refusedByPeer.set(event.peer, refused);
       // The sender lists them all; here a few show what is wrong.
-      if (refused > mostNamed) return;
+      if (refused > maxListedRefusals) return;
     } else if (event.type === "delivered" || event.type === "failed") {
-      refusals.delete(event.peer);
+      refusedByPeer.delete(event.peer);
     }
     const level = levelOf(event);
-    const isWanted = level === "error" || event.type === "failed" || event.type === "turned-away";
-    if (quiet && !isWanted) return;
+    const isShownWhenQuiet =
+      level === "error" || event.type === "failed" || event.type === "peers-rejected";
+    if (quiet && !isShownWhenQuiet) return;
     const { type, time: _, ...fields } = eventJson(event);
-    note(terminal, { level, type: `${type}`, text: eventText(event), isDated: true, fields });
+    printLine(terminal, {
+      level,
+      type: `${type}`,
+      text: formatEvent(event),
+      hasTime: true,
+      fields,
+    });
   };
-  const tell = (type: string, text: string, fields: Record<string, unknown> = {}) => {
-    if (json) sayJson(terminal, { type, time: now(), ...fields });
-    if (!quiet) note(terminal, { level: "info", type, text, isDated: true, fields });
+  const printStatus = (type: string, text: string, fields: Record<string, unknown> = {}) => {
+    if (json) printJson(terminal, { type, time: isoNow(), ...fields });
+    if (!quiet) printLine(terminal, { level: "info", type, text, hasTime: true, fields });
   };
-  const supervisor = Supervisor.of(process.env, (error) => {
-    note(terminal, { level: "warning", type: "supervisor", text: error.message, isDated: true });
+  const systemd = SystemdNotifier.fromEnvironment(process.env, (error) => {
+    printLine(terminal, {
+      level: "warning",
+      type: "supervisor",
+      text: error.message,
+      hasTime: true,
+    });
   });
-  const maxFrame = given.size("max-frame");
-  const reserve = given.size("reserve");
-  const timeout = given.milliseconds("timeout");
-  const keep = given.text("keep");
-  checkLog(given);
-  const listen = given.text("listen");
-  if (listen !== undefined) parseAddress(listen, given.origin("listen"));
-  const descriptor = givenSocket(process.env);
+  const maxFrame = args.size("max-frame");
+  const reserve = args.size("reserve");
+  const timeout = args.milliseconds("timeout");
+  const keep = args.text("keep");
+  checkLog(args);
+  const listen = args.text("listen");
+  if (listen !== undefined) parseAddress(listen, args.label("listen"));
+  const descriptor = passedSocket(process.env);
   const security: ServeOptions = {
-    ...keyOptions(given),
-    ...tlsOptions(given),
-    ...httpOptions(given),
+    ...keyOptions(args),
+    ...tlsOptions(args),
+    ...httpOptions(args),
     ...(listen === undefined ? {} : { listen }),
     ...(descriptor === undefined ? {} : { descriptor }),
   };
-  if (asksForKeys(security) || asksViewersForKeys(security)) showFirstKey(security, terminal);
+  if (requiresKeys(security) || requiresHttpKeys(security)) showFirstKey(security, terminal);
   const server = await serve(directory, {
     ...security,
-    ...articleOptions(given),
-    portableNames: given.isOn("portable-names"),
-    durable: given.isOn("durable"),
+    ...articleOptions(args),
+    portableNames: args.isOn("portable-names"),
+    durable: args.isOn("durable"),
     ...(reserve === undefined ? {} : { reserve }),
-    ...(keep === undefined ? {} : { keep: parseKeep(keep, given.origin("keep")) }),
-    onEvent: report,
-    ...(given.isOn("verbose")
-      ? { onStored: (stored) => reportStored(stored, json, terminal) }
-      : {}),
+    ...(keep === undefined ? {} : { keep: parseRetention(keep, args.label("keep")) }),
+    onEvent,
+    ...(args.isOn("verbose") ? { onStored: (stored) => printStored(stored, json, terminal) } : {}),
     ...(maxFrame === undefined ? {} : { maxFrame }),
     ...(timeout === undefined ? {} : { timeout }),
   });
   if (json) {
     const { host, port, directory, article, http } = server;
-    sayJson(terminal, { type: "listening", time: now(), host, port, directory, article, http });
+    printJson(terminal, {
+      type: "listening",
+      time: isoNow(),
+      host,
+      port,
+      directory,
+      article,
+      http,
+    });
   }
-  if (!quiet) greet(server, terminal);
-  if (!quiet && server.page !== undefined) sayPage(server.page, given, terminal);
-  const status = whereOf(server);
-  supervisor?.ready(status);
+  if (!quiet) printListening(server, terminal);
+  if (!quiet && server.pageUrl !== undefined) printPageAddress(server.pageUrl, args, terminal);
+  const statusText = listeningText(server);
+  systemd?.ready(statusText);
   onReload(() => {
     if (stop.aborted) return;
-    supervisor?.reloading();
+    systemd?.reloading();
     server.reload();
-    supervisor?.ready(status);
+    systemd?.ready(statusText);
   });
   await new Promise<void>((resolve) => {
     if (stop.aborted) resolve();
     stop.addEventListener("abort", () => resolve());
   });
   const open = server.connections;
-  const told = `${formatCount(open, "sender")} told`;
-  supervisor?.stopping(`Stopping: ${told}`);
-  if (open > 0) tell("stopping", `Stopping: ${told}; once more to stop at once`, { senders: open });
+  const stoppingText = `${formatCount(open, "sender")} told`;
+  systemd?.stopping(`Stopping: ${stoppingText}`);
+  if (open > 0)
+    printStatus("stopping", `Stopping: ${stoppingText}; once more to stop at once`, {
+      senders: open,
+    });
   await server.stop();
   const refused = Object.fromEntries(server.refusals);
-  tell("stopped", `Stopped${refusalText(server)}`, { refused });
+  printStatus("stopped", `Stopped${refusalText(server)}`, { refused });
   return 0;
 }
 
 /** What it says decides how errors before this are written, too: it was read first of all. */
-function checkLog(given: Arguments): void {
-  const log = given.text("log");
+function checkLog(args: Arguments): void {
+  const log = args.text("log");
   if (log === undefined || log === "text" || log === "json") return;
   const message = `expected text or json, current value is ${JSON.stringify(log)}`;
-  throw new FramesError("usage", `Cannot read ${given.origin("log")}: ${message}`);
+  throw new FramesError("usage", `Cannot read ${args.label("log")}: ${message}`);
 }
 
-function levelOf(event: ServeEvent): Level {
+function levelOf(event: ServeEvent): LogLevel {
   switch (event.type) {
     case "failed":
       // The others are the peers' affair.
@@ -135,7 +156,7 @@ function levelOf(event: ServeEvent): Level {
     case "reloaded":
       return event.error === undefined ? "info" : "error";
     case "removed":
-      return event.stuck === 0 ? "info" : "warning";
+      return event.undeletable === 0 ? "info" : "warning";
     case "session":
     case "delivered":
     case "receiving":
@@ -152,66 +173,66 @@ function refusalText({ refusals }: Server): string {
   return sums.length === 0 ? "" : `; refused: ${sums.join(", ")}`;
 }
 
-function whereOf({ host, port, address }: Server): string {
+function listeningText({ host, port, address }: Server): string {
   return `Listening at ${host === "" ? `port ${port}` : address}`;
 }
 
-function greet(server: Server, terminal: Terminal): void {
+function printListening(server: Server, terminal: Terminal): void {
   if (terminal.style === "json") {
     const { host, port, directory, article, isSecure } = server;
     const fields = { version, host, port, directory, article, secure: isSecure };
-    const text = whereOf(server);
-    return note(terminal, { level: "info", type: "listening", text, fields });
+    const text = listeningText(server);
+    return printLine(terminal, { level: "info", type: "listening", text, fields });
   }
-  greetPeople(server, terminal);
+  printListeningText(server, terminal);
   if (server.article === undefined) return;
   const how = "for the article's clients, without key or checksum";
-  say(terminal, `Listening at ${server.article} ${how}`);
+  print(terminal, `Listening at ${server.article} ${how}`);
 }
 
-function greetPeople(server: Server, terminal: Terminal): void {
-  say(terminal, `frames ${version}: frames are kept in ${server.directory}`);
+function printListeningText(server: Server, terminal: Terminal): void {
+  print(terminal, `frames ${version}: frames are kept in ${server.directory}`);
   const { port, isSecure } = server;
   const how = isSecure ? "TLS, for those who have a key" : "without key or encryption (--insecure)";
   if (isLoopback(server.host)) {
-    const more = isSecure ? how : `for others: frames serve --listen :${port}`;
-    say(terminal, `Listening at ${server.address}: only this machine; ${more}`);
+    const scope = isSecure ? how : `for others: frames serve --listen :${port}`;
+    print(terminal, `Listening at ${server.address}: only this machine; ${scope}`);
     return;
   }
-  const own = server.host === "" ? ownAddresses() : [server.host];
-  const [to = `THIS-MACHINE:${port}`] = own.map((host) => formatAddress({ host, port }));
-  say(terminal, `Listening at port ${port}: ${how}`);
+  const hosts = server.host === "" ? reachableAddresses() : [server.host];
+  const [to = `THIS-MACHINE:${port}`] = hosts.map((host) => formatAddress({ host, port }));
+  print(terminal, `Listening at port ${port}: ${how}`);
   if (isSecure) {
-    say(
+    print(
       terminal,
       "On the other machine, once: frames key save    (the key is shown here by: frames key)",
     );
   }
   const flag = isSecure ? "" : " --insecure";
-  say(terminal, `On the other machine: frames send DIR --to ${to}${flag}`);
+  print(terminal, `On the other machine: frames send DIR --to ${to}${flag}`);
 }
 
 /** Where the page is; of a server at every interface also where others reach it. */
-function sayPage(page: string, given: Arguments, terminal: Terminal): void {
-  const isEverywhere = /^:\d+$/.test(given.text("http") ?? "");
-  const [host] = isEverywhere ? ownAddresses() : [];
+function printPageAddress(page: string, args: Arguments, terminal: Terminal): void {
+  const isEverywhere = /^:\d+$/.test(args.text("http") ?? "");
+  const [host] = isEverywhere ? reachableAddresses() : [];
   const other = new URL(page);
   if (host !== undefined) other.hostname = host.includes(":") ? `[${host}]` : host;
-  say(terminal, `See it at ${page}${host === undefined ? "" : `; elsewhere at ${other.href}`}`);
+  print(terminal, `See it at ${page}${host === undefined ? "" : `; elsewhere at ${other.href}`}`);
 }
 
 /** A key that is made now is shown to whoever sits in front of it, and to no log. */
 function showFirstKey({ key, keyFile }: ServeOptions, terminal: Terminal): void {
   if (key !== undefined || keyFile !== undefined) return;
   const path = defaultKeyFile();
-  const made = firstKey(path, "default");
-  if (made === undefined) return;
-  say(terminal, `A key was made in ${path}${terminal.isLive ? `: ${made.text}` : ""}`);
+  const created = createFirstKey(path, "default");
+  if (created === undefined) return;
+  print(terminal, `A key was made in ${path}${terminal.isLive ? `: ${created.text}` : ""}`);
 }
 
-function tlsOptions(given: Arguments): Pick<ServeOptions, "tls"> {
-  const certificate = given.text("tls-cert");
-  const key = given.text("tls-key");
+function tlsOptions(args: Arguments): Pick<ServeOptions, "tls"> {
+  const certificate = args.text("tls-cert");
+  const key = args.text("tls-key");
   if (certificate === undefined && key === undefined) return {};
   if (certificate === undefined || key === undefined) {
     throw new FramesError("usage", "Cannot serve: --tls-cert and --tls-key are given together");
@@ -220,23 +241,23 @@ function tlsOptions(given: Arguments): Pick<ServeOptions, "tls"> {
 }
 
 /** The page is there unless somebody else has its usual port, or it is not wanted. */
-function httpOptions(given: Arguments): Pick<ServeOptions, "http" | "httpIfFree"> {
-  const http = given.text("http");
+function httpOptions(args: Arguments): Pick<ServeOptions, "http" | "httpIfFree"> {
+  const http = args.text("http");
   if (http === undefined) return { http: defaultHttp, httpIfFree: true };
   if (http === "off") return {};
-  parseAddress(http, given.origin("http"));
+  parseAddress(http, args.label("http"));
   return { http };
 }
 
-function articleOptions(given: Arguments): Pick<ServeOptions, "article" | "articleInsecure"> {
-  const article = given.text("article");
+function articleOptions(args: Arguments): Pick<ServeOptions, "article" | "articleInsecure"> {
+  const article = args.text("article");
   return {
     ...(article === undefined ? {} : { article }),
-    articleInsecure: given.isOn("article-insecure"),
+    articleInsecure: args.isOn("article-insecure"),
   };
 }
 
-function eventText(event: ServeEvent): string {
+function formatEvent(event: ServeEvent): string {
   switch (event.type) {
     case "recovered": {
       const unfinished = `removed ${formatCount(event.unfinished, "unfinished frame")}`;
@@ -248,14 +269,14 @@ function eventText(event: ServeEvent): string {
     case "receiving":
       return `${event.peer} receives ${event.stream} (${event.software}${event.key === undefined ? "" : `, key ${event.key}`})`;
     case "received": {
-      const { frames, bytes, gone, unread, dropped } = event.provided;
-      const left = [
+      const { frames, bytes, gone, unread, dropped } = event.counts;
+      const problems = [
         ...(gone > 0 ? [`${gone} gone`] : []),
         ...(unread > 0 ? [`${unread} not sent`] : []),
         ...(dropped > 0 ? [`${dropped} dropped`] : []),
       ];
-      const what = `${formatCount(frames, "frame")}, ${formatBytes(bytes)}`;
-      return `${event.peer} received ${event.stream}: ${[what, ...left].join(", ")}`;
+      const received = `${formatCount(frames, "frame")}, ${formatBytes(bytes)}`;
+      return `${event.peer} received ${event.stream}: ${[received, ...problems].join(", ")}`;
     }
     case "refused":
       return `${event.peer} refused ${event.stream}: ${event.source}/${event.frame.name} (number ${event.frame.sequence}): ${event.error.message}`;
@@ -267,28 +288,28 @@ function eventText(event: ServeEvent): string {
       return event.error === undefined
         ? "Keys and certificate were read again, where there are any"
         : `The certificate was not read again, the one before still holds: ${event.error.message}`;
-    case "unkept":
+    case "certificate-not-saved":
       return `The server's certificate lasts until it stops, there is no place for it: ${event.error.message}`;
     case "lost":
       return `${event.peer} could not send ${event.stream}: ${formatCount(event.frames, "frame")} of ${event.source}: ${event.error.message}`;
     case "delivered": {
       const { stored, present, refused } = event.counts;
-      const there = present + event.found;
-      return `${event.peer} delivered ${event.stream}: ${stored} stored, ${there} there already, ${refused} refused`;
+      const alreadyPresent = present + event.found;
+      return `${event.peer} delivered ${event.stream}: ${stored} stored, ${alreadyPresent} there already, ${refused} refused`;
     }
     case "failed": {
       const { peer, stream, counts, error } = event;
-      const said = error.code === "internal" ? Bun.inspect(error.cause ?? error) : error.message;
-      if (stream === undefined) return `${peer}: ${said}`;
-      const safe = counts.stored + counts.present;
-      return `${peer} ended ${stream} after ${formatCount(safe, "frame")}: ${said}`;
+      const message = error.code === "internal" ? Bun.inspect(error.cause ?? error) : error.message;
+      if (stream === undefined) return `${peer}: ${message}`;
+      const storedFrames = counts.stored + counts.present;
+      return `${peer} ended ${stream} after ${formatCount(storedFrames, "frame")}: ${message}`;
     }
     case "no-page":
       return `There is no page: ${event.error.message}`;
-    case "turned-away":
-      return `${event.host} was turned away ${event.times} times more in a minute`;
+    case "peers-rejected":
+      return `${event.host} was turned away ${event.count} times more in a minute`;
     case "removed": {
-      const { frames, bytes, stuck } = event;
+      const { frames, bytes, undeletable: stuck } = event;
       const what = `Removed ${formatCount(frames, "frame")} (${formatBytes(bytes)}), as --keep says`;
       return stuck === 0 ? what : `${what}; the files of ${stuck} more cannot be removed`;
     }
@@ -297,14 +318,14 @@ function eventText(event: ServeEvent): string {
 
 function eventJson(event: ServeEvent): Record<string, unknown> {
   const { type } = event;
-  const time = now();
+  const time = isoNow();
   switch (event.type) {
     case "recovered":
     case "session":
     case "delivered":
     case "receiving":
     case "received":
-    case "turned-away":
+    case "peers-rejected":
     case "removed":
       return { ...event, time };
     case "refused":
@@ -313,7 +334,7 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
       return { type, time, ...errorJson(event.error) };
     case "keys":
     case "reloaded":
-    case "unkept":
+    case "certificate-not-saved":
       return { type, time, ...(event.error === undefined ? {} : errorJson(event.error)) };
     case "lost": {
       const { peer, stream, source, frames } = event;
@@ -331,12 +352,12 @@ function eventJson(event: ServeEvent): Record<string, unknown> {
   }
 }
 
-function reportStored(stored: StoredEvent, json: boolean, terminal: Terminal): void {
+function printStored(stored: StoredEvent, json: boolean, terminal: Terminal): void {
   const { peer, stream, source, frame } = stored;
-  if (json) return sayJson(terminal, { type: "stored", time: now(), ...frameJson(stored) });
+  if (json) return printJson(terminal, { type: "stored", time: isoNow(), ...frameJson(stored) });
   const text = `${peer} FRAME ${stream} ${source} ${frame.sequence} ${frame.name} ${frame.size} bytes`;
   const fields = frameJson(stored);
-  note(terminal, { level: "debug", type: "stored", text, isDated: true, fields });
+  printLine(terminal, { level: "debug", type: "stored", text, hasTime: true, fields });
 }
 
 function frameJson({ peer, stream, source, frame }: StoredEvent): Record<string, unknown> {
@@ -344,7 +365,7 @@ function frameJson({ peer, stream, source, frame }: StoredEvent): Record<string,
   return { peer, stream, source, sequence, name, bytes: size, captured };
 }
 
-function now(): string {
+function isoNow(): string {
   return new Date().toISOString();
 }
 

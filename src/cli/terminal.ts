@@ -2,8 +2,15 @@
 import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
 import { type ErrorName, FramesError, systemCode, systemSentence } from "../errors.ts";
-import { formatLine, jsonLine, type Level, type Line, type LineStyle, printable } from "./lines.ts";
-import { Log } from "./log.ts";
+import {
+  formatLogLine,
+  jsonLine,
+  type LogLevel,
+  type LogLine,
+  type LogStyle,
+  printable,
+} from "./lines.ts";
+import { LogWriter } from "./log.ts";
 
 export { printable } from "./lines.ts";
 
@@ -19,13 +26,13 @@ export interface Terminal {
   size(): { columns: number; rows: number };
   readonly colours: boolean;
   /** How lines on standard error are written; text if nothing is said. */
-  readonly style?: LineStyle;
+  readonly style?: LogStyle;
   /** Resolves when what was written has reached its reader, as far as that one reads. */
   end(): Promise<void>;
 }
 
 /** What becomes of output that nobody reads: it is waited for, or dropped and counted. */
-export interface Patience {
+export interface OverflowPolicy {
   readonly results: "wait" | "drop";
   readonly messages: "wait" | "drop";
 }
@@ -37,18 +44,18 @@ export interface Patience {
  */
 export function systemTerminal(
   environment: Record<string, string | undefined>,
-  patience: Patience,
-  style: LineStyle = "text",
+  overflow: OverflowPolicy,
+  style: LogStyle = "text",
 ): Terminal {
   const isLive = isatty(2) && environment["TERM"] !== "dumb" && style === "text";
   const out =
-    patience.results === "wait"
-      ? writer(1)
-      : log(1, (lines) => jsonLine({ type: "dropped", lines }));
+    overflow.results === "wait"
+      ? blockingWriter(1)
+      : droppingWriter(1, (lines) => jsonLine({ type: "dropped", lines }));
   const err =
-    patience.messages === "wait"
-      ? writer(2)
-      : log(2, (lines) => formatLine(style, droppedLine(lines), new Date()));
+    overflow.messages === "wait"
+      ? blockingWriter(2)
+      : droppingWriter(2, (lines) => formatLogLine(style, droppedLogLine(lines), new Date()));
   return {
     out: out.write,
     err: err.write,
@@ -66,18 +73,18 @@ export function systemTerminal(
   };
 }
 
-function droppedLine(lines: number): Line {
+function droppedLogLine(lines: number): LogLine {
   const text = `${lines} lines are missing here: nobody read them in time`;
   return { level: "warning", type: "dropped", text, fields: { lines } };
 }
 
-interface Output {
+interface OutputWriter {
   write(text: string): void;
   end(): Promise<void>;
 }
 
-function log(file: number, droppedLine: (lines: number) => string): Output {
-  const log = new Log(Bun.file(file).writer(), droppedLine);
+function droppingWriter(file: number, formatDropped: (lines: number) => string): OutputWriter {
+  const log = new LogWriter(Bun.file(file).writer(), formatDropped);
   return { write: (text) => log.write(text), end: () => log.end() };
 }
 
@@ -85,18 +92,18 @@ function log(file: number, droppedLine: (lines: number) => string): Output {
  * Writes to a file descriptor before it returns: nothing piles up in memory, and nothing is cut off
  * when the process exits. Once nobody reads it any more it writes nothing: the frames matter more.
  */
-function writer(file: number): Output {
-  let closed = false;
+function blockingWriter(file: number): OutputWriter {
+  let isClosed = false;
   const write = (text: string) => {
     const bytes = Buffer.from(text);
-    for (let at = 0; at < bytes.length && !closed;) {
+    for (let at = 0; at < bytes.length && !isClosed;) {
       try {
         at += writeSync(file, bytes, at);
       } catch (error) {
         const code = systemCode(error);
         // A pipe that another process made non-blocking is full: its reader needs a moment.
         if (code === "EAGAIN") Bun.sleepSync(1);
-        else if (code === "EPIPE") closed = true;
+        else if (code === "EPIPE") isClosed = true;
         else throw new FramesError("store", `Cannot write the output: ${systemSentence(error)}`);
       }
     }
@@ -105,26 +112,26 @@ function writer(file: number): Output {
 }
 
 /** A line on standard error. */
-export function note(terminal: Terminal, line: Line): void {
-  terminal.err(formatLine(terminal.style ?? "text", line, new Date()));
+export function printLine(terminal: Terminal, line: LogLine): void {
+  terminal.err(formatLogLine(terminal.style ?? "text", line, new Date()));
 }
 
 /** A message on standard error, on a line of its own. */
-export function say(terminal: Terminal, text: string, level: Level = "info"): void {
-  note(terminal, { level, type: "message", text });
+export function print(terminal: Terminal, text: string, level: LogLevel = "info"): void {
+  printLine(terminal, { level, type: "message", text });
 }
 
 /** An error, for people. */
-export function sayError(terminal: Terminal, text: string, code?: ErrorName): void {
+export function printError(terminal: Terminal, text: string, code?: ErrorName): void {
   if (terminal.style !== undefined && terminal.style !== "text") {
     const fields = code === undefined ? {} : { error: code };
-    return note(terminal, { level: "error", type: "error", text, fields });
+    return printLine(terminal, { level: "error", type: "error", text, fields });
   }
   const [start, end] = terminal.colours ? ["\x1b[31m", "\x1b[0m"] : ["", ""];
   terminal.err(`${start}frames:${end} ${printable(text)}\n`);
 }
 
 /** A JSON object on standard output, on a line of its own; bigints as decimal strings. */
-export function sayJson(terminal: Terminal, value: Record<string, unknown>): void {
+export function printJson(terminal: Terminal, value: Record<string, unknown>): void {
   terminal.out(jsonLine(value));
 }

@@ -32,12 +32,12 @@ export function parseSeconds(text: string, what: string): number {
   return seconds;
 }
 
-const units: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
+const secondsPerUnit: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
 /** Reads `90s`, `15m`, `2h` or `7d`, in seconds; nothing if it is something else. */
-export function parseSpan(text: string): number | undefined {
+export function parseDuration(text: string): number | undefined {
   const [, count, unit] = /^(\d+(?:\.\d+)?)([smhd])$/.exec(text) ?? [];
-  return unit === undefined ? undefined : Number(count) * units[unit]!;
+  return unit === undefined ? undefined : Number(count) * secondsPerUnit[unit]!;
 }
 
 /**
@@ -45,12 +45,13 @@ export function parseSpan(text: string): number | undefined {
  *
  * @throws {FramesError} `usage`, also of `90m`: what is removed by mistake does not come again
  */
-export function parseKeep(
+export function parseRetention(
   text: string,
   what: string,
 ): { milliseconds: number } | { bytes: number } {
-  const span = /m$/.test(text) ? undefined : parseSpan(text);
-  if (span !== undefined && span > 0) return { milliseconds: span * 1000 };
+  const durationSeconds = /m$/.test(text) ? undefined : parseDuration(text);
+  if (durationSeconds !== undefined && durationSeconds > 0)
+    return { milliseconds: durationSeconds * 1000 };
   if (/[kgt]$|M$|b$/i.test(text) && !/m$/.test(text)) {
     const bytes = parseSize(text, what);
     if (bytes > 0) return { bytes };
@@ -72,10 +73,10 @@ export function parseKeep(
  * @param now milliseconds since 1970, as what is returned
  * @throws {FramesError} `usage`
  */
-export function parseMoment(text: string, what: string, now: number): number {
+export function parseTime(text: string, what: string, now: number): number {
   if (text === "now") return now;
-  const span = parseSpan(text);
-  if (span !== undefined) return now - span * 1000;
+  const durationSeconds = parseDuration(text);
+  if (durationSeconds !== undefined) return now - durationSeconds * 1000;
   const isDate = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d.*)?$/.test(text);
   const zone = /(?:Z|[+-]\d\d:?\d\d)$/.test(text) || text.length === 10 ? "" : "Z";
   const time = isDate ? Date.parse(text.replace(" ", "T") + zone) : NaN;

@@ -1,71 +1,80 @@
 /** `frames verify`. */
-import { bucketPlace, isBucket } from "../store/bucket-place.ts";
+import { parseBucketLocation, isBucketLocation } from "../store/bucket-place.ts";
 import { errors, FramesError } from "../errors.ts";
-import { steadyNow } from "../net/connection.ts";
+import { monotonicNow } from "../net/connection.ts";
 import { type Finding, type Verification, verify, type VerifyOptions } from "../store/verify.ts";
 import { verifyBucket } from "../store/verify-bucket.ts";
 import type { Arguments } from "./arguments.ts";
-import { Progress } from "./progress.ts";
-import { printable, say, sayJson, type Terminal } from "./terminal.ts";
+import { ProgressDisplay } from "./progress.ts";
+import { printable, print, printJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount } from "./units.ts";
 
 /** @throws {FramesError} as `verify` in the store */
-export async function verifyCommand(given: Arguments, terminal: Terminal): Promise<number> {
-  const [directory = "received", ...rest] = given.positionals;
+export async function verifyCommand(args: Arguments, terminal: Terminal): Promise<number> {
+  const [directory = "received", ...rest] = args.positionals;
   if (rest.length > 0) {
     throw new FramesError(
       "usage",
       `Cannot verify a second directory, ${rest[0]}: one is the limit`,
     );
   }
-  const json = given.isOn("json");
-  const quiet = given.isOn("quiet");
-  const progress = quiet ? undefined : new Progress(terminal, steadyNow);
+  const json = args.isOn("json");
+  const quiet = args.isOn("quiet");
+  const progress = quiet ? undefined : new ProgressDisplay(terminal, monotonicNow);
   try {
-    const found = await verifyStore(directory, {
-      repair: given.isOn("repair"),
-      ignoreMissing: given.isOn("ignore-missing"),
+    const result = await verifyStore(directory, {
+      repair: args.isOn("repair"),
+      ignoreMissing: args.isOn("ignore-missing"),
       onFinding: (finding) => {
         progress?.clear();
-        if (json) sayJson(terminal, { type: "finding", ...finding });
+        if (json) printJson(terminal, { type: "finding", ...finding });
         else terminal.out(`${findingLine(finding)}\n`);
       },
-      onProgress: ({ total, frames, bytes }) => progress?.follow([verified(total, frames, bytes)]),
+      onProgress: ({ total, frames, bytes }) =>
+        progress?.update([verifyProgress(total, frames, bytes)]),
     });
     progress?.discard();
-    if (json) sayJson(terminal, { type: "summary", ...found });
-    if (!quiet) for (const line of summaryLines(found, given)) say(terminal, line);
-    const wrong = found.missing + found.damaged + found.unknown + found.lost;
-    return wrong > 0 ? errors["not-delivered"].exit : 0;
+    if (json) printJson(terminal, { type: "summary", ...result });
+    if (!quiet) for (const line of summaryLines(result, args)) print(terminal, line);
+    const problems = result.missing + result.damaged + result.unknown + result.lost;
+    return problems > 0 ? errors["not-delivered"].exitCode : 0;
   } finally {
     progress?.discard();
   }
 }
 
-function verifyStore(place: string, options: VerifyOptions): Promise<Verification> {
-  if (!isBucket(place)) return verify(place, options);
-  const { repair, ...more } = options;
+function verifyStore(location: string, options: VerifyOptions): Promise<Verification> {
+  if (!isBucketLocation(location)) return verify(location, options);
+  const { repair, ...bucketOptions } = options;
   if (repair === true) {
     const hint = "remove what is damaged, and send it again";
     throw new FramesError("usage", `Cannot repair a bucket: ${hint}`);
   }
-  return verifyBucket(bucketPlace(place, process.env), more);
+  return verifyBucket(parseBucketLocation(location, process.env), bucketOptions);
 }
 
 /** The frames that were looked at, as progress is shown. */
-function verified(total: number, frames: number, bytes: number) {
-  const none = { present: 0, moved: 0, refused: 0, skipped: 0, lost: 0, part: 0, partOf: 0 };
-  const live = { dropped: 0, retried: 0, delays: undefined };
+function verifyProgress(total: number, frames: number, bytes: number) {
+  const zeroCounts = {
+    present: 0,
+    removedAtServer: 0,
+    refused: 0,
+    conflictsSkipped: 0,
+    lost: 0,
+    largeFrameSent: 0,
+    largeFrameSize: 0,
+  };
+  const liveCounts = { dropped: 0, retried: 0, delays: undefined };
   return {
     name: "verified",
     total,
-    captured: frames,
+    capturedCount: frames,
     sent: frames,
     bytes,
     settled: frames,
     settledBytes: bytes,
-    ...none,
-    ...live,
+    ...zeroCounts,
+    ...liveCounts,
   };
 }
 
@@ -73,24 +82,25 @@ function findingLine({ kind, what, why }: Finding): string {
   return `${kind.padEnd(7)}  ${printable(what)}: ${printable(why)}`;
 }
 
-function summaryLines(found: Verification, given: Arguments): string[] {
-  const { frames, bytes, missing, damaged, unknown, lost, rebuilt } = found;
-  const looked = `${formatCount(frames, "frame")}, ${formatBytes(bytes)}`;
+function summaryLines(result: Verification, args: Arguments): string[] {
+  const { frames, bytes, missing, damaged, unknown, lost, rebuilt } = result;
+  const checked = `${formatCount(frames, "frame")}, ${formatBytes(bytes)}`;
   const lines =
     rebuilt === undefined
       ? []
       : [
           `The journal was malformed: a new one was made, of ${formatCount(rebuilt, "frame")} as they are now`,
         ];
-  if (missing + damaged + unknown + lost === 0) return [...lines, `Everything is right: ${looked}`];
+  if (missing + damaged + unknown + lost === 0)
+    return [...lines, `Everything is right: ${checked}`];
   const counts = { missing, damaged, unknown, lost };
-  const wrong = Object.entries(counts).flatMap(([what, count]) =>
+  const problems = Object.entries(counts).flatMap(([what, count]) =>
     count > 0 ? [`${count} ${what}`] : [],
   );
-  lines.push(`Not everything is right: ${wrong.join(", ")} (${looked})`);
+  lines.push(`Not everything is right: ${problems.join(", ")} (${checked})`);
   if (damaged > 0) {
     lines.push(
-      given.isOn("repair")
+      args.isOn("repair")
         ? "Damaged frames were set aside: frames send brings them again"
         : "--repair sets damaged frames aside, so that the next send brings them",
     );

@@ -2,7 +2,7 @@
 import type { Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import { type Address, formatAddress } from "../net/address.ts";
-import { steadyNow } from "../net/connection.ts";
+import { monotonicNow } from "../net/connection.ts";
 
 /** How a server is spoken to: in the clear, with one of these keys, or in the clear until it asks for one. */
 export interface ClientKeys {
@@ -16,60 +16,60 @@ export interface ClientKeys {
 }
 
 /** Times are in milliseconds. */
-export interface AttemptOptions {
+export interface ReconnectOptions {
   /** How long nothing may be settled before it is given up; without it, for ever. */
   readonly giveUpAfter: number | undefined;
   readonly keys: ClientKeys;
   /** Whether a server may be away from the beginning on. */
-  readonly isPatient: boolean;
+  readonly canStartOffline: boolean;
   /** There is no connection, for this reason; the next try is so many milliseconds away. */
-  readonly waiting: (reason: FramesError, milliseconds: number) => void;
+  readonly onWaiting: (reason: FramesError, milliseconds: number) => void;
 }
 
 /** Milliseconds before the second try, which double up to the most. */
-const firstPause = 1000;
-const longestPause = 30_000;
+const initialDelayMs = 1000;
+const maxDelayMs = 30_000;
 
 /** What is captured meanwhile grows old: whoever is live looks for the server all the time. */
-const livePause = 500;
+const maxLiveDelayMs = 500;
 
 /** Errors that may come of a flipped byte end it when they come so often without progress. */
-const mostDoubts = 3;
+const maxSuspectErrors = 3;
 
 /** What a server says of one key, and may not say of the next. */
-const keyFails = new Set(["not-let-in", "key-revoked", "wrong-role", "wrong-stream"]);
+const keyErrors = new Set(["not-let-in", "key-revoked", "wrong-role", "wrong-stream"]);
 
 /** Only a frames server says this, or whatever lies on the way to one does it. */
-const saidByServers = new Set(["store", "stopping", "full", "damaged"]);
+const serverErrors = new Set(["store", "stopping", "full", "damaged"]);
 
-export class Attempts {
+export class Reconnector {
   readonly #address: Address;
-  readonly #options: AttemptOptions;
+  readonly #options: ReconnectOptions;
   /** The key that is in use. */
-  #key: number | undefined;
+  #keyIndex: number | undefined;
   #keys: readonly Key[] = [];
   #isInterrupted = false;
-  #endPause: () => void = () => {};
+  #endDelay: () => void = () => {};
   #retries = 0;
   /** Whether a server has taken it up. */
-  #isWelcomed: boolean;
+  #isAccepted: boolean;
   /** Pauses, and errors that a flipped byte may have caused, since anything was settled. */
-  #pauses = 0;
-  #doubts = 0;
-  #progressAt = steadyNow();
+  #delaysSinceProgress = 0;
+  #suspectErrors = 0;
+  #lastProgressAt = monotonicNow();
 
-  constructor(address: Address, options: AttemptOptions) {
+  constructor(address: Address, options: ReconnectOptions) {
     this.#address = address;
     this.#options = options;
-    this.#isWelcomed = options.isPatient;
+    this.#isAccepted = options.canStartOffline;
     if (options.keys.use !== "always") return;
     this.#keys = options.keys.keys();
-    this.#key = 0;
+    this.#keyIndex = 0;
   }
 
   /** What is proved to the server next; without it the connection is plain. */
   get key(): Key | undefined {
-    return this.#key === undefined ? undefined : this.#keys[this.#key];
+    return this.#keyIndex === undefined ? undefined : this.#keys[this.#keyIndex];
   }
 
   /** Connections after the first. */
@@ -82,25 +82,25 @@ export class Attempts {
   }
 
   /** A server has taken it up. */
-  welcomed(): void {
-    this.#isWelcomed = true;
+  onWelcome(): void {
+    this.#isAccepted = true;
   }
 
   /** Something came about. `isSettled` if it will not have to be done again. */
-  progressed(isSettled: boolean): void {
-    if (isSettled) this.#pauses = this.#doubts = 0;
-    this.#progressAt = steadyNow();
+  onProgress(isFinal: boolean): void {
+    if (isFinal) this.#delaysSinceProgress = this.#suspectErrors = 0;
+    this.#lastProgressAt = monotonicNow();
   }
 
   /** Milliseconds until it is given up. */
-  get patience(): number {
+  get remainingMs(): number {
     const { giveUpAfter } = this.#options;
     if (giveUpAfter === undefined) return Infinity;
-    return this.#progressAt + giveUpAfter - steadyNow();
+    return this.#lastProgressAt + giveUpAfter - monotonicNow();
   }
 
   /** What is said when patience is at an end. */
-  givenUp(reason: FramesError): FramesError {
+  giveUpError(reason: FramesError): FramesError {
     const seconds = this.#options.giveUpAfter! / 1000;
     return new FramesError("given-up", `Gave up after ${seconds} s: ${reason.message}`);
   }
@@ -108,49 +108,50 @@ export class Attempts {
   /** Connects no more. */
   interrupt(): void {
     this.#isInterrupted = true;
-    this.#endPause();
+    this.#endDelay();
   }
 
   /**
    * Connects until it is done.
    *
    * @param connect is done with the first connection on which nothing breaks
-   * @param noted after a connection that broke: has called `progressed`, if anything came about on it
+   * @param onBroken after a connection that broke: has called `progressed`, if anything came about on it
    * @throws what ends it
    */
   async run<T>(
     connect: () => Promise<T>,
-    noted: () => void,
-    judge: { isOurs(error: unknown): boolean; readonly isLive: boolean },
+    onBroken: () => void,
+    rules: { isLocalError(error: unknown): boolean; readonly isLive: boolean },
   ): Promise<T> {
     for (;;) {
-      const progressAt = this.#progressAt;
+      const previousProgressAt = this.#lastProgressAt;
       try {
         return await connect();
       } catch (error) {
-        noted();
-        if (this.#nextKey(error)) continue;
-        if (judge.isOurs(error)) throw error;
-        const reason = this.#mayRetry(error);
+        onBroken();
+        if (this.#useNextKey(error)) continue;
+        if (rules.isLocalError(error)) throw error;
+        const reason = this.#checkRetry(error);
         // What was done a second time without being confirmed was done in vain.
-        if (this.#pauses > 0) this.#progressAt = progressAt;
-        await this.#pause(reason, judge.isLive);
+        if (this.#delaysSinceProgress > 0) this.#lastProgressAt = previousProgressAt;
+        await this.#delay(reason, rules.isLive);
       }
       this.#retries++;
     }
   }
 
   /** Whether there is another key to try, now that the server did not take the last one, or asked for one. */
-  #nextKey(error: unknown): boolean {
+  #useNextKey(error: unknown): boolean {
     const { use, keys } = this.#options.keys;
     if (!(error instanceof FramesError) || this.#isInterrupted) return false;
-    const asked = error.code === "no-key" && use === "if-asked" && this.#key === undefined;
-    if (!asked && !keyFails.has(error.code)) return false;
+    const isKeyRequired =
+      error.code === "no-key" && use === "if-asked" && this.#keyIndex === undefined;
+    if (!isKeyRequired && !keyErrors.has(error.code)) return false;
     // Keys that nobody asked for are no reason to fail, so they are read only now.
-    if (asked) this.#keys = keys();
-    const next = asked ? 0 : (this.#key ?? this.#keys.length) + 1;
+    if (isKeyRequired) this.#keys = keys();
+    const next = isKeyRequired ? 0 : (this.#keyIndex ?? this.#keys.length) + 1;
     if (next >= this.#keys.length) return false;
-    this.#key = next;
+    this.#keyIndex = next;
     return true;
   }
 
@@ -159,34 +160,34 @@ export class Attempts {
    *
    * @throws what ends it
    */
-  #mayRetry(error: unknown): FramesError {
+  #checkRetry(error: unknown): FramesError {
     if (!(error instanceof FramesError)) throw error;
     const { code, retry } = error;
     if (this.#isInterrupted && retry !== undefined) {
       throw new FramesError("interrupted", `Interrupted: ${error.message}`);
     }
-    if (retry === undefined || !(this.#isWelcomed || saidByServers.has(code))) throw error;
-    if (retry === "thrice" && ++this.#doubts >= mostDoubts) throw error;
+    if (retry === undefined || !(this.#isAccepted || serverErrors.has(code))) throw error;
+    if (retry === "three-times" && ++this.#suspectErrors >= maxSuspectErrors) throw error;
     return error;
   }
 
   /** Waits before the next try, each time longer, and not for as long as all others who wait. */
-  async #pause(reason: FramesError, isLive: boolean): Promise<void> {
-    const { patience } = this;
-    if (patience <= 0) throw this.givenUp(reason);
-    const longest = isLive ? livePause : longestPause;
-    const pause = Math.min(firstPause * 2 ** this.#pauses++, longest);
-    const jittered = Math.min(pause * (0.75 + Math.random() / 4), patience);
-    this.#options.waiting(reason, jittered);
+  async #delay(reason: FramesError, isLive: boolean): Promise<void> {
+    const { remainingMs } = this;
+    if (remainingMs <= 0) throw this.giveUpError(reason);
+    const maxMs = isLive ? maxLiveDelayMs : maxDelayMs;
+    const delayMs = Math.min(initialDelayMs * 2 ** this.#delaysSinceProgress++, maxMs);
+    const jitteredMs = Math.min(delayMs * (0.75 + Math.random() / 4), remainingMs);
+    this.#options.onWaiting(reason, jitteredMs);
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#endPause = resolve;
-    const timer = setTimeout(resolve, jittered);
+    this.#endDelay = resolve;
+    const timer = setTimeout(resolve, jitteredMs);
     await promise;
     clearTimeout(timer);
     if (this.#isInterrupted) {
-      const where = formatAddress(this.#address);
-      throw new FramesError("interrupted", `Interrupted while there was no connection to ${where}`);
+      const peer = formatAddress(this.#address);
+      throw new FramesError("interrupted", `Interrupted while there was no connection to ${peer}`);
     }
-    if (this.patience <= 0) throw this.givenUp(reason);
+    if (this.remainingMs <= 0) throw this.giveUpError(reason);
   }
 }

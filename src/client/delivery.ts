@@ -1,17 +1,17 @@
 /** A delivery over as many connections as it takes: connects again, and resumes at the receipts. */
-import { Attempts, type ClientKeys } from "./attempts.ts";
-import { Dispatch } from "./dispatch.ts";
+import { Reconnector, type ClientKeys } from "./attempts.ts";
+import { SendConnection } from "./dispatch.ts";
 import { FramesError } from "../errors.ts";
 import type { FrameSource } from "../frame.ts";
 import type { Address } from "../net/address.ts";
-import { Removal, type Kept } from "./removal.ts";
-import { Outlet, type SourceProgress, type Undelivered } from "../session/outlet.ts";
+import { SentFileRemover, type NotRemoved } from "./removal.ts";
+import { OutgoingSource, type SourceProgress, type Undelivered } from "../session/outlet.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
 /** Times are in milliseconds. */
-export interface DeliveryOptions {
+export interface SendSessionOptions {
   readonly timeout: number;
-  readonly connectWithin: number;
+  readonly connectTimeout: number;
   /** How long nothing may be settled before the delivery is given up; without it, for ever. */
   readonly giveUpAfter: number | undefined;
   /** Whether frames that may be there are always compared by CRC-32. */
@@ -20,32 +20,32 @@ export interface DeliveryOptions {
   readonly move: boolean;
   readonly keys: ClientKeys;
   /** What the stream of live frames is called at a time, if that changes. */
-  readonly streamAt: ((captured: bigint) => string) | undefined;
+  readonly streamNameAt: ((captured: bigint) => string) | undefined;
   /** Bytes a second that are sent at most. */
-  readonly rate: number | undefined;
+  readonly maxBytesPerSecond: number | undefined;
   /** Whether a server may be away from the beginning on, since frames are kept meanwhile. */
-  readonly isPatient: boolean;
+  readonly canStartOffline: boolean;
   /** Whether sources may come later, by `add`, until `closeSources`. */
-  readonly isOpen: boolean;
+  readonly canAddSources: boolean;
   /** Aborting it stops the delivery: what is on its way is finished, for 10 s at most. */
   readonly signal: AbortSignal | undefined;
 }
 
 /** What a delivery tells. */
-export interface DeliveryEvents {
-  welcome(welcome: Welcome): void;
+export interface SendSessionEvents {
+  onWelcome(welcome: Welcome): void;
   /** There is no connection, for this reason; the next try is so many milliseconds away. */
-  waiting(reason: FramesError, milliseconds: number): void;
-  undelivered(report: Undelivered): void;
+  onWaiting(reason: FramesError, milliseconds: number): void;
+  onUndelivered(report: Undelivered): void;
   /** A frame that was to be moved stays. */
-  kept(kept: Kept): void;
+  onNotRemoved(kept: NotRemoved): void;
   /** About once a second while there is a connection. */
-  tick(sources: readonly SourceProgress[]): void;
+  onTick(sources: readonly SourceProgress[]): void;
   trace?(direction: "->" | "<-", line: string): void;
 }
 
 /** How a delivery ended that was completed. */
-export interface Delivered {
+export interface SendResult {
   readonly done: Done;
   readonly welcome: Welcome;
   /** Connections after the first. */
@@ -54,74 +54,74 @@ export interface Delivered {
   readonly removed: number;
 }
 
-export class Delivery {
+export class SendSession {
   readonly #address: Address;
   readonly #hello: Hello;
-  readonly #options: DeliveryOptions;
-  readonly #events: DeliveryEvents;
-  readonly #outlets: Outlet[];
+  readonly #options: SendSessionOptions;
+  readonly #events: SendSessionEvents;
+  readonly #sources: OutgoingSource[];
   /** Whether more sources may come. */
-  #isOpen: boolean;
-  readonly #removal: Removal;
-  #dispatch: Dispatch | undefined;
-  readonly #attempts: Attempts;
-  #settled = 0;
-  #sent = 0;
+  #canAddSources: boolean;
+  readonly #remover: SentFileRemover;
+  #connection: SendConnection | undefined;
+  readonly #reconnector: Reconnector;
+  #finishedFrames = 0;
+  #sentBytes = 0;
 
   constructor(
     address: Address,
     hello: Hello,
     sources: readonly FrameSource[],
-    options: DeliveryOptions,
-    events: DeliveryEvents,
+    options: SendSessionOptions,
+    events: SendSessionEvents,
   ) {
     this.#address = address;
     this.#hello = hello;
     this.#options = options;
     this.#events = events;
-    this.#isOpen = options.isOpen;
-    this.#outlets = [];
-    for (const source of sources) this.#outlets.push(this.#outletOf(source));
-    const { giveUpAfter, keys, isPatient } = options;
-    const waiting = events.waiting.bind(events);
-    this.#attempts = new Attempts(address, { giveUpAfter, keys, isPatient, waiting });
-    this.#removal = new Removal(
-      (kept) => events.kept(kept),
-      () => this.#dispatch?.wake(),
+    this.#canAddSources = options.canAddSources;
+    this.#sources = [];
+    for (const source of sources) this.#sources.push(this.#createOutgoing(source));
+    const { giveUpAfter, keys, canStartOffline } = options;
+    const onWaiting = events.onWaiting.bind(events);
+    this.#reconnector = new Reconnector(address, { giveUpAfter, keys, canStartOffline, onWaiting });
+    this.#remover = new SentFileRemover(
+      (notRemoved) => events.onNotRemoved(notRemoved),
+      () => this.#connection?.wake(),
     );
   }
 
   /** What is not live belongs to the stream that it began with. */
-  #outletOf(source: FrameSource): Outlet {
-    const { streamAt } = this.#options;
-    return new Outlet(
-      this.#outlets.length + 1,
+  #createOutgoing(source: FrameSource): OutgoingSource {
+    const { streamNameAt } = this.#options;
+    return new OutgoingSource(
+      this.#sources.length + 1,
       source,
-      source.stop === undefined ? undefined : streamAt,
+      source.stopCapture === undefined ? undefined : streamNameAt,
     );
   }
 
   /** Another source came. */
-  add(source: FrameSource): void {
-    const outlet = this.#outletOf(source);
-    this.#outlets.push(outlet);
-    this.#dispatch?.added(outlet);
+  addSource(source: FrameSource): void {
+    const outgoing = this.#createOutgoing(source);
+    this.#sources.push(outgoing);
+    this.#connection?.addSource(outgoing);
   }
 
   /** No more sources will come. */
   closeSources(): void {
-    this.#isOpen = false;
-    this.#dispatch?.wake();
+    this.#canAddSources = false;
+    this.#connection?.wake();
   }
 
   /** How far each source is. */
   get progress(): readonly SourceProgress[] {
-    return this.#outlets.map((outlet) => outlet.progress);
+    return this.#sources.map((outgoing) => outgoing.progress);
   }
 
   /** Whether it was stopped before everything was sent. */
   get isInterrupted(): boolean {
-    return this.#dispatch?.isInterrupted === true;
+    return this.#connection?.isInterrupted === true;
   }
 
   /**
@@ -129,26 +129,26 @@ export class Delivery {
    *
    * @throws {FramesError} if the delivery as a whole failed
    */
-  async run(): Promise<Delivered> {
+  async run(): Promise<SendResult> {
     const { signal } = this.#options;
     const stop = () => this.#stop();
     try {
       if (signal?.aborted) throw new FramesError("interrupted");
       signal?.addEventListener("abort", stop);
-      for (const { source } of this.#outlets) source.begin?.();
-      const last = await this.#runConnections();
-      await this.#removal.finish();
-      return { ...last, retries: this.#attempts.retries, removed: this.#removal.removed };
+      for (const { input: source } of this.#sources) source.startCapture?.();
+      const result = await this.#runConnections();
+      await this.#remover.finish();
+      return { ...result, retries: this.#reconnector.retries, removed: this.#remover.removed };
     } catch (error) {
-      this.#tellUntold();
+      this.#emitUnreportedLosses();
       throw error;
     } finally {
       signal?.removeEventListener("abort", stop);
       try {
         // What the server has is removed, however the delivery ended.
-        await this.#removal.finish();
+        await this.#remover.finish();
       } finally {
-        for (const { large, source } of this.#outlets) {
+        for (const { large, input: source } of this.#sources) {
           large?.close();
           source.close();
         }
@@ -157,78 +157,79 @@ export class Delivery {
   }
 
   /** What was lost while there was no server is told here at least. */
-  #tellUntold(): void {
-    for (const outlet of this.#outlets) {
-      const source = outlet.source.name;
-      for (const loss of outlet.abandon()) this.#events.undelivered({ source, ...loss });
+  #emitUnreportedLosses(): void {
+    for (const outgoing of this.#sources) {
+      const source = outgoing.input.name;
+      for (const loss of outgoing.drainUnreported())
+        this.#events.onUndelivered({ source, ...loss });
     }
   }
 
   async #runConnections(): Promise<{ done: Done; welcome: Welcome }> {
     const connect = () => {
-      this.#dispatch = this.#newDispatch();
-      return this.#dispatch.run();
+      this.#connection = this.#createConnection();
+      return this.#connection.run();
     };
-    const outlets = this.#outlets;
-    return await this.#attempts.run(connect, () => this.#noteProgress(), {
-      isOurs: (error) => outlets.some(({ failure }) => failure?.error === error),
+    const sources = this.#sources;
+    return await this.#reconnector.run(connect, () => this.#updateProgress(), {
+      isLocalError: (error) => sources.some(({ failure }) => failure?.error === error),
       get isLive() {
-        return outlets.some(({ source }) => source.isLive === true);
+        return sources.some(({ input: source }) => source.isLive === true);
       },
     });
   }
 
-  #newDispatch(): Dispatch {
-    const { timeout, connectWithin, checksum, move, rate } = this.#options;
+  #createConnection(): SendConnection {
+    const { timeout, connectTimeout, checksum, move, maxBytesPerSecond } = this.#options;
     const options = {
       timeout,
-      connectWithin: Math.min(connectWithin, Math.max(1, this.#attempts.patience)),
+      connectTimeout: Math.min(connectTimeout, Math.max(1, this.#reconnector.remainingMs)),
       checksum: checksum || move,
-      rate,
-      key: this.#attempts.key,
+      maxBytesPerSecond,
+      key: this.#reconnector.key,
     };
     const { trace } = this.#events;
-    return new Dispatch(this.#address, this.#hello, this.#outlets, options, {
-      welcome: (welcome) => {
-        this.#attempts.welcomed();
-        this.#events.welcome(welcome);
+    return new SendConnection(this.#address, this.#hello, this.#sources, options, {
+      onWelcome: (welcome) => {
+        this.#reconnector.onWelcome();
+        this.#events.onWelcome(welcome);
       },
-      undelivered: (report) => this.#events.undelivered(report),
-      tick: () => this.#tick(),
-      isHeld: () => this.#removal.isBehind,
-      isOpen: () => this.#isOpen,
-      ...(move ? { delivered: (...frame) => this.#removal.add(...frame) } : {}),
+      onUndelivered: (report) => this.#events.onUndelivered(report),
+      onTick: () => this.#tick(),
+      isPaused: () => this.#remover.isBehind,
+      canAddSources: () => this.#canAddSources,
+      ...(move ? { onDelivered: (...frame) => this.#remover.add(...frame) } : {}),
       ...(trace === undefined ? {} : { trace: (...line) => trace(...line) }),
     });
   }
 
   #tick(): void {
-    this.#events.tick(this.progress);
-    this.#noteProgress();
-    if (this.#attempts.patience > 0) return;
+    this.#events.onTick(this.progress);
+    this.#updateProgress();
+    if (this.#reconnector.remainingMs > 0) return;
     const reason = new FramesError("timeout", "the server confirms nothing");
-    throw this.#attempts.givenUp(reason);
+    throw this.#reconnector.giveUpError(reason);
   }
 
   /** Notes whether anything was sent or settled since the last look. */
-  #noteProgress(): void {
-    let settled = 0;
-    let sent = 0;
-    for (const { progress } of this.#outlets) {
-      settled += progress.settled + progress.lost;
-      sent += progress.bytes;
+  #updateProgress(): void {
+    let finishedFrames = 0;
+    let sentBytes = 0;
+    for (const { progress } of this.#sources) {
+      finishedFrames += progress.settled + progress.lost;
+      sentBytes += progress.bytes;
     }
-    const isIdle = this.#dispatch?.isIdle === true;
-    if (settled > this.#settled || sent > this.#sent || isIdle) {
-      this.#attempts.progressed(settled > this.#settled);
+    const isIdle = this.#connection?.isIdle === true;
+    if (finishedFrames > this.#finishedFrames || sentBytes > this.#sentBytes || isIdle) {
+      this.#reconnector.onProgress(finishedFrames > this.#finishedFrames);
     }
-    this.#settled = settled;
-    this.#sent = sent;
+    this.#finishedFrames = finishedFrames;
+    this.#sentBytes = sentBytes;
   }
 
   #stop(): void {
-    this.#attempts.interrupt();
-    this.#removal.stop();
-    this.#dispatch?.interrupt();
+    this.#reconnector.interrupt();
+    this.#remover.stop();
+    this.#connection?.interrupt();
   }
 }

@@ -1,75 +1,75 @@
 /** What one connection sends of a delivery: joins a sender and a socket. */
 import type { Key } from "../auth/key.ts";
-import { asksForKey, broken, closedEarly, conversationError } from "./errors.ts";
+import { keyRequiredError, brokenError, closedEarlyError, translateError } from "./errors.ts";
 import { asFramesError, FramesError } from "../errors.ts";
 import { type Address, formatAddress } from "../net/address.ts";
 import { connect } from "../net/connect.ts";
-import { type Connection, type ConnectionHandler, steadyNow } from "../net/connection.ts";
-import type { Outlet } from "../session/outlet.ts";
+import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
+import type { OutgoingSource } from "../session/outlet.ts";
 import { Sender, type SenderEvents } from "../session/sender.ts";
-import { outgoingBuffer } from "../session/transmission.ts";
+import { outgoingBufferBytes } from "../session/transmission.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
 /** How one connection goes. Times are in milliseconds. */
-export interface DispatchOptions {
+export interface SendConnectionOptions {
   readonly timeout: number;
-  readonly connectWithin: number;
+  readonly connectTimeout: number;
   /** Is proved over TLS 1.3; without it the connection is plain. */
   readonly key: Key | undefined;
   /** Whether every frame that may be there is compared by CRC-32. */
   readonly checksum: boolean;
   /** Bytes a second that are sent at most. */
-  readonly rate: number | undefined;
+  readonly maxBytesPerSecond: number | undefined;
 }
 
 /** What a dispatch tells. */
-export interface DispatchEvents extends Omit<SenderEvents, "wake"> {
+export interface SendConnectionEvents extends Omit<SenderEvents, "onWritable"> {
   /** About once a second. What it throws ends the connection. */
-  tick(): void;
+  onTick(): void;
 }
 
 /** What is on its way when a delivery is stopped gets this long, in milliseconds. */
-const stopWithin = 10_000;
+const stopTimeoutMs = 10_000;
 
 /** What one connection sends of a delivery. */
-export class Dispatch implements ConnectionHandler {
+export class SendConnection implements ConnectionHandler {
   readonly #address: Address;
-  readonly #options: DispatchOptions;
-  readonly #events: DispatchEvents;
-  readonly #outlets: readonly Outlet[];
+  readonly #options: SendConnectionOptions;
+  readonly #events: SendConnectionEvents;
+  readonly #sources: readonly OutgoingSource[];
   readonly #sender: Sender;
-  readonly #buffer = new Uint8Array(outgoingBuffer);
+  readonly #buffer = new Uint8Array(outgoingBufferBytes);
   readonly #finished = Promise.withResolvers<{ done: Done; welcome: Welcome }>();
   #connection: Connection | undefined;
-  #pumping = false;
-  #ended = false;
-  #interrupted = false;
-  #receiving = false;
-  #heard = false;
+  #isPumping = false;
+  #isEnded = false;
+  #isInterrupted = false;
+  #isReceiving = false;
+  #hasReceived = false;
   /** What a source threw: told when what it gave before is safe. */
-  #failure: { error: unknown } | undefined;
+  #sourceFailure: { error: unknown } | undefined;
   #deadline: NodeJS.Timeout | undefined;
 
   constructor(
     address: Address,
     hello: Hello,
-    outlets: readonly Outlet[],
-    options: DispatchOptions,
-    events: DispatchEvents,
+    sources: readonly OutgoingSource[],
+    options: SendConnectionOptions,
+    events: SendConnectionEvents,
   ) {
     this.#address = address;
     this.#options = options;
     this.#events = events;
-    this.#outlets = outlets;
+    this.#sources = sources;
     this.#sender = new Sender(
-      outlets,
+      sources,
       hello,
       options,
       options.timeout,
-      steadyNow(),
+      monotonicNow(),
       {
         ...events,
-        wake: () => this.wake(),
+        onWritable: () => this.wake(),
       },
       options.key,
     );
@@ -77,7 +77,7 @@ export class Dispatch implements ConnectionHandler {
 
   /** Whether it was stopped before everything was sent. */
   get isInterrupted(): boolean {
-    return this.#interrupted;
+    return this.#isInterrupted;
   }
 
   /** Whether the server owes no receipt and no answer. */
@@ -95,9 +95,9 @@ export class Dispatch implements ConnectionHandler {
       const connecting = connect(
         this.#address,
         this,
-        this.#options.connectWithin,
+        this.#options.connectTimeout,
         this.#options.key !== undefined,
-        this.#options.rate,
+        this.#options.maxBytesPerSecond,
       );
       // Whichever fails first is told: when the delivery is stopped, nobody waits for a connection.
       return await Promise.race([
@@ -106,7 +106,7 @@ export class Dispatch implements ConnectionHandler {
       ]);
     } catch (error) {
       this.#end();
-      this.#sender.abandon();
+      this.#sender.returnToSources();
       throw error;
     }
   }
@@ -117,12 +117,12 @@ export class Dispatch implements ConnectionHandler {
   }
 
   /** Another source came. */
-  added(outlet: Outlet): void {
-    if (this.#ended) return;
+  addSource(source: OutgoingSource): void {
+    if (this.#isEnded) return;
     try {
-      this.#sender.added(outlet);
+      this.#sender.addSource(source);
     } catch (error) {
-      this.failed(asFramesError(error, "internal"));
+      this.fail(asFramesError(error, "internal"));
     }
   }
 
@@ -133,128 +133,128 @@ export class Dispatch implements ConnectionHandler {
 
   /** Finishes what is on its way, for `error` if there is one. */
   #stop(error?: unknown): void {
-    if (this.#interrupted || this.#failure !== undefined) return;
+    if (this.#isInterrupted || this.#sourceFailure !== undefined) return;
     // First what it is for: stopping sends on, and may meet the source's error on the way.
-    if (error === undefined) this.#interrupted = this.#outlets.some((one) => one.isCutShort);
-    else this.#failure = { error };
-    for (const outlet of this.#outlets) outlet.stop();
+    if (error === undefined) this.#isInterrupted = this.#sources.some((one) => one.hasUnsent);
+    else this.#sourceFailure = { error };
+    for (const source of this.#sources) source.stop();
     // Nothing is on its way yet.
     if (this.#sender.welcome === undefined) {
-      const message = `Interrupted before ${this.#where()} took the frames`;
+      const message = `Interrupted before ${this.#peer()} took the frames`;
       return this.#fail(error ?? new FramesError("interrupted", message));
     }
     this.#deadline = setTimeout(() => {
-      const message = `Interrupted: ${this.#where()} did not confirm the last frames in time`;
+      const message = `Interrupted: ${this.#peer()} did not confirm the last frames in time`;
       this.#fail(error ?? new FramesError("interrupted", message));
-    }, stopWithin);
+    }, stopTimeoutMs);
     this.#pump();
   }
 
-  get tickEvery(): number {
+  get tickIntervalMs(): number {
     return Math.min(1000, this.#options.timeout / 4);
   }
 
-  opened(connection: Connection): void {
+  onOpen(connection: Connection): void {
     this.#connection = connection;
-    if (this.#ended) return connection.terminate();
-    this.#sender.connected(steadyNow(), connection.exporter);
+    if (this.#isEnded) return connection.terminate();
+    this.#sender.onConnected(monotonicNow(), connection.exporter);
     this.#pump();
   }
 
   /** Sends what there is, until the socket is full or nothing is ready. */
   #pump(): void {
     const connection = this.#connection;
-    if (connection === undefined || this.#pumping || this.#receiving || this.#ended) return;
-    this.#pumping = true;
+    if (connection === undefined || this.#isPumping || this.#isReceiving || this.#isEnded) return;
+    this.#isPumping = true;
     try {
       // The buffer is free again as soon as nothing of it is queued.
-      while (connection.queued === 0 && !connection.isClosed) {
-        const { length, piece } = this.#sender.transmit(this.#buffer, steadyNow());
+      while (connection.queuedBytes === 0 && !connection.isClosed) {
+        const { length, piece } = this.#sender.transmit(this.#buffer, monotonicNow());
         if (length === 0) break;
         connection.send(this.#buffer.subarray(0, length));
         if (piece !== undefined) connection.send(piece);
       }
     } catch (error) {
-      this.failed(asFramesError(error, "internal"));
+      this.fail(asFramesError(error, "internal"));
     } finally {
-      this.#pumping = false;
+      this.#isPumping = false;
     }
     const { failure } = this.#sender;
     // What a source throws when it was told to stop says nothing new.
-    if (failure !== undefined && !this.#interrupted) this.#stop(failure.error);
+    if (failure !== undefined && !this.#isInterrupted) this.#stop(failure.error);
   }
 
-  data(chunk: Uint8Array): void {
-    if (this.#ended) return;
-    if (!this.#heard && this.#options.key === undefined) {
-      const asks = asksForKey(chunk, this.#where());
-      if (asks !== undefined) return this.#fail(asks);
+  onData(chunk: Uint8Array): void {
+    if (this.#isEnded) return;
+    if (!this.#hasReceived && this.#options.key === undefined) {
+      const keyRequired = keyRequiredError(chunk, this.#peer());
+      if (keyRequired !== undefined) return this.#fail(keyRequired);
     }
-    this.#heard = true;
+    this.#hasReceived = true;
     // The machine may wake us several times for one chunk.
-    this.#receiving = true;
+    this.#isReceiving = true;
     try {
-      this.#sender.receive(chunk, steadyNow());
+      this.#sender.receive(chunk, monotonicNow());
     } finally {
-      this.#receiving = false;
+      this.#isReceiving = false;
     }
     const { done, welcome } = this.#sender;
     if (done === undefined || welcome === undefined) return this.#pump();
     this.#end();
     this.#connection!.finish();
-    if (this.#failure === undefined) this.#finished.resolve({ done, welcome });
-    else this.#finished.reject(this.#failure.error);
+    if (this.#sourceFailure === undefined) this.#finished.resolve({ done, welcome });
+    else this.#finished.reject(this.#sourceFailure.error);
   }
 
-  drained(): void {
+  onDrain(): void {
     this.#pump();
   }
 
   tick(): void {
-    if (this.#ended) return;
-    this.#events.tick();
-    this.#sender.tick(steadyNow());
+    if (this.#isEnded) return;
+    this.#events.onTick();
+    this.#sender.tick(monotonicNow());
   }
 
-  ended(): void {
-    this.#fail(closedEarly(this.#where(), this.#sender.welcome !== undefined, "delivered"));
+  onEnd(): void {
+    this.#fail(closedEarlyError(this.#peer(), this.#sender.welcome !== undefined, "delivered"));
   }
 
-  failed(failure: FramesError): void {
+  fail(failure: FramesError): void {
     const hasKey = this.#options.key !== undefined;
-    const { error, said } = conversationError(failure, this.#where(), hasKey);
-    this.#fail(error, said);
+    const { error, wireError } = translateError(failure, this.#peer(), hasKey);
+    this.#fail(error, wireError);
   }
 
-  closed(error: FramesError | undefined): void {
-    if (error === undefined) return this.ended();
-    this.#fail(broken(this.#where(), error));
+  onClose(error: FramesError | undefined): void {
+    if (error === undefined) return this.onEnd();
+    this.#fail(brokenError(this.#peer(), error));
   }
 
-  /** @param said what the server is told, if it can be */
-  #fail(error: unknown, said?: FramesError): void {
-    if (this.#ended) return;
+  /** @param wireError what the server is told, if it can be */
+  #fail(error: unknown, wireError?: FramesError): void {
+    if (this.#isEnded) return;
     this.#end();
     this.#finished.reject(error);
     const connection = this.#connection;
     if (connection === undefined) return;
-    const reason = said ?? (error instanceof FramesError ? error : undefined);
+    const reason = wireError ?? (error instanceof FramesError ? error : undefined);
     // Only behind a whole message: what waits already would have to be read first.
-    if (reason === undefined || connection.queued > 0 || connection.isClosed) {
+    if (reason === undefined || connection.queuedBytes > 0 || connection.isClosed) {
       return connection.terminate();
     }
     this.#sender.fail(reason);
-    const { length } = this.#sender.transmit(this.#buffer, steadyNow());
+    const { length } = this.#sender.transmit(this.#buffer, monotonicNow());
     connection.send(this.#buffer.subarray(0, length));
     connection.finish();
   }
 
   #end(): void {
-    this.#ended = true;
+    this.#isEnded = true;
     clearTimeout(this.#deadline);
   }
 
-  #where(): string {
+  #peer(): string {
     return formatAddress(this.#address);
   }
 }

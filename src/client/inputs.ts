@@ -4,121 +4,136 @@ import { basename, dirname, extname, join } from "node:path";
 import { FramesError } from "../errors.ts";
 import type { FrameSource } from "../frame.ts";
 import {
-  checkAllSettings,
-  checkAllValues,
+  checkSettingSources,
+  checkSettingValues,
   checkNames,
-  liveSource,
-  nothingElse,
-  pacing,
+  createLiveSource,
+  emptyPlan,
+  createPacer,
   type Plan,
   type PlanOptions,
-  policyOf,
-  spoolOf,
-  streamsOf,
+  queuePolicyFor,
+  openSpool,
+  resolveStream,
   withSpool,
 } from "./planning.ts";
-import { type CapturedFrame, IterableSource, type Naming } from "../source/iterable.ts";
+import { type CapturedFrame, IterableSource, type CaptureDefaults } from "../source/iterable.ts";
 import type { LiveSource } from "../source/live.ts";
 import { isMedia, type Media, openMedia } from "../source/media.ts";
 import { pipeFrames } from "../source/pipe.ts";
 import { parseRawShape } from "../source/raw.ts";
 import { parseQuality, settingFor } from "../source/settings.ts";
 import type { Spool } from "../source/spool.ts";
-import { streamCopiedInto } from "../store/copy-of.ts";
-import { checkRoot, type Root, rootOf, type Walk, walk } from "../source/walk.ts";
+import { findCopiedStream } from "../store/copy-of.ts";
+import {
+  checkDirectory,
+  type RootDirectory,
+  createRoot,
+  type WalkResult,
+  walk,
+} from "../source/walk.ts";
 
 /** What stands on the command line for standard input. */
-const pipe = "-";
+const stdinPath = "-";
 
 /**
  * Finds out what is to be sent of these paths.
  *
- * @param named `--source`: names, or `NAME=PATH`
+ * @param sourceArgs `--source`: names, or `NAME=PATH`
  * @throws {FramesError} `usage`, `missing`, or what a video or camera fails with
  */
-export async function planInputs(
+export async function planPaths(
   paths: readonly string[],
-  named: readonly string[],
+  sourceArgs: readonly string[],
   options: PlanOptions,
-  naming: Naming,
+  naming: CaptureDefaults,
 ): Promise<Plan> {
-  checkAllValues(options);
-  const pairs = named.filter((text) => text.includes("=")).map(splitPair);
-  const bare = named.filter((text) => !text.includes("="));
-  const several = paths.length + pairs.length > 1;
-  if (bare.length > 1 || (bare.length === 1 && several)) {
+  checkSettingValues(options);
+  const pairs = sourceArgs.filter((text) => text.includes("=")).map(splitPair);
+  const plainNames = sourceArgs.filter((text) => !text.includes("="));
+  const hasSeveral = paths.length + pairs.length > 1;
+  if (plainNames.length > 1 || (plainNames.length === 1 && hasSeveral)) {
     throw new FramesError(
       "usage",
-      `Cannot name the source ${bare[0]}: with several sources say which is which, --source NAME=PATH`,
+      `Cannot name the source ${plainNames[0]}: with several sources say which is which, --source NAME=PATH`,
     );
   }
   const inputs = [
-    ...paths.map((path) => ({ path, name: bare[0], nested: several || bare.length === 1 })),
+    ...paths.map((path) => ({
+      path,
+      name: plainNames[0],
+      nested: hasSeveral || plainNames.length === 1,
+    })),
     ...pairs.map(([name, path]) => ({ path, name, nested: true })),
   ];
   const [first] = inputs;
   if (first === undefined) {
     throw new FramesError("usage", "Cannot send nothing: say which directory, frames send DIR");
   }
-  if (several && options.stream === undefined) {
+  if (hasSeveral && options.stream === undefined) {
     throw new FramesError("usage", "Cannot send several sources: name their stream with --stream");
   }
-  const pipes = inputs.filter(({ path }) => path === pipe);
-  const medias = inputs.filter(({ path }) => path !== pipe && isMedia(path));
+  const pipes = inputs.filter(({ path }) => path === stdinPath);
+  const mediaInputs = inputs.filter(({ path }) => path !== stdinPath && isMedia(path));
   const roots = inputs
-    .filter((input) => !pipes.includes(input) && !medias.includes(input))
+    .filter((input) => !pipes.includes(input) && !mediaInputs.includes(input))
     .map(({ path, name, nested }) => {
-      return rootOf(path, nested ? name : (name ?? streamCopiedInto(path)), nested);
+      return createRoot(path, nested ? name : (name ?? findCopiedStream(path)), nested);
     });
-  const own =
-    medias[0] === first
-      ? stemOf(first.path)
-      : rootOf(first.path, streamCopiedInto(first.path), false).name;
+  const defaultName =
+    mediaInputs[0] === first
+      ? fileStem(first.path)
+      : createRoot(first.path, findCopiedStream(first.path), false).name;
   const streams =
-    options.stream === undefined ? { stream: own } : streamsOf(options.stream, naming);
-  const opened = await Promise.all(
-    medias.map(async ({ path, name }) => {
+    options.stream === undefined ? { stream: defaultName } : resolveStream(options.stream, naming);
+  const openedMedia = await Promise.all(
+    mediaInputs.map(async ({ path, name }) => {
       const source = mediaName(path, name, options);
       return { source, path, media: await openMedia(path, mediaOptions(source, options)) };
     }),
   );
-  const lives = pipes.length + opened.filter(({ media }) => media.isLive).length;
-  const spool = spoolOf(options.stream ?? own, lives, options, naming);
+  const liveCount = pipes.length + openedMedia.filter(({ media }) => media.isLive).length;
+  const spool = openSpool(options.stream ?? defaultName, liveCount, options, naming);
   const { sources, found } = withSpool(spool, () => {
-    const piped = pipes.map(({ name }) => pipeSource(name, pipes.length, options, naming, spool));
-    const filmed = opened.map((one) => mediaSource(one, options, naming, spool));
+    const pipeSources = pipes.map(({ name }) =>
+      pipeSource(name, pipes.length, options, naming, spool),
+    );
+    const mediaSources = openedMedia.map((one) => mediaSource(one, options, naming, spool));
     const found = findDirectories(roots, options);
-    const live = [...piped, ...filmed];
+    const liveSources = [...pipeSources, ...mediaSources];
     // A folder below them that has an odd name costs its own frames only: the server refuses these.
     checkNames(
       streams.stream,
-      [...roots, ...live].map(({ name }) => name),
+      [...roots, ...liveSources].map(({ name }) => name),
     );
-    const names = [...roots, ...live, ...found.sources].map(({ name }) => name);
+    const names = [...roots, ...liveSources, ...found.sources].map(({ name }) => name);
     // What will come of a watched directory is not known yet.
-    if (options.watch !== true) checkAllSettings(options, [...new Set(names)]);
-    return { sources: [...live, ...found.sources].map(pacing(options)), found };
+    if (options.watch !== true) checkSettingSources(options, [...new Set(names)]);
+    return { sources: [...liveSources, ...found.sources].map(createPacer(options)), found };
   });
-  const media = opened.map(({ source, media: { description, isLive } }) => {
-    const isQueued = isLive && policyOf(source, options, undefined) === undefined;
-    return { source, description: isQueued ? `${description}; ${usualQueue}` : description };
+  const media = openedMedia.map(({ source, media: { description, isLive } }) => {
+    const usesDefaultQueue = isLive && queuePolicyFor(source, options, undefined) === undefined;
+    return {
+      source,
+      description: usesDefaultQueue ? `${description}; ${defaultQueueNote}` : description,
+    };
   });
   return { ...streams, ...found, sources, media, ...(spool === undefined ? {} : { spool }) };
 }
 
 /** Frames that the queue of a camera keeps, and what is said of that. */
-const usualLatest = 30;
-const usualQueue = `when the link is slow, the newest ${usualLatest} are kept (--policy)`;
+const defaultLatest = 30;
+const defaultQueueNote = `when the link is slow, the newest ${defaultLatest} are kept (--policy)`;
 
 /** The name of a file without its ending. */
-function stemOf(path: string): string {
+function fileStem(path: string): string {
   return basename(path, extname(path));
 }
 
 /** A file has a name of its own; what lies behind a device or a URL does not. */
 function mediaName(path: string, name: string | undefined, options: PlanOptions): string {
   const isFile = !/^[a-z][a-z0-9+.-]*:\/\/|^\/dev\/video/i.test(path);
-  if (isFile) return name ?? stemOf(path);
+  if (isFile) return name ?? fileStem(path);
   if (name !== undefined && options.stream !== undefined) return name;
   const example = `frames send ${path} --stream NAME --source NAME`;
   throw new FramesError("usage", `Cannot send a camera or URL without a name for it: ${example}`);
@@ -127,13 +142,13 @@ function mediaName(path: string, name: string | undefined, options: PlanOptions)
 function mediaOptions(source: string, options: PlanOptions) {
   const quality = settingFor(options.quality, source);
   const camera = settingFor(options.camera, source);
-  const { largest = usualLargest, lossless, onTrouble } = options;
+  const { maxFrame = defaultMaxFrameBytes, lossless, onRetry } = options;
   return {
-    largest,
+    maxFrameBytes: maxFrame,
     ...(quality === undefined ? {} : { quality: parseQuality(quality) }),
     ...(camera === undefined ? {} : { camera }),
     ...(lossless === undefined ? {} : { lossless }),
-    ...(onTrouble === undefined ? {} : { onTrouble }),
+    ...(onRetry === undefined ? {} : { onRetry }),
   };
 }
 
@@ -141,27 +156,28 @@ function mediaOptions(source: string, options: PlanOptions) {
 function mediaSource(
   { source, path, media }: { source: string; path: string; media: Media },
   options: PlanOptions,
-  naming: Naming,
+  naming: CaptureDefaults,
   spool: Spool | undefined,
 ): FrameSource {
   if (media.isLive) {
-    const policy = policyOf(source, options, { latest: usualLatest } as const);
-    return liveSource(source, media.frames, policy, naming, spool);
+    const policy = queuePolicyFor(source, options, { latest: defaultLatest } as const);
+    return createLiveSource(source, media.frames, policy, naming, spool);
   }
-  const policy = policyOf(source, options, undefined);
-  const frames = called(stemOf(path), media.frames);
-  if (policy !== undefined) return liveSource(source, frames, policy, naming, undefined);
+  const policy = queuePolicyFor(source, options, undefined);
+  const frames = withNames(fileStem(path), media.frames);
+  if (policy !== undefined) return createLiveSource(source, frames, policy, naming, undefined);
   return new IterableSource(source, frames, naming);
 }
 
-async function* called(
+async function* withNames(
   stem: string,
   frames: AsyncIterable<CapturedFrame>,
 ): AsyncGenerator<CapturedFrame, undefined> {
   let number = 0;
   for await (const frame of frames) {
     number++;
-    const { name = `${stem}-${String(number).padStart(8, "0")}.${frame.ending ?? "bin"}` } = frame;
+    const { name = `${stem}-${String(number).padStart(8, "0")}.${frame.extension ?? "bin"}` } =
+      frame;
     yield { ...frame, name };
   }
   return undefined;
@@ -171,7 +187,7 @@ function pipeSource(
   name: string | undefined,
   pipes: number,
   options: PlanOptions,
-  naming: Naming,
+  naming: CaptureDefaults,
   spool: Spool | undefined,
 ): LiveSource {
   if (pipes > 1) throw new FramesError("usage", "Cannot send two pipes: - is standard input");
@@ -181,22 +197,25 @@ function pipeSource(
   }
   const text = settingFor(options.raw, name);
   const raw = text === undefined ? undefined : parseRawShape(text);
-  const { largest = usualLargest } = options;
-  const limits = { largest, ...(raw === undefined ? {} : { raw }) };
+  const { maxFrame = defaultMaxFrameBytes } = options;
+  const limits = { maxFrameBytes: maxFrame, ...(raw === undefined ? {} : { raw }) };
   const frames = pipeFrames(Bun.stdin.stream(), limits, naming.clock);
-  const policy = policyOf(name, options, "block");
-  return liveSource(name, frames, policy, naming, spool, raw);
+  const policy = queuePolicyFor(name, options, "block");
+  return createLiveSource(name, frames, policy, naming, spool, raw);
 }
 
 /** What a server takes that was not told otherwise. */
-const usualLargest = 64 << 20;
+const defaultMaxFrameBytes = 64 << 20;
 
 /** With `watch` nothing is found now: it is looked for when the delivery has begun. */
-function findDirectories(roots: readonly Root[], options: PlanOptions): Walk & Pick<Plan, "watch"> {
+function findDirectories(
+  roots: readonly RootDirectory[],
+  options: PlanOptions,
+): WalkResult & Pick<Plan, "watch"> {
   const filter = { include: options.include ?? [], exclude: options.exclude ?? [] };
   if (options.watch !== true) {
     const found = walk(roots, filter);
-    if (options.move === true) for (const { path } of found.sources) checkNoStore(path);
+    if (options.move === true) for (const { path } of found.sources) checkNotInStore(path);
     return found;
   }
   if (roots.length === 0) {
@@ -206,15 +225,15 @@ function findDirectories(roots: readonly Root[], options: PlanOptions): Walk & P
     throw new FramesError("usage", "Cannot watch with --realtime: frames come when they come");
   }
   for (const { path } of roots) {
-    checkRoot(path);
-    if (options.move === true) checkNoStore(path);
+    checkDirectory(path);
+    if (options.move === true) checkNotInStore(path);
   }
-  const { settle = options.move === true ? 2000 : 250, since } = options;
-  return { sources: [], ...nothingElse, watch: { roots, filter, settle, since } };
+  const { settleMs = options.move === true ? 2000 : 250, since } = options;
+  return { sources: [], ...emptyPlan, watch: { roots, filter, settleMs, since } };
 }
 
 /** What `--move` removes must not be what a server keeps. */
-function checkNoStore(path: string): void {
+function checkNotInStore(path: string): void {
   for (let folder = realpathSync(path); ; folder = dirname(folder)) {
     if (existsSync(join(folder, ".frames", "journal.sqlite"))) {
       throw new FramesError(

@@ -26,18 +26,18 @@ export function clientKeys(
   address: Address,
   { key, keyFile, insecure = false }: KeyOptions,
 ): ClientKeys {
-  const isGiven = key !== undefined || keyFile !== undefined;
-  if (isGiven && insecure) {
+  const hasKey = key !== undefined || keyFile !== undefined;
+  if (hasKey && insecure) {
     throw new FramesError("usage", `Cannot ${role} both with a key and --insecure: choose one`);
   }
   if (insecure) return { use: "never", keys: () => [] };
   if (key !== undefined) {
-    const given = Key.parse(key, "in FRAMES_KEY");
-    return { use: "always", keys: () => [given] };
+    const parsed = Key.parse(key, "in FRAMES_KEY");
+    return { use: "always", keys: () => [parsed] };
   }
-  const isHere = isLoopback(address.host || "127.0.0.1");
+  const isLocal = isLoopback(address.host || "127.0.0.1");
   // Whoever has no home needs none for this.
-  if (isHere && !isGiven)
+  if (isLocal && !hasKey)
     return { use: "if-asked", keys: () => usableKeys(role, defaultKeyFile()) };
   const path = keyFile ?? defaultKeyFile();
   const usable = usableKeys(role, path);

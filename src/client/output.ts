@@ -2,8 +2,8 @@
 import { FramesError } from "../errors.ts";
 import type {
   FrameDescription,
-  FrameKeeper,
-  FrameOrigin,
+  ReceiveTarget,
+  SourceInfo,
   FrameWriter,
   Outcome,
   RawShape,
@@ -29,42 +29,42 @@ export interface ReceivedFrame {
 }
 
 /** Bytes that wait to be taken, after which nothing more is read. */
-const mostWaiting = 8 << 20;
+const maxPendingBytes = 8 << 20;
 
 /** Frames since the last cursor that are remembered: the server tells one sooner. */
-const mostRecent = 10_000;
+const maxRecentFrames = 10_000;
 
-interface Waiting {
+interface PendingFrame {
   readonly frame: ReceivedFrame;
   resolve(outcome: Outcome): void;
   reject(error: unknown): void;
 }
 
-export class Output implements FrameKeeper {
-  readonly place = "the output";
+export class CallbackSink implements ReceiveTarget {
+  readonly location = "the output";
   readonly isDurable = false;
-  readonly isLasting = false;
-  readonly #take: (frame: ReceivedFrame) => Promise<void> | void;
+  readonly isPersistent = false;
+  readonly #onFrame: (frame: ReceivedFrame) => Promise<void> | void;
   /** Whether frames of several sources could not be told apart. */
-  readonly #isSingle: boolean;
+  readonly #isSingleSource: boolean;
   #source: string | undefined;
   /** Tells the store that it comes from. */
   #identity: string | undefined;
-  readonly #waiting: Waiting[] = [];
-  #waitingBytes = 0;
-  #isTaking = false;
+  readonly #pending: PendingFrame[] = [];
+  #pendingBytes = 0;
+  #isDelivering = false;
   /**
    * What has come since the cursor and may come again, and behind how many cursors it came: those of a connection
    * that broke say nothing of it any more until it has come again.
    */
   readonly #recent = new Map<string, number>();
-  #cursors = 0;
+  #cursorCount = 0;
   #cursor: string | undefined;
 
-  /** @param take is given the next frame when it has taken the one before */
-  constructor(take: (frame: ReceivedFrame) => Promise<void> | void, isSingle: boolean) {
-    this.#take = take;
-    this.#isSingle = isSingle;
+  /** @param onFrame is given the next frame when it has taken the one before */
+  constructor(onFrame: (frame: ReceivedFrame) => Promise<void> | void, isSingleSource: boolean) {
+    this.#onFrame = onFrame;
+    this.#isSingleSource = isSingleSource;
   }
 
   get cursor(): string | undefined {
@@ -72,37 +72,37 @@ export class Output implements FrameKeeper {
   }
 
   get isFull(): boolean {
-    return this.#waitingBytes > mostWaiting;
+    return this.#pendingBytes > maxPendingBytes;
   }
 
-  welcomed(identity: string | undefined, place: string): void {
+  onConnected(identity: string | undefined, location: string): void {
     this.#identity ??= identity;
     if (identity !== this.#identity) {
       throw new FramesError(
         "other-store",
-        `Cannot go on: what came so far is of another store than ${place}; begin anew`,
+        `Cannot go on: what came so far is of another store than ${location}; begin anew`,
       );
     }
     for (const key of this.#recent.keys()) this.#recent.set(key, Infinity);
   }
 
-  mark(cursor: string): () => void {
-    const number = ++this.#cursors;
+  onCursor(cursor: string): () => void {
+    const ordinal = ++this.#cursorCount;
     return () => {
       this.#cursor = cursor;
-      for (const [key, before] of this.#recent) {
-        if (before < number) this.#recent.delete(key);
+      for (const [key, cursorsBefore] of this.#recent) {
+        if (cursorsBefore < ordinal) this.#recent.delete(key);
       }
     };
   }
 
-  isFresh(): boolean {
+  isStreamEmpty(): boolean {
     return false;
   }
 
-  check(_stream: string, source: string): void {
+  checkNames(_stream: string, source: string): void {
     this.#source ??= source;
-    if (!this.#isSingle || source === this.#source) return;
+    if (!this.#isSingleSource || source === this.#source) return;
     throw new FramesError(
       "usage",
       `Cannot write ${this.#source} and ${source} as one: --source NAME takes one source, --multipart tells them apart`,
@@ -111,20 +111,20 @@ export class Output implements FrameKeeper {
 
   flush(): void {}
 
-  open(origin: FrameOrigin): SourceStore {
+  open(origin: SourceInfo): SourceStore {
     return {
       begin: (description) => this.#begin(origin, description),
       compare: (offered) => offered.map(() => "wanted"),
-      lost: () => {},
+      recordLoss: () => {},
     };
   }
 
-  #begin(origin: FrameOrigin, description: FrameDescription): FrameWriter {
+  #begin(origin: SourceInfo, description: FrameDescription): FrameWriter {
     const { source, session, raw } = origin;
     const { name, sequence, captured, metadata, size } = description;
     const key = `${source} ${session} ${sequence} ${name}`;
     if (this.#recent.has(key)) {
-      this.#recent.set(key, this.#cursors);
+      this.#recent.set(key, this.#cursorCount);
       return { write() {}, finish: () => "present", discard() {} };
     }
     const bytes = new Uint8Array(size);
@@ -135,36 +135,36 @@ export class Output implements FrameKeeper {
         length += part.length;
       },
       finish: (crc32) => {
-        if (this.#recent.size === mostRecent) {
+        if (this.#recent.size === maxRecentFrames) {
           throw new FramesError("protocol", "The server tells no CURSOR");
         }
-        this.#recent.set(key, this.#cursors);
+        this.#recent.set(key, this.#cursorCount);
         const { promise, resolve, reject } = Promise.withResolvers<Outcome>();
         const shape = raw === undefined ? {} : { raw };
         const frame = { bytes, source, sequence, session, captured, name, metadata, crc32 };
-        this.#waiting.push({ frame: { ...frame, ...shape }, resolve, reject });
-        this.#waitingBytes += size;
-        void this.#giveOut();
+        this.#pending.push({ frame: { ...frame, ...shape }, resolve, reject });
+        this.#pendingBytes += size;
+        void this.#deliver();
         return promise;
       },
       discard: () => {},
     };
   }
 
-  async #giveOut(): Promise<void> {
-    if (this.#isTaking) return;
-    this.#isTaking = true;
-    let next: Waiting | undefined;
-    while ((next = this.#waiting[0]) !== undefined) {
+  async #deliver(): Promise<void> {
+    if (this.#isDelivering) return;
+    this.#isDelivering = true;
+    let next: PendingFrame | undefined;
+    while ((next = this.#pending[0]) !== undefined) {
       try {
-        await this.#take(next.frame);
+        await this.#onFrame(next.frame);
         next.resolve("stored");
       } catch (error) {
         next.reject(error);
       }
-      this.#waiting.shift();
-      this.#waitingBytes -= next.frame.bytes.length;
+      this.#pending.shift();
+      this.#pendingBytes -= next.frame.bytes.length;
     }
-    this.#isTaking = false;
+    this.#isDelivering = false;
   }
 }

@@ -1,120 +1,121 @@
 /** What one connection receives: joins a receiver, a keeper of frames, and a socket. */
 import type { Key } from "../auth/key.ts";
-import { asksForKey, broken, closedEarly, conversationError } from "./errors.ts";
+import { keyRequiredError, brokenError, closedEarlyError, translateError } from "./errors.ts";
 import { asFramesError, FramesError } from "../errors.ts";
-import type { FrameKeeper } from "../frame.ts";
+import type { ReceiveTarget } from "../frame.ts";
 import { type Address, formatAddress } from "../net/address.ts";
 import { connect } from "../net/connect.ts";
-import { type Connection, type ConnectionHandler, steadyNow } from "../net/connection.ts";
-import { ClientGreeting } from "../session/greeting.ts";
+import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
+import { ClientHandshake } from "../session/greeting.ts";
 import { Receiver } from "../session/receiver.ts";
 import type { ReceiverEvents, ReceiverLimits } from "../session/receiving.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
 /** How one connection goes. Times are in milliseconds. */
-export interface PickupOptions {
+export interface ReceiveConnectionOptions {
   readonly grants: ReceiverLimits;
   readonly timeout: number;
-  readonly connectWithin: number;
+  readonly connectTimeout: number;
   /** Is proved over TLS 1.3; without it the connection is plain. */
   readonly key: Key | undefined;
 }
 
 /** What it tells. */
-export interface PickupEvents extends Pick<
+export interface ReceiveConnectionEvents extends Pick<
   ReceiverEvents,
-  "welcome" | "ended" | "lost" | "gone" | "trace"
+  "onWelcome" | "onFrameEnded" | "onLost" | "onGone" | "trace"
 > {
   /** About once a second. What it throws ends the connection. */
-  tick(): void;
+  onTick(): void;
   /** Frames are settled, and the server can be told to go on behind the first `ended` of this connection. */
-  kept(ended: number): void;
+  onCursorSaved(endedFrames: number): void;
 }
 
 /** How a connection ended on which nothing broke. */
-export interface PickedUp {
+export interface ReceiveConnectionResult {
   readonly counts: Readonly<Done>;
   /** Whether the server had nothing more; if not, this end wanted no more. */
   readonly isComplete: boolean;
 }
 
 /** A cursor that came. */
-interface Mark {
-  readonly keep: () => void;
+interface PendingCursor {
+  readonly save: () => void;
   /** Frames that had ended then. */
-  readonly ended: number;
+  readonly endedFrames: number;
 }
 
 /** What is on its way when receiving is stopped gets this long, in milliseconds. */
-const stopWithin = 10_000;
+const stopTimeoutMs = 10_000;
 
-export class Pickup implements ConnectionHandler {
+export class ReceiveConnection implements ConnectionHandler {
   readonly #address: Address;
-  readonly #keeper: FrameKeeper;
-  readonly #options: PickupOptions;
-  readonly #events: PickupEvents;
+  readonly #target: ReceiveTarget;
+  readonly #options: ReceiveConnectionOptions;
+  readonly #events: ReceiveConnectionEvents;
   readonly #receiver: Receiver;
-  readonly #finished = Promise.withResolvers<PickedUp>();
+  readonly #finished = Promise.withResolvers<ReceiveConnectionResult>();
   /** Cursors that came, and how to keep them when so many frames are settled. */
-  readonly #marks: Mark[] = [];
+  readonly #pendingCursors: PendingCursor[] = [];
   #connection: Connection | undefined;
-  #isWelcome = false;
+  #isWelcomed = false;
   #isPaused = false;
-  #isOver = false;
-  #heard = false;
+  #isEnded = false;
+  #hasReceived = false;
   /** Whether anything came since the last turn of the event loop. */
-  #fresh = false;
-  #isSettling = false;
-  #settlesAgain = false;
+  #hasNewData = false;
+  #isFlushing = false;
+  #needsFlush = false;
   #deadline: NodeJS.Timeout | undefined;
   /** Told when the connection is closed. */
-  #result: PickedUp | undefined;
+  #result: ReceiveConnectionResult | undefined;
 
   constructor(
     address: Address,
     hello: Hello,
-    keeper: FrameKeeper,
-    options: PickupOptions,
-    events: PickupEvents,
+    target: ReceiveTarget,
+    options: ReceiveConnectionOptions,
+    events: ReceiveConnectionEvents,
   ) {
     this.#address = address;
-    this.#keeper = keeper;
+    this.#target = target;
     this.#options = options;
     this.#events = events;
     const { grants, timeout, key } = options;
-    const greeting = new ClientGreeting(hello, key);
+    const handshake = new ClientHandshake(hello, key);
     this.#receiver = new Receiver(
-      keeper,
+      target,
       grants,
       timeout,
-      steadyNow(),
+      monotonicNow(),
       {
         ...events,
-        hello: () => {
+        onHello: () => {
           throw new FramesError("internal");
         },
-        welcome: (welcome) => {
-          keeper.welcomed(welcome.identity, `${welcome.store ?? "a store"} on ${this.#where}`);
+        onWelcome: (welcome) => {
+          target.onConnected(welcome.identity, `${welcome.store ?? "a store"} on ${this.#peer}`);
           this.#checkResumed(hello, welcome);
-          this.#isWelcome = true;
-          events.welcome?.(welcome);
+          this.#isWelcomed = true;
+          events.onWelcome?.(welcome);
         },
-        claim: (stream) => {
+        acquireSource: (stream) => {
           if (stream === hello.stream) return;
           throw new FramesError("protocol", `Cannot accept SOURCE: it is of another stream`);
         },
-        cursor: (cursor, ended) => this.#marks.push({ keep: keeper.mark(cursor), ended }),
-        wake: () => {
-          this.#goOn();
-          this.#settleLater();
+        onCursor: (cursor, endedFrames) =>
+          this.#pendingCursors.push({ save: target.onCursor(cursor), endedFrames }),
+        onFlushNeeded: () => {
+          this.#resume();
+          this.#scheduleFlush();
         },
-        failed: (error) => {
+        onError: (error) => {
           // What a program throws that takes frames is its own affair.
-          if (error instanceof FramesError) this.failed(error);
+          if (error instanceof FramesError) this.fail(error);
           else this.#fail(error);
         },
       },
-      greeting,
+      handshake,
     );
   }
 
@@ -123,16 +124,16 @@ export class Pickup implements ConnectionHandler {
     return this.#receiver.counts;
   }
 
-  get #where(): string {
+  get #peer(): string {
     return formatAddress(this.#address);
   }
 
   /** Whoever keeps nothing would take what has come for new. */
   #checkResumed({ cursor }: Hello, { resumed }: Welcome): void {
-    if (cursor === undefined || resumed !== false || this.#keeper.isLasting) return;
+    if (cursor === undefined || resumed !== false || this.#target.isPersistent) return;
     throw new FramesError(
       "other-store",
-      `${this.#where} cannot go on where this was: its journal has another order, and all would come twice; begin anew, or into a directory`,
+      `${this.#peer} cannot go on where this was: its journal has another order, and all would come twice; begin anew, or into a directory`,
     );
   }
 
@@ -141,10 +142,10 @@ export class Pickup implements ConnectionHandler {
    *
    * @throws {FramesError} if the connection failed
    */
-  async run(): Promise<PickedUp> {
-    const { connectWithin, key } = this.#options;
+  async run(): Promise<ReceiveConnectionResult> {
+    const { connectTimeout, key } = this.#options;
     try {
-      const connecting = connect(this.#address, this, connectWithin, key !== undefined);
+      const connecting = connect(this.#address, this, connectTimeout, key !== undefined);
       // Whichever fails first is told: when it is stopped, nobody waits for a connection.
       return await Promise.race([
         connecting.then(() => this.#finished.promise),
@@ -159,100 +160,102 @@ export class Pickup implements ConnectionHandler {
 
   /** Receives no more than what has begun. */
   interrupt(): void {
-    if (this.#isOver || this.#deadline !== undefined) return;
-    if (!this.#isWelcome) {
-      return this.#fail(new FramesError("interrupted", `Interrupted before ${this.#where} sent`));
+    if (this.#isEnded || this.#deadline !== undefined) return;
+    if (!this.#isWelcomed) {
+      return this.#fail(new FramesError("interrupted", `Interrupted before ${this.#peer} sent`));
     }
     this.#deadline = setTimeout(() => {
       const message = "Interrupted: what was on its way did not come in time";
       this.#fail(new FramesError("interrupted", message));
-    }, stopWithin);
-    this.#receiver.leave();
-    this.#settleLater();
+    }, stopTimeoutMs);
+    this.#receiver.shutDown();
+    this.#scheduleFlush();
   }
 
-  get tickEvery(): number {
+  get tickIntervalMs(): number {
     return Math.min(1000, this.#options.timeout / 4);
   }
 
-  opened(connection: Connection): void {
+  onOpen(connection: Connection): void {
     this.#connection = connection;
-    if (this.#isOver) return connection.terminate();
-    this.#receiver.connected(steadyNow(), connection.exporter);
+    if (this.#isEnded) return connection.terminate();
+    this.#receiver.onConnected(monotonicNow(), connection.exporter);
     this.#send();
   }
 
   #send(): void {
     const connection = this.#connection!;
-    for (const bytes of this.#receiver.take(steadyNow())) connection.send(bytes);
+    for (const bytes of this.#receiver.drain(monotonicNow())) connection.send(bytes);
   }
 
-  data(chunk: Uint8Array): void {
-    if (this.#isOver) return;
-    if (!this.#heard && this.#options.key === undefined) {
-      const asks = asksForKey(chunk, this.#where);
-      if (asks !== undefined) return this.#fail(asks);
+  onData(chunk: Uint8Array): void {
+    if (this.#isEnded) return;
+    if (!this.#hasReceived && this.#options.key === undefined) {
+      const keyRequired = keyRequiredError(chunk, this.#peer);
+      if (keyRequired !== undefined) return this.#fail(keyRequired);
     }
-    this.#heard = true;
-    this.#fresh = true;
+    this.#hasReceived = true;
+    this.#hasNewData = true;
     const receiver = this.#receiver;
-    receiver.receive(chunk, steadyNow());
-    if (receiver.isPaused || this.#keeper.isFull) this.#hold();
-    if (receiver.wantsFlush || receiver.hasLeft || this.#marks.length > 0) this.#settleLater();
+    receiver.receive(chunk, monotonicNow());
+    if (receiver.isPaused || this.#target.isFull) this.#pause();
+    if (receiver.needsFlush || receiver.isShutDown || this.#pendingCursors.length > 0)
+      this.#scheduleFlush();
     this.#send();
   }
 
   /** Reads nothing more for now. */
-  #hold(): void {
+  #pause(): void {
     if (this.#isPaused) return;
     this.#isPaused = true;
     this.#connection!.pause();
   }
 
-  #goOn(): void {
-    if (!this.#isPaused || this.#receiver.isPaused || this.#keeper.isFull) return;
+  #resume(): void {
+    if (!this.#isPaused || this.#receiver.isPaused || this.#target.isFull) return;
     this.#isPaused = false;
     this.#connection!.resume();
   }
 
   /** What came is settled when nothing more comes in this turn of the event loop, or enough waits. */
-  #settleLater(): void {
-    this.#settlesAgain = true;
-    if (this.#isSettling) return;
-    this.#isSettling = true;
-    setImmediate(() => void this.#settle());
+  #scheduleFlush(): void {
+    this.#needsFlush = true;
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    setImmediate(() => void this.#flushWhenDue());
   }
 
-  async #settle(): Promise<void> {
+  async #flushWhenDue(): Promise<void> {
     try {
-      while (this.#settlesAgain && !this.#isOver) {
-        const isDry = !this.#fresh;
-        this.#fresh = false;
-        if (isDry || this.#receiver.isReceiptDue || this.#receiver.hasLeft) {
-          this.#settlesAgain = false;
-          await this.#settleNow();
+      while (this.#needsFlush && !this.#isEnded) {
+        const isIdle = !this.#hasNewData;
+        this.#hasNewData = false;
+        if (isIdle || this.#receiver.isReceiptDue || this.#receiver.isShutDown) {
+          this.#needsFlush = false;
+          await this.#flushNow();
         }
-        if (this.#settlesAgain) await new Promise((resolve) => setImmediate(resolve));
+        if (this.#needsFlush) await new Promise((resolve) => setImmediate(resolve));
       }
     } catch (error) {
-      this.failed(asFramesError(error, "store"));
+      this.fail(asFramesError(error, "store"));
     } finally {
-      this.#isSettling = false;
+      this.#isFlushing = false;
     }
   }
 
-  async #settleNow(): Promise<void> {
+  async #flushNow(): Promise<void> {
     const receiver = this.#receiver;
-    const { flushable } = receiver;
-    let mark: Mark | undefined;
-    while ((this.#marks[0]?.ended ?? Infinity) <= flushable.frames) mark = this.#marks.shift();
-    mark?.keep();
-    await this.#keeper.flush();
-    if (mark !== undefined) this.#events.kept(mark.ended);
-    if (this.#isOver || this.#connection!.isClosed) return;
-    receiver.settle(steadyNow(), flushable);
+    const { flushSnapshot: flushable } = receiver;
+    let cursor: PendingCursor | undefined;
+    while ((this.#pendingCursors[0]?.endedFrames ?? Infinity) <= flushable.frames)
+      cursor = this.#pendingCursors.shift();
+    cursor?.save();
+    await this.#target.flush();
+    if (cursor !== undefined) this.#events.onCursorSaved(cursor.endedFrames);
+    if (this.#isEnded || this.#connection!.isClosed) return;
+    receiver.ack(monotonicNow(), flushable);
     this.#send();
-    const hasLeft = receiver.hasLeft && receiver.unreceipted === 0;
+    const hasLeft = receiver.isShutDown && receiver.unreceipted === 0;
     if (!receiver.isDone && !hasLeft) return;
     const isComplete = receiver.isDone;
     const counts = { ...receiver.counts };
@@ -262,41 +265,41 @@ export class Pickup implements ConnectionHandler {
     this.#result = { counts, isComplete };
   }
 
-  drained(): void {}
+  onDrain(): void {}
 
   tick(): void {
-    if (this.#isOver) return;
-    this.#events.tick();
-    this.#receiver.tick(steadyNow(), this.#isPaused);
-    this.#goOn();
+    if (this.#isEnded) return;
+    this.#events.onTick();
+    this.#receiver.tick(monotonicNow(), this.#isPaused);
+    this.#resume();
     this.#send();
   }
 
-  ended(): void {
-    if (!this.#isOver) this.#fail(closedEarly(this.#where, this.#isWelcome, "received"));
+  onEnd(): void {
+    if (!this.#isEnded) this.#fail(closedEarlyError(this.#peer, this.#isWelcomed, "received"));
   }
 
-  failed(failure: FramesError): void {
+  fail(failure: FramesError): void {
     const hasKey = this.#options.key !== undefined;
-    const { error, said } = conversationError(failure, this.#where, hasKey);
-    this.#fail(error, said);
+    const { error, wireError } = translateError(failure, this.#peer, hasKey);
+    this.#fail(error, wireError);
   }
 
-  closed(error: FramesError | undefined): void {
+  onClose(error: FramesError | undefined): void {
     if (this.#result !== undefined) return this.#finished.resolve(this.#result);
-    if (error === undefined) return this.ended();
-    this.#fail(broken(this.#where, error));
+    if (error === undefined) return this.onEnd();
+    this.#fail(brokenError(this.#peer, error));
   }
 
-  /** @param said what the server is told, if it can be */
-  #fail(error: unknown, said?: FramesError): void {
-    if (this.#isOver) return;
+  /** @param wireError what the server is told, if it can be */
+  #fail(error: unknown, wireError?: FramesError): void {
+    if (this.#isEnded) return;
     this.#end();
     const connection = this.#connection;
     if (connection !== undefined && !connection.isClosed) {
-      const reason = said ?? (error instanceof FramesError ? error : undefined);
+      const reason = wireError ?? (error instanceof FramesError ? error : undefined);
       // What is wrong here only is no error to the server.
-      if (reason !== undefined && reason.wire !== 0) this.#receiver.fail(reason);
+      if (reason !== undefined && reason.wireCode !== 0) this.#receiver.fail(reason);
       this.#send();
       connection.finish();
     }
@@ -304,7 +307,7 @@ export class Pickup implements ConnectionHandler {
   }
 
   #end(): void {
-    this.#isOver = true;
+    this.#isEnded = true;
     clearTimeout(this.#deadline);
   }
 }

@@ -1,15 +1,15 @@
 /** What a plan is, and what every way of making one needs. */
 import { FramesError } from "../errors.ts";
 import type { FrameSource, RawShape } from "../frame.ts";
-import { steadyNow } from "../net/connection.ts";
-import type { Skipped } from "../source/directory.ts";
-import type { CapturedFrame, Naming } from "../source/iterable.ts";
-import { parseCamera } from "../source/input.ts";
+import { monotonicNow } from "../net/connection.ts";
+import type { SkippedPath } from "../source/directory.ts";
+import type { CapturedFrame, CaptureDefaults } from "../source/iterable.ts";
+import { parseCameraMode } from "../source/input.ts";
 import { LiveSource, type QueuePolicy } from "../source/live.ts";
-import { PacedSource, Rate, Replay } from "../source/paced.ts";
+import { PacedSource, RatePacer, ReplayPacer } from "../source/paced.ts";
 import { parseRawShape } from "../source/raw.ts";
 import {
-  checkSettings,
+  checkSourceNames,
   checkValues,
   parsePolicy,
   parseQuality,
@@ -18,10 +18,10 @@ import {
   settingFor,
 } from "../source/settings.ts";
 import { Spool } from "../source/spool.ts";
-import type { Root } from "../source/walk.ts";
+import type { RootDirectory } from "../source/walk.ts";
 import type { WatchOptions } from "../source/watch.ts";
-import { sourceFolder } from "../store/name.ts";
-import { StreamName } from "./stream-name.ts";
+import { sourceFolderPath } from "../store/name.ts";
+import { StreamNameTemplate } from "./stream-name.ts";
 
 /** What is to be sent, and as what. */
 export interface PlanOptions {
@@ -41,7 +41,7 @@ export interface PlanOptions {
   /** Send what arrives in the directories too, until the signal is aborted. */
   readonly watch?: boolean;
   /** Milliseconds for which a file stands still before it is complete. Default 250, with `move` 2000. */
-  readonly settle?: number;
+  readonly settleMs?: number;
   /** Of watched directories, leave out what changed last before this time, in nanoseconds since 1970. */
   readonly since?: bigint;
   /** What a full queue does, `block` or `latest[:N]`, of all sources or, as `SOURCE=VALUE`, of one. */
@@ -63,9 +63,9 @@ export interface PlanOptions {
   /** Frames of videos and cameras that are no images become PNG instead of JPEG. */
   readonly lossless?: boolean;
   /** Is told when a camera or URL fails that is tried again. */
-  readonly onTrouble?: (error: FramesError) => void;
+  readonly onRetry?: (error: FramesError) => void;
   /** Bytes of the largest frame that is taken from a pipe. Default 64 MiB, as a server takes. */
-  readonly largest?: number;
+  readonly maxFrame?: number;
 }
 
 /** Frames that a program makes. */
@@ -79,26 +79,26 @@ export type Sendable =
 export interface Plan {
   readonly stream: string;
   /** What it is called at a time, in nanoseconds since 1970, if that changes. */
-  readonly streamAt?: (time: bigint) => string;
+  readonly streamNameAt?: (time: bigint) => string;
   readonly sources: readonly FrameSource[];
-  readonly skipped: readonly Skipped[];
+  readonly skipped: readonly SkippedPath[];
   /** Folders that cannot be read. */
-  readonly unreadable: readonly Skipped[];
+  readonly unreadable: readonly SkippedPath[];
   /** Files that patterns left out. */
-  readonly leftOut: number;
+  readonly filteredOut: number;
   /** Keeps frames of live sources, and the session. */
   readonly spool?: Spool;
   /** What the frames of videos, cameras and URLs are, for people. */
   readonly media?: readonly { readonly source: string; readonly description: string }[];
   /** Directories to be watched for more. */
-  readonly watch?: WatchOptions & { readonly roots: readonly Root[] };
+  readonly watch?: WatchOptions & { readonly roots: readonly RootDirectory[] };
 }
 
-export function liveSource(
+export function createLiveSource(
   name: string,
   frames: CapturedFrames,
   policy: QueuePolicy,
-  naming: Naming,
+  naming: CaptureDefaults,
   spool: Spool | undefined,
   raw?: RawShape,
 ): LiveSource {
@@ -110,7 +110,7 @@ export function liveSource(
     { ...naming, started },
     {
       ...(raw === undefined ? {} : { raw }),
-      ...(spool === undefined ? {} : { spool: spool.of(name) }),
+      ...(spool === undefined ? {} : { spool: spool.sourceSpool(name) }),
     },
   );
 }
@@ -120,40 +120,43 @@ const parsers = {
   policy: parsePolicy,
   raw: parseRawShape,
   fps: parseRate,
-  camera: parseCamera,
+  camera: parseCameraMode,
   quality: parseQuality,
 } as const;
 
 /** @throws {FramesError} `usage` if a setting cannot be read */
-export function checkAllValues(options: PlanOptions): void {
+export function checkSettingValues(options: PlanOptions): void {
   for (const [setting, parse] of Object.entries(parsers)) {
     checkValues(options[setting as keyof typeof parsers], parse);
   }
 }
 
 /** @throws {FramesError} `usage` if a setting is for a source that there is not */
-export function checkAllSettings(options: PlanOptions, names: readonly string[]): void {
+export function checkSettingSources(options: PlanOptions, names: readonly string[]): void {
   for (const setting of Object.keys(parsers) as (keyof typeof parsers)[]) {
-    checkSettings(options[setting], names, `--${setting}`);
+    checkSourceNames(options[setting], names, `--${setting}`);
   }
 }
 
 /** What the stream is called when it begins, and later. */
-export function streamsOf(text: string, { started }: Naming): Pick<Plan, "stream" | "streamAt"> {
-  const name = new StreamName(text);
+export function resolveStream(
+  text: string,
+  { started }: CaptureDefaults,
+): Pick<Plan, "stream" | "streamNameAt"> {
+  const name = new StreamNameTemplate(text);
   const stream = name.at(BigInt(started) * 1_000_000n);
-  return name.changes ? { stream, streamAt: (time) => name.at(time) } : { stream };
+  return name.isTimeDependent ? { stream, streamNameAt: (time) => name.at(time) } : { stream };
 }
 
-export const nothingElse = { skipped: [], unreadable: [], leftOut: 0 };
+export const emptyPlan = { skipped: [], unreadable: [], filteredOut: 0 };
 
-export function policyOf<Default>(
+export function queuePolicyFor<Default>(
   source: string,
   { policy }: PlanOptions,
-  otherwise: Default,
+  fallback: Default,
 ): QueuePolicy | Default {
   const text = settingFor(policy, source);
-  return text === undefined ? otherwise : parsePolicy(text);
+  return text === undefined ? fallback : parsePolicy(text);
 }
 
 /**
@@ -161,9 +164,9 @@ export function policyOf<Default>(
  *
  * @throws what `make` throws
  */
-export function withSpool<T>(spool: Spool | undefined, make: () => T): T {
+export function withSpool<T>(spool: Spool | undefined, build: () => T): T {
   try {
-    return make();
+    return build();
   } catch (error) {
     spool?.close();
     throw error;
@@ -171,14 +174,14 @@ export function withSpool<T>(spool: Spool | undefined, make: () => T): T {
 }
 
 /** Opens the spool, if there is to be one. */
-export function spoolOf(
+export function openSpool(
   stream: string,
-  lives: number,
-  { spool, spoolSize = usualSpool }: PlanOptions,
-  { started }: Naming,
+  liveCount: number,
+  { spool, spoolSize = defaultSpoolBytes }: PlanOptions,
+  { started }: CaptureDefaults,
 ): Spool | undefined {
   if (spool === undefined) return undefined;
-  if (lives === 0) {
+  if (liveCount === 0) {
     throw new FramesError("usage", "Cannot spool directories: they keep their frames themselves");
   }
   const session = { id: crypto.randomUUID().replaceAll("-", ""), started };
@@ -186,29 +189,30 @@ export function spoolOf(
 }
 
 /** Gives sources the pace that is asked for. */
-export function pacing({
+export function createPacer({
   fps,
   realtime = false,
 }: PlanOptions): (source: FrameSource) => FrameSource {
-  const replay = new Replay();
+  const replay = new ReplayPacer();
   return (source) => {
     const rate = settingFor(fps, source.name);
     if (rate !== undefined && realtime) {
       throw new FramesError("usage", "Cannot send both --realtime and at --fps: choose one");
     }
-    if (rate !== undefined) return new PacedSource(source, new Rate(parseRate(rate)), steadyNow);
-    return realtime ? new PacedSource(source, replay, steadyNow) : source;
+    if (rate !== undefined)
+      return new PacedSource(source, new RatePacer(parseRate(rate)), monotonicNow);
+    return realtime ? new PacedSource(source, replay, monotonicNow) : source;
   };
 }
 
 /** Bytes that a spool holds that was not told otherwise. */
-const usualSpool = 10 * 2 ** 30;
+const defaultSpoolBytes = 10 * 2 ** 30;
 
 /** What a server would refuse frame by frame is said at once, where it is a matter of the command. */
 export function checkNames(stream: string, sources: readonly string[]): void {
   try {
-    sourceFolder(stream, stream, false);
-    for (const source of sources) sourceFolder(stream, source, false);
+    sourceFolderPath(stream, stream, false);
+    for (const source of sources) sourceFolderPath(stream, source, false);
   } catch (error) {
     throw new FramesError(
       "usage",

@@ -3,72 +3,76 @@ import { asFramesError, type FramesError } from "../errors.ts";
 import type { Frame, FrameSource } from "../frame.ts";
 
 /** Frames that may wait to be removed before nothing more is sent. */
-const mostWaiting = 1000;
+const maxPending = 1000;
 
 /** A delivered frame that stays, and why. */
-export interface Kept {
+export interface NotRemoved {
   readonly source: string;
   readonly frame: Frame;
   readonly error: FramesError;
 }
 
-export class Removal {
-  readonly #kept: (kept: Kept) => void;
-  readonly #freed: () => void;
-  readonly #waiting: { source: FrameSource; frame: Frame; crc: number }[] = [];
-  #working: Promise<void> | undefined;
-  #removed = 0;
-  #stopped = false;
+export class SentFileRemover {
+  readonly #onNotRemoved: (kept: NotRemoved) => void;
+  readonly #onReady: () => void;
+  readonly #pending: { source: FrameSource; frame: Frame; crc: number }[] = [];
+  #running: Promise<void> | undefined;
+  #removedCount = 0;
+  #isStopped = false;
 
-  /** @param freed is called when `isBehind` is false again */
-  constructor(kept: (kept: Kept) => void, freed: () => void) {
-    this.#kept = kept;
-    this.#freed = freed;
+  /** @param onReady is called when `isBehind` is false again */
+  constructor(onNotRemoved: (kept: NotRemoved) => void, onReady: () => void) {
+    this.#onNotRemoved = onNotRemoved;
+    this.#onReady = onReady;
   }
 
   /** Frames removed so far. */
   get removed(): number {
-    return this.#removed;
+    return this.#removedCount;
   }
 
   /** Whether so much waits that nothing more should be sent for now. */
   get isBehind(): boolean {
-    return this.#waiting.length >= mostWaiting;
+    return this.#pending.length >= maxPending;
   }
 
   /** @param crc CRC-32 of what the server has */
   add(source: FrameSource, frame: Frame, crc: number): void {
-    if (this.#stopped) return;
-    this.#waiting.push({ source, frame, crc });
-    if (this.#working !== undefined) return;
-    this.#working = this.#work();
+    if (this.#isStopped) return;
+    this.#pending.push({ source, frame, crc });
+    if (this.#running !== undefined) return;
+    this.#running = this.#removePending();
     // What whoever is told of kept frames throws is told by `finish`, when that is called.
-    this.#working.catch(() => {});
+    this.#running.catch(() => {});
   }
 
   /** What waits stays: that does no harm. */
   stop(): void {
-    this.#waiting.length = 0;
-    this.#stopped = true;
+    this.#pending.length = 0;
+    this.#isStopped = true;
   }
 
   /** Resolves when nothing waits any more. */
   async finish(): Promise<void> {
-    await this.#working;
+    await this.#running;
   }
 
-  async #work(): Promise<void> {
+  async #removePending(): Promise<void> {
     let next: { source: FrameSource; frame: Frame; crc: number } | undefined;
-    while ((next = this.#waiting.shift()) !== undefined) {
+    while ((next = this.#pending.shift()) !== undefined) {
       const { source, frame, crc } = next;
       try {
         await source.remove!(frame, crc);
-        this.#removed++;
+        this.#removedCount++;
       } catch (error) {
-        this.#kept({ source: source.name, frame, error: asFramesError(error, "unreadable") });
+        this.#onNotRemoved({
+          source: source.name,
+          frame,
+          error: asFramesError(error, "unreadable"),
+        });
       }
-      if (this.#waiting.length === mostWaiting - 1) this.#freed();
+      if (this.#pending.length === maxPending - 1) this.#onReady();
     }
-    this.#working = undefined;
+    this.#running = undefined;
   }
 }

@@ -1,18 +1,18 @@
 /** Receives over as many connections as it takes: connects again, and goes on where it was. */
-import { Attempts, type ClientKeys } from "./attempts.ts";
+import { Reconnector, type ClientKeys } from "./attempts.ts";
 import { FramesError } from "../errors.ts";
-import type { FrameDescription, FrameKeeper, Outcome } from "../frame.ts";
+import type { FrameDescription, ReceiveTarget, Outcome } from "../frame.ts";
 import type { Address } from "../net/address.ts";
-import { Pickup } from "./pickup.ts";
-import { Delays } from "../session/delays.ts";
+import { ReceiveConnection } from "./pickup.ts";
+import { DelayHistogram } from "../session/delays.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import type { ReceiverLimits } from "../session/receiving.ts";
 import type { Hello, Welcome } from "../wire/messages.ts";
 
 /** Times are in milliseconds. */
-export interface RetrievalOptions {
+export interface ReceiveSessionOptions {
   readonly timeout: number;
-  readonly connectWithin: number;
+  readonly connectTimeout: number;
   readonly giveUpAfter: number | undefined;
   readonly keys: ClientKeys;
   readonly grants: ReceiverLimits;
@@ -22,32 +22,32 @@ export interface RetrievalOptions {
 }
 
 /** What it tells. */
-export interface RetrievalEvents {
-  welcome(welcome: Welcome): void;
-  waiting(reason: FramesError, milliseconds: number): void;
-  undelivered(report: Undelivered): void;
+export interface ReceiveSessionEvents {
+  onWelcome(welcome: Welcome): void;
+  onWaiting(reason: FramesError, milliseconds: number): void;
+  onUndelivered(report: Undelivered): void;
   /** About once a second while there is a connection. */
-  tick(): void;
+  onTick(): void;
   trace?(direction: "->" | "<-", line: string): void;
 }
 
 /** How it ended, if it did not fail. */
-export interface Retrieved {
+export interface ReceiveResult {
   readonly isComplete: boolean;
   /** Connections after the first. */
   readonly retries: number;
 }
 
 /** Frames since the last cursor that are remembered, since they may come again: the server tells one sooner. */
-const mostRecent = 10_000;
+const maxRecentFrames = 10_000;
 
-export class Retrieval {
+export class ReceiveSession {
   readonly #address: Address;
   readonly #hello: Hello;
-  readonly #keeper: FrameKeeper;
-  readonly #options: RetrievalOptions;
-  readonly #events: RetrievalEvents;
-  readonly #attempts: Attempts;
+  readonly #target: ReceiveTarget;
+  readonly #options: ReceiveSessionOptions;
+  readonly #events: ReceiveSessionEvents;
+  readonly #reconnector: Reconnector;
   readonly #sources = new Map<
     string,
     { -readonly [K in keyof SourceProgress]: SourceProgress[K] }
@@ -57,30 +57,35 @@ export class Retrieval {
    * cursor tells of what came on one before, until it has come again.
    */
   readonly #recent = new Map<string, number>();
-  #pickup: Pickup | undefined;
+  #connection: ReceiveConnection | undefined;
   /** Frames that ended before the cursor with which the connection began, and behind it. */
-  #before = 0;
-  #counted = 0;
-  #settled = 0;
-  #bytes = 0;
-  #isLeaving = false;
+  #framesBefore = 0;
+  #framesAtCursor = 0;
+  #finishedFrames = 0;
+  #receivedBytes = 0;
+  #isStopping = false;
 
   /** @param hello without cursor and first */
   constructor(
     address: Address,
     hello: Hello,
-    keeper: FrameKeeper,
-    options: RetrievalOptions,
-    events: RetrievalEvents,
+    target: ReceiveTarget,
+    options: ReceiveSessionOptions,
+    events: ReceiveSessionEvents,
   ) {
     this.#address = address;
     this.#hello = hello;
-    this.#keeper = keeper;
+    this.#target = target;
     this.#options = options;
     this.#events = events;
     const { giveUpAfter, keys } = options;
-    const waiting = events.waiting.bind(events);
-    this.#attempts = new Attempts(address, { giveUpAfter, keys, isPatient: false, waiting });
+    const onWaiting = events.onWaiting.bind(events);
+    this.#reconnector = new Reconnector(address, {
+      giveUpAfter,
+      keys,
+      canStartOffline: false,
+      onWaiting,
+    });
   }
 
   /** How far each source is. */
@@ -89,107 +94,108 @@ export class Retrieval {
   }
 
   /** @throws {FramesError} if it failed as a whole */
-  async run(): Promise<Retrieved> {
+  async run(): Promise<ReceiveResult> {
     const { signal } = this.#options;
     const stop = () => this.#stop();
     if (signal?.aborted) throw new FramesError("interrupted");
     signal?.addEventListener("abort", stop);
     try {
       const connect = () => this.#connect();
-      const isComplete = await this.#attempts.run(connect, () => this.#noteBreak(), {
-        isOurs: () => false,
+      const isComplete = await this.#reconnector.run(connect, () => this.#onBroken(), {
+        isLocalError: () => false,
         isLive: this.#hello.follow === true,
       });
-      return { isComplete, retries: this.#attempts.retries };
+      return { isComplete, retries: this.#reconnector.retries };
     } finally {
       signal?.removeEventListener("abort", stop);
     }
   }
 
   async #connect(): Promise<boolean> {
-    const { timeout, connectWithin, grants, first } = this.#options;
-    const left = first === undefined ? undefined : first - this.#before;
-    if (left === 0) return true;
-    const { cursor } = this.#keeper;
+    const { timeout, connectTimeout, grants, first } = this.#options;
+    const remaining = first === undefined ? undefined : first - this.#framesBefore;
+    if (remaining === 0) return true;
+    const { cursor } = this.#target;
     const hello: Hello = {
       ...this.#hello,
       ...(cursor === undefined || this.#hello.latest === true ? {} : { cursor }),
-      ...(left === undefined ? {} : { first: left }),
+      ...(remaining === undefined ? {} : { first: remaining }),
     };
     const options = {
       grants,
       timeout,
-      connectWithin: Math.min(connectWithin, Math.max(1, this.#attempts.patience)),
-      key: this.#attempts.key,
+      connectTimeout: Math.min(connectTimeout, Math.max(1, this.#reconnector.remainingMs)),
+      key: this.#reconnector.key,
     };
     const { trace } = this.#events;
-    const before = this.#before;
-    this.#counted = before;
+    const framesBefore = this.#framesBefore;
+    this.#framesAtCursor = framesBefore;
     for (const key of this.#recent.keys()) this.#recent.set(key, Infinity);
-    this.#pickup = new Pickup(this.#address, hello, this.#keeper, options, {
-      welcome: (welcome) => {
-        this.#attempts.welcomed();
-        this.#events.welcome(welcome);
+    this.#connection = new ReceiveConnection(this.#address, hello, this.#target, options, {
+      onWelcome: (welcome) => {
+        this.#reconnector.onWelcome();
+        this.#events.onWelcome(welcome);
       },
-      ended: (...frame) => this.#ended(...frame),
-      lost: (source, _, error, ranges) => {
+      onFrameEnded: (...frame) => this.#onEnded(...frame),
+      onLost: (source, _, error, ranges) => {
         for (const [first, last] of ranges) {
-          this.#lost({ source, first, last, what: "", error });
+          this.#onLost({ source, first, last, what: "", error });
         }
       },
-      gone: (source, { sequence, name }) => {
+      onGone: (source, { sequence, name }) => {
         const error = new FramesError("vanished", "it is no longer in the store");
-        this.#lost({ source, first: sequence, last: sequence, what: name, error });
+        this.#onLost({ source, first: sequence, last: sequence, what: name, error });
       },
-      kept: (ended) => {
-        this.#counted = before + ended;
-        for (const [key, after] of this.#recent) {
-          if (after <= ended) this.#recent.delete(key);
+      onCursorSaved: (endedFrames) => {
+        this.#framesAtCursor = framesBefore + endedFrames;
+        for (const [key, endedAt] of this.#recent) {
+          if (endedAt <= endedFrames) this.#recent.delete(key);
         }
       },
-      tick: () => this.#tick(),
+      onTick: () => this.#tick(),
       ...(trace === undefined ? {} : { trace: (...line) => trace(...line) }),
     });
-    return (await this.#pickup.run()).isComplete;
+    return (await this.#connection.run()).isComplete;
   }
 
   /** A connection broke. */
-  #noteBreak(): void {
-    this.#noteProgress();
+  #onBroken(): void {
+    this.#updateProgress();
     // Without cursors nothing comes again.
-    if (this.#hello.latest === true) this.#before += this.#pickup?.counts.frames ?? 0;
-    else this.#before = this.#counted;
+    if (this.#hello.latest === true) this.#framesBefore += this.#connection?.counts.frames ?? 0;
+    else this.#framesBefore = this.#framesAtCursor;
   }
 
   #tick(): void {
-    this.#events.tick();
-    this.#noteProgress();
+    this.#events.onTick();
+    this.#updateProgress();
     // Whoever follows waits for as long as nothing comes.
-    if (this.#hello.follow === true) this.#attempts.progressed(false);
-    if (this.#attempts.patience > 0 || this.#isLeaving) return;
-    throw this.#attempts.givenUp(new FramesError("timeout", "the server sends nothing"));
+    if (this.#hello.follow === true) this.#reconnector.onProgress(false);
+    if (this.#reconnector.remainingMs > 0 || this.#isStopping) return;
+    throw this.#reconnector.giveUpError(new FramesError("timeout", "the server sends nothing"));
   }
 
-  #noteProgress(): void {
-    let settled = 0;
-    let bytes = 0;
+  #updateProgress(): void {
+    let finishedFrames = 0;
+    let receivedBytes = 0;
     for (const source of this.#sources.values()) {
-      settled += source.settled + source.lost;
-      bytes += source.bytes;
+      finishedFrames += source.settled + source.lost;
+      receivedBytes += source.bytes;
     }
-    if (settled > this.#settled || bytes > this.#bytes) this.#attempts.progressed(true);
-    this.#settled = settled;
-    this.#bytes = bytes;
+    if (finishedFrames > this.#finishedFrames || receivedBytes > this.#receivedBytes)
+      this.#reconnector.onProgress(true);
+    this.#finishedFrames = finishedFrames;
+    this.#receivedBytes = receivedBytes;
   }
 
-  #of(name: string) {
-    const known = this.#sources.get(name);
-    if (known !== undefined) return known;
+  #progressOf(name: string) {
+    const existing = this.#sources.get(name);
+    if (existing !== undefined) return existing;
     const isLive = this.#hello.follow === true;
-    const fresh = {
+    const created = {
       name,
       total: undefined,
-      get captured() {
+      get capturedCount() {
         return this.settled + this.lost;
       },
       sent: 0,
@@ -197,39 +203,39 @@ export class Retrieval {
       settled: 0,
       settledBytes: 0,
       present: 0,
-      moved: 0,
+      removedAtServer: 0,
       refused: 0,
-      skipped: 0,
+      conflictsSkipped: 0,
       lost: 0,
       dropped: 0,
       retried: 0,
-      delays: isLive ? new Delays() : undefined,
-      part: 0,
-      partOf: 0,
+      delays: isLive ? new DelayHistogram() : undefined,
+      largeFrameSent: 0,
+      largeFrameSize: 0,
     };
-    this.#sources.set(name, fresh);
-    return fresh;
+    this.#sources.set(name, created);
+    return created;
   }
 
   /** Whether it did not come on a connection before, behind the last cursor. */
   #isNew(key: string): boolean {
     const isNew = !this.#recent.has(key);
-    if (!isNew || this.#recent.size < mostRecent) {
-      this.#recent.set(key, this.#pickup!.counts.frames);
+    if (!isNew || this.#recent.size < maxRecentFrames) {
+      this.#recent.set(key, this.#connection!.counts.frames);
     }
     return isNew;
   }
 
-  #ended(source: string, frame: FrameDescription, outcome: Outcome): void {
+  #onEnded(source: string, frame: FrameDescription, outcome: Outcome): void {
     const { sequence, name, size } = frame;
-    const progress = this.#of(source);
-    const isAgain = outcome === "present" && !this.#keeper.isLasting;
-    if (isAgain || !this.#isNew(`${source} ${sequence} ${name}`)) return void progress.retried++;
+    const progress = this.#progressOf(source);
+    const isRepeat = outcome === "present" && !this.#target.isPersistent;
+    if (isRepeat || !this.#isNew(`${source} ${sequence} ${name}`)) return void progress.retried++;
     progress.settled++;
     if (outcome instanceof FramesError) {
       progress.refused++;
       const range = { source, first: sequence, last: sequence };
-      return this.#events.undelivered({ ...range, what: name, error: outcome });
+      return this.#events.onUndelivered({ ...range, what: name, error: outcome });
     }
     if (outcome === "present") return void progress.present++;
     progress.sent++;
@@ -238,18 +244,18 @@ export class Retrieval {
     progress.delays?.add(Date.now() - Number(frame.captured) / 1e6);
   }
 
-  #lost(report: Undelivered): void {
+  #onLost(report: Undelivered): void {
     const { source, first, last, error } = report;
-    const progress = this.#of(source);
+    const progress = this.#progressOf(source);
     if (!this.#isNew(`${source} lost ${first} ${last}`)) return;
     progress.lost += last - first + 1;
     if (error.code === "dropped") progress.dropped += last - first + 1;
-    this.#events.undelivered(report);
+    this.#events.onUndelivered(report);
   }
 
   #stop(): void {
-    this.#isLeaving = true;
-    this.#attempts.interrupt();
-    this.#pickup?.interrupt();
+    this.#isStopping = true;
+    this.#reconnector.interrupt();
+    this.#connection?.interrupt();
   }
 }

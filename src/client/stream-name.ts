@@ -1,13 +1,13 @@
 /** The name of a stream that may hold fields of strftime (POSIX), in UTC: `cam3-%Y-%m-%d`. */
 import { FramesError } from "../errors.ts";
 
-const fields: Record<string, (date: Date) => string> = {
+const formatters: Record<string, (date: Date) => string> = {
   Y: (date) => String(date.getUTCFullYear()),
-  m: (date) => two(date.getUTCMonth() + 1),
-  d: (date) => two(date.getUTCDate()),
-  H: (date) => two(date.getUTCHours()),
-  M: (date) => two(date.getUTCMinutes()),
-  S: (date) => two(date.getUTCSeconds()),
+  m: (date) => twoDigits(date.getUTCMonth() + 1),
+  d: (date) => twoDigits(date.getUTCDate()),
+  H: (date) => twoDigits(date.getUTCHours()),
+  M: (date) => twoDigits(date.getUTCMinutes()),
+  S: (date) => twoDigits(date.getUTCSeconds()),
   j: (date) => {
     const start = Date.UTC(date.getUTCFullYear(), 0, 1);
     return String(Math.floor((date.getTime() - start) / 86_400_000) + 1).padStart(3, "0");
@@ -15,23 +15,23 @@ const fields: Record<string, (date: Date) => string> = {
   "%": () => "%",
 };
 
-function two(value: number): string {
+function twoDigits(value: number): string {
   return String(value).padStart(2, "0");
 }
 
 /** What a stream is called at a time. */
-export class StreamName {
+export class StreamNameTemplate {
   readonly #text: string;
   /** The second that was asked for last, and what it is called. */
-  #last: { second: bigint; name: string } | undefined;
+  #cached: { second: bigint; name: string } | undefined;
 
   /** @throws {FramesError} `usage` if there is a field that is not known */
   constructor(text: string) {
     const unknown = [...text.matchAll(/%(.|$)/g)].find(
-      ([, field]) => !Object.hasOwn(fields, field!),
+      ([, field]) => !Object.hasOwn(formatters, field!),
     );
     if (unknown !== undefined) {
-      const known = Object.keys(fields).map((field) => `%${field}`);
+      const known = Object.keys(formatters).map((field) => `%${field}`);
       throw new FramesError(
         "usage",
         `Cannot use ${unknown[0]} in --stream: there are ${known.join(" ")}; %% is a percent sign`,
@@ -41,18 +41,18 @@ export class StreamName {
   }
 
   /** Whether it is called something else at other times. */
-  get changes(): boolean {
+  get isTimeDependent(): boolean {
     return /%[^%]/.test(this.#text.replaceAll("%%", ""));
   }
 
   /** @param time nanoseconds since 1970 */
   at(time: bigint): string {
     const second = time / 1_000_000_000n;
-    if (this.#last?.second !== second) {
+    if (this.#cached?.second !== second) {
       const date = new Date(Number(second) * 1000);
-      const name = this.#text.replace(/%(.)/g, (_, field: string) => fields[field]!(date));
-      this.#last = { second, name };
+      const name = this.#text.replace(/%(.)/g, (_, field: string) => formatters[field]!(date));
+      this.#cached = { second, name };
     }
-    return this.#last.name;
+    return this.#cached.name;
   }
 }

@@ -16,31 +16,31 @@ export interface Address {
 /**
  * Reads `HOST:PORT`, `HOST`, `:PORT`, `[IPv6]:PORT` or a bare IPv6 address.
  *
- * @param what names the value in messages
- * @param usualPort where none is given
+ * @param label names the value in messages
+ * @param fallbackPort where none is given
  * @throws {FramesError} `usage`
  */
-export function parseAddress(text: string, what: string, usualPort = defaultPort): Address {
-  const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(text);
-  const plain = /^([^:[\]]*)(?::([^:]*))?$/.exec(text);
-  const [host, port] = bracketed
-    ? [isIPv6(bracketed[1]!) ? bracketed[1] : undefined, bracketed[2]]
-    : plain
-      ? [plain[1], plain[2]]
+export function parseAddress(text: string, label: string, fallbackPort = defaultPort): Address {
+  const bracketedMatch = /^\[([^\]]*)\](?::(.*))?$/.exec(text);
+  const plainMatch = /^([^:[\]]*)(?::([^:]*))?$/.exec(text);
+  const [host, port] = bracketedMatch
+    ? [isIPv6(bracketedMatch[1]!) ? bracketedMatch[1] : undefined, bracketedMatch[2]]
+    : plainMatch
+      ? [plainMatch[1], plainMatch[2]]
       : [isIPv6(text) ? text : undefined, undefined];
-  const number = port === undefined ? usualPort : /^\d{1,5}$/.test(port) ? Number(port) : NaN;
-  const portAlone = /^\d+$/.test(text);
+  const number = port === undefined ? fallbackPort : /^\d{1,5}$/.test(port) ? Number(port) : NaN;
+  const isPortOnly = /^\d+$/.test(text);
   if (
     host === undefined ||
     text === "" ||
-    portAlone ||
+    isPortOnly ||
     /[\s/@]/.test(text) ||
     !(number <= 65_535)
   ) {
-    const hint = portAlone && Number(text) <= 65_535 ? `; a port alone is written :${text}` : "";
+    const hint = isPortOnly && Number(text) <= 65_535 ? `; a port alone is written :${text}` : "";
     throw new FramesError(
       "usage",
-      `Cannot read ${what}: expected HOST or HOST:PORT with a port up to 65535, current value is ${JSON.stringify(text)}${hint}`,
+      `Cannot read ${label}: expected HOST or HOST:PORT with a port up to 65535, current value is ${JSON.stringify(text)}${hint}`,
     );
   }
   return { host, port: number };
@@ -57,7 +57,7 @@ export function isLoopback(host: string): boolean {
 }
 
 /** What there is to listen at; nothing where a sandbox keeps that from this process. */
-function interfaces(): NetworkInterfaceInfo[] {
+function listInterfaces(): NetworkInterfaceInfo[] {
   try {
     return Object.values(networkInterfaces()).flatMap((list) => list ?? []);
   } catch {
@@ -66,10 +66,10 @@ function interfaces(): NetworkInterfaceInfo[] {
 }
 
 /** Addresses under which other machines may reach this one. */
-export function ownAddresses(): string[] {
-  const found = interfaces().filter(
+export function reachableAddresses(): string[] {
+  const external = listInterfaces().filter(
     ({ internal, address }) => !internal && !address.startsWith("fe80:"),
   );
   const rank = (family: string) => (family === "IPv4" ? 0 : 1);
-  return found.toSorted((a, b) => rank(a.family) - rank(b.family)).map((entry) => entry.address);
+  return external.toSorted((a, b) => rank(a.family) - rank(b.family)).map((entry) => entry.address);
 }

@@ -4,43 +4,47 @@
  * in a few round trips, so that silence, also from behind one balancer, locks nobody out.
  */
 
-export class Doorway<T> {
-  readonly #most: number;
+export class PendingConnections<T> {
+  readonly #maxConnections: number;
   /** The address of each, in the order in which they came. */
-  readonly #waiting = new Map<T, string>();
-  readonly #byHost = new Map<string, Set<T>>();
+  readonly #hosts = new Map<T, string>();
+  readonly #connectionsByHost = new Map<string, Set<T>>();
 
-  /** @param most connections in all; half of them may stand here of one address */
-  constructor(most: number) {
-    this.#most = most;
+  /** @param maxConnections connections in all; half of them may stand here of one address */
+  constructor(maxConnections: number) {
+    this.#maxConnections = maxConnections;
   }
 
   /**
    * A connection came in.
    *
-   * @param open connections in all, this one included
+   * @param openCount connections in all, this one included
    * @returns the one that must go for it, if there are too many
    */
-  enter(connection: T, host: string, open: number): T | undefined {
-    const own = this.#byHost.get(host) ?? new Set<T>();
-    this.#byHost.set(host, own);
-    const isCrowded = own.size >= Math.max(1, this.#most >> 1);
-    const queue = isCrowded ? own : open > this.#most ? this.#waiting.keys() : undefined;
-    const [oldest] = queue ?? [];
-    if (oldest !== undefined) this.leave(oldest);
+  add(connection: T, host: string, openCount: number): T | undefined {
+    const sameHost = this.#connectionsByHost.get(host) ?? new Set<T>();
+    this.#connectionsByHost.set(host, sameHost);
+    const isHostFull = sameHost.size >= Math.max(1, this.#maxConnections >> 1);
+    const candidates = isHostFull
+      ? sameHost
+      : openCount > this.#maxConnections
+        ? this.#hosts.keys()
+        : undefined;
+    const [oldest] = candidates ?? [];
+    if (oldest !== undefined) this.remove(oldest);
     // `leave` forgets an address that has nobody left.
-    this.#byHost.set(host, own.add(connection));
-    this.#waiting.set(connection, host);
+    this.#connectionsByHost.set(host, sameHost.add(connection));
+    this.#hosts.set(connection, host);
     return oldest;
   }
 
   /** It is known now, or gone. */
-  leave(connection: T): void {
-    const host = this.#waiting.get(connection);
+  remove(connection: T): void {
+    const host = this.#hosts.get(connection);
     if (host === undefined) return;
-    this.#waiting.delete(connection);
-    const own = this.#byHost.get(host)!;
-    own.delete(connection);
-    if (own.size === 0) this.#byHost.delete(host);
+    this.#hosts.delete(connection);
+    const sameHost = this.#connectionsByHost.get(host)!;
+    sameHost.delete(connection);
+    if (sameHost.size === 0) this.#connectionsByHost.delete(host);
   }
 }

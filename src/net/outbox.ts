@@ -11,26 +11,26 @@ export interface Writable {
  * bytes alone until the outbox is empty. It holds what it is given, so whoever sends looks at
  * `queued` first: a sender sends on only when it is 0, a server then stops reading.
  */
-export class Outbox {
+export class WriteQueue {
   readonly #socket: Writable;
   readonly #queue: Uint8Array[] = [];
-  #queued = 0;
+  #queuedBytes = 0;
 
   constructor(socket: Writable) {
     this.#socket = socket;
   }
 
   /** Bytes that the socket has not accepted. */
-  get queued(): number {
-    return this.#queued;
+  get queuedBytes(): number {
+    return this.#queuedBytes;
   }
 
   /** Sends `bytes` after all that waits. */
   send(bytes: Uint8Array): void {
-    const accepted = this.#queued === 0 ? this.#write(bytes) : 0;
+    const accepted = this.#queuedBytes === 0 ? this.#write(bytes) : 0;
     if (accepted === bytes.length) return;
     this.#queue.push(accepted === 0 ? bytes : bytes.subarray(accepted));
-    this.#queued += bytes.length - accepted;
+    this.#queuedBytes += bytes.length - accepted;
   }
 
   /** The socket may accept more: goes on, and returns whether everything is out. */
@@ -38,7 +38,7 @@ export class Outbox {
     let bytes: Uint8Array | undefined;
     while ((bytes = this.#queue[0]) !== undefined) {
       const accepted = this.#write(bytes);
-      this.#queued -= accepted;
+      this.#queuedBytes -= accepted;
       if (accepted < bytes.length) {
         this.#queue[0] = bytes.subarray(accepted);
         return false;
@@ -51,13 +51,13 @@ export class Outbox {
   /** The socket is gone. */
   clear(): void {
     this.#queue.length = 0;
-    this.#queued = 0;
+    this.#queuedBytes = 0;
   }
 
   #write(bytes: Uint8Array): number {
     let written = 0;
     while (written < bytes.length) {
-      const length = Math.min(bytes.length - written, largestWrite);
+      const length = Math.min(bytes.length - written, maxWriteBytes);
       // All three arguments: without a length, an offset above 0 makes Bun throw.
       const accepted = Math.max(0, this.#socket.write(bytes, written, length));
       written += accepted;
@@ -68,4 +68,4 @@ export class Outbox {
 }
 
 // On Windows a refused write of 128 KiB or more is reported writable only at the next 15.6 ms tick.
-const largestWrite = process.platform === "win32" ? 64 << 10 : Infinity;
+const maxWriteBytes = process.platform === "win32" ? 64 << 10 : Infinity;

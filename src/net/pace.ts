@@ -2,59 +2,59 @@
 import type { Writable } from "./outbox.ts";
 
 /** Bytes go in portions of so many milliseconds; what could not be handed on in time is made up for so long. */
-const portion = 10;
-const mostCredit = 50;
+const portionMs = 10;
+const maxCreditMs = 50;
 
 /** A steady rate, however large the messages are. */
 export class PacedSocket implements Writable {
   readonly #socket: Writable;
-  readonly #rate: number;
+  readonly #bytesPerSecond: number;
   readonly #now: () => number;
-  readonly #wake: () => void;
-  #credit: number;
+  readonly #onWritable: () => void;
+  #creditBytes: number;
   #creditedAt: number;
   #timer: NodeJS.Timeout | undefined;
 
   /**
-   * @param rate bytes a second
+   * @param bytesPerSecond bytes a second
    * @param now milliseconds of a steady clock
-   * @param wake is called when more may be written
+   * @param onWritable is called when more may be written
    */
-  constructor(socket: Writable, rate: number, now: () => number, wake: () => void) {
+  constructor(socket: Writable, bytesPerSecond: number, now: () => number, onWritable: () => void) {
     this.#socket = socket;
-    this.#rate = rate;
+    this.#bytesPerSecond = bytesPerSecond;
     this.#now = now;
-    this.#wake = wake;
-    this.#credit = this.#bytesIn(portion);
+    this.#onWritable = onWritable;
+    this.#creditBytes = this.#bytesPerPeriod(portionMs);
     this.#creditedAt = now();
   }
 
   /** At least a byte goes, however slowly. */
-  #bytesIn(milliseconds: number): number {
-    return Math.max(1, (this.#rate * milliseconds) / 1000);
+  #bytesPerPeriod(periodMs: number): number {
+    return Math.max(1, (this.#bytesPerSecond * periodMs) / 1000);
   }
 
   write(bytes: Uint8Array, offset: number, length: number): number {
     const now = this.#now();
-    const earned = (this.#rate * (now - this.#creditedAt)) / 1000;
-    this.#credit = Math.min(this.#credit + earned, this.#bytesIn(mostCredit));
+    const earned = (this.#bytesPerSecond * (now - this.#creditedAt)) / 1000;
+    this.#creditBytes = Math.min(this.#creditBytes + earned, this.#bytesPerPeriod(maxCreditMs));
     this.#creditedAt = now;
-    const allowed = Math.min(length, Math.floor(this.#credit));
+    const allowed = Math.min(length, Math.floor(this.#creditBytes));
     const accepted = allowed === 0 ? 0 : this.#socket.write(bytes, offset, allowed);
-    if (accepted > 0) this.#credit -= accepted;
+    if (accepted > 0) this.#creditBytes -= accepted;
     // A socket that took less tells by itself when it can take more.
-    if (accepted === allowed && allowed < length) this.#wakeLater();
+    if (accepted === allowed && allowed < length) this.#scheduleWritable();
     return accepted;
   }
 
-  #wakeLater(): void {
+  #scheduleWritable(): void {
     if (this.#timer !== undefined) return;
-    const missing = Math.max(1, this.#bytesIn(portion)) - this.#credit;
-    const wait = Math.max(1, (missing / this.#rate) * 1000);
+    const missingBytes = Math.max(1, this.#bytesPerPeriod(portionMs)) - this.#creditBytes;
+    const waitMs = Math.max(1, (missingBytes / this.#bytesPerSecond) * 1000);
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#wake();
-    }, wait);
+      this.#onWritable();
+    }, waitMs);
   }
 
   /** The socket is gone. */

@@ -44,57 +44,57 @@ function openLibrary() {
 }
 
 /** A message may wait so long, in milliseconds, until there is room for it. */
-const sendWithin = 1000;
+const sendTimeoutMs = 1000;
 
 /** Whoever started this process wants to know how it fares. */
-export class Supervisor {
+export class SystemdNotifier {
   readonly #library = openLibrary();
   readonly #address: Uint8Array;
   readonly #socket: number;
-  readonly #failed: (error: FramesError) => void;
+  readonly #onFailure: (error: FramesError) => void;
   #hasFailed = false;
 
   /**
    * The one that `NOTIFY_SOCKET` names, if there is one. What it asks for in `WATCHDOG_USEC` it gets.
    *
-   * @param failed is told, once, if nothing can be said to it: that is no reason to end
+   * @param onFailure is told, once, if nothing can be said to it: that is no reason to end
    */
-  static of(
+  static fromEnvironment(
     environment: Environment,
-    failed: (error: FramesError) => void,
-  ): Supervisor | undefined {
+    onFailure: (error: FramesError) => void,
+  ): SystemdNotifier | undefined {
     const { NOTIFY_SOCKET: path } = environment;
     if (!path || process.platform !== "linux") return undefined;
     try {
-      const supervisor = new Supervisor(path, failed);
-      supervisor.#watch(environment);
-      return supervisor;
+      const notifier = new SystemdNotifier(path, onFailure);
+      notifier.#startWatchdog(environment);
+      return notifier;
     } catch (error) {
       const why = `Cannot tell ${path} how this server fares: ${systemSentence(error)}`;
-      failed(new FramesError("usage", why, { cause: error }));
+      onFailure(new FramesError("usage", why, { cause: error }));
       return undefined;
     }
   }
 
-  private constructor(path: string, failed: (error: FramesError) => void) {
+  private constructor(path: string, onFailure: (error: FramesError) => void) {
     // An abstract name begins with a zero byte.
     const name = Buffer.from(path.startsWith("@") ? `\0${path.slice(1)}` : path);
     if (!/^[/@]/.test(path) || name.length > 107) {
       throw new FramesError("usage", "NOTIFY_SOCKET is neither a path nor an abstract name");
     }
-    this.#failed = failed;
+    this.#onFailure = onFailure;
     this.#address = Buffer.concat([Buffer.from([linux.unixFamily, 0]), name]);
     this.#socket = this.#library.socket(linux.unixFamily, linux.datagram | linux.closeOnExec, 0);
-    const limit = BigUint64Array.of(BigInt(sendWithin / 1000), 0n);
+    const limit = BigUint64Array.of(BigInt(sendTimeoutMs / 1000), 0n);
     const { socketLevel, sendTimeout } = linux;
     this.#library.setsockopt(this.#socket, socketLevel, sendTimeout, ptr(limit), limit.byteLength);
   }
 
   /** Tells that it is alive twice in the time after which a supervisor would give it up. */
-  #watch({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): void {
+  #startWatchdog({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): void {
     const microseconds = Number(WATCHDOG_USEC);
-    const isMeant = !WATCHDOG_PID || Number(WATCHDOG_PID) === process.pid;
-    if (!(microseconds > 0) || !isMeant) return;
+    const isForThisProcess = !WATCHDOG_PID || Number(WATCHDOG_PID) === process.pid;
+    if (!(microseconds > 0) || !isForThisProcess) return;
     setInterval(() => this.#send("WATCHDOG=1"), Math.max(1, microseconds / 2000)).unref();
   }
 
@@ -131,21 +131,21 @@ export class Supervisor {
     );
     if (Number(sent) === message.length || this.#hasFailed) return;
     this.#hasFailed = true;
-    this.#failed(new FramesError("usage", "Cannot tell NOTIFY_SOCKET how this server fares"));
+    this.#onFailure(new FramesError("usage", "Cannot tell NOTIFY_SOCKET how this server fares"));
   }
 }
 
 /** The first descriptor that systemd gives. */
-const firstGiven = 3;
+const firstPassedDescriptor = 3;
 
 /**
  * The descriptor of the socket that this process was given, if it was: `LISTEN_FDS`.
  *
  * @throws {FramesError} `usage` if there is more than one
  */
-export function givenSocket({ LISTEN_PID, LISTEN_FDS }: Environment): number | undefined {
+export function passedSocket({ LISTEN_PID, LISTEN_FDS }: Environment): number | undefined {
   if (Number(LISTEN_PID) !== process.pid || !(Number(LISTEN_FDS) > 0)) return undefined;
-  if (Number(LISTEN_FDS) === 1) return firstGiven;
+  if (Number(LISTEN_FDS) === 1) return firstPassedDescriptor;
   const hint = "only the one for --listen can be given, and other addresses are opened here";
   throw new FramesError("usage", `Cannot serve on ${LISTEN_FDS} sockets of systemd: ${hint}`);
 }
@@ -155,20 +155,20 @@ export function givenSocket({ LISTEN_PID, LISTEN_FDS }: Environment): number | u
  *
  * @throws {FramesError} `usage` if it is no socket of TCP
  */
-export function addressOf(descriptor: number): Address {
-  const room = Buffer.alloc(128);
-  const length = Uint32Array.of(room.length);
+export function socketAddress(descriptor: number): Address {
+  const buffer = Buffer.alloc(128);
+  const length = Uint32Array.of(buffer.length);
   const isKnown =
     process.platform === "linux" &&
-    openLibrary().getsockname(descriptor, ptr(room), ptr(length)) === 0;
-  const family = isKnown ? room.readUInt16LE(0) : 0;
-  const port = room.readUInt16BE(2);
+    openLibrary().getsockname(descriptor, ptr(buffer), ptr(length)) === 0;
+  const family = isKnown ? buffer.readUInt16LE(0) : 0;
+  const port = buffer.readUInt16BE(2);
   if (family === linux.ipv4Family) {
-    const host = [...room.subarray(4, 8)].join(".");
+    const host = [...buffer.subarray(4, 8)].join(".");
     return { host: host === "0.0.0.0" ? "" : host, port };
   }
   if (family === linux.ipv6Family) {
-    const groups = Array.from({ length: 8 }, (_, index) => room.readUInt16BE(8 + 2 * index));
+    const groups = Array.from({ length: 8 }, (_, index) => buffer.readUInt16BE(8 + 2 * index));
     const { hostname } = new URL(`http://[${groups.map((group) => group.toString(16)).join(":")}]`);
     const host = hostname.slice(1, -1);
     return { host: host === "::" ? "" : host, port };

@@ -6,7 +6,7 @@ import { channelBinding } from "../auth/handshake.ts";
 import { asFramesError, FramesError } from "../errors.ts";
 
 /** TLS 1.3 as OpenSSL numbers it; Bun takes no name here. */
-const version13 = 0x0304;
+const tls13 = 0x0304;
 
 /**
  * What a server gives to Bun. Bun serves in the clear where one part is missing, so both are looked at.
@@ -20,7 +20,7 @@ export function serverTls({ key, certificate }: Certificate): TLSOptions {
       "Cannot serve with TLS: a certificate and its key are PEM files",
     );
   }
-  return { key, cert: certificate, minVersion: version13 } as TLSOptions;
+  return { key, cert: certificate, minVersion: tls13 } as TLSOptions;
 }
 
 /**
@@ -43,7 +43,7 @@ export function renewCertificate(
 }
 
 /** What a client gives to Bun: the proof of the key stands for the trust in a certificate. */
-export const clientTls = { rejectUnauthorized: false, minVersion: version13 } as TLSOptions;
+export const clientTls = { rejectUnauthorized: false, minVersion: tls13 } as TLSOptions;
 
 /**
  * What binds a proof to the channel, once the handshake is over. Whether the certificate is trusted, which
@@ -51,7 +51,7 @@ export const clientTls = { rejectUnauthorized: false, minVersion: version13 } as
  *
  * @throws {FramesError} `network` if the handshake failed, `plaintext` if it is not TLS 1.3
  */
-export function exporterOf(socket: Socket<unknown>): Uint8Array {
+export function exportChannelBinding(socket: Socket<unknown>): Uint8Array {
   const { bytes, label } = channelBinding;
   let exporter: Uint8Array;
   try {

@@ -1,16 +1,16 @@
 /** Who sends which source of which stream: one at a time. */
 
-export class Claims<Holder> {
-  readonly #streams = new Map<string, Map<string, Holder>>();
+export class SourceOwners<Owner> {
+  readonly #streams = new Map<string, Map<string, Owner>>();
 
   /** Who sends it. */
-  holderOf(stream: string, source: string): Holder | undefined {
+  ownerOf(stream: string, source: string): Owner | undefined {
     return this.#streams.get(stream)?.get(source);
   }
 
-  set(stream: string, source: string, holder: Holder): void {
-    const sources = this.#streams.get(stream) ?? new Map<string, Holder>();
-    this.#streams.set(stream, sources.set(source, holder));
+  set(stream: string, source: string, owner: Owner): void {
+    const sources = this.#streams.get(stream) ?? new Map<string, Owner>();
+    this.#streams.set(stream, sources.set(source, owner));
   }
 
   delete(stream: string, source: string): void {

@@ -1,10 +1,10 @@
 /** Who is connected to a server, in whichever dialect. */
 import type { KeyEntry } from "../auth/key.ts";
 import type { FramesError } from "../errors.ts";
-import type { Flushable } from "../session/receiving.ts";
+import type { FlushSnapshot } from "../session/receiving.ts";
 
 /** Whoever is connected, as the server sees it. */
-export interface Guest {
+export interface ServerConnection {
   readonly peer: string;
   /** When it connected. */
   readonly since: Date;
@@ -12,17 +12,17 @@ export interface Guest {
   readonly key: KeyEntry | undefined;
   readonly session: string | undefined;
   /** Whether nothing more comes of it. */
-  readonly isOver: boolean;
+  readonly isFinished: boolean;
   /** Settled when the connection is closed. */
-  readonly gone: Promise<void>;
+  readonly closed: Promise<void>;
   /** Whether what came in must be settled now: nothing more came in this turn, or enough waits. */
-  isDue(): boolean;
+  isFlushDue(): boolean;
   /** What a flush of the store which begins now will settle. */
-  readonly flushable: Flushable;
+  readonly flushable: FlushSnapshot;
   /** The store was flushed; `flushed` is what was `flushable` before. */
-  settle(flushed: Flushable): void;
+  ack(flushed: FlushSnapshot): void;
   /** Whether it is still at the other end. */
-  isThere(): Promise<boolean>;
+  isAlive(): Promise<boolean>;
   /** Ends it for `error`. */
-  failed(error: FramesError): void;
+  fail(error: FramesError): void;
 }

@@ -5,41 +5,41 @@
  */
 
 /** Bytes in all. */
-const mostHeld = 32 << 20;
+const maxBufferedBytes = 32 << 20;
 
 /** What every connection may hold is not worth counting. */
-const freeOfCharge = 4096;
+const uncountedBytes = 4096;
 
-export class HeldBytes<Owner> {
+export class BufferBudget<Owner> {
   /** In the order in which they began to hold more than nothing. */
   readonly #owners = new Map<Owner, number>();
-  #sum = 0;
+  #totalBytes = 0;
 
   /**
    * `owner` holds so many bytes now.
    *
    * @returns those who must go for it, oldest first
    */
-  note(owner: Owner, bytes: number): Owner[] {
-    const before = this.#owners.get(owner) ?? 0;
-    const now = bytes > freeOfCharge ? bytes : 0;
-    if (before === now) return [];
-    this.#sum += now - before;
+  update(owner: Owner, bytes: number): Owner[] {
+    const previousBytes = this.#owners.get(owner) ?? 0;
+    const countedBytes = bytes > uncountedBytes ? bytes : 0;
+    if (previousBytes === countedBytes) return [];
+    this.#totalBytes += countedBytes - previousBytes;
     // A key that is there keeps its place.
-    if (now === 0) this.#owners.delete(owner);
-    else this.#owners.set(owner, now);
-    const going: Owner[] = [];
+    if (countedBytes === 0) this.#owners.delete(owner);
+    else this.#owners.set(owner, countedBytes);
+    const evicted: Owner[] = [];
     for (const oldest of this.#owners.keys()) {
-      if (this.#sum <= mostHeld) break;
-      going.push(oldest);
-      this.forget(oldest);
+      if (this.#totalBytes <= maxBufferedBytes) break;
+      evicted.push(oldest);
+      this.remove(oldest);
     }
-    return going;
+    return evicted;
   }
 
   /** It holds nothing any more. */
-  forget(owner: Owner): void {
-    this.#sum -= this.#owners.get(owner) ?? 0;
+  remove(owner: Owner): void {
+    this.#totalBytes -= this.#owners.get(owner) ?? 0;
     this.#owners.delete(owner);
   }
 }

@@ -1,17 +1,17 @@
 /** What a client that receives is to get of a journal, in the order of arrival. */
 import { crc32 } from "node:zlib";
 import { FramesError } from "../errors.ts";
-import type { Origin, Supplied, SuppliedFrame, Supply } from "../session/supply.ts";
-import type { KeptFrame, Selection } from "../store/catalog.ts";
-import type { StoreReader } from "./store-reader.ts";
+import type { PlaybackSource, PlaybackItem, PlaybackFrame, Playback } from "../session/supply.ts";
+import type { FrameRecord, FrameSelection } from "../store/catalog.ts";
+import type { JournalTail } from "./store-reader.ts";
 import { StoredFrame } from "./stored-frame.ts";
 
 /** Rows that are taken from the journal at a time, and numbers of rows that are looked through for them. */
-const rowsAtOnce = 200;
-const numbersAtOnce = 5000;
+const rowBatchSize = 200;
+const idBatchSize = 5000;
 
 /** What a client asked for. */
-export interface Wanted extends Selection {
+export interface PlaybackRequest extends FrameSelection {
   /** Where it goes on, in the words of `cursorOf`. */
   readonly cursor?: string | undefined;
   /** Whether it waits for what arrives. */
@@ -19,127 +19,137 @@ export interface Wanted extends Selection {
 }
 
 /** Everything that was asked for, without a hole and without a double. */
-export class CompleteSupply implements Supply {
-  readonly #reader: StoreReader;
-  readonly #wanted: Wanted;
+export class JournalPlayback implements Playback {
+  readonly #tail: JournalTail;
+  readonly #request: PlaybackRequest;
   readonly #numbering: string;
   /** The last row that was looked at. */
   #position: number;
   /** The last row that there is to be; nothing while there may be more. */
-  readonly #end: number | undefined;
-  #rows: readonly KeptFrame[] = [];
+  readonly #endPosition: number | undefined;
+  #rows: readonly FrameRecord[] = [];
   #next = 0;
   /** A frame that another is about to replace: it is looked at again when that is over. */
-  #held: SuppliedFrame | undefined;
+  #deferred: PlaybackFrame | undefined;
 
-  constructor(reader: StoreReader, wanted: Wanted) {
-    this.#reader = reader;
-    this.#wanted = wanted;
-    this.#numbering = reader.catalog.property("numbering") ?? "";
-    this.#position = this.#begin();
-    if (!wanted.follow) this.#end = reader.last;
+  constructor(tail: JournalTail, request: PlaybackRequest) {
+    this.#tail = tail;
+    this.#request = request;
+    this.#numbering = tail.catalog.property("numbering") ?? "";
+    this.#position = this.#startPosition();
+    if (!request.follow) this.#endPosition = tail.last;
   }
 
   /** Where a cursor stands; the beginning where it says nothing of the journal as it is. */
-  #begin(): number {
-    const [numbering, number, mark] = this.#wanted.cursor?.split(".") ?? [];
+  #startPosition(): number {
+    const [numbering, number, fingerprint] = this.#request.cursor?.split(".") ?? [];
     const id = Number(number);
-    const { catalog } = this.#reader;
-    if (numbering !== this.#numbering || !Number.isSafeInteger(id) || id > catalog.last()) return 0;
-    const row = catalog.at(id);
+    const { catalog } = this.#tail;
+    if (numbering !== this.#numbering || !Number.isSafeInteger(id) || id > catalog.lastId())
+      return 0;
+    const row = catalog.findById(id);
     // What was lost in a power cut, or set aside by a repair, made room for others under its number.
-    return row !== undefined && markOf(row) !== mark ? 0 : id;
+    return row !== undefined && rowFingerprint(row) !== fingerprint ? 0 : id;
   }
 
   /** The last row that was given out, or passed over before that. */
   get position(): number {
-    const next = this.#held?.position ?? this.#rows[this.#next]?.id;
+    const next = this.#deferred?.position ?? this.#rows[this.#next]?.id;
     return next === undefined ? this.#position : next - 1;
   }
 
   get isBusy(): boolean {
-    if (this.#held !== undefined) return false;
+    if (this.#deferred !== undefined) return false;
     return this.#next < this.#rows.length || this.#position < this.#last;
   }
 
   get #last(): number {
-    return this.#end ?? this.#reader.last;
+    return this.#endPosition ?? this.#tail.last;
   }
 
-  get isOver(): boolean {
-    const isDry = this.#held === undefined && this.#next === this.#rows.length;
-    return isDry && this.#end !== undefined && this.#position >= this.#end;
+  get isEnded(): boolean {
+    const isDry = this.#deferred === undefined && this.#next === this.#rows.length;
+    return isDry && this.#endPosition !== undefined && this.#position >= this.#endPosition;
   }
 
-  next(): Supplied | undefined {
-    if (this.#held !== undefined) {
-      const held = this.#held;
-      const { catalog } = this.#reader;
-      if (catalog.isBeingReplaced((held.frame as StoredFrame).kept)) return undefined;
-      this.#held = undefined;
-      if (catalog.at(held.position) !== undefined) return held;
+  next(): PlaybackItem | undefined {
+    if (this.#deferred !== undefined) {
+      const deferred = this.#deferred;
+      const { catalog } = this.#tail;
+      if (catalog.isBeingReplaced((deferred.frame as StoredFrame).record)) return undefined;
+      this.#deferred = undefined;
+      if (catalog.findById(deferred.position) !== undefined) return deferred;
     }
-    if (this.#next === this.#rows.length) this.#fill();
+    if (this.#next === this.#rows.length) this.#readRows();
     const row = this.#rows[this.#next];
     if (row === undefined) return undefined;
     this.#next++;
-    return itemOf(this.#reader.place, row, `${this.#numbering}.${row.id}.${markOf(row)}`);
+    return frameItem(
+      this.#tail.location,
+      row,
+      `${this.#numbering}.${row.id}.${rowFingerprint(row)}`,
+    );
   }
 
-  putBack(): void {
+  unshift(): void {
     this.#next--;
   }
 
   /** Looks through the next rows. */
-  #fill(): void {
+  #readRows(): void {
     const last = this.#last;
     this.#next = 0;
     this.#rows = [];
     if (this.#position >= last) return;
-    const recent = this.#reader.after(this.#position);
+    const recent = this.#tail.after(this.#position);
     if (recent !== undefined) {
-      this.#rows = recent.filter((row) => row.id <= last && isWanted(row, this.#wanted));
+      this.#rows = recent.filter((row) => row.id <= last && matchesRequest(row, this.#request));
       this.#position = last;
       return;
     }
-    const { catalog } = this.#reader;
-    const upTo = Math.min(this.#position + numbersAtOnce, last);
-    this.#rows = catalog.between(this.#wanted, this.#position, upTo, rowsAtOnce);
-    if (this.#rows.length === rowsAtOnce) this.#position = this.#rows.at(-1)!.id;
+    const { catalog } = this.#tail;
+    const upTo = Math.min(this.#position + idBatchSize, last);
+    this.#rows = catalog.between(this.#request, this.#position, upTo, rowBatchSize);
+    if (this.#rows.length === rowBatchSize) this.#position = this.#rows.at(-1)!.id;
     // Of what was removed there may be millions of numbers without a row.
     else if (this.#rows.length > 0) this.#position = upTo;
     else this.#position = Math.max(upTo, (catalog.nextId(upTo) ?? last + 1) - 1);
   }
 
-  failed(item: SuppliedFrame, error: FramesError): Supplied | undefined {
-    const { kept } = item.frame as StoredFrame;
-    const { catalog } = this.#reader;
-    if (catalog.isBeingReplaced(kept)) {
-      this.#held = item;
+  onReadError(item: PlaybackFrame, error: FramesError): PlaybackItem | undefined {
+    const { record } = item.frame as StoredFrame;
+    const { catalog } = this.#tail;
+    if (catalog.isBeingReplaced(record)) {
+      this.#deferred = item;
       return undefined;
     }
-    return missing(item, error, catalog.named(kept.stream, kept.source, kept.name));
+    return unavailableItem(
+      item,
+      error,
+      catalog.findByName(record.stream, record.source, record.name),
+    );
   }
 }
 
 /** Ranges of frames that were passed over, of all sources: more are told before anything else is looked at. */
-const mostLosses = 1000;
+const maxPendingLosses = 1000;
 
 /** The newest frame of each source: what came before it in the meantime is passed over. */
-export class LatestSupply implements Supply {
-  readonly #reader: StoreReader;
-  readonly #wanted: Wanted;
+export class LatestPlayback implements Playback {
+  readonly #tail: JournalTail;
+  readonly #request: PlaybackRequest;
   #position: number;
   /** The newest frame of each source that has one; whose turn it is comes first. */
-  readonly #frames = new Map<string, KeptFrame>();
+  readonly #newestFrames = new Map<string, FrameRecord>();
   /** What was passed over and is to be told. */
-  #lost: Supplied[] = [];
+  #losses: PlaybackItem[] = [];
 
-  constructor(reader: StoreReader, wanted: Wanted) {
-    this.#reader = reader;
-    this.#wanted = wanted;
-    this.#position = reader.last;
-    for (const frame of reader.catalog.newestOfEach(wanted)) this.#frames.set(frame.source, frame);
+  constructor(tail: JournalTail, request: PlaybackRequest) {
+    this.#tail = tail;
+    this.#request = request;
+    this.#position = tail.last;
+    for (const frame of tail.catalog.newestOfEach(request))
+      this.#newestFrames.set(frame.source, frame);
   }
 
   get position(): number {
@@ -147,75 +157,75 @@ export class LatestSupply implements Supply {
   }
 
   get isBusy(): boolean {
-    return this.#wanted.follow && this.#position < this.#reader.last;
+    return this.#request.follow && this.#position < this.#tail.last;
   }
 
-  get isOver(): boolean {
-    return !this.#wanted.follow && this.#frames.size === 0;
+  get isEnded(): boolean {
+    return !this.#request.follow && this.#newestFrames.size === 0;
   }
 
-  next(): Supplied | undefined {
-    if (this.#wanted.follow && this.#lost.length < mostLosses) this.#look();
-    const loss = this.#lost.shift();
+  next(): PlaybackItem | undefined {
+    if (this.#request.follow && this.#losses.length < maxPendingLosses) this.#readNewRows();
+    const loss = this.#losses.shift();
     if (loss !== undefined) return loss;
     // What there is now may not be the newest.
     if (this.isBusy) return undefined;
-    const [first] = this.#frames;
+    const [first] = this.#newestFrames;
     if (first === undefined) return undefined;
     const [source, frame] = first;
-    this.#frames.delete(source);
-    return itemOf(this.#reader.place, frame, undefined);
+    this.#newestFrames.delete(source);
+    return frameItem(this.#tail.location, frame, undefined);
   }
 
-  putBack(item: Supplied): void {
-    this.#lost.unshift(item);
+  unshift(item: PlaybackItem): void {
+    this.#losses.unshift(item);
   }
 
   /** Looks through some of what came. */
-  #look(): void {
-    const last = this.#reader.last;
+  #readNewRows(): void {
+    const last = this.#tail.last;
     if (this.#position >= last) return;
-    const recent = this.#reader.after(this.#position);
-    const upTo = recent === undefined ? Math.min(this.#position + numbersAtOnce, last) : last;
-    const { catalog } = this.#reader;
-    const rows = recent ?? catalog.between(this.#wanted, this.#position, upTo, numbersAtOnce);
+    const recent = this.#tail.after(this.#position);
+    const upTo = recent === undefined ? Math.min(this.#position + idBatchSize, last) : last;
+    const { catalog } = this.#tail;
+    const rows = recent ?? catalog.between(this.#request, this.#position, upTo, idBatchSize);
     this.#position = upTo;
     for (const row of rows) {
-      if (!isWanted(row, this.#wanted)) continue;
-      const before = this.#frames.get(row.source);
-      if (before !== undefined) this.#pass(before);
-      this.#frames.set(row.source, row);
+      if (!matchesRequest(row, this.#request)) continue;
+      const previous = this.#newestFrames.get(row.source);
+      if (previous !== undefined) this.#recordDropped(previous);
+      this.#newestFrames.set(row.source, row);
     }
   }
 
   /** A frame is passed over: it joins the range before it, if it follows that. */
-  #pass(frame: KeptFrame): void {
+  #recordDropped(frame: FrameRecord): void {
     const { sequence, source, session } = frame;
-    const before = this.#lost.findLastIndex(({ origin }) => origin.source === source);
-    const range = this.#lost[before];
-    const follows =
-      range?.type === "lost" && range.origin.session === session && range.last === sequence - 1;
-    const loss: Supplied = {
+    const index = this.#losses.findLastIndex(({ source: origin }) => origin.name === source);
+    const range = this.#losses[index];
+    const isContiguous =
+      range?.type === "lost" && range.source.session === session && range.last === sequence - 1;
+    const loss: PlaybackItem = {
       type: "lost",
-      origin: originOf(frame),
+      source: sourceInfo(frame),
       position: frame.id,
       cursor: undefined,
-      first: follows ? range.first : sequence,
+      first: isContiguous ? range.first : sequence,
       last: sequence,
       error: new FramesError("dropped", "newer frames came before it could be sent"),
     };
-    if (follows) this.#lost[before] = loss;
-    else this.#lost.push(loss);
+    if (isContiguous) this.#losses[index] = loss;
+    else this.#losses.push(loss);
   }
 
-  failed(item: SuppliedFrame, error: FramesError): Supplied | undefined {
-    const { stream, source, name } = (item.frame as StoredFrame).kept;
-    return missing(item, error, this.#reader.catalog.named(stream, source, name));
+  onReadError(item: PlaybackFrame, error: FramesError): PlaybackItem | undefined {
+    const { stream, source, name } = (item.frame as StoredFrame).record;
+    return unavailableItem(item, error, this.#tail.catalog.findByName(stream, source, name));
   }
 }
 
 /** Whether a row is one that was asked for. */
-function isWanted(row: KeptFrame, { stream, sources, since }: Wanted): boolean {
+function matchesRequest(row: FrameRecord, { stream, sources, since }: PlaybackRequest): boolean {
   return (
     row.stream === stream &&
     (sources === undefined || sources.includes(row.source)) &&
@@ -224,35 +234,39 @@ function isWanted(row: KeptFrame, { stream, sources, since }: Wanted): boolean {
 }
 
 /** Tells a row from another one that may have its number later. */
-function markOf({ session, sequence, crc32: crc, received }: KeptFrame): string {
+function rowFingerprint({ session, sequence, crc32: crc, received }: FrameRecord): string {
   return crc32(`${session} ${sequence} ${crc} ${received}`).toString(16);
 }
 
-function originOf({ source, session, raw }: KeptFrame): Origin {
-  return { source, session, raw };
+function sourceInfo({ source, session, raw }: FrameRecord): PlaybackSource {
+  return { name: source, session, raw };
 }
 
-function itemOf(place: string, kept: KeptFrame, cursor: string | undefined): SuppliedFrame {
-  const frame = new StoredFrame(place, kept);
-  return { type: "frame", origin: originOf(kept), position: kept.id, cursor, frame };
+function frameItem(
+  location: string,
+  record: FrameRecord,
+  cursor: string | undefined,
+): PlaybackFrame {
+  const frame = new StoredFrame(location, record);
+  return { type: "frame", source: sourceInfo(record), position: record.id, cursor, frame };
 }
 
 /**
  * What is said of a frame that could not be read.
  *
- * @param now what has its name in the journal now
+ * @param current what has its name in the journal now
  */
-function missing(
-  item: SuppliedFrame,
+function unavailableItem(
+  item: PlaybackFrame,
   error: FramesError,
-  now: KeptFrame | undefined,
-): Supplied | undefined {
-  const { origin, position, cursor, frame } = item;
+  current: FrameRecord | undefined,
+): PlaybackItem | undefined {
+  const { source: origin, position, cursor, frame } = item;
   const { sequence, name } = frame;
   // Another has taken its place, and comes later.
-  if (now !== undefined && now.id !== position) return undefined;
-  if (error.code === "vanished" || now === undefined) {
-    return { type: "gone", origin, position, cursor, sequence, name };
+  if (current !== undefined && current.id !== position) return undefined;
+  if (error.code === "vanished" || current === undefined) {
+    return { type: "gone", source: origin, position, cursor, sequence, name };
   }
-  return { type: "lost", origin, position, cursor, first: sequence, last: sequence, error };
+  return { type: "lost", source: origin, position, cursor, first: sequence, last: sequence, error };
 }

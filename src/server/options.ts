@@ -1,5 +1,5 @@
 /** What a running server is to others, and what it is made of. */
-import type { Arrivals } from "../store/arrivals.ts";
+import type { CommitSignal } from "../store/arrivals.ts";
 import type { Certificate } from "../auth/certificate.ts";
 import type { ErrorName } from "../errors.ts";
 import type { FrameStore } from "../frame.ts";
@@ -7,9 +7,9 @@ import type { KeyRing } from "../keys.ts";
 import type { Address } from "../net/address.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../session/receiving.ts";
-import type { KeptFrames } from "../store/kept.ts";
-import type { Follower } from "../store/retention.ts";
-import type { Viewing } from "../viewing.ts";
+import type { StoreContents } from "../store/kept.ts";
+import type { RetentionHold } from "../store/retention.ts";
+import type { HttpFrontend } from "../viewing.ts";
 
 /** A running server. */
 export interface Server {
@@ -24,7 +24,7 @@ export interface Server {
   /** `HOST:PORT` of the page, if it shows one. */
   readonly http: string | undefined;
   /** Likewise as a browser takes it. */
-  readonly page: string | undefined;
+  readonly pageUrl: string | undefined;
   /** Whether it asks for a key, over TLS. */
   readonly isSecure: boolean;
   /** How many peers are connected. */
@@ -49,7 +49,7 @@ export interface Security {
    *
    * @throws {FramesError} `usage` or `missing`
    */
-  readonly renewed: () => Certificate;
+  readonly reloadCertificate: () => Certificate;
 }
 
 /** How a server behaves. Times are in milliseconds. */
@@ -59,21 +59,21 @@ export interface ServerOptions {
   /** All keys, of those who look as well: their file is read again when it changes. */
   readonly keys: KeyRing | undefined;
   readonly grants: ReceiverLimits;
-  readonly timeout: number;
+  readonly timeoutMs: number;
   /** Where it listens for clients of the article's dialect, which know no key. */
   readonly article?: Address | undefined;
   /** Shows what comes, if anybody may see it. Nobody sees anything before the store is open. */
-  readonly openViewing?: (() => Viewing | undefined) | undefined;
+  readonly openHttpFrontend?: (() => HttpFrontend | undefined) | undefined;
   readonly onEvent: (event: ServeEvent) => void;
   readonly onStored: ((stored: StoredEvent) => void) | undefined;
 }
 
 /** A store that can be closed, and whose frames can be read. */
 export type ClosableStore = FrameStore & {
-  readonly kept: KeptFrames;
+  readonly contents: StoreContents;
   /** Tells of frames that others have put there. */
-  readonly arrivals?: Arrivals;
+  readonly commitSignal?: CommitSignal;
   close(): void | Promise<void>;
   /** Removes frames after a while, but what a follower awaits. */
-  readonly retention?: { readonly followers: Set<Follower> } | undefined;
+  readonly retention?: { readonly holds: Set<RetentionHold> } | undefined;
 };

@@ -1,209 +1,220 @@
 /** Gives frames out to one client that receives: joins a provider, what the journal holds, and a socket. */
 import type { KeyEntry } from "../auth/key.ts";
-import { asFramesError, FramesError, heard } from "../errors.ts";
-import type { Guest } from "./guest.ts";
-import type { Host } from "./host.ts";
-import { CompleteSupply, LatestSupply, type Wanted } from "./journal-supply.ts";
-import { type Connection, type ConnectionHandler, steadyNow } from "../net/connection.ts";
-import { Provider } from "../session/provider.ts";
-import { RemoteSupply } from "./remote-supply.ts";
-import type { Flushable } from "../session/receiving.ts";
-import type { Supply } from "../session/supply.ts";
-import { outgoingBuffer, Transmission } from "../session/transmission.ts";
-import type { OldFrame } from "../store/removals.ts";
-import type { Follower } from "../store/retention.ts";
+import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
+import type { ServerConnection } from "./guest.ts";
+import type { ServerContext } from "./host.ts";
+import { JournalPlayback, LatestPlayback, type PlaybackRequest } from "./journal-supply.ts";
+import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
+import { PlaybackSender } from "../session/provider.ts";
+import { PrefetchPlayback } from "./remote-supply.ts";
+import type { FlushSnapshot } from "../session/receiving.ts";
+import type { Playback } from "../session/supply.ts";
+import { outgoingBufferBytes, WriteBatch } from "../session/transmission.ts";
+import type { DeletionCandidate } from "../store/removals.ts";
+import type { RetentionHold } from "../store/retention.ts";
 import type { Decoder } from "../wire/decode.ts";
 import type { Done, Hello } from "../wire/messages.ts";
 
 /** Bytes that one client is given before all others have their turn: senders too. */
-const mostAtOnce = 1 << 20;
+const maxBytesPerTurn = 1 << 20;
 
 /** A client that confirms nothing for so long, in milliseconds, keeps no frame from being removed. */
-const awaitsFor = 60_000;
+const holdTimeoutMs = 60_000;
 
 /**
  * Buffers that nobody uses now. A client has one only while bytes in it wait for its socket: a thousand that
  * are up to date have none.
  */
-const spare: Uint8Array[] = [];
-const mostSpare = 4;
+const spareBuffers: Uint8Array[] = [];
+const maxSpareBuffers = 4;
 
 /** Whoever was let in to receive. */
-type Admitted = Pick<Guest, "peer" | "since" | "key">;
+type ClientIdentity = Pick<ServerConnection, "peer" | "since" | "key">;
 
-export class Provision implements ConnectionHandler, Guest, Follower {
+export class PlaybackConnection implements ConnectionHandler, ServerConnection, RetentionHold {
   readonly peer: string;
   readonly since: Date;
   readonly key: KeyEntry | undefined;
   /** Its own session is nobody's: nothing supersedes it, and it supersedes nothing. */
   readonly session = undefined;
-  readonly flushable: Flushable = { frames: 0, answers: 0 };
-  readonly #server: Host;
+  readonly flushable: FlushSnapshot = { frames: 0, answers: 0 };
+  readonly #server: ServerContext;
   readonly #hello: Hello;
-  readonly #wanted: Wanted;
-  readonly #supply: Supply;
+  readonly #request: PlaybackRequest;
+  readonly #playback: Playback;
   /** Where it goes on. */
-  readonly #start: number;
-  readonly #gone = Promise.withResolvers<void>();
-  readonly #unfollow: () => void;
-  #provider: Provider | undefined;
+  readonly #startPosition: number;
+  readonly #closed = Promise.withResolvers<void>();
+  readonly #unsubscribe: () => void;
+  #sender: PlaybackSender | undefined;
   #connection: Connection | undefined;
   #buffer: Uint8Array | undefined;
-  #isPumping = false;
-  #isScheduled = false;
+  #isWriting = false;
+  #isWriteScheduled = false;
   #isPaused = false;
   #failure: FramesError | undefined;
-  #reported = false;
+  #isReported = false;
   /** What it had settled when that was last looked at, and since when it is so. */
-  #seen = { position: 0, at: steadyNow() };
+  #lastProgress = { position: 0, at: monotonicNow() };
 
   /** @param hello of a client that may receive */
-  constructor(server: Host, { peer, since, key }: Admitted, hello: Hello) {
+  constructor(server: ServerContext, { peer, since, key }: ClientIdentity, hello: Hello) {
     this.#server = server;
     this.peer = peer;
     this.since = since;
     this.key = key;
     this.#hello = hello;
     const { stream, sources, cursor, follow = false } = hello;
-    const time = hello.since === undefined ? undefined : BigInt.asIntN(64, BigInt(hello.since));
-    this.#wanted = { stream, sources, since: time, cursor, follow };
-    const { reader } = server;
-    const supply =
+    const sinceTime =
+      hello.since === undefined ? undefined : BigInt.asIntN(64, BigInt(hello.since));
+    this.#request = { stream, sources, since: sinceTime, cursor, follow };
+    const { journalTail } = server;
+    const playback =
       hello.latest === true
-        ? new LatestSupply(reader, this.#wanted)
-        : new CompleteSupply(reader, this.#wanted);
-    this.#supply =
-      reader.fetch === undefined
-        ? supply
-        : new RemoteSupply(supply, reader.fetch, () => this.#schedule());
-    this.#start = this.#supply.position;
-    this.#unfollow = reader.arrivals.follow(() => this.#schedule());
+        ? new LatestPlayback(journalTail, this.#request)
+        : new JournalPlayback(journalTail, this.#request);
+    this.#playback =
+      journalTail.fetch === undefined
+        ? playback
+        : new PrefetchPlayback(playback, journalTail.fetch, () => this.#scheduleWrite());
+    this.#startPosition = this.#playback.position;
+    this.#unsubscribe = journalTail.commitSignal.subscribe(() => this.#scheduleWrite());
     // Whoever wants the newest only awaits none of those before.
-    if (hello.latest !== true) reader.followers.add(this);
+    if (hello.latest !== true) journalTail.holds.add(this);
   }
 
   /** The client is let in: `decoder` has read its greeting. */
-  takeOver(decoder: Decoder): void {
-    const { timeout, keys } = this.#server;
-    const events = { wake: () => this.#schedule() };
-    const isGated = keys !== undefined;
-    const now = steadyNow();
-    this.#provider = new Provider(
+  start(decoder: Decoder): void {
+    const { timeoutMs, keys } = this.#server;
+    const events = { onWritable: () => this.#scheduleWrite() };
+    const needsKey = keys !== undefined;
+    const now = monotonicNow();
+    this.#sender = new PlaybackSender(
       this.#hello,
       decoder,
-      this.#supply,
-      timeout,
-      isGated,
+      this.#playback,
+      timeoutMs,
+      needsKey,
       now,
       events,
     );
   }
 
   /** The connection is its own from now on. */
-  opened(connection: Connection): void {
+  onOpen(connection: Connection): void {
     this.#connection = connection;
     this.#server.add(this);
     const { stream, software = "unknown software" } = this.#hello;
     const key = this.key?.name;
     const { peer } = this;
-    this.#server.tell({ type: "receiving", peer, stream, software: heard(software), key });
-    this.#schedule();
+    this.#server.emit({
+      type: "receiving",
+      peer,
+      stream,
+      software: truncateMessage(software),
+      key,
+    });
+    this.#scheduleWrite();
   }
 
-  awaits({ id, stream, source }: Pick<OldFrame, "id" | "stream" | "source">): boolean {
-    const { stream: wanted, sources } = this.#wanted;
-    if (stream !== wanted || (sources !== undefined && !sources.includes(source))) return false;
-    const isAwaiting = this.#provider?.isAwaiting === true;
-    const position = this.#positionOf(isAwaiting);
-    const now = steadyNow();
-    if (position > this.#seen.position || !isAwaiting) this.#seen = { position, at: now };
-    return id > position && now - this.#seen.at < awaitsFor;
+  needs({ id, stream, source }: Pick<DeletionCandidate, "id" | "stream" | "source">): boolean {
+    const { stream: requestedStream, sources } = this.#request;
+    if (stream !== requestedStream || (sources !== undefined && !sources.includes(source)))
+      return false;
+    const isAwaiting = this.#sender?.hasUnsettled === true;
+    const confirmed = this.#confirmedPosition(isAwaiting);
+    const now = monotonicNow();
+    if (confirmed > this.#lastProgress.position || !isAwaiting)
+      this.#lastProgress = { position: confirmed, at: now };
+    return id > confirmed && now - this.#lastProgress.at < holdTimeoutMs;
   }
 
   /** The last row that the client has for good. */
-  #positionOf(isAwaiting: boolean): number {
-    if (!isAwaiting) return this.#supply.position;
-    return Math.max(this.#provider!.position, this.#start);
+  #confirmedPosition(isAwaiting: boolean): number {
+    if (!isAwaiting) return this.#playback.position;
+    return Math.max(this.#sender!.position, this.#startPosition);
   }
 
   /** Whether it goes on at the client's cursor; nothing where there is none. */
   get isResumed(): boolean | undefined {
     const { cursor, latest } = this.#hello;
-    return cursor === undefined || latest === true ? undefined : this.#start > 0;
+    return cursor === undefined || latest === true ? undefined : this.#startPosition > 0;
   }
 
-  get isOver(): boolean {
+  get isFinished(): boolean {
     return this.#failure !== undefined || this.#connection?.isClosed === true;
   }
 
-  get gone(): Promise<void> {
-    return this.#gone.promise;
+  get closed(): Promise<void> {
+    return this.#closed.promise;
   }
 
-  get tickEvery(): number {
-    return Math.min(1000, this.#server.timeout / 4);
+  get tickIntervalMs(): number {
+    return Math.min(1000, this.#server.timeoutMs / 4);
   }
 
   // It has nothing that the store would have to settle.
 
-  isDue(): boolean {
+  isFlushDue(): boolean {
     return false;
   }
 
-  settle(): void {}
+  ack(): void {}
 
-  isThere(): Promise<boolean> {
-    return Promise.resolve(!this.isOver);
+  isAlive(): Promise<boolean> {
+    return Promise.resolve(!this.isFinished);
   }
 
   /** Goes on in the next turn of the event loop, when all others had theirs. */
-  #schedule(): void {
-    if (this.#isScheduled || this.#connection === undefined || this.isOver) return;
-    this.#isScheduled = true;
+  #scheduleWrite(): void {
+    if (this.#isWriteScheduled || this.#connection === undefined || this.isFinished) return;
+    this.#isWriteScheduled = true;
     setImmediate(() => {
-      this.#isScheduled = false;
-      this.#pump();
+      this.#isWriteScheduled = false;
+      this.#write();
     });
   }
 
   /** Sends what there is, until the socket is full, nothing is ready, or it is the turn of others. */
-  #pump(): void {
+  #write(): void {
     const connection = this.#connection!;
-    if (this.#isPumping || connection.isClosed || connection.queued > 0) return;
-    this.#isPumping = true;
+    if (this.#isWriting || connection.isClosed || connection.queuedBytes > 0) return;
+    this.#isWriting = true;
     try {
-      let left = mostAtOnce;
-      const buffer = (this.#buffer ??= spare.pop() ?? new Uint8Array(outgoingBuffer));
-      while (connection.queued === 0 && !connection.isClosed && left > 0) {
-        const out = new Transmission(buffer);
-        this.#provider!.transmit(out, steadyNow());
+      let remainingBytes = maxBytesPerTurn;
+      const buffer = (this.#buffer ??= spareBuffers.pop() ?? new Uint8Array(outgoingBufferBytes));
+      while (connection.queuedBytes === 0 && !connection.isClosed && remainingBytes > 0) {
+        const out = new WriteBatch(buffer);
+        this.#sender!.transmit(out, monotonicNow());
         if (out.length === 0) break;
         connection.send(buffer.subarray(0, out.length));
         if (out.piece !== undefined) connection.send(out.piece);
-        left -= out.length + (out.piece?.length ?? 0);
+        remainingBytes -= out.length + (out.piece?.length ?? 0);
       }
-      if (connection.queued === 0) this.#giveBack();
+      if (connection.queuedBytes === 0) this.#releaseBuffer();
       // Nobody else wakes it.
-      if (connection.queued === 0 && (left <= 0 || this.#supply.isBusy)) this.#schedule();
+      if (connection.queuedBytes === 0 && (remainingBytes <= 0 || this.#playback.isBusy))
+        this.#scheduleWrite();
     } catch (error) {
-      this.failed(asFramesError(error, "internal"));
+      this.fail(asFramesError(error, "internal"));
     } finally {
-      this.#isPumping = false;
+      this.#isWriting = false;
     }
   }
 
-  #giveBack(): void {
-    if (this.#buffer !== undefined && spare.length < mostSpare) spare.push(this.#buffer);
+  #releaseBuffer(): void {
+    if (this.#buffer !== undefined && spareBuffers.length < maxSpareBuffers)
+      spareBuffers.push(this.#buffer);
     this.#buffer = undefined;
   }
 
-  data(chunk: Uint8Array): void {
+  onData(chunk: Uint8Array): void {
     if (this.#failure !== undefined) return;
-    const provider = this.#provider!;
-    provider.receive(chunk, steadyNow());
-    if (provider.isPaused) this.#pause();
-    if (!provider.isDone) return;
-    this.#report();
+    const sender = this.#sender!;
+    sender.receive(chunk, monotonicNow());
+    if (sender.isPaused) this.#pause();
+    if (!sender.isDone) return;
+    this.#reportEnd();
     this.#connection!.finish();
   }
 
@@ -214,73 +225,73 @@ export class Provision implements ConnectionHandler, Guest, Follower {
     this.#connection!.pause();
   }
 
-  drained(): void {
-    this.#pump();
+  onDrain(): void {
+    this.#write();
   }
 
   tick(): void {
-    const provider = this.#provider!;
-    if (this.#failure !== undefined || provider.isDone) return;
-    provider.tick(steadyNow());
-    if (!this.#isPaused || provider.isPaused) return;
+    const sender = this.#sender!;
+    if (this.#failure !== undefined || sender.isDone) return;
+    sender.tick(monotonicNow());
+    if (!this.#isPaused || sender.isPaused) return;
     this.#isPaused = false;
     this.#connection!.resume();
   }
 
-  ended(): void {
+  onEnd(): void {
     // Whoever wants no more closes: what has no receipt comes again another time.
-    this.#report();
+    this.#reportEnd();
     this.#connection!.finish();
   }
 
-  failed(error: FramesError): void {
+  fail(error: FramesError): void {
     if (this.#failure !== undefined) return;
     this.#failure = error;
-    this.discard();
-    this.#report(error);
+    this.release();
+    this.#reportEnd(error);
     const connection = this.#connection!;
     // Only behind a whole message: what waits already would have to be read first.
-    if (connection.queued > 0 || connection.isClosed) return connection.terminate();
-    this.#provider!.fail(error);
-    const out = new Transmission(new Uint8Array(1 << 17));
-    this.#provider!.transmit(out, steadyNow());
+    if (connection.queuedBytes > 0 || connection.isClosed) return connection.terminate();
+    this.#sender!.fail(error);
+    const out = new WriteBatch(new Uint8Array(1 << 17));
+    this.#sender!.transmit(out, monotonicNow());
     connection.send(out.bytes);
     connection.finish();
   }
 
   /** It is over, once. */
-  #report(error?: FramesError): void {
-    if (this.#reported) return;
-    this.#reported = true;
+  #reportEnd(error?: FramesError): void {
+    if (this.#isReported) return;
+    this.#isReported = true;
     const { peer } = this;
     const { stream } = this.#hello;
-    const { provided } = this.#provider!;
+    const { counts } = this.#sender!;
     if (error === undefined) {
-      return this.#server.tell({ type: "received", peer, stream, provided });
+      return this.#server.emit({ type: "received", peer, stream, counts });
     }
-    const { frames, refused } = provided;
-    const counts: Done = {
+    const { frames, refused } = counts;
+    const done: Done = {
       frames: frames + refused,
       stored: frames,
       present: 0,
       refused,
       aborted: 0,
     };
-    this.#server.tell({ type: "failed", peer, session: undefined, stream, counts, error });
+    this.#server.emit({ type: "failed", peer, session: undefined, stream, counts: done, error });
   }
 
   /** Holds nothing more of the store. */
-  discard(): void {
-    this.#unfollow();
-    this.#server.reader.followers.delete(this);
-    this.#provider?.close();
+  release(): void {
+    this.#unsubscribe();
+    this.#server.journalTail.holds.delete(this);
+    this.#sender?.close();
   }
 
-  closed(error: FramesError | undefined): void {
-    this.discard();
+  onClose(error: FramesError | undefined): void {
+    this.release();
     this.#buffer = undefined;
     this.#server.remove(this);
-    this.#report(error ?? new FramesError("network", "The receiver closed before it was done"));
-    this.#gone.resolve();
+    this.#reportEnd(error ?? new FramesError("network", "The receiver closed before it was done"));
+    this.#closed.resolve();
   }
 }

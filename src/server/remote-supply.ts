@@ -2,109 +2,111 @@
 import { crc32 } from "node:zlib";
 import { FramesError } from "../errors.ts";
 import type { Frame } from "../frame.ts";
-import type { Supplied, SuppliedFrame, Supply } from "../session/supply.ts";
-import type { KeptFrame } from "../store/catalog.ts";
-import type { KeptFrames } from "../store/kept.ts";
+import type { PlaybackItem, PlaybackFrame, Playback } from "../session/supply.ts";
+import type { FrameRecord } from "../store/catalog.ts";
+import type { StoreContents } from "../store/kept.ts";
 import type { StoredFrame } from "./stored-frame.ts";
-import { largestPackedFrame } from "../wire/encode.ts";
+import { maxPackedFrameBytes } from "../wire/encode.ts";
 
 /** Gives the answer with a frame's bytes, or nothing if it is not there. */
-type Fetch = NonNullable<KeptFrames["fetch"]>;
+type Fetch = NonNullable<StoreContents["fetch"]>;
 
 /** Frames of one client that are fetched ahead, and their bytes. */
-const mostAhead = 16;
-const mostBytes = 8 << 20;
+const maxPrefetchedFrames = 16;
+const maxPrefetchedBytes = 8 << 20;
 
 /** Bytes of a large frame that are given out at a time. */
-const pieceSize = 1 << 20;
+const maxPieceBytes = 1 << 20;
 
-interface Waiting {
-  readonly item: Supplied;
+interface PrefetchedItem {
+  readonly item: PlaybackItem;
   readonly size: number;
   isReady: boolean;
 }
 
-export class RemoteSupply implements Supply {
-  readonly #supply: Supply;
+export class PrefetchPlayback implements Playback {
+  readonly #playback: Playback;
   readonly #fetch: Fetch;
-  readonly #wake: () => void;
-  readonly #waiting: Waiting[] = [];
-  #bytes = 0;
+  readonly #onReady: () => void;
+  readonly #prefetched: PrefetchedItem[] = [];
+  #prefetchedBytes = 0;
 
   /**
-   * @param supply says what comes
-   * @param wake is called when something can be taken that was waited for
+   * @param playback says what comes
+   * @param onReady is called when something can be taken that was waited for
    */
-  constructor(supply: Supply, fetch: Fetch, wake: () => void) {
-    this.#supply = supply;
+  constructor(playback: Playback, fetch: Fetch, onReady: () => void) {
+    this.#playback = playback;
     this.#fetch = fetch;
-    this.#wake = wake;
+    this.#onReady = onReady;
   }
 
   get position(): number {
-    const [first] = this.#waiting;
-    return first === undefined ? this.#supply.position : first.item.position - 1;
+    const [first] = this.#prefetched;
+    return first === undefined ? this.#playback.position : first.item.position - 1;
   }
 
   get isBusy(): boolean {
-    const [first] = this.#waiting;
+    const [first] = this.#prefetched;
     if (first?.isReady === true) return true;
-    return this.#hasRoom && this.#supply.isBusy;
+    return this.#hasRoom && this.#playback.isBusy;
   }
 
-  get isOver(): boolean {
-    return this.#waiting.length === 0 && this.#supply.isOver;
+  get isEnded(): boolean {
+    return this.#prefetched.length === 0 && this.#playback.isEnded;
   }
 
   get #hasRoom(): boolean {
-    return this.#waiting.length < mostAhead && this.#bytes < mostBytes;
+    return (
+      this.#prefetched.length < maxPrefetchedFrames && this.#prefetchedBytes < maxPrefetchedBytes
+    );
   }
 
-  next(): Supplied | undefined {
+  next(): PlaybackItem | undefined {
     while (this.#hasRoom) {
-      const item = this.#supply.next();
+      const item = this.#playback.next();
       if (item === undefined) break;
-      this.#waiting.push(
-        item.type === "frame" ? this.#begin(item) : { item, size: 0, isReady: true },
+      this.#prefetched.push(
+        item.type === "frame" ? this.#prefetch(item) : { item, size: 0, isReady: true },
       );
     }
-    const [first] = this.#waiting;
+    const [first] = this.#prefetched;
     if (first?.isReady !== true) return undefined;
-    this.#waiting.shift();
-    this.#bytes -= first.size;
+    this.#prefetched.shift();
+    this.#prefetchedBytes -= first.size;
     return first.item;
   }
 
-  putBack(item: Supplied): void {
+  unshift(item: PlaybackItem): void {
     // It is there already, if it is small: see `next`.
-    const isSmall = item.type === "frame" && item.frame.size <= largestPackedFrame;
+    const isSmall = item.type === "frame" && item.frame.size <= maxPackedFrameBytes;
     const size = isSmall ? item.frame.size : 0;
-    this.#waiting.unshift({ item, size, isReady: true });
-    this.#bytes += size;
+    this.#prefetched.unshift({ item, size, isReady: true });
+    this.#prefetchedBytes += size;
   }
 
-  #begin(item: SuppliedFrame): Waiting {
-    const frame = new RemoteFrame((item.frame as StoredFrame).kept, this.#fetch);
-    const isSmall = frame.size <= largestPackedFrame;
+  #prefetch(item: PlaybackFrame): PrefetchedItem {
+    const frame = new RemoteFrame((item.frame as StoredFrame).record, this.#fetch);
+    const isSmall = frame.size <= maxPackedFrameBytes;
     const size = isSmall ? frame.size : 0;
-    const waiting: Waiting = { item: { ...item, frame }, size, isReady: !isSmall };
-    this.#bytes += size;
-    if (!isSmall) return waiting;
+    const prefetched: PrefetchedItem = { item: { ...item, frame }, size, isReady: !isSmall };
+    this.#prefetchedBytes += size;
+    if (!isSmall) return prefetched;
     void frame.load().then(() => {
-      waiting.isReady = true;
-      this.#wake();
+      prefetched.isReady = true;
+      this.#onReady();
     });
-    return waiting;
+    return prefetched;
   }
 
-  failed(item: SuppliedFrame, error: FramesError): Supplied | undefined {
-    return this.#supply.failed(item, error);
+  onReadError(item: PlaybackFrame, error: FramesError): PlaybackItem | undefined {
+    return this.#playback.onReadError(item, error);
   }
 }
 
 /** A frame of a store that is far away. */
 export class RemoteFrame implements Frame {
-  readonly kept: KeptFrame;
+  readonly record: FrameRecord;
   readonly name: string;
   readonly sequence: number;
   readonly captured: bigint;
@@ -113,15 +115,15 @@ export class RemoteFrame implements Frame {
   readonly #fetch: Fetch;
   #loaded: Uint8Array | FramesError | undefined;
 
-  constructor(kept: KeptFrame, fetch: Fetch) {
-    this.kept = kept;
+  constructor(record: FrameRecord, fetch: Fetch) {
+    this.record = record;
     ({
       name: this.name,
       sequence: this.sequence,
       captured: this.captured,
       size: this.size,
       metadata: this.metadata,
-    } = kept);
+    } = record);
     this.#fetch = fetch;
   }
 
@@ -130,15 +132,15 @@ export class RemoteFrame implements Frame {
     try {
       const response = await this.#open();
       const bytes = new Uint8Array(await response.arrayBuffer());
-      if (bytes.length !== this.size || crc32(bytes) !== this.kept.crc32) throw otherBytes();
+      if (bytes.length !== this.size || crc32(bytes) !== this.record.crc32) throw contentMismatch();
       this.#loaded = bytes;
     } catch (error) {
-      this.#loaded = readFailure(error);
+      this.#loaded = toReadError(error);
     }
   }
 
   async #open(): Promise<Response> {
-    const response = await this.#fetch(this.kept);
+    const response = await this.#fetch(this.record);
     if (response === undefined) throw new FramesError("vanished", "it is no longer in the store");
     return response;
   }
@@ -152,34 +154,34 @@ export class RemoteFrame implements Frame {
   async *pieces(): AsyncGenerator<Uint8Array, undefined> {
     try {
       const response = await this.#open();
-      let [left, crc] = [this.size, 0];
+      let [remainingBytes, crc] = [this.size, 0];
       // The last is held back until all is known to be right.
-      let held = new Uint8Array(0);
+      let pending = new Uint8Array(0);
       for await (const chunk of response.body ?? []) {
-        left -= chunk.length;
+        remainingBytes -= chunk.length;
         crc = crc32(chunk, crc);
-        if (held.length + chunk.length <= pieceSize) {
-          held = Buffer.concat([held, chunk]);
+        if (pending.length + chunk.length <= maxPieceBytes) {
+          pending = Buffer.concat([pending, chunk]);
           continue;
         }
-        if (held.length > 0) yield held;
-        held = chunk;
+        if (pending.length > 0) yield pending;
+        pending = chunk;
       }
-      if (left !== 0 || crc !== this.kept.crc32) throw otherBytes();
-      yield held;
+      if (remainingBytes !== 0 || crc !== this.record.crc32) throw contentMismatch();
+      yield pending;
     } catch (error) {
-      throw readFailure(error);
+      throw toReadError(error);
     }
     return undefined;
   }
 }
 
-function otherBytes(): FramesError {
+function contentMismatch(): FramesError {
   const message = "its bytes are not those that came (frames verify, on the server)";
   return new FramesError("unreadable", message);
 }
 
-function readFailure(error: unknown): FramesError {
+function toReadError(error: unknown): FramesError {
   if (!(error instanceof FramesError)) {
     return new FramesError("unreadable", "the bucket broke off", { cause: error });
   }

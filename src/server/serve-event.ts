@@ -2,8 +2,8 @@
 import type { FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
 import type { KeysEvent } from "../keys.ts";
-import type { Provided } from "../session/supply.ts";
-import type { Removed } from "../store/remover.ts";
+import type { PlaybackCounts } from "../session/supply.ts";
+import type { DeletionResult } from "../store/remover.ts";
 import type { Done } from "../wire/messages.ts";
 
 /** A frame that was stored. */
@@ -29,7 +29,7 @@ export type ServeEvent =
   /** Somebody receives; `key` is the name of the key that was proved. */
   | { type: "receiving"; peer: string; stream: string; software: string; key: string | undefined }
   /** It has what it wanted, or went away. */
-  | { type: "received"; peer: string; stream: string; provided: Provided }
+  | { type: "received"; peer: string; stream: string; counts: PlaybackCounts }
   | KeysEvent
   | {
       type: "refused";
@@ -68,6 +68,6 @@ export type ServeEvent =
   /** The port of the page is taken: the server runs without it. */
   | { type: "no-page"; error: FramesError }
   /** More of one address, within a minute, than were told one by one before they were let in. */
-  | { type: "turned-away"; host: string; times: number }
+  | { type: "peers-rejected"; host: string; count: number }
   /** Frames that were not to be kept longer; of those that are `stuck` the files cannot be removed. */
-  | ({ type: "removed" } & Removed);
+  | ({ type: "removed" } & DeletionResult);

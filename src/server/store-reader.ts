@@ -1,38 +1,42 @@
 /** Reads a store back beside whoever fills it: what came last is read once for all who follow. */
-import type { Arrivals } from "../store/arrivals.ts";
-import type { Catalog, KeptFrame } from "../store/catalog.ts";
-import type { KeptFrames } from "../store/kept.ts";
-import type { Follower } from "../store/retention.ts";
+import type { CommitSignal } from "../store/arrivals.ts";
+import type { Catalog, FrameRecord } from "../store/catalog.ts";
+import type { StoreContents } from "../store/kept.ts";
+import type { RetentionHold } from "../store/retention.ts";
 
 /** Rows that came last and are kept at hand, and most that are read at a time. */
-const mostKept = 4096;
-const mostAtOnce = 1000;
+const maxCachedRows = 4096;
+const maxRowsPerRead = 1000;
 
-export class StoreReader {
+export class JournalTail {
   /** The folder of the store. */
-  readonly place: string;
+  readonly location: string;
   readonly catalog: Catalog;
-  readonly arrivals: Arrivals;
+  readonly commitSignal: CommitSignal;
   /** Gives the bytes of frames, where these are far away. */
-  readonly fetch: KeptFrames["fetch"];
+  readonly fetch: StoreContents["fetch"];
   /** Those who still have to read frames, where some are removed after a while. */
-  readonly followers: Set<Follower>;
-  readonly #unfollow: () => void;
+  readonly holds: Set<RetentionHold>;
+  readonly #unsubscribe: () => void;
   /** All rows after `#from`, up to `#upTo`, in order. */
-  #rows: KeptFrame[] = [];
+  #rows: FrameRecord[] = [];
   #from: number;
   #upTo: number;
-  #isNews = false;
+  #isStale = false;
 
   /** @throws {FramesError} `store` if the journal cannot be read */
-  constructor(kept: KeptFrames, arrivals: Arrivals, followers: Set<Follower> | undefined) {
-    this.place = kept.place;
-    this.arrivals = arrivals;
-    this.fetch = kept.fetch;
-    this.followers = followers ?? new Set();
-    this.catalog = kept.openCatalog();
-    this.#from = this.#upTo = this.catalog.last();
-    this.#unfollow = arrivals.follow(() => (this.#isNews = true));
+  constructor(
+    contents: StoreContents,
+    commitSignal: CommitSignal,
+    holds: Set<RetentionHold> | undefined,
+  ) {
+    this.location = contents.location;
+    this.commitSignal = commitSignal;
+    this.fetch = contents.fetch;
+    this.holds = holds ?? new Set();
+    this.catalog = contents.openCatalog();
+    this.#from = this.#upTo = this.catalog.lastId();
+    this.#unsubscribe = commitSignal.subscribe(() => (this.#isStale = true));
   }
 
   /** Id of the frame that came last, as far as this is known here. */
@@ -42,7 +46,7 @@ export class StoreReader {
   }
 
   /** All frames that came after the one with this id, if it is among the last; else ask the catalog. */
-  after(id: number): readonly KeptFrame[] | undefined {
+  after(id: number): readonly FrameRecord[] | undefined {
     this.#refresh();
     if (id < this.#from) return undefined;
     let [low, high] = [0, this.#rows.length];
@@ -55,26 +59,26 @@ export class StoreReader {
   }
 
   #refresh(): void {
-    if (!this.#isNews) return;
-    this.#isNews = false;
-    const rows = this.catalog.later(this.#upTo, mostAtOnce);
-    if (rows.length === mostAtOnce) {
+    if (!this.#isStale) return;
+    this.#isStale = false;
+    const rows = this.catalog.allAfter(this.#upTo, maxRowsPerRead);
+    if (rows.length === maxRowsPerRead) {
       // Whoever follows reads them by itself.
       this.#rows = [];
-      this.#from = this.#upTo = this.catalog.last();
+      this.#from = this.#upTo = this.catalog.lastId();
       return;
     }
     if (rows.length === 0) return;
     this.#rows.push(...rows);
     this.#upTo = rows.at(-1)!.id;
-    const excess = this.#rows.length - mostKept;
-    if (excess < mostKept) return;
+    const excess = this.#rows.length - maxCachedRows;
+    if (excess < maxCachedRows) return;
     this.#from = this.#rows[excess - 1]!.id;
     this.#rows.splice(0, excess);
   }
 
   close(): void {
-    this.#unfollow();
+    this.#unsubscribe();
     this.catalog.close();
   }
 }

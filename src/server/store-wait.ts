@@ -2,52 +2,52 @@
 import type { FrameStore } from "../frame.ts";
 
 /** What a waiting connection is told. */
-export interface StoreWaitHooks {
+export interface StoreBackpressureHooks {
   /** What came meanwhile can be read, and whatever comes. */
-  goOn(kept: readonly Uint8Array[]): void;
+  onReady(chunks: readonly Uint8Array[]): void;
   /** The store failed. */
-  failed(error: unknown): void;
+  onError(error: unknown): void;
 }
 
-export class StoreWait {
+export class StoreBackpressure {
   readonly #store: FrameStore;
-  readonly #hooks: StoreWaitHooks;
+  readonly #hooks: StoreBackpressureHooks;
   /** What came before the store knew what others had put there; nothing once it does. */
-  #kept: Uint8Array[] | undefined;
-  #waitsForRoom = false;
+  #deferred: Uint8Array[] | undefined;
+  #isWaitingForSpace = false;
 
-  constructor(store: FrameStore, hooks: StoreWaitHooks) {
+  constructor(store: FrameStore, hooks: StoreBackpressureHooks) {
     this.#store = store;
     this.#hooks = hooks;
-    if (store.refresh !== undefined) this.#kept = [];
+    if (store.refresh !== undefined) this.#deferred = [];
   }
 
   /** Keeps what comes until the store knows what others have put there, who may have greeted the peer before. */
-  keeps(chunk: Uint8Array): boolean {
-    if (this.#kept === undefined) return false;
+  defer(chunk: Uint8Array): boolean {
+    if (this.#deferred === undefined) return false;
     // Its memory is given back when this returns. (slice of a Buffer would copy nothing.)
-    this.#kept.push(new Uint8Array(chunk));
-    if (this.#kept.length > 1) return true;
+    this.#deferred.push(new Uint8Array(chunk));
+    if (this.#deferred.length > 1) return true;
     this.#store.refresh!().then(
       () => {
-        const kept = this.#kept!;
-        this.#kept = undefined;
-        this.#hooks.goOn(kept);
+        const chunks = this.#deferred!;
+        this.#deferred = undefined;
+        this.#hooks.onReady(chunks);
       },
-      (error: unknown) => this.#hooks.failed(error),
+      (error: unknown) => this.#hooks.onError(error),
     );
     return true;
   }
 
   /** Whether nothing is to be read now. */
-  get isOn(): boolean {
-    if (this.#waitsForRoom || (this.#kept?.length ?? 0) > 0) return true;
-    const room = this.#store.room?.();
-    if (room === undefined) return false;
-    this.#waitsForRoom = true;
-    void room.then(() => {
-      this.#waitsForRoom = false;
-      this.#hooks.goOn([]);
+  get isBlocked(): boolean {
+    if (this.#isWaitingForSpace || (this.#deferred?.length ?? 0) > 0) return true;
+    const space = this.#store.whenReady?.();
+    if (space === undefined) return false;
+    this.#isWaitingForSpace = true;
+    void space.then(() => {
+      this.#isWaitingForSpace = false;
+      this.#hooks.onReady([]);
     });
     return true;
   }

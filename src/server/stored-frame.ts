@@ -5,43 +5,43 @@ import { crc32 } from "node:zlib";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Frame } from "../frame.ts";
 import { openFlags } from "../source/directory.ts";
-import { slicesOf } from "../source/slices.ts";
-import type { KeptFrame } from "../store/catalog.ts";
-import { pathOfFrame } from "../store/tree.ts";
+import { readSlices } from "../source/slices.ts";
+import type { FrameRecord } from "../store/catalog.ts";
+import { framePath } from "../store/tree.ts";
 
 export class StoredFrame implements Frame {
-  readonly kept: KeptFrame;
-  readonly #place: string;
+  readonly record: FrameRecord;
+  readonly #location: string;
 
-  /** @param place the folder of the store */
-  constructor(place: string, kept: KeptFrame) {
-    this.#place = place;
-    this.kept = kept;
+  /** @param location the folder of the store */
+  constructor(location: string, record: FrameRecord) {
+    this.#location = location;
+    this.record = record;
   }
 
   get name(): string {
-    return this.kept.name;
+    return this.record.name;
   }
 
   get sequence(): number {
-    return this.kept.sequence;
+    return this.record.sequence;
   }
 
   get captured(): bigint {
-    return this.kept.captured;
+    return this.record.captured;
   }
 
   get size(): number {
-    return this.kept.size;
+    return this.record.size;
   }
 
   get metadata(): string {
-    return this.kept.metadata;
+    return this.record.metadata;
   }
 
   #open(): number {
-    const { stream, source, name } = this.kept;
-    return openSync(join(this.#place, pathOfFrame(stream, source, name)), openFlags);
+    const { stream, source, name } = this.record;
+    return openSync(join(this.#location, framePath(stream, source, name)), openFlags);
   }
 
   read(into: Uint8Array): void {
@@ -51,12 +51,12 @@ export class StoredFrame implements Frame {
       let length = 0;
       while (length < into.length) {
         const read = readSync(file, into, length, into.length - length, length);
-        if (read === 0) throw otherBytes();
+        if (read === 0) throw contentMismatch();
         length += read;
       }
-      if (crc32(into) !== this.kept.crc32) throw otherBytes();
+      if (crc32(into) !== this.record.crc32) throw contentMismatch();
     } catch (error) {
-      throw readFailure(error);
+      throw toReadError(error);
     } finally {
       if (file !== undefined) closeSync(file);
     }
@@ -66,16 +66,16 @@ export class StoredFrame implements Frame {
     let file: number | undefined;
     try {
       file = this.#open();
-      let left = this.size;
+      let remainingBytes = this.size;
       let crc = 0;
-      for await (const { bytes, isLast } of slicesOf(file, this.size)) {
-        left -= bytes.length;
+      for await (const { bytes, isLast } of readSlices(file, this.size)) {
+        remainingBytes -= bytes.length;
         crc = crc32(bytes, crc);
-        if (isLast && (left > 0 || crc !== this.kept.crc32)) throw otherBytes();
+        if (isLast && (remainingBytes > 0 || crc !== this.record.crc32)) throw contentMismatch();
         yield bytes;
       }
     } catch (error) {
-      throw readFailure(error);
+      throw toReadError(error);
     } finally {
       if (file !== undefined) closeSync(file);
     }
@@ -83,16 +83,16 @@ export class StoredFrame implements Frame {
   }
 }
 
-function otherBytes(): FramesError {
+function contentMismatch(): FramesError {
   const message = "its bytes are not those that came (frames verify, on the server)";
   return new FramesError("unreadable", message);
 }
 
-function readFailure(error: unknown): FramesError {
+function toReadError(error: unknown): FramesError {
   if (error instanceof FramesError) return error;
-  const isGone = systemCode(error) === "ENOENT" || systemCode(error) === "ENOTDIR";
+  const isMissing = systemCode(error) === "ENOENT" || systemCode(error) === "ENOTDIR";
   const options = { cause: error };
-  return isGone
+  return isMissing
     ? new FramesError("vanished", "it is no longer in the store", options)
     : new FramesError("unreadable", systemSentence(error), options);
 }

@@ -6,8 +6,8 @@ const tlsHandshake = 22;
 const protocolVersionAlert = [21, 3, 3, 0, 2, 2, 70];
 
 /** What a stranger is to be told, and what the log is. */
-export interface Stranger {
-  readonly answer: Uint8Array;
+export interface WrongProtocolReply {
+  readonly bytes: Uint8Array;
   readonly error: FramesError;
 }
 
@@ -17,16 +17,16 @@ export interface Stranger {
  * @param chunk the first that came of a connection
  * @param server `address` is its `HOST:PORT`
  */
-export function answerToStranger(
+export function replyToWrongProtocol(
   chunk: Uint8Array,
   server: { readonly address: string; readonly keys: object | undefined },
-): Stranger | undefined {
-  if (looksLikeHttp(chunk)) return answerToHttp(server.address);
+): WrongProtocolReply | undefined {
+  if (looksLikeHttp(chunk)) return httpReply(server.address);
   if (chunk[0] !== tlsHandshake || server.keys !== undefined) return undefined;
   // So that the sender learns at once that no key can be proved here.
   const message = "A sender wanted TLS, which needs a key on this server";
   return {
-    answer: Uint8Array.from(protocolVersionAlert),
+    bytes: Uint8Array.from(protocolVersionAlert),
     error: new FramesError("foreign", message),
   };
 }
@@ -36,7 +36,7 @@ function looksLikeHttp(chunk: Uint8Array): boolean {
   return /^(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|PATCH|TRACE|PRI) /.test(start);
 }
 
-function answerToHttp(address: string): Stranger {
+function httpReply(address: string): WrongProtocolReply {
   const body = `This is a FRAMES/1 port, not a web server. Send frames to it with: frames send DIR --to ${address}\n`;
   const head = [
     "HTTP/1.1 400 Bad Request",
@@ -45,7 +45,7 @@ function answerToHttp(address: string): Stranger {
     "Connection: close",
   ];
   return {
-    answer: new TextEncoder().encode(`${head.join("\r\n")}\r\n\r\n${body}`),
+    bytes: new TextEncoder().encode(`${head.join("\r\n")}\r\n\r\n${body}`),
     error: new FramesError("foreign", "An HTTP request came to the port for frames"),
   };
 }

@@ -2,10 +2,10 @@
 import { allowsStream, Key, type KeyEntry } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import type { KeyRing } from "../keys.ts";
-import type { ViewerKey, ViewerKeys } from "../viewer/access.ts";
+import type { HttpKey, HttpKeys } from "../viewer/access.ts";
 
 /** An entry of the key file. */
-class EntryKey implements ViewerKey {
+class KeyEntryAdapter implements HttpKey {
   readonly entry: KeyEntry;
   readonly name: string;
   readonly id: string;
@@ -23,14 +23,14 @@ class EntryKey implements ViewerKey {
   }
 }
 
-export class KeysOfRing implements ViewerKeys {
+export class KeyRingAdapter implements HttpKeys {
   readonly #ring: KeyRing;
 
   constructor(ring: KeyRing) {
     this.#ring = ring;
   }
 
-  find(text: string): ViewerKey {
+  find(text: string): HttpKey {
     const key = Key.parse(text, "of this request");
     const entry = this.#ring.find(key.id);
     if (entry === undefined || !entry.key.equals(key)) {
@@ -40,10 +40,10 @@ export class KeysOfRing implements ViewerKeys {
       const hint = "frames key new --role receive makes one that is";
       throw new FramesError("wrong-role", `The key is for sending, not for looking: ${hint}`);
     }
-    return new EntryKey(entry);
+    return new KeyEntryAdapter(entry);
   }
 
-  holds(key: ViewerKey): boolean {
-    return key instanceof EntryKey && this.#ring.holds(key.entry);
+  isValid(key: HttpKey): boolean {
+    return key instanceof KeyEntryAdapter && this.#ring.isValid(key.entry);
   }
 }

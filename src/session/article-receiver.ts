@@ -8,37 +8,37 @@ import { FramesError } from "../errors.ts";
 import type { FrameDescription, FrameStore, FrameWriter, Outcome, SourceStore } from "../frame.ts";
 import { ArticleDecoder, articleAnswer, type ArticleHandler, encodeStep } from "../wire/article.ts";
 import type { Done } from "../wire/messages.ts";
-import { Liveness } from "./liveness.ts";
+import { Keepalive } from "./liveness.ts";
 import { tooLargeError } from "./outlet.ts";
-import type { Flushable, ReceiverLimits } from "./receiving.ts";
-import { Tally } from "./tally.ts";
+import type { FlushSnapshot, ReceiverLimits } from "./receiving.ts";
+import { OutcomeCounts } from "./tally.ts";
 
 /** Milliseconds without a byte after which a client that may be waiting is waiting. */
-export const quietAfter = 100;
+export const quietTimeoutMs = 100;
 
 /** What the machine tells its host. */
-export interface ArticleEvents {
+export interface ArticleReceiverEvents {
   /** The header came. Nothing is answered until a promise is kept; what this throws ends the connection. */
-  header(stream: string, source: string): void | Promise<void>;
+  onHeader(stream: string, source: string): void | Promise<void>;
   /** A picture ended, and what became of it. */
-  ended(frame: FrameDescription, outcome: Outcome): void;
+  onFrameEnded(frame: FrameDescription, outcome: Outcome): void;
   /** Something is to be settled or sent that was not before: flush the store. */
-  wake(): void;
+  onFlushNeeded(): void;
   /** Something failed outside `receive`: hand the error to `stop`. */
-  failed(error: unknown): void;
+  onError(error: unknown): void;
 }
 
 /** What a machine needs to know. */
-export interface ArticleConversation {
+export interface ArticleReceiverOptions {
   readonly session: string;
   readonly limits: ReceiverLimits["limits"];
   /** Milliseconds after which a silent client is gone. */
-  readonly timeout: number;
+  readonly timeoutMs: number;
   /** Wall clock, in milliseconds since 1970. */
   readonly clock: () => number;
 }
 
-interface Picture {
+interface IncomingPicture {
   readonly description: FrameDescription;
   readonly writer: FrameWriter;
   crc: number;
@@ -47,49 +47,49 @@ interface Picture {
 export class ArticleReceiver implements ArticleHandler {
   readonly #decoder = new ArticleDecoder(this);
   readonly #store: FrameStore;
-  readonly #conversation: ArticleConversation;
-  readonly #events: ArticleEvents;
-  readonly #liveness: Liveness;
-  readonly #tally = new Tally();
-  #heardAt: number;
-  #texts = 0;
-  #origin: { readonly stream: string; readonly source: string } | undefined;
-  #source: SourceStore | undefined;
-  #picture: Picture | undefined;
+  readonly #options: ArticleReceiverOptions;
+  readonly #events: ArticleReceiverEvents;
+  readonly #keepalive: Keepalive;
+  readonly #outcomes = new OutcomeCounts();
+  #lastReceivedAt: number;
+  #textCount = 0;
+  #headerFields: { readonly stream: string; readonly source: string } | undefined;
+  #sourceStore: SourceStore | undefined;
+  #picture: IncomingPicture | undefined;
   /** Answers that the client waits for. */
-  #due = 0;
+  #pendingAnswers = 0;
   /** Pictures whose last answer was given, which the store had to be flushed for. */
-  #settled = 0;
+  #settledCount = 0;
   #isStopped = false;
-  #isSaid = false;
+  #isHeaderAnswered = false;
 
   /** @param now milliseconds by a clock that never jumps, as everywhere here */
   constructor(
     store: FrameStore,
-    conversation: ArticleConversation,
+    options: ArticleReceiverOptions,
     now: number,
-    events: ArticleEvents,
+    events: ArticleReceiverEvents,
   ) {
     this.#store = store;
-    this.#conversation = conversation;
+    this.#options = options;
     this.#events = events;
-    this.#liveness = new Liveness(now, conversation.timeout);
-    this.#heardAt = now;
+    this.#keepalive = new Keepalive(now, options.timeoutMs);
+    this.#lastReceivedAt = now;
   }
 
   /** What the header said, once it came. */
-  get origin(): { readonly stream: string; readonly source: string } | undefined {
-    return this.#origin;
+  get headerFields(): { readonly stream: string; readonly source: string } | undefined {
+    return this.#headerFields;
   }
 
   /** How the pictures of this connection ended. */
   get counts(): Readonly<Done> {
-    return this.#tally.counts;
+    return this.#outcomes.counts;
   }
 
   /** Whether all pictures came and are settled. */
   get isDone(): boolean {
-    return this.#decoder.isOver && this.#settled === this.#tally.ended;
+    return this.#decoder.isOver && this.#settledCount === this.#outcomes.endedCount;
   }
 
   /** Whether the client has said that nothing more will come. */
@@ -98,14 +98,17 @@ export class ArticleReceiver implements ArticleHandler {
   }
 
   /** Whether the client waits for us, and not we for the client. */
-  get owes(): boolean {
-    return this.#settled < this.#tally.ended || (this.#origin !== undefined && !this.#isSaid);
+  get isClientWaiting(): boolean {
+    return (
+      this.#settledCount < this.#outcomes.endedCount ||
+      (this.#headerFields !== undefined && !this.#isHeaderAnswered)
+    );
   }
 
   /** When a quiet moment will have passed that means something; to be told by `quiet`. */
   get quietAt(): number | undefined {
-    if (this.#isStopped || !this.#decoder.awaitsQuiet) return undefined;
-    return this.#heardAt + quietAfter;
+    if (this.#isStopped || !this.#decoder.canEndOnQuiet) return undefined;
+    return this.#lastReceivedAt + quietTimeoutMs;
   }
 
   /**
@@ -114,17 +117,17 @@ export class ArticleReceiver implements ArticleHandler {
    * @throws {FramesError} if the conversation has failed: hand it to `stop`
    */
   receive(chunk: Uint8Array, now: number): void {
-    this.#heardAt = now;
-    this.#liveness.heard(now);
+    this.#lastReceivedAt = now;
+    this.#keepalive.onReceived(now);
     if (this.#isStopped) return;
-    if (!this.#decoder.isAmidText) this.#texts++;
+    if (!this.#decoder.hasPartialText) this.#textCount++;
     this.#decoder.receive(chunk);
   }
 
   /** @throws {FramesError} likewise */
-  quiet(now: number): void {
+  onQuiet(now: number): void {
     const { quietAt } = this;
-    if (quietAt !== undefined && now >= quietAt) this.#decoder.quiet();
+    if (quietAt !== undefined && now >= quietAt) this.#decoder.onQuiet();
   }
 
   /**
@@ -132,9 +135,9 @@ export class ArticleReceiver implements ArticleHandler {
    *
    * @throws {FramesError} likewise
    */
-  end(now: number): void {
-    this.#heardAt = now;
-    if (!this.#isStopped) this.#decoder.quiet();
+  onEnd(now: number): void {
+    this.#lastReceivedAt = now;
+    if (!this.#isStopped) this.#decoder.onQuiet();
   }
 
   /**
@@ -145,33 +148,38 @@ export class ArticleReceiver implements ArticleHandler {
   tick(now: number): void {
     if (this.#isStopped || this.isDone) return;
     // Whoever waits for us is not silent.
-    if (this.owes) this.#liveness.heard(now);
-    const incomplete = this.#decoder.isAmidText ? this.#texts : 0;
-    this.#liveness.tick(now, this.#decoder.awaited, incomplete);
+    if (this.isClientWaiting) this.#keepalive.onReceived(now);
+    const incomplete = this.#decoder.hasPartialText ? this.#textCount : 0;
+    this.#keepalive.tick(now, this.#decoder.awaited, incomplete);
   }
 
   /** The answers to send now, if any. They wait for the last of a picture that is whole already. */
-  take(): Uint8Array | undefined {
-    if (this.#due === 0 || this.#isStopped || this.#settled < this.#tally.ended) return undefined;
-    const bytes = encodeStep(articleAnswer.repeat(this.#due));
-    this.#due = 0;
+  drainAnswers(): Uint8Array | undefined {
+    if (
+      this.#pendingAnswers === 0 ||
+      this.#isStopped ||
+      this.#settledCount < this.#outcomes.endedCount
+    )
+      return undefined;
+    const bytes = encodeStep(articleAnswer.repeat(this.#pendingAnswers));
+    this.#pendingAnswers = 0;
     return bytes;
   }
 
   /** Whether a flush of the store would settle something. */
-  get wantsFlush(): boolean {
-    return this.#settled < this.#tally.ended;
+  get needsFlush(): boolean {
+    return this.#settledCount < this.#outcomes.endedCount;
   }
 
   /** To be handed to `settle` when a flush of the store that begins now is done. */
-  get flushable(): Flushable {
-    return { frames: this.#tally.known, answers: 0 };
+  get flushSnapshot(): FlushSnapshot {
+    return { frames: this.#outcomes.knownCount, answers: 0 };
   }
 
   /** The store was flushed: what was `flushable` before is settled. */
-  settle({ frames }: Flushable): void {
-    this.#due += Math.max(0, frames - this.#settled);
-    this.#settled = Math.max(frames, this.#settled);
+  ack({ frames }: FlushSnapshot): void {
+    this.#pendingAnswers += Math.max(0, frames - this.#settledCount);
+    this.#settledCount = Math.max(frames, this.#settledCount);
   }
 
   /** Takes nothing more: what is unfinished is discarded. */
@@ -183,46 +191,46 @@ export class ArticleReceiver implements ArticleHandler {
 
   // What the decoder tells.
 
-  header(kind: string, folder: string): void {
-    this.#liveness.greeted();
-    const origin = { stream: streamOf(folder), source: kind };
-    const { session } = this.#conversation;
-    this.#source = this.#store.open({ ...origin, session });
-    this.#origin = origin;
-    const open = () => {
-      this.#isSaid = true;
-      this.#decoder.answered();
-      this.#due++;
+  onHeader(kind: string, folder: string): void {
+    this.#keepalive.onHandshakeDone();
+    const headerFields = { stream: streamFromFolder(folder), source: kind };
+    const { session } = this.#options;
+    this.#sourceStore = this.#store.open({ ...headerFields, session });
+    this.#headerFields = headerFields;
+    const answerHeader = () => {
+      this.#isHeaderAnswered = true;
+      this.#decoder.onHeaderAnswered();
+      this.#pendingAnswers++;
     };
-    const admitted = this.#events.header(origin.stream, origin.source);
-    if (!(admitted instanceof Promise)) return open();
+    const admitted = this.#events.onHeader(headerFields.stream, headerFields.source);
+    if (!(admitted instanceof Promise)) return answerHeader();
     admitted
       .then(() => {
         if (this.#isStopped) return;
-        open();
-        this.#events.wake();
+        answerHeader();
+        this.#events.onFlushNeeded();
       })
-      .catch((error: unknown) => this.#events.failed(error));
+      .catch((error: unknown) => this.#events.onError(error));
   }
 
-  begin(size: number, name: string): void {
+  onPicture(size: number, name: string): void {
     const description: FrameDescription = {
       name,
-      sequence: this.#tally.ended + 1,
-      captured: BigInt(this.#conversation.clock()) * 1_000_000n,
+      sequence: this.#outcomes.endedCount + 1,
+      captured: BigInt(this.#options.clock()) * 1_000_000n,
       size,
       metadata: "",
     };
     try {
-      const { frame } = this.#conversation.limits;
+      const { frame } = this.#options.limits;
       if (size > frame) throw tooLargeError(size, frame);
-      this.#picture = { description, writer: this.#source!.begin(description), crc: 0 };
+      this.#picture = { description, writer: this.#sourceStore!.begin(description), crc: 0 };
     } catch (error) {
       this.#refuse(description, error);
     }
   }
 
-  payload(bytes: Uint8Array): void {
+  onPayload(bytes: Uint8Array): void {
     const picture = this.#picture!;
     picture.crc = crc32(bytes, picture.crc);
     try {
@@ -232,11 +240,11 @@ export class ArticleReceiver implements ArticleHandler {
     }
   }
 
-  answer(): void {
-    this.#due++;
+  onAnswerDue(): void {
+    this.#pendingAnswers++;
   }
 
-  complete(): void {
+  onPictureComplete(): void {
     const { description, writer, crc } = this.#picture!;
     let outcome: Outcome | Promise<Outcome>;
     try {
@@ -247,32 +255,32 @@ export class ArticleReceiver implements ArticleHandler {
     this.#picture = undefined;
     if (!(outcome instanceof Promise)) {
       if (outcome instanceof FramesError) this.#refuse(description, outcome);
-      this.#tally.add(outcome);
-      return this.#events.ended(description, outcome);
+      this.#outcomes.add(outcome);
+      return this.#events.onFrameEnded(description, outcome);
     }
-    const settle = this.#tally.addPending();
+    const resolve = this.#outcomes.addPending();
     outcome
-      .then((settled) => {
-        settle(settled);
-        this.#events.ended(description, settled);
-        if (settled instanceof FramesError) throw settled;
-        this.#events.wake();
+      .then((resolved) => {
+        resolve(resolved);
+        this.#events.onFrameEnded(description, resolved);
+        if (resolved instanceof FramesError) throw resolved;
+        this.#events.onFlushNeeded();
       })
-      .catch((error: unknown) => this.#events.failed(error));
+      .catch((error: unknown) => this.#events.onError(error));
   }
 
-  over(): void {}
+  onOver(): void {}
 
   /** The dialect has no word for it, so that the connection ends. */
   #refuse(description: FrameDescription, error: unknown): never {
     this.#picture?.writer.discard();
     this.#picture = undefined;
-    if (!(error instanceof FramesError) || error.wire < 32) throw error;
+    if (!(error instanceof FramesError) || error.wireCode < 32) throw error;
     const { sequence } = description;
     // A conflict is no loss: something is stored under that name.
-    if (error.code !== "conflict") this.#source?.lost(sequence, sequence, error);
-    this.#tally.add(error);
-    this.#events.ended(description, error);
+    if (error.code !== "conflict") this.#sourceStore?.recordLoss(sequence, sequence, error);
+    this.#outcomes.add(error);
+    this.#events.onFrameEnded(description, error);
     throw error;
   }
 }
@@ -281,10 +289,10 @@ export class ArticleReceiver implements ArticleHandler {
  * The stream that a client's folder becomes. A path has no place in a store: its parts are joined, so that
  * `data/run7` is data-run7, and what would lead elsewhere stays in for the store to refuse.
  */
-export function streamOf(folder: string): string {
+export function streamFromFolder(folder: string): string {
   const parts = folder.split(/[/\\]/).filter((part, index) => {
     return part !== "" && part !== "." && !(index === 0 && /^[A-Za-z]:$/.test(part));
   });
-  const isStraight = parts.every((part) => !part.startsWith("."));
-  return isStraight && parts.length > 0 ? parts.join("-") : folder;
+  const hasOnlyPlainParts = parts.every((part) => !part.startsWith("."));
+  return hasOnlyPlainParts && parts.length > 0 ? parts.join("-") : folder;
 }

@@ -1,26 +1,26 @@
 /** Which frame came damaged, for one that does so again and again is to be reported. */
 import type { Frame } from "../frame.ts";
-import type { Outlet } from "./outlet.ts";
+import type { OutgoingSource } from "./outlet.ts";
 
 /** The frame that ended a connection because its bytes came damaged, if one did. */
-export class Blame {
-  #outlet: Outlet | undefined;
+export class SuspectFrame {
+  #source: OutgoingSource | undefined;
   #sequence = 0;
 
   /** It was this one. */
-  put(outlet: Outlet | undefined, sequence: number): void {
-    this.#outlet = outlet;
+  set(source: OutgoingSource | undefined, sequence: number): void {
+    this.#source = source;
     this.#sequence = sequence;
   }
 
   /** Once everything is back in its outlets: takes the frame out that is to be sent no more. */
-  take(): { outlet: Outlet; frame: Frame } | undefined {
-    const outlet = this.#outlet;
-    if (outlet === undefined) return undefined;
-    const { candidates } = outlet;
+  removeIfRepeated(): { source: OutgoingSource; frame: Frame } | undefined {
+    const source = this.#source;
+    if (source === undefined) return undefined;
+    const { candidates } = source;
     const index = candidates.findIndex(({ frame }) => frame.sequence === this.#sequence);
-    if (index < 0 || !outlet.damaged(this.#sequence)) return undefined;
+    if (index < 0 || !source.countDamage(this.#sequence)) return undefined;
     const [candidate] = candidates.splice(index, 1);
-    return { outlet, frame: candidate!.frame };
+    return { source, frame: candidate!.frame };
   }
 }

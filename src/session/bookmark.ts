@@ -1,43 +1,43 @@
 /** When a client that receives is told the position behind what it was sent (SPEC section 9, CURSOR). */
-import type { Supplied } from "./supply.ts";
+import type { PlaybackItem } from "./supply.ts";
 
 /** It is told although frames go on; when they do not, after so many milliseconds. */
-const every = { milliseconds: 100, bytes: 16 << 20, items: 256 } as const;
+const cursorLimits = { intervalMs: 100, bytes: 16 << 20, items: 256 } as const;
 
-export class Bookmark {
-  #last: Supplied | undefined;
+export class CursorReports {
+  #lastItem: PlaybackItem | undefined;
   #items = 0;
   #bytes = 0;
-  #at: number;
+  #lastReportAt: number;
 
   /** @param now milliseconds, as everywhere here */
   constructor(now: number) {
-    this.#at = now;
+    this.#lastReportAt = now;
   }
 
   /** Whether anything was sent behind the position that was told last. */
-  get isBehind(): boolean {
+  get hasUnreported(): boolean {
     return this.#items > 0;
   }
 
   /** So many bytes of this were sent, and it ended: whether the position is to be told now. */
-  passed(item: Supplied, bytes: number): boolean {
-    this.#last = item;
+  onItemSent(item: PlaybackItem, bytes: number): boolean {
+    this.#lastItem = item;
     this.#items++;
     this.#bytes += bytes;
-    return this.#items >= every.items || this.#bytes >= every.bytes;
+    return this.#items >= cursorLimits.items || this.#bytes >= cursorLimits.bytes;
   }
 
   /** Whether the position is to be told, now that nothing more is to be sent. */
   isDue(now: number): boolean {
-    return this.isBehind && now - this.#at >= every.milliseconds;
+    return this.hasUnreported && now - this.#lastReportAt >= cursorLimits.intervalMs;
   }
 
   /** The position to be told, if it is another one. */
-  take(now: number): string | undefined {
-    const cursor = this.isBehind ? this.#last?.cursor : undefined;
+  next(now: number): string | undefined {
+    const cursor = this.hasUnreported ? this.#lastItem?.cursor : undefined;
     this.#items = this.#bytes = 0;
-    this.#at = now;
+    this.#lastReportAt = now;
     return cursor;
   }
 }

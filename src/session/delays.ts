@@ -1,26 +1,28 @@
 /** How long frames took from their capture to their receipt: a histogram, however many there are. */
 
 /** Each class is so much wider than the one before, which is also how exact what is read off it is. */
-const growth = 1.05;
+const bucketGrowth = 1.05;
 
 /** Milliseconds that the first class ends at; the last one ends beyond a day. */
-const first = 0.1;
-const classes = 430;
+const firstBucketMs = 0.1;
+const bucketCount = 430;
 
-export class Delays {
-  readonly #counts = new Uint32Array(classes);
-  #total = 0;
+export class DelayHistogram {
+  readonly #counts = new Uint32Array(bucketCount);
+  #count = 0;
 
-  /** @param milliseconds from capture to receipt; clocks that disagree may make it negative */
-  add(milliseconds: number): void {
-    const index = Math.ceil(Math.log(Math.max(milliseconds, first) / first) / Math.log(growth));
-    this.#counts[Math.min(index, classes - 1)]!++;
-    this.#total++;
+  /** @param delayMs from capture to receipt; clocks that disagree may make it negative */
+  add(delayMs: number): void {
+    const index = Math.ceil(
+      Math.log(Math.max(delayMs, firstBucketMs) / firstBucketMs) / Math.log(bucketGrowth),
+    );
+    this.#counts[Math.min(index, bucketCount - 1)]!++;
+    this.#count++;
   }
 
   /** Frames counted. */
-  get total(): number {
-    return this.#total;
+  get count(): number {
+    return this.#count;
   }
 
   /**
@@ -28,16 +30,16 @@ export class Delays {
    *
    * @param share 0.5 is the median
    */
-  within(share: number): number | undefined {
-    if (this.#total === 0) return undefined;
+  quantileMs(share: number): number | undefined {
+    if (this.#count === 0) return undefined;
     let below = 0;
-    const index = this.#counts.findIndex((count) => (below += count) >= share * this.#total);
-    return first * growth ** index;
+    const index = this.#counts.findIndex((count) => (below += count) >= share * this.#count);
+    return firstBucketMs * bucketGrowth ** index;
   }
 
   /** Frames that took longer than so many milliseconds, to within 5 % of these. */
-  beyond(milliseconds: number): number {
-    const index = Math.ceil(Math.log(milliseconds / first) / Math.log(growth));
+  countAbove(delayMs: number): number {
+    const index = Math.ceil(Math.log(delayMs / firstBucketMs) / Math.log(bucketGrowth));
     return this.#counts.subarray(index + 1).reduce((sum, count) => sum + count, 0);
   }
 }

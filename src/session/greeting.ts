@@ -6,8 +6,8 @@ import { ClientProof, ServerProof } from "../auth/handshake.ts";
 import type { Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import { encodeControl, encodeProof } from "../wire/encode.ts";
-import { type Hello, preface, Type, unexpected } from "../wire/messages.ts";
-import type { Gate } from "./receiving.ts";
+import { type Hello, preface, MessageType, unexpectedMessage } from "../wire/messages.ts";
+import type { KeyVerifier } from "./receiving.ts";
 
 /** A preface, as bytes. */
 export function encodePreface(): Uint8Array {
@@ -15,17 +15,17 @@ export function encodePreface(): Uint8Array {
 }
 
 /** The server's part: lets a client in, if it proves a key where one is asked for. */
-export class ServerGreeting {
+export class ServerHandshake {
   /** What it waits for, for people. */
   readonly awaited = "HELLO";
-  readonly #gate: Gate | undefined;
+  readonly #verifier: KeyVerifier | undefined;
   #proof: ServerProof | undefined;
   #hello: Hello | undefined;
 
-  /** @param gate whom a client must prove its key to, if it must */
-  constructor(gate: Gate | undefined) {
-    this.#gate = gate;
-    if (gate !== undefined) this.#proof = new ServerProof(gate.exporter);
+  /** @param verifier whom a client must prove its key to, if it must */
+  constructor(verifier: KeyVerifier | undefined) {
+    this.#verifier = verifier;
+    if (verifier !== undefined) this.#proof = new ServerProof(verifier.exporter);
   }
 
   /** The client's HELLO, once it came. */
@@ -34,28 +34,28 @@ export class ServerGreeting {
   }
 
   /** What the key is called that was proved. */
-  get key(): string | undefined {
-    return this.#gate?.name;
+  get keyName(): string | undefined {
+    return this.#verifier?.keyName;
   }
 
   /** Whether HELLO came, and PROOF is to come. */
-  get isProving(): boolean {
+  get isAwaitingProof(): boolean {
     return this.#hello !== undefined && this.#proof !== undefined;
   }
 
   /** Whether no key is asked for: a PROOF is then ignored (SPEC section 10). */
-  get isOpen(): boolean {
-    return this.#gate === undefined;
+  get isKeyless(): boolean {
+    return this.#verifier === undefined;
   }
 
   /** Bytes that are held of what the client said. */
-  get held(): number {
-    return this.#proof?.held ?? 0;
+  get bufferedBytes(): number {
+    return this.#proof?.bufferedBytes ?? 0;
   }
 
   /** Takes what the client says. */
-  heard(chunk: Uint8Array): void {
-    this.#proof?.heard(chunk);
+  onReceived(chunk: Uint8Array): void {
+    this.#proof?.onReceived(chunk);
   }
 
   /**
@@ -63,9 +63,9 @@ export class ServerGreeting {
    *
    * @throws {FramesError} `not-let-in` if it names no key, and one is asked for
    */
-  greet(hello: Hello): boolean {
+  acceptHello(hello: Hello): boolean {
     this.#hello = hello;
-    if (this.#gate === undefined) return true;
+    if (this.#verifier === undefined) return true;
     if (hello.key === undefined) {
       throw new FramesError("not-let-in", "The server lets nobody in without a key");
     }
@@ -77,8 +77,12 @@ export class ServerGreeting {
    *
    * @throws {FramesError} `not-let-in`
    */
-  answer(bytes: Uint8Array): Uint8Array {
-    const proof = this.#proof!.answer(this.#gate!.find(this.#hello!.key!), bytes, encodePreface());
+  answerProof(bytes: Uint8Array): Uint8Array {
+    const proof = this.#proof!.answer(
+      this.#verifier!.findKey(this.#hello!.key!),
+      bytes,
+      encodePreface(),
+    );
     this.#proof = undefined;
     return encodeProof(proof);
   }
@@ -90,7 +94,7 @@ export class ServerGreeting {
 }
 
 /** The client's part. */
-export class ClientGreeting {
+export class ClientHandshake {
   /** What it waits for, for people. */
   readonly awaited = "answer of a frames server (WELCOME)";
   /** What is said. */
@@ -100,13 +104,13 @@ export class ClientGreeting {
   /** @param key is proved to the server, which must prove that it holds it too */
   constructor(hello: Hello, key: Key | undefined) {
     if (key !== undefined) this.#proof = new ClientProof(key);
-    const proving = this.#proof === undefined ? {} : { key: this.#proof.keyId };
-    this.hello = { ...hello, ...proving };
+    const keyField = this.#proof === undefined ? {} : { key: this.#proof.keyId };
+    this.hello = { ...hello, ...keyField };
   }
 
   /** The messages that it begins with: preface and HELLO. */
-  opening(): Uint8Array[] {
-    return [encodePreface(), encodeControl(Type.hello, 0, this.hello)];
+  openingMessages(): Uint8Array[] {
+    return [encodePreface(), encodeControl(MessageType.hello, 0, this.hello)];
   }
 
   /**
@@ -115,17 +119,20 @@ export class ClientGreeting {
    * @param exporter what its TLS channel exports, if it is one
    * @throws {FramesError} `plaintext` if there is a key to prove and no such channel
    */
-  prove(exporter: Uint8Array | undefined, said: readonly Uint8Array[]): Uint8Array | undefined {
+  createProof(
+    exporter: Uint8Array | undefined,
+    sentMessages: readonly Uint8Array[],
+  ): Uint8Array | undefined {
     if (this.#proof === undefined) return undefined;
     if (exporter === undefined) throw new FramesError("plaintext");
-    const message = encodeProof(this.#proof.make(exporter, Buffer.concat(said)));
-    this.#proof.said(message);
+    const message = encodeProof(this.#proof.create(exporter, Buffer.concat(sentMessages)));
+    this.#proof.onSent(message);
     return message;
   }
 
   /** Takes what the server says. */
-  heard(chunk: Uint8Array): void {
-    if (this.#proof?.isDone === false) this.#proof.heard(chunk);
+  onReceived(chunk: Uint8Array): void {
+    if (this.#proof?.isDone === false) this.#proof.onReceived(chunk);
   }
 
   /**
@@ -133,9 +140,9 @@ export class ClientGreeting {
    *
    * @throws {FramesError} `impostor` if it is wrong, `protocol` if none was to come
    */
-  check(bytes: Uint8Array): void {
-    if (this.#proof === undefined || this.#proof.isDone) throw unexpected(Type.proof);
-    this.#proof.check(bytes);
+  checkProof(bytes: Uint8Array): void {
+    if (this.#proof === undefined || this.#proof.isDone) throw unexpectedMessage(MessageType.proof);
+    this.#proof.verify(bytes);
   }
 
   /**

@@ -1,7 +1,7 @@
 /** What a schedule is told, and what it needs of its conversation. */
 import type { Frame, FrameSource } from "../frame.ts";
 import type { ControlBodies, ControlType } from "../wire/messages.ts";
-import type { Outlet, Undelivered } from "./outlet.ts";
+import type { OutgoingSource, Undelivered } from "./outlet.ts";
 
 /** How the frames of a delivery are treated. */
 export interface SendPolicy {
@@ -12,23 +12,23 @@ export interface SendPolicy {
 }
 
 /** What a schedule needs of its conversation. */
-export interface ScheduleHooks {
+export interface SchedulerHooks {
   /** Encoded messages that go before the next frame. */
   readonly controls: Uint8Array[];
-  say<T extends ControlType>(type: T, source: number, body: ControlBodies[T], line?: string): void;
+  send<T extends ControlType>(type: T, source: number, body: ControlBodies[T], line?: string): void;
   /** Says SOURCE, for a stream. */
-  declare(outlet: Outlet, stream: string): void;
+  declareSource(source: OutgoingSource, stream: string): void;
   /** All of the frame was sent. */
-  sent(source: string, frame: Frame): void;
+  onFrameSent(source: string, frame: Frame): void;
   /** The server has the frame. */
-  delivered?(source: FrameSource, frame: Frame, crc: number): void;
-  undelivered(report: Undelivered): void;
+  onDelivered?(source: FrameSource, frame: Frame, crc: number): void;
+  onUndelivered(report: Undelivered): void;
   /** Whether nothing is to be begun for now. */
-  isHeld(): boolean;
+  isPaused(): boolean;
   /** Whether more sources may come. */
-  isOpen(): boolean;
+  canAddSources(): boolean;
   /** A source failed. */
-  failed(error: unknown): void;
+  onError(error: unknown): void;
   /** Something can be sent that could not before. */
-  wake(): void;
+  onWritable(): void;
 }

@@ -1,30 +1,30 @@
 /** The sources that one sender declared, and their frames on the way into the store. */
-import { errorByNumber, FramesError, heard } from "../errors.ts";
+import { errorByNumber, FramesError, truncateMessage } from "../errors.ts";
 import type {
   FrameDescription,
-  FrameOrigin,
+  SourceInfo,
   FrameStore,
   FrameWriter,
   Outcome,
   RawShape,
   SourceStore,
-  Standing,
+  OfferStatus,
 } from "../frame.ts";
 import {
   type ControlBodies,
   type Hello,
   type OfferEntry,
   type SourceDeclaration,
-  standingLetters,
-  Type,
-  unexpected,
+  offerStatusByLetter,
+  MessageType,
+  unexpectedMessage,
   type Welcome,
 } from "../wire/messages.ts";
 import { tooLargeError } from "./outlet.ts";
-import type { Tally } from "./tally.ts";
+import type { OutcomeCounts } from "./tally.ts";
 
 /** What an id stands for: a source, or why it is refused. */
-interface Inlet {
+interface IncomingSource {
   readonly stream: string;
   readonly name: string;
   readonly raw: RawShape | undefined;
@@ -32,77 +32,82 @@ interface Inlet {
   readonly session: string | undefined;
   /** Opened when it is first needed: a peer may declare many that it never sends. */
   store: SourceStore | FramesError | undefined;
-  unfinished: Unfinished | undefined;
+  unfinished: IncomingFrame | undefined;
 }
 
-interface Unfinished {
+interface IncomingFrame {
   readonly description: FrameDescription;
   /** Where its bytes go, or why it is refused. */
   writer: FrameWriter | FramesError;
 }
 
 /** What inlets need of their conversation. */
-export interface InletHooks {
+export interface IncomingSourcesHooks {
   /** Whose frames those of a source are. */
-  originOf(stream: string, source: SourceDeclaration): FrameOrigin;
+  sourceInfo(stream: string, source: SourceDeclaration): SourceInfo;
   /** Says REFUSED. */
-  refuse(id: number, sequence: number, error: FramesError): void;
+  sendRefused(id: number, sequence: number, error: FramesError): void;
   /** A frame ended, and what became of it. */
-  ended(source: string, frame: FrameDescription, outcome: Outcome): void;
-  lost(
+  onFrameEnded(source: string, frame: FrameDescription, outcome: Outcome): void;
+  onLost(
     source: string,
     frames: number,
     error: FramesError,
     ranges: readonly (readonly [first: number, last: number])[],
   ): void;
   /** The store finished a frame later. */
-  settled(): void;
+  onLateOutcome(): void;
   /** The store failed later. */
-  failed(error: unknown): void;
+  onError(error: unknown): void;
 }
 
 /** Characters of the name of a refused source that are kept, to say what was refused. */
-const longestKept = 100;
+const maxRefusedNameLength = 100;
 
-const letterOf = new Map<Standing, string>(
-  [...standingLetters].map(([letter, standing]) => [standing, letter]),
+const letterByStatus = new Map<OfferStatus, string>(
+  [...offerStatusByLetter].map(([letter, status]) => [status, letter]),
 );
 
-export class Inlets {
+export class IncomingSources {
   readonly #store: FrameStore;
   readonly #limits: Welcome["limits"];
-  readonly #tally: Tally;
-  readonly #hooks: InletHooks;
-  readonly #inlets = new Map<number, Inlet>();
-  #found = 0;
+  readonly #outcomes: OutcomeCounts;
+  readonly #hooks: IncomingSourcesHooks;
+  readonly #sources = new Map<number, IncomingSource>();
+  #foundCount = 0;
   /** Whether losses were recorded that no flush has made last. */
   hasUnsavedLosses = false;
 
-  constructor(store: FrameStore, limits: Welcome["limits"], tally: Tally, hooks: InletHooks) {
+  constructor(
+    store: FrameStore,
+    limits: Welcome["limits"],
+    outcomes: OutcomeCounts,
+    hooks: IncomingSourcesHooks,
+  ) {
     this.#store = store;
     this.#limits = limits;
-    this.#tally = tally;
+    this.#outcomes = outcomes;
     this.#hooks = hooks;
   }
 
   /** Offered frames that need not be sent. */
-  get found(): number {
-    return this.#found;
+  get foundCount(): number {
+    return this.#foundCount;
   }
 
   /** Whether nothing was declared. */
   get isEmpty(): boolean {
-    return this.#inlets.size === 0;
+    return this.#sources.size === 0;
   }
 
   /** What is declared. */
   get declared(): Iterable<{ readonly stream: string; readonly name: string }> {
-    return this.#inlets.values();
+    return this.#sources.values();
   }
 
   /** Number of the unfinished frame of a source. */
-  unfinishedOf(id: number): number | undefined {
-    return this.#inlets.get(id)?.unfinished?.description.sequence;
+  unfinishedSequence(id: number): number | undefined {
+    return this.#sources.get(id)?.unfinished?.description.sequence;
   }
 
   /**
@@ -110,31 +115,31 @@ export class Inlets {
    *
    * @throws {FramesError} if it cannot be declared now
    */
-  checkDeclaration(id: number): Inlet | undefined {
-    const known = this.#inlets.get(id);
+  checkDeclaration(id: number): IncomingSource | undefined {
+    const known = this.#sources.get(id);
     const { sources } = this.#limits;
-    if (known === undefined && this.#inlets.size >= sources) {
+    if (known === undefined && this.#sources.size >= sources) {
       throw new FramesError("limit", `Cannot take another source: ${sources} are the most`);
     }
-    if (known?.unfinished !== undefined) throw unexpected(Type.source);
+    if (known?.unfinished !== undefined) throw unexpectedMessage(MessageType.source);
     return known;
   }
 
   /** The id stands for this source of `stream` from now on. */
-  open(id: number, stream: string, { name, raw, session }: SourceDeclaration): void {
-    const refusal = attempt(() => this.#store.check(stream, name));
+  declare(id: number, stream: string, { name, raw, session }: SourceDeclaration): void {
+    const refusal = catchFrameError(() => this.#store.checkNames(stream, name));
     // What is refused may have any name.
-    const kept = refusal instanceof FramesError ? name.slice(0, longestKept) : name;
+    const shownName = refusal instanceof FramesError ? name.slice(0, maxRefusedNameLength) : name;
     const store = refusal instanceof FramesError ? refusal : undefined;
-    this.#inlets.set(id, { stream, name: kept, raw, session, store, unfinished: undefined });
+    this.#sources.set(id, { stream, name: shownName, raw, session, store, unfinished: undefined });
   }
 
   /** Where the frames of a source go, or why they go nowhere. */
-  #storeOf(inlet: Inlet): SourceStore | FramesError {
-    const { stream, name, raw, session } = inlet;
-    return (inlet.store ??= attempt(() => {
+  #openStore(incoming: IncomingSource): SourceStore | FramesError {
+    const { stream, name, raw, session } = incoming;
+    return (incoming.store ??= catchFrameError(() => {
       return this.#store.open(
-        this.#hooks.originOf(stream, {
+        this.#hooks.sourceInfo(stream, {
           name,
           ...(raw === undefined ? {} : { raw }),
           ...(session === undefined ? {} : { session }),
@@ -144,154 +149,163 @@ export class Inlets {
   }
 
   /** A frame, for those who want to see the conversation. */
-  lineOf(id: number, { sequence, name, size }: FrameDescription): string {
-    return `FRAME ${this.nameOf(id)} ${sequence} ${name} ${size} bytes`;
+  describeFrame(id: number, { sequence, name, size }: FrameDescription): string {
+    return `FRAME ${this.sourceName(id)} ${sequence} ${name} ${size} bytes`;
   }
 
   /** The source that an id stands for. */
-  nameOf(id: number): string {
-    return this.#inlet(id).name;
+  sourceName(id: number): string {
+    return this.#sourceWithId(id).name;
   }
 
-  #inlet(id: number): Inlet {
-    const inlet = this.#inlets.get(id);
-    if (inlet !== undefined) return inlet;
+  #sourceWithId(id: number): IncomingSource {
+    const incoming = this.#sources.get(id);
+    if (incoming !== undefined) return incoming;
     throw new FramesError("protocol", `Cannot accept a message of source ${id}: it has no SOURCE`);
   }
 
   /** @throws {FramesError} `limit` if so many frames are unfinished as may be */
-  checkRoom(unfinished: number): void {
-    const most = this.#limits.unfinished;
-    if (unfinished < most) return;
-    throw new FramesError("limit", `Cannot begin another frame: ${most} are unfinished`);
+  checkUnfinishedLimit(unfinished: number): void {
+    const max = this.#limits.unfinished;
+    if (unfinished < max) return;
+    throw new FramesError("limit", `Cannot begin another frame: ${max} are unfinished`);
   }
 
   /** A frame begins. */
-  begin(id: number, description: FrameDescription): void {
-    const inlet = this.#inlet(id);
-    const store = this.#storeOf(inlet);
+  beginFrame(id: number, description: FrameDescription): void {
+    const incoming = this.#sourceWithId(id);
+    const store = this.#openStore(incoming);
     let writer: FrameWriter | FramesError;
     if (store instanceof FramesError) {
       writer = store;
     } else if (description.size > this.#limits.frame) {
       writer = tooLargeError(description.size, this.#limits.frame);
     } else {
-      writer = attempt(() => store.begin(description));
+      writer = catchFrameError(() => store.begin(description));
     }
-    inlet.unfinished = { description, writer };
-    if (writer instanceof FramesError) this.#refuse(id, inlet, description, writer);
+    incoming.unfinished = { description, writer };
+    if (writer instanceof FramesError) this.#refuse(id, incoming, description, writer);
   }
 
-  #refuse(id: number, inlet: Inlet, description: FrameDescription, error: FramesError): void {
+  #refuse(
+    id: number,
+    incoming: IncomingSource,
+    description: FrameDescription,
+    error: FramesError,
+  ): void {
     const { sequence } = description;
-    this.#hooks.refuse(id, sequence, error);
+    this.#hooks.sendRefused(id, sequence, error);
     // A conflict is no loss: something is stored under that name.
-    const store = this.#storeOf(inlet);
+    const store = this.#openStore(incoming);
     if (error.code === "conflict" || store instanceof FramesError) return;
-    store.lost(sequence, sequence, error);
+    store.recordLoss(sequence, sequence, error);
   }
 
   /** Bytes of the unfinished frame. */
-  payload(id: number, bytes: Uint8Array): void {
-    const inlet = this.#inlet(id);
-    const unfinished = inlet.unfinished;
-    if (unfinished === undefined) throw unexpected(Type.data);
+  writePayload(id: number, bytes: Uint8Array): void {
+    const incoming = this.#sourceWithId(id);
+    const unfinished = incoming.unfinished;
+    if (unfinished === undefined) throw unexpectedMessage(MessageType.data);
     const { writer } = unfinished;
     if (writer instanceof FramesError) return;
-    const failure = attempt(() => writer.write(bytes));
+    const failure = catchFrameError(() => writer.write(bytes));
     if (!(failure instanceof FramesError)) return;
     writer.discard();
     unfinished.writer = failure;
-    this.#refuse(id, inlet, unfinished.description, failure);
+    this.#refuse(id, incoming, unfinished.description, failure);
   }
 
   /** The unfinished frame is whole. */
-  complete(id: number, crc: number): void {
-    const inlet = this.#inlet(id);
-    const { description, writer } = inlet.unfinished!;
-    inlet.unfinished = undefined;
+  finishFrame(id: number, crc: number): void {
+    const incoming = this.#sourceWithId(id);
+    const { description, writer } = incoming.unfinished!;
+    incoming.unfinished = undefined;
     // What is refused already was told when it was.
-    if (writer instanceof FramesError) return this.#ended(inlet, description, writer);
-    const outcome = attempt(() => writer.finish(crc));
+    if (writer instanceof FramesError) return this.#onFrameEnded(incoming, description, writer);
+    const outcome = catchFrameError(() => writer.finish(crc));
     if (outcome instanceof Promise) {
-      const settle = this.#tally.addPending();
+      const resolve = this.#outcomes.addPending();
       outcome
-        .then((settled) => {
-          if (settled instanceof FramesError) this.#refuse(id, inlet, description, settled);
-          settle(settled);
-          this.#hooks.ended(inlet.name, description, settled);
-          this.#hooks.settled();
+        .then((resolved) => {
+          if (resolved instanceof FramesError) this.#refuse(id, incoming, description, resolved);
+          resolve(resolved);
+          this.#hooks.onFrameEnded(incoming.name, description, resolved);
+          this.#hooks.onLateOutcome();
         })
-        .catch((error: unknown) => this.#hooks.failed(error));
+        .catch((error: unknown) => this.#hooks.onError(error));
       return;
     }
-    if (outcome instanceof FramesError) this.#refuse(id, inlet, description, outcome);
-    this.#ended(inlet, description, outcome);
+    if (outcome instanceof FramesError) this.#refuse(id, incoming, description, outcome);
+    this.#onFrameEnded(incoming, description, outcome);
   }
 
   /** A frame ended, and its outcome is known. */
-  #ended(inlet: Inlet, description: FrameDescription, outcome: Outcome | "aborted"): void {
-    this.#tally.add(outcome);
-    if (outcome !== "aborted") this.#hooks.ended(inlet.name, description, outcome);
+  #onFrameEnded(
+    incoming: IncomingSource,
+    description: FrameDescription,
+    outcome: Outcome | "aborted",
+  ): void {
+    this.#outcomes.add(outcome);
+    if (outcome !== "aborted") this.#hooks.onFrameEnded(incoming.name, description, outcome);
   }
 
   /** The unfinished frame will not be finished. */
-  abort(id: number, sequence: number): void {
-    const inlet = this.#inlet(id);
-    const { unfinished } = inlet;
-    if (unfinished?.description.sequence !== sequence) throw unexpected(Type.abort);
-    inlet.unfinished = undefined;
+  abortFrame(id: number, sequence: number): void {
+    const incoming = this.#sourceWithId(id);
+    const { unfinished } = incoming;
+    if (unfinished?.description.sequence !== sequence) throw unexpectedMessage(MessageType.abort);
+    incoming.unfinished = undefined;
     const { description, writer } = unfinished;
     if (!(writer instanceof FramesError)) writer.discard();
-    this.#ended(inlet, description, writer instanceof FramesError ? writer : "aborted");
+    this.#onFrameEnded(incoming, description, writer instanceof FramesError ? writer : "aborted");
   }
 
   /** Numbers will never come. */
-  lost(id: number, body: ControlBodies[typeof Type.lost]): void {
-    const inlet = this.#inlet(id);
-    const { error: number, message: said } = body;
-    const reason = said === undefined ? undefined : heard(said);
+  recordLoss(id: number, body: ControlBodies[typeof MessageType.lost]): void {
+    const incoming = this.#sourceWithId(id);
+    const { error: number, message: text } = body;
+    const reason = text === undefined ? undefined : truncateMessage(text);
     const error = new FramesError(errorByNumber(number, "loss"), reason);
     this.hasUnsavedLosses = true;
-    const store = this.#storeOf(inlet);
+    const store = this.#openStore(incoming);
     let frames = 0;
     for (const [first, last] of body.ranges) {
       frames = Math.min(frames + last - first + 1, Number.MAX_SAFE_INTEGER);
-      if (!(store instanceof FramesError)) store.lost(first, last, error);
+      if (!(store instanceof FramesError)) store.recordLoss(first, last, error);
     }
-    this.#hooks.lost(inlet.name, frames, error, body.ranges);
+    this.#hooks.onLost(incoming.name, frames, error, body.ranges);
   }
 
   /** The letters of ANSWER for these frames. */
-  answer(id: number, offered: readonly OfferEntry[]): string {
-    const store = this.#storeOf(this.#inlet(id));
+  answerOffer(id: number, offered: readonly OfferEntry[]): string {
+    const store = this.#openStore(this.#sourceWithId(id));
     // What is refused is refused with its reason when it comes.
     if (store instanceof FramesError) return "w".repeat(offered.length);
-    const standings = store.compare(
+    const statuses = store.compare(
       offered.map(([name, size, captured, sequence, crc32]) => {
         return { name, size, captured: BigInt(captured), sequence, crc32 };
       }),
     );
     let letters = "";
-    for (const standing of standings) {
-      if (standing === "stored" || standing === "moved") this.#found++;
-      letters += letterOf.get(standing)!;
+    for (const status of statuses) {
+      if (status === "stored" || status === "removed") this.#foundCount++;
+      letters += letterByStatus.get(status)!;
     }
     return letters;
   }
 
   /** No more frames come. */
   end(): void {
-    for (const { store } of this.#inlets.values()) {
-      if (store !== undefined && !(store instanceof FramesError)) store.ending?.();
+    for (const { store } of this.#sources.values()) {
+      if (store !== undefined && !(store instanceof FramesError)) store.flushSoon?.();
     }
   }
 
   /** Discards what is unfinished. */
   close(): void {
-    for (const inlet of this.#inlets.values()) {
-      const writer = inlet.unfinished?.writer;
-      inlet.unfinished = undefined;
+    for (const incoming of this.#sources.values()) {
+      const writer = incoming.unfinished?.writer;
+      incoming.unfinished = undefined;
       if (writer !== undefined && !(writer instanceof FramesError)) writer.discard();
     }
   }
@@ -302,29 +316,29 @@ export class Inlets {
  *
  * @param key what the sender's key is called
  */
-export function originOf(
+export function toSourceInfo(
   { role, session, conflict, again, revises, durable }: Hello,
   key: string | undefined,
   stream: string,
   source: SourceDeclaration,
-): FrameOrigin {
+): SourceInfo {
   const { name, raw } = source;
   const frames = { stream, source: name, ...(raw === undefined ? {} : { raw }) };
   // What a server gives out keeps the session that it came with.
-  if (role === "receive") return { ...frames, session: source.session ?? session, mirrors: true };
+  if (role === "receive") return { ...frames, session: source.session ?? session, isCopy: true };
   return {
     ...frames,
     session,
     ...(key === undefined ? {} : { key }),
     ...(conflict === undefined ? {} : { conflict }),
-    ...(again === undefined ? {} : { again }),
-    ...(revises === undefined ? {} : { revises }),
+    ...(again === undefined ? {} : { resendRemoved: again }),
+    ...(revises === undefined ? {} : { replacesOwn: revises }),
     ...(durable === undefined ? {} : { durable }),
   };
 }
 
 /** A frame or source that cannot be stored is refused; an error of the store as a whole is not its own. */
-function attempt<T>(act: () => T): T | FramesError {
+function catchFrameError<T>(act: () => T): T | FramesError {
   try {
     return act();
   } catch (error) {
@@ -335,5 +349,5 @@ function attempt<T>(act: () => T): T | FramesError {
 
 /** Whether the error concerns one frame (SPEC section 11), and not the store as a whole. */
 function isFrameError(error: FramesError): boolean {
-  return error.wire >= 32;
+  return error.wireCode >= 32;
 }

@@ -16,17 +16,17 @@ export interface Piece {
 export class LargeFrame {
   readonly frame: Frame;
   readonly #pieces: AsyncIterator<Uint8Array, undefined>;
-  readonly #wake: () => void;
+  readonly #onReady: () => void;
   #sent = 0;
   #crc = 0;
   /** Read, and not sent yet. */
-  #ready: Uint8Array | undefined;
+  #readAhead: Uint8Array | undefined;
   #failure: FramesError | undefined;
 
-  /** @param wake is called when a piece is ready, or reading failed */
-  constructor(frame: Frame, wake: () => void) {
+  /** @param onReady is called when a piece is ready, or reading failed */
+  constructor(frame: Frame, onReady: () => void) {
     this.frame = frame;
-    this.#wake = wake;
+    this.#onReady = onReady;
     this.#pieces = frame.pieces();
     this.#read();
   }
@@ -47,39 +47,40 @@ export class LargeFrame {
   }
 
   get isReady(): boolean {
-    return this.#ready !== undefined;
+    return this.#readAhead !== undefined;
   }
 
   #read(): void {
     this.#pieces.next().then(
       ({ value }) => {
-        const left = this.frame.size - this.#sent;
-        if (value !== undefined && value.length > 0 && value.length <= left) {
-          this.#ready = value;
+        const remaining = this.frame.size - this.#sent;
+        if (value !== undefined && value.length > 0 && value.length <= remaining) {
+          this.#readAhead = value;
         } else {
           this.#failure = new FramesError("changed", "its size changed while it was read");
         }
-        this.#wake();
+        this.#onReady();
       },
       (error: unknown) => {
         this.#failure =
           error instanceof FramesError
             ? error
             : new FramesError("unreadable", undefined, { cause: error });
-        this.#wake();
+        this.#onReady();
       },
     );
   }
 
   /** The next piece of at most `most` bytes; only if `isReady`. */
-  take(most: number): Piece {
-    const ready = this.#ready!;
-    const bytes = ready.subarray(0, most);
-    this.#ready = bytes.length < ready.length ? ready.subarray(bytes.length) : undefined;
+  nextPiece(maxBytes: number): Piece {
+    const available = this.#readAhead!;
+    const bytes = available.subarray(0, maxBytes);
+    this.#readAhead =
+      bytes.length < available.length ? available.subarray(bytes.length) : undefined;
     this.#sent += bytes.length;
     this.#crc = crc32(bytes, this.#crc);
     const more = this.#sent < this.frame.size;
-    if (more && this.#ready === undefined) this.#read();
+    if (more && this.#readAhead === undefined) this.#read();
     return { bytes, crc: this.#crc, more };
   }
 

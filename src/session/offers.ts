@@ -1,155 +1,164 @@
 /** Asks the server which frames it has, before they are sent (SPEC section 8). */
 import { checksum } from "../checksum.ts";
 import { asFramesError, FramesError } from "../errors.ts";
-import type { Frame, Standing } from "../frame.ts";
-import { mostOffered, type OfferEntry, standingLetters } from "../wire/messages.ts";
-import type { Candidate, Outlet } from "./outlet.ts";
+import type { Frame, OfferStatus } from "../frame.ts";
+import { maxOfferedFrames, type OfferEntry, offerStatusByLetter } from "../wire/messages.ts";
+import type { Candidate, OutgoingSource } from "./outlet.ts";
 
 /** Bytes of JSON that one OFFER may come to, of the 64 KiB that are allowed. */
-const largestOffer = 60_000;
+const maxOfferJsonBytes = 60_000;
 
 /** Bytes of JSON for an entry besides its name, at most; and for a character of that. */
-const entrySize = 80;
-const characterSize = 6;
+const maxEntryBytes = 80;
+const maxCharacterBytes = 6;
 
 /**
  * Bytes of the frames in one OFFER, and in all without an answer, where the server may have to read
  * its own before it answers: nobody else is served meanwhile.
  */
-const mostBytesAtOnce = 48 << 20;
-const mostBytes = 4 * mostBytesAtOnce;
+const maxOfferPayloadBytes = 48 << 20;
+const maxUnansweredBytes = 4 * maxOfferPayloadBytes;
 
 /** Frames that are read for their CRC-32 at the same time. */
-const readAtOnce = 4;
+const maxConcurrentReads = 4;
 
 /** OFFERs that may be on their way before the next one has to be full. */
-const partlyFilled = 2;
+const maxPartialOffers = 2;
 
 /** Frames that make an OFFER full: as many as its JSON holds, if their names are not long. */
-const fullOffer = 500;
+const fullOfferFrames = 500;
 
 /** What offering leads to. */
 export interface OfferHooks {
   /** Says OFFER, of frames of one stream. */
-  offer(outlet: Outlet, stream: string, entries: OfferEntry[]): void;
+  sendOffer(source: OutgoingSource, stream: string, entries: OfferEntry[]): void;
   /** The server does not want the frame. */
-  answered(
-    outlet: Outlet,
+  onAnswered(
+    source: OutgoingSource,
     candidate: Candidate,
-    standing: Exclude<Standing, "unsure" | "wanted">,
+    status: Exclude<OfferStatus, "needsChecksum" | "wanted">,
   ): void;
   /** The frame could not be read for its CRC-32. */
-  unreadable(outlet: Outlet, frame: Frame, error: FramesError): void;
+  onUnreadable(source: OutgoingSource, frame: Frame, error: FramesError): void;
   /** Something can be offered that could not before. */
-  wake(): void;
+  onWritable(): void;
 }
 
 /** The offers of one connection. */
 export class Offers {
-  readonly #alwaysRead: boolean;
+  readonly #alwaysChecksum: boolean;
   readonly #hooks: OfferHooks;
-  readonly #unanswered: { outlet: Outlet; candidates: Candidate[] }[] = [];
-  readonly #toRead: { outlet: Outlet; candidate: Candidate }[] = [];
-  readonly #reading = new Set<{ outlet: Outlet; candidate: Candidate }>();
+  readonly #unanswered: { source: OutgoingSource; candidates: Candidate[] }[] = [];
+  readonly #readQueue: { source: OutgoingSource; candidate: Candidate }[] = [];
+  readonly #reading = new Set<{ source: OutgoingSource; candidate: Candidate }>();
   /** Frames in offers without an answer, and their bytes. */
-  #offered = 0;
+  #offeredFrames = 0;
   #offeredBytes = 0;
   /** Wanted frames that were not begun. */
-  #wanted = 0;
-  #abandoned = false;
+  #wantedFrames = 0;
+  #isAbandoned = false;
 
-  /** @param alwaysRead whether every frame is offered with its CRC-32 */
-  constructor(alwaysRead: boolean, hooks: OfferHooks) {
-    this.#alwaysRead = alwaysRead;
+  /** @param alwaysChecksum whether every frame is offered with its CRC-32 */
+  constructor(alwaysChecksum: boolean, hooks: OfferHooks) {
+    this.#alwaysChecksum = alwaysChecksum;
     this.#hooks = hooks;
   }
 
   /** Whether any offer waits for its answer. */
-  get isUnanswered(): boolean {
+  get hasUnanswered(): boolean {
     return this.#unanswered.length > 0;
   }
 
   /** Whether `outlet` should have more candidates. */
-  wantsMore({ candidates }: Outlet): boolean {
-    const inQuestion = this.#offered + this.#toRead.length + this.#reading.size + this.#wanted;
-    return candidates.length < fullOffer && inQuestion + candidates.length < mostOffered;
+  wantsCandidates({ candidates }: OutgoingSource): boolean {
+    const pendingCandidates =
+      this.#offeredFrames + this.#readQueue.length + this.#reading.size + this.#wantedFrames;
+    return (
+      candidates.length < fullOfferFrames &&
+      pendingCandidates + candidates.length < maxOfferedFrames
+    );
   }
 
   /** Offers what `outlet` has, or reads it first. Returns whether there is something new to say. */
-  offer(outlet: Outlet): boolean {
-    if (this.#alwaysRead) this.#read(outlet);
-    if (this.#alwaysRead && this.#offeredBytes >= mostBytes) return false;
-    const candidates = this.#nextBatch(outlet);
+  offer(source: OutgoingSource): boolean {
+    if (this.#alwaysChecksum) this.#queueUnread(source);
+    if (this.#alwaysChecksum && this.#offeredBytes >= maxUnansweredBytes) return false;
+    const candidates = this.#nextBatch(source);
     if (candidates.length === 0) return false;
-    this.#offered += candidates.length;
-    this.#offeredBytes += bytesOf(candidates);
-    outlet.inQuestion += candidates.length;
-    this.#unanswered.push({ outlet, candidates });
-    this.#hooks.offer(outlet, outlet.streamOf(candidates[0]!.frame), candidates.map(entryOf));
+    this.#offeredFrames += candidates.length;
+    this.#offeredBytes += payloadBytes(candidates);
+    source.pendingCandidates += candidates.length;
+    this.#unanswered.push({ source, candidates });
+    this.#hooks.sendOffer(
+      source,
+      source.streamNameOf(candidates[0]!.frame),
+      candidates.map(toOfferEntry),
+    );
     return true;
   }
 
-  #nextBatch(outlet: Outlet): Candidate[] {
-    const { candidates } = outlet;
+  #nextBatch(source: OutgoingSource): Candidate[] {
+    const { candidates } = source;
     let count = 0;
     let bytes = 0;
     let payload = 0;
-    const room = mostOffered - this.#offered;
-    while (count < candidates.length && count < room) {
+    const capacity = maxOfferedFrames - this.#offeredFrames;
+    while (count < candidates.length && count < capacity) {
       const { frame } = candidates[count]!;
       const { name, size } = frame;
-      if (outlet.streamOf(frame) !== outlet.streamOf(candidates[0]!.frame)) {
+      if (source.streamNameOf(frame) !== source.streamNameOf(candidates[0]!.frame)) {
         return candidates.splice(0, count);
       }
-      bytes += entrySize + characterSize * name.length;
+      bytes += maxEntryBytes + maxCharacterBytes * name.length;
       payload += size;
-      const isFull = bytes > largestOffer || (this.#alwaysRead && payload > mostBytesAtOnce);
+      const isFull =
+        bytes > maxOfferJsonBytes || (this.#alwaysChecksum && payload > maxOfferPayloadBytes);
       if (isFull && count > 0) return candidates.splice(0, count);
       count++;
     }
     // While there are frames to send, or answers are awaited anyway, a few more may come to fill it.
-    const moreMayCome = outlet.givesMore || this.#toRead.length + this.#reading.size > 0;
-    const isUrgent = this.#unanswered.length < partlyFilled && outlet.wanted.length === 0;
-    if (!isUrgent && moreMayCome && count < Math.min(room, fullOffer)) return [];
+    const moreMayCome = source.hasMore || this.#readQueue.length + this.#reading.size > 0;
+    const isUrgent = this.#unanswered.length < maxPartialOffers && source.wanted.length === 0;
+    if (!isUrgent && moreMayCome && count < Math.min(capacity, fullOfferFrames)) return [];
     return candidates.splice(0, count);
   }
 
   /** Has those read whose CRC-32 is not known. */
-  #read(outlet: Outlet): void {
-    const unread = outlet.candidates.filter(({ crc }) => crc === undefined);
+  #queueUnread(source: OutgoingSource): void {
+    const unread = source.candidates.filter(({ crc }) => crc === undefined);
     if (unread.length === 0) return;
-    outlet.candidates = outlet.candidates.filter(({ crc }) => crc !== undefined);
-    for (const candidate of unread) this.#readLater(outlet, candidate);
+    source.candidates = source.candidates.filter(({ crc }) => crc !== undefined);
+    for (const candidate of unread) this.#queueRead(source, candidate);
   }
 
-  #readLater(outlet: Outlet, candidate: Candidate): void {
-    outlet.inQuestion++;
-    this.#toRead.push({ outlet, candidate });
-    if (this.#reading.size < readAtOnce) void this.#readNext();
+  #queueRead(source: OutgoingSource, candidate: Candidate): void {
+    source.pendingCandidates++;
+    this.#readQueue.push({ source, candidate });
+    if (this.#reading.size < maxConcurrentReads) void this.#readNext();
   }
 
   async #readNext(): Promise<void> {
-    const next = this.#toRead.shift();
+    const next = this.#readQueue.shift();
     if (next === undefined) return;
-    const { outlet, candidate } = next;
+    const { source, candidate } = next;
     this.#reading.add(next);
     let failure: FramesError | undefined;
     let crc: number | undefined;
     try {
-      if (!outlet.isStopped) crc = await checksum(candidate.frame);
+      if (!source.isStopped) crc = await checksum(candidate.frame);
     } catch (error) {
       failure = asFramesError(error, "unreadable");
     }
     // Then the outlet has it back already, and may have offered it as it was.
-    if (this.#abandoned) return;
+    if (this.#isAbandoned) return;
     candidate.crc = crc;
     this.#reading.delete(next);
-    outlet.inQuestion--;
-    if (!outlet.isStopped) {
-      if (failure === undefined) outlet.candidates.push(candidate);
-      else this.#hooks.unreadable(outlet, candidate.frame, failure);
+    source.pendingCandidates--;
+    if (!source.isStopped) {
+      if (failure === undefined) source.candidates.push(candidate);
+      else this.#hooks.onUnreadable(source, candidate.frame, failure);
     }
-    this.#hooks.wake();
+    this.#hooks.onWritable();
     void this.#readNext();
   }
 
@@ -158,58 +167,58 @@ export class Offers {
    *
    * @throws {FramesError} `protocol` if it does not fit the OFFER that it answers
    */
-  answer(id: number, letters: string): void {
+  onAnswer(id: number, letters: string): void {
     const [offer] = this.#unanswered;
-    if (offer?.outlet.id !== id || offer.candidates.length !== letters.length) {
+    if (offer?.source.id !== id || offer.candidates.length !== letters.length) {
       throw new FramesError("protocol", "Cannot accept ANSWER: it does not fit the OFFER");
     }
-    const { outlet, candidates } = offer;
-    const standings = candidates.map(({ crc }, index) => {
-      const standing = standingLetters.get(letters[index]!);
-      if (standing !== undefined && (standing !== "unsure" || crc === undefined)) return standing;
+    const { source, candidates } = offer;
+    const statuses = candidates.map(({ crc }, index) => {
+      const status = offerStatusByLetter.get(letters[index]!);
+      if (status !== undefined && (status !== "needsChecksum" || crc === undefined)) return status;
       throw new FramesError("protocol", `Cannot accept ANSWER: it says ${letters[index]}`);
     });
     this.#unanswered.shift();
-    this.#offeredBytes -= bytesOf(candidates);
-    this.#offered -= candidates.length;
-    outlet.inQuestion -= candidates.length;
+    this.#offeredBytes -= payloadBytes(candidates);
+    this.#offeredFrames -= candidates.length;
+    source.pendingCandidates -= candidates.length;
     for (let index = 0; index < candidates.length; index++) {
       const candidate = candidates[index]!;
-      const standing = standings[index]!;
-      if (standing === "unsure") this.#readLater(outlet, candidate);
-      else if (standing !== "wanted") this.#hooks.answered(outlet, candidate, standing);
-      else if (!outlet.isStopped) this.want(outlet, candidate.frame);
+      const status = statuses[index]!;
+      if (status === "needsChecksum") this.#queueRead(source, candidate);
+      else if (status !== "wanted") this.#hooks.onAnswered(source, candidate, status);
+      else if (!source.isStopped) this.addWanted(source, candidate.frame);
     }
   }
 
   /** The frame is to be sent. */
-  want(outlet: Outlet, frame: Frame): void {
-    this.#wanted++;
-    outlet.wanted.push(frame);
+  addWanted(source: OutgoingSource, frame: Frame): void {
+    this.#wantedFrames++;
+    source.wanted.push(frame);
   }
 
   /** Takes the next wanted frame of `outlet`. */
-  takeWanted(outlet: Outlet): Frame | undefined {
-    const frame = outlet.wanted.shift();
-    if (frame !== undefined) this.#wanted--;
+  shiftWanted(source: OutgoingSource): Frame | undefined {
+    const frame = source.wanted.shift();
+    if (frame !== undefined) this.#wantedFrames--;
     return frame;
   }
 
   /** The connection broke: what is in question goes back to its outlet. */
-  abandon(): void {
-    this.#abandoned = true;
-    for (const { outlet, candidates } of this.#unanswered) outlet.candidates.push(...candidates);
-    for (const { outlet, candidate } of [...this.#reading, ...this.#toRead]) {
-      outlet.candidates.push(candidate);
+  returnToSources(): void {
+    this.#isAbandoned = true;
+    for (const { source, candidates } of this.#unanswered) source.candidates.push(...candidates);
+    for (const { source, candidate } of [...this.#reading, ...this.#readQueue]) {
+      source.candidates.push(candidate);
     }
   }
 }
 
-function bytesOf(candidates: readonly Candidate[]): number {
+function payloadBytes(candidates: readonly Candidate[]): number {
   return candidates.reduce((sum, { frame }) => sum + frame.size, 0);
 }
 
-function entryOf({ frame, crc }: Candidate): OfferEntry {
+function toOfferEntry({ frame, crc }: Candidate): OfferEntry {
   const { name, size, captured, sequence } = frame;
   const entry: OfferEntry = [name, size, String(captured), sequence];
   if (crc !== undefined) entry.push(crc);

@@ -2,9 +2,9 @@
 import { FramesError } from "../errors.ts";
 import type { Frame, FrameDescription, FrameSource, Loss } from "../frame.ts";
 import { encodeControl } from "../wire/encode.ts";
-import { Type } from "../wire/messages.ts";
-import { Delays } from "./delays.ts";
-import { Freshness } from "./freshness.ts";
+import { MessageType } from "../wire/messages.ts";
+import { DelayHistogram } from "./delays.ts";
+import { LiveWindow } from "./freshness.ts";
 import type { LargeFrame } from "./large.ts";
 
 /** How far the delivery of one source is. */
@@ -13,7 +13,7 @@ export interface SourceProgress {
   /** Frames to come in all, if that is known. */
   readonly total: number | undefined;
   /** Numbers given so far. */
-  readonly captured: number;
+  readonly capturedCount: number;
   /** Frames sent whole, and bytes of payload sent; what has to be sent again is counted once. */
   sent: number;
   bytes: number;
@@ -24,10 +24,10 @@ export interface SourceProgress {
   /** Frames that the server had already, so that they were not sent. */
   present: number;
   /** Likewise, but they were moved away from there since. */
-  moved: number;
+  removedAtServer: number;
   refused: number;
   /** Frames that were left out because their names are taken, as it was asked for. */
-  skipped: number;
+  conflictsSkipped: number;
   /** Numbers that were never sent. */
   lost: number;
   /** Of these, frames that a full queue dropped. */
@@ -35,10 +35,10 @@ export interface SourceProgress {
   /** Frames that had to be sent more than once. */
   retried: number;
   /** From capture to receipt, where frames come as they are captured. */
-  readonly delays: Delays | undefined;
+  readonly delays: DelayHistogram | undefined;
   /** The large frame that is under way, until its receipt: bytes sent, and in all. */
-  part: number;
-  partOf: number;
+  largeFrameSent: number;
+  largeFrameSize: number;
 }
 
 /** Frames that were not delivered, and why. */
@@ -66,30 +66,30 @@ export interface LostRange {
   last: number;
   /** Number of the error, and the words for it. */
   readonly error: number;
-  readonly why: string;
+  readonly message: string;
 }
 
 /** What takes the frames of a source on one connection. */
-export interface Taker {
+export interface FrameConsumer {
   /** Whether another frame is wanted. */
-  wants(outlet: Outlet): boolean;
+  wantsFrame(source: OutgoingSource): boolean;
   /** Has the frame or loss that the source gave. */
-  take(outlet: Outlet, item: Frame | Loss): void;
+  accept(source: OutgoingSource, item: Frame | Loss): void;
   /** Something came that was waited for. */
-  came(failure: { error: unknown } | undefined): void;
+  onAvailable(failure: { error: unknown } | undefined): void;
 }
 
 /** How often one frame may arrive damaged before it is given up. */
-const mostDamages = 3;
+const maxDamagedAttempts = 3;
 
-export class Outlet {
+export class OutgoingSource {
   readonly id: number;
-  readonly source: FrameSource;
+  readonly input: FrameSource;
   readonly progress: SourceProgress;
   /** The stream that SOURCE was sent for on this connection; nothing before it was. */
-  declared: string | undefined;
+  declaredStream: string | undefined;
   /** What the stream of a frame is called; nothing where it is always HELLO's. */
-  readonly #streamAt: ((captured: bigint) => string) | undefined;
+  readonly #streamNameAt: ((captured: bigint) => string) | undefined;
   /** Taken from the source, and not begun. */
   frame: Frame | undefined;
   large: LargeFrame | undefined;
@@ -98,82 +98,82 @@ export class Outlet {
   /** Offered, and wanted by the server. */
   wanted: Frame[] = [];
   /** Candidates that are offered or read for their CRC-32 now. */
-  inQuestion = 0;
+  pendingCandidates = 0;
   /** Losses that the server was told of and may not have recorded. */
-  losses: LostRange[] = [];
+  unconfirmedLosses: LostRange[] = [];
   /** Losses that nobody was told of. */
-  untold: Loss[] = [];
+  unreportedLosses: Loss[] = [];
   /** What the source threw. */
   failure: { error: unknown } | undefined;
   /** What the sender had begun in all when `frame` first found no room in the window. */
-  waitsSince: number | undefined;
+  blockedSince: number | undefined;
   /** What of it may be under way, where what is sent is to be fresh. */
-  readonly freshness = new Freshness();
-  readonly #damages = new Map<number, number>();
-  #asked = false;
-  #ended = false;
-  #stopped = false;
+  readonly liveWindow = new LiveWindow();
+  readonly #damageCounts = new Map<number, number>();
+  #isPulling = false;
+  #isEnded = false;
+  #isStopped = false;
   /** Whoever sends for it on the connection there is. */
-  #taker: Taker | undefined;
+  #consumer: FrameConsumer | undefined;
 
-  /** @param streamAt what the stream is called of a frame that was captured at a time, if it changes */
-  constructor(id: number, source: FrameSource, streamAt?: (captured: bigint) => string) {
+  /** @param streamNameAt what the stream is called of a frame that was captured at a time, if it changes */
+  constructor(id: number, input: FrameSource, streamNameAt?: (captured: bigint) => string) {
     this.id = id;
-    this.source = source;
-    this.#streamAt = streamAt;
+    this.input = input;
+    this.#streamNameAt = streamNameAt;
     this.progress = {
-      name: source.name,
+      name: input.name,
       // Some of what was counted may turn out to be no frame.
       get total() {
-        return source.total;
+        return input.total;
       },
-      get captured() {
-        return source.captured ?? Math.max(this.sent, this.settled) + this.lost;
+      get capturedCount() {
+        return input.capturedCount ?? Math.max(this.sent, this.settled) + this.lost;
       },
       sent: 0,
       bytes: 0,
       settled: 0,
       settledBytes: 0,
       present: 0,
-      moved: 0,
+      removedAtServer: 0,
       refused: 0,
-      skipped: 0,
+      conflictsSkipped: 0,
       lost: 0,
       dropped: 0,
       retried: 0,
-      delays: source.isLive === true ? new Delays() : undefined,
-      part: 0,
-      partOf: 0,
+      delays: input.isLive === true ? new DelayHistogram() : undefined,
+      largeFrameSent: 0,
+      largeFrameSize: 0,
     };
   }
 
   /** Whether nothing more will come of it. */
   get isExhausted(): boolean {
     return (
-      this.#ended &&
+      this.#isEnded &&
       this.frame === undefined &&
       this.large === undefined &&
       this.candidates.length === 0 &&
       this.wanted.length === 0 &&
-      this.inQuestion === 0
+      this.pendingCandidates === 0
     );
   }
 
   /** Whether stopping now leaves frames unsent: what captures live just ends, when that is sent. */
-  get isCutShort(): boolean {
-    if (this.source.stop !== undefined) return false;
-    const waiting = this.candidates.length + this.wanted.length + this.inQuestion;
-    return !this.#ended || (this.#canBeHadAgain && waiting > 0);
+  get hasUnsent(): boolean {
+    if (this.input.stopCapture !== undefined) return false;
+    const pending = this.candidates.length + this.wanted.length + this.pendingCandidates;
+    return !this.#isEnded || (this.#isResumable && pending > 0);
   }
 
   /** What is left unsent is there for the next delivery. */
-  get #canBeHadAgain(): boolean {
-    return this.source.resumes === true;
+  get #isResumable(): boolean {
+    return this.input.isResumable === true;
   }
 
   /** Whether the source may give frames that it has not given yet. */
-  get givesMore(): boolean {
-    return !this.#ended;
+  get hasMore(): boolean {
+    return !this.#isEnded;
   }
 
   /**
@@ -181,140 +181,142 @@ export class Outlet {
    * what it has captured is still taken.
    */
   stop(): void {
-    if (this.source.stop !== undefined) return this.source.stop();
-    this.#ended = true;
-    if (!this.#canBeHadAgain) return;
-    this.#stopped = true;
+    if (this.input.stopCapture !== undefined) return this.input.stopCapture();
+    this.#isEnded = true;
+    if (!this.#isResumable) return;
+    this.#isStopped = true;
     this.candidates = [];
     this.wanted = [];
   }
 
   /** Whether what can be had again another time is not to be begun any more. */
   get isStopped(): boolean {
-    return this.#stopped;
+    return this.#isStopped;
   }
 
   /** A connection takes over. */
-  connect(taker: Taker): void {
-    this.#taker = taker;
-    this.source.connected?.();
+  connect(consumer: FrameConsumer): void {
+    this.#consumer = consumer;
+    this.input.onConnected?.();
   }
 
   /** Asks the source for frames and losses while the taker wants them, unless one is on its way. */
-  ask(offered: boolean): void {
-    while (!this.#asked && !this.#ended && this.#taker?.wants(this) === true) {
-      const next = this.source.next(offered);
+  pull(offered: boolean): void {
+    while (!this.#isPulling && !this.#isEnded && this.#consumer?.wantsFrame(this) === true) {
+      const next = this.input.next(offered);
       if (!(next instanceof Promise)) {
-        if (next === undefined) this.#ended = true;
-        else this.#take(next);
+        if (next === undefined) this.#isEnded = true;
+        else this.#deliver(next);
         continue;
       }
-      this.#asked = true;
+      this.#isPulling = true;
       next.then(
         (item) => {
-          this.#asked = false;
-          if (item === undefined) this.#ended = true;
-          else if (!this.#ended) this.#take(item);
-          this.#taker?.came(undefined);
+          this.#isPulling = false;
+          if (item === undefined) this.#isEnded = true;
+          else if (!this.#isEnded) this.#deliver(item);
+          this.#consumer?.onAvailable(undefined);
         },
         (error: unknown) => {
-          this.#asked = false;
-          this.#ended = true;
+          this.#isPulling = false;
+          this.#isEnded = true;
           this.failure = { error };
-          this.#taker?.came(this.failure);
+          this.#consumer?.onAvailable(this.failure);
         },
       );
     }
   }
 
-  #take(item: Frame | Loss): void {
-    if (this.#taker !== undefined) this.#taker.take(this, item);
-    else if ("error" in item) this.untold.push(item);
-    else this.giveBack(item, undefined, false);
+  #deliver(item: Frame | Loss): void {
+    if (this.#consumer !== undefined) this.#consumer.accept(this, item);
+    else if ("error" in item) this.unreportedLosses.push(item);
+    else this.requeue(item, undefined, false);
   }
 
   /** Counts a loss. */
-  count({ first, last, error }: Loss): void {
+  countLoss({ first, last, error }: Loss): void {
     this.progress.lost += last - first + 1;
     if (error.code === "dropped") this.progress.dropped += last - first + 1;
   }
 
   /** At the end: losses that no server was told of. */
-  abandon(): readonly Loss[] {
-    const losses = [...this.untold, ...(this.source.untold ?? [])];
-    for (const loss of losses) this.count(loss);
+  drainUnreported(): readonly Loss[] {
+    const losses = [...this.unreportedLosses, ...(this.input.unreportedLosses ?? [])];
+    for (const loss of losses) this.countLoss(loss);
     return losses;
   }
 
   /** What will never be sent: a loss, or a frame over `limit` bytes. */
-  lossOf(item: Frame | Loss, limit: number): Loss | undefined {
+  toLoss(item: Frame | Loss, limit: number): Loss | undefined {
     if ("error" in item) return item;
-    return item.size > limit ? tooLarge(item, limit) : undefined;
+    return item.size > limit ? tooLargeLoss(item, limit) : undefined;
   }
 
   /** The frame came damaged: whether it is to be sent no more. */
-  damaged(sequence: number): boolean {
-    const times = (this.#damages.get(sequence) ?? 0) + 1;
-    this.#damages.set(sequence, times);
-    return times >= mostDamages;
+  countDamage(sequence: number): boolean {
+    const attempts = (this.#damageCounts.get(sequence) ?? 0) + 1;
+    this.#damageCounts.set(sequence, attempts);
+    return attempts >= maxDamagedAttempts;
   }
 
   /** A frame that was under way when its connection broke: it is offered on the next one. */
-  giveBack(frame: Frame, crc: number | undefined, wasSent: boolean): void {
+  requeue(frame: Frame, crc: number | undefined, wasSent: boolean): void {
     this.candidates.push({ frame, crc, wasSent });
   }
 
   /** The server has a frame that was offered, or had it. */
-  found({ frame: { size }, wasSent }: Candidate, standing: string): void {
+  countFound({ frame: { size }, wasSent }: Candidate, status: string): void {
     const { progress } = this;
     if (wasSent) {
       progress.sent++;
       progress.bytes += size;
       progress.settledBytes += size;
-    } else if (standing === "stored") progress.present++;
-    else progress.moved++;
+    } else if (status === "stored") progress.present++;
+    else progress.removedAtServer++;
   }
 
   /** The connection broke: everything that is not settled waits in order for the next one. */
   disconnect(): void {
-    this.#taker = undefined;
-    this.freshness.abandon();
-    this.declared = undefined;
-    this.waitsSince = undefined;
-    this.inQuestion = 0;
+    this.#consumer = undefined;
+    this.liveWindow.reset();
+    this.declaredStream = undefined;
+    this.blockedSince = undefined;
+    this.pendingCandidates = 0;
     if (this.large !== undefined) {
       this.progress.bytes -= this.large.sent;
       this.large.close();
-      this.giveBack(this.large.frame, undefined, true);
+      this.requeue(this.large.frame, undefined, true);
       this.large = undefined;
     }
-    this.noPart();
-    if (this.frame !== undefined) this.giveBack(this.frame, undefined, false);
+    this.clearLargeFrame();
+    if (this.frame !== undefined) this.requeue(this.frame, undefined, false);
     this.frame = undefined;
-    for (const frame of this.wanted) this.giveBack(frame, undefined, false);
+    for (const frame of this.wanted) this.requeue(frame, undefined, false);
     this.wanted = [];
     this.candidates.sort((a, b) => a.frame.sequence - b.frame.sequence);
-    if (this.source.disconnected === undefined) return;
-    const left = new Set(this.source.disconnected(this.candidates.map(({ frame }) => frame)));
-    this.candidates = this.candidates.filter(({ frame }) => left.has(frame));
+    if (this.input.onDisconnected === undefined) return;
+    const keptFrames = new Set(
+      this.input.onDisconnected(this.candidates.map(({ frame }) => frame)),
+    );
+    this.candidates = this.candidates.filter(({ frame }) => keptFrames.has(frame));
   }
 
   /** No large frame is under way. */
-  noPart(): void {
-    this.progress.part = 0;
-    this.progress.partOf = 0;
+  clearLargeFrame(): void {
+    this.progress.largeFrameSent = 0;
+    this.progress.largeFrameSize = 0;
   }
 
   /** The stream that a frame belongs to; empty is HELLO's. */
-  streamOf({ captured }: Pick<Frame, "captured">): string {
-    return this.#streamAt?.(captured) ?? "";
+  streamNameOf({ captured }: Pick<Frame, "captured">): string {
+    return this.#streamNameAt?.(captured) ?? "";
   }
 
   /** The SOURCE message that must go before everything else of this source in a stream. */
-  declaration(stream: string): Uint8Array {
-    const { name, type, raw } = this.source;
-    this.declared = stream;
-    return encodeControl(Type.source, this.id, {
+  encodeDeclaration(stream: string): Uint8Array {
+    const { name, type, raw } = this.input;
+    this.declaredStream = stream;
+    return encodeControl(MessageType.source, this.id, {
       name,
       ...(stream === "" ? {} : { stream }),
       ...(type === undefined ? {} : { type }),
@@ -329,6 +331,6 @@ export function tooLargeError(size: number, limit: number): FramesError {
   return new FramesError("too-large", message);
 }
 
-function tooLarge({ name, sequence, size }: FrameDescription, limit: number): Loss {
+function tooLargeLoss({ name, sequence, size }: FrameDescription, limit: number): Loss {
   return { first: sequence, last: sequence, what: name, error: tooLargeError(size, limit) };
 }

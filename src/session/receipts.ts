@@ -1,23 +1,23 @@
 /** What a receiver owes: receipts (SPEC section 6), and answers to offers that hold once the store is flushed. */
 import { FramesError } from "../errors.ts";
 import { encodeReceipt } from "../wire/encode.ts";
-import { mostOffered } from "../wire/messages.ts";
+import { maxOfferedFrames } from "../wire/messages.ts";
 
 /** When a receipt is due although frames keep coming. */
-const receiptEvery = { milliseconds: 100, bytes: 16 << 20, frames: 1000 } as const;
+const receiptLimits = { intervalMs: 100, bytes: 16 << 20, frames: 1000 } as const;
 
 export class Receipts {
   /** Answers, and the frames that they are for. */
   readonly #answers: { bytes: Uint8Array; frames: number }[] = [];
-  #offered = 0;
+  #offeredFrames = 0;
   /** Frames that have a receipt, when the last one left, and bytes that came since. */
   #frames = 0;
-  #at: number;
+  #lastReceiptAt: number;
   #bytes = 0;
 
   /** @param now milliseconds, as everywhere here */
   constructor(now: number) {
-    this.#at = now;
+    this.#lastReceiptAt = now;
   }
 
   /** Frames that have a receipt. */
@@ -31,23 +31,23 @@ export class Receipts {
   }
 
   /** Bytes of payload came. */
-  came(bytes: number): void {
+  onPayload(bytes: number): void {
     this.#bytes += bytes;
   }
 
   /** @throws {FramesError} `limit` if so many frames are unsettled as may be */
-  checkRoom(unsettled: number, most: number): void {
-    if (unsettled < most) return;
-    throw new FramesError("limit", `Cannot take another frame: ${most} are unsettled`);
+  checkWindow(unsettled: number, max: number): void {
+    if (unsettled < max) return;
+    throw new FramesError("limit", `Cannot take another frame: ${max} are unsettled`);
   }
 
   /** Whether a receipt for frames that ended must leave although more may be coming in. */
   isDue(ended: number, now: number): boolean {
     const unreceipted = ended - this.#frames;
     return (
-      unreceipted >= receiptEvery.frames ||
-      this.#bytes >= receiptEvery.bytes ||
-      (unreceipted > 0 && now - this.#at >= receiptEvery.milliseconds)
+      unreceipted >= receiptLimits.frames ||
+      this.#bytes >= receiptLimits.bytes ||
+      (unreceipted > 0 && now - this.#lastReceiptAt >= receiptLimits.intervalMs)
     );
   }
 
@@ -56,29 +56,29 @@ export class Receipts {
    *
    * @throws {FramesError} `limit`
    */
-  offered(frames: number): void {
-    this.#offered += frames;
-    if (this.#offered <= mostOffered) return;
-    throw new FramesError("limit", `Cannot answer more than ${mostOffered} offered frames`);
+  addOffered(frames: number): void {
+    this.#offeredFrames += frames;
+    if (this.#offeredFrames <= maxOfferedFrames) return;
+    throw new FramesError("limit", `Cannot answer more than ${maxOfferedFrames} offered frames`);
   }
 
   /** The answer to an offer of so many frames. */
-  answer(bytes: Uint8Array, frames: number): void {
+  queueAnswer(bytes: Uint8Array, frames: number): void {
     this.#answers.push({ bytes, frames });
   }
 
   /** The store was flushed: the messages that say what holds now. */
-  settle(frames: number, answers: number, now: number): Uint8Array[] {
-    const said: Uint8Array[] = [];
-    for (const answer of this.#answers.splice(0, answers)) {
-      this.#offered -= answer.frames;
-      said.push(answer.bytes);
+  ack(frames: number, answers: number, now: number): Uint8Array[] {
+    const messages: Uint8Array[] = [];
+    for (const queueAnswer of this.#answers.splice(0, answers)) {
+      this.#offeredFrames -= queueAnswer.frames;
+      messages.push(queueAnswer.bytes);
     }
-    if (frames <= this.#frames) return said;
+    if (frames <= this.#frames) return messages;
     this.#frames = frames;
-    this.#at = now;
+    this.#lastReceiptAt = now;
     this.#bytes = 0;
-    said.push(encodeReceipt(frames));
-    return said;
+    messages.push(encodeReceipt(frames));
+    return messages;
   }
 }

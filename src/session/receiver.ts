@@ -3,7 +3,7 @@
  * in, bytes come out, and frames go to a store as they arrive. When a receipt may leave is the host's part:
  * it flushes the store first, once for all its connections. It is the server's end, or that of a client.
  */
-import { errorByNumber, FramesError, heard } from "../errors.ts";
+import { errorByNumber, FramesError, truncateMessage } from "../errors.ts";
 import type { FrameDescription, FrameStore } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
 import { encodeControl } from "../wire/encode.ts";
@@ -15,95 +15,97 @@ import {
   type Hello,
   type OfferEntry,
   type SourceDeclaration,
-  Type,
+  MessageType,
   typeName,
-  unexpected,
+  unexpectedMessage,
   type Welcome,
 } from "../wire/messages.ts";
-import { Liveness, nanoseconds } from "./liveness.ts";
-import { faults, type Flushable, type Gate } from "./receiving.ts";
+import { Keepalive, toWireTime } from "./liveness.ts";
+import { peerFaults, type FlushSnapshot, type KeyVerifier } from "./receiving.ts";
 import type { ReceiverEvents, ReceiverLimits } from "./receiving.ts";
-import { ClientGreeting, encodePreface, ServerGreeting } from "./greeting.ts";
-import { Inlets, originOf } from "./inlets.ts";
+import { ClientHandshake, encodePreface, ServerHandshake } from "./greeting.ts";
+import { IncomingSources, toSourceInfo } from "./inlets.ts";
 import { Receipts } from "./receipts.ts";
-import { Tally } from "./tally.ts";
-import { Throttle } from "./throttle.ts";
+import { OutcomeCounts } from "./tally.ts";
+import { RateLimiter } from "./throttle.ts";
 
 /** `handed`: a client that receives was let in, and somebody else sends to it. */
-type Phase = "greeting" | "open" | "ending" | "done" | "failed" | "handed";
+type Phase = "handshake" | "open" | "ending" | "done" | "failed" | "handed-over";
 
 export class Receiver implements MessageHandler {
   readonly #decoder = new Decoder(this);
   readonly #store: FrameStore;
   readonly #grants: ReceiverLimits;
   readonly #events: ReceiverEvents;
-  readonly #liveness: Liveness;
-  readonly #inlets: Inlets;
+  readonly #keepalive: Keepalive;
+  readonly #sources: IncomingSources;
   /** One of them, as this is the server's end or the client's. */
-  readonly #server: ServerGreeting | undefined;
-  readonly #client: ClientGreeting | undefined;
-  readonly #tally = new Tally();
-  #waitsForClaim = false;
-  readonly #throttle: Throttle;
+  readonly #serverHandshake: ServerHandshake | undefined;
+  readonly #clientHandshake: ClientHandshake | undefined;
+  readonly #outcomes = new OutcomeCounts();
+  #isAcquiring = false;
+  readonly #rateLimiter: RateLimiter;
   #outgoing: Uint8Array[] = [];
-  #phase: Phase = "greeting";
+  #phase: Phase = "handshake";
   #now: number;
-  #greeted = false;
+  #isPrefaceSent = false;
   #isStopped = false;
-  #isLeaving = false;
-  #isBroken = false;
+  #isShuttingDown = false;
+  #isPeerAtFault = false;
   /** The frame that was being read when the conversation was stopped. */
-  #reading: { source?: number; sequence?: number } = {};
+  #interruptedFrame: { source?: number; sequence?: number } = {};
   readonly #receipts: Receipts;
 
   /**
    * @param now milliseconds since 1970 by a clock that never jumps, as everywhere here
-   * @param greeting whom a sender must prove its key to, if it must; or how a client greets
+   * @param handshake whom a sender must prove its key to, if it must; or how a client greets
    */
   constructor(
     store: FrameStore,
     grants: ReceiverLimits,
-    timeout: number,
+    timeoutMs: number,
     now: number,
     events: ReceiverEvents,
-    greeting?: Gate | ClientGreeting,
+    handshake?: KeyVerifier | ClientHandshake,
   ) {
-    if (greeting instanceof ClientGreeting) this.#client = greeting;
-    else this.#server = new ServerGreeting(greeting);
+    if (handshake instanceof ClientHandshake) this.#clientHandshake = handshake;
+    else this.#serverHandshake = new ServerHandshake(handshake);
     this.#store = store;
     this.#grants = grants;
     this.#events = events;
-    this.#liveness = new Liveness(now, timeout);
-    this.#throttle = new Throttle(now);
+    this.#keepalive = new Keepalive(now, timeoutMs);
+    this.#rateLimiter = new RateLimiter(now);
     this.#now = now;
     this.#receipts = new Receipts(now);
-    this.#inlets = new Inlets(store, grants.limits, this.#tally, {
-      originOf: (stream, source) => originOf(this.hello!, this.#server?.key, stream, source),
-      refuse: (id, sequence, error) => this.#say(Type.refused, id, { sequence, ...error.reason }),
-      ended: (...frame) => events.ended?.(...frame),
-      lost: (...loss) => events.lost?.(...loss),
-      settled: () => events.wake?.(),
-      failed: (error) => events.failed?.(error),
+    this.#sources = new IncomingSources(store, grants.limits, this.#outcomes, {
+      sourceInfo: (stream, source) =>
+        toSourceInfo(this.hello!, this.#serverHandshake?.keyName, stream, source),
+      sendRefused: (id, sequence, error) =>
+        this.#send(MessageType.refused, id, { sequence, ...error.wireFields }),
+      onFrameEnded: (...frame) => events.onFrameEnded?.(...frame),
+      onLost: (...loss) => events.onLost?.(...loss),
+      onLateOutcome: () => events.onFlushNeeded?.(),
+      onError: (error) => events.onError?.(error),
     });
   }
 
-  get #greeting(): ServerGreeting | ClientGreeting {
-    return (this.#client ?? this.#server)!;
+  get #handshake(): ServerHandshake | ClientHandshake {
+    return (this.#clientHandshake ?? this.#serverHandshake)!;
   }
 
   /** The sender's HELLO, once it came; or the client's own. */
   get hello(): Hello | undefined {
-    return this.#greeting.hello;
+    return this.#handshake.hello;
   }
 
   /** How the frames of this connection ended. */
   get counts(): Readonly<Done> {
-    return this.#tally.counts;
+    return this.#outcomes.counts;
   }
 
   /** Frames that were offered on this connection and need not be sent. */
-  get found(): number {
-    return this.#inlets.found;
+  get foundCount(): number {
+    return this.#sources.foundCount;
   }
 
   /** Whether DONE is said: the sender closes now. */
@@ -118,37 +120,37 @@ export class Receiver implements MessageHandler {
 
   /** Frames that ended and have no receipt. */
   get unreceipted(): number {
-    return this.#tally.ended - this.#receipts.frames;
+    return this.#outcomes.endedCount - this.#receipts.frames;
   }
 
   /** Whether nothing is read for now: the sender must be held back. */
   get isPaused(): boolean {
-    return this.#waitsForClaim || this.#throttle.isClosed;
+    return this.#isAcquiring || this.#rateLimiter.isOverLimit;
   }
 
   /** What was declared on this connection, and is declared still. */
   get sources(): Iterable<{ readonly stream: string; readonly name: string }> {
-    return this.#inlets.declared;
+    return this.#sources.declared;
   }
 
   /** Bytes that are kept of what came, until the rest of it has come or can be read. */
-  get held(): number {
-    return this.#decoder.held + (this.#server?.held ?? 0);
+  get bufferedBytes(): number {
+    return this.#decoder.bufferedBytes + (this.#serverHandshake?.bufferedBytes ?? 0);
   }
 
   /** Whether it has taken leave, and what was unfinished then is whole. */
-  get hasLeft(): boolean {
-    return this.#isLeaving && this.#isStopped;
+  get isShutDown(): boolean {
+    return this.#isShuttingDown && this.#isStopped;
   }
 
   /** Whether a receipt must leave although more may be coming in. */
   get isReceiptDue(): boolean {
-    return this.#receipts.isDue(this.#tally.ended, this.#now);
+    return this.#receipts.isDue(this.#outcomes.endedCount, this.#now);
   }
 
   /** Whether there is something that a flush of the store would settle. */
-  get wantsFlush(): boolean {
-    const hasMore = this.#receipts.answers > 0 || this.#inlets.hasUnsavedLosses;
+  get needsFlush(): boolean {
+    const hasMore = this.#receipts.answers > 0 || this.#sources.hasUnsavedLosses;
     return this.isEnding || this.unreceipted > 0 || hasMore;
   }
 
@@ -159,9 +161,9 @@ export class Receiver implements MessageHandler {
    */
   receive(chunk: Uint8Array, now: number): void {
     this.#now = now;
-    this.#liveness.heard(now);
+    this.#keepalive.onReceived(now);
     if (this.#isStopped) return;
-    this.#greeting.heard(chunk);
+    this.#handshake.onReceived(chunk);
     this.#decoder.receive(chunk);
   }
 
@@ -175,49 +177,49 @@ export class Receiver implements MessageHandler {
     this.#now = now;
     if (this.#phase === "failed" || this.#phase === "done") return;
     // Whoever is not read cannot be heard.
-    if (isUnread || this.isPaused) this.#liveness.heard(now);
-    const awaited = this.#phase === "greeting" ? this.#greeting.awaited : "frames";
-    if (this.#liveness.tick(now, awaited, this.#decoder.incomplete)) this.ping(now);
-    if (this.#throttle.opens(now)) this.#readOn();
+    if (isUnread || this.isPaused) this.#keepalive.onReceived(now);
+    const awaited = this.#phase === "handshake" ? this.#handshake.awaited : "frames";
+    if (this.#keepalive.tick(now, awaited, this.#decoder.incompleteMessage)) this.ping(now);
+    if (this.#rateLimiter.refill(now)) this.#resume();
   }
 
   /** Decodes on, if nothing is against it. */
-  #readOn(): void {
+  #resume(): void {
     if (this.isPaused || this.#isStopped) return;
     this.#decoder.resume();
-    this.#events.wake?.();
+    this.#events.onFlushNeeded?.();
   }
 
   /** Asks whether the sender is still there, and returns the time that its answer repeats. */
   ping(now: number): string {
-    const time = nanoseconds(now);
-    this.#say(Type.ping, 0, { time });
+    const time = toWireTime(now);
+    this.#send(MessageType.ping, 0, { time });
     return time;
   }
 
   /** The bytes to send now, if any. */
-  take(now: number): Uint8Array[] {
+  drain(now: number): Uint8Array[] {
     const outgoing = this.#outgoing;
     if (outgoing.length === 0) return outgoing;
-    this.#liveness.sent(now);
+    this.#keepalive.onSent(now);
     this.#outgoing = [];
     return outgoing;
   }
 
   /** To be handed to `settle` when a flush of the store that begins now is done. */
-  get flushable(): Flushable {
-    return { frames: this.#tally.known, answers: this.#receipts.answers };
+  get flushSnapshot(): FlushSnapshot {
+    return { frames: this.#outcomes.knownCount, answers: this.#receipts.answers };
   }
 
   /**
    * The store was flushed: says that what was `flushable` before is settled, and DONE if that is all.
    */
-  settle(now: number, { frames, answers } = this.flushable): void {
+  ack(now: number, { frames, answers } = this.flushSnapshot): void {
     if (this.#phase === "failed") return;
-    this.#inlets.hasUnsavedLosses = false;
-    this.#outgoing.push(...this.#receipts.settle(frames, answers, now));
-    if (this.#phase === "ending" && frames === this.#tally.ended && !this.#isBroken) {
-      this.#say(Type.done, 0, this.#tally.counts);
+    this.#sources.hasUnsavedLosses = false;
+    this.#outgoing.push(...this.#receipts.ack(frames, answers, now));
+    if (this.#phase === "ending" && frames === this.#outcomes.endedCount && !this.#isPeerAtFault) {
+      this.#send(MessageType.done, 0, this.#outcomes.counts);
       this.#phase = "done";
     }
   }
@@ -227,11 +229,12 @@ export class Receiver implements MessageHandler {
    * is all, unless `error` is the sender's own fault: then it is to hear that.
    */
   stop(error?: FramesError): void {
-    this.#isBroken = error !== undefined && faults.has(error.code);
+    this.#isPeerAtFault = error !== undefined && peerFaults.has(error.code);
     this.#decoder.pause();
-    const source = this.#decoder.payloadOf;
-    const sequence = source === undefined ? undefined : this.#inlets.unfinishedOf(source);
-    if (source !== undefined && sequence !== undefined) this.#reading = { source, sequence };
+    const source = this.#decoder.payloadSource;
+    const sequence = source === undefined ? undefined : this.#sources.unfinishedSequence(source);
+    if (source !== undefined && sequence !== undefined)
+      this.#interruptedFrame = { source, sequence };
     this.close();
   }
 
@@ -241,9 +244,9 @@ export class Receiver implements MessageHandler {
     this.stop();
     if (this.#phase === "done") return;
     if (error.code !== "foreign") {
-      this.#preface();
-      const frame = error.code === "damaged" ? this.#reading : {};
-      this.#say(Type.error, 0, { ...error.reason, ...frame });
+      this.#sendPreface();
+      const frame = error.code === "damaged" ? this.#interruptedFrame : {};
+      this.#send(MessageType.error, 0, { ...error.wireFields, ...frame });
     }
     this.#phase = "failed";
   }
@@ -251,9 +254,9 @@ export class Receiver implements MessageHandler {
   /** The connection is gone: what is unfinished is discarded. */
   close(): void {
     this.#isStopped = true;
-    this.#server?.close();
+    this.#serverHandshake?.close();
     this.#decoder.discard();
-    this.#inlets.close();
+    this.#sources.close();
   }
 
   /**
@@ -262,34 +265,34 @@ export class Receiver implements MessageHandler {
    * @param exporter what its TLS channel exports, if it is one
    * @throws {FramesError} `plaintext`
    */
-  connected(now: number, exporter: Uint8Array | undefined): void {
-    this.#liveness.restart(now);
-    this.#greeted = true;
-    const said = this.#client!.opening();
+  onConnected(now: number, exporter: Uint8Array | undefined): void {
+    this.#keepalive.restart(now);
+    this.#isPrefaceSent = true;
+    const sentMessages = this.#clientHandshake!.openingMessages();
     this.#events.trace?.("->", `HELLO ${JSON.stringify(this.hello)}`);
-    const proof = this.#client!.prove(exporter, said);
-    this.#outgoing.push(...said, ...(proof === undefined ? [] : [proof]));
+    const proof = this.#clientHandshake!.createProof(exporter, sentMessages);
+    this.#outgoing.push(...sentMessages, ...(proof === undefined ? [] : [proof]));
   }
 
   /** Takes what is unfinished to its end, and nothing after it. */
-  leave(): void {
-    this.#isLeaving = true;
-    this.#stopIfWhole();
+  shutDown(): void {
+    this.#isShuttingDown = true;
+    this.#stopIfComplete();
   }
 
-  #stopIfWhole(): void {
-    const { unfinished, payloadOf } = this.#decoder;
-    if (!this.#isLeaving || unfinished > 0 || payloadOf !== undefined) return;
+  #stopIfComplete(): void {
+    const { unfinishedCount: unfinished, payloadSource: payloadOf } = this.#decoder;
+    if (!this.#isShuttingDown || unfinished > 0 || payloadOf !== undefined) return;
     this.#isStopped = true;
     this.#decoder.pause();
   }
 
-  #preface(): void {
-    if (!this.#greeted) this.#outgoing.push(encodePreface());
-    this.#greeted = true;
+  #sendPreface(): void {
+    if (!this.#isPrefaceSent) this.#outgoing.push(encodePreface());
+    this.#isPrefaceSent = true;
   }
 
-  #say<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
+  #send<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
     // ERROR was the last message, whatever the store finishes after it.
     if (this.#phase === "failed") return;
     this.#events.trace?.("->", `${typeName(type)} ${JSON.stringify(body)}`);
@@ -298,153 +301,165 @@ export class Receiver implements MessageHandler {
 
   // What the decoder tells.
 
-  control(message: ControlMessage): void {
+  onControl(message: ControlMessage): void {
     this.#events.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
-    this.#throttle.count();
-    if (this.#throttle.isClosed) this.#decoder.pause();
-    if (message.type === Type.hello) return this.#greet(message.body);
-    if (message.type === Type.error) {
+    this.#rateLimiter.count();
+    if (this.#rateLimiter.isOverLimit) this.#decoder.pause();
+    if (message.type === MessageType.hello) return this.#onHello(message.body);
+    if (message.type === MessageType.error) {
       const code = errorByNumber(message.body.error, "end");
-      const peer = this.#client === undefined ? "sender" : "server";
-      throw new FramesError(code, `The ${peer} says: ${heard(message.body.message)}`);
+      const peer = this.#clientHandshake === undefined ? "sender" : "server";
+      throw new FramesError(code, `The ${peer} says: ${truncateMessage(message.body.message)}`);
     }
-    if (message.type === Type.welcome) return this.#welcomed(message.body);
-    this.#expect(message.type);
+    if (message.type === MessageType.welcome) return this.#onWelcome(message.body);
+    this.#checkPhase(message.type);
     switch (message.type) {
-      case Type.source:
-        return this.#declare(message.source, message.body);
-      case Type.abort:
-        this.#inlets.abort(message.source, message.body.sequence);
-        return this.#stopIfWhole();
-      case Type.lost:
-        return this.#inlets.lost(message.source, message.body);
-      case Type.offer:
-        if (this.#client !== undefined) throw unexpected(Type.offer);
-        return this.#offer(message.source, message.body.frames);
-      case Type.end:
-        return this.#end(message.body.frames);
-      case Type.ping:
+      case MessageType.source:
+        return this.#declareSource(message.source, message.body);
+      case MessageType.abort:
+        this.#sources.abortFrame(message.source, message.body.sequence);
+        return this.#stopIfComplete();
+      case MessageType.lost:
+        return this.#sources.recordLoss(message.source, message.body);
+      case MessageType.offer:
+        if (this.#clientHandshake !== undefined) throw unexpectedMessage(MessageType.offer);
+        return this.#onOffer(message.source, message.body.frames);
+      case MessageType.end:
+        return this.#onEnd(message.body.frames);
+      case MessageType.ping:
         // It crossed DONE, after which nothing is said.
         if (this.#phase === "done") return;
-        return this.#say(Type.pong, 0, {
+        return this.#send(MessageType.pong, 0, {
           time: message.body.time,
-          clock: nanoseconds(this.#now),
+          clock: toWireTime(this.#now),
         });
-      case Type.pong:
-        return this.#events.answered?.(message.body.time);
-      case Type.gone:
-        if (this.#client === undefined) throw unexpected(Type.gone);
-        return this.#events.gone?.(this.#inlets.nameOf(message.source), message.body);
-      case Type.cursor:
-        if (this.#client === undefined) throw unexpected(Type.cursor);
-        return this.#events.cursor?.(message.body.cursor, this.#tally.ended);
+      case MessageType.pong:
+        return this.#events.onPong?.(message.body.time);
+      case MessageType.gone:
+        if (this.#clientHandshake === undefined) throw unexpectedMessage(MessageType.gone);
+        return this.#events.onGone?.(this.#sources.sourceName(message.source), message.body);
+      case MessageType.cursor:
+        if (this.#clientHandshake === undefined) throw unexpectedMessage(MessageType.cursor);
+        return this.#events.onCursor?.(message.body.cursor, this.#outcomes.endedCount);
       default:
-        throw unexpected(message.type);
+        throw unexpectedMessage(message.type);
     }
   }
 
-  #expect(type: number): void {
-    if (this.#server?.isProving === true) throw new FramesError("not-let-in");
-    const late = this.#phase === "ending" || this.#phase === "done";
-    if (this.#phase === "open" || (late && (type === Type.ping || type === Type.pong))) return;
-    throw unexpected(type);
+  #checkPhase(type: number): void {
+    if (this.#serverHandshake?.isAwaitingProof === true) throw new FramesError("not-let-in");
+    const isLate = this.#phase === "ending" || this.#phase === "done";
+    if (
+      this.#phase === "open" ||
+      (isLate && (type === MessageType.ping || type === MessageType.pong))
+    )
+      return;
+    throw unexpectedMessage(type);
   }
 
-  #greet(hello: Hello): void {
-    const server = this.#server;
-    if (this.#phase !== "greeting" || server === undefined || server.hello !== undefined) {
-      throw unexpected(Type.hello);
+  #onHello(hello: Hello): void {
+    const handshake = this.#serverHandshake;
+    if (this.#phase !== "handshake" || handshake === undefined || handshake.hello !== undefined) {
+      throw unexpectedMessage(MessageType.hello);
     }
-    if (server.greet(hello)) this.#letIn(hello);
+    if (handshake.acceptHello(hello)) this.#accept(hello);
   }
 
-  #letIn(hello: Hello): void {
-    const welcome = this.#events.hello(hello);
+  #accept(hello: Hello): void {
+    const welcome = this.#events.onHello(hello);
     const isSender = hello.role === "send";
-    this.#phase = isSender ? "open" : "handed";
-    this.#liveness.greeted();
-    this.#preface();
+    this.#phase = isSender ? "open" : "handed-over";
+    this.#keepalive.onHandshakeDone();
+    this.#sendPreface();
     const durable = isSender && (hello.durable === true || this.#store.isDurable);
     const features = ["offer", "replace"];
-    const { receiptsEvery: receipts } = this.#store;
-    const pace = receipts === undefined ? {} : { receipts };
-    this.#say(Type.welcome, 0, { ...this.#grants, durable, features, ...pace, ...welcome });
-    if (!isSender) this.#events.handOver?.(this.#decoder);
+    const { receiptIntervalMs } = this.#store;
+    const receiptField = receiptIntervalMs === undefined ? {} : { receipts: receiptIntervalMs };
+    this.#send(MessageType.welcome, 0, {
+      ...this.#grants,
+      durable,
+      features,
+      ...receiptField,
+      ...welcome,
+    });
+    if (!isSender) this.#events.onHandOver?.(this.#decoder);
   }
 
-  #welcomed(welcome: Welcome): void {
-    if (this.#phase !== "greeting" || this.#client === undefined) throw unexpected(Type.welcome);
-    this.#client.checkWelcome();
+  #onWelcome(welcome: Welcome): void {
+    if (this.#phase !== "handshake" || this.#clientHandshake === undefined)
+      throw unexpectedMessage(MessageType.welcome);
+    this.#clientHandshake.checkWelcome();
     this.#phase = "open";
-    this.#liveness.greeted();
-    this.#events.welcome?.(welcome);
+    this.#keepalive.onHandshakeDone();
+    this.#events.onWelcome?.(welcome);
   }
 
-  #declare(id: number, declaration: SourceDeclaration): void {
-    const former = this.#inlets.checkDeclaration(id);
-    if (former !== undefined) this.#events.unclaim?.(former.stream, former.name);
+  #declareSource(id: number, declaration: SourceDeclaration): void {
+    const previous = this.#sources.checkDeclaration(id);
+    if (previous !== undefined) this.#events.releaseSource?.(previous.stream, previous.name);
     const stream = declaration.stream ?? this.hello!.stream;
-    const claim = this.#events.claim?.(stream, declaration.name);
-    if (!(claim instanceof Promise)) return this.#inlets.open(id, stream, declaration);
-    this.#waitsForClaim = true;
+    const acquired = this.#events.acquireSource?.(stream, declaration.name);
+    if (!(acquired instanceof Promise)) return this.#sources.declare(id, stream, declaration);
+    this.#isAcquiring = true;
     this.#decoder.pause();
-    claim
+    acquired
       .then(() => {
-        this.#waitsForClaim = false;
+        this.#isAcquiring = false;
         if (this.#isStopped) return;
-        this.#inlets.open(id, stream, declaration);
-        this.#readOn();
+        this.#sources.declare(id, stream, declaration);
+        this.#resume();
       })
-      .catch((error: unknown) => this.#events.failed?.(error));
+      .catch((error: unknown) => this.#events.onError?.(error));
   }
 
-  frame(id: number, description: FrameDescription, more: boolean): void {
-    this.#expect(Type.frame);
-    const { unfinished } = this.#decoder;
-    this.#receipts.checkRoom(this.unreceipted + unfinished, this.#grants.window.frames);
-    if (more) this.#inlets.checkRoom(unfinished);
-    this.#events.trace?.("<-", this.#inlets.lineOf(id, description));
-    this.#inlets.begin(id, description);
+  onFrame(id: number, description: FrameDescription, more: boolean): void {
+    this.#checkPhase(MessageType.frame);
+    const { unfinishedCount: unfinished } = this.#decoder;
+    this.#receipts.checkWindow(this.unreceipted + unfinished, this.#grants.window.frames);
+    if (more) this.#sources.checkUnfinishedLimit(unfinished);
+    this.#events.trace?.("<-", this.#sources.describeFrame(id, description));
+    this.#sources.beginFrame(id, description);
   }
 
-  payload(id: number, bytes: Uint8Array): void {
-    this.#receipts.came(bytes.length);
-    this.#inlets.payload(id, bytes);
+  onPayload(id: number, bytes: Uint8Array): void {
+    this.#receipts.onPayload(bytes.length);
+    this.#sources.writePayload(id, bytes);
   }
 
-  complete(id: number, crc: number): void {
-    this.#inlets.complete(id, crc);
-    if (this.#isLeaving) this.#stopIfWhole();
+  onFrameComplete(id: number, crc: number): void {
+    this.#sources.finishFrame(id, crc);
+    if (this.#isShuttingDown) this.#stopIfComplete();
   }
 
-  #offer(id: number, offered: readonly OfferEntry[]): void {
-    this.#receipts.offered(offered.length);
-    const answers = this.#inlets.answer(id, offered);
-    this.#receipts.answer(encodeControl(Type.answer, id, { answers }), offered.length);
+  #onOffer(id: number, offered: readonly OfferEntry[]): void {
+    this.#receipts.addOffered(offered.length);
+    const answers = this.#sources.answerOffer(id, offered);
+    this.#receipts.queueAnswer(encodeControl(MessageType.answer, id, { answers }), offered.length);
   }
 
-  #end(frames: number): void {
-    if (this.#decoder.unfinished > 0 || this.#receipts.answers > 0) throw unexpected(Type.end);
-    this.#tally.checkEnd(frames);
-    this.#inlets.end();
+  #onEnd(frames: number): void {
+    if (this.#decoder.unfinishedCount > 0 || this.#receipts.answers > 0)
+      throw unexpectedMessage(MessageType.end);
+    this.#outcomes.checkEnd(frames);
+    this.#sources.end();
     this.#phase = "ending";
   }
 
-  proof(bytes: Uint8Array): void {
-    if (this.#client !== undefined) {
-      if (this.#phase !== "greeting") throw unexpected(Type.proof);
-      return this.#client.check(bytes);
+  onProof(bytes: Uint8Array): void {
+    if (this.#clientHandshake !== undefined) {
+      if (this.#phase !== "handshake") throw unexpectedMessage(MessageType.proof);
+      return this.#clientHandshake.checkProof(bytes);
     }
-    const server = this.#server!;
-    if (server.isProving) {
-      const answer = server.answer(bytes);
-      this.#preface();
+    const handshake = this.#serverHandshake!;
+    if (handshake.isAwaitingProof) {
+      const answer = handshake.answerProof(bytes);
+      this.#sendPreface();
       this.#outgoing.push(answer);
-      return this.#letIn(server.hello!);
+      return this.#accept(handshake.hello!);
     }
     // A server without keys ignores a client's proof (SPEC section 10).
-    if (!server.isOpen || this.#phase !== "open" || !this.#inlets.isEmpty) {
-      throw unexpected(Type.proof);
+    if (!handshake.isKeyless || this.#phase !== "open" || !this.#sources.isEmpty) {
+      throw unexpectedMessage(MessageType.proof);
     }
   }
 }

@@ -4,7 +4,7 @@
  * read straight into the outgoing buffer, and forgotten when their receipt is in.
  */
 import type { Key } from "../auth/key.ts";
-import { errorByNumber, FramesError, heard } from "../errors.ts";
+import { errorByNumber, FramesError, truncateMessage } from "../errors.ts";
 import type { Frame, FrameSource } from "../frame.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
 import { encodeControl } from "../wire/encode.ts";
@@ -14,79 +14,79 @@ import {
   type ControlType,
   type Done,
   type Hello,
-  Type,
+  MessageType,
   typeName,
-  unexpected,
+  unexpectedMessage,
   type Welcome,
 } from "../wire/messages.ts";
-import { ClientGreeting } from "./greeting.ts";
-import { Liveness, nanoseconds } from "./liveness.ts";
-import type { Outlet, Undelivered } from "./outlet.ts";
+import { ClientHandshake } from "./greeting.ts";
+import { Keepalive, toWireTime } from "./liveness.ts";
+import type { OutgoingSource, Undelivered } from "./outlet.ts";
 import type { SendPolicy } from "./hooks.ts";
-import { Schedule } from "./schedule.ts";
-import { Transmission } from "./transmission.ts";
+import { Scheduler } from "./schedule.ts";
+import { WriteBatch } from "./transmission.ts";
 
 /** What the machine tells its host. */
 export interface SenderEvents {
   /** Something can be sent that could not before: call `transmit`. */
-  wake(): void;
-  welcome?(welcome: Welcome): void;
-  undelivered?(report: Undelivered): void;
+  onWritable(): void;
+  onWelcome?(welcome: Welcome): void;
+  onUndelivered?(report: Undelivered): void;
   /** Whether nothing is to be begun for now: whoever says so wakes `transmit` up later. */
-  isHeld?(): boolean;
+  isPaused?(): boolean;
   /** Whether more sources may come: no END is said before that is over. */
-  isOpen?(): boolean;
+  canAddSources?(): boolean;
   /** The server has a frame, whose bytes have this CRC-32. */
-  delivered?(source: FrameSource, frame: Frame, crc: number): void;
+  onDelivered?(source: FrameSource, frame: Frame, crc: number): void;
   /** A message goes or came, for those who want to see the conversation. */
   trace?(direction: "->" | "<-", line: string): void;
 }
 
 /** PONGs that wait to be sent: whoever sends more PINGs meanwhile has the answers to those. */
-const mostPongs = 1000;
+const maxQueuedPongs = 1000;
 
-type Phase = "greeting" | "open" | "ending" | "done" | "failed";
+type Phase = "handshake" | "open" | "ending" | "done" | "failed";
 
 /** One connection's conversation. */
 export class Sender implements MessageHandler {
   readonly #decoder = new Decoder(this);
   readonly #events: SenderEvents;
-  readonly #outlets: readonly Outlet[];
-  readonly #greeting: ClientGreeting;
+  readonly #sources: readonly OutgoingSource[];
+  readonly #handshake: ClientHandshake;
   readonly #policy: SendPolicy;
-  readonly #liveness: Liveness;
+  readonly #keepalive: Keepalive;
   readonly #controls: Uint8Array[] = [];
-  #schedule: Schedule | undefined;
-  #phase: Phase = "greeting";
+  #scheduler: Scheduler | undefined;
+  #phase: Phase = "handshake";
   #welcome: Welcome | undefined;
   #now: number;
-  #failed: { error: unknown } | undefined;
+  #failure: { error: unknown } | undefined;
   /** PONGs that may not have left yet. */
   #pongs = 0;
   #done: Done | undefined;
 
   /**
-   * @param outlets what is to be sent, with what an earlier connection left of it
+   * @param sources what is to be sent, with what an earlier connection left of it
    * @param now milliseconds since 1970 by a clock that never jumps, as everywhere here
    * @param key is proved to the server, which must prove that it holds it too
    */
   constructor(
-    outlets: readonly Outlet[],
+    sources: readonly OutgoingSource[],
     hello: Hello,
     policy: Pick<SendPolicy, "checksum">,
-    timeout: number,
+    timeoutMs: number,
     now: number,
     events: SenderEvents,
     key?: Key,
   ) {
-    this.#greeting = new ClientGreeting({ ...hello, features: ["offer", "replace"] }, key);
+    this.#handshake = new ClientHandshake({ ...hello, features: ["offer", "replace"] }, key);
     this.#events = events;
     this.#now = now;
     this.#policy = { ...policy, skipConflicts: hello.conflict === "skip" };
-    this.#liveness = new Liveness(now, timeout);
-    this.#outlets = outlets;
-    events.trace?.("->", `HELLO ${JSON.stringify(this.#greeting.hello)}`);
-    this.#controls.push(...this.#greeting.opening());
+    this.#keepalive = new Keepalive(now, timeoutMs);
+    this.#sources = sources;
+    events.trace?.("->", `HELLO ${JSON.stringify(this.#handshake.hello)}`);
+    this.#controls.push(...this.#handshake.openingMessages());
   }
 
   /** The server's grants, once they came. */
@@ -101,12 +101,12 @@ export class Sender implements MessageHandler {
 
   /** What a source threw: the end of the delivery. */
   get failure(): { error: unknown } | undefined {
-    return this.#failed;
+    return this.#failure;
   }
 
   /** Whether the server owes no receipt and no answer. */
   get isIdle(): boolean {
-    return this.#phase === "open" && this.#schedule!.isIdle;
+    return this.#phase === "open" && this.#scheduler!.isIdle;
   }
 
   /**
@@ -114,24 +114,24 @@ export class Sender implements MessageHandler {
    *
    * @throws {FramesError} `limit` if the server takes no more
    */
-  added(outlet: Outlet): void {
-    if (this.#schedule === undefined) return;
+  addSource(source: OutgoingSource): void {
+    if (this.#scheduler === undefined) return;
     this.#checkSources(this.#welcome!);
-    this.#schedule.add(outlet);
-    this.#events.wake();
+    this.#scheduler.add(source);
+    this.#events.onWritable();
   }
 
   /** Ends the conversation: `transmit` gives what is still to be said, ERROR last. */
   fail(error: FramesError): void {
     if (this.#phase === "done" || this.#phase === "failed") return;
-    this.#say(Type.error, 0, error.reason);
+    this.#send(MessageType.error, 0, error.wireFields);
     this.#phase = "failed";
   }
 
   /** The connection is no more: what is not settled goes back to its outlets. */
-  abandon(): void {
+  returnToSources(): void {
     this.#phase = "failed";
-    this.#schedule?.abandon();
+    this.#scheduler?.returnToSources();
   }
 
   /**
@@ -140,10 +140,10 @@ export class Sender implements MessageHandler {
    * @param exporter what its TLS channel exports, if it is one
    * @throws {FramesError} `plaintext` if there is a key to prove and no such channel
    */
-  connected(now: number, exporter: Uint8Array | undefined): void {
-    this.#liveness.restart(now);
+  onConnected(now: number, exporter: Uint8Array | undefined): void {
+    this.#keepalive.restart(now);
     // Preface and HELLO wait in front of it: all three go in one flight.
-    const proof = this.#greeting.prove(exporter, this.#controls);
+    const proof = this.#handshake.createProof(exporter, this.#controls);
     if (proof !== undefined) this.#controls.push(proof);
   }
 
@@ -154,8 +154,8 @@ export class Sender implements MessageHandler {
    */
   receive(chunk: Uint8Array, now: number): void {
     this.#now = now;
-    this.#liveness.heard(now);
-    this.#greeting.heard(chunk);
+    this.#keepalive.onReceived(now);
+    this.#handshake.onReceived(chunk);
     this.#decoder.receive(chunk);
   }
 
@@ -167,39 +167,39 @@ export class Sender implements MessageHandler {
   tick(now: number): void {
     if (this.#phase === "done" || this.#phase === "failed") return;
     const awaited =
-      this.#phase === "greeting"
+      this.#phase === "handshake"
         ? "answer of a frames server (WELCOME)"
         : this.#phase === "ending"
           ? "DONE"
           : "receipts";
-    if (!this.#liveness.tick(now, awaited, this.#decoder.incomplete)) return;
-    this.#say(Type.ping, 0, { time: nanoseconds(now) });
-    this.#events.wake();
+    if (!this.#keepalive.tick(now, awaited, this.#decoder.incompleteMessage)) return;
+    this.#send(MessageType.ping, 0, { time: toWireTime(now) });
+    this.#events.onWritable();
   }
 
   /**
    * Packs what may be sent now into `into`, which is `outgoingBuffer` bytes long. Nothing to send is a
    * length of 0; when there is something again, `wake` is called.
    */
-  transmit(into: Uint8Array, now: number): Transmission {
-    const out = new Transmission(into);
+  transmit(into: Uint8Array, now: number): WriteBatch {
+    const out = new WriteBatch(into);
     if (out.packAll(this.#controls)) {
       this.#pongs = 0;
       if (this.#phase === "open") this.#pack(out, now);
     }
-    if (out.length > 0) this.#liveness.sent(now);
+    if (out.length > 0) this.#keepalive.onSent(now);
     return out;
   }
 
-  #pack(out: Transmission, now: number): void {
-    if (!this.#schedule!.pack(out, now)) return;
+  #pack(out: WriteBatch, now: number): void {
+    if (!this.#scheduler!.pack(out, now)) return;
     this.#phase = "ending";
-    this.#say(Type.end, 0, { frames: this.#schedule!.ended });
-    if (!out.packAll(this.#controls)) this.#events.wake();
+    this.#send(MessageType.end, 0, { frames: this.#scheduler!.ended });
+    if (!out.packAll(this.#controls)) this.#events.onWritable();
   }
 
   /** @param line what is shown of it, if not its JSON */
-  #say<T extends ControlType>(
+  #send<T extends ControlType>(
     type: T,
     source: number,
     body: ControlBodies[T],
@@ -211,99 +211,102 @@ export class Sender implements MessageHandler {
     this.#controls.push(encodeControl(type, source, body));
   }
 
-  #declare(outlet: Outlet, stream: string): void {
+  #declareSource(source: OutgoingSource, stream: string): void {
     if (this.#phase === "failed") return;
-    const name = stream === "" ? outlet.source.name : `${stream}/${outlet.source.name}`;
-    this.#events.trace?.("->", `SOURCE ${outlet.id} ${name}`);
-    this.#controls.push(outlet.declaration(stream));
+    const name = stream === "" ? source.input.name : `${stream}/${source.input.name}`;
+    this.#events.trace?.("->", `SOURCE ${source.id} ${name}`);
+    this.#controls.push(source.encodeDeclaration(stream));
   }
 
   // What the decoder tells.
 
-  control(message: ControlMessage): void {
+  onControl(message: ControlMessage): void {
     this.#events.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
     switch (message.type) {
-      case Type.error: {
-        const { error, message: said, source, sequence } = message.body;
+      case MessageType.error: {
+        const { error, message: text, source, sequence } = message.body;
         const code = errorByNumber(error, "end");
-        if (code === "damaged") this.#schedule?.blame(source, sequence);
-        throw new FramesError(code, `The server says: ${heard(said)}`);
+        if (code === "damaged") this.#scheduler?.onDamaged(source, sequence);
+        throw new FramesError(code, `The server says: ${truncateMessage(text)}`);
       }
-      case Type.welcome:
-        return this.#greeted(message.body);
-      case Type.ping:
-        this.#expect(message.type, "open", "ending");
-        if (++this.#pongs > mostPongs) return;
-        this.#say(Type.pong, 0, { time: message.body.time, clock: nanoseconds(this.#now) });
-        return this.#events.wake();
-      case Type.pong:
-        return this.#expect(message.type, "open", "ending");
-      case Type.refused: {
-        this.#expect(message.type, "open", "ending");
+      case MessageType.welcome:
+        return this.#onWelcome(message.body);
+      case MessageType.ping:
+        this.#checkPhase(message.type, "open", "ending");
+        if (++this.#pongs > maxQueuedPongs) return;
+        this.#send(MessageType.pong, 0, { time: message.body.time, clock: toWireTime(this.#now) });
+        return this.#events.onWritable();
+      case MessageType.pong:
+        return this.#checkPhase(message.type, "open", "ending");
+      case MessageType.refused: {
+        this.#checkPhase(message.type, "open", "ending");
         const { source, body } = message;
-        const error = new FramesError(errorByNumber(body.error, "refusal"), heard(body.message));
-        this.#schedule!.refused(source, body, error);
-        return this.#events.wake();
+        const error = new FramesError(
+          errorByNumber(body.error, "refusal"),
+          truncateMessage(body.message),
+        );
+        this.#scheduler!.onRefused(source, body, error);
+        return this.#events.onWritable();
       }
-      case Type.answer:
-        this.#expect(message.type, "open");
-        this.#schedule!.answer(message.source, message.body.answers);
-        return this.#events.wake();
-      case Type.done:
-        this.#expect(message.type, "ending");
-        return this.#finish(message.body);
+      case MessageType.answer:
+        this.#checkPhase(message.type, "open");
+        this.#scheduler!.onAnswer(message.source, message.body.answers);
+        return this.#events.onWritable();
+      case MessageType.done:
+        this.#checkPhase(message.type, "ending");
+        return this.#onDone(message.body);
       default:
-        throw unexpected(message.type);
+        throw unexpectedMessage(message.type);
     }
   }
 
-  #expect(type: number, ...phases: Phase[]): void {
-    if (!phases.includes(this.#phase)) throw unexpected(type);
+  #checkPhase(type: number, ...phases: Phase[]): void {
+    if (!phases.includes(this.#phase)) throw unexpectedMessage(type);
   }
 
-  #greeted(welcome: Welcome): void {
-    this.#expect(Type.welcome, "greeting");
-    this.#greeting.checkWelcome();
+  #onWelcome(welcome: Welcome): void {
+    this.#checkPhase(MessageType.welcome, "handshake");
+    this.#handshake.checkWelcome();
     this.#checkGrants(welcome);
     this.#phase = "open";
     this.#welcome = welcome;
-    this.#liveness.greeted();
-    const { trace, undelivered, delivered, wake } = this.#events;
-    this.#schedule = new Schedule(this.#outlets, welcome, this.#policy, {
+    this.#keepalive.onHandshakeDone();
+    const { trace, onUndelivered, onDelivered, onWritable } = this.#events;
+    this.#scheduler = new Scheduler(this.#sources, welcome, this.#policy, {
       controls: this.#controls,
-      say: (...message) => this.#say(...message),
-      declare: (outlet, stream) => this.#declare(outlet, stream),
-      sent: (source, { sequence, name, size }) =>
+      send: (...message) => this.#send(...message),
+      declareSource: (source, stream) => this.#declareSource(source, stream),
+      onFrameSent: (source, { sequence, name, size }) =>
         trace?.("->", `FRAME ${source} ${sequence} ${name} ${size} bytes`),
-      ...(delivered === undefined ? {} : { delivered }),
-      undelivered: (report) => undelivered?.(report),
-      isHeld: () => this.#events.isHeld?.() === true,
-      isOpen: () => this.#events.isOpen?.() === true,
-      failed: (error) => (this.#failed ??= { error }),
-      wake,
+      ...(onDelivered === undefined ? {} : { onDelivered }),
+      onUndelivered: (report) => onUndelivered?.(report),
+      isPaused: () => this.#events.isPaused?.() === true,
+      canAddSources: () => this.#events.canAddSources?.() === true,
+      onError: (error) => (this.#failure ??= { error }),
+      onWritable,
     });
-    this.#events.welcome?.(welcome);
-    wake();
+    this.#events.onWelcome?.(welcome);
+    onWritable();
   }
 
   /** Whether this server can do what was asked for. */
   #checkGrants(welcome: Welcome): void {
     const { durable, features = [], fresh } = welcome;
     this.#checkSources(welcome);
-    if (this.#greeting.hello.durable === true && durable !== true) {
+    if (this.#handshake.hello.durable === true && durable !== true) {
       throw new FramesError(
         "usage",
         "Cannot send with --move: this server does not flush what it receives to its disk",
       );
     }
-    if (this.#greeting.hello.conflict === "replace" && !features.includes("replace")) {
+    if (this.#handshake.hello.conflict === "replace" && !features.includes("replace")) {
       throw new FramesError(
         "usage",
         "Cannot send with --on-conflict replace: this server replaces nothing",
       );
     }
-    const confirmed = this.#outlets.reduce((sum, { progress }) => {
-      return sum + progress.settled - progress.refused - progress.skipped;
+    const confirmed = this.#sources.reduce((sum, { progress }) => {
+      return sum + progress.settled - progress.refused - progress.conflictsSkipped;
     }, 0);
     if (fresh === true && confirmed > 0) {
       throw new FramesError(
@@ -314,27 +317,27 @@ export class Sender implements MessageHandler {
   }
 
   #checkSources({ limits: { sources } }: Welcome): void {
-    const { length } = this.#outlets;
+    const { length } = this.#sources;
     if (length <= sources) return;
     const message = `Cannot send ${length} sources at once: the server takes ${sources}`;
     throw new FramesError("limit", message);
   }
 
-  proof(bytes: Uint8Array): void {
-    if (this.#phase !== "greeting") throw unexpected(Type.proof);
-    this.#greeting.check(bytes);
+  onProof(bytes: Uint8Array): void {
+    if (this.#phase !== "handshake") throw unexpectedMessage(MessageType.proof);
+    this.#handshake.checkProof(bytes);
   }
 
-  receipt(frames: number): void {
+  onReceipt(frames: number): void {
     this.#events.trace?.("<-", `RECEIPT ${frames}`);
-    this.#expect(Type.receipt, "open", "ending");
-    this.#schedule!.settle(frames, this.#now);
-    this.#events.wake();
+    this.#checkPhase(MessageType.receipt, "open", "ending");
+    this.#scheduler!.ack(frames, this.#now);
+    this.#events.onWritable();
   }
 
-  #finish(done: Done): void {
+  #onDone(done: Done): void {
     const settled = done.stored + done.present + done.refused + done.aborted;
-    const { ended, refusals, aborts } = this.#schedule!;
+    const { ended, refusals, aborts } = this.#scheduler!;
     if (done.frames !== ended || settled !== ended) {
       throw new FramesError(
         "protocol",
@@ -348,7 +351,7 @@ export class Sender implements MessageHandler {
         `Cannot accept DONE: it counts ${done.refused} refused and ${done.aborted} aborted frames, ${refusals} and ${aborts} were`,
       );
     }
-    this.#schedule!.settle(ended, this.#now);
+    this.#scheduler!.ack(ended, this.#now);
     this.#done = done;
     this.#phase = "done";
   }

@@ -3,15 +3,15 @@ import type { FramesError } from "../errors.ts";
 import type { Frame, RawShape } from "../frame.ts";
 
 /** What frames have in common that are of one source and came in one session. */
-export interface Origin {
-  readonly source: string;
+export interface PlaybackSource {
+  readonly name: string;
   readonly session: string;
   readonly raw: RawShape | undefined;
 }
 
 /** What comes next. */
-export type Supplied = {
-  readonly origin: Origin;
+export type PlaybackItem = {
+  readonly source: PlaybackSource;
   /** Its place in the order; where frames were passed over, that of the last. */
   readonly position: number;
   /** What a client says to go on behind it; nothing where nobody can go on. */
@@ -30,28 +30,28 @@ export type Supplied = {
 );
 
 /** A frame that comes next. */
-export type SuppliedFrame = Extract<Supplied, { type: "frame" }>;
+export type PlaybackFrame = Extract<PlaybackItem, { type: "frame" }>;
 
-export interface Supply {
+export interface Playback {
   /** What comes next; nothing if there is nothing for now, or it must be looked for a while: see `isBusy`. */
-  next(): Supplied | undefined;
+  next(): PlaybackItem | undefined;
   /** Has what `next` gave last given again. */
-  putBack(item: Supplied): void;
+  unshift(item: PlaybackItem): void;
   /** The place of the last that was given, or passed over; where the newest alone count, beyond all. */
   readonly position: number;
   /** Whether there may be more at once, although `next` gave nothing: others have their turn first. */
   readonly isBusy: boolean;
   /** Whether nothing more will come. */
-  readonly isOver: boolean;
+  readonly isEnded: boolean;
   /**
    * A frame could not be read: what is said instead. Nothing if it need not be sent any more, or comes
    * again by `next`.
    */
-  failed(item: SuppliedFrame, error: FramesError): Supplied | undefined;
+  onReadError(item: PlaybackFrame, error: FramesError): PlaybackItem | undefined;
 }
 
 /** What went to a client. */
-export interface Provided {
+export interface PlaybackCounts {
   /** Frames that it has settled, and their bytes. */
   readonly frames: number;
   readonly bytes: number;

@@ -4,25 +4,25 @@ import type { Outcome } from "../frame.ts";
 import type { Done } from "../wire/messages.ts";
 
 /** A frame that ended and whose outcome is not known yet, or not yet its turn. */
-interface Pending {
+interface PendingOutcome {
   outcome: Outcome | "aborted" | undefined;
 }
 
-export class Tally {
+export class OutcomeCounts {
   readonly #counts: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 };
-  readonly #pending: Pending[] = [];
+  readonly #pending: PendingOutcome[] = [];
 
   get counts(): Readonly<Done> {
     return this.#counts;
   }
 
   /** Frames that ended. */
-  get ended(): number {
+  get endedCount(): number {
     return this.#counts.frames;
   }
 
   /** Frames from the first on whose outcome is known. */
-  get known(): number {
+  get knownCount(): number {
     return this.#counts.frames - this.#pending.length;
   }
 
@@ -35,7 +35,7 @@ export class Tally {
 
   /** A frame ended whose outcome is to come: it is told to what is returned. */
   addPending(): (outcome: Outcome) => void {
-    const pending: Pending = { outcome: undefined };
+    const pending: PendingOutcome = { outcome: undefined };
     this.#counts.frames++;
     this.#pending.push(pending);
     return (outcome) => {
@@ -46,10 +46,10 @@ export class Tally {
 
   /** @throws {FramesError} `protocol` if END counts other frames */
   checkEnd(frames: number): void {
-    if (frames === this.ended) return;
+    if (frames === this.endedCount) return;
     throw new FramesError(
       "protocol",
-      `Cannot accept END: it counts ${frames} frames, ${this.ended} came`,
+      `Cannot accept END: it counts ${frames} frames, ${this.endedCount} came`,
     );
   }
 

@@ -2,20 +2,20 @@
  * How many control messages are read of a peer in a second (SPEC section 12): what comes beyond that waits
  * in its own system. Frames are held back by the window and by the disk, these by nothing else.
  */
-const mostControls = 10_000;
+const maxControlsPerSecond = 10_000;
 
-export class Throttle {
+export class RateLimiter {
   #messages = 0;
-  #since: number;
+  #windowStart: number;
 
   /** @param now milliseconds, as everywhere here */
   constructor(now: number) {
-    this.#since = now;
+    this.#windowStart = now;
   }
 
   /** Whether nothing more is to be read for now. */
-  get isClosed(): boolean {
-    return this.#messages >= mostControls;
+  get isOverLimit(): boolean {
+    return this.#messages >= maxControlsPerSecond;
   }
 
   /** A control message came. */
@@ -24,11 +24,11 @@ export class Throttle {
   }
 
   /** Begins anew with each second; whether what waits can be read now. */
-  opens(now: number): boolean {
-    if (now - this.#since < 1000) return false;
-    const wasClosed = this.isClosed;
-    this.#since = now;
+  refill(now: number): boolean {
+    if (now - this.#windowStart < 1000) return false;
+    const wasOverLimit = this.isOverLimit;
+    this.#windowStart = now;
     this.#messages = 0;
-    return wasClosed;
+    return wasOverLimit;
   }
 }

@@ -13,11 +13,11 @@ import {
 import { checksum } from "../checksum.ts";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Frame, FrameSource, Loss } from "../frame.ts";
-import { type Names, packNames } from "./names.ts";
-import { slicesOf } from "./slices.ts";
+import { type NameList, packNames } from "./names.ts";
+import { readSlices } from "./slices.ts";
 
 /** How often a file that changes while it is read is read again. */
-const attempts = 3;
+const maxReadAttempts = 3;
 
 /*
  * Where reading through `Bun.file` takes over from reading straight into the outgoing buffer.
@@ -33,145 +33,147 @@ const attempts = 3;
  */
 
 /** Files from this size on are not kept open while they wait: many sources may have one. */
-const keptOpen = 1_000_000;
+const maxOpenFileBytes = 1_000_000;
 
 /** Something in a directory that is not sent. */
-export interface Skipped {
+export interface SkippedPath {
   readonly path: string;
   readonly why: string;
 }
 
 /** Where files of one folder become frames. */
-export abstract class FolderSource implements FrameSource {
+export abstract class FileSource implements FrameSource {
   readonly name: string;
   readonly path: string;
-  readonly #skipped: (skipped: Skipped) => void;
+  readonly #onSkipped: (skipped: SkippedPath) => void;
   readonly #attempts = new Map<number, number>();
   #sequence = 0;
-  #open: FileFrame | undefined;
+  #openFrame: FileFrame | undefined;
 
-  /** @param skipped is told of names that turn out to be no files; they get no number */
-  constructor(name: string, path: string, skipped: (skipped: Skipped) => void) {
+  /** @param onSkipped is told of names that turn out to be no files; they get no number */
+  constructor(name: string, path: string, onSkipped: (skipped: SkippedPath) => void) {
     this.name = name;
     this.path = path;
-    this.#skipped = skipped;
+    this.#onSkipped = onSkipped;
   }
 
-  get resumes(): boolean {
+  get isResumable(): boolean {
     return true;
   }
 
   abstract next(offered: boolean): Frame | Loss | undefined | Promise<Frame | Loss | undefined>;
 
-  get captured(): number {
+  get capturedCount(): number {
     return this.#sequence;
   }
 
   /** The file of this name under the next number; nothing of what is no file, which gets none. */
-  protected take(name: string, offered: boolean): Frame | Loss | undefined {
-    const item = this.#read(name, this.#sequence + 1, offered);
+  protected nextFrame(name: string, describeOnly: boolean): Frame | Loss | undefined {
+    const item = this.#openFile(name, this.#sequence + 1, describeOnly);
     if (item !== undefined) this.#sequence++;
     return item;
   }
 
   /** A file that will never be read gets a number of its own. */
-  protected lose(name: string, error: FramesError): Loss {
-    return loss(name, ++this.#sequence, error);
+  protected nextLoss(name: string, error: FramesError): Loss {
+    return makeLoss(name, ++this.#sequence, error);
   }
 
-  again(frame: Frame, error: FramesError): Frame | Loss {
+  retry(frame: Frame, error: FramesError): Frame | Loss {
     const { name, sequence } = frame;
     const tried = (this.#attempts.get(sequence) ?? 0) + 1;
-    if (error.code === "changed" && tried < attempts) {
+    if (error.code === "changed" && tried < maxReadAttempts) {
       this.#attempts.set(sequence, tried);
-      const item = this.#read(name, sequence, false);
+      const item = this.#openFile(name, sequence, false);
       // It has its number already, whatever it is now.
-      return item ?? loss(name, sequence, new FramesError("unreadable", "it is no longer a file"));
+      return (
+        item ?? makeLoss(name, sequence, new FramesError("unreadable", "it is no longer a file"))
+      );
     }
     this.#attempts.delete(sequence);
-    return loss(name, sequence, error);
+    return makeLoss(name, sequence, error);
   }
 
   async remove(frame: Frame, crc32: number): Promise<void> {
     const path = `${this.path}/${frame.name}`;
     try {
-      const found = new FileFrame(this.path, frame.name, frame.sequence, true);
+      const current = new FileFrame(this.path, frame.name, frame.sequence, true);
       const isSame =
-        found.size === frame.size &&
-        found.captured === frame.captured &&
-        (await checksum(found)) === crc32;
+        current.size === frame.size &&
+        current.captured === frame.captured &&
+        (await checksum(current)) === crc32;
       // What was read is what goes: somebody may have put another file in its place.
-      if (!isSame || !found.isStillThere()) {
+      if (!isSame || !current.isUnchangedOnDisk()) {
         throw new FramesError("changed", "it changed after it was sent");
       }
       unlinkSync(path);
     } catch (error) {
-      throw readFailure(error, frame.name);
+      throw toReadError(error, frame.name);
     }
   }
 
   close(): void {
-    this.#open?.close();
+    this.#openFrame?.close();
   }
 
   /** Nothing comes of what is no file. */
-  #read(name: string, sequence: number, described: boolean): Frame | Loss | undefined {
-    this.#open?.close();
-    this.#open = undefined;
+  #openFile(name: string, sequence: number, describeOnly: boolean): Frame | Loss | undefined {
+    this.#openFrame?.close();
+    this.#openFrame = undefined;
     try {
-      const frame = new FileFrame(this.path, name, sequence, described);
-      if (!described) this.#open = frame;
+      const frame = new FileFrame(this.path, name, sequence, describeOnly);
+      if (!describeOnly) this.#openFrame = frame;
       return frame;
     } catch (error) {
       const path = `${this.path}/${name}`;
-      const kind = kindAt(path);
+      const kind = fileKindAt(path);
       if (kind === undefined || kind === "file" || kind === "folder") {
-        return loss(name, sequence, readFailure(error, name));
+        return makeLoss(name, sequence, toReadError(error, name));
       }
-      this.#skipped({ path, why: kind });
+      this.#onSkipped({ path, why: kind });
       return undefined;
     }
   }
 }
 
 /** The frames of one folder as it was found, in natural order. */
-export class DirectorySource extends FolderSource {
+export class DirectorySource extends FileSource {
   /** Names of the frames, in order. */
-  readonly names: Names;
-  #next = 0;
+  readonly names: NameList;
+  #nextIndex = 0;
 
-  /** @param skipped is told of names that turn out to be no files; they get no number */
+  /** @param onSkipped is told of names that turn out to be no files; they get no number */
   constructor(
     name: string,
     path: string,
     names: readonly string[],
-    skipped: (skipped: Skipped) => void,
+    onSkipped: (skipped: SkippedPath) => void,
   ) {
-    super(name, path, skipped);
+    super(name, path, onSkipped);
     this.names = packNames(names);
   }
 
   get total(): number {
-    return this.names.length - (this.#next - this.captured);
+    return this.names.length - (this.#nextIndex - this.capturedCount);
   }
 
-  next(offered: boolean): Frame | Loss | undefined {
-    while (this.#next < this.names.length) {
-      const item = this.take(this.names.at(this.#next++)!, offered);
+  next(describeOnly: boolean): Frame | Loss | undefined {
+    while (this.#nextIndex < this.names.length) {
+      const item = this.nextFrame(this.names.at(this.#nextIndex++)!, describeOnly);
       if (item !== undefined) return item;
     }
     return undefined;
   }
 }
 
-function loss(name: string, sequence: number, error: FramesError): Loss {
+function makeLoss(name: string, sequence: number, error: FramesError): Loss {
   return { first: sequence, last: sequence, what: name, error };
 }
 
 /** What lies at `path`, if that can be told. */
-function kindAt(path: string): string | undefined {
+function fileKindAt(path: string): string | undefined {
   try {
-    return kindOfFile(lstatSync(path));
+    return fileKind(lstatSync(path));
   } catch {
     // Why it cannot be opened is told; nothing more is known.
     return undefined;
@@ -179,7 +181,7 @@ function kindAt(path: string): string | undefined {
 }
 
 /** Whether it is a file or a folder, or what it is instead; nothing where that is not known. */
-export function kindOfFile(file: Dirent | StatsBase<unknown>): string | undefined {
+export function fileKind(file: Dirent | StatsBase<unknown>): string | undefined {
   if (file.isFile()) return "file";
   if (file.isDirectory()) return "folder";
   if (file.isSymbolicLink()) return "a symbolic link";
@@ -194,7 +196,7 @@ export const openFlags =
   constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
 /** Times to the nanosecond. */
-const exactly = { bigint: true } as const;
+const statOptions = { bigint: true } as const;
 
 /** A file as a frame: what it was when it was opened is what it must be when it has been read. */
 class FileFrame implements Frame {
@@ -205,109 +207,109 @@ class FileFrame implements Frame {
   readonly metadata = "";
   readonly #folder: string;
   // Thousands of frames may be described at a time, and the whole of what the system says is large.
-  readonly #changedAt: bigint;
+  readonly #ctimeNs: bigint;
   readonly #inode: bigint;
-  #file: number | undefined;
+  #fd: number | undefined;
 
-  /** @param described whether the file is not opened before it is read */
-  constructor(folder: string, name: string, sequence: number, described: boolean) {
+  /** @param describeOnly whether the file is not opened before it is read */
+  constructor(folder: string, name: string, sequence: number, describeOnly: boolean) {
     this.#folder = folder;
     this.name = name;
     this.sequence = sequence;
-    if (!described) this.#file = openSync(`${folder}/${name}`, openFlags);
+    if (!describeOnly) this.#fd = openSync(`${folder}/${name}`, openFlags);
     try {
       const stats =
-        this.#file === undefined
-          ? lstatSync(`${folder}/${name}`, exactly)
-          : fstatSync(this.#file, exactly);
+        this.#fd === undefined
+          ? lstatSync(`${folder}/${name}`, statOptions)
+          : fstatSync(this.#fd, statOptions);
       if (!stats.isFile()) throw new FramesError("unreadable", "it is no longer a file");
       this.captured = stats.mtimeNs;
       this.size = Number(stats.size);
-      this.#changedAt = stats.ctimeNs;
+      this.#ctimeNs = stats.ctimeNs;
       this.#inode = stats.ino;
     } catch (error) {
       this.close();
       throw error;
     }
-    if (this.size > keptOpen) this.close();
+    if (this.size > maxOpenFileBytes) this.close();
   }
 
   /** The open file; one that was closed meanwhile must still be the same. */
-  #opened(): number {
-    if (this.#file === undefined) {
-      this.#file = openSync(`${this.#folder}/${this.name}`, openFlags);
-      this.#checkUnchanged(this.#file);
+  #openIfClosed(): number {
+    if (this.#fd === undefined) {
+      this.#fd = openSync(`${this.#folder}/${this.name}`, openFlags);
+      this.#checkUnchanged(this.#fd);
     }
-    return this.#file;
+    return this.#fd;
   }
 
   read(into: Uint8Array): void {
     try {
-      const file = this.#opened();
+      const fd = this.#openIfClosed();
       let length = 0;
       while (length < into.length) {
-        const read = readSync(file, into, length, into.length - length, length);
-        if (read === 0) throw changed();
-        length += read;
+        const count = readSync(fd, into, length, into.length - length, length);
+        if (count === 0) throw changedError();
+        length += count;
       }
-      this.#checkUnchanged(file);
+      this.#checkUnchanged(fd);
     } catch (error) {
-      throw readFailure(error, this.name);
+      throw toReadError(error, this.name);
     } finally {
       this.close();
     }
   }
 
   async *pieces(): AsyncGenerator<Uint8Array, undefined> {
-    let file: number | undefined;
+    let fd: number | undefined;
     try {
-      const own = (file = this.#opened());
+      const openFd = (fd = this.#openIfClosed());
       // It is closed below and nowhere else, and only when nothing reads it any more.
-      this.#file = undefined;
-      let left = this.size;
-      for await (const { bytes, isLast } of slicesOf(own, this.size)) {
-        left -= bytes.length;
-        if (isLast && left > 0) throw changed();
-        if (isLast) this.#checkUnchanged(own);
+      this.#fd = undefined;
+      let remaining = this.size;
+      for await (const { bytes, isLast } of readSlices(openFd, this.size)) {
+        remaining -= bytes.length;
+        if (isLast && remaining > 0) throw changedError();
+        if (isLast) this.#checkUnchanged(openFd);
         yield bytes;
       }
     } catch (error) {
-      throw readFailure(error, this.name);
+      throw toReadError(error, this.name);
     } finally {
-      if (file !== undefined) closeSync(file);
+      if (fd !== undefined) closeSync(fd);
     }
     return undefined;
   }
 
-  #checkUnchanged(file: number): void {
-    const now = fstatSync(file, exactly);
+  #checkUnchanged(fd: number): void {
+    const stats = fstatSync(fd, statOptions);
     if (
-      Number(now.size) !== this.size ||
-      now.mtimeNs !== this.captured ||
-      now.ctimeNs !== this.#changedAt ||
-      now.ino !== this.#inode
+      Number(stats.size) !== this.size ||
+      stats.mtimeNs !== this.captured ||
+      stats.ctimeNs !== this.#ctimeNs ||
+      stats.ino !== this.#inode
     ) {
-      throw changed();
+      throw changedError();
     }
   }
 
   /** Whether its name still stands for the same file, unchanged. */
-  isStillThere(): boolean {
-    const now = lstatSync(`${this.#folder}/${this.name}`, { bigint: true });
-    return now.ino === this.#inode && now.ctimeNs === this.#changedAt;
+  isUnchangedOnDisk(): boolean {
+    const stats = lstatSync(`${this.#folder}/${this.name}`, { bigint: true });
+    return stats.ino === this.#inode && stats.ctimeNs === this.#ctimeNs;
   }
 
   close(): void {
-    if (this.#file !== undefined) closeSync(this.#file);
-    this.#file = undefined;
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
   }
 }
 
-function changed(): FramesError {
+function changedError(): FramesError {
   return new FramesError("changed", "it kept changing while it was read");
 }
 
-function readFailure(error: unknown, name: string): FramesError {
+function toReadError(error: unknown, name: string): FramesError {
   if (error instanceof FramesError) return error;
   const options = { cause: error };
   if (systemCode(error) !== "ENOENT") {

@@ -21,47 +21,47 @@ import type { CapturedFrame } from "./iterable.ts";
  * ```
  */
 export class FrameFeed implements AsyncIterableIterator<CapturedFrame, undefined> {
-  readonly #waiting: { frame: CapturedFrame; taken: () => void }[] = [];
-  #asked: ((result: IteratorResult<CapturedFrame, undefined>) => void) | undefined;
+  readonly #queue: { frame: CapturedFrame; resolve: () => void }[] = [];
+  #pendingNext: ((result: IteratorResult<CapturedFrame, undefined>) => void) | undefined;
   #hasEnded = false;
 
   /** Frames that were pushed and not taken: a program that does not await `push` looks here. */
-  get waiting(): number {
-    return this.#waiting.length;
+  get queueLength(): number {
+    return this.#queue.length;
   }
 
   /** Resolves when the frame was taken; after the end it is dropped at once. */
   push(frame: CapturedFrame): Promise<void> {
     if (this.#hasEnded) return Promise.resolve();
-    if (this.#asked !== undefined) {
-      this.#asked({ done: false, value: frame });
-      this.#asked = undefined;
+    if (this.#pendingNext !== undefined) {
+      this.#pendingNext({ done: false, value: frame });
+      this.#pendingNext = undefined;
       return Promise.resolve();
     }
-    return new Promise((taken) => this.#waiting.push({ frame, taken }));
+    return new Promise((resolve) => this.#queue.push({ frame, resolve }));
   }
 
   /** Nothing more is pushed: the delivery ends when all is delivered. */
   end(): void {
     this.#hasEnded = true;
-    if (this.#waiting.length > 0) return;
-    this.#asked?.({ done: true, value: undefined });
-    this.#asked = undefined;
+    if (this.#queue.length > 0) return;
+    this.#pendingNext?.({ done: true, value: undefined });
+    this.#pendingNext = undefined;
   }
 
   next(): Promise<IteratorResult<CapturedFrame, undefined>> {
-    const first = this.#waiting.shift();
+    const first = this.#queue.shift();
     if (first !== undefined) {
-      first.taken();
+      first.resolve();
       return Promise.resolve({ done: false, value: first.frame });
     }
     if (this.#hasEnded) return Promise.resolve({ done: true, value: undefined });
-    return new Promise((resolve) => (this.#asked = resolve));
+    return new Promise((resolve) => (this.#pendingNext = resolve));
   }
 
   /** Nobody takes frames any more. */
   return(): Promise<IteratorResult<CapturedFrame, undefined>> {
-    for (const { taken } of this.#waiting.splice(0)) taken();
+    for (const { resolve } of this.#queue.splice(0)) resolve();
     this.end();
     return Promise.resolve({ done: true, value: undefined });
   }

@@ -6,13 +6,15 @@ import type { CapturedFrame } from "./iterable.ts";
 import { type SplitFrame, Splitter } from "./splitter.ts";
 
 /** Containers that a `Splitter` can take apart, by ffmpeg's names. */
-const splittable = /^(?:mjpeg|image2|(?:jpeg|png|bmp|pbm|pgm|ppm|pam|pfm)_pipe)$/;
+const splittableContainers = /^(?:mjpeg|image2|(?:jpeg|png|bmp|pbm|pgm|ppm|pam|pfm)_pipe)$/;
 
 /** What files of `container`, which is no container but images as they are, have to be read with. */
-export function imagesIn(
+export function imageFileReader(
   container: string,
-): ((path: string, name: string, largest: number) => AsyncIterator<CapturedFrame>) | undefined {
-  if (splittable.test(container)) return readImages;
+):
+  | ((path: string, name: string, maxFrameBytes: number) => AsyncIterator<CapturedFrame>)
+  | undefined {
+  if (splittableContainers.test(container)) return readImages;
   return container.endsWith("_pipe") ? readImage : undefined;
 }
 
@@ -24,13 +26,13 @@ export function imagesIn(
 export async function* readImage(
   path: string,
   name: string,
-  largest: number,
+  maxFrameBytes: number,
 ): AsyncGenerator<CapturedFrame, undefined> {
   try {
     const { size, mtimeNs } = statSync(path, { bigint: true });
-    if (size > largest) {
-      const most = `${largest} are the most`;
-      throw new FramesError("too-large", `Cannot read ${name}: it is ${size} bytes long, ${most}`);
+    if (size > maxFrameBytes) {
+      const limit = `${maxFrameBytes} are the most`;
+      throw new FramesError("too-large", `Cannot read ${name}: it is ${size} bytes long, ${limit}`);
     }
     yield { bytes: await Bun.file(path).bytes(), name: basename(path), captured: mtimeNs };
     return undefined;
@@ -46,11 +48,11 @@ export async function* readImage(
 export async function* readImages(
   path: string,
   name: string,
-  largest: number,
+  maxFrameBytes: number,
 ): AsyncGenerator<CapturedFrame, undefined> {
   try {
     const captured = statSync(path, { bigint: true }).mtimeNs;
-    const splitter = new Splitter({ largest });
+    const splitter = new Splitter({ maxFrameBytes });
     let first: SplitFrame | undefined;
     let count = 0;
     for await (const chunk of Bun.file(path).stream()) {

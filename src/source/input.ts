@@ -18,44 +18,44 @@ const protocols = new Map<string, readonly string[]>([
 ]);
 
 /** Files that are one image: nothing has to be taken apart. */
-const imageEndings = new Set([
+const imageExtensions = new Set([
   ...[".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"],
   ...[".tif", ".tiff", ".webp", ".gif", ".jls", ".jp2", ".j2k", ".jxl", ".avif", ".heic", ".exr"],
   ...[".dng", ".tga", ".qoi", ".hdr"],
 ]);
 
 /** Endings of files that are videos, whether they are there or not. */
-const videoEndings = new Set([
+const videoExtensions = new Set([
   ...[".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mjpeg", ".mjpg", ".ts", ".m2ts", ".mts"],
   ...[".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".nut", ".y4m", ".h264", ".h265"],
   ...[".264", ".265", ".hevc", ".av1", ".ivf", ".vob", ".dv"],
 ]);
 
 /** What a user gave, understood. */
-export type Input =
+export type MediaInput =
   | { readonly kind: "image" | "file"; readonly path: string }
   | { readonly kind: "device"; readonly path: string }
-  | { readonly kind: "url"; readonly url: string; readonly allowed: readonly string[] };
+  | { readonly kind: "url"; readonly url: string; readonly allowedProtocols: readonly string[] };
 
 /** Whether a PATH of the command line is a video, an image, a device or a URL rather than a directory. */
 export function isMedia(path: string): boolean {
-  return understand(path) !== undefined;
+  return parseInput(path) !== undefined;
 }
 
 /** What `path` is; `undefined` for a directory, and for what is not there and not called like a video. */
-export function understand(path: string): Input | undefined {
+export function parseInput(path: string): MediaInput | undefined {
   const protocol = /^([a-z][a-z0-9+.-]*):\/\//i.exec(path)?.[1]?.toLowerCase();
-  const allowed = protocol === undefined ? undefined : protocols.get(protocol);
-  if (allowed !== undefined) return { kind: "url", url: path, allowed };
-  const found = statSync(path, { throwIfNoEntry: false });
-  if (found === undefined) {
+  const allowedProtocols = protocol === undefined ? undefined : protocols.get(protocol);
+  if (allowedProtocols !== undefined) return { kind: "url", url: path, allowedProtocols };
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats === undefined) {
     if (path.startsWith("/dev/video")) return { kind: "device", path };
-    return videoEndings.has(extname(path).toLowerCase()) ? { kind: "file", path } : undefined;
+    return videoExtensions.has(extname(path).toLowerCase()) ? { kind: "file", path } : undefined;
   }
-  if (found.isFile()) {
-    return { kind: imageEndings.has(extname(path).toLowerCase()) ? "image" : "file", path };
+  if (stats.isFile()) {
+    return { kind: imageExtensions.has(extname(path).toLowerCase()) ? "image" : "file", path };
   }
-  const isDevice = found.isCharacterDevice() && realpathSync(path).startsWith("/dev/video");
+  const isDevice = stats.isCharacterDevice() && realpathSync(path).startsWith("/dev/video");
   return isDevice ? { kind: "device", path } : undefined;
 }
 
@@ -72,7 +72,7 @@ export interface CameraMode {
  *
  * @throws {FramesError} `usage`
  */
-export function parseCamera(text: string): CameraMode {
+export function parseCameraMode(text: string): CameraMode {
   const match =
     /^(?<size>[1-9]\d{0,4}x[1-9]\d{0,4})?(?::?(?<format>[a-z][a-z0-9_]*))?(?:@(?<rate>\d{1,6}(?:\.\d{1,6}|\/\d{1,6})?))?$/i.exec(
       text,
@@ -92,7 +92,7 @@ export function parseCamera(text: string): CameraMode {
 }
 
 /** The words that tell ffmpeg and ffprobe of an input, each an argument of its own. */
-export function inputWords(input: Input, camera: CameraMode): string[] {
+export function inputArgs(input: MediaInput, mode: CameraMode): string[] {
   switch (input.kind) {
     case "image":
     case "file":
@@ -100,16 +100,22 @@ export function inputWords(input: Input, camera: CameraMode): string[] {
     case "device":
       return [
         ...["-f", "v4l2"],
-        ...(camera.size === undefined ? [] : ["-video_size", camera.size]),
-        ...(camera.format === undefined ? [] : ["-input_format", camera.format]),
-        ...(camera.rate === undefined ? [] : ["-framerate", camera.rate]),
+        ...(mode.size === undefined ? [] : ["-video_size", mode.size]),
+        ...(mode.format === undefined ? [] : ["-input_format", mode.format]),
+        ...(mode.rate === undefined ? [] : ["-framerate", mode.rate]),
         ...["-i", input.path],
       ];
     case "url": {
       const isRtsp = /^rtsps?:/i.test(input.url);
       // Over UDP what is lost tears pictures. A camera that speaks nothing else is still heard.
       const transport = isRtsp ? ["-rtsp_flags", "prefer_tcp"] : [];
-      return ["-protocol_whitelist", input.allowed.join(","), ...transport, "-i", input.url];
+      return [
+        "-protocol_whitelist",
+        input.allowedProtocols.join(","),
+        ...transport,
+        "-i",
+        input.url,
+      ];
     }
   }
 }

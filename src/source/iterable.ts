@@ -9,7 +9,7 @@ export interface CapturedFrame {
   /** File name; without one the frame is called after its session's start and its number. */
   readonly name?: string;
   /** What the name of a frame without one ends with, such as `jpg`; without it, what its bytes tell. */
-  readonly ending?: string;
+  readonly extension?: string;
   /** Capture time in nanoseconds since 1970; without it, when the frame was handed over. */
   readonly captured?: bigint;
   /** Whatever is to be kept beside the frame: at most 4 KiB as JSON. */
@@ -17,7 +17,7 @@ export interface CapturedFrame {
 }
 
 /** How frames without names are called, and without capture times dated. */
-export interface Naming {
+export interface CaptureDefaults {
   /** The session's start, in milliseconds since 1970. */
   readonly started: number;
   /** Wall clock, in milliseconds since 1970. */
@@ -27,40 +27,40 @@ export interface Naming {
 /** A source of frames that a program makes: it is asked for the next one when there is room for it. */
 export class IterableSource implements FrameSource {
   readonly name: string;
-  readonly #frames: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
-  readonly #naming: Naming;
+  readonly #iterator: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
+  readonly #defaults: CaptureDefaults;
   #sequence = 0;
 
   constructor(
     name: string,
     frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
-    naming: Naming,
+    defaults: CaptureDefaults,
   ) {
     this.name = name;
-    this.#frames = iteratorOf(frames);
-    this.#naming = naming;
+    this.#iterator = toIterator(frames);
+    this.#defaults = defaults;
   }
 
-  get captured(): number {
+  get capturedCount(): number {
     return this.#sequence;
   }
 
   async next(): Promise<Frame | Loss | undefined> {
-    const { done, value } = await this.#frames.next();
-    return done === true ? undefined : frameOf(value, ++this.#sequence, this.#naming);
+    const { done, value } = await this.#iterator.next();
+    return done === true ? undefined : toFrame(value, ++this.#sequence, this.#defaults);
   }
 
-  again(frame: Frame, error: FramesError): Loss {
+  retry(frame: Frame, error: FramesError): Loss {
     return { first: frame.sequence, last: frame.sequence, what: frame.name, error };
   }
 
   close(): void {
-    endIterator(this.#frames);
+    closeIterator(this.#iterator);
   }
 }
 
 /** The iterator of what a program hands over. */
-export function iteratorOf(
+export function toIterator(
   frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
 ): AsyncIterator<CapturedFrame> | Iterator<CapturedFrame> {
   return Symbol.asyncIterator in frames
@@ -69,19 +69,21 @@ export function iteratorOf(
 }
 
 /** Tells an iterator to end: what it does then is its own affair, its failure included. */
-export function endIterator(frames: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>): void {
-  void (async () => frames.return?.())().catch(() => {});
+export function closeIterator(
+  iterator: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>,
+): void {
+  void (async () => iterator.return?.())().catch(() => {});
 }
 
 /** What a program handed over as a frame; a loss if it cannot be one. */
-export function frameOf(
+export function toFrame(
   value: CapturedFrame,
   sequence: number,
-  { started, clock }: Naming,
+  { started, clock }: CaptureDefaults,
 ): Frame | Loss {
   try {
     return new MemoryFrame(value, sequence, clock(), (bytes) =>
-      namelessName(started, sequence, value.ending ?? endingOf(bytes)),
+      defaultFrameName(started, sequence, value.extension ?? detectExtension(bytes)),
     );
   } catch (error) {
     return {
@@ -104,14 +106,14 @@ class MemoryFrame implements Frame {
   constructor(
     frame: CapturedFrame,
     sequence: number,
-    now: number,
-    nameFor: (bytes: Uint8Array) => string,
+    nowMs: number,
+    defaultName: (bytes: Uint8Array) => string,
   ) {
-    checkCaptured(frame);
+    validateFrame(frame);
     this.sequence = sequence;
     this.#bytes = frame.bytes;
-    this.name = frame.name ?? nameFor(frame.bytes);
-    this.captured = frame.captured ?? BigInt(Math.round(now * 1e3)) * 1000n;
+    this.name = frame.name ?? defaultName(frame.bytes);
+    this.captured = frame.captured ?? BigInt(Math.round(nowMs * 1e3)) * 1000n;
     this.size = frame.bytes.length;
     this.metadata = frame.metadata === undefined ? "" : JSON.stringify(frame.metadata);
     const bytes = Buffer.byteLength(this.metadata);
@@ -131,17 +133,18 @@ class MemoryFrame implements Frame {
 }
 
 /** What a program hands over is checked here: what cannot be said on the wire must not become something else. */
-function checkCaptured({ bytes, name, ending, captured }: CapturedFrame): void {
-  let wrong: string | undefined;
-  if (!(bytes instanceof Uint8Array)) wrong = "bytes is no Uint8Array";
+function validateFrame({ bytes, name, extension, captured }: CapturedFrame): void {
+  let problem: string | undefined;
+  if (!(bytes instanceof Uint8Array)) problem = "bytes is no Uint8Array";
   else if (name !== undefined && (typeof name !== "string" || !isFrameName(name))) {
-    wrong = `${JSON.stringify(name)} cannot be its name`;
-  } else if (ending !== undefined && !/^[a-z0-9][a-z0-9_.]{0,99}$/i.test(ending)) {
-    wrong = `${JSON.stringify(ending)} cannot be the ending of its name`;
+    problem = `${JSON.stringify(name)} cannot be its name`;
+  } else if (extension !== undefined && !/^[a-z0-9][a-z0-9_.]{0,99}$/i.test(extension)) {
+    problem = `${JSON.stringify(extension)} cannot be the ending of its name`;
   } else if (captured !== undefined && (typeof captured !== "bigint" || !isInt64(captured))) {
-    wrong = `captured is ${String(captured)}, not nanoseconds as a bigint of 64 bits`;
+    problem = `captured is ${String(captured)}, not nanoseconds as a bigint of 64 bits`;
   }
-  if (wrong !== undefined) throw new FramesError("unreadable", `Cannot send the frame: ${wrong}`);
+  if (problem !== undefined)
+    throw new FramesError("unreadable", `Cannot send the frame: ${problem}`);
 }
 
 function isFrameName(name: string): boolean {
@@ -154,12 +157,12 @@ function isInt64(value: bigint): boolean {
 }
 
 /** `20261122T071203.123Z-00000042.jpg`: unique over restarts, and in order when sorted. */
-function namelessName(started: number, sequence: number, end: string): string {
+function defaultFrameName(started: number, sequence: number, extension: string): string {
   const start = new Date(started).toISOString().replaceAll("-", "").replaceAll(":", "");
-  return `${start}-${String(sequence).padStart(8, "0")}.${end}`;
+  return `${start}-${String(sequence).padStart(8, "0")}.${extension}`;
 }
 
-const magics: [string, string][] = [
+const fileSignatures: [string, string][] = [
   ["ffd8ff", "jpg"],
   ["89504e470d0a1a0a", "png"],
   ["424d", "bmp"],
@@ -169,7 +172,7 @@ const magics: [string, string][] = [
 ];
 
 /** Ending of a file name by what the frame begins with. */
-function endingOf(bytes: Uint8Array): string {
+function detectExtension(bytes: Uint8Array): string {
   const start = bytes.subarray(0, 8).toHex();
-  return magics.find(([magic]) => start.startsWith(magic))?.[1] ?? "bin";
+  return fileSignatures.find(([magic]) => start.startsWith(magic))?.[1] ?? "bin";
 }

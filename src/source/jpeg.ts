@@ -1,5 +1,5 @@
 /** The end of a JPEG: segments by their lengths, and the coded data between them by its stuffing. */
-import { Flaw, type ImageReader, UnknownStart } from "./reader.ts";
+import { ImageError, type ImageParser, UnknownImageError } from "./reader.ts";
 
 const State = {
   start: 0,
@@ -16,7 +16,7 @@ const State = {
 } as const;
 type State = (typeof State)[keyof typeof State];
 
-const Code = {
+const MarkerCode = {
   temporary: 0x01,
   firstRestart: 0xd0,
   lastRestart: 0xd7,
@@ -28,27 +28,27 @@ const Code = {
 } as const;
 
 /** Reads JPEG, with or without Huffman tables, sequential, progressive, lossless or JPEG-LS. */
-export class JpegReader implements ImageReader {
-  readonly kind = "a JPEG";
-  readonly ending = "jpg";
+export class JpegParser implements ImageParser {
+  readonly label = "a JPEG";
+  readonly extension = "jpg";
   readonly size = undefined;
-  readonly isWhole = false;
+  readonly isComplete = false;
   #state: State = State.start;
   /** Bytes of the start or of a length that came. */
-  #came = 0;
+  #received = 0;
   #code = 0;
   #length = 0;
   /** Bytes of the segment to come. */
-  #left = 0;
+  #remaining = 0;
   /** JPEG-LS stuffs a bit instead of a byte: after FF all that is below 80 is data. */
-  #isLs = false;
+  #isJpegLs = false;
 
-  read(bytes: Uint8Array): number {
+  parse(bytes: Uint8Array): number {
     let at = 0;
     while (at < bytes.length) {
       switch (this.#state) {
         case State.scan:
-          at = this.#scan(bytes, at);
+          at = this.#skipScanData(bytes, at);
           break;
         case State.scanMarker:
           this.#state = this.#afterScanMarker(bytes[at]!, at);
@@ -56,20 +56,23 @@ export class JpegReader implements ImageReader {
           if (this.#state === State.start) return at;
           break;
         case State.segment: {
-          const taken = Math.min(this.#left, bytes.length - at);
-          at += taken;
-          this.#left -= taken;
-          if (this.#left > 0) break;
-          this.#state = this.#code === Code.startOfScan ? State.scan : State.marker;
+          const count = Math.min(this.#remaining, bytes.length - at);
+          at += count;
+          this.#remaining -= count;
+          if (this.#remaining > 0) break;
+          this.#state = this.#code === MarkerCode.startOfScan ? State.scan : State.marker;
           break;
         }
         case State.start:
-          this.#start(bytes[at]!, at);
+          this.#parseStart(bytes[at]!, at);
           at++;
           break;
         case State.marker:
           if (bytes[at] !== 0xff) {
-            throw new Flaw(at, `a JPEG has ${hex(bytes[at]!)} where a marker must begin with FF`);
+            throw new ImageError(
+              at,
+              `a JPEG has ${hex(bytes[at]!)} where a marker must begin with FF`,
+            );
           }
           at++;
           this.#state = State.code;
@@ -88,13 +91,14 @@ export class JpegReader implements ImageReader {
     return -1;
   }
 
-  #start(byte: number, at: number): void {
-    if (byte !== (this.#came === 0 ? 0xff : Code.startOfImage)) throw new UnknownStart(at);
-    if (++this.#came === 2) this.#state = State.marker;
+  #parseStart(byte: number, at: number): void {
+    if (byte !== (this.#received === 0 ? 0xff : MarkerCode.startOfImage))
+      throw new UnknownImageError(at);
+    if (++this.#received === 2) this.#state = State.marker;
   }
 
   /** Goes on to after the next FF that may begin a marker, or to the end. */
-  #scan(bytes: Uint8Array, from: number): number {
+  #skipScanData(bytes: Uint8Array, from: number): number {
     let at = from;
     // Nearly every FF has its zero in the same piece: here is what the time goes into.
     do {
@@ -107,45 +111,51 @@ export class JpegReader implements ImageReader {
   }
 
   #afterScanMarker(code: number, at: number): State {
-    const isData = code === 0 || isRestart(code) || (this.#isLs && code < 0x80);
+    const isData = code === 0 || isRestart(code) || (this.#isJpegLs && code < 0x80);
     return isData ? State.scan : this.#afterCode(code, at, State.scanMarker);
   }
 
   /** What follows a marker with this code; `start` when it ends the image. */
-  #afterCode(code: number, at: number, filled: State = State.code): State {
+  #afterCode(code: number, at: number, fillState: State = State.code): State {
     // Any marker may have more FF before it.
-    if (code === 0xff) return filled;
-    if (code === Code.endOfImage) return State.start;
-    if (code === Code.startOfImage) {
-      throw new Flaw(at - 1, "a new JPEG begins before the one before it has ended");
+    if (code === 0xff) return fillState;
+    if (code === MarkerCode.endOfImage) return State.start;
+    if (code === MarkerCode.startOfImage) {
+      throw new ImageError(at - 1, "a new JPEG begins before the one before it has ended");
     }
-    if (code === Code.temporary || isRestart(code)) return State.marker;
+    if (code === MarkerCode.temporary || isRestart(code)) return State.marker;
     if (code < 0xc0) {
-      const where = filled === State.scanMarker ? " in its coded data" : "";
-      throw new Flaw(at - 1, `a JPEG has the marker FF ${hex(code)}${where}, which none may have`);
+      const where = fillState === State.scanMarker ? " in its coded data" : "";
+      throw new ImageError(
+        at - 1,
+        `a JPEG has the marker FF ${hex(code)}${where}, which none may have`,
+      );
     }
-    if (code === Code.startOfFrameLs) this.#isLs = true;
+    if (code === MarkerCode.startOfFrameLs) this.#isJpegLs = true;
     this.#code = code;
     this.#length = 0;
-    this.#came = 0;
+    this.#received = 0;
     return State.length;
   }
 
   #addLength(byte: number, at: number): void {
     this.#length = this.#length * 256 + byte;
-    if (++this.#came < 2) return;
+    if (++this.#received < 2) return;
     // The length counts its own two bytes.
     if (this.#length < 2) {
       const segment = `the JPEG segment FF ${hex(this.#code)}`;
-      throw new Flaw(at - 1, `${segment} says it is ${this.#length} bytes long, 2 are the least`);
+      throw new ImageError(
+        at - 1,
+        `${segment} says it is ${this.#length} bytes long, 2 are the least`,
+      );
     }
-    this.#left = this.#length - 2;
+    this.#remaining = this.#length - 2;
     this.#state = State.segment;
   }
 }
 
 function isRestart(code: number): boolean {
-  return code >= Code.firstRestart && code <= Code.lastRestart;
+  return code >= MarkerCode.firstRestart && code <= MarkerCode.lastRestart;
 }
 
 function hex(byte: number): string {

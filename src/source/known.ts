@@ -2,13 +2,13 @@
 import { Database } from "bun:sqlite";
 
 /** What a file was when it was complete. */
-export interface KnownFile {
+export interface SeenFile {
   readonly size: bigint;
   /** Modification time, in nanoseconds since 1970. */
   readonly time: bigint;
 }
 
-export class KnownFiles {
+export class SeenFiles {
   /** A file that the system removes with this process. */
   readonly #database = new Database("", { safeIntegers: true });
   readonly #get;
@@ -24,22 +24,24 @@ export class KnownFiles {
       CREATE TABLE known (
         folder INTEGER, name TEXT, size INTEGER, time INTEGER, PRIMARY KEY (folder, name)
       ) WITHOUT ROWID`);
-    const which = "folder = ? AND name = ?";
-    this.#get = this.#database.query<KnownFile, [number, string]>(
-      `SELECT size, time FROM known WHERE ${which}`,
+    const condition = "folder = ? AND name = ?";
+    this.#get = this.#database.query<SeenFile, [number, string]>(
+      `SELECT size, time FROM known WHERE ${condition}`,
     );
     this.#put = this.#database.query<null, [number, string, bigint, bigint]>(
       "INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?)",
     );
-    this.#delete = this.#database.query<null, [number, string]>(`DELETE FROM known WHERE ${which}`);
+    this.#delete = this.#database.query<null, [number, string]>(
+      `DELETE FROM known WHERE ${condition}`,
+    );
   }
 
   /** @param folder stands for the folder that the file lies in */
-  get(folder: number, name: string): KnownFile | null {
+  get(folder: number, name: string): SeenFile | null {
     return this.#get.get(folder, name);
   }
 
-  put(folder: number, name: string, { size, time }: KnownFile): void {
+  put(folder: number, name: string, { size, time }: SeenFile): void {
     this.#put.run(folder, name, size, time);
   }
 

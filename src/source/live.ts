@@ -1,11 +1,17 @@
 /** A source whose frames come as they are captured, and what its queue does when it is full. */
 import { asFramesError, FramesError } from "../errors.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../frame.ts";
-import { type CapturedFrame, endIterator, frameOf, iteratorOf, type Naming } from "./iterable.ts";
+import {
+  type CapturedFrame,
+  closeIterator,
+  toFrame,
+  toIterator,
+  type CaptureDefaults,
+} from "./iterable.ts";
 import type { SourceSpool } from "./spool.ts";
 
 /** Bytes that the queue of one source holds at most, however few frames that are; one always fits. */
-const mostBytes = 256 << 20;
+const maxQueueBytes = 256 << 20;
 
 /** Holds the source up, or keeps the newest frames: so many, whatever comes. */
 export type QueuePolicy = "block" | { readonly latest: number };
@@ -15,19 +21,19 @@ export class LiveSource implements FrameSource {
   readonly name: string;
   readonly isLive = true;
   readonly raw?: RawShape;
-  readonly #frames: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
-  readonly #naming: Naming;
+  readonly #iterator: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
+  readonly #defaults: CaptureDefaults;
   /** Where frames are kept that cannot be sent now. */
   readonly #spool: SourceSpool | undefined;
   #isConnected = false;
   readonly #policy: QueuePolicy;
   readonly #queue: Frame[] = [];
-  #bytes = 0;
+  #queueBytes = 0;
   /** What was dropped and not told yet, oldest first: it lies before all frames of the queue. */
   #losses: Loss[] = [];
   #sequence = 0;
-  #waiting: PromiseWithResolvers<Frame | Loss | undefined> | undefined;
-  #onRoom = () => {};
+  #pendingNext: PromiseWithResolvers<Frame | Loss | undefined> | undefined;
+  #onDrain = () => {};
   #isPumping = false;
   #hasEnded = false;
   #failure: { error: unknown } | undefined;
@@ -36,28 +42,28 @@ export class LiveSource implements FrameSource {
     name: string,
     frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
     policy: QueuePolicy,
-    naming: Naming,
-    more: { readonly raw?: RawShape; readonly spool?: SourceSpool } = {},
+    defaults: CaptureDefaults,
+    options: { readonly raw?: RawShape; readonly spool?: SourceSpool } = {},
   ) {
     this.name = name;
-    this.#frames = iteratorOf(frames);
+    this.#iterator = toIterator(frames);
     this.#policy = policy;
-    this.#naming = naming;
-    if (more.raw !== undefined) this.raw = more.raw;
-    this.#spool = more.spool;
-    this.#sequence = more.spool?.lastNumber ?? 0;
-    this.#losses = more.spool?.losses() ?? [];
+    this.#defaults = defaults;
+    if (options.raw !== undefined) this.raw = options.raw;
+    this.#spool = options.spool;
+    this.#sequence = options.spool?.lastNumber ?? 0;
+    this.#losses = options.spool?.losses() ?? [];
   }
 
-  get keepsFresh(): boolean {
+  get usesLiveWindow(): boolean {
     return this.#policy !== "block";
   }
 
-  get captured(): number {
+  get capturedCount(): number {
     return this.#sequence;
   }
 
-  get untold(): readonly Loss[] {
+  get unreportedLosses(): readonly Loss[] {
     return this.#losses;
   }
 
@@ -65,75 +71,75 @@ export class LiveSource implements FrameSource {
   async #pump(): Promise<void> {
     try {
       for (;;) {
-        if (this.#isHeldUp()) await this.#room();
+        if (this.#isBlocked()) await this.#waitForDrain();
         if (this.#hasEnded) break;
-        const { done, value } = await this.#frames.next();
+        const { done, value } = await this.#iterator.next();
         if (done === true || this.#hasEnded) break;
-        this.#add(value);
+        this.#enqueue(value);
       }
     } catch (error) {
       this.#failure = { error };
     }
     this.#hasEnded = true;
-    this.#answer();
+    this.#resolveNext();
   }
 
-  #isHeldUp(): boolean {
+  #isBlocked(): boolean {
     if (this.#policy !== "block" || this.#queue.length === 0) return false;
     return this.#isConnected || this.#spool?.hasRoomFor(this.#queue[0]!) !== true;
   }
 
   /** Resolves when the queue has been emptied. */
-  #room(): Promise<void> {
+  #waitForDrain(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#onRoom = resolve;
+    this.#onDrain = resolve;
     return promise;
   }
 
-  #add(captured: CapturedFrame): void {
-    const item = frameOf(captured, ++this.#sequence, this.#naming);
+  #enqueue(captured: CapturedFrame): void {
+    const item = toFrame(captured, ++this.#sequence, this.#defaults);
     if (this.#spool !== undefined) this.#spool.lastNumber = this.#sequence;
     if ("error" in item) {
-      this.#lose(item);
+      this.#recordLoss(item);
     } else {
       this.#queue.push(item);
-      this.#bytes += item.size;
+      this.#queueBytes += item.size;
     }
-    if (!this.#isConnected) this.#unload();
-    while (this.#isOverfull()) this.#keepOrLose(this.#shift()!);
-    this.#answer();
+    if (!this.#isConnected) this.#spillQueue();
+    while (this.#isOverLimit()) this.#spoolOrDrop(this.#shift()!);
+    this.#resolveNext();
   }
 
   #shift(): Frame | undefined {
     const frame = this.#queue.shift();
-    if (frame !== undefined) this.#bytes -= frame.size;
+    if (frame !== undefined) this.#queueBytes -= frame.size;
     return frame;
   }
 
   /** Whoever is killed now loses nothing that is on the disk. */
-  #unload(): void {
+  #spillQueue(): void {
     if (this.#spool === undefined) return;
     while (this.#queue.length > 0) {
       if (this.#policy === "block" && !this.#spool.hasRoomFor(this.#queue[0]!)) return;
-      this.#keepOrLose(this.#shift()!);
+      this.#spoolOrDrop(this.#shift()!);
     }
-    this.#onRoom();
+    this.#onDrain();
   }
 
-  #keepOrLose(frame: Frame): void {
+  #spoolOrDrop(frame: Frame): void {
     if (this.#spool === undefined) return this.#drop(frame);
     // With block only what was on its way comes here, and that is never dropped, full or not.
-    const isHeldUp = this.#policy === "block";
-    if (!isHeldUp && !this.#spool.isLargeEnoughFor(frame)) return this.#drop(frame);
+    const isBlocking = this.#policy === "block";
+    if (!isBlocking && !this.#spool.isLargeEnoughFor(frame)) return this.#drop(frame);
     // A spool that is full keeps the newest too.
     for (
       let oldest;
-      !isHeldUp && !this.#spool.hasRoomFor(frame) && (oldest = this.#spool.oldest());
+      !isBlocking && !this.#spool.hasRoomFor(frame) && (oldest = this.#spool.oldest());
     ) {
       this.#spool.delete(oldest.sequence);
       this.#drop(oldest);
     }
-    if (!isHeldUp && !this.#spool.hasRoomFor(frame)) return this.#drop(frame);
+    if (!isBlocking && !this.#spool.hasRoomFor(frame)) return this.#drop(frame);
     try {
       this.#spool.put(frame);
     } catch (error) {
@@ -142,101 +148,101 @@ export class LiveSource implements FrameSource {
   }
 
   #drop({ sequence, name: what }: Frame, error = new FramesError("dropped")): void {
-    this.#lose({ first: sequence, last: sequence, what, error });
+    this.#recordLoss({ first: sequence, last: sequence, what, error });
   }
 
-  #isOverfull(): boolean {
+  #isOverLimit(): boolean {
     if (this.#policy === "block") return false;
     const { length } = this.#queue;
-    return length > this.#policy.latest || (this.#bytes > mostBytes && length > 1);
+    return length > this.#policy.latest || (this.#queueBytes > maxQueueBytes && length > 1);
   }
 
-  #lose(loss: Loss): void {
-    const before = this.#losses.at(-1);
-    if (before?.last === loss.first - 1 && before.error.code === loss.error.code) {
-      this.#losses[this.#losses.length - 1] = { ...before, last: loss.last };
+  #recordLoss(loss: Loss): void {
+    const previous = this.#losses.at(-1);
+    if (previous?.last === loss.first - 1 && previous.error.code === loss.error.code) {
+      this.#losses[this.#losses.length - 1] = { ...previous, last: loss.last };
     } else {
       this.#losses.push(loss);
     }
-    this.#spool?.lose(this.#losses.at(-1)!);
+    this.#spool?.recordLoss(this.#losses.at(-1)!);
   }
 
-  #answer(): void {
-    if (this.#waiting === undefined) return;
+  #resolveNext(): void {
+    if (this.#pendingNext === undefined) return;
     // What the spool has stays there, in its order, until somebody can take it.
     if (this.#spool !== undefined && !this.#isConnected) return;
-    const next = this.#take();
+    const next = this.#dequeue();
     if (next === undefined && !this.#hasEnded) return;
-    const { resolve, reject } = this.#waiting;
-    this.#waiting = undefined;
+    const { resolve, reject } = this.#pendingNext;
+    this.#pendingNext = undefined;
     if (next === undefined && this.#failure !== undefined) reject(this.#failure.error);
     else resolve(next);
   }
 
-  #take(): Frame | Loss | undefined {
+  #dequeue(): Frame | Loss | undefined {
     const loss = this.#losses.shift();
     if (loss !== undefined) return loss;
     // What is live goes first; what is kept has waited already.
     const frame = this.#shift() ?? this.#spool?.next();
-    this.#onRoom();
+    this.#onDrain();
     return frame;
   }
 
   next(): Frame | Loss | Promise<Frame | Loss | undefined> {
-    this.#start();
-    const next = this.#take();
+    this.#startPump();
+    const next = this.#dequeue();
     if (next !== undefined) return next;
-    const waiting = (this.#waiting = Promise.withResolvers<Frame | Loss | undefined>());
-    this.#answer();
-    return waiting.promise;
+    const pendingNext = (this.#pendingNext = Promise.withResolvers<Frame | Loss | undefined>());
+    this.#resolveNext();
+    return pendingNext.promise;
   }
 
-  #start(): void {
+  #startPump(): void {
     if (this.#isPumping) return;
     this.#isPumping = true;
     void this.#pump();
   }
 
-  begin(): void {
+  startCapture(): void {
     // Without a place for them, frames are worth nothing before there is a server.
-    if (this.#spool !== undefined) this.#start();
+    if (this.#spool !== undefined) this.#startPump();
   }
 
-  connected(): void {
+  onConnected(): void {
     this.#isConnected = true;
-    this.#onRoom();
-    this.#answer();
+    this.#onDrain();
+    this.#resolveNext();
   }
 
-  disconnected(frames: readonly Frame[]): readonly Frame[] {
+  onDisconnected(frames: readonly Frame[]): readonly Frame[] {
     this.#isConnected = false;
     if (this.#spool === undefined) return frames;
     this.#spool.rewind();
-    for (const frame of frames) this.#keepOrLose(frame);
-    this.#unload();
+    for (const frame of frames) this.#spoolOrDrop(frame);
+    this.#spillQueue();
     return [];
   }
 
-  settled({ sequence }: Frame): void {
+  onSettled({ sequence }: Frame): void {
     this.#spool?.delete(sequence);
   }
 
-  again(frame: Frame, error: FramesError): Loss {
+  retry(frame: Frame, error: FramesError): Loss {
     this.#spool?.delete(frame.sequence);
     return { first: frame.sequence, last: frame.sequence, what: frame.name, error };
   }
 
   /** Captures nothing more: what a source is still about to give is not waited for. */
-  stop(): void {
+  stopCapture(): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    this.#onRoom();
-    endIterator(this.#frames);
-    this.#answer();
+    this.#onDrain();
+    closeIterator(this.#iterator);
+    this.#resolveNext();
   }
 
   close(): void {
     this.#hasEnded = true;
-    endIterator(this.#frames);
+    closeIterator(this.#iterator);
   }
 }

@@ -1,14 +1,14 @@
 /** Videos, images, cameras and URLs as frames, by way of ffmpeg. */
 import { statSync } from "node:fs";
 import { asFramesError, FramesError } from "../errors.ts";
-import { type Conversion, convert } from "./conversion.ts";
-import { isWholeImage } from "./ending.ts";
-import { type Ended, runFfmpeg, shownInput } from "./ffmpeg.ts";
-import { imagesIn, readImage } from "./image-file.ts";
-import { type Input, inputWords, isMedia, parseCamera, understand } from "./input.ts";
+import { type Transcoding, chooseTranscoding } from "./conversion.ts";
+import { hasImageEnd } from "./ending.ts";
+import { type FfmpegResult, runFfmpeg, printableInput } from "./ffmpeg.ts";
+import { imageFileReader, readImage } from "./image-file.ts";
+import { type MediaInput, inputArgs, isMedia, parseCameraMode, parseInput } from "./input.ts";
 import type { CapturedFrame } from "./iterable.ts";
 import type { Packet } from "./packets.ts";
-import { type Probe, probe } from "./probe.ts";
+import { type VideoInfo, probe } from "./probe.ts";
 import { SourceClock } from "./source-clock.ts";
 
 export { isMedia };
@@ -22,11 +22,11 @@ export interface MediaOptions {
   /** What is asked of a device: size, pixel format and rate, such as `640x512:gray16le@30`. */
   readonly camera?: string;
   /** Bytes that a frame may have. */
-  readonly largest: number;
+  readonly maxFrameBytes: number;
   /** Milliseconds without a byte after which an input has stalled; default 10,000. */
-  readonly stallAfter?: number;
+  readonly stallTimeoutMs?: number;
   /** A live input failed, and is started again after a pause. */
-  readonly onTrouble?: (error: FramesError) => void;
+  readonly onRetry?: (error: FramesError) => void;
 }
 
 /** An input that was found to have frames. */
@@ -42,7 +42,7 @@ export interface Media {
 }
 
 /** Containers that carry no times: what ffmpeg says as one is made up. */
-const timeless = new Set([
+const untimedContainers = new Set([
   "mpjpeg",
   "mjpeg",
   "mjpeg_2000",
@@ -53,25 +53,25 @@ const timeless = new Set([
 ]);
 
 /** What ffprobe may take to make sense of a stream while bytes come, in milliseconds. */
-const analysis = 5000;
+const analysisTimeoutMs = 5000;
 
 /** Longest pause before a live input is started again, in seconds. */
-const longestPause = 30;
+const maxRestartDelaySeconds = 30;
 
 /** Reads one input in one way. */
-interface Reading {
-  readonly input: Input;
+interface OpenedInput {
+  readonly input: MediaInput;
   readonly name: string;
-  readonly words: readonly string[];
+  readonly args: readonly string[];
   readonly options: MediaOptions;
-  readonly stallAfter: number;
+  readonly stallTimeoutMs: number;
 }
 
 /** What was found in an input, and what its frames become. */
-interface Plan {
-  readonly found: Probe;
+interface ReadPlan {
+  readonly video: VideoInfo;
   readonly isLive: boolean;
-  readonly conversion: Conversion;
+  readonly transcoding: Transcoding;
 }
 
 /**
@@ -81,47 +81,47 @@ interface Plan {
  * if nothing can be made of it; `usage` if what is asked for is nothing
  */
 export async function openMedia(path: string, options: MediaOptions): Promise<Media> {
-  const name = shownInput(path);
-  const input = understand(path) ?? { kind: "file", path };
-  const camera = options.camera === undefined ? {} : parseCamera(options.camera);
+  const name = printableInput(path);
+  const input = parseInput(path) ?? { kind: "file", path };
+  const mode = options.camera === undefined ? {} : parseCameraMode(options.camera);
   if (options.camera !== undefined && input.kind !== "device") {
     throw new FramesError("usage", `Cannot ask ${name} for ${options.camera}: it is no camera`);
   }
-  if (input.kind !== "url") checkPresence(input.path, name);
+  if (input.kind !== "url") checkExists(input.path, name);
   if (input.kind === "image") {
     const bytes = statSync(input.path).size;
-    const frames = again(() => readImage(input.path, name, options.largest));
-    return { isLive: false, description: `one image of ${amount(bytes)}, as it is`, frames };
+    const frames = toIterable(() => readImage(input.path, name, options.maxFrameBytes));
+    return { isLive: false, description: `one image of ${formatAmount(bytes)}, as it is`, frames };
   }
-  const reading: Reading = {
+  const opened: OpenedInput = {
     input,
     name,
-    words: inputWords(input, camera),
+    args: inputArgs(input, mode),
     options,
-    stallAfter: options.stallAfter ?? 10_000,
+    stallTimeoutMs: options.stallTimeoutMs ?? 10_000,
   };
-  const plan = await look(reading);
+  const plan = await planRead(opened);
   // Only images: there is nothing that ffmpeg would have to take apart.
-  const read = input.kind === "file" ? imagesIn(plan.found.container) : undefined;
+  const read = input.kind === "file" ? imageFileReader(plan.video.container) : undefined;
   if (input.kind === "file" && read !== undefined) {
     return {
       isLive: false,
-      description: `${size(plan.found)} ${plan.found.codec}, copied as it is`,
-      type: plan.conversion.type,
-      frames: again(() => read(input.path, name, options.largest)),
+      description: `${formatDimensions(plan.video)} ${plan.video.codec}, copied as it is`,
+      type: plan.transcoding.type,
+      frames: toIterable(() => read(input.path, name, options.maxFrameBytes)),
     };
   }
   return {
     isLive: plan.isLive,
-    description: describe(plan),
-    type: plan.conversion.type,
-    frames: stoppable((signal) =>
-      plan.isLive ? liveFrames(reading, plan, signal) : filedFrames(reading, plan, signal),
+    description: describePlan(plan),
+    type: plan.transcoding.type,
+    frames: abortable((signal) =>
+      plan.isLive ? liveFrames(opened, plan, signal) : fileFrames(opened, plan, signal),
     ),
   };
 }
 
-function checkPresence(path: string, name: string): void {
+function checkExists(path: string, name: string): void {
   try {
     if (!statSync(path).isDirectory()) return;
   } catch (error) {
@@ -130,58 +130,60 @@ function checkPresence(path: string, name: string): void {
   throw new FramesError("unreadable", `Cannot read ${name} as a video: it is a directory`);
 }
 
-function again(begin: () => AsyncIterator<CapturedFrame>): AsyncIterable<CapturedFrame> {
-  return { [Symbol.asyncIterator]: begin };
+function toIterable(
+  createIterator: () => AsyncIterator<CapturedFrame>,
+): AsyncIterable<CapturedFrame> {
+  return { [Symbol.asyncIterator]: createIterator };
 }
 
 /** @throws {FramesError} */
-async function look(reading: Reading, signal?: AbortSignal): Promise<Plan> {
-  const { input, name, words, options, stallAfter } = reading;
-  const deadline = stallAfter + analysis;
-  const found = await probe(words, name, { deadline, ...(signal === undefined ? {} : { signal }) });
-  const isOver = /^https?:/i.test(input.kind === "url" ? input.url : "") && found.isFinite;
-  const isLive = input.kind === "device" || (input.kind === "url" && !isOver);
-  return { found, isLive, conversion: convert(found, { ...options, isLive }) };
+async function planRead(opened: OpenedInput, signal?: AbortSignal): Promise<ReadPlan> {
+  const { input, name, args, options, stallTimeoutMs } = opened;
+  const timeoutMs = stallTimeoutMs + analysisTimeoutMs;
+  const video = await probe(args, name, { timeoutMs, ...(signal === undefined ? {} : { signal }) });
+  const isFiniteHttp = /^https?:/i.test(input.kind === "url" ? input.url : "") && video.isFinite;
+  const isLive = input.kind === "device" || (input.kind === "url" && !isFiniteHttp);
+  return { video, isLive, transcoding: chooseTranscoding(video, { ...options, isLive }) };
 }
 
-function describe({ found, conversion }: Plan): string {
-  const { codec, rate } = found;
-  const { label, frameSize } = conversion;
-  const pace = rate === undefined ? "" : ` at ${Number(rate.toFixed(2))} fps`;
-  const parts = [`${size(found)} ${codec}${pace}`, label];
-  if (frameSize !== undefined) {
+function describePlan({ video, transcoding }: ReadPlan): string {
+  const { codec, rate } = video;
+  const { label, frameBytes } = transcoding;
+  const rateText = rate === undefined ? "" : ` at ${Number(rate.toFixed(2))} fps`;
+  const parts = [`${formatDimensions(video)} ${codec}${rateText}`, label];
+  if (frameBytes !== undefined) {
     parts.push(
       rate === undefined
-        ? `about ${amount(frameSize)} a frame`
-        : `about ${amount(frameSize * rate)}/s`,
+        ? `about ${formatAmount(frameBytes)} a frame`
+        : `about ${formatAmount(frameBytes * rate)}/s`,
     );
   }
   return parts.join(", ");
 }
 
-function size({ width, height }: Probe): string {
+function formatDimensions({ width, height }: VideoInfo): string {
   return `${width}x${height}`;
 }
 
 /** `12 MB`, `0.3 MB`, `40 kB`. */
-function amount(bytes: number): string {
+function formatAmount(bytes: number): string {
   if (bytes < 100_000) return `${Math.ceil(bytes / 1000)} kB`;
   const megabytes = bytes / 1e6;
   return `${megabytes < 10 ? Number(megabytes.toFixed(1)) : Math.round(megabytes)} MB`;
 }
 
 /** Frames that can be given up at any time, also while the next is waited for. */
-function stoppable(
-  begin: (signal: AbortSignal) => AsyncGenerator<CapturedFrame, undefined>,
+function abortable(
+  createIterator: (signal: AbortSignal) => AsyncGenerator<CapturedFrame, undefined>,
 ): AsyncIterable<CapturedFrame> {
   return {
     [Symbol.asyncIterator]() {
-      const stop = new AbortController();
-      const frames = begin(stop.signal);
+      const controller = new AbortController();
+      const frames = createIterator(controller.signal);
       return {
         next: () => frames.next(),
         return: () => {
-          stop.abort();
+          controller.abort();
           return frames.return(undefined);
         },
       };
@@ -189,63 +191,75 @@ function stoppable(
   };
 }
 
-function run(
-  { input, words, options, stallAfter: given }: Reading,
-  { found, isLive, conversion }: Plan,
+function readPackets(
+  { input, args: inputArgs, options, stallTimeoutMs: configuredTimeoutMs }: OpenedInput,
+  { video, isLive, transcoding }: ReadPlan,
   signal: AbortSignal,
-): AsyncGenerator<Packet, Ended> {
+): AsyncGenerator<Packet, FfmpegResult> {
   // Half a frame is none. What is called damaged in these may be whole: all that follows a gap, or the last.
-  const isLax = found.container === "mpegts" || found.container === "mpjpeg";
-  const whole = isLax ? [] : ["-fflags", "+discardcorrupt"];
+  const mayLookCorrupt = video.container === "mpegts" || video.container === "mpjpeg";
+  const discardArgs = mayLookCorrupt ? [] : ["-fflags", "+discardcorrupt"];
   // What a live input is like is known; to find out once more would heap up its first frames. The times
   // of others are left as they are: what ffmpeg takes for their start depends on the container.
-  const known = isLive ? ["-fpsprobesize", "0"] : ["-copyts"];
-  const told = [...whole, ...known, ...words, "-map", "0:V:0", ...conversion.words];
+  const timingArgs = isLive ? ["-fpsprobesize", "0"] : ["-copyts"];
+  const ffmpegArgs = [
+    ...discardArgs,
+    ...timingArgs,
+    ...inputArgs,
+    "-map",
+    "0:V:0",
+    ...transcoding.args,
+  ];
   // A disk that is slow is not taken for one that has failed.
-  const stallAfter = input.kind === "file" ? Math.max(given, 60_000) : given;
-  return withoutTorn(runFfmpeg(told, { largest: options.largest, stallAfter, signal }));
+  const stallTimeoutMs =
+    input.kind === "file" ? Math.max(configuredTimeoutMs, 60_000) : configuredTimeoutMs;
+  return dropTruncatedLast(
+    runFfmpeg(ffmpegArgs, { maxPacketBytes: options.maxFrameBytes, stallTimeoutMs, signal }),
+  );
 }
 
 /**
  * Keeps back a last image that has no end, if others had one: the link broke or the file was cut off in
  * the midst of it.
  */
-async function* withoutTorn(packets: AsyncGenerator<Packet, Ended>): AsyncGenerator<Packet, Ended> {
-  let wholeCame = false;
-  let unsure: Packet | undefined;
+async function* dropTruncatedLast(
+  packets: AsyncGenerator<Packet, FfmpegResult>,
+): AsyncGenerator<Packet, FfmpegResult> {
+  let hasSeenComplete = false;
+  let pending: Packet | undefined;
   try {
     for (;;) {
       const { done, value } = await packets.next();
-      if (done && unsure === undefined) return value;
+      if (done && pending === undefined) return value;
       if (done) return { ...value, failure: value.failure ?? "its last frame is cut off" };
-      if (unsure !== undefined) yield unsure;
-      unsure = undefined;
-      const isWhole = isWholeImage(value.bytes, value.bytes.subarray(-64));
-      if (isWhole === false && wholeCame) unsure = value;
+      if (pending !== undefined) yield pending;
+      pending = undefined;
+      const isComplete = hasImageEnd(value.bytes, value.bytes.subarray(-64));
+      if (isComplete === false && hasSeenComplete) pending = value;
       else yield value;
-      wholeCame ||= isWhole === true;
+      hasSeenComplete ||= isComplete === true;
     }
   } finally {
-    await giveUp(packets);
+    await stopPackets(packets);
   }
 }
 
 /** Ends the program that packets come from, if it has not ended. */
-async function giveUp(packets: AsyncGenerator<Packet, Ended>): Promise<void> {
-  await packets.return({ failure: undefined, words: "", sawErrors: false });
+async function stopPackets(packets: AsyncGenerator<Packet, FfmpegResult>): Promise<void> {
+  await packets.return({ failure: undefined, message: "", hasErrors: false });
 }
 
 /** Every frame that a file has; then why these are not all, if they are not. */
-async function* filedFrames(
-  reading: Reading,
-  plan: Plan,
+async function* fileFrames(
+  opened: OpenedInput,
+  plan: ReadPlan,
   signal: AbortSignal,
 ): AsyncGenerator<CapturedFrame, undefined> {
-  const start = recordingStart(reading.input, plan.found);
-  const { ending } = plan.conversion;
-  let origin =
-    plan.found.start === undefined ? undefined : BigInt(Math.round(plan.found.start * 1e9));
-  const packets = run(reading, plan, signal);
+  const start = recordingStart(opened.input, plan.video);
+  const { extension } = plan.transcoding;
+  let firstTime =
+    plan.video.start === undefined ? undefined : BigInt(Math.round(plan.video.start * 1e9));
+  const packets = readPackets(opened, plan, signal);
   let count = 0;
   let reached = 0n;
   try {
@@ -253,17 +267,17 @@ async function* filedFrames(
       const { done, value } = await packets.next();
       if (signal.aborted) return undefined;
       if (done) {
-        checkEnd(reading.name, value, plan.found, { count, reached });
+        checkCompleteness(opened.name, value, plan.video, { count, reached });
         return undefined;
       }
-      origin ??= value.time;
-      const time = value.time === undefined ? reached : value.time - (origin ?? 0n);
+      firstTime ??= value.time;
+      const time = value.time === undefined ? reached : value.time - (firstTime ?? 0n);
       count++;
       reached = time + value.duration;
-      yield { bytes: value.bytes, ending, captured: start + time };
+      yield { bytes: value.bytes, extension, captured: start + time };
     }
   } finally {
-    await giveUp(packets);
+    await stopPackets(packets);
   }
 }
 
@@ -272,39 +286,42 @@ async function* filedFrames(
  *
  * @throws {FramesError} `unreadable`
  */
-function checkEnd(
+function checkCompleteness(
   name: string,
-  { failure, words, sawErrors }: Ended,
-  { end, rate }: Probe,
+  { failure, message, hasErrors }: FfmpegResult,
+  { end, rate }: VideoInfo,
   { count, reached }: { readonly count: number; readonly reached: bigint },
 ): void {
-  const some = count === 1 ? "1 frame" : `${count} frames`;
-  let what = failure;
-  if (what === undefined && count === 0) what = "no frame came of it";
-  if (what === undefined && end !== undefined) {
-    const got = Number(reached) / 1e9;
+  const countText = count === 1 ? "1 frame" : `${count} frames`;
+  let problem = failure;
+  if (problem === undefined && count === 0) problem = "no frame came of it";
+  if (problem === undefined && end !== undefined) {
+    const endSeconds = Number(reached) / 1e9;
     // What ffmpeg calls an error need not be one; without any, containers are not exact about their ends.
-    const lenience = sawErrors ? 1.5 / (rate ?? 10) : 0.5;
-    if (got < end - lenience) {
-      what = `it ended after ${some}, at ${got.toFixed(2)} of ${end.toFixed(2)} s`;
+    const tolerance = hasErrors ? 1.5 / (rate ?? 10) : 0.5;
+    if (endSeconds < end - tolerance) {
+      problem = `it ended after ${countText}, at ${endSeconds.toFixed(2)} of ${end.toFixed(2)} s`;
     }
-  } else if (what !== undefined && count > 0) {
-    what = `${what} after ${some}`;
+  } else if (problem !== undefined && count > 0) {
+    problem = `${problem} after ${countText}`;
   }
-  if (what === undefined) return;
-  throw new FramesError("unreadable", `Cannot read ${name} to its end: ${withWords(what, words)}`);
+  if (problem === undefined) return;
+  throw new FramesError(
+    "unreadable",
+    `Cannot read ${name} to its end: ${withFfmpegMessage(problem, message)}`,
+  );
 }
 
-function withWords(what: string, words: string): string {
-  return words === "" ? what : `${what}; ffmpeg said: ${words}`;
+function withFfmpegMessage(problem: string, message: string): string {
+  return message === "" ? problem : `${problem}; ffmpeg said: ${message}`;
 }
 
 /**
  * When the first frame was captured, in nanoseconds since 1970: when the recording says it began, or else
  * so long before the file was last written to as the recording lasts, or else now.
  */
-function recordingStart(input: Input, { created, duration }: Probe): bigint {
-  if (created !== undefined) return created;
+function recordingStart(input: MediaInput, { createdAt, duration }: VideoInfo): bigint {
+  if (createdAt !== undefined) return createdAt;
   if (input.kind !== "file") return BigInt(Date.now()) * 1_000_000n;
   const { mtimeNs } = statSync(input.path, { bigint: true });
   return mtimeNs - BigInt(Math.round((duration ?? 0) * 1e6)) * 1000n;
@@ -312,60 +329,61 @@ function recordingStart(input: Input, { created, duration }: Probe): bigint {
 
 /** Frames for as long as somebody wants them: an input that fails is started again. */
 async function* liveFrames(
-  reading: Reading,
-  first: Plan,
+  opened: OpenedInput,
+  firstPlan: ReadPlan,
   signal: AbortSignal,
 ): AsyncGenerator<CapturedFrame, undefined> {
-  let plan: Plan | undefined = first;
+  let plan: ReadPlan | undefined = firstPlan;
   let failures = 0;
   for (;;) {
-    let trouble: string;
+    let failureMessage: string;
     try {
       // What comes after a pause may be something else.
-      plan ??= await look(reading, signal);
-      const packets = run(reading, plan, signal);
-      const ended = yield* datedFrames(packets, plan, () => (failures = 0));
-      const { failure, sawErrors, words } = ended;
-      const what = withWords(
+      plan ??= await planRead(opened, signal);
+      const packets = readPackets(opened, plan, signal);
+      const result = yield* timestampedFrames(packets, plan, () => (failures = 0));
+      const { failure, hasErrors, message } = result;
+      const problem = withFfmpegMessage(
         failure ?? "it ended",
-        failure !== undefined || sawErrors ? words : "",
+        failure !== undefined || hasErrors ? message : "",
       );
-      trouble = `Cannot read ${reading.name}: ${what}`;
+      failureMessage = `Cannot read ${opened.name}: ${problem}`;
     } catch (error) {
-      const isPassing =
+      const isTransient =
         error instanceof FramesError && (error.code === "unreadable" || error.code === "timeout");
-      if (!isPassing && !signal.aborted) throw error;
-      trouble = error instanceof Error ? error.message : String(error);
+      if (!isTransient && !signal.aborted) throw error;
+      failureMessage = error instanceof Error ? error.message : String(error);
     }
     if (signal.aborted) return undefined;
     plan = undefined;
-    const pause = Math.min(2 ** failures++, longestPause);
-    reading.options.onTrouble?.(
-      new FramesError("unreadable", `${trouble}; starting it again in ${pause} s`),
+    const delaySeconds = Math.min(2 ** failures++, maxRestartDelaySeconds);
+    opened.options.onRetry?.(
+      new FramesError("unreadable", `${failureMessage}; starting it again in ${delaySeconds} s`),
     );
-    await sleep(pause * 1000, signal);
+    await sleep(delaySeconds * 1000, signal);
     if (signal.aborted) return undefined;
   }
 }
 
 /** Live frames by the clock of this machine. */
-async function* datedFrames(
-  packets: AsyncGenerator<Packet, Ended>,
-  { found, conversion }: Plan,
+async function* timestampedFrames(
+  packets: AsyncGenerator<Packet, FfmpegResult>,
+  { video, transcoding }: ReadPlan,
   onFrame: () => void,
-): AsyncGenerator<CapturedFrame, Ended> {
-  const clock = timeless.has(found.container) ? undefined : new SourceClock();
+): AsyncGenerator<CapturedFrame, FfmpegResult> {
+  const clock = untimedContainers.has(video.container) ? undefined : new SourceClock();
   try {
     for (;;) {
       const { done, value } = await packets.next();
       if (done) return value;
       onFrame();
       const now = BigInt(Date.now()) * 1_000_000n;
-      const captured = value.time === undefined ? now : (clock?.date(value.time, now) ?? now);
-      yield { bytes: value.bytes, ending: conversion.ending, captured };
+      const captured =
+        value.time === undefined ? now : (clock?.toCaptureTime(value.time, now) ?? now);
+      yield { bytes: value.bytes, extension: transcoding.extension, captured };
     }
   } finally {
-    await giveUp(packets);
+    await stopPackets(packets);
   }
 }
 
@@ -373,11 +391,11 @@ async function* datedFrames(
 function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, milliseconds);
-  const stop = (): void => resolve();
-  signal.addEventListener("abort", stop);
+  const onAbort = (): void => resolve();
+  signal.addEventListener("abort", onAbort);
   if (signal.aborted) resolve();
   return promise.finally(() => {
     clearTimeout(timer);
-    signal.removeEventListener("abort", stop);
+    signal.removeEventListener("abort", onAbort);
   });
 }

@@ -1,21 +1,21 @@
 /** Names of a folder's frames, a million of them in some twenty megabytes. */
 
 /** Names that do not change: an array of them, or where that would be large a `PackedNames`. */
-export interface Names extends Iterable<string> {
+export interface NameList extends Iterable<string> {
   readonly length: number;
   /** @param index from 0 */
   at(index: number): string | undefined;
 }
 
 /** From so many names on it pays to pack them. */
-const packedFrom = 200_000;
+const minPackedCount = 200_000;
 
 /** Packs `names` if they are many. */
-export function packNames(names: readonly string[]): Names {
-  return names.length < packedFrom ? names : new PackedNames(names);
+export function packNames(names: readonly string[]): NameList {
+  return names.length < minPackedCount ? names : new PackedNames(names);
 }
 
-export class PackedNames implements Names {
+export class PackedNames implements NameList {
   readonly length: number;
   readonly #bytes: Buffer;
   /** Where each name ends in `#bytes`. */

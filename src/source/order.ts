@@ -11,7 +11,7 @@ function isDigit(code: number): boolean {
  * Compares two names. Different names never compare equal, so that the order is the same everywhere.
  * Numbers may have any number of digits.
  */
-export function naturalOrder(a: string, b: string): number {
+export function compareNatural(a: string, b: string): number {
   const shorter = Math.min(a.length, b.length);
   let at = 0;
   // Where names differ, go back to the beginning of the number that the difference lies in.
@@ -25,7 +25,7 @@ export function naturalOrder(a: string, b: string): number {
     const value = compareNumbers(a.slice(start, endA), b.slice(start, endB));
     if (value !== 0) return value;
     // Equal values with leading zeros: what follows decides before the zeros do.
-    const rest = naturalOrder(a.slice(endA), b.slice(endB));
+    const rest = compareNatural(a.slice(endA), b.slice(endB));
     return rest !== 0 ? rest : a.length - b.length;
   }
   if (at === shorter) return a.length - b.length;

@@ -12,32 +12,32 @@ export interface Packet {
 }
 
 /** Characters of a line: they have fewer than 200. */
-const longestLine = 4096;
+const maxLineLength = 4096;
 
 const newline = 0x0a;
 
 /** How the line of a packet begins: stream, when to decode, when to show, for how long, bytes. */
-const packetLine = /^\d+, *(?:-?\d+|NOPTS), *(-?\d+|NOPTS), *(-?\d+), *(\d+), /;
+const packetLinePattern = /^\d+, *(?:-?\d+|NOPTS), *(-?\d+|NOPTS), *(-?\d+), *(\d+), /;
 
 /** How some versions write that a packet has no time. */
-const noTime = -(1n << 63n);
+const noTimestamp = -(1n << 63n);
 
 /**
  * Cuts what ffmpeg writes into packets. The length of each comes before it, so that nothing is guessed
  * from its bytes, and what is too large is known before any of it is kept.
  */
 export class PacketParser {
-  readonly #largest: number;
+  readonly #maxPacketBytes: number;
   #line = "";
   #packet: Omit<Packet, "bytes"> | undefined;
   #bytes = new Uint8Array(0);
-  #came = 0;
+  #received = 0;
   /** Nanoseconds of one unit of time, as a fraction. */
-  #unit = { over: 1_000_000_000n, under: 1n };
+  #timeBase = { numerator: 1_000_000_000n, denominator: 1n };
 
-  /** @param largest bytes that a packet may have */
-  constructor(largest: number) {
-    this.#largest = largest;
+  /** @param maxPacketBytes bytes that a packet may have */
+  constructor(maxPacketBytes: number) {
+    this.#maxPacketBytes = maxPacketBytes;
   }
 
   /**
@@ -52,18 +52,18 @@ export class PacketParser {
         const end = chunk.indexOf(newline, at);
         const piece = chunk.subarray(at, end < 0 ? chunk.length : end);
         at += piece.length + (end < 0 ? 0 : 1);
-        if (this.#line.length + piece.length > longestLine) this.#fail();
+        if (this.#line.length + piece.length > maxLineLength) this.#fail();
         this.#line += Buffer.from(piece.buffer, piece.byteOffset, piece.length).toString("latin1");
         if (end < 0) return undefined;
-        this.#readLine(this.#line);
+        this.#parseLine(this.#line);
         this.#line = "";
       } else {
-        const piece = chunk.subarray(at, at + this.#bytes.length - this.#came);
-        this.#bytes.set(piece, this.#came);
-        this.#came += piece.length;
+        const piece = chunk.subarray(at, at + this.#bytes.length - this.#received);
+        this.#bytes.set(piece, this.#received);
+        this.#received += piece.length;
         at += piece.length;
       }
-      if (this.#packet !== undefined && this.#came === this.#bytes.length) {
+      if (this.#packet !== undefined && this.#received === this.#bytes.length) {
         const packet = { ...this.#packet, bytes: this.#bytes };
         this.#packet = undefined;
         // Some containers have empty packets where a camera left out a frame.
@@ -73,31 +73,34 @@ export class PacketParser {
     return undefined;
   }
 
-  #readLine(line: string): void {
+  #parseLine(line: string): void {
     if (line.startsWith("#")) {
-      const [, over, under] = /^#tb 0: (\d+)\/(\d+)/.exec(line) ?? [];
-      if (over === undefined || under === undefined) return;
-      this.#unit = { over: BigInt(over) * 1_000_000_000n, under: BigInt(under) };
+      const [, numerator, denominator] = /^#tb 0: (\d+)\/(\d+)/.exec(line) ?? [];
+      if (numerator === undefined || denominator === undefined) return;
+      this.#timeBase = {
+        numerator: BigInt(numerator) * 1_000_000_000n,
+        denominator: BigInt(denominator),
+      };
       return;
     }
-    const [, time, duration, length] = packetLine.exec(line) ?? [];
+    const [, time, duration, length] = packetLinePattern.exec(line) ?? [];
     if (time === undefined || duration === undefined || length === undefined) this.#fail();
     const size = Number(length);
-    if (size > this.#largest) {
-      const most = `${this.#largest} are the most`;
-      throw new FramesError("too-large", `Cannot read a frame: it is ${size} bytes long, ${most}`);
+    if (size > this.#maxPacketBytes) {
+      const limit = `${this.#maxPacketBytes} are the most`;
+      throw new FramesError("too-large", `Cannot read a frame: it is ${size} bytes long, ${limit}`);
     }
-    const isTimed = time !== "NOPTS" && BigInt(time) !== noTime;
+    const isTimed = time !== "NOPTS" && BigInt(time) !== noTimestamp;
     this.#packet = {
-      time: isTimed ? this.#nanoseconds(time) : undefined,
-      duration: this.#nanoseconds(duration),
+      time: isTimed ? this.#toNanoseconds(time) : undefined,
+      duration: this.#toNanoseconds(duration),
     };
     this.#bytes = new Uint8Array(size);
-    this.#came = 0;
+    this.#received = 0;
   }
 
-  #nanoseconds(units: string): bigint {
-    return (BigInt(units) * this.#unit.over) / this.#unit.under;
+  #toNanoseconds(units: string): bigint {
+    return (BigInt(units) * this.#timeBase.numerator) / this.#timeBase.denominator;
   }
 
   #fail(): never {

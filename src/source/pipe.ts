@@ -15,14 +15,14 @@ export async function* pipeFrames(
 ): AsyncGenerator<CapturedFrame, undefined> {
   const splitter = new Splitter(options);
   for await (const chunk of stream) {
-    const captured = nanoseconds(clock());
+    const captured = toNanoseconds(clock());
     for (const frame of splitter.push(chunk)) yield { ...frame, captured };
   }
   const last = splitter.end();
-  if (last !== undefined) yield { ...last, captured: nanoseconds(clock()) };
+  if (last !== undefined) yield { ...last, captured: toNanoseconds(clock()) };
   return undefined;
 }
 
-function nanoseconds(milliseconds: number): bigint {
+function toNanoseconds(milliseconds: number): bigint {
   return BigInt(Math.round(milliseconds * 1e3)) * 1000n;
 }

@@ -1,39 +1,45 @@
 /** The end of a portable anymap (PBM, PGM, PPM, PAM, PFM): its header says how many samples there are. */
-import { Comments, isBlank, TextSamples } from "./pnm-text.ts";
-import { Flaw, type ImageReader, quoted, TooLarge, UnknownStart } from "./reader.ts";
+import { CommentFilter, isWhitespace, TextSampleCounter } from "./pnm-text.ts";
+import {
+  ImageError,
+  type ImageParser,
+  quoteBytes,
+  ImageTooLargeError,
+  UnknownImageError,
+} from "./reader.ts";
 
 /** What follows the magic number, and what the samples are. */
-interface Format {
-  readonly kind: string;
-  readonly ending: string;
+interface PnmFormat {
+  readonly label: string;
+  readonly extension: string;
   /** What the header has; PAM has lines with names instead. */
-  readonly fields: readonly Field[];
+  readonly fields: readonly HeaderField[];
   /** Samples of a pixel. */
   readonly depth: number;
   /** `bits` are eight samples to a byte, `digits` need nothing between them. */
   readonly samples: "bits" | "binary" | "float" | "digits" | "numbers";
 }
 
-type Field = "width" | "height" | "maximum" | "scale" | "depth";
+type HeaderField = "width" | "height" | "maximum" | "scale" | "depth";
 
-const plain: readonly Field[] = ["width", "height"];
-const graded: readonly Field[] = ["width", "height", "maximum"];
-const scaled: readonly Field[] = ["width", "height", "scale"];
+const sizeFields: readonly HeaderField[] = ["width", "height"];
+const maximumFields: readonly HeaderField[] = ["width", "height", "maximum"];
+const scaleFields: readonly HeaderField[] = ["width", "height", "scale"];
 
-const formats = new Map<string, Format>([
-  ["1", { kind: "a PBM", ending: "pbm", fields: plain, depth: 1, samples: "digits" }],
-  ["2", { kind: "a PGM", ending: "pgm", fields: graded, depth: 1, samples: "numbers" }],
-  ["3", { kind: "a PPM", ending: "ppm", fields: graded, depth: 3, samples: "numbers" }],
-  ["4", { kind: "a PBM", ending: "pbm", fields: plain, depth: 1, samples: "bits" }],
-  ["5", { kind: "a PGM", ending: "pgm", fields: graded, depth: 1, samples: "binary" }],
-  ["6", { kind: "a PPM", ending: "ppm", fields: graded, depth: 3, samples: "binary" }],
-  ["7", { kind: "a PAM", ending: "pam", fields: [], depth: 1, samples: "binary" }],
-  ["f", { kind: "a PFM", ending: "pfm", fields: scaled, depth: 1, samples: "float" }],
-  ["F", { kind: "a PFM", ending: "pfm", fields: scaled, depth: 3, samples: "float" }],
+const formats = new Map<string, PnmFormat>([
+  ["1", { label: "a PBM", extension: "pbm", fields: sizeFields, depth: 1, samples: "digits" }],
+  ["2", { label: "a PGM", extension: "pgm", fields: maximumFields, depth: 1, samples: "numbers" }],
+  ["3", { label: "a PPM", extension: "ppm", fields: maximumFields, depth: 3, samples: "numbers" }],
+  ["4", { label: "a PBM", extension: "pbm", fields: sizeFields, depth: 1, samples: "bits" }],
+  ["5", { label: "a PGM", extension: "pgm", fields: maximumFields, depth: 1, samples: "binary" }],
+  ["6", { label: "a PPM", extension: "ppm", fields: maximumFields, depth: 3, samples: "binary" }],
+  ["7", { label: "a PAM", extension: "pam", fields: [], depth: 1, samples: "binary" }],
+  ["f", { label: "a PFM", extension: "pfm", fields: scaleFields, depth: 1, samples: "float" }],
+  ["F", { label: "a PFM", extension: "pfm", fields: scaleFields, depth: 3, samples: "float" }],
 ]);
 
 /** The lines of a PAM's header, but for TUPLTYPE, which is free. */
-const pamFields = new Map<string, Field>([
+const pamFields = new Map<string, HeaderField>([
   ["WIDTH", "width"],
   ["HEIGHT", "height"],
   ["DEPTH", "depth"],
@@ -41,7 +47,7 @@ const pamFields = new Map<string, Field>([
 ]);
 
 /** The most that each field may say. */
-const most: Record<Field, number> = {
+const maxFieldValues: Record<HeaderField, number> = {
   width: 0x7fff_ffff,
   height: 0x7fff_ffff,
   depth: 0xffff,
@@ -50,8 +56,8 @@ const most: Record<Field, number> = {
 };
 
 /** Characters of a word in a header; of a line in PAM's. */
-const longestWord = 32;
-const longestLine = 255;
+const maxTokenLength = 32;
+const maxHeaderLineLength = 255;
 
 const State = {
   start: 0,
@@ -59,7 +65,7 @@ const State = {
   /** A blank or a comment must follow the magic number. */
   blank: 2,
   /** Words of the header. */
-  words: 3,
+  tokens: 3,
   /** Lines of PAM's header. */
   lines: 4,
   /** Samples as bytes. */
@@ -70,169 +76,170 @@ const State = {
 type State = (typeof State)[keyof typeof State];
 
 /** Reads PBM, PGM, PPM, PAM and PFM. */
-export class PnmReader implements ImageReader {
-  readonly #largest: number;
+export class PnmParser implements ImageParser {
+  readonly #maxBytes: number;
   #state: State = State.start;
-  #format: Format | undefined;
-  readonly #comments = new Comments();
+  #format: PnmFormat | undefined;
+  readonly #commentFilter = new CommentFilter();
   /** What the header said so far. */
-  readonly #said = new Map<Field, number>();
+  readonly #values = new Map<HeaderField, number>();
   /** The word or line of the header that is being read, and where in the image it began. */
-  #word = "";
-  #wordAt = 0;
+  #token = "";
+  #tokenStart = 0;
   /** Bytes of the image before the piece being read. */
-  #before = 0;
+  #consumed = 0;
   /** Bytes of the whole image, unless it is text. */
   #size: number | undefined;
   /** Bytes of the raster to come. */
-  #left = 0;
-  #text: TextSamples | undefined;
+  #remaining = 0;
+  #textSamples: TextSampleCounter | undefined;
 
-  /** @param largest bytes that an image may have */
-  constructor(largest: number) {
-    this.#largest = largest;
+  /** @param maxBytes bytes that an image may have */
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
   }
 
-  get kind(): string {
-    return this.#format?.kind ?? "a PNM";
+  get label(): string {
+    return this.#format?.label ?? "a PNM";
   }
 
-  get ending(): string {
-    return this.#format?.ending ?? "pnm";
+  get extension(): string {
+    return this.#format?.extension ?? "pnm";
   }
 
   get size(): number | undefined {
     return this.#size;
   }
 
-  get isWhole(): boolean {
-    return this.#text?.isWhole ?? false;
+  get isComplete(): boolean {
+    return this.#textSamples?.isComplete ?? false;
   }
 
   /** Whether it is text, which ends with a line: more blanks may follow. */
   get isText(): boolean {
-    return this.#text !== undefined;
+    return this.#textSamples !== undefined;
   }
 
-  read(bytes: Uint8Array): number {
+  parse(bytes: Uint8Array): number {
     let at = 0;
     while (this.#state < State.raster) {
       if (at === bytes.length) {
-        this.#before += at;
+        this.#consumed += at;
         return -1;
       }
-      this.#header(bytes[at]!, at);
+      this.#parseHeader(bytes[at]!, at);
       at++;
     }
-    if (this.#text !== undefined) return this.#text.read(bytes, at);
-    const came = bytes.length - at;
-    if (came >= this.#left) return at + this.#left;
-    this.#left -= came;
+    if (this.#textSamples !== undefined) return this.#textSamples.parse(bytes, at);
+    const available = bytes.length - at;
+    if (available >= this.#remaining) return at + this.#remaining;
+    this.#remaining -= available;
     return -1;
   }
 
-  #header(byte: number, at: number): void {
+  #parseHeader(byte: number, at: number): void {
     switch (this.#state) {
       case State.start:
-        if (byte !== 0x50) throw new UnknownStart(at);
+        if (byte !== 0x50) throw new UnknownImageError(at);
         this.#state = State.kind;
         return;
       case State.kind:
         this.#format = formats.get(String.fromCharCode(byte));
-        if (this.#format === undefined) throw new UnknownStart(at);
+        if (this.#format === undefined) throw new UnknownImageError(at);
         this.#state = State.blank;
         return;
       case State.blank:
-        if (!isBlank(byte) && byte !== 0x23) throw new UnknownStart(at);
-        this.#state = this.#format!.fields.length > 0 ? State.words : State.lines;
-        return this.#header(byte, at);
-      case State.words:
-        return this.#words(byte, at);
+        if (!isWhitespace(byte) && byte !== 0x23) throw new UnknownImageError(at);
+        this.#state = this.#format!.fields.length > 0 ? State.tokens : State.lines;
+        return this.#parseHeader(byte, at);
+      case State.tokens:
+        return this.#parseTokens(byte, at);
       case State.lines:
-        return this.#lines(byte, at);
+        return this.#parseLines(byte, at);
     }
   }
 
-  #words(byte: number, at: number): void {
-    const seen = this.#comments.pass(byte);
+  #parseTokens(byte: number, at: number): void {
+    const seen = this.#commentFilter.filter(byte);
     if (seen === undefined) return;
-    if (!isBlank(seen)) return this.#add(seen, at, longestWord);
-    if (this.#word === "") return;
+    if (!isWhitespace(seen)) return this.#append(seen, at, maxTokenLength);
+    if (this.#token === "") return;
     const { fields } = this.#format!;
-    const field = fields[this.#said.size]!;
-    this.#set(field, this.#word, at);
-    this.#word = "";
+    const field = fields[this.#values.size]!;
+    this.#setField(field, this.#token, at);
+    this.#token = "";
     // One blank ends the header: the next byte may be a sample that looks like another.
-    if (this.#said.size === fields.length) this.#measure(at);
+    if (this.#values.size === fields.length) this.#computeSize(at);
   }
 
-  #lines(byte: number, at: number): void {
+  #parseLines(byte: number, at: number): void {
     // A comment takes a whole line here.
-    const seen = this.#word === "" ? this.#comments.pass(byte) : byte;
+    const seen = this.#token === "" ? this.#commentFilter.filter(byte) : byte;
     if (seen === undefined) return;
-    if (seen !== 0x0a) return this.#add(seen, at, longestLine);
-    const [name = "", value = ""] = this.#word.trim().split(/\s+/);
+    if (seen !== 0x0a) return this.#append(seen, at, maxHeaderLineLength);
+    const [name = "", value = ""] = this.#token.trim().split(/\s+/);
     const field = pamFields.get(name);
-    if (field !== undefined) this.#set(field, value, at);
-    else if (name === "ENDHDR") this.#endLines(at);
+    if (field !== undefined) this.#setField(field, value, at);
+    else if (name === "ENDHDR") this.#endHeader(at);
     else if (name !== "" && name !== "TUPLTYPE") {
-      throw this.#flaw(at, `has the line ${quotedText(this.#word)} in its header`);
+      throw this.#error(at, `has the line ${quoteText(this.#token)} in its header`);
     }
-    this.#word = "";
+    this.#token = "";
   }
 
-  #add(byte: number, at: number, longest: number): void {
-    if (this.#word === "") this.#wordAt = this.#before + at;
-    this.#word += String.fromCharCode(byte);
-    if (this.#word.length > longest) {
-      throw this.#flaw(at, `has ${quotedText(this.#word)} and more in its header`);
+  #append(byte: number, at: number, maxLength: number): void {
+    if (this.#token === "") this.#tokenStart = this.#consumed + at;
+    this.#token += String.fromCharCode(byte);
+    if (this.#token.length > maxLength) {
+      throw this.#error(at, `has ${quoteText(this.#token)} and more in its header`);
     }
   }
 
-  #set(field: Field, text: string, at: number): void {
+  #setField(field: HeaderField, text: string, at: number): void {
     const pattern = field === "scale" ? /^[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?$/i : /^\d+$/;
     const value = pattern.test(text) ? Number(text) : NaN;
-    const isRight = field === "scale" ? Number.isFinite(value) : value >= 1 && value <= most[field];
-    if (!isRight) throw this.#flaw(at, `has ${quotedText(text)} for its ${field}`);
-    this.#said.set(field, value);
+    const isValid =
+      field === "scale" ? Number.isFinite(value) : value >= 1 && value <= maxFieldValues[field];
+    if (!isValid) throw this.#error(at, `has ${quoteText(text)} for its ${field}`);
+    this.#values.set(field, value);
   }
 
-  #endLines(at: number): void {
-    const missing = [...pamFields].find(([, field]) => !this.#said.has(field));
-    if (missing !== undefined) throw this.#flaw(at, `has no ${missing[0]} in its header`);
-    this.#measure(at);
+  #endHeader(at: number): void {
+    const missing = [...pamFields].find(([, field]) => !this.#values.has(field));
+    if (missing !== undefined) throw this.#error(at, `has no ${missing[0]} in its header`);
+    this.#computeSize(at);
   }
 
   /** The header has ended with the byte at `at`: how much follows? */
-  #measure(at: number): void {
+  #computeSize(at: number): void {
     const { samples, depth } = this.#format!;
-    const width = this.#said.get("width")!;
-    const height = this.#said.get("height")!;
-    const count = width * height * (this.#said.get("depth") ?? depth);
-    const header = this.#before + at + 1;
+    const width = this.#values.get("width")!;
+    const height = this.#values.get("height")!;
+    const count = width * height * (this.#values.get("depth") ?? depth);
+    const headerBytes = this.#consumed + at + 1;
     if (samples === "digits" || samples === "numbers") {
       this.#state = State.text;
-      this.#text = new TextSamples(count, samples === "digits");
+      this.#textSamples = new TextSampleCounter(count, samples === "digits");
       // Of numbers, all but the last have a blank after them.
-      const least = header + (samples === "digits" ? count : 2 * count - 1);
-      if (least > this.#largest) throw new TooLarge();
+      const minBytes = headerBytes + (samples === "digits" ? count : 2 * count - 1);
+      if (minBytes > this.#maxBytes) throw new ImageTooLargeError();
       return;
     }
-    const isWide = (this.#said.get("maximum") ?? 0) > 255;
-    if (samples === "bits") this.#left = Math.ceil(width / 8) * height;
-    else this.#left = count * (samples === "float" ? 4 : isWide ? 2 : 1);
+    const isTwoBytes = (this.#values.get("maximum") ?? 0) > 255;
+    if (samples === "bits") this.#remaining = Math.ceil(width / 8) * height;
+    else this.#remaining = count * (samples === "float" ? 4 : isTwoBytes ? 2 : 1);
     this.#state = State.raster;
-    this.#size = header + this.#left;
-    if (this.#size > this.#largest) throw new TooLarge();
+    this.#size = headerBytes + this.#remaining;
+    if (this.#size > this.#maxBytes) throw new ImageTooLargeError();
   }
 
   /** What is wrong with the word that ends at `at`. */
-  #flaw(at: number, what: string): Flaw {
-    const where = this.#word === "" ? at : this.#wordAt - this.#before;
-    return new Flaw(where, `${this.kind} ${what}`);
+  #error(at: number, problem: string): ImageError {
+    const where = this.#token === "" ? at : this.#tokenStart - this.#consumed;
+    return new ImageError(where, `${this.label} ${problem}`);
   }
 }
 
-function quotedText(text: string): string {
-  return quoted(Buffer.from(text, "latin1"));
+function quoteText(text: string): string {
+  return quoteBytes(Buffer.from(text, "latin1"));
 }

@@ -16,20 +16,20 @@ export function settingFor(values: PerSource | undefined, source: string): strin
 /**
  * Makes sure that whoever names a source names one that there is.
  *
- * @param what the setting, as messages name it
+ * @param option the setting, as messages name it
  * @throws {FramesError} `usage`
  */
-export function checkSettings(
+export function checkSourceNames(
   values: PerSource | undefined,
   sources: readonly string[],
-  what: string,
+  option: string,
 ): void {
   for (const text of typeof values === "string" ? [values] : (values ?? [])) {
     const at = text.lastIndexOf("=");
     if (at < 0 || sources.includes(text.slice(0, at))) continue;
     throw new FramesError(
       "usage",
-      `Cannot read ${what}: there is no source ${text.slice(0, at)}, only ${sources.join(", ")}`,
+      `Cannot read ${option}: there is no source ${text.slice(0, at)}, only ${sources.join(", ")}`,
     );
   }
 }

@@ -5,7 +5,7 @@
  * With slices of 4, 2 and 1 MiB the sender of a 1.5 GB frame took up to 154, 147 and 93 MB of memory, and the
  * same time.
  */
-const sliceSize = (1 << 20) - 4;
+const sliceBytes = (1 << 20) - 4;
 
 /**
  * The first `size` bytes of a newly opened file, in order; a slice is shorter than it should be where the file
@@ -14,27 +14,27 @@ const sliceSize = (1 << 20) - 4;
  *
  * @yields each slice, and whether it is the last
  */
-export async function* slicesOf(
-  file: number,
+export async function* readSlices(
+  fd: number,
   size: number,
 ): AsyncGenerator<{ readonly bytes: Uint8Array; readonly isLast: boolean }, void> {
   // Bun seeks to the start of a slice unless that is 0: one slice is read at a time, in order.
-  const slice = (from: number) =>
-    Bun.file(file)
-      .slice(from, Math.min(from + sliceSize, size))
+  const readSlice = (from: number) =>
+    Bun.file(fd)
+      .slice(from, Math.min(from + sliceBytes, size))
       .bytes();
-  let ahead = size > 0 ? slice(0) : undefined;
+  let nextSlice = size > 0 ? readSlice(0) : undefined;
   try {
-    for (let from = 0; ahead !== undefined; from += sliceSize) {
-      const bytes: Uint8Array = await ahead;
-      const isLast = from + sliceSize >= size;
-      const isWhole = bytes.length === Math.min(sliceSize, size - from);
-      ahead = isLast || !isWhole ? undefined : slice(from + sliceSize);
+    for (let from = 0; nextSlice !== undefined; from += sliceBytes) {
+      const bytes: Uint8Array = await nextSlice;
+      const isLast = from + sliceBytes >= size;
+      const isFull = bytes.length === Math.min(sliceBytes, size - from);
+      nextSlice = isLast || !isFull ? undefined : readSlice(from + sliceBytes);
       // It is awaited in the next round, or at the end.
-      ahead?.catch(() => {});
-      yield { bytes, isLast: isLast || !isWhole };
+      nextSlice?.catch(() => {});
+      yield { bytes, isLast: isLast || !isFull };
     }
   } finally {
-    await ahead?.catch(() => {});
+    await nextSlice?.catch(() => {});
   }
 }

@@ -1,7 +1,7 @@
 /** Capture times of a live source by its own times, which begin anywhere. */
 
 /** How much of the time that goes by an estimate may give way to a source whose clock is slow. */
-const drift = { parts: 1n, of: 1000n };
+const maxDrift = { numerator: 1n, denominator: 1000n };
 
 /**
  * Joins the times of a source to the clock of this machine. A frame is never dated after it came; how
@@ -11,27 +11,27 @@ const drift = { parts: 1n, of: 1000n };
  */
 export class SourceClock {
   #offset: bigint | undefined;
-  #time = 0n;
-  #arrived = 0n;
+  #lastTime = 0n;
+  #lastArrivedAt = 0n;
 
   /**
    * The capture time of a frame in nanoseconds since 1970.
    *
    * @param time of the source, in nanoseconds
-   * @param arrived when the frame came, in nanoseconds since 1970
+   * @param arrivedAt when the frame came, in nanoseconds since 1970
    */
-  date(time: bigint, arrived: bigint): bigint {
-    const offset = arrived - time;
+  toCaptureTime(time: bigint, arrivedAt: bigint): bigint {
+    const offset = arrivedAt - time;
     // A source whose time goes back has begun anew, and so has a machine whose clock was put back.
-    if (this.#offset === undefined || time < this.#time || arrived < this.#arrived) {
+    if (this.#offset === undefined || time < this.#lastTime || arrivedAt < this.#lastArrivedAt) {
       this.#offset = offset;
     } else {
-      const since = arrived - this.#arrived;
-      const lenient = this.#offset + (since * drift.parts) / drift.of;
-      this.#offset = offset < lenient ? offset : lenient;
+      const elapsed = arrivedAt - this.#lastArrivedAt;
+      const driftedOffset = this.#offset + (elapsed * maxDrift.numerator) / maxDrift.denominator;
+      this.#offset = offset < driftedOffset ? offset : driftedOffset;
     }
-    this.#time = time;
-    this.#arrived = arrived;
+    this.#lastTime = time;
+    this.#lastArrivedAt = arrivedAt;
     return time + this.#offset;
   }
 }

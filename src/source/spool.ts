@@ -14,7 +14,7 @@ import {
 } from "../errors.ts";
 import type { Frame, Loss } from "../frame.ts";
 
-const schema = `
+const spoolSchema = `
   CREATE TABLE IF NOT EXISTS session (id TEXT, started INTEGER, stream TEXT);
   CREATE TABLE IF NOT EXISTS counters (source TEXT PRIMARY KEY, last INTEGER) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS frames (
@@ -26,7 +26,7 @@ const schema = `
   ) WITHOUT ROWID;
 `;
 
-interface Row {
+interface SpooledFrameRow {
   readonly seq: bigint;
   readonly name: string;
   readonly captured: bigint;
@@ -34,7 +34,7 @@ interface Row {
   readonly meta: string;
 }
 
-interface LossRow {
+interface SpooledLossRow {
   readonly first: bigint;
   readonly last: bigint;
   readonly what: string;
@@ -53,18 +53,18 @@ export class Spool {
   readonly session: SpooledSession;
   readonly #directory: string;
   readonly #database: Database;
-  readonly #most: number;
+  readonly #maxBytes: number;
   #bytes: number;
 
   /**
    * Opens a spool, or makes one for `session`.
    *
-   * @param most bytes that it may hold
+   * @param maxBytes bytes that it may hold
    * @throws {FramesError} `usage` if it is another stream's or another process's, `missing` if it cannot be had
    */
-  constructor(directory: string, stream: string, session: SpooledSession, most: number) {
+  constructor(directory: string, stream: string, session: SpooledSession, maxBytes: number) {
     this.#directory = directory;
-    this.#most = most;
+    this.#maxBytes = maxBytes;
     try {
       mkdirSync(directory, { recursive: true });
       this.#database = new Database(join(directory, "spool.sqlite"), {
@@ -75,14 +75,14 @@ export class Spool {
       this.#database.run("PRAGMA locking_mode = EXCLUSIVE");
       this.#database.run("PRAGMA journal_mode = WAL");
       this.#database.run("PRAGMA synchronous = NORMAL");
-      this.#database.run(schema);
+      this.#database.run(spoolSchema);
     } catch (error) {
       if (systemCode(error) === "SQLITE_BUSY") {
         throw new FramesError("usage", `Cannot use the spool ${directory}: another process has it`);
       }
       throw asFramesError(error, "missing", `Cannot use the spool ${directory}`);
     }
-    this.session = this.#begin(stream, session);
+    this.session = this.#openSession(stream, session);
     const [sum] = this.#database
       .query<{ bytes: bigint | null }, []>("SELECT sum(size) AS bytes FROM frames")
       .all();
@@ -90,28 +90,28 @@ export class Spool {
   }
 
   /** The session that is kept here; a spool that is empty begins a new one. */
-  #begin(stream: string, session: SpooledSession): SpooledSession {
-    type Kept = { id: string; started: bigint; stream: string };
-    const kept = this.#database.query<Kept, []>("SELECT * FROM session").get();
+  #openSession(stream: string, session: SpooledSession): SpooledSession {
+    type SessionRow = { id: string; started: bigint; stream: string };
+    const stored = this.#database.query<SessionRow, []>("SELECT * FROM session").get();
     const isEmpty = this.#database.query("SELECT 1 FROM frames LIMIT 1").get() === null;
-    if (kept === null || (kept.stream !== stream && isEmpty)) {
-      this.#forget();
+    if (stored === null || (stored.stream !== stream && isEmpty)) {
+      this.#clearSession();
       const put = this.#database.query("INSERT INTO session VALUES (?, ?, ?)");
       put.run(session.id, session.started, stream);
       return session;
     }
-    if (kept.stream !== stream) {
+    if (stored.stream !== stream) {
       this.#database.close();
       throw new FramesError(
         "usage",
-        `Cannot use the spool ${this.#directory} for ${stream}: it holds frames of ${kept.stream}; deliver those first, or choose another --spool`,
+        `Cannot use the spool ${this.#directory} for ${stream}: it holds frames of ${stored.stream}; deliver those first, or choose another --spool`,
       );
     }
-    return { id: kept.id, started: Number(kept.started) };
+    return { id: stored.id, started: Number(stored.started) };
   }
 
   /** The part of one source. */
-  of(source: string): SourceSpool {
+  sourceSpool(source: string): SourceSpool {
     return new SourceSpool(
       this,
       this.#database,
@@ -122,27 +122,27 @@ export class Spool {
 
   /** Whether so many more bytes find room. */
   hasRoom(bytes: number): boolean {
-    return this.#bytes + bytes <= this.#most;
+    return this.#bytes + bytes <= this.#maxBytes;
   }
 
   /** Whether so many bytes would find room if it were empty. */
   isLargeEnough(bytes: number): boolean {
-    return bytes <= this.#most;
+    return bytes <= this.#maxBytes;
   }
 
   /** Counts bytes that came, or went if negative. */
-  count(bytes: number): void {
+  adjustBytes(bytes: number): void {
     this.#bytes += bytes;
   }
 
   /** Closes it; one that holds nothing more begins a new session the next time. */
   close(): void {
     const isEmpty = this.#database.query("SELECT 1 FROM frames LIMIT 1").get() === null;
-    if (isEmpty) this.#forget();
+    if (isEmpty) this.#clearSession();
     this.#database.close();
   }
 
-  #forget(): void {
+  #clearSession(): void {
     for (const table of ["session", "counters", "losses"])
       this.#database.run(`DELETE FROM ${table}`);
   }
@@ -154,9 +154,9 @@ export class SourceSpool {
   readonly #folder: string;
   readonly #source: string;
   readonly #queries;
-  #count: number;
+  #frameCount: number;
   /** The last number that was given out to be sent. */
-  #given = 0;
+  #lastSent = 0;
 
   constructor(spool: Spool, database: Database, folder: string, source: string) {
     this.#spool = spool;
@@ -166,13 +166,13 @@ export class SourceSpool {
       last: database.query<{ last: bigint }, [string]>(
         "SELECT last FROM counters WHERE source = ?",
       ),
-      count: database.query<null, [string, number]>(
+      setLast: database.query<null, [string, number]>(
         "INSERT OR REPLACE INTO counters VALUES (?, ?)",
       ),
       put: database.query<null, [string, number, string, bigint, number, string]>(
         "INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?)",
       ),
-      after: database.query<Row, [string, number]>(
+      after: database.query<SpooledFrameRow, [string, number]>(
         "SELECT seq, name, captured, size, meta FROM frames WHERE source = ? AND seq > ? ORDER BY seq LIMIT 1",
       ),
       size: database.query<{ size: bigint }, [string, number]>(
@@ -181,10 +181,10 @@ export class SourceSpool {
       delete: database.query<null, [string, number]>(
         "DELETE FROM frames WHERE source = ? AND seq = ?",
       ),
-      lose: database.query<null, [string, number, number, string, string]>(
+      putLoss: database.query<null, [string, number, number, string, string]>(
         "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?)",
       ),
-      losses: database.query<LossRow, [string]>(
+      losses: database.query<SpooledLossRow, [string]>(
         "SELECT first, last, what, reason FROM losses WHERE source = ? ORDER BY first",
       ),
       frames: database.query<{ frames: bigint }, [string]>(
@@ -192,12 +192,12 @@ export class SourceSpool {
       ),
     };
     mkdirSync(folder, { recursive: true });
-    this.#count = Number(this.#queries.frames.get(source)!.frames);
+    this.#frameCount = Number(this.#queries.frames.get(source)!.frames);
   }
 
   /** Frames that it holds. */
   get length(): number {
-    return this.#count;
+    return this.#frameCount;
   }
 
   /** The last number that was given to a frame, here or in a process before. */
@@ -206,7 +206,7 @@ export class SourceSpool {
   }
 
   set lastNumber(sequence: number) {
-    this.#queries.count.run(this.#source, sequence);
+    this.#queries.setLast.run(this.#source, sequence);
   }
 
   /** Numbers that were lost, also in processes before: who was killed may not have told of them. */
@@ -220,11 +220,11 @@ export class SourceSpool {
   }
 
   /** Notes numbers that are lost; a range that begins like one before takes its place. */
-  lose({ first, last, what, error }: Loss): void {
-    this.#queries.lose.run(this.#source, first, last, what, error.code);
+  recordLoss({ first, last, what, error }: Loss): void {
+    this.#queries.putLoss.run(this.#source, first, last, what, error.code);
   }
 
-  #pathOf(sequence: number): string {
+  #framePath(sequence: number): string {
     return join(this.#folder, String(sequence));
   }
 
@@ -244,7 +244,7 @@ export class SourceSpool {
   put(frame: Frame): void {
     const { sequence, name, captured, size, metadata } = frame;
     if (this.#queries.size.get(this.#source, sequence) !== null) return;
-    const path = this.#pathOf(sequence);
+    const path = this.#framePath(sequence);
     try {
       const bytes = new Uint8Array(size);
       frame.read(bytes);
@@ -252,43 +252,46 @@ export class SourceSpool {
       renameSync(`${path}.part`, path);
     } catch (error) {
       rmSync(`${path}.part`, { force: true });
-      const why = error instanceof FramesError ? error.message : systemSentence(error);
-      throw new FramesError("unreadable", `the spool cannot be written: ${why}`, { cause: error });
+      const reason = error instanceof FramesError ? error.message : systemSentence(error);
+      throw new FramesError("unreadable", `the spool cannot be written: ${reason}`, {
+        cause: error,
+      });
     }
     this.#queries.put.run(this.#source, sequence, name, captured, size, metadata);
-    this.#spool.count(size);
-    this.#count++;
+    this.#spool.adjustBytes(size);
+    this.#frameCount++;
   }
 
   /** The oldest frame that was not given out on this connection. */
   next(): Frame | undefined {
-    const row = this.#count === 0 ? null : this.#queries.after.get(this.#source, this.#given);
+    const row =
+      this.#frameCount === 0 ? null : this.#queries.after.get(this.#source, this.#lastSent);
     if (row === null) return undefined;
-    this.#given = Number(row.seq);
-    return new SpooledFrame(row, this.#pathOf(this.#given));
+    this.#lastSent = Number(row.seq);
+    return new SpooledFrame(row, this.#framePath(this.#lastSent));
   }
 
   /** The oldest one of all, to be dropped; not one that is on its way. */
   oldest(): Frame | undefined {
-    const row = this.#queries.after.get(this.#source, this.#given);
-    return row === null ? undefined : new SpooledFrame(row, this.#pathOf(Number(row.seq)));
+    const row = this.#queries.after.get(this.#source, this.#lastSent);
+    return row === null ? undefined : new SpooledFrame(row, this.#framePath(Number(row.seq)));
   }
 
   /** The connection is gone: everything is given out anew. */
   rewind(): void {
-    this.#given = 0;
+    this.#lastSent = 0;
   }
 
   /** A frame is not needed any more. */
   delete(sequence: number): void {
-    if (this.#count === 0) return;
-    const found = this.#queries.size.get(this.#source, sequence);
-    if (found === null) return;
+    if (this.#frameCount === 0) return;
+    const row = this.#queries.size.get(this.#source, sequence);
+    if (row === null) return;
     // First the row: a file without one is only a file too many.
     this.#queries.delete.run(this.#source, sequence);
-    rmSync(this.#pathOf(sequence), { force: true });
-    this.#spool.count(-Number(found.size));
-    this.#count--;
+    rmSync(this.#framePath(sequence), { force: true });
+    this.#spool.adjustBytes(-Number(row.size));
+    this.#frameCount--;
   }
 }
 
@@ -300,7 +303,7 @@ class SpooledFrame implements Frame {
   readonly metadata: string;
   readonly #path: string;
 
-  constructor({ seq, name, captured, size, meta }: Row, path: string) {
+  constructor({ seq, name, captured, size, meta }: SpooledFrameRow, path: string) {
     this.name = name;
     this.sequence = Number(seq);
     this.captured = captured;

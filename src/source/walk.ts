@@ -2,33 +2,33 @@
 import { type Dirent, lstatSync, readdirSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { FramesError, systemSentence } from "../errors.ts";
-import { DirectorySource, kindOfFile, type Skipped } from "./directory.ts";
+import { DirectorySource, fileKind, type SkippedPath } from "./directory.ts";
 import { PackedNames } from "./names.ts";
-import { naturalOrder } from "./order.ts";
+import { compareNatural } from "./order.ts";
 
 /** A directory to send, and the name of the source that the frames directly in it belong to. */
-export interface Root {
+export interface RootDirectory {
   readonly path: string;
   readonly name: string;
   /** Whether sub-folders are named below `name`; otherwise by their path below `path` alone. */
-  readonly nested: boolean;
+  readonly isNested: boolean;
 }
 
 /** Which files are frames, beyond what every directory leaves out. */
-export interface Filter {
+export interface FilterOptions {
   readonly include: readonly string[];
   readonly exclude: readonly string[];
 }
 
 /** What a walk found. */
-export interface Walk {
+export interface WalkResult {
   readonly sources: DirectorySource[];
   /** Links and special files, which are never followed. In large folders more are found later. */
-  readonly skipped: Skipped[];
+  readonly skipped: SkippedPath[];
   /** Folders that could not be read: frames in them are missing. */
-  readonly unreadable: Skipped[];
+  readonly unreadable: SkippedPath[];
   /** Files that patterns left out; those in folders that were left out are not counted. */
-  leftOut: number;
+  filteredOut: number;
 }
 
 /**
@@ -37,23 +37,23 @@ export interface Walk {
  * @throws {FramesError} `missing` if a root is not a directory that can be read, `usage` if two
  * folders would be the same source
  */
-export function walk(roots: readonly Root[], filter: Filter): Walk {
-  const found: Walk = { sources: [], skipped: [], unreadable: [], leftOut: 0 };
-  const selection = new Selection(filter, {
-    skipped: (one) => found.skipped.push(one),
-    unreadable: (one) => found.unreadable.push(one),
-    leftOut: () => found.leftOut++,
+export function walk(roots: readonly RootDirectory[], filter: FilterOptions): WalkResult {
+  const result: WalkResult = { sources: [], skipped: [], unreadable: [], filteredOut: 0 };
+  const fileFilter = new FileFilter(filter, {
+    onSkipped: (entry) => result.skipped.push(entry),
+    onUnreadable: (entry) => result.unreadable.push(entry),
+    onFilteredOut: () => result.filteredOut++,
   });
   for (const root of roots) {
-    checkRoot(root.path);
-    collect(selection.placeOf(root), selection, found);
+    checkDirectory(root.path);
+    collectSources(fileFilter.rootLocation(root), fileFilter, result);
   }
   // The names of a million files, now packed, would count for so much memory in use that hundreds of
   // megabytes might pile up before the next collection.
-  if (found.sources.some(({ names }) => names instanceof PackedNames)) Bun.gc(true);
-  found.skipped.sort((a, b) => naturalOrder(a.path, b.path));
+  if (result.sources.some(({ names }) => names instanceof PackedNames)) Bun.gc(true);
+  result.skipped.sort((a, b) => compareNatural(a.path, b.path));
   const seen = new Map<string, string>();
-  for (const { name, path } of found.sources) {
+  for (const { name, path } of result.sources) {
     const other = seen.get(name);
     if (other !== undefined) {
       throw new FramesError(
@@ -63,116 +63,118 @@ export function walk(roots: readonly Root[], filter: Filter): Walk {
     }
     seen.set(name, path);
   }
-  return found;
+  return result;
 }
 
 /** @throws {FramesError} `missing` if it is not a directory that can be read */
-export function checkRoot(path: string): void {
-  let why: string | undefined;
+export function checkDirectory(path: string): void {
+  let reason: string | undefined;
   try {
-    if (!statSync(path).isDirectory()) why = "not a directory";
+    if (!statSync(path).isDirectory()) reason = "not a directory";
   } catch (error) {
-    why = systemSentence(error);
+    reason = systemSentence(error);
   }
-  if (why !== undefined) throw new FramesError("missing", `Cannot send ${path}: ${why}`);
+  if (reason !== undefined) throw new FramesError("missing", `Cannot send ${path}: ${reason}`);
 }
 
 /**
  * A folder that takes more bytes itself holds more than a hundred thousand entries. Their kinds are not told
  * with their names then: for a million that would take 100 MB more.
  */
-const largeFolder = 2_500_000;
+const largeFolderBytes = 2_500_000;
 
 /** What is in a folder. */
-interface Listing {
+interface FolderListing {
   readonly names: string[];
   /** What those names are that are no files. */
-  readonly others: ReadonlyMap<string, string>;
+  readonly otherKinds: ReadonlyMap<string, string>;
 }
 
-type Matches = (relative: string, name: string, folder: boolean) => boolean;
+type Matcher = (relative: string, name: string, isFolder: boolean) => boolean;
 
 /** A filter that can be asked. */
-interface CompiledFilter {
+interface CompiledPatterns {
   /** Whether everything is included that nothing excludes. */
-  readonly all: boolean;
-  readonly includes: Matches;
-  readonly excludes: Matches;
+  readonly includesAll: boolean;
+  readonly includes: Matcher;
+  readonly excludes: Matcher;
 }
 
-function compileFilter({ include, exclude }: Filter): CompiledFilter {
+function compilePatterns({ include, exclude }: FilterOptions): CompiledPatterns {
   const files = include.filter((pattern) => !pattern.endsWith("/")).map(compilePattern);
   const folders = include.filter((pattern) => pattern.endsWith("/")).map(compilePattern);
   const excluded = exclude.map(compilePattern);
   return {
-    all: include.length === 0,
-    includes: (relative, name, folder) =>
-      (folder ? folders : files).some((matches) => matches(relative, name, folder)),
-    excludes: (relative, name, folder) =>
-      excluded.some((matches) => matches(relative, name, folder)),
+    includesAll: include.length === 0,
+    includes: (relative, name, isFolder) =>
+      (isFolder ? folders : files).some((matches) => matches(relative, name, isFolder)),
+    excludes: (relative, name, isFolder) =>
+      excluded.some((matches) => matches(relative, name, isFolder)),
   };
 }
 
 /** A pattern with a slash is held against the path below the root, another against the name. */
-function compilePattern(pattern: string): Matches {
-  const folderOnly = pattern.endsWith("/");
-  const whole = pattern.replace(/\/$/, "").includes("/");
+function compilePattern(pattern: string): Matcher {
+  const isFolderOnly = pattern.endsWith("/");
+  const isPathPattern = pattern.replace(/\/$/, "").includes("/");
   const glob = new Bun.Glob(pattern.replace(/\/$/, "").replace(/^\//, ""));
-  return (relative, name, folder) => (folder || !folderOnly) && glob.match(whole ? relative : name);
+  return (relative, name, isFolder) =>
+    (isFolder || !isFolderOnly) && glob.match(isPathPattern ? relative : name);
 }
 
 /** A folder below a root. */
-export interface FolderPlace {
-  readonly root: Root;
+export interface FolderLocation {
+  readonly root: RootDirectory;
   /** Its path below the root, empty for the root. */
-  readonly below: string;
+  readonly relativePath: string;
   /** Whether what is in it is included, whatever its name. */
   readonly isIncluded: boolean;
 }
 
 /** What a folder holds. */
-export interface FolderContent {
+export interface FolderContents {
   /** Names of its frames, in no order. */
   readonly names: string[];
-  readonly folders: FolderPlace[];
+  readonly folders: FolderLocation[];
 }
 
 /** Absolute path of a folder. */
-export function pathOfFolder({ root, below }: FolderPlace): string {
-  return join(resolve(root.path), below);
+export function folderPath({ root, relativePath }: FolderLocation): string {
+  return join(resolve(root.path), relativePath);
 }
 
 /** Name of the source that the frames directly in a folder belong to. */
-export function sourceOfFolder({ root, below }: FolderPlace): string {
-  if (below === "") return root.name;
+export function folderSourceName({ root, relativePath }: FolderLocation): string {
+  if (relativePath === "") return root.name;
   // A folder named like the root is no other source than the root's, unless its name says where it is.
-  if (below === root.name || below.startsWith(`${root.name}/`)) return `${root.name}/${below}`;
-  return root.nested ? `${root.name}/${below}` : below;
+  if (relativePath === root.name || relativePath.startsWith(`${root.name}/`))
+    return `${root.name}/${relativePath}`;
+  return root.isNested ? `${root.name}/${relativePath}` : relativePath;
 }
 
 /** What a selection tells. */
-export interface SelectionHooks {
+export interface FileFilterHooks {
   /** A link or special file, which is never followed. */
-  skipped(one: Skipped): void;
+  onSkipped(entry: SkippedPath): void;
   /** A folder that could not be read. */
-  unreadable(one: Skipped): void;
+  onUnreadable(entry: SkippedPath): void;
   /** A file that patterns leave out. */
-  leftOut(): void;
+  onFilteredOut(): void;
 }
 
 /** What is to be sent of a folder's entries. */
-export class Selection {
-  readonly #filter: CompiledFilter;
-  readonly #hooks: SelectionHooks;
+export class FileFilter {
+  readonly #patterns: CompiledPatterns;
+  readonly #hooks: FileFilterHooks;
 
-  constructor(filter: Filter, hooks: SelectionHooks) {
-    this.#filter = compileFilter(filter);
+  constructor(options: FilterOptions, hooks: FileFilterHooks) {
+    this.#patterns = compilePatterns(options);
     this.#hooks = hooks;
   }
 
   /** Where a root begins. */
-  placeOf(root: Root): FolderPlace {
-    return { root, below: "", isIncluded: this.#filter.all };
+  rootLocation(root: RootDirectory): FolderLocation {
+    return { root, relativePath: "", isIncluded: this.#patterns.includesAll };
   }
 
   /**
@@ -181,27 +183,27 @@ export class Selection {
    * @param kind `file`, `folder`, or what it is instead; what is not known counts as a file
    */
   select(
-    { root, below, isIncluded }: FolderPlace,
+    { root, relativePath, isIncluded }: FolderLocation,
     name: string,
     kind: string | undefined,
-  ): boolean | FolderPlace {
+  ): boolean | FolderLocation {
     if (name.startsWith(".") || name.endsWith(".tmp") || name.endsWith(".part")) return false;
-    const relative = below === "" ? name : `${below}/${name}`;
+    const relative = relativePath === "" ? name : `${relativePath}/${name}`;
     const isFolder = kind === "folder";
-    if (this.#filter.excludes(relative, name, isFolder)) {
-      if (!isFolder) this.#hooks.leftOut();
+    if (this.#patterns.excludes(relative, name, isFolder)) {
+      if (!isFolder) this.#hooks.onFilteredOut();
       return false;
     }
     // A folder is brought in whole only by a pattern that means folders.
-    const wanted = isIncluded || this.#filter.includes(relative, name, isFolder);
-    if (isFolder) return { root, below: relative, isIncluded: wanted };
-    if (!wanted) {
-      this.#hooks.leftOut();
+    const isSelected = isIncluded || this.#patterns.includes(relative, name, isFolder);
+    if (isFolder) return { root, relativePath: relative, isIncluded: isSelected };
+    if (!isSelected) {
+      this.#hooks.onFilteredOut();
       return false;
     }
     if (kind === undefined || kind === "file") return true;
     const path = join(resolve(root.path), relative);
-    this.#hooks.skipped({ path, why: kind });
+    this.#hooks.onSkipped({ path, why: kind });
     return false;
   }
 
@@ -210,72 +212,80 @@ export class Selection {
    *
    * @throws {FramesError} `missing` if the root cannot be read
    */
-  read(place: FolderPlace): FolderContent {
+  readFolder(location: FolderLocation): FolderContents {
     const names: string[] = [];
-    const folders: FolderPlace[] = [];
-    const { names: all, others } = this.#list(place);
+    const folders: FolderLocation[] = [];
+    const { names: all, otherKinds } = this.#listFolder(location);
     for (const name of all) {
-      const selected = this.select(place, name, others.get(name));
+      const selected = this.select(location, name, otherKinds.get(name));
       if (selected === true) names.push(name);
       else if (selected !== false) folders.push(selected);
     }
     return { names, folders };
   }
 
-  #list(place: FolderPlace): Listing {
-    const path = pathOfFolder(place);
+  #listFolder(location: FolderLocation): FolderListing {
+    const path = folderPath(location);
     try {
-      return statSync(path).size > largeFolder ? listLarge(path) : list(path);
+      return statSync(path).size > largeFolderBytes ? listLargeFolder(path) : listFolder(path);
     } catch (error) {
       // A name that is not UTF-8 comes with U+FFFD in it, and cannot be opened.
       const why = path.includes("\uFFFD") ? "its name is not UTF-8" : systemSentence(error);
-      if (place.below === "")
-        throw new FramesError("missing", `Cannot send ${place.root.path}: ${why}`);
-      this.#hooks.unreadable({ path, why });
-      return { names: [], others: new Map() };
+      if (location.relativePath === "")
+        throw new FramesError("missing", `Cannot send ${location.root.path}: ${why}`);
+      this.#hooks.onUnreadable({ path, why });
+      return { names: [], otherKinds: new Map() };
     }
   }
 }
 
-function collect(place: FolderPlace, selection: Selection, found: Walk): void {
-  const { names, folders } = selection.read(place);
+function collectSources(
+  location: FolderLocation,
+  fileFilter: FileFilter,
+  result: WalkResult,
+): void {
+  const { names, folders } = fileFilter.readFolder(location);
   if (names.length > 0) {
-    const skipped = (one: Skipped) => found.skipped.push(one);
-    names.sort(naturalOrder);
-    const path = pathOfFolder(place);
-    found.sources.push(new DirectorySource(sourceOfFolder(place), path, names, skipped));
+    const onSkipped = (entry: SkippedPath) => result.skipped.push(entry);
+    names.sort(compareNatural);
+    const path = folderPath(location);
+    result.sources.push(new DirectorySource(folderSourceName(location), path, names, onSkipped));
   }
-  folders.sort((a, b) => naturalOrder(a.below, b.below));
-  for (const folder of folders) collect(folder, selection, found);
+  folders.sort((a, b) => compareNatural(a.relativePath, b.relativePath));
+  for (const folder of folders) collectSources(folder, fileFilter, result);
 }
 
-function list(path: string): Listing {
+function listFolder(path: string): FolderListing {
   const names: string[] = [];
-  const others = new Map<string, string>();
+  const otherKinds = new Map<string, string>();
   for (const entry of readdirSync(path, { withFileTypes: true })) {
-    const kind = kindOf(entry, path);
-    if (kind !== "file") others.set(entry.name, kind);
+    const kind = entryKind(entry, path);
+    if (kind !== "file") otherKinds.set(entry.name, kind);
     names.push(entry.name);
   }
-  return { names, others };
+  return { names, otherKinds };
 }
 
 /** Links and the like are taken for files: the source finds out when it comes to them. */
-function listLarge(path: string): Listing {
+function listLargeFolder(path: string): FolderListing {
   const names = readdirSync(path);
-  const found = new Bun.Glob("*/").scanSync({ cwd: path, onlyFiles: false, dot: true });
-  return { names, others: new Map([...found].map((name) => [name, "folder"])) };
+  const folders = new Bun.Glob("*/").scanSync({ cwd: path, onlyFiles: false, dot: true });
+  return { names, otherKinds: new Map([...folders].map((name) => [name, "folder"])) };
 }
 
-function kindOf(entry: Dirent, folder: string): string {
-  const kind = kindOfFile(entry);
+function entryKind(entry: Dirent, folder: string): string {
+  const kind = fileKind(entry);
   if (kind !== undefined) return kind;
   // Some file systems do not say with the name what it is.
   const stats = lstatSync(`${folder}/${entry.name}`, { throwIfNoEntry: false });
-  return (stats && kindOfFile(stats)) ?? "a special file";
+  return (stats && fileKind(stats)) ?? "a special file";
 }
 
 /** The root that one PATH of the command line stands for. */
-export function rootOf(path: string, name: string | undefined, nested: boolean): Root {
-  return { path, name: name ?? basename(resolve(path)), nested };
+export function createRoot(
+  path: string,
+  name: string | undefined,
+  isNested: boolean,
+): RootDirectory {
+  return { path, name: name ?? basename(resolve(path)), isNested };
 }

@@ -1,118 +1,128 @@
 /** The frames of one folder that grows, in the order in which they became complete. */
 import { FramesError } from "../errors.ts";
 import type { Frame, Loss } from "../frame.ts";
-import { FolderSource, type Skipped } from "./directory.ts";
-import { type Names, packNames } from "./names.ts";
+import { FileSource, type SkippedPath } from "./directory.ts";
+import { type NameList, packNames } from "./names.ts";
 
 /** What a watched folder asks of whoever watches it. */
-export interface WatchedHooks {
+export interface WatchedFolderHooks {
   /**
    * Whether a file is still what it was when it became complete; if not, it comes again later.
    *
-   * @param isFound whether it was there when it was first looked at
+   * @param isInitial whether it was there when it was first looked at
    */
-  isAsItWas(name: string, isFound: boolean): boolean;
+  isUnchanged(name: string, isInitial: boolean): boolean;
   /** Whether an image has its end, where that can be told. */
-  isWhole(name: string): boolean;
+  isComplete(name: string): boolean;
   /** The file was delivered and removed here. */
-  removed(name: string): void;
-  skipped(skipped: Skipped): void;
+  onRemoved(name: string): void;
+  onSkipped(skipped: SkippedPath): void;
 }
 
-export class WatchedFolder extends FolderSource {
-  readonly #hooks: WatchedHooks;
+export class WatchedFolder extends FileSource {
+  readonly #hooks: WatchedFolderHooks;
   /** What was there when it was first looked at: an earlier delivery may have brought it. */
-  #found: Names;
-  #nextFound = 0;
+  #initial: NameList;
+  #nextInitial = 0;
   /** What came since, and what will never be read. */
-  readonly #came: (string | { name: string; error: FramesError })[] = [];
+  readonly #queue: (string | { name: string; error: FramesError })[] = [];
   /** Names in `#came`: what changes again meanwhile is sent once, as it is then. */
-  readonly #names = new Set<string>();
-  #waiting: PromiseWithResolvers<Frame | Loss | undefined> | undefined;
+  readonly #queuedNames = new Set<string>();
+  #pendingNext: PromiseWithResolvers<Frame | Loss | undefined> | undefined;
   #hasEnded = false;
 
-  /** @param found names in the order in which they are to be sent */
-  constructor(name: string, path: string, found: readonly string[], hooks: WatchedHooks) {
-    super(name, path, (skipped) => hooks.skipped(skipped));
+  /** @param initial names in the order in which they are to be sent */
+  constructor(name: string, path: string, initial: readonly string[], hooks: WatchedFolderHooks) {
+    super(name, path, (skipped) => hooks.onSkipped(skipped));
     this.#hooks = hooks;
-    this.#found = packNames(found);
+    this.#initial = packNames(initial);
   }
 
   /** Only what was there before is worth asking for. */
-  override get resumes(): boolean {
-    return this.#nextFound < this.#found.length;
+  override get isResumable(): boolean {
+    return this.#nextInitial < this.#initial.length;
   }
 
   /** A file is complete. */
   add(name: string): void {
-    if (this.#names.has(name)) return;
-    this.#names.add(name);
-    this.#came.push(name);
-    this.#answer();
+    if (this.#queuedNames.has(name)) return;
+    this.#queuedNames.add(name);
+    this.#queue.push(name);
+    this.#resolveNext();
   }
 
   /** A file is gone that was not sent, or will never be complete. */
   addLoss(name: string, error: FramesError): void {
-    this.#came.push({ name, error });
-    this.#answer();
+    this.#queue.push({ name, error });
+    this.#resolveNext();
   }
 
-  #answer(): void {
-    if (this.#waiting === undefined) return;
-    const next = this.#take(false);
+  #resolveNext(): void {
+    if (this.#pendingNext === undefined) return;
+    const next = this.#dequeue(false);
     if (next === undefined && !this.#hasEnded) return;
-    this.#waiting.resolve(next);
-    this.#waiting = undefined;
+    this.#pendingNext.resolve(next);
+    this.#pendingNext = undefined;
   }
 
-  #take(offered: boolean): Frame | Loss | undefined {
-    while (this.#nextFound < this.#found.length) {
-      const item = this.#read(this.#found.at(this.#nextFound++)!, offered, true);
-      if (this.#nextFound === this.#found.length) {
+  #dequeue(describeOnly: boolean): Frame | Loss | undefined {
+    while (this.#nextInitial < this.#initial.length) {
+      const item = this.#frameIfUnchanged(
+        this.#initial.at(this.#nextInitial++)!,
+        describeOnly,
+        true,
+      );
+      if (this.#nextInitial === this.#initial.length) {
         // Their names are not needed any more.
-        this.#found = [];
-        this.#nextFound = 0;
+        this.#initial = [];
+        this.#nextInitial = 0;
       }
       if (item !== undefined) return item;
     }
-    while (this.#came.length > 0) {
-      const next = this.#came.shift()!;
-      if (typeof next !== "string") return this.lose(next.name, next.error);
-      this.#names.delete(next);
-      const item = this.#read(next, false, false);
+    while (this.#queue.length > 0) {
+      const next = this.#queue.shift()!;
+      if (typeof next !== "string") return this.nextLoss(next.name, next.error);
+      this.#queuedNames.delete(next);
+      const item = this.#frameIfUnchanged(next, false, false);
       if (item !== undefined) return item;
     }
     return undefined;
   }
 
-  #read(name: string, offered: boolean, isFound: boolean): Frame | Loss | undefined {
-    return this.#hooks.isAsItWas(name, isFound) ? this.take(name, offered) : undefined;
+  #frameIfUnchanged(
+    name: string,
+    describeOnly: boolean,
+    isInitial: boolean,
+  ): Frame | Loss | undefined {
+    return this.#hooks.isUnchanged(name, isInitial)
+      ? this.nextFrame(name, describeOnly)
+      : undefined;
   }
 
-  next(offered: boolean): Frame | Loss | Promise<Frame | Loss | undefined> | undefined {
-    const next = this.#take(offered);
+  next(describeOnly: boolean): Frame | Loss | Promise<Frame | Loss | undefined> | undefined {
+    const next = this.#dequeue(describeOnly);
     if (next !== undefined || this.#hasEnded) return next;
-    const waiting = (this.#waiting = Promise.withResolvers<Frame | Loss | undefined>());
-    return waiting.promise;
+    const pendingNext = (this.#pendingNext = Promise.withResolvers<Frame | Loss | undefined>());
+    return pendingNext.promise;
   }
 
-  override again(frame: Frame, error: FramesError): Frame | Loss {
+  override retry(frame: Frame, error: FramesError): Frame | Loss {
     const { name, sequence } = frame;
     // Somebody writes it anew: it comes again when it is complete.
-    if (error.code === "changed" && !this.#hooks.isWhole(name)) {
+    if (error.code === "changed" && !this.#hooks.isComplete(name)) {
       return { first: sequence, last: sequence, what: name, error };
     }
-    return super.again(frame, error);
+    return super.retry(frame, error);
   }
 
   override async remove(frame: Frame, crc32: number): Promise<void> {
     await super.remove(frame, crc32);
-    this.#hooks.removed(frame.name);
+    this.#hooks.onRemoved(frame.name);
   }
 
   /** Nothing comes any more but what came already. */
-  stop(): void {
+  stopCapture(): void {
     this.#hasEnded = true;
-    this.#answer();
+    this.#resolveNext();
   }
 }

@@ -5,39 +5,39 @@
 import type { Database } from "bun:sqlite";
 
 /** Whose numbers they are. */
-export interface Numbering {
+export interface SourceSession {
   readonly stream: string;
   readonly source: string;
   readonly session: string;
 }
 
-type Key = [stream: string, source: string, session: string];
+type SourceSessionKey = [stream: string, source: string, session: string];
 
 /** The table `accounted`: ranges that grow while numbers follow each other. */
-export class Accounts {
+export class AccountedRanges {
   readonly #find;
   readonly #insert;
   readonly #extend;
-  readonly #pass;
-  readonly #drop;
+  readonly #upsertRemoved;
+  readonly #deleteRemoved;
 
   constructor(database: Database) {
-    const whose = "stream = ?1 AND source = ?2 AND session = ?3";
-    this.#find = database.query<{ first: number; last: number }, [...Key, number]>(
-      `SELECT first, last FROM accounted WHERE ${whose} AND first <= ?4 ORDER BY first DESC LIMIT 1`,
+    const condition = "stream = ?1 AND source = ?2 AND session = ?3";
+    this.#find = database.query<{ first: number; last: number }, [...SourceSessionKey, number]>(
+      `SELECT first, last FROM accounted WHERE ${condition} AND first <= ?4 ORDER BY first DESC LIMIT 1`,
     );
-    this.#insert = database.query<null, [...Key, number, number, bigint]>(
+    this.#insert = database.query<null, [...SourceSessionKey, number, number, bigint]>(
       "INSERT INTO accounted (stream, source, session, first, last, at) VALUES (?, ?, ?, ?, ?, ?)",
     );
-    this.#extend = database.query<null, [...Key, number, number, bigint]>(
-      `UPDATE accounted SET last = ?5, at = ?6 WHERE ${whose} AND first = ?4`,
+    this.#extend = database.query<null, [...SourceSessionKey, number, number, bigint]>(
+      `UPDATE accounted SET last = ?5, at = ?6 WHERE ${condition} AND first = ?4`,
     );
-    this.#pass = database.query<null, [...Key, number, bigint]>(
+    this.#upsertRemoved = database.query<null, [...SourceSessionKey, number, bigint]>(
       `INSERT INTO accounted (stream, source, session, first, last, at) VALUES (?1, ?2, ?3, 0, ?4, ?5)
         ON CONFLICT DO UPDATE SET last = max(last, ?4), at = ?5`,
     );
-    this.#drop = database.query<null, [...Key, number]>(
-      `DELETE FROM accounted WHERE ${whose} AND first BETWEEN 1 AND ?4 AND last <= ?4`,
+    this.#deleteRemoved = database.query<null, [...SourceSessionKey, number]>(
+      `DELETE FROM accounted WHERE ${condition} AND first BETWEEN 1 AND ?4 AND last <= ?4`,
     );
   }
 
@@ -48,22 +48,22 @@ export class Accounts {
    * @returns what is to be written, or nothing if they are accounted for already
    */
   add(
-    { stream, source, session }: Numbering,
+    { stream, source, session }: SourceSession,
     first: number,
     last: number,
     at: bigint,
   ): (() => void) | undefined {
-    const before = this.#find.get(stream, source, session, first);
-    if (before === null || before.last < first - 1) {
+    const previous = this.#find.get(stream, source, session, first);
+    if (previous === null || previous.last < first - 1) {
       return () => this.#insert.run(stream, source, session, first, last, at);
     }
-    if (before.last >= last) return undefined;
-    return () => this.#extend.run(stream, source, session, before.first, last, at);
+    if (previous.last >= last) return undefined;
+    return () => this.#extend.run(stream, source, session, previous.first, last, at);
   }
 
   /** Frames up to number `last` were removed: nobody asks any more what became of those before. */
-  pass({ stream, source, session }: Numbering, last: number, at: bigint): void {
-    this.#pass.run(stream, source, session, last, at);
-    this.#drop.run(stream, source, session, last);
+  markRemovedUpTo({ stream, source, session }: SourceSession, last: number, at: bigint): void {
+    this.#upsertRemoved.run(stream, source, session, last, at);
+    this.#deleteRemoved.run(stream, source, session, last);
   }
 }

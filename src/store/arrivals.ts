@@ -1,18 +1,18 @@
 /** Tells whoever follows a store that there is something new in its journal. */
-export class Arrivals {
-  readonly #followers = new Set<() => void>();
+export class CommitSignal {
+  readonly #listeners = new Set<() => void>();
 
   /**
-   * @param wake is called when frames were committed, often: it must only note that and return
+   * @param listener is called when frames were committed, often: it must only note that and return
    * @returns what ends it
    */
-  follow(wake: () => void): () => void {
-    this.#followers.add(wake);
-    return () => void this.#followers.delete(wake);
+  subscribe(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
   /** Something was committed. */
-  came(): void {
-    for (const wake of this.#followers) wake();
+  notify(): void {
+    for (const listener of this.#listeners) listener();
   }
 }

@@ -5,12 +5,12 @@
  */
 import { asFramesError, type FramesError } from "../errors.ts";
 import type { Outcome } from "../frame.ts";
-import type { Folder } from "./folder.ts";
+import type { StoreFolder } from "./folder.ts";
 import type { Journal, Replacement } from "./journal.ts";
 import type { PartialFile, Placement } from "./partial.ts";
 import { syncFiles, syncFolders } from "./sync.ts";
 
-interface Waiting {
+interface PendingCommit {
   readonly file: PartialFile;
   readonly crc: number;
   resolve(outcome: Outcome): void;
@@ -18,49 +18,49 @@ interface Waiting {
 }
 
 /** A waiting frame that has its name, or is about to take the place of another. */
-interface Placed {
-  readonly waiting: Waiting;
+interface PlacedFrame {
+  readonly pending: PendingCommit;
   readonly placement: Exclude<Placement, { row: undefined }>;
   /** Why it could not take that place. */
-  failure: FramesError | undefined;
+  error: FramesError | undefined;
 }
 
 /** A frame that was noted to take the place of another. */
-interface Noted {
+interface PendingReplacement {
   readonly replacement: Replacement;
   isDone: boolean;
 }
 
-export class Batch {
+export class CommitBatch {
   readonly #journal: Journal;
-  readonly #partial: string;
-  #waiting: Waiting[] = [];
+  readonly #partialFolder: string;
+  #pending: PendingCommit[] = [];
   /** Paths of frames that were there and must be on the disk, and their folders. */
-  #found = new Map<string, Folder>();
+  #existing = new Map<string, StoreFolder>();
   #isFlushing = false;
   /** Replacements that were noted, and whether they came about, for the journal to hear. */
-  #noted: Noted[] = [];
+  #replacements: PendingReplacement[] = [];
 
-  /** @param partial the folder of unfinished frames */
-  constructor(journal: Journal, partial: string) {
+  /** @param partialFolder the folder of unfinished frames */
+  constructor(journal: Journal, partialFolder: string) {
     this.#journal = journal;
-    this.#partial = partial;
+    this.#partialFolder = partialFolder;
   }
 
   get isEmpty(): boolean {
-    return this.#waiting.length + this.#found.size + this.#noted.length === 0;
+    return this.#pending.length + this.#existing.size + this.#replacements.length === 0;
   }
 
   /** The frame gets its name with the next flush. */
   add(file: PartialFile, crc: number): Promise<Outcome> {
     const { promise, resolve, reject } = Promise.withResolvers<Outcome>();
-    this.#waiting.push({ file, crc, resolve, reject });
+    this.#pending.push({ file, crc, resolve, reject });
     return promise;
   }
 
   /** The file at `path` in `folder` must be on the disk with the next flush, its row too. */
-  addFound(folder: Folder, path: string): void {
-    this.#found.set(path, folder);
+  addExisting(folder: StoreFolder, path: string): void {
+    this.#existing.set(path, folder);
   }
 
   /**
@@ -68,19 +68,19 @@ export class Batch {
    *
    * @throws {FramesError} `store`
    */
-  checkOrder(): void {
+  completeReplacements(): void {
     // A flush under way does it when it is its turn.
-    if (!this.#isFlushing && this.#noted.length > 0) this.#settle();
+    if (!this.#isFlushing && this.#replacements.length > 0) this.#endReplacements();
   }
 
   /** Gives every name that was noted the row of its bytes. */
-  #settle(): void {
-    if (this.#noted.length === 0) return;
-    for (const { replacement, isDone } of this.#noted) {
+  #endReplacements(): void {
+    if (this.#replacements.length === 0) return;
+    for (const { replacement, isDone } of this.#replacements) {
       this.#journal.endReplacement(replacement, isDone);
     }
-    this.#journal.flushAside();
-    this.#noted = [];
+    this.#journal.flushKeepingError();
+    this.#replacements = [];
   }
 
   /**
@@ -89,78 +89,81 @@ export class Batch {
    * @throws {FramesError} `store` if the journal or the disk fails
    */
   async flush(): Promise<void> {
-    const found = this.#found;
-    this.#found = new Map();
-    let batch = this.#waiting;
-    this.#waiting = [];
+    const existing = this.#existing;
+    this.#existing = new Map();
+    let batch = this.#pending;
+    this.#pending = [];
     try {
       this.#isFlushing = true;
-      this.#settle();
-      while (batch.length > 0) batch = await this.#place(batch);
-      if (found.size > 0) await this.#syncFound(found);
+      this.#endReplacements();
+      while (batch.length > 0) batch = await this.#placeBatch(batch);
+      if (existing.size > 0) await this.#syncExisting(existing);
       this.#journal.flush();
     } catch (error) {
       // Some have their names already; they are taken for what they are when they come again.
-      for (const waiting of batch) {
-        waiting.file.discard();
-        waiting.reject(error);
+      for (const pending of batch) {
+        pending.file.discard();
+        pending.reject(error);
       }
-      this.#found = new Map([...found, ...this.#found]);
-      this.#journal.heard(error);
+      this.#existing = new Map([...existing, ...this.#existing]);
+      this.#journal.clearError(error);
       throw error;
     } finally {
       this.#isFlushing = false;
     }
   }
 
-  async #syncFound(found: ReadonlyMap<string, Folder>): Promise<void> {
-    await onDisk(() => syncFiles(found.keys()));
-    await this.#syncFolders(new Set(found.values()));
+  async #syncExisting(existing: ReadonlyMap<string, StoreFolder>): Promise<void> {
+    await wrapFsyncError(() => syncFiles(existing.keys()));
+    await this.#syncFolders(new Set(existing.values()));
     // Their rows may have been written when nobody had asked for durable ones.
-    await onDisk(() => syncFiles(this.#journal.files));
+    await wrapFsyncError(() => syncFiles(this.#journal.filePaths));
   }
 
-  async #syncFolders(folders: ReadonlySet<Folder>): Promise<void> {
-    const paths = new Set([...folders].flatMap((folder) => folder.unflushed));
-    await onDisk(() => syncFolders(paths));
-    for (const folder of folders) folder.flushed();
+  async #syncFolders(folders: ReadonlySet<StoreFolder>): Promise<void> {
+    const paths = new Set([...folders].flatMap((folder) => folder.unsyncedPaths));
+    await wrapFsyncError(() => syncFolders(paths));
+    for (const folder of folders) folder.markSynced();
   }
 
   /** Returns those that have to wait for others of the same name. */
-  async #place(batch: readonly Waiting[]): Promise<Waiting[]> {
+  async #placeBatch(batch: readonly PendingCommit[]): Promise<PendingCommit[]> {
     // First the bytes: a name must never stand for less than the whole frame.
-    const durable = batch.filter(({ file }) => file.destination.origin.durable === true);
-    await onDisk(() => syncFiles(durable.map(({ file }) => file.path)));
-    const { placed, postponed } = this.#giveNames(batch);
+    const durable = batch.filter(({ file }) => file.destination.sourceInfo.durable === true);
+    await wrapFsyncError(() => syncFiles(durable.map(({ file }) => file.path)));
+    const { placed, postponed } = this.#placeEach(batch);
     if (placed.some(({ placement }) => "replacement" in placement)) {
-      if (durable.length > 0) await onDisk(() => syncFolders([this.#partial]));
-      this.#replace(placed);
+      if (durable.length > 0) await wrapFsyncError(() => syncFolders([this.#partialFolder]));
+      this.#replaceAll(placed);
     }
     if (durable.length > 0) {
       await this.#syncFolders(new Set(durable.map(({ file }) => file.destination.folder)));
     }
-    for (const { waiting, placement } of placed) {
-      if (!("replacement" in placement)) waiting.file.record(placement.row);
+    for (const { pending, placement } of placed) {
+      if (!("replacement" in placement)) pending.file.record(placement.row);
     }
-    if (this.#noted.length > 0) this.#settle();
+    if (this.#replacements.length > 0) this.#endReplacements();
     else this.#journal.flush();
-    for (const { waiting, placement, failure } of placed) {
-      waiting.resolve(failure ?? ("replacement" in placement ? "stored" : placement.outcome));
+    for (const { pending, placement, error } of placed) {
+      pending.resolve(error ?? ("replacement" in placement ? "stored" : placement.outcome));
     }
     return postponed;
   }
 
-  #giveNames(batch: readonly Waiting[]): { placed: Placed[]; postponed: Waiting[] } {
-    const placed: Placed[] = [];
-    const postponed: Waiting[] = [];
+  #placeEach(batch: readonly PendingCommit[]): {
+    placed: PlacedFrame[];
+    postponed: PendingCommit[];
+  } {
+    const placed: PlacedFrame[] = [];
+    const postponed: PendingCommit[] = [];
     const names = new Map<string, string>();
-    for (const waiting of batch) {
-      const { file, crc, resolve } = waiting;
-      const { folder, register } = file.destination;
-      const path = folder.relativePathOf(file.description.name);
+    for (const pending of batch) {
+      const { file, crc, resolve } = pending;
+      const { folder, nameIndex } = file.destination;
+      const path = folder.storePathOf(file.description.name);
       // The other one of this name has no row yet to be held against.
-      if (!register.isApart(path, names)) {
-        postponed.push(waiting);
+      if (!nameIndex.isDistinct(path, names)) {
+        postponed.push(pending);
         continue;
       }
       try {
@@ -169,44 +172,44 @@ export class Batch {
           resolve(placement.outcome);
           continue;
         }
-        register.noteApart(path, names);
-        placed.push({ waiting, placement, failure: undefined });
+        nameIndex.reserve(path, names);
+        placed.push({ pending, placement, error: undefined });
       } catch (error) {
         file.discard();
-        const failure = file.failure(error);
-        if (failure.wire < 32) throw failure;
-        resolve(failure);
+        const frameError = file.toFrameError(error);
+        if (frameError.wireCode < 32) throw frameError;
+        resolve(frameError);
       }
     }
     return { placed, postponed };
   }
 
   /** Notes what is about to be replaced, so that after a crash each name has the row of its bytes. */
-  #replace(placed: readonly Placed[]): void {
-    const noted = placed.flatMap((one) => {
+  #replaceAll(placed: readonly PlacedFrame[]): void {
+    const replacements = placed.flatMap((one) => {
       const { placement } = one;
       return "replacement" in placement ? [{ placed: one, ...placement, isDone: false }] : [];
     });
-    for (const { replacement } of noted) this.#journal.addReplacement(replacement);
+    for (const { replacement } of replacements) this.#journal.addReplacement(replacement);
     this.#journal.flush();
-    this.#noted.push(...noted);
-    for (const one of noted) {
-      const { file } = one.placed.waiting;
+    this.#replacements.push(...replacements);
+    for (const one of replacements) {
+      const { file } = one.placed.pending;
       try {
         file.rename();
         one.isDone = true;
       } catch (error) {
         file.discard();
-        const failure = file.failure(error);
-        if (failure.wire < 32) throw failure;
-        one.placed.failure = failure;
+        const frameError = file.toFrameError(error);
+        if (frameError.wireCode < 32) throw frameError;
+        one.placed.error = frameError;
       }
     }
   }
 }
 
 /** @throws {FramesError} `store` if the system cannot flush */
-async function onDisk(act: () => Promise<void>): Promise<void> {
+async function wrapFsyncError(act: () => Promise<void>): Promise<void> {
   try {
     await act();
   } catch (error) {

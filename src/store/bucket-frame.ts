@@ -1,72 +1,72 @@
 /** A frame on its way into a bucket. */
 import { crc32 } from "node:zlib";
 import { FramesError } from "../errors.ts";
-import type { FrameDescription, FrameOrigin, FrameWriter, Outcome } from "../frame.ts";
-import type { Chain } from "./chain.ts";
-import { typeOf } from "./image-type.ts";
-import type { StoredFrame } from "./journal.ts";
-import { type Mirror, originOf } from "./mirror.ts";
-import { conflict, isAnothers, isRevised, isSame } from "./partial.ts";
-import type { S3, Upload, UploadOptions } from "./s3.ts";
-import { pathOfFrame } from "./tree.ts";
-import { StreamedUpload, type Uploads } from "./uploads.ts";
+import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../frame.ts";
+import type { SessionLog } from "./chain.ts";
+import { imageMediaType } from "./image-type.ts";
+import type { StoredFrameInfo } from "./journal.ts";
+import { type LocalIndex, toLogSource } from "./mirror.ts";
+import { conflictError, hasOtherKey, isEarlierVersion, hasSameBytes } from "./partial.ts";
+import type { S3, UploadResult, UploadOptions } from "./s3.ts";
+import { framePath } from "./tree.ts";
+import { StreamUpload, type UploadPool } from "./uploads.ts";
 
 /** What the frames of a bucket share. */
-export interface BucketParts {
+export interface BucketContext {
   readonly s3: S3;
-  readonly mirror: Mirror;
-  readonly uploads: Uploads;
+  readonly localIndex: LocalIndex;
+  readonly uploadPool: UploadPool;
   /** The last frame under way of each path. */
-  readonly underWay: Map<string, Promise<unknown>>;
+  readonly lastByPath: Map<string, Promise<unknown>>;
   /** Nanoseconds since 1970. */
   now(): bigint;
-  chainOf(session: string): Chain;
+  sessionLog(session: string): SessionLog;
 }
 
 /** Others may change an object so often while it is to be written. */
-const mostTries = 10;
+const maxUploadAttempts = 10;
 
 /** Bytes of what an object was found to have. */
-type Lies = NonNullable<Awaited<ReturnType<S3["head"]>>>;
+type ObjectHead = NonNullable<Awaited<ReturnType<S3["head"]>>>;
 
-abstract class Writer {
-  protected readonly parts: BucketParts;
-  protected readonly origin: FrameOrigin;
+abstract class BucketWriter {
+  protected readonly context: BucketContext;
+  protected readonly sourceInfo: SourceInfo;
   protected readonly description: FrameDescription;
   protected readonly path: string;
 
-  constructor(parts: BucketParts, origin: FrameOrigin, description: FrameDescription) {
-    this.parts = parts;
-    this.origin = origin;
+  constructor(context: BucketContext, sourceInfo: SourceInfo, description: FrameDescription) {
+    this.context = context;
+    this.sourceInfo = sourceInfo;
     this.description = description;
-    this.path = pathOfFrame(origin.stream, origin.source, description.name);
+    this.path = framePath(sourceInfo.stream, sourceInfo.source, description.name);
   }
 
   /** The frame gets no row, and is not lost either: only what is shown of gaps depends on it. */
-  protected account(): void {
+  protected markAccounted(): void {
     const { sequence } = this.description;
-    const origin = originOf(this.origin);
-    const chain = this.parts.chainOf(this.origin.session);
-    const added = chain.add({
+    const logSource = toLogSource(this.sourceInfo);
+    const log = this.context.sessionLog(this.sourceInfo.session);
+    const added = log.add({
       kind: "account",
-      origin,
+      logSource,
       first: sequence,
       last: sequence,
-      at: this.parts.now(),
+      at: this.context.now(),
     });
     added.catch(() => {});
   }
 
   /** Whether an object has these bytes, which are perhaps here. */
-  protected async isSame(lies: Lies, crc: number, bytes?: Uint8Array): Promise<boolean> {
-    if (lies.size !== this.description.size) return false;
-    if (bytes !== undefined && lies.etag === md5(bytes)) return true;
-    return (await this.checksum()) === crc;
+  protected async isSame(head: ObjectHead, crc: number, bytes?: Uint8Array): Promise<boolean> {
+    if (head.size !== this.description.size) return false;
+    if (bytes !== undefined && head.etag === md5(bytes)) return true;
+    return (await this.readChecksum()) === crc;
   }
 
   /** CRC-32 of what lies in the bucket. */
-  protected async checksum(): Promise<number | undefined> {
-    const response = await this.parts.s3.get(this.path, this.description.size);
+  protected async readChecksum(): Promise<number | undefined> {
+    const response = await this.context.s3.get(this.path, this.description.size);
     if (response === undefined) return undefined;
     let crc = 0;
     try {
@@ -78,62 +78,62 @@ abstract class Writer {
   }
 
   /** What comes of a frame whose name is taken by one in the journal. */
-  protected async compare(stored: StoredFrame, crc: number): Promise<Outcome> {
-    const { origin, description } = this;
-    const isOwn = stored.session === origin.session && stored.seq === description.sequence;
-    if (!isOwn) this.account();
-    if (!isSame(stored, description, crc)) return conflict();
+  protected async compareStored(stored: StoredFrameInfo, crc: number): Promise<Outcome> {
+    const { sourceInfo, description } = this;
+    const isOwn = stored.session === sourceInfo.session && stored.seq === description.sequence;
+    if (!isOwn) this.markAccounted();
+    if (!hasSameBytes(stored, description, crc)) return conflictError();
     // Its sender may have no other copy.
-    if (origin.durable === true && (await this.checksum()) !== crc) return conflict();
+    if (sourceInfo.durable === true && (await this.readChecksum()) !== crc) return conflictError();
     return "present";
   }
 }
 
 /** A frame whose name is in the journal: nothing is written, only compared. */
-export class KnownFrameWriter extends Writer implements FrameWriter {
-  readonly #stored: StoredFrame;
+export class ExistingObjectWriter extends BucketWriter implements FrameWriter {
+  readonly #stored: StoredFrameInfo;
 
   constructor(
-    parts: BucketParts,
-    origin: FrameOrigin,
+    context: BucketContext,
+    sourceInfo: SourceInfo,
     description: FrameDescription,
-    stored: StoredFrame,
+    stored: StoredFrameInfo,
   ) {
-    super(parts, origin, description);
+    super(context, sourceInfo, description);
     this.#stored = stored;
   }
 
   write(): void {}
 
   finish(crc: number): Promise<Outcome> {
-    return this.compare(this.#stored, crc);
+    return this.compareStored(this.#stored, crc);
   }
 
   discard(): void {}
 }
 
 /** A frame that is written. */
-export class BucketFrame extends Writer implements FrameWriter {
+export class BucketFrameWriter extends BucketWriter implements FrameWriter {
   /** What the journal had when it said that nothing has this name; -1 if something has. */
-  readonly #versionBefore: number;
+  readonly #indexVersion: number;
   #bytes: Uint8Array<ArrayBuffer> | undefined;
   #written = 0;
-  #isHeld = false;
-  #stream: StreamedUpload | undefined;
+  #isBuffered = false;
+  #stream: StreamUpload | undefined;
   /** The chain that waits for it. */
-  #chain: Chain | undefined;
+  #log: SessionLog | undefined;
   /** Ends the turn of this frame among those of the same path. */
-  #ended: (() => void) | undefined;
+  #releasePath: (() => void) | undefined;
 
   /** @param isNew whether the journal says that nothing has this name */
   constructor(
-    parts: BucketParts,
-    origin: FrameOrigin,
+    context: BucketContext,
+    sourceInfo: SourceInfo,
     description: FrameDescription,
     isNew: boolean,
   ) {
-    super(parts, origin, description);
-    this.#versionBefore = isNew ? parts.mirror.version : -1;
+    super(context, sourceInfo, description);
+    this.#indexVersion = isNew ? context.localIndex.version : -1;
   }
 
   write(bytes: Uint8Array): void {
@@ -146,81 +146,88 @@ export class BucketFrame extends Writer implements FrameWriter {
   }
 
   #begin(size: number): void {
-    const { parts, path } = this;
-    this.#isHeld = parts.uploads.hold(size);
-    if (this.#isHeld) this.#bytes = parts.uploads.spares.take(size);
+    const { context, path } = this;
+    this.#isBuffered = context.uploadPool.reserve(size);
+    if (this.#isBuffered) this.#bytes = context.uploadPool.bufferPool.acquire(size);
     else
-      this.#stream = new StreamedUpload(parts.uploads, parts.s3, path, size, () => this.#options());
+      this.#stream = new StreamUpload(context.uploadPool, context.s3, path, size, () =>
+        this.#options(),
+      );
   }
 
   /** When a frame that is sent on as it comes may begin, and on which condition. */
   async #options(): Promise<UploadOptions> {
-    await this.#turn();
-    return { ...this.#type, only: this.#mayReplace() ? await this.#place() : "new" };
+    await this.#waitForPath();
+    return {
+      ...this.#type,
+      condition: this.#mayReplace() ? await this.#replaceCondition() : "new",
+    };
   }
 
   get #type(): { type: string } {
-    return { type: typeOf(this.description.name) };
+    return { type: imageMediaType(this.description.name) };
   }
 
   /** Waits for the frame before that has the same path. */
-  async #turn(): Promise<void> {
-    const { underWay } = this.parts;
-    const before = underWay.get(this.path);
+  async #waitForPath(): Promise<void> {
+    const { lastByPath } = this.context;
+    const previous = lastByPath.get(this.path);
     const { promise, resolve } = Promise.withResolvers<void>();
-    underWay.set(this.path, promise);
-    this.#ended = () => {
-      if (underWay.get(this.path) === promise) underWay.delete(this.path);
+    lastByPath.set(this.path, promise);
+    this.#releasePath = () => {
+      if (lastByPath.get(this.path) === promise) lastByPath.delete(this.path);
       resolve();
     };
-    if (before !== undefined) await before;
+    if (previous !== undefined) await previous;
   }
 
   discard(): void {
-    this.#letGo();
-    if (this.#bytes !== undefined) this.parts.uploads.spares.give(this.#bytes);
+    this.#releaseReservation();
+    if (this.#bytes !== undefined) this.context.uploadPool.bufferPool.release(this.#bytes);
     this.#bytes = undefined;
     this.#stream?.abort();
-    this.#ended?.();
+    this.#releasePath?.();
   }
 
-  #letGo(): void {
-    if (this.#isHeld) this.parts.uploads.letGo(this.description.size);
-    this.#isHeld = false;
+  #releaseReservation(): void {
+    if (this.#isBuffered) this.context.uploadPool.release(this.description.size);
+    this.#isBuffered = false;
   }
 
   async finish(crc: number): Promise<Outcome> {
-    this.#letGo();
-    this.#chain = this.parts.chainOf(this.origin.session);
-    this.#chain.begin();
+    this.#releaseReservation();
+    this.#log = this.context.sessionLog(this.sourceInfo.session);
+    this.#log.beginUpload();
     try {
-      return await (this.#stream === undefined ? this.#store(crc) : this.#end(this.#stream, crc));
+      return await (this.#stream === undefined
+        ? this.#store(crc)
+        : this.#finishStream(this.#stream, crc));
     } finally {
-      this.#hasUploaded();
-      this.#ended?.();
+      this.#endUpload();
+      this.#releasePath?.();
     }
   }
 
   /** The chain need not wait for it any more. */
-  #hasUploaded(): void {
-    this.#chain?.end();
-    this.#chain = undefined;
+  #endUpload(): void {
+    this.#log?.endUpload();
+    this.#log = undefined;
   }
 
   async #store(crc: number): Promise<Outcome> {
-    const { uploads } = this.parts;
+    const { uploadPool } = this.context;
     const { size } = this.description;
-    const bytes = this.#bytes ?? uploads.spares.take(0);
+    const bytes = this.#bytes ?? uploadPool.bufferPool.acquire(0);
     this.#bytes = undefined;
-    uploads.charge(size);
+    uploadPool.addInFlight(size);
     let upload: Outcome | { etag: string; outcome: "stored" | "present" };
     try {
-      await this.#turn();
-      upload = await uploads.inTurn(() => this.#put(bytes, crc));
+      await this.#waitForPath();
+      upload = await uploadPool.runLimited(() => this.#put(bytes, crc));
       // Of a request that was given up nobody knows whether it still reads them.
-      uploads.spares.give(bytes);
+      uploadPool.bufferPool.release(bytes);
     } finally {
-      uploads.charge(-size);
+      uploadPool.addInFlight(-size);
     }
     if (typeof upload === "string" || upload instanceof FramesError) return upload;
     return this.#record(upload.etag, crc, upload.outcome);
@@ -229,80 +236,83 @@ export class BucketFrame extends Writer implements FrameWriter {
   /** The frame is in the bucket: its row goes into the journal. */
   async #record(etag: string, crc: number, outcome: "stored" | "present"): Promise<Outcome> {
     const { name, sequence: seq, size: bytes, captured, metadata } = this.description;
-    const chain = this.parts.chainOf(this.origin.session);
+    const log = this.context.sessionLog(this.sourceInfo.session);
     const meta = metadata === "" ? null : metadata;
-    const origin = originOf(this.origin);
-    const received = this.parts.now();
-    const added = chain.add(
-      { kind: "frame", origin, name, seq, bytes, crc32: crc, captured, received, etag, meta },
+    const logSource = toLogSource(this.sourceInfo);
+    const received = this.context.now();
+    const added = log.add(
+      { kind: "frame", logSource, name, seq, bytes, crc32: crc, captured, received, etag, meta },
       bytes,
     );
-    this.#hasUploaded();
+    this.#endUpload();
     await added;
     return outcome;
   }
 
   /** Whether what is stored may be replaced, as far as is known. */
   #mayReplace(): boolean {
-    const { origin } = this;
-    if (origin.conflict !== "replace" && origin.revises !== true) return false;
+    const { sourceInfo } = this;
+    if (sourceInfo.conflict !== "replace" && sourceInfo.replacesOwn !== true) return false;
     const stored = this.#stored();
-    if (stored === null) return origin.conflict === "replace";
-    if (isRevised(stored, origin, this.description)) return true;
-    return origin.conflict === "replace" && !isAnothers(stored, origin);
+    if (stored === null) return sourceInfo.conflict === "replace";
+    if (isEarlierVersion(stored, sourceInfo, this.description)) return true;
+    return sourceInfo.conflict === "replace" && !hasOtherKey(stored, sourceInfo);
   }
 
-  #stored(): StoredFrame | null {
+  #stored(): StoredFrameInfo | null {
     // Asking costs as much as all else that is done for a small frame here.
-    if (this.#versionBefore === this.parts.mirror.version) return null;
-    const { stream, source } = this.origin;
-    return this.parts.mirror.find(stream, source, this.description.name);
+    if (this.#indexVersion === this.context.localIndex.version) return null;
+    const { stream, source } = this.sourceInfo;
+    return this.context.localIndex.find(stream, source, this.description.name);
   }
 
   /** The condition on which the object there now is replaced, if there is one. */
-  async #place(): Promise<"new" | { etag: string }> {
-    const lies = await this.parts.s3.head(this.path);
-    return lies === undefined ? "new" : { etag: lies.etag };
+  async #replaceCondition(): Promise<"new" | { etag: string }> {
+    const head = await this.context.s3.head(this.path);
+    return head === undefined ? "new" : { etag: head.etag };
   }
 
   async #put(
     bytes: Uint8Array,
     crc: number,
   ): Promise<Outcome | { etag: string; outcome: "stored" | "present" }> {
-    const { s3 } = this.parts;
-    for (let tries = 0; tries < mostTries; tries++) {
+    const { s3 } = this.context;
+    for (let attempt = 0; attempt < maxUploadAttempts; attempt++) {
       const stored = this.#stored();
       const mayReplace = this.#mayReplace();
       // Another sender was first; what was moved away since may come again.
-      if (stored !== null && !mayReplace && this.origin.again !== true)
-        return this.compare(stored, crc);
-      let only: UploadOptions["only"] = "new";
+      if (stored !== null && !mayReplace && this.sourceInfo.resendRemoved !== true)
+        return this.compareStored(stored, crc);
+      let condition: UploadOptions["condition"] = "new";
       if (mayReplace) {
-        const lies = await s3.head(this.path);
-        if (lies !== undefined) {
-          if (await this.isSame(lies, crc, bytes)) return this.#isThere(lies.etag, crc, false);
-          only = { etag: lies.etag };
+        const head = await s3.head(this.path);
+        if (head !== undefined) {
+          if (await this.isSame(head, crc, bytes))
+            return this.#existingResult(head.etag, crc, false);
+          condition = { etag: head.etag };
         }
       }
-      const upload = await s3.put(this.path, bytes, { ...this.#type, only });
+      const upload = await s3.put(this.path, bytes, { ...this.#type, condition });
       if (upload.outcome === "stored") {
         if (await this.#isIntact(upload.etag, bytes, crc)) return upload;
         continue;
       }
-      const lies = await s3.head(this.path);
-      if (lies === undefined) continue;
-      if (await this.isSame(lies, crc, bytes)) return this.#isThere(lies.etag, crc, upload.isOwn);
+      const head = await s3.head(this.path);
+      if (head === undefined) continue;
+      if (await this.isSame(head, crc, bytes))
+        return this.#existingResult(head.etag, crc, upload.isOwn);
       if (mayReplace) continue;
-      this.account();
-      return conflict();
+      this.markAccounted();
+      return conflictError();
     }
     throw new FramesError("store", `Cannot store ${this.path}: others change it again and again`);
   }
 
   /** The bytes are there already: by a try of our own, by another node, or by one that was killed. */
-  async #isThere(etag: string, crc: number, isOwn: boolean) {
+  async #existingResult(etag: string, crc: number, isOwn: boolean) {
     const stored = this.#stored();
-    if (stored !== null && isSame(stored, this.description, crc)) return this.compare(stored, crc);
+    if (stored !== null && hasSameBytes(stored, this.description, crc))
+      return this.compareStored(stored, crc);
     return { etag, outcome: isOwn ? ("stored" as const) : ("present" as const) };
   }
 
@@ -312,29 +322,29 @@ export class BucketFrame extends Writer implements FrameWriter {
    * removed again.
    */
   async #isIntact(etag: string, bytes: Uint8Array, crc: number): Promise<boolean> {
-    if (this.parts.s3.isSafeWay) return true;
-    if (etag === md5(bytes) || (await this.checksum()) === crc) return true;
-    await this.parts.s3.remove(this.path);
+    if (this.context.s3.isSecureTransport) return true;
+    if (etag === md5(bytes) || (await this.readChecksum()) === crc) return true;
+    await this.context.s3.remove(this.path);
     return false;
   }
 
   /** The end of a frame that was sent on as it came. */
-  async #end(stream: StreamedUpload, crc: number): Promise<Outcome> {
-    const upload: Upload = await stream.finish();
+  async #finishStream(stream: StreamUpload, crc: number): Promise<Outcome> {
+    const upload: UploadResult = await stream.finish();
     if (upload.outcome === "stored") return this.#record(upload.etag, crc, "stored");
     const stored = this.#stored();
-    if (stored !== null && !this.#mayReplace()) return this.compare(stored, crc);
-    const lies = await this.parts.s3.head(this.path);
-    if (lies !== undefined && (await this.isSame(lies, crc))) {
-      const there = await this.#isThere(lies.etag, crc, false);
-      if (typeof there === "string" || there instanceof FramesError) return there;
-      return this.#record(there.etag, crc, "present");
+    if (stored !== null && !this.#mayReplace()) return this.compareStored(stored, crc);
+    const head = await this.context.s3.head(this.path);
+    if (head !== undefined && (await this.isSame(head, crc))) {
+      const existing = await this.#existingResult(head.etag, crc, false);
+      if (typeof existing === "string" || existing instanceof FramesError) return existing;
+      return this.#record(existing.etag, crc, "present");
     }
-    if (lies === undefined || this.#mayReplace()) {
+    if (head === undefined || this.#mayReplace()) {
       throw new FramesError("store", `Cannot store ${this.path}: others changed it meanwhile`);
     }
-    this.account();
-    return conflict();
+    this.markAccounted();
+    return conflictError();
   }
 }
 

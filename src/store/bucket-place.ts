@@ -1,10 +1,10 @@
 /** Where a bucket is: `s3://BUCKET/PREFIX`, and what the usual variables of the environment say. */
 import { FramesError } from "../errors.ts";
-import { type BucketPlace } from "./s3.ts";
+import { type BucketLocation } from "./s3.ts";
 
 /** Whether a place is a bucket, and no directory. */
-export function isBucket(place: string): boolean {
-  return /^s3:\/\//i.test(place);
+export function isBucketLocation(location: string): boolean {
+  return /^s3:\/\//i.test(location);
 }
 
 /**
@@ -12,19 +12,19 @@ export function isBucket(place: string): boolean {
  *
  * @throws {FramesError} `usage`, which shows no secret
  */
-export function bucketPlace(
+export function parseBucketLocation(
   text: string,
   environment: Readonly<Record<string, string | undefined>>,
-): BucketPlace {
-  const [, bucket, rest = ""] = /^s3:\/\/([^/]+)(?:\/(.*))?$/i.exec(text) ?? [];
-  if (bucket === undefined) throw wrong(text, "expected s3://BUCKET or s3://BUCKET/PREFIX");
+): BucketLocation {
+  const [, bucket, prefixText = ""] = /^s3:\/\/([^/]+)(?:\/(.*))?$/i.exec(text) ?? [];
+  if (bucket === undefined) throw locationError(text, "expected s3://BUCKET or s3://BUCKET/PREFIX");
   if (!/^[a-z0-9][a-z0-9._-]{1,253}[a-z0-9]$/i.test(bucket)) {
-    throw wrong(text, `no bucket is called ${JSON.stringify(bucket)}`);
+    throw locationError(text, `no bucket is called ${JSON.stringify(bucket)}`);
   }
-  const prefix = rest.replace(/\/+$/, "");
+  const prefix = prefixText.replace(/\/+$/, "");
   const parts = prefix === "" ? [] : prefix.split("/");
   if (parts.some((part) => part === "" || part === "." || part === ".." || /\p{Cc}/u.test(part))) {
-    throw wrong(text, "a part of the prefix is empty, a dot, or holds control characters");
+    throw locationError(text, "a part of the prefix is empty, a dot, or holds control characters");
   }
   const first = (...names: string[]) => {
     for (const name of names) {
@@ -43,8 +43,8 @@ export function bucketPlace(
   }
   const endpoint = first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT");
   if (endpoint !== undefined && !/^https?:\/\/[^/?#@]+\/?$/i.test(endpoint)) {
-    const why = "expected http:// or https://, a host and perhaps a port";
-    throw wrong(text, `the endpoint in AWS_ENDPOINT_URL_S3 cannot be read: ${why}`);
+    const reason = "expected http:// or https://, a host and perhaps a port";
+    throw locationError(text, `the endpoint in AWS_ENDPOINT_URL_S3 cannot be read: ${reason}`);
   }
   return {
     bucket,
@@ -57,6 +57,6 @@ export function bucketPlace(
   };
 }
 
-function wrong(text: string, why: string): FramesError {
-  return new FramesError("usage", `Cannot reach ${text}: ${why}`);
+function locationError(text: string, reason: string): FramesError {
+  return new FramesError("usage", `Cannot reach ${text}: ${reason}`);
 }

@@ -1,19 +1,19 @@
 /** Reads what a bucket holds, beside the nodes that serve it. */
-import { Follower } from "./follower.ts";
-import { checkMarker } from "./marker.ts";
-import { Mirror } from "./mirror.ts";
-import { type BucketPlace, S3 } from "./s3.ts";
+import { LogSync } from "./follower.ts";
+import { readStoreMarker } from "./marker.ts";
+import { LocalIndex } from "./mirror.ts";
+import { type BucketLocation, S3 } from "./s3.ts";
 
-export class BucketReader {
+export class BucketSnapshot {
   readonly s3: S3;
   /** What the journal says. */
-  readonly mirror: Mirror;
-  readonly #follower: Follower;
+  readonly localIndex: LocalIndex;
+  readonly #logSync: LogSync;
 
   private constructor(s3: S3, identity: string) {
     this.s3 = s3;
-    this.mirror = new Mirror(identity);
-    this.#follower = new Follower(s3, this.mirror);
+    this.localIndex = new LocalIndex(identity);
+    this.#logSync = new LogSync(s3, this.localIndex);
   }
 
   /**
@@ -21,25 +21,25 @@ export class BucketReader {
    *
    * @throws {FramesError} `missing` if there is none, `store` if it cannot be read
    */
-  static async open(place: BucketPlace): Promise<BucketReader> {
-    const s3 = new S3(place);
-    const reader = new BucketReader(s3, await checkMarker(s3));
+  static async open(location: BucketLocation): Promise<BucketSnapshot> {
+    const s3 = new S3(location);
+    const snapshot = new BucketSnapshot(s3, await readStoreMarker(s3));
     try {
-      await reader.readOn();
-      return reader;
+      await snapshot.refresh();
+      return snapshot;
     } catch (error) {
-      reader.close();
+      snapshot.close();
       throw error;
     }
   }
 
   /** Reads what came meanwhile. */
-  readOn(): Promise<void> {
-    return this.#follower.sync();
+  refresh(): Promise<void> {
+    return this.#logSync.sync();
   }
 
   close(): void {
     this.s3.close();
-    this.mirror.close();
+    this.localIndex.close();
   }
 }

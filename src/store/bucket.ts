@@ -5,84 +5,89 @@
 import { FramesError } from "../errors.ts";
 import type {
   FrameDescription,
-  FrameOrigin,
+  SourceInfo,
   FrameStore,
   FrameWriter,
   OfferedFrame,
   SourceStore,
-  Standing,
+  OfferStatus,
 } from "../frame.ts";
-import type { Arrivals } from "./arrivals.ts";
-import { BucketFrame, type BucketParts, KnownFrameWriter } from "./bucket-frame.ts";
-import { Chain, type Pace } from "./chain.ts";
-import { Follower } from "./follower.ts";
-import { KeptBucket } from "./kept-bucket.ts";
-import type { Entry } from "./link.ts";
-import { checkEngine, unique } from "./marker.ts";
-import { Merger } from "./merger.ts";
-import { Mirror, originOf, checkTime } from "./mirror.ts";
-import { checkPart, sourceFolder } from "./name.ts";
-import { isAnothers, isRevised } from "./partial.ts";
-import { type BucketPlace, longestKey, type Patience, S3 } from "./s3.ts";
-import { pathOfFrame } from "./tree.ts";
-import { Uploads } from "./uploads.ts";
+import type { CommitSignal } from "./arrivals.ts";
+import { BucketFrameWriter, type BucketContext, ExistingObjectWriter } from "./bucket-frame.ts";
+import { SessionLog, type BatchPolicy } from "./chain.ts";
+import { LogSync } from "./follower.ts";
+import { BucketContents } from "./kept-bucket.ts";
+import type { LogEntry } from "./link.ts";
+import { openStoreMarker, randomId } from "./marker.ts";
+import { LogCompactor } from "./merger.ts";
+import { LocalIndex, toLogSource, checkCaptureTime } from "./mirror.ts";
+import { checkPathPart, sourceFolderPath } from "./name.ts";
+import { hasOtherKey, isEarlierVersion } from "./partial.ts";
+import { type BucketLocation, maxKeyBytes, type S3Timeouts, S3 } from "./s3.ts";
+import { framePath } from "./tree.ts";
+import { UploadPool } from "./uploads.ts";
 
 /** How a store in a bucket behaves. */
 export interface BucketStoreOptions {
   /** Wall clock, in milliseconds since 1970. */
   readonly clock: () => number;
-  readonly pace?: Partial<Pace>;
-  readonly patience?: Patience;
+  readonly batchPolicy?: Partial<BatchPolicy>;
+  readonly timeouts?: S3Timeouts;
 }
 
-const usualPace: Pace = { every: 1000, quiet: 150, entries: 500, bytes: 16 << 20 };
+const defaultBatchPolicy: BatchPolicy = {
+  maxDelayMs: 1000,
+  lingerMs: 150,
+  maxEntries: 500,
+  maxBytes: 16 << 20,
+};
 
 /** What is under way when a store is closed gets so long, in milliseconds. */
-const closeWithin = 10_000;
+const closeTimeoutMs = 10_000;
 
 /** A store in a bucket. */
 export class BucketStore implements FrameStore {
-  readonly place: string;
+  readonly location: string;
   /** What it gives back. */
-  readonly kept: KeptBucket;
+  readonly contents: BucketContents;
   /** An engine says that it has an object when it is safe there. */
   readonly isDurable = true;
   /** Milliseconds between the receipts of one session. */
-  readonly receiptsEvery: number;
+  readonly receiptIntervalMs: number;
   /** Tells it from all others that serve the same bucket. */
-  readonly #node = unique();
-  readonly #parts: BucketParts;
-  readonly #follower: Follower;
-  readonly #merger: Merger;
-  readonly #pace: Pace;
-  readonly #chains = new Map<string, Chain>();
+  readonly #node = randomId();
+  readonly #context: BucketContext;
+  readonly #logSync: LogSync;
+  readonly #compactor: LogCompactor;
+  readonly #batchPolicy: BatchPolicy;
+  readonly #logs = new Map<string, SessionLog>();
   /** Losses that are not in the bucket yet. */
-  readonly #unsaved = new Set<Promise<void>>();
+  readonly #pendingLosses = new Set<Promise<void>>();
   #closed: Promise<void> | undefined;
 
   private constructor(s3: S3, identity: string, options: BucketStoreOptions) {
-    const mirror = new Mirror(identity);
-    this.place = s3.place;
-    this.#pace = { ...usualPace, ...options.pace };
-    this.receiptsEvery = this.#pace.every;
-    this.#follower = new Follower(s3, mirror);
-    this.kept = new KeptBucket(s3, mirror, this.#follower);
-    const merging = {
+    const localIndex = new LocalIndex(identity);
+    this.location = s3.location;
+    this.#batchPolicy = { ...defaultBatchPolicy, ...options.batchPolicy };
+    this.receiptIntervalMs = this.#batchPolicy.maxDelayMs;
+    this.#logSync = new LogSync(s3, localIndex);
+    this.contents = new BucketContents(s3, localIndex, this.#logSync);
+    const compactorContext = {
       s3,
-      mirror,
-      follower: this.#follower,
-      chains: this.#chains,
+      localIndex,
+      logSync: this.#logSync,
+      logs: this.#logs,
       node: this.#node,
     };
-    this.#merger = new Merger(merging);
+    this.#compactor = new LogCompactor(compactorContext);
     const { clock } = options;
-    this.#parts = {
+    this.#context = {
       s3,
-      mirror,
-      uploads: new Uploads(s3),
-      underWay: new Map(),
+      localIndex,
+      uploadPool: new UploadPool(s3),
+      lastByPath: new Map(),
       now: () => BigInt(Math.round(clock() * 1e3)) * 1000n,
-      chainOf: (session) => this.#chainOf(session),
+      sessionLog: (session) => this.#sessionLog(session),
     };
   }
 
@@ -91,73 +96,79 @@ export class BucketStore implements FrameStore {
    *
    * @throws {FramesError} `store` if the engine cannot be reached, does not let us in, or cannot do what is needed
    */
-  static async open(place: BucketPlace, options: BucketStoreOptions): Promise<BucketStore> {
-    const s3 = new S3(place, options.patience);
-    const store = new BucketStore(s3, await checkEngine(s3), options);
+  static async open(location: BucketLocation, options: BucketStoreOptions): Promise<BucketStore> {
+    const s3 = new S3(location, options.timeouts);
+    const store = new BucketStore(s3, await openStoreMarker(s3), options);
     try {
-      await store.#follower.sync();
+      await store.#logSync.sync();
     } catch (error) {
-      store.#parts.mirror.close();
+      store.#context.localIndex.close();
       throw error;
     }
-    store.#follower.start();
-    store.#merger.start();
+    store.#logSync.start();
+    store.#compactor.start();
     return store;
   }
 
   /** Path of a journal that has what the bucket's has, a few seconds later: for whoever reads it. */
   get journalPath(): string {
-    return this.#parts.mirror.path;
+    return this.#context.localIndex.path;
   }
 
   /** Tells of frames that came into the bucket elsewhere. */
-  get arrivals(): Arrivals {
-    return this.#follower.arrivals;
+  get commitSignal(): CommitSignal {
+    return this.#logSync.commitSignal;
   }
 
-  isFresh(stream: string): boolean {
-    return !this.#parts.mirror.hasStream(stream);
+  isStreamEmpty(stream: string): boolean {
+    return !this.#context.localIndex.hasStream(stream);
   }
 
   refresh(): Promise<void> {
-    return this.#follower.sync();
+    return this.#logSync.sync();
   }
 
-  room(): Promise<void> | undefined {
-    return this.#parts.uploads.room();
+  whenReady(): Promise<void> | undefined {
+    return this.#context.uploadPool.waitForCapacity();
   }
 
-  check(stream: string, source: string): void {
-    sourceFolder(stream, source, false);
+  checkNames(stream: string, source: string): void {
+    sourceFolderPath(stream, source, false);
   }
 
-  open(origin: FrameOrigin): SourceStore {
-    this.check(origin.stream, origin.source);
-    const chain = () => this.#chainOf(origin.session);
-    return new BucketSource(this.#parts, origin, chain, (saved) => {
-      this.#unsaved.add(saved);
-      const end = () => void this.#unsaved.delete(saved);
-      saved.then(end, end);
+  open(sourceInfo: SourceInfo): SourceStore {
+    this.checkNames(sourceInfo.stream, sourceInfo.source);
+    const log = () => this.#sessionLog(sourceInfo.session);
+    return new BucketSourceStore(this.#context, sourceInfo, log, (pending) => {
+      this.#pendingLosses.add(pending);
+      const end = () => void this.#pendingLosses.delete(pending);
+      pending.then(end, end);
     });
   }
 
-  #chainOf(session: string): Chain {
-    const known = this.#chains.get(session);
-    if (known !== undefined && !known.isLost) return known;
-    const { s3, mirror } = this.#parts;
-    const parts = { s3, mirror, follower: this.#follower, node: this.#node, pace: this.#pace };
-    const chain = new Chain(session, parts);
-    this.#chains.set(session, chain);
-    return chain;
+  #sessionLog(session: string): SessionLog {
+    const existing = this.#logs.get(session);
+    if (existing !== undefined && !existing.hasFailed) return existing;
+    const { s3, localIndex } = this.#context;
+    const context = {
+      s3,
+      localIndex,
+      logSync: this.#logSync,
+      node: this.#node,
+      batchPolicy: this.#batchPolicy,
+    };
+    const log = new SessionLog(session, context);
+    this.#logs.set(session, log);
+    return log;
   }
 
   /** Frames are settled one by one, each when its row is in the bucket. */
   flush(): void | Promise<void> {
-    if (this.#unsaved.size > 0) return this.#saved();
+    if (this.#pendingLosses.size > 0) return this.#waitForLosses();
   }
 
-  async #saved(): Promise<void> {
-    for (const result of await Promise.allSettled(this.#unsaved)) {
+  async #waitForLosses(): Promise<void> {
+    for (const result of await Promise.allSettled(this.#pendingLosses)) {
       // Whose session it was hears of that by its frames.
       if (result.status === "rejected" && result.reason?.code === "store") throw result.reason;
     }
@@ -169,117 +180,125 @@ export class BucketStore implements FrameStore {
   }
 
   async #close(): Promise<void> {
-    this.#follower.stop();
-    this.#merger.stop();
-    const late = Promise.withResolvers<void>();
-    const timer = setTimeout(late.resolve, closeWithin);
+    this.#logSync.stop();
+    this.#compactor.stop();
+    const timeout = Promise.withResolvers<void>();
+    const timer = setTimeout(timeout.resolve, closeTimeoutMs);
     try {
       // What fails now has no receipt, and is sent again.
-      await Promise.race([this.#finish().catch(() => {}), late.promise]);
+      await Promise.race([this.#finish().catch(() => {}), timeout.promise]);
     } finally {
       clearTimeout(timer);
-      this.#parts.s3.close();
-      this.#parts.mirror.close();
+      this.#context.s3.close();
+      this.#context.localIndex.close();
     }
   }
 
   async #finish(): Promise<void> {
-    await this.#parts.uploads.finished();
-    await Promise.all([...this.#chains.values()].map((chain) => chain.finish()));
-    await this.#merger.mergeOwn(0);
+    await this.#context.uploadPool.whenIdle();
+    await Promise.all([...this.#logs.values()].map((log) => log.finish()));
+    await this.#compactor.compactOwn(0);
   }
 }
 
 /** The frames of one source, while one session sends to it. */
-class BucketSource implements SourceStore {
-  readonly #parts: BucketParts;
-  readonly #origin: FrameOrigin;
-  readonly #chain: () => Chain;
-  readonly #saving: (saved: Promise<void>) => void;
+class BucketSourceStore implements SourceStore {
+  readonly #context: BucketContext;
+  readonly #sourceInfo: SourceInfo;
+  readonly #log: () => SessionLog;
+  readonly #onPending: (pending: Promise<void>) => void;
 
   constructor(
-    parts: BucketParts,
-    origin: FrameOrigin,
-    chain: () => Chain,
-    saving: (saved: Promise<void>) => void,
+    context: BucketContext,
+    sourceInfo: SourceInfo,
+    log: () => SessionLog,
+    onPending: (pending: Promise<void>) => void,
   ) {
-    this.#parts = parts;
-    this.#origin = origin;
-    this.#chain = chain;
-    this.#saving = saving;
+    this.#context = context;
+    this.#sourceInfo = sourceInfo;
+    this.#log = log;
+    this.#onPending = onPending;
   }
 
   begin(description: FrameDescription): FrameWriter {
-    const { stream, source } = this.#origin;
+    const { stream, source } = this.#sourceInfo;
     const { name, captured } = description;
     this.#check(name);
-    checkTime(captured);
-    const stored = this.#parts.mirror.find(stream, source, name);
+    checkCaptureTime(captured);
+    const stored = this.#context.localIndex.find(stream, source, name);
     if (stored !== null && !this.#mayWrite(description, stored)) {
-      return new KnownFrameWriter(this.#parts, this.#origin, description, stored);
+      return new ExistingObjectWriter(this.#context, this.#sourceInfo, description, stored);
     }
-    return new BucketFrame(this.#parts, this.#origin, description, stored === null);
+    return new BucketFrameWriter(this.#context, this.#sourceInfo, description, stored === null);
   }
 
-  #mayWrite(description: FrameDescription, stored: Parameters<typeof isRevised>[0]): boolean {
-    const { conflict, again } = this.#origin;
-    return conflict === "replace" || again === true || isRevised(stored, this.#origin, description);
+  #mayWrite(
+    description: FrameDescription,
+    stored: Parameters<typeof isEarlierVersion>[0],
+  ): boolean {
+    const { conflict, resendRemoved } = this.#sourceInfo;
+    return (
+      conflict === "replace" ||
+      resendRemoved === true ||
+      isEarlierVersion(stored, this.#sourceInfo, description)
+    );
   }
 
   /** @throws {FramesError} `bad-name` */
   #check(name: string): void {
-    checkPart(name, false);
-    const { stream, source } = this.#origin;
-    const path = pathOfFrame(stream, source, name);
+    checkPathPart(name, false);
+    const { stream, source } = this.#sourceInfo;
+    const path = framePath(stream, source, name);
     // No string has more than three bytes for each of its units.
-    if (path.length * 3 <= longestKey / 2) return;
-    const bytes = this.#parts.s3.keyBytes(path);
-    if (bytes <= longestKey) return;
-    const why = `its key would have ${bytes} bytes, ${longestKey} are the most`;
-    throw new FramesError("bad-name", `The name cannot be used in a bucket: ${why}`);
+    if (path.length * 3 <= maxKeyBytes / 2) return;
+    const bytes = this.#context.s3.keyByteLength(path);
+    if (bytes <= maxKeyBytes) return;
+    const reason = `its key would have ${bytes} bytes, ${maxKeyBytes} are the most`;
+    throw new FramesError("bad-name", `The name cannot be used in a bucket: ${reason}`);
   }
 
-  compare(offered: readonly OfferedFrame[]): Standing[] {
-    return this.#parts.mirror.read(() => {
-      const standings = offered.map((frame) => {
+  compare(offered: readonly OfferedFrame[]): OfferStatus[] {
+    return this.#context.localIndex.read(() => {
+      const statuses = offered.map((frame) => {
         try {
           return this.#compare(frame);
         } catch (error) {
           // It is refused with the reason when it comes.
-          if (error instanceof FramesError && error.wire >= 32) return "wanted";
+          if (error instanceof FramesError && error.wireCode >= 32) return "wanted";
           throw error;
         }
       });
-      this.#account(offered, standings);
-      return standings;
+      this.#markAccounted(offered, statuses);
+      return statuses;
     });
   }
 
-  #compare(offered: OfferedFrame): Standing {
-    const origin = this.#origin;
+  #compare(offered: OfferedFrame): OfferStatus {
+    const sourceInfo = this.#sourceInfo;
     const { name, size, captured, crc32 } = offered;
     this.#check(name);
-    checkTime(captured);
-    const { stream, source } = origin;
-    const stored = this.#parts.mirror.findOffered(stream, source, name, captured);
+    checkCaptureTime(captured);
+    const { stream, source } = sourceInfo;
+    const stored = this.#context.localIndex.findOffered(stream, source, name, captured);
     if (stored === null) return "wanted";
-    const isReplaced = stored.session === origin.session && stored.seq > offered.sequence;
-    if (origin.revises === true && isReplaced) return "stored";
-    const isReplacing = origin.conflict === "replace" && !isAnothers(stored, origin);
-    const taken = isReplacing || isRevised(stored, origin, offered) ? "wanted" : "conflict";
-    if (stored.bytes !== size) return taken;
-    if (crc32 === undefined && stored.sameTime === 0) return "unsure";
-    if (crc32 !== undefined && stored.crc32 !== crc32) return taken;
-    const isOwn = stored.session === origin.session && stored.seq === offered.sequence;
-    if (isOwn && origin.again === true) return "moved";
+    const isReplaced = stored.session === sourceInfo.session && stored.seq > offered.sequence;
+    if (sourceInfo.replacesOwn === true && isReplaced) return "stored";
+    const isReplacing = sourceInfo.conflict === "replace" && !hasOtherKey(stored, sourceInfo);
+    const mismatch =
+      isReplacing || isEarlierVersion(stored, sourceInfo, offered) ? "wanted" : "conflict";
+    if (stored.bytes !== size) return mismatch;
+    if (crc32 === undefined && stored.sameTime === 0) return "needsChecksum";
+    if (crc32 !== undefined && stored.crc32 !== crc32) return mismatch;
+    const isOwn = stored.session === sourceInfo.session && stored.seq === offered.sequence;
+    if (isOwn && sourceInfo.resendRemoved === true) return "removed";
     // It is read before it counts, or it may have been moved away: it comes as a frame then.
-    return origin.again === true || origin.durable === true ? "wanted" : "stored";
+    return sourceInfo.resendRemoved === true || sourceInfo.durable === true ? "wanted" : "stored";
   }
 
   /** Those that will not come were not lost. */
-  #account(offered: readonly OfferedFrame[], standings: readonly Standing[]): void {
-    const at = this.#parts.now();
-    const isOpen = (index: number) => openStandings.has(standings[index]!);
+  #markAccounted(offered: readonly OfferedFrame[], statuses: readonly OfferStatus[]): void {
+    const at = this.#context.now();
+    const isOpen = (index: number) => pendingStatuses.has(statuses[index]!);
     for (let index = 0; index < offered.length; index++) {
       if (isOpen(index)) continue;
       const first = offered[index]!.sequence;
@@ -292,24 +311,32 @@ class BucketSource implements SourceStore {
         index++;
         last++;
       }
-      const entry: Entry = { kind: "account", origin: originOf(this.#origin), first, last, at };
+      const entry: LogEntry = {
+        kind: "account",
+        logSource: toLogSource(this.#sourceInfo),
+        first,
+        last,
+        at,
+      };
       // Only what `frames ls --gaps` shows depends on it.
-      this.#chain()
+      this.#log()
         .add(entry)
         .catch(() => {});
     }
   }
 
-  lost(first: number, last: number, error: FramesError): void {
-    const origin = originOf(this.#origin);
-    const at = this.#parts.now();
-    this.#saving(this.#chain().add({ kind: "loss", origin, first, last, reason: error.code, at }));
+  recordLoss(first: number, last: number, error: FramesError): void {
+    const logSource = toLogSource(this.#sourceInfo);
+    const at = this.#context.now();
+    this.#onPending(
+      this.#log().add({ kind: "loss", logSource, first, last, reason: error.code, at }),
+    );
   }
 
-  ending(): void {
-    this.#chain().hurry();
+  flushSoon(): void {
+    this.#log().flushSoon();
   }
 }
 
 /** Standings of frames that may still come. */
-const openStandings: ReadonlySet<Standing> = new Set(["wanted", "unsure"]);
+const pendingStatuses: ReadonlySet<OfferStatus> = new Set(["wanted", "needsChecksum"]);

@@ -6,14 +6,14 @@ import type { Database } from "bun:sqlite";
 import type { FrameDescription, RawShape } from "../frame.ts";
 import {
   type FrameRow,
-  journalFailure,
-  openForReading,
+  journalError,
+  openReadOnly,
   type PropertyName,
-  propertyOf,
+  readProperty,
 } from "./schema.ts";
 
 /** A stored frame. */
-export interface KeptFrame extends FrameDescription {
+export interface FrameRecord extends FrameDescription {
   /** Position in the order of arrival: it rises, with holes. */
   readonly id: number;
   readonly stream: string;
@@ -28,7 +28,7 @@ export interface KeptFrame extends FrameDescription {
 }
 
 /** Which frames of a stream are meant. */
-export interface Selection {
+export interface FrameSelection {
   readonly stream: string;
   /** Default: all sources. */
   readonly sources?: readonly string[] | undefined;
@@ -37,33 +37,33 @@ export interface Selection {
 }
 
 /** A place in the order of capture: of a frame that is there, or was. */
-export interface Place {
+export interface CatalogPosition {
   readonly captured: bigint;
   readonly sequence: number;
   readonly id: number;
 }
 
 /** Before all frames. */
-const start: Place = { captured: -(2n ** 63n), sequence: 0, id: 0 };
+const firstPosition: CatalogPosition = { captured: -(2n ** 63n), sequence: 0, id: 0 };
 
 /** Behind all frames. */
-const end: Place = {
+const lastPosition: CatalogPosition = {
   captured: 2n ** 63n - 1n,
   sequence: Number.MAX_SAFE_INTEGER,
   id: Number.MAX_SAFE_INTEGER,
 };
 
 /** Frames that are gone through at a time, in a few milliseconds. */
-const lookedAtOnce = 10_000;
+const scanBatchSize = 10_000;
 
-type Row = {
+type CatalogRow = {
   [field in keyof FrameRow]: FrameRow[field] extends number ? bigint : FrameRow[field];
 } & {
   id: bigint;
 };
 
-const every = "SELECT * FROM frames WHERE stream = ?1";
-const ofSource = `${every} AND source = ?2`;
+const selectStream = "SELECT * FROM frames WHERE stream = ?1";
+const selectSource = `${selectStream} AND source = ?2`;
 
 export class Catalog {
   readonly #path: string;
@@ -73,16 +73,16 @@ export class Catalog {
   constructor(path: string) {
     this.#path = path;
     try {
-      this.#database = openForReading(path);
+      this.#database = openReadOnly(path);
     } catch (error) {
-      throw journalFailure("read", path, error);
+      throw journalError("read", path, error);
     }
   }
 
   /** At most `limit` frames that came after the one with this id, in the order of arrival. */
-  after({ stream, sources, since }: Selection, id: number, limit: number): KeptFrame[] {
+  after({ stream, sources, since }: FrameSelection, id: number, limit: number): FrameRecord[] {
     return this.#all(
-      `${every} AND id > ?2 AND (?3 IS NULL OR source IN (SELECT value FROM json_each(?3)))
+      `${selectStream} AND id > ?2 AND (?3 IS NULL OR source IN (SELECT value FROM json_each(?3)))
         AND (?4 IS NULL OR captured >= ?4) ORDER BY id LIMIT ?5`,
       stream,
       id,
@@ -96,7 +96,7 @@ export class Catalog {
    * The frames of a selection with ids above `after`, up to `upTo`, `limit` at most: however many frames of
    * others there are, it takes no longer than the numbers are apart.
    */
-  between({ stream, sources, since }: Selection, after: number, upTo: number, limit: number) {
+  between({ stream, sources, since }: FrameSelection, after: number, upTo: number, limit: number) {
     // By number and not by stream: the frames of a stream would have to be sorted first.
     return this.#all(
       `SELECT * FROM frames WHERE id > ?1 AND id <= ?2 AND +stream = ?3
@@ -112,13 +112,13 @@ export class Catalog {
   }
 
   /** At most `limit` frames of all streams that came after the one with this id. */
-  later(id: number, limit: number): KeptFrame[] {
+  allAfter(id: number, limit: number): FrameRecord[] {
     return this.#all("SELECT * FROM frames WHERE id > ? ORDER BY id LIMIT ?", id, limit);
   }
 
   /** Id of the next frame after this one, of all streams. */
   nextId(id: number): number | undefined {
-    return this.#reading(() => {
+    return this.#wrapErrors(() => {
       const query = this.#database.query<{ id: number | null }, [number]>(
         "SELECT min(id) AS id FROM frames WHERE id > ?",
       );
@@ -127,25 +127,25 @@ export class Catalog {
   }
 
   /** The frame with this id. */
-  at(id: number): KeptFrame | undefined {
+  findById(id: number): FrameRecord | undefined {
     return this.#all("SELECT * FROM frames WHERE id = ?", id)[0];
   }
 
   /** The frame of each source that was captured last. */
-  newestOfEach({ stream, sources, since }: Selection): KeptFrame[] {
+  newestOfEach({ stream, sources, since }: FrameSelection): FrameRecord[] {
     return (sources ?? this.sources(stream)).flatMap((source) => {
       const frame = this.newest(stream, source);
-      const isMeant = frame !== undefined && (since === undefined || frame.captured >= since);
-      return isMeant ? [frame] : [];
+      const isSelected = frame !== undefined && (since === undefined || frame.captured >= since);
+      return isSelected ? [frame] : [];
     });
   }
 
   /** Whether any frame of a stream is stored; where sources are named, of each. */
-  has({ stream, sources }: Pick<Selection, "stream" | "sources">): boolean {
+  has({ stream, sources }: Pick<FrameSelection, "stream" | "sources">): boolean {
     if (sources !== undefined) {
       return sources.every((source) => this.newest(stream, source) !== undefined);
     }
-    return this.#reading(() => {
+    return this.#wrapErrors(() => {
       const query = this.#database.query("SELECT 1 FROM frames WHERE stream = ? LIMIT 1");
       return query.get(stream) !== null;
     });
@@ -153,7 +153,7 @@ export class Catalog {
 
   /** The sources of a stream, in the order of names. */
   sources(stream: string): string[] {
-    return this.#reading(() => {
+    return this.#wrapErrors(() => {
       const query = this.#database.query<{ source: string | null }, [string, string]>(
         "SELECT min(source) AS source FROM frames WHERE stream = ? AND source > ?",
       );
@@ -167,8 +167,8 @@ export class Catalog {
   }
 
   /** Whether another frame is about to take the place of what has this name. */
-  isBeingReplaced({ stream, source, name }: KeptFrame): boolean {
-    return this.#reading(() => {
+  isBeingReplaced({ stream, source, name }: FrameRecord): boolean {
+    return this.#wrapErrors(() => {
       const query = this.#database.query(
         "SELECT 1 FROM replacements WHERE stream = ? AND source = ? AND name = ?",
       );
@@ -178,12 +178,12 @@ export class Catalog {
 
   /** What the journal says of the store as a whole. */
   property(name: PropertyName): string | undefined {
-    return this.#reading(() => propertyOf(this.#database, name));
+    return this.#wrapErrors(() => readProperty(this.#database, name));
   }
 
   /** Id of the frame that came last, of all streams; 0 if there is none. */
-  last(): number {
-    return this.#reading(() => {
+  lastId(): number {
+    return this.#wrapErrors(() => {
       const query = this.#database.query<{ id: number | null }, []>(
         "SELECT max(id) AS id FROM frames",
       );
@@ -192,28 +192,38 @@ export class Catalog {
   }
 
   /** The frame that is stored under this name. */
-  named(stream: string, source: string, name: string): KeptFrame | undefined {
-    return this.#all(`${ofSource} AND name = ?3`, stream, source, name)[0];
+  findByName(stream: string, source: string, name: string): FrameRecord | undefined {
+    return this.#all(`${selectSource} AND name = ?3`, stream, source, name)[0];
   }
 
   /** The frame of a source that was captured last. */
-  newest(stream: string, source: string): KeptFrame | undefined {
-    return this.#all(`${ofSource} ORDER BY captured DESC, seq DESC LIMIT 1`, stream, source)[0];
+  newest(stream: string, source: string): FrameRecord | undefined {
+    return this.#all(`${selectSource} ORDER BY captured DESC, seq DESC LIMIT 1`, stream, source)[0];
   }
 
   /** The frame of a source that was captured first. */
-  oldest(stream: string, source: string): KeptFrame | undefined {
-    return this.#all(`${ofSource} ORDER BY captured, seq LIMIT 1`, stream, source)[0];
+  oldest(stream: string, source: string): FrameRecord | undefined {
+    return this.#all(`${selectSource} ORDER BY captured, seq LIMIT 1`, stream, source)[0];
   }
 
   /** At most `limit` frames of a source behind a place in the order of capture, from it on. */
-  behind(stream: string, source: string, place: Place | undefined, limit: number): KeptFrame[] {
-    if (place === undefined) {
-      return this.#all(`${ofSource} ORDER BY captured, seq, id LIMIT ?3`, stream, source, limit);
+  framesAfter(
+    stream: string,
+    source: string,
+    position: CatalogPosition | undefined,
+    limit: number,
+  ): FrameRecord[] {
+    if (position === undefined) {
+      return this.#all(
+        `${selectSource} ORDER BY captured, seq, id LIMIT ?3`,
+        stream,
+        source,
+        limit,
+      );
     }
-    const { captured, sequence, id } = place;
+    const { captured, sequence, id } = position;
     return this.#all(
-      `${ofSource} AND (captured, seq, id) > (?3, ?4, ?5) ORDER BY captured, seq, id LIMIT ?6`,
+      `${selectSource} AND (captured, seq, id) > (?3, ?4, ?5) ORDER BY captured, seq, id LIMIT ?6`,
       stream,
       source,
       captured,
@@ -224,10 +234,15 @@ export class Catalog {
   }
 
   /** At most `limit` frames of a source before a place in the order of capture, in that order. */
-  before(stream: string, source: string, place: Place, limit: number): KeptFrame[] {
-    const { captured, sequence, id } = place;
+  framesBefore(
+    stream: string,
+    source: string,
+    position: CatalogPosition,
+    limit: number,
+  ): FrameRecord[] {
+    const { captured, sequence, id } = position;
     return this.#all(
-      `${ofSource} AND (captured, seq, id) < (?3, ?4, ?5)
+      `${selectSource} AND (captured, seq, id) < (?3, ?4, ?5)
         ORDER BY captured DESC, seq DESC, id DESC LIMIT ?6`,
       stream,
       source,
@@ -242,16 +257,16 @@ export class Catalog {
    * The frames of a source with this number, that of the newest session first. No index has numbers, so that
    * all frames of the source are gone through, some thousands at a time, with a pause between for others.
    */
-  async withNumber(
+  async scanByNumber(
     stream: string,
     source: string,
     number: number,
     pause: () => Promise<void>,
-  ): Promise<KeptFrame[]> {
-    const found: KeptFrame[] = [];
-    for (let from = start; ; await pause()) {
-      const until = this.#placeAfter(stream, source, from, lookedAtOnce);
-      const { captured, sequence, id } = until ?? end;
+  ): Promise<FrameRecord[]> {
+    const found: FrameRecord[] = [];
+    for (let from = firstPosition; ; await pause()) {
+      const until = this.#positionAfter(stream, source, from, scanBatchSize);
+      const { captured, sequence, id } = until ?? lastPosition;
       found.push(
         ...this.#all(
           `SELECT * FROM frames WHERE id IN (
@@ -275,8 +290,13 @@ export class Catalog {
   }
 
   /** The place of the frame so many behind another, if there are so many. */
-  #placeAfter(stream: string, source: string, from: Place, count: number): Place | undefined {
-    return this.#reading(() => {
+  #positionAfter(
+    stream: string,
+    source: string,
+    from: CatalogPosition,
+    count: number,
+  ): CatalogPosition | undefined {
+    return this.#wrapErrors(() => {
       const row = this.#database
         .query<{ captured: bigint; seq: bigint; id: bigint }, (string | number | bigint)[]>(
           `SELECT captured, seq, id FROM frames INDEXED BY frames_by_time
@@ -291,14 +311,14 @@ export class Catalog {
   }
 
   /** The frame with this number; of several sessions' the one that came last. */
-  numbered(
+  findByNumber(
     stream: string,
     source: string,
     number: number,
     session?: string,
-  ): KeptFrame | undefined {
+  ): FrameRecord | undefined {
     return this.#all(
-      `${ofSource} AND seq = ?3 AND (?4 IS NULL OR session = ?4) ORDER BY id DESC LIMIT 1`,
+      `${selectSource} AND seq = ?3 AND (?4 IS NULL OR session = ?4) ORDER BY id DESC LIMIT 1`,
       stream,
       source,
       number,
@@ -307,52 +327,52 @@ export class Catalog {
   }
 
   /** The frame of a source whose capture time is nearest. */
-  nearest(stream: string, source: string, captured: bigint): KeptFrame | undefined {
-    const [before] = this.#all(
-      `${ofSource} AND captured <= ?3 ORDER BY captured DESC LIMIT 1`,
+  nearest(stream: string, source: string, captured: bigint): FrameRecord | undefined {
+    const [earlier] = this.#all(
+      `${selectSource} AND captured <= ?3 ORDER BY captured DESC LIMIT 1`,
       stream,
       source,
       captured,
     );
-    const [behind] = this.#all(
-      `${ofSource} AND captured > ?3 ORDER BY captured LIMIT 1`,
+    const [later] = this.#all(
+      `${selectSource} AND captured > ?3 ORDER BY captured LIMIT 1`,
       stream,
       source,
       captured,
     );
-    if (before === undefined || behind === undefined) return before ?? behind;
-    return captured - before.captured <= behind.captured - captured ? before : behind;
+    if (earlier === undefined || later === undefined) return earlier ?? later;
+    return captured - earlier.captured <= later.captured - captured ? earlier : later;
   }
 
   /** What is asked of the journal beside single frames. */
   read<T>(act: (database: Database) => T): T {
-    return this.#reading(() => act(this.#database));
+    return this.#wrapErrors(() => act(this.#database));
   }
 
   close(): void {
     this.#database.close();
   }
 
-  #all(query: string, ...values: (string | number | bigint | null)[]): KeptFrame[] {
-    return this.#reading(() =>
+  #all(query: string, ...values: (string | number | bigint | null)[]): FrameRecord[] {
+    return this.#wrapErrors(() =>
       this.#database
-        .query<Row, typeof values>(query)
+        .query<CatalogRow, typeof values>(query)
         .safeIntegers(true)
         .all(...values)
-        .map(keptFrame),
+        .map(toFrameRecord),
     );
   }
 
-  #reading<T>(act: () => T): T {
+  #wrapErrors<T>(act: () => T): T {
     try {
       return act();
     } catch (error) {
-      throw journalFailure("read", this.#path, error);
+      throw journalError("read", this.#path, error);
     }
   }
 }
 
-function keptFrame(row: Row): KeptFrame {
+function toFrameRecord(row: CatalogRow): FrameRecord {
   const { stream, source, name, session, captured, received, key, meta, format } = row;
   return {
     id: Number(row.id),
@@ -367,12 +387,12 @@ function keptFrame(row: Row): KeptFrame {
     received,
     key: key ?? undefined,
     metadata: meta ?? "",
-    raw: format === null ? undefined : shapeOf(format),
+    raw: format === null ? undefined : parseRawShape(format),
   };
 }
 
 /** `640x512.gray16le` in a row, as the ending of the frame's name has it. */
-function shapeOf(text: string): RawShape | undefined {
+function parseRawShape(text: string): RawShape | undefined {
   const [, width, height, format] = /^(\d+)x(\d+)\.(.+)$/.exec(text) ?? [];
   if (format === undefined) return undefined;
   return { width: Number(width), height: Number(height), format };

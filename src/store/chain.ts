@@ -3,98 +3,104 @@
  * Whoever creates the next one holds the session; who finds it taken by another has lost it.
  */
 import { type ErrorName, FramesError } from "../errors.ts";
-import { linkPath, type Follower } from "./follower.ts";
-import { decodeEntries, encodeEntries, type Entry, isSameOrigin, type Told } from "./link.ts";
-import type { Mirror } from "./mirror.ts";
+import { logObjectPath, type LogSync } from "./follower.ts";
+import {
+  decodeEntries,
+  encodeEntries,
+  type LogEntry,
+  isSameLogSource,
+  type DecodedEntry,
+} from "./link.ts";
+import type { LocalIndex } from "./mirror.ts";
 import type { S3 } from "./s3.ts";
 
 /** When a link is written, in milliseconds; or when it has enough. */
-export interface Pace {
+export interface BatchPolicy {
   /** So long after its first entry at the latest. */
-  readonly every: number;
+  readonly maxDelayMs: number;
   /** Earlier if nothing more came for so long. */
-  readonly quiet: number;
-  readonly entries: number;
+  readonly lingerMs: number;
+  readonly maxEntries: number;
   /** Bytes of the frames that wait for their receipt. */
-  readonly bytes: number;
+  readonly maxBytes: number;
 }
 
 /** What chains share. */
-export interface ChainParts {
+export interface SessionLogContext {
   readonly s3: S3;
-  readonly mirror: Mirror;
-  readonly follower: Follower;
+  readonly localIndex: LocalIndex;
+  readonly logSync: LogSync;
   /** Name of this process. */
   readonly node: string;
-  readonly pace: Pace;
+  readonly batchPolicy: BatchPolicy;
 }
 
-interface Waiting {
-  readonly entry: Entry;
+interface PendingEntry {
+  readonly entry: LogEntry;
   resolve(): void;
   reject(error: unknown): void;
 }
 
 /** Errors after which a chain is of no more use here. */
-const ends: ReadonlySet<ErrorName> = new Set(["superseded", "stolen-session"]);
+const fatalErrors: ReadonlySet<ErrorName> = new Set(["superseded", "stolen-session"]);
 
 /** Others may go on with a chain so often while it is taken over. */
-const mostTries = 100;
+const maxTakeoverAttempts = 100;
 
-export class Chain {
+export class SessionLog {
   readonly session: string;
-  readonly #parts: ChainParts;
-  #waiting: Waiting[] = [];
-  #waitingBytes = 0;
+  readonly #context: SessionLogContext;
+  #pending: PendingEntry[] = [];
+  #pendingBytes = 0;
   /** Frames that will be added. */
-  #awaited = 0;
-  #isHurried = false;
-  #firstAt = 0;
-  #lastAt = performance.now();
+  #uploadCount = 0;
+  #isUrgent = false;
+  #firstPendingAt = 0;
+  #lastAddedAt = performance.now();
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> | undefined;
   /** Number of the last link, if this node wrote it, and its ETag. */
-  #own: number | undefined;
-  #ownEtag: string | undefined;
+  #lastNumber: number | undefined;
+  #lastEtag: string | undefined;
   #failure: FramesError | undefined;
 
-  constructor(session: string, parts: ChainParts) {
+  constructor(session: string, context: SessionLogContext) {
     this.session = session;
-    this.#parts = parts;
+    this.#context = context;
   }
 
   /** Whether another node has gone on with it: it is then of no more use here. */
-  get isLost(): boolean {
+  get hasFailed(): boolean {
     return this.#failure !== undefined;
   }
 
   /** For how long nothing came, in milliseconds; 0 while something waits. */
-  get idle(): number {
-    if (this.#waiting.length > 0 || this.#writing !== undefined) return 0;
-    return performance.now() - this.#lastAt;
+  get idleMs(): number {
+    if (this.#pending.length > 0 || this.#writing !== undefined) return 0;
+    return performance.now() - this.#lastAddedAt;
   }
 
   /** Number of the last link, if this node holds the chain. */
-  get last(): number | undefined {
-    return this.#own;
+  get lastNumber(): number | undefined {
+    return this.#lastNumber;
   }
 
   /** Begins something that adds an entry, if all goes well. */
-  begin(): void {
-    this.#awaited++;
-    this.#isHurried = false;
+  beginUpload(): void {
+    this.#uploadCount++;
+    this.#isUrgent = false;
   }
 
   /** It has ended. */
-  end(): void {
-    this.#awaited--;
-    this.#look();
+  endUpload(): void {
+    this.#uploadCount--;
+    this.#maybeFlush();
   }
 
   /** Nothing more is to be waited for than what has begun. */
-  hurry(): void {
-    this.#isHurried = true;
-    this.#look();
+  flushSoon(): void {
+    this.#isUrgent = true;
+    this.#maybeFlush();
   }
 
   /**
@@ -103,89 +109,91 @@ export class Chain {
    * @param bytes of a frame that waits for its receipt
    * @returns what is settled when its link is written
    */
-  add(entry: Entry, bytes = 0): Promise<void> {
+  add(entry: LogEntry, bytes = 0): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#lastAt = performance.now();
-    if (this.#waiting.length === 0) this.#firstAt = this.#lastAt;
-    this.#waiting.push({ entry, resolve, reject });
-    this.#waitingBytes += bytes;
-    this.#look();
+    this.#lastAddedAt = performance.now();
+    if (this.#pending.length === 0) this.#firstPendingAt = this.#lastAddedAt;
+    this.#pending.push({ entry, resolve, reject });
+    this.#pendingBytes += bytes;
+    this.#maybeFlush();
     return promise;
   }
 
   /** Writes what waits, if it is time. */
-  #look(): void {
-    if (this.#writing !== undefined || this.#waiting.length === 0) return;
-    const { every, quiet, entries, bytes } = this.#parts.pace;
-    const isAll = this.#isHurried && this.#awaited === 0;
-    const hasEnough = this.#waiting.length >= entries || this.#waitingBytes >= bytes || isAll;
-    const at = Math.min(this.#firstAt + every, this.#lastAt + quiet);
-    const left = at - performance.now();
-    if (hasEnough || left <= 0) return void this.#write();
+  #maybeFlush(): void {
+    if (this.#writing !== undefined || this.#pending.length === 0) return;
+    const { maxDelayMs, lingerMs, maxEntries, maxBytes } = this.#context.batchPolicy;
+    const isComplete = this.#isUrgent && this.#uploadCount === 0;
+    const isFull =
+      this.#pending.length >= maxEntries || this.#pendingBytes >= maxBytes || isComplete;
+    const dueAt = Math.min(this.#firstPendingAt + maxDelayMs, this.#lastAddedAt + lingerMs);
+    const delayMs = dueAt - performance.now();
+    if (isFull || delayMs <= 0) return void this.#write();
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      this.#look();
-    }, left);
+      this.#maybeFlush();
+    }, delayMs);
   }
 
   /** Writes all that waits now. */
   async finish(): Promise<void> {
-    while (this.#writing !== undefined || this.#waiting.length > 0) {
+    while (this.#writing !== undefined || this.#pending.length > 0) {
       await (this.#writing ?? this.#write());
     }
   }
 
   #write(): Promise<void> {
-    const batch = this.#waiting;
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    const writing = this.#append(together(batch.map(({ entry }) => entry))).then(
+    const batch = this.#pending;
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    const writing = this.#append(mergeAccounts(batch.map(({ entry }) => entry))).then(
       () => batch.forEach(({ resolve }) => resolve()),
       (error: unknown) => this.#fail(error, batch),
     );
     this.#writing = writing.finally(() => {
       this.#writing = undefined;
-      this.#firstAt = performance.now();
-      this.#look();
+      this.#firstPendingAt = performance.now();
+      this.#maybeFlush();
     });
     return this.#writing;
   }
 
-  #fail(error: unknown, batch: readonly Waiting[]): void {
-    if (error instanceof FramesError && ends.has(error.code)) {
+  #fail(error: unknown, batch: readonly PendingEntry[]): void {
+    if (error instanceof FramesError && fatalErrors.has(error.code)) {
       this.#failure = error;
-      batch = [...batch, ...this.#waiting];
-      this.#waiting = [];
+      batch = [...batch, ...this.#pending];
+      this.#pending = [];
     }
     for (const { reject } of batch) reject(error);
   }
 
-  async #append(entries: readonly Entry[]): Promise<void> {
-    const { s3, mirror, follower, node } = this.#parts;
+  async #append(entries: readonly LogEntry[]): Promise<void> {
+    const { s3, localIndex, logSync, node } = this.#context;
     const { session } = this;
-    const stray: string[] = [];
-    for (let tries = 0; tries < mostTries; tries++) {
+    const strayPaths: string[] = [];
+    for (let attempt = 0; attempt < maxTakeoverAttempts; attempt++) {
       this.#checkKey(entries);
-      const number = (this.#own ?? mirror.lastOf(session)) + 1;
+      const number = (this.#lastNumber ?? localIndex.lastNumber(session)) + 1;
       const header = { session, first: number, last: number, node };
       const bytes = encodeEntries(header, entries);
-      const path = linkPath(session, number);
-      const upload = await s3.put(path, bytes, { only: "new", type: "application/gzip" });
-      if (upload.outcome === "taken" && !(await this.#isOwn(path, bytes))) {
-        if (this.#own !== undefined && follower.knows(path)) this.#hold(number, undefined);
+      const path = logObjectPath(session, number);
+      const upload = await s3.put(path, bytes, { condition: "new", type: "application/gzip" });
+      if (upload.outcome === "taken" && !(await this.#isOwnObject(path, bytes))) {
+        if (this.#lastNumber !== undefined && logSync.hasRead(path))
+          this.#setLast(number, undefined);
         continue;
       }
-      if (!(await this.#isNext(number))) {
-        this.#isGone(number);
-        stray.push(path);
+      if (!(await this.#isNextInLog(number))) {
+        this.#onTakenOver(number);
+        strayPaths.push(path);
         continue;
       }
-      this.#hold(number, upload.outcome === "stored" ? upload.etag : undefined);
-      follower.know(path);
-      await follower.take(entries.map((entry) => ({ header, entry })));
+      this.#setLast(number, upload.outcome === "stored" ? upload.etag : undefined);
+      logSync.markRead(path);
+      await logSync.apply(entries.map((entry) => ({ header, entry })));
       // What they say is said now where it belongs; that they lie about is no harm.
-      for (const path of stray) void s3.remove(path).catch(() => {});
+      for (const path of strayPaths) void s3.remove(path).catch(() => {});
       return;
     }
     throw new FramesError("store", `Cannot take over session ${session}: others go on with it`);
@@ -196,10 +204,10 @@ export class Chain {
    *
    * @throws {FramesError} `stolen-session`
    */
-  #checkKey(entries: readonly Entry[]): void {
-    if (this.#own !== undefined) return;
-    const key = this.#parts.mirror.keyOf(this.session);
-    if (key === undefined || entries.every(({ origin }) => origin.key === key)) return;
+  #checkKey(entries: readonly LogEntry[]): void {
+    if (this.#lastNumber !== undefined) return;
+    const key = this.#context.localIndex.keyName(this.session);
+    if (key === undefined || entries.every(({ logSource }) => logSource.key === key)) return;
     throw new FramesError("stolen-session");
   }
 
@@ -209,21 +217,23 @@ export class Chain {
    *
    * @throws {FramesError} `superseded`
    */
-  async #isOwn(path: string, bytes: Uint8Array): Promise<boolean> {
-    const { s3, follower, node } = this.#parts;
+  async #isOwnObject(path: string, bytes: Uint8Array): Promise<boolean> {
+    const { s3, logSync, node } = this.#context;
     const found = await s3.bytes(path);
     if (found === undefined) {
-      await follower.sync();
+      await logSync.sync();
       return false;
     }
     if (Buffer.compare(found, bytes) === 0) return true;
-    const all: Told[] = [];
-    for await (const told of decodeEntries(path, found)) all.push(...told);
-    await follower.take(all);
-    follower.know(path);
+    const decoded: DecodedEntry[] = [];
+    for await (const batch of decodeEntries(path, found)) decoded.push(...batch);
+    await logSync.apply(decoded);
+    logSync.markRead(path);
     // Who only merges what was left takes no session over, and neither did an earlier try of our own.
-    const isOthers = all.some(({ header, entry }) => entry !== undefined && header.node !== node);
-    if (isOthers && this.#own !== undefined) {
+    const isFromOtherNode = decoded.some(
+      ({ header, entry }) => entry !== undefined && header.node !== node,
+    );
+    if (isFromOtherNode && this.#lastNumber !== undefined) {
       throw new FramesError("superseded", "Another server has gone on with this session");
     }
     return false;
@@ -233,20 +243,20 @@ export class Chain {
    * Whether the link that was just created is the first of its number: links are removed from the first on, and
    * only when a segment has them.
    */
-  async #isNext(number: number): Promise<boolean> {
-    const { s3, mirror, follower } = this.#parts;
-    if (this.#ownEtag !== undefined) {
-      const before = await s3.head(linkPath(this.session, number - 1));
+  async #isNextInLog(number: number): Promise<boolean> {
+    const { s3, localIndex, logSync } = this.#context;
+    if (this.#lastEtag !== undefined) {
+      const previous = await s3.head(logObjectPath(this.session, number - 1));
       // Not just any: somebody may have begun where it was.
-      if (before?.etag === this.#ownEtag) return true;
+      if (previous?.etag === this.#lastEtag) return true;
     }
-    if (!(await follower.syncSegments())) await follower.sync();
-    return mirror.lastOf(this.session) < number;
+    if (!(await logSync.syncSegments())) await logSync.sync();
+    return localIndex.lastNumber(this.session) < number;
   }
 
-  #hold(number: number | undefined, etag: string | undefined): void {
-    this.#own = number;
-    this.#ownEtag = etag;
+  #setLast(number: number | undefined, etag: string | undefined): void {
+    this.#lastNumber = number;
+    this.#lastEtag = etag;
   }
 
   /**
@@ -254,26 +264,26 @@ export class Chain {
    *
    * @throws {FramesError} `store` if this node held it
    */
-  #isGone(number: number): void {
-    const wasOwn = this.#own !== undefined;
-    this.#hold(undefined, undefined);
-    if (!wasOwn) return;
-    const why = `Others have gone on with session ${this.session} before its link ${number}`;
-    throw new FramesError("store", why);
+  #onTakenOver(number: number): void {
+    const wasOwner = this.#lastNumber !== undefined;
+    this.#setLast(undefined, undefined);
+    if (!wasOwner) return;
+    const reason = `Others have gone on with session ${this.session} before its link ${number}`;
+    throw new FramesError("store", reason);
   }
 }
 
 /** Accounts of numbers that follow each other become one. */
-function together(entries: readonly Entry[]): Entry[] {
-  const result: Entry[] = [];
+function mergeAccounts(entries: readonly LogEntry[]): LogEntry[] {
+  const result: LogEntry[] = [];
   for (const entry of entries) {
-    const before = result.at(-1);
+    const previous = result.at(-1);
     const follows =
       entry.kind === "account" &&
-      before?.kind === "account" &&
-      isSameOrigin(before.origin, entry.origin) &&
-      before.last + 1 === entry.first;
-    if (follows) result[result.length - 1] = { ...entry, first: before.first };
+      previous?.kind === "account" &&
+      isSameLogSource(previous.logSource, entry.logSource) &&
+      previous.last + 1 === entry.first;
+    if (follows) result[result.length - 1] = { ...entry, first: previous.first };
     else result.push(entry);
   }
   return result;

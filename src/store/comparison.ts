@@ -1,16 +1,20 @@
 /** A frame that comes although its name is taken. */
 import type { FrameDescription, FrameWriter, Outcome } from "../frame.ts";
 import { isIntact } from "./content.ts";
-import type { StoredFrame } from "./journal.ts";
-import { conflict, type Destination, isSame } from "./partial.ts";
+import type { StoredFrameInfo } from "./journal.ts";
+import { conflictError, type FrameDestination, hasSameBytes } from "./partial.ts";
 
 /** A frame whose name is in the journal: nothing is written, only compared. */
-export class Comparison implements FrameWriter {
-  readonly #destination: Destination;
+export class ExistingFileWriter implements FrameWriter {
+  readonly #destination: FrameDestination;
   readonly #description: FrameDescription;
-  readonly #stored: StoredFrame;
+  readonly #stored: StoredFrameInfo;
 
-  constructor(destination: Destination, description: FrameDescription, stored: StoredFrame) {
+  constructor(
+    destination: FrameDestination,
+    description: FrameDescription,
+    stored: StoredFrameInfo,
+  ) {
     this.#destination = destination;
     this.#description = description;
     this.#stored = stored;
@@ -19,14 +23,15 @@ export class Comparison implements FrameWriter {
   write(): void {}
 
   finish(crc: number): Outcome {
-    const { origin, folder, register, found } = this.#destination;
-    register.account(origin, this.#description.sequence);
-    if (!isSame(this.#stored, this.#description, crc)) return conflict();
+    const { sourceInfo, folder, nameIndex, onExisting } = this.#destination;
+    nameIndex.markAccounted(sourceInfo, this.#description.sequence);
+    if (!hasSameBytes(this.#stored, this.#description, crc)) return conflictError();
     const { name } = this.#description;
-    const isThere = folder.look(name) === "file";
+    const isPresent = folder.entryKind(name) === "file";
     const path = folder.pathOf(name);
-    if (origin.proven === true && !(isThere && isIntact(path, this.#stored))) return conflict();
-    if (isThere) found(path);
+    if (sourceInfo.verifyStored === true && !(isPresent && isIntact(path, this.#stored)))
+      return conflictError();
+    if (isPresent) onExisting(path);
     return "present";
   }
 

@@ -7,7 +7,7 @@ import { crc32 } from "node:zlib";
 import { FramesError } from "../errors.ts";
 
 /** Flags that open nothing but what lies there itself, at once; Windows has no such. */
-export const openAsItIs =
+export const noFollowFlags =
   constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
 /**
@@ -16,7 +16,7 @@ export const openAsItIs =
  * @throws {FramesError} `not-stored` if it is none
  */
 export function fileChecksum(path: string): number {
-  const file = openSync(path, openAsItIs);
+  const file = openSync(path, noFollowFlags);
   try {
     if (!fstatSync(file).isFile()) throw new FramesError("not-stored", `${path} is no file`);
     const buffer = new Uint8Array(1 << 20);
@@ -41,6 +41,6 @@ export function isIntact(
 }
 
 /** Whether nothing lies at `path`, not even a link. */
-export function isGone(path: string): boolean {
+export function isAbsent(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) === undefined;
 }

@@ -3,7 +3,7 @@ import type { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { FramesError } from "../errors.ts";
 import type { Journal } from "./journal.ts";
-import { journalPath, openForReading, propertyOf } from "./schema.ts";
+import { journalPath, openReadOnly, readProperty } from "./schema.ts";
 
 /** What a store is a copy of. */
 export interface CopyOf {
@@ -15,14 +15,14 @@ export interface CopyOf {
 }
 
 /** What the journal says that its store is a copy of. */
-export function copyOf(journal: Pick<Journal, "property">): CopyOf | undefined {
+export function readCopyOf(journal: Pick<Journal, "property">): CopyOf | undefined {
   const text = journal.property("copy");
   return text === undefined ? undefined : (JSON.parse(text) as CopyOf);
 }
 
 /** The stream that a store is a copy of, if it is one. */
-export function copiedStream(journal: Pick<Journal, "property">): string | undefined {
-  return copyOf(journal)?.stream;
+export function readCopiedStream(journal: Pick<Journal, "property">): string | undefined {
+  return readCopyOf(journal)?.stream;
 }
 
 /**
@@ -31,20 +31,20 @@ export function copiedStream(journal: Pick<Journal, "property">): string | undef
  * @param wanted what it is opened as
  * @throws {FramesError} `usage` if it is something else
  */
-export function checkCopy(place: string, journal: Journal, wanted: CopyOf | undefined): void {
-  const found = copyOf(journal);
+export function checkCopy(location: string, journal: Journal, wanted: CopyOf | undefined): void {
+  const found = readCopyOf(journal);
   if (found === undefined && wanted === undefined) return;
   if (wanted === undefined) {
     throw new FramesError(
       "usage",
-      `Cannot serve ${place}: it is a copy of the stream ${found!.stream}, which frames receive made; name another directory`,
+      `Cannot serve ${location}: it is a copy of the stream ${found!.stream}, which frames receive made; name another directory`,
     );
   }
   if (found === undefined) {
     if (journal.hasFrames) {
       throw new FramesError(
         "usage",
-        `Cannot receive into ${place}: it is a store with streams of its own; name another directory`,
+        `Cannot receive into ${location}: it is a store with streams of its own; name another directory`,
       );
     }
     journal.setProperty("copy", JSON.stringify(wanted));
@@ -54,18 +54,18 @@ export function checkCopy(place: string, journal: Journal, wanted: CopyOf | unde
   if (found.stream === wanted.stream) return;
   throw new FramesError(
     "usage",
-    `Cannot receive ${wanted.stream} into ${place}: it is a copy of the stream ${found.stream}; name another directory`,
+    `Cannot receive ${wanted.stream} into ${location}: it is a copy of the stream ${found.stream}; name another directory`,
   );
 }
 
 /** The stream that `frames receive` has copied into a directory, if it is such a copy. */
-export function streamCopiedInto(directory: string): string | undefined {
+export function findCopiedStream(directory: string): string | undefined {
   const path = journalPath(directory);
   if (!existsSync(path)) return undefined;
   let database: Database | undefined;
   try {
-    const opened = (database = openForReading(path));
-    return copiedStream({ property: (name) => propertyOf(opened, name) });
+    const opened = (database = openReadOnly(path));
+    return readCopiedStream({ property: (name) => readProperty(opened, name) });
   } catch {
     // Whoever cannot read it takes the directory for one of frames, which it is as well.
     return undefined;

@@ -1,12 +1,12 @@
 /** A copy of one stream of another store: a store without a folder for its stream, and how far it is. */
 import { FramesError } from "../errors.ts";
-import type { FrameKeeper, FrameOrigin, SourceStore } from "../frame.ts";
-import type { Selection } from "./catalog.ts";
-import { copyOf } from "./copy-of.ts";
+import type { ReceiveTarget, SourceInfo, SourceStore } from "../frame.ts";
+import type { FrameSelection } from "./catalog.ts";
+import { readCopyOf } from "./copy-of.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./directory.ts";
 
 /** How far a copy is, and of what. */
-interface Progress {
+interface CopyProgress {
   readonly cursor: string;
   readonly sources: readonly string[] | null;
   /** Nanoseconds since 1970. */
@@ -14,44 +14,44 @@ interface Progress {
 }
 
 /** Keeps the frames of one stream in a directory. */
-export class StreamCopy implements FrameKeeper {
-  readonly isLasting = true;
+export class StreamCopy implements ReceiveTarget {
+  readonly isPersistent = true;
   readonly #store: DirectoryStore;
   /** Whether the cursor is kept: not if it tells of less than the one that there is. */
-  readonly #keeps: boolean;
+  readonly #savesCursor: boolean;
   /** What the cursor that is kept holds for. */
-  readonly #kept: Omit<Progress, "cursor">;
+  readonly #progress: Omit<CopyProgress, "cursor">;
   #cursor: string | undefined;
 
   /**
-   * @param wanted what is copied of the stream
+   * @param selection what is copied of the stream
    * @param isComplete whether everything of that comes, so that another run can go on from there
    * @throws {FramesError} `usage` if the directory holds something else, or as a store
    */
-  constructor(directory: string, wanted: Selection, isComplete: boolean) {
+  constructor(directory: string, selection: FrameSelection, isComplete: boolean) {
     this.#store = new DirectoryStore(directory, {
       portableNames: systemNeedsPortableNames,
-      copy: { stream: wanted.stream },
+      copy: { stream: selection.stream },
       clock: Date.now,
     });
     const text = this.#store.journal.property("cursor");
-    const before = text === undefined ? undefined : (JSON.parse(text) as Progress);
-    const isCovered = before !== undefined && covers(before, wanted);
-    if (isCovered) this.#cursor = before.cursor;
-    const sources = wanted.sources === undefined ? null : [...wanted.sources].toSorted();
-    const isSame = isCovered && JSON.stringify(before.sources) === JSON.stringify(sources);
-    this.#keeps = isComplete && (isSame || !isCovered);
-    const since = wanted.since === undefined ? null : String(wanted.since);
+    const saved = text === undefined ? undefined : (JSON.parse(text) as CopyProgress);
+    const isCovered = saved !== undefined && covers(saved, selection);
+    if (isCovered) this.#cursor = saved.cursor;
+    const sources = selection.sources === undefined ? null : [...selection.sources].toSorted();
+    const isSame = isCovered && JSON.stringify(saved.sources) === JSON.stringify(sources);
+    this.#savesCursor = isComplete && (isSame || !isCovered);
+    const since = selection.since === undefined ? null : String(selection.since);
     // All frames before the cursor that were captured since then are there.
-    this.#kept = { sources, since: isSame ? before.since : since };
+    this.#progress = { sources, since: isSame ? saved.since : since };
   }
 
   get cursor(): string | undefined {
     return this.#cursor;
   }
 
-  get place(): string {
-    return this.#store.place;
+  get location(): string {
+    return this.#store.location;
   }
 
   get isDurable(): boolean {
@@ -62,38 +62,38 @@ export class StreamCopy implements FrameKeeper {
     return false;
   }
 
-  welcomed(identity: string | undefined, place: string): void {
+  onConnected(identity: string | undefined, location: string): void {
     const { journal } = this.#store;
-    const known = copyOf(journal)!;
-    if (known.identity === undefined) {
+    const copyOf = readCopyOf(journal)!;
+    if (copyOf.identity === undefined) {
       if (identity === undefined) return;
-      journal.setProperty("copy", JSON.stringify({ ...known, identity, from: place }));
+      journal.setProperty("copy", JSON.stringify({ ...copyOf, identity, from: location }));
       return journal.flush();
     }
-    if (identity === known.identity) return;
+    if (identity === copyOf.identity) return;
     throw new FramesError(
       "usage",
-      `Cannot receive into ${this.place}: it is a copy of ${known.stream} in another store, ${known.from}; name another directory`,
+      `Cannot receive into ${this.location}: it is a copy of ${copyOf.stream} in another store, ${copyOf.from}; name another directory`,
     );
   }
 
-  mark(cursor: string): () => void {
+  onCursor(cursor: string): () => void {
     return () => {
       this.#cursor = cursor;
-      if (!this.#keeps) return;
-      this.#store.journal.setProperty("cursor", JSON.stringify({ ...this.#kept, cursor }));
+      if (!this.#savesCursor) return;
+      this.#store.journal.setProperty("cursor", JSON.stringify({ ...this.#progress, cursor }));
     };
   }
 
-  isFresh(stream: string): boolean {
-    return this.#store.isFresh(stream);
+  isStreamEmpty(stream: string): boolean {
+    return this.#store.isStreamEmpty(stream);
   }
 
-  check(stream: string, source: string): void {
-    this.#store.check(stream, source);
+  checkNames(stream: string, source: string): void {
+    this.#store.checkNames(stream, source);
   }
 
-  open(origin: FrameOrigin): SourceStore {
+  open(origin: SourceInfo): SourceStore {
     return this.#store.open(origin);
   }
 
@@ -107,9 +107,10 @@ export class StreamCopy implements FrameKeeper {
 }
 
 /** Whether everything wanted that came before the cursor is there. */
-function covers({ sources, since }: Progress, wanted: Selection): boolean {
+function covers({ sources, since }: CopyProgress, selection: FrameSelection): boolean {
   const hasSources =
-    sources === null || wanted.sources?.every((source) => sources.includes(source)) === true;
-  const hasTimes = since === null || (wanted.since !== undefined && wanted.since >= BigInt(since));
+    sources === null || selection.sources?.every((source) => sources.includes(source)) === true;
+  const hasTimes =
+    since === null || (selection.since !== undefined && selection.since >= BigInt(since));
   return hasSources && hasTimes;
 }

@@ -7,30 +7,30 @@ import { dirname, join, resolve } from "node:path";
 import { asFramesError, FramesError } from "../errors.ts";
 import type {
   FrameDescription,
-  FrameOrigin,
+  SourceInfo,
   FrameStore,
   FrameWriter,
   OfferedFrame,
   SourceStore,
-  Standing,
+  OfferStatus,
 } from "../frame.ts";
-import { mostOpenFiles } from "../open-files.ts";
-import { Batch } from "./batch.ts";
-import { Comparison } from "./comparison.ts";
+import { maxOpenFiles } from "../open-files.ts";
+import { CommitBatch } from "./batch.ts";
+import { ExistingFileWriter } from "./comparison.ts";
 import { checkCopy, type CopyOf } from "./copy-of.ts";
 import { fileChecksum, isIntact } from "./content.ts";
-import { Folder } from "./folder.ts";
-import { Handles } from "./handles.ts";
+import { StoreFolder } from "./folder.ts";
+import { OpenFileLimit } from "./handles.ts";
 import { Journal } from "./journal.ts";
-import { KeptDirectory, type KeptFrames } from "./kept.ts";
+import { DirectoryContents, type StoreContents } from "./kept.ts";
 import { StoreLock } from "./lock.ts";
-import { checkPart, sourceFolder } from "./name.ts";
-import { type Destination, isAnothers, isRevised, PartialFile } from "./partial.ts";
+import { checkPathPart, sourceFolderPath } from "./name.ts";
+import { type FrameDestination, hasOtherKey, isEarlierVersion, PartialFile } from "./partial.ts";
 import { recover, type Recovery } from "./recovery.ts";
-import { Remover } from "./remover.ts";
-import { type Keep, Retention } from "./retention.ts";
-import { Register } from "./register.ts";
-import { type DiskSpace, diskSpace, Room } from "./room.ts";
+import { FrameDeleter } from "./remover.ts";
+import { type RetentionLimit, Retention } from "./retention.ts";
+import { NameIndex } from "./register.ts";
+import { type DiskSpace, diskSpace, FreeSpace } from "./room.ts";
 import { syncFolder } from "./sync.ts";
 import { journalPath } from "./schema.ts";
 
@@ -43,7 +43,7 @@ export interface DirectoryStoreOptions {
   /** Bytes of the disk that are kept free. Default: 5 %, 10 GB at most. */
   readonly reserve?: number | undefined;
   /** What is removed after a while. Default: nothing. */
-  readonly keep?: Keep | undefined;
+  readonly keep?: RetentionLimit | undefined;
   /** The stream that it is a copy of; the copy of a store has no folder for its one stream. */
   readonly copy?: CopyOf | undefined;
   /** Wall clock, in milliseconds since 1970. */
@@ -58,7 +58,7 @@ export const systemNeedsPortableNames =
 
 /** A store in a directory, served by this process alone. */
 export class DirectoryStore implements FrameStore {
-  readonly place: string;
+  readonly location: string;
   readonly journal: Journal;
   readonly isDurable: boolean;
   /** What the last process left half done. */
@@ -66,22 +66,22 @@ export class DirectoryStore implements FrameStore {
   /** Removes what is not to be kept, once it is started. */
   readonly retention: Retention | undefined;
   /** Gives frames back. */
-  readonly kept: KeptFrames;
+  readonly contents: StoreContents;
   readonly #lock: StoreLock;
   /** The stream that it is a copy of, if it is one. */
-  readonly #copied: string | undefined;
+  readonly #copiedStream: string | undefined;
   /** Where frames are written. */
-  readonly #partial: Folder;
-  readonly #register: Register;
-  readonly #batch: Batch;
-  readonly #room: Room;
+  readonly #partialFolder: StoreFolder;
+  readonly #nameIndex: NameIndex;
+  readonly #commitBatch: CommitBatch;
+  readonly #freeSpace: FreeSpace;
   /** Inode of the journal. */
-  readonly #journalFile: number;
+  readonly #journalInode: number;
   /** A quarter of the files that may be open; half is for connections. */
-  readonly #handles = new Handles(mostOpenFiles() >> 2);
-  #foldersFlushed = false;
-  #partials = 0;
-  #flushing: Promise<void> | undefined;
+  readonly #openFiles = new OpenFileLimit(maxOpenFiles() >> 2);
+  #areFoldersSynced = false;
+  #partialCount = 0;
+  #running: Promise<void> | undefined;
 
   /**
    * Opens the store, or makes it.
@@ -89,135 +89,150 @@ export class DirectoryStore implements FrameStore {
    * @throws {FramesError} `store` if it cannot be written, `locked` if another process serves it
    */
   constructor(directory: string, options: DirectoryStoreOptions) {
-    this.place = resolve(directory);
+    this.location = resolve(directory);
     this.isDurable = options.durable === true;
-    this.#partial = new Folder(this.place, ".frames/partial");
-    this.#room = new Room(this.place, options.reserve, options.diskSpace ?? diskSpace);
-    let wasStore: boolean;
+    this.#partialFolder = new StoreFolder(this.location, ".frames/partial");
+    this.#freeSpace = new FreeSpace(this.location, options.reserve, options.diskSpace ?? diskSpace);
+    let isExisting: boolean;
     try {
-      mkdirSync(dirname(this.#partial.path), { recursive: true });
-      wasStore = this.#partial.isThere();
-      this.#makePartial();
-      checkHidden(join(this.place, ".frames"));
-      this.#lock = new StoreLock(join(this.place, ".frames"));
+      mkdirSync(dirname(this.#partialFolder.path), { recursive: true });
+      isExisting = this.#partialFolder.exists();
+      this.#ensurePartialFolder();
+      checkHiddenFolder(join(this.location, ".frames"));
+      this.#lock = new StoreLock(join(this.location, ".frames"));
     } catch (error) {
-      throw asFramesError(error, "store", `Cannot write the store ${this.place}`);
+      throw asFramesError(error, "store", `Cannot write the store ${this.location}`);
     }
     try {
-      this.#copied = options.copy?.stream;
-      if (wasStore && options.copy === undefined) checkJournalThere(this.place);
-      this.journal = new Journal(journalPath(this.place));
-      this.kept = new KeptDirectory(this.place, this.#room, this.journal);
-      this.#journalFile = statSync(journalPath(this.place)).ino;
-      checkCopy(this.place, this.journal, options.copy);
-      this.recovery = recover(this.place, this.#partial.path, this.journal, this.#copied);
-      this.#register = new Register(this.journal, options.portableNames, options.clock);
-      this.#batch = new Batch(this.journal, this.#partial.path);
-      const remover = new Remover(this.place, this.#register);
-      remover.complete();
-      this.retention = this.#retention(remover, options);
+      this.#copiedStream = options.copy?.stream;
+      if (isExisting && options.copy === undefined) checkJournalNotLost(this.location);
+      this.journal = new Journal(journalPath(this.location));
+      this.contents = new DirectoryContents(this.location, this.#freeSpace, this.journal);
+      this.#journalInode = statSync(journalPath(this.location)).ino;
+      checkCopy(this.location, this.journal, options.copy);
+      this.recovery = recover(
+        this.location,
+        this.#partialFolder.path,
+        this.journal,
+        this.#copiedStream,
+      );
+      this.#nameIndex = new NameIndex(this.journal, options.portableNames, options.clock);
+      this.#commitBatch = new CommitBatch(this.journal, this.#partialFolder.path);
+      const deleter = new FrameDeleter(this.location, this.#nameIndex);
+      deleter.complete();
+      this.retention = this.#createRetention(deleter, options);
       if (this.isDurable) this.#makeDurable();
     } catch (error) {
       this.#lock.release();
-      throw asFramesError(error, "store", `Cannot write the store ${this.place}`);
+      throw asFramesError(error, "store", `Cannot write the store ${this.location}`);
     }
   }
 
-  #retention(remover: Remover, { keep, clock }: DirectoryStoreOptions): Retention | undefined {
+  #createRetention(
+    deleter: FrameDeleter,
+    { keep, clock }: DirectoryStoreOptions,
+  ): Retention | undefined {
     if (keep === undefined) return undefined;
     const { journal, isDurable } = this;
-    const inTurn = <T>(act: () => Promise<T>) => {
-      return this.#inTurn(() => {
-        this.#checkThere();
-        this.#batch.checkOrder();
+    const runExclusive = <T>(act: () => Promise<T>) => {
+      return this.#runExclusive(() => {
+        this.#checkJournalExists();
+        this.#commitBatch.completeReplacements();
         return act();
       });
     };
-    return new Retention({ journal, remover, isDurable, clock, inTurn }, keep);
+    return new Retention({ journal, deleter, isDurable, clock, runExclusive }, keep);
   }
 
-  isFresh(stream: string): boolean {
-    this.#checkThere();
-    this.#room.admit();
+  isStreamEmpty(stream: string): boolean {
+    this.#checkJournalExists();
+    this.#freeSpace.checkAdmission();
     return !this.journal.hasStream(stream);
   }
 
-  check(stream: string, source: string): void {
+  checkNames(stream: string, source: string): void {
     this.#checkStream(stream);
-    this.#register.checkFree(sourceFolder(stream, source, this.#register.isPortable));
+    this.#nameIndex.checkFree(sourceFolderPath(stream, source, this.#nameIndex.isPortable));
   }
 
   /** A copy has no place for another stream than its own. */
   #checkStream(stream: string): void {
-    if (this.#copied === undefined || stream === this.#copied) return;
-    throw new FramesError("bad-name", `A copy of ${this.#copied} holds no frames of ${stream}`);
+    if (this.#copiedStream === undefined || stream === this.#copiedStream) return;
+    throw new FramesError(
+      "bad-name",
+      `A copy of ${this.#copiedStream} holds no frames of ${stream}`,
+    );
   }
 
-  open(given: FrameOrigin): SourceStore {
-    this.#checkStream(given.stream);
-    const durable = this.isDurable || given.durable === true;
+  open(requested: SourceInfo): SourceStore {
+    this.#checkStream(requested.stream);
+    const durable = this.isDurable || requested.durable === true;
     if (durable) this.#makeDurable();
-    const origin = { ...given, durable, proven: given.durable === true };
-    const relative = sourceFolder(origin.stream, origin.source, this.#register.isPortable);
-    this.#register.checkFree(relative);
-    const folder = new Folder(this.place, relative, this.#copied);
+    const sourceInfo = { ...requested, durable, verifyStored: requested.durable === true };
+    const storePath = sourceFolderPath(
+      sourceInfo.stream,
+      sourceInfo.source,
+      this.#nameIndex.isPortable,
+    );
+    this.#nameIndex.checkFree(storePath);
+    const folder = new StoreFolder(this.location, storePath, this.#copiedStream);
     const destination = {
-      origin,
+      sourceInfo,
       folder,
-      register: this.#register,
-      handles: this.#handles,
-      later: (file: PartialFile, crc: number) => this.#batch.add(file, crc),
-      found: (path: string) => {
-        if (durable) this.#batch.addFound(folder, path);
+      nameIndex: this.#nameIndex,
+      openFiles: this.#openFiles,
+      placeLater: (file: PartialFile, crc: number) => this.#commitBatch.add(file, crc),
+      onExisting: (path: string) => {
+        if (durable) this.#commitBatch.addExisting(folder, path);
       },
     };
-    return new SourceFolder(destination, {
-      room: this.#room,
-      nextPartial: () => this.#nextPartial(),
-      checkOrder: () => this.#batch.checkOrder(),
+    return new DirectorySourceStore(destination, {
+      freeSpace: this.#freeSpace,
+      nextPartialPath: () => this.#nextPartialPath(),
+      completeReplacements: () => this.#commitBatch.completeReplacements(),
     });
   }
 
   /** From now on the journal is flushed to the disk; its folders are at once. */
   #makeDurable(): void {
     this.journal.makeDurable();
-    if (this.#foldersFlushed) return;
-    const { path } = this.#partial;
+    if (this.#areFoldersSynced) return;
+    const { path } = this.#partialFolder;
     try {
-      for (const folder of [path, dirname(path), this.place, dirname(this.place)]) {
+      for (const folder of [path, dirname(path), this.location, dirname(this.location)]) {
         syncFolder(folder);
       }
     } catch (error) {
-      throw asFramesError(error, "store", `Cannot write the store ${this.place}`);
+      throw asFramesError(error, "store", `Cannot write the store ${this.location}`);
     }
-    this.#foldersFlushed = true;
+    this.#areFoldersSynced = true;
   }
 
   flush(): void | Promise<void> {
     // Others write to the disk too.
-    this.#room.forget();
-    if (this.journal.isDirty || !this.#batch.isEmpty) this.#checkThere();
-    if (this.#batch.isEmpty && this.#flushing === undefined) return this.journal.flush();
-    return this.#inTurn(() => this.#batch.flush());
+    this.#freeSpace.invalidate();
+    if (this.journal.isDirty || !this.#commitBatch.isEmpty) this.#checkJournalExists();
+    if (this.#commitBatch.isEmpty && this.#running === undefined) return this.journal.flush();
+    return this.#runExclusive(() => this.#commitBatch.flush());
   }
 
   /** One after the other: whoever calls now may wait for what the one before has taken. */
-  #inTurn<T>(act: () => Promise<T>): Promise<T> {
-    const turn = (this.#flushing ?? Promise.resolve()).then(act, act);
-    const flushing = turn.then(() => {});
-    this.#flushing = flushing;
+  #runExclusive<T>(act: () => Promise<T>): Promise<T> {
+    const result = (this.#running ?? Promise.resolve()).then(act, act);
+    const running = result.then(() => {});
+    this.#running = running;
     const end = () => {
-      if (this.#flushing === flushing) this.#flushing = undefined;
+      if (this.#running === running) this.#running = undefined;
     };
-    flushing.then(end, end);
-    return turn;
+    running.then(end, end);
+    return result;
   }
 
   /** A journal that was removed goes on in memory, as it were: what it says is true of nothing. */
-  #checkThere(): void {
-    const found = statSync(journalPath(this.place), { throwIfNoEntry: false })?.ino;
-    if (found === this.#journalFile) return;
-    throw new FramesError("store", `The store ${this.place} was removed while it was served`);
+  #checkJournalExists(): void {
+    const onExisting = statSync(journalPath(this.location), { throwIfNoEntry: false })?.ino;
+    if (onExisting === this.#journalInode) return;
+    throw new FramesError("store", `The store ${this.location} was removed while it was served`);
   }
 
   /** Closes journal and lock; the store is then of no more use. */
@@ -231,19 +246,19 @@ export class DirectoryStore implements FrameStore {
   }
 
   /** What is wrong with this folder every frame would meet. */
-  #makePartial(): void {
+  #ensurePartialFolder(): void {
     try {
-      this.#partial.make();
+      this.#partialFolder.ensure();
     } catch (error) {
-      const { message } = asFramesError(error, "store", `Cannot write the store ${this.place}`);
+      const { message } = asFramesError(error, "store", `Cannot write the store ${this.location}`);
       throw new FramesError("store", message, { cause: error });
     }
   }
 
   /** A path for a frame being written. */
-  #nextPartial(): string {
-    this.#makePartial();
-    return this.#partial.pathOf(`${++this.#partials}`);
+  #nextPartialPath(): string {
+    this.#ensurePartialFolder();
+    return this.#partialFolder.pathOf(`${++this.#partialCount}`);
   }
 }
 
@@ -252,19 +267,22 @@ export class DirectoryStore implements FrameStore {
  *
  * @throws {FramesError} `store`
  */
-function checkHidden(folder: string): void {
-  const wrong = readdirSync(folder, { withFileTypes: true }).find((entry) => {
+function checkHiddenFolder(folder: string): void {
+  const unexpected = readdirSync(folder, { withFileTypes: true }).find((entry) => {
     return !entry.isFile() && !entry.isDirectory();
   });
-  if (wrong === undefined) return;
-  throw new FramesError("store", `Cannot write the store: ${join(folder, wrong.name)} is no file`);
+  if (unexpected === undefined) return;
+  throw new FramesError(
+    "store",
+    `Cannot write the store: ${join(folder, unexpected.name)} is no file`,
+  );
 }
 
 /** About the bytes of a loss in the journal. */
-const lossSize = 200;
+const lossBytes = 200;
 
 /** Nobody else is served while files are read to be compared, so not too many are at a time. */
-const mostReadAtOnce = 64 << 20;
+const maxCompareBytes = 64 << 20;
 
 /**
  * A store that has folders and no journal has lost it: with a new one everything would count as
@@ -272,10 +290,10 @@ const mostReadAtOnce = 64 << 20;
  *
  * @throws {FramesError} `store`
  */
-function checkJournalThere(place: string): void {
-  const path = journalPath(place);
+function checkJournalNotLost(root: string): void {
+  const path = journalPath(root);
   if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0) return;
-  const hasFolders = readdirSync(place, { withFileTypes: true }).some(
+  const hasFolders = readdirSync(root, { withFileTypes: true }).some(
     (entry) => entry.isDirectory() && !entry.name.startsWith("."),
   );
   if (!hasFolders) return;
@@ -286,69 +304,74 @@ function checkJournalThere(place: string): void {
 }
 
 /** Standings of frames that may still come. */
-const openStandings: ReadonlySet<Standing> = new Set(["wanted", "unsure"]);
+const pendingStatuses: ReadonlySet<OfferStatus> = new Set(["wanted", "needsChecksum"]);
 
 /** What the source of a store needs of it. */
-interface StoreParts {
-  readonly room: Room;
+interface DirectoryContext {
+  readonly freeSpace: FreeSpace;
   /** A path for a frame being written. */
-  nextPartial(): string;
+  nextPartialPath(): string;
   /** Makes sure that each name has the row of its bytes. */
-  checkOrder(): void;
+  completeReplacements(): void;
 }
 
 /** The folder of one source, while one session sends to it. */
-class SourceFolder implements SourceStore {
-  readonly #destination: Destination;
-  readonly #store: StoreParts;
+class DirectorySourceStore implements SourceStore {
+  readonly #destination: FrameDestination;
+  readonly #context: DirectoryContext;
   /** Bytes of files that may still be read for the answer under way. */
-  #mayRead = 0;
+  #readBudget = 0;
 
-  constructor(destination: Destination, store: StoreParts) {
+  constructor(destination: FrameDestination, context: DirectoryContext) {
     this.#destination = destination;
-    this.#store = store;
+    this.#context = context;
   }
 
   begin(description: FrameDescription): FrameWriter {
-    const { origin, folder, register } = this.#destination;
+    const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, size } = description;
-    this.#store.checkOrder();
-    checkPart(name, register.isPortable);
-    const stored = register.journal.find(origin.stream, origin.source, name);
-    const isOwn = stored !== null && isRevised(stored, origin, description);
-    const { conflict, again, mirrors } = origin;
-    const mayReplace = conflict === "replace" || again === true || mirrors === true || isOwn;
+    this.#context.completeReplacements();
+    checkPathPart(name, nameIndex.isPortable);
+    const stored = nameIndex.journal.find(sourceInfo.stream, sourceInfo.source, name);
+    const isOwn = stored !== null && isEarlierVersion(stored, sourceInfo, description);
+    const { conflict, resendRemoved, isCopy } = sourceInfo;
+    const mayReplace = conflict === "replace" || resendRemoved === true || isCopy === true || isOwn;
     if (stored !== null && !mayReplace) {
-      return new Comparison(this.#destination, description, stored);
+      return new ExistingFileWriter(this.#destination, description, stored);
     }
-    register.checkFree(folder.relativePathOf(name));
-    this.#store.room.take(size);
+    nameIndex.checkFree(folder.storePathOf(name));
+    this.#context.freeSpace.reserve(size);
     const isReplacing = mayReplace && (stored !== null || conflict === "replace");
-    return new PartialFile(this.#destination, description, this.#store.nextPartial(), isReplacing);
+    return new PartialFile(
+      this.#destination,
+      description,
+      this.#context.nextPartialPath(),
+      isReplacing,
+    );
   }
 
-  compare(offered: readonly OfferedFrame[]): Standing[] {
-    this.#store.checkOrder();
-    this.#mayRead = mostReadAtOnce;
-    return this.#destination.register.journal.read(() => {
-      const standings = offered.map((frame) => {
+  compare(offered: readonly OfferedFrame[]): OfferStatus[] {
+    this.#context.completeReplacements();
+    this.#readBudget = maxCompareBytes;
+    return this.#destination.nameIndex.journal.read(() => {
+      const statuses = offered.map((frame) => {
         try {
           return this.#compare(frame);
         } catch (error) {
           // It is refused with the reason when it comes.
-          if (error instanceof FramesError && error.wire >= 32) return "wanted";
+          if (error instanceof FramesError && error.wireCode >= 32) return "wanted";
           throw error;
         }
       });
-      this.#account(offered, standings);
-      return standings;
+      this.#markAccounted(offered, statuses);
+      return statuses;
     });
   }
 
   /** Those that will not come were not lost. */
-  #account(offered: readonly OfferedFrame[], standings: readonly Standing[]): void {
-    const { origin, register } = this.#destination;
-    const isOpen = (index: number) => openStandings.has(standings[index]!);
+  #markAccounted(offered: readonly OfferedFrame[], statuses: readonly OfferStatus[]): void {
+    const { sourceInfo, nameIndex } = this.#destination;
+    const isOpen = (index: number) => pendingStatuses.has(statuses[index]!);
     for (let first = 0, last = 0; first < offered.length; first = last + 1) {
       last = first;
       if (isOpen(first)) continue;
@@ -360,83 +383,89 @@ class SourceFolder implements SourceStore {
       ) {
         last++;
       }
-      register.account(origin, number(first), number(last));
+      nameIndex.markAccounted(sourceInfo, number(first), number(last));
     }
   }
 
-  #compare(offered: OfferedFrame): Standing {
-    const { origin, folder, register } = this.#destination;
+  #compare(offered: OfferedFrame): OfferStatus {
+    const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, size, captured, crc32 } = offered;
-    checkPart(name, register.isPortable);
+    checkPathPart(name, nameIndex.isPortable);
     // No journal can hold such a time, so no frame that has it is stored.
     if (BigInt.asIntN(64, captured) !== captured) return "wanted";
     const path = folder.pathOf(name);
-    const stored = register.journal.findOffered(origin.stream, origin.source, name, captured);
+    const stored = nameIndex.journal.findOffered(
+      sourceInfo.stream,
+      sourceInfo.source,
+      name,
+      captured,
+    );
     if (stored === null) return this.#compareRemoved(offered) ?? this.#compareFile(offered, path);
     // An earlier version of what its sender has replaced since.
-    const isReplaced = stored.session === origin.session && stored.seq > offered.sequence;
-    if (origin.revises === true && isReplaced) return "stored";
-    const isReplacing = origin.conflict === "replace" && !isAnothers(stored, origin);
-    const mayReplace = isReplacing || isRevised(stored, origin, offered);
-    const taken = mayReplace ? "wanted" : "conflict";
-    if (stored.bytes !== size) return taken;
-    if (crc32 === undefined && stored.sameTime === 0) return "unsure";
-    if (crc32 !== undefined && stored.crc32 !== crc32) return taken;
-    const lies = folder.look(name);
+    const isReplaced = stored.session === sourceInfo.session && stored.seq > offered.sequence;
+    if (sourceInfo.replacesOwn === true && isReplaced) return "stored";
+    const isReplacing = sourceInfo.conflict === "replace" && !hasOtherKey(stored, sourceInfo);
+    const mayReplace = isReplacing || isEarlierVersion(stored, sourceInfo, offered);
+    const mismatch = mayReplace ? "wanted" : "conflict";
+    if (stored.bytes !== size) return mismatch;
+    if (crc32 === undefined && stored.sameTime === 0) return "needsChecksum";
+    if (crc32 !== undefined && stored.crc32 !== crc32) return mismatch;
+    const kind = folder.entryKind(name);
     // A link that somebody left there is good enough for whoever keeps the frame.
-    if (lies === "other") return origin.proven === true ? taken : "stored";
-    if (lies === "file") {
-      if (origin.proven === true) {
+    if (kind === "other") return sourceInfo.verifyStored === true ? mismatch : "stored";
+    if (kind === "file") {
+      if (sourceInfo.verifyStored === true) {
         // It comes as a frame then, one at a time.
-        if (size > this.#mayRead) return "wanted";
-        this.#mayRead -= size;
-        if (!isIntact(path, stored)) return taken;
+        if (size > this.#readBudget) return "wanted";
+        this.#readBudget -= size;
+        if (!isIntact(path, stored)) return mismatch;
       }
-      this.#destination.found(path);
+      this.#destination.onExisting(path);
       return "stored";
     }
     // What this session brought itself was moved away meanwhile.
-    const isOwn = stored.session === origin.session && stored.seq === offered.sequence;
-    if (origin.again === true && !isOwn) return "wanted";
-    this.#destination.found(path);
-    return "moved";
+    const isOwn = stored.session === sourceInfo.session && stored.seq === offered.sequence;
+    if (sourceInfo.resendRemoved === true && !isOwn) return "wanted";
+    this.#destination.onExisting(path);
+    return "removed";
   }
 
   /** What was removed because it was old does not come again: as if somebody had moved it away. */
-  #compareRemoved({ name, size, captured, crc32 }: OfferedFrame): Standing | undefined {
-    const { origin, register } = this.#destination;
-    if (origin.again === true) return undefined;
-    const { removals } = register.journal;
-    const removed = removals.find(origin.stream, origin.source, name, captured);
+  #compareRemoved({ name, size, captured, crc32 }: OfferedFrame): OfferStatus | undefined {
+    const { sourceInfo, nameIndex } = this.#destination;
+    if (sourceInfo.resendRemoved === true) return undefined;
+    const { deletionLog } = nameIndex.journal;
+    const removed = deletionLog.find(sourceInfo.stream, sourceInfo.source, name, captured);
     if (removed === null || removed.bytes !== size) return undefined;
-    if (crc32 === undefined) return removed.sameTime === 1 ? "moved" : "unsure";
-    return removed.crc32 === crc32 ? "moved" : undefined;
+    if (crc32 === undefined) return removed.sameTime === 1 ? "removed" : "needsChecksum";
+    return removed.crc32 === crc32 ? "removed" : undefined;
   }
 
   /** The journal does not know it: its file may lie there all the same. */
-  #compareFile(offered: OfferedFrame, path: string): Standing {
-    const { origin, folder, register } = this.#destination;
+  #compareFile(offered: OfferedFrame, path: string): OfferStatus {
+    const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, size, crc32 } = offered;
-    if (!folder.isThere()) return "wanted";
-    const found = lstatSync(path, { throwIfNoEntry: false });
-    if (found === undefined || !found.isFile() || origin.conflict === "replace") return "wanted";
-    if (found.size !== size) return "conflict";
-    if (crc32 === undefined) return "unsure";
-    if (size > this.#mayRead) return "wanted";
-    this.#mayRead -= size;
+    if (!folder.exists()) return "wanted";
+    const onExisting = lstatSync(path, { throwIfNoEntry: false });
+    if (onExisting === undefined || !onExisting.isFile() || sourceInfo.conflict === "replace")
+      return "wanted";
+    if (onExisting.size !== size) return "conflict";
+    if (crc32 === undefined) return "needsChecksum";
+    if (size > this.#readBudget) return "wanted";
+    this.#readBudget -= size;
     if (fileChecksum(path) !== crc32) return "conflict";
-    register.checkFree(folder.relativePathOf(name));
-    register.record(
-      folder.relativePathOf(name),
-      register.row(origin, { ...offered, metadata: "" }, crc32),
+    nameIndex.checkFree(folder.storePathOf(name));
+    nameIndex.record(
+      folder.storePathOf(name),
+      nameIndex.row(sourceInfo, { ...offered, metadata: "" }, crc32),
     );
-    this.#destination.found(path);
+    this.#destination.onExisting(path);
     return "stored";
   }
 
-  lost(first: number, last: number, error: FramesError): void {
+  recordLoss(first: number, last: number, error: FramesError): void {
     // Rows fill a disk too.
-    this.#store.room.take(lossSize);
-    this.#destination.register.lose(this.#destination.origin, first, last, error.code);
+    this.#context.freeSpace.reserve(lossBytes);
+    this.#destination.nameIndex.recordLoss(this.#destination.sourceInfo, first, last, error.code);
   }
 }

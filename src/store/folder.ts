@@ -2,34 +2,34 @@
 import { lstatSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../errors.ts";
-import { placeOf } from "./tree.ts";
+import { relativePath } from "./tree.ts";
 
 /** For so many milliseconds a folder is taken for what it was: to look for each frame would cost a tenth. */
-const seenFor = 1;
+const recheckMs = 1;
 
-export class Folder {
+export class StoreFolder {
   /** Path below the store. */
-  readonly relative: string;
+  readonly storePath: string;
   readonly path: string;
-  readonly #place: string;
+  readonly #root: string;
   /** Its parts below the folder that the store lies in: none where that is the stream's own. */
   readonly #parts: readonly string[];
   /** When it was last looked at. */
-  #seenAt = -Infinity;
+  #checkedAt = -Infinity;
   /** Whether its own name, and those on the way to it, were flushed. */
-  #isFlushed = false;
+  #isSynced = false;
 
   /**
-   * @param place the folder that the store lies in
-   * @param relative path below the store
-   * @param copied the stream that the store is a copy of, if it is one
+   * @param root the folder that the store lies in
+   * @param storePath path below the store
+   * @param copiedStream the stream that the store is a copy of, if it is one
    */
-  constructor(place: string, relative: string, copied?: string) {
-    this.#place = place;
-    this.relative = relative;
-    const below = placeOf(relative, copied);
+  constructor(root: string, storePath: string, copiedStream?: string) {
+    this.#root = root;
+    this.storePath = storePath;
+    const below = relativePath(storePath, copiedStream);
     this.#parts = below === "" ? [] : below.split("/");
-    this.path = join(place, ...this.#parts);
+    this.path = join(root, ...this.#parts);
   }
 
   /** Final path of a frame. */
@@ -38,8 +38,8 @@ export class Folder {
   }
 
   /** Final path of a frame, below the store. */
-  relativePathOf(name: string): string {
-    return `${this.relative}/${name}`;
+  storePathOf(name: string): string {
+    return `${this.storePath}/${name}`;
   }
 
   /**
@@ -48,32 +48,32 @@ export class Folder {
    *
    * @throws {FramesError} `not-stored` if something else is in its place
    */
-  make(): void {
+  ensure(): void {
     const now = performance.now();
-    if (now - this.#seenAt < seenFor) return;
-    let path = this.#place;
+    if (now - this.#checkedAt < recheckMs) return;
+    let path = this.#root;
     for (const part of this.#parts) {
       path = join(path, part);
       const found = lstatSync(path, { throwIfNoEntry: false });
       if (found === undefined) {
         mkdirSync(path);
-        this.#isFlushed = false;
+        this.#isSynced = false;
       } else if (!found.isDirectory()) {
         throw new FramesError("not-stored", `Cannot keep frames in ${path}: it is not a folder`);
       }
     }
-    this.#seenAt = now;
+    this.#checkedAt = now;
   }
 
   /** The folder may have gone meanwhile: it is made anew. */
-  makeAgain(): void {
-    this.#seenAt = -Infinity;
-    this.make();
+  recreate(): void {
+    this.#checkedAt = -Infinity;
+    this.ensure();
   }
 
   /** Whether the folder is there, and no link leads to it. */
-  isThere(): boolean {
-    let path = this.#place;
+  exists(): boolean {
+    let path = this.#root;
     for (const part of this.#parts) {
       path = join(path, part);
       if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return false;
@@ -82,10 +82,10 @@ export class Folder {
   }
 
   /** What lies there under a name, if the folder is there: a file, or something else, such as a link. */
-  look(name: string): "file" | "other" | undefined {
-    if (performance.now() - this.#seenAt >= seenFor) {
-      if (!this.isThere()) return undefined;
-      this.#seenAt = performance.now();
+  entryKind(name: string): "file" | "other" | undefined {
+    if (performance.now() - this.#checkedAt >= recheckMs) {
+      if (!this.exists()) return undefined;
+      this.#checkedAt = performance.now();
     }
     const found = lstatSync(this.pathOf(name), { throwIfNoEntry: false });
     if (found === undefined) return undefined;
@@ -93,17 +93,14 @@ export class Folder {
   }
 
   /** The folders that must be flushed for the frames in this one to be found after a power cut. */
-  get unflushed(): string[] {
-    if (this.#isFlushed) return [this.path];
+  get unsyncedPaths(): string[] {
+    if (this.#isSynced) return [this.path];
     const parts = this.#parts;
-    return [
-      this.#place,
-      ...parts.map((_, index) => join(this.#place, ...parts.slice(0, index + 1))),
-    ];
+    return [this.#root, ...parts.map((_, index) => join(this.#root, ...parts.slice(0, index + 1)))];
   }
 
   /** What was `unflushed` is on the disk. */
-  flushed(): void {
-    this.#isFlushed = true;
+  markSynced(): void {
+    this.#isSynced = true;
   }
 }

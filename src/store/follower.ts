@@ -2,64 +2,64 @@
  * Keeps a mirror of a bucket's journal up with what other nodes write: reads the links and segments that it
  * does not know yet.
  */
-import { Arrivals } from "./arrivals.ts";
+import { CommitSignal } from "./arrivals.ts";
 import { asFramesError, FramesError } from "../errors.ts";
-import { decodeEntries, type Told } from "./link.ts";
-import type { Mirror } from "./mirror.ts";
+import { decodeEntries, type DecodedEntry } from "./link.ts";
+import type { LocalIndex } from "./mirror.ts";
 import type { S3 } from "./s3.ts";
-import { pathOfFrame } from "./tree.ts";
+import { framePath } from "./tree.ts";
 
 /** Below these lie the links of chains, and the segments. */
-export const linksBelow = ".frames/journal/";
-export const segmentsBelow = ".frames/segments/";
+export const logPrefix = ".frames/journal/";
+export const segmentPrefix = ".frames/segments/";
 
 /** The pause between two looks at the bucket, in milliseconds. */
-const lookEvery = 1500;
+const pollIntervalMs = 1500;
 
 /** Links, and segments, which may be large, that are read at the same time. */
-const linksAtOnce = 16;
-const segmentsAtOnce = 2;
+const maxConcurrentLogReads = 16;
+const maxConcurrentSegmentReads = 2;
 
 /** So often an object that is listed may be gone, because it was merged meanwhile, before that is a fault. */
-const mostMisses = 20;
+const maxMisses = 20;
 
 /** A link of a chain in the bucket. */
-export interface ListedLink {
+export interface ListedLogObject {
   readonly session: string;
   readonly number: number;
   readonly path: string;
 }
 
 /** Path of a link; as text they sort in the order of their numbers. */
-export function linkPath(session: string, number: number): string {
-  return `${linksBelow}${session}/${String(number).padStart(10, "0")}`;
+export function logObjectPath(session: string, number: number): string {
+  return `${logPrefix}${session}/${String(number).padStart(10, "0")}`;
 }
 
-export class Follower {
+export class LogSync {
   /** Tells of frames that this node and others have received. */
-  readonly arrivals = new Arrivals();
+  readonly commitSignal = new CommitSignal();
   readonly #s3: S3;
-  readonly #mirror: Mirror;
+  readonly #localIndex: LocalIndex;
   /** Paths of what was read, and is there still. */
-  readonly #knownLinks = new Set<string>();
-  readonly #knownSegments = new Set<string>();
-  #links: ListedLink[] = [];
+  readonly #readLogObjects = new Set<string>();
+  readonly #readSegments = new Set<string>();
+  #logObjects: ListedLogObject[] = [];
   #segments: { path: string; size: number }[] = [];
   #running: Promise<void> | undefined;
   #queued: Promise<void> | undefined;
-  #taking: Promise<void> = Promise.resolve();
+  #applying: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
-  #trouble: FramesError | undefined;
+  #lastError: FramesError | undefined;
 
-  constructor(s3: S3, mirror: Mirror) {
+  constructor(s3: S3, localIndex: LocalIndex) {
     this.#s3 = s3;
-    this.#mirror = mirror;
+    this.#localIndex = localIndex;
   }
 
   /** The links that the last look found, in the order of sessions and numbers. */
-  get links(): readonly ListedLink[] {
-    return this.#links;
+  get logObjects(): readonly ListedLogObject[] {
+    return this.#logObjects;
   }
 
   get segments(): readonly { readonly path: string; readonly size: number }[] {
@@ -67,18 +67,18 @@ export class Follower {
   }
 
   /** Why the last look failed, if it did. */
-  get trouble(): FramesError | undefined {
-    return this.#trouble;
+  get lastError(): FramesError | undefined {
+    return this.#lastError;
   }
 
   /** Looks again and again. */
   start(): void {
-    const look = async () => {
+    const poll = async () => {
       // What is wrong is told to whoever needs the bucket: this only runs behind.
       await this.sync().catch(() => {});
-      if (!this.#isStopped) this.#timer = setTimeout(() => void look(), lookEvery);
+      if (!this.#isStopped) this.#timer = setTimeout(() => void poll(), pollIntervalMs);
     };
-    this.#timer = setTimeout(() => void look(), lookEvery);
+    this.#timer = setTimeout(() => void poll(), pollIntervalMs);
   }
 
   stop(): void {
@@ -102,11 +102,11 @@ export class Follower {
 
   #run(): Promise<void> {
     this.#queued = undefined;
-    const running = this.#look()
+    const running = this.#poll()
       .then(
-        () => (this.#trouble = undefined),
+        () => (this.#lastError = undefined),
         (error: unknown) => {
-          this.#trouble = asFramesError(error, "store");
+          this.#lastError = asFramesError(error, "store");
           throw error;
         },
       )
@@ -118,34 +118,34 @@ export class Follower {
   }
 
   /** First the links: one that is merged meanwhile is in a segment by the time these are listed. */
-  async #look(): Promise<void> {
+  async #poll(): Promise<void> {
     for (let misses = 0; ; misses++) {
-      if (await this.#lookOnce()) return;
-      if (misses === mostMisses)
+      if (await this.#pollOnce()) return;
+      if (misses === maxMisses)
         throw new FramesError("store", "The bucket's journal does not stand still");
     }
   }
 
-  async #lookOnce(): Promise<boolean> {
-    const links: ListedLink[] = [];
-    for await (const page of this.#s3.list(linksBelow)) {
+  async #pollOnce(): Promise<boolean> {
+    const logObjects: ListedLogObject[] = [];
+    for await (const page of this.#s3.list(logPrefix)) {
       for (const { key } of page) {
         const [, session, number] =
           /^\.frames\/journal\/([0-9a-f]{1,64})\/(\d{10})$/.exec(key) ?? [];
-        if (session !== undefined) links.push({ session, number: Number(number), path: key });
+        if (session !== undefined) logObjects.push({ session, number: Number(number), path: key });
       }
     }
-    let isWhole = await this.syncSegments();
-    const unread = links.filter(({ path }) => !this.#knownLinks.has(path));
-    isWhole =
+    let isComplete = await this.syncSegments();
+    const unread = logObjects.filter(({ path }) => !this.#readLogObjects.has(path));
+    isComplete =
       (await this.#read(
         unread.map(({ path }) => path),
-        this.#knownLinks,
-        linksAtOnce,
-      )) && isWhole;
-    this.#links = links;
-    forgetOthers(this.#knownLinks, new Set(links.map(({ path }) => path)));
-    return isWhole;
+        this.#readLogObjects,
+        maxConcurrentLogReads,
+      )) && isComplete;
+    this.#logObjects = logObjects;
+    retainListed(this.#readLogObjects, new Set(logObjects.map(({ path }) => path)));
+    return isComplete;
   }
 
   /**
@@ -155,65 +155,69 @@ export class Follower {
    */
   async syncSegments(): Promise<boolean> {
     const segments: { path: string; size: number }[] = [];
-    for await (const page of this.#s3.list(segmentsBelow)) {
+    for await (const page of this.#s3.list(segmentPrefix)) {
       for (const { key, size } of page) segments.push({ path: key, size });
     }
-    const unread = segments.filter(({ path }) => !this.#knownSegments.has(path));
-    const isWhole = await this.#read(
+    const unread = segments.filter(({ path }) => !this.#readSegments.has(path));
+    const isComplete = await this.#read(
       unread.map(({ path }) => path),
-      this.#knownSegments,
-      segmentsAtOnce,
+      this.#readSegments,
+      maxConcurrentSegmentReads,
     );
     this.#segments = segments;
-    return isWhole;
+    return isComplete;
   }
 
-  async #read(paths: readonly string[], known: Set<string>, atOnce: number): Promise<boolean> {
-    let isWhole = true;
-    for (let from = 0; from < paths.length; from += atOnce) {
-      const some = paths.slice(from, from + atOnce);
-      const found = await Promise.all(some.map((path) => this.#s3.bytes(path)));
+  async #read(
+    paths: readonly string[],
+    read: Set<string>,
+    maxConcurrent: number,
+  ): Promise<boolean> {
+    let isComplete = true;
+    for (let from = 0; from < paths.length; from += maxConcurrent) {
+      const chunk = paths.slice(from, from + maxConcurrent);
+      const found = await Promise.all(chunk.map((path) => this.#s3.bytes(path)));
       for (const [index, bytes] of found.entries()) {
-        const path = some[index]!;
-        if (bytes === undefined) isWhole = false;
-        else if (!known.has(path)) {
-          for await (const told of decodeEntries(path, bytes)) await this.take(told);
-          known.add(path);
+        const path = chunk[index]!;
+        if (bytes === undefined) isComplete = false;
+        else if (!read.has(path)) {
+          for await (const decoded of decodeEntries(path, bytes)) await this.apply(decoded);
+          read.add(path);
         }
       }
     }
-    return isWhole;
+    return isComplete;
   }
 
   /** Notes what this node wrote itself. */
-  know(path: string): void {
-    (path.startsWith(segmentsBelow) ? this.#knownSegments : this.#knownLinks).add(path);
+  markRead(path: string): void {
+    (path.startsWith(segmentPrefix) ? this.#readSegments : this.#readLogObjects).add(path);
   }
 
   /** Whether a link was read. */
-  knows(path: string): boolean {
-    return this.#knownLinks.has(path);
+  hasRead(path: string): boolean {
+    return this.#readLogObjects.has(path);
   }
 
   /** Takes over what a link says; where two rows have one name, the bytes in the bucket decide. */
-  take(told: readonly Told[]): Promise<void> {
-    return (this.#taking = this.#taking.then(
-      () => this.#take(told),
-      () => this.#take(told),
+  apply(decoded: readonly DecodedEntry[]): Promise<void> {
+    return (this.#applying = this.#applying.then(
+      () => this.#applyNow(decoded),
+      () => this.#applyNow(decoded),
     ));
   }
 
-  async #take(told: readonly Told[]): Promise<void> {
-    const contested = this.#mirror.apply(told);
-    for (const { row, etag } of contested) {
-      const lies = await this.#s3.head(pathOfFrame(row.stream, row.source, row.name));
-      if (lies?.etag === etag) this.#mirror.replace(row);
+  async #applyNow(decoded: readonly DecodedEntry[]): Promise<void> {
+    const conflicts = this.#localIndex.apply(decoded);
+    for (const { row, etag } of conflicts) {
+      const head = await this.#s3.head(framePath(row.stream, row.source, row.name));
+      if (head?.etag === etag) this.#localIndex.replace(row);
     }
-    this.#mirror.flush();
-    this.arrivals.came();
+    this.#localIndex.flush();
+    this.commitSignal.notify();
   }
 }
 
-function forgetOthers(known: Set<string>, listed: ReadonlySet<string>): void {
-  for (const path of known) if (!listed.has(path)) known.delete(path);
+function retainListed(paths: Set<string>, listed: ReadonlySet<string>): void {
+  for (const path of paths) if (!listed.has(path)) paths.delete(path);
 }

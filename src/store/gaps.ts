@@ -1,9 +1,9 @@
 /** Numbers that are missing from a stream, from the journal of its store alone. */
 import type { Database } from "bun:sqlite";
-import { hasTable, journalFailure, journalPath, openForReading } from "./schema.ts";
+import { hasTable, journalError, journalPath, openReadOnly } from "./schema.ts";
 
 /** Numbers of one source in one session that never came. */
-export interface Gap {
+export interface SequenceGap {
   readonly source: string;
   readonly session: string;
   readonly first: number;
@@ -24,14 +24,14 @@ interface GapRow {
 }
 
 /** What is known of numbers, as ranges; what was accounted for tells nothing of its own. */
-const known = `
+const knownNumbersQuery = `
   SELECT source, session, seq AS first, seq AS last, received AS at FROM frames WHERE stream = ?1
   UNION ALL SELECT source, session, first, last, at FROM losses WHERE stream = ?1
   UNION ALL SELECT source, session, first, last, at FROM accounted WHERE stream = ?1`;
 
 /** One pass over what is known, in order: a range that begins after all before it have ended shows a gap. */
-const query = `
-  WITH known AS (${known}),
+const gapsQuery = `
+  WITH known AS (${knownNumbersQuery}),
     ordered AS (
       SELECT source, session, first, at, max(last) OVER (
         PARTITION BY source, session ORDER BY first, last
@@ -47,7 +47,7 @@ const query = `
     ORDER BY source, min(at) OVER (PARTITION BY source, session), session, first, last`;
 
 /** Journals from before numbers were accounted for tell of losses only. */
-const earlierQuery = `SELECT source, session, first, last, reason, at FROM losses WHERE stream = ?1
+const legacyGapsQuery = `SELECT source, session, first, last, reason, at FROM losses WHERE stream = ?1
   ORDER BY source, session, first, last`;
 
 /**
@@ -56,20 +56,20 @@ const earlierQuery = `SELECT source, session, first, last, reason, at FROM losse
  *
  * @throws {FramesError} `store` if the journal cannot be read
  */
-export function* gapsOf(directory: string, stream: string): Generator<Gap> {
+export function* readGaps(directory: string, stream: string): Generator<SequenceGap> {
   const path = journalPath(directory);
   let database: Database | undefined;
   try {
-    database = openForReading(path);
+    database = openReadOnly(path);
     const rows = database
-      .query<GapRow, [string]>(hasTable(database, "accounted") ? query : earlierQuery)
+      .query<GapRow, [string]>(hasTable(database, "accounted") ? gapsQuery : legacyGapsQuery)
       .safeIntegers(true)
       .iterate(stream);
     for (const { first, last, reason, ...row } of rows) {
       yield { ...row, first: Number(first), last: Number(last), reason: reason ?? undefined };
     }
   } catch (error) {
-    throw journalFailure("read", path, error);
+    throw journalError("read", path, error);
   } finally {
     database?.close();
   }

@@ -4,33 +4,33 @@
  */
 
 /** Whoever has a file open. */
-export interface Holder {
+export interface OpenFile {
   /** Closes it, to be opened again when it is needed. */
-  letGo(): void;
+  close(): void;
 }
 
-export class Handles {
-  readonly #most: number;
+export class OpenFileLimit {
+  readonly #maxOpen: number;
   /** In the order in which they opened their files. */
-  readonly #holders = new Set<Holder>();
+  readonly #files = new Set<OpenFile>();
 
-  /** @param most files that may be open, at least one */
-  constructor(most: number) {
-    this.#most = Math.max(1, most);
+  /** @param maxOpen files that may be open, at least one */
+  constructor(maxOpen: number) {
+    this.#maxOpen = Math.max(1, maxOpen);
   }
 
   /** `holder` is about to open its file. */
-  opening(holder: Holder): void {
-    if (this.#holders.size >= this.#most) {
-      const [oldest] = this.#holders;
-      this.closed(oldest!);
-      oldest!.letGo();
+  acquire(file: OpenFile): void {
+    if (this.#files.size >= this.#maxOpen) {
+      const [oldest] = this.#files;
+      this.release(oldest!);
+      oldest!.close();
     }
-    this.#holders.add(holder);
+    this.#files.add(file);
   }
 
   /** It has closed its file. */
-  closed(holder: Holder): void {
-    this.#holders.delete(holder);
+  release(file: OpenFile): void {
+    this.#files.delete(file);
   }
 }

@@ -1,6 +1,6 @@
 /** Media types of images, by the ending of their names. */
 
-const types: Readonly<Record<string, string>> = {
+const mediaTypes: Readonly<Record<string, string>> = {
   avif: "image/avif",
   bmp: "image/bmp",
   exr: "image/x-exr",
@@ -21,7 +21,10 @@ const types: Readonly<Record<string, string>> = {
 };
 
 /** The media type of a frame with this name. */
-export function typeOf(name: string): string {
-  const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
-  return (Object.hasOwn(types, ending) ? types[ending] : undefined) ?? "application/octet-stream";
+export function imageMediaType(name: string): string {
+  const extension = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
+  return (
+    (Object.hasOwn(mediaTypes, extension) ? mediaTypes[extension] : undefined) ??
+    "application/octet-stream"
+  );
 }

@@ -4,23 +4,23 @@
  */
 import { Database } from "bun:sqlite";
 import type { FramesError } from "../errors.ts";
-import type { FrameOrigin } from "../frame.ts";
-import { Accounts, type Numbering } from "./accounts.ts";
-import { type OldFrame, Removals } from "./removals.ts";
+import type { SourceInfo } from "../frame.ts";
+import { AccountedRanges, type SourceSession } from "./accounts.ts";
+import { type DeletionCandidate, DeletionLog } from "./removals.ts";
 import {
-  columns,
+  frameColumns,
   type FrameRow,
-  journalFailure,
+  journalError,
   prepareTables,
   type PropertyName,
-  propertyOf,
-  values,
-  valuesOf,
+  readProperty,
+  framePlaceholders,
+  frameValues,
 } from "./schema.ts";
-import { Total } from "./total.ts";
+import { ByteTotal } from "./total.ts";
 
 /** What the journal holds of a stored frame that decides whether another is the same. */
-export interface StoredFrame {
+export interface StoredFrameInfo {
   readonly bytes: number;
   readonly crc32: number;
   /** Name of the key that it came with. */
@@ -31,7 +31,7 @@ export interface StoredFrame {
 }
 
 /** Likewise of a frame that is offered. */
-export interface KnownFrame extends StoredFrame {
+export interface OfferedFrameInfo extends StoredFrameInfo {
   /** 1 if the capture times agree, else 0. */
   readonly sameTime: number;
 }
@@ -44,7 +44,7 @@ export interface Replacement {
 }
 
 /** A frame whose row is gone. */
-export interface GoneFrame {
+export interface RemovedFrameInfo {
   /** Order of arrival. */
   readonly id: number;
   readonly stream: string;
@@ -53,10 +53,10 @@ export interface GoneFrame {
 }
 
 /** Whoever keeps sums of what is in a journal. */
-export interface JournalFollower {
-  gone(frame: GoneFrame): void;
+export interface JournalListener {
+  onFrameRemoved(frame: RemovedFrameInfo): void;
   /** Nobody knows any more which rows there are. */
-  forget(): void;
+  onReset(): void;
 }
 
 /** What the path of a stored frame is made of. */
@@ -66,18 +66,18 @@ interface StoredPath {
   readonly name: string;
 }
 
-function prepare(database: Database) {
+function prepareJournalStatements(database: Database) {
   return {
-    find: database.query<StoredFrame, [string, string, string]>(
+    find: database.query<StoredFrameInfo, [string, string, string]>(
       "SELECT bytes, crc32, key, session, seq FROM frames WHERE stream = ? AND source = ? AND name = ?",
     ),
     // File systems and their interfaces lose parts of a microsecond (SPEC section 8).
-    findOffered: database.query<KnownFrame, [string, string, string, bigint]>(
+    findOffered: database.query<OfferedFrameInfo, [string, string, string, bigint]>(
       `SELECT bytes, crc32, key, session, seq, captured BETWEEN ?4 - 999 AND ?4 + 999 AS sameTime
         FROM frames WHERE stream = ?1 AND source = ?2 AND name = ?3`,
     ),
     // Of a stream whose frames were all removed there is still an account.
-    anyOf: database.query<unknown, [string]>(
+    anyOfStream: database.query<unknown, [string]>(
       `SELECT 1 WHERE EXISTS (SELECT 1 FROM frames WHERE stream = ?1)
         OR EXISTS (SELECT 1 FROM accounted WHERE stream = ?1)`,
     ),
@@ -86,20 +86,20 @@ function prepare(database: Database) {
     ),
     // A frame that waits for its row may get it from somebody who found it there.
     insertFrame: database.query(
-      `INSERT INTO frames (${columns}) VALUES (${values})
+      `INSERT INTO frames (${frameColumns}) VALUES (${framePlaceholders})
         ON CONFLICT (stream, source, name) DO NOTHING`,
     ),
     // The row of the frame before goes: this one came later, under a number that no row has had.
     replaceFrame: database.query(
-      `INSERT OR REPLACE INTO frames (id, ${columns})
-        VALUES ((SELECT coalesce(max(id), 0) + 1 FROM frames), ${values})`,
+      `INSERT OR REPLACE INTO frames (id, ${frameColumns})
+        VALUES ((SELECT coalesce(max(id), 0) + 1 FROM frames), ${framePlaceholders})`,
     ),
     anyFrame: database.query(
       "SELECT 1 WHERE EXISTS (SELECT 1 FROM frames) OR EXISTS (SELECT 1 FROM accounted)",
     ),
     setProperty: database.query("INSERT OR REPLACE INTO properties (name, value) VALUES (?, ?)"),
     insertReplacement: database.query(
-      `INSERT INTO replacements (${columns}, partial) VALUES (${values}, ?)`,
+      `INSERT INTO replacements (${frameColumns}, partial) VALUES (${framePlaceholders}, ?)`,
     ),
     replacements: database
       .query<FrameRow & { partial: string }, []>("SELECT * FROM replacements")
@@ -130,16 +130,16 @@ function prepare(database: Database) {
 export class Journal {
   readonly #path: string;
   readonly #database: Database;
-  readonly #statements: ReturnType<typeof prepare>;
-  readonly #accounts: Accounts;
-  readonly #removals: Removals;
-  readonly #total: Total;
+  readonly #statements: ReturnType<typeof prepareJournalStatements>;
+  readonly #accountedRanges: AccountedRanges;
+  readonly #deletionLog: DeletionLog;
+  readonly #byteTotal: ByteTotal;
   /** Is told of rows that are gone. */
-  follower: JournalFollower | undefined;
-  #open = false;
+  listener: JournalListener | undefined;
+  #inTransaction = false;
   #isDurable = false;
   /** Why rows of the batch are gone, until everybody has heard of it. */
-  #broken: FramesError | undefined;
+  #pendingError: FramesError | undefined;
 
   /** @throws {FramesError} `store` if SQLite cannot open or read it */
   constructor(path: string) {
@@ -153,29 +153,34 @@ export class Journal {
       // In WAL mode a killed process loses nothing committed; only a power cut may.
       database.run("PRAGMA synchronous = NORMAL");
       prepareTables(database);
-      this.#statements = prepare(database);
-      this.#accounts = new Accounts(database);
-      this.#total = new Total(database);
-      this.#removals = new Removals(database, this.#accounts);
+      this.#statements = prepareJournalStatements(database);
+      this.#accountedRanges = new AccountedRanges(database);
+      this.#byteTotal = new ByteTotal(database);
+      this.#deletionLog = new DeletionLog(database, this.#accountedRanges);
       this.#database = database;
     } catch (error) {
       database?.close();
-      throw journalFailure("open", path, error);
+      throw journalError("open", path, error);
     }
   }
 
   /** The frame stored under this name, rows not yet committed included. */
-  find(stream: string, source: string, name: string): StoredFrame | null {
+  find(stream: string, source: string, name: string): StoredFrameInfo | null {
     return this.#statements.find.get(stream, source, name);
   }
 
   /** Whether anything is stored under this stream, or was until it was removed as too old. */
   hasStream(stream: string): boolean {
-    return this.#statements.anyOf.get(stream) !== null;
+    return this.#statements.anyOfStream.get(stream) !== null;
   }
 
   /** Likewise, with what tells whether it is the one that is offered. `captured` is as in a row. */
-  findOffered(stream: string, source: string, name: string, captured: bigint): KnownFrame | null {
+  findOffered(
+    stream: string,
+    source: string,
+    name: string,
+    captured: bigint,
+  ): OfferedFrameInfo | null {
     return this.#statements.findOffered.get(stream, source, name, captured);
   }
 
@@ -187,51 +192,51 @@ export class Journal {
       return act();
     } finally {
       // What was written meanwhile began a batch of its own.
-      if (!this.#open && this.#database.inTransaction) this.#statements.commit.run();
+      if (!this.#inTransaction && this.#database.inTransaction) this.#statements.commit.run();
     }
   }
 
   /** Records a stored frame; it lasts once `flush` returned. */
   addFrame(row: FrameRow): void {
-    const { changes } = this.#write(() => this.#statements.insertFrame.run(...valuesOf(row)));
-    if (changes > 0) this.#total.added(row.bytes);
+    const { changes } = this.#write(() => this.#statements.insertFrame.run(...frameValues(row)));
+    if (changes > 0) this.#byteTotal.add(row.bytes);
   }
 
   /** Sum of the bytes of all frames; nothing as long as they are being summed up: ask again. */
-  get bytes(): number | undefined {
-    return this.#total.sum();
+  get totalBytes(): number | undefined {
+    return this.#byteTotal.advance();
   }
 
   /** Accounts for numbers of a session that get no row, so that they count as no gap. */
-  account(numbering: Numbering, first: number, last: number, at: bigint): void {
-    const write = this.#accounts.add(numbering, first, last, at);
+  markAccounted(sourceSession: SourceSession, first: number, last: number, at: bigint): void {
+    const write = this.#accountedRanges.add(sourceSession, first, last, at);
     if (write !== undefined) this.#write(write);
   }
 
   /** What is known of frames that were removed, and of those that may be. */
-  get removals(): Removals {
-    return this.#removals;
+  get deletionLog(): DeletionLog {
+    return this.#deletionLog;
   }
 
   /** Changes what is known of removed frames; it lasts once `flush` returned. */
-  remove(act: (removals: Removals) => void): void {
-    this.#write(() => act(this.#removals));
+  updateDeletions(act: (deletionLog: DeletionLog) => void): void {
+    this.#write(() => act(this.#deletionLog));
   }
 
   /** The files of these frames are gone, and so are their rows once `flush` returned. */
-  endRemoval(frames: readonly OldFrame[], at: bigint): void {
-    this.remove((removals) => removals.end(frames, at));
-    for (const frame of frames) this.#gone(frame);
+  endDeletion(frames: readonly DeletionCandidate[], at: bigint): void {
+    this.updateDeletions((removals) => removals.end(frames, at));
+    for (const frame of frames) this.#onFrameRemoved(frame);
   }
 
-  #gone(frame: GoneFrame): void {
-    this.#total.removed(frame.id, frame.bytes);
-    this.follower?.gone(frame);
+  #onFrameRemoved(frame: RemovedFrameInfo): void {
+    this.#byteTotal.remove(frame.id, frame.bytes);
+    this.listener?.onFrameRemoved(frame);
   }
 
   /** Notes that a frame is about to take the place of another, or its file that of one moved away. */
   addReplacement({ row, partial }: Replacement): void {
-    this.#write(() => this.#statements.insertReplacement.run(...valuesOf(row), partial));
+    this.#write(() => this.#statements.insertReplacement.run(...frameValues(row), partial));
   }
 
   /** The frame has taken its place, if `isDone`; if not, it never will. */
@@ -244,20 +249,25 @@ export class Journal {
 
   #replace(row: FrameRow): void {
     const { stream, source, name, session, seq, received } = row;
-    const before = this.find(stream, source, name);
-    if (before !== null) {
+    const previous = this.find(stream, source, name);
+    if (previous !== null) {
       const { id } = this.#statements.findId.get(stream, source, name)!;
-      this.#gone({ id, stream, source, bytes: before.bytes });
+      this.#onFrameRemoved({ id, stream, source, bytes: previous.bytes });
     }
-    this.#statements.replaceFrame.run(...valuesOf(row));
-    this.#total.added(row.bytes);
+    this.#statements.replaceFrame.run(...frameValues(row));
+    this.#byteTotal.add(row.bytes);
     // The number that it had came, too, and was not lost.
-    if (before === null || (before.session === session && before.seq === seq)) return;
-    this.#accounts.add({ ...row, session: before.session }, before.seq, before.seq, received)?.();
+    if (previous === null || (previous.session === session && previous.seq === seq)) return;
+    this.#accountedRanges.add(
+      { ...row, session: previous.session },
+      previous.seq,
+      previous.seq,
+      received,
+    )?.();
   }
 
   /** Replacements that were begun and not ended. */
-  replacements(): Replacement[] {
+  unfinishedReplacements(): Replacement[] {
     return this.#statements.replacements.all().map(({ partial, ...row }) => ({
       partial,
       row: { ...row, seq: Number(row.seq), bytes: Number(row.bytes), crc32: Number(row.crc32) },
@@ -267,21 +277,21 @@ export class Journal {
   /** From now on what `flush` commits survives a power cut, if the disk keeps what it was told to. */
   makeDurable(): void {
     if (this.#isDurable) return;
-    this.flushAside();
+    this.flushKeepingError();
     this.#database.run("PRAGMA synchronous = FULL");
     this.#isDurable = true;
   }
 
   /** Records numbers that will never come. `at` is in nanoseconds since 1970. */
-  addLoss(origin: FrameOrigin, first: number, last: number, reason: string, at: bigint): void {
-    const { stream, source, session } = origin;
+  addLoss(sourceInfo: SourceInfo, first: number, last: number, reason: string, at: bigint): void {
+    const { stream, source, session } = sourceInfo;
     this.#write(() =>
       this.#statements.insertLoss.run(stream, source, session, first, last, reason, at),
     );
   }
 
   /** For stores where case and Unicode form do not tell names apart: who holds the folded path. */
-  folded(path: string): string | undefined {
+  foldedOwner(path: string): string | undefined {
     return this.#statements.findFolded.get(path)?.actual;
   }
 
@@ -292,7 +302,7 @@ export class Journal {
 
   /** What the journal says of the store as a whole. */
   property(name: PropertyName): string | undefined {
-    return propertyOf(this.#database, name);
+    return readProperty(this.#database, name);
   }
 
   /** Says something of the store as a whole; it lasts once `flush` returned. */
@@ -318,20 +328,20 @@ export class Journal {
   }
 
   /** The stored frames whose paths are to be claimed: all, if none is. */
-  unclaimed(): Iterable<StoredPath> {
+  pathsToClaim(): Iterable<StoredPath> {
     return this.#statements.anyFolded.get() === null ? this.#statements.paths.iterate() : [];
   }
 
   /** Writes within the transaction of the batch. */
   #write<T>(act: () => T): T {
-    if (this.#broken !== undefined) throw this.#broken;
+    if (this.#pendingError !== undefined) throw this.#pendingError;
     try {
       // While rows are read a transaction is open, which becomes the one of the batch.
-      if (!this.#open && !this.#database.inTransaction) this.#statements.begin.run();
-      this.#open = true;
+      if (!this.#inTransaction && !this.#database.inTransaction) this.#statements.begin.run();
+      this.#inTransaction = true;
       return act();
     } catch (error) {
-      throw this.#break(error);
+      throw this.#fail(error);
     }
   }
 
@@ -339,13 +349,13 @@ export class Journal {
    * After some errors SQLite rolls back by itself, with the rows of every connection. So the batch is
    * given up, and the next `flush` says so: nobody may count on it.
    */
-  #break(error: unknown): FramesError {
-    this.#broken = journalFailure("write", this.#path, error);
-    this.#total.forget();
-    this.follower?.forget();
+  #fail(error: unknown): FramesError {
+    this.#pendingError = journalError("write", this.#path, error);
+    this.#byteTotal.reset();
+    this.listener?.onReset();
     if (this.#database.inTransaction) this.#statements.rollback.run();
-    this.#open = false;
-    return this.#broken;
+    this.#inTransaction = false;
+    return this.#pendingError;
   }
 
   /**
@@ -354,17 +364,17 @@ export class Journal {
    * @throws {FramesError} `store`: without its journal no server can keep its promise
    */
   flush(): void {
-    const broken = this.#broken;
-    this.#broken = undefined;
-    if (broken !== undefined) throw broken;
-    if (!this.#open) return;
+    const pendingError = this.#pendingError;
+    this.#pendingError = undefined;
+    if (pendingError !== undefined) throw pendingError;
+    if (!this.#inTransaction) return;
     try {
       this.#statements.commit.run();
-      this.#open = false;
+      this.#inTransaction = false;
     } catch (error) {
-      const failure = this.#break(error);
-      this.#broken = undefined;
-      throw failure;
+      const journalFailed = this.#fail(error);
+      this.#pendingError = undefined;
+      throw journalFailed;
     }
   }
 
@@ -374,29 +384,29 @@ export class Journal {
    *
    * @throws {FramesError} `store`
    */
-  flushAside(): void {
-    if (this.#broken !== undefined) throw this.#broken;
+  flushKeepingError(): void {
+    if (this.#pendingError !== undefined) throw this.#pendingError;
     try {
       this.flush();
     } catch (error) {
-      this.#broken = error as FramesError;
+      this.#pendingError = error as FramesError;
       throw error;
     }
   }
 
   /** Everybody has heard of `error`: the next flush need not tell it. */
-  heard(error: unknown): void {
-    if (this.#broken === error) this.#broken = undefined;
+  clearError(error: unknown): void {
+    if (this.#pendingError === error) this.#pendingError = undefined;
   }
 
   /** Its files, for whoever wants them on the disk. */
-  get files(): readonly string[] {
+  get filePaths(): readonly string[] {
     return [this.#path, `${this.#path}-wal`];
   }
 
   /** Whether something waits for `flush`. */
   get isDirty(): boolean {
-    return this.#open || this.#broken !== undefined;
+    return this.#inTransaction || this.#pendingError !== undefined;
   }
 
   /** Commits and closes. */

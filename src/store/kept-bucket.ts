@@ -1,48 +1,53 @@
 /** What a bucket gives back. */
 import { Catalog } from "./catalog.ts";
-import type { Follower } from "./follower.ts";
-import type { JournalFollower } from "./journal.ts";
-import type { KeptFrames, StoredUnder } from "./kept.ts";
-import type { Mirror } from "./mirror.ts";
+import type { LogSync } from "./follower.ts";
+import type { JournalListener } from "./journal.ts";
+import type { StoreContents, FrameLocation } from "./kept.ts";
+import type { LocalIndex } from "./mirror.ts";
 import type { S3 } from "./s3.ts";
-import { pathOfFrame } from "./tree.ts";
+import { framePath } from "./tree.ts";
 
-export class KeptBucket implements KeptFrames {
-  readonly place: string;
+export class BucketContents implements StoreContents {
+  readonly location: string;
   readonly #s3: S3;
-  readonly #mirror: Mirror;
-  readonly #follower: Follower;
+  readonly #localIndex: LocalIndex;
+  readonly #logSync: LogSync;
 
-  constructor(s3: S3, mirror: Mirror, follower: Follower) {
-    this.place = s3.place;
+  constructor(s3: S3, localIndex: LocalIndex, logSync: LogSync) {
+    this.location = s3.location;
     this.#s3 = s3;
-    this.#mirror = mirror;
-    this.#follower = follower;
+    this.#localIndex = localIndex;
+    this.#logSync = logSync;
   }
 
   openCatalog(): Catalog {
-    return new Catalog(this.#mirror.path);
+    return new Catalog(this.#localIndex.path);
   }
 
-  follow(follower: JournalFollower | undefined): void {
-    this.#mirror.follow(follower);
+  setJournalListener(listener: JournalListener | undefined): void {
+    this.#localIndex.setListener(listener);
   }
 
   /** Read from the bucket when it is asked for its bytes. */
-  bytesOf({ stream, source, name }: StoredUnder): Blob {
-    return this.#s3.blob(pathOfFrame(stream, source, name));
+  blob({ stream, source, name }: FrameLocation): Blob {
+    return this.#s3.blob(framePath(stream, source, name));
   }
 
-  readonly fetch = ({ stream, source, name, size }: StoredUnder): Promise<Response | undefined> => {
-    return this.#s3.get(pathOfFrame(stream, source, name), size);
+  readonly fetch = ({
+    stream,
+    source,
+    name,
+    size,
+  }: FrameLocation): Promise<Response | undefined> => {
+    return this.#s3.get(framePath(stream, source, name), size);
   };
 
   /** What the engine has is known to whoever runs it. */
-  space(): undefined {
+  diskSpace(): undefined {
     return undefined;
   }
 
   checkReady(): void {
-    if (this.#follower.trouble !== undefined) throw this.#follower.trouble;
+    if (this.#logSync.lastError !== undefined) throw this.#logSync.lastError;
   }
 }

@@ -2,16 +2,16 @@
 import { lstatSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../errors.ts";
-import { Catalog, type KeptFrame } from "./catalog.ts";
-import type { Journal, JournalFollower } from "./journal.ts";
-import type { DiskSpace, Room } from "./room.ts";
+import { Catalog, type FrameRecord } from "./catalog.ts";
+import type { Journal, JournalListener } from "./journal.ts";
+import type { DiskSpace, FreeSpace } from "./room.ts";
 import { journalPath } from "./schema.ts";
-import { pathOfFrame } from "./tree.ts";
+import { framePath } from "./tree.ts";
 
 /** What is given back out of a store: of a directory, or of a bucket. */
-export interface KeptFrames {
+export interface StoreContents {
   /** For people: where the frames lie. */
-  readonly place: string;
+  readonly location: string;
   /**
    * Opens the journal for reading; whoever opens it closes it.
    *
@@ -19,16 +19,16 @@ export interface KeptFrames {
    */
   openCatalog(): Catalog;
   /** Has somebody told of rows that are gone, from now on: one at a time. */
-  follow(follower: JournalFollower | undefined): void;
+  setJournalListener(listener: JournalListener | undefined): void;
   /** The bytes of a frame, or nothing if it is not there any more, or something else is in its place. */
-  bytesOf(frame: StoredUnder): Blob | undefined;
+  blob(frame: FrameLocation): Blob | undefined;
   /**
    * Where frames are far away: the answer with a frame's bytes, or nothing if it is not there. It is rejected
    * with `store`.
    */
-  readonly fetch?: (frame: StoredUnder) => Promise<Response | undefined>;
+  readonly fetch?: (frame: FrameLocation) => Promise<Response | undefined>;
   /** Space of where the frames lie, if it has an end. */
-  space(): DiskSpace | undefined;
+  diskSpace(): DiskSpace | undefined;
   /**
    * Makes sure that frames can be stored now.
    *
@@ -38,32 +38,32 @@ export interface KeptFrames {
 }
 
 /** Where a frame lies. */
-export type StoredUnder = Pick<KeptFrame, "stream" | "source" | "name" | "size">;
+export type FrameLocation = Pick<FrameRecord, "stream" | "source" | "name" | "size">;
 
 /** Frames in a directory. */
-export class KeptDirectory implements KeptFrames {
-  readonly place: string;
-  readonly #room: Room;
+export class DirectoryContents implements StoreContents {
+  readonly location: string;
+  readonly #freeSpace: FreeSpace;
   readonly #journal: Journal;
 
-  constructor(place: string, room: Room, journal: Journal) {
-    this.place = place;
-    this.#room = room;
+  constructor(root: string, freeSpace: FreeSpace, journal: Journal) {
+    this.location = root;
+    this.#freeSpace = freeSpace;
     this.#journal = journal;
   }
 
-  follow(follower: JournalFollower | undefined): void {
-    this.#journal.follower = follower;
+  setJournalListener(listener: JournalListener | undefined): void {
+    this.#journal.listener = listener;
   }
 
   openCatalog(): Catalog {
-    return new Catalog(journalPath(this.place));
+    return new Catalog(journalPath(this.location));
   }
 
   /** No link is followed, neither in its place nor on the way: it would lead out of the store. */
-  bytesOf({ stream, source, name, size }: StoredUnder): Blob | undefined {
-    const parts = pathOfFrame(stream, source, name).split("/");
-    let path = this.place;
+  blob({ stream, source, name, size }: FrameLocation): Blob | undefined {
+    const parts = framePath(stream, source, name).split("/");
+    let path = this.location;
     for (const [index, part] of parts.entries()) {
       path = join(path, part);
       const found = lstatSync(path, { throwIfNoEntry: false });
@@ -74,15 +74,15 @@ export class KeptDirectory implements KeptFrames {
     return Bun.file(path);
   }
 
-  space(): DiskSpace | undefined {
-    const space = this.#room.space();
-    return space.total === 0 ? undefined : space;
+  diskSpace(): DiskSpace | undefined {
+    const diskSpace = this.#freeSpace.diskSpace();
+    return diskSpace.total === 0 ? undefined : diskSpace;
   }
 
   checkReady(): void {
-    if (statSync(journalPath(this.place), { throwIfNoEntry: false }) === undefined) {
-      throw new FramesError("store", `The store ${this.place} was removed while it was served`);
+    if (statSync(journalPath(this.location), { throwIfNoEntry: false }) === undefined) {
+      throw new FramesError("store", `The store ${this.location} was removed while it was served`);
     }
-    this.#room.look();
+    this.#freeSpace.check();
   }
 }

@@ -7,10 +7,10 @@ import { FramesError } from "../errors.ts";
 import type { FrameRow } from "./schema.ts";
 
 /** Names the format, and its version. */
-export const format = "frames-journal/1";
+export const logFormat = "frames-journal/1";
 
 /** Whose rows follow, and which links of its chain they were in. */
-export interface LinkHeader {
+export interface LogHeader {
   readonly session: string;
   /** Numbers of the first and the last link, which agree in a link. */
   readonly first: number;
@@ -20,7 +20,7 @@ export interface LinkHeader {
 }
 
 /** Whose numbers an entry is about. */
-export interface EntryOrigin {
+export interface LogSource {
   readonly stream: string;
   readonly source: string;
   readonly key: string | null;
@@ -28,7 +28,7 @@ export interface EntryOrigin {
 }
 
 /** A thing that a journal records. Times are nanoseconds since 1970. */
-export type Entry = { readonly origin: EntryOrigin } & (
+export type LogEntry = { readonly logSource: LogSource } & (
   | ({ readonly kind: "frame"; readonly etag: string } & Omit<
       FrameRow,
       "stream" | "source" | "session" | "key" | "format"
@@ -38,19 +38,21 @@ export type Entry = { readonly origin: EntryOrigin } & (
 );
 
 /** An entry, and the session that it is of; without one, that a part begins. */
-export interface Told {
-  readonly header: LinkHeader;
-  readonly entry: Entry | undefined;
+export interface DecodedEntry {
+  readonly header: LogHeader;
+  readonly entry: LogEntry | undefined;
 }
 
 /** The bytes of a link, or of a part of a segment. */
-export function encodeEntries(header: LinkHeader, entries: Iterable<Entry>): Uint8Array {
-  const lines = [JSON.stringify({ format, ...header })];
-  let origin: EntryOrigin | undefined;
+export function encodeEntries(header: LogHeader, entries: Iterable<LogEntry>): Uint8Array {
+  const lines = [JSON.stringify({ format: logFormat, ...header })];
+  let logSource: LogSource | undefined;
   for (const entry of entries) {
-    if (origin === undefined || !isSameOrigin(origin, entry.origin)) {
-      origin = entry.origin;
-      lines.push(JSON.stringify(["o", origin.stream, origin.source, origin.key, origin.format]));
+    if (logSource === undefined || !isSameLogSource(logSource, entry.logSource)) {
+      logSource = entry.logSource;
+      lines.push(
+        JSON.stringify(["o", logSource.stream, logSource.source, logSource.key, logSource.format]),
+      );
     }
     lines.push(JSON.stringify(fieldsOf(entry)));
   }
@@ -59,14 +61,14 @@ export function encodeEntries(header: LinkHeader, entries: Iterable<Entry>): Uin
 }
 
 /** Whether two entries are about the numbers of one source. */
-export function isSameOrigin(a: EntryOrigin, b: EntryOrigin): boolean {
+export function isSameLogSource(a: LogSource, b: LogSource): boolean {
   return (
     a === b ||
     (a.stream === b.stream && a.source === b.source && a.key === b.key && a.format === b.format)
   );
 }
 
-function fieldsOf(entry: Entry): unknown[] {
+function fieldsOf(entry: LogEntry): unknown[] {
   switch (entry.kind) {
     case "frame": {
       const { name, seq, bytes, crc32, captured, received, etag, meta } = entry;
@@ -89,8 +91,8 @@ function fieldsOf(entry: Entry): unknown[] {
 export async function* decodeEntries(
   path: string,
   bytes: Uint8Array,
-): AsyncGenerator<Told[], void> {
-  const lines = new LineReader(path);
+): AsyncGenerator<DecodedEntry[], void> {
+  const lines = new EntryParser(path);
   try {
     const unzip = createGunzip({ chunkSize: 64 << 10 });
     unzip.end(bytes);
@@ -99,41 +101,45 @@ export async function* decodeEntries(
     for await (const chunk of unzip as AsyncIterable<Uint8Array>) {
       const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
       rest = parts.pop()!;
-      if (rest.length > longestLine) throw new Error("a line is too long");
+      if (rest.length > maxLineLength) throw new Error("a line is too long");
       yield parts.flatMap((line) => lines.read(line));
     }
     if (rest !== "") throw new Error("it is cut off");
     lines.end();
   } catch (error) {
-    throw damaged(path, error);
+    throw damagedError(path, error);
   }
 }
 
 /** Metadata has 4 KiB at most, a name 255 bytes. */
-const longestLine = 64 << 10;
+const maxLineLength = 64 << 10;
 
-function damaged(path: string, error: unknown): FramesError {
+function damagedError(path: string, error: unknown): FramesError {
   if (error instanceof FramesError) return error;
-  const said = error instanceof Error ? error.message : String(error);
-  return new FramesError("store", `Cannot read the bucket's journal: ${path} is damaged: ${said}`, {
-    cause: error,
-  });
+  const reason = error instanceof Error ? error.message : String(error);
+  return new FramesError(
+    "store",
+    `Cannot read the bucket's journal: ${path} is damaged: ${reason}`,
+    {
+      cause: error,
+    },
+  );
 }
 
 /** Gives each line its meaning. */
-class LineReader {
+class EntryParser {
   readonly #path: string;
-  #header: LinkHeader | undefined;
-  #origin: EntryOrigin | undefined;
+  #header: LogHeader | undefined;
+  #logSource: LogSource | undefined;
   #count = 0;
 
   constructor(path: string) {
     this.#path = path;
   }
 
-  read(line: string): Told[] {
+  read(line: string): DecodedEntry[] {
     const value: unknown = JSON.parse(line);
-    if (!Array.isArray(value)) return this.#begin(value);
+    if (!Array.isArray(value)) return this.#parseHeader(value);
     const header = this.#header;
     if (header === undefined) throw new Error("a line is without a header");
     if (value[0] === "e") {
@@ -144,32 +150,37 @@ class LineReader {
     this.#count++;
     if (value[0] === "o") {
       const [, stream, source, key, format] = value as unknown[];
-      this.#origin = {
-        stream: text(stream),
-        source: text(source),
-        key: maybe(key),
-        format: maybe(format),
+      this.#logSource = {
+        stream: parseText(stream),
+        source: parseText(source),
+        key: parseOptionalText(key),
+        format: parseOptionalText(format),
       };
       return [];
     }
-    const origin = this.#origin;
-    if (origin === undefined) throw new Error("an entry is without an origin");
-    const entry = entryOf(origin, value);
+    const logSource = this.#logSource;
+    if (logSource === undefined) throw new Error("an entry is without an origin");
+    const entry = parseEntry(logSource, value);
     return entry === undefined ? [] : [{ header, entry }];
   }
 
-  #begin(value: unknown): Told[] {
+  #parseHeader(value: unknown): DecodedEntry[] {
     if (this.#header !== undefined) throw new Error("lines are missing");
-    const given = value as Record<string, unknown>;
-    if (given["format"] !== format) {
+    const fields = value as Record<string, unknown>;
+    if (fields["format"] !== logFormat) {
       throw new FramesError(
         "store",
         `Cannot read the bucket's journal: ${this.#path} is of a later version: take a later frames`,
       );
     }
-    const [first, last] = [number(given["first"]), number(given["last"])];
-    this.#header = { session: text(given["session"]), node: text(given["node"]), first, last };
-    this.#origin = undefined;
+    const [first, last] = [parseNumber(fields["first"]), parseNumber(fields["last"])];
+    this.#header = {
+      session: parseText(fields["session"]),
+      node: parseText(fields["node"]),
+      first,
+      last,
+    };
+    this.#logSource = undefined;
     this.#count = 0;
     return [{ header: this.#header, entry: undefined }];
   }
@@ -180,21 +191,21 @@ class LineReader {
 }
 
 /** What a line says; nothing if it is of a kind that came later. */
-function entryOf(origin: EntryOrigin, value: readonly unknown[]): Entry | undefined {
+function parseEntry(logSource: LogSource, value: readonly unknown[]): LogEntry | undefined {
   const [kind, ...fields] = value;
   if (kind === "f") {
     const [name, seq, bytes, crc32, captured, received, etag, meta] = fields;
     return {
       kind: "frame",
-      origin,
-      name: text(name),
-      seq: number(seq),
-      bytes: number(bytes),
-      crc32: number(crc32),
-      captured: BigInt(text(captured)),
-      received: BigInt(text(received)),
-      etag: text(etag),
-      meta: meta === undefined ? null : text(meta),
+      logSource,
+      name: parseText(name),
+      seq: parseNumber(seq),
+      bytes: parseNumber(bytes),
+      crc32: parseNumber(crc32),
+      captured: BigInt(parseText(captured)),
+      received: BigInt(parseText(received)),
+      etag: parseText(etag),
+      meta: meta === undefined ? null : parseText(meta),
     };
   }
   const [first, last, ...rest] = fields;
@@ -202,35 +213,35 @@ function entryOf(origin: EntryOrigin, value: readonly unknown[]): Entry | undefi
     const [reason, at] = rest;
     return {
       kind: "loss",
-      origin,
-      first: number(first),
-      last: number(last),
-      reason: text(reason),
-      at: BigInt(text(at)),
+      logSource,
+      first: parseNumber(first),
+      last: parseNumber(last),
+      reason: parseText(reason),
+      at: BigInt(parseText(at)),
     };
   }
   if (kind === "a") {
     return {
       kind: "account",
-      origin,
-      first: number(first),
-      last: number(last),
-      at: BigInt(text(rest[0])),
+      logSource,
+      first: parseNumber(first),
+      last: parseNumber(last),
+      at: BigInt(parseText(rest[0])),
     };
   }
   return undefined;
 }
 
-function text(value: unknown): string {
+function parseText(value: unknown): string {
   if (typeof value !== "string") throw new Error("a text is missing");
   return value;
 }
 
-function maybe(value: unknown): string | null {
-  return value === null ? null : text(value);
+function parseOptionalText(value: unknown): string | null {
+  return value === null ? null : parseText(value);
 }
 
-function number(value: unknown): number {
+function parseNumber(value: unknown): number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) {
     throw new Error("a number is missing");
   }

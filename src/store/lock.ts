@@ -7,7 +7,7 @@ import { FramesError } from "../errors.ts";
 /** The lock on a store, held until `release`. */
 export class StoreLock {
   readonly #database: Database;
-  readonly #note: string;
+  readonly #infoPath: string;
 
   /**
    * Takes the lock that lies in `folder` (a store's `.frames`).
@@ -15,7 +15,7 @@ export class StoreLock {
    * @throws {FramesError} `locked`, naming the holder
    */
   constructor(folder: string) {
-    this.#note = join(folder, "lock.json");
+    this.#infoPath = join(folder, "lock.json");
     // An exclusive transaction on a database of its own is the portable lock that Bun offers.
     this.#database = new Database(join(folder, "lock.sqlite"));
     try {
@@ -26,16 +26,16 @@ export class StoreLock {
       if (sqliteCode(error) !== "SQLITE_BUSY") throw error;
       throw new FramesError(
         "locked",
-        `Another process has this store: ${holder(this.#note)}; stop it first`,
+        `Another process has this store: ${describeOwner(this.#infoPath)}; stop it first`,
       );
     }
-    const note = { pid: process.pid, since: new Date().toISOString() };
-    writeFileSync(this.#note, `${JSON.stringify(note)}\n`);
+    const info = { pid: process.pid, since: new Date().toISOString() };
+    writeFileSync(this.#infoPath, `${JSON.stringify(info)}\n`);
   }
 
   /** Lets go of the store. */
   release(): void {
-    rmSync(this.#note, { force: true });
+    rmSync(this.#infoPath, { force: true });
     this.#database.run("ROLLBACK");
     this.#database.close();
   }
@@ -45,9 +45,12 @@ function sqliteCode(error: unknown): unknown {
   return error instanceof Error && "code" in error ? error.code : undefined;
 }
 
-function holder(note: string): string {
+function describeOwner(infoPath: string): string {
   try {
-    const { pid, since } = JSON.parse(readFileSync(note, "utf8")) as { pid: number; since: string };
+    const { pid, since } = JSON.parse(readFileSync(infoPath, "utf8")) as {
+      pid: number;
+      since: string;
+    };
     return `process ${Number(pid)}, since ${String(since)}`;
   } catch {
     // The holder writes its note just after it has the lock.

@@ -11,35 +11,35 @@ const markerFormat = "frames-bucket/1";
  * @returns what tells the store from others
  * @throws {FramesError} `store`
  */
-export async function checkEngine(s3: S3): Promise<string> {
+export async function openStoreMarker(s3: S3): Promise<string> {
   const write = () => {
-    const marker = JSON.stringify({ format: markerFormat, identity: unique() });
+    const marker = JSON.stringify({ format: markerFormat, identity: randomId() });
     const bytes = new TextEncoder().encode(marker);
-    return s3.put(markerPath, bytes, { only: "new", type: "application/json" });
+    return s3.put(markerPath, bytes, { condition: "new", type: "application/json" });
   };
   const first = await write();
   // What is there for certain must not be written again.
   if (first.outcome === "stored" && (await write()).outcome === "stored") {
     throw new FramesError(
       "store",
-      `Cannot keep frames in ${s3.place}: its engine replaces an object although it is told not to (If-None-Match: *); Amazon S3, Ceph from 16 and MinIO do as they are told`,
+      `Cannot keep frames in ${s3.location}: its engine replaces an object although it is told not to (If-None-Match: *); Amazon S3, Ceph from 16 and MinIO do as they are told`,
     );
   }
   const bytes = await s3.bytes(markerPath);
-  const identity = identityIn(bytes);
+  const identity = parseIdentity(bytes);
   if (identity !== undefined) {
     // How it wants to be told what is to be replaced is found out with what changes nothing.
-    const lies = await s3.head(markerPath);
-    await s3.put(markerPath, bytes!, { only: { etag: lies!.etag }, type: "application/json" });
+    const head = await s3.head(markerPath);
+    await s3.put(markerPath, bytes!, { condition: { etag: head!.etag }, type: "application/json" });
     return identity;
   }
   throw new FramesError(
     "store",
-    `Cannot keep frames in ${s3.place}: ${markerPath} there is of another version of frames`,
+    `Cannot keep frames in ${s3.location}: ${markerPath} there is of another version of frames`,
   );
 }
 
-function identityIn(bytes: Uint8Array | undefined): string | undefined {
+function parseIdentity(bytes: Uint8Array | undefined): string | undefined {
   try {
     const { format, identity } = JSON.parse(new TextDecoder().decode(bytes)) as Record<
       string,
@@ -57,13 +57,13 @@ function identityIn(bytes: Uint8Array | undefined): string | undefined {
  * @returns what tells it from others
  * @throws {FramesError} `missing`, or `store` if it cannot be read
  */
-export async function checkMarker(s3: S3): Promise<string> {
-  const identity = identityIn(await s3.bytes(markerPath));
+export async function readStoreMarker(s3: S3): Promise<string> {
+  const identity = parseIdentity(await s3.bytes(markerPath));
   if (identity !== undefined) return identity;
-  throw new FramesError("missing", `Cannot read ${s3.place}: it holds no store of frames`);
+  throw new FramesError("missing", `Cannot read ${s3.location}: it holds no store of frames`);
 }
 
 /** A name that nothing else has. */
-export function unique(): string {
+export function randomId(): string {
   return crypto.randomUUID().replaceAll("-", "");
 }

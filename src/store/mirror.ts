@@ -7,19 +7,24 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { asFramesError, FramesError } from "../errors.ts";
-import type { FrameOrigin } from "../frame.ts";
-import { Journal, type JournalFollower, type KnownFrame, type StoredFrame } from "./journal.ts";
-import type { Entry, Told } from "./link.ts";
+import type { SourceInfo } from "../frame.ts";
+import {
+  Journal,
+  type JournalListener,
+  type OfferedFrameInfo,
+  type StoredFrameInfo,
+} from "./journal.ts";
+import type { LogEntry, DecodedEntry } from "./link.ts";
 import { StoreLock } from "./lock.ts";
 import { type FrameRow, journalPath } from "./schema.ts";
 
 /** A frame of which the journal says two things. */
-export interface Contested {
+export interface Conflict {
   readonly row: FrameRow;
   readonly etag: string;
 }
 
-export class Mirror {
+export class LocalIndex {
   /** Path of the journal, for whoever reads it beside this process. */
   readonly path: string;
   /** Where it lies as in a store, without its frames. */
@@ -34,9 +39,9 @@ export class Mirror {
    * @param identity tells the store from others
    * @throws {FramesError} `store` if there is no room for it
    */
-  constructor(identity: string, below: string = tmpdir()) {
-    removeLeft(below);
-    [this.folder, this.#lock] = makeFolder(below);
+  constructor(identity: string, parentFolder: string = tmpdir()) {
+    removeStale(parentFolder);
+    [this.folder, this.#lock] = makeFolder(parentFolder);
     this.path = journalPath(this.folder);
     mkdirSync(dirname(this.path));
     this.#journal = new Journal(this.path);
@@ -50,21 +55,21 @@ export class Mirror {
   }
 
   /** Number of the last link of a session's chain; 0 if there is none. */
-  lastOf(session: string): number {
+  lastNumber(session: string): number {
     return this.#sessions.get(session)?.last ?? 0;
   }
 
   /** Name of the key that a session's frames came with; nothing if that is not known. */
-  keyOf(session: string): string | null | undefined {
+  keyName(session: string): string | null | undefined {
     return this.#sessions.get(session)?.key;
   }
 
-  #note({ header: { session, last }, entry }: Told): void {
+  #updateSession({ header: { session, last }, entry }: DecodedEntry): void {
     const known = this.#sessions.get(session);
-    if (known === undefined) this.#sessions.set(session, { last, key: entry?.origin.key });
+    if (known === undefined) this.#sessions.set(session, { last, key: entry?.logSource.key });
     else {
       if (last > known.last) known.last = last;
-      known.key ??= entry?.origin.key;
+      known.key ??= entry?.logSource.key;
     }
   }
 
@@ -73,32 +78,32 @@ export class Mirror {
    *
    * @returns the frames that have other bytes here
    */
-  apply(told: readonly Told[]): Contested[] {
-    const contested: Contested[] = [];
-    for (const one of told) {
-      this.#note(one);
-      const { entry } = one;
+  apply(decoded: readonly DecodedEntry[]): Conflict[] {
+    const conflicts: Conflict[] = [];
+    for (const item of decoded) {
+      this.#updateSession(item);
+      const { entry } = item;
       if (entry === undefined) continue;
-      const { session } = one.header;
-      const { stream, source } = entry.origin;
-      const numbering = { stream, source, session };
+      const { session } = item.header;
+      const { stream, source } = entry.logSource;
+      const sourceSession = { stream, source, session };
       if (entry.kind === "loss") {
-        this.#journal.addLoss(numbering, entry.first, entry.last, entry.reason, entry.at);
+        this.#journal.addLoss(sourceSession, entry.first, entry.last, entry.reason, entry.at);
       } else if (entry.kind === "account") {
-        this.#journal.account(numbering, entry.first, entry.last, entry.at);
+        this.#journal.markAccounted(sourceSession, entry.first, entry.last, entry.at);
       } else {
-        const row = rowOf(session, entry);
+        const row = toFrameRow(session, entry);
         const stored = this.#journal.find(stream, source, row.name);
         this.#version++;
         if (stored === null) this.#journal.addFrame(row);
         else if (stored.bytes !== row.bytes || stored.crc32 !== row.crc32) {
-          contested.push({ row, etag: entry.etag });
+          conflicts.push({ row, etag: entry.etag });
         } else if (stored.session !== session || stored.seq !== row.seq) {
-          this.#journal.account(numbering, row.seq, row.seq, row.received);
+          this.#journal.markAccounted(sourceSession, row.seq, row.seq, row.received);
         }
       }
     }
-    return contested;
+    return conflicts;
   }
 
   /** The frame has the place of the one that had its name. */
@@ -107,8 +112,8 @@ export class Mirror {
   }
 
   /** Has somebody told of rows that are gone. */
-  follow(follower: JournalFollower | undefined): void {
-    this.#journal.follower = follower;
+  setListener(listener: JournalListener | undefined): void {
+    this.#journal.listener = listener;
   }
 
   /** Makes what was taken to be seen by others. */
@@ -116,11 +121,16 @@ export class Mirror {
     this.#journal.flush();
   }
 
-  find(stream: string, source: string, name: string): StoredFrame | null {
+  find(stream: string, source: string, name: string): StoredFrameInfo | null {
     return this.#journal.find(stream, source, name);
   }
 
-  findOffered(stream: string, source: string, name: string, captured: bigint): KnownFrame | null {
+  findOffered(
+    stream: string,
+    source: string,
+    name: string,
+    captured: bigint,
+  ): OfferedFrameInfo | null {
     return this.#journal.findOffered(stream, source, name, captured);
   }
 
@@ -144,35 +154,35 @@ export class Mirror {
   }
 }
 
-const folderName = "frames-bucket-";
+const folderPrefix = "frames-bucket-";
 
 /** Makes a folder, and takes the lock on it; another process that tidies up may just be quicker. */
-function makeFolder(below: string): [folder: string, lock: StoreLock] {
-  for (let tries = 1; ; tries++) {
+function makeFolder(parentFolder: string): [folder: string, lock: StoreLock] {
+  for (let attempt = 1; ; attempt++) {
     try {
-      const folder = mkdtempSync(join(below, folderName));
+      const folder = mkdtempSync(join(parentFolder, folderPrefix));
       return [folder, new StoreLock(folder)];
     } catch (error) {
-      if (tries < mostFolders) continue;
-      throw asFramesError(error, "store", `Cannot keep a mirror of the journal in ${below}`);
+      if (attempt < maxFolderAttempts) continue;
+      throw asFramesError(error, "store", `Cannot keep a mirror of the journal in ${parentFolder}`);
     }
   }
 }
 
-const mostFolders = 20;
+const maxFolderAttempts = 20;
 
 /** Removes the mirrors of processes that were killed: nobody holds their locks. */
-function removeLeft(below: string): void {
+function removeStale(parentFolder: string): void {
   try {
-    for (const name of readdirSync(below)) {
-      if (name.startsWith(folderName)) removeIfLeft(join(below, name));
+    for (const name of readdirSync(parentFolder)) {
+      if (name.startsWith(folderPrefix)) removeIfStale(join(parentFolder, name));
     }
   } catch {
     // A folder that cannot be read has nothing of ours.
   }
 }
 
-function removeIfLeft(folder: string): void {
+function removeIfStale(folder: string): void {
   try {
     new StoreLock(folder).release();
     rmSync(folder, { recursive: true, force: true });
@@ -182,19 +192,19 @@ function removeIfLeft(folder: string): void {
 }
 
 /** The row of a frame in the journal. */
-export function rowOf(session: string, entry: Entry & { kind: "frame" }): FrameRow {
-  const { origin, kind: _, etag: __, ...row } = entry;
-  return { ...row, ...origin, session };
+export function toFrameRow(session: string, entry: LogEntry & { kind: "frame" }): FrameRow {
+  const { logSource, kind: _, etag: __, ...row } = entry;
+  return { ...row, ...logSource, session };
 }
 
 /** What the entries of a session say of whose they are. */
-export function originOf({ stream, source, key, raw }: FrameOrigin) {
+export function toLogSource({ stream, source, key, raw }: SourceInfo) {
   const format = raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`;
   return { stream, source, key: key ?? null, format };
 }
 
 /** @throws {FramesError} `bad-name` if no row can hold such a time */
-export function checkTime(captured: bigint): void {
+export function checkCaptureTime(captured: bigint): void {
   if (BigInt.asIntN(64, captured) === captured) return;
   throw new FramesError("not-stored", `No journal can hold the capture time ${captured}`);
 }

@@ -4,27 +4,27 @@
  */
 import { FramesError } from "../errors.ts";
 import type { Catalog } from "./catalog.ts";
-import type { Gap } from "./gaps.ts";
-import { Ranges } from "./ranges.ts";
+import type { SequenceGap } from "./gaps.ts";
+import { RangeSet } from "./ranges.ts";
 
 /** Rows that are gone through at a time, in a few milliseconds. */
-const rowsAtOnce = 2000;
+const rowBatchSize = 2000;
 
 /** Streams that are remembered. */
-const mostStreams = 8;
+const maxStreams = 8;
 
 /** Ranges and losses of one stream that are remembered. */
-const mostKept = 200_000;
+const maxEntriesPerStream = 200_000;
 
 /** A gap, and its place in the order. */
-export interface PlacedGap extends Gap {
-  readonly place: GapPlace;
+export interface PositionedGap extends SequenceGap {
+  readonly position: GapPosition;
 }
 
 /** Source, when its session began, session, and first number. */
-export type GapPlace = readonly [string, string, string, number];
+export type GapPosition = readonly [string, string, string, number];
 
-interface Loss {
+interface ReportedLoss {
   readonly first: number;
   readonly last: number;
   readonly reason: string;
@@ -32,18 +32,18 @@ interface Loss {
 }
 
 /** One session of one source. */
-interface Session {
+interface SessionNumbers {
   /** When the first of it came, in nanoseconds since 1970. */
-  began: bigint;
-  readonly known: Ranges;
-  losses: Loss[];
+  firstReceived: bigint;
+  readonly ranges: RangeSet;
+  losses: ReportedLoss[];
 }
 
 /** Of one stream: sessions by source, then by id. */
-interface Account {
-  readonly sources: Map<string, Map<string, Session>>;
-  upTo: number;
-  reading: Promise<void> | undefined;
+interface StreamNumbers {
+  readonly sources: Map<string, Map<string, SessionNumbers>>;
+  lastId: number;
+  refreshing: Promise<void> | undefined;
 }
 
 interface KnownRow {
@@ -54,11 +54,11 @@ interface KnownRow {
   at: bigint;
 }
 
-export class Missing {
+export class GapIndex {
   readonly #catalog: Catalog;
   readonly #pause: () => Promise<void>;
   /** The stream that was asked for last is the last. */
-  readonly #accounts = new Map<string, Account>();
+  readonly #streams = new Map<string, StreamNumbers>();
 
   /** @param pause lets others have their turn */
   constructor(catalog: Catalog, pause: () => Promise<void>) {
@@ -74,44 +74,44 @@ export class Missing {
    */
   async gaps(
     stream: string,
-    wants: (source: string) => boolean,
-    behind: GapPlace | undefined,
+    includes: (source: string) => boolean,
+    after: GapPosition | undefined,
     limit: number,
-  ): Promise<PlacedGap[]> {
-    const account = this.#account(stream);
-    await (account.reading ??= this.#read(stream, account).finally(() => {
-      account.reading = undefined;
+  ): Promise<PositionedGap[]> {
+    const numbers = this.#numbersOf(stream);
+    await (numbers.refreshing ??= this.#refresh(stream, numbers).finally(() => {
+      numbers.refreshing = undefined;
     }));
-    const found: PlacedGap[] = [];
-    for (const gap of gapsIn(account, wants)) {
-      if (behind !== undefined && compare(gap.place, behind) <= 0) continue;
+    const found: PositionedGap[] = [];
+    for (const gap of orderedGaps(numbers, includes)) {
+      if (after !== undefined && comparePositions(gap.position, after) <= 0) continue;
       found.push(gap);
       if (found.length === limit) break;
     }
     return found;
   }
 
-  #account(stream: string): Account {
-    let account = this.#accounts.get(stream);
-    if (account === undefined) account = { sources: new Map(), upTo: 0, reading: undefined };
-    this.#accounts.delete(stream);
-    this.#accounts.set(stream, account);
-    if (this.#accounts.size > mostStreams) {
-      this.#accounts.delete(this.#accounts.keys().next().value!);
+  #numbersOf(stream: string): StreamNumbers {
+    let numbers = this.#streams.get(stream);
+    if (numbers === undefined) numbers = { sources: new Map(), lastId: 0, refreshing: undefined };
+    this.#streams.delete(stream);
+    this.#streams.set(stream, numbers);
+    if (this.#streams.size > maxStreams) {
+      this.#streams.delete(this.#streams.keys().next().value!);
     }
-    return account;
+    return numbers;
   }
 
-  async #read(stream: string, account: Account): Promise<void> {
-    while (this.#addFrames(stream, account)) await this.#pause();
-    await this.#addAccounted(stream, account);
-    await this.#addLosses(stream, account);
-    let kept = 0;
-    for (const sessions of account.sources.values()) {
-      for (const { known, losses } of sessions.values()) kept += known.size + losses.length;
+  async #refresh(stream: string, numbers: StreamNumbers): Promise<void> {
+    while (this.#addFrames(stream, numbers)) await this.#pause();
+    await this.#addAccounted(stream, numbers);
+    await this.#addLosses(stream, numbers);
+    let entries = 0;
+    for (const sessions of numbers.sources.values()) {
+      for (const { ranges, losses } of sessions.values()) entries += ranges.size + losses.length;
     }
-    if (kept <= mostKept) return;
-    this.#accounts.delete(stream);
+    if (entries <= maxEntriesPerStream) return;
+    this.#streams.delete(stream);
     throw new FramesError(
       "limit",
       `${stream} has too many gaps to show: frames ls ${stream} --gaps`,
@@ -119,61 +119,61 @@ export class Missing {
   }
 
   /** Frames of the stream among the next rows; whether there are more rows. */
-  #addFrames(stream: string, account: Account): boolean {
+  #addFrames(stream: string, numbers: StreamNumbers): boolean {
     const [end, rows] = this.#catalog.read((database) => {
       const { first } = database
         .query<{ first: number | null }, [number]>(
           "SELECT min(id) AS first FROM frames WHERE id > ?",
         )
-        .get(account.upTo)!;
+        .get(numbers.lastId)!;
       if (first === null) return [undefined, []];
-      const behind = first + rowsAtOnce;
+      const endId = first + rowBatchSize;
       const found = database
         .query<KnownRow, [string, number, number]>(
           `SELECT source, session, seq AS first, seq AS last, received AS at
             FROM frames NOT INDEXED WHERE stream = ?1 AND id >= ?2 AND id < ?3 ORDER BY id`,
         )
         .safeIntegers(true)
-        .all(stream, first, behind);
+        .all(stream, first, endId);
       const { last } = database
         .query<{ last: number }, [number]>("SELECT max(id) AS last FROM frames WHERE id < ?")
-        .get(behind)!;
+        .get(endId)!;
       return [last, found];
     });
     if (end === undefined) return false;
-    for (const row of rows) add(account, row);
-    account.upTo = end;
+    for (const row of rows) addRow(numbers, row);
+    numbers.lastId = end;
     return true;
   }
 
-  async #addAccounted(stream: string, account: Account): Promise<void> {
+  async #addAccounted(stream: string, numbers: StreamNumbers): Promise<void> {
     for (let from = ["", "", -1n] as const; ; await this.#pause()) {
       const rows = this.#catalog.read((database) =>
         database
           .query<KnownRow, [string, string, string, bigint]>(
             `SELECT source, session, first, last, at FROM accounted
               WHERE stream = ?1 AND (source, session, first) > (?2, ?3, ?4)
-              ORDER BY source, session, first LIMIT ${rowsAtOnce}`,
+              ORDER BY source, session, first LIMIT ${rowBatchSize}`,
           )
           .safeIntegers(true)
           .all(stream, ...from),
       );
-      for (const row of rows) add(account, row);
+      for (const row of rows) addRow(numbers, row);
       const last = rows.at(-1);
-      if (rows.length < rowsAtOnce || last === undefined) return;
+      if (rows.length < rowBatchSize || last === undefined) return;
       from = [last.source, last.session, last.first] as unknown as typeof from;
     }
   }
 
   /** All losses anew: old ones may be gone. */
-  async #addLosses(stream: string, account: Account): Promise<void> {
-    const fresh = new Map<Session, Loss[]>();
+  async #addLosses(stream: string, numbers: StreamNumbers): Promise<void> {
+    const lossesBySession = new Map<SessionNumbers, ReportedLoss[]>();
     for (let from = 0; ; await this.#pause()) {
       const { rows, last } = this.#catalog.read((database) => ({
         rows: database
           .query<KnownRow & { reason: string }, [number, string]>(
             `SELECT source, session, first, last, reason, at FROM
-              (SELECT * FROM losses WHERE rowid > ?1 ORDER BY rowid LIMIT ${rowsAtOnce})
+              (SELECT * FROM losses WHERE rowid > ?1 ORDER BY rowid LIMIT ${rowBatchSize})
               WHERE stream = ?2`,
           )
           .safeIntegers(true)
@@ -181,70 +181,83 @@ export class Missing {
         last: database
           .query<{ last: number | null }, [number]>(
             `SELECT max(id) AS last FROM
-              (SELECT rowid AS id FROM losses WHERE rowid > ? ORDER BY rowid LIMIT ${rowsAtOnce})`,
+              (SELECT rowid AS id FROM losses WHERE rowid > ? ORDER BY rowid LIMIT ${rowBatchSize})`,
           )
           .get(from)!.last,
       }));
       for (const row of rows) {
-        const session = add(account, row);
-        const losses = fresh.get(session) ?? [];
+        const session = addRow(numbers, row);
+        const losses = lossesBySession.get(session) ?? [];
         const { reason, at } = row;
         losses.push({ first: Number(row.first), last: Number(row.last), reason, at });
-        fresh.set(session, losses);
+        lossesBySession.set(session, losses);
       }
       if (last === null) break;
       from = last;
     }
-    for (const sessions of account.sources.values()) {
+    for (const sessions of numbers.sources.values()) {
       for (const session of sessions.values()) {
-        session.losses = (fresh.get(session) ?? []).sort((a, b) => a.first - b.first);
+        session.losses = (lossesBySession.get(session) ?? []).sort((a, b) => a.first - b.first);
       }
     }
   }
 }
 
 /** Numbers of a session are known. */
-function add({ sources }: Account, { source, session, first, last, at }: KnownRow): Session {
+function addRow(
+  { sources }: StreamNumbers,
+  { source, session, first, last, at }: KnownRow,
+): SessionNumbers {
   let sessions = sources.get(source);
   if (sessions === undefined) sources.set(source, (sessions = new Map()));
-  let one = sessions.get(session);
-  if (one === undefined) {
-    sessions.set(session, (one = { began: at, known: new Ranges(), losses: [] }));
+  let numbers = sessions.get(session);
+  if (numbers === undefined) {
+    sessions.set(session, (numbers = { firstReceived: at, ranges: new RangeSet(), losses: [] }));
   }
-  if (at < one.began) one.began = at;
-  one.known.add(Number(first), Number(last), at);
-  return one;
+  if (at < numbers.firstReceived) numbers.firstReceived = at;
+  numbers.ranges.add(Number(first), Number(last), at);
+  return numbers;
 }
 
 /** In order. */
-function* gapsIn({ sources }: Account, wants: (source: string) => boolean): Generator<PlacedGap> {
+function* orderedGaps(
+  { sources }: StreamNumbers,
+  includes: (source: string) => boolean,
+): Generator<PositionedGap> {
   for (const source of [...sources.keys()].toSorted()) {
-    if (!wants(source)) continue;
-    const sessions = [...sources.get(source)!].toSorted(([a, { began: x }], [b, { began: y }]) => {
-      return x === y ? (a < b ? -1 : 1) : x < y ? -1 : 1;
-    });
-    for (const [session, { began, known, losses }] of sessions) {
-      const placed = (first: number, last: number, reason: string | undefined, at: bigint) => {
-        const place: GapPlace = [source, String(began).padStart(20, "0"), session, first];
-        return { source, session, first, last, reason, at, place };
+    if (!includes(source)) continue;
+    const sessions = [...sources.get(source)!].toSorted(
+      ([a, { firstReceived: x }], [b, { firstReceived: y }]) => {
+        return x === y ? (a < b ? -1 : 1) : x < y ? -1 : 1;
+      },
+    );
+    for (const [session, { firstReceived, ranges, losses }] of sessions) {
+      const gapAt = (first: number, last: number, reason: string | undefined, at: bigint) => {
+        const position: GapPosition = [
+          source,
+          String(firstReceived).padStart(20, "0"),
+          session,
+          first,
+        ];
+        return { source, session, first, last, reason, at, position };
       };
       let next = 0;
-      for (const { first, last, at } of known.gaps()) {
+      for (const { first, last, at } of ranges.gaps()) {
         for (; next < losses.length && losses[next]!.first < first; next++) {
           const loss = losses[next]!;
-          yield placed(loss.first, loss.last, loss.reason, loss.at);
+          yield gapAt(loss.first, loss.last, loss.reason, loss.at);
         }
-        yield placed(first, last, undefined, at);
+        yield gapAt(first, last, undefined, at);
       }
       for (; next < losses.length; next++) {
         const loss = losses[next]!;
-        yield placed(loss.first, loss.last, loss.reason, loss.at);
+        yield gapAt(loss.first, loss.last, loss.reason, loss.at);
       }
     }
   }
 }
 
-function compare(a: GapPlace, b: GapPlace): number {
+function comparePositions(a: GapPosition, b: GapPosition): number {
   for (const [index, part] of a.entries()) {
     const other = b[index]!;
     if (part !== other) return part < other ? -1 : 1;

@@ -5,21 +5,21 @@
 import { errors, type ErrorName, FramesError } from "../errors.ts";
 
 const utf8 = new TextEncoder();
-const longestPart = 255;
-const longestSource = 1024;
-const mostParts = 32;
+const maxPartBytes = 255;
+const maxSourceBytes = 1024;
+const maxParts = 32;
 
 /**
  * Accepts one part of a path: a frame, a stream, or a folder of a source.
  *
  * @throws {FramesError} `bad-name`, or with `portable` also `unportable-name`
  */
-export function checkPart(part: string, portable: boolean): void {
-  const wrong = unsafe(part);
-  if (wrong !== undefined) throw refusal("bad-name", part, wrong);
+export function checkPathPart(part: string, portable: boolean): void {
+  const reason = unsafeReason(part);
+  if (reason !== undefined) throw nameError("bad-name", part, reason);
   if (!portable) return;
-  const unkept = unportable(part);
-  if (unkept !== undefined) throw refusal("unportable-name", part, unkept);
+  const portableReason = unportableReason(part);
+  if (portableReason !== undefined) throw nameError("unportable-name", part, portableReason);
 }
 
 /**
@@ -28,17 +28,17 @@ export function checkPart(part: string, portable: boolean): void {
  *
  * @throws {FramesError} as `checkPart`
  */
-export function sourceFolder(stream: string, source: string, portable: boolean): string {
-  checkPart(stream, portable);
+export function sourceFolderPath(stream: string, source: string, portable: boolean): string {
+  checkPathPart(stream, portable);
   if (source === stream) return stream;
-  if (utf8.encode(source).length > longestSource) {
-    throw refusal("bad-name", source, `it is longer than ${longestSource} bytes`);
+  if (utf8.encode(source).length > maxSourceBytes) {
+    throw nameError("bad-name", source, `it is longer than ${maxSourceBytes} bytes`);
   }
   const parts = source.split("/");
-  if (parts.length > mostParts) {
-    throw refusal("bad-name", source, `it has more than ${mostParts} parts`);
+  if (parts.length > maxParts) {
+    throw nameError("bad-name", source, `it has more than ${maxParts} parts`);
   }
-  for (const part of parts) checkPart(part, portable);
+  for (const part of parts) checkPathPart(part, portable);
   return `${stream}/${source}`;
 }
 
@@ -48,38 +48,38 @@ export function foldPath(path: string): string {
 }
 
 // C0, DEL and C1: none has a place in a file name, and terminals obey them.
-const control = /\p{Cc}/u;
+const controlCharacter = /\p{Cc}/u;
 
 /** Why a part could leave the store or do other harm, or undefined. */
-function unsafe(part: string): string | undefined {
+function unsafeReason(part: string): string | undefined {
   if (part === "") return "it is empty";
   if (part.startsWith(".")) return "it begins with a dot";
   if (!part.isWellFormed()) return "it is not valid Unicode";
-  if (control.test(part)) return "it holds a control character";
+  if (controlCharacter.test(part)) return "it holds a control character";
   if (part.includes("/")) return "it holds a slash";
   // A path separator, and the beginning of \\server\share, on Windows.
   if (part.includes("\\")) return "it holds a backslash";
   // `C:` alone is a drive; `C:name` is a good name on Linux and refused where it is not.
   if (/^[A-Za-z]:$/.test(part)) return "it is a drive letter";
   // No string has fewer bytes than characters, and at most three times as many: count only if needed.
-  if (part.length * 3 > longestPart && utf8.encode(part).length > longestPart) {
-    return `it is longer than ${longestPart} bytes`;
+  if (part.length * 3 > maxPartBytes && utf8.encode(part).length > maxPartBytes) {
+    return `it is longer than ${maxPartBytes} bytes`;
   }
   return undefined;
 }
 
-const device = /^(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\.|$)/i;
+const windowsDevice = /^(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\.|$)/i;
 
 /** Why Windows or macOS cannot keep a part under this name, or undefined. */
-function unportable(part: string): string | undefined {
+function unportableReason(part: string): string | undefined {
   const character = /[<>:"|?*]/.exec(part)?.[0];
   if (character !== undefined) return `it holds ${character}`;
   if (/[. ]$/.test(part)) return "it ends in a dot or a space";
-  if (device.test(part)) return "it is the name of a device on Windows";
+  if (windowsDevice.test(part)) return "it is the name of a device on Windows";
   return undefined;
 }
 
-function refusal(code: ErrorName, name: string, why: string): FramesError {
-  const shown = name.length > 80 ? `${name.slice(0, 80)}…` : name;
-  return new FramesError(code, `${errors[code].sentence}: ${JSON.stringify(shown)}: ${why}`);
+function nameError(code: ErrorName, name: string, reason: string): FramesError {
+  const shortened = name.length > 80 ? `${name.slice(0, 80)}…` : name;
+  return new FramesError(code, `${errors[code].sentence}: ${JSON.stringify(shortened)}: ${reason}`);
 }

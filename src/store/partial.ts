@@ -13,25 +13,25 @@ import {
 } from "node:fs";
 import { basename } from "node:path";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import type { FrameDescription, FrameOrigin, FrameWriter, Outcome } from "../frame.ts";
-import { fileChecksum, isGone, isIntact } from "./content.ts";
-import type { Folder } from "./folder.ts";
-import type { Handles, Holder } from "./handles.ts";
-import type { Replacement, StoredFrame } from "./journal.ts";
-import type { Register } from "./register.ts";
+import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../frame.ts";
+import { fileChecksum, isAbsent, isIntact } from "./content.ts";
+import type { StoreFolder } from "./folder.ts";
+import type { OpenFileLimit, OpenFile } from "./handles.ts";
+import type { Replacement, StoredFrameInfo } from "./journal.ts";
+import type { NameIndex } from "./register.ts";
 import type { FrameRow } from "./schema.ts";
 
 /** Where a frame is to lie. */
-export interface Destination {
-  readonly origin: FrameOrigin;
-  readonly folder: Folder;
-  readonly register: Register;
+export interface FrameDestination {
+  readonly sourceInfo: SourceInfo;
+  readonly folder: StoreFolder;
+  readonly nameIndex: NameIndex;
   /** Files being written. */
-  readonly handles: Handles;
+  readonly openFiles: OpenFileLimit;
   /** Has frames placed together, when the store is flushed. */
-  readonly later: PlaceLater;
+  readonly placeLater: PlaceLater;
   /** A frame was found whose file must be on the disk as well when the store is flushed. */
-  found(path: string): void;
+  onExisting(path: string): void;
 }
 
 /** Takes a frame that gets its name with the next flush. */
@@ -47,63 +47,67 @@ export type Placement =
   | { readonly outcome: Outcome; readonly row: undefined };
 
 /** Whether a stored frame is the one described. */
-export function isSame(stored: StoredFrame, { size }: FrameDescription, crc: number): boolean {
+export function hasSameBytes(
+  stored: StoredFrameInfo,
+  { size }: FrameDescription,
+  crc: number,
+): boolean {
   return stored.bytes === size && stored.crc32 === crc;
 }
 
 /** Whether a stored frame came with another key than `origin` has: that one's is not to be replaced. */
-export function isAnothers(stored: StoredFrame, { key }: FrameOrigin): boolean {
+export function hasOtherKey(stored: StoredFrameInfo, { key }: SourceInfo): boolean {
   return stored.key !== null && key !== undefined && stored.key !== key;
 }
 
 /** Whether a stored frame is an earlier version of this one, by its own sender. */
-export function isRevised(
-  { session, seq }: StoredFrame,
-  origin: FrameOrigin,
+export function isEarlierVersion(
+  { session, seq }: StoredFrameInfo,
+  sourceInfo: SourceInfo,
   { sequence }: { readonly sequence: number },
 ): boolean {
-  return origin.revises === true && session === origin.session && seq < sequence;
+  return sourceInfo.replacesOwn === true && session === sourceInfo.session && seq < sequence;
 }
 
-export function conflict(): FramesError {
+export function conflictError(): FramesError {
   return new FramesError("conflict", "other bytes are stored under this name");
 }
 
 /** Flags that open the file again to write behind what is there. */
-const again = constants.O_WRONLY | constants.O_APPEND | (constants.O_NOFOLLOW ?? 0);
+const appendFlags = constants.O_WRONLY | constants.O_APPEND | (constants.O_NOFOLLOW ?? 0);
 
-export class PartialFile implements FrameWriter, Holder {
-  readonly destination: Destination;
+export class PartialFile implements FrameWriter, OpenFile {
+  readonly destination: FrameDestination;
   readonly description: FrameDescription;
   readonly path: string;
   /** Whether it may take the place of what has its name. */
-  readonly #replaces: boolean;
+  readonly #mayReplace: boolean;
   /** What the store had recorded when this frame began. */
-  readonly #recordedBefore: number;
+  readonly #recordedAtStart: number;
   #file: number | undefined;
   #isCreated = false;
 
   constructor(
-    destination: Destination,
+    destination: FrameDestination,
     description: FrameDescription,
     path: string,
-    replaces: boolean,
+    mayReplace: boolean,
   ) {
     this.destination = destination;
     this.description = description;
     this.path = path;
-    this.#replaces = replaces;
-    this.#recordedBefore = destination.register.recorded;
+    this.#mayReplace = mayReplace;
+    this.#recordedAtStart = destination.nameIndex.recordedCount;
   }
 
   #open(): number {
     if (this.#file !== undefined) return this.#file;
-    const { handles } = this.destination;
-    handles.opening(this);
+    const { openFiles } = this.destination;
+    openFiles.acquire(this);
     try {
-      this.#file = openSync(this.path, this.#isCreated ? again : "wx", 0o644);
+      this.#file = openSync(this.path, this.#isCreated ? appendFlags : "wx", 0o644);
     } catch (error) {
-      handles.closed(this);
+      openFiles.release(this);
       throw error;
     }
     this.#isCreated = true;
@@ -111,15 +115,15 @@ export class PartialFile implements FrameWriter, Holder {
   }
 
   /** Others need the handle: it is opened again when the next bytes come. */
-  letGo(): void {
+  close(): void {
     if (this.#file !== undefined) closeSync(this.#file);
     this.#file = undefined;
   }
 
-  #close(): void {
+  #closeAndRelease(): void {
     if (this.#file === undefined) return;
-    this.destination.handles.closed(this);
-    this.letGo();
+    this.destination.openFiles.release(this);
+    this.close();
   }
 
   write(bytes: Uint8Array): void {
@@ -130,44 +134,44 @@ export class PartialFile implements FrameWriter, Holder {
         written += writeSync(file, bytes, written, bytes.length - written);
       }
     } catch (error) {
-      throw this.failure(error);
+      throw this.toFrameError(error);
     }
   }
 
   finish(crc: number): Outcome | Promise<Outcome> {
     const { captured } = this.description;
-    const { origin, later } = this.destination;
+    const { sourceInfo, placeLater } = this.destination;
     try {
       const file = this.#open();
       const seconds = Number(captured) / 1e9;
       // Before 1970 only as text: Bun takes a negative number for "now".
       const time = seconds < 0 ? String(seconds) : seconds;
       futimesSync(file, time, time);
-      this.#close();
-      if (origin.durable === true || this.#replaces) return later(this, crc);
-      const placement = this.place(crc, this.#storedMeanwhile());
+      this.#closeAndRelease();
+      if (sourceInfo.durable === true || this.#mayReplace) return placeLater(this, crc);
+      const placement = this.place(crc, this.#findStoredMeanwhile());
       // What does not replace is never told to.
       if ("replacement" in placement) throw new FramesError("internal");
       if (placement.row !== undefined) this.record(placement.row);
       return placement.outcome;
     } catch (error) {
       this.discard();
-      throw this.failure(error);
+      throw this.toFrameError(error);
     }
   }
 
   /** Another sender may have begun the name too, or one that differs only in case, and finished first. */
-  #storedMeanwhile(): StoredFrame | null {
-    const { register } = this.destination;
-    return register.recorded === this.#recordedBefore ? null : this.findStored();
+  #findStoredMeanwhile(): StoredFrameInfo | null {
+    const { nameIndex } = this.destination;
+    return nameIndex.recordedCount === this.#recordedAtStart ? null : this.findStored();
   }
 
   /** The frame that has the name by the journal. */
-  findStored(): StoredFrame | null {
-    const { origin, folder, register } = this.destination;
+  findStored(): StoredFrameInfo | null {
+    const { sourceInfo, folder, nameIndex } = this.destination;
     const { name } = this.description;
-    register.checkFree(folder.relativePathOf(name));
-    return register.journal.find(origin.stream, origin.source, name);
+    nameIndex.checkFree(folder.storePathOf(name));
+    return nameIndex.journal.find(sourceInfo.stream, sourceInfo.source, name);
   }
 
   /**
@@ -176,24 +180,26 @@ export class PartialFile implements FrameWriter, Holder {
    * @param stored the frame that has the name by the journal
    * @throws if it cannot be placed: discard it
    */
-  place(crc: number, stored: StoredFrame | null): Placement {
-    const { folder, origin } = this.destination;
+  place(crc: number, stored: StoredFrameInfo | null): Placement {
+    const { folder, sourceInfo } = this.destination;
     const { name } = this.description;
     const path = folder.pathOf(name);
     const isStored =
       stored !== null &&
-      isSame(stored, this.description, crc) &&
-      (origin.proven !== true || isIntact(path, stored) || (origin.again === true && isGone(path)));
-    if (stored !== null && !(this.#replaces && this.#isToReplace(stored, isStored, path))) {
+      hasSameBytes(stored, this.description, crc) &&
+      (sourceInfo.verifyStored !== true ||
+        isIntact(path, stored) ||
+        (sourceInfo.resendRemoved === true && isAbsent(path)));
+    if (stored !== null && !(this.#mayReplace && this.#shouldReplace(stored, isStored, path))) {
       unlinkSync(this.path);
-      if (isStored) this.destination.found(path);
-      this.#account();
-      return { outcome: isStored ? "present" : conflict(), row: undefined };
+      if (isStored) this.destination.onExisting(path);
+      this.#markAccounted();
+      return { outcome: isStored ? "present" : conflictError(), row: undefined };
     }
     // First the folder: a link in its place would lead elsewhere.
-    folder.make();
-    const taken = lstatSync(path, { throwIfNoEntry: false });
-    if (taken !== undefined && !taken.isFile()) {
+    folder.ensure();
+    const existing = lstatSync(path, { throwIfNoEntry: false });
+    if (existing !== undefined && !existing.isFile()) {
       throw new FramesError(
         "not-stored",
         `Cannot store ${JSON.stringify(name)}: ${path} is no file`,
@@ -202,69 +208,80 @@ export class PartialFile implements FrameWriter, Holder {
     if (stored !== null) {
       return { replacement: { row: this.#row(crc), partial: basename(this.path) } };
     }
-    const isUnrecorded = taken !== undefined && this.#isUnrecorded(path, taken, crc);
+    const isUnrecorded = existing !== undefined && this.#isUnrecorded(path, existing, crc);
     // Nobody has a row for what lies there, so nothing has to be noted before it is replaced.
-    if (taken === undefined || (origin.conflict === "replace" && !isUnrecorded)) {
+    if (existing === undefined || (sourceInfo.conflict === "replace" && !isUnrecorded)) {
       this.rename();
       return { outcome: "stored", row: this.#row(crc) };
     }
     unlinkSync(this.path);
     if (!isUnrecorded) {
-      this.#account();
-      return { outcome: conflict(), row: undefined };
+      this.#markAccounted();
+      return { outcome: conflictError(), row: undefined };
     }
-    this.destination.found(path);
+    this.destination.onExisting(path);
     return { outcome: "present", row: this.#row(crc) };
   }
 
   /** It gets no row, and is not lost either. */
-  #account(): void {
-    this.destination.register.account(this.destination.origin, this.description.sequence);
+  #markAccounted(): void {
+    this.destination.nameIndex.markAccounted(
+      this.destination.sourceInfo,
+      this.description.sequence,
+    );
   }
 
   /** Whether other bytes are to be replaced, or the file of a frame that was moved away. */
-  #isToReplace(stored: StoredFrame, isStored: boolean, path: string): boolean {
-    const { origin, register } = this.destination;
+  #shouldReplace(stored: StoredFrameInfo, isStored: boolean, path: string): boolean {
+    const { sourceInfo, nameIndex } = this.destination;
     if (!isStored) {
-      const mayReplace = origin.conflict === "replace" && !isAnothers(stored, origin);
-      return mayReplace || origin.mirrors === true || isRevised(stored, origin, this.description);
+      const mayReplace = sourceInfo.conflict === "replace" && !hasOtherKey(stored, sourceInfo);
+      return (
+        mayReplace ||
+        sourceInfo.isCopy === true ||
+        isEarlierVersion(stored, sourceInfo, this.description)
+      );
     }
-    return origin.again === true && isGone(path) && !register.isOwn(origin, this.description);
+    return (
+      sourceInfo.resendRemoved === true &&
+      isAbsent(path) &&
+      !nameIndex.isOwn(sourceInfo, this.description)
+    );
   }
 
   /** A crash between name and journal leaves just this: a whole frame without its row. */
-  #isUnrecorded(path: string, taken: Stats, crc: number): boolean {
-    return taken.size === this.description.size && fileChecksum(path) === crc;
+  #isUnrecorded(path: string, existing: Stats, crc: number): boolean {
+    return existing.size === this.description.size && fileChecksum(path) === crc;
   }
 
   /** Gives the file its final name, whatever has it. */
   rename(): void {
     const { folder } = this.destination;
     const path = folder.pathOf(this.description.name);
-    folder.make();
+    folder.ensure();
     try {
       renameSync(this.path, path);
     } catch (error) {
       if (systemCode(error) !== "ENOENT") throw error;
       // Somebody removed the folder, perhaps because it was empty.
-      folder.makeAgain();
+      folder.recreate();
       renameSync(this.path, path);
     }
   }
 
   #row(crc: number): FrameRow {
-    const { origin, register } = this.destination;
-    return register.row(origin, this.description, crc);
+    const { sourceInfo, nameIndex } = this.destination;
+    return nameIndex.row(sourceInfo, this.description, crc);
   }
 
   /** Records what was placed. */
   record(row: FrameRow): void {
-    const { folder, register } = this.destination;
-    register.record(folder.relativePathOf(row.name), row);
+    const { folder, nameIndex } = this.destination;
+    nameIndex.record(folder.storePathOf(row.name), row);
   }
 
   discard(): void {
-    this.#close();
+    this.#closeAndRelease();
     try {
       rmSync(this.path, { force: true });
     } catch {
@@ -273,9 +290,9 @@ export class PartialFile implements FrameWriter, Holder {
   }
 
   /** What every frame would meet ends the connection; what only this one meets refuses it. */
-  failure(error: unknown): FramesError {
+  toFrameError(error: unknown): FramesError {
     if (error instanceof FramesError) return error;
-    const code = storeFails.has(systemCode(error) ?? "") ? "store" : "not-stored";
+    const code = storeErrorCodes.has(systemCode(error) ?? "") ? "store" : "not-stored";
     const name = JSON.stringify(this.description.name);
     return new FramesError(code, `Cannot store ${name}: ${systemSentence(error)}`, {
       cause: error,
@@ -283,4 +300,4 @@ export class PartialFile implements FrameWriter, Holder {
   }
 }
 
-const storeFails = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO", "EMFILE", "ENFILE"]);
+const storeErrorCodes = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO", "EMFILE", "ENFILE"]);

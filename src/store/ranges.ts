@@ -1,35 +1,35 @@
 /** Numbers that are known, as ranges: few, since most numbers come one after the other. */
 
 /** A hole between them. */
-export interface Hole {
+export interface RangeGap {
   readonly first: number;
   readonly last: number;
   /** Of what came behind it. */
   readonly at: bigint;
 }
 
-interface Range {
+interface NumberRange {
   first: number;
   last: number;
   /** When the first number came. */
   at: bigint;
 }
 
-export class Ranges {
+export class RangeSet {
   /** In order, and neither touching nor overlapping. */
-  readonly #ranges: Range[] = [];
+  readonly #ranges: NumberRange[] = [];
 
   get size(): number {
     return this.#ranges.length;
   }
 
   add(first: number, last: number, at: bigint): void {
-    const newest = this.#ranges.at(-1);
-    if (newest !== undefined && first === newest.last + 1) {
-      newest.last = last;
+    const newestRange = this.#ranges.at(-1);
+    if (newestRange !== undefined && first === newestRange.last + 1) {
+      newestRange.last = last;
       return;
     }
-    if (newest === undefined || first > newest.last) {
+    if (newestRange === undefined || first > newestRange.last) {
       this.#ranges.push({ first, last, at });
       return;
     }
@@ -46,7 +46,7 @@ export class Ranges {
       else high = middle;
     }
     let end = low;
-    const merged: Range = { first, last, at };
+    const merged: NumberRange = { first, last, at };
     for (; end < ranges.length && ranges[end]!.first <= last + 1; end++) {
       const range = ranges[end]!;
       if (range.first <= merged.first) {
@@ -59,7 +59,7 @@ export class Ranges {
   }
 
   /** What is missing from 1 on, in order. */
-  *gaps(): Generator<Hole> {
+  *gaps(): Generator<RangeGap> {
     let next = 1;
     for (const { first, last, at } of this.#ranges) {
       if (first > next) yield { first: next, last: first - 1, at };

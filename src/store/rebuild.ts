@@ -5,65 +5,65 @@ import { join } from "node:path";
 import { systemCode } from "../errors.ts";
 import { Journal } from "./journal.ts";
 import { fileChecksum } from "./content.ts";
-import { columns, type FrameRow, isMalformed, journalPath } from "./schema.ts";
-import { copiedStream } from "./copy-of.ts";
-import { framesBelow, pathOfFrame, placeOf } from "./tree.ts";
+import { frameColumns, type FrameRow, isMalformed, journalPath } from "./schema.ts";
+import { readCopiedStream } from "./copy-of.ts";
+import { listFrameFiles, framePath, relativePath } from "./tree.ts";
 
 /** Session of frames whose own nobody knows any more. */
 const unknownSession = "0".repeat(32);
 
 /** Rows that are committed at a time. */
-const batchSize = 10_000;
+const commitBatchSize = 10_000;
 
 /**
  * Puts a new journal in the place of a malformed one, which is kept in `.frames/damaged`. The store
  * must be locked. Returns the number of its rows.
  */
-export function rebuildJournal(place: string): number {
-  const path = journalPath(place);
-  const fresh = `${path}.new`;
-  for (const ending of ["", "-wal", "-shm"]) rmSync(fresh + ending, { force: true });
-  const journal = new Journal(fresh);
+export function rebuildJournal(root: string): number {
+  const path = journalPath(root);
+  const newPath = `${path}.new`;
+  for (const suffix of ["", "-wal", "-shm"]) rmSync(newPath + suffix, { force: true });
+  const journal = new Journal(newPath);
   let rows = 0;
   const add = (row: FrameRow) => {
     if (journal.find(row.stream, row.source, row.name) !== null) return;
     journal.addFrame(row);
-    if (++rows % batchSize === 0) journal.flush();
+    if (++rows % commitBatchSize === 0) journal.flush();
   };
   for (const row of readableRows(path)) add(row);
   journal.flush();
   for (const loss of readableLosses(path)) {
     journal.addLoss(loss, Number(loss.first), Number(loss.last), loss.reason, loss.at);
   }
-  copyRemembered(path, fresh);
-  const copied = copiedStream(journal);
+  copyAuxiliaryTables(path, newPath);
+  const copied = readCopiedStream(journal);
   let sequence = 0;
-  for (const { stream, source, name } of framesBelow(place, copied)) {
+  for (const { stream, source, name } of listFrameFiles(root, copied)) {
     if (journal.find(stream, source, name) !== null) continue;
-    const row = rowOfFile(place, copied, stream, source, name, sequence + 1);
+    const row = rowFromFile(root, copied, stream, source, name, sequence + 1);
     if (row === undefined) continue;
     sequence++;
     add(row);
   }
   journal.close();
-  keep(place, path);
-  for (const ending of ["-wal", "-shm"]) rmSync(path + ending, { force: true });
+  backUpJournal(root, path);
+  for (const suffix of ["-wal", "-shm"]) rmSync(path + suffix, { force: true });
   // Should this be killed, there is the old one or the new one.
-  renameSync(fresh, path);
+  renameSync(newPath, path);
   return rows;
 }
 
 /** What is known of frames that have no rows any more, as far as it can be read. */
-function copyRemembered(path: string, fresh: string): void {
-  const database = new Database(fresh);
-  const copy = (table: string, columns: string, which = "TRUE") => {
+function copyAuxiliaryTables(path: string, newPath: string): void {
+  const database = new Database(newPath);
+  const copy = (table: string, columns: string, condition = "TRUE") => {
     const insert = database.query(
       `INSERT OR REPLACE INTO ${table} (${columns}) VALUES (${columns.replace(/\w+/g, "?")})`,
     );
     const names = columns.split(", ");
     database.transaction(() => {
-      const query = `SELECT ${columns} FROM ${table} WHERE ${which}`;
-      for (const row of read<Record<string, bigint | string>>(path, query)) {
+      const query = `SELECT ${columns} FROM ${table} WHERE ${condition}`;
+      for (const row of readRows<Record<string, bigint | string>>(path, query)) {
         if (row !== "end") insert.run(...names.map((name) => row[name]!));
       }
     })();
@@ -76,15 +76,15 @@ function copyRemembered(path: string, fresh: string): void {
 }
 
 /** What a file itself tells of a frame. */
-function rowOfFile(
-  place: string,
+function rowFromFile(
+  root: string,
   copied: string | undefined,
   stream: string,
   source: string,
   name: string,
   seq: number,
 ): FrameRow | undefined {
-  const path = join(place, placeOf(pathOfFrame(stream, source, name), copied));
+  const path = join(root, relativePath(framePath(stream, source, name), copied));
   const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
   if (found === undefined) return undefined;
   const { size, mtimeNs } = found;
@@ -107,9 +107,9 @@ function rowOfFile(
 /** The rows that can still be read: from the first on, and where that fails from the last back. */
 function* readableRows(path: string): Generator<FrameRow> {
   for (const order of ["ASC", "DESC"]) {
-    const rows = read<Record<keyof FrameRow, never>>(
+    const rows = readRows<Record<keyof FrameRow, never>>(
       path,
-      `SELECT ${columns} FROM frames ORDER BY id ${order}`,
+      `SELECT ${frameColumns} FROM frames ORDER BY id ${order}`,
     );
     let isComplete = false;
     for (const row of rows) {
@@ -121,7 +121,7 @@ function* readableRows(path: string): Generator<FrameRow> {
   }
 }
 
-interface LossRow {
+interface RecoveredLossRow {
   stream: string;
   source: string;
   session: string;
@@ -131,12 +131,13 @@ interface LossRow {
   at: bigint;
 }
 
-function* readableLosses(path: string): Generator<LossRow> {
-  for (const row of read<LossRow>(path, "SELECT * FROM losses")) if (row !== "end") yield row;
+function* readableLosses(path: string): Generator<RecoveredLossRow> {
+  for (const row of readRows<RecoveredLossRow>(path, "SELECT * FROM losses"))
+    if (row !== "end") yield row;
 }
 
 /** The rows of an answer up to where the journal is damaged; `end` after the last. */
-function* read<Row>(path: string, query: string): Generator<Row | "end"> {
+function* readRows<Row>(path: string, query: string): Generator<Row | "end"> {
   let database: Database | undefined;
   try {
     database = new Database(path);
@@ -151,13 +152,13 @@ function* read<Row>(path: string, query: string): Generator<Row | "end"> {
 }
 
 /** Keeps the malformed journal, for whoever wants to look into it. */
-function keep(place: string, path: string): void {
-  const damaged = join(place, ".frames", "damaged");
-  mkdirSync(damaged, { recursive: true });
+function backUpJournal(root: string, path: string): void {
+  const damagedFolder = join(root, ".frames", "damaged");
+  mkdirSync(damagedFolder, { recursive: true });
   const time = new Date().toISOString().replaceAll(":", "");
-  for (const ending of ["", "-wal", "-shm"]) {
-    if (existsSync(path + ending)) {
-      copyFileSync(path + ending, join(damaged, `journal-${time}.sqlite${ending}`));
+  for (const suffix of ["", "-wal", "-shm"]) {
+    if (existsSync(path + suffix)) {
+      copyFileSync(path + suffix, join(damagedFolder, `journal-${time}.sqlite${suffix}`));
     }
   }
 }

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isIntact } from "./content.ts";
 import type { Journal, Replacement } from "./journal.ts";
-import { pathOfFrame, placeOf } from "./tree.ts";
+import { framePath, relativePath } from "./tree.ts";
 
 /** What was found half done. */
 export interface Recovery {
@@ -14,38 +14,38 @@ export interface Recovery {
 }
 
 /**
- * @param place the store
- * @param partial its folder of unfinished frames
- * @param copied the stream that it is a copy of, if it is one
+ * @param root the store
+ * @param partialFolder its folder of unfinished frames
+ * @param copiedStream the stream that it is a copy of, if it is one
  */
 export function recover(
-  place: string,
-  partial: string,
+  root: string,
+  partialFolder: string,
   journal: Journal,
-  copied: string | undefined,
+  copiedStream: string | undefined,
 ): Recovery {
   let replaced = 0;
-  for (const replacement of journal.replacements()) {
-    const isDone = isReplaced(place, partial, replacement, copied);
+  for (const replacement of journal.unfinishedReplacements()) {
+    const isDone = isReplaced(root, partialFolder, replacement, copiedStream);
     journal.endReplacement(replacement, isDone);
     if (isDone) replaced++;
   }
   journal.flush();
-  const unfinished = readdirSync(partial);
-  for (const name of unfinished) rmSync(join(partial, name), { recursive: true });
+  const unfinished = readdirSync(partialFolder);
+  for (const name of unfinished) rmSync(join(partialFolder, name), { recursive: true });
   return { unfinished: unfinished.length, replaced };
 }
 
 /** Whether the frame has taken its place. A file that kept its own name has not. */
 function isReplaced(
-  place: string,
-  partial: string,
+  root: string,
+  partialFolder: string,
   replacement: Replacement,
-  copied: string | undefined,
+  copiedStream: string | undefined,
 ): boolean {
   const { stream, source, name } = replacement.row;
-  if (existsSync(join(partial, replacement.partial))) return false;
+  if (existsSync(join(partialFolder, replacement.partial))) return false;
   // After a power cut the file may have neither name.
-  const path = placeOf(pathOfFrame(stream, source, name), copied);
-  return isIntact(join(place, path), replacement.row);
+  const path = relativePath(framePath(stream, source, name), copiedStream);
+  return isIntact(join(root, path), replacement.row);
 }

@@ -1,18 +1,18 @@
 /** What is stored under which name: the journal, and what file systems of other systems make of names. */
 import { FramesError } from "../errors.ts";
-import type { FrameDescription, FrameOrigin } from "../frame.ts";
+import type { FrameDescription, SourceInfo } from "../frame.ts";
 import type { Journal } from "./journal.ts";
 import { foldPath } from "./name.ts";
 import type { FrameRow } from "./schema.ts";
-import { pathOfFrame } from "./tree.ts";
+import { framePath } from "./tree.ts";
 
-export class Register {
+export class NameIndex {
   readonly journal: Journal;
   /** Whether names must be such that Windows and macOS can keep them. */
   readonly isPortable: boolean;
   readonly #clock: () => number;
   /** Frames recorded since the store was opened. */
-  recorded = 0;
+  recordedCount = 0;
 
   /** @param clock wall clock, in milliseconds since 1970 */
   constructor(journal: Journal, isPortable: boolean, clock: () => number) {
@@ -29,14 +29,14 @@ export class Register {
   }
 
   /** Whether the frame that is stored under this name came in this session under this number. */
-  isOwn({ stream, source, session }: FrameOrigin, { name, sequence, captured }: FrameDescription) {
+  isOwn({ stream, source, session }: SourceInfo, { name, sequence, captured }: FrameDescription) {
     const stored = this.journal.findOffered(stream, source, name, captured);
     return stored?.session === session && stored.seq === sequence;
   }
 
   /** The row of a frame that is to be recorded now. */
-  row(origin: FrameOrigin, frame: FrameDescription, crc32: number): FrameRow {
-    const { stream, source, session, key, raw } = origin;
+  row(sourceInfo: SourceInfo, frame: FrameDescription, crc32: number): FrameRow {
+    const { stream, source, session, key, raw } = sourceInfo;
     return {
       stream,
       source,
@@ -56,18 +56,18 @@ export class Register {
   /** Records a frame that lies at `path` below the store; it lasts once the journal was flushed. */
   record(path: string, row: FrameRow): void {
     if (this.isPortable) this.#claim(path);
-    this.recorded++;
+    this.recordedCount++;
     this.journal.addFrame(row);
   }
 
   /** Records numbers that will never come. */
-  lose(origin: FrameOrigin, first: number, last: number, reason: string): void {
-    this.journal.addLoss(origin, first, last, reason, this.now());
+  recordLoss(sourceInfo: SourceInfo, first: number, last: number, reason: string): void {
+    this.journal.addLoss(sourceInfo, first, last, reason, this.now());
   }
 
   /** A frame that gets no row was dealt with: its number is no gap. */
-  account(origin: FrameOrigin, first: number, last = first): void {
-    this.journal.account(origin, first, last, this.now());
+  markAccounted(sourceInfo: SourceInfo, first: number, last = first): void {
+    this.journal.markAccounted(sourceInfo, first, last, this.now());
   }
 
   /**
@@ -79,11 +79,11 @@ export class Register {
   checkFree(path: string): void {
     if (!this.isPortable) return;
     for (const part of prefixes(path)) {
-      const holder = this.journal.folded(foldPath(part));
-      if (holder === undefined || holder === part) continue;
+      const owner = this.journal.foldedOwner(foldPath(part));
+      if (owner === undefined || owner === part) continue;
       throw new FramesError(
         "unportable-name",
-        `On Windows and macOS ${JSON.stringify(part)} would be the same file as ${JSON.stringify(holder)}`,
+        `On Windows and macOS ${JSON.stringify(part)} would be the same file as ${JSON.stringify(owner)}`,
       );
     }
   }
@@ -92,16 +92,16 @@ export class Register {
    * Whether `path` is another file than those noted in `names`, each folder on the way included, also
    * where case and Unicode form do not count if names must be portable.
    */
-  isApart(path: string, names: ReadonlyMap<string, string>): boolean {
-    if (!this.isPortable) return !names.has(path);
-    if (names.has(foldPath(path))) return false;
-    return prefixes(path).every((part) => (names.get(foldPath(part)) ?? part) === part);
+  isDistinct(path: string, reserved: ReadonlyMap<string, string>): boolean {
+    if (!this.isPortable) return !reserved.has(path);
+    if (reserved.has(foldPath(path))) return false;
+    return prefixes(path).every((part) => (reserved.get(foldPath(part)) ?? part) === part);
   }
 
   /** Notes `path`, for `isApart`. */
-  noteApart(path: string, names: Map<string, string>): void {
-    if (!this.isPortable) return void names.set(path, path);
-    for (const part of prefixes(path)) names.set(foldPath(part), part);
+  reserve(path: string, reserved: Map<string, string>): void {
+    if (!this.isPortable) return void reserved.set(path, path);
+    for (const part of prefixes(path)) reserved.set(foldPath(part), part);
   }
 
   /** Nothing may be stored any more that `path` would be mistaken for. */
@@ -116,8 +116,8 @@ export class Register {
 
   /** Names stored before names had to be portable are claimed as they are. */
   #claimStored(): void {
-    for (const { stream, source, name } of this.journal.unclaimed()) {
-      this.#claim(pathOfFrame(stream, source, name));
+    for (const { stream, source, name } of this.journal.pathsToClaim()) {
+      this.#claim(framePath(stream, source, name));
     }
     this.journal.flush();
   }

@@ -3,11 +3,11 @@
  * is remembered of them, so that the same command again does not bring them back.
  */
 import type { Database } from "bun:sqlite";
-import type { Accounts, Numbering } from "./accounts.ts";
-import { pathOfFrame } from "./tree.ts";
+import type { AccountedRanges, SourceSession } from "./accounts.ts";
+import { framePath } from "./tree.ts";
 
 /** A stored frame that may be old enough. */
-export interface OldFrame extends Numbering {
+export interface DeletionCandidate extends SourceSession {
   /** Order of arrival. */
   readonly id: number;
   readonly name: string;
@@ -19,7 +19,10 @@ export interface OldFrame extends Numbering {
   readonly received: bigint;
 }
 
-type OldRow = Omit<Record<keyof OldFrame, bigint>, "stream" | "source" | "session" | "name"> & {
+type DeletionCandidateRow = Omit<
+  Record<keyof DeletionCandidate, bigint>,
+  "stream" | "source" | "session" | "name"
+> & {
   stream: string;
   source: string;
   session: string;
@@ -27,7 +30,7 @@ type OldRow = Omit<Record<keyof OldFrame, bigint>, "stream" | "source" | "sessio
 };
 
 /** What is remembered of a frame that was removed. */
-export interface RemovedFrame {
+export interface RemovedFrameRow {
   readonly bytes: number;
   readonly crc32: number;
   /** 1 if the capture times agree, else 0. */
@@ -35,20 +38,20 @@ export interface RemovedFrame {
 }
 
 /** So many removed frames are remembered, in some 50 bytes each; those removed first are forgotten first. */
-const mostRemembered = 10_000_000;
+const maxRemembered = 10_000_000;
 
-function prepare(database: Database) {
+function prepareDeletionStatements(database: Database) {
   const frame =
     "frames.id, stream, source, name, session, seq, bytes, crc32, captured, received FROM frames";
   return {
     oldest: database
-      .query<OldRow, [number, number]>(
+      .query<DeletionCandidateRow, [number, number]>(
         `SELECT ${frame} WHERE id > ?
           AND id < (SELECT max(id) FROM frames) ORDER BY id LIMIT ?`,
       )
       .safeIntegers(true),
     begun: database
-      .query<OldRow, []>(
+      .query<DeletionCandidateRow, []>(
         `SELECT ${frame.replace(" FROM", " FROM removing CROSS JOIN")} USING (id) ORDER BY removing.id`,
       )
       .safeIntegers(true),
@@ -60,7 +63,7 @@ function prepare(database: Database) {
     remember: database.query(
       "INSERT OR REPLACE INTO removed (path, bytes, crc32, captured) VALUES (?, ?, ?, ?)",
     ),
-    find: database.query<RemovedFrame, [bigint, bigint]>(
+    find: database.query<RemovedFrameRow, [bigint, bigint]>(
       `SELECT bytes, crc32, captured BETWEEN ?2 - 999 AND ?2 + 999 AS sameTime
         FROM removed WHERE path = ?1`,
     ),
@@ -70,7 +73,7 @@ function prepare(database: Database) {
         AND first <= ?4 AND last <= ?4`,
     ),
     oldLosses: database
-      .query<Numbering & { rowid: bigint; last: bigint; at: bigint }, [number]>(
+      .query<SourceSession & { rowid: bigint; last: bigint; at: bigint }, [number]>(
         "SELECT rowid, stream, source, session, last, at FROM losses ORDER BY rowid LIMIT ?",
       )
       .safeIntegers(true),
@@ -82,56 +85,57 @@ function prepare(database: Database) {
   };
 }
 
-function oldFrame(row: OldRow): OldFrame {
+function toDeletionCandidate(row: DeletionCandidateRow): DeletionCandidate {
   const [id, seq, bytes, crc32] = [row.id, row.seq, row.bytes, row.crc32].map(Number);
   return { ...row, id: id!, seq: seq!, bytes: bytes!, crc32: crc32! };
 }
 
 /** The tables `removing` and `removed`. What writes is called within the transaction of a batch. */
-export class Removals {
-  readonly #statements: ReturnType<typeof prepare>;
-  readonly #accounts: Accounts;
+export class DeletionLog {
+  readonly #statements: ReturnType<typeof prepareDeletionStatements>;
+  readonly #accountedRanges: AccountedRanges;
 
-  constructor(database: Database, accounts: Accounts) {
-    this.#statements = prepare(database);
-    this.#accounts = accounts;
+  constructor(database: Database, accountedRanges: AccountedRanges) {
+    this.#statements = prepareDeletionStatements(database);
+    this.#accountedRanges = accountedRanges;
   }
 
   /**
    * The stored frames that came after the one with this id, in the order of arrival. The newest of all is
    * not among them: numbers of rows would be given anew.
    */
-  oldest(after: number, most: number): OldFrame[] {
-    return this.#statements.oldest.all(after, most).map(oldFrame);
+  candidates(after: number, limit: number): DeletionCandidate[] {
+    return this.#statements.oldest.all(after, limit).map(toDeletionCandidate);
   }
 
   /** Frames whose removal was begun and not ended. */
-  begun(): OldFrame[] {
-    return this.#statements.begun.all().map(oldFrame);
+  unfinished(): DeletionCandidate[] {
+    return this.#statements.begun.all().map(toDeletionCandidate);
   }
 
   /** Notes frames whose files are about to go. */
-  begin(frames: readonly OldFrame[]): void {
+  begin(frames: readonly DeletionCandidate[]): void {
     for (const { id } of frames) this.#statements.begin.run(id);
   }
 
   /** The files of these frames are gone: so are their rows now. `at` is in nanoseconds since 1970. */
-  end(frames: readonly OldFrame[], at: bigint): void {
-    const horizons = new Map<string, OldFrame>();
+  end(frames: readonly DeletionCandidate[], at: bigint): void {
+    const newestBySession = new Map<string, DeletionCandidate>();
     for (const frame of frames) {
       const { id, stream, source, session, name, seq, bytes, crc32, captured } = frame;
       this.#statements.drop.run(id);
       this.#statements.end.run(id);
-      this.#statements.remember.run(hashOf(stream, source, name), bytes, crc32, captured);
+      this.#statements.remember.run(pathHash(stream, source, name), bytes, crc32, captured);
       const key = JSON.stringify([stream, source, session]);
-      if ((horizons.get(key)?.seq ?? 0) < seq) horizons.set(key, frame);
+      if ((newestBySession.get(key)?.seq ?? 0) < seq) newestBySession.set(key, frame);
     }
-    for (const frame of horizons.values()) this.#accounts.pass(frame, frame.seq, at);
-    this.#statements.forget.run(mostRemembered);
+    for (const frame of newestBySession.values())
+      this.#accountedRanges.markRemovedUpTo(frame, frame.seq, at);
+    this.#statements.forget.run(maxRemembered);
   }
 
   /** The file of this frame cannot be removed: it stays stored. */
-  giveUp({ id }: OldFrame): void {
+  cancel({ id }: DeletionCandidate): void {
     this.#statements.end.run(id);
   }
 
@@ -141,12 +145,12 @@ export class Removals {
   }
 
   /** What is remembered of a frame of this name. */
-  find(stream: string, source: string, name: string, captured: bigint): RemovedFrame | null {
-    return this.#statements.find.get(hashOf(stream, source, name), captured);
+  find(stream: string, source: string, name: string, captured: bigint): RemovedFrameRow | null {
+    return this.#statements.find.get(pathHash(stream, source, name), captured);
   }
 
   /** Losses of the numbers that these frames were among, and of those before, go with them. */
-  dropLossesOf(frames: readonly OldFrame[]): void {
+  dropLossesOf(frames: readonly DeletionCandidate[]): void {
     for (const { stream, source, session, seq } of frames) {
       this.#statements.dropLosses.run(stream, source, session, seq);
     }
@@ -154,17 +158,17 @@ export class Removals {
 
   /** Whether losses were reported before `before`. */
   hasLosses(before: bigint): boolean {
-    const [oldest] = this.#statements.oldLosses.all(1);
-    return oldest !== undefined && oldest.at <= before;
+    const [oldestLoss] = this.#statements.oldLosses.all(1);
+    return oldestLoss !== undefined && oldestLoss.at <= before;
   }
 
   /** Removes losses that were reported before `before`, `most` at a time: how many. */
-  dropLosses(before: bigint, most: number, at: bigint): number {
+  dropLosses(before: bigint, limit: number, at: bigint): number {
     let dropped = 0;
-    for (const loss of this.#statements.oldLosses.all(most)) {
+    for (const loss of this.#statements.oldLosses.all(limit)) {
       if (loss.at > before) break;
       this.#statements.dropLoss.run(loss.rowid);
-      this.#accounts.pass(loss, Number(loss.last), at);
+      this.#accountedRanges.markRemovedUpTo(loss, Number(loss.last), at);
       dropped++;
     }
     return dropped;
@@ -177,6 +181,6 @@ export class Removals {
 }
 
 /** What stands for a path where millions are remembered. */
-function hashOf(stream: string, source: string, name: string): bigint {
-  return BigInt.asIntN(64, Bun.hash.xxHash64(pathOfFrame(stream, source, name)));
+function pathHash(stream: string, source: string, name: string): bigint {
+  return BigInt.asIntN(64, Bun.hash.xxHash64(framePath(stream, source, name)));
 }

@@ -2,42 +2,42 @@
 import { lstatSync, rmdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError, systemCode } from "../errors.ts";
-import { Folder } from "./folder.ts";
+import { StoreFolder } from "./folder.ts";
 import type { Journal } from "./journal.ts";
-import type { Register } from "./register.ts";
-import type { OldFrame } from "./removals.ts";
+import type { NameIndex } from "./register.ts";
+import type { DeletionCandidate } from "./removals.ts";
 import { syncFolders } from "./sync.ts";
-import { pathOfFrame } from "./tree.ts";
+import { framePath } from "./tree.ts";
 
 /** What became of frames that were to be removed. */
-export interface Removed {
+export interface DeletionResult {
   readonly frames: number;
   readonly bytes: number;
   /** Frames whose files the system does not let go: they stay stored. */
-  readonly stuck: number;
+  readonly undeletable: number;
 }
 
 /** Files that are gone, or are not ours any more, and the folders they lay in. */
-interface Gone {
-  readonly frames: OldFrame[];
-  readonly stuck: OldFrame[];
-  readonly folders: Map<string, Folder>;
+interface DeletedFiles {
+  readonly frames: DeletionCandidate[];
+  readonly undeletable: DeletionCandidate[];
+  readonly folders: Map<string, StoreFolder>;
 }
 
 /**
  * What is about to go is noted first, then the files go, then their rows with the note: a process that is
  * killed between leaves what the next one completes, and `frames verify` knows of it.
  */
-export class Remover {
-  readonly #place: string;
-  readonly #register: Register;
+export class FrameDeleter {
+  readonly #root: string;
+  readonly #nameIndex: NameIndex;
   readonly #journal: Journal;
 
-  /** @param place the store */
-  constructor(place: string, register: Register) {
-    this.#place = place;
-    this.#register = register;
-    this.#journal = register.journal;
+  /** @param root the store */
+  constructor(root: string, nameIndex: NameIndex) {
+    this.#root = root;
+    this.#nameIndex = nameIndex;
+    this.#journal = nameIndex.journal;
   }
 
   /**
@@ -46,9 +46,9 @@ export class Remover {
    * @throws {FramesError} `store`
    */
   complete(): void {
-    const gone = this.#removeFiles(this.#journal.removals.begun(), Infinity);
-    this.#removeRows(gone, true);
-    this.#journal.remove((removals) => removals.clear());
+    const deleted = this.#deleteFiles(this.#journal.deletionLog.unfinished(), Infinity);
+    this.#deleteRows(deleted, true);
+    this.#journal.updateDeletions((removals) => removals.clear());
     this.#journal.flush();
   }
 
@@ -59,80 +59,84 @@ export class Remover {
    * @param isDurable whether files that are gone must be so after a power cut, before their rows are
    * @throws {FramesError} `store`
    */
-  async remove(
-    frames: readonly OldFrame[],
-    until: number,
+  async delete(
+    frames: readonly DeletionCandidate[],
+    deadline: number,
     { alsoLosses, isDurable }: { alsoLosses: boolean; isDurable: boolean },
-  ): Promise<Removed> {
-    this.#journal.remove((removals) => removals.begin(frames));
-    this.#journal.flushAside();
-    const gone = this.#removeFiles(frames, until);
+  ): Promise<DeletionResult> {
+    this.#journal.updateDeletions((removals) => removals.begin(frames));
+    this.#journal.flushKeepingError();
+    const deleted = this.#deleteFiles(frames, deadline);
     if (isDurable) {
-      const paths = [...gone.folders.values()].flatMap((folder) => foldersTo(this.#place, folder));
+      const paths = [...deleted.folders.values()].flatMap((folder) =>
+        foldersToRoot(this.#root, folder),
+      );
       try {
         await syncFolders(new Set(paths));
       } catch (error) {
         throw new FramesError("store", "Cannot flush to the disk", { cause: error });
       }
     }
-    this.#removeRows(gone, alsoLosses);
-    this.#journal.flushAside();
-    const bytes = gone.frames.reduce((sum, frame) => sum + frame.bytes, 0);
-    return { frames: gone.frames.length, bytes, stuck: gone.stuck.length };
+    this.#deleteRows(deleted, alsoLosses);
+    this.#journal.flushKeepingError();
+    const bytes = deleted.frames.reduce((sum, frame) => sum + frame.bytes, 0);
+    return { frames: deleted.frames.length, bytes, undeletable: deleted.undeletable.length };
   }
 
-  #removeFiles(frames: readonly OldFrame[], until: number): Gone {
-    const gone: Gone = { frames: [], stuck: [], folders: new Map() };
+  #deleteFiles(frames: readonly DeletionCandidate[], deadline: number): DeletedFiles {
+    const deleted: DeletedFiles = { frames: [], undeletable: [], folders: new Map() };
     for (const frame of frames) {
-      const isLate = performance.now() >= until;
-      if (isLate && gone.frames.length + gone.stuck.length > 0) break;
-      const relative = pathOfFrame(frame.stream, frame.source, "").slice(0, -1);
-      const folder = gone.folders.get(relative) ?? new Folder(this.#place, relative);
-      gone.folders.set(relative, folder);
-      const isGone = removeFile(folder, frame);
-      (isGone ? gone.frames : gone.stuck).push(frame);
+      const isOverdue = performance.now() >= deadline;
+      if (isOverdue && deleted.frames.length + deleted.undeletable.length > 0) break;
+      const storePath = framePath(frame.stream, frame.source, "").slice(0, -1);
+      const folder = deleted.folders.get(storePath) ?? new StoreFolder(this.#root, storePath);
+      deleted.folders.set(storePath, folder);
+      const isDeleted = deleteFile(folder, frame);
+      (isDeleted ? deleted.frames : deleted.undeletable).push(frame);
     }
-    return gone;
+    return deleted;
   }
 
   /** In one transaction, with the note of what was to go. */
-  #removeRows({ frames, stuck, folders }: Gone, alsoLosses: boolean): void {
-    const empty = [...folders.values()].flatMap((folder) => this.#removeFolders(folder));
-    this.#journal.endRemoval(frames, this.#register.now());
-    this.#journal.remove((removals) => {
-      for (const frame of stuck) removals.giveUp(frame);
+  #deleteRows({ frames, undeletable, folders }: DeletedFiles, alsoLosses: boolean): void {
+    const emptyFolders = [...folders.values()].flatMap((folder) =>
+      this.#deleteEmptyFolders(folder),
+    );
+    this.#journal.endDeletion(frames, this.#nameIndex.now());
+    this.#journal.updateDeletions((removals) => {
+      for (const frame of undeletable) removals.cancel(frame);
       if (alsoLosses) removals.dropLossesOf(frames);
     });
     for (const { stream, source, name } of frames) {
-      this.#register.release(pathOfFrame(stream, source, name));
+      this.#nameIndex.release(framePath(stream, source, name));
     }
-    for (const path of empty) this.#releaseFolder(path);
+    for (const path of emptyFolders) this.#releaseFolder(path);
   }
 
   /** Removes a folder, and those that it lies in, as far as they are empty: their paths. */
-  #removeFolders(folder: Folder): string[] {
+  #deleteEmptyFolders(folder: StoreFolder): string[] {
     // Behind a link nothing is ours.
-    if (!folder.isThere()) return [];
-    const removed: string[] = [];
-    const parts = folder.relative.split("/");
+    if (!folder.exists()) return [];
+    const deleted: string[] = [];
+    const parts = folder.storePath.split("/");
     for (; parts.length > 0; parts.pop()) {
       const path = parts.join("/");
       try {
-        rmdirSync(join(this.#place, path));
+        rmdirSync(join(this.#root, path));
       } catch (error) {
         // What else lies there keeps it.
         if (systemCode(error) !== "ENOENT") break;
       }
-      removed.push(path);
+      deleted.push(path);
     }
-    return removed;
+    return deleted;
   }
 
   /** The name of a folder is free for others once no frame is recorded below it. */
   #releaseFolder(path: string): void {
     const [stream, ...source] = path.split("/");
-    if (this.#journal.removals.hasBelow(stream!, source.join("/"))) return;
-    this.#register.release(path);
+    if (this.#journal.deletionLog.hasBelow(stream!, source.join("/"))) return;
+    this.#nameIndex.release(path);
   }
 }
 
@@ -140,8 +144,8 @@ export class Remover {
  * Removes the file of a frame, if it is the frame's: a link, or what has another size, was put there by
  * somebody else and stays. False if the system does not let it go.
  */
-function removeFile(folder: Folder, { name, bytes }: OldFrame): boolean {
-  if (folder.look(name) !== "file") return true;
+function deleteFile(folder: StoreFolder, { name, bytes }: DeletionCandidate): boolean {
+  if (folder.entryKind(name) !== "file") return true;
   const path = folder.pathOf(name);
   try {
     if (lstatSync(path).size === bytes) unlinkSync(path);
@@ -152,7 +156,7 @@ function removeFile(folder: Folder, { name, bytes }: OldFrame): boolean {
 }
 
 /** A folder and those on the way to it, the store included. */
-function foldersTo(place: string, { relative }: Folder): string[] {
-  const parts = relative.split("/");
-  return [place, ...parts.map((_, index) => join(place, ...parts.slice(0, index + 1)))];
+function foldersToRoot(root: string, { storePath }: StoreFolder): string[] {
+  const parts = storePath.split("/");
+  return [root, ...parts.map((_, index) => join(root, ...parts.slice(0, index + 1)))];
 }

@@ -3,11 +3,11 @@ import { statfsSync } from "node:fs";
 import { asFramesError, FramesError } from "../errors.ts";
 
 /** Share of a disk, and bytes at most, that are kept free if nothing else was asked for. */
-const defaultShare = 0.05;
-const defaultMost = 10e9;
+const defaultReserveShare = 0.05;
+const defaultMaxReserveBytes = 10e9;
 
 /** What a frame lacked keeps other senders out only up to so many bytes. */
-const mostLacking = 1 << 20;
+const maxShortfallBytes = 1 << 20;
 
 /** Free bytes and all bytes of a disk. */
 export interface DiskSpace {
@@ -21,20 +21,20 @@ export function diskSpace(path: string): DiskSpace {
   return { free: bavail * bsize, total: blocks * bsize };
 }
 
-export class Room {
-  readonly #place: string;
-  readonly #measure: (path: string) => DiskSpace;
-  readonly #reserve: number | undefined;
+export class FreeSpace {
+  readonly #root: string;
+  readonly #statDisk: (path: string) => DiskSpace;
+  readonly #reserveBytes: number | undefined;
   /** Bytes that may be written, by the last measurement and what was taken since. */
-  #left = 0;
+  #availableBytes = 0;
   /** Bytes of the frame that found no room last. */
-  #lacking = 0;
+  #shortfallBytes = 0;
 
-  /** @param reserve bytes to keep free */
-  constructor(place: string, reserve: number | undefined, measure = diskSpace) {
-    this.#place = place;
-    this.#reserve = reserve;
-    this.#measure = measure;
+  /** @param reserveBytes bytes to keep free */
+  constructor(root: string, reserveBytes: number | undefined, statDisk = diskSpace) {
+    this.#root = root;
+    this.#reserveBytes = reserveBytes;
+    this.#statDisk = statDisk;
   }
 
   /**
@@ -42,9 +42,9 @@ export class Room {
    *
    * @throws {FramesError} `store` if there is no room, or too little for what found none last
    */
-  admit(): void {
-    this.check(this.#lacking);
-    this.#lacking = 0;
+  checkAdmission(): void {
+    this.measure(this.#shortfallBytes);
+    this.#shortfallBytes = 0;
   }
 
   /**
@@ -52,10 +52,10 @@ export class Room {
    *
    * @throws {FramesError} `store` if there is none
    */
-  take(bytes: number): void {
+  reserve(bytes: number): void {
     // What is left is measured seldom: others write to the disk too, but not that much.
-    if (this.#left <= bytes) this.check(bytes);
-    this.#left -= bytes;
+    if (this.#availableBytes <= bytes) this.measure(bytes);
+    this.#availableBytes -= bytes;
   }
 
   /**
@@ -63,15 +63,15 @@ export class Room {
    *
    * @throws {FramesError} `store` if that is not enough for `bytes` more
    */
-  check(bytes = 0): void {
-    const space = this.space();
-    const reserve = this.#reserved(space);
-    this.#left = space.free - reserve;
+  measure(bytes = 0): void {
+    const diskSpace = this.diskSpace();
+    const reserveBytes = this.#reserveFor(diskSpace);
+    this.#availableBytes = diskSpace.free - reserveBytes;
     // Some file systems do not say how large they are.
-    if (space.total === 0) this.#left = Infinity;
-    if (this.#left > bytes) return;
-    this.#lacking = Math.min(bytes, mostLacking);
-    throw this.#full(space.free, reserve);
+    if (diskSpace.total === 0) this.#availableBytes = Infinity;
+    if (this.#availableBytes > bytes) return;
+    this.#shortfallBytes = Math.min(bytes, maxShortfallBytes);
+    throw this.#diskFullError(diskSpace.free, reserveBytes);
   }
 
   /**
@@ -79,20 +79,21 @@ export class Room {
    *
    * @throws {FramesError} `store` if there is none
    */
-  look(): void {
-    const space = this.space();
-    const reserve = this.#reserved(space);
-    if (space.total > 0 && space.free <= reserve) throw this.#full(space.free, reserve);
+  check(): void {
+    const diskSpace = this.diskSpace();
+    const reserveBytes = this.#reserveFor(diskSpace);
+    if (diskSpace.total > 0 && diskSpace.free <= reserveBytes)
+      throw this.#diskFullError(diskSpace.free, reserveBytes);
   }
 
-  #reserved({ total }: DiskSpace): number {
-    return this.#reserve ?? Math.min(total * defaultShare, defaultMost);
+  #reserveFor({ total }: DiskSpace): number {
+    return this.#reserveBytes ?? Math.min(total * defaultReserveShare, defaultMaxReserveBytes);
   }
 
-  #full(free: number, reserve: number): FramesError {
+  #diskFullError(free: number, reserveBytes: number): FramesError {
     return new FramesError(
       "store",
-      `The disk of ${this.#place} is full: only ${megabytes(free)} are free, and ${megabytes(reserve)} are to be kept free (frames serve --reserve)`,
+      `The disk of ${this.#root} is full: only ${formatMegabytes(free)} are free, and ${formatMegabytes(reserveBytes)} are to be kept free (frames serve --reserve)`,
     );
   }
 
@@ -101,20 +102,20 @@ export class Room {
    *
    * @throws {FramesError} `store`
    */
-  space(): DiskSpace {
+  diskSpace(): DiskSpace {
     try {
-      return this.#measure(this.#place);
+      return this.#statDisk(this.#root);
     } catch (error) {
-      throw asFramesError(error, "store", `Cannot write the store ${this.#place}`);
+      throw asFramesError(error, "store", `Cannot write the store ${this.#root}`);
     }
   }
 
   /** The next frame measures again. */
-  forget(): void {
-    this.#left = 0;
+  invalidate(): void {
+    this.#availableBytes = 0;
   }
 }
 
-function megabytes(bytes: number): string {
+function formatMegabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(bytes < 1e8 ? 1 : 0)} MB`;
 }

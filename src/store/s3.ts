@@ -6,7 +6,7 @@
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 
 /** Where a bucket is, and who asks. */
-export interface BucketPlace {
+export interface BucketLocation {
   readonly bucket: string;
   /** Begins the key of every object, without slashes at its ends; may be empty. */
   readonly prefix: string;
@@ -19,11 +19,11 @@ export interface BucketPlace {
 }
 
 /** How patient a client is, in milliseconds. */
-export interface Patience {
+export interface S3Timeouts {
   /** One request may take so long, besides the time for its bytes. */
-  readonly request: number;
+  readonly requestMs: number;
   /** No request is tried again after so long. */
-  readonly tries: number;
+  readonly retryMs: number;
 }
 
 /** An object in a listing. */
@@ -35,7 +35,7 @@ export interface ListedObject {
 }
 
 /** What an upload came to: `taken` if its condition did not hold. */
-export type Upload =
+export type UploadResult =
   | { readonly outcome: "stored"; readonly etag: string }
   | {
       readonly outcome: "taken";
@@ -46,58 +46,59 @@ export type Upload =
 export interface UploadOptions {
   readonly type?: string;
   /** `new`: only if there is no such object; an ETag: only in its place. Default: in any case. */
-  readonly only?: "new" | { readonly etag: string };
+  readonly condition?: "new" | { readonly etag: string };
   /** Called once, whose body is sent as it comes; it cannot be tried again. */
   readonly stream?: { readonly size: number; readonly body: ReadableStream<Uint8Array> };
   readonly signal?: AbortSignal;
 }
 
 /** What is sent with a request. */
-interface Sent {
+interface S3Request {
   readonly headers?: Record<string, string>;
   readonly body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
   readonly signal?: AbortSignal | undefined;
 }
 
-const usualPatience: Patience = { request: 5000, tries: 9000 };
+const defaultTimeouts: S3Timeouts = { requestMs: 5000, retryMs: 9000 };
 
 /** Bytes a millisecond that a link has at least: 1 MB/s. */
-const slowest = 1000;
+const minBytesPerMs = 1000;
 
 /** Requests with fewer bytes that begin within so many milliseconds share a deadline. */
-const smallSize = 500_000;
-const sharedFor = 200;
+const smallRequestBytes = 500_000;
+const sharedDeadlineMs = 200;
 
 /** Pauses between tries begin with so many milliseconds, double, and end there. */
-const pauses = { first: 100, most: 2000 } as const;
+const retryPauseMs = { first: 100, max: 2000 } as const;
 
-const safeWay = /^https:|^http:\/\/(?:127(?:\.\d+){3}|localhost|\[::1\])(?::\d+)?$/i;
+const secureEndpoint = /^https:|^http:\/\/(?:127(?:\.\d+){3}|localhost|\[::1\])(?::\d+)?$/i;
 
 /** An object whose size is not known is hardly larger: so many bytes are waited for. */
-const usualSize = 64 << 20;
+const defaultObjectBytes = 64 << 20;
 
 /** S3 keys have at most so many bytes. */
-export const longestKey = 1024;
+export const maxKeyBytes = 1024;
 
 export class S3 {
   /** `s3://BUCKET/PREFIX`, for people. */
-  readonly place: string;
+  readonly location: string;
   /** Whether bytes cannot be changed on their way unseen: it is encrypted, or leads to no other machine. */
-  readonly isSafeWay: boolean;
+  readonly isSecureTransport: boolean;
   readonly #client: Bun.S3Client;
-  readonly #given: BucketPlace;
-  readonly #patience: Patience;
-  readonly #closed = new AbortController();
-  #shared: { since: number; signal: AbortSignal } | undefined;
+  readonly #bucketLocation: BucketLocation;
+  readonly #timeouts: S3Timeouts;
+  readonly #closing = new AbortController();
+  #sharedDeadline: { since: number; signal: AbortSignal } | undefined;
   /** Radosgw before version 18 wants the ETag of If-Match without its quotes. */
-  #wantsBareEtag = false;
+  #sendsBareEtag = false;
 
-  constructor(given: BucketPlace, patience: Patience = usualPatience) {
-    const { bucket, prefix, endpoint, region, accessKeyId, secretAccessKey, sessionToken } = given;
-    this.place = `s3://${bucket}${prefix === "" ? "" : `/${prefix}`}`;
-    this.isSafeWay = endpoint === undefined || safeWay.test(endpoint);
-    this.#given = given;
-    this.#patience = patience;
+  constructor(bucketLocation: BucketLocation, timeouts: S3Timeouts = defaultTimeouts) {
+    const { bucket, prefix, endpoint, region, accessKeyId, secretAccessKey, sessionToken } =
+      bucketLocation;
+    this.location = `s3://${bucket}${prefix === "" ? "" : `/${prefix}`}`;
+    this.isSecureTransport = endpoint === undefined || secureEndpoint.test(endpoint);
+    this.#bucketLocation = bucketLocation;
+    this.#timeouts = timeouts;
     this.#client = new Bun.S3Client({
       bucket,
       region,
@@ -109,12 +110,12 @@ export class S3 {
   }
 
   /** Bytes that the key of an object at `path` has. */
-  keyBytes(path: string): number {
+  keyByteLength(path: string): number {
     return new TextEncoder().encode(this.#key(path)).length;
   }
 
   #key(path: string): string {
-    return this.#given.prefix === "" ? path : `${this.#given.prefix}/${path}`;
+    return this.#bucketLocation.prefix === "" ? path : `${this.#bucketLocation.prefix}/${path}`;
   }
 
   /**
@@ -122,45 +123,57 @@ export class S3 {
    *
    * @throws {FramesError} `store` if it is not known to be there
    */
-  async put(path: string, bytes: Uint8Array, options: UploadOptions = {}): Promise<Upload> {
-    const { type = "application/octet-stream", only, stream, signal } = options;
+  async put(path: string, bytes: Uint8Array, options: UploadOptions = {}): Promise<UploadResult> {
+    const { type = "application/octet-stream", condition, stream, signal } = options;
     const size = stream?.size ?? bytes.length;
-    let tries = 0;
-    const send = async (): Promise<Upload> => {
+    let attempts = 0;
+    const send = async (): Promise<UploadResult> => {
       const headers: Record<string, string> = { "Content-Type": type };
-      if (only === "new") headers["If-None-Match"] = "*";
-      else if (only !== undefined) headers["If-Match"] = this.#condition(only.etag);
+      if (condition === "new") headers["If-None-Match"] = "*";
+      else if (condition !== undefined) headers["If-Match"] = this.#ifMatchValue(condition.etag);
       if (stream !== undefined) headers["Content-Length"] = String(size);
-      tries++;
+      attempts++;
       const body = stream?.body ?? (bytes as Uint8Array<ArrayBuffer>);
       // What comes as it is captured is watched by whoever sends it.
       const response = await this.#fetch("PUT", path, { headers, body, signal }, size);
       if (response.status === 412) {
         await response.body?.cancel();
-        return { outcome: "taken", isOwn: tries > 1 };
+        return { outcome: "taken", isOwn: attempts > 1 };
       }
-      await this.#expectGood(response, `write ${path}`);
+      await this.#checkStatus(response, `write ${path}`);
       await response.body?.cancel();
-      const etag = bare(response.headers.get("etag") ?? "");
+      const etag = unquoteEtag(response.headers.get("etag") ?? "");
       if (etag === "") throw this.#failure("write", path, "its answer has no ETag");
       return { outcome: "stored", etag };
     };
-    const sent = await this.#patiently(`write ${path}`, send, stream !== undefined);
-    if (sent.outcome === "stored" || only === undefined || only === "new" || stream !== undefined) {
-      return sent;
+    const result = await this.#withRetries(`write ${path}`, send, stream !== undefined);
+    if (
+      result.outcome === "stored" ||
+      condition === undefined ||
+      condition === "new" ||
+      stream !== undefined
+    ) {
+      return result;
     }
-    return this.#replaceBare(path, only.etag, sent, () => this.#patiently(`write ${path}`, send));
+    return this.#retryWithBareEtag(path, condition.etag, result, () =>
+      this.#withRetries(`write ${path}`, send),
+    );
   }
 
   /** If the object is what was to be replaced all the same, the engine reads If-Match in the other way. */
-  async #replaceBare(path: string, etag: string, sent: Upload, again: () => Promise<Upload>) {
-    if (this.#wantsBareEtag || (await this.head(path))?.etag !== etag) return sent;
-    this.#wantsBareEtag = true;
-    return again();
+  async #retryWithBareEtag(
+    path: string,
+    etag: string,
+    result: UploadResult,
+    retry: () => Promise<UploadResult>,
+  ) {
+    if (this.#sendsBareEtag || (await this.head(path))?.etag !== etag) return result;
+    this.#sendsBareEtag = true;
+    return retry();
   }
 
-  #condition(etag: string): string {
-    return this.#wantsBareEtag ? etag : `"${etag}"`;
+  #ifMatchValue(etag: string): string {
+    return this.#sendsBareEtag ? etag : `"${etag}"`;
   }
 
   /**
@@ -169,11 +182,11 @@ export class S3 {
    * @param size of it, which decides how long reading it may take
    * @throws {FramesError} `store`
    */
-  async get(path: string, size = usualSize): Promise<Response | undefined> {
-    return this.#patiently(`read ${path}`, async () => {
+  async get(path: string, size = defaultObjectBytes): Promise<Response | undefined> {
+    return this.#withRetries(`read ${path}`, async () => {
       const response = await this.#fetch("GET", path, {}, size);
-      if (response.status === 404 && !(await this.#isBucketGone(response))) return undefined;
-      await this.#expectGood(response, `read ${path}`);
+      if (response.status === 404 && !(await this.#isBucketMissing(response))) return undefined;
+      await this.#checkStatus(response, `read ${path}`);
       return response;
     });
   }
@@ -185,64 +198,64 @@ export class S3 {
 
   /** All bytes of an object that is not large. */
   async bytes(path: string): Promise<Uint8Array | undefined> {
-    return this.#patiently(`read ${path}`, async () => {
-      const response = await this.#fetch("GET", path, {}, usualSize);
-      if (response.status === 404 && !(await this.#isBucketGone(response))) return undefined;
-      await this.#expectGood(response, `read ${path}`);
+    return this.#withRetries(`read ${path}`, async () => {
+      const response = await this.#fetch("GET", path, {}, defaultObjectBytes);
+      if (response.status === 404 && !(await this.#isBucketMissing(response))) return undefined;
+      await this.#checkStatus(response, `read ${path}`);
       return new Uint8Array(await response.arrayBuffer());
     });
   }
 
   /** Size and ETag of an object, or nothing if there is none. */
   async head(path: string): Promise<Omit<ListedObject, "key"> | undefined> {
-    return this.#patiently(`read ${path}`, async () => {
+    return this.#withRetries(`read ${path}`, async () => {
       const response = await this.#fetch("HEAD", path, {}, 0);
       if (response.status === 404) return undefined;
-      await this.#expectGood(response, `read ${path}`);
+      await this.#checkStatus(response, `read ${path}`);
       const size = Number(response.headers.get("content-length"));
-      return { size, etag: bare(response.headers.get("etag") ?? "") };
+      return { size, etag: unquoteEtag(response.headers.get("etag") ?? "") };
     });
   }
 
   /** Removes an object, if it is there. */
   async remove(path: string): Promise<void> {
-    await this.#patiently(`remove ${path}`, async () => {
+    await this.#withRetries(`remove ${path}`, async () => {
       const response = await this.#fetch("DELETE", path, {}, 0);
-      if (response.status !== 404) await this.#expectGood(response, `remove ${path}`);
+      if (response.status !== 404) await this.#checkStatus(response, `remove ${path}`);
       await response.body?.cancel();
     });
   }
 
   /** The objects whose paths begin so, in the order of their keys, a thousand at a time. */
-  async *list(below: string): AsyncGenerator<ListedObject[], void> {
+  async *list(pathPrefix: string): AsyncGenerator<ListedObject[], void> {
     let continuationToken: string | undefined;
     do {
-      const page = await this.#patiently(`list ${below}`, () =>
-        this.#page(below, continuationToken),
+      const page = await this.#withRetries(`list ${pathPrefix}`, () =>
+        this.#page(pathPrefix, continuationToken),
       );
-      const cut = this.#key("").length;
+      const prefixLength = this.#key("").length;
       yield (page.contents ?? []).map(({ key, size = 0, eTag = "" }) => {
-        return { key: key.slice(cut), size, etag: bare(eTag) };
+        return { key: key.slice(prefixLength), size, etag: unquoteEtag(eTag) };
       });
       continuationToken = page.isTruncated === true ? page.nextContinuationToken : undefined;
     } while (continuationToken !== undefined);
   }
 
   /** Bun's own call has no deadline. */
-  async #page(below: string, continuationToken: string | undefined) {
+  async #page(pathPrefix: string, continuationToken: string | undefined) {
     let timer: Timer | undefined;
-    const late = new Promise<never>((_, reject) => {
-      const { request } = this.#patience;
-      timer = setTimeout(() => reject(new DOMException("", "TimeoutError")), request);
+    const timeout = new Promise<never>((_, reject) => {
+      const { requestMs } = this.#timeouts;
+      timer = setTimeout(() => reject(new DOMException("", "TimeoutError")), requestMs);
     });
     try {
-      const prefix = this.#key(below);
+      const prefix = this.#key(pathPrefix);
       const options = continuationToken === undefined ? { prefix } : { prefix, continuationToken };
-      return await Promise.race([this.#client.list(options), late]);
+      return await Promise.race([this.#client.list(options), timeout]);
     } catch (error) {
-      throw refusals[systemCode(error) ?? ""] === undefined
+      throw errorSentences[systemCode(error) ?? ""] === undefined
         ? error
-        : this.#failure("list", below, sentenceOf(systemCode(error)!));
+        : this.#failure("list", pathPrefix, sentenceOf(systemCode(error)!));
     } finally {
       clearTimeout(timer);
     }
@@ -250,93 +263,101 @@ export class S3 {
 
   /** Ends what is under way. */
   close(): void {
-    this.#closed.abort();
+    this.#closing.abort();
   }
 
   #fetch(
     method: "GET" | "HEAD" | "PUT" | "DELETE",
     path: string,
-    given: Sent,
+    request: S3Request,
     size: number,
   ): Promise<Response> {
     const url = this.#client.presign(this.#key(path), { method, expiresIn: 3600 });
-    const { signal, ...rest } = given;
+    const { signal, ...rest } = request;
     return fetch(url, {
       ...rest,
       method,
-      signal: signal ?? this.#deadline(size),
+      signal: signal ?? this.#deadlineSignal(size),
       redirect: "manual",
     });
   }
 
   /** Ends a request with so many bytes in time, and all when this is closed; small ones that begin together, together. */
-  #deadline(size: number): AbortSignal {
-    const { request } = this.#patience;
-    if (size > smallSize) return this.#after(request + size / slowest);
+  #deadlineSignal(size: number): AbortSignal {
+    const { requestMs } = this.#timeouts;
+    if (size > smallRequestBytes) return this.#timeoutSignal(requestMs + size / minBytesPerMs);
     const now = performance.now();
-    if (this.#shared === undefined || now - this.#shared.since > sharedFor) {
-      const within = request + smallSize / slowest + sharedFor;
-      this.#shared = { since: now, signal: this.#after(within) };
+    if (this.#sharedDeadline === undefined || now - this.#sharedDeadline.since > sharedDeadlineMs) {
+      const timeoutMs = requestMs + smallRequestBytes / minBytesPerMs + sharedDeadlineMs;
+      this.#sharedDeadline = { since: now, signal: this.#timeoutSignal(timeoutMs) };
     }
-    return this.#shared.signal;
+    return this.#sharedDeadline.signal;
   }
 
-  #after(milliseconds: number): AbortSignal {
-    return AbortSignal.any([this.#closed.signal, AbortSignal.timeout(milliseconds)]);
+  #timeoutSignal(timeoutMs: number): AbortSignal {
+    return AbortSignal.any([this.#closing.signal, AbortSignal.timeout(timeoutMs)]);
   }
 
-  async #isBucketGone(response: Response): Promise<boolean> {
+  async #isBucketMissing(response: Response): Promise<boolean> {
     return /<Code>NoSuchBucket<\/Code>/.test(await response.clone().text());
   }
 
   /** @throws what `#patiently` takes for passing or not */
-  async #expectGood(response: Response, what: string): Promise<void> {
+  async #checkStatus(response: Response, operation: string): Promise<void> {
     const { status } = response;
     if (status >= 200 && status < 300) return;
     const code = /<Code>([A-Za-z0-9]{1,60})<\/Code>/.exec(await response.text())?.[1];
-    const said = code === undefined ? `its answer was HTTP ${status}` : sentenceOf(code);
-    const isPassing =
+    const reason = code === undefined ? `its answer was HTTP ${status}` : sentenceOf(code);
+    const isTransient =
       (status >= 500 && status !== 501 && status !== 507) ||
       status === 429 ||
-      passing.has(code ?? "");
-    if (isPassing) throw new PassingFault(said);
-    const [act, ...path] = what.split(" ");
-    throw this.#failure(act!, path.join(" "), said);
+      transientCodes.has(code ?? "");
+    if (isTransient) throw new TransientError(reason);
+    const [verb, ...path] = operation.split(" ");
+    throw this.#failure(verb!, path.join(" "), reason);
   }
 
-  #failure(act: string, path: string, said: string): FramesError {
-    const { endpoint = `Amazon S3 in ${this.#given.region}` } = this.#given;
-    const where = path === "" ? this.place : `${this.place}/${path.slice(0, 200)}`;
-    return new FramesError("store", `Cannot ${act} ${where} at ${endpoint}: ${said}`);
+  #failure(verb: string, path: string, reason: string): FramesError {
+    const { endpoint = `Amazon S3 in ${this.#bucketLocation.region}` } = this.#bucketLocation;
+    const location = path === "" ? this.location : `${this.location}/${path.slice(0, 200)}`;
+    return new FramesError("store", `Cannot ${verb} ${location} at ${endpoint}: ${reason}`);
   }
 
   /** Tries again what may pass, after pauses that differ from one client to the next. */
-  async #patiently<T>(what: string, act: () => Promise<T>, isOnce = false): Promise<T> {
-    const began = performance.now();
-    for (let pause: number = pauses.first; ; pause = Math.min(pause * 2, pauses.most)) {
-      let said: string;
+  async #withRetries<T>(
+    operation: string,
+    act: () => Promise<T>,
+    isSingleAttempt = false,
+  ): Promise<T> {
+    const startedAt = performance.now();
+    for (
+      let pauseMs: number = retryPauseMs.first;
+      ;
+      pauseMs = Math.min(pauseMs * 2, retryPauseMs.max)
+    ) {
+      let reason: string;
       try {
         return await act();
       } catch (error) {
         if (error instanceof FramesError) throw error;
-        if (this.#closed.signal.aborted) throw new FramesError("stopping");
-        said = reasonOf(error);
+        if (this.#closing.signal.aborted) throw new FramesError("stopping");
+        reason = reasonOf(error);
       }
-      const wait = pause * (0.5 + Math.random());
-      if (isOnce || performance.now() - began + wait > this.#patience.tries) {
-        const [act, ...path] = what.split(" ");
-        throw this.#failure(act!, path.join(" "), said);
+      const delayMs = pauseMs * (0.5 + Math.random());
+      if (isSingleAttempt || performance.now() - startedAt + delayMs > this.#timeouts.retryMs) {
+        const [verb, ...path] = operation.split(" ");
+        throw this.#failure(verb!, path.join(" "), reason);
       }
-      await Bun.sleep(wait);
+      await Bun.sleep(delayMs);
     }
   }
 }
 
 /** What another try may not meet. */
-class PassingFault extends Error {}
+class TransientError extends Error {}
 
 function reasonOf(error: unknown): string {
-  if (error instanceof PassingFault) return error.message;
+  if (error instanceof TransientError) return error.message;
   if (error instanceof DOMException || (error instanceof Error && error.name === "TimeoutError")) {
     return "it gave no answer in time";
   }
@@ -345,15 +366,20 @@ function reasonOf(error: unknown): string {
 }
 
 /** An ETag without its quotes. */
-function bare(etag: string): string {
+function unquoteEtag(etag: string): string {
   return etag.replace(/^(?:W\/)?"(.*)"$/, "$1");
 }
 
 /** Codes that go away by themselves. */
-const passing = new Set(["RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable"]);
+const transientCodes = new Set([
+  "RequestTimeout",
+  "SlowDown",
+  "InternalError",
+  "ServiceUnavailable",
+]);
 
 /** What engines say, for people. */
-const refusals: Record<string, string> = {
+const errorSentences: Record<string, string> = {
   NoSuchBucket: "there is no such bucket: make it first",
   InvalidAccessKeyId: "the access key is not known there: check AWS_ACCESS_KEY_ID",
   SignatureDoesNotMatch: "the secret key is wrong: check AWS_SECRET_ACCESS_KEY",
@@ -371,8 +397,8 @@ const refusals: Record<string, string> = {
   ERR_HTTP_CONTENT_LENGTH_MISMATCH: "the frame ended too early",
 };
 
-function sentenceOf(code: string, otherwise = code): string {
-  const known = refusals[code];
-  if (known === undefined) return otherwise;
+function sentenceOf(code: string, fallback = code): string {
+  const known = errorSentences[code];
+  if (known === undefined) return fallback;
   return /^E|^Connection/.test(code) && !known.includes("token") ? known : `${known} (${code})`;
 }

@@ -99,7 +99,7 @@ export function hasTable(database: Database, name: string): boolean {
 }
 
 /** Numbers of sessions from before journals accounted for them: nobody knows which were never sent. */
-const accountForEarlier = `
+const accountOlderSessions = `
   INSERT INTO accounted (stream, source, session, first, last, at)
     SELECT stream, source, session, 0, max(last), max(at) FROM (
       SELECT stream, source, session, seq AS last, received AS at FROM frames
@@ -113,12 +113,12 @@ const accountForEarlier = `
  */
 export type PropertyName = "identity" | "numbering" | "copy" | "cursor";
 
-const random = "lower(hex(randomblob(16)))";
+const randomIdSql = "lower(hex(randomblob(16)))";
 const addProperties = `INSERT OR IGNORE INTO properties (name, value)
-  VALUES ('identity', ${random}), ('numbering', ${random})`;
+  VALUES ('identity', ${randomIdSql}), ('numbering', ${randomIdSql})`;
 
 /** A property of the store, if the journal has it. */
-export function propertyOf(database: Database, name: PropertyName): string | undefined {
+export function readProperty(database: Database, name: PropertyName): string | undefined {
   if (!hasTable(database, "properties")) return undefined;
   const query = database.query<{ value: string }, [string]>(
     "SELECT value FROM properties WHERE name = ?",
@@ -128,24 +128,26 @@ export function propertyOf(database: Database, name: PropertyName): string | und
 
 /** Makes the tables, and adds what journals had not from the beginning. */
 export function prepareTables(database: Database): void {
-  const isEarlier = !hasTable(database, "accounted");
+  const isOlderJournal = !hasTable(database, "accounted");
   database.transaction(() => {
     database.run(schema);
-    if (isEarlier) database.run(accountForEarlier);
+    if (isOlderJournal) database.run(accountOlderSessions);
     database.run(addProperties);
   })();
-  const columns = database.query<{ name: string }, []>("PRAGMA table_info(replacements)").all();
-  if (columns.some(({ name }) => name === "key")) return;
+  const replacementColumns = database
+    .query<{ name: string }, []>("PRAGMA table_info(replacements)")
+    .all();
+  if (replacementColumns.some(({ name }) => name === "key")) return;
   database.run("ALTER TABLE replacements ADD COLUMN key TEXT");
 }
 
 /** Columns of `frames` that are written, and a place for the value of each. */
-export const columns =
+export const frameColumns =
   "stream, source, name, session, seq, bytes, crc32, captured, received, key, meta, format";
-export const values = columns.replace(/\w+/g, "?");
+export const framePlaceholders = frameColumns.replace(/\w+/g, "?");
 
 /** The values of a row, in the order of `columns`. */
-export function valuesOf(row: FrameRow) {
+export function frameValues(row: FrameRow) {
   const { stream, source, name, session, seq, bytes, crc32, captured, received } = row;
   const { key, meta, format } = row;
   return [
@@ -165,25 +167,25 @@ export function valuesOf(row: FrameRow) {
 }
 
 /** SQLite's codes for a file that is no journal, or a damaged one. */
-const malformed = new Set(["SQLITE_CORRUPT", "SQLITE_NOTADB"]);
+const malformedCodes = new Set(["SQLITE_CORRUPT", "SQLITE_NOTADB"]);
 
 /** Whether SQLite says that a journal is malformed. */
 export function isMalformed(error: unknown): boolean {
-  return malformed.has(systemCode(error) ?? "");
+  return malformedCodes.has(systemCode(error) ?? "");
 }
 
 /** What SQLite says of the journal at `path`, and what to do about it. */
-export function journalFailure(what: "open" | "read" | "write", path: string, error: unknown) {
+export function journalError(action: "open" | "read" | "write", path: string, error: unknown) {
   const hint = isMalformed(error) ? "; frames verify DIR --repair makes a new one" : "";
   return new FramesError(
     "store",
-    `Cannot ${what} the journal ${path}: ${systemSentence(error)}${hint}`,
+    `Cannot ${action} the journal ${path}: ${systemSentence(error)}${hint}`,
     { cause: error },
   );
 }
 
 /** Opens a journal beside the process that writes it. */
-export function openForReading(path: string): Database {
+export function openReadOnly(path: string): Database {
   const database = new Database(path, { readonly: true });
   try {
     database.query("SELECT 1 FROM frames LIMIT 1").get();

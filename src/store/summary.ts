@@ -2,7 +2,7 @@
 import type { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { FramesError } from "../errors.ts";
-import { journalFailure, journalPath, openForReading } from "./schema.ts";
+import { journalError, journalPath, openReadOnly } from "./schema.ts";
 
 /** A source of a stream, summed up. Times are nanoseconds since 1970. */
 export interface SourceSummary {
@@ -21,16 +21,19 @@ export interface SourceSummary {
  *
  * @throws {FramesError} `missing` if there is no journal, `store` if it cannot be read
  */
-export function summarize(directory: string, stream?: string): SourceSummary[] {
+export function listSources(directory: string, stream?: string): SourceSummary[] {
   const path = journalPath(directory);
   if (!existsSync(path)) {
-    const why = existsSync(directory) ? "it holds no store of frames" : "no such directory";
-    throw new FramesError("missing", `Cannot list ${directory}: ${why}; name the store with --dir`);
+    const reason = existsSync(directory) ? "it holds no store of frames" : "no such directory";
+    throw new FramesError(
+      "missing",
+      `Cannot list ${directory}: ${reason}; name the store with --dir`,
+    );
   }
   let database: Database | undefined;
   try {
-    database = openForReading(path);
-    const only = stream === undefined ? "" : "WHERE stream = ?1";
+    database = openReadOnly(path);
+    const condition = stream === undefined ? "" : "WHERE stream = ?1";
     return database
       .query<SourceSummaryRow, string[]>(
         `SELECT stream, source, sum(frames) AS frames, sum(bytes) AS bytes, CAST(total(lost) AS INTEGER) AS lost,
@@ -38,10 +41,10 @@ export function summarize(directory: string, stream?: string): SourceSummary[] {
           FROM (
             SELECT stream, source, count(*) AS frames, sum(bytes) AS bytes, 0 AS lost,
                 min(captured) AS firstCaptured, max(captured) AS lastCaptured
-              FROM frames ${only} GROUP BY stream, source
+              FROM frames ${condition} GROUP BY stream, source
             UNION ALL
             SELECT stream, source, 0, 0, min(total(last - first + 1), 9007199254740991), NULL, NULL
-              FROM losses ${only} GROUP BY stream, source
+              FROM losses ${condition} GROUP BY stream, source
           )
           GROUP BY stream, source ORDER BY stream, source`,
       )
@@ -54,7 +57,7 @@ export function summarize(directory: string, stream?: string): SourceSummary[] {
         lost: Number(row.lost),
       }));
   } catch (error) {
-    throw journalFailure("read", path, error);
+    throw journalError("read", path, error);
   } finally {
     database?.close();
   }

@@ -3,13 +3,13 @@
  * on with what is added and what goes.
  */
 import type { Catalog } from "./catalog.ts";
-import type { GoneFrame } from "./journal.ts";
+import type { RemovedFrameInfo } from "./journal.ts";
 
 /** Rows that are summed up at a time, in a few milliseconds. */
-const rowsAtOnce = 2000;
+const rowBatchSize = 2000;
 
 /** The sums of one source. */
-export interface SourceSum {
+export interface SourceTotal {
   readonly stream: string;
   readonly source: string;
   frames: number;
@@ -17,7 +17,7 @@ export interface SourceSum {
   lost: number;
 }
 
-interface SumRow {
+interface SourceTotalRow {
   stream: string;
   source: string;
   frames: number;
@@ -25,18 +25,18 @@ interface SumRow {
   last: number;
 }
 
-export class Sums {
+export class SourceTotals {
   readonly #catalog: Catalog;
   /** By stream, then by source. */
-  #sums = new Map<string, Map<string, SourceSum>>();
+  #totals = new Map<string, Map<string, SourceTotal>>();
   #frames = 0;
   #bytes = 0;
   /** Frames that came later than the one with this id are not in it yet. */
-  #upTo = 0;
-  #lossesUpTo = 0;
+  #lastFrameId = 0;
+  #lastLossId = 0;
   /** The first row of the losses when they were summed up: they go from there. */
-  #firstLoss = 0;
-  #isWhole = false;
+  #firstLossId = 0;
+  #isComplete = false;
   #running: Promise<void> | undefined;
   readonly #pause: () => Promise<void>;
 
@@ -47,8 +47,8 @@ export class Sums {
   }
 
   /** Whether everything was summed up once. */
-  get isWhole(): boolean {
-    return this.#isWhole;
+  get isComplete(): boolean {
+    return this.#isComplete;
   }
 
   /** Frames and bytes of all sources. */
@@ -62,19 +62,19 @@ export class Sums {
 
   /** Streams, in the order of their names. */
   get streams(): string[] {
-    return [...this.#sums.keys()].toSorted();
+    return [...this.#totals.keys()].toSorted();
   }
 
   /** The sources of a stream, in the order of their names. */
-  sources(stream: string): SourceSum[] {
-    const found = [...(this.#sums.get(stream)?.values() ?? [])];
+  sources(stream: string): SourceTotal[] {
+    const found = [...(this.#totals.get(stream)?.values() ?? [])];
     return found
       .filter(({ frames, lost }) => frames > 0 || lost > 0)
       .toSorted((a, b) => (a.source < b.source ? -1 : 1));
   }
 
-  source(stream: string, source: string): SourceSum | undefined {
-    return this.#sums.get(stream)?.get(source);
+  source(stream: string, source: string): SourceTotal | undefined {
+    return this.#totals.get(stream)?.get(source);
   }
 
   /** Takes in what came since; several who ask at once wait for the same. */
@@ -86,31 +86,31 @@ export class Sums {
     while (this.#addFrames()) await this.#pause();
     await this.#pause();
     while (this.#addLosses()) await this.#pause();
-    this.#isWhole = true;
+    this.#isComplete = true;
   }
 
   /** Whether there may be more. */
   #addFrames(): boolean {
     const rows = this.#catalog.read((database) =>
       database
-        .query<SumRow, [number]>(
+        .query<SourceTotalRow, [number]>(
           `SELECT stream, source, count(*) AS frames, sum(bytes) AS bytes, max(id) AS last
             FROM (SELECT id, stream, source, bytes FROM frames WHERE id > ? ORDER BY id
-              LIMIT ${rowsAtOnce}) GROUP BY stream, source`,
+              LIMIT ${rowBatchSize}) GROUP BY stream, source`,
         )
-        .all(this.#upTo),
+        .all(this.#lastFrameId),
     );
     let added = 0;
     for (const { stream, source, frames, bytes, last } of rows) {
-      const sum = this.#sum(stream, source);
-      sum.frames += frames;
-      sum.bytes += bytes;
+      const total = this.#totalOf(stream, source);
+      total.frames += frames;
+      total.bytes += bytes;
       this.#frames += frames;
       this.#bytes += bytes;
-      this.#upTo = Math.max(this.#upTo, last);
+      this.#lastFrameId = Math.max(this.#lastFrameId, last);
       added += frames;
     }
-    return added === rowsAtOnce;
+    return added === rowBatchSize;
   }
 
   #addLosses(): boolean {
@@ -129,59 +129,59 @@ export class Sums {
           `SELECT stream, source, min(total(last - first + 1), 9007199254740991) AS lost,
               count(*) AS rows, max(id) AS last
             FROM (SELECT rowid AS id, * FROM losses WHERE rowid > ? ORDER BY rowid
-              LIMIT ${rowsAtOnce}) GROUP BY stream, source`,
+              LIMIT ${rowBatchSize}) GROUP BY stream, source`,
         )
-        .all(this.#lossesUpTo),
+        .all(this.#lastLossId),
     ]);
-    const isReduced = first !== this.#firstLoss || newest < this.#lossesUpTo;
-    if (isReduced && this.#lossesUpTo > 0) {
+    const wasPruned = first !== this.#firstLossId || newest < this.#lastLossId;
+    if (wasPruned && this.#lastLossId > 0) {
       // Old ones were removed: nobody knows whose.
-      for (const ofStream of this.#sums.values()) {
-        for (const sum of ofStream.values()) sum.lost = 0;
+      for (const streamTotals of this.#totals.values()) {
+        for (const total of streamTotals.values()) total.lost = 0;
       }
-      this.#lossesUpTo = 0;
-      this.#firstLoss = first;
+      this.#lastLossId = 0;
+      this.#firstLossId = first;
       return true;
     }
-    this.#firstLoss = first;
+    this.#firstLossId = first;
     let added = 0;
     for (const { stream, source, lost, rows: count, last } of rows) {
-      const sum = this.#sum(stream, source);
-      sum.lost = Math.min(sum.lost + lost, Number.MAX_SAFE_INTEGER);
-      this.#lossesUpTo = Math.max(this.#lossesUpTo, last);
+      const total = this.#totalOf(stream, source);
+      total.lost = Math.min(total.lost + lost, Number.MAX_SAFE_INTEGER);
+      this.#lastLossId = Math.max(this.#lastLossId, last);
       added += count;
     }
-    return added === rowsAtOnce;
+    return added === rowBatchSize;
   }
 
-  #sum(stream: string, source: string): SourceSum {
-    let ofStream = this.#sums.get(stream);
-    if (ofStream === undefined) this.#sums.set(stream, (ofStream = new Map()));
-    let sum = ofStream.get(source);
-    if (sum === undefined) {
-      ofStream.set(source, (sum = { stream, source, frames: 0, bytes: 0, lost: 0 }));
+  #totalOf(stream: string, source: string): SourceTotal {
+    let streamTotals = this.#totals.get(stream);
+    if (streamTotals === undefined) this.#totals.set(stream, (streamTotals = new Map()));
+    let total = streamTotals.get(source);
+    if (total === undefined) {
+      streamTotals.set(source, (total = { stream, source, frames: 0, bytes: 0, lost: 0 }));
     }
-    return sum;
+    return total;
   }
 
   /** A frame is gone, or another took its place. */
-  gone({ id, stream, source, bytes }: GoneFrame): void {
-    if (id > this.#upTo) return;
-    const sum = this.#sum(stream, source);
-    sum.frames--;
-    sum.bytes -= bytes;
+  onFrameRemoved({ id, stream, source, bytes }: RemovedFrameInfo): void {
+    if (id > this.#lastFrameId) return;
+    const total = this.#totalOf(stream, source);
+    total.frames--;
+    total.bytes -= bytes;
     this.#frames--;
     this.#bytes -= bytes;
-    if (sum.frames > 0 || sum.lost > 0) return;
-    const ofStream = this.#sums.get(stream)!;
-    ofStream.delete(source);
-    if (ofStream.size === 0) this.#sums.delete(stream);
+    if (total.frames > 0 || total.lost > 0) return;
+    const streamTotals = this.#totals.get(stream)!;
+    streamTotals.delete(source);
+    if (streamTotals.size === 0) this.#totals.delete(stream);
   }
 
   /** Nobody knows any more which rows there are. */
-  forget(): void {
-    this.#sums = new Map();
-    this.#frames = this.#bytes = this.#upTo = this.#lossesUpTo = this.#firstLoss = 0;
-    this.#isWhole = false;
+  onReset(): void {
+    this.#totals = new Map();
+    this.#frames = this.#bytes = this.#lastFrameId = this.#lastLossId = this.#firstLossId = 0;
+    this.#isComplete = false;
   }
 }

@@ -2,18 +2,18 @@
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { systemCode } from "../errors.ts";
-import { openAsItIs } from "./content.ts";
+import { noFollowFlags } from "./content.ts";
 
 /** Flushes under way at the same time. */
-const atOnce = 32;
+const maxConcurrentFlushes = 32;
 
 /** Windows flushes only what may be written. */
-const flushMode = process.platform === "win32" ? "r+" : openAsItIs;
+const flushMode = process.platform === "win32" ? "r+" : noFollowFlags;
 
 /** Calls `act` for each item, for at most `most` at a time, and resolves when all are done. */
-export async function forEachOf<Item>(
+export async function forEachConcurrent<Item>(
   items: Iterable<Item>,
-  most: number,
+  maxConcurrent: number,
   act: (item: Item) => Promise<void>,
 ): Promise<void> {
   const iterator = items[Symbol.iterator]();
@@ -22,22 +22,22 @@ export async function forEachOf<Item>(
       await act(next.value);
     }
   };
-  await Promise.all(Array.from({ length: most }, work));
+  await Promise.all(Array.from({ length: maxConcurrent }, work));
 }
 
 /** Flushes the bytes of files; those that are gone need none. */
 export async function syncFiles(paths: Iterable<string>): Promise<void> {
-  const crowded: string[] = [];
-  await forEachOf(paths, atOnce, async (path) => {
+  const deferred: string[] = [];
+  await forEachConcurrent(paths, maxConcurrentFlushes, async (path) => {
     try {
       await syncFile(path);
     } catch (error) {
       if (systemCode(error) !== "EMFILE") throw error;
-      crowded.push(path);
+      deferred.push(path);
     }
   });
   // Where few files may be open, there is room for one at a time.
-  for (const path of crowded) await syncFile(path);
+  for (const path of deferred) await syncFile(path);
 }
 
 async function syncFile(path: string): Promise<void> {
@@ -63,7 +63,7 @@ export function syncFolder(path: string): void {
 /** Likewise of folders, many at a time. */
 export async function syncFolders(paths: Iterable<string>): Promise<void> {
   if (process.platform === "win32") return;
-  await forEachOf(paths, atOnce, async (path) => {
+  await forEachConcurrent(paths, maxConcurrentFlushes, async (path) => {
     try {
       await using folder = await open(path, "r");
       await folder.sync();

@@ -2,26 +2,26 @@
 import { Database } from "bun:sqlite";
 import { crc32 } from "node:zlib";
 import { asFramesError } from "../errors.ts";
-import { BucketReader } from "./bucket-reader.ts";
-import type { BucketPlace, ListedObject } from "./s3.ts";
-import { forEachOf } from "./sync.ts";
-import { pathOfFrame } from "./tree.ts";
+import { BucketSnapshot } from "./bucket-reader.ts";
+import type { BucketLocation, ListedObject } from "./s3.ts";
+import { forEachConcurrent } from "./sync.ts";
+import { framePath } from "./tree.ts";
 import type { Finding, Verification, VerifyOptions } from "./verify.ts";
 
 /** Where a frame lies. */
-interface Place {
+interface FramePath {
   readonly stream: string;
   readonly source: string;
   readonly name: string;
 }
 
-interface Row extends Place {
+interface FrameIndexRow extends FramePath {
   readonly id: number;
   readonly bytes: number;
   readonly crc32: number;
 }
 
-interface LossRow {
+interface ReportedLossRow {
   readonly stream: string;
   readonly source: string;
   readonly first: number;
@@ -30,10 +30,10 @@ interface LossRow {
 }
 
 /** Frames that are read at the same time. */
-const readAtOnce = 16;
+const maxConcurrentReads = 16;
 
 /** Rows that are fetched at a time. */
-const pageSize = 1000;
+const rowBatchSize = 1000;
 
 /**
  * Verifies the store in a bucket, beside the nodes that serve it: reads every frame.
@@ -41,48 +41,48 @@ const pageSize = 1000;
  * @throws {FramesError} `missing` if there is no store, `store` if it cannot be read
  */
 export async function verifyBucket(
-  place: BucketPlace,
+  location: BucketLocation,
   options: Omit<VerifyOptions, "repair"> = {},
 ): Promise<Verification> {
-  const reader = await BucketReader.open(place);
-  const database = new Database(reader.mirror.path, { readonly: true });
+  const snapshot = await BucketSnapshot.open(location);
+  const database = new Database(snapshot.localIndex.path, { readonly: true });
   try {
-    return await new BucketVerifier(reader, database, options).run();
+    return await new BucketVerifier(snapshot, database, options).run();
   } catch (error) {
-    throw asFramesError(error, "store", `Cannot verify ${reader.s3.place}`);
+    throw asFramesError(error, "store", `Cannot verify ${snapshot.s3.location}`);
   } finally {
     database.close();
-    reader.close();
+    snapshot.close();
   }
 }
 
 class BucketVerifier {
-  readonly #reader: BucketReader;
+  readonly #snapshot: BucketSnapshot;
   readonly #find;
-  readonly #page;
+  readonly #listRows;
   readonly #losses;
   readonly #options: VerifyOptions;
   readonly #counts = { missing: 0, damaged: 0, unknown: 0, lost: 0 };
   /** A bit for each row whose object is there. */
-  readonly #there: Uint8Array;
-  readonly #last: number;
+  readonly #present: Uint8Array;
+  readonly #lastId: number;
   readonly #total: number;
   /** Objects without a row. */
-  readonly #unknown: Place[] = [];
+  readonly #unknown: FramePath[] = [];
   #frames = 0;
   #bytes = 0;
 
-  constructor(reader: BucketReader, database: Database, options: VerifyOptions) {
-    this.#reader = reader;
+  constructor(snapshot: BucketSnapshot, database: Database, options: VerifyOptions) {
+    this.#snapshot = snapshot;
     this.#options = options;
     const columns = "id, stream, source, name, bytes, crc32";
-    this.#find = database.query<Row, [string, string, string]>(
+    this.#find = database.query<FrameIndexRow, [string, string, string]>(
       `SELECT ${columns} FROM frames WHERE stream = ? AND source = ? AND name = ?`,
     );
-    this.#page = database.query<Row, [number, number]>(
-      `SELECT ${columns} FROM frames WHERE id > ? AND id <= ? ORDER BY id LIMIT ${pageSize}`,
+    this.#listRows = database.query<FrameIndexRow, [number, number]>(
+      `SELECT ${columns} FROM frames WHERE id > ? AND id <= ? ORDER BY id LIMIT ${rowBatchSize}`,
     );
-    this.#losses = database.query<LossRow, []>(
+    this.#losses = database.query<ReportedLossRow, []>(
       "SELECT stream, source, first, last, reason FROM losses ORDER BY rowid",
     );
     const { total, last } = database
@@ -91,29 +91,29 @@ class BucketVerifier {
       )
       .get()!;
     this.#total = total;
-    this.#last = last ?? 0;
-    this.#there = new Uint8Array((this.#last >> 3) + 1);
+    this.#lastId = last ?? 0;
+    this.#present = new Uint8Array((this.#lastId >> 3) + 1);
   }
 
   async run(): Promise<Verification> {
-    for await (const page of this.#reader.s3.list("")) {
+    for await (const page of this.#snapshot.s3.list("")) {
       const frames = page.filter(({ key }) => !key.startsWith("."));
-      await forEachOf(frames, readAtOnce, (object) => this.#check(object));
-      this.#options.onProgress?.(this.#state);
+      await forEachConcurrent(frames, maxConcurrentReads, (object) => this.#check(object));
+      this.#options.onProgress?.(this.#progress);
     }
     this.#findMissing();
     await this.#findUnknown();
     this.#findLost();
-    return { ...this.#counts, ...this.#state, rebuilt: undefined };
+    return { ...this.#counts, ...this.#progress, rebuilt: undefined };
   }
 
-  get #state() {
+  get #progress() {
     return { total: this.#total, frames: this.#frames, bytes: this.#bytes };
   }
 
-  #found(
+  #report(
     kind: Finding["kind"],
-    { stream, source }: Pick<Place, "stream" | "source">,
+    { stream, source }: Pick<FramePath, "stream" | "source">,
     what: string,
     why: string,
   ) {
@@ -122,65 +122,65 @@ class BucketVerifier {
   }
 
   async #check({ key, size }: ListedObject): Promise<void> {
-    const place = placeOf(key);
-    const row = this.#find.get(place.stream, place.source, place.name);
-    if (row === null) return void this.#unknown.push(place);
+    const frame = parseFramePath(key);
+    const row = this.#find.get(frame.stream, frame.source, frame.name);
+    if (row === null) return void this.#unknown.push(frame);
     // It came while this was running.
-    if (row.id > this.#last) return;
-    this.#there[row.id >> 3]! |= 1 << (row.id & 7);
+    if (row.id > this.#lastId) return;
+    this.#present[row.id >> 3]! |= 1 << (row.id & 7);
     this.#frames++;
     this.#bytes += row.bytes;
     if (size !== row.bytes) {
-      return this.#found("damaged", row, key, `it has ${size} bytes, not ${row.bytes}`);
+      return this.#report("damaged", row, key, `it has ${size} bytes, not ${row.bytes}`);
     }
-    const response = await this.#reader.s3.get(key, size);
-    if (response === undefined) return void this.#clear(row);
+    const response = await this.#snapshot.s3.get(key, size);
+    if (response === undefined) return void this.#unmark(row);
     let crc = 0;
     for await (const chunk of response.body ?? []) crc = crc32(chunk, crc);
-    if (crc !== row.crc32) this.#found("damaged", row, key, "its bytes are not those that came");
+    if (crc !== row.crc32) this.#report("damaged", row, key, "its bytes are not those that came");
   }
 
   /** It was removed while this was running. */
-  #clear({ id, bytes }: Row): void {
-    this.#there[id >> 3]! &= ~(1 << (id & 7));
+  #unmark({ id, bytes }: FrameIndexRow): void {
+    this.#present[id >> 3]! &= ~(1 << (id & 7));
     this.#frames--;
     this.#bytes -= bytes;
   }
 
   #findMissing(): void {
-    for (let last = 0, rows; (rows = this.#page.all(last, this.#last)).length > 0;) {
+    for (let last = 0, rows; (rows = this.#listRows.all(last, this.#lastId)).length > 0;) {
       for (const row of rows) {
         last = row.id;
-        if ((this.#there[row.id >> 3]! & (1 << (row.id & 7))) !== 0) continue;
+        if ((this.#present[row.id >> 3]! & (1 << (row.id & 7))) !== 0) continue;
         this.#frames++;
         this.#bytes += row.bytes;
         if (this.#options.ignoreMissing === true) continue;
-        const path = pathOfFrame(row.stream, row.source, row.name);
-        this.#found("missing", row, path, "it is in the journal, but not there");
+        const path = framePath(row.stream, row.source, row.name);
+        this.#report("missing", row, path, "it is in the journal, but not there");
       }
     }
   }
 
   /** A node writes a frame just before its row. */
   async #findUnknown(): Promise<void> {
-    if (this.#unknown.length > 0) await this.#reader.readOn();
-    for (const place of this.#unknown) {
-      const { stream, source, name } = place;
+    if (this.#unknown.length > 0) await this.#snapshot.refresh();
+    for (const frame of this.#unknown) {
+      const { stream, source, name } = frame;
       if (this.#find.get(stream, source, name) !== null) continue;
-      this.#found("unknown", place, pathOfFrame(stream, source, name), "it is not in the journal");
+      this.#report("unknown", frame, framePath(stream, source, name), "it is not in the journal");
     }
   }
 
   #findLost(): void {
     for (const { stream, source, first, last, reason } of this.#losses.iterate()) {
       const numbers = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
-      this.#found("lost", { stream, source }, `${stream}/${source}, ${numbers}`, reason);
+      this.#report("lost", { stream, source }, `${stream}/${source}, ${numbers}`, reason);
     }
   }
 }
 
 /** `STREAM/NAME` or `STREAM/SOURCE/NAME`. */
-function placeOf(key: string): Place {
+function parseFramePath(key: string): FramePath {
   const parts = key.split("/");
   const stream = parts[0]!;
   const source = parts.length > 2 ? parts.slice(1, -1).join("/") : stream;

@@ -4,21 +4,21 @@ import { existsSync, lstatSync, mkdirSync, renameSync, statSync } from "node:fs"
 import { dirname, join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
-import { Accounts } from "./accounts.ts";
-import { copiedStream } from "./copy-of.ts";
+import { AccountedRanges } from "./accounts.ts";
+import { readCopiedStream } from "./copy-of.ts";
 import { StoreLock } from "./lock.ts";
 import { rebuildJournal } from "./rebuild.ts";
 import {
   hasTable,
   isMalformed,
-  journalFailure,
+  journalError,
   journalPath,
-  openForReading,
+  openReadOnly,
   prepareTables,
-  propertyOf,
+  readProperty,
 } from "./schema.ts";
-import { forEachOf } from "./sync.ts";
-import { framesBelow, pathOfFrame, placeOf } from "./tree.ts";
+import { forEachConcurrent } from "./sync.ts";
+import { listFrameFiles, framePath, relativePath } from "./tree.ts";
 
 /** How to verify. */
 export interface VerifyOptions {
@@ -60,7 +60,7 @@ export interface Verification extends VerifyProgress {
   readonly rebuilt: number | undefined;
 }
 
-interface Row {
+interface JournalRow {
   id: number;
   stream: string;
   source: string;
@@ -71,7 +71,7 @@ interface Row {
   crc32: number;
 }
 
-interface LossRow {
+interface JournalLossRow {
   stream: string;
   source: string;
   first: number;
@@ -80,11 +80,11 @@ interface LossRow {
 }
 
 /** Frames that are read at the same time, and bytes of a large one at a time. */
-const readAtOnce = 16;
-const pieceSize = 1 << 20;
+const maxConcurrentReads = 16;
+const chunkBytes = 1 << 20;
 
 /** Rows that are fetched at a time: a server may be writing the journal meanwhile. */
-const pageSize = 1000;
+const rowBatchSize = 1000;
 
 /**
  * Verifies the store in `directory`, beside the server that serves it if nothing is to be repaired.
@@ -96,28 +96,28 @@ export async function verify(
   directory: string,
   options: VerifyOptions = {},
 ): Promise<Verification> {
-  const place = resolve(directory);
-  const path = journalPath(place);
-  if (!existsSync(join(place, ".frames"))) {
-    const why = existsSync(place) ? "it holds no store of frames" : "no such directory";
-    throw new FramesError("missing", `Cannot verify ${place}: ${why}`);
+  const root = resolve(directory);
+  const path = journalPath(root);
+  if (!existsSync(join(root, ".frames"))) {
+    const reason = existsSync(root) ? "it holds no store of frames" : "no such directory";
+    throw new FramesError("missing", `Cannot verify ${root}: ${reason}`);
   }
-  const lock = options.repair === true ? new StoreLock(join(place, ".frames")) : undefined;
+  const lock = options.repair === true ? new StoreLock(join(root, ".frames")) : undefined;
   try {
-    const isSound = checkJournal(path);
-    if (!isSound && lock === undefined) {
+    const isValid = checkJournal(path);
+    if (!isValid && lock === undefined) {
       throw new FramesError(
         "store",
         `The journal ${path} is malformed or gone: frames verify ${directory} --repair makes a new one`,
       );
     }
-    const rebuilt = isSound ? undefined : rebuildJournal(place);
-    const journal = lock === undefined ? openForReading(path) : new Database(path);
+    const rebuilt = isValid ? undefined : rebuildJournal(root);
+    const journal = lock === undefined ? openReadOnly(path) : new Database(path);
     try {
       if (lock !== undefined) prepareTables(journal);
-      return { ...(await new Verifier(place, journal, options).run()), rebuilt };
+      return { ...(await new Verifier(root, journal, options).run()), rebuilt };
     } catch (error) {
-      throw asFramesError(error, "store", `Cannot verify ${place}`);
+      throw asFramesError(error, "store", `Cannot verify ${root}`);
     } finally {
       journal.close();
     }
@@ -132,36 +132,36 @@ function checkJournal(path: string): boolean {
   try {
     // An empty file would be a new journal to SQLite.
     if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0) return false;
-    journal = openForReading(path);
-    const [answer] = journal.query<{ quick_check: string }, []>("PRAGMA quick_check(1)").all();
+    journal = openReadOnly(path);
+    const [result] = journal.query<{ quick_check: string }, []>("PRAGMA quick_check(1)").all();
     journal.query("SELECT 1 FROM losses LIMIT 1").get();
-    return answer?.quick_check === "ok";
+    return result?.quick_check === "ok";
   } catch (error) {
     // A table that is not there cannot be read either.
     if (isMalformed(error) || systemCode(error) === "SQLITE_ERROR") return false;
-    throw journalFailure("read", path, error);
+    throw journalError("read", path, error);
   } finally {
     journal?.close();
   }
 }
 
 class Verifier {
-  readonly #place: string;
+  readonly #root: string;
   readonly #journal: Database;
   readonly #options: VerifyOptions;
   readonly #counts = { missing: 0, damaged: 0, unknown: 0, lost: 0 };
   /** The stream that the store is a copy of, if it is one. */
-  readonly #copied: string | undefined;
-  #knowsRemoving: boolean | undefined;
+  readonly #copiedStream: string | undefined;
+  #hasRemovingTable: boolean | undefined;
   #total = 0;
   #frames = 0;
   #bytes = 0;
 
-  constructor(place: string, journal: Database, options: VerifyOptions) {
-    this.#place = place;
+  constructor(root: string, journal: Database, options: VerifyOptions) {
+    this.#root = root;
     this.#journal = journal;
     this.#options = options;
-    this.#copied = copiedStream({ property: (name) => propertyOf(journal, name) });
+    this.#copiedStream = readCopiedStream({ property: (name) => readProperty(journal, name) });
   }
 
   async run(): Promise<Omit<Verification, "rebuilt">> {
@@ -169,7 +169,11 @@ class Verifier {
       "SELECT count(*) AS frames FROM frames",
     );
     this.#total = count.get()!.frames;
-    await forEachOf(this.#rows(), readAtOnce, async (row) => await this.#verifyFrame(row));
+    await forEachConcurrent(
+      this.#rows(),
+      maxConcurrentReads,
+      async (row) => await this.#verifyFrame(row),
+    );
     this.#findUnknown();
     this.#findLost();
     return { ...this.#progress, ...this.#counts };
@@ -179,10 +183,10 @@ class Verifier {
     return { total: this.#total, frames: this.#frames, bytes: this.#bytes };
   }
 
-  *#rows(): Generator<Row> {
-    const page = this.#journal.query<Row, [number]>(
+  *#rows(): Generator<JournalRow> {
+    const page = this.#journal.query<JournalRow, [number]>(
       `SELECT id, stream, source, session, seq, name, bytes, crc32 FROM frames
-        WHERE id > ? ORDER BY id LIMIT ${pageSize}`,
+        WHERE id > ? ORDER BY id LIMIT ${rowBatchSize}`,
     );
     for (let after = 0; ;) {
       const rows = page.all(after);
@@ -193,9 +197,9 @@ class Verifier {
     }
   }
 
-  #find(
+  #report(
     kind: Finding["kind"],
-    { stream, source }: Pick<Row, "stream" | "source">,
+    { stream, source }: Pick<JournalRow, "stream" | "source">,
     what: string,
     why: string,
   ): void {
@@ -203,42 +207,51 @@ class Verifier {
     this.#options.onFinding?.({ kind, stream, source, what, why });
   }
 
-  async #verifyFrame(row: Row): Promise<void> {
-    let wrong = await this.#wrongWith(row);
+  async #verifyFrame(row: JournalRow): Promise<void> {
+    let damage = await this.#findDamage(row);
     // A server may just be replacing it: then it has another row by now.
-    if (wrong !== undefined && this.#isOutdated(row)) wrong = undefined;
-    if (wrong === "gone" && this.#isBeingRemoved(row)) wrong = undefined;
+    if (damage !== undefined && this.#isOutdated(row)) damage = undefined;
+    if (damage === "gone" && this.#isBeingRemoved(row)) damage = undefined;
     this.#frames++;
     this.#bytes += row.bytes;
-    if (wrong === undefined) return;
-    const path = pathOfFrame(row.stream, row.source, row.name);
-    if (wrong !== "gone") {
+    if (damage === undefined) return;
+    const path = framePath(row.stream, row.source, row.name);
+    if (damage !== "gone") {
       const where = this.#options.repair === true ? this.#setAside(row, path) : "";
-      return this.#find("damaged", row, path, wrong + where);
+      return this.#report("damaged", row, path, damage + where);
     }
     if (this.#options.ignoreMissing === true) return;
-    this.#find("missing", row, path, "it is in the journal, but not there");
+    this.#report("missing", row, path, "it is in the journal, but not there");
   }
 
-  #isOutdated({ id }: Row): boolean {
+  #isOutdated({ id }: JournalRow): boolean {
     return this.#journal.query("SELECT 1 FROM frames WHERE id = ?").get(id) === null;
   }
 
   /** A server that removes old frames takes the file first, and may have been killed then. */
-  #isBeingRemoved({ id }: Row): boolean {
-    this.#knowsRemoving ??= hasTable(this.#journal, "removing");
-    if (!this.#knowsRemoving) return false;
+  #isBeingRemoved({ id }: JournalRow): boolean {
+    this.#hasRemovingTable ??= hasTable(this.#journal, "removing");
+    if (!this.#hasRemovingTable) return false;
     return this.#journal.query("SELECT 1 FROM removing WHERE id = ?").get(id) !== null;
   }
 
-  async #wrongWith({ stream, source, name, bytes, crc32 }: Row): Promise<string | undefined> {
-    const path = join(this.#place, placeOf(pathOfFrame(stream, source, name), this.#copied));
+  async #findDamage({
+    stream,
+    source,
+    name,
+    bytes,
+    crc32,
+  }: JournalRow): Promise<string | undefined> {
+    const path = join(
+      this.#root,
+      relativePath(framePath(stream, source, name), this.#copiedStream),
+    );
     try {
       const found = lstatSync(path, { throwIfNoEntry: false });
       if (found === undefined) return "gone";
       if (!found.isFile()) return "it is no file";
       if (found.size !== bytes) return `it has ${found.size} bytes, not ${bytes}`;
-      if ((await checksumOf(path, bytes)) !== crc32) return "its bytes are not those that came";
+      if ((await streamChecksum(path, bytes)) !== crc32) return "its bytes are not those that came";
       return undefined;
     } catch (error) {
       if (systemCode(error) === "ENOENT") return "gone";
@@ -247,15 +260,15 @@ class Verifier {
   }
 
   /** Takes a damaged frame out of the store and the journal, so that the next send brings it. */
-  #setAside(row: Row, path: string): string {
-    const aside = freePath(join(this.#place, ".frames", "damaged", path));
+  #setAside(row: JournalRow, path: string): string {
+    const aside = freePath(join(this.#root, ".frames", "damaged", path));
     mkdirSync(dirname(aside), { recursive: true });
-    renameSync(join(this.#place, placeOf(path, this.#copied)), aside);
+    renameSync(join(this.#root, relativePath(path, this.#copiedStream)), aside);
     const at = BigInt(Date.now()) * 1_000_000n;
     // It came, so its number is no gap.
-    const account = new Accounts(this.#journal).add(row, row.seq, row.seq, at);
+    const writeAccount = new AccountedRanges(this.#journal).add(row, row.seq, row.seq, at);
     this.#journal.transaction(() => {
-      account?.();
+      writeAccount?.();
       this.#journal.query("DELETE FROM frames WHERE id = ?").run(row.id);
       // A copy has to be gone through from the beginning to get it again.
       this.#journal.query("DELETE FROM properties WHERE name = 'cursor'").run();
@@ -268,25 +281,25 @@ class Verifier {
     const row = this.#journal.query<unknown, [string, string, string]>(
       "SELECT 1 FROM frames WHERE stream = ? AND source = ? AND name = ?",
     );
-    const unknown: Pick<Row, "stream" | "source" | "name">[] = [];
-    for (const frame of framesBelow(this.#place, this.#copied)) {
+    const unknown: Pick<JournalRow, "stream" | "source" | "name">[] = [];
+    for (const frame of listFrameFiles(this.#root, this.#copiedStream)) {
       if (row.get(frame.stream, frame.source, frame.name) === null) unknown.push(frame);
     }
     for (const frame of unknown) {
       // A server gives a frame its name just before its row.
       if (row.get(frame.stream, frame.source, frame.name) !== null) continue;
-      const path = pathOfFrame(frame.stream, frame.source, frame.name);
-      this.#find("unknown", frame, path, "it is not in the journal");
+      const path = framePath(frame.stream, frame.source, frame.name);
+      this.#report("unknown", frame, path, "it is not in the journal");
     }
   }
 
   #findLost(): void {
-    const losses = this.#journal.query<LossRow, []>(
+    const losses = this.#journal.query<JournalLossRow, []>(
       "SELECT stream, source, first, last, reason FROM losses ORDER BY rowid",
     );
     for (const { stream, source, first, last, reason } of losses.iterate()) {
       const numbers = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
-      this.#find("lost", { stream, source }, `${stream}/${source}, ${numbers}`, reason);
+      this.#report("lost", { stream, source }, `${stream}/${source}, ${numbers}`, reason);
     }
   }
 }
@@ -301,12 +314,12 @@ function freePath(path: string): string {
 }
 
 /** CRC-32 of a file of `size` bytes, read so that others can be read meanwhile. */
-export async function checksumOf(path: string, size: number): Promise<number> {
+export async function streamChecksum(path: string, size: number): Promise<number> {
   const file = Bun.file(path);
-  if (size <= pieceSize) return crc32(await file.bytes());
+  if (size <= chunkBytes) return crc32(await file.bytes());
   let crc = 0;
-  for (let from = 0; from < size; from += pieceSize) {
-    crc = crc32(await file.slice(from, Math.min(from + pieceSize, size)).bytes(), crc);
+  for (let from = 0; from < size; from += chunkBytes) {
+    crc = crc32(await file.slice(from, Math.min(from + chunkBytes, size)).bytes(), crc);
   }
   return crc;
 }

@@ -1,32 +1,32 @@
 /** Who may look at what over HTTP. */
 
 /** Whoever asks, once it is known that they may ask at all. */
-export interface Visitor {
+export interface Principal {
   /** Whether they may look at this source, or at anything of this stream where none is given. */
-  maySee(stream: string, source?: string): boolean;
+  canRead(stream: string, source?: string): boolean;
   /** Whether they may see what belongs to no stream: the store, senders, problems, metrics of all. */
-  readonly seesAll: boolean;
+  readonly canReadAll: boolean;
   /**
    * Aborted when they may look no longer: what is still going out to them ends then. It lasts as long as a
    * login: whoever listens to it stops when the answer is over.
    */
-  readonly ended: AbortSignal;
+  readonly signal: AbortSignal;
 }
 
 /** Lets in or turns away. */
-export interface Access {
+export interface AccessControl {
   /**
    * The visitor, or the answer to somebody who is none or who only wants to log in or out.
    *
    * @param peer its address, without the port
    */
-  admit(request: Request, peer: string): Visitor | Response | Promise<Response>;
+  authenticate(request: Request, peer: string): Principal | Response | Promise<Response>;
   /** Called once a second: ends what is over, and what hangs on a key that is gone. */
-  look(): void;
+  sweepExpired(): void;
 }
 
 /** A key of the server, as far as looking goes. */
-export interface ViewerKey {
+export interface HttpKey {
   readonly name: string;
   readonly id: string;
   /** Pattern of the streams it is for; `*` is all. */
@@ -35,19 +35,19 @@ export interface ViewerKey {
 }
 
 /** The keys of the server. */
-export interface ViewerKeys {
+export interface HttpKeys {
   /**
    * The key of this text, if its holder may look.
    *
    * @throws {FramesError} `usage`, `not-let-in` or `wrong-role`
    */
-  find(text: string): ViewerKey;
+  find(text: string): HttpKey;
   /** Whether it is still there, and allows what it did. */
-  holds(key: ViewerKey): boolean;
+  isValid(key: HttpKey): boolean;
 }
 
 /** A request that is meant for this server, and comes from nobody's page but its own. */
-export interface Caller {
+export interface AuthRequest {
   readonly request: Request;
   readonly url: URL;
   /** Address, without the port. */
@@ -57,20 +57,20 @@ export interface Caller {
 }
 
 /** Whoever came with a key. */
-export interface Holder extends Visitor {
-  readonly key: ViewerKey;
+export interface KeyPrincipal extends Principal {
+  readonly key: HttpKey;
 }
 
 /** Everybody may see everything: for a server on loopback that asks for no key. */
-export const everybody: Visitor = {
-  maySee: () => true,
-  seesAll: true,
-  ended: new AbortController().signal,
+export const fullAccess: Principal = {
+  canRead: () => true,
+  canReadAll: true,
+  signal: new AbortController().signal,
 };
 
 /** Whoever has shown no key: they may have the page's own files, and hear whether the server is well. */
-export const stranger: Visitor = {
-  maySee: () => false,
-  seesAll: false,
-  ended: new AbortController().signal,
+export const unauthenticated: Principal = {
+  canRead: () => false,
+  canReadAll: false,
+  signal: new AbortController().signal,
 };

@@ -1,16 +1,16 @@
 /** Who asks for what. */
-import type { Visitor } from "./access.ts";
-import type { PageSocket } from "./page-socket.ts";
-import type { Viewers } from "./viewers.ts";
+import type { Principal } from "./access.ts";
+import type { LiveSocket } from "./page-socket.ts";
+import type { StreamClients } from "./viewers.ts";
 
 /** A request of somebody who was let in. */
-export interface Asked {
+export interface RouteRequest {
   readonly request: Request;
   readonly url: URL;
-  readonly visitor: Visitor;
-  readonly viewers: Viewers;
+  readonly principal: Principal;
+  readonly clients: StreamClients;
   /** Whoever reads the answer may do nothing for so many seconds; 0 is for ever. */
-  mayTake(seconds: number): void;
+  setIdleTimeout(seconds: number): void;
   /** Makes a WebSocket of it, if that is what was asked for. */
-  becomesSocket(socket: PageSocket): boolean;
+  upgrade(socket: LiveSocket): boolean;
 }

@@ -5,23 +5,23 @@ import type { RawShape } from "../frame.ts";
 export interface Pixels {
   readonly width: number;
   readonly height: number;
-  readonly values: Uint8Array;
+  readonly data: Uint8Array;
   /** Where in a pixel blue, green and red are. */
   readonly channels: readonly [number, number, number];
   /** Bytes of a pixel; default 1. */
-  readonly step?: number;
+  readonly bytesPerPixel?: number;
 }
 
 const headerBytes = 54;
 
 /** Raw formats by ffmpeg's names: where blue, green and red are, and bytes of a pixel. */
-const rawKinds = new Map<string, { channels: Pixels["channels"]; step: number }>([
-  ["rgb24", { channels: [2, 1, 0], step: 3 }],
-  ["bgr24", { channels: [0, 1, 2], step: 3 }],
-  ["rgba", { channels: [2, 1, 0], step: 4 }],
-  ["rgb0", { channels: [2, 1, 0], step: 4 }],
-  ["bgra", { channels: [0, 1, 2], step: 4 }],
-  ["bgr0", { channels: [0, 1, 2], step: 4 }],
+const rawColourFormats = new Map<string, { channels: Pixels["channels"]; bytesPerPixel: number }>([
+  ["rgb24", { channels: [2, 1, 0], bytesPerPixel: 3 }],
+  ["bgr24", { channels: [0, 1, 2], bytesPerPixel: 3 }],
+  ["rgba", { channels: [2, 1, 0], bytesPerPixel: 4 }],
+  ["rgb0", { channels: [2, 1, 0], bytesPerPixel: 4 }],
+  ["bgra", { channels: [0, 1, 2], bytesPerPixel: 4 }],
+  ["bgr0", { channels: [0, 1, 2], bytesPerPixel: 4 }],
 ]);
 
 /**
@@ -29,39 +29,41 @@ const rawKinds = new Map<string, { channels: Pixels["channels"]; step: number }>
  *
  * @throws {Error} if it is not whole, or of a raw format that is not known
  */
-export function readColours(bytes: Uint8Array, raw: RawShape | undefined): Pixels | undefined {
+export function readColourPixels(bytes: Uint8Array, raw: RawShape | undefined): Pixels | undefined {
   if (raw !== undefined) {
-    const kind = rawKinds.get(raw.format);
-    if (kind === undefined) throw new Error(`Raw ${raw.format} is not shown as a picture`);
-    return checked({ width: raw.width, height: raw.height, values: bytes, ...kind });
+    const format = rawColourFormats.get(raw.format);
+    if (format === undefined) throw new Error(`Raw ${raw.format} is not shown as a picture`);
+    return checkSize({ width: raw.width, height: raw.height, data: bytes, ...format });
   }
   const header = new TextDecoder("latin1").decode(bytes.subarray(0, 1000));
-  const blank = String.raw`(?:\s|#[^\n]*\n)+`;
-  const form = new RegExp(`^P6${blank}(\\d{1,9})${blank}(\\d{1,9})${blank}255\\s`);
-  const found = form.exec(header);
-  if (found === null) return undefined;
-  return checked({
-    width: Number(found[1]),
-    height: Number(found[2]),
-    values: bytes.subarray(found[0].length),
+  const whitespace = String.raw`(?:\s|#[^\n]*\n)+`;
+  const pattern = new RegExp(
+    `^P6${whitespace}(\\d{1,9})${whitespace}(\\d{1,9})${whitespace}255\\s`,
+  );
+  const match = pattern.exec(header);
+  if (match === null) return undefined;
+  return checkSize({
+    width: Number(match[1]),
+    height: Number(match[2]),
+    data: bytes.subarray(match[0].length),
     channels: [2, 1, 0],
-    step: 3,
+    bytesPerPixel: 3,
   });
 }
 
-function checked(pixels: Pixels & { step: number }): Pixels {
-  const { width, height, values, step } = pixels;
-  if (width >= 1 && height >= 1 && values.length >= width * height * step) return pixels;
+function checkSize(pixels: Pixels & { bytesPerPixel: number }): Pixels {
+  const { width, height, data, bytesPerPixel } = pixels;
+  if (width >= 1 && height >= 1 && data.length >= width * height * bytesPerPixel) return pixels;
   throw new Error(`The frame holds less than its ${width}x${height} pixels`);
 }
 
 /** A BMP of 24 bits. */
-export function bitmap({
+export function encodeBmp({
   width,
   height,
-  values,
+  data,
   channels,
-  step = 1,
+  bytesPerPixel = 1,
 }: Pixels): Uint8Array<ArrayBuffer> {
   const rowBytes = (width * 3 + 3) & ~3;
   const file = new Uint8Array(headerBytes + rowBytes * height);
@@ -76,13 +78,13 @@ export function bitmap({
   view.setUint16(26, 1, true);
   view.setUint16(28, 24, true);
   const [blue, green, red] = channels;
-  let from = 0;
+  let offset = 0;
   for (let y = 0; y < height; y++) {
-    let to = headerBytes + y * rowBytes;
-    for (let x = 0; x < width; x++, from += step) {
-      file[to++] = values[from + blue]!;
-      file[to++] = values[from + green]!;
-      file[to++] = values[from + red]!;
+    let rowOffset = headerBytes + y * rowBytes;
+    for (let x = 0; x < width; x++, offset += bytesPerPixel) {
+      file[rowOffset++] = data[offset + blue]!;
+      file[rowOffset++] = data[offset + green]!;
+      file[rowOffset++] = data[offset + red]!;
     }
   }
   return file;

@@ -1,24 +1,32 @@
 /** Small bodies of JSON, which is all that anybody sends over HTTP. */
 import { FramesError } from "../errors.ts";
-import { refusal } from "./answers.ts";
+import { errorResponse } from "./answers.ts";
 
 /** Bytes of a body: there is a key or the name of a source in it. */
-export const longestBody = 4096;
+export const maxBodyBytes = 4096;
 
 /**
  * The fields of a JSON object that was sent, or the answer to whoever sent something else. How long it may
  * take is the server's affair. No page of another site can send this type without asking first, and it
  * would be answered no.
  */
-export async function readBody(request: Request): Promise<Record<string, unknown> | Response> {
+export async function readJsonBody(request: Request): Promise<Record<string, unknown> | Response> {
   const type = request.headers.get("content-type") ?? "";
   if (!/^application\/json\s*(?:;|$)/i.test(type)) {
-    return refusal(415, "usage", "Cannot read the request: its Content-Type is application/json");
+    return errorResponse(
+      415,
+      "usage",
+      "Cannot read the request: its Content-Type is application/json",
+    );
   }
   const length = Number(request.headers.get("content-length") ?? "0");
-  const text = length > longestBody ? undefined : await textOf(request);
-  if (text === undefined || Buffer.byteLength(text) > longestBody) {
-    return refusal(413, "too-large", `Cannot read more than ${longestBody} bytes of a request`);
+  const text = length > maxBodyBytes ? undefined : await readText(request);
+  if (text === undefined || Buffer.byteLength(text) > maxBodyBytes) {
+    return errorResponse(
+      413,
+      "too-large",
+      `Cannot read more than ${maxBodyBytes} bytes of a request`,
+    );
   }
   try {
     const value: unknown = JSON.parse(text);
@@ -28,11 +36,11 @@ export async function readBody(request: Request): Promise<Record<string, unknown
   } catch {
     // Said below.
   }
-  return refusal(400, "usage", "Cannot read the request: its body is a JSON object");
+  return errorResponse(400, "usage", "Cannot read the request: its body is a JSON object");
 }
 
 /** @throws {FramesError} `network` if whoever sends it went away, or was too slow */
-async function textOf(request: Request): Promise<string> {
+async function readText(request: Request): Promise<string> {
   try {
     return await request.text();
   } catch (cause) {

@@ -1,7 +1,7 @@
 /** A JPEG of a frame that is none: what a thermal camera saw is scaled first, or it would be almost black. */
 import type { RawShape } from "../frame.ts";
-import { decodeGrey, greyKind, greyRange, mostPixels, stretch } from "./grey.ts";
-import { bitmap, readColours } from "./bitmap.ts";
+import { decodeGrey, greyKind, greyRange, maxPixels, stretch } from "./grey.ts";
+import { encodeBmp, readColourPixels } from "./bitmap.ts";
 
 /** A frame to be converted. */
 export interface ConversionRequest {
@@ -18,12 +18,16 @@ export interface ConversionResult {
 }
 
 /** Of a scale to 100. */
-const quality = 85;
+const jpegQuality = 85;
 
 /** Never throws. */
-export async function convert({ id, bytes, raw }: ConversionRequest): Promise<ConversionResult> {
+export async function convertToJpeg({
+  id,
+  bytes,
+  raw,
+}: ConversionRequest): Promise<ConversionResult> {
   try {
-    const jpeg = (await jpegOf(bytes, raw)) as Uint8Array<ArrayBuffer>;
+    const jpeg = (await encodeJpeg(bytes, raw)) as Uint8Array<ArrayBuffer>;
     // It is moved to the other thread whole.
     return { id, jpeg: jpeg.byteLength === jpeg.buffer.byteLength ? jpeg : jpeg.slice() };
   } catch (error) {
@@ -31,22 +35,22 @@ export async function convert({ id, bytes, raw }: ConversionRequest): Promise<Co
   }
 }
 
-async function jpegOf(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefined) {
-  return await new Bun.Image(await readable(bytes, raw), { maxPixels: mostPixels })
-    .jpeg({ quality })
+async function encodeJpeg(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefined) {
+  return await new Bun.Image(await toDecodableImage(bytes, raw), { maxPixels })
+    .jpeg({ quality: jpegQuality })
     .bytes();
 }
 
 /** The frame in a format that Bun reads. */
-async function readable(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefined) {
+async function toDecodableImage(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefined) {
   if (greyKind(bytes, raw) !== undefined) {
     const grey = await decodeGrey(bytes, raw);
     const { width, height, samples, maximum } = grey;
     // Eight bits are what a screen shows anyway.
-    const isPlain = samples instanceof Uint8Array && maximum === 0xff;
-    const values = isPlain ? samples : stretch(grey, greyRange(grey));
-    return bitmap({ width, height, values, channels: [0, 0, 0] });
+    const isEightBit = samples instanceof Uint8Array && maximum === 0xff;
+    const values = isEightBit ? samples : stretch(grey, greyRange(grey));
+    return encodeBmp({ width, height, data: values, channels: [0, 0, 0] });
   }
-  const colours = readColours(bytes, raw);
-  return colours === undefined ? bytes : bitmap(colours);
+  const colourPixels = readColourPixels(bytes, raw);
+  return colourPixels === undefined ? bytes : encodeBmp(colourPixels);
 }

@@ -3,69 +3,70 @@ import type { RawShape } from "../frame.ts";
 import type { ConversionResult } from "./conversion.ts";
 
 /** A conversion that takes longer, in milliseconds, is given up, with the thread that does it. */
-const within = 10_000;
+const conversionTimeoutMs = 10_000;
 
 /** The thread goes when nothing was converted for so many milliseconds. */
-const idleFor = 30_000;
+const idleTimeoutMs = 30_000;
 
-interface Waiting {
+interface PendingConversion {
   resolve(result: ConversionResult): void;
   readonly timer: NodeJS.Timeout;
 }
 
 export class Converter {
-  readonly #makeWorker: () => Worker;
+  readonly #createWorker: () => Worker;
   #worker: Worker | undefined;
-  readonly #waiting = new Map<number, Waiting>();
-  #ids = 0;
+  readonly #pending = new Map<number, PendingConversion>();
+  #lastId = 0;
   #idleTimer: NodeJS.Timeout | undefined;
 
-  constructor(makeWorker: () => Worker) {
-    this.#makeWorker = makeWorker;
+  constructor(createWorker: () => Worker) {
+    this.#createWorker = createWorker;
   }
 
   /** A JPEG of the frame, or why there is none. Never rejects. */
   convert(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefined): Promise<ConversionResult> {
-    const id = ++this.#ids;
+    const id = ++this.#lastId;
     clearTimeout(this.#idleTimer);
     return new Promise((resolve) => {
-      const late = () => this.#restart(`The conversion took longer than ${within / 1000} s`);
-      this.#waiting.set(id, { resolve, timer: setTimeout(late, within) });
-      const worker = (this.#worker ??= this.#start());
+      const onTimeout = () =>
+        this.#abortAll(`The conversion took longer than ${conversionTimeoutMs / 1000} s`);
+      this.#pending.set(id, { resolve, timer: setTimeout(onTimeout, conversionTimeoutMs) });
+      const worker = (this.#worker ??= this.#startWorker());
       worker.postMessage({ id, bytes, raw });
     });
   }
 
-  #start(): Worker {
-    const worker = this.#makeWorker();
-    worker.onmessage = ({ data }: MessageEvent<ConversionResult>) => this.#done(data);
-    worker.onerror = ({ message }) => this.#restart(message);
+  #startWorker(): Worker {
+    const worker = this.#createWorker();
+    worker.onmessage = ({ data }: MessageEvent<ConversionResult>) => this.#onResult(data);
+    worker.onerror = ({ message }) => this.#abortAll(message);
     // The types of the page, whose workers have no such thing, hold here too.
     (worker as Worker & { unref(): void }).unref();
     return worker;
   }
 
-  #done(result: ConversionResult): void {
-    const waiting = this.#waiting.get(result.id);
-    if (waiting === undefined) return;
-    this.#waiting.delete(result.id);
-    clearTimeout(waiting.timer);
-    waiting.resolve(result);
-    if (this.#waiting.size > 0) return;
+  #onResult(result: ConversionResult): void {
+    const pending = this.#pending.get(result.id);
+    if (pending === undefined) return;
+    this.#pending.delete(result.id);
+    clearTimeout(pending.timer);
+    pending.resolve(result);
+    if (this.#pending.size > 0) return;
     clearTimeout(this.#idleTimer);
-    this.#idleTimer = setTimeout(() => this.close(), idleFor);
+    this.#idleTimer = setTimeout(() => this.close(), idleTimeoutMs);
     this.#idleTimer.unref();
   }
 
-  #restart(failure: string): void {
+  #abortAll(failure: string): void {
     this.#worker?.terminate();
     this.#worker = undefined;
-    for (const id of [...this.#waiting.keys()]) this.#done({ id, failure });
+    for (const id of [...this.#pending.keys()]) this.#onResult({ id, failure });
   }
 
   close(): void {
     clearTimeout(this.#idleTimer);
-    this.#restart("The server is being stopped");
+    this.#abortAll("The server is being stopped");
     clearTimeout(this.#idleTimer);
   }
 }

@@ -1,97 +1,97 @@
 /** The newest frame of each source that somebody asked for: read once, and kept for all who ask. */
 import { crc32 } from "node:zlib";
-import type { KeptFrames } from "../store/kept.ts";
-import type { Feed, Newest } from "./feed.ts";
-import type { Live } from "./live.ts";
+import type { StoreContents } from "../store/kept.ts";
+import type { SourceStats, NewestFrame } from "./feed.ts";
+import type { LiveSources } from "./live.ts";
 
 /** Larger frames are not kept, and not shown live. */
-export const largestCopy = 32 << 20;
+export const maxLiveFrameBytes = 32 << 20;
 
 /** Bytes of all copies; those that were asked for longest ago go. */
-const mostBytes = 128 << 20;
+const maxCacheBytes = 128 << 20;
 
 /** A copy that nobody asked for goes after so many milliseconds. */
-const keptFor = 10_000;
+const cacheTtlMs = 10_000;
 
 /** The bytes of a frame that came. */
-export interface FrameCopy {
-  readonly newest: Newest;
+export interface CachedFrame {
+  readonly newest: NewestFrame;
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** How many frames had come from the source with this one. */
   readonly serial: number;
 }
 
-interface Place {
-  copy: FrameCopy | undefined;
-  reading: Promise<FrameCopy | undefined> | undefined;
+interface FrameCacheEntry {
+  cached: CachedFrame | undefined;
+  reading: Promise<CachedFrame | undefined> | undefined;
   /** Frames that had come when the last reading began. */
   serial: number;
-  askedAt: number;
+  lastUsedAt: number;
 }
 
-export class Copies {
-  readonly #kept: KeptFrames;
-  readonly #live: Live;
+export class NewestFrameCache {
+  readonly #contents: StoreContents;
+  readonly #liveSources: LiveSources;
   /** The place that was asked for last is the last. */
-  readonly #places = new Map<Feed, Place>();
+  readonly #entries = new Map<SourceStats, FrameCacheEntry>();
   #bytes = 0;
-  readonly #endTick: () => void;
+  readonly #unsubscribeTick: () => void;
 
-  constructor(kept: KeptFrames, live: Live) {
-    this.#kept = kept;
-    this.#live = live;
-    this.#endTick = live.onTick(() => this.#dropUnasked());
+  constructor(contents: StoreContents, liveSources: LiveSources) {
+    this.#contents = contents;
+    this.#liveSources = liveSources;
+    this.#unsubscribeTick = liveSources.onTick(() => this.#evictIdle());
   }
 
   /**
    * The newest frame of a source, or the one before that is held if somebody took the newest away; nothing if
    * that is gone as well, or too large.
    */
-  async newest(feed: Feed): Promise<FrameCopy | undefined> {
-    const wanted = feed.frames;
-    const place = this.#place(feed);
-    let { copy } = place;
-    while (place.serial < wanted || place.reading !== undefined) {
+  async newest(stats: SourceStats): Promise<CachedFrame | undefined> {
+    const minSerial = stats.frames;
+    const entry = this.#touchEntry(stats);
+    let { cached } = entry;
+    while (entry.serial < minSerial || entry.reading !== undefined) {
       // Who reads already may have begun before the newest came.
-      place.reading ??= this.#read(feed, place).finally(() => (place.reading = undefined));
-      copy = await place.reading;
+      entry.reading ??= this.#readNewest(stats, entry).finally(() => (entry.reading = undefined));
+      cached = await entry.reading;
     }
-    return copy ?? place.copy;
+    return cached ?? entry.cached;
   }
 
-  #place(feed: Feed): Place {
-    const place = this.#places.get(feed) ?? {
-      copy: undefined,
+  #touchEntry(stats: SourceStats): FrameCacheEntry {
+    const entry = this.#entries.get(stats) ?? {
+      cached: undefined,
       reading: undefined,
       serial: 0,
-      askedAt: 0,
+      lastUsedAt: 0,
     };
-    place.askedAt = this.#live.now;
-    this.#places.delete(feed);
-    this.#places.set(feed, place);
-    return place;
+    entry.lastUsedAt = this.#liveSources.now;
+    this.#entries.delete(stats);
+    this.#entries.set(stats, entry);
+    return entry;
   }
 
   /** Reads the newest, if there is one that can be held; gives what is held then. */
-  async #read(feed: Feed, place: Place): Promise<FrameCopy | undefined> {
-    const { newest, stream, source } = feed;
-    const serial = feed.frames;
+  async #readNewest(stats: SourceStats, entry: FrameCacheEntry): Promise<CachedFrame | undefined> {
+    const { newest, stream, source } = stats;
+    const serial = stats.frames;
     try {
-      const copy =
-        newest === undefined ? undefined : await this.#copy(stream, source, newest, serial);
-      if (copy !== undefined) this.#hold(place, copy);
-      return place.copy;
+      const cached =
+        newest === undefined ? undefined : await this.#load(stream, source, newest, serial);
+      if (cached !== undefined) this.#setCached(entry, cached);
+      return entry.cached;
     } finally {
-      place.serial = serial;
-      this.#makeRoom();
+      entry.serial = serial;
+      this.#evict();
     }
   }
 
-  async #copy(stream: string, source: string, newest: Newest, serial: number) {
+  async #load(stream: string, source: string, newest: NewestFrame, serial: number) {
     const { name, size } = newest.frame;
-    if (size > largestCopy) return undefined;
+    if (size > maxLiveFrameBytes) return undefined;
     try {
-      const blob = this.#kept.bytesOf({ stream, source, name, size });
+      const blob = this.#contents.blob({ stream, source, name, size });
       const bytes = await blob?.bytes();
       // What was changed or replaced since is not the frame.
       if (bytes?.length !== size || crc32(bytes) !== newest.crc32) return undefined;
@@ -102,33 +102,33 @@ export class Copies {
     }
   }
 
-  #hold(place: Place, copy: FrameCopy | undefined): void {
-    this.#bytes += (copy?.bytes.length ?? 0) - (place.copy?.bytes.length ?? 0);
-    place.copy = copy;
+  #setCached(entry: FrameCacheEntry, cached: CachedFrame | undefined): void {
+    this.#bytes += (cached?.bytes.length ?? 0) - (entry.cached?.bytes.length ?? 0);
+    entry.cached = cached;
   }
 
-  #makeRoom(): void {
-    for (const [feed, place] of this.#places) {
-      if (this.#bytes <= mostBytes) return;
-      this.#drop(feed, place);
+  #evict(): void {
+    for (const [stats, entry] of this.#entries) {
+      if (this.#bytes <= maxCacheBytes) return;
+      this.#remove(stats, entry);
     }
   }
 
-  #drop(feed: Feed, place: Place): void {
-    if (place.reading !== undefined) return;
-    this.#hold(place, undefined);
-    this.#places.delete(feed);
+  #remove(stats: SourceStats, entry: FrameCacheEntry): void {
+    if (entry.reading !== undefined) return;
+    this.#setCached(entry, undefined);
+    this.#entries.delete(stats);
   }
 
-  #dropUnasked(): void {
-    const before = this.#live.now - keptFor;
-    for (const [feed, place] of this.#places) {
-      if (place.askedAt < before) this.#drop(feed, place);
+  #evictIdle(): void {
+    const idleSince = this.#liveSources.now - cacheTtlMs;
+    for (const [stats, entry] of this.#entries) {
+      if (entry.lastUsedAt < idleSince) this.#remove(stats, entry);
     }
   }
 
   close(): void {
-    this.#endTick();
-    this.#places.clear();
+    this.#unsubscribeTick();
+    this.#entries.clear();
   }
 }

@@ -1,87 +1,87 @@
 /** `/events`: what is live, once a second, and what goes wrong, as it happens. */
-import { jsonText } from "./answers.ts";
-import type { Visitor } from "./access.ts";
-import type { Asked } from "./asked.ts";
-import type { Exhibition } from "./exhibition.ts";
-import { bodyOf, type Outflow } from "./outflow.ts";
+import { toJson } from "./answers.ts";
+import type { Principal } from "./access.ts";
+import type { RouteRequest } from "./asked.ts";
+import type { HttpContext } from "./exhibition.ts";
+import { createBody, type BodySource } from "./outflow.ts";
 import type { Problem } from "./problems.ts";
-import type { End } from "./viewers.ts";
+import type { EndReason } from "./viewers.ts";
 
 const headers = { "Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no" };
 
 /** Problems that wait for one reader; of more the oldest go. */
-const mostWaiting = 100;
+const maxQueuedProblems = 100;
 
 /** @throws {FramesError} `full` */
-export function eventsAnswer(asked: Asked, exhibition: Exhibition): Response {
-  if (asked.request.method === "HEAD") return new Response(null, { headers });
-  const viewer = asked.viewers.enter("events", asked.visitor);
-  asked.mayTake(0);
-  return new Response(bodyOf(viewer, new EventFlow(exhibition, asked.visitor)), { headers });
+export function handleEvents(req: RouteRequest, context: HttpContext): Response {
+  if (req.request.method === "HEAD") return new Response(null, { headers });
+  const client = req.clients.add("events", req.principal);
+  req.setIdleTimeout(0);
+  return new Response(createBody(client, new EventBody(context, req.principal)), { headers });
 }
 
 /** Whether somebody may hear of a problem. */
-export function mayHear(visitor: Visitor, { stream, source }: Problem): boolean {
-  if (visitor.seesAll) return true;
-  return stream !== null && source !== null && visitor.maySee(stream, source);
+export function canReadProblem(principal: Principal, { stream, source }: Problem): boolean {
+  if (principal.canReadAll) return true;
+  return stream !== null && source !== null && principal.canRead(stream, source);
 }
 
-class EventFlow implements Outflow {
-  readonly #exhibition: Exhibition;
-  readonly #visitor: Visitor;
+class EventBody implements BodySource {
+  readonly #context: HttpContext;
+  readonly #principal: Principal;
   #problems: Problem[] = [];
   /** A state is due at once, and then once a second. */
-  #isDue = true;
-  #woken: (() => void) | undefined;
-  readonly #endTick: () => void;
-  readonly #endProblems: () => void;
+  #isStateDue = true;
+  #resolveWait: (() => void) | undefined;
+  readonly #unsubscribeTick: () => void;
+  readonly #unsubscribeProblems: () => void;
 
-  constructor(exhibition: Exhibition, visitor: Visitor) {
-    this.#exhibition = exhibition;
-    this.#visitor = visitor;
-    const { live } = exhibition;
-    this.#endTick = live.onTick(() => {
-      this.#isDue = true;
-      this.#wake();
+  constructor(context: HttpContext, principal: Principal) {
+    this.#context = context;
+    this.#principal = principal;
+    const { liveSources } = context;
+    this.#unsubscribeTick = liveSources.onTick(() => {
+      this.#isStateDue = true;
+      this.#notify();
     });
-    this.#endProblems = live.problems.follow((problem) => {
-      if (!mayHear(visitor, problem)) return;
-      this.#problems = [...this.#problems, problem].slice(-mostWaiting);
-      this.#wake();
+    this.#unsubscribeProblems = liveSources.problems.subscribe((problem) => {
+      if (!canReadProblem(principal, problem)) return;
+      this.#problems = [...this.#problems, problem].slice(-maxQueuedProblems);
+      this.#notify();
     });
   }
 
-  #wake(): void {
-    this.#woken?.();
-    this.#woken = undefined;
+  #notify(): void {
+    this.#resolveWait?.();
+    this.#resolveWait = undefined;
   }
 
   async next(): Promise<Uint8Array> {
-    while (!this.#isDue && this.#problems.length === 0) {
-      await new Promise<void>((resolve) => (this.#woken = resolve));
+    while (!this.#isStateDue && this.#problems.length === 0) {
+      await new Promise<void>((resolve) => (this.#resolveWait = resolve));
     }
-    let text = this.#problems.map((problem) => eventText("problem", jsonText(problem))).join("");
+    let text = this.#problems.map((problem) => formatEvent("problem", toJson(problem))).join("");
     this.#problems = [];
-    if (this.#isDue) {
-      this.#isDue = false;
+    if (this.#isStateDue) {
+      this.#isStateDue = false;
       // Sums that are not in step yet are in the next one.
-      this.#exhibition.refresh().catch(() => {});
-      text += eventText("state", this.#exhibition.states.textFor(this.#visitor));
+      this.#context.refresh().catch(() => {});
+      text += formatEvent("state", this.#context.status.jsonFor(this.#principal));
     }
     return new TextEncoder().encode(text);
   }
 
-  farewell(why: End): Uint8Array | undefined {
-    return new TextEncoder().encode(eventText("bye", jsonText({ reason: why })));
+  closingBytes(reason: EndReason): Uint8Array | undefined {
+    return new TextEncoder().encode(formatEvent("bye", toJson({ reason })));
   }
 
   close(): void {
-    this.#endTick();
-    this.#endProblems();
+    this.#unsubscribeTick();
+    this.#unsubscribeProblems();
   }
 }
 
 /** JSON holds no line break, so that one line has it all. */
-function eventText(name: string, data: string): string {
+function formatEvent(name: string, data: string): string {
   return `event: ${name}\ndata: ${data}\n\n`;
 }

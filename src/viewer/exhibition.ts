@@ -1,69 +1,73 @@
 /** What is to be seen of a server. */
 import { asFramesError, FramesError } from "../errors.ts";
 import type { Catalog } from "../store/catalog.ts";
-import type { KeptFrames } from "../store/kept.ts";
-import { Missing } from "../store/missing.ts";
-import { type SourceSum, Sums } from "../store/sums.ts";
+import type { StoreContents } from "../store/kept.ts";
+import { GapIndex } from "../store/missing.ts";
+import { type SourceTotal, SourceTotals } from "../store/sums.ts";
 import { Converter } from "./converter.ts";
-import { Copies } from "./copies.ts";
-import type { Live } from "./live.ts";
-import { Pictures } from "./pictures.ts";
-import { States } from "./states.ts";
+import { NewestFrameCache } from "./copies.ts";
+import type { LiveSources } from "./live.ts";
+import { JpegCache } from "./pictures.ts";
+import { StatusReporter } from "./states.ts";
 
 /** The server that is shown. */
-export interface Showing {
+export interface ServerInfo {
   readonly version: string;
-  readonly live: Live;
-  readonly kept: KeptFrames;
+  readonly liveSources: LiveSources;
+  readonly contents: StoreContents;
   /** Peers that are connected. */
   readonly connections: number;
   /** How often frames were refused and connections ended, by the error. */
   readonly refusals: ReadonlyMap<string, number>;
   /** Why no frame could be stored the last time, if that is so. */
-  readonly failure: FramesError | undefined;
+  readonly storeError: FramesError | undefined;
   /** The thread that converts frames. */
-  makeConverter(): Worker;
+  createConverterWorker(): Worker;
 }
 
 /** Lets others have their turn for a moment: the same process receives frames. */
-const pauseFor = 2;
+const pauseMs = 2;
 
-export class Exhibition {
-  readonly showing: Showing;
-  readonly live: Live;
-  readonly kept: KeptFrames;
+export class HttpContext {
+  readonly server: ServerInfo;
+  readonly liveSources: LiveSources;
+  readonly contents: StoreContents;
   /** When the server began. */
   readonly started = new Date();
   readonly catalog: Catalog;
-  readonly missing: Missing;
-  readonly copies: Copies;
-  readonly pictures: Pictures;
-  readonly states: States;
-  readonly #sums: Sums;
-  #isOver = false;
+  readonly gapIndex: GapIndex;
+  readonly newestFrames: NewestFrameCache;
+  readonly jpegCache: JpegCache;
+  readonly status: StatusReporter;
+  readonly #totals: SourceTotals;
+  #isClosed = false;
 
   /** @throws {FramesError} `store` if the journal cannot be read */
-  constructor(showing: Showing) {
-    const { live, kept } = showing;
-    this.showing = showing;
-    this.live = live;
-    this.kept = kept;
-    this.catalog = kept.openCatalog();
-    this.missing = new Missing(this.catalog, this.pause);
-    this.#sums = new Sums(this.catalog, this.pause);
-    kept.follow(this.#sums);
-    this.copies = new Copies(kept, live);
-    this.pictures = new Pictures(this.copies, new Converter(showing.makeConverter), live);
-    this.states = new States(live, this.#sums, kept, () => showing.connections);
+  constructor(server: ServerInfo) {
+    const { liveSources, contents } = server;
+    this.server = server;
+    this.liveSources = liveSources;
+    this.contents = contents;
+    this.catalog = contents.openCatalog();
+    this.gapIndex = new GapIndex(this.catalog, this.pause);
+    this.#totals = new SourceTotals(this.catalog, this.pause);
+    contents.setJournalListener(this.#totals);
+    this.newestFrames = new NewestFrameCache(contents, liveSources);
+    this.jpegCache = new JpegCache(
+      this.newestFrames,
+      new Converter(server.createConverterWorker),
+      liveSources,
+    );
+    this.status = new StatusReporter(liveSources, this.#totals, contents, () => server.connections);
   }
 
   readonly pause = async (): Promise<void> => {
-    await Bun.sleep(pauseFor);
+    await Bun.sleep(pauseMs);
     this.#checkOpen();
   };
 
   #checkOpen(): void {
-    if (this.#isOver) throw new FramesError("stopping");
+    if (this.#isClosed) throw new FramesError("stopping");
   }
 
   /**
@@ -73,35 +77,35 @@ export class Exhibition {
    */
   async refresh(): Promise<void> {
     this.#checkOpen();
-    await this.#sums.refresh();
+    await this.#totals.refresh();
   }
 
   /** Streams by the last `refresh`, in the order of their names. */
   get streams(): readonly string[] {
-    return this.#sums.streams;
+    return this.#totals.streams;
   }
 
   /** Their sources. */
-  sourcesOf(stream: string): readonly SourceSum[] {
-    return this.#sums.sources(stream);
+  sourcesOf(stream: string): readonly SourceTotal[] {
+    return this.#totals.sources(stream);
   }
 
   /** Why no frame can be stored now, if that is so. */
-  get failure(): FramesError | undefined {
+  get storeError(): FramesError | undefined {
     try {
-      this.kept.checkReady();
-      return this.showing.failure;
+      this.contents.checkReady();
+      return this.server.storeError;
     } catch (error) {
       return asFramesError(error, "store");
     }
   }
 
   close(): void {
-    this.#isOver = true;
-    this.kept.follow(undefined);
-    this.copies.close();
-    this.pictures.close();
-    this.states.close();
+    this.#isClosed = true;
+    this.contents.setJournalListener(undefined);
+    this.newestFrames.close();
+    this.jpegCache.close();
+    this.status.close();
     this.catalog.close();
   }
 }

@@ -4,41 +4,42 @@
  */
 
 /** Shares of the files that there may be: with so many open nobody new is let in, or everybody goes; then again. */
-const crowded = 0.75;
-const desperate = 0.875;
-const roomy = 0.625;
+const closeAboveShare = 0.75;
+const dropAboveShare = 0.875;
+const reopenBelowShare = 0.625;
 
 /** What is let in by. */
-export interface Gate {
+export interface AcceptGate {
   /** Lets nobody new in. */
-  close(): void;
+  pauseAccepting(): void;
   /** Ends all connections there are. */
-  clear(): void;
+  dropAll(): void;
   /** Lets in again; whether that can be had by now. */
-  open(): boolean;
+  resumeAccepting(): boolean;
 }
 
-export class FileGuard {
-  readonly #most: number;
+export class OpenFileGuard {
+  readonly #maxOpenFiles: number;
   readonly #openFiles: () => number;
-  readonly #gate: Gate;
-  #isOpen = true;
+  readonly #gate: AcceptGate;
+  #isAccepting = true;
 
-  /** @param most files that may be open */
-  constructor(most: number, openFiles: () => number, gate: Gate) {
-    this.#most = most;
+  /** @param maxOpenFiles files that may be open */
+  constructor(maxOpenFiles: number, openFiles: () => number, gate: AcceptGate) {
+    this.#maxOpenFiles = maxOpenFiles;
     this.#openFiles = openFiles;
     this.#gate = gate;
   }
 
   /** Looks; to be called many times a second. */
-  look(): void {
-    const share = this.#openFiles() / this.#most;
-    if (this.#isOpen && share > crowded) {
-      this.#isOpen = false;
-      this.#gate.close();
+  check(): void {
+    const share = this.#openFiles() / this.#maxOpenFiles;
+    if (this.#isAccepting && share > closeAboveShare) {
+      this.#isAccepting = false;
+      this.#gate.pauseAccepting();
     }
-    if (share > desperate) this.#gate.clear();
-    else if (!this.#isOpen && share < roomy) this.#isOpen = this.#gate.open();
+    if (share > dropAboveShare) this.#gate.dropAll();
+    else if (!this.#isAccepting && share < reopenBelowShare)
+      this.#isAccepting = this.#gate.resumeAccepting();
   }
 }

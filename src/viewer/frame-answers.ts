@@ -2,23 +2,23 @@
 import { crc32 } from "node:zlib";
 import type { FrameDescription, RawShape } from "../frame.ts";
 import { FramesError } from "../errors.ts";
-import { missing, refusal } from "./answers.ts";
-import type { Asked } from "./asked.ts";
-import type { Exhibition } from "./exhibition.ts";
-import { disposition, mediaType, secondsText } from "./media.ts";
+import { notFound, errorResponse } from "./answers.ts";
+import type { RouteRequest } from "./asked.ts";
+import type { HttpContext } from "./exhibition.ts";
+import { contentDisposition, mediaType, toDecimalSeconds } from "./media.ts";
 
 /** What is answered from memory; larger frames are read as they go out. */
-const smallBytes = 1 << 20;
+const maxInMemoryBytes = 1 << 20;
 
 /** Larger frames than this are not read through before they go out; bytes that are read at a time. */
-const largestChecked = 64 << 20;
-const pieceBytes = 1 << 20;
+const maxVerifiedBytes = 64 << 20;
+const readChunkBytes = 1 << 20;
 
 /** Whoever reads nothing of an answer for so many seconds is gone. */
-const patience = 120;
+const idleTimeoutSeconds = 120;
 
 /** A frame that is there, or was. */
-export interface Shown {
+export interface ServedFrame {
   readonly stream: string;
   readonly source: string;
   readonly frame: Pick<FrameDescription, "name" | "sequence" | "captured" | "size">;
@@ -27,7 +27,7 @@ export interface Shown {
 }
 
 /** Part of a frame: its first byte, and the one behind its last. */
-interface Part {
+interface ByteRange {
   readonly from: number;
   readonly to: number;
 }
@@ -35,60 +35,61 @@ interface Part {
 /**
  * Answers with a frame, or with the part that is asked for.
  *
- * @param held its bytes, if they are in memory already
+ * @param cachedBytes its bytes, if they are in memory already
  */
-export async function frameAnswer(
-  asked: Asked,
-  { kept }: Pick<Exhibition, "kept">,
-  shown: Shown,
-  held?: Uint8Array<ArrayBuffer>,
+export async function frameResponse(
+  req: RouteRequest,
+  { contents }: Pick<HttpContext, "contents">,
+  served: ServedFrame,
+  cachedBytes?: Uint8Array<ArrayBuffer>,
 ): Promise<Response> {
-  const { request } = asked;
-  const { frame } = shown;
-  const headers = headersOf(shown);
-  if (matches(request.headers.get("If-None-Match"), headers["ETag"]!)) {
+  const { request } = req;
+  const { frame } = served;
+  const headers = frameHeaders(served);
+  if (matchesETag(request.headers.get("If-None-Match"), headers["ETag"]!)) {
     return new Response(null, { status: 304, headers });
   }
-  const part = partOf(request, frame.size, headers["ETag"]!);
-  if (part === undefined) {
+  const byteRange = parseRange(request, frame.size, headers["ETag"]!);
+  if (byteRange === undefined) {
     const range = { "Content-Range": `bytes */${frame.size}` };
-    return refusal(416, "usage", `The frame has ${frame.size} bytes, and not those`, range);
+    return errorResponse(416, "usage", `The frame has ${frame.size} bytes, and not those`, range);
   }
-  const isWhole = part.from === 0 && part.to === frame.size;
-  const length = part.to - part.from;
+  const isWhole = byteRange.from === 0 && byteRange.to === frame.size;
+  const length = byteRange.to - byteRange.from;
   const status = isWhole ? 200 : 206;
-  if (!isWhole) headers["Content-Range"] = `bytes ${part.from}-${part.to - 1}/${frame.size}`;
-  const blob = held === undefined ? kept.bytesOf({ ...shown, ...frame }) : undefined;
-  if (held === undefined && blob === undefined) throw goneError(shown);
+  if (!isWhole)
+    headers["Content-Range"] = `bytes ${byteRange.from}-${byteRange.to - 1}/${frame.size}`;
+  const blob = cachedBytes === undefined ? contents.blob({ ...served, ...frame }) : undefined;
+  if (cachedBytes === undefined && blob === undefined) throw movedAwayError(served);
   if (request.method === "HEAD") {
-    const described = { ...headers, "Content-Length": String(length) };
-    return new Response(null, { status, headers: described });
+    const headHeaders = { ...headers, "Content-Length": String(length) };
+    return new Response(null, { status, headers: headHeaders });
   }
-  if (held !== undefined || frame.size <= smallBytes) {
-    const bytes = held ?? (await blob!.bytes().catch(() => undefined));
-    if (bytes === undefined || bytes.length !== frame.size) throw goneError(shown);
-    if (held === undefined && crc32(bytes) !== shown.crc32) throw changedError(shown);
-    asked.mayTake(patience);
-    return new Response(bytes.subarray(part.from, part.to), { status, headers });
+  if (cachedBytes !== undefined || frame.size <= maxInMemoryBytes) {
+    const bytes = cachedBytes ?? (await blob!.bytes().catch(() => undefined));
+    if (bytes === undefined || bytes.length !== frame.size) throw movedAwayError(served);
+    if (cachedBytes === undefined && crc32(bytes) !== served.crc32) throw damagedError(served);
+    req.setIdleTimeout(idleTimeoutSeconds);
+    return new Response(bytes.subarray(byteRange.from, byteRange.to), { status, headers });
   }
-  if (isWhole && frame.size <= largestChecked && !(await isIntact(blob!, shown))) {
-    throw changedError(shown);
+  if (isWhole && frame.size <= maxVerifiedBytes && !(await hasStoredChecksum(blob!, served))) {
+    throw damagedError(served);
   }
-  asked.mayTake(patience);
-  const body = blob!.slice(part.from, part.to);
+  req.setIdleTimeout(idleTimeoutSeconds);
+  const body = blob!.slice(byteRange.from, byteRange.to);
   // Bun reads it as it goes out; of a bucket's it would make an answer that leads there.
-  if (kept.fetch === undefined) return new Response(body, { status, headers });
+  if (contents.fetch === undefined) return new Response(body, { status, headers });
   headers["Content-Length"] = String(length);
   return new Response(body.stream(), { status, headers });
 }
 
-function headersOf({ frame, crc32: crc, raw }: Shown): Record<string, string> {
+function frameHeaders({ frame, crc32: crc, raw }: ServedFrame): Record<string, string> {
   const type = mediaType(frame.name, raw);
   return {
     "Content-Type": type,
-    "Content-Disposition": disposition(frame.name, type),
+    "Content-Disposition": contentDisposition(frame.name, type),
     "X-Sequence": String(frame.sequence),
-    "X-Timestamp": secondsText(frame.captured),
+    "X-Timestamp": toDecimalSeconds(frame.captured),
     ETag: `"${crc.toString(16).padStart(8, "0")}-${frame.size}"`,
     "Accept-Ranges": "bytes",
     // Another frame may take the place of this one.
@@ -96,15 +97,15 @@ function headersOf({ frame, crc32: crc, raw }: Shown): Record<string, string> {
   };
 }
 
-function matches(given: string | null, etag: string): boolean {
-  if (given === null) return false;
-  return given
+function matchesETag(header: string | null, etag: string): boolean {
+  if (header === null) return false;
+  return header
     .split(",")
-    .some((one) => one.trim() === "*" || one.trim().replace(/^W\//, "") === etag);
+    .some((item) => item.trim() === "*" || item.trim().replace(/^W\//, "") === etag);
 }
 
 /** What is asked for; all of it unless that is one part that can be understood; nothing if it is not there. */
-function partOf(request: Request, size: number, etag: string): Part | undefined {
+function parseRange(request: Request, size: number, etag: string): ByteRange | undefined {
   const whole = { from: 0, to: size };
   const range = request.headers.get("Range");
   const condition = request.headers.get("If-Range");
@@ -122,22 +123,25 @@ function partOf(request: Request, size: number, etag: string): Part | undefined 
 }
 
 /** Whether a large frame is what was stored. */
-async function isIntact(blob: Blob, { frame, crc32: expected }: Shown): Promise<boolean> {
+async function hasStoredChecksum(
+  blob: Blob,
+  { frame, crc32: expected }: ServedFrame,
+): Promise<boolean> {
   let crc = 0;
-  for (let at = 0; at < frame.size; at += pieceBytes) {
-    const piece = await blob.slice(at, Math.min(frame.size, at + pieceBytes)).bytes();
-    crc = crc32(piece, crc);
+  for (let offset = 0; offset < frame.size; offset += readChunkBytes) {
+    const chunk = await blob.slice(offset, Math.min(frame.size, offset + readChunkBytes)).bytes();
+    crc = crc32(chunk, crc);
   }
   return crc === expected;
 }
 
-function goneError({ stream, source, frame }: Shown): FramesError {
-  return missing(
+function movedAwayError({ stream, source, frame }: ServedFrame): FramesError {
+  return notFound(
     `Frame ${JSON.stringify(frame.name)} of ${source} in ${stream} is not there any more: it was moved away`,
   );
 }
 
-function changedError({ source, frame }: Shown): FramesError {
+function damagedError({ source, frame }: ServedFrame): FramesError {
   return new FramesError(
     "damaged",
     `The file of frame ${JSON.stringify(frame.name)} of ${source} is not what was stored: frames verify tells more`,

@@ -1,87 +1,89 @@
 /** `/api`: streams, frames, gaps, senders and problems as JSON. */
 import { FramesError } from "../errors.ts";
-import type { KeptFrame, Place } from "../store/catalog.ts";
-import type { GapPlace } from "../store/missing.ts";
-import { json, missing } from "./answers.ts";
-import { mayHear } from "./events.ts";
-import type { Asked } from "./asked.ts";
-import type { Exhibition } from "./exhibition.ts";
-import { frameAddress, mediaType } from "./media.ts";
+import type { FrameRecord, CatalogPosition } from "../store/catalog.ts";
+import type { GapPosition } from "../store/missing.ts";
+import { jsonResponse, notFound } from "./answers.ts";
+import { canReadProblem } from "./events.ts";
+import type { RouteRequest } from "./asked.ts";
+import type { HttpContext } from "./exhibition.ts";
+import { framePath, mediaType } from "./media.ts";
 
 /** Entries of a list, if nothing else is asked for and at most. */
-const usualLimit = 100;
-const mostEntries = 500;
+const defaultLimit = 100;
+const maxLimit = 500;
 
 /** Sources whose nearest frame is told of one moment. */
-const mostSources = 100;
+const maxMomentSources = 100;
 
 /** The answer to `/api/…`, whose parts these are; nothing if there is no such list. */
-export async function listAnswer(
-  asked: Asked,
-  exhibition: Exhibition,
+export async function handleApi(
+  req: RouteRequest,
+  context: HttpContext,
   parts: readonly string[],
 ): Promise<Response | undefined> {
-  const [list, stream, what, ...rest] = parts;
+  const [resource, stream, subresource, ...rest] = parts;
   if (rest.length > 0) return undefined;
   if (stream === undefined) {
-    if (list === "server") return await serverAnswer(asked, exhibition);
-    if (list === "streams") return await streamsAnswer(asked, exhibition);
-    if (list === "senders") {
-      return json({ senders: asked.visitor.seesAll ? exhibition.live.senders : [] });
+    if (resource === "server") return await handleServer(req, context);
+    if (resource === "streams") return await handleStreams(req, context);
+    if (resource === "senders") {
+      return jsonResponse({ senders: req.principal.canReadAll ? context.liveSources.senders : [] });
     }
-    if (list === "problems") {
-      const { last } = exhibition.live.problems;
-      return json({ problems: last.filter((problem) => mayHear(asked.visitor, problem)) });
+    if (resource === "problems") {
+      const { recent } = context.liveSources.problems;
+      return jsonResponse({
+        problems: recent.filter((problem) => canReadProblem(req.principal, problem)),
+      });
     }
     return undefined;
   }
-  if (list !== "streams") return undefined;
-  if (!asked.visitor.maySee(stream)) throw missing(`There is no stream ${stream}`);
-  if (what === undefined) return await streamAnswer(asked, exhibition, stream);
-  if (what === "frames") return await framesAnswer(asked, exhibition, stream);
-  if (what === "moment") return await momentAnswer(asked, exhibition, stream);
-  if (what === "gaps") return await gapsAnswer(asked, exhibition, stream);
+  if (resource !== "streams") return undefined;
+  if (!req.principal.canRead(stream)) throw notFound(`There is no stream ${stream}`);
+  if (subresource === undefined) return await handleStream(req, context, stream);
+  if (subresource === "frames") return await handleFrames(req, context, stream);
+  if (subresource === "moment") return await handleMoment(req, context, stream);
+  if (subresource === "gaps") return await handleGaps(req, context, stream);
   return undefined;
 }
 
-async function serverAnswer({ visitor }: Asked, exhibition: Exhibition): Promise<Response> {
-  await exhibition.refresh();
-  const { started, states } = exhibition;
-  const { version, connections } = exhibition.showing;
-  const isOpen = visitor.seesAll;
-  return json({
+async function handleServer({ principal }: RouteRequest, context: HttpContext): Promise<Response> {
+  await context.refresh();
+  const { started, status } = context;
+  const { version, connections } = context.server;
+  const canReadAll = principal.canReadAll;
+  return jsonResponse({
     version,
     started: BigInt(started.getTime()) * 1_000_000n,
-    store: isOpen ? states.store() : null,
-    connections: isOpen ? connections : null,
+    store: canReadAll ? status.storeStatus() : null,
+    connections: canReadAll ? connections : null,
   });
 }
 
-async function streamsAnswer(asked: Asked, exhibition: Exhibition): Promise<Response> {
-  await exhibition.refresh();
-  const after = asked.url.searchParams.get("after");
-  const limit = limitOf(asked);
-  const names = exhibition.streams.filter(
-    (name) => (after === null || name > after) && asked.visitor.maySee(name),
+async function handleStreams(req: RouteRequest, context: HttpContext): Promise<Response> {
+  await context.refresh();
+  const after = req.url.searchParams.get("after");
+  const limit = parseLimit(req);
+  const names = context.streams.filter(
+    (name) => (after === null || name > after) && req.principal.canRead(name),
   );
   const listed = names.slice(0, limit);
   const streams = [];
-  for (const name of listed) streams.push(await streamOf(asked, exhibition, name));
-  return json({ streams, next: names.length > limit ? listed.at(-1) : null });
+  for (const name of listed) streams.push(await streamJson(req, context, name));
+  return jsonResponse({ streams, next: names.length > limit ? listed.at(-1) : null });
 }
 
-async function streamAnswer(asked: Asked, exhibition: Exhibition, name: string) {
-  await exhibition.refresh();
-  if (!exhibition.streams.includes(name)) throw missing(`There is no stream ${name}`);
-  return json(await streamOf(asked, exhibition, name));
+async function handleStream(req: RouteRequest, context: HttpContext, name: string) {
+  await context.refresh();
+  if (!context.streams.includes(name)) throw notFound(`There is no stream ${name}`);
+  return jsonResponse(await streamJson(req, context, name));
 }
 
 /** A stream with its sources. */
-async function streamOf({ visitor }: Asked, exhibition: Exhibition, stream: string) {
-  const { catalog, states, pause } = exhibition;
+async function streamJson({ principal }: RouteRequest, context: HttpContext, stream: string) {
+  const { catalog, status, pause } = context;
   const sources = [];
-  for (const { source: name, frames, bytes, lost } of exhibition.sourcesOf(stream)) {
-    if (!visitor.maySee(stream, name)) continue;
+  for (const { source: name, frames, bytes, lost } of context.sourcesOf(stream)) {
+    if (!principal.canRead(stream, name)) continue;
     if (sources.length % 50 === 49) await pause();
     sources.push({
       name,
@@ -90,75 +92,86 @@ async function streamOf({ visitor }: Asked, exhibition: Exhibition, stream: stri
       lost,
       firstCaptured: catalog.oldest(stream, name)?.captured ?? null,
       lastCaptured: catalog.newest(stream, name)?.captured ?? null,
-      live: states.liveOf(stream, name),
+      live: status.liveSourceState(stream, name),
     });
   }
   return { name: stream, sources };
 }
 
-async function framesAnswer(asked: Asked, exhibition: Exhibition, stream: string) {
-  const { catalog } = exhibition;
-  const { searchParams } = asked.url;
+async function handleFrames(req: RouteRequest, context: HttpContext, stream: string) {
+  const { catalog } = context;
+  const { searchParams } = req.url;
   const source = searchParams.get("source");
-  if (source === null) throw usage("Cannot list frames without ?source=");
-  if (!asked.visitor.maySee(stream, source)) throw missing(`${stream} has no source ${source}`);
-  const limit = limitOf(asked);
+  if (source === null) throw usageError("Cannot list frames without ?source=");
+  if (!req.principal.canRead(stream, source)) throw notFound(`${stream} has no source ${source}`);
+  const limit = parseLimit(req);
   const number = searchParams.get("number");
   if (number !== null) {
-    const found = await catalog.withNumber(stream, source, wholeNumber(number), exhibition.pause);
-    return json({ frames: found.slice(0, limit).map(frameOf), next: null });
+    const found = await catalog.scanByNumber(
+      stream,
+      source,
+      parseWholeNumber(number),
+      context.pause,
+    );
+    return jsonResponse({ frames: found.slice(0, limit).map(frameJson), next: null });
   }
   const before = searchParams.get("before");
   if (before !== null) {
-    const frames = catalog.before(stream, source, placeIn(before), limit);
+    const frames = catalog.framesBefore(stream, source, parseCursor(before), limit);
     const isMore = frames.length === limit;
-    return json({ frames: frames.map(frameOf), next: isMore ? cursorOf(frames[0]!) : null });
+    return jsonResponse({
+      frames: frames.map(frameJson),
+      next: isMore ? formatCursor(frames[0]!) : null,
+    });
   }
   const after = searchParams.get("after");
-  const place = after === null ? undefined : placeIn(after);
-  const frames = catalog.behind(stream, source, place, limit + 1);
+  const position = after === null ? undefined : parseCursor(after);
+  const frames = catalog.framesAfter(stream, source, position, limit + 1);
   const listed = frames.slice(0, limit);
   const isMore = frames.length > limit;
-  return json({ frames: listed.map(frameOf), next: isMore ? cursorOf(listed.at(-1)!) : null });
+  return jsonResponse({
+    frames: listed.map(frameJson),
+    next: isMore ? formatCursor(listed.at(-1)!) : null,
+  });
 }
 
-async function momentAnswer(asked: Asked, exhibition: Exhibition, stream: string) {
-  const { searchParams } = asked.url;
+async function handleMoment(req: RouteRequest, context: HttpContext, stream: string) {
+  const { searchParams } = req.url;
   const at = searchParams.get("at") ?? "";
   if (!/^-?\d{1,19}$/.test(at)) {
-    throw usage("Cannot find that moment: ?at= is nanoseconds since 1970");
+    throw usageError("Cannot find that moment: ?at= is nanoseconds since 1970");
   }
   const time = BigInt.asIntN(64, BigInt(at));
   let names = searchParams.getAll("source");
   if (names.length === 0) {
-    await exhibition.refresh();
-    names = exhibition.sourcesOf(stream).map(({ source }) => source);
+    await context.refresh();
+    names = context.sourcesOf(stream).map(({ source }) => source);
   }
-  if (names.length > mostSources) names.length = mostSources;
+  if (names.length > maxMomentSources) names.length = maxMomentSources;
   const frames = names
-    .filter((source) => asked.visitor.maySee(stream, source))
-    .map((source) => exhibition.catalog.nearest(stream, source, time))
+    .filter((source) => req.principal.canRead(stream, source))
+    .map((source) => context.catalog.nearest(stream, source, time))
     .filter((frame) => frame !== undefined);
-  return json({ at, frames: frames.map(frameOf) });
+  return jsonResponse({ at, frames: frames.map(frameJson) });
 }
 
-async function gapsAnswer(asked: Asked, exhibition: Exhibition, stream: string) {
-  const after = asked.url.searchParams.get("after");
-  const limit = limitOf(asked);
-  const behind = after === null ? undefined : gapPlaceIn(after);
-  const wants = (source: string) => asked.visitor.maySee(stream, source);
-  const found = await exhibition.missing.gaps(stream, wants, behind, limit + 1);
-  const gaps = found.slice(0, limit).map(({ place: _, reason, ...gap }) => {
+async function handleGaps(req: RouteRequest, context: HttpContext, stream: string) {
+  const after = req.url.searchParams.get("after");
+  const limit = parseLimit(req);
+  const behind = after === null ? undefined : parseGapCursor(after);
+  const canRead = (source: string) => req.principal.canRead(stream, source);
+  const found = await context.gapIndex.gaps(stream, canRead, behind, limit + 1);
+  const gaps = found.slice(0, limit).map(({ position: _, reason, ...gap }) => {
     return { ...gap, reason: reason ?? null };
   });
   const last = found.length > limit ? found[limit - 1] : undefined;
   const next =
-    last === undefined ? null : Buffer.from(JSON.stringify(last.place)).toString("base64url");
-  return json({ gaps, next });
+    last === undefined ? null : Buffer.from(JSON.stringify(last.position)).toString("base64url");
+  return jsonResponse({ gaps, next });
 }
 
 /** A frame as JSON. */
-export function frameOf(frame: KeptFrame) {
+export function frameJson(frame: FrameRecord) {
   const { stream, source, name, sequence, session, size, crc32, captured, received } = frame;
   return {
     stream,
@@ -171,15 +184,15 @@ export function frameOf(frame: KeptFrame) {
     captured,
     received,
     key: frame.key ?? null,
-    metadata: metadataOf(frame.metadata),
+    metadata: parseMetadata(frame.metadata),
     raw: frame.raw ?? null,
     type: mediaType(name, frame.raw),
-    url: frameAddress(stream, source, name),
-    cursor: cursorOf(frame),
+    url: framePath(stream, source, name),
+    cursor: formatCursor(frame),
   };
 }
 
-function metadataOf(text: string): unknown {
+function parseMetadata(text: string): unknown {
   if (text === "") return null;
   try {
     return JSON.parse(text);
@@ -188,13 +201,14 @@ function metadataOf(text: string): unknown {
   }
 }
 
-function cursorOf({ captured, sequence, id }: Place): string {
+function formatCursor({ captured, sequence, id }: CatalogPosition): string {
   return `${captured}_${sequence}_${id}`;
 }
 
-function placeIn(cursor: string): Place {
+function parseCursor(cursor: string): CatalogPosition {
   const [, captured, sequence, id] = /^(-?\d{1,19})_(\d{1,16})_(\d{1,16})$/.exec(cursor) ?? [];
-  if (captured === undefined) throw usage("Cannot read the cursor: give one that an answer had");
+  if (captured === undefined)
+    throw usageError("Cannot read the cursor: give one that an answer had");
   return {
     captured: BigInt.asIntN(64, BigInt(captured)),
     sequence: Number(sequence),
@@ -202,38 +216,38 @@ function placeIn(cursor: string): Place {
   };
 }
 
-function gapPlaceIn(cursor: string): GapPlace {
+function parseGapCursor(cursor: string): GapPosition {
   try {
-    const place: unknown = JSON.parse(Buffer.from(cursor, "base64url").toString());
-    if (!Array.isArray(place) || place.length !== 4) throw new Error("no place");
-    const [source, began, session, first] = place as unknown[];
+    const position: unknown = JSON.parse(Buffer.from(cursor, "base64url").toString());
+    if (!Array.isArray(position) || position.length !== 4) throw new Error("no place");
+    const [source, sessionStarted, session, first] = position as unknown[];
     if (
-      [source, began, session].every((part) => typeof part === "string") &&
+      [source, sessionStarted, session].every((part) => typeof part === "string") &&
       Number.isInteger(first)
     ) {
-      return place as unknown as GapPlace;
+      return position as unknown as GapPosition;
     }
   } catch {
     // It is said below.
   }
-  throw usage("Cannot read the cursor: give one that an answer had");
+  throw usageError("Cannot read the cursor: give one that an answer had");
 }
 
-function limitOf({ url }: Asked): number {
-  const given = url.searchParams.get("limit");
-  if (given === null) return usualLimit;
-  const limit = wholeNumber(given);
-  if (limit < 1) throw usage("Cannot list so few: ?limit= is 1 or more");
-  return Math.min(limit, mostEntries);
+function parseLimit({ url }: RouteRequest): number {
+  const text = url.searchParams.get("limit");
+  if (text === null) return defaultLimit;
+  const limit = parseWholeNumber(text);
+  if (limit < 1) throw usageError("Cannot list so few: ?limit= is 1 or more");
+  return Math.min(limit, maxLimit);
 }
 
 /** @throws {FramesError} `usage` */
-export function wholeNumber(text: string): number {
+export function parseWholeNumber(text: string): number {
   if (!/^\d{1,15}$/.test(text))
-    throw usage(`Cannot read ${JSON.stringify(text.slice(0, 50))}: expected a number`);
+    throw usageError(`Cannot read ${JSON.stringify(text.slice(0, 50))}: expected a number`);
   return Number(text);
 }
 
-function usage(message: string): FramesError {
+function usageError(message: string): FramesError {
   return new FramesError("usage", message);
 }

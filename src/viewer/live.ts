@@ -1,19 +1,19 @@
 /** What is live: sources, senders and problems, as far as this server has seen them since it began. */
 import type { FramesError } from "../errors.ts";
-import type { FrameDescription, FrameOrigin } from "../frame.ts";
-import { entries, entrySeconds, Feed } from "./feed.ts";
-import { Problems } from "./problems.ts";
+import type { FrameDescription, SourceInfo } from "../frame.ts";
+import { historyLength, historyEntrySeconds, SourceStats } from "./feed.ts";
+import { ProblemLog } from "./problems.ts";
 
 /** Sources that are remembered; of more, those from which something came longest ago are forgotten. */
-const mostFeeds = 2000;
+const maxLiveSources = 2000;
 
 /** Names of sources that are told of one sender. */
-const mostNamed = 100;
+const maxSourcesPerSender = 100;
 
-const tickEvery = 1000;
+const tickIntervalMs = 1000;
 
 /** Somebody who is connected and sends. */
-export interface Sender {
+export interface SenderInfo {
   readonly peer: string;
   readonly stream: string;
   readonly sources: readonly string[];
@@ -27,7 +27,7 @@ export interface Sender {
 }
 
 /** Who has connected. */
-export interface Arrival {
+export interface ConnectedSender {
   readonly peer: string;
   readonly session: string;
   readonly stream: string;
@@ -36,126 +36,128 @@ export interface Arrival {
 }
 
 /** What one sender brings, as it is counted. */
-class Delivery {
+class SenderStats {
   frames = 0;
   bytes = 0;
   readonly sources = new Set<string>();
   readonly since: number;
-  readonly arrival: Arrival | undefined;
+  readonly sender: ConnectedSender | undefined;
 
-  constructor(arrival: Arrival | undefined, since: number) {
-    this.arrival = arrival;
+  constructor(sender: ConnectedSender | undefined, since: number) {
+    this.sender = sender;
     this.since = since;
   }
 }
 
 /** Where what becomes of one source's frames is noted. */
-export interface LiveSource {
+export interface SourceRecorder {
   /** Called for each frame that was stored. */
-  stored(frame: FrameDescription, crc32: number): void;
+  recordStored(frame: FrameDescription, crc32: number): void;
   /** Numbers that will not come: they are there, or lost for this reason. */
-  passed(first: number, last: number, error?: FramesError): void;
+  recordUnsent(first: number, last: number, error?: FramesError): void;
 }
 
-export class Live {
-  readonly problems: Problems;
+export class LiveSources {
+  readonly problems: ProblemLog;
   readonly #clock: () => number;
   /** By stream, then by source. */
-  readonly #feeds = new Map<string, Map<string, Feed>>();
-  #count = 0;
-  readonly #deliveries = new Map<string, Delivery>();
-  readonly #watched = new Set<Feed>();
+  readonly #sources = new Map<string, Map<string, SourceStats>>();
+  #sourceCount = 0;
+  readonly #senders = new Map<string, SenderStats>();
+  readonly #subscribed = new Set<SourceStats>();
   readonly #timer: NodeJS.Timeout;
-  readonly #tickers = new Set<() => void>();
+  readonly #tickListeners = new Set<() => void>();
   #ticks = 0;
 
   /** @param clock milliseconds since 1970 */
   constructor(clock: () => number = Date.now) {
     this.#clock = clock;
-    this.problems = new Problems(clock);
-    this.#timer = setInterval(() => this.#tick(), tickEvery);
+    this.problems = new ProblemLog(clock);
+    this.#timer = setInterval(() => this.#tick(), tickIntervalMs);
     this.#timer.unref();
   }
 
   /** Where a source's frames are noted; it is remembered once there is one. */
-  source(origin: FrameOrigin): LiveSource {
+  recorder(origin: SourceInfo): SourceRecorder {
     const { stream, source, session } = origin;
-    let feed: Feed | undefined;
-    let delivery: Delivery | undefined;
-    const live = () => {
-      delivery ??= this.#delivery(session);
-      if (delivery.sources.size < mostNamed) delivery.sources.add(source);
-      return (feed = this.#feed(stream, source));
+    let stats: SourceStats | undefined;
+    let senderStats: SenderStats | undefined;
+    const attach = () => {
+      senderStats ??= this.#senderStats(session);
+      if (senderStats.sources.size < maxSourcesPerSender) senderStats.sources.add(source);
+      return (stats = this.#statsFor(stream, source));
     };
     return {
-      stored: (frame, crc32) => {
-        const known = feed === undefined || feed.isForgotten ? live() : feed;
-        known.stored(origin, frame, crc32, this.#clock());
-        delivery!.frames++;
-        delivery!.bytes += frame.size;
+      recordStored: (frame, crc32) => {
+        const current = stats === undefined || stats.isEvicted ? attach() : stats;
+        current.recordStored(origin, frame, crc32, this.#clock());
+        senderStats!.frames++;
+        senderStats!.bytes += frame.size;
       },
-      passed: (first, last, error) => live().passed(session, first, last, error !== undefined),
+      recordUnsent: (first, last, error) =>
+        attach().recordUnsent(session, first, last, error !== undefined),
     };
   }
 
-  #delivery(session: string): Delivery {
-    const known = this.#deliveries.get(session);
-    if (known !== undefined) return known;
+  #senderStats(session: string): SenderStats {
+    const existing = this.#senders.get(session);
+    if (existing !== undefined) return existing;
     // Nobody said who it is; so nobody is told either.
-    return new Delivery(undefined, this.#clock());
+    return new SenderStats(undefined, this.#clock());
   }
 
-  #feed(stream: string, source: string): Feed {
-    const known = this.feed(stream, source);
-    if (known !== undefined) return known;
-    if (this.#count >= mostFeeds) this.#forgetOldest();
-    const feed = new Feed(stream, source, this.#clock());
-    let ofStream = this.#feeds.get(stream);
-    if (ofStream === undefined) this.#feeds.set(stream, (ofStream = new Map()));
-    ofStream.set(source, feed);
-    this.#count++;
-    return feed;
+  #statsFor(stream: string, source: string): SourceStats {
+    const existing = this.get(stream, source);
+    if (existing !== undefined) return existing;
+    if (this.#sourceCount >= maxLiveSources) this.#evictOldest();
+    const stats = new SourceStats(stream, source, this.#clock());
+    let ofStream = this.#sources.get(stream);
+    if (ofStream === undefined) this.#sources.set(stream, (ofStream = new Map()));
+    ofStream.set(source, stats);
+    this.#sourceCount++;
+    return stats;
   }
 
-  #forgetOldest(): void {
-    let oldest: Feed | undefined;
-    for (const feed of this.feeds()) {
-      if (!feed.isWatched && feed.received < (oldest?.received ?? Infinity)) oldest = feed;
+  #evictOldest(): void {
+    let oldest: SourceStats | undefined;
+    for (const stats of this.all()) {
+      if (!stats.hasListeners && stats.receivedAt < (oldest?.receivedAt ?? Infinity))
+        oldest = stats;
     }
     if (oldest === undefined) return;
-    oldest.isForgotten = true;
-    const ofStream = this.#feeds.get(oldest.stream)!;
+    oldest.isEvicted = true;
+    const ofStream = this.#sources.get(oldest.stream)!;
     ofStream.delete(oldest.source);
-    if (ofStream.size === 0) this.#feeds.delete(oldest.stream);
-    this.#count--;
+    if (ofStream.size === 0) this.#sources.delete(oldest.stream);
+    this.#sourceCount--;
   }
 
   /** A source from which something came. */
-  feed(stream: string, source: string): Feed | undefined {
-    return this.#feeds.get(stream)?.get(source);
+  get(stream: string, source: string): SourceStats | undefined {
+    return this.#sources.get(stream)?.get(source);
   }
 
   /** All of them. */
-  *feeds(): Generator<Feed> {
-    for (const ofStream of this.#feeds.values()) yield* ofStream.values();
+  *all(): Generator<SourceStats> {
+    for (const ofStream of this.#sources.values()) yield* ofStream.values();
   }
 
   /** Somebody connected, and begins to send. */
-  connected(arrival: Arrival): void {
-    this.#deliveries.set(arrival.session, new Delivery(arrival, this.#clock()));
+  onConnected(sender: ConnectedSender): void {
+    this.#senders.set(sender.session, new SenderStats(sender, this.#clock()));
   }
 
   /** The sender at this address has ended, or was ended. */
-  left(peer: string, session: string): void {
+  onDisconnected(peer: string, session: string): void {
     // Another connection may have taken the session over.
-    if (this.#deliveries.get(session)?.arrival?.peer === peer) this.#deliveries.delete(session);
+    if (this.#senders.get(session)?.sender?.peer === peer) this.#senders.delete(session);
   }
 
   /** Those who are connected. */
-  get senders(): Sender[] {
-    return [...this.#deliveries.values()].flatMap(({ arrival, since, sources, frames, bytes }) => {
-      if (arrival === undefined) return [];
-      const { peer, stream, software, key } = arrival;
+  get senders(): SenderInfo[] {
+    return [...this.#senders.values()].flatMap(({ sender, since, sources, frames, bytes }) => {
+      if (sender === undefined) return [];
+      const { peer, stream, software, key } = sender;
       return [
         {
           peer,
@@ -172,8 +174,8 @@ export class Live {
   }
 
   /** A source, also if nothing came from it yet. */
-  known(stream: string, source: string): Feed {
-    return this.#feed(stream, source);
+  getOrCreate(stream: string, source: string): SourceStats {
+    return this.#statsFor(stream, source);
   }
 
   /**
@@ -181,34 +183,34 @@ export class Live {
    *
    * @returns what ends it
    */
-  watch(feed: Feed, wake: () => void): () => void {
-    const end = feed.watch(wake);
-    this.#watched.add(feed);
+  subscribe(stats: SourceStats, listener: () => void): () => void {
+    const unsubscribe = stats.subscribe(listener);
+    this.#subscribed.add(stats);
     return () => {
-      end();
-      if (!feed.isWatched) this.#watched.delete(feed);
+      unsubscribe();
+      if (!stats.hasListeners) this.#subscribed.delete(stats);
     };
   }
 
   /** What was stored is in the journal. */
-  flushed(): void {
-    for (const feed of this.#watched) feed.wake();
+  onFlushed(): void {
+    for (const stats of this.#subscribed) stats.notify();
   }
 
   /** Is called once a second, when rates are known anew; returns what ends it. */
-  onTick(ticker: () => void): () => void {
-    this.#tickers.add(ticker);
-    return () => void this.#tickers.delete(ticker);
+  onTick(listener: () => void): () => void {
+    this.#tickListeners.add(listener);
+    return () => void this.#tickListeners.delete(listener);
   }
 
   #tick(): void {
     const now = this.#clock();
-    const isEntry = ++this.#ticks % entrySeconds === 0;
-    const forgotten = entries * entrySeconds * 1000;
-    for (const feed of this.feeds()) {
-      if (now - feed.received < forgotten || feed.rate > 0) feed.tick(now, isEntry);
+    const isEntry = ++this.#ticks % historyEntrySeconds === 0;
+    const historyMs = historyLength * historyEntrySeconds * 1000;
+    for (const stats of this.all()) {
+      if (now - stats.receivedAt < historyMs || stats.rate > 0) stats.updateRates(now, isEntry);
     }
-    for (const ticker of this.#tickers) ticker();
+    for (const listener of this.#tickListeners) listener();
   }
 
   get now(): number {

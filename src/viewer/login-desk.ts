@@ -1,105 +1,105 @@
 /** `/login` and `/logout`: a key into a cookie, which no script of a page can read. */
-import type { Caller, ViewerKey, ViewerKeys } from "./access.ts";
-import { json, refusal } from "./answers.ts";
-import { readBody } from "./body.ts";
-import { endOf, type Login, Logins, longestSeconds } from "./logins.ts";
-import { readHost } from "./origin.ts";
-import type { Random } from "./secrets.ts";
+import type { AuthRequest, HttpKey, HttpKeys } from "./access.ts";
+import { jsonResponse, errorResponse } from "./answers.ts";
+import { readJsonBody } from "./body.ts";
+import { expiresAt, type LoginSession, LoginSessions, cookieMaxAgeSeconds } from "./logins.ts";
+import { parseHost } from "./origin.ts";
+import type { RandomBytes } from "./secrets.ts";
 
-export class LoginDesk {
+export class LoginEndpoint {
   readonly #isTls: boolean;
-  readonly #logins: Logins;
+  readonly #sessions: LoginSessions;
 
-  constructor(isTls: boolean, random: Random) {
+  constructor(isTls: boolean, random: RandomBytes) {
     this.#isTls = isTls;
-    this.#logins = new Logins(random);
+    this.#sessions = new LoginSessions(random);
   }
 
   /** The login that the cookie of a request stands for, which is used by that. */
-  find(caller: Caller): Login | undefined {
-    const secret = this.#cookieOf(caller);
-    return secret === undefined ? undefined : this.#logins.use(secret, caller.now);
+  find(req: AuthRequest): LoginSession | undefined {
+    const secret = this.#readCookie(req);
+    return secret === undefined ? undefined : this.#sessions.touch(secret, req.now);
   }
 
   /** Says who is logged in, and whether anybody has to be. */
-  who(caller: Caller, keys: ViewerKeys | undefined): Response {
-    const login = keys === undefined ? undefined : this.find(caller);
-    const isHeld = login !== undefined && keys!.holds(login.key);
-    return answerOf(keys !== undefined, isHeld ? login : undefined);
+  loginStatus(req: AuthRequest, keys: HttpKeys | undefined): Response {
+    const login = keys === undefined ? undefined : this.find(req);
+    const isValid = login !== undefined && keys!.isValid(login.key);
+    return loginResponse(keys !== undefined, isValid ? login : undefined);
   }
 
   /** Answers whoever logs in where nobody has to. */
-  async welcome({ request }: Caller): Promise<Response> {
-    const body = await readBody(request);
-    return body instanceof Response ? body : answerOf(false, undefined);
+  async logInWithoutKeys({ request }: AuthRequest): Promise<Response> {
+    const body = await readJsonBody(request);
+    return body instanceof Response ? body : loginResponse(false, undefined);
   }
 
   /**
    * Logs in by key.
    *
-   * @param keyOf the key of a text, or the answer to whoever has a wrong one
+   * @param findKey the key of a text, or the answer to whoever has a wrong one
    */
-  async logIn(caller: Caller, keyOf: (text: string) => ViewerKey | Response): Promise<Response> {
-    const body = await readBody(caller.request);
+  async logIn(req: AuthRequest, findKey: (text: string) => HttpKey | Response): Promise<Response> {
+    const body = await readJsonBody(req.request);
     if (body instanceof Response) return body;
     const text = body["key"];
     if (typeof text !== "string") {
-      return refusal(400, "usage", 'Cannot log in: the body is {"key": "frames_key_…"}');
+      return errorResponse(400, "usage", 'Cannot log in: the body is {"key": "frames_key_…"}');
     }
-    const key = keyOf(text.trim());
+    const key = findKey(text.trim());
     if (key instanceof Response) return key;
-    const before = this.#cookieOf(caller);
-    if (before !== undefined) this.#logins.end(before);
-    const { login, secret } = this.#logins.begin(key, caller.now);
-    const answer = answerOf(true, login);
-    answer.headers.set("Set-Cookie", this.#cookie(caller, secret, longestSeconds));
-    return answer;
+    const previous = this.#readCookie(req);
+    if (previous !== undefined) this.#sessions.remove(previous);
+    const { login, secret } = this.#sessions.create(key, req.now);
+    const response = loginResponse(true, login);
+    response.headers.set("Set-Cookie", this.#formatCookie(req, secret, cookieMaxAgeSeconds));
+    return response;
   }
 
-  logOut(caller: Caller): Response {
-    const secret = this.#cookieOf(caller);
-    if (secret !== undefined) this.#logins.end(secret);
-    const headers = { "Set-Cookie": this.#cookie(caller, "", 0) };
+  logOut(req: AuthRequest): Response {
+    const secret = this.#readCookie(req);
+    if (secret !== undefined) this.#sessions.remove(secret);
+    const headers = { "Set-Cookie": this.#formatCookie(req, "", 0) };
     return new Response(null, { status: 204, headers });
   }
 
-  look(now: number, isHeld: (key: ViewerKey) => boolean): void {
-    this.#logins.look(now, isHeld);
+  sweepExpired(now: number, isValid: (key: HttpKey) => boolean): void {
+    this.#sessions.sweepExpired(now, isValid);
   }
 
   /**
    * Cookies know no ports, so that two servers of one machine, or behind `ssh -L`, need two names. A browser
    * takes `__Host-` over TLS alone, and lets no other host of the domain set it.
    */
-  #cookieName({ request }: Caller): string {
-    const { port = "" } = readHost(request.headers.get("host")) ?? {};
+  #cookieName({ request }: AuthRequest): string {
+    const { port = "" } = parseHost(request.headers.get("host")) ?? {};
     return `${this.#isTls ? "__Host-" : ""}frames${port === "" ? "" : `-${port}`}`;
   }
 
-  #cookie(caller: Caller, value: string, seconds: number): string {
+  #formatCookie(req: AuthRequest, value: string, seconds: number): string {
     // Something in front of this server may speak TLS.
-    const isTls =
-      this.#isTls || caller.request.headers.get("origin")?.startsWith("https:") === true;
+    const isTls = this.#isTls || req.request.headers.get("origin")?.startsWith("https:") === true;
     const secure = isTls ? "; Secure" : "";
-    const name = this.#cookieName(caller);
+    const name = this.#cookieName(req);
     return `${name}=${value}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`;
   }
 
-  #cookieOf(caller: Caller): string | undefined {
-    const name = this.#cookieName(caller);
-    const cookies = (caller.request.headers.get("cookie") ?? "").split(";");
-    const own = cookies.map((cookie) => cookie.trim()).filter((c) => c.startsWith(`${name}=`));
+  #readCookie(req: AuthRequest): string | undefined {
+    const name = this.#cookieName(req);
+    const cookies = (req.request.headers.get("cookie") ?? "").split(";");
+    const matching = cookies.map((cookie) => cookie.trim()).filter((c) => c.startsWith(`${name}=`));
     // Of two, one is from elsewhere.
-    const [value = ""] = own.length === 1 ? own.map((cookie) => cookie.slice(name.length + 1)) : [];
+    const [value = ""] =
+      matching.length === 1 ? matching.map((cookie) => cookie.slice(name.length + 1)) : [];
     return /^[\w-]{43}$/.test(value) ? value : undefined;
   }
 }
 
-function answerOf(needed: boolean, login: Login | undefined): Response {
-  return json({
+function loginResponse(needed: boolean, login: LoginSession | undefined): Response {
+  return jsonResponse({
     needed,
     name: login?.key.name ?? null,
     streams: login?.key.streams ?? null,
-    expires: login === undefined ? null : BigInt(endOf(login)) * 1_000_000n,
+    expires: login === undefined ? null : BigInt(expiresAt(login)) * 1_000_000n,
   });
 }

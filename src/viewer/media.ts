@@ -2,7 +2,7 @@
 import type { RawShape } from "../frame.ts";
 
 /** By ending: pictures, which no browser runs. Whatever else there is goes out as bytes. */
-const types = new Map<string, string>([
+const mediaTypes = new Map<string, string>([
   ["jpg", "image/jpeg"],
   ["jpeg", "image/jpeg"],
   ["png", "image/png"],
@@ -19,18 +19,18 @@ const types = new Map<string, string>([
   ["pam", "image/x-portable-arbitrarymap"],
 ]);
 
-export const bytesType = "application/octet-stream";
+export const binaryType = "application/octet-stream";
 
 /** The media type of a frame, by its ending. */
 export function mediaType(name: string, raw: RawShape | undefined): string {
-  if (raw !== undefined) return bytesType;
-  const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
-  return types.get(ending) ?? bytesType;
+  if (raw !== undefined) return binaryType;
+  const extension = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
+  return mediaTypes.get(extension) ?? binaryType;
 }
 
 /** How a browser is to treat a frame: what is no picture it keeps, and does not show. */
-export function disposition(name: string, type: string): string {
-  const kind = type === bytesType ? "attachment" : "inline";
+export function contentDisposition(name: string, type: string): string {
+  const kind = type === binaryType ? "attachment" : "inline";
   // RFC 8187: what encodeURIComponent leaves and a header may not hold is encoded too.
   const encoded = encodeURIComponent(name).replace(
     /['()*!]/g,
@@ -40,14 +40,14 @@ export function disposition(name: string, type: string): string {
 }
 
 /** Nanoseconds since 1970 as seconds, with nine decimals. */
-export function secondsText(nanoseconds: bigint): string {
+export function toDecimalSeconds(nanoseconds: bigint): string {
   const sign = nanoseconds < 0n ? "-" : "";
   const digits = String(nanoseconds < 0n ? -nanoseconds : nanoseconds).padStart(10, "0");
   return `${sign}${digits.slice(0, -9)}.${digits.slice(-9)}`;
 }
 
 /** Path of a frame's address. */
-export function frameAddress(stream: string, source: string, name: string): string {
+export function framePath(stream: string, source: string, name: string): string {
   const parts = source.split("/").map(encodeURIComponent).join("/");
   return `/streams/${encodeURIComponent(stream)}/sources/${parts}/frames/${encodeURIComponent(name)}`;
 }

@@ -1,17 +1,17 @@
 /** `/metrics`: what Prometheus reads, in its text format 0.0.4. */
-import type { Asked } from "./asked.ts";
-import type { Exhibition } from "./exhibition.ts";
-import { delayClasses, type Feed } from "./feed.ts";
-import { viewerKinds } from "./viewers.ts";
+import type { RouteRequest } from "./asked.ts";
+import type { HttpContext } from "./exhibition.ts";
+import { delayBucketsSeconds, type SourceStats } from "./feed.ts";
+import { streamClientKinds } from "./viewers.ts";
 
 const headers = { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" };
 
 /** Sources, and streams, that have series of their own: those from which something came last. */
-const mostSources = 1000;
-const mostStreams = 100;
+const maxSourceSeries = 1000;
+const maxStreamSeries = 100;
 
 /** What the others are called. */
-const others = "other";
+const otherLabel = "other";
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -26,7 +26,7 @@ class Metric {
   }
 
   add(value: number, labels: Labels = {}, suffix = ""): this {
-    const pairs = Object.entries(labels).map(([name, text]) => `${name}="${escaped(text)}"`);
+    const pairs = Object.entries(labels).map(([name, text]) => `${name}="${escapeLabel(text)}"`);
     const series = pairs.length === 0 ? "" : `{${pairs.join(",")}}`;
     this.#lines.push(`${this.#name}${suffix}${series} ${value}`);
     return this;
@@ -37,30 +37,32 @@ class Metric {
   }
 }
 
-function escaped(text: string): string {
+function escapeLabel(text: string): string {
   return text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 }
 
-export async function metricsAnswer(asked: Asked, exhibition: Exhibition): Promise<Response> {
-  await exhibition.refresh();
-  const { visitor } = asked;
-  const feeds = [...exhibition.live.feeds()]
+export async function handleMetrics(req: RouteRequest, context: HttpContext): Promise<Response> {
+  await context.refresh();
+  const { principal } = req;
+  const sources = [...context.liveSources.all()]
     .filter(({ stream, source, frames, lost }) => {
-      return frames + lost > 0 && visitor.maySee(stream, source);
+      return frames + lost > 0 && principal.canRead(stream, source);
     })
-    .toSorted((a, b) => Number(isOther(a)) - Number(isOther(b)) || b.received - a.received);
-  const metrics = [...ofSources(feeds, exhibition.live.now), delays(feeds)];
-  if (visitor.seesAll) metrics.push(...ofServer(asked, exhibition));
+    .toSorted(
+      (a, b) => Number(hasOtherLabel(a)) - Number(hasOtherLabel(b)) || b.receivedAt - a.receivedAt,
+    );
+  const metrics = [...sourceMetrics(sources, context.liveSources.now), delayMetric(sources)];
+  if (principal.canReadAll) metrics.push(...serverMetrics(req, context));
   return new Response(metrics.map(({ text }) => text).join(""), { headers });
 }
 
 /** A source that is called like what sums up the others is one of them. */
-function isOther({ stream, source }: Feed): boolean {
-  return stream === others && source === others;
+function hasOtherLabel({ stream, source }: SourceStats): boolean {
+  return stream === otherLabel && source === otherLabel;
 }
 
 /** Of each source what came since the server began. */
-function ofSources(feeds: readonly Feed[], now: number): Metric[] {
+function sourceMetrics(sources: readonly SourceStats[], now: number): Metric[] {
   const stored = new Metric("frames_stored_total", "counter", "Frames stored since the start.");
   const bytes = new Metric(
     "frames_stored_bytes_total",
@@ -79,30 +81,30 @@ function ofSources(feeds: readonly Feed[], now: number): Metric[] {
     "When a frame came last.",
   );
   const rate = new Metric("frames_rate", "gauge", "Frames a second, over the last five seconds.");
-  const own = feeds.filter((feed) => !isOther(feed)).slice(0, mostSources);
-  for (const feed of own) {
-    const { stream, source, frames, received } = feed;
+  const listed = sources.filter((stats) => !hasOtherLabel(stats)).slice(0, maxSourceSeries);
+  for (const stats of listed) {
+    const { stream, source, frames, receivedAt: received } = stats;
     const labels = { stream, source };
     stored.add(frames, labels);
-    bytes.add(feed.bytes, labels);
-    lost.add(feed.lost, labels);
-    missing.add(feed.missing, labels);
+    bytes.add(stats.bytes, labels);
+    lost.add(stats.lost, labels);
+    missing.add(stats.missing, labels);
     if (received > 0) age.add(received / 1000, labels);
-    rate.add(now - received < 300_000 ? feed.rate : 0, labels);
+    rate.add(now - received < 300_000 ? stats.rate : 0, labels);
   }
-  const rest = feeds.slice(own.length);
+  const rest = sources.slice(listed.length);
   if (rest.length > 0) {
-    const labels = { stream: others, source: others };
+    const labels = { stream: otherLabel, source: otherLabel };
     stored.add(
       sum(rest, ({ frames }) => frames),
       labels,
     );
     bytes.add(
-      sum(rest, (feed) => feed.bytes),
+      sum(rest, (stats) => stats.bytes),
       labels,
     );
     lost.add(
-      sum(rest, (feed) => feed.lost),
+      sum(rest, (stats) => stats.lost),
       labels,
     );
   }
@@ -110,45 +112,45 @@ function ofSources(feeds: readonly Feed[], now: number): Metric[] {
 }
 
 /** From capture to receipt, of each stream. */
-function delays(feeds: readonly Feed[]): Metric {
+function delayMetric(sources: readonly SourceStats[]): Metric {
   const metric = new Metric(
     "frames_receipt_delay_seconds",
     "histogram",
     "From capture to receipt of a frame.",
   );
-  const byStream = new Map<string, Feed[]>();
-  for (const feed of feeds) {
-    const isKnown = byStream.has(feed.stream) || byStream.size < mostStreams;
-    const name = isKnown ? feed.stream : others;
+  const byStream = new Map<string, SourceStats[]>();
+  for (const stats of sources) {
+    const isKnown = byStream.has(stats.stream) || byStream.size < maxStreamSeries;
+    const name = isKnown ? stats.stream : otherLabel;
     const list = byStream.get(name);
-    if (list === undefined) byStream.set(name, [feed]);
-    else list.push(feed);
+    if (list === undefined) byStream.set(name, [stats]);
+    else list.push(stats);
   }
   for (const [stream, list] of byStream) {
     let count = 0;
-    for (const [index, end] of [...delayClasses, Infinity].entries()) {
+    for (const [index, end] of [...delayBucketsSeconds, Infinity].entries()) {
       count += sum(list, ({ delayCounts }) => delayCounts[index]!);
       metric.add(count, { stream, le: end === Infinity ? "+Inf" : String(end) }, "_bucket");
     }
-    metric.add(sum(list, ({ delaySum }) => delaySum) / 1000, { stream }, "_sum");
+    metric.add(sum(list, ({ delaySumMs: delaySum }) => delaySum) / 1000, { stream }, "_sum");
     metric.add(count, { stream }, "_count");
   }
   return metric;
 }
 
 /** Of the server as a whole. */
-function ofServer({ viewers }: Asked, exhibition: Exhibition): Metric[] {
-  const { live, states, started, failure } = exhibition;
-  const { version, connections, refusals } = exhibition.showing;
+function serverMetrics({ clients }: RouteRequest, context: HttpContext): Metric[] {
+  const { liveSources, status, started, storeError } = context;
+  const { version, connections, refusals } = context.server;
   const refused = new Metric(
     "frames_refused_total",
     "counter",
     "Frames refused and connections ended, by the error.",
   );
-  for (const [code, times] of [...refusals].toSorted()) refused.add(times, { code });
-  const watching = new Metric("frames_viewers", "gauge", "Who looks on, by how.");
-  for (const kind of viewerKinds) watching.add(viewers.count(kind), { kind });
-  const { frames, bytes, free, total } = states.store();
+  for (const [code, refusalCount] of [...refusals].toSorted()) refused.add(refusalCount, { code });
+  const streaming = new Metric("frames_viewers", "gauge", "Who looks on, by how.");
+  for (const kind of streamClientKinds) streaming.add(clients.count(kind), { kind });
+  const { frames, bytes, free, total } = status.storeStatus();
   const gauge = (name: string, help: string, value: number) =>
     new Metric(name, "gauge", help).add(value);
   const store = [
@@ -166,15 +168,15 @@ function ofServer({ viewers }: Asked, exhibition: Exhibition): Metric[] {
   return [
     refused,
     gauge("frames_connections", "Peers that are connected.", connections),
-    gauge("frames_senders", "Senders that have said what they send.", live.senders.length),
-    watching,
+    gauge("frames_senders", "Senders that have said what they send.", liveSources.senders.length),
+    streaming,
     new Metric(
       "frames_viewer_dropped_total",
       "counter",
       "Frames passed over for viewers that were slow.",
-    ).add(viewers.dropped),
+    ).add(clients.dropped),
     ...store,
-    gauge("frames_ready", "1 if frames can be stored, else 0.", failure === undefined ? 1 : 0),
+    gauge("frames_ready", "1 if frames can be stored, else 0.", storeError === undefined ? 1 : 0),
     new Metric("frames_build_info", "gauge", "The version.").add(1, { version }),
     gauge("process_start_time_seconds", "When the server began.", started.getTime() / 1000),
     gauge("process_resident_memory_bytes", "Memory of the process.", process.memoryUsage.rss()),

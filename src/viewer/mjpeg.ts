@@ -1,132 +1,138 @@
 /** A source as MJPEG, live: each part is the newest frame at the time when there is room for it. */
 import { FramesError } from "../errors.ts";
-import { missing, refusal } from "./answers.ts";
-import type { Asked } from "./asked.ts";
-import type { Exhibition } from "./exhibition.ts";
-import { largestCopy } from "./copies.ts";
-import type { Feed } from "./feed.ts";
-import { bodyOf, type Outflow } from "./outflow.ts";
-import { boundary, opening, partOf, type Pictures } from "./pictures.ts";
-import type { Viewer } from "./viewers.ts";
+import { notFound, errorResponse } from "./answers.ts";
+import type { RouteRequest } from "./asked.ts";
+import type { HttpContext } from "./exhibition.ts";
+import { maxLiveFrameBytes } from "./copies.ts";
+import type { SourceStats } from "./feed.ts";
+import { createBody, type BodySource } from "./outflow.ts";
+import { mjpegBoundary, boundaryLine, encodePart, type JpegCache } from "./pictures.ts";
+import type { StreamClient } from "./viewers.ts";
 
 const headers = {
-  "Content-Type": `multipart/x-mixed-replace; boundary=${boundary}`,
+  "Content-Type": `multipart/x-mixed-replace; boundary=${mjpegBoundary}`,
   // Some proxies would wait until they have much.
   "X-Accel-Buffering": "no",
 };
 
 /** @throws {FramesError} */
-export async function mjpegAnswer(
-  asked: Asked,
-  exhibition: Exhibition,
+export async function handleMjpeg(
+  req: RouteRequest,
+  context: HttpContext,
   stream: string,
   source: string,
 ): Promise<Response> {
-  const { live, pictures } = exhibition;
-  const feed = live.feed(stream, source);
-  const first = await firstPart(exhibition, stream, source, feed);
-  if (first instanceof FramesError) return refusal(415, first.code, first.message);
-  if (asked.request.method === "HEAD") return new Response(null, { headers });
-  const viewer = asked.viewers.enter("mjpeg", asked.visitor);
-  asked.mayTake(0);
-  const watched = live.known(stream, source);
-  const flow = new MjpegFlow(watched, pictures, viewer, first);
-  flow.begin(live.watch(watched, () => flow.wake()));
-  return new Response(bodyOf(viewer, flow), { headers });
+  const { liveSources, jpegCache } = context;
+  const stats = liveSources.get(stream, source);
+  const firstPart = await createFirstPart(context, stream, source, stats);
+  if (firstPart instanceof FramesError)
+    return errorResponse(415, firstPart.code, firstPart.message);
+  if (req.request.method === "HEAD") return new Response(null, { headers });
+  const client = req.clients.add("mjpeg", req.principal);
+  req.setIdleTimeout(0);
+  const liveStats = liveSources.getOrCreate(stream, source);
+  const body = new MjpegBody(liveStats, jpegCache, client, firstPart);
+  body.setUnsubscribe(liveSources.subscribe(liveStats, () => body.notify()));
+  return new Response(createBody(client, body), { headers });
 }
 
 /** What is shown at once: of a source that is not live the frame that was captured last. */
-async function firstPart(
-  { kept, catalog, pictures }: Exhibition,
+async function createFirstPart(
+  { contents, catalog, jpegCache }: HttpContext,
   stream: string,
   source: string,
-  feed: Feed | undefined,
+  stats: SourceStats | undefined,
 ): Promise<Uint8Array | FramesError | undefined> {
-  if (feed?.newest !== undefined) {
-    const picture = await pictures.newest(feed);
+  if (stats?.newest !== undefined) {
+    const part = await jpegCache.newest(stats);
     // The stream makes its own; this one only had to be possible.
-    return picture instanceof FramesError ? picture : undefined;
+    return part instanceof FramesError ? part : undefined;
   }
   const stored = catalog.newest(stream, source);
-  if (stored === undefined && feed === undefined)
-    throw missing(`${stream} has no source ${source}`);
-  if (stored === undefined || stored.size > largestCopy) return undefined;
-  const bytes = await kept.bytesOf(stored)?.bytes();
+  if (stored === undefined && stats === undefined)
+    throw notFound(`${stream} has no source ${source}`);
+  if (stored === undefined || stored.size > maxLiveFrameBytes) return undefined;
+  const bytes = await contents.blob(stored)?.bytes();
   if (bytes === undefined) return undefined;
   const { session, crc32, raw } = stored;
-  const jpeg = await pictures.toJpeg(bytes, raw, stored.name);
+  const jpeg = await jpegCache.toJpeg(bytes, raw, stored.name);
   if (jpeg instanceof FramesError) return jpeg;
   const newest = { frame: stored, session, crc32, raw, received: 0 };
-  return partOf({ newest, serial: 0 }, jpeg).part;
+  return encodePart({ newest, serial: 0 }, jpeg).bytes;
 }
 
-class MjpegFlow implements Outflow {
-  readonly #feed: Feed;
-  readonly #pictures: Pictures;
-  readonly #viewer: Viewer;
-  #first: Uint8Array | undefined;
-  #isOpen = false;
+class MjpegBody implements BodySource {
+  readonly #stats: SourceStats;
+  readonly #jpegCache: JpegCache;
+  readonly #client: StreamClient;
+  #firstPart: Uint8Array | undefined;
+  #isStarted = false;
   /** Frames that had come with the one that was given last. */
   #serial = 0;
-  #woken: (() => void) | undefined;
-  #unwatch: () => void = () => {};
+  #resolveWait: (() => void) | undefined;
+  #unsubscribe: () => void = () => {};
 
-  constructor(feed: Feed, pictures: Pictures, viewer: Viewer, first: Uint8Array | undefined) {
-    this.#feed = feed;
-    this.#pictures = pictures;
-    this.#viewer = viewer;
-    this.#first = first;
+  constructor(
+    stats: SourceStats,
+    jpegCache: JpegCache,
+    client: StreamClient,
+    firstPart: Uint8Array | undefined,
+  ) {
+    this.#stats = stats;
+    this.#jpegCache = jpegCache;
+    this.#client = client;
+    this.#firstPart = firstPart;
   }
 
-  begin(unwatch: () => void): void {
-    this.#unwatch = unwatch;
+  setUnsubscribe(unsubscribe: () => void): void {
+    this.#unsubscribe = unsubscribe;
   }
 
   /** Something came. */
-  wake(): void {
-    this.#woken?.();
-    this.#woken = undefined;
+  notify(): void {
+    this.#resolveWait?.();
+    this.#resolveWait = undefined;
   }
 
   async next(): Promise<Uint8Array | undefined> {
-    if (!this.#isOpen) {
-      this.#isOpen = true;
-      return new TextEncoder().encode(opening);
+    if (!this.#isStarted) {
+      this.#isStarted = true;
+      return new TextEncoder().encode(boundaryLine);
     }
-    if (this.#first !== undefined) {
-      const first = this.#first;
-      this.#first = undefined;
-      return first;
+    if (this.#firstPart !== undefined) {
+      const firstPart = this.#firstPart;
+      this.#firstPart = undefined;
+      return firstPart;
     }
-    while (!this.#viewer.isOver) {
-      if (this.#feed.frames === this.#serial) {
-        await new Promise<void>((resolve) => (this.#woken = resolve));
+    while (!this.#client.isEnded) {
+      if (this.#stats.frames === this.#serial) {
+        await new Promise<void>((resolve) => (this.#resolveWait = resolve));
         continue;
       }
-      const seen = this.#feed.frames;
-      const picture = await this.#pictures.newest(this.#feed);
+      const seenFrames = this.#stats.frames;
+      const part = await this.#jpegCache.newest(this.#stats);
       // What cannot be shown, or is gone, is passed over.
-      if (picture === undefined || picture instanceof FramesError) {
-        this.#serial = seen;
+      if (part === undefined || part instanceof FramesError) {
+        this.#serial = seenFrames;
         continue;
       }
-      const skipped = picture.serial - this.#serial;
+      const skipped = part.serial - this.#serial;
       if (skipped <= 0) {
         // The newest is gone, and this one was shown.
-        this.#serial = seen;
+        this.#serial = seenFrames;
         continue;
       }
       const isFirst = this.#serial === 0;
-      this.#serial = picture.serial;
-      if (!isFirst) this.#viewer.passedOver(skipped - 1);
-      if (this.#viewer.mayTake(picture.part.length)) return picture.part;
-      this.#viewer.passedOver(1);
+      this.#serial = part.serial;
+      if (!isFirst) this.#client.countDropped(skipped - 1);
+      if (this.#client.hasRoomFor(part.bytes.length)) return part.bytes;
+      this.#client.countDropped(1);
     }
     return undefined;
   }
 
   close(): void {
-    this.#unwatch();
-    this.wake();
+    this.#unsubscribe();
+    this.notify();
   }
 }

@@ -1,6 +1,6 @@
 /** Which numbers of a session are missing, of those up to the highest that is known of. */
 
-export class Numbers {
+export class GapCounter {
   #session: string | undefined;
   /** The first number of the session that is not known of yet. */
   #next = 1;
@@ -11,8 +11,8 @@ export class Numbers {
   }
 
   /** A frame came. */
-  came(session: string, number: number): void {
-    if (session !== this.#session) this.#begin(session, number);
+  add(session: string, number: number): void {
+    if (session !== this.#session) this.#startSession(session, number);
     if (number === this.#next) this.#next++;
     else if (number > this.#next) {
       this.#missing += number - this.#next;
@@ -21,23 +21,23 @@ export class Numbers {
   }
 
   /** Numbers are known not to come. */
-  lost(session: string, first: number, last: number): void {
-    if (session !== this.#session) this.#begin(session, first);
+  addLost(session: string, first: number, last: number): void {
+    if (session !== this.#session) this.#startSession(session, first);
     if (last < this.#next) return;
     this.#missing += last - this.#next + 1;
     this.#next = last + 1;
   }
 
   /** Numbers need not come: they are there. */
-  found(session: string, first: number, last: number): void {
-    if (session !== this.#session) this.#begin(session, first);
+  addPresent(session: string, first: number, last: number): void {
+    if (session !== this.#session) this.#startSession(session, first);
     if (first > this.#next) this.#missing += first - this.#next;
     else this.#missing -= Math.min(this.#missing, Math.min(last + 1, this.#next) - first);
     this.#next = Math.max(this.#next, last + 1);
   }
 
   /** What came of a session before the server began is not known here, and so not missing. */
-  #begin(session: string, number: number): void {
+  #startSession(session: string, number: number): void {
     this.#session = session;
     this.#next = number;
     this.#missing = 0;

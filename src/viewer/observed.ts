@@ -2,100 +2,101 @@
 import { FramesError } from "../errors.ts";
 import type {
   FrameDescription,
-  FrameOrigin,
+  SourceInfo,
   FrameStore,
   FrameWriter,
   OfferedFrame,
   Outcome,
   SourceStore,
-  Standing,
+  OfferStatus,
 } from "../frame.ts";
-import type { Live, LiveSource } from "./live.ts";
+import type { LiveSources, SourceRecorder } from "./live.ts";
 
-export class ObservedStore implements FrameStore {
+export class InstrumentedStore implements FrameStore {
   readonly #store: FrameStore;
-  readonly #live: Live;
-  readonly receiptsEvery?: number;
+  readonly #liveSources: LiveSources;
+  readonly receiptIntervalMs?: number;
   readonly refresh?: () => Promise<void>;
 
-  constructor(store: FrameStore, live: Live) {
+  constructor(store: FrameStore, liveSources: LiveSources) {
     this.#store = store;
-    this.#live = live;
+    this.#liveSources = liveSources;
     if (store.refresh !== undefined) this.refresh = () => store.refresh!();
-    if (store.receiptsEvery !== undefined) this.receiptsEvery = store.receiptsEvery;
+    if (store.receiptIntervalMs !== undefined) this.receiptIntervalMs = store.receiptIntervalMs;
   }
 
-  get place(): string {
-    return this.#store.place;
+  get location(): string {
+    return this.#store.location;
   }
 
   get isDurable(): boolean {
     return this.#store.isDurable;
   }
 
-  isFresh(stream: string): boolean {
-    return this.#store.isFresh(stream);
+  isStreamEmpty(stream: string): boolean {
+    return this.#store.isStreamEmpty(stream);
   }
 
-  check(stream: string, source: string): void {
-    this.#store.check(stream, source);
+  checkNames(stream: string, source: string): void {
+    this.#store.checkNames(stream, source);
   }
 
-  open(origin: FrameOrigin): SourceStore {
-    return new ObservedSource(this.#store.open(origin), this.#live.source(origin));
+  open(origin: SourceInfo): SourceStore {
+    return new InstrumentedSource(this.#store.open(origin), this.#liveSources.recorder(origin));
   }
 
   flush(): void | Promise<void> {
     return this.#store.flush();
   }
 
-  room(): Promise<void> | undefined {
-    return this.#store.room?.();
+  whenReady(): Promise<void> | undefined {
+    return this.#store.whenReady?.();
   }
 }
 
-class ObservedSource implements SourceStore {
+class InstrumentedSource implements SourceStore {
   readonly #store: SourceStore;
-  readonly #seen: LiveSource;
+  readonly #recorder: SourceRecorder;
 
-  constructor(store: SourceStore, seen: LiveSource) {
+  constructor(store: SourceStore, recorder: SourceRecorder) {
     this.#store = store;
-    this.#seen = seen;
+    this.#recorder = recorder;
   }
 
   begin(description: FrameDescription): FrameWriter {
-    return new ObservedWriter(this.#store.begin(description), description, this.#seen);
+    return new InstrumentedWriter(this.#store.begin(description), description, this.#recorder);
   }
 
-  compare(offered: readonly OfferedFrame[]): Standing[] {
+  compare(offered: readonly OfferedFrame[]): OfferStatus[] {
     const standings = this.#store.compare(offered);
     // Those that are there will not come, and are not missing.
     for (const [index, { sequence }] of offered.entries()) {
       const standing = standings[index];
-      if (standing === "stored" || standing === "moved") this.#seen.passed(sequence, sequence);
+      if (standing === "stored" || standing === "removed")
+        this.#recorder.recordUnsent(sequence, sequence);
     }
     return standings;
   }
 
-  lost(first: number, last: number, error: FramesError): void {
-    this.#store.lost(first, last, error);
-    this.#seen.passed(first, last, error);
+  recordLoss(first: number, last: number, error: FramesError): void {
+    this.#store.recordLoss(first, last, error);
+    this.#recorder.recordUnsent(first, last, error);
   }
 
-  ending(): void {
-    this.#store.ending?.();
+  flushSoon(): void {
+    this.#store.flushSoon?.();
   }
 }
 
-class ObservedWriter implements FrameWriter {
+class InstrumentedWriter implements FrameWriter {
   readonly #writer: FrameWriter;
   readonly #description: FrameDescription;
-  readonly #seen: LiveSource;
+  readonly #recorder: SourceRecorder;
 
-  constructor(writer: FrameWriter, description: FrameDescription, seen: LiveSource) {
+  constructor(writer: FrameWriter, description: FrameDescription, recorder: SourceRecorder) {
     this.#writer = writer;
     this.#description = description;
-    this.#seen = seen;
+    this.#recorder = recorder;
   }
 
   write(bytes: Uint8Array): void {
@@ -105,19 +106,19 @@ class ObservedWriter implements FrameWriter {
   finish(crc32: number): Outcome | Promise<Outcome> {
     const outcome = this.#writer.finish(crc32);
     if (!(outcome instanceof Promise)) {
-      this.#ended(outcome, crc32);
+      this.#recordOutcome(outcome, crc32);
       return outcome;
     }
-    return outcome.then((settled) => {
-      this.#ended(settled, crc32);
-      return settled;
+    return outcome.then((resolved) => {
+      this.#recordOutcome(resolved, crc32);
+      return resolved;
     });
   }
 
-  #ended(outcome: Outcome, crc32: number): void {
-    if (outcome === "stored") this.#seen.stored(this.#description, crc32);
+  #recordOutcome(outcome: Outcome, crc32: number): void {
+    if (outcome === "stored") this.#recorder.recordStored(this.#description, crc32);
     else if (outcome === "present") {
-      this.#seen.passed(this.#description.sequence, this.#description.sequence);
+      this.#recorder.recordUnsent(this.#description.sequence, this.#description.sequence);
     }
   }
 

@@ -12,32 +12,32 @@ export interface ServerNames {
 }
 
 /** Why a request is turned away. */
-export interface OriginFault {
+export interface OriginRejection {
   readonly status: 400 | 403 | 421;
   readonly message: string;
 }
 
 /** A Host header that says one thing: a name, an IPv4 address, or an IPv6 address in brackets. */
-const hostForm = /^(\[[\da-f:.]{2,45}\]|[a-z\d](?:[a-z\d._-]{0,252}))(?::(\d{1,5}))?$/i;
+const hostPattern = /^(\[[\da-f:.]{2,45}\]|[a-z\d](?:[a-z\d._-]{0,252}))(?::(\d{1,5}))?$/i;
 
 /** The host that a Host header names, in lower case, and its port as text, empty where there is none. */
-export function readHost(header: string | null): { host: string; port: string } | undefined {
-  const [, host, port = ""] = hostForm.exec(header ?? "") ?? [];
+export function parseHost(header: string | null): { host: string; port: string } | undefined {
+  const [, host, port = ""] = hostPattern.exec(header ?? "") ?? [];
   return host === undefined ? undefined : { host: host.toLowerCase(), port };
 }
 
 /** What is wrong with the server that a request means; nothing if it is this one. */
-export function hostFault(header: string | null, names: ServerNames): OriginFault | undefined {
+export function checkHost(header: string | null, names: ServerNames): OriginRejection | undefined {
   if (header === null || header === "") {
     return { status: 400, message: "The request has no Host header: give it one" };
   }
-  const read = readHost(header);
-  if (read === undefined) {
+  const parsed = parseHost(header);
+  if (parsed === undefined) {
     return { status: 400, message: "The Host header is no single host: give it one HOST:PORT" };
   }
-  if (isOwnName(read.host, names)) return undefined;
-  const how = names.isLoopback ? "localhost or 127.0.0.1" : "its IP address or its own name";
-  return { status: 421, message: `This server is not called so: use ${how}, or --tls-cert` };
+  if (isOwnName(parsed.host, names)) return undefined;
+  const hint = names.isLoopback ? "localhost or 127.0.0.1" : "its IP address or its own name";
+  return { status: 421, message: `This server is not called so: use ${hint}, or --tls-cert` };
 }
 
 /**
@@ -58,27 +58,27 @@ function isOwnName(host: string, { isLoopback, names }: ServerNames): boolean {
  *
  * @param isTls whether the server itself speaks TLS
  */
-export function pageFault(
+export function checkOrigin(
   { headers, method }: Pick<Request, "headers" | "method">,
   path: string,
   isTls: boolean,
-): OriginFault | undefined {
+): OriginRejection | undefined {
   const site = headers.get("sec-fetch-site");
   const origin = headers.get("origin");
-  const fault: OriginFault = {
+  const rejection: OriginRejection = {
     status: 403,
     message: "A page of another site asked for it: open this server's own page instead",
   };
   // A form of ours has the origin `null`, since no page here tells where it is.
-  const isOurs = origin === "null" ? site === "same-origin" : isOwnOrigin(origin, headers, isTls);
-  if (!isOurs) return fault;
+  const isOwn = origin === "null" ? site === "same-origin" : isOwnOrigin(origin, headers, isTls);
+  if (!isOwn) return rejection;
   if (site === null || site === "same-origin" || site === "none") return undefined;
   const isLink =
     (method === "GET" || method === "HEAD") &&
     path === "/" &&
     headers.get("sec-fetch-mode") === "navigate" &&
     headers.get("sec-fetch-dest") === "document";
-  return isLink ? undefined : fault;
+  return isLink ? undefined : rejection;
 }
 
 function isOwnOrigin(origin: string | null, headers: Headers, isTls: boolean): boolean {

@@ -7,7 +7,7 @@ interface PageFile {
   readonly type: string;
   readonly etag: string;
   /** Whether its name changes with its content. */
-  readonly isFixed: boolean;
+  readonly isImmutable: boolean;
 }
 
 /** What the page may do: what it is made of, and what this server answers. */
@@ -26,13 +26,16 @@ const pagePolicy = [
 let files: Promise<ReadonlyMap<string, PageFile>> | undefined;
 
 /** The file that the page has at this path of an address, such as `/`. */
-export async function pageFile(path: string, request: Request): Promise<Response | undefined> {
-  const file = (await (files ??= load())).get(path);
+export async function handlePageFile(
+  path: string,
+  request: Request,
+): Promise<Response | undefined> {
+  const file = (await (files ??= loadFiles())).get(path);
   if (file === undefined) return undefined;
   const headers = {
     "Content-Type": file.type,
     "Content-Security-Policy": pagePolicy,
-    "Cache-Control": file.isFixed ? "public, max-age=31536000, immutable" : "no-cache",
+    "Cache-Control": file.isImmutable ? "public, max-age=31536000, immutable" : "no-cache",
     ETag: file.etag,
   };
   if (request.headers.get("If-None-Match") === file.etag) {
@@ -41,46 +44,46 @@ export async function pageFile(path: string, request: Request): Promise<Response
   return new Response(file.body, { headers });
 }
 
-async function load(): Promise<ReadonlyMap<string, PageFile>> {
-  const found = page.files === undefined ? await build() : compiled();
+async function loadFiles(): Promise<ReadonlyMap<string, PageFile>> {
+  const builtFiles = page.files === undefined ? await buildFiles() : embeddedFiles();
   const entries = await Promise.all(
-    found.map(async ({ path, body, type }): Promise<[string, PageFile]> => {
+    builtFiles.map(async ({ path, body, type }): Promise<[string, PageFile]> => {
       const etag = `"${Bun.hash(await body.bytes()).toString(16)}"`;
       const isPage = path.endsWith(".html");
-      return [isPage ? "/" : `/${path}`, { body, type, etag, isFixed: !isPage }];
+      return [isPage ? "/" : `/${path}`, { body, type, etag, isImmutable: !isPage }];
     }),
   );
   return new Map(entries);
 }
 
 /** Name, content and type of a file as it was built. */
-interface Built {
+interface BuiltFile {
   readonly path: string;
   readonly body: Blob;
   readonly type: string;
 }
 
-function compiled(): Built[] {
-  const found = (page.files ?? []).map(({ path, headers }) => ({
-    path: nameOf(path),
+function embeddedFiles(): BuiltFile[] {
+  const builtFiles = (page.files ?? []).map(({ path, headers }) => ({
+    path: fileName(path),
     body: Bun.file(path),
     type: headers["content-type"],
   }));
-  if (found.some(({ path }) => path.endsWith(".html"))) return found;
-  const index = { path: nameOf(page.index), body: Bun.file(page.index) };
-  return [...found, { ...index, type: "text/html;charset=utf-8" }];
+  if (builtFiles.some(({ path }) => path.endsWith(".html"))) return builtFiles;
+  const index = { path: fileName(page.index), body: Bun.file(page.index) };
+  return [...builtFiles, { ...index, type: "text/html;charset=utf-8" }];
 }
 
-async function build(): Promise<Built[]> {
+async function buildFiles(): Promise<BuiltFile[]> {
   const { outputs } = await Bun.build({ entrypoints: [page.index], minify: true });
   return await Promise.all(
     outputs.map(async (output) => {
       const { path, type } = output;
-      return { path: nameOf(path), body: new Blob([await output.arrayBuffer()]), type };
+      return { path: fileName(path), body: new Blob([await output.arrayBuffer()]), type };
     }),
   );
 }
 
-function nameOf(path: string): string {
+function fileName(path: string): string {
   return path.slice(Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")) + 1);
 }

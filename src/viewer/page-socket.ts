@@ -1,165 +1,171 @@
 /** `/live`: the frames of the sources that a page watches, each as fresh as the page can show it. */
 import type { ServerWebSocket } from "bun";
-import type { Visitor } from "./access.ts";
-import { jsonText } from "./answers.ts";
-import type { Exhibition } from "./exhibition.ts";
-import { type FrameCopy } from "./copies.ts";
-import type { Feed } from "./feed.ts";
+import type { Principal } from "./access.ts";
+import { toJson } from "./answers.ts";
+import type { HttpContext } from "./exhibition.ts";
+import { type CachedFrame } from "./copies.ts";
+import type { SourceStats } from "./feed.ts";
 import { mediaType } from "./media.ts";
-import type { End, Viewer } from "./viewers.ts";
+import type { EndReason, StreamClient } from "./viewers.ts";
 
 /** Sources that one page watches. */
-const mostWatched = 64;
+const maxSubscriptions = 64;
 
 /** Letters of a name: no store has longer ones, and what is watched is remembered. */
-const longestName = 1024;
+const maxNameLength = 1024;
 
 /** With so many bytes unread, nothing more is sent. */
-const mostUnread = 4 << 20;
+const maxBufferedBytes = 4 << 20;
 
 /** Codes of WebSocket for what ended it. */
 const goingAway = 1001;
-const violation = 1008;
+const policyViolation = 1008;
 
 /** A source that is watched. */
-interface Watch {
+interface Subscription {
   index: number;
-  readonly feed: Feed;
+  readonly stats: SourceStats;
   /** Frames that had come with the one that was sent last. */
   serial: number;
   /** Whether a frame is under way that the page has not shown. */
-  isUnderWay: boolean;
+  isInFlight: boolean;
   isReading: boolean;
-  readonly unwatch: () => void;
+  readonly unsubscribe: () => void;
 }
 
-export class PageSocket {
-  readonly #exhibition: Exhibition;
-  readonly #viewer: Viewer;
-  readonly #visitor: Visitor;
+export class LiveSocket {
+  readonly #context: HttpContext;
+  readonly #client: StreamClient;
+  readonly #principal: Principal;
   #socket: ServerWebSocket<unknown> | undefined;
-  #watched: Watch[] = [];
+  #subscriptions: Subscription[] = [];
 
-  constructor(exhibition: Exhibition, viewer: Viewer, visitor: Visitor) {
-    this.#exhibition = exhibition;
-    this.#viewer = viewer;
-    this.#visitor = visitor;
+  constructor(context: HttpContext, client: StreamClient, principal: Principal) {
+    this.#context = context;
+    this.#client = client;
+    this.#principal = principal;
   }
 
-  opened(socket: ServerWebSocket<unknown>): void {
+  onOpen(socket: ServerWebSocket<unknown>): void {
     this.#socket = socket;
-    this.#viewer.held = () => socket.getBufferedAmount();
-    this.#viewer.onEnd = (why) => this.#end(why);
-    if (this.#viewer.isOver) this.#end("stopping");
+    this.#client.bufferedBytes = () => socket.getBufferedAmount();
+    this.#client.onEnd = (reason) => this.#end(reason);
+    if (this.#client.isEnded) this.#end("stopping");
   }
 
-  heard(message: string | Buffer): void {
-    const said = typeof message === "string" ? parsed(message) : undefined;
-    if (said !== undefined && "took" in said) return this.#took(said.took);
-    const list = said !== undefined && "watch" in said ? namesIn(said.watch) : undefined;
-    if (list !== undefined) return this.#watch(list);
-    this.#socket?.close(violation, "Expected watch or took");
+  onMessage(message: string | Buffer): void {
+    const request = typeof message === "string" ? parseObject(message) : undefined;
+    if (request !== undefined && "took" in request) return this.#onShown(request.took);
+    const list =
+      request !== undefined && "watch" in request ? parseSources(request.watch) : undefined;
+    if (list !== undefined) return this.#subscribe(list);
+    this.#socket?.close(policyViolation, "Expected watch or took");
   }
 
-  #watch(list: readonly (readonly [string, string])[]): void {
-    const { live } = this.#exhibition;
-    const before = this.#watched;
-    const taken = new Set<Watch>();
-    this.#watched = list.flatMap(([stream, source], index) => {
-      if (!this.#visitor.maySee(stream, source)) return [];
-      const kept = before.find((one) => {
-        return !taken.has(one) && one.feed.stream === stream && one.feed.source === source;
+  #subscribe(list: readonly (readonly [string, string])[]): void {
+    const { liveSources } = this.#context;
+    const previous = this.#subscriptions;
+    const reused = new Set<Subscription>();
+    this.#subscriptions = list.flatMap(([stream, source], index) => {
+      if (!this.#principal.canRead(stream, source)) return [];
+      const existing = previous.find((item) => {
+        return !reused.has(item) && item.stats.stream === stream && item.stats.source === source;
       });
-      if (kept !== undefined && !kept.feed.isForgotten) {
-        taken.add(kept);
-        kept.index = index;
-        return [kept];
+      if (existing !== undefined && !existing.stats.isEvicted) {
+        reused.add(existing);
+        existing.index = index;
+        return [existing];
       }
-      const feed = live.known(stream, source);
-      const watch: Watch = {
+      const stats = liveSources.getOrCreate(stream, source);
+      const subscription: Subscription = {
         index,
-        feed,
+        stats,
         serial: 0,
-        isUnderWay: false,
+        isInFlight: false,
         isReading: false,
-        unwatch: live.watch(feed, () => void this.#send(watch)),
+        unsubscribe: liveSources.subscribe(stats, () => void this.#send(subscription)),
       };
-      return [watch];
+      return [subscription];
     });
-    for (const watch of before) if (!this.#watched.includes(watch)) watch.unwatch();
-    this.drained();
+    for (const subscription of previous)
+      if (!this.#subscriptions.includes(subscription)) subscription.unsubscribe();
+    this.onDrain();
   }
 
-  #took(index: unknown): void {
-    const watch = this.#watched.find((one) => one.index === index);
-    if (watch === undefined) return;
-    watch.isUnderWay = false;
-    void this.#send(watch);
+  #onShown(index: unknown): void {
+    const subscription = this.#subscriptions.find((item) => item.index === index);
+    if (subscription === undefined) return;
+    subscription.isInFlight = false;
+    void this.#send(subscription);
   }
 
   /** There is room again for what waited. */
-  drained(): void {
-    for (const watch of this.#watched) void this.#send(watch);
+  onDrain(): void {
+    for (const subscription of this.#subscriptions) void this.#send(subscription);
   }
 
   /** Sends the newest frame, if there is one that was not sent, and room for it. */
-  async #send(watch: Watch): Promise<void> {
-    const { feed } = watch;
-    if (watch.isUnderWay || watch.isReading || feed.frames === watch.serial) return;
-    if (this.#unread > mostUnread) return;
-    watch.isReading = true;
-    const seen = feed.frames;
-    const copy = await this.#exhibition.copies.newest(feed);
-    watch.isReading = false;
-    if (!this.#watched.includes(watch)) return;
-    if (copy === undefined || copy.serial <= watch.serial) {
+  async #send(subscription: Subscription): Promise<void> {
+    const { stats } = subscription;
+    if (subscription.isInFlight || subscription.isReading || stats.frames === subscription.serial)
+      return;
+    if (this.#bufferedBytes > maxBufferedBytes) return;
+    subscription.isReading = true;
+    const seenFrames = stats.frames;
+    const cached = await this.#context.newestFrames.newest(stats);
+    subscription.isReading = false;
+    if (!this.#subscriptions.includes(subscription)) return;
+    if (cached === undefined || cached.serial <= subscription.serial) {
       // It is gone, or too large; the next one may not be.
-      watch.serial = seen;
+      subscription.serial = seenFrames;
       return;
     }
-    const message = messageOf(watch, copy);
-    if (this.#unread > mostUnread || !this.#viewer.mayTake(message.length)) {
+    const message = encodeMessage(subscription, cached);
+    if (this.#bufferedBytes > maxBufferedBytes || !this.#client.hasRoomFor(message.length)) {
       // It is sent when there is room, or a newer one.
       return;
     }
-    if (watch.serial > 0) this.#viewer.passedOver(copy.serial - watch.serial - 1);
-    watch.serial = copy.serial;
-    watch.isUnderWay = true;
+    if (subscription.serial > 0) this.#client.countDropped(cached.serial - subscription.serial - 1);
+    subscription.serial = cached.serial;
+    subscription.isInFlight = true;
     this.#socket?.sendBinary(message);
   }
 
-  get #unread(): number {
+  get #bufferedBytes(): number {
     return this.#socket?.getBufferedAmount() ?? 0;
   }
 
-  #end(why: End): void {
-    for (const { unwatch } of this.#watched) unwatch();
-    this.#watched = [];
-    if (why === "left") return;
-    const code = why === "stopping" ? goingAway : violation;
-    this.#socket?.close(code, why);
+  #end(reason: EndReason): void {
+    for (const { unsubscribe } of this.#subscriptions) unsubscribe();
+    this.#subscriptions = [];
+    if (reason === "left") return;
+    const code = reason === "stopping" ? goingAway : policyViolation;
+    this.#socket?.close(code, reason);
   }
 
-  closed(): void {
-    this.#viewer.end("left");
+  onClose(): void {
+    this.#client.end("left");
   }
 }
 
 /** Length of the header, the header, and the frame as it is. */
-function messageOf({ index, feed, serial }: Watch, { newest, bytes, serial: now }: FrameCopy) {
+function encodeMessage(
+  { index, stats, serial }: Subscription,
+  { newest, bytes, serial: newSerial }: CachedFrame,
+) {
   const { frame, raw, received } = newest;
   const header = new TextEncoder().encode(
-    jsonText({
+    toJson({
       index,
-      stream: feed.stream,
-      source: feed.source,
+      stream: stats.stream,
+      source: stats.source,
       number: frame.sequence,
       name: frame.name,
       captured: frame.captured,
       received: BigInt(received) * 1_000_000n,
       type: mediaType(frame.name, raw),
       raw: raw ?? null,
-      skipped: serial === 0 ? 0 : now - serial - 1,
+      skipped: serial === 0 ? 0 : newSerial - serial - 1,
     }),
   );
   const message = new Uint8Array(4 + header.length + bytes.length);
@@ -169,7 +175,7 @@ function messageOf({ index, feed, serial }: Watch, { newest, bytes, serial: now 
   return message;
 }
 
-function parsed(text: string): object | undefined {
+function parseObject(text: string): object | undefined {
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === "object" && value !== null ? value : undefined;
@@ -178,11 +184,11 @@ function parsed(text: string): object | undefined {
   }
 }
 
-function namesIn(value: unknown): [string, string][] | undefined {
-  if (!Array.isArray(value) || value.length > mostWatched) return undefined;
-  const isName = (one: unknown): one is [string, string] =>
-    Array.isArray(one) &&
-    one.length === 2 &&
-    one.every((part) => typeof part === "string" && part.length <= longestName);
+function parseSources(value: unknown): [string, string][] | undefined {
+  if (!Array.isArray(value) || value.length > maxSubscriptions) return undefined;
+  const isName = (item: unknown): item is [string, string] =>
+    Array.isArray(item) &&
+    item.length === 2 &&
+    item.every((part) => typeof part === "string" && part.length <= maxNameLength);
   return value.every(isName) ? value : undefined;
 }

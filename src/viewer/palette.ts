@@ -8,7 +8,7 @@ export type PaletteName = (typeof paletteNames)[number];
 type Colour = readonly [number, number, number];
 
 /** Control points at even distances. */
-const points: Record<PaletteName, readonly Colour[]> = {
+const controlPoints: Record<PaletteName, readonly Colour[]> = {
   grey: [
     [0, 0, 0],
     [255, 255, 255],
@@ -41,35 +41,38 @@ const points: Record<PaletteName, readonly Colour[]> = {
 };
 
 /** Whether somebody's word is the name of a palette. */
-export function isPalette(word: string): word is PaletteName {
-  return (paletteNames as readonly string[]).includes(word);
+export function isPaletteName(text: string): text is PaletteName {
+  return (paletteNames as readonly string[]).includes(text);
 }
 
-const made = new Map<PaletteName, Uint8Array<ArrayBuffer>>();
+const cache = new Map<PaletteName, Uint8Array<ArrayBuffer>>();
 
 /** 256 colours as red, green, blue, opaque. */
-export function palette(name: PaletteName): Uint8Array<ArrayBuffer> {
-  const known = made.get(name);
-  if (known !== undefined) return known;
+export function paletteColours(name: PaletteName): Uint8Array<ArrayBuffer> {
+  const cached = cache.get(name);
+  if (cached !== undefined) return cached;
   const table = new Uint8Array(256 * 4);
-  const given = points[name];
+  const points = controlPoints[name];
   for (let index = 0; index < 256; index++) {
-    const place = (index / 255) * (given.length - 1);
-    const before = Math.min(Math.floor(place), given.length - 2);
-    const part = place - before;
+    const position = (index / 255) * (points.length - 1);
+    const lower = Math.min(Math.floor(position), points.length - 2);
+    const fraction = position - lower;
     for (let channel = 0; channel < 3; channel++) {
-      const [from, to] = [given[before]![channel]!, given[before + 1]![channel]!];
-      table[index * 4 + channel] = Math.round(from + (to - from) * part);
+      const [from, to] = [points[lower]![channel]!, points[lower + 1]![channel]!];
+      table[index * 4 + channel] = Math.round(from + (to - from) * fraction);
     }
     table[index * 4 + 3] = 255;
   }
-  made.set(name, table);
+  cache.set(name, table);
   return table;
 }
 
 /** Pixels as a canvas takes them, of values from 0 to 255. */
-export function colour(values: Uint8Array, name: PaletteName): Uint8ClampedArray<ArrayBuffer> {
-  const table = new Uint32Array(palette(name).buffer);
+export function applyPalette(
+  values: Uint8Array,
+  name: PaletteName,
+): Uint8ClampedArray<ArrayBuffer> {
+  const table = new Uint32Array(paletteColours(name).buffer);
   const pixels = new Uint32Array(values.length);
   for (let index = 0; index < values.length; index++) pixels[index] = table[values[index]!]!;
   return new Uint8ClampedArray(pixels.buffer);

@@ -2,91 +2,92 @@
 import { FramesError } from "../errors.ts";
 import type { RawShape } from "../frame.ts";
 import type { Converter } from "./converter.ts";
-import type { Copies, FrameCopy } from "./copies.ts";
-import type { Feed } from "./feed.ts";
-import type { Live } from "./live.ts";
-import { mediaType, secondsText } from "./media.ts";
+import type { NewestFrameCache, CachedFrame } from "./copies.ts";
+import type { SourceStats } from "./feed.ts";
+import type { LiveSources } from "./live.ts";
+import { mediaType, toDecimalSeconds } from "./media.ts";
 
 /** Milliseconds between two conversions of one source, at least: 30 a second. */
-const convertEvery = 1000 / 30;
+const conversionIntervalMs = 1000 / 30;
 
 /** A part goes so many milliseconds after somebody asked for it last. */
-const keptFor = 10_000;
+const cacheTtlMs = 10_000;
 
 /** Between the parts; it is sent right behind a frame, since a browser shows that only then. */
-export const boundary = "frame";
-export const opening = `--${boundary}\r\n`;
+export const mjpegBoundary = "frame";
+export const boundaryLine = `--${mjpegBoundary}\r\n`;
 
 /** A frame as it goes out to all who watch its source. */
-export interface Picture {
+export interface MjpegPart {
   /** Headers, JPEG and the boundary behind it. */
-  readonly part: Uint8Array<ArrayBuffer>;
+  readonly bytes: Uint8Array<ArrayBuffer>;
   /** How many frames had come from the source with this one. */
   readonly serial: number;
 }
 
-interface Place {
-  made: { readonly of: FrameCopy; readonly picture: Picture | FramesError } | undefined;
-  making: Promise<Picture | FramesError> | undefined;
+interface JpegCacheEntry {
+  latest: { readonly cached: CachedFrame; readonly part: MjpegPart | FramesError } | undefined;
+  pending: Promise<MjpegPart | FramesError> | undefined;
   convertedAt: number;
-  askedAt: number;
+  lastUsedAt: number;
 }
 
-export class Pictures {
-  readonly #copies: Copies;
+export class JpegCache {
+  readonly #newestFrames: NewestFrameCache;
   readonly #converter: Converter;
-  readonly #live: Live;
-  readonly #places = new Map<Feed, Place>();
-  readonly #endTick: () => void;
+  readonly #liveSources: LiveSources;
+  readonly #entries = new Map<SourceStats, JpegCacheEntry>();
+  readonly #unsubscribeTick: () => void;
 
-  constructor(copies: Copies, converter: Converter, live: Live) {
-    this.#copies = copies;
+  constructor(newestFrames: NewestFrameCache, converter: Converter, liveSources: LiveSources) {
+    this.#newestFrames = newestFrames;
     this.#converter = converter;
-    this.#live = live;
-    this.#endTick = live.onTick(() => this.#dropUnasked());
+    this.#liveSources = liveSources;
+    this.#unsubscribeTick = liveSources.onTick(() => this.#evictIdle());
   }
 
   /** The newest frame of a source, or why it cannot be shown; nothing if it is gone. */
-  async newest(feed: Feed): Promise<Picture | FramesError | undefined> {
-    const place = this.#place(feed);
-    const wanted = feed.frames;
+  async newest(stats: SourceStats): Promise<MjpegPart | FramesError | undefined> {
+    const entry = this.#touchEntry(stats);
+    const minSerial = stats.frames;
     for (;;) {
-      const made = await place.making;
+      const pending = await entry.pending;
       // What was begun before the newest came is of one before.
-      if (made instanceof FramesError || (made !== undefined && made.serial >= wanted)) return made;
-      const copy = await this.#copies.newest(feed);
-      if (copy === undefined) return undefined;
-      if (place.made?.of === copy) return place.made.picture;
-      if (place.making !== undefined) continue;
-      place.making = this.#make(place, copy).finally(() => (place.making = undefined));
-      return await place.making;
+      if (pending instanceof FramesError || (pending !== undefined && pending.serial >= minSerial))
+        return pending;
+      const cached = await this.#newestFrames.newest(stats);
+      if (cached === undefined) return undefined;
+      if (entry.latest?.cached === cached) return entry.latest.part;
+      if (entry.pending !== undefined) continue;
+      entry.pending = this.#createPart(entry, cached).finally(() => (entry.pending = undefined));
+      return await entry.pending;
     }
   }
 
-  #place(feed: Feed): Place {
-    let place = this.#places.get(feed);
-    if (place === undefined) {
-      place = { made: undefined, making: undefined, convertedAt: -Infinity, askedAt: 0 };
-      this.#places.set(feed, place);
+  #touchEntry(stats: SourceStats): JpegCacheEntry {
+    let entry = this.#entries.get(stats);
+    if (entry === undefined) {
+      entry = { latest: undefined, pending: undefined, convertedAt: -Infinity, lastUsedAt: 0 };
+      this.#entries.set(stats, entry);
     }
-    place.askedAt = this.#live.now;
-    return place;
+    entry.lastUsedAt = this.#liveSources.now;
+    return entry;
   }
 
-  async #make(place: Place, copy: FrameCopy): Promise<Picture | FramesError> {
-    const picture = isJpeg(copy.bytes)
-      ? partOf(copy, copy.bytes)
-      : await this.#convert(place, copy);
-    place.made = { of: copy, picture };
-    return picture;
+  async #createPart(entry: JpegCacheEntry, cached: CachedFrame): Promise<MjpegPart | FramesError> {
+    const part = isJpeg(cached.bytes)
+      ? encodePart(cached, cached.bytes)
+      : await this.#convert(entry, cached);
+    entry.latest = { cached, part };
+    return part;
   }
 
-  async #convert(place: Place, copy: FrameCopy): Promise<Picture | FramesError> {
-    const early = place.convertedAt + convertEvery - performance.now();
-    if (early > 0) await Bun.sleep(early);
-    place.convertedAt = performance.now();
-    const jpeg = await this.toJpeg(copy.bytes, copy.newest.raw, copy.newest.frame.name);
-    return jpeg instanceof FramesError ? jpeg : partOf(copy, jpeg);
+  async #convert(entry: JpegCacheEntry, cached: CachedFrame): Promise<MjpegPart | FramesError> {
+    const waitMs = entry.convertedAt + conversionIntervalMs - performance.now();
+    if (waitMs > 0) await Bun.sleep(waitMs);
+    entry.convertedAt = performance.now();
+    const jpeg = await this.toJpeg(cached.bytes, cached.newest.raw, cached.newest.frame.name);
+    return jpeg instanceof FramesError ? jpeg : encodePart(cached, jpeg);
   }
 
   /** A frame as JPEG, or why it cannot be. */
@@ -94,22 +95,22 @@ export class Pictures {
     if (isJpeg(bytes)) return bytes;
     const { jpeg, failure } = await this.#converter.convert(bytes, raw);
     if (jpeg !== undefined) return jpeg;
-    const what = raw === undefined ? mediaType(name, raw) : `raw ${raw.format}`;
+    const format = raw === undefined ? mediaType(name, raw) : `raw ${raw.format}`;
     return new FramesError(
       "unreadable",
-      `Cannot show ${JSON.stringify(name)} (${what}) as JPEG: ${failure}; …/latest has it as it is`,
+      `Cannot show ${JSON.stringify(name)} (${format}) as JPEG: ${failure}; …/latest has it as it is`,
     );
   }
 
-  #dropUnasked(): void {
-    const before = this.#live.now - keptFor;
-    for (const [feed, place] of this.#places) {
-      if (place.askedAt < before && place.making === undefined) this.#places.delete(feed);
+  #evictIdle(): void {
+    const idleSince = this.#liveSources.now - cacheTtlMs;
+    for (const [stats, entry] of this.#entries) {
+      if (entry.lastUsedAt < idleSince && entry.pending === undefined) this.#entries.delete(stats);
     }
   }
 
   close(): void {
-    this.#endTick();
+    this.#unsubscribeTick();
     this.#converter.close();
   }
 }
@@ -119,16 +120,19 @@ function isJpeg(bytes: Uint8Array): boolean {
 }
 
 /** One part, for all who watch. */
-export function partOf(copy: Pick<FrameCopy, "newest" | "serial">, jpeg: Uint8Array): Picture {
-  const { sequence, captured } = copy.newest.frame;
+export function encodePart(
+  cached: Pick<CachedFrame, "newest" | "serial">,
+  jpeg: Uint8Array,
+): MjpegPart {
+  const { sequence, captured } = cached.newest.frame;
   const head = new TextEncoder().encode(
     `Content-Type: image/jpeg\r\nContent-Length: ${jpeg.length}\r\n` +
-      `X-Sequence: ${sequence}\r\nX-Timestamp: ${secondsText(captured)}\r\n\r\n`,
+      `X-Sequence: ${sequence}\r\nX-Timestamp: ${toDecimalSeconds(captured)}\r\n\r\n`,
   );
-  const tail = new TextEncoder().encode(`\r\n${opening}`);
-  const part = new Uint8Array(head.length + jpeg.length + tail.length);
-  part.set(head);
-  part.set(jpeg, head.length);
-  part.set(tail, head.length + jpeg.length);
-  return { part, serial: copy.serial };
+  const tail = new TextEncoder().encode(`\r\n${boundaryLine}`);
+  const bytes = new Uint8Array(head.length + jpeg.length + tail.length);
+  bytes.set(head);
+  bytes.set(jpeg, head.length);
+  bytes.set(tail, head.length + jpeg.length);
+  return { bytes, serial: cached.serial };
 }

@@ -12,21 +12,21 @@ export interface Problem {
 }
 
 /** So many are remembered. */
-const most = 100;
+const maxProblems = 100;
 
 /** What is like one that was told goes untold for so many milliseconds, and is counted. */
-const quietFor = 10_000;
+const suppressionMs = 10_000;
 
 /** Kinds whose times are remembered. */
-const mostKinds = 1000;
+const maxKinds = 1000;
 
 /** Characters of a message that are kept. */
-const longest = 500;
+const maxMessageLength = 500;
 
-export class Problems {
-  #last: Problem[] = [];
-  readonly #told = new Map<string, { at: number; untold: number }>();
-  readonly #followers = new Set<(problem: Problem) => void>();
+export class ProblemLog {
+  #recent: Problem[] = [];
+  readonly #reported = new Map<string, { at: number; suppressed: number }>();
+  readonly #listeners = new Set<(problem: Problem) => void>();
   readonly #clock: () => number;
 
   /** @param clock milliseconds since 1970 */
@@ -35,37 +35,37 @@ export class Problems {
   }
 
   /** The last ones, the newest first. */
-  get last(): readonly Problem[] {
-    return this.#last;
+  get recent(): readonly Problem[] {
+    return this.#recent;
   }
 
   add(code: ErrorName, message: string, stream?: string, source?: string): void {
     const now = this.#clock();
     const kind = JSON.stringify([code, stream, source]);
-    const before = this.#told.get(kind);
-    if (before !== undefined && now - before.at < quietFor && now >= before.at) {
-      before.untold++;
+    const previous = this.#reported.get(kind);
+    if (previous !== undefined && now - previous.at < suppressionMs && now >= previous.at) {
+      previous.suppressed++;
       return;
     }
-    this.#told.delete(kind);
-    this.#told.set(kind, { at: now, untold: 0 });
-    if (this.#told.size > mostKinds) this.#told.delete(this.#told.keys().next().value!);
-    const untold = before?.untold ?? 0;
-    const more = untold === 0 ? "" : ` (and ${untold} more before that)`;
+    this.#reported.delete(kind);
+    this.#reported.set(kind, { at: now, suppressed: 0 });
+    if (this.#reported.size > maxKinds) this.#reported.delete(this.#reported.keys().next().value!);
+    const suppressed = previous?.suppressed ?? 0;
+    const suffix = suppressed === 0 ? "" : ` (and ${suppressed} more before that)`;
     const problem = {
       time: BigInt(now) * 1_000_000n,
       code,
-      message: `${message.slice(0, longest)}${more}`,
+      message: `${message.slice(0, maxMessageLength)}${suffix}`,
       stream: stream ?? null,
       source: source ?? null,
     };
-    this.#last = [problem, ...this.#last].slice(0, most);
-    for (const follower of this.#followers) follower(problem);
+    this.#recent = [problem, ...this.#recent].slice(0, maxProblems);
+    for (const listener of this.#listeners) listener(problem);
   }
 
   /** Tells of each from now on; returns what ends that. */
-  follow(follower: (problem: Problem) => void): () => void {
-    this.#followers.add(follower);
-    return () => void this.#followers.delete(follower);
+  subscribe(listener: (problem: Problem) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   }
 }

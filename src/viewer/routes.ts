@@ -1,42 +1,42 @@
 /** Which address is answered by whom. */
 import { FramesError } from "../errors.ts";
-import type { KeptFrame } from "../store/catalog.ts";
-import { missing, refusal } from "./answers.ts";
-import { eventsAnswer } from "./events.ts";
-import type { Asked } from "./asked.ts";
-import type { Exhibition } from "./exhibition.ts";
-import { frameAnswer } from "./frame-answers.ts";
-import { listAnswer, wholeNumber } from "./listing.ts";
-import { metricsAnswer } from "./metrics.ts";
-import { mjpegAnswer } from "./mjpeg.ts";
-import { pageFile } from "./page-files.ts";
-import { PageSocket } from "./page-socket.ts";
+import type { FrameRecord } from "../store/catalog.ts";
+import { notFound, errorResponse } from "./answers.ts";
+import { handleEvents } from "./events.ts";
+import type { RouteRequest } from "./asked.ts";
+import type { HttpContext } from "./exhibition.ts";
+import { frameResponse } from "./frame-answers.ts";
+import { handleApi, parseWholeNumber } from "./listing.ts";
+import { handleMetrics } from "./metrics.ts";
+import { handleMjpeg } from "./mjpeg.ts";
+import { handlePageFile } from "./page-files.ts";
+import { LiveSocket } from "./page-socket.ts";
 
 /** Frames of up to so many bytes are answered from memory, when they are the newest. */
-const smallBytes = 1 << 20;
+const maxInMemoryBytes = 1 << 20;
 
 /** The answer, or nothing to a request that became a WebSocket. */
-export async function answerTo(
-  asked: Asked,
-  exhibition: Exhibition,
+export async function route(
+  req: RouteRequest,
+  context: HttpContext,
 ): Promise<Response | undefined> {
-  const parts = partsOf(asked.url.pathname);
+  const parts = parsePath(req.url.pathname);
   const [first, ...rest] = parts;
   if (rest.length === 0) {
-    if (first === "healthz") return textAnswer("ok\n");
-    if (first === "readyz") return readyAnswer(asked, exhibition);
-    if (first === "metrics") return await metricsAnswer(asked, exhibition);
-    if (first === "events") return eventsAnswer(asked, exhibition);
-    if (first === "live") return socketAnswer(asked, exhibition);
+    if (first === "healthz") return textResponse("ok\n");
+    if (first === "readyz") return handleReady(req, context);
+    if (first === "metrics") return await handleMetrics(req, context);
+    if (first === "events") return handleEvents(req, context);
+    if (first === "live") return handleLiveSocket(req, context);
   }
-  const answer =
+  const response =
     first === "api"
-      ? await listAnswer(asked, exhibition, rest)
+      ? await handleApi(req, context, rest)
       : first === "streams"
-        ? await frameOrFailure(asked, exhibition, rest)
-        : await pageFile(asked.url.pathname, asked.request);
-  if (answer !== undefined) return answer;
-  throw missing(`There is nothing at ${asked.url.pathname.slice(0, 200)}`);
+        ? await handleSource(req, context, rest)
+        : await handlePageFile(req.url.pathname, req.request);
+  if (response !== undefined) return response;
+  throw notFound(`There is nothing at ${req.url.pathname.slice(0, 200)}`);
 }
 
 /**
@@ -44,7 +44,7 @@ export async function answerTo(
  *
  * @throws {FramesError} `usage` if it cannot be decoded
  */
-function partsOf(path: string): string[] {
+function parsePath(path: string): string[] {
   try {
     return path.slice(1).split("/").map(decodeURIComponent);
   } catch (cause) {
@@ -52,99 +52,99 @@ function partsOf(path: string): string[] {
   }
 }
 
-function textAnswer(text: string, status = 200): Response {
+function textResponse(text: string, status = 200): Response {
   return new Response(text, { status, headers: { "Content-Type": "text/plain; charset=utf-8" } });
 }
 
 /** Why not is for those who may see what belongs to no stream: it names the server's folders. */
-function readyAnswer({ visitor }: Asked, { failure }: Exhibition): Response {
-  if (failure === undefined) return textAnswer("ok\n");
-  const why = visitor.seesAll ? failure.message : "Frames cannot be stored";
-  return textAnswer(`${why}\n`, 503);
+function handleReady({ principal }: RouteRequest, { storeError }: HttpContext): Response {
+  if (storeError === undefined) return textResponse("ok\n");
+  const reason = principal.canReadAll ? storeError.message : "Frames cannot be stored";
+  return textResponse(`${reason}\n`, 503);
 }
 
-function socketAnswer(asked: Asked, exhibition: Exhibition): Response | undefined {
-  if (asked.request.headers.get("Upgrade")?.toLowerCase() !== "websocket") {
-    return refusal(426, "usage", "This address speaks WebSocket", { Upgrade: "websocket" });
+function handleLiveSocket(req: RouteRequest, context: HttpContext): Response | undefined {
+  if (req.request.headers.get("Upgrade")?.toLowerCase() !== "websocket") {
+    return errorResponse(426, "usage", "This address speaks WebSocket", { Upgrade: "websocket" });
   }
-  const viewer = asked.viewers.enter("page", asked.visitor);
-  if (asked.becomesSocket(new PageSocket(exhibition, viewer, asked.visitor))) return undefined;
-  viewer.end("left");
-  return refusal(400, "usage", "The request for a WebSocket is not whole");
+  const client = req.clients.add("page", req.principal);
+  if (req.upgrade(new LiveSocket(context, client, req.principal))) return undefined;
+  client.end("left");
+  return errorResponse(400, "usage", "The request for a WebSocket is not whole");
 }
 
 /** Of `S/sources/X…/what…`: a source may be called like what is asked of one. */
-async function frameOrFailure(
-  asked: Asked,
-  exhibition: Exhibition,
+async function handleSource(
+  req: RouteRequest,
+  context: HttpContext,
   parts: readonly string[],
 ): Promise<Response | undefined> {
   const [stream, sources, ...rest] = parts;
   if (stream === undefined || sources !== "sources" || rest.length < 2) return undefined;
   const last = rest.at(-1)!;
   const beforeLast = rest.at(-2)!;
-  let failure: FramesError | undefined;
+  let notFoundError: FramesError | undefined;
   if (rest.length > 2 && (beforeLast === "frames" || beforeLast === "numbers")) {
     const source = rest.slice(0, -2).join("/");
     try {
-      checkVisible(asked, stream, source);
-      const frame = await keptFrame(asked, exhibition, stream, source, beforeLast, last);
-      return await frameAnswer(asked, exhibition, { ...frame, frame });
+      checkCanRead(req, stream, source);
+      const frame = await findFrame(req, context, stream, source, beforeLast, last);
+      return await frameResponse(req, context, { ...frame, frame });
     } catch (error) {
       if (!(error instanceof FramesError) || error.code !== "missing") throw error;
-      failure = error;
+      notFoundError = error;
     }
   }
   const source = rest.slice(0, -1).join("/");
   if (last === "latest" || last === "latest.mjpeg") {
-    checkVisible(asked, stream, source);
-    if (last === "latest") return await latestAnswer(asked, exhibition, stream, source);
-    return await mjpegAnswer(asked, exhibition, stream, source);
+    checkCanRead(req, stream, source);
+    if (last === "latest") return await handleLatest(req, context, stream, source);
+    return await handleMjpeg(req, context, stream, source);
   }
-  if (failure !== undefined) throw failure;
+  if (notFoundError !== undefined) throw notFoundError;
   return undefined;
 }
 
 /** What somebody may not see is not there. */
-function checkVisible({ visitor }: Asked, stream: string, source: string): void {
-  if (!visitor.maySee(stream, source)) throw missing(`${stream} has no source ${source}`);
+function checkCanRead({ principal }: RouteRequest, stream: string, source: string): void {
+  if (!principal.canRead(stream, source)) throw notFound(`${stream} has no source ${source}`);
 }
 
-async function keptFrame(
-  { url }: Asked,
-  { catalog, pause }: Exhibition,
+async function findFrame(
+  { url }: RouteRequest,
+  { catalog, pause }: HttpContext,
   stream: string,
   source: string,
-  what: string,
-  which: string,
-): Promise<KeptFrame> {
-  if (what === "frames") {
-    const found = catalog.named(stream, source, which);
+  lookup: string,
+  id: string,
+): Promise<FrameRecord> {
+  if (lookup === "frames") {
+    const found = catalog.findByName(stream, source, id);
     if (found !== undefined) return found;
-    throw missing(`${source} of ${stream} has no frame ${JSON.stringify(which)}`);
+    throw notFound(`${source} of ${stream} has no frame ${JSON.stringify(id)}`);
   }
   const session = url.searchParams.get("session");
-  const found = await catalog.withNumber(stream, source, wholeNumber(which), pause);
+  const found = await catalog.scanByNumber(stream, source, parseWholeNumber(id), pause);
   const frame = found.find((one) => session === null || one.session === session);
   if (frame !== undefined) return frame;
-  throw missing(`${source} of ${stream} has no frame with number ${which}`);
+  throw notFound(`${source} of ${stream} has no frame with number ${id}`);
 }
 
 /** The frame that came last, from memory if it is not large; of a source that is not live the last one stored. */
-async function latestAnswer(
-  asked: Asked,
-  exhibition: Exhibition,
+async function handleLatest(
+  req: RouteRequest,
+  context: HttpContext,
   stream: string,
   source: string,
 ): Promise<Response> {
-  const feed = exhibition.live.feed(stream, source);
-  if (feed?.newest === undefined) {
-    const frame = exhibition.catalog.newest(stream, source);
-    if (frame === undefined) throw missing(`${stream} has no source ${source}`);
-    return await frameAnswer(asked, exhibition, { ...frame, frame });
+  const stats = context.liveSources.get(stream, source);
+  if (stats?.newest === undefined) {
+    const frame = context.catalog.newest(stream, source);
+    if (frame === undefined) throw notFound(`${stream} has no source ${source}`);
+    return await frameResponse(req, context, { ...frame, frame });
   }
-  const isSmall = feed.newest.frame.size <= smallBytes;
-  const copy = isSmall ? await exhibition.copies.newest(feed) : undefined;
-  const newest = copy?.newest ?? feed.newest;
-  return await frameAnswer(asked, exhibition, { stream, source, ...newest }, copy?.bytes);
+  const isSmall = stats.newest.frame.size <= maxInMemoryBytes;
+  const cached = isSmall ? await context.newestFrames.newest(stats) : undefined;
+  const newest = cached?.newest ?? stats.newest;
+  return await frameResponse(req, context, { stream, source, ...newest }, cached?.bytes);
 }

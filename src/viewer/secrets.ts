@@ -2,10 +2,10 @@
 import { createHash } from "node:crypto";
 
 /** So many random bytes. */
-export type Random = (length: number) => Uint8Array;
+export type RandomBytes = (length: number) => Uint8Array;
 
 /** A new one, in base64url. */
-export function newSecret(random: Random): string {
+export function createSecret(random: RandomBytes): string {
   return Buffer.from(random(32)).toString("base64url");
 }
 

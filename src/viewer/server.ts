@@ -1,15 +1,15 @@
 /** The HTTP server of `--http`: lets in or turns away, finds who answers, and puts the headers on what is said. */
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import type { Access, Visitor } from "./access.ts";
-import { failure, refusal, secured } from "./answers.ts";
-import { longestBody } from "./body.ts";
-import type { Asked } from "./asked.ts";
-import type { Exhibition } from "./exhibition.ts";
-import { answerTo } from "./routes.ts";
-import type { PageSocket } from "./page-socket.ts";
-import { Viewers } from "./viewers.ts";
-import { FileGuard, type Gate } from "./file-guard.ts";
-import { mostOpenFiles, openFiles } from "../open-files.ts";
+import type { AccessControl, Principal } from "./access.ts";
+import { toErrorResponse, errorResponse, withSecurityHeaders } from "./answers.ts";
+import { maxBodyBytes } from "./body.ts";
+import type { RouteRequest } from "./asked.ts";
+import type { HttpContext } from "./exhibition.ts";
+import { route } from "./routes.ts";
+import type { LiveSocket } from "./page-socket.ts";
+import { StreamClients } from "./viewers.ts";
+import { OpenFileGuard, type AcceptGate } from "./file-guard.ts";
+import { maxOpenFiles, countOpenFiles } from "../open-files.ts";
 
 /** Where to listen; an empty host is every interface. */
 export interface HttpAddress {
@@ -21,67 +21,67 @@ export interface HttpAddress {
  * Seconds within which a request must be whole, its head and then its body, however it trickles in; an answer
  * may take as long as it takes.
  */
-const idleSeconds = 10;
+const requestTimeoutSeconds = 10;
 
 /** How often it is looked who may look no longer, and how many files are open, in milliseconds. */
-const lookEvery = 1000;
-const guardEvery = 20;
+const sweepIntervalMs = 1000;
+const guardIntervalMs = 20;
 /** The last words to those who look on may take so long. */
-const farewellMilliseconds = 200;
+const closeTimeoutMs = 200;
 
 /** Bytes of a message of the page. */
-const longestMessage = 65_536;
+const maxMessageBytes = 65_536;
 
 /** Whom a WebSocket belongs to. */
 export interface SocketData {
-  readonly view: PageSocket;
+  readonly liveSocket: LiveSocket;
 }
 
-export class ViewerServer implements Gate {
-  readonly #access: Access;
+export class HttpServer implements AcceptGate {
+  readonly #accessControl: AccessControl;
   /** Those that listened; the last one may still do so. */
   readonly #servers = new Set<Bun.Server<SocketData>>();
   readonly #listen: (port: number) => Bun.Server<SocketData>;
   readonly #host: string;
-  readonly #isSecure: boolean;
+  readonly #isTls: boolean;
   /** Those who look on. */
-  readonly viewers = new Viewers();
+  readonly clients = new StreamClients();
   readonly #timers: NodeJS.Timeout[];
   readonly #port: number;
-  #exhibition: Exhibition | undefined;
+  #context: HttpContext | undefined;
 
   /**
    * Listens; what it shows comes with `show`.
    *
    * @throws {FramesError} `unreachable` if the address cannot be had
    */
-  constructor(address: HttpAddress, access: Access, tls?: Bun.TLSOptions) {
-    this.#access = access;
+  constructor(address: HttpAddress, accessControl: AccessControl, tls?: Bun.TLSOptions) {
+    this.#accessControl = accessControl;
     this.#host = address.host;
-    this.#isSecure = tls !== undefined;
+    this.#isTls = tls !== undefined;
     this.#listen = (port) => {
       const server = Bun.serve<SocketData>({
         hostname: address.host || "::",
         port,
         ...(tls === undefined ? {} : { tls }),
-        idleTimeout: idleSeconds,
-        maxRequestBodySize: longestBody,
+        idleTimeout: requestTimeoutSeconds,
+        maxRequestBodySize: maxBodyBytes,
         development: false,
         // Without development Bun would share the port with whoever asks for it too.
         reusePort: false,
         fetch: (request, server) => this.#fetch(request, server),
         // What goes wrong while an answer is under way ends it; that a viewer went away is no news.
-        error: (error) => this.#failed(error),
+        error: (error) => this.#handleError(error),
         websocket: {
-          maxPayloadLength: longestMessage,
+          maxPayloadLength: maxMessageBytes,
           // Whoever does not read is passed over, and stays.
           idleTimeout: 0,
           sendPings: false,
           perMessageDeflate: false,
-          open: (socket) => socket.data.view.opened(socket),
-          message: (socket, message) => socket.data.view.heard(message),
-          drain: (socket) => socket.data.view.drained(),
-          close: (socket) => socket.data.view.closed(),
+          open: (socket) => socket.data.liveSocket.onOpen(socket),
+          message: (socket, message) => socket.data.liveSocket.onMessage(message),
+          drain: (socket) => socket.data.liveSocket.onDrain(),
+          close: (socket) => socket.data.liveSocket.onClose(),
         },
       });
       this.#servers.add(server);
@@ -90,8 +90,8 @@ export class ViewerServer implements Gate {
     try {
       this.#port = this.#listen(address.port).port!;
     } catch (error) {
-      const taken = systemCode(error) === "EADDRINUSE";
-      const hint = taken ? "; --http takes another" : "";
+      const isInUse = systemCode(error) === "EADDRINUSE";
+      const hint = isInUse ? "; --http takes another" : "";
       const host = address.host.includes(":") ? `[${address.host}]` : address.host;
       throw new FramesError(
         "unreachable",
@@ -99,25 +99,25 @@ export class ViewerServer implements Gate {
         { cause: error },
       );
     }
-    const guard = new FileGuard(mostOpenFiles(), openFiles, this);
+    const guard = new OpenFileGuard(maxOpenFiles(), countOpenFiles, this);
     this.#timers = [
-      setInterval(() => access.look(), lookEvery),
-      setInterval(() => guard.look(), guardEvery),
+      setInterval(() => accessControl.sweepExpired(), sweepIntervalMs),
+      setInterval(() => guard.check(), guardIntervalMs),
     ];
   }
 
-  close(): void {
+  pauseAccepting(): void {
     for (const server of this.#servers) void server.stop();
     const message = "Too many files are open: nobody is let in to look until there are fewer";
-    this.#exhibition?.live.problems.add("full", message);
+    this.#context?.liveSources.problems.add("full", message);
   }
 
-  clear(): void {
+  dropAll(): void {
     for (const server of this.#servers) void server.stop(true);
     this.#servers.clear();
   }
 
-  open(): boolean {
+  resumeAccepting(): boolean {
     try {
       this.#listen(this.#port);
       return true;
@@ -128,8 +128,8 @@ export class ViewerServer implements Gate {
   }
 
   /** What is to be seen from now on. */
-  show(exhibition: Exhibition): void {
-    this.#exhibition = exhibition;
+  setContext(context: HttpContext): void {
+    this.#context = context;
   }
 
   get host(): string {
@@ -148,63 +148,63 @@ export class ViewerServer implements Gate {
 
   /** Where to see it, as a browser takes it. */
   get url(): string {
-    return `${this.#isSecure ? "https" : "http"}://${this.address}/`;
+    return `${this.#isTls ? "https" : "http"}://${this.address}/`;
   }
 
   async #fetch(request: Request, server: Bun.Server<SocketData>): Promise<Response | undefined> {
     try {
       const address = server.requestIP(request);
       const peer = address === null ? "unknown" : address.address.replace(/^::ffff:/, "");
-      const visitor = await this.#access.admit(request, peer);
-      if (visitor instanceof Response) return secured(visitor);
-      const answer = await this.#answer(request, visitor, server);
-      return answer === undefined ? undefined : secured(answer);
+      const principal = await this.#accessControl.authenticate(request, peer);
+      if (principal instanceof Response) return withSecurityHeaders(principal);
+      const response = await this.#respond(request, principal, server);
+      return response === undefined ? undefined : withSecurityHeaders(response);
     } catch (error) {
-      return this.#failed(error);
+      return this.#handleError(error);
     }
   }
 
   /** What is no error of the request is a fault of the server, which is told. */
-  #failed(error: unknown): Response {
+  #handleError(error: unknown): Response {
     if (!(error instanceof FramesError)) {
-      const said = Bun.inspect(error).slice(0, 500);
-      this.#exhibition?.live.problems.add("internal", `Cannot answer over HTTP: ${said}`);
+      const text = Bun.inspect(error).slice(0, 500);
+      this.#context?.liveSources.problems.add("internal", `Cannot answer over HTTP: ${text}`);
     }
-    return secured(failure(error));
+    return withSecurityHeaders(toErrorResponse(error));
   }
 
   /** The answer, or nothing to a request that became a WebSocket. */
-  async #answer(
+  async #respond(
     request: Request,
-    visitor: Visitor,
+    principal: Principal,
     server: Bun.Server<SocketData>,
   ): Promise<Response | undefined> {
     if (request.method !== "GET" && request.method !== "HEAD") {
-      return refusal(405, "usage", `Cannot ${request.method} here`, { Allow: "GET, HEAD" });
+      return errorResponse(405, "usage", `Cannot ${request.method} here`, { Allow: "GET, HEAD" });
     }
     const url = new URL(request.url);
-    const exhibition = this.#exhibition;
-    if (exhibition === undefined) throw new FramesError("stopping", "The server is starting");
-    const asked: Asked = {
+    const context = this.#context;
+    if (context === undefined) throw new FramesError("stopping", "The server is starting");
+    const req: RouteRequest = {
       request,
       url,
-      visitor,
-      viewers: this.viewers,
-      mayTake: (seconds) => server.timeout(request, seconds),
-      becomesSocket: (view) => server.upgrade(request, { data: { view } }),
+      principal,
+      clients: this.clients,
+      setIdleTimeout: (seconds) => server.timeout(request, seconds),
+      upgrade: (liveSocket) => server.upgrade(request, { data: { liveSocket } }),
     };
-    return answerTo(asked, exhibition);
+    return route(req, context);
   }
 
   /** Ends what is still going out, and lets nobody in any more. */
   async stop(): Promise<void> {
     this.#timers.forEach(clearInterval);
     // Those who read hear why; nobody waits for those who do not.
-    if (this.viewers.end() > 0) {
+    if (this.clients.endAll() > 0) {
       const ended = Promise.all([...this.#servers].map((server) => server.stop()));
-      await Promise.race([ended, Bun.sleep(farewellMilliseconds)]);
+      await Promise.race([ended, Bun.sleep(closeTimeoutMs)]);
     }
     await Promise.all([...this.#servers].map((server) => server.stop(true)));
-    this.#exhibition?.close();
+    this.#context?.close();
   }
 }

@@ -1,21 +1,21 @@
 /** What is told once a second of everything that is live, and of one source when it is asked for. */
 import type { DiskSpace } from "../store/room.ts";
-import type { KeptFrames } from "../store/kept.ts";
-import type { Sums } from "../store/sums.ts";
-import type { Visitor } from "./access.ts";
-import { jsonText } from "./answers.ts";
-import type { Feed, LiveState } from "./feed.ts";
-import type { Live } from "./live.ts";
+import type { StoreContents } from "../store/kept.ts";
+import type { SourceTotals } from "../store/sums.ts";
+import type { Principal } from "./access.ts";
+import { toJson } from "./answers.ts";
+import type { SourceStats, SourceSnapshot } from "./feed.ts";
+import type { LiveSources } from "./live.ts";
 import { mediaType } from "./media.ts";
 
 /** Sources that are told of in one state: those from which something came last. */
-const mostTold = 500;
+const maxStatusSources = 500;
 
 /** A source is live for so many milliseconds after its last frame. */
-const liveFor = 300_000;
+const liveTimeoutMs = 300_000;
 
 /** What the store holds, and what room it has. */
-export interface StoreState {
+export interface StoreStatus {
   readonly place: string;
   readonly frames: number;
   readonly bytes: number;
@@ -23,107 +23,122 @@ export interface StoreState {
   readonly total: number | null;
 }
 
-export class States {
-  readonly #live: Live;
-  readonly #sums: Sums;
-  readonly #kept: KeptFrames;
+export class StatusReporter {
+  readonly #liveSources: LiveSources;
+  readonly #totals: SourceTotals;
+  readonly #contents: StoreContents;
   readonly #connections: () => number;
   /** The state of now, as text, for those who may see everything. */
-  #text: string | undefined;
-  #space: DiskSpace | undefined;
-  #spaceAt = -Infinity;
-  readonly #endTick: () => void;
+  #fullJson: string | undefined;
+  #diskSpace: DiskSpace | undefined;
+  #diskSpaceAt = -Infinity;
+  readonly #unsubscribeTick: () => void;
 
-  constructor(live: Live, sums: Sums, kept: KeptFrames, connections: () => number) {
-    this.#live = live;
-    this.#sums = sums;
-    this.#kept = kept;
+  constructor(
+    liveSources: LiveSources,
+    totals: SourceTotals,
+    contents: StoreContents,
+    connections: () => number,
+  ) {
+    this.#liveSources = liveSources;
+    this.#totals = totals;
+    this.#contents = contents;
     this.#connections = connections;
-    this.#endTick = live.onTick(() => (this.#text = undefined));
+    this.#unsubscribeTick = liveSources.onTick(() => (this.#fullJson = undefined));
   }
 
   /** What is told once a second, as JSON. */
-  textFor(visitor: Visitor): string {
-    if (!visitor.seesAll) return jsonText(this.#state(visitor));
-    return (this.#text ??= jsonText(this.#state(visitor)));
+  jsonFor(principal: Principal): string {
+    if (!principal.canReadAll) return toJson(this.#createState(principal));
+    return (this.#fullJson ??= toJson(this.#createState(principal)));
   }
 
-  #state(visitor: Visitor) {
-    const { now } = this.#live;
-    const isOpen = visitor.seesAll;
+  #createState(principal: Principal) {
+    const { now } = this.#liveSources;
+    const canReadAll = principal.canReadAll;
     return {
       time: BigInt(now) * 1_000_000n,
-      connections: isOpen ? this.#connections() : null,
-      store: isOpen ? this.store() : null,
-      sources: this.#sources(visitor, now),
-      senders: isOpen ? this.#live.senders : [],
+      connections: canReadAll ? this.#connections() : null,
+      store: canReadAll ? this.storeStatus() : null,
+      sources: this.#sourceStates(principal, now),
+      senders: canReadAll ? this.#liveSources.senders : [],
     };
   }
 
-  #sources(visitor: Visitor, now: number) {
-    const feeds = [...this.#live.feeds()].filter(
-      ({ stream, source, received }) => now - received < liveFor && visitor.maySee(stream, source),
+  #sourceStates(principal: Principal, now: number) {
+    const sources = [...this.#liveSources.all()].filter(
+      ({ stream, source, receivedAt: received }) =>
+        now - received < liveTimeoutMs && principal.canRead(stream, source),
     );
-    if (feeds.length > mostTold) {
-      feeds.sort((a, b) => b.received - a.received);
-      feeds.length = mostTold;
+    if (sources.length > maxStatusSources) {
+      sources.sort((a, b) => b.receivedAt - a.receivedAt);
+      sources.length = maxStatusSources;
     }
-    return feeds.flatMap((feed) => {
-      const state = feed.state(now, typeOf);
+    return sources.flatMap((stats) => {
+      const state = stats.snapshot(now, mediaTypeOf);
       if (state === undefined) return [];
-      const { stream, source } = feed;
-      const { frames, bytes, lost } = this.#sumsOf(feed);
+      const { stream, source } = stats;
+      const { frames, bytes, lost } = this.#totalsOf(stats);
       return [{ stream, source, ...state, frames, bytes, lost }];
     });
   }
 
   /** Of everything that is stored, once that was summed up; before, of what came since the server began. */
-  #sumsOf(feed: Feed): { frames: number; bytes: number; lost: number } {
-    if (!this.#sums.isWhole) return feed;
-    return this.#sums.source(feed.stream, feed.source) ?? feed;
+  #totalsOf(stats: SourceStats): { frames: number; bytes: number; lost: number } {
+    if (!this.#totals.isComplete) return stats;
+    return this.#totals.source(stats.stream, stats.source) ?? stats;
   }
 
   /** One source, if it is live, with the last minutes. */
-  liveOf(stream: string, source: string): (LiveState & { history: number[][] }) | null {
-    const feed = this.#live.feed(stream, source);
-    const { now } = this.#live;
-    if (feed === undefined || now - feed.received >= liveFor) return null;
-    const state = feed.state(now, typeOf);
-    return state === undefined ? null : { ...state, history: feed.history };
+  liveSourceState(
+    stream: string,
+    source: string,
+  ): (SourceSnapshot & { history: number[][] }) | null {
+    const stats = this.#liveSources.get(stream, source);
+    const { now } = this.#liveSources;
+    if (stats === undefined || now - stats.receivedAt >= liveTimeoutMs) return null;
+    const state = stats.snapshot(now, mediaTypeOf);
+    return state === undefined ? null : { ...state, history: stats.history };
   }
 
   /** What the store holds. */
-  store(): StoreState {
-    const { now } = this.#live;
-    if (Math.abs(now - this.#spaceAt) >= 1000) {
-      this.#spaceAt = now;
-      this.#space = this.#measure();
+  storeStatus(): StoreStatus {
+    const { now } = this.#liveSources;
+    if (Math.abs(now - this.#diskSpaceAt) >= 1000) {
+      this.#diskSpaceAt = now;
+      this.#diskSpace = this.#measureDiskSpace();
     }
-    const { place } = this.#kept;
-    const { frames, bytes } = this.#sums;
+    const { location: place } = this.#contents;
+    const { frames, bytes } = this.#totals;
     return {
       place,
       frames,
       bytes,
-      free: this.#space?.free ?? null,
-      total: this.#space?.total ?? null,
+      free: this.#diskSpace?.free ?? null,
+      total: this.#diskSpace?.total ?? null,
     };
   }
 
   /** A disk that cannot be asked is told of where frames are to be stored. */
-  #measure(): DiskSpace | undefined {
+  #measureDiskSpace(): DiskSpace | undefined {
     try {
-      return this.#kept.space();
+      return this.#contents.diskSpace();
     } catch {
       return undefined;
     }
   }
 
   close(): void {
-    this.#endTick();
+    this.#unsubscribeTick();
   }
 }
 
-function typeOf({ frame, raw }: { frame: { name: string }; raw: Parameters<typeof mediaType>[1] }) {
+function mediaTypeOf({
+  frame,
+  raw,
+}: {
+  frame: { name: string };
+  raw: Parameters<typeof mediaType>[1];
+}) {
   return mediaType(frame.name, raw);
 }

@@ -3,35 +3,35 @@
  * source, stands in an address, and ends by itself, with the key that made it, with the server, or earlier.
  */
 import { FramesError } from "../errors.ts";
-import type { ViewerKey } from "./access.ts";
-import { digest, newSecret, type Random } from "./secrets.ts";
+import type { HttpKey } from "./access.ts";
+import { digest, createSecret, type RandomBytes } from "./secrets.ts";
 
 /** What every token begins with, so that people and scanners of secrets know one. */
-const prefix = "frames_token_";
+const tokenPrefix = "frames_token_";
 
 /** So many of one key are kept. */
-const mostOfKey = 100;
+const maxTokensPerKey = 100;
 
 /** Which source a token is for, and how long it lasts. Times are milliseconds since 1970. */
-export interface Token {
+export interface AccessToken {
   readonly id: string;
   readonly stream: string;
   readonly source: string;
-  readonly key: ViewerKey;
+  readonly key: HttpKey;
   readonly created: number;
   readonly expires: number;
-  readonly ended: AbortController;
+  readonly controller: AbortController;
 }
 
 /** What a token is wanted for. */
-export type Wish = Pick<Token, "stream" | "source" | "key" | "created" | "expires">;
+export type NewToken = Pick<AccessToken, "stream" | "source" | "key" | "created" | "expires">;
 
-export class Tokens {
-  readonly #random: Random;
+export class AccessTokens {
+  readonly #random: RandomBytes;
   /** By the digest of their text. */
-  readonly #tokens = new Map<string, Token>();
+  readonly #tokens = new Map<string, AccessToken>();
 
-  constructor(random: Random) {
+  constructor(random: RandomBytes) {
     this.#random = random;
   }
 
@@ -40,83 +40,85 @@ export class Tokens {
    *
    * @throws {FramesError} `full`
    */
-  make(wish: Wish): { token: Token; text: string } {
-    if (this.of(wish.key, wish.created).length >= mostOfKey) {
+  create(newToken: NewToken): { token: AccessToken; text: string } {
+    if (this.list(newToken.key, newToken.created).length >= maxTokensPerKey) {
       const hint = "DELETE /api/tokens/ID revokes one";
-      throw new FramesError("full", `A key can have ${mostOfKey} tokens at a time: ${hint}`);
+      throw new FramesError("full", `A key can have ${maxTokensPerKey} tokens at a time: ${hint}`);
     }
     const id = Buffer.from(this.#random(8)).toString("hex");
-    const text = prefix + newSecret(this.#random);
-    const token: Token = { ...wish, id, ended: new AbortController() };
+    const text = tokenPrefix + createSecret(this.#random);
+    const token: AccessToken = { ...newToken, id, controller: new AbortController() };
     this.#tokens.set(digest(text), token);
     return { token, text };
   }
 
   /** The token of this text, if it still holds. */
-  find(text: string, now: number): Token | undefined {
+  find(text: string, now: number): AccessToken | undefined {
     const token = this.#tokens.get(digest(text));
     return token !== undefined && now < token.expires ? token : undefined;
   }
 
   /** Those that a key made and that still hold, the oldest first. */
-  of(key: ViewerKey, now: number): Token[] {
+  list(key: HttpKey, now: number): AccessToken[] {
     return [...this.#tokens.values()].filter(
       (token) => token.key.id === key.id && now < token.expires,
     );
   }
 
   /** Revokes one of a key; whether there was one. */
-  revoke(id: string, key: ViewerKey): boolean {
-    for (const [name, token] of this.#tokens) {
+  revoke(id: string, key: HttpKey): boolean {
+    for (const [hash, token] of this.#tokens) {
       if (token.id !== id || token.key.id !== key.id) continue;
-      this.#end(name, token);
+      this.#remove(hash, token);
       return true;
     }
     return false;
   }
 
   /** Ends what is over, and what hangs on a key that is not held. */
-  look(now: number, isHeld: (key: ViewerKey) => boolean): void {
-    for (const [name, token] of this.#tokens) {
-      if (now >= token.expires || !isHeld(token.key)) this.#end(name, token);
+  sweepExpired(now: number, isValid: (key: HttpKey) => boolean): void {
+    for (const [hash, token] of this.#tokens) {
+      if (now >= token.expires || !isValid(token.key)) this.#remove(hash, token);
     }
   }
 
-  #end(name: string, token: Token): void {
-    this.#tokens.delete(name);
-    token.ended.abort();
+  #remove(hash: string, token: AccessToken): void {
+    this.#tokens.delete(hash);
+    token.controller.abort();
   }
 }
 
 /** Whether a text is meant as a token. */
 export function isToken(text: string): boolean {
-  return text.startsWith(prefix);
+  return text.startsWith(tokenPrefix);
 }
 
 /** The path of what a source shows last, each part encoded by itself. */
 export function latestPath(
   stream: string,
   source: string,
-  name: "latest" | "latest.mjpeg",
+  hash: "latest" | "latest.mjpeg",
 ): string {
   const parts = source.split("/").map(encodeURIComponent).join("/");
-  return `/streams/${encodeURIComponent(stream)}/sources/${parts}/${name}`;
+  return `/streams/${encodeURIComponent(stream)}/sources/${parts}/${hash}`;
 }
 
 /** Whether a path is one that a token lets its holder read. */
-export function isForToken(path: string, { stream, source }: Token): boolean {
+export function isAllowedByToken(path: string, { stream, source }: AccessToken): boolean {
   if (path === "/metrics") return true;
-  const wanted = ["", "streams", stream, "sources", ...source.split("/")];
-  const parts = path.split("/").map(decoded);
+  const expected = ["", "streams", stream, "sources", ...source.split("/")];
+  const parts = path.split("/").map(decodePart);
   const last = parts.pop();
   const isLatest = last === "latest" || last === "latest.mjpeg";
   return (
-    isLatest && parts.length === wanted.length && parts.every((part, at) => part === wanted[at])
+    isLatest &&
+    parts.length === expected.length &&
+    parts.every((part, index) => part === expected[index])
   );
 }
 
 /** A part of a path; nothing if it is not UTF-8. */
-function decoded(part: string): string | undefined {
+function decodePart(part: string): string | undefined {
   try {
     return decodeURIComponent(part);
   } catch {

@@ -3,64 +3,64 @@
  * and nobody else waits.
  */
 import { FramesError } from "../errors.ts";
-import type { Visitor } from "./access.ts";
+import type { Principal } from "./access.ts";
 
 /** So many look on at a time. */
-const mostViewers = 256;
+const maxStreamClients = 256;
 
 /** What waits to be read: by each one so many bytes, and of what is beyond that so many for all. */
-const ownBytes = 1 << 20;
-const commonBytes = 256 << 20;
+const reservedBytesPerClient = 1 << 20;
+const sharedBytes = 256 << 20;
 
 /** How somebody looks on. */
-export type ViewerKind = "events" | "mjpeg" | "page";
+export type StreamClientKind = "events" | "mjpeg" | "page";
 
-export const viewerKinds: readonly ViewerKind[] = ["events", "mjpeg", "page"];
+export const streamClientKinds: readonly StreamClientKind[] = ["events", "mjpeg", "page"];
 
 /** Why somebody's looking on ends. */
-export type End = "stopping" | "not-allowed" | "left";
+export type EndReason = "stopping" | "not-allowed" | "left";
 
-export class Viewers {
-  readonly #viewers = new Set<Viewer>();
+export class StreamClients {
+  readonly #clients = new Set<StreamClient>();
   /** Frames that were passed over for slow ones, since the server began. */
   dropped = 0;
-  #isOver = false;
+  #isStopping = false;
 
   /**
    * Gives somebody a place.
    *
    * @throws {FramesError} `full`, or `stopping`
    */
-  enter(kind: ViewerKind, visitor: Visitor): Viewer {
-    if (this.#isOver) throw new FramesError("stopping");
-    if (this.#viewers.size >= mostViewers) {
-      throw new FramesError("full", `${mostViewers} look on already, which is the most`);
+  add(kind: StreamClientKind, principal: Principal): StreamClient {
+    if (this.#isStopping) throw new FramesError("stopping");
+    if (this.#clients.size >= maxStreamClients) {
+      throw new FramesError("full", `${maxStreamClients} look on already, which is the most`);
     }
-    const viewer = new Viewer(kind, visitor, this);
-    this.#viewers.add(viewer);
-    return viewer;
+    const client = new StreamClient(kind, principal, this);
+    this.#clients.add(client);
+    return client;
   }
 
-  leave(viewer: Viewer): void {
-    this.#viewers.delete(viewer);
+  remove(client: StreamClient): void {
+    this.#clients.delete(client);
   }
 
-  count(kind: ViewerKind): number {
+  count(kind: StreamClientKind): number {
     let count = 0;
-    for (const viewer of this.#viewers) if (viewer.kind === kind) count++;
+    for (const client of this.#clients) if (client.kind === kind) count++;
     return count;
   }
 
   /** Whether somebody may be given so many bytes more to read. */
-  mayTake(viewer: Viewer, bytes: number): boolean {
-    const own = viewer.held() + bytes;
-    if (own <= ownBytes) return true;
+  hasRoomFor(client: StreamClient, bytes: number): boolean {
+    const own = client.bufferedBytes() + bytes;
+    if (own <= reservedBytesPerClient) return true;
     let others = 0;
-    for (const one of this.#viewers) {
-      if (one !== viewer) others += Math.max(0, one.held() - ownBytes);
+    for (const other of this.#clients) {
+      if (other !== client) others += Math.max(0, other.bufferedBytes() - reservedBytesPerClient);
     }
     // Alone, anybody may have one frame, however large.
-    return others === 0 || others + own - ownBytes <= commonBytes;
+    return others === 0 || others + own - reservedBytesPerClient <= sharedBytes;
   }
 
   /**
@@ -68,52 +68,52 @@ export class Viewers {
    *
    * @returns how many there were
    */
-  end(): number {
-    this.#isOver = true;
-    const viewers = [...this.#viewers];
-    for (const viewer of viewers) viewer.end("stopping");
-    return viewers.length;
+  endAll(): number {
+    this.#isStopping = true;
+    const clients = [...this.#clients];
+    for (const client of clients) client.end("stopping");
+    return clients.length;
   }
 }
 
 /** One who looks on. */
-export class Viewer {
-  readonly kind: ViewerKind;
-  readonly visitor: Visitor;
-  readonly #viewers: Viewers;
-  #isOver = false;
-  readonly #forbid = () => this.end("not-allowed");
+export class StreamClient {
+  readonly kind: StreamClientKind;
+  readonly principal: Principal;
+  readonly #clients: StreamClients;
+  #isEnded = false;
+  readonly #onRevoked = () => this.end("not-allowed");
   /** Bytes that it was given and has not read. */
-  held: () => number = () => 0;
+  bufferedBytes: () => number = () => 0;
   /** Called once, when it ends, whoever ends it. */
-  onEnd: (why: End) => void = () => {};
+  onEnd: (reason: EndReason) => void = () => {};
 
-  constructor(kind: ViewerKind, visitor: Visitor, viewers: Viewers) {
+  constructor(kind: StreamClientKind, principal: Principal, clients: StreamClients) {
     this.kind = kind;
-    this.visitor = visitor;
-    this.#viewers = viewers;
-    visitor.ended.addEventListener("abort", this.#forbid);
-    if (visitor.ended.aborted) queueMicrotask(this.#forbid);
+    this.principal = principal;
+    this.#clients = clients;
+    principal.signal.addEventListener("abort", this.#onRevoked);
+    if (principal.signal.aborted) queueMicrotask(this.#onRevoked);
   }
 
-  get isOver(): boolean {
-    return this.#isOver;
+  get isEnded(): boolean {
+    return this.#isEnded;
   }
 
-  mayTake(bytes: number): boolean {
-    return this.#viewers.mayTake(this, bytes);
+  hasRoomFor(bytes: number): boolean {
+    return this.#clients.hasRoomFor(this, bytes);
   }
 
   /** Frames were passed over for it. */
-  passedOver(frames: number): void {
-    if (frames > 0) this.#viewers.dropped += frames;
+  countDropped(frames: number): void {
+    if (frames > 0) this.#clients.dropped += frames;
   }
 
-  end(why: End): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.visitor.ended.removeEventListener("abort", this.#forbid);
-    this.#viewers.leave(this);
-    this.onEnd(why);
+  end(reason: EndReason): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.principal.signal.removeEventListener("abort", this.#onRevoked);
+    this.#clients.remove(this);
+    this.onEnd(reason);
   }
 }

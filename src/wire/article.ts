@@ -8,33 +8,33 @@ import { FramesError } from "../errors.ts";
 /** What a decoder tells, in order. */
 export interface ArticleHandler {
   /** The header came; its answer is due when this returns or later. */
-  header(kind: string, folder: string): void;
+  onHeader(kind: string, folder: string): void;
   /** A picture begins. */
-  begin(size: number, name: string): void;
+  onPicture(size: number, name: string): void;
   /** Bytes of the picture, good until this returns. */
-  payload(bytes: Uint8Array): void;
+  onPayload(bytes: Uint8Array): void;
   /** The client waits for an answer to what came so far of the picture that was begun. */
-  answer(): void;
+  onAnswerDue(): void;
   /** All of the picture came; one answer is due, and only when the picture is safe. */
-  complete(): void;
+  onPictureComplete(): void;
   /** Nothing more will come. */
-  over(): void;
+  onOver(): void;
 }
 
 /** What every step is answered with. */
 export const articleAnswer = "ok";
 
 /** Bytes of a header, or of what announces a picture. */
-export const longestText = 1024;
+export const maxTextBytes = 1024;
 
 /** Digits of a length: more are no picture's. */
-const mostDigits = 15;
+const maxDigits = 15;
 
 /**
  * The name of a picture as the published client needs it, whose `int(name[:-4])` must be a number, with an
  * ending that no longer one begins with: it is whole as soon as it is there. `.tif` may become `.tiff`.
  */
-const wholeTitle =
+const completeTitle =
   /^\d{1,15}\|\d+\.(?:jpg|png|bmp|gif|pgm|ppm|pbm|pnm|raw|bin|npy|npz|dng|exr|hdr|tga|jxl|jp2|txt)$/i;
 
 const bar = 0x7c;
@@ -48,14 +48,14 @@ export class ArticleDecoder {
   readonly #handler: ArticleHandler;
   #state: State = "header";
   /** Text that is not whole yet. */
-  readonly #text = new Uint8Array(longestText);
+  readonly #text = new Uint8Array(maxTextBytes);
   #length = 0;
   /** Where its `|` is, if that came. */
   #bar: number | undefined;
   /** Bytes of the picture that are still to come, and until the next answer. */
-  #left = 0;
-  #half = 0;
-  #untilAnswer = 0;
+  #remainingBytes = 0;
+  #halfBytes = 0;
+  #bytesUntilAnswer = 0;
   /** Whether no picture came yet. */
   #isFirst = true;
 
@@ -69,13 +69,13 @@ export class ArticleDecoder {
   }
 
   /** Whether a quiet moment now would end what came: to be told by `quiet`. */
-  get awaitsQuiet(): boolean {
+  get canEndOnQuiet(): boolean {
     if (this.#state === "header") return this.#length > 0;
     return this.#state === "title" && this.#bar !== undefined && this.#bar < this.#length - 1;
   }
 
   /** Whether some text has begun and is not whole. */
-  get isAmidText(): boolean {
+  get hasPartialText(): boolean {
     return this.#length > 0;
   }
 
@@ -83,7 +83,7 @@ export class ArticleDecoder {
   get awaited(): string {
     if (this.#state === "header") return "header KIND|FOLDER";
     if (this.#state === "payload")
-      return `${this.#left} ${this.#left === 1 ? "byte" : "bytes"} of a picture`;
+      return `${this.#remainingBytes} ${this.#remainingBytes === 1 ? "byte" : "bytes"} of a picture`;
     return this.#state === "word" ? "continue or over" : "LENGTH|NAME";
   }
 
@@ -97,7 +97,7 @@ export class ArticleDecoder {
     while (at < chunk.length) {
       if (this.#state === "over") return;
       at =
-        this.#state === "payload" ? this.#takePayload(chunk, at) : this.#takeText(chunk[at]!, at);
+        this.#state === "payload" ? this.#readPayload(chunk, at) : this.#readText(chunk[at]!, at);
     }
   }
 
@@ -106,26 +106,26 @@ export class ArticleDecoder {
    *
    * @throws {FramesError} as `receive`
    */
-  quiet(): void {
-    if (!this.awaitsQuiet) return;
+  onQuiet(): void {
+    if (!this.canEndOnQuiet) return;
     if (this.#state === "header") this.#endHeader();
     else this.#endTitle();
   }
 
   /** The header is answered: pictures can come. */
-  answered(): void {
+  onHeaderAnswered(): void {
     if (this.#state === "answering") this.#state = "title";
   }
 
   /** The text so far, a character for each byte. */
-  #latin(): string {
+  #textAsLatin1(): string {
     return String.fromCharCode(...this.#text.subarray(0, this.#length));
   }
 
   /** The text as it was meant, which ends with this. */
   #endText(): string | undefined {
     const bytes = this.#text.subarray(0, this.#length);
-    this.#forgetText();
+    this.#clearText();
     try {
       return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     } catch {
@@ -133,28 +133,28 @@ export class ArticleDecoder {
     }
   }
 
-  #forgetText(): void {
+  #clearText(): void {
     this.#length = 0;
     this.#bar = undefined;
   }
 
-  #takeText(byte: number, at: number): number {
-    if (this.#length === longestText) {
-      const message = `Cannot read ${this.awaited}: it is longer than ${longestText} bytes`;
-      throw this.#state === "header" ? foreign(message) : new FramesError("protocol", message);
+  #readText(byte: number, at: number): number {
+    if (this.#length === maxTextBytes) {
+      const message = `Cannot read ${this.awaited}: it is longer than ${maxTextBytes} bytes`;
+      throw this.#state === "header" ? foreignError(message) : new FramesError("protocol", message);
     }
     this.#text[this.#length++] = byte;
-    if (this.#state === "header") this.#takeHeader(byte);
-    else if (this.#state === "title") this.#takeTitle(byte);
-    else if (this.#state === "word") this.#takeWord();
+    if (this.#state === "header") this.#readHeaderByte(byte);
+    else if (this.#state === "title") this.#readTitleByte(byte);
+    else if (this.#state === "word") this.#readWord();
     else throw new FramesError("protocol", "The client sent more before its header was answered");
     return at + 1;
   }
 
   /** What can never become a header is none at once. */
-  #takeHeader(byte: number): void {
+  #readHeaderByte(byte: number): void {
     if (byte < 0x20 || byte === 0x7f || (byte === bar && this.#bar !== undefined)) {
-      throw foreign(`${notTheHeader}, but ${shown(this.#latin())}`);
+      throw foreignError(`${headerExpected}, but ${excerpt(this.#textAsLatin1())}`);
     }
     if (byte === bar) this.#bar = this.#length - 1;
   }
@@ -162,29 +162,29 @@ export class ArticleDecoder {
   #endHeader(): void {
     const text = this.#endText();
     const [kind, folder] = text?.split("|") ?? [];
-    if (!kind || !folder) throw foreign(`${notTheHeader}, but ${shown(text)}`);
+    if (!kind || !folder) throw foreignError(`${headerExpected}, but ${excerpt(text)}`);
     this.#state = "answering";
-    this.#handler.header(kind, folder);
+    this.#handler.onHeader(kind, folder);
   }
 
   /** What announces a picture. */
-  #takeTitle(byte: number): void {
+  #readTitleByte(byte: number): void {
     const isDigit = byte >= 0x30 && byte <= 0x39;
     if (this.#bar === undefined && !isDigit) {
       // A folder of no pictures.
-      if (this.#isFirst && "over".startsWith(this.#latin())) return this.#takeWord();
-      if (byte !== bar || this.#length === 1) throw this.#notTheTitle();
+      if (this.#isFirst && "over".startsWith(this.#textAsLatin1())) return this.#readWord();
+      if (byte !== bar || this.#length === 1) throw this.#titleError();
       this.#bar = this.#length - 1;
     } else if (this.#bar === undefined) {
-      if (this.#length > mostDigits) throw this.#notTheTitle();
-    } else if (byte === bar) throw this.#notTheTitle();
-    else if (this.#text[this.#length - 4] === dot && wholeTitle.test(this.#latin())) {
+      if (this.#length > maxDigits) throw this.#titleError();
+    } else if (byte === bar) throw this.#titleError();
+    else if (this.#text[this.#length - 4] === dot && completeTitle.test(this.#textAsLatin1())) {
       this.#endTitle();
     }
   }
 
-  #notTheTitle(): FramesError {
-    const message = `Not a picture's LENGTH|NAME, but ${shown(this.#latin())}`;
+  #titleError(): FramesError {
+    const message = `Not a picture's LENGTH|NAME, but ${excerpt(this.#textAsLatin1())}`;
     return new FramesError("protocol", message);
   }
 
@@ -196,61 +196,64 @@ export class ArticleDecoder {
     const at = text.indexOf("|");
     const size = Number(text.slice(0, at));
     this.#isFirst = false;
-    this.#left = size;
-    this.#half = Math.floor(size / 2);
-    this.#untilAnswer = this.#half;
+    this.#remainingBytes = size;
+    this.#halfBytes = Math.floor(size / 2);
+    this.#bytesUntilAnswer = this.#halfBytes;
     this.#state = "payload";
-    this.#handler.begin(size, text.slice(at + 1));
+    this.#handler.onPicture(size, text.slice(at + 1));
     // With nothing to come, the answer to the announcement is the last one.
     if (size === 0) this.#endPicture();
-    else this.#handler.answer();
+    else this.#handler.onAnswerDue();
   }
 
-  #takePayload(chunk: Uint8Array, at: number): number {
+  #readPayload(chunk: Uint8Array, at: number): number {
     // One byte is less than two halves.
-    const wanted = this.#untilAnswer > 0 ? Math.min(this.#left, this.#untilAnswer) : this.#left;
-    const bytes = chunk.subarray(at, at + wanted);
-    this.#left -= bytes.length;
-    this.#untilAnswer -= bytes.length;
-    this.#handler.payload(bytes);
-    if (this.#left === 0) this.#endPicture();
-    else if (this.#untilAnswer === 0) {
-      this.#untilAnswer = this.#half;
-      this.#handler.answer();
+    const pieceBytes =
+      this.#bytesUntilAnswer > 0
+        ? Math.min(this.#remainingBytes, this.#bytesUntilAnswer)
+        : this.#remainingBytes;
+    const bytes = chunk.subarray(at, at + pieceBytes);
+    this.#remainingBytes -= bytes.length;
+    this.#bytesUntilAnswer -= bytes.length;
+    this.#handler.onPayload(bytes);
+    if (this.#remainingBytes === 0) this.#endPicture();
+    else if (this.#bytesUntilAnswer === 0) {
+      this.#bytesUntilAnswer = this.#halfBytes;
+      this.#handler.onAnswerDue();
     }
     return at + bytes.length;
   }
 
   #endPicture(): void {
     this.#state = "word";
-    this.#handler.complete();
+    this.#handler.onPictureComplete();
   }
 
   /** `continue` or `over`, as far as it came. */
-  #takeWord(): void {
-    const text = this.#latin();
+  #readWord(): void {
+    const text = this.#textAsLatin1();
     if (text === "over") {
-      this.#forgetText();
+      this.#clearText();
       this.#state = "over";
-      this.#handler.over();
+      this.#handler.onOver();
     } else if (text === "continue") {
-      this.#forgetText();
+      this.#clearText();
       this.#state = "title";
     } else if (!"continue".startsWith(text) && !"over".startsWith(text)) {
-      const message = `Neither continue nor over after a picture, but ${shown(text)}`;
+      const message = `Neither continue nor over after a picture, but ${excerpt(text)}`;
       throw new FramesError("protocol", message);
     }
   }
 }
 
-const notTheHeader = "Not the article's header KIND|FOLDER";
+const headerExpected = "Not the article's header KIND|FOLDER";
 
-function foreign(message: string): FramesError {
+function foreignError(message: string): FramesError {
   return new FramesError("foreign", message);
 }
 
 /** The beginning of what came, for people. */
-function shown(text: string | undefined): string {
+function excerpt(text: string | undefined): string {
   if (text === undefined) return "bytes that are no text";
   return JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}…` : text);
 }
@@ -283,8 +286,8 @@ export class AnswerCounter {
     let answers = 0;
     for (const byte of chunk) {
       if (byte !== articleAnswer.charCodeAt(this.#isHalf ? 1 : 0)) {
-        const said = new TextDecoder("latin1").decode(chunk.subarray(0, 40));
-        throw foreign(`it answered ${JSON.stringify(said)} and not ${articleAnswer}`);
+        const text = new TextDecoder("latin1").decode(chunk.subarray(0, 40));
+        throw foreignError(`it answered ${JSON.stringify(text)} and not ${articleAnswer}`);
       }
       if (this.#isHalf) answers++;
       this.#isHalf = !this.#isHalf;

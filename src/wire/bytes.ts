@@ -1,18 +1,18 @@
 /** What decoding needs of bytes. */
 
 /** Gives memory back at once: the garbage collector may be late where thousands of peers stop. */
-export function giveBack(bytes: Uint8Array): void {
+export function releaseBuffer(bytes: Uint8Array): void {
   (bytes.buffer as ArrayBuffer).transfer(0);
 }
 
 /** The unsigned number in 4 bytes. */
-export function uint32(bytes: Uint8Array, at: number): number {
+export function readUint32(bytes: Uint8Array, at: number): number {
   return (
     bytes[at]! * 0x100_0000 + ((bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!)
   );
 }
 
 /** The unsigned number in 8 bytes; beyond 2^53 it is not exact. */
-export function uint64(bytes: Uint8Array, at: number): number {
-  return uint32(bytes, at) * 0x1_0000_0000 + uint32(bytes, at + 4);
+export function readUint64(bytes: Uint8Array, at: number): number {
+  return readUint32(bytes, at) * 0x1_0000_0000 + readUint32(bytes, at + 4);
 }

@@ -6,18 +6,18 @@
 import { crc32 } from "node:zlib";
 import { type ErrorName, FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
-import { giveBack, uint32, uint64 } from "./bytes.ts";
+import { releaseBuffer, readUint32, readUint64 } from "./bytes.ts";
 import {
   type ControlMessage,
   decodeText,
-  Flag,
-  hasSource,
-  isControl,
-  isKnown,
+  MessageFlag,
+  hasSourceId,
+  isControlType,
+  isKnownType,
   parseControl,
   preface,
   Size,
-  Type,
+  MessageType,
   typeName,
 } from "./messages.ts";
 import { checkPreface } from "./preface.ts";
@@ -28,27 +28,27 @@ import { checkPreface } from "./preface.ts";
  */
 export interface MessageHandler {
   /** A control message, complete and checked. */
-  control(message: ControlMessage): void;
+  onControl(message: ControlMessage): void;
   /** FRAME: a frame begins; its payload follows, with `more` in further messages too. */
-  frame?(source: number, description: FrameDescription, more: boolean): void;
+  onFrame?(source: number, description: FrameDescription, more: boolean): void;
   /**
    * Payload of the unfinished frame of `source`: a view of the chunk, good until this returns. Its CRC-32
    * is not yet checked.
    */
-  payload?(source: number, bytes: Uint8Array): void;
+  onPayload?(source: number, bytes: Uint8Array): void;
   /** All payload of the frame came, and its CRC-32 is right. */
-  complete?(source: number, crc: number): void;
+  onFrameComplete?(source: number, crc: number): void;
   /** RECEIPT. */
-  receipt?(frames: number): void;
+  onReceipt?(frames: number): void;
   /** PROOF. */
-  proof?(bytes: Uint8Array): void;
+  onProof?(bytes: Uint8Array): void;
 }
 
 /** Bytes that a decoder keeps at hand for messages that cross the border of two chunks. */
-const mostKept = 4096;
+const maxRetainedBytes = 4096;
 
 /** A frame of which more is to come. */
-interface Unfinished {
+interface PartialFrame {
   left: number;
   crc: number;
 }
@@ -69,13 +69,13 @@ type State = (typeof State)[keyof typeof State];
 /** Decodes one direction of a conversation. */
 export class Decoder {
   #handler: MessageHandler;
-  readonly #unfinished = new Map<number, Unfinished>();
+  readonly #unfinished = new Map<number, PartialFrame>();
   /** What is held of a part that crosses a chunk border. */
-  #held: Uint8Array = new Uint8Array(64);
-  #heldLength = 0;
+  #buffer: Uint8Array = new Uint8Array(64);
+  #bufferLength = 0;
   #state: State = State.preface;
   /** Bytes that the state needs in one piece. */
-  #need = preface.length;
+  #needed = preface.length;
 
   // The message being read.
   #type = 0;
@@ -87,62 +87,62 @@ export class Decoder {
   #crc = 0;
   #payloadLeft = 0;
   #payloadCrc = 0;
-  #current: Unfinished = { left: 0, crc: 0 };
-  #fixed: { sequence: number; captured: bigint; size: number; name: number } | undefined;
+  #current: PartialFrame = { left: 0, crc: 0 };
+  #frameFields: { sequence: number; captured: bigint; size: number; name: number } | undefined;
 
-  #paused = false;
+  #isPaused = false;
   /** What came while it was paused, and what was left of the chunk before. */
-  #waiting: Uint8Array[] = [];
-  #waitingBytes = 0;
+  #pausedChunks: Uint8Array[] = [];
+  #pausedBytes = 0;
   /** Messages begun. */
-  #begun = 0;
+  #messageCount = 0;
 
   constructor(handler: MessageHandler) {
     this.#handler = handler;
   }
 
   /** From now on another one is told, of the messages that come next. */
-  handOver(handler: MessageHandler): void {
+  setHandler(handler: MessageHandler): void {
     this.#handler = handler;
   }
 
   /** Whether the bytes so far end between two messages. */
-  get atBorder(): boolean {
-    return this.#state === State.header && this.#heldLength === 0;
+  get isBetweenMessages(): boolean {
+    return this.#state === State.header && this.#bufferLength === 0;
   }
 
   /**
    * Stands for the message of which more must come before anything can be done with it, payload apart;
    * 0 where there is none. Whoever sees the same number for long waits for bytes that never come.
    */
-  get incomplete(): number {
+  get incompleteMessage(): number {
     if (this.#state === State.payload) return 0;
-    if (this.#state !== State.header && this.#state !== State.preface) return this.#begun;
-    return this.#heldLength > 0 ? this.#begun + 1 : 0;
+    if (this.#state !== State.header && this.#state !== State.preface) return this.#messageCount;
+    return this.#bufferLength > 0 ? this.#messageCount + 1 : 0;
   }
 
   /** Bytes that are held of what came. */
-  get held(): number {
-    return this.#held.length + this.#waitingBytes;
+  get bufferedBytes(): number {
+    return this.#buffer.length + this.#pausedBytes;
   }
 
   /** Nothing more will be decoded: what is held is of no use. */
   discard(): void {
     this.pause();
-    for (const bytes of [this.#held, ...this.#waiting]) giveBack(bytes);
-    this.#held = new Uint8Array(0);
-    this.#waiting = [];
-    this.#waitingBytes = 0;
+    for (const bytes of [this.#buffer, ...this.#pausedChunks]) releaseBuffer(bytes);
+    this.#buffer = new Uint8Array(0);
+    this.#pausedChunks = [];
+    this.#pausedBytes = 0;
   }
 
   /** Id of the source whose payload is being read. */
-  get payloadOf(): number | undefined {
+  get payloadSource(): number | undefined {
     return this.#state === State.payload ? this.#source : undefined;
   }
 
   /** Decodes nothing more until `resume`: what comes is kept, so the peer must be held back. */
   pause(): void {
-    this.#paused = true;
+    this.#isPaused = true;
   }
 
   /**
@@ -151,15 +151,15 @@ export class Decoder {
    * @throws {FramesError} as `receive`
    */
   resume(): void {
-    this.#paused = false;
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    for (const chunk of waiting) this.receive(chunk);
+    this.#isPaused = false;
+    const chunks = this.#pausedChunks;
+    this.#pausedChunks = [];
+    this.#pausedBytes = 0;
+    for (const chunk of chunks) this.receive(chunk);
   }
 
   /** How many frames are unfinished. */
-  get unfinished(): number {
+  get unfinishedCount(): number {
     return this.#unfinished.size;
   }
 
@@ -172,106 +172,108 @@ export class Decoder {
     let at = 0;
     while (at < chunk.length) {
       // A copy: the chunk is good for this call only. (Its `slice` would be none, if it is a Buffer.)
-      if (this.#paused) return this.#wait(chunk.subarray(at));
+      if (this.#isPaused) return this.#keepPaused(chunk.subarray(at));
       if (this.#state === State.payload || this.#state === State.skip) {
         const bytes = chunk.subarray(at, at + this.#payloadLeft);
         at += bytes.length;
         this.#payloadLeft -= bytes.length;
-        if (this.#state === State.skip) this.#skip(bytes);
-        else this.#payload(bytes);
+        if (this.#state === State.skip) this.#skipBody(bytes);
+        else this.#readPayload(bytes);
         continue;
       }
-      const missing = this.#need - this.#heldLength;
-      if (this.#heldLength === 0 && chunk.length - at >= missing) {
-        const part = chunk.subarray(at, at + missing);
-        at += missing;
-        this.#part(part);
+      const missingBytes = this.#needed - this.#bufferLength;
+      if (this.#bufferLength === 0 && chunk.length - at >= missingBytes) {
+        const part = chunk.subarray(at, at + missingBytes);
+        at += missingBytes;
+        this.#readPart(part);
         continue;
       }
-      const bytes = chunk.subarray(at, at + missing);
-      this.#hold(bytes);
+      const bytes = chunk.subarray(at, at + missingBytes);
+      this.#append(bytes);
       at += bytes.length;
-      if (this.#state === State.preface) checkPreface(this.#held.subarray(0, this.#heldLength));
-      if (this.#heldLength < this.#need) return;
-      const part = this.#held.subarray(0, this.#need);
-      this.#heldLength = 0;
+      if (this.#state === State.preface) checkPreface(this.#buffer.subarray(0, this.#bufferLength));
+      if (this.#bufferLength < this.#needed) return;
+      const part = this.#buffer.subarray(0, this.#needed);
+      this.#bufferLength = 0;
       // What a long message took is not kept for the short ones after it.
-      if (this.#held.length > mostKept) this.#held = new Uint8Array(mostKept);
-      this.#part(part);
+      if (this.#buffer.length > maxRetainedBytes) this.#buffer = new Uint8Array(maxRetainedBytes);
+      this.#readPart(part);
     }
   }
 
-  #wait(bytes: Uint8Array): void {
-    this.#waiting.push(new Uint8Array(bytes));
-    this.#waitingBytes += bytes.length;
+  #keepPaused(bytes: Uint8Array): void {
+    this.#pausedChunks.push(new Uint8Array(bytes));
+    this.#pausedBytes += bytes.length;
   }
 
   /** Takes no more memory than twice what came, whatever length was announced. */
-  #hold(bytes: Uint8Array): void {
-    const needed = this.#heldLength + bytes.length;
-    if (this.#held.length < needed) {
-      const larger = new Uint8Array(Math.min(Math.max(needed, 2 * this.#held.length), this.#need));
-      larger.set(this.#held.subarray(0, this.#heldLength));
-      giveBack(this.#held);
-      this.#held = larger;
+  #append(bytes: Uint8Array): void {
+    const needed = this.#bufferLength + bytes.length;
+    if (this.#buffer.length < needed) {
+      const larger = new Uint8Array(
+        Math.min(Math.max(needed, 2 * this.#buffer.length), this.#needed),
+      );
+      larger.set(this.#buffer.subarray(0, this.#bufferLength));
+      releaseBuffer(this.#buffer);
+      this.#buffer = larger;
     }
-    this.#held.set(bytes, this.#heldLength);
-    this.#heldLength = needed;
+    this.#buffer.set(bytes, this.#bufferLength);
+    this.#bufferLength = needed;
   }
 
-  #part(part: Uint8Array): void {
+  #readPart(part: Uint8Array): void {
     switch (this.#state) {
       case State.preface:
         checkPreface(part);
         return this.#expectHeader();
       case State.header:
-        return this.#header(part);
+        return this.#readHeader(part);
       case State.control:
         this.#checkHeader(crc32(part, this.#crc));
-        return this.#control(part);
+        return this.#readControl(part);
       case State.frameFixed:
-        return this.#frameFixed(part);
+        return this.#readFrameFixed(part);
       case State.frameNames:
-        return this.#frameNames(part);
+        return this.#readFrameNames(part);
       case State.dataFixed:
-        return this.#dataFixed(part);
+        return this.#readDataFixed(part);
       case State.binary:
         this.#checkHeader(crc32(part, this.#crc));
-        return this.#binary(part);
+        return this.#readBinary(part);
     }
   }
 
   #expectHeader(): void {
     this.#state = State.header;
-    this.#need = Size.header;
+    this.#needed = Size.header;
   }
 
-  #header(part: Uint8Array): void {
-    this.#begun++;
+  #readHeader(part: Uint8Array): void {
+    this.#messageCount++;
     this.#type = part[0]!;
     this.#flags = part[1]!;
     this.#source = (part[2]! << 8) | part[3]!;
-    this.#length = uint32(part, 4);
-    this.#headerCrc = uint32(part, 8);
+    this.#length = readUint32(part, 4);
+    this.#headerCrc = readUint32(part, 8);
     this.#crc = crc32(part.subarray(0, 8));
     this.#checkMessage();
     const length = this.#length;
-    if (!isKnown(this.#type)) {
+    if (!isKnownType(this.#type)) {
       this.#payloadLeft = length;
       this.#state = State.skip;
-      if (length === 0) this.#skip(part.subarray(0, 0));
-    } else if (this.#type === Type.frame) {
+      if (length === 0) this.#skipBody(part.subarray(0, 0));
+    } else if (this.#type === MessageType.frame) {
       this.#state = State.frameFixed;
-      this.#need = Size.frame;
-    } else if (this.#type === Type.data) {
+      this.#needed = Size.frame;
+    } else if (this.#type === MessageType.data) {
       this.#state = State.dataFixed;
-      this.#need = Size.data;
-    } else if (isControl(this.#type)) {
+      this.#needed = Size.data;
+    } else if (isControlType(this.#type)) {
       this.#state = State.control;
-      this.#need = length;
+      this.#needed = length;
     } else {
       this.#state = State.binary;
-      this.#need = length;
+      this.#needed = length;
     }
   }
 
@@ -281,29 +283,32 @@ export class Decoder {
     const length = this.#length;
     const flags = this.#flags;
     if (length > Size.body) this.#fail(`its body of ${length} bytes is over ${Size.body}`);
-    if ((flags & ~(Flag.more | Flag.optional)) !== 0) this.#fail(`its flags are ${flags}`);
-    const pieces = type === Type.frame || type === Type.data;
-    if ((flags & Flag.more) !== 0 && !pieces) this.#fail("it cannot have MORE");
-    if (!isKnown(type)) {
-      if ((flags & Flag.optional) === 0) this.#fail("its type is not known");
+    if ((flags & ~(MessageFlag.more | MessageFlag.optional)) !== 0)
+      this.#fail(`its flags are ${flags}`);
+    const pieces = type === MessageType.frame || type === MessageType.data;
+    if ((flags & MessageFlag.more) !== 0 && !pieces) this.#fail("it cannot have MORE");
+    if (!isKnownType(type)) {
+      if ((flags & MessageFlag.optional) === 0) this.#fail("its type is not known");
       return;
     }
-    if (hasSource(type) !== (this.#source !== 0)) this.#fail(`its source id is ${this.#source}`);
-    const { frame, receipt, proof } = this.#handler;
-    const handled = pieces ? frame : type === Type.receipt ? receipt : proof;
-    if (!isControl(type) && handled === undefined) this.#fail("it is not for this end");
-    if (isControl(type) && (length > Size.json || length < 2)) {
+    if (hasSourceId(type) !== (this.#source !== 0)) this.#fail(`its source id is ${this.#source}`);
+    const { onFrame: frame, onReceipt: receipt, onProof: proof } = this.#handler;
+    const handlerMethod = pieces ? frame : type === MessageType.receipt ? receipt : proof;
+    if (!isControlType(type) && handlerMethod === undefined) this.#fail("it is not for this end");
+    if (isControlType(type) && (length > Size.json || length < 2)) {
       this.#fail(`its JSON is ${length} bytes long`);
     }
-    if (type === Type.receipt && length !== Size.receipt) this.#fail(`it is ${length} bytes long`);
-    if (type === Type.proof && length !== Size.proof) this.#fail(`it is ${length} bytes long`);
-    if (type === Type.frame) {
+    if (type === MessageType.receipt && length !== Size.receipt)
+      this.#fail(`it is ${length} bytes long`);
+    if (type === MessageType.proof && length !== Size.proof)
+      this.#fail(`it is ${length} bytes long`);
+    if (type === MessageType.frame) {
       if (length <= Size.frame) this.#fail(`it is ${length} bytes long`);
       if (this.#unfinished.has(this.#source)) {
         this.#fail("the frame before it in this source is unfinished");
       }
     }
-    if (type === Type.data) {
+    if (type === MessageType.data) {
       if (length <= Size.data) this.#fail("it has no payload");
       const unfinished = this.#unfinished.get(this.#source);
       if (unfinished === undefined) this.#fail("no frame of this source is unfinished");
@@ -312,37 +317,37 @@ export class Decoder {
   }
 
   /** The payloads of a frame must add up to its size, and MORE must say so. */
-  #checkPiece(unfinished: Unfinished, length: number): void {
+  #checkPiece(unfinished: PartialFrame, length: number): void {
     if (length > unfinished.left) this.#fail("the frame is longer than its size");
-    const more = (this.#flags & Flag.more) !== 0;
+    const more = (this.#flags & MessageFlag.more) !== 0;
     if (more && length === unfinished.left) this.#fail("it has MORE, but the frame is complete");
     if (!more && length < unfinished.left)
       this.#fail("it lacks MORE, but the frame is not complete");
   }
 
-  #control(part: Uint8Array): void {
+  #readControl(part: Uint8Array): void {
     this.#expectHeader();
     const message = parseControl(this.#type as ControlMessage["type"], this.#source, part);
-    if (message.type === Type.abort && !this.#unfinished.delete(this.#source)) {
+    if (message.type === MessageType.abort && !this.#unfinished.delete(this.#source)) {
       this.#fail("no frame of this source is unfinished");
     }
-    this.#handler.control(message);
+    this.#handler.onControl(message);
   }
 
-  #binary(part: Uint8Array): void {
+  #readBinary(part: Uint8Array): void {
     this.#expectHeader();
-    if (this.#type === Type.proof) return this.#handler.proof!(new Uint8Array(part));
-    const frames = uint64(part, 0);
+    if (this.#type === MessageType.proof) return this.#handler.onProof!(new Uint8Array(part));
+    const frames = readUint64(part, 0);
     if (!Number.isSafeInteger(frames)) this.#fail("its number is beyond 2^53");
-    this.#handler.receipt!(frames);
+    this.#handler.onReceipt!(frames);
   }
 
-  #frameFixed(part: Uint8Array): void {
+  #readFrameFixed(part: Uint8Array): void {
     this.#crc = crc32(part, this.#crc);
-    const sequence = uint64(part, 0);
+    const sequence = readUint64(part, 0);
     const captured = new DataView(part.buffer, part.byteOffset).getBigInt64(8);
-    const size = uint64(part, 16);
-    this.#payloadCrc = uint32(part, 24);
+    const size = readUint64(part, 16);
+    this.#payloadCrc = readUint32(part, 24);
     const name = (part[28]! << 8) | part[29]!;
     const metadata = (part[30]! << 8) | part[31]!;
     if (sequence < 1 || !Number.isSafeInteger(sequence)) this.#fail("its number is out of range");
@@ -354,14 +359,14 @@ export class Decoder {
     this.#current = { left: size, crc: 0 };
     this.#checkPiece(this.#current, payload);
     this.#payloadLeft = payload;
-    this.#fixed = { sequence, captured, size, name };
+    this.#frameFields = { sequence, captured, size, name };
     this.#state = State.frameNames;
-    this.#need = name + metadata;
+    this.#needed = name + metadata;
   }
 
-  #frameNames(part: Uint8Array): void {
+  #readFrameNames(part: Uint8Array): void {
     this.#checkHeader(crc32(part, this.#crc));
-    const { sequence, captured, size, name: length } = this.#fixed!;
+    const { sequence, captured, size, name: length } = this.#frameFields!;
     const name = decodeText(part.subarray(0, length), "the name of a frame");
     let metadata = "";
     if (part.length > length) {
@@ -369,13 +374,13 @@ export class Decoder {
       checkMetadata(metadata);
     }
     const description = { sequence, captured, size, name, metadata };
-    this.#handler.frame!(this.#source, description, (this.#flags & Flag.more) !== 0);
+    this.#handler.onFrame!(this.#source, description, (this.#flags & MessageFlag.more) !== 0);
     this.#beginPayload();
   }
 
-  #dataFixed(part: Uint8Array): void {
+  #readDataFixed(part: Uint8Array): void {
     this.#checkHeader(crc32(part, this.#crc));
-    this.#payloadCrc = uint32(part, 0);
+    this.#payloadCrc = readUint32(part, 0);
     this.#payloadLeft = this.#length - Size.data;
     this.#current = this.#unfinished.get(this.#source)!;
     this.#beginPayload();
@@ -386,10 +391,10 @@ export class Decoder {
     if (this.#payloadLeft === 0) this.#endPiece();
   }
 
-  #payload(bytes: Uint8Array): void {
+  #readPayload(bytes: Uint8Array): void {
     this.#current.crc = crc32(bytes, this.#current.crc);
     this.#current.left -= bytes.length;
-    this.#handler.payload!(this.#source, bytes);
+    this.#handler.onPayload!(this.#source, bytes);
     if (this.#payloadLeft === 0) this.#endPiece();
   }
 
@@ -399,15 +404,15 @@ export class Decoder {
       throw this.#error("damaged", "the CRC-32 of its payload does not match");
     }
     this.#expectHeader();
-    if ((this.#flags & Flag.more) !== 0) {
+    if ((this.#flags & MessageFlag.more) !== 0) {
       this.#unfinished.set(this.#source, current);
       return;
     }
     this.#unfinished.delete(this.#source);
-    this.#handler.complete!(this.#source, current.crc);
+    this.#handler.onFrameComplete!(this.#source, current.crc);
   }
 
-  #skip(bytes: Uint8Array): void {
+  #skipBody(bytes: Uint8Array): void {
     if (bytes.length > 0) this.#crc = crc32(bytes, this.#crc);
     if (this.#payloadLeft > 0) return;
     this.#checkHeader(this.#crc);

@@ -2,20 +2,27 @@
 import { crc32 } from "node:zlib";
 import { FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
-import { type ControlBodies, type ControlType, Flag, Size, Type, typeName } from "./messages.ts";
+import {
+  type ControlBodies,
+  type ControlType,
+  MessageFlag,
+  Size,
+  MessageType,
+  typeName,
+} from "./messages.ts";
 
 const utf8 = new TextEncoder();
 
 /** The most bytes that `placeFrame` may need before the payload of `frame`. */
-export function framePrefixBound(frame: FrameDescription): number {
+export function maxFramePrefixBytes(frame: FrameDescription): number {
   return Size.header + Size.frame + 3 * (frame.name.length + frame.metadata.length);
 }
 
 /** The most payload that fits into one FRAME, whatever its name and metadata. */
-export const largestPackedFrame = Size.body - Size.frame - Size.name - Size.metadata;
+export const maxPackedFrameBytes = Size.body - Size.frame - Size.name - Size.metadata;
 
 /** The most payload that fits into one DATA. */
-export const largestPiece = Size.body - Size.data;
+export const maxPieceBytes = Size.body - Size.data;
 
 function sealHeader(
   into: Uint8Array,
@@ -24,7 +31,7 @@ function sealHeader(
   flags: number,
   source: number,
   length: number,
-  covered: number,
+  coveredBytes: number,
 ): void {
   into[at] = type;
   into[at + 1] = flags;
@@ -33,7 +40,11 @@ function sealHeader(
   writeUint32(into, at + 4, length);
   const crc = crc32(into.subarray(at, at + 8));
   const body = at + Size.header;
-  writeUint32(into, at + 8, covered === 0 ? crc : crc32(into.subarray(body, body + covered), crc));
+  writeUint32(
+    into,
+    at + 8,
+    coveredBytes === 0 ? crc : crc32(into.subarray(body, body + coveredBytes), crc),
+  );
 }
 
 function writeUint32(into: Uint8Array, at: number, value: number): void {
@@ -52,7 +63,7 @@ function writeUint64(into: Uint8Array, at: number, value: number): void {
  * Writes what describes a frame into `into`, from `at`, and returns where its payload begins. The
  * message is complete only after `sealFrame`.
  */
-export function placeFrame(into: Uint8Array, at: number, frame: FrameDescription): number {
+export function writeFramePrefix(into: Uint8Array, at: number, frame: FrameDescription): number {
   const body = at + Size.header;
   writeUint64(into, body, frame.sequence);
   new DataView(into.buffer, into.byteOffset).setBigInt64(body + 8, frame.captured);
@@ -88,16 +99,24 @@ export function sealFrame(
   const body = at + Size.header;
   const crc = length === 0 ? 0 : crc32(into.subarray(payloadAt, payloadAt + length));
   writeUint32(into, body + 24, crc);
-  const covered = payloadAt - body;
-  sealHeader(into, at, Type.frame, more ? Flag.more : 0, source, covered + length, covered);
+  const coveredBytes = payloadAt - body;
+  sealHeader(
+    into,
+    at,
+    MessageType.frame,
+    more ? MessageFlag.more : 0,
+    source,
+    coveredBytes + length,
+    coveredBytes,
+  );
   return crc;
 }
 
 /** Bytes that `placeData` needs. */
-export const dataPrefix = Size.header + Size.data;
+export const dataPrefixBytes = Size.header + Size.data;
 
 /** Writes a DATA at `at`, up to its payload of `length` bytes, which the caller sends after it. */
-export function placeData(
+export function writeDataPrefix(
   into: Uint8Array,
   at: number,
   source: number,
@@ -106,7 +125,15 @@ export function placeData(
   length: number,
 ): void {
   writeUint32(into, at + Size.header, crcSoFar);
-  sealHeader(into, at, Type.data, more ? Flag.more : 0, source, Size.data + length, Size.data);
+  sealHeader(
+    into,
+    at,
+    MessageType.data,
+    more ? MessageFlag.more : 0,
+    source,
+    Size.data + length,
+    Size.data,
+  );
 }
 
 /** A control message as bytes. */
@@ -132,7 +159,7 @@ export function encodeControl<T extends ControlType>(
 export function encodeProof(proof: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(Size.header + Size.proof);
   bytes.set(proof, Size.header);
-  sealHeader(bytes, 0, Type.proof, 0, 0, Size.proof, Size.proof);
+  sealHeader(bytes, 0, MessageType.proof, 0, 0, Size.proof, Size.proof);
   return bytes;
 }
 
@@ -140,6 +167,6 @@ export function encodeProof(proof: Uint8Array): Uint8Array {
 export function encodeReceipt(frames: number): Uint8Array {
   const bytes = new Uint8Array(Size.header + Size.receipt);
   writeUint64(bytes, Size.header, frames);
-  sealHeader(bytes, 0, Type.receipt, 0, 0, Size.receipt, Size.receipt);
+  sealHeader(bytes, 0, MessageType.receipt, 0, 0, Size.receipt, Size.receipt);
   return bytes;
 }

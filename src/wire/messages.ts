@@ -1,12 +1,12 @@
 /** The messages of FRAMES/1 (SPEC sections 3, 4 and 12): types, limits, and the JSON of each. */
 import { FramesError } from "../errors.ts";
-import type { ConflictPolicy, RawShape, Standing } from "../frame.ts";
+import type { ConflictPolicy, RawShape, OfferStatus } from "../frame.ts";
 
 /** What each end sends first. */
 export const preface = "FRAMES/1";
 
 /** Message types, SPEC section 4. */
-export const Type = {
+export const MessageType = {
   hello: 1,
   welcome: 2,
   source: 3,
@@ -29,7 +29,7 @@ export const Type = {
 } as const;
 
 /** Flags, SPEC section 3. */
-export const Flag = { more: 0x01, optional: 0x80 } as const;
+export const MessageFlag = { more: 0x01, optional: 0x80 } as const;
 
 /** Sizes in bytes, SPEC sections 3, 5 and 12. */
 export const Size = {
@@ -110,38 +110,38 @@ export interface Done {
 export type OfferEntry = [string, number, string, number, number?];
 
 /** What a letter of ANSWER says, SPEC section 8. */
-export const standingLetters: ReadonlyMap<string, Standing> = new Map([
+export const offerStatusByLetter: ReadonlyMap<string, OfferStatus> = new Map([
   ["w", "wanted"],
   ["s", "stored"],
-  ["m", "moved"],
-  ["c", "unsure"],
+  ["m", "removed"],
+  ["c", "needsChecksum"],
   ["x", "conflict"],
 ]);
 
 /** Characters of a cursor, and of what tells stores apart, at most; sources that one HELLO asks for, SPEC section 12. */
-export const longestCursor = 1024;
-export const mostAskedSources = 1000;
+export const maxCursorLength = 1024;
+export const maxRequestedSources = 1000;
 
 /** Frames that may be offered and unanswered at a time, SPEC section 8. */
-export const mostOffered = 8192;
+export const maxOfferedFrames = 8192;
 
 /** The JSON body of each control message. */
 export interface ControlBodies {
-  [Type.hello]: Hello;
-  [Type.welcome]: Welcome;
-  [Type.source]: SourceDeclaration;
-  [Type.abort]: { sequence: number; error?: number; message?: string };
-  [Type.refused]: { sequence: number; error: number; message: string };
-  [Type.lost]: { ranges: [number, number][]; error: number; message?: string };
-  [Type.offer]: { frames: OfferEntry[] };
-  [Type.answer]: { answers: string };
-  [Type.end]: { frames: number };
-  [Type.done]: Done;
-  [Type.error]: { error: number; message: string; source?: number; sequence?: number };
-  [Type.ping]: { time: string };
-  [Type.pong]: { time: string; clock: string };
-  [Type.gone]: { sequence: number; name: string };
-  [Type.cursor]: { cursor: string };
+  [MessageType.hello]: Hello;
+  [MessageType.welcome]: Welcome;
+  [MessageType.source]: SourceDeclaration;
+  [MessageType.abort]: { sequence: number; error?: number; message?: string };
+  [MessageType.refused]: { sequence: number; error: number; message: string };
+  [MessageType.lost]: { ranges: [number, number][]; error: number; message?: string };
+  [MessageType.offer]: { frames: OfferEntry[] };
+  [MessageType.answer]: { answers: string };
+  [MessageType.end]: { frames: number };
+  [MessageType.done]: Done;
+  [MessageType.error]: { error: number; message: string; source?: number; sequence?: number };
+  [MessageType.ping]: { time: string };
+  [MessageType.pong]: { time: string; clock: string };
+  [MessageType.gone]: { sequence: number; name: string };
+  [MessageType.cursor]: { cursor: string };
 }
 
 /** A type whose body is JSON. */
@@ -159,14 +159,14 @@ const streamName: Check = (value) => {
   const length = typeof value === "string" ? Buffer.byteLength(value) : 0;
   return length >= 1 && length <= Size.name;
 };
-const mark: Check = (value) =>
-  typeof value === "string" && value.length >= 1 && value.length <= longestCursor;
+const cursorText: Check = (value) =>
+  typeof value === "string" && value.length >= 1 && value.length <= maxCursorLength;
 const sourceNames: Check = (value) =>
-  Array.isArray(value) && value.length <= mostAskedSources && value.every(text);
-const flag: Check = (value) => typeof value === "boolean";
+  Array.isArray(value) && value.length <= maxRequestedSources && value.every(text);
+const boolean: Check = (value) => typeof value === "boolean";
 const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
-const number: Check = (value) => count(value) && (value as number) >= 1;
-const identifier: Check = (value) => number(value) && (value as number) <= 0xffff;
+const positive: Check = (value) => count(value) && (value as number) >= 1;
+const sourceId: Check = (value) => positive(value) && (value as number) <= 0xffff;
 const decimal: Check = (value) => typeof value === "string" && /^-?\d{1,19}$/.test(value);
 const session: Check = (value) => typeof value === "string" && /^[0-9a-f]{32}$/.test(value);
 const oneOf =
@@ -180,16 +180,16 @@ const listOf =
 const range: Check = (value) =>
   Array.isArray(value) &&
   value.length === 2 &&
-  number(value[0]) &&
-  number(value[1]) &&
+  positive(value[0]) &&
+  positive(value[1]) &&
   value[0] <= value[1];
-const offered: Check = (value) =>
+const offerEntry: Check = (value) =>
   Array.isArray(value) &&
   (value.length === 4 || value.length === 5) &&
   text(value[0]) &&
   count(value[1]) &&
   decimal(value[2]) &&
-  number(value[3]) &&
+  positive(value[3]) &&
   (value.length === 4 || (count(value[4]) && (value[4] as number) <= 0xffff_ffff));
 
 type Shape = { [field: string]: Check | [Shape] };
@@ -203,16 +203,16 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 /** The first field of `value` that is not as `required` and `optional` say. */
-function wrongField(value: unknown, required: Shape, optional: Shape): string | undefined {
+function findInvalidField(value: unknown, required: Shape, optional: Shape): string | undefined {
   if (!isObject(value)) return "the body";
   for (const shape of [required, optional]) {
     for (const [field, check] of Object.entries(shape)) {
-      const found = value[field];
-      if (found === undefined && shape === optional) continue;
+      const fieldValue = value[field];
+      if (fieldValue === undefined && shape === optional) continue;
       if (typeof check === "function") {
-        if (!check(found)) return field;
+        if (!check(fieldValue)) return field;
       } else {
-        const inner = wrongField(found, check[0], {});
+        const inner = findInvalidField(fieldValue, check[0], {});
         if (inner !== undefined) return inner === "the body" ? field : `${field}.${inner}`;
       }
     }
@@ -221,8 +221,8 @@ function wrongField(value: unknown, required: Shape, optional: Shape): string | 
 }
 
 const frameError = { error: count, message: text };
-const controls: Record<ControlType, [Shape, Shape]> = {
-  [Type.hello]: objectOf(
+const controlShapes: Record<ControlType, [Shape, Shape]> = {
+  [MessageType.hello]: objectOf(
     { role: oneOf("send", "receive"), session, stream: streamName },
     {
       started: decimal,
@@ -230,97 +230,102 @@ const controls: Record<ControlType, [Shape, Shape]> = {
       features: listOf(text),
       limits: [{ frame: count }],
       conflict: oneOf("fail", "skip", "replace"),
-      again: flag,
-      revises: flag,
-      durable: flag,
+      again: boolean,
+      revises: boolean,
+      durable: boolean,
       key: text,
-      cursor: mark,
-      follow: flag,
+      cursor: cursorText,
+      follow: boolean,
       sources: sourceNames,
       since: decimal,
-      first: number,
-      latest: flag,
-      window: [{ bytes: number, frames: number }],
+      first: positive,
+      latest: boolean,
+      window: [{ bytes: positive, frames: positive }],
     },
   ),
-  [Type.welcome]: objectOf(
+  [MessageType.welcome]: objectOf(
     {
-      window: [{ bytes: number, frames: number }],
-      limits: [{ frame: number, sources: number, unfinished: number }],
+      window: [{ bytes: positive, frames: positive }],
+      limits: [{ frame: positive, sources: positive, unfinished: positive }],
     },
     {
-      fresh: flag,
-      durable: flag,
+      fresh: boolean,
+      durable: boolean,
       features: listOf(text),
       software: text,
       store: text,
       receipts: count,
-      identity: mark,
-      resumed: flag,
+      identity: cursorText,
+      resumed: boolean,
     },
   ),
-  [Type.source]: objectOf(
+  [MessageType.source]: objectOf(
     { name: text },
-    { stream: text, type: text, raw: [{ width: number, height: number, format: text }], session },
+    {
+      stream: text,
+      type: text,
+      raw: [{ width: positive, height: positive, format: text }],
+      session,
+    },
   ),
-  [Type.abort]: objectOf({ sequence: number }, frameError),
-  [Type.refused]: objectOf({ sequence: number, ...frameError }),
-  [Type.lost]: objectOf({ ranges: listOf(range), error: count }, { message: text }),
-  [Type.offer]: objectOf({ frames: listOf(offered) }),
-  [Type.answer]: objectOf({ answers: text }),
-  [Type.end]: objectOf({ frames: count }),
-  [Type.done]: objectOf({
+  [MessageType.abort]: objectOf({ sequence: positive }, frameError),
+  [MessageType.refused]: objectOf({ sequence: positive, ...frameError }),
+  [MessageType.lost]: objectOf({ ranges: listOf(range), error: count }, { message: text }),
+  [MessageType.offer]: objectOf({ frames: listOf(offerEntry) }),
+  [MessageType.answer]: objectOf({ answers: text }),
+  [MessageType.end]: objectOf({ frames: count }),
+  [MessageType.done]: objectOf({
     frames: count,
     stored: count,
     present: count,
     refused: count,
     aborted: count,
   }),
-  [Type.error]: objectOf(frameError, { source: identifier, sequence: number }),
-  [Type.ping]: objectOf({ time: decimal }),
-  [Type.pong]: objectOf({ time: decimal, clock: decimal }),
-  [Type.gone]: objectOf({ sequence: number, name: text }),
-  [Type.cursor]: objectOf({ cursor: mark }),
+  [MessageType.error]: objectOf(frameError, { source: sourceId, sequence: positive }),
+  [MessageType.ping]: objectOf({ time: decimal }),
+  [MessageType.pong]: objectOf({ time: decimal, clock: decimal }),
+  [MessageType.gone]: objectOf({ sequence: positive, name: text }),
+  [MessageType.cursor]: objectOf({ cursor: cursorText }),
 };
 
-const sourced: ReadonlySet<number> = new Set([
-  Type.source,
-  Type.frame,
-  Type.data,
-  Type.abort,
-  Type.refused,
-  Type.lost,
-  Type.offer,
-  Type.answer,
-  Type.gone,
+const typesWithSource: ReadonlySet<number> = new Set([
+  MessageType.source,
+  MessageType.frame,
+  MessageType.data,
+  MessageType.abort,
+  MessageType.refused,
+  MessageType.lost,
+  MessageType.offer,
+  MessageType.answer,
+  MessageType.gone,
 ]);
-const names = new Map<number, string>(
-  Object.entries(Type).map(([name, type]) => [type, name.toUpperCase()]),
+const typeNames = new Map<number, string>(
+  Object.entries(MessageType).map(([name, type]) => [type, name.toUpperCase()]),
 );
 
 /** The name of a message type, for people. */
 export function typeName(type: number): string {
-  return names.get(type) ?? `message type ${type}`;
+  return typeNames.get(type) ?? `message type ${type}`;
 }
 
 /** The error of a message that comes when it must not. */
-export function unexpected(type: number): FramesError {
+export function unexpectedMessage(type: number): FramesError {
   return new FramesError("protocol", `Cannot accept ${typeName(type)} now`);
 }
 
 /** Whether this version defines the type. */
-export function isKnown(type: number): boolean {
-  return names.has(type);
+export function isKnownType(type: number): boolean {
+  return typeNames.has(type);
 }
 
 /** Whether the type carries a source id. */
-export function hasSource(type: number): boolean {
-  return sourced.has(type);
+export function hasSourceId(type: number): boolean {
+  return typesWithSource.has(type);
 }
 
 /** Whether the type's body is JSON. */
-export function isControl(type: number): type is ControlType {
-  return type in controls;
+export function isControlType(type: number): type is ControlType {
+  return type in controlShapes;
 }
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -343,11 +348,11 @@ export function parseControl(type: ControlType, source: number, bytes: Uint8Arra
     if (error instanceof FramesError) throw error;
     throw new FramesError("protocol", `Cannot read ${typeName(type)}: its body is not JSON`);
   }
-  const wrong = wrongField(body, ...controls[type]);
-  if (wrong !== undefined) {
+  const invalidField = findInvalidField(body, ...controlShapes[type]);
+  if (invalidField !== undefined) {
     throw new FramesError(
       "protocol",
-      `Cannot read ${typeName(type)}: ${wrong} is missing or of another kind`,
+      `Cannot read ${typeName(type)}: ${invalidField} is missing or of another kind`,
     );
   }
   return { type, source, body } as ControlMessage;

@@ -19,7 +19,7 @@ export function checkPreface(bytes: Uint8Array): void {
         `Cannot talk to the peer: it speaks FRAMES/${digit - 0x30}, this is ${preface}`,
       );
     }
-    const came = JSON.stringify(Buffer.from(bytes.subarray(0, 24)).toString("latin1"));
-    throw new FramesError("foreign", `expected ${preface}, received ${came}`);
+    const received = JSON.stringify(Buffer.from(bytes.subarray(0, 24)).toString("latin1"));
+    throw new FramesError("foreign", `expected ${preface}, received ${received}`);
   }
 }

@@ -4,12 +4,12 @@ import { expect, test } from "bun:test";
 import { ClientProof } from "../../src/auth/handshake.ts";
 import { Key } from "../../src/auth/key.ts";
 import { FramesError } from "../../src/errors.ts";
-import { Outlet } from "../../src/session/outlet.ts";
+import { OutgoingSource } from "../../src/session/outlet.ts";
 import { Receiver } from "../../src/session/receiver.ts";
 import { Sender } from "../../src/session/sender.ts";
-import { outgoingBuffer } from "../../src/session/transmission.ts";
+import { outgoingBufferBytes } from "../../src/session/transmission.ts";
 import { encodeProof } from "../../src/wire/encode.ts";
-import { Size, Type } from "../../src/wire/messages.ts";
+import { Size, MessageType } from "../../src/wire/messages.ts";
 import { framesOf, grants, hello, MemorySource, MemoryStore } from "../session/memory.ts";
 import { Client } from "../session/peers.ts";
 import { cut, messagesOf, mutate, preface, Random, seedOf } from "../wire/fuzz.ts";
@@ -25,35 +25,42 @@ const exporter = new Uint8Array(32).fill(9);
 function newReceiver() {
   const seen = { greeted: 0 };
   const events = {
-    hello: () => {
+    onHello: () => {
       seen.greeted++;
       return { fresh: true };
     },
   };
-  const gate = { exporter, find: (id: string) => (id === key.id ? key : undefined), name: "cam" };
+  const gate = {
+    exporter,
+    findKey: (id: string) => (id === key.id ? key : undefined),
+    keyName: "cam",
+  };
   return { seen, receiver: new Receiver(new MemoryStore(), grants, 30_000, 0, events, gate) };
 }
 
-const into = new Uint8Array(outgoingBuffer);
+const into = new Uint8Array(outgoingBufferBytes);
 
 function newSender() {
-  const outlets = [new Outlet(1, new MemorySource("a", framesOf(2, 10)))];
-  const events = { wake: () => {} };
+  const outlets = [new OutgoingSource(1, new MemorySource("a", framesOf(2, 10)))];
+  const events = { onWritable: () => {} };
   const sender = new Sender(outlets, hello, { checksum: false }, 30_000, 0, events, key);
-  sender.connected(0, exporter);
+  sender.onConnected(0, exporter);
   const flight = into.slice(0, sender.transmit(into, 0).length);
   return { sender, flight };
 }
 
 /** What a client says: HELLO and PROOF. */
 const greeting = new Client().hello({ key: key.id });
-const said = Buffer.concat([greeting, encodeProof(new ClientProof(key).make(exporter, greeting))]);
+const said = Buffer.concat([
+  greeting,
+  encodeProof(new ClientProof(key).create(exporter, greeting)),
+]);
 
 /** What the right server answers a sender: PROOF and WELCOME. */
 const answer = (() => {
   const { receiver } = newReceiver();
   receiver.receive(newSender().flight, 0);
-  return Buffer.concat(receiver.take(0));
+  return Buffer.concat(receiver.drain(0));
 })();
 
 // A copy that is no Buffer, whose slices would be views of it.
@@ -88,7 +95,7 @@ function isRight(bytes: Uint8Array, right: Uint8Array, proofAt: number): boolean
   const same = (from: number, to: number) =>
     Buffer.from(bytes.subarray(from, to)).equals(right.subarray(from, to));
   const body = proofAt + Size.header;
-  return same(0, proofAt) && same(body, body + Size.proof) && bytes[proofAt] === Type.proof;
+  return same(0, proofAt) && same(body, body + Size.proof) && bytes[proofAt] === MessageType.proof;
 }
 
 function report(index: number, input: Uint8Array, wrong: string): Error {
@@ -115,7 +122,7 @@ test(`a server lets in none of ${inputs >> 1} mutated clients that say anything 
     if (isRight(input, said, greeting.length)) continue;
     refused++;
     if (seen.greeted > 0) throw report(index, input, "it was let in");
-    if (receiver.take(0).length > 0) throw report(index, input, "it was answered");
+    if (receiver.drain(0).length > 0) throw report(index, input, "it was answered");
   }
   expect(refused).toBeGreaterThan(inputs / 4);
 });

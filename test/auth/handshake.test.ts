@@ -6,13 +6,13 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ClientProof, ServerProof, Transcript } from "../../src/auth/handshake.ts";
 import { Key } from "../../src/auth/key.ts";
-import { newKey } from "../../src/keys.ts";
+import { generateKey } from "../../src/keys.ts";
 import { FramesError } from "../../src/errors.ts";
 import type { ReceiverEvents } from "../../src/session/receiving.ts";
 import { Receiver } from "../../src/session/receiver.ts";
-import { Outlet } from "../../src/session/outlet.ts";
+import { OutgoingSource } from "../../src/session/outlet.ts";
 import { Sender } from "../../src/session/sender.ts";
-import { outgoingBuffer } from "../../src/session/transmission.ts";
+import { outgoingBufferBytes } from "../../src/session/transmission.ts";
 import { encodeProof } from "../../src/wire/encode.ts";
 import { framesOf, grants, hello, MemorySource, MemoryStore } from "../session/memory.ts";
 import { Client } from "../session/peers.ts";
@@ -50,16 +50,16 @@ describe("a proof", () => {
   test("is the HMAC that SPEC section 10 describes, at both ends", () => {
     const said = greeting();
     const client = new ClientProof(key);
-    const proof = client.make(exporter, said);
+    const proof = client.create(exporter, said);
     expect(hex(proof)).toBe(hex(hmac(key.bytes, "FRAMES/1 client", exporter, said)));
     const whole = Buffer.concat([said, encodeProof(proof)]);
     const server = new ServerProof(exporter);
-    server.heard(whole);
+    server.onReceived(whole);
     const answer = server.answer(key, proof, preface);
     expect(hex(answer)).toBe(hex(hmac(key.bytes, "FRAMES/1 server", exporter, whole, preface)));
-    client.said(encodeProof(proof));
-    client.heard(Buffer.concat([preface, encodeProof(answer)]));
-    client.check(answer);
+    client.onSent(encodeProof(proof));
+    client.onReceived(Buffer.concat([preface, encodeProof(answer)]));
+    client.verify(answer);
     expect(client.isDone).toBe(true);
   });
 
@@ -73,9 +73,9 @@ describe("a proof", () => {
     const body = Buffer.from('{"role":"send"}').toString("hex");
     const hello = message({ type: type.HELLO, flags: 0, source: 0 }, body);
     const said = Buffer.concat([preface, Buffer.from(hello, "hex")]);
-    const proof = new ClientProof(key).make(exporter, said);
+    const proof = new ClientProof(key).create(exporter, said);
     const server = new ServerProof(exporter);
-    server.heard(Buffer.concat([said, encodeProof(proof)]));
+    server.onReceived(Buffer.concat([said, encodeProof(proof)]));
     const answer = server.answer(key, proof, preface);
     expect([
       key.id,
@@ -94,9 +94,9 @@ describe("a proof", () => {
       const transcript = new Transcript();
       const bytes = Buffer.concat([whole, Buffer.from("more of it")]);
       for (let at = 0; at < bytes.length; at += size) transcript.add(bytes.subarray(at, at + size));
-      const taken = transcript.take();
-      expect(Buffer.from(taken.before)).toEqual(before);
-      expect(Buffer.from(taken.whole)).toEqual(whole);
+      const taken = transcript.finish();
+      expect(Buffer.from(taken.beforeProof)).toEqual(before);
+      expect(Buffer.from(taken.throughProof)).toEqual(whole);
     }
   });
 
@@ -124,13 +124,13 @@ function server(
     30_000,
     0,
     {
-      hello: () => {
+      onHello: () => {
         greeted++;
         return { fresh: true };
       },
       ...events,
     },
-    { exporter: channel, find: (id) => keys.find((one) => one.id === id), name: "cam" },
+    { exporter: channel, findKey: (id) => keys.find((one) => one.id === id), keyName: "cam" },
   );
   return {
     receiver,
@@ -142,12 +142,12 @@ function server(
       codeOf(() => {
         for (const part of parts) receiver.receive(part, 0);
       }),
-    heard: () => decodeAll(Buffer.concat(receiver.take(0)).subarray(8)).messages,
+    heard: () => decodeAll(Buffer.concat(receiver.drain(0)).subarray(8)).messages,
   };
 }
 
 function proofOf(secret: Key, said: Uint8Array, channel = exporter): Uint8Array {
-  return encodeProof(new ClientProof(secret).make(channel, said));
+  return encodeProof(new ClientProof(secret).create(channel, said));
 }
 
 describe("a server that asks for keys", () => {
@@ -155,13 +155,13 @@ describe("a server that asks for keys", () => {
     const said = greeting();
     const at = server();
     expect(at.says(said)).toBeUndefined();
-    expect([at.greeted, at.receiver.take(0)]).toEqual([0, []]);
+    expect([at.greeted, at.receiver.drain(0)]).toEqual([0, []]);
     expect(at.says(proofOf(key, said))).toBeUndefined();
     expect(at.heard().map(({ type: number }) => number)).toEqual([type.PROOF, type.WELCOME]);
     expect(at.greeted).toBe(1);
   });
 
-  const other = newKey();
+  const other = generateKey();
   const said = greeting();
   const right = proofOf(key, said);
   const flipped = Buffer.from(hmac(key.bytes, "FRAMES/1 client", exporter, said));
@@ -213,15 +213,15 @@ function sender(
   { channel = exporter, secret }: { channel?: Uint8Array; secret?: Key } = { secret: key },
 ) {
   const sources = [new MemorySource("a", framesOf(3, 10))];
-  const outlets = sources.map((source, index) => new Outlet(index + 1, source));
-  const events = { wake: () => {} };
+  const outlets = sources.map((source, index) => new OutgoingSource(index + 1, source));
+  const events = { onWritable: () => {} };
   const machine = new Sender(outlets, hello, { checksum: false }, 30_000, 0, events, secret);
-  const into = new Uint8Array(outgoingBuffer);
+  const into = new Uint8Array(outgoingBufferBytes);
   const transmit = () => Buffer.from(into.subarray(0, machine.transmit(into, 0).length));
   return {
     machine,
     connect: () => {
-      machine.connected(0, channel);
+      machine.onConnected(0, channel);
       return transmit();
     },
     transmit,
@@ -237,7 +237,7 @@ describe("a sender with a key", () => {
     expect(transmit().length).toBe(0);
     const at = server();
     expect(at.says(flight)).toBeUndefined();
-    const answer = Buffer.concat(at.receiver.take(0));
+    const answer = Buffer.concat(at.receiver.drain(0));
     for (const byte of answer) {
       machine.receive(Uint8Array.of(byte), 0);
       if (machine.welcome === undefined) expect(transmit().length).toBe(0);
@@ -247,7 +247,7 @@ describe("a sender with a key", () => {
 
   test("does not speak over a channel that is not TLS", () => {
     const { machine } = sender();
-    expect(codeOf(() => machine.connected(0, undefined))).toBe("plaintext");
+    expect(codeOf(() => machine.onConnected(0, undefined))).toBe("plaintext");
   });
 
   const welcome = Buffer.from(
@@ -267,7 +267,7 @@ describe("a sender with a key", () => {
     [
       "has another key",
       (flight) => {
-        const proof = hmac(newKey().bytes, "FRAMES/1 server", exporter, flight, preface);
+        const proof = hmac(generateKey().bytes, "FRAMES/1 server", exporter, flight, preface);
         return Buffer.concat([preface, encodeProof(proof), welcome]);
       },
     ],
@@ -288,7 +288,7 @@ describe("a sender with a key", () => {
     const at = server([key], {}, Buffer.alloc(32, 2));
     expect(at.says(connect())).toBe("not-let-in");
     at.receiver.fail(new FramesError("not-let-in"));
-    const answer = Buffer.concat(at.receiver.take(0));
+    const answer = Buffer.concat(at.receiver.drain(0));
     expect(codeOf(() => machine.receive(answer, 0))).toBe("not-let-in");
   });
 
@@ -296,7 +296,7 @@ describe("a sender with a key", () => {
     const { machine, connect } = sender();
     const at = server();
     at.says(connect());
-    const answer = Buffer.concat(at.receiver.take(0));
+    const answer = Buffer.concat(at.receiver.drain(0));
     const twice = Buffer.concat([answer.subarray(0, 52), answer.subarray(8)]);
     expect(codeOf(() => machine.receive(twice, 0))).toBe("protocol");
     const plain = sender({});

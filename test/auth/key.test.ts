@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { allowsStream, formatKey, Key, parseKeys } from "../../src/auth/key.ts";
-import { newKey } from "../../src/keys.ts";
+import { generateKey } from "../../src/keys.ts";
 import { refusal } from "../helper/refusal.ts";
 
 /** Bytes 0 to 31, as in SPEC section 10's vectors. */
@@ -16,7 +16,7 @@ describe("a key", () => {
   });
 
   test("is another one each time it is made", () => {
-    const keys = Array.from({ length: 100 }, () => newKey());
+    const keys = Array.from({ length: 100 }, () => generateKey());
     expect(new Set(keys.map(({ text }) => text)).size).toBe(100);
     expect(keys.every((key) => key.bytes.length === 32)).toBe(true);
     expect(keys[0]!.equals(keys[1]!)).toBe(false);
@@ -52,7 +52,7 @@ describe("a key", () => {
 
 describe("a key file", () => {
   test("holds a name, a key, a role and a pattern per line, with comments", () => {
-    const other = newKey();
+    const other = generateKey();
     const text = `# keys\n\ncam-3 ${knownText}  # until May\n\tsite@a ${other.text} receive night-*\r\n`;
     const [first, second, ...rest] = parseKeys(text, "f");
     expect(rest).toEqual([]);

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { basename, join } from "node:path";
 import { formatKey } from "../../src/auth/key.ts";
-import { newKey } from "../../src/keys.ts";
+import { generateKey } from "../../src/keys.ts";
 import { peerMissing, sameTree } from "../helper/program.ts";
 import { cpuOf, cpuSoFar, deliver, type Peaks, start, startReceiving, timed } from "./measure.ts";
 import { sameConcatenation } from "./corpora.ts";
@@ -114,7 +114,7 @@ const framesWithKey: Rival = {
   differences: sameTree,
   async receive(to) {
     const keys = join(to, "keys");
-    const entry = { name: "bench", key: newKey(), role: "both", streams: "*" } as const;
+    const entry = { name: "bench", key: generateKey(), role: "both", streams: "*" } as const;
     writeFileSync(keys, formatKey(entry), { mode: 0o600 });
     const store = join(to, "store");
     const server = await startReceiving(store, "--key-file", keys);

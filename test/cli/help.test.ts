@@ -57,12 +57,12 @@ describe("help", () => {
 
   test("names every exit code that there is, with each of its meanings", () => {
     const text = help("exit-codes");
-    for (const { exit, sentence } of Object.values(errors)) {
+    for (const { exitCode: exit, sentence } of Object.values(errors)) {
       expect(text).toMatch(new RegExp(`^  ${exit} `, "m"));
       expect(text).toContain(sentence);
     }
     const codes = [...text.matchAll(/^ {2}(\d+) /gm)].map(([, code]) => Number(code));
-    const expected = new Set([0, ...Object.values(errors).map(({ exit }) => exit)]);
+    const expected = new Set([0, ...Object.values(errors).map(({ exitCode: exit }) => exit)]);
     expect(codes).toEqual([...expected].sort((a, b) => a - b));
   });
 

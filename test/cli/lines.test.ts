@@ -1,46 +1,46 @@
 // Lines on standard error: how they look, and for whom.
 
 import { describe, expect, test } from "bun:test";
-import { formatLine, type Level, type Line, lineStyle } from "../../src/cli/lines.ts";
+import { formatLogLine, type LogLevel, type LogLine, chooseLogStyle } from "../../src/cli/lines.ts";
 
 const now = new Date("2026-11-22T07:12:03.123Z");
 const time = "2026-11-22T07:12:03.123Z";
 
-const line: Line = {
+const line: LogLine = {
   level: "warning",
   type: "failed",
   text: "192.0.2.1:5 ended run7",
-  isDated: true,
+  hasTime: true,
   fields: { peer: "192.0.2.1:5", captured: 1763795523123456789n },
 };
 
 describe("a line", () => {
   test("as text has its time, where people want to know that", () => {
-    expect(formatLine("text", line, now)).toBe(`${time} 192.0.2.1:5 ended run7\n`);
+    expect(formatLogLine("text", line, now)).toBe(`${time} 192.0.2.1:5 ended run7\n`);
     const greeting = { ...line, isDated: false };
-    expect(formatLine("text", greeting, now)).toBe("192.0.2.1:5 ended run7\n");
+    expect(formatLogLine("text", greeting, now)).toBe("192.0.2.1:5 ended run7\n");
   });
 
   test("for the journal has syslog's priority, and no time", () => {
-    const priorities: [Level, number][] = [
+    const priorities: [LogLevel, number][] = [
       ["error", 3],
       ["warning", 4],
       ["info", 6],
       ["debug", 7],
     ];
     for (const [level, priority] of priorities) {
-      const said = formatLine("journal", { ...line, level }, now);
+      const said = formatLogLine("journal", { ...line, level }, now);
       expect(said).toBe(`<${priority}>192.0.2.1:5 ended run7\n`);
     }
   });
 
   test("as JSON has time, level, type and message first, then its fields, and bigints whole", () => {
-    expect(formatLine("json", line, now)).toBe(
+    expect(formatLogLine("json", line, now)).toBe(
       `{"time":"${time}","level":"warning","type":"failed","message":"192.0.2.1:5 ended run7",` +
         '"peer":"192.0.2.1:5","captured":"1763795523123456789"}\n',
     );
     const message = "what the error says";
-    expect(JSON.parse(formatLine("json", { ...line, fields: { message } }, now))).toEqual({
+    expect(JSON.parse(formatLogLine("json", { ...line, fields: { message } }, now))).toEqual({
       time,
       level: "warning",
       type: "failed",
@@ -51,11 +51,11 @@ describe("a line", () => {
   test("is one line, and obeyed by no terminal, whatever a peer has put into it", () => {
     const text = "a\nb\r\x1b[2J\x9b31m\u202egnp\u2028<0>c";
     for (const style of ["text", "journal", "json"] as const) {
-      const said = formatLine(style, { ...line, text, fields: { name: text } }, now);
+      const said = formatLogLine(style, { ...line, text, fields: { name: text } }, now);
       expect(said.slice(0, -1)).not.toMatch(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/u);
       expect(said).toEndWith("\n");
     }
-    const { name } = JSON.parse(formatLine("json", { ...line, fields: { name: text } }, now));
+    const { name } = JSON.parse(formatLogLine("json", { ...line, fields: { name: text } }, now));
     expect(name).toBe(text);
   });
 });
@@ -73,6 +73,6 @@ describe("the style of lines", () => {
     ["is text beside a journal that is elsewhere", ["send"], { JOURNAL_STREAM: "1:1" }, "text"],
   ];
   for (const [what, words, environment, style] of cases) {
-    test(what, () => expect<string>(lineStyle(words, environment)).toBe(style));
+    test(what, () => expect<string>(chooseLogStyle(words, environment)).toBe(style));
   }
 });

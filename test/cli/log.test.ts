@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, jest, spyOn, test } from "bun:test";
-import { Log, type LogSink } from "../../src/cli/log.ts";
+import { LogWriter, type LogSink } from "../../src/cli/log.ts";
 
 /** Characters that may wait for the reader. */
 const most = 1 << 20;
@@ -56,12 +56,12 @@ async function settled(): Promise<void> {
 
 const dropped = (lines: number): string => `(${lines} dropped)\n`;
 
-function logTo(sink: LogSink): Log {
-  return new Log(sink, dropped);
+function logTo(sink: LogSink): LogWriter {
+  return new LogWriter(sink, dropped);
 }
 
 /** Has `log` end, by a clock that stands still until `pass`. */
-function endOf(log: Log): {
+function endOf(log: LogWriter): {
   ended: Promise<void>;
   isOver(): boolean;
   given: number[];

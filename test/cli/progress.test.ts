@@ -1,15 +1,23 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
-import { Progress } from "../../src/cli/progress.ts";
+import { ProgressDisplay } from "../../src/cli/progress.ts";
 import type { Terminal } from "../../src/cli/terminal.ts";
 
-type Sources = Parameters<Progress["follow"]>[0];
+type Sources = Parameters<ProgressDisplay["update"]>[0];
 type Source = Sources[number];
 
 /** A source that has got so far. */
 function source(name: string, more: Partial<Source> = {}): Source {
-  const counts = { sent: 0, settled: 0, present: 0, moved: 0, refused: 0, skipped: 0, lost: 0 };
-  const sizes = { bytes: 0, settledBytes: 0, part: 0, partOf: 0 };
-  const live = { captured: 0, dropped: 0, retried: 0, delays: undefined };
+  const counts = {
+    sent: 0,
+    settled: 0,
+    present: 0,
+    removedAtServer: 0,
+    refused: 0,
+    conflictsSkipped: 0,
+    lost: 0,
+  };
+  const sizes = { bytes: 0, settledBytes: 0, largeFrameSent: 0, largeFrameSize: 0 };
+  const live = { capturedCount: 0, dropped: 0, retried: 0, delays: undefined };
   return { name, total: 10, ...counts, ...sizes, ...live, ...more };
 }
 
@@ -92,7 +100,7 @@ class Screen implements Terminal {
 
 let now = 0;
 let screen: Screen;
-let progress: Progress;
+let progress: ProgressDisplay;
 
 /** Lets both clocks run on, that of the timer and that of the rates. */
 function pass(milliseconds: number): void {
@@ -104,7 +112,7 @@ function pass(milliseconds: number): void {
 
 function start(more: Partial<Pick<Screen, "columns" | "rows" | "isLive">> = {}): void {
   screen = Object.assign(new Screen(), more);
-  progress = new Progress(screen, () => now);
+  progress = new ProgressDisplay(screen, () => now);
 }
 
 beforeEach(() => {
@@ -128,7 +136,7 @@ describe("on a terminal progress", () => {
   test("is a line for each source, drawn over the last", () => {
     start();
     const sources = [source("visible"), source("infrared", { total: 20 })];
-    progress.follow(sources);
+    progress.update(sources);
     pass(100);
     expect(screen.shown).toEqual([
       "visible     0%  0/10 frames  0 bytes/s  0 bytes",
@@ -148,7 +156,7 @@ describe("on a terminal progress", () => {
   test("leaves nothing of a longer line behind", () => {
     start();
     const one = source("visible", { settled: 9, settledBytes: 123_456_789, refused: 3, lost: 1 });
-    progress.follow([one]);
+    progress.update([one]);
     pass(2000);
     expect(screen.shown[0]).toEndWith("3 refused  1 not read");
     Object.assign(one, { settled: 0, settledBytes: 0, refused: 0, lost: 0 });
@@ -158,8 +166,8 @@ describe("on a terminal progress", () => {
 
   test("counts the part of a large frame, and what is lost, as done", () => {
     start();
-    const large = { part: 250, partOf: 500 };
-    progress.follow([source("visible", { settled: 4, settledBytes: 850, lost: 1, ...large })]);
+    const large = { largeFrameSent: 250, largeFrameSize: 500 };
+    progress.update([source("visible", { settled: 4, settledBytes: 850, lost: 1, ...large })]);
     pass(1100);
     expect(screen.shown).toEqual([
       "visible   55%  4/10 frames  1.00 kB/s  0:01 left  1.10 kB  1 not read",
@@ -169,7 +177,7 @@ describe("on a terminal progress", () => {
   test("counts what the server has confirmed, not what was sent", () => {
     start();
     const one = source("visible", { sent: 9, bytes: 9_000_000 });
-    progress.follow([one]);
+    progress.update([one]);
     pass(2000);
     expect(screen.shown).toEqual(["visible    0%  0/10 frames  0 bytes/s  0 bytes"]);
     Object.assign(one, { settled: 1, settledBytes: 1_000_000 });
@@ -182,15 +190,15 @@ describe("on a terminal progress", () => {
     const sources = [
       source("a", { settled: 2, settledBytes: 2_000_000, refused: 1 }),
       source("b", { settled: 1, settledBytes: 500_000, lost: 2, total: 4 }),
-      source("c", { part: 300_000, partOf: 600_000, total: 1 }),
+      source("c", { largeFrameSent: 300_000, largeFrameSize: 600_000, total: 1 }),
     ];
-    progress.follow(sources);
+    progress.update(sources);
     pass(2000);
     expect(screen.shown).toHaveLength(4);
     expect(screen.shown[3]).toBe(
       "total   36%  3/15 frames  1.40 MB/s  0:03 left  2.80 MB  1 refused  2 not read",
     );
-    progress.follow(sources.slice(0, 1));
+    progress.update(sources.slice(0, 1));
     pass(100);
     expect(screen.shown).toHaveLength(1);
   });
@@ -198,10 +206,10 @@ describe("on a terminal progress", () => {
   test("sums up large frames as parts of their own sources", () => {
     start();
     // Half of two frames is one of four, whatever their sizes.
-    progress.follow([
-      source("a", { total: 1, part: 50, partOf: 100 }),
-      source("b", { total: 1, part: 5_000_000, partOf: 10_000_000 }),
-      source("c", { total: 1, settled: 1, settledBytes: 1_000_000, partOf: 1_000_000 }),
+    progress.update([
+      source("a", { total: 1, largeFrameSent: 50, largeFrameSize: 100 }),
+      source("b", { total: 1, largeFrameSent: 5_000_000, largeFrameSize: 10_000_000 }),
+      source("c", { total: 1, settled: 1, settledBytes: 1_000_000, largeFrameSize: 1_000_000 }),
       source("d", { total: 1 }),
     ]);
     pass(2000);
@@ -210,7 +218,7 @@ describe("on a terminal progress", () => {
 
   test("sums up no share where one source does not know its number of frames", () => {
     start();
-    progress.follow([source("a", { settled: 3 }), source("b", { settled: 1, total: undefined })]);
+    progress.update([source("a", { settled: 3 }), source("b", { settled: 1, total: undefined })]);
     pass(2000);
     expect(screen.shown[2]).toBe("total  4 frames  0 bytes/s  0 bytes");
   });
@@ -218,10 +226,10 @@ describe("on a terminal progress", () => {
   test("foretells no end while it stops", () => {
     start();
     const sources = [source("a", { settled: 5 }), source("b", { settled: 1 })];
-    progress.follow(sources);
+    progress.update(sources);
     pass(2000);
     for (const line of screen.shown) expect(line).toContain(" left");
-    progress.stopping();
+    progress.onStopping();
     pass(100);
     expect(screen.shown).toEqual([
       "a       50%  5/10 frames  0 bytes/s  0 bytes",
@@ -232,7 +240,7 @@ describe("on a terminal progress", () => {
 
   test("foretells no end in its last drawing", () => {
     start();
-    progress.follow([source("a", { settled: 5 })]);
+    progress.update([source("a", { settled: 5 })]);
     pass(2000);
     expect(screen.shown[0]).toContain(" left");
     progress.stop();
@@ -242,14 +250,14 @@ describe("on a terminal progress", () => {
   test("says no share and no time left where nobody knows the number of frames", () => {
     start();
     const unknown = source("camera", { settled: 1, settledBytes: 1000, total: undefined });
-    progress.follow([unknown]);
+    progress.update([unknown]);
     pass(2000);
     expect(screen.shown).toEqual(["camera  1 frame  500 bytes/s  1.00 kB"]);
   });
 
   test("never says more than all", () => {
     start();
-    progress.follow([source("visible", { settled: 10, part: 9, partOf: 10 })]);
+    progress.update([source("visible", { settled: 10, largeFrameSent: 9, largeFrameSize: 10 })]);
     pass(2000);
     expect(screen.shown[0]).toContain(" 100%");
   });
@@ -257,11 +265,11 @@ describe("on a terminal progress", () => {
   test("makes way for messages, and goes on below them", () => {
     start();
     const sources = [source("visible"), source("infrared")];
-    progress.follow(sources);
+    progress.update(sources);
     pass(100);
-    progress.say("Not sent: \x1b[2Jlink");
+    progress.print("Not sent: \x1b[2Jlink");
     expect(screen.shown).toEqual(["Not sent: \\x1b[2Jlink"]);
-    progress.say("and another");
+    progress.print("and another");
     pass(100);
     expect(screen.shown).toEqual([
       "Not sent: \\x1b[2Jlink",
@@ -275,7 +283,7 @@ describe("on a terminal progress", () => {
   test("draws once more at the end, and never again", () => {
     start();
     const one = source("visible");
-    progress.follow([one]);
+    progress.update([one]);
     pass(100);
     Object.assign(one, { settled: 10 });
     progress.stop();
@@ -284,7 +292,7 @@ describe("on a terminal progress", () => {
     pass(10_000);
     expect(screen.written).toBe(written);
     // What is said afterwards stands below.
-    progress.say("done");
+    progress.print("done");
     expect(screen.shown.at(-1)).toBe("done");
     expect(screen.shown).toHaveLength(2);
   });
@@ -292,7 +300,7 @@ describe("on a terminal progress", () => {
   for (const columns of [200, 80, 40, 20, 5, 2, 1]) {
     test(`is cut to ${columns} columns, and leaves the last one free`, () => {
       start({ columns });
-      progress.follow([
+      progress.update([
         source("a name much longer than anybody would think of giving to a source of frames"),
         source("赤外線カメラ", { settled: 3, settledBytes: 1e12, refused: 12 }),
         source("🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥🔥", { settled: 3 }),
@@ -314,7 +322,7 @@ describe("on a terminal progress", () => {
         source("visible", { settled: 5, settledBytes: 4_000_000, refused: 3 }),
         source("infrared light", { settled: 10, settledBytes: 123_456 }),
       ];
-      progress.follow(sources);
+      progress.update(sources);
       pass(2000);
       expect(screen.shown).toHaveLength(4);
       screen.columns = columns;
@@ -331,7 +339,7 @@ describe("on a terminal progress", () => {
       expect(screen.shown[3]).toStartWith("total            75%  15/20 frames");
       // And a message takes the place of the lines, and not of more.
       screen.columns = columns;
-      progress.say("a message");
+      progress.print("a message");
       expect(screen.shown).toEqual(["before", "a message"]);
     });
 
@@ -339,7 +347,7 @@ describe("on a terminal progress", () => {
     test(`leaves nothing of wide characters behind on ${columns} columns`, () => {
       start();
       screen.err("before\n");
-      progress.follow([source("赤外線カメラ赤外線カメラ"), source("x🔥y🔥z🔥🔥🔥")]);
+      progress.update([source("赤外線カメラ赤外線カメラ"), source("x🔥y🔥z🔥🔥🔥")]);
       pass(2000);
       expect(screen.shown).toHaveLength(4);
       screen.columns = columns;
@@ -351,7 +359,7 @@ describe("on a terminal progress", () => {
 
   test("survives a terminal of 0 columns and 0 rows", () => {
     start({ columns: 0, rows: 0 });
-    progress.follow([source("visible"), source("infrared")]);
+    progress.update([source("visible"), source("infrared")]);
     pass(1000);
     for (const line of screen.lines) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(1);
   });
@@ -359,7 +367,7 @@ describe("on a terminal progress", () => {
   test("never cuts a character in half, wherever a name ends", () => {
     for (let columns = 3; columns < 50; columns++) {
       start({ columns });
-      progress.follow([source("a🔥b🔥🔥c🔥".repeat(8))]);
+      progress.update([source("a🔥b🔥🔥c🔥".repeat(8))]);
       pass(100);
       for (const line of screen.lines) {
         expect([columns, line.isWellFormed()]).toEqual([columns, true]);
@@ -370,14 +378,14 @@ describe("on a terminal progress", () => {
 
   test("shows control characters in a name as what they are", () => {
     start();
-    progress.follow([source("a\x1b[2Jb\n")]);
+    progress.update([source("a\x1b[2Jb\n")]);
     pass(100);
     expect(screen.shown[0]).toStartWith("a\\x1b[2Jb\\x0a    0%  0/10 frames");
   });
 
   test("keeps its columns below each other, whatever is in the names", () => {
     start({ columns: 120 });
-    progress.follow(["a", "赤外線", "a\nb", "x".repeat(60)].map((name) => source(name)));
+    progress.update(["a", "赤外線", "a\nb", "x".repeat(60)].map((name) => source(name)));
     pass(100);
     const starts = screen.shown.map((line) => Bun.stringWidth(line.slice(0, line.indexOf("0%"))));
     expect(starts).toHaveLength(5);
@@ -388,7 +396,7 @@ describe("on a terminal progress", () => {
     start({ rows: 8 });
     const sources = Array.from({ length: 40 }, (_, index) => source(`cam-${index}`));
     for (const done of sources.slice(0, 30)) Object.assign(done, { settled: 9, lost: 1 });
-    progress.follow(sources);
+    progress.update(sources);
     pass(100);
     expect(screen.shown.map((line) => line.split(" ")[0])).toEqual([
       ...["cam-30", "cam-31", "cam-32", "cam-33"],
@@ -411,7 +419,7 @@ describe("elsewhere progress", () => {
   test("is a plain line every ten seconds", () => {
     start({ isLive: false });
     const sources = [source("visible"), source("infrared")];
-    progress.follow(sources);
+    progress.update(sources);
     pass(9_900);
     expect(screen.written).toBe("");
     Object.assign(sources[0]!, { settled: 1, settledBytes: 10_000_000 });
@@ -430,8 +438,8 @@ describe("elsewhere progress", () => {
 
   test("foretells no end while it stops", () => {
     start({ isLive: false });
-    progress.follow([source("visible", { settled: 1 })]);
-    progress.stopping();
+    progress.update([source("visible", { settled: 1 })]);
+    progress.onStopping();
     pass(10_000);
     expect(screen.written).toBe(" 10%  1/10 frames  0 bytes/s  0 bytes\n");
   });
@@ -444,8 +452,8 @@ describe("elsewhere progress", () => {
 
   test("has no control sequences, and no last line of its own", () => {
     start({ isLive: false });
-    progress.follow([source("visible", { settled: 10 })]);
-    progress.say("hello \x1b[2J");
+    progress.update([source("visible", { settled: 10 })]);
+    progress.print("hello \x1b[2J");
     pass(500);
     progress.stop();
     expect(screen.written).toBe("hello \\x1b[2J\n");

@@ -1,9 +1,9 @@
 // What is told of each source at the end of a delivery, and in between.
 
 import { describe, expect, test } from "bun:test";
-import { droppedLine, reportJson, reportLine } from "../../src/cli/report.ts";
+import { droppedLine, sourceReportJson, sourceReportLine } from "../../src/cli/report.ts";
 import type { SourceReport } from "../../src/client/gaps.ts";
-import { Delays } from "../../src/session/delays.ts";
+import { DelayHistogram } from "../../src/session/delays.ts";
 
 type Progress = SourceReport["progress"];
 
@@ -12,9 +12,17 @@ function report(
   progress: Partial<Progress> = {},
   more: Partial<Omit<SourceReport, "progress">> = {},
 ): SourceReport {
-  const counts = { sent: 0, settled: 0, present: 0, moved: 0, refused: 0, skipped: 0, lost: 0 };
-  const sizes = { bytes: 0, settledBytes: 0, part: 0, partOf: 0 };
-  const live = { captured: 0, dropped: 0, retried: 0, delays: undefined };
+  const counts = {
+    sent: 0,
+    settled: 0,
+    present: 0,
+    removedAtServer: 0,
+    refused: 0,
+    conflictsSkipped: 0,
+    lost: 0,
+  };
+  const sizes = { bytes: 0, settledBytes: 0, largeFrameSent: 0, largeFrameSize: 0 };
+  const live = { capturedCount: 0, dropped: 0, retried: 0, delays: undefined };
   return {
     progress: { name: "cam", total: undefined, ...counts, ...sizes, ...live, ...progress },
     captured: 0,
@@ -25,8 +33,8 @@ function report(
   };
 }
 
-function delays(...milliseconds: number[]): Delays {
-  const made = new Delays();
+function delays(...milliseconds: number[]): DelayHistogram {
+  const made = new DelayHistogram();
   for (const delay of milliseconds) made.add(delay);
   return made;
 }
@@ -38,17 +46,19 @@ function dropped(...ranges: [first: number, last: number][]): SourceReport["gaps
 describe("the line on a source", () => {
   test("tells what was captured and delivered, and how fast", () => {
     const settled = { settled: 60, sent: 60 };
-    expect(reportLine(report(settled, { captured: 60, seconds: 10 }))).toBe(
+    expect(sourceReportLine(report(settled, { captured: 60, seconds: 10 }))).toBe(
       "cam: 60 captured, 60 delivered, 6.0/s",
     );
     // Nobody divides by nothing.
-    expect(reportLine(report(settled, { captured: 60 }))).toBe("cam: 60 captured, 60 delivered");
-    expect(reportLine(report())).toBe("cam: 0 captured, 0 delivered");
+    expect(sourceReportLine(report(settled, { captured: 60 }))).toBe(
+      "cam: 60 captured, 60 delivered",
+    );
+    expect(sourceReportLine(report())).toBe("cam: 0 captured, 0 delivered");
   });
 
   test("counts as delivered only what the server has of it", () => {
-    const progress = { settled: 100, refused: 10, moved: 20, skipped: 30 };
-    expect(reportLine(report(progress, { captured: 100 }))).toBe(
+    const progress = { settled: 100, refused: 10, removedAtServer: 20, conflictsSkipped: 30 };
+    expect(sourceReportLine(report(progress, { captured: 100 }))).toBe(
       "cam: 100 captured, 40 delivered, 10 refused",
     );
   });
@@ -62,7 +72,7 @@ describe("the line on a source", () => {
       [[-500], "delay 0.1 ms median, 0.1 ms p99"],
     ];
     for (const [given, told] of cases) {
-      const line = reportLine(report({ delays: delays(...given) }));
+      const line = sourceReportLine(report({ delays: delays(...given) }));
       const numbers = (text: string) => [...text.matchAll(/[\d.]+/g)].map(([number]) => +number);
       expect(line.replace(/[\d.]+/g, "N")).toBe(
         `cam: 0 captured, 0 delivered, ${told}`.replace(/[\d.]+/g, "N"),
@@ -73,24 +83,24 @@ describe("the line on a source", () => {
         expect(Math.abs(number / expected[index]! - 1)).toBeLessThan(0.06);
       }
     }
-    expect(reportLine(report({ delays: delays() }))).toBe("cam: 0 captured, 0 delivered");
+    expect(sourceReportLine(report({ delays: delays() }))).toBe("cam: 0 captured, 0 delivered");
   });
 
   test("counts as late what took more than a second", () => {
-    const line = reportLine(report({ delays: delays(10, 20, 900, 1200, 5000) }));
+    const line = sourceReportLine(report({ delays: delays(10, 20, 900, 1200, 5000) }));
     expect(line).toEndWith(", 2 late");
   });
 
   test("tells of what was sent again, refused and not read", () => {
     const progress = { settled: 7, retried: 3, refused: 2, lost: 5, dropped: 1 };
-    expect(reportLine(report(progress, { captured: 12, gaps: dropped([4, 4]) }))).toBe(
+    expect(sourceReportLine(report(progress, { captured: 12, gaps: dropped([4, 4]) }))).toBe(
       "cam: 12 captured, 5 delivered, 3 sent again, 2 refused, 4 not read, 1 dropped (4)",
     );
   });
 
   test("names what was dropped by its numbers", () => {
     const told = (gaps: SourceReport["gaps"], moreGaps = 0) => {
-      return reportLine(report({ lost: 9, dropped: 9 }, { gaps, moreGaps })).split(
+      return sourceReportLine(report({ lost: 9, dropped: 9 }, { gaps, moreGaps })).split(
         "delivered, ",
       )[1];
     };
@@ -105,14 +115,14 @@ describe("the line on a source", () => {
 
   test("names only those that were dropped among all gaps", () => {
     const gaps = [{ first: 1, last: 3, error: "vanished" as const }, ...dropped([7, 8])];
-    const line = reportLine(report({ lost: 5, dropped: 2 }, { gaps }));
+    const line = sourceReportLine(report({ lost: 5, dropped: 2 }, { gaps }));
     expect(line).toContain("3 not read");
     expect(line).toContain("2 dropped (7-8");
     expect(line).not.toContain("1-3");
   });
 
   test("shows no more of a name than a terminal should see", () => {
-    expect(reportLine(report({ name: "a\x1b[31m\u202eb" }))).toBe(
+    expect(sourceReportLine(report({ name: "a\x1b[31m\u202eb" }))).toBe(
       "a\\x1b[31m\\u202eb: 0 captured, 0 delivered",
     );
   });
@@ -120,9 +130,16 @@ describe("the line on a source", () => {
 
 describe("the object on a source", () => {
   test("has its counts, and no rate or delay where there is none", () => {
-    const progress = { settled: 50, sent: 48, refused: 4, moved: 3, skipped: 2, bytes: 999 };
+    const progress = {
+      settled: 50,
+      sent: 48,
+      refused: 4,
+      removedAtServer: 3,
+      conflictsSkipped: 2,
+      bytes: 999,
+    };
     const counts = { lost: 6, dropped: 5, retried: 1 };
-    expect(reportJson(report({ ...progress, ...counts }, { captured: 56 }))).toEqual({
+    expect(sourceReportJson(report({ ...progress, ...counts }, { captured: 56 }))).toEqual({
       ...{ name: "cam", captured: 56, sent: 48, frames: 41, bytes: 999 },
       ...{ refused: 4, lost: 6, dropped: 5, retried: 1, gaps: [] },
     });
@@ -130,14 +147,16 @@ describe("the object on a source", () => {
 
   test("has rate, delays and what was late where they are known", () => {
     const made = delays(100, 100, 100, 3000);
-    const json = reportJson(report({ settled: 4, delays: made }, { captured: 4, seconds: 2 }));
+    const json = sourceReportJson(
+      report({ settled: 4, delays: made }, { captured: 4, seconds: 2 }),
+    );
     expect(json).toMatchObject({
       rate: 2,
       late: 1,
-      delay: { median: made.within(0.5), p99: made.within(0.99) },
+      delay: { median: made.quantileMs(0.5), p99: made.quantileMs(0.99) },
     });
     // Captures, and nothing has arrived yet.
-    const none = reportJson(report({ delays: delays() }));
+    const none = sourceReportJson(report({ delays: delays() }));
     expect(none).toMatchObject({ late: 0 });
     expect(none).not.toHaveProperty("delay");
     expect(none).not.toHaveProperty("rate");
@@ -145,7 +164,7 @@ describe("the object on a source", () => {
 
   test("has all gaps that are known, with their reasons, and how many more there are", () => {
     const gaps = [...dropped([2, 4]), { first: 9, last: 9, error: "vanished" as const }];
-    const json = reportJson(report({}, { gaps, moreGaps: 12 }));
+    const json = sourceReportJson(report({}, { gaps, moreGaps: 12 }));
     expect(json).toMatchObject({
       gaps: [
         [2, 4, "dropped"],
@@ -153,12 +172,12 @@ describe("the object on a source", () => {
       ],
       moreGaps: 12,
     });
-    expect(reportJson(report({}, { gaps }))).not.toHaveProperty("moreGaps");
+    expect(sourceReportJson(report({}, { gaps }))).not.toHaveProperty("moreGaps");
   });
 
   test("can be written as JSON", () => {
     const made = report({ delays: delays(5) }, { gaps: dropped([1, 2]), seconds: 1 });
-    const json = reportJson(made);
+    const json = sourceReportJson(made);
     expect(JSON.parse(JSON.stringify(json))).toEqual(json as object);
   });
 });

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import {
-  type Patience,
+  type OverflowPolicy,
   printable,
-  say,
-  sayError,
-  sayJson,
+  print,
+  printError,
+  printJson,
   type Terminal,
 } from "../../src/cli/terminal.ts";
 
@@ -66,28 +66,28 @@ describe("what is printable", () => {
 describe("a message", () => {
   test("is one line on standard error", () => {
     const terminal = fakeTerminal();
-    say(terminal, "stored a\nb");
+    print(terminal, "stored a\nb");
     expect(terminal.shown).toEqual({ out: "", err: "stored a\\x0ab\n" });
   });
 
   test("of an error begins with the program's name, red where there are colours", () => {
     const plain = fakeTerminal();
-    sayError(plain, "Cannot send \x1b[31mred");
+    printError(plain, "Cannot send \x1b[31mred");
     expect(plain.shown).toEqual({ out: "", err: "frames: Cannot send \\x1b[31mred\n" });
     const coloured = fakeTerminal(true);
-    sayError(coloured, "no");
+    printError(coloured, "no");
     expect(coloured.shown.err).toBe("\x1b[31mframes:\x1b[0m no\n");
   });
 
   test("as JSON is one line on standard output, whole numbers exact", () => {
     const terminal = fakeTerminal();
-    sayJson(terminal, {
+    printJson(terminal, {
       type: "frame",
       name: "a\nb",
       captured: 1795331523123456789n,
       none: undefined,
     });
-    sayJson(terminal, { deep: [{ at: -1n }] });
+    printJson(terminal, { deep: [{ at: -1n }] });
     expect(terminal.shown).toEqual({
       out: '{"type":"frame","name":"a\\nb","captured":"1795331523123456789"}\n{"deep":[{"at":"-1"}]}\n',
       err: "",
@@ -98,7 +98,7 @@ describe("a message", () => {
 test("JSON holds nothing that a terminal would obey, and is what was meant", () => {
   const terminal = fakeTerminal();
   const name = Array.from({ length: 256 }, (_, code) => String.fromCharCode(code)).join("");
-  sayJson(terminal, { name });
+  printJson(terminal, { name });
   const line = terminal.shown.out;
   expect(line.slice(0, -1)).not.toMatch(/\p{Cc}/u);
   expect(JSON.parse(line)).toEqual({ name });
@@ -116,7 +116,7 @@ describe("the terminal of a process", () => {
 
   const plain = { PATH: process.env["PATH"] ?? "", TERM: "xterm" };
 
-  const patiences: Patience[] = [
+  const patiences: OverflowPolicy[] = [
     { results: "wait", messages: "wait" },
     { results: "wait", messages: "drop" },
     { results: "drop", messages: "wait" },
@@ -145,7 +145,7 @@ describe("the terminal of a process", () => {
     process.exit(0);`;
 
   /** Starts the talker; what it says on its loud output stays unread. */
-  function startTalker(loud: "out" | "err", patience: Patience) {
+  function startTalker(loud: "out" | "err", patience: OverflowPolicy) {
     const { results, messages } = patience;
     const child = Bun.spawn([process.execPath, "-e", talker, loud, results, messages], {
       ...{ env: plain, stdin: "ignore", stdout: "pipe", stderr: "pipe" },

@@ -4,11 +4,11 @@ import {
   formatCount,
   formatDuration,
   formatTime,
-  parseKeep,
-  parseMoment,
+  parseRetention,
+  parseTime,
   parseSeconds,
   parseSize,
-  parseSpan,
+  parseDuration,
 } from "../../src/cli/units.ts";
 import { refusal } from "../helper/refusal.ts";
 
@@ -95,7 +95,7 @@ describe("a span", () => {
     ["007d", 604_800],
   ];
   for (const [text, seconds] of good) {
-    test(`of ${text} is ${seconds} seconds`, () => expect(parseSpan(text)).toBe(seconds));
+    test(`of ${text} is ${seconds} seconds`, () => expect(parseDuration(text)).toBe(seconds));
   }
   const bad = [
     ...[
@@ -117,7 +117,7 @@ describe("a span", () => {
     ...["1e3s", "0x1h", "1,5h", "2w", "2y", "2ms", "NaNs", "Infinityd", "now"],
   ];
   for (const text of bad) {
-    test(`is not ${JSON.stringify(text)}`, () => expect(parseSpan(text)).toBeUndefined());
+    test(`is not ${JSON.stringify(text)}`, () => expect(parseDuration(text)).toBeUndefined());
   }
 });
 
@@ -143,7 +143,7 @@ describe("a moment", () => {
     ["1969-12-31T23:59:59Z", -1000],
   ];
   for (const [text, time] of good) {
-    test(`is ${text}`, () => expect(parseMoment(text, "--since", now)).toBe(time));
+    test(`is ${text}`, () => expect(parseTime(text, "--since", now)).toBe(time));
   }
 
   const bad = [
@@ -153,7 +153,7 @@ describe("a moment", () => {
   ];
   for (const text of bad) {
     test(`is not ${JSON.stringify(text)}`, () => {
-      const { code, message } = refusal(() => parseMoment(text, "--since", now));
+      const { code, message } = refusal(() => parseTime(text, "--since", now));
       expect(code).toBe("usage");
       expect(message).toStartWith("Cannot read --since: expected now, a time such as");
       expect(message).toEndWith(`current value is ${JSON.stringify(text)}`);
@@ -178,7 +178,7 @@ describe("what is kept", () => {
     ["10b", { bytes: 10 }],
   ];
   for (const [text, keep] of good) {
-    test(`may be ${text}`, () => expect(parseKeep(text, "--keep")).toEqual(keep));
+    test(`may be ${text}`, () => expect(parseRetention(text, "--keep")).toEqual(keep));
   }
 
   const bad: [text: string, hint: string][] = [
@@ -191,7 +191,7 @@ describe("what is kept", () => {
   ];
   for (const [text, hint] of bad) {
     test(`is not ${JSON.stringify(text)}`, () => {
-      const { code, message } = refusal(() => parseKeep(text, "--keep"));
+      const { code, message } = refusal(() => parseRetention(text, "--keep"));
       expect(code).toBe("usage");
       expect(message).toStartWith("Cannot read --keep: expected a ");
       expect(message).toContain(hint);

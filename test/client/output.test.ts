@@ -1,13 +1,13 @@
 // Received frames go to whoever takes them once, over however many connections they come.
 
 import { expect, test } from "bun:test";
-import { Output } from "../../src/client/output.ts";
+import { CallbackSink } from "../../src/client/output.ts";
 
 const origin = { stream: "s", source: "a", session: "1".repeat(32) };
 
 /** Gives frames to an output as a connection does, and tells cursors behind some. */
-async function connection(output: Output, first: number, last: number, cursors: number[]) {
-  output.welcomed("i", "a store");
+async function connection(output: CallbackSink, first: number, last: number, cursors: number[]) {
+  output.onConnected("i", "a store");
   const source = output.open(origin);
   const keeps: (() => void)[] = [];
   for (let sequence = first; sequence <= last; sequence++) {
@@ -20,14 +20,14 @@ async function connection(output: Output, first: number, last: number, cursors: 
     });
     writer.write(new Uint8Array([sequence]));
     await writer.finish(0);
-    if (cursors.includes(sequence)) keeps.push(output.mark(`c${sequence}`));
+    if (cursors.includes(sequence)) keeps.push(output.onCursor(`c${sequence}`));
   }
   return keeps;
 }
 
 test("a frame that comes again is taken once, whichever cursors were kept when the connection broke", async () => {
   const taken: number[] = [];
-  const output = new Output(({ sequence }) => void taken.push(sequence), true);
+  const output = new CallbackSink(({ sequence }) => void taken.push(sequence), true);
   const [keep] = await connection(output, 1, 50, [10, 20, 30, 40]);
   // The others came, and were lost with the connection.
   keep!();
@@ -43,7 +43,7 @@ test("a frame that comes again is taken once, whichever cursors were kept when t
 
 test("nothing more is read while bytes wait to be taken", async () => {
   let go = (): void => {};
-  const output = new Output(() => new Promise((resolve) => (go = resolve)), false);
+  const output = new CallbackSink(() => new Promise((resolve) => (go = resolve)), false);
   const source = output.open(origin);
   const size = 5 << 20;
   const finished = [1, 2].map((sequence) => {

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
-import { StreamName } from "../../src/client/stream-name.ts";
+import { StreamNameTemplate } from "../../src/client/stream-name.ts";
 
 const at = (text: string, time: string) =>
-  new StreamName(text).at(BigInt(Date.parse(time)) * 1_000_000n);
+  new StreamNameTemplate(text).at(BigInt(Date.parse(time)) * 1_000_000n);
 
 describe("the name of a stream", () => {
   test.each([
@@ -19,7 +19,7 @@ describe("the name of a stream", () => {
   });
 
   test("goes over in the very second, and back for a frame that is older", () => {
-    const name = new StreamName("%d");
+    const name = new StreamNameTemplate("%d");
     const midnight = BigInt(Date.parse("2026-11-23T00:00:00Z")) * 1_000_000n;
     expect([-1n, 0n, -1n, 1n].map((after) => name.at(midnight + after))).toEqual([
       "22",
@@ -30,13 +30,15 @@ describe("the name of a stream", () => {
   });
 
   test("changes only if there is a field in it", () => {
-    const changes = ["a", "a%%", "%%Y", "%Y", "a-%d"].map((text) => new StreamName(text).changes);
+    const changes = ["a", "a%%", "%%Y", "%Y", "a-%d"].map(
+      (text) => new StreamNameTemplate(text).isTimeDependent,
+    );
     expect(changes).toEqual([false, false, false, true, true]);
   });
 
   for (const text of ["%q", "a%", "%-d", "100% sure"]) {
     test(`that holds what is no field is refused: ${text}`, () => {
-      expect(() => new StreamName(text)).toThrow(FramesError);
+      expect(() => new StreamNameTemplate(text)).toThrow(FramesError);
     });
   }
 });

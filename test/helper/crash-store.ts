@@ -65,7 +65,7 @@ async function follow(place: string, plan: Plan): Promise<void> {
     const origin = {
       ...{ stream: childStream, source, session: childSession, durable },
       ...(conflict === undefined ? {} : { conflict }),
-      ...(again === undefined ? {} : { again }),
+      ...(again === undefined ? {} : { resendRemoved: again }),
     };
     const found = sources.get(source) ?? store.open(origin);
     sources.set(source, found);

@@ -53,7 +53,7 @@ export function expectEnd(outcome: Outcome, row: Case): void {
   } else {
     const { confirmed = 0 } = row;
     expect({ code, ...told, stderr }).toMatchObject({
-      code: errors[row.error].exit,
+      code: errors[row.error].exitCode,
       ...{ type: "error", error: row.error, confirmed },
     });
     expect(errorLines).toEqual([lines.at(-1)!]);

@@ -17,7 +17,7 @@ import { join, relative } from "node:path";
 
 import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
 import { errorByNumber, type ErrorName } from "../../src/errors.ts";
-import { newKey } from "../../src/keys.ts";
+import { generateKey } from "../../src/keys.ts";
 import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, type JsonMessage, type } from "../wire/vectors.ts";
 import { expectCode, type Json, relayTo, summaryOf } from "./delivery.ts";
@@ -330,7 +330,7 @@ export async function guardedServer(options: GuardedOptions): Promise<GuardedSer
   for (const name of ["sibling.txt", "outside/secret.png", "outside/folder/1.png"]) {
     writeFileSync(join(around, name), `what is in ${name}\n`);
   }
-  const key: KeyEntry = { name: "cam", key: newKey(), role: "both", streams: "*" };
+  const key: KeyEntry = { name: "cam", key: generateKey(), role: "both", streams: "*" };
   const keys = join(around, "keys");
   writeFileSync(keys, [key, ...moreKeys].map(formatKey).join(""), { mode: 0o600 });
   mkdirSync(store);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import { parseArguments } from "../../src/cli/arguments.ts";
 import { sendCommand } from "../../src/cli/send.ts";
-import { sayError, type Terminal } from "../../src/cli/terminal.ts";
+import { printError, type Terminal } from "../../src/cli/terminal.ts";
 import { FramesError } from "../../src/errors.ts";
 import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, message, type } from "../wire/vectors.ts";
@@ -255,7 +255,7 @@ async function runHere([, ...words]: string[]): Promise<Finished> {
     colours: false,
     end: async () => {},
   };
-  const stop = { gently: new AbortController().signal, atOnce: new AbortController().signal };
+  const stop = { graceful: new AbortController().signal, immediate: new AbortController().signal };
   let code: number;
   try {
     const given = parseArguments("send", words, environment());
@@ -268,8 +268,8 @@ async function runHere([, ...words]: string[]): Promise<Finished> {
     code = await within(command, () => `frames send ${words.join(" ")} did not end`);
   } catch (error) {
     if (!(error instanceof FramesError) || error.code === "internal") throw error;
-    sayError(terminal, error.message, error.code);
-    code = error.exit;
+    printError(terminal, error.message, error.code);
+    code = error.exitCode;
   }
   const stdout = out.join("");
   return { code, stdout, stderr: err.join(""), output: Buffer.from(stdout), peakMemory: 0 };

@@ -2,9 +2,9 @@
 
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
-import type { Skipped } from "../../src/source/directory.ts";
-import { type Root, rootOf } from "../../src/source/walk.ts";
-import { Watch, type WatchOptions } from "../../src/source/watch.ts";
+import type { SkippedPath } from "../../src/source/directory.ts";
+import { type RootDirectory, createRoot } from "../../src/source/walk.ts";
+import { DirectoryWatcher, type WatchOptions } from "../../src/source/watch.ts";
 import type { WatchedFolder } from "../../src/source/watched.ts";
 
 /** Something that came of a watched folder: a frame with its bytes, or a loss with its code. */
@@ -18,7 +18,7 @@ export interface Came {
 
 /** How a folder is watched here, unless a test says otherwise. */
 export interface WatchingOptions extends Partial<WatchOptions> {
-  readonly roots?: readonly Root[];
+  readonly roots?: readonly RootDirectory[];
   /** Whether nothing is taken before `release`. */
   readonly isHeld?: boolean;
 }
@@ -47,29 +47,29 @@ export class StoppedClock {
 /** Watches a folder and takes what comes, as a delivery does. */
 export class Watching {
   readonly came: Came[] = [];
-  readonly skipped: Skipped[] = [];
+  readonly skipped: SkippedPath[] = [];
   readonly troubles: FramesError[] = [];
   readonly sources = new Map<string, WatchedFolder>();
   /** Sources that gave everything they had, after the end. */
   readonly ended: string[] = [];
-  readonly watch: Watch;
+  readonly watch: DirectoryWatcher;
   #isHeld: boolean;
 
   constructor(folder: string, options: WatchingOptions = {}) {
-    const { roots = [rootOf(folder, "run7", false)], isHeld = false, ...more } = options;
-    const usual = { filter: { include: [], exclude: [] }, settle: 100, since: undefined };
+    const { roots = [createRoot(folder, "run7", false)], isHeld = false, ...more } = options;
+    const usual = { filter: { include: [], exclude: [] }, settleMs: 100, since: undefined };
     this.#isHeld = isHeld;
-    this.watch = new Watch(
+    this.watch = new DirectoryWatcher(
       roots,
       { ...usual, ...more },
       {
-        source: (source) => {
+        onSource: (source) => {
           if (this.sources.has(source.name)) throw new Error(`${source.name} came twice`);
           this.sources.set(source.name, source);
           if (!this.#isHeld) void this.#take(source);
         },
-        skipped: (one) => this.skipped.push(one),
-        trouble: (error) => this.troubles.push(error),
+        onSkipped: (one) => this.skipped.push(one),
+        onRetry: (error) => this.troubles.push(error),
       },
     );
     this.watch.start();
@@ -117,7 +117,7 @@ async function read(source: WatchedFolder, given: Frame | Loss): Promise<Came> {
       return { source: source.name, name, sequence, bytes: Buffer.from(bytes).toString("latin1") };
     } catch (error) {
       if (!(error instanceof FramesError)) throw error;
-      item = source.again(item, error);
+      item = source.retry(item, error);
     }
   }
 }

@@ -5,7 +5,7 @@ import {
   defaultPort,
   formatAddress,
   isLoopback,
-  ownAddresses,
+  reachableAddresses,
   parseAddress,
 } from "../../src/net/address.ts";
 
@@ -107,7 +107,7 @@ describe("loopback", () => {
 });
 
 test("this machine's own addresses are numbers that others can use, IPv4 first", () => {
-  const addresses = ownAddresses();
+  const addresses = reachableAddresses();
   for (const address of addresses) {
     expect(isIP(address)).toBeGreaterThan(0);
     expect(isLoopback(address)).toBe(false);

@@ -10,7 +10,7 @@ import {
   type Socket,
 } from "node:net";
 import { FramesError } from "../../src/errors.ts";
-import { ownAddresses } from "../../src/net/address.ts";
+import { reachableAddresses } from "../../src/net/address.ts";
 import { connect } from "../../src/net/connect.ts";
 import type { Connection, ConnectionHandler } from "../../src/net/connection.ts";
 import { listen, type Listener } from "../../src/net/listen.ts";
@@ -29,7 +29,7 @@ type Reactions = Partial<Record<"opened" | "data" | "drained" | "ended" | "tick"
 
 /** Records what a connection tells, and lets a test wait until something has happened. */
 class Recorder implements ConnectionHandler {
-  readonly tickEvery = 1000;
+  readonly tickIntervalMs = 1000;
   readonly events: string[] = [];
   readonly hash = new Bun.CryptoHasher("sha256");
   connection!: Connection;
@@ -50,13 +50,13 @@ class Recorder implements ConnectionHandler {
     for (const look of [...this.#waiting]) look();
   }
 
-  opened(connection: Connection): void {
+  onOpen(connection: Connection): void {
     this.connection = connection;
     this.#happened("opened");
     this.#on.opened?.();
   }
 
-  data(chunk: Uint8Array): void {
+  onData(chunk: Uint8Array): void {
     this.bytes += chunk.length;
     this.chunk = chunk;
     this.hash.update(chunk);
@@ -65,12 +65,12 @@ class Recorder implements ConnectionHandler {
     this.#on.data?.();
   }
 
-  drained(): void {
+  onDrain(): void {
     this.#happened("drained");
     this.#on.drained?.();
   }
 
-  ended(): void {
+  onEnd(): void {
     this.#happened("ended");
     this.#on.ended?.();
   }
@@ -80,12 +80,12 @@ class Recorder implements ConnectionHandler {
     this.#on.tick?.();
   }
 
-  failed(error: FramesError): void {
+  fail(error: FramesError): void {
     this.failure = error;
     this.#happened("failed");
   }
 
-  closed(error: FramesError | undefined): void {
+  onClose(error: FramesError | undefined): void {
     this.error = error;
     this.#happened("closed");
   }
@@ -194,18 +194,18 @@ describe("a connection", () => {
     let most = 0;
     let waited = 0;
     const pump = (): void => {
-      while (here.connection.queued === 0 && from < all.length) {
+      while (here.connection.queuedBytes === 0 && from < all.length) {
         here.connection.send(all.subarray(from, from + step));
         from += step;
-        most = Math.max(most, here.connection.queued);
-        if (here.connection.queued > 0) waited++;
+        most = Math.max(most, here.connection.queuedBytes);
+        if (here.connection.queuedBytes > 0) waited++;
       }
-      if (from >= all.length && here.connection.queued === 0) here.connection.finish();
+      if (from >= all.length && here.connection.queuedBytes === 0) here.connection.finish();
     };
     const { here, peer } = await withPlainPeer(new Recorder({ drained: pump }));
     pump();
     // Nobody reads: the socket took what it could, and the rest waits here.
-    expect(here.connection.queued).toBeGreaterThan(0);
+    expect(here.connection.queuedBytes).toBeGreaterThan(0);
     expect(from).toBeLessThan(all.length);
     const hash = new Bun.CryptoHasher("sha256");
     for await (const chunk of peer) hash.update(chunk as Buffer);
@@ -230,11 +230,11 @@ describe("a connection", () => {
       await other.here.until(() => other.here.bytes === round);
     }
     expect(there.bytes).toBe(0);
-    expect(here.connection.queued).toBeGreaterThan(all.length / 2);
+    expect(here.connection.queuedBytes).toBeGreaterThan(all.length / 2);
     there.connection.resume();
     await there.until(() => there.bytes === all.length);
     expect(there.hash.digest("hex")).toBe(sha256(all));
-    expect(here.connection.queued).toBe(0);
+    expect(here.connection.queuedBytes).toBe(0);
   });
 
   test("that finishes loses nothing, though the peer still sends", async () => {
@@ -248,7 +248,7 @@ describe("a connection", () => {
     pour();
     here.connection.send(all);
     here.connection.finish();
-    expect(here.connection.queued).toBeGreaterThan(0);
+    expect(here.connection.queuedBytes).toBeGreaterThan(0);
     const hash = new Bun.CryptoHasher("sha256");
     for await (const chunk of peer.iterator({ destroyOnReturn: false }))
       hash.update(chunk as Buffer);
@@ -297,10 +297,10 @@ describe("a connection", () => {
     jest.useFakeTimers();
     here.connection.send(bytesOf(64 << 20));
     here.connection.finish();
-    expect(here.connection.queued).toBeGreaterThan(0);
+    expect(here.connection.queuedBytes).toBeGreaterThan(0);
     jest.advanceTimersByTime(2_000);
     expect(here.connection.isClosed).toBe(true);
-    expect(here.connection.queued).toBe(0);
+    expect(here.connection.queuedBytes).toBe(0);
     expect(here.events.at(-1)).toBe("closed");
   });
 
@@ -343,13 +343,13 @@ describe("a connection", () => {
     here.connection.finish(1_000);
     let passed = 0;
     let rounds = 0;
-    while (here.connection.queued > 0) {
+    while (here.connection.queuedBytes > 0) {
       jest.advanceTimersByTime(999);
       passed += 999;
       expect(here.connection.isClosed).toBe(false);
-      const before = here.connection.queued;
+      const before = here.connection.queuedBytes;
       // Reads until the socket could take more.
-      while (here.connection.queued === before) {
+      while (here.connection.queuedBytes === before) {
         const chunk = peer.read() as Buffer | null;
         if (chunk === null) await once(peer, "readable");
         else hash.update(chunk);
@@ -437,7 +437,7 @@ describe("connecting", () => {
     const recorder = new Recorder();
     const error = await connect(address, recorder, 10_000).catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(FramesError);
-    const { code, exit, message } = error as FramesError;
+    const { code, exitCode: exit, message } = error as FramesError;
     expect([code, exit]).toEqual(["unreachable", 10]);
     expect(message).toBe(
       `Cannot connect to 127.0.0.1:${address.port}: connection refused; start "frames serve" on this machine`,
@@ -445,7 +445,7 @@ describe("connecting", () => {
     expect(recorder.events).toEqual([]);
   });
 
-  const own = ownAddresses().find((address) => isIPv4(address));
+  const own = reachableAddresses().find((address) => isIPv4(address));
   const unless = own === undefined ? " (skipped: this machine has no address but loopback)" : "";
   test.skipIf(own === undefined)(
     `to where nobody listens on a machine that others reach names what may be wrong there${unless}`,
@@ -490,7 +490,7 @@ describe("connecting", () => {
       const address = { host: "127.0.0.1", port };
       const error = await connect(address, recorder, 300).catch((caught: unknown) => caught);
       expect(error).toBeInstanceOf(FramesError);
-      const { code, exit, message } = error as FramesError;
+      const { code, exitCode: exit, message } = error as FramesError;
       expect([code, exit]).toEqual(["no-connection", 35]);
       expect(message).toStartWith(`Cannot connect to 127.0.0.1:${port}: no answer within`);
       expect(message).toContain(`let port ${port} through?`);

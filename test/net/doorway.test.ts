@@ -1,45 +1,45 @@
 import { describe, expect, test } from "bun:test";
-import { Doorway } from "../../src/net/doorway.ts";
+import { PendingConnections } from "../../src/net/doorway.ts";
 
 describe("a doorway", () => {
   test("holds half of all connections of one address; then the oldest of these goes", () => {
-    const doorway = new Doorway<number>(8);
-    doorway.enter(100, "other", 1);
-    const gone = [1, 2, 3, 4, 5, 6].map((number) => doorway.enter(number, "silent", 2));
+    const doorway = new PendingConnections<number>(8);
+    doorway.add(100, "other", 1);
+    const gone = [1, 2, 3, 4, 5, 6].map((number) => doorway.add(number, "silent", 2));
     expect(gone).toEqual([undefined, undefined, undefined, undefined, 1, 2]);
   });
 
   test("lets the oldest of all go when there are too many connections", () => {
-    const doorway = new Doorway<number>(4);
-    expect(doorway.enter(1, "a", 1)).toBeUndefined();
-    expect(doorway.enter(2, "b", 4)).toBeUndefined();
-    expect(doorway.enter(3, "c", 5)).toBe(1);
-    expect(doorway.enter(4, "d", 5)).toBe(2);
+    const doorway = new PendingConnections<number>(4);
+    expect(doorway.add(1, "a", 1)).toBeUndefined();
+    expect(doorway.add(2, "b", 4)).toBeUndefined();
+    expect(doorway.add(3, "c", 5)).toBe(1);
+    expect(doorway.add(4, "d", 5)).toBe(2);
   });
 
   test("lets nobody go who is known, or gone already", () => {
-    const doorway = new Doorway<number>(4);
-    doorway.enter(1, "a", 1);
-    doorway.enter(2, "a", 2);
-    doorway.leave(1);
-    doorway.leave(1);
-    expect(doorway.enter(3, "a", 3)).toBeUndefined();
-    expect(doorway.enter(4, "a", 4)).toBe(2);
-    for (const number of [3, 4]) doorway.leave(number);
-    expect(doorway.enter(5, "a", 99)).toBeUndefined();
+    const doorway = new PendingConnections<number>(4);
+    doorway.add(1, "a", 1);
+    doorway.add(2, "a", 2);
+    doorway.remove(1);
+    doorway.remove(1);
+    expect(doorway.add(3, "a", 3)).toBeUndefined();
+    expect(doorway.add(4, "a", 4)).toBe(2);
+    for (const number of [3, 4]) doorway.remove(number);
+    expect(doorway.add(5, "a", 99)).toBeUndefined();
   });
 
   test("holds one of an address, however few there may be in all", () => {
-    const doorway = new Doorway<number>(1);
-    expect(doorway.enter(1, "a", 1)).toBeUndefined();
-    expect(doorway.enter(2, "a", 1)).toBe(1);
+    const doorway = new PendingConnections<number>(1);
+    expect(doorway.add(1, "a", 1)).toBeUndefined();
+    expect(doorway.add(2, "a", 1)).toBe(1);
   });
 
   test("an honest one that comes to a crowd of the silent is through before it would have to go", () => {
-    const doorway = new Doorway<string>(100);
-    for (let number = 0; number < 1000; number++) doorway.enter(`${number}`, "silent", 51);
-    doorway.enter("honest", "silent", 51);
-    const gone = Array.from({ length: 49 }, (_, at) => doorway.enter(`x${at}`, "silent", 51));
+    const doorway = new PendingConnections<string>(100);
+    for (let number = 0; number < 1000; number++) doorway.add(`${number}`, "silent", 51);
+    doorway.add("honest", "silent", 51);
+    const gone = Array.from({ length: 49 }, (_, at) => doorway.add(`x${at}`, "silent", 51));
     expect(gone).not.toContain("honest");
     expect(gone).not.toContain(undefined);
   });

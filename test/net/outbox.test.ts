@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { Outbox, type Writable } from "../../src/net/outbox.ts";
+import { WriteQueue, type Writable } from "../../src/net/outbox.ts";
 
 /** A socket that takes what the test lets it take. */
 class FakeSocket implements Writable {
@@ -40,42 +40,42 @@ const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 describe("an outbox", () => {
   test("hands bytes to the socket at once, and holds none that it took", () => {
     const socket = new FakeSocket();
-    const outbox = new Outbox(socket);
+    const outbox = new WriteQueue(socket);
     socket.takes.push(10, 5);
     outbox.send(numbered(0, 10));
-    expect(outbox.queued).toBe(0);
+    expect(outbox.queuedBytes).toBe(0);
     outbox.send(numbered(10, 5));
-    expect(outbox.queued).toBe(0);
+    expect(outbox.queuedBytes).toBe(0);
     expect(socket.taken).toEqual([...numbered(0, 15)]);
   });
 
   test("keeps what the socket did not take, and sends it before anything else", () => {
     const socket = new FakeSocket();
-    const outbox = new Outbox(socket);
+    const outbox = new WriteQueue(socket);
     socket.takes.push(3);
     outbox.send(numbered(0, 10));
-    expect(outbox.queued).toBe(7);
+    expect(outbox.queuedBytes).toBe(7);
     // There would be room now, but not for what comes later.
     socket.takes.push(100, 100);
     outbox.send(numbered(10, 5));
     expect(socket.taken).toEqual([0, 1, 2]);
-    expect(outbox.queued).toBe(12);
+    expect(outbox.queuedBytes).toBe(12);
     expect(outbox.flush()).toBe(true);
-    expect(outbox.queued).toBe(0);
+    expect(outbox.queuedBytes).toBe(0);
     expect(socket.taken).toEqual([...numbered(0, 15)]);
   });
 
   test("stops at the first short write of a flush", () => {
     const socket = new FakeSocket();
-    const outbox = new Outbox(socket);
+    const outbox = new WriteQueue(socket);
     outbox.send(numbered(0, 10));
     outbox.send(numbered(10, 10));
     socket.takes.push(4, 100);
     expect(outbox.flush()).toBe(false);
     expect(socket.taken).toEqual([0, 1, 2, 3]);
-    expect(outbox.queued).toBe(16);
+    expect(outbox.queuedBytes).toBe(16);
     expect(outbox.flush()).toBe(false);
-    expect(outbox.queued).toBe(10);
+    expect(outbox.queuedBytes).toBe(10);
     socket.takes.push(100);
     expect(outbox.flush()).toBe(true);
     expect(socket.taken).toEqual([...numbered(0, 20)]);
@@ -83,24 +83,24 @@ describe("an outbox", () => {
 
   test("is flushed when there is nothing, as a socket does that drains for no reason", () => {
     const socket = new FakeSocket();
-    const outbox = new Outbox(socket);
+    const outbox = new WriteQueue(socket);
     expect(outbox.flush()).toBe(true);
     outbox.send(new Uint8Array());
-    expect(outbox.queued).toBe(0);
+    expect(outbox.queuedBytes).toBe(0);
     expect(outbox.flush()).toBe(true);
     expect(socket.taken).toEqual([]);
   });
 
   test("counts nothing twice when the socket is closed", () => {
     const socket = new FakeSocket();
-    const outbox = new Outbox(socket);
+    const outbox = new WriteQueue(socket);
     socket.takes.push(-1, -1);
     outbox.send(numbered(0, 10));
-    expect(outbox.queued).toBe(10);
+    expect(outbox.queuedBytes).toBe(10);
     expect(outbox.flush()).toBe(false);
-    expect(outbox.queued).toBe(10);
+    expect(outbox.queuedBytes).toBe(10);
     outbox.clear();
-    expect(outbox.queued).toBe(0);
+    expect(outbox.queuedBytes).toBe(0);
     socket.takes.push(100);
     expect(outbox.flush()).toBe(true);
     expect(socket.taken).toEqual([]);
@@ -108,7 +108,7 @@ describe("an outbox", () => {
 
   test("holds bytes by reference, without a copy", () => {
     const socket = new FakeSocket();
-    const outbox = new Outbox(socket);
+    const outbox = new WriteQueue(socket);
     const bytes = numbered(0, 4);
     outbox.send(bytes);
     bytes[3] = 99;
@@ -121,26 +121,26 @@ describe("an outbox", () => {
     const random = generator(seed);
     for (let round = 0; round < 200; round++) {
       const socket = new FakeSocket();
-      const outbox = new Outbox(socket);
+      const outbox = new WriteQueue(socket);
       let sent = 0;
       for (let step = 0; step < 60; step++) {
         const writes = random(4);
         for (let count = 0; count < writes; count++) socket.takes.push(random(12) - 1);
         if (random(3) === 0) {
-          const before = outbox.queued;
+          const before = outbox.queuedBytes;
           const all = outbox.flush();
-          expect(all).toBe(outbox.queued === 0);
-          expect(outbox.queued).toBeLessThanOrEqual(before);
+          expect(all).toBe(outbox.queuedBytes === 0);
+          expect(outbox.queuedBytes).toBeLessThanOrEqual(before);
         } else {
           const count = random(20);
           outbox.send(numbered(sent, count));
           sent += count;
         }
         // It holds what the socket did not take, and nothing besides.
-        expect(outbox.queued).toBe(sent - socket.taken.length);
+        expect(outbox.queuedBytes).toBe(sent - socket.taken.length);
         socket.takes.length = 0;
       }
-      while (outbox.queued > 0) {
+      while (outbox.queuedBytes > 0) {
         socket.takes.push(random(30));
         outbox.flush();
       }
@@ -151,19 +151,19 @@ describe("an outbox", () => {
   test("never holds more than was sent at once, if the sender waits until it is empty", () => {
     const random = generator(seed);
     const socket = new FakeSocket();
-    const outbox = new Outbox(socket);
+    const outbox = new WriteQueue(socket);
     let sent = 0;
     let most = 0;
     while (sent < 5000) {
-      if (outbox.queued === 0) {
+      if (outbox.queuedBytes === 0) {
         outbox.send(numbered(sent, 100));
         sent += 100;
       }
-      most = Math.max(most, outbox.queued);
+      most = Math.max(most, outbox.queuedBytes);
       socket.takes.push(random(40));
       outbox.flush();
     }
     expect(most).toBeLessThanOrEqual(100);
-    expect(socket.taken).toEqual([...numbered(0, sent - outbox.queued)]);
+    expect(socket.taken).toEqual([...numbered(0, sent - outbox.queuedBytes)]);
   });
 });

@@ -1,7 +1,7 @@
 // How many bytes a second a socket is handed: by a clock of the test's own.
 
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
-import { Outbox, type Writable } from "../../src/net/outbox.ts";
+import { WriteQueue, type Writable } from "../../src/net/outbox.ts";
 import { PacedSocket } from "../../src/net/pace.ts";
 
 let now = 0;
@@ -47,7 +47,7 @@ class Sender {
   readonly socket = new FakeSocket();
   readonly paced: PacedSocket;
   readonly began = now;
-  readonly #outbox: Outbox;
+  readonly #outbox: WriteQueue;
   readonly #size: number;
   #sent = 0;
   wakes = 0;
@@ -63,14 +63,14 @@ class Sender {
         this.go();
       },
     );
-    this.#outbox = new Outbox(this.paced);
+    this.#outbox = new WriteQueue(this.paced);
     this.#size = size;
   }
 
   /** More may be written. */
   go(): void {
     if (!this.#outbox.flush()) return;
-    while (this.isHungry && this.#outbox.queued === 0) {
+    while (this.isHungry && this.#outbox.queuedBytes === 0) {
       const from = this.#sent;
       this.#sent += this.#size;
       this.#outbox.send(

@@ -7,15 +7,19 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 
 import { receive, send, serve } from "frames";
-import { Arrivals } from "../../src/store/arrivals.ts";
+import { CommitSignal } from "../../src/store/arrivals.ts";
 import { FramesError } from "../../src/errors.ts";
-import type { FrameOrigin } from "../../src/frame.ts";
-import { CompleteSupply, LatestSupply, type Wanted } from "../../src/server/journal-supply.ts";
+import type { SourceInfo } from "../../src/frame.ts";
+import {
+  JournalPlayback,
+  LatestPlayback,
+  type PlaybackRequest,
+} from "../../src/server/journal-supply.ts";
 import type { FrameServer } from "../../src/server/server.ts";
-import type { Supplied, SuppliedFrame, Supply } from "../../src/session/supply.ts";
+import type { PlaybackItem, PlaybackFrame, Playback } from "../../src/session/supply.ts";
 import { DirectoryStore } from "../../src/store/directory.ts";
 import { journalPath } from "../../src/store/schema.ts";
-import { StoreReader } from "../../src/server/store-reader.ts";
+import { JournalTail } from "../../src/server/store-reader.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { until } from "../helper/time.ts";
 
@@ -31,15 +35,15 @@ class Shelf {
     reserve: 0,
     clock: Date.now,
   });
-  readonly arrivals = new Arrivals();
+  readonly arrivals = new CommitSignal();
   reader = this.#read();
 
   constructor() {
     closing.unshift(() => this.store.close());
   }
 
-  #read(): StoreReader {
-    const reader = new StoreReader(this.store.kept, this.arrivals, undefined);
+  #read(): JournalTail {
+    const reader = new JournalTail(this.store.contents, this.arrivals, undefined);
     closing.unshift(() => reader.close());
     return reader;
   }
@@ -50,7 +54,7 @@ class Shelf {
   }
 
   /** Stores frames `first` to `last` of a source, each with its number as its bytes. */
-  async put(source: string, first: number, last = first, more: Partial<FrameOrigin> = {}) {
+  async put(source: string, first: number, last = first, more: Partial<SourceInfo> = {}) {
     const into = this.store.open({ stream: "s", source, session, ...more });
     const outcomes: unknown[] = [];
     for (let sequence = first; sequence <= last; sequence++) {
@@ -66,29 +70,29 @@ class Shelf {
       outcomes.push(writer.finish(crc32(bytes)));
     }
     await this.store.flush();
-    this.arrivals.came();
+    this.arrivals.notify();
     await Promise.all(outcomes);
   }
 
-  complete(fields: Partial<Wanted> = {}): CompleteSupply {
-    return new CompleteSupply(this.reader, { stream: "s", follow: false, ...fields });
+  complete(fields: Partial<PlaybackRequest> = {}): JournalPlayback {
+    return new JournalPlayback(this.reader, { stream: "s", follow: false, ...fields });
   }
 
-  latest(fields: Partial<Wanted> = {}): LatestSupply {
-    return new LatestSupply(this.reader, { stream: "s", follow: true, ...fields });
+  latest(fields: Partial<PlaybackRequest> = {}): LatestPlayback {
+    return new LatestPlayback(this.reader, { stream: "s", follow: true, ...fields });
   }
 }
 
-function tell(item: Supplied): string {
-  const { source } = item.origin;
+function tell(item: PlaybackItem): string {
+  const { name: source } = item.source;
   if (item.type === "frame") return `${source} ${item.frame.sequence}`;
   if (item.type === "gone") return `gone ${source} ${item.sequence}`;
   return `${item.error.code} ${source} ${item.first}-${item.last}`;
 }
 
 /** What there is for now. */
-function take(supply: Supply): Supplied[] {
-  const items: Supplied[] = [];
+function take(supply: Playback): PlaybackItem[] {
+  const items: PlaybackItem[] = [];
   for (let turn = 0; turn < 10_000; turn++) {
     const item = supply.next();
     if (item !== undefined) items.push(item);
@@ -104,14 +108,14 @@ describe("all of a stream", () => {
     await shelf.put("x", 1, 6000, { stream: "other" });
     await shelf.put("b", 1, 2);
     const supply = shelf.complete();
-    expect(supply.isOver).toBe(false);
+    expect(supply.isEnded).toBe(false);
     const items = take(supply);
     expect(items.map(({ position }) => position)).toEqual([
       ...Array.from({ length: 300 }, (_, index) => index + 1),
       6301,
       6302,
     ]);
-    expect(supply.isOver).toBe(true);
+    expect(supply.isEnded).toBe(true);
     expect(take(shelf.complete({ sources: ["b"] })).map(tell)).toEqual(["b 1", "b 2"]);
     expect(take(shelf.complete({ since: 299n })).map(tell)).toEqual(["a 299", "a 300"]);
     // What arrives now is not among what was stored then.
@@ -134,7 +138,7 @@ describe("all of a stream", () => {
       expect(take(supply).map(tell)).toEqual(
         Array.from({ length: last - first + 1 }, (_, index) => `a ${first + index}`),
       );
-      expect(supply.isOver).toBe(false);
+      expect(supply.isEnded).toBe(false);
     }
   });
 
@@ -182,12 +186,12 @@ describe("all of a stream", () => {
     const shelf = new Shelf();
     await shelf.put("a", 1, 2);
     const supply = shelf.complete({ follow: true });
-    const first = supply.next() as SuppliedFrame;
+    const first = supply.next() as PlaybackFrame;
     const database = new Database(journalPath(shelf.place));
     const columns = "stream, source, name, session, seq, bytes, crc32, captured, received";
     database.run(`INSERT INTO replacements (partial, ${columns})
       SELECT 'p', ${columns} FROM frames WHERE id = 1`);
-    expect(supply.failed(first, new FramesError("unreadable"))).toBeUndefined();
+    expect(supply.onReadError(first, new FramesError("unreadable"))).toBeUndefined();
     expect([supply.next(), supply.isBusy, supply.position]).toEqual([undefined, false, 0]);
     // It came to nothing.
     database.run("DELETE FROM replacements");
@@ -201,13 +205,13 @@ describe("all of a stream", () => {
     renameSync(join(shelf.place, "s/a/1"), join(shelf.place, "s/a/away"));
     writeFileSync(join(shelf.place, "s/a/2"), "a X ");
     const supply = shelf.complete();
-    const told = (take(supply) as SuppliedFrame[]).map((item) => {
+    const told = (take(supply) as PlaybackFrame[]).map((item) => {
       try {
         const into = new Uint8Array(item.frame.size);
         item.frame.read(into);
         return Buffer.from(into).toString();
       } catch (error) {
-        return tell(supply.failed(item, error as FramesError)!);
+        return tell(supply.onReadError(item, error as FramesError)!);
       }
     });
     expect(told).toEqual(["gone a 1", "unreadable a 2-2", "a 3 "]);
@@ -221,7 +225,7 @@ describe("the newest of a stream", () => {
     await shelf.put("b", 1, 5);
     const supply = shelf.latest({ follow: false });
     expect(take(supply).map(tell)).toEqual(["a 9", "b 5"]);
-    expect(supply.isOver).toBe(true);
+    expect(supply.isEnded).toBe(true);
   });
 
   test("passes over what came before, in ranges", async () => {
@@ -258,14 +262,14 @@ test("whoever receives awaits what is still to come, and nothing that it has", a
     let isConnected = false;
     const onEvent = ({ type }: { type: string }) => (isConnected ||= type === "connected");
     const following = receive("s", { from, directory: copy, follow: true, signal, onEvent });
-    await until("the follower", () => isConnected && server.reader.followers.size === 1);
-    const [follower] = server.reader.followers;
-    const awaits = (id: number, stream = "s") => follower!.awaits({ id, stream, source: "a" });
+    await until("the follower", () => isConnected && server.journalTail.holds.size === 1);
+    const [follower] = server.journalTail.holds;
+    const awaits = (id: number, stream = "s") => follower!.needs({ id, stream, source: "a" });
     await until("its place", () => !awaits(3));
     expect([awaits(1), awaits(4), awaits(4, "t")]).toEqual([false, true, false]);
     over.abort();
     await following;
-    await until("its end", () => server.reader.followers.size === 0);
+    await until("its end", () => server.journalTail.holds.size === 0);
   } finally {
     await server.stop();
     rmSync(copy, { recursive: true });

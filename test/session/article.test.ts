@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
-import { streamOf } from "../../src/session/article-receiver.ts";
+import { streamFromFolder } from "../../src/session/article-receiver.ts";
 import { ArticleSender } from "../../src/session/article-sender.ts";
 import { randomFrom } from "../helper/cutter.ts";
 
@@ -100,11 +100,11 @@ function deliver(pictures: ReadonlyMap<string, Buffer>, network: Network) {
   let under: Buffer | undefined;
   for (let steps = 0; steps < 1_000_000; steps++) {
     const step = sender.step(now);
-    if (step.act === "done") {
+    if (step.action === "done") {
       for (const { bytes, at } of toServer.splice(0)) server.arrive(bytes, at);
       return { server, sends, largest, took: now - 1000 };
     }
-    if (step.act === "next") {
+    if (step.action === "next") {
       const next = waiting.shift();
       if (next === undefined) sender.finish();
       else {
@@ -113,12 +113,12 @@ function deliver(pictures: ReadonlyMap<string, Buffer>, network: Network) {
       }
       continue;
     }
-    if (step.act === "give") {
-      sender.give(new Uint8Array(under!));
+    if (step.action === "give") {
+      sender.pushPayload(new Uint8Array(under!));
       continue;
     }
-    if (step.act === "stuck") throw new Error("it is stuck");
-    if (step.act === "send") {
+    if (step.action === "stuck") throw new Error("it is stuck");
+    if (step.action === "send") {
       sends++;
       if (step.what.endsWith(" bytes")) largest = Math.max(largest, step.bytes.length);
       put(toServer, Buffer.from(step.bytes));
@@ -195,15 +195,15 @@ describe("frames send to a published server", () => {
 
   test("tells a server that never finishes a picture of one byte", () => {
     const sender = new ArticleSender("visible", "run7", 30_000);
-    expect(sender.step(0)).toMatchObject({ act: "send", what: "visible|run7" });
+    expect(sender.step(0)).toMatchObject({ action: "send", what: "visible|run7" });
     sender.receive(Buffer.from("ok"), 1);
-    expect(sender.step(1)).toEqual({ act: "next" });
+    expect(sender.step(1)).toEqual({ action: "next" });
     sender.begin(1, "1.jpg");
-    expect(sender.step(1)).toMatchObject({ act: "send", what: "1|1.jpg" });
+    expect(sender.step(1)).toMatchObject({ action: "send", what: "1|1.jpg" });
     sender.receive(Buffer.from("ok"), 2);
-    expect(sender.step(2)).toMatchObject({ act: "wait" });
+    expect(sender.step(2)).toMatchObject({ action: "wait" });
     sender.receive(Buffer.from("okokok"), 42);
-    expect(sender.step(42)).toEqual({ act: "stuck" });
+    expect(sender.step(42)).toEqual({ action: "stuck" });
   });
 
   test("waits no longer than its timeout for any answer", () => {
@@ -235,12 +235,13 @@ describe("the folder of an article's client", () => {
     "a//b": "a-b",
   };
   test("becomes a stream, whatever path it is", () => {
-    for (const [folder, stream] of Object.entries(streams)) expect(streamOf(folder)).toBe(stream);
+    for (const [folder, stream] of Object.entries(streams))
+      expect(streamFromFolder(folder)).toBe(stream);
   });
 
   test("stays what it is where it leads elsewhere, for the store to refuse", () => {
     for (const folder of ["..", "../x", "a/../b", ".hidden", "a/.git", "/", ".", "\\\\..\\x"]) {
-      expect([folder, streamOf(folder)]).toEqual([folder, folder]);
+      expect([folder, streamFromFolder(folder)]).toEqual([folder, folder]);
     }
   });
 });

@@ -1,10 +1,10 @@
 // Delays from capture to receipt, of however many frames: a median and a tail that can be relied on.
 
 import { describe, expect, test } from "bun:test";
-import { Delays } from "../../src/session/delays.ts";
+import { DelayHistogram } from "../../src/session/delays.ts";
 
-function delaysOf(values: Iterable<number>): Delays {
-  const delays = new Delays();
+function delaysOf(values: Iterable<number>): DelayHistogram {
+  const delays = new DelayHistogram();
   for (const value of values) delays.add(value);
   return delays;
 }
@@ -26,15 +26,19 @@ function* series(count: number, seed: number): Generator<number> {
 
 describe("delays", () => {
   test("of no frames are not known", () => {
-    const delays = new Delays();
-    expect([delays.total, delays.within(0.5), delays.beyond(0.1)]).toEqual([0, undefined, 0]);
+    const delays = new DelayHistogram();
+    expect([delays.count, delays.quantileMs(0.5), delays.countAbove(0.1)]).toEqual([
+      0,
+      undefined,
+      0,
+    ]);
   });
 
   test("of one frame are that frame's, to within 5 %", () => {
     for (const value of [0.2, 1, 17, 250, 1000, 60_000, 86_400_000]) {
       const delays = delaysOf([value]);
       for (const share of [0.01, 0.5, 0.99, 1]) {
-        const found = delays.within(share)!;
+        const found = delays.quantileMs(share)!;
         expect(found).toBeGreaterThanOrEqual(value * 0.999);
         expect(found).toBeLessThanOrEqual(value * 1.051);
       }
@@ -45,9 +49,9 @@ describe("delays", () => {
     for (const seed of [1, 77, 4711]) {
       const values = [...series(5000, seed)];
       const delays = delaysOf(values);
-      expect(delays.total).toBe(5000);
+      expect(delays.count).toBe(5000);
       for (const share of [0.1, 0.5, 0.9, 0.99, 1]) {
-        const found = delays.within(share)! / exactly(values, share);
+        const found = delays.quantileMs(share)! / exactly(values, share);
         expect(found).toBeGreaterThanOrEqual(0.999);
         expect(found).toBeLessThanOrEqual(1.051);
       }
@@ -56,22 +60,22 @@ describe("delays", () => {
 
   test("count as late what took longer, but for what is within 5 % of the border", () => {
     const delays = delaysOf([10, 900, 940, 1060, 2000, 100_000]);
-    expect(delays.beyond(1000)).toBe(3);
-    expect(delays.beyond(1)).toBe(6);
-    expect(delays.beyond(1e9)).toBe(0);
+    expect(delays.countAbove(1000)).toBe(3);
+    expect(delays.countAbove(1)).toBe(6);
+    expect(delays.countAbove(1e9)).toBe(0);
   });
 
   test("that are none, or negative since clocks disagree, count as the shortest", () => {
     const delays = delaysOf([0, -5, -1e12, 0.05]);
-    expect(delays.total).toBe(4);
-    expect(delays.within(0.99)).toBeCloseTo(0.1);
-    expect(delays.beyond(1000)).toBe(0);
+    expect(delays.count).toBe(4);
+    expect(delays.quantileMs(0.99)).toBeCloseTo(0.1);
+    expect(delays.countAbove(1000)).toBe(0);
   });
 
   test("that are longer than anything count as the longest", () => {
     const delays = delaysOf([1e15, Infinity, 1e300]);
-    expect(delays.total).toBe(3);
-    expect(delays.within(0.5)).toBeGreaterThan(86_400_000);
-    expect(delays.beyond(1000)).toBe(3);
+    expect(delays.count).toBe(3);
+    expect(delays.quantileMs(0.5)).toBeGreaterThan(86_400_000);
+    expect(delays.countAbove(1000)).toBe(3);
   });
 });

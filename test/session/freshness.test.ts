@@ -1,19 +1,19 @@
 // How much of a live source is under way: no more than the last quarter of a second confirmed.
 
 import { describe, expect, test } from "bun:test";
-import { Freshness, recentWith } from "../../src/session/freshness.ts";
+import { LiveWindow, recentPeriodMs } from "../../src/session/freshness.ts";
 
 /** A source that always has another frame, on a link that takes so many milliseconds for each. */
 function mostUnderWay(each: number, milliseconds: number): number {
-  const freshness = new Freshness();
+  const freshness = new LiveWindow();
   let [underWay, most, busyUntil] = [0, 0, 0];
   for (let now = 0; now < milliseconds; now++) {
     if (underWay > 0 && now >= busyUntil) {
-      freshness.settle(now);
+      freshness.ack(now);
       underWay--;
       busyUntil = now + each;
     }
-    for (; underWay < 1000 && freshness.mayBegin(now); underWay++) {
+    for (; underWay < 1000 && freshness.canBegin(now); underWay++) {
       if (underWay === 0) busyUntil = now + each;
       freshness.begin();
     }
@@ -25,40 +25,40 @@ function mostUnderWay(each: number, milliseconds: number): number {
 describe("where receipts come together", () => {
   test("as much longer counts as recent as they are apart, within reason", () => {
     const apart = [undefined, 0, 1000, 1e9];
-    expect(apart.map(recentWith)).toEqual([250, 250, 1250, 5250]);
+    expect(apart.map(recentPeriodMs)).toEqual([250, 250, 1250, 5250]);
   });
 
   test("what one of them confirms may be under way until the next", () => {
-    const freshness = new Freshness();
+    const freshness = new LiveWindow();
     for (let frame = 0; frame < 30; frame++) freshness.begin();
-    for (let frame = 0; frame < 30; frame++) freshness.settle(1000);
+    for (let frame = 0; frame < 30; frame++) freshness.ack(1000);
     for (let frame = 0; frame < 30; frame++) {
-      expect(freshness.mayBegin(1900, recentWith(1000))).toBe(true);
+      expect(freshness.canBegin(1900, recentPeriodMs(1000))).toBe(true);
       freshness.begin();
     }
-    expect(freshness.mayBegin(1900, recentWith(1000))).toBe(false);
-    expect(freshness.mayBegin(1900)).toBe(false);
+    expect(freshness.canBegin(1900, recentPeriodMs(1000))).toBe(false);
+    expect(freshness.canBegin(1900)).toBe(false);
   });
 });
 
 describe("how much is under way", () => {
   test("is one frame before anything was confirmed", () => {
-    const freshness = new Freshness();
-    expect(freshness.mayBegin(0)).toBe(true);
+    const freshness = new LiveWindow();
+    expect(freshness.canBegin(0)).toBe(true);
     freshness.begin();
-    expect(freshness.mayBegin(0)).toBe(false);
-    expect(freshness.mayBegin(1e9)).toBe(false);
+    expect(freshness.canBegin(0)).toBe(false);
+    expect(freshness.canBegin(1e9)).toBe(false);
   });
 
   test("is as much as was confirmed in the last 250 ms", () => {
     const room = (now: number) => {
-      const freshness = new Freshness();
+      const freshness = new LiveWindow();
       for (const at of [0, 100, 200]) {
         freshness.begin();
-        freshness.settle(at);
+        freshness.ack(at);
       }
       let frames = 0;
-      for (; freshness.mayBegin(now); frames++) freshness.begin();
+      for (; freshness.canBegin(now); frames++) freshness.begin();
       return frames;
     };
     expect(room(200)).toBe(3);
@@ -81,15 +81,15 @@ describe("how much is under way", () => {
   });
 
   test("begins again with one frame on a new connection", () => {
-    const freshness = new Freshness();
+    const freshness = new LiveWindow();
     for (let frame = 0; frame < 10; frame++) {
       freshness.begin();
-      freshness.settle(frame);
+      freshness.ack(frame);
     }
     for (let frame = 0; frame < 10; frame++) freshness.begin();
-    freshness.abandon();
-    expect(freshness.mayBegin(10)).toBe(true);
+    freshness.reset();
+    expect(freshness.canBegin(10)).toBe(true);
     freshness.begin();
-    expect(freshness.mayBegin(10)).toBe(false);
+    expect(freshness.canBegin(10)).toBe(false);
   });
 });

@@ -3,7 +3,7 @@
 
 import { expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
-import { largestPackedFrame } from "../../src/wire/encode.ts";
+import { maxPackedFrameBytes } from "../../src/wire/encode.ts";
 import { type FrameMessage, type } from "../wire/vectors.ts";
 import {
   Clock,
@@ -65,7 +65,7 @@ test("a sender that is held begins no frame and no offer, answers PING, and goes
 });
 
 test("a sender that is held finishes what it has begun, or the receipts of others would wait for it", async () => {
-  const size = largestPackedFrame + (3 << 20);
+  const size = maxPackedFrameBytes + (3 << 20);
   const clock = new Clock();
   const large = new MemoryFrame(1, size, { wait: () => clock.wait(100) });
   const { link, hold, go } = held({

@@ -7,7 +7,7 @@ import { FramesError } from "../../src/errors.ts";
 import type {
   Frame,
   FrameDescription,
-  FrameOrigin,
+  SourceInfo,
   FrameSource,
   FrameStore,
   FrameWriter,
@@ -15,13 +15,13 @@ import type {
   OfferedFrame,
   Outcome,
   SourceStore,
-  Standing,
+  OfferStatus,
 } from "../../src/frame.ts";
 import { Receiver } from "../../src/session/receiver.ts";
 import type { ReceiverLimits } from "../../src/session/receiving.ts";
-import { Outlet, type SourceProgress, type Undelivered } from "../../src/session/outlet.ts";
+import { OutgoingSource, type SourceProgress, type Undelivered } from "../../src/session/outlet.ts";
 import { Sender } from "../../src/session/sender.ts";
-import { outgoingBuffer } from "../../src/session/transmission.ts";
+import { outgoingBufferBytes } from "../../src/session/transmission.ts";
 import type { Hello, Welcome } from "../../src/wire/messages.ts";
 import { decodeAll, misplacement, WindowModel } from "../wire/oracle.ts";
 import {
@@ -33,7 +33,7 @@ import {
 
 /** A frame as it was stored. */
 export interface StoredFrame {
-  readonly origin: FrameOrigin;
+  readonly origin: SourceInfo;
   readonly description: FrameDescription;
   readonly bytes: Uint8Array;
   readonly crc: number;
@@ -44,7 +44,7 @@ export interface StoredFrame {
 /** What a memory store does other than storing. */
 export interface StoreOptions {
   /** A reason to refuse a source. */
-  refuseSource?: (origin: FrameOrigin) => FramesError | undefined;
+  refuseSource?: (origin: SourceInfo) => FramesError | undefined;
   /** A reason to refuse a frame as it begins. */
   refuse?: (description: FrameDescription) => FramesError | undefined;
   /** A reason to fail when so many bytes of a frame would be written. */
@@ -58,12 +58,12 @@ export interface StoreOptions {
 
 /** A store that keeps frames in memory, and counts what it is told. */
 export class MemoryStore implements FrameStore {
-  readonly place = "memory";
+  readonly location = "memory";
   readonly isDurable: boolean;
   readonly options: StoreOptions;
   readonly frames: StoredFrame[] = [];
   readonly losses: { source: string; first: number; last: number; code: string }[] = [];
-  readonly opened: FrameOrigin[] = [];
+  readonly opened: SourceInfo[] = [];
   /** Names of frames that were begun. */
   readonly begun: string[] = [];
   /** Writers that were neither finished nor discarded. */
@@ -71,7 +71,7 @@ export class MemoryStore implements FrameStore {
   /** Bytes written in all. */
   written = 0;
   /** Each comparison of an offered frame, and what came of it. */
-  readonly compared: { name: string; crc: number | undefined; standing: Standing }[] = [];
+  readonly compared: { name: string; crc: number | undefined; standing: OfferStatus }[] = [];
   readonly #byPath = new Map<string, StoredFrame>();
   readonly #losses = new Set<string>();
 
@@ -80,16 +80,16 @@ export class MemoryStore implements FrameStore {
     this.isDurable = options.isDurable ?? false;
   }
 
-  isFresh(stream: string): boolean {
+  isStreamEmpty(stream: string): boolean {
     return !this.frames.some(({ origin }) => origin.stream === stream);
   }
 
-  check(stream: string, source: string): void {
+  checkNames(stream: string, source: string): void {
     const refusal = this.options.refuseSource?.({ stream, source, session: "" });
     if (refusal !== undefined) throw refusal;
   }
 
-  open(origin: FrameOrigin): SourceStore {
+  open(origin: SourceInfo): SourceStore {
     const refusal = this.options.refuseSource?.(origin);
     if (refusal !== undefined) throw refusal;
     this.opened.push(origin);
@@ -106,7 +106,7 @@ export class MemoryStore implements FrameStore {
           this.compared.push({ name: one.name, crc: one.crc32, standing });
           return standing;
         }),
-      lost: (first, last, { code }) => {
+      recordLoss: (first, last, { code }) => {
         const { stream, source, session } = origin;
         // The same range of a session is told again after a reconnection.
         const key = JSON.stringify([stream, source, session, first, last]);
@@ -129,20 +129,23 @@ export class MemoryStore implements FrameStore {
   }
 
   /** What SPEC section 8 says of an offered frame. */
-  #compare(origin: FrameOrigin, { name, size, captured, sequence, crc32 }: OfferedFrame): Standing {
+  #compare(
+    origin: SourceInfo,
+    { name, size, captured, sequence, crc32 }: OfferedFrame,
+  ): OfferStatus {
     const known = this.#byPath.get(pathOf(origin, name));
     if (known === undefined) return "wanted";
     const { description } = known;
     let isSame = description.size === size;
     if (isSame && crc32 === undefined) {
       const apart = description.captured - captured;
-      if (apart <= -1000n || apart >= 1000n) return "unsure";
+      if (apart <= -1000n || apart >= 1000n) return "needsChecksum";
     } else {
       isSame &&= known.crc === crc32;
     }
     if (known.isMoved === true) {
       const isOwn = known.origin.session === origin.session && description.sequence === sequence;
-      return isSame && (origin.again !== true || isOwn) ? "moved" : "wanted";
+      return isSame && (origin.resendRemoved !== true || isOwn) ? "removed" : "wanted";
     }
     if (isSame) return "stored";
     return origin.conflict === "replace" ? "wanted" : "conflict";
@@ -164,18 +167,18 @@ export class MemoryStore implements FrameStore {
   }
 }
 
-function pathOf({ stream, source }: FrameOrigin, name: string): string {
+function pathOf({ stream, source }: SourceInfo, name: string): string {
   return `${stream}/${source}/${name}`;
 }
 
 class MemoryWriter implements FrameWriter {
   readonly #store: MemoryStore;
-  readonly #origin: FrameOrigin;
+  readonly #origin: SourceInfo;
   readonly #description: FrameDescription;
   #parts: Uint8Array[] | undefined = [];
   #length = 0;
 
-  constructor(store: MemoryStore, origin: FrameOrigin, description: FrameDescription) {
+  constructor(store: MemoryStore, origin: SourceInfo, description: FrameDescription) {
     this.#store = store;
     this.#origin = origin;
     this.#description = description;
@@ -296,7 +299,7 @@ export class MemorySource implements FrameSource {
   /** How often each frame is tried. */
   readonly #attempts: number;
   readonly #tried = new Map<Frame, number>();
-  readonly resumes: boolean;
+  readonly isResumable: boolean;
   closed = 0;
   /** Items taken from it, and of these the ones that were only to be described. */
   taken = 0;
@@ -311,7 +314,7 @@ export class MemorySource implements FrameSource {
     this.name = name;
     this.#items = items[Symbol.iterator]();
     this.#attempts = attempts;
-    this.resumes = resumes;
+    this.isResumable = resumes;
   }
 
   next(offered = false): Frame | Loss | undefined | Promise<Frame | Loss | undefined> {
@@ -322,7 +325,7 @@ export class MemorySource implements FrameSource {
     return value;
   }
 
-  again(frame: Frame, error: FramesError): Frame | Loss {
+  retry(frame: Frame, error: FramesError): Frame | Loss {
     const tried = (this.#tried.get(frame) ?? 0) + 1;
     this.#tried.set(frame, tried);
     if (tried < this.#attempts) return frame;
@@ -411,7 +414,7 @@ export interface Cut {
 export interface LinkOptions {
   /** What is to be sent; or `outlets`, which may have been sent from before. */
   sources?: readonly FrameSource[];
-  outlets?: readonly Outlet[];
+  outlets?: readonly OutgoingSource[];
   store?: MemoryStore;
   grants?: ReceiverLimits;
   /** Milliseconds for one way. */
@@ -437,15 +440,15 @@ export interface Said {
   message: DecodedMessage;
 }
 
-export function outletsOf(sources: readonly FrameSource[]): Outlet[] {
-  return sources.map((source, index) => new Outlet(index + 1, source));
+export function outletsOf(sources: readonly FrameSource[]): OutgoingSource[] {
+  return sources.map((source, index) => new OutgoingSource(index + 1, source));
 }
 
 /** A sender and a receiver, joined by two one-way streets that have no limit but their length. */
 export class Link {
   readonly clock: Clock;
   readonly started: number;
-  readonly outlets: readonly Outlet[];
+  readonly outlets: readonly OutgoingSource[];
   readonly sender: Sender;
   readonly receiver: Receiver;
   readonly store: MemoryStore;
@@ -464,7 +467,7 @@ export class Link {
   readonly #chunker: Chunker;
   readonly #cut: Cut | undefined;
   readonly #tamper: ((bytes: Uint8Array) => void) | undefined;
-  readonly #buffer = new Uint8Array(outgoingBuffer);
+  readonly #buffer = new Uint8Array(outgoingBufferBytes);
   #pumping = false;
   #settling = false;
   #closed = false;
@@ -487,15 +490,16 @@ export class Link {
     const timeout = options.timeout ?? 30_000;
     const now = this.clock.now;
     this.receiver = new Receiver(this.store, options.grants ?? grants, timeout, now, {
-      hello: (said) => options.onHello?.(said) ?? { fresh: this.store.isFresh(said.stream) },
-      ...(options.claim === undefined ? {} : { claim: options.claim }),
-      ended: (source, { name, sequence }, outcome) => {
+      onHello: (said) =>
+        options.onHello?.(said) ?? { fresh: this.store.isStreamEmpty(said.stream) },
+      ...(options.claim === undefined ? {} : { acquireSource: options.claim }),
+      onFrameEnded: (source, { name, sequence }, outcome) => {
         const text = typeof outcome === "string" ? outcome : outcome.code;
         this.outcomes.push({ source, name, sequence, outcome: text });
       },
-      lost: (source, frames, { code }) => this.lost.push({ source, frames, code }),
-      wake: () => this.#settleLater(),
-      failed: (error) => {
+      onLost: (source, frames, { code }) => this.lost.push({ source, frames, code }),
+      onFlushNeeded: () => this.#settleLater(),
+      onError: (error) => {
         if (!(error instanceof FramesError)) throw error;
         if (!this.#closed && this.receiverError === undefined) this.failReceiver(error);
       },
@@ -503,10 +507,10 @@ export class Link {
     const policy = { checksum: options.checksum ?? false };
     const said = { ...hello, ...options.hello };
     this.sender = new Sender(this.outlets, said, policy, timeout, now, {
-      wake: () => this.#pump(),
-      undelivered: (report) => this.undelivered.push(report),
-      ...(options.isHeld === undefined ? {} : { isHeld: options.isHeld }),
-      delivered: ({ name: source }, { name }, crc) => this.delivered.push({ source, name, crc }),
+      onWritable: () => this.#pump(),
+      onUndelivered: (report) => this.undelivered.push(report),
+      ...(options.isHeld === undefined ? {} : { isPaused: options.isHeld }),
+      onDelivered: ({ name: source }, { name }, crc) => this.delivered.push({ source, name, crc }),
     });
     this.#pump();
     this.#tick();
@@ -552,7 +556,7 @@ export class Link {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    if (this.sender.done === undefined) this.sender.abandon();
+    if (this.sender.done === undefined) this.sender.returnToSources();
     this.receiver.close();
   }
 
@@ -598,7 +602,7 @@ export class Link {
   failReceiver(error: FramesError): void {
     this.receiverError = error;
     this.receiver.stop();
-    if (error.code !== "store") this.receiver.settle(this.clock.now);
+    if (error.code !== "store") this.receiver.ack(this.clock.now);
     this.receiver.fail(error);
     this.#answer();
   }
@@ -654,7 +658,7 @@ export class Link {
     }
     if (breaks) return this.break();
     if (this.receiverError !== undefined) return;
-    if (this.receiver.wantsFlush) this.#settleLater();
+    if (this.receiver.needsFlush) this.#settleLater();
     this.onStep?.();
   }
 
@@ -670,10 +674,10 @@ export class Link {
 
   #settle(): void {
     if (this.receiverError !== undefined || this.#closed) return;
-    const { flushable } = this.receiver;
+    const { flushSnapshot: flushable } = this.receiver;
     const settle = () => {
       if (this.receiverError !== undefined || this.#closed) return;
-      this.receiver.settle(this.clock.now, flushable);
+      this.receiver.ack(this.clock.now, flushable);
       this.#answer();
     };
     const flushed = this.store.flush();
@@ -682,7 +686,7 @@ export class Link {
   }
 
   #answer(): void {
-    const taken = this.receiver.take(this.clock.now);
+    const taken = this.receiver.drain(this.clock.now);
     if (taken.length === 0 || this.#closed) return;
     const bytes = Buffer.concat(taken);
     this.#answered.push(bytes);

@@ -3,7 +3,7 @@ import { FramesError } from "../../src/errors.ts";
 import type { Frame } from "../../src/frame.ts";
 import type { Hello, Welcome } from "../../src/wire/messages.ts";
 import { Sender } from "../../src/session/sender.ts";
-import { outgoingBuffer } from "../../src/session/transmission.ts";
+import { outgoingBufferBytes } from "../../src/session/transmission.ts";
 import { decodeAll, MOST_OFFERED } from "../wire/oracle.ts";
 import { type DecodedMessage, type FrameMessage, type } from "../wire/vectors.ts";
 import {
@@ -61,7 +61,7 @@ describe("an offered frame", () => {
       type.END,
     ]);
     expect(link.sender.done).toMatchObject({ frames: 0 });
-    expect(link.receiver.found).toBe(5);
+    expect(link.receiver.foundCount).toBe(5);
     expect(link.progress[0]).toMatchObject({ settled: 5, present: 5, sent: 0, bytes: 0 });
     // Nobody has compared their bytes.
     expect(link.delivered).toEqual([]);
@@ -125,11 +125,11 @@ describe("an offered frame", () => {
     };
     const link = await moved(other);
     expect(answers(link)).toEqual(["sms"]);
-    expect(link.progress[0]).toMatchObject({ settled: 3, present: 2, moved: 1, sent: 0 });
-    expect(link.receiver.found).toBe(3);
+    expect(link.progress[0]).toMatchObject({ settled: 3, present: 2, removedAtServer: 1, sent: 0 });
+    expect(link.receiver.foundCount).toBe(3);
     const anew = await moved({ ...other, again: true });
     expect(answers(anew)).toEqual(["sws"]);
-    expect(anew.progress[0]).toMatchObject({ settled: 3, present: 2, moved: 0, sent: 1 });
+    expect(anew.progress[0]).toMatchObject({ settled: 3, present: 2, removedAtServer: 0, sent: 1 });
     // What this very session brought is not brought twice, whoever moved it away meanwhile.
     expect(answers(await moved({ again: true }))).toEqual(["sms"]);
   });
@@ -230,7 +230,7 @@ describe("an offered frame", () => {
     const entry = (captured: string) => ["f", 1, captured, 1];
     const times = ["9223372036854775807", "9223372036854775808", "-9223372036854775809", "-0"];
     peer.says(peer.source(1), peer.json(type.OFFER, 1, { frames: times.map(entry) }));
-    peer.receiver.settle(0);
+    peer.receiver.ack(0);
     expect(peer.heard()).toMatchObject([{ type: type.ANSWER, json: { answers: "wwww" } }]);
   });
 
@@ -318,7 +318,7 @@ describe("many offered frames", () => {
     peer.says(peer.source(1));
     for (let index = 0; index < 8; index++) expect(peer.says(offer)).toBeUndefined();
     // With their answers there is room again.
-    peer.receiver.settle(0);
+    peer.receiver.ack(0);
     expect(peer.heard()).toHaveLength(8);
     for (let index = 0; index < 8; index++) expect(peer.says(offer)).toBeUndefined();
     expect(peer.says(peer.json(type.OFFER, 1, { frames: frames.slice(0, 1) }))).toBe("limit");
@@ -348,11 +348,11 @@ describe("an answer", () => {
     peer.greet();
     const offer = (name: string) => peer.json(type.OFFER, 1, { frames: [[name, 1, "0", 1]] });
     peer.says(peer.source(1), offer("a"));
-    const first = peer.receiver.flushable;
+    const first = peer.receiver.flushSnapshot;
     expect(first).toEqual({ frames: 0, answers: 1 });
     peer.says(offer("b"), peer.frame(1));
-    expect(peer.receiver.wantsFlush).toBe(true);
-    peer.receiver.settle(0, first);
+    expect(peer.receiver.needsFlush).toBe(true);
+    peer.receiver.ack(0, first);
     expect(peer.heard().map((heard) => heard.type)).toEqual([type.ANSWER]);
     expect(peer.says(peer.json(type.END, 0, { frames: 1 }))).toBe("protocol");
   });
@@ -361,8 +361,8 @@ describe("an answer", () => {
   function offering(frames = framesOf(3, 10), welcome: Partial<Welcome> = {}) {
     const peer = new Server();
     const outlets = outletsOf([folder(frames), folder(framesOf(2, 10), "b")]);
-    const sender = new Sender(outlets, hello, { checksum: false }, 30_000, 0, { wake() {} });
-    const buffer = new Uint8Array(outgoingBuffer);
+    const sender = new Sender(outlets, hello, { checksum: false }, 30_000, 0, { onWritable() {} });
+    const buffer = new Uint8Array(outgoingBufferBytes);
     const says = (): DecodedMessage[] => {
       const parts: Uint8Array[] = [];
       for (;;) {
@@ -403,7 +403,7 @@ describe("an answer", () => {
       for (const [source, letters] of given.slice(0, -1)) answer(source, letters);
       const [source, letters] = given.at(-1)!;
       expect(() => answer(source, letters)).toThrow(expect.objectContaining({ code: "protocol" }));
-      sender.abandon();
+      sender.returnToSources();
       const settled = outlets[0]!.progress.settled;
       const link = await new Link({
         outlets,
@@ -466,7 +466,9 @@ describe("WELCOME", () => {
     const peer = new Client();
     peer.greet({ conflict: "replace", again: true, durable: true });
     peer.says(peer.source(1), peer.frame(1));
-    expect(peer.store.opened).toMatchObject([{ conflict: "replace", again: true, durable: true }]);
+    expect(peer.store.opened).toMatchObject([
+      { conflict: "replace", resendRemoved: true, durable: true },
+    ]);
   });
 
   const refusing = (said: Partial<Hello>, welcome: Partial<Welcome>) =>
@@ -499,7 +501,7 @@ describe("a sender that is stopped while frames are offered", () => {
     await link.run(120);
     expect(of(link.said, type.OFFER).length).toBeGreaterThan(0);
     expect(answers(link)).toEqual([]);
-    expect(link.outlets[0]!.isCutShort).toBe(true);
+    expect(link.outlets[0]!.hasUnsent).toBe(true);
     link.stop();
     await link.run();
     expect(link.sender.done).toMatchObject({ frames: 1, stored: 1 });

@@ -4,7 +4,7 @@ import { FramesError } from "../../src/errors.ts";
 import { Receiver } from "../../src/session/receiver.ts";
 import type { ReceiverEvents, ReceiverLimits } from "../../src/session/receiving.ts";
 import { encodeControl } from "../../src/wire/encode.ts";
-import { type Hello, Type, type Welcome } from "../../src/wire/messages.ts";
+import { type Hello, MessageType, type Welcome } from "../../src/wire/messages.ts";
 import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, type JsonMessage, message, type } from "../wire/vectors.ts";
 import { grants, hello, Link, MemoryStore, type Said } from "./memory.ts";
@@ -100,8 +100,8 @@ export class Client extends Peer {
     super();
     this.store = store;
     this.receiver = new Receiver(store, granted, timeout, this.now, {
-      hello: () => ({ fresh: true }),
-      failed: () => {},
+      onHello: () => ({ fresh: true }),
+      onError: () => {},
       ...events,
     });
   }
@@ -133,7 +133,7 @@ export class Client extends Peer {
 
   /** What the receiver has said since. */
   heard(): DecodedMessage[] {
-    let bytes: Uint8Array = Buffer.concat(this.receiver.take(this.now));
+    let bytes: Uint8Array = Buffer.concat(this.receiver.drain(this.now));
     if (Buffer.from(bytes.subarray(0, 8)).toString() === "FRAMES/1") bytes = bytes.subarray(8);
     const decoded = decodeAll(bytes);
     if (decoded.error !== undefined) throw new Error(`the oracle refuses it: ${decoded.error}`);
@@ -145,7 +145,7 @@ export class Client extends Peer {
 /** A server that is only bytes, before a sender. */
 export class Server extends Peer {
   welcome(granted: Welcome = grants): Uint8Array {
-    return Buffer.concat([Buffer.from("FRAMES/1"), encodeControl(Type.welcome, 0, granted)]);
+    return Buffer.concat([Buffer.from("FRAMES/1"), encodeControl(MessageType.welcome, 0, granted)]);
   }
 
   receipt(frames: number): Buffer {

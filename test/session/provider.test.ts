@@ -3,12 +3,17 @@
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame } from "../../src/frame.ts";
-import { ClientGreeting } from "../../src/session/greeting.ts";
-import { Provider } from "../../src/session/provider.ts";
+import { ClientHandshake } from "../../src/session/greeting.ts";
+import { PlaybackSender } from "../../src/session/provider.ts";
 import { Receiver } from "../../src/session/receiver.ts";
 import { SourceIds } from "../../src/session/source-ids.ts";
-import type { Origin, Supplied, SuppliedFrame, Supply } from "../../src/session/supply.ts";
-import { outgoingBuffer, Transmission } from "../../src/session/transmission.ts";
+import type {
+  PlaybackSource,
+  PlaybackItem,
+  PlaybackFrame,
+  Playback,
+} from "../../src/session/supply.ts";
+import { outgoingBufferBytes, WriteBatch } from "../../src/session/transmission.ts";
 import type { Hello } from "../../src/wire/messages.ts";
 import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, type } from "../wire/vectors.ts";
@@ -23,46 +28,57 @@ import {
   whole,
 } from "./memory.ts";
 
-const origin = (source: string, session = "a".repeat(32)): Origin => ({
-  source,
+const origin = (source: string, session = "a".repeat(32)): PlaybackSource => ({
+  name: source,
   session,
   raw: undefined,
 });
 
 /** What a list holds, in order, with positions from 1. */
-class ListSupply implements Supply {
-  readonly items: Supplied[];
+class ListSupply implements Playback {
+  readonly items: PlaybackItem[];
   isBusy = false;
   position = 0;
   isOpen: boolean;
 
-  constructor(items: Supplied[], isOpen = false) {
+  constructor(items: PlaybackItem[], isOpen = false) {
     this.items = items;
     this.isOpen = isOpen;
   }
 
-  get isOver(): boolean {
+  get isEnded(): boolean {
     return !this.isOpen && this.items.length === 0;
   }
 
-  next(): Supplied | undefined {
+  next(): PlaybackItem | undefined {
     return this.items.shift();
   }
 
-  putBack(item: Supplied): void {
+  unshift(item: PlaybackItem): void {
     this.items.unshift(item);
   }
 
-  failed({ origin, position, cursor, frame }: SuppliedFrame, error: FramesError): Supplied {
+  onReadError(
+    { source: origin, position, cursor, frame }: PlaybackFrame,
+    error: FramesError,
+  ): PlaybackItem {
     const { sequence, name } = frame;
     if (error.code === "vanished")
-      return { type: "gone", origin, position, cursor, sequence, name };
-    return { type: "lost", origin, position, cursor, first: sequence, last: sequence, error };
+      return { type: "gone", source: origin, position, cursor, sequence, name };
+    return {
+      type: "lost",
+      source: origin,
+      position,
+      cursor,
+      first: sequence,
+      last: sequence,
+      error,
+    };
   }
 }
 
-function item(position: number, frame: Frame, whose = origin("a")): SuppliedFrame {
-  return { type: "frame", origin: whose, position, cursor: `c${position}`, frame };
+function item(position: number, frame: Frame, whose = origin("a")): PlaybackFrame {
+  return { type: "frame", source: whose, position, cursor: `c${position}`, frame };
 }
 
 /** A frame that cannot be read. */
@@ -89,44 +105,52 @@ class Pair {
   readonly store = new MemoryStore();
   readonly server: Receiver;
   readonly client: Receiver;
-  provider: Provider | undefined;
+  provider: PlaybackSender | undefined;
   readonly told: string[] = [];
   readonly said: Uint8Array[] = [];
   error: FramesError | undefined;
   now = 1_700_000_000_000;
   readonly #chunker: Chunker;
-  readonly #buffer = new Uint8Array(outgoingBuffer);
+  readonly #buffer = new Uint8Array(outgoingBufferBytes);
 
-  constructor(supply: Supply, fields: Partial<Hello> = {}, chunker: Chunker = whole) {
+  constructor(supply: Playback, fields: Partial<Hello> = {}, chunker: Chunker = whole) {
     this.#chunker = chunker;
     const wished: Hello = { ...hello, role: "receive", ...fields };
     this.server = new Receiver(new MemoryStore(), grants, 30_000, this.now, {
-      hello: () => ({ fresh: false, identity: "i" }),
-      handOver: (decoder) => {
-        const events = { wake: () => {} };
-        this.provider = new Provider(wished, decoder, supply, 30_000, false, this.now, events);
+      onHello: () => ({ fresh: false, identity: "i" }),
+      onHandOver: (decoder) => {
+        const events = { onWritable: () => {} };
+        this.provider = new PlaybackSender(
+          wished,
+          decoder,
+          supply,
+          30_000,
+          false,
+          this.now,
+          events,
+        );
       },
     });
     const events = {
-      hello: () => ({}),
-      gone: (source: string, { sequence }: { sequence: number }) =>
+      onHello: () => ({}),
+      onGone: (source: string, { sequence }: { sequence: number }) =>
         this.told.push(`gone ${source} ${sequence}`),
-      lost: (
+      onLost: (
         source: string,
         _: number,
         { code }: FramesError,
         ranges: readonly (readonly [number, number])[],
       ) => this.told.push(`${code} ${source} ${ranges.join(" ")}`),
-      cursor: (cursor: string, ended: number) => this.told.push(`${cursor} after ${ended}`),
+      onCursor: (cursor: string, ended: number) => this.told.push(`${cursor} after ${ended}`),
     };
-    const greeting = new ClientGreeting(wished, undefined);
+    const greeting = new ClientHandshake(wished, undefined);
     this.client = new Receiver(this.store, grants, 30_000, this.now, events, greeting);
-    this.client.connected(this.now, undefined);
+    this.client.onConnected(this.now, undefined);
   }
 
   /** What the client says goes to the server, whoever reads there. */
   #up(): boolean {
-    const bytes = Buffer.concat(this.client.take(this.now));
+    const bytes = Buffer.concat(this.client.drain(this.now));
     for (const chunk of this.#chunker(bytes)) {
       if (this.provider === undefined) this.server.receive(chunk, this.now);
       else this.provider.receive(chunk, this.now);
@@ -135,9 +159,9 @@ class Pair {
   }
 
   #down(): boolean {
-    let bytes: Uint8Array = Buffer.concat(this.server.take(this.now));
+    let bytes: Uint8Array = Buffer.concat(this.server.drain(this.now));
     if (bytes.length === 0 && this.provider !== undefined) {
-      const out = new Transmission(this.#buffer);
+      const out = new WriteBatch(this.#buffer);
       this.provider.transmit(out, this.now);
       bytes = Buffer.concat([out.bytes, out.piece ?? new Uint8Array(0)]);
     }
@@ -153,7 +177,7 @@ class Pair {
         const isBusy = [this.#up(), this.#down()].includes(true);
         // Pieces are read meanwhile.
         await new Promise((resolve) => setImmediate(resolve));
-        this.client.settle(this.now);
+        this.client.ack(this.now);
         idle = isBusy ? 0 : idle + 1;
       }
     } catch (error) {
@@ -177,7 +201,7 @@ class Pair {
   }
 }
 
-function mixed(): Supplied[] {
+function mixed(): PlaybackItem[] {
   const other = origin("b", "b".repeat(32));
   return [
     item(1, new MemoryFrame(1, 100)),
@@ -215,7 +239,7 @@ describe("a client receives", () => {
       expect(pair.told.at(-1)).toMatch(/^c9 after \d+$/);
       expect(pair.client.isDone).toBe(true);
       expect(pair.provider!.isDone).toBe(true);
-      expect(pair.provider!.provided).toMatchObject({ frames: 6, gone: 2, unread: 1, dropped: 0 });
+      expect(pair.provider!.counts).toMatchObject({ frames: 6, gone: 2, unread: 1, dropped: 0 });
       expect(pair.provider!.position).toBe(9);
       expect(pair.messages.at(-1)!.type).toBe(type.END);
     });
@@ -281,19 +305,19 @@ describe("a client receives", () => {
     expect(pair.error).toBeUndefined();
     expect(pair.received).toEqual(["a a 1", "a a 3"]);
     expect(pair.provider!.isDone).toBe(true);
-    expect(pair.provider!.provided).toMatchObject({ frames: 2, refused: 2 });
+    expect(pair.provider!.counts).toMatchObject({ frames: 2, refused: 2 });
   });
 
   test("no more than what has begun, once it takes leave", async () => {
     const items = [item(1, new MemoryFrame(1, 3_000_000)), item(2, new MemoryFrame(2, 50))];
     const pair = new Pair(new ListSupply(items), {}, (bytes) => {
       // It takes leave in the middle of the first frame.
-      if (bytes.length > 100_000) pair.client.leave();
+      if (bytes.length > 100_000) pair.client.shutDown();
       return [bytes];
     });
     await pair.run();
     expect(pair.received).toEqual(["a a 1"]);
-    expect(pair.client.hasLeft).toBe(true);
+    expect(pair.client.isShutDown).toBe(true);
     expect(pair.client.unreceipted).toBe(0);
   });
 
@@ -301,7 +325,7 @@ describe("a client receives", () => {
     const items = Array.from({ length: 9 }, (_, at) => item(at + 1, new MemoryFrame(at + 1, 9)));
     const pair = new Pair(new ListSupply(items, true), { latest: true, follow: true });
     void pair.run();
-    const sent = () => pair.provider!.provided.frames;
+    const sent = () => pair.provider!.counts.frames;
     expect(pair.provider).toBeDefined();
     expect(sent()).toBeLessThanOrEqual(1);
     expect(items.length).toBeGreaterThanOrEqual(8);
@@ -311,11 +335,11 @@ describe("a client receives", () => {
 test("ids of sources are used anew when there are too many", () => {
   const ids = new SourceIds();
   for (let number = 1; number <= 1000; number++) {
-    expect(ids.of(origin(`s${number}`))).toEqual({ id: number, isNew: true });
+    expect(ids.idFor(origin(`s${number}`))).toEqual({ id: number, isNew: true });
   }
-  expect(ids.of(origin("s1"))).toEqual({ id: 1, isNew: false });
+  expect(ids.idFor(origin("s1"))).toEqual({ id: 1, isNew: false });
   // The one that was not used for longest.
-  expect(ids.of(origin("other"))).toEqual({ id: 2, isNew: true });
-  expect(ids.of(origin("s2"))).toEqual({ id: 3, isNew: true });
-  expect(ids.of(origin("s1", "b".repeat(32)))).toEqual({ id: 1, isNew: true });
+  expect(ids.idFor(origin("other"))).toEqual({ id: 2, isNew: true });
+  expect(ids.idFor(origin("s2"))).toEqual({ id: 3, isNew: true });
+  expect(ids.idFor(origin("s1", "b".repeat(32)))).toEqual({ id: 1, isNew: true });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Outcome } from "../../src/frame.ts";
-import { Liveness } from "../../src/session/liveness.ts";
+import { Keepalive } from "../../src/session/liveness.ts";
 import { type } from "../wire/vectors.ts";
 import {
   Clock,
@@ -25,13 +25,13 @@ describe("a source that is claimed", () => {
     const failures: unknown[] = [];
     let wakes = 0;
     const peer = new Client(grants, store, {
-      claim: (stream, source) => {
+      acquireSource: (stream, source) => {
         const decide = Promise.withResolvers<void>();
         claims.push({ key: `${stream} ${source}`, decide });
         return decide.promise;
       },
-      failed: (error) => failures.push(error),
-      wake: () => wakes++,
+      onError: (error) => failures.push(error),
+      onFlushNeeded: () => wakes++,
     });
     peer.greet();
     return { peer, store, claims, failures, wakes: () => wakes };
@@ -53,7 +53,7 @@ describe("a source that is claimed", () => {
       for (const chunk of chunker(bytes)) expect(peer.says(chunk)).toBeUndefined();
       expect(peer.heard().map((heard) => json(heard)["time"])).toEqual(["1"]);
       expect(claims.map(({ key }) => key)).toEqual(["s a"]);
-      expect([peer.receiver.isPaused, peer.receiver.wantsFlush]).toEqual([true, false]);
+      expect([peer.receiver.isPaused, peer.receiver.needsFlush]).toEqual([true, false]);
       expect(store.opened).toEqual([]);
       claims[0]!.decide.resolve();
       await turn();
@@ -67,7 +67,7 @@ describe("a source that is claimed", () => {
       expect(peer.receiver.isPaused).toBe(false);
       expect(wakes()).toBe(2);
       expect(store.frames).toHaveLength(3);
-      peer.receiver.settle(0);
+      peer.receiver.ack(0);
       expect(peer.heard().map((heard) => heard.type)).toEqual([type.RECEIPT, type.DONE]);
     }
   });
@@ -86,8 +86,8 @@ describe("a source that is claimed", () => {
   test("is given back before its id means another, and not without need", () => {
     const told: string[] = [];
     const peer = new Client(grants, new MemoryStore(), {
-      claim: (stream, source) => void told.push(`claim ${stream} ${source}`),
-      unclaim: (stream, source) => void told.push(`unclaim ${stream} ${source}`),
+      acquireSource: (stream, source) => void told.push(`claim ${stream} ${source}`),
+      releaseSource: (stream, source) => void told.push(`unclaim ${stream} ${source}`),
     });
     peer.greet();
     peer.says(
@@ -114,8 +114,8 @@ describe("a source that is claimed", () => {
     const ended: string[] = [];
     const lost: string[] = [];
     const peer = new Client(grants, store, {
-      ended: (source) => ended.push(source),
-      lost: (source) => lost.push(source),
+      onFrameEnded: (source) => ended.push(source),
+      onLost: (source) => lost.push(source),
     });
     peer.greet();
     peer.says(
@@ -129,7 +129,7 @@ describe("a source that is claimed", () => {
       expect(kept).not.toBe("");
     }
     expect([ended, lost].map(({ length }) => length)).toEqual([1, 1]);
-    peer.receiver.settle(0);
+    peer.receiver.ack(0);
     expect(peer.heard()).toMatchObject([
       { type: type.REFUSED, json: { error: 33 } },
       { type: type.RECEIPT, frames: 1 },
@@ -153,7 +153,7 @@ describe("a source that is claimed", () => {
   test("that is refused at once ends with that error too", () => {
     const store = new MemoryStore();
     const peer = new Client(grants, store, {
-      claim: () => {
+      acquireSource: () => {
         throw new FramesError("busy");
       },
     });
@@ -165,7 +165,7 @@ describe("a source that is claimed", () => {
   test("is checked first: what may not be declared is not claimed", () => {
     const keys: string[] = [];
     const peer = new Client(grant({}, { sources: 1 }), new MemoryStore(), {
-      claim: (_stream, source) => void keys.push(source),
+      acquireSource: (_stream, source) => void keys.push(source),
     });
     peer.greet();
     expect(peer.says(peer.source(1), peer.source(2, "b"))).toBe("limit");
@@ -245,11 +245,11 @@ describe("a loss alone", () => {
     const peer = new Client();
     peer.greet();
     peer.says(peer.source(1));
-    expect(peer.receiver.wantsFlush).toBe(false);
+    expect(peer.receiver.needsFlush).toBe(false);
     peer.says(peer.json(type.LOST, 1, { ranges: [[3, 4]], error: 51 }));
-    expect(peer.receiver.wantsFlush).toBe(true);
-    peer.receiver.settle(0);
-    expect(peer.receiver.wantsFlush).toBe(false);
+    expect(peer.receiver.needsFlush).toBe(true);
+    peer.receiver.ack(0);
+    expect(peer.receiver.needsFlush).toBe(false);
     expect(peer.heard()).toEqual([]);
     expect(peer.store.losses).toEqual([{ source: "a", first: 3, last: 4, code: "dropped" }]);
   });
@@ -270,9 +270,9 @@ describe("what ended before an error", () => {
     // Nothing more is taken.
     expect(peer.says(peer.data(1, Buffer.alloc(0), Buffer.from("12345"), false))).toBeUndefined();
     expect(peer.says(Buffer.from("no message at all"))).toBeUndefined();
-    peer.receiver.settle(0);
+    peer.receiver.ack(0);
     peer.receiver.fail(new FramesError("stopping"));
-    peer.receiver.settle(0);
+    peer.receiver.ack(0);
     expect(peer.heard()).toMatchObject([
       { type: type.ANSWER, json: { answers: "w" } },
       { type: type.RECEIPT, frames: 1 },
@@ -288,7 +288,7 @@ describe("what ended before an error", () => {
     peer.greet();
     peer.says(peer.source(1), peer.frame(1), peer.json(type.END, 0, { frames: 1 }));
     peer.receiver.stop();
-    peer.receiver.settle(0);
+    peer.receiver.ack(0);
     peer.receiver.fail(new FramesError("stopping"));
     expect(peer.heard().map((heard) => heard.type)).toEqual([type.RECEIPT, type.DONE]);
   });
@@ -312,11 +312,11 @@ describe("what ended before an error", () => {
     finishing[0]!.resolve(undefined);
     finishing[1]!.resolve(new FramesError("not-stored"));
     await turn();
-    peer.receiver.settle(0);
+    peer.receiver.ack(0);
     peer.receiver.fail(new FramesError("stopping"));
     finishing[2]!.resolve(undefined);
     await turn();
-    peer.receiver.settle(0);
+    peer.receiver.ack(0);
     expect(peer.heard()).toMatchObject([
       { type: type.REFUSED, json: { sequence: 2 } },
       { type: type.RECEIPT, frames: 2 },
@@ -491,10 +491,10 @@ describe("a message that was begun", () => {
   });
 
   test("counts from the look at which it was first seen, whatever number stands for it", () => {
-    const liveness = new Liveness(0, 10_000);
-    liveness.greeted();
+    const liveness = new Keepalive(0, 10_000);
+    liveness.onHandshakeDone();
     const look = (now: number, incomplete: number) => {
-      liveness.heard(now);
+      liveness.onReceived(now);
       return liveness.tick(now, "frames", incomplete);
     };
     look(0, 3);
@@ -584,7 +584,7 @@ describe("a store that takes its time", () => {
     }).run();
     expect(first.senderError?.code).toBe("network");
     expect(store.writers).toBe(0);
-    expect(outlets[0]!.progress).toMatchObject({ bytes: 0, part: 0, sent: 0 });
+    expect(outlets[0]!.progress).toMatchObject({ bytes: 0, largeFrameSent: 0, sent: 0 });
     const second = await new Link({ clock, store, outlets, delay: 5 }).run();
     expect(second.sender.done).toMatchObject({ stored: 1, aborted: 0 });
     expect(Buffer.from(frame.bytes).equals(store.frames[0]!.bytes)).toBe(true);
@@ -626,7 +626,7 @@ describe("control messages beyond 10,000 in a second", () => {
     peer.says(peer.source(1), pings(peer, 15_000), peer.frame(1), end);
     expect(peer.store.frames).toHaveLength(0);
     for (const now of [600, 1100, 1600]) peer.receiver.tick(now);
-    peer.receiver.settle(1600);
+    peer.receiver.ack(1600);
     expect(peer.store.frames).toHaveLength(1);
     expect(peer.receiver.isDone).toBe(true);
   });

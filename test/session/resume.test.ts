@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, FrameSource, Loss } from "../../src/frame.ts";
-import { largestPackedFrame } from "../../src/wire/encode.ts";
-import type { Outlet } from "../../src/session/outlet.ts";
+import { maxPackedFrameBytes } from "../../src/wire/encode.ts";
+import type { OutgoingSource } from "../../src/session/outlet.ts";
 import { Random } from "../wire/fuzz.ts";
 import { type FrameMessage, type } from "../wire/vectors.ts";
 import {
@@ -29,7 +29,7 @@ interface Delivery {
   links: Link[];
   last: Link;
   store: MemoryStore;
-  outlets: readonly Outlet[];
+  outlets: readonly OutgoingSource[];
   /** What was reported of all connections: source, number and why. */
   undelivered: string[];
 }
@@ -130,7 +130,7 @@ function audit(
       bytes: sum(own),
       part: 0,
     });
-    expect(progress.present + progress.moved + progress.skipped).toBe(0);
+    expect(progress.present + progress.removedAtServer + progress.conflictsSkipped).toBe(0);
     // What was refused was sent, or not any more after its name was found to be taken.
     expect(progress.sent).toBeGreaterThanOrEqual(own.length);
     expect(progress.sent).toBeLessThanOrEqual(own.length + count);
@@ -287,7 +287,7 @@ test(
 describe("a large frame that is cut", () => {
   /** Frames of pieces, of which one fails in the middle and is aborted first, and a small one. */
   function make() {
-    const size = largestPackedFrame + 500_000;
+    const size = maxPackedFrameBytes + 500_000;
     const a = [new MemoryFrame(1, size, { failures: 1, failAfter: MiB }), new MemoryFrame(2, 10)];
     const b = [new MemoryFrame(1, 100), new MemoryFrame(2, size + 7, { piece: 700_001 })];
     const options = {
@@ -466,7 +466,12 @@ describe("a stored frame", () => {
         between: async (link) => link.store.moveAway("a", "f2"),
       });
       expect(of(links[1]!.said, type.FRAME)).toEqual([]);
-      expect(outlets[0]!.progress).toMatchObject({ sent: 3, settled: 3, moved: 0, present: 0 });
+      expect(outlets[0]!.progress).toMatchObject({
+        sent: 3,
+        settled: 3,
+        removedAtServer: 0,
+        present: 0,
+      });
     }
   });
 
@@ -539,7 +544,7 @@ describe("a frame with metadata that was under way", () => {
 });
 
 test("an offer whose CRC-32 was being read when the connection broke is offered afresh", async () => {
-  const size = largestPackedFrame + 1;
+  const size = maxPackedFrameBytes + 1;
   const clock = new Clock();
   const { store } = await new Link({
     clock,
@@ -634,7 +639,7 @@ describe("losses are told again after a reconnection", () => {
 });
 
 describe("a server that says `fresh`", () => {
-  const code = async (outlets: readonly Outlet[], store = new MemoryStore()) =>
+  const code = async (outlets: readonly OutgoingSource[], store = new MemoryStore()) =>
     (await new Link({ outlets, store, onHello: () => ({ fresh: true }) }).run()).senderError?.code;
 
   test("after frames were settled is another store: nothing is sent to it", async () => {
@@ -770,7 +775,13 @@ describe("a frame that comes damaged", () => {
       ["a", 1, "garbled"],
     ]);
     expect(store.frames.map(({ origin }) => origin.source)).toEqual(["b", "b", "b"]);
-    expect(outlets[0]!.progress).toMatchObject({ sent: 0, settled: 0, lost: 1, bytes: 0, part: 0 });
+    expect(outlets[0]!.progress).toMatchObject({
+      sent: 0,
+      settled: 0,
+      lost: 1,
+      bytes: 0,
+      largeFrameSent: 0,
+    });
     expect(store.writers).toBe(0);
   });
 });

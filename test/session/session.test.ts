@@ -3,8 +3,8 @@ import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
 import { Receiver } from "../../src/session/receiver.ts";
 import { Sender } from "../../src/session/sender.ts";
-import { outgoingBuffer } from "../../src/session/transmission.ts";
-import { largestPackedFrame } from "../../src/wire/encode.ts";
+import { outgoingBufferBytes } from "../../src/session/transmission.ts";
+import { maxPackedFrameBytes } from "../../src/wire/encode.ts";
 import { Random } from "../wire/fuzz.ts";
 import { decodeAll, misplacement } from "../wire/oracle.ts";
 import {
@@ -236,7 +236,7 @@ describe("the window", () => {
       expect(
         peer.says(peer.frame(1, { sequence }), peer.frame(1, { sequence: sequence + 1 })),
       ).toBeUndefined();
-      peer.receiver.settle(0);
+      peer.receiver.ack(0);
     }
     expect(peer.heard().at(-1)).toMatchObject({ type: type.RECEIPT, frames: 10 });
   });
@@ -244,7 +244,7 @@ describe("the window", () => {
 
 describe("a large frame", () => {
   test("is put together from its pieces", async () => {
-    for (const size of [largestPackedFrame, largestPackedFrame + 1, 1 << 20, 3 * MiB + 7]) {
+    for (const size of [maxPackedFrameBytes, maxPackedFrameBytes + 1, 1 << 20, 3 * MiB + 7]) {
       const frame = new MemoryFrame(1, size, { piece: 700_001 });
       const link = await deliver({ sources: [new MemorySource("a", [frame])], delay: 1 });
       expect(Buffer.from(frame.bytes).equals(link.store.frames[0]!.bytes)).toBe(true);
@@ -353,7 +353,7 @@ describe("a large frame", () => {
     const link = new Link({ sources: [new MemorySource("a", [frame])], clock, delay: 10 });
     const seen: number[] = [];
     link.onStep = () => {
-      const { part, partOf, settledBytes } = link.progress[0]!;
+      const { largeFrameSent: part, largeFrameSize: partOf, settledBytes } = link.progress[0]!;
       if (part > 0) expect(partOf).toBe(size);
       // It counts once, as what is on its way or as what is settled.
       expect(part + settledBytes).toBeLessThanOrEqual(size);
@@ -472,7 +472,7 @@ describe("a large frame", () => {
 
 test("a frame that just fits one message goes with the longest SOURCE before it", async () => {
   const metadata = `{"x":"${"m".repeat(4088)}"}`;
-  const frame = new MemoryFrame(1, largestPackedFrame, { name: "n".repeat(255), metadata });
+  const frame = new MemoryFrame(1, maxPackedFrameBytes, { name: "n".repeat(255), metadata });
   const link = await deliver({
     sources: [new MemorySource("d/".repeat(31) + "e".repeat(255), [frame])],
   });
@@ -532,7 +532,7 @@ describe("a frame over limits.frame", () => {
       expect(
         peer.says(peer.frame(1, { sequence: 2, name: "g" }), peer.json(type.END, 0, { frames: 3 })),
       ).toBeUndefined();
-      peer.receiver.settle(0);
+      peer.receiver.ack(0);
       expect(peer.heard()).toMatchObject([
         { type: type.RECEIPT, frames: 3 },
         { type: type.DONE, json: { frames: 3, stored: 2, present: 0, refused: 1, aborted: 0 } },
@@ -648,8 +648,8 @@ describe("losses", () => {
     const lost: number[] = [];
     const store = new MemoryStore();
     const receiver = new Receiver(store, grants, 30_000, 0, {
-      hello: () => ({ fresh: true }),
-      lost: (_source, frames) => lost.push(frames),
+      onHello: () => ({ fresh: true }),
+      onLost: (_source, frames) => lost.push(frames),
     });
     const peer = new Client();
     const most = Number.MAX_SAFE_INTEGER;
@@ -747,7 +747,7 @@ describe("receipts", () => {
     for (let sequence = 1; sequence <= 100; sequence++) {
       peer.now += 9;
       peer.says(peer.frame(1, { sequence, name: `f${sequence}` }));
-      if (peer.receiver.isReceiptDue) peer.receiver.settle(peer.now);
+      if (peer.receiver.isReceiptDue) peer.receiver.ack(peer.now);
     }
     expect(
       of(
@@ -801,26 +801,26 @@ describe("receipts", () => {
     peer.greet();
     const frame = (sequence: number) => peer.frame(1, { sequence, name: `f${sequence}` });
     peer.says(peer.source(1), frame(1), frame(2));
-    const first = peer.receiver.flushable;
+    const first = peer.receiver.flushSnapshot;
     expect(first).toEqual({ frames: 2, answers: 0 });
     peer.says(frame(3));
-    const second = peer.receiver.flushable;
+    const second = peer.receiver.flushSnapshot;
     expect(second).toEqual({ frames: 3, answers: 0 });
     peer.says(frame(4), peer.json(type.END, 0, { frames: 4 }));
-    peer.receiver.settle(0, first);
+    peer.receiver.ack(0, first);
     expect(peer.heard()).toMatchObject([{ type: type.RECEIPT, frames: 2 }]);
-    expect([peer.receiver.unreceipted, peer.receiver.wantsFlush]).toEqual([2, true]);
+    expect([peer.receiver.unreceipted, peer.receiver.needsFlush]).toEqual([2, true]);
     // A flush that settles nothing more says nothing.
-    peer.receiver.settle(0, first);
+    peer.receiver.ack(0, first);
     expect(peer.heard()).toEqual([]);
-    peer.receiver.settle(0, second);
+    peer.receiver.ack(0, second);
     expect(peer.heard()).toMatchObject([{ type: type.RECEIPT, frames: 3 }]);
-    expect([peer.receiver.isDone, peer.receiver.wantsFlush]).toEqual([false, true]);
+    expect([peer.receiver.isDone, peer.receiver.needsFlush]).toEqual([false, true]);
     // One flush may be overtaken by another that began later.
-    peer.receiver.settle(0, second);
-    peer.receiver.settle(0, first);
+    peer.receiver.ack(0, second);
+    peer.receiver.ack(0, first);
     expect(peer.heard()).toEqual([]);
-    peer.receiver.settle(0, peer.receiver.flushable);
+    peer.receiver.ack(0, peer.receiver.flushSnapshot);
     expect(peer.heard()).toMatchObject([
       { type: type.RECEIPT, frames: 4 },
       { type: type.DONE, json: { frames: 4, stored: 4 } },
@@ -849,16 +849,16 @@ describe("receipts", () => {
       finishing.get(sequence)!.resolve(undefined);
       await new Promise(setImmediate);
     };
-    expect(peer.receiver.flushable.frames).toBe(0);
+    expect(peer.receiver.flushSnapshot.frames).toBe(0);
     await settle(2);
-    const early = peer.receiver.flushable;
+    const early = peer.receiver.flushSnapshot;
     expect(early.frames).toBe(0);
     await settle(1);
-    expect(peer.receiver.flushable.frames).toBe(3);
-    peer.receiver.settle(0, early);
+    expect(peer.receiver.flushSnapshot.frames).toBe(3);
+    peer.receiver.ack(0, early);
     expect(peer.heard()).toEqual([]);
     expect(peer.receiver.isDone).toBe(false);
-    peer.receiver.settle(0);
+    peer.receiver.ack(0);
     expect(peer.heard().map((heard) => heard.type)).toEqual([type.RECEIPT, type.DONE]);
   });
 
@@ -869,7 +869,7 @@ describe("receipts", () => {
     const peer = new Client(
       grants,
       new MemoryStore({ finish: ({ sequence }) => (sequence === 2 ? late.promise : undefined) }),
-      { failed: (error) => failures.push(error) },
+      { onError: (error) => failures.push(error) },
     );
     peer.greet();
     peer.says(peer.source(1));
@@ -879,8 +879,8 @@ describe("receipts", () => {
     late.reject(broken);
     await new Promise(setImmediate);
     expect(failures).toEqual([broken]);
-    expect(peer.receiver.flushable.frames).toBe(1);
-    peer.receiver.settle(0);
+    expect(peer.receiver.flushSnapshot.frames).toBe(1);
+    peer.receiver.ack(0);
     expect(peer.heard()).toMatchObject([{ type: type.RECEIPT, frames: 1 }]);
     peer.receiver.fail(broken);
     expect(peer.heard()).toMatchObject([
@@ -981,7 +981,7 @@ describe("silence:", () => {
   });
 
   test("the deadline of a handshake is told as long as it was", () => {
-    const receiver = new Receiver(new MemoryStore(), grants, 3000, 0, { hello: () => ({}) });
+    const receiver = new Receiver(new MemoryStore(), grants, 3000, 0, { onHello: () => ({}) });
     expect(() => receiver.tick(3000)).toThrow("3 s");
   });
 });
@@ -1025,7 +1025,7 @@ describe("an ERROR", () => {
     late.resolve(new FramesError("not-stored"));
     await Promise.resolve();
     await link.run(1);
-    expect(link.receiver.take(0).length).toBe(0);
+    expect(link.receiver.drain(0).length).toBe(0);
     expect(link.answered.at(-1)?.message.type).toBe(type.ERROR);
     expect(misplacement(link.answered.map(({ message }) => message))).toBeUndefined();
   });
@@ -1045,7 +1045,7 @@ describe("an ERROR", () => {
     return decoded.messages;
   }
 
-  const buffer = new Uint8Array(outgoingBuffer);
+  const buffer = new Uint8Array(outgoingBufferBytes);
   const stopped = new FramesError("interrupted", "The user left");
   // What never travels is a fault of its own to a peer.
   const told = { type: type.ERROR, json: { error: 12, message: "The user left" } };
@@ -1058,7 +1058,7 @@ describe("an ERROR", () => {
       30_000,
       0,
       {
-        wake() {},
+        onWritable() {},
       },
     );
     sender.fail(stopped);
@@ -1066,7 +1066,7 @@ describe("an ERROR", () => {
     sender.fail(new FramesError("damaged"));
     sender.tick(60_000);
     expect(saidBy(sender)).toEqual([]);
-    sender.abandon();
+    sender.returnToSources();
   });
 
   test("of a sender is its last message, in the middle of frames, and END never comes", async () => {
@@ -1076,7 +1076,7 @@ describe("an ERROR", () => {
       new MemorySource("b", [...framesOf(3, 10), lossOf(4)]),
       new MemorySource("c", [new MemoryFrame(1, 10), new Promise<never>(() => {})]),
     ];
-    const sender = new Sender(outletsOf(sources), hello, policy, 30_000, 0, { wake() {} });
+    const sender = new Sender(outletsOf(sources), hello, policy, 30_000, 0, { onWritable() {} });
     saidBy(sender);
     sender.receive(peer.welcome(), 0);
     const before = saidBy(sender);
@@ -1092,7 +1092,7 @@ describe("an ERROR", () => {
     sender.fail(stopped);
     sender.tick(60_000);
     expect(saidBy(sender)).toEqual([]);
-    sender.abandon();
+    sender.returnToSources();
   });
 
   test("of a sender is its last message, although answers were waiting to be sent", () => {
@@ -1104,7 +1104,7 @@ describe("an ERROR", () => {
       30_000,
       0,
       {
-        wake() {},
+        onWritable() {},
       },
     );
     saidBy(sender);
@@ -1112,13 +1112,13 @@ describe("an ERROR", () => {
     sender.receive(peer.json(type.PING, 0, { time: "5" }), 0);
     sender.fail(stopped);
     expect(saidBy(sender)).toMatchObject([{ type: type.PONG }, told]);
-    sender.abandon();
+    sender.returnToSources();
   });
 
   test("of a sender are PONGs, but for no more than a thousand PINGs at a time", () => {
     const peer = new Server();
     const source = new MemorySource("a", [new Promise<never>(() => {})]);
-    const sender = new Sender(outletsOf([source]), hello, policy, 30_000, 0, { wake() {} });
+    const sender = new Sender(outletsOf([source]), hello, policy, 30_000, 0, { onWritable() {} });
     saidBy(sender);
     sender.receive(peer.welcome(), 0);
     const pings = (count: number) => {
@@ -1129,7 +1129,7 @@ describe("an ERROR", () => {
     expect(saidBy(sender)).toHaveLength(1000);
     pings(1500);
     expect(saidBy(sender)).toHaveLength(1000);
-    sender.abandon();
+    sender.returnToSources();
   });
 
   test("of a sender is its last message, whatever its sources still have", async () => {
@@ -1139,7 +1139,7 @@ describe("an ERROR", () => {
       new MemorySource("a", [late.promise]),
       new MemorySource("b", [new MemoryFrame(1, 3 * MiB, { failures: 1, failAfter: MiB })]),
     ];
-    const sender = new Sender(outletsOf(sources), hello, policy, 30_000, 0, { wake() {} });
+    const sender = new Sender(outletsOf(sources), hello, policy, 30_000, 0, { onWritable() {} });
     saidBy(sender);
     sender.receive(peer.welcome(), 0);
     saidBy(sender);
@@ -1148,7 +1148,7 @@ describe("an ERROR", () => {
     late.resolve(lossOf(1));
     await new Promise(setImmediate);
     expect(saidBy(sender)).toEqual([]);
-    sender.abandon();
+    sender.returnToSources();
   });
 
   test("of a sender that is done is not said: its server has closed", async () => {
@@ -1174,7 +1174,7 @@ describe("an ERROR", () => {
   test("with nested nonsense in it is no trouble for a sender whose conversation is shown", () => {
     const lines: string[] = [];
     const sender = new Sender([], hello, policy, 30_000, 0, {
-      wake() {},
+      onWritable() {},
       trace: (_way, line) => lines.push(line),
     });
     const deep = `{"time":"0","x":${"[".repeat(30_000)}${"]".repeat(30_000)}}`;
@@ -1281,9 +1281,9 @@ describe("a sender takes as `protocol`", () => {
   ): string | undefined {
     const items = [...framesOf(frames, 10), ...(live ? [new Promise<never>(() => {})] : [])];
     const sender = new Sender(outletsOf([new MemorySource("a", items)]), hello, policy, 30_000, 0, {
-      wake() {},
+      onWritable() {},
     });
-    const buffer = new Uint8Array(outgoingBuffer);
+    const buffer = new Uint8Array(outgoingBufferBytes);
     const peer = new Server();
     const pump = () => {
       while (sender.transmit(buffer, 0).length > 0);
@@ -1444,7 +1444,7 @@ describe("a receiver", () => {
     peer.greet();
     peer.says(peer.json(type.END, 0, { frames: 0 }), ping);
     expect(peer.heard().map((heard) => heard.type)).toEqual([type.PONG]);
-    peer.receiver.settle(0);
+    peer.receiver.ack(0);
     expect(peer.heard().map((heard) => heard.type)).toEqual([type.DONE]);
     // It crossed DONE on its way.
     expect(peer.says(ping)).toBeUndefined();
@@ -1460,7 +1460,7 @@ describe("a receiver", () => {
     expect(other.heard()).toMatchObject([{ type: type.ERROR, json: { error: 2 } }]);
     const foreign = new Client();
     expect(foreign.says(Buffer.from("GET / HT"))).toBe("foreign");
-    expect(foreign.receiver.take(0)).toEqual([]);
+    expect(foreign.receiver.drain(0)).toEqual([]);
   });
 
   test("tells damaged bytes, keeps nothing of their frame, and all that was before", () => {
@@ -1504,7 +1504,7 @@ describe("a sender that is stopped", () => {
     ];
     const link = new Link({ sources, clock, delay: 10, grants: grant({ frames: 10 }) });
     await link.run(150);
-    expect(link.outlets.some(({ isCutShort }) => isCutShort)).toBe(true);
+    expect(link.outlets.some(({ hasUnsent: isCutShort }) => isCutShort)).toBe(true);
     link.stop();
     await link.run();
     link.check();
@@ -1538,7 +1538,7 @@ describe("a sender that is stopped", () => {
 
   test("says that there was nothing more where there was not", async () => {
     const link = await deliver({ sources: [new MemorySource("a", framesOf(5, 1))] });
-    expect(link.outlets.some(({ isCutShort }) => isCutShort)).toBe(false);
+    expect(link.outlets.some(({ hasUnsent: isCutShort }) => isCutShort)).toBe(false);
     link.stop();
   });
 });
@@ -1571,7 +1571,7 @@ describe("whatever happens,", () => {
         } else {
           const large = withLarge && chance(15);
           const size = large
-            ? largestPackedFrame + random.below(MiB)
+            ? maxPackedFrameBytes + random.below(MiB)
             : random.below(chance(4) ? 3000 : 30);
           item = new MemoryFrame(sequence, size, {
             failures: chance(5) ? 1 + random.below(4) : 0,

@@ -25,11 +25,11 @@ import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
 import { plan } from "../../src/client/plan.ts";
 import type { PlanOptions } from "../../src/client/planning.ts";
-import { type Filter, rootOf, type Walk, walk } from "../../src/source/walk.ts";
+import { type FilterOptions, createRoot, type WalkResult, walk } from "../../src/source/walk.ts";
 import { environment, temporaryFolder } from "../helper/program.ts";
 import { hangMs, until } from "../helper/time.ts";
 
-const everything: Filter = { include: [], exclude: [] };
+const everything: FilterOptions = { include: [], exclude: [] };
 const isLinux = process.platform === "linux";
 /** Whether no permission keeps this process from reading. */
 const mayReadAll = process.platform === "win32" || process.getuid?.() === 0;
@@ -48,12 +48,12 @@ function folderWith(...paths: string[]): string {
   return folder;
 }
 
-function walkOne(folder: string, filter: Partial<Filter> = {}): Walk {
-  return walk([rootOf(folder, undefined, false)], { ...everything, ...filter });
+function walkOne(folder: string, filter: Partial<FilterOptions> = {}): WalkResult {
+  return walk([createRoot(folder, undefined, false)], { ...everything, ...filter });
 }
 
 /** All frames found, as `SOURCE: NAME`. */
-function listed({ sources }: { sources: Walk["sources"] }): string[] {
+function listed({ sources }: { sources: WalkResult["sources"] }): string[] {
   return sources.flatMap(({ name, names }) => [...names].map((frame) => `${name}: ${frame}`));
 }
 
@@ -104,7 +104,7 @@ async function readPieces(frame: Frame): Promise<Buffer> {
 }
 
 /** The only source found. */
-function onlySource(folder: string): Walk["sources"][number] {
+function onlySource(folder: string): WalkResult["sources"][number] {
   const { sources } = walkOne(folder);
   expect(sources).toHaveLength(1);
   return sources[0]!;
@@ -149,7 +149,7 @@ describe("a walk", () => {
   test("finds nothing in empty folders", () => {
     const folder = folderWith();
     mkdirSync(join(folder, "empty/deeper"), { recursive: true });
-    expect(walkOne(folder)).toEqual({ sources: [], skipped: [], unreadable: [], leftOut: 0 });
+    expect(walkOne(folder)).toEqual({ sources: [], skipped: [], unreadable: [], filteredOut: 0 });
   });
 
   test("takes every regular file, whatever its name or content", () => {
@@ -271,7 +271,9 @@ describe("a walk", () => {
 
   test("finds nothing at all if one of several roots is missing", () => {
     const folder = folderWith("1.png");
-    const roots = [folder, join(folder, "nowhere")].map((path) => rootOf(path, undefined, true));
+    const roots = [folder, join(folder, "nowhere")].map((path) =>
+      createRoot(path, undefined, true),
+    );
     expect(failure(() => walk(roots, everything)).code).toBe("missing");
   });
 
@@ -287,11 +289,11 @@ describe("a walk", () => {
     const said = await asNobody(`
       const everything = { include: [], exclude: [] };
       const folder = ${JSON.stringify(folder)};
-      const { sources, unreadable } = walk([rootOf(folder, undefined, false)], everything);
+      const { sources, unreadable } = walk([createRoot(folder, undefined, false)], everything);
       const [secret] = sources.map((source) => source.next(false));
       let root;
       try {
-        walk([rootOf(folder + "/closed", undefined, false)], everything);
+        walk([createRoot(folder + "/closed", undefined, false)], everything);
       } catch (error) {
         root = { code: error.code, message: error.message };
       }
@@ -313,7 +315,7 @@ describe("a walk", () => {
 
 describe("a pattern", () => {
   const paths = ["1.png", "2.jpg", "visible/1.png", "visible/2.jpg", "infrared/1.png", "a/b/1.png"];
-  const cases: [what: string, filter: Partial<Filter>, left: string[]][] = [
+  const cases: [what: string, filter: Partial<FilterOptions>, left: string[]][] = [
     ["of no kind takes everything", {}, paths],
     [
       "without a slash is held against the name",
@@ -365,7 +367,7 @@ describe("a pattern", () => {
     });
   }
 
-  const counted: [what: string, filter: Partial<Filter>, leftOut: number][] = [
+  const counted: [what: string, filter: Partial<FilterOptions>, leftOut: number][] = [
     ["none where there are no patterns", {}, 0],
     ["those that nothing includes", { include: ["*.png"] }, 2],
     ["those that are excluded", { exclude: ["*.png"] }, 4],
@@ -378,7 +380,7 @@ describe("a pattern", () => {
     test(`counts the files that it leaves out: ${what}`, () => {
       // What is always left out is not counted.
       const folder = folderWith(...paths, ".hidden.png", "a.tmp", "b.part", ".git/1.png");
-      expect(walkOne(folder, filter).leftOut).toBe(leftOut);
+      expect(walkOne(folder, filter).filteredOut).toBe(leftOut);
     });
   }
 
@@ -679,7 +681,7 @@ describe("a file that is no longer what was found", () => {
       replace(join(folder, "1.png"));
       const error = failure(() => frame.read(new Uint8Array(frame.size)));
       expect(error.code).toBe("changed");
-      expect(lossOf(source.again(frame, error)).error.code).toBe("unreadable");
+      expect(lossOf(source.retry(frame, error)).error.code).toBe("unreadable");
       source.close();
     });
   }
@@ -711,7 +713,7 @@ describe("a file that is no longer what was found", () => {
       expect(waited).toBe(false);
       expect(error).toBeInstanceOf(FramesError);
       expect(["changed", "unreadable", "vanished"]).toContain((error as FramesError).code);
-      expect(lossOf(source.again(frame, error as FramesError)).error).toBeInstanceOf(FramesError);
+      expect(lossOf(source.retry(frame, error as FramesError)).error).toBeInstanceOf(FramesError);
       source.close();
     });
   }
@@ -772,7 +774,7 @@ describe("a frame that is only described", () => {
       const read = isLarge ? readPieces(frame) : (async () => readWhole(frame))();
       const error = await read.catch((caught: unknown) => caught);
       expect(error).toMatchObject({ code: "changed" });
-      const again = frameOf(source.again(frame, error as FramesError));
+      const again = frameOf(source.retry(frame, error as FramesError));
       expect(again.sequence).toBe(1);
       expect(readWhole(again).equals(Buffer.alloc(frame.size, "new"))).toBe(true);
       source.close();
@@ -785,7 +787,7 @@ describe("a frame that is only described", () => {
     rmSync(join(folder, "1"));
     const error = failure(() => readWhole(frame));
     expect(error.code).toBe("vanished");
-    expect(lossOf(source.again(frame, error))).toMatchObject({ first: 1, last: 1, what: "1" });
+    expect(lossOf(source.retry(frame, error))).toMatchObject({ first: 1, last: 1, what: "1" });
     expect(frameOf(source.next(true)).sequence).toBe(2);
   });
 
@@ -915,7 +917,7 @@ describe("a file that changes while it is read", () => {
       change(path);
       const error = failure(() => frame.read(new Uint8Array(frame.size)));
       expect(error.code).toBe("changed");
-      const again = frameOf(source.again(frame, error));
+      const again = frameOf(source.retry(frame, error));
       expect(again).toMatchObject({ name: "1.png", sequence: 1 });
       expect(readWhole(again)).toEqual(Buffer.from(await Bun.file(path).bytes()));
       expect(source.next(false)).toBeUndefined();
@@ -932,7 +934,7 @@ describe("a file that changes while it is read", () => {
       attempts++;
       appendFileSync(join(folder, "1.png"), "more");
       const frame = item;
-      item = source.again(
+      item = source.retry(
         frame,
         failure(() => frame.read(new Uint8Array(frame.size))),
       );
@@ -954,7 +956,7 @@ describe("a file that changes while it is read", () => {
       for (let attempt = 1; attempt <= 2; attempt++) {
         appendFileSync(join(folder, name), "more");
         const error = failure(() => frame.read(new Uint8Array(frame.size)));
-        frame = frameOf(source.again(frame, error));
+        frame = frameOf(source.retry(frame, error));
       }
       expect(readWhole(frame).toString()).toBe(`${name}moremore`);
     }
@@ -1034,7 +1036,7 @@ describe("a file that changes while it is read", () => {
     const bytes = new Uint8Array(large + 5).fill(7);
     writeFileSync(path, bytes);
     const error = await readPieces(frame).catch((caught: unknown) => caught);
-    const again = frameOf(source.again(frame, error as FramesError));
+    const again = frameOf(source.retry(frame, error as FramesError));
     expect(again.size).toBe(large + 5);
     expect((await readPieces(again)).equals(bytes)).toBe(true);
     source.close();
@@ -1074,7 +1076,7 @@ describe("large frames that are read side by side", () => {
       }
     }
     let whole = 0;
-    const send = async (source: Walk["sources"][number], turn: number): Promise<void> => {
+    const send = async (source: WalkResult["sources"][number], turn: number): Promise<void> => {
       for (let file = 0; file < perSource; file++) {
         const frame = frameOf(source.next(false));
         const path = `${source.name}/${frame.name}`;
@@ -1127,7 +1129,7 @@ describe.skipIf(!isLinux)("no file stays open", () => {
       } else if (item.sequence % 3 === 0) {
         appendFileSync(join(folder, item.name), "more");
         const error = failure(() => item.read(new Uint8Array(item.size)));
-        const again = source.again(item, error);
+        const again = source.retry(item, error);
         if (isFrame(again)) readWhole(again);
       } else readWhole(item);
     }
@@ -1198,7 +1200,7 @@ afterAll(() => {
 async function asNobody(program: string): Promise<string> {
   const path = JSON.stringify(join(import.meta.dir, "../../src/source/walk.ts"));
   const whole = `
-    import { rootOf, walk } from ${path};
+    import { createRoot, walk } from ${path};
     if (process.getuid?.() === 0) {
       process.setgid(65534);
       process.setuid(65534);

@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
-import { isWholeImage } from "../../src/source/ending.ts";
+import { hasImageEnd } from "../../src/source/ending.ts";
 import { ascii, baseline, bmp, images, join, png, pngInPng, progressive } from "./images.ts";
 
 function judge(file: Uint8Array): boolean | undefined {
-  return isWholeImage(file.subarray(0, 64), file.subarray(-64));
+  return hasImageEnd(file.subarray(0, 64), file.subarray(-64));
 }
 
 test("a JPEG or a PNG that is there from start to end is whole", () => {

@@ -23,7 +23,7 @@ const test_ = test.skipIf(needs !== "");
 
 /** Opens `path`, of which something must become. */
 function open(path: string, options: Partial<MediaOptions> = {}) {
-  return inTime(openMedia(path, { largest, ...options }), `opening ${path}`);
+  return inTime(openMedia(path, { maxFrameBytes: largest, ...options }), `opening ${path}`);
 }
 
 /** What opening `path` fails with. */
@@ -64,7 +64,9 @@ describe("a file of video that was compressed with losses", () => {
       const { frames, error } = await framesOf(media);
       expect(error).toBeUndefined();
       expect(frames.length).toBe(45);
-      expect(frames.every(({ ending, name }) => ending === "jpg" && name === undefined)).toBe(true);
+      expect(frames.every(({ extension, name }) => extension === "jpg" && name === undefined)).toBe(
+        true,
+      );
       const start = BigInt(Date.parse("2026-11-22T07:12:03.000Z")) * 1_000_000n;
       expect(frames.map(({ captured }) => captured! - start)).toEqual(
         frames.map((_, index) => (BigInt(index) * 1001n * 1_000_000_000n) / 30_000n),
@@ -134,7 +136,7 @@ describe("a file of video that was compressed with losses", () => {
       const [fine, coarse] = [await all(file), await all(file, { quality: 20 })];
       expect(bytesOf(coarse).length).toBeLessThan(bytesOf(fine).length / 2);
       const frames = await all(file, { lossless: true });
-      expect(frames.map(({ ending }) => ending)).toEqual(new Array<string>(5).fill("png"));
+      expect(frames.map(({ extension }) => extension)).toEqual(new Array<string>(5).fill("png"));
       const rgb = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"];
       const decoded = await ffmpeg("-i", file, ...rgb);
       writeFileSync(join(folder, "frames.png"), bytesOf(frames));
@@ -168,7 +170,7 @@ describe("MJPEG", () => {
         const raw = join(folder, "frames.mjpeg");
         const encode = ["-frames:v", "30", "-c:v", "mjpeg", "-q:v", "4", "-huffman", "default"];
         await ffmpeg(...noisy, ...encode, raw);
-        let expected = [...new Splitter({ largest }).push(readFileSync(raw))].map(
+        let expected = [...new Splitter({ maxFrameBytes: largest }).push(readFileSync(raw))].map(
           ({ bytes }) => bytes,
         );
         if (more.length > 0) {
@@ -227,10 +229,12 @@ describe("samples of more than 8 bits", () => {
         await ffmpeg(...few, "-c:v", "ffv1", "-pix_fmt", "gbrp16le", exact);
         await ffmpeg(...few, "-c:v", "libx264", "-pix_fmt", "yuv422p10le", lossy);
         const kinds = async (file: string, lossless: boolean) =>
-          (await all(file, { lossless })).map(({ ending, bytes }) => `${ending} ${bytes[24]}`);
+          (await all(file, { lossless })).map(
+            ({ extension, bytes }) => `${extension} ${bytes[24]}`,
+          );
         expect(await kinds(exact, false)).toEqual(["png 16", "png 16"]);
         expect(await kinds(lossy, true)).toEqual(["png 16", "png 16"]);
-        expect((await all(lossy)).map(({ ending }) => ending)).toEqual(["jpg", "jpg"]);
+        expect((await all(lossy)).map(({ extension }) => extension)).toEqual(["jpg", "jpg"]);
       }),
   );
 
@@ -315,7 +319,7 @@ describe("a file", () => {
       expect((await framesOf(media)).frames).toEqual([
         { bytes: readFileSync(file), name: "7.png", captured: 1_800_000_000_000_000_000n },
       ]);
-      const { error } = await framesOf(await open(file, { largest: 8 }));
+      const { error } = await framesOf(await open(file, { maxFrameBytes: 8 }));
       expect((error as FramesError).code).toBe("too-large");
     }));
 
@@ -325,11 +329,11 @@ describe("a file", () => {
       inFolder(async (folder) => {
         const file = join(folder, "clip.mjpeg");
         await ffmpeg(...noisy, "-frames:v", "12", "-c:v", "mjpeg", file);
-        const images = [...new Splitter({ largest }).push(readFileSync(file))];
+        const images = [...new Splitter({ maxFrameBytes: largest }).push(readFileSync(file))];
         const frames = await all(file);
-        expect(frames.map(({ bytes, ending, name }) => ({ bytes, ending, name }))).toEqual(
-          images.map(({ bytes }) => ({ bytes, ending: "jpg", name: undefined })),
-        );
+        expect(
+          frames.map(({ bytes, extension: ending, name }) => ({ bytes, ending, name })),
+        ).toEqual(images.map(({ bytes }) => ({ bytes, ending: "jpg", name: undefined })));
         truncateSync(file, statSync(file).size - 9);
         const cut = await framesOf(await open(file));
         expect(cut.frames.length).toBe(11);
@@ -346,7 +350,7 @@ describe("a file", () => {
     inFolder(async (folder) => {
       const file = join(folder, "clip.avi");
       await ffmpeg(...noisy, "-frames:v", "3", "-c:v", "mjpeg", file);
-      const { frames, error } = await framesOf(await open(file, { largest: 1000 }));
+      const { frames, error } = await framesOf(await open(file, { maxFrameBytes: 1000 }));
       expect(frames).toEqual([]);
       expect((error as FramesError).code).toBe("too-large");
     }),

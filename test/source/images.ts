@@ -14,7 +14,7 @@ export interface Split {
 
 /** Gives the chunks to a splitter, and its end. */
 export function split(chunks: Iterable<Uint8Array>, options: Partial<SplitterOptions> = {}): Split {
-  const splitter = new Splitter({ largest: 1 << 20, ...options });
+  const splitter = new Splitter({ maxFrameBytes: 1 << 20, ...options });
   const frames: SplitFrame[] = [];
   try {
     for (const chunk of chunks) {
@@ -39,7 +39,7 @@ export function* pieces(bytes: Uint8Array, size: number): Generator<Uint8Array> 
 
 /** One line for each frame: its ending, and its bytes. */
 export function linesOf(frames: readonly SplitFrame[]): string[] {
-  return frames.map(({ ending, bytes }) => `${ending} ${bytes.toHex()}`);
+  return frames.map(({ extension, bytes }) => `${extension} ${bytes.toHex()}`);
 }
 
 export function ascii(text: string): Uint8Array {
@@ -56,7 +56,7 @@ export function join(...parts: (Uint8Array | readonly number[] | string)[]): Uin
 
 /** What a splitter says about an input after how many frames. */
 export function complaint(input: Uint8Array, largest?: number): [number, string, string] {
-  const options = largest === undefined ? {} : { largest };
+  const options = largest === undefined ? {} : { maxFrameBytes: largest };
   const { frames, error } = split([input], options);
   if (error === undefined) throw new Error(`it gave ${frames.length} frames and no error`);
   // However it is cut, the same is said; only how much is shown of what came depends on it.
@@ -69,7 +69,7 @@ export function complaint(input: Uint8Array, largest?: number): [number, string,
       bare(error.message),
     ]);
   }
-  expect(error.exit).toBe(23);
+  expect(error.exitCode).toBe(23);
   // Nothing that could steer a terminal.
   expect(error.message).toMatch(/^[\x20-\x7e]+$/);
   return [frames.length, error.code, error.message];

@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { FramesError } from "../../src/errors.ts";
-import { inputWords, parseCamera } from "../../src/source/input.ts";
+import { inputArgs, parseCameraMode } from "../../src/source/input.ts";
 import { isMedia, openMedia } from "../../src/source/media.ts";
 import { inFolder } from "../helper/ffmpeg.ts";
 
@@ -28,21 +28,27 @@ describe("a PATH of the command line", () => {
     }));
 
   test("asks only a camera for a size, a format and a rate", async () => {
-    expect(parseCamera("640x512:gray16le@30")).toEqual({
+    expect(parseCameraMode("640x512:gray16le@30")).toEqual({
       ...{ size: "640x512", format: "gray16le", rate: "30" },
     });
-    expect(parseCamera("1280x720")).toEqual({ size: "1280x720" });
-    expect(parseCamera("MJPEG")).toEqual({ format: "mjpeg" });
-    expect(parseCamera("@29.97")).toEqual({ rate: "29.97" });
-    expect(parseCamera("1280x720@30000/1001")).toEqual({ size: "1280x720", rate: "30000/1001" });
+    expect(parseCameraMode("1280x720")).toEqual({ size: "1280x720" });
+    expect(parseCameraMode("MJPEG")).toEqual({ format: "mjpeg" });
+    expect(parseCameraMode("@29.97")).toEqual({ rate: "29.97" });
+    expect(parseCameraMode("1280x720@30000/1001")).toEqual({
+      size: "1280x720",
+      rate: "30000/1001",
+    });
     for (const text of ["", "640", "640x", "0x512", "-f lavfi", "640x512:gray16le@", "@-1", ":"]) {
-      expect(() => parseCamera(text)).toThrow("Cannot read what to ask of the camera");
+      expect(() => parseCameraMode(text)).toThrow("Cannot read what to ask of the camera");
     }
-    const words = inputWords({ kind: "device", path: "/dev/video0" }, parseCamera("64x48:y16@9"));
+    const words = inputArgs(
+      { kind: "device", path: "/dev/video0" },
+      parseCameraMode("64x48:y16@9"),
+    );
     expect(words.join(" ")).toBe(
       "-f v4l2 -video_size 64x48 -input_format y16 -framerate 9 -i /dev/video0",
     );
-    const opening = openMedia("http://127.0.0.1:9/", { largest: 9, camera: "64x48" });
+    const opening = openMedia("http://127.0.0.1:9/", { maxFrameBytes: 9, camera: "64x48" });
     const error = await opening.catch((thrown: unknown) => thrown);
     expect((error as FramesError).code).toBe("usage");
   });

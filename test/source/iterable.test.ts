@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
 import { type CapturedFrame, IterableSource } from "../../src/source/iterable.ts";
-import { checkPart } from "../../src/store/name.ts";
+import { checkPathPart } from "../../src/store/name.ts";
 
 const started = Date.UTC(2026, 10, 22, 7, 12, 3, 123);
 
@@ -94,7 +94,7 @@ describe("a frame that a program hands over", () => {
     const source = sourceOf([{ name: "a.png", bytes: bytes("00") }]);
     const frame = (await source.next()) as Frame;
     const error = new FramesError("changed");
-    expect(source.again(frame, error)).toEqual({ first: 1, last: 1, what: "a.png", error });
+    expect(source.retry(frame, error)).toEqual({ first: 1, last: 1, what: "a.png", error });
   });
 });
 
@@ -118,7 +118,7 @@ describe("a frame without a name", () => {
   });
 
   test("ends as it is said to", async () => {
-    const raw = { bytes: bytes("00"), ending: "640x512.gray16le" };
+    const raw = { bytes: bytes("00"), extension: "640x512.gray16le" };
     expect(await namesOf(sourceOf([raw, { ...raw, name: "own" }]))).toEqual([
       "20261122T071203.123Z-00000001.640x512.gray16le",
       "own",
@@ -150,7 +150,7 @@ describe("a frame without a name", () => {
     const frames = Array.from({ length: 1200 }, () => ({ bytes: bytes("00") }));
     const found = await namesOf(sourceOf(frames));
     expect(found.toSorted()).toEqual(found);
-    for (const name of found) checkPart(name, true);
+    for (const name of found) checkPathPart(name, true);
   });
 });
 
@@ -172,11 +172,11 @@ describe("what a program hands over that is no frame", () => {
     ],
     [
       "an ending with a folder",
-      { ending: "/../x", bytes: good },
+      { extension: "/../x", bytes: good },
       "frame 1",
       "cannot be the ending",
     ],
-    ["an empty ending", { ending: "", bytes: good }, "frame 1", '"" cannot be the ending'],
+    ["an empty ending", { extension: "", bytes: good }, "frame 1", '"" cannot be the ending'],
     ["a number as name", { name: 7, bytes: good }, "frame 1", "7 cannot be its name"],
     ["null as name", { name: null, bytes: good }, "frame 1", "null cannot be its name"],
     [

@@ -25,7 +25,9 @@ const noisy = ["-f", "lavfi", "-i", "testsrc2=size=174x130:rate=25,noise=alls=40
 let made: Promise<Buffer[]> | undefined;
 const pictures = (): Promise<Buffer[]> =>
   (made ??= ffmpeg(...noisy, "-frames:v", "20", "-c:v", "mjpeg", "-f", "mjpeg", "-").then((bytes) =>
-    [...new Splitter({ largest }).push(bytes)].map((frame) => Buffer.from(frame.bytes)),
+    [...new Splitter({ maxFrameBytes: largest }).push(bytes)].map((frame) =>
+      Buffer.from(frame.bytes),
+    ),
   ));
 
 const servers: Bun.Server<undefined>[] = [];
@@ -83,7 +85,7 @@ function part(jpeg: Uint8Array, lengths: boolean): Uint8Array {
 }
 
 function open(url: string, options: Partial<MediaOptions> = {}): Promise<Media> {
-  return inTime(openMedia(url, { largest, ...options }), `opening ${url}`);
+  return inTime(openMedia(url, { maxFrameBytes: largest, ...options }), `opening ${url}`);
 }
 
 /** Programs of ours that are still there. */
@@ -104,7 +106,7 @@ describe("MJPEG over HTTP", () => {
     const { frames, error } = await framesOf(media, 70);
     expect(error).toBeUndefined();
     expect(frames.every(({ bytes }, at) => jpegs[at % jpegs.length]!.equals(bytes))).toBe(true);
-    expect(frames.every(({ ending }) => ending === "jpg")).toBe(true);
+    expect(frames.every(({ extension }) => extension === "jpg")).toBe(true);
     const times = frames.map(({ captured }) => captured!);
     expect(times.every((time, at) => time >= (times[at - 1] ?? before))).toBe(true);
     expect(times.at(-1)).toBeLessThanOrEqual(BigInt(Date.now()) * 1_000_000n);
@@ -125,7 +127,7 @@ describe("MJPEG over HTTP", () => {
           { count: 0, then: "more", lengths },
         );
         const troubles: FramesError[] = [];
-        const media = await open(url, { onTrouble: (error) => troubles.push(error) });
+        const media = await open(url, { onRetry: (error) => troubles.push(error) });
         // Connections in turn: looking, 6 and a half, looking, 5, looking, more.
         const { frames, error } = await framesOf(media, 15);
         expect(error).toBeUndefined();
@@ -152,7 +154,7 @@ describe("MJPEG over HTTP", () => {
     );
     const troubles: string[] = [];
     const onTrouble = ({ message }: FramesError) => troubles.push(message);
-    const media = await open(url, { stallAfter: 3000, onTrouble });
+    const media = await open(url, { stallTimeoutMs: 3000, onRetry: onTrouble });
     const { frames, error } = await framesOf(media, 10);
     expect(error).toBeUndefined();
     expect(frames.slice(0, 3).every(({ bytes }, at) => jpegs[at]!.equals(bytes))).toBe(true);
@@ -166,7 +168,7 @@ describe("MJPEG over HTTP", () => {
     async () => {
       const { url, jpegs } = await camera({ count: 0, then: "more" });
       const troubles: string[] = [];
-      const media = await open(url, { onTrouble: ({ message }) => troubles.push(message) });
+      const media = await open(url, { onRetry: ({ message }) => troubles.push(message) });
       const frames = media.frames[Symbol.asyncIterator]();
       for (let count = 0; count < 30; count++) {
         const { value } = await inTime(frames.next(), "a frame");
@@ -196,7 +198,7 @@ describe("MJPEG over HTTP", () => {
   test_(`${needs}is given up during the pause before it is started again`, async () => {
     const { url } = await camera({ count: 2, then: "end" });
     const paused = Promise.withResolvers<void>();
-    const media = await open(url, { onTrouble: () => paused.resolve() });
+    const media = await open(url, { onRetry: () => paused.resolve() });
     const frames = media.frames[Symbol.asyncIterator]();
     for (let count = 0; count < 2; count++) await inTime(frames.next(), "a frame");
     const waiting = frames.next();
@@ -208,7 +210,7 @@ describe("MJPEG over HTTP", () => {
 
   test_(`${needs}that never says anything is given up in time`, async () => {
     const { url } = await camera({ count: 0, then: "silence" });
-    const error = await open(url, { stallAfter: 500 }).catch((thrown: unknown) => thrown);
+    const error = await open(url, { stallTimeoutMs: 500 }).catch((thrown: unknown) => thrown);
     expect((error as FramesError).code).toBe("timeout");
     expect((error as FramesError).message).toContain("ffprobe made nothing of it in 5.5 s");
     expect(await running()).toEqual([]);

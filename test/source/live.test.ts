@@ -50,7 +50,7 @@ class Shutter implements AsyncIterable<CapturedFrame> {
 function begin(policy: QueuePolicy): { camera: Shutter; source: LiveSource } {
   const camera = new Shutter();
   const source = new LiveSource("visible", camera, policy, naming);
-  source.connected();
+  source.onConnected();
   return { camera, source };
 }
 
@@ -89,11 +89,11 @@ describe("a queue that keeps the latest", () => {
       camera.shoot();
       expect(textOf(await first)).toBe("1");
       camera.shoot(50);
-      await until("all of them", () => source.captured === 51);
+      await until("all of them", () => source.capturedCount === 51);
       camera.end();
       const kept = Array.from({ length: latest }, (_, index) => `${52 - latest + index}`);
       expect(await takeAll(source)).toEqual([`dropped 2-${51 - latest}`, ...kept, "the end"]);
-      expect(source.captured).toBe(51);
+      expect(source.capturedCount).toBe(51);
     });
   }
 
@@ -109,7 +109,7 @@ describe("a queue that keeps the latest", () => {
     void source.next();
     // Bytes that nobody touches take no memory.
     camera.shoot(1 + 8, 64 << 20);
-    await until("all", () => source.captured === 9);
+    await until("all", () => source.capturedCount === 9);
     camera.end();
     const [loss, ...kept] = await takeAll(source);
     expect(loss).toBe("dropped 2-5");
@@ -117,8 +117,8 @@ describe("a queue that keeps the latest", () => {
   });
 
   test("is to be fresh, and one with block is not", () => {
-    expect(begin({ latest: 1 }).source.keepsFresh).toBe(true);
-    expect(begin("block").source.keepsFresh).toBe(false);
+    expect(begin({ latest: 1 }).source.usesLiveWindow).toBe(true);
+    expect(begin("block").source.usesLiveWindow).toBe(false);
     expect(begin("block").source.isLive).toBe(true);
   });
 
@@ -155,10 +155,10 @@ describe("a queue that blocks", () => {
     const first = source.next();
     camera.shoot(100);
     const frame = (await first) as Frame;
-    expect(source.disconnected([frame])).toEqual([frame]);
+    expect(source.onDisconnected([frame])).toEqual([frame]);
     await Bun.sleep(0);
     expect(camera.taken).toBeLessThanOrEqual(3);
-    source.connected();
+    source.onConnected();
     camera.end();
     expect((await takeAll(source)).length).toBe(100);
   });
@@ -189,24 +189,24 @@ describe("the end", () => {
     const first = source.next();
     camera.shoot(3);
     expect(textOf(await first)).toBe("1");
-    await until("the others", () => source.captured === 3);
-    source.stop();
+    await until("the others", () => source.capturedCount === 3);
+    source.stopCapture();
     // A frame that comes too late is none.
     camera.shoot();
     expect(await takeAll(source)).toEqual(["2", "3", "the end"]);
-    expect(source.captured).toBe(3);
+    expect(source.capturedCount).toBe(3);
   });
 
   test("comes to whoever waits when it is stopped", async () => {
     const { source } = begin("block");
     const waiting = source.next();
-    source.stop();
-    source.stop();
+    source.stopCapture();
+    source.stopCapture();
     expect(await waiting).toBeUndefined();
   });
 
   test("tells its camera, when it is stopped or closed", async () => {
-    for (const end of ["stop", "close"] as const) {
+    for (const end of ["stopCapture", "close"] as const) {
       let isTold = false;
       const frames = {
         [Symbol.asyncIterator]: () => ({
@@ -231,13 +231,13 @@ test("a frame that cannot be read again is lost, not sent differently", async ()
   camera.shoot();
   const frame = (await next) as Frame;
   const error = new FramesError("changed");
-  expect(source.again(frame, error)).toEqual({ first: 1, last: 1, what: frame.name, error });
+  expect(source.retry(frame, error)).toEqual({ first: 1, last: 1, what: frame.name, error });
 });
 
 test("frames of any program can be named, numbered and timed as they were captured", async () => {
   const { camera, source } = begin("block");
   const next = source.next();
-  camera.give({ bytes: new Uint8Array(3), ending: "pgm", captured: 5n });
+  camera.give({ bytes: new Uint8Array(3), extension: "pgm", captured: 5n });
   expect((await next) as Frame).toMatchObject({
     name: "20261122T071203.123Z-00000001.pgm",
     sequence: 1,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { naturalOrder } from "../../src/source/order.ts";
+import { compareNatural } from "../../src/source/order.ts";
 
 /** A name as what decides its place: every digit run a number, everything else one by one. */
 function parts(name: string): (bigint | number)[] {
@@ -77,7 +77,7 @@ const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 describe("natural order", () => {
   test("puts 10 after 9", () => {
     const names = Array.from({ length: 121 }, (_, index) => `${index}.png`);
-    expect(names.toReversed().sort(naturalOrder)).toEqual(names);
+    expect(names.toReversed().sort(compareNatural)).toEqual(names);
   });
 
   const sorted: [string, string[]][] = [
@@ -95,7 +95,7 @@ describe("natural order", () => {
   ];
   for (const [what, names] of sorted) {
     test(`sorts ${what}`, () => {
-      expect(names.toReversed().sort(naturalOrder)).toEqual(names);
+      expect(names.toReversed().sort(compareNatural)).toEqual(names);
     });
   }
 
@@ -111,7 +111,7 @@ describe("natural order", () => {
       `1${big}.png`,
       `${"9".repeat(250)}.png`,
     ];
-    expect(names.toReversed().sort(naturalOrder)).toEqual(names);
+    expect(names.toReversed().sort(compareNatural)).toEqual(names);
   });
 
   test(`is the oracle's for random names, seed ${seed}`, () => {
@@ -119,26 +119,26 @@ describe("natural order", () => {
     const names = [...new Set(randomNames(600, random))];
     for (const a of names) {
       for (const b of names) {
-        const sign = Math.sign(naturalOrder(a, b));
+        const sign = Math.sign(compareNatural(a, b));
         if (sign !== Math.sign(oracle(a, b))) expect([a, b, sign]).toEqual([a, b, oracle(a, b)]);
       }
     }
     const shuffled = names.toSorted(() => random() - 0.5);
-    expect(shuffled.sort(naturalOrder)).toEqual(names.toSorted(oracle));
+    expect(shuffled.sort(compareNatural)).toEqual(names.toSorted(oracle));
   });
 
   test(`is total: different names differ, and all three ways agree, seed ${seed}`, () => {
     const names = [...new Set(randomNames(120, generator(seed + 1)))];
     for (const a of names) {
-      expect(naturalOrder(a, a)).toBe(0);
+      expect(compareNatural(a, a)).toBe(0);
       for (const b of names) {
-        const sign = Math.sign(naturalOrder(a, b));
+        const sign = Math.sign(compareNatural(a, b));
         if (a !== b && sign === 0) expect([a, b]).toEqual(["different", "names"]);
         // Adding 0 makes one zero of two.
-        if (sign !== -Math.sign(naturalOrder(b, a)) + 0) expect([a, b]).toEqual(["one", "sign"]);
+        if (sign !== -Math.sign(compareNatural(b, a)) + 0) expect([a, b]).toEqual(["one", "sign"]);
         if (sign > 0) continue;
         for (const c of names) {
-          if (naturalOrder(b, c) <= 0 && naturalOrder(a, c) > 0) {
+          if (compareNatural(b, c) <= 0 && compareNatural(a, c) > 0) {
             expect([a, b, c]).toEqual(["in", "one", "order"]);
           }
         }

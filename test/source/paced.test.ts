@@ -3,14 +3,14 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, FrameSource, Loss } from "../../src/frame.ts";
-import { type Pace, PacedSource, Rate, Replay } from "../../src/source/paced.ts";
+import { type Pacer, PacedSource, RatePacer, ReplayPacer } from "../../src/source/paced.ts";
 
 let now = 0;
 
 /** What the test opened: it is closed at its end. */
 const opened: FrameSource[] = [];
 
-function paced(source: FrameSource, pace: Pace): PacedSource {
+function paced(source: FrameSource, pace: Pacer): PacedSource {
   const made = new PacedSource(source, pace, () => now);
   opened.push(made);
   return made;
@@ -64,7 +64,7 @@ function loss(first: number, last: number): Loss {
 class Given implements FrameSource {
   readonly name = "visible";
   readonly total = 17;
-  readonly captured = 5;
+  readonly capturedCount = 5;
   readonly asked: number[] = [];
   readonly calls: string[] = [];
   readonly #items: (Frame | Loss | Promise<Frame>)[];
@@ -80,12 +80,12 @@ class Given implements FrameSource {
     return this.#items.shift();
   }
 
-  again({ sequence }: Frame, error: FramesError): Loss {
+  retry({ sequence }: Frame, error: FramesError): Loss {
     this.calls.push(`again ${sequence} ${error.code}`);
     return loss(sequence, sequence);
   }
 
-  stop(): void {
+  stopCapture(): void {
     this.calls.push("stop");
   }
 
@@ -117,7 +117,7 @@ function frames(count: number): Frame[] {
 describe("a rate", () => {
   test("gives the first frame at once, and then so many a second, evenly", async () => {
     const given = new Given(frames(5));
-    const taken = take(paced(given, new Rate(4)));
+    const taken = take(paced(given, new RatePacer(4)));
     await settle();
     expect(taken.came).toEqual([[1, 0]]);
     await pass(249);
@@ -134,7 +134,7 @@ describe("a rate", () => {
 
   test("asks for a frame when it may go, and not before: what is asked for later is fresher", async () => {
     const given = new Given(frames(4));
-    take(paced(given, new Rate(10)));
+    take(paced(given, new RatePacer(10)));
     await settle();
     expect(given.asked).toEqual([0]);
     await pass(99);
@@ -145,7 +145,7 @@ describe("a rate", () => {
 
   for (const rate of [1, 7, 24, 29.97, 60]) {
     test(`of ${rate} is that over ten seconds`, async () => {
-      const taken = take(paced(new Given(frames(1000)), new Rate(rate)));
+      const taken = take(paced(new Given(frames(1000)), new RatePacer(rate)));
       await settle();
       await pass(10_000);
       expect(Math.abs(taken.came.length - 1 - rate * 10)).toBeLessThanOrEqual(1.5);
@@ -158,7 +158,7 @@ describe("a rate", () => {
   }
 
   test("makes up for timers that are a little late", async () => {
-    const taken = take(paced(new Given(frames(100)), new Rate(100)));
+    const taken = take(paced(new Given(frames(100)), new RatePacer(100)));
     await settle();
     // Every frame is seen up to 7 ms late.
     await pass(700, 7);
@@ -167,22 +167,22 @@ describe("a rate", () => {
   });
 
   test("does not hurry after it was held up", async () => {
-    const rate = new Rate(10);
+    const rate = new RatePacer(10);
     const first = frame(1);
-    expect(rate.goAt(first, 1000)).toBe(1000);
-    expect(rate.askAt()).toBe(1100);
+    expect(rate.releaseAt(first, 1000)).toBe(1000);
+    expect(rate.requestAt()).toBe(1100);
     // Nobody asked for ten seconds: what was missed is not made up for.
-    expect(rate.goAt(first, 11_000)).toBe(11_000);
-    expect(rate.askAt()).toBe(11_100);
+    expect(rate.releaseAt(first, 11_000)).toBe(11_000);
+    expect(rate.requestAt()).toBe(11_100);
     // A little late is.
-    expect(rate.goAt(first, 11_160)).toBe(11_160);
-    expect(rate.askAt()).toBe(11_200);
+    expect(rate.releaseAt(first, 11_160)).toBe(11_160);
+    expect(rate.requestAt()).toBe(11_200);
   });
 
   test("does not hurry after a source that had nothing for a while", async () => {
     const late = Promise.withResolvers<Frame>();
     const given = new Given([frame(1), late.promise, frame(3), frame(4)]);
-    const taken = take(paced(given, new Rate(10)));
+    const taken = take(paced(given, new RatePacer(10)));
     await settle();
     await pass(5000, 50);
     expect(taken.came).toEqual([[1, 0]]);
@@ -199,7 +199,7 @@ describe("a rate", () => {
 
   test("lets losses pass at once after the time of the frame, and counts none", async () => {
     const items = [frame(1), loss(2, 4), loss(5, 5), frame(6)];
-    const taken = take(paced(new Given(items), new Rate(2)));
+    const taken = take(paced(new Given(items), new RatePacer(2)));
     await settle();
     await pass(1000);
     expect(taken.came).toEqual([
@@ -214,7 +214,7 @@ describe("a rate", () => {
 describe("a replay", () => {
   test("gives frames as far apart as they were captured", async () => {
     const items = [frame(1, 0), frame(2, 100), frame(3, 130), frame(4, 1130)];
-    const taken = take(paced(new Given(items), new Replay()));
+    const taken = take(paced(new Given(items), new ReplayPacer()));
     await settle();
     await pass(2000);
     expect(taken.came).toEqual([
@@ -228,7 +228,7 @@ describe("a replay", () => {
 
   test("gives those at once that were captured before the one before", async () => {
     const items = [frame(1, 0), frame(2, 500), frame(3, 200), frame(4, -100), frame(5, 600)];
-    const taken = take(paced(new Given(items), new Replay()));
+    const taken = take(paced(new Given(items), new ReplayPacer()));
     await settle();
     await pass(1000);
     expect(taken.came).toEqual([
@@ -243,7 +243,7 @@ describe("a replay", () => {
   test("catches up when it was held up: the times of a recording are fixed", async () => {
     const late = Promise.withResolvers<Frame>();
     const given = new Given([frame(1, 0), late.promise, frame(3, 200), frame(4, 900)]);
-    const taken = take(paced(given, new Replay()));
+    const taken = take(paced(given, new ReplayPacer()));
     await settle();
     await pass(500);
     late.resolve(frame(2, 100));
@@ -258,7 +258,7 @@ describe("a replay", () => {
   });
 
   test("is one for all sources of a recording", async () => {
-    const replay = new Replay();
+    const replay = new ReplayPacer();
     const one = take(paced(new Given([frame(1, 0), frame(2, 300)]), replay));
     await settle();
     const two = take(paced(new Given([frame(1, 100), frame(2, 200)]), replay));
@@ -276,7 +276,7 @@ describe("a replay", () => {
 
   test("waits longer than any timer can", async () => {
     const days = 40 * 86_400_000;
-    const taken = take(paced(new Given([frame(1), frame(2, days)]), new Replay()));
+    const taken = take(paced(new Given([frame(1), frame(2, days)]), new ReplayPacer()));
     await settle();
     await pass(days - 1000, 86_400_000);
     expect(taken.came).toHaveLength(1);
@@ -290,55 +290,78 @@ describe("a replay", () => {
 
 describe("a paced source", () => {
   /** Lets nothing go for an hour. */
-  const slow: Pace = { askAt: () => 0, goAt: (_, at) => at + 3_600_000 };
+  const slow: Pacer = { requestAt: () => 0, releaseAt: (_, at) => at + 3_600_000 };
 
   test("is the source that it paces, in all else", async () => {
     const calls: string[] = [];
     const whole: FrameSource = {
-      ...{ name: "cam", type: "image/jpeg", isLive: true, keepsFresh: true, total: 3, captured: 2 },
+      ...{
+        name: "cam",
+        type: "image/jpeg",
+        isLive: true,
+        usesLiveWindow: true,
+        total: 3,
+        capturedCount: 2,
+      },
       raw: { width: 1, height: 2, format: "gray" },
       next: () => undefined,
-      again: ({ sequence }) => loss(sequence, sequence),
-      begin: () => void calls.push("begin"),
-      connected: () => void calls.push("connected"),
-      disconnected: (given) => {
+      retry: ({ sequence }) => loss(sequence, sequence),
+      startCapture: () => void calls.push("begin"),
+      onConnected: () => void calls.push("connected"),
+      onDisconnected: (given) => {
         calls.push(`disconnected ${given.length}`);
         return given.slice(1);
       },
-      settled: ({ sequence }) => void calls.push(`settled ${sequence}`),
+      onSettled: ({ sequence }) => void calls.push(`settled ${sequence}`),
       remove: async ({ sequence }, crc) => void calls.push(`remove ${sequence} ${crc}`),
       close: () => void calls.push("close"),
     };
-    const source = paced(whole, new Rate(1));
-    const { name, type, isLive, keepsFresh, total, captured, raw } = whole;
-    expect(source).toMatchObject({ name, type, isLive, keepsFresh, total, captured, raw });
-    source.begin!();
-    source.connected!();
-    expect(source.disconnected!([frame(1), frame(2)])).toMatchObject([{ sequence: 2 }]);
-    source.settled!(frame(3));
+    const source = paced(whole, new RatePacer(1));
+    const {
+      name,
+      type,
+      isLive,
+      usesLiveWindow: keepsFresh,
+      total,
+      capturedCount: captured,
+      raw,
+    } = whole;
+    expect(source).toMatchObject({
+      name,
+      type,
+      isLive,
+      usesLiveWindow: keepsFresh,
+      total,
+      capturedCount: captured,
+      raw,
+    });
+    source.startCapture!();
+    source.onConnected!();
+    expect(source.onDisconnected!([frame(1), frame(2)])).toMatchObject([{ sequence: 2 }]);
+    source.onSettled!(frame(3));
     await source.remove!(frame(4), 5);
     source.close();
     expect(calls).toEqual([
       ...["begin", "connected", "disconnected 2", "settled 3", "remove 4 5", "close"],
     ]);
-    expect(source.again(frame(9), new FramesError("changed"))).toMatchObject({ first: 9, last: 9 });
+    expect(source.retry(frame(9), new FramesError("changed"))).toMatchObject({ first: 9, last: 9 });
   });
 
   test("has nothing that its source has not", () => {
     const bare: FrameSource = {
       name: "visible",
       next: () => undefined,
-      again: ({ sequence }) => loss(sequence, sequence),
+      retry: ({ sequence }) => loss(sequence, sequence),
       close: () => {},
     };
-    const source: FrameSource = paced(bare, new Rate(1));
+    const source: FrameSource = paced(bare, new RatePacer(1));
     for (const part of [
-      ...(["type", "raw", "isLive", "keepsFresh", "stop", "begin"] as const),
-      ...(["connected", "disconnected", "settled", "remove", "total"] as const),
+      ...(["type", "raw", "isLive", "usesLiveWindow", "stopCapture", "startCapture"] as const),
+      ...(["onConnected", "onDisconnected", "onSettled", "remove", "total"] as const),
     ]) {
       expect([part, source[part]]).toEqual([part, undefined]);
     }
-    expect(source.captured).toBe(0);
+    expect(source.capturedCount).toBe(0);
   });
 
   test("gives what was captured at once when it is stopped", async () => {
@@ -348,7 +371,7 @@ describe("a paced source", () => {
     await settle();
     await pass(50);
     expect(taken.came).toEqual([]);
-    source.stop!();
+    source.stopCapture!();
     await settle();
     expect(given.calls).toEqual(["stop"]);
     expect(taken.came.map(([number]) => number)).toEqual([1, 2, 3]);

@@ -56,7 +56,10 @@ describe("the clock of a live source", () => {
   const dates = (...came: [number, number][]): number[] => {
     const clock = new SourceClock();
     return came.map(([time, arrived]) =>
-      Number(clock.date(BigInt(time) * millisecond, BigInt(arrived) * millisecond) / millisecond),
+      Number(
+        clock.toCaptureTime(BigInt(time) * millisecond, BigInt(arrived) * millisecond) /
+          millisecond,
+      ),
     );
   };
 

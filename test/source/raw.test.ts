@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseRawShape, rawFormats, rawFrameSize } from "../../src/source/raw.ts";
+import { parseRawShape, rawFormats, rawFrameBytes } from "../../src/source/raw.ts";
 import { refusal } from "../helper/refusal.ts";
 
 const needs = Bun.which("ffmpeg") === null ? "skipped: needs ffmpeg: " : "";
@@ -20,7 +20,7 @@ describe("the shape of raw frames", () => {
   test("has ffmpeg's first name of a format", () => {
     for (const alias of ["gray", "gray8", "y8"]) {
       expect(parseRawShape(`2x2:${alias}`).format).toBe("gray");
-      expect(rawFrameSize({ width: 2, height: 2, format: alias })).toBe(4);
+      expect(rawFrameBytes({ width: 2, height: 2, format: alias })).toBe(4);
     }
     expect(parseRawShape("2x2:y16le").format).toBe("gray16le");
   });
@@ -63,7 +63,7 @@ describe("the shape of raw frames", () => {
       { width: 1, height: NaN, format: "gray" },
       { width: 1, height: 1, format: "constructor" },
     ]) {
-      expect(refusal(() => rawFrameSize(shape)).code).toBe("usage");
+      expect(refusal(() => rawFrameBytes(shape)).code).toBe("usage");
     }
   });
 });
@@ -72,7 +72,7 @@ describe("a raw frame", () => {
   test("has the bytes of its planes, chroma rounded up", () => {
     const sizes = { gray: 15, gray16le: 30, rgb24: 45, rgba64be: 120, yuv420p: 27, nv16: 33 };
     for (const [format, size] of Object.entries(sizes)) {
-      expect([format, rawFrameSize({ width: 5, height: 3, format })]).toEqual([format, size]);
+      expect([format, rawFrameBytes({ width: 5, height: 3, format })]).toEqual([format, size]);
     }
   });
 
@@ -90,7 +90,7 @@ describe("a raw frame", () => {
         output: ["-c:v", "copy"],
       }));
       for (const format of rawFormats) {
-        const size = rawFrameSize({ width, height, format });
+        const size = rawFrameBytes({ width, height, format });
         expect([format, size]).toEqual([format, sizes.get(format)!]);
       }
     });
@@ -112,7 +112,7 @@ describe("a raw frame", () => {
         formats,
       );
       for (const format of formats) {
-        const size = rawFrameSize({ width: 5, height: 3, format });
+        const size = rawFrameBytes({ width: 5, height: 3, format });
         expect([format, size]).toEqual([format, sizes.get(format)!]);
       }
     },

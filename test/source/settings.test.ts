@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import {
-  checkSettings,
+  checkSourceNames,
   checkValues,
   parsePolicy,
   parseQuality,
@@ -41,14 +41,14 @@ describe("the value that holds for a source", () => {
 describe("a setting", () => {
   test("may name every source that there is", () => {
     const values = ["visible=latest", "a/b=block", "block"];
-    expect(() => checkSettings(values, ["visible", "a/b"], "--policy")).not.toThrow();
-    expect(() => checkSettings(undefined, [], "--policy")).not.toThrow();
-    expect(() => checkSettings("block", [], "--policy")).not.toThrow();
+    expect(() => checkSourceNames(values, ["visible", "a/b"], "--policy")).not.toThrow();
+    expect(() => checkSourceNames(undefined, [], "--policy")).not.toThrow();
+    expect(() => checkSourceNames("block", [], "--policy")).not.toThrow();
   });
 
   test("may name no other", () => {
     const { code, message } = refusal(() =>
-      checkSettings(["visible=latest", "infra=block"], ["visible", "infrared"], "--policy"),
+      checkSourceNames(["visible=latest", "infra=block"], ["visible", "infrared"], "--policy"),
     );
     expect(code).toBe("usage");
     expect(message).toContain("--policy: there is no source infra, only visible, infrared");

@@ -198,7 +198,7 @@ describe("a frame that is too large", () => {
   test("is given if it has just as many bytes as it may", () => {
     for (const [name, , bytes] of images) {
       for (const size of [1, 1000]) {
-        const { frames, error } = split(pieces(bytes, size), { largest: bytes.length });
+        const { frames, error } = split(pieces(bytes, size), { maxFrameBytes: bytes.length });
         expect([name, error, frames.length]).toEqual([name, undefined, 1]);
       }
     }
@@ -244,7 +244,7 @@ describe("a frame that is too large", () => {
     for (const [begin, size] of sizes) {
       for (const cut of [1, 100]) {
         const codes = [size, size - 1].map(
-          (largest) => split(pieces(begin, cut), { largest }).error?.code,
+          (largest) => split(pieces(begin, cut), { maxFrameBytes: largest }).error?.code,
         );
         expect(codes).toEqual(["unreadable", "too-large"]);
       }
@@ -268,11 +268,11 @@ describe("a frame that is too large", () => {
     test(`is an error where ${name} never ends, and nothing longer than it is held`, () => {
       const largest = 100_000;
       const { longest, value } = longestArrayOf(() => {
-        const splitter = new Splitter({ largest });
+        const splitter = new Splitter({ maxFrameBytes: largest });
         let pushed = 0;
         const push = (bytes: Uint8Array): void => {
           pushed += bytes.length;
-          for (const frame of splitter.push(bytes)) throw new Error(`it gave ${frame.ending}`);
+          for (const frame of splitter.push(bytes)) throw new Error(`it gave ${frame.extension}`);
         };
         const error = refusal(() => {
           push(begin);
@@ -289,9 +289,9 @@ describe("a frame that is too large", () => {
 
   test("is an error too where only zeros come", () => {
     const between = join(pgm, new Uint8Array(200), pgm, new Uint8Array(200));
-    expect(split([between], { largest: 300 }).error).toBeUndefined();
+    expect(split([between], { maxFrameBytes: 300 }).error).toBeUndefined();
     const { frames, error } = split([pgm, new Uint8Array(200), new Uint8Array(200)], {
-      largest: 300,
+      maxFrameBytes: 300,
     });
     expect(frames.length).toBe(1);
     expect(error).toMatchObject({
@@ -303,21 +303,21 @@ describe("a frame that is too large", () => {
 
 describe("after an error", () => {
   test("every later call throws it again", () => {
-    const splitter = new Splitter({ largest: 1000 });
+    const splitter = new Splitter({ maxFrameBytes: 1000 });
     const error = refusal(() => [...splitter.push(ascii("nothing"))]);
     expect(refusal(() => [...splitter.push(pgm)])).toBe(error);
     expect(refusal(() => splitter.end())).toBe(error);
   });
 
   test("frames that were not taken are not lost without a word", () => {
-    const splitter = new Splitter({ largest: 1000 });
+    const splitter = new Splitter({ maxFrameBytes: 1000 });
     for (const _ of splitter.push(join(pgm, pgm))) break;
     expect(refusal(() => [...splitter.push(pgm)]).code).toBe("internal");
     expect(refusal(() => splitter.end()).code).toBe("internal");
   });
 
   test("nor are those of a chunk that nobody looked at", () => {
-    const splitter = new Splitter({ largest: 1000 });
+    const splitter = new Splitter({ maxFrameBytes: 1000 });
     splitter.push(pgm);
     expect(refusal(() => splitter.push(pgm)).code).toBe("internal");
   });

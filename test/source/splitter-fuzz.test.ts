@@ -45,16 +45,16 @@ function mutate(bytes: Uint8Array, random: Random): void {
 /** What is wrong with what a splitter made of an input, if anything. */
 function wrongWith(input: Uint8Array, largest: number, found: Split): string | undefined {
   let at = 0;
-  for (const { bytes, ending } of found.frames) {
-    if (bytes.length === 0) return `${ending} is empty`;
-    if (bytes.length > largest) return `${ending} has ${bytes.length} bytes`;
+  for (const { bytes, extension } of found.frames) {
+    if (bytes.length === 0) return `${extension} is empty`;
+    if (bytes.length > largest) return `${extension} has ${bytes.length} bytes`;
     // Only zeros and, after text, blanks are passed over.
     while (at < input.length && bytes[0] !== input[at]) {
       if (![0, 9, 10, 11, 12, 13, 32].includes(input[at]!)) return `byte ${at} was passed over`;
       at++;
     }
     const slice = input.subarray(at, at + bytes.length);
-    if (!Buffer.from(bytes).equals(slice)) return `${ending} is not what came at byte ${at}`;
+    if (!Buffer.from(bytes).equals(slice)) return `${extension} is not what came at byte ${at}`;
     at += bytes.length;
   }
   if (found.error === undefined) {
@@ -83,7 +83,7 @@ test(
       const input = make(random);
       const largest = random.pick([20, 60, 200, 1 << 20]);
       const raw = { width: 1 + random.below(4), height: 1 + random.below(4), format: "gray" };
-      const options = { largest, ...(random.below(20) === 0 ? { raw } : {}) };
+      const options = { maxFrameBytes: largest, ...(random.below(20) === 0 ? { raw } : {}) };
       const whole = split([input], options);
       let wrong = wrongWith(input, largest, whole);
       const { longest, value } = longestArrayOf(() => split(cut(input, random), options));

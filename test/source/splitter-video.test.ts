@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { rawFrameSize } from "../../src/source/raw.ts";
+import { rawFrameBytes } from "../../src/source/raw.ts";
 import { Random } from "../wire/fuzz.ts";
 import { pieces, split } from "./images.ts";
 
@@ -58,7 +58,7 @@ for (const [name, codec, ending, more] of kinds) {
       for (const most of [65_536, 65_536, 5000, 700, 40]) {
         const { frames: found, error } = split(pieces(input, 1 + random.below(most)));
         expect(error).toBeUndefined();
-        expect(found.map((frame) => frame.ending)).toEqual(files.map(() => ending));
+        expect(found.map((frame) => frame.extension)).toEqual(files.map(() => ending));
         expect(found.every(({ bytes }, index) => files[index]!.equals(bytes))).toBe(true);
       }
     } finally {
@@ -69,7 +69,7 @@ for (const [name, codec, ending, more] of kinds) {
 
 test.skipIf(needs !== "")(`${needs}a pipe of raw frames is cut into its frames`, async () => {
   const raw = { width: 173, height: 131, format: "yuv420p" };
-  const size = rawFrameSize(raw);
+  const size = rawFrameBytes(raw);
   const encode = [...always, ...picture, ...made, "-pix_fmt", raw.format];
   const input = await ffmpeg([...encode, "-f", "rawvideo", "-"]);
   const { frames: found, error } = split(pieces(input, 4099), { raw });

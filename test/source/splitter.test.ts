@@ -46,7 +46,9 @@ describe("an image is cut out whole:", () => {
   });
 
   test("zeros after the last image are nothing", () => {
-    expect(split([join(png, new Uint8Array(4096))])).toMatchObject({ frames: [{ ending: "png" }] });
+    expect(split([join(png, new Uint8Array(4096))])).toMatchObject({
+      frames: [{ extension: "png" }],
+    });
   });
 
   test("real JPEG of one scan and of many, and real PNG", async () => {
@@ -93,7 +95,7 @@ describe("an image that is text", () => {
   });
 
   test("may be as large as a frame may be, with its end only shown by what follows", () => {
-    const options = { largest: text.length };
+    const options = { maxFrameBytes: text.length };
     for (const rest of ["", "\0", "P2 1 1 255 1"]) {
       const { frames, error } = split([join(text, rest)], options);
       expect(error).toBeUndefined();
@@ -142,7 +144,7 @@ describe("raw frames", () => {
   });
 
   test("are refused at once if none can be as large as that", () => {
-    expect(refusal(() => new Splitter({ largest: 11, raw }))).toMatchObject({
+    expect(refusal(() => new Splitter({ maxFrameBytes: 11, raw }))).toMatchObject({
       code: "too-large",
       message: "Cannot read raw frames of 3x2 in gray16le: they are 12 bytes long, 11 are the most",
     });
@@ -159,7 +161,7 @@ describe("memory", () => {
     ];
     for (const begin of promise) {
       const { longest } = longestArrayOf(() => {
-        const splitter = new Splitter({ largest });
+        const splitter = new Splitter({ maxFrameBytes: largest });
         for (const bytes of [begin, new Uint8Array(1000)]) [...splitter.push(bytes)];
       });
       expect(longest).toBeLessThanOrEqual(4000);
@@ -182,7 +184,10 @@ describe("memory", () => {
   });
 
   test("of many tiny frames in one chunk is that of those which were taken", () => {
-    const splitter = new Splitter({ largest: 100, raw: { width: 1, height: 1, format: "gray" } });
+    const splitter = new Splitter({
+      maxFrameBytes: 100,
+      raw: { width: 1, height: 1, format: "gray" },
+    });
     const cut = splitter.push(new Uint8Array(1_000_000));
     expect(cut.next().value?.bytes).toEqual(new Uint8Array(1));
     let frames = 1;
@@ -192,7 +197,7 @@ describe("memory", () => {
 
   test("of each frame is its own, in whatever kind of array the input came", () => {
     const input = Buffer.from(join(pgm, pgm, progressive));
-    const frames = [...new Splitter({ largest: 1000 }).push(input)];
+    const frames = [...new Splitter({ maxFrameBytes: 1000 }).push(input)];
     input.fill(0);
     expect(frames.map(({ bytes }) => bytes.toHex())).toEqual(
       [pgm, pgm, progressive].map((bytes) => bytes.toHex()),

@@ -42,7 +42,7 @@ function given(spool: SourceSpool): number[] {
 describe("a spool", () => {
   test("gives frames back as they were, to the nanosecond, in the order of their numbers", async () => {
     const spool = open(temporaryFolder());
-    const source = spool.of("visible");
+    const source = spool.sourceSpool("visible");
     const frames = [3, 1, 2].map((sequence) => frame(sequence, 5000));
     for (const one of frames) source.put(one);
     expect(source.length).toBe(3);
@@ -63,7 +63,7 @@ describe("a spool", () => {
 
   test("gives each frame once on a connection, and all again on the next", () => {
     const spool = open(temporaryFolder());
-    const source = spool.of("visible");
+    const source = spool.sourceSpool("visible");
     for (const sequence of [1, 2, 3]) source.put(frame(sequence));
     expect(given(source)).toEqual([1, 2, 3]);
     source.put(frame(4));
@@ -77,16 +77,18 @@ describe("a spool", () => {
   test("keeps frame, number and session for the next process, and forgets them when it is empty", () => {
     const path = temporaryFolder();
     let spool = open(path);
-    spool.of("visible").put(frame(5));
-    spool.of("visible").lastNumber = 7;
+    spool.sourceSpool("visible").put(frame(5));
+    spool.sourceSpool("visible").lastNumber = 7;
     spool = reopen(spool, path);
     expect(spool.session).toEqual(session);
-    const source = spool.of("visible");
+    const source = spool.sourceSpool("visible");
     expect([source.length, source.lastNumber, given(source)]).toEqual([1, 7, [5]]);
     source.delete(5);
     spool = reopen(spool, path);
     expect(spool.session).toEqual(other);
-    expect([spool.of("visible").length, spool.of("visible").lastNumber]).toEqual([0, 0]);
+    expect([spool.sourceSpool("visible").length, spool.sourceSpool("visible").lastNumber]).toEqual([
+      0, 0,
+    ]);
     spool.close();
   });
 
@@ -94,8 +96,9 @@ describe("a spool", () => {
     const path = temporaryFolder();
     const spool = open(path);
     const names = ["visible", "a/b", "../..", "."];
-    for (const [index, name] of names.entries()) spool.of(name).put(frame(index + 1));
-    for (const [index, name] of names.entries()) expect(given(spool.of(name))).toEqual([index + 1]);
+    for (const [index, name] of names.entries()) spool.sourceSpool(name).put(frame(index + 1));
+    for (const [index, name] of names.entries())
+      expect(given(spool.sourceSpool(name))).toEqual([index + 1]);
     spool.close();
     // Nothing lies outside.
     expect(readdirSync(join(path, "..")).filter((name) => /^\d+$/.test(name))).toEqual([]);
@@ -104,7 +107,7 @@ describe("a spool", () => {
   test("counts bytes over all sources and processes, and takes a frame once", () => {
     const path = temporaryFolder();
     let spool = open(path, { most: 100 });
-    const [visible, infrared] = [spool.of("visible"), spool.of("infrared")];
+    const [visible, infrared] = [spool.sourceSpool("visible"), spool.sourceSpool("infrared")];
     visible.put(frame(1, 40));
     visible.put(frame(1, 40));
     infrared.put(frame(1, 40));
@@ -115,8 +118,8 @@ describe("a spool", () => {
     spool.close();
     spool = open(path, { most: 100 });
     expect([spool.hasRoom(20), spool.hasRoom(21)]).toEqual([true, false]);
-    spool.of("visible").delete(1);
-    spool.of("visible").delete(1);
+    spool.sourceSpool("visible").delete(1);
+    spool.sourceSpool("visible").delete(1);
     expect([spool.hasRoom(60), spool.hasRoom(61)]).toEqual([true, false]);
     spool.close();
   });
@@ -124,7 +127,7 @@ describe("a spool", () => {
   test("leaves no file of a frame that is not needed any more", () => {
     const path = temporaryFolder();
     const spool = open(path);
-    const source = spool.of("visible");
+    const source = spool.sourceSpool("visible");
     for (const sequence of [1, 2, 3]) source.put(frame(sequence));
     for (const sequence of [1, 2, 3]) source.delete(sequence);
     expect(readdirSync(join(path, "visible"))).toEqual([]);
@@ -134,7 +137,7 @@ describe("a spool", () => {
   test("gives no bytes that somebody changed or removed, and says so", () => {
     const path = temporaryFolder();
     const spool = open(path);
-    const source = spool.of("visible");
+    const source = spool.sourceSpool("visible");
     for (const sequence of [1, 2]) source.put(frame(sequence));
     writeFileSync(join(path, "visible/1"), "other");
     rmSync(join(path, "visible/2"));
@@ -150,7 +153,7 @@ describe("a spool", () => {
   test("whose disk takes nothing says so, and keeps nothing of the frame", () => {
     const path = temporaryFolder();
     const spool = open(path);
-    const source = spool.of("visible");
+    const source = spool.sourceSpool("visible");
     rmSync(join(path, "visible"), { recursive: true });
     const { code, message } = refusal(() => source.put(frame(1)));
     expect([code, message.startsWith("the spool cannot be written")]).toEqual(["unreadable", true]);
@@ -173,13 +176,13 @@ describe("a spool is refused", () => {
   test("that holds frames of another stream, and is left as it is", () => {
     const path = temporaryFolder();
     const spool = open(path);
-    spool.of("visible").put(frame(1));
+    spool.sourceSpool("visible").put(frame(1));
     spool.close();
     const { code, message } = refusal(() => open(path, { stream: "run8" }));
     expect(code).toBe("usage");
     expect(message).toContain("for run8: it holds frames of run7; deliver those first");
     const again = open(path);
-    expect(given(again.of("visible"))).toEqual([1]);
+    expect(given(again.sourceSpool("visible"))).toEqual([1]);
     again.close();
   });
 
@@ -209,9 +212,9 @@ function camera(policy: QueuePolicy, most = 1e9) {
     }
   }
   const naming = { started: session.started, clock: () => 0 };
-  const parts = spool.of("visible");
+  const parts = spool.sourceSpool("visible");
   const source = new LiveSource("visible", frames(), policy, naming, { spool: parts });
-  source.begin();
+  source.startCapture();
   return {
     source,
     spool: parts,
@@ -225,7 +228,7 @@ function camera(policy: QueuePolicy, most = 1e9) {
       const all = (shot += count);
       for (let left = count; left > 0; left--) ready.push({ bytes: new Uint8Array(size) });
       wake();
-      await until("all that was shot", () => source.captured === all);
+      await until("all that was shot", () => source.capturedCount === all);
     },
     [Symbol.dispose]: () => {
       source.close();
@@ -251,7 +254,7 @@ describe("a live source with a spool", () => {
     using one = camera("block");
     await one.shoot(5);
     expect(one.numbers()).toEqual([1, 2, 3, 4, 5]);
-    one.source.connected();
+    one.source.onConnected();
     expect(ready(one.source)).toEqual(["1", "2", "3", "4", "5"]);
     // It is there until the server has it.
     expect(one.numbers()).toEqual([1, 2, 3, 4, 5]);
@@ -259,7 +262,7 @@ describe("a live source with a spool", () => {
 
   test("keeps nothing on the disk while there is a server", async () => {
     using one = camera({ latest: 3 });
-    one.source.connected();
+    one.source.onConnected();
     const next = one.source.next();
     await one.shoot(1);
     expect((await next) as Frame).toMatchObject({ sequence: 1 });
@@ -268,52 +271,52 @@ describe("a live source with a spool", () => {
 
   test("takes back what was under way when the server went, and gives it first", async () => {
     using one = camera("block");
-    one.source.connected();
+    one.source.onConnected();
     const next = one.source.next();
     await one.shoot(1);
     const frame = (await next) as Frame;
-    expect(one.source.disconnected([frame])).toEqual([]);
+    expect(one.source.onDisconnected([frame])).toEqual([]);
     await one.shoot(3);
     expect(one.numbers()).toEqual([1, 2, 3, 4]);
-    one.source.connected();
+    one.source.onConnected();
     expect(ready(one.source)).toEqual(["1", "2", "3", "4"]);
   });
 
   test("gives it to whoever has waited since before, as soon as there is a server", async () => {
     using one = camera("block");
-    one.source.connected();
+    one.source.onConnected();
     const waiting = one.source.next();
-    one.source.disconnected([]);
+    one.source.onDisconnected([]);
     await one.shoot(3);
-    one.source.connected();
+    one.source.onConnected();
     expect((await waiting) as Frame).toMatchObject({ sequence: 1 });
     expect(ready(one.source)).toEqual(["2", "3"]);
   });
 
   test("gives whoever has waited what was under way, if nothing else comes", async () => {
     using one = camera("block");
-    one.source.connected();
+    one.source.onConnected();
     const next = one.source.next();
     await one.shoot(1);
     const frame = (await next) as Frame;
     const waiting = one.source.next();
-    one.source.disconnected([frame]);
-    one.source.connected();
+    one.source.onDisconnected([frame]);
+    one.source.onConnected();
     expect((await waiting) as Frame).toMatchObject({ sequence: 1 });
   });
 
   test("gives nothing to whoever has waited before there is a server again", async () => {
     using one = camera("block");
-    one.source.connected();
+    one.source.onConnected();
     const waiting = one.source.next();
-    one.source.disconnected([]);
+    one.source.onDisconnected([]);
     const order: string[] = [];
     void Promise.resolve(waiting).then(() => order.push("given"));
     await one.shoot(2);
     await Bun.sleep(0);
     // What is given now would be offered first then, and come after what is behind it.
     order.push("connected");
-    one.source.connected();
+    one.source.onConnected();
     expect((await waiting) as Frame).toMatchObject({ sequence: 1 });
     expect(order).toEqual(["connected", "given"]);
   });
@@ -321,7 +324,7 @@ describe("a live source with a spool", () => {
   test("gives what is live before what has waited", async () => {
     using one = camera({ latest: 5 });
     await one.shoot(3);
-    one.source.connected();
+    one.source.onConnected();
     await one.shoot(2);
     expect(ready(one.source)).toEqual(["4", "5", "1", "2", "3"]);
   });
@@ -329,9 +332,9 @@ describe("a live source with a spool", () => {
   test("forgets what the server has", async () => {
     using one = camera("block");
     await one.shoot(3);
-    one.source.connected();
+    one.source.onConnected();
     const frames = [one.source.next(), one.source.next()] as Frame[];
-    for (const frame of frames) one.source.settled(frame);
+    for (const frame of frames) one.source.onSettled(frame);
     expect(one.numbers()).toEqual([3]);
     expect(one.spool.length).toBe(1);
   });
@@ -340,7 +343,7 @@ describe("a live source with a spool", () => {
     using one = camera({ latest: 1 }, 100);
     await one.shoot(25);
     expect(one.numbers()).toEqual([16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
-    one.source.connected();
+    one.source.onConnected();
     const found = ready(one.source);
     expect(found[0]).toBe("dropped 1-15");
     expect(found.slice(1)).toEqual(one.numbers().map(String));
@@ -351,7 +354,7 @@ describe("a live source with a spool", () => {
     await one.shoot(2);
     await one.shoot(1, 101);
     await one.shoot(1);
-    one.source.connected();
+    one.source.onConnected();
     expect(ready(one.source)).toEqual(["dropped 3-3", "1", "2", "4"]);
   });
 
@@ -359,14 +362,14 @@ describe("a live source with a spool", () => {
     using one = camera("block", 100);
     void one.shoot(25);
     await until("a full spool", () => one.numbers().length === 10);
-    one.source.connected();
+    one.source.onConnected();
     const found: number[] = [];
     while (found.length < 25) {
       const next = await one.source.next();
       if (next === undefined) break;
       if ("error" in next) throw next.error;
       found.push(next.sequence);
-      one.source.settled(next);
+      one.source.onSettled(next);
     }
     expect(found.toSorted((a, b) => a - b)).toEqual(
       Array.from({ length: 25 }, (_, index) => index + 1),
@@ -385,7 +388,7 @@ describe("a live source with a spool", () => {
     await one.shoot(2);
     isFull = false;
     await one.shoot(1);
-    one.source.connected();
+    one.source.onConnected();
     expect(ready(one.source)).toEqual(["unreadable 2-3", "1", "4"]);
   });
 });

@@ -16,7 +16,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { rootOf } from "../../src/source/walk.ts";
+import { createRoot } from "../../src/source/walk.ts";
 import { encodePng } from "../helper/png.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { until } from "../helper/time.ts";
@@ -87,7 +87,7 @@ describe("what is there when a watch begins", () => {
   test("comes when it has stood still, if somebody may be writing it", async () => {
     const folder = temporaryFolder();
     write(folder, "a", "half");
-    using watching = new Watching(folder, { settle: 500 });
+    using watching = new Watching(folder, { settleMs: 500 });
     appendFileSync(join(folder, "a"), " and whole");
     await until("the frame", () => watching.came.length > 0);
     expect(watching.of("a")).toEqual(["half and whole"]);
@@ -121,7 +121,7 @@ describe("a file counts as complete", () => {
   test("when it is renamed into place, also if it was seen there before that was told", async () => {
     const folder = folderWith();
     write(folder, "a", "whole");
-    using watching = new Watching(folder, { settle: 60_000 });
+    using watching = new Watching(folder, { settleMs: 60_000 });
     renameSync(join(folder, "a"), join(folder, ".a"));
     renameSync(join(folder, ".a"), join(folder, "a"));
     await until("the frame, long before it has stood still", () => watching.of("a").length === 1);
@@ -129,7 +129,7 @@ describe("a file counts as complete", () => {
 
   test("when it is renamed into place, without any wait", async () => {
     const folder = temporaryFolder();
-    using watching = new Watching(folder, { settle: never });
+    using watching = new Watching(folder, { settleMs: never });
     place(folder, "a.png", png);
     place(folder, "b.jpg", jpeg);
     place(folder, "c", "anything");
@@ -140,7 +140,7 @@ describe("a file counts as complete", () => {
   test("when it is linked into place, too", async () => {
     const folder = temporaryFolder();
     const elsewhere = temporaryFolder();
-    using watching = new Watching(folder, { settle: never });
+    using watching = new Watching(folder, { settleMs: never });
     write(elsewhere, "a");
     linkSync(join(elsewhere, "a"), join(folder, "a"));
     await until("the frame", () => watching.of("a").length === 1);
@@ -149,7 +149,7 @@ describe("a file counts as complete", () => {
   test("when it has stood still, not while somebody writes it slowly", async () => {
     const folder = temporaryFolder();
     using clock = new StoppedClock();
-    using watching = new Watching(folder, { settle: 600 });
+    using watching = new Watching(folder, { settleMs: 600 });
     const names = Array.from({ length: 20 }, (_, index) => `${index}`);
     for (const part of ["one ", "two ", "three ", "four"]) {
       for (const name of names) appendFileSync(join(folder, name), part);
@@ -171,7 +171,7 @@ describe("a file counts as complete", () => {
   ] as const) {
     test(`never while ${what} lacks its end, however it came`, async () => {
       const folder = temporaryFolder();
-      using watching = new Watching(folder, { settle: 20 });
+      using watching = new Watching(folder, { settleMs: 20 });
       place(folder, name, text.slice(0, -end));
       write(folder, `slow-${name}`, text.slice(0, -end));
       await noticed(watching, folder);
@@ -297,7 +297,7 @@ describe("a folder", () => {
 
   test("that would be the same source as another is refused, as without watching", () => {
     const [first, second] = [folderWith("b/1"), folderWith("2")];
-    const roots = [rootOf(first, "a", true), rootOf(second, "a/b", true)];
+    const roots = [createRoot(first, "a", true), createRoot(second, "a/b", true)];
     expect(refusal(() => new Watching("", { roots })).code).toBe("usage");
   });
 });
@@ -305,7 +305,7 @@ describe("a folder", () => {
 describe("several folders at the top", () => {
   test("are watched together", async () => {
     const [first, second] = [folderWith("1"), folderWith("2")];
-    const roots = [rootOf(first, "a", true), rootOf(second, "b", true)];
+    const roots = [createRoot(first, "a", true), createRoot(second, "b", true)];
     using watching = new Watching("", { roots });
     place(first, "c/3");
     place(second, "4");
@@ -349,7 +349,7 @@ describe("what is no frame", () => {
 
   test("is a frame when it is renamed to one, and names that differ in case are two", async () => {
     const folder = temporaryFolder();
-    using watching = new Watching(folder, { settle: never });
+    using watching = new Watching(folder, { settleMs: never });
     place(folder, "A.PNG", `${png}`);
     place(folder, "a.png", png);
     write(folder, ".hidden");
@@ -365,7 +365,7 @@ test("a disk that gives the place of a removed file to another hides no loss", a
   try {
     // It is there before the watch: who sees it come may take it for renamed, if the event of its bytes is late.
     write(folder, "first");
-    using watching = new Watching(folder, { settle: never });
+    using watching = new Watching(folder, { settleMs: never });
     const { ino } = statSync(join(folder, "first"));
     await noticed(watching, folder);
     rmSync(join(folder, "first"));

@@ -83,7 +83,7 @@ describe("a file that changes after it was read", () => {
 
   test("again and again, under one name, comes whole each time, and the last time surely", async () => {
     const folder = temporaryFolder();
-    using watching = new Watching(folder, { settle: never });
+    using watching = new Watching(folder, { settleMs: never });
     const versions = Array.from({ length: 300 }, (_, index) => `version ${index}`.repeat(500));
     for (const [index, version] of versions.entries()) {
       place(folder, "latest", version);
@@ -110,7 +110,7 @@ describe("a file that changes after it was read", () => {
       failure = error;
     }
     expect(failure).toMatchObject({ code: "changed" });
-    const again = source.again(frame, failure as Loss["error"]);
+    const again = source.retry(frame, failure as Loss["error"]);
     expect("error" in again ? again.error.code : textOf(again)).toBe("changed");
   });
 });
@@ -118,7 +118,7 @@ describe("a file that changes after it was read", () => {
 describe("a file that waits to be read", () => {
   test("and changes meanwhile comes once, as it is in the end", async () => {
     const folder = temporaryFolder();
-    using watching = new Watching(folder, { settle: 20, isHeld: true });
+    using watching = new Watching(folder, { settleMs: 20, isHeld: true });
     for (const text of ["one", "two and", "three and more"]) {
       place(folder, "a", text);
       await noticed(folder, watching);
@@ -129,7 +129,7 @@ describe("a file that waits to be read", () => {
 
   test("and changes just before it is read comes when it is complete", async () => {
     const folder = temporaryFolder();
-    using watching = new Watching(folder, { settle: 50, isHeld: true });
+    using watching = new Watching(folder, { settleMs: 50, isHeld: true });
     place(folder, "a", "one");
     await until("the source", () => watching.sources.has("run7"));
     appendFileSync(join(folder, "a"), " and two");
@@ -152,7 +152,7 @@ describe("a file that waits to be read", () => {
 
   test("and is removed after it changed is lost, and not twice", async () => {
     const folder = temporaryFolder();
-    using watching = new Watching(folder, { settle: 20, isHeld: true });
+    using watching = new Watching(folder, { settleMs: 20, isHeld: true });
     place(folder, "a", "one");
     await noticed(folder, watching);
     place(folder, "a", "and two");
@@ -163,7 +163,7 @@ describe("a file that waits to be read", () => {
 
   test("and is replaced by a new one of its name comes as the new one", async () => {
     const folder = temporaryFolder();
-    using watching = new Watching(folder, { settle: 20, isHeld: true });
+    using watching = new Watching(folder, { settleMs: 20, isHeld: true });
     place(folder, "a", "one");
     await noticed(folder, watching);
     unlinkSync(join(folder, "a"));
@@ -177,7 +177,7 @@ describe("a file that is removed before it was complete", () => {
   test("is lost, with its name", async () => {
     const folder = temporaryFolder();
     unfinished(folder, "a");
-    using watching = new Watching(folder, { settle: never });
+    using watching = new Watching(folder, { settleMs: never });
     // The source is not there before there is something to say of it.
     place(folder, "b");
     await has(watching, "b", "b");
@@ -189,7 +189,7 @@ describe("a file that is removed before it was complete", () => {
   test("is lost too if the watch is stopped just then", async () => {
     const folder = temporaryFolder();
     unfinished(folder, "a");
-    using watching = new Watching(folder, { settle: never });
+    using watching = new Watching(folder, { settleMs: never });
     place(folder, "b");
     await has(watching, "b", "b");
     unlinkSync(join(folder, "a"));
@@ -204,7 +204,7 @@ describe("a file that is removed before it was complete", () => {
     const folder = temporaryFolder();
     mkdirSync(join(folder, "done"));
     for (const name of ["a", "c", "removed"]) unfinished(folder, name);
-    using watching = new Watching(folder, { settle: never });
+    using watching = new Watching(folder, { settleMs: never });
     renameSync(join(folder, "a"), join(folder, "b"));
     renameSync(join(folder, "c"), join(folder, "done/c"));
     await until("both", () => watching.of("c", "done").length > 0 && watching.of("b").length > 0);
@@ -236,7 +236,7 @@ describe("a file that was moved to the server", () => {
 
   test("stays if it is no longer what was sent", async () => {
     const folder = temporaryFolder();
-    using watching = new Watching(folder, { isHeld: true, settle: never });
+    using watching = new Watching(folder, { isHeld: true, settleMs: never });
     place(folder, "a", "one");
     await until("the source", () => watching.sources.has("run7"));
     const source = watching.sources.get("run7")!;
@@ -255,7 +255,7 @@ describe("when a watch ends", () => {
     // In a folder that is new itself no renaming is seen.
     for (const next of [1, 2]) mkdirSync(join(folder, `mark-${marks + next}`));
     unfinished(folder, "half");
-    using watching = new Watching(folder, { settle: never, isHeld: true });
+    using watching = new Watching(folder, { settleMs: never, isHeld: true });
     for (const name of ["a", "b", "c"]) place(folder, name);
     await noticed(folder, watching);
     const found = allOf(watching);

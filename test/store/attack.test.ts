@@ -16,7 +16,7 @@ import {
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
-import type { FrameOrigin, FrameStore, SourceStore } from "../../src/frame.ts";
+import type { SourceInfo, FrameStore, SourceStore } from "../../src/frame.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { describeFrame } from "./contract.ts";
 import {
@@ -97,7 +97,7 @@ async function halfWritten(
   return Promise.all(codes);
 }
 
-const ways: [string, Partial<FrameOrigin>][] = [
+const ways: [string, Partial<SourceInfo>][] = [
   ["as it is", {}],
   ["durably", { durable: true }],
   ["in place of others", { conflict: "replace" }],
@@ -169,13 +169,17 @@ describe.skipIf(windows)("a folder that becomes a link while a frame is written"
       writeFileSync(join(folder, "2"), bytes);
     await withStore(place, async (store) => {
       const keeps = openVisible(store);
-      const moves = openVisible(store, { durable: true, proven: true, session: otherSession });
+      const moves = openVisible(store, {
+        durable: true,
+        verifyStored: true,
+        session: otherSession,
+      });
       expect(await putAll(store, keeps, [["2", bytes]])).toEqual(["stored"]);
       swap(join(place, "run7"), outside);
       await seenAgain();
       // Who has no other copy is not told that it is stored.
       for (const source of [keeps, moves]) {
-        expect(source.compare([offered("2", bytes)])).toEqual(["moved"]);
+        expect(source.compare([offered("2", bytes)])).toEqual(["removed"]);
       }
       expect(await putAll(store, moves, [["2", bytes]])).toEqual(["conflict"]);
       const fresh = openVisible(store, { session: otherSession });
@@ -222,7 +226,11 @@ describe.skipIf(windows)("in the place of a frame", () => {
     const { place } = scene();
     await withStore(place, async (store) => {
       const source = openVisible(store);
-      const moves = openVisible(store, { durable: true, proven: true, session: otherSession });
+      const moves = openVisible(store, {
+        durable: true,
+        verifyStored: true,
+        session: otherSession,
+      });
       expect(await putAll(store, source, [["2", bytes]])).toEqual(["stored"]);
       rmSync(join(place, "run7/visible/2"));
       for (const name of ["1", "2"]) {
@@ -281,7 +289,7 @@ test("losses fill no disk beyond what is to be kept free: the store says that it
     place,
     async (store) => {
       const source = openVisible(store);
-      const lose = () => source.lost(1, 2, new FramesError("dropped"));
+      const lose = () => source.recordLoss(1, 2, new FramesError("dropped"));
       lose();
       await store.flush();
       free = 100;

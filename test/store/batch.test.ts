@@ -17,7 +17,7 @@ import {
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { FramesError } from "../../src/errors.ts";
-import type { FrameOrigin, FrameStore } from "../../src/frame.ts";
+import type { SourceInfo, FrameStore } from "../../src/frame.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { bytesOf, describeFrame, session, storeFrame, thrownCode } from "./contract.ts";
 import {
@@ -43,7 +43,7 @@ import {
 const [first, second, third] = [bytesOf(5000, 1), bytesOf(5000, 2), bytesOf(700, 3)];
 
 /** What a source asks of its store. */
-const kinds: [what: string, origin: Partial<FrameOrigin>][] = [
+const kinds: [what: string, origin: Partial<SourceInfo>][] = [
   ["durable frames", { durable: true }],
   ["frames that may replace others", { conflict: "replace" }],
   ["durable frames that may replace others", { durable: true, conflict: "replace" }],
@@ -61,7 +61,7 @@ for (const [what, origin] of kinds) {
         await new Promise((resolve) => setImmediate(resolve));
         expect([...filesIn(directory).keys()]).toEqual([]);
         expect(partials(directory)).toHaveLength(2);
-        expect(store.isFresh("run7")).toBe(true);
+        expect(store.isStreamEmpty("run7")).toBe(true);
         expect(source.compare([offered("1", first)])[0]!).toBe("wanted");
         await store.flush();
         expect(await Promise.all(outcomes)).toEqual(["stored", "stored"]);
@@ -487,7 +487,7 @@ describe("a frame that replaces another", () => {
         }
         const source = openVisible(store);
         // By its size and time the old one would still be there.
-        expect(source.compare([offeredByTime("1", first, 5n)])[0]!).toBe("unsure");
+        expect(source.compare([offeredByTime("1", first, 5n)])[0]!).toBe("needsChecksum");
         expect(source.compare([offered("1", first)])[0]!).toBe("conflict");
         expect(source.compare([offeredByTime("1", second, 9000n)])[0]!).toBe("stored");
         expect(mismatches(directory)).toEqual([]);
@@ -664,7 +664,7 @@ describe("a durable store", () => {
         expect(await storeFrame(source, "2", second)).toBe("present");
         rmSync(join(directory, "run7"), { recursive: true });
         await store.flush();
-        expect(source.compare([offered("1", first)])[0]!).toBe("moved");
+        expect(source.compare([offered("1", first)])[0]!).toBe("removed");
       },
       { durable: true },
     );
@@ -706,7 +706,7 @@ describe("a durable store", () => {
 });
 
 describe("a frame that came with a key", () => {
-  const keyed = (key?: string): Partial<FrameOrigin> => ({
+  const keyed = (key?: string): Partial<SourceInfo> => ({
     ...(key === undefined ? {} : { key }),
     conflict: "replace",
   });

@@ -1,12 +1,12 @@
 import { describe, expect, test } from "bun:test";
-import { bucketPlace, isBucket } from "../../src/store/bucket-place.ts";
+import { parseBucketLocation, isBucketLocation } from "../../src/store/bucket-place.ts";
 import { FramesError } from "../../src/errors.ts";
 
 const keys = { AWS_ACCESS_KEY_ID: "who", AWS_SECRET_ACCESS_KEY: "a-secret" };
 
 function refusal(text: string, environment: Record<string, string> = keys): string {
   try {
-    bucketPlace(text, environment);
+    parseBucketLocation(text, environment);
     return "nothing";
   } catch (error) {
     expect((error as FramesError).code).toBe("usage");
@@ -16,7 +16,7 @@ function refusal(text: string, environment: Record<string, string> = keys): stri
 
 describe("a bucket", () => {
   test("is told from a directory by how it begins", () => {
-    expect(["s3://a", "S3://a/b", "/s3://a", "s3:/a", "received"].map(isBucket)).toEqual([
+    expect(["s3://a", "S3://a/b", "/s3://a", "s3:/a", "received"].map(isBucketLocation)).toEqual([
       ...[true, true],
       ...[false, false, false],
     ]);
@@ -24,7 +24,7 @@ describe("a bucket", () => {
 
   test("has a prefix or none, whatever slashes it ends with", () => {
     const prefixes = ["s3://frames", "s3://frames/", "s3://frames/site a/ü//"].map(
-      (text) => bucketPlace(text, keys).prefix,
+      (text) => parseBucketLocation(text, keys).prefix,
     );
     expect(prefixes).toEqual(["", "", "site a/ü"]);
   });
@@ -37,7 +37,7 @@ describe("a bucket", () => {
       AWS_REGION: "eu-central-1",
       AWS_SESSION_TOKEN: "token",
     };
-    expect(bucketPlace("s3://frames/a", all)).toEqual({
+    expect(parseBucketLocation("s3://frames/a", all)).toEqual({
       bucket: "frames",
       prefix: "a",
       endpoint: "http://127.0.0.1:7480",
@@ -46,7 +46,7 @@ describe("a bucket", () => {
       secretAccessKey: "a-secret",
       sessionToken: "token",
     });
-    expect(bucketPlace("s3://frames", keys)).toMatchObject({
+    expect(parseBucketLocation("s3://frames", keys)).toMatchObject({
       endpoint: undefined,
       region: "us-east-1",
     });

@@ -5,11 +5,11 @@ import { FramesError } from "../../src/errors.ts";
 import type { SourceStore } from "../../src/frame.ts";
 import { BucketStore, type BucketStoreOptions } from "../../src/store/bucket.ts";
 import { Catalog } from "../../src/store/catalog.ts";
-import { Chain } from "../../src/store/chain.ts";
-import { Follower } from "../../src/store/follower.ts";
-import { encodeEntries, type Entry } from "../../src/store/link.ts";
-import { Merger } from "../../src/store/merger.ts";
-import { Mirror } from "../../src/store/mirror.ts";
+import { SessionLog } from "../../src/store/chain.ts";
+import { LogSync } from "../../src/store/follower.ts";
+import { encodeEntries, type LogEntry } from "../../src/store/link.ts";
+import { LogCompactor } from "../../src/store/merger.ts";
+import { LocalIndex } from "../../src/store/mirror.ts";
 import { S3 } from "../../src/store/s3.ts";
 import { type Engine, needs, startEngine } from "../helper/radosgw.ts";
 import { type S3Proxy, startS3Proxy } from "../helper/s3-proxy.ts";
@@ -57,7 +57,7 @@ async function openBucket(
   const { endpoint = engine!.endpoint, ...more } = options;
   const { accessKeyId, secretAccessKey } = engine!;
   const keys = { region: "us-east-1", accessKeyId, secretAccessKey };
-  const usual = { clock: () => now, pace: { every: 20, quiet: 2 } };
+  const usual = { clock: () => now, batchPolicy: { maxDelayMs: 20, lingerMs: 2 } };
   return BucketStore.open({ bucket: "frames", prefix, endpoint, ...keys }, { ...usual, ...more });
 }
 
@@ -70,8 +70,8 @@ async function keysIn(prefix: string, below = ""): Promise<string[]> {
 /** All frames below a prefix by their paths. */
 async function framesIn(prefix: string): Promise<Map<string, Uint8Array>> {
   const paths = (await keysIn(prefix)).filter((path) => !path.startsWith(".frames/"));
-  const bytes = await Promise.all(paths.map((path) => bucket.file(`${prefix}/${path}`).bytes()));
-  return new Map(paths.map((path, index) => [path, bytes[index]!]));
+  const maxBytes = await Promise.all(paths.map((path) => bucket.file(`${prefix}/${path}`).bytes()));
+  return new Map(paths.map((path, index) => [path, maxBytes[index]!]));
 }
 
 function rows<T>(store: BucketStore, sql: string): T[] {
@@ -128,17 +128,17 @@ function holds(
 }
 
 /** Stores a frame and gives what became of it as a word. */
-function stored(source: SourceStore, name: string, bytes = bytesOf(100)): Promise<string> {
-  return codeOf(put(source, name, bytes));
+function stored(source: SourceStore, name: string, maxBytes = bytesOf(100)): Promise<string> {
+  return codeOf(put(source, name, maxBytes));
 }
 
 describe("Two nodes of one bucket:", () => {
   holds("each knows what the other has stored once it looks", async (prefix, open) => {
     const [one, two] = [await open(prefix), await open(prefix)];
     expect(await stored(openVisible(one), "1.png")).toBe("stored");
-    expect(two.isFresh("run7")).toBe(true);
+    expect(two.isStreamEmpty("run7")).toBe(true);
     await two.refresh();
-    expect(two.isFresh("run7")).toBe(false);
+    expect(two.isStreamEmpty("run7")).toBe(false);
     const source = openVisible(two, { session: otherSession });
     expect(await stored(source, "1.png")).toBe("present");
     expect(await stored(source, "1.png", bytesOf(100, 2))).toBe("conflict");
@@ -157,16 +157,16 @@ describe("Two nodes of one bucket:", () => {
     const [one, two] = [await open(prefix), await open(prefix)];
     const catalog = new Catalog(two.journalPath);
     let woken = 0;
-    const end = two.arrivals.follow(() => woken++);
+    const end = two.commitSignal.subscribe(() => woken++);
     for (let number = 1; number <= 5; number++) {
       expect(await stored(openVisible(one), `${number}.png`)).toBe("stored");
     }
     const kept = () => catalog.after({ stream: "run7" }, 0, 100);
     await until("what the other node took", () => kept().length === 5);
     expect(woken).toBeGreaterThan(0);
-    const bytes = await (await two.kept.fetch(kept()[0]!))!.bytes();
-    expect([bytes.length, crc32(bytes)]).toEqual([100, kept()[0]!.crc32]);
-    expect(crc32(await two.kept.bytesOf(kept()[1]!).bytes())).toBe(crc32(bytes));
+    const maxBytes = await (await two.contents.fetch(kept()[0]!))!.bytes();
+    expect([maxBytes.length, crc32(maxBytes)]).toEqual([100, kept()[0]!.crc32]);
+    expect(crc32(await two.contents.blob(kept()[1]!).bytes())).toBe(crc32(maxBytes));
     end();
     catalog.close();
   });
@@ -250,11 +250,11 @@ describe("Two nodes of one bucket:", () => {
     const third = await open(prefix);
     for (const store of [...stores, third]) {
       await store.refresh();
-      const found = rows<{ bytes: number; crc32: number }>(
+      const found = rows<{ maxBytes: number; crc32: number }>(
         store,
         "SELECT bytes, crc32 FROM frames",
       );
-      expect(found).toEqual([{ bytes: lies!.length, crc32: crc32(lies!) }]);
+      expect(found).toEqual([{ maxBytes: lies!.length, crc32: crc32(lies!) }]);
     }
   });
 });
@@ -285,10 +285,10 @@ describe("A bucket after a crash:", () => {
 
   holds("numbers that were dealt with are no gaps", async (prefix, open) => {
     const store = await open(prefix);
-    const [bytes, source] = [bytesOf(100), openVisible(store)];
-    expect(await codeOf(put(source, "1.png", bytes, { sequence: 1 }))).toBe("stored");
+    const [maxBytes, source] = [bytesOf(100), openVisible(store)];
+    expect(await codeOf(put(source, "1.png", maxBytes, { sequence: 1 }))).toBe("stored");
     const again = openVisible(store, { session: otherSession });
-    expect(await codeOf(put(again, "1.png", bytes, { sequence: 7 }))).toBe("present");
+    expect(await codeOf(put(again, "1.png", maxBytes, { sequence: 7 }))).toBe("present");
     const sql =
       "SELECT first, last FROM accounted WHERE session = 'ffffffffffffffffffffffffffffffff'";
     await until("the account", () => rows<object>(store, sql).length > 0);
@@ -335,8 +335,8 @@ describe("A way to the engine that breaks:", () => {
   });
 
   holds("what cannot be stored ends its sender with the reason", async (prefix, open) => {
-    const patience = { request: 500, tries: 300 };
-    const store = await open(prefix, { endpoint: proxy.endpoint, patience });
+    const timeouts = { requestMs: 500, retryMs: 300 };
+    const store = await open(prefix, { endpoint: proxy.endpoint, timeouts });
     proxy.answer(
       (request) => request.method === "PUT",
       Infinity,
@@ -349,7 +349,7 @@ describe("A way to the engine that breaks:", () => {
     );
     expect((failure as FramesError).code).toBe("store");
     expect((failure as FramesError).message).toContain("the bucket is full");
-    openVisible(store).lost(1, 1, new FramesError("dropped"));
+    openVisible(store).recordLoss(1, 1, new FramesError("dropped"));
     expect(await flushCode(store)).toBe("store");
     proxy.reset();
     expect(await stored(openVisible(store), "1.png")).toBe("stored");
@@ -375,10 +375,10 @@ describe("A frame too large to be held:", () => {
   /** Hands it over in pieces, as they come from a connection. */
   async function storeLarge(
     source: SourceStore,
-    bytes: Uint8Array,
+    maxBytes: Uint8Array,
     name = "1.raw",
   ): Promise<string> {
-    return outcomeCode(await storeFrame(source, name, bytes, {}, 500_000));
+    return outcomeCode(await storeFrame(source, name, maxBytes, {}, 500_000));
   }
 
   holds("is sent on as it comes, and found again", async (prefix, open) => {
@@ -388,7 +388,7 @@ describe("A frame too large to be held:", () => {
     expect(await storeLarge(source, large)).toBe("present");
     expect(await storeLarge(source, bytesOf(large.length, 2))).toBe("conflict");
     expect(await framesIn(prefix)).toEqual(new Map([["run7/visible/1.raw", large]]));
-    expect(store.room()).toBeUndefined();
+    expect(store.whenReady()).toBeUndefined();
   });
 
   holds("is nowhere if it is not finished", async (prefix, open) => {
@@ -434,12 +434,12 @@ describe("The journal of a bucket", () => {
       openVisible(first, { session: otherSession, key: "cam-3" }),
     ];
     for (let number = 1; number <= 20; number++) {
-      const bytes = bytesOf(number, number);
+      const maxBytes = bytesOf(number, number);
       const more = { metadata: number % 2 === 0 ? `{"exposure":${number}}` : "" };
-      const outcome = put(sources[number % 2]!, `${number}.png`, bytes, more);
+      const outcome = put(sources[number % 2]!, `${number}.png`, maxBytes, more);
       expect(await codeOf(outcome)).toBe("stored");
     }
-    sources[0]!.lost(100, 200, new FramesError("dropped"));
+    sources[0]!.recordLoss(100, 200, new FramesError("dropped"));
     await first.flush();
     const told = (store: BucketStore) => [
       rows<object>(
@@ -462,21 +462,27 @@ async function openChains(prefix: string) {
   const { endpoint, accessKeyId, secretAccessKey } = engine!;
   const keys = { region: "us-east-1", accessKeyId, secretAccessKey };
   const s3 = new S3({ bucket: "frames", prefix, endpoint, ...keys });
-  const mirror = new Mirror("any");
-  const follower = new Follower(s3, mirror);
-  const chains = new Map<string, Chain>();
+  const mirror = new LocalIndex("any");
+  const follower = new LogSync(s3, mirror);
+  const chains = new Map<string, SessionLog>();
   const node = crypto.randomUUID().replaceAll("-", "");
-  const pace = { every: 1000, quiet: 0, entries: 1, bytes: Infinity };
+  const batchPolicy = { maxDelayMs: 1000, lingerMs: 0, maxEntries: 1, maxBytes: Infinity };
   await follower.sync();
   return {
     s3,
     mirror,
     node,
-    merger: new Merger({ s3, mirror, follower, chains, node }),
-    chain(id: string): Chain {
+    merger: new LogCompactor({ s3, localIndex: mirror, logSync: follower, logs: chains, node }),
+    chain(id: string): SessionLog {
       const known = chains.get(id);
       if (known !== undefined) return known;
-      const chain = new Chain(id, { s3, mirror, follower, node, pace });
+      const chain = new SessionLog(id, {
+        s3,
+        localIndex: mirror,
+        logSync: follower,
+        node,
+        batchPolicy,
+      });
       chains.set(id, chain);
       return chain;
     },
@@ -484,9 +490,16 @@ async function openChains(prefix: string) {
   };
 }
 
-function loss(number: number): Entry {
+function loss(number: number): LogEntry {
   const origin = { stream: "run7", source: "visible", key: null, format: null };
-  return { kind: "loss", origin, first: number, last: number, reason: "dropped", at: 1n };
+  return {
+    kind: "loss",
+    logSource: origin,
+    first: number,
+    last: number,
+    reason: "dropped",
+    at: 1n,
+  };
 }
 
 /** Numbers that a new node finds in the journal. */
@@ -505,7 +518,7 @@ describe("Chains", () => {
   holds("that go on for long are merged but for their ends", async (prefix) => {
     using one = await openChains(prefix);
     for (const number of numbers(205)) await one.chain(session).add(loss(number));
-    await one.merger.mergeOwn(60_000);
+    await one.merger.compactOwn(60_000);
     expect(await keysIn(prefix, ".frames/journal/")).toEqual([
       `.frames/journal/${session}/0000000205`,
     ]);
@@ -517,7 +530,7 @@ describe("Chains", () => {
     using one = await openChains(prefix);
     using two = await openChains(prefix);
     for (const number of [1, 2]) await one.chain(session).add(loss(number));
-    await one.merger.mergeOwn(0);
+    await one.merger.compactOwn(0);
     expect(await keysIn(prefix, ".frames/journal/")).toEqual([]);
     // The other has not heard of any of it.
     await two.chain(session).add(loss(3));
@@ -533,9 +546,9 @@ describe("Chains", () => {
     using one = await openChains(prefix);
     for (const number of numbers(5)) await one.chain(session).add(loss(number));
     using two = await openChains(prefix);
-    await two.merger.mergeOrphans(1e9);
+    await two.merger.compactOrphans(1e9);
     expect(await keysIn(prefix, ".frames/journal/")).toHaveLength(5);
-    await two.merger.mergeOrphans(0);
+    await two.merger.compactOrphans(0);
     expect(await keysIn(prefix, ".frames/journal/")).toEqual([]);
     expect(await lossesIn(prefix)).toEqual(numbers(5));
     // If it is somebody's after all, the next receipt is not given, and the next beginning goes on.
@@ -564,12 +577,12 @@ describe("Chains", () => {
     using one = await openChains(prefix);
     for (const number of numbers(16)) {
       await one.chain(number.toString(16).padStart(32, "0")).add(loss(number));
-      await one.merger.mergeOwn(0);
+      await one.merger.compactOwn(0);
     }
     expect(await keysIn(prefix, ".frames/segments/")).toHaveLength(16);
     // Two nodes that notice at the same time do it once.
     using two = await openChains(prefix);
-    await Promise.all([one.merger.round(), two.merger.round()]);
+    await Promise.all([one.merger.compact(), two.merger.compact()]);
     expect(await keysIn(prefix, ".frames/segments/")).toHaveLength(1);
     expect(await lossesIn(prefix)).toEqual(numbers(16));
   });

@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import type { Frame, Standing } from "../../src/frame.ts";
+import type { Frame, OfferStatus } from "../../src/frame.ts";
 import { walk } from "../../src/source/walk.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { bytesOf, session, storeFrame, thrownCode } from "./contract.ts";
@@ -49,7 +49,7 @@ async function storeWithA(): Promise<string> {
 }
 
 describe("a frame that is offered", () => {
-  const cases: [what: string, offer: ReturnType<typeof offered>, standing: Standing][] = [
+  const cases: [what: string, offer: ReturnType<typeof offered>, standing: OfferStatus][] = [
     ["under a name that nothing has is wanted", offered("b", bytes, { captured }), "wanted"],
     ["like that without its CRC-32, too", offeredByTime("b", bytes, captured), "wanted"],
     [
@@ -62,7 +62,11 @@ describe("a frame that is offered", () => {
       offered("a", bytes, { captured: 0n }),
       "stored",
     ],
-    ["with another time is unsure", offeredByTime("a", bytes, captured + 1_000_000_000n), "unsure"],
+    [
+      "with another time is unsure",
+      offeredByTime("a", bytes, captured + 1_000_000_000n),
+      "needsChecksum",
+    ],
     ["with another size is a conflict", offeredByTime("a", shorter, captured), "conflict"],
     ["with another size and its CRC-32, too", offered("a", shorter, { captured }), "conflict"],
     [
@@ -107,15 +111,15 @@ describe("a frame that is offered", () => {
 });
 
 describe("capture times agree", () => {
-  const cases: [off: bigint, standing: Standing][] = [
+  const cases: [off: bigint, standing: OfferStatus][] = [
     [0n, "stored"],
     [1n, "stored"],
     [-1n, "stored"],
     [999n, "stored"],
     [-999n, "stored"],
-    [1000n, "unsure"],
-    [-1000n, "unsure"],
-    [1_000_000n, "unsure"],
+    [1000n, "needsChecksum"],
+    [-1000n, "needsChecksum"],
+    [1_000_000n, "needsChecksum"],
   ];
   for (const time of [captured, 0n, -1_500_000_000_000_000_500n, 4_102_444_800_000_000_001n]) {
     test(`if they differ by less than a microsecond, around ${time}`, async () => {
@@ -137,8 +141,8 @@ describe("capture times agree", () => {
         const source = openVisible(store);
         await storeFrame(source, "a", bytes, { captured: time });
         expect(source.compare([offeredByTime("a", bytes, time)])[0]!).toBe("stored");
-        expect(source.compare([offeredByTime("a", bytes, 0n)])[0]!).toBe("unsure");
-        expect(source.compare([offeredByTime("a", bytes, ~time)])[0]!).toBe("unsure");
+        expect(source.compare([offeredByTime("a", bytes, 0n)])[0]!).toBe("needsChecksum");
+        expect(source.compare([offeredByTime("a", bytes, ~time)])[0]!).toBe("needsChecksum");
       });
     });
   }
@@ -154,17 +158,17 @@ describe("a frame that was moved away", () => {
 
   test("is not wanted again", async () => {
     await withStore(await gone(), (store) => {
-      for (const offer of known) expect(openVisible(store).compare([offer])[0]!).toBe("moved");
+      for (const offer of known) expect(openVisible(store).compare([offer])[0]!).toBe("removed");
       // What differs is no less in the way.
       expect(openVisible(store).compare([offered("a", others)])[0]!).toBe("conflict");
-      expect(openVisible(store).compare([offeredByTime("a", bytes, 5n)])[0]!).toBe("unsure");
+      expect(openVisible(store).compare([offeredByTime("a", bytes, 5n)])[0]!).toBe("needsChecksum");
     });
   });
 
   test("is wanted by whoever asks for that, once", async () => {
     const directory = await gone();
     await withStore(directory, async (store) => {
-      const source = openVisible(store, { session: otherSession, again: true });
+      const source = openVisible(store, { session: otherSession, resendRemoved: true });
       for (const offer of known) expect(source.compare([offer])[0]!).toBe("wanted");
       expect(source.compare([offered("a", others)])[0]!).toBe("conflict");
       expect(await putAll(store, source, [["a", bytes, { captured, sequence: 9 }]])).toEqual([
@@ -174,11 +178,11 @@ describe("a frame that was moved away", () => {
       // It was moved away in the middle of the delivery that had brought it.
       rmSync(pathOf(directory, "a"));
       const own = known.map((offer) => ({ ...offer, sequence: 9 }));
-      for (const offer of own) expect(source.compare([offer])[0]!).toBe("moved");
+      for (const offer of own) expect(source.compare([offer])[0]!).toBe("removed");
       // To another session, and under another number, it is one like any other.
       for (const offer of known)
         expect(source.compare([{ ...offer, sequence: 7 }])[0]!).toBe("wanted");
-      const third = openVisible(store, { again: true });
+      const third = openVisible(store, { resendRemoved: true });
       for (const offer of own) expect(third.compare([offer])[0]!).toBe("wanted");
     });
     expect(rows(directory, "SELECT session, seq FROM frames")).toEqual([
@@ -189,7 +193,7 @@ describe("a frame that was moved away", () => {
   test("is not stored again by the delivery that had brought it, offered or not", async () => {
     const directory = await gone();
     await withStore(directory, async (store) => {
-      const source = openVisible(store, { again: true });
+      const source = openVisible(store, { resendRemoved: true });
       // The receipt was lost with the connection, and meanwhile somebody took the frame.
       const own = { captured, sequence: 7 };
       expect(await putAll(store, source, [["a", bytes, own]])).toEqual(["present"]);
@@ -206,11 +210,11 @@ describe("a frame that was moved away", () => {
   test("is not stored again in place of other bytes", async () => {
     const directory = await gone();
     await withStore(directory, async (store) => {
-      const source = openVisible(store, { session: otherSession, again: true });
+      const source = openVisible(store, { session: otherSession, resendRemoved: true });
       expect(await putAll(store, source, [["a", others]])).toEqual(["conflict"]);
       // Unless that was asked for as well.
       const replacing = openVisible(store, {
-        ...{ session: otherSession, again: true, conflict: "replace" },
+        ...{ session: otherSession, resendRemoved: true, conflict: "replace" },
       });
       expect(replacing.compare([offered("a", others)])[0]!).toBe("wanted");
       expect(await putAll(store, replacing, [["a", others]])).toEqual(["stored"]);
@@ -223,7 +227,7 @@ describe("a frame that was moved away", () => {
     const directory = await gone();
     await withStore(directory, async (store) => {
       await putAll(store, openVisible(store), [["b", others]]);
-      const source = openVisible(store, { session: otherSession, again: true });
+      const source = openVisible(store, { session: otherSession, resendRemoved: true });
       const outcomes = await putAll(store, source, [
         ["a", bytes, { captured }],
         ["b", others],
@@ -243,7 +247,7 @@ describe("where other bytes are to be replaced", () => {
       const source = openVisible(store, { conflict: "replace" });
       expect(source.compare([offered("a", bytes)])[0]!).toBe("stored");
       expect(source.compare([offeredByTime("a", bytes, captured)])[0]!).toBe("stored");
-      expect(source.compare([offeredByTime("a", bytes, 5n)])[0]!).toBe("unsure");
+      expect(source.compare([offeredByTime("a", bytes, 5n)])[0]!).toBe("needsChecksum");
       expect(source.compare([offered("a", others)])[0]!).toBe("wanted");
       expect(source.compare([offeredByTime("a", shorter, captured)])[0]!).toBe("wanted");
       expect(source.compare([offered("b", bytes)])[0]!).toBe("wanted");
@@ -288,11 +292,11 @@ describe("a frame whose file is not what came, to a sender that may keep no othe
         const source = openVisible(store, { durable: true, session: otherSession });
         // Without its CRC-32 nothing is removed for it.
         const standing = source.compare([offered("a", bytes, { captured })])[0]!;
-        expect(standing).toBe(isGone ? "moved" : "conflict");
+        expect(standing).toBe(isGone ? "removed" : "conflict");
         expect(await putAll(store, source, [["a", bytes, { captured }]])).toEqual(["conflict"]);
         // Who keeps the frame need not have it read.
         const plain = openVisible(store, { session: otherSession });
-        expect(plain.compare([offered("a", bytes)])).toEqual([isGone ? "moved" : "stored"]);
+        expect(plain.compare([offered("a", bytes)])).toEqual([isGone ? "removed" : "stored"]);
       });
     });
 
@@ -302,7 +306,7 @@ describe("a frame whose file is not what came, to a sender that may keep no othe
       const directory = await harmed();
       await withStore(directory, async (store) => {
         const source = openVisible(store, {
-          ...{ durable: true, session: otherSession, conflict: "replace", again: true },
+          ...{ durable: true, session: otherSession, conflict: "replace", resendRemoved: true },
         });
         expect(source.compare([offered("a", bytes, { captured })])).toEqual(["wanted"]);
         expect(await putAll(store, source, [["a", bytes, { captured }]])).toEqual(["stored"]);
@@ -338,8 +342,8 @@ describe("a file without a row", () => {
       const raw = { width: 4, height: 5, format: "gray8" };
       const source = openVisible(store, { raw });
       // Nobody has recorded when it was captured; what its file says decides nothing.
-      expect(source.compare([offeredByTime("a", bytes, mtimeNs)])[0]!).toBe("unsure");
-      expect(store.isFresh("run7")).toBe(true);
+      expect(source.compare([offeredByTime("a", bytes, mtimeNs)])[0]!).toBe("needsChecksum");
+      expect(store.isStreamEmpty("run7")).toBe(true);
       expect(source.compare([offered("a", bytes, { captured, sequence: 42 })])[0]!).toBe("stored");
       expect(names(directory)).toEqual([]);
       await store.flush();
@@ -525,16 +529,16 @@ describe("a tree that the store wrote itself", () => {
     await stores[0]!.flush();
     /** The frames of the tree below `directory`, as they are sent. */
     const treeOf = (directory: string): Frame[] => {
-      const root = { path: join(directory, "run7/visible"), name: "visible", nested: false };
+      const root = { path: join(directory, "run7/visible"), name: "visible", isNested: false };
       const [source] = walk([root], { include: [], exclude: [] }).sources;
       return times.map(() => source!.next(true) as Frame);
     };
-    const standings = (directory: string, store: number): Standing[] =>
+    const standings = (directory: string, store: number): OfferStatus[] =>
       treeOf(directory).map(
         ({ name, size, captured: time, sequence }) =>
           sources[store]!.compare([{ name, size, captured: time, sequence, crc32: undefined }])[0]!,
       );
-    const all = (standing: Standing): Standing[] => times.map(() => standing);
+    const all = (standing: OfferStatus): OfferStatus[] => times.map(() => standing);
     // To the store that wrote it,
     expect(standings(first, 0)).toEqual(all("stored"));
     // to another, and from there to one more,

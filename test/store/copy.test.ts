@@ -4,14 +4,14 @@ import { describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import type { FrameKeeper, FrameOrigin } from "../../src/frame.ts";
+import type { ReceiveTarget, SourceInfo } from "../../src/frame.ts";
 import { Catalog } from "../../src/store/catalog.ts";
 import { StreamCopy } from "../../src/store/copy.ts";
 import { DirectoryStore, type DirectoryStoreOptions } from "../../src/store/directory.ts";
 import { journalPath } from "../../src/store/schema.ts";
 import { temporaryFolder } from "../helper/program.ts";
 
-const origin: FrameOrigin = { stream: "s", source: "a", session: "1".repeat(32) };
+const origin: SourceInfo = { stream: "s", source: "a", session: "1".repeat(32) };
 
 function opened(place: string, options: Partial<DirectoryStoreOptions> = {}): DirectoryStore {
   return new DirectoryStore(place, {
@@ -24,9 +24,9 @@ function opened(place: string, options: Partial<DirectoryStoreOptions> = {}): Di
 
 /** Stores frames with these names and contents, numbered on. */
 async function put(
-  store: Pick<FrameKeeper, "open" | "flush">,
+  store: Pick<ReceiveTarget, "open" | "flush">,
   frames: Record<string, string>,
-  fields: Partial<FrameOrigin> = {},
+  fields: Partial<SourceInfo> = {},
 ): Promise<void> {
   const source = store.open({ ...origin, ...fields });
   let sequence = 0;
@@ -47,19 +47,19 @@ describe("a journal", () => {
     const store = opened(place);
     await put(store, { "1.png": "one", "2.png": "two" });
     const catalog = new Catalog(journalPath(place));
-    expect(catalog.last()).toBe(2);
+    expect(catalog.lastId()).toBe(2);
     // The newest of all, again and again.
     for (const [text, id] of [
       ["other", 3],
       ["third", 4],
     ] as const) {
       await put(store, { "2.png": text }, { conflict: "replace" });
-      expect(catalog.last()).toBe(id);
-      expect(catalog.at(id)!.name).toBe("2.png");
-      expect(catalog.at(id - 1)).toBeUndefined();
+      expect(catalog.lastId()).toBe(id);
+      expect(catalog.findById(id)!.name).toBe("2.png");
+      expect(catalog.findById(id - 1)).toBeUndefined();
     }
     await put(store, { "3.png": "x" });
-    expect(catalog.later(0, 10).map(({ id }) => id)).toEqual([1, 4, 5]);
+    expect(catalog.allAfter(0, 10).map(({ id }) => id)).toEqual([1, 4, 5]);
     catalog.close();
     store.close();
   });
@@ -99,8 +99,8 @@ describe("a copy", () => {
   test("keeps its cursor with the frames before it, and not without", async () => {
     const place = temporaryFolder();
     const copy = new StreamCopy(place, whole, true);
-    await put(copy, { "1.png": "one" }, { mirrors: true });
-    const keep = copy.mark("c1");
+    await put(copy, { "1.png": "one" }, { isCopy: true });
+    const keep = copy.onCursor("c1");
     expect(copy.cursor).toBeUndefined();
     keep();
     // Whoever is killed now has neither.
@@ -124,7 +124,7 @@ describe("a copy", () => {
     ): Promise<string | undefined> => {
       const copy = new StreamCopy(place, { ...whole, ...wanted }, isComplete);
       const { cursor } = copy;
-      if (next !== undefined) copy.mark(next)();
+      if (next !== undefined) copy.onCursor(next)();
       await copy.flush();
       copy.close();
       return cursor;
@@ -145,8 +145,8 @@ describe("a copy", () => {
   test("replaces what the other store has replaced", async () => {
     const place = temporaryFolder();
     const copy = new StreamCopy(place, whole, true);
-    await put(copy, { "1.png": "one" }, { mirrors: true });
-    await put(copy, { "1.png": "other" }, { mirrors: true, session: "2".repeat(32) });
+    await put(copy, { "1.png": "one" }, { isCopy: true });
+    await put(copy, { "1.png": "other" }, { isCopy: true, session: "2".repeat(32) });
     expect(await Bun.file(join(place, "a/1.png")).text()).toBe("other");
     copy.close();
   });
@@ -154,11 +154,11 @@ describe("a copy", () => {
   test("that has lost its journal takes what is there for what it is", async () => {
     const place = temporaryFolder();
     const copy = new StreamCopy(place, whole, true);
-    await put(copy, { "1.png": "one" }, { mirrors: true });
+    await put(copy, { "1.png": "one" }, { isCopy: true });
     copy.close();
     rmSync(join(place, ".frames"), { recursive: true });
     const again = new StreamCopy(place, whole, true);
-    await put(again, { "1.png": "one" }, { mirrors: true });
+    await put(again, { "1.png": "one" }, { isCopy: true });
     expect(await Bun.file(join(place, "a/1.png")).text()).toBe("one");
     expect(() => again.open({ ...origin, stream: "other" })).toThrow("holds no frames of other");
     again.close();

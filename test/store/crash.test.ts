@@ -352,7 +352,7 @@ for (const durable of [false, true]) {
                 if (sure.includes(name)) expect(isThere).toBe(true);
               }
               // Whoever sends with --again once more gets there.
-              const source = openVisible(store, { again: true, durable });
+              const source = openVisible(store, { resendRemoved: true, durable });
               const given = frames.map((frame) => [frame.name, contentOf(frame)] as const);
               for (const outcome of await putAll(store, source, given)) {
                 expect(["stored", "present"]).toContain(outcome);

@@ -22,7 +22,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
 import { journalPath } from "../../src/store/schema.ts";
-import { summarize } from "../../src/store/summary.ts";
+import { listSources } from "../../src/store/summary.ts";
 import { environment, temporaryFolder } from "../helper/program.ts";
 import {
   bytesOf,
@@ -113,7 +113,7 @@ describe("the journal", () => {
         expect(await storeFrame(source, "a", bytesOf(1), { captured })).toBe("stored");
       });
       expect(rows(directory, "SELECT captured FROM frames")).toEqual([{ captured }]);
-      const [summary] = summarize(directory);
+      const [summary] = listSources(directory);
       expect(summary).toMatchObject({ firstCaptured: captured, lastCaptured: captured });
     });
   }
@@ -121,7 +121,7 @@ describe("the journal", () => {
   test("has a row for each loss", async () => {
     const directory = temporaryFolder();
     await withStore(directory, (store) => {
-      openSource(store, "run7", "visible").lost(3, 2 ** 40, new FramesError("dropped"));
+      openSource(store, "run7", "visible").recordLoss(3, 2 ** 40, new FramesError("dropped"));
     });
     expect(rows(directory, "SELECT * FROM losses")).toEqual([
       {
@@ -144,13 +144,13 @@ describe("the journal", () => {
   test("is read by others while the store is served", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
-      expect(summarize(directory)).toEqual([]);
+      expect(listSources(directory)).toEqual([]);
       const visible = openSource(store, "run7", "visible");
       await storeFrame(visible, "1", bytesOf(10), { captured: 5n });
       await storeFrame(visible, "2", bytesOf(20), { captured: -5n });
-      visible.lost(3, 7, new FramesError("dropped"));
+      visible.recordLoss(3, 7, new FramesError("dropped"));
       await storeFrame(openSource(store, "run8", "run8"), "1", bytesOf(1), { captured: 1n });
-      openSource(store, "run7", "infrared").lost(1, 1, new FramesError("vanished"));
+      openSource(store, "run7", "infrared").recordLoss(1, 1, new FramesError("vanished"));
       store.flush();
       // Whoever reads holds nothing up.
       await storeFrame(visible, "3", bytesOf(1));
@@ -166,9 +166,9 @@ describe("the journal", () => {
         ...{ stream: "run8", source: "run8", frames: 1, bytes: 1, lost: 0 },
         ...{ firstCaptured: 1n, lastCaptured: 1n },
       };
-      expect(summarize(directory)).toEqual([infrared, run7, run8]);
-      expect(summarize(directory, "run8")).toEqual([run8]);
-      expect(summarize(directory, "run9")).toEqual([]);
+      expect(listSources(directory)).toEqual([infrared, run7, run8]);
+      expect(listSources(directory, "run8")).toEqual([run8]);
+      expect(listSources(directory, "run9")).toEqual([]);
     });
   });
 
@@ -201,15 +201,16 @@ describe("the journal", () => {
       await withStore(directory, async (store) => {
         const source = openSource(store, "run7", "visible");
         await storeFrame(source, "1", bytesOf(10));
-        for (const [first, last] of ranges) source.lost(first, last, new FramesError("vanished"));
-        openSource(store, "run8", "run8").lost(1, 2, new FramesError("vanished"));
+        for (const [first, last] of ranges)
+          source.recordLoss(first, last, new FramesError("vanished"));
+        openSource(store, "run8", "run8").recordLoss(1, 2, new FramesError("vanished"));
       });
       const visible = { stream: "run7", source: "visible", frames: 1, bytes: 10, lost };
-      expect(summarize(directory)).toMatchObject([
+      expect(listSources(directory)).toMatchObject([
         visible,
         { stream: "run8", source: "run8", frames: 0, bytes: 0, lost: 2 },
       ]);
-      expect(summarize(directory, "run7")).toMatchObject([visible]);
+      expect(listSources(directory, "run7")).toMatchObject([visible]);
     });
   }
 
@@ -219,8 +220,8 @@ describe("the journal", () => {
       [directory, "it holds no store of frames"],
       [join(directory, "nowhere"), "no such directory"],
     ] as const) {
-      expect(thrownCode(() => summarize(place))).toBe("missing");
-      expect(() => summarize(place)).toThrow(
+      expect(thrownCode(() => listSources(place))).toBe("missing");
+      expect(() => listSources(place)).toThrow(
         `Cannot list ${place}: ${why}; name the store with --dir`,
       );
     }
@@ -251,7 +252,7 @@ describe("the journal", () => {
       const path = journalPath(directory);
       const kept = readFileSync(path);
       spoil(path);
-      for (const act of [() => openStore(directory), () => summarize(directory)]) {
+      for (const act of [() => openStore(directory), () => listSources(directory)]) {
         let error: unknown;
         try {
           act();
@@ -264,7 +265,7 @@ describe("the journal", () => {
       }
       rmSync(path, { recursive: true });
       writeFileSync(path, kept);
-      await withStore(directory, (store) => expect(store.isFresh("run7")).toBe(false));
+      await withStore(directory, (store) => expect(store.isStreamEmpty("run7")).toBe(false));
     });
   }
 });
@@ -490,7 +491,7 @@ describe("a journal that cannot be written for a while", () => {
           ]);
           // Whoever stores into this batch learns of it too, whatever he stores.
           expect(outcomeCode(await storeFrame(source, "4", bytesOf(10)))).toBe("store");
-          const lost = () => source.lost(5, 5, new FramesError("vanished"));
+          const lost = () => source.recordLoss(5, 5, new FramesError("vanished"));
           expect(thrownCode(lost)).toBe("store");
           expect(thrownCode(() => store.flush())).toBe("store");
           // Everybody has heard of it.
@@ -521,11 +522,13 @@ describe("a journal that cannot be written for a while", () => {
           for (const name of ["1", "2"]) {
             expect(await storeFrame(source, name, bytesOf(10))).toBe("stored");
           }
-          expect(thrownCode(() => source.lost(3, 3, new FramesError("vanished")))).toBe("store");
+          expect(thrownCode(() => source.recordLoss(3, 3, new FramesError("vanished")))).toBe(
+            "store",
+          );
           expect(thrownCode(() => store.flush())).toBe("store");
           store.flush();
           expect(names(directory)).toEqual([]);
-          expect(store.isFresh("run7")).toBe(true);
+          expect(store.isStreamEmpty("run7")).toBe(true);
           for (const name of ["1", "2"]) {
             expect(await storeFrame(source, name, bytesOf(10))).toBe("present");
           }
@@ -877,8 +880,8 @@ describe("a store that is removed while it is served", () => {
       remove(directory);
       const message = `The store ${directory} was removed while it was served`;
       for (const act of [
-        () => store.isFresh("run7"),
-        () => store.isFresh("run8"),
+        () => store.isStreamEmpty("run7"),
+        () => store.isStreamEmpty("run8"),
         () => store.flush(),
       ]) {
         expect(thrownCode(act)).toBe("store");
@@ -914,7 +917,7 @@ describe("a store that is removed while it is served", () => {
       store.flush();
       rmSync(join(directory, ".frames"), { recursive: true });
       store.flush();
-      expect(thrownCode(() => store.isFresh("run7"))).toBe("store");
+      expect(thrownCode(() => store.isStreamEmpty("run7"))).toBe("store");
       store.close();
     },
   );
@@ -936,10 +939,10 @@ describe("the lock", () => {
       }
       expect(error).toBeInstanceOf(FramesError);
       expect((error as FramesError).code).toBe("locked");
-      expect((error as FramesError).exit).toBe(11);
+      expect((error as FramesError).exitCode).toBe(11);
       expect((error as FramesError).message).toContain(`process ${child.pid},`);
       // Reading is free.
-      expect(summarize(directory)).toEqual([]);
+      expect(listSources(directory)).toEqual([]);
     } finally {
       child.kill("SIGKILL");
       await child.exited;
@@ -992,7 +995,7 @@ describe("a store that cannot be written", () => {
         error = caught;
       }
       expect((error as FramesError).code).toBe("store");
-      expect((error as FramesError).exit).toBe(11);
+      expect((error as FramesError).exitCode).toBe(11);
       expect((error as FramesError).message).toContain(place);
     }
     expect(readFileSync(file, "utf8")).toBe("kept");

@@ -7,7 +7,7 @@ import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
 import type {
   FrameDescription,
-  FrameOrigin,
+  SourceInfo,
   FrameStore,
   OfferedFrame,
   Outcome,
@@ -47,7 +47,7 @@ export async function withStore<T>(
 }
 
 /** Opens the source `visible` of `run7`. */
-export function openVisible(store: FrameStore, more: Partial<FrameOrigin> = {}): SourceStore {
+export function openVisible(store: FrameStore, more: Partial<SourceInfo> = {}): SourceStore {
   return store.open({ stream: "run7", source: "visible", session, ...more });
 }
 

@@ -4,8 +4,8 @@ import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 import { rmSync, truncateSync } from "node:fs";
 import { FramesError } from "../../src/errors.ts";
-import type { FrameOrigin, FrameStore } from "../../src/frame.ts";
-import { gapsOf } from "../../src/store/gaps.ts";
+import type { SourceInfo, FrameStore } from "../../src/frame.ts";
+import { readGaps } from "../../src/store/gaps.ts";
 import { journalPath } from "../../src/store/schema.ts";
 import { verify } from "../../src/store/verify.ts";
 import { temporaryFolder } from "../helper/program.ts";
@@ -30,7 +30,7 @@ const at = BigInt(Math.round(now * 1e3)) * 1000n;
 async function storeNumbers(
   store: FrameStore,
   numbers: readonly number[],
-  origin: Partial<FrameOrigin> = {},
+  origin: Partial<SourceInfo> = {},
 ): Promise<void> {
   const source = openVisible(store, origin);
   const frames = numbers.map((sequence) => [`${sequence}.png`, bytes, { sequence }] as const);
@@ -43,7 +43,7 @@ function range(first: number, last: number): number[] {
 
 /** The gaps of run7 as `FIRST-LAST REASON`, with the source and session where they are not the usual. */
 function gaps(directory: string): string[] {
-  return [...gapsOf(directory, "run7")].map((gap) => {
+  return [...readGaps(directory, "run7")].map((gap) => {
     const source = gap.source === "visible" ? "" : `${gap.source} `;
     const whose = gap.session === session ? "" : `${gap.session.slice(0, 2)} `;
     return `${source}${whose}${gap.first}-${gap.last} ${gap.reason ?? "never came"}`;
@@ -89,7 +89,7 @@ describe("a stream has no gaps", () => {
       await storeNumbers(store, range(1, 3), { session: otherSession });
       for (const sequence of range(1, 3)) rmSync(pathOf(directory, `${sequence}.png`));
       const offers = range(1, 3).map((sequence) => offered(`${sequence}.png`, bytes, { sequence }));
-      expect(openVisible(store).compare(offers)).toEqual(["moved", "moved", "moved"]);
+      expect(openVisible(store).compare(offers)).toEqual(["removed", "removed", "removed"]);
       await storeNumbers(store, [4]);
     });
     expect(gaps(directory)).toEqual([]);
@@ -115,7 +115,7 @@ describe("a stream has no gaps", () => {
   test("where a file was written again while it was watched", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
-      const source = openVisible(store, { revises: true });
+      const source = openVisible(store, { replacesOwn: true });
       for (const sequence of range(1, 100)) {
         const frames = [["latest.png", bytesOf(100, sequence), { sequence }] as const];
         expect(await putAll(store, source, frames)).toEqual(["stored"]);
@@ -170,9 +170,9 @@ describe("a gap", () => {
     const found = await gapsAfter(async (store) => {
       await storeNumbers(store, [1, 2, 6, 8]);
       const source = openVisible(store);
-      source.lost(3, 5, new FramesError("dropped"));
-      source.lost(7, 7, new FramesError("vanished"));
-      source.lost(9, 12, new FramesError("stopped"));
+      source.recordLoss(3, 5, new FramesError("dropped"));
+      source.recordLoss(7, 7, new FramesError("vanished"));
+      source.recordLoss(9, 12, new FramesError("stopped"));
     });
     expect(found).toEqual(["3-5 dropped", "7-7 vanished", "9-12 stopped"]);
   });
@@ -188,7 +188,7 @@ describe("a gap", () => {
   test("is both, where a loss covers a part of what is missing", async () => {
     const found = await gapsAfter(async (store) => {
       await storeNumbers(store, [1, 20]);
-      openVisible(store).lost(5, 9, new FramesError("dropped"));
+      openVisible(store).recordLoss(5, 9, new FramesError("dropped"));
     });
     expect(found).toEqual(["2-4 never came", "5-9 dropped", "10-19 never came"]);
   });
@@ -196,8 +196,8 @@ describe("a gap", () => {
   test("is seen once, where losses overlap", async () => {
     const found = await gapsAfter(async (store) => {
       const source = openVisible(store);
-      source.lost(2, 10, new FramesError("dropped"));
-      source.lost(3, 4, new FramesError("vanished"));
+      source.recordLoss(2, 10, new FramesError("dropped"));
+      source.recordLoss(3, 4, new FramesError("vanished"));
       await storeNumbers(store, [1, 12]);
     });
     expect(found).toEqual(["2-10 dropped", "3-4 vanished", "11-11 never came"]);
@@ -211,13 +211,13 @@ describe("a gap", () => {
       async (store) => {
         await storeNumbers(store, [1]);
         time = now + 1000;
-        openVisible(store).lost(2, 3, new FramesError("dropped"));
+        openVisible(store).recordLoss(2, 3, new FramesError("dropped"));
         time = now + 2000;
         await storeNumbers(store, [4, 7]);
       },
       { clock: () => time },
     );
-    const times = [...gapsOf(directory, "run7")].map((gap) => gap.at - at);
+    const times = [...readGaps(directory, "run7")].map((gap) => gap.at - at);
     expect(times).toEqual([1_000_000_000n, 2_000_000_000n]);
   });
 
@@ -259,7 +259,7 @@ describe("a journal from before numbers were accounted for", () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       await storeNumbers(store, [3, 4]);
-      openVisible(store).lost(7, 8, new FramesError("dropped"));
+      openVisible(store).recordLoss(7, 8, new FramesError("dropped"));
       await store.flush();
     });
     for (const table of ["accounted", "removing", "removed"]) {
@@ -293,7 +293,7 @@ test("half a million frames are gone through in little memory", async () => {
   const before = process.memoryUsage.rss();
   let found = 0;
   let most = 0;
-  for (const { first, last } of gapsOf(directory, "run7")) {
+  for (const { first, last } of readGaps(directory, "run7")) {
     if (first !== last || first % 10 !== 5) throw new Error(`${first}-${last} is no gap`);
     if (++found % 10_000 === 0) most = Math.max(most, process.memoryUsage.rss());
   }

@@ -3,7 +3,12 @@
 import { describe, expect, test } from "bun:test";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
-import { decodeEntries, encodeEntries, type Entry, type Told } from "../../src/store/link.ts";
+import {
+  decodeEntries,
+  encodeEntries,
+  type LogEntry,
+  type DecodedEntry,
+} from "../../src/store/link.ts";
 import { session } from "./contract.ts";
 
 const header = { session, first: 3, last: 3, node: "a".repeat(32) };
@@ -15,10 +20,10 @@ const thermal = {
   format: "640x512.gray16le",
 };
 
-function frame(seq: number, more: Partial<Entry & { kind: "frame" }> = {}): Entry {
+function frame(seq: number, more: Partial<LogEntry & { kind: "frame" }> = {}): LogEntry {
   return {
     kind: "frame",
-    origin: visible,
+    logSource: visible,
     name: `${seq}.png`,
     seq,
     bytes: 2 ** 40,
@@ -31,15 +36,15 @@ function frame(seq: number, more: Partial<Entry & { kind: "frame" }> = {}): Entr
   };
 }
 
-const entries: Entry[] = [
+const entries: LogEntry[] = [
   frame(1),
-  frame(2, { origin: thermal, name: "ü 🔥\u2028.png", meta: '{"exposure":4}' }),
-  { kind: "loss", origin: thermal, first: 3, last: 4_000_000_000, reason: "dropped", at: 5n },
-  { kind: "account", origin: visible, first: 9, last: 12, at: 6n },
+  frame(2, { logSource: thermal, name: "ü 🔥\u2028.png", meta: '{"exposure":4}' }),
+  { kind: "loss", logSource: thermal, first: 3, last: 4_000_000_000, reason: "dropped", at: 5n },
+  { kind: "account", logSource: visible, first: 9, last: 12, at: 6n },
 ];
 
-async function decode(bytes: Uint8Array): Promise<Told[]> {
-  const all: Told[] = [];
+async function decode(bytes: Uint8Array): Promise<DecodedEntry[]> {
+  const all: DecodedEntry[] = [];
   for await (const told of decodeEntries(".frames/journal/x", bytes)) all.push(...told);
   return all;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { type ErrorName, FramesError } from "../../src/errors.ts";
-import { checkPart, foldPath, sourceFolder } from "../../src/store/name.ts";
+import { checkPathPart, foldPath, sourceFolderPath } from "../../src/store/name.ts";
 
 /** Code of the error that refuses a part, or undefined if it is accepted. */
 function refusal(check: () => void): ErrorName | undefined {
@@ -106,8 +106,8 @@ const good: [what: string, part: string][] = [
 describe("refuses everywhere", () => {
   for (const [what, part] of unsafe) {
     test(what, () => {
-      expect(refusal(() => checkPart(part, false))).toBe("bad-name");
-      expect(refusal(() => checkPart(part, true))).toBe("bad-name");
+      expect(refusal(() => checkPathPart(part, false))).toBe("bad-name");
+      expect(refusal(() => checkPathPart(part, true))).toBe("bad-name");
     });
   }
 
@@ -116,7 +116,7 @@ describe("refuses everywhere", () => {
       if (code >= 0x20 && code < 0x7f) continue;
       const character = String.fromCharCode(code);
       for (const part of [character, `${character}a`, `a${character}`, `a${character}b`]) {
-        expect([code, refusal(() => checkPart(part, false))]).toEqual([code, "bad-name"]);
+        expect([code, refusal(() => checkPathPart(part, false))]).toEqual([code, "bad-name"]);
       }
     }
   });
@@ -125,7 +125,7 @@ describe("refuses everywhere", () => {
     for (const [, part] of unsafe) {
       let message = "";
       try {
-        checkPart(part, false);
+        checkPathPart(part, false);
       } catch (error) {
         message = (error as FramesError).message;
       }
@@ -138,8 +138,8 @@ describe("refuses everywhere", () => {
 describe("refuses only where names have to be portable", () => {
   for (const [what, part] of unportable) {
     test(what, () => {
-      expect(refusal(() => checkPart(part, false))).toBeUndefined();
-      expect(refusal(() => checkPart(part, true))).toBe("unportable-name");
+      expect(refusal(() => checkPathPart(part, false))).toBeUndefined();
+      expect(refusal(() => checkPathPart(part, true))).toBe("unportable-name");
     });
   }
 });
@@ -147,27 +147,27 @@ describe("refuses only where names have to be portable", () => {
 describe("accepts", () => {
   for (const [what, part] of good) {
     test(what, () => {
-      expect(refusal(() => checkPart(part, false))).toBeUndefined();
-      expect(refusal(() => checkPart(part, true))).toBeUndefined();
+      expect(refusal(() => checkPathPart(part, false))).toBeUndefined();
+      expect(refusal(() => checkPathPart(part, true))).toBeUndefined();
     });
   }
 });
 
 describe("the folder of a source", () => {
   test("is the stream's for the source that is named like its stream", () => {
-    expect(sourceFolder("run7", "run7", false)).toBe("run7");
+    expect(sourceFolderPath("run7", "run7", false)).toBe("run7");
   });
 
   test("lies below the stream's for every other source", () => {
-    expect(sourceFolder("run7", "visible", false)).toBe("run7/visible");
-    expect(sourceFolder("run7", "a/b/c", false)).toBe("run7/a/b/c");
-    expect(sourceFolder("run7", "run7/run7", false)).toBe("run7/run7/run7");
+    expect(sourceFolderPath("run7", "visible", false)).toBe("run7/visible");
+    expect(sourceFolderPath("run7", "a/b/c", false)).toBe("run7/a/b/c");
+    expect(sourceFolderPath("run7", "run7/run7", false)).toBe("run7/run7/run7");
   });
 
   test("has one part for a stream", () => {
     for (const stream of ["", ".", "..", "a/b", "/a", "a\\b", ".frames"]) {
-      expect(refusal(() => sourceFolder(stream, "visible", false))).toBe("bad-name");
-      expect(refusal(() => sourceFolder(stream, stream, false))).toBe("bad-name");
+      expect(refusal(() => sourceFolderPath(stream, "visible", false))).toBe("bad-name");
+      expect(refusal(() => sourceFolderPath(stream, stream, false))).toBe("bad-name");
     }
   });
 
@@ -175,40 +175,40 @@ describe("the folder of a source", () => {
     for (const [, part] of unsafe) {
       if (part.includes("/")) continue;
       for (const source of [part, `a/${part}`, `${part}/a`, `a/${part}/b`]) {
-        expect([source, refusal(() => sourceFolder("run7", source, false))]).toEqual([
+        expect([source, refusal(() => sourceFolderPath("run7", source, false))]).toEqual([
           source,
           "bad-name",
         ]);
       }
     }
     for (const [, part] of unportable) {
-      expect(refusal(() => sourceFolder("run7", `a/${part}/b`, false))).toBeUndefined();
-      expect(refusal(() => sourceFolder("run7", `a/${part}/b`, true))).toBe("unportable-name");
-      expect(refusal(() => sourceFolder(part, "a", true))).toBe("unportable-name");
+      expect(refusal(() => sourceFolderPath("run7", `a/${part}/b`, false))).toBeUndefined();
+      expect(refusal(() => sourceFolderPath("run7", `a/${part}/b`, true))).toBe("unportable-name");
+      expect(refusal(() => sourceFolderPath(part, "a", true))).toBe("unportable-name");
     }
   });
 
   test("has no empty parts", () => {
     for (const source of ["", "/", "/a", "a/", "a//b"]) {
-      expect(refusal(() => sourceFolder("run7", source, false))).toBe("bad-name");
+      expect(refusal(() => sourceFolderPath("run7", source, false))).toBe("bad-name");
     }
   });
 
   test("has at most 32 parts", () => {
     const parts = (count: number) => Array.from({ length: count }, () => "a").join("/");
-    expect(refusal(() => sourceFolder("run7", parts(32), false))).toBeUndefined();
-    expect(refusal(() => sourceFolder("run7", parts(33), false))).toBe("bad-name");
+    expect(refusal(() => sourceFolderPath("run7", parts(32), false))).toBeUndefined();
+    expect(refusal(() => sourceFolderPath("run7", parts(33), false))).toBe("bad-name");
   });
 
   test("has at most 1,024 bytes for the source", () => {
     // 4 * 255 bytes and 3 slashes are 1,023.
     const source = Array.from({ length: 4 }, () => "x".repeat(255)).join("/");
-    expect(refusal(() => sourceFolder("run7", source, false))).toBeUndefined();
-    expect(refusal(() => sourceFolder("run7", `${source}/`, false))).toBe("bad-name");
-    expect(refusal(() => sourceFolder("run7", `${source}/x`, false))).toBe("bad-name");
+    expect(refusal(() => sourceFolderPath("run7", source, false))).toBeUndefined();
+    expect(refusal(() => sourceFolderPath("run7", `${source}/`, false))).toBe("bad-name");
+    expect(refusal(() => sourceFolderPath("run7", `${source}/x`, false))).toBe("bad-name");
     const wide = Array.from({ length: 5 }, () => "é".repeat(102)).join("/");
-    expect(refusal(() => sourceFolder("run7", wide, false))).toBeUndefined();
-    expect(refusal(() => sourceFolder("run7", `${wide}é`, false))).toBe("bad-name");
+    expect(refusal(() => sourceFolderPath("run7", wide, false))).toBeUndefined();
+    expect(refusal(() => sourceFolderPath("run7", `${wide}é`, false))).toBe("bad-name");
   });
 });
 

@@ -7,9 +7,9 @@ import { existsSync, lstatSync, mkdirSync, rmSync, symlinkSync, writeFileSync } 
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
-import type { FrameOrigin, FrameStore, OfferedFrame, Standing } from "../../src/frame.ts";
+import type { SourceInfo, FrameStore, OfferedFrame, OfferStatus } from "../../src/frame.ts";
 import type { DirectoryStore, DirectoryStoreOptions } from "../../src/store/directory.ts";
-import type { Keep } from "../../src/store/retention.ts";
+import type { RetentionLimit } from "../../src/store/retention.ts";
 import { journalPath } from "../../src/store/schema.ts";
 import { verify } from "../../src/store/verify.ts";
 import { temporaryFolder } from "../helper/program.ts";
@@ -32,7 +32,7 @@ import {
 
 const captured = 1_795_331_523_123_456_789n;
 const day = 86_400_000;
-const week: Keep = { milliseconds: 7 * day };
+const week: RetentionLimit = { milliseconds: 7 * day };
 const hundred = bytesOf(100);
 
 /** A wall clock that stands where it is put. */
@@ -43,7 +43,7 @@ class Clock {
 
 /** Runs `act` with a store that keeps so much. */
 async function keeping<T>(
-  keep: Keep,
+  keep: RetentionLimit,
   act: (store: DirectoryStore, clock: Clock, directory: string) => Promise<T>,
   options: Partial<DirectoryStoreOptions> = {},
 ): Promise<T> {
@@ -69,7 +69,7 @@ async function removeAll(store: DirectoryStore): Promise<number> {
 async function storeAll(
   store: FrameStore,
   frames: readonly string[],
-  origin: Partial<FrameOrigin> = {},
+  origin: Partial<SourceInfo> = {},
   sequence = 1,
 ): Promise<void> {
   const { stream = "run7", source = "visible" } = origin;
@@ -164,10 +164,10 @@ describe("by age", () => {
   test("losses go that are as old, and leave no gap", async () => {
     await keeping(week, async (store, clock, directory) => {
       const source = openVisible(store);
-      source.lost(1, 10, new FramesError("dropped"));
+      source.recordLoss(1, 10, new FramesError("dropped"));
       await store.flush();
       clock.time += 6 * day;
-      source.lost(11, 20, new FramesError("dropped"));
+      source.recordLoss(11, 20, new FramesError("dropped"));
       await storeAll(store, ["21"], {}, 21);
       await removeAll(store);
       const losses = () => rows(directory, "SELECT first FROM losses");
@@ -185,7 +185,7 @@ describe("by age", () => {
     await keeping(week, async (store, clock, directory) => {
       const source = openVisible(store);
       for (let number = 2; number <= 2000; number += 2) {
-        source.lost(number, number, new FramesError("dropped"));
+        source.recordLoss(number, number, new FramesError("dropped"));
       }
       await store.flush();
       clock.time += 8 * day;
@@ -270,8 +270,8 @@ describe("by size", () => {
   test("losses go with the frames of their time", async () => {
     await keeping({ bytes: 200 }, async (store, _, directory) => {
       const source = openVisible(store);
-      source.lost(2, 4, new FramesError("dropped"));
-      source.lost(8, 9, new FramesError("dropped"));
+      source.recordLoss(2, 4, new FramesError("dropped"));
+      source.recordLoss(8, 9, new FramesError("dropped"));
       await storeAll(store, ["1"], {}, 1);
       await storeAll(store, ["5", "6", "7"], {}, 5);
       await removeAll(store);
@@ -424,10 +424,10 @@ describe("what is removed", () => {
       await storeAll(store, numbered(150), { stream: "other" });
       let has = 140;
       const follower = {
-        awaits: ({ id, stream }: { id: number; stream: string }) =>
+        needs: ({ id, stream }: { id: number; stream: string }) =>
           stream === "followed" && id > has,
       };
-      store.retention!.followers.add(follower);
+      store.retention!.holds.add(follower);
       await removeAll(store);
       expect(names(directory)).toEqual([
         ...numbered(150).slice(140),
@@ -439,7 +439,7 @@ describe("what is removed", () => {
       clock.time += 60_000;
       await removeAll(store);
       expect(names(directory).length).toBe(6);
-      store.retention!.followers.delete(follower);
+      store.retention!.holds.delete(follower);
       clock.time += 60_000;
       await removeAll(store);
       expect(names(directory)).toEqual(["150.png"]);
@@ -543,16 +543,26 @@ describe("with portable names", () => {
 });
 
 describe("a removed frame that is offered again", () => {
-  const cases: [what: string, offer: OfferedFrame, origin: Partial<FrameOrigin>, Standing][] = [
-    ["is as if it was moved away", offered("1", hundred, { captured }), {}, "moved"],
-    ["without its CRC-32 too", offeredByTime("1", hundred, captured), {}, "moved"],
-    ["by another session too", offered("1", hundred), { session: otherSession }, "moved"],
-    ["by who removes it then too", offered("1", hundred), { proven: true } as object, "moved"],
-    ["with another time is unsure", offeredByTime("1", hundred, captured + 5000n), {}, "unsure"],
+  const cases: [what: string, offer: OfferedFrame, origin: Partial<SourceInfo>, OfferStatus][] = [
+    ["is as if it was moved away", offered("1", hundred, { captured }), {}, "removed"],
+    ["without its CRC-32 too", offeredByTime("1", hundred, captured), {}, "removed"],
+    ["by another session too", offered("1", hundred), { session: otherSession }, "removed"],
+    [
+      "by who removes it then too",
+      offered("1", hundred),
+      { verifyStored: true } as object,
+      "removed",
+    ],
+    [
+      "with another time is unsure",
+      offeredByTime("1", hundred, captured + 5000n),
+      {},
+      "needsChecksum",
+    ],
     ["with other bytes is wanted", offered("1", bytesOf(100, 2), { captured }), {}, "wanted"],
     ["with another size is wanted", offeredByTime("1", bytesOf(99), captured), {}, "wanted"],
     ["under another name is wanted", offered("x", hundred, { captured }), {}, "wanted"],
-    ["is wanted again with --again", offered("1", hundred), { again: true }, "wanted"],
+    ["is wanted again with --again", offered("1", hundred), { resendRemoved: true }, "wanted"],
   ];
   for (const [what, offer, origin, standing] of cases) {
     test(what, async () => {
@@ -572,7 +582,7 @@ describe("a removed frame that is offered again", () => {
     await keeping({ bytes: 200 }, async (store, _, directory) => {
       await storeAll(store, ["1", "2", "3"]);
       await removeAll(store);
-      const source = openVisible(store, { again: true, session: otherSession });
+      const source = openVisible(store, { resendRemoved: true, session: otherSession });
       expect(await putAll(store, source, [["1", hundred]])).toEqual(["stored"]);
       await removeAll(store);
       expect(names(directory)).toEqual(["3", "1"]);
@@ -589,8 +599,8 @@ describe("a removed frame that is offered again", () => {
       await storeAll(store, ["1"], { stream: "run8" });
       await removeAll(store);
       // A sender that is told otherwise takes the store for another one.
-      expect(store.isFresh("run7")).toBe(false);
-      expect(store.isFresh("run9")).toBe(true);
+      expect(store.isStreamEmpty("run7")).toBe(false);
+      expect(store.isStreamEmpty("run9")).toBe(true);
     });
   });
 
@@ -604,8 +614,8 @@ describe("a removed frame that is offered again", () => {
     database.close();
     expect((await verify(directory, { repair: true })).rebuilt).toBe(1);
     await withStore(directory, (store) => {
-      expect(openVisible(store).compare([offered("1", hundred)])).toEqual(["moved"]);
-      expect(store.isFresh("run7")).toBe(false);
+      expect(openVisible(store).compare([offered("1", hundred)])).toEqual(["removed"]);
+      expect(store.isStreamEmpty("run7")).toBe(false);
     });
     expect(rows(directory, "SELECT first, last FROM accounted WHERE first = 0")).toEqual([
       { first: 0n, last: 1n },
@@ -645,7 +655,7 @@ describe("a server that is killed while it removes", () => {
     expect(names(directory)).toEqual(["3"]);
     await withStore(directory, (store) => {
       const again = ["1", "2", "3"].map((name) => offered(name, hundred));
-      expect(openVisible(store).compare(again)).toEqual(["moved", "moved", "stored"]);
+      expect(openVisible(store).compare(again)).toEqual(["removed", "removed", "stored"]);
     });
   });
 
@@ -682,7 +692,7 @@ describe("retention that was started", () => {
     const { promise, resolve } = Promise.withResolvers<unknown>();
     store.retention!.start(resolve);
     const told = await within(promise, () => "nothing was removed");
-    expect(told).toEqual({ frames: 490, bytes: 49_000, stuck: 0 });
+    expect(told).toEqual({ frames: 490, bytes: 49_000, undeletable: 0 });
     store.close();
     expect(await store.retention!.step().catch((error: unknown) => error)).toBe(false);
     expect(names(directory)).toEqual(numbered(500).slice(490));

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
-import type { FrameOrigin, Standing } from "../../src/frame.ts";
+import type { SourceInfo, OfferStatus } from "../../src/frame.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { bytesOf } from "./contract.ts";
 import {
@@ -22,7 +22,7 @@ import {
 const captured = 1_795_331_523_123_456_789n;
 const later = captured + 5_000_000_000n;
 const [first, second, third] = [bytesOf(5000, 1), bytesOf(6000, 2), bytesOf(5000, 3)];
-const own = { revises: true } as const;
+const own = { replacesOwn: true } as const;
 
 /** A store with `a`, number 7 of the usual session. */
 async function storeWithA(): Promise<string> {
@@ -111,11 +111,11 @@ describe("a later number of the same session and name", () => {
 });
 
 describe("what is stored stays", () => {
-  const cases: [what: string, origin: Partial<FrameOrigin>, sequence: number][] = [
+  const cases: [what: string, origin: Partial<SourceInfo>, sequence: number][] = [
     ["against another session, whatever that says of itself", { session: otherSession }, 9],
     ["against an earlier number", {}, 6],
     ["against the same number with other bytes", {}, 7],
-    ["against a sender that does not revise", { revises: false }, 9],
+    ["against a sender that does not revise", { replacesOwn: false }, 9],
   ];
   for (const [what, origin, sequence] of cases) {
     test(what, async () => {
@@ -136,8 +136,8 @@ describe("a version that is offered", () => {
   const cases: [
     what: string,
     offer: ReturnType<typeof offered>,
-    origin: Partial<FrameOrigin>,
-    standing: Standing,
+    origin: Partial<SourceInfo>,
+    standing: OfferStatus,
   ][] = [
     [
       "later than what is stored is wanted",
@@ -160,7 +160,7 @@ describe("a version that is offered", () => {
     [
       "by a sender that does not revise is a conflict",
       offered("a", second, { captured: later, sequence: 9 }),
-      { revises: false },
+      { replacesOwn: false },
       "conflict",
     ],
     [

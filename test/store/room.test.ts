@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { statfsSync } from "node:fs";
 import { FramesError } from "../../src/errors.ts";
-import { type DiskSpace, diskSpace, Room } from "../../src/store/room.ts";
+import { type DiskSpace, diskSpace, FreeSpace } from "../../src/store/room.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { bytesOf, storeFrame, thrownCode } from "./contract.ts";
 import { names, offered, openVisible, partials, put, putAll, withStore } from "./fixture.ts";
@@ -27,8 +27,8 @@ class Disk {
 /** The bytes that may be taken at once from a new room, found out by taking. */
 function mostOf(free: number, total: number, reserve?: number): number {
   const fits = (bytes: number): boolean => {
-    const room = new Room("/store", reserve, new Disk(free, total).measure);
-    return thrownCode(() => room.take(bytes)) === undefined;
+    const room = new FreeSpace("/store", reserve, new Disk(free, total).measure);
+    return thrownCode(() => room.reserve(bytes)) === undefined;
   };
   let [low, high] = [-1, free];
   while (low < high) {
@@ -70,17 +70,17 @@ describe("what stays free of a disk", () => {
 
   test("is no question where a file system does not say how large it is", () => {
     const disk = new Disk(0, 0);
-    const room = new Room("/store", undefined, disk.measure);
-    room.check();
-    for (let count = 0; count < 1000; count++) room.take(1e15);
-    room.forget();
-    room.take(Number.MAX_SAFE_INTEGER);
-    room.check(Number.MAX_SAFE_INTEGER);
+    const room = new FreeSpace("/store", undefined, disk.measure);
+    room.measure();
+    for (let count = 0; count < 1000; count++) room.reserve(1e15);
+    room.invalidate();
+    room.reserve(Number.MAX_SAFE_INTEGER);
+    room.measure(Number.MAX_SAFE_INTEGER);
   });
 
   test("is measured where the store lies", () => {
     const disk = new Disk(1000, 1000);
-    new Room("/some/where", 0, disk.measure).take(1);
+    new FreeSpace("/some/where", 0, disk.measure).reserve(1);
     expect(disk.looks).toEqual(["/some/where"]);
     const folder = temporaryFolder();
     const { free, total } = diskSpace(folder);
@@ -93,8 +93,8 @@ describe("what stays free of a disk", () => {
 
 describe("a disk that is full", () => {
   test("is an error of the store that says how full, and what to do", () => {
-    const room = new Room("/store", undefined, new Disk(4_999e6, 100e9).measure);
-    for (const act of [() => room.take(0), () => room.take(1), () => room.check()]) {
+    const room = new FreeSpace("/store", undefined, new Disk(4_999e6, 100e9).measure);
+    for (const act of [() => room.reserve(0), () => room.reserve(1), () => room.measure()]) {
       let error: unknown;
       try {
         act();
@@ -103,7 +103,7 @@ describe("a disk that is full", () => {
       }
       expect(error).toBeInstanceOf(FramesError);
       const { code, message, retry } = error as FramesError;
-      expect([code, retry]).toEqual(["store", "patiently"]);
+      expect([code, retry]).toEqual(["store", "always"]);
       expect(message).toBe(
         "The disk of /store is full: only 4999 MB are free, and 5000 MB are to be kept free (frames serve --reserve)",
       );
@@ -112,38 +112,38 @@ describe("a disk that is full", () => {
 
   test("has room again as soon as there is some", () => {
     const disk = new Disk(1000, 10_000);
-    const room = new Room("/store", 1000, disk.measure);
-    expect(thrownCode(() => room.take(1))).toBe("store");
+    const room = new FreeSpace("/store", 1000, disk.measure);
+    expect(thrownCode(() => room.reserve(1))).toBe("store");
     disk.free = 1100;
-    room.take(99);
+    room.reserve(99);
     // By what was taken since, it is full again.
-    expect(thrownCode(() => room.take(100))).toBe("store");
+    expect(thrownCode(() => room.reserve(100))).toBe("store");
     disk.free = 2000;
-    room.take(100);
+    room.reserve(100);
   });
 
   test("takes small frames as long as only large ones do not fit", () => {
-    const room = new Room("/store", 0, new Disk(1000, 10_000).measure);
-    expect(thrownCode(() => room.take(1000))).toBe("store");
-    room.take(500);
-    room.check(100);
-    expect(thrownCode(() => room.check(1000))).toBe("store");
+    const room = new FreeSpace("/store", 0, new Disk(1000, 10_000).measure);
+    expect(thrownCode(() => room.reserve(1000))).toBe("store");
+    room.reserve(500);
+    room.measure(100);
+    expect(thrownCode(() => room.measure(1000))).toBe("store");
   });
 });
 
 describe("a disk with room", () => {
   test("is measured once for many frames, and again when what was measured is used up", () => {
     const disk = new Disk(1_000_000, 10_000_000);
-    const room = new Room("/store", 0, disk.measure);
-    for (let count = 0; count < 999; count++) room.take(1000);
+    const room = new FreeSpace("/store", 0, disk.measure);
+    for (let count = 0; count < 999; count++) room.reserve(1000);
     expect(disk.looks).toHaveLength(1);
     // Somebody has made room, or what was taken needed less than that.
-    for (let count = 0; count < 999; count++) room.take(1000);
+    for (let count = 0; count < 999; count++) room.reserve(1000);
     expect(disk.looks).toHaveLength(2);
-    room.forget();
+    room.invalidate();
     disk.looks = [];
-    room.take(1);
-    room.take(1);
+    room.reserve(1);
+    room.reserve(1);
     expect(disk.looks).toHaveLength(1);
   });
 });
@@ -159,8 +159,8 @@ describe("a store", () => {
         expect(await storeFrame(source, "1", bytesOf(100), { captured: 1n })).toBe("stored");
         await store.flush();
         disk.free = 5000;
-        expect(thrownCode(() => store.isFresh("run7"))).toBe("store");
-        expect(thrownCode(() => store.isFresh("run8"))).toBe("store");
+        expect(thrownCode(() => store.isStreamEmpty("run7"))).toBe("store");
+        expect(thrownCode(() => store.isStreamEmpty("run8"))).toBe("store");
         expect(thrownCode(() => put(source, "2", bytesOf(1)))).toBe("store");
         expect(partials(directory)).toEqual([]);
         // What is there needs no room.
@@ -169,7 +169,7 @@ describe("a store", () => {
         await store.flush();
         // When there is room again everything goes on.
         disk.free = 6000;
-        expect(store.isFresh("run7")).toBe(false);
+        expect(store.isStreamEmpty("run7")).toBe(false);
         expect(await storeFrame(source, "2", bytesOf(1))).toBe("stored");
       },
       { reserve: undefined, diskSpace: disk.measure },
@@ -192,11 +192,11 @@ describe("a store", () => {
         expect(await putAll(store, source, [["1", bytesOf(100)]])).toEqual(["stored"]);
         isBroken = true;
         // Whatever the system throws, a server knows what to do with errors of the store alone.
-        expect(thrownCode(() => store.isFresh("run7"))).toBe("store");
+        expect(thrownCode(() => store.isStreamEmpty("run7"))).toBe("store");
         expect(thrownCode(() => put(source, "2", bytesOf(100)))).toBe("store");
         expect(partials(directory)).toEqual([]);
         isBroken = false;
-        expect(store.isFresh("run7")).toBe(false);
+        expect(store.isStreamEmpty("run7")).toBe(false);
         expect(await putAll(store, source, [["2", bytesOf(100)]])).toEqual(["stored"]);
       },
       { reserve: 0, diskSpace: measure },

@@ -7,10 +7,15 @@ import { join } from "node:path";
 
 import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
 import type { FramesError } from "../../src/errors.ts";
-import { KeyRing, newKey } from "../../src/keys.ts";
-import { KeysOfRing } from "../../src/server/viewer-keys.ts";
-import { type Access, everybody, stranger, type Visitor } from "../../src/viewer/access.ts";
-import { type Door, Doorkeeper } from "../../src/viewer/doorkeeper.ts";
+import { KeyRing, generateKey } from "../../src/keys.ts";
+import { KeyRingAdapter } from "../../src/server/viewer-keys.ts";
+import {
+  type AccessControl,
+  fullAccess,
+  unauthenticated,
+  type Principal,
+} from "../../src/viewer/access.ts";
+import { type AuthenticatorOptions, Authenticator } from "../../src/viewer/doorkeeper.ts";
 import type { ServerNames } from "../../src/viewer/origin.ts";
 import { temporaryFolder } from "../helper/program.ts";
 
@@ -43,14 +48,14 @@ beforeEach(() => {
   wrong = [];
 });
 
-function doorkeeper(door: Partial<Door> = {}): Doorkeeper {
-  return new Doorkeeper({
+function doorkeeper(door: Partial<AuthenticatorOptions> = {}): Authenticator {
+  return new Authenticator({
     names: loopback,
     isTls: false,
     keys: undefined,
     clock: () => now,
     random: randomBytes,
-    onWrong: (peer, { code }) => void wrong.push({ peer, code }),
+    onAuthFailure: (peer, { code }) => void wrong.push({ peer, code }),
     ...door,
   });
 }
@@ -70,25 +75,41 @@ function requestOf(path: string, asking: Asking = {}): Request {
   });
 }
 
-async function ask(access: Access, path: string, asking: Asking = {}): Promise<Visitor | Response> {
-  return access.admit(requestOf(path, asking), asking.peer ?? peerHere);
+async function ask(
+  access: AccessControl,
+  path: string,
+  asking: Asking = {},
+): Promise<Principal | Response> {
+  return access.authenticate(requestOf(path, asking), asking.peer ?? peerHere);
 }
 
 /** Status of the answer, and the code in it; 200 and nothing for a visitor. */
-async function verdict(access: Access, path: string, asking: Asking = {}): Promise<unknown[]> {
+async function verdict(
+  access: AccessControl,
+  path: string,
+  asking: Asking = {},
+): Promise<unknown[]> {
   const answer = await ask(access, path, asking);
   if (!(answer instanceof Response)) return ["let in"];
   const text = await answer.text();
   return [answer.status, text === "" ? "" : (JSON.parse(text) as Json)["error"]];
 }
 
-async function visitorOf(access: Access, path: string, asking: Asking = {}): Promise<Visitor> {
+async function visitorOf(
+  access: AccessControl,
+  path: string,
+  asking: Asking = {},
+): Promise<Principal> {
   const answer = await ask(access, path, asking);
   if (answer instanceof Response) throw new Error(`${answer.status} ${await answer.text()}`);
   return answer;
 }
 
-async function responseOf(access: Access, path: string, asking: Asking = {}): Promise<Response> {
+async function responseOf(
+  access: AccessControl,
+  path: string,
+  asking: Asking = {},
+): Promise<Response> {
   const answer = await ask(access, path, asking);
   if (!(answer instanceof Response)) throw new Error("let in");
   return answer;
@@ -244,9 +265,9 @@ test("methods that nothing answers to are refused before anything else", async (
 describe("without keys", () => {
   const access = doorkeeper();
   test("everybody may see everything, and nobody has to log in", async () => {
-    expect(await ask(access, "/api/streams")).toBe(everybody);
+    expect(await ask(access, "/api/streams")).toBe(fullAccess);
     expect(await ask(access, "/api/streams", { headers: { Authorization: "Bearer x" } })).toBe(
-      everybody,
+      fullAccess,
     );
     const who = await responseOf(access, "/login");
     expect(await who.json()).toEqual({ needed: false, name: null, streams: null, expires: null });
@@ -270,16 +291,16 @@ describe("without keys", () => {
 
 /** A key file whose keys can be changed, and a doorkeeper that asks for them. */
 class Keyed {
-  readonly access: Doorkeeper;
+  readonly access: Authenticator;
   readonly ring: KeyRing;
   readonly #path = join(temporaryFolder(), "keys");
   #entries: KeyEntry[];
 
-  constructor(entries: KeyEntry[], door: Partial<Door> = {}) {
+  constructor(entries: KeyEntry[], door: Partial<AuthenticatorOptions> = {}) {
     this.#entries = entries;
     this.#write();
     this.ring = new KeyRing({ path: this.#path });
-    this.access = doorkeeper({ keys: new KeysOfRing(this.ring), ...door });
+    this.access = doorkeeper({ keys: new KeyRingAdapter(this.ring), ...door });
   }
 
   #write(): void {
@@ -313,13 +334,13 @@ class Keyed {
 }
 
 function entry(name: string, fields: Partial<KeyEntry> = {}): KeyEntry {
-  return { name, key: newKey(), role: "both", streams: "*", ...fields };
+  return { name, key: generateKey(), role: "both", streams: "*", ...fields };
 }
 
 const all = entry("all");
 const other = entry("other", { role: "receive", streams: "cam*" });
 const sender = entry("sender", { role: "send" });
-const keyed = (door: Partial<Door> = {}) => new Keyed([all, other, sender], door);
+const keyed = (door: Partial<AuthenticatorOptions> = {}) => new Keyed([all, other, sender], door);
 const bearer = (text: string) => ({ headers: { Authorization: `Bearer ${text}` } });
 
 describe("where a key is asked for", () => {
@@ -333,8 +354,8 @@ describe("where a key is asked for", () => {
       "/healthz",
       "/readyz",
     ]) {
-      expect(await ask(access, path)).toBe(stranger);
-      expect(await ask(access, path, { method: "HEAD" })).toBe(stranger);
+      expect(await ask(access, path)).toBe(unauthenticated);
+      expect(await ask(access, path, { method: "HEAD" })).toBe(unauthenticated);
     }
     const paths = [
       "/api/streams",
@@ -358,19 +379,19 @@ describe("where a key is asked for", () => {
   test("a program shows its key, and sees the streams that it is for", async () => {
     const { access } = keyed();
     const visitor = await visitorOf(access, "/api/streams", bearer(other.key.text));
-    expect(visitor.seesAll).toBe(false);
-    expect(["cam3", "cam", "night", "xcam"].map((name) => visitor.maySee(name, "x"))).toEqual([
+    expect(visitor.canReadAll).toBe(false);
+    expect(["cam3", "cam", "night", "xcam"].map((name) => visitor.canRead(name, "x"))).toEqual([
       true,
       true,
       false,
       false,
     ]);
     const whole = await visitorOf(access, "/api/streams", bearer(all.key.text));
-    expect([whole.seesAll, whole.maySee("night")]).toEqual([true, true]);
+    expect([whole.canReadAll, whole.canRead("night")]).toEqual([true, true]);
     expect(wrong).toEqual([]);
   });
 
-  const unknown = newKey();
+  const unknown = generateKey();
   const wrongs: [what: string, headers: Record<string, string>, expected: unknown[]][] = [
     ["a key that nobody knows", { Authorization: `Bearer ${unknown.text}` }, [401, "not-let-in"]],
     ["a key for sending", { Authorization: `Bearer ${sender.key.text}` }, [403, "wrong-role"]],
@@ -411,7 +432,7 @@ describe("where a key is asked for", () => {
 });
 
 test("a key that is only called like another is another", () => {
-  const forged = new KeysOfRing({ find: () => other, holds: () => true } as unknown as KeyRing);
+  const forged = new KeyRingAdapter({ find: () => other, holds: () => true } as unknown as KeyRing);
   expect(() => forged.find(all.key.text)).toThrow("does not know this key");
 });
 
@@ -441,7 +462,7 @@ describe("a login", () => {
     const door = keyed();
     const headers = await door.logIn(other);
     const visitor = await visitorOf(door.access, "/events", { headers });
-    expect([visitor.seesAll, visitor.maySee("cam1"), visitor.maySee("night")]).toEqual([
+    expect([visitor.canReadAll, visitor.canRead("cam1"), visitor.canRead("night")]).toEqual([
       false,
       true,
       false,
@@ -454,7 +475,7 @@ describe("a login", () => {
     const { access } = keyed();
     const post = (body: unknown, headers = {}) =>
       verdict(access, "/login", { method: "POST", body, headers: { ...ownOrigin, ...headers } });
-    expect(await post({ key: newKey().text })).toEqual([401, "not-let-in"]);
+    expect(await post({ key: generateKey().text })).toEqual([401, "not-let-in"]);
     expect(await post({ key: sender.key.text })).toEqual([403, "wrong-role"]);
     expect(await post({ key: "frames_key_" })).toEqual([400, "usage"]);
     expect(await post({ key: 7 })).toEqual([400, "usage"]);
@@ -473,7 +494,7 @@ describe("a login", () => {
     const door = keyed();
     const headers = await door.logIn(all);
     const others = await door.logIn(all);
-    const { ended } = await visitorOf(door.access, "/events", { headers });
+    const { signal: ended } = await visitorOf(door.access, "/events", { headers });
     const out = await responseOf(door.access, "/logout", { method: "POST", headers });
     expect([out.status, out.headers.get("set-cookie")]).toEqual([
       204,
@@ -497,12 +518,12 @@ describe("a login", () => {
     const door = keyed();
     const idle = await door.logIn(all);
     const busy = await door.logIn(all);
-    const { ended } = await visitorOf(door.access, "/events", { headers: idle });
+    const { signal: ended } = await visitorOf(door.access, "/events", { headers: idle });
     now += 11 * hour;
     expect(await verdict(door.access, "/events", { headers: busy })).toEqual(["let in"]);
     now += hour;
     expect(ended.aborted).toBe(false);
-    door.access.look();
+    door.access.sweepExpired();
     expect(ended.aborted).toBe(true);
     expect(await verdict(door.access, "/events", { headers: idle })).toEqual([401, "no-key"]);
     for (let hours = 12; hours < 7 * 24; hours += 6) {
@@ -526,8 +547,8 @@ describe("a login", () => {
       const program = await visitorOf(door.access, "/events", bearer(all.key.text));
       door.change(change);
       expect(await verdict(door.access, "/events", { headers })).toEqual([401, "no-key"]);
-      door.access.look();
-      expect([login.ended.aborted, program.ended.aborted]).toEqual([true, true]);
+      door.access.sweepExpired();
+      expect([login.signal.aborted, program.signal.aborted]).toEqual([true, true]);
       expect(await verdict(door.access, "/events", { headers: others })).toEqual(["let in"]);
     }
   });
@@ -578,11 +599,11 @@ describe("a login", () => {
 test("wrong keys of one address are told to wait; a right one, and others, are let in", async () => {
   const { access } = keyed();
   const attempt = (peer: string) =>
-    verdict(access, "/api/streams", { ...bearer(newKey().text), peer });
+    verdict(access, "/api/streams", { ...bearer(generateKey().text), peer });
   for (let count = 0; count < 30; count++)
     expect(await attempt("10.0.0.1")).toEqual([401, "not-let-in"]);
   const late = await responseOf(access, "/api/streams", {
-    ...bearer(newKey().text),
+    ...bearer(generateKey().text),
     peer: "10.0.0.1",
   });
   expect([late.status, late.headers.get("retry-after")]).toEqual([429, "60"]);
@@ -591,7 +612,7 @@ test("wrong keys of one address are told to wait; a right one, and others, are l
     await verdict(access, "/api/streams", { ...bearer(all.key.text), peer: "10.0.0.1" }),
   ).toEqual(["let in"]);
   now += minute;
-  access.look();
+  access.sweepExpired();
   expect(await attempt("10.0.0.1")).toEqual([401, "not-let-in"]);
 });
 
@@ -620,10 +641,10 @@ describe("a token", () => {
     const query = queryOf(token);
     now += day - 1;
     expect(await verdict(door.access, path + query)).toEqual(["let in"]);
-    const { ended } = await visitorOf(door.access, `${path}.mjpeg${query}`);
+    const { signal: ended } = await visitorOf(door.access, `${path}.mjpeg${query}`);
     now += 1;
     expect(await verdict(door.access, path + query)).toEqual([401, "not-let-in"]);
-    door.access.look();
+    door.access.sweepExpired();
     expect(ended.aborted).toBe(true);
     expect(await verdict(door.access, path + queryOf(longer))).toEqual(["let in"]);
   });
@@ -632,12 +653,12 @@ describe("a token", () => {
     const door = keyed();
     const query = queryOf(await make(door, all));
     const seen = await visitorOf(door.access, `${path}${query}`);
-    expect(seen.seesAll).toBe(false);
-    expect([seen.maySee("cam3"), seen.maySee("cam3", "site/visible")]).toEqual([true, true]);
+    expect(seen.canReadAll).toBe(false);
+    expect([seen.canRead("cam3"), seen.canRead("cam3", "site/visible")]).toEqual([true, true]);
     expect([
-      seen.maySee("cam3", "site"),
-      seen.maySee("cam4"),
-      seen.maySee("cam4", "site/visible"),
+      seen.canRead("cam3", "site"),
+      seen.canRead("cam4"),
+      seen.canRead("cam4", "site/visible"),
     ]).toEqual([false, false, false]);
     for (const good of [
       `${path}.mjpeg`,
@@ -725,7 +746,7 @@ describe("a token", () => {
         ...bearer(key.key.text),
       });
     expect(await revoke(token["id"], other)).toEqual([404, "missing"]);
-    const { ended } = await visitorOf(door.access, path + queryOf(token));
+    const { signal: ended } = await visitorOf(door.access, path + queryOf(token));
     expect(await revoke(token["id"], all)).toEqual([204, ""]);
     expect(ended.aborted).toBe(true);
     expect(await verdict(door.access, path + queryOf(token))).toEqual([401, "not-let-in"]);
@@ -736,10 +757,10 @@ describe("a token", () => {
   test("ends with the key that made it", async () => {
     const door = keyed();
     const query = queryOf(await make(door, all));
-    const { ended } = await visitorOf(door.access, path + query);
+    const { signal: ended } = await visitorOf(door.access, path + query);
     door.revoke("all");
     expect(await verdict(door.access, path + query)).toEqual([401, "not-let-in"]);
-    door.access.look();
+    door.access.sweepExpired();
     expect(ended.aborted).toBe(true);
   });
 

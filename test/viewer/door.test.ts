@@ -6,15 +6,15 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
 
-import { namesIn } from "../../src/auth/certificate.ts";
+import { hostNames } from "../../src/auth/certificate.ts";
 import { formatKey, type KeyEntry, parseKeys } from "../../src/auth/key.ts";
-import { newKey } from "../../src/keys.ts";
+import { generateKey } from "../../src/keys.ts";
 import { run, type Server, startServer, temporaryFolder } from "../helper/program.ts";
 
 const folder = temporaryFolder();
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const key: KeyEntry = { name: "alice", key: newKey(), role: "receive", streams: "*" };
+const key: KeyEntry = { name: "alice", key: generateKey(), role: "receive", streams: "*" };
 const keys = join(folder, "keys");
 writeFileSync(keys, formatKey(key), { mode: 0o600 });
 
@@ -132,7 +132,7 @@ describe("a page", () => {
         ...["-subj", "/CN=other.example", "-addext", names, "-keyout", secret, "-out", certificate],
       ]);
       const pem = readFileSync(certificate, "utf8");
-      expect(namesIn({ certificate: pem })).toEqual(["cam.example", "*.lab.example"]);
+      expect(hostNames({ certificate: pem })).toEqual(["cam.example", "*.lab.example"]);
       const args = ["--tls-cert", certificate, "--tls-key", secret];
       await withServer("127.0.0.1:0", args, async (port) => {
         const base = `https://127.0.0.1:${port}`;

@@ -1,10 +1,10 @@
 // What is known of one live source, with a clock of the test's own; numbers, ranges and problems.
 
 import { describe, expect, test } from "bun:test";
-import { Ranges } from "../../src/store/ranges.ts";
-import { delayClasses, Feed } from "../../src/viewer/feed.ts";
-import { Numbers } from "../../src/viewer/numbers.ts";
-import { Problems } from "../../src/viewer/problems.ts";
+import { RangeSet } from "../../src/store/ranges.ts";
+import { delayBucketsSeconds, SourceStats } from "../../src/viewer/feed.ts";
+import { GapCounter } from "../../src/viewer/numbers.ts";
+import { ProblemLog } from "../../src/viewer/problems.ts";
 
 const origin = { stream: "s", source: "x", session: "one" };
 
@@ -16,87 +16,87 @@ function frame(sequence: number, captured: number, size = 1000) {
 describe("a source", () => {
   test("has the rate of the last seconds, the median of its delays, and a history", () => {
     const began = 1_800_000_000_000;
-    const feed = new Feed("s", "x", began);
+    const feed = new SourceStats("s", "x", began);
     for (let tick = 1; tick <= 400; tick++) {
       for (let shot = 0; shot < 50; shot++) {
         const now = began + (tick - 1) * 1000 + shot * 20;
         // One of ten is late.
         const delay = shot % 10 === 0 ? 500 : 8;
-        feed.stored(origin, frame((tick - 1) * 50 + shot + 1, now - delay), 7, now);
+        feed.recordStored(origin, frame((tick - 1) * 50 + shot + 1, now - delay), 7, now);
       }
-      feed.tick(began + tick * 1000, tick % 2 === 0);
+      feed.updateRates(began + tick * 1000, tick % 2 === 0);
       if (tick >= 2) expect(feed.rate).toBeCloseTo(50, 5);
     }
     const now = began + 400_000;
-    const state = feed.state(now, () => "image/jpeg")!;
+    const state = feed.snapshot(now, () => "image/jpeg")!;
     expect(state).toMatchObject({ rate: 50, bandwidth: 50_000, delay: 8, number: 20_000, gaps: 0 });
     expect(feed.history.length).toBe(150);
     expect(feed.history.every((entry) => Bun.deepEquals(entry, [50, 50_000, 0]))).toBe(true);
-    const late = feed.delayCounts[delayClasses.indexOf(0.5)]!;
-    expect([late, feed.delayCounts[delayClasses.indexOf(0.01)]]).toEqual([2000, 18_000]);
+    const late = feed.delayCounts[delayBucketsSeconds.indexOf(0.5)]!;
+    expect([late, feed.delayCounts[delayBucketsSeconds.indexOf(0.01)]]).toEqual([2000, 18_000]);
     // Nothing comes any more.
-    for (let tick = 401; tick <= 420; tick++) feed.tick(began + tick * 1000, tick % 2 === 0);
+    for (let tick = 401; tick <= 420; tick++) feed.updateRates(began + tick * 1000, tick % 2 === 0);
     expect(feed.rate).toBe(0);
-    expect(feed.delay(began + 420_000)).toBeUndefined();
+    expect(feed.medianDelay(began + 420_000)).toBeUndefined();
     expect(feed.history.at(-1)).toEqual([0, 0, 0]);
   });
 
   test("has as its newest the highest number of the session of now", () => {
-    const feed = new Feed("s", "x", 0);
-    feed.stored(origin, frame(5, 0), 1, 10);
-    feed.stored(origin, frame(3, 0), 2, 20);
+    const feed = new SourceStats("s", "x", 0);
+    feed.recordStored(origin, frame(5, 0), 1, 10);
+    feed.recordStored(origin, frame(3, 0), 2, 20);
     expect(feed.newest).toMatchObject({ frame: { sequence: 5 }, crc32: 1, received: 20 });
-    feed.stored({ ...origin, session: "two" }, frame(1, 0), 3, 30);
+    feed.recordStored({ ...origin, session: "two" }, frame(1, 0), 3, 30);
     expect(feed.newest).toMatchObject({ frame: { sequence: 1 }, session: "two", crc32: 3 });
   });
 
   test("wakes those who watch once for what came, and only then", () => {
-    const feed = new Feed("s", "x", 0);
-    feed.stored(origin, frame(1, 0), 1, 10);
+    const feed = new SourceStats("s", "x", 0);
+    feed.recordStored(origin, frame(1, 0), 1, 10);
     let woken = 0;
-    const end = feed.watch(() => woken++);
-    feed.wake();
+    const end = feed.subscribe(() => woken++);
+    feed.notify();
     expect(woken).toBe(0);
-    feed.stored(origin, frame(2, 0), 1, 10);
-    feed.stored(origin, frame(3, 0), 1, 10);
-    feed.wake();
-    feed.wake();
+    feed.recordStored(origin, frame(2, 0), 1, 10);
+    feed.recordStored(origin, frame(3, 0), 1, 10);
+    feed.notify();
+    feed.notify();
     expect(woken).toBe(1);
     end();
-    expect(feed.isWatched).toBe(false);
+    expect(feed.hasListeners).toBe(false);
   });
 });
 
 describe("numbers that are missing", () => {
   test("are holes, and what was given up, and not what came later or was there", () => {
-    const numbers = new Numbers();
-    numbers.came("a", 1);
-    numbers.came("a", 2);
+    const numbers = new GapCounter();
+    numbers.add("a", 1);
+    numbers.add("a", 2);
     expect(numbers.missing).toBe(0);
-    numbers.came("a", 6);
+    numbers.add("a", 6);
     expect(numbers.missing).toBe(3);
-    numbers.lost("a", 3, 4);
+    numbers.addLost("a", 3, 4);
     expect(numbers.missing).toBe(3);
-    numbers.came("a", 5);
+    numbers.add("a", 5);
     expect(numbers.missing).toBe(2);
-    numbers.lost("a", 7, 9);
+    numbers.addLost("a", 7, 9);
     expect(numbers.missing).toBe(5);
-    numbers.found("a", 10, 20);
-    numbers.came("a", 21);
+    numbers.addPresent("a", 10, 20);
+    numbers.add("a", 21);
     expect(numbers.missing).toBe(5);
-    numbers.found("a", 3, 3);
+    numbers.addPresent("a", 3, 3);
     expect(numbers.missing).toBe(4);
     // What came of a session before nobody knows here.
-    numbers.came("b", 100);
+    numbers.add("b", 100);
     expect(numbers.missing).toBe(0);
-    numbers.came("b", 102);
+    numbers.add("b", 102);
     expect(numbers.missing).toBe(1);
   });
 
   test("are the holes of ranges, in whichever order these come", () => {
     for (let round = 0; round < 200; round++) {
       const known = new Set<number>();
-      const ranges = new Ranges();
+      const ranges = new RangeSet();
       for (let added = 0; added < 30; added++) {
         const first = 1 + Math.floor(Math.random() * 100);
         const last = first + Math.floor(Math.random() * 4);
@@ -117,9 +117,9 @@ describe("numbers that are missing", () => {
 
 test("of many problems of a kind one is told, with how many there were", () => {
   let now = 1_000_000;
-  const problems = new Problems(() => now);
+  const problems = new ProblemLog(() => now);
   const told: string[] = [];
-  const end = problems.follow(({ message }) => told.push(message));
+  const end = problems.subscribe(({ message }) => told.push(message));
   for (let index = 0; index < 50; index++) problems.add("dropped", "lost", "s", "x");
   problems.add("dropped", "lost", "s", "y");
   now += 10_001;
@@ -128,6 +128,6 @@ test("of many problems of a kind one is told, with how many there were", () => {
   end();
   for (let index = 0; index < 2000; index++) problems.add("dropped", `${index}`, "s", `${index}`);
   expect(told.length).toBe(3);
-  expect(problems.last.length).toBe(100);
-  expect(problems.last[0]!.message).toBe("1999");
+  expect(problems.recent.length).toBe(100);
+  expect(problems.recent[0]!.message).toBe("1999");
 });

@@ -2,31 +2,31 @@ import { expect, test } from "bun:test";
 import { closeSync, openSync } from "node:fs";
 import { devNull } from "node:os";
 
-import { mostOpenFiles, openFiles } from "../../src/open-files.ts";
-import { FileGuard } from "../../src/viewer/file-guard.ts";
+import { maxOpenFiles, countOpenFiles } from "../../src/open-files.ts";
+import { OpenFileGuard } from "../../src/viewer/file-guard.ts";
 
 test("the open files of this process are counted, and are fewer than there may be", () => {
-  const before = openFiles();
+  const before = countOpenFiles();
   const files = Array.from({ length: 20 }, () => openSync(devNull, "r"));
-  expect(openFiles()).toBeGreaterThanOrEqual(before + 10);
+  expect(countOpenFiles()).toBeGreaterThanOrEqual(before + 10);
   files.forEach(closeSync);
-  expect(openFiles()).toBeLessThan(before + 10);
-  expect(openFiles()).toBeLessThan(mostOpenFiles());
+  expect(countOpenFiles()).toBeLessThan(before + 10);
+  expect(countOpenFiles()).toBeLessThan(maxOpenFiles());
 });
 
 test("nobody is let in while many files are open, everybody goes at more, and then it opens again", () => {
   let open = 0;
   let isFree = true;
   const did: string[] = [];
-  const guard = new FileGuard(1000, () => open, {
-    close: () => void did.push("close"),
-    clear: () => void did.push("clear"),
-    open: () => (did.push("open"), isFree),
+  const guard = new OpenFileGuard(1000, () => open, {
+    pauseAccepting: () => void did.push("close"),
+    dropAll: () => void did.push("clear"),
+    resumeAccepting: () => (did.push("open"), isFree),
   });
   const look = (files: number): string[] => {
     open = files;
     did.length = 0;
-    guard.look();
+    guard.check();
     return [...did];
   };
   expect(look(750)).toEqual([]);

@@ -4,13 +4,13 @@ import { describe, expect, test } from "bun:test";
 import { deflateSync } from "node:zlib";
 import {
   decodeGrey,
-  type Grey,
+  type GreyImage,
   greyKind,
   GreyError,
   greyRange,
   stretch,
 } from "../../src/viewer/grey.ts";
-import { colour, palette, paletteNames } from "../../src/viewer/palette.ts";
+import { applyPalette, paletteColours, paletteNames } from "../../src/viewer/palette.ts";
 import { encodePng } from "../helper/png.ts";
 import { ascii, chunk, join, pngSignature } from "../source/images.ts";
 
@@ -86,7 +86,7 @@ async function refusal(bytes: Uint8Array, raw?: Parameters<typeof decodeGrey>[1]
   throw new Error("it was read");
 }
 
-const plain = ({ width, height, samples, maximum }: Grey) => ({
+const plain = ({ width, height, samples, maximum }: GreyImage) => ({
   width,
   height,
   samples: [...samples],
@@ -284,7 +284,7 @@ describe("the range of a picture", () => {
 describe("palettes", () => {
   for (const name of paletteNames) {
     test(`${name} gets lighter from step to step`, () => {
-      const table = palette(name);
+      const table = paletteColours(name);
       expect(table.length).toBe(1024);
       let last = -1;
       for (let index = 0; index < 256; index++) {
@@ -300,8 +300,8 @@ describe("palettes", () => {
   }
 
   test("give each value its colour", () => {
-    const pixels = colour(Uint8Array.of(0, 255, 128), "inferno");
+    const pixels = applyPalette(Uint8Array.of(0, 255, 128), "inferno");
     expect([...pixels.subarray(0, 8)]).toEqual([0, 0, 4, 255, 252, 255, 164, 255]);
-    expect([...colour(Uint8Array.of(7), "grey")]).toEqual([7, 7, 7, 255]);
+    expect([...applyPalette(Uint8Array.of(7), "grey")]).toEqual([7, 7, 7, 255]);
   });
 });

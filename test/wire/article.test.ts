@@ -174,21 +174,21 @@ function decode(pieces: readonly Said[]): [string[], string | undefined] {
     meant.push(what);
   };
   const decoder = new ArticleDecoder({
-    header(kind, folder) {
+    onHeader(kind, folder) {
       tell(`header ${kind} ${folder}`);
       tell("ok");
-      decoder.answered();
+      decoder.onHeaderAnswered();
     },
-    begin: (size, name) => tell(`${size} ${name}`),
-    payload: (bytes) => void (left += Buffer.from(bytes).toString("latin1")),
-    answer: () => tell("ok"),
-    complete: () => tell("whole"),
-    over: () => tell("over"),
+    onPicture: (size, name) => tell(`${size} ${name}`),
+    onPayload: (bytes) => void (left += Buffer.from(bytes).toString("latin1")),
+    onAnswerDue: () => tell("ok"),
+    onPictureComplete: () => tell("whole"),
+    onOver: () => tell("over"),
   });
   let error: string | undefined;
   try {
     for (const piece of pieces) {
-      if (piece === quiet) decoder.quiet();
+      if (piece === quiet) decoder.onQuiet();
       else decoder.receive(piece);
     }
   } catch (caught) {
@@ -237,15 +237,15 @@ describe("the article's dialect:", () => {
 
   test("a client that says more before its header is answered is cut off", () => {
     const decoder = new ArticleDecoder({
-      header() {},
-      begin() {},
-      payload() {},
-      answer() {},
-      complete() {},
-      over() {},
+      onHeader() {},
+      onPicture() {},
+      onPayload() {},
+      onAnswerDue() {},
+      onPictureComplete() {},
+      onOver() {},
     });
     decoder.receive(encodeHeader("visible", "run7"));
-    decoder.quiet();
+    decoder.onQuiet();
     expect(() => decoder.receive(encodeTitle(1, "1.jpg"))).toThrow(FramesError);
   });
 

@@ -210,7 +210,7 @@ describe("the decoder holds no more than it must:", () => {
 test("a PROOF may be kept: what comes after it does not write over it", () => {
   const proofs: Uint8Array[] = [];
   class Keeper extends Recorder {
-    override proof(bytes: Uint8Array): void {
+    override onProof(bytes: Uint8Array): void {
       proofs.push(bytes);
     }
   }
@@ -234,7 +234,7 @@ test("after ABORT the same number comes again, and the decoder counts what is un
   const unfinished: number[] = [];
   for (const [index, end] of ends.entries()) {
     decoder.receive(body.subarray(ends[index - 1] ?? 0, end));
-    unfinished.push(decoder.unfinished);
+    unfinished.push(decoder.unfinishedCount);
   }
   expect(unfinished).toEqual([1, 1, 0, 0, 0, 0]);
 });
@@ -247,8 +247,8 @@ describe("a decoder that is paused", () => {
   /** Pauses itself at every message, as a receiver does that has to ask somebody. */
   class Pausing extends Recorder {
     decoder!: Decoder;
-    override control(message: Parameters<Recorder["control"]>[0]): void {
-      super.control(message);
+    override onControl(message: Parameters<Recorder["onControl"]>[0]): void {
+      super.onControl(message);
       this.decoder.pause();
     }
   }
@@ -272,7 +272,7 @@ describe("a decoder that is paused", () => {
         decoder.resume();
       }
       expect(recorder.finish()).toEqual(expected);
-      expect(decoder.atBorder).toBe(true);
+      expect(decoder.isBetweenMessages).toBe(true);
     }
   });
 
@@ -326,7 +326,7 @@ describe("the decoder knows of what it waits for:", () => {
   test("the rest of a message, payload apart, and of nothing between two", () => {
     const decoder = new Decoder(new Recorder());
     decoder.receive(preface);
-    expect(decoder.incomplete).toBe(0);
+    expect(decoder.incompleteMessage).toBe(0);
     let at = 0;
     for (const [index, end] of ends.entries()) {
       const message = messages[index]!;
@@ -335,19 +335,19 @@ describe("the decoder knows of what it waits for:", () => {
       for (; at < end; at++) {
         decoder.receive(body.subarray(at, at + 1));
         const isWaiting = at + 1 < end - payload;
-        expect(decoder.incomplete > 0).toBe(isWaiting);
+        expect(decoder.incompleteMessage > 0).toBe(isWaiting);
         const inPayload = at + 1 >= end - payload && at + 1 < end;
-        expect(decoder.payloadOf).toBe(inPayload ? message.source : undefined);
+        expect(decoder.payloadSource).toBe(inPayload ? message.source : undefined);
       }
     }
-    expect(decoder.incomplete).toBe(0);
+    expect(decoder.incompleteMessage).toBe(0);
   });
 
   test("the preface that was begun", () => {
     const decoder = new Decoder(new Recorder());
-    expect(decoder.incomplete).toBe(0);
+    expect(decoder.incompleteMessage).toBe(0);
     decoder.receive(preface.subarray(0, 3));
-    expect(decoder.incomplete).toBeGreaterThan(0);
+    expect(decoder.incompleteMessage).toBeGreaterThan(0);
   });
 
   test("one number stands for a message from its first byte, and another for the next", () => {
@@ -359,7 +359,7 @@ describe("the decoder knows of what it waits for:", () => {
       const own = new Set<number>();
       for (; at < end; at++) {
         decoder.receive(body.subarray(at, at + 1));
-        if (decoder.incomplete > 0) own.add(decoder.incomplete);
+        if (decoder.incompleteMessage > 0) own.add(decoder.incompleteMessage);
       }
       numbers.push(own);
     }
@@ -373,6 +373,6 @@ describe("the decoder knows of what it waits for:", () => {
     bytes[bytes.length - 1]! ^= 1;
     const decoder = new Decoder(new Recorder());
     expect(() => decoder.receive(withPreface(bytes))).toThrow("CRC-32");
-    expect(decoder.payloadOf).toBe(1);
+    expect(decoder.payloadSource).toBe(1);
   });
 });

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import {
-  dataPrefix,
+  dataPrefixBytes,
   encodeControl,
   encodeReceipt,
-  framePrefixBound,
-  placeData,
-  placeFrame,
+  maxFramePrefixBytes,
+  writeDataPrefix,
+  writeFramePrefix,
   sealFrame,
 } from "../../src/wire/encode.ts";
 import type { ControlType } from "../../src/wire/messages.ts";
@@ -25,15 +25,15 @@ function encode(message: DecodedMessage, at: number): Uint8Array {
   // Bytes of an earlier message must not shine through: the buffer is never cleared.
   const dirty = (length: number) => new Uint8Array(at + length).fill(0xa5);
   if (message.type === type.FRAME && "name" in message) {
-    const into = dirty(framePrefixBound(message) + payload.length);
-    const payloadAt = placeFrame(into, at, message);
+    const into = dirty(maxFramePrefixBytes(message) + payload.length);
+    const payloadAt = writeFramePrefix(into, at, message);
     into.set(payload, payloadAt);
     sealFrame(into, at, message.source, more, payloadAt, payload.length);
     return into.subarray(at, payloadAt + payload.length);
   }
-  const into = dirty(dataPrefix + payload.length);
-  placeData(into, at, message.source, more, message.payloadCrc, payload.length);
-  into.set(payload, at + dataPrefix);
+  const into = dirty(dataPrefixBytes + payload.length);
+  writeDataPrefix(into, at, message.source, more, message.payloadCrc, payload.length);
+  into.set(payload, at + dataPrefixBytes);
   return into.subarray(at);
 }
 
@@ -65,16 +65,16 @@ describe("the encoder refuses", () => {
 
   test("a name of 256 bytes, counted in bytes", () => {
     const name = "ä".repeat(128);
-    expect(() => placeFrame(into, 0, { ...frame, name })).toThrow("too long");
+    expect(() => writeFramePrefix(into, 0, { ...frame, name })).toThrow("too long");
   });
 
   test("a frame without a name", () => {
-    expect(() => placeFrame(into, 0, { ...frame, name: "" })).toThrow();
+    expect(() => writeFramePrefix(into, 0, { ...frame, name: "" })).toThrow();
   });
 
   test("metadata of 4,097 bytes", () => {
     const metadata = `{"x":"${"m".repeat(4089)}"}`;
-    expect(() => placeFrame(into, 0, { ...frame, metadata })).toThrow("too long");
+    expect(() => writeFramePrefix(into, 0, { ...frame, metadata })).toThrow("too long");
   });
 
   test("JSON of more than 65,536 bytes", () => {

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { encodeControl, encodeReceipt } from "../../src/wire/encode.ts";
-import { Type } from "../../src/wire/messages.ts";
+import { MessageType } from "../../src/wire/messages.ts";
 import {
   compareAll,
   messagesOf,
@@ -51,7 +51,7 @@ const served: ServedFrames[] = [
   { frames: [4, 2], resumes: true },
 ];
 
-const doneOfSix = encodeControl(Type.done, 0, {
+const doneOfSix = encodeControl(MessageType.done, 0, {
   ...{ frames: 6, stored: 4, present: 1 },
   ...{ refused: 1, aborted: 0 },
 });
@@ -116,26 +116,32 @@ test(`a sender withstands ${forSessions >> 1} mutated servers`, async () => {
 /** What a client says that receives, after its greeting. */
 const takes = [
   ...[0, 3, 3, 9, 20].map((frames) => encodeReceipt(frames)),
-  encodeControl(Type.refused, 1, { sequence: 4, error: 35, message: "taken" }),
-  encodeControl(Type.ping, 0, { time: "1" }),
-  encodeControl(Type.pong, 0, { time: "1", clock: "2" }),
-  encodeControl(Type.done, 0, { frames: 16, stored: 15, present: 0, refused: 1, aborted: 0 }),
-  encodeControl(Type.error, 0, { error: 8, message: "full" }),
+  encodeControl(MessageType.refused, 1, { sequence: 4, error: 35, message: "taken" }),
+  encodeControl(MessageType.ping, 0, { time: "1" }),
+  encodeControl(MessageType.pong, 0, { time: "1", clock: "2" }),
+  encodeControl(MessageType.done, 0, {
+    frames: 16,
+    stored: 15,
+    present: 0,
+    refused: 1,
+    aborted: 0,
+  }),
+  encodeControl(MessageType.error, 0, { error: 8, message: "full" }),
 ];
 
 /** What the server of one says, before END: frames are those of the first conversation. */
 const gives = [
-  encodeControl(Type.welcome, 0, {
+  encodeControl(MessageType.welcome, 0, {
     window: { bytes: 1, frames: 1 },
     limits: { frame: 1, sources: 1, unfinished: 1 },
     identity: "i",
     resumed: true,
   }),
   ...dialogues[0]!.said.slice(1, -1),
-  encodeControl(Type.gone, 1, { sequence: 9, name: "gone" }),
-  encodeControl(Type.lost, 1, { ranges: [[10, 12]], error: 51 }),
-  encodeControl(Type.cursor, 0, { cursor: "c" }),
-  encodeControl(Type.ping, 0, { time: "1" }),
+  encodeControl(MessageType.gone, 1, { sequence: 9, name: "gone" }),
+  encodeControl(MessageType.lost, 1, { ranges: [[10, 12]], error: 51 }),
+  encodeControl(MessageType.cursor, 0, { cursor: "c" }),
+  encodeControl(MessageType.ping, 0, { time: "1" }),
   dialogues[0]!.said.at(-1)!,
 ];
 

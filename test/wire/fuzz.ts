@@ -9,12 +9,12 @@ import { Decoder, type MessageHandler } from "../../src/wire/decode.ts";
 import { Receiver } from "../../src/session/receiver.ts";
 import type { ReceiverLimits } from "../../src/session/receiving.ts";
 import { Sender } from "../../src/session/sender.ts";
-import { ClientGreeting } from "../../src/session/greeting.ts";
-import { Provider } from "../../src/session/provider.ts";
-import type { Supplied, Supply } from "../../src/session/supply.ts";
-import { outgoingBuffer, Transmission } from "../../src/session/transmission.ts";
+import { ClientHandshake } from "../../src/session/greeting.ts";
+import { PlaybackSender } from "../../src/session/provider.ts";
+import type { PlaybackItem, Playback } from "../../src/session/supply.ts";
+import { outgoingBufferBytes, WriteBatch } from "../../src/session/transmission.ts";
 import { encodeControl } from "../../src/wire/encode.ts";
-import { type ControlMessage, type Hello, Type } from "../../src/wire/messages.ts";
+import { type ControlMessage, type Hello, MessageType } from "../../src/wire/messages.ts";
 import {
   framesOf,
   hello,
@@ -87,31 +87,31 @@ export class Recorder implements MessageHandler {
     this.told.push(line);
   }
 
-  control({ type, source, body }: ControlMessage): void {
+  onControl({ type, source, body }: ControlMessage): void {
     this.#add(`${type} ${source} ${JSON.stringify(body)}`);
   }
 
-  frame(source: number, { sequence, captured, size, name, metadata }: FrameDescription): void {
+  onFrame(source: number, { sequence, captured, size, name, metadata }: FrameDescription): void {
     const texts = JSON.stringify([name, metadata]);
     this.#add(`frame ${source} ${sequence} ${captured} ${size} ${texts}`);
   }
 
-  payload(source: number, bytes: Uint8Array): void {
+  onPayload(source: number, bytes: Uint8Array): void {
     if (this.#payloadOf !== source) this.#flush();
     this.#payloadOf = source;
     this.#payload.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex"));
     this.views.push({ payload: bytes, chunk: this.#chunk });
   }
 
-  complete(source: number, crc: number): void {
+  onFrameComplete(source: number, crc: number): void {
     this.#add(`complete ${source} ${crc}`);
   }
 
-  receipt(frames: number): void {
+  onReceipt(frames: number): void {
     this.#add(`receipt ${frames}`);
   }
 
-  proof(bytes: Uint8Array): void {
+  onProof(bytes: Uint8Array): void {
     this.#add(`proof ${Buffer.from(bytes).toString("hex")}`);
   }
 }
@@ -138,7 +138,7 @@ export function record(chunks: Iterable<Uint8Array>): Recording {
   } catch (thrown) {
     error = thrown;
   }
-  const { atBorder, unfinished } = decoder;
+  const { isBetweenMessages: atBorder, unfinishedCount: unfinished } = decoder;
   return { told: recorder.finish(), views: recorder.views, error, atBorder, unfinished };
 }
 
@@ -505,7 +505,7 @@ export async function withstandsClient(
         : undefined,
   });
   let now = 0;
-  const receiver = new Receiver(store, granted, 30_000, now, { hello: () => ({ fresh: true }) });
+  const receiver = new Receiver(store, granted, 30_000, now, { onHello: () => ({ fresh: true }) });
   const said: Uint8Array[] = [];
   const goOn = async (all: boolean) => {
     while (storing.length > 0 && (all || random.below(3) > 0)) {
@@ -513,8 +513,8 @@ export async function withstandsClient(
     }
     // A promise of a promise of the store's.
     if (isAsync) for (let turn = 0; turn < 4; turn++) await Promise.resolve();
-    if (all || random.below(2) === 0) receiver.settle(now);
-    said.push(...receiver.take(now));
+    if (all || random.below(2) === 0) receiver.ack(now);
+    said.push(...receiver.drain(now));
   };
   let failure: unknown;
   for (const chunk of cut(Buffer.concat([preface, input]), random)) {
@@ -561,7 +561,7 @@ export async function withstandsClient(
   return undefined;
 }
 
-const buffer = new Uint8Array(outgoingBuffer);
+const buffer = new Uint8Array(outgoingBufferBytes);
 
 /** The messages of what one end says, and behind them what is none. */
 function partsOf(bytes: Uint8Array): Uint8Array[] {
@@ -598,7 +598,7 @@ export async function withstandsServer(
   let now = 0;
   let isPumping = false;
   const sender = new Sender(outlets, hello, { checksum }, 30_000, now, {
-    wake: () => pump(),
+    onWritable: () => pump(),
     ...(random.below(4) === 0
       ? { trace: (_direction: unknown, line: string) => lines.push(line) }
       : {}),
@@ -633,7 +633,7 @@ export async function withstandsServer(
       return { wrong: `it threw ${String(error)}`, isDone: false };
   }
   const isDone = sender.done !== undefined;
-  if (!isDone) sender.abandon();
+  if (!isDone) sender.returnToSources();
   for (const [index, { progress, candidates }] of outlets.entries()) {
     const { settled, lost } = progress;
     const known = settled + lost + candidates.length;
@@ -651,14 +651,14 @@ export async function withstandsServer(
 }
 
 /** What a server has to give out: frames, small and large, and some that are not there. */
-function supplyOf(random: Random): Supply {
-  const origin = { source: "a", session: "0".repeat(32), raw: undefined };
+function supplyOf(random: Random): Playback {
+  const origin = { name: "a", session: "0".repeat(32), raw: undefined };
   let position = 0;
-  let again: Supplied | undefined;
+  let again: PlaybackItem | undefined;
   return {
     isBusy: false,
     position: 0,
-    get isOver() {
+    get isEnded() {
       return position === 20 && again === undefined;
     },
     next() {
@@ -669,15 +669,15 @@ function supplyOf(random: Random): Supply {
       }
       if (position === 20) return undefined;
       position++;
-      const place = { origin, position, cursor: `${position}` };
+      const place = { source: origin, position, cursor: `${position}` };
       if (random.below(6) === 0) return { ...place, type: "gone", sequence: position, name: "f" };
       const frame = new MemoryFrame(position, random.below(100) === 0 ? 1_100_000 : 10);
       return { ...place, type: "frame", frame };
     },
-    putBack(item) {
+    unshift(item) {
       again = item;
     },
-    failed: () => undefined,
+    onReadError: () => undefined,
   };
 }
 
@@ -690,20 +690,20 @@ export async function withstandsReceiver(
   const supply = supplyOf(random);
   const said: Uint8Array[] = [];
   let now = 0;
-  let provider: Provider | undefined;
+  let provider: PlaybackSender | undefined;
   const greeted: Hello = { ...hello, role: "receive", follow: random.below(2) === 0 };
   const receiver = new Receiver(new MemoryStore(), granted, 30_000, now, {
-    hello: () => ({ fresh: false }),
-    handOver: (decoder) => {
-      const events = { wake: () => {} };
-      provider = new Provider(greeted, decoder, supply, 30_000, false, now, events);
+    onHello: () => ({ fresh: false }),
+    onHandOver: (decoder) => {
+      const events = { onWritable: () => {} };
+      provider = new PlaybackSender(greeted, decoder, supply, 30_000, false, now, events);
     },
   });
-  receiver.receive(Buffer.concat([preface, encodeControl(Type.hello, 0, greeted)]), now);
-  said.push(...receiver.take(now));
+  receiver.receive(Buffer.concat([preface, encodeControl(MessageType.hello, 0, greeted)]), now);
+  said.push(...receiver.drain(now));
   const pump = async () => {
     for (let turn = 0; turn < 100; turn++) {
-      const out = new Transmission(buffer);
+      const out = new WriteBatch(buffer);
       provider!.transmit(out, now);
       if (out.length === 0) break;
       said.push(Buffer.concat([out.bytes, out.piece ?? new Uint8Array(0)]));
@@ -733,7 +733,7 @@ export async function withstandsReceiver(
   if (failure !== undefined && last !== type.ERROR && last !== type.END && !provider!.isDone) {
     return "it failed and did not say so";
   }
-  const { frames, refused } = provider!.provided;
+  const { frames, refused } = provider!.counts;
   return frames + refused > 20 ? `it counts ${frames} frames and ${refused} refused` : undefined;
 }
 
@@ -747,13 +747,13 @@ export function withstandsProvider(
     refuse: () => (random.below(8) === 0 ? new FramesError("conflict") : undefined),
   });
   let now = 0;
-  const greeting = new ClientGreeting({ ...hello, role: "receive" }, undefined);
-  const client = new Receiver(store, granted, 30_000, now, { hello: () => ({}) }, greeting);
-  client.connected(now, undefined);
+  const greeting = new ClientHandshake({ ...hello, role: "receive" }, undefined);
+  const client = new Receiver(store, granted, 30_000, now, { onHello: () => ({}) }, greeting);
+  client.onConnected(now, undefined);
   const said: Uint8Array[] = [];
   const settle = () => {
-    if (random.below(2) === 0) client.settle(now);
-    said.push(...client.take(now));
+    if (random.below(2) === 0) client.ack(now);
+    said.push(...client.drain(now));
   };
   let failure: FramesError | undefined;
   try {
@@ -761,7 +761,7 @@ export function withstandsProvider(
       now += random.below(pace);
       client.receive(chunk, now);
       if (random.below(10) === 0) client.tick(now);
-      if (random.below(200) === 0) client.leave();
+      if (random.below(200) === 0) client.shutDown();
       settle();
     }
   } catch (error) {
@@ -771,7 +771,7 @@ export function withstandsProvider(
   }
   settle();
   client.close();
-  said.push(...client.take(now));
+  said.push(...client.drain(now));
   const { messages, wrong } = readBack(said);
   if (wrong !== undefined) return wrong;
   if (store.writers !== 0) return `${store.writers} frames are neither stored nor discarded`;

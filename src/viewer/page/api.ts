@@ -2,14 +2,14 @@
 /// <reference lib="dom" />
 
 /** Shape of a raw frame. */
-export interface Raw {
+export interface RawShapeJson {
   readonly width: number;
   readonly height: number;
   readonly format: string;
 }
 
 /** What a source does while the server runs. */
-export interface Live {
+export interface LiveJson {
   /** Frames a second. */
   readonly rate: number;
   /** Bytes a second. */
@@ -28,7 +28,7 @@ export interface Live {
 }
 
 /** A source in `state`, once a second. */
-export interface SourceState extends Live {
+export interface SourceStateJson extends LiveJson {
   readonly stream: string;
   readonly source: string;
   readonly frames: number;
@@ -37,23 +37,23 @@ export interface SourceState extends Live {
 }
 
 /** A source of a stream that is stored. */
-export interface StoredSource {
+export interface StoredSourceJson {
   readonly name: string;
   readonly frames: number;
   readonly bytes: number;
   readonly lost: number;
   readonly firstCaptured: string | null;
   readonly lastCaptured: string | null;
-  readonly live: Live | null;
+  readonly live: LiveJson | null;
 }
 
-export interface Stream {
+export interface StreamJson {
   readonly name: string;
-  readonly sources: readonly StoredSource[];
+  readonly sources: readonly StoredSourceJson[];
 }
 
 /** A stored frame. */
-export interface Frame {
+export interface FrameJson {
   readonly stream: string;
   readonly source: string;
   readonly name: string;
@@ -65,13 +65,13 @@ export interface Frame {
   readonly received: string;
   readonly key: string | null;
   readonly metadata: unknown;
-  readonly raw: Raw | null;
+  readonly raw: RawShapeJson | null;
   readonly type: string;
   readonly url: string;
   readonly cursor: string;
 }
 
-export interface Gap {
+export interface GapJson {
   readonly source: string;
   readonly session: string;
   readonly first: number;
@@ -80,7 +80,7 @@ export interface Gap {
   readonly at: string;
 }
 
-export interface Sender {
+export interface SenderJson {
   readonly peer: string;
   readonly stream: string;
   readonly sources: readonly string[];
@@ -91,7 +91,7 @@ export interface Sender {
   readonly bytes: number;
 }
 
-export interface Problem {
+export interface ProblemJson {
   readonly time: string;
   readonly code: string;
   readonly message: string;
@@ -99,7 +99,7 @@ export interface Problem {
   readonly source: string | null;
 }
 
-export interface Store {
+export interface StoreJson {
   readonly place: string;
   readonly frames: number | string;
   readonly bytes: number | string;
@@ -108,13 +108,13 @@ export interface Store {
 }
 
 /** What comes once a second. */
-export interface State {
+export interface StateJson {
   readonly time: string;
   readonly connections: number;
   /** Null for who may see only some streams. */
-  readonly store: Store | null;
-  readonly sources: readonly SourceState[];
-  readonly senders: readonly Sender[];
+  readonly store: StoreJson | null;
+  readonly sources: readonly SourceStateJson[];
+  readonly senders: readonly SenderJson[];
 }
 
 /** An answer that is none: the status, 0 if there was no answer at all, and what the server said. */
@@ -130,12 +130,12 @@ export class ApiError extends Error {
 }
 
 /** Milliseconds that an answer may take. */
-const deadline = 20_000;
+const requestTimeoutMs = 20_000;
 
 /** Asks the server; who is not logged in is asked for the key, once, and then the question is asked again. */
-export class Api {
+export class ApiClient {
   readonly #askForKey: () => Promise<void>;
-  #asking: Promise<void> | undefined;
+  #pendingKey: Promise<void> | undefined;
 
   constructor(askForKey: () => Promise<void>) {
     this.#askForKey = askForKey;
@@ -149,8 +149,12 @@ export class Api {
   /** @throws {ApiError} */
   async post<T>(path: string, body: unknown): Promise<T> {
     const headers = { "Content-Type": "application/json" };
-    const answer = await this.#fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
-    return (await answer.json()) as T;
+    const response = await this.#fetch(path, {
+      method: "POST",
+      headers,
+      body: JSON.stringify(body),
+    });
+    return (await response.json()) as T;
   }
 
   /** The bytes of a frame. */
@@ -159,42 +163,42 @@ export class Api {
   }
 
   /** The page of a stream's frames of one source that the query asks for. */
-  frames(stream: string, source: string, query: string): Promise<{ frames: Frame[] }> {
+  frames(stream: string, source: string, query: string): Promise<{ frames: FrameJson[] }> {
     const path = `/api/streams/${encodeURIComponent(stream)}/frames`;
     return this.get(`${path}?source=${encodeURIComponent(source)}&${query}`);
   }
 
   /** Of each of these sources the frame that is nearest to a time. */
-  async moment(stream: string, sources: readonly string[], at: bigint): Promise<Frame[]> {
+  async moment(stream: string, sources: readonly string[], at: bigint): Promise<FrameJson[]> {
     const names = sources.map((name) => `&source=${encodeURIComponent(name)}`).join("");
     const path = `/api/streams/${encodeURIComponent(stream)}/moment?at=${at}${names}`;
-    return (await this.get<{ frames: Frame[] }>(path)).frames;
+    return (await this.get<{ frames: FrameJson[] }>(path)).frames;
   }
 
   async #fetch(path: string, options: RequestInit = {}): Promise<Response> {
     for (;;) {
-      let answer: Response;
+      let response: Response;
       try {
-        answer = await fetch(path, { ...options, signal: AbortSignal.timeout(deadline) });
+        response = await fetch(path, { ...options, signal: AbortSignal.timeout(requestTimeoutMs) });
       } catch {
         throw new ApiError(0, "The server does not answer");
       }
-      if (answer.ok) return answer;
-      if (answer.status !== 401) throw await failureOf(answer);
-      this.#asking ??= this.#askForKey().finally(() => (this.#asking = undefined));
-      await this.#asking;
+      if (response.ok) return response;
+      if (response.status !== 401) throw await toApiError(response);
+      this.#pendingKey ??= this.#askForKey().finally(() => (this.#pendingKey = undefined));
+      await this.#pendingKey;
     }
   }
 }
 
-async function failureOf(answer: Response): Promise<ApiError> {
+async function toApiError(response: Response): Promise<ApiError> {
   try {
-    const { message } = (await answer.json()) as { message?: unknown };
-    if (typeof message === "string") return new ApiError(answer.status, message);
+    const { message } = (await response.json()) as { message?: unknown };
+    if (typeof message === "string") return new ApiError(response.status, message);
   } catch {
     // Something in between answered, in a language of its own.
   }
-  return new ApiError(answer.status, `The server answered with ${answer.status}`);
+  return new ApiError(response.status, `The server answered with ${response.status}`);
 }
 
 /** Where a source's frames are. */
@@ -204,7 +208,7 @@ export function sourcePath(stream: string, source: string): string {
 }
 
 /** What a frame's own address must begin with, so that no other is ever asked. */
-export function frameAddress({ url, stream, source, name }: Frame): string {
+export function frameUrl({ url, stream, source, name }: FrameJson): string {
   if (url.startsWith("/streams/")) return url;
   return `${sourcePath(stream, source)}/frames/${encodeURIComponent(name)}`;
 }

@@ -1,34 +1,34 @@
 /** One source of the live view: its picture, its figures and its plot. */
 /// <reference lib="dom" />
-import type { Live, SourceState } from "./api.ts";
+import type { LiveJson, SourceStateJson } from "./api.ts";
 import { sourcePath } from "./api.ts";
-import { button, element, mark, say } from "./dom.ts";
+import { button, element, setAttribute, setText } from "./dom.ts";
 import {
-  bytes,
-  clock,
-  count,
-  delay,
-  digits,
-  duration,
-  milliseconds,
-  nanoseconds,
+  displayBytes,
+  displayTimeOfDay,
+  displayCount,
+  displayDelay,
+  displayNumber,
+  displayDuration,
+  toMilliseconds,
+  parseNanoseconds,
 } from "./format.ts";
 import type { LiveHeader } from "./live-frames.ts";
 import { Picture } from "./picture.ts";
 import { Plot } from "./plot.ts";
-import { hashOf } from "./route.ts";
-import type { Thermal } from "./thermal.ts";
+import { formatHash } from "./route.ts";
+import type { GreyPainter } from "./thermal.ts";
 
 /** Frames of which the median delay is shown. */
-const looked = 90;
+const maxDelaySamples = 90;
 
 /** Milliseconds without a frame after which a source counts as still. */
-const stillAfter = 3_000;
+const stillTimeoutMs = 3_000;
 
-const figures = ["rate", "bandwidth", "delay", "to screen", "gaps"] as const;
-type Figure = (typeof figures)[number];
+const figureNames = ["rate", "bandwidth", "delay", "to screen", "gaps"] as const;
+type Figure = (typeof figureNames)[number];
 
-const meanings: Record<Figure, string> = {
+const figureTitles: Record<Figure, string> = {
   rate: "Frames a second that arrive",
   bandwidth: "Bytes a second that arrive",
   delay: "From capture to receipt at the server, median",
@@ -37,7 +37,7 @@ const meanings: Record<Figure, string> = {
   gaps: "Numbers that are missing in this session",
 };
 
-export class Card {
+export class SourceCard {
   readonly element: HTMLElement;
   readonly picture: Picture;
   /** Whether it can be seen on the screen. */
@@ -52,16 +52,16 @@ export class Card {
   readonly #delays: number[] = [];
   #shownFrames = 0;
   #shownName = "";
-  #last: Live | undefined;
-  #heard = 0;
+  #latest: LiveJson | undefined;
+  #updatedAt = 0;
   /** Gaps when the plot went on last. */
   #gaps: number | undefined;
 
-  /** @param copy shows the address that other programs open */
-  constructor(stream: string, source: string, thermal: Thermal, copy: () => void) {
+  /** @param onCopy shows the address that other programs open */
+  constructor(stream: string, source: string, painter: GreyPainter, onCopy: () => void) {
     this.#stream = stream;
     this.#source = source;
-    this.picture = new Picture(thermal, `${stream}/${source}`, "live");
+    this.picture = new Picture(painter, `${stream}/${source}`, "live");
     this.picture.label = `${source} of ${stream}`;
     const latest = `${sourcePath(stream, source)}/latest`;
     this.element = element(
@@ -70,44 +70,46 @@ export class Card {
       element(
         "header",
         {},
-        element("h3", {}, element("a", { href: hashOf({ stream, source }), text: source })),
+        element("h3", {}, element("a", { href: formatHash({ stream, source }), text: source })),
         this.#state,
         this.#number,
       ),
       this.picture.element,
       this.picture.scale.element,
-      this.#list(),
+      this.#createFigures(),
       this.#plot.element,
       element(
         "div",
         { class: "tools" },
-        button("Copy address", copy, { "aria-label": `Copy the address of ${source}` }),
+        button("Copy address", onCopy, { "aria-label": `Copy the address of ${source}` }),
         element("a", { href: latest, target: "_blank", rel: "noopener", text: "Last frame" }),
       ),
     );
   }
 
-  #list(): HTMLElement {
+  #createFigures(): HTMLElement {
     const list = element("dl", { class: "figures" });
-    for (const name of figures) {
+    for (const name of figureNames) {
       const value = element("dd", { text: "–" });
       this.#figures.set(name, value);
-      list.append(element("div", { title: meanings[name] }, element("dt", { text: name }), value));
+      list.append(
+        element("div", { title: figureTitles[name] }, element("dt", { text: name }), value),
+      );
     }
     return list;
   }
 
   /** What the server remembers of the last minutes. */
-  remember(live: Live): void {
-    this.#plot.begin(live.history ?? []);
-    this.#last ??= live;
+  setHistory(live: LiveJson): void {
+    this.#plot.setHistory(live.history ?? []);
+    this.#latest ??= live;
   }
 
   /** Once a second. `turn` counts the seconds: the plot goes on every second one. */
-  update(state: SourceState, now: number, turn: number): void {
-    this.#last = state;
-    this.#heard = now;
-    if (turn % 2 === 0) {
+  update(state: SourceStateJson, now: number, tick: number): void {
+    this.#latest = state;
+    this.#updatedAt = now;
+    if (tick % 2 === 0) {
       const missing = this.#gaps === undefined ? 0 : Math.max(0, state.gaps - this.#gaps);
       this.#gaps = state.gaps;
       this.#plot.push([state.rate, state.bandwidth, missing]);
@@ -117,36 +119,36 @@ export class Card {
 
   /** Writes down what is known. */
   draw(): void {
-    const last = this.#last;
-    if (last === undefined) return;
+    const latest = this.#latest;
+    if (latest === undefined) return;
     const card = this.element;
-    mark(card, "data-number", last.number);
-    mark(card, "data-rate", last.rate);
-    mark(card, "data-gaps", last.gaps);
-    this.#set("rate", last.rate === 0 ? "0 /s" : `${digits(last.rate)} /s`);
-    this.#set("bandwidth", `${bytes(last.bandwidth)}/s`);
-    this.#set("delay", delay(last.delay));
-    const shown = median(this.#delays);
-    this.#set("to screen", delay(shown));
-    if (shown !== null) mark(card, "data-shown-delay", shown.toFixed(1));
-    this.#set("gaps", count(last.gaps));
-    card.classList.toggle("lossy", last.gaps > 0);
-    say(this.#number, `frame ${count(last.number)}`);
-    this.#sayState(last);
+    setAttribute(card, "data-number", latest.number);
+    setAttribute(card, "data-rate", latest.rate);
+    setAttribute(card, "data-gaps", latest.gaps);
+    this.#setFigure("rate", latest.rate === 0 ? "0 /s" : `${displayNumber(latest.rate)} /s`);
+    this.#setFigure("bandwidth", `${displayBytes(latest.bandwidth)}/s`);
+    this.#setFigure("delay", displayDelay(latest.delay));
+    const screenDelayMs = median(this.#delays);
+    this.#setFigure("to screen", displayDelay(screenDelayMs));
+    if (screenDelayMs !== null) setAttribute(card, "data-shown-delay", screenDelayMs.toFixed(1));
+    this.#setFigure("gaps", displayCount(latest.gaps));
+    card.classList.toggle("lossy", latest.gaps > 0);
+    setText(this.#number, `frame ${displayCount(latest.number)}`);
+    this.#updateState(latest);
     this.#plot.draw();
     this.picture.label = `${this.#source} of ${this.#stream}, ${this.#shownName}`;
   }
 
-  #sayState(last: Live): void {
-    const received = nanoseconds(last.received);
-    const age = received === undefined ? 0 : this.#heard - milliseconds(received);
-    const isStill = last.rate === 0 && age > stillAfter;
+  #updateState(latest: LiveJson): void {
+    const received = parseNanoseconds(latest.received);
+    const age = received === undefined ? 0 : this.#updatedAt - toMilliseconds(received);
+    const isStill = latest.rate === 0 && age > stillTimeoutMs;
     this.element.classList.toggle("still", isStill);
-    say(this.#state, isStill ? `still for ${duration(age)}` : "live");
+    setText(this.#state, isStill ? `still for ${displayDuration(age)}` : "live");
   }
 
-  #set(name: Figure, text: string): void {
-    say(this.#figures.get(name)!, text);
+  #setFigure(name: Figure, text: string): void {
+    setText(this.#figures.get(name)!, text);
   }
 
   /**
@@ -154,16 +156,16 @@ export class Card {
    *
    * @returns whether it could be shown
    */
-  async show(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<boolean> {
-    const isShown = await this.picture.show(frame, header.type, header.raw);
-    const captured = nanoseconds(header.captured);
-    if (!isShown || captured === undefined) return isShown;
-    afterPainting(() => {
-      this.#delays.push(Date.now() - milliseconds(captured));
-      if (this.#delays.length > looked) this.#delays.shift();
+  async showFrame(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<boolean> {
+    const hasPicture = await this.picture.show(frame, header.type, header.raw);
+    const captured = parseNanoseconds(header.captured);
+    if (!hasPicture || captured === undefined) return hasPicture;
+    afterNextPaint(() => {
+      this.#delays.push(Date.now() - toMilliseconds(captured));
+      if (this.#delays.length > maxDelaySamples) this.#delays.shift();
     });
     this.#shownFrames++;
-    this.#shownName = `frame ${count(header.number)} of ${clock(captured)} UTC`;
+    this.#shownName = `frame ${displayCount(header.number)} of ${displayTimeOfDay(captured)} UTC`;
     const { dataset } = this.element;
     dataset["shownNumber"] = `${header.number}`;
     dataset["shownCount"] = `${this.#shownFrames}`;
@@ -173,8 +175,8 @@ export class Card {
 }
 
 /** Acts when what was drawn has gone to the screen: in the task after the next animation frame. */
-function afterPainting(act: () => void): void {
-  requestAnimationFrame(() => setTimeout(act, 0));
+function afterNextPaint(callback: () => void): void {
+  requestAnimationFrame(() => setTimeout(callback, 0));
 }
 
 function median(values: readonly number[]): number | null {

@@ -1,9 +1,9 @@
 /** What opens over the page: the keys, the login, and the address for other programs. */
 /// <reference lib="dom" />
-import { button, element, say } from "./dom.ts";
+import { button, element, setText } from "./dom.ts";
 
 /** Keys and what they do, in both views. */
-const keys: readonly (readonly [string, string])[] = [
+const shortcuts: readonly (readonly [string, string])[] = [
   ["?", "these keys"],
   ["space", "live: pause and go on; recorded: play and stop"],
   ["p", "next palette of grey pictures"],
@@ -19,12 +19,12 @@ const keys: readonly (readonly [string, string])[] = [
 ];
 
 export class Dialogs {
-  #keys: HTMLDialogElement | undefined;
+  #shortcutsDialog: HTMLDialogElement | undefined;
 
   /** Shows what the keys do. */
-  showKeys(): void {
-    this.#keys ??= makeKeys();
-    if (!this.#keys.open) this.#keys.showModal();
+  showShortcuts(): void {
+    this.#shortcutsDialog ??= createShortcutsDialog();
+    if (!this.#shortcutsDialog.open) this.#shortcutsDialog.showModal();
   }
 
   /** Whether something lies over the page, and has the keys for itself. */
@@ -35,9 +35,9 @@ export class Dialogs {
   /**
    * Asks for the key, until `enter` takes one.
    *
-   * @param enter resolves with what is wrong, or with undefined when that was the key
+   * @param submitKey resolves with what is wrong, or with undefined when that was the key
    */
-  askForKey(enter: (key: string) => Promise<string | undefined>): Promise<void> {
+  askForKey(submitKey: (key: string) => Promise<string | undefined>): Promise<void> {
     const input = element("input", {
       type: "password",
       name: "key",
@@ -46,8 +46,8 @@ export class Dialogs {
       required: true,
       spellcheck: "false",
     });
-    const wrong = element("p", { class: "wrong", role: "alert" });
-    const submit = element("button", { type: "submit", text: "Look" });
+    const errorText = element("p", { class: "wrong", role: "alert" });
+    const submitButton = element("button", { type: "submit", text: "Look" });
     const form = element(
       "form",
       { method: "dialog" },
@@ -68,23 +68,23 @@ export class Dialogs {
       }),
       element("label", { for: "key", text: "Key" }),
       input,
-      wrong,
-      element("div", { class: "buttons" }, submit),
+      errorText,
+      element("div", { class: "buttons" }, submitButton),
     );
-    const dialog = open("login", "login-title", form);
+    const dialog = openDialog("login", "login-title", form);
     // There is nothing behind it to go back to.
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     return new Promise((resolve) => {
       form.addEventListener("submit", (event) => {
         event.preventDefault();
-        submit.disabled = true;
-        void enter(input.value.trim()).then((failure) => {
-          submit.disabled = false;
+        submitButton.disabled = true;
+        void submitKey(input.value.trim()).then((failure) => {
+          submitButton.disabled = false;
           if (failure === undefined) {
             dialog.remove();
             resolve();
           } else {
-            say(wrong, failure);
+            setText(errorText, failure);
             input.select();
           }
         });
@@ -93,7 +93,7 @@ export class Dialogs {
   }
 
   /** Shows an address of a source, which was copied if the browser let it be. */
-  async showAddress(source: string, address: string, ends: string | undefined): Promise<void> {
+  async showAddress(source: string, address: string, expires: string | undefined): Promise<void> {
     let isCopied = true;
     try {
       await navigator.clipboard.writeText(address);
@@ -101,13 +101,14 @@ export class Dialogs {
       isCopied = false;
     }
     const field = element("input", { readonly: true, value: address, "aria-label": "Address" });
-    const still = ends === undefined ? "" : ` It shows this one source, and ends at ${ends}.`;
-    const dialog = open(
+    const tokenNote =
+      expires === undefined ? "" : ` It shows this one source, and ends at ${expires}.`;
+    const dialog = openDialog(
       "address",
       "address-title",
       element("h2", { id: "address-title", text: `${source}, live, for other programs` }),
       field,
-      element("p", { text: `${isCopied ? "Copied." : "Copy it from here."}${still}` }),
+      element("p", { text: `${isCopied ? "Copied." : "Copy it from here."}${tokenNote}` }),
       element("pre", {
         text: `cv2.VideoCapture("${address}")\nvlc "${address}"\nffplay "${address}"`,
       }),
@@ -123,7 +124,7 @@ export class Dialogs {
 
   /** Says why something did not come about. */
   showFailure(text: string): void {
-    const dialog = open(
+    const dialog = openDialog(
       "failure",
       "failure-title",
       element("h2", { id: "failure-title", text: "That did not work" }),
@@ -138,16 +139,16 @@ export class Dialogs {
   }
 }
 
-function open(name: string, title: string, ...content: Node[]): HTMLDialogElement {
-  const dialog = element("dialog", { class: name, "aria-labelledby": title }, ...content);
+function openDialog(name: string, titleId: string, ...content: Node[]): HTMLDialogElement {
+  const dialog = element("dialog", { class: name, "aria-labelledby": titleId }, ...content);
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
 }
 
-function makeKeys(): HTMLDialogElement {
+function createShortcutsDialog(): HTMLDialogElement {
   const list = element("dl", { class: "keys" });
-  for (const [key, meaning] of keys) {
+  for (const [key, meaning] of shortcuts) {
     list.append(element("div", {}, element("dt", { text: key }), element("dd", { text: meaning })));
   }
   const dialog = element(

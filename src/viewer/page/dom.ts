@@ -11,70 +11,70 @@ export function element<Name extends keyof HTMLElementTagNameMap>(
   attributes: Attributes = {},
   ...children: readonly (Node | string)[]
 ): HTMLElementTagNameMap[Name] {
-  const made = document.createElement(name);
+  const created = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === false) continue;
-    if (key === "text") made.textContent = String(value);
-    else made.setAttribute(key, value === true ? "" : String(value));
+    if (key === "text") created.textContent = String(value);
+    else created.setAttribute(key, value === true ? "" : String(value));
   }
-  made.append(...children);
-  return made;
+  created.append(...children);
+  return created;
 }
 
 /** A button that does something. */
 export function button(
   text: string,
-  act: () => void,
+  onClick: () => void,
   attributes: Attributes = {},
 ): HTMLButtonElement {
-  const made = element("button", { type: "button", ...attributes, text });
-  made.addEventListener("click", act);
-  return made;
+  const created = element("button", { type: "button", ...attributes, text });
+  created.addEventListener("click", onClick);
+  return created;
 }
 
 /** The element of the page with this id, of this kind. */
 export function byId<Kind extends HTMLElement>(id: string, kind: new () => Kind): Kind {
-  const found = document.getElementById(id);
-  if (!(found instanceof kind)) throw new Error(`The page has no ${id}`);
-  return found;
+  const target = document.getElementById(id);
+  if (!(target instanceof kind)) throw new Error(`The page has no ${id}`);
+  return target;
 }
 
 /** Says something else, if it is something else: an unchanged text costs no layout. */
-export function say(node: Element, text: string): void {
+export function setText(node: Element, text: string): void {
   if (node.textContent !== text) node.textContent = text;
 }
 
 /** Sets an attribute, if it changes. */
-export function mark(node: Element, name: string, value: string | number): void {
+export function setAttribute(node: Element, name: string, value: string | number): void {
   const text = String(value);
   if (node.getAttribute(name) !== text) node.setAttribute(name, text);
 }
 
 /** The colour that the style sheet gives to a name. */
-export function colourOf(name: string): string {
+export function cssColour(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
 /** Gives a canvas as many pixels as it has on the screen, and its measures in units of the style sheet. */
 export function fitCanvas(
   canvas: HTMLCanvasElement,
-): { pen: CanvasRenderingContext2D; width: number; height: number } | undefined {
+): { context: CanvasRenderingContext2D; width: number; height: number } | undefined {
   const { clientWidth: width, clientHeight: height } = canvas;
-  const pen = canvas.getContext("2d");
-  if (pen === null || width === 0 || height === 0) return undefined;
+  const context = canvas.getContext("2d");
+  if (context === null || width === 0 || height === 0) return undefined;
   const ratio = window.devicePixelRatio || 1;
-  const [across, down] = [Math.round(width * ratio), Math.round(height * ratio)];
-  if (canvas.width !== across || canvas.height !== down) {
-    canvas.width = across;
-    canvas.height = down;
+  const [pixelWidth, pixelHeight] = [Math.round(width * ratio), Math.round(height * ratio)];
+  if (canvas.width !== pixelWidth || canvas.height !== pixelHeight) {
+    canvas.width = pixelWidth;
+    canvas.height = pixelHeight;
   }
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  pen.clearRect(0, 0, width, height);
-  return { pen, width, height };
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, width, height);
+  return { context, width, height };
 }
 
 /** What somebody who cannot see the page is told, and nothing is said twice in a row. */
 export function announce(text: string): void {
   const announcer = document.getElementById("announcer");
-  if (announcer !== null) say(announcer, text);
+  if (announcer !== null) setText(announcer, text);
 }

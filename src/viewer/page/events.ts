@@ -1,46 +1,46 @@
 /** Hears what the server tells once a second, for as long as the page is open. */
 /// <reference lib="dom" />
-import type { Api, Problem, State } from "./api.ts";
+import type { ApiClient, ProblemJson, StateJson } from "./api.ts";
 
 /** Milliseconds without a word after which the server counts as away: it speaks once a second. */
-const silence = 6_000;
+const silenceTimeoutMs = 6_000;
 
 /** Milliseconds until the next attempt; the last stays. */
-const pauses = [500, 1_000, 2_000, 5_000];
+const reconnectDelaysMs = [500, 1_000, 2_000, 5_000];
 
-export interface Listeners {
-  state(state: State): void;
+export interface EventHandlers {
+  onState(state: StateJson): void;
   /** All that are remembered, the oldest first, after each connection. */
-  problems(problems: readonly Problem[]): void;
-  problem(problem: Problem): void;
+  onProblems(problems: readonly ProblemJson[]): void;
+  onProblem(problem: ProblemJson): void;
   /** The server answers, or does no longer. */
-  present(isPresent: boolean): void;
+  onOnlineChange(isOnline: boolean): void;
 }
 
-export class Events {
-  readonly #api: Api;
-  readonly #listeners: Listeners;
+export class EventStream {
+  readonly #api: ApiClient;
+  readonly #handlers: EventHandlers;
   #source: EventSource | undefined;
   #timer = 0;
   #failures = 0;
   /** Counts what was begun, so that an answer to an earlier attempt is known as such. */
   #attempt = 0;
 
-  constructor(api: Api, listeners: Listeners) {
+  constructor(api: ApiClient, handlers: EventHandlers) {
     this.#api = api;
-    this.#listeners = listeners;
+    this.#handlers = handlers;
     // A page that nobody sees holds no connection: browsers have six for all pages of a server.
-    document.addEventListener("visibilitychange", () => this.#turn(!document.hidden));
-    window.addEventListener("pagehide", () => this.#turn(false));
+    document.addEventListener("visibilitychange", () => this.#setActive(!document.hidden));
+    window.addEventListener("pagehide", () => this.#setActive(false));
     window.addEventListener("pageshow", ({ persisted }) => {
-      if (persisted) this.#turn(true);
+      if (persisted) this.#setActive(true);
     });
-    this.#turn(!document.hidden);
+    this.#setActive(!document.hidden);
   }
 
-  #turn(isSeen: boolean): void {
+  #setActive(isActive: boolean): void {
     this.#close();
-    if (isSeen) void this.#connect();
+    if (isActive) void this.#connect();
   }
 
   #close(): void {
@@ -54,45 +54,45 @@ export class Events {
     const attempt = ++this.#attempt;
     // An EventSource does not say why it was turned away: this asks, and has the key asked for.
     try {
-      const { problems } = await this.#api.get<{ problems: Problem[] }>("/api/problems");
+      const { problems } = await this.#api.get<{ problems: ProblemJson[] }>("/api/problems");
       if (attempt !== this.#attempt) return;
-      this.#listeners.problems(problems);
+      this.#handlers.onProblems(problems);
     } catch {
-      if (attempt === this.#attempt) this.#lost();
+      if (attempt === this.#attempt) this.#onDisconnected();
       return;
     }
     const source = new EventSource("/events");
     this.#source = source;
-    this.#watch();
+    this.#restartTimer();
     source.addEventListener("state", ({ data }: MessageEvent<string>) => {
       this.#failures = 0;
-      this.#watch();
-      this.#listeners.present(true);
-      const state = parse<State>(data);
-      if (state !== undefined) this.#listeners.state(state);
+      this.#restartTimer();
+      this.#handlers.onOnlineChange(true);
+      const state = parseJson<StateJson>(data);
+      if (state !== undefined) this.#handlers.onState(state);
     });
     source.addEventListener("problem", ({ data }: MessageEvent<string>) => {
-      const problem = parse<Problem>(data);
-      if (problem !== undefined) this.#listeners.problem(problem);
+      const problem = parseJson<ProblemJson>(data);
+      if (problem !== undefined) this.#handlers.onProblem(problem);
     });
-    source.addEventListener("bye", () => this.#lost());
-    source.addEventListener("error", () => this.#lost());
+    source.addEventListener("bye", () => this.#onDisconnected());
+    source.addEventListener("error", () => this.#onDisconnected());
   }
 
-  #watch(): void {
+  #restartTimer(): void {
     clearTimeout(this.#timer);
-    this.#timer = window.setTimeout(() => this.#lost(), silence);
+    this.#timer = window.setTimeout(() => this.#onDisconnected(), silenceTimeoutMs);
   }
 
-  #lost(): void {
+  #onDisconnected(): void {
     this.#close();
-    this.#listeners.present(false);
-    const pause = pauses[Math.min(this.#failures++, pauses.length - 1)]!;
-    this.#timer = window.setTimeout(() => void this.#connect(), pause);
+    this.#handlers.onOnlineChange(false);
+    const delayMs = reconnectDelaysMs[Math.min(this.#failures++, reconnectDelaysMs.length - 1)]!;
+    this.#timer = window.setTimeout(() => void this.#connect(), delayMs);
   }
 }
 
-function parse<T>(text: string): T | undefined {
+function parseJson<T>(text: string): T | undefined {
   try {
     return JSON.parse(text) as T;
   } catch {

@@ -4,57 +4,60 @@ import type { Dialogs } from "./dialogs.ts";
 import type { LiveView } from "./live.ts";
 import type { RecordedView } from "./recorded.ts";
 
-export interface Controlled {
+export interface KeyboardTarget {
   readonly dialogs: Dialogs;
   readonly live: LiveView;
   readonly recorded: RecordedView;
-  isRecorded(): boolean;
+  isRecordedView(): boolean;
   togglePause(): void;
 }
 
 /** Listens for keys that nothing else on the page has use for. */
-export function listenForKeys(page: Controlled): void {
+export function listenForKeys(page: KeyboardTarget): void {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (page.dialogs.isOpen || isTyping(event)) return;
-    const act = page.isRecorded() ? recordedKey(page, event) : liveKey(page, event);
-    if (act === undefined) return;
+    const action = page.isRecordedView() ? recordedAction(page, event) : liveAction(page, event);
+    if (action === undefined) return;
     event.preventDefault();
-    act();
+    action();
   });
 }
 
-function liveKey(page: Controlled, { key, target }: KeyboardEvent): (() => void) | undefined {
+function liveAction(
+  page: KeyboardTarget,
+  { key, target }: KeyboardEvent,
+): (() => void) | undefined {
   switch (key) {
     case "?":
-      return () => page.dialogs.showKeys();
+      return () => page.dialogs.showShortcuts();
     case "p":
       return () => page.live.nextPalette();
     case " ":
       // A button that has the focus is what the space bar presses.
-      return isPressed(target) ? undefined : () => page.togglePause();
+      return isActivatable(target) ? undefined : () => page.togglePause();
     default:
       return undefined;
   }
 }
 
-function recordedKey(
-  { recorded, dialogs }: Controlled,
+function recordedAction(
+  { recorded, dialogs }: KeyboardTarget,
   { key, shiftKey, target }: KeyboardEvent,
 ): (() => void) | undefined {
   switch (key) {
     case "?":
-      return () => dialogs.showKeys();
+      return () => dialogs.showShortcuts();
     case "p":
       return () => recorded.nextPalette();
     case " ":
-      return isPressed(target) ? undefined : () => recorded.togglePlaying();
+      return isActivatable(target) ? undefined : () => recorded.togglePlaying();
     case "ArrowLeft":
     case "ArrowDown":
-      return isChoice(target) ? undefined : () => recorded.step(shiftKey ? -10 : -1);
+      return isRadio(target) ? undefined : () => recorded.step(shiftKey ? -10 : -1);
     case "ArrowRight":
     case "ArrowUp":
-      return isChoice(target) ? undefined : () => recorded.step(shiftKey ? 10 : 1);
+      return isRadio(target) ? undefined : () => recorded.step(shiftKey ? 10 : 1);
     case "PageUp":
       return () => recorded.step(-10);
     case "PageDown":
@@ -64,13 +67,13 @@ function recordedKey(
     case ".":
       return () => recorded.step(1);
     case "Home":
-      return () => recorded.end(-1);
+      return () => recorded.goToEnd(-1);
     case "End":
-      return () => recorded.end(1);
+      return () => recorded.goToEnd(1);
     case "[":
-      return () => recorded.chooseNext(-1);
+      return () => recorded.chooseAdjacent(-1);
     case "]":
-      return () => recorded.chooseNext(1);
+      return () => recorded.chooseAdjacent(1);
     case "+":
     case "=":
       return () => recorded.zoom(0.5);
@@ -79,7 +82,7 @@ function recordedKey(
     case "0":
       return () => recorded.showAll();
     case "g":
-      return () => recorded.askNumber();
+      return () => recorded.focusNumber();
     case "d":
       return () => recorded.download();
     case "Escape":
@@ -95,10 +98,10 @@ function isTyping({ target, key }: KeyboardEvent): boolean {
   return !["radio", "checkbox"].includes(target.type) && key !== "Escape";
 }
 
-function isPressed(target: EventTarget | null): boolean {
+function isActivatable(target: EventTarget | null): boolean {
   return target instanceof Element && target.closest("button, a, summary, input") !== null;
 }
 
-function isChoice(target: EventTarget | null): boolean {
+function isRadio(target: EventTarget | null): boolean {
   return target instanceof HTMLInputElement && target.type === "radio";
 }

@@ -1,6 +1,6 @@
 /** Brings the frames of the sources that are looked at, as they come. */
 /// <reference lib="dom" />
-import type { Raw } from "./api.ts";
+import type { RawShapeJson } from "./api.ts";
 
 /** What stands before a frame. */
 export interface LiveHeader {
@@ -11,104 +11,104 @@ export interface LiveHeader {
   readonly captured: string;
   readonly received: string;
   readonly type: string;
-  readonly raw: Raw | null;
+  readonly raw: RawShapeJson | null;
   /** Frames that were passed over for this page since the one before. */
   readonly skipped: number;
 }
 
 /** Sources that one page may watch. */
-export const mostWatched = 64;
+export const maxWatchedSources = 64;
 
-const longestPause = 5_000;
+const maxReconnectDelayMs = 5_000;
 
 /** A source of a stream, as the server is asked for it. */
-export type Watched = readonly [stream: string, source: string];
+export type SourceRef = readonly [stream: string, source: string];
 
 /** Shows a frame; resolves when it is on the page. */
-type Show = (header: LiveHeader, bytes: Uint8Array<ArrayBuffer>) => Promise<void>;
+type ShowFrame = (header: LiveHeader, bytes: Uint8Array<ArrayBuffer>) => Promise<void>;
 
 export class LiveFrames {
-  readonly #show: Show;
+  readonly #showFrame: ShowFrame;
   #socket: WebSocket | undefined;
-  #watched: readonly Watched[] = [];
-  #isPresent = false;
-  #pause = 0;
+  #watched: readonly SourceRef[] = [];
+  #isOnline = false;
+  #reconnectDelayMs = 0;
   #timer = 0;
 
-  constructor(show: Show) {
-    this.#show = show;
+  constructor(showFrame: ShowFrame) {
+    this.#showFrame = showFrame;
   }
 
   /** From now on these are watched, and nothing else. */
-  watch(list: readonly Watched[]): void {
-    const next = list.slice(0, mostWatched);
+  watch(list: readonly SourceRef[]): void {
+    const next = list.slice(0, maxWatchedSources);
     if (JSON.stringify(next) === JSON.stringify(this.#watched)) return;
     this.#watched = next;
     if (this.#socket === undefined) this.#connect();
-    else this.#ask();
+    else this.#sendWatchList();
   }
 
   /** Whether the server answers: while it does not, it is not asked for frames either. */
-  set isPresent(value: boolean) {
-    if (value === this.#isPresent) return;
-    this.#isPresent = value;
-    this.#pause = 0;
+  set isOnline(value: boolean) {
+    if (value === this.#isOnline) return;
+    this.#isOnline = value;
+    this.#reconnectDelayMs = 0;
     this.#connect();
   }
 
   /** Connects, unless there is no use in it now. */
   #connect(): void {
     const isIdle = this.#socket === undefined && this.#timer === 0;
-    if (!isIdle || !this.#isPresent || this.#watched.length === 0) return;
-    const address = new URL("/live", location.href);
-    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(address);
+    if (!isIdle || !this.#isOnline || this.#watched.length === 0) return;
+    const url = new URL("/live", location.href);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(url);
     socket.binaryType = "arraybuffer";
     socket.addEventListener("open", () => {
-      this.#pause = 0;
-      this.#ask();
+      this.#reconnectDelayMs = 0;
+      this.#sendWatchList();
     });
     socket.addEventListener("message", ({ data }: MessageEvent<unknown>) => {
-      if (data instanceof ArrayBuffer) void this.#take(socket, data);
+      if (data instanceof ArrayBuffer) void this.#onMessage(socket, data);
     });
     socket.addEventListener("close", () => {
       this.#socket = undefined;
       this.#timer = window.setTimeout(() => {
         this.#timer = 0;
         this.#connect();
-      }, this.#pause);
-      this.#pause = Math.min(this.#pause * 2 + 250, longestPause);
+      }, this.#reconnectDelayMs);
+      this.#reconnectDelayMs = Math.min(this.#reconnectDelayMs * 2 + 250, maxReconnectDelayMs);
     });
     this.#socket = socket;
   }
 
   /** Says what is watched; who watches nothing needs no connection. */
-  #ask(): void {
+  #sendWatchList(): void {
     if (this.#socket?.readyState !== WebSocket.OPEN) return;
     if (this.#watched.length === 0) this.#socket.close();
     else this.#socket.send(JSON.stringify({ watch: this.#watched }));
   }
 
-  async #take(socket: WebSocket, message: ArrayBuffer): Promise<void> {
-    const frame = read(message);
+  async #onMessage(socket: WebSocket, message: ArrayBuffer): Promise<void> {
+    const frame = parseMessage(message);
     if (frame === undefined) return;
     const [header, bytes] = frame;
     try {
-      await this.#show(header, bytes);
+      await this.#showFrame(header, bytes);
     } finally {
       // The list may have changed meanwhile: the place counts in the one that was said last.
-      const place = this.#watched.findIndex(
+      const index = this.#watched.findIndex(
         ([stream, source]) => stream === header.stream && source === header.source,
       );
-      if (place >= 0 && socket.readyState === WebSocket.OPEN) {
-        socket.send(JSON.stringify({ took: place }));
+      if (index >= 0 && socket.readyState === WebSocket.OPEN) {
+        socket.send(JSON.stringify({ took: index }));
       }
     }
   }
 }
 
 /** Header and frame of a message; undefined if it is not made as it should. */
-function read(message: ArrayBuffer): [LiveHeader, Uint8Array<ArrayBuffer>] | undefined {
+function parseMessage(message: ArrayBuffer): [LiveHeader, Uint8Array<ArrayBuffer>] | undefined {
   if (message.byteLength < 4) return undefined;
   const length = new DataView(message).getUint32(0);
   if (length > message.byteLength - 4) return undefined;

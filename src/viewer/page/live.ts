@@ -1,80 +1,93 @@
 /** The live view: every stream with its sources side by side, and the streams that are stored. */
 /// <reference lib="dom" />
-import type { Api, SourceState, State, Stream } from "./api.ts";
-import { Card } from "./card.ts";
-import { button, element, mark, say } from "./dom.ts";
-import { bytes, count, counted, milliseconds, moment, nanoseconds } from "./format.ts";
-import { LiveFrames, type LiveHeader, type Watched } from "./live-frames.ts";
-import { hashOf } from "./route.ts";
-import type { Thermal } from "./thermal.ts";
+import type { ApiClient, SourceStateJson, StateJson, StreamJson } from "./api.ts";
+import { SourceCard } from "./card.ts";
+import { button, element, setAttribute, setText } from "./dom.ts";
+import {
+  displayBytes,
+  displayCount,
+  displayPlural,
+  toMilliseconds,
+  displayDateTime,
+  parseNanoseconds,
+} from "./format.ts";
+import { LiveFrames, type LiveHeader, type SourceRef } from "./live-frames.ts";
+import { formatHash } from "./route.ts";
+import type { GreyPainter } from "./thermal.ts";
 
 /** Milliseconds between frames of a source for who wants less motion, and of one that cannot be shown. */
-const calmly = 1_000;
+const reducedMotionIntervalMs = 1_000;
 
 /** A stream of which something came since the server started. */
-interface Group {
+interface StreamGroup {
   readonly stream: string;
   readonly element: HTMLElement;
-  readonly about: HTMLElement;
-  readonly cards: Map<string, Card>;
+  readonly summary: HTMLElement;
+  readonly cards: Map<string, SourceCard>;
   readonly grid: HTMLElement;
   /** The server was asked for what it remembers. */
-  isAsked: boolean;
+  isHistoryRequested: boolean;
 }
 
 export class LiveView {
   readonly #root: HTMLElement;
-  readonly #api: Api;
-  readonly #thermal: Thermal;
-  readonly #copy: (stream: string, source: string) => void;
-  readonly #groups = new Map<string, Group>();
-  readonly #cards = new WeakMap<Element, { group: Group; source: string; card: Card }>();
-  readonly #visible = new Map<Card, Watched>();
-  readonly #frames = new LiveFrames((header, frame) => this.#show(header, frame));
-  readonly #observer = new IntersectionObserver((entries) => this.#onSeen(entries), {
+  readonly #api: ApiClient;
+  readonly #painter: GreyPainter;
+  readonly #showAddress: (stream: string, source: string) => void;
+  readonly #groups = new Map<string, StreamGroup>();
+  readonly #cards = new WeakMap<
+    Element,
+    { group: StreamGroup; source: string; card: SourceCard }
+  >();
+  readonly #visible = new Map<SourceCard, SourceRef>();
+  readonly #frames = new LiveFrames((header, frame) => this.#showFrame(header, frame));
+  readonly #observer = new IntersectionObserver((entries) => this.#onIntersection(entries), {
     rootMargin: "120px",
   });
-  readonly #calm = matchMedia("(prefers-reduced-motion: reduce)");
-  readonly #live = element("div", { class: "streams" });
-  readonly #empty = element("div", { class: "notice", hidden: true });
-  readonly #stored = element("section", { class: "stored", "aria-labelledby": "stored-title" });
+  readonly #reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+  readonly #streamList = element("div", { class: "streams" });
+  readonly #emptyNotice = element("div", { class: "notice", hidden: true });
+  readonly #storedSection = element("section", {
+    class: "stored",
+    "aria-labelledby": "stored-title",
+  });
   readonly #rows = element("tbody");
-  readonly #more = button("More", () => void this.#loadStored(this.#next));
-  #next: string | null = null;
-  #turn = 0;
+  readonly #moreButton = button("More", () => void this.#loadStored(this.#nextCursor));
+  #nextCursor: string | null = null;
+  #tickCount = 0;
   #isPaused = false;
   #isShown = true;
 
   constructor(
     root: HTMLElement,
-    api: Api,
-    thermal: Thermal,
-    copy: (stream: string, source: string) => void,
+    api: ApiClient,
+    painter: GreyPainter,
+    showAddress: (stream: string, source: string) => void,
   ) {
     this.#root = root;
     this.#api = api;
-    this.#thermal = thermal;
-    this.#copy = copy;
-    this.#empty.append(
+    this.#painter = painter;
+    this.#showAddress = showAddress;
+    this.#emptyNotice.append(
       element("p", {
         text: "Nothing has come yet. To send a folder of pictures from this machine:",
       }),
       element("pre", { text: "frames send FOLDER" }),
     );
-    const heads = ["Stream", "Sources", "Frames", "Size", "First", "Last"];
-    const head = element("tr", {}, ...heads.map((text) => element("th", { scope: "col", text })));
-    this.#stored.append(
+    const titles = ["Stream", "Sources", "Frames", "Size", "First", "Last"];
+    const head = element("tr", {}, ...titles.map((text) => element("th", { scope: "col", text })));
+    this.#storedSection.append(
       element("h2", { id: "stored-title", text: "Stored" }),
       element(
         "div",
         { class: "wide" },
         element("table", {}, element("thead", {}, head), this.#rows),
       ),
-      this.#more,
+      this.#moreButton,
     );
-    this.#stored.hidden = true;
-    root.append(this.#live, this.#empty, this.#stored);
-    document.addEventListener("visibilitychange", () => this.#onVisible());
+    this.#storedSection.hidden = true;
+    root.append(this.#streamList, this.#emptyNotice, this.#storedSection);
+    document.addEventListener("visibilitychange", () => this.#onVisibilityChange());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       for (const card of this.#visible.keys()) card.draw();
     });
@@ -89,46 +102,49 @@ export class LiveView {
     this.#isShown = value;
     this.#root.hidden = !value;
     if (value) void this.#loadStored(null);
-    this.#watch();
+    this.#updateWatchList();
   }
 
   /** Whether the server answers. */
-  set isPresent(value: boolean) {
-    this.#frames.isPresent = value;
+  set isOnline(value: boolean) {
+    this.#frames.isOnline = value;
   }
 
   /** Pictures stand still; figures go on. */
   set isPaused(value: boolean) {
     this.#isPaused = value;
-    this.#watch();
+    this.#updateWatchList();
   }
 
   /** Once a second. */
-  update({ sources, time }: State): void {
-    const now = nanoseconds(time);
-    this.#turn++;
+  update({ sources, time }: StateJson): void {
+    const now = parseNanoseconds(time);
+    this.#tickCount++;
     for (const state of sources) {
-      const card = this.#cardOf(state);
-      card.update(state, now === undefined ? Date.now() : milliseconds(now), this.#turn);
+      const card = this.#getOrCreateCard(state);
+      card.update(state, now === undefined ? Date.now() : toMilliseconds(now), this.#tickCount);
     }
-    for (const group of this.#groups.values()) this.#sayAbout(group, sources);
-    if (this.#isShown && this.#turn % 30 === 0) void this.#loadStored(null);
-    this.#sayEmpty();
+    for (const group of this.#groups.values()) this.#updateSummary(group, sources);
+    if (this.#isShown && this.#tickCount % 30 === 0) void this.#loadStored(null);
+    this.#updateEmptyNotice();
   }
 
   /** The next palette of the picture that has the focus, or of all. */
   nextPalette(): void {
     const focused = document.activeElement?.closest(".card");
-    const one = focused === null || focused === undefined ? undefined : this.#cards.get(focused);
-    const cards = one === undefined ? [...this.#visible.keys()] : [one.card];
+    const focusedCard =
+      focused === null || focused === undefined ? undefined : this.#cards.get(focused);
+    const cards = focusedCard === undefined ? [...this.#visible.keys()] : [focusedCard.card];
     for (const { picture } of cards) picture.nextPalette();
   }
 
-  #cardOf({ stream, source }: SourceState): Card {
+  #getOrCreateCard({ stream, source }: SourceStateJson): SourceCard {
     const group = this.#groups.get(stream) ?? this.#addGroup(stream);
-    const known = group.cards.get(source);
-    if (known !== undefined) return known;
-    const card = new Card(stream, source, this.#thermal, () => this.#copy(stream, source));
+    const existing = group.cards.get(source);
+    if (existing !== undefined) return existing;
+    const card = new SourceCard(stream, source, this.#painter, () =>
+      this.#showAddress(stream, source),
+    );
     group.cards.set(source, card);
     this.#cards.set(card.element, { group, source, card });
     insertSorted(group.grid, card.element, "data-source", source);
@@ -137,15 +153,15 @@ export class LiveView {
     return card;
   }
 
-  #addGroup(stream: string): Group {
-    const about = element("p", { class: "about" });
+  #addGroup(stream: string): StreamGroup {
+    const summary = element("p", { class: "about" });
     const grid = element("div", { class: "grid" });
-    const group: Group = {
+    const group: StreamGroup = {
       stream,
-      about,
+      summary,
       grid,
       cards: new Map(),
-      isAsked: false,
+      isHistoryRequested: false,
       element: element(
         "section",
         { class: "stream", "aria-label": stream, "data-stream": stream },
@@ -153,26 +169,30 @@ export class LiveView {
           "header",
           {},
           element("h2", { text: stream }),
-          about,
-          element("a", { href: hashOf({ stream }), class: "to-recorded", text: "Recorded frames" }),
+          summary,
+          element("a", {
+            href: formatHash({ stream }),
+            class: "to-recorded",
+            text: "Recorded frames",
+          }),
         ),
         grid,
       ),
     };
     this.#groups.set(stream, group);
-    insertSorted(this.#live, group.element, "data-stream", stream);
-    if (this.#groups.size > 1 || this.#turn > 1) void this.#loadStored(null);
+    insertSorted(this.#streamList, group.element, "data-stream", stream);
+    if (this.#groups.size > 1 || this.#tickCount > 1) void this.#loadStored(null);
     return group;
   }
 
-  #sayAbout({ stream, about }: Group, sources: readonly SourceState[]): void {
-    const own = sources.filter((source) => source.stream === stream);
-    const frames = own.reduce((sum, source) => sum + source.frames, 0);
-    const size = own.reduce((sum, source) => sum + source.bytes, 0);
-    say(about, `${counted(frames, "frame")}, ${bytes(size)}`);
+  #updateSummary({ stream, summary }: StreamGroup, sources: readonly SourceStateJson[]): void {
+    const ofStream = sources.filter((source) => source.stream === stream);
+    const frames = ofStream.reduce((sum, source) => sum + source.frames, 0);
+    const size = ofStream.reduce((sum, source) => sum + source.bytes, 0);
+    setText(summary, `${displayPlural(frames, "frame")}, ${displayBytes(size)}`);
   }
 
-  #onSeen(entries: readonly IntersectionObserverEntry[]): void {
+  #onIntersection(entries: readonly IntersectionObserverEntry[]): void {
     for (const { target, isIntersecting } of entries) {
       const found = this.#cards.get(target);
       if (found === undefined) continue;
@@ -181,21 +201,21 @@ export class LiveView {
       if (isIntersecting) {
         this.#visible.set(card, [group.stream, source]);
         card.draw();
-        void this.#remember(group);
+        void this.#loadHistory(group);
       } else this.#visible.delete(card);
     }
-    this.#watch();
+    this.#updateWatchList();
   }
 
   /** Asks once for each stream what its last minutes were. */
-  async #remember(group: Group): Promise<void> {
-    if (group.isAsked) return;
-    group.isAsked = true;
+  async #loadHistory(group: StreamGroup): Promise<void> {
+    if (group.isHistoryRequested) return;
+    group.isHistoryRequested = true;
     try {
       const path = `/api/streams/${encodeURIComponent(group.stream)}`;
-      const { sources } = await this.#api.get<Stream>(path);
+      const { sources } = await this.#api.get<StreamJson>(path);
       for (const { name, live } of sources) {
-        if (live !== null) group.cards.get(name)?.remember(live);
+        if (live !== null) group.cards.get(name)?.setHistory(live);
       }
     } catch {
       // The plots begin now instead; whether the server is away is said elsewhere.
@@ -203,72 +223,83 @@ export class LiveView {
   }
 
   /** Whether the page itself is seen has changed. */
-  #onVisible(): void {
-    this.#watch();
+  #onVisibilityChange(): void {
+    this.#updateWatchList();
     if (document.hidden) return;
     for (const group of this.#groups.values()) {
-      group.isAsked = false;
-      if ([...group.cards.values()].some((card) => card.isVisible)) void this.#remember(group);
+      group.isHistoryRequested = false;
+      if ([...group.cards.values()].some((card) => card.isVisible)) void this.#loadHistory(group);
     }
   }
 
-  #watch(): void {
+  #updateWatchList(): void {
     const isWatching = this.#isShown && !this.#isPaused && !document.hidden;
     this.#frames.watch(isWatching ? [...this.#visible.values()] : []);
   }
 
-  async #show(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<void> {
+  async #showFrame(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<void> {
     const card = this.#groups.get(header.stream)?.cards.get(header.source);
     if (card === undefined || this.#isPaused) return;
-    const isShown = await card.show(header, frame);
+    const hasPicture = await card.showFrame(header, frame);
     // What cannot be shown is not worth its way either.
-    if (!isShown || this.#calm.matches) await new Promise((go) => setTimeout(go, calmly));
+    if (!hasPicture || this.#reducedMotion.matches)
+      await new Promise((resolve) => setTimeout(resolve, reducedMotionIntervalMs));
   }
 
   async #loadStored(after: string | null): Promise<void> {
     try {
       const from = after === null ? "" : `&after=${encodeURIComponent(after)}`;
       const path = `/api/streams?limit=100${from}`;
-      const page = await this.#api.get<{ streams: Stream[]; next: string | null }>(path);
-      const rows = page.streams.map(storedRow);
+      const page = await this.#api.get<{ streams: StreamJson[]; next: string | null }>(path);
+      const rows = page.streams.map(createStoredRow);
       if (after === null) this.#rows.replaceChildren(...rows);
       else this.#rows.append(...rows);
-      this.#next = page.next;
-      this.#more.hidden = page.next === null;
-      this.#stored.hidden = this.#rows.childElementCount === 0;
-      this.#sayEmpty();
+      this.#nextCursor = page.next;
+      this.#moreButton.hidden = page.next === null;
+      this.#storedSection.hidden = this.#rows.childElementCount === 0;
+      this.#updateEmptyNotice();
     } catch {
       // What is there stays; whether the server is away is said elsewhere.
     }
   }
 
-  #sayEmpty(): void {
-    this.#empty.hidden = this.#groups.size > 0 || this.#rows.childElementCount > 0;
+  #updateEmptyNotice(): void {
+    this.#emptyNotice.hidden = this.#groups.size > 0 || this.#rows.childElementCount > 0;
   }
 }
 
-function storedRow({ name, sources }: Stream): HTMLElement {
+function createStoredRow({ name, sources }: StreamJson): HTMLElement {
   const frames = sources.reduce((sum, source) => sum + source.frames, 0);
   const size = sources.reduce((sum, source) => sum + source.bytes, 0);
-  const [first, last] = spanOf(sources);
+  const [first, last] = captureRange(sources);
   const names = sources.map((source) => source.name);
   const shown =
     names.length > 4
       ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more`
       : names.join(", ");
-  const cells = [shown, count(frames), bytes(size), timeOf(first), timeOf(last)];
+  const cells = [
+    shown,
+    displayCount(frames),
+    displayBytes(size),
+    formatTime(first),
+    formatTime(last),
+  ];
   const row = element(
     "tr",
     {},
-    element("th", { scope: "row" }, element("a", { href: hashOf({ stream: name }), text: name })),
+    element(
+      "th",
+      { scope: "row" },
+      element("a", { href: formatHash({ stream: name }), text: name }),
+    ),
     ...cells.map((text) => element("td", { text })),
   );
-  mark(row, "data-stream", name);
+  setAttribute(row, "data-stream", name);
   return row;
 }
 
 /** First and last capture time of several sources. */
-export function spanOf(
+export function captureRange(
   sources: readonly {
     readonly firstCaptured: string | null;
     readonly lastCaptured: string | null;
@@ -276,24 +307,24 @@ export function spanOf(
 ): [bigint | undefined, bigint | undefined] {
   let [first, last]: [bigint | undefined, bigint | undefined] = [undefined, undefined];
   for (const { firstCaptured, lastCaptured } of sources) {
-    const [from, to] = [nanoseconds(firstCaptured), nanoseconds(lastCaptured)];
+    const [from, to] = [parseNanoseconds(firstCaptured), parseNanoseconds(lastCaptured)];
     if (from !== undefined && (first === undefined || from < first)) first = from;
     if (to !== undefined && (last === undefined || to > last)) last = to;
   }
   return [first, last];
 }
 
-function timeOf(time: bigint | undefined): string {
-  return time === undefined ? "–" : moment(time).slice(0, 19);
+function formatTime(time: bigint | undefined): string {
+  return time === undefined ? "–" : displayDateTime(time).slice(0, 19);
 }
 
 /** cam-2 comes before cam-10. */
-const order = new Intl.Collator("en", { numeric: true });
+const nameOrder = new Intl.Collator("en", { numeric: true });
 
 /** Puts an element among its siblings, which are sorted by an attribute. */
 function insertSorted(parent: HTMLElement, child: HTMLElement, key: string, name: string): void {
   const next = [...parent.children].find(
-    (sibling) => order.compare(sibling.getAttribute(key) ?? "", name) > 0,
+    (sibling) => nameOrder.compare(sibling.getAttribute(key) ?? "", name) > 0,
   );
   parent.insertBefore(child, next ?? null);
 }

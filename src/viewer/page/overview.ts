@@ -1,40 +1,40 @@
 /** What the head and the foot of the page say: the server, its store, who sends, and what went wrong. */
 /// <reference lib="dom" />
-import type { Problem, Sender, State, Store } from "./api.ts";
-import { announce, byId, element, mark, say } from "./dom.ts";
+import type { ProblemJson, SenderJson, StateJson, StoreJson } from "./api.ts";
+import { announce, byId, element, setAttribute, setText } from "./dom.ts";
 import {
-  bytes,
-  clock,
-  count,
-  counted,
-  duration,
-  milliseconds,
-  moment,
-  nanoseconds,
+  displayBytes,
+  displayTimeOfDay,
+  displayCount,
+  displayPlural,
+  displayDuration,
+  toMilliseconds,
+  displayDateTime,
+  parseNanoseconds,
 } from "./format.ts";
 
 /** Problems that are shown, as many as the server remembers. */
-const most = 100;
+const maxProblems = 100;
 
 /** Milliseconds between two things that are read out. */
-const quiet = 10_000;
+const announceIntervalMs = 10_000;
 
 export class Overview {
-  readonly #link = byId("link", HTMLElement);
+  readonly #connection = byId("link", HTMLElement);
   readonly #summary = byId("summary", HTMLElement);
   readonly #senders = byId("senders", HTMLElement);
   readonly #store = byId("store", HTMLElement);
   readonly #problems = byId("problems", HTMLElement);
-  readonly #toSenders = byId("to-senders", HTMLButtonElement);
-  readonly #toProblems = byId("to-problems", HTMLButtonElement);
+  readonly #sendersButton = byId("to-senders", HTMLButtonElement);
+  readonly #problemsButton = byId("to-problems", HTMLButtonElement);
   readonly #list = element("ol", { class: "problems" });
-  #isPresent: boolean | undefined;
-  #announced = 0;
+  #isOnline: boolean | undefined;
+  #announcedAt = 0;
 
   constructor() {
     for (const [from, to] of [
-      [this.#toSenders, "senders-title"],
-      [this.#toProblems, "problems-title"],
+      [this.#sendersButton, "senders-title"],
+      [this.#problemsButton, "problems-title"],
     ] as const) {
       from.addEventListener("click", () => {
         const title = byId(to, HTMLElement);
@@ -42,44 +42,47 @@ export class Overview {
         title.focus();
       });
     }
-    this.#countProblems();
+    this.#updateProblemCount();
   }
 
   /** The server answers, or does no longer. */
-  set isPresent(value: boolean) {
-    if (value === this.#isPresent) return;
-    const wasPresent = this.#isPresent;
-    this.#isPresent = value;
+  set isOnline(value: boolean) {
+    if (value === this.#isOnline) return;
+    const wasOnline = this.#isOnline;
+    this.#isOnline = value;
     document.body.classList.toggle("away", !value);
     document.body.classList.toggle("present", value);
     const since = new Date().toISOString().slice(11, 19);
-    say(
-      this.#link,
+    setText(
+      this.#connection,
       value
         ? "Connected"
-        : wasPresent === true
+        : wasOnline === true
           ? `The server is away since ${since} UTC; looking for it`
           : "The server does not answer; looking for it",
     );
   }
 
-  update({ store, senders, time }: State): void {
-    const now = nanoseconds(time);
-    this.#sayStore(store);
-    this.#saySenders(senders, now === undefined ? Date.now() : milliseconds(now));
+  update({ store, senders, time }: StateJson): void {
+    const now = parseNanoseconds(time);
+    this.#updateStore(store);
+    this.#updateSenders(senders, now === undefined ? Date.now() : toMilliseconds(now));
   }
 
-  #sayStore(store: Store | null): void {
+  #updateStore(store: StoreJson | null): void {
     if (store === null) {
-      say(this.#summary, "");
-      say(this.#store, "This key does not show the store.");
+      setText(this.#summary, "");
+      setText(this.#store, "This key does not show the store.");
       return;
     }
     const [frames, size] = [Number(store.frames), Number(store.bytes)];
     const free = store.free === null ? undefined : Number(store.free);
     const total = store.total === null ? undefined : Number(store.total);
-    const room = free === undefined ? "" : `, ${bytes(free)} free`;
-    say(this.#summary, `${counted(frames, "frame")}, ${bytes(size)} stored${room}`);
+    const freeText = free === undefined ? "" : `, ${displayBytes(free)} free`;
+    setText(
+      this.#summary,
+      `${displayPlural(frames, "frame")}, ${displayBytes(size)} stored${freeText}`,
+    );
     if (this.#store.childElementCount === 0) {
       this.#store.append(
         element("p", { class: "place" }),
@@ -87,8 +90,8 @@ export class Overview {
         element("p"),
       );
     }
-    const [place, bar, words] = this.#store.children;
-    say(place!, store.place);
+    const [place, bar, text] = this.#store.children;
+    setText(place!, store.place);
     const hasRoom = free !== undefined && total !== undefined && total > 0;
     bar!.toggleAttribute("hidden", !hasRoom);
     if (hasRoom) {
@@ -96,84 +99,85 @@ export class Overview {
       (bar!.firstElementChild as HTMLElement).style.width = `${used}%`;
       bar!.classList.toggle("short", used > 90);
     }
-    const ofTotal = hasRoom ? ` of ${bytes(total)}` : "";
-    const left = free === undefined ? "" : `; ${bytes(free)}${ofTotal} free`;
-    say(words!, `${counted(frames, "frame")} in ${bytes(size)}${left}`);
+    const ofTotal = hasRoom ? ` of ${displayBytes(total)}` : "";
+    const left = free === undefined ? "" : `; ${displayBytes(free)}${ofTotal} free`;
+    setText(text!, `${displayPlural(frames, "frame")} in ${displayBytes(size)}${left}`);
   }
 
-  #saySenders(senders: readonly Sender[], now: number): void {
-    say(this.#toSenders, counted(senders.length, "sender"));
+  #updateSenders(senders: readonly SenderJson[], now: number): void {
+    setText(this.#sendersButton, displayPlural(senders.length, "sender"));
     if (senders.length === 0) {
-      say(this.#senders, "Nobody is connected.");
+      setText(this.#senders, "Nobody is connected.");
       return;
     }
     // A new list only where something else is said: what is selected in it stays selected.
-    const lines = senders.map((sender) => senderLines(sender, now));
+    const lines = senders.map((sender) => formatSender(sender, now));
     const text = JSON.stringify(lines);
     if (this.#senders.dataset["said"] === text) return;
     this.#senders.dataset["said"] = text;
-    const list = element("ul", { class: "senders" });
+    const senderList = element("ul", { class: "senders" });
     for (const [first, second] of lines) {
-      list.append(
+      senderList.append(
         element("li", {}, element("span", { text: first }), element("small", { text: second })),
       );
     }
-    this.#senders.replaceChildren(list);
+    this.#senders.replaceChildren(senderList);
   }
 
   /** All problems that the server remembers, oldest first. */
-  remember(problems: readonly Problem[]): void {
+  setProblems(problems: readonly ProblemJson[]): void {
     const ordered = problems.toSorted((one, other) =>
       BigInt(one.time) < BigInt(other.time) ? 1 : -1,
     );
-    this.#list.replaceChildren(...ordered.slice(0, most).map(problemItem));
-    this.#countProblems();
+    this.#list.replaceChildren(...ordered.slice(0, maxProblems).map(createProblemItem));
+    this.#updateProblemCount();
   }
 
   /** One more. */
-  add(problem: Problem): void {
-    this.#list.prepend(problemItem(problem));
-    while (this.#list.childElementCount > most) this.#list.lastElementChild?.remove();
-    this.#countProblems();
-    if (Date.now() - this.#announced < quiet) return;
-    this.#announced = Date.now();
+  addProblem(problem: ProblemJson): void {
+    this.#list.prepend(createProblemItem(problem));
+    while (this.#list.childElementCount > maxProblems) this.#list.lastElementChild?.remove();
+    this.#updateProblemCount();
+    if (Date.now() - this.#announcedAt < announceIntervalMs) return;
+    this.#announcedAt = Date.now();
     announce(problem.message);
   }
 
-  #countProblems(): void {
+  #updateProblemCount(): void {
     const number = this.#list.childElementCount;
-    say(this.#toProblems, number === 0 ? "No problems" : counted(number, "problem"));
-    this.#toProblems.classList.toggle("bad", number > 0);
-    if (number === 0) say(this.#problems, "None since the server started.");
+    setText(this.#problemsButton, number === 0 ? "No problems" : displayPlural(number, "problem"));
+    this.#problemsButton.classList.toggle("bad", number > 0);
+    if (number === 0) setText(this.#problems, "None since the server started.");
     else if (this.#list.parentNode !== this.#problems) this.#problems.replaceChildren(this.#list);
   }
 }
 
-function senderLines(sender: Sender, now: number): readonly [string, string] {
-  const since = nanoseconds(sender.since);
+function formatSender(sender: SenderJson, now: number): readonly [string, string] {
+  const since = parseNanoseconds(sender.since);
   const age =
-    since === undefined ? "" : `, for ${duration(Math.max(0, now - milliseconds(since)))}`;
+    since === undefined ? "" : `, for ${displayDuration(Math.max(0, now - toMilliseconds(since)))}`;
   const names = sender.sources.slice(0, 6).join(", ");
   const more = sender.sources.length > 6 ? ` and ${sender.sources.length - 6} more` : "";
   const key = sender.key === null ? "" : `, key ${sender.key}`;
   const software = sender.software === null ? "" : `, ${sender.software}`;
   return [
     `${sender.stream}: ${names}${more}`,
-    `${sender.peer}${key}${software}${age}; ${count(sender.frames)} frames, ${bytes(sender.bytes)}`,
+    `${sender.peer}${key}${software}${age}; ${displayCount(sender.frames)} frames, ${displayBytes(sender.bytes)}`,
   ];
 }
 
-function problemItem({ time, code, message, stream, source }: Problem): HTMLElement {
-  const at = nanoseconds(time);
+function createProblemItem({ time, code, message, stream, source }: ProblemJson): HTMLElement {
+  const at = parseNanoseconds(time);
   const where = [stream, source].filter((part) => part !== null).join(" / ");
   const item = element(
     "li",
     {},
-    element("time", { text: at === undefined ? "" : clock(at).slice(0, 8) }),
+    element("time", { text: at === undefined ? "" : displayTimeOfDay(at).slice(0, 8) }),
     element("span", { text: message }),
   );
-  if (at !== undefined) mark(item.firstElementChild!, "title", `${moment(at)} UTC`);
+  if (at !== undefined)
+    setAttribute(item.firstElementChild!, "title", `${displayDateTime(at)} UTC`);
   if (where !== "") item.append(element("small", { text: where }));
-  mark(item, "data-code", code);
+  setAttribute(item, "data-code", code);
   return item;
 }

@@ -1,31 +1,45 @@
 /** One source of a recorded moment: its frame, what is known of it, and its download. */
 /// <reference lib="dom" />
-import { type Api, type Frame, frameAddress } from "./api.ts";
-import { element, mark, say } from "./dom.ts";
-import { bytes, clock, count, delay, exactTime, milliseconds, nanoseconds } from "./format.ts";
+import { type ApiClient, type FrameJson, frameUrl } from "./api.ts";
+import { element, setAttribute, setText } from "./dom.ts";
+import {
+  displayBytes,
+  displayTimeOfDay,
+  displayCount,
+  displayDelay,
+  displayExactTime,
+  toMilliseconds,
+  parseNanoseconds,
+} from "./format.ts";
 import { Picture } from "./picture.ts";
-import type { Thermal } from "./thermal.ts";
+import type { GreyPainter } from "./thermal.ts";
 
-export class Panel {
+export class FramePanel {
   readonly element: HTMLElement;
   readonly picture: Picture;
   readonly source: string;
   /** Whether it can be seen on the screen. */
   isVisible = false;
-  readonly #api: Api;
-  readonly #choice = element("input", { type: "radio", name: "stepped" });
+  readonly #api: ApiClient;
+  readonly #radio = element("input", { type: "radio", name: "stepped" });
   readonly #offset = element("span", { class: "number last" });
   readonly #facts = element("dl", { class: "facts" });
   readonly #download = element("a", { class: "download", text: "Download", hidden: true });
-  #frame: Frame | undefined;
+  #frame: FrameJson | undefined;
 
-  /** @param choose is called when this is to be the source that is stepped through */
-  constructor(api: Api, stream: string, source: string, thermal: Thermal, choose: () => void) {
+  /** @param onChoose is called when this is to be the source that is stepped through */
+  constructor(
+    api: ApiClient,
+    stream: string,
+    source: string,
+    painter: GreyPainter,
+    onChoose: () => void,
+  ) {
     this.#api = api;
     this.source = source;
-    this.picture = new Picture(thermal, `${stream}/${source}`, "stored");
+    this.picture = new Picture(painter, `${stream}/${source}`, "stored");
     this.picture.label = `${source} of ${stream}`;
-    this.#choice.addEventListener("change", choose);
+    this.#radio.addEventListener("change", onChoose);
     this.element = element(
       "article",
       { class: "card panel", "aria-label": source, "data-stream": stream, "data-source": source },
@@ -35,7 +49,7 @@ export class Panel {
         element(
           "h3",
           {},
-          element("label", { title: "Step through this source" }, this.#choice, source),
+          element("label", { title: "Step through this source" }, this.#radio, source),
         ),
         this.#offset,
       ),
@@ -52,46 +66,46 @@ export class Panel {
   }
 
   /** The frame that is shown. */
-  get frame(): Frame | undefined {
+  get frame(): FrameJson | undefined {
     return this.#frame;
   }
 
-  set isChosen(value: boolean) {
-    this.#choice.checked = value;
+  set isSelected(value: boolean) {
+    this.#radio.checked = value;
     this.element.classList.toggle("chosen", value);
   }
 
   /** Shows a frame beside the moment that is meant. What is there already is not fetched again. */
-  async show(frame: Frame, at: bigint): Promise<void> {
-    const captured = nanoseconds(frame.captured) ?? at;
-    const offset = milliseconds(captured - at);
+  async show(frame: FrameJson, at: bigint): Promise<void> {
+    const captured = parseNanoseconds(frame.captured) ?? at;
+    const offset = toMilliseconds(captured - at);
     const sign = offset > 0 ? "+" : "";
-    say(this.#offset, captured === at ? "at the moment" : `${sign}${delay(offset)}`);
+    setText(this.#offset, captured === at ? "at the moment" : `${sign}${displayDelay(offset)}`);
     this.element.classList.toggle("far", Math.abs(offset) > 1000);
-    if (this.#frame !== undefined && isSame(this.#frame, frame)) return;
-    const image = await this.#api.bytes(frameAddress(frame));
+    if (this.#frame !== undefined && isSameFrame(this.#frame, frame)) return;
+    const image = await this.#api.bytes(frameUrl(frame));
     await this.picture.show(image, frame.type, frame.raw);
     this.#frame = frame;
-    this.picture.label = `${this.source} of ${frame.stream}, frame ${count(frame.number)} of ${clock(captured)} UTC`;
-    this.#sayFacts(frame);
-    mark(this.element, "data-number", frame.number);
-    mark(this.element, "data-name", frame.name);
-    mark(this.element, "data-captured", frame.captured);
+    this.picture.label = `${this.source} of ${frame.stream}, frame ${displayCount(frame.number)} of ${displayTimeOfDay(captured)} UTC`;
+    this.#updateFacts(frame);
+    setAttribute(this.element, "data-number", frame.number);
+    setAttribute(this.element, "data-name", frame.name);
+    setAttribute(this.element, "data-captured", frame.captured);
   }
 
   download(): void {
     if (this.#frame !== undefined) this.#download.click();
   }
 
-  #sayFacts(frame: Frame): void {
+  #updateFacts(frame: FrameJson): void {
     const shape =
       frame.raw === null ? "" : `, ${frame.raw.width}x${frame.raw.height} ${frame.raw.format}`;
     const facts: [string, string][] = [
       ["name", frame.name],
-      ["number", count(frame.number)],
-      ["captured", timeOf(frame.captured)],
-      ["received", timeOf(frame.received)],
-      ["size", `${bytes(frame.size)} (${count(frame.size)} bytes)${shape}`],
+      ["number", displayCount(frame.number)],
+      ["captured", formatTime(frame.captured)],
+      ["received", formatTime(frame.received)],
+      ["size", `${displayBytes(frame.size)} (${displayCount(frame.size)} bytes)${shape}`],
       ["CRC-32", frame.crc32],
       ["session", frame.session],
     ];
@@ -103,19 +117,19 @@ export class Panel {
         element("div", {}, element("dt", { text: name }), element("dd", { text: value })),
       ),
     );
-    this.#download.href = frameAddress(frame);
+    this.#download.href = frameUrl(frame);
     this.#download.download = frame.name;
     this.#download.hidden = false;
   }
 }
 
-function isSame(one: Frame, other: Frame): boolean {
+function isSameFrame(one: FrameJson, other: FrameJson): boolean {
   return one.name === other.name && one.crc32 === other.crc32 && one.session === other.session;
 }
 
-function timeOf(text: string): string {
-  const time = nanoseconds(text);
-  return time === undefined ? text : exactTime(time);
+function formatTime(text: string): string {
+  const time = parseNanoseconds(text);
+  return time === undefined ? text : displayExactTime(time);
 }
 
 function metadataText(metadata: unknown): string {

@@ -1,111 +1,111 @@
 /** The last minutes of a source in a few square centimetres: its rate, its bandwidth, its gaps. */
 /// <reference lib="dom" />
-import { colourOf, element, fitCanvas, mark } from "./dom.ts";
-import { bytes, counted, digits } from "./format.ts";
+import { cssColour, element, fitCanvas, setAttribute } from "./dom.ts";
+import { displayBytes, displayPlural, displayNumber } from "./format.ts";
 
 /** Rate, bandwidth, and numbers that were missing, in two seconds. */
-type Entry = readonly [rate: number, bandwidth: number, gaps: number];
+type HistoryEntry = readonly [rate: number, bandwidth: number, gaps: number];
 
 /** Entries of five minutes. */
-const most = 150;
+const maxEntries = 150;
 
 export class Plot {
   readonly element = element("canvas", { class: "plot", role: "img" });
-  #entries: Entry[] = [];
+  #entries: HistoryEntry[] = [];
 
   /** Takes what the server remembers. */
-  begin(entries: readonly Entry[]): void {
-    this.#entries = entries.slice(-most);
+  setHistory(entries: readonly HistoryEntry[]): void {
+    this.#entries = entries.slice(-maxEntries);
   }
 
   /** Goes on by one entry. */
-  push(entry: Entry): void {
+  push(entry: HistoryEntry): void {
     this.#entries.push(entry);
-    if (this.#entries.length > most) this.#entries.shift();
+    if (this.#entries.length > maxEntries) this.#entries.shift();
   }
 
   draw(): void {
-    const fitted = fitCanvas(this.element);
-    if (fitted === undefined) return;
-    const { pen, width, height } = fitted;
-    const highest = Math.max(0.1, ...this.#entries.map(([rate]) => rate));
-    const widest = Math.max(1, ...this.#entries.map(([, bandwidth]) => bandwidth));
-    const floor = height - 4;
+    const canvas = fitCanvas(this.element);
+    if (canvas === undefined) return;
+    const { context, width, height } = canvas;
+    const maxRate = Math.max(0.1, ...this.#entries.map(([rate]) => rate));
+    const maxBandwidth = Math.max(1, ...this.#entries.map(([, bandwidth]) => bandwidth));
+    const baseline = height - 4;
     const x = (index: number): number =>
-      width - 1 - ((this.#entries.length - 1 - index) / (most - 1)) * (width - 2);
-    const y = (share: number): number => floor - share * (floor - 3) * 0.92;
-    this.#rule(pen, width, floor);
-    this.#area(pen, x, (entry) => y(entry[1] / widest), floor);
-    this.#line(pen, x, (entry) => y(entry[0] / highest));
-    pen.fillStyle = colourOf("bad");
+      width - 1 - ((this.#entries.length - 1 - index) / (maxEntries - 1)) * (width - 2);
+    const y = (share: number): number => baseline - share * (baseline - 3) * 0.92;
+    this.#drawAxis(context, width, baseline);
+    this.#drawBandwidth(context, x, (entry) => y(entry[1] / maxBandwidth), baseline);
+    this.#drawRate(context, x, (entry) => y(entry[0] / maxRate));
+    context.fillStyle = cssColour("bad");
     for (const [index, [, , gaps]] of this.#entries.entries()) {
-      if (gaps > 0) pen.fillRect(Math.round(x(index)) - 1, 2, 2, floor - 1);
+      if (gaps > 0) context.fillRect(Math.round(x(index)) - 1, 2, 2, baseline - 1);
     }
-    this.#label(pen, `${digits(highest)} /s`);
-    mark(this.element, "aria-label", this.#words());
+    this.#drawLabel(context, `${displayNumber(maxRate)} /s`);
+    setAttribute(this.element, "aria-label", this.#describe());
   }
 
   /** What the height stands for. */
-  #label(pen: CanvasRenderingContext2D, text: string): void {
-    pen.font = `10px ${getComputedStyle(this.element).fontFamily}`;
-    pen.textBaseline = "top";
-    pen.fillStyle = colourOf("paper");
-    pen.fillRect(0, 0, pen.measureText(text).width + 4, 12);
-    pen.fillStyle = colourOf("dim");
-    pen.fillText(text, 0, 1);
+  #drawLabel(context: CanvasRenderingContext2D, text: string): void {
+    context.font = `10px ${getComputedStyle(this.element).fontFamily}`;
+    context.textBaseline = "top";
+    context.fillStyle = cssColour("paper");
+    context.fillRect(0, 0, context.measureText(text).width + 4, 12);
+    context.fillStyle = cssColour("dim");
+    context.fillText(text, 0, 1);
   }
 
-  #rule(pen: CanvasRenderingContext2D, width: number, floor: number): void {
-    pen.strokeStyle = colourOf("line");
-    pen.lineWidth = 1;
-    pen.beginPath();
-    pen.moveTo(0, floor + 0.5);
-    pen.lineTo(width, floor + 0.5);
+  #drawAxis(context: CanvasRenderingContext2D, width: number, baseline: number): void {
+    context.strokeStyle = cssColour("line");
+    context.lineWidth = 1;
+    context.beginPath();
+    context.moveTo(0, baseline + 0.5);
+    context.lineTo(width, baseline + 0.5);
     // A tick for each minute.
     for (let minute = 0; minute <= 5; minute++) {
       const at = Math.min(width - 0.5, Math.round(width - 1 - (minute / 5) * (width - 2)) + 0.5);
-      pen.moveTo(at, floor);
-      pen.lineTo(at, floor + 4);
+      context.moveTo(at, baseline);
+      context.lineTo(at, baseline + 4);
     }
-    pen.stroke();
+    context.stroke();
   }
 
-  #area(
-    pen: CanvasRenderingContext2D,
+  #drawBandwidth(
+    context: CanvasRenderingContext2D,
     x: (index: number) => number,
-    y: (entry: Entry) => number,
-    floor: number,
+    y: (entry: HistoryEntry) => number,
+    baseline: number,
   ): void {
     if (this.#entries.length < 2) return;
-    pen.fillStyle = colourOf("faint");
-    pen.beginPath();
-    pen.moveTo(x(0), floor);
-    for (const [index, entry] of this.#entries.entries()) pen.lineTo(x(index), y(entry));
-    pen.lineTo(x(this.#entries.length - 1), floor);
-    pen.fill();
+    context.fillStyle = cssColour("faint");
+    context.beginPath();
+    context.moveTo(x(0), baseline);
+    for (const [index, entry] of this.#entries.entries()) context.lineTo(x(index), y(entry));
+    context.lineTo(x(this.#entries.length - 1), baseline);
+    context.fill();
   }
 
-  #line(
-    pen: CanvasRenderingContext2D,
+  #drawRate(
+    context: CanvasRenderingContext2D,
     x: (index: number) => number,
-    y: (entry: Entry) => number,
+    y: (entry: HistoryEntry) => number,
   ): void {
-    pen.strokeStyle = colourOf("signal");
-    pen.lineWidth = 1.25;
-    pen.lineJoin = "round";
-    pen.beginPath();
-    for (const [index, entry] of this.#entries.entries()) pen.lineTo(x(index), y(entry));
-    pen.stroke();
+    context.strokeStyle = cssColour("signal");
+    context.lineWidth = 1.25;
+    context.lineJoin = "round";
+    context.beginPath();
+    for (const [index, entry] of this.#entries.entries()) context.lineTo(x(index), y(entry));
+    context.stroke();
   }
 
-  #words(): string {
+  #describe(): string {
     const rates = this.#entries.map(([rate]) => rate);
     if (rates.length === 0) return "The last five minutes: nothing yet";
     const lost = this.#entries.reduce((sum, [, , gaps]) => sum + gaps, 0);
-    const widest = Math.max(...this.#entries.map(([, bandwidth]) => bandwidth));
+    const maxBandwidth = Math.max(...this.#entries.map(([, bandwidth]) => bandwidth));
     return (
-      `The last five minutes: ${digits(Math.min(...rates))} to ${digits(Math.max(...rates))} frames a second, ` +
-      `up to ${bytes(widest)} a second, ${counted(lost, "frame")} missing`
+      `The last five minutes: ${displayNumber(Math.min(...rates))} to ${displayNumber(Math.max(...rates))} frames a second, ` +
+      `up to ${displayBytes(maxBandwidth)} a second, ${displayPlural(lost, "frame")} missing`
     );
   }
 }

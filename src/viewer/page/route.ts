@@ -1,8 +1,8 @@
 /** What the address says is shown: nothing for the live view, or a stream, a source of it and a moment. */
 /// <reference lib="dom" />
-import { nanoseconds } from "./format.ts";
+import { parseNanoseconds } from "./format.ts";
 
-export interface Place {
+export interface ViewRoute {
   readonly stream: string;
   /** The source that is stepped through. */
   readonly source?: string | undefined;
@@ -11,7 +11,7 @@ export interface Place {
 }
 
 /** `#/run7?source=visible&at=1764090846123456789`. */
-export function hashOf({ stream, source, at }: Place): string {
+export function formatHash({ stream, source, at }: ViewRoute): string {
   const query = new URLSearchParams();
   if (source !== undefined) query.set("source", source);
   if (at !== undefined) query.set("at", `${at}`);
@@ -20,15 +20,15 @@ export function hashOf({ stream, source, at }: Place): string {
 }
 
 /** The place that a hash names; undefined for the live view. */
-export function placeOf(hash: string): Place | undefined {
+export function parseHash(hash: string): ViewRoute | undefined {
   const [, stream, query] = /^#\/([^?]+)(?:\?(.*))?$/.exec(hash) ?? [];
   if (stream === undefined) return undefined;
-  const said = new URLSearchParams(query ?? "");
+  const params = new URLSearchParams(query ?? "");
   try {
     return {
       stream: decodeURIComponent(stream),
-      source: said.get("source") ?? undefined,
-      at: nanoseconds(said.get("at")),
+      source: params.get("source") ?? undefined,
+      at: parseNanoseconds(params.get("at")),
     };
   } catch {
     // Half an escape, as from a cut address.

@@ -1,12 +1,12 @@
 /** Who looks: nobody in particular where the server asks for no key, otherwise whoever logged in with one. */
 /// <reference lib="dom" />
-import { type Api, sourcePath } from "./api.ts";
+import { type ApiClient, sourcePath } from "./api.ts";
 import type { Dialogs } from "./dialogs.ts";
 import { byId } from "./dom.ts";
-import { moment, nanoseconds } from "./format.ts";
+import { displayDateTime, parseNanoseconds } from "./format.ts";
 
 /** What the server says of a login. */
-interface Login {
+interface LoginStatus {
   /** Whether it asks for keys at all. */
   readonly needed: boolean;
   /** Name of the key; null without a login. */
@@ -14,43 +14,43 @@ interface Login {
 }
 
 /** Milliseconds between two questions: a login that nobody uses ends after hours. */
-const pace = 3_600_000;
+const statusIntervalMs = 3_600_000;
 
-export class Session {
+export class PageLogin {
   readonly #dialogs: Dialogs;
   readonly #logout = byId("logout", HTMLButtonElement);
 
   constructor(dialogs: Dialogs) {
     this.#dialogs = dialogs;
-    this.#logout.addEventListener("click", () => void this.#leave());
-    setInterval(() => void this.#look(), pace);
+    this.#logout.addEventListener("click", () => void this.#logOut());
+    setInterval(() => void this.#loadStatus(), statusIntervalMs);
   }
 
   /** Has the key asked for, if it is needed and was not given yet. */
-  async begin(): Promise<void> {
-    const login = await this.#look();
+  async start(): Promise<void> {
+    const login = await this.#loadStatus();
     if (login?.needed === true && login.name === null) await this.askForKey();
   }
 
   /** Asks for the key until there is one that the server takes. */
   async askForKey(): Promise<void> {
-    await this.#dialogs.askForKey((key) => this.#enter(key));
-    await this.#look();
+    await this.#dialogs.askForKey((key) => this.#submitKey(key));
+    await this.#loadStatus();
   }
 
   /** Shows where other programs find a source: with a token of its own where the server asks for keys. */
-  async showAddress(api: Api, stream: string, source: string): Promise<void> {
+  async showAddress(api: ApiClient, stream: string, source: string): Promise<void> {
     try {
-      const made = await api.post<{ address: string; expires: string | null }>("/api/tokens", {
+      const token = await api.post<{ address: string; expires: string | null }>("/api/tokens", {
         stream,
         source,
       });
-      const ends = nanoseconds(made.expires);
+      const expires = parseNanoseconds(token.expires);
       await this.#dialogs.showAddress(
         source,
         // Of what the server says only the path counts: how it is reached, this page knows.
-        location.origin + pathOf(made.address, `${sourcePath(stream, source)}/latest.mjpeg`),
-        ends === undefined ? undefined : `${moment(ends).slice(0, 16)} UTC`,
+        location.origin + toPath(token.address, `${sourcePath(stream, source)}/latest.mjpeg`),
+        expires === undefined ? undefined : `${displayDateTime(expires).slice(0, 16)} UTC`,
       );
     } catch (error) {
       this.#dialogs.showFailure(error instanceof Error ? error.message : `${error}`);
@@ -58,26 +58,26 @@ export class Session {
   }
 
   /** Gives the key to the server; what is wrong comes back as words. */
-  async #enter(key: string): Promise<string | undefined> {
+  async #submitKey(key: string): Promise<string | undefined> {
     try {
-      const answer = await fetch("/login", {
+      const response = await fetch("/login", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ key }),
       });
-      if (answer.ok) return undefined;
-      const { message } = (await answer.json()) as { message?: unknown };
-      return typeof message === "string" ? message : `The server answered with ${answer.status}`;
+      if (response.ok) return undefined;
+      const { message } = (await response.json()) as { message?: unknown };
+      return typeof message === "string" ? message : `The server answered with ${response.status}`;
     } catch {
       return "The server does not answer";
     }
   }
 
-  async #look(): Promise<Login | undefined> {
+  async #loadStatus(): Promise<LoginStatus | undefined> {
     try {
-      const answer = await fetch("/login");
-      if (!answer.ok) return undefined;
-      const login = (await answer.json()) as Login;
+      const response = await fetch("/login");
+      if (!response.ok) return undefined;
+      const login = (await response.json()) as LoginStatus;
       this.#logout.hidden = login.name === null;
       this.#logout.title = login.name === null ? "" : `Logged in with the key ${login.name}`;
       return login;
@@ -87,7 +87,7 @@ export class Session {
     }
   }
 
-  async #leave(): Promise<void> {
+  async #logOut(): Promise<void> {
     try {
       await fetch("/logout", { method: "POST" });
     } finally {
@@ -97,11 +97,11 @@ export class Session {
   }
 }
 
-function pathOf(address: string, otherwise: string): string {
+function toPath(address: string, fallback: string): string {
   try {
     const { pathname, search } = new URL(address, location.href);
     return pathname + search;
   } catch {
-    return otherwise;
+    return fallback;
   }
 }

@@ -1,123 +1,138 @@
 /** Paints grey pictures in workers: values become colours there, and the page stays quick. */
 /// <reference lib="dom" />
-import { decodeGrey, type Grey, type GreyRange, greyRange, stretch } from "../grey.ts";
-import { colour, type PaletteName } from "../palette.ts";
-import type { Raw } from "./api.ts";
+import { decodeGrey, type GreyImage, type GreyRange, greyRange, stretch } from "../grey.ts";
+import { applyPalette, type PaletteName } from "../palette.ts";
+import type { RawShapeJson } from "./api.ts";
 
 /** What is to be painted. */
-interface Order {
+interface PaintRequest {
   readonly id: number;
   readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly raw: Raw | null;
+  readonly raw: RawShapeJson | null;
   /** Undefined: what fits the picture, iron for more than 8 bits. */
   readonly palette: PaletteName | undefined;
   /** The range of the picture before: `keep` takes it as it is, `follow` goes towards the new one. */
-  readonly before: GreyRange | undefined;
-  readonly manner: RangeManner;
+  readonly previousRange: GreyRange | undefined;
+  readonly rangeMode: RangeMode;
 }
 
 /** How the range is found: anew for each picture, calmly from the one before, or not any more. */
-export type RangeManner = "fresh" | "follow" | "keep";
+export type RangeMode = "fresh" | "follow" | "keep";
 
 /** A grey picture and its colours. */
-export interface Painted extends Grey {
+export interface PaintedImage extends GreyImage {
   readonly pixels: Uint8ClampedArray<ArrayBuffer>;
   readonly range: GreyRange;
   readonly palette: PaletteName;
 }
 
-type Answer = ({ readonly id: number } & Painted) | { readonly id: number; readonly error: string };
+type PaintResult =
+  ({ readonly id: number } & PaintedImage) | { readonly id: number; readonly error: string };
 
 /** Part of the way that a range goes with each picture, so that one hot pixel does not make the rest flicker. */
-const pace = 0.25;
+const rangeFollowShare = 0.25;
 
-async function paint({ bytes, raw, palette, before, manner }: Order): Promise<Painted> {
+async function paint({
+  bytes,
+  raw,
+  palette,
+  previousRange,
+  rangeMode,
+}: PaintRequest): Promise<PaintedImage> {
   const grey = await decodeGrey(bytes, raw);
-  const range = before !== undefined && manner === "keep" ? before : rangeOf(grey, before, manner);
+  const range =
+    previousRange !== undefined && rangeMode === "keep"
+      ? previousRange
+      : chooseRange(grey, previousRange, rangeMode);
   const name = palette ?? (grey.maximum > 0xff ? "iron" : "grey");
-  return { ...grey, range, palette: name, pixels: colour(stretch(grey, range), name) };
+  return { ...grey, range, palette: name, pixels: applyPalette(stretch(grey, range), name) };
 }
 
-function rangeOf(grey: Grey, before: GreyRange | undefined, manner: RangeManner): GreyRange {
-  const found = greyRange(grey);
-  if (before === undefined || manner === "fresh") return found;
-  const width = before.high - before.low;
-  const moved = Math.abs(found.low - before.low) + Math.abs(found.high - before.high);
+function chooseRange(
+  grey: GreyImage,
+  previousRange: GreyRange | undefined,
+  rangeMode: RangeMode,
+): GreyRange {
+  const newRange = greyRange(grey);
+  if (previousRange === undefined || rangeMode === "fresh") return newRange;
+  const width = previousRange.high - previousRange.low;
+  const distance =
+    Math.abs(newRange.low - previousRange.low) + Math.abs(newRange.high - previousRange.high);
   // Another scene altogether, such as after a shutter.
-  if (moved > width) return found;
+  if (distance > width) return newRange;
   return {
-    low: before.low + (found.low - before.low) * pace,
-    high: before.high + (found.high - before.high) * pace,
+    low: previousRange.low + (newRange.low - previousRange.low) * rangeFollowShare,
+    high: previousRange.high + (newRange.high - previousRange.high) * rangeFollowShare,
   };
 }
 
 /** What the worker has of its scope, which the types of a page do not know. */
 interface WorkerScope {
-  onmessage: ((event: MessageEvent<Order>) => void) | null;
-  postMessage(message: Answer, transfer: Transferable[]): void;
+  onmessage: ((event: MessageEvent<PaintRequest>) => void) | null;
+  postMessage(message: PaintResult, transfer: Transferable[]): void;
 }
 
 /** The other end: runs in a worker. */
-export function serveThermal(): void {
+export function servePaintWorker(): void {
   const scope = globalThis as unknown as WorkerScope;
   scope.onmessage = ({ data }) => {
     paint(data).then(
-      (painted) => {
-        const transfer = [painted.pixels.buffer, painted.samples.buffer];
-        scope.postMessage({ id: data.id, ...painted }, transfer);
+      (image) => {
+        const transfer = [image.pixels.buffer, image.samples.buffer];
+        scope.postMessage({ id: data.id, ...image }, transfer);
       },
       (error: Error) => scope.postMessage({ id: data.id, error: error.message }, []),
     );
   };
 }
 
-interface Waiting {
-  resolve(painted: Painted): void;
+interface PendingPaint {
+  resolve(image: PaintedImage): void;
   reject(error: Error): void;
 }
 
 /** A worker, and what it has still to answer. */
-class Painter {
+class PaintWorker {
   readonly #worker: Worker;
-  readonly #waiting = new Map<number, Waiting>();
-  #last = 0;
+  readonly #pending = new Map<number, PendingPaint>();
+  #lastId = 0;
 
-  constructor(address: string) {
-    this.#worker = new Worker(address, { type: "module" });
-    this.#worker.onmessage = ({ data }: MessageEvent<Answer>) => {
-      const waiting = this.#waiting.get(data.id);
-      this.#waiting.delete(data.id);
-      if ("error" in data) waiting?.reject(new Error(data.error));
-      else waiting?.resolve(data);
+  constructor(scriptUrl: string) {
+    this.#worker = new Worker(scriptUrl, { type: "module" });
+    this.#worker.onmessage = ({ data }: MessageEvent<PaintResult>) => {
+      const pending = this.#pending.get(data.id);
+      this.#pending.delete(data.id);
+      if ("error" in data) pending?.reject(new Error(data.error));
+      else pending?.resolve(data);
     };
     this.#worker.onerror = () => {
-      for (const { reject } of this.#waiting.values()) reject(new Error("The picture has no room"));
-      this.#waiting.clear();
+      for (const { reject } of this.#pending.values()) reject(new Error("The picture has no room"));
+      this.#pending.clear();
     };
   }
 
-  get busy(): number {
-    return this.#waiting.size;
+  get pendingCount(): number {
+    return this.#pending.size;
   }
 
-  paint(order: Omit<Order, "id">): Promise<Painted> {
-    const id = ++this.#last;
+  paint(request: Omit<PaintRequest, "id">): Promise<PaintedImage> {
+    const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, ...order }, [order.bytes.buffer]);
+      this.#pending.set(id, { resolve, reject });
+      this.#worker.postMessage({ id, ...request }, [request.bytes.buffer]);
     });
   }
 }
 
 /** Paints in up to four workers. */
-export class Thermal {
-  readonly #address: string;
-  readonly #painters: Painter[] = [];
-  readonly #most = Math.max(1, Math.min(4, navigator.hardwareConcurrency - 1));
+export class GreyPainter {
+  readonly #scriptUrl: string;
+  readonly #workers: PaintWorker[] = [];
+  readonly #maxWorkers = Math.max(1, Math.min(4, navigator.hardwareConcurrency - 1));
 
-  /** @param address of the script whose worker runs `serveThermal` */
-  constructor(address: string) {
-    this.#address = address;
+  /** @param scriptUrl of the script whose worker runs `serveThermal` */
+  constructor(scriptUrl: string) {
+    this.#scriptUrl = scriptUrl;
   }
 
   /**
@@ -125,11 +140,16 @@ export class Thermal {
    *
    * @throws {Error} saying what is wrong with the picture
    */
-  paint(order: Omit<Order, "id">): Promise<Painted> {
-    let least = this.#painters.toSorted((one, other) => one.busy - other.busy)[0];
-    if (least === undefined || (least.busy > 0 && this.#painters.length < this.#most)) {
-      this.#painters.push((least = new Painter(this.#address)));
+  paint(request: Omit<PaintRequest, "id">): Promise<PaintedImage> {
+    let leastBusy = this.#workers.toSorted(
+      (one, other) => one.pendingCount - other.pendingCount,
+    )[0];
+    if (
+      leastBusy === undefined ||
+      (leastBusy.pendingCount > 0 && this.#workers.length < this.#maxWorkers)
+    ) {
+      this.#workers.push((leastBusy = new PaintWorker(this.#scriptUrl)));
     }
-    return least.paint(order);
+    return leastBusy.paint(request);
   }
 }

@@ -2,27 +2,27 @@
 
 import { describe, expect, test } from "bun:test";
 import {
-  bytes,
-  clock,
-  counted,
-  delay,
-  digits,
-  duration,
-  exactTime,
-  milliseconds,
-  nanoseconds,
+  displayBytes,
+  displayTimeOfDay,
+  displayPlural,
+  displayDelay,
+  displayNumber,
+  displayDuration,
+  displayExactTime,
+  toMilliseconds,
+  parseNanoseconds,
 } from "../../../src/viewer/page/format.ts";
-import { hashOf, placeOf } from "../../../src/viewer/page/route.ts";
+import { formatHash, parseHash } from "../../../src/viewer/page/route.ts";
 
 test("numbers have three digits that count, and the right unit", () => {
-  expect([0, 0.534, 29.94, 120.4, 12_345].map(digits)).toEqual([
+  expect([0, 0.534, 29.94, 120.4, 12_345].map(displayNumber)).toEqual([
     "0",
     "0.53",
     "29.9",
     "120",
     "12,345",
   ]);
-  expect([0, 999, 1000, 999_499, 999_500, 1.24e9].map(bytes)).toEqual([
+  expect([0, 999, 1000, 999_499, 999_500, 1.24e9].map(displayBytes)).toEqual([
     "0 B",
     "999 B",
     "1.00 kB",
@@ -30,7 +30,7 @@ test("numbers have three digits that count, and the right unit", () => {
     "1.00 MB",
     "1.24 GB",
   ]);
-  expect([1, 2, 1200].map((value) => counted(value, "frame"))).toEqual([
+  expect([1, 2, 1200].map((value) => displayPlural(value, "frame"))).toEqual([
     "1 frame",
     "2 frames",
     "1,200 frames",
@@ -38,14 +38,14 @@ test("numbers have three digits that count, and the right unit", () => {
 });
 
 test("delays and durations say how long, and on which side", () => {
-  expect([null, 3.14, -6.7, 42.4, 4920].map(delay)).toEqual([
+  expect([null, 3.14, -6.7, 42.4, 4920].map(displayDelay)).toEqual([
     "–",
     "3.1 ms",
     "−6.7 ms",
     "42 ms",
     "4.92 s",
   ]);
-  expect([900, 61_000, 3_600_000, 5_460_000, 200_000_000].map(duration)).toEqual([
+  expect([900, 61_000, 3_600_000, 5_460_000, 200_000_000].map(displayDuration)).toEqual([
     "900 ms",
     "1 min",
     "1 h",
@@ -56,16 +56,16 @@ test("delays and durations say how long, and on which side", () => {
 
 test("times keep all their digits", () => {
   const time = 1_795_627_753_774_333_021n;
-  expect(exactTime(time)).toBe("2026-11-25 17:29:13.774 333 021 UTC");
-  expect(clock(time)).toBe("17:29:13.774");
-  expect(milliseconds(time)).toBeCloseTo(1_795_627_753_774.333, 2);
-  expect(exactTime(-1n)).toBe("1969-12-31 23:59:59.999 999 999 UTC");
+  expect(displayExactTime(time)).toBe("2026-11-25 17:29:13.774 333 021 UTC");
+  expect(displayTimeOfDay(time)).toBe("17:29:13.774");
+  expect(toMilliseconds(time)).toBeCloseTo(1_795_627_753_774.333, 2);
+  expect(displayExactTime(-1n)).toBe("1969-12-31 23:59:59.999 999 999 UTC");
 });
 
 test("what is no whole number of nanoseconds is none", () => {
-  expect(nanoseconds("1795627753774333021")).toBe(1_795_627_753_774_333_021n);
+  expect(parseNanoseconds("1795627753774333021")).toBe(1_795_627_753_774_333_021n);
   for (const text of ["", "1.5", "0x10", "12345678901234567890", "now", null, undefined]) {
-    expect(nanoseconds(text)).toBeUndefined();
+    expect(parseNanoseconds(text)).toBeUndefined();
   }
 });
 
@@ -75,14 +75,18 @@ describe("an address", () => {
       { stream: "run7" },
       { stream: "a b?c#d/é", source: "site/cam 3&x=1", at: 1_795_627_753_774_333_021n },
     ]) {
-      expect(placeOf(hashOf(place))).toEqual({ source: undefined, at: undefined, ...place });
+      expect(parseHash(formatHash(place))).toEqual({ source: undefined, at: undefined, ...place });
     }
   });
 
   test("that says nothing, or half a name, is that of the live view", () => {
     for (const hash of ["", "#", "#/", "#senders", "#/%E0%A4%A"]) {
-      expect(placeOf(hash)).toBeUndefined();
+      expect(parseHash(hash)).toBeUndefined();
     }
-    expect(placeOf("#/run7?at=soon")).toEqual({ stream: "run7", source: undefined, at: undefined });
+    expect(parseHash("#/run7?at=soon")).toEqual({
+      stream: "run7",
+      source: undefined,
+      at: undefined,
+    });
   });
 });
