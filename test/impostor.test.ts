@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 
 import { makeCertificate } from "../src/auth/certificate.ts";
-import { channelBinding, ClientProof } from "../src/auth/handshake.ts";
+import { channelBinding, ClientProof } from "../src/auth/key-proof.ts";
 import { formatKey, type Key, type KeyEntry } from "../src/auth/key.ts";
 import { errors } from "../src/errors.ts";
 import { generateKey } from "../src/keys.ts";

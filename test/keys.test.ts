@@ -18,7 +18,7 @@ import { join } from "node:path";
 import { createServer } from "node:tls";
 
 import { makeCertificate } from "../src/auth/certificate.ts";
-import { channelBinding, ClientProof } from "../src/auth/handshake.ts";
+import { channelBinding, ClientProof } from "../src/auth/key-proof.ts";
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
 import { errors } from "../src/errors.ts";
 import { encodeControl, encodeProof } from "../src/wire/encode.ts";

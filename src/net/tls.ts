@@ -2,7 +2,7 @@
 import { createServer } from "node:tls";
 import type { Socket, TCPSocketListener, TLSOptions } from "bun";
 import { type Certificate } from "../auth/certificate.ts";
-import { channelBinding } from "../auth/handshake.ts";
+import { channelBinding } from "../auth/key-proof.ts";
 import { asFramesError, FramesError } from "../errors.ts";
 
 /** TLS 1.3 as OpenSSL numbers it; Bun takes no name here. */

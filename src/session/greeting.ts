@@ -2,7 +2,7 @@
  * The beginning of a conversation, up to WELCOME (SPEC sections 2, 4 and 10), whichever way the frames go
  * after it: what the server does in it, and what the client does.
  */
-import { ClientProof, ServerProof } from "../auth/handshake.ts";
+import { ClientProof, ServerProof } from "../auth/key-proof.ts";
 import type { Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import { encodeControl, encodeProof } from "../wire/encode.ts";

@@ -1,7 +1,7 @@
 // Handshakes that are nearly right: nobody gets in, and nobody is believed, but for the right bytes.
 
 import { expect, test } from "bun:test";
-import { ClientProof } from "../../src/auth/handshake.ts";
+import { ClientProof } from "../../src/auth/key-proof.ts";
 import { Key } from "../../src/auth/key.ts";
 import { FramesError } from "../../src/errors.ts";
 import { OutgoingSource } from "../../src/session/outlet.ts";

@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { ClientProof, ServerProof, Transcript } from "../../src/auth/handshake.ts";
+import { ClientProof, ServerProof, Transcript } from "../../src/auth/key-proof.ts";
 import { Key } from "../../src/auth/key.ts";
 import { generateKey } from "../../src/keys.ts";
 import { FramesError } from "../../src/errors.ts";
