@@ -2,7 +2,7 @@
 import { type ErrorName, errors } from "../errors.ts";
 import { type SequenceGap, readGaps } from "../store/gaps.ts";
 import { printable, printJson, type Terminal } from "./terminal.ts";
-import { formatTime } from "./units.ts";
+import { formatTime } from "./args/units.ts";
 
 /** Lines that are set into columns together: no more of them are kept in memory. */
 const rowBatchSize = 1000;

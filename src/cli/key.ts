@@ -12,7 +12,7 @@ import {
   readKeys,
   removeKey,
 } from "../keys.ts";
-import type { Arguments } from "./arguments.ts";
+import type { Arguments } from "./args/arguments.ts";
 import { print, printJson, type Terminal } from "./terminal.ts";
 
 /** What a command was given of keys: a secret is never the value of a flag, since `ps` shows these. */

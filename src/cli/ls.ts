@@ -4,10 +4,10 @@ import { FramesError } from "../errors.ts";
 import { resolve } from "node:path";
 import { BucketSnapshot } from "../store/bucket-reader.ts";
 import { type SourceSummary, listSources } from "../store/summary.ts";
-import type { Arguments } from "./arguments.ts";
+import type { Arguments } from "./args/arguments.ts";
 import { listGaps } from "./gaps.ts";
 import { printable, printJson, type Terminal } from "./terminal.ts";
-import { formatBytes, formatTime } from "./units.ts";
+import { formatBytes, formatTime } from "./args/units.ts";
 
 /** @throws {FramesError} `missing` if there is no store, or no such stream in it */
 export async function lsCommand(args: Arguments, terminal: Terminal): Promise<number> {

@@ -2,7 +2,7 @@
 import type { SourceProgress } from "../session/outlet.ts";
 import type { LogLevel } from "./lines.ts";
 import { printable, print, type Terminal } from "./terminal.ts";
-import { formatBytes, formatCount, formatDuration } from "./units.ts";
+import { formatBytes, formatCount, formatDuration } from "./args/units.ts";
 
 /** Milliseconds between two drawings, and between two plain lines. */
 const drawIntervalMs = 100;

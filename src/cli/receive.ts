@@ -2,13 +2,13 @@
 import { FramesError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
 import { receive, receiveToCallback, type ReceiveOptions } from "../receive.ts";
-import type { Arguments } from "./arguments.ts";
+import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./key.ts";
 import { StdoutFrames } from "./pipe.ts";
 import { ReceiveOutput } from "./receive-reporter.ts";
 import { exitCodeOf, type OnReportRequest, type StopSignals } from "./send.ts";
 import { print, type Terminal } from "./terminal.ts";
-import { parseTime } from "./units.ts";
+import { parseTime } from "./args/units.ts";
 
 /**
  * Receives until there is nothing more, or it is told to stop.

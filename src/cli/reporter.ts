@@ -4,12 +4,12 @@ import { monotonicNow } from "../net/connection.ts";
 import type { SourceReport } from "../client/gaps.ts";
 import type { SendEvent, SendSummary } from "../send.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
-import type { Arguments } from "./arguments.ts";
+import type { Arguments } from "./args/arguments.ts";
 import { ConnectionMessages } from "./messages.ts";
 import { ProgressDisplay } from "./progress.ts";
 import { droppedLine, sourceReportJson, sourceReportLine } from "./report.ts";
 import { print, printJson, type Terminal } from "./terminal.ts";
-import { formatBytes, formatCount } from "./units.ts";
+import { formatBytes, formatCount } from "./args/units.ts";
 
 /** Undelivered frames and skipped files that are named one by one; the rest is counted. */
 const maxListed = 20;

@@ -10,11 +10,11 @@ import { sendPlan, type SendOptions, type SendSummary } from "../send.ts";
 import { isMedia } from "../source/media.ts";
 import { DirectorySource } from "../source/directory.ts";
 import { checkPathPart, sourceFolderPath } from "../store/name.ts";
-import type { Arguments } from "./arguments.ts";
+import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./key.ts";
 import { SendOutput } from "./reporter.ts";
 import { printable, print, printJson, type Terminal } from "./terminal.ts";
-import { formatBytes, formatCount, parseTime } from "./units.ts";
+import { formatBytes, formatCount, parseTime } from "./args/units.ts";
 
 /** How a delivery is stopped: gently first, then at once. */
 export interface StopSignals {

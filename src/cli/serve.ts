@@ -7,11 +7,11 @@ import { passedSocket, SystemdNotifier } from "../net/systemd.ts";
 import { requiresKeys, requiresHttpKeys, serve, type ServeOptions } from "../serve.ts";
 import type { Server } from "../server/options.ts";
 import { version } from "../version.ts";
-import type { Arguments } from "./arguments.ts";
+import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./key.ts";
 import type { LogLevel } from "./lines.ts";
 import { printLine, print, printJson, type Terminal } from "./terminal.ts";
-import { formatBytes, formatCount, parseRetention } from "./units.ts";
+import { formatBytes, formatCount, parseRetention } from "./args/units.ts";
 
 /** Where the page is, unless something else is asked for. */
 const defaultHttp = "127.0.0.1:9727";

@@ -4,10 +4,10 @@ import { errors, FramesError } from "../errors.ts";
 import { monotonicNow } from "../net/connection.ts";
 import { type Finding, type Verification, verify, type VerifyOptions } from "../store/verify.ts";
 import { verifyBucket } from "../store/verify-bucket.ts";
-import type { Arguments } from "./arguments.ts";
+import type { Arguments } from "./args/arguments.ts";
 import { ProgressDisplay } from "./progress.ts";
 import { printable, print, printJson, type Terminal } from "./terminal.ts";
-import { formatBytes, formatCount } from "./units.ts";
+import { formatBytes, formatCount } from "./args/units.ts";
 
 /** @throws {FramesError} as `verify` in the store */
 export async function verifyCommand(args: Arguments, terminal: Terminal): Promise<number> {

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { completions } from "../../src/cli/completions.ts";
-import { commands } from "../../src/cli/commands.ts";
-import { type Flag, flagsOf } from "../../src/cli/flags.ts";
+import { completions } from "../../src/cli/args/completions.ts";
+import { commands } from "../../src/cli/args/commands.ts";
+import { type Flag, flagsOf } from "../../src/cli/args/flags.ts";
 import { FramesError } from "../../src/errors.ts";
 import { environment, temporaryFolder } from "../helper/program.ts";
 

@@ -9,7 +9,7 @@ import {
   parseSeconds,
   parseSize,
   parseDuration,
-} from "../../src/cli/units.ts";
+} from "../../src/cli/args/units.ts";
 import { refusal } from "../helper/refusal.ts";
 
 describe("a size", () => {

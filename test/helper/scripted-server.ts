@@ -2,7 +2,7 @@
 import { lstatSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
-import { parseArguments } from "../../src/cli/arguments.ts";
+import { parseArguments } from "../../src/cli/args/arguments.ts";
 import { sendCommand } from "../../src/cli/send.ts";
 import { printError, type Terminal } from "../../src/cli/terminal.ts";
 import { FramesError } from "../../src/errors.ts";

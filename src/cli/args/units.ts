@@ -1,5 +1,5 @@
 /** Sizes, times and counts, as people write and read them. */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 
 const powers: Record<string, number> = { "": 0, k: 1, m: 2, g: 3, t: 4 };
 

@@ -1,6 +1,6 @@
 /** What was given to a command, read by the table of flags. */
 import { parseArgs } from "node:util";
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import { environmentName, type Flag, flagsOf } from "./flags.ts";
 import { parseSeconds, parseSize } from "./units.ts";
 

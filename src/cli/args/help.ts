@@ -1,6 +1,6 @@
 /** `frames help`: made from the table of flags. */
-import { errors, FramesError } from "../errors.ts";
-import { version } from "../version.ts";
+import { errors, FramesError } from "../../errors.ts";
+import { version } from "../../version.ts";
 import { commands } from "./commands.ts";
 import { nearest } from "./arguments.ts";
 import { environmentName, type Flag, flags, flagsOf } from "./flags.ts";

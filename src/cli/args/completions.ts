@@ -1,5 +1,5 @@
 /** `frames completions SHELL`: made from the table of flags. */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import { commands } from "./commands.ts";
 import { type Flag, flagsOf } from "./flags.ts";
 import { topicNames } from "./help.ts";
