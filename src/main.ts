@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { isatty } from "node:tty";
 import { containsKey } from "./auth/key.ts";
-import { benchCommand } from "./cli/bench.ts";
+import { benchCommand } from "./cli/bench/bench.ts";
 import { completions } from "./cli/args/completions.ts";
 import { commands } from "./cli/args/commands.ts";
 import { nearest, parseArguments } from "./cli/args/arguments.ts";

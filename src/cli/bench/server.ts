@@ -6,11 +6,11 @@
  * files nor rows of its journal. It says REFUSED as soon as a frame's description is in, which comes
  * behind all bytes of the frames before: that is the clock here.
  */
-import { FramesError } from "../errors.ts";
-import { monotonicNow } from "../net/connection.ts";
-import { sendPlan, type SendOptions } from "../send.ts";
-import { type CapturedFrame, IterableSource } from "../source/iterable.ts";
-import { noise } from "./bench-machine.ts";
+import { FramesError } from "../../errors.ts";
+import { monotonicNow } from "../../net/connection.ts";
+import { sendPlan, type SendOptions } from "../../send.ts";
+import { type CapturedFrame, IterableSource } from "../../source/iterable.ts";
+import { noise } from "./machine.ts";
 
 /** What no server may keep; it says in the server's log who it was. */
 const refusedName = ".frames-bench";

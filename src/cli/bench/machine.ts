@@ -3,15 +3,15 @@ import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
-import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
-import type { Frame, FrameStore, Outcome } from "../frame.ts";
-import { monotonicNow } from "../net/connection.ts";
-import { plan } from "../client/plan.ts";
-import { sendPlan } from "../send.ts";
-import { serve } from "../serve.ts";
-import { DirectorySource } from "../source/directory.ts";
-import { DirectoryStore } from "../store/directory.ts";
-import { maxPackedFrameBytes } from "../wire/encode.ts";
+import { asFramesError, FramesError, systemCode, systemSentence } from "../../errors.ts";
+import type { Frame, FrameStore, Outcome } from "../../frame.ts";
+import { monotonicNow } from "../../net/connection.ts";
+import { plan } from "../../client/plan.ts";
+import { sendPlan } from "../../send.ts";
+import { serve } from "../../serve.ts";
+import { DirectorySource } from "../../source/directory.ts";
+import { DirectoryStore } from "../../store/directory.ts";
+import { maxPackedFrameBytes } from "../../wire/encode.ts";
 
 /** A step on the way of a frame, or several of them together. */
 export type Step = "read" | "checksum" | "store" | "store-durable" | "delivery" | "link";

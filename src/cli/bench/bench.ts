@@ -1,12 +1,12 @@
 /** `frames bench`: what limits, here or on the way to a server. */
-import { FramesError } from "../errors.ts";
-import { parseAddress } from "../net/address.ts";
-import { MachineBench, type Measurement, TempFolder, type Step } from "./bench-machine.ts";
-import { linkFrameBytes, type LinkMeasurement, measureLink } from "./bench-server.ts";
-import type { Arguments } from "./args/arguments.ts";
-import { keyOptions } from "./key.ts";
-import { print, printJson, type Terminal } from "./terminal.ts";
-import { formatBytes } from "./args/units.ts";
+import { FramesError } from "../../errors.ts";
+import { parseAddress } from "../../net/address.ts";
+import { MachineBench, type Measurement, TempFolder, type Step } from "./machine.ts";
+import { linkFrameBytes, type LinkMeasurement, measureLink } from "./server.ts";
+import type { Arguments } from "../args/arguments.ts";
+import { keyOptions } from "../key.ts";
+import { print, printJson, type Terminal } from "../terminal.ts";
+import { formatBytes } from "../args/units.ts";
 
 /** Sizes of frames: small pictures, large ones, and raw ones. */
 const frameSizes = [20_000, 200_000, 2_000_000];
