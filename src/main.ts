@@ -13,14 +13,14 @@ import { receiveCommand } from "./cli/receive.ts";
 import { sendCommand, type StopSignals } from "./cli/send.ts";
 import { serveCommand } from "./cli/serve.ts";
 import { verifyCommand } from "./cli/verify.ts";
-import { chooseLogStyle } from "./cli/lines.ts";
+import { chooseLogStyle } from "./cli/output/log-format.ts";
 import {
   type OverflowPolicy,
   print,
   printError,
   systemTerminal,
   type Terminal,
-} from "./cli/terminal.ts";
+} from "./cli/output/terminal.ts";
 import { errors, FramesError } from "./errors.ts";
 import { version } from "./version.ts";
 

@@ -1,7 +1,7 @@
 /** `frames ls STREAM --gaps`: which numbers are missing, and why. */
 import { type ErrorName, errors } from "../errors.ts";
 import { type SequenceGap, readGaps } from "../store/gaps.ts";
-import { printable, printJson, type Terminal } from "./terminal.ts";
+import { printable, printJson, type Terminal } from "./output/terminal.ts";
 import { formatTime } from "./args/units.ts";
 
 /** Lines that are set into columns together: no more of them are kept in memory. */

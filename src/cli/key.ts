@@ -13,7 +13,7 @@ import {
   removeKey,
 } from "../keys.ts";
 import type { Arguments } from "./args/arguments.ts";
-import { print, printJson, type Terminal } from "./terminal.ts";
+import { print, printJson, type Terminal } from "./output/terminal.ts";
 
 /** What a command was given of keys: a secret is never the value of a flag, since `ps` shows these. */
 export function keyOptions(args: Arguments): {

@@ -6,7 +6,7 @@ import { BucketSnapshot } from "../store/bucket-reader.ts";
 import { type SourceSummary, listSources } from "../store/summary.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { listGaps } from "./gaps.ts";
-import { printable, printJson, type Terminal } from "./terminal.ts";
+import { printable, printJson, type Terminal } from "./output/terminal.ts";
 import { formatBytes, formatTime } from "./args/units.ts";
 
 /** @throws {FramesError} `missing` if there is no store, or no such stream in it */

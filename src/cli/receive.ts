@@ -4,10 +4,10 @@ import { parseAddress } from "../net/address.ts";
 import { receive, receiveToCallback, type ReceiveOptions } from "../receive.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./key.ts";
-import { StdoutFrames } from "./pipe.ts";
-import { ReceiveOutput } from "./receive-reporter.ts";
+import { StdoutFrames } from "./output/stdout-frames.ts";
+import { ReceiveOutput } from "./output/receive-output.ts";
 import { exitCodeOf, type OnReportRequest, type StopSignals } from "./send.ts";
-import { print, type Terminal } from "./terminal.ts";
+import { print, type Terminal } from "./output/terminal.ts";
 import { parseTime } from "./args/units.ts";
 
 /**

@@ -12,8 +12,8 @@ import { DirectorySource } from "../source/directory.ts";
 import { checkPathPart, sourceFolderPath } from "../store/name.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./key.ts";
-import { SendOutput } from "./reporter.ts";
-import { printable, print, printJson, type Terminal } from "./terminal.ts";
+import { SendOutput } from "./output/send-output.ts";
+import { printable, print, printJson, type Terminal } from "./output/terminal.ts";
 import { formatBytes, formatCount, parseTime } from "./args/units.ts";
 
 /** How a delivery is stopped: gently first, then at once. */

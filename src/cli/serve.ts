@@ -9,8 +9,8 @@ import type { Server } from "../server/options.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./key.ts";
-import type { LogLevel } from "./lines.ts";
-import { printLine, print, printJson, type Terminal } from "./terminal.ts";
+import type { LogLevel } from "./output/log-format.ts";
+import { printLine, print, printJson, type Terminal } from "./output/terminal.ts";
 import { formatBytes, formatCount, parseRetention } from "./args/units.ts";
 
 /** Where the page is, unless something else is asked for. */

@@ -5,8 +5,8 @@ import { monotonicNow } from "../net/connection.ts";
 import { type Finding, type Verification, verify, type VerifyOptions } from "../store/verify.ts";
 import { verifyBucket } from "../store/verify-bucket.ts";
 import type { Arguments } from "./args/arguments.ts";
-import { ProgressDisplay } from "./progress.ts";
-import { printable, print, printJson, type Terminal } from "./terminal.ts";
+import { ProgressDisplay } from "./output/progress.ts";
+import { printable, print, printJson, type Terminal } from "./output/terminal.ts";
 import { formatBytes, formatCount } from "./args/units.ts";
 
 /** @throws {FramesError} as `verify` in the store */

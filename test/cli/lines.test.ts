@@ -1,7 +1,12 @@
 // Lines on standard error: how they look, and for whom.
 
 import { describe, expect, test } from "bun:test";
-import { formatLogLine, type LogLevel, type LogLine, chooseLogStyle } from "../../src/cli/lines.ts";
+import {
+  formatLogLine,
+  type LogLevel,
+  type LogLine,
+  chooseLogStyle,
+} from "../../src/cli/output/log-format.ts";
 
 const now = new Date("2026-11-22T07:12:03.123Z");
 const time = "2026-11-22T07:12:03.123Z";

@@ -1,7 +1,11 @@
 // What is told of each source at the end of a delivery, and in between.
 
 import { describe, expect, test } from "bun:test";
-import { droppedLine, sourceReportJson, sourceReportLine } from "../../src/cli/report.ts";
+import {
+  droppedLine,
+  sourceReportJson,
+  sourceReportLine,
+} from "../../src/cli/output/source-report.ts";
 import type { SourceReport } from "../../src/client/gaps.ts";
 import { DelayHistogram } from "../../src/session/delays.ts";
 

@@ -1,7 +1,7 @@
 /** Cases of hostile servers: what is said there, and what `frames send` must make of it. */
 import { describe, expect, test } from "bun:test";
 
-import { printable } from "../../src/cli/terminal.ts";
+import { printable } from "../../src/cli/output/terminal.ts";
 import { type ErrorName, errors } from "../../src/errors.ts";
 import { type } from "../wire/vectors.ts";
 import { json, type Outcome, type Script, sendTo, three, welcome } from "./scripted-server.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import { parseArguments } from "../../src/cli/args/arguments.ts";
 import { sendCommand } from "../../src/cli/send.ts";
-import { printError, type Terminal } from "../../src/cli/terminal.ts";
+import { printError, type Terminal } from "../../src/cli/output/terminal.ts";
 import { FramesError } from "../../src/errors.ts";
 import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, message, type } from "../wire/vectors.ts";

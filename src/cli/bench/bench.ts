@@ -5,7 +5,7 @@ import { MachineBench, type Measurement, TempFolder, type Step } from "./machine
 import { linkFrameBytes, type LinkMeasurement, measureLink } from "./server.ts";
 import type { Arguments } from "../args/arguments.ts";
 import { keyOptions } from "../key.ts";
-import { print, printJson, type Terminal } from "../terminal.ts";
+import { print, printJson, type Terminal } from "../output/terminal.ts";
 import { formatBytes } from "../args/units.ts";
 
 /** Sizes of frames: small pictures, large ones, and raw ones. */

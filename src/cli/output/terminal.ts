@@ -1,7 +1,7 @@
 /** What people see: messages on standard error, results on standard output. */
 import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
-import { type ErrorName, FramesError, systemCode, systemSentence } from "../errors.ts";
+import { type ErrorName, FramesError, systemCode, systemSentence } from "../../errors.ts";
 import {
   formatLogLine,
   jsonLine,
@@ -9,10 +9,10 @@ import {
   type LogLine,
   type LogStyle,
   printable,
-} from "./lines.ts";
-import { LogWriter } from "./log.ts";
+} from "./log-format.ts";
+import { LogWriter } from "./log-writer.ts";
 
-export { printable } from "./lines.ts";
+export { printable } from "./log-format.ts";
 
 /** Where a command writes, and what it knows of the other side. */
 export interface Terminal {

@@ -1,15 +1,15 @@
 /** What the user is told of a delivery, while it goes on and at its end. */
-import { FramesError } from "../errors.ts";
-import { monotonicNow } from "../net/connection.ts";
-import type { SourceReport } from "../client/gaps.ts";
-import type { SendEvent, SendSummary } from "../send.ts";
-import type { SourceProgress, Undelivered } from "../session/outlet.ts";
-import type { Arguments } from "./args/arguments.ts";
-import { ConnectionMessages } from "./messages.ts";
+import { FramesError } from "../../errors.ts";
+import { monotonicNow } from "../../net/connection.ts";
+import type { SourceReport } from "../../client/gaps.ts";
+import type { SendEvent, SendSummary } from "../../send.ts";
+import type { SourceProgress, Undelivered } from "../../session/outlet.ts";
+import type { Arguments } from "../args/arguments.ts";
+import { ConnectionMessages } from "./connection-messages.ts";
 import { ProgressDisplay } from "./progress.ts";
-import { droppedLine, sourceReportJson, sourceReportLine } from "./report.ts";
+import { droppedLine, sourceReportJson, sourceReportLine } from "./source-report.ts";
 import { print, printJson, type Terminal } from "./terminal.ts";
-import { formatBytes, formatCount } from "./args/units.ts";
+import { formatBytes, formatCount } from "../args/units.ts";
 
 /** Undelivered frames and skipped files that are named one by one; the rest is counted. */
 const maxListed = 20;

@@ -1,16 +1,16 @@
 /** What the user is told while frames are received, and at the end. */
 import { resolve } from "node:path";
-import { FramesError } from "../errors.ts";
-import type { SourceReport } from "../client/gaps.ts";
-import { monotonicNow } from "../net/connection.ts";
-import type { ReceiveEvent, ReceiveSummary } from "../receive.ts";
-import type { SourceProgress, Undelivered } from "../session/outlet.ts";
-import type { Arguments } from "./args/arguments.ts";
-import { ConnectionMessages } from "./messages.ts";
+import { FramesError } from "../../errors.ts";
+import type { SourceReport } from "../../client/gaps.ts";
+import { monotonicNow } from "../../net/connection.ts";
+import type { ReceiveEvent, ReceiveSummary } from "../../receive.ts";
+import type { SourceProgress, Undelivered } from "../../session/outlet.ts";
+import type { Arguments } from "../args/arguments.ts";
+import { ConnectionMessages } from "./connection-messages.ts";
 import { ProgressDisplay } from "./progress.ts";
-import { sourceReportJson, sourceReportLine } from "./report.ts";
+import { sourceReportJson, sourceReportLine } from "./source-report.ts";
 import { print, printJson, type Terminal } from "./terminal.ts";
-import { formatBytes, formatCount } from "./args/units.ts";
+import { formatBytes, formatCount } from "../args/units.ts";
 
 /** Frames that did not come and are named one by one; the rest is counted. */
 const maxListed = 20;

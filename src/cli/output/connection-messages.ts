@@ -1,6 +1,6 @@
 /** Messages of a delivery, either way, for people: beside its progress, and when its connection breaks. */
-import type { FramesError } from "../errors.ts";
-import type { LogLevel } from "./lines.ts";
+import type { FramesError } from "../../errors.ts";
+import type { LogLevel } from "./log-format.ts";
 import type { ProgressDisplay } from "./progress.ts";
 import { print, printJson, type Terminal } from "./terminal.ts";
 
