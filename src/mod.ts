@@ -7,17 +7,17 @@ export { sendArticle } from "./client/article.ts";
 export { type ErrorName, errors, FramesError } from "./errors.ts";
 export type { Frame, FrameDescription } from "./frame.ts";
 export type { CapturedFrames, PlanOptions, Sendable } from "./client/planning.ts";
-export { send, type SendEvent, type SendOptions, type SendSummary } from "./send.ts";
-export type { UndeliveredRange, SourceReport } from "./client/gaps.ts";
+export { send, type SendEvent, type SendOptions, type SendSummary } from "./client/send.ts";
+export type { UndeliveredRange, SourceReport } from "./client/undelivered.ts";
 export { FrameFeed } from "./source/feed.ts";
-export type { ReceivedFrame } from "./client/output.ts";
+export type { ReceivedFrame } from "./client/callback-sink.ts";
 export {
   receive,
   type ReceiveDestination,
   type ReceiveEvent,
   type ReceiveOptions,
   type ReceiveSummary,
-} from "./receive.ts";
+} from "./client/receive.ts";
 export type { ServeEvent, StoredEvent } from "./server/serve-event.ts";
 export { serve, type ServeOptions } from "./serve.ts";
 export type { Server } from "./server/options.ts";

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { type ErrorName, FramesError } from "../src/errors.ts";
-import { type UndeliveredRange, UndeliveredRanges } from "../src/client/gaps.ts";
+import { type UndeliveredRange, UndeliveredRanges } from "../src/client/undelivered.ts";
 
 function add(
   gaps: UndeliveredRanges,

@@ -1,7 +1,7 @@
 /** `frames receive`. */
 import { FramesError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
-import { receive, receiveToCallback, type ReceiveOptions } from "../receive.ts";
+import { receive, receiveToCallback, type ReceiveOptions } from "../client/receive.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./key.ts";
 import { StdoutFrames } from "./output/stdout-frames.ts";

@@ -6,7 +6,7 @@ import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
 import { plan } from "../client/plan.ts";
 import type { Plan } from "../client/planning.ts";
-import { sendPlan, type SendOptions, type SendSummary } from "../send.ts";
+import { sendPlan, type SendOptions, type SendSummary } from "../client/send.ts";
 import { isMedia } from "../source/media.ts";
 import { DirectorySource } from "../source/directory.ts";
 import { checkPathPart, sourceFolderPath } from "../store/name.ts";

@@ -6,7 +6,7 @@ import {
   sourceReportJson,
   sourceReportLine,
 } from "../../src/cli/output/source-report.ts";
-import type { SourceReport } from "../../src/client/gaps.ts";
+import type { SourceReport } from "../../src/client/undelivered.ts";
 import { DelayHistogram } from "../../src/session/delays.ts";
 
 type Progress = SourceReport["progress"];

@@ -1,7 +1,7 @@
 // Received frames go to whoever takes them once, over however many connections they come.
 
 import { expect, test } from "bun:test";
-import { CallbackSink } from "../../src/client/output.ts";
+import { CallbackSink } from "../../src/client/callback-sink.ts";
 
 const origin = { stream: "s", source: "a", session: "1".repeat(32) };
 

@@ -7,7 +7,7 @@ import { asFramesError, FramesError, systemCode, systemSentence } from "../../er
 import type { Frame, FrameStore, Outcome } from "../../frame.ts";
 import { monotonicNow } from "../../net/connection.ts";
 import { plan } from "../../client/plan.ts";
-import { sendPlan } from "../../send.ts";
+import { sendPlan } from "../../client/send.ts";
 import { serve } from "../../serve.ts";
 import { DirectorySource } from "../../source/directory.ts";
 import { DirectoryStore } from "../../store/directory.ts";

@@ -8,7 +8,7 @@
  */
 import { FramesError } from "../../errors.ts";
 import { monotonicNow } from "../../net/connection.ts";
-import { sendPlan, type SendOptions } from "../../send.ts";
+import { sendPlan, type SendOptions } from "../../client/send.ts";
 import { type CapturedFrame, IterableSource } from "../../source/iterable.ts";
 import { noise } from "./machine.ts";
 

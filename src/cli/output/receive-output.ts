@@ -1,9 +1,9 @@
 /** What the user is told while frames are received, and at the end. */
 import { resolve } from "node:path";
 import { FramesError } from "../../errors.ts";
-import type { SourceReport } from "../../client/gaps.ts";
+import type { SourceReport } from "../../client/undelivered.ts";
 import { monotonicNow } from "../../net/connection.ts";
-import type { ReceiveEvent, ReceiveSummary } from "../../receive.ts";
+import type { ReceiveEvent, ReceiveSummary } from "../../client/receive.ts";
 import type { SourceProgress, Undelivered } from "../../session/outlet.ts";
 import type { Arguments } from "../args/arguments.ts";
 import { ConnectionMessages } from "./connection-messages.ts";

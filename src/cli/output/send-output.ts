@@ -1,8 +1,8 @@
 /** What the user is told of a delivery, while it goes on and at its end. */
 import { FramesError } from "../../errors.ts";
 import { monotonicNow } from "../../net/connection.ts";
-import type { SourceReport } from "../../client/gaps.ts";
-import type { SendEvent, SendSummary } from "../../send.ts";
+import type { SourceReport } from "../../client/undelivered.ts";
+import type { SendEvent, SendSummary } from "../../client/send.ts";
 import type { SourceProgress, Undelivered } from "../../session/outlet.ts";
 import type { Arguments } from "../args/arguments.ts";
 import { ConnectionMessages } from "./connection-messages.ts";

@@ -1,5 +1,5 @@
 /** The report on each source of a delivery: what was captured, what became of it, and how long it took. */
-import type { SourceReport } from "../../client/gaps.ts";
+import type { SourceReport } from "../../client/undelivered.ts";
 import { printable } from "./terminal.ts";
 import { formatCount } from "../args/units.ts";
 

@@ -1,7 +1,7 @@
 /** Writes received frames to standard output, as fast as it is read. */
 import { write, writev } from "node:fs";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
-import type { ReceivedFrame } from "../../client/output.ts";
+import type { ReceivedFrame } from "../../client/callback-sink.ts";
 
 /** Standard output. */
 const stdoutFd = 1;

@@ -1,6 +1,11 @@
 /** What one connection sends of a delivery: joins a sender and a socket. */
 import type { Key } from "../auth/key.ts";
-import { keyRequiredError, brokenError, closedEarlyError, translateError } from "./errors.ts";
+import {
+  keyRequiredError,
+  brokenError,
+  closedEarlyError,
+  translateError,
+} from "./connection-errors.ts";
 import { asFramesError, FramesError } from "../errors.ts";
 import { type Address, formatAddress } from "../net/address.ts";
 import { connect } from "../net/connect.ts";

@@ -1,9 +1,9 @@
 /** Receives over as many connections as it takes: connects again, and goes on where it was. */
-import { Reconnector, type ClientKeys } from "./attempts.ts";
+import { Reconnector, type ClientKeys } from "./reconnect.ts";
 import { FramesError } from "../errors.ts";
 import type { FrameDescription, ReceiveTarget, Outcome } from "../frame.ts";
 import type { Address } from "../net/address.ts";
-import { ReceiveConnection } from "./pickup.ts";
+import { ReceiveConnection } from "./receive-connection.ts";
 import { DelayHistogram } from "../session/delays.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
 import type { ReceiverLimits } from "../session/receiving.ts";

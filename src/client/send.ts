@@ -1,18 +1,18 @@
 /** Sends frames: finds out what there is to send, and delivers it. */
-import { clientKeys } from "./client/keys.ts";
-import { SendSession } from "./client/delivery.ts";
-import { UndeliveredReport, type SourceReport } from "./client/gaps.ts";
-import type { NotRemoved } from "./client/removal.ts";
-import { type ErrorName, FramesError, truncateMessage } from "./errors.ts";
-import type { ConflictPolicy } from "./frame.ts";
-import { formatAddress, parseAddress } from "./net/address.ts";
-import type { SourceProgress, Undelivered } from "./session/outlet.ts";
-import type { SkippedPath } from "./source/directory.ts";
-import { plan } from "./client/plan.ts";
-import { createPacer, type Plan, type PlanOptions, type Sendable } from "./client/planning.ts";
-import { DirectoryWatcher } from "./source/watch.ts";
-import { software } from "./version.ts";
-import type { Hello } from "./wire/messages.ts";
+import { clientKeys } from "./client-keys.ts";
+import { SendSession } from "./send-session.ts";
+import { UndeliveredReport, type SourceReport } from "./undelivered.ts";
+import type { NotRemoved } from "./sent-file-remover.ts";
+import { type ErrorName, FramesError, truncateMessage } from "../errors.ts";
+import type { ConflictPolicy } from "../frame.ts";
+import { formatAddress, parseAddress } from "../net/address.ts";
+import type { SourceProgress, Undelivered } from "../session/outlet.ts";
+import type { SkippedPath } from "../source/directory.ts";
+import { plan } from "./plan.ts";
+import { createPacer, type Plan, type PlanOptions, type Sendable } from "./planning.ts";
+import { DirectoryWatcher } from "../source/watch.ts";
+import { software } from "../version.ts";
+import type { Hello } from "../wire/messages.ts";
 
 /** How to send. */
 export interface SendOptions extends PlanOptions {

@@ -1,10 +1,10 @@
 /** A delivery over as many connections as it takes: connects again, and resumes at the receipts. */
-import { Reconnector, type ClientKeys } from "./attempts.ts";
-import { SendConnection } from "./dispatch.ts";
+import { Reconnector, type ClientKeys } from "./reconnect.ts";
+import { SendConnection } from "./send-connection.ts";
 import { FramesError } from "../errors.ts";
 import type { FrameSource } from "../frame.ts";
 import type { Address } from "../net/address.ts";
-import { SentFileRemover, type NotRemoved } from "./removal.ts";
+import { SentFileRemover, type NotRemoved } from "./sent-file-remover.ts";
 import { OutgoingSource, type SourceProgress, type Undelivered } from "../session/outlet.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 

@@ -1,16 +1,16 @@
 /** Receives frames back from a server: into a directory, or for a program to take them. */
-import type { KeyOptions } from "./client/keys.ts";
-import { clientKeys } from "./client/keys.ts";
-import { type ErrorName, FramesError, truncateMessage } from "./errors.ts";
-import { UndeliveredReport, type SourceReport } from "./client/gaps.ts";
-import { formatAddress, parseAddress } from "./net/address.ts";
-import { CallbackSink, type ReceivedFrame } from "./client/output.ts";
-import { ReceiveSession } from "./client/retrieval.ts";
-import type { SourceProgress, Undelivered } from "./session/outlet.ts";
-import { StreamCopy } from "./store/copy.ts";
-import { checkPathPart } from "./store/name.ts";
-import { software } from "./version.ts";
-import type { Hello } from "./wire/messages.ts";
+import type { KeyOptions } from "./client-keys.ts";
+import { clientKeys } from "./client-keys.ts";
+import { type ErrorName, FramesError, truncateMessage } from "../errors.ts";
+import { UndeliveredReport, type SourceReport } from "./undelivered.ts";
+import { formatAddress, parseAddress } from "../net/address.ts";
+import { CallbackSink, type ReceivedFrame } from "./callback-sink.ts";
+import { ReceiveSession } from "./receive-session.ts";
+import type { SourceProgress, Undelivered } from "../session/outlet.ts";
+import { StreamCopy } from "../store/copy.ts";
+import { checkPathPart } from "../store/name.ts";
+import { software } from "../version.ts";
+import type { Hello } from "../wire/messages.ts";
 
 /** What to receive, and how. Times are in milliseconds unless another unit is named. */
 export interface ReceiveOptions extends KeyOptions {

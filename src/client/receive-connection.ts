@@ -1,6 +1,11 @@
 /** What one connection receives: joins a receiver, a keeper of frames, and a socket. */
 import type { Key } from "../auth/key.ts";
-import { keyRequiredError, brokenError, closedEarlyError, translateError } from "./errors.ts";
+import {
+  keyRequiredError,
+  brokenError,
+  closedEarlyError,
+  translateError,
+} from "./connection-errors.ts";
 import { asFramesError, FramesError } from "../errors.ts";
 import type { ReceiveTarget } from "../frame.ts";
 import { type Address, formatAddress } from "../net/address.ts";

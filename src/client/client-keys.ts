@@ -1,5 +1,5 @@
 /** Which keys a client proves to a server. */
-import type { ClientKeys } from "./attempts.ts";
+import type { ClientKeys } from "./reconnect.ts";
 import { Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import { defaultKeyFile, readKeys } from "../keys.ts";
