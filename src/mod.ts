@@ -3,7 +3,7 @@
  *
  * @module
  */
-export { sendArticle } from "./client/article.ts";
+export { sendArticle } from "./client/article/send.ts";
 export { type ErrorName, errors, FramesError } from "./errors.ts";
 export type { Frame, FrameDescription } from "./frame.ts";
 export type { CapturedFrames, PlanOptions, Sendable } from "./client/planning.ts";

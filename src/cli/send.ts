@@ -1,6 +1,6 @@
 /** `frames send`. */
 import { existsSync, lstatSync } from "node:fs";
-import { articleWarning, sendArticlePlan } from "../client/article.ts";
+import { articleWarning, sendArticlePlan } from "../client/article/send.ts";
 import { errors, FramesError } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";

@@ -1,10 +1,10 @@
 /** Sends one source to the article's server (SPEC appendix A): joins a machine and a socket. */
-import { asFramesError, FramesError, systemCode } from "../errors.ts";
-import type { Frame, FrameSource, Loss } from "../frame.ts";
-import { type Address, formatAddress } from "../net/address.ts";
-import { connect } from "../net/connect.ts";
-import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
-import { ArticleSender } from "../session/article-sender.ts";
+import { asFramesError, FramesError, systemCode } from "../../errors.ts";
+import type { Frame, FrameSource, Loss } from "../../frame.ts";
+import { type Address, formatAddress } from "../../net/address.ts";
+import { connect } from "../../net/connect.ts";
+import { type Connection, type ConnectionHandler, monotonicNow } from "../../net/connection.ts";
+import { ArticleSender } from "../../session/article-sender.ts";
 
 /** Times are in milliseconds. */
 export interface ArticleSendConnectionOptions {

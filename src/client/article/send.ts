@@ -1,12 +1,12 @@
 /** Sends to the article's server, in its dialect: for those who move over one end at a time. */
-import { ArticleSendConnection } from "./article-dispatch.ts";
-import { FramesError } from "../errors.ts";
-import { UndeliveredReport } from "./undelivered.ts";
-import { formatAddress, parseAddress } from "../net/address.ts";
-import { plan } from "./plan.ts";
-import type { Plan, Sendable } from "./planning.ts";
-import { emptyCounts, type SendOptions, type SendSummary } from "./send.ts";
-import { OutgoingSource, type SourceProgress, type Undelivered } from "../session/outlet.ts";
+import { ArticleSendConnection } from "./connection.ts";
+import { FramesError } from "../../errors.ts";
+import { UndeliveredReport } from "../undelivered.ts";
+import { formatAddress, parseAddress } from "../../net/address.ts";
+import { plan } from "../plan.ts";
+import type { Plan, Sendable } from "../planning.ts";
+import { emptyCounts, type SendOptions, type SendSummary } from "../send.ts";
+import { OutgoingSource, type SourceProgress, type Undelivered } from "../../session/outlet.ts";
 
 /** What the dialect cannot promise, as people are told. */
 export const articleWarning =
