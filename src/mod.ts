@@ -6,7 +6,7 @@
 export { sendArticle } from "./client/article/send.ts";
 export { type ErrorName, errors, FramesError } from "./errors.ts";
 export type { Frame, FrameDescription } from "./frame.ts";
-export type { CapturedFrames, PlanOptions, Sendable } from "./client/planning.ts";
+export type { CapturedFrames, PlanOptions, Sendable } from "./client/plan/options.ts";
 export { send, type SendEvent, type SendOptions, type SendSummary } from "./client/send.ts";
 export type { UndeliveredRange, SourceReport } from "./client/undelivered.ts";
 export { FrameFeed } from "./source/feed.ts";

@@ -6,7 +6,7 @@ import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame, FrameStore, Outcome } from "../../frame.ts";
 import { monotonicNow } from "../../net/connection.ts";
-import { plan } from "../../client/plan.ts";
+import { plan } from "../../client/plan/plan.ts";
 import { sendPlan } from "../../client/send.ts";
 import { serve } from "../../serve.ts";
 import { DirectorySource } from "../../source/directory.ts";

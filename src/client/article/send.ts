@@ -3,8 +3,8 @@ import { ArticleSendConnection } from "./connection.ts";
 import { FramesError } from "../../errors.ts";
 import { UndeliveredReport } from "../undelivered.ts";
 import { formatAddress, parseAddress } from "../../net/address.ts";
-import { plan } from "../plan.ts";
-import type { Plan, Sendable } from "../planning.ts";
+import { plan } from "../plan/plan.ts";
+import type { Plan, Sendable } from "../plan/options.ts";
 import { emptyCounts, type SendOptions, type SendSummary } from "../send.ts";
 import { OutgoingSource, type SourceProgress, type Undelivered } from "../../session/outlet.ts";
 

@@ -1,13 +1,13 @@
 /** What a plan is, and what every way of making one needs. */
-import { FramesError } from "../errors.ts";
-import type { FrameSource, RawShape } from "../frame.ts";
-import { monotonicNow } from "../net/connection.ts";
-import type { SkippedPath } from "../source/directory.ts";
-import type { CapturedFrame, CaptureDefaults } from "../source/iterable.ts";
-import { parseCameraMode } from "../source/input.ts";
-import { LiveSource, type QueuePolicy } from "../source/live.ts";
-import { PacedSource, RatePacer, ReplayPacer } from "../source/paced.ts";
-import { parseRawShape } from "../source/raw.ts";
+import { FramesError } from "../../errors.ts";
+import type { FrameSource, RawShape } from "../../frame.ts";
+import { monotonicNow } from "../../net/connection.ts";
+import type { SkippedPath } from "../../source/directory.ts";
+import type { CapturedFrame, CaptureDefaults } from "../../source/iterable.ts";
+import { parseCameraMode } from "../../source/input.ts";
+import { LiveSource, type QueuePolicy } from "../../source/live.ts";
+import { PacedSource, RatePacer, ReplayPacer } from "../../source/paced.ts";
+import { parseRawShape } from "../../source/raw.ts";
 import {
   checkSourceNames,
   checkValues,
@@ -16,11 +16,11 @@ import {
   parseRate,
   type PerSource,
   settingFor,
-} from "../source/settings.ts";
-import { Spool } from "../source/spool.ts";
-import type { RootDirectory } from "../source/walk.ts";
-import type { WatchOptions } from "../source/watch.ts";
-import { sourceFolderPath } from "../store/name.ts";
+} from "../../source/settings.ts";
+import { Spool } from "../../source/spool.ts";
+import type { RootDirectory } from "../../source/walk.ts";
+import type { WatchOptions } from "../../source/watch.ts";
+import { sourceFolderPath } from "../../store/name.ts";
 import { StreamNameTemplate } from "./stream-name.ts";
 
 /** What is to be sent, and as what. */

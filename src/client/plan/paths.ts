@@ -1,8 +1,8 @@
 /** Plans what stands on a command line: directories, pipes, videos, cameras and URLs. */
 import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
-import { FramesError } from "../errors.ts";
-import type { FrameSource } from "../frame.ts";
+import { FramesError } from "../../errors.ts";
+import type { FrameSource } from "../../frame.ts";
 import {
   checkSettingSources,
   checkSettingValues,
@@ -16,22 +16,22 @@ import {
   openSpool,
   resolveStream,
   withSpool,
-} from "./planning.ts";
-import { type CapturedFrame, IterableSource, type CaptureDefaults } from "../source/iterable.ts";
-import type { LiveSource } from "../source/live.ts";
-import { isMedia, type Media, openMedia } from "../source/media.ts";
-import { pipeFrames } from "../source/pipe.ts";
-import { parseRawShape } from "../source/raw.ts";
-import { parseQuality, settingFor } from "../source/settings.ts";
-import type { Spool } from "../source/spool.ts";
-import { findCopiedStream } from "../store/copy-of.ts";
+} from "./options.ts";
+import { type CapturedFrame, IterableSource, type CaptureDefaults } from "../../source/iterable.ts";
+import type { LiveSource } from "../../source/live.ts";
+import { isMedia, type Media, openMedia } from "../../source/media.ts";
+import { pipeFrames } from "../../source/pipe.ts";
+import { parseRawShape } from "../../source/raw.ts";
+import { parseQuality, settingFor } from "../../source/settings.ts";
+import type { Spool } from "../../source/spool.ts";
+import { findCopiedStream } from "../../store/copy-of.ts";
 import {
   checkDirectory,
   type RootDirectory,
   createRoot,
   type WalkResult,
   walk,
-} from "../source/walk.ts";
+} from "../../source/walk.ts";
 
 /** What stands on the command line for standard input. */
 const stdinPath = "-";

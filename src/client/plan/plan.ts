@@ -1,7 +1,7 @@
 /** Finds out what there is to send: directories, pipes and cameras, or frames that a program makes. */
-import { FramesError } from "../errors.ts";
-import type { FrameSource } from "../frame.ts";
-import { planPaths } from "./inputs.ts";
+import { FramesError } from "../../errors.ts";
+import type { FrameSource } from "../../frame.ts";
+import { planPaths } from "./paths.ts";
 import {
   type CapturedFrames,
   checkSettingSources,
@@ -17,9 +17,9 @@ import {
   openSpool,
   resolveStream,
   withSpool,
-} from "./planning.ts";
-import { IterableSource, type CaptureDefaults } from "../source/iterable.ts";
-import type { Spool } from "../source/spool.ts";
+} from "./options.ts";
+import { IterableSource, type CaptureDefaults } from "../../source/iterable.ts";
+import type { Spool } from "../../source/spool.ts";
 
 /**
  * Finds out what would be sent.

@@ -1,5 +1,5 @@
 /** The name of a stream that may hold fields of strftime (POSIX), in UTC: `cam3-%Y-%m-%d`. */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 
 const formatters: Record<string, (date: Date) => string> = {
   Y: (date) => String(date.getUTCFullYear()),
