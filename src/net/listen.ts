@@ -2,7 +2,7 @@
 import type { Socket, TCPSocketListener } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Certificate } from "../auth/certificate.ts";
-import { maxOpenFiles } from "../open-files.ts";
+import { maxOpenFiles } from "../common/open-files.ts";
 import { type Address, formatAddress } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
 import { PendingConnections } from "./doorway.ts";

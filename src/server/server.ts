@@ -17,7 +17,7 @@ import type { ReceiverLimits } from "../session/receiving.ts";
 import { sourceFolderPath } from "../store/name.ts";
 import type { ClosableStore, Server, ServerOptions } from "./options.ts";
 import { JournalTail } from "./store-reader.ts";
-import { RejectedPeers } from "../turned-away.ts";
+import { RejectedPeers } from "../common/rejected-peers.ts";
 import type { HttpFrontend } from "../viewing.ts";
 import type { Done } from "../wire/messages.ts";
 

@@ -5,7 +5,7 @@ import { crc32 } from "node:zlib";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Frame } from "../frame.ts";
 import { openFlags } from "../source/directory.ts";
-import { readSlices } from "../source/slices.ts";
+import { readSlices } from "../common/file-slices.ts";
 import type { FrameRecord } from "../store/catalog.ts";
 import { framePath } from "../store/tree.ts";
 

@@ -1,5 +1,5 @@
 /** Asks the server which frames it has, before they are sent (SPEC section 8). */
-import { checksum } from "../checksum.ts";
+import { checksum } from "../common/checksum.ts";
 import { asFramesError, FramesError } from "../errors.ts";
 import type { Frame, OfferStatus } from "../frame.ts";
 import { maxOfferedFrames, type OfferEntry, offerStatusByLetter } from "../wire/messages.ts";

@@ -14,7 +14,7 @@ import type {
   SourceStore,
   OfferStatus,
 } from "../frame.ts";
-import { maxOpenFiles } from "../open-files.ts";
+import { maxOpenFiles } from "../common/open-files.ts";
 import { CommitBatch } from "./batch.ts";
 import { ExistingFileWriter } from "./comparison.ts";
 import { checkCopy, type CopyOf } from "./copy-of.ts";

@@ -3,7 +3,7 @@
  * (`Authorization: Bearer`), the cookie of a login, or a token, where the server has keys.
  */
 import { FramesError } from "../errors.ts";
-import { RejectedPeers } from "../turned-away.ts";
+import { RejectedPeers } from "../common/rejected-peers.ts";
 import {
   type AccessControl,
   type AuthRequest,

@@ -9,7 +9,7 @@ import { route } from "./routes.ts";
 import type { LiveSocket } from "./page-socket.ts";
 import { StreamClients } from "./viewers.ts";
 import { OpenFileGuard, type AcceptGate } from "./file-guard.ts";
-import { maxOpenFiles, countOpenFiles } from "../open-files.ts";
+import { maxOpenFiles, countOpenFiles } from "../common/open-files.ts";
 
 /** Where to listen; an empty host is every interface. */
 export interface HttpAddress {

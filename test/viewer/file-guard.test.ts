@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { closeSync, openSync } from "node:fs";
 import { devNull } from "node:os";
 
-import { maxOpenFiles, countOpenFiles } from "../../src/open-files.ts";
+import { maxOpenFiles, countOpenFiles } from "../../src/common/open-files.ts";
 import { OpenFileGuard } from "../../src/viewer/file-guard.ts";
 
 test("the open files of this process are counted, and are fewer than there may be", () => {

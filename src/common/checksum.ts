@@ -1,6 +1,6 @@
 /** CRC-32 of a frame that is not in memory. */
 import { crc32 } from "node:zlib";
-import type { Frame } from "./frame.ts";
+import type { Frame } from "../frame.ts";
 
 /**
  * Reads a frame for its CRC-32.
