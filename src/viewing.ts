@@ -8,10 +8,10 @@ import type { ServeEvent } from "./server/serve-event.ts";
 import type { StoreContents } from "./store/kept.ts";
 import { version } from "./version.ts";
 import type { AccessControl } from "./viewer/access.ts";
-import { HttpContext } from "./viewer/exhibition.ts";
+import { HttpContext } from "./http/context.ts";
 import { LiveSources } from "./viewer/live.ts";
 import { InstrumentedStore } from "./viewer/observed.ts";
-import { HttpServer } from "./viewer/server.ts";
+import { HttpServer } from "./http/http-server.ts";
 import type { CommitSignal } from "./store/arrivals.ts";
 
 /** Port of the page where none is given. */

@@ -14,7 +14,7 @@ import {
   type HttpKeys,
   type Principal,
 } from "./access.ts";
-import { toErrorResponse, errorResponse } from "./answers.ts";
+import { toErrorResponse, errorResponse } from "../http/responses.ts";
 import { LoginEndpoint } from "./login-desk.ts";
 import { checkHost, type OriginRejection, checkOrigin, type ServerNames } from "./origin.ts";
 import type { RandomBytes } from "./secrets.ts";

@@ -1,11 +1,11 @@
 /** `/events`: what is live, once a second, and what goes wrong, as it happens. */
-import { toJson } from "./answers.ts";
+import { toJson } from "../http/responses.ts";
 import type { Principal } from "./access.ts";
-import type { RouteRequest } from "./asked.ts";
-import type { HttpContext } from "./exhibition.ts";
-import { createBody, type BodySource } from "./outflow.ts";
+import type { RouteRequest } from "../http/request.ts";
+import type { HttpContext } from "../http/context.ts";
+import { createBody, type BodySource } from "../http/stream-body.ts";
 import type { Problem } from "./problems.ts";
-import type { EndReason } from "./viewers.ts";
+import type { EndReason } from "../http/stream-clients.ts";
 
 const headers = { "Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no" };
 

@@ -2,10 +2,10 @@
 import { crc32 } from "node:zlib";
 import type { FrameDescription, RawShape } from "../frame.ts";
 import { FramesError } from "../errors.ts";
-import { notFound, errorResponse } from "./answers.ts";
-import type { RouteRequest } from "./asked.ts";
-import type { HttpContext } from "./exhibition.ts";
-import { contentDisposition, mediaType, toDecimalSeconds } from "./media.ts";
+import { notFound, errorResponse } from "../http/responses.ts";
+import type { RouteRequest } from "../http/request.ts";
+import type { HttpContext } from "../http/context.ts";
+import { contentDisposition, mediaType, toDecimalSeconds } from "../http/media-type.ts";
 
 /** What is answered from memory; larger frames are read as they go out. */
 const maxInMemoryBytes = 1 << 20;

@@ -2,11 +2,11 @@
 import { FramesError } from "../errors.ts";
 import type { FrameRecord, CatalogPosition } from "../store/catalog.ts";
 import type { GapPosition } from "../store/missing.ts";
-import { jsonResponse, notFound } from "./answers.ts";
+import { jsonResponse, notFound } from "../http/responses.ts";
 import { canReadProblem } from "./events.ts";
-import type { RouteRequest } from "./asked.ts";
-import type { HttpContext } from "./exhibition.ts";
-import { framePath, mediaType } from "./media.ts";
+import type { RouteRequest } from "../http/request.ts";
+import type { HttpContext } from "../http/context.ts";
+import { framePath, mediaType } from "../http/media-type.ts";
 
 /** Entries of a list, if nothing else is asked for and at most. */
 const defaultLimit = 100;

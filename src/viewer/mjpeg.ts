@@ -1,13 +1,13 @@
 /** A source as MJPEG, live: each part is the newest frame at the time when there is room for it. */
 import { FramesError } from "../errors.ts";
-import { notFound, errorResponse } from "./answers.ts";
-import type { RouteRequest } from "./asked.ts";
-import type { HttpContext } from "./exhibition.ts";
+import { notFound, errorResponse } from "../http/responses.ts";
+import type { RouteRequest } from "../http/request.ts";
+import type { HttpContext } from "../http/context.ts";
 import { maxLiveFrameBytes } from "./copies.ts";
 import type { SourceStats } from "./feed.ts";
-import { createBody, type BodySource } from "./outflow.ts";
+import { createBody, type BodySource } from "../http/stream-body.ts";
 import { mjpegBoundary, boundaryLine, encodePart, type JpegCache } from "./pictures.ts";
-import type { StreamClient } from "./viewers.ts";
+import type { StreamClient } from "../http/stream-clients.ts";
 
 const headers = {
   "Content-Type": `multipart/x-mixed-replace; boundary=${mjpegBoundary}`,

@@ -1,12 +1,12 @@
 /** `/live`: the frames of the sources that a page watches, each as fresh as the page can show it. */
 import type { ServerWebSocket } from "bun";
 import type { Principal } from "./access.ts";
-import { toJson } from "./answers.ts";
-import type { HttpContext } from "./exhibition.ts";
+import { toJson } from "../http/responses.ts";
+import type { HttpContext } from "../http/context.ts";
 import { type CachedFrame } from "./copies.ts";
 import type { SourceStats } from "./feed.ts";
-import { mediaType } from "./media.ts";
-import type { EndReason, StreamClient } from "./viewers.ts";
+import { mediaType } from "../http/media-type.ts";
+import type { EndReason, StreamClient } from "../http/stream-clients.ts";
 
 /** Sources that one page watches. */
 const maxSubscriptions = 64;

@@ -5,7 +5,7 @@ import type { Converter } from "./converter.ts";
 import type { NewestFrameCache, CachedFrame } from "./copies.ts";
 import type { SourceStats } from "./feed.ts";
 import type { LiveSources } from "./live.ts";
-import { mediaType, toDecimalSeconds } from "./media.ts";
+import { mediaType, toDecimalSeconds } from "../http/media-type.ts";
 
 /** Milliseconds between two conversions of one source, at least: 30 a second. */
 const conversionIntervalMs = 1000 / 30;

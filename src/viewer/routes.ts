@@ -1,10 +1,10 @@
 /** Which address is answered by whom. */
 import { FramesError } from "../errors.ts";
 import type { FrameRecord } from "../store/catalog.ts";
-import { notFound, errorResponse } from "./answers.ts";
+import { notFound, errorResponse } from "../http/responses.ts";
 import { handleEvents } from "./events.ts";
-import type { RouteRequest } from "./asked.ts";
-import type { HttpContext } from "./exhibition.ts";
+import type { RouteRequest } from "../http/request.ts";
+import type { HttpContext } from "../http/context.ts";
 import { frameResponse } from "./frame-answers.ts";
 import { handleApi, parseWholeNumber } from "./listing.ts";
 import { handleMetrics } from "./metrics.ts";

@@ -3,10 +3,10 @@ import type { DiskSpace } from "../store/room.ts";
 import type { StoreContents } from "../store/kept.ts";
 import type { SourceTotals } from "../store/sums.ts";
 import type { Principal } from "./access.ts";
-import { toJson } from "./answers.ts";
+import { toJson } from "../http/responses.ts";
 import type { SourceStats, SourceSnapshot } from "./feed.ts";
 import type { LiveSources } from "./live.ts";
-import { mediaType } from "./media.ts";
+import { mediaType } from "../http/media-type.ts";
 
 /** Sources that are told of in one state: those from which something came last. */
 const maxStatusSources = 500;

@@ -1,8 +1,8 @@
 /** `/api/tokens`: makes, lists and revokes the tokens of a key. */
 import { FramesError } from "../errors.ts";
 import type { AuthRequest, KeyPrincipal, HttpKey } from "./access.ts";
-import { toErrorResponse, jsonResponse, errorResponse } from "./answers.ts";
-import { readJsonBody } from "./body.ts";
+import { toErrorResponse, jsonResponse, errorResponse } from "../http/responses.ts";
+import { readJsonBody } from "../http/request-body.ts";
 import type { RandomBytes } from "./secrets.ts";
 import { latestPath, type AccessToken, AccessTokens } from "./tokens.ts";
 

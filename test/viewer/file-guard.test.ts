@@ -3,7 +3,7 @@ import { closeSync, openSync } from "node:fs";
 import { devNull } from "node:os";
 
 import { maxOpenFiles, countOpenFiles } from "../../src/common/open-files.ts";
-import { OpenFileGuard } from "../../src/viewer/file-guard.ts";
+import { OpenFileGuard } from "../../src/http/open-file-guard.ts";
 
 test("the open files of this process are counted, and are fewer than there may be", () => {
   const before = countOpenFiles();

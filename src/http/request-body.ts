@@ -1,6 +1,6 @@
 /** Small bodies of JSON, which is all that anybody sends over HTTP. */
 import { FramesError } from "../errors.ts";
-import { errorResponse } from "./answers.ts";
+import { errorResponse } from "./responses.ts";
 
 /** Bytes of a body: there is a key or the name of a source in it. */
 export const maxBodyBytes = 4096;

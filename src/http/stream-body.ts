@@ -1,5 +1,5 @@
 /** A body that is made as it is read: nothing is made ahead, and an end is an end at once. */
-import type { EndReason, StreamClient } from "./viewers.ts";
+import type { EndReason, StreamClient } from "./stream-clients.ts";
 
 /** What a body is made of. */
 export interface BodySource {

@@ -4,11 +4,11 @@ import type { Catalog } from "../store/catalog.ts";
 import type { StoreContents } from "../store/kept.ts";
 import { GapIndex } from "../store/missing.ts";
 import { type SourceTotal, SourceTotals } from "../store/sums.ts";
-import { Converter } from "./converter.ts";
-import { NewestFrameCache } from "./copies.ts";
-import type { LiveSources } from "./live.ts";
-import { JpegCache } from "./pictures.ts";
-import { StatusReporter } from "./states.ts";
+import { Converter } from "../viewer/converter.ts";
+import { NewestFrameCache } from "../viewer/copies.ts";
+import type { LiveSources } from "../viewer/live.ts";
+import { JpegCache } from "../viewer/pictures.ts";
+import { StatusReporter } from "../viewer/states.ts";
 
 /** The server that is shown. */
 export interface ServerInfo {

@@ -1,14 +1,14 @@
 /** The HTTP server of `--http`: lets in or turns away, finds who answers, and puts the headers on what is said. */
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import type { AccessControl, Principal } from "./access.ts";
-import { toErrorResponse, errorResponse, withSecurityHeaders } from "./answers.ts";
-import { maxBodyBytes } from "./body.ts";
-import type { RouteRequest } from "./asked.ts";
-import type { HttpContext } from "./exhibition.ts";
-import { route } from "./routes.ts";
-import type { LiveSocket } from "./page-socket.ts";
-import { StreamClients } from "./viewers.ts";
-import { OpenFileGuard, type AcceptGate } from "./file-guard.ts";
+import type { AccessControl, Principal } from "../viewer/access.ts";
+import { toErrorResponse, errorResponse, withSecurityHeaders } from "./responses.ts";
+import { maxBodyBytes } from "./request-body.ts";
+import type { RouteRequest } from "./request.ts";
+import type { HttpContext } from "./context.ts";
+import { route } from "../viewer/routes.ts";
+import type { LiveSocket } from "../viewer/page-socket.ts";
+import { StreamClients } from "./stream-clients.ts";
+import { OpenFileGuard, type AcceptGate } from "./open-file-guard.ts";
 import { maxOpenFiles, countOpenFiles } from "../common/open-files.ts";
 
 /** Where to listen; an empty host is every interface. */

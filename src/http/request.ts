@@ -1,7 +1,7 @@
 /** Who asks for what. */
-import type { Principal } from "./access.ts";
-import type { LiveSocket } from "./page-socket.ts";
-import type { StreamClients } from "./viewers.ts";
+import type { Principal } from "../viewer/access.ts";
+import type { LiveSocket } from "../viewer/page-socket.ts";
+import type { StreamClients } from "./stream-clients.ts";
 
 /** A request of somebody who was let in. */
 export interface RouteRequest {
