@@ -7,7 +7,7 @@ import { serverTls } from "./net/tls.ts";
 import type { ServeEvent } from "./server/serve-event.ts";
 import type { StoreContents } from "./store/kept.ts";
 import { version } from "./version.ts";
-import type { AccessControl } from "./viewer/access.ts";
+import type { AccessControl } from "./http/auth/access.ts";
 import { HttpContext } from "./http/context.ts";
 import { LiveSources } from "./viewer/live.ts";
 import { InstrumentedStore } from "./viewer/observed.ts";

@@ -1,6 +1,6 @@
 /** The HTTP server of `--http`: lets in or turns away, finds who answers, and puts the headers on what is said. */
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import type { AccessControl, Principal } from "../viewer/access.ts";
+import type { AccessControl, Principal } from "./auth/access.ts";
 import { toErrorResponse, errorResponse, withSecurityHeaders } from "./responses.ts";
 import { maxBodyBytes } from "./request-body.ts";
 import type { RouteRequest } from "./request.ts";

@@ -1,5 +1,5 @@
 /** Who asks for what. */
-import type { Principal } from "../viewer/access.ts";
+import type { Principal } from "./auth/access.ts";
 import type { LiveSocket } from "../viewer/page-socket.ts";
 import type { StreamClients } from "./stream-clients.ts";
 

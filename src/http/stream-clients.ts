@@ -3,7 +3,7 @@
  * and nobody else waits.
  */
 import { FramesError } from "../errors.ts";
-import type { Principal } from "../viewer/access.ts";
+import type { Principal } from "./auth/access.ts";
 
 /** So many look on at a time. */
 const maxStreamClients = 256;

@@ -6,8 +6,8 @@ import type { FramesError } from "../errors.ts";
 import type { KeyRing } from "../keys.ts";
 import { formatAddress, isLoopback } from "../net/address.ts";
 import { KeyRingAdapter } from "./viewer-keys.ts";
-import { Authenticator } from "../viewer/doorkeeper.ts";
-import type { ServerNames } from "../viewer/origin.ts";
+import { Authenticator } from "../http/auth/authenticator.ts";
+import type { ServerNames } from "../http/auth/origin-check.ts";
 
 /** What `--http` is given of its server. */
 export interface HttpAuthOptions {

@@ -2,7 +2,7 @@
 import { allowsStream, Key, type KeyEntry } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import type { KeyRing } from "../keys.ts";
-import type { HttpKey, HttpKeys } from "../viewer/access.ts";
+import type { HttpKey, HttpKeys } from "../http/auth/access.ts";
 
 /** An entry of the key file. */
 class KeyEntryAdapter implements HttpKey {

@@ -1,6 +1,6 @@
 /** `/events`: what is live, once a second, and what goes wrong, as it happens. */
 import { toJson } from "../http/responses.ts";
-import type { Principal } from "./access.ts";
+import type { Principal } from "../http/auth/access.ts";
 import type { RouteRequest } from "../http/request.ts";
 import type { HttpContext } from "../http/context.ts";
 import { createBody, type BodySource } from "../http/stream-body.ts";

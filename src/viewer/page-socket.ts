@@ -1,6 +1,6 @@
 /** `/live`: the frames of the sources that a page watches, each as fresh as the page can show it. */
 import type { ServerWebSocket } from "bun";
-import type { Principal } from "./access.ts";
+import type { Principal } from "../http/auth/access.ts";
 import { toJson } from "../http/responses.ts";
 import type { HttpContext } from "../http/context.ts";
 import { type CachedFrame } from "./copies.ts";

@@ -2,7 +2,7 @@
 import type { DiskSpace } from "../store/room.ts";
 import type { StoreContents } from "../store/kept.ts";
 import type { SourceTotals } from "../store/sums.ts";
-import type { Principal } from "./access.ts";
+import type { Principal } from "../http/auth/access.ts";
 import { toJson } from "../http/responses.ts";
 import type { SourceStats, SourceSnapshot } from "./feed.ts";
 import type { LiveSources } from "./live.ts";

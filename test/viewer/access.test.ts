@@ -14,9 +14,9 @@ import {
   fullAccess,
   unauthenticated,
   type Principal,
-} from "../../src/viewer/access.ts";
-import { type AuthenticatorOptions, Authenticator } from "../../src/viewer/doorkeeper.ts";
-import type { ServerNames } from "../../src/viewer/origin.ts";
+} from "../../src/http/auth/access.ts";
+import { type AuthenticatorOptions, Authenticator } from "../../src/http/auth/authenticator.ts";
+import type { ServerNames } from "../../src/http/auth/origin-check.ts";
 import { temporaryFolder } from "../helper/program.ts";
 
 type Json = Record<string, unknown>;

@@ -2,7 +2,7 @@
  * Tokens for programs that know neither keys nor cookies (OpenCV, VLC, Prometheus): each can look at one
  * source, stands in an address, and ends by itself, with the key that made it, with the server, or earlier.
  */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type { HttpKey } from "./access.ts";
 import { digest, createSecret, type RandomBytes } from "./secrets.ts";
 

@@ -1,9 +1,14 @@
 /** `/login` and `/logout`: a key into a cookie, which no script of a page can read. */
 import type { AuthRequest, HttpKey, HttpKeys } from "./access.ts";
-import { jsonResponse, errorResponse } from "../http/responses.ts";
-import { readJsonBody } from "../http/request-body.ts";
-import { expiresAt, type LoginSession, LoginSessions, cookieMaxAgeSeconds } from "./logins.ts";
-import { parseHost } from "./origin.ts";
+import { jsonResponse, errorResponse } from "../responses.ts";
+import { readJsonBody } from "../request-body.ts";
+import {
+  expiresAt,
+  type LoginSession,
+  LoginSessions,
+  cookieMaxAgeSeconds,
+} from "./login-sessions.ts";
+import { parseHost } from "./origin-check.ts";
 import type { RandomBytes } from "./secrets.ts";
 
 export class LoginEndpoint {

@@ -1,10 +1,10 @@
 /** `/api/tokens`: makes, lists and revokes the tokens of a key. */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type { AuthRequest, KeyPrincipal, HttpKey } from "./access.ts";
-import { toErrorResponse, jsonResponse, errorResponse } from "../http/responses.ts";
-import { readJsonBody } from "../http/request-body.ts";
+import { toErrorResponse, jsonResponse, errorResponse } from "../responses.ts";
+import { readJsonBody } from "../request-body.ts";
 import type { RandomBytes } from "./secrets.ts";
-import { latestPath, type AccessToken, AccessTokens } from "./tokens.ts";
+import { latestPath, type AccessToken, AccessTokens } from "./access-tokens.ts";
 
 /** How many hours a token lasts: where nothing is said, and at most. */
 const defaultHours = 24;

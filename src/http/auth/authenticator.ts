@@ -2,8 +2,8 @@
  * Lets in whoever may look: holds every request against the server's own names and pages, then asks for a key
  * (`Authorization: Bearer`), the cookie of a login, or a token, where the server has keys.
  */
-import { FramesError } from "../errors.ts";
-import { RejectedPeers } from "../common/rejected-peers.ts";
+import { FramesError } from "../../errors.ts";
+import { RejectedPeers } from "../../common/rejected-peers.ts";
 import {
   type AccessControl,
   type AuthRequest,
@@ -14,12 +14,12 @@ import {
   type HttpKeys,
   type Principal,
 } from "./access.ts";
-import { toErrorResponse, errorResponse } from "../http/responses.ts";
-import { LoginEndpoint } from "./login-desk.ts";
-import { checkHost, type OriginRejection, checkOrigin, type ServerNames } from "./origin.ts";
+import { toErrorResponse, errorResponse } from "../responses.ts";
+import { LoginEndpoint } from "./login-endpoint.ts";
+import { checkHost, type OriginRejection, checkOrigin, type ServerNames } from "./origin-check.ts";
 import type { RandomBytes } from "./secrets.ts";
-import { TokenEndpoint } from "./token-desk.ts";
-import { isAllowedByToken, isToken, type AccessToken } from "./tokens.ts";
+import { TokenEndpoint } from "./token-endpoint.ts";
+import { isAllowedByToken, isToken, type AccessToken } from "./access-tokens.ts";
 
 /** What a doorkeeper knows of its server, and what it is given. */
 export interface AuthenticatorOptions {
