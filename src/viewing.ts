@@ -9,8 +9,8 @@ import type { StoreContents } from "./store/kept.ts";
 import { version } from "./version.ts";
 import type { AccessControl } from "./http/auth/access.ts";
 import { HttpContext } from "./http/context.ts";
-import { LiveSources } from "./viewer/live.ts";
-import { InstrumentedStore } from "./viewer/observed.ts";
+import { LiveSources } from "./http/live/live-sources.ts";
+import { InstrumentedStore } from "./http/live/instrumented-store.ts";
 import { HttpServer } from "./http/http-server.ts";
 import type { CommitSignal } from "./store/arrivals.ts";
 

@@ -6,9 +6,9 @@ import { GapIndex } from "../store/missing.ts";
 import { type SourceTotal, SourceTotals } from "../store/sums.ts";
 import { Converter } from "../viewer/converter.ts";
 import { NewestFrameCache } from "../viewer/copies.ts";
-import type { LiveSources } from "../viewer/live.ts";
+import type { LiveSources } from "./live/live-sources.ts";
 import { JpegCache } from "../viewer/pictures.ts";
-import { StatusReporter } from "../viewer/states.ts";
+import { StatusReporter } from "./live/status.ts";
 
 /** The server that is shown. */
 export interface ServerInfo {

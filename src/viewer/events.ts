@@ -4,7 +4,7 @@ import type { Principal } from "../http/auth/access.ts";
 import type { RouteRequest } from "../http/request.ts";
 import type { HttpContext } from "../http/context.ts";
 import { createBody, type BodySource } from "../http/stream-body.ts";
-import type { Problem } from "./problems.ts";
+import type { Problem } from "../http/live/problem-log.ts";
 import type { EndReason } from "../http/stream-clients.ts";
 
 const headers = { "Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no" };

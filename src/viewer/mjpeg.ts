@@ -4,7 +4,7 @@ import { notFound, errorResponse } from "../http/responses.ts";
 import type { RouteRequest } from "../http/request.ts";
 import type { HttpContext } from "../http/context.ts";
 import { maxLiveFrameBytes } from "./copies.ts";
-import type { SourceStats } from "./feed.ts";
+import type { SourceStats } from "../http/live/source-stats.ts";
 import { createBody, type BodySource } from "../http/stream-body.ts";
 import { mjpegBoundary, boundaryLine, encodePart, type JpegCache } from "./pictures.ts";
 import type { StreamClient } from "../http/stream-clients.ts";

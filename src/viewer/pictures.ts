@@ -3,8 +3,8 @@ import { FramesError } from "../errors.ts";
 import type { RawShape } from "../frame.ts";
 import type { Converter } from "./converter.ts";
 import type { NewestFrameCache, CachedFrame } from "./copies.ts";
-import type { SourceStats } from "./feed.ts";
-import type { LiveSources } from "./live.ts";
+import type { SourceStats } from "../http/live/source-stats.ts";
+import type { LiveSources } from "../http/live/live-sources.ts";
 import { mediaType, toDecimalSeconds } from "../http/media-type.ts";
 
 /** Milliseconds between two conversions of one source, at least: 30 a second. */

@@ -2,9 +2,9 @@
 
 import { describe, expect, test } from "bun:test";
 import { RangeSet } from "../../src/store/ranges.ts";
-import { delayBucketsSeconds, SourceStats } from "../../src/viewer/feed.ts";
-import { GapCounter } from "../../src/viewer/numbers.ts";
-import { ProblemLog } from "../../src/viewer/problems.ts";
+import { delayBucketsSeconds, SourceStats } from "../../src/http/live/source-stats.ts";
+import { GapCounter } from "../../src/http/live/gap-counter.ts";
+import { ProblemLog } from "../../src/http/live/problem-log.ts";
 
 const origin = { stream: "s", source: "x", session: "one" };
 

@@ -1,12 +1,12 @@
 /** What is told once a second of everything that is live, and of one source when it is asked for. */
-import type { DiskSpace } from "../store/room.ts";
-import type { StoreContents } from "../store/kept.ts";
-import type { SourceTotals } from "../store/sums.ts";
-import type { Principal } from "../http/auth/access.ts";
-import { toJson } from "../http/responses.ts";
-import type { SourceStats, SourceSnapshot } from "./feed.ts";
-import type { LiveSources } from "./live.ts";
-import { mediaType } from "../http/media-type.ts";
+import type { DiskSpace } from "../../store/room.ts";
+import type { StoreContents } from "../../store/kept.ts";
+import type { SourceTotals } from "../../store/sums.ts";
+import type { Principal } from "../auth/access.ts";
+import { toJson } from "../responses.ts";
+import type { SourceStats, SourceSnapshot } from "./source-stats.ts";
+import type { LiveSources } from "./live-sources.ts";
+import { mediaType } from "../media-type.ts";
 
 /** Sources that are told of in one state: those from which something came last. */
 const maxStatusSources = 500;

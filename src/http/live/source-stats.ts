@@ -1,6 +1,6 @@
 /** One source while it is live: what came last, how fast, how late, and what is missing. */
-import type { FrameDescription, SourceInfo, RawShape } from "../frame.ts";
-import { GapCounter } from "./numbers.ts";
+import type { FrameDescription, SourceInfo, RawShape } from "../../frame.ts";
+import { GapCounter } from "./gap-counter.ts";
 
 /** Seconds that a rate is taken over. */
 const rateWindowSeconds = 5;

@@ -1,8 +1,8 @@
 /** What is live: sources, senders and problems, as far as this server has seen them since it began. */
-import type { FramesError } from "../errors.ts";
-import type { FrameDescription, SourceInfo } from "../frame.ts";
-import { historyLength, historyEntrySeconds, SourceStats } from "./feed.ts";
-import { ProblemLog } from "./problems.ts";
+import type { FramesError } from "../../errors.ts";
+import type { FrameDescription, SourceInfo } from "../../frame.ts";
+import { historyLength, historyEntrySeconds, SourceStats } from "./source-stats.ts";
+import { ProblemLog } from "./problem-log.ts";
 
 /** Sources that are remembered; of more, those from which something came longest ago are forgotten. */
 const maxLiveSources = 2000;

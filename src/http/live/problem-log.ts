@@ -1,5 +1,5 @@
 /** What went wrong lately, in words: the last hundred, and many of a kind as one. */
-import type { ErrorName } from "../errors.ts";
+import type { ErrorName } from "../../errors.ts";
 
 /** Something that went wrong. */
 export interface Problem {

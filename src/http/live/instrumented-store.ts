@@ -1,5 +1,5 @@
 /** A store that is looked at while frames are put into it, whoever sends them. */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type {
   FrameDescription,
   SourceInfo,
@@ -9,8 +9,8 @@ import type {
   Outcome,
   SourceStore,
   OfferStatus,
-} from "../frame.ts";
-import type { LiveSources, SourceRecorder } from "./live.ts";
+} from "../../frame.ts";
+import type { LiveSources, SourceRecorder } from "./live-sources.ts";
 
 export class InstrumentedStore implements FrameStore {
   readonly #store: FrameStore;
