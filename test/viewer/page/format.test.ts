@@ -11,8 +11,8 @@ import {
   displayExactTime,
   toMilliseconds,
   parseNanoseconds,
-} from "../../../src/viewer/page/format.ts";
-import { formatHash, parseHash } from "../../../src/viewer/page/route.ts";
+} from "../../../src/http/page/format.ts";
+import { formatHash, parseHash } from "../../../src/http/page/route.ts";
 
 test("numbers have three digits that count, and the right unit", () => {
   expect([0, 0.534, 29.94, 120.4, 12_345].map(displayNumber)).toEqual([

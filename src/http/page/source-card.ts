@@ -17,7 +17,7 @@ import type { LiveHeader } from "./live-frames.ts";
 import { Picture } from "./picture.ts";
 import { Plot } from "./plot.ts";
 import { formatHash } from "./route.ts";
-import type { GreyPainter } from "./thermal.ts";
+import type { GreyPainter } from "./grey-painter.ts";
 
 /** Frames of which the median delay is shown. */
 const maxDelaySamples = 90;

@@ -10,10 +10,10 @@ import {
 } from "./api.ts";
 import { announce, button, element, setAttribute, setText } from "./dom.ts";
 import { displayCount, toMilliseconds, displayDateTime, parseNanoseconds } from "./format.ts";
-import { captureRange } from "./live.ts";
-import { FramePanel } from "./panel.ts";
+import { captureRange } from "./live-view.ts";
+import { FramePanel } from "./frame-panel.ts";
 import { formatHash, type ViewRoute } from "./route.ts";
-import type { GreyPainter } from "./thermal.ts";
+import type { GreyPainter } from "./grey-painter.ts";
 import { type Lane, Timeline } from "./timeline.ts";
 
 /** Where to go: to a moment, to the first frame, to one with a number, or so many frames on (negative: back). */

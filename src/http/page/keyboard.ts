@@ -1,8 +1,8 @@
 /** What the keys do, in both views. They are listed in dialogs.ts. */
 /// <reference lib="dom" />
 import type { Dialogs } from "./dialogs.ts";
-import type { LiveView } from "./live.ts";
-import type { RecordedView } from "./recorded.ts";
+import type { LiveView } from "./live-view.ts";
+import type { RecordedView } from "./recorded-view.ts";
 
 export interface KeyboardTarget {
   readonly dialogs: Dialogs;

@@ -3,14 +3,14 @@
 import { ApiClient } from "./api.ts";
 import { Dialogs } from "./dialogs.ts";
 import { announce, byId, setAttribute, setText } from "./dom.ts";
-import { EventStream } from "./events.ts";
+import { EventStream } from "./event-stream.ts";
 import { listenForKeys } from "./keyboard.ts";
-import { LiveView } from "./live.ts";
+import { LiveView } from "./live-view.ts";
 import { Overview } from "./overview.ts";
-import { RecordedView } from "./recorded.ts";
+import { RecordedView } from "./recorded-view.ts";
 import { parseHash } from "./route.ts";
-import { PageLogin } from "./session.ts";
-import { servePaintWorker, GreyPainter } from "./thermal.ts";
+import { PageLogin } from "./login.ts";
+import { servePaintWorker, GreyPainter } from "./grey-painter.ts";
 
 const isWorker = typeof document === "undefined";
 

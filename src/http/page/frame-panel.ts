@@ -12,7 +12,7 @@ import {
   parseNanoseconds,
 } from "./format.ts";
 import { Picture } from "./picture.ts";
-import type { GreyPainter } from "./thermal.ts";
+import type { GreyPainter } from "./grey-painter.ts";
 
 export class FramePanel {
   readonly element: HTMLElement;

@@ -1,12 +1,17 @@
 /** A frame on a canvas: in its own colours, or grey in those of a palette, with the value under the pointer. */
 /// <reference lib="dom" />
-import { type GreyImage, type GreyRange, greyKind, stretch } from "../grey.ts";
-import { applyPalette, isPaletteName, type PaletteName, paletteNames } from "../palette.ts";
+import { type GreyImage, type GreyRange, greyKind, stretch } from "../../viewer/grey.ts";
+import {
+  applyPalette,
+  isPaletteName,
+  type PaletteName,
+  paletteNames,
+} from "../../viewer/palette.ts";
 import type { RawShapeJson } from "./api.ts";
 import { announce, element, setAttribute, setText } from "./dom.ts";
 import { displayCount } from "./format.ts";
-import { PaletteScale } from "./scale.ts";
-import type { RangeMode, GreyPainter } from "./thermal.ts";
+import { PaletteScale } from "./palette-scale.ts";
+import type { RangeMode, GreyPainter } from "./grey-painter.ts";
 
 /** Kinds of pictures that browsers show; all else could be a program. */
 const displayableType = /^image\/(?:jpeg|png|webp|gif|bmp|avif)$/;

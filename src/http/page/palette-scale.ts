@@ -1,7 +1,12 @@
 /** The strip under a grey picture: which value has which colour, and the choice of colours. */
 /// <reference lib="dom" />
-import type { GreyRange } from "../grey.ts";
-import { isPaletteName, paletteColours, type PaletteName, paletteNames } from "../palette.ts";
+import type { GreyRange } from "../../viewer/grey.ts";
+import {
+  isPaletteName,
+  paletteColours,
+  type PaletteName,
+  paletteNames,
+} from "../../viewer/palette.ts";
 import { element, setAttribute, setText } from "./dom.ts";
 import { displayCount } from "./format.ts";
 

@@ -1,7 +1,7 @@
 /** The live view: every stream with its sources side by side, and the streams that are stored. */
 /// <reference lib="dom" />
 import type { ApiClient, SourceStateJson, StateJson, StreamJson } from "./api.ts";
-import { SourceCard } from "./card.ts";
+import { SourceCard } from "./source-card.ts";
 import { button, element, setAttribute, setText } from "./dom.ts";
 import {
   displayBytes,
@@ -13,7 +13,7 @@ import {
 } from "./format.ts";
 import { LiveFrames, type LiveHeader, type SourceRef } from "./live-frames.ts";
 import { formatHash } from "./route.ts";
-import type { GreyPainter } from "./thermal.ts";
+import type { GreyPainter } from "./grey-painter.ts";
 
 /** Milliseconds between frames of a source for who wants less motion, and of one that cannot be shown. */
 const reducedMotionIntervalMs = 1_000;
