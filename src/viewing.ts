@@ -68,7 +68,7 @@ export class HttpFrontend {
       },
       // In the executable the file lies below its root, as it does below this one here.
       createConverterWorker: () => {
-        return new Worker(new URL("./viewer/conversion-worker.ts", import.meta.url).href);
+        return new Worker(new URL("./http/picture/converter-worker.ts", import.meta.url).href);
       },
     });
     this.#server.setContext(context);

@@ -4,10 +4,10 @@ import type { Catalog } from "../store/catalog.ts";
 import type { StoreContents } from "../store/kept.ts";
 import { GapIndex } from "../store/missing.ts";
 import { type SourceTotal, SourceTotals } from "../store/sums.ts";
-import { Converter } from "../viewer/converter.ts";
-import { NewestFrameCache } from "../viewer/copies.ts";
+import { Converter } from "./picture/converter.ts";
+import { NewestFrameCache } from "./picture/newest-frames.ts";
 import type { LiveSources } from "./live/live-sources.ts";
-import { JpegCache } from "../viewer/pictures.ts";
+import { JpegCache } from "./picture/jpeg-cache.ts";
 import { StatusReporter } from "./live/status.ts";
 
 /** The server that is shown. */

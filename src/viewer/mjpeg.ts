@@ -3,10 +3,15 @@ import { FramesError } from "../errors.ts";
 import { notFound, errorResponse } from "../http/responses.ts";
 import type { RouteRequest } from "../http/request.ts";
 import type { HttpContext } from "../http/context.ts";
-import { maxLiveFrameBytes } from "./copies.ts";
+import { maxLiveFrameBytes } from "../http/picture/newest-frames.ts";
 import type { SourceStats } from "../http/live/source-stats.ts";
 import { createBody, type BodySource } from "../http/stream-body.ts";
-import { mjpegBoundary, boundaryLine, encodePart, type JpegCache } from "./pictures.ts";
+import {
+  mjpegBoundary,
+  boundaryLine,
+  encodePart,
+  type JpegCache,
+} from "../http/picture/jpeg-cache.ts";
 import type { StreamClient } from "../http/stream-clients.ts";
 
 const headers = {

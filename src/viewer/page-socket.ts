@@ -3,7 +3,7 @@ import type { ServerWebSocket } from "bun";
 import type { Principal } from "../http/auth/access.ts";
 import { toJson } from "../http/responses.ts";
 import type { HttpContext } from "../http/context.ts";
-import { type CachedFrame } from "./copies.ts";
+import { type CachedFrame } from "../http/picture/newest-frames.ts";
 import type { SourceStats } from "../http/live/source-stats.ts";
 import { mediaType } from "../http/media-type.ts";
 import type { EndReason, StreamClient } from "../http/stream-clients.ts";

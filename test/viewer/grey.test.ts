@@ -9,8 +9,8 @@ import {
   GreyError,
   greyRange,
   stretch,
-} from "../../src/viewer/grey.ts";
-import { applyPalette, paletteColours, paletteNames } from "../../src/viewer/palette.ts";
+} from "../../src/http/picture/grey.ts";
+import { applyPalette, paletteColours, paletteNames } from "../../src/http/picture/palette.ts";
 import { encodePng } from "../helper/png.ts";
 import { ascii, chunk, join, pngSignature } from "../source/images.ts";
 

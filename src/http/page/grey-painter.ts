@@ -1,13 +1,7 @@
 /** Paints grey pictures in workers: values become colours there, and the page stays quick. */
 /// <reference lib="dom" />
-import {
-  decodeGrey,
-  type GreyImage,
-  type GreyRange,
-  greyRange,
-  stretch,
-} from "../../viewer/grey.ts";
-import { applyPalette, type PaletteName } from "../../viewer/palette.ts";
+import { decodeGrey, type GreyImage, type GreyRange, greyRange, stretch } from "../picture/grey.ts";
+import { applyPalette, type PaletteName } from "../picture/palette.ts";
 import type { RawShapeJson } from "./api.ts";
 
 /** What is to be painted. */

@@ -1,12 +1,12 @@
 /** The strip under a grey picture: which value has which colour, and the choice of colours. */
 /// <reference lib="dom" />
-import type { GreyRange } from "../../viewer/grey.ts";
+import type { GreyRange } from "../picture/grey.ts";
 import {
   isPaletteName,
   paletteColours,
   type PaletteName,
   paletteNames,
-} from "../../viewer/palette.ts";
+} from "../picture/palette.ts";
 import { element, setAttribute, setText } from "./dom.ts";
 import { displayCount } from "./format.ts";
 

@@ -1,12 +1,7 @@
 /** A frame on a canvas: in its own colours, or grey in those of a palette, with the value under the pointer. */
 /// <reference lib="dom" />
-import { type GreyImage, type GreyRange, greyKind, stretch } from "../../viewer/grey.ts";
-import {
-  applyPalette,
-  isPaletteName,
-  type PaletteName,
-  paletteNames,
-} from "../../viewer/palette.ts";
+import { type GreyImage, type GreyRange, greyKind, stretch } from "../picture/grey.ts";
+import { applyPalette, isPaletteName, type PaletteName, paletteNames } from "../picture/palette.ts";
 import type { RawShapeJson } from "./api.ts";
 import { announce, element, setAttribute, setText } from "./dom.ts";
 import { displayCount } from "./format.ts";

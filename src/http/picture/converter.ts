@@ -1,6 +1,6 @@
 /** Has frames converted in another thread, which is there while it is needed. */
-import type { RawShape } from "../frame.ts";
-import type { ConversionResult } from "./conversion.ts";
+import type { RawShape } from "../../frame.ts";
+import type { ConversionResult } from "./to-jpeg.ts";
 
 /** A conversion that takes longer, in milliseconds, is given up, with the thread that does it. */
 const conversionTimeoutMs = 10_000;

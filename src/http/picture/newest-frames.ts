@@ -1,8 +1,8 @@
 /** The newest frame of each source that somebody asked for: read once, and kept for all who ask. */
 import { crc32 } from "node:zlib";
-import type { StoreContents } from "../store/kept.ts";
-import type { SourceStats, NewestFrame } from "../http/live/source-stats.ts";
-import type { LiveSources } from "../http/live/live-sources.ts";
+import type { StoreContents } from "../../store/kept.ts";
+import type { SourceStats, NewestFrame } from "../live/source-stats.ts";
+import type { LiveSources } from "../live/live-sources.ts";
 
 /** Larger frames are not kept, and not shown live. */
 export const maxLiveFrameBytes = 32 << 20;

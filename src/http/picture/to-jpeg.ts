@@ -1,5 +1,5 @@
 /** A JPEG of a frame that is none: what a thermal camera saw is scaled first, or it would be almost black. */
-import type { RawShape } from "../frame.ts";
+import type { RawShape } from "../../frame.ts";
 import { decodeGrey, greyKind, greyRange, maxPixels, stretch } from "./grey.ts";
 import { encodeBmp, readColourPixels } from "./bitmap.ts";
 

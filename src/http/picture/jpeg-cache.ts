@@ -1,11 +1,11 @@
 /** The newest frame of each source as a part of MJPEG: made once for all who watch, while somebody does. */
-import { FramesError } from "../errors.ts";
-import type { RawShape } from "../frame.ts";
+import { FramesError } from "../../errors.ts";
+import type { RawShape } from "../../frame.ts";
 import type { Converter } from "./converter.ts";
-import type { NewestFrameCache, CachedFrame } from "./copies.ts";
-import type { SourceStats } from "../http/live/source-stats.ts";
-import type { LiveSources } from "../http/live/live-sources.ts";
-import { mediaType, toDecimalSeconds } from "../http/media-type.ts";
+import type { NewestFrameCache, CachedFrame } from "./newest-frames.ts";
+import type { SourceStats } from "../live/source-stats.ts";
+import type { LiveSources } from "../live/live-sources.ts";
+import { mediaType, toDecimalSeconds } from "../media-type.ts";
 
 /** Milliseconds between two conversions of one source, at least: 30 a second. */
 const conversionIntervalMs = 1000 / 30;

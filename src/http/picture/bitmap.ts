@@ -1,5 +1,5 @@
 /** BMP files of pixels, for a decoder that reads no plain ones, and the kinds of plain colours there are. */
-import type { RawShape } from "../frame.ts";
+import type { RawShape } from "../../frame.ts";
 
 /** Pixels row by row from the top, each of so many bytes. */
 export interface Pixels {

@@ -1,5 +1,5 @@
 /** Makes JPEG of frames that are none, in a thread of its own, so that nobody waits for it who sends frames. */
-import { convertToJpeg, type ConversionRequest, type ConversionResult } from "./conversion.ts";
+import { convertToJpeg, type ConversionRequest, type ConversionResult } from "./to-jpeg.ts";
 
 declare const self: {
   onmessage: (event: { readonly data: ConversionRequest }) => void;
