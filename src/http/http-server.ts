@@ -5,8 +5,8 @@ import { toErrorResponse, errorResponse, withSecurityHeaders } from "./responses
 import { maxBodyBytes } from "./request-body.ts";
 import type { RouteRequest } from "./request.ts";
 import type { HttpContext } from "./context.ts";
-import { route } from "../viewer/routes.ts";
-import type { LiveSocket } from "../viewer/page-socket.ts";
+import { route } from "./routes/routes.ts";
+import type { LiveSocket } from "./routes/live-socket.ts";
 import { StreamClients } from "./stream-clients.ts";
 import { OpenFileGuard, type AcceptGate } from "./open-file-guard.ts";
 import { maxOpenFiles, countOpenFiles } from "../common/open-files.ts";

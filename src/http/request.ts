@@ -1,6 +1,6 @@
 /** Who asks for what. */
 import type { Principal } from "./auth/access.ts";
-import type { LiveSocket } from "../viewer/page-socket.ts";
+import type { LiveSocket } from "./routes/live-socket.ts";
 import type { StreamClients } from "./stream-clients.ts";
 
 /** A request of somebody who was let in. */

@@ -1,5 +1,5 @@
 /** The page's own files: inside the executable, or built at the first request where it runs from its source. */
-import page from "../http/page/index.html";
+import page from "../page/index.html";
 
 /** One of them. */
 interface PageFile {

@@ -1,12 +1,12 @@
 /** `/live`: the frames of the sources that a page watches, each as fresh as the page can show it. */
 import type { ServerWebSocket } from "bun";
-import type { Principal } from "../http/auth/access.ts";
-import { toJson } from "../http/responses.ts";
-import type { HttpContext } from "../http/context.ts";
-import { type CachedFrame } from "../http/picture/newest-frames.ts";
-import type { SourceStats } from "../http/live/source-stats.ts";
-import { mediaType } from "../http/media-type.ts";
-import type { EndReason, StreamClient } from "../http/stream-clients.ts";
+import type { Principal } from "../auth/access.ts";
+import { toJson } from "../responses.ts";
+import type { HttpContext } from "../context.ts";
+import { type CachedFrame } from "../picture/newest-frames.ts";
+import type { SourceStats } from "../live/source-stats.ts";
+import { mediaType } from "../media-type.ts";
+import type { EndReason, StreamClient } from "../stream-clients.ts";
 
 /** Sources that one page watches. */
 const maxSubscriptions = 64;

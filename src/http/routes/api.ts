@@ -1,12 +1,12 @@
 /** `/api`: streams, frames, gaps, senders and problems as JSON. */
-import { FramesError } from "../errors.ts";
-import type { FrameRecord, CatalogPosition } from "../store/catalog.ts";
-import type { GapPosition } from "../store/missing.ts";
-import { jsonResponse, notFound } from "../http/responses.ts";
+import { FramesError } from "../../errors.ts";
+import type { FrameRecord, CatalogPosition } from "../../store/catalog.ts";
+import type { GapPosition } from "../../store/missing.ts";
+import { jsonResponse, notFound } from "../responses.ts";
 import { canReadProblem } from "./events.ts";
-import type { RouteRequest } from "../http/request.ts";
-import type { HttpContext } from "../http/context.ts";
-import { framePath, mediaType } from "../http/media-type.ts";
+import type { RouteRequest } from "../request.ts";
+import type { HttpContext } from "../context.ts";
+import { framePath, mediaType } from "../media-type.ts";
 
 /** Entries of a list, if nothing else is asked for and at most. */
 const defaultLimit = 100;

@@ -1,11 +1,11 @@
 /** `/events`: what is live, once a second, and what goes wrong, as it happens. */
-import { toJson } from "../http/responses.ts";
-import type { Principal } from "../http/auth/access.ts";
-import type { RouteRequest } from "../http/request.ts";
-import type { HttpContext } from "../http/context.ts";
-import { createBody, type BodySource } from "../http/stream-body.ts";
-import type { Problem } from "../http/live/problem-log.ts";
-import type { EndReason } from "../http/stream-clients.ts";
+import { toJson } from "../responses.ts";
+import type { Principal } from "../auth/access.ts";
+import type { RouteRequest } from "../request.ts";
+import type { HttpContext } from "../context.ts";
+import { createBody, type BodySource } from "../stream-body.ts";
+import type { Problem } from "../live/problem-log.ts";
+import type { EndReason } from "../stream-clients.ts";
 
 const headers = { "Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no" };
 

@@ -1,11 +1,11 @@
 /** A frame as an answer: whole or in part, known by its checksum, and in memory only if it is small. */
 import { crc32 } from "node:zlib";
-import type { FrameDescription, RawShape } from "../frame.ts";
-import { FramesError } from "../errors.ts";
-import { notFound, errorResponse } from "../http/responses.ts";
-import type { RouteRequest } from "../http/request.ts";
-import type { HttpContext } from "../http/context.ts";
-import { contentDisposition, mediaType, toDecimalSeconds } from "../http/media-type.ts";
+import type { FrameDescription, RawShape } from "../../frame.ts";
+import { FramesError } from "../../errors.ts";
+import { notFound, errorResponse } from "../responses.ts";
+import type { RouteRequest } from "../request.ts";
+import type { HttpContext } from "../context.ts";
+import { contentDisposition, mediaType, toDecimalSeconds } from "../media-type.ts";
 
 /** What is answered from memory; larger frames are read as they go out. */
 const maxInMemoryBytes = 1 << 20;

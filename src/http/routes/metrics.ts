@@ -1,8 +1,8 @@
 /** `/metrics`: what Prometheus reads, in its text format 0.0.4. */
-import type { RouteRequest } from "../http/request.ts";
-import type { HttpContext } from "../http/context.ts";
-import { delayBucketsSeconds, type SourceStats } from "../http/live/source-stats.ts";
-import { streamClientKinds } from "../http/stream-clients.ts";
+import type { RouteRequest } from "../request.ts";
+import type { HttpContext } from "../context.ts";
+import { delayBucketsSeconds, type SourceStats } from "../live/source-stats.ts";
+import { streamClientKinds } from "../stream-clients.ts";
 
 const headers = { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" };
 

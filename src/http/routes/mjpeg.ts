@@ -1,18 +1,13 @@
 /** A source as MJPEG, live: each part is the newest frame at the time when there is room for it. */
-import { FramesError } from "../errors.ts";
-import { notFound, errorResponse } from "../http/responses.ts";
-import type { RouteRequest } from "../http/request.ts";
-import type { HttpContext } from "../http/context.ts";
-import { maxLiveFrameBytes } from "../http/picture/newest-frames.ts";
-import type { SourceStats } from "../http/live/source-stats.ts";
-import { createBody, type BodySource } from "../http/stream-body.ts";
-import {
-  mjpegBoundary,
-  boundaryLine,
-  encodePart,
-  type JpegCache,
-} from "../http/picture/jpeg-cache.ts";
-import type { StreamClient } from "../http/stream-clients.ts";
+import { FramesError } from "../../errors.ts";
+import { notFound, errorResponse } from "../responses.ts";
+import type { RouteRequest } from "../request.ts";
+import type { HttpContext } from "../context.ts";
+import { maxLiveFrameBytes } from "../picture/newest-frames.ts";
+import type { SourceStats } from "../live/source-stats.ts";
+import { createBody, type BodySource } from "../stream-body.ts";
+import { mjpegBoundary, boundaryLine, encodePart, type JpegCache } from "../picture/jpeg-cache.ts";
+import type { StreamClient } from "../stream-clients.ts";
 
 const headers = {
   "Content-Type": `multipart/x-mixed-replace; boundary=${mjpegBoundary}`,

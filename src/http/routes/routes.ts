@@ -1,16 +1,16 @@
 /** Which address is answered by whom. */
-import { FramesError } from "../errors.ts";
-import type { FrameRecord } from "../store/catalog.ts";
-import { notFound, errorResponse } from "../http/responses.ts";
+import { FramesError } from "../../errors.ts";
+import type { FrameRecord } from "../../store/catalog.ts";
+import { notFound, errorResponse } from "../responses.ts";
 import { handleEvents } from "./events.ts";
-import type { RouteRequest } from "../http/request.ts";
-import type { HttpContext } from "../http/context.ts";
-import { frameResponse } from "./frame-answers.ts";
-import { handleApi, parseWholeNumber } from "./listing.ts";
+import type { RouteRequest } from "../request.ts";
+import type { HttpContext } from "../context.ts";
+import { frameResponse } from "./frame.ts";
+import { handleApi, parseWholeNumber } from "./api.ts";
 import { handleMetrics } from "./metrics.ts";
 import { handleMjpeg } from "./mjpeg.ts";
 import { handlePageFile } from "./page-files.ts";
-import { LiveSocket } from "./page-socket.ts";
+import { LiveSocket } from "./live-socket.ts";
 
 /** Frames of up to so many bytes are answered from memory, when they are the newest. */
 const maxInMemoryBytes = 1 << 20;
