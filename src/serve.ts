@@ -8,7 +8,7 @@ import {
   KeyRing,
   loadOrCreateCertificate,
   readCertificate,
-} from "./keys.ts";
+} from "./keys/key-file.ts";
 import { type Address, isLoopback, parseAddress } from "./net/address.ts";
 import type { ListenAddress } from "./net/listen.ts";
 import { socketAddress } from "./net/systemd.ts";

@@ -5,7 +5,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { addKey, generateKey } from "../src/keys.ts";
+import { addKey, generateKey } from "../src/keys/key-file.ts";
 import { expectCode, journal, summaryOf, withServer } from "./helper/delivery.ts";
 import { type Cut, startCutter } from "./helper/cutter.ts";
 import {

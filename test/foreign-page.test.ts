@@ -6,7 +6,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { generateKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys/key-file.ts";
 import { Browser, noBrowser } from "./helper/browser.ts";
 import { expectCode } from "./helper/delivery.ts";
 import { encodePng } from "./helper/png.ts";

@@ -6,7 +6,7 @@ import { createHmac } from "node:crypto";
 import { connect as connectTls } from "node:tls";
 
 import type { ErrorName } from "../src/errors.ts";
-import { generateKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys/key-file.ts";
 import { expectCode, summaryOf } from "./helper/delivery.ts";
 import { HostileGroup, kinds } from "./helper/hostile-group.ts";
 import { a, begun } from "./helper/hostile-messages.ts";

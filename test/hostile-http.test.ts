@@ -6,7 +6,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { generateKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys/key-file.ts";
 import { HostileGroup } from "./helper/hostile-group.ts";
 import { type Server, startServer, temporaryFolder } from "./helper/program.ts";
 import { until } from "./helper/time.ts";

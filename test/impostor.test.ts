@@ -11,7 +11,7 @@ import { makeCertificate } from "../src/auth/certificate.ts";
 import { channelBinding, ClientProof } from "../src/auth/key-proof.ts";
 import { formatKey, type Key, type KeyEntry } from "../src/auth/key.ts";
 import { errors } from "../src/errors.ts";
-import { generateKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys/key-file.ts";
 import { encodeProof } from "../src/wire/encode.ts";
 import { expectCode } from "./helper/delivery.ts";
 import { binary, done, error, json, preface, receipt, welcome } from "./helper/scripted-server.ts";

@@ -23,7 +23,7 @@ import { formatKey, type KeyEntry } from "../src/auth/key.ts";
 import { errors } from "../src/errors.ts";
 import { encodeControl, encodeProof } from "../src/wire/encode.ts";
 import { type Hello, MessageType } from "../src/wire/messages.ts";
-import { generateKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys/key-file.ts";
 import { expectCode, journal, relayTo, summaryOf } from "./helper/delivery.ts";
 import {
   environment,

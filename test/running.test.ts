@@ -18,7 +18,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { generateKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys/key-file.ts";
 import { expectCode, type Json, relayTo } from "./helper/delivery.ts";
 import {
   environment,

@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "no
 import { join } from "node:path";
 
 import { formatKey, type Key, type KeyEntry } from "../src/auth/key.ts";
-import { generateKey } from "../src/keys.ts";
+import { generateKey } from "../src/keys/key-file.ts";
 import { expectCode, relayTo } from "./helper/delivery.ts";
 import {
   launch,

@@ -11,7 +11,7 @@ import {
   generateKey,
   readKeys,
   removeKey,
-} from "../keys.ts";
+} from "../keys/key-file.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { print, printJson, type Terminal } from "./output/terminal.ts";
 

@@ -2,7 +2,7 @@
 import { FramesError } from "../errors.ts";
 import { formatAddress, isLoopback, reachableAddresses, parseAddress } from "../net/address.ts";
 import type { ServeEvent, StoredEvent } from "../server/serve-event.ts";
-import { defaultKeyFile, createFirstKey } from "../keys.ts";
+import { defaultKeyFile, createFirstKey } from "../keys/key-file.ts";
 import { passedSocket, SystemdNotifier } from "../net/systemd.ts";
 import { requiresKeys, requiresHttpKeys, serve, type ServeOptions } from "../serve.ts";
 import type { Server } from "../server/options.ts";

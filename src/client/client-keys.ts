@@ -2,7 +2,7 @@
 import type { ClientKeys } from "./reconnect.ts";
 import { Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
-import { defaultKeyFile, readKeys } from "../keys.ts";
+import { defaultKeyFile, readKeys } from "../keys/key-file.ts";
 import { type Address, formatAddress, isLoopback } from "../net/address.ts";
 
 /** What a client was given of keys. */

@@ -1,7 +1,7 @@
 /** What those who are connected to a server need of it. */
 import type { FrameStore } from "../frame.ts";
 import type { ServerConnection } from "./guest.ts";
-import type { KeyRing } from "../keys.ts";
+import type { KeyRing } from "../keys/key-file.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../session/receiving.ts";
 import type { JournalTail } from "./store-reader.ts";

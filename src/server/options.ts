@@ -3,7 +3,7 @@ import type { CommitSignal } from "../store/arrivals.ts";
 import type { Certificate } from "../auth/certificate.ts";
 import type { ErrorName } from "../errors.ts";
 import type { FrameStore } from "../frame.ts";
-import type { KeyRing } from "../keys.ts";
+import type { KeyRing } from "../keys/key-file.ts";
 import type { Address } from "../net/address.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../session/receiving.ts";

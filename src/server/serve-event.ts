@@ -1,7 +1,7 @@
 /** What happens at a server. */
 import type { FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
-import type { KeysEvent } from "../keys.ts";
+import type { KeysEvent } from "../keys/key-file.ts";
 import type { PlaybackCounts } from "../session/supply.ts";
 import type { DeletionResult } from "../store/remover.ts";
 import type { Done } from "../wire/messages.ts";

@@ -5,7 +5,7 @@ import { SourceOwners } from "./claims.ts";
 import type { FrameStore } from "../frame.ts";
 import type { ServerConnection } from "./guest.ts";
 import { BufferBudget } from "./held.ts";
-import type { KeyRing } from "../keys.ts";
+import type { KeyRing } from "../keys/key-file.ts";
 import { formatAddress } from "../net/address.ts";
 import { monotonicNow } from "../net/connection.ts";
 import { listen, type Listener, type ListenerTls, type ListenAddress } from "../net/listen.ts";

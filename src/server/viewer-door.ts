@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { type Certificate, hostNames } from "../auth/certificate.ts";
 import type { FramesError } from "../errors.ts";
-import type { KeyRing } from "../keys.ts";
+import type { KeyRing } from "../keys/key-file.ts";
 import { formatAddress, isLoopback } from "../net/address.ts";
 import { KeyRingAdapter } from "./viewer-keys.ts";
 import { Authenticator } from "../http/auth/authenticator.ts";

@@ -1,7 +1,7 @@
 /** The keys of a server as those who look need them. */
 import { allowsStream, Key, type KeyEntry } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
-import type { KeyRing } from "../keys.ts";
+import type { KeyRing } from "../keys/key-file.ts";
 import type { HttpKey, HttpKeys } from "../http/auth/access.ts";
 
 /** An entry of the key file. */

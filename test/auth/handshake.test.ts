@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ClientProof, ServerProof, Transcript } from "../../src/auth/key-proof.ts";
 import { Key } from "../../src/auth/key.ts";
-import { generateKey } from "../../src/keys.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
 import { FramesError } from "../../src/errors.ts";
 import type { ReceiverEvents } from "../../src/session/receiving.ts";
 import { Receiver } from "../../src/session/receiver.ts";

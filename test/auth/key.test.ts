@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { allowsStream, formatKey, Key, parseKeys } from "../../src/auth/key.ts";
-import { generateKey } from "../../src/keys.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
 import { refusal } from "../helper/refusal.ts";
 
 /** Bytes 0 to 31, as in SPEC section 10's vectors. */

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { basename, join } from "node:path";
 import { formatKey } from "../../src/auth/key.ts";
-import { generateKey } from "../../src/keys.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
 import { peerMissing, sameTree } from "../helper/program.ts";
 import { cpuOf, cpuSoFar, deliver, type Peaks, start, startReceiving, timed } from "./measure.ts";
 import { sameConcatenation } from "./corpora.ts";

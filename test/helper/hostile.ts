@@ -17,7 +17,7 @@ import { join, relative } from "node:path";
 
 import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
 import { errorByNumber, type ErrorName } from "../../src/errors.ts";
-import { generateKey } from "../../src/keys.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
 import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, type JsonMessage, type } from "../wire/vectors.ts";
 import { expectCode, type Json, relayTo, summaryOf } from "./delivery.ts";

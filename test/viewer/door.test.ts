@@ -8,7 +8,7 @@ import { connect } from "node:tls";
 
 import { hostNames } from "../../src/auth/certificate.ts";
 import { formatKey, type KeyEntry, parseKeys } from "../../src/auth/key.ts";
-import { generateKey } from "../../src/keys.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
 import { run, type Server, startServer, temporaryFolder } from "../helper/program.ts";
 
 const folder = temporaryFolder();

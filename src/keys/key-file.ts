@@ -13,10 +13,10 @@ import {
 import { createPrivateKey, generateKeyPairSync, randomBytes, X509Certificate } from "node:crypto";
 import { homedir } from "node:os";
 import { dirname, join, resolve, sep } from "node:path";
-import { restrictToOwner, isReadableByOthers } from "./access-list.ts";
-import { type Certificate, makeCertificate } from "./auth/certificate.ts";
-import { formatKey, Key, keyLengthBytes, type KeyEntry, parseKeys } from "./auth/key.ts";
-import { asFramesError, FramesError, systemCode } from "./errors.ts";
+import { restrictToOwner, isReadableByOthers } from "./windows-acl.ts";
+import { type Certificate, makeCertificate } from "../auth/certificate.ts";
+import { formatKey, Key, keyLengthBytes, type KeyEntry, parseKeys } from "../auth/key.ts";
+import { asFramesError, FramesError, systemCode } from "../errors.ts";
 
 /** A new key. */
 export function generateKey(): Key {

@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FramesError } from "./errors.ts";
+import { FramesError } from "../errors.ts";
 
 /** The system, administrators and the owner, whom no list keeps out ([MS-DTYP] 2.5.1.1, SID tokens). */
 const alwaysAllowed = new Set(["SY", "BA", "OW", "S-1-5-18", "S-1-5-32-544", "S-1-3-4"]);
