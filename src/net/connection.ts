@@ -1,8 +1,8 @@
 /** One TCP connection: bytes in, bytes out through a bounded outbox, and an end that loses nothing. */
 import type { Socket } from "bun";
 import { asFramesError, FramesError } from "../errors.ts";
-import { WriteQueue } from "./outbox.ts";
-import { PacedSocket } from "./pace.ts";
+import { WriteQueue } from "./write-queue.ts";
+import { PacedSocket } from "./paced-socket.ts";
 
 /** Milliseconds since 1970 by a clock that never jumps. */
 export function monotonicNow(): number {

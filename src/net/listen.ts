@@ -5,7 +5,7 @@ import type { Certificate } from "../auth/certificate.ts";
 import { maxOpenFiles } from "../common/open-files.ts";
 import { type Address, formatAddress } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
-import { PendingConnections } from "./doorway.ts";
+import { PendingConnections } from "./pending-connections.ts";
 import { exportChannelBinding, renewCertificate, serverTls } from "./tls.ts";
 
 /** A listening socket. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { PendingConnections } from "../../src/net/doorway.ts";
+import { PendingConnections } from "../../src/net/pending-connections.ts";
 
 describe("a doorway", () => {
   test("holds half of all connections of one address; then the oldest of these goes", () => {

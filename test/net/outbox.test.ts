@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { WriteQueue, type Writable } from "../../src/net/outbox.ts";
+import { WriteQueue, type Writable } from "../../src/net/write-queue.ts";
 
 /** A socket that takes what the test lets it take. */
 class FakeSocket implements Writable {

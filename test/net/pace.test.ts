@@ -1,8 +1,8 @@
 // How many bytes a second a socket is handed: by a clock of the test's own.
 
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
-import { WriteQueue, type Writable } from "../../src/net/outbox.ts";
-import { PacedSocket } from "../../src/net/pace.ts";
+import { WriteQueue, type Writable } from "../../src/net/write-queue.ts";
+import { PacedSocket } from "../../src/net/paced-socket.ts";
 
 let now = 0;
 

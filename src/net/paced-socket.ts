@@ -1,5 +1,5 @@
 /** Hands a socket no more bytes a second than it may. */
-import type { Writable } from "./outbox.ts";
+import type { Writable } from "./write-queue.ts";
 
 /** Bytes go in portions of so many milliseconds; what could not be handed on in time is made up for so long. */
 const portionMs = 10;
