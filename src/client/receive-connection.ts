@@ -11,7 +11,7 @@ import type { ReceiveTarget } from "../frame.ts";
 import { type Address, formatAddress } from "../net/address.ts";
 import { connect } from "../net/connect.ts";
 import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
-import { ClientHandshake } from "../session/greeting.ts";
+import { ClientHandshake } from "../protocol/handshake.ts";
 import { Receiver } from "../session/receiver.ts";
 import type { ReceiverEvents, ReceiverLimits } from "../session/receiving.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";

@@ -8,7 +8,7 @@ import { FramesError } from "../errors.ts";
 import type { FrameDescription, FrameStore, FrameWriter, Outcome, SourceStore } from "../frame.ts";
 import { ArticleDecoder, articleAnswer, type ArticleHandler, encodeStep } from "../wire/article.ts";
 import type { Done } from "../wire/messages.ts";
-import { Keepalive } from "./liveness.ts";
+import { Keepalive } from "../protocol/keepalive.ts";
 import { tooLargeError } from "./outlet.ts";
 import type { FlushSnapshot, ReceiverLimits } from "./receiving.ts";
 import { OutcomeCounts } from "./tally.ts";

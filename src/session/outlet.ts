@@ -4,8 +4,8 @@ import type { Frame, FrameDescription, FrameSource, Loss } from "../frame.ts";
 import { encodeControl } from "../wire/encode.ts";
 import { MessageType } from "../wire/messages.ts";
 import { DelayHistogram } from "./delays.ts";
-import { LiveWindow } from "./freshness.ts";
-import type { LargeFrame } from "./large.ts";
+import { LiveWindow } from "../protocol/live-window.ts";
+import type { LargeFrame } from "../protocol/large-frame.ts";
 
 /** How far the delivery of one source is. */
 export interface SourceProgress {

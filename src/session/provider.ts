@@ -17,12 +17,12 @@ import {
   unexpectedMessage,
 } from "../wire/messages.ts";
 import { CursorReports } from "./bookmark.ts";
-import { LiveWindow } from "./freshness.ts";
-import { LargeFrame } from "./large.ts";
-import { Keepalive, toWireTime } from "./liveness.ts";
+import { LiveWindow } from "../protocol/live-window.ts";
+import { LargeFrame } from "../protocol/large-frame.ts";
+import { Keepalive, toWireTime } from "../protocol/keepalive.ts";
 import type { PlaybackCounts, PlaybackItem, PlaybackFrame, Playback } from "./supply.ts";
 import { SourceIds } from "./source-ids.ts";
-import { RateLimiter } from "./throttle.ts";
+import { RateLimiter } from "../protocol/rate-limiter.ts";
 import type { WriteBatch } from "./transmission.ts";
 import { SendWindow } from "./window.ts";
 

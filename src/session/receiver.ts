@@ -20,14 +20,14 @@ import {
   unexpectedMessage,
   type Welcome,
 } from "../wire/messages.ts";
-import { Keepalive, toWireTime } from "./liveness.ts";
+import { Keepalive, toWireTime } from "../protocol/keepalive.ts";
 import { peerFaults, type FlushSnapshot, type KeyVerifier } from "./receiving.ts";
 import type { ReceiverEvents, ReceiverLimits } from "./receiving.ts";
-import { ClientHandshake, encodePreface, ServerHandshake } from "./greeting.ts";
+import { ClientHandshake, encodePreface, ServerHandshake } from "../protocol/handshake.ts";
 import { IncomingSources, toSourceInfo } from "./inlets.ts";
 import { Receipts } from "./receipts.ts";
 import { OutcomeCounts } from "./tally.ts";
-import { RateLimiter } from "./throttle.ts";
+import { RateLimiter } from "../protocol/rate-limiter.ts";
 
 /** `handed`: a client that receives was let in, and somebody else sends to it. */
 type Phase = "handshake" | "open" | "ending" | "done" | "failed" | "handed-over";

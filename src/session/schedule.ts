@@ -12,9 +12,9 @@ import {
   type Welcome,
 } from "../wire/messages.ts";
 import { SuspectFrame } from "./blame.ts";
-import { recentPeriodMs } from "./freshness.ts";
+import { recentPeriodMs } from "../protocol/live-window.ts";
 import type { SchedulerHooks, SendPolicy } from "./hooks.ts";
-import { LargeFrame } from "./large.ts";
+import { LargeFrame } from "../protocol/large-frame.ts";
 import { LossReports } from "./losses.ts";
 import { Offers } from "./offers.ts";
 import type { Candidate, OutgoingSource, FrameConsumer } from "./outlet.ts";

@@ -19,8 +19,8 @@ import {
   unexpectedMessage,
   type Welcome,
 } from "../wire/messages.ts";
-import { ClientHandshake } from "./greeting.ts";
-import { Keepalive, toWireTime } from "./liveness.ts";
+import { ClientHandshake } from "../protocol/handshake.ts";
+import { Keepalive, toWireTime } from "../protocol/keepalive.ts";
 import type { OutgoingSource, Undelivered } from "./outlet.ts";
 import type { SendPolicy } from "./hooks.ts";
 import { Scheduler } from "./schedule.ts";

@@ -9,7 +9,7 @@ import {
   sealFrame,
 } from "../wire/encode.ts";
 import { Size } from "../wire/messages.ts";
-import type { LargeFrame, Piece } from "./large.ts";
+import type { LargeFrame, Piece } from "../protocol/large-frame.ts";
 
 /** Bytes of the outgoing buffer: room for the largest message, or for many small ones. */
 export const outgoingBufferBytes = Size.header + Size.body;

@@ -1,7 +1,7 @@
 // How much of a live source is under way: no more than the last quarter of a second confirmed.
 
 import { describe, expect, test } from "bun:test";
-import { LiveWindow, recentPeriodMs } from "../../src/session/freshness.ts";
+import { LiveWindow, recentPeriodMs } from "../../src/protocol/live-window.ts";
 
 /** A source that always has another frame, on a link that takes so many milliseconds for each. */
 function mostUnderWay(each: number, milliseconds: number): number {

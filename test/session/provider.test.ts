@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame } from "../../src/frame.ts";
-import { ClientHandshake } from "../../src/session/greeting.ts";
+import { ClientHandshake } from "../../src/protocol/handshake.ts";
 import { PlaybackSender } from "../../src/session/provider.ts";
 import { Receiver } from "../../src/session/receiver.ts";
 import { SourceIds } from "../../src/session/source-ids.ts";

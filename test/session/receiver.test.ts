@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Outcome } from "../../src/frame.ts";
-import { Keepalive } from "../../src/session/liveness.ts";
+import { Keepalive } from "../../src/protocol/keepalive.ts";
 import { type } from "../wire/vectors.ts";
 import {
   Clock,

@@ -9,7 +9,7 @@ import { Decoder, type MessageHandler } from "../../src/wire/decode.ts";
 import { Receiver } from "../../src/session/receiver.ts";
 import type { ReceiverLimits } from "../../src/session/receiving.ts";
 import { Sender } from "../../src/session/sender.ts";
-import { ClientHandshake } from "../../src/session/greeting.ts";
+import { ClientHandshake } from "../../src/protocol/handshake.ts";
 import { PlaybackSender } from "../../src/session/provider.ts";
 import type { PlaybackItem, Playback } from "../../src/session/supply.ts";
 import { outgoingBufferBytes, WriteBatch } from "../../src/session/transmission.ts";
