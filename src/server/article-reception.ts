@@ -4,7 +4,7 @@ import type { FrameDescription, Outcome } from "../frame.ts";
 import type { ServerConnection } from "./guest.ts";
 import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
 import type { ServerContext } from "./host.ts";
-import { ArticleReceiver } from "../session/article-receiver.ts";
+import { ArticleReceiver } from "../protocol/article/article-receiver.ts";
 import type { FlushSnapshot } from "../session/receiving.ts";
 
 /** A client whose source another one claims gets this long, in milliseconds, to send anything. */

@@ -2,8 +2,8 @@
 
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
-import { streamFromFolder } from "../../src/session/article-receiver.ts";
-import { ArticleSender } from "../../src/session/article-sender.ts";
+import { streamFromFolder } from "../../src/protocol/article/article-receiver.ts";
+import { ArticleSender } from "../../src/protocol/article/article-sender.ts";
 import { randomFrom } from "../helper/cutter.ts";
 
 /** How the network treats what passes. */

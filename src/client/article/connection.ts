@@ -4,7 +4,7 @@ import type { Frame, FrameSource, Loss } from "../../frame.ts";
 import { type Address, formatAddress } from "../../net/address.ts";
 import { connect } from "../../net/connect.ts";
 import { type Connection, type ConnectionHandler, monotonicNow } from "../../net/connection.ts";
-import { ArticleSender } from "../../session/article-sender.ts";
+import { ArticleSender } from "../../protocol/article/article-sender.ts";
 
 /** Times are in milliseconds. */
 export interface ArticleSendConnectionOptions {

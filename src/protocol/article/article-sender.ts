@@ -4,8 +4,8 @@
  * sees the next: so no piece follows another before an answer, and no step a picture before the answers
  * have ceased.
  */
-import { FramesError } from "../errors.ts";
-import { AnswerCounter, encodeHeader, encodeStep, encodeTitle } from "../wire/article.ts";
+import { FramesError } from "../../errors.ts";
+import { AnswerCounter, encodeHeader, encodeStep, encodeTitle } from "../../wire/article.ts";
 
 /** What is to be done now. */
 export type ArticleStep =

@@ -4,14 +4,25 @@
  * when the store was flushed, so that a client which has it can rely on it.
  */
 import { crc32 } from "node:zlib";
-import { FramesError } from "../errors.ts";
-import type { FrameDescription, FrameStore, FrameWriter, Outcome, SourceStore } from "../frame.ts";
-import { ArticleDecoder, articleAnswer, type ArticleHandler, encodeStep } from "../wire/article.ts";
-import type { Done } from "../wire/messages.ts";
-import { Keepalive } from "../protocol/keepalive.ts";
-import { tooLargeError } from "./outlet.ts";
-import type { FlushSnapshot, ReceiverLimits } from "./receiving.ts";
-import { OutcomeCounts } from "./tally.ts";
+import { FramesError } from "../../errors.ts";
+import type {
+  FrameDescription,
+  FrameStore,
+  FrameWriter,
+  Outcome,
+  SourceStore,
+} from "../../frame.ts";
+import {
+  ArticleDecoder,
+  articleAnswer,
+  type ArticleHandler,
+  encodeStep,
+} from "../../wire/article.ts";
+import type { Done } from "../../wire/messages.ts";
+import { Keepalive } from "../keepalive.ts";
+import { tooLargeError } from "../../session/outlet.ts";
+import type { FlushSnapshot, ReceiverLimits } from "../../session/receiving.ts";
+import { OutcomeCounts } from "../../session/tally.ts";
 
 /** Milliseconds without a byte after which a client that may be waiting is waiting. */
 export const quietTimeoutMs = 100;
