@@ -1,7 +1,12 @@
 /** What a client that receives is to get of a journal, in the order of arrival. */
 import { crc32 } from "node:zlib";
 import { FramesError } from "../errors.ts";
-import type { PlaybackSource, PlaybackItem, PlaybackFrame, Playback } from "../session/supply.ts";
+import type {
+  PlaybackSource,
+  PlaybackItem,
+  PlaybackFrame,
+  Playback,
+} from "../protocol/playback/playback.ts";
 import type { FrameRecord, FrameSelection } from "../store/catalog.ts";
 import type { JournalTail } from "./store-reader.ts";
 import { StoredFrame } from "./stored-frame.ts";

@@ -2,7 +2,7 @@
 import { crc32 } from "node:zlib";
 import { FramesError } from "../errors.ts";
 import type { Frame } from "../frame.ts";
-import type { PlaybackItem, PlaybackFrame, Playback } from "../session/supply.ts";
+import type { PlaybackItem, PlaybackFrame, Playback } from "../protocol/playback/playback.ts";
 import type { FrameRecord } from "../store/catalog.ts";
 import type { StoreContents } from "../store/kept.ts";
 import type { StoredFrame } from "./stored-frame.ts";

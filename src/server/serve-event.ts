@@ -2,7 +2,7 @@
 import type { FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
 import type { KeysEvent } from "../keys/key-file.ts";
-import type { PlaybackCounts } from "../session/supply.ts";
+import type { PlaybackCounts } from "../protocol/playback/playback.ts";
 import type { DeletionResult } from "../store/remover.ts";
 import type { Done } from "../wire/messages.ts";
 

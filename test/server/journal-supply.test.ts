@@ -16,7 +16,11 @@ import {
   type PlaybackRequest,
 } from "../../src/server/journal-supply.ts";
 import type { FrameServer } from "../../src/server/server.ts";
-import type { PlaybackItem, PlaybackFrame, Playback } from "../../src/session/supply.ts";
+import type {
+  PlaybackItem,
+  PlaybackFrame,
+  Playback,
+} from "../../src/protocol/playback/playback.ts";
 import { DirectoryStore } from "../../src/store/directory.ts";
 import { journalPath } from "../../src/store/schema.ts";
 import { JournalTail } from "../../src/server/store-reader.ts";

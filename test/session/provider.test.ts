@@ -4,15 +4,15 @@ import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame } from "../../src/frame.ts";
 import { ClientHandshake } from "../../src/protocol/handshake.ts";
-import { PlaybackSender } from "../../src/session/provider.ts";
+import { PlaybackSender } from "../../src/protocol/playback/playback-sender.ts";
 import { Receiver } from "../../src/session/receiver.ts";
-import { SourceIds } from "../../src/session/source-ids.ts";
+import { SourceIds } from "../../src/protocol/playback/source-ids.ts";
 import type {
   PlaybackSource,
   PlaybackItem,
   PlaybackFrame,
   Playback,
-} from "../../src/session/supply.ts";
+} from "../../src/protocol/playback/playback.ts";
 import { outgoingBufferBytes, WriteBatch } from "../../src/session/transmission.ts";
 import type { Hello } from "../../src/wire/messages.ts";
 import { decodeAll } from "../wire/oracle.ts";

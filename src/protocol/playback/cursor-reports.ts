@@ -1,5 +1,5 @@
 /** When a client that receives is told the position behind what it was sent (SPEC section 9, CURSOR). */
-import type { PlaybackItem } from "./supply.ts";
+import type { PlaybackItem } from "./playback.ts";
 
 /** It is told although frames go on; when they do not, after so many milliseconds. */
 const cursorLimits = { intervalMs: 100, bytes: 16 << 20, items: 256 } as const;

@@ -1,6 +1,6 @@
 /** Where a provider's frames come from: what a store holds, in the order in which it came. */
-import type { FramesError } from "../errors.ts";
-import type { Frame, RawShape } from "../frame.ts";
+import type { FramesError } from "../../errors.ts";
+import type { Frame, RawShape } from "../../frame.ts";
 
 /** What frames have in common that are of one source and came in one session. */
 export interface PlaybackSource {

@@ -3,10 +3,10 @@
  * I/O. Frames go one after the other in the order in which they came, large ones too, so that one position
  * tells how far a client is.
  */
-import { errorByNumber, FramesError, truncateMessage } from "../errors.ts";
-import type { Frame } from "../frame.ts";
-import type { Decoder, MessageHandler } from "../wire/decode.ts";
-import { encodeControl, maxPackedFrameBytes } from "../wire/encode.ts";
+import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
+import type { Frame } from "../../frame.ts";
+import type { Decoder, MessageHandler } from "../../wire/decode.ts";
+import { encodeControl, maxPackedFrameBytes } from "../../wire/encode.ts";
 import {
   type ControlBodies,
   type ControlMessage,
@@ -15,16 +15,16 @@ import {
   type Hello,
   MessageType,
   unexpectedMessage,
-} from "../wire/messages.ts";
-import { CursorReports } from "./bookmark.ts";
-import { LiveWindow } from "../protocol/live-window.ts";
-import { LargeFrame } from "../protocol/large-frame.ts";
-import { Keepalive, toWireTime } from "../protocol/keepalive.ts";
-import type { PlaybackCounts, PlaybackItem, PlaybackFrame, Playback } from "./supply.ts";
+} from "../../wire/messages.ts";
+import { CursorReports } from "./cursor-reports.ts";
+import { LiveWindow } from "../live-window.ts";
+import { LargeFrame } from "../large-frame.ts";
+import { Keepalive, toWireTime } from "../keepalive.ts";
+import type { PlaybackCounts, PlaybackItem, PlaybackFrame, Playback } from "./playback.ts";
 import { SourceIds } from "./source-ids.ts";
-import { RateLimiter } from "../protocol/rate-limiter.ts";
-import type { WriteBatch } from "./transmission.ts";
-import { SendWindow } from "./window.ts";
+import { RateLimiter } from "../rate-limiter.ts";
+import type { WriteBatch } from "../../session/transmission.ts";
+import { SendWindow } from "../../session/window.ts";
 
 /** What a client grants that does not say so (SPEC section 9). */
 const defaultWindow = { bytes: 64 << 20, frames: 8192 } as const;

@@ -1,5 +1,5 @@
 /** Which id stands for which source on a connection (SPEC section 4, SOURCE). */
-import type { PlaybackSource } from "./supply.ts";
+import type { PlaybackSource } from "./playback.ts";
 
 /** Ids in use: the one that was not used for longest then stands for another source (SPEC section 9). */
 const maxIds = 1000;
