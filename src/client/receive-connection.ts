@@ -12,8 +12,8 @@ import { type Address, formatAddress } from "../net/address.ts";
 import { connect } from "../net/connect.ts";
 import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
 import { ClientHandshake } from "../protocol/handshake.ts";
-import { Receiver } from "../session/receiver.ts";
-import type { ReceiverEvents, ReceiverLimits } from "../session/receiving.ts";
+import { Receiver } from "../protocol/receive/receiver.ts";
+import type { ReceiverEvents, ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
 /** How one connection goes. Times are in milliseconds. */

@@ -6,7 +6,7 @@ import type { Address } from "../net/address.ts";
 import { ReceiveConnection } from "./receive-connection.ts";
 import { DelayHistogram } from "../session/delays.ts";
 import type { SourceProgress, Undelivered } from "../session/outlet.ts";
-import type { ReceiverLimits } from "../session/receiving.ts";
+import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { Hello, Welcome } from "../wire/messages.ts";
 
 /** Times are in milliseconds. */

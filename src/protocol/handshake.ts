@@ -7,7 +7,7 @@ import type { Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import { encodeControl, encodeProof } from "../wire/encode.ts";
 import { type Hello, preface, MessageType, unexpectedMessage } from "../wire/messages.ts";
-import type { KeyVerifier } from "../session/receiving.ts";
+import type { KeyVerifier } from "./receive/receiver-events.ts";
 
 /** A preface, as bytes. */
 export function encodePreface(): Uint8Array {

@@ -5,7 +5,7 @@ import type { ServerConnection } from "./guest.ts";
 import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
 import type { ServerContext } from "./host.ts";
 import { ArticleReceiver } from "../protocol/article/article-receiver.ts";
-import type { FlushSnapshot } from "../session/receiving.ts";
+import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 
 /** A client whose source another one claims gets this long, in milliseconds, to send anything. */
 const aliveTimeoutMs = 5000;

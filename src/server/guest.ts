@@ -1,7 +1,7 @@
 /** Who is connected to a server, in whichever dialect. */
 import type { KeyEntry } from "../auth/key.ts";
 import type { FramesError } from "../errors.ts";
-import type { FlushSnapshot } from "../session/receiving.ts";
+import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 
 /** Whoever is connected, as the server sees it. */
 export interface ServerConnection {

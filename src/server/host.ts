@@ -3,7 +3,7 @@ import type { FrameStore } from "../frame.ts";
 import type { ServerConnection } from "./guest.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
-import type { ReceiverLimits } from "../session/receiving.ts";
+import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { JournalTail } from "./store-reader.ts";
 
 /** The server that a guest belongs to. */

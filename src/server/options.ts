@@ -6,7 +6,7 @@ import type { FrameStore } from "../frame.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import type { Address } from "../net/address.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
-import type { ReceiverLimits } from "../session/receiving.ts";
+import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { StoreContents } from "../store/kept.ts";
 import type { RetentionHold } from "../store/retention.ts";
 import type { HttpFrontend } from "../viewing.ts";

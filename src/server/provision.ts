@@ -7,7 +7,7 @@ import { JournalPlayback, LatestPlayback, type PlaybackRequest } from "./journal
 import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
 import { PlaybackSender } from "../protocol/playback/playback-sender.ts";
 import { PrefetchPlayback } from "./remote-supply.ts";
-import type { FlushSnapshot } from "../session/receiving.ts";
+import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 import type { Playback } from "../protocol/playback/playback.ts";
 import { outgoingBufferBytes, WriteBatch } from "../session/transmission.ts";
 import type { DeletionCandidate } from "../store/removals.ts";

@@ -6,8 +6,12 @@ import type { ServerConnection } from "./guest.ts";
 import type { ServerContext } from "./host.ts";
 import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
 import { PlaybackConnection } from "./provision.ts";
-import { Receiver } from "../session/receiver.ts";
-import type { FlushSnapshot, KeyVerifier, WelcomeFields } from "../session/receiving.ts";
+import { Receiver } from "../protocol/receive/receiver.ts";
+import type {
+  FlushSnapshot,
+  KeyVerifier,
+  WelcomeFields,
+} from "../protocol/receive/receiver-events.ts";
 import { StoreBackpressure } from "./store-wait.ts";
 import { replyToWrongProtocol } from "./strangers.ts";
 import { software } from "../version.ts";

@@ -13,7 +13,7 @@ import { ArticleConnection } from "./article-reception.ts";
 import type { ServerContext } from "./host.ts";
 import { IngestConnection } from "./reception.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
-import type { ReceiverLimits } from "../session/receiving.ts";
+import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import { sourceFolderPath } from "../store/name.ts";
 import type { ClosableStore, Server, ServerOptions } from "./options.ts";
 import { JournalTail } from "./store-reader.ts";

@@ -5,7 +5,7 @@ import { ClientProof } from "../../src/auth/key-proof.ts";
 import { Key } from "../../src/auth/key.ts";
 import { FramesError } from "../../src/errors.ts";
 import { OutgoingSource } from "../../src/session/outlet.ts";
-import { Receiver } from "../../src/session/receiver.ts";
+import { Receiver } from "../../src/protocol/receive/receiver.ts";
 import { Sender } from "../../src/session/sender.ts";
 import { outgoingBufferBytes } from "../../src/session/transmission.ts";
 import { encodeProof } from "../../src/wire/encode.ts";

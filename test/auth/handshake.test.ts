@@ -8,8 +8,8 @@ import { ClientProof, ServerProof, Transcript } from "../../src/auth/key-proof.t
 import { Key } from "../../src/auth/key.ts";
 import { generateKey } from "../../src/keys/key-file.ts";
 import { FramesError } from "../../src/errors.ts";
-import type { ReceiverEvents } from "../../src/session/receiving.ts";
-import { Receiver } from "../../src/session/receiver.ts";
+import type { ReceiverEvents } from "../../src/protocol/receive/receiver-events.ts";
+import { Receiver } from "../../src/protocol/receive/receiver.ts";
 import { OutgoingSource } from "../../src/session/outlet.ts";
 import { Sender } from "../../src/session/sender.ts";
 import { outgoingBufferBytes } from "../../src/session/transmission.ts";

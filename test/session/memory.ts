@@ -17,8 +17,8 @@ import type {
   SourceStore,
   OfferStatus,
 } from "../../src/frame.ts";
-import { Receiver } from "../../src/session/receiver.ts";
-import type { ReceiverLimits } from "../../src/session/receiving.ts";
+import { Receiver } from "../../src/protocol/receive/receiver.ts";
+import type { ReceiverLimits } from "../../src/protocol/receive/receiver-events.ts";
 import { OutgoingSource, type SourceProgress, type Undelivered } from "../../src/session/outlet.ts";
 import { Sender } from "../../src/session/sender.ts";
 import { outgoingBufferBytes } from "../../src/session/transmission.ts";

@@ -1,8 +1,8 @@
 /** Ends of a conversation that are only bytes: they say whatever a test wants, right or wrong. */
 import { expect } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
-import { Receiver } from "../../src/session/receiver.ts";
-import type { ReceiverEvents, ReceiverLimits } from "../../src/session/receiving.ts";
+import { Receiver } from "../../src/protocol/receive/receiver.ts";
+import type { ReceiverEvents, ReceiverLimits } from "../../src/protocol/receive/receiver-events.ts";
 import { encodeControl } from "../../src/wire/encode.ts";
 import { type Hello, MessageType, type Welcome } from "../../src/wire/messages.ts";
 import { decodeAll } from "../wire/oracle.ts";

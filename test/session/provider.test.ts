@@ -5,7 +5,7 @@ import { FramesError } from "../../src/errors.ts";
 import type { Frame } from "../../src/frame.ts";
 import { ClientHandshake } from "../../src/protocol/handshake.ts";
 import { PlaybackSender } from "../../src/protocol/playback/playback-sender.ts";
-import { Receiver } from "../../src/session/receiver.ts";
+import { Receiver } from "../../src/protocol/receive/receiver.ts";
 import { SourceIds } from "../../src/protocol/playback/source-ids.ts";
 import type {
   PlaybackSource,

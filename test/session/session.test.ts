@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
-import { Receiver } from "../../src/session/receiver.ts";
+import { Receiver } from "../../src/protocol/receive/receiver.ts";
 import { Sender } from "../../src/session/sender.ts";
 import { outgoingBufferBytes } from "../../src/session/transmission.ts";
 import { maxPackedFrameBytes } from "../../src/wire/encode.ts";

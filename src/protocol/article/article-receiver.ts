@@ -21,8 +21,8 @@ import {
 import type { Done } from "../../wire/messages.ts";
 import { Keepalive } from "../keepalive.ts";
 import { tooLargeError } from "../../session/outlet.ts";
-import type { FlushSnapshot, ReceiverLimits } from "../../session/receiving.ts";
-import { OutcomeCounts } from "../../session/tally.ts";
+import type { FlushSnapshot, ReceiverLimits } from "../receive/receiver-events.ts";
+import { OutcomeCounts } from "../receive/outcome-counts.ts";
 
 /** Milliseconds without a byte after which a client that may be waiting is waiting. */
 export const quietTimeoutMs = 100;

@@ -3,10 +3,10 @@
  * in, bytes come out, and frames go to a store as they arrive. When a receipt may leave is the host's part:
  * it flushes the store first, once for all its connections. It is the server's end, or that of a client.
  */
-import { errorByNumber, FramesError, truncateMessage } from "../errors.ts";
-import type { FrameDescription, FrameStore } from "../frame.ts";
-import { Decoder, type MessageHandler } from "../wire/decode.ts";
-import { encodeControl } from "../wire/encode.ts";
+import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
+import type { FrameDescription, FrameStore } from "../../frame.ts";
+import { Decoder, type MessageHandler } from "../../wire/decode.ts";
+import { encodeControl } from "../../wire/encode.ts";
 import {
   type ControlBodies,
   type ControlMessage,
@@ -19,15 +19,15 @@ import {
   typeName,
   unexpectedMessage,
   type Welcome,
-} from "../wire/messages.ts";
-import { Keepalive, toWireTime } from "../protocol/keepalive.ts";
-import { peerFaults, type FlushSnapshot, type KeyVerifier } from "./receiving.ts";
-import type { ReceiverEvents, ReceiverLimits } from "./receiving.ts";
-import { ClientHandshake, encodePreface, ServerHandshake } from "../protocol/handshake.ts";
-import { IncomingSources, toSourceInfo } from "./inlets.ts";
+} from "../../wire/messages.ts";
+import { Keepalive, toWireTime } from "../keepalive.ts";
+import { peerFaults, type FlushSnapshot, type KeyVerifier } from "./receiver-events.ts";
+import type { ReceiverEvents, ReceiverLimits } from "./receiver-events.ts";
+import { ClientHandshake, encodePreface, ServerHandshake } from "../handshake.ts";
+import { IncomingSources, toSourceInfo } from "./incoming-sources.ts";
 import { Receipts } from "./receipts.ts";
-import { OutcomeCounts } from "./tally.ts";
-import { RateLimiter } from "../protocol/rate-limiter.ts";
+import { OutcomeCounts } from "./outcome-counts.ts";
+import { RateLimiter } from "../rate-limiter.ts";
 
 /** `handed`: a client that receives was let in, and somebody else sends to it. */
 type Phase = "handshake" | "open" | "ending" | "done" | "failed" | "handed-over";

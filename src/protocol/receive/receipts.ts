@@ -1,7 +1,7 @@
 /** What a receiver owes: receipts (SPEC section 6), and answers to offers that hold once the store is flushed. */
-import { FramesError } from "../errors.ts";
-import { encodeReceipt } from "../wire/encode.ts";
-import { maxOfferedFrames } from "../wire/messages.ts";
+import { FramesError } from "../../errors.ts";
+import { encodeReceipt } from "../../wire/encode.ts";
+import { maxOfferedFrames } from "../../wire/messages.ts";
 
 /** When a receipt is due although frames keep coming. */
 const receiptLimits = { intervalMs: 100, bytes: 16 << 20, frames: 1000 } as const;

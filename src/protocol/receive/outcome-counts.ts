@@ -1,7 +1,7 @@
 /** How the frames of a connection ended, counted in the order in which they did (SPEC section 6). */
-import { FramesError } from "../errors.ts";
-import type { Outcome } from "../frame.ts";
-import type { Done } from "../wire/messages.ts";
+import { FramesError } from "../../errors.ts";
+import type { Outcome } from "../../frame.ts";
+import type { Done } from "../../wire/messages.ts";
 
 /** A frame that ended and whose outcome is not known yet, or not yet its turn. */
 interface PendingOutcome {

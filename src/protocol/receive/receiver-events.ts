@@ -1,9 +1,9 @@
 /** What a receiver needs of its host, and tells it. */
-import type { Key } from "../auth/key.ts";
-import type { ErrorName, FramesError } from "../errors.ts";
-import type { FrameDescription, Outcome } from "../frame.ts";
-import type { Decoder } from "../wire/decode.ts";
-import type { Hello, Welcome } from "../wire/messages.ts";
+import type { Key } from "../../auth/key.ts";
+import type { ErrorName, FramesError } from "../../errors.ts";
+import type { FrameDescription, Outcome } from "../../frame.ts";
+import type { Decoder } from "../../wire/decode.ts";
+import type { Hello, Welcome } from "../../wire/messages.ts";
 
 /** What a sender has broken itself, and not the link or the server. */
 export const peerFaults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged", "limit"]);

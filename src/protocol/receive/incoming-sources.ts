@@ -1,5 +1,5 @@
 /** The sources that one sender declared, and their frames on the way into the store. */
-import { errorByNumber, FramesError, truncateMessage } from "../errors.ts";
+import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
 import type {
   FrameDescription,
   SourceInfo,
@@ -9,7 +9,7 @@ import type {
   RawShape,
   SourceStore,
   OfferStatus,
-} from "../frame.ts";
+} from "../../frame.ts";
 import {
   type ControlBodies,
   type Hello,
@@ -19,9 +19,9 @@ import {
   MessageType,
   unexpectedMessage,
   type Welcome,
-} from "../wire/messages.ts";
-import { tooLargeError } from "./outlet.ts";
-import type { OutcomeCounts } from "./tally.ts";
+} from "../../wire/messages.ts";
+import { tooLargeError } from "../../session/outlet.ts";
+import type { OutcomeCounts } from "./outcome-counts.ts";
 
 /** What an id stands for: a source, or why it is refused. */
 interface IncomingSource {
