@@ -21,7 +21,7 @@ export {
 export type { ServeEvent, StoredEvent } from "./server/serve-event.ts";
 export { serve, type ServeOptions } from "./serve.ts";
 export type { Server } from "./server/options.ts";
-export type { SourceProgress, Undelivered } from "./session/outlet.ts";
+export type { SourceProgress, Undelivered } from "./protocol/send/outgoing-source.ts";
 export type { CapturedFrame } from "./source/iterable.ts";
 export type { SkippedPath } from "./source/directory.ts";
 export { version } from "./version.ts";

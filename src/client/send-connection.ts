@@ -10,9 +10,9 @@ import { asFramesError, FramesError } from "../errors.ts";
 import { type Address, formatAddress } from "../net/address.ts";
 import { connect } from "../net/connect.ts";
 import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
-import type { OutgoingSource } from "../session/outlet.ts";
-import { Sender, type SenderEvents } from "../session/sender.ts";
-import { outgoingBufferBytes } from "../session/transmission.ts";
+import type { OutgoingSource } from "../protocol/send/outgoing-source.ts";
+import { Sender, type SenderEvents } from "../protocol/send/sender.ts";
+import { outgoingBufferBytes } from "../protocol/send/write-batch.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
 /** How one connection goes. Times are in milliseconds. */

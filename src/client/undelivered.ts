@@ -1,6 +1,6 @@
 /** Numbers that were not delivered, by source, and what a delivery says of them. */
 import type { ErrorName } from "../errors.ts";
-import type { SourceProgress, Undelivered } from "../session/outlet.ts";
+import type { SourceProgress, Undelivered } from "../protocol/send/outgoing-source.ts";
 import { type PerSource, settingFor } from "../source/settings.ts";
 
 /** Numbers of one source that are missing, and why. */

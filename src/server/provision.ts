@@ -9,7 +9,7 @@ import { PlaybackSender } from "../protocol/playback/playback-sender.ts";
 import { PrefetchPlayback } from "./remote-supply.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 import type { Playback } from "../protocol/playback/playback.ts";
-import { outgoingBufferBytes, WriteBatch } from "../session/transmission.ts";
+import { outgoingBufferBytes, WriteBatch } from "../protocol/send/write-batch.ts";
 import type { DeletionCandidate } from "../store/removals.ts";
 import type { RetentionHold } from "../store/retention.ts";
 import type { Decoder } from "../wire/decode.ts";

@@ -1,6 +1,6 @@
 /** Which frame came damaged, for one that does so again and again is to be reported. */
 import type { Frame } from "../frame.ts";
-import type { OutgoingSource } from "./outlet.ts";
+import type { OutgoingSource } from "../protocol/send/outgoing-source.ts";
 
 /** The frame that ended a connection because its bytes came damaged, if one did. */
 export class SuspectFrame {

@@ -19,9 +19,13 @@ import type {
 } from "../../src/frame.ts";
 import { Receiver } from "../../src/protocol/receive/receiver.ts";
 import type { ReceiverLimits } from "../../src/protocol/receive/receiver-events.ts";
-import { OutgoingSource, type SourceProgress, type Undelivered } from "../../src/session/outlet.ts";
-import { Sender } from "../../src/session/sender.ts";
-import { outgoingBufferBytes } from "../../src/session/transmission.ts";
+import {
+  OutgoingSource,
+  type SourceProgress,
+  type Undelivered,
+} from "../../src/protocol/send/outgoing-source.ts";
+import { Sender } from "../../src/protocol/send/sender.ts";
+import { outgoingBufferBytes } from "../../src/protocol/send/write-batch.ts";
 import type { Hello, Welcome } from "../../src/wire/messages.ts";
 import { decodeAll, misplacement, WindowModel } from "../wire/oracle.ts";
 import {

@@ -2,8 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame } from "../../src/frame.ts";
 import type { Hello, Welcome } from "../../src/wire/messages.ts";
-import { Sender } from "../../src/session/sender.ts";
-import { outgoingBufferBytes } from "../../src/session/transmission.ts";
+import { Sender } from "../../src/protocol/send/sender.ts";
+import { outgoingBufferBytes } from "../../src/protocol/send/write-batch.ts";
 import { decodeAll, MOST_OFFERED } from "../wire/oracle.ts";
 import { type DecodedMessage, type FrameMessage, type } from "../wire/vectors.ts";
 import {

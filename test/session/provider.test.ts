@@ -13,7 +13,7 @@ import type {
   PlaybackFrame,
   Playback,
 } from "../../src/protocol/playback/playback.ts";
-import { outgoingBufferBytes, WriteBatch } from "../../src/session/transmission.ts";
+import { outgoingBufferBytes, WriteBatch } from "../../src/protocol/send/write-batch.ts";
 import type { Hello } from "../../src/wire/messages.ts";
 import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, type } from "../wire/vectors.ts";

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, FrameSource, Loss } from "../../src/frame.ts";
 import { maxPackedFrameBytes } from "../../src/wire/encode.ts";
-import type { OutgoingSource } from "../../src/session/outlet.ts";
+import type { OutgoingSource } from "../../src/protocol/send/outgoing-source.ts";
 import { Random } from "../wire/fuzz.ts";
 import { type FrameMessage, type } from "../wire/vectors.ts";
 import {

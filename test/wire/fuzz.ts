@@ -8,11 +8,11 @@ import { FramesError } from "../../src/errors.ts";
 import { Decoder, type MessageHandler } from "../../src/wire/decode.ts";
 import { Receiver } from "../../src/protocol/receive/receiver.ts";
 import type { ReceiverLimits } from "../../src/protocol/receive/receiver-events.ts";
-import { Sender } from "../../src/session/sender.ts";
+import { Sender } from "../../src/protocol/send/sender.ts";
 import { ClientHandshake } from "../../src/protocol/handshake.ts";
 import { PlaybackSender } from "../../src/protocol/playback/playback-sender.ts";
 import type { PlaybackItem, Playback } from "../../src/protocol/playback/playback.ts";
-import { outgoingBufferBytes, WriteBatch } from "../../src/session/transmission.ts";
+import { outgoingBufferBytes, WriteBatch } from "../../src/protocol/send/write-batch.ts";
 import { encodeControl } from "../../src/wire/encode.ts";
 import { type ControlMessage, type Hello, MessageType } from "../../src/wire/messages.ts";
 import {

@@ -1,5 +1,5 @@
 /** Progress of a delivery: on a terminal a live line for each source, elsewhere a line now and then. */
-import type { SourceProgress } from "../../session/outlet.ts";
+import type { SourceProgress } from "../../protocol/send/outgoing-source.ts";
 import type { LogLevel } from "./log-format.ts";
 import { printable, print, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount, formatDuration } from "../args/units.ts";

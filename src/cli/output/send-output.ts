@@ -3,7 +3,7 @@ import { FramesError } from "../../errors.ts";
 import { monotonicNow } from "../../net/connection.ts";
 import type { SourceReport } from "../../client/undelivered.ts";
 import type { SendEvent, SendSummary } from "../../client/send.ts";
-import type { SourceProgress, Undelivered } from "../../session/outlet.ts";
+import type { SourceProgress, Undelivered } from "../../protocol/send/outgoing-source.ts";
 import type { Arguments } from "../args/arguments.ts";
 import { ConnectionMessages } from "./connection-messages.ts";
 import { ProgressDisplay } from "./progress.ts";

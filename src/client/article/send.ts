@@ -6,7 +6,11 @@ import { formatAddress, parseAddress } from "../../net/address.ts";
 import { plan } from "../plan/plan.ts";
 import type { Plan, Sendable } from "../plan/options.ts";
 import { emptyCounts, type SendOptions, type SendSummary } from "../send.ts";
-import { OutgoingSource, type SourceProgress, type Undelivered } from "../../session/outlet.ts";
+import {
+  OutgoingSource,
+  type SourceProgress,
+  type Undelivered,
+} from "../../protocol/send/outgoing-source.ts";
 
 /** What the dialect cannot promise, as people are told. */
 export const articleWarning =

@@ -23,8 +23,8 @@ import { Keepalive, toWireTime } from "../keepalive.ts";
 import type { PlaybackCounts, PlaybackItem, PlaybackFrame, Playback } from "./playback.ts";
 import { SourceIds } from "./source-ids.ts";
 import { RateLimiter } from "../rate-limiter.ts";
-import type { WriteBatch } from "../../session/transmission.ts";
-import { SendWindow } from "../../session/window.ts";
+import type { WriteBatch } from "../send/write-batch.ts";
+import { SendWindow } from "../send/send-window.ts";
 
 /** What a client grants that does not say so (SPEC section 9). */
 const defaultWindow = { bytes: 64 << 20, frames: 8192 } as const;

@@ -1,5 +1,5 @@
 /** What goes to the socket in one write, or two: many small messages packed together, then a piece. */
-import type { Frame } from "../frame.ts";
+import type { Frame } from "../../frame.ts";
 import {
   dataPrefixBytes,
   maxFramePrefixBytes,
@@ -7,9 +7,9 @@ import {
   writeDataPrefix,
   writeFramePrefix,
   sealFrame,
-} from "../wire/encode.ts";
-import { Size } from "../wire/messages.ts";
-import type { LargeFrame, Piece } from "../protocol/large-frame.ts";
+} from "../../wire/encode.ts";
+import { Size } from "../../wire/messages.ts";
+import type { LargeFrame, Piece } from "../large-frame.ts";
 
 /** Bytes of the outgoing buffer: room for the largest message, or for many small ones. */
 export const outgoingBufferBytes = Size.header + Size.body;

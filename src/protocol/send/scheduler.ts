@@ -2,24 +2,24 @@
  * What goes next on one connection (SPEC sections 5, 6 and 8): goes round the sources, a frame or a
  * piece each, within the window that the server granted.
  */
-import { FramesError } from "../errors.ts";
-import type { Frame, Loss } from "../frame.ts";
-import { maxPackedFrameBytes } from "../wire/encode.ts";
+import { FramesError } from "../../errors.ts";
+import type { Frame, Loss } from "../../frame.ts";
+import { maxPackedFrameBytes } from "../../wire/encode.ts";
 import {
   type ControlBodies,
   MessageType,
   unexpectedMessage,
   type Welcome,
-} from "../wire/messages.ts";
-import { SuspectFrame } from "./blame.ts";
-import { recentPeriodMs } from "../protocol/live-window.ts";
-import type { SchedulerHooks, SendPolicy } from "./hooks.ts";
-import { LargeFrame } from "../protocol/large-frame.ts";
-import { LossReports } from "./losses.ts";
+} from "../../wire/messages.ts";
+import { SuspectFrame } from "../../session/blame.ts";
+import { recentPeriodMs } from "../live-window.ts";
+import type { SchedulerHooks, SendPolicy } from "./scheduler-hooks.ts";
+import { LargeFrame } from "../large-frame.ts";
+import { LossReports } from "./loss-reports.ts";
 import { Offers } from "./offers.ts";
-import type { Candidate, OutgoingSource, FrameConsumer } from "./outlet.ts";
-import type { WriteBatch } from "./transmission.ts";
-import { SendWindow } from "./window.ts";
+import type { Candidate, OutgoingSource, FrameConsumer } from "./outgoing-source.ts";
+import type { WriteBatch } from "./write-batch.ts";
+import { SendWindow } from "./send-window.ts";
 
 /**
  * Frames too large for one message that are read at the same time: each holds a few MiB, and the

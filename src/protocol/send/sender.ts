@@ -3,11 +3,11 @@
  * times go in, bytes come out. Frames are pulled from their sources when there is room for them,
  * read straight into the outgoing buffer, and forgotten when their receipt is in.
  */
-import type { Key } from "../auth/key.ts";
-import { errorByNumber, FramesError, truncateMessage } from "../errors.ts";
-import type { Frame, FrameSource } from "../frame.ts";
-import { Decoder, type MessageHandler } from "../wire/decode.ts";
-import { encodeControl } from "../wire/encode.ts";
+import type { Key } from "../../auth/key.ts";
+import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
+import type { Frame, FrameSource } from "../../frame.ts";
+import { Decoder, type MessageHandler } from "../../wire/decode.ts";
+import { encodeControl } from "../../wire/encode.ts";
 import {
   type ControlBodies,
   type ControlMessage,
@@ -18,13 +18,13 @@ import {
   typeName,
   unexpectedMessage,
   type Welcome,
-} from "../wire/messages.ts";
-import { ClientHandshake } from "../protocol/handshake.ts";
-import { Keepalive, toWireTime } from "../protocol/keepalive.ts";
-import type { OutgoingSource, Undelivered } from "./outlet.ts";
-import type { SendPolicy } from "./hooks.ts";
-import { Scheduler } from "./schedule.ts";
-import { WriteBatch } from "./transmission.ts";
+} from "../../wire/messages.ts";
+import { ClientHandshake } from "../handshake.ts";
+import { Keepalive, toWireTime } from "../keepalive.ts";
+import type { OutgoingSource, Undelivered } from "./outgoing-source.ts";
+import type { SendPolicy } from "./scheduler-hooks.ts";
+import { Scheduler } from "./scheduler.ts";
+import { WriteBatch } from "./write-batch.ts";
 
 /** What the machine tells its host. */
 export interface SenderEvents {

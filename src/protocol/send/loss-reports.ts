@@ -1,6 +1,6 @@
 /** Losses that the server is told of: LOST has no reply (SPEC section 8). */
-import type { Loss } from "../frame.ts";
-import type { LostRange, OutgoingSource } from "./outlet.ts";
+import type { Loss } from "../../frame.ts";
+import type { LostRange, OutgoingSource } from "./outgoing-source.ts";
 
 interface SentReport {
   readonly source: OutgoingSource;

@@ -1,6 +1,6 @@
 /** What is under way: frames that were begun and that no receipt has counted (SPEC section 6). */
-import type { Frame } from "../frame.ts";
-import type { Welcome } from "../wire/messages.ts";
+import type { Frame } from "../../frame.ts";
+import type { Welcome } from "../../wire/messages.ts";
 
 /** A frame under way, and whose it is. */
 export interface UnsettledFrame<Owner, Item = Frame> {

@@ -1,11 +1,11 @@
 /** One source of a sender: what it has at hand, and how far it is. It outlives connections. */
-import { FramesError } from "../errors.ts";
-import type { Frame, FrameDescription, FrameSource, Loss } from "../frame.ts";
-import { encodeControl } from "../wire/encode.ts";
-import { MessageType } from "../wire/messages.ts";
-import { DelayHistogram } from "./delays.ts";
-import { LiveWindow } from "../protocol/live-window.ts";
-import type { LargeFrame } from "../protocol/large-frame.ts";
+import { FramesError } from "../../errors.ts";
+import type { Frame, FrameDescription, FrameSource, Loss } from "../../frame.ts";
+import { encodeControl } from "../../wire/encode.ts";
+import { MessageType } from "../../wire/messages.ts";
+import { DelayHistogram } from "./delay-histogram.ts";
+import { LiveWindow } from "../live-window.ts";
+import type { LargeFrame } from "../large-frame.ts";
 
 /** How far the delivery of one source is. */
 export interface SourceProgress {

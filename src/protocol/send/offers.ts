@@ -1,9 +1,9 @@
 /** Asks the server which frames it has, before they are sent (SPEC section 8). */
-import { checksum } from "../common/checksum.ts";
-import { asFramesError, FramesError } from "../errors.ts";
-import type { Frame, OfferStatus } from "../frame.ts";
-import { maxOfferedFrames, type OfferEntry, offerStatusByLetter } from "../wire/messages.ts";
-import type { Candidate, OutgoingSource } from "./outlet.ts";
+import { checksum } from "../../common/checksum.ts";
+import { asFramesError, FramesError } from "../../errors.ts";
+import type { Frame, OfferStatus } from "../../frame.ts";
+import { maxOfferedFrames, type OfferEntry, offerStatusByLetter } from "../../wire/messages.ts";
+import type { Candidate, OutgoingSource } from "./outgoing-source.ts";
 
 /** Bytes of JSON that one OFFER may come to, of the 64 KiB that are allowed. */
 const maxOfferJsonBytes = 60_000;
