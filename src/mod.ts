@@ -19,8 +19,8 @@ export {
   type ReceiveSummary,
 } from "./client/receive.ts";
 export type { ServeEvent, StoredEvent } from "./server/serve-event.ts";
-export { serve, type ServeOptions } from "./serve.ts";
-export type { Server } from "./server/options.ts";
+export { serve, type ServeOptions } from "./server/serve.ts";
+export type { Server } from "./server/server-options.ts";
 export type { SourceProgress, Undelivered } from "./protocol/send/outgoing-source.ts";
 export type { CapturedFrame } from "./source/iterable.ts";
 export type { SkippedPath } from "./source/directory.ts";

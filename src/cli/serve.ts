@@ -4,8 +4,8 @@ import { formatAddress, isLoopback, reachableAddresses, parseAddress } from "../
 import type { ServeEvent, StoredEvent } from "../server/serve-event.ts";
 import { defaultKeyFile, createFirstKey } from "../keys/key-file.ts";
 import { passedSocket, SystemdNotifier } from "../net/systemd.ts";
-import { requiresKeys, requiresHttpKeys, serve, type ServeOptions } from "../serve.ts";
-import type { Server } from "../server/options.ts";
+import { requiresKeys, requiresHttpKeys, serve, type ServeOptions } from "../server/serve.ts";
+import type { Server } from "../server/server-options.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./key.ts";

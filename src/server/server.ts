@@ -1,24 +1,24 @@
 /** A running server: joins a listener, receptions and a store. */
 import { asFramesError, type ErrorName, FramesError } from "../errors.ts";
 import { CommitSignal } from "../store/arrivals.ts";
-import { SourceOwners } from "./claims.ts";
+import { SourceOwners } from "./source-owners.ts";
 import type { FrameStore } from "../frame.ts";
-import type { ServerConnection } from "./guest.ts";
-import { BufferBudget } from "./held.ts";
+import type { ServerConnection } from "./server-connection.ts";
+import { BufferBudget } from "./buffer-budget.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import { formatAddress } from "../net/address.ts";
 import { monotonicNow } from "../net/connection.ts";
 import { listen, type Listener, type ListenerTls, type ListenAddress } from "../net/listen.ts";
-import { ArticleConnection } from "./article-reception.ts";
-import type { ServerContext } from "./host.ts";
-import { IngestConnection } from "./reception.ts";
+import { ArticleConnection } from "./article-connection.ts";
+import type { ServerContext } from "./server-context.ts";
+import { IngestConnection } from "./ingest-connection.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import { sourceFolderPath } from "../store/name.ts";
-import type { ClosableStore, Server, ServerOptions } from "./options.ts";
+import type { ClosableStore, Server, ServerOptions } from "./server-options.ts";
 import { JournalTail } from "./store-reader.ts";
 import { RejectedPeers } from "../common/rejected-peers.ts";
-import type { HttpFrontend } from "../viewing.ts";
+import type { HttpFrontend } from "./http-frontend.ts";
 import type { Done } from "../wire/messages.ts";
 
 /** What came of a peer with which no conversation began. */

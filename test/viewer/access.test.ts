@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
 import type { FramesError } from "../../src/errors.ts";
 import { KeyRing, generateKey } from "../../src/keys/key-file.ts";
-import { KeyRingAdapter } from "../../src/server/viewer-keys.ts";
+import { KeyRingAdapter } from "../../src/server/http-keys.ts";
 import {
   type AccessControl,
   fullAccess,

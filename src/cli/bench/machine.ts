@@ -8,7 +8,7 @@ import type { Frame, FrameStore, Outcome } from "../../frame.ts";
 import { monotonicNow } from "../../net/connection.ts";
 import { plan } from "../../client/plan/plan.ts";
 import { sendPlan } from "../../client/send.ts";
-import { serve } from "../../serve.ts";
+import { serve } from "../../server/serve.ts";
 import { DirectorySource } from "../../source/directory.ts";
 import { DirectoryStore } from "../../store/directory.ts";
 import { maxPackedFrameBytes } from "../../wire/encode.ts";

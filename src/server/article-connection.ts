@@ -1,9 +1,9 @@
 /** Receives from one client of the article's dialect (SPEC appendix A): joins a machine and a socket. */
 import { asFramesError, FramesError } from "../errors.ts";
 import type { FrameDescription, Outcome } from "../frame.ts";
-import type { ServerConnection } from "./guest.ts";
+import type { ServerConnection } from "./server-connection.ts";
 import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
-import type { ServerContext } from "./host.ts";
+import type { ServerContext } from "./server-context.ts";
 import { ArticleReceiver } from "../protocol/article/article-receiver.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 

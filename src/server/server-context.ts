@@ -1,6 +1,6 @@
 /** What those who are connected to a server need of it. */
 import type { FrameStore } from "../frame.ts";
-import type { ServerConnection } from "./guest.ts";
+import type { ServerConnection } from "./server-connection.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";

@@ -1,25 +1,25 @@
 /** Receives frames: what programs call, and what they are told. */
-import type { Certificate } from "./auth/certificate.ts";
-import { parseBucketLocation, isBucketLocation } from "./store/bucket-place.ts";
-import { FramesError } from "./errors.ts";
+import type { Certificate } from "../auth/certificate.ts";
+import { parseBucketLocation, isBucketLocation } from "../store/bucket-place.ts";
+import { FramesError } from "../errors.ts";
 import {
   defaultKeyFile,
   createFirstKey,
   KeyRing,
   loadOrCreateCertificate,
   readCertificate,
-} from "./keys/key-file.ts";
-import { type Address, isLoopback, parseAddress } from "./net/address.ts";
-import type { ListenAddress } from "./net/listen.ts";
-import { socketAddress } from "./net/systemd.ts";
-import type { ServeEvent, StoredEvent } from "./server/serve-event.ts";
-import { FrameServer } from "./server/server.ts";
-import type { Security, Server } from "./server/options.ts";
-import { BucketStore } from "./store/bucket.ts";
-import { DirectoryStore, systemNeedsPortableNames } from "./store/directory.ts";
-import { createAuthenticator } from "./server/viewer-door.ts";
-import { defaultHttpPort, HttpFrontend } from "./viewing.ts";
-import type { RetentionLimit } from "./store/retention.ts";
+} from "../keys/key-file.ts";
+import { type Address, isLoopback, parseAddress } from "../net/address.ts";
+import type { ListenAddress } from "../net/listen.ts";
+import { socketAddress } from "../net/systemd.ts";
+import type { ServeEvent, StoredEvent } from "./serve-event.ts";
+import { FrameServer } from "./server.ts";
+import type { Security, Server } from "./server-options.ts";
+import { BucketStore } from "../store/bucket.ts";
+import { DirectoryStore, systemNeedsPortableNames } from "../store/directory.ts";
+import { createAuthenticator } from "./http-auth.ts";
+import { defaultHttpPort, HttpFrontend } from "./http-frontend.ts";
+import type { RetentionLimit } from "../store/retention.ts";
 
 /** How to serve. */
 export interface ServeOptions {

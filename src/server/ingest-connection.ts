@@ -2,18 +2,18 @@
 import { allowsStream, type KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
 import type { FrameDescription, Outcome } from "../frame.ts";
-import type { ServerConnection } from "./guest.ts";
-import type { ServerContext } from "./host.ts";
+import type { ServerConnection } from "./server-connection.ts";
+import type { ServerContext } from "./server-context.ts";
 import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
-import { PlaybackConnection } from "./provision.ts";
+import { PlaybackConnection } from "./playback-connection.ts";
 import { Receiver } from "../protocol/receive/receiver.ts";
 import type {
   FlushSnapshot,
   KeyVerifier,
   WelcomeFields,
 } from "../protocol/receive/receiver-events.ts";
-import { StoreBackpressure } from "./store-wait.ts";
-import { replyToWrongProtocol } from "./strangers.ts";
+import { StoreBackpressure } from "./store-backpressure.ts";
+import { replyToWrongProtocol } from "./wrong-protocol.ts";
 import { software } from "../version.ts";
 import type { Hello } from "../wire/messages.ts";
 

@@ -9,7 +9,7 @@ import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { StoreContents } from "../store/kept.ts";
 import type { RetentionHold } from "../store/retention.ts";
-import type { HttpFrontend } from "../viewing.ts";
+import type { HttpFrontend } from "./http-frontend.ts";
 
 /** A running server. */
 export interface Server {

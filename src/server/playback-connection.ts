@@ -1,8 +1,8 @@
 /** Gives frames out to one client that receives: joins a provider, what the journal holds, and a socket. */
 import type { KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
-import type { ServerConnection } from "./guest.ts";
-import type { ServerContext } from "./host.ts";
+import type { ServerConnection } from "./server-connection.ts";
+import type { ServerContext } from "./server-context.ts";
 import { JournalPlayback, LatestPlayback, type PlaybackRequest } from "./journal-supply.ts";
 import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
 import { PlaybackSender } from "../protocol/playback/playback-sender.ts";

@@ -1,18 +1,18 @@
 /** Shows over HTTP what a server receives: joins the two. */
-import type { Certificate } from "./auth/certificate.ts";
-import type { FramesError } from "./errors.ts";
-import type { FrameStore } from "./frame.ts";
-import type { Address } from "./net/address.ts";
-import { serverTls } from "./net/tls.ts";
-import type { ServeEvent } from "./server/serve-event.ts";
-import type { StoreContents } from "./store/kept.ts";
-import { version } from "./version.ts";
-import type { AccessControl } from "./http/auth/access.ts";
-import { HttpContext } from "./http/context.ts";
-import { LiveSources } from "./http/live/live-sources.ts";
-import { InstrumentedStore } from "./http/live/instrumented-store.ts";
-import { HttpServer } from "./http/http-server.ts";
-import type { CommitSignal } from "./store/arrivals.ts";
+import type { Certificate } from "../auth/certificate.ts";
+import type { FramesError } from "../errors.ts";
+import type { FrameStore } from "../frame.ts";
+import type { Address } from "../net/address.ts";
+import { serverTls } from "../net/tls.ts";
+import type { ServeEvent } from "./serve-event.ts";
+import type { StoreContents } from "../store/kept.ts";
+import { version } from "../version.ts";
+import type { AccessControl } from "../http/auth/access.ts";
+import { HttpContext } from "../http/context.ts";
+import { LiveSources } from "../http/live/live-sources.ts";
+import { InstrumentedStore } from "../http/live/instrumented-store.ts";
+import { HttpServer } from "../http/http-server.ts";
+import type { CommitSignal } from "../store/arrivals.ts";
 
 /** Port of the page where none is given. */
 export const defaultHttpPort = 9727;
@@ -68,7 +68,7 @@ export class HttpFrontend {
       },
       // In the executable the file lies below its root, as it does below this one here.
       createConverterWorker: () => {
-        return new Worker(new URL("./http/picture/converter-worker.ts", import.meta.url).href);
+        return new Worker(new URL("../http/picture/converter-worker.ts", import.meta.url).href);
       },
     });
     this.#server.setContext(context);

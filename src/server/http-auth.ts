@@ -5,7 +5,7 @@ import { type Certificate, hostNames } from "../auth/certificate.ts";
 import type { FramesError } from "../errors.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import { formatAddress, isLoopback } from "../net/address.ts";
-import { KeyRingAdapter } from "./viewer-keys.ts";
+import { KeyRingAdapter } from "./http-keys.ts";
 import { Authenticator } from "../http/auth/authenticator.ts";
 import type { ServerNames } from "../http/auth/origin-check.ts";
 
