@@ -3,10 +3,14 @@ import type { KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
 import type { ServerConnection } from "./server-connection.ts";
 import type { ServerContext } from "./server-context.ts";
-import { JournalPlayback, LatestPlayback, type PlaybackRequest } from "./journal-supply.ts";
+import {
+  JournalPlayback,
+  LatestPlayback,
+  type PlaybackRequest,
+} from "./playback/journal-playback.ts";
 import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
 import { PlaybackSender } from "../protocol/playback/playback-sender.ts";
-import { PrefetchPlayback } from "./remote-supply.ts";
+import { PrefetchPlayback } from "./playback/prefetch-playback.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 import type { Playback } from "../protocol/playback/playback.ts";
 import { outgoingBufferBytes, WriteBatch } from "../protocol/send/write-batch.ts";

@@ -4,7 +4,7 @@ import type { ServerConnection } from "./server-connection.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
-import type { JournalTail } from "./store-reader.ts";
+import type { JournalTail } from "./playback/journal-tail.ts";
 
 /** The server that a guest belongs to. */
 export interface ServerContext {

@@ -16,7 +16,7 @@ import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import { sourceFolderPath } from "../store/name.ts";
 import type { ClosableStore, Server, ServerOptions } from "./server-options.ts";
-import { JournalTail } from "./store-reader.ts";
+import { JournalTail } from "./playback/journal-tail.ts";
 import { RejectedPeers } from "../common/rejected-peers.ts";
 import type { HttpFrontend } from "./http-frontend.ts";
 import type { Done } from "../wire/messages.ts";

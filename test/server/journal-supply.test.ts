@@ -14,7 +14,7 @@ import {
   JournalPlayback,
   LatestPlayback,
   type PlaybackRequest,
-} from "../../src/server/journal-supply.ts";
+} from "../../src/server/playback/journal-playback.ts";
 import type { FrameServer } from "../../src/server/server.ts";
 import type {
   PlaybackItem,
@@ -23,7 +23,7 @@ import type {
 } from "../../src/protocol/playback/playback.ts";
 import { DirectoryStore } from "../../src/store/directory.ts";
 import { journalPath } from "../../src/store/schema.ts";
-import { JournalTail } from "../../src/server/store-reader.ts";
+import { JournalTail } from "../../src/server/playback/journal-tail.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { until } from "../helper/time.ts";
 

@@ -1,14 +1,14 @@
 /** What a client that receives is to get of a journal, in the order of arrival. */
 import { crc32 } from "node:zlib";
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type {
   PlaybackSource,
   PlaybackItem,
   PlaybackFrame,
   Playback,
-} from "../protocol/playback/playback.ts";
-import type { FrameRecord, FrameSelection } from "../store/catalog.ts";
-import type { JournalTail } from "./store-reader.ts";
+} from "../../protocol/playback/playback.ts";
+import type { FrameRecord, FrameSelection } from "../../store/catalog.ts";
+import type { JournalTail } from "./journal-tail.ts";
 import { StoredFrame } from "./stored-frame.ts";
 
 /** Rows that are taken from the journal at a time, and numbers of rows that are looked through for them. */

@@ -2,12 +2,12 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import type { Frame } from "../frame.ts";
-import { openFlags } from "../source/directory.ts";
-import { readSlices } from "../common/file-slices.ts";
-import type { FrameRecord } from "../store/catalog.ts";
-import { framePath } from "../store/tree.ts";
+import { FramesError, systemCode, systemSentence } from "../../errors.ts";
+import type { Frame } from "../../frame.ts";
+import { openFlags } from "../../source/directory.ts";
+import { readSlices } from "../../common/file-slices.ts";
+import type { FrameRecord } from "../../store/catalog.ts";
+import { framePath } from "../../store/tree.ts";
 
 export class StoredFrame implements Frame {
   readonly record: FrameRecord;

@@ -1,12 +1,12 @@
 /** What a client is to get of a store that is far away: small frames are fetched before it is their turn. */
 import { crc32 } from "node:zlib";
-import { FramesError } from "../errors.ts";
-import type { Frame } from "../frame.ts";
-import type { PlaybackItem, PlaybackFrame, Playback } from "../protocol/playback/playback.ts";
-import type { FrameRecord } from "../store/catalog.ts";
-import type { StoreContents } from "../store/kept.ts";
+import { FramesError } from "../../errors.ts";
+import type { Frame } from "../../frame.ts";
+import type { PlaybackItem, PlaybackFrame, Playback } from "../../protocol/playback/playback.ts";
+import type { FrameRecord } from "../../store/catalog.ts";
+import type { StoreContents } from "../../store/kept.ts";
 import type { StoredFrame } from "./stored-frame.ts";
-import { maxPackedFrameBytes } from "../wire/encode.ts";
+import { maxPackedFrameBytes } from "../../wire/encode.ts";
 
 /** Gives the answer with a frame's bytes, or nothing if it is not there. */
 type Fetch = NonNullable<StoreContents["fetch"]>;
