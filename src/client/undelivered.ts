@@ -1,7 +1,7 @@
 /** Numbers that were not delivered, by source, and what a delivery says of them. */
 import type { ErrorName } from "../errors.ts";
 import type { SourceProgress, Undelivered } from "../protocol/send/outgoing-source.ts";
-import { type PerSource, settingFor } from "../source/settings.ts";
+import { type PerSource, settingFor } from "../source/per-source.ts";
 
 /** Numbers of one source that are missing, and why. */
 export interface UndeliveredRange {

@@ -9,7 +9,7 @@ import {
   parseRate,
   type PerSource,
   settingFor,
-} from "../../src/source/settings.ts";
+} from "../../src/source/per-source.ts";
 import { refusal } from "../helper/refusal.ts";
 
 describe("the value that holds for a source", () => {

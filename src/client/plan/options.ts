@@ -16,7 +16,7 @@ import {
   parseRate,
   type PerSource,
   settingFor,
-} from "../../source/settings.ts";
+} from "../../source/per-source.ts";
 import { Spool } from "../../source/spool.ts";
 import type { RootDirectory } from "../../source/walk.ts";
 import type { WatchOptions } from "../../source/watch.ts";

@@ -22,7 +22,7 @@ import type { LiveSource } from "../../source/live.ts";
 import { isMedia, type Media, openMedia } from "../../source/media.ts";
 import { pipeFrames } from "../../source/pipe.ts";
 import { parseRawShape } from "../../source/raw.ts";
-import { parseQuality, settingFor } from "../../source/settings.ts";
+import { parseQuality, settingFor } from "../../source/per-source.ts";
 import type { Spool } from "../../source/spool.ts";
 import { findCopiedStream } from "../../store/copy-of.ts";
 import {
