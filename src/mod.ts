@@ -23,6 +23,6 @@ export { serve, type ServeOptions } from "./server/serve.ts";
 export type { Server } from "./server/server-options.ts";
 export type { SourceProgress, Undelivered } from "./protocol/send/outgoing-source.ts";
 export type { CapturedFrame } from "./source/iterable.ts";
-export type { SkippedPath } from "./source/directory.ts";
+export type { SkippedPath } from "./source/files/directory-source.ts";
 export { version } from "./version.ts";
 export type { Done } from "./wire/messages.ts";

@@ -8,7 +8,7 @@ import { plan } from "../client/plan/plan.ts";
 import type { Plan } from "../client/plan/options.ts";
 import { sendPlan, type SendOptions, type SendSummary } from "../client/send.ts";
 import { isMedia } from "../source/media.ts";
-import { DirectorySource } from "../source/directory.ts";
+import { DirectorySource } from "../source/files/directory-source.ts";
 import { checkPathPart, sourceFolderPath } from "../store/name.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./key.ts";

@@ -7,10 +7,10 @@ import { type ErrorName, FramesError, truncateMessage } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
 import type { SourceProgress, Undelivered } from "../protocol/send/outgoing-source.ts";
-import type { SkippedPath } from "../source/directory.ts";
+import type { SkippedPath } from "../source/files/directory-source.ts";
 import { plan } from "./plan/plan.ts";
 import { createPacer, type Plan, type PlanOptions, type Sendable } from "./plan/options.ts";
-import { DirectoryWatcher } from "../source/watch.ts";
+import { DirectoryWatcher } from "../source/files/directory-watcher.ts";
 import { software } from "../version.ts";
 import type { Hello } from "../wire/messages.ts";
 

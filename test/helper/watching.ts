@@ -2,10 +2,10 @@
 
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
-import type { SkippedPath } from "../../src/source/directory.ts";
-import { type RootDirectory, createRoot } from "../../src/source/walk.ts";
-import { DirectoryWatcher, type WatchOptions } from "../../src/source/watch.ts";
-import type { WatchedFolder } from "../../src/source/watched.ts";
+import type { SkippedPath } from "../../src/source/files/directory-source.ts";
+import { type RootDirectory, createRoot } from "../../src/source/files/walk.ts";
+import { DirectoryWatcher, type WatchOptions } from "../../src/source/files/directory-watcher.ts";
+import type { WatchedFolder } from "../../src/source/files/watched-folder.ts";
 
 /** Something that came of a watched folder: a frame with its bytes, or a loss with its code. */
 export interface Came {

@@ -16,7 +16,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createRoot } from "../../src/source/walk.ts";
+import { createRoot } from "../../src/source/files/walk.ts";
 import { encodePng } from "../helper/png.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { until } from "../helper/time.ts";

@@ -14,7 +14,7 @@ import {
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { Frame, OfferStatus } from "../../src/frame.ts";
-import { walk } from "../../src/source/walk.ts";
+import { walk } from "../../src/source/files/walk.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { bytesOf, session, storeFrame, thrownCode } from "./contract.ts";
 import {

@@ -9,7 +9,7 @@ import { monotonicNow } from "../../net/connection.ts";
 import { plan } from "../../client/plan/plan.ts";
 import { sendPlan } from "../../client/send.ts";
 import { serve } from "../../server/serve.ts";
-import { DirectorySource } from "../../source/directory.ts";
+import { DirectorySource } from "../../source/files/directory-source.ts";
 import { DirectoryStore } from "../../store/directory.ts";
 import { maxPackedFrameBytes } from "../../wire/encode.ts";
 

@@ -2,7 +2,7 @@
 import { FramesError } from "../../errors.ts";
 import type { FrameSource, RawShape } from "../../frame.ts";
 import { monotonicNow } from "../../net/connection.ts";
-import type { SkippedPath } from "../../source/directory.ts";
+import type { SkippedPath } from "../../source/files/directory-source.ts";
 import type { CapturedFrame, CaptureDefaults } from "../../source/iterable.ts";
 import { parseCameraMode } from "../../source/input.ts";
 import { LiveSource, type QueuePolicy } from "../../source/live.ts";
@@ -18,8 +18,8 @@ import {
   settingFor,
 } from "../../source/per-source.ts";
 import { Spool } from "../../source/spool.ts";
-import type { RootDirectory } from "../../source/walk.ts";
-import type { WatchOptions } from "../../source/watch.ts";
+import type { RootDirectory } from "../../source/files/walk.ts";
+import type { WatchOptions } from "../../source/files/directory-watcher.ts";
 import { sourceFolderPath } from "../../store/name.ts";
 import { StreamNameTemplate } from "./stream-name.ts";
 

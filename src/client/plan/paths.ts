@@ -31,7 +31,7 @@ import {
   createRoot,
   type WalkResult,
   walk,
-} from "../../source/walk.ts";
+} from "../../source/files/walk.ts";
 
 /** What stands on the command line for standard input. */
 const stdinPath = "-";

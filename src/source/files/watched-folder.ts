@@ -1,8 +1,8 @@
 /** The frames of one folder that grows, in the order in which they became complete. */
-import { FramesError } from "../errors.ts";
-import type { Frame, Loss } from "../frame.ts";
-import { FileSource, type SkippedPath } from "./directory.ts";
-import { type NameList, packNames } from "./names.ts";
+import { FramesError } from "../../errors.ts";
+import type { Frame, Loss } from "../../frame.ts";
+import { FileSource, type SkippedPath } from "./directory-source.ts";
+import { type NameList, packNames } from "./packed-names.ts";
 
 /** What a watched folder asks of whoever watches it. */
 export interface WatchedFolderHooks {

@@ -10,11 +10,11 @@ import {
   type StatsBase,
   unlinkSync,
 } from "node:fs";
-import { checksum } from "../common/checksum.ts";
-import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import type { Frame, FrameSource, Loss } from "../frame.ts";
-import { type NameList, packNames } from "./names.ts";
-import { readSlices } from "../common/file-slices.ts";
+import { checksum } from "../../common/checksum.ts";
+import { FramesError, systemCode, systemSentence } from "../../errors.ts";
+import type { Frame, FrameSource, Loss } from "../../frame.ts";
+import { type NameList, packNames } from "./packed-names.ts";
+import { readSlices } from "../../common/file-slices.ts";
 
 /** How often a file that changes while it is read is read again. */
 const maxReadAttempts = 3;

@@ -1,10 +1,10 @@
 /** Finds what there is to send below directories. */
 import { type Dirent, lstatSync, readdirSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { FramesError, systemSentence } from "../errors.ts";
-import { DirectorySource, fileKind, type SkippedPath } from "./directory.ts";
-import { PackedNames } from "./names.ts";
-import { compareNatural } from "./order.ts";
+import { FramesError, systemSentence } from "../../errors.ts";
+import { DirectorySource, fileKind, type SkippedPath } from "./directory-source.ts";
+import { PackedNames } from "./packed-names.ts";
+import { compareNatural } from "./natural-order.ts";
 
 /** A directory to send, and the name of the source that the frames directly in it belong to. */
 export interface RootDirectory {

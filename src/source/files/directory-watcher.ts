@@ -14,11 +14,11 @@ import {
   watch,
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { FramesError, systemSentence } from "../errors.ts";
-import { fileKind, openFlags, type SkippedPath } from "./directory.ts";
-import { SeenFiles } from "./known.ts";
-import { hasImageEnd } from "./ending.ts";
-import { compareNatural } from "./order.ts";
+import { FramesError, systemSentence } from "../../errors.ts";
+import { fileKind, openFlags, type SkippedPath } from "./directory-source.ts";
+import { SeenFiles } from "./seen-files.ts";
+import { hasImageEnd } from "../ending.ts";
+import { compareNatural } from "./natural-order.ts";
 import {
   type FilterOptions,
   type FolderLocation,
@@ -27,7 +27,7 @@ import {
   FileFilter,
   folderSourceName,
 } from "./walk.ts";
-import { WatchedFolder } from "./watched.ts";
+import { WatchedFolder } from "./watched-folder.ts";
 
 /** How folders are watched. Times are in milliseconds. */
 export interface WatchOptions {
