@@ -3,7 +3,7 @@ import { statSync } from "node:fs";
 import { basename } from "node:path";
 import { asFramesError, FramesError } from "../errors.ts";
 import type { CapturedFrame } from "./iterable.ts";
-import { type SplitFrame, Splitter } from "./splitter.ts";
+import { type SplitFrame, Splitter } from "./image/splitter.ts";
 
 /** Containers that a `Splitter` can take apart, by ffmpeg's names. */
 const splittableContainers = /^(?:mjpeg|image2|(?:jpeg|png|bmp|pbm|pgm|ppm|pam|pfm)_pipe)$/;

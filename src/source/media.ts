@@ -2,7 +2,7 @@
 import { statSync } from "node:fs";
 import { asFramesError, FramesError } from "../errors.ts";
 import { type Transcoding, chooseTranscoding } from "./conversion.ts";
-import { hasImageEnd } from "./ending.ts";
+import { hasImageEnd } from "./image/image-end.ts";
 import { type FfmpegResult, runFfmpeg, printableInput } from "./ffmpeg.ts";
 import { imageFileReader, readImage } from "./image-file.ts";
 import { type MediaInput, inputArgs, isMedia, parseCameraMode, parseInput } from "./input.ts";

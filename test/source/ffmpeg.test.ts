@@ -13,7 +13,7 @@ import { join } from "node:path";
 import type { FramesError } from "../../src/errors.ts";
 import type { CapturedFrame } from "../../src/source/iterable.ts";
 import { isMedia, type MediaOptions, openMedia } from "../../src/source/media.ts";
-import { Splitter } from "../../src/source/splitter.ts";
+import { Splitter } from "../../src/source/image/splitter.ts";
 import { ffmpeg, framesOf, inFolder, inTime, needs, packetsOf } from "../helper/ffmpeg.ts";
 
 const largest = 64 << 20;

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { FramesError } from "../../src/errors.ts";
 import { type Media, type MediaOptions, openMedia } from "../../src/source/media.ts";
 import { until } from "../helper/time.ts";
-import { Splitter } from "../../src/source/splitter.ts";
+import { Splitter } from "../../src/source/image/splitter.ts";
 import {
   children,
   ffmpeg,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { Splitter } from "../../src/source/splitter.ts";
+import { Splitter } from "../../src/source/image/splitter.ts";
 import { encodePng } from "../helper/png.ts";
 import { refusal } from "../helper/refusal.ts";
 import { longestArrayOf, Random } from "../wire/fuzz.ts";

@@ -7,7 +7,7 @@ import type { CapturedFrame, CaptureDefaults } from "../../source/iterable.ts";
 import { parseCameraMode } from "../../source/input.ts";
 import { LiveSource, type QueuePolicy } from "../../source/live.ts";
 import { PacedSource, RatePacer, ReplayPacer } from "../../source/paced.ts";
-import { parseRawShape } from "../../source/raw.ts";
+import { parseRawShape } from "../../source/image/raw.ts";
 import {
   checkSourceNames,
   checkValues,

@@ -21,7 +21,7 @@ import { type CapturedFrame, IterableSource, type CaptureDefaults } from "../../
 import type { LiveSource } from "../../source/live.ts";
 import { isMedia, type Media, openMedia } from "../../source/media.ts";
 import { pipeFrames } from "../../source/pipe.ts";
-import { parseRawShape } from "../../source/raw.ts";
+import { parseRawShape } from "../../source/image/raw.ts";
 import { parseQuality, settingFor } from "../../source/per-source.ts";
 import type { Spool } from "../../source/spool.ts";
 import { findCopiedStream } from "../../store/copy-of.ts";

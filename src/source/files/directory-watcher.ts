@@ -17,7 +17,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { FramesError, systemSentence } from "../../errors.ts";
 import { fileKind, openFlags, type SkippedPath } from "./directory-source.ts";
 import { SeenFiles } from "./seen-files.ts";
-import { hasImageEnd } from "../ending.ts";
+import { hasImageEnd } from "../image/image-end.ts";
 import { compareNatural } from "./natural-order.ts";
 import {
   type FilterOptions,

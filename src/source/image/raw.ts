@@ -1,7 +1,7 @@
 /** Raw frames: what a pixel format makes of a width and a height, and how people write a shape. */
-import { FramesError } from "../errors.ts";
-import type { RawShape } from "../frame.ts";
-import type { ImageParser } from "./reader.ts";
+import { FramesError } from "../../errors.ts";
+import type { RawShape } from "../../frame.ts";
+import type { ImageParser } from "./image-parser.ts";
 
 /** Samples that lie together: `step` bytes for each block of `across` by `down` pixels. */
 interface Plane {

@@ -6,7 +6,7 @@ import {
   quoteBytes,
   ImageTooLargeError,
   UnknownImageError,
-} from "./reader.ts";
+} from "./image-parser.ts";
 
 const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 

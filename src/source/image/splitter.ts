@@ -1,6 +1,6 @@
 /** Cuts a stream of images, as a pipe brings them, into frames by the images' own structure. */
-import { type ErrorName, FramesError } from "../errors.ts";
-import type { RawShape } from "../frame.ts";
+import { type ErrorName, FramesError } from "../../errors.ts";
+import type { RawShape } from "../../frame.ts";
 import { BmpParser } from "./bmp.ts";
 import { JpegParser } from "./jpeg.ts";
 import { PngParser } from "./png.ts";
@@ -13,7 +13,7 @@ import {
   quoteBytes,
   ImageTooLargeError,
   UnknownImageError,
-} from "./reader.ts";
+} from "./image-parser.ts";
 
 /** A frame that was cut out. */
 export interface SplitFrame {

@@ -1,5 +1,5 @@
 /** The samples of a portable anymap that are written as text, and comments in its text. */
-import { ImageError, quoteBytes } from "./reader.ts";
+import { ImageError, quoteBytes } from "./image-parser.ts";
 
 const newline = 0x0a;
 

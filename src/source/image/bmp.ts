@@ -1,5 +1,10 @@
 /** The end of a BMP: the size in its header, or where that cannot be, the size of its pixels. */
-import { ImageError, type ImageParser, ImageTooLargeError, UnknownImageError } from "./reader.ts";
+import {
+  ImageError,
+  type ImageParser,
+  ImageTooLargeError,
+  UnknownImageError,
+} from "./image-parser.ts";
 
 const State = { header: 0, pixels: 1 } as const;
 type State = (typeof State)[keyof typeof State];

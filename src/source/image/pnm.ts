@@ -6,7 +6,7 @@ import {
   quoteBytes,
   ImageTooLargeError,
   UnknownImageError,
-} from "./reader.ts";
+} from "./image-parser.ts";
 
 /** What follows the magic number, and what the samples are. */
 interface PnmFormat {

@@ -1,5 +1,5 @@
 /** The end of a JPEG: segments by their lengths, and the coded data between them by its stuffing. */
-import { ImageError, type ImageParser, UnknownImageError } from "./reader.ts";
+import { ImageError, type ImageParser, UnknownImageError } from "./image-parser.ts";
 
 const State = {
   start: 0,
