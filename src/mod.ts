@@ -9,7 +9,7 @@ export type { Frame, FrameDescription } from "./frame.ts";
 export type { CapturedFrames, PlanOptions, Sendable } from "./client/plan/options.ts";
 export { send, type SendEvent, type SendOptions, type SendSummary } from "./client/send.ts";
 export type { UndeliveredRange, SourceReport } from "./client/undelivered.ts";
-export { FrameFeed } from "./source/feed.ts";
+export { FrameFeed } from "./source/live/frame-feed.ts";
 export type { ReceivedFrame } from "./client/callback-sink.ts";
 export {
   receive,
@@ -22,7 +22,7 @@ export type { ServeEvent, StoredEvent } from "./server/serve-event.ts";
 export { serve, type ServeOptions } from "./server/serve.ts";
 export type { Server } from "./server/server-options.ts";
 export type { SourceProgress, Undelivered } from "./protocol/send/outgoing-source.ts";
-export type { CapturedFrame } from "./source/iterable.ts";
+export type { CapturedFrame } from "./source/live/iterable-source.ts";
 export type { SkippedPath } from "./source/files/directory-source.ts";
 export { version } from "./version.ts";
 export type { Done } from "./wire/messages.ts";

@@ -2,7 +2,7 @@
 import { statSync } from "node:fs";
 import { basename } from "node:path";
 import { asFramesError, FramesError } from "../errors.ts";
-import type { CapturedFrame } from "./iterable.ts";
+import type { CapturedFrame } from "./live/iterable-source.ts";
 import { type SplitFrame, Splitter } from "./image/splitter.ts";
 
 /** Containers that a `Splitter` can take apart, by ffmpeg's names. */

@@ -6,7 +6,7 @@ import { hasImageEnd } from "./image/image-end.ts";
 import { type FfmpegResult, runFfmpeg, printableInput } from "./ffmpeg.ts";
 import { imageFileReader, readImage } from "./image-file.ts";
 import { type MediaInput, inputArgs, isMedia, parseCameraMode, parseInput } from "./input.ts";
-import type { CapturedFrame } from "./iterable.ts";
+import type { CapturedFrame } from "./live/iterable-source.ts";
 import type { Packet } from "./packets.ts";
 import { type VideoInfo, probe } from "./probe.ts";
 import { SourceClock } from "./source-clock.ts";

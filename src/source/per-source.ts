@@ -1,6 +1,6 @@
 /** Settings that hold for all sources or, as `SOURCE=VALUE`, for one. */
 import { FramesError } from "../errors.ts";
-import type { QueuePolicy } from "./live.ts";
+import type { QueuePolicy } from "./live/live-source.ts";
 
 /** One value for all sources, or several of which some say for which. */
 export type PerSource = string | readonly string[];

@@ -3,7 +3,7 @@
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type CapturedFrame } from "../../src/source/iterable.ts";
+import { type CapturedFrame } from "../../src/source/live/iterable-source.ts";
 import { within } from "./time.ts";
 
 /** Begins the name of a test that needs ffmpeg, where there is none. */

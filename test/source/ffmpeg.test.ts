@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import type { FramesError } from "../../src/errors.ts";
-import type { CapturedFrame } from "../../src/source/iterable.ts";
+import type { CapturedFrame } from "../../src/source/live/iterable-source.ts";
 import { isMedia, type MediaOptions, openMedia } from "../../src/source/media.ts";
 import { Splitter } from "../../src/source/image/splitter.ts";
 import { ffmpeg, framesOf, inFolder, inTime, needs, packetsOf } from "../helper/ffmpeg.ts";

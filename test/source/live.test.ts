@@ -3,8 +3,8 @@
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
-import type { CapturedFrame } from "../../src/source/iterable.ts";
-import { LiveSource, type QueuePolicy } from "../../src/source/live.ts";
+import type { CapturedFrame } from "../../src/source/live/iterable-source.ts";
+import { LiveSource, type QueuePolicy } from "../../src/source/live/live-source.ts";
 import { until } from "../helper/time.ts";
 
 const naming = { started: Date.UTC(2026, 10, 22, 7, 12, 3, 123), clock: () => 0 };

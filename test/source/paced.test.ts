@@ -3,7 +3,12 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, FrameSource, Loss } from "../../src/frame.ts";
-import { type Pacer, PacedSource, RatePacer, ReplayPacer } from "../../src/source/paced.ts";
+import {
+  type Pacer,
+  PacedSource,
+  RatePacer,
+  ReplayPacer,
+} from "../../src/source/live/paced-source.ts";
 
 let now = 0;
 

@@ -9,7 +9,7 @@
 import { FramesError } from "../../errors.ts";
 import { monotonicNow } from "../../net/connection.ts";
 import { sendPlan, type SendOptions } from "../../client/send.ts";
-import { type CapturedFrame, IterableSource } from "../../source/iterable.ts";
+import { type CapturedFrame, IterableSource } from "../../source/live/iterable-source.ts";
 import { noise } from "./machine.ts";
 
 /** What no server may keep; it says in the server's log who it was. */

@@ -3,10 +3,10 @@ import { FramesError } from "../../errors.ts";
 import type { FrameSource, RawShape } from "../../frame.ts";
 import { monotonicNow } from "../../net/connection.ts";
 import type { SkippedPath } from "../../source/files/directory-source.ts";
-import type { CapturedFrame, CaptureDefaults } from "../../source/iterable.ts";
+import type { CapturedFrame, CaptureDefaults } from "../../source/live/iterable-source.ts";
 import { parseCameraMode } from "../../source/input.ts";
-import { LiveSource, type QueuePolicy } from "../../source/live.ts";
-import { PacedSource, RatePacer, ReplayPacer } from "../../source/paced.ts";
+import { LiveSource, type QueuePolicy } from "../../source/live/live-source.ts";
+import { PacedSource, RatePacer, ReplayPacer } from "../../source/live/paced-source.ts";
 import { parseRawShape } from "../../source/image/raw.ts";
 import {
   checkSourceNames,
@@ -17,7 +17,7 @@ import {
   type PerSource,
   settingFor,
 } from "../../source/per-source.ts";
-import { Spool } from "../../source/spool.ts";
+import { Spool } from "../../source/live/spool.ts";
 import type { RootDirectory } from "../../source/files/walk.ts";
 import type { WatchOptions } from "../../source/files/directory-watcher.ts";
 import { sourceFolderPath } from "../../store/name.ts";

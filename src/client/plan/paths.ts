@@ -17,13 +17,17 @@ import {
   resolveStream,
   withSpool,
 } from "./options.ts";
-import { type CapturedFrame, IterableSource, type CaptureDefaults } from "../../source/iterable.ts";
-import type { LiveSource } from "../../source/live.ts";
+import {
+  type CapturedFrame,
+  IterableSource,
+  type CaptureDefaults,
+} from "../../source/live/iterable-source.ts";
+import type { LiveSource } from "../../source/live/live-source.ts";
 import { isMedia, type Media, openMedia } from "../../source/media.ts";
-import { pipeFrames } from "../../source/pipe.ts";
+import { pipeFrames } from "../../source/live/pipe.ts";
 import { parseRawShape } from "../../source/image/raw.ts";
 import { parseQuality, settingFor } from "../../source/per-source.ts";
-import type { Spool } from "../../source/spool.ts";
+import type { Spool } from "../../source/live/spool.ts";
 import { findCopiedStream } from "../../store/copy-of.ts";
 import {
   checkDirectory,

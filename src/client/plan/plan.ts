@@ -18,8 +18,8 @@ import {
   resolveStream,
   withSpool,
 } from "./options.ts";
-import { IterableSource, type CaptureDefaults } from "../../source/iterable.ts";
-import type { Spool } from "../../source/spool.ts";
+import { IterableSource, type CaptureDefaults } from "../../source/live/iterable-source.ts";
+import type { Spool } from "../../source/live/spool.ts";
 
 /**
  * Finds out what would be sent.

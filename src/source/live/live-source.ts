@@ -1,13 +1,13 @@
 /** A source whose frames come as they are captured, and what its queue does when it is full. */
-import { asFramesError, FramesError } from "../errors.ts";
-import type { Frame, FrameSource, Loss, RawShape } from "../frame.ts";
+import { asFramesError, FramesError } from "../../errors.ts";
+import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 import {
   type CapturedFrame,
   closeIterator,
   toFrame,
   toIterator,
   type CaptureDefaults,
-} from "./iterable.ts";
+} from "./iterable-source.ts";
 import type { SourceSpool } from "./spool.ts";
 
 /** Bytes that the queue of one source holds at most, however few frames that are; one always fits. */

@@ -1,6 +1,6 @@
 /** Frames from a pipe. */
-import type { CapturedFrame } from "./iterable.ts";
-import { Splitter, type SplitterOptions } from "./image/splitter.ts";
+import type { CapturedFrame } from "./iterable-source.ts";
+import { Splitter, type SplitterOptions } from "../image/splitter.ts";
 
 /**
  * The frames that a stream of bytes brings, each when its last byte has come.

@@ -1,6 +1,6 @@
 /** A source that gives its frames at a pace: so many a second, or as far apart as they were captured. */
-import type { FramesError } from "../errors.ts";
-import type { Frame, FrameSource, Loss, RawShape } from "../frame.ts";
+import type { FramesError } from "../../errors.ts";
+import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 
 /** When frames are given, in milliseconds of one steady clock. */
 export interface Pacer {

@@ -11,8 +11,8 @@ import {
   FramesError,
   systemCode,
   systemSentence,
-} from "../errors.ts";
-import type { Frame, Loss } from "../frame.ts";
+} from "../../errors.ts";
+import type { Frame, Loss } from "../../frame.ts";
 
 const spoolSchema = `
   CREATE TABLE IF NOT EXISTS session (id TEXT, started INTEGER, stream TEXT);

@@ -1,5 +1,5 @@
 /** Frames that a program pushes, where it cannot be asked for them: a camera's loop or callback. */
-import type { CapturedFrame } from "./iterable.ts";
+import type { CapturedFrame } from "./iterable-source.ts";
 
 /**
  * Takes frames one by one and gives them to `send`. `push` says when there is room for the next: with the

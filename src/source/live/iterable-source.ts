@@ -1,6 +1,6 @@
 /** Frames that a program hands over one by one: the library's way in. */
-import { asFramesError, FramesError } from "../errors.ts";
-import type { Frame, FrameSource, Loss } from "../frame.ts";
+import { asFramesError, FramesError } from "../../errors.ts";
+import type { Frame, FrameSource, Loss } from "../../frame.ts";
 
 /** A frame as a program has it. */
 export interface CapturedFrame {
