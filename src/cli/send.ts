@@ -7,7 +7,7 @@ import { parseAddress } from "../net/address.ts";
 import { plan } from "../client/plan/plan.ts";
 import type { Plan } from "../client/plan/options.ts";
 import { sendPlan, type SendOptions, type SendSummary } from "../client/send.ts";
-import { isMedia } from "../source/media.ts";
+import { isMedia } from "../source/media/media.ts";
 import { DirectorySource } from "../source/files/directory-source.ts";
 import { checkPathPart, sourceFolderPath } from "../store/name.ts";
 import type { Arguments } from "./args/arguments.ts";

@@ -12,7 +12,7 @@ import {
 import { join } from "node:path";
 import type { FramesError } from "../../src/errors.ts";
 import type { CapturedFrame } from "../../src/source/live/iterable-source.ts";
-import { isMedia, type MediaOptions, openMedia } from "../../src/source/media.ts";
+import { isMedia, type MediaOptions, openMedia } from "../../src/source/media/media.ts";
 import { Splitter } from "../../src/source/image/splitter.ts";
 import { ffmpeg, framesOf, inFolder, inTime, needs, packetsOf } from "../helper/ffmpeg.ts";
 

@@ -4,7 +4,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { chmodSync } from "node:fs";
 import { join } from "node:path";
 import type { FramesError } from "../../src/errors.ts";
-import { type Media, type MediaOptions, openMedia } from "../../src/source/media.ts";
+import { type Media, type MediaOptions, openMedia } from "../../src/source/media/media.ts";
 import { until } from "../helper/time.ts";
 import { Splitter } from "../../src/source/image/splitter.ts";
 import {

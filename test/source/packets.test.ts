@@ -1,8 +1,8 @@
 // What two muxers of ffmpeg write in turn, and the times of live sources: without ffmpeg.
 
 import { describe, expect, test } from "bun:test";
-import { type Packet, PacketParser } from "../../src/source/packets.ts";
-import { SourceClock } from "../../src/source/source-clock.ts";
+import { type Packet, PacketParser } from "../../src/source/media/packets.ts";
+import { SourceClock } from "../../src/source/media/source-clock.ts";
 import { pieces } from "./images.ts";
 
 const header = [

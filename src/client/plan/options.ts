@@ -4,7 +4,7 @@ import type { FrameSource, RawShape } from "../../frame.ts";
 import { monotonicNow } from "../../net/connection.ts";
 import type { SkippedPath } from "../../source/files/directory-source.ts";
 import type { CapturedFrame, CaptureDefaults } from "../../source/live/iterable-source.ts";
-import { parseCameraMode } from "../../source/input.ts";
+import { parseCameraMode } from "../../source/media/input.ts";
 import { LiveSource, type QueuePolicy } from "../../source/live/live-source.ts";
 import { PacedSource, RatePacer, ReplayPacer } from "../../source/live/paced-source.ts";
 import { parseRawShape } from "../../source/image/raw.ts";

@@ -23,7 +23,7 @@ import {
   type CaptureDefaults,
 } from "../../source/live/iterable-source.ts";
 import type { LiveSource } from "../../source/live/live-source.ts";
-import { isMedia, type Media, openMedia } from "../../source/media.ts";
+import { isMedia, type Media, openMedia } from "../../source/media/media.ts";
 import { pipeFrames } from "../../source/live/pipe.ts";
 import { parseRawShape } from "../../source/image/raw.ts";
 import { parseQuality, settingFor } from "../../source/per-source.ts";

@@ -1,5 +1,5 @@
 /** What becomes of the frames of a video: whether they are copied, and if not, what they are made. */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type { VideoInfo } from "./probe.ts";
 
 /** What frames become. */

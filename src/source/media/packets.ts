@@ -1,5 +1,5 @@
 /** Packets as two muxers of ffmpeg write them in turn: a line of `framecrc`, then the bytes it tells of. */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 
 /** What ffmpeg gave out in one piece: a frame, or what its container has as one. */
 export interface Packet {

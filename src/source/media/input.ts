@@ -1,7 +1,7 @@
 /** What can be given to ffmpeg: which PATHs of a command line, and with which words it is told of them. */
 import { realpathSync, statSync } from "node:fs";
 import { extname } from "node:path";
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 
 /** Protocols of a URL, and those that ffmpeg may use for it: a playlist must not lead it to our files. */
 const protocols = new Map<string, readonly string[]>([

@@ -1,5 +1,5 @@
 /** Runs ffmpeg and ffprobe: what they give, with its times, and what they said last. */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import { type Packet, PacketParser } from "./packets.ts";
 
 /** How long a program that is to end is left to itself, in milliseconds. */

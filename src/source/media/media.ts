@@ -1,12 +1,12 @@
 /** Videos, images, cameras and URLs as frames, by way of ffmpeg. */
 import { statSync } from "node:fs";
-import { asFramesError, FramesError } from "../errors.ts";
-import { type Transcoding, chooseTranscoding } from "./conversion.ts";
-import { hasImageEnd } from "./image/image-end.ts";
+import { asFramesError, FramesError } from "../../errors.ts";
+import { type Transcoding, chooseTranscoding } from "./transcode.ts";
+import { hasImageEnd } from "../image/image-end.ts";
 import { type FfmpegResult, runFfmpeg, printableInput } from "./ffmpeg.ts";
 import { imageFileReader, readImage } from "./image-file.ts";
 import { type MediaInput, inputArgs, isMedia, parseCameraMode, parseInput } from "./input.ts";
-import type { CapturedFrame } from "./live/iterable-source.ts";
+import type { CapturedFrame } from "../live/iterable-source.ts";
 import type { Packet } from "./packets.ts";
 import { type VideoInfo, probe } from "./probe.ts";
 import { SourceClock } from "./source-clock.ts";

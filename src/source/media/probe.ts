@@ -1,5 +1,5 @@
 /** What ffprobe finds in a file, behind a URL or in a device. */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import { runFfprobe } from "./ffmpeg.ts";
 
 /** The video of an input. */

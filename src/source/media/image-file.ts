@@ -1,9 +1,9 @@
 /** Files that are an image, or images one after the other: nothing but reading them is needed. */
 import { statSync } from "node:fs";
 import { basename } from "node:path";
-import { asFramesError, FramesError } from "../errors.ts";
-import type { CapturedFrame } from "./live/iterable-source.ts";
-import { type SplitFrame, Splitter } from "./image/splitter.ts";
+import { asFramesError, FramesError } from "../../errors.ts";
+import type { CapturedFrame } from "../live/iterable-source.ts";
+import { type SplitFrame, Splitter } from "../image/splitter.ts";
 
 /** Containers that a `Splitter` can take apart, by ffmpeg's names. */
 const splittableContainers = /^(?:mjpeg|image2|(?:jpeg|png|bmp|pbm|pgm|ppm|pam|pfm)_pipe)$/;
