@@ -9,7 +9,7 @@ import type { Plan } from "../client/plan/options.ts";
 import { sendPlan, type SendOptions, type SendSummary } from "../client/send.ts";
 import { isMedia } from "../source/media/media.ts";
 import { DirectorySource } from "../source/files/directory-source.ts";
-import { checkPathPart, sourceFolderPath } from "../store/name.ts";
+import { checkPathPart, sourceFolderPath } from "../store/name-rules.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./key.ts";
 import { SendOutput } from "./output/send-output.ts";

@@ -1,7 +1,7 @@
 /** What is to be seen of a server. */
 import { asFramesError, FramesError } from "../errors.ts";
 import type { Catalog } from "../store/catalog.ts";
-import type { StoreContents } from "../store/kept.ts";
+import type { StoreContents } from "../store/store-contents.ts";
 import { GapIndex } from "../store/missing.ts";
 import { type SourceTotal, SourceTotals } from "../store/sums.ts";
 import { Converter } from "./picture/converter.ts";

@@ -5,7 +5,7 @@ import type { FrameStore } from "../frame.ts";
 import type { Address } from "../net/address.ts";
 import { serverTls } from "../net/tls.ts";
 import type { ServeEvent } from "./serve-event.ts";
-import type { StoreContents } from "../store/kept.ts";
+import type { StoreContents } from "../store/store-contents.ts";
 import { version } from "../version.ts";
 import type { AccessControl } from "../http/auth/access.ts";
 import { HttpContext } from "../http/context.ts";

@@ -7,7 +7,7 @@ import type { KeyRing } from "../keys/key-file.ts";
 import type { Address } from "../net/address.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
-import type { StoreContents } from "../store/kept.ts";
+import type { StoreContents } from "../store/store-contents.ts";
 import type { RetentionHold } from "../store/retention.ts";
 import type { HttpFrontend } from "./http-frontend.ts";
 

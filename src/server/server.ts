@@ -14,7 +14,7 @@ import type { ServerContext } from "./server-context.ts";
 import { IngestConnection } from "./ingest-connection.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
-import { sourceFolderPath } from "../store/name.ts";
+import { sourceFolderPath } from "../store/name-rules.ts";
 import type { ClosableStore, Server, ServerOptions } from "./server-options.ts";
 import { JournalTail } from "./playback/journal-tail.ts";
 import { RejectedPeers } from "../common/rejected-peers.ts";

@@ -8,7 +8,7 @@ import type { StoredFrameInfo } from "./journal.ts";
 import { type LocalIndex, toLogSource } from "./mirror.ts";
 import { conflictError, hasOtherKey, isEarlierVersion, hasSameBytes } from "./partial.ts";
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
-import { framePath } from "./tree.ts";
+import { framePath } from "./paths.ts";
 import { StreamUpload, type UploadPool } from "./uploads.ts";
 
 /** What the frames of a bucket share. */

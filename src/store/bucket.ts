@@ -21,10 +21,10 @@ import type { LogEntry } from "./link.ts";
 import { openStoreMarker, randomId } from "./marker.ts";
 import { LogCompactor } from "./merger.ts";
 import { LocalIndex, toLogSource, checkCaptureTime } from "./mirror.ts";
-import { checkPathPart, sourceFolderPath } from "./name.ts";
+import { checkPathPart, sourceFolderPath } from "./name-rules.ts";
 import { hasOtherKey, isEarlierVersion } from "./partial.ts";
 import { type BucketLocation, maxKeyBytes, type S3Timeouts, S3 } from "./s3.ts";
-import { framePath } from "./tree.ts";
+import { framePath } from "./paths.ts";
 import { UploadPool } from "./uploads.ts";
 
 /** How a store in a bucket behaves. */

@@ -2,7 +2,7 @@
 import { lstatSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../errors.ts";
-import { relativePath } from "./tree.ts";
+import { relativePath } from "./paths.ts";
 
 /** For so many milliseconds a folder is taken for what it was: to look for each frame would cost a tenth. */
 const recheckMs = 1;

@@ -7,7 +7,7 @@ import { asFramesError, FramesError } from "../errors.ts";
 import { decodeEntries, type DecodedEntry } from "./link.ts";
 import type { LocalIndex } from "./mirror.ts";
 import type { S3 } from "./s3.ts";
-import { framePath } from "./tree.ts";
+import { framePath } from "./paths.ts";
 
 /** Below these lie the links of chains, and the segments. */
 export const logPrefix = ".frames/journal/";

@@ -2,10 +2,10 @@
 import { Catalog } from "./catalog.ts";
 import type { LogSync } from "./follower.ts";
 import type { JournalListener } from "./journal.ts";
-import type { StoreContents, FrameLocation } from "./kept.ts";
+import type { StoreContents, FrameLocation } from "./store-contents.ts";
 import type { LocalIndex } from "./mirror.ts";
 import type { S3 } from "./s3.ts";
-import { framePath } from "./tree.ts";
+import { framePath } from "./paths.ts";
 
 export class BucketContents implements StoreContents {
   readonly location: string;

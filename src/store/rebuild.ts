@@ -7,7 +7,7 @@ import { Journal } from "./journal.ts";
 import { fileChecksum } from "./content.ts";
 import { frameColumns, type FrameRow, isMalformed, journalPath } from "./schema.ts";
 import { readCopiedStream } from "./copy-of.ts";
-import { listFrameFiles, framePath, relativePath } from "./tree.ts";
+import { listFrameFiles, framePath, relativePath } from "./paths.ts";
 
 /** Session of frames whose own nobody knows any more. */
 const unknownSession = "0".repeat(32);

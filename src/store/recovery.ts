@@ -3,7 +3,7 @@ import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isIntact } from "./content.ts";
 import type { Journal, Replacement } from "./journal.ts";
-import { framePath, relativePath } from "./tree.ts";
+import { framePath, relativePath } from "./paths.ts";
 
 /** What was found half done. */
 export interface Recovery {

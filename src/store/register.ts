@@ -2,9 +2,9 @@
 import { FramesError } from "../errors.ts";
 import type { FrameDescription, SourceInfo } from "../frame.ts";
 import type { Journal } from "./journal.ts";
-import { foldPath } from "./name.ts";
+import { foldPath } from "./name-rules.ts";
 import type { FrameRow } from "./schema.ts";
-import { framePath } from "./tree.ts";
+import { framePath } from "./paths.ts";
 
 export class NameIndex {
   readonly journal: Journal;

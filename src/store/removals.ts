@@ -4,7 +4,7 @@
  */
 import type { Database } from "bun:sqlite";
 import type { AccountedRanges, SourceSession } from "./accounts.ts";
-import { framePath } from "./tree.ts";
+import { framePath } from "./paths.ts";
 
 /** A stored frame that may be old enough. */
 export interface DeletionCandidate extends SourceSession {

@@ -7,7 +7,7 @@ import type { Journal } from "./journal.ts";
 import type { NameIndex } from "./register.ts";
 import type { DeletionCandidate } from "./removals.ts";
 import { syncFolders } from "./sync.ts";
-import { framePath } from "./tree.ts";
+import { framePath } from "./paths.ts";
 
 /** What became of frames that were to be removed. */
 export interface DeletionResult {

@@ -5,7 +5,7 @@ import { asFramesError } from "../errors.ts";
 import { BucketSnapshot } from "./bucket-reader.ts";
 import type { BucketLocation, ListedObject } from "./s3.ts";
 import { forEachConcurrent } from "./sync.ts";
-import { framePath } from "./tree.ts";
+import { framePath } from "./paths.ts";
 import type { Finding, Verification, VerifyOptions } from "./verify.ts";
 
 /** Where a frame lies. */

@@ -18,7 +18,7 @@ import {
   readProperty,
 } from "./schema.ts";
 import { forEachConcurrent } from "./sync.ts";
-import { listFrameFiles, framePath, relativePath } from "./tree.ts";
+import { listFrameFiles, framePath, relativePath } from "./paths.ts";
 
 /** How to verify. */
 export interface VerifyOptions {

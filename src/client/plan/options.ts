@@ -20,7 +20,7 @@ import {
 import { Spool } from "../../source/live/spool.ts";
 import type { RootDirectory } from "../../source/files/walk.ts";
 import type { WatchOptions } from "../../source/files/directory-watcher.ts";
-import { sourceFolderPath } from "../../store/name.ts";
+import { sourceFolderPath } from "../../store/name-rules.ts";
 import { StreamNameTemplate } from "./stream-name.ts";
 
 /** What is to be sent, and as what. */

@@ -1,6 +1,6 @@
 /** The newest frame of each source that somebody asked for: read once, and kept for all who ask. */
 import { crc32 } from "node:zlib";
-import type { StoreContents } from "../../store/kept.ts";
+import type { StoreContents } from "../../store/store-contents.ts";
 import type { SourceStats, NewestFrame } from "../live/source-stats.ts";
 import type { LiveSources } from "../live/live-sources.ts";
 

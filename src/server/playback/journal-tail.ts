@@ -1,7 +1,7 @@
 /** Reads a store back beside whoever fills it: what came last is read once for all who follow. */
 import type { CommitSignal } from "../../store/arrivals.ts";
 import type { Catalog, FrameRecord } from "../../store/catalog.ts";
-import type { StoreContents } from "../../store/kept.ts";
+import type { StoreContents } from "../../store/store-contents.ts";
 import type { RetentionHold } from "../../store/retention.ts";
 
 /** Rows that came last and are kept at hand, and most that are read at a time. */

@@ -4,7 +4,7 @@ import { FramesError } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
 import type { PlaybackItem, PlaybackFrame, Playback } from "../../protocol/playback/playback.ts";
 import type { FrameRecord } from "../../store/catalog.ts";
-import type { StoreContents } from "../../store/kept.ts";
+import type { StoreContents } from "../../store/store-contents.ts";
 import type { StoredFrame } from "./stored-frame.ts";
 import { maxPackedFrameBytes } from "../../wire/encode.ts";
 

@@ -7,7 +7,7 @@ import type { Frame } from "../../frame.ts";
 import { openFlags } from "../../source/files/directory-source.ts";
 import { readSlices } from "../../common/file-slices.ts";
 import type { FrameRecord } from "../../store/catalog.ts";
-import { framePath } from "../../store/tree.ts";
+import { framePath } from "../../store/paths.ts";
 
 export class StoredFrame implements Frame {
   readonly record: FrameRecord;

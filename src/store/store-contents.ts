@@ -6,7 +6,7 @@ import { Catalog, type FrameRecord } from "./catalog.ts";
 import type { Journal, JournalListener } from "./journal.ts";
 import type { DiskSpace, FreeSpace } from "./room.ts";
 import { journalPath } from "./schema.ts";
-import { framePath } from "./tree.ts";
+import { framePath } from "./paths.ts";
 
 /** What is given back out of a store: of a directory, or of a bucket. */
 export interface StoreContents {
