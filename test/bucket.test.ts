@@ -6,7 +6,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { formatKey, type KeyEntry } from "../src/auth/key.ts";
 import { generateKey } from "../src/keys/key-file.ts";
-import { BucketStore } from "../src/store/bucket.ts";
+import { BucketStore } from "../src/store/bucket/bucket-store.ts";
 import { expectCode, summaryOf } from "./helper/delivery.ts";
 import { needs as needsBalancer, startBalancer } from "./helper/haproxy.ts";
 import {

@@ -1,8 +1,8 @@
 /** `frames ls`: what a store on this machine holds. */
-import { parseBucketLocation, isBucketLocation } from "../store/bucket-place.ts";
+import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
 import { FramesError } from "../errors.ts";
 import { resolve } from "node:path";
-import { BucketSnapshot } from "../store/bucket-reader.ts";
+import { BucketSnapshot } from "../store/bucket/bucket-snapshot.ts";
 import { type SourceSummary, listSources } from "../store/summary.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { listGaps } from "./gaps.ts";

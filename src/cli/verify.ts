@@ -1,5 +1,5 @@
 /** `frames verify`. */
-import { parseBucketLocation, isBucketLocation } from "../store/bucket-place.ts";
+import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
 import { errors, FramesError } from "../errors.ts";
 import { monotonicNow } from "../net/connection.ts";
 import { type Finding, type Verification, verify, type VerifyOptions } from "../store/verify.ts";

@@ -1,6 +1,6 @@
 /** Receives frames: what programs call, and what they are told. */
 import type { Certificate } from "../auth/certificate.ts";
-import { parseBucketLocation, isBucketLocation } from "../store/bucket-place.ts";
+import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
 import { FramesError } from "../errors.ts";
 import {
   defaultKeyFile,
@@ -15,7 +15,7 @@ import { socketAddress } from "../net/systemd.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import { FrameServer } from "./server.ts";
 import type { Security, Server } from "./server-options.ts";
-import { BucketStore } from "../store/bucket.ts";
+import { BucketStore } from "../store/bucket/bucket-store.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "../store/directory.ts";
 import { createAuthenticator } from "./http-auth.ts";
 import { defaultHttpPort, HttpFrontend } from "./http-frontend.ts";

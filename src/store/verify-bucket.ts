@@ -2,8 +2,8 @@
 import { Database } from "bun:sqlite";
 import { crc32 } from "node:zlib";
 import { asFramesError } from "../errors.ts";
-import { BucketSnapshot } from "./bucket-reader.ts";
-import type { BucketLocation, ListedObject } from "./s3.ts";
+import { BucketSnapshot } from "./bucket/bucket-snapshot.ts";
+import type { BucketLocation, ListedObject } from "./bucket/s3.ts";
 import { forEachConcurrent } from "./sync.ts";
 import { framePath } from "./paths.ts";
 import type { Finding, Verification, VerifyOptions } from "./verify.ts";

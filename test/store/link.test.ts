@@ -8,7 +8,7 @@ import {
   encodeEntries,
   type LogEntry,
   type DecodedEntry,
-} from "../../src/store/link.ts";
+} from "../../src/store/bucket/log-format.ts";
 import { session } from "./contract.ts";
 
 const header = { session, first: 3, last: 3, node: "a".repeat(32) };

@@ -3,8 +3,8 @@
  * and segments, into which links are merged. Both are gzip of JSON lines, in one member or several.
  */
 import { createGunzip, gzipSync } from "node:zlib";
-import { FramesError } from "../errors.ts";
-import type { FrameRow } from "./schema.ts";
+import { FramesError } from "../../errors.ts";
+import type { FrameRow } from "../schema.ts";
 
 /** Names the format, and its version. */
 export const logFormat = "frames-journal/1";

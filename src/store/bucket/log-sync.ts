@@ -2,12 +2,12 @@
  * Keeps a mirror of a bucket's journal up with what other nodes write: reads the links and segments that it
  * does not know yet.
  */
-import { CommitSignal } from "./arrivals.ts";
-import { asFramesError, FramesError } from "../errors.ts";
-import { decodeEntries, type DecodedEntry } from "./link.ts";
-import type { LocalIndex } from "./mirror.ts";
+import { CommitSignal } from "../arrivals.ts";
+import { asFramesError, FramesError } from "../../errors.ts";
+import { decodeEntries, type DecodedEntry } from "./log-format.ts";
+import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";
-import { framePath } from "./paths.ts";
+import { framePath } from "../paths.ts";
 
 /** Below these lie the links of chains, and the segments. */
 export const logPrefix = ".frames/journal/";

@@ -3,11 +3,11 @@
  * larger ones. What is merged is removed only when the segment that has it is there, and links of a chain in
  * the order of their numbers, so that whoever goes on with it can tell that it was merged.
  */
-import type { SessionLog } from "./chain.ts";
-import { type LogSync, logObjectPath, type ListedLogObject, segmentPrefix } from "./follower.ts";
-import { decodeEntries, encodeEntries, type LogEntry } from "./link.ts";
+import type { SessionLog } from "./session-log.ts";
+import { type LogSync, logObjectPath, type ListedLogObject, segmentPrefix } from "./log-sync.ts";
+import { decodeEntries, encodeEntries, type LogEntry } from "./log-format.ts";
 import { randomId } from "./marker.ts";
-import type { LocalIndex } from "./mirror.ts";
+import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";
 
 export interface LogCompactorContext {

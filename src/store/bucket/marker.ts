@@ -1,5 +1,5 @@
 /** What says that a bucket, or a part of it, is a store, and shows what its engine can do. */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type { S3 } from "./s3.ts";
 
 const markerPath = ".frames/store";

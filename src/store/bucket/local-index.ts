@@ -6,17 +6,17 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { asFramesError, FramesError } from "../errors.ts";
-import type { SourceInfo } from "../frame.ts";
+import { asFramesError, FramesError } from "../../errors.ts";
+import type { SourceInfo } from "../../frame.ts";
 import {
   Journal,
   type JournalListener,
   type OfferedFrameInfo,
   type StoredFrameInfo,
-} from "./journal.ts";
-import type { LogEntry, DecodedEntry } from "./link.ts";
-import { StoreLock } from "./lock.ts";
-import { type FrameRow, journalPath } from "./schema.ts";
+} from "../journal.ts";
+import type { LogEntry, DecodedEntry } from "./log-format.ts";
+import { StoreLock } from "../lock.ts";
+import { type FrameRow, journalPath } from "../schema.ts";
 
 /** A frame of which the journal says two things. */
 export interface Conflict {

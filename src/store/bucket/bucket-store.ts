@@ -2,7 +2,7 @@
  * Frames in a bucket of an S3 engine (BUCKET.md): one object for each, under the names that they have in a
  * directory, and a journal of objects beside them. Any number of processes may serve it at the same time.
  */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type {
   FrameDescription,
   SourceInfo,
@@ -11,21 +11,21 @@ import type {
   OfferedFrame,
   SourceStore,
   OfferStatus,
-} from "../frame.ts";
-import type { CommitSignal } from "./arrivals.ts";
-import { BucketFrameWriter, type BucketContext, ExistingObjectWriter } from "./bucket-frame.ts";
-import { SessionLog, type BatchPolicy } from "./chain.ts";
-import { LogSync } from "./follower.ts";
-import { BucketContents } from "./kept-bucket.ts";
-import type { LogEntry } from "./link.ts";
+} from "../../frame.ts";
+import type { CommitSignal } from "../arrivals.ts";
+import { BucketFrameWriter, type BucketContext, ExistingObjectWriter } from "./frame-writer.ts";
+import { SessionLog, type BatchPolicy } from "./session-log.ts";
+import { LogSync } from "./log-sync.ts";
+import { BucketContents } from "./bucket-contents.ts";
+import type { LogEntry } from "./log-format.ts";
 import { openStoreMarker, randomId } from "./marker.ts";
-import { LogCompactor } from "./merger.ts";
-import { LocalIndex, toLogSource, checkCaptureTime } from "./mirror.ts";
-import { checkPathPart, sourceFolderPath } from "./name-rules.ts";
-import { hasOtherKey, isEarlierVersion } from "./partial.ts";
+import { LogCompactor } from "./compactor.ts";
+import { LocalIndex, toLogSource, checkCaptureTime } from "./local-index.ts";
+import { checkPathPart, sourceFolderPath } from "../name-rules.ts";
+import { hasOtherKey, isEarlierVersion } from "../partial.ts";
 import { type BucketLocation, maxKeyBytes, type S3Timeouts, S3 } from "./s3.ts";
-import { framePath } from "./paths.ts";
-import { UploadPool } from "./uploads.ts";
+import { framePath } from "../paths.ts";
+import { UploadPool } from "./upload-pool.ts";
 
 /** How a store in a bucket behaves. */
 export interface BucketStoreOptions {

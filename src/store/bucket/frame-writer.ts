@@ -1,15 +1,15 @@
 /** A frame on its way into a bucket. */
 import { crc32 } from "node:zlib";
-import { FramesError } from "../errors.ts";
-import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../frame.ts";
-import type { SessionLog } from "./chain.ts";
+import { FramesError } from "../../errors.ts";
+import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../frame.ts";
+import type { SessionLog } from "./session-log.ts";
 import { imageMediaType } from "./image-type.ts";
-import type { StoredFrameInfo } from "./journal.ts";
-import { type LocalIndex, toLogSource } from "./mirror.ts";
-import { conflictError, hasOtherKey, isEarlierVersion, hasSameBytes } from "./partial.ts";
+import type { StoredFrameInfo } from "../journal.ts";
+import { type LocalIndex, toLogSource } from "./local-index.ts";
+import { conflictError, hasOtherKey, isEarlierVersion, hasSameBytes } from "../partial.ts";
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
-import { framePath } from "./paths.ts";
-import { StreamUpload, type UploadPool } from "./uploads.ts";
+import { framePath } from "../paths.ts";
+import { StreamUpload, type UploadPool } from "./upload-pool.ts";
 
 /** What the frames of a bucket share. */
 export interface BucketContext {

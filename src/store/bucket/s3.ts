@@ -3,7 +3,7 @@
  * for what went wrong are ours, for Bun's client has none for single requests and drops headers such as
  * If-None-Match.
  */
-import { FramesError, systemCode, systemSentence } from "../errors.ts";
+import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 
 /** Where a bucket is, and who asks. */
 export interface BucketLocation {

@@ -2,7 +2,7 @@
  * Frames on their way into a bucket: many at a time, and no more bytes of them in memory than there is room
  * for. Small ones are held until they are whole; large ones go on as they come, all but their last bytes.
  */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
 
 /** Larger frames are sent on as they come. */

@@ -1,7 +1,7 @@
 /** Reads what a bucket holds, beside the nodes that serve it. */
-import { LogSync } from "./follower.ts";
+import { LogSync } from "./log-sync.ts";
 import { readStoreMarker } from "./marker.ts";
-import { LocalIndex } from "./mirror.ts";
+import { LocalIndex } from "./local-index.ts";
 import { type BucketLocation, S3 } from "./s3.ts";
 
 export class BucketSnapshot {

@@ -2,16 +2,16 @@
  * The journal of one session in a bucket: a chain of links, each created only if nobody has created it before.
  * Whoever creates the next one holds the session; who finds it taken by another has lost it.
  */
-import { type ErrorName, FramesError } from "../errors.ts";
-import { logObjectPath, type LogSync } from "./follower.ts";
+import { type ErrorName, FramesError } from "../../errors.ts";
+import { logObjectPath, type LogSync } from "./log-sync.ts";
 import {
   decodeEntries,
   encodeEntries,
   type LogEntry,
   isSameLogSource,
   type DecodedEntry,
-} from "./link.ts";
-import type { LocalIndex } from "./mirror.ts";
+} from "./log-format.ts";
+import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";
 
 /** When a link is written, in milliseconds; or when it has enough. */

@@ -1,11 +1,11 @@
 /** What a bucket gives back. */
-import { Catalog } from "./catalog.ts";
-import type { LogSync } from "./follower.ts";
-import type { JournalListener } from "./journal.ts";
-import type { StoreContents, FrameLocation } from "./store-contents.ts";
-import type { LocalIndex } from "./mirror.ts";
+import { Catalog } from "../catalog.ts";
+import type { LogSync } from "./log-sync.ts";
+import type { JournalListener } from "../journal.ts";
+import type { StoreContents, FrameLocation } from "../store-contents.ts";
+import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";
-import { framePath } from "./paths.ts";
+import { framePath } from "../paths.ts";
 
 export class BucketContents implements StoreContents {
   readonly location: string;

@@ -1,5 +1,5 @@
 /** Where a bucket is: `s3://BUCKET/PREFIX`, and what the usual variables of the environment say. */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import { type BucketLocation } from "./s3.ts";
 
 /** Whether a place is a bucket, and no directory. */
