@@ -3,7 +3,7 @@ import type { FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
 import type { KeysEvent } from "../keys/key-file.ts";
 import type { PlaybackCounts } from "../protocol/playback/playback.ts";
-import type { DeletionResult } from "../store/remover.ts";
+import type { DeletionResult } from "../store/directory/frame-deleter.ts";
 import type { Done } from "../wire/messages.ts";
 
 /** A frame that was stored. */

@@ -16,10 +16,10 @@ import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import { FrameServer } from "./server.ts";
 import type { Security, Server } from "./server-options.ts";
 import { BucketStore } from "../store/bucket/bucket-store.ts";
-import { DirectoryStore, systemNeedsPortableNames } from "../store/directory.ts";
+import { DirectoryStore, systemNeedsPortableNames } from "../store/directory/directory-store.ts";
 import { createAuthenticator } from "./http-auth.ts";
 import { defaultHttpPort, HttpFrontend } from "./http-frontend.ts";
-import type { RetentionLimit } from "../store/retention.ts";
+import type { RetentionLimit } from "../store/directory/retention.ts";
 
 /** How to serve. */
 export interface ServeOptions {

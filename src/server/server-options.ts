@@ -8,7 +8,7 @@ import type { Address } from "../net/address.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { StoreContents } from "../store/store-contents.ts";
-import type { RetentionHold } from "../store/retention.ts";
+import type { RetentionHold } from "../store/directory/retention.ts";
 import type { HttpFrontend } from "./http-frontend.ts";
 
 /** A running server. */

@@ -4,9 +4,9 @@ import { copyFileSync, existsSync, lstatSync, mkdirSync, renameSync, rmSync } fr
 import { join } from "node:path";
 import { systemCode } from "../errors.ts";
 import { Journal } from "./journal.ts";
-import { fileChecksum } from "./content.ts";
+import { fileChecksum } from "./directory/file-check.ts";
 import { frameColumns, type FrameRow, isMalformed, journalPath } from "./schema.ts";
-import { readCopiedStream } from "./copy-of.ts";
+import { readCopiedStream } from "./directory/copied-stream.ts";
 import { listFrameFiles, framePath, relativePath } from "./paths.ts";
 
 /** Session of frames whose own nobody knows any more. */

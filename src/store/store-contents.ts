@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { FramesError } from "../errors.ts";
 import { Catalog, type FrameRecord } from "./catalog.ts";
 import type { Journal, JournalListener } from "./journal.ts";
-import type { DiskSpace, FreeSpace } from "./room.ts";
+import type { DiskSpace, FreeSpace } from "./directory/free-space.ts";
 import { journalPath } from "./schema.ts";
 import { framePath } from "./paths.ts";
 

@@ -5,8 +5,8 @@ import { dirname, join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
 import { AccountedRanges } from "./accounts.ts";
-import { readCopiedStream } from "./copy-of.ts";
-import { StoreLock } from "./lock.ts";
+import { readCopiedStream } from "./directory/copied-stream.ts";
+import { StoreLock } from "./directory/lock.ts";
 import { rebuildJournal } from "./rebuild.ts";
 import {
   hasTable,
@@ -17,7 +17,7 @@ import {
   prepareTables,
   readProperty,
 } from "./schema.ts";
-import { forEachConcurrent } from "./sync.ts";
+import { forEachConcurrent } from "./directory/fsync.ts";
 import { listFrameFiles, framePath, relativePath } from "./paths.ts";
 
 /** How to verify. */

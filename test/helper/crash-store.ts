@@ -5,7 +5,7 @@ import { writeSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
 import type { ConflictPolicy, Outcome, SourceStore } from "../../src/frame.ts";
-import { DirectoryStore } from "../../src/store/directory.ts";
+import { DirectoryStore } from "../../src/store/directory/directory-store.ts";
 import { bytesOf } from "../store/contract.ts";
 
 /** A frame whose bytes are `bytesOf(size, seed)`. */

@@ -21,7 +21,7 @@ import type {
   PlaybackFrame,
   Playback,
 } from "../../src/protocol/playback/playback.ts";
-import { DirectoryStore } from "../../src/store/directory.ts";
+import { DirectoryStore } from "../../src/store/directory/directory-store.ts";
 import { journalPath } from "../../src/store/schema.ts";
 import { JournalTail } from "../../src/server/playback/journal-tail.ts";
 import { temporaryFolder } from "../helper/program.ts";

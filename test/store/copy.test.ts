@@ -6,8 +6,11 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { ReceiveTarget, SourceInfo } from "../../src/frame.ts";
 import { Catalog } from "../../src/store/catalog.ts";
-import { StreamCopy } from "../../src/store/copy.ts";
-import { DirectoryStore, type DirectoryStoreOptions } from "../../src/store/directory.ts";
+import { StreamCopy } from "../../src/store/directory/stream-copy.ts";
+import {
+  DirectoryStore,
+  type DirectoryStoreOptions,
+} from "../../src/store/directory/directory-store.ts";
 import { journalPath } from "../../src/store/schema.ts";
 import { temporaryFolder } from "../helper/program.ts";
 

@@ -13,7 +13,10 @@ import type {
   Outcome,
   SourceStore,
 } from "../../src/frame.ts";
-import { DirectoryStore, type DirectoryStoreOptions } from "../../src/store/directory.ts";
+import {
+  DirectoryStore,
+  type DirectoryStoreOptions,
+} from "../../src/store/directory/directory-store.ts";
 import { journalPath } from "../../src/store/schema.ts";
 import { describeFrame, session } from "./contract.ts";
 

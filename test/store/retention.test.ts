@@ -8,8 +8,11 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
 import type { SourceInfo, FrameStore, OfferedFrame, OfferStatus } from "../../src/frame.ts";
-import type { DirectoryStore, DirectoryStoreOptions } from "../../src/store/directory.ts";
-import type { RetentionLimit } from "../../src/store/retention.ts";
+import type {
+  DirectoryStore,
+  DirectoryStoreOptions,
+} from "../../src/store/directory/directory-store.ts";
+import type { RetentionLimit } from "../../src/store/directory/retention.ts";
 import { journalPath } from "../../src/store/schema.ts";
 import { verify } from "../../src/store/verify.ts";
 import { temporaryFolder } from "../helper/program.ts";

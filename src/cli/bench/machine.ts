@@ -10,7 +10,7 @@ import { plan } from "../../client/plan/plan.ts";
 import { sendPlan } from "../../client/send.ts";
 import { serve } from "../../server/serve.ts";
 import { DirectorySource } from "../../source/files/directory-source.ts";
-import { DirectoryStore } from "../../store/directory.ts";
+import { DirectoryStore } from "../../store/directory/directory-store.ts";
 import { maxPackedFrameBytes } from "../../wire/encode.ts";
 
 /** A step on the way of a frame, or several of them together. */

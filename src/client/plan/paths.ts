@@ -28,7 +28,7 @@ import { pipeFrames } from "../../source/live/pipe.ts";
 import { parseRawShape } from "../../source/image/raw.ts";
 import { parseQuality, settingFor } from "../../source/per-source.ts";
 import type { Spool } from "../../source/live/spool.ts";
-import { findCopiedStream } from "../../store/copy-of.ts";
+import { findCopiedStream } from "../../store/directory/copied-stream.ts";
 import {
   checkDirectory,
   type RootDirectory,

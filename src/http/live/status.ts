@@ -1,5 +1,5 @@
 /** What is told once a second of everything that is live, and of one source when it is asked for. */
-import type { DiskSpace } from "../../store/room.ts";
+import type { DiskSpace } from "../../store/directory/free-space.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { SourceTotals } from "../../store/sums.ts";
 import type { Principal } from "../auth/access.ts";

@@ -2,7 +2,7 @@
 import type { CommitSignal } from "../../store/arrivals.ts";
 import type { Catalog, FrameRecord } from "../../store/catalog.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
-import type { RetentionHold } from "../../store/retention.ts";
+import type { RetentionHold } from "../../store/directory/retention.ts";
 
 /** Rows that came last and are kept at hand, and most that are read at a time. */
 const maxCachedRows = 4096;

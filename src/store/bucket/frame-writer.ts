@@ -6,7 +6,12 @@ import type { SessionLog } from "./session-log.ts";
 import { imageMediaType } from "./image-type.ts";
 import type { StoredFrameInfo } from "../journal.ts";
 import { type LocalIndex, toLogSource } from "./local-index.ts";
-import { conflictError, hasOtherKey, isEarlierVersion, hasSameBytes } from "../partial.ts";
+import {
+  conflictError,
+  hasOtherKey,
+  isEarlierVersion,
+  hasSameBytes,
+} from "../directory/partial-file.ts";
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
 import { framePath } from "../paths.ts";
 import { StreamUpload, type UploadPool } from "./upload-pool.ts";

@@ -15,7 +15,7 @@ import {
   type StoredFrameInfo,
 } from "../journal.ts";
 import type { LogEntry, DecodedEntry } from "./log-format.ts";
-import { StoreLock } from "../lock.ts";
+import { StoreLock } from "../directory/lock.ts";
 import { type FrameRow, journalPath } from "../schema.ts";
 
 /** A frame of which the journal says two things. */

@@ -4,7 +4,7 @@
  */
 import { lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { asFramesError, FramesError } from "../errors.ts";
+import { asFramesError, FramesError } from "../../errors.ts";
 import type {
   FrameDescription,
   SourceInfo,
@@ -13,26 +13,31 @@ import type {
   OfferedFrame,
   SourceStore,
   OfferStatus,
-} from "../frame.ts";
-import { maxOpenFiles } from "../common/open-files.ts";
-import { CommitBatch } from "./batch.ts";
-import { ExistingFileWriter } from "./comparison.ts";
-import { checkCopy, type CopyOf } from "./copy-of.ts";
-import { fileChecksum, isIntact } from "./content.ts";
-import { StoreFolder } from "./folder.ts";
-import { OpenFileLimit } from "./handles.ts";
-import { Journal } from "./journal.ts";
-import { DirectoryContents, type StoreContents } from "./store-contents.ts";
+} from "../../frame.ts";
+import { maxOpenFiles } from "../../common/open-files.ts";
+import { CommitBatch } from "./commit-batch.ts";
+import { ExistingFileWriter } from "./existing-file-writer.ts";
+import { checkCopy, type CopyOf } from "./copied-stream.ts";
+import { fileChecksum, isIntact } from "./file-check.ts";
+import { StoreFolder } from "./store-folder.ts";
+import { OpenFileLimit } from "./open-file-limit.ts";
+import { Journal } from "../journal.ts";
+import { DirectoryContents, type StoreContents } from "../store-contents.ts";
 import { StoreLock } from "./lock.ts";
-import { checkPathPart, sourceFolderPath } from "./name-rules.ts";
-import { type FrameDestination, hasOtherKey, isEarlierVersion, PartialFile } from "./partial.ts";
+import { checkPathPart, sourceFolderPath } from "../name-rules.ts";
+import {
+  type FrameDestination,
+  hasOtherKey,
+  isEarlierVersion,
+  PartialFile,
+} from "./partial-file.ts";
 import { recover, type Recovery } from "./recovery.ts";
-import { FrameDeleter } from "./remover.ts";
+import { FrameDeleter } from "./frame-deleter.ts";
 import { type RetentionLimit, Retention } from "./retention.ts";
-import { NameIndex } from "./register.ts";
-import { type DiskSpace, diskSpace, FreeSpace } from "./room.ts";
-import { syncFolder } from "./sync.ts";
-import { journalPath } from "./schema.ts";
+import { NameIndex } from "./name-index.ts";
+import { type DiskSpace, diskSpace, FreeSpace } from "./free-space.ts";
+import { syncFolder } from "./fsync.ts";
+import { journalPath } from "../schema.ts";
 
 /** How a store in a directory behaves. */
 export interface DirectoryStoreOptions {

@@ -12,14 +12,14 @@ import {
   writeSync,
 } from "node:fs";
 import { basename } from "node:path";
-import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../frame.ts";
-import { fileChecksum, isAbsent, isIntact } from "./content.ts";
-import type { StoreFolder } from "./folder.ts";
-import type { OpenFileLimit, OpenFile } from "./handles.ts";
-import type { Replacement, StoredFrameInfo } from "./journal.ts";
-import type { NameIndex } from "./register.ts";
-import type { FrameRow } from "./schema.ts";
+import { FramesError, systemCode, systemSentence } from "../../errors.ts";
+import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../frame.ts";
+import { fileChecksum, isAbsent, isIntact } from "./file-check.ts";
+import type { StoreFolder } from "./store-folder.ts";
+import type { OpenFileLimit, OpenFile } from "./open-file-limit.ts";
+import type { Replacement, StoredFrameInfo } from "../journal.ts";
+import type { NameIndex } from "./name-index.ts";
+import type { FrameRow } from "../schema.ts";
 
 /** Where a frame is to lie. */
 export interface FrameDestination {

@@ -1,8 +1,8 @@
 /** The folder that the frames of one source lie in. */
 import { lstatSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { FramesError } from "../errors.ts";
-import { relativePath } from "./paths.ts";
+import { FramesError } from "../../errors.ts";
+import { relativePath } from "../paths.ts";
 
 /** For so many milliseconds a folder is taken for what it was: to look for each frame would cost a tenth. */
 const recheckMs = 1;

@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from "node:fs";
 import { crc32 } from "node:zlib";
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 
 /** Flags that open nothing but what lies there itself, at once; Windows has no such. */
 export const noFollowFlags =

@@ -1,10 +1,10 @@
 /** What is stored under which name: the journal, and what file systems of other systems make of names. */
-import { FramesError } from "../errors.ts";
-import type { FrameDescription, SourceInfo } from "../frame.ts";
-import type { Journal } from "./journal.ts";
-import { foldPath } from "./name-rules.ts";
-import type { FrameRow } from "./schema.ts";
-import { framePath } from "./paths.ts";
+import { FramesError } from "../../errors.ts";
+import type { FrameDescription, SourceInfo } from "../../frame.ts";
+import type { Journal } from "../journal.ts";
+import { foldPath } from "../name-rules.ts";
+import type { FrameRow } from "../schema.ts";
+import { framePath } from "../paths.ts";
 
 export class NameIndex {
   readonly journal: Journal;

@@ -1,9 +1,9 @@
 /** What a journal says of a store that is a copy of one stream of another store. */
 import type { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
-import { FramesError } from "../errors.ts";
-import type { Journal } from "./journal.ts";
-import { journalPath, openReadOnly, readProperty } from "./schema.ts";
+import { FramesError } from "../../errors.ts";
+import type { Journal } from "../journal.ts";
+import { journalPath, openReadOnly, readProperty } from "../schema.ts";
 
 /** What a store is a copy of. */
 export interface CopyOf {

@@ -1,6 +1,6 @@
 /** How much may still be written before the disk is as full as it may get. */
 import { statfsSync } from "node:fs";
-import { asFramesError, FramesError } from "../errors.ts";
+import { asFramesError, FramesError } from "../../errors.ts";
 
 /** Share of a disk, and bytes at most, that are kept free if nothing else was asked for. */
 const defaultReserveShare = 0.05;

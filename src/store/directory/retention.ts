@@ -2,10 +2,10 @@
  * Keeps a store to an age or a size: the frames that arrived first go, a few at a time, so that nobody who
  * sends has to wait for it.
  */
-import { FramesError } from "../errors.ts";
-import type { Journal } from "./journal.ts";
-import type { DeletionCandidate } from "./removals.ts";
-import type { DeletionResult, FrameDeleter } from "./remover.ts";
+import { FramesError } from "../../errors.ts";
+import type { Journal } from "../journal.ts";
+import type { DeletionCandidate } from "../removals.ts";
+import type { DeletionResult, FrameDeleter } from "./frame-deleter.ts";
 
 /** How much a store keeps: frames that arrived so long ago at most, or so many bytes of them. */
 export type RetentionLimit = { readonly milliseconds: number } | { readonly bytes: number };

@@ -1,9 +1,9 @@
 /** Puts in order what a server left behind that was killed, without looking at the frames. */
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { isIntact } from "./content.ts";
-import type { Journal, Replacement } from "./journal.ts";
-import { framePath, relativePath } from "./paths.ts";
+import { isIntact } from "./file-check.ts";
+import type { Journal, Replacement } from "../journal.ts";
+import { framePath, relativePath } from "../paths.ts";
 
 /** What was found half done. */
 export interface Recovery {

@@ -1,9 +1,9 @@
 /** A copy of one stream of another store: a store without a folder for its stream, and how far it is. */
-import { FramesError } from "../errors.ts";
-import type { ReceiveTarget, SourceInfo, SourceStore } from "../frame.ts";
-import type { FrameSelection } from "./catalog.ts";
-import { readCopyOf } from "./copy-of.ts";
-import { DirectoryStore, systemNeedsPortableNames } from "./directory.ts";
+import { FramesError } from "../../errors.ts";
+import type { ReceiveTarget, SourceInfo, SourceStore } from "../../frame.ts";
+import type { FrameSelection } from "../catalog.ts";
+import { readCopyOf } from "./copied-stream.ts";
+import { DirectoryStore, systemNeedsPortableNames } from "./directory-store.ts";
 
 /** How far a copy is, and of what. */
 interface CopyProgress {

@@ -1,8 +1,8 @@
 /** Files and folders to the disk itself, many at a time: the system then flushes them together. */
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { open } from "node:fs/promises";
-import { systemCode } from "../errors.ts";
-import { noFollowFlags } from "./content.ts";
+import { systemCode } from "../../errors.ts";
+import { noFollowFlags } from "./file-check.ts";
 
 /** Flushes under way at the same time. */
 const maxConcurrentFlushes = 32;

@@ -1,13 +1,13 @@
 /** Takes frames out of the store: their files, their rows, and folders that are empty then. */
 import { lstatSync, rmdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
-import { FramesError, systemCode } from "../errors.ts";
-import { StoreFolder } from "./folder.ts";
-import type { Journal } from "./journal.ts";
-import type { NameIndex } from "./register.ts";
-import type { DeletionCandidate } from "./removals.ts";
-import { syncFolders } from "./sync.ts";
-import { framePath } from "./paths.ts";
+import { FramesError, systemCode } from "../../errors.ts";
+import { StoreFolder } from "./store-folder.ts";
+import type { Journal } from "../journal.ts";
+import type { NameIndex } from "./name-index.ts";
+import type { DeletionCandidate } from "../removals.ts";
+import { syncFolders } from "./fsync.ts";
+import { framePath } from "../paths.ts";
 
 /** What became of frames that were to be removed. */
 export interface DeletionResult {

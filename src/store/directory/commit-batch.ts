@@ -3,12 +3,12 @@
  * cut, so that the disk is flushed for many at a time, and those that replace others, since what is
  * about to happen is noted first.
  */
-import { asFramesError, type FramesError } from "../errors.ts";
-import type { Outcome } from "../frame.ts";
-import type { StoreFolder } from "./folder.ts";
-import type { Journal, Replacement } from "./journal.ts";
-import type { PartialFile, Placement } from "./partial.ts";
-import { syncFiles, syncFolders } from "./sync.ts";
+import { asFramesError, type FramesError } from "../../errors.ts";
+import type { Outcome } from "../../frame.ts";
+import type { StoreFolder } from "./store-folder.ts";
+import type { Journal, Replacement } from "../journal.ts";
+import type { PartialFile, Placement } from "./partial-file.ts";
+import { syncFiles, syncFolders } from "./fsync.ts";
 
 interface PendingCommit {
   readonly file: PartialFile;
