@@ -1,6 +1,6 @@
 /** `frames ls STREAM --gaps`: which numbers are missing, and why. */
 import { type ErrorName, errors } from "../errors.ts";
-import { type SequenceGap, readGaps } from "../store/gaps.ts";
+import { type SequenceGap, readGaps } from "../store/journal/gaps.ts";
 import { printable, printJson, type Terminal } from "./output/terminal.ts";
 import { formatTime } from "./args/units.ts";
 

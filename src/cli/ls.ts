@@ -3,7 +3,7 @@ import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.
 import { FramesError } from "../errors.ts";
 import { resolve } from "node:path";
 import { BucketSnapshot } from "../store/bucket/bucket-snapshot.ts";
-import { type SourceSummary, listSources } from "../store/summary.ts";
+import { type SourceSummary, listSources } from "../store/journal/source-list.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { listGaps } from "./gaps.ts";
 import { printable, printJson, type Terminal } from "./output/terminal.ts";

@@ -1,9 +1,9 @@
 /** What is to be seen of a server. */
 import { asFramesError, FramesError } from "../errors.ts";
-import type { Catalog } from "../store/catalog.ts";
+import type { Catalog } from "../store/journal/catalog.ts";
 import type { StoreContents } from "../store/store-contents.ts";
-import { GapIndex } from "../store/missing.ts";
-import { type SourceTotal, SourceTotals } from "../store/sums.ts";
+import { GapIndex } from "../store/journal/gap-index.ts";
+import { type SourceTotal, SourceTotals } from "../store/journal/source-totals.ts";
 import { Converter } from "./picture/converter.ts";
 import { NewestFrameCache } from "./picture/newest-frames.ts";
 import type { LiveSources } from "./live/live-sources.ts";

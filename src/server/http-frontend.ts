@@ -12,7 +12,7 @@ import { HttpContext } from "../http/context.ts";
 import { LiveSources } from "../http/live/live-sources.ts";
 import { InstrumentedStore } from "../http/live/instrumented-store.ts";
 import { HttpServer } from "../http/http-server.ts";
-import type { CommitSignal } from "../store/arrivals.ts";
+import type { CommitSignal } from "../store/journal/commit-signal.ts";
 
 /** Port of the page where none is given. */
 export const defaultHttpPort = 9727;

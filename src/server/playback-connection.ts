@@ -14,7 +14,7 @@ import { PrefetchPlayback } from "./playback/prefetch-playback.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 import type { Playback } from "../protocol/playback/playback.ts";
 import { outgoingBufferBytes, WriteBatch } from "../protocol/send/write-batch.ts";
-import type { DeletionCandidate } from "../store/removals.ts";
+import type { DeletionCandidate } from "../store/journal/deletion-log.ts";
 import type { RetentionHold } from "../store/directory/retention.ts";
 import type { Decoder } from "../wire/decode.ts";
 import type { Done, Hello } from "../wire/messages.ts";

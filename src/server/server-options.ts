@@ -1,5 +1,5 @@
 /** What a running server is to others, and what it is made of. */
-import type { CommitSignal } from "../store/arrivals.ts";
+import type { CommitSignal } from "../store/journal/commit-signal.ts";
 import type { Certificate } from "../auth/certificate.ts";
 import type { ErrorName } from "../errors.ts";
 import type { FrameStore } from "../frame.ts";

@@ -1,6 +1,6 @@
 /** A running server: joins a listener, receptions and a store. */
 import { asFramesError, type ErrorName, FramesError } from "../errors.ts";
-import { CommitSignal } from "../store/arrivals.ts";
+import { CommitSignal } from "../store/journal/commit-signal.ts";
 import { SourceOwners } from "./source-owners.ts";
 import type { FrameStore } from "../frame.ts";
 import type { ServerConnection } from "./server-connection.ts";

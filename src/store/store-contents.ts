@@ -2,10 +2,10 @@
 import { lstatSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../errors.ts";
-import { Catalog, type FrameRecord } from "./catalog.ts";
-import type { Journal, JournalListener } from "./journal.ts";
+import { Catalog, type FrameRecord } from "./journal/catalog.ts";
+import type { Journal, JournalListener } from "./journal/journal.ts";
 import type { DiskSpace, FreeSpace } from "./directory/free-space.ts";
-import { journalPath } from "./schema.ts";
+import { journalPath } from "./journal/schema.ts";
 import { framePath } from "./paths.ts";
 
 /** What is given back out of a store: of a directory, or of a bucket. */

@@ -4,7 +4,7 @@ import { existsSync, lstatSync, mkdirSync, renameSync, statSync } from "node:fs"
 import { dirname, join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
-import { AccountedRanges } from "./accounts.ts";
+import { AccountedRanges } from "./journal/accounted-ranges.ts";
 import { readCopiedStream } from "./directory/copied-stream.ts";
 import { StoreLock } from "./directory/lock.ts";
 import { rebuildJournal } from "./rebuild.ts";
@@ -16,7 +16,7 @@ import {
   openReadOnly,
   prepareTables,
   readProperty,
-} from "./schema.ts";
+} from "./journal/schema.ts";
 import { forEachConcurrent } from "./directory/fsync.ts";
 import { listFrameFiles, framePath, relativePath } from "./paths.ts";
 

@@ -2,7 +2,7 @@
 import { Database } from "bun:sqlite";
 import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { journalPath } from "../../src/store/schema.ts";
+import { journalPath } from "../../src/store/journal/schema.ts";
 import type { Bench } from "./compare.ts";
 import type { CrowdResult } from "./crowd-senders.ts";
 import { cpuSoFar, median, megabytes, start, startReceiving } from "./measure.ts";

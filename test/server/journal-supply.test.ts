@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 
 import { receive, send, serve } from "frames";
-import { CommitSignal } from "../../src/store/arrivals.ts";
+import { CommitSignal } from "../../src/store/journal/commit-signal.ts";
 import { FramesError } from "../../src/errors.ts";
 import type { SourceInfo } from "../../src/frame.ts";
 import {
@@ -22,7 +22,7 @@ import type {
   Playback,
 } from "../../src/protocol/playback/playback.ts";
 import { DirectoryStore } from "../../src/store/directory/directory-store.ts";
-import { journalPath } from "../../src/store/schema.ts";
+import { journalPath } from "../../src/store/journal/schema.ts";
 import { JournalTail } from "../../src/server/playback/journal-tail.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { until } from "../helper/time.ts";

@@ -4,7 +4,7 @@ import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
 import type { SourceStore } from "../../src/frame.ts";
 import { BucketStore, type BucketStoreOptions } from "../../src/store/bucket/bucket-store.ts";
-import { Catalog } from "../../src/store/catalog.ts";
+import { Catalog } from "../../src/store/journal/catalog.ts";
 import { SessionLog } from "../../src/store/bucket/session-log.ts";
 import { LogSync } from "../../src/store/bucket/log-sync.ts";
 import { encodeEntries, type LogEntry } from "../../src/store/bucket/log-format.ts";

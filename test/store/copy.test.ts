@@ -5,13 +5,13 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { ReceiveTarget, SourceInfo } from "../../src/frame.ts";
-import { Catalog } from "../../src/store/catalog.ts";
+import { Catalog } from "../../src/store/journal/catalog.ts";
 import { StreamCopy } from "../../src/store/directory/stream-copy.ts";
 import {
   DirectoryStore,
   type DirectoryStoreOptions,
 } from "../../src/store/directory/directory-store.ts";
-import { journalPath } from "../../src/store/schema.ts";
+import { journalPath } from "../../src/store/journal/schema.ts";
 import { temporaryFolder } from "../helper/program.ts";
 
 const origin: SourceInfo = { stream: "s", source: "a", session: "1".repeat(32) };

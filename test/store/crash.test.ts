@@ -12,8 +12,8 @@ import {
   type PlannedFrame,
 } from "../helper/crash-store.ts";
 import { temporaryFolder } from "../helper/program.ts";
-import { Journal, type Replacement } from "../../src/store/journal.ts";
-import { journalPath } from "../../src/store/schema.ts";
+import { Journal, type Replacement } from "../../src/store/journal/journal.ts";
+import { journalPath } from "../../src/store/journal/schema.ts";
 import { bytesOf, session } from "./contract.ts";
 import {
   filesIn,

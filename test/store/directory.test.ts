@@ -21,8 +21,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
-import { journalPath } from "../../src/store/schema.ts";
-import { listSources } from "../../src/store/summary.ts";
+import { journalPath } from "../../src/store/journal/schema.ts";
+import { listSources } from "../../src/store/journal/source-list.ts";
 import { environment, temporaryFolder } from "../helper/program.ts";
 import {
   bytesOf,

@@ -17,7 +17,7 @@ import {
   DirectoryStore,
   type DirectoryStoreOptions,
 } from "../../src/store/directory/directory-store.ts";
-import { journalPath } from "../../src/store/schema.ts";
+import { journalPath } from "../../src/store/journal/schema.ts";
 import { describeFrame, session } from "./contract.ts";
 
 /** What the wall clock says in these tests, in milliseconds since 1970. */

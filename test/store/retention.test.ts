@@ -13,7 +13,7 @@ import type {
   DirectoryStoreOptions,
 } from "../../src/store/directory/directory-store.ts";
 import type { RetentionLimit } from "../../src/store/directory/retention.ts";
-import { journalPath } from "../../src/store/schema.ts";
+import { journalPath } from "../../src/store/journal/schema.ts";
 import { verify } from "../../src/store/verify.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { within } from "../helper/time.ts";

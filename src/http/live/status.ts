@@ -1,7 +1,7 @@
 /** What is told once a second of everything that is live, and of one source when it is asked for. */
 import type { DiskSpace } from "../../store/directory/free-space.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
-import type { SourceTotals } from "../../store/sums.ts";
+import type { SourceTotals } from "../../store/journal/source-totals.ts";
 import type { Principal } from "../auth/access.ts";
 import { toJson } from "../responses.ts";
 import type { SourceStats, SourceSnapshot } from "./source-stats.ts";

@@ -1,7 +1,7 @@
 /** `/api`: streams, frames, gaps, senders and problems as JSON. */
 import { FramesError } from "../../errors.ts";
-import type { FrameRecord, CatalogPosition } from "../../store/catalog.ts";
-import type { GapPosition } from "../../store/missing.ts";
+import type { FrameRecord, CatalogPosition } from "../../store/journal/catalog.ts";
+import type { GapPosition } from "../../store/journal/gap-index.ts";
 import { jsonResponse, notFound } from "../responses.ts";
 import { canReadProblem } from "./events.ts";
 import type { RouteRequest } from "../request.ts";

@@ -1,6 +1,6 @@
 /** Which address is answered by whom. */
 import { FramesError } from "../../errors.ts";
-import type { FrameRecord } from "../../store/catalog.ts";
+import type { FrameRecord } from "../../store/journal/catalog.ts";
 import { notFound, errorResponse } from "../responses.ts";
 import { handleEvents } from "./events.ts";
 import type { RouteRequest } from "../request.ts";

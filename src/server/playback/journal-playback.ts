@@ -7,7 +7,7 @@ import type {
   PlaybackFrame,
   Playback,
 } from "../../protocol/playback/playback.ts";
-import type { FrameRecord, FrameSelection } from "../../store/catalog.ts";
+import type { FrameRecord, FrameSelection } from "../../store/journal/catalog.ts";
 import type { JournalTail } from "./journal-tail.ts";
 import { StoredFrame } from "./stored-frame.ts";
 

@@ -1,6 +1,6 @@
 /** Reads a store back beside whoever fills it: what came last is read once for all who follow. */
-import type { CommitSignal } from "../../store/arrivals.ts";
-import type { Catalog, FrameRecord } from "../../store/catalog.ts";
+import type { CommitSignal } from "../../store/journal/commit-signal.ts";
+import type { Catalog, FrameRecord } from "../../store/journal/catalog.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { RetentionHold } from "../../store/directory/retention.ts";
 

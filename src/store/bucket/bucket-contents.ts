@@ -1,7 +1,7 @@
 /** What a bucket gives back. */
-import { Catalog } from "../catalog.ts";
+import { Catalog } from "../journal/catalog.ts";
 import type { LogSync } from "./log-sync.ts";
-import type { JournalListener } from "../journal.ts";
+import type { JournalListener } from "../journal/journal.ts";
 import type { StoreContents, FrameLocation } from "../store-contents.ts";
 import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";

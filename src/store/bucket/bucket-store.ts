@@ -12,7 +12,7 @@ import type {
   SourceStore,
   OfferStatus,
 } from "../../frame.ts";
-import type { CommitSignal } from "../arrivals.ts";
+import type { CommitSignal } from "../journal/commit-signal.ts";
 import { BucketFrameWriter, type BucketContext, ExistingObjectWriter } from "./frame-writer.ts";
 import { SessionLog, type BatchPolicy } from "./session-log.ts";
 import { LogSync } from "./log-sync.ts";

@@ -4,7 +4,7 @@ import { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../frame.ts";
 import type { SessionLog } from "./session-log.ts";
 import { imageMediaType } from "./image-type.ts";
-import type { StoredFrameInfo } from "../journal.ts";
+import type { StoredFrameInfo } from "../journal/journal.ts";
 import { type LocalIndex, toLogSource } from "./local-index.ts";
 import {
   conflictError,

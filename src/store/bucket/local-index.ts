@@ -13,10 +13,10 @@ import {
   type JournalListener,
   type OfferedFrameInfo,
   type StoredFrameInfo,
-} from "../journal.ts";
+} from "../journal/journal.ts";
 import type { LogEntry, DecodedEntry } from "./log-format.ts";
 import { StoreLock } from "../directory/lock.ts";
-import { type FrameRow, journalPath } from "../schema.ts";
+import { type FrameRow, journalPath } from "../journal/schema.ts";
 
 /** A frame of which the journal says two things. */
 export interface Conflict {

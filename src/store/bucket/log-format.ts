@@ -4,7 +4,7 @@
  */
 import { createGunzip, gzipSync } from "node:zlib";
 import { FramesError } from "../../errors.ts";
-import type { FrameRow } from "../schema.ts";
+import type { FrameRow } from "../journal/schema.ts";
 
 /** Names the format, and its version. */
 export const logFormat = "frames-journal/1";

@@ -2,7 +2,7 @@
  * Keeps a mirror of a bucket's journal up with what other nodes write: reads the links and segments that it
  * does not know yet.
  */
-import { CommitSignal } from "../arrivals.ts";
+import { CommitSignal } from "../journal/commit-signal.ts";
 import { asFramesError, FramesError } from "../../errors.ts";
 import { decodeEntries, type DecodedEntry } from "./log-format.ts";
 import type { LocalIndex } from "./local-index.ts";

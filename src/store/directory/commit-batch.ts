@@ -6,7 +6,7 @@
 import { asFramesError, type FramesError } from "../../errors.ts";
 import type { Outcome } from "../../frame.ts";
 import type { StoreFolder } from "./store-folder.ts";
-import type { Journal, Replacement } from "../journal.ts";
+import type { Journal, Replacement } from "../journal/journal.ts";
 import type { PartialFile, Placement } from "./partial-file.ts";
 import { syncFiles, syncFolders } from "./fsync.ts";
 

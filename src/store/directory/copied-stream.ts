@@ -2,8 +2,8 @@
 import type { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { FramesError } from "../../errors.ts";
-import type { Journal } from "../journal.ts";
-import { journalPath, openReadOnly, readProperty } from "../schema.ts";
+import type { Journal } from "../journal/journal.ts";
+import { journalPath, openReadOnly, readProperty } from "../journal/schema.ts";
 
 /** What a store is a copy of. */
 export interface CopyOf {

@@ -21,7 +21,7 @@ import { checkCopy, type CopyOf } from "./copied-stream.ts";
 import { fileChecksum, isIntact } from "./file-check.ts";
 import { StoreFolder } from "./store-folder.ts";
 import { OpenFileLimit } from "./open-file-limit.ts";
-import { Journal } from "../journal.ts";
+import { Journal } from "../journal/journal.ts";
 import { DirectoryContents, type StoreContents } from "../store-contents.ts";
 import { StoreLock } from "./lock.ts";
 import { checkPathPart, sourceFolderPath } from "../name-rules.ts";
@@ -37,7 +37,7 @@ import { type RetentionLimit, Retention } from "./retention.ts";
 import { NameIndex } from "./name-index.ts";
 import { type DiskSpace, diskSpace, FreeSpace } from "./free-space.ts";
 import { syncFolder } from "./fsync.ts";
-import { journalPath } from "../schema.ts";
+import { journalPath } from "../journal/schema.ts";
 
 /** How a store in a directory behaves. */
 export interface DirectoryStoreOptions {

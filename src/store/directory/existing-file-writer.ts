@@ -1,7 +1,7 @@
 /** A frame that comes although its name is taken. */
 import type { FrameDescription, FrameWriter, Outcome } from "../../frame.ts";
 import { isIntact } from "./file-check.ts";
-import type { StoredFrameInfo } from "../journal.ts";
+import type { StoredFrameInfo } from "../journal/journal.ts";
 import { conflictError, type FrameDestination, hasSameBytes } from "./partial-file.ts";
 
 /** A frame whose name is in the journal: nothing is written, only compared. */

@@ -3,9 +3,9 @@ import { lstatSync, rmdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError, systemCode } from "../../errors.ts";
 import { StoreFolder } from "./store-folder.ts";
-import type { Journal } from "../journal.ts";
+import type { Journal } from "../journal/journal.ts";
 import type { NameIndex } from "./name-index.ts";
-import type { DeletionCandidate } from "../removals.ts";
+import type { DeletionCandidate } from "../journal/deletion-log.ts";
 import { syncFolders } from "./fsync.ts";
 import { framePath } from "../paths.ts";
 

@@ -1,9 +1,9 @@
 /** What is stored under which name: the journal, and what file systems of other systems make of names. */
 import { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo } from "../../frame.ts";
-import type { Journal } from "../journal.ts";
+import type { Journal } from "../journal/journal.ts";
 import { foldPath } from "../name-rules.ts";
-import type { FrameRow } from "../schema.ts";
+import type { FrameRow } from "../journal/schema.ts";
 import { framePath } from "../paths.ts";
 
 export class NameIndex {

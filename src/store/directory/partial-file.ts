@@ -17,9 +17,9 @@ import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../f
 import { fileChecksum, isAbsent, isIntact } from "./file-check.ts";
 import type { StoreFolder } from "./store-folder.ts";
 import type { OpenFileLimit, OpenFile } from "./open-file-limit.ts";
-import type { Replacement, StoredFrameInfo } from "../journal.ts";
+import type { Replacement, StoredFrameInfo } from "../journal/journal.ts";
 import type { NameIndex } from "./name-index.ts";
-import type { FrameRow } from "../schema.ts";
+import type { FrameRow } from "../journal/schema.ts";
 
 /** Where a frame is to lie. */
 export interface FrameDestination {

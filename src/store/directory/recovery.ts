@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isIntact } from "./file-check.ts";
-import type { Journal, Replacement } from "../journal.ts";
+import type { Journal, Replacement } from "../journal/journal.ts";
 import { framePath, relativePath } from "../paths.ts";
 
 /** What was found half done. */

@@ -3,8 +3,8 @@
  * sends has to wait for it.
  */
 import { FramesError } from "../../errors.ts";
-import type { Journal } from "../journal.ts";
-import type { DeletionCandidate } from "../removals.ts";
+import type { Journal } from "../journal/journal.ts";
+import type { DeletionCandidate } from "../journal/deletion-log.ts";
 import type { DeletionResult, FrameDeleter } from "./frame-deleter.ts";
 
 /** How much a store keeps: frames that arrived so long ago at most, or so many bytes of them. */

@@ -1,7 +1,7 @@
 /** A copy of one stream of another store: a store without a folder for its stream, and how far it is. */
 import { FramesError } from "../../errors.ts";
 import type { ReceiveTarget, SourceInfo, SourceStore } from "../../frame.ts";
-import type { FrameSelection } from "../catalog.ts";
+import type { FrameSelection } from "../journal/catalog.ts";
 import { readCopyOf } from "./copied-stream.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./directory-store.ts";
 

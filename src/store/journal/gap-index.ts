@@ -2,10 +2,10 @@
  * Which numbers of a stream are missing, from its journal: gone through once, a few thousand rows at a time, so
  * that nobody waits who stores frames, and kept in step from then on.
  */
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type { Catalog } from "./catalog.ts";
 import type { SequenceGap } from "./gaps.ts";
-import { RangeSet } from "./ranges.ts";
+import { RangeSet } from "./range-set.ts";
 
 /** Rows that are gone through at a time, in a few milliseconds. */
 const rowBatchSize = 2000;

@@ -3,7 +3,7 @@
  * capture time, by name and by number. Only what was committed is seen.
  */
 import type { Database } from "bun:sqlite";
-import type { FrameDescription, RawShape } from "../frame.ts";
+import type { FrameDescription, RawShape } from "../../frame.ts";
 import {
   type FrameRow,
   journalError,

@@ -3,10 +3,10 @@
  * "already stored" means, and the order in which things came. Others may read it at any time.
  */
 import { Database } from "bun:sqlite";
-import type { FramesError } from "../errors.ts";
-import type { SourceInfo } from "../frame.ts";
-import { AccountedRanges, type SourceSession } from "./accounts.ts";
-import { type DeletionCandidate, DeletionLog } from "./removals.ts";
+import type { FramesError } from "../../errors.ts";
+import type { SourceInfo } from "../../frame.ts";
+import { AccountedRanges, type SourceSession } from "./accounted-ranges.ts";
+import { type DeletionCandidate, DeletionLog } from "./deletion-log.ts";
 import {
   frameColumns,
   type FrameRow,
@@ -17,7 +17,7 @@ import {
   framePlaceholders,
   frameValues,
 } from "./schema.ts";
-import { ByteTotal } from "./total.ts";
+import { ByteTotal } from "./byte-total.ts";
 
 /** What the journal holds of a stored frame that decides whether another is the same. */
 export interface StoredFrameInfo {

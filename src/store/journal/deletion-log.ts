@@ -3,8 +3,8 @@
  * is remembered of them, so that the same command again does not bring them back.
  */
 import type { Database } from "bun:sqlite";
-import type { AccountedRanges, SourceSession } from "./accounts.ts";
-import { framePath } from "./paths.ts";
+import type { AccountedRanges, SourceSession } from "./accounted-ranges.ts";
+import { framePath } from "../paths.ts";
 
 /** A stored frame that may be old enough. */
 export interface DeletionCandidate extends SourceSession {

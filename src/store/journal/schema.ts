@@ -2,7 +2,7 @@
 import { constants, Database } from "bun:sqlite";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { FramesError, systemCode, systemSentence } from "../errors.ts";
+import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 
 /** A row of `frames`. Times are nanoseconds since 1970. */
 export interface FrameRow {

@@ -1,7 +1,7 @@
 /** What a store holds, from its journal. */
 import type { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
-import { FramesError } from "../errors.ts";
+import { FramesError } from "../../errors.ts";
 import { journalError, journalPath, openReadOnly } from "./schema.ts";
 
 /** A source of a stream, summed up. Times are nanoseconds since 1970. */
