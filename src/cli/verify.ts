@@ -2,8 +2,13 @@
 import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
 import { errors, FramesError } from "../errors.ts";
 import { monotonicNow } from "../net/connection.ts";
-import { type Finding, type Verification, verify, type VerifyOptions } from "../store/verify.ts";
-import { verifyBucket } from "../store/verify-bucket.ts";
+import {
+  type Finding,
+  type Verification,
+  verify,
+  type VerifyOptions,
+} from "../store/verify/verify-directory.ts";
+import { verifyBucket } from "../store/verify/verify-bucket.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { ProgressDisplay } from "./output/progress.ts";
 import { printable, print, printJson, type Terminal } from "./output/terminal.ts";

@@ -7,7 +7,7 @@ import { FramesError } from "../../src/errors.ts";
 import type { SourceInfo, FrameStore } from "../../src/frame.ts";
 import { readGaps } from "../../src/store/journal/gaps.ts";
 import { journalPath } from "../../src/store/journal/schema.ts";
-import { verify } from "../../src/store/verify.ts";
+import { verify } from "../../src/store/verify/verify-directory.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { bytesOf, session, storeFrame } from "./contract.ts";
 import {

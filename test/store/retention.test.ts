@@ -14,7 +14,7 @@ import type {
 } from "../../src/store/directory/directory-store.ts";
 import type { RetentionLimit } from "../../src/store/directory/retention.ts";
 import { journalPath } from "../../src/store/journal/schema.ts";
-import { verify } from "../../src/store/verify.ts";
+import { verify } from "../../src/store/verify/verify-directory.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { within } from "../helper/time.ts";
 import { bytesOf, openSource, outcomeCode, session, storeFrame, thrownCode } from "./contract.ts";

@@ -1,12 +1,12 @@
 /** Holds the frames of a bucket against its journal. */
 import { Database } from "bun:sqlite";
 import { crc32 } from "node:zlib";
-import { asFramesError } from "../errors.ts";
-import { BucketSnapshot } from "./bucket/bucket-snapshot.ts";
-import type { BucketLocation, ListedObject } from "./bucket/s3.ts";
-import { forEachConcurrent } from "./directory/fsync.ts";
-import { framePath } from "./paths.ts";
-import type { Finding, Verification, VerifyOptions } from "./verify.ts";
+import { asFramesError } from "../../errors.ts";
+import { BucketSnapshot } from "../bucket/bucket-snapshot.ts";
+import type { BucketLocation, ListedObject } from "../bucket/s3.ts";
+import { forEachConcurrent } from "../directory/fsync.ts";
+import { framePath } from "../paths.ts";
+import type { Finding, Verification, VerifyOptions } from "./verify-directory.ts";
 
 /** Where a frame lies. */
 interface FramePath {

@@ -3,11 +3,11 @@ import { Database } from "bun:sqlite";
 import { existsSync, lstatSync, mkdirSync, renameSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
-import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
-import { AccountedRanges } from "./journal/accounted-ranges.ts";
-import { readCopiedStream } from "./directory/copied-stream.ts";
-import { StoreLock } from "./directory/lock.ts";
-import { rebuildJournal } from "./rebuild.ts";
+import { asFramesError, FramesError, systemCode, systemSentence } from "../../errors.ts";
+import { AccountedRanges } from "../journal/accounted-ranges.ts";
+import { readCopiedStream } from "../directory/copied-stream.ts";
+import { StoreLock } from "../directory/lock.ts";
+import { rebuildJournal } from "./rebuild-journal.ts";
 import {
   hasTable,
   isMalformed,
@@ -16,9 +16,9 @@ import {
   openReadOnly,
   prepareTables,
   readProperty,
-} from "./journal/schema.ts";
-import { forEachConcurrent } from "./directory/fsync.ts";
-import { listFrameFiles, framePath, relativePath } from "./paths.ts";
+} from "../journal/schema.ts";
+import { forEachConcurrent } from "../directory/fsync.ts";
+import { listFrameFiles, framePath, relativePath } from "../paths.ts";
 
 /** How to verify. */
 export interface VerifyOptions {

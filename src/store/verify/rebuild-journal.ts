@@ -2,12 +2,12 @@
 import { Database } from "bun:sqlite";
 import { copyFileSync, existsSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { systemCode } from "../errors.ts";
-import { Journal } from "./journal/journal.ts";
-import { fileChecksum } from "./directory/file-check.ts";
-import { frameColumns, type FrameRow, isMalformed, journalPath } from "./journal/schema.ts";
-import { readCopiedStream } from "./directory/copied-stream.ts";
-import { listFrameFiles, framePath, relativePath } from "./paths.ts";
+import { systemCode } from "../../errors.ts";
+import { Journal } from "../journal/journal.ts";
+import { fileChecksum } from "../directory/file-check.ts";
+import { frameColumns, type FrameRow, isMalformed, journalPath } from "../journal/schema.ts";
+import { readCopiedStream } from "../directory/copied-stream.ts";
+import { listFrameFiles, framePath, relativePath } from "../paths.ts";
 
 /** Session of frames whose own nobody knows any more. */
 const unknownSession = "0".repeat(32);
