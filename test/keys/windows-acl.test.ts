@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { aclAllowsOthers } from "../src/keys/windows-acl.ts";
+import { aclAllowsOthers } from "../../src/keys/windows-acl.ts";
 
 const user = "S-1-5-21-1004336348-1177238915-682003330-1001";
 const other = "S-1-5-21-1004336348-1177238915-682003330-1002";
