@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { RejectedPeers } from "../src/common/rejected-peers.ts";
+import { RejectedPeers } from "../../src/common/rejected-peers.ts";
 
 const times = (count: number, act: (index: number) => boolean) =>
   Array.from({ length: count }, (_, index) => act(index)).filter(Boolean).length;
