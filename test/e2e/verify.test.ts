@@ -24,7 +24,7 @@ import {
   startServer,
   temporaryFolder,
   type Server,
-} from "./helper/program.ts";
+} from "../helper/program.ts";
 
 interface Finding {
   type: string;

@@ -4,11 +4,11 @@ import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { generateKey } from "../src/keys/key-file.ts";
-import { BucketStore } from "../src/store/bucket/bucket-store.ts";
-import { expectCode, summaryOf } from "./helper/delivery.ts";
-import { needs as needsBalancer, startBalancer } from "./helper/haproxy.ts";
+import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
+import { BucketStore } from "../../src/store/bucket/bucket-store.ts";
+import { expectCode, summaryOf } from "../helper/delivery.ts";
+import { needs as needsBalancer, startBalancer } from "../helper/haproxy.ts";
 import {
   freePort,
   jsonLines,
@@ -20,10 +20,10 @@ import {
   sameTree,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { type Engine, needs as needsEngine, startEngine } from "./helper/radosgw.ts";
-import { startRelay } from "./helper/relay.ts";
-import { until } from "./helper/time.ts";
+} from "../helper/program.ts";
+import { type Engine, needs as needsEngine, startEngine } from "../helper/radosgw.ts";
+import { startRelay } from "../helper/relay.ts";
+import { until } from "../helper/time.ts";
 
 let engine: Engine | undefined;
 let bucket: Bun.S3Client;

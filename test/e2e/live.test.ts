@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Camera, numberOf, pgm } from "./helper/camera.ts";
+import { Camera, numberOf, pgm } from "../helper/camera.ts";
 import {
   expectCode,
   journal,
@@ -11,8 +11,8 @@ import {
   relayTo,
   summaryOf,
   withServer,
-} from "./helper/delivery.ts";
-import { encodePng } from "./helper/png.ts";
+} from "../helper/delivery.ts";
+import { encodePng } from "../helper/png.ts";
 import {
   jsonLines,
   launch,
@@ -20,8 +20,8 @@ import {
   run,
   type Server,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 
 interface Row {
   readonly source: string;

@@ -25,10 +25,10 @@ import {
   type Server,
   type StoredEvent,
 } from "frames";
-import { run, sameTree, temporaryFolder } from "./helper/program.ts";
-import { startRelay } from "./helper/relay.ts";
+import { run, sameTree, temporaryFolder } from "../helper/program.ts";
+import { startRelay } from "../helper/relay.ts";
 
-const root = join(import.meta.dir, "..");
+const root = join(import.meta.dir, "../..");
 
 async function withServer(
   use: (server: Server) => Promise<void>,

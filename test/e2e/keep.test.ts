@@ -11,7 +11,7 @@ import {
   relayTo,
   summaryOf,
   withServer,
-} from "./helper/delivery.ts";
+} from "../helper/delivery.ts";
 import {
   jsonLines,
   launch,
@@ -22,8 +22,8 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 
 function to(server: Server): string[] {
   return ["--to", `127.0.0.1:${server.port}`];

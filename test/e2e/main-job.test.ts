@@ -17,7 +17,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 
-import { journal, type Json, summaryOf } from "./helper/delivery.ts";
+import { journal, type Json, summaryOf } from "../helper/delivery.ts";
 import {
   executable,
   type Finished,
@@ -28,10 +28,10 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
-import { startRelay } from "./helper/relay.ts";
-import { videoCorpus, videoNeeds } from "./helper/video.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
+import { startRelay } from "../helper/relay.ts";
+import { videoCorpus, videoNeeds } from "../helper/video.ts";
 
 const megabyte = 1e6;
 /** What neither end may pass, however much goes through it. */
@@ -468,7 +468,7 @@ test("a client written from the specification alone delivers to frames serve, an
   writeFileSync(join(corpus, "large.png"), frameBytes(1, 3_500_001));
   writeFileSync(join(corpus, "full.png"), frameBytes(2, 1_048_576));
   const files = readdirSync(corpus).map((name) => join(corpus, name));
-  const client = join(import.meta.dir, "helper/second-client.ts");
+  const client = join(import.meta.dir, "../helper/second-client.ts");
   await withServer(async (server) => {
     const deliver = () => {
       const args = [client, "127.0.0.1", `${server.port}`, "second", ...files];

@@ -17,14 +17,14 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { createServer } from "node:tls";
 
-import { makeCertificate } from "../src/auth/certificate.ts";
-import { channelBinding, ClientProof } from "../src/auth/key-proof.ts";
-import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { errors } from "../src/errors.ts";
-import { encodeControl, encodeProof } from "../src/wire/encode.ts";
-import { type Hello, MessageType } from "../src/wire/messages.ts";
-import { generateKey } from "../src/keys/key-file.ts";
-import { expectCode, journal, relayTo, summaryOf } from "./helper/delivery.ts";
+import { makeCertificate } from "../../src/auth/certificate.ts";
+import { channelBinding, ClientProof } from "../../src/auth/key-proof.ts";
+import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
+import { errors } from "../../src/errors.ts";
+import { encodeControl, encodeProof } from "../../src/wire/encode.ts";
+import { type Hello, MessageType } from "../../src/wire/messages.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
+import { expectCode, journal, relayTo, summaryOf } from "../helper/delivery.ts";
 import {
   environment,
   executable,
@@ -35,9 +35,9 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
-import { decodeAll } from "./wire/oracle.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
+import { decodeAll } from "../wire/oracle.ts";
 
 const folders: string[] = [];
 function folder(): string {
@@ -518,7 +518,7 @@ describe("a TLS handshake that fails", () => {
   test("since the server says nothing has a deadline: exit 35", async () => {
     const home = folder();
     const script = `
-      import { send } from ${JSON.stringify(join(import.meta.dir, "../src/mod.ts"))};
+      import { send } from ${JSON.stringify(join(import.meta.dir, "../../src/mod.ts"))};
       const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
       const to = "127.0.0.1:" + server.port;
       const options = { to, stream: "s", source: "a", key: process.argv[1], connectTimeout: 200 };

@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { utimesSync } from "node:fs";
 import { join } from "node:path";
 
-import { expectCode, journal, relayTo, summaryOf, withServer } from "./helper/delivery.ts";
+import { expectCode, journal, relayTo, summaryOf, withServer } from "../helper/delivery.ts";
 import {
   launch,
   makeTree,
@@ -13,8 +13,8 @@ import {
   sameTree,
   type Server,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 
 interface Arrival {
   readonly source: string;

@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { journal } from "./helper/delivery.ts";
+import { journal } from "../helper/delivery.ts";
 import {
   freePort,
   jsonLines,
@@ -14,8 +14,8 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 
 const sizes = [20_000, 200_000, 2_000_000];
 const steps = ["read", "checksum", "store", "store-durable", "delivery"];

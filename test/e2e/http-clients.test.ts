@@ -12,9 +12,9 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
-import { Camera, jpeg, parts } from "./helper/viewing.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
+import { Camera, jpeg, parts } from "../helper/viewing.ts";
 
 const python = "/usr/bin/python3";
 const openCv =

@@ -5,9 +5,9 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { addKey, generateKey } from "../src/keys/key-file.ts";
-import { expectCode, journal, summaryOf, withServer } from "./helper/delivery.ts";
-import { type Cut, startCutter } from "./helper/cutter.ts";
+import { addKey, generateKey } from "../../src/keys/key-file.ts";
+import { expectCode, journal, summaryOf, withServer } from "../helper/delivery.ts";
+import { type Cut, startCutter } from "../helper/cutter.ts";
 import {
   environment,
   jsonLines,
@@ -18,8 +18,8 @@ import {
   sameTree,
   type Server,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until, within } from "./helper/time.ts";
+} from "../helper/program.ts";
+import { until, within } from "../helper/time.ts";
 
 const missing = peerMissing("python3") ? "skipped: needs python3: " : "";
 /** Most of what takes long is waiting. */
@@ -53,7 +53,7 @@ function pictures(name: string, sizes: readonly number[]): string {
 }
 
 function python(script: string, ...args: string[]) {
-  const path = join(import.meta.dir, "article", script);
+  const path = join(import.meta.dir, "../article", script);
   return Bun.spawn(["python3", path, ...args], {
     env: environment(),
     stdio: ["ignore", "pipe", "pipe"],

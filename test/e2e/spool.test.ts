@@ -3,10 +3,10 @@
 import { describe, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Camera, newSpool, numberOf } from "./helper/camera.ts";
-import { expectCode, journal, type Json, summaryOf } from "./helper/delivery.ts";
-import { freePort, jsonLines, run, startServer, temporaryFolder } from "./helper/program.ts";
-import { until } from "./helper/time.ts";
+import { Camera, newSpool, numberOf } from "../helper/camera.ts";
+import { expectCode, journal, type Json, summaryOf } from "../helper/delivery.ts";
+import { freePort, jsonLines, run, startServer, temporaryFolder } from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 
 interface Row {
   readonly name: string;

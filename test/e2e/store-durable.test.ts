@@ -9,9 +9,9 @@ import {
   type Step,
 } from "../helper/crash-store.ts";
 import { temporaryFolder } from "../helper/program.ts";
-import { bytesOf, storeFrame } from "./contract.ts";
-import { withStore } from "./fixture.ts";
-import { type Call, canTrace, isFlush, lineCall, trace, unlessTraced } from "./trace.ts";
+import { bytesOf, storeFrame } from "../store/contract.ts";
+import { withStore } from "../store/fixture.ts";
+import { type Call, canTrace, isFlush, lineCall, trace, unlessTraced } from "../store/trace.ts";
 
 /** Frames `1`, `2`, …, each with other bytes. */
 function planned(count: number, source = "visible", seed = 1): PlannedFrame[] {

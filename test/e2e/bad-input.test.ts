@@ -24,7 +24,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 
-import { type Json, relayTo, summaryOf, withServer } from "./helper/delivery.ts";
+import { type Json, relayTo, summaryOf, withServer } from "../helper/delivery.ts";
 import {
   environment,
   executable,
@@ -40,8 +40,8 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { hangMs, until, within } from "./helper/time.ts";
+} from "../helper/program.ts";
+import { hangMs, until, within } from "../helper/time.ts";
 
 /** The one line that is for people. */
 function theLine({ stderr }: Pick<Finished, "stderr">): string {

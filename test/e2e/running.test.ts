@@ -17,9 +17,9 @@ import {
 import { connect } from "node:net";
 import { join } from "node:path";
 
-import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { generateKey } from "../src/keys/key-file.ts";
-import { expectCode, type Json, relayTo } from "./helper/delivery.ts";
+import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
+import { expectCode, type Json, relayTo } from "../helper/delivery.ts";
 import {
   environment,
   executable,
@@ -32,8 +32,8 @@ import {
   run,
   sameTree,
   temporaryFolder,
-} from "./helper/program.ts";
-import { hangMs, until } from "./helper/time.ts";
+} from "../helper/program.ts";
+import { hangMs, until } from "../helper/time.ts";
 
 const folders: string[] = [];
 function folder(): string {
@@ -518,7 +518,7 @@ describe("systemd", () => {
       async () => {
         const own = folder();
         const address = where === "a path" ? join(own, "notify") : `@${own}`;
-        const script = join(import.meta.dir, "helper/supervisor.py");
+        const script = join(import.meta.dir, "../helper/supervisor.py");
         const supervisor = Bun.spawn([python, script, address], {
           stdio: ["ignore", "pipe", "inherit"],
         });
@@ -574,7 +574,7 @@ describe("systemd", () => {
 
   /** Starts a server with a socket of this kind as descriptor 3. */
   function given(kind: string, words: string[], env: Record<string, string> = {}) {
-    const script = join(import.meta.dir, "helper/supervisor.py");
+    const script = join(import.meta.dir, "../helper/supervisor.py");
     const command = [python, script, "--give", kind, executable, "serve", folder(), ...words];
     return Bun.spawn(command, {
       env: environment(env),
@@ -794,7 +794,7 @@ describe("a key that systemd gives (LoadCredential)", () => {
 });
 
 describe("the README's", () => {
-  const readme = readFileSync(join(import.meta.dir, "../README.md"), "utf8");
+  const readme = readFileSync(join(import.meta.dir, "../../README.md"), "utf8");
   const units = [...readme.matchAll(/```ini\n# \S+\/(\S+)\n([^]*?)```/g)].map(([, name, text]) => ({
     name: name!,
     text: text!,

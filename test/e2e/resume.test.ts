@@ -16,10 +16,20 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 
-import type { FrameDescription } from "../src/frame.ts";
-import { Decoder, type MessageHandler } from "../src/wire/decode.ts";
-import { encodeControl, encodeReceipt, writeFramePrefix, sealFrame } from "../src/wire/encode.ts";
-import { type ControlMessage, preface, MessageType, type Welcome } from "../src/wire/messages.ts";
+import type { FrameDescription } from "../../src/frame.ts";
+import { Decoder, type MessageHandler } from "../../src/wire/decode.ts";
+import {
+  encodeControl,
+  encodeReceipt,
+  writeFramePrefix,
+  sealFrame,
+} from "../../src/wire/encode.ts";
+import {
+  type ControlMessage,
+  preface,
+  MessageType,
+  type Welcome,
+} from "../../src/wire/messages.ts";
 import {
   expectCode,
   journal,
@@ -27,7 +37,7 @@ import {
   relayTo,
   summaryOf,
   withServer,
-} from "./helper/delivery.ts";
+} from "../helper/delivery.ts";
 import {
   freePort,
   type Finished,
@@ -40,9 +50,9 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
-import { type Relay } from "./helper/relay.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
+import { type Relay } from "../helper/relay.ts";
 
 // Where tests spend their time waiting for pauses to end, they do so side by side.
 

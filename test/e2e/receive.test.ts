@@ -21,7 +21,7 @@ import {
   relayTo,
   summaryOf,
   withServer,
-} from "./helper/delivery.ts";
+} from "../helper/delivery.ts";
 import {
   type Finished,
   type Launched,
@@ -35,8 +35,8 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 
 const stored = {
   ...manyFrames(300, 3000),
@@ -485,7 +485,7 @@ const slowReader = `
 `;
 
 function commandOf(args: string[], server: Server): string[] {
-  return [join(import.meta.dir, "../dist/frames"), ...args, ...from(server)];
+  return [join(import.meta.dir, "../../dist/frames"), ...args, ...from(server)];
 }
 
 describe("what is received", () => {

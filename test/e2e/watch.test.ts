@@ -22,7 +22,7 @@ import {
   relayTo,
   summaryOf,
   withServer,
-} from "./helper/delivery.ts";
+} from "../helper/delivery.ts";
 import {
   environment,
   freePort,
@@ -34,8 +34,8 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 
 const jpeg = Buffer.from("\xff\xd8\xff\xe0 a picture \xff\xd9", "latin1");
 

@@ -5,9 +5,9 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { formatKey, type Key, type KeyEntry } from "../src/auth/key.ts";
-import { generateKey } from "../src/keys/key-file.ts";
-import { expectCode, relayTo } from "./helper/delivery.ts";
+import { formatKey, type Key, type KeyEntry } from "../../src/auth/key.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
+import { expectCode, relayTo } from "../helper/delivery.ts";
 import {
   launch,
   makeTree,
@@ -15,8 +15,8 @@ import {
   run,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
 
 const linux = process.platform === "linux" ? "" : "skipped: needs Linux: ";
 

@@ -1,8 +1,8 @@
 // Numbers that were not delivered, as ranges: every one of them, however many there are.
 
 import { describe, expect, test } from "bun:test";
-import { type ErrorName, FramesError } from "../src/errors.ts";
-import { type UndeliveredRange, UndeliveredRanges } from "../src/client/undelivered.ts";
+import { type ErrorName, FramesError } from "../../src/errors.ts";
+import { type UndeliveredRange, UndeliveredRanges } from "../../src/client/undelivered.ts";
 
 function add(
   gaps: UndeliveredRanges,

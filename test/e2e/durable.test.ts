@@ -17,10 +17,10 @@ import {
 } from "node:fs";
 import { join, relative } from "node:path";
 
-import { Decoder } from "../src/wire/decode.ts";
-import { encodeControl, encodeReceipt } from "../src/wire/encode.ts";
-import { preface, MessageType } from "../src/wire/messages.ts";
-import { expectCode, summaryOf, withServer } from "./helper/delivery.ts";
+import { Decoder } from "../../src/wire/decode.ts";
+import { encodeControl, encodeReceipt } from "../../src/wire/encode.ts";
+import { preface, MessageType } from "../../src/wire/messages.ts";
+import { expectCode, summaryOf, withServer } from "../helper/delivery.ts";
 import {
   executable,
   type Finished,
@@ -34,9 +34,9 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until } from "./helper/time.ts";
-import { startRelay } from "./helper/relay.ts";
+} from "../helper/program.ts";
+import { until } from "../helper/time.ts";
+import { startRelay } from "../helper/relay.ts";
 
 function words(server: { port: number }, path: string, ...more: string[]): string[] {
   return ["send", path, "--to", `127.0.0.1:${server.port}`, "--json", "-v", ...more];

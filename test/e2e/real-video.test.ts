@@ -4,11 +4,11 @@ import { describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 
-import { expectCode, journal, type Json, summaryOf, withServer } from "./helper/delivery.ts";
-import { ffmpeg, inFolder, needs, packetsOf } from "./helper/ffmpeg.ts";
-import { launch, run, sameTree, type Server } from "./helper/program.ts";
-import { until } from "./helper/time.ts";
-import { videoCorpus, videoNeeds } from "./helper/video.ts";
+import { expectCode, journal, type Json, summaryOf, withServer } from "../helper/delivery.ts";
+import { ffmpeg, inFolder, needs, packetsOf } from "../helper/ffmpeg.ts";
+import { launch, run, sameTree, type Server } from "../helper/program.ts";
+import { until } from "../helper/time.ts";
+import { videoCorpus, videoNeeds } from "../helper/video.ts";
 
 const missing =
   needs !== "" ? needs : videoNeeds === undefined ? "" : `skipped: needs ${videoNeeds}: `;

@@ -12,9 +12,9 @@ import {
   sameTree,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
+} from "../helper/program.ts";
 
-const root = join(import.meta.dir, "..");
+const root = join(import.meta.dir, "../..");
 const arm = join(root, "dist/frames-linux-arm64");
 const libraries = "/usr/aarch64-linux-gnu";
 
