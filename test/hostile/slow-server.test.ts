@@ -3,7 +3,7 @@
 
 import { describe, expect, test } from "bun:test";
 
-import { type ErrorName, errors } from "../src/errors.ts";
+import { type ErrorName, errors } from "../../src/errors.ts";
 import {
   answers,
   type Case,
@@ -12,8 +12,8 @@ import {
   knows,
   says,
   table,
-} from "./helper/hostile-case.ts";
-import { jsonLines } from "./helper/program.ts";
+} from "../helper/hostile-case.ts";
+import { jsonLines } from "../helper/program.ts";
 import {
   binary,
   done,
@@ -31,8 +31,8 @@ import {
   sendTo,
   welcome,
   window,
-} from "./helper/scripted-server.ts";
-import { type } from "./wire/vectors.ts";
+} from "../helper/scripted-server.ts";
+import { type } from "../wire/vectors.ts";
 
 const pings = Buffer.concat(Array<Buffer>(1000).fill(json(type.PING, { time: "0" })));
 

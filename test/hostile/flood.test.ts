@@ -3,11 +3,11 @@
 
 import { describe, expect, test } from "bun:test";
 
-import { crowdOf, HostileGroup, kinds } from "./helper/hostile-group.ts";
-import { a } from "./helper/hostile-messages.ts";
-import { end, frame, hello, json, Peer, preface, source } from "./helper/hostile.ts";
-import { until } from "./helper/time.ts";
-import { type } from "./wire/vectors.ts";
+import { crowdOf, HostileGroup, kinds } from "../helper/hostile-group.ts";
+import { a } from "../helper/hostile-messages.ts";
+import { end, frame, hello, json, Peer, preface, source } from "../helper/hostile.ts";
+import { until } from "../helper/time.ts";
+import { type } from "../wire/vectors.ts";
 
 /** What a peer goes on saying that never reads what the server answers. */
 const answered: [what: string, says: Buffer][] = [

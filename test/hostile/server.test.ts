@@ -3,7 +3,7 @@
 
 import { expect, test } from "bun:test";
 
-import { type ErrorName, errors, FramesError } from "../src/errors.ts";
+import { type ErrorName, errors, FramesError } from "../../src/errors.ts";
 import {
   answers,
   type Case,
@@ -12,7 +12,7 @@ import {
   knows,
   says,
   table,
-} from "./helper/hostile-case.ts";
+} from "../helper/hostile-case.ts";
 import {
   binary,
   done,
@@ -30,8 +30,8 @@ import {
   three,
   welcome,
   window,
-} from "./helper/scripted-server.ts";
-import { type } from "./wire/vectors.ts";
+} from "../helper/scripted-server.ts";
+import { type } from "../wire/vectors.ts";
 
 /** Longer than a slow machine needs for one connection. */
 const patient = ["--give-up-after", "4"];

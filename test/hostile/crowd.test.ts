@@ -5,8 +5,8 @@ import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { crowdOf, HostileGroup, kinds } from "./helper/hostile-group.ts";
-import { a } from "./helper/hostile-messages.ts";
+import { crowdOf, HostileGroup, kinds } from "../helper/hostile-group.ts";
+import { a } from "../helper/hostile-messages.ts";
 import {
   converse,
   frame,
@@ -18,9 +18,9 @@ import {
   Peer,
   preface,
   source,
-} from "./helper/hostile.ts";
-import { until } from "./helper/time.ts";
-import { type } from "./wire/vectors.ts";
+} from "../helper/hostile.ts";
+import { until } from "../helper/time.ts";
+import { type } from "../wire/vectors.ts";
 
 /** A server takes 4,096 connections where it may open twice as many files; here is the other end too. */
 const needed = 10_000;
@@ -50,7 +50,7 @@ function unfinished({ store }: GuardedServer): number {
 
 /** Starts a crowd in a process of its own, and gives it when all of it has connected. */
 async function silentCrowd(port: number, count: number, ...words: string[]) {
-  const script = join(import.meta.dir, "helper/silent-crowd.ts");
+  const script = join(import.meta.dir, "../helper/silent-crowd.ts");
   const child = Bun.spawn([process.execPath, script, `${port}`, `${count}`, ...words], {
     stdio: ["pipe", "pipe", "inherit"],
   });

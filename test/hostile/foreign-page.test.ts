@@ -5,13 +5,13 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { generateKey } from "../src/keys/key-file.ts";
-import { Browser, noBrowser } from "./helper/browser.ts";
-import { expectCode } from "./helper/delivery.ts";
-import { encodePng } from "./helper/png.ts";
-import { run, type Server, startServer, temporaryFolder } from "./helper/program.ts";
-import { hangMs } from "./helper/time.ts";
+import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
+import { Browser, noBrowser } from "../helper/browser.ts";
+import { expectCode } from "../helper/delivery.ts";
+import { encodePng } from "../helper/png.ts";
+import { run, type Server, startServer, temporaryFolder } from "../helper/program.ts";
+import { hangMs } from "../helper/time.ts";
 
 const folder = temporaryFolder();
 const key: KeyEntry = { name: "alice", key: generateKey(), role: "both", streams: "*" };

@@ -7,14 +7,14 @@ import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 
-import { makeCertificate } from "../src/auth/certificate.ts";
-import { channelBinding, ClientProof } from "../src/auth/key-proof.ts";
-import { formatKey, type Key, type KeyEntry } from "../src/auth/key.ts";
-import { errors } from "../src/errors.ts";
-import { generateKey } from "../src/keys/key-file.ts";
-import { encodeProof } from "../src/wire/encode.ts";
-import { expectCode } from "./helper/delivery.ts";
-import { binary, done, error, json, preface, receipt, welcome } from "./helper/scripted-server.ts";
+import { makeCertificate } from "../../src/auth/certificate.ts";
+import { channelBinding, ClientProof } from "../../src/auth/key-proof.ts";
+import { formatKey, type Key, type KeyEntry } from "../../src/auth/key.ts";
+import { errors } from "../../src/errors.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
+import { encodeProof } from "../../src/wire/encode.ts";
+import { expectCode } from "../helper/delivery.ts";
+import { binary, done, error, json, preface, receipt, welcome } from "../helper/scripted-server.ts";
 import {
   jsonLines,
   makeTree,
@@ -22,10 +22,10 @@ import {
   type Server,
   startServer,
   temporaryFolder,
-} from "./helper/program.ts";
-import { until, within } from "./helper/time.ts";
-import { decodeAll } from "./wire/oracle.ts";
-import { type } from "./wire/vectors.ts";
+} from "../helper/program.ts";
+import { until, within } from "../helper/time.ts";
+import { decodeAll } from "../wire/oracle.ts";
+import { type } from "../wire/vectors.ts";
 
 /** What nobody in between may see: a name and a frame. */
 const name = "a-name-that-nobody-may-read.png";

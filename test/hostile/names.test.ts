@@ -4,11 +4,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, rmSync } from "node:fs";
 
-import { HostileGroup, kinds, type Step } from "./helper/hostile-group.ts";
-import { end, frame, hello, json, Peer, preface, source } from "./helper/hostile.ts";
-import { launch, temporaryFolder } from "./helper/program.ts";
-import { until } from "./helper/time.ts";
-import { type } from "./wire/vectors.ts";
+import { HostileGroup, kinds, type Step } from "../helper/hostile-group.ts";
+import { end, frame, hello, json, Peer, preface, source } from "../helper/hostile.ts";
+import { launch, temporaryFolder } from "../helper/program.ts";
+import { until } from "../helper/time.ts";
+import { type } from "../wire/vectors.ts";
 
 const linux = process.platform === "linux" ? "" : "skipped: needs Linux: ";
 

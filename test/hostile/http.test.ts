@@ -5,12 +5,12 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { formatKey, type KeyEntry } from "../src/auth/key.ts";
-import { generateKey } from "../src/keys/key-file.ts";
-import { HostileGroup } from "./helper/hostile-group.ts";
-import { type Server, startServer, temporaryFolder } from "./helper/program.ts";
-import { until } from "./helper/time.ts";
-import { type RawAnswer, rawHttp, request, type Saying } from "./helper/raw-http.ts";
+import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
+import { HostileGroup } from "../helper/hostile-group.ts";
+import { type Server, startServer, temporaryFolder } from "../helper/program.ts";
+import { until } from "../helper/time.ts";
+import { type RawAnswer, rawHttp, request, type Saying } from "../helper/raw-http.ts";
 
 /** Streams that are there: one to be seen, and one that is for other keys. */
 const seen = "seen";

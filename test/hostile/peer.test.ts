@@ -3,11 +3,11 @@
 
 import { describe, expect, test } from "bun:test";
 
-import { HostileGroup, kinds } from "./helper/hostile-group.ts";
-import { a, fatal, greetings, kept, right } from "./helper/hostile-messages.ts";
-import { converse, data, end, frame, hello, MORE, Peer, preface } from "./helper/hostile.ts";
-import { until } from "./helper/time.ts";
-import { type } from "./wire/vectors.ts";
+import { HostileGroup, kinds } from "../helper/hostile-group.ts";
+import { a, fatal, greetings, kept, right } from "../helper/hostile-messages.ts";
+import { converse, data, end, frame, hello, MORE, Peer, preface } from "../helper/hostile.ts";
+import { until } from "../helper/time.ts";
+import { type } from "../wire/vectors.ts";
 
 /** What the conversation below leaves behind. */
 const whole: Record<string, string> = {

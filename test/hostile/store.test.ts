@@ -14,11 +14,11 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 
-import type { ErrorName } from "../src/errors.ts";
-import { HostileGroup, kinds, type Step } from "./helper/hostile-group.ts";
-import { contents, converse, json, source } from "./helper/hostile.ts";
-import { until } from "./helper/time.ts";
-import { type } from "./wire/vectors.ts";
+import type { ErrorName } from "../../src/errors.ts";
+import { HostileGroup, kinds, type Step } from "../helper/hostile-group.ts";
+import { contents, converse, json, source } from "../helper/hostile.ts";
+import { until } from "../helper/time.ts";
+import { type } from "../wire/vectors.ts";
 
 const posix = process.platform === "win32" ? "skipped: needs a POSIX system: " : "";
 const linux = process.platform === "linux" ? "" : "skipped: needs Linux: ";

@@ -5,11 +5,11 @@ import { beforeAll, describe, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
 import { connect as connectTls } from "node:tls";
 
-import type { ErrorName } from "../src/errors.ts";
-import { generateKey } from "../src/keys/key-file.ts";
-import { expectCode, summaryOf } from "./helper/delivery.ts";
-import { HostileGroup, kinds } from "./helper/hostile-group.ts";
-import { a, begun } from "./helper/hostile-messages.ts";
+import type { ErrorName } from "../../src/errors.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
+import { expectCode, summaryOf } from "../helper/delivery.ts";
+import { HostileGroup, kinds } from "../helper/hostile-group.ts";
+import { a, begun } from "../helper/hostile-messages.ts";
 import {
   converse,
   end,
@@ -22,10 +22,10 @@ import {
   Peer,
   preface,
   source,
-} from "./helper/hostile.ts";
-import { makeTree, run } from "./helper/program.ts";
-import { until, within } from "./helper/time.ts";
-import { type } from "./wire/vectors.ts";
+} from "../helper/hostile.ts";
+import { makeTree, run } from "../helper/program.ts";
+import { until, within } from "../helper/time.ts";
+import { type } from "../wire/vectors.ts";
 
 const nonsense = new Uint8Array(5000).map((_, index) => (index * 89 + 200) % 256);
 
