@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 
-import { chaos, shortForm } from "./chaos.ts";
+import { chaos, shortForm } from "./main.ts";
 
 const seed = Number(process.env["FRAMES_CHAOS_SEED"] ?? 20261122);
 const needs = process.platform === "win32" ? "a POSIX shell" : undefined;

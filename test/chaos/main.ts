@@ -9,10 +9,10 @@
 
 import { parseArgs } from "node:util";
 
-import { commit, type Fault, type Kind, kinds, momentOf, planFaults } from "./chaos/faults.ts";
-import { type ChaosOptions, World } from "./chaos/world.ts";
-import { hangMs } from "./helper/time.ts";
-import { Random, seedOf } from "./wire/fuzz.ts";
+import { commit, type Fault, type Kind, kinds, momentOf, planFaults } from "./faults.ts";
+import { type ChaosOptions, World } from "./world.ts";
+import { hangMs } from "../helper/time.ts";
+import { Random, seedOf } from "../wire/fuzz.ts";
 
 /** Milliseconds from one look at everything to the next. */
 const lookEvery = 300;
