@@ -9,8 +9,8 @@ import {
   parseSeconds,
   parseSize,
   parseDuration,
-} from "../../src/cli/args/units.ts";
-import { refusal } from "../helper/refusal.ts";
+} from "../../../src/cli/args/units.ts";
+import { refusal } from "../../helper/refusal.ts";
 
 describe("a size", () => {
   const good: [string, number][] = [

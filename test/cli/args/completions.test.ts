@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { completions } from "../../src/cli/args/completions.ts";
-import { commands } from "../../src/cli/args/commands.ts";
-import { type Flag, flagsOf } from "../../src/cli/args/flags.ts";
-import { FramesError } from "../../src/errors.ts";
-import { environment, temporaryFolder } from "../helper/program.ts";
+import { completions } from "../../../src/cli/args/completions.ts";
+import { commands } from "../../../src/cli/args/commands.ts";
+import { type Flag, flagsOf } from "../../../src/cli/args/flags.ts";
+import { FramesError } from "../../../src/errors.ts";
+import { environment, temporaryFolder } from "../../helper/program.ts";
 
 const commandNames = commands.map(({ name }) => name);
 const shells = ["bash", "zsh", "fish"];

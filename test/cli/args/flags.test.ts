@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { commands } from "../../src/cli/args/commands.ts";
-import { type Arguments, nearest, parseArguments } from "../../src/cli/args/arguments.ts";
-import { environmentName, flags, flagsOf } from "../../src/cli/args/flags.ts";
-import { FramesError } from "../../src/errors.ts";
+import { commands } from "../../../src/cli/args/commands.ts";
+import { type Arguments, nearest, parseArguments } from "../../../src/cli/args/arguments.ts";
+import { environmentName, flags, flagsOf } from "../../../src/cli/args/flags.ts";
+import { FramesError } from "../../../src/errors.ts";
 
 type Environment = Record<string, string | undefined>;
 

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { completions } from "../../src/cli/args/completions.ts";
-import { commands } from "../../src/cli/args/commands.ts";
-import { environmentName, flags, flagsOf } from "../../src/cli/args/flags.ts";
-import { help, overview } from "../../src/cli/args/help.ts";
-import { errors, FramesError } from "../../src/errors.ts";
-import { version } from "../../src/version.ts";
+import { completions } from "../../../src/cli/args/completions.ts";
+import { commands } from "../../../src/cli/args/commands.ts";
+import { environmentName, flags, flagsOf } from "../../../src/cli/args/flags.ts";
+import { help, overview } from "../../../src/cli/args/help.ts";
+import { errors, FramesError } from "../../../src/errors.ts";
+import { version } from "../../../src/version.ts";
 
 const topics = [
   "article",
