@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
-import { ProgressDisplay } from "../../src/cli/output/progress.ts";
-import type { Terminal } from "../../src/cli/output/terminal.ts";
+import { ProgressDisplay } from "../../../src/cli/output/progress.ts";
+import type { Terminal } from "../../../src/cli/output/terminal.ts";
 
 type Sources = Parameters<ProgressDisplay["update"]>[0];
 type Source = Sources[number];

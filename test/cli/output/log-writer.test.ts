@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, jest, spyOn, test } from "bun:test";
-import { LogWriter, type LogSink } from "../../src/cli/output/log-writer.ts";
+import { LogWriter, type LogSink } from "../../../src/cli/output/log-writer.ts";
 
 /** Characters that may wait for the reader. */
 const most = 1 << 20;

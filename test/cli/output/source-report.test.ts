@@ -5,9 +5,9 @@ import {
   droppedLine,
   sourceReportJson,
   sourceReportLine,
-} from "../../src/cli/output/source-report.ts";
-import type { SourceReport } from "../../src/client/undelivered.ts";
-import { DelayHistogram } from "../../src/protocol/send/delay-histogram.ts";
+} from "../../../src/cli/output/source-report.ts";
+import type { SourceReport } from "../../../src/client/undelivered.ts";
+import { DelayHistogram } from "../../../src/protocol/send/delay-histogram.ts";
 
 type Progress = SourceReport["progress"];
 

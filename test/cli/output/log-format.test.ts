@@ -6,7 +6,7 @@ import {
   type LogLevel,
   type LogLine,
   chooseLogStyle,
-} from "../../src/cli/output/log-format.ts";
+} from "../../../src/cli/output/log-format.ts";
 
 const now = new Date("2026-11-22T07:12:03.123Z");
 const time = "2026-11-22T07:12:03.123Z";

@@ -6,7 +6,7 @@ import {
   printError,
   printJson,
   type Terminal,
-} from "../../src/cli/output/terminal.ts";
+} from "../../../src/cli/output/terminal.ts";
 
 /** A terminal that keeps what it is shown. */
 function fakeTerminal(colours = false): Terminal & { shown: { out: string; err: string } } {
@@ -106,7 +106,7 @@ test("JSON holds nothing that a terminal would obey, and is what was meant", () 
 
 describe("the terminal of a process", () => {
   const program = `
-    import { systemTerminal } from ${JSON.stringify(`${import.meta.dir}/../../src/cli/output/terminal.ts`)};
+    import { systemTerminal } from ${JSON.stringify(`${import.meta.dir}/../../../src/cli/output/terminal.ts`)};
     const [, results, messages] = process.argv;
     const terminal = systemTerminal(process.env, { results, messages });
     terminal.err("to err\\n");
@@ -134,7 +134,7 @@ describe("the terminal of a process", () => {
 
   /** Writes 4 MB to one of its outputs, says on the other that it is through, and ends. */
   const talker = `
-    import { systemTerminal } from ${JSON.stringify(`${import.meta.dir}/../../src/cli/output/terminal.ts`)};
+    import { systemTerminal } from ${JSON.stringify(`${import.meta.dir}/../../../src/cli/output/terminal.ts`)};
     const [, loud, results, messages] = process.argv;
     const terminal = systemTerminal(process.env, { results, messages });
     const write = (text) => (loud === "out" ? terminal.out(text) : terminal.err(text));
