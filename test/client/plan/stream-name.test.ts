@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { FramesError } from "../../src/errors.ts";
-import { StreamNameTemplate } from "../../src/client/plan/stream-name.ts";
+import { FramesError } from "../../../src/errors.ts";
+import { StreamNameTemplate } from "../../../src/client/plan/stream-name.ts";
 
 const at = (text: string, time: string) =>
   new StreamNameTemplate(text).at(BigInt(Date.parse(time)) * 1_000_000n);
