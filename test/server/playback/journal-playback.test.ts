@@ -7,25 +7,25 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 
 import { receive, send, serve } from "frames";
-import { CommitSignal } from "../../src/store/journal/commit-signal.ts";
-import { FramesError } from "../../src/errors.ts";
-import type { SourceInfo } from "../../src/frame.ts";
+import { CommitSignal } from "../../../src/store/journal/commit-signal.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { SourceInfo } from "../../../src/frame.ts";
 import {
   JournalPlayback,
   LatestPlayback,
   type PlaybackRequest,
-} from "../../src/server/playback/journal-playback.ts";
-import type { FrameServer } from "../../src/server/server.ts";
+} from "../../../src/server/playback/journal-playback.ts";
+import type { FrameServer } from "../../../src/server/server.ts";
 import type {
   PlaybackItem,
   PlaybackFrame,
   Playback,
-} from "../../src/protocol/playback/playback.ts";
-import { DirectoryStore } from "../../src/store/directory/directory-store.ts";
-import { journalPath } from "../../src/store/journal/schema.ts";
-import { JournalTail } from "../../src/server/playback/journal-tail.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { until } from "../helper/time.ts";
+} from "../../../src/protocol/playback/playback.ts";
+import { DirectoryStore } from "../../../src/store/directory/directory-store.ts";
+import { journalPath } from "../../../src/store/journal/schema.ts";
+import { JournalTail } from "../../../src/server/playback/journal-tail.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { until } from "../../helper/time.ts";
 
 const session = "1".repeat(32);
 const closing: (() => void)[] = [];
