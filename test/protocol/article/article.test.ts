@@ -1,10 +1,10 @@
 // Our end of the article's dialect against a published server, in memory, with a clock of its own.
 
 import { describe, expect, test } from "bun:test";
-import { FramesError } from "../../src/errors.ts";
-import { streamFromFolder } from "../../src/protocol/article/article-receiver.ts";
-import { ArticleSender } from "../../src/protocol/article/article-sender.ts";
-import { randomFrom } from "../helper/cutter.ts";
+import { FramesError } from "../../../src/errors.ts";
+import { streamFromFolder } from "../../../src/protocol/article/article-receiver.ts";
+import { ArticleSender } from "../../../src/protocol/article/article-sender.ts";
+import { randomFrom } from "../../helper/cutter.ts";
 
 /** How the network treats what passes. */
 interface Network {
