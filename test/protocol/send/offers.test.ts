@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { FramesError } from "../../src/errors.ts";
-import type { Frame } from "../../src/frame.ts";
-import type { Hello, Welcome } from "../../src/wire/messages.ts";
-import { Sender } from "../../src/protocol/send/sender.ts";
-import { outgoingBufferBytes } from "../../src/protocol/send/write-batch.ts";
-import { decodeAll, MOST_OFFERED } from "../wire/oracle.ts";
-import { type DecodedMessage, type FrameMessage, type } from "../wire/vectors.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { Frame } from "../../../src/frame.ts";
+import type { Hello, Welcome } from "../../../src/wire/messages.ts";
+import { Sender } from "../../../src/protocol/send/sender.ts";
+import { outgoingBufferBytes } from "../../../src/protocol/send/write-batch.ts";
+import { decodeAll, MOST_OFFERED } from "../../wire/oracle.ts";
+import { type DecodedMessage, type FrameMessage, type } from "../../wire/vectors.ts";
 import {
   Clock,
   framesOf,
@@ -17,8 +17,8 @@ import {
   MemorySource,
   MemoryStore,
   outletsOf,
-} from "./memory.ts";
-import { Client, deliver, grant, json, of, Server } from "./peers.ts";
+} from "../../session/memory.ts";
+import { Client, deliver, grant, json, of, Server } from "../../session/peers.ts";
 
 /** The frames of a folder. */
 function folder(frames: Frame[], name = "a"): MemorySource {

@@ -2,9 +2,9 @@
 // losses, however many.
 
 import { expect, test } from "bun:test";
-import { FramesError } from "../../src/errors.ts";
-import { maxPackedFrameBytes } from "../../src/wire/encode.ts";
-import { type FrameMessage, type } from "../wire/vectors.ts";
+import { FramesError } from "../../../src/errors.ts";
+import { maxPackedFrameBytes } from "../../../src/wire/encode.ts";
+import { type FrameMessage, type } from "../../wire/vectors.ts";
 import {
   Clock,
   framesOf,
@@ -14,8 +14,8 @@ import {
   MemoryFrame,
   MemorySource,
   outletsOf,
-} from "./memory.ts";
-import { deliver, json, of, Server } from "./peers.ts";
+} from "../../session/memory.ts";
+import { deliver, json, of, Server } from "../../session/peers.ts";
 
 /** A link whose sender begins nothing between `hold` and `go`. */
 function held(options: LinkOptions) {
