@@ -10,8 +10,8 @@ import { Sender } from "../../src/protocol/send/sender.ts";
 import { outgoingBufferBytes } from "../../src/protocol/send/write-batch.ts";
 import { encodeProof } from "../../src/wire/encode.ts";
 import { Size, MessageType } from "../../src/wire/messages.ts";
-import { framesOf, grants, hello, MemorySource, MemoryStore } from "../session/memory.ts";
-import { Client } from "../session/peers.ts";
+import { framesOf, grants, hello, MemorySource, MemoryStore } from "../protocol/memory.ts";
+import { Client } from "../protocol/peers.ts";
 import { cut, messagesOf, mutate, preface, Random, seedOf } from "../wire/fuzz.ts";
 
 /** Inputs in all, half of them to each end. */

@@ -14,8 +14,8 @@ import { OutgoingSource } from "../../src/protocol/send/outgoing-source.ts";
 import { Sender } from "../../src/protocol/send/sender.ts";
 import { outgoingBufferBytes } from "../../src/protocol/send/write-batch.ts";
 import { encodeProof } from "../../src/wire/encode.ts";
-import { framesOf, grants, hello, MemorySource, MemoryStore } from "../session/memory.ts";
-import { Client } from "../session/peers.ts";
+import { framesOf, grants, hello, MemorySource, MemoryStore } from "../protocol/memory.ts";
+import { Client } from "../protocol/peers.ts";
 import { decodeAll } from "../wire/oracle.ts";
 import { message, type } from "../wire/vectors.ts";
 

@@ -26,7 +26,7 @@ import {
   MemoryStore,
   randomly,
   whole,
-} from "./memory.ts";
+} from "../protocol/memory.ts";
 
 const origin = (source: string, session = "a".repeat(32)): PlaybackSource => ({
   name: source,

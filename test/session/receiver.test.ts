@@ -13,8 +13,8 @@ import {
   MemorySource,
   MemoryStore,
   outletsOf,
-} from "./memory.ts";
-import { Client, deliver, grant, json, of } from "./peers.ts";
+} from "../protocol/memory.ts";
+import { Client, deliver, grant, json, of } from "../protocol/peers.ts";
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 

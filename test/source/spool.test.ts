@@ -11,7 +11,7 @@ import { type SourceSpool, Spool } from "../../src/source/live/spool.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { until } from "../helper/time.ts";
 import { refusal } from "../helper/refusal.ts";
-import { MemoryFrame } from "../session/memory.ts";
+import { MemoryFrame } from "../protocol/memory.ts";
 
 const session = { id: "a".repeat(32), started: Date.UTC(2026, 10, 22) };
 const other = { id: "b".repeat(32), started: Date.UTC(2026, 10, 23) };

@@ -22,7 +22,7 @@ import {
   MemorySource,
   MemoryStore,
   outletsOf,
-} from "../session/memory.ts";
+} from "../protocol/memory.ts";
 import { type Decoded, decodeAll, misplacement, toldOf } from "./oracle.ts";
 import { type DecodedMessage, type ReceiptMessage, type } from "./vectors.ts";
 

@@ -17,8 +17,8 @@ import {
   MemorySource,
   MemoryStore,
   outletsOf,
-} from "../../session/memory.ts";
-import { Client, deliver, grant, json, of, Server } from "../../session/peers.ts";
+} from "../memory.ts";
+import { Client, deliver, grant, json, of, Server } from "../peers.ts";
 
 /** The frames of a folder. */
 function folder(frames: Frame[], name = "a"): MemorySource {

@@ -14,8 +14,8 @@ import {
   MemoryFrame,
   MemorySource,
   outletsOf,
-} from "../../session/memory.ts";
-import { deliver, json, of, Server } from "../../session/peers.ts";
+} from "../memory.ts";
+import { deliver, json, of, Server } from "../peers.ts";
 
 /** A link whose sender begins nothing between `hold` and `go`. */
 function held(options: LinkOptions) {
