@@ -1,22 +1,22 @@
 // Both ends of a conversation in which a client receives, in memory: however the bytes are cut.
 
 import { describe, expect, test } from "bun:test";
-import { FramesError } from "../../src/errors.ts";
-import type { Frame } from "../../src/frame.ts";
-import { ClientHandshake } from "../../src/protocol/handshake.ts";
-import { PlaybackSender } from "../../src/protocol/playback/playback-sender.ts";
-import { Receiver } from "../../src/protocol/receive/receiver.ts";
-import { SourceIds } from "../../src/protocol/playback/source-ids.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { Frame } from "../../../src/frame.ts";
+import { ClientHandshake } from "../../../src/protocol/handshake.ts";
+import { PlaybackSender } from "../../../src/protocol/playback/playback-sender.ts";
+import { Receiver } from "../../../src/protocol/receive/receiver.ts";
+import { SourceIds } from "../../../src/protocol/playback/source-ids.ts";
 import type {
   PlaybackSource,
   PlaybackItem,
   PlaybackFrame,
   Playback,
-} from "../../src/protocol/playback/playback.ts";
-import { outgoingBufferBytes, WriteBatch } from "../../src/protocol/send/write-batch.ts";
-import type { Hello } from "../../src/wire/messages.ts";
-import { decodeAll } from "../wire/oracle.ts";
-import { type DecodedMessage, type } from "../wire/vectors.ts";
+} from "../../../src/protocol/playback/playback.ts";
+import { outgoingBufferBytes, WriteBatch } from "../../../src/protocol/send/write-batch.ts";
+import type { Hello } from "../../../src/wire/messages.ts";
+import { decodeAll } from "../../wire/oracle.ts";
+import { type DecodedMessage, type } from "../../wire/vectors.ts";
 import {
   type Chunker,
   everyByte,
@@ -26,7 +26,7 @@ import {
   MemoryStore,
   randomly,
   whole,
-} from "../protocol/memory.ts";
+} from "../memory.ts";
 
 const origin = (source: string, session = "a".repeat(32)): PlaybackSource => ({
   name: source,
