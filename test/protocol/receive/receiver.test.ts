@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { FramesError } from "../../src/errors.ts";
-import type { Outcome } from "../../src/frame.ts";
-import { Keepalive } from "../../src/protocol/keepalive.ts";
-import { type } from "../wire/vectors.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { Outcome } from "../../../src/frame.ts";
+import { Keepalive } from "../../../src/protocol/keepalive.ts";
+import { type } from "../../wire/vectors.ts";
 import {
   Clock,
   everyByte,
@@ -13,8 +13,8 @@ import {
   MemorySource,
   MemoryStore,
   outletsOf,
-} from "../protocol/memory.ts";
-import { Client, deliver, grant, json, of } from "../protocol/peers.ts";
+} from "../memory.ts";
+import { Client, deliver, grant, json, of } from "../peers.ts";
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
