@@ -16,12 +16,12 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createRoot } from "../../src/source/files/walk.ts";
-import { encodePng } from "../helper/png.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { until } from "../helper/time.ts";
-import { refusal } from "../helper/refusal.ts";
-import { never, StoppedClock, Watching } from "../helper/watching.ts";
+import { createRoot } from "../../../src/source/files/walk.ts";
+import { encodePng } from "../../helper/png.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { until } from "../../helper/time.ts";
+import { refusal } from "../../helper/refusal.ts";
+import { never, StoppedClock, Watching } from "../../helper/watching.ts";
 
 const jpeg = "\xff\xd8\xff\xe0 a picture \xff\xd9";
 const png = Buffer.from(

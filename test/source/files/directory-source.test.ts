@@ -21,18 +21,18 @@ import {
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
-import { FramesError } from "../../src/errors.ts";
-import type { Frame, Loss } from "../../src/frame.ts";
-import { plan } from "../../src/client/plan/plan.ts";
-import type { PlanOptions } from "../../src/client/plan/options.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { Frame, Loss } from "../../../src/frame.ts";
+import { plan } from "../../../src/client/plan/plan.ts";
+import type { PlanOptions } from "../../../src/client/plan/options.ts";
 import {
   type FilterOptions,
   createRoot,
   type WalkResult,
   walk,
-} from "../../src/source/files/walk.ts";
-import { environment, temporaryFolder } from "../helper/program.ts";
-import { hangMs, until } from "../helper/time.ts";
+} from "../../../src/source/files/walk.ts";
+import { environment, temporaryFolder } from "../../helper/program.ts";
+import { hangMs, until } from "../../helper/time.ts";
 
 const everything: FilterOptions = { include: [], exclude: [] };
 const isLinux = process.platform === "linux";
@@ -1203,7 +1203,7 @@ afterAll(() => {
 
 /** What a program says that runs as somebody who owns nothing. */
 async function asNobody(program: string): Promise<string> {
-  const path = JSON.stringify(join(import.meta.dir, "../../src/source/files/walk.ts"));
+  const path = JSON.stringify(join(import.meta.dir, "../../../src/source/files/walk.ts"));
   const whole = `
     import { createRoot, walk } from ${path};
     if (process.getuid?.() === 0) {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { compareNatural } from "../../src/source/files/natural-order.ts";
+import { compareNatural } from "../../../src/source/files/natural-order.ts";
 
 /** A name as what decides its place: every digit run a number, everything else one by one. */
 function parts(name: string): (bigint | number)[] {

@@ -4,10 +4,10 @@ import { describe, expect, test } from "bun:test";
 import { appendFileSync, mkdirSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import type { Frame, Loss } from "../../src/frame.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { until } from "../helper/time.ts";
-import { never, Watching } from "../helper/watching.ts";
+import type { Frame, Loss } from "../../../src/frame.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { until } from "../../helper/time.ts";
+import { never, Watching } from "../../helper/watching.ts";
 
 const jpeg = "\xff\xd8\xff\xe0 a picture \xff\xd9";
 
