@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { type Packet, PacketParser } from "../../src/source/media/packets.ts";
 import { SourceClock } from "../../src/source/media/source-clock.ts";
-import { pieces } from "./images.ts";
+import { pieces } from "./image/images.ts";
 
 const header = [
   "#software: Lavf59.27.100",

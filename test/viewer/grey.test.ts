@@ -12,7 +12,7 @@ import {
 } from "../../src/http/picture/grey.ts";
 import { applyPalette, paletteColours, paletteNames } from "../../src/http/picture/palette.ts";
 import { encodePng } from "../helper/png.ts";
-import { ascii, chunk, join, pngSignature } from "../source/images.ts";
+import { ascii, chunk, join, pngSignature } from "../source/image/images.ts";
 
 interface PngFields {
   width: number;

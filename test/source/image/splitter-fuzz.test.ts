@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { cut, longestArrayOf, Random, seedOf } from "../wire/fuzz.ts";
+import { cut, longestArrayOf, Random, seedOf } from "../../wire/fuzz.ts";
 import { images, linesOf, type Split, split } from "./images.ts";
 
 const inputs = Number(process.env["FRAMES_FUZZ_INPUTS"] ?? 20_000);

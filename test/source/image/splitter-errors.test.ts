@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { Splitter } from "../../src/source/image/splitter.ts";
-import { refusal } from "../helper/refusal.ts";
-import { longestArrayOf } from "../wire/fuzz.ts";
+import { Splitter } from "../../../src/source/image/splitter.ts";
+import { refusal } from "../../helper/refusal.ts";
+import { longestArrayOf } from "../../wire/fuzz.ts";
 import {
   ascii,
   baseline,

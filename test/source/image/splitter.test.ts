@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { Splitter } from "../../src/source/image/splitter.ts";
-import { encodePng } from "../helper/png.ts";
-import { refusal } from "../helper/refusal.ts";
-import { longestArrayOf, Random } from "../wire/fuzz.ts";
+import { Splitter } from "../../../src/source/image/splitter.ts";
+import { encodePng } from "../../helper/png.ts";
+import { refusal } from "../../helper/refusal.ts";
+import { longestArrayOf, Random } from "../../wire/fuzz.ts";
 import {
   ascii,
   complaint,

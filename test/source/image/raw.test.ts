@@ -2,8 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseRawShape, rawFormats, rawFrameBytes } from "../../src/source/image/raw.ts";
-import { refusal } from "../helper/refusal.ts";
+import { parseRawShape, rawFormats, rawFrameBytes } from "../../../src/source/image/raw.ts";
+import { refusal } from "../../helper/refusal.ts";
 
 const needs = Bun.which("ffmpeg") === null ? "skipped: needs ffmpeg: " : "";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { hasImageEnd } from "../../src/source/image/image-end.ts";
+import { hasImageEnd } from "../../../src/source/image/image-end.ts";
 import { ascii, baseline, bmp, images, join, png, pngInPng, progressive } from "./images.ts";
 
 function judge(file: Uint8Array): boolean | undefined {

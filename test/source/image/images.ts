@@ -2,13 +2,13 @@
 
 import { expect } from "bun:test";
 import { crc32 } from "node:zlib";
-import { FramesError } from "../../src/errors.ts";
+import { FramesError } from "../../../src/errors.ts";
 import {
   type SplitFrame,
   Splitter,
   type SplitterOptions,
-} from "../../src/source/image/splitter.ts";
-import { encodePng } from "../helper/png.ts";
+} from "../../../src/source/image/splitter.ts";
+import { encodePng } from "../../helper/png.ts";
 
 /** What came of an input: frames, and the error after them. */
 export interface Split {

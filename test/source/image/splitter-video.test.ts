@@ -4,8 +4,8 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { rawFrameBytes } from "../../src/source/image/raw.ts";
-import { Random } from "../wire/fuzz.ts";
+import { rawFrameBytes } from "../../../src/source/image/raw.ts";
+import { Random } from "../../wire/fuzz.ts";
 import { pieces, split } from "./images.ts";
 
 const needs = Bun.which("ffmpeg") === null ? "skipped: needs ffmpeg: " : "";
