@@ -10,11 +10,11 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import type { FramesError } from "../../src/errors.ts";
-import type { CapturedFrame } from "../../src/source/live/iterable-source.ts";
-import { isMedia, type MediaOptions, openMedia } from "../../src/source/media/media.ts";
-import { Splitter } from "../../src/source/image/splitter.ts";
-import { ffmpeg, framesOf, inFolder, inTime, needs, packetsOf } from "../helper/ffmpeg.ts";
+import type { FramesError } from "../../../src/errors.ts";
+import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts";
+import { isMedia, type MediaOptions, openMedia } from "../../../src/source/media/media.ts";
+import { Splitter } from "../../../src/source/image/splitter.ts";
+import { ffmpeg, framesOf, inFolder, inTime, needs, packetsOf } from "../../helper/ffmpeg.ts";
 
 const largest = 64 << 20;
 const picture = ["-f", "lavfi", "-i", "testsrc2=size=174x130:rate=30000/1001"];

@@ -3,10 +3,10 @@
 import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { FramesError } from "../../src/errors.ts";
-import { inputArgs, parseCameraMode } from "../../src/source/media/input.ts";
-import { isMedia, openMedia } from "../../src/source/media/media.ts";
-import { inFolder } from "../helper/ffmpeg.ts";
+import type { FramesError } from "../../../src/errors.ts";
+import { inputArgs, parseCameraMode } from "../../../src/source/media/input.ts";
+import { isMedia, openMedia } from "../../../src/source/media/media.ts";
+import { inFolder } from "../../helper/ffmpeg.ts";
 
 describe("a PATH of the command line", () => {
   test("is media if it is a URL, a device, a file, or called like a video", () =>

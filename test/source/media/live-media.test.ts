@@ -3,10 +3,10 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { chmodSync } from "node:fs";
 import { join } from "node:path";
-import type { FramesError } from "../../src/errors.ts";
-import { type Media, type MediaOptions, openMedia } from "../../src/source/media/media.ts";
-import { until } from "../helper/time.ts";
-import { Splitter } from "../../src/source/image/splitter.ts";
+import type { FramesError } from "../../../src/errors.ts";
+import { type Media, type MediaOptions, openMedia } from "../../../src/source/media/media.ts";
+import { until } from "../../helper/time.ts";
+import { Splitter } from "../../../src/source/image/splitter.ts";
 import {
   children,
   ffmpeg,
@@ -15,7 +15,7 @@ import {
   inTime,
   needs,
   packetsOf,
-} from "../helper/ffmpeg.ts";
+} from "../../helper/ffmpeg.ts";
 
 const largest = 64 << 20;
 const test_ = test.skipIf(needs !== "");

@@ -1,9 +1,9 @@
 // What two muxers of ffmpeg write in turn, and the times of live sources: without ffmpeg.
 
 import { describe, expect, test } from "bun:test";
-import { type Packet, PacketParser } from "../../src/source/media/packets.ts";
-import { SourceClock } from "../../src/source/media/source-clock.ts";
-import { pieces } from "./image/images.ts";
+import { type Packet, PacketParser } from "../../../src/source/media/packets.ts";
+import { SourceClock } from "../../../src/source/media/source-clock.ts";
+import { pieces } from "../image/images.ts";
 
 const header = [
   "#software: Lavf59.27.100",
