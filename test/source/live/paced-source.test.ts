@@ -1,14 +1,14 @@
 // Sources that give their frames at a pace, by a clock that stands still unless it is moved.
 
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
-import { FramesError } from "../../src/errors.ts";
-import type { Frame, FrameSource, Loss } from "../../src/frame.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { Frame, FrameSource, Loss } from "../../../src/frame.ts";
 import {
   type Pacer,
   PacedSource,
   RatePacer,
   ReplayPacer,
-} from "../../src/source/live/paced-source.ts";
+} from "../../../src/source/live/paced-source.ts";
 
 let now = 0;
 

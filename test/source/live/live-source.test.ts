@@ -1,11 +1,11 @@
 // A source that captures: what its queue holds, what it drops, and that every number is accounted for.
 
 import { describe, expect, test } from "bun:test";
-import { FramesError } from "../../src/errors.ts";
-import type { Frame, Loss } from "../../src/frame.ts";
-import type { CapturedFrame } from "../../src/source/live/iterable-source.ts";
-import { LiveSource, type QueuePolicy } from "../../src/source/live/live-source.ts";
-import { until } from "../helper/time.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { Frame, Loss } from "../../../src/frame.ts";
+import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts";
+import { LiveSource, type QueuePolicy } from "../../../src/source/live/live-source.ts";
+import { until } from "../../helper/time.ts";
 
 const naming = { started: Date.UTC(2026, 10, 22, 7, 12, 3, 123), clock: () => 0 };
 

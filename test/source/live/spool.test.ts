@@ -3,15 +3,15 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { FramesError } from "../../src/errors.ts";
-import type { Frame } from "../../src/frame.ts";
-import type { CapturedFrame } from "../../src/source/live/iterable-source.ts";
-import { LiveSource, type QueuePolicy } from "../../src/source/live/live-source.ts";
-import { type SourceSpool, Spool } from "../../src/source/live/spool.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { until } from "../helper/time.ts";
-import { refusal } from "../helper/refusal.ts";
-import { MemoryFrame } from "../protocol/memory.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { Frame } from "../../../src/frame.ts";
+import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts";
+import { LiveSource, type QueuePolicy } from "../../../src/source/live/live-source.ts";
+import { type SourceSpool, Spool } from "../../../src/source/live/spool.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { until } from "../../helper/time.ts";
+import { refusal } from "../../helper/refusal.ts";
+import { MemoryFrame } from "../../protocol/memory.ts";
 
 const session = { id: "a".repeat(32), started: Date.UTC(2026, 10, 22) };
 const other = { id: "b".repeat(32), started: Date.UTC(2026, 10, 23) };

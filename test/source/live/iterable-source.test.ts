@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { FramesError } from "../../src/errors.ts";
-import type { Frame, Loss } from "../../src/frame.ts";
-import { type CapturedFrame, IterableSource } from "../../src/source/live/iterable-source.ts";
-import { checkPathPart } from "../../src/store/name-rules.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { Frame, Loss } from "../../../src/frame.ts";
+import { type CapturedFrame, IterableSource } from "../../../src/source/live/iterable-source.ts";
+import { checkPathPart } from "../../../src/store/name-rules.ts";
 
 const started = Date.UTC(2026, 10, 22, 7, 12, 3, 123);
 
