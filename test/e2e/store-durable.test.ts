@@ -11,7 +11,14 @@ import {
 import { temporaryFolder } from "../helper/program.ts";
 import { bytesOf, storeFrame } from "../store/contract.ts";
 import { withStore } from "../store/fixture.ts";
-import { type Call, canTrace, isFlush, lineCall, trace, unlessTraced } from "../store/trace.ts";
+import {
+  type Call,
+  canTrace,
+  isFlush,
+  lineCall,
+  trace,
+  unlessTraced,
+} from "../store/directory/trace.ts";
 
 /** Frames `1`, `2`, …, each with other bytes. */
 function planned(count: number, source = "visible", seed = 1): PlannedFrame[] {

@@ -2,9 +2,9 @@
 
 import { describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
-import type { SourceInfo, OfferStatus } from "../../src/frame.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { bytesOf } from "./contract.ts";
+import type { SourceInfo, OfferStatus } from "../../../src/frame.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { bytesOf } from "../contract.ts";
 import {
   filesIn,
   mismatches,
@@ -17,7 +17,7 @@ import {
   putAll,
   rows,
   withStore,
-} from "./fixture.ts";
+} from "../fixture.ts";
 
 const captured = 1_795_331_523_123_456_789n;
 const later = captured + 5_000_000_000n;

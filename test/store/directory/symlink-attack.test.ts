@@ -15,10 +15,10 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { FramesError } from "../../src/errors.ts";
-import type { SourceInfo, FrameStore, SourceStore } from "../../src/frame.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { describeFrame } from "./contract.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { SourceInfo, FrameStore, SourceStore } from "../../../src/frame.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { describeFrame } from "../contract.ts";
 import {
   codeOf,
   filesIn,
@@ -31,7 +31,7 @@ import {
   put,
   putAll,
   withStore,
-} from "./fixture.ts";
+} from "../fixture.ts";
 
 const bytes = new TextEncoder().encode("what the camera saw");
 const secret = new TextEncoder().encode("what lies outside!!");

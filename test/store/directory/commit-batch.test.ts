@@ -16,10 +16,10 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import type { FramesError } from "../../src/errors.ts";
-import type { SourceInfo, FrameStore } from "../../src/frame.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { bytesOf, describeFrame, session, storeFrame, thrownCode } from "./contract.ts";
+import type { FramesError } from "../../../src/errors.ts";
+import type { SourceInfo, FrameStore } from "../../../src/frame.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { bytesOf, describeFrame, session, storeFrame, thrownCode } from "../contract.ts";
 import {
   alter,
   codeOf,
@@ -38,7 +38,7 @@ import {
   putAll,
   rows,
   withStore,
-} from "./fixture.ts";
+} from "../fixture.ts";
 
 const [first, second, third] = [bytesOf(5000, 1), bytesOf(5000, 2), bytesOf(700, 3)];
 

@@ -10,11 +10,11 @@ import {
   childSession,
   type Plan,
   type PlannedFrame,
-} from "../helper/crash-store.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { Journal, type Replacement } from "../../src/store/journal/journal.ts";
-import { journalPath } from "../../src/store/journal/schema.ts";
-import { bytesOf, session } from "./contract.ts";
+} from "../../helper/crash-store.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { Journal, type Replacement } from "../../../src/store/journal/journal.ts";
+import { journalPath } from "../../../src/store/journal/schema.ts";
+import { bytesOf, session } from "../contract.ts";
 import {
   filesIn,
   mismatches,
@@ -26,7 +26,7 @@ import {
   putAll,
   rows,
   withStore,
-} from "./fixture.ts";
+} from "../fixture.ts";
 import {
   canTrace,
   isFlush,

@@ -2,11 +2,11 @@
 
 import { describe, expect, test } from "bun:test";
 import { statfsSync } from "node:fs";
-import { FramesError } from "../../src/errors.ts";
-import { type DiskSpace, diskSpace, FreeSpace } from "../../src/store/directory/free-space.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { bytesOf, storeFrame, thrownCode } from "./contract.ts";
-import { names, offered, openVisible, partials, put, putAll, withStore } from "./fixture.ts";
+import { FramesError } from "../../../src/errors.ts";
+import { type DiskSpace, diskSpace, FreeSpace } from "../../../src/store/directory/free-space.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { bytesOf, storeFrame, thrownCode } from "../contract.ts";
+import { names, offered, openVisible, partials, put, putAll, withStore } from "../fixture.ts";
 
 /** A disk whose space is what it was last said to be, and how often somebody looked. */
 class Disk {

@@ -20,10 +20,10 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { FramesError } from "../../src/errors.ts";
-import { journalPath } from "../../src/store/journal/schema.ts";
-import { listSources } from "../../src/store/journal/source-list.ts";
-import { environment, temporaryFolder } from "../helper/program.ts";
+import { FramesError } from "../../../src/errors.ts";
+import { journalPath } from "../../../src/store/journal/schema.ts";
+import { listSources } from "../../../src/store/journal/source-list.ts";
+import { environment, temporaryFolder } from "../../helper/program.ts";
 import {
   bytesOf,
   describeFrame,
@@ -35,8 +35,8 @@ import {
   storeContract,
   storeFrame,
   thrownCode,
-} from "./contract.ts";
-import { alter, filesIn, names, openStore, rows, withStore } from "./fixture.ts";
+} from "../contract.ts";
+import { alter, filesIn, names, openStore, rows, withStore } from "../fixture.ts";
 
 function opened(directory: string, durable = false): OpenStore {
   const store = openStore(directory, { durable });
@@ -1326,7 +1326,7 @@ describe("with portable names", () => {
 type Child = Bun.Subprocess<"pipe", "pipe", "inherit">;
 
 function modulePath(name: string): string {
-  return JSON.stringify(join(import.meta.dir, "../../src/store", name));
+  return JSON.stringify(join(import.meta.dir, "../../../src/store", name));
 }
 
 /** The beginning of a child's program: what it may need, imported before it gives up any rights. */

@@ -13,10 +13,10 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import type { Frame, OfferStatus } from "../../src/frame.ts";
-import { walk } from "../../src/source/files/walk.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { bytesOf, session, storeFrame, thrownCode } from "./contract.ts";
+import type { Frame, OfferStatus } from "../../../src/frame.ts";
+import { walk } from "../../../src/source/files/walk.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { bytesOf, session, storeFrame, thrownCode } from "../contract.ts";
 import {
   filesIn,
   mismatches,
@@ -32,7 +32,7 @@ import {
   putAll,
   rows,
   withStore,
-} from "./fixture.ts";
+} from "../fixture.ts";
 
 const captured = 1_795_331_523_123_456_789n;
 const bytes = bytesOf(5000);

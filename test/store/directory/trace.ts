@@ -2,8 +2,8 @@
 
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { endSignal, type Plan } from "../helper/crash-store.ts";
-import { environment, temporaryFolder } from "../helper/program.ts";
+import { endSignal, type Plan } from "../../helper/crash-store.ts";
+import { environment, temporaryFolder } from "../../helper/program.ts";
 
 /** A system call that was made, or begun. */
 export interface Call {
@@ -18,7 +18,7 @@ export interface Call {
   end: number;
 }
 
-const program = join(import.meta.dir, "../helper/crash-store.ts");
+const program = join(import.meta.dir, "../../helper/crash-store.ts");
 
 /** Calls that change what is on the disk, or order it; by their names on all machines. */
 const changing =

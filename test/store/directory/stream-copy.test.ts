@@ -4,15 +4,15 @@ import { describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import type { ReceiveTarget, SourceInfo } from "../../src/frame.ts";
-import { Catalog } from "../../src/store/journal/catalog.ts";
-import { StreamCopy } from "../../src/store/directory/stream-copy.ts";
+import type { ReceiveTarget, SourceInfo } from "../../../src/frame.ts";
+import { Catalog } from "../../../src/store/journal/catalog.ts";
+import { StreamCopy } from "../../../src/store/directory/stream-copy.ts";
 import {
   DirectoryStore,
   type DirectoryStoreOptions,
-} from "../../src/store/directory/directory-store.ts";
-import { journalPath } from "../../src/store/journal/schema.ts";
-import { temporaryFolder } from "../helper/program.ts";
+} from "../../../src/store/directory/directory-store.ts";
+import { journalPath } from "../../../src/store/journal/schema.ts";
+import { temporaryFolder } from "../../helper/program.ts";
 
 const origin: SourceInfo = { stream: "s", source: "a", session: "1".repeat(32) };
 

@@ -6,18 +6,18 @@ import * as fs from "node:fs";
 import { existsSync, lstatSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { FramesError } from "../../src/errors.ts";
-import type { SourceInfo, FrameStore, OfferedFrame, OfferStatus } from "../../src/frame.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { SourceInfo, FrameStore, OfferedFrame, OfferStatus } from "../../../src/frame.ts";
 import type {
   DirectoryStore,
   DirectoryStoreOptions,
-} from "../../src/store/directory/directory-store.ts";
-import type { RetentionLimit } from "../../src/store/directory/retention.ts";
-import { journalPath } from "../../src/store/journal/schema.ts";
-import { verify } from "../../src/store/verify/verify-directory.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { within } from "../helper/time.ts";
-import { bytesOf, openSource, outcomeCode, session, storeFrame, thrownCode } from "./contract.ts";
+} from "../../../src/store/directory/directory-store.ts";
+import type { RetentionLimit } from "../../../src/store/directory/retention.ts";
+import { journalPath } from "../../../src/store/journal/schema.ts";
+import { verify } from "../../../src/store/verify/verify-directory.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { within } from "../../helper/time.ts";
+import { bytesOf, openSource, outcomeCode, session, storeFrame, thrownCode } from "../contract.ts";
 import {
   filesIn,
   names,
@@ -31,7 +31,7 @@ import {
   putAll,
   rows,
   withStore,
-} from "./fixture.ts";
+} from "../fixture.ts";
 
 const captured = 1_795_331_523_123_456_789n;
 const day = 86_400_000;
