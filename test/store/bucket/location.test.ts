@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { parseBucketLocation, isBucketLocation } from "../../src/store/bucket/location.ts";
-import { FramesError } from "../../src/errors.ts";
+import { parseBucketLocation, isBucketLocation } from "../../../src/store/bucket/location.ts";
+import { FramesError } from "../../../src/errors.ts";
 
 const keys = { AWS_ACCESS_KEY_ID: "who", AWS_SECRET_ACCESS_KEY: "a-secret" };
 

@@ -1,19 +1,19 @@
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { crc32 } from "node:zlib";
-import { FramesError } from "../../src/errors.ts";
-import type { SourceStore } from "../../src/frame.ts";
-import { BucketStore, type BucketStoreOptions } from "../../src/store/bucket/bucket-store.ts";
-import { Catalog } from "../../src/store/journal/catalog.ts";
-import { SessionLog } from "../../src/store/bucket/session-log.ts";
-import { LogSync } from "../../src/store/bucket/log-sync.ts";
-import { encodeEntries, type LogEntry } from "../../src/store/bucket/log-format.ts";
-import { LogCompactor } from "../../src/store/bucket/compactor.ts";
-import { LocalIndex } from "../../src/store/bucket/local-index.ts";
-import { S3 } from "../../src/store/bucket/s3.ts";
-import { type Engine, needs, startEngine } from "../helper/radosgw.ts";
-import { type S3Proxy, startS3Proxy } from "../helper/s3-proxy.ts";
-import { until } from "../helper/time.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { SourceStore } from "../../../src/frame.ts";
+import { BucketStore, type BucketStoreOptions } from "../../../src/store/bucket/bucket-store.ts";
+import { Catalog } from "../../../src/store/journal/catalog.ts";
+import { SessionLog } from "../../../src/store/bucket/session-log.ts";
+import { LogSync } from "../../../src/store/bucket/log-sync.ts";
+import { encodeEntries, type LogEntry } from "../../../src/store/bucket/log-format.ts";
+import { LogCompactor } from "../../../src/store/bucket/compactor.ts";
+import { LocalIndex } from "../../../src/store/bucket/local-index.ts";
+import { S3 } from "../../../src/store/bucket/s3.ts";
+import { type Engine, needs, startEngine } from "../../helper/radosgw.ts";
+import { type S3Proxy, startS3Proxy } from "../../helper/s3-proxy.ts";
+import { until } from "../../helper/time.ts";
 import {
   bytesOf,
   describeFrame,
@@ -24,8 +24,8 @@ import {
   storeContract,
   storeFrame,
   thrownCode,
-} from "./contract.ts";
-import { codeOf, flushCode, now, openVisible, otherSession, put } from "./fixture.ts";
+} from "../contract.ts";
+import { codeOf, flushCode, now, openVisible, otherSession, put } from "../fixture.ts";
 
 let engine: Engine | undefined;
 let bucket: Bun.S3Client;

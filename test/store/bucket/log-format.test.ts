@@ -2,14 +2,14 @@
 
 import { describe, expect, test } from "bun:test";
 import { gunzipSync, gzipSync } from "node:zlib";
-import { FramesError } from "../../src/errors.ts";
+import { FramesError } from "../../../src/errors.ts";
 import {
   decodeEntries,
   encodeEntries,
   type LogEntry,
   type DecodedEntry,
-} from "../../src/store/bucket/log-format.ts";
-import { session } from "./contract.ts";
+} from "../../../src/store/bucket/log-format.ts";
+import { session } from "../contract.ts";
 
 const header = { session, first: 3, last: 3, node: "a".repeat(32) };
 const visible = { stream: "run7", source: "visible", key: null, format: null };
