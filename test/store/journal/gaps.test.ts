@@ -3,13 +3,13 @@
 import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 import { rmSync, truncateSync } from "node:fs";
-import { FramesError } from "../../src/errors.ts";
-import type { SourceInfo, FrameStore } from "../../src/frame.ts";
-import { readGaps } from "../../src/store/journal/gaps.ts";
-import { journalPath } from "../../src/store/journal/schema.ts";
-import { verify } from "../../src/store/verify/verify-directory.ts";
-import { temporaryFolder } from "../helper/program.ts";
-import { bytesOf, session, storeFrame } from "./contract.ts";
+import { FramesError } from "../../../src/errors.ts";
+import type { SourceInfo, FrameStore } from "../../../src/frame.ts";
+import { readGaps } from "../../../src/store/journal/gaps.ts";
+import { journalPath } from "../../../src/store/journal/schema.ts";
+import { verify } from "../../../src/store/verify/verify-directory.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { bytesOf, session, storeFrame } from "../contract.ts";
 import {
   alter,
   now,
@@ -20,7 +20,7 @@ import {
   putAll,
   rows,
   withStore,
-} from "./fixture.ts";
+} from "../fixture.ts";
 
 const bytes = bytesOf(100);
 /** What the clock of these stores says, in nanoseconds. */
