@@ -3,10 +3,10 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { send } from "../../src/mod.ts";
-import { Browser, noBrowser } from "../helper/browser.ts";
-import { encodePng } from "../helper/png.ts";
-import { jsonLines, run, startServer, temporaryFolder } from "../helper/program.ts";
+import { send } from "../../../src/mod.ts";
+import { Browser, noBrowser } from "../../helper/browser.ts";
+import { encodePng } from "../../helper/png.ts";
+import { jsonLines, run, startServer, temporaryFolder } from "../../helper/program.ts";
 
 test.skipIf(noBrowser !== "")(
   `${noBrowser}the page asks for the key, shows what it lets see, and forgets it`,
