@@ -1,10 +1,10 @@
 // What is known of one live source, with a clock of the test's own; numbers, ranges and problems.
 
 import { describe, expect, test } from "bun:test";
-import { RangeSet } from "../../src/store/journal/range-set.ts";
-import { delayBucketsSeconds, SourceStats } from "../../src/http/live/source-stats.ts";
-import { GapCounter } from "../../src/http/live/gap-counter.ts";
-import { ProblemLog } from "../../src/http/live/problem-log.ts";
+import { RangeSet } from "../../../src/store/journal/range-set.ts";
+import { delayBucketsSeconds, SourceStats } from "../../../src/http/live/source-stats.ts";
+import { GapCounter } from "../../../src/http/live/gap-counter.ts";
+import { ProblemLog } from "../../../src/http/live/problem-log.ts";
 
 const origin = { stream: "s", source: "x", session: "one" };
 
