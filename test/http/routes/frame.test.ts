@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { Camera, jpeg, startViewed } from "../helper/viewing.ts";
+import { Camera, jpeg, startViewed } from "../../helper/viewing.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 

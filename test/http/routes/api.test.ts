@@ -2,9 +2,9 @@
 
 import { describe, expect, test } from "bun:test";
 import { send, serve } from "frames";
-import { run, temporaryFolder } from "../helper/program.ts";
-import { until } from "../helper/time.ts";
-import { Camera, startViewed } from "../helper/viewing.ts";
+import { run, temporaryFolder } from "../../helper/program.ts";
+import { until } from "../../helper/time.ts";
+import { Camera, startViewed } from "../../helper/viewing.ts";
 
 const frame = (text: string) => new TextEncoder().encode(text);
 

@@ -5,9 +5,9 @@ import { rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { send } from "frames";
-import { encodePng } from "../helper/png.ts";
-import { until } from "../helper/time.ts";
-import { Camera, jpeg, parts, startViewed, type Viewed } from "../helper/viewing.ts";
+import { encodePng } from "../../helper/png.ts";
+import { until } from "../../helper/time.ts";
+import { Camera, jpeg, parts, startViewed, type Viewed } from "../../helper/viewing.ts";
 
 /** Asks, and reads nothing. */
 async function deaf(viewed: Viewed, path: string): Promise<Socket> {

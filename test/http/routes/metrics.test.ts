@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { mkdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { send } from "frames";
-import { Camera, startViewed } from "../helper/viewing.ts";
+import { Camera, startViewed } from "../../helper/viewing.ts";
 
 interface Family {
   readonly type: string;
