@@ -9,10 +9,10 @@ import {
   GreyError,
   greyRange,
   stretch,
-} from "../../src/http/picture/grey.ts";
-import { applyPalette, paletteColours, paletteNames } from "../../src/http/picture/palette.ts";
-import { encodePng } from "../helper/png.ts";
-import { ascii, chunk, join, pngSignature } from "../source/image/images.ts";
+} from "../../../src/http/picture/grey.ts";
+import { applyPalette, paletteColours, paletteNames } from "../../../src/http/picture/palette.ts";
+import { encodePng } from "../../helper/png.ts";
+import { ascii, chunk, join, pngSignature } from "../../source/image/images.ts";
 
 interface PngFields {
   width: number;
