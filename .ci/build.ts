@@ -33,7 +33,7 @@ async function build(name: string, target?: Target): Promise<void> {
   const outfile = join(folder, name);
   await Bun.build({
     // The second is a thread of its own: it is found by its path below the root.
-    entrypoints: [join(root, "src/main.ts"), join(root, "src/viewer/conversion-worker.ts")],
+    entrypoints: [join(root, "src/main.ts"), join(root, "src/http/picture/converter-worker.ts")],
     root: join(root, "src"),
     minify: true,
     // Without it the program is parsed at each start, which takes 27 ms more.

@@ -556,8 +556,8 @@ describe("a listener", () => {
         import { listen } from ${path};
         const nothing = () => {};
         const handler = {
-          ...{ opened: (connection) => connection.known(), data: nothing, drained: nothing, ended: nothing },
-          ...{ tick: nothing, failed: nothing, closed: () => console.log("closed") },
+          ...{ onOpen: (connection) => connection.markIdentified(), onData: nothing, onDrain: nothing, onEnd: nothing },
+          ...{ tick: nothing, fail: nothing, onClose: () => console.log("closed") },
         };
         const accept = (peer, isFull) => (console.log(isFull ? "full" : "taken in"), handler);
         console.log(listen({ host: "127.0.0.1", port: 0 }, accept).address.port);`;

@@ -362,7 +362,7 @@ describe("a large frame", () => {
     await link.run();
     expect(seen.slice(0, 4)).toEqual([0, MiB, 2 * MiB, 3 * MiB]);
     expect(link.progress[0]).toMatchObject({
-      ...{ sent: 1, bytes: size, settled: 1, settledBytes: size, part: 0 },
+      ...{ sent: 1, bytes: size, settled: 1, settledBytes: size, largeFrameSent: 0 },
     });
   });
 
@@ -394,7 +394,7 @@ describe("a large frame", () => {
       sent: 2,
       settled: 2,
       bytes: 3 * MiB + 5,
-      part: 0,
+      largeFrameSent: 0,
     });
   });
 

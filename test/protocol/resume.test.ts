@@ -128,7 +128,7 @@ function audit(
       refused: count,
       lost: lostFrames[name] ?? of(lost).length,
       bytes: sum(own),
-      part: 0,
+      largeFrameSent: 0,
     });
     expect(progress.present + progress.removedAtServer + progress.conflictsSkipped).toBe(0);
     // What was refused was sent, or not any more after its name was found to be taken.

@@ -22,7 +22,7 @@ const line: LogLine = {
 describe("a line", () => {
   test("as text has its time, where people want to know that", () => {
     expect(formatLogLine("text", line, now)).toBe(`${time} 192.0.2.1:5 ended run7\n`);
-    const greeting = { ...line, isDated: false };
+    const greeting = { ...line, hasTime: false };
     expect(formatLogLine("text", greeting, now)).toBe("192.0.2.1:5 ended run7\n");
   });
 

@@ -163,7 +163,7 @@ describe("an offered frame", () => {
         present: 2,
         sent: isReplaced ? 2 : 0,
         refused: conflict === "fail" ? 2 : 0,
-        skipped: conflict === "skip" ? 2 : 0,
+        conflictsSkipped: conflict === "skip" ? 2 : 0,
         lost: 0,
       });
       const kept = store.frames.find(({ description }) => description.name === "f3")!;
@@ -184,7 +184,7 @@ describe("an offered frame", () => {
       expect(link.progress[0]).toMatchObject({
         settled: 2,
         refused: Number(conflict === "fail"),
-        skipped: Number(conflict === "skip"),
+        conflictsSkipped: Number(conflict === "skip"),
       });
     }
   });

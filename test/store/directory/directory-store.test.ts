@@ -703,7 +703,7 @@ describe("a full disk", () => {
       rmSync(filler);
       const again = attempt(() => keep("large", 100_000));
       store.flush();
-      const [{ frames }] = summarize(place + "/store");
+      const [{ frames }] = listSources(place + "/store");
       console.log(JSON.stringify({ written, left, again, frames }));`);
     expect(said).toEqual({
       written: ["store", 'Cannot store "large": no space left on the disk'],
@@ -723,12 +723,12 @@ describe("a full disk", () => {
       for (let index = 0; index < 500; index++) outcomes.add(String(attempt(() => keep("a" + index, 0))));
       const flushed = attempt(() => store.flush());
       const after = attempt(() => store.flush());
-      const [{ frames: between }] = summarize(place + "/store");
+      const [{ frames: between }] = listSources(place + "/store");
       rmSync(filler);
       const again = new Set();
       for (let index = 0; index < 500; index++) again.add(String(attempt(() => keep("a" + index, 0))));
       const last = attempt(() => store.flush());
-      const [{ frames }] = summarize(place + "/store");
+      const [{ frames }] = listSources(place + "/store");
       console.log(JSON.stringify({
         outcomes: [...outcomes], flushed: flushed[0], after, between, again: [...again].sort(), last, frames }));`);
     expect(said).toMatchObject({ flushed: "store", after: "done", between: 1 });
@@ -1041,7 +1041,7 @@ describe("a store that cannot be written", () => {
     }
     chmodSync(directory, 0o555);
     const said = await asNobody(`
-      const [{ frames, bytes, firstCaptured }] = summarize(${JSON.stringify(directory)});
+      const [{ frames, bytes, firstCaptured }] = listSources(${JSON.stringify(directory)});
       console.log(frames, bytes, firstCaptured);`);
     expect(said).toBe("1 5 7n");
   });
@@ -1332,8 +1332,8 @@ function modulePath(name: string): string {
 /** The beginning of a child's program: what it may need, imported before it gives up any rights. */
 const imports = `
   import { crc32 } from "node:zlib";
-  import { DirectoryStore } from ${modulePath("directory.ts")};
-  import { summarize } from ${modulePath("summary.ts")};
+  import { DirectoryStore } from ${modulePath("directory/directory-store.ts")};
+  import { listSources } from ${modulePath("journal/source-list.ts")};
   // Whoever started it is gone when its input ends.
   void Bun.stdin.text().then(() => process.exit(0));
 `;
