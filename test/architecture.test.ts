@@ -83,7 +83,7 @@ describe("imports", () => {
     expect(missing).toEqual([]);
     // The patterns below are worth something only if these are seen at all.
     const main = files.find(({ path }) => path === "main.ts")!;
-    expect(main.imports).toEqual(expect.arrayContaining(["cli/arguments.ts", "errors.ts"]));
+    expect(main.imports).toEqual(expect.arrayContaining(["cli/args/arguments.ts", "errors.ts"]));
   });
 
   test("are of files with their ending, of Bun, or of node: modules", () => {
@@ -92,7 +92,7 @@ describe("imports", () => {
     // The version stands in one place, and the page is not a program.
     expect(strange).toEqual([
       "version.ts -> ../package.json",
-      "viewer/page-files.ts -> viewer/page/index.html",
+      "http/routes/page-files.ts -> http/page/index.html",
     ]);
   });
 

@@ -1,0 +1,109 @@
+// Builds the executable for this machine and runs the tests.
+//
+//   bun .ci/test.ts              all tests
+//   bun .ci/test.ts --fast       unit tests and tests in memory
+//   bun .ci/test.ts WORDS        all tests, with these words for `bun test`
+
+import { Glob } from "bun";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+
+const root = join(import.meta.dir, "..");
+
+/** Folders of tests that start the executable, and helpers that start a browser or an S3 service. */
+const slowFolders = ["e2e", "hostile", "chaos"];
+const slowHelpers = /helper\/(?:browser|radosgw)\.ts"/;
+
+/** What a skipped test asks for, and the Debian packages that bring it. */
+const packages: Record<string, string> = {
+  bash: "bash",
+  chromium: "chromium",
+  cvlc: "vlc-bin vlc-plugin-base",
+  ffmpeg: "ffmpeg",
+  fish: "fish",
+  haproxy: "haproxy",
+  "libc6-arm64-cross": "libc6-arm64-cross",
+  mount: "mount",
+  openssl: "openssl",
+  python3: "python3",
+  "python3-opencv": "python3-opencv",
+  "python3-zmq": "python3-zmq",
+  "qemu-user-static": "qemu-user-static",
+  radosgw: "radosgw ceph-mon ceph-osd",
+  rsync: "rsync",
+  setpriv: "util-linux",
+  socat: "socat",
+  strace: "strace",
+  systemd: "systemd",
+  zsh: "zsh",
+};
+
+async function fastFiles(): Promise<string[]> {
+  const found: string[] = [];
+  for await (const path of new Glob("test/**/*.test.ts").scan(root)) {
+    if (slowFolders.includes(path.split("/")[1]!)) continue;
+    if (slowHelpers.test(await Bun.file(join(root, path)).text())) continue;
+    found.push(`./${path}`);
+  }
+  return found.toSorted();
+}
+
+/** Counts skipped tests by the reason in their titles; a title says "skipped: REASON". */
+function summarize(skipped: readonly string[]): string[] {
+  const counts = new Map<string, number>();
+  for (const title of skipped) {
+    const reason = /skipped: ([^:)]+)/.exec(title)?.[1]?.trim() ?? "no reason given";
+    counts.set(reason, (counts.get(reason) ?? 0) + 1);
+  }
+  return [...counts].map(([reason, count]) => {
+    const wanted = packages[reason.replace(/^needs /, "").split(" ")[0]!];
+    const advice = wanted === undefined ? "" : ` (apt-get install ${wanted})`;
+    return `  ${count} ${count === 1 ? "test" : "tests"}: ${reason}${advice}`;
+  });
+}
+
+/** Runs a command in the project's folder and gives its exit status. */
+async function run(command: string[], onLine?: (line: string) => void): Promise<number> {
+  const stderr = onLine === undefined ? "inherit" : "pipe";
+  const color = process.stderr.isTTY ? { FORCE_COLOR: "1" } : {};
+  const env = { ...process.env, ...color };
+  const child = Bun.spawn(command, { cwd: root, env, stdin: "ignore", stdout: "inherit", stderr });
+  if (onLine !== undefined) {
+    let rest = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of child.stderr as ReadableStream<Uint8Array>) {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) onLine(line);
+    }
+    if (rest !== "") onLine(rest);
+  }
+  return await child.exited;
+}
+
+async function main(words: string[]): Promise<number> {
+  const isFast = words.includes("--fast");
+  const passedOn = words.filter((word) => word !== "--fast");
+  const built = await run(["bun", ".ci/build.ts", "--here"]);
+  if (built !== 0) return built;
+  // Most of what the tests do is wait for processes, so twice as many files as processors run at a time.
+  const workers = `--parallel=${2 * availableParallelism()}`;
+  const files = isFast ? await fastFiles() : [];
+  const skipped: string[] = [];
+  const summary: string[] = [];
+  let isListed = false;
+  const code = await run(["bun", "test", workers, ...passedOn, ...files], (line) => {
+    const text = Bun.stripANSI(line);
+    // The runner lists skipped and failed tests once more at its end.
+    isListed ||= /^\d+ tests? (?:skipped|failed):$/.test(text);
+    if (!isListed && text.startsWith("(skip) ")) skipped.push(text);
+    // Its last lines are held back, because they have to stay the last.
+    if (summary.length > 0 || /^ *\d+ pass$/.test(text)) summary.push(line);
+    else console.error(line);
+  });
+  if (skipped.length > 0) console.error(["Skipped:", ...summarize(skipped), ""].join("\n"));
+  console.error(summary.join("\n"));
+  return code;
+}
+
+process.exitCode = await main(Bun.argv.slice(2));
