@@ -1,18 +1,19 @@
 /**
- * Tokens for programs that know neither keys nor cookies (OpenCV, VLC, Prometheus): each can look at one
- * source, stands in an address, and ends by itself, with the key that made it, with the server, or earlier.
+ * Access tokens for programs that use neither a key nor a cookie (OpenCV, VLC, Prometheus).
+ * A token reads one source and is part of a URL.
+ * It expires, can be revoked, and ends with its key or with the server.
  */
 import { FramesError } from "../../errors.ts";
 import type { HttpKey } from "./access.ts";
 import { digest, createSecret, type RandomBytes } from "./secrets.ts";
 
-/** What every token begins with, so that people and scanners of secrets know one. */
+/** Prefix of every token, so that people and secret scanners recognize it. */
 const tokenPrefix = "frames_token_";
 
-/** So many of one key are kept. */
+/** Limit of valid tokens per key. */
 const maxTokensPerKey = 100;
 
-/** Which source a token is for, and how long it lasts. Times are milliseconds since 1970. */
+/** A token and its scope: one source of one stream. Times are in ms since 1970. */
 export interface AccessToken {
   readonly id: string;
   readonly stream: string;
@@ -23,12 +24,12 @@ export interface AccessToken {
   readonly controller: AbortController;
 }
 
-/** What a token is wanted for. */
+/** Scope, key and lifetime of a token to be created. */
 export type NewToken = Pick<AccessToken, "stream" | "source" | "key" | "created" | "expires">;
 
 export class AccessTokens {
   readonly #random: RandomBytes;
-  /** By the digest of their text. */
+  /** Tokens by the digest of their text. */
   readonly #tokens = new Map<string, AccessToken>();
 
   constructor(random: RandomBytes) {
@@ -36,9 +37,10 @@ export class AccessTokens {
   }
 
   /**
-   * Makes one. @returns it, with its text, which cannot be had again
+   * Creates a token.
    *
-   * @throws {FramesError} `full`
+   * @returns the token and its text; the text is not stored and cannot be read again
+   * @throws {FramesError} `full` if the key has the maximum number of tokens
    */
   create(newToken: NewToken): { token: AccessToken; text: string } {
     if (this.list(newToken.key, newToken.created).length >= maxTokensPerKey) {
@@ -52,20 +54,20 @@ export class AccessTokens {
     return { token, text };
   }
 
-  /** The token of this text, if it still holds. */
+  /** Returns the token with this text, or undefined if it is unknown or expired. */
   find(text: string, now: number): AccessToken | undefined {
     const token = this.#tokens.get(digest(text));
     return token !== undefined && now < token.expires ? token : undefined;
   }
 
-  /** Those that a key made and that still hold, the oldest first. */
+  /** Returns the unexpired tokens that `key` created, oldest first. */
   list(key: HttpKey, now: number): AccessToken[] {
     return [...this.#tokens.values()].filter(
       (token) => token.key.id === key.id && now < token.expires,
     );
   }
 
-  /** Revokes one of a key; whether there was one. */
+  /** Revokes a token of `key`. Returns false if the key has no token with this id. */
   revoke(id: string, key: HttpKey): boolean {
     for (const [hash, token] of this.#tokens) {
       if (token.id !== id || token.key.id !== key.id) continue;
@@ -75,7 +77,7 @@ export class AccessTokens {
     return false;
   }
 
-  /** Ends what is over, and what hangs on a key that is not held. */
+  /** Removes and aborts tokens that have expired or whose key is no longer valid. */
   sweepExpired(now: number, isValid: (key: HttpKey) => boolean): void {
     for (const [hash, token] of this.#tokens) {
       if (now >= token.expires || !isValid(token.key)) this.#remove(hash, token);
@@ -88,12 +90,12 @@ export class AccessTokens {
   }
 }
 
-/** Whether a text is meant as a token. */
+/** Returns whether `text` has the token prefix. Does not check that the token exists. */
 export function isToken(text: string): boolean {
   return text.startsWith(tokenPrefix);
 }
 
-/** The path of what a source shows last, each part encoded by itself. */
+/** Returns the path of a source's `latest` or `latest.mjpeg`, percent-encoding each part. */
 export function latestPath(
   stream: string,
   source: string,
@@ -103,7 +105,10 @@ export function latestPath(
   return `/streams/${encodeURIComponent(stream)}/sources/${parts}/${hash}`;
 }
 
-/** Whether a path is one that a token lets its holder read. */
+/**
+ * Returns whether the token may read `path`: the latest frame or MJPEG of its source, or
+ * `/metrics`.
+ */
 export function isAllowedByToken(path: string, { stream, source }: AccessToken): boolean {
   if (path === "/metrics") return true;
   const expected = ["", "streams", stream, "sources", ...source.split("/")];
@@ -117,7 +122,7 @@ export function isAllowedByToken(path: string, { stream, source }: AccessToken):
   );
 }
 
-/** A part of a path; nothing if it is not UTF-8. */
+/** Decodes a path part. Returns undefined if it is not valid percent-encoded UTF-8. */
 function decodePart(part: string): string | undefined {
   try {
     return decodeURIComponent(part);

@@ -1,74 +1,76 @@
-/** Who may look at what over HTTP. */
+/** Types of HTTP authentication: access control, keys, and the principals without a key. */
 
-/** Whoever asks, once it is known that they may ask at all. */
+/** An authenticated client and what it may read. */
 export interface Principal {
-  /** Whether they may look at this source, or at anything of this stream where none is given. */
+  /** Returns whether the client may read the source, or at least one source of the stream. */
   canRead(stream: string, source?: string): boolean;
-  /** Whether they may see what belongs to no stream: the store, senders, problems, metrics of all. */
+  /** Whether the client may read server-wide data: store, senders, all problems and metrics. */
   readonly canReadAll: boolean;
   /**
-   * Aborted when they may look no longer: what is still going out to them ends then. It lasts as long as a
-   * login: whoever listens to it stops when the answer is over.
+   * Aborted when access ends; responses still being sent to the client end then.
+   * The signal lives as long as the login, so remove listeners when the response is over.
    */
   readonly signal: AbortSignal;
 }
 
-/** Lets in or turns away. */
+/** Authenticates HTTP requests. */
 export interface AccessControl {
   /**
-   * The visitor, or the answer to somebody who is none or who only wants to log in or out.
+   * Returns the principal, or a response that rejects the request or handles login, logout or
+   * tokens.
    *
-   * @param peer its address, without the port
+   * @param peer IP address of the client, without the port
    */
   authenticate(request: Request, peer: string): Principal | Response | Promise<Response>;
-  /** Called once a second: ends what is over, and what hangs on a key that is gone. */
+  /** Ends expired logins and tokens, and those whose key was removed. Called once a second. */
   sweepExpired(): void;
 }
 
-/** A key of the server, as far as looking goes. */
+/** A key of the server, as HTTP needs it. */
 export interface HttpKey {
   readonly name: string;
   readonly id: string;
-  /** Pattern of the streams it is for; `*` is all. */
+  /** Pattern of the streams that the key covers; `*` means all. */
   readonly streams: string;
   allows(stream: string): boolean;
 }
 
-/** The keys of the server. */
+/** The server's key ring, as HTTP needs it. */
 export interface HttpKeys {
   /**
-   * The key of this text, if its holder may look.
+   * Returns the key with this text if its role may receive.
    *
-   * @throws {FramesError} `usage`, `not-let-in` or `wrong-role`
+   * @throws {FramesError} `usage` if the text is no key, `not-let-in` if it is unknown,
+   * `wrong-role`
    */
   find(text: string): HttpKey;
-  /** Whether it is still there, and allows what it did. */
+  /** Returns whether the key still exists with unchanged permissions. */
   isValid(key: HttpKey): boolean;
 }
 
-/** A request that is meant for this server, and comes from nobody's page but its own. */
+/** A request that has passed the Host and Origin checks. */
 export interface AuthRequest {
   readonly request: Request;
   readonly url: URL;
-  /** Address, without the port. */
+  /** IP address of the client, without the port. */
   readonly peer: string;
   /** Milliseconds since 1970. */
   readonly now: number;
 }
 
-/** Whoever came with a key. */
+/** A client that authenticated with a key: by Bearer header or by login cookie. */
 export interface KeyPrincipal extends Principal {
   readonly key: HttpKey;
 }
 
-/** Everybody may see everything: for a server on loopback that asks for no key. */
+/** Grants access to everything. Used by a server without keys. */
 export const fullAccess: Principal = {
   canRead: () => true,
   canReadAll: true,
   signal: new AbortController().signal,
 };
 
-/** Whoever has shown no key: they may have the page's own files, and hear whether the server is well. */
+/** A client without a key. It may load the page's own files, `/healthz` and `/readyz`. */
 export const unauthenticated: Principal = {
   canRead: () => false,
   canReadAll: false,

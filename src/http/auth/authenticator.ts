@@ -1,6 +1,7 @@
 /**
- * Lets in whoever may look: holds every request against the server's own names and pages, then asks for a key
- * (`Authorization: Bearer`), the cookie of a login, or a token, where the server has keys.
+ * Authenticates HTTP requests.
+ * First checks Host and Origin against the server's own names.
+ * If the server has keys, it then requires a Bearer key, a login cookie or a token.
  */
 import { FramesError } from "../../errors.ts";
 import { RejectedPeers } from "../../common/rejected-peers.ts";
@@ -21,34 +22,34 @@ import type { RandomBytes } from "./secrets.ts";
 import { TokenEndpoint } from "./token-endpoint.ts";
 import { isAllowedByToken, isToken, type AccessToken } from "./access-tokens.ts";
 
-/** What a doorkeeper knows of its server, and what it is given. */
+/** Settings and dependencies of an `Authenticator`. */
 export interface AuthenticatorOptions {
   readonly names: ServerNames;
-  /** Whether the server speaks TLS itself. */
+  /** Whether this server terminates TLS itself. */
   readonly isTls: boolean;
-  /** Without keys everybody may see everything. */
+  /** Without keys every client may read everything. */
   readonly keys: HttpKeys | undefined;
-  /** Milliseconds since 1970. */
+  /** Returns ms since 1970. */
   readonly clock: () => number;
   readonly random: RandomBytes;
-  /** Is told of whoever came with a wrong key. */
+  /** Called for each rejected key or token. */
   readonly onAuthFailure: (peer: string, error: FramesError) => void;
 }
 
-/** Methods that anything here is asked by. */
+/** Methods that at least one route supports. */
 const allowedMethods: readonly string[] = ["GET", "HEAD", "POST", "DELETE"];
 
-/** The page's own files: one part, with an ending of the page's. */
+/** Paths of the page's own files: one part with a file extension of the page, or `/`. */
 const pageFilePattern = /^\/(?:[\w-]+(?:\.[\w-]+)*\.(?:js|css|svg|png|ico|webmanifest))?$/;
 
-/** What says whether the server is well. */
+/** Paths of the health checks, which need no key. */
 const healthPaths: readonly string[] = ["/healthz", "/readyz"];
 
 export class Authenticator implements AccessControl {
   readonly #options: AuthenticatorOptions;
   readonly #loginEndpoint: LoginEndpoint;
   readonly #tokenEndpoint: TokenEndpoint;
-  /** What ends those that came with a key itself, by its id. */
+  /** Principals that authenticated by Bearer key, by key id. `end` aborts their responses. */
   readonly #bearerPrincipals = new Map<string, KeyPrincipal & { readonly end: AbortController }>();
   readonly #rejectedPeers = new RejectedPeers();
 
@@ -113,7 +114,7 @@ export class Authenticator implements AccessControl {
     return this.#loginEndpoint.loginStatus(req, keys);
   }
 
-  /** Whoever it is that asks, where keys are asked for. */
+  /** Authenticates a request on a server that has keys. */
   #authenticateKeys(req: AuthRequest, keys: HttpKeys): Principal | Response {
     const { request, url } = req;
     const authorization = request.headers.get("authorization");
@@ -135,7 +136,7 @@ export class Authenticator implements AccessControl {
     }
     const login = this.#loginEndpoint.find(req);
     if (login !== undefined && keys.isValid(login.key)) {
-      // A browser says which page posts something; whoever does not is none, and has a key.
+      // Browsers send one of these headers with a write request. Programs must use their key.
       if (!isReadMethod(request) && hasNoOrigin(request)) {
         const message = "A program uses Authorization: Bearer KEY, not the cookie of a browser";
         return errorResponse(403, "not-let-in", message);
@@ -180,7 +181,7 @@ export class Authenticator implements AccessControl {
     );
   }
 
-  /** The key of a text, or the answer to whoever has a wrong one. */
+  /** Returns the key with this text, or a response that rejects it. */
   #findKey(text: string, { peer, now }: AuthRequest, keys: HttpKeys): HttpKey | Response {
     try {
       return keys.find(text);
@@ -191,8 +192,9 @@ export class Authenticator implements AccessControl {
   }
 
   /**
-   * No wrong key is worth a second look: there are 2^256. Whoever brings many is told to wait, and told of no
-   * more; whoever has the right one is let in all the same, also from the same address.
+   * Counts and answers a wrong key or token. After too many failures the address gets 429.
+   * A valid key is still accepted from that address.
+   * Guessing needs no delay, because a key has 256 random bits.
    */
   #rejectKey(peer: string, now: number, error: FramesError): Response {
     this.#rejectedPeers.add(peer, now);
@@ -209,7 +211,7 @@ function isReadMethod({ method }: Request): boolean {
   return method === "GET" || method === "HEAD";
 }
 
-/** Whether a request does not say which page it comes from. */
+/** Returns whether a request does not name the page it comes from. */
 function hasNoOrigin({ headers }: Request): boolean {
   return headers.get("origin") === null && headers.get("sec-fetch-site") === null;
 }

@@ -1,4 +1,4 @@
-/** `/login` and `/logout`: a key into a cookie, which no script of a page can read. */
+/** `/login` and `/logout`: exchanges a key for an HttpOnly cookie. */
 import type { AuthRequest, HttpKey, HttpKeys } from "./access.ts";
 import { jsonResponse, errorResponse } from "../responses.ts";
 import { readJsonBody } from "../request-body.ts";
@@ -20,29 +20,29 @@ export class LoginEndpoint {
     this.#sessions = new LoginSessions(random);
   }
 
-  /** The login that the cookie of a request stands for, which is used by that. */
+  /** Returns the session of the request's cookie and restarts its idle time. */
   find(req: AuthRequest): LoginSession | undefined {
     const secret = this.#readCookie(req);
     return secret === undefined ? undefined : this.#sessions.touch(secret, req.now);
   }
 
-  /** Says who is logged in, and whether anybody has to be. */
+  /** Handles `GET /login`: returns the current login and whether a login is needed. */
   loginStatus(req: AuthRequest, keys: HttpKeys | undefined): Response {
     const login = keys === undefined ? undefined : this.find(req);
     const isValid = login !== undefined && keys!.isValid(login.key);
     return loginResponse(keys !== undefined, isValid ? login : undefined);
   }
 
-  /** Answers whoever logs in where nobody has to. */
+  /** Handles `POST /login` on a server without keys. */
   async logInWithoutKeys({ request }: AuthRequest): Promise<Response> {
     const body = await readJsonBody(request);
     return body instanceof Response ? body : loginResponse(false, undefined);
   }
 
   /**
-   * Logs in by key.
+   * Handles `POST /login`: checks the key, creates a session and sets the cookie.
    *
-   * @param findKey the key of a text, or the answer to whoever has a wrong one
+   * @param findKey returns the key with this text, or a response that rejects it
    */
   async logIn(req: AuthRequest, findKey: (text: string) => HttpKey | Response): Promise<Response> {
     const body = await readJsonBody(req.request);
@@ -73,8 +73,10 @@ export class LoginEndpoint {
   }
 
   /**
-   * Cookies know no ports, so that two servers of one machine, or behind `ssh -L`, need two names. A browser
-   * takes `__Host-` over TLS alone, and lets no other host of the domain set it.
+   * Returns the cookie name for this host and port.
+   * Browsers do not separate cookies by port, so two servers on one machine or behind `ssh -L` need
+   * two names.
+   * Browsers accept `__Host-` only over TLS, and other hosts of the domain cannot set it.
    */
   #cookieName({ request }: AuthRequest): string {
     const { port = "" } = parseHost(request.headers.get("host")) ?? {};
@@ -82,7 +84,7 @@ export class LoginEndpoint {
   }
 
   #formatCookie(req: AuthRequest, value: string, seconds: number): string {
-    // Something in front of this server may speak TLS.
+    // A reverse proxy in front of this server may terminate TLS.
     const isTls = this.#isTls || req.request.headers.get("origin")?.startsWith("https:") === true;
     const secure = isTls ? "; Secure" : "";
     const name = this.#cookieName(req);
@@ -93,7 +95,7 @@ export class LoginEndpoint {
     const name = this.#cookieName(req);
     const cookies = (req.request.headers.get("cookie") ?? "").split(";");
     const matching = cookies.map((cookie) => cookie.trim()).filter((c) => c.startsWith(`${name}=`));
-    // Of two, one is from elsewhere.
+    // With two cookies of this name, one was set by another host, so neither is trusted.
     const [value = ""] =
       matching.length === 1 ? matching.map((cookie) => cookie.slice(name.length + 1)) : [];
     return /^[\w-]{43}$/.test(value) ? value : undefined;

@@ -1,18 +1,21 @@
-/** Logins of browsers by key, in memory: they end with the server, with their key, and by themselves. */
+/**
+ * Browser login sessions, in memory only. A session ends on expiry, with its key, or with the
+ * server.
+ */
 import type { HttpKey } from "./access.ts";
 import { digest, createSecret, type RandomBytes } from "./secrets.ts";
 
-/** A login that nobody uses ends after so many milliseconds, and any after so many. */
+/** Lifetime of an unused session, and of any session. */
 const maxIdleMs = 12 * 3_600_000;
 const maxAgeMs = 7 * 86_400_000;
 
-/** Seconds that a browser may keep it. */
+/** `Max-Age` of the login cookie. */
 export const cookieMaxAgeSeconds = maxAgeMs / 1000;
 
-/** So many of one key are kept; the one that was not used for longest goes for a new one. */
+/** Limit of sessions per key. At the limit, the least recently used session is removed. */
 const maxLoginsPerKey = 100;
 
-/** A browser that is let in. */
+/** A logged-in browser. */
 export interface LoginSession {
   readonly key: HttpKey;
   readonly controller: AbortController;
@@ -21,21 +24,25 @@ export interface LoginSession {
   lastUsedAt: number;
 }
 
-/** When a login ends unless it is used before, in milliseconds since 1970. */
+/** Returns when a session expires unless it is used before, in ms since 1970. */
 export function expiresAt({ createdAt, lastUsedAt }: LoginSession): number {
   return Math.min(createdAt + maxAgeMs, lastUsedAt + maxIdleMs);
 }
 
 export class LoginSessions {
   readonly #random: RandomBytes;
-  /** By the digest of what the cookie says: the memory of a server shows no cookie. */
+  /** Sessions by the digest of the cookie value, so that server memory does not reveal cookies. */
   readonly #sessions = new Map<string, LoginSession>();
 
   constructor(random: RandomBytes) {
     this.#random = random;
   }
 
-  /** Begins one. @returns it, with what its cookie says */
+  /**
+   * Creates a session, and removes the least recently used one of the key at the limit.
+   *
+   * @returns the session and the value of its cookie
+   */
   create(key: HttpKey, now: number): { login: LoginSession; secret: string } {
     const others = [...this.#sessions].filter(([, login]) => login.key.id === key.id);
     if (others.length >= maxLoginsPerKey) {
@@ -53,7 +60,10 @@ export class LoginSessions {
     return { login, secret };
   }
 
-  /** The login of a cookie, which is used by that. */
+  /**
+   * Returns the session of a cookie value and restarts its idle time. Undefined if unknown or
+   * expired.
+   */
   touch(secret: string, now: number): LoginSession | undefined {
     const hash = digest(secret);
     const login = this.#sessions.get(hash);
@@ -63,7 +73,7 @@ export class LoginSessions {
     return login;
   }
 
-  /** Ends the login of a cookie, if there is one. */
+  /** Ends the session of a cookie value, if it exists. */
   remove(secret: string): void {
     this.#remove(digest(secret));
   }
@@ -73,7 +83,7 @@ export class LoginSessions {
     this.#sessions.delete(hash);
   }
 
-  /** Ends what is over, and what hangs on a key that is not held. */
+  /** Ends sessions that have expired or whose key is no longer valid. */
   sweepExpired(now: number, isValid: (key: HttpKey) => boolean): void {
     for (const [hash, login] of this.#sessions) {
       if (now >= expiresAt(login) || !isValid(login.key)) this.#remove(hash);

@@ -1,32 +1,35 @@
 /**
- * Whose page asks, and which server it means. A browser sends requests for whichever page it shows: one of
- * another site may embed a frame, or have its own name lead to this server (DNS rebinding).
+ * Checks the Host and Origin headers of a request.
+ * A page of another site may embed a frame, or point its own name at this server (DNS rebinding).
  */
 
-/** Under which names a server may be meant. */
+/** Host names under which clients may address the server. */
 export interface ServerNames {
-  /** Whether it listens on loopback alone. */
+  /** Whether the server listens on loopback only. */
   readonly isLoopback: boolean;
-  /** Names of this machine and of its certificate, in lower case; `*.example.org` is any one label before it. */
+  /**
+   * Names of this machine and its certificate, lower case. `*.example.org` matches one label before
+   * it.
+   */
   readonly names: readonly string[];
 }
 
-/** Why a request is turned away. */
+/** Status and message for a rejected request. */
 export interface OriginRejection {
   readonly status: 400 | 403 | 421;
   readonly message: string;
 }
 
-/** A Host header that says one thing: a name, an IPv4 address, or an IPv6 address in brackets. */
+/** A single host in a Host header: a name, an IPv4 address, or an IPv6 address in brackets. */
 const hostPattern = /^(\[[\da-f:.]{2,45}\]|[a-z\d](?:[a-z\d._-]{0,252}))(?::(\d{1,5}))?$/i;
 
-/** The host that a Host header names, in lower case, and its port as text, empty where there is none. */
+/** Returns the host in lower case and the port as text. The port is empty if there is none. */
 export function parseHost(header: string | null): { host: string; port: string } | undefined {
   const [, host, port = ""] = hostPattern.exec(header ?? "") ?? [];
   return host === undefined ? undefined : { host: host.toLowerCase(), port };
 }
 
-/** What is wrong with the server that a request means; nothing if it is this one. */
+/** Returns why the Host header is not accepted, or undefined if it names this server. */
 export function checkHost(header: string | null, names: ServerNames): OriginRejection | undefined {
   if (header === null || header === "") {
     return { status: 400, message: "The request has no Host header: give it one" };
@@ -41,8 +44,9 @@ export function checkHost(header: string | null, names: ServerNames): OriginReje
 }
 
 /**
- * Nobody's name server decides what an address means, so an address cannot be rebound; and behind a
- * translated or published port a machine does not know its own.
+ * Returns whether the host names this server. Off loopback, any IP address does.
+ * An IP address cannot be rebound because it needs no DNS lookup.
+ * Behind NAT or a published port, a machine does not know its external address.
  */
 function isOwnName(host: string, { isLoopback, names }: ServerNames): boolean {
   if (host === "localhost" || host === "[::1]" || /^127(?:\.\d{1,3}){3}$/.test(host)) return true;
@@ -53,10 +57,12 @@ function isOwnName(host: string, { isLoopback, names }: ServerNames): boolean {
 }
 
 /**
- * What is wrong with the page that a request comes from; nothing if it is the server's own, the address line,
- * a link to the page, or no page at all. The Host header has been looked at before.
+ * Returns why the origin is not accepted, or undefined if it is.
+ * Accepted are the server's own page, a typed address, a link to the page, and clients without
+ * Origin.
+ * Call `checkHost` first.
  *
- * @param isTls whether the server itself speaks TLS
+ * @param isTls whether the server terminates TLS itself
  */
 export function checkOrigin(
   { headers, method }: Pick<Request, "headers" | "method">,
@@ -69,7 +75,7 @@ export function checkOrigin(
     status: 403,
     message: "A page of another site asked for it: open this server's own page instead",
   };
-  // A form of ours has the origin `null`, since no page here tells where it is.
+  // The page's own forms send the origin `null`, because of `Referrer-Policy: no-referrer`.
   const isOwn = origin === "null" ? site === "same-origin" : isOwnOrigin(origin, headers, isTls);
   if (!isOwn) return rejection;
   if (site === null || site === "same-origin" || site === "none") return undefined;
@@ -85,7 +91,7 @@ function isOwnOrigin(origin: string | null, headers: Headers, isTls: boolean): b
   if (origin === null) return true;
   const url = URL.parse(origin);
   if (url === null || !/^https?:$/.test(url.protocol)) return false;
-  // Something in front of a server without TLS may speak it.
+  // A reverse proxy may terminate TLS, so `https:` is accepted as well if this server has none.
   if (isTls && url.protocol !== "https:") return false;
   return url.host === URL.parse(`${url.protocol}//${headers.get("host")}`)?.host;
 }

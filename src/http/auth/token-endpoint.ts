@@ -1,4 +1,4 @@
-/** `/api/tokens`: makes, lists and revokes the tokens of a key. */
+/** `/api/tokens`: creates, lists and revokes the tokens of a key. */
 import { FramesError } from "../../errors.ts";
 import type { AuthRequest, KeyPrincipal, HttpKey } from "./access.ts";
 import { toErrorResponse, jsonResponse, errorResponse } from "../responses.ts";
@@ -6,11 +6,11 @@ import { readJsonBody } from "../request-body.ts";
 import type { RandomBytes } from "./secrets.ts";
 import { latestPath, type AccessToken, AccessTokens } from "./access-tokens.ts";
 
-/** How many hours a token lasts: where nothing is said, and at most. */
+/** Lifetime of a token: default and maximum. */
 const defaultHours = 24;
 const maxHours = 30 * 24;
 
-/** Which source is to be seen. */
+/** Body of `POST /api/tokens`. */
 interface TokenParams {
   readonly stream: string;
   readonly source: string;
@@ -26,7 +26,7 @@ export class TokenEndpoint {
     this.#tokens = new AccessTokens(random);
   }
 
-  /** The token of this text, if it holds. */
+  /** Returns the token with this text, or undefined if it is unknown or expired. */
   find(text: string, now: number): AccessToken | undefined {
     return this.#tokens.find(text, now);
   }
@@ -35,7 +35,7 @@ export class TokenEndpoint {
     this.#tokens.sweepExpired(now, isValid);
   }
 
-  /** Answers whoever has a key. */
+  /** Handles a request of a client that has a key. */
   handle(req: AuthRequest, { key }: KeyPrincipal): Response | Promise<Response> {
     const id = tokenId(req);
     switch (req.request.method) {
@@ -48,7 +48,7 @@ export class TokenEndpoint {
     }
   }
 
-  /** Answers where nobody needs a token. */
+  /** Handles a request on a server without keys: the address it returns needs no token. */
   handleWithoutKeys(req: AuthRequest): Response | Promise<Response> {
     const { method } = req.request;
     if (tokenId(req) !== undefined)
@@ -62,7 +62,7 @@ export class TokenEndpoint {
     const params = await readTokenParams(req.request);
     if (params instanceof Response) return params;
     const { stream, source, hours } = params;
-    // Whether there is such a stream is not looked at, and so not said.
+    // Does not check that the stream exists, so the response cannot reveal it.
     if (!key.allows(stream)) {
       return errorResponse(
         403,
@@ -105,7 +105,10 @@ export class TokenEndpoint {
     return this.#tokens.revoke(id, key) ? new Response(null, { status: 204 }) : tokenNotFound();
   }
 
-  /** As whoever asks reaches this server; something in front of it may speak TLS. */
+  /**
+   * Returns the MJPEG URL by which the client reaches this server. A reverse proxy may terminate
+   * TLS.
+   */
   #mjpegUrl({ request }: AuthRequest, { stream, source }: TokenParams): string {
     const isTls = this.#isTls || request.headers.get("origin")?.startsWith("https:") === true;
     const host = request.headers.get("host")!;
@@ -134,7 +137,7 @@ async function readTokenParams(request: Request): Promise<TokenParams | Response
   return { stream, source, hours };
 }
 
-/** Whether this can be the name of a stream or source; the address of one that is none shows nothing. */
+/** Returns whether the value has the form of a stream or source name. The source need not exist. */
 function isName(value: unknown, maxBytes: number): value is string {
   return (
     typeof value === "string" &&
@@ -144,7 +147,7 @@ function isName(value: unknown, maxBytes: number): value is string {
   );
 }
 
-/** What follows `/api/tokens/`; nothing where nothing does. */
+/** Returns the path part after `/api/tokens/`, or undefined if there is none. */
 function tokenId({ url }: AuthRequest): string | undefined {
   return url.pathname.split("/")[3] || undefined;
 }
