@@ -1,8 +1,8 @@
-/** Which numbers of a session are missing, of those up to the highest that is known of. */
+/** Counts the numbers missing in a session, up to the highest number known. */
 
 export class GapCounter {
   #session: string | undefined;
-  /** The first number of the session that is not known of yet. */
+  /** Lowest number above all known numbers of the session. */
   #next = 1;
   #missing = 0;
 
@@ -10,7 +10,7 @@ export class GapCounter {
     return this.#missing;
   }
 
-  /** A frame came. */
+  /** Records a frame. A number below the highest known one fills a gap. */
   add(session: string, number: number): void {
     if (session !== this.#session) this.#startSession(session, number);
     if (number === this.#next) this.#next++;
@@ -20,7 +20,7 @@ export class GapCounter {
     } else if (this.#missing > 0) this.#missing--;
   }
 
-  /** Numbers are known not to come. */
+  /** Records numbers that the sender or the server gave up. */
   addLost(session: string, first: number, last: number): void {
     if (session !== this.#session) this.#startSession(session, first);
     if (last < this.#next) return;
@@ -28,7 +28,7 @@ export class GapCounter {
     this.#next = last + 1;
   }
 
-  /** Numbers need not come: they are there. */
+  /** Records numbers that are stored already, so the sender does not send them. */
   addPresent(session: string, first: number, last: number): void {
     if (session !== this.#session) this.#startSession(session, first);
     if (first > this.#next) this.#missing += first - this.#next;
@@ -36,7 +36,9 @@ export class GapCounter {
     this.#next = Math.max(this.#next, last + 1);
   }
 
-  /** What came of a session before the server began is not known here, and so not missing. */
+  /**
+   * Starts at `number`: frames of the session from before the server start do not count as missing.
+   */
   #startSession(session: string, number: number): void {
     this.#session = session;
     this.#next = number;

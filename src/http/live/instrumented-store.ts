@@ -1,4 +1,4 @@
-/** A store that is looked at while frames are put into it, whoever sends them. */
+/** Wraps a store and records every stored frame in `LiveSources`. */
 import { FramesError } from "../../errors.ts";
 import type {
   FrameDescription,
@@ -69,7 +69,7 @@ class InstrumentedSource implements SourceStore {
 
   compare(offered: readonly OfferedFrame[]): OfferStatus[] {
     const standings = this.#store.compare(offered);
-    // Those that are there will not come, and are not missing.
+    // The sender does not send these frames, so they must not count as missing.
     for (const [index, { sequence }] of offered.entries()) {
       const standing = standings[index];
       if (standing === "stored" || standing === "removed")

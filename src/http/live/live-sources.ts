@@ -1,18 +1,20 @@
-/** What is live: sources, senders and problems, as far as this server has seen them since it began. */
+/** Live statistics of sources and senders, and the problem log, since the server started. */
 import type { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo } from "../../frame.ts";
 import { historyLength, historyEntrySeconds, SourceStats } from "./source-stats.ts";
 import { ProblemLog } from "./problem-log.ts";
 
-/** Sources that are remembered; of more, those from which something came longest ago are forgotten. */
+/**
+ * Limit of remembered sources. At the limit, the source that has been silent longest is forgotten.
+ */
 const maxLiveSources = 2000;
 
-/** Names of sources that are told of one sender. */
+/** Limit of source names listed for one sender. */
 const maxSourcesPerSender = 100;
 
 const tickIntervalMs = 1000;
 
-/** Somebody who is connected and sends. */
+/** A connected sender, as the API reports it. */
 export interface SenderInfo {
   readonly peer: string;
   readonly stream: string;
@@ -21,12 +23,12 @@ export interface SenderInfo {
   readonly key: string | null;
   /** Nanoseconds since 1970. */
   readonly since: bigint;
-  /** Stored, of what came over this connection. */
+  /** Frames stored from this connection. */
   readonly frames: number;
   readonly bytes: number;
 }
 
-/** Who has connected. */
+/** Identity of a sender that has completed HELLO. */
 export interface ConnectedSender {
   readonly peer: string;
   readonly session: string;
@@ -35,7 +37,7 @@ export interface ConnectedSender {
   readonly key: string | undefined;
 }
 
-/** What one sender brings, as it is counted. */
+/** Counters of one sender. */
 class SenderStats {
   frames = 0;
   bytes = 0;
@@ -49,18 +51,18 @@ class SenderStats {
   }
 }
 
-/** Where what becomes of one source's frames is noted. */
+/** Records what happens to the frames of one source. */
 export interface SourceRecorder {
-  /** Called for each frame that was stored. */
+  /** Called for each stored frame. */
   recordStored(frame: FrameDescription, crc32: number): void;
-  /** Numbers that will not come: they are there, or lost for this reason. */
+  /** Called for numbers that will not arrive: already stored, or lost if `error` is given. */
   recordUnsent(first: number, last: number, error?: FramesError): void;
 }
 
 export class LiveSources {
   readonly problems: ProblemLog;
   readonly #clock: () => number;
-  /** By stream, then by source. */
+  /** Statistics by stream, then by source. */
   readonly #sources = new Map<string, Map<string, SourceStats>>();
   #sourceCount = 0;
   readonly #senders = new Map<string, SenderStats>();
@@ -69,7 +71,7 @@ export class LiveSources {
   readonly #tickListeners = new Set<() => void>();
   #ticks = 0;
 
-  /** @param clock milliseconds since 1970 */
+  /** @param clock returns ms since 1970 */
   constructor(clock: () => number = Date.now) {
     this.#clock = clock;
     this.problems = new ProblemLog(clock);
@@ -77,7 +79,7 @@ export class LiveSources {
     this.#timer.unref();
   }
 
-  /** Where a source's frames are noted; it is remembered once there is one. */
+  /** Returns a recorder for a source. The source is listed once it has recorded something. */
   recorder(origin: SourceInfo): SourceRecorder {
     const { stream, source, session } = origin;
     let stats: SourceStats | undefined;
@@ -102,7 +104,7 @@ export class LiveSources {
   #senderStats(session: string): SenderStats {
     const existing = this.#senders.get(session);
     if (existing !== undefined) return existing;
-    // Nobody said who it is; so nobody is told either.
+    // The sender's identity is unknown, so it is counted but not listed.
     return new SenderStats(undefined, this.#clock());
   }
 
@@ -132,28 +134,28 @@ export class LiveSources {
     this.#sourceCount--;
   }
 
-  /** A source from which something came. */
+  /** Returns a source's statistics, or undefined if the source is not remembered. */
   get(stream: string, source: string): SourceStats | undefined {
     return this.#sources.get(stream)?.get(source);
   }
 
-  /** All of them. */
+  /** Iterates over all remembered sources. */
   *all(): Generator<SourceStats> {
     for (const ofStream of this.#sources.values()) yield* ofStream.values();
   }
 
-  /** Somebody connected, and begins to send. */
+  /** Called when a sender has connected. */
   onConnected(sender: ConnectedSender): void {
     this.#senders.set(sender.session, new SenderStats(sender, this.#clock()));
   }
 
-  /** The sender at this address has ended, or was ended. */
+  /** Called when the sender at this address has disconnected. */
   onDisconnected(peer: string, session: string): void {
     // Another connection may have taken the session over.
     if (this.#senders.get(session)?.sender?.peer === peer) this.#senders.delete(session);
   }
 
-  /** Those who are connected. */
+  /** Connected senders. */
   get senders(): SenderInfo[] {
     return [...this.#senders.values()].flatMap(({ sender, since, sources, frames, bytes }) => {
       if (sender === undefined) return [];
@@ -173,15 +175,15 @@ export class LiveSources {
     });
   }
 
-  /** A source, also if nothing came from it yet. */
+  /** Returns a source's statistics, creating them if nothing has arrived yet. */
   getOrCreate(stream: string, source: string): SourceStats {
     return this.#statsFor(stream, source);
   }
 
   /**
-   * Has somebody told when a frame came and is in the journal.
+   * Calls `listener` after frames of the source were stored and committed to the journal.
    *
-   * @returns what ends it
+   * @returns a function that unsubscribes
    */
   subscribe(stats: SourceStats, listener: () => void): () => void {
     const unsubscribe = stats.subscribe(listener);
@@ -192,12 +194,15 @@ export class LiveSources {
     };
   }
 
-  /** What was stored is in the journal. */
+  /** Notifies subscribers. Called when stored frames have been committed to the journal. */
   onFlushed(): void {
     for (const stats of this.#subscribed) stats.notify();
   }
 
-  /** Is called once a second, when rates are known anew; returns what ends it. */
+  /**
+   * Calls `listener` once a second, after the rates were updated. Returns a function that
+   * unsubscribes.
+   */
   onTick(listener: () => void): () => void {
     this.#tickListeners.add(listener);
     return () => void this.#tickListeners.delete(listener);

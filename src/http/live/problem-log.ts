@@ -1,7 +1,7 @@
-/** What went wrong lately, in words: the last hundred, and many of a kind as one. */
+/** The most recent problems, with repeated ones merged. */
 import type { ErrorName } from "../../errors.ts";
 
-/** Something that went wrong. */
+/** An error that a user should see. */
 export interface Problem {
   /** Nanoseconds since 1970. */
   readonly time: bigint;
@@ -11,16 +11,16 @@ export interface Problem {
   readonly source: string | null;
 }
 
-/** So many are remembered. */
+/** Limit of remembered problems. */
 const maxProblems = 100;
 
-/** What is like one that was told goes untold for so many milliseconds, and is counted. */
+/** Problems of the same kind within this time are only counted. */
 const suppressionMs = 10_000;
 
-/** Kinds whose times are remembered. */
+/** Limit of kinds (code, stream and source) whose last report is remembered. */
 const maxKinds = 1000;
 
-/** Characters of a message that are kept. */
+/** Limit of a message, in UTF-16 code units. */
 const maxMessageLength = 500;
 
 export class ProblemLog {
@@ -29,12 +29,12 @@ export class ProblemLog {
   readonly #listeners = new Set<(problem: Problem) => void>();
   readonly #clock: () => number;
 
-  /** @param clock milliseconds since 1970 */
+  /** @param clock returns ms since 1970 */
   constructor(clock: () => number) {
     this.#clock = clock;
   }
 
-  /** The last ones, the newest first. */
+  /** Remembered problems, newest first. */
   get recent(): readonly Problem[] {
     return this.#recent;
   }
@@ -63,7 +63,7 @@ export class ProblemLog {
     for (const listener of this.#listeners) listener(problem);
   }
 
-  /** Tells of each from now on; returns what ends that. */
+  /** Calls `listener` for each new problem. Returns a function that unsubscribes. */
   subscribe(listener: (problem: Problem) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);

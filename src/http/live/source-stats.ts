@@ -1,27 +1,27 @@
-/** One source while it is live: what came last, how fast, how late, and what is missing. */
+/** Live statistics of one source: newest frame, rate, delay and gaps. */
 import type { FrameDescription, SourceInfo, RawShape } from "../../frame.ts";
 import { GapCounter } from "./gap-counter.ts";
 
-/** Seconds that a rate is taken over. */
+/** Time over which the rate is averaged. */
 const rateWindowSeconds = 5;
 
-/** One entry of the history is for so many seconds, and there are so many entries. */
+/** Seconds per history entry, and number of entries: five minutes in all. */
 export const historyEntrySeconds = 2;
 export const historyLength = 150;
 
 /** Rate, bandwidth and gaps. */
 const valuesPerEntry = 3;
 
-/** Delays that the median is taken of. */
+/** Number of recent delays that the median is taken of. */
 const maxDelaySamples = 64;
 
-/** Upper ends of the classes of delays, in seconds, for Prometheus; what took longer is in one more. */
+/** Upper bounds of the Prometheus histogram buckets. One more bucket counts longer delays. */
 export const delayBucketsSeconds: readonly number[] = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 ];
 const delayBucketsMs = delayBucketsSeconds.map((seconds) => seconds * 1000);
 
-/** The frame of a source that came last. */
+/** The newest frame of a source. */
 export interface NewestFrame {
   readonly frame: FrameDescription;
   readonly session: string;
@@ -31,24 +31,24 @@ export interface NewestFrame {
   readonly received: number;
 }
 
-/** What is shown of a live source. */
+/** Current values of a live source. */
 export interface SourceSnapshot {
-  /** Frames a second. */
+  /** Frames per second. */
   readonly rate: number;
-  /** Bytes a second. */
+  /** Bytes per second. */
   readonly bandwidth: number;
-  /** Milliseconds from capture to receipt, the median of the last seconds. */
+  /** Delay from capture to receipt in ms, median of recent frames. */
   readonly delay: number | null;
   readonly number: number;
   readonly captured: bigint;
   readonly received: bigint;
-  /** Numbers missing in this session. */
+  /** Numbers missing in the current session. */
   readonly gaps: number;
   readonly name: string;
   readonly type: string;
 }
 
-/** Sums at a moment. */
+/** Counters at one time. */
 interface CounterSample {
   readonly at: number;
   readonly frames: number;
@@ -58,17 +58,17 @@ interface CounterSample {
 export class SourceStats {
   readonly stream: string;
   readonly source: string;
-  /** Since the server began. */
+  /** Frames and bytes stored since the server started. */
   frames = 0;
   bytes = 0;
-  /** Numbers that senders and server gave up, since the server began. */
+  /** Numbers given up by senders or the server, since the server started. */
   lost = 0;
-  /** Of delays: frames in each class, and their sum in milliseconds. */
+  /** Delay histogram: frames per bucket, and the sum of all delays. */
   readonly delayCounts = new Float64Array(delayBucketsMs.length + 1);
   delaySumMs = 0;
-  /** When a frame came last, in milliseconds since 1970. */
+  /** Time of the last stored frame, in ms since 1970. */
   receivedAt = 0;
-  /** Whether others took its place: the next frame begins anew. */
+  /** Whether `LiveSources` has forgotten this source. The next frame creates new statistics. */
   isEvicted = false;
   readonly #gapCounter = new GapCounter();
   #frame: FrameDescription | undefined;
@@ -79,14 +79,14 @@ export class SourceStats {
   #rate = 0;
   #bandwidth = 0;
   readonly #history = new Float32Array(historyLength * valuesPerEntry);
-  /** Entries of the history that were written; the next one goes where the oldest is. */
+  /** History entries written so far. The next one overwrites the oldest. */
   #entryCount = 0;
   #lastEntrySample: CounterSample;
   #lastEntryMissing = 0;
   readonly #listeners = new Set<() => void>();
   #notifiedFrames = 0;
 
-  /** @param now milliseconds since 1970 */
+  /** @param now ms since 1970 */
   constructor(stream: string, source: string, now: number) {
     this.stream = stream;
     this.source = source;
@@ -94,7 +94,7 @@ export class SourceStats {
     this.#samples = [this.#lastEntrySample];
   }
 
-  /** A frame was stored: called for each, so it does little. */
+  /** Records a stored frame. Runs for each frame, so it must be fast. */
   recordStored(origin: SourceInfo, frame: FrameDescription, crc32: number, now: number): void {
     const delay = now - Number(frame.captured) / 1e6;
     this.#delays[this.frames % maxDelaySamples] = delay;
@@ -106,7 +106,7 @@ export class SourceStats {
     this.bytes += frame.size;
     this.receivedAt = now;
     this.#gapCounter.add(origin.session, frame.sequence);
-    // What was sent again, or waited in a spool, is not the newest.
+    // A frame that was resent or came from a spool is not the newest.
     const isNewSession = this.#origin?.session !== origin.session;
     if (isNewSession || frame.sequence >= this.#frame!.sequence) {
       this.#frame = frame;
@@ -115,7 +115,7 @@ export class SourceStats {
     }
   }
 
-  /** These numbers will not come; `isLost` if that is because frames were lost. */
+  /** Records numbers that will not arrive; `isLost` if they were given up. */
   recordUnsent(session: string, first: number, last: number, isLost: boolean): void {
     if (isLost) {
       this.lost = Math.min(this.lost + last - first + 1, Number.MAX_SAFE_INTEGER);
@@ -123,7 +123,7 @@ export class SourceStats {
     } else this.#gapCounter.addPresent(session, first, last);
   }
 
-  /** The frame that came last, if one did. */
+  /** The newest frame, or undefined if none has arrived. */
   get newest(): NewestFrame | undefined {
     const [frame, origin] = [this.#frame, this.#origin];
     if (frame === undefined || origin === undefined) return undefined;
@@ -131,12 +131,12 @@ export class SourceStats {
     return { frame, session, crc32: this.#crc32, raw, received: this.receivedAt };
   }
 
-  /** Numbers missing in this session. */
+  /** Numbers missing in the current session. */
   get missing(): number {
     return this.#gapCounter.missing;
   }
 
-  /** Milliseconds from capture to receipt: the median of the last seconds, if anything came in them. */
+  /** Returns the median delay from capture to receipt in ms, or undefined without recent frames. */
   medianDelay(now: number): number | undefined {
     const sampleCount = Math.min(this.frames, maxDelaySamples);
     if (sampleCount === 0 || now - this.receivedAt > rateWindowSeconds * 2000) return undefined;
@@ -152,14 +152,14 @@ export class SourceStats {
     return this.#bandwidth;
   }
 
-  /** Once a second: how fast it is. `isEntry` if it is time for an entry of the history. */
+  /** Updates the rates. Called once a second; `isEntry` adds a history entry. */
   updateRates(now: number, isEntry: boolean): void {
     const { frames, bytes } = this;
     const sample = { at: now, frames, bytes };
     this.#samples.push(sample);
     if (this.#samples.length > rateWindowSeconds + 1) this.#samples.shift();
     const oldest = this.#samples[0]!;
-    // A clock that was set back, or a source that has only begun, tells nothing.
+    // The interval is too short if the clock was set back or the source has just begun.
     if (now - oldest.at >= 500) {
       const elapsedSeconds = (now - oldest.at) / 1000;
       this.#rate = (frames - oldest.frames) / elapsedSeconds;
@@ -184,7 +184,7 @@ export class SourceStats {
     this.#lastEntryMissing = missing;
   }
 
-  /** Rate, bandwidth and gaps of the last minutes, oldest first. */
+  /** Entries of rate, bandwidth and gaps, oldest first. */
   get history(): number[][] {
     const sampleCount = Math.min(this.#entryCount, historyLength);
     return Array.from({ length: sampleCount }, (_, index) => {
@@ -193,7 +193,7 @@ export class SourceStats {
     });
   }
 
-  /** What is shown of it, if anything came. */
+  /** Returns the current values, or undefined if no frame has arrived. */
   snapshot(now: number, mediaTypeOf: (newest: NewestFrame) => string): SourceSnapshot | undefined {
     const { newest } = this;
     if (newest === undefined) return undefined;
@@ -213,8 +213,8 @@ export class SourceStats {
   }
 
   /**
-   * @param listener is called when a frame came, often: it must only note that and return
-   * @returns what ends it
+   * @param listener called often, after frames were committed; must return quickly
+   * @returns a function that unsubscribes
    */
   subscribe(listener: () => void): () => void {
     if (this.#listeners.size === 0) this.#notifiedFrames = this.frames;
@@ -226,7 +226,7 @@ export class SourceStats {
     return this.#listeners.size > 0;
   }
 
-  /** Tells those who watch if anything came since they were told last. */
+  /** Calls the listeners if frames were stored since the last call. */
   notify(): void {
     if (this.#notifiedFrames === this.frames) return;
     this.#notifiedFrames = this.frames;

@@ -1,4 +1,4 @@
-/** What is told once a second of everything that is live, and of one source when it is asked for. */
+/** Builds the status sent once a second over `/events`, and the live part of one source. */
 import type { DiskSpace } from "../../store/directory/free-space.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { SourceTotals } from "../../store/journal/source-totals.ts";
@@ -8,13 +8,13 @@ import type { SourceStats, SourceSnapshot } from "./source-stats.ts";
 import type { LiveSources } from "./live-sources.ts";
 import { mediaType } from "../media-type.ts";
 
-/** Sources that are told of in one state: those from which something came last. */
+/** Limit of sources in one status. At the limit, sources with older frames are left out. */
 const maxStatusSources = 500;
 
-/** A source is live for so many milliseconds after its last frame. */
+/** Time after its last frame during which a source counts as live. */
 const liveTimeoutMs = 300_000;
 
-/** What the store holds, and what room it has. */
+/** Content and free space of the store. `free` and `total` are null if unknown. */
 export interface StoreStatus {
   readonly place: string;
   readonly frames: number;
@@ -28,7 +28,7 @@ export class StatusReporter {
   readonly #totals: SourceTotals;
   readonly #contents: StoreContents;
   readonly #connections: () => number;
-  /** The state of now, as text, for those who may see everything. */
+  /** Cached status of the current second, for clients that may read everything. */
   #fullJson: string | undefined;
   #diskSpace: DiskSpace | undefined;
   #diskSpaceAt = -Infinity;
@@ -47,7 +47,7 @@ export class StatusReporter {
     this.#unsubscribeTick = liveSources.onTick(() => (this.#fullJson = undefined));
   }
 
-  /** What is told once a second, as JSON. */
+  /** Returns the status as JSON, limited to what the principal may read. */
   jsonFor(principal: Principal): string {
     if (!principal.canReadAll) return toJson(this.#createState(principal));
     return (this.#fullJson ??= toJson(this.#createState(principal)));
@@ -83,13 +83,16 @@ export class StatusReporter {
     });
   }
 
-  /** Of everything that is stored, once that was summed up; before, of what came since the server began. */
+  /**
+   * Returns totals over the whole journal.
+   * Until the journal has been summed, returns the counts since the server started.
+   */
   #totalsOf(stats: SourceStats): { frames: number; bytes: number; lost: number } {
     if (!this.#totals.isComplete) return stats;
     return this.#totals.source(stats.stream, stats.source) ?? stats;
   }
 
-  /** One source, if it is live, with the last minutes. */
+  /** Returns the state and history of a live source; null if it is not live. */
   liveSourceState(
     stream: string,
     source: string,
@@ -101,7 +104,7 @@ export class StatusReporter {
     return state === undefined ? null : { ...state, history: stats.history };
   }
 
-  /** What the store holds. */
+  /** Returns content and free space of the store. The disk is measured at most once a second. */
   storeStatus(): StoreStatus {
     const { now } = this.#liveSources;
     if (Math.abs(now - this.#diskSpaceAt) >= 1000) {
@@ -119,7 +122,7 @@ export class StatusReporter {
     };
   }
 
-  /** A disk that cannot be asked is told of where frames are to be stored. */
+  /** Ignores errors here: the store reports an unreadable disk when it writes. */
   #measureDiskSpace(): DiskSpace | undefined {
     try {
       return this.#contents.diskSpace();
