@@ -1,20 +1,22 @@
-/** BMP files of pixels, for a decoder that reads no plain ones, and the kinds of plain colours there are. */
+/** Encodes pixels as BMP, which `Bun.Image` can decode, unlike raw and PPM frames. */
 import type { RawShape } from "../../frame.ts";
 
-/** Pixels row by row from the top, each of so many bytes. */
+/** Pixels row by row from the top. */
 export interface Pixels {
   readonly width: number;
   readonly height: number;
   readonly data: Uint8Array;
-  /** Where in a pixel blue, green and red are. */
+  /** Byte offsets of blue, green and red within a pixel. */
   readonly channels: readonly [number, number, number];
-  /** Bytes of a pixel; default 1. */
+  /** Bytes per pixel; default 1. */
   readonly bytesPerPixel?: number;
 }
 
 const headerBytes = 54;
 
-/** Raw formats by ffmpeg's names: where blue, green and red are, and bytes of a pixel. */
+/**
+ * Raw colour formats by ffmpeg's names: byte offsets of blue, green and red, and bytes per pixel.
+ */
 const rawColourFormats = new Map<string, { channels: Pixels["channels"]; bytesPerPixel: number }>([
   ["rgb24", { channels: [2, 1, 0], bytesPerPixel: 3 }],
   ["bgr24", { channels: [0, 1, 2], bytesPerPixel: 3 }],
@@ -25,9 +27,9 @@ const rawColourFormats = new Map<string, { channels: Pixels["channels"]; bytesPe
 ]);
 
 /**
- * The pixels of a raw frame in colours, or of a binary PPM of 8 bits; nothing if it is none.
+ * Returns the pixels of a raw colour frame or an 8-bit binary PPM. Undefined for other images.
  *
- * @throws {Error} if it is not whole, or of a raw format that is not known
+ * @throws {Error} if the frame is truncated, or its raw format is not supported
  */
 export function readColourPixels(bytes: Uint8Array, raw: RawShape | undefined): Pixels | undefined {
   if (raw !== undefined) {
@@ -57,7 +59,7 @@ function checkSize(pixels: Pixels & { bytesPerPixel: number }): Pixels {
   throw new Error(`The frame holds less than its ${width}x${height} pixels`);
 }
 
-/** A BMP of 24 bits. */
+/** Encodes pixels as a 24-bit BMP. */
 export function encodeBmp({
   width,
   height,
@@ -73,7 +75,7 @@ export function encodeBmp({
   view.setUint32(10, headerBytes, true);
   view.setUint32(14, 40, true);
   view.setInt32(18, width, true);
-  // Negative: from the top.
+  // A negative height means that rows start at the top.
   view.setInt32(22, -height, true);
   view.setUint16(26, 1, true);
   view.setUint16(28, 24, true);

@@ -1,4 +1,4 @@
-/** Makes JPEG of frames that are none, in a thread of its own, so that nobody waits for it who sends frames. */
+/** Worker that converts frames to JPEG, so that conversion does not delay receiving. */
 import { convertToJpeg, type ConversionRequest, type ConversionResult } from "./to-jpeg.ts";
 
 declare const self: {

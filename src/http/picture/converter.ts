@@ -1,11 +1,13 @@
-/** Has frames converted in another thread, which is there while it is needed. */
+/** Converts frames to JPEG in a worker. The worker starts on demand and stops when idle. */
 import type { RawShape } from "../../frame.ts";
 import type { ConversionResult } from "./to-jpeg.ts";
 
-/** A conversion that takes longer, in milliseconds, is given up, with the thread that does it. */
+/**
+ * Time limit of a conversion. After it the worker is terminated and all pending conversions fail.
+ */
 const conversionTimeoutMs = 10_000;
 
-/** The thread goes when nothing was converted for so many milliseconds. */
+/** Time without conversions after which the worker is terminated. */
 const idleTimeoutMs = 30_000;
 
 interface PendingConversion {
@@ -24,7 +26,7 @@ export class Converter {
     this.#createWorker = createWorker;
   }
 
-  /** A JPEG of the frame, or why there is none. Never rejects. */
+  /** Converts a frame to JPEG. Never rejects: a failure is part of the result. */
   convert(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefined): Promise<ConversionResult> {
     const id = ++this.#lastId;
     clearTimeout(this.#idleTimer);
@@ -41,7 +43,7 @@ export class Converter {
     const worker = this.#createWorker();
     worker.onmessage = ({ data }: MessageEvent<ConversionResult>) => this.#onResult(data);
     worker.onerror = ({ message }) => this.#abortAll(message);
-    // The types of the page, whose workers have no such thing, hold here too.
+    // The DOM types of the page apply here too, and their Worker has no `unref`.
     (worker as Worker & { unref(): void }).unref();
     return worker;
   }

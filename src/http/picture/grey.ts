@@ -1,48 +1,49 @@
 /**
- * Reads grey pictures that a browser cannot show as they are (PNG and PGM of 8 and 16 bits, raw grey) and finds the
- * range in which their values lie. Pure functions, without a page: the viewer's server uses them as well.
+ * Decodes grey images that browsers cannot show as they are: PNG and PGM of 8 and 16 bits, and raw
+ * grey.
+ * Also finds the range of their values. Pure functions, used by the page and by the server.
  */
 
-/** How a raw frame lies in its bytes: `format` as ffmpeg names it. */
+/** Layout of a raw frame; `format` is ffmpeg's name. */
 export interface GreyShape {
   readonly width: number;
   readonly height: number;
   readonly format: string;
 }
 
-/** A picture of one value for each pixel, row by row from the top. */
+/** A grey image: one sample per pixel, row by row from the top. */
 export interface GreyImage {
   readonly width: number;
   readonly height: number;
   readonly samples: Uint8Array<ArrayBuffer> | Uint16Array<ArrayBuffer>;
-  /** The highest value that a sample can have. */
+  /** Highest possible sample value. */
   readonly maximum: number;
 }
 
-/** Where the values of a picture lie, but for the few that are far out. `low` is below `high`. */
+/** Range of sample values without outliers. `low` is less than `high`. */
 export interface GreyRange {
   readonly low: number;
   readonly high: number;
 }
 
-/** Kinds of pictures that `decodeGrey` reads. */
+/** Kinds of images that `decodeGrey` reads. */
 export type GreyKind = "png" | "pgm" | "raw";
 
-/** Says what is wrong with a picture, in one sentence. */
+/** Says in one sentence why an image cannot be decoded. */
 export class GreyError extends Error {
   override readonly name = "GreyError";
 }
 
-/** Pixels that a picture may have: more than any camera's, and no more memory than a page can have. */
+/** Pixel limit: above any camera's resolution, and low enough for the memory of a browser tab. */
 export const maxPixels = 2 ** 26;
 
 const pngSignature = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
-/** The signature and the first chunk, IHDR. */
+/** Length of the signature and the IHDR chunk. */
 const pngHeaderBytes = 33;
-/** Deflate makes at most so many bytes of one. */
+/** Maximum compression ratio of Deflate. */
 const maxDeflateRatio = 1032;
 
-/** Bytes of a sample, and whether the higher one comes first, by ffmpeg's names. */
+/** Raw grey formats by ffmpeg's names: bits per sample and byte order. */
 const rawGreyFormats = new Map<string, { bits: number; bigEndian: boolean }>([
   ["gray", { bits: 8, bigEndian: false }],
   ...[9, 10, 12, 14, 16].flatMap((bits) => [
@@ -51,7 +52,10 @@ const rawGreyFormats = new Map<string, { bits: number; bigEndian: boolean }>([
   ]),
 ]);
 
-/** Of what kind a frame is, by its first bytes and its shape; undefined if it is none that is read here. */
+/**
+ * Detects the kind of image by its first bytes, or by `raw`. Undefined if `decodeGrey` cannot read
+ * it.
+ */
 export function greyKind(bytes: Uint8Array, raw?: GreyShape | null): GreyKind | undefined {
   if (raw !== undefined && raw !== null) return rawGreyFormats.has(raw.format) ? "raw" : undefined;
   if (bytes.length > pngHeaderBytes && pngSignature.every((byte, index) => bytes[index] === byte)) {
@@ -64,9 +68,9 @@ export function greyKind(bytes: Uint8Array, raw?: GreyShape | null): GreyKind | 
 }
 
 /**
- * Reads a grey picture.
+ * Decodes a grey image.
  *
- * @throws {GreyError} if it is none, or not whole
+ * @throws {GreyError} if the image is truncated, damaged or of another kind
  */
 export async function decodeGrey(bytes: Uint8Array, raw?: GreyShape | null): Promise<GreyImage> {
   switch (greyKind(bytes, raw)) {
@@ -90,7 +94,7 @@ async function decodePng(bytes: Uint8Array): Promise<GreyImage> {
   const byteCount = (rowBytes + 1) * height;
   const chunks = idatChunks(bytes, view);
   const compressedBytes = chunks.reduce((sum, part) => sum + part.length, 0);
-  // What cannot come of so little is not given room either.
+  // Checks before allocating: so little data cannot inflate to the declared size.
   if (byteCount > compressedBytes * maxDeflateRatio) throw truncatedError("PNG", width, height);
   const rows = await inflate(chunks, byteCount);
   if (rows === undefined) throw truncatedError("PNG", width, height);
@@ -103,7 +107,7 @@ async function decodePng(bytes: Uint8Array): Promise<GreyImage> {
   };
 }
 
-/** The data of all IDAT chunks, up to the end or to what is missing. */
+/** Returns the data of all IDAT chunks, up to the end or to a truncated chunk. */
 function idatChunks(bytes: Uint8Array, view: DataView): Uint8Array<ArrayBuffer>[] {
   const chunks: Uint8Array<ArrayBuffer>[] = [];
   for (let at = pngSignature.length; at + 8 <= bytes.length;) {
@@ -119,7 +123,9 @@ function idatChunks(bytes: Uint8Array, view: DataView): Uint8Array<ArrayBuffer>[
   return chunks;
 }
 
-/** Exactly `size` bytes, or undefined if there are fewer or if they are damaged; more are not read. */
+/**
+ * Inflates exactly `byteCount` bytes and ignores the rest. Undefined if data is short or damaged.
+ */
 async function inflate(
   chunks: readonly Uint8Array<ArrayBuffer>[],
   byteCount: number,
@@ -139,14 +145,14 @@ async function inflate(
     }
     return result;
   } catch {
-    // The checksum at the end may be wrong or missing while all rows are there.
+    // The checksum at the end may be wrong or missing although all rows are complete.
     return filled >= byteCount ? result : undefined;
   } finally {
     reader.cancel().catch(() => {});
   }
 }
 
-/** Takes the filters off all rows (PNG, section 9): each was applied to bytes, not to samples. */
+/** Reverses the row filters (PNG, section 9), which apply to bytes and not to samples. */
 function unfilter(
   rows: Uint8Array,
   rowBytes: number,
@@ -159,7 +165,7 @@ function unfilter(
     const filter = rows[from]!;
     const row = unfiltered.subarray(y * rowBytes, (y + 1) * rowBytes);
     row.set(rows.subarray(from + 1, from + 1 + rowBytes));
-    // Above the first row there are zeros.
+    // The row above the first one counts as zeros.
     const above =
       y === 0 ? new Uint8Array(rowBytes) : unfiltered.subarray((y - 1) * rowBytes, y * rowBytes);
     unfilterRow(filter, row, above, pixelBytes);
@@ -214,7 +220,7 @@ function decodePgm(bytes: Uint8Array): GreyImage {
   }
   const count = width * height;
   if (bytes[1] === 0x32) {
-    // Each has a digit at least, and a blank but for the last.
+    // Each value takes at least one digit, and each but the last a space.
     if (bytes.length - header.offset < 2 * count - 1) throw truncatedError("PGM", width, height);
     const samples = maximum > 0xff ? new Uint16Array(count) : new Uint8Array(count);
     for (let index = 0; index < count; index++) {
@@ -224,7 +230,7 @@ function decodePgm(bytes: Uint8Array): GreyImage {
     }
     return { width, height, samples, maximum };
   }
-  // One blank ends the header.
+  // One whitespace byte ends the header.
   const data = bytes.subarray(
     header.offset + 1,
     header.offset + 1 + count * (maximum > 0xff ? 2 : 1),
@@ -234,10 +240,10 @@ function decodePgm(bytes: Uint8Array): GreyImage {
   return { width, height, samples, maximum };
 }
 
-/** Numbers in text, between blanks and comments. */
+/** Reads decimal numbers of a PGM, skipping whitespace and comments. */
 class PgmNumberReader {
   readonly #bytes: Uint8Array;
-  /** Of the first byte after the number that was read last. */
+  /** Offset of the first byte after the last number. */
   offset: number;
 
   constructor(bytes: Uint8Array, at: number) {
@@ -245,7 +251,7 @@ class PgmNumberReader {
     this.offset = at;
   }
 
-  /** The next; undefined where there is none. */
+  /** Returns the next number, or undefined if there is none. */
   next(): number | undefined {
     const bytes = this.#bytes;
     let at = this.offset;
@@ -255,7 +261,7 @@ class PgmNumberReader {
     }
     const start = at;
     let value = 0;
-    // Ten digits are more than any side or sample has.
+    // Ten digits exceed any valid side or sample.
     for (; at < bytes.length && at - start < 10; at++) {
       const digit = bytes[at]! - 0x30;
       if (digit < 0 || digit > 9) break;
@@ -305,8 +311,9 @@ function truncatedError(kind: string, width: number, height: number): GreyError 
 }
 
 /**
- * Where the values lie, leaving out a share of the pixels at either end, so that a few hot or dead ones do not take
- * the contrast from all others. A picture of one value gets a range around it.
+ * Finds the range of values, ignoring the given share of pixels at either end.
+ * Without that, a few hot or dead pixels would take the contrast from the rest.
+ * An image of a single value gets a range around it.
  */
 export function greyRange({ samples }: Pick<GreyImage, "samples">, share = 0.005): GreyRange {
   const counts = new Uint32Array(samples instanceof Uint8Array ? 0x100 : 0x10000);
@@ -322,12 +329,12 @@ export function greyRange({ samples }: Pick<GreyImage, "samples">, share = 0.005
   return low < high ? { low, high } : { low: low - 1, high: high + 1 };
 }
 
-/** The picture in 8 bits, scaled so that its range goes from black to white. */
+/** Scales an image to 8 bits, so that `low` becomes 0 and `high` becomes 255. */
 export function stretch(
   { samples }: Pick<GreyImage, "samples">,
   { low, high }: GreyRange,
 ): Uint8Array<ArrayBuffer> {
-  // It rounds and holds what is outside at the ends.
+  // Uint8ClampedArray rounds, and limits values outside the range.
   const result = new Uint8ClampedArray(samples.length);
   const scale = 255 / (high - low);
   for (let index = 0; index < samples.length; index++) {

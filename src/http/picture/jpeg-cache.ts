@@ -1,4 +1,7 @@
-/** The newest frame of each source as a part of MJPEG: made once for all who watch, while somebody does. */
+/**
+ * Caches the newest frame of each source as an MJPEG part, so that all clients share one
+ * conversion.
+ */
 import { FramesError } from "../../errors.ts";
 import type { RawShape } from "../../frame.ts";
 import type { Converter } from "./converter.ts";
@@ -7,21 +10,21 @@ import type { SourceStats } from "../live/source-stats.ts";
 import type { LiveSources } from "../live/live-sources.ts";
 import { mediaType, toDecimalSeconds } from "../media-type.ts";
 
-/** Milliseconds between two conversions of one source, at least: 30 a second. */
+/** Minimum interval between two conversions of one source: 30 per second. */
 const conversionIntervalMs = 1000 / 30;
 
-/** A part goes so many milliseconds after somebody asked for it last. */
+/** Time since the last request after which an entry is removed. */
 const cacheTtlMs = 10_000;
 
-/** Between the parts; it is sent right behind a frame, since a browser shows that only then. */
+/** MJPEG boundary. Sent directly after each frame, because browsers show a frame only then. */
 export const mjpegBoundary = "frame";
 export const boundaryLine = `--${mjpegBoundary}\r\n`;
 
-/** A frame as it goes out to all who watch its source. */
+/** An MJPEG part, shared by all clients of a source. */
 export interface MjpegPart {
-  /** Headers, JPEG and the boundary behind it. */
+  /** Headers, JPEG and the following boundary. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** How many frames had come from the source with this one. */
+  /** Value of the source's frame count at this frame. */
   readonly serial: number;
 }
 
@@ -46,13 +49,16 @@ export class JpegCache {
     this.#unsubscribeTick = liveSources.onTick(() => this.#evictIdle());
   }
 
-  /** The newest frame of a source, or why it cannot be shown; nothing if it is gone. */
+  /**
+   * Returns the newest frame of a source, or the error if it cannot be converted.
+   * Undefined if the frame was removed from the store.
+   */
   async newest(stats: SourceStats): Promise<MjpegPart | FramesError | undefined> {
     const entry = this.#touchEntry(stats);
     const minSerial = stats.frames;
     for (;;) {
       const pending = await entry.pending;
-      // What was begun before the newest came is of one before.
+      // A conversion started before the newest frame arrived is of an older frame.
       if (pending instanceof FramesError || (pending !== undefined && pending.serial >= minSerial))
         return pending;
       const cached = await this.#newestFrames.newest(stats);
@@ -90,7 +96,7 @@ export class JpegCache {
     return jpeg instanceof FramesError ? jpeg : encodePart(cached, jpeg);
   }
 
-  /** A frame as JPEG, or why it cannot be. */
+  /** Converts a frame to JPEG, or returns the error that prevents it. */
   async toJpeg(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefined, name: string) {
     if (isJpeg(bytes)) return bytes;
     const { jpeg, failure } = await this.#converter.convert(bytes, raw);
@@ -119,7 +125,7 @@ function isJpeg(bytes: Uint8Array): boolean {
   return bytes[0] === 0xff && bytes[1] === 0xd8 && bytes[2] === 0xff;
 }
 
-/** One part, for all who watch. */
+/** Encodes an MJPEG part with its headers and the following boundary. */
 export function encodePart(
   cached: Pick<CachedFrame, "newest" | "serial">,
   jpeg: Uint8Array,

@@ -1,30 +1,30 @@
-/** The newest frame of each source that somebody asked for: read once, and kept for all who ask. */
+/** Caches the bytes of each source's newest frame, so that all clients share one read. */
 import { crc32 } from "node:zlib";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { SourceStats, NewestFrame } from "../live/source-stats.ts";
 import type { LiveSources } from "../live/live-sources.ts";
 
-/** Larger frames are not kept, and not shown live. */
+/** Size limit of a frame to be cached and shown live. */
 export const maxLiveFrameBytes = 32 << 20;
 
-/** Bytes of all copies; those that were asked for longest ago go. */
+/** Size limit of the cache. Above it, the least recently used entries are removed. */
 const maxCacheBytes = 128 << 20;
 
-/** A copy that nobody asked for goes after so many milliseconds. */
+/** Time since the last request after which an entry is removed. */
 const cacheTtlMs = 10_000;
 
-/** The bytes of a frame that came. */
+/** A frame with its bytes. */
 export interface CachedFrame {
   readonly newest: NewestFrame;
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** How many frames had come from the source with this one. */
+  /** Value of the source's frame count at this frame. */
   readonly serial: number;
 }
 
 interface FrameCacheEntry {
   cached: CachedFrame | undefined;
   reading: Promise<CachedFrame | undefined> | undefined;
-  /** Frames that had come when the last reading began. */
+  /** Value of the source's frame count when the last read began. */
   serial: number;
   lastUsedAt: number;
 }
@@ -32,7 +32,7 @@ interface FrameCacheEntry {
 export class NewestFrameCache {
   readonly #contents: StoreContents;
   readonly #liveSources: LiveSources;
-  /** The place that was asked for last is the last. */
+  /** Entries in order of use, most recent last. */
   readonly #entries = new Map<SourceStats, FrameCacheEntry>();
   #bytes = 0;
   readonly #unsubscribeTick: () => void;
@@ -44,15 +44,17 @@ export class NewestFrameCache {
   }
 
   /**
-   * The newest frame of a source, or the one before that is held if somebody took the newest away; nothing if
-   * that is gone as well, or too large.
+   * Returns the newest frame of a source.
+   * If its file was removed meanwhile, returns the previously cached frame.
+   * Undefined if there is none, or if the frame is too large.
    */
   async newest(stats: SourceStats): Promise<CachedFrame | undefined> {
     const minSerial = stats.frames;
     const entry = this.#touchEntry(stats);
     let { cached } = entry;
     while (entry.serial < minSerial || entry.reading !== undefined) {
-      // Who reads already may have begun before the newest came.
+      // A read in progress may have begun before the newest frame arrived, so the loop checks
+      // again.
       entry.reading ??= this.#readNewest(stats, entry).finally(() => (entry.reading = undefined));
       cached = await entry.reading;
     }
@@ -72,7 +74,7 @@ export class NewestFrameCache {
     return entry;
   }
 
-  /** Reads the newest, if there is one that can be held; gives what is held then. */
+  /** Reads the newest frame into the entry. On failure the entry keeps its previous frame. */
   async #readNewest(stats: SourceStats, entry: FrameCacheEntry): Promise<CachedFrame | undefined> {
     const { newest, stream, source } = stats;
     const serial = stats.frames;
@@ -93,11 +95,11 @@ export class NewestFrameCache {
     try {
       const blob = this.#contents.blob({ stream, source, name, size });
       const bytes = await blob?.bytes();
-      // What was changed or replaced since is not the frame.
+      // The file was changed or replaced since it was stored.
       if (bytes?.length !== size || crc32(bytes) !== newest.crc32) return undefined;
       return { newest, bytes, serial };
     } catch {
-      // It was moved away just now: the one before goes on being the newest that there is.
+      // The file was removed just now, so the previous frame remains the newest one.
       return undefined;
     }
   }

@@ -1,19 +1,20 @@
-/** Colours for values: from the coldest to the hottest of a picture. */
+/** Colour palettes that map sample values to colours, from low to high. */
 
-/** Names of palettes, in the order in which they are offered. */
+/** Palette names, in menu order. */
 export const paletteNames = ["grey", "iron", "inferno"] as const;
 export type PaletteName = (typeof paletteNames)[number];
 
 /** Red, green, blue. */
 type Colour = readonly [number, number, number];
 
-/** Control points at even distances. */
+/** Evenly spaced control points. */
 const controlPoints: Record<PaletteName, readonly Colour[]> = {
   grey: [
     [0, 0, 0],
     [255, 255, 255],
   ],
-  // The order of colours of thermal cameras' "iron"; the points are our own, for a lightness that rises evenly.
+  // The colour order is that of "iron" in thermal cameras. The points are our own, chosen so that
+  // lightness rises evenly.
   iron: [
     [0, 0, 10],
     [32, 0, 108],
@@ -40,14 +41,14 @@ const controlPoints: Record<PaletteName, readonly Colour[]> = {
   ],
 };
 
-/** Whether somebody's word is the name of a palette. */
+/** Returns whether `text` is a palette name. */
 export function isPaletteName(text: string): text is PaletteName {
   return (paletteNames as readonly string[]).includes(text);
 }
 
 const cache = new Map<PaletteName, Uint8Array<ArrayBuffer>>();
 
-/** 256 colours as red, green, blue, opaque. */
+/** Returns the palette's 256 colours as RGBA bytes, opaque. */
 export function paletteColours(name: PaletteName): Uint8Array<ArrayBuffer> {
   const cached = cache.get(name);
   if (cached !== undefined) return cached;
@@ -67,7 +68,7 @@ export function paletteColours(name: PaletteName): Uint8Array<ArrayBuffer> {
   return table;
 }
 
-/** Pixels as a canvas takes them, of values from 0 to 255. */
+/** Maps values from 0 to 255 to RGBA pixels for a canvas. */
 export function applyPalette(
   values: Uint8Array,
   name: PaletteName,

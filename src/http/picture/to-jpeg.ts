@@ -1,26 +1,29 @@
-/** A JPEG of a frame that is none: what a thermal camera saw is scaled first, or it would be almost black. */
+/**
+ * Converts a frame to JPEG.
+ * Grey frames of more than 8 bits are stretched first, because they would be almost black.
+ */
 import type { RawShape } from "../../frame.ts";
 import { decodeGrey, greyKind, greyRange, maxPixels, stretch } from "./grey.ts";
 import { encodeBmp, readColourPixels } from "./bitmap.ts";
 
-/** A frame to be converted. */
+/** A frame to convert. */
 export interface ConversionRequest {
   readonly id: number;
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly raw: RawShape | undefined;
 }
 
-/** What came of it: a JPEG, or why there is none. */
+/** The JPEG, or the reason why there is none. */
 export interface ConversionResult {
   readonly id: number;
   readonly jpeg?: Uint8Array<ArrayBuffer>;
   readonly failure?: string;
 }
 
-/** Of a scale to 100. */
+/** Quality from 0 to 100. */
 const jpegQuality = 85;
 
-/** Never throws. */
+/** Converts a frame to JPEG. Never throws: a failure is part of the result. */
 export async function convertToJpeg({
   id,
   bytes,
@@ -28,7 +31,7 @@ export async function convertToJpeg({
 }: ConversionRequest): Promise<ConversionResult> {
   try {
     const jpeg = (await encodeJpeg(bytes, raw)) as Uint8Array<ArrayBuffer>;
-    // It is moved to the other thread whole.
+    // The whole buffer is transferred to the main thread, so it must contain nothing else.
     return { id, jpeg: jpeg.byteLength === jpeg.buffer.byteLength ? jpeg : jpeg.slice() };
   } catch (error) {
     return { id, failure: error instanceof Error ? error.message : String(error) };
@@ -41,12 +44,12 @@ async function encodeJpeg(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefi
     .bytes();
 }
 
-/** The frame in a format that Bun reads. */
+/** Returns the frame in a format that `Bun.Image` decodes. */
 async function toDecodableImage(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefined) {
   if (greyKind(bytes, raw) !== undefined) {
     const grey = await decodeGrey(bytes, raw);
     const { width, height, samples, maximum } = grey;
-    // Eight bits are what a screen shows anyway.
+    // 8-bit samples are not stretched, because a screen shows them as they are.
     const isEightBit = samples instanceof Uint8Array && maximum === 0xff;
     const values = isEightBit ? samples : stretch(grey, greyRange(grey));
     return encodeBmp({ width, height, data: values, channels: [0, 0, 0] });
