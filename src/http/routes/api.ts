@@ -8,14 +8,18 @@ import type { RouteRequest } from "../request.ts";
 import type { HttpContext } from "../context.ts";
 import { framePath, mediaType } from "../media-type.ts";
 
-/** Entries of a list, if nothing else is asked for and at most. */
+/** Entries per list: default and maximum of `?limit=`. */
 const defaultLimit = 100;
 const maxLimit = 500;
 
-/** Sources whose nearest frame is told of one moment. */
+/** Limit of sources in one `moment` response. */
 const maxMomentSources = 100;
 
-/** The answer to `/api/…`, whose parts these are; nothing if there is no such list. */
+/**
+ * Handles `/api/…`. Returns undefined if there is no such resource.
+ *
+ * @param parts decoded path parts after `/api`
+ */
 export async function handleApi(
   req: RouteRequest,
   context: HttpContext,
@@ -78,7 +82,7 @@ async function handleStream(req: RouteRequest, context: HttpContext, name: strin
   return jsonResponse(await streamJson(req, context, name));
 }
 
-/** A stream with its sources. */
+/** Describes a stream and those of its sources that the client may read. */
 async function streamJson({ principal }: RouteRequest, context: HttpContext, stream: string) {
   const { catalog, status, pause } = context;
   const sources = [];
@@ -170,7 +174,7 @@ async function handleGaps(req: RouteRequest, context: HttpContext, stream: strin
   return jsonResponse({ gaps, next });
 }
 
-/** A frame as JSON. */
+/** Describes a stored frame. */
 export function frameJson(frame: FrameRecord) {
   const { stream, source, name, sequence, session, size, crc32, captured, received } = frame;
   return {
@@ -228,7 +232,7 @@ function parseGapCursor(cursor: string): GapPosition {
       return position as unknown as GapPosition;
     }
   } catch {
-    // It is said below.
+    // Throws the same error as for a cursor of the wrong form, below.
   }
   throw usageError("Cannot read the cursor: give one that an answer had");
 }
@@ -241,7 +245,7 @@ function parseLimit({ url }: RouteRequest): number {
   return Math.min(limit, maxLimit);
 }
 
-/** @throws {FramesError} `usage` */
+/** @throws {FramesError} `usage` if the text is no whole number of up to 15 digits */
 export function parseWholeNumber(text: string): number {
   if (!/^\d{1,15}$/.test(text))
     throw usageError(`Cannot read ${JSON.stringify(text.slice(0, 50))}: expected a number`);

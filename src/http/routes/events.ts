@@ -1,4 +1,4 @@
-/** `/events`: what is live, once a second, and what goes wrong, as it happens. */
+/** `/events`: server-sent events with the status once a second, and problems as they happen. */
 import { toJson } from "../responses.ts";
 import type { Principal } from "../auth/access.ts";
 import type { RouteRequest } from "../request.ts";
@@ -9,10 +9,10 @@ import type { EndReason } from "../stream-clients.ts";
 
 const headers = { "Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no" };
 
-/** Problems that wait for one reader; of more the oldest go. */
+/** Limit of problems queued for one client. At the limit the oldest is dropped. */
 const maxQueuedProblems = 100;
 
-/** @throws {FramesError} `full` */
+/** @throws {FramesError} `full` if there are too many streaming clients, `stopping` */
 export function handleEvents(req: RouteRequest, context: HttpContext): Response {
   if (req.request.method === "HEAD") return new Response(null, { headers });
   const client = req.clients.add("events", req.principal);
@@ -20,7 +20,7 @@ export function handleEvents(req: RouteRequest, context: HttpContext): Response 
   return new Response(createBody(client, new EventBody(context, req.principal)), { headers });
 }
 
-/** Whether somebody may hear of a problem. */
+/** Returns whether the principal may read a problem. */
 export function canReadProblem(principal: Principal, { stream, source }: Problem): boolean {
   if (principal.canReadAll) return true;
   return stream !== null && source !== null && principal.canRead(stream, source);
@@ -30,7 +30,7 @@ class EventBody implements BodySource {
   readonly #context: HttpContext;
   readonly #principal: Principal;
   #problems: Problem[] = [];
-  /** A state is due at once, and then once a second. */
+  /** The first status is sent immediately, then one per second. */
   #isStateDue = true;
   #resolveWait: (() => void) | undefined;
   readonly #unsubscribeTick: () => void;
@@ -64,7 +64,7 @@ class EventBody implements BodySource {
     this.#problems = [];
     if (this.#isStateDue) {
       this.#isStateDue = false;
-      // Sums that are not in step yet are in the next one.
+      // Does not wait for the refresh: the next status contains the updated totals.
       this.#context.refresh().catch(() => {});
       text += formatEvent("state", this.#context.status.jsonFor(this.#principal));
     }
@@ -81,7 +81,7 @@ class EventBody implements BodySource {
   }
 }
 
-/** JSON holds no line break, so that one line has it all. */
+/** JSON contains no line break, so one `data:` line is enough. */
 function formatEvent(name: string, data: string): string {
   return `event: ${name}\ndata: ${data}\n\n`;
 }

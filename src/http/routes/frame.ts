@@ -1,4 +1,4 @@
-/** A frame as an answer: whole or in part, known by its checksum, and in memory only if it is small. */
+/** Responds with a stored frame: whole or a byte range, with ETag and checksum verification. */
 import { crc32 } from "node:zlib";
 import type { FrameDescription, RawShape } from "../../frame.ts";
 import { FramesError } from "../../errors.ts";
@@ -7,17 +7,17 @@ import type { RouteRequest } from "../request.ts";
 import type { HttpContext } from "../context.ts";
 import { contentDisposition, mediaType, toDecimalSeconds } from "../media-type.ts";
 
-/** What is answered from memory; larger frames are read as they go out. */
+/** Size limit for responses from memory. Larger frames are read while they are sent. */
 const maxInMemoryBytes = 1 << 20;
 
-/** Larger frames than this are not read through before they go out; bytes that are read at a time. */
+/** Size limit for verifying the checksum before sending, and bytes per read. */
 const maxVerifiedBytes = 64 << 20;
 const readChunkBytes = 1 << 20;
 
-/** Whoever reads nothing of an answer for so many seconds is gone. */
+/** Time after which a client that reads nothing is disconnected. */
 const idleTimeoutSeconds = 120;
 
-/** A frame that is there, or was. */
+/** A frame to respond with. Its file may have been removed. */
 export interface ServedFrame {
   readonly stream: string;
   readonly source: string;
@@ -26,16 +26,17 @@ export interface ServedFrame {
   readonly raw: RawShape | undefined;
 }
 
-/** Part of a frame: its first byte, and the one behind its last. */
+/** Byte range of a frame: `from` inclusive, `to` exclusive. */
 interface ByteRange {
   readonly from: number;
   readonly to: number;
 }
 
 /**
- * Answers with a frame, or with the part that is asked for.
+ * Responds with a frame or the requested byte range.
  *
- * @param cachedBytes its bytes, if they are in memory already
+ * @param cachedBytes the frame's bytes, if they are in memory already
+ * @throws {FramesError} `missing` if the file was removed, `damaged` if its checksum is wrong
  */
 export async function frameResponse(
   req: RouteRequest,
@@ -77,7 +78,7 @@ export async function frameResponse(
   }
   req.setIdleTimeout(idleTimeoutSeconds);
   const body = blob!.slice(byteRange.from, byteRange.to);
-  // Bun reads it as it goes out; of a bucket's it would make an answer that leads there.
+  // Bun streams a local file. For an S3 file it would redirect the client to the bucket.
   if (contents.fetch === undefined) return new Response(body, { status, headers });
   headers["Content-Length"] = String(length);
   return new Response(body.stream(), { status, headers });
@@ -92,7 +93,7 @@ function frameHeaders({ frame, crc32: crc, raw }: ServedFrame): Record<string, s
     "X-Timestamp": toDecimalSeconds(frame.captured),
     ETag: `"${crc.toString(16).padStart(8, "0")}-${frame.size}"`,
     "Accept-Ranges": "bytes",
-    // Another frame may take the place of this one.
+    // A later frame may replace this one under the same name.
     "Cache-Control": "private, no-cache",
   };
 }
@@ -104,7 +105,10 @@ function matchesETag(header: string | null, etag: string): boolean {
     .some((item) => item.trim() === "*" || item.trim().replace(/^W\//, "") === etag);
 }
 
-/** What is asked for; all of it unless that is one part that can be understood; nothing if it is not there. */
+/**
+ * Parses the Range header. Returns the whole frame unless there is one valid range.
+ * Undefined if the range lies outside the frame.
+ */
 function parseRange(request: Request, size: number, etag: string): ByteRange | undefined {
   const whole = { from: 0, to: size };
   const range = request.headers.get("Range");
@@ -122,7 +126,7 @@ function parseRange(request: Request, size: number, etag: string): ByteRange | u
   return { from, to: last === "" ? size : Math.min(size, Number(last) + 1) };
 }
 
-/** Whether a large frame is what was stored. */
+/** Returns whether the stored bytes match the checksum. Reads in chunks. */
 async function hasStoredChecksum(
   blob: Blob,
   { frame, crc32: expected }: ServedFrame,

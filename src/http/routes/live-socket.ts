@@ -1,4 +1,7 @@
-/** `/live`: the frames of the sources that a page watches, each as fresh as the page can show it. */
+/**
+ * `/live`: WebSocket that sends the newest frames of the sources a page watches.
+ * A new frame of a source is sent only after the page has shown the previous one.
+ */
 import type { ServerWebSocket } from "bun";
 import type { Principal } from "../auth/access.ts";
 import { toJson } from "../responses.ts";
@@ -8,26 +11,29 @@ import type { SourceStats } from "../live/source-stats.ts";
 import { mediaType } from "../media-type.ts";
 import type { EndReason, StreamClient } from "../stream-clients.ts";
 
-/** Sources that one page watches. */
+/** Limit of sources per socket. */
 const maxSubscriptions = 64;
 
-/** Letters of a name: no store has longer ones, and what is watched is remembered. */
+/**
+ * Limit of a stream or source name in UTF-16 code units. No store has longer names.
+ * The limit bounds memory, because watched sources are remembered.
+ */
 const maxNameLength = 1024;
 
-/** With so many bytes unread, nothing more is sent. */
+/** Limit of unread bytes per socket. Above it nothing is sent. */
 const maxBufferedBytes = 4 << 20;
 
-/** Codes of WebSocket for what ended it. */
+/** WebSocket close codes (RFC 6455, section 7.4.1). */
 const goingAway = 1001;
 const policyViolation = 1008;
 
-/** A source that is watched. */
+/** A watched source. `index` is its position in the client's last list. */
 interface Subscription {
   index: number;
   readonly stats: SourceStats;
-  /** Frames that had come with the one that was sent last. */
+  /** Value of the source's frame count at the last frame sent. */
   serial: number;
-  /** Whether a frame is under way that the page has not shown. */
+  /** Whether a frame was sent that the page has not confirmed with `took`. */
   isInFlight: boolean;
   isReading: boolean;
   readonly unsubscribe: () => void;
@@ -99,12 +105,12 @@ export class LiveSocket {
     void this.#send(subscription);
   }
 
-  /** There is room again for what waited. */
+  /** Called when the socket's buffer has drained: sends what had no room. */
   onDrain(): void {
     for (const subscription of this.#subscriptions) void this.#send(subscription);
   }
 
-  /** Sends the newest frame, if there is one that was not sent, and room for it. */
+  /** Sends the newest frame unless it was sent already, one is in flight, or the buffer is full. */
   async #send(subscription: Subscription): Promise<void> {
     const { stats } = subscription;
     if (subscription.isInFlight || subscription.isReading || stats.frames === subscription.serial)
@@ -116,13 +122,13 @@ export class LiveSocket {
     subscription.isReading = false;
     if (!this.#subscriptions.includes(subscription)) return;
     if (cached === undefined || cached.serial <= subscription.serial) {
-      // It is gone, or too large; the next one may not be.
+      // The frame was removed or is too large. Waits for the next one.
       subscription.serial = seenFrames;
       return;
     }
     const message = encodeMessage(subscription, cached);
     if (this.#bufferedBytes > maxBufferedBytes || !this.#client.hasRoomFor(message.length)) {
-      // It is sent when there is room, or a newer one.
+      // Sent later, by `onDrain` or with a newer frame.
       return;
     }
     if (subscription.serial > 0) this.#client.countDropped(cached.serial - subscription.serial - 1);
@@ -148,7 +154,7 @@ export class LiveSocket {
   }
 }
 
-/** Length of the header, the header, and the frame as it is. */
+/** Encodes the header length (4 bytes, big-endian), the JSON header and the frame. */
 function encodeMessage(
   { index, stats, serial }: Subscription,
   { newest, bytes, serial: newSerial }: CachedFrame,

@@ -1,4 +1,4 @@
-/** `/metrics`: what Prometheus reads, in its text format 0.0.4. */
+/** `/metrics`: Prometheus text format 0.0.4. */
 import type { RouteRequest } from "../request.ts";
 import type { HttpContext } from "../context.ts";
 import { delayBucketsSeconds, type SourceStats } from "../live/source-stats.ts";
@@ -6,16 +6,18 @@ import { streamClientKinds } from "../stream-clients.ts";
 
 const headers = { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" };
 
-/** Sources, and streams, that have series of their own: those from which something came last. */
+/**
+ * Limit of sources and streams with their own series. Sources with the newest frames come first.
+ */
 const maxSourceSeries = 1000;
 const maxStreamSeries = 100;
 
-/** What the others are called. */
+/** Label value of the combined series for sources and streams over the limit. */
 const otherLabel = "other";
 
 type Labels = Readonly<Record<string, string>>;
 
-/** A metric with its series. */
+/** One metric with all its series, as text. */
 class Metric {
   readonly #lines: string[];
   readonly #name: string;
@@ -56,12 +58,14 @@ export async function handleMetrics(req: RouteRequest, context: HttpContext): Pr
   return new Response(metrics.map(({ text }) => text).join(""), { headers });
 }
 
-/** A source that is called like what sums up the others is one of them. */
+/**
+ * Returns whether the source's own labels equal those of the combined series. It is counted there.
+ */
 function hasOtherLabel({ stream, source }: SourceStats): boolean {
   return stream === otherLabel && source === otherLabel;
 }
 
-/** Of each source what came since the server began. */
+/** Counters and gauges of each source, since the server started. */
 function sourceMetrics(sources: readonly SourceStats[], now: number): Metric[] {
   const stored = new Metric("frames_stored_total", "counter", "Frames stored since the start.");
   const bytes = new Metric(
@@ -111,7 +115,7 @@ function sourceMetrics(sources: readonly SourceStats[], now: number): Metric[] {
   return [stored, bytes, lost, missing, age, rate];
 }
 
-/** From capture to receipt, of each stream. */
+/** Histogram of the delay from capture to receipt, per stream. */
 function delayMetric(sources: readonly SourceStats[]): Metric {
   const metric = new Metric(
     "frames_receipt_delay_seconds",
@@ -138,7 +142,7 @@ function delayMetric(sources: readonly SourceStats[]): Metric {
   return metric;
 }
 
-/** Of the server as a whole. */
+/** Metrics of the whole server. */
 function serverMetrics({ clients }: RouteRequest, context: HttpContext): Metric[] {
   const { liveSources, status, started, storeError } = context;
   const { version, connections, refusals } = context.server;

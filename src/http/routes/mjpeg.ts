@@ -1,4 +1,6 @@
-/** A source as MJPEG, live: each part is the newest frame at the time when there is room for it. */
+/**
+ * `latest.mjpeg`: streams a source as MJPEG. A slow client skips frames and gets the newest one.
+ */
 import { FramesError } from "../../errors.ts";
 import { notFound, errorResponse } from "../responses.ts";
 import type { RouteRequest } from "../request.ts";
@@ -11,11 +13,14 @@ import type { StreamClient } from "../stream-clients.ts";
 
 const headers = {
   "Content-Type": `multipart/x-mixed-replace; boundary=${mjpegBoundary}`,
-  // Some proxies would wait until they have much.
+  // Keeps nginx from buffering the stream.
   "X-Accel-Buffering": "no",
 };
 
-/** @throws {FramesError} */
+/**
+ * @throws {FramesError} `missing` if the source does not exist, `full` or `stopping` if it cannot
+ * stream
+ */
 export async function handleMjpeg(
   req: RouteRequest,
   context: HttpContext,
@@ -36,7 +41,10 @@ export async function handleMjpeg(
   return new Response(createBody(client, body), { headers });
 }
 
-/** What is shown at once: of a source that is not live the frame that was captured last. */
+/**
+ * Returns the first part for a source that is not live: the stored frame captured last.
+ * Undefined for a live source, or if there is no frame to show.
+ */
 async function createFirstPart(
   { contents, catalog, jpegCache }: HttpContext,
   stream: string,
@@ -45,7 +53,7 @@ async function createFirstPart(
 ): Promise<Uint8Array | FramesError | undefined> {
   if (stats?.newest !== undefined) {
     const part = await jpegCache.newest(stats);
-    // The stream makes its own; this one only had to be possible.
+    // Only checks that the frame can be converted. `MjpegBody` produces its own parts.
     return part instanceof FramesError ? part : undefined;
   }
   const stored = catalog.newest(stream, source);
@@ -67,7 +75,7 @@ class MjpegBody implements BodySource {
   readonly #client: StreamClient;
   #firstPart: Uint8Array | undefined;
   #isStarted = false;
-  /** Frames that had come with the one that was given last. */
+  /** Value of the source's frame count at the last part returned. */
   #serial = 0;
   #resolveWait: (() => void) | undefined;
   #unsubscribe: () => void = () => {};
@@ -88,7 +96,7 @@ class MjpegBody implements BodySource {
     this.#unsubscribe = unsubscribe;
   }
 
-  /** Something came. */
+  /** Wakes `next` after a frame was committed or the client ended. */
   notify(): void {
     this.#resolveWait?.();
     this.#resolveWait = undefined;
@@ -111,14 +119,14 @@ class MjpegBody implements BodySource {
       }
       const seenFrames = this.#stats.frames;
       const part = await this.#jpegCache.newest(this.#stats);
-      // What cannot be shown, or is gone, is passed over.
+      // Skips a frame that was removed or cannot be converted.
       if (part === undefined || part instanceof FramesError) {
         this.#serial = seenFrames;
         continue;
       }
       const skipped = part.serial - this.#serial;
       if (skipped <= 0) {
-        // The newest is gone, and this one was shown.
+        // The newest frame was removed, and this older one was sent before.
         this.#serial = seenFrames;
         continue;
       }

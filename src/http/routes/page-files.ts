@@ -1,16 +1,19 @@
-/** The page's own files: inside the executable, or built at the first request where it runs from its source. */
+/**
+ * Serves the page's own files: embedded in the executable, or built at the first request when run
+ * from source.
+ */
 import page from "../page/index.html";
 
-/** One of them. */
+/** A file of the page. */
 interface PageFile {
   readonly body: Blob;
   readonly type: string;
   readonly etag: string;
-  /** Whether its name changes with its content. */
+  /** Whether its name contains a hash of its content. */
   readonly isImmutable: boolean;
 }
 
-/** What the page may do: what it is made of, and what this server answers. */
+/** Content-Security-Policy of the page: only its own files and this server's responses. */
 const pagePolicy = [
   "default-src 'none'",
   "script-src 'self'",
@@ -25,7 +28,7 @@ const pagePolicy = [
 
 let files: Promise<ReadonlyMap<string, PageFile>> | undefined;
 
-/** The file that the page has at this path of an address, such as `/`. */
+/** Returns the page's file at this URL path, such as `/`. Undefined if there is none. */
 export async function handlePageFile(
   path: string,
   request: Request,
@@ -56,7 +59,7 @@ async function loadFiles(): Promise<ReadonlyMap<string, PageFile>> {
   return new Map(entries);
 }
 
-/** Name, content and type of a file as it was built. */
+/** A file of the page's bundle. */
 interface BuiltFile {
   readonly path: string;
   readonly body: Blob;

@@ -1,4 +1,4 @@
-/** Which address is answered by whom. */
+/** Routes a request by its path. */
 import { FramesError } from "../../errors.ts";
 import type { FrameRecord } from "../../store/journal/catalog.ts";
 import { notFound, errorResponse } from "../responses.ts";
@@ -12,10 +12,14 @@ import { handleMjpeg } from "./mjpeg.ts";
 import { handlePageFile } from "./page-files.ts";
 import { LiveSocket } from "./live-socket.ts";
 
-/** Frames of up to so many bytes are answered from memory, when they are the newest. */
+/** Size limit for serving the newest frame from memory. */
 const maxInMemoryBytes = 1 << 20;
 
-/** The answer, or nothing to a request that became a WebSocket. */
+/**
+ * Returns the response, or undefined if the request became a WebSocket.
+ *
+ * @throws {FramesError} `missing` if there is no such path, or what a handler throws
+ */
 export async function route(
   req: RouteRequest,
   context: HttpContext,
@@ -40,9 +44,9 @@ export async function route(
 }
 
 /**
- * The parts of a path, each decoded by itself.
+ * Splits a path and percent-decodes each part.
  *
- * @throws {FramesError} `usage` if it cannot be decoded
+ * @throws {FramesError} `usage` if a part cannot be decoded
  */
 function parsePath(path: string): string[] {
   try {
@@ -56,7 +60,7 @@ function textResponse(text: string, status = 200): Response {
   return new Response(text, { status, headers: { "Content-Type": "text/plain; charset=utf-8" } });
 }
 
-/** Why not is for those who may see what belongs to no stream: it names the server's folders. */
+/** Shows the reason only to clients that may read everything, because it names server folders. */
 function handleReady({ principal }: RouteRequest, { storeError }: HttpContext): Response {
   if (storeError === undefined) return textResponse("ok\n");
   const reason = principal.canReadAll ? storeError.message : "Frames cannot be stored";
@@ -73,7 +77,10 @@ function handleLiveSocket(req: RouteRequest, context: HttpContext): Response | u
   return errorResponse(400, "usage", "The request for a WebSocket is not whole");
 }
 
-/** Of `S/sources/X…/what…`: a source may be called like what is asked of one. */
+/**
+ * Handles `/streams/S/sources/X…/…`. A source may be named like an endpoint, so a frame is looked
+ * up first.
+ */
 async function handleSource(
   req: RouteRequest,
   context: HttpContext,
@@ -105,7 +112,7 @@ async function handleSource(
   return undefined;
 }
 
-/** What somebody may not see is not there. */
+/** @throws {FramesError} `missing` if the client may not read the source, as if it did not exist */
 function checkCanRead({ principal }: RouteRequest, stream: string, source: string): void {
   if (!principal.canRead(stream, source)) throw notFound(`${stream} has no source ${source}`);
 }
@@ -130,7 +137,10 @@ async function findFrame(
   throw notFound(`${source} of ${stream} has no frame with number ${id}`);
 }
 
-/** The frame that came last, from memory if it is not large; of a source that is not live the last one stored. */
+/**
+ * Responds with the newest frame, from memory if it is small.
+ * For a source that is not live, responds with the stored frame captured last.
+ */
 async function handleLatest(
   req: RouteRequest,
   context: HttpContext,
