@@ -1,33 +1,33 @@
-/** What the server says and is asked, as src/viewer/API.md has it. */
+/** HTTP client of the page, and the JSON types of src/http/API.md. */
 /// <reference lib="dom" />
 
-/** Shape of a raw frame. */
+/** Layout of a raw frame. */
 export interface RawShapeJson {
   readonly width: number;
   readonly height: number;
   readonly format: string;
 }
 
-/** What a source does while the server runs. */
+/** Current values of a live source. */
 export interface LiveJson {
-  /** Frames a second. */
+  /** Frames per second. */
   readonly rate: number;
-  /** Bytes a second. */
+  /** Bytes per second. */
   readonly bandwidth: number;
-  /** From capture to receipt, in milliseconds. */
+  /** Median delay from capture to receipt in ms. */
   readonly delay: number | null;
-  /** Of the last frame, as the two times are. */
+  /** Number and times of the newest frame. */
   readonly number: number;
   readonly captured: string;
   readonly received: string;
   readonly gaps: number;
   readonly name: string;
   readonly type: string;
-  /** Rate, bandwidth and gaps, one entry for two seconds, oldest first. */
+  /** Rate, bandwidth and gaps; one entry per two seconds, oldest first. */
   readonly history?: readonly (readonly [number, number, number])[];
 }
 
-/** A source in `state`, once a second. */
+/** A source in the `state` event. */
 export interface SourceStateJson extends LiveJson {
   readonly stream: string;
   readonly source: string;
@@ -36,7 +36,7 @@ export interface SourceStateJson extends LiveJson {
   readonly lost: number;
 }
 
-/** A source of a stream that is stored. */
+/** A source of a stored stream. */
 export interface StoredSourceJson {
   readonly name: string;
   readonly frames: number;
@@ -107,17 +107,17 @@ export interface StoreJson {
   readonly total: number | string | null;
 }
 
-/** What comes once a second. */
+/** Data of the `state` event, sent once a second. */
 export interface StateJson {
   readonly time: string;
   readonly connections: number;
-  /** Null for who may see only some streams. */
+  /** Null if the client may not read everything. */
   readonly store: StoreJson | null;
   readonly sources: readonly SourceStateJson[];
   readonly senders: readonly SenderJson[];
 }
 
-/** An answer that is none: the status, 0 if there was no answer at all, and what the server said. */
+/** An error response. `status` is 0 if there was no response at all. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
 
@@ -129,10 +129,13 @@ export class ApiError extends Error {
   }
 }
 
-/** Milliseconds that an answer may take. */
+/** Time limit of a request. */
 const requestTimeoutMs = 20_000;
 
-/** Asks the server; who is not logged in is asked for the key, once, and then the question is asked again. */
+/**
+ * Sends requests to the server. On 401 it asks the user for the key and repeats the request.
+ * Concurrent requests share one prompt.
+ */
 export class ApiClient {
   readonly #askForKey: () => Promise<void>;
   #pendingKey: Promise<void> | undefined;
@@ -157,18 +160,30 @@ export class ApiClient {
     return (await response.json()) as T;
   }
 
-  /** The bytes of a frame. */
+  /**
+   * Fetches the bytes of a frame.
+   *
+   * @throws {ApiError}
+   */
   async bytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
     return new Uint8Array(await (await this.#fetch(path)).arrayBuffer());
   }
 
-  /** The page of a stream's frames of one source that the query asks for. */
+  /**
+   * Lists stored frames of a source. `query` selects the position and limit.
+   *
+   * @throws {ApiError}
+   */
   frames(stream: string, source: string, query: string): Promise<{ frames: FrameJson[] }> {
     const path = `/api/streams/${encodeURIComponent(stream)}/frames`;
     return this.get(`${path}?source=${encodeURIComponent(source)}&${query}`);
   }
 
-  /** Of each of these sources the frame that is nearest to a time. */
+  /**
+   * Returns each source's stored frame nearest to a time in ns since 1970.
+   *
+   * @throws {ApiError}
+   */
   async moment(stream: string, sources: readonly string[], at: bigint): Promise<FrameJson[]> {
     const names = sources.map((name) => `&source=${encodeURIComponent(name)}`).join("");
     const path = `/api/streams/${encodeURIComponent(stream)}/moment?at=${at}${names}`;
@@ -196,18 +211,22 @@ async function toApiError(response: Response): Promise<ApiError> {
     const { message } = (await response.json()) as { message?: unknown };
     if (typeof message === "string") return new ApiError(response.status, message);
   } catch {
-    // Something in between answered, in a language of its own.
+    // The response is not from this server, for example from a proxy.
   }
   return new ApiError(response.status, `The server answered with ${response.status}`);
 }
 
-/** Where a source's frames are. */
+/** Returns the URL path of a source, percent-encoding each part. */
 export function sourcePath(stream: string, source: string): string {
   const parts = source.split("/").map(encodeURIComponent).join("/");
   return `/streams/${encodeURIComponent(stream)}/sources/${parts}`;
 }
 
-/** What a frame's own address must begin with, so that no other is ever asked. */
+/**
+ * Returns the URL path of a frame.
+ * Ignores the server's `url` unless it is a path of this server, so that no other host is
+ * contacted.
+ */
 export function frameUrl({ url, stream, source, name }: FrameJson): string {
   if (url.startsWith("/streams/")) return url;
   return `${sourcePath(stream, source)}/frames/${encodeURIComponent(name)}`;

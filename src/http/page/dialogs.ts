@@ -1,8 +1,8 @@
-/** What opens over the page: the keys, the login, and the address for other programs. */
+/** Dialogs: keyboard shortcuts, login, stream address and failure. */
 /// <reference lib="dom" />
 import { button, element, setText } from "./dom.ts";
 
-/** Keys and what they do, in both views. */
+/** Keyboard shortcuts and their descriptions. */
 const shortcuts: readonly (readonly [string, string])[] = [
   ["?", "these keys"],
   ["space", "live: pause and go on; recorded: play and stop"],
@@ -21,21 +21,21 @@ const shortcuts: readonly (readonly [string, string])[] = [
 export class Dialogs {
   #shortcutsDialog: HTMLDialogElement | undefined;
 
-  /** Shows what the keys do. */
+  /** Shows the keyboard shortcuts. */
   showShortcuts(): void {
     this.#shortcutsDialog ??= createShortcutsDialog();
     if (!this.#shortcutsDialog.open) this.#shortcutsDialog.showModal();
   }
 
-  /** Whether something lies over the page, and has the keys for itself. */
+  /** Whether a dialog is open, which then receives all keys. */
   get isOpen(): boolean {
     return document.querySelector("dialog[open]") !== null;
   }
 
   /**
-   * Asks for the key, until `enter` takes one.
+   * Asks for the key until `submitKey` accepts one.
    *
-   * @param submitKey resolves with what is wrong, or with undefined when that was the key
+   * @param submitKey resolves with an error message, or with undefined if the key was accepted
    */
   askForKey(submitKey: (key: string) => Promise<string | undefined>): Promise<void> {
     const input = element("input", {
@@ -59,7 +59,7 @@ export class Dialogs {
         element("code", { text: "frames key" }),
         " shows there, or another that may receive.",
       ),
-      // Who keeps passwords keeps them under a name.
+      // Password managers store a password under a user name.
       element("input", {
         name: "username",
         autocomplete: "username",
@@ -72,7 +72,7 @@ export class Dialogs {
       element("div", { class: "buttons" }, submitButton),
     );
     const dialog = openDialog("login", "login-title", form);
-    // There is nothing behind it to go back to.
+    // Login cannot be cancelled, because the page shows nothing without it.
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     return new Promise((resolve) => {
       form.addEventListener("submit", (event) => {
@@ -92,7 +92,7 @@ export class Dialogs {
     });
   }
 
-  /** Shows an address of a source, which was copied if the browser let it be. */
+  /** Copies the address of a source to the clipboard if the browser permits it, and shows it. */
   async showAddress(source: string, address: string, expires: string | undefined): Promise<void> {
     let isCopied = true;
     try {
@@ -122,7 +122,7 @@ export class Dialogs {
     field.select();
   }
 
-  /** Says why something did not come about. */
+  /** Shows an error message. */
   showFailure(text: string): void {
     const dialog = openDialog(
       "failure",

@@ -1,11 +1,11 @@
-/** Makes and changes elements. What comes from strangers only ever becomes text. */
+/** Creates and changes elements. Text from the server is set as text, never as HTML. */
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 
-/** Attributes by name; `text` is what the element says, `undefined` and `false` leave an attribute out. */
+/** Attributes by name. `text` sets the text content; `undefined` and `false` omit the attribute. */
 export type Attributes = Readonly<Record<string, string | number | boolean | undefined>>;
 
-/** Makes an element with its attributes and children. */
+/** Creates an element with attributes and children. */
 export function element<Name extends keyof HTMLElementTagNameMap>(
   name: Name,
   attributes: Attributes = {},
@@ -21,7 +21,7 @@ export function element<Name extends keyof HTMLElementTagNameMap>(
   return created;
 }
 
-/** A button that does something. */
+/** Creates a button that calls `onClick`. */
 export function button(
   text: string,
   onClick: () => void,
@@ -32,30 +32,37 @@ export function button(
   return created;
 }
 
-/** The element of the page with this id, of this kind. */
+/**
+ * Returns the element with this id.
+ *
+ * @throws {Error} if there is none of this type
+ */
 export function byId<Kind extends HTMLElement>(id: string, kind: new () => Kind): Kind {
   const target = document.getElementById(id);
   if (!(target instanceof kind)) throw new Error(`The page has no ${id}`);
   return target;
 }
 
-/** Says something else, if it is something else: an unchanged text costs no layout. */
+/** Sets the text if it differs, because setting it again would cost a layout. */
 export function setText(node: Element, text: string): void {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Sets an attribute, if it changes. */
+/** Sets the attribute if it differs. */
 export function setAttribute(node: Element, name: string, value: string | number): void {
   const text = String(value);
   if (node.getAttribute(name) !== text) node.setAttribute(name, text);
 }
 
-/** The colour that the style sheet gives to a name. */
+/** Returns the value of a CSS colour variable. */
 export function cssColour(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-/** Gives a canvas as many pixels as it has on the screen, and its measures in units of the style sheet. */
+/**
+ * Matches a canvas to the device pixels and clears it. `width` and `height` are in CSS pixels.
+ * Undefined while the canvas is not laid out.
+ */
 export function fitCanvas(
   canvas: HTMLCanvasElement,
 ): { context: CanvasRenderingContext2D; width: number; height: number } | undefined {
@@ -73,7 +80,7 @@ export function fitCanvas(
   return { context, width, height };
 }
 
-/** What somebody who cannot see the page is told, and nothing is said twice in a row. */
+/** Announces a text to screen readers. Repeating the last text has no effect. */
 export function announce(text: string): void {
   const announcer = document.getElementById("announcer");
   if (announcer !== null) setText(announcer, text);

@@ -1,19 +1,19 @@
-/** Hears what the server tells once a second, for as long as the page is open. */
+/** Receives `/events` and reconnects, while the page is visible. */
 /// <reference lib="dom" />
 import type { ApiClient, ProblemJson, StateJson } from "./api.ts";
 
-/** Milliseconds without a word after which the server counts as away: it speaks once a second. */
+/** Time without an event after which the server counts as offline. It sends one every second. */
 const silenceTimeoutMs = 6_000;
 
-/** Milliseconds until the next attempt; the last stays. */
+/** Delays before successive reconnects; the last one repeats. */
 const reconnectDelaysMs = [500, 1_000, 2_000, 5_000];
 
 export interface EventHandlers {
   onState(state: StateJson): void;
-  /** All that are remembered, the oldest first, after each connection. */
+  /** Called after each connection with all remembered problems, newest first. */
   onProblems(problems: readonly ProblemJson[]): void;
   onProblem(problem: ProblemJson): void;
-  /** The server answers, or does no longer. */
+  /** Called with the state of the connection. */
   onOnlineChange(isOnline: boolean): void;
 }
 
@@ -23,13 +23,13 @@ export class EventStream {
   #source: EventSource | undefined;
   #timer = 0;
   #failures = 0;
-  /** Counts what was begun, so that an answer to an earlier attempt is known as such. */
+  /** Number of the current attempt, used to discard responses to earlier ones. */
   #attempt = 0;
 
   constructor(api: ApiClient, handlers: EventHandlers) {
     this.#api = api;
     this.#handlers = handlers;
-    // A page that nobody sees holds no connection: browsers have six for all pages of a server.
+    // A hidden page closes its connection, because browsers allow six per server over all tabs.
     document.addEventListener("visibilitychange", () => this.#setActive(!document.hidden));
     window.addEventListener("pagehide", () => this.#setActive(false));
     window.addEventListener("pageshow", ({ persisted }) => {
@@ -52,7 +52,7 @@ export class EventStream {
 
   async #connect(): Promise<void> {
     const attempt = ++this.#attempt;
-    // An EventSource does not say why it was turned away: this asks, and has the key asked for.
+    // EventSource does not report 401. This request does, and makes `ApiClient` ask for the key.
     try {
       const { problems } = await this.#api.get<{ problems: ProblemJson[] }>("/api/problems");
       if (attempt !== this.#attempt) return;

@@ -1,4 +1,4 @@
-/** One source of a recorded moment: its frame, what is known of it, and its download. */
+/** One source in the recorded view: its frame, facts about it, and the download link. */
 /// <reference lib="dom" />
 import { type ApiClient, type FrameJson, frameUrl } from "./api.ts";
 import { element, setAttribute, setText } from "./dom.ts";
@@ -18,7 +18,7 @@ export class FramePanel {
   readonly element: HTMLElement;
   readonly picture: Picture;
   readonly source: string;
-  /** Whether it can be seen on the screen. */
+  /** Whether the panel is on screen. */
   isVisible = false;
   readonly #api: ApiClient;
   readonly #radio = element("input", { type: "radio", name: "stepped" });
@@ -27,7 +27,7 @@ export class FramePanel {
   readonly #download = element("a", { class: "download", text: "Download", hidden: true });
   #frame: FrameJson | undefined;
 
-  /** @param onChoose is called when this is to be the source that is stepped through */
+  /** @param onChoose called when the user selects this source for stepping */
   constructor(
     api: ApiClient,
     stream: string,
@@ -65,7 +65,7 @@ export class FramePanel {
     );
   }
 
-  /** The frame that is shown. */
+  /** The frame shown. */
   get frame(): FrameJson | undefined {
     return this.#frame;
   }
@@ -75,7 +75,12 @@ export class FramePanel {
     this.element.classList.toggle("chosen", value);
   }
 
-  /** Shows a frame beside the moment that is meant. What is there already is not fetched again. */
+  /**
+   * Shows a frame and its offset from `at`. Does not fetch the current frame again.
+   *
+   * @param at requested time in ns since 1970
+   * @throws {ApiError}
+   */
   async show(frame: FrameJson, at: bigint): Promise<void> {
     const captured = parseNanoseconds(frame.captured) ?? at;
     const offset = toMilliseconds(captured - at);

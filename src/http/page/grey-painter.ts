@@ -1,25 +1,27 @@
-/** Paints grey pictures in workers: values become colours there, and the page stays quick. */
+/** Maps grey images to colours in workers, so that the page stays responsive. */
 /// <reference lib="dom" />
 import { decodeGrey, type GreyImage, type GreyRange, greyRange, stretch } from "../picture/grey.ts";
 import { applyPalette, type PaletteName } from "../picture/palette.ts";
 import type { RawShapeJson } from "./api.ts";
 
-/** What is to be painted. */
+/** An image to paint. */
 interface PaintRequest {
   readonly id: number;
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly raw: RawShapeJson | null;
-  /** Undefined: what fits the picture, iron for more than 8 bits. */
+  /** Undefined selects the default: iron for more than 8 bits, otherwise grey. */
   readonly palette: PaletteName | undefined;
-  /** The range of the picture before: `keep` takes it as it is, `follow` goes towards the new one. */
+  /**
+   * Range of the previous image. `keep` uses it unchanged, `follow` moves it towards the new one.
+   */
   readonly previousRange: GreyRange | undefined;
   readonly rangeMode: RangeMode;
 }
 
-/** How the range is found: anew for each picture, calmly from the one before, or not any more. */
+/** How the range is chosen: per image, smoothed from the previous one, or fixed. */
 export type RangeMode = "fresh" | "follow" | "keep";
 
-/** A grey picture and its colours. */
+/** A grey image with its colours. */
 export interface PaintedImage extends GreyImage {
   readonly pixels: Uint8ClampedArray<ArrayBuffer>;
   readonly range: GreyRange;
@@ -29,7 +31,7 @@ export interface PaintedImage extends GreyImage {
 type PaintResult =
   ({ readonly id: number } & PaintedImage) | { readonly id: number; readonly error: string };
 
-/** Part of the way that a range goes with each picture, so that one hot pixel does not make the rest flicker. */
+/** Share by which the range moves per image, so that one hot pixel does not cause flicker. */
 const rangeFollowShare = 0.25;
 
 async function paint({
@@ -58,7 +60,7 @@ function chooseRange(
   const width = previousRange.high - previousRange.low;
   const distance =
     Math.abs(newRange.low - previousRange.low) + Math.abs(newRange.high - previousRange.high);
-  // Another scene altogether, such as after a shutter.
+  // The scene changed completely, for example after a shutter, so smoothing would only delay.
   if (distance > width) return newRange;
   return {
     low: previousRange.low + (newRange.low - previousRange.low) * rangeFollowShare,
@@ -66,13 +68,13 @@ function chooseRange(
   };
 }
 
-/** What the worker has of its scope, which the types of a page do not know. */
+/** The worker's global scope, which the DOM types do not describe. */
 interface WorkerScope {
   onmessage: ((event: MessageEvent<PaintRequest>) => void) | null;
   postMessage(message: PaintResult, transfer: Transferable[]): void;
 }
 
-/** The other end: runs in a worker. */
+/** Handles paint requests inside the worker. */
 export function servePaintWorker(): void {
   const scope = globalThis as unknown as WorkerScope;
   scope.onmessage = ({ data }) => {
@@ -91,7 +93,7 @@ interface PendingPaint {
   reject(error: Error): void;
 }
 
-/** A worker, and what it has still to answer. */
+/** A worker and its unanswered requests. */
 class PaintWorker {
   readonly #worker: Worker;
   readonly #pending = new Map<number, PendingPaint>();
@@ -124,21 +126,22 @@ class PaintWorker {
   }
 }
 
-/** Paints in up to four workers. */
+/** Distributes paint requests over up to four workers. */
 export class GreyPainter {
   readonly #scriptUrl: string;
   readonly #workers: PaintWorker[] = [];
   readonly #maxWorkers = Math.max(1, Math.min(4, navigator.hardwareConcurrency - 1));
 
-  /** @param scriptUrl of the script whose worker runs `serveThermal` */
+  /** @param scriptUrl script that calls `servePaintWorker` when run as a worker */
   constructor(scriptUrl: string) {
     this.#scriptUrl = scriptUrl;
   }
 
   /**
-   * Gives the bytes away: their buffer is empty afterwards.
+   * Paints an image in the least busy worker. Transfers `request.bytes`, so its buffer is empty
+   * afterwards.
    *
-   * @throws {Error} saying what is wrong with the picture
+   * @throws {Error} with a message for the user if the image cannot be decoded
    */
   paint(request: Omit<PaintRequest, "id">): Promise<PaintedImage> {
     let leastBusy = this.#workers.toSorted(

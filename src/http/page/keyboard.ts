@@ -1,4 +1,4 @@
-/** What the keys do, in both views. They are listed in dialogs.ts. */
+/** Keyboard shortcuts of both views. `dialogs.ts` lists them for the user. */
 /// <reference lib="dom" />
 import type { Dialogs } from "./dialogs.ts";
 import type { LiveView } from "./live-view.ts";
@@ -12,7 +12,7 @@ export interface KeyboardTarget {
   togglePause(): void;
 }
 
-/** Listens for keys that nothing else on the page has use for. */
+/** Handles shortcut keys, unless a dialog is open or the user is typing. */
 export function listenForKeys(page: KeyboardTarget): void {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
@@ -34,7 +34,7 @@ function liveAction(
     case "p":
       return () => page.live.nextPalette();
     case " ":
-      // A button that has the focus is what the space bar presses.
+      // Space activates the focused control.
       return isActivatable(target) ? undefined : () => page.togglePause();
     default:
       return undefined;

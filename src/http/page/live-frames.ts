@@ -1,8 +1,8 @@
-/** Brings the frames of the sources that are looked at, as they come. */
+/** Receives live frames over the `/live` WebSocket and reconnects. */
 /// <reference lib="dom" />
 import type { RawShapeJson } from "./api.ts";
 
-/** What stands before a frame. */
+/** JSON header of a binary message. */
 export interface LiveHeader {
   readonly stream: string;
   readonly source: string;
@@ -12,19 +12,19 @@ export interface LiveHeader {
   readonly received: string;
   readonly type: string;
   readonly raw: RawShapeJson | null;
-  /** Frames that were passed over for this page since the one before. */
+  /** Frames dropped for this page since the previous one. */
   readonly skipped: number;
 }
 
-/** Sources that one page may watch. */
+/** Maximum number of sources that the server accepts per socket. */
 export const maxWatchedSources = 64;
 
 const maxReconnectDelayMs = 5_000;
 
-/** A source of a stream, as the server is asked for it. */
+/** A source as sent to the server. */
 export type SourceRef = readonly [stream: string, source: string];
 
-/** Shows a frame; resolves when it is on the page. */
+/** Shows a frame. Resolves when it is on the page, which requests the next one. */
 type ShowFrame = (header: LiveHeader, bytes: Uint8Array<ArrayBuffer>) => Promise<void>;
 
 export class LiveFrames {
@@ -39,7 +39,7 @@ export class LiveFrames {
     this.#showFrame = showFrame;
   }
 
-  /** From now on these are watched, and nothing else. */
+  /** Replaces the list of watched sources. */
   watch(list: readonly SourceRef[]): void {
     const next = list.slice(0, maxWatchedSources);
     if (JSON.stringify(next) === JSON.stringify(this.#watched)) return;
@@ -48,7 +48,7 @@ export class LiveFrames {
     else this.#sendWatchList();
   }
 
-  /** Whether the server answers: while it does not, it is not asked for frames either. */
+  /** Whether the server responds. While it does not, the socket does not reconnect. */
   set isOnline(value: boolean) {
     if (value === this.#isOnline) return;
     this.#isOnline = value;
@@ -56,7 +56,7 @@ export class LiveFrames {
     this.#connect();
   }
 
-  /** Connects, unless there is no use in it now. */
+  /** Connects if the server is online and sources are watched. */
   #connect(): void {
     const isIdle = this.#socket === undefined && this.#timer === 0;
     if (!isIdle || !this.#isOnline || this.#watched.length === 0) return;
@@ -82,7 +82,7 @@ export class LiveFrames {
     this.#socket = socket;
   }
 
-  /** Says what is watched; who watches nothing needs no connection. */
+  /** Sends the list of watched sources. Closes the socket if the list is empty. */
   #sendWatchList(): void {
     if (this.#socket?.readyState !== WebSocket.OPEN) return;
     if (this.#watched.length === 0) this.#socket.close();
@@ -96,7 +96,7 @@ export class LiveFrames {
     try {
       await this.#showFrame(header, bytes);
     } finally {
-      // The list may have changed meanwhile: the place counts in the one that was said last.
+      // The list may have changed meanwhile. The index refers to the list sent last.
       const index = this.#watched.findIndex(
         ([stream, source]) => stream === header.stream && source === header.source,
       );
@@ -107,7 +107,7 @@ export class LiveFrames {
   }
 }
 
-/** Header and frame of a message; undefined if it is not made as it should. */
+/** Splits a message into header and frame. Undefined if it is malformed. */
 function parseMessage(message: ArrayBuffer): [LiveHeader, Uint8Array<ArrayBuffer>] | undefined {
   if (message.byteLength < 4) return undefined;
   const length = new DataView(message).getUint32(0);

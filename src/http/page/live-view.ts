@@ -1,4 +1,4 @@
-/** The live view: every stream with its sources side by side, and the streams that are stored. */
+/** The live view: sources grouped by stream, and a table of stored streams. */
 /// <reference lib="dom" />
 import type { ApiClient, SourceStateJson, StateJson, StreamJson } from "./api.ts";
 import { SourceCard } from "./source-card.ts";
@@ -15,17 +15,17 @@ import { LiveFrames, type LiveHeader, type SourceRef } from "./live-frames.ts";
 import { formatHash } from "./route.ts";
 import type { GreyPainter } from "./grey-painter.ts";
 
-/** Milliseconds between frames of a source for who wants less motion, and of one that cannot be shown. */
+/** Interval between frames of a source with reduced motion, or after one that cannot be shown. */
 const reducedMotionIntervalMs = 1_000;
 
-/** A stream of which something came since the server started. */
+/** A stream that has received frames since the server started. */
 interface StreamGroup {
   readonly stream: string;
   readonly element: HTMLElement;
   readonly summary: HTMLElement;
   readonly cards: Map<string, SourceCard>;
   readonly grid: HTMLElement;
-  /** The server was asked for what it remembers. */
+  /** Whether the history of its sources was requested. */
   isHistoryRequested: boolean;
 }
 
@@ -93,7 +93,7 @@ export class LiveView {
     });
   }
 
-  /** Whether this view is the one that is shown: nothing is brought for the other. */
+  /** Whether this view is shown. While it is hidden, it receives no frames. */
   get isShown(): boolean {
     return this.#isShown;
   }
@@ -105,18 +105,18 @@ export class LiveView {
     this.#updateWatchList();
   }
 
-  /** Whether the server answers. */
+  /** Whether the server responds. */
   set isOnline(value: boolean) {
     this.#frames.isOnline = value;
   }
 
-  /** Pictures stand still; figures go on. */
+  /** Pauses the images. Figures are still updated. */
   set isPaused(value: boolean) {
     this.#isPaused = value;
     this.#updateWatchList();
   }
 
-  /** Once a second. */
+  /** Updates all cards. Called once a second. */
   update({ sources, time }: StateJson): void {
     const now = parseNanoseconds(time);
     this.#tickCount++;
@@ -129,7 +129,7 @@ export class LiveView {
     this.#updateEmptyNotice();
   }
 
-  /** The next palette of the picture that has the focus, or of all. */
+  /** Selects the next palette of the focused image, or of all images. */
   nextPalette(): void {
     const focused = document.activeElement?.closest(".card");
     const focusedCard =
@@ -207,7 +207,7 @@ export class LiveView {
     this.#updateWatchList();
   }
 
-  /** Asks once for each stream what its last minutes were. */
+  /** Requests the last five minutes of the stream's sources, once. */
   async #loadHistory(group: StreamGroup): Promise<void> {
     if (group.isHistoryRequested) return;
     group.isHistoryRequested = true;
@@ -218,11 +218,11 @@ export class LiveView {
         if (live !== null) group.cards.get(name)?.setHistory(live);
       }
     } catch {
-      // The plots begin now instead; whether the server is away is said elsewhere.
+      // Without a history the plots start now. The overview shows that the server is offline.
     }
   }
 
-  /** Whether the page itself is seen has changed. */
+  /** Called when the page becomes visible or hidden. */
   #onVisibilityChange(): void {
     this.#updateWatchList();
     if (document.hidden) return;
@@ -241,7 +241,7 @@ export class LiveView {
     const card = this.#groups.get(header.stream)?.cards.get(header.source);
     if (card === undefined || this.#isPaused) return;
     const hasPicture = await card.showFrame(header, frame);
-    // What cannot be shown is not worth its way either.
+    // Limits the rate of frames that cannot be shown, because they waste bandwidth.
     if (!hasPicture || this.#reducedMotion.matches)
       await new Promise((resolve) => setTimeout(resolve, reducedMotionIntervalMs));
   }
@@ -259,7 +259,7 @@ export class LiveView {
       this.#storedSection.hidden = this.#rows.childElementCount === 0;
       this.#updateEmptyNotice();
     } catch {
-      // What is there stays; whether the server is away is said elsewhere.
+      // Keeps the current rows. The overview shows that the server is offline.
     }
   }
 
@@ -298,7 +298,7 @@ function createStoredRow({ name, sources }: StreamJson): HTMLElement {
   return row;
 }
 
-/** First and last capture time of several sources. */
+/** Returns the first and last capture time over several sources. */
 export function captureRange(
   sources: readonly {
     readonly firstCaptured: string | null;
@@ -318,10 +318,10 @@ function formatTime(time: bigint | undefined): string {
   return time === undefined ? "–" : displayDateTime(time).slice(0, 19);
 }
 
-/** cam-2 comes before cam-10. */
+/** Numeric collation: cam-2 comes before cam-10. */
 const nameOrder = new Intl.Collator("en", { numeric: true });
 
-/** Puts an element among its siblings, which are sorted by an attribute. */
+/** Inserts an element among siblings that are sorted by the attribute `key`. */
 function insertSorted(parent: HTMLElement, child: HTMLElement, key: string, name: string): void {
   const next = [...parent.children].find(
     (sibling) => nameOrder.compare(sibling.getAttribute(key) ?? "", name) > 0,

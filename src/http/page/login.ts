@@ -1,19 +1,19 @@
-/** Who looks: nobody in particular where the server asks for no key, otherwise whoever logged in with one. */
+/** Login state of the page: asks for the key if the server needs one, and logs out. */
 /// <reference lib="dom" />
 import { type ApiClient, sourcePath } from "./api.ts";
 import type { Dialogs } from "./dialogs.ts";
 import { byId } from "./dom.ts";
 import { displayDateTime, parseNanoseconds } from "./format.ts";
 
-/** What the server says of a login. */
+/** Response of `GET /login`. */
 interface LoginStatus {
-  /** Whether it asks for keys at all. */
+  /** Whether the server needs a key. */
   readonly needed: boolean;
   /** Name of the key; null without a login. */
   readonly name: string | null;
 }
 
-/** Milliseconds between two questions: a login that nobody uses ends after hours. */
+/** Interval of the status request, which keeps a login from expiring while the page is open. */
 const statusIntervalMs = 3_600_000;
 
 export class PageLogin {
@@ -26,19 +26,21 @@ export class PageLogin {
     setInterval(() => void this.#loadStatus(), statusIntervalMs);
   }
 
-  /** Has the key asked for, if it is needed and was not given yet. */
+  /** Asks for the key if the server needs one and there is no login. */
   async start(): Promise<void> {
     const login = await this.#loadStatus();
     if (login?.needed === true && login.name === null) await this.askForKey();
   }
 
-  /** Asks for the key until there is one that the server takes. */
+  /** Asks for the key until the server accepts one. */
   async askForKey(): Promise<void> {
     await this.#dialogs.askForKey((key) => this.#submitKey(key));
     await this.#loadStatus();
   }
 
-  /** Shows where other programs find a source: with a token of its own where the server asks for keys. */
+  /**
+   * Shows the MJPEG address of a source. If the server has keys, the address contains a new token.
+   */
   async showAddress(api: ApiClient, stream: string, source: string): Promise<void> {
     try {
       const token = await api.post<{ address: string; expires: string | null }>("/api/tokens", {
@@ -48,7 +50,7 @@ export class PageLogin {
       const expires = parseNanoseconds(token.expires);
       await this.#dialogs.showAddress(
         source,
-        // Of what the server says only the path counts: how it is reached, this page knows.
+        // Uses only the path, because the host that the server reports may differ behind a proxy.
         location.origin + toPath(token.address, `${sourcePath(stream, source)}/latest.mjpeg`),
         expires === undefined ? undefined : `${displayDateTime(expires).slice(0, 16)} UTC`,
       );
@@ -57,7 +59,7 @@ export class PageLogin {
     }
   }
 
-  /** Gives the key to the server; what is wrong comes back as words. */
+  /** Sends the key to the server. Returns the error message, or undefined if it was accepted. */
   async #submitKey(key: string): Promise<string | undefined> {
     try {
       const response = await fetch("/login", {
@@ -82,7 +84,8 @@ export class PageLogin {
       this.#logout.title = login.name === null ? "" : `Logged in with the key ${login.name}`;
       return login;
     } catch {
-      // It is away, which is said elsewhere, and is asked again with whatever comes first.
+      // The overview shows that the server is offline. The next API request asks for the key if
+      // needed.
       return undefined;
     }
   }
@@ -91,7 +94,7 @@ export class PageLogin {
     try {
       await fetch("/logout", { method: "POST" });
     } finally {
-      // Nothing that was shown stays in the memory of the page.
+      // Reloads the page, so that nothing shown remains in memory.
       location.reload();
     }
   }

@@ -1,4 +1,4 @@
-/** What the head and the foot of the page say: the server, its store, who sends, and what went wrong. */
+/** Header and footer of the page: connection, store, senders and problems. */
 /// <reference lib="dom" />
 import type { ProblemJson, SenderJson, StateJson, StoreJson } from "./api.ts";
 import { announce, byId, element, setAttribute, setText } from "./dom.ts";
@@ -13,10 +13,10 @@ import {
   parseNanoseconds,
 } from "./format.ts";
 
-/** Problems that are shown, as many as the server remembers. */
+/** Limit of listed problems; the server remembers as many. */
 const maxProblems = 100;
 
-/** Milliseconds between two things that are read out. */
+/** Minimum interval between problems announced to screen readers. */
 const announceIntervalMs = 10_000;
 
 export class Overview {
@@ -45,7 +45,7 @@ export class Overview {
     this.#updateProblemCount();
   }
 
-  /** The server answers, or does no longer. */
+  /** Whether the server responds. */
   set isOnline(value: boolean) {
     if (value === this.#isOnline) return;
     const wasOnline = this.#isOnline;
@@ -110,7 +110,7 @@ export class Overview {
       setText(this.#senders, "Nobody is connected.");
       return;
     }
-    // A new list only where something else is said: what is selected in it stays selected.
+    // Rebuilds the list only if its text changed, so that a text selection survives.
     const lines = senders.map((sender) => formatSender(sender, now));
     const text = JSON.stringify(lines);
     if (this.#senders.dataset["said"] === text) return;
@@ -124,7 +124,7 @@ export class Overview {
     this.#senders.replaceChildren(senderList);
   }
 
-  /** All problems that the server remembers, oldest first. */
+  /** Replaces the list of problems, in any order. */
   setProblems(problems: readonly ProblemJson[]): void {
     const ordered = problems.toSorted((one, other) =>
       BigInt(one.time) < BigInt(other.time) ? 1 : -1,
@@ -133,7 +133,7 @@ export class Overview {
     this.#updateProblemCount();
   }
 
-  /** One more. */
+  /** Adds a new problem and announces it. */
   addProblem(problem: ProblemJson): void {
     this.#list.prepend(createProblemItem(problem));
     while (this.#list.childElementCount > maxProblems) this.#list.lastElementChild?.remove();

@@ -1,4 +1,4 @@
-/** Where the page begins, and the worker that paints grey pictures: both are this one script. */
+/** Entry point of the page, and of the paint worker, which runs the same script. */
 /// <reference lib="dom" />
 import { ApiClient } from "./api.ts";
 import { Dialogs } from "./dialogs.ts";
@@ -36,7 +36,7 @@ async function startPage(): Promise<void> {
   };
   window.addEventListener("hashchange", () => {
     applyRoute();
-    // What had the focus is not there any more.
+    // Moves the focus, because the focused element may no longer be visible.
     window.scrollTo(0, 0);
     byId("main", HTMLElement).focus({ preventScroll: true });
   });

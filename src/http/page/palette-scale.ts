@@ -1,4 +1,4 @@
-/** The strip under a grey picture: which value has which colour, and the choice of colours. */
+/** Colour scale below a grey image, with palette selection and a switch to fix the range. */
 /// <reference lib="dom" />
 import type { GreyRange } from "../picture/grey.ts";
 import {
@@ -20,8 +20,8 @@ export class PaletteScale {
   #drawnPalette: PaletteName | undefined;
 
   /**
-   * @param onPalette is told which palette was chosen
-   * @param onFixRange is told whether the range is to stay as it is
+   * @param onPalette called with the selected palette
+   * @param onFixRange called when the user fixes or releases the range
    */
   constructor(onPalette: (name: PaletteName) => void, onFixRange: (isFixed: boolean) => void) {
     this.#paletteSelect.append(...paletteNames.map((name) => element("option", { text: name })));

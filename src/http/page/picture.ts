@@ -1,4 +1,4 @@
-/** A frame on a canvas: in its own colours, or grey in those of a palette, with the value under the pointer. */
+/** Draws a frame on a canvas, grey images with a palette, and shows the value under the pointer. */
 /// <reference lib="dom" />
 import { type GreyImage, type GreyRange, greyKind, stretch } from "../picture/grey.ts";
 import { applyPalette, isPaletteName, type PaletteName, paletteNames } from "../picture/palette.ts";
@@ -8,10 +8,10 @@ import { displayCount } from "./format.ts";
 import { PaletteScale } from "./palette-scale.ts";
 import type { RangeMode, GreyPainter } from "./grey-painter.ts";
 
-/** Kinds of pictures that browsers show; all else could be a program. */
+/** Image types that browsers decode. Other types could contain code. */
 const displayableType = /^image\/(?:jpeg|png|webp|gif|bmp|avif)$/;
 
-/** A grey picture that is shown, with the values that its colours stand for. */
+/** The grey image shown, and how its values map to colours. */
 interface ShownGrey {
   readonly grey: GreyImage;
   readonly range: GreyRange;
@@ -19,9 +19,9 @@ interface ShownGrey {
 }
 
 export class Picture {
-  /** The canvas with what lies over it. */
+  /** Canvas and overlays. */
   readonly element: HTMLElement;
-  /** The colours and the values they stand for; hidden while there are none. */
+  /** Colour scale; hidden unless the image is grey. */
   readonly scale: PaletteScale;
   readonly #painter: GreyPainter;
   readonly #canvas = element("canvas", {
@@ -45,8 +45,8 @@ export class Picture {
   #pixel: { x: number; y: number } | undefined;
 
   /**
-   * @param storageName under which the browser keeps the chosen palette
-   * @param mode `live` lets the range follow calmly from frame to frame
+   * @param storageName key under which `localStorage` remembers the palette
+   * @param mode `live` smooths the range from frame to frame
    */
   constructor(painter: GreyPainter, storageName: string, mode: "live" | "stored") {
     this.#painter = painter;
@@ -69,15 +69,16 @@ export class Picture {
     this.#addListeners();
   }
 
-  /** What the picture is, for who does not see it. */
+  /** Description for screen readers. */
   set label(text: string) {
     setAttribute(this.#canvas, "aria-label", text);
   }
 
   /**
-   * Shows a frame, whose bytes it takes. What cannot be shown is said in its place.
+   * Shows a frame, or an error message if that fails. May transfer `bytes`, so do not use them
+   * again.
    *
-   * @returns whether there is a picture now
+   * @returns whether the frame is shown
    */
   async show(
     bytes: Uint8Array<ArrayBuffer>,
@@ -96,14 +97,14 @@ export class Picture {
     return true;
   }
 
-  /** Says why there is no picture. */
+  /** Shows an error message instead of an image. */
   #showError(text: string): void {
     setText(this.#note, text);
     this.#note.hidden = false;
     this.element.classList.add("empty");
   }
 
-  /** Goes on to the next palette, if this is a picture that has one. */
+  /** Selects the next palette, if the image is grey. */
   nextPalette(): void {
     if (this.#shownGrey === undefined) return;
     const index = paletteNames.indexOf(this.#shownGrey.palette);
@@ -167,7 +168,7 @@ export class Picture {
       this.element.style.setProperty("--ratio", `${width / height}`);
     }
     this.element.classList.remove("empty");
-    // Few pixels are shown as what they are.
+    // Shows single pixels without smoothing when the image is enlarged.
     const isEnlarged = this.#canvas.clientWidth * window.devicePixelRatio > width * 1.5;
     this.#canvas.classList.toggle("enlarged", isEnlarged);
   }
@@ -207,7 +208,7 @@ export class Picture {
     event.preventDefault();
     event.stopPropagation();
     this.#readValue();
-    // Not with each frame that changes it, only when somebody asked.
+    // Announces the value only on a key press, not whenever a new frame changes it.
     if (this.#pixel !== undefined) announce(this.#value.textContent);
   }
 
@@ -216,7 +217,7 @@ export class Picture {
     this.#readValue();
   }
 
-  /** Shows the value of the pixel that is pointed at. */
+  /** Shows the value of the selected pixel. */
   #readValue(): void {
     const isPixelShown = this.#pixel !== undefined && this.#note.hidden;
     this.#crosshair.hidden = !isPixelShown;
@@ -237,7 +238,7 @@ export class Picture {
       return displayCount(samples[y * width + x] ?? 0);
     }
     if (this.#bitmap === undefined) return "";
-    // A pixel of its own: reading the canvas itself would make drawing on it slow.
+    // Reads from a 1x1 canvas, because reading the visible canvas would make drawing on it slow.
     onePixel ??= new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true })!;
     onePixel.drawImage(this.#bitmap, x, y, 1, 1, 0, 0, 1, 1);
     const [red, green, blue] = onePixel.getImageData(0, 0, 1, 1).data;
@@ -252,7 +253,7 @@ function loadPalette(key: string): PaletteName | undefined {
     const stored = localStorage.getItem(key);
     return stored !== null && isPaletteName(stored) ? stored : undefined;
   } catch {
-    // Some browsers keep nothing, and say so like this.
+    // Some browsers throw here if they block storage.
     return undefined;
   }
 }
@@ -261,6 +262,6 @@ function savePalette(key: string, palette: PaletteName): void {
   try {
     localStorage.setItem(key, palette);
   } catch {
-    // As above: it holds until the page is left.
+    // As above. The palette is kept until the page is closed.
   }
 }

@@ -1,24 +1,24 @@
-/** The last minutes of a source in a few square centimetres: its rate, its bandwidth, its gaps. */
+/** Plots the last five minutes of a source: rate, bandwidth and gaps. */
 /// <reference lib="dom" />
 import { cssColour, element, fitCanvas, setAttribute } from "./dom.ts";
 import { displayBytes, displayPlural, displayNumber } from "./format.ts";
 
-/** Rate, bandwidth, and numbers that were missing, in two seconds. */
+/** Rate, bandwidth and new gaps of two seconds. */
 type HistoryEntry = readonly [rate: number, bandwidth: number, gaps: number];
 
-/** Entries of five minutes. */
+/** Entries in five minutes. */
 const maxEntries = 150;
 
 export class Plot {
   readonly element = element("canvas", { class: "plot", role: "img" });
   #entries: HistoryEntry[] = [];
 
-  /** Takes what the server remembers. */
+  /** Replaces all entries by the server's history. */
   setHistory(entries: readonly HistoryEntry[]): void {
     this.#entries = entries.slice(-maxEntries);
   }
 
-  /** Goes on by one entry. */
+  /** Appends an entry and removes the oldest one at the limit. */
   push(entry: HistoryEntry): void {
     this.#entries.push(entry);
     if (this.#entries.length > maxEntries) this.#entries.shift();
@@ -45,7 +45,7 @@ export class Plot {
     setAttribute(this.element, "aria-label", this.#describe());
   }
 
-  /** What the height stands for. */
+  /** Labels the top of the rate axis. */
   #drawLabel(context: CanvasRenderingContext2D, text: string): void {
     context.font = `10px ${getComputedStyle(this.element).fontFamily}`;
     context.textBaseline = "top";
@@ -61,7 +61,7 @@ export class Plot {
     context.beginPath();
     context.moveTo(0, baseline + 0.5);
     context.lineTo(width, baseline + 0.5);
-    // A tick for each minute.
+    // One tick per minute.
     for (let minute = 0; minute <= 5; minute++) {
       const at = Math.min(width - 0.5, Math.round(width - 1 - (minute / 5) * (width - 2)) + 0.5);
       context.moveTo(at, baseline);

@@ -1,4 +1,4 @@
-/** The recorded view: the frames of one moment side by side, and the ways from one moment to another. */
+/** The recorded view: frames of one time side by side, with timeline, stepping and playback. */
 /// <reference lib="dom" />
 import {
   type ApiClient,
@@ -16,22 +16,18 @@ import { formatHash, type ViewRoute } from "./route.ts";
 import type { GreyPainter } from "./grey-painter.ts";
 import { type Lane, Timeline } from "./timeline.ts";
 
-/** Where to go: to a moment, to the first frame, to one with a number, or so many frames on (negative: back). */
-type SeekTarget =
-  | { readonly at: bigint }
-  | { readonly first: true }
-  | { readonly number: number }
-  | { readonly by: number };
+/** Target of a seek: time, first frame, frame number, or offset in frames (negative: back). */
+type SeekTarget = { readonly at: bigint } | { readonly number: number } | { readonly by: number };
 
-/** Sources whose frames are asked for at once. */
+/** Limit of sources in one `moment` request. */
 const maxRequestedSources = 64;
-/** Frames that are asked for ahead while playing. */
+/** Frames requested ahead during playback. */
 const prefetchFrames = 60;
-/** Milliseconds that playing waits for the next frame at most: longer pauses are left out. */
+/** Maximum delay between two frames during playback. Longer pauses are shortened. */
 const maxPlaybackDelayMs = 1_000;
-/** Milliseconds between two changes of the address: browsers allow few. */
+/** Minimum interval between two URL changes, because browsers limit their rate. */
 const addressIntervalMs = 400;
-/** Losses that the line shows. */
+/** Limit of losses on the timeline. */
 const maxLosses = 2_000;
 
 export class RecordedView {
@@ -63,7 +59,7 @@ export class RecordedView {
   #shownAt = 0n;
   #isBusy = false;
   #pendingTarget: SeekTarget | undefined;
-  /** Panels came into sight that show another moment. */
+  /** Whether panels have become visible that still show another time. */
   #needsRefresh = false;
   #isPlaying = false;
   #addressTimer = 0;
@@ -118,7 +114,7 @@ export class RecordedView {
     );
   }
 
-  /** Shows a place, or nothing. */
+  /** Shows a route, or hides the view if there is none. */
   async show(route: ViewRoute | undefined): Promise<void> {
     this.#root.hidden = route === undefined;
     if (route === undefined) {
@@ -132,7 +128,7 @@ export class RecordedView {
     this.#seek({ at: route.at ?? this.#lanes.get(this.#chosenSource)?.last ?? 0n });
   }
 
-  /** The stream goes on while it is looked at. */
+  /** Extends the timeline while the stream receives frames. */
   update({ sources }: StateJson): void {
     if (this.#stream === undefined) return;
     let isLonger = false;
@@ -146,13 +142,13 @@ export class RecordedView {
     if (isLonger) this.#showLanes();
   }
 
-  /** Goes so many frames on, or back. */
+  /** Moves by a number of frames; negative is back. */
   step(by: number): void {
     this.#setPlaying(false);
     this.#seek({ by });
   }
 
-  /** Goes to the first frame, or to the last. */
+  /** Moves to the first or the last frame. */
   goToEnd(direction: -1 | 1): void {
     this.#setPlaying(false);
     const lane = this.#lanes.get(this.#chosenSource);
@@ -161,7 +157,7 @@ export class RecordedView {
     this.#seek(direction < 0 ? { first: true } : { at: lane.last });
   }
 
-  /** Steps by the source before, or by the next. */
+  /** Selects the previous or next source for stepping. */
   chooseAdjacent(by: number): void {
     const route = this.#panels.findIndex(({ source }) => source === this.#chosenSource);
     const next = this.#panels.at((route + by) % this.#panels.length);
@@ -255,7 +251,7 @@ export class RecordedView {
       }
       this.#showLanes();
     } catch {
-      // The line is worth something without them.
+      // The timeline is usable without losses.
     }
   }
 
@@ -267,7 +263,7 @@ export class RecordedView {
     this.#chosenSource = source;
     for (const panel of this.#panels) panel.isSelected = panel.source === source;
     this.#showLanes();
-    // The moment is now that of its frame.
+    // Aligns the other sources with the frame of the newly selected one.
     const captured = parseNanoseconds(this.#chosenPanel()?.frame?.captured);
     if (captured === undefined) return;
     this.#shownAt = captured;
@@ -289,7 +285,7 @@ export class RecordedView {
     if (this.#needsRefresh && !this.#isBusy) void this.#runSeeks();
   }
 
-  /** Goes one way after the other; of those that come meanwhile the last, but steps add up. */
+  /** Runs one seek at a time. A newer target replaces a waiting one, but offsets add up. */
   #seek(target: SeekTarget): void {
     const pending = this.#pendingTarget;
     const isSum = "by" in target && pending !== undefined && "by" in pending;
@@ -323,16 +319,16 @@ export class RecordedView {
     if ("at" in target) {
       await this.#showMoment(target.at, undefined);
     } else {
-      const frame = await this.#found(target);
+      const frame = await this.#findFrame(target);
       if (frame === undefined) return;
       await this.#showFrame(frame);
       announce(`Frame ${displayCount(frame.number)}, ${this.#time.textContent}`);
     }
   }
 
-  #found(way: Exclude<SeekTarget, { at: bigint }>): Promise<FrameJson | undefined> {
-    if ("first" in way) return this.#firstFrame();
-    return "by" in way ? this.#frameByOffset(way.by) : this.#frameByNumber(way.number);
+  #findFrame(target: Exclude<SeekTarget, { at: bigint }>): Promise<FrameJson | undefined> {
+    if ("first" in target) return this.#firstFrame();
+    return "by" in target ? this.#frameByOffset(target.by) : this.#frameByNumber(target.number);
   }
 
   async #firstFrame(): Promise<FrameJson | undefined> {
@@ -340,7 +336,7 @@ export class RecordedView {
     return frames[0];
   }
 
-  /** The frame of the chosen source that is so many on. */
+  /** Returns the frame of the selected source that is `by` frames away. */
   async #frameByOffset(by: number): Promise<FrameJson | undefined> {
     const cursor = this.#chosenPanel()?.frame?.cursor;
     if (cursor === undefined || by === 0) return undefined;
@@ -364,7 +360,7 @@ export class RecordedView {
     return found;
   }
 
-  /** Shows a frame of the chosen source, and what is nearest to it of the others. */
+  /** Shows a frame of the selected source, and the nearest frames of the others. */
   async #showFrame(frame: FrameJson): Promise<void> {
     await this.#showMoment(parseNanoseconds(frame.captured) ?? this.#shownAt, frame);
   }
@@ -377,7 +373,8 @@ export class RecordedView {
     const sources = requested.slice(0, maxRequestedSources).map(({ source }) => source);
     const nearestFrames = sources.length === 0 ? [] : await this.#api.moment(stream, sources, at);
     const frames = chosenFrame === undefined ? nearestFrames : [chosenFrame, ...nearestFrames];
-    // The moment is that of a frame of the chosen source, and the others are nearest to that.
+    // The time is that of the selected source's frame, so the other sources are requested for it
+    // again.
     const nearest = frames.find(({ source }) => source === this.#chosenSource);
     const captured = parseNanoseconds(nearest?.captured) ?? at;
     if (nearest !== undefined && captured !== at) return await this.#showMoment(captured, nearest);
@@ -406,7 +403,7 @@ export class RecordedView {
     );
   }
 
-  /** Names the moment in the address, so that it can be kept and passed on. */
+  /** Writes the time to the URL, so that it can be bookmarked and shared. */
   #writeAddress(): void {
     if (this.#addressTimer !== 0) return;
     this.#addressTimer = window.setTimeout(() => {
@@ -422,7 +419,7 @@ export class RecordedView {
     setText(this.#play, value ? "Stop" : "Play");
   }
 
-  /** Shows frame after frame of the chosen source, at the pace at which they were captured. */
+  /** Plays frames of the selected source at the pace of their capture. */
   async #runPlayback(): Promise<void> {
     if (this.#isBusy || this.#stream === undefined) return;
     this.#setPlaying(true);

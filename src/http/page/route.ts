@@ -1,16 +1,16 @@
-/** What the address says is shown: nothing for the live view, or a stream, a source of it and a moment. */
+/** The URL hash: empty for the live view, or stream, source and time of the recorded view. */
 /// <reference lib="dom" />
 import { parseNanoseconds } from "./format.ts";
 
 export interface ViewRoute {
   readonly stream: string;
-  /** The source that is stepped through. */
+  /** The source selected for stepping. */
   readonly source?: string | undefined;
   /** Nanoseconds since 1970. */
   readonly at?: bigint | undefined;
 }
 
-/** `#/run7?source=visible&at=1764090846123456789`. */
+/** Formats a hash such as `#/run7?source=visible&at=1764090846123456789`. */
 export function formatHash({ stream, source, at }: ViewRoute): string {
   const query = new URLSearchParams();
   if (source !== undefined) query.set("source", source);
@@ -19,7 +19,7 @@ export function formatHash({ stream, source, at }: ViewRoute): string {
   return `#/${encodeURIComponent(stream)}${text === "" ? "" : `?${text}`}`;
 }
 
-/** The place that a hash names; undefined for the live view. */
+/** Parses a hash. Undefined means the live view. */
 export function parseHash(hash: string): ViewRoute | undefined {
   const [, stream, query] = /^#\/([^?]+)(?:\?(.*))?$/.exec(hash) ?? [];
   if (stream === undefined) return undefined;
@@ -31,7 +31,7 @@ export function parseHash(hash: string): ViewRoute | undefined {
       at: parseNanoseconds(params.get("at")),
     };
   } catch {
-    // Half an escape, as from a cut address.
+    // Malformed percent-encoding, as in a truncated URL.
     return undefined;
   }
 }

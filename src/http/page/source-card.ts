@@ -1,4 +1,4 @@
-/** One source of the live view: its picture, its figures and its plot. */
+/** One source in the live view: its image, figures and plot. */
 /// <reference lib="dom" />
 import type { LiveJson, SourceStateJson } from "./api.ts";
 import { sourcePath } from "./api.ts";
@@ -19,10 +19,10 @@ import { Plot } from "./plot.ts";
 import { formatHash } from "./route.ts";
 import type { GreyPainter } from "./grey-painter.ts";
 
-/** Frames of which the median delay is shown. */
+/** Number of recent frames for the median delay to the screen. */
 const maxDelaySamples = 90;
 
-/** Milliseconds without a frame after which a source counts as still. */
+/** Time without a frame after which a source is shown as still. */
 const stillTimeoutMs = 3_000;
 
 const figureNames = ["rate", "bandwidth", "delay", "to screen", "gaps"] as const;
@@ -40,7 +40,7 @@ const figureTitles: Record<Figure, string> = {
 export class SourceCard {
   readonly element: HTMLElement;
   readonly picture: Picture;
-  /** Whether it can be seen on the screen. */
+  /** Whether the card is on screen. */
   isVisible = false;
   readonly #stream: string;
   readonly #source: string;
@@ -48,16 +48,16 @@ export class SourceCard {
   readonly #state = element("span", { class: "state" });
   readonly #number = element("span", { class: "number last" });
   readonly #figures = new Map<Figure, HTMLElement>();
-  /** Milliseconds from capture to the screen, of the last frames. */
+  /** Delays from capture to the screen in ms, of the most recent frames. */
   readonly #delays: number[] = [];
   #shownFrames = 0;
   #shownName = "";
   #latest: LiveJson | undefined;
   #updatedAt = 0;
-  /** Gaps when the plot went on last. */
+  /** Gaps at the last plot entry. */
   #gaps: number | undefined;
 
-  /** @param onCopy shows the address that other programs open */
+  /** @param onCopy called to show the address for other programs */
   constructor(stream: string, source: string, painter: GreyPainter, onCopy: () => void) {
     this.#stream = stream;
     this.#source = source;
@@ -99,13 +99,13 @@ export class SourceCard {
     return list;
   }
 
-  /** What the server remembers of the last minutes. */
+  /** Sets the history that the server remembers. */
   setHistory(live: LiveJson): void {
     this.#plot.setHistory(live.history ?? []);
     this.#latest ??= live;
   }
 
-  /** Once a second. `turn` counts the seconds: the plot goes on every second one. */
+  /** Updates the figures. Called once a second; every second `tick` adds a plot entry. */
   update(state: SourceStateJson, now: number, tick: number): void {
     this.#latest = state;
     this.#updatedAt = now;
@@ -117,7 +117,7 @@ export class SourceCard {
     if (this.isVisible) this.draw();
   }
 
-  /** Writes down what is known. */
+  /** Updates figures, state and plot from the latest values. */
   draw(): void {
     const latest = this.#latest;
     if (latest === undefined) return;
@@ -152,9 +152,9 @@ export class SourceCard {
   }
 
   /**
-   * Shows a frame that has just come.
+   * Shows a live frame.
    *
-   * @returns whether it could be shown
+   * @returns whether the frame could be shown
    */
   async showFrame(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<boolean> {
     const hasPicture = await this.picture.show(frame, header.type, header.raw);
@@ -174,7 +174,7 @@ export class SourceCard {
   }
 }
 
-/** Acts when what was drawn has gone to the screen: in the task after the next animation frame. */
+/** Calls `callback` after the next paint: in the task after the animation frame. */
 function afterNextPaint(callback: () => void): void {
   requestAnimationFrame(() => setTimeout(callback, 0));
 }

@@ -1,27 +1,27 @@
-/** The time that a stream covers, a lane for each source, and the moment that is shown. */
+/** Timeline of a stream: one lane per source, losses, and the time shown. */
 /// <reference lib="dom" />
 import { cssColour, element, fitCanvas, setAttribute } from "./dom.ts";
 import { displayTimeOfDay, toMilliseconds, displayDateTime } from "./format.ts";
 
-/** When a source has frames. */
+/** Capture times of a source's first and last frame, in ns since 1970. */
 export interface Lane {
   readonly name: string;
   readonly first: bigint;
   readonly last: bigint;
 }
 
-/** Numbers that never came, when that was noted. */
+/** A loss, and when it was recorded. */
 export interface LossMark {
   readonly source: string;
   readonly at: bigint;
 }
 
-/** Lanes that are drawn; the others share the last one. */
+/** Limit of lanes. Further sources share the last one. */
 const maxLanes = 8;
 const laneHeightPx = 18;
 const axisHeightPx = 22;
 
-/** Distances of marks on the axis in milliseconds, from which the narrowest that fits is taken. */
+/** Candidate tick intervals. The smallest one whose labels fit is used. */
 const tickStepsMs = [1, 2, 5, 10, 20, 50, 100, 200, 500].concat(
   [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200].map(
     (seconds) => seconds * 1000,
@@ -36,7 +36,7 @@ export class Timeline {
   #lanes: readonly Lane[] = [];
   #losses: readonly LossMark[] = [];
   #selected = "";
-  /** All the time there is, and the part of it on the line. */
+  /** Range of the stream, and the visible part of it. In ns since 1970. */
   #first = 0n;
   #last = 1n;
   #visibleFrom = 0n;
@@ -44,7 +44,7 @@ export class Timeline {
   #shownAt = 0n;
   #isDrawScheduled = false;
 
-  /** @param onSeek is told the moment that somebody points at */
+  /** @param onSeek called with the time at the pointer */
   constructor(onSeek: (at: bigint) => void) {
     this.#onSeek = onSeek;
     this.element = element(
@@ -77,7 +77,7 @@ export class Timeline {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
   }
 
-  /** What the stream holds. All of it is on the line, unless less was chosen before. */
+  /** Sets lanes and losses. Keeps the zoom unless the whole range was visible. */
   show(lanes: readonly Lane[], losses: readonly LossMark[], selected: string): void {
     const wasShowingAll = this.#visibleFrom === this.#first && this.#visibleTo === this.#last;
     this.#lanes = lanes;
@@ -99,7 +99,7 @@ export class Timeline {
     this.#draw();
   }
 
-  /** The moment that is shown, and in words. */
+  /** Sets the time shown and its description for screen readers. Scrolls to it if necessary. */
   move(at: bigint, text: string): void {
     this.#shownAt = at;
     setAttribute(this.element, "aria-valuenow", Math.round(toMilliseconds(at - this.#first)));
@@ -109,7 +109,7 @@ export class Timeline {
     this.#draw();
   }
 
-  /** Shows `factor` times as much time, around the moment. */
+  /** Multiplies the visible duration by `factor`, centred on the time shown. */
   zoom(factor: number): void {
     const length = BigInt(Math.round(Number(this.#visibleTo - this.#visibleFrom) * factor));
     if (length >= this.#last - this.#first) this.showAll();
@@ -117,14 +117,14 @@ export class Timeline {
     this.#draw();
   }
 
-  /** Shows all the time there is. */
+  /** Shows the whole range. */
   showAll(): void {
     this.#visibleFrom = this.#first;
     this.#visibleTo = this.#last;
     this.#draw();
   }
 
-  /** Puts the moment in the middle of so much time, as far as there is some. */
+  /** Centres the time shown in a visible range of `length` ns, within the whole range. */
   #centre(length: bigint): void {
     let from = this.#shownAt - length / 2n;
     if (from + length > this.#last) from = this.#last - length;
@@ -142,13 +142,13 @@ export class Timeline {
     );
   }
 
-  /** Where the lanes lie: beside their names, where there is room for names. */
+  /** Horizontal position of the lanes in CSS pixels. Wide timelines reserve space for names. */
   #layout(width: number): { start: number; length: number } {
     const start = width > 640 ? 120 : 8;
     return { start, length: Math.max(1, width - start - 8) };
   }
 
-  /** Once for each picture on the screen, however often something changed. */
+  /** Schedules one repaint for the next animation frame. */
   #draw(): void {
     if (this.#isDrawScheduled) return;
     this.#isDrawScheduled = true;
