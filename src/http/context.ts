@@ -1,4 +1,4 @@
-/** What is to be seen of a server. */
+/** State shared by all HTTP routes: live sources, stored frames, caches and status. */
 import { asFramesError, FramesError } from "../errors.ts";
 import type { Catalog } from "../store/journal/catalog.ts";
 import type { StoreContents } from "../store/store-contents.ts";
@@ -10,29 +10,29 @@ import type { LiveSources } from "./live/live-sources.ts";
 import { JpegCache } from "./picture/jpeg-cache.ts";
 import { StatusReporter } from "./live/status.ts";
 
-/** The server that is shown. */
+/** What the HTTP server needs to know of the server it belongs to. */
 export interface ServerInfo {
   readonly version: string;
   readonly liveSources: LiveSources;
   readonly contents: StoreContents;
-  /** Peers that are connected. */
+  /** Number of connected peers. */
   readonly connections: number;
-  /** How often frames were refused and connections ended, by the error. */
+  /** Refused frames and ended connections, counted by error code. */
   readonly refusals: ReadonlyMap<string, number>;
-  /** Why no frame could be stored the last time, if that is so. */
+  /** The error that currently prevents storing frames, if there is one. */
   readonly storeError: FramesError | undefined;
-  /** The thread that converts frames. */
+  /** Starts the worker that converts frames to JPEG. */
   createConverterWorker(): Worker;
 }
 
-/** Lets others have their turn for a moment: the same process receives frames. */
+/** Pause between slices of a long journal scan, because the same process receives frames. */
 const pauseMs = 2;
 
 export class HttpContext {
   readonly server: ServerInfo;
   readonly liveSources: LiveSources;
   readonly contents: StoreContents;
-  /** When the server began. */
+  /** Start time of the HTTP server. */
   readonly started = new Date();
   readonly catalog: Catalog;
   readonly gapIndex: GapIndex;
@@ -71,7 +71,7 @@ export class HttpContext {
   }
 
   /**
-   * Takes in what came since.
+   * Updates the totals with rows that were added to the journal.
    *
    * @throws {FramesError} `store` if the journal cannot be read, `stopping`
    */
@@ -80,17 +80,17 @@ export class HttpContext {
     await this.#totals.refresh();
   }
 
-  /** Streams by the last `refresh`, in the order of their names. */
+  /** Stream names as of the last `refresh`, sorted. */
   get streams(): readonly string[] {
     return this.#totals.streams;
   }
 
-  /** Their sources. */
+  /** Sources of a stream as of the last `refresh`. */
   sourcesOf(stream: string): readonly SourceTotal[] {
     return this.#totals.sources(stream);
   }
 
-  /** Why no frame can be stored now, if that is so. */
+  /** The error that prevents storing frames now; undefined if the store is ready. */
   get storeError(): FramesError | undefined {
     try {
       this.contents.checkReady();

@@ -1,4 +1,7 @@
-/** The HTTP server of `--http`: lets in or turns away, finds who answers, and puts the headers on what is said. */
+/**
+ * The HTTP server of `--http`: authenticates each request, routes it, and adds the security
+ * headers.
+ */
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { AccessControl, Principal } from "./auth/access.ts";
 import { toErrorResponse, errorResponse, withSecurityHeaders } from "./responses.ts";
@@ -11,49 +14,49 @@ import { StreamClients } from "./stream-clients.ts";
 import { OpenFileGuard, type AcceptGate } from "./open-file-guard.ts";
 import { maxOpenFiles, countOpenFiles } from "../common/open-files.ts";
 
-/** Where to listen; an empty host is every interface. */
+/** Listen address. An empty host means all interfaces. */
 export interface HttpAddress {
   readonly host: string;
   readonly port: number;
 }
 
 /**
- * Seconds within which a request must be whole, its head and then its body, however it trickles in; an answer
- * may take as long as it takes.
+ * Time limit for receiving a whole request, head and body, even if bytes trickle in.
+ * A response may take longer.
  */
 const requestTimeoutSeconds = 10;
 
-/** How often it is looked who may look no longer, and how many files are open, in milliseconds. */
+/** Intervals of the expiry sweep and of the open-file check. */
 const sweepIntervalMs = 1000;
 const guardIntervalMs = 20;
-/** The last words to those who look on may take so long. */
+/** Time that clients get to read the final message before their connections are closed. */
 const closeTimeoutMs = 200;
 
-/** Bytes of a message of the page. */
+/** Size limit of a WebSocket message that a client sends. */
 const maxMessageBytes = 65_536;
 
-/** Whom a WebSocket belongs to. */
+/** Data attached to a WebSocket. */
 export interface SocketData {
   readonly liveSocket: LiveSocket;
 }
 
 export class HttpServer implements AcceptGate {
   readonly #accessControl: AccessControl;
-  /** Those that listened; the last one may still do so. */
+  /** Servers that have listened. Only the last one may still accept connections. */
   readonly #servers = new Set<Bun.Server<SocketData>>();
   readonly #listen: (port: number) => Bun.Server<SocketData>;
   readonly #host: string;
   readonly #isTls: boolean;
-  /** Those who look on. */
+  /** Open event streams, MJPEG streams and WebSockets. */
   readonly clients = new StreamClients();
   readonly #timers: NodeJS.Timeout[];
   readonly #port: number;
   #context: HttpContext | undefined;
 
   /**
-   * Listens; what it shows comes with `show`.
+   * Starts listening. Requests are answered with `stopping` until `setContext` is called.
    *
-   * @throws {FramesError} `unreachable` if the address cannot be had
+   * @throws {FramesError} `unreachable` if the address cannot be used
    */
   constructor(address: HttpAddress, accessControl: AccessControl, tls?: Bun.TLSOptions) {
     this.#accessControl = accessControl;
@@ -67,14 +70,15 @@ export class HttpServer implements AcceptGate {
         idleTimeout: requestTimeoutSeconds,
         maxRequestBodySize: maxBodyBytes,
         development: false,
-        // Without development Bun would share the port with whoever asks for it too.
+        // Outside development mode, Bun would otherwise share the port with other processes.
         reusePort: false,
         fetch: (request, server) => this.#fetch(request, server),
-        // What goes wrong while an answer is under way ends it; that a viewer went away is no news.
+        // An error while a response is sent ends the response. A client that disconnects is not
+        // logged.
         error: (error) => this.#handleError(error),
         websocket: {
           maxPayloadLength: maxMessageBytes,
-          // Whoever does not read is passed over, and stays.
+          // A slow client drops frames and stays connected.
           idleTimeout: 0,
           sendPings: false,
           perMessageDeflate: false,
@@ -122,12 +126,12 @@ export class HttpServer implements AcceptGate {
       this.#listen(this.#port);
       return true;
     } catch {
-      // Somebody else has the port for now.
+      // Another process uses the port at the moment.
       return false;
     }
   }
 
-  /** What is to be seen from now on. */
+  /** Sets what the routes serve. Call it once, when the store is open. */
   setContext(context: HttpContext): void {
     this.#context = context;
   }
@@ -140,13 +144,13 @@ export class HttpServer implements AcceptGate {
     return this.#port;
   }
 
-  /** `HOST:PORT`; of a server at every interface an address of this machine. */
+  /** `HOST:PORT`. For a server on all interfaces, the loopback address. */
   get address(): string {
     const host = this.#host || "127.0.0.1";
     return `${host.includes(":") ? `[${host}]` : host}:${this.port}`;
   }
 
-  /** Where to see it, as a browser takes it. */
+  /** URL of the page. */
   get url(): string {
     return `${this.#isTls ? "https" : "http"}://${this.address}/`;
   }
@@ -164,7 +168,10 @@ export class HttpServer implements AcceptGate {
     }
   }
 
-  /** What is no error of the request is a fault of the server, which is told. */
+  /**
+   * Turns an error into a response. Logs errors other than `FramesError`, since they are server
+   * faults.
+   */
   #handleError(error: unknown): Response {
     if (!(error instanceof FramesError)) {
       const text = Bun.inspect(error).slice(0, 500);
@@ -173,7 +180,7 @@ export class HttpServer implements AcceptGate {
     return withSecurityHeaders(toErrorResponse(error));
   }
 
-  /** The answer, or nothing to a request that became a WebSocket. */
+  /** Returns the response, or undefined if the request became a WebSocket. */
   async #respond(
     request: Request,
     principal: Principal,
@@ -196,10 +203,10 @@ export class HttpServer implements AcceptGate {
     return route(req, context);
   }
 
-  /** Ends what is still going out, and lets nobody in any more. */
+  /** Stops listening and ends all responses, after telling streaming clients the reason. */
   async stop(): Promise<void> {
     this.#timers.forEach(clearInterval);
-    // Those who read hear why; nobody waits for those who do not.
+    // Clients that read get the reason. Clients that do not read are cut off after the timeout.
     if (this.clients.endAll() > 0) {
       const ended = Promise.all([...this.#servers].map((server) => server.stop()));
       await Promise.race([ended, Bun.sleep(closeTimeoutMs)]);

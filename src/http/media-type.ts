@@ -1,7 +1,10 @@
-/** What a frame is to those who get it: its media type, and under which name it is kept. */
+/** Media type, file name and URL path of a frame. */
 import type { RawShape } from "../frame.ts";
 
-/** By ending: pictures, which no browser runs. Whatever else there is goes out as bytes. */
+/**
+ * Media types by extension. Only image types that browsers do not run as code; others are sent as
+ * bytes.
+ */
 const mediaTypes = new Map<string, string>([
   ["jpg", "image/jpeg"],
   ["jpeg", "image/jpeg"],
@@ -21,17 +24,17 @@ const mediaTypes = new Map<string, string>([
 
 export const binaryType = "application/octet-stream";
 
-/** The media type of a frame, by its ending. */
+/** Returns the media type by extension. Raw frames and unknown extensions are `binaryType`. */
 export function mediaType(name: string, raw: RawShape | undefined): string {
   if (raw !== undefined) return binaryType;
   const extension = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
   return mediaTypes.get(extension) ?? binaryType;
 }
 
-/** How a browser is to treat a frame: what is no picture it keeps, and does not show. */
+/** Returns the Content-Disposition value. Browsers show images and save everything else. */
 export function contentDisposition(name: string, type: string): string {
   const kind = type === binaryType ? "attachment" : "inline";
-  // RFC 8187: what encodeURIComponent leaves and a header may not hold is encoded too.
+  // RFC 8187 requires encoding these characters too, which encodeURIComponent leaves as they are.
   const encoded = encodeURIComponent(name).replace(
     /['()*!]/g,
     (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
@@ -39,14 +42,14 @@ export function contentDisposition(name: string, type: string): string {
   return `${kind}; filename*=UTF-8''${encoded}`;
 }
 
-/** Nanoseconds since 1970 as seconds, with nine decimals. */
+/** Formats nanoseconds since 1970 as seconds with nine decimals. */
 export function toDecimalSeconds(nanoseconds: bigint): string {
   const sign = nanoseconds < 0n ? "-" : "";
   const digits = String(nanoseconds < 0n ? -nanoseconds : nanoseconds).padStart(10, "0");
   return `${sign}${digits.slice(0, -9)}.${digits.slice(-9)}`;
 }
 
-/** Path of a frame's address. */
+/** Returns the URL path of a stored frame, percent-encoding each part. */
 export function framePath(stream: string, source: string, name: string): string {
   const parts = source.split("/").map(encodeURIComponent).join("/");
   return `/streams/${encodeURIComponent(stream)}/sources/${parts}/frames/${encodeURIComponent(name)}`;

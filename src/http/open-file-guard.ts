@@ -1,20 +1,22 @@
 /**
- * Keeps files for the store and its senders: Bun's HTTP server takes every connection that comes, and says of
- * none before it asks for something. So it is looked, often, how many files are open in all.
+ * Sheds HTTP connections before the process runs out of file descriptors, which the store and
+ * senders need.
+ * Bun's HTTP server accepts every connection and reports none before its first request.
+ * So the guard polls the number of open files.
  */
 
-/** Shares of the files that there may be: with so many open nobody new is let in, or everybody goes; then again. */
+/** Shares of the open-file limit: stop accepting, drop all connections, accept again. */
 const closeAboveShare = 0.75;
 const dropAboveShare = 0.875;
 const reopenBelowShare = 0.625;
 
-/** What is let in by. */
+/** Controls which HTTP connections the server accepts. */
 export interface AcceptGate {
-  /** Lets nobody new in. */
+  /** Stops accepting connections. */
   pauseAccepting(): void;
-  /** Ends all connections there are. */
+  /** Closes all connections. */
   dropAll(): void;
-  /** Lets in again; whether that can be had by now. */
+  /** Starts accepting again. Returns false if the port is in use at the moment. */
   resumeAccepting(): boolean;
 }
 
@@ -24,14 +26,14 @@ export class OpenFileGuard {
   readonly #gate: AcceptGate;
   #isAccepting = true;
 
-  /** @param maxOpenFiles files that may be open */
+  /** @param maxOpenFiles limit of open files of the process */
   constructor(maxOpenFiles: number, openFiles: () => number, gate: AcceptGate) {
     this.#maxOpenFiles = maxOpenFiles;
     this.#openFiles = openFiles;
     this.#gate = gate;
   }
 
-  /** Looks; to be called many times a second. */
+  /** Compares the number of open files with the limits. Call it many times a second. */
   check(): void {
     const share = this.#openFiles() / this.#maxOpenFiles;
     if (this.#isAccepting && share > closeAboveShare) {

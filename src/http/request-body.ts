@@ -1,14 +1,15 @@
-/** Small bodies of JSON, which is all that anybody sends over HTTP. */
+/** Reads JSON request bodies. HTTP clients send nothing larger than a key or a source name. */
 import { FramesError } from "../errors.ts";
 import { errorResponse } from "./responses.ts";
 
-/** Bytes of a body: there is a key or the name of a source in it. */
+/** Size limit of a request body. It contains a key, or the name of a source. */
 export const maxBodyBytes = 4096;
 
 /**
- * The fields of a JSON object that was sent, or the answer to whoever sent something else. How long it may
- * take is the server's affair. No page of another site can send this type without asking first, and it
- * would be answered no.
+ * Returns the fields of the JSON object, or a response that rejects the body.
+ * The server's `idleTimeout` limits the time.
+ * Requiring `application/json` blocks pages of other sites: browsers preflight it, and the server
+ * denies that.
  */
 export async function readJsonBody(request: Request): Promise<Record<string, unknown> | Response> {
   const type = request.headers.get("content-type") ?? "";
@@ -34,12 +35,12 @@ export async function readJsonBody(request: Request): Promise<Record<string, unk
       return value as Record<string, unknown>;
     }
   } catch {
-    // Said below.
+    // The error response is below.
   }
   return errorResponse(400, "usage", "Cannot read the request: its body is a JSON object");
 }
 
-/** @throws {FramesError} `network` if whoever sends it went away, or was too slow */
+/** @throws {FramesError} `network` if the client disconnected or was too slow */
 async function readText(request: Request): Promise<string> {
   try {
     return await request.text();

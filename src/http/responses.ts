@@ -1,16 +1,16 @@
-/** Answers over HTTP, and the headers that each of them has. */
+/** Builds HTTP responses and adds the headers that all of them have. */
 import { type ErrorName, FramesError } from "../errors.ts";
 
-/** What a browser may do with an answer unless it is the page: nothing. */
+/** Forbids a browser everything. Applies to all responses but the page. */
 const defaultPolicy = "default-src 'none'; sandbox; frame-ancestors 'none'";
 
-/** Put on every answer that does not say otherwise. */
+/** Added unless the response has its own value. */
 const defaultHeaders: Readonly<Record<string, string>> = {
   "Cache-Control": "no-store",
   "Content-Security-Policy": defaultPolicy,
 };
 
-/** Put on every answer whatever it says. */
+/** Added to every response, replacing its own value. */
 const securityHeaders: Readonly<Record<string, string>> = {
   "X-Content-Type-Options": "nosniff",
   "X-Frame-Options": "DENY",
@@ -20,7 +20,7 @@ const securityHeaders: Readonly<Record<string, string>> = {
   "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), usb=()",
 };
 
-/** Puts the headers on an answer that keep a browser from harm: the one place where that is done. */
+/** Adds the security headers. Every response passes through here. */
 export function withSecurityHeaders(response: Response): Response {
   for (const [name, value] of Object.entries(defaultHeaders)) {
     if (!response.headers.has(name)) response.headers.set(name, value);
@@ -29,7 +29,7 @@ export function withSecurityHeaders(response: Response): Response {
   return response;
 }
 
-/** A value as JSON: whole numbers that JSON cannot carry are text. */
+/** Creates a JSON response. BigInt values become strings. */
 export function jsonResponse(
   value: unknown,
   status = 200,
@@ -41,14 +41,14 @@ export function jsonResponse(
   });
 }
 
-/** Likewise as text. */
+/** Serializes a value as JSON. BigInt values become strings, because they can exceed 2^53. */
 export function toJson(value: unknown): string {
   return JSON.stringify(value, (_, item: unknown) =>
     typeof item === "bigint" ? String(item) : item,
   );
 }
 
-/** An error as an answer. */
+/** Creates the JSON response of an error. */
 export function errorResponse(
   status: number,
   error: ErrorName,
@@ -58,7 +58,7 @@ export function errorResponse(
   return jsonResponse({ error, message }, status, headers);
 }
 
-/** Statuses of errors that may be raised while an answer is made; the others are faults of the server. */
+/** HTTP status of the errors that a route may throw. All others are 500. */
 const statusCodes: Partial<Record<ErrorName, number>> = {
   usage: 400,
   missing: 404,
@@ -71,7 +71,9 @@ const statusCodes: Partial<Record<ErrorName, number>> = {
   stopping: 503,
 };
 
-/** The answer to a request that failed with `error`. */
+/**
+ * Turns a thrown error into a response. Errors other than `FramesError` become 500 without details.
+ */
 export function toErrorResponse(error: unknown): Response {
   if (!(error instanceof FramesError)) return errorResponse(500, "internal", "The server failed");
   const status = statusCodes[error.code] ?? 500;
@@ -79,7 +81,9 @@ export function toErrorResponse(error: unknown): Response {
   return errorResponse(status, error.code, error.message, headers);
 }
 
-/** Nothing is there, or nothing that this visitor may know of. */
+/**
+ * Creates a `missing` error. Also used for what the client may not read, so it cannot detect it.
+ */
 export function notFound(message: string): FramesError {
   return new FramesError("missing", message);
 }

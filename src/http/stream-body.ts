@@ -1,17 +1,20 @@
-/** A body that is made as it is read: nothing is made ahead, and an end is an end at once. */
+/** A response body produced on demand, without read-ahead, that the server can end immediately. */
 import type { EndReason, StreamClient } from "./stream-clients.ts";
 
-/** What a body is made of. */
+/** Produces the bytes of a body. */
 export interface BodySource {
-  /** The next bytes; nothing at the end. Called when those before were taken by the system. */
+  /**
+   * Returns the next bytes, or undefined at the end. Called when the system has taken the previous
+   * ones.
+   */
   next(): Promise<Uint8Array | undefined>;
-  /** The last bytes, where an end is told. */
+  /** Returns the last bytes to send when the server ends the body. */
   closingBytes?(reason: EndReason): Uint8Array | undefined;
-  /** Nobody reads any more, or there is no more: called once. */
+  /** Releases resources. Called once, when the client disconnected or the body ended. */
   close(): void;
 }
 
-/** The body, for `viewer`, who leaves when it ends. */
+/** Creates the body for `client`, and ends the client when the body ends. */
 export function createBody(client: StreamClient, source: BodySource): ReadableStream<Uint8Array> {
   let unreadBytes = 0;
   let isPulling = false;
@@ -27,7 +30,7 @@ export function createBody(client: StreamClient, source: BodySource): ReadableSt
   client.onEnd = (reason) => {
     source.close();
     ended.resolve(reason);
-    // Whoever does not read now is told behind what it has not read.
+    // Queues the closing bytes behind unread ones. A pull in progress sends them itself.
     if (!isPulling) finish(reason);
   };
   return new ReadableStream<Uint8Array>(

@@ -1,35 +1,35 @@
 /**
- * Those who look on. Each has a place of its own that is bounded: what it does not read is passed over for it,
- * and nobody else waits.
+ * Open event, MJPEG and WebSocket clients. Each has a bounded buffer.
+ * Frames that do not fit are dropped for that client only.
  */
 import { FramesError } from "../errors.ts";
 import type { Principal } from "./auth/access.ts";
 
-/** So many look on at a time. */
+/** Limit of streaming clients. */
 const maxStreamClients = 256;
 
-/** What waits to be read: by each one so many bytes, and of what is beyond that so many for all. */
+/** Limits of unread bytes: guaranteed to each client, and shared by all clients beyond that. */
 const reservedBytesPerClient = 1 << 20;
 const sharedBytes = 256 << 20;
 
-/** How somebody looks on. */
+/** Transport of a streaming client; `page` is the WebSocket. */
 export type StreamClientKind = "events" | "mjpeg" | "page";
 
 export const streamClientKinds: readonly StreamClientKind[] = ["events", "mjpeg", "page"];
 
-/** Why somebody's looking on ends. */
+/** Why a stream ends: server stop, access revoked, or client disconnected. */
 export type EndReason = "stopping" | "not-allowed" | "left";
 
 export class StreamClients {
   readonly #clients = new Set<StreamClient>();
-  /** Frames that were passed over for slow ones, since the server began. */
+  /** Frames dropped for slow clients since the server started. */
   dropped = 0;
   #isStopping = false;
 
   /**
-   * Gives somebody a place.
+   * Adds a client.
    *
-   * @throws {FramesError} `full`, or `stopping`
+   * @throws {FramesError} `full` if there are too many clients, `stopping`
    */
   add(kind: StreamClientKind, principal: Principal): StreamClient {
     if (this.#isStopping) throw new FramesError("stopping");
@@ -51,7 +51,7 @@ export class StreamClients {
     return count;
   }
 
-  /** Whether somebody may be given so many bytes more to read. */
+  /** Returns whether `bytes` more may be queued for the client. */
   hasRoomFor(client: StreamClient, bytes: number): boolean {
     const own = client.bufferedBytes() + bytes;
     if (own <= reservedBytesPerClient) return true;
@@ -59,14 +59,14 @@ export class StreamClients {
     for (const other of this.#clients) {
       if (other !== client) others += Math.max(0, other.bufferedBytes() - reservedBytesPerClient);
     }
-    // Alone, anybody may have one frame, however large.
+    // If no other client uses the shared part, one frame of any size is allowed.
     return others === 0 || others + own - reservedBytesPerClient <= sharedBytes;
   }
 
   /**
-   * Ends them all: the server stops.
+   * Ends all clients because the server stops.
    *
-   * @returns how many there were
+   * @returns number of clients ended
    */
   endAll(): number {
     this.#isStopping = true;
@@ -76,16 +76,16 @@ export class StreamClients {
   }
 }
 
-/** One who looks on. */
+/** One streaming client. */
 export class StreamClient {
   readonly kind: StreamClientKind;
   readonly principal: Principal;
   readonly #clients: StreamClients;
   #isEnded = false;
   readonly #onRevoked = () => this.end("not-allowed");
-  /** Bytes that it was given and has not read. */
+  /** Returns the bytes queued for the client that it has not read. Set by the transport. */
   bufferedBytes: () => number = () => 0;
-  /** Called once, when it ends, whoever ends it. */
+  /** Called once when the client ends, whatever the reason. Set by the transport. */
   onEnd: (reason: EndReason) => void = () => {};
 
   constructor(kind: StreamClientKind, principal: Principal, clients: StreamClients) {
@@ -104,7 +104,7 @@ export class StreamClient {
     return this.#clients.hasRoomFor(this, bytes);
   }
 
-  /** Frames were passed over for it. */
+  /** Counts frames that were dropped for this client. */
   countDropped(frames: number): void {
     if (frames > 0) this.#clients.dropped += frames;
   }
