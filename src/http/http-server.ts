@@ -3,13 +3,13 @@
  * headers.
  */
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import type { AccessControl, Principal } from "./auth/access.ts";
+import type { AccessControl } from "./auth/access.ts";
+import type { Principal } from "./principal.ts";
 import { toErrorResponse, errorResponse, withSecurityHeaders } from "./responses.ts";
 import { maxBodyBytes } from "./request-body.ts";
-import type { RouteRequest } from "./request.ts";
+import type { RouteRequest, SocketHandler } from "./request.ts";
 import type { HttpContext } from "./context.ts";
 import { route } from "./routes/routes.ts";
-import type { LiveSocket } from "./routes/live-socket.ts";
 import { StreamClients } from "./stream-clients.ts";
 import { OpenFileGuard, type AcceptGate } from "./open-file-guard.ts";
 import { maxOpenFiles, countOpenFiles } from "../common/open-files.ts";
@@ -37,7 +37,7 @@ const maxMessageBytes = 65_536;
 
 /** Data attached to a WebSocket. */
 export interface SocketData {
-  readonly liveSocket: LiveSocket;
+  readonly handler: SocketHandler;
 }
 
 export class HttpServer implements AcceptGate {
@@ -82,10 +82,10 @@ export class HttpServer implements AcceptGate {
           idleTimeout: 0,
           sendPings: false,
           perMessageDeflate: false,
-          open: (socket) => socket.data.liveSocket.onOpen(socket),
-          message: (socket, message) => socket.data.liveSocket.onMessage(message),
-          drain: (socket) => socket.data.liveSocket.onDrain(),
-          close: (socket) => socket.data.liveSocket.onClose(),
+          open: (socket) => socket.data.handler.onOpen(socket),
+          message: (socket, message) => socket.data.handler.onMessage(message),
+          drain: (socket) => socket.data.handler.onDrain(),
+          close: (socket) => socket.data.handler.onClose(),
         },
       });
       this.#servers.add(server);
@@ -198,7 +198,7 @@ export class HttpServer implements AcceptGate {
       principal,
       clients: this.clients,
       setIdleTimeout: (seconds) => server.timeout(request, seconds),
-      upgrade: (liveSocket) => server.upgrade(request, { data: { liveSocket } }),
+      upgrade: (handler) => server.upgrade(request, { data: { handler } }),
     };
     return route(req, context);
   }

@@ -1,6 +1,6 @@
 /** Request types of the HTTP routes. */
-import type { Principal } from "./auth/access.ts";
-import type { LiveSocket } from "./routes/live-socket.ts";
+import type { ServerWebSocket } from "bun";
+import type { Principal } from "./principal.ts";
 import type { StreamClients } from "./stream-clients.ts";
 
 /** An authenticated request. */
@@ -12,5 +12,15 @@ export interface RouteRequest {
   /** Sets how many seconds the client may be idle while it reads the response; 0 means no limit. */
   setIdleTimeout(seconds: number): void;
   /** Upgrades the request to a WebSocket. Returns false if it is not a valid upgrade request. */
-  upgrade(socket: LiveSocket): boolean;
+  upgrade(handler: SocketHandler): boolean;
+}
+
+/** Handles the events of one WebSocket. */
+export interface SocketHandler {
+  onOpen(socket: ServerWebSocket<unknown>): void;
+  onMessage(message: string | Buffer): void;
+  /** Called when the send buffer has drained. */
+  onDrain(): void;
+  /** Called once, whichever side closed the socket. */
+  onClose(): void;
 }

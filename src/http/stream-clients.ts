@@ -3,7 +3,7 @@
  * Frames that do not fit are dropped for that client only.
  */
 import { FramesError } from "../errors.ts";
-import type { Principal } from "./auth/access.ts";
+import type { Principal } from "./principal.ts";
 
 /** Limit of streaming clients. */
 const maxStreamClients = 256;

@@ -13,8 +13,8 @@ import {
   unauthenticated,
   type HttpKey,
   type HttpKeys,
-  type Principal,
 } from "./access.ts";
+import type { Principal } from "../principal.ts";
 import { toErrorResponse, errorResponse } from "../responses.ts";
 import { LoginEndpoint } from "./login-endpoint.ts";
 import { checkHost, type OriginRejection, checkOrigin, type ServerNames } from "./origin-check.ts";

@@ -2,7 +2,7 @@
 import type { DiskSpace } from "../../store/directory/free-space.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { SourceTotals } from "../../store/journal/source-totals.ts";
-import type { Principal } from "../auth/access.ts";
+import type { Principal } from "../principal.ts";
 import { toJson } from "../responses.ts";
 import type { SourceStats, SourceSnapshot } from "./source-stats.ts";
 import type { LiveSources } from "./live-sources.ts";

@@ -1,6 +1,6 @@
 /** `/events`: server-sent events with the status once a second, and problems as they happen. */
 import { toJson } from "../responses.ts";
-import type { Principal } from "../auth/access.ts";
+import type { Principal } from "../principal.ts";
 import type { RouteRequest } from "../request.ts";
 import type { HttpContext } from "../context.ts";
 import { createBody, type BodySource } from "../stream-body.ts";

@@ -3,7 +3,8 @@
  * A new frame of a source is sent only after the page has shown the previous one.
  */
 import type { ServerWebSocket } from "bun";
-import type { Principal } from "../auth/access.ts";
+import type { Principal } from "../principal.ts";
+import type { SocketHandler } from "../request.ts";
 import { toJson } from "../responses.ts";
 import type { HttpContext } from "../context.ts";
 import { type CachedFrame } from "../picture/newest-frames.ts";
@@ -39,7 +40,7 @@ interface Subscription {
   readonly unsubscribe: () => void;
 }
 
-export class LiveSocket {
+export class LiveSocket implements SocketHandler {
   readonly #context: HttpContext;
   readonly #client: StreamClient;
   readonly #principal: Principal;

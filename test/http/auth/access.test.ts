@@ -9,12 +9,8 @@ import { formatKey, type KeyEntry } from "../../../src/auth/key.ts";
 import type { FramesError } from "../../../src/errors.ts";
 import { KeyRing, generateKey } from "../../../src/keys/key-file.ts";
 import { KeyRingAdapter } from "../../../src/server/http-keys.ts";
-import {
-  type AccessControl,
-  fullAccess,
-  unauthenticated,
-  type Principal,
-} from "../../../src/http/auth/access.ts";
+import { type AccessControl, fullAccess, unauthenticated } from "../../../src/http/auth/access.ts";
+import type { Principal } from "../../../src/http/principal.ts";
 import { type AuthenticatorOptions, Authenticator } from "../../../src/http/auth/authenticator.ts";
 import type { ServerNames } from "../../../src/http/auth/origin-check.ts";
 import { temporaryFolder } from "../../helper/program.ts";
