@@ -99,10 +99,10 @@ export function isToken(text: string): boolean {
 export function latestPath(
   stream: string,
   source: string,
-  hash: "latest" | "latest.mjpeg",
+  endpoint: "latest" | "latest.mjpeg",
 ): string {
   const parts = source.split("/").map(encodeURIComponent).join("/");
-  return `/streams/${encodeURIComponent(stream)}/sources/${parts}/${hash}`;
+  return `/streams/${encodeURIComponent(stream)}/sources/${parts}/${endpoint}`;
 }
 
 /**

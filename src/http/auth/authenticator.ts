@@ -238,6 +238,6 @@ function rejectionResponse({ status, message }: OriginRejection): Response {
 }
 
 function unauthorizedResponse(status: 401 | 403, { code, message }: FramesError): Response {
-  const req = status === 401 ? { "WWW-Authenticate": 'Bearer realm="frames"' } : {};
-  return errorResponse(status, code, message, req as Record<string, string>);
+  const headers = status === 401 ? { "WWW-Authenticate": 'Bearer realm="frames"' } : {};
+  return errorResponse(status, code, message, headers as Record<string, string>);
 }

@@ -41,8 +41,8 @@ export class InstrumentedStore implements FrameStore {
     this.#store.checkNames(stream, source);
   }
 
-  open(origin: SourceInfo): SourceStore {
-    return new InstrumentedSource(this.#store.open(origin), this.#liveSources.recorder(origin));
+  open(info: SourceInfo): SourceStore {
+    return new InstrumentedSource(this.#store.open(info), this.#liveSources.recorder(info));
   }
 
   flush(): void | Promise<void> {
@@ -68,14 +68,14 @@ class InstrumentedSource implements SourceStore {
   }
 
   compare(offered: readonly OfferedFrame[]): OfferStatus[] {
-    const standings = this.#store.compare(offered);
+    const statuses = this.#store.compare(offered);
     // The sender does not send these frames, so they must not count as missing.
     for (const [index, { sequence }] of offered.entries()) {
-      const standing = standings[index];
-      if (standing === "stored" || standing === "removed")
+      const status = statuses[index];
+      if (status === "stored" || status === "removed")
         this.#recorder.recordUnsent(sequence, sequence);
     }
-    return standings;
+    return statuses;
   }
 
   recordLoss(first: number, last: number, error: FramesError): void {

@@ -80,8 +80,8 @@ export class LiveSources {
   }
 
   /** Returns a recorder for a source. The source is listed once it has recorded something. */
-  recorder(origin: SourceInfo): SourceRecorder {
-    const { stream, source, session } = origin;
+  recorder(info: SourceInfo): SourceRecorder {
+    const { stream, source, session } = info;
     let stats: SourceStats | undefined;
     let senderStats: SenderStats | undefined;
     const attach = () => {
@@ -92,7 +92,7 @@ export class LiveSources {
     return {
       recordStored: (frame, crc32) => {
         const current = stats === undefined || stats.isEvicted ? attach() : stats;
-        current.recordStored(origin, frame, crc32, this.#clock());
+        current.recordStored(info, frame, crc32, this.#clock());
         senderStats!.frames++;
         senderStats!.bytes += frame.size;
       },

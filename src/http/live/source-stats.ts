@@ -72,7 +72,7 @@ export class SourceStats {
   isEvicted = false;
   readonly #gapCounter = new GapCounter();
   #frame: FrameDescription | undefined;
-  #origin: SourceInfo | undefined;
+  #info: SourceInfo | undefined;
   #crc32 = 0;
   readonly #delays = new Float32Array(maxDelaySamples);
   #samples: CounterSample[];
@@ -95,7 +95,7 @@ export class SourceStats {
   }
 
   /** Records a stored frame. Runs for each frame, so it must be fast. */
-  recordStored(origin: SourceInfo, frame: FrameDescription, crc32: number, now: number): void {
+  recordStored(info: SourceInfo, frame: FrameDescription, crc32: number, now: number): void {
     const delay = now - Number(frame.captured) / 1e6;
     this.#delays[this.frames % maxDelaySamples] = delay;
     let index = 0;
@@ -105,12 +105,12 @@ export class SourceStats {
     this.frames++;
     this.bytes += frame.size;
     this.receivedAt = now;
-    this.#gapCounter.add(origin.session, frame.sequence);
+    this.#gapCounter.add(info.session, frame.sequence);
     // A frame that was resent or came from a spool is not the newest.
-    const isNewSession = this.#origin?.session !== origin.session;
+    const isNewSession = this.#info?.session !== info.session;
     if (isNewSession || frame.sequence >= this.#frame!.sequence) {
       this.#frame = frame;
-      this.#origin = origin;
+      this.#info = info;
       this.#crc32 = crc32;
     }
   }
@@ -125,9 +125,9 @@ export class SourceStats {
 
   /** The newest frame, or undefined if none has arrived. */
   get newest(): NewestFrame | undefined {
-    const [frame, origin] = [this.#frame, this.#origin];
-    if (frame === undefined || origin === undefined) return undefined;
-    const { session, raw } = origin;
+    const [frame, info] = [this.#frame, this.#info];
+    if (frame === undefined || info === undefined) return undefined;
+    const { session, raw } = info;
     return { frame, session, crc32: this.#crc32, raw, received: this.receivedAt };
   }
 

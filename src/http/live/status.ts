@@ -67,8 +67,8 @@ export class StatusReporter {
 
   #sourceStates(principal: Principal, now: number) {
     const sources = [...this.#liveSources.all()].filter(
-      ({ stream, source, receivedAt: received }) =>
-        now - received < liveTimeoutMs && principal.canRead(stream, source),
+      ({ stream, source, receivedAt }) =>
+        now - receivedAt < liveTimeoutMs && principal.canRead(stream, source),
     );
     if (sources.length > maxStatusSources) {
       sources.sort((a, b) => b.receivedAt - a.receivedAt);

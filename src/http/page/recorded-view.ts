@@ -159,8 +159,8 @@ export class RecordedView {
 
   /** Selects the previous or next source for stepping. */
   chooseAdjacent(by: number): void {
-    const route = this.#panels.findIndex(({ source }) => source === this.#chosenSource);
-    const next = this.#panels.at((route + by) % this.#panels.length);
+    const index = this.#panels.findIndex(({ source }) => source === this.#chosenSource);
+    const next = this.#panels.at((index + by) % this.#panels.length);
     if (next !== undefined) this.#choose(next.source);
   }
 

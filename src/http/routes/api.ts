@@ -162,9 +162,9 @@ async function handleMoment(req: RouteRequest, context: HttpContext, stream: str
 async function handleGaps(req: RouteRequest, context: HttpContext, stream: string) {
   const after = req.url.searchParams.get("after");
   const limit = parseLimit(req);
-  const behind = after === null ? undefined : parseGapCursor(after);
+  const position = after === null ? undefined : parseGapCursor(after);
   const canRead = (source: string) => req.principal.canRead(stream, source);
-  const found = await context.gapIndex.gaps(stream, canRead, behind, limit + 1);
+  const found = await context.gapIndex.gaps(stream, canRead, position, limit + 1);
   const gaps = found.slice(0, limit).map(({ position: _, reason, ...gap }) => {
     return { ...gap, reason: reason ?? null };
   });

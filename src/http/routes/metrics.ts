@@ -79,7 +79,7 @@ function sourceMetrics(sources: readonly SourceStats[], now: number): Metric[] {
     "Numbers given up by senders or refused, since the start.",
   );
   const missing = new Metric("frames_missing", "gauge", "Numbers missing in the session of now.");
-  const age = new Metric(
+  const lastReceived = new Metric(
     "frames_last_received_timestamp_seconds",
     "gauge",
     "When a frame came last.",
@@ -87,14 +87,14 @@ function sourceMetrics(sources: readonly SourceStats[], now: number): Metric[] {
   const rate = new Metric("frames_rate", "gauge", "Frames a second, over the last five seconds.");
   const listed = sources.filter((stats) => !hasOtherLabel(stats)).slice(0, maxSourceSeries);
   for (const stats of listed) {
-    const { stream, source, frames, receivedAt: received } = stats;
+    const { stream, source, frames, receivedAt } = stats;
     const labels = { stream, source };
     stored.add(frames, labels);
     bytes.add(stats.bytes, labels);
     lost.add(stats.lost, labels);
     missing.add(stats.missing, labels);
-    if (received > 0) age.add(received / 1000, labels);
-    rate.add(now - received < 300_000 ? stats.rate : 0, labels);
+    if (receivedAt > 0) lastReceived.add(receivedAt / 1000, labels);
+    rate.add(now - receivedAt < 300_000 ? stats.rate : 0, labels);
   }
   const rest = sources.slice(listed.length);
   if (rest.length > 0) {
@@ -112,7 +112,7 @@ function sourceMetrics(sources: readonly SourceStats[], now: number): Metric[] {
       labels,
     );
   }
-  return [stored, bytes, lost, missing, age, rate];
+  return [stored, bytes, lost, missing, lastReceived, rate];
 }
 
 /** Histogram of the delay from capture to receipt, per stream. */
@@ -136,7 +136,7 @@ function delayMetric(sources: readonly SourceStats[]): Metric {
       count += sum(list, ({ delayCounts }) => delayCounts[index]!);
       metric.add(count, { stream, le: end === Infinity ? "+Inf" : String(end) }, "_bucket");
     }
-    metric.add(sum(list, ({ delaySumMs: delaySum }) => delaySum) / 1000, { stream }, "_sum");
+    metric.add(sum(list, ({ delaySumMs }) => delaySumMs) / 1000, { stream }, "_sum");
     metric.add(count, { stream }, "_count");
   }
   return metric;
