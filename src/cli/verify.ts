@@ -1,7 +1,7 @@
 /** `frames verify`. */
 import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
 import { errors, FramesError } from "../errors.ts";
-import { monotonicNow } from "../net/connection.ts";
+import { monotonicNow } from "../common/clock.ts";
 import {
   type Finding,
   type Verification,

@@ -2,7 +2,7 @@
 import type { Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import { type Address, formatAddress } from "../net/address.ts";
-import { monotonicNow } from "../net/connection.ts";
+import { monotonicNow } from "../common/clock.ts";
 
 /** How a server is spoken to: in the clear, with one of these keys, or in the clear until it asks for one. */
 export interface ClientKeys {

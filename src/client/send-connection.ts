@@ -9,7 +9,8 @@ import {
 import { asFramesError, FramesError } from "../errors.ts";
 import { type Address, formatAddress } from "../net/address.ts";
 import { connect } from "../net/connect.ts";
-import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
+import { monotonicNow } from "../common/clock.ts";
+import type { Connection, ConnectionHandler } from "../net/connection.ts";
 import type { OutgoingSource } from "../protocol/send/outgoing-source.ts";
 import { Sender, type SenderEvents } from "../protocol/send/sender.ts";
 import { outgoingBufferBytes } from "../protocol/send/write-batch.ts";

@@ -1,13 +1,9 @@
 /** One TCP connection: bytes in, bytes out through a bounded outbox, and an end that loses nothing. */
 import type { Socket } from "bun";
+import { monotonicNow } from "../common/clock.ts";
 import { asFramesError, FramesError } from "../errors.ts";
 import { WriteQueue } from "./write-queue.ts";
 import { PacedSocket } from "./paced-socket.ts";
-
-/** Milliseconds since 1970 by a clock that never jumps. */
-export function monotonicNow(): number {
-  return performance.timeOrigin + performance.now();
-}
 
 /** What a connection tells. An error that another method throws goes to `failed`. */
 export interface ConnectionHandler {

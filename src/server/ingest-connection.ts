@@ -4,7 +4,8 @@ import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
 import type { FrameDescription, Outcome } from "../frame.ts";
 import type { ServerConnection } from "./server-connection.ts";
 import type { ServerContext } from "./server-context.ts";
-import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
+import { monotonicNow } from "../common/clock.ts";
+import type { Connection, ConnectionHandler } from "../net/connection.ts";
 import { PlaybackConnection } from "./playback-connection.ts";
 import { Receiver } from "../protocol/receive/receiver.ts";
 import type {

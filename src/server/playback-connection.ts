@@ -8,7 +8,8 @@ import {
   LatestPlayback,
   type PlaybackRequest,
 } from "./playback/journal-playback.ts";
-import { type Connection, type ConnectionHandler, monotonicNow } from "../net/connection.ts";
+import { monotonicNow } from "../common/clock.ts";
+import type { Connection, ConnectionHandler } from "../net/connection.ts";
 import { PlaybackSender } from "../protocol/playback/playback-sender.ts";
 import { PrefetchPlayback } from "./playback/prefetch-playback.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";

@@ -7,7 +7,7 @@ import type { ServerConnection } from "./server-connection.ts";
 import { BufferBudget } from "./buffer-budget.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import { formatAddress } from "../net/address.ts";
-import { monotonicNow } from "../net/connection.ts";
+import { monotonicNow } from "../common/clock.ts";
 import { listen, type Listener, type ListenerTls, type ListenAddress } from "../net/listen.ts";
 import { ArticleConnection } from "./article-connection.ts";
 import type { ServerContext } from "./server-context.ts";

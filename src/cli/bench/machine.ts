@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame, FrameStore, Outcome } from "../../frame.ts";
-import { monotonicNow } from "../../net/connection.ts";
+import { monotonicNow } from "../../common/clock.ts";
 import { plan } from "../../client/plan/plan.ts";
 import { sendPlan } from "../../client/send.ts";
 import { serve } from "../../server/serve.ts";

@@ -7,7 +7,7 @@
  * behind all bytes of the frames before: that is the clock here.
  */
 import { FramesError } from "../../errors.ts";
-import { monotonicNow } from "../../net/connection.ts";
+import { monotonicNow } from "../../common/clock.ts";
 import { sendPlan, type SendOptions } from "../../client/send.ts";
 import { type CapturedFrame, IterableSource } from "../../source/live/iterable-source.ts";
 import { noise } from "./machine.ts";

@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { FramesError } from "../../errors.ts";
 import type { SourceReport } from "../../client/undelivered.ts";
-import { monotonicNow } from "../../net/connection.ts";
+import { monotonicNow } from "../../common/clock.ts";
 import type { ReceiveEvent, ReceiveSummary } from "../../client/receive.ts";
 import type { SourceProgress, Undelivered } from "../../protocol/send/outgoing-source.ts";
 import type { Arguments } from "../args/arguments.ts";

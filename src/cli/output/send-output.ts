@@ -1,6 +1,6 @@
 /** What the user is told of a delivery, while it goes on and at its end. */
 import { FramesError } from "../../errors.ts";
-import { monotonicNow } from "../../net/connection.ts";
+import { monotonicNow } from "../../common/clock.ts";
 import type { SourceReport } from "../../client/undelivered.ts";
 import type { SendEvent, SendSummary } from "../../client/send.ts";
 import type { SourceProgress, Undelivered } from "../../protocol/send/outgoing-source.ts";

@@ -3,7 +3,8 @@ import { asFramesError, FramesError, systemCode } from "../../errors.ts";
 import type { Frame, FrameSource, Loss } from "../../frame.ts";
 import { type Address, formatAddress } from "../../net/address.ts";
 import { connect } from "../../net/connect.ts";
-import { type Connection, type ConnectionHandler, monotonicNow } from "../../net/connection.ts";
+import { monotonicNow } from "../../common/clock.ts";
+import type { Connection, ConnectionHandler } from "../../net/connection.ts";
 import { ArticleSender } from "../../protocol/article/article-sender.ts";
 
 /** Times are in milliseconds. */

@@ -1,7 +1,7 @@
 /** What a plan is, and what every way of making one needs. */
 import { FramesError } from "../../errors.ts";
 import type { FrameSource, RawShape } from "../../frame.ts";
-import { monotonicNow } from "../../net/connection.ts";
+import { monotonicNow } from "../../common/clock.ts";
 import type { SkippedPath } from "../../source/files/directory-source.ts";
 import type { CapturedFrame, CaptureDefaults } from "../../source/live/iterable-source.ts";
 import { parseCameraMode } from "../../source/media/input.ts";
