@@ -3,11 +3,9 @@ import type { KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
 import type { ServerConnection } from "./server-connection.ts";
 import type { ServerContext } from "./server-context.ts";
-import {
-  JournalPlayback,
-  LatestPlayback,
-  type PlaybackRequest,
-} from "./playback/journal-playback.ts";
+import { JournalPlayback } from "./playback/journal-playback.ts";
+import { LatestPlayback } from "./playback/latest-playback.ts";
+import type { PlaybackRequest } from "./playback/playback-request.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { Connection, ConnectionHandler } from "../net/connection.ts";
 import { PlaybackSender } from "../protocol/playback/playback-sender.ts";

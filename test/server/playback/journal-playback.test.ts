@@ -10,11 +10,9 @@ import { receive, send, serve } from "frames";
 import { CommitSignal } from "../../../src/store/journal/commit-signal.ts";
 import { FramesError } from "../../../src/errors.ts";
 import type { SourceInfo } from "../../../src/frame.ts";
-import {
-  JournalPlayback,
-  LatestPlayback,
-  type PlaybackRequest,
-} from "../../../src/server/playback/journal-playback.ts";
+import { JournalPlayback } from "../../../src/server/playback/journal-playback.ts";
+import { LatestPlayback } from "../../../src/server/playback/latest-playback.ts";
+import type { PlaybackRequest } from "../../../src/server/playback/playback-request.ts";
 import type { FrameServer } from "../../../src/server/server.ts";
 import type {
   PlaybackItem,

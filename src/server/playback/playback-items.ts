@@ -1,0 +1,42 @@
+/** Makes playback items from journal rows. */
+import type { FramesError } from "../../errors.ts";
+import type {
+  PlaybackFrame,
+  PlaybackItem,
+  PlaybackSource,
+} from "../../protocol/playback/playback.ts";
+import type { FrameRecord } from "../../store/journal/catalog.ts";
+import { StoredFrame } from "./stored-frame.ts";
+
+export function sourceInfo({ source, session, raw }: FrameRecord): PlaybackSource {
+  return { name: source, session, raw };
+}
+
+export function frameItem(
+  location: string,
+  record: FrameRecord,
+  cursor: string | undefined,
+): PlaybackFrame {
+  const frame = new StoredFrame(location, record);
+  return { type: "frame", source: sourceInfo(record), position: record.id, cursor, frame };
+}
+
+/**
+ * What is said of a frame that could not be read.
+ *
+ * @param current what has its name in the journal now
+ */
+export function unavailableItem(
+  item: PlaybackFrame,
+  error: FramesError,
+  current: FrameRecord | undefined,
+): PlaybackItem | undefined {
+  const { source: origin, position, cursor, frame } = item;
+  const { sequence, name } = frame;
+  // Another has taken its place, and comes later.
+  if (current !== undefined && current.id !== position) return undefined;
+  if (error.code === "vanished" || current === undefined) {
+    return { type: "gone", source: origin, position, cursor, sequence, name };
+  }
+  return { type: "lost", source: origin, position, cursor, first: sequence, last: sequence, error };
+}
