@@ -1,4 +1,7 @@
-/** Receives from one client of the article's dialect (SPEC appendix A): joins a machine and a socket. */
+/**
+ * Server side of a client that sends in the article's dialect (SPEC appendix A). Connects an
+ * `ArticleReceiver` to a socket.
+ */
 import { asFramesError, FramesError } from "../errors.ts";
 import type { FrameDescription, Outcome } from "../frame.ts";
 import type { ServerConnection } from "./server-connection.ts";
@@ -8,13 +11,13 @@ import type { ServerContext } from "./server-context.ts";
 import { ArticleReceiver } from "../protocol/article/article-receiver.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 
-/** A client whose source another one claims gets this long, in milliseconds, to send anything. */
+/** Time for a client to send any data after another client claims its source, in milliseconds. */
 const aliveTimeoutMs = 5000;
 
-/** A client that leaves so many bytes of answers unread never reads. */
+/** Limit of unsent answer bytes. A client that exceeds it never reads its answers. */
 const maxQueuedBytes = 1 << 20;
 
-/** One client, as long as it is connected. */
+/** A connected client of the article's dialect. */
 export class ArticleConnection implements ConnectionHandler, ServerConnection {
   readonly #server: ServerContext;
   readonly peer: string;
@@ -29,7 +32,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   #isReported = false;
   /** Whether the client has closed its sending side. */
   #hasInputEnded = false;
-  /** Calls of `data` so far. */
+  /** Calls of `onData` so far. */
   #chunkCount = 0;
   #quietTimer: NodeJS.Timeout | undefined;
   #aliveCheck: Promise<boolean> | undefined;
@@ -91,18 +94,18 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   }
 
   #acquireSource(stream: string, source: string): void | Promise<void> {
-    // What is wrong with the disk is said now, and not of each picture.
+    // Fails now if the disk cannot store frames, instead of refusing each picture.
     this.#server.store.isStreamEmpty(stream);
     return this.#server.acquireSource(stream, source, this);
   }
 
   #onFrameEnded(frame: FrameDescription, outcome: Outcome): void {
     const { peer } = this;
-    const origin = this.#receiver.headerFields!;
+    const headerFields = this.#receiver.headerFields!;
     if (outcome instanceof FramesError) {
-      this.#server.emit({ type: "refused", peer, ...origin, frame, error: outcome });
+      this.#server.emit({ type: "refused", peer, ...headerFields, frame, error: outcome });
     } else if (outcome === "stored") {
-      this.#server.emitStored(() => ({ peer, ...origin, frame }));
+      this.#server.emitStored(() => ({ peer, ...headerFields, frame }));
     }
   }
 
@@ -114,7 +117,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     this.#advance();
   }
 
-  /** Sends what is due, has the store flushed if that settles something, and waits for quiet. */
+  /** Sends due answers, requests a flush if frames wait for it, and restarts the quiet timer. */
   #advance(): void {
     if (this.#failure !== undefined) return;
     const answers = this.#receiver.drainAnswers();
@@ -134,7 +137,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     const chunkCount = this.#chunkCount;
     this.#quietTimer = setTimeout(
       () => {
-        // What came while this process was busy is read first.
+        // Data that arrived while this process was busy is read first.
         setImmediate(() => {
           if (chunkCount !== this.#chunkCount || this.#connection!.isClosed) return;
           try {
@@ -160,11 +163,11 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   ack(flushed: FlushSnapshot): void {
     this.#receiver.ack(flushed);
     this.#advance();
-    // Without `over` nothing more can come of it.
+    // After its FIN the client cannot send `over` any more.
     if (this.#hasInputEnded) this.#connection!.finish();
   }
 
-  /** Everything came, and is stored. */
+  /** Reports the delivery once all pictures are stored. */
   #complete(): void {
     if (this.#isReported) return;
     this.#isReported = true;
@@ -180,10 +183,11 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     });
   }
 
-  /** Whoever ends has no source any more. */
+  /** Releases the client's source for other senders. */
   #releaseSource(): void {
-    const { headerFields: origin } = this.#receiver;
-    if (origin !== undefined) this.#server.releaseSource(origin.stream, origin.source, this);
+    const { headerFields } = this.#receiver;
+    if (headerFields === undefined) return;
+    this.#server.releaseSource(headerFields.stream, headerFields.source, this);
   }
 
   onDrain(): void {}
@@ -195,12 +199,12 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
 
   onEnd(): void {
     this.#hasInputEnded = true;
-    // Nothing can follow what it said last.
+    // The FIN ends the text that the client sent last.
     this.#receiver.onEnd(monotonicNow());
     void this.#server.flushAndAck(this);
   }
 
-  /** Nobody can be asked in this dialect: whoever sends on is there, and whoever waits for us. */
+  /** The dialect has no ping. A client counts as alive if it sends data or waits for our answer. */
   isAlive(): Promise<boolean> {
     if (this.isFinished) return Promise.resolve(false);
     if (this.#receiver.isClientWaiting) return Promise.resolve(true);
@@ -226,7 +230,10 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     void this.#finishWithError(error);
   }
 
-  /** What ended before is stored; the dialect has no word for an error, so that the client just sees an end. */
+  /**
+   * Stores the complete pictures, then closes. The dialect has no error message, so the client only
+   * sees the end of the connection.
+   */
   async #finishWithError(error: FramesError): Promise<void> {
     await this.#server.flushAndAck(this);
     this.#connection!.finish();
@@ -252,7 +259,10 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     void this.#flushAndRemove(error);
   }
 
-  /** A client closes as soon as it has said `over`, whether or not it has read the last answers. */
+  /**
+   * Flushes first if the client sent `over`, because it may close before it has read the last
+   * answers.
+   */
   async #flushAndRemove(error: FramesError | undefined): Promise<void> {
     if (this.#failure === undefined && this.#receiver.isOver) await this.#server.flushAndAck(this);
     this.#receiver.stop();

@@ -1,31 +1,31 @@
 /**
- * Memory that peers make a server hold by not going on: messages that are not whole, and what came behind a
- * source that is waited for. There is so much of it for all of them together; then whoever has held some for
- * longest goes, and not who is just in the middle of a message.
+ * Limits the memory used by unprocessed data over all peers: incomplete messages, and data that
+ * waits for a source. Over the limit, the peer that has held data longest is disconnected.
  */
 
-/** Bytes in all. */
+/** Limit for all peers together. */
 const maxBufferedBytes = 32 << 20;
 
-/** What every connection may hold is not worth counting. */
+/** Buffers up to this size are not counted, because every connection may have one. */
 const uncountedBytes = 4096;
 
 export class BufferBudget<Owner> {
-  /** In the order in which they began to hold more than nothing. */
+  /** Counted bytes of each peer, in the order in which the peers began to be counted. */
   readonly #owners = new Map<Owner, number>();
   #totalBytes = 0;
 
   /**
-   * `owner` holds so many bytes now.
+   * Sets the bytes that `owner` has buffered now.
    *
-   * @returns those who must go for it, oldest first
+   * @returns peers to disconnect because the budget is exceeded, oldest first; they are no longer
+   * counted
    */
   update(owner: Owner, bytes: number): Owner[] {
     const previousBytes = this.#owners.get(owner) ?? 0;
     const countedBytes = bytes > uncountedBytes ? bytes : 0;
     if (previousBytes === countedBytes) return [];
     this.#totalBytes += countedBytes - previousBytes;
-    // A key that is there keeps its place.
+    // `Map.set` keeps the position of an existing key.
     if (countedBytes === 0) this.#owners.delete(owner);
     else this.#owners.set(owner, countedBytes);
     const evicted: Owner[] = [];
@@ -37,7 +37,7 @@ export class BufferBudget<Owner> {
     return evicted;
   }
 
-  /** It holds nothing any more. */
+  /** Stops counting `owner`. */
   remove(owner: Owner): void {
     this.#totalBytes -= this.#owners.get(owner) ?? 0;
     this.#owners.delete(owner);

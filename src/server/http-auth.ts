@@ -1,4 +1,4 @@
-/** Who is let in at `--http`: joins the keys, the certificate and the names of a server with its doorkeeper. */
+/** Builds the authenticator of `--http` from a server's keys, certificate and host names. */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { type Certificate, hostNames } from "../auth/certificate.ts";
@@ -9,13 +9,16 @@ import { KeyRingAdapter } from "./http-keys.ts";
 import { Authenticator } from "../http/auth/authenticator.ts";
 import type { ServerNames } from "../http/auth/origin-check.ts";
 
-/** What `--http` is given of its server. */
+/** Settings of the server that the HTTP authenticator depends on. */
 export interface HttpAuthOptions {
-  /** Where it listens; empty is every interface. */
+  /** Host that `--http` listens at. Empty: every interface. */
   readonly host: string;
-  /** Without keys everybody may look. */
+  /**
+   * Keys that HTTP clients may use. Undefined: no key is required and every client may read
+   * everything.
+   */
   readonly keys: KeyRing | undefined;
-  /** Without one it speaks no TLS. */
+  /** Certificate for TLS. Undefined: plain HTTP. */
   readonly certificate: Certificate | undefined;
   readonly onAuthFailure: (peer: string, error: FramesError) => void;
 }
@@ -36,12 +39,15 @@ export function createAuthenticator({
   });
 }
 
-/** An IPv6 address as it stands before a port. */
+/** Puts an IPv6 address in brackets, as in `[::1]:9727`. */
 function bracketIpv6(peer: string): string {
   return formatAddress({ host: peer, port: 0 }).replace(/:0$/, "");
 }
 
-/** What others may call a server: beyond loopback the machine's name too, and anywhere what its certificate says. */
+/**
+ * Returns the host names that requests may use. These include the names in the certificate and,
+ * beyond loopback, the machine's own name.
+ */
 function serverNames(host: string, certificate: Certificate | undefined): ServerNames {
   const isOnLoopback = isLoopback(host);
   const ownName = hostname().toLowerCase();

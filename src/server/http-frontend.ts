@@ -1,4 +1,4 @@
-/** Shows over HTTP what a server receives: joins the two. */
+/** Serves pages, the API and statistics over HTTP for a running frame server. */
 import type { Certificate } from "../auth/certificate.ts";
 import type { FramesError } from "../errors.ts";
 import type { FrameStore } from "../frame.ts";
@@ -14,10 +14,10 @@ import { InstrumentedStore } from "../http/live/instrumented-store.ts";
 import { HttpServer } from "../http/http-server.ts";
 import type { CommitSignal } from "../store/journal/commit-signal.ts";
 
-/** Port of the page where none is given. */
+/** Default port of `--http`. */
 export const defaultHttpPort = 9727;
 
-/** What a server tells of itself. */
+/** State of the frame server that the HTTP API reports. */
 export interface ServerStats {
   readonly commitSignal: CommitSignal;
   readonly connections: number;
@@ -30,7 +30,7 @@ export class HttpFrontend {
   #storeError: FramesError | undefined;
   #unsubscribe: () => void = () => {};
 
-  /** @throws {FramesError} `unreachable` if the address cannot be had */
+  /** @throws {FramesError} `unreachable` if the address cannot be bound */
   constructor(address: Address, authenticator: AccessControl, certificate?: Certificate) {
     const tls = certificate === undefined ? undefined : serverTls(certificate);
     this.#server = new HttpServer(address, authenticator, tls);
@@ -41,17 +41,17 @@ export class HttpFrontend {
     return this.#server.address;
   }
 
-  /** Where a browser of this machine sees it. */
+  /** URL of the page for a browser on this machine. */
   get url(): string {
     return this.#server.url;
   }
 
-  /** The same store; what is put into it is seen from now on. */
+  /** Wraps `store` so that the frames written to it are counted and shown. */
   instrument(store: FrameStore): FrameStore {
     return new InstrumentedStore(store, this.#live);
   }
 
-  /** From now on there is something to see. */
+  /** Starts to answer requests, because the store is open now. */
   attachStore(serverStats: ServerStats, contents: StoreContents): void {
     const storeError = () => this.#storeError;
     this.#unsubscribe = serverStats.commitSignal.subscribe(() => this.#live.onFlushed());
@@ -66,7 +66,8 @@ export class HttpFrontend {
       get storeError() {
         return storeError();
       },
-      // In the executable the file lies below its root, as it does below this one here.
+      // The executable has the worker's file at the same path relative to its root as the source
+      // tree.
       createConverterWorker: () => {
         return new Worker(new URL("../http/picture/converter-worker.ts", import.meta.url).href);
       },
@@ -74,7 +75,7 @@ export class HttpFrontend {
     this.#server.setContext(context);
   }
 
-  /** Something happened. */
+  /** Updates statistics and the list of problems from a server event. */
   onEvent(event: ServeEvent): void {
     const { problems } = this.#live;
     switch (event.type) {
@@ -116,7 +117,7 @@ export class HttpFrontend {
     }
   }
 
-  /** Whether frames can be stored, or why not. */
+  /** Sets the error that keeps frames from being stored; undefined if storing works. */
   setStoreError(error: FramesError | undefined): void {
     this.#storeError = error;
   }

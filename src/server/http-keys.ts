@@ -1,10 +1,10 @@
-/** The keys of a server as those who look need them. */
+/** Adapts the server's key ring to the HTTP authenticator. */
 import { allowsStream, Key, type KeyEntry } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import type { HttpKey, HttpKeys } from "../http/auth/access.ts";
 
-/** An entry of the key file. */
+/** An entry of the key file, as the HTTP authenticator sees it. */
 class KeyEntryAdapter implements HttpKey {
   readonly entry: KeyEntry;
   readonly name: string;

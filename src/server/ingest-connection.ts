@@ -1,4 +1,7 @@
-/** Receives from one sender: joins a receiver and a socket. */
+/**
+ * Server side of a client that speaks FRAMES/1. Reads HELLO and receives from a sender. Hands a
+ * client that receives over to a `PlaybackConnection`.
+ */
 import { allowsStream, type KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
 import type { FrameDescription, Outcome } from "../frame.ts";
@@ -18,45 +21,51 @@ import { replyToWrongProtocol } from "./wrong-protocol.ts";
 import { software } from "../version.ts";
 import type { Hello } from "../wire/messages.ts";
 
-/** A sender whose source another one claims gets this long, in milliseconds, to answer a PING. */
+/** Time for a sender to answer a PING after another sender claims its source, in milliseconds. */
 const pingTimeoutMs = 5000;
 
-/** One that goes on sending for so long, in milliseconds, is there, whatever it answers. */
+/**
+ * A sender that keeps sending data for this long without a PONG counts as alive, in milliseconds.
+ */
 const maxAliveCheckMs = 60_000;
 
-/** More than this many bytes that a sender does not read: nothing more is read from it. */
+/**
+ * Limit of bytes that the sender has not read. Above it, the server stops reading from the sender.
+ */
 const maxQueuedBytes = 1 << 20;
 
-/** One sender, as long as it is connected. */
+/** A connected client, until it is handed over or closed. */
 export class IngestConnection implements ConnectionHandler, ServerConnection {
   readonly #server: ServerContext;
   readonly peer: string;
-  /** When it connected. */
   readonly since = new Date();
   readonly #receiver: Receiver;
   readonly #closed = Promise.withResolvers<void>();
   readonly #isFull: boolean;
   readonly #backpressure: StoreBackpressure;
   #key: KeyEntry | undefined;
-  /** What gives frames out, if that is wanted. */
+  /** Takes over after WELCOME if the client wants to receive. */
   #playback: PlaybackConnection | undefined;
-  /** Whether HELLO came, and the proof of its key if that is asked for. */
+  /** Whether HELLO came, and a valid proof if the server requires a key. */
   #isIdentified = false;
   #connection: Connection | undefined;
   #isPaused = false;
   #failure: FramesError | undefined;
   #isReported = false;
-  /** Whether anything came since the last turn of the event loop. */
+  /** Whether data came since the last turn of the event loop. */
   #hasNewData = false;
   #hasReceived = false;
   /** Whether the sender has closed its sending side. */
   #hasInputEnded = false;
-  /** The PING that somebody waits for the answer to, and when anything came last. */
+  /** The PING of a pending alive check. `#lastDataAt` is when the sender last sent data. */
   #pendingPing: { time: string; resolve: (isAlive: boolean) => void } | undefined;
   #aliveCheck: Promise<boolean> | undefined;
   #lastDataAt = 0;
 
-  /** @param exporter what the TLS channel exports, where the server asks for a key */
+  /**
+   * @param exporter exported keying material of the TLS channel (RFC 9266), if the server requires
+   * a key
+   */
   constructor(
     server: ServerContext,
     peer: string,
@@ -90,7 +99,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
         onLost: (source, frames, error) =>
           server.emit({ type: "lost", ...this.#peerAndStream(), source, frames, error }),
         onFlushNeeded: () => {
-          // What waited may have been read meanwhile.
+          // The receiver may have processed buffered data meanwhile.
           server.setBufferedBytes(this, this.#receiver.bufferedBytes);
           this.#resumeReading();
           server.flushLater(this);
@@ -101,7 +110,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     );
   }
 
-  /** Whom the sender proves its key to. */
+  /** Returns the verifier for the sender's key; undefined if the server requires none. */
   #keyVerifier(exporter: Uint8Array | undefined): KeyVerifier | undefined {
     const { keys } = this.#server;
     if (keys === undefined) return undefined;
@@ -120,7 +129,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     };
   }
 
-  /** The key that it has proved. */
+  /** The key that the client has proved. */
   get key(): KeyEntry | undefined {
     return this.#isIdentified ? this.#key : undefined;
   }
@@ -138,12 +147,12 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     return this.#isIdentified ? this.#receiver.hello?.session : undefined;
   }
 
-  /** Whether nothing more comes of it. */
+  /** Whether the connection failed, ended or closed. */
   get isFinished(): boolean {
     return this.#failure !== undefined || this.#receiver.isDone || this.#connection!.isClosed;
   }
 
-  /** Settled when the connection is closed. */
+  /** Resolves when the connection is closed or handed over. */
   get closed(): Promise<void> {
     return this.#closed.promise;
   }
@@ -183,7 +192,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     return { fresh: store.isStreamEmpty(hello.stream), store: store.location, software };
   }
 
-  /** From WELCOME on somebody else looks after whoever receives. */
+  /** Prepares the playback and the WELCOME of a client that receives. */
   #preparePlayback(hello: Hello): WelcomeFields {
     const { journalTail, store } = this.#server;
     this.#playback = new PlaybackConnection(this.#server, this, hello);
@@ -241,33 +250,34 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     if (this.#playback !== undefined) this.#handOverToPlayback();
   }
 
-  /** Whether a receipt must leave now: nothing came in this turn, or enough waits. */
+  /** Whether to flush now: the input was idle in this turn, or the receipt is due. */
   isFlushDue(): boolean {
     const isInputIdle = !this.#hasNewData;
     this.#hasNewData = false;
     return isInputIdle || this.#receiver.isReceiptDue;
   }
 
-  /** Frames that a flush of the store which begins now will settle. */
+  /** Frames and answers that a flush starting now will cover. */
   get flushable(): FlushSnapshot {
     return this.#receiver.flushSnapshot;
   }
 
-  /** The store was flushed; `flushed` is what was `flushable` before. */
+  /** Sends receipts after a flush. `flushed` is the value of `flushable` before that flush. */
   ack(flushed: FlushSnapshot): void {
     if (this.#connection!.isClosed) return;
     this.#receiver.ack(monotonicNow(), flushed);
     this.#flushOutput();
     if (this.#failure !== undefined) return;
     const { isDone, isEnding } = this.#receiver;
-    // Without END nothing more can come of it; after END, DONE may still wait for the store.
+    // After its FIN a sender cannot send END any more. If END came, DONE may still wait for the
+    // store.
     const isAllRead =
       this.#hasInputEnded && !this.#receiver.isPaused && !this.#backpressure.isBlocked;
     if (isAllRead && !isDone && !isEnding) this.#connection!.finish();
     if (!isDone || this.#isReported) return;
     this.#isReported = true;
     this.#releaseSources();
-    // The sender closes when it has read DONE, however slow its link is.
+    // The sender closes after reading DONE, which takes time on a slow link.
     this.#connection!.finish(this.#server.timeoutMs);
     this.#server.emit({
       type: "delivered",
@@ -278,7 +288,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     });
   }
 
-  /** Whoever ends has no source any more. */
+  /** Releases the client's sources for other senders. */
   #releaseSources(): void {
     for (const { stream, name } of this.#receiver.sources) {
       this.#server.releaseSource(stream, name, this);
@@ -291,14 +301,13 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     if (connection.queuedBytes > maxQueuedBytes) this.#pauseReading();
   }
 
-  /** Reads nothing more for now. */
   #pauseReading(): void {
     if (this.#isPaused) return;
     this.#isPaused = true;
     this.#connection!.pause();
   }
 
-  /** Reads on, if nothing is against it. */
+  /** Reads again, unless the queue, the receiver or the store still blocks it. */
   #resumeReading(): void {
     const isQueueFull = this.#connection!.queuedBytes > maxQueuedBytes;
     if (!this.#isPaused || isQueueFull || this.#receiver.isPaused || this.#backpressure.isBlocked)
@@ -307,7 +316,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     this.#connection!.resume();
   }
 
-  /** The store is ready for what came meanwhile, and for more. */
+  /** Processes the chunks that were deferred until the store was ready. */
   #onStoreReady(chunks: readonly Uint8Array[]): void {
     try {
       for (const chunk of chunks) this.onData(chunk);
@@ -323,8 +332,8 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   }
 
   /**
-   * Whether the sender answers a PING. What its system had still to send is no answer, but while that
-   * comes the answer may be behind it.
+   * Checks whether the sender answers a PING. Older data from its system's send buffer is no
+   * answer, but the PONG may follow it.
    */
   isAlive(): Promise<boolean> {
     if (this.isFinished) return Promise.resolve(false);
@@ -340,12 +349,13 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     const isSilent = () => monotonicNow() - this.#lastDataAt >= pingTimeoutMs;
     const timer = setInterval(() => {
       if (this.#receiver.isPaused || this.#backpressure.isBlocked) {
-        // It waits for a source itself and is not read meanwhile; but two may wait for each other.
+        // A blocked sender is not read, so silence proves nothing. It counts as alive, or two
+        // senders that wait for each other's source would never finish.
         this.#lastDataAt = monotonicNow();
         if (this.#lastDataAt - pingedAt >= pingTimeoutMs) resolve(true);
         return;
       }
-      // What came while this process was busy is read first.
+      // Data that arrived while this process was busy is read first.
       if (isSilent()) setImmediate(() => isSilent() && resolve(false));
       else if (monotonicNow() - pingedAt >= maxAliveCheckMs) resolve(true);
     }, 100);
@@ -362,7 +372,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   }
 
   onEnd(): void {
-    // A sender may close its sending side after END: its DONE is still on the way.
+    // A sender may close its sending side after END and still wait for DONE.
     this.#hasInputEnded = true;
     void this.#server.flushAndAck(this);
   }
@@ -378,7 +388,10 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     void this.#finishWithError(error);
   }
 
-  /** What ended before is settled first: the sender need not send it again. */
+  /**
+   * Acknowledges the frames that ended before the error, so that the sender need not resend them.
+   * Then sends ERROR.
+   */
   async #finishWithError(error: FramesError): Promise<void> {
     await this.#server.flushAndAck(this);
     const delayMs = error.code === "not-let-in" ? this.#server.authFailureDelayMs(this.peer) : 0;
@@ -389,7 +402,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     this.#report(error);
   }
 
-  /** What is wrong with a sender is said once, with what it had delivered. */
+  /** Reports the failure once, with the counts so far. */
   #report(error: FramesError): void {
     if (this.#isReported) return;
     this.#isReported = true;
@@ -397,7 +410,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
       type: "failed",
       peer: this.peer,
       session: this.session,
-      // What somebody says who was not let in is not worth a line in a log.
+      // Values from an unauthenticated peer are not logged.
       stream: this.#isIdentified ? this.#receiver.hello?.stream : undefined,
       counts: { ...this.#receiver.counts },
       error,

@@ -1,4 +1,4 @@
-/** Gives frames out to one client that receives: joins a provider, what the journal holds, and a socket. */
+/** Server side of a client that receives. Connects a `PlaybackSender`, the journal and a socket. */
 import type { KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
 import type { ServerConnection } from "./server-connection.ts";
@@ -18,34 +18,37 @@ import type { RetentionHold } from "../store/directory/retention.ts";
 import type { Decoder } from "../wire/decode.ts";
 import type { Done, Hello } from "../wire/messages.ts";
 
-/** Bytes that one client is given before all others have their turn: senders too. */
+/** Bytes sent to one client before the event loop serves other connections, senders included. */
 const maxBytesPerTurn = 1 << 20;
 
-/** A client that confirms nothing for so long, in milliseconds, keeps no frame from being removed. */
+/**
+ * A client that confirms nothing for this long no longer keeps frames from retention, in
+ * milliseconds.
+ */
 const holdTimeoutMs = 60_000;
 
 /**
- * Buffers that nobody uses now. A client has one only while bytes in it wait for its socket: a thousand that
- * are up to date have none.
+ * Idle buffers. A connection has a buffer only while its socket has not accepted all bytes of it,
+ * so clients that are up to date need none.
  */
 const spareBuffers: Uint8Array[] = [];
 const maxSpareBuffers = 4;
 
-/** Whoever was let in to receive. */
+/** Identity of the client, taken from the connection that read HELLO. */
 type ClientIdentity = Pick<ServerConnection, "peer" | "since" | "key">;
 
 export class PlaybackConnection implements ConnectionHandler, ServerConnection, RetentionHold {
   readonly peer: string;
   readonly since: Date;
   readonly key: KeyEntry | undefined;
-  /** Its own session is nobody's: nothing supersedes it, and it supersedes nothing. */
+  /** Always undefined: a receiving client has no session that could supersede another. */
   readonly session = undefined;
   readonly flushable: FlushSnapshot = { frames: 0, answers: 0 };
   readonly #server: ServerContext;
   readonly #hello: Hello;
   readonly #request: PlaybackRequest;
   readonly #playback: Playback;
-  /** Where it goes on. */
+  /** Position at which the playback starts. */
   readonly #startPosition: number;
   readonly #closed = Promise.withResolvers<void>();
   readonly #unsubscribe: () => void;
@@ -57,10 +60,10 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
   #isPaused = false;
   #failure: FramesError | undefined;
   #isReported = false;
-  /** What it had settled when that was last looked at, and since when it is so. */
+  /** Position confirmed at the last check, and the time of its last change. */
   #lastProgress = { position: 0, at: monotonicNow() };
 
-  /** @param hello of a client that may receive */
+  /** @param hello from a client that may receive */
   constructor(server: ServerContext, { peer, since, key }: ClientIdentity, hello: Hello) {
     this.#server = server;
     this.peer = peer;
@@ -82,11 +85,11 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
         : new PrefetchPlayback(playback, journalTail.fetch, () => this.#scheduleWrite());
     this.#startPosition = this.#playback.position;
     this.#unsubscribe = journalTail.commitSignal.subscribe(() => this.#scheduleWrite());
-    // Whoever wants the newest only awaits none of those before.
+    // With `latest`, older frames are not sent, so they may be removed.
     if (hello.latest !== true) journalTail.holds.add(this);
   }
 
-  /** The client is let in: `decoder` has read its greeting. */
+  /** Starts to send. `decoder` has read the client's handshake. */
   start(decoder: Decoder): void {
     const { timeoutMs, keys } = this.#server;
     const events = { onWritable: () => this.#scheduleWrite() };
@@ -103,7 +106,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     );
   }
 
-  /** The connection is its own from now on. */
+  /** Called after the handover, when the connection belongs to this handler. */
   onOpen(connection: Connection): void {
     this.#connection = connection;
     this.#server.add(this);
@@ -132,13 +135,13 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     return id > confirmed && now - this.#lastProgress.at < holdTimeoutMs;
   }
 
-  /** The last row that the client has for good. */
+  /** The last journal row that the client has confirmed. */
   #confirmedPosition(isAwaiting: boolean): number {
     if (!isAwaiting) return this.#playback.position;
     return Math.max(this.#sender!.position, this.#startPosition);
   }
 
-  /** Whether it goes on at the client's cursor; nothing where there is none. */
+  /** Whether the playback resumes at the client's cursor; undefined without a cursor. */
   get isResumed(): boolean | undefined {
     const { cursor, latest } = this.#hello;
     return cursor === undefined || latest === true ? undefined : this.#startPosition > 0;
@@ -156,7 +159,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     return Math.min(1000, this.#server.timeoutMs / 4);
   }
 
-  // It has nothing that the store would have to settle.
+  // A receiving client sends no frames, so it has nothing to flush.
 
   isFlushDue(): boolean {
     return false;
@@ -168,7 +171,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     return Promise.resolve(!this.isFinished);
   }
 
-  /** Goes on in the next turn of the event loop, when all others had theirs. */
+  /** Schedules a write for the next turn of the event loop, after other connections. */
   #scheduleWrite(): void {
     if (this.#isWriteScheduled || this.#connection === undefined || this.isFinished) return;
     this.#isWriteScheduled = true;
@@ -178,7 +181,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     });
   }
 
-  /** Sends what there is, until the socket is full, nothing is ready, or it is the turn of others. */
+  /** Sends until the socket is full, nothing is ready, or this turn's share is used up. */
   #write(): void {
     const connection = this.#connection!;
     if (this.#isWriting || connection.isClosed || connection.queuedBytes > 0) return;
@@ -195,7 +198,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
         remainingBytes -= out.length + (out.piece?.length ?? 0);
       }
       if (connection.queuedBytes === 0) this.#releaseBuffer();
-      // Nobody else wakes it.
+      // No other event would continue the writing.
       if (connection.queuedBytes === 0 && (remainingBytes <= 0 || this.#playback.isBusy))
         this.#scheduleWrite();
     } catch (error) {
@@ -221,7 +224,6 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     this.#connection!.finish();
   }
 
-  /** Reads nothing more for now. */
   #pause(): void {
     if (this.#isPaused) return;
     this.#isPaused = true;
@@ -242,7 +244,8 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
   }
 
   onEnd(): void {
-    // Whoever wants no more closes: what has no receipt comes again another time.
+    // The client wants no more frames. Frames without a receipt are sent again on its next
+    // connection.
     this.#reportEnd();
     this.#connection!.finish();
   }
@@ -253,7 +256,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     this.release();
     this.#reportEnd(error);
     const connection = this.#connection!;
-    // Only behind a whole message: what waits already would have to be read first.
+    // ERROR would follow the queued bytes, which a slow client may not read in time.
     if (connection.queuedBytes > 0 || connection.isClosed) return connection.terminate();
     this.#sender!.fail(error);
     const out = new WriteBatch(new Uint8Array(1 << 17));
@@ -262,7 +265,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     connection.finish();
   }
 
-  /** It is over, once. */
+  /** Reports the end of the playback once. */
   #reportEnd(error?: FramesError): void {
     if (this.#isReported) return;
     this.#isReported = true;
@@ -283,7 +286,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     this.#server.emit({ type: "failed", peer, session: undefined, stream, counts: done, error });
   }
 
-  /** Holds nothing more of the store. */
+  /** Releases the holds on stored frames and stops reading the journal. */
   release(): void {
     this.#unsubscribe();
     this.#server.journalTail.holds.delete(this);

@@ -1,4 +1,4 @@
-/** What happens at a server. */
+/** Events that a server reports to the calling program. */
 import type { FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
 import type { KeysEvent } from "../keys/key-file.ts";
@@ -14,7 +14,7 @@ export interface StoredEvent {
   readonly frame: FrameDescription;
 }
 
-/** What happens at a server. `peer` is the sender's address. */
+/** An event of a server. `peer` is the address of the client. */
 export type ServeEvent =
   | { type: "recovered"; unfinished: number; replaced: number }
   | {
@@ -23,12 +23,12 @@ export type ServeEvent =
       session: string;
       stream: string;
       software: string;
-      /** Name of the key that was proved. */
+      /** Name of the proved key. */
       key: string | undefined;
     }
-  /** Somebody receives; `key` is the name of the key that was proved. */
+  /** A client started to receive. `key` is the name of the proved key. */
   | { type: "receiving"; peer: string; stream: string; software: string; key: string | undefined }
-  /** It has what it wanted, or went away. */
+  /** A receiving client has all frames it asked for, or closed its sending side. */
   | { type: "received"; peer: string; stream: string; counts: PlaybackCounts }
   | KeysEvent
   | {
@@ -53,7 +53,7 @@ export type ServeEvent =
       session: string;
       stream: string;
       counts: Done;
-      /** Frames that were there, so that they were not sent. */
+      /** Frames that the store had already, so they were not sent. */
       found: number;
     }
   | {
@@ -61,13 +61,13 @@ export type ServeEvent =
       peer: string;
       session: string | undefined;
       stream: string | undefined;
-      /** How the frames before that ended. */
+      /** Outcomes of the frames before the error. */
       counts: Done;
       error: FramesError;
     }
-  /** The port of the page is taken: the server runs without it. */
+  /** The port of the page is in use. The server runs without the page. */
   | { type: "no-page"; error: FramesError }
-  /** More of one address, within a minute, than were told one by one before they were let in. */
+  /** Rejected connections from one address within a minute, beyond those reported one by one. */
   | { type: "peers-rejected"; host: string; count: number }
-  /** Frames that were not to be kept longer; of those that are `stuck` the files cannot be removed. */
+  /** Frames removed by retention. The files of `undeletable` frames could not be deleted. */
   | ({ type: "removed" } & DeletionResult);

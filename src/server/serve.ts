@@ -1,4 +1,4 @@
-/** Receives frames: what programs call, and what they are told. */
+/** Starts a server: the library's `serve` and its options. */
 import type { Certificate } from "../auth/certificate.ts";
 import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
 import { FramesError } from "../errors.ts";
@@ -21,55 +21,62 @@ import { createAuthenticator } from "./http-auth.ts";
 import { defaultHttpPort, HttpFrontend } from "./http-frontend.ts";
 import type { RetentionLimit } from "../store/directory/retention.ts";
 
-/** How to serve. */
+/** Options of `serve`. */
 export interface ServeOptions {
   /** `HOST:PORT`; port 0 lets the system choose. Default `127.0.0.1:9726`. */
   readonly listen?: string;
-  /** Descriptor of a TCP socket that listens already, instead of `listen`: systemd gives such. */
+  /** Descriptor of a listening TCP socket, used instead of `listen`, as passed by systemd. */
   readonly descriptor?: number;
   /**
-   * The keys of those who are let in, over TLS 1.3. Without it, keys are asked for on any address but
-   * loopback, from the user's own key file, in which one is made if there is none.
+   * File of the keys that clients must prove, over TLS 1.3. Without it, the server requires keys on
+   * any address but loopback. It then reads the user's own key file and creates a key there if
+   * there is none.
    */
   readonly keyFile?: string;
-  /** Likewise one key, as text. */
+  /** A single key as text, instead of `keyFile`. */
   readonly key?: string;
-  /** Lets anyone who reaches the port send frames, without encryption. */
+  /** Lets any client that reaches the port send frames, without encryption. */
   readonly insecure?: boolean;
   /**
-   * `HOST:PORT` of a second listener, for clients of the article that `frames` grew from. Its dialect
-   * knows no key: beyond loopback only with `articleInsecure`.
+   * `HOST:PORT` of a second listener, for clients of the article that `frames` grew from. Its
+   * dialect has no keys, so addresses beyond loopback need `articleInsecure`.
    */
   readonly article?: string;
-  /** Lets anyone who reaches the port of `article` send frames, without encryption. */
+  /** Lets any client that reaches the port of `article` send frames, without encryption. */
   readonly articleInsecure?: boolean;
   /**
-   * `HOST:PORT` of a page that shows the frames, and of what other programs may read. Default: none. On any
-   * address but loopback it asks for a key, over TLS, and so it does on loopback for keys that are given.
+   * `HOST:PORT` of the HTTP server, with a page that shows the frames and an API. Default: none. It
+   * requires a key over TLS beyond loopback. On loopback it requires a key only if `key` or
+   * `keyFile` is given.
    */
   readonly http?: string;
-  /** Whether a port of `http` that is taken is only told of: the server then runs without a page. */
+  /**
+   * If the port of `http` is in use, runs without a page and reports `no-page` instead of failing.
+   */
   readonly httpIfFree?: boolean;
-  /** PEM files of a certificate that browsers trust. Default: one that the server makes for itself. */
+  /** PEM files of a certificate that browsers trust. Default: a self-signed certificate. */
   readonly tls?: { readonly certificate: string; readonly key: string };
   /** Largest frame in bytes. Default 64 MiB. */
   readonly maxFrame?: number;
-  /** Refuse names that Windows and macOS cannot keep; always so on these. */
+  /** Refuses names that Windows or macOS cannot store. Always on there. */
   readonly portableNames?: boolean;
-  /** Flush frames and journal to the disk before their receipt, for every sender. */
+  /** Flushes frames and journal to the disk before each receipt, for every sender. */
   readonly durable?: boolean;
-  /** Bytes of the disk that are kept free. Default: 5 %, 10 GB at most. */
+  /** Bytes of the disk to keep free. Default: 5 %, at most 10 GB. */
   readonly reserve?: number;
   /**
-   * What is kept of the frames: those that arrived within so many milliseconds, or so many bytes of those
-   * that arrived last. The rest is removed. Default: all.
+   * Limit of the stored frames, by age in milliseconds or by total size in bytes. The oldest frames
+   * beyond it are removed. Default: no limit.
    */
   readonly keep?: RetentionLimit;
-  /** Milliseconds after which a silent sender counts as gone. Default 30,000. */
+  /** Milliseconds of silence after which a client is disconnected. Default 30,000. */
   readonly timeout?: number;
-  /** Is told what happens. */
+  /** Called for each event. */
   readonly onEvent?: (event: ServeEvent) => void;
-  /** Is told of each frame that was stored; it lasts when its receipt is sent, a little later. */
+  /**
+   * Called for each stored frame. The frame is durable only once its receipt is sent, a little
+   * later.
+   */
   readonly onStored?: (stored: StoredEvent) => void;
 }
 
@@ -78,8 +85,8 @@ const defaultMaxFrame = 64 << 20;
 const defaultTimeout = 30_000;
 
 /**
- * Serves a store in `directory`, which is made if it is not there, or in a bucket, `s3://BUCKET/PREFIX`, whose
- * engine and keys are those that the usual `AWS_` variables of the environment name.
+ * Serves a store in `directory`, which is created if missing, or in a bucket `s3://BUCKET/PREFIX`.
+ * The usual `AWS_` environment variables name the bucket's engine and keys.
  *
  * @throws {FramesError} `store`, `locked`, `unreachable` or `usage`
  *
@@ -122,7 +129,7 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
     store.retention?.start((removed) => onEvent({ type: "removed", ...removed }));
     return store;
   };
-  // That takes a while, and nobody is let in before.
+  // Opening a bucket takes a while, so it is done before listening.
   const bucket = isBucketLocation(directory) ? await openBucket(directory, options) : undefined;
   let server: FrameServer;
   try {
@@ -180,7 +187,7 @@ function limitAmount(keep: RetentionLimit): number {
 }
 
 /**
- * Whether a server with these options asks for keys.
+ * Whether a server with these options requires keys.
  *
  * @throws {FramesError} `usage`
  */
@@ -195,8 +202,8 @@ export function requiresKeys(options: ServeOptions): boolean {
 }
 
 /**
- * Whether those who look must have a key. On loopback only where keys were given: whoever is on this machine
- * can connect to its store's port as well, and the page must just be there.
+ * Whether HTTP clients must have a key. On loopback only if keys are given: local users can connect
+ * to the store's port as well, and the page should work without setup.
  *
  * @throws {FramesError} `usage`
  */
@@ -209,7 +216,7 @@ export function requiresHttpKeys(options: ServeOptions): boolean {
 }
 
 /**
- * Where the article's dialect is spoken, if it is.
+ * Returns the address for the article's dialect; undefined if it is off.
  *
  * @throws {FramesError} `usage`
  */
@@ -230,14 +237,14 @@ function articleAddress({ article, articleInsecure = false }: ServeOptions): Add
   );
 }
 
-/** What is given to whatever shows the frames. */
+/** Dependencies of the HTTP front end. */
 interface HttpFrontendOptions {
   readonly security: Security | undefined;
   readonly onAuthFailure: (peer: string, error: FramesError) => void;
 }
 
 /**
- * Opens what shows the frames, if that is wanted.
+ * Returns a function that opens the HTTP front end; undefined if `http` is off.
  *
  * @throws {FramesError} `usage` or `missing`
  */
@@ -269,7 +276,10 @@ function httpFrontendOpener(
   };
 }
 
-/** Nobody else listens on loopback; and no browser trusts a certificate that is for nobody. */
+/**
+ * Returns the certificate of the HTTP listener. Loopback uses plain HTTP by default, because the
+ * traffic stays on this machine and browsers distrust a self-signed certificate.
+ */
 function httpCertificate(
   host: string,
   security: Security | undefined,
@@ -279,7 +289,7 @@ function httpCertificate(
   return isLoopback(host) ? undefined : security?.certificate;
 }
 
-/** The keys and the certificate; a user's first server makes both. */
+/** Loads keys and certificate. On a user's first server both are created. */
 function loadSecurity({ keyFile, key, tls, onEvent = () => {} }: ServeOptions): Security {
   const path = keyFile ?? defaultKeyFile();
   if (keyFile === undefined && key === undefined) createFirstKey(path, "default");
@@ -287,7 +297,7 @@ function loadSecurity({ keyFile, key, tls, onEvent = () => {} }: ServeOptions): 
   const onNotSaved = (error: FramesError) => onEvent({ type: "certificate-not-saved", error });
   if (tls === undefined) {
     const certificate = loadOrCreateCertificate(new Date(), onNotSaved);
-    // It is the server's own affair, and good for as long as it runs.
+    // A self-signed certificate does not change while the server runs.
     return { keys, certificate, reloadCertificate: () => certificate };
   }
   const reloadCertificate = () => readCertificate(tls.certificate, tls.key);

@@ -1,28 +1,28 @@
-/** Who is connected to a server, in whichever dialect. */
+/** The server's view of a connected client, the same for each dialect. */
 import type { KeyEntry } from "../auth/key.ts";
 import type { FramesError } from "../errors.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 
-/** Whoever is connected, as the server sees it. */
+/** A connected client, as the server sees it. */
 export interface ServerConnection {
   readonly peer: string;
-  /** When it connected. */
+  /** When the client connected. */
   readonly since: Date;
-  /** The key that it has proved, and the session that it sends. */
+  /** The key that the client has proved, and the session that it sends. */
   readonly key: KeyEntry | undefined;
   readonly session: string | undefined;
-  /** Whether nothing more comes of it. */
+  /** Whether the connection failed, ended or closed. */
   readonly isFinished: boolean;
-  /** Settled when the connection is closed. */
+  /** Resolves when the connection is closed. */
   readonly closed: Promise<void>;
-  /** Whether what came in must be settled now: nothing more came in this turn, or enough waits. */
+  /** Whether to flush now: no more data came in this turn, or the receipt is due. */
   isFlushDue(): boolean;
-  /** What a flush of the store which begins now will settle. */
+  /** Frames and answers that a flush starting now will cover. */
   readonly flushable: FlushSnapshot;
-  /** The store was flushed; `flushed` is what was `flushable` before. */
+  /** Acknowledges after a flush. `flushed` is the value of `flushable` before that flush. */
   ack(flushed: FlushSnapshot): void;
-  /** Whether it is still at the other end. */
+  /** Checks whether the client still answers. */
   isAlive(): Promise<boolean>;
-  /** Ends it for `error`. */
+  /** Ends the connection with `error`. */
   fail(error: FramesError): void;
 }

@@ -1,4 +1,4 @@
-/** What those who are connected to a server need of it. */
+/** The parts of a server that its connections use. */
 import type { FrameStore } from "../frame.ts";
 import type { ServerConnection } from "./server-connection.ts";
 import type { KeyRing } from "../keys/key-file.ts";
@@ -6,37 +6,38 @@ import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { JournalTail } from "./playback/journal-tail.ts";
 
-/** The server that a guest belongs to. */
+/** The server, as its connections see it. */
 export interface ServerContext {
   readonly store: FrameStore;
-  /** The keys that it asks for, if it asks. */
+  /** Keys that clients must prove; undefined if none is required. */
   readonly keys: KeyRing | undefined;
   readonly grants: ReceiverLimits;
-  /** Milliseconds after which a silent sender counts as gone. */
+  /** Milliseconds of silence after which a client is disconnected. */
   readonly timeoutMs: number;
-  /** `HOST:PORT`, as `send` takes it. */
+  /** `HOST:PORT`, in the form that `send` accepts. */
   readonly address: string;
-  /** Reads back what the store has. */
+  /** Reads stored frames for receiving clients. */
   readonly journalTail: JournalTail;
   emit(event: ServeEvent): void;
   emitStored(makeEvent: () => StoredEvent): void;
-  /** Milliseconds that a peer waits to hear that it did not prove a key. */
+  /** Delay in milliseconds before a failed proof is answered; 0 for a peer that rarely fails. */
   authFailureDelayMs(peer: string): number;
   add(connection: ServerConnection): void;
   remove(connection: ServerConnection): void;
   supersede(session: string, newer: ServerConnection): void;
   /**
-   * Gives a source of a stream to one sender: at once, or when it is known that who has it is gone.
+   * Makes `owner` the only sender of a source. If another connection owns it, first checks whether
+   * that client is still alive.
    *
-   * @throws {FramesError} `busy`, perhaps later
+   * @throws {FramesError} `busy` if the other client is alive; the promise then rejects
    */
   acquireSource(stream: string, source: string, owner: ServerConnection): void | Promise<void>;
-  /** It sends this one no more. */
+  /** Gives up `owner`'s right to send a source. */
   releaseSource(stream: string, source: string, owner: ServerConnection): void;
-  /** So many bytes are held of what came from it. */
+  /** Sets the number of received bytes that a connection has buffered. */
   setBufferedBytes(connection: ServerConnection, bytes: number): void;
-  /** Frames came in: flush the store and call `settle`, when `isDue` or at the end of the input. */
+  /** Flushes the store and calls `ack`, once `isFlushDue` is true. */
   flushLater(connection: ServerConnection): void;
-  /** Likewise, but at once: nothing more will come. */
+  /** Flushes the store and calls `ack` at once, because the connection receives no more frames. */
   flushAndAck(connection: ServerConnection): Promise<void>;
 }

@@ -1,4 +1,4 @@
-/** What a running server is to others, and what it is made of. */
+/** Types of a running server: its public interface, its options and its store. */
 import type { CommitSignal } from "../store/journal/commit-signal.ts";
 import type { Certificate } from "../auth/certificate.ts";
 import type { ErrorName } from "../errors.ts";
@@ -17,30 +17,30 @@ export interface Server {
   readonly directory: string;
   readonly host: string;
   readonly port: number;
-  /** `HOST:PORT`, as `send` takes it. */
+  /** `HOST:PORT`, in the form that `send` accepts. */
   readonly address: string;
-  /** `HOST:PORT` where it speaks the article's dialect, if it does. */
+  /** `HOST:PORT` of the article's dialect, if enabled. */
   readonly article: string | undefined;
-  /** `HOST:PORT` of the page, if it shows one. */
+  /** `HOST:PORT` of the page, if enabled. */
   readonly http: string | undefined;
-  /** Likewise as a browser takes it. */
+  /** URL of the page for a browser on this machine. */
   readonly pageUrl: string | undefined;
-  /** Whether it asks for a key, over TLS. */
+  /** Whether clients must prove a key, over TLS. */
   readonly isSecure: boolean;
-  /** How many peers are connected. */
+  /** Number of connected clients. */
   readonly connections: number;
-  /** How often frames were refused and connections ended, by the error. */
+  /** Number of refused frames and failed connections, by error. */
   readonly refusals: ReadonlyMap<ErrorName, number>;
   /**
-   * Reads keys and certificate again. What cannot be read stays as it was, and `onEvent` is told; whoever
-   * is connected stays, unless the key is gone.
+   * Reads keys and certificate again, and reports the result to `onEvent`. If reading fails, the
+   * old values stay in use. Connections stay open unless their key was removed or changed.
    */
   reload(): void;
-  /** Takes no more senders, lets those that are connected know, and closes the store. */
+  /** Stops accepting, sends ERROR to connected clients, and closes the store. */
   stop(): Promise<void>;
 }
 
-/** What a server asks for, and what it shows. */
+/** The keys that a server requires, and its certificate. */
 export interface Security {
   readonly keys: KeyRing;
   readonly certificate: Certificate;
@@ -52,28 +52,33 @@ export interface Security {
   readonly reloadCertificate: () => Certificate;
 }
 
-/** How a server behaves. Times are in milliseconds. */
+/** Options of `FrameServer`. Times are in milliseconds. */
 export interface ServerOptions {
-  /** What senders must prove, over TLS with this certificate. */
+  /**
+   * Keys that clients must prove, over TLS with this certificate. Undefined: plain TCP without
+   * keys.
+   */
   readonly security: Security | undefined;
-  /** All keys, of those who look as well: their file is read again when it changes. */
+  /**
+   * All keys, including those only for HTTP clients. The key file is read again when it changes.
+   */
   readonly keys: KeyRing | undefined;
   readonly grants: ReceiverLimits;
   readonly timeoutMs: number;
-  /** Where it listens for clients of the article's dialect, which know no key. */
+  /** Address of the listener for the article's dialect, which has no keys. */
   readonly article?: Address | undefined;
-  /** Shows what comes, if anybody may see it. Nobody sees anything before the store is open. */
+  /** Opens the HTTP front end, if enabled. It answers no request before the store is open. */
   readonly openHttpFrontend?: (() => HttpFrontend | undefined) | undefined;
   readonly onEvent: (event: ServeEvent) => void;
   readonly onStored: ((stored: StoredEvent) => void) | undefined;
 }
 
-/** A store that can be closed, and whose frames can be read. */
+/** A store that can be read and closed. */
 export type ClosableStore = FrameStore & {
   readonly contents: StoreContents;
-  /** Tells of frames that others have put there. */
+  /** Signals frames that other servers have stored in the same bucket. */
   readonly commitSignal?: CommitSignal;
   close(): void | Promise<void>;
-  /** Removes frames after a while, but what a follower awaits. */
+  /** Removes old frames, except those that a hold still needs. */
   readonly retention?: { readonly holds: Set<RetentionHold> } | undefined;
 };

@@ -1,4 +1,4 @@
-/** A running server: joins a listener, receptions and a store. */
+/** A running server: listeners, connections and one store. */
 import { asFramesError, type ErrorName, FramesError } from "../errors.ts";
 import { CommitSignal } from "../store/journal/commit-signal.ts";
 import { SourceOwners } from "./source-owners.ts";
@@ -21,53 +21,58 @@ import { RejectedPeers } from "../common/rejected-peers.ts";
 import type { HttpFrontend } from "./http-frontend.ts";
 import type { Done } from "../wire/messages.ts";
 
-/** What came of a peer with which no conversation began. */
+/** Counts for a peer that was rejected before it sent frames. */
 const noCounts: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 };
 
-/** So many senders are a crowd: a flush then waits so many milliseconds, to serve several of them. */
+/**
+ * With at least this many connections a flush is delayed, in milliseconds, so that it serves
+ * several of them.
+ */
 const flushDelayThreshold = 16;
 const flushDelayMs = 5;
 
-/** Clients of the article may have so many of the connections that there can be, beside all others. */
+/** Share of the possible connections that clients of the article's dialect may use. */
 const articleConnectionShare = 0.25;
 
-/** How often the key file, and whom to tell of, are looked at, in milliseconds. */
+/** Interval in milliseconds of key file checks and of summaries of rejected peers. */
 const pollIntervalMs = 1000;
 
-/** A TLS handshake gets this long, in milliseconds, as HELLO does. */
+/** Time limit of a TLS handshake in milliseconds, the same as for HELLO. */
 const maxTlsHandshakeMs = 10_000;
 
-/** Whoever fails again and again to prove a key is told so this late, in milliseconds. */
+/** Delay in milliseconds before the error reply to a peer that keeps failing authentication. */
 const repeatedFailureDelayMs = 1000;
 
 export class FrameServer implements Server, ServerContext {
   readonly #store: ClosableStore;
-  /** Where frames are put: the store, seen by those who look on. */
+  /**
+   * The store that connections write to. It counts frames for the HTTP front end, if there is one.
+   */
   readonly #instrumentedStore: FrameStore;
   readonly #httpFrontend: HttpFrontend | undefined;
   readonly #listener: Listener;
   readonly #articleListener: Listener | undefined;
   readonly #options: ServerOptions;
   readonly #connections = new Set<ServerConnection>();
-  /** Those with frames that no receipt has counted. */
+  /** Connections with frames that no receipt has counted. */
   readonly #unacknowledged = new Set<ServerConnection>();
-  /** Who sends which source of which stream. */
+  /** The sending connection of each source. */
   readonly #sourceOwners = new SourceOwners<ServerConnection>();
   readonly #bufferBudget = new BufferBudget<ServerConnection>();
-  /** Whoever reads frames back out is woken by it. */
+  /** Wakes receiving clients after a commit. */
   readonly commitSignal = new CommitSignal();
   #journalTail: JournalTail | undefined;
   readonly #rejectedPeers = new RejectedPeers();
   readonly #refusals = new Map<ErrorName, number>();
   #isFlushScheduled = false;
   readonly #pollTimer: NodeJS.Timeout;
-  /** What was wrong with the key file when it was last read. */
+  /** Message of the last failure to read the key file. */
   #keyFileError: string | undefined;
   #stopping: Promise<void> | undefined;
 
   /**
-   * Listens first, so that a port that is taken leaves no new store behind; nothing can come in
-   * before the store is open, since that needs a turn of the event loop.
+   * Listens before opening the store, so that a taken port leaves no new store behind. No
+   * connection arrives before the store is open, because accepting needs a turn of the event loop.
    */
   constructor(address: ListenAddress, openStore: () => ClosableStore, options: ServerOptions) {
     this.#options = options;
@@ -107,7 +112,7 @@ export class FrameServer implements Server, ServerContext {
     };
   }
 
-  /** A peer was not let in. */
+  /** Reports a peer that was rejected before its handshake was done. */
   onRejected(peer: string, error: FramesError): void {
     const counts = noCounts;
     this.emit({ type: "failed", peer, session: undefined, stream: undefined, counts, error });
@@ -124,7 +129,7 @@ export class FrameServer implements Server, ServerContext {
     }
   }
 
-  /** Whoever sends with a key that was taken out of the file is told, and closed. */
+  /** Reads the key file again and disconnects clients whose key was removed or changed. */
   #reloadKeys(keys: KeyRing): void {
     try {
       if (!keys.reload()) return;
@@ -146,7 +151,7 @@ export class FrameServer implements Server, ServerContext {
     const { security, keys } = this.#options;
     let failure: FramesError | undefined;
     if (keys !== undefined) {
-      // What is still wrong is said again.
+      // An error that persists is reported again.
       this.#keyFileError = undefined;
       this.#reloadKeys(keys);
     }
@@ -223,19 +228,22 @@ export class FrameServer implements Server, ServerContext {
     return this.#refusals;
   }
 
-  /** Counts what is refused, and tells the program that serves. */
+  /** Counts refusals, and passes the event on unless its peer is over the log limit. */
   emit(event: ServeEvent): void {
     if (event.type === "failed" || event.type === "refused") {
       const { code } = event.error;
       this.#refusals.set(code, (this.#refusals.get(code) ?? 0) + 1);
     }
-    // Of those who were not let in, some come again and again.
+    // Some unauthenticated peers reconnect all the time, so their events are limited.
     const isRejected = event.type === "failed" && event.stream === undefined;
     if (isRejected && !this.#rejectedPeers.add(withoutPort(event.peer), monotonicNow())) return;
     this.#dispatch(event);
   }
 
-  /** What the program throws is its own affair, and no sender's. */
+  /**
+   * Passes an event to the HTTP front end and to the program. Errors that the program throws do not
+   * reach a connection.
+   */
   #dispatch(event: ServeEvent): void {
     this.#httpFrontend?.onEvent(event);
     callUserCode(() => this.#options.onEvent(event));
@@ -258,11 +266,15 @@ export class FrameServer implements Server, ServerContext {
     this.#connections.delete(connection);
     this.#unacknowledged.delete(connection);
     this.#bufferBudget.remove(connection);
-    // What ended before its connection did is stored all the same.
+    // Stores the frames that ended before the connection did.
     void this.flush();
   }
 
-  /** The newer connection of a session takes over; the older is told, and never comes back. */
+  /**
+   * Closes older connections of the same session, because the newer one takes over.
+   *
+   * @throws {FramesError} `stolen-session` if the older connection proved another key
+   */
   supersede(session: string, newer: ServerConnection): void {
     for (const connection of this.#connections) {
       if (connection !== newer && connection.session === session) {
@@ -272,7 +284,7 @@ export class FrameServer implements Server, ServerContext {
     }
   }
 
-  /** Memory is for those who go on. */
+  /** Disconnects the clients that have buffered data longest if the budget is exceeded. */
   setBufferedBytes(connection: ServerConnection, bytes: number): void {
     for (const oldest of this.#bufferBudget.update(connection, bytes)) {
       const message = "The server cannot hold more that is not whole, and others want to go on";
@@ -281,7 +293,7 @@ export class FrameServer implements Server, ServerContext {
   }
 
   acquireSource(stream: string, source: string, owner: ServerConnection): void | Promise<void> {
-    // What cannot be kept is refused frame by frame, and is nobody's.
+    // Frames under an invalid name are refused one by one, so their source needs no owner.
     if (!isValidSource(stream, source)) return;
     const current = this.#sourceOwners.ownerOf(stream, source);
     if (current !== undefined && current !== owner)
@@ -289,7 +301,10 @@ export class FrameServer implements Server, ServerContext {
     if (!owner.isFinished) this.#sourceOwners.set(stream, source, owner);
   }
 
-  /** A sender whose machine was switched off holds a source until it fails to answer. */
+  /**
+   * Asks the current owner for a sign of life, because a machine that was switched off keeps its
+   * connection. Gives the source to `owner` if none comes.
+   */
   async #takeOverSource(
     stream: string,
     source: string,
@@ -303,7 +318,7 @@ export class FrameServer implements Server, ServerContext {
         `${current.peer} sends ${source} of ${stream} since ${since}: choose another --stream`,
       );
     }
-    // Whoever is gone itself takes nothing over.
+    // The new owner may have disconnected meanwhile.
     if (owner.isFinished) return;
     current.fail(
       new FramesError("superseded", "Another sender took over, while this one gave no answer"),
@@ -317,8 +332,8 @@ export class FrameServer implements Server, ServerContext {
   }
 
   /**
-   * Frames came in: they are settled when the input of their connection runs dry, or when enough of
-   * them wait. One flush of the store serves all connections.
+   * Schedules a flush for a connection with new frames. It runs when the connection's input is idle
+   * or a receipt is due. One flush of the store serves all connections.
    */
   flushLater(connection: ServerConnection): void {
     this.#unacknowledged.add(connection);
@@ -332,7 +347,10 @@ export class FrameServer implements Server, ServerContext {
     else setTimeout(() => void this.#flushDue(), flushDelayMs);
   }
 
-  /** Runs once a turn of the event loop, or less often, while there is something unsettled. */
+  /**
+   * Flushes for the connections that are due. Runs again, each turn or after a delay, while others
+   * wait.
+   */
   async #flushDue(): Promise<void> {
     const due = [...this.#unacknowledged].filter((connection) => connection.isFlushDue());
     for (const connection of due) this.#unacknowledged.delete(connection);
@@ -341,19 +359,24 @@ export class FrameServer implements Server, ServerContext {
     if (this.#isFlushScheduled) this.#scheduleFlush();
   }
 
-  /** Flushes the store, and lets receipts leave for what that covered. */
+  /** Flushes the store, then acknowledges the frames that the flush covered. */
   async #flushAndAckAll(connections: readonly ServerConnection[]): Promise<void> {
     const snapshots = connections.map((connection) => connection.flushable);
     if (!(await this.flush())) return;
     connections.forEach((connection, index) => connection.ack(snapshots[index]!));
   }
 
-  /** Settles one connection at once: nothing more will come from it. */
+  /** Flushes and acknowledges for one connection at once. */
   async flushAndAck(connection: ServerConnection): Promise<void> {
     await this.#flushAndAckAll([connection]);
   }
 
-  /** Without its journal no server can keep its promise: every sender is told. Never rejects. */
+  /**
+   * Flushes the store. On failure all connections end, because no frame can be confirmed without
+   * the journal. Never rejects.
+   *
+   * @returns whether the flush succeeded
+   */
   async flush(): Promise<boolean> {
     try {
       await this.#store.flush();
@@ -385,7 +408,7 @@ export class FrameServer implements Server, ServerContext {
       await Promise.all([...this.#connections].map((connection) => connection.closed));
       this.#emitRejectedSummaries(true);
     } finally {
-      // What the last of them left is stored too.
+      // Stores frames that ended while the connections were closing.
       await this.flush();
       await httpStopped;
       this.#journalTail?.close();
@@ -394,7 +417,7 @@ export class FrameServer implements Server, ServerContext {
   }
 }
 
-/** The address of a peer, without its port; a viewer's comes without one. */
+/** Strips the port from a peer's address. The address of an HTTP client has no port. */
 function withoutPort(peer: string): string {
   return peer.replace(/:\d+$/, "");
 }
@@ -408,7 +431,7 @@ function isValidSource(stream: string, source: string): boolean {
   }
 }
 
-/** Calls what is not ours: an error in it surfaces as the program's own. */
+/** Calls a callback of the program. An error in it surfaces as an uncaught error of the program. */
 function callUserCode(callback: () => void): void {
   try {
     callback();

@@ -1,9 +1,9 @@
-/** Who sends which source of which stream: one at a time. */
+/** The sending connection of each source. A source has at most one sender at a time. */
 
 export class SourceOwners<Owner> {
   readonly #streams = new Map<string, Map<string, Owner>>();
 
-  /** Who sends it. */
+  /** Returns the sender of a source. */
   ownerOf(stream: string, source: string): Owner | undefined {
     return this.#streams.get(stream)?.get(source);
   }

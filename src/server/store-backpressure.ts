@@ -1,9 +1,9 @@
-/** What a connection waits for that is its store's: nothing is read from it meanwhile. */
+/** Pauses reading from a connection while the store is syncing or full. */
 import type { FrameStore } from "../frame.ts";
 
-/** What a waiting connection is told. */
+/** Callbacks of a connection that waits for its store. */
 export interface StoreBackpressureHooks {
-  /** What came meanwhile can be read, and whatever comes. */
+  /** The connection can read again, beginning with the deferred chunks. */
   onReady(chunks: readonly Uint8Array[]): void;
   /** The store failed. */
   onError(error: unknown): void;
@@ -12,7 +12,10 @@ export interface StoreBackpressureHooks {
 export class StoreBackpressure {
   readonly #store: FrameStore;
   readonly #hooks: StoreBackpressureHooks;
-  /** What came before the store knew what others had put there; nothing once it does. */
+  /**
+   * Chunks that came before the store's first refresh; undefined after it, or if the store has no
+   * `refresh`.
+   */
   #deferred: Uint8Array[] | undefined;
   #isWaitingForSpace = false;
 
@@ -22,10 +25,16 @@ export class StoreBackpressure {
     if (store.refresh !== undefined) this.#deferred = [];
   }
 
-  /** Keeps what comes until the store knows what others have put there, who may have greeted the peer before. */
+  /**
+   * Defers a chunk until the store has been refreshed once. Another server of the same bucket may
+   * have stored frames of this session.
+   *
+   * @returns whether the chunk was deferred
+   */
   defer(chunk: Uint8Array): boolean {
     if (this.#deferred === undefined) return false;
-    // Its memory is given back when this returns. (slice of a Buffer would copy nothing.)
+    // Copies the chunk, because its memory is released when this returns. `slice` of a Buffer would
+    // not copy.
     this.#deferred.push(new Uint8Array(chunk));
     if (this.#deferred.length > 1) return true;
     this.#store.refresh!().then(
@@ -39,7 +48,7 @@ export class StoreBackpressure {
     return true;
   }
 
-  /** Whether nothing is to be read now. */
+  /** Whether reading must pause. `onReady` is called when it can continue. */
   get isBlocked(): boolean {
     if (this.#isWaitingForSpace || (this.#deferred?.length ?? 0) > 0) return true;
     const space = this.#store.whenReady?.();

@@ -1,21 +1,22 @@
-/** What a server answers to those who came to the wrong port, in their own language. */
+/** Answers clients that speak HTTP or TLS on a port that expects FRAMES/1. */
 import { FramesError } from "../errors.ts";
 
-/** What a TLS client begins with, and "no such version" in answer (RFC 8446, 5.1 and 6). */
+/** Content type of a TLS handshake record, and a protocol_version alert (RFC 8446, 5.1 and 6). */
 const tlsHandshake = 22;
 const protocolVersionAlert = [21, 3, 3, 0, 2, 2, 70];
 
-/** What a stranger is to be told, and what the log is. */
+/** The reply to the client, and the error to report. */
 export interface WrongProtocolReply {
   readonly bytes: Uint8Array;
   readonly error: FramesError;
 }
 
 /**
- * Recognizes who speaks HTTP, or TLS to a server without keys.
+ * Recognizes HTTP, and TLS on a server without keys.
  *
- * @param chunk the first that came of a connection
- * @param server `address` is its `HOST:PORT`
+ * @param chunk first bytes of a connection
+ * @param server its `address` is `HOST:PORT`
+ * @returns undefined if the chunk is neither
  */
 export function replyToWrongProtocol(
   chunk: Uint8Array,
@@ -23,7 +24,7 @@ export function replyToWrongProtocol(
 ): WrongProtocolReply | undefined {
   if (looksLikeHttp(chunk)) return httpReply(server.address);
   if (chunk[0] !== tlsHandshake || server.keys !== undefined) return undefined;
-  // So that the sender learns at once that no key can be proved here.
+  // The alert tells the sender at once that this server does not use keys.
   const message = "A sender wanted TLS, which needs a key on this server";
   return {
     bytes: Uint8Array.from(protocolVersionAlert),

@@ -11,18 +11,18 @@ import type { StoredFrame } from "./stored-frame.ts";
 /** Rows read from the journal at a time. */
 const rowBatchSize = 200;
 
-/** Everything that was asked for, without a hole and without a double. */
+/** All requested frames, each exactly once. */
 export class JournalPlayback implements Playback {
   readonly #tail: JournalTail;
   readonly #request: PlaybackRequest;
   readonly #numbering: string;
-  /** The last row that was looked at. */
+  /** The last row examined. */
   #position: number;
-  /** The last row that there is to be; nothing while there may be more. */
+  /** The last row to play back; undefined if the client follows. */
   readonly #endPosition: number | undefined;
   #rows: readonly FrameRecord[] = [];
   #next = 0;
-  /** A frame that another is about to replace: it is looked at again when that is over. */
+  /** A frame whose file is being replaced. It is looked up again after the replacement. */
   #deferred: PlaybackFrame | undefined;
 
   constructor(tail: JournalTail, request: PlaybackRequest) {
@@ -33,7 +33,9 @@ export class JournalPlayback implements Playback {
     if (!request.follow) this.#endPosition = tail.last;
   }
 
-  /** Where a cursor stands; the beginning where it says nothing of the journal as it is. */
+  /**
+   * Returns the position of the client's cursor, or 0 if the cursor does not match this journal.
+   */
   #startPosition(): number {
     const [numbering, number, fingerprint] = this.#request.cursor?.split(".") ?? [];
     const id = Number(number);
@@ -41,11 +43,11 @@ export class JournalPlayback implements Playback {
     if (numbering !== this.#numbering || !Number.isSafeInteger(id) || id > catalog.lastId())
       return 0;
     const row = catalog.findById(id);
-    // What was lost in a power cut, or set aside by a repair, made room for others under its number.
+    // After a power cut or a repair, another frame may have the row id of a lost one.
     return row !== undefined && rowFingerprint(row) !== fingerprint ? 0 : id;
   }
 
-  /** The last row that was given out, or passed over before that. */
+  /** The last row returned by `next`, or skipped before the next match. */
   get position(): number {
     const next = this.#deferred?.position ?? this.#rows[this.#next]?.id;
     return next === undefined ? this.#position : next - 1;
@@ -88,7 +90,7 @@ export class JournalPlayback implements Playback {
     this.#next--;
   }
 
-  /** Looks through the next rows. */
+  /** Reads the next matching rows. */
   #readRows(): void {
     const last = this.#last;
     this.#next = 0;
@@ -104,7 +106,7 @@ export class JournalPlayback implements Playback {
     const upTo = Math.min(this.#position + idBatchSize, last);
     this.#rows = catalog.between(this.#request, this.#position, upTo, rowBatchSize);
     if (this.#rows.length === rowBatchSize) this.#position = this.#rows.at(-1)!.id;
-    // Of what was removed there may be millions of numbers without a row.
+    // After deletions there may be millions of ids without a row, so skip to the next row.
     else if (this.#rows.length > 0) this.#position = upTo;
     else this.#position = Math.max(upTo, (catalog.nextId(upTo) ?? last + 1) - 1);
   }
@@ -124,7 +126,7 @@ export class JournalPlayback implements Playback {
   }
 }
 
-/** Tells a row from another one that may have its number later. */
+/** Distinguishes a row from another one that may reuse its id later. */
 function rowFingerprint({ session, sequence, crc32: crc, received }: FrameRecord): string {
   return crc32(`${session} ${sequence} ${crc} ${received}`).toString(16);
 }

@@ -1,24 +1,27 @@
-/** Reads a store back beside whoever fills it: what came last is read once for all who follow. */
+/** Reads new rows of a journal once, for all clients that follow it. */
 import type { CommitSignal } from "../../store/journal/commit-signal.ts";
 import type { Catalog, FrameRecord } from "../../store/journal/catalog.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { RetentionHold } from "../../store/directory/retention.ts";
 
-/** Rows that came last and are kept at hand, and most that are read at a time. */
+/**
+ * Newest rows kept in memory, and rows of one read. The cache grows to twice its size before old
+ * rows are dropped.
+ */
 const maxCachedRows = 4096;
 const maxRowsPerRead = 1000;
 
 export class JournalTail {
-  /** The folder of the store. */
+  /** Folder of the store. */
   readonly location: string;
   readonly catalog: Catalog;
   readonly commitSignal: CommitSignal;
-  /** Gives the bytes of frames, where these are far away. */
+  /** Fetches the bytes of a frame, if the store is remote. */
   readonly fetch: StoreContents["fetch"];
-  /** Those who still have to read frames, where some are removed after a while. */
+  /** Clients whose pending frames must not be removed by retention. */
   readonly holds: Set<RetentionHold>;
   readonly #unsubscribe: () => void;
-  /** All rows after `#from`, up to `#upTo`, in order. */
+  /** All rows after `#from` up to `#upTo`, in order. */
   #rows: FrameRecord[] = [];
   #from: number;
   #upTo: number;
@@ -39,13 +42,16 @@ export class JournalTail {
     this.#unsubscribe = commitSignal.subscribe(() => (this.#isStale = true));
   }
 
-  /** Id of the frame that came last, as far as this is known here. */
+  /** Id of the newest row. */
   get last(): number {
     this.#refresh();
     return this.#upTo;
   }
 
-  /** All frames that came after the one with this id, if it is among the last; else ask the catalog. */
+  /**
+   * Returns the rows after this id; undefined if they are no longer in memory, so the caller reads
+   * the catalog.
+   */
   after(id: number): readonly FrameRecord[] | undefined {
     this.#refresh();
     if (id < this.#from) return undefined;
@@ -63,7 +69,7 @@ export class JournalTail {
     this.#isStale = false;
     const rows = this.catalog.allAfter(this.#upTo, maxRowsPerRead);
     if (rows.length === maxRowsPerRead) {
-      // Whoever follows reads them by itself.
+      // There are too many new rows to keep, so each client reads them from the catalog.
       this.#rows = [];
       this.#from = this.#upTo = this.catalog.lastId();
       return;

@@ -7,17 +7,22 @@ import { frameItem, sourceInfo, unavailableItem } from "./playback-items.ts";
 import { idBatchSize, matchesRequest, type PlaybackRequest } from "./playback-request.ts";
 import type { StoredFrame } from "./stored-frame.ts";
 
-/** Ranges of frames that were passed over, of all sources: more are told before anything else is looked at. */
+/**
+ * Limit of queued ranges of dropped frames, over all sources. At the limit, they are sent before
+ * more rows are read.
+ */
 const maxPendingLosses = 1000;
 
-/** The newest frame of each source: what came before it in the meantime is passed over. */
+/**
+ * The newest frame of each source. Older frames that were not sent yet are dropped and reported.
+ */
 export class LatestPlayback implements Playback {
   readonly #tail: JournalTail;
   readonly #request: PlaybackRequest;
   #position: number;
-  /** The newest frame of each source that has one; whose turn it is comes first. */
+  /** Newest unsent frame of each source, in the order of sending. */
   readonly #newestFrames = new Map<string, FrameRecord>();
-  /** What was passed over and is to be told. */
+  /** Ranges of dropped frames that are not reported yet. */
   #losses: PlaybackItem[] = [];
 
   constructor(tail: JournalTail, request: PlaybackRequest) {
@@ -44,7 +49,7 @@ export class LatestPlayback implements Playback {
     if (this.#request.follow && this.#losses.length < maxPendingLosses) this.#readNewRows();
     const loss = this.#losses.shift();
     if (loss !== undefined) return loss;
-    // What there is now may not be the newest.
+    // A newer frame may be among the rows that are not read yet.
     if (this.isBusy) return undefined;
     const [first] = this.#newestFrames;
     if (first === undefined) return undefined;
@@ -57,7 +62,7 @@ export class LatestPlayback implements Playback {
     this.#losses.unshift(item);
   }
 
-  /** Looks through some of what came. */
+  /** Reads the next rows, and replaces frames that are not sent yet by newer ones. */
   #readNewRows(): void {
     const last = this.#tail.last;
     if (this.#position >= last) return;
@@ -74,10 +79,12 @@ export class LatestPlayback implements Playback {
     }
   }
 
-  /** A frame is passed over: it joins the range before it, if it follows that. */
+  /**
+   * Records a dropped frame, extending the source's last range if the frame directly follows it.
+   */
   #recordDropped(frame: FrameRecord): void {
     const { sequence, source, session } = frame;
-    const index = this.#losses.findLastIndex(({ source: origin }) => origin.name === source);
+    const index = this.#losses.findLastIndex((pending) => pending.source.name === source);
     const range = this.#losses[index];
     const isContiguous =
       range?.type === "lost" && range.source.session === session && range.last === sequence - 1;

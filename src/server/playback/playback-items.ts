@@ -22,21 +22,22 @@ export function frameItem(
 }
 
 /**
- * What is said of a frame that could not be read.
+ * Returns the item to send for a frame that could not be read; undefined if a newer frame replaced
+ * it.
  *
- * @param current what has its name in the journal now
+ * @param current row that has the frame's name in the journal now
  */
 export function unavailableItem(
   item: PlaybackFrame,
   error: FramesError,
   current: FrameRecord | undefined,
 ): PlaybackItem | undefined {
-  const { source: origin, position, cursor, frame } = item;
+  const { source, position, cursor, frame } = item;
   const { sequence, name } = frame;
-  // Another has taken its place, and comes later.
+  // The replacing frame has a later row, and is sent in its turn.
   if (current !== undefined && current.id !== position) return undefined;
   if (error.code === "vanished" || current === undefined) {
-    return { type: "gone", source: origin, position, cursor, sequence, name };
+    return { type: "gone", source, position, cursor, sequence, name };
   }
-  return { type: "lost", source: origin, position, cursor, first: sequence, last: sequence, error };
+  return { type: "lost", source, position, cursor, first: sequence, last: sequence, error };
 }

@@ -1,18 +1,18 @@
-/** Which frames a receiving client asked for. */
+/** The frames that a receiving client asks for. */
 import type { FrameRecord, FrameSelection } from "../../store/journal/catalog.ts";
 
 /** Row ids examined per read of the journal, so that one read stays short. */
 export const idBatchSize = 5000;
 
-/** What a client asked for. */
+/** Selection of frames by a receiving client. */
 export interface PlaybackRequest extends FrameSelection {
-  /** Where it goes on, in the words of `cursorOf`. */
+  /** Cursor to resume at, `NUMBERING.ID.FINGERPRINT`, as sent with an earlier frame. */
   readonly cursor?: string | undefined;
-  /** Whether it waits for what arrives. */
+  /** Whether to wait for new frames after the stored ones. */
   readonly follow: boolean;
 }
 
-/** Whether a row is one that was asked for. */
+/** Whether a row belongs to the requested frames. */
 export function matchesRequest(
   row: FrameRecord,
   { stream, sources, since }: PlaybackRequest,

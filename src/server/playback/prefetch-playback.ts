@@ -1,4 +1,4 @@
-/** What a client is to get of a store that is far away: small frames are fetched before it is their turn. */
+/** Playback from a remote store: fetches small frames before they are sent. */
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
@@ -8,14 +8,14 @@ import type { StoreContents } from "../../store/store-contents.ts";
 import type { StoredFrame } from "./stored-frame.ts";
 import { maxPackedFrameBytes } from "../../wire/encode.ts";
 
-/** Gives the answer with a frame's bytes, or nothing if it is not there. */
+/** Resolves to a response with a frame's bytes, or to undefined if the frame does not exist. */
 type Fetch = NonNullable<StoreContents["fetch"]>;
 
-/** Frames of one client that are fetched ahead, and their bytes. */
+/** Limits of prefetched frames and of their bytes, per client. */
 const maxPrefetchedFrames = 16;
 const maxPrefetchedBytes = 8 << 20;
 
-/** Bytes of a large frame that are given out at a time. */
+/** Largest piece of a large frame that is passed on at a time. */
 const maxPieceBytes = 1 << 20;
 
 interface PrefetchedItem {
@@ -32,8 +32,8 @@ export class PrefetchPlayback implements Playback {
   #prefetchedBytes = 0;
 
   /**
-   * @param playback says what comes
-   * @param onReady is called when something can be taken that was waited for
+   * @param playback yields the items in order
+   * @param onReady called when a prefetched frame can be sent
    */
   constructor(playback: Playback, fetch: Fetch, onReady: () => void) {
     this.#playback = playback;
@@ -78,7 +78,7 @@ export class PrefetchPlayback implements Playback {
   }
 
   unshift(item: PlaybackItem): void {
-    // It is there already, if it is small: see `next`.
+    // A small frame was fetched already: see `next`.
     const isSmall = item.type === "frame" && item.frame.size <= maxPackedFrameBytes;
     const size = isSmall ? item.frame.size : 0;
     this.#prefetched.unshift({ item, size, isReady: true });
@@ -104,7 +104,7 @@ export class PrefetchPlayback implements Playback {
   }
 }
 
-/** A frame of a store that is far away. */
+/** A frame of a remote store. */
 export class RemoteFrame implements Frame {
   readonly record: FrameRecord;
   readonly name: string;
@@ -127,7 +127,7 @@ export class RemoteFrame implements Frame {
     this.#fetch = fetch;
   }
 
-  /** Fetches all of it. Never rejects: what is wrong is told by `read`. */
+  /** Fetches the whole frame. Never rejects: `read` throws the error. */
   async load(): Promise<void> {
     try {
       const response = await this.#open();
@@ -155,7 +155,7 @@ export class RemoteFrame implements Frame {
     try {
       const response = await this.#open();
       let [remainingBytes, crc] = [this.size, 0];
-      // The last is held back until all is known to be right.
+      // The last piece is withheld until size and CRC-32 are verified.
       let pending = new Uint8Array(0);
       for await (const chunk of response.body ?? []) {
         remainingBytes -= chunk.length;
@@ -185,6 +185,6 @@ function toReadError(error: unknown): FramesError {
   if (!(error instanceof FramesError)) {
     return new FramesError("unreadable", "the bucket broke off", { cause: error });
   }
-  // To the client it is one frame that cannot be read.
+  // For the client only this frame cannot be read.
   return error.code === "store" ? new FramesError("unreadable", error.message) : error;
 }

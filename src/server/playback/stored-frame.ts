@@ -1,4 +1,6 @@
-/** A frame of a store, read back from its disk: what is given out has the CRC-32 of what came. */
+/**
+ * A frame read back from a store on disk. Its CRC-32 is verified before the last byte is given out.
+ */
 import { closeSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
@@ -13,7 +15,7 @@ export class StoredFrame implements Frame {
   readonly record: FrameRecord;
   readonly #location: string;
 
-  /** @param location the folder of the store */
+  /** @param location folder of the store */
   constructor(location: string, record: FrameRecord) {
     this.#location = location;
     this.record = record;
