@@ -1,23 +1,23 @@
-/** Addresses as people write them. */
+/** Parses and formats network addresses. */
 import { isIPv6 } from "node:net";
 import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
 import { FramesError } from "../errors.ts";
 
-/** Port of FRAMES/1 where none is given. */
+/** Default port of FRAMES/1. */
 export const defaultPort = 9726;
 
-/** A place to connect to or to listen at. */
+/** An address to connect to or to listen at. */
 export interface Address {
-  /** Name or number; IPv6 without brackets. Empty: every interface. */
+  /** Host name or IP address; IPv6 without brackets. Empty: every interface. */
   readonly host: string;
   readonly port: number;
 }
 
 /**
- * Reads `HOST:PORT`, `HOST`, `:PORT`, `[IPv6]:PORT` or a bare IPv6 address.
+ * Parses `HOST:PORT`, `HOST`, `:PORT`, `[IPv6]:PORT` or a bare IPv6 address.
  *
  * @param label names the value in messages
- * @param fallbackPort where none is given
+ * @param fallbackPort port to use if the text has none
  * @throws {FramesError} `usage`
  */
 export function parseAddress(text: string, label: string, fallbackPort = defaultPort): Address {
@@ -46,17 +46,17 @@ export function parseAddress(text: string, label: string, fallbackPort = default
   return { host, port: number };
 }
 
-/** An address as people write it. */
+/** Formats an address as `HOST:PORT`, with IPv6 in brackets. */
 export function formatAddress({ host, port }: Address): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** Whether only this machine can reach what listens at this host. */
+/** Whether only this machine can reach a listener at this host. */
 export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
-/** What there is to listen at; nothing where a sandbox keeps that from this process. */
+/** Returns the network interfaces; none if a sandbox denies the query. */
 function listInterfaces(): NetworkInterfaceInfo[] {
   try {
     return Object.values(networkInterfaces()).flatMap((list) => list ?? []);
@@ -65,7 +65,7 @@ function listInterfaces(): NetworkInterfaceInfo[] {
   }
 }
 
-/** Addresses under which other machines may reach this one. */
+/** Returns addresses at which other machines may reach this one, IPv4 first. */
 export function reachableAddresses(): string[] {
   const external = listInterfaces().filter(
     ({ internal, address }) => !internal && !address.startsWith("fe80:"),

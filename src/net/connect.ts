@@ -1,4 +1,4 @@
-/** Connects to a server, within a deadline of our own: the system's takes minutes. */
+/** Connects to a server with a deadline, because the system's own takes minutes. */
 import type { Socket } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import { type Address, formatAddress, isLoopback } from "./address.ts";
@@ -8,10 +8,10 @@ import { clientTls, exportChannelBinding } from "./tls.ts";
 /**
  * Opens a connection.
  *
- * @param timeoutMs milliseconds; a TLS handshake is part of it
- * @param isSecure whether it must be TLS 1.3
- * @param bytesPerSecond bytes a second that are sent at most
- * @throws {FramesError} `unreachable`, `no-connection` or `plaintext`, saying what to do about it
+ * @param timeoutMs deadline in milliseconds, including a TLS handshake
+ * @param isSecure whether to require TLS 1.3
+ * @param bytesPerSecond limit of the sending rate
+ * @throws {FramesError} `unreachable`, `no-connection`, `network` or `plaintext`, with a hint
  */
 export async function connect(
   address: Address,
@@ -36,7 +36,7 @@ export async function connect(
     );
   }, timeoutMs);
   const ready = Promise.withResolvers<Connection>();
-  // Whoever fails first is told; what comes of this later is of no interest.
+  // The race below may end with another error; this keeps a later rejection from being uncaught.
   ready.promise.catch(() => {});
   const start = (socket: Socket<Connection | undefined>, exporter?: Uint8Array) => {
     const connection = new Connection(
@@ -54,16 +54,16 @@ export async function connect(
     hostname: address.host || "127.0.0.1",
     port: address.port,
     allowHalfOpen: true,
-    // Without `rejectUnauthorized` in it, Bun would connect in the clear.
+    // Without `rejectUnauthorized` in `tls`, Bun would connect without TLS.
     ...(isSecure ? { tls: clientTls } : {}),
     socket: {
       open(socket) {
-        // Nobody waits for it any more, and nobody has to hear of it.
+        // The caller has already got `no-connection`.
         if (isTimedOut) return void socket.terminate();
         if (isSecure) handshaking = socket;
         else start(socket);
       },
-      // Nothing was said before this, so that nothing can have gone out in the clear.
+      // Nothing is sent before the handshake is done, so nothing can leave unencrypted.
       handshake(socket, _, handshakeError) {
         if (isTimedOut) return void socket.terminate();
         try {
@@ -82,7 +82,7 @@ export async function connect(
         if (socket.data !== undefined) return socketEvents.close(socket, error);
         ready.reject(handshakeClosedError(error, addressText));
       },
-      // The promise rejects as well, with what is said there.
+      // The promise of `Bun.connect` rejects with the same error.
       connectError() {},
     },
   });
@@ -90,7 +90,7 @@ export async function connect(
     return await Promise.race([connecting.then(() => ready.promise), timedOut]);
   } catch (error) {
     if (!(error instanceof FramesError)) throw unreachableError(error, address);
-    // What comes of it later is of no interest.
+    // Keeps a later rejection from being uncaught.
     connecting.catch(() => {});
     throw error;
   } finally {

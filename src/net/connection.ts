@@ -1,30 +1,30 @@
-/** One TCP connection: bytes in, bytes out through a bounded outbox, and an end that loses nothing. */
+/** A TCP connection with a write queue. Closes without losing bytes that are queued. */
 import type { Socket } from "bun";
 import { monotonicNow } from "../common/clock.ts";
 import { asFramesError, FramesError } from "../errors.ts";
 import { WriteQueue } from "./write-queue.ts";
 import { PacedSocket } from "./paced-socket.ts";
 
-/** What a connection tells. An error that another method throws goes to `failed`. */
+/** Callbacks of a connection. An error that a callback throws is passed to `fail`. */
 export interface ConnectionHandler {
   /** The first call. */
   onOpen(connection: Connection): void;
-  /** Bytes came. They are good until this returns. */
+  /** Bytes arrived. The chunk is valid only until this returns. */
   onData(chunk: Uint8Array): void;
-  /** The outbox is empty: more can be sent. */
+  /** The write queue is empty, so more can be sent. */
   onDrain(): void;
-  /** The peer sends nothing more. */
+  /** The peer closed its sending side. */
   onEnd(): void;
   /** Milliseconds between two calls of `tick`. */
   readonly tickIntervalMs: number;
   tick(): void;
-  /** The conversation failed while the socket was open: the handler ends the connection. */
+  /** A callback threw, or the caller ends the connection. The handler must finish it. */
   fail(error: FramesError): void;
-  /** The socket is closed; the last call. `error` says why, if the network broke it. */
+  /** The socket is closed; the last call. `error` is set if the network broke the connection. */
   onClose(error: FramesError | undefined): void;
 }
 
-/** A peer that was sent ERROR gets this long, in milliseconds, to close as well (SPEC section 7). */
+/** Time for a peer to close after ERROR was sent, in milliseconds (SPEC section 7). */
 const lingerTimeoutMs = 2_000;
 
 export class Connection {
@@ -33,9 +33,9 @@ export class Connection {
   readonly #writeQueue: WriteQueue;
   #handler: ConnectionHandler;
   readonly #ticker: NodeJS.Timeout;
-  /** What its TLS channel exports (RFC 9266); nothing of a plain connection. */
+  /** Exported keying material of the TLS channel (RFC 9266); undefined without TLS. */
   readonly exporter: Uint8Array | undefined;
-  /** To be called when the peer has said, and proved where that is asked for, who it is. */
+  /** The handler calls this once the peer has sent HELLO and any required proof. */
   readonly markIdentified: () => void;
   #isFinishing = false;
   #lingerTimer: NodeJS.Timeout | undefined;
@@ -43,8 +43,8 @@ export class Connection {
   #isClosed = false;
 
   /**
-   * @param markIdentified is called when it is known who the peer is
-   * @param bytesPerSecond bytes a second that are sent at most
+   * @param markIdentified called by the handler once the peer is identified
+   * @param bytesPerSecond limit of the sending rate
    */
   constructor(
     socket: Socket<unknown>,
@@ -67,12 +67,12 @@ export class Connection {
     this.#ticker = setInterval(tick, handler.tickIntervalMs);
   }
 
-  /** From now on another one is told. Its `opened` is not called. */
+  /** Replaces the handler. `onOpen` of the new handler is not called. */
   setHandler(handler: ConnectionHandler): void {
     this.#handler = handler;
   }
 
-  /** Bytes that wait for the peer to read. */
+  /** Bytes that the socket has not accepted. */
   get queuedBytes(): number {
     return this.#writeQueue.queuedBytes;
   }
@@ -81,12 +81,12 @@ export class Connection {
     return this.#isClosed;
   }
 
-  /** Sends bytes; the caller leaves them alone until `drained`, or until `queued` is 0. */
+  /** Sends bytes. The caller must not change them until `onDrain`, or until `queuedBytes` is 0. */
   send(bytes: Uint8Array): void {
     if (!this.#isClosed && !this.#isFinishing) this.#writeQueue.send(bytes);
   }
 
-  /** Stops reading: the peer is held back by TCP. */
+  /** Stops reading, so that TCP flow control stops the peer. */
   pause(): void {
     if (!this.#isClosed) this.#socket.pause();
   }
@@ -96,11 +96,11 @@ export class Connection {
   }
 
   /**
-   * Sends what is queued, then a FIN, and reads on until the peer closes too: closing with unread
-   * bytes would reset the connection, and the peer would lose what it has not read yet.
+   * Sends the queued bytes and a FIN, then reads until the peer closes too. Closing with unread
+   * bytes would reset the connection, and the peer would lose data that it has not read.
    *
-   * @param timeoutMs milliseconds that the peer may take, from each time it takes bytes. A second call
-   * can shorten it.
+   * @param timeoutMs milliseconds until the connection is terminated; restarts when the peer
+   * accepts bytes. A second call can only shorten it.
    */
   finish(timeoutMs: number = lingerTimeoutMs): void {
     if (this.#isClosed || timeoutMs >= this.#lingerTimeoutMs) return;
@@ -108,7 +108,7 @@ export class Connection {
     this.#restartLinger();
     if (this.#isFinishing) return;
     this.#isFinishing = true;
-    // The peer's FIN must be seen.
+    // A paused socket would not see the peer's FIN.
     this.#socket.resume();
     if (this.#writeQueue.queuedBytes === 0) this.#socket.shutdown();
   }
@@ -118,17 +118,17 @@ export class Connection {
     this.#lingerTimer = setTimeout(() => this.terminate(), this.#lingerTimeoutMs);
   }
 
-  /** Closes at once. */
+  /** Closes at once and drops queued bytes. */
   terminate(): void {
     if (!this.#isClosed) this.#socket.terminate();
   }
 
-  /** Ends it from outside, for `error`. */
+  /** Passes `error` to the handler, which ends the connection. */
   fail(error: FramesError): void {
     if (!this.#isClosed) this.#handler.fail(error);
   }
 
-  // What the socket tells.
+  // Events of the socket.
 
   onOpen(): void {
     this.#callHandler(() => this.#handler.onOpen(this));
@@ -136,8 +136,9 @@ export class Connection {
 
   onData(chunk: Uint8Array): void {
     this.#callHandler(() => this.#handler.onData(chunk));
-    // Bun makes a new buffer for each chunk. Left to the garbage collector, a few dozen MB of them lie
-    // about; given back at once, the next chunk comes in memory that the processor still has at hand.
+    // Bun allocates a new buffer for each chunk. Left to the garbage collector, a few dozen MB of
+    // them accumulate. After an immediate release the next chunk reuses memory that is still in the
+    // processor's cache.
     (chunk.buffer as ArrayBuffer).transfer(0);
   }
 
@@ -175,7 +176,10 @@ export class Connection {
   }
 }
 
-/** The handlers that lead a Bun socket's events to its Connection; a socket that came too late has none. */
+/**
+ * Passes the events of a Bun socket to its Connection. A socket that opened after its deadline has
+ * none.
+ */
 export const socketEvents = {
   data(socket: Socket<Connection | undefined>, chunk: Uint8Array) {
     socket.data?.onData(chunk);

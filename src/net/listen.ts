@@ -1,4 +1,4 @@
-/** Listens for senders, and keeps their number below what the system can hold. */
+/** Listens for clients, and limits their number to what the system allows. */
 import type { Socket, TCPSocketListener } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Certificate } from "../auth/certificate.ts";
@@ -10,26 +10,26 @@ import { exportChannelBinding, renewCertificate, serverTls } from "./tls.ts";
 
 /** A listening socket. */
 export interface Listener {
-  /** Where it listens; the port that the system chose if 0 was asked for. */
+  /** The bound address, with the port that the system chose if port 0 was requested. */
   readonly address: Address;
   /**
-   * Has this certificate from the next connection on.
+   * Uses this certificate for new connections.
    *
-   * @throws {FramesError} `usage`; the certificate before then still holds
+   * @throws {FramesError} `usage`; the old certificate then stays in use
    */
   setCertificate(certificate: Certificate): void;
-  /** Stops accepting; open connections go on. */
+  /** Stops accepting. Open connections stay open. */
   stop(): void;
 }
 
-/** Where to listen: at an address, or on a socket there that listens already. */
+/** Address to listen at, or the descriptor of a socket that already listens there. */
 export interface ListenAddress extends Address {
   readonly descriptor?: number;
 }
 
 /**
- * Makes the handler of a connection that has just come in; `isFull` if it must be turned away. `exporter`
- * is what its TLS channel exports.
+ * Creates the handler of a new connection. `isFull` means the connection must be refused.
+ * `exporter` is the exported keying material of its TLS channel (RFC 9266).
  */
 export type HandlerFactory = (
   peer: string,
@@ -37,20 +37,20 @@ export type HandlerFactory = (
   exporter: Uint8Array | undefined,
 ) => ConnectionHandler;
 
-/** TLS 1.3 in front of every connection. */
+/** Settings for TLS 1.3 on every connection. */
 export interface ListenerTls {
   readonly certificate: Certificate;
-  /** Milliseconds that a handshake may take. */
+  /** Time limit of a handshake in milliseconds. */
   readonly handshakeTimeoutMs: number;
-  /** A peer is gone with which no handshake came about. */
+  /** A peer disconnected, or was disconnected, without a completed handshake. */
   onHandshakeFailed(peer: string, error: FramesError): void;
 }
 
 /**
- * Listens at `address`; an empty host is every interface, IPv4 and IPv6.
+ * Listens at `address`. An empty host means every interface, IPv4 and IPv6.
  *
- * @param share of the connections that one listener alone may have
- * @throws {FramesError} `unreachable` if the address cannot be had
+ * @param share share of the possible connections that this listener may use, from 0 to 1
+ * @throws {FramesError} `unreachable` if the address cannot be bound
  */
 export function listen(
   address: ListenAddress,
@@ -61,7 +61,7 @@ export function listen(
   const maxOpen = Math.max(1, Math.floor(maxConnections() * share));
   let openCount = 0;
   const pending = new PendingConnections<Socket<Connection | undefined>>(maxOpen);
-  /** Deadlines of TLS handshakes that are under way. */
+  /** Deadlines of unfinished TLS handshakes. */
   const handshakeTimers = new Map<Socket<Connection | undefined>, NodeJS.Timeout>();
   const start = (socket: Socket<Connection | undefined>, exporter?: Uint8Array) => {
     const handler = accept(peerAddress(socket), openCount > maxOpen, exporter);
@@ -73,7 +73,9 @@ export function listen(
     clearTimeout(handshakeTimers.get(socket));
     handshakeTimers.delete(socket);
   };
-  /** Ends a TLS handshake that came to nothing; whoever speaks no TLS could not read a reason. */
+  /**
+   * Ends a failed TLS handshake without a message, because a peer without TLS could not read it.
+   */
   const reject = (socket: Socket<Connection | undefined>, error: FramesError) => {
     clearHandshakeTimer(socket);
     tls?.onHandshakeFailed(peerAddress(socket), error);
@@ -88,7 +90,7 @@ export function listen(
   try {
     const { host, port, descriptor } = address;
     const server = Bun.listen<Connection | undefined>({
-      // Bun's types know nothing of `fd`, by which node:net listens.
+      // Bun's types omit `fd`, although node:net uses it to listen.
       ...(descriptor === undefined
         ? { hostname: host || "::", port }
         : ({ fd: descriptor } as unknown as { hostname: string; port: number })),
@@ -104,14 +106,15 @@ export function listen(
           handshakeTimers.set(socket, timer);
         },
         handshake(socket, _, handshakeError) {
-          // It was refused before, which Bun calls a handshake that failed.
+          // The socket was already rejected, which Bun reports as a failed handshake.
           if (!handshakeTimers.has(socket)) return;
           clearHandshakeTimer(socket);
           let exporter: Uint8Array;
           try {
             exporter = exportChannelBinding(socket as Socket<unknown>);
           } catch (cause) {
-            // Whoever only looks whether there is a server closes before it says anything.
+            // A port scan or health check connects and closes without sending anything, so it is
+            // not reported.
             if (systemCode(handshakeError) !== "EPROTO") return void socket.terminate();
             const message = "A peer spoke no TLS 1.3, which this server needs: has it no key?";
             return reject(socket, new FramesError("foreign", message, { cause }));
@@ -128,13 +131,13 @@ export function listen(
       },
     });
     return {
-      // Of a socket that was there before, Bun does not know the port.
+      // Bun does not know the port of a socket that it did not open.
       address: { host, port: descriptor === undefined ? server.port : port },
       setCertificate: (certificate) =>
         renewCertificate(server as unknown as TCPSocketListener<never>, certificate),
       stop: () => {
         server.stop();
-        // Nobody else knows of those that are not through with TLS.
+        // Sockets in the TLS handshake have no Connection yet, so no other code closes them.
         for (const socket of [...handshakeTimers.keys()]) socket.terminate();
       },
     };
@@ -155,29 +158,32 @@ function peerAddress(socket: Socket<Connection | undefined>): string {
 }
 
 function remoteHost(socket: Socket<Connection | undefined>): string {
-  // A peer that is gone again already has no address any more.
+  // A peer that has already disconnected has no address.
   const host = (socket.remoteAddress as string | undefined) ?? "unknown";
   return host.replace(/^::ffff:/, "");
 }
 
 /**
- * Others want in, and this one has not said who it is.
+ * Disconnects a connection that is not identified yet, to make room for a new one.
  *
- * @param reject ends a connection that is not through with TLS
+ * @param reject ends a connection whose TLS handshake is not done
  */
 function evict(
   socket: Socket<Connection | undefined>,
   reject: (socket: Socket<Connection | undefined>, error: FramesError) => void,
 ): void {
   const connection = socket.data;
-  // This is for the log: whoever is silent does not listen, and whoever is slow connects again.
+  // The error is for the log. A silent client ignores it, and a slow client connects again.
   const error = new FramesError("full", "Nothing came of this connection, and others wanted in");
   if (connection === undefined) return reject(socket, error);
   connection.fail(error);
   connection.terminate();
 }
 
-/** Half of the files that the system allows: the other half is for frames being written, and more. */
+/**
+ * Half of the system's limit of open files. The other half is for frames being written and other
+ * files.
+ */
 function maxConnections(): number {
   return Math.min(4096, Math.floor(maxOpenFiles() / 2));
 }

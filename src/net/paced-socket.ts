@@ -1,11 +1,14 @@
-/** Hands a socket no more bytes a second than it may. */
+/** Limits the rate at which bytes are written to a socket. */
 import type { Writable } from "./write-queue.ts";
 
-/** Bytes go in portions of so many milliseconds; what could not be handed on in time is made up for so long. */
+/**
+ * Bytes are written in portions of this many milliseconds. Unused credit is kept for at most
+ * `maxCreditMs`.
+ */
 const portionMs = 10;
 const maxCreditMs = 50;
 
-/** A steady rate, however large the messages are. */
+/** Writes at a steady rate, whatever the size of the messages. */
 export class PacedSocket implements Writable {
   readonly #socket: Writable;
   readonly #bytesPerSecond: number;
@@ -16,9 +19,9 @@ export class PacedSocket implements Writable {
   #timer: NodeJS.Timeout | undefined;
 
   /**
-   * @param bytesPerSecond bytes a second
-   * @param now milliseconds of a steady clock
-   * @param onWritable is called when more may be written
+   * @param bytesPerSecond limit of the rate
+   * @param now monotonic clock in milliseconds
+   * @param onWritable called when more may be written
    */
   constructor(socket: Writable, bytesPerSecond: number, now: () => number, onWritable: () => void) {
     this.#socket = socket;
@@ -29,7 +32,7 @@ export class PacedSocket implements Writable {
     this.#creditedAt = now();
   }
 
-  /** At least a byte goes, however slowly. */
+  /** Bytes allowed in this period. At least 1, so that a very low rate still makes progress. */
   #bytesPerPeriod(periodMs: number): number {
     return Math.max(1, (this.#bytesPerSecond * periodMs) / 1000);
   }
@@ -42,7 +45,7 @@ export class PacedSocket implements Writable {
     const allowed = Math.min(length, Math.floor(this.#creditBytes));
     const accepted = allowed === 0 ? 0 : this.#socket.write(bytes, offset, allowed);
     if (accepted > 0) this.#creditBytes -= accepted;
-    // A socket that took less tells by itself when it can take more.
+    // If the socket accepted less than allowed, it reports itself when it is writable.
     if (accepted === allowed && allowed < length) this.#scheduleWritable();
     return accepted;
   }
@@ -57,7 +60,7 @@ export class PacedSocket implements Writable {
     }, waitMs);
   }
 
-  /** The socket is gone. */
+  /** Cancels the timer, because the socket is closed. */
   stop(): void {
     clearTimeout(this.#timer);
   }

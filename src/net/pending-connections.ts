@@ -1,25 +1,24 @@
 /**
- * Who stands in the doorway: connections that have not said who they are. So many of one address, and so
- * many in all, may stand there; then the one that has stood there longest goes. Whoever is honest is through
- * in a few round trips, so that silence, also from behind one balancer, locks nobody out.
+ * Tracks connections that have not completed HELLO. Limits them per address and in total; when a
+ * limit is reached the oldest one is evicted, so idle connections cannot block new clients.
  */
 
 export class PendingConnections<T> {
   readonly #maxConnections: number;
-  /** The address of each, in the order in which they came. */
+  /** The address of each connection, oldest connection first. */
   readonly #hosts = new Map<T, string>();
   readonly #connectionsByHost = new Map<string, Set<T>>();
 
-  /** @param maxConnections connections in all; half of them may stand here of one address */
+  /** @param maxConnections limit of open connections; one address may have half as many pending */
   constructor(maxConnections: number) {
     this.#maxConnections = maxConnections;
   }
 
   /**
-   * A connection came in.
+   * Adds a connection that was just accepted.
    *
-   * @param openCount connections in all, this one included
-   * @returns the one that must go for it, if there are too many
+   * @param openCount number of open connections, including this one
+   * @returns the connection to disconnect in its place, if a limit is reached
    */
   add(connection: T, host: string, openCount: number): T | undefined {
     const sameHost = this.#connectionsByHost.get(host) ?? new Set<T>();
@@ -32,13 +31,13 @@ export class PendingConnections<T> {
         : undefined;
     const [oldest] = candidates ?? [];
     if (oldest !== undefined) this.remove(oldest);
-    // `leave` forgets an address that has nobody left.
+    // `remove` deletes the set of an address that becomes empty, so it is set again.
     this.#connectionsByHost.set(host, sameHost.add(connection));
     this.#hosts.set(connection, host);
     return oldest;
   }
 
-  /** It is known now, or gone. */
+  /** Removes a connection that was identified or closed. */
   remove(connection: T): void {
     const host = this.#hosts.get(connection);
     if (host === undefined) return;

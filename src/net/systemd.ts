@@ -1,7 +1,8 @@
 /**
- * What a process has from systemd, and what it says to it: a socket that listens already (sd_listen_fds(3))
- * and messages on how it fares (sd_notify(3)). Bun offers neither datagrams between processes nor the
- * address of a socket that it did not open, so the C library is asked, and only where a supervisor is there.
+ * Interface to systemd: takes over a listening socket (sd_listen_fds(3)) and sends status messages
+ * (sd_notify(3)). Bun has no Unix datagram sockets and cannot read the address of a socket that it
+ * did not open. Both use the C library, which is loaded only when systemd passes a socket or
+ * NOTIFY_SOCKET.
  */
 import { dlopen, ptr } from "bun:ffi";
 import { FramesError, systemSentence } from "../errors.ts";
@@ -17,7 +18,7 @@ const symbols = {
   clock_gettime: { args: ["int", "ptr"], returns: "int" },
 } as const;
 
-/** Numbers of Linux, on every processor that there is an executable for. */
+/** Constants of Linux, the same on every processor with an executable. */
 const linux = {
   unixFamily: 1,
   ipv4Family: 2,
@@ -37,16 +38,16 @@ function openLibrary() {
     try {
       return dlopen(name, symbols).symbols;
     } catch {
-      // It is the other one.
+      // Try the next library.
     }
   }
   throw new FramesError("usage", `Cannot speak to systemd: there is no ${names.join(" or ")}`);
 }
 
-/** A message may wait so long, in milliseconds, until there is room for it. */
+/** Time limit in milliseconds for sending a message while the receiver's queue is full. */
 const sendTimeoutMs = 1000;
 
-/** Whoever started this process wants to know how it fares. */
+/** Sends the state of this process to the service manager that started it. */
 export class SystemdNotifier {
   readonly #library = openLibrary();
   readonly #address: Uint8Array;
@@ -55,9 +56,10 @@ export class SystemdNotifier {
   #hasFailed = false;
 
   /**
-   * The one that `NOTIFY_SOCKET` names, if there is one. What it asks for in `WATCHDOG_USEC` it gets.
+   * Creates a notifier for `NOTIFY_SOCKET`, if it is set. Starts the watchdog if `WATCHDOG_USEC`
+   * asks for it.
    *
-   * @param onFailure is told, once, if nothing can be said to it: that is no reason to end
+   * @param onFailure called once if no message can be sent; the server keeps running
    */
   static fromEnvironment(
     environment: Environment,
@@ -90,7 +92,7 @@ export class SystemdNotifier {
     this.#library.setsockopt(this.#socket, socketLevel, sendTimeout, ptr(limit), limit.byteLength);
   }
 
-  /** Tells that it is alive twice in the time after which a supervisor would give it up. */
+  /** Sends the watchdog message at half the interval after which systemd would kill the process. */
   #startWatchdog({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): void {
     const microseconds = Number(WATCHDOG_USEC);
     const isForThisProcess = !WATCHDOG_PID || Number(WATCHDOG_PID) === process.pid;
@@ -98,21 +100,21 @@ export class SystemdNotifier {
     setInterval(() => this.#send("WATCHDOG=1"), Math.max(1, microseconds / 2000)).unref();
   }
 
-  /** It serves. */
+  /** Reports that the server accepts connections. */
   ready(status: string): void {
     this.#send(`READY=1\nSTATUS=${status}`);
   }
 
-  /** It reads again what it was told; `ready` says when that is done. */
+  /** Reports that the configuration is being read again. `ready` reports the end. */
   reloading(): void {
-    // With this systemd tells an answer to its signal from one to a signal before.
+    // By this time systemd knows which reload request the message answers.
     const time = new BigInt64Array(2);
     this.#library.clock_gettime(linux.monotonic, ptr(time));
     const microseconds = time[0]! * 1_000_000n + time[1]! / 1000n;
     this.#send(`RELOADING=1\nMONOTONIC_USEC=${microseconds}`);
   }
 
-  /** It is about to end. */
+  /** Reports that the server is about to end. */
   stopping(status: string): void {
     this.#send(`STOPPING=1\nSTATUS=${status}`);
   }
@@ -135,13 +137,13 @@ export class SystemdNotifier {
   }
 }
 
-/** The first descriptor that systemd gives. */
+/** The first descriptor that systemd passes. */
 const firstPassedDescriptor = 3;
 
 /**
- * The descriptor of the socket that this process was given, if it was: `LISTEN_FDS`.
+ * Returns the descriptor of the socket that systemd passed in `LISTEN_FDS`, if any.
  *
- * @throws {FramesError} `usage` if there is more than one
+ * @throws {FramesError} `usage` if there is more than one socket
  */
 export function passedSocket({ LISTEN_PID, LISTEN_FDS }: Environment): number | undefined {
   if (Number(LISTEN_PID) !== process.pid || !(Number(LISTEN_FDS) > 0)) return undefined;
@@ -151,9 +153,9 @@ export function passedSocket({ LISTEN_PID, LISTEN_FDS }: Environment): number | 
 }
 
 /**
- * Where a socket listens that this process was given.
+ * Returns the address of a listening socket that this process did not open.
  *
- * @throws {FramesError} `usage` if it is no socket of TCP
+ * @throws {FramesError} `usage` if it is not a TCP socket
  */
 export function socketAddress(descriptor: number): Address {
   const buffer = Buffer.alloc(128);

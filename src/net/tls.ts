@@ -1,15 +1,16 @@
-/** TLS 1.3 under a connection (SPEC section 10): what Bun is given, and what a channel is held to. */
+/** TLS 1.3 of a connection (SPEC section 10): options for Bun, and the channel binding. */
 import { createServer } from "node:tls";
 import type { Socket, TCPSocketListener, TLSOptions } from "bun";
 import { type Certificate } from "../auth/certificate.ts";
 import { channelBinding } from "../auth/key-proof.ts";
 import { asFramesError, FramesError } from "../errors.ts";
 
-/** TLS 1.3 as OpenSSL numbers it; Bun takes no name here. */
+/** OpenSSL's number of TLS 1.3. Bun accepts no name here. */
 const tls13 = 0x0304;
 
 /**
- * What a server gives to Bun. Bun serves in the clear where one part is missing, so both are looked at.
+ * Returns Bun's TLS options for a server. Both parts are checked, because Bun would serve without
+ * TLS if one were missing.
  *
  * @throws {FramesError} `usage`
  */
@@ -24,10 +25,11 @@ export function serverTls({ key, certificate }: Certificate): TLSOptions {
 }
 
 /**
- * Gives a listener another certificate, for connections that come from now on; nobody is turned away
- * meanwhile. The `reload` of a listener leaves its TLS as it is: `node:tls`, which is built on it, can.
+ * Replaces the certificate of a listener for new connections, without closing the listener. Bun's
+ * `reload` of a listener leaves its TLS unchanged. `node:tls` is built on the same listener and can
+ * change it.
  *
- * @throws {FramesError} `usage`; the certificate before then still holds
+ * @throws {FramesError} `usage`; the old certificate then stays in use
  */
 export function renewCertificate(
   listener: TCPSocketListener<never>,
@@ -42,12 +44,15 @@ export function renewCertificate(
   }
 }
 
-/** What a client gives to Bun: the proof of the key stands for the trust in a certificate. */
+/**
+ * Bun's TLS options for a client. No certificate is verified, because the proof of the key
+ * authenticates the server.
+ */
 export const clientTls = { rejectUnauthorized: false, minVersion: tls13 } as TLSOptions;
 
 /**
- * What binds a proof to the channel, once the handshake is over. Whether the certificate is trusted, which
- * is what Bun's own verdict on a handshake is about, does not count.
+ * Returns the exported keying material that binds a proof to this channel (RFC 9266), after the
+ * handshake. Ignores Bun's verdict on the handshake, which depends on trust in the certificate.
  *
  * @throws {FramesError} `network` if the handshake failed, `plaintext` if it is not TLS 1.3
  */

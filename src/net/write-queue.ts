@@ -1,15 +1,16 @@
-/** What a socket has not accepted yet. */
+/** Queues bytes that a socket has not accepted yet. */
 
-/** The part of a socket that an outbox writes to. */
+/** The part of a socket that a WriteQueue uses. */
 export interface Writable {
-  /** Bytes accepted; 0 if none, negative if the socket is closed. */
+  /** Returns the bytes accepted: 0 if none, negative if the socket is closed. */
   write(bytes: Uint8Array, offset: number, length: number): number;
 }
 
 /**
- * Writes to a socket in order and keeps what did not fit, by reference: whoever sends leaves the
- * bytes alone until the outbox is empty. It holds what it is given, so whoever sends looks at
- * `queued` first: a sender sends on only when it is 0, a server then stops reading.
+ * Writes to a socket in order. Keeps a reference to bytes that the socket did not accept, so the
+ * caller must not change them until the queue is empty. The queue has no limit of its own, so
+ * callers check `queuedBytes`: a sender sends only while it is 0, a server stops reading above a
+ * limit.
  */
 export class WriteQueue {
   readonly #socket: Writable;
@@ -25,7 +26,7 @@ export class WriteQueue {
     return this.#queuedBytes;
   }
 
-  /** Sends `bytes` after all that waits. */
+  /** Writes `bytes` after the queued bytes. */
   send(bytes: Uint8Array): void {
     const accepted = this.#queuedBytes === 0 ? this.#write(bytes) : 0;
     if (accepted === bytes.length) return;
@@ -33,7 +34,11 @@ export class WriteQueue {
     this.#queuedBytes += bytes.length - accepted;
   }
 
-  /** The socket may accept more: goes on, and returns whether everything is out. */
+  /**
+   * Writes queued bytes once the socket is writable.
+   *
+   * @returns whether the queue is empty
+   */
   flush(): boolean {
     let bytes: Uint8Array | undefined;
     while ((bytes = this.#queue[0]) !== undefined) {
@@ -48,7 +53,7 @@ export class WriteQueue {
     return true;
   }
 
-  /** The socket is gone. */
+  /** Drops the queue, because the socket is closed. */
   clear(): void {
     this.#queue.length = 0;
     this.#queuedBytes = 0;
@@ -58,7 +63,7 @@ export class WriteQueue {
     let written = 0;
     while (written < bytes.length) {
       const length = Math.min(bytes.length - written, maxWriteBytes);
-      // All three arguments: without a length, an offset above 0 makes Bun throw.
+      // Bun throws for an offset above 0 without a length, so all three arguments are passed.
       const accepted = Math.max(0, this.#socket.write(bytes, written, length));
       written += accepted;
       if (accepted < length) break;
