@@ -1,11 +1,11 @@
-/** CRC-32 of a frame that is not in memory. */
+/** Computes the CRC-32 of a frame that is not in memory. */
 import { crc32 } from "node:zlib";
 import type { Frame } from "../frame.ts";
 
 /**
- * Reads a frame for its CRC-32.
+ * Reads a frame and returns its CRC-32.
  *
- * @throws {FramesError} if it cannot be read
+ * @throws {FramesError} `changed`, `vanished` or `unreadable`
  */
 export async function checksum(frame: Pick<Frame, "pieces">): Promise<number> {
   const pieces = frame.pieces();

@@ -1,16 +1,18 @@
-/** Reads a file too large for one message, a slice at a time, without holding up anything else. */
+/**
+ * Reads a file that is too large for one message, slice by slice, without blocking the event loop.
+ */
 
 /**
- * Bytes of a slice: as many as one DATA takes (SPEC section 5), since they go to the socket as they are.
- * With slices of 4, 2 and 1 MiB the sender of a 1.5 GB frame took up to 154, 147 and 93 MB of memory, and the
- * same time.
+ * Bytes of a slice: the largest payload of a DATA message (SPEC section 5), so that a slice is sent
+ * without copying. With slices of 4, 2 and 1 MiB the sender of a 1.5 GB frame took up to 154, 147
+ * and 93 MB of memory, and the same time.
  */
 const sliceBytes = (1 << 20) - 4;
 
 /**
- * The first `size` bytes of a newly opened file, in order; a slice is shorter than it should be where the file
- * ends before. When this returns, nothing reads it any more: a read under way would go on in whatever file is
- * opened next under the same number.
+ * Reads the first `size` bytes of a newly opened file in order. A slice is shorter than usual if
+ * the file ends early. When this returns, no read is pending, because a pending read would continue
+ * in the next file opened under the same descriptor.
  *
  * @yields each slice, and whether it is the last
  */
@@ -18,7 +20,7 @@ export async function* readSlices(
   fd: number,
   size: number,
 ): AsyncGenerator<{ readonly bytes: Uint8Array; readonly isLast: boolean }, void> {
-  // Bun seeks to the start of a slice unless that is 0: one slice is read at a time, in order.
+  // Bun seeks to the start of a slice unless that is 0, so slices are read one at a time, in order.
   const readSlice = (from: number) =>
     Bun.file(fd)
       .slice(from, Math.min(from + sliceBytes, size))
@@ -30,7 +32,7 @@ export async function* readSlices(
       const isLast = from + sliceBytes >= size;
       const isFull = bytes.length === Math.min(sliceBytes, size - from);
       nextSlice = isLast || !isFull ? undefined : readSlice(from + sliceBytes);
-      // It is awaited in the next round, or at the end.
+      // The next round or `finally` awaits it; this keeps an early rejection from being uncaught.
       nextSlice?.catch(() => {});
       yield { bytes, isLast: isLast || !isFull };
     }

@@ -1,11 +1,11 @@
-/** How many files this process may have open at a time, sockets included. */
+/** Counts the files that this process has open and may open, sockets included. */
 import { closeSync, openSync, readFileSync, statSync } from "node:fs";
 import { devNull } from "node:os";
 
-/** Where /proc is missing, macOS allows this many. */
+/** Default limit of macOS, which has no /proc. */
 const fallbackLimit = 256;
 
-/** The system's limit. */
+/** Returns the system's limit of open files for this process. */
 export function maxOpenFiles(): number {
   try {
     const limit = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1];
@@ -15,7 +15,10 @@ export function maxOpenFiles(): number {
   }
 }
 
-/** How many this process has open now, or fewer: where the system does not say, the number that the next one gets. */
+/**
+ * Returns the number of open files. Without /proc it returns the next free descriptor, which may be
+ * lower than the count.
+ */
 export function countOpenFiles(): number {
   try {
     const { size = 0 } = statSync("/proc/self/fd", { throwIfNoEntry: false }) ?? {};
@@ -24,7 +27,7 @@ export function countOpenFiles(): number {
     closeSync(next);
     return next;
   } catch {
-    // No more can be opened.
+    // No more files can be opened.
     return Infinity;
   }
 }

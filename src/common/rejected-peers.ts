@@ -1,19 +1,18 @@
 /**
- * Who was turned away before it was let in. Each is worth a line in the log, but for those of an address that
- * comes again and again: these are told in sums, and told late that they are not let in. Whoever has the
- * right key is let in all the same.
+ * Limits the log lines for rejected peers. Rejections of one address beyond the limit are counted
+ * and reported as a sum. The server also delays its reply to such an address. A peer with a valid
+ * key is still accepted.
  */
 
-/** So many of one address in a minute are told one by one. */
+/** Rejections of one address that are logged individually within `windowMs`. */
 const maxLoggedPerWindow = 30;
 
-/** Milliseconds that this goes by. */
 const windowMs = 60_000;
 
-/** Addresses that are kept apart; what comes of more is told together. */
+/** Limit of tracked addresses. Rejections of further addresses are counted together. */
 const maxHosts = 1000;
 
-/** More of an address than are worth a line each. */
+/** Rejections of an address that were not logged individually. */
 export interface RejectedSummary {
   readonly host: string;
   readonly count: number;
@@ -23,10 +22,10 @@ export class RejectedPeers {
   readonly #hosts = new Map<string, { since: number; count: number }>();
 
   /**
-   * A peer was turned away.
+   * Counts a rejected peer.
    *
-   * @param now milliseconds, as everywhere here
-   * @returns whether that is worth a line of its own
+   * @param now milliseconds of a monotonic clock
+   * @returns whether to log this rejection
    */
   add(host: string, now: number): boolean {
     const tracked = this.#hosts.has(host) || this.#hosts.size < maxHosts ? host : "other addresses";
@@ -35,18 +34,21 @@ export class RejectedPeers {
     return ++entry.count <= maxLoggedPerWindow;
   }
 
-  /** Whether an address has been turned away more often than is worth a line each. */
+  /** Whether the address was rejected more often than is logged. */
   isOverLimit(host: string): boolean {
     return (this.#hosts.get(host)?.count ?? 0) > maxLoggedPerWindow;
   }
 
-  /** The sums of those addresses whose minute is over, which begin anew; at the end, of all. */
+  /**
+   * Returns the sums of addresses whose window has passed, and starts them again. Returns all sums
+   * at the end.
+   */
   takeSummaries(now: number, isEnd = false): RejectedSummary[] {
     const summaries: RejectedSummary[] = [];
-    for (const [host, { since, count: times }] of this.#hosts) {
+    for (const [host, { since, count }] of this.#hosts) {
       if (!isEnd && now - since < windowMs) continue;
       this.#hosts.delete(host);
-      if (times > maxLoggedPerWindow) summaries.push({ host, count: times - maxLoggedPerWindow });
+      if (count > maxLoggedPerWindow) summaries.push({ host, count: count - maxLoggedPerWindow });
     }
     return summaries;
   }

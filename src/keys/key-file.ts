@@ -1,4 +1,4 @@
-/** Keys and the server's certificate as files: the only place that reads or writes either. */
+/** Reads and writes key files and the server's certificate. No other code accesses these files. */
 import {
   closeSync,
   fstatSync,
@@ -18,14 +18,14 @@ import { type Certificate, makeCertificate } from "../auth/certificate.ts";
 import { formatKey, Key, keyLengthBytes, type KeyEntry, parseKeys } from "../auth/key.ts";
 import { asFramesError, FramesError, systemCode } from "../errors.ts";
 
-/** A new key. */
+/** Generates a random key. */
 export function generateKey(): Key {
   return new Key(randomBytes(keyLengthBytes));
 }
 
 /**
- * The folder for what `frames` keeps of one user, by the XDG base directories and by Windows' rule, or
- * of one service: systemd names the folder of its state, and then it has no other home.
+ * Returns the configuration folder of the user, by the XDG base directories or Windows' APPDATA. A
+ * systemd service without a home uses its state directory.
  *
  * @throws {FramesError} `usage` if there is no home
  */
@@ -51,33 +51,34 @@ function homeFolder(): string {
 }
 
 /**
- * The key file that is used where none is named.
+ * Returns the default key file of the user.
  *
- * @throws {FramesError} `usage` if there is no home for it
+ * @throws {FramesError} `usage` if there is no home
  */
 export function defaultKeyFile(): string {
   return join(configurationFolder(), "keys");
 }
 
-/** What a key file begins with when it is made. */
+/** First line of a new key file. */
 const keyFileHeader = `# Keys of frames: NAME KEY [send|receive|both [STREAMS]]. Whoever has a key is let in.
 `;
 
 const isWindows = process.platform === "win32";
 
-/** What may not be set of the mode of a secret: others' bits. */
+/** Mode bits that a secret file must not have, because they give access to others. */
 function forbiddenModeBits(path: string): number {
-  // Systemd lets nobody but the service into this folder; a file in it may be root's, with read
-  // permission for the service as an access list, which shows as the group's bit.
+  // Only the service may enter systemd's credentials folder. A file in it may belong to root and
+  // grant the service access by an ACL, which shows as the group's mode bit.
   const { CREDENTIALS_DIRECTORY: credentials } = process.env;
   const isCredential = credentials && resolve(path).startsWith(resolve(credentials) + sep);
   return isCredential ? 0o007 : 0o077;
 }
 
 /**
- * Reads a file that holds a secret; nothing if it is not there.
+ * Reads a file that holds a secret; returns undefined if it does not exist.
  *
- * @throws {FramesError} `usage` if others can read it too, as ssh does
+ * @throws {FramesError} `usage` if other users can read it, as ssh does; `missing` if it cannot be
+ * read
  */
 function readSecret(path: string): { text: string; version: string } | undefined {
   try {
@@ -99,7 +100,7 @@ function readSecret(path: string): { text: string; version: string } | undefined
   }
 }
 
-/** Writes a file that holds a secret, whole or not at all. */
+/** Writes a secret file atomically, by renaming a temporary file. */
 function writeSecret(path: string, text: string): void {
   const partial = `${path}.${process.pid}.part`;
   try {
@@ -120,7 +121,7 @@ function writeSecret(path: string, text: string): void {
 }
 
 /**
- * The keys in a file; none if it is not there.
+ * Reads the keys of a file; none if it does not exist.
  *
  * @throws {FramesError} `usage` or `missing`
  */
@@ -130,10 +131,11 @@ export function readKeys(path: string): KeyEntry[] {
 }
 
 /**
- * Adds a key to a file, which is made if it is not there.
+ * Adds a key to a file, which is created if missing.
  *
- * @param isFirst whether it comes before those that are there
- * @throws {FramesError} `usage` if there is one of this name
+ * @param isFirst whether to insert the key before the existing keys
+ * @throws {FramesError} `usage` if the file has a key of this name, `missing` if it cannot be
+ * written
  */
 export function addKey(path: string, entry: KeyEntry, isFirst: boolean): void {
   const text = readSecret(path)?.text ?? keyFileHeader;
@@ -147,9 +149,10 @@ export function addKey(path: string, entry: KeyEntry, isFirst: boolean): void {
 }
 
 /**
- * Takes a key out of a file; what else stands there stays as it is.
+ * Removes a key from a file. Other lines stay unchanged.
  *
- * @throws {FramesError} `usage` if there is none of this name
+ * @throws {FramesError} `usage` if the file has no key of this name, `missing` if it cannot be
+ * written
  */
 export function removeKey(path: string, name: string): void {
   const text = readSecret(path)?.text ?? "";
@@ -160,25 +163,25 @@ export function removeKey(path: string, name: string): void {
   writeSecret(path, lines.join("\n"));
 }
 
-/** What there is to tell of a server's keys and certificate. */
+/** Events of a server's keys and certificate. */
 export type KeysEvent =
-  /** The key file was read again, or could not be: then the keys before it still hold. */
+  /** The key file changed. With `error`, it could not be read and the old keys stay in use. */
   | { type: "keys"; error: FramesError | undefined }
-  /** Keys and certificate were to be read again; with `error` the certificate before still holds. */
+  /** A requested reload is done. With `error`, the old certificate stays in use. */
   | { type: "reloaded"; error: FramesError | undefined }
-  /** The server's own certificate could not be kept: there is another one after each start. */
+  /** The self-signed certificate could not be saved, so each start creates another. */
   | { type: "certificate-not-saved"; error: FramesError };
 
-/** The keys of a server, read again when their file changes. */
+/** The keys of a server. `reload` reads them again after the key file changed. */
 export class KeyRing {
-  /** Their file; nothing of a key that was given as text. */
+  /** Path of the key file; undefined for a key given as text. */
   readonly path: string | undefined;
   #version = "";
   #entries: ReadonlyMap<string, KeyEntry> = new Map();
 
   /**
-   * @param from a file, or the text of the one key
-   * @throws {FramesError} `usage`, `missing`, or `no-key` if there is none in it
+   * @param from a key file, or the text of a single key
+   * @throws {FramesError} `usage`, `missing`, or `no-key` if the file has no key
    */
   constructor(from: { path: string } | { text: string }) {
     if ("text" in from) {
@@ -194,12 +197,12 @@ export class KeyRing {
     }
   }
 
-  /** The key of this id. */
+  /** Returns the key with this id. */
   find(id: string): KeyEntry | undefined {
     return this.#entries.get(id);
   }
 
-  /** Whether the key is still in the file, and allows what it did. */
+  /** Whether the key is still in the file, with the same role and streams. */
   isValid({ key, role, streams }: KeyEntry): boolean {
     const current = this.#entries.get(key.id);
     return (
@@ -208,9 +211,10 @@ export class KeyRing {
   }
 
   /**
-   * Reads the file again if it has changed; whether it has. A file that is gone holds no key.
+   * Reads the file again if it changed. A deleted file holds no keys.
    *
-   * @throws {FramesError} as the constructor; the keys are then as before
+   * @returns whether the file changed
+   * @throws {FramesError} `usage` or `missing`; the old keys then stay in use
    */
   reload(): boolean {
     if (this.path === undefined) return false;
@@ -225,9 +229,10 @@ export class KeyRing {
 }
 
 /**
- * Makes the first key of a file that has none.
+ * Adds a first key to a file without keys.
  *
- * @returns the key if it was made now
+ * @returns the new key; undefined if the file has keys already
+ * @throws {FramesError} `usage` or `missing`
  */
 export function createFirstKey(path: string, name: string): Key | undefined {
   if (readKeys(path).length > 0) return undefined;
@@ -243,10 +248,11 @@ export function createFirstKey(path: string, name: string): Key | undefined {
 }
 
 /**
- * The server's own certificate, which is made when it is first asked for.
+ * Loads the server's self-signed certificate, or creates it on the first call.
  *
- * @param onNotSaved is told if there is no place for it: then it lasts as long as the server
- * @throws {FramesError} `usage` or `missing` if there is one that cannot be read
+ * @param onNotSaved called if the certificate cannot be saved; it is then valid until the server
+ * stops
+ * @throws {FramesError} `usage` or `missing` if an existing certificate cannot be read
  */
 export function loadOrCreateCertificate(
   now: Date,
@@ -265,14 +271,14 @@ export function loadOrCreateCertificate(
   try {
     if (path !== undefined) writeSecret(path, certificate.key + certificate.certificate);
   } catch (error) {
-    // Nobody has to trust it: the proof of the key does that.
+    // Clients rely on the proof of the key instead of this certificate, so a new one does no harm.
     onNotSaved(asFramesError(error, "missing"));
   }
   return certificate;
 }
 
 /**
- * A certificate that the user has.
+ * Reads the certificate that a user provides.
  *
  * @throws {FramesError} `usage` or `missing`
  */

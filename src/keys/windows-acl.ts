@@ -1,6 +1,6 @@
 /**
- * Who may read a file on Windows, where modes say nothing: its access list, as Windows' own icacls shows and
- * sets it.
+ * File permissions on Windows, where mode bits have no meaning. Reads and sets access control lists
+ * with the system's icacls.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -8,27 +8,30 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FramesError } from "../errors.ts";
 
-/** The system, administrators and the owner, whom no list keeps out ([MS-DTYP] 2.5.1.1, SID tokens). */
+/**
+ * System, administrators and owner, to whom an ACL cannot deny access ([MS-DTYP] 2.5.1.1, SID
+ * tokens).
+ */
 const alwaysAllowed = new Set(["SY", "BA", "OW", "S-1-5-18", "S-1-5-32-544", "S-1-3-4"]);
 
 /**
- * Whether an access list lets anybody in but `user` and those whom none keeps out.
+ * Whether an ACL allows access to accounts other than `user` and `alwaysAllowed`.
  *
  * @param list in the security descriptor definition language ([MS-DTYP] 2.5.1)
  * @param user security identifier
  */
 export function aclAllowsOthers(list: string, user: string): boolean {
-  // A file without a list is open to all.
+  // A file without an ACL is open to all accounts.
   const entries = /D:[A-Z]*((?:\([^)]*\))*)/.exec(list)?.[1];
   if (entries === undefined || list.includes("D:NO_ACCESS_CONTROL")) return true;
   return [...entries.matchAll(/\(([^)]*)\)/g)].some(([, entry]) => {
     const [type = "", , , , , trustee = ""] = entry!.split(";");
-    // Other types than "access allowed" (A, XA, OA, ZA) let nobody in.
+    // Entries of other types than "access allowed" (A, XA, OA, ZA) grant no access.
     return type.endsWith("A") && trustee !== user && !alwaysAllowed.has(trustee);
   });
 }
 
-/** Lets only this user, and those whom no list keeps out, read and write a file. */
+/** Grants access to this user only, apart from `alwaysAllowed`. */
 export function restrictToOwner(path: string): void {
   runSystemTool("icacls", path, "/inheritance:r", "/grant:r", `*${currentUserSid()}:F`);
 }
@@ -45,7 +48,7 @@ export function isReadableByOthers(path: string): boolean {
   }
 }
 
-/** The security identifier of the user that this process belongs to. */
+/** Returns the security identifier of the user that runs this process. */
 function currentUserSid(): string {
   const output = runSystemTool("whoami", "/user", "/fo", "csv", "/nh");
   const sid = /S-1-[\d-]+/.exec(output)?.[0];
@@ -53,9 +56,13 @@ function currentUserSid(): string {
   return sid;
 }
 
-/** @throws {FramesError} `usage` */
+/**
+ * Runs a program of Windows and returns its output.
+ *
+ * @throws {FramesError} `usage`
+ */
 function runSystemTool(command: string, ...args: string[]): string {
-  // Not whatever is called so in the folder that this was started in.
+  // The full path, because the current folder may contain a program of this name.
   const path = join(process.env["SystemRoot"] ?? "C:\\Windows", "System32", `${command}.exe`);
   const { status, stdout, error } = spawnSync(path, args, { encoding: "utf8", windowsHide: true });
   if (status === 0) return stdout;
