@@ -1,7 +1,7 @@
 // Builds the executables into dist/.
 //
 //   bun .ci/build.ts                all eight, and dist/SHA256SUMS
-//   bun .ci/build.ts linux-arm64    one of them
+//   bun .ci/build.ts linux-arm64    only this target
 //   bun .ci/build.ts --here         dist/frames for this machine
 
 import { mkdirSync, rmSync } from "node:fs";
@@ -23,26 +23,26 @@ const targets = {
 
 type Target = keyof typeof targets;
 
-function isTarget(word: string): word is Target {
-  return Object.hasOwn(targets, word);
+function isTarget(name: string): name is Target {
+  return Object.hasOwn(targets, name);
 }
 
-/** Without a target the running Bun is what goes into the executable, so it fits this machine. */
+/** Builds an executable. Without a target it contains the running Bun, so it fits this machine. */
 async function build(name: string, target?: Target): Promise<void> {
   const start = performance.now();
   const outfile = join(folder, name);
   await Bun.build({
-    // The second is a thread of its own: it is found by its path below the root.
+    // The second entry point is a worker. The program finds it by its path below `root`.
     entrypoints: [join(root, "src/main.ts"), join(root, "src/http/picture/converter-worker.ts")],
     root: join(root, "src"),
     minify: true,
-    // Without it the program is parsed at each start, which takes 27 ms more.
+    // Without bytecode each start parses the program, which takes 27 ms more.
     bytecode: true,
     format: "esm",
     compile: {
       ...(target === undefined ? {} : { target: `bun-${target}` }),
       outfile,
-      // Nothing that lies in the user's folder may change what the program does.
+      // Files in the user's current folder must not change the program's behaviour.
       autoloadDotenv: false,
       autoloadBunfig: false,
       autoloadTsconfig: false,
@@ -64,30 +64,30 @@ async function writeSums(): Promise<void> {
   await Bun.write(join(folder, "SHA256SUMS"), lines);
 }
 
-async function main(words: string[]): Promise<number> {
-  const unknown = words.find((word) => word !== "--here" && !isTarget(word));
+async function main(args: string[]): Promise<number> {
+  const unknown = args.find((arg) => arg !== "--here" && !isTarget(arg));
   if (unknown !== undefined) {
     console.error(`build: unknown target "${unknown}"; there are --here and:`);
     console.error(`  ${Object.keys(targets).join("\n  ")}`);
     return 1;
   }
   mkdirSync(folder, { recursive: true });
-  if (words.includes("--here")) {
+  if (args.includes("--here")) {
     await build(process.platform === "win32" ? "frames.exe" : "frames");
   }
-  const named = words.filter(isTarget);
-  const wanted = words.length === 0 ? (Object.keys(targets) as Target[]) : named;
-  // Sums of executables that are about to change would only mislead.
-  if (wanted.length > 0) rmSync(join(folder, "SHA256SUMS"), { force: true });
-  for (const target of wanted) await build(targets[target], target);
-  if (words.length === 0) await writeSums();
+  const requested = args.filter(isTarget);
+  const selected = args.length === 0 ? (Object.keys(targets) as Target[]) : requested;
+  // Checksums of executables that are about to be replaced would be wrong.
+  if (selected.length > 0) rmSync(join(folder, "SHA256SUMS"), { force: true });
+  for (const target of selected) await build(targets[target], target);
+  if (args.length === 0) await writeSums();
   return 0;
 }
 
 try {
   process.exitCode = await main(Bun.argv.slice(2));
 } catch (error) {
-  // A failed bundle is an AggregateError, whose parts name the file and the line.
+  // A failed bundle throws an AggregateError, whose errors name file and line.
   for (const part of error instanceof AggregateError ? error.errors : [error]) console.error(part);
   process.exitCode = 1;
 }

@@ -1,4 +1,4 @@
-/** The executable: argv to command, and the only place that exits. */
+/** Entry point of the executable: runs the command in argv. Only this file ends the process. */
 import { readFileSync } from "node:fs";
 import { isatty } from "node:tty";
 import { containsKey } from "./auth/key.ts";
@@ -93,8 +93,8 @@ const aliases: Record<string, string> = {
 };
 
 /**
- * From now on the first signal to stop is heeded gently, and the second at once. A terminal that is closed
- * is one to stop gently, however often that is said.
+ * Installs signal handlers. The first SIGINT or SIGTERM stops gracefully, the second at once. A
+ * closed terminal stops gracefully, even if SIGHUP comes repeatedly.
  */
 function stopOnSignal(onHangUp: (stop: () => void) => void = stopOnHangUp): StopSignals {
   const graceful = new AbortController();
@@ -102,7 +102,7 @@ function stopOnSignal(onHangUp: (stop: () => void) => void = stopOnHangUp): Stop
   const stop = () => {
     if (!graceful.signal.aborted) return graceful.abort();
     immediate.abort();
-    // Whoever can still say something gets a moment for it.
+    // Leaves time for last messages.
     setTimeout(() => process.exit(errors.interrupted.exitCode), 100);
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, stop);
@@ -110,19 +110,19 @@ function stopOnSignal(onHangUp: (stop: () => void) => void = stopOnHangUp): Stop
   return { graceful: graceful.signal, immediate: immediate.signal };
 }
 
-/** Whoever was started with nohup goes on. */
+/** Stops on SIGHUP, unless the process was started with nohup. */
 function stopOnHangUp(stop: () => void): void {
   if (!ignoresHangUp()) process.on("SIGHUP", stop);
 }
 
 /**
- * Likewise for a server. SIGHUP has it read again what it was told, as others of its kind do, unless the
- * terminal that it was started in is gone: then it stops.
+ * Installs the signal handlers of a server. SIGHUP reloads keys and certificate, as in other
+ * daemons. If the server's terminal was closed, SIGHUP stops it instead.
  */
 function serveOnSignals(): { graceful: AbortSignal; onReload: (reload: () => void) => void } {
   let currentReload = () => {};
   const hadTerminal = isatty(0);
-  // On Windows it says nothing else, and the system ends this process soon after.
+  // On Windows, SIGHUP always means a closed console, and the system ends the process soon after.
   const isGone = () => process.platform === "win32" || (hadTerminal && !isatty(0));
   const { graceful } = stopOnSignal((stop) => {
     process.on("SIGHUP", () => (isGone() ? stop() : currentReload()));
@@ -130,7 +130,7 @@ function serveOnSignals(): { graceful: AbortSignal; onReload: (reload: () => voi
   return { graceful, onReload: (reload) => void (currentReload = reload) };
 }
 
-/** Whether this process was started with SIGHUP ignored, where the system tells. */
+/** Whether SIGHUP was ignored when this process started. Known only on Linux. */
 function ignoresHangUp(): boolean {
   if (process.platform !== "linux") return false;
   try {
@@ -141,16 +141,18 @@ function ignoresHangUp(): boolean {
   }
 }
 
-/** Where there is no SIGUSR1, a report is due every minute. */
+/**
+ * Prints a report on SIGUSR1. Windows has no SIGUSR1, so a report is printed every minute there.
+ */
 function reportOnSignal(printReport: () => void): void {
   if (process.platform !== "win32") process.on("SIGUSR1", printReport);
   else setInterval(printReport, 60_000).unref();
 }
 
-/** Says what went wrong, and returns the exit status for it. */
+/** Prints an error and returns its exit status. */
 function reportError(error: unknown, terminal: Terminal): number {
   const framesError = error instanceof FramesError ? error : undefined;
-  // What a peer says of itself has no cause here.
+  // An `internal` error reported by the peer has no cause in this process.
   if (
     framesError !== undefined &&
     (framesError.code !== "internal" || framesError.cause === undefined)
@@ -174,7 +176,10 @@ const code = await run(argv, terminal).catch((error: unknown) => reportError(err
 await terminal.end();
 process.exit(code);
 
-/** Whoever reads what a transfer says must never hold it up; a list is worth waiting for. */
+/**
+ * Policy for slow readers of the output. A transfer drops messages, because output must not delay
+ * it. Other commands wait.
+ */
 function overflowPolicyOf([command]: readonly string[]): OverflowPolicy {
   if (command === "serve") return { results: "drop", messages: "drop" };
   const isTransfer = command === "send" || command === "receive";

@@ -1,5 +1,5 @@
 /**
- * The library: what the commands `frames serve`, `frames send` and `frames receive` do, for programs.
+ * The library: `serve`, `send` and `receive` for programs, as the commands of the same names do.
  *
  * @module
  */
