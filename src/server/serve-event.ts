@@ -67,7 +67,7 @@ export type ServeEvent =
     }
   /** The port of the page is in use. The server runs without the page. */
   | { type: "no-page"; error: FramesError }
-  /** Rejected connections from one address within a minute, beyond those reported one by one. */
+  /** Rejected connections of an address within a minute that were not reported individually. */
   | { type: "peers-rejected"; host: string; count: number }
   /** Frames removed by retention. The files of `undeletable` frames could not be deleted. */
   | ({ type: "removed" } & DeletionResult);

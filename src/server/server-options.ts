@@ -60,7 +60,7 @@ export interface ServerOptions {
    */
   readonly security: Security | undefined;
   /**
-   * All keys, including those only for HTTP clients. The key file is read again when it changes.
+   * All keys, including keys only for HTTP clients. The key file is read again when it changes.
    */
   readonly keys: KeyRing | undefined;
   readonly grants: ReceiverLimits;
@@ -79,6 +79,6 @@ export type ClosableStore = FrameStore & {
   /** Signals frames that other servers have stored in the same bucket. */
   readonly commitSignal?: CommitSignal;
   close(): void | Promise<void>;
-  /** Removes old frames, except those that a hold still needs. */
+  /** Removes old frames, except frames that a hold still needs. */
   readonly retention?: { readonly holds: Set<RetentionHold> } | undefined;
 };
