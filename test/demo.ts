@@ -1,6 +1,6 @@
-// Shows the whole way of a capture, and holds every byte of it against the original.
+// Makes a capture, sends it to a server, and compares every byte that arrived with the original.
 //
-//   bun run demo [FOLDER]        FOLDER: where to keep what it makes; otherwise a temporary one
+//   bun run demo [FOLDER]        FOLDER: where to keep the files; default: a temporary folder
 
 import { mkdirSync, mkdtempSync, readdirSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,7 +17,7 @@ const sources = [
   { name: "infrared", colour: "grey16", width: 160, height: 120 },
 ] as const;
 
-/** A warm blob that crosses a cool scene from left to right. */
+/** Draws a warm blob that crosses a cool scene from left to right. */
 function picture({ colour, width, height }: (typeof sources)[number], time: number): Uint8Array {
   const bytes = Buffer.alloc(width * height * (colour === "rgb8" ? 3 : 2));
   const centre = { x: time * width, y: height * (0.5 + 0.2 * Math.sin(time * 6)) };
@@ -31,7 +31,7 @@ function picture({ colour, width, height }: (typeof sources)[number], time: numb
         bytes[offset++] = 60 + (90 * y) / height + 60 * warmth;
         bytes[offset++] = 120 - 90 * warmth;
       } else {
-        // Hundredths of a kelvin, as thermal cameras count: a hand in a cool room.
+        // Hundredths of a kelvin, as thermal cameras use them: a hand in a cool room.
         offset = bytes.writeUInt16BE(Math.round(29_115 + 1_900 * warmth), offset);
       }
     }
@@ -49,9 +49,9 @@ async function makeCapture(capture: string): Promise<void> {
   }
 }
 
-async function main(place: string): Promise<void> {
-  const capture = join(place, "capture");
-  const received = join(place, "received");
+async function main(workFolder: string): Promise<void> {
+  const capture = join(workFolder, "capture");
+  const received = join(workFolder, "received");
   console.log(`Making ${frames} frames of each of ${sources.length} sources in ${capture}`);
   await makeCapture(capture);
 
@@ -59,9 +59,9 @@ async function main(place: string): Promise<void> {
   console.log(`frames serve listens on 127.0.0.1:${server.port}`);
   try {
     const to = `127.0.0.1:${server.port}`;
-    const words = ["send", capture, "--stream", "demo", "--to", to];
-    console.log(`frames ${words.join(" ")}\n`);
-    const sender = Bun.spawn([...command, ...words], {
+    const args = ["send", capture, "--stream", "demo", "--to", to];
+    console.log(`frames ${args.join(" ")}\n`);
+    const sender = Bun.spawn([...command, ...args], {
       env: environment(),
       stdio: ["ignore", "inherit", "inherit"],
     });
@@ -83,9 +83,9 @@ async function main(place: string): Promise<void> {
 }
 
 try {
-  const given = Bun.argv[2];
-  if (given !== undefined) mkdirSync(given, { recursive: true });
-  await main(given === undefined ? mkdtempSync(join(tmpdir(), "frames-demo-")) : resolve(given));
+  const folder = Bun.argv[2];
+  if (folder !== undefined) mkdirSync(folder, { recursive: true });
+  await main(folder === undefined ? mkdtempSync(join(tmpdir(), "frames-demo-")) : resolve(folder));
 } catch (error) {
   console.error(`demo: ${error instanceof Error ? error.message : error}`);
   process.exitCode = 1;

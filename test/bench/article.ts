@@ -1,6 +1,6 @@
 /**
- * `frames send --article` against the article's own client: both to the article's server, as published, with
- * pictures of sizes with which its client works at all.
+ * Compares `frames send --article` with the article's own client. Both send to the article's server
+ * as published, with pictures of sizes that its client can handle.
  */
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,21 +11,21 @@ import { median, start, timed } from "./measure.ts";
 const python = "/usr/bin/python3";
 const programs = join(import.meta.dir, "../article");
 
-/** Sends a folder once, and gives the seconds; nothing if that came to nothing. */
+/** Sends a folder once. Returns the seconds taken; undefined if the transfer failed. */
 async function once(
   bench: Bench,
   folder: string,
   command: (port: string) => string[],
 ): Promise<number | undefined> {
-  const kept = join(bench.folder, "article");
-  rmSync(kept, { recursive: true, force: true });
-  mkdirSync(kept);
-  const server = start([python, join(programs, "server.py"), kept]);
+  const store = join(bench.folder, "article");
+  rmSync(store, { recursive: true, force: true });
+  mkdirSync(store);
+  const server = start([python, join(programs, "server.py"), store]);
   try {
     const { value } = await server.stdout.getReader().read();
     const port = new TextDecoder().decode(value).trim();
     const { seconds } = await timed(["timeout", "60", ...command(port)]);
-    const arrived = join(kept, "run");
+    const arrived = join(store, "run");
     for (let tries = 0; tries < 100; tries++) {
       if (readdirSync(arrived).length === readdirSync(folder).length) break;
       await Bun.sleep(10);
@@ -41,7 +41,7 @@ async function once(
   }
 }
 
-/** Pictures of some sizes, by both in turn. */
+/** Sends pictures of several sizes, with both clients in turn. */
 export async function article(bench: Bench): Promise<void> {
   const number = Math.max(20, Math.floor(200 / bench.scale));
   for (const bytes of [2000, 20_000, 120_000, 400_000]) {

@@ -1,6 +1,7 @@
-// A bare loop: writes what is given into a bucket with Bun's client, so many objects at a time.
+// Writes frames into a bucket in a plain loop with Bun's client, AT-ONCE objects in parallel.
+// Prints the seconds taken.
 //
-//     bun bucket-loop.ts BUCKET PREFIX FRAMES BYTES AT-ONCE     prints the seconds that it took
+//     bun bucket-loop.ts BUCKET PREFIX FRAMES BYTES AT-ONCE
 
 const [, , bucket = "", prefix = "", frames = "", bytes = "", atOnce = ""] = Bun.argv;
 const client = new Bun.S3Client({
@@ -10,7 +11,7 @@ const client = new Bun.S3Client({
   accessKeyId: process.env["AWS_ACCESS_KEY_ID"]!,
   secretAccessKey: process.env["AWS_SECRET_ACCESS_KEY"]!,
 });
-// Frames are not one and the same: that one would always be at the processor's hand.
+// Uses different frames, because a single frame would stay in the processor's cache.
 const different = Array.from({ length: Math.min(256, Number(frames)) }, () => {
   const frame = new Uint8Array(Number(bytes));
   for (let at = 0; at < frame.length; at += 65_536) {

@@ -1,4 +1,7 @@
-/** Frames into a bucket of a real engine on this machine, through nodes, and by a bare loop of Bun's client. */
+/**
+ * Compares writing frames into a bucket through frames servers with a plain loop of Bun's client.
+ * The S3 engine runs on this machine.
+ */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { environment, jsonLines, run, startServer } from "../helper/program.ts";
@@ -7,7 +10,7 @@ import type { Bench } from "./compare.ts";
 import { makeCorpus } from "./corpora.ts";
 import { median, spread } from "./measure.ts";
 
-/** Objects that a node writes at a time. */
+/** Objects that a server writes in parallel. */
 const atOnce = 32;
 
 export async function bucket(bench: Bench): Promise<void> {
@@ -25,7 +28,7 @@ export async function bucket(bench: Bench): Promise<void> {
 
 async function rates(bench: Bench, frames: number, bytes: number): Promise<void> {
   for (const nodes of [1, 2, 4]) {
-    // Each node has a sender of its own.
+    // Each server has its own sender.
     const from = Array.from({ length: nodes }, (_, index) => {
       const folder = join(bench.folder, `sender-${index}`);
       return makeCorpus(folder, { name: "", frames: frames / nodes, bytes });
@@ -33,7 +36,7 @@ async function rates(bench: Bench, frames: number, bytes: number): Promise<void>
     const bare: number[] = [];
     const through: number[] = [];
     for (let round = 0; round < bench.rounds; round++) {
-      // A new engine each time: what it holds is in memory, and slows it down.
+      // Starts a new engine each time, because the objects that it keeps in memory slow it down.
       bare.push(frames / (await withEngine((engine) => loop(engine, frames, bytes, nodes))));
       through.push(frames / (await withEngine((engine) => deliver(engine, from, frames))));
     }
@@ -56,10 +59,10 @@ async function withEngine<T>(act: (engine: Engine) => Promise<T>): Promise<T> {
   }
 }
 
-/** Seconds that the bare loop takes. */
+/** Returns the seconds that the plain loop takes. */
 async function loop(engine: Engine, frames: number, bytes: number, nodes: number): Promise<number> {
-  const words = ["frames", "bare", frames, bytes, nodes * atOnce].map(String);
-  const child = Bun.spawn(["bun", join(import.meta.dir, "bucket-loop.ts"), ...words], {
+  const args = ["frames", "bare", frames, bytes, nodes * atOnce].map(String);
+  const child = Bun.spawn(["bun", join(import.meta.dir, "bucket-loop.ts"), ...args], {
     env: environment(engine.environment),
     stdio: ["ignore", "pipe", "inherit"],
   });
@@ -67,8 +70,8 @@ async function loop(engine: Engine, frames: number, bytes: number, nodes: number
 }
 
 /**
- * Seconds that the slowest of the senders takes, by its own clock, as the loop has one of its own; every frame must
- * be in the bucket then.
+ * Returns the seconds of the slowest sender, measured inside the process as in the plain loop.
+ * Checks that every frame is in the bucket.
  */
 async function deliver(engine: Engine, from: string[], frames: number): Promise<number> {
   const env = engine.environment;

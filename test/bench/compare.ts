@@ -1,27 +1,27 @@
-/** The same frames by all rivals, in turn: new ones, and ones that are there already. */
+/** Compares all rivals on the same frames: new frames, and frames that are already stored. */
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Corpus, makeCorpus } from "./corpora.ts";
 import { median, megabytes, type Report, spread } from "./measure.ts";
 import type { Moved, Receiving, Rival } from "./rivals.ts";
 
-/** How a part of the benchmark is run. */
+/** Settings of a benchmark run. */
 export interface Bench {
-  /** A folder in memory. */
+  /** A folder on tmpfs. */
   readonly folder: string;
   readonly rounds: number;
-  /** What quantities are divided by, in short form. */
+  /** Divisor of all quantities in a `--short` run. */
   readonly scale: number;
   readonly rivals: readonly Rival[];
   readonly report: Report;
 }
 
-/** All of them move the frames of `corpus`, and every result is held against the original. */
+/** Moves the frames of `corpus` with each rival, and compares every result with the original. */
 export async function compare(bench: Bench, corpus: Corpus): Promise<void> {
   const { folder, rounds, rivals } = bench;
   const from = makeCorpus(folder, corpus);
   const taken = new Map<string, Moved[]>(rivals.map(({ name }) => [name, []]));
-  // One round more, first, which does not count: memory and caches are cold then.
+  // The first of `rounds` + 1 rounds does not count, because memory and caches are cold.
   for (let round = 0; round <= rounds; round++) {
     for (const rival of rivals) {
       const to = join(folder, "to");
@@ -38,7 +38,7 @@ export async function compare(bench: Bench, corpus: Corpus): Promise<void> {
   print(bench, "compare", corpus.name, taken);
 }
 
-/** What was moved is moved again, when nothing has changed. */
+/** Moves the same frames again after nothing has changed. */
 export async function again(bench: Bench, corpus: Corpus): Promise<void> {
   const { folder, rounds, rivals } = bench;
   const from = makeCorpus(folder, corpus);
@@ -50,7 +50,7 @@ export async function again(bench: Bench, corpus: Corpus): Promise<void> {
     receiving.set(rival, await rival.receive(to));
     taken.set(rival.name, []);
   }
-  // The first moves them, and does not count.
+  // The first round moves the frames and does not count.
   for (let round = 0; round <= rounds; round++) {
     for (const [rival, receiver] of receiving) {
       const moved = await receiver.move(from);
@@ -66,7 +66,7 @@ export async function again(bench: Bench, corpus: Corpus): Promise<void> {
   print(bench, "again", `${corpus.name}, again`, taken);
 }
 
-/** Throws unless every frame is there, byte for byte. */
+/** Throws unless every frame has arrived, byte for byte. */
 export function check(rival: Rival, from: string, arrived: string): void {
   const differences = rival.differences(from, arrived);
   if (differences.length > 0) {

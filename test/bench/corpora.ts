@@ -1,4 +1,4 @@
-/** What the benchmarks move: 400 MB as frames of one size each. */
+/** Frames for the benchmarks: 400 MB in frames of equal size. */
 import {
   closeSync,
   mkdirSync,
@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 
-/** Frames of one size. */
+/** Frames of equal size. */
 export interface Corpus {
   readonly name: string;
   readonly frames: number;
@@ -25,7 +25,7 @@ export const corpora: readonly Corpus[] = [
   { name: "200 x 2 MB", frames: 200, bytes: 2_000_000 },
 ];
 
-/** Writes a corpus below `folder` and returns its path. No two frames are alike. */
+/** Writes a corpus below `folder` and returns its path. All frames differ. */
 export function makeCorpus(folder: string, { frames, bytes }: Corpus): string {
   const path = join(folder, `${frames}x${bytes}`);
   mkdirSync(path, { recursive: true });
@@ -41,7 +41,7 @@ export function makeCorpus(folder: string, { frames, bytes }: Corpus): string {
   return path;
 }
 
-/** What differs between the frames in `from`, one after the other, and the file at `path`. */
+/** Compares the concatenated frames in `from` with the file at `path`. Returns the differences. */
 export function sameConcatenation(from: string, path: string): string[] {
   const file = openSync(path, "r");
   try {

@@ -1,14 +1,14 @@
-// Senders of the crowd that share a process: bun crowd-senders.ts PORT FIRST COUNT SECONDS
+// Several senders in a single process: bun crowd-senders.ts PORT FIRST COUNT SECONDS
 
 import { send } from "../../src/mod.ts";
 
-/** What they print, as JSON. */
+/** Result printed as JSON. */
 export interface CrowdResult {
   /** Milliseconds from yielding each frame to its receipt. */
   readonly waits: readonly number[];
-  /** Milliseconds by which the latest frame was asked for after its time. */
+  /** Largest delay in milliseconds between a frame's due time and the request for it. */
   readonly latest: number;
-  /** How often a connection was made again. */
+  /** Number of reconnects. */
   readonly retries: number;
 }
 
@@ -22,13 +22,13 @@ async function main(port: number, first: number, count: number, seconds: number)
     const frame = crypto.getRandomValues(new Uint8Array(20_000));
     const captured: number[] = [];
     let confirmed = 0;
-    // They do not all begin in the same moment, as no cameras do.
+    // Senders start at different times, as cameras do.
     const begin = performance.now() + Math.random() * 1000;
     async function* camera() {
       for (let shot = 0; shot < seconds * framesEachSecond; shot++) {
         const due = begin + (shot * 1000) / framesEachSecond;
         await Bun.sleep(Math.max(0, due - performance.now()));
-        // It must not change before the server has it, so each is a copy.
+        // Copies the frame, because its bytes must not change before the server has received them.
         const bytes = frame.slice();
         const mark = new DataView(bytes.buffer);
         mark.setUint32(0, index);

@@ -1,4 +1,4 @@
-/** Many senders at once, each with five frames of 20 KB a second. */
+/** Many senders at the same time, each with five frames of 20 KB a second. */
 import { Database } from "bun:sqlite";
 import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -7,15 +7,19 @@ import type { Bench } from "./compare.ts";
 import type { CrowdResult } from "./crowd-senders.ts";
 import { cpuSoFar, median, megabytes, start, startReceiving } from "./measure.ts";
 
-/** The senders are spread over so many processes. */
+/** The senders are distributed over this many processes. */
 const processes = 2;
 
-/** Ever more senders: what a frame costs the server, and how long one waits for its receipt. */
+/**
+ * Measures the server's cost of a frame and the wait for its receipt, for a growing number of
+ * senders.
+ */
 export async function crowd(bench: Bench): Promise<void> {
   const seconds = bench.scale > 1 ? 2 : 30;
   bench.report.heading(`Senders at once, each 5 frames of 20 KB a second for ${seconds} s`);
   for (const senders of bench.scale > 1 ? [2, 50] : [1, 10, 100, 1000]) {
-    // A connection takes one, the frame that is being written another, and there is the rest.
+    // Each sender needs a file for its connection and a file for the frame being written; 200 more
+    // are for the rest.
     const needed = senders * 2 + 200;
     if (openFiles() < needed) {
       console.error(`${senders} senders left out: needs ulimit -n ${needed}`);
@@ -29,14 +33,14 @@ export async function crowd(bench: Bench): Promise<void> {
       const first = index * share;
       const count = Math.min(share, senders - first);
       const script = join(import.meta.dir, "crowd-senders.ts");
-      const words = [server.port, first, count, seconds].map(String);
-      return start([process.execPath, script, ...words]);
+      const args = [server.port, first, count, seconds].map(String);
+      return start([process.execPath, script, ...args]);
     });
     const results = await Promise.all(
       children.map(async (child) => {
-        const said = await new Response(child.stdout).text();
+        const output = await new Response(child.stdout).text();
         if ((await child.exited) !== 0) throw new Error("senders of the crowd failed");
-        return JSON.parse(said) as CrowdResult;
+        return JSON.parse(output) as CrowdResult;
       }),
     );
     const cpu = cpuSoFar(server.process.pid) - before;
@@ -60,7 +64,7 @@ export async function crowd(bench: Bench): Promise<void> {
   }
 }
 
-/** Every frame lies under its name, whole, and begins with its sender and its number. */
+/** Checks name and size of every frame, and the sender and number at its start. */
 function checkFiles(to: string, senders: number, each: number): void {
   for (let index = 0; index < senders; index++) {
     const folder = join(to, "crowd", `camera-${index}`);
@@ -75,7 +79,7 @@ function checkFiles(to: string, senders: number, each: number): void {
   }
 }
 
-/** How many files a process may have open; Bun takes as many as it is allowed. */
+/** Returns the limit of open files. Bun raises its soft limit to this value. */
 function openFiles(): number {
   const limits = readFileSync("/proc/self/limits", "latin1");
   return Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1] ?? Infinity);

@@ -1,4 +1,7 @@
-/** How the cost of a frame grows with their number, and the cost of a megabyte with their size. */
+/**
+ * Measures how the cost of a frame depends on the number of frames, and the cost of a megabyte on
+ * the frame size.
+ */
 import { rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { sameTree } from "../helper/program.ts";
@@ -6,7 +9,7 @@ import type { Bench } from "./compare.ts";
 import { makeCorpus } from "./corpora.ts";
 import { deliver, type Delivery, median, megabytes, startReceiving } from "./measure.ts";
 
-/** Deliveries of 1,000 to 1,000,000 frames into one stream. */
+/** Sends 1,000 to 1,000,000 frames into one stream. */
 export async function byNumber(bench: Bench): Promise<void> {
   bench.report.heading("Frames of 100 bytes in one stream: what each costs, start-up included");
   for (const frames of [1000, 10_000, 100_000, 1_000_000]) {
@@ -20,7 +23,7 @@ export async function byNumber(bench: Bench): Promise<void> {
   }
 }
 
-/** Deliveries of frames of 20 KB to 1 GB. */
+/** Sends frames of 20 KB to 1 GB. */
 export async function bySize(bench: Bench): Promise<void> {
   bench.report.heading("Frames of different sizes: what a megabyte costs, start-up included");
   for (const bytes of [20e3, 200e3, 2e6, 20e6, 200e6, 1e9]) {
@@ -35,7 +38,7 @@ export async function bySize(bench: Bench): Promise<void> {
   }
 }
 
-/** A stream of a million frames is resumed: how long that takes, and how much memory. */
+/** Measures time and memory of resuming a stream of a million frames. */
 export async function resumed(bench: Bench, frames: number): Promise<void> {
   bench.report.heading(
     `A stream of ${frames} frames of 10 bytes: sent, and then all there already`,
@@ -57,12 +60,12 @@ export async function resumed(bench: Bench, frames: number): Promise<void> {
 
 type Cost = Pick<Delivery, "seconds" | "cpuSeconds" | "peaks">;
 
-/** Medians of several deliveries, each to a new server, and the most memory. */
+/** Returns medians over several deliveries, each to a new server, and the peak memory. */
 async function cost(bench: Bench, frames: number, bytes: number): Promise<Cost> {
   const from = makeCorpus(bench.folder, { name: "growth", frames, bytes });
   const to = join(bench.folder, "to");
   const taken: Delivery[] = [];
-  // A million take so long that one delivery tells enough.
+  // A delivery of a million frames takes so long that a single round is enough.
   for (let round = 0; round < (frames < 1_000_000 ? bench.rounds : 1); round++) {
     const server = await startReceiving(to);
     taken.push(await deliver(from, server));
@@ -81,7 +84,7 @@ async function cost(bench: Bench, frames: number, bytes: number): Promise<Cost> 
   };
 }
 
-/** Throws unless every frame is there, byte for byte. */
+/** Throws unless every frame has arrived, byte for byte. */
 function check(from: string, to: string): void {
   const differences = sameTree(from, join(to, basename(from)));
   if (differences.length > 0)

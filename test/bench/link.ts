@@ -1,4 +1,4 @@
-/** Through a link with a round trip of 100 ms: how many round trips, and how much of its rate. */
+/** Measures round trips and throughput over a link with a round trip of 100 ms. */
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Bench, check } from "./compare.ts";
@@ -9,12 +9,12 @@ import type { Rival } from "./rivals.ts";
 /** Seconds. */
 const roundTrip = 0.1;
 
-/** Bytes a second: a gigabit. */
+/** Bytes a second, for a gigabit link. */
 const gigabit = 125e6;
 
 /**
- * So many frames through the link and through none, from the start of the process until the server has
- * confirmed them. The relay makes its connection at once, which on a real link takes one round trip more.
+ * Sends frames with and without the link. Measures from the start of the process until the server
+ * has confirmed all frames. The relay connects at once, so a real link takes another round trip.
  */
 export async function trips(bench: Bench, counts: readonly number[]): Promise<void> {
   bench.report.heading(
@@ -44,8 +44,8 @@ function report(bench: Bench, frames: number, near: number[], far: number[], all
 }
 
 /**
- * The gigabit link with the same round trip, filled: how near to its own bound. No protocol can be
- * faster than the bytes take, and one round trip for the last of them to arrive and the word that they did.
+ * Fills a gigabit link with the same round trip and compares with its bound. The bound is the time
+ * of the bytes, and a round trip until the last of them is confirmed.
  */
 export async function rate(bench: Bench, corpus: Corpus): Promise<void> {
   const bytes = corpus.frames * corpus.bytes;
@@ -86,7 +86,9 @@ interface Through {
   readonly relayCpuSeconds: number;
 }
 
-/** Moves through a link. The relay is a process of its own, so that it shares no core unseen. */
+/**
+ * Moves frames through a link. The relay is a separate process, so that its CPU time is measured.
+ */
 async function through(
   bench: Bench,
   rival: Rival,
@@ -97,11 +99,11 @@ async function through(
   mkdirSync(to);
   const receiving = await rival.receive(to);
   const relay = start([
-    // It says on stderr where it listens.
+    // The relay prints its port on stderr.
     ...["sh", "-c", 'exec "$0" "$@" 2>&1', process.execPath],
     ...[join(import.meta.dir, "../helper/relay.ts"), "0", `127.0.0.1:${receiving.port!}`],
     ...["--delay", `${link.delay}`],
-    // Handing on less often than it could keeps it from taking a core.
+    // Forwarding in larger portions keeps the relay from using a whole core.
     ...(link.rate === undefined ? [] : ["--rate", `${link.rate}`, "--grain", "4"]),
   ]);
   const port = await portOf(relay.stdout);
@@ -116,11 +118,11 @@ async function through(
   return { seconds: moved.seconds, relayCpuSeconds };
 }
 
-/** The port in the first line that a relay says. */
-async function portOf(said: ReadableStream<Uint8Array>): Promise<number> {
+/** Returns the port in the relay's first line. */
+async function portOf(stderr: ReadableStream<Uint8Array>): Promise<number> {
   let text = "";
   const decoder = new TextDecoder();
-  for await (const chunk of said) {
+  for await (const chunk of stderr) {
     text += decoder.decode(chunk, { stream: true });
     const port = /:(\d+) ->.*\n/.exec(text)?.[1];
     if (port !== undefined) return Number(port);

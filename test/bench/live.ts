@@ -1,4 +1,4 @@
-/** Frames as they are captured: from the moment that a camera has one to its receipt, at 60 a second. */
+/** Measures the delay from capture to receipt for a camera of 60 frames a second. */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { executable, type Server, startServer, temporaryFolder } from "../helper/program.ts";
@@ -9,10 +9,16 @@ import { hasZeroMq, python } from "./rivals.ts";
 const fps = 60;
 const bytes = 200_000;
 
-/** Milliseconds from capture to receipt of each frame; `captured` is when its bytes begin to go. */
+/**
+ * Milliseconds from capture to receipt of each frame. A frame is captured when the writing of its
+ * bytes begins.
+ */
 export type Delays = number[];
 
-/** A picture of so many bytes that a pipe can be cut into: PGM (netpbm), one grey byte a pixel. */
+/**
+ * Returns a picture of `bytes` bytes in a format that can be split in a pipe: PGM (netpbm), 8-bit
+ * grey.
+ */
 function picture(): Uint8Array {
   const pixels = bytes - 15;
   const header = `P5 ${String(pixels).padStart(6)} 1 255\n`;
@@ -25,7 +31,10 @@ function picture(): Uint8Array {
   return whole;
 }
 
-/** Through a pipe into `frames send -`, whose `-v` says when the receipts come: both pipes count. */
+/**
+ * Sends frames through a pipe into `frames send -` and reads the receipts from its `-v` output. The
+ * delay includes both pipes.
+ */
 async function throughFrames(frames: number): Promise<Delays> {
   const server = await startServer({ dir: temporaryFolder() });
   const delays = await throughPipe(server, frames, picture());
@@ -34,20 +43,20 @@ async function throughFrames(frames: number): Promise<Delays> {
   return delays;
 }
 
-/** As many frames of these bytes, to a server that runs. */
+/** Sends this frame `frames` times to a running server. */
 export async function throughPipe(
   server: Server,
   frames: number,
   frame: Uint8Array,
 ): Promise<Delays> {
   const to = ["--to", `127.0.0.1:${server.port}`];
-  const words = ["send", "-", "--stream", "live", "--source", "visible", "--policy", "block"];
-  const sender = Bun.spawn([executable, ...words, ...to, "-v"], {
+  const args = ["send", "-", "--stream", "live", "--source", "visible", "--policy", "block"];
+  const sender = Bun.spawn([executable, ...args, ...to, "-v"], {
     stdio: ["pipe", "ignore", "pipe"],
   });
   const captured: number[] = [];
   const delays: Delays = [];
-  const heard = (async () => {
+  const reading = (async () => {
     const decoder = new TextDecoder();
     let text = "";
     for await (const chunk of sender.stderr) {
@@ -63,7 +72,7 @@ export async function throughPipe(
       }
     }
   })();
-  // The start of a process is no delay of a frame.
+  // Waits so that the start of the process does not count as delay.
   await Bun.sleep(500);
   const began = performance.now();
   for (let number = 0; number < frames; number++) {
@@ -74,7 +83,7 @@ export async function throughPipe(
     await sender.stdin.flush();
   }
   await sender.stdin.end();
-  await Promise.all([sender.exited, heard]);
+  await Promise.all([sender.exited, reading]);
   return delays;
 }
 
@@ -83,12 +92,12 @@ async function throughZeroMq(frames: number): Promise<Delays> {
   const port = String(20_000 + Math.floor(Math.random() * 10_000));
   const script = join(import.meta.dir, "request-reply.py");
   const receiver = start([python, script, "receive", port, folder]);
-  const words = [script, "pace", port, String(fps), String(frames), String(bytes)];
-  const sender = start([python, ...words]);
-  const said = await new Response(sender.stdout).text();
+  const args = [script, "pace", port, String(fps), String(frames), String(bytes)];
+  const sender = start([python, ...args]);
+  const output = await new Response(sender.stdout).text();
   await receiver.exited;
   rmSync(folder, { recursive: true });
-  return said.trim().split("\n").map(Number);
+  return output.trim().split("\n").map(Number);
 }
 
 export function at(delays: Delays, share: number): number {
@@ -96,7 +105,10 @@ export function at(delays: Delays, share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]!;
 }
 
-/** Interleaved: median and 99th percentile of each round, and the median of these. */
+/**
+ * Alternates between the programs. Reports median and 99th percentile of each round, and their
+ * medians.
+ */
 export async function live(bench: Bench): Promise<void> {
   const frames = (10 * fps) / bench.scale;
   bench.report.heading(

@@ -1,6 +1,6 @@
 /**
- * `bun run bench`: `frames` and its rivals move the same frames, in turn, on tmpfs, over loopback.
- * Every result is held against the original byte for byte.
+ * `bun run bench`: moves the same frames with `frames` and its rivals, in turn, on tmpfs, over
+ * loopback. Compares every result with the original byte for byte.
  *
  *     bun run bench [--rounds 7] [--only compare,again,receive,link,latency,live,crowd,growth,watched,million,article,viewers,bucket] [--short] [--json]
  */
@@ -58,7 +58,7 @@ const parts: Record<string, () => Promise<void>> = {
     await trips(bench, scale > 1 ? [30] : [30, 3000]);
     await rate(bench, { name: "rate", frames: 2000 / scale, bytes: 200_000 });
   },
-  // A tenth of a second of frames.
+  // Three frames, which a camera captures in 0.1 s.
   latency: () => trips(bench, [3]),
   live: () => live(bench),
   crowd: () => crowd(bench),

@@ -1,22 +1,22 @@
-/** Times, CPU seconds and memory of programs, and how they are printed. */
+/** Measures time, CPU seconds and memory of programs, and formats the results. */
 import { readFileSync } from "node:fs";
 import { environment, executable, type Server, startServer } from "../helper/program.ts";
 
-/** What a program took. */
+/** Resources used by a program. */
 export interface Ended {
   readonly seconds: number;
   readonly cpuSeconds: number;
-  /** The most memory it held, in bytes, as far as that was seen. */
+  /** Peak memory in bytes, sampled while the program runs. */
   readonly peak: number;
 }
 
-/** The most memory that each end held, in bytes. */
+/** Peak memory of each end in bytes. */
 export interface Peaks {
   readonly sender: number;
   readonly server: number;
 }
 
-/** What a delivery took; CPU seconds are those of both ends. */
+/** Resources used by a delivery; `cpuSeconds` is the sum of both ends. */
 export interface Delivery {
   readonly seconds: number;
   readonly cpuSeconds: number;
@@ -25,11 +25,11 @@ export interface Delivery {
 }
 
 const children = new Set<Bun.Subprocess>();
-// None of them may outlive a benchmark that fails or is stopped.
+// Kills the children when the benchmark fails or is stopped.
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(20));
 
-/** Starts a program; its complaints are shown. */
+/** Starts a program. Its stderr is shown. */
 export function start(command: string[]): Bun.Subprocess<"ignore", "pipe", "inherit"> {
   return adopt(Bun.spawn(command, { env: environment(), stdio: ["ignore", "pipe", "inherit"] }));
 }
@@ -40,7 +40,7 @@ function adopt<T extends Bun.Subprocess>(child: T): T {
   return child;
 }
 
-/** Runs a command to its end. */
+/** Runs a command until it ends. */
 export async function timed(command: string[]): Promise<Ended> {
   const started = performance.now();
   const child = adopt(
@@ -49,21 +49,21 @@ export async function timed(command: string[]): Promise<Ended> {
   let peak = 0;
   const sampler = setInterval(() => (peak = Math.max(peak, highWater(child.pid))), 20);
   try {
-    const [code, said] = await Promise.all([child.exited, new Response(child.stderr).text()]);
+    const [code, stderr] = await Promise.all([child.exited, new Response(child.stderr).text()]);
     const seconds = (performance.now() - started) / 1000;
-    if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}: ${said}`);
+    if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}: ${stderr}`);
     return { seconds, cpuSeconds: cpuOf(child), peak };
   } finally {
     clearInterval(sampler);
   }
 }
 
-/** CPU seconds of a process that has ended. */
+/** Returns the CPU seconds of a process that has ended. */
 export function cpuOf(child: Bun.Subprocess): number {
   return Number(child.resourceUsage()!.cpuTime.total) / 1e6;
 }
 
-/** CPU seconds so far of a process and of its children that have ended. */
+/** Returns the CPU seconds used so far by a process and its ended children. */
 export function cpuSoFar(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]!.split(" ");
   const ticks = [11, 12, 13, 14].reduce((sum, index) => sum + Number(fields[index]), 0);
@@ -79,7 +79,7 @@ function highWater(pid: number): number {
   }
 }
 
-/** Starts `frames serve`, whatever the disk is like, for frames of up to 2 GB. */
+/** Starts `frames serve` without a disk reserve, for frames of up to 2 GB. */
 export async function startReceiving(to: string, ...more: string[]): Promise<Server> {
   const args = ["--max-frame", "2G", "--reserve", "0", ...more];
   const server = await startServer({ dir: to, args });
@@ -87,7 +87,7 @@ export async function startReceiving(to: string, ...more: string[]): Promise<Ser
   return server;
 }
 
-/** Delivers the frames in `from` to a server, through the link at port `via` if there is one. */
+/** Sends the frames in `from` to a server, through the link at port `via` if given. */
 export async function deliver(
   from: string,
   server: Server,
@@ -109,18 +109,18 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** Median, least and most. */
+/** Formats median, minimum and maximum. */
 export function spread(values: readonly number[]): string {
   const [least, most] = [Math.min(...values), Math.max(...values)];
   return `${median(values).toFixed(2)} (${least.toFixed(2)} to ${most.toFixed(2)})`;
 }
 
-/** Bytes as whole megabytes. */
+/** Formats bytes as whole megabytes. */
 export function megabytes(bytes: number): string {
   return (bytes / 1e6).toFixed(0);
 }
 
-/** Where results go: lines for people, or with `--json` one object for each. */
+/** Output of the results: a line of text or, with `--json`, an object for each. */
 export interface Report {
   heading(text: string): void;
   row(line: string, values: object): void;

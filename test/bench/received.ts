@@ -1,4 +1,7 @@
-/** Frames back out of a server, against the same frames into it: in turn, and byte for byte the same tree. */
+/**
+ * Compares `frames receive` with `frames send` of the same frames, in turn. The received tree must
+ * equal the sent tree.
+ */
 import { mkdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { executable, sameTree } from "../helper/program.ts";
@@ -6,18 +9,18 @@ import type { Bench } from "./compare.ts";
 import { type Corpus, makeCorpus } from "./corpora.ts";
 import { deliver, median, spread, startReceiving, timed } from "./measure.ts";
 
-/** What a round took, in seconds. */
+/** Durations of a round in seconds. */
 interface Round {
   readonly send: number;
   readonly receive: number;
 }
 
-/** How fast `frames receive` is, held against `frames send` of the same frames. */
+/** Measures the speed of `frames receive` relative to `frames send`. */
 export async function received({ folder, rounds, report }: Bench, corpus: Corpus): Promise<void> {
   const from = makeCorpus(folder, corpus);
   const stream = basename(from);
   const taken: Round[] = [];
-  // One round more, first, which does not count: memory and caches are cold then.
+  // The first of `rounds` + 1 rounds does not count, because memory and caches are cold.
   for (let round = 0; round <= rounds; round++) {
     const [store, copy] = [join(folder, "store"), join(folder, "copy")];
     mkdirSync(store);

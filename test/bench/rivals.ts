@@ -1,4 +1,4 @@
-/** What people use to move a folder of frames, each as a pair of programs on loopback. */
+/** Common ways to move a folder of frames, each as a pair of programs on loopback. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { basename, join } from "node:path";
@@ -8,33 +8,33 @@ import { peerMissing, sameTree } from "../helper/program.ts";
 import { cpuOf, cpuSoFar, deliver, type Peaks, start, startReceiving, timed } from "./measure.ts";
 import { sameConcatenation } from "./corpora.ts";
 
-/** One way to move a folder. */
+/** A way to move a folder. */
 export interface Rival {
   readonly name: string;
-  /** The program that is not on this machine, if one is missing. */
+  /** Name of a required program that is not installed; undefined if all are. */
   readonly missing: string | undefined;
-  /** Whether what was moved before is not moved again. */
+  /** Whether it skips frames that have been moved before. */
   readonly resumes: boolean;
-  /** Starts whatever receives below `to`. */
+  /** Starts the receiving program, which writes below `to`. */
   receive(to: string): Promise<Receiving>;
-  /** What differs between the frames in `from` and what arrived. */
+  /** Returns the differences between the frames in `from` and the arrived frames. */
   differences(from: string, arrived: string): string[];
 }
 
-/** A receiving end that is ready. */
+/** A running receiver. */
 export interface Receiving {
-  /** Where it listens, if it can be reached through a link. */
+  /** Port for connections through a link; undefined if the rival cannot use a link. */
   readonly port?: number;
-  /** Moves the frames in `from`, through the link at port `via` if there is one. */
+  /** Moves the frames in `from`, through the link at port `via` if given. */
   move(from: string, via?: number): Promise<Moved>;
   stop(): Promise<void>;
 }
 
-/** What a move took. */
+/** Result of a move. */
 export interface Moved {
-  /** Where the copies are. */
+  /** Folder of the copies. */
   readonly folder: string;
-  /** From the start of the sending program until all is in place. */
+  /** From the start of the sending program until all frames are in place. */
   readonly seconds: number;
   /** Of both ends. */
   readonly cpuSeconds: number;
@@ -47,7 +47,7 @@ function missing(...commands: string[]): string | undefined {
   return commands.find(peerMissing);
 }
 
-/** A free port of loopback. */
+/** Returns a free port of loopback. */
 async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -70,16 +70,16 @@ async function answers(port: number): Promise<void> {
   throw new Error(`nothing answers at port ${port}`);
 }
 
-/** What a command takes that sends to a daemon, together with what the daemon does for it. */
+/** Measures a command that sends to a daemon, including the daemon's CPU time. */
 async function sendTo(daemon: Bun.Subprocess, command: string[]): Promise<Taken> {
   const before = cpuSoFar(daemon.pid);
   const { seconds, cpuSeconds } = await timed(command);
-  // The daemon's child counts when the daemon has seen it end.
+  // The CPU time of the daemon's child counts once the daemon has waited for it.
   await Bun.sleep(100);
   return { seconds, cpuSeconds: cpuSeconds + cpuSoFar(daemon.pid) - before };
 }
 
-/** Likewise, to a receiver that ends when it has everything. */
+/** Measures a command whose receiver ends after the transfer. */
 async function untilBothEnd(command: string[], receiver: Bun.Subprocess): Promise<Taken> {
   const started = performance.now();
   const { cpuSeconds } = await timed(command);
@@ -106,7 +106,7 @@ const frames: Rival = {
   },
 };
 
-/** Likewise over TLS 1.3, with a key that both ends prove. */
+/** `frames` over TLS 1.3, with a key that both ends prove. */
 const framesWithKey: Rival = {
   name: "frames, TLS",
   missing: undefined,
@@ -192,7 +192,10 @@ const tar: Rival = {
   },
 };
 
-/** nc takes one connection, so it must not be asked: the table of sockets says when it listens. */
+/**
+ * Waits until `nc` listens. nc accepts a single connection, so this reads the system's socket table
+ * instead of connecting.
+ */
 async function listening(port: number): Promise<void> {
   const entry = `:${port.toString(16).toUpperCase().padStart(4, "0")} 00000000:0000 0A`;
   for (let tries = 0; tries < 400; tries++) {
@@ -219,7 +222,9 @@ const copy: Rival = {
   },
 };
 
-/** The floor: what goes through a socket and into one file has no names, no checksum and no answer. */
+/**
+ * Lower bound: a plain socket copy into a single file, without names, checksums or confirmations.
+ */
 const socat: Rival = {
   name: "socat, one file",
   missing: missing("cat", "socat"),
@@ -240,14 +245,14 @@ const socat: Rival = {
   },
 };
 
-/** Debian's Python has Debian's modules; another one that comes first on the path may not. */
+/** Debian's Python, which finds Debian's modules. Another Python earlier on PATH may not. */
 export const python = "/usr/bin/python3";
 
 export function hasZeroMq(): boolean {
   return existsSync(python) && Bun.spawnSync([python, "-c", "import zmq"]).exitCode === 0;
 }
 
-/** What imagezmq does: a message for each picture, and a reply before the next one. */
+/** The method of imagezmq: a message for each picture, and a reply before the next. */
 const zeroMq: Rival = {
   name: "ZeroMQ REQ/REP",
   missing: hasZeroMq() ? undefined : "python3-zmq",
@@ -285,7 +290,7 @@ const scp: Rival = {
     for (const key of ["host", "user"]) {
       await timed(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", join(keys, key)]);
     }
-    // Debian's sshd will not start as root without it.
+    // Debian's sshd does not start as root without this folder.
     if (process.getuid!() === 0) mkdirSync("/run/sshd", { recursive: true });
     writeFileSync(
       join(keys, "config"),

@@ -1,4 +1,5 @@
-// Those who look on: `viewers-crowd.ts HOST:PORT COUNT`. Half of them read nothing. They stay until they are killed.
+// Starts COUNT viewers: `viewers-crowd.ts HOST:PORT COUNT`. Half of them never read the response.
+// They run until they are killed.
 
 import { connect } from "node:net";
 
@@ -10,7 +11,7 @@ async function read(): Promise<void> {
   for (;;) {
     try {
       const answer = await fetch(`http://${address}${path}`);
-      // There is nothing to see before the first frame came.
+      // Before the first frame the server answers with an error.
       if (answer.ok) for await (const _ of answer.body!);
     } catch {
       return;
@@ -19,14 +20,15 @@ async function read(): Promise<void> {
   }
 }
 
-/** Asks as soon as there is something, and never reads the answer. */
-async function stare(number: number): Promise<void> {
+/** Sends a request once there is a frame, and never reads the response. */
+async function requestWithoutReading(number: number): Promise<void> {
   while (!(await fetch(`http://${address}${path}`, { method: "HEAD" })).ok) await Bun.sleep(50);
-  const asked = number % 5 === 0 ? "/events" : path;
+  const target = number % 5 === 0 ? "/events" : path;
   const socket = connect({ host, port: Number(port) });
   socket.on("error", () => {});
   socket.pause();
-  socket.write(`GET ${asked} HTTP/1.1\r\nHost: ${address}\r\n\r\n`);
+  socket.write(`GET ${target} HTTP/1.1\r\nHost: ${address}\r\n\r\n`);
 }
 
-for (let number = 0; number < count; number++) void (number % 2 === 0 ? read() : stare(number));
+for (let number = 0; number < count; number++)
+  void (number % 2 === 0 ? read() : requestWithoutReading(number));

@@ -1,4 +1,4 @@
-/** What thirty viewers, half of whom read nothing, cost whoever sends: receipts with and without them. */
+/** Measures a sender's receipt delay with and without thirty viewers. Half of them never read. */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { startServer, temporaryFolder } from "../helper/program.ts";
@@ -11,7 +11,7 @@ const fps = 60;
 const bytes = 30_000;
 const viewers = 30;
 
-/** A JPEG of 640x480 with so many bytes: comments are put into it. */
+/** Returns a JPEG of 640x480, padded to `bytes` bytes with a comment segment. */
 async function picture(): Promise<Uint8Array> {
   const image = await jpeg(128, 640, 480);
   const comment = Buffer.alloc(bytes - image.length);
@@ -44,7 +44,10 @@ async function round(frames: number, frame: Uint8Array, watched: boolean): Promi
   }
 }
 
-/** Interleaved: median and 99th percentile of each round, and the median of these. */
+/**
+ * Alternates between runs with and without viewers. Reports median and 99th percentile of each
+ * round, and their medians.
+ */
 export async function watching(bench: Bench): Promise<void> {
   const frames = (10 * fps) / bench.scale;
   bench.report.heading(

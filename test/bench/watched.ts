@@ -1,20 +1,26 @@
-/** A capture that never ends: frames go through a watched folder and are removed, and memory stays flat. */
+/**
+ * Sends frames through a watched folder that are removed after delivery, and checks that memory
+ * stays constant.
+ */
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { executable, startServer, temporaryFolder } from "../helper/program.ts";
 import type { Bench } from "./compare.ts";
 import { median } from "./measure.ts";
 
-/** Frames that may wait in the folder: whoever captures more quickly than that waits. */
-const mostWaiting = 2000;
+/** Limit of frames waiting in the folder. The capture pauses at the limit. */
+const maxWaiting = 2000;
 
-/** What a process holds now, in MB. */
+/** Returns the resident memory of a process in MB. */
 function memoryOf(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, "latin1");
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]) / 1024;
 }
 
-/** Eight hours at 17 frames a second, as quickly as they go. */
+/**
+ * Sends as many frames as a camera of 17 frames a second captures in eight hours, as fast as
+ * possible.
+ */
 export async function watched(bench: Bench, frames: number): Promise<void> {
   bench.report.heading(
     `${frames} frames of 1 KB through a watched folder with --move: memory in MB, by quarters`,
@@ -36,7 +42,7 @@ export async function watched(bench: Bench, frames: number): Promise<void> {
     writeFileSync(join(folder, ".new"), bytes);
     renameSync(join(folder, ".new"), join(folder, `${number}.raw`));
     if (number % 100 > 0) continue;
-    while (readdirSync(folder).length > mostWaiting) await Bun.sleep(5);
+    while (readdirSync(folder).length > maxWaiting) await Bun.sleep(5);
     await Bun.sleep(0);
     if (number % Math.max(100, Math.floor(frames / 400)) > 0) continue;
     taken.sender.push(memoryOf(sender.pid));
@@ -45,13 +51,16 @@ export async function watched(bench: Bench, frames: number): Promise<void> {
   while (readdirSync(folder).length > 0) await Bun.sleep(20);
   sender.kill("SIGINT");
   await sender.exited;
-  const said = (await summary).trim().split("\n").at(-1)!;
-  const { frames: delivered, removed } = JSON.parse(said) as { frames: number; removed: number };
+  const lastLine = (await summary).trim().split("\n").at(-1)!;
+  const { frames: delivered, removed } = JSON.parse(lastLine) as {
+    frames: number;
+    removed: number;
+  };
   if (delivered !== frames || removed !== frames) {
     throw new Error(`${delivered} of ${frames} frames were delivered, ${removed} removed`);
   }
   await server.stop();
-  for (const place of [server.dir, join(folder, "..")]) rmSync(place, { recursive: true });
+  for (const path of [server.dir, join(folder, "..")]) rmSync(path, { recursive: true });
   for (const [end, all] of Object.entries(taken)) {
     const quarter = Math.floor(all.length / 4);
     const quarters = [0, 1, 2, 3].map((index) =>
