@@ -1,4 +1,4 @@
-// The short form of the chaos test. The long one: bun test/chaos.ts
+// The short form of the chaos test. The long one: bun test/chaos/main.ts
 
 import { expect, test } from "bun:test";
 

@@ -2,7 +2,7 @@
 // while a tree is sent. At every step every receipted frame must be under its final name with the
 // right bytes, and nothing else may be; in the end the trees must be the same.
 //
-//   bun test/chaos.ts [--seed N] [--frames N] [--faults N]
+//   bun test/chaos/main.ts [--seed N] [--frames N] [--faults N]
 //
 // The long form takes about a quarter of an hour. Where this process may mount a small disk, it is
 // filled as well.
