@@ -11,8 +11,8 @@ const sliceBytes = (1 << 20) - 4;
 
 /**
  * Reads the first `size` bytes of a newly opened file in order. A slice is shorter than usual if
- * the file ends early. When this returns, no read is pending, because a pending read would continue
- * in the next file opened under the same descriptor.
+ * the file ends early. No read is pending when this returns: it would continue in the next file
+ * opened under the same descriptor.
  *
  * @yields each slice, and whether it is the last
  */
@@ -20,7 +20,7 @@ export async function* readSlices(
   fd: number,
   size: number,
 ): AsyncGenerator<{ readonly bytes: Uint8Array; readonly isLast: boolean }, void> {
-  // Bun seeks to the start of a slice unless that is 0, so slices are read one at a time, in order.
+  // Bun seeks to the start of a slice unless that is 0. So slices are read in order, one at a time.
   const readSlice = (from: number) =>
     Bun.file(fd)
       .slice(from, Math.min(from + sliceBytes, size))

@@ -1,7 +1,7 @@
 /**
- * Limits the log lines for rejected peers. Rejections of one address beyond the limit are counted
- * and reported as a sum. The server also delays its reply to such an address. A peer with a valid
- * key is still accepted.
+ * Limits the log lines for rejected peers. Further rejections of the same address are counted and
+ * reported as a sum. The server also delays its reply to such an address. A peer with a valid key
+ * is still accepted.
  */
 
 /** Rejections of one address that are logged individually within `windowMs`. */

@@ -68,7 +68,7 @@ const isWindows = process.platform === "win32";
 /** Mode bits that a secret file must not have, because they give access to others. */
 function forbiddenModeBits(path: string): number {
   // Only the service may enter systemd's credentials folder. A file in it may belong to root and
-  // grant the service access by an ACL, which shows as the group's mode bit.
+  // grant the service access by an ACL. The ACL shows as the group's mode bit.
   const { CREDENTIALS_DIRECTORY: credentials } = process.env;
   const isCredential = credentials && resolve(path).startsWith(resolve(credentials) + sep);
   return isCredential ? 0o007 : 0o077;
@@ -174,7 +174,7 @@ export type KeysEvent =
 
 /** The keys of a server. `reload` reads them again after the key file changed. */
 export class KeyRing {
-  /** Path of the key file; undefined for a key given as text. */
+  /** Path of the key file; undefined if the key was passed as text. */
   readonly path: string | undefined;
   #version = "";
   #entries: ReadonlyMap<string, KeyEntry> = new Map();

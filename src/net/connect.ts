@@ -63,7 +63,7 @@ export async function connect(
         if (isSecure) handshaking = socket;
         else start(socket);
       },
-      // Nothing is sent before the handshake is done, so nothing can leave unencrypted.
+      // The handler starts only after the handshake, so no bytes can leave unencrypted.
       handshake(socket, _, handshakeError) {
         if (isTimedOut) return void socket.terminate();
         try {

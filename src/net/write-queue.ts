@@ -7,7 +7,7 @@ export interface Writable {
 }
 
 /**
- * Writes to a socket in order. Keeps a reference to bytes that the socket did not accept, so the
+ * Writes to a socket in order. Bytes that the socket did not accept are kept by reference. The
  * caller must not change them until the queue is empty. The queue has no limit of its own, so
  * callers check `queuedBytes`: a sender sends only while it is 0, a server stops reading above a
  * limit.

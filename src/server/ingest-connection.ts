@@ -349,8 +349,8 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     const isSilent = () => monotonicNow() - this.#lastDataAt >= pingTimeoutMs;
     const timer = setInterval(() => {
       if (this.#receiver.isPaused || this.#backpressure.isBlocked) {
-        // A blocked sender is not read, so silence proves nothing. It counts as alive, or two
-        // senders that wait for each other's source would never finish.
+        // The sender is not read while blocked, so its silence is no evidence. It counts as alive
+        // after the timeout, because two senders may wait for each other's source.
         this.#lastDataAt = monotonicNow();
         if (this.#lastDataAt - pingedAt >= pingTimeoutMs) resolve(true);
         return;

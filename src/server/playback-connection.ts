@@ -22,14 +22,13 @@ import type { Done, Hello } from "../wire/messages.ts";
 const maxBytesPerTurn = 1 << 20;
 
 /**
- * A client that confirms nothing for this long no longer keeps frames from retention, in
- * milliseconds.
+ * If a client confirms no frame for this long, in milliseconds, retention may remove its frames.
  */
 const holdTimeoutMs = 60_000;
 
 /**
- * Idle buffers. A connection has a buffer only while its socket has not accepted all bytes of it,
- * so clients that are up to date need none.
+ * Idle buffers of all connections. A connection keeps a buffer only while its socket has not
+ * accepted all of it. So a client that is up to date needs none.
  */
 const spareBuffers: Uint8Array[] = [];
 const maxSpareBuffers = 4;

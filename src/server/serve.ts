@@ -45,9 +45,9 @@ export interface ServeOptions {
   /** Lets any client that reaches the port of `article` send frames, without encryption. */
   readonly articleInsecure?: boolean;
   /**
-   * `HOST:PORT` of the HTTP server, with a page that shows the frames and an API. Default: none. It
-   * requires a key over TLS beyond loopback. On loopback it requires a key only if `key` or
-   * `keyFile` is given.
+   * `HOST:PORT` of the HTTP server, with a page that shows the frames and an API. Default: none.
+   * Beyond loopback it requires a key, over TLS. On loopback it requires a key only if `key` or
+   * `keyFile` is set.
    */
   readonly http?: string;
   /**
@@ -202,8 +202,8 @@ export function requiresKeys(options: ServeOptions): boolean {
 }
 
 /**
- * Whether HTTP clients must have a key. On loopback only if keys are given: local users can connect
- * to the store's port as well, and the page should work without setup.
+ * Whether HTTP clients must have a key. On loopback only if keys are configured, because local
+ * users can also connect to the store's port, and the page should work without setup.
  *
  * @throws {FramesError} `usage`
  */

@@ -32,7 +32,7 @@ export interface ServerContext {
    * @throws {FramesError} `busy` if the other client is alive; the promise then rejects
    */
   acquireSource(stream: string, source: string, owner: ServerConnection): void | Promise<void>;
-  /** Gives up `owner`'s right to send a source. */
+  /** Releases a source, so that another sender can acquire it. */
   releaseSource(stream: string, source: string, owner: ServerConnection): void;
   /** Sets the number of received bytes that a connection has buffered. */
   setBufferedBytes(connection: ServerConnection, bytes: number): void;

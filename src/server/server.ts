@@ -302,8 +302,8 @@ export class FrameServer implements Server, ServerContext {
   }
 
   /**
-   * Asks the current owner for a sign of life, because a machine that was switched off keeps its
-   * connection. Gives the source to `owner` if none comes.
+   * Checks whether the current owner answers, because the connection of a machine that was switched
+   * off stays open. If it does not answer, `owner` takes over the source.
    */
   async #takeOverSource(
     stream: string,

@@ -1,5 +1,5 @@
 /**
- * A frame read back from a store on disk. Its CRC-32 is verified before the last byte is given out.
+ * A frame read back from a store on disk. Its CRC-32 is verified before its last byte is passed on.
  */
 import { closeSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
