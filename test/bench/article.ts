@@ -9,7 +9,7 @@ import type { Bench } from "./compare.ts";
 import { median, start, timed } from "./measure.ts";
 
 const python = "/usr/bin/python3";
-const programs = join(import.meta.dir, "../article");
+const programs = join(import.meta.dir, "../e2e/article");
 
 /** Sends a folder once. Returns the seconds taken; undefined if the transfer failed. */
 async function once(

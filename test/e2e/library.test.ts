@@ -405,7 +405,7 @@ function examplesIn(file: string): string[] {
   );
 }
 
-for (const file of ["src/serve.ts", "src/send.ts", "src/receive.ts"]) {
+for (const file of ["src/server/serve.ts", "src/client/send.ts", "src/client/receive.ts"]) {
   const examples = examplesIn(file);
 
   test(`there is an example in the comments of ${file}`, () => {
