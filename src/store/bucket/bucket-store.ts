@@ -22,7 +22,7 @@ import { openStoreMarker, randomId } from "./marker.ts";
 import { LogCompactor } from "./compactor.ts";
 import { LocalIndex, toLogSource, checkCaptureTime } from "./local-index.ts";
 import { checkPathPart, sourceFolderPath } from "../name-rules.ts";
-import { hasOtherKey, isEarlierVersion } from "../directory/partial-file.ts";
+import { hasOtherKey, isEarlierVersion, pendingStatuses } from "../conflict.ts";
 import { type BucketLocation, maxKeyBytes, type S3Timeouts, S3 } from "./s3.ts";
 import { framePath } from "../paths.ts";
 import { UploadPool } from "./upload-pool.ts";
@@ -337,6 +337,3 @@ class BucketSourceStore implements SourceStore {
     this.#log().flushSoon();
   }
 }
-
-/** Standings of frames that may still come. */
-const pendingStatuses: ReadonlySet<OfferStatus> = new Set(["wanted", "needsChecksum"]);

@@ -4,14 +4,14 @@ import { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../frame.ts";
 import type { SessionLog } from "./session-log.ts";
 import { imageMediaType } from "./image-type.ts";
-import type { StoredFrameInfo } from "../journal/journal.ts";
 import { type LocalIndex, toLogSource } from "./local-index.ts";
 import {
   conflictError,
   hasOtherKey,
   isEarlierVersion,
   hasSameBytes,
-} from "../directory/partial-file.ts";
+  type StoredFrameInfo,
+} from "../conflict.ts";
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
 import { framePath } from "../paths.ts";
 import { StreamUpload, type UploadPool } from "./upload-pool.ts";

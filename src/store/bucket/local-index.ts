@@ -8,12 +8,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { SourceInfo } from "../../frame.ts";
-import {
-  Journal,
-  type JournalListener,
-  type OfferedFrameInfo,
-  type StoredFrameInfo,
-} from "../journal/journal.ts";
+import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
+import { Journal, type JournalListener } from "../journal/journal.ts";
 import type { LogEntry, DecodedEntry } from "./log-format.ts";
 import { StoreLock } from "../directory/lock.ts";
 import { type FrameRow, journalPath } from "../journal/schema.ts";

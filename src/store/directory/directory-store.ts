@@ -25,12 +25,8 @@ import { Journal } from "../journal/journal.ts";
 import { DirectoryContents, type StoreContents } from "../store-contents.ts";
 import { StoreLock } from "./lock.ts";
 import { checkPathPart, sourceFolderPath } from "../name-rules.ts";
-import {
-  type FrameDestination,
-  hasOtherKey,
-  isEarlierVersion,
-  PartialFile,
-} from "./partial-file.ts";
+import { hasOtherKey, isEarlierVersion, pendingStatuses } from "../conflict.ts";
+import { type FrameDestination, PartialFile } from "./partial-file.ts";
 import { recover, type Recovery } from "./recovery.ts";
 import { FrameDeleter } from "./frame-deleter.ts";
 import { type RetentionLimit, Retention } from "./retention.ts";
@@ -307,9 +303,6 @@ function checkJournalNotLost(root: string): void {
     `The journal ${path} is gone, but there are frames; frames verify DIR --repair makes a new one`,
   );
 }
-
-/** Standings of frames that may still come. */
-const pendingStatuses: ReadonlySet<OfferStatus> = new Set(["wanted", "needsChecksum"]);
 
 /** What the source of a store needs of it. */
 interface DirectoryContext {

@@ -1,8 +1,8 @@
 /** A frame that comes although its name is taken. */
 import type { FrameDescription, FrameWriter, Outcome } from "../../frame.ts";
 import { isIntact } from "./file-check.ts";
-import type { StoredFrameInfo } from "../journal/journal.ts";
-import { conflictError, type FrameDestination, hasSameBytes } from "./partial-file.ts";
+import { conflictError, hasSameBytes, type StoredFrameInfo } from "../conflict.ts";
+import type { FrameDestination } from "./partial-file.ts";
 
 /** A frame whose name is in the journal: nothing is written, only compared. */
 export class ExistingFileWriter implements FrameWriter {

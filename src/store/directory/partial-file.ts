@@ -17,7 +17,14 @@ import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../f
 import { fileChecksum, isAbsent, isIntact } from "./file-check.ts";
 import type { StoreFolder } from "./store-folder.ts";
 import type { OpenFileLimit, OpenFile } from "./open-file-limit.ts";
-import type { Replacement, StoredFrameInfo } from "../journal/journal.ts";
+import {
+  conflictError,
+  hasOtherKey,
+  hasSameBytes,
+  isEarlierVersion,
+  type StoredFrameInfo,
+} from "../conflict.ts";
+import type { Replacement } from "../journal/journal.ts";
 import type { NameIndex } from "./name-index.ts";
 import type { FrameRow } from "../journal/schema.ts";
 
@@ -45,33 +52,6 @@ export type Placement =
   | { readonly outcome: "stored" | "present"; readonly row: FrameRow }
   | { readonly replacement: Replacement }
   | { readonly outcome: Outcome; readonly row: undefined };
-
-/** Whether a stored frame is the one described. */
-export function hasSameBytes(
-  stored: StoredFrameInfo,
-  { size }: FrameDescription,
-  crc: number,
-): boolean {
-  return stored.bytes === size && stored.crc32 === crc;
-}
-
-/** Whether a stored frame came with another key than `origin` has: that one's is not to be replaced. */
-export function hasOtherKey(stored: StoredFrameInfo, { key }: SourceInfo): boolean {
-  return stored.key !== null && key !== undefined && stored.key !== key;
-}
-
-/** Whether a stored frame is an earlier version of this one, by its own sender. */
-export function isEarlierVersion(
-  { session, seq }: StoredFrameInfo,
-  sourceInfo: SourceInfo,
-  { sequence }: { readonly sequence: number },
-): boolean {
-  return sourceInfo.replacesOwn === true && session === sourceInfo.session && seq < sequence;
-}
-
-export function conflictError(): FramesError {
-  return new FramesError("conflict", "other bytes are stored under this name");
-}
 
 /** Flags that open the file again to write behind what is there. */
 const appendFlags = constants.O_WRONLY | constants.O_APPEND | (constants.O_NOFOLLOW ?? 0);

@@ -5,6 +5,7 @@
 import { Database } from "bun:sqlite";
 import type { FramesError } from "../../errors.ts";
 import type { SourceInfo } from "../../frame.ts";
+import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
 import { AccountedRanges, type SourceSession } from "./accounted-ranges.ts";
 import { type DeletionCandidate, DeletionLog } from "./deletion-log.ts";
 import {
@@ -18,23 +19,6 @@ import {
   frameValues,
 } from "./schema.ts";
 import { ByteTotal } from "./byte-total.ts";
-
-/** What the journal holds of a stored frame that decides whether another is the same. */
-export interface StoredFrameInfo {
-  readonly bytes: number;
-  readonly crc32: number;
-  /** Name of the key that it came with. */
-  readonly key: string | null;
-  /** Who sent it, under which number. */
-  readonly session: string;
-  readonly seq: number;
-}
-
-/** Likewise of a frame that is offered. */
-export interface OfferedFrameInfo extends StoredFrameInfo {
-  /** 1 if the capture times agree, else 0. */
-  readonly sameTime: number;
-}
 
 /** A frame that takes the place of another: its row, and the file that is to get its name. */
 export interface Replacement {

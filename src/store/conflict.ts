@@ -1,0 +1,51 @@
+/** Rules for a frame whose name is taken: when it is the same frame, and when it may replace. */
+import { FramesError } from "../errors.ts";
+import type { FrameDescription, OfferStatus, SourceInfo } from "../frame.ts";
+
+/** Columns of a stored frame's row that decide whether another frame is the same. */
+export interface StoredFrameInfo {
+  readonly bytes: number;
+  readonly crc32: number;
+  /** Name of the key that its sender proved. */
+  readonly key: string | null;
+  readonly session: string;
+  /** Sequence number in that session. */
+  readonly seq: number;
+}
+
+/** A stored frame, compared with an offered one of the same name. */
+export interface OfferedFrameInfo extends StoredFrameInfo {
+  /** 1 if the capture times agree, else 0. */
+  readonly sameTime: number;
+}
+
+/** Statuses of offered frames that the sender may still send. */
+export const pendingStatuses: ReadonlySet<OfferStatus> = new Set(["wanted", "needsChecksum"]);
+
+/** Returns whether a stored frame has the size and CRC-32 of the one described. */
+export function hasSameBytes(
+  stored: StoredFrameInfo,
+  { size }: FrameDescription,
+  crc: number,
+): boolean {
+  return stored.bytes === size && stored.crc32 === crc;
+}
+
+/** Returns whether a stored frame came with another key. A sender must not replace such a frame. */
+export function hasOtherKey(stored: StoredFrameInfo, { key }: SourceInfo): boolean {
+  return stored.key !== null && key !== undefined && stored.key !== key;
+}
+
+/** Returns whether a stored frame is an earlier version of this one, sent by the same session. */
+export function isEarlierVersion(
+  { session, seq }: StoredFrameInfo,
+  sourceInfo: SourceInfo,
+  { sequence }: { readonly sequence: number },
+): boolean {
+  return sourceInfo.replacesOwn === true && session === sourceInfo.session && seq < sequence;
+}
+
+/** Creates the error for a frame whose name is taken by other bytes. */
+export function conflictError(): FramesError {
+  return new FramesError("conflict", "other bytes are stored under this name");
+}
