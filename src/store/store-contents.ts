@@ -1,12 +1,7 @@
 /** What a store gives back: its journal to read, the bytes of frames, and what room it has. */
-import { lstatSync, statSync } from "node:fs";
-import { join } from "node:path";
-import { FramesError } from "../errors.ts";
-import { Catalog, type FrameRecord } from "./journal/catalog.ts";
-import type { Journal, JournalListener } from "./journal/journal.ts";
-import type { DiskSpace, FreeSpace } from "./directory/free-space.ts";
-import { journalPath } from "./journal/schema.ts";
-import { framePath } from "./paths.ts";
+import type { Catalog, FrameRecord } from "./journal/catalog.ts";
+import type { JournalListener } from "./journal/journal.ts";
+import type { DiskSpace } from "./directory/free-space.ts";
 
 /** What is given back out of a store: of a directory, or of a bucket. */
 export interface StoreContents {
@@ -39,50 +34,3 @@ export interface StoreContents {
 
 /** Where a frame lies. */
 export type FrameLocation = Pick<FrameRecord, "stream" | "source" | "name" | "size">;
-
-/** Frames in a directory. */
-export class DirectoryContents implements StoreContents {
-  readonly location: string;
-  readonly #freeSpace: FreeSpace;
-  readonly #journal: Journal;
-
-  constructor(root: string, freeSpace: FreeSpace, journal: Journal) {
-    this.location = root;
-    this.#freeSpace = freeSpace;
-    this.#journal = journal;
-  }
-
-  setJournalListener(listener: JournalListener | undefined): void {
-    this.#journal.listener = listener;
-  }
-
-  openCatalog(): Catalog {
-    return new Catalog(journalPath(this.location));
-  }
-
-  /** No link is followed, neither in its place nor on the way: it would lead out of the store. */
-  blob({ stream, source, name, size }: FrameLocation): Blob | undefined {
-    const parts = framePath(stream, source, name).split("/");
-    let path = this.location;
-    for (const [index, part] of parts.entries()) {
-      path = join(path, part);
-      const found = lstatSync(path, { throwIfNoEntry: false });
-      if (found === undefined) return undefined;
-      const isLast = index === parts.length - 1;
-      if (isLast ? !found.isFile() || found.size !== size : !found.isDirectory()) return undefined;
-    }
-    return Bun.file(path);
-  }
-
-  diskSpace(): DiskSpace | undefined {
-    const diskSpace = this.#freeSpace.diskSpace();
-    return diskSpace.total === 0 ? undefined : diskSpace;
-  }
-
-  checkReady(): void {
-    if (statSync(journalPath(this.location), { throwIfNoEntry: false }) === undefined) {
-      throw new FramesError("store", `The store ${this.location} was removed while it was served`);
-    }
-    this.#freeSpace.check();
-  }
-}
