@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
-import { openFlags } from "../../source/files/directory-source.ts";
+import { openFlags } from "../../common/open-flags.ts";
 import { readSlices } from "../../common/file-slices.ts";
 import type { FrameRecord } from "../../store/journal/catalog.ts";
 import { framePath } from "../../store/paths.ts";

@@ -1,7 +1,6 @@
 /** Frames from a folder. */
 import {
   closeSync,
-  constants,
   type Dirent,
   fstatSync,
   lstatSync,
@@ -11,6 +10,7 @@ import {
   unlinkSync,
 } from "node:fs";
 import { checksum } from "../../common/checksum.ts";
+import { openFlags } from "../../common/open-flags.ts";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame, FrameSource, Loss } from "../../frame.ts";
 import { type NameList, packNames } from "./packed-names.ts";
@@ -190,10 +190,6 @@ export function fileKind(file: Dirent | StatsBase<unknown>): string | undefined 
   if (file.isBlockDevice() || file.isCharacterDevice()) return "a device";
   return undefined;
 }
-
-// A file that became a link or a pipe since its folder was listed is not followed or waited for.
-export const openFlags =
-  constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
 /** Times to the nanosecond. */
 const statOptions = { bigint: true } as const;

@@ -15,7 +15,8 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { FramesError, systemSentence } from "../../errors.ts";
-import { fileKind, openFlags, type SkippedPath } from "./directory-source.ts";
+import { openFlags } from "../../common/open-flags.ts";
+import { fileKind, type SkippedPath } from "./directory-source.ts";
 import { SeenFiles } from "./seen-files.ts";
 import { hasImageEnd } from "../image/image-end.ts";
 import { compareNatural } from "./natural-order.ts";

@@ -2,13 +2,10 @@
  * The bytes of stored files: read such that neither a link in their place leads out of the store, nor a pipe
  * there is waited for.
  */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, lstatSync, openSync, readSync } from "node:fs";
 import { crc32 } from "node:zlib";
+import { openFlags } from "../../common/open-flags.ts";
 import { FramesError } from "../../errors.ts";
-
-/** Flags that open nothing but what lies there itself, at once; Windows has no such. */
-export const noFollowFlags =
-  constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
 /**
  * CRC-32 of a file.
@@ -16,7 +13,7 @@ export const noFollowFlags =
  * @throws {FramesError} `not-stored` if it is none
  */
 export function fileChecksum(path: string): number {
-  const file = openSync(path, noFollowFlags);
+  const file = openSync(path, openFlags);
   try {
     if (!fstatSync(file).isFile()) throw new FramesError("not-stored", `${path} is no file`);
     const buffer = new Uint8Array(1 << 20);

@@ -2,28 +2,14 @@
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { systemCode } from "../../errors.ts";
-import { noFollowFlags } from "./file-check.ts";
+import { forEachConcurrent } from "../../common/concurrency.ts";
+import { openFlags } from "../../common/open-flags.ts";
 
 /** Flushes under way at the same time. */
 const maxConcurrentFlushes = 32;
 
 /** Windows flushes only what may be written. */
-const flushMode = process.platform === "win32" ? "r+" : noFollowFlags;
-
-/** Calls `act` for each item, for at most `most` at a time, and resolves when all are done. */
-export async function forEachConcurrent<Item>(
-  items: Iterable<Item>,
-  maxConcurrent: number,
-  act: (item: Item) => Promise<void>,
-): Promise<void> {
-  const iterator = items[Symbol.iterator]();
-  const work = async () => {
-    for (let next = iterator.next(); next.done !== true; next = iterator.next()) {
-      await act(next.value);
-    }
-  };
-  await Promise.all(Array.from({ length: maxConcurrent }, work));
-}
+const flushMode = process.platform === "win32" ? "r+" : openFlags;
 
 /** Flushes the bytes of files; those that are gone need none. */
 export async function syncFiles(paths: Iterable<string>): Promise<void> {

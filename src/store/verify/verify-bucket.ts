@@ -4,7 +4,7 @@ import { crc32 } from "node:zlib";
 import { asFramesError } from "../../errors.ts";
 import { BucketSnapshot } from "../bucket/bucket-snapshot.ts";
 import type { BucketLocation, ListedObject } from "../bucket/s3.ts";
-import { forEachConcurrent } from "../directory/fsync.ts";
+import { forEachConcurrent } from "../../common/concurrency.ts";
 import { framePath } from "../paths.ts";
 import type { Finding, Verification, VerifyOptions } from "./verify-directory.ts";
 

@@ -17,7 +17,7 @@ import {
   prepareTables,
   readProperty,
 } from "../journal/schema.ts";
-import { forEachConcurrent } from "../directory/fsync.ts";
+import { forEachConcurrent } from "../../common/concurrency.ts";
 import { listFrameFiles, framePath, relativePath } from "../paths.ts";
 
 /** How to verify. */
