@@ -18,8 +18,8 @@ export function relativePath(path: string, copiedStream: string | undefined): st
   return path === copiedStream ? "" : path.slice(copiedStream.length + 1);
 }
 
-/** A file where a frame would lie. */
-export interface FrameFile {
+/** The parts of a frame's path in a store. */
+export interface FramePath {
   readonly stream: string;
   readonly source: string;
   readonly name: string;
@@ -33,7 +33,7 @@ export interface FrameFile {
 export function* listFrameFiles(
   root: string,
   copiedStream: string | undefined,
-): Generator<FrameFile> {
+): Generator<FramePath> {
   if (copiedStream !== undefined) return yield* listFolder(root, copiedStream, "");
   for (const entry of readdirSync(root, { withFileTypes: true })) {
     if (entry.isDirectory() && !entry.name.startsWith(".")) {
@@ -43,7 +43,7 @@ export function* listFrameFiles(
 }
 
 /** @param streamFolder the folder of the stream */
-function* listFolder(streamFolder: string, stream: string, folder: string): Generator<FrameFile> {
+function* listFolder(streamFolder: string, stream: string, folder: string): Generator<FramePath> {
   const source = folder === "" ? stream : folder;
   for (const entry of readdirSync(join(streamFolder, folder), { withFileTypes: true })) {
     const { name } = entry;

@@ -6,6 +6,7 @@ import { Database } from "bun:sqlite";
 import type { FramesError } from "../../errors.ts";
 import type { SourceInfo } from "../../frame.ts";
 import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
+import type { FramePath } from "../paths.ts";
 import { AccountedRanges, type SourceSession } from "./accounted-ranges.ts";
 import { type DeletionCandidate, DeletionLog } from "./deletion-log.ts";
 import {
@@ -41,13 +42,6 @@ export interface JournalListener {
   onFrameRemoved(frame: RemovedFrameInfo): void;
   /** Nobody knows any more which rows there are. */
   onReset(): void;
-}
-
-/** What the path of a stored frame is made of. */
-interface StoredPath {
-  readonly stream: string;
-  readonly source: string;
-  readonly name: string;
 }
 
 function prepareJournalStatements(database: Database) {
@@ -102,7 +96,7 @@ function prepareJournalStatements(database: Database) {
     anyFolded: database.query("SELECT 1 FROM folded LIMIT 1"),
     releaseFolded: database.query("DELETE FROM folded WHERE path = ? AND actual = ?"),
     dropFolded: database.query("DELETE FROM folded"),
-    paths: database.query<StoredPath, []>("SELECT stream, source, name FROM frames ORDER BY id"),
+    paths: database.query<FramePath, []>("SELECT stream, source, name FROM frames ORDER BY id"),
     begin: database.query("BEGIN IMMEDIATE"),
     beginReading: database.query("BEGIN"),
     commit: database.query("COMMIT"),
@@ -312,7 +306,7 @@ export class Journal {
   }
 
   /** The stored frames whose paths are to be claimed: all, if none is. */
-  pathsToClaim(): Iterable<StoredPath> {
+  pathsToClaim(): Iterable<FramePath> {
     return this.#statements.anyFolded.get() === null ? this.#statements.paths.iterate() : [];
   }
 

@@ -5,15 +5,8 @@ import { asFramesError } from "../../errors.ts";
 import { BucketSnapshot } from "../bucket/bucket-snapshot.ts";
 import type { BucketLocation, ListedObject } from "../bucket/s3.ts";
 import { forEachConcurrent } from "../../common/concurrency.ts";
-import { framePath } from "../paths.ts";
+import { type FramePath, framePath } from "../paths.ts";
 import type { Finding, Verification, VerifyOptions } from "./verify-directory.ts";
-
-/** Where a frame lies. */
-interface FramePath {
-  readonly stream: string;
-  readonly source: string;
-  readonly name: string;
-}
 
 interface FrameIndexRow extends FramePath {
   readonly id: number;

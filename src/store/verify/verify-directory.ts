@@ -18,7 +18,7 @@ import {
   readProperty,
 } from "../journal/schema.ts";
 import { forEachConcurrent } from "../../common/concurrency.ts";
-import { listFrameFiles, framePath, relativePath } from "../paths.ts";
+import { type FramePath, listFrameFiles, framePath, relativePath } from "../paths.ts";
 
 /** How to verify. */
 export interface VerifyOptions {
@@ -281,7 +281,7 @@ class Verifier {
     const row = this.#journal.query<unknown, [string, string, string]>(
       "SELECT 1 FROM frames WHERE stream = ? AND source = ? AND name = ?",
     );
-    const unknown: Pick<JournalRow, "stream" | "source" | "name">[] = [];
+    const unknown: FramePath[] = [];
     for (const frame of listFrameFiles(this.#root, this.#copiedStream)) {
       if (row.get(frame.stream, frame.source, frame.name) === null) unknown.push(frame);
     }
