@@ -1,6 +1,6 @@
 /** State shared by all HTTP routes: live sources, stored frames, caches and status. */
 import { asFramesError, FramesError } from "../errors.ts";
-import type { Catalog } from "../store/journal/catalog.ts";
+import { Catalog } from "../store/journal/catalog.ts";
 import type { StoreContents } from "../store/store-contents.ts";
 import { GapIndex } from "../store/journal/gap-index.ts";
 import { type SourceTotal, SourceTotals } from "../store/journal/source-totals.ts";
@@ -48,7 +48,7 @@ export class HttpContext {
     this.server = server;
     this.liveSources = liveSources;
     this.contents = contents;
-    this.catalog = contents.openCatalog();
+    this.catalog = new Catalog(contents.journalPath);
     this.gapIndex = new GapIndex(this.catalog, this.pause);
     this.#totals = new SourceTotals(this.catalog, this.pause);
     contents.setJournalListener(this.#totals);

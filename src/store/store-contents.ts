@@ -1,36 +1,57 @@
-/** What a store gives back: its journal to read, the bytes of frames, and what room it has. */
-import type { Catalog, FrameRecord } from "./journal/catalog.ts";
-import type { JournalListener } from "./journal/journal.ts";
-import type { DiskSpace } from "./directory/free-space.ts";
+/** Read side of a store: its journal, the bytes of its frames, and its free space. */
+import type { FramePath } from "./paths.ts";
 
-/** What is given back out of a store: of a directory, or of a bucket. */
+/** Read side of a store, in a directory or a bucket. */
 export interface StoreContents {
-  /** For people: where the frames lie. */
+  /** Path or address of the frames, for messages. */
   readonly location: string;
-  /**
-   * Opens the journal for reading; whoever opens it closes it.
-   *
-   * @throws {FramesError} `store`
-   */
-  openCatalog(): Catalog;
-  /** Has somebody told of rows that are gone, from now on: one at a time. */
+  /** Path of a journal with a row for each stored frame, to be opened by `Catalog`. */
+  readonly journalPath: string;
+  /** Sets the one listener for removed rows, or removes it. */
   setJournalListener(listener: JournalListener | undefined): void;
-  /** The bytes of a frame, or nothing if it is not there any more, or something else is in its place. */
+  /** Returns the bytes of a frame. Undefined if its file is missing or has another size. */
   blob(frame: FrameLocation): Blob | undefined;
   /**
-   * Where frames are far away: the answer with a frame's bytes, or nothing if it is not there. It is rejected
-   * with `store`.
+   * Fetches the bytes of a frame from a remote store. Resolves to undefined if the frame is missing.
+   * Rejects with `store`. A local store has no such method.
    */
   readonly fetch?: (frame: FrameLocation) => Promise<Response | undefined>;
-  /** Space of where the frames lie, if it has an end. */
+  /** Returns the space of the disk, or undefined if it is unknown or unlimited. */
   diskSpace(): DiskSpace | undefined;
   /**
-   * Makes sure that frames can be stored now.
+   * Checks that frames can be stored now.
    *
    * @throws {FramesError} `store`
    */
   checkReady(): void;
 }
 
-/** Where a frame lies. */
-export type FrameLocation = Pick<FrameRecord, "stream" | "source" | "name" | "size">;
+/** Path and size of a stored frame. */
+export interface FrameLocation extends FramePath {
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** Bytes of a disk. */
+export interface DiskSpace {
+  /** Bytes that ordinary users may still write. */
+  readonly free: number;
+  /** 0 if the file system does not say. */
+  readonly total: number;
+}
+
+/** A frame whose row was removed from the journal. */
+export interface RemovedFrameInfo {
+  /** Id of the row; ids rise in order of arrival. */
+  readonly id: number;
+  readonly stream: string;
+  readonly source: string;
+  readonly bytes: number;
+}
+
+/** Keeps totals in step with a journal. */
+export interface JournalListener {
+  onFrameRemoved(frame: RemovedFrameInfo): void;
+  /** Called after a rollback: discard all totals and count again. */
+  onReset(): void;
+}

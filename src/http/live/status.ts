@@ -1,6 +1,5 @@
 /** Builds the status sent once a second over `/events`, and the live part of one source. */
-import type { DiskSpace } from "../../store/directory/free-space.ts";
-import type { StoreContents } from "../../store/store-contents.ts";
+import type { DiskSpace, StoreContents } from "../../store/store-contents.ts";
 import type { SourceTotals } from "../../store/journal/source-totals.ts";
 import type { Principal } from "../principal.ts";
 import { toJson } from "../responses.ts";

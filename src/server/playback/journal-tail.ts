@@ -1,6 +1,6 @@
 /** Reads new rows of a journal once, for all clients that follow it. */
 import type { CommitSignal } from "../../store/journal/commit-signal.ts";
-import type { Catalog, FrameRecord } from "../../store/journal/catalog.ts";
+import { Catalog, type FrameRecord } from "../../store/journal/catalog.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { RetentionHold } from "../../store/directory/retention.ts";
 
@@ -37,7 +37,7 @@ export class JournalTail {
     this.commitSignal = commitSignal;
     this.fetch = contents.fetch;
     this.holds = holds ?? new Set();
-    this.catalog = contents.openCatalog();
+    this.catalog = new Catalog(contents.journalPath);
     this.#from = this.#upTo = this.catalog.lastId();
     this.#unsubscribe = commitSignal.subscribe(() => (this.#isStale = true));
   }

@@ -1,8 +1,6 @@
 /** What a bucket gives back. */
-import { Catalog } from "../journal/catalog.ts";
 import type { LogSync } from "./log-sync.ts";
-import type { JournalListener } from "../journal/journal.ts";
-import type { StoreContents, FrameLocation } from "../store-contents.ts";
+import type { StoreContents, FrameLocation, JournalListener } from "../store-contents.ts";
 import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";
 import { framePath } from "../paths.ts";
@@ -20,8 +18,8 @@ export class BucketContents implements StoreContents {
     this.#logSync = logSync;
   }
 
-  openCatalog(): Catalog {
-    return new Catalog(this.#localIndex.path);
+  get journalPath(): string {
+    return this.#localIndex.path;
   }
 
   setJournalListener(listener: JournalListener | undefined): void {

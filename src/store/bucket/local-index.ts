@@ -9,9 +9,10 @@ import { dirname, join } from "node:path";
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { SourceInfo } from "../../frame.ts";
 import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
-import { Journal, type JournalListener } from "../journal/journal.ts";
+import { Journal } from "../journal/journal.ts";
 import type { LogEntry, DecodedEntry } from "./log-format.ts";
-import { StoreLock } from "../directory/lock.ts";
+import { StoreLock } from "../lock.ts";
+import type { JournalListener } from "../store-contents.ts";
 import { type FrameRow, journalPath } from "../journal/schema.ts";
 
 /** A frame of which the journal says two things. */

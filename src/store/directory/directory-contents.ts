@@ -2,30 +2,32 @@
 import { lstatSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../errors.ts";
-import { Catalog } from "../journal/catalog.ts";
-import type { Journal, JournalListener } from "../journal/journal.ts";
+import type { Journal } from "../journal/journal.ts";
 import { journalPath } from "../journal/schema.ts";
 import { framePath } from "../paths.ts";
-import type { FrameLocation, StoreContents } from "../store-contents.ts";
-import type { DiskSpace, FreeSpace } from "./free-space.ts";
+import type {
+  DiskSpace,
+  FrameLocation,
+  JournalListener,
+  StoreContents,
+} from "../store-contents.ts";
+import type { FreeSpace } from "./free-space.ts";
 
 export class DirectoryContents implements StoreContents {
   readonly location: string;
+  readonly journalPath: string;
   readonly #freeSpace: FreeSpace;
   readonly #journal: Journal;
 
   constructor(root: string, freeSpace: FreeSpace, journal: Journal) {
     this.location = root;
+    this.journalPath = journalPath(root);
     this.#freeSpace = freeSpace;
     this.#journal = journal;
   }
 
   setJournalListener(listener: JournalListener | undefined): void {
     this.#journal.listener = listener;
-  }
-
-  openCatalog(): Catalog {
-    return new Catalog(journalPath(this.location));
   }
 
   /** No link is followed, neither in its place nor on the way: it would lead out of the store. */
@@ -48,7 +50,7 @@ export class DirectoryContents implements StoreContents {
   }
 
   checkReady(): void {
-    if (statSync(journalPath(this.location), { throwIfNoEntry: false }) === undefined) {
+    if (statSync(this.journalPath, { throwIfNoEntry: false }) === undefined) {
       throw new FramesError("store", `The store ${this.location} was removed while it was served`);
     }
     this.#freeSpace.check();

@@ -1,6 +1,7 @@
 /** How much may still be written before the disk is as full as it may get. */
 import { statfsSync } from "node:fs";
 import { asFramesError, FramesError } from "../../errors.ts";
+import type { DiskSpace } from "../store-contents.ts";
 
 /** Share of a disk, and bytes at most, that are kept free if nothing else was asked for. */
 const defaultReserveShare = 0.05;
@@ -8,12 +9,6 @@ const defaultMaxReserveBytes = 10e9;
 
 /** What a frame lacked keeps other senders out only up to so many bytes. */
 const maxShortfallBytes = 1 << 20;
-
-/** Free bytes and all bytes of a disk. */
-export interface DiskSpace {
-  readonly free: number;
-  readonly total: number;
-}
 
 /** Space of the disk that `path` lies on, as far as ordinary users may have it. */
 export function diskSpace(path: string): DiskSpace {

@@ -7,6 +7,7 @@ import type { FramesError } from "../../errors.ts";
 import type { SourceInfo } from "../../frame.ts";
 import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
 import type { FramePath } from "../paths.ts";
+import type { JournalListener, RemovedFrameInfo } from "../store-contents.ts";
 import { AccountedRanges, type SourceSession } from "./accounted-ranges.ts";
 import { type DeletionCandidate, DeletionLog } from "./deletion-log.ts";
 import {
@@ -26,22 +27,6 @@ export interface Replacement {
   readonly row: FrameRow;
   /** Name below `.frames/partial`; once it is gone, the file has the frame's name. */
   readonly partial: string;
-}
-
-/** A frame whose row is gone. */
-export interface RemovedFrameInfo {
-  /** Order of arrival. */
-  readonly id: number;
-  readonly stream: string;
-  readonly source: string;
-  readonly bytes: number;
-}
-
-/** Whoever keeps sums of what is in a journal. */
-export interface JournalListener {
-  onFrameRemoved(frame: RemovedFrameInfo): void;
-  /** Nobody knows any more which rows there are. */
-  onReset(): void;
 }
 
 function prepareJournalStatements(database: Database) {

@@ -3,7 +3,7 @@
  * on with what is added and what goes.
  */
 import type { Catalog } from "./catalog.ts";
-import type { RemovedFrameInfo } from "./journal.ts";
+import type { RemovedFrameInfo } from "../store-contents.ts";
 
 /** Rows that are summed up at a time, in a few milliseconds. */
 const rowBatchSize = 2000;

@@ -6,7 +6,7 @@ import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../../errors.ts";
 import { AccountedRanges } from "../journal/accounted-ranges.ts";
 import { readCopiedStream } from "../directory/copied-stream.ts";
-import { StoreLock } from "../directory/lock.ts";
+import { StoreLock } from "../lock.ts";
 import { rebuildJournal } from "./rebuild-journal.ts";
 import {
   hasTable,

@@ -3,7 +3,8 @@
 import { describe, expect, test } from "bun:test";
 import { statfsSync } from "node:fs";
 import { FramesError } from "../../../src/errors.ts";
-import { type DiskSpace, diskSpace, FreeSpace } from "../../../src/store/directory/free-space.ts";
+import { diskSpace, FreeSpace } from "../../../src/store/directory/free-space.ts";
+import type { DiskSpace } from "../../../src/store/store-contents.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { bytesOf, storeFrame, thrownCode } from "../contract.ts";
 import { names, offered, openVisible, partials, put, putAll, withStore } from "../fixture.ts";

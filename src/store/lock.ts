@@ -2,7 +2,7 @@
 import { Database } from "bun:sqlite";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { FramesError } from "../../errors.ts";
+import { FramesError } from "../errors.ts";
 
 /** The lock on a store, held until `release`. */
 export class StoreLock {
