@@ -1,4 +1,7 @@
-/** Rules for a frame whose name is taken: when it is the same frame, and when it may replace. */
+/**
+ * Rules for frames whose name is taken: when two frames are the same, and when one may replace
+ * another.
+ */
 import { FramesError } from "../errors.ts";
 import type { FrameDescription, OfferStatus, SourceInfo } from "../frame.ts";
 
@@ -15,7 +18,7 @@ export interface StoredFrameInfo {
 
 /** A stored frame, compared with an offered one of the same name. */
 export interface OfferedFrameInfo extends StoredFrameInfo {
-  /** 1 if the capture times agree, else 0. */
+  /** 1 if the capture times agree within a microsecond, else 0. */
   readonly sameTime: number;
 }
 
@@ -36,7 +39,7 @@ export function hasOtherKey(stored: StoredFrameInfo, { key }: SourceInfo): boole
   return stored.key !== null && key !== undefined && stored.key !== key;
 }
 
-/** Returns whether a stored frame is an earlier version of this one, sent by the same session. */
+/** Returns whether a stored frame is an earlier version of this one, sent in the same session. */
 export function isEarlierVersion(
   { session, seq }: StoredFrameInfo,
   sourceInfo: SourceInfo,

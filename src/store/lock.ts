@@ -1,4 +1,4 @@
-/** One process serves a store. The system lets go of the lock when that process dies, however it dies. */
+/** Lock that lets only one process serve a store. The system releases it when that process dies. */
 import { Database } from "bun:sqlite";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,13 +10,15 @@ export class StoreLock {
   readonly #infoPath: string;
 
   /**
-   * Takes the lock that lies in `folder` (a store's `.frames`).
+   * Acquires the lock in `folder` and writes the process id beside it.
    *
-   * @throws {FramesError} `locked`, naming the holder
+   * @param folder folder to lock, such as the `.frames` of a store
+   * @throws {FramesError} `locked`, naming the owner
    */
   constructor(folder: string) {
     this.#infoPath = join(folder, "lock.json");
-    // An exclusive transaction on a database of its own is the portable lock that Bun offers.
+    // Bun offers no portable file lock, so the lock is an exclusive transaction on a database of
+    // its own.
     this.#database = new Database(join(folder, "lock.sqlite"));
     try {
       this.#database.run("PRAGMA busy_timeout = 0");
@@ -33,7 +35,7 @@ export class StoreLock {
     writeFileSync(this.#infoPath, `${JSON.stringify(info)}\n`);
   }
 
-  /** Lets go of the store. */
+  /** Releases the lock. */
   release(): void {
     rmSync(this.#infoPath, { force: true });
     this.#database.run("ROLLBACK");
@@ -53,7 +55,7 @@ function describeOwner(infoPath: string): string {
     };
     return `process ${Number(pid)}, since ${String(since)}`;
   } catch {
-    // The holder writes its note just after it has the lock.
+    // The owner writes its process id only after it has the lock.
     return "a process that has just started";
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The one place where names that a peer sent become paths. What could leave the store is refused
- * everywhere; what Windows and macOS cannot keep only where it matters.
+ * Checks names from peers before they become paths. Names that could leave the store are refused on
+ * every system. Names that Windows or macOS cannot store are refused only for portable stores.
  */
 import { errors, type ErrorName, FramesError } from "../errors.ts";
 
@@ -10,7 +10,7 @@ const maxSourceBytes = 1024;
 const maxParts = 32;
 
 /**
- * Accepts one part of a path: a frame, a stream, or a folder of a source.
+ * Checks one part of a path: the name of a frame or stream, or one folder of a source.
  *
  * @throws {FramesError} `bad-name`, or with `portable` also `unportable-name`
  */
@@ -23,10 +23,10 @@ export function checkPathPart(part: string, portable: boolean): void {
 }
 
 /**
- * Path of a source's folder below the store: `STREAM/SOURCE`, or `STREAM` for the source that is
- * named like its stream.
+ * Returns the path of a source's folder below the store: `STREAM/SOURCE`. For a source that is
+ * named like its stream, this is `STREAM`.
  *
- * @throws {FramesError} as `checkPart`
+ * @throws {FramesError} as `checkPathPart`
  */
 export function sourceFolderPath(stream: string, source: string, portable: boolean): string {
   checkPathPart(stream, portable);
@@ -42,26 +42,30 @@ export function sourceFolderPath(stream: string, source: string, portable: boole
   return `${stream}/${source}`;
 }
 
-/** What a file system that ignores case and Unicode forms makes of a path: equal means the same file. */
+/**
+ * Returns a path without differences in case and Unicode form. Two paths with the same result name
+ * the same file on Windows and macOS.
+ */
 export function foldPath(path: string): string {
   return path.normalize("NFC").toLowerCase().toUpperCase().toLowerCase().normalize("NFC");
 }
 
-// C0, DEL and C1: none has a place in a file name, and terminals obey them.
+// C0, DEL and C1. File names never need them, and terminals act on them.
 const controlCharacter = /\p{Cc}/u;
 
-/** Why a part could leave the store or do other harm, or undefined. */
+/** Returns why a part could leave the store or do other harm, or undefined if it is safe. */
 function unsafeReason(part: string): string | undefined {
   if (part === "") return "it is empty";
   if (part.startsWith(".")) return "it begins with a dot";
   if (!part.isWellFormed()) return "it is not valid Unicode";
   if (controlCharacter.test(part)) return "it holds a control character";
   if (part.includes("/")) return "it holds a slash";
-  // A path separator, and the beginning of \\server\share, on Windows.
+  // A backslash separates paths on Windows and starts \\server\share.
   if (part.includes("\\")) return "it holds a backslash";
-  // `C:` alone is a drive; `C:name` is a good name on Linux and refused where it is not.
+  // `C:` alone is a drive. `C:name` is a valid name on Linux, so only the portable check refuses
+  // it.
   if (/^[A-Za-z]:$/.test(part)) return "it is a drive letter";
-  // No string has fewer bytes than characters, and at most three times as many: count only if needed.
+  // A string has at most three UTF-8 bytes per UTF-16 unit, so short parts need no encoding.
   if (part.length * 3 > maxPartBytes && utf8.encode(part).length > maxPartBytes) {
     return `it is longer than ${maxPartBytes} bytes`;
   }
@@ -70,7 +74,7 @@ function unsafeReason(part: string): string | undefined {
 
 const windowsDevice = /^(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\.|$)/i;
 
-/** Why Windows or macOS cannot keep a part under this name, or undefined. */
+/** Returns why Windows or macOS cannot store a file with this name, or undefined if they can. */
 function unportableReason(part: string): string | undefined {
   const character = /[<>:"|?*]/.exec(part)?.[0];
   if (character !== undefined) return `it holds ${character}`;

@@ -1,15 +1,15 @@
-/** Where frames lie below a store, and which files there are frames. */
+/** Paths of frames below a store, and a walk over the files that may be frames. */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 
-/** Path of a frame below its store. */
+/** Returns the path of a frame below its store. */
 export function framePath(stream: string, source: string, name: string): string {
   return source === stream ? `${stream}/${name}` : `${stream}/${source}/${name}`;
 }
 
 /**
- * Path below the folder that a store lies in, of what is at `path` below the store: a copy of one stream has
- * no folder for it.
+ * Returns the path below the folder of the store for a `path` that begins with the stream. A copy
+ * of one stream has no folder for the stream, so that part is removed.
  *
  * @param copiedStream the stream that the store is a copy of, if it is one
  */
@@ -26,7 +26,8 @@ export interface FramePath {
 }
 
 /**
- * All files in the folders of a store that could be frames.
+ * Yields every file in the folders of a store that may be a frame. Skips hidden files and those
+ * that end in `.tmp` or `.part`.
  *
  * @param copiedStream the stream that the store is a copy of, if it is one
  */
@@ -42,7 +43,10 @@ export function* listFrameFiles(
   }
 }
 
-/** @param streamFolder the folder of the stream */
+/**
+ * @param streamFolder path of the stream's folder
+ * @param folder path of a folder below it, or "" for the stream's folder itself
+ */
 function* listFolder(streamFolder: string, stream: string, folder: string): Generator<FramePath> {
   const source = folder === "" ? stream : folder;
   for (const entry of readdirSync(join(streamFolder, folder), { withFileTypes: true })) {
@@ -50,7 +54,8 @@ function* listFolder(streamFolder: string, stream: string, folder: string): Gene
     if (name.startsWith(".") || name.endsWith(".tmp") || name.endsWith(".part")) continue;
     if (entry.isDirectory())
       yield* listFolder(streamFolder, stream, folder === "" ? name : `${folder}/${name}`);
-    // A folder named like its stream is no source: those frames lie directly in the stream's.
+    // A source named like its stream has its frames directly in the stream's folder, so a subfolder
+    // of that name holds no frames.
     else if (entry.isFile() && folder !== stream) yield { stream, source, name };
   }
 }

@@ -1,22 +1,25 @@
 /** Read side of a store: its journal, the bytes of its frames, and its free space. */
 import type { FramePath } from "./paths.ts";
 
-/** Read side of a store, in a directory or a bucket. */
+/** Reads a store in a directory or a bucket. */
 export interface StoreContents {
-  /** Path or address of the frames, for messages. */
+  /** Path or address of the store, for messages. */
   readonly location: string;
   /** Path of a journal with a row for each stored frame, to be opened by `Catalog`. */
   readonly journalPath: string;
-  /** Sets the one listener for removed rows, or removes it. */
+  /** Sets the one listener for removed rows, or removes it if undefined. */
   setJournalListener(listener: JournalListener | undefined): void;
-  /** Returns the bytes of a frame. Undefined if its file is missing or has another size. */
+  /**
+   * Returns the bytes of a frame. A directory returns undefined if the file is missing, has another
+   * size, or is reached through a link. A bucket reads only when the blob is read.
+   */
   blob(frame: FrameLocation): Blob | undefined;
   /**
-   * Fetches the bytes of a frame from a remote store. Resolves to undefined if the frame is missing.
-   * Rejects with `store`. A local store has no such method.
+   * Fetches the bytes of a frame from a remote store. Resolves to undefined if the frame is missing
+   * and rejects with `store`. A local store has no such method.
    */
   readonly fetch?: (frame: FrameLocation) => Promise<Response | undefined>;
-  /** Returns the space of the disk, or undefined if it is unknown or unlimited. */
+  /** Returns the space of the disk, or undefined if the store has no known limit. */
   diskSpace(): DiskSpace | undefined;
   /**
    * Checks that frames can be stored now.
@@ -28,21 +31,21 @@ export interface StoreContents {
 
 /** Path and size of a stored frame. */
 export interface FrameLocation extends FramePath {
-  /** Bytes. */
+  /** Size in bytes. */
   readonly size: number;
 }
 
-/** Bytes of a disk. */
+/** Space of a disk, in bytes. */
 export interface DiskSpace {
-  /** Bytes that ordinary users may still write. */
+  /** Bytes that a process without privileges may still write. */
   readonly free: number;
-  /** 0 if the file system does not say. */
+  /** Size of the disk. 0 if the file system does not report it. */
   readonly total: number;
 }
 
 /** A frame whose row was removed from the journal. */
 export interface RemovedFrameInfo {
-  /** Id of the row; ids rise in order of arrival. */
+  /** Id of the row. Ids rise in order of arrival. */
   readonly id: number;
   readonly stream: string;
   readonly source: string;
