@@ -232,8 +232,8 @@ export class DirectoryStore implements FrameStore {
 
   /** A journal that was removed goes on in memory, as it were: what it says is true of nothing. */
   #checkJournalExists(): void {
-    const onExisting = statSync(journalPath(this.location), { throwIfNoEntry: false })?.ino;
-    if (onExisting === this.#journalInode) return;
+    const inode = statSync(journalPath(this.location), { throwIfNoEntry: false })?.ino;
+    if (inode === this.#journalInode) return;
     throw new FramesError("store", `The store ${this.location} was removed while it was served`);
   }
 
@@ -445,10 +445,10 @@ class DirectorySourceStore implements SourceStore {
     const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, size, crc32 } = offered;
     if (!folder.exists()) return "wanted";
-    const onExisting = lstatSync(path, { throwIfNoEntry: false });
-    if (onExisting === undefined || !onExisting.isFile() || sourceInfo.conflict === "replace")
+    const existing = lstatSync(path, { throwIfNoEntry: false });
+    if (existing === undefined || !existing.isFile() || sourceInfo.conflict === "replace")
       return "wanted";
-    if (onExisting.size !== size) return "conflict";
+    if (existing.size !== size) return "conflict";
     if (crc32 === undefined) return "needsChecksum";
     if (size > this.#readBudget) return "wanted";
     this.#readBudget -= size;

@@ -48,7 +48,7 @@ export class FrameDeleter {
   complete(): void {
     const deleted = this.#deleteFiles(this.#journal.deletionLog.unfinished(), Infinity);
     this.#deleteRows(deleted, true);
-    this.#journal.updateDeletions((removals) => removals.clear());
+    this.#journal.updateDeletions((deletionLog) => deletionLog.clear());
     this.#journal.flush();
   }
 
@@ -64,7 +64,7 @@ export class FrameDeleter {
     deadline: number,
     { alsoLosses, isDurable }: { alsoLosses: boolean; isDurable: boolean },
   ): Promise<DeletionResult> {
-    this.#journal.updateDeletions((removals) => removals.begin(frames));
+    this.#journal.updateDeletions((deletionLog) => deletionLog.begin(frames));
     this.#journal.flushKeepingError();
     const deleted = this.#deleteFiles(frames, deadline);
     if (isDurable) {
@@ -103,9 +103,9 @@ export class FrameDeleter {
       this.#deleteEmptyFolders(folder),
     );
     this.#journal.endDeletion(frames, this.#nameIndex.now());
-    this.#journal.updateDeletions((removals) => {
-      for (const frame of undeletable) removals.cancel(frame);
-      if (alsoLosses) removals.dropLossesOf(frames);
+    this.#journal.updateDeletions((deletionLog) => {
+      for (const frame of undeletable) deletionLog.cancel(frame);
+      if (alsoLosses) deletionLog.dropLossesOf(frames);
     });
     for (const { stream, source, name } of frames) {
       this.#nameIndex.release(framePath(stream, source, name));

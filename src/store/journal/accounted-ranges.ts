@@ -1,10 +1,10 @@
 /**
- * Numbers of a session that have no row of their own and are no gap: their frames were there already, were
- * replaced by later ones, were refused because their names are taken, or were removed since.
+ * Numbers of a session that have no row but are not gaps. Their frames were stored before, were
+ * replaced, were refused because of a name conflict, or were removed later.
  */
 import type { Database } from "bun:sqlite";
 
-/** Whose numbers they are. */
+/** Identifies the numbers of one source in one session. */
 export interface SourceSession {
   readonly stream: string;
   readonly source: string;
@@ -13,7 +13,7 @@ export interface SourceSession {
 
 type SourceSessionKey = [stream: string, source: string, session: string];
 
-/** The table `accounted`: ranges that grow while numbers follow each other. */
+/** The table `accounted`. A range grows while numbers follow each other. */
 export class AccountedRanges {
   readonly #find;
   readonly #insert;
@@ -42,10 +42,10 @@ export class AccountedRanges {
   }
 
   /**
-   * Accounts for the numbers from `first` to `last`.
+   * Marks the numbers from `first` to `last` as accounted for.
    *
    * @param at nanoseconds since 1970
-   * @returns what is to be written, or nothing if they are accounted for already
+   * @returns a function that writes the change, or undefined if the numbers are already covered
    */
   add(
     { stream, source, session }: SourceSession,
@@ -61,7 +61,10 @@ export class AccountedRanges {
     return () => this.#extend.run(stream, source, session, previous.first, last, at);
   }
 
-  /** Frames up to number `last` were removed: nobody asks any more what became of those before. */
+  /**
+   * Covers all numbers up to `last` with one range, because frames up to `last` were removed. Gaps
+   * before that frame are no longer reported.
+   */
   markRemovedUpTo({ stream, source, session }: SourceSession, last: number, at: bigint): void {
     this.#upsertRemoved.run(stream, source, session, last, at);
     this.#deleteRemoved.run(stream, source, session, last);

@@ -1,13 +1,13 @@
-/** The bytes of all frames in a journal: summed up once, bit by bit, and kept in step from then on. */
+/** Sum of the bytes of all frames in a journal. It is computed in steps once and then updated. */
 import type { Database } from "bun:sqlite";
 
-/** Rows that are summed up at a time, in some milliseconds. */
+/** Rows summed in one step, which takes a few milliseconds. */
 const rowBatchSize = 20_000;
 
 export class ByteTotal {
   readonly #next;
   #bytes = 0;
-  /** Frames that came later than the one with this id are not in it yet. */
+  /** Id of the last row in the sum, or Infinity once the sum is complete. */
   #lastId = 0;
 
   constructor(database: Database) {
@@ -17,7 +17,7 @@ export class ByteTotal {
     );
   }
 
-  /** The sum, or nothing as long as there are more rows: ask again. */
+  /** Adds the next rows. Returns the sum, or undefined if more rows remain: call again later. */
   advance(): number | undefined {
     if (this.#lastId === Infinity) return this.#bytes;
     const { bytes, last } = this.#next.get(this.#lastId)!;
@@ -26,17 +26,17 @@ export class ByteTotal {
     return last === null ? this.#bytes : undefined;
   }
 
-  /** A row was added, as the last. */
+  /** Adds a row that was inserted with the highest id. */
   add(bytes: number): void {
     if (this.#lastId === Infinity) this.#bytes += bytes;
   }
 
-  /** The row with this id is gone. */
+  /** Subtracts a row that was removed. */
   remove(id: number, bytes: number): void {
     if (id <= this.#lastId) this.#bytes -= bytes;
   }
 
-  /** Nobody knows any more which rows there are. */
+  /** Discards the sum after a rollback, so that it is computed again. */
   reset(): void {
     this.#bytes = this.#lastId = 0;
   }

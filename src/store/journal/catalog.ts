@@ -1,6 +1,6 @@
 /**
- * Reads back what a journal holds, beside whoever writes it: frames in the order in which they came, by
- * capture time, by name and by number. Only what was committed is seen.
+ * Reads a journal while another connection writes it. Returns frames in order of arrival, by
+ * capture time, by name or by number. Uncommitted rows are not visible.
  */
 import type { Database } from "bun:sqlite";
 import type { FrameDescription, RawShape } from "../../frame.ts";
@@ -14,29 +14,29 @@ import {
 
 /** A stored frame. */
 export interface FrameRecord extends FrameDescription {
-  /** Position in the order of arrival: it rises, with holes. */
+  /** Id of the row. Ids rise in order of arrival, with gaps. */
   readonly id: number;
   readonly stream: string;
   readonly source: string;
   readonly session: string;
   readonly crc32: number;
-  /** Nanoseconds since 1970. */
+  /** Time of arrival in nanoseconds since 1970. */
   readonly received: bigint;
-  /** Name of the key that it came with. */
+  /** Name of the key that its sender proved. */
   readonly key: string | undefined;
   readonly raw: RawShape | undefined;
 }
 
-/** Which frames of a stream are meant. */
+/** Selects frames of one stream. */
 export interface FrameSelection {
   readonly stream: string;
   /** Default: all sources. */
   readonly sources?: readonly string[] | undefined;
-  /** Captured at this time or later, in nanoseconds since 1970. */
+  /** Earliest capture time, in nanoseconds since 1970. */
   readonly since?: bigint | undefined;
 }
 
-/** A place in the order of capture: of a frame that is there, or was. */
+/** Position in the order of capture. Its frame need not exist any more. */
 export interface CatalogPosition {
   readonly captured: bigint;
   readonly sequence: number;
@@ -46,14 +46,14 @@ export interface CatalogPosition {
 /** Before all frames. */
 const firstPosition: CatalogPosition = { captured: -(2n ** 63n), sequence: 0, id: 0 };
 
-/** Behind all frames. */
+/** After all frames. */
 const lastPosition: CatalogPosition = {
   captured: 2n ** 63n - 1n,
   sequence: Number.MAX_SAFE_INTEGER,
   id: Number.MAX_SAFE_INTEGER,
 };
 
-/** Frames that are gone through at a time, in a few milliseconds. */
+/** Frames scanned in one step, which takes a few milliseconds. */
 const scanBatchSize = 10_000;
 
 type CatalogRow = {
@@ -79,7 +79,7 @@ export class Catalog {
     }
   }
 
-  /** At most `limit` frames that came after the one with this id, in the order of arrival. */
+  /** Returns at most `limit` frames with ids above `id`, in order of arrival. */
   after({ stream, sources, since }: FrameSelection, id: number, limit: number): FrameRecord[] {
     return this.#all(
       `${selectStream} AND id > ?2 AND (?3 IS NULL OR source IN (SELECT value FROM json_each(?3)))
@@ -93,11 +93,11 @@ export class Catalog {
   }
 
   /**
-   * The frames of a selection with ids above `after`, up to `upTo`, `limit` at most: however many frames of
-   * others there are, it takes no longer than the numbers are apart.
+   * Returns at most `limit` frames of a selection with ids from `after` + 1 to `upTo`. The cost
+   * depends on the range of ids, not on the number of frames of other streams.
    */
   between({ stream, sources, since }: FrameSelection, after: number, upTo: number, limit: number) {
-    // By number and not by stream: the frames of a stream would have to be sorted first.
+    // The unary plus keeps SQLite from using the index on stream, which would need a sort by id.
     return this.#all(
       `SELECT * FROM frames WHERE id > ?1 AND id <= ?2 AND +stream = ?3
         AND (?4 IS NULL OR source IN (SELECT value FROM json_each(?4)))
@@ -111,12 +111,12 @@ export class Catalog {
     );
   }
 
-  /** At most `limit` frames of all streams that came after the one with this id. */
+  /** Returns at most `limit` frames of all streams with ids above `id`. */
   allAfter(id: number, limit: number): FrameRecord[] {
     return this.#all("SELECT * FROM frames WHERE id > ? ORDER BY id LIMIT ?", id, limit);
   }
 
-  /** Id of the next frame after this one, of all streams. */
+  /** Returns the id of the first frame of any stream after `id`. */
   nextId(id: number): number | undefined {
     return this.#wrapErrors(() => {
       const query = this.#database.query<{ id: number | null }, [number]>(
@@ -126,12 +126,11 @@ export class Catalog {
     });
   }
 
-  /** The frame with this id. */
   findById(id: number): FrameRecord | undefined {
     return this.#all("SELECT * FROM frames WHERE id = ?", id)[0];
   }
 
-  /** The frame of each source that was captured last. */
+  /** Returns the frame with the latest capture time of each selected source. */
   newestOfEach({ stream, sources, since }: FrameSelection): FrameRecord[] {
     return (sources ?? this.sources(stream)).flatMap((source) => {
       const frame = this.newest(stream, source);
@@ -140,7 +139,7 @@ export class Catalog {
     });
   }
 
-  /** Whether any frame of a stream is stored; where sources are named, of each. */
+  /** Returns whether a stream has any frame. If sources are named, each of them must have one. */
   has({ stream, sources }: Pick<FrameSelection, "stream" | "sources">): boolean {
     if (sources !== undefined) {
       return sources.every((source) => this.newest(stream, source) !== undefined);
@@ -151,7 +150,7 @@ export class Catalog {
     });
   }
 
-  /** The sources of a stream, in the order of names. */
+  /** Returns the sources of a stream, sorted by name. */
   sources(stream: string): string[] {
     return this.#wrapErrors(() => {
       const query = this.#database.query<{ source: string | null }, [string, string]>(
@@ -166,7 +165,10 @@ export class Catalog {
     });
   }
 
-  /** Whether another frame is about to take the place of what has this name. */
+  /**
+   * Returns whether the frame's file may be replaced at this moment. Its row may then not match its
+   * bytes.
+   */
   isBeingReplaced({ stream, source, name }: FrameRecord): boolean {
     return this.#wrapErrors(() => {
       const query = this.#database.query(
@@ -176,12 +178,12 @@ export class Catalog {
     });
   }
 
-  /** What the journal says of the store as a whole. */
+  /** Returns a property of the whole store, if the journal has it. */
   property(name: PropertyName): string | undefined {
     return this.#wrapErrors(() => readProperty(this.#database, name));
   }
 
-  /** Id of the frame that came last, of all streams; 0 if there is none. */
+  /** Returns the highest id of all streams, or 0 if there are no frames. */
   lastId(): number {
     return this.#wrapErrors(() => {
       const query = this.#database.query<{ id: number | null }, []>(
@@ -191,22 +193,24 @@ export class Catalog {
     });
   }
 
-  /** The frame that is stored under this name. */
   findByName(stream: string, source: string, name: string): FrameRecord | undefined {
     return this.#all(`${selectSource} AND name = ?3`, stream, source, name)[0];
   }
 
-  /** The frame of a source that was captured last. */
+  /** Returns the frame of a source with the latest capture time. */
   newest(stream: string, source: string): FrameRecord | undefined {
     return this.#all(`${selectSource} ORDER BY captured DESC, seq DESC LIMIT 1`, stream, source)[0];
   }
 
-  /** The frame of a source that was captured first. */
+  /** Returns the frame of a source with the earliest capture time. */
   oldest(stream: string, source: string): FrameRecord | undefined {
     return this.#all(`${selectSource} ORDER BY captured, seq LIMIT 1`, stream, source)[0];
   }
 
-  /** At most `limit` frames of a source behind a place in the order of capture, from it on. */
+  /**
+   * Returns at most `limit` frames of a source after `position`, in order of capture. Starts at the
+   * first frame if `position` is undefined.
+   */
   framesAfter(
     stream: string,
     source: string,
@@ -233,7 +237,7 @@ export class Catalog {
     );
   }
 
-  /** At most `limit` frames of a source before a place in the order of capture, in that order. */
+  /** Returns the last `limit` frames of a source before `position`, in order of capture. */
   framesBefore(
     stream: string,
     source: string,
@@ -254,8 +258,9 @@ export class Catalog {
   }
 
   /**
-   * The frames of a source with this number, that of the newest session first. No index has numbers, so that
-   * all frames of the source are gone through, some thousands at a time, with a pause between for others.
+   * Returns the frames of a source with this number, newest session first. Numbers have no index,
+   * so all frames of the source are scanned. The scan awaits `pause` after each batch of some
+   * thousand rows, so that other work can run.
    */
   async scanByNumber(
     stream: string,
@@ -289,7 +294,9 @@ export class Catalog {
     }
   }
 
-  /** The place of the frame so many behind another, if there are so many. */
+  /**
+   * Returns the position of the frame `count` after `from`, or undefined if fewer frames follow.
+   */
   #positionAfter(
     stream: string,
     source: string,
@@ -310,7 +317,10 @@ export class Catalog {
     });
   }
 
-  /** The frame with this number; of several sessions' the one that came last. */
+  /**
+   * Returns the frame with this number. If several sessions used the number, returns the latest
+   * arrival.
+   */
   findByNumber(
     stream: string,
     source: string,
@@ -326,7 +336,10 @@ export class Catalog {
     )[0];
   }
 
-  /** The frame of a source whose capture time is nearest. */
+  /**
+   * Returns the frame of a source whose capture time is nearest. Of two at the same distance,
+   * returns the earlier.
+   */
   nearest(stream: string, source: string, captured: bigint): FrameRecord | undefined {
     const [earlier] = this.#all(
       `${selectSource} AND captured <= ?3 ORDER BY captured DESC LIMIT 1`,
@@ -344,7 +357,11 @@ export class Catalog {
     return captured - earlier.captured <= later.captured - captured ? earlier : later;
   }
 
-  /** What is asked of the journal beside single frames. */
+  /**
+   * Runs a query on the journal and converts its errors.
+   *
+   * @throws {FramesError} `store`
+   */
   read<T>(act: (database: Database) => T): T {
     return this.#wrapErrors(() => act(this.#database));
   }
@@ -391,7 +408,7 @@ function toFrameRecord(row: CatalogRow): FrameRecord {
   };
 }
 
-/** `640x512.gray16le` in a row, as the ending of the frame's name has it. */
+/** Parses `640x512.gray16le`, the shape of raw frames as it ends their names. */
 function parseRawShape(text: string): RawShape | undefined {
   const [, width, height, format] = /^(\d+)x(\d+)\.(.+)$/.exec(text) ?? [];
   if (format === undefined) return undefined;

@@ -1,17 +1,16 @@
-/** Tells whoever follows a store that there is something new in its journal. */
+/** Notifies readers of a store that new rows were committed to its journal. */
 export class CommitSignal {
   readonly #listeners = new Set<() => void>();
 
   /**
-   * @param listener is called when frames were committed, often: it must only note that and return
-   * @returns what ends it
+   * @param listener called after each commit, often many times a second. It must return quickly.
+   * @returns a function that unsubscribes
    */
   subscribe(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
 
-  /** Something was committed. */
   notify(): void {
     for (const listener of this.#listeners) listener();
   }

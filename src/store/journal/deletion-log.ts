@@ -1,21 +1,21 @@
 /**
- * Frames that are taken out of the store because they are old: what is noted before their files go, and what
- * is remembered of them, so that the same command again does not bring them back.
+ * Log of frames removed by retention. A removal is recorded before the file is deleted. The removed
+ * frame is remembered, so that sending it again does not store it again.
  */
 import type { Database } from "bun:sqlite";
 import type { AccountedRanges, SourceSession } from "./accounted-ranges.ts";
 import { framePath } from "../paths.ts";
 
-/** A stored frame that may be old enough. */
+/** A stored frame that retention may remove. */
 export interface DeletionCandidate extends SourceSession {
-  /** Order of arrival. */
+  /** Id of the row. Ids rise in order of arrival. */
   readonly id: number;
   readonly name: string;
   readonly seq: number;
   readonly bytes: number;
   readonly crc32: number;
   readonly captured: bigint;
-  /** Nanoseconds since 1970, by the clock of the server. */
+  /** Time of arrival by the server's clock, in nanoseconds since 1970. */
   readonly received: bigint;
 }
 
@@ -29,15 +29,18 @@ type DeletionCandidateRow = Omit<
   name: string;
 };
 
-/** What is remembered of a frame that was removed. */
+/** What is remembered of a removed frame. */
 export interface RemovedFrameRow {
   readonly bytes: number;
   readonly crc32: number;
-  /** 1 if the capture times agree, else 0. */
+  /** 1 if the capture times agree within a microsecond, else 0. */
   readonly sameTime: number;
 }
 
-/** So many removed frames are remembered, in some 50 bytes each; those removed first are forgotten first. */
+/**
+ * Removed frames that are remembered, at about 50 bytes each. The frames removed first are
+ * forgotten first.
+ */
 const maxRemembered = 10_000_000;
 
 function prepareDeletionStatements(database: Database) {
@@ -90,7 +93,10 @@ function toDeletionCandidate(row: DeletionCandidateRow): DeletionCandidate {
   return { ...row, id: id!, seq: seq!, bytes: bytes!, crc32: crc32! };
 }
 
-/** The tables `removing` and `removed`. What writes is called within the transaction of a batch. */
+/**
+ * The tables `removing` and `removed`. Call the methods that write within a transaction of the
+ * journal.
+ */
 export class DeletionLog {
   readonly #statements: ReturnType<typeof prepareDeletionStatements>;
   readonly #accountedRanges: AccountedRanges;
@@ -101,24 +107,28 @@ export class DeletionLog {
   }
 
   /**
-   * The stored frames that came after the one with this id, in the order of arrival. The newest of all is
-   * not among them: numbers of rows would be given anew.
+   * Returns at most `limit` stored frames with ids above `after`, in order of arrival. Leaves out
+   * the newest frame, because SQLite would reuse the highest id after its removal.
    */
   candidates(after: number, limit: number): DeletionCandidate[] {
     return this.#statements.oldest.all(after, limit).map(toDeletionCandidate);
   }
 
-  /** Frames whose removal was begun and not ended. */
+  /** Returns frames whose removal was begun but not completed. */
   unfinished(): DeletionCandidate[] {
     return this.#statements.begun.all().map(toDeletionCandidate);
   }
 
-  /** Notes frames whose files are about to go. */
+  /** Records that the files of these frames are about to be deleted. */
   begin(frames: readonly DeletionCandidate[]): void {
     for (const { id } of frames) this.#statements.begin.run(id);
   }
 
-  /** The files of these frames are gone: so are their rows now. `at` is in nanoseconds since 1970. */
+  /**
+   * Deletes the rows of frames whose files were deleted, and remembers them.
+   *
+   * @param at nanoseconds since 1970
+   */
   end(frames: readonly DeletionCandidate[], at: bigint): void {
     const newestBySession = new Map<string, DeletionCandidate>();
     for (const frame of frames) {
@@ -134,35 +144,47 @@ export class DeletionLog {
     this.#statements.forget.run(maxRemembered);
   }
 
-  /** The file of this frame cannot be removed: it stays stored. */
+  /** Ends the removal of a frame whose file could not be deleted. The frame stays stored. */
   cancel({ id }: DeletionCandidate): void {
     this.#statements.end.run(id);
   }
 
-  /** Forgets what was begun, once nothing of it is left to be done. */
+  /** Clears the log of begun removals. Call it only after all of them were completed. */
   clear(): void {
     if (this.#statements.anyBegun.get() !== null) this.#statements.clearBegun.run();
   }
 
-  /** What is remembered of a frame of this name. */
+  /**
+   * Returns what is remembered of a removed frame with this name.
+   *
+   * @param captured capture time to compare with, in nanoseconds since 1970
+   */
   find(stream: string, source: string, name: string, captured: bigint): RemovedFrameRow | null {
     return this.#statements.find.get(pathHash(stream, source, name), captured);
   }
 
-  /** Losses of the numbers that these frames were among, and of those before, go with them. */
+  /**
+   * Deletes reported losses of the same sessions whose numbers are not above those of these frames.
+   */
   dropLossesOf(frames: readonly DeletionCandidate[]): void {
     for (const { stream, source, session, seq } of frames) {
       this.#statements.dropLosses.run(stream, source, session, seq);
     }
   }
 
-  /** Whether losses were reported before `before`. */
+  /** Returns whether any loss was reported at `before` or earlier, in nanoseconds since 1970. */
   hasLosses(before: bigint): boolean {
     const [oldestLoss] = this.#statements.oldLosses.all(1);
     return oldestLoss !== undefined && oldestLoss.at <= before;
   }
 
-  /** Removes losses that were reported before `before`, `most` at a time: how many. */
+  /**
+   * Deletes losses reported at `before` or earlier, in the order of their rows.
+   *
+   * @param limit rows to delete at most
+   * @param at current time; all times are nanoseconds since 1970
+   * @returns the number of deleted rows
+   */
   dropLosses(before: bigint, limit: number, at: bigint): number {
     let dropped = 0;
     for (const loss of this.#statements.oldLosses.all(limit)) {
@@ -174,13 +196,19 @@ export class DeletionLog {
     return dropped;
   }
 
-  /** Whether the journal has frames of a source, or of sources below; with source "" of the stream. */
+  /**
+   * Returns whether the journal has frames of a source or of sources below it. An empty `source`
+   * stands for the whole stream.
+   */
   hasBelow(stream: string, source: string): boolean {
     return this.#statements.anyBelow.get(stream, source) !== null;
   }
 }
 
-/** What stands for a path where millions are remembered. */
+/**
+ * Returns a 64-bit hash of a path. Millions of removed frames are remembered, and a hash takes less
+ * space than a path.
+ */
 function pathHash(stream: string, source: string, name: string): bigint {
   return BigInt.asIntN(64, Bun.hash.xxHash64(framePath(stream, source, name)));
 }

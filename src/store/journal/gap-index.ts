@@ -1,27 +1,28 @@
 /**
- * Which numbers of a stream are missing, from its journal: gone through once, a few thousand rows at a time, so
- * that nobody waits who stores frames, and kept in step from then on.
+ * Index of the missing numbers of each stream, built from its journal. The journal is read once in
+ * steps of a few thousand rows, so that storing frames is not delayed. The index is then updated
+ * with new rows.
  */
 import { FramesError } from "../../errors.ts";
 import type { Catalog } from "./catalog.ts";
 import type { SequenceGap } from "./gaps.ts";
 import { RangeSet } from "./range-set.ts";
 
-/** Rows that are gone through at a time, in a few milliseconds. */
+/** Rows read in one step, which takes a few milliseconds. */
 const rowBatchSize = 2000;
 
-/** Streams that are remembered. */
+/** Streams in memory. The least recently used stream is dropped. */
 const maxStreams = 8;
 
-/** Ranges and losses of one stream that are remembered. */
+/** Ranges and losses in memory for one stream. More of them end in the error `limit`. */
 const maxEntriesPerStream = 200_000;
 
-/** A gap, and its place in the order. */
+/** A gap with its position in the sort order. */
 export interface PositionedGap extends SequenceGap {
   readonly position: GapPosition;
 }
 
-/** Source, when its session began, session, and first number. */
+/** Source, begin of the session as padded text, session, and first number. */
 export type GapPosition = readonly [string, string, string, number];
 
 interface ReportedLoss {
@@ -31,15 +32,15 @@ interface ReportedLoss {
   readonly at: bigint;
 }
 
-/** One session of one source. */
+/** Known numbers of one session of one source. */
 interface SessionNumbers {
-  /** When the first of it came, in nanoseconds since 1970. */
+  /** Earliest time of its rows, in nanoseconds since 1970. */
   firstReceived: bigint;
   readonly ranges: RangeSet;
   losses: ReportedLoss[];
 }
 
-/** Of one stream: sessions by source, then by id. */
+/** Sessions of one stream, by source and then by id. */
 interface StreamNumbers {
   readonly sources: Map<string, Map<string, SessionNumbers>>;
   lastId: number;
@@ -57,20 +58,21 @@ interface KnownRow {
 export class GapIndex {
   readonly #catalog: Catalog;
   readonly #pause: () => Promise<void>;
-  /** The stream that was asked for last is the last. */
+  /** Ordered by last use; the most recent is last. */
   readonly #streams = new Map<string, StreamNumbers>();
 
-  /** @param pause lets others have their turn */
+  /** @param pause awaited between steps, so that other work can run */
   constructor(catalog: Catalog, pause: () => Promise<void>) {
     this.#catalog = catalog;
     this.#pause = pause;
   }
 
   /**
-   * At most `limit` gaps of a stream behind a place: of each source its sessions in the order in which they
-   * began, of each session the numbers from 1 to the highest that is known of.
+   * Returns at most `limit` gaps of a stream after a position. Gaps are sorted by source, then by
+   * the begin of the session, then by number. They lie between 1 and the highest known number of
+   * each session.
    *
-   * @throws {FramesError} `limit` if there are too many to remember
+   * @throws {FramesError} `limit` if the stream has too many gaps to keep in memory
    */
   async gaps(
     stream: string,
@@ -118,7 +120,7 @@ export class GapIndex {
     );
   }
 
-  /** Frames of the stream among the next rows; whether there are more rows. */
+  /** Adds the stream's frames among the next rows. Returns whether more rows may follow. */
   #addFrames(stream: string, numbers: StreamNumbers): boolean {
     const [end, rows] = this.#catalog.read((database) => {
       const { first } = database
@@ -165,7 +167,7 @@ export class GapIndex {
     }
   }
 
-  /** All losses anew: old ones may be gone. */
+  /** Reads all losses again, because retention may have deleted old ones. */
   async #addLosses(stream: string, numbers: StreamNumbers): Promise<void> {
     const lossesBySession = new Map<SessionNumbers, ReportedLoss[]>();
     for (let from = 0; ; await this.#pause()) {
@@ -203,7 +205,7 @@ export class GapIndex {
   }
 }
 
-/** Numbers of a session are known. */
+/** Adds a row's numbers to its session, and returns the session. */
 function addRow(
   { sources }: StreamNumbers,
   { source, session, first, last, at }: KnownRow,
@@ -219,7 +221,7 @@ function addRow(
   return numbers;
 }
 
-/** In order. */
+/** Yields the gaps and losses in the order of `GapPosition`. */
 function* orderedGaps(
   { sources }: StreamNumbers,
   includes: (source: string) => boolean,

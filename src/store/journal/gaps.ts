@@ -1,16 +1,19 @@
-/** Numbers that are missing from a stream, from the journal of its store alone. */
+/** Lists the missing numbers of a stream, from the journal alone. */
 import type { Database } from "bun:sqlite";
 import { hasTable, journalError, journalPath, openReadOnly } from "./schema.ts";
 
-/** Numbers of one source in one session that never came. */
+/** Missing numbers of one source in one session. */
 export interface SequenceGap {
   readonly source: string;
   readonly session: string;
   readonly first: number;
   readonly last: number;
-  /** Name of the error that the sender, or the server, gave for it; nothing if nobody said anything. */
+  /** Error code that the sender or the server gave for the loss. Undefined if none was reported. */
   readonly reason: string | undefined;
-  /** When it was told, or else when the next number came that is known. Nanoseconds since 1970. */
+  /**
+   * Time of the report. Without a report, the arrival time of the next known number. In nanoseconds
+   * since 1970.
+   */
   readonly at: bigint;
 }
 
@@ -23,13 +26,16 @@ interface GapRow {
   at: bigint;
 }
 
-/** What is known of numbers, as ranges; what was accounted for tells nothing of its own. */
+/** Known numbers as ranges. Losses count as known here, because they are listed separately. */
 const knownNumbersQuery = `
   SELECT source, session, seq AS first, seq AS last, received AS at FROM frames WHERE stream = ?1
   UNION ALL SELECT source, session, first, last, at FROM losses WHERE stream = ?1
   UNION ALL SELECT source, session, first, last, at FROM accounted WHERE stream = ?1`;
 
-/** One pass over what is known, in order: a range that begins after all before it have ended shows a gap. */
+/**
+ * Finds gaps in one ordered pass. A gap ends where a range begins after all earlier ranges have
+ * ended.
+ */
 const gapsQuery = `
   WITH known AS (${knownNumbersQuery}),
     ordered AS (
@@ -46,13 +52,17 @@ const gapsQuery = `
   SELECT source, session, first, last, reason, at FROM gaps
     ORDER BY source, min(at) OVER (PARTITION BY source, session), session, first, last`;
 
-/** Journals from before numbers were accounted for tell of losses only. */
+/**
+ * For journals without the table `accounted`. Their other gaps are unknown, so only losses are
+ * listed.
+ */
 const legacyGapsQuery = `SELECT source, session, first, last, reason, at FROM losses WHERE stream = ?1
   ORDER BY source, session, first, last`;
 
 /**
- * The gaps of a stream in the store in `directory`: of each source its sessions in the order in which they
- * had the first, of each session the numbers from 1 to the highest that is known of. They are read one by one.
+ * Yields the gaps of a stream in the store in `directory`, one by one. Gaps are sorted by source,
+ * then by the time of the session's first gap, then by number. They lie between 1 and the highest
+ * known number of each session.
  *
  * @throws {FramesError} `store` if the journal cannot be read
  */

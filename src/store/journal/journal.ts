@@ -1,6 +1,7 @@
 /**
- * The record of every stored frame and every reported loss, in `DIR/.frames/journal.sqlite`: what
- * "already stored" means, and the order in which things came. Others may read it at any time.
+ * Records every stored frame and every reported loss, in `DIR/.frames/journal.sqlite`. It decides
+ * whether a frame is already stored, and in which order frames arrived. Other processes may read it
+ * at any time.
  */
 import { Database } from "bun:sqlite";
 import type { FramesError } from "../../errors.ts";
@@ -22,10 +23,12 @@ import {
 } from "./schema.ts";
 import { ByteTotal } from "./byte-total.ts";
 
-/** A frame that takes the place of another: its row, and the file that is to get its name. */
+/** A frame that replaces another: its row, and the file that will get its name. */
 export interface Replacement {
   readonly row: FrameRow;
-  /** Name below `.frames/partial`; once it is gone, the file has the frame's name. */
+  /**
+   * File name below `.frames/partial`. If that file is gone, it was renamed to the frame's name.
+   */
   readonly partial: string;
 }
 
@@ -34,12 +37,13 @@ function prepareJournalStatements(database: Database) {
     find: database.query<StoredFrameInfo, [string, string, string]>(
       "SELECT bytes, crc32, key, session, seq FROM frames WHERE stream = ? AND source = ? AND name = ?",
     ),
-    // File systems and their interfaces lose parts of a microsecond (SPEC section 8).
+    // Capture times may differ below a microsecond, because file systems and their interfaces lose
+    // that precision (SPEC section 8).
     findOffered: database.query<OfferedFrameInfo, [string, string, string, bigint]>(
       `SELECT bytes, crc32, key, session, seq, captured BETWEEN ?4 - 999 AND ?4 + 999 AS sameTime
         FROM frames WHERE stream = ?1 AND source = ?2 AND name = ?3`,
     ),
-    // Of a stream whose frames were all removed there is still an account.
+    // A stream whose frames were all removed still has accounted numbers.
     anyOfStream: database.query<unknown, [string]>(
       `SELECT 1 WHERE EXISTS (SELECT 1 FROM frames WHERE stream = ?1)
         OR EXISTS (SELECT 1 FROM accounted WHERE stream = ?1)`,
@@ -47,12 +51,14 @@ function prepareJournalStatements(database: Database) {
     findId: database.query<{ id: number }, [string, string, string]>(
       "SELECT id FROM frames WHERE stream = ? AND source = ? AND name = ?",
     ),
-    // A frame that waits for its row may get it from somebody who found it there.
+    // The name may already have a row: another sender may have found the frame's file and recorded
+    // it.
     insertFrame: database.query(
       `INSERT INTO frames (${frameColumns}) VALUES (${framePlaceholders})
         ON CONFLICT (stream, source, name) DO NOTHING`,
     ),
-    // The row of the frame before goes: this one came later, under a number that no row has had.
+    // Deletes the row of the replaced frame. The new row gets a higher id, because it arrived
+    // later.
     replaceFrame: database.query(
       `INSERT OR REPLACE INTO frames (id, ${frameColumns})
         VALUES ((SELECT coalesce(max(id), 0) + 1 FROM frames), ${framePlaceholders})`,
@@ -68,7 +74,7 @@ function prepareJournalStatements(database: Database) {
       .query<FrameRow & { partial: string }, []>("SELECT * FROM replacements")
       .safeIntegers(true),
     dropReplacement: database.query("DELETE FROM replacements WHERE partial = ?"),
-    // A sender repeats after a reconnection what may not have come.
+    // A sender repeats unconfirmed loss reports after it reconnects, so equal reports are ignored.
     insertLoss: database.query(
       `INSERT INTO losses (stream, source, session, first, last, reason, at)
         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT EXISTS (SELECT 1 FROM losses
@@ -89,7 +95,7 @@ function prepareJournalStatements(database: Database) {
   };
 }
 
-/** The journal, open for writing by the one process that serves the store. */
+/** The journal, opened for writing by the one process that serves the store. */
 export class Journal {
   readonly #path: string;
   readonly #database: Database;
@@ -97,11 +103,11 @@ export class Journal {
   readonly #accountedRanges: AccountedRanges;
   readonly #deletionLog: DeletionLog;
   readonly #byteTotal: ByteTotal;
-  /** Is told of rows that are gone. */
+  /** Called for each removed row and after each rollback. */
   listener: JournalListener | undefined;
   #inTransaction = false;
   #isDurable = false;
-  /** Why rows of the batch are gone, until everybody has heard of it. */
+  /** Why the current batch was rolled back, until `flush` has thrown it. */
   #pendingError: FramesError | undefined;
 
   /** @throws {FramesError} `store` if SQLite cannot open or read it */
@@ -110,10 +116,10 @@ export class Journal {
     let database: Database | undefined;
     try {
       database = new Database(path);
-      // Others may look into the journal, and even hold it for a moment.
+      // Another process may read the journal and lock it for a moment.
       database.run("PRAGMA busy_timeout = 2000");
       database.run("PRAGMA journal_mode = WAL");
-      // In WAL mode a killed process loses nothing committed; only a power cut may.
+      // In WAL mode a killed process loses no committed row. Only a power cut may.
       database.run("PRAGMA synchronous = NORMAL");
       prepareTables(database);
       this.#statements = prepareJournalStatements(database);
@@ -127,17 +133,21 @@ export class Journal {
     }
   }
 
-  /** The frame stored under this name, rows not yet committed included. */
+  /** Returns the frame stored under this name. Rows that are not committed yet count. */
   find(stream: string, source: string, name: string): StoredFrameInfo | null {
     return this.#statements.find.get(stream, source, name);
   }
 
-  /** Whether anything is stored under this stream, or was until it was removed as too old. */
+  /** Returns whether a stream has stored frames or accounted numbers. */
   hasStream(stream: string): boolean {
     return this.#statements.anyOfStream.get(stream) !== null;
   }
 
-  /** Likewise, with what tells whether it is the one that is offered. `captured` is as in a row. */
+  /**
+   * Returns the frame stored under this name, and whether its capture time matches.
+   *
+   * @param captured nanoseconds since 1970, within 64 bits
+   */
   findOffered(
     stream: string,
     source: string,
@@ -147,48 +157,59 @@ export class Journal {
     return this.#statements.findOffered.get(stream, source, name, captured);
   }
 
-  /** Reads many rows: one by one each would take the lock of the file and let it go. */
+  /**
+   * Runs `act` in one read transaction, because SQLite would otherwise lock the file for each
+   * query.
+   */
   read<T>(act: () => T): T {
     if (this.#database.inTransaction) return act();
     this.#statements.beginReading.run();
     try {
       return act();
     } finally {
-      // What was written meanwhile began a batch of its own.
+      // If `act` wrote rows, the transaction stays open until `flush`.
       if (!this.#inTransaction && this.#database.inTransaction) this.#statements.commit.run();
     }
   }
 
-  /** Records a stored frame; it lasts once `flush` returned. */
+  /** Records a stored frame. The row is committed by `flush`. */
   addFrame(row: FrameRow): void {
     const { changes } = this.#write(() => this.#statements.insertFrame.run(...frameValues(row)));
     if (changes > 0) this.#byteTotal.add(row.bytes);
   }
 
-  /** Sum of the bytes of all frames; nothing as long as they are being summed up: ask again. */
+  /** Sum of the bytes of all frames. Undefined while it is being computed: read it again later. */
   get totalBytes(): number | undefined {
     return this.#byteTotal.advance();
   }
 
-  /** Accounts for numbers of a session that get no row, so that they count as no gap. */
+  /**
+   * Marks numbers that get no row as accounted for, so that they are no gap.
+   *
+   * @param at nanoseconds since 1970
+   */
   markAccounted(sourceSession: SourceSession, first: number, last: number, at: bigint): void {
     const write = this.#accountedRanges.add(sourceSession, first, last, at);
     if (write !== undefined) this.#write(write);
   }
 
-  /** What is known of frames that were removed, and of those that may be. */
+  /** Log of removed frames. Write to it only within `updateDeletions`. */
   get deletionLog(): DeletionLog {
     return this.#deletionLog;
   }
 
-  /** Changes what is known of removed frames; it lasts once `flush` returned. */
+  /** Changes the log of removed frames. The change is committed by `flush`. */
   updateDeletions(act: (deletionLog: DeletionLog) => void): void {
     this.#write(() => act(this.#deletionLog));
   }
 
-  /** The files of these frames are gone, and so are their rows once `flush` returned. */
+  /**
+   * Deletes the rows of frames whose files were deleted. The change is committed by `flush`.
+   *
+   * @param at nanoseconds since 1970
+   */
   endDeletion(frames: readonly DeletionCandidate[], at: bigint): void {
-    this.updateDeletions((removals) => removals.end(frames, at));
+    this.updateDeletions((deletionLog) => deletionLog.end(frames, at));
     for (const frame of frames) this.#onFrameRemoved(frame);
   }
 
@@ -197,12 +218,12 @@ export class Journal {
     this.listener?.onFrameRemoved(frame);
   }
 
-  /** Notes that a frame is about to take the place of another, or its file that of one moved away. */
+  /** Records that a partial file is about to take the name of a frame that has a row. */
   addReplacement({ row, partial }: Replacement): void {
     this.#write(() => this.#statements.insertReplacement.run(...frameValues(row), partial));
   }
 
-  /** The frame has taken its place, if `isDone`; if not, it never will. */
+  /** Ends a replacement. If `isDone`, the row of the replaced frame is replaced as well. */
   endReplacement({ row, partial }: Replacement, isDone: boolean): void {
     this.#write(() => {
       if (isDone) this.#replace(row);
@@ -219,7 +240,7 @@ export class Journal {
     }
     this.#statements.replaceFrame.run(...frameValues(row));
     this.#byteTotal.add(row.bytes);
-    // The number that it had came, too, and was not lost.
+    // The replaced frame was received, so its number is accounted for and is no gap.
     if (previous === null || (previous.session === session && previous.seq === seq)) return;
     this.#accountedRanges.add(
       { ...row, session: previous.session },
@@ -229,7 +250,7 @@ export class Journal {
     )?.();
   }
 
-  /** Replacements that were begun and not ended. */
+  /** Returns replacements that were begun but not ended. */
   unfinishedReplacements(): Replacement[] {
     return this.#statements.replacements.all().map(({ partial, ...row }) => ({
       partial,
@@ -237,7 +258,7 @@ export class Journal {
     }));
   }
 
-  /** From now on what `flush` commits survives a power cut, if the disk keeps what it was told to. */
+  /** Makes the next commits survive a power cut, provided the disk honours flushes. */
   makeDurable(): void {
     if (this.#isDurable) return;
     this.flushKeepingError();
@@ -245,7 +266,12 @@ export class Journal {
     this.#isDurable = true;
   }
 
-  /** Records numbers that will never come. `at` is in nanoseconds since 1970. */
+  /**
+   * Records lost numbers.
+   *
+   * @param reason code of the error
+   * @param at nanoseconds since 1970
+   */
   addLoss(sourceInfo: SourceInfo, first: number, last: number, reason: string, at: bigint): void {
     const { stream, source, session } = sourceInfo;
     this.#write(() =>
@@ -253,53 +279,59 @@ export class Journal {
     );
   }
 
-  /** For stores where case and Unicode form do not tell names apart: who holds the folded path. */
+  /**
+   * Returns the path that owns a folded path, in a store whose names ignore case and Unicode form.
+   */
   foldedOwner(path: string): string | undefined {
     return this.#statements.findFolded.get(path)?.actual;
   }
 
-  /** Whether anything is stored, or was. */
+  /** Whether the journal has a frame or accounted numbers. */
   get hasFrames(): boolean {
     return this.#statements.anyFrame.get() !== null;
   }
 
-  /** What the journal says of the store as a whole. */
+  /** Returns a property of the whole store. */
   property(name: PropertyName): string | undefined {
     return readProperty(this.#database, name);
   }
 
-  /** Says something of the store as a whole; it lasts once `flush` returned. */
+  /** Sets a property of the whole store. It is committed by `flush`. */
   setProperty(name: PropertyName, value: string): void {
     this.#write(() => this.#statements.setProperty.run(name, value));
   }
 
-  /** Gives a folded path to `actual`, unless somebody holds it. */
+  /** Records `actual` as the owner of a folded path, unless the path has an owner. */
   claimFolded(path: string, actual: string): void {
     this.#write(() => this.#statements.claimFolded.run(path, actual));
   }
 
-  /** Gives up a folded path that `actual` holds. */
+  /** Removes the ownership of a folded path if `actual` owns it. */
   releaseFolded(path: string, actual: string): void {
     this.#write(() => this.#statements.releaseFolded.run(path, actual));
   }
 
-  /** Forgets who holds which folded path: what is stored from now on does not claim its own. */
+  /** Removes all folded paths. A store without portable names does not maintain them. */
   dropFolded(): void {
     if (this.#statements.anyFolded.get() !== null) {
       this.#write(() => this.#statements.dropFolded.run());
     }
   }
 
-  /** The stored frames whose paths are to be claimed: all, if none is. */
+  /** Returns the paths of all stored frames if no folded path has an owner yet, else none. */
   pathsToClaim(): Iterable<FramePath> {
     return this.#statements.anyFolded.get() === null ? this.#statements.paths.iterate() : [];
   }
 
-  /** Writes within the transaction of the batch. */
+  /**
+   * Runs `act` within the transaction of the batch, and begins one if needed.
+   *
+   * @throws {FramesError} `store`
+   */
   #write<T>(act: () => T): T {
     if (this.#pendingError !== undefined) throw this.#pendingError;
     try {
-      // While rows are read a transaction is open, which becomes the one of the batch.
+      // A read transaction may be open. It then becomes the transaction of the batch.
       if (!this.#inTransaction && !this.#database.inTransaction) this.#statements.begin.run();
       this.#inTransaction = true;
       return act();
@@ -309,8 +341,9 @@ export class Journal {
   }
 
   /**
-   * After some errors SQLite rolls back by itself, with the rows of every connection. So the batch is
-   * given up, and the next `flush` says so: nobody may count on it.
+   * Rolls the batch back and remembers the error for the next `flush`. After some errors SQLite
+   * rolls back by itself, and the rows of all connections in the batch are lost. So none of them
+   * may be confirmed.
    */
   #fail(error: unknown): FramesError {
     this.#pendingError = journalError("write", this.#path, error);
@@ -322,9 +355,10 @@ export class Journal {
   }
 
   /**
-   * Commits what was recorded: one transaction for each batch.
+   * Commits the batch in one transaction.
    *
-   * @throws {FramesError} `store`: without its journal no server can keep its promise
+   * @throws {FramesError} `store` if it cannot be committed, or if a write of the batch failed
+   * before
    */
   flush(): void {
     const pendingError = this.#pendingError;
@@ -342,8 +376,8 @@ export class Journal {
   }
 
   /**
-   * Commits on behalf of one: if that fails, the next `flush` fails as well, since everybody whose rows
-   * are gone must hear of it.
+   * Commits for one caller. If that fails, the next `flush` throws the same error, because other
+   * connections lose their rows too.
    *
    * @throws {FramesError} `store`
    */
@@ -357,22 +391,29 @@ export class Journal {
     }
   }
 
-  /** Everybody has heard of `error`: the next flush need not tell it. */
+  /**
+   * Forgets `error` once every affected connection has received it, so that the next `flush`
+   * succeeds.
+   */
   clearError(error: unknown): void {
     if (this.#pendingError === error) this.#pendingError = undefined;
   }
 
-  /** Its files, for whoever wants them on the disk. */
+  /** Paths of the journal's files, for a caller that flushes them to the disk. */
   get filePaths(): readonly string[] {
     return [this.#path, `${this.#path}-wal`];
   }
 
-  /** Whether something waits for `flush`. */
+  /** Whether rows or an error wait for `flush`. */
   get isDirty(): boolean {
     return this.#inTransaction || this.#pendingError !== undefined;
   }
 
-  /** Commits and closes. */
+  /**
+   * Commits and closes the journal.
+   *
+   * @throws {FramesError} `store`
+   */
   close(): void {
     try {
       this.flush();

@@ -1,22 +1,22 @@
-/** Numbers that are known, as ranges: few, since most numbers come one after the other. */
+/** Set of known numbers, kept as ranges. It stays small, because most numbers arrive in order. */
 
-/** A hole between them. */
+/** A gap between two ranges. */
 export interface RangeGap {
   readonly first: number;
   readonly last: number;
-  /** Of what came behind it. */
+  /** Time of the range after the gap, in nanoseconds since 1970. */
   readonly at: bigint;
 }
 
 interface NumberRange {
   first: number;
   last: number;
-  /** When the first number came. */
+  /** Time of the first number, in nanoseconds since 1970. */
   at: bigint;
 }
 
 export class RangeSet {
-  /** In order, and neither touching nor overlapping. */
+  /** Sorted ranges that neither touch nor overlap. */
   readonly #ranges: NumberRange[] = [];
 
   get size(): number {
@@ -38,7 +38,7 @@ export class RangeSet {
 
   #insert(first: number, last: number, at: bigint): void {
     const ranges = this.#ranges;
-    // The first range that ends behind, or right before, what is added.
+    // Binary search for the first range that ends at `first - 1` or later.
     let low = 0;
     for (let high = ranges.length; low < high;) {
       const middle = (low + high) >> 1;
@@ -58,7 +58,7 @@ export class RangeSet {
     ranges.splice(low, end - low, merged);
   }
 
-  /** What is missing from 1 on, in order. */
+  /** Yields the missing numbers from 1 on, in order. */
   *gaps(): Generator<RangeGap> {
     let next = 1;
     for (const { first, last, at } of this.#ranges) {

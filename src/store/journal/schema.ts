@@ -1,4 +1,4 @@
-/** What a journal looks like, for all who write or read one: `DIR/.frames/journal.sqlite`. */
+/** Schema of the journal `DIR/.frames/journal.sqlite`, for its writer and its readers. */
 import { constants, Database } from "bun:sqlite";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -15,13 +15,13 @@ export interface FrameRow {
   readonly crc32: number;
   readonly captured: bigint;
   readonly received: bigint;
-  /** Name of the key that it came with. */
+  /** Name of the key that its sender proved. */
   readonly key: string | null;
   readonly meta: string | null;
   readonly format: string | null;
 }
 
-/** Path of the journal of the store in `directory`. */
+/** Returns the path of the journal of the store in `directory`. */
 export function journalPath(directory: string): string {
   return join(directory, ".frames", "journal.sqlite");
 }
@@ -93,12 +93,14 @@ export const schema = `
   );
 `;
 
-/** Whether a journal has this table. */
 export function hasTable(database: Database, name: string): boolean {
   return database.query("SELECT 1 FROM sqlite_master WHERE name = ?").get(name) !== null;
 }
 
-/** Numbers of sessions from before journals accounted for them: nobody knows which were never sent. */
+/**
+ * Accounts for all numbers of sessions in a journal that had no table `accounted`. Which of them
+ * were never sent is unknown.
+ */
 const accountOlderSessions = `
   INSERT INTO accounted (stream, source, session, first, last, at)
     SELECT stream, source, session, 0, max(last), max(at) FROM (
@@ -108,8 +110,9 @@ const accountOlderSessions = `
 `;
 
 /**
- * What a journal says of its store as a whole: `identity` tells the store from others, `numbering` the order of
- * its rows from that of a journal that was made anew; a copy of a stream has what `copy.ts` says.
+ * Properties of a whole store. `identity` distinguishes it from other stores. `numbering` changes
+ * when the journal is rebuilt, because ids then change. `copy` and `cursor` exist in a copy of a
+ * stream; see `copied-stream.ts` and `stream-copy.ts`.
  */
 export type PropertyName = "identity" | "numbering" | "copy" | "cursor";
 
@@ -117,7 +120,7 @@ const randomIdSql = "lower(hex(randomblob(16)))";
 const addProperties = `INSERT OR IGNORE INTO properties (name, value)
   VALUES ('identity', ${randomIdSql}), ('numbering', ${randomIdSql})`;
 
-/** A property of the store, if the journal has it. */
+/** Returns a property of the store, or undefined if the journal lacks it. */
 export function readProperty(database: Database, name: PropertyName): string | undefined {
   if (!hasTable(database, "properties")) return undefined;
   const query = database.query<{ value: string }, [string]>(
@@ -126,7 +129,7 @@ export function readProperty(database: Database, name: PropertyName): string | u
   return query.get(name)?.value;
 }
 
-/** Makes the tables, and adds what journals had not from the beginning. */
+/** Creates missing tables and columns, also in journals of earlier versions. */
 export function prepareTables(database: Database): void {
   const isOlderJournal = !hasTable(database, "accounted");
   database.transaction(() => {
@@ -141,12 +144,12 @@ export function prepareTables(database: Database): void {
   database.run("ALTER TABLE replacements ADD COLUMN key TEXT");
 }
 
-/** Columns of `frames` that are written, and a place for the value of each. */
+/** Columns that are written to `frames`, and a placeholder for each. */
 export const frameColumns =
   "stream, source, name, session, seq, bytes, crc32, captured, received, key, meta, format";
 export const framePlaceholders = frameColumns.replace(/\w+/g, "?");
 
-/** The values of a row, in the order of `columns`. */
+/** Returns the values of a row in the order of `frameColumns`. */
 export function frameValues(row: FrameRow) {
   const { stream, source, name, session, seq, bytes, crc32, captured, received } = row;
   const { key, meta, format } = row;
@@ -166,15 +169,15 @@ export function frameValues(row: FrameRow) {
   ] as const;
 }
 
-/** SQLite's codes for a file that is no journal, or a damaged one. */
+/** SQLite codes for a file that is no database, or a damaged one. */
 const malformedCodes = new Set(["SQLITE_CORRUPT", "SQLITE_NOTADB"]);
 
-/** Whether SQLite says that a journal is malformed. */
+/** Returns whether an error says that a journal is malformed. */
 export function isMalformed(error: unknown): boolean {
   return malformedCodes.has(systemCode(error) ?? "");
 }
 
-/** What SQLite says of the journal at `path`, and what to do about it. */
+/** Creates the error `store` for a failed operation on the journal at `path`. */
 export function journalError(action: "open" | "read" | "write", path: string, error: unknown) {
   const hint = isMalformed(error) ? "; frames verify DIR --repair makes a new one" : "";
   return new FramesError(
@@ -184,14 +187,15 @@ export function journalError(action: "open" | "read" | "write", path: string, er
   );
 }
 
-/** Opens a journal beside the process that writes it. */
+/** Opens a journal for reading while another process may write it. */
 export function openReadOnly(path: string): Database {
   const database = new Database(path, { readonly: true });
   try {
     database.query("SELECT 1 FROM frames LIMIT 1").get();
     return database;
   } catch {
-    // Whoever may not write beside the journal cannot read it through its log: it must be at rest.
+    // A reader without write access to the folder cannot open the WAL. Such a journal is read as
+    // immutable, which is correct only while no process writes it.
     database.close();
     const { SQLITE_OPEN_READONLY, SQLITE_OPEN_URI } = constants;
     const address = `${pathToFileURL(path).href}?immutable=1`;

@@ -1,10 +1,10 @@
-/** What a store holds, from its journal. */
+/** Lists the sources of a store, from its journal. */
 import type { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { FramesError } from "../../errors.ts";
 import { journalError, journalPath, openReadOnly } from "./schema.ts";
 
-/** A source of a stream, summed up. Times are nanoseconds since 1970. */
+/** Totals of one source. Times are nanoseconds since 1970. */
 export interface SourceSummary {
   readonly stream: string;
   readonly source: string;
@@ -16,9 +16,10 @@ export interface SourceSummary {
 }
 
 /**
- * Sums up what the store in `directory` holds, in the order of names, beside the process that
- * serves it.
+ * Returns the totals of each source in the store in `directory`, sorted by name. A server may use
+ * the store at the same time.
  *
+ * @param stream default: all streams
  * @throws {FramesError} `missing` if there is no journal, `store` if it cannot be read
  */
 export function listSources(directory: string, stream?: string): SourceSummary[] {

@@ -1,14 +1,14 @@
 /**
- * What each source of a store holds: summed up once, a few thousand rows at a time, and kept in step from then
- * on with what is added and what goes.
+ * Totals of each source of a store. They are computed once, in steps of a few thousand rows, and
+ * then updated with added and removed rows.
  */
 import type { Catalog } from "./catalog.ts";
 import type { RemovedFrameInfo } from "../store-contents.ts";
 
-/** Rows that are summed up at a time, in a few milliseconds. */
+/** Rows summed in one step, which takes a few milliseconds. */
 const rowBatchSize = 2000;
 
-/** The sums of one source. */
+/** Totals of one source. */
 export interface SourceTotal {
   readonly stream: string;
   readonly source: string;
@@ -31,27 +31,27 @@ export class SourceTotals {
   #totals = new Map<string, Map<string, SourceTotal>>();
   #frames = 0;
   #bytes = 0;
-  /** Frames that came later than the one with this id are not in it yet. */
+  /** Id of the last frame in the totals. */
   #lastFrameId = 0;
   #lastLossId = 0;
-  /** The first row of the losses when they were summed up: they go from there. */
+  /** Lowest row id of the losses at the last step. It changes when retention deletes old losses. */
   #firstLossId = 0;
   #isComplete = false;
   #running: Promise<void> | undefined;
   readonly #pause: () => Promise<void>;
 
-  /** @param pause lets others have their turn */
+  /** @param pause awaited between steps, so that other work can run */
   constructor(catalog: Catalog, pause: () => Promise<void>) {
     this.#catalog = catalog;
     this.#pause = pause;
   }
 
-  /** Whether everything was summed up once. */
+  /** Whether all rows were summed at least once. */
   get isComplete(): boolean {
     return this.#isComplete;
   }
 
-  /** Frames and bytes of all sources. */
+  /** Frames of all sources. */
   get frames(): number {
     return this.#frames;
   }
@@ -60,12 +60,12 @@ export class SourceTotals {
     return this.#bytes;
   }
 
-  /** Streams, in the order of their names. */
+  /** Names of the streams, sorted. */
   get streams(): string[] {
     return [...this.#totals.keys()].toSorted();
   }
 
-  /** The sources of a stream, in the order of their names. */
+  /** Returns the sources of a stream that have frames or losses, sorted by name. */
   sources(stream: string): SourceTotal[] {
     const found = [...(this.#totals.get(stream)?.values() ?? [])];
     return found
@@ -77,7 +77,7 @@ export class SourceTotals {
     return this.#totals.get(stream)?.get(source);
   }
 
-  /** Takes in what came since; several who ask at once wait for the same. */
+  /** Adds new rows. Concurrent calls share one refresh. */
   refresh(): Promise<void> {
     return (this.#running ??= this.#refresh().finally(() => (this.#running = undefined)));
   }
@@ -89,7 +89,7 @@ export class SourceTotals {
     this.#isComplete = true;
   }
 
-  /** Whether there may be more. */
+  /** Adds the next frames. Returns whether more may follow. */
   #addFrames(): boolean {
     const rows = this.#catalog.read((database) =>
       database
@@ -135,7 +135,8 @@ export class SourceTotals {
     ]);
     const wasPruned = first !== this.#firstLossId || newest < this.#lastLossId;
     if (wasPruned && this.#lastLossId > 0) {
-      // Old ones were removed: nobody knows whose.
+      // Old losses were deleted. Which sources had them is unknown, so all losses are counted
+      // again.
       for (const streamTotals of this.#totals.values()) {
         for (const total of streamTotals.values()) total.lost = 0;
       }
@@ -164,7 +165,7 @@ export class SourceTotals {
     return total;
   }
 
-  /** A frame is gone, or another took its place. */
+  /** Subtracts a frame that was removed or replaced. */
   onFrameRemoved({ id, stream, source, bytes }: RemovedFrameInfo): void {
     if (id > this.#lastFrameId) return;
     const total = this.#totalOf(stream, source);
@@ -178,7 +179,7 @@ export class SourceTotals {
     if (streamTotals.size === 0) this.#totals.delete(stream);
   }
 
-  /** Nobody knows any more which rows there are. */
+  /** Discards all totals after a rollback, so that they are computed again. */
   onReset(): void {
     this.#totals = new Map();
     this.#frames = this.#bytes = this.#lastFrameId = this.#lastLossId = this.#firstLossId = 0;
