@@ -1,7 +1,7 @@
 /**
- * Frames that get their names together, when the store is flushed: those that must survive a power
- * cut, so that the disk is flushed for many at a time, and those that replace others, since what is
- * about to happen is noted first.
+ * Group commit of frames at a flush of the store. Batches durable frames, so that the disk is
+ * flushed for many at once. Batches frames that replace others, because each replacement is
+ * recorded before the rename.
  */
 import { asFramesError, type FramesError } from "../../errors.ts";
 import type { Outcome } from "../../frame.ts";
@@ -17,15 +17,15 @@ interface PendingCommit {
   reject(error: unknown): void;
 }
 
-/** A waiting frame that has its name, or is about to take the place of another. */
+/** A frame of the batch that has its final name, or is about to replace another. */
 interface PlacedFrame {
   readonly pending: PendingCommit;
   readonly placement: Exclude<Placement, { row: undefined }>;
-  /** Why it could not take that place. */
+  /** Why the rename failed, for a frame that was to replace another. */
   error: FramesError | undefined;
 }
 
-/** A frame that was noted to take the place of another. */
+/** A replacement recorded in the journal but not ended yet. */
 interface PendingReplacement {
   readonly replacement: Replacement;
   isDone: boolean;
@@ -35,13 +35,13 @@ export class CommitBatch {
   readonly #journal: Journal;
   readonly #partialFolder: string;
   #pending: PendingCommit[] = [];
-  /** Paths of frames that were there and must be on the disk, and their folders. */
+  /** Files found in place that must be flushed too, by path, with their folders. */
   #existing = new Map<string, StoreFolder>();
   #isFlushing = false;
-  /** Replacements that were noted, and whether they came about, for the journal to hear. */
+  /** Recorded replacements, and whether each rename succeeded. */
   #replacements: PendingReplacement[] = [];
 
-  /** @param partialFolder the folder of unfinished frames */
+  /** @param partialFolder path of the folder of unfinished frames */
   constructor(journal: Journal, partialFolder: string) {
     this.#journal = journal;
     this.#partialFolder = partialFolder;
@@ -51,29 +51,38 @@ export class CommitBatch {
     return this.#pending.length + this.#existing.size + this.#replacements.length === 0;
   }
 
-  /** The frame gets its name with the next flush. */
+  /**
+   * Adds a frame that gets its final name at the next flush.
+   *
+   * @returns a promise of the outcome
+   */
   add(file: PartialFile, crc: number): Promise<Outcome> {
     const { promise, resolve, reject } = Promise.withResolvers<Outcome>();
     this.#pending.push({ file, crc, resolve, reject });
     return promise;
   }
 
-  /** The file at `path` in `folder` must be on the disk with the next flush, its row too. */
+  /** Flushes the existing file at `path` and its row to the disk at the next flush. */
   addExisting(folder: StoreFolder, path: string): void {
     this.#existing.set(path, folder);
   }
 
   /**
-   * Makes sure that every name has the row of its bytes, where the journal failed between the two.
+   * Ends recorded replacements that a failed commit left open, so that each name has the row of its
+   * bytes.
    *
    * @throws {FramesError} `store`
    */
   completeReplacements(): void {
-    // A flush under way does it when it is its turn.
+    // A flush in progress ends its replacements itself.
     if (!this.#isFlushing && this.#replacements.length > 0) this.#endReplacements();
   }
 
-  /** Gives every name that was noted the row of its bytes. */
+  /**
+   * Ends every recorded replacement and commits.
+   *
+   * @throws {FramesError} `store`
+   */
   #endReplacements(): void {
     if (this.#replacements.length === 0) return;
     for (const { replacement, isDone } of this.#replacements) {
@@ -84,7 +93,7 @@ export class CommitBatch {
   }
 
   /**
-   * Places what waits, and commits the journal.
+   * Places all waiting frames and commits the journal.
    *
    * @throws {FramesError} `store` if the journal or the disk fails
    */
@@ -100,7 +109,8 @@ export class CommitBatch {
       if (existing.size > 0) await this.#syncExisting(existing);
       this.#journal.flush();
     } catch (error) {
-      // Some have their names already; they are taken for what they are when they come again.
+      // Some frames already have their final name but no row. When they are sent again, their files
+      // are found and recorded.
       for (const pending of batch) {
         pending.file.discard();
         pending.reject(error);
@@ -116,7 +126,7 @@ export class CommitBatch {
   async #syncExisting(existing: ReadonlyMap<string, StoreFolder>): Promise<void> {
     await wrapFsyncError(() => syncFiles(existing.keys()));
     await this.#syncFolders(new Set(existing.values()));
-    // Their rows may have been written when nobody had asked for durable ones.
+    // Their rows may have been committed before the journal was durable.
     await wrapFsyncError(() => syncFiles(this.#journal.filePaths));
   }
 
@@ -126,9 +136,14 @@ export class CommitBatch {
     for (const folder of folders) folder.markSynced();
   }
 
-  /** Returns those that have to wait for others of the same name. */
+  /**
+   * Places a batch of frames and records their rows.
+   *
+   * @returns frames that must wait for another frame of the same name
+   */
   async #placeBatch(batch: readonly PendingCommit[]): Promise<PendingCommit[]> {
-    // First the bytes: a name must never stand for less than the whole frame.
+    // Flush the bytes before the rename, so that a final name never refers to a partial frame after
+    // a power cut.
     const durable = batch.filter(({ file }) => file.destination.sourceInfo.durable === true);
     await wrapFsyncError(() => syncFiles(durable.map(({ file }) => file.path)));
     const { placed, postponed } = this.#placeEach(batch);
@@ -161,7 +176,7 @@ export class CommitBatch {
       const { file, crc, resolve } = pending;
       const { folder, nameIndex } = file.destination;
       const path = folder.storePathOf(file.description.name);
-      // The other one of this name has no row yet to be held against.
+      // A frame of the same name in this batch has no row yet, so there is nothing to compare with.
       if (!nameIndex.isDistinct(path, names)) {
         postponed.push(pending);
         continue;
@@ -184,7 +199,10 @@ export class CommitBatch {
     return { placed, postponed };
   }
 
-  /** Notes what is about to be replaced, so that after a crash each name has the row of its bytes. */
+  /**
+   * Records all replacements, commits, and then renames the files. After a crash `recover` can then
+   * give each name the row of its bytes.
+   */
   #replaceAll(placed: readonly PlacedFrame[]): void {
     const replacements = placed.flatMap((one) => {
       const { placement } = one;
@@ -208,7 +226,11 @@ export class CommitBatch {
   }
 }
 
-/** @throws {FramesError} `store` if the system cannot flush */
+/**
+ * Converts an error of `act`.
+ *
+ * @throws {FramesError} `store` if the system cannot flush
+ */
 async function wrapFsyncError(act: () => Promise<void>): Promise<void> {
   try {
     await act();

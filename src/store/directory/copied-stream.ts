@@ -1,35 +1,36 @@
-/** What a journal says of a store that is a copy of one stream of another store. */
+/** Reads and checks the journal's property `copy`, which marks a store as a copy of one stream. */
 import type { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { FramesError } from "../../errors.ts";
 import type { Journal } from "../journal/journal.ts";
 import { journalPath, openReadOnly, readProperty } from "../journal/schema.ts";
 
-/** What a store is a copy of. */
+/** Describes the stream that a store is a copy of. */
 export interface CopyOf {
   readonly stream: string;
-  /** Identity of the store that the stream is in, once it is known. */
+  /** Identity of the original store. Undefined until the server reports it. */
   readonly identity?: string | undefined;
-  /** Where that is, for people. */
+  /** Address of the original store, for messages. */
   readonly from?: string | undefined;
 }
 
-/** What the journal says that its store is a copy of. */
+/** Returns what the store is a copy of, or undefined if it is no copy. */
 export function readCopyOf(journal: Pick<Journal, "property">): CopyOf | undefined {
   const text = journal.property("copy");
   return text === undefined ? undefined : (JSON.parse(text) as CopyOf);
 }
 
-/** The stream that a store is a copy of, if it is one. */
+/** Returns the stream that a store is a copy of, or undefined if it is no copy. */
 export function readCopiedStream(journal: Pick<Journal, "property">): string | undefined {
   return readCopyOf(journal)?.stream;
 }
 
 /**
- * A store stays what it was made as: a copy of that stream, or no copy.
+ * Checks that a store is opened as what it was created as. Marks an empty store as a copy if that
+ * is wanted.
  *
- * @param wanted what it is opened as
- * @throws {FramesError} `usage` if it is something else
+ * @param wanted the copy to open, or undefined for a store that is no copy
+ * @throws {FramesError} `usage` if the store is something else
  */
 export function checkCopy(location: string, journal: Journal, wanted: CopyOf | undefined): void {
   const found = readCopyOf(journal);
@@ -58,7 +59,9 @@ export function checkCopy(location: string, journal: Journal, wanted: CopyOf | u
   );
 }
 
-/** The stream that `frames receive` has copied into a directory, if it is such a copy. */
+/**
+ * Returns the stream that `frames receive` copied into a directory, or undefined if it is no copy.
+ */
 export function findCopiedStream(directory: string): string | undefined {
   const path = journalPath(directory);
   if (!existsSync(path)) return undefined;
@@ -67,7 +70,7 @@ export function findCopiedStream(directory: string): string | undefined {
     const opened = (database = openReadOnly(path));
     return readCopiedStream({ property: (name) => readProperty(opened, name) });
   } catch {
-    // Whoever cannot read it takes the directory for one of frames, which it is as well.
+    // A directory with an unreadable journal is treated as a directory of frames.
     return undefined;
   } finally {
     database?.close();

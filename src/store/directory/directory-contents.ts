@@ -30,7 +30,9 @@ export class DirectoryContents implements StoreContents {
     this.#journal.listener = listener;
   }
 
-  /** No link is followed, neither in its place nor on the way: it would lead out of the store. */
+  /**
+   * Checks each folder on the path. Follows no link, because a link could lead out of the store.
+   */
   blob({ stream, source, name, size }: FrameLocation): Blob | undefined {
     const parts = framePath(stream, source, name).split("/");
     let path = this.location;

@@ -1,6 +1,7 @@
 /**
- * Frames in a directory: `DIR/STREAM/SOURCE/NAME`. A frame is written under `.frames/partial`, its
- * checksum verified by the caller, renamed to its final name, and journalled with its batch.
+ * Stores frames as files `DIR/STREAM/SOURCE/NAME`. A frame is written under `.frames/partial`.
+ * After the caller has verified its checksum, it is renamed to its final name and recorded in the
+ * journal.
  */
 import { lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -36,59 +37,60 @@ import { diskSpace, FreeSpace } from "./free-space.ts";
 import { syncFolder } from "./fsync.ts";
 import { journalPath } from "../journal/schema.ts";
 
-/** How a store in a directory behaves. */
+/** Options of a store in a directory. */
 export interface DirectoryStoreOptions {
-  /** Refuse what Windows and macOS cannot keep, wherever this runs. */
+  /** Refuse names that Windows or macOS cannot store, on every system. */
   readonly portableNames: boolean;
-  /** Whether everything is flushed to the disk before a receipt, whoever sends it. */
+  /** Flush everything to the disk before a receipt, even if the sender does not ask for it. */
   readonly durable?: boolean;
-  /** Bytes of the disk that are kept free. Default: 5 %, 10 GB at most. */
+  /** Bytes of the disk to keep free. Default: 5 % of the disk, at most 10 GB. */
   readonly reserve?: number | undefined;
-  /** What is removed after a while. Default: nothing. */
+  /** Age or size above which frames are removed. Default: keep all frames. */
   readonly keep?: RetentionLimit | undefined;
-  /** The stream that it is a copy of; the copy of a store has no folder for its one stream. */
+  /** Stream that the store is a copy of. Such a store has no folder for the stream. */
   readonly copy?: CopyOf | undefined;
   /** Wall clock, in milliseconds since 1970. */
   readonly clock: () => number;
-  /** Space of the disk that a path lies on. */
+  /** Measures the disk of a path. Default: the system's statfs. */
   readonly diskSpace?: (path: string) => DiskSpace;
 }
 
-/** Whether this system's file names are those of Windows or macOS. */
+/** Whether names on this system must suit Windows or macOS. */
 export const systemNeedsPortableNames =
   process.platform === "win32" || process.platform === "darwin";
 
-/** A store in a directory, served by this process alone. */
+/** A store in a directory. A lock lets only one process serve it. */
 export class DirectoryStore implements FrameStore {
   readonly location: string;
   readonly journal: Journal;
   readonly isDurable: boolean;
-  /** What the last process left half done. */
+  /** Repairs made after the last process was killed. */
   readonly recovery: Recovery;
-  /** Removes what is not to be kept, once it is started. */
+  /** Removes frames over the limit, once it is started. Undefined if all frames are kept. */
   readonly retention: Retention | undefined;
-  /** Gives frames back. */
+  /** Read side of the store. */
   readonly contents: StoreContents;
   readonly #lock: StoreLock;
-  /** The stream that it is a copy of, if it is one. */
+  /** Stream that the store is a copy of, if it is one. */
   readonly #copiedStream: string | undefined;
-  /** Where frames are written. */
+  /** Folder of unfinished frames. */
   readonly #partialFolder: StoreFolder;
   readonly #nameIndex: NameIndex;
   readonly #commitBatch: CommitBatch;
   readonly #freeSpace: FreeSpace;
-  /** Inode of the journal. */
+  /** Inode of the journal when it was opened. Another inode means that the store was removed. */
   readonly #journalInode: number;
-  /** A quarter of the files that may be open; half is for connections. */
+  /** A quarter of the open-file limit. Half of it is for connections. */
   readonly #openFiles = new OpenFileLimit(maxOpenFiles() >> 2);
   #areFoldersSynced = false;
   #partialCount = 0;
   #running: Promise<void> | undefined;
 
   /**
-   * Opens the store, or makes it.
+   * Opens a store, or creates it.
    *
-   * @throws {FramesError} `store` if it cannot be written, `locked` if another process serves it
+   * @throws {FramesError} `store` if it cannot be written, `locked` if another process serves it,
+   * `usage` if it is a copy of something else
    */
   constructor(directory: string, options: DirectoryStoreOptions) {
     this.location = resolve(directory);
@@ -157,7 +159,11 @@ export class DirectoryStore implements FrameStore {
     this.#nameIndex.checkFree(sourceFolderPath(stream, source, this.#nameIndex.isPortable));
   }
 
-  /** A copy has no place for another stream than its own. */
+  /**
+   * Checks that a copy stores only its own stream.
+   *
+   * @throws {FramesError} `bad-name`
+   */
   #checkStream(stream: string): void {
     if (this.#copiedStream === undefined || stream === this.#copiedStream) return;
     throw new FramesError(
@@ -195,7 +201,11 @@ export class DirectoryStore implements FrameStore {
     });
   }
 
-  /** From now on the journal is flushed to the disk; its folders are at once. */
+  /**
+   * Makes later commits of the journal durable, and flushes the store's own folders now.
+   *
+   * @throws {FramesError} `store`
+   */
   #makeDurable(): void {
     this.journal.makeDurable();
     if (this.#areFoldersSynced) return;
@@ -211,14 +221,17 @@ export class DirectoryStore implements FrameStore {
   }
 
   flush(): void | Promise<void> {
-    // Others write to the disk too.
+    // Other processes use the disk too, so measure it again.
     this.#freeSpace.invalidate();
     if (this.journal.isDirty || !this.#commitBatch.isEmpty) this.#checkJournalExists();
     if (this.#commitBatch.isEmpty && this.#running === undefined) return this.journal.flush();
     return this.#runExclusive(() => this.#commitBatch.flush());
   }
 
-  /** One after the other: whoever calls now may wait for what the one before has taken. */
+  /**
+   * Runs actions one after the other, because the frames of a later caller may be in the batch that
+   * is still being flushed.
+   */
   #runExclusive<T>(act: () => Promise<T>): Promise<T> {
     const result = (this.#running ?? Promise.resolve()).then(act, act);
     const running = result.then(() => {});
@@ -230,14 +243,19 @@ export class DirectoryStore implements FrameStore {
     return result;
   }
 
-  /** A journal that was removed goes on in memory, as it were: what it says is true of nothing. */
+  /**
+   * Checks that the journal file was not removed or replaced. SQLite would go on writing to a
+   * deleted file.
+   *
+   * @throws {FramesError} `store`
+   */
   #checkJournalExists(): void {
     const inode = statSync(journalPath(this.location), { throwIfNoEntry: false })?.ino;
     if (inode === this.#journalInode) return;
     throw new FramesError("store", `The store ${this.location} was removed while it was served`);
   }
 
-  /** Closes journal and lock; the store is then of no more use. */
+  /** Closes the journal and releases the lock. The store cannot be used afterwards. */
   close(): void {
     this.retention?.stop();
     try {
@@ -247,7 +265,12 @@ export class DirectoryStore implements FrameStore {
     }
   }
 
-  /** What is wrong with this folder every frame would meet. */
+  /**
+   * Creates the folder of unfinished frames. Its errors become `store`, because they affect every
+   * frame.
+   *
+   * @throws {FramesError} `store`
+   */
   #ensurePartialFolder(): void {
     try {
       this.#partialFolder.ensure();
@@ -257,7 +280,11 @@ export class DirectoryStore implements FrameStore {
     }
   }
 
-  /** A path for a frame being written. */
+  /**
+   * Returns a new path for an unfinished frame.
+   *
+   * @throws {FramesError} `store`
+   */
   #nextPartialPath(): string {
     this.#ensurePartialFolder();
     return this.#partialFolder.pathOf(`${++this.#partialCount}`);
@@ -265,7 +292,8 @@ export class DirectoryStore implements FrameStore {
 }
 
 /**
- * A link among the store's own files would lead what is written there elsewhere.
+ * Checks that `.frames` holds only files and folders. A link there could redirect writes out of the
+ * store.
  *
  * @throws {FramesError} `store`
  */
@@ -280,15 +308,18 @@ function checkHiddenFolder(folder: string): void {
   );
 }
 
-/** About the bytes of a loss in the journal. */
+/** Approximate bytes of a loss in the journal. */
 const lossBytes = 200;
 
-/** Nobody else is served while files are read to be compared, so not too many are at a time. */
+/**
+ * Limits the bytes read to compare the frames of one offer. Reading blocks the event loop, so no
+ * other connection is served meanwhile.
+ */
 const maxCompareBytes = 64 << 20;
 
 /**
- * A store that has folders and no journal has lost it: with a new one everything would count as
- * unknown, and what was moved away would come again.
+ * Checks that a store with folders still has its journal. With a new, empty journal every frame
+ * would count as unknown, and frames that were moved away would be stored again.
  *
  * @throws {FramesError} `store`
  */
@@ -305,20 +336,20 @@ function checkJournalNotLost(root: string): void {
   );
 }
 
-/** What the source of a store needs of it. */
+/** Parts of the store that its sources use. */
 interface DirectoryContext {
   readonly freeSpace: FreeSpace;
-  /** A path for a frame being written. */
+  /** Returns a new path for an unfinished frame. */
   nextPartialPath(): string;
-  /** Makes sure that each name has the row of its bytes. */
+  /** Gives each name the row of its bytes after a failed commit. */
   completeReplacements(): void;
 }
 
-/** The folder of one source, while one session sends to it. */
+/** Stores the frames of one source in one session. */
 class DirectorySourceStore implements SourceStore {
   readonly #destination: FrameDestination;
   readonly #context: DirectoryContext;
-  /** Bytes of files that may still be read for the answer under way. */
+  /** Bytes of files that may still be read for the current offer. */
   #readBudget = 0;
 
   constructor(destination: FrameDestination, context: DirectoryContext) {
@@ -357,7 +388,7 @@ class DirectorySourceStore implements SourceStore {
         try {
           return this.#compare(frame);
         } catch (error) {
-          // It is refused with the reason when it comes.
+          // The sender sends the frame, and `begin` then refuses it with the reason.
           if (error instanceof FramesError && error.wireCode >= 32) return "wanted";
           throw error;
         }
@@ -367,7 +398,7 @@ class DirectorySourceStore implements SourceStore {
     });
   }
 
-  /** Those that will not come were not lost. */
+  /** Accounts for offered frames that the sender will not send, so that they are no gaps. */
   #markAccounted(offered: readonly OfferedFrame[], statuses: readonly OfferStatus[]): void {
     const { sourceInfo, nameIndex } = this.#destination;
     const isOpen = (index: number) => pendingStatuses.has(statuses[index]!);
@@ -390,7 +421,7 @@ class DirectorySourceStore implements SourceStore {
     const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, size, captured, crc32 } = offered;
     checkPathPart(name, nameIndex.isPortable);
-    // No journal can hold such a time, so no frame that has it is stored.
+    // The journal holds times of 64 bits, so no stored frame has this one.
     if (BigInt.asIntN(64, captured) !== captured) return "wanted";
     const path = folder.pathOf(name);
     const stored = nameIndex.journal.findOffered(
@@ -400,7 +431,7 @@ class DirectorySourceStore implements SourceStore {
       captured,
     );
     if (stored === null) return this.#compareRemoved(offered) ?? this.#compareFile(offered, path);
-    // An earlier version of what its sender has replaced since.
+    // The sender has replaced this version since.
     const isReplaced = stored.session === sourceInfo.session && stored.seq > offered.sequence;
     if (sourceInfo.replacesOwn === true && isReplaced) return "stored";
     const isReplacing = sourceInfo.conflict === "replace" && !hasOtherKey(stored, sourceInfo);
@@ -410,11 +441,12 @@ class DirectorySourceStore implements SourceStore {
     if (crc32 === undefined && stored.sameTime === 0) return "needsChecksum";
     if (crc32 !== undefined && stored.crc32 !== crc32) return mismatch;
     const kind = folder.entryKind(name);
-    // A link that somebody left there is good enough for whoever keeps the frame.
+    // A link or folder in place of the file counts as stored, unless the sender wants stored bytes
+    // verified.
     if (kind === "other") return sourceInfo.verifyStored === true ? mismatch : "stored";
     if (kind === "file") {
       if (sourceInfo.verifyStored === true) {
-        // It comes as a frame then, one at a time.
+        // Over the limit the sender sends the frame, so that files are read one at a time.
         if (size > this.#readBudget) return "wanted";
         this.#readBudget -= size;
         if (!isIntact(path, stored)) return mismatch;
@@ -422,14 +454,18 @@ class DirectorySourceStore implements SourceStore {
       this.#destination.onExisting(path);
       return "stored";
     }
-    // What this session brought itself was moved away meanwhile.
+    // This session stored the frame, and the file was moved away since. Storing it again would undo
+    // that.
     const isOwn = stored.session === sourceInfo.session && stored.seq === offered.sequence;
     if (sourceInfo.resendRemoved === true && !isOwn) return "wanted";
     this.#destination.onExisting(path);
     return "removed";
   }
 
-  /** What was removed because it was old does not come again: as if somebody had moved it away. */
+  /**
+   * Returns the status of a frame that retention removed. It counts as moved away, so it is not
+   * sent again.
+   */
   #compareRemoved({ name, size, captured, crc32 }: OfferedFrame): OfferStatus | undefined {
     const { sourceInfo, nameIndex } = this.#destination;
     if (sourceInfo.resendRemoved === true) return undefined;
@@ -440,7 +476,10 @@ class DirectorySourceStore implements SourceStore {
     return removed.crc32 === crc32 ? "removed" : undefined;
   }
 
-  /** The journal does not know it: its file may lie there all the same. */
+  /**
+   * Compares with a file that has no row, as a crash between rename and commit leaves it. Records
+   * the file if its bytes are the same.
+   */
   #compareFile(offered: OfferedFrame, path: string): OfferStatus {
     const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, size, crc32 } = offered;
@@ -463,7 +502,7 @@ class DirectorySourceStore implements SourceStore {
   }
 
   recordLoss(first: number, last: number, error: FramesError): void {
-    // Rows fill a disk too.
+    // Losses take space on the disk too.
     this.#context.freeSpace.reserve(lossBytes);
     this.#destination.nameIndex.recordLoss(this.#destination.sourceInfo, first, last, error.code);
   }

@@ -1,10 +1,13 @@
-/** A frame that comes although its name is taken. */
+/** Writer for a frame whose name is in the journal. */
 import type { FrameDescription, FrameWriter, Outcome } from "../../frame.ts";
 import { isIntact } from "./file-check.ts";
 import { conflictError, hasSameBytes, type StoredFrameInfo } from "../conflict.ts";
 import type { FrameDestination } from "./partial-file.ts";
 
-/** A frame whose name is in the journal: nothing is written, only compared. */
+/**
+ * Writes nothing. Compares the frame's size and CRC-32 with the stored frame. If the sender wants
+ * stored bytes verified, the stored file is read too.
+ */
 export class ExistingFileWriter implements FrameWriter {
   readonly #destination: FrameDestination;
   readonly #description: FrameDescription;

@@ -1,6 +1,5 @@
 /**
- * The bytes of stored files: read such that neither a link in their place leads out of the store, nor a pipe
- * there is waited for.
+ * Checks stored files. Opening them follows no link out of the store and does not block on a pipe.
  */
 import { closeSync, fstatSync, lstatSync, openSync, readSync } from "node:fs";
 import { crc32 } from "node:zlib";
@@ -8,9 +7,9 @@ import { openFlags } from "../../common/open-flags.ts";
 import { FramesError } from "../../errors.ts";
 
 /**
- * CRC-32 of a file.
+ * Returns the CRC-32 of a file. Blocks until the whole file is read.
  *
- * @throws {FramesError} `not-stored` if it is none
+ * @throws {FramesError} `not-stored` if it is not a regular file
  */
 export function fileChecksum(path: string): number {
   const file = openSync(path, openFlags);
@@ -28,7 +27,7 @@ export function fileChecksum(path: string): number {
   }
 }
 
-/** Whether the file at `path` has these bytes. */
+/** Returns whether the file at `path` is a regular file with this size and CRC-32. */
 export function isIntact(
   path: string,
   { bytes, crc32 }: { bytes: number; crc32: number },
@@ -37,7 +36,9 @@ export function isIntact(
   return found?.isFile() === true && found.size === bytes && fileChecksum(path) === crc32;
 }
 
-/** Whether nothing lies at `path`, not even a link. */
+/**
+ * Returns whether `path` does not exist. A link counts as existing, even if its target is missing.
+ */
 export function isAbsent(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) === undefined;
 }

@@ -1,4 +1,4 @@
-/** Takes frames out of the store: their files, their rows, and folders that are empty then. */
+/** Deletes frames: their files, their rows, and the folders that are then empty. */
 import { lstatSync, rmdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError, systemCode } from "../../errors.ts";
@@ -9,15 +9,18 @@ import type { DeletionCandidate } from "../journal/deletion-log.ts";
 import { syncFolders } from "./fsync.ts";
 import { framePath } from "../paths.ts";
 
-/** What became of frames that were to be removed. */
+/** Result of a deletion. */
 export interface DeletionResult {
   readonly frames: number;
   readonly bytes: number;
-  /** Frames whose files the system does not let go: they stay stored. */
+  /** Frames whose files the system refused to delete. They stay stored. */
   readonly undeletable: number;
 }
 
-/** Files that are gone, or are not ours any more, and the folders they lay in. */
+/**
+ * Processed frames and the folders that held them. `frames` includes those whose file was missing
+ * or belongs to another program.
+ */
 interface DeletedFiles {
   readonly frames: DeletionCandidate[];
   readonly undeletable: DeletionCandidate[];
@@ -25,15 +28,16 @@ interface DeletedFiles {
 }
 
 /**
- * What is about to go is noted first, then the files go, then their rows with the note: a process that is
- * killed between leaves what the next one completes, and `frames verify` knows of it.
+ * Records the removal, deletes the files, then deletes the rows together with the record. If the
+ * process is killed between these steps, the next one completes them. `frames verify` does not
+ * report such frames as missing.
  */
 export class FrameDeleter {
   readonly #root: string;
   readonly #nameIndex: NameIndex;
   readonly #journal: Journal;
 
-  /** @param root the store */
+  /** @param root path of the store */
   constructor(root: string, nameIndex: NameIndex) {
     this.#root = root;
     this.#nameIndex = nameIndex;
@@ -41,7 +45,7 @@ export class FrameDeleter {
   }
 
   /**
-   * Completes what the last process had begun.
+   * Completes the removals that the last process began.
    *
    * @throws {FramesError} `store`
    */
@@ -53,10 +57,11 @@ export class FrameDeleter {
   }
 
   /**
-   * Removes frames until it is `until` by `performance.now`; one at least.
+   * Removes frames until `deadline`, at least one.
    *
-   * @param alsoLosses whether the losses of their time go with them
-   * @param isDurable whether files that are gone must be so after a power cut, before their rows are
+   * @param deadline by `performance.now`
+   * @param alsoLosses whether losses up to the removed numbers are deleted too
+   * @param isDurable whether deletions of files are flushed before their rows are deleted
    * @throws {FramesError} `store`
    */
   async delete(
@@ -97,7 +102,7 @@ export class FrameDeleter {
     return deleted;
   }
 
-  /** In one transaction, with the note of what was to go. */
+  /** Deletes the rows and the record of the removal in one transaction. */
   #deleteRows({ frames, undeletable, folders }: DeletedFiles, alsoLosses: boolean): void {
     const emptyFolders = [...folders.values()].flatMap((folder) =>
       this.#deleteEmptyFolders(folder),
@@ -113,9 +118,12 @@ export class FrameDeleter {
     for (const path of emptyFolders) this.#releaseFolder(path);
   }
 
-  /** Removes a folder, and those that it lies in, as far as they are empty: their paths. */
+  /**
+   * Removes a folder and its parents as far as they are empty. Returns the paths of the removed
+   * folders.
+   */
   #deleteEmptyFolders(folder: StoreFolder): string[] {
-    // Behind a link nothing is ours.
+    // A folder reached through a link is outside the store.
     if (!folder.exists()) return [];
     const deleted: string[] = [];
     const parts = folder.storePath.split("/");
@@ -124,7 +132,7 @@ export class FrameDeleter {
       try {
         rmdirSync(join(this.#root, path));
       } catch (error) {
-        // What else lies there keeps it.
+        // The folder is not empty, or cannot be removed.
         if (systemCode(error) !== "ENOENT") break;
       }
       deleted.push(path);
@@ -132,7 +140,7 @@ export class FrameDeleter {
     return deleted;
   }
 
-  /** The name of a folder is free for others once no frame is recorded below it. */
+  /** Releases the name of a folder if no frame below it has a row. */
   #releaseFolder(path: string): void {
     const [stream, ...source] = path.split("/");
     if (this.#journal.deletionLog.hasBelow(stream!, source.join("/"))) return;
@@ -141,8 +149,10 @@ export class FrameDeleter {
 }
 
 /**
- * Removes the file of a frame, if it is the frame's: a link, or what has another size, was put there by
- * somebody else and stays. False if the system does not let it go.
+ * Deletes the file of a frame. A link, or a file of another size, was put there by another program
+ * and stays.
+ *
+ * @returns false if the system refuses to delete the file
  */
 function deleteFile(folder: StoreFolder, { name, bytes }: DeletionCandidate): boolean {
   if (folder.entryKind(name) !== "file") return true;
@@ -155,7 +165,7 @@ function deleteFile(folder: StoreFolder, { name, bytes }: DeletionCandidate): bo
   }
 }
 
-/** A folder and those on the way to it, the store included. */
+/** Returns the path of a folder and of all its parents up to the store. */
 function foldersToRoot(root: string, { storePath }: StoreFolder): string[] {
   const parts = storePath.split("/");
   return [root, ...parts.map((_, index) => join(root, ...parts.slice(0, index + 1)))];

@@ -1,16 +1,16 @@
-/** How much may still be written before the disk is as full as it may get. */
+/** Tracks how much may still be written before the disk reaches its reserve. */
 import { statfsSync } from "node:fs";
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { DiskSpace } from "../store-contents.ts";
 
-/** Share of a disk, and bytes at most, that are kept free if nothing else was asked for. */
+/** Default reserve: this share of the disk, at most this many bytes. */
 const defaultReserveShare = 0.05;
 const defaultMaxReserveBytes = 10e9;
 
-/** What a frame lacked keeps other senders out only up to so many bytes. */
+/** Limits how much space a frame that did not fit may require before new senders are admitted. */
 const maxShortfallBytes = 1 << 20;
 
-/** Space of the disk that `path` lies on, as far as ordinary users may have it. */
+/** Returns the space of the disk of `path`, without blocks reserved for root. */
 export function diskSpace(path: string): DiskSpace {
   const { bavail, blocks, bsize } = statfsSync(path);
   return { free: bavail * bsize, total: blocks * bsize };
@@ -20,12 +20,12 @@ export class FreeSpace {
   readonly #root: string;
   readonly #statDisk: (path: string) => DiskSpace;
   readonly #reserveBytes: number | undefined;
-  /** Bytes that may be written, by the last measurement and what was taken since. */
+  /** Bytes that may still be written: the last measurement less the reservations since. */
   #availableBytes = 0;
-  /** Bytes of the frame that found no room last. */
+  /** Bytes of the last frame that did not fit, up to the limit. */
   #shortfallBytes = 0;
 
-  /** @param reserveBytes bytes to keep free */
+  /** @param reserveBytes bytes to keep free; default: a share of the disk */
   constructor(root: string, reserveBytes: number | undefined, statDisk = diskSpace) {
     this.#root = root;
     this.#reserveBytes = reserveBytes;
@@ -33,9 +33,10 @@ export class FreeSpace {
   }
 
   /**
-   * Whether there is any use in letting a sender in.
+   * Checks whether a sender may be admitted.
    *
-   * @throws {FramesError} `store` if there is no room, or too little for what found none last
+   * @throws {FramesError} `store` if the disk is full, or has no room for the last frame that did
+   * not fit
    */
   checkAdmission(): void {
     this.measure(this.#shortfallBytes);
@@ -43,26 +44,27 @@ export class FreeSpace {
   }
 
   /**
-   * Takes room for a frame.
+   * Reserves space for a frame.
    *
-   * @throws {FramesError} `store` if there is none
+   * @throws {FramesError} `store` if it does not fit
    */
   reserve(bytes: number): void {
-    // What is left is measured seldom: others write to the disk too, but not that much.
+    // Measures again only when the last result is spent. Between two flushes other processes write
+    // little.
     if (this.#availableBytes <= bytes) this.measure(bytes);
     this.#availableBytes -= bytes;
   }
 
   /**
-   * Measures what is left.
+   * Measures the free space.
    *
-   * @throws {FramesError} `store` if that is not enough for `bytes` more
+   * @throws {FramesError} `store` if `bytes` more do not fit
    */
   measure(bytes = 0): void {
     const diskSpace = this.diskSpace();
     const reserveBytes = this.#reserveFor(diskSpace);
     this.#availableBytes = diskSpace.free - reserveBytes;
-    // Some file systems do not say how large they are.
+    // Some file systems report no size. Such a disk counts as unlimited.
     if (diskSpace.total === 0) this.#availableBytes = Infinity;
     if (this.#availableBytes > bytes) return;
     this.#shortfallBytes = Math.min(bytes, maxShortfallBytes);
@@ -70,9 +72,9 @@ export class FreeSpace {
   }
 
   /**
-   * Measures for whoever only wants to know whether there is room.
+   * Checks for free space and leaves reservations unchanged.
    *
-   * @throws {FramesError} `store` if there is none
+   * @throws {FramesError} `store` if the disk is full
    */
   check(): void {
     const diskSpace = this.diskSpace();
@@ -93,7 +95,7 @@ export class FreeSpace {
   }
 
   /**
-   * Free bytes and all bytes of the disk, now.
+   * Measures the disk.
    *
    * @throws {FramesError} `store`
    */
@@ -105,7 +107,7 @@ export class FreeSpace {
     }
   }
 
-  /** The next frame measures again. */
+  /** Discards the measurement, so that the next frame measures again. */
   invalidate(): void {
     this.#availableBytes = 0;
   }

@@ -1,17 +1,20 @@
-/** Files and folders to the disk itself, many at a time: the system then flushes them together. */
+/**
+ * Flushes files and folders to the disk. Many flushes run concurrently, because the system can
+ * combine them.
+ */
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { systemCode } from "../../errors.ts";
 import { forEachConcurrent } from "../../common/concurrency.ts";
 import { openFlags } from "../../common/open-flags.ts";
 
-/** Flushes under way at the same time. */
+/** Flushes in progress at a time. */
 const maxConcurrentFlushes = 32;
 
-/** Windows flushes only what may be written. */
+/** Windows flushes only files that are open for writing. */
 const flushMode = process.platform === "win32" ? "r+" : openFlags;
 
-/** Flushes the bytes of files; those that are gone need none. */
+/** Flushes the bytes of files. Skips missing files. */
 export async function syncFiles(paths: Iterable<string>): Promise<void> {
   const deferred: string[] = [];
   await forEachConcurrent(paths, maxConcurrentFlushes, async (path) => {
@@ -22,7 +25,7 @@ export async function syncFiles(paths: Iterable<string>): Promise<void> {
       deferred.push(path);
     }
   });
-  // Where few files may be open, there is room for one at a time.
+  // The process reached its open-file limit, so the rest is flushed one by one.
   for (const path of deferred) await syncFile(path);
 }
 
@@ -35,7 +38,7 @@ async function syncFile(path: string): Promise<void> {
   }
 }
 
-/** Flushes the entries of a folder, where the system can. */
+/** Flushes the entries of a folder. Windows cannot do that, so nothing happens there. */
 export function syncFolder(path: string): void {
   if (process.platform === "win32") return;
   const folder = openSync(path, "r");
@@ -46,7 +49,7 @@ export function syncFolder(path: string): void {
   }
 }
 
-/** Likewise of folders, many at a time. */
+/** Flushes the entries of folders concurrently. Skips missing folders. Does nothing on Windows. */
 export async function syncFolders(paths: Iterable<string>): Promise<void> {
   if (process.platform === "win32") return;
   await forEachConcurrent(paths, maxConcurrentFlushes, async (path) => {

@@ -1,4 +1,6 @@
-/** What is stored under which name: the journal, and what file systems of other systems make of names. */
+/**
+ * Index of stored names: the journal, and the folded paths that must differ on Windows and macOS.
+ */
 import { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo } from "../../frame.ts";
 import type { Journal } from "../journal/journal.ts";
@@ -8,7 +10,7 @@ import { framePath } from "../paths.ts";
 
 export class NameIndex {
   readonly journal: Journal;
-  /** Whether names must be such that Windows and macOS can keep them. */
+  /** Whether names must suit Windows and macOS. */
   readonly isPortable: boolean;
   readonly #clock: () => number;
   /** Frames recorded since the store was opened. */
@@ -23,18 +25,18 @@ export class NameIndex {
     else journal.dropFolded();
   }
 
-  /** Now, in nanoseconds since 1970. */
+  /** Current time in nanoseconds since 1970. */
   now(): bigint {
     return BigInt(Math.round(this.#clock() * 1e3)) * 1000n;
   }
 
-  /** Whether the frame that is stored under this name came in this session under this number. */
+  /** Returns whether the frame stored under this name has the same session and number. */
   isOwn({ stream, source, session }: SourceInfo, { name, sequence, captured }: FrameDescription) {
     const stored = this.journal.findOffered(stream, source, name, captured);
     return stored?.session === session && stored.seq === sequence;
   }
 
-  /** The row of a frame that is to be recorded now. */
+  /** Creates the row of a frame that arrives now. */
   row(sourceInfo: SourceInfo, frame: FrameDescription, crc32: number): FrameRow {
     const { stream, source, session, key, raw } = sourceInfo;
     return {
@@ -53,27 +55,30 @@ export class NameIndex {
     };
   }
 
-  /** Records a frame that lies at `path` below the store; it lasts once the journal was flushed. */
+  /**
+   * Records a frame at `path` below the store. The row is committed when the journal is flushed.
+   */
   record(path: string, row: FrameRow): void {
     if (this.isPortable) this.#claim(path);
     this.recordedCount++;
     this.journal.addFrame(row);
   }
 
-  /** Records numbers that will never come. */
+  /** Records lost numbers. */
   recordLoss(sourceInfo: SourceInfo, first: number, last: number, reason: string): void {
     this.journal.addLoss(sourceInfo, first, last, reason, this.now());
   }
 
-  /** A frame that gets no row was dealt with: its number is no gap. */
+  /** Accounts for numbers that get no row, so that they are no gap. */
   markAccounted(sourceInfo: SourceInfo, first: number, last = first): void {
     this.journal.markAccounted(sourceInfo, first, last, this.now());
   }
 
   /**
-   * Where names must be portable, makes sure that a path below the store, and each folder on the way,
-   * differs from what is stored in more than case or Unicode form.
+   * Checks that a path and each of its folders do not collide with a stored path. In a portable
+   * store, paths that differ only in case or Unicode form collide.
    *
+   * @param path below the store
    * @throws {FramesError} `unportable-name`
    */
   checkFree(path: string): void {
@@ -89,8 +94,8 @@ export class NameIndex {
   }
 
   /**
-   * Whether `path` is another file than those noted in `names`, each folder on the way included, also
-   * where case and Unicode form do not count if names must be portable.
+   * Returns whether `path` collides with none of the reserved paths. In a portable store its
+   * folders count too, and case and Unicode form are ignored.
    */
   isDistinct(path: string, reserved: ReadonlyMap<string, string>): boolean {
     if (!this.isPortable) return !reserved.has(path);
@@ -98,23 +103,23 @@ export class NameIndex {
     return prefixes(path).every((part) => (reserved.get(foldPath(part)) ?? part) === part);
   }
 
-  /** Notes `path`, for `isApart`. */
+  /** Adds `path` to the reserved paths, for `isDistinct`. */
   reserve(path: string, reserved: Map<string, string>): void {
     if (!this.isPortable) return void reserved.set(path, path);
     for (const part of prefixes(path)) reserved.set(foldPath(part), part);
   }
 
-  /** Nothing may be stored any more that `path` would be mistaken for. */
+  /** Records `path` and its folders as owners of their folded paths. */
   #claim(path: string): void {
     for (const part of prefixes(path)) this.journal.claimFolded(foldPath(part), part);
   }
 
-  /** Gives up a path that nothing is stored under any more; folders on the way are given up one by one. */
+  /** Releases a path that holds no frame any more. Its folders must be released separately. */
   release(path: string): void {
     if (this.isPortable) this.journal.releaseFolded(foldPath(path), path);
   }
 
-  /** Names stored before names had to be portable are claimed as they are. */
+  /** Records the paths of frames that were stored before the store became portable. */
   #claimStored(): void {
     for (const { stream, source, name } of this.journal.pathsToClaim()) {
       this.#claim(framePath(stream, source, name));
@@ -123,7 +128,7 @@ export class NameIndex {
   }
 }
 
-/** `a`, `a/b` and `a/b/c` of `a/b/c`. */
+/** Returns `a`, `a/b` and `a/b/c` for `a/b/c`. */
 function prefixes(path: string): string[] {
   const parts = path.split("/");
   return parts.map((_, index) => parts.slice(0, index + 1).join("/"));

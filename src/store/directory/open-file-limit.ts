@@ -1,25 +1,25 @@
 /**
- * The files of unfinished frames that are open: so many at a time. A peer may begin frames and never go on;
- * the file that was opened longest ago is closed then, until its next bytes come.
+ * Limits the open files of unfinished frames. A peer may begin many frames and never complete them.
+ * At the limit the file that was opened first is closed, and is opened again for its next bytes.
  */
 
-/** Whoever has a file open. */
+/** A frame with an open file. */
 export interface OpenFile {
-  /** Closes it, to be opened again when it is needed. */
+  /** Closes the file. It is opened again when needed. */
   close(): void;
 }
 
 export class OpenFileLimit {
   readonly #maxOpen: number;
-  /** In the order in which they opened their files. */
+  /** In the order in which the files were opened. */
   readonly #files = new Set<OpenFile>();
 
-  /** @param maxOpen files that may be open, at least one */
+  /** @param maxOpen open files; at least one is allowed */
   constructor(maxOpen: number) {
     this.#maxOpen = Math.max(1, maxOpen);
   }
 
-  /** `holder` is about to open its file. */
+  /** Registers a file that is about to be opened. At the limit, closes the oldest one. */
   acquire(file: OpenFile): void {
     if (this.#files.size >= this.#maxOpen) {
       const [oldest] = this.#files;
@@ -29,7 +29,7 @@ export class OpenFileLimit {
     this.#files.add(file);
   }
 
-  /** It has closed its file. */
+  /** Unregisters a file that was closed. */
   release(file: OpenFile): void {
     this.#files.delete(file);
   }

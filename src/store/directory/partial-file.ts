@@ -1,4 +1,4 @@
-/** A frame being written, under a name of its own, until it is whole. */
+/** Writes a frame to a file under a temporary name, and renames it when it is complete. */
 import {
   closeSync,
   constants,
@@ -28,41 +28,47 @@ import type { Replacement } from "../journal/journal.ts";
 import type { NameIndex } from "./name-index.ts";
 import type { FrameRow } from "../journal/schema.ts";
 
-/** Where a frame is to lie. */
+/** Destination of the frames of one source. */
 export interface FrameDestination {
   readonly sourceInfo: SourceInfo;
   readonly folder: StoreFolder;
   readonly nameIndex: NameIndex;
-  /** Files being written. */
+  /** Limits the open files of all unfinished frames. */
   readonly openFiles: OpenFileLimit;
-  /** Has frames placed together, when the store is flushed. */
+  /** Adds a frame to the next batch commit. */
   readonly placeLater: PlaceLater;
-  /** A frame was found whose file must be on the disk as well when the store is flushed. */
+  /**
+   * Called for an existing file with the same frame. The file must be on the disk at the next
+   * flush.
+   */
   onExisting(path: string): void;
 }
 
-/** Takes a frame that gets its name with the next flush. */
+/** Places a complete frame at the next flush of the store. */
 export type PlaceLater = (file: PartialFile, crc: number) => Promise<Outcome>;
 
 /**
- * A frame as far as it can get before the journal: it has its name and needs its row, it is to take
- * the place of another, or nothing is left to be done.
+ * Result of placing a frame. It has its final name and needs a row, or must replace another frame,
+ * or is finished without a row.
  */
 export type Placement =
   | { readonly outcome: "stored" | "present"; readonly row: FrameRow }
   | { readonly replacement: Replacement }
   | { readonly outcome: Outcome; readonly row: undefined };
 
-/** Flags that open the file again to write behind what is there. */
+/** Flags that reopen the file to append to it. */
 const appendFlags = constants.O_WRONLY | constants.O_APPEND | (constants.O_NOFOLLOW ?? 0);
 
 export class PartialFile implements FrameWriter, OpenFile {
   readonly destination: FrameDestination;
   readonly description: FrameDescription;
   readonly path: string;
-  /** Whether it may take the place of what has its name. */
+  /** Whether the frame may replace another of its name. */
   readonly #mayReplace: boolean;
-  /** What the store had recorded when this frame began. */
+  /**
+   * Value of `recordedCount` when the frame began. An unchanged count means that the name is still
+   * free.
+   */
   readonly #recordedAtStart: number;
   #file: number | undefined;
   #isCreated = false;
@@ -94,7 +100,7 @@ export class PartialFile implements FrameWriter, OpenFile {
     return this.#file;
   }
 
-  /** Others need the handle: it is opened again when the next bytes come. */
+  /** Closes the file, so that another can be opened. The next bytes open it again. */
   close(): void {
     if (this.#file !== undefined) closeSync(this.#file);
     this.#file = undefined;
@@ -124,13 +130,14 @@ export class PartialFile implements FrameWriter, OpenFile {
     try {
       const file = this.#open();
       const seconds = Number(captured) / 1e9;
-      // Before 1970 only as text: Bun takes a negative number for "now".
+      // Bun takes a negative number as "now", so times before 1970 are passed as text.
       const time = seconds < 0 ? String(seconds) : seconds;
       futimesSync(file, time, time);
       this.#closeAndRelease();
       if (sourceInfo.durable === true || this.#mayReplace) return placeLater(this, crc);
       const placement = this.place(crc, this.#findStoredMeanwhile());
-      // What does not replace is never told to.
+      // Only a frame that may replace another gets such a placement, and those are placed by the
+      // batch.
       if ("replacement" in placement) throw new FramesError("internal");
       if (placement.row !== undefined) this.record(placement.row);
       return placement.outcome;
@@ -140,13 +147,22 @@ export class PartialFile implements FrameWriter, OpenFile {
     }
   }
 
-  /** Another sender may have begun the name too, or one that differs only in case, and finished first. */
+  /**
+   * Returns the frame that another sender has stored under this name since this one began.
+   *
+   * @throws {FramesError} `unportable-name` if a path stored since differs only in case or Unicode
+   * form
+   */
   #findStoredMeanwhile(): StoredFrameInfo | null {
     const { nameIndex } = this.destination;
     return nameIndex.recordedCount === this.#recordedAtStart ? null : this.findStored();
   }
 
-  /** The frame that has the name by the journal. */
+  /**
+   * Returns the frame that the journal has under this name.
+   *
+   * @throws {FramesError} `unportable-name`
+   */
   findStored(): StoredFrameInfo | null {
     const { sourceInfo, folder, nameIndex } = this.destination;
     const { name } = this.description;
@@ -155,10 +171,11 @@ export class PartialFile implements FrameWriter, OpenFile {
   }
 
   /**
-   * Gives the file its final name, if nothing has it; the file is gone if something has.
+   * Renames the file to its final name if that is free. Deletes the file if another frame has the
+   * name.
    *
-   * @param stored the frame that has the name by the journal
-   * @throws if it cannot be placed: discard it
+   * @param stored the frame that the journal has under this name
+   * @throws if the frame cannot be placed; the caller must then discard it
    */
   place(crc: number, stored: StoredFrameInfo | null): Placement {
     const { folder, sourceInfo } = this.destination;
@@ -176,7 +193,7 @@ export class PartialFile implements FrameWriter, OpenFile {
       this.#markAccounted();
       return { outcome: isStored ? "present" : conflictError(), row: undefined };
     }
-    // First the folder: a link in its place would lead elsewhere.
+    // Check the folder before the rename, because a link in its place would lead out of the store.
     folder.ensure();
     const existing = lstatSync(path, { throwIfNoEntry: false });
     if (existing !== undefined && !existing.isFile()) {
@@ -189,7 +206,7 @@ export class PartialFile implements FrameWriter, OpenFile {
       return { replacement: { row: this.#row(crc), partial: basename(this.path) } };
     }
     const isUnrecorded = existing !== undefined && this.#isUnrecorded(path, existing, crc);
-    // Nobody has a row for what lies there, so nothing has to be noted before it is replaced.
+    // The file in place has no row, so no replacement needs to be recorded.
     if (existing === undefined || (sourceInfo.conflict === "replace" && !isUnrecorded)) {
       this.rename();
       return { outcome: "stored", row: this.#row(crc) };
@@ -203,7 +220,7 @@ export class PartialFile implements FrameWriter, OpenFile {
     return { outcome: "present", row: this.#row(crc) };
   }
 
-  /** It gets no row, and is not lost either. */
+  /** Accounts for the number, because the frame gets no row but is not lost. */
   #markAccounted(): void {
     this.destination.nameIndex.markAccounted(
       this.destination.sourceInfo,
@@ -211,7 +228,12 @@ export class PartialFile implements FrameWriter, OpenFile {
     );
   }
 
-  /** Whether other bytes are to be replaced, or the file of a frame that was moved away. */
+  /**
+   * Returns whether the frame replaces the stored one: other bytes under its name, or a file that
+   * was moved away.
+   *
+   * @param isStored whether the stored frame has the same bytes
+   */
   #shouldReplace(stored: StoredFrameInfo, isStored: boolean, path: string): boolean {
     const { sourceInfo, nameIndex } = this.destination;
     if (!isStored) {
@@ -229,12 +251,15 @@ export class PartialFile implements FrameWriter, OpenFile {
     );
   }
 
-  /** A crash between name and journal leaves just this: a whole frame without its row. */
+  /**
+   * Returns whether the file in place is this frame without a row. A crash between rename and
+   * commit leaves such a file.
+   */
   #isUnrecorded(path: string, existing: Stats, crc: number): boolean {
     return existing.size === this.description.size && fileChecksum(path) === crc;
   }
 
-  /** Gives the file its final name, whatever has it. */
+  /** Renames the file to its final name and replaces any file there. */
   rename(): void {
     const { folder } = this.destination;
     const path = folder.pathOf(this.description.name);
@@ -243,7 +268,7 @@ export class PartialFile implements FrameWriter, OpenFile {
       renameSync(this.path, path);
     } catch (error) {
       if (systemCode(error) !== "ENOENT") throw error;
-      // Somebody removed the folder, perhaps because it was empty.
+      // The folder was removed meanwhile, perhaps by retention because it was empty.
       folder.recreate();
       renameSync(this.path, path);
     }
@@ -254,7 +279,7 @@ export class PartialFile implements FrameWriter, OpenFile {
     return nameIndex.row(sourceInfo, this.description, crc);
   }
 
-  /** Records what was placed. */
+  /** Records the row of a placed frame. */
   record(row: FrameRow): void {
     const { folder, nameIndex } = this.destination;
     nameIndex.record(folder.storePathOf(row.name), row);
@@ -265,11 +290,14 @@ export class PartialFile implements FrameWriter, OpenFile {
     try {
       rmSync(this.path, { force: true });
     } catch {
-      // Why the disk cannot be written was told already; the next start removes what is left.
+      // The error of the disk was already reported. The next start deletes the file.
     }
   }
 
-  /** What every frame would meet ends the connection; what only this one meets refuses it. */
+  /**
+   * Converts an error. If it would affect every frame, such as a full disk, it becomes `store`,
+   * which ends the connection. Other errors become `not-stored`, which refuses this frame only.
+   */
   toFrameError(error: unknown): FramesError {
     if (error instanceof FramesError) return error;
     const code = storeErrorCodes.has(systemCode(error) ?? "") ? "store" : "not-stored";

@@ -1,22 +1,27 @@
-/** Puts in order what a server left behind that was killed, without looking at the frames. */
+/**
+ * Repairs a store after its process was killed. Reads only the files of unfinished replacements.
+ */
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isIntact } from "./file-check.ts";
 import type { Journal, Replacement } from "../journal/journal.ts";
 import { framePath, relativePath } from "../paths.ts";
 
-/** What was found half done. */
+/** Repairs that were made. */
 export interface Recovery {
-  /** Frames that were not whole; they were never confirmed. */
+  /** Deleted partial frames. No receipt had counted them. */
   readonly unfinished: number;
-  /** Frames that had taken the places of others, and have their rows now. */
+  /** Replacements whose rename was done, and whose row was updated now. */
   readonly replaced: number;
 }
 
 /**
- * @param root the store
- * @param partialFolder its folder of unfinished frames
- * @param copiedStream the stream that it is a copy of, if it is one
+ * Ends unfinished replacements and deletes partial frames.
+ *
+ * @param root path of the store
+ * @param partialFolder path of the folder of unfinished frames
+ * @param copiedStream the stream that the store is a copy of, if it is one
+ * @throws {FramesError} `store` if the journal cannot be written
  */
 export function recover(
   root: string,
@@ -36,7 +41,10 @@ export function recover(
   return { unfinished: unfinished.length, replaced };
 }
 
-/** Whether the frame has taken its place. A file that kept its own name has not. */
+/**
+ * Returns whether the rename of a replacement was done. It was not if the partial file still
+ * exists.
+ */
 function isReplaced(
   root: string,
   partialFolder: string,
@@ -45,7 +53,7 @@ function isReplaced(
 ): boolean {
   const { stream, source, name } = replacement.row;
   if (existsSync(join(partialFolder, replacement.partial))) return false;
-  // After a power cut the file may have neither name.
+  // After a power cut the file may be missing under both names, so check the bytes.
   const path = relativePath(framePath(stream, source, name), copiedStream);
   return isIntact(join(root, path), replacement.row);
 }

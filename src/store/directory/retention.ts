@@ -1,58 +1,64 @@
 /**
- * Keeps a store to an age or a size: the frames that arrived first go, a few at a time, so that nobody who
- * sends has to wait for it.
+ * Keeps a store below an age or a size. Removes the oldest arrivals first, a few at a time, so that
+ * senders are not delayed.
  */
 import { FramesError } from "../../errors.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { DeletionCandidate } from "../journal/deletion-log.ts";
 import type { DeletionResult, FrameDeleter } from "./frame-deleter.ts";
 
-/** How much a store keeps: frames that arrived so long ago at most, or so many bytes of them. */
+/** Limit of a store: the age of its frames since arrival, or the sum of their bytes. */
 export type RetentionLimit = { readonly milliseconds: number } | { readonly bytes: number };
 
-/** Whoever still wants frames that others may remove. */
+/** A reader whose next frames must not be removed. */
 export interface RetentionHold {
-  /** Whether the frame is still to be read. */
+  /** Returns whether the reader still has to read the frame. */
   needs(frame: Pick<DeletionCandidate, "id" | "stream" | "source">): boolean;
 }
 
-/** What retention needs of its store. */
+/** Parts of the store that retention uses. */
 export interface RetentionContext {
   readonly journal: Journal;
   readonly deleter: FrameDeleter;
   readonly isDurable: boolean;
   /** Wall clock, in milliseconds since 1970. */
   readonly clock: () => number;
-  /** Runs `act` while the store gives no names and replaces nothing. */
+  /** Runs `act` while no flush is in progress, so no frame is renamed or replaced meanwhile. */
   runExclusive<T>(act: () => Promise<T>): Promise<T>;
 }
 
-/** What is done at a time, in frames and milliseconds, before others have their turn. */
+/** Frames and milliseconds of one step. */
 const batchSize = 100;
 const batchTimeMs = 10;
 
-/** Milliseconds to the next look, and at least between two steps if there is more to do. */
+/** Pause when nothing is to be removed, and the least pause between steps, in milliseconds. */
 const checkIntervalMs = 1000;
 const minPauseMs = 5;
 
-/** Frames that had to stay are looked at again so often, in milliseconds. */
+/** Interval after which skipped frames are considered again, in milliseconds. */
 const sweepIntervalMs = 60_000;
 
-/** What was removed is told at once, and then summed up for so many milliseconds. */
+/**
+ * Least interval between two reports of removed frames, in milliseconds. The first report is
+ * immediate.
+ */
 const reportIntervalMs = 60_000;
 
 const emptyResult: DeletionResult = { frames: 0, bytes: 0, undeletable: 0 };
 
-/** Removes what a store is not to keep. */
+/** Removes the frames of a store that exceed its limit. */
 export class Retention {
-  /** Those who still have to read frames: what one of them awaits is not removed. */
+  /** Readers of the store. A frame that one of them needs is not removed. */
   readonly holds = new Set<RetentionHold>();
   readonly #context: RetentionContext;
   readonly #limit: RetentionLimit;
-  /** The last frame that was looked at, since `#sweptAt`. */
+  /** Id of the last frame considered in the current sweep. */
   #after = 0;
   #sweptAt = -Infinity;
-  /** When the frame before arrived at the latest, in nanoseconds: no frame after it came earlier. */
+  /**
+   * Latest arrival time seen in this sweep, in nanoseconds since 1970. Later rows count as at least
+   * that young.
+   */
   #latestReceived: bigint | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
@@ -65,13 +71,17 @@ export class Retention {
     this.#limit = limit;
   }
 
-  /** Begins to remove what is too old or too much, now and then. `tell` hears of what was removed. */
+  /**
+   * Starts to remove frames over the limit.
+   *
+   * @param onDeleted called with the totals since the last call
+   */
   start(onDeleted: (result: DeletionResult) => void): void {
     this.#onDeleted = onDeleted;
     this.#timer = setTimeout(() => void this.#run(), 0);
   }
 
-  /** Removes nothing more. */
+  /** Stops removing frames and reports the rest. */
   stop(): void {
     this.#isStopped = true;
     clearTimeout(this.#timer);
@@ -84,13 +94,13 @@ export class Retention {
     try {
       hasMore = await this.step();
     } catch (error) {
-      // The next flush fails as well, and every sender hears of it.
+      // The next flush fails too, and every sender receives that error.
       if (!(error instanceof FramesError)) throw error;
     }
     if (this.#isStopped) return;
     const now = performance.now();
     if (!hasMore) this.#report(now);
-    // Two thirds of the time are for those who send.
+    // Leave two thirds of the time to senders.
     const pauseMs = hasMore ? Math.max(minPauseMs, 2 * (now - startedAt)) : checkIntervalMs;
     this.#timer = setTimeout(() => void this.#run(), pauseMs);
   }
@@ -107,7 +117,7 @@ export class Retention {
   /**
    * Removes a few frames.
    *
-   * @returns whether there is more to do
+   * @returns whether more work remains
    * @throws {FramesError} `store`
    */
   async step(): Promise<boolean> {
@@ -124,7 +134,7 @@ export class Retention {
       const { deleter, isDurable } = this.#context;
       const result = await deleter.delete(frames, deadline, { alsoLosses: !isByAge, isDurable });
       const done = result.frames + result.undeletable;
-      // What there was no time for is chosen again.
+      // Frames after the deadline are selected again in the next step.
       this.#after = done < frames.length ? frames[done - 1]!.id : last;
       this.#unreported = {
         frames: this.#unreported.frames + result.frames,
@@ -135,7 +145,11 @@ export class Retention {
     });
   }
 
-  /** The next frames to be removed, and the last that was looked at. */
+  /**
+   * Selects the next frames to remove.
+   *
+   * @returns the frames, the id of the last one considered, and whether more may follow
+   */
   #nextCandidates(): { frames: DeletionCandidate[]; last: number; hasMore: boolean } {
     const now = this.#context.clock();
     if (now - this.#sweptAt >= sweepIntervalMs || now < this.#sweptAt) {
@@ -156,7 +170,12 @@ export class Retention {
     return { frames, last, hasMore: found.length === batchSize };
   }
 
-  /** Tells of one frame after the other, in the order of arrival, whether it has to go. */
+  /**
+   * Returns a function that decides whether a frame exceeds the limit. Call it for the frames in
+   * order of arrival.
+   *
+   * @param now milliseconds since 1970
+   */
   #expiryCheck(
     found: readonly DeletionCandidate[],
     now: number,
@@ -172,8 +191,8 @@ export class Retention {
     const toNanoseconds = (milliseconds: number) => BigInt(Math.floor(milliseconds * 1e6));
     const nowNs = toNanoseconds(now);
     const cutoffNs = nowNs - toNanoseconds(this.#limit.milliseconds);
-    // A machine whose clock was wrong for a while gave times that are not in order: a frame is taken to
-    // be as young as one that came before it, and a time to come says nothing.
+    // A clock that was wrong for a while leaves arrival times out of order. A frame counts as at
+    // least as young as any that arrived before it. A time in the future is ignored.
     this.#latestReceived ??= found.find(({ received }) => received <= nowNs)?.received;
     return ({ received }) => {
       const latestReceived = this.#latestReceived;
@@ -188,7 +207,7 @@ export class Retention {
     return false;
   }
 
-  /** Losses of long ago go too: whether there is more to do. */
+  /** Deletes losses older than the limit. Returns whether more may remain. */
   #dropLosses(): boolean {
     if (!("milliseconds" in this.#limit)) return false;
     const { journal, clock } = this.#context;

@@ -1,27 +1,33 @@
-/** The folder that the frames of one source lie in. */
+/**
+ * Folder of the frames of one source. Refuses links on its path, because they could lead out of the
+ * store.
+ */
 import { lstatSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../errors.ts";
 import { relativePath } from "../paths.ts";
 
-/** For so many milliseconds a folder is taken for what it was: to look for each frame would cost a tenth. */
+/**
+ * Milliseconds for which a check of the folder is reused. Checking for each frame costs a tenth of
+ * the throughput.
+ */
 const recheckMs = 1;
 
 export class StoreFolder {
-  /** Path below the store. */
+  /** Path below the store, with the stream. */
   readonly storePath: string;
   readonly path: string;
   readonly #root: string;
-  /** Its parts below the folder that the store lies in: none where that is the stream's own. */
+  /** Path parts below the folder of the store. Empty for the stream's own folder in a copy. */
   readonly #parts: readonly string[];
-  /** When it was last looked at. */
+  /** When the folder was last checked, by `performance.now`. */
   #checkedAt = -Infinity;
-  /** Whether its own name, and those on the way to it, were flushed. */
+  /** Whether the names of the folder and its parents are on the disk. */
   #isSynced = false;
 
   /**
-   * @param root the folder that the store lies in
-   * @param storePath path below the store
+   * @param root path of the store
+   * @param storePath path of the folder below the store, with the stream
    * @param copiedStream the stream that the store is a copy of, if it is one
    */
   constructor(root: string, storePath: string, copiedStream?: string) {
@@ -32,21 +38,20 @@ export class StoreFolder {
     this.path = join(root, ...this.#parts);
   }
 
-  /** Final path of a frame. */
+  /** Returns the final path of a frame. */
   pathOf(name: string): string {
     return `${this.path}/${name}`;
   }
 
-  /** Final path of a frame, below the store. */
+  /** Returns the path of a frame below the store, with the stream. */
   storePathOf(name: string): string {
     return `${this.storePath}/${name}`;
   }
 
   /**
-   * Makes the folder, part by part, and looks whether it still is one: a link on the way would lead out of
-   * the store.
+   * Creates the folder and its parents where missing, and checks that none of them is a link.
    *
-   * @throws {FramesError} `not-stored` if something else is in its place
+   * @throws {FramesError} `not-stored` if one of them is not a folder
    */
   ensure(): void {
     const now = performance.now();
@@ -65,13 +70,17 @@ export class StoreFolder {
     this.#checkedAt = now;
   }
 
-  /** The folder may have gone meanwhile: it is made anew. */
+  /**
+   * Creates the folder again if it was removed since the last check.
+   *
+   * @throws {FramesError} `not-stored` if something else is in its place
+   */
   recreate(): void {
     this.#checkedAt = -Infinity;
     this.ensure();
   }
 
-  /** Whether the folder is there, and no link leads to it. */
+  /** Returns whether the folder exists and is not reached through a link. */
   exists(): boolean {
     let path = this.#root;
     for (const part of this.#parts) {
@@ -81,7 +90,10 @@ export class StoreFolder {
     return true;
   }
 
-  /** What lies there under a name, if the folder is there: a file, or something else, such as a link. */
+  /**
+   * Returns what has this name in the folder: a regular file, or something else such as a link.
+   * Undefined if the name or the folder does not exist.
+   */
   entryKind(name: string): "file" | "other" | undefined {
     if (performance.now() - this.#checkedAt >= recheckMs) {
       if (!this.exists()) return undefined;
@@ -92,14 +104,14 @@ export class StoreFolder {
     return found.isFile() ? "file" : "other";
   }
 
-  /** The folders that must be flushed for the frames in this one to be found after a power cut. */
+  /** Paths of the folders to flush, so that files in this folder are found after a power cut. */
   get unsyncedPaths(): string[] {
     if (this.#isSynced) return [this.path];
     const parts = this.#parts;
     return [this.#root, ...parts.map((_, index) => join(this.#root, ...parts.slice(0, index + 1)))];
   }
 
-  /** What was `unflushed` is on the disk. */
+  /** Marks the folders of `unsyncedPaths` as flushed. */
   markSynced(): void {
     this.#isSynced = true;
   }

@@ -1,32 +1,36 @@
-/** A copy of one stream of another store: a store without a folder for its stream, and how far it is. */
+/**
+ * Copy of one stream of another store. Its directory has no folder for the stream, and its journal
+ * has the cursor of the copy.
+ */
 import { FramesError } from "../../errors.ts";
 import type { ReceiveTarget, SourceInfo, SourceStore } from "../../frame.ts";
 import type { FrameSelection } from "../journal/catalog.ts";
 import { readCopyOf } from "./copied-stream.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./directory-store.ts";
 
-/** How far a copy is, and of what. */
+/** Progress of a copy, and the selection for which it is valid. */
 interface CopyProgress {
   readonly cursor: string;
   readonly sources: readonly string[] | null;
-  /** Nanoseconds since 1970. */
+  /** Earliest capture time copied, in nanoseconds since 1970. Null for all times. */
   readonly since: string | null;
 }
 
-/** Keeps the frames of one stream in a directory. */
+/** Stores the received frames of one stream in a directory. */
 export class StreamCopy implements ReceiveTarget {
   readonly isPersistent = true;
   readonly #store: DirectoryStore;
-  /** Whether the cursor is kept: not if it tells of less than the one that there is. */
+  /** Whether new cursors are saved. False if they cover less than the saved one. */
   readonly #savesCursor: boolean;
-  /** What the cursor that is kept holds for. */
+  /** Selection for which the saved cursor is valid. */
   readonly #progress: Omit<CopyProgress, "cursor">;
   #cursor: string | undefined;
 
   /**
-   * @param selection what is copied of the stream
-   * @param isComplete whether everything of that comes, so that another run can go on from there
-   * @throws {FramesError} `usage` if the directory holds something else, or as a store
+   * @param selection frames of the stream to copy
+   * @param isComplete whether the server sends all frames of the selection, so that a later run can
+   * resume at the cursor
+   * @throws {FramesError} `usage` if the directory holds something else, or as `DirectoryStore`
    */
   constructor(directory: string, selection: FrameSelection, isComplete: boolean) {
     this.#store = new DirectoryStore(directory, {
@@ -42,7 +46,7 @@ export class StreamCopy implements ReceiveTarget {
     const isSame = isCovered && JSON.stringify(saved.sources) === JSON.stringify(sources);
     this.#savesCursor = isComplete && (isSame || !isCovered);
     const since = selection.since === undefined ? null : String(selection.since);
-    // All frames before the cursor that were captured since then are there.
+    // A saved cursor covers all frames since the earlier time, so that time stays valid.
     this.#progress = { sources, since: isSame ? saved.since : since };
   }
 
@@ -106,7 +110,9 @@ export class StreamCopy implements ReceiveTarget {
   }
 }
 
-/** Whether everything wanted that came before the cursor is there. */
+/**
+ * Returns whether the saved progress covers everything that `selection` asks for before the cursor.
+ */
 function covers({ sources, since }: CopyProgress, selection: FrameSelection): boolean {
   const hasSources =
     sources === null || selection.sources?.every((source) => sources.includes(source)) === true;
