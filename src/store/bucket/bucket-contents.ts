@@ -1,4 +1,4 @@
-/** What a bucket gives back. */
+/** Read side of a store in a bucket. */
 import type { LogSync } from "./log-sync.ts";
 import type { StoreContents, FrameLocation, JournalListener } from "../store-contents.ts";
 import type { LocalIndex } from "./local-index.ts";
@@ -26,7 +26,7 @@ export class BucketContents implements StoreContents {
     this.#localIndex.setListener(listener);
   }
 
-  /** Read from the bucket when it is asked for its bytes. */
+  /** Returns a blob that is read from the bucket on demand. A missing object fails only then. */
   blob({ stream, source, name }: FrameLocation): Blob {
     return this.#s3.blob(framePath(stream, source, name));
   }
@@ -40,7 +40,7 @@ export class BucketContents implements StoreContents {
     return this.#s3.get(framePath(stream, source, name), size);
   };
 
-  /** What the engine has is known to whoever runs it. */
+  /** An S3 engine reports no free space, so the limit is unknown. */
   diskSpace(): undefined {
     return undefined;
   }

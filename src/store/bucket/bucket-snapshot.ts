@@ -1,4 +1,4 @@
-/** Reads what a bucket holds, beside the nodes that serve it. */
+/** Reads the journal of a bucket while other nodes serve the bucket. */
 import { LogSync } from "./log-sync.ts";
 import { readStoreMarker } from "./marker.ts";
 import { LocalIndex } from "./local-index.ts";
@@ -6,7 +6,7 @@ import { type BucketLocation, S3 } from "./s3.ts";
 
 export class BucketSnapshot {
   readonly s3: S3;
-  /** What the journal says. */
+  /** Local copy of the bucket's journal. */
   readonly localIndex: LocalIndex;
   readonly #logSync: LogSync;
 
@@ -17,9 +17,9 @@ export class BucketSnapshot {
   }
 
   /**
-   * Reads the journal of a store.
+   * Reads the journal of the store in a bucket.
    *
-   * @throws {FramesError} `missing` if there is none, `store` if it cannot be read
+   * @throws {FramesError} `missing` if there is no store, `store` if it cannot be read
    */
   static async open(location: BucketLocation): Promise<BucketSnapshot> {
     const s3 = new S3(location);
@@ -33,7 +33,11 @@ export class BucketSnapshot {
     }
   }
 
-  /** Reads what came meanwhile. */
+  /**
+   * Reads log objects and segments that were added since.
+   *
+   * @throws {FramesError} `store`
+   */
   refresh(): Promise<void> {
     return this.#logSync.sync();
   }

@@ -1,6 +1,7 @@
 /**
- * Frames in a bucket of an S3 engine (BUCKET.md): one object for each, under the names that they have in a
- * directory, and a journal of objects beside them. Any number of processes may serve it at the same time.
+ * Stores frames in a bucket of an S3 engine (BUCKET.md). Each frame is one object, with the name
+ * that it has in a directory. The journal consists of objects too. Several processes may serve the
+ * same bucket.
  */
 import { FramesError } from "../../errors.ts";
 import type {
@@ -27,7 +28,7 @@ import { type BucketLocation, maxKeyBytes, type S3Timeouts, S3 } from "./s3.ts";
 import { framePath } from "../paths.ts";
 import { UploadPool } from "./upload-pool.ts";
 
-/** How a store in a bucket behaves. */
+/** Options of a store in a bucket. */
 export interface BucketStoreOptions {
   /** Wall clock, in milliseconds since 1970. */
   readonly clock: () => number;
@@ -42,26 +43,26 @@ const defaultBatchPolicy: BatchPolicy = {
   maxBytes: 16 << 20,
 };
 
-/** What is under way when a store is closed gets so long, in milliseconds. */
+/** Time for requests in progress when the store is closed, in milliseconds. */
 const closeTimeoutMs = 10_000;
 
 /** A store in a bucket. */
 export class BucketStore implements FrameStore {
   readonly location: string;
-  /** What it gives back. */
+  /** Read side of the store. */
   readonly contents: BucketContents;
-  /** An engine says that it has an object when it is safe there. */
+  /** An S3 engine confirms an object only when it is durable. */
   readonly isDurable = true;
-  /** Milliseconds between the receipts of one session. */
+  /** Longest time that frames wait for a common receipt, in milliseconds. */
   readonly receiptIntervalMs: number;
-  /** Tells it from all others that serve the same bucket. */
+  /** Random id of this process among the nodes that serve the bucket. */
   readonly #node = randomId();
   readonly #context: BucketContext;
   readonly #logSync: LogSync;
   readonly #compactor: LogCompactor;
   readonly #batchPolicy: BatchPolicy;
   readonly #logs = new Map<string, SessionLog>();
-  /** Losses that are not in the bucket yet. */
+  /** Reported losses whose log object is not written yet. */
   readonly #pendingLosses = new Set<Promise<void>>();
   #closed: Promise<void> | undefined;
 
@@ -92,9 +93,10 @@ export class BucketStore implements FrameStore {
   }
 
   /**
-   * Opens the store in a bucket that is there, or makes it.
+   * Opens the store in a bucket, or creates it.
    *
-   * @throws {FramesError} `store` if the engine cannot be reached, does not let us in, or cannot do what is needed
+   * @throws {FramesError} `store` if the engine cannot be reached, refuses the key, or lacks a
+   * needed operation
    */
   static async open(location: BucketLocation, options: BucketStoreOptions): Promise<BucketStore> {
     const s3 = new S3(location, options.timeouts);
@@ -110,12 +112,12 @@ export class BucketStore implements FrameStore {
     return store;
   }
 
-  /** Path of a journal that has what the bucket's has, a few seconds later: for whoever reads it. */
+  /** Path of the local copy of the bucket's journal. It lags the bucket by a few seconds. */
   get journalPath(): string {
     return this.#context.localIndex.path;
   }
 
-  /** Tells of frames that came into the bucket elsewhere. */
+  /** Signals new frames, including those that other nodes stored. */
   get commitSignal(): CommitSignal {
     return this.#logSync.commitSignal;
   }
@@ -162,19 +164,23 @@ export class BucketStore implements FrameStore {
     return log;
   }
 
-  /** Frames are settled one by one, each when its row is in the bucket. */
+  /**
+   * Waits for losses only. Each frame settles by itself when its row is in the bucket.
+   *
+   * @throws {FramesError} `store`
+   */
   flush(): void | Promise<void> {
     if (this.#pendingLosses.size > 0) return this.#waitForLosses();
   }
 
   async #waitForLosses(): Promise<void> {
     for (const result of await Promise.allSettled(this.#pendingLosses)) {
-      // Whose session it was hears of that by its frames.
+      // Other errors concern one session, and its frames report them.
       if (result.status === "rejected" && result.reason?.code === "store") throw result.reason;
     }
   }
 
-  /** Settles what is under way, and closes. */
+  /** Finishes requests in progress for at most `closeTimeoutMs`, and closes. */
   close(): Promise<void> {
     return (this.#closed ??= this.#close());
   }
@@ -185,7 +191,7 @@ export class BucketStore implements FrameStore {
     const timeout = Promise.withResolvers<void>();
     const timer = setTimeout(timeout.resolve, closeTimeoutMs);
     try {
-      // What fails now has no receipt, and is sent again.
+      // A frame that fails now has no receipt, so its sender sends it again.
       await Promise.race([this.#finish().catch(() => {}), timeout.promise]);
     } finally {
       clearTimeout(timer);
@@ -201,7 +207,7 @@ export class BucketStore implements FrameStore {
   }
 }
 
-/** The frames of one source, while one session sends to it. */
+/** Stores the frames of one source in one session. */
 class BucketSourceStore implements SourceStore {
   readonly #context: BucketContext;
   readonly #sourceInfo: SourceInfo;
@@ -244,12 +250,13 @@ class BucketSourceStore implements SourceStore {
     );
   }
 
-  /** @throws {FramesError} `bad-name` */
+  /** @throws {FramesError} `bad-name` if the name is unsafe or its key is too long */
   #check(name: string): void {
     checkPathPart(name, false);
     const { stream, source } = this.#sourceInfo;
     const path = framePath(stream, source, name);
-    // No string has more than three bytes for each of its units.
+    // A string has at most three UTF-8 bytes per UTF-16 unit, so short paths need no encoding. The
+    // other half of the key is left for the prefix.
     if (path.length * 3 <= maxKeyBytes / 2) return;
     const bytes = this.#context.s3.keyByteLength(path);
     if (bytes <= maxKeyBytes) return;
@@ -263,7 +270,7 @@ class BucketSourceStore implements SourceStore {
         try {
           return this.#compare(frame);
         } catch (error) {
-          // It is refused with the reason when it comes.
+          // The sender sends the frame, and `begin` then refuses it with the reason.
           if (error instanceof FramesError && error.wireCode >= 32) return "wanted";
           throw error;
         }
@@ -291,11 +298,12 @@ class BucketSourceStore implements SourceStore {
     if (crc32 !== undefined && stored.crc32 !== crc32) return mismatch;
     const isOwn = stored.session === sourceInfo.session && stored.seq === offered.sequence;
     if (isOwn && sourceInfo.resendRemoved === true) return "removed";
-    // It is read before it counts, or it may have been moved away: it comes as a frame then.
+    // With `durable`, the stored object must be read first. With `resendRemoved`, the object may
+    // have been moved away. In both cases the sender sends the frame, and it is checked then.
     return sourceInfo.resendRemoved === true || sourceInfo.durable === true ? "wanted" : "stored";
   }
 
-  /** Those that will not come were not lost. */
+  /** Accounts for offered frames that the sender will not send, so that they are no gaps. */
   #markAccounted(offered: readonly OfferedFrame[], statuses: readonly OfferStatus[]): void {
     const at = this.#context.now();
     const isOpen = (index: number) => pendingStatuses.has(statuses[index]!);
@@ -318,7 +326,7 @@ class BucketSourceStore implements SourceStore {
         last,
         at,
       };
-      // Only what `frames ls --gaps` shows depends on it.
+      // A failure is ignored, because only the output of `frames ls --gaps` depends on the entry.
       this.#log()
         .add(entry)
         .catch(() => {});

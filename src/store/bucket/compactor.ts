@@ -1,7 +1,8 @@
 /**
- * Keeps a bucket's journal small: merges the links of chains that rest into segments, and small segments into
- * larger ones. What is merged is removed only when the segment that has it is there, and links of a chain in
- * the order of their numbers, so that whoever goes on with it can tell that it was merged.
+ * Keeps the journal of a bucket small. Merges the log objects of idle sessions into segments, and
+ * small segments into larger ones. Log objects are removed only when their segment exists, and in
+ * the order of their numbers. A node that resumes the session can thus detect the merge (BUCKET.md,
+ * section 6).
  */
 import type { SessionLog } from "./session-log.ts";
 import { type LogSync, logObjectPath, type ListedLogObject, segmentPrefix } from "./log-sync.ts";
@@ -14,31 +15,40 @@ export interface LogCompactorContext {
   readonly s3: S3;
   readonly localIndex: LocalIndex;
   readonly logSync: LogSync;
-  /** The chains that this process holds, or is about to. */
+  /** Session logs that this process owns or is about to acquire, by session. */
   readonly logs: Map<string, SessionLog>;
   readonly node: string;
 }
 
-/** About so many milliseconds are between two rounds, by chance more or less. */
+/**
+ * Average time between two rounds, in milliseconds. It varies at random by a quarter, so that nodes
+ * do not act together.
+ */
 const roundIntervalMs = 30_000;
 
-/** A chain to which nothing came for so long is merged, and given up. */
+/** A session log that was idle for this long, in milliseconds, is merged and released. */
 const idleTimeoutMs = 60_000;
 
-/** A chain that goes on is merged but for its end when it has so many links. */
-const longLogObjects = 200;
+/** An active session log with this many objects is merged, except for its last object. */
+const longLogLength = 200;
 
-/** Links of nobody that is heard of, unchanged for so long, are merged by whoever finds them. */
+/**
+ * Log objects of other nodes, unchanged for this long, in milliseconds, are merged by any node that
+ * finds them. Their node has probably stopped.
+ */
 const orphanTimeoutMs = 10 * 60_000;
 
-/** Segments below this size are merged when there are so many of them. */
+/** Segments smaller than this are merged when this many exist. */
 const smallSegmentBytes = 2 << 20;
 const segmentsPerMerge = 16;
 
-/** Chains that are merged into one segment, and objects that are removed at the same time. */
+/**
+ * Session logs merged into one segment. The logs' objects are removed concurrently, those of one
+ * log in order.
+ */
 const logBatchSize = 64;
 
-/** The links of one chain that are to be merged. */
+/** Log objects of one session that are to be merged. */
 interface LogObjectRange {
   readonly session: string;
   readonly numbers: readonly number[];
@@ -48,7 +58,10 @@ export class LogCompactor {
   readonly #context: LogCompactorContext;
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
-  /** Since when chains of others have had the same last link. */
+  /**
+   * Last log object of each session of another node, and when it was first seen, by
+   * `performance.now`.
+   */
   readonly #unchanged = new Map<string, { last: number; since: number }>();
 
   constructor(context: LogCompactorContext) {
@@ -59,7 +72,7 @@ export class LogCompactor {
     const delayMs = roundIntervalMs * (0.75 + Math.random() / 2);
     this.#timer = setTimeout(() => {
       void this.compact()
-        // A bucket that cannot be reached is told by whoever needs it; the next round tries again.
+        // Another operation reports that the bucket cannot be reached. The next round tries again.
         .catch(() => {})
         .finally(() => this.#isStopped || this.start());
     }, delayMs);
@@ -76,7 +89,12 @@ export class LogCompactor {
     await this.compactSegments();
   }
 
-  /** Merges the chains of this process that have rested for so long, and long ones but for their ends. */
+  /**
+   * Merges session logs of this process that were idle for `minIdleMs`, and long ones except for
+   * their last object.
+   *
+   * @throws {FramesError} `store`
+   */
   async compactOwn(minIdleMs: number): Promise<void> {
     const { logs, logSync } = this.#context;
     await logSync.sync();
@@ -88,17 +106,21 @@ export class LogCompactor {
       if (log.hasFailed || (log.idleMs >= minIdleMs && lastNumber === undefined))
         logs.delete(session);
       else if (lastNumber !== undefined && log.idleMs >= minIdleMs) {
-        // Whoever sends on begins by taking the chain over.
+        // A later entry creates a new `SessionLog`, which acquires the session again.
         logs.delete(session);
         ranges.push({ session, numbers: numbers.filter((number) => number <= lastNumber) });
-      } else if (lastNumber !== undefined && numbers.length >= longLogObjects) {
+      } else if (lastNumber !== undefined && numbers.length >= longLogLength) {
         ranges.push({ session, numbers: numbers.filter((number) => number < lastNumber) });
       }
     }
     await this.#compact(ranges);
   }
 
-  /** Merges what processes left that are no more. */
+  /**
+   * Merges log objects of other nodes that did not change for `unchangedMs`.
+   *
+   * @throws {FramesError} `store`
+   */
   async compactOrphans(unchangedMs: number): Promise<void> {
     const { s3, logs, logSync, node, localIndex } = this.#context;
     const now = performance.now();
@@ -114,7 +136,8 @@ export class LogCompactor {
       if (previous?.last !== last) this.#unchanged.set(session, { last, since: now });
       const since = previous?.last === last ? previous.since : now;
       if (now - since < unchangedMs) continue;
-      // Its own link keeps apart whoever may still hold the chain.
+      // An empty log object with the next number acquires the session. If its node still runs, that
+      // node finds the object and continues after it.
       const number = Math.max(last, localIndex.lastNumber(session)) + 1;
       const bytes = encodeEntries({ session, first: number, last: number, node }, []);
       const path = logObjectPath(session, number);
@@ -160,11 +183,12 @@ export class LogCompactor {
     await Promise.all(merged.map((range) => this.#removeLogObjects(range)));
   }
 
-  /** @param id that no other segment has, but one with the same lines */
+  /** @param id unique, or derived from the merged segments so that equal content has an equal id */
   async #addSegment(id: string, bytes: Uint8Array): Promise<void> {
     const { s3, logSync } = this.#context;
     const path = `${segmentPrefix}${id}`;
-    // If it is there, an answer was lost, or another node was quicker.
+    // If the object exists, an earlier attempt created it, or another node merged the same
+    // segments.
     await s3.put(path, bytes, { condition: "new", type: "application/gzip" });
     logSync.markRead(path);
   }
@@ -173,7 +197,11 @@ export class LogCompactor {
     for (const number of numbers) await this.#context.s3.remove(logObjectPath(session, number));
   }
 
-  /** Merges small segments, if there are many. */
+  /**
+   * Merges small segments in the order of their ids, if enough exist.
+   *
+   * @throws {FramesError} `store`
+   */
   async compactSegments(): Promise<void> {
     const { s3, logSync } = this.#context;
     const small = logSync.segments.filter(({ size }) => size < smallSegmentBytes);
@@ -182,13 +210,14 @@ export class LogCompactor {
     const parts: Uint8Array[] = [];
     for (const { path } of selected) {
       const bytes = await s3.bytes(path);
-      // Another node is about it.
+      // Another node is merging the same segments.
       if (bytes === undefined) return;
       parts.push(bytes);
     }
-    // Named after what it has: who does the same at the same time makes the same, and not as much again.
+    // The id is a hash of the merged paths. If two nodes merge the same segments, they write the
+    // same object.
     const id = Bun.CryptoHasher.hash("sha256", selected.map(({ path }) => path).join(), "hex");
-    // A segment is a row of parts, and so are two of them.
+    // A segment is a sequence of gzip members, so segments are joined by concatenation.
     await this.#addSegment(id.slice(0, 32), Buffer.concat(parts));
     for (const { path } of selected) await s3.remove(path);
   }

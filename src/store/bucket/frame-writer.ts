@@ -1,4 +1,4 @@
-/** A frame on its way into a bucket. */
+/** Writes a frame to a bucket. */
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../frame.ts";
@@ -16,22 +16,22 @@ import type { S3, UploadResult, UploadOptions } from "./s3.ts";
 import { framePath } from "../paths.ts";
 import { StreamUpload, type UploadPool } from "./upload-pool.ts";
 
-/** What the frames of a bucket share. */
+/** Parts of the store that the writers of all frames share. */
 export interface BucketContext {
   readonly s3: S3;
   readonly localIndex: LocalIndex;
   readonly uploadPool: UploadPool;
-  /** The last frame under way of each path. */
+  /** Last unfinished frame of each path. Frames of one path are written one after the other. */
   readonly lastByPath: Map<string, Promise<unknown>>;
-  /** Nanoseconds since 1970. */
+  /** Current time in nanoseconds since 1970. */
   now(): bigint;
   sessionLog(session: string): SessionLog;
 }
 
-/** Others may change an object so often while it is to be written. */
+/** Attempts to write an object that other nodes keep changing. */
 const maxUploadAttempts = 10;
 
-/** Bytes of what an object was found to have. */
+/** Size and ETag of an object. */
 type ObjectHead = NonNullable<Awaited<ReturnType<S3["head"]>>>;
 
 abstract class BucketWriter {
@@ -47,7 +47,10 @@ abstract class BucketWriter {
     this.path = framePath(sourceInfo.stream, sourceInfo.source, description.name);
   }
 
-  /** The frame gets no row, and is not lost either: only what is shown of gaps depends on it. */
+  /**
+   * Accounts for the number, because the frame gets no row but is not lost. Errors are ignored,
+   * because only the list of gaps depends on the entry.
+   */
   protected markAccounted(): void {
     const { sequence } = this.description;
     const logSource = toLogSource(this.sourceInfo);
@@ -62,14 +65,23 @@ abstract class BucketWriter {
     added.catch(() => {});
   }
 
-  /** Whether an object has these bytes, which are perhaps here. */
+  /**
+   * Returns whether an object has the bytes of this frame. Compares the MD5 if `bytes` are in
+   * memory, else reads the object.
+   *
+   * @throws {FramesError} `store`
+   */
   protected async isSame(head: ObjectHead, crc: number, bytes?: Uint8Array): Promise<boolean> {
     if (head.size !== this.description.size) return false;
     if (bytes !== undefined && head.etag === md5(bytes)) return true;
     return (await this.readChecksum()) === crc;
   }
 
-  /** CRC-32 of what lies in the bucket. */
+  /**
+   * Reads the object and returns its CRC-32, or undefined if it is missing.
+   *
+   * @throws {FramesError} `store`
+   */
   protected async readChecksum(): Promise<number | undefined> {
     const response = await this.context.s3.get(this.path, this.description.size);
     if (response === undefined) return undefined;
@@ -82,19 +94,26 @@ abstract class BucketWriter {
     return crc;
   }
 
-  /** What comes of a frame whose name is taken by one in the journal. */
+  /**
+   * Returns the outcome of a frame whose name has a row in the journal.
+   *
+   * @throws {FramesError} `store`
+   */
   protected async compareStored(stored: StoredFrameInfo, crc: number): Promise<Outcome> {
     const { sourceInfo, description } = this;
     const isOwn = stored.session === sourceInfo.session && stored.seq === description.sequence;
     if (!isOwn) this.markAccounted();
     if (!hasSameBytes(stored, description, crc)) return conflictError();
-    // Its sender may have no other copy.
+    // The sender may have no other copy, so the object is read before it counts as stored.
     if (sourceInfo.durable === true && (await this.readChecksum()) !== crc) return conflictError();
     return "present";
   }
 }
 
-/** A frame whose name is in the journal: nothing is written, only compared. */
+/**
+ * Writer for a frame whose name is in the journal. Writes nothing and compares the frame with the
+ * stored one.
+ */
 export class ExistingObjectWriter extends BucketWriter implements FrameWriter {
   readonly #stored: StoredFrameInfo;
 
@@ -117,20 +136,20 @@ export class ExistingObjectWriter extends BucketWriter implements FrameWriter {
   discard(): void {}
 }
 
-/** A frame that is written. */
+/** Writer for a frame that is uploaded. */
 export class BucketFrameWriter extends BucketWriter implements FrameWriter {
-  /** What the journal had when it said that nothing has this name; -1 if something has. */
+  /** Version of the local index when the name had no row; -1 if it had one. */
   readonly #indexVersion: number;
   #bytes: Uint8Array<ArrayBuffer> | undefined;
   #written = 0;
   #isBuffered = false;
   #stream: StreamUpload | undefined;
-  /** The chain that waits for it. */
+  /** Session log in which this upload is announced. */
   #log: SessionLog | undefined;
-  /** Ends the turn of this frame among those of the same path. */
+  /** Lets the next frame of the same path start. */
   #releasePath: (() => void) | undefined;
 
-  /** @param isNew whether the journal says that nothing has this name */
+  /** @param isNew whether the journal has no frame of this name */
   constructor(
     context: BucketContext,
     sourceInfo: SourceInfo,
@@ -160,7 +179,7 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
       );
   }
 
-  /** When a frame that is sent on as it comes may begin, and on which condition. */
+  /** Waits until a streamed upload may start, and returns its condition. */
   async #options(): Promise<UploadOptions> {
     await this.#waitForPath();
     return {
@@ -173,7 +192,7 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
     return { type: imageMediaType(this.description.name) };
   }
 
-  /** Waits for the frame before that has the same path. */
+  /** Waits for the previous frame of the same path. */
   async #waitForPath(): Promise<void> {
     const { lastByPath } = this.context;
     const previous = lastByPath.get(this.path);
@@ -213,7 +232,7 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
     }
   }
 
-  /** The chain need not wait for it any more. */
+  /** Ends the announced upload in the session log. */
   #endUpload(): void {
     this.#log?.endUpload();
     this.#log = undefined;
@@ -229,7 +248,7 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
     try {
       await this.#waitForPath();
       upload = await uploadPool.runLimited(() => this.#put(bytes, crc));
-      // Of a request that was given up nobody knows whether it still reads them.
+      // Not released after an error, because an aborted request may still read the buffer.
       uploadPool.bufferPool.release(bytes);
     } finally {
       uploadPool.addInFlight(-size);
@@ -238,7 +257,9 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
     return this.#record(upload.etag, crc, upload.outcome);
   }
 
-  /** The frame is in the bucket: its row goes into the journal. */
+  /**
+   * Records the frame in the session log after its upload. Resolves when its log object is written.
+   */
   async #record(etag: string, crc: number, outcome: "stored" | "present"): Promise<Outcome> {
     const { name, sequence: seq, size: bytes, captured, metadata } = this.description;
     const log = this.context.sessionLog(this.sourceInfo.session);
@@ -254,7 +275,7 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
     return outcome;
   }
 
-  /** Whether what is stored may be replaced, as far as is known. */
+  /** Returns whether the frame may replace the stored one, as far as the local index knows. */
   #mayReplace(): boolean {
     const { sourceInfo } = this;
     if (sourceInfo.conflict !== "replace" && sourceInfo.replacesOwn !== true) return false;
@@ -265,13 +286,13 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
   }
 
   #stored(): StoredFrameInfo | null {
-    // Asking costs as much as all else that is done for a small frame here.
+    // A query would double the cost of a small frame. It is skipped while the index is unchanged.
     if (this.#indexVersion === this.context.localIndex.version) return null;
     const { stream, source } = this.sourceInfo;
     return this.context.localIndex.find(stream, source, this.description.name);
   }
 
-  /** The condition on which the object there now is replaced, if there is one. */
+  /** Returns the upload condition for replacing the object that exists now, or for creating it. */
   async #replaceCondition(): Promise<"new" | { etag: string }> {
     const head = await this.context.s3.head(this.path);
     return head === undefined ? "new" : { etag: head.etag };
@@ -285,7 +306,8 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
     for (let attempt = 0; attempt < maxUploadAttempts; attempt++) {
       const stored = this.#stored();
       const mayReplace = this.#mayReplace();
-      // Another sender was first; what was moved away since may come again.
+      // Another sender stored the frame first. With `resendRemoved` it is uploaded again, because
+      // the object may have been moved away.
       if (stored !== null && !mayReplace && this.sourceInfo.resendRemoved !== true)
         return this.compareStored(stored, crc);
       let condition: UploadOptions["condition"] = "new";
@@ -313,7 +335,10 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
     throw new FramesError("store", `Cannot store ${this.path}: others change it again and again`);
   }
 
-  /** The bytes are there already: by a try of our own, by another node, or by one that was killed. */
+  /**
+   * Returns the outcome for an object that already has these bytes. An earlier attempt, another
+   * node or a killed process wrote it.
+   */
   async #existingResult(etag: string, crc: number, isOwn: boolean) {
     const stored = this.#stored();
     if (stored !== null && hasSameBytes(stored, this.description, crc))
@@ -322,9 +347,11 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
   }
 
   /**
-   * Whether the engine has what was sent to it, where nothing else would have found a flipped bit: of a plain
-   * object the ETag is the MD5, of an encrypted one it is not, and then the object is read. One that is wrong is
-   * removed again.
+   * Returns whether the engine stored the bytes that were sent. Only an insecure transport needs
+   * the check. The ETag of a plain object is its MD5; that of an encrypted object is not, so the
+   * object is read. A wrong object is removed.
+   *
+   * @throws {FramesError} `store`
    */
   async #isIntact(etag: string, bytes: Uint8Array, crc: number): Promise<boolean> {
     if (this.context.s3.isSecureTransport) return true;
@@ -333,7 +360,11 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
     return false;
   }
 
-  /** The end of a frame that was sent on as it came. */
+  /**
+   * Ends a streamed upload and returns its outcome.
+   *
+   * @throws {FramesError} `store`
+   */
   async #finishStream(stream: StreamUpload, crc: number): Promise<Outcome> {
     const upload: UploadResult = await stream.finish();
     if (upload.outcome === "stored") return this.#record(upload.etag, crc, "stored");

@@ -1,4 +1,4 @@
-/** Media types of images, by the ending of their names. */
+/** Media types of images by file extension. */
 
 const mediaTypes: Readonly<Record<string, string>> = {
   avif: "image/avif",
@@ -20,7 +20,7 @@ const mediaTypes: Readonly<Record<string, string>> = {
   webp: "image/webp",
 };
 
-/** The media type of a frame with this name. */
+/** Returns the media type of a frame with this name. Default: `application/octet-stream`. */
 export function imageMediaType(name: string): string {
   const extension = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
   return (

@@ -1,7 +1,7 @@
 /**
- * What this node knows of a bucket's journal: a journal of SQLite in a folder of its own, with the rows in the
- * order in which it heard of them. Nothing depends on it: the bucket has everything, and the next start reads
- * it again.
+ * Local copy of a bucket's journal, in a temporary SQLite file. Rows have the order in which this
+ * node learned of them. It may be deleted at any time between runs, because the next start reads
+ * the bucket again.
  */
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,26 +15,27 @@ import { StoreLock } from "../lock.ts";
 import type { JournalListener } from "../store-contents.ts";
 import { type FrameRow, journalPath } from "../journal/schema.ts";
 
-/** A frame of which the journal says two things. */
+/** A row whose frame has other bytes in the local index. */
 export interface Conflict {
   readonly row: FrameRow;
   readonly etag: string;
 }
 
 export class LocalIndex {
-  /** Path of the journal, for whoever reads it beside this process. */
+  /** Path of the SQLite file, for readers in this process and beside it. */
   readonly path: string;
-  /** Where it lies as in a store, without its frames. */
+  /** Temporary folder with the layout of a store but without frames. */
   readonly folder: string;
   readonly #lock: StoreLock;
   readonly #journal: Journal;
   #version = 0;
-  /** The last link of each session's chain that is known, and the key that its frames came with. */
+  /** Highest number of each session's log objects, and the key of its frames. */
   readonly #sessions = new Map<string, { last: number; key: string | null | undefined }>();
 
   /**
-   * @param identity tells the store from others
-   * @throws {FramesError} `store` if there is no room for it
+   * @param identity distinguishes the store from others
+   * @param parentFolder folder for the temporary folder
+   * @throws {FramesError} `store` if the folder cannot be created
    */
   constructor(identity: string, parentFolder: string = tmpdir()) {
     removeStale(parentFolder);
@@ -46,17 +47,20 @@ export class LocalIndex {
     this.#journal.flush();
   }
 
-  /** Rises with each row. */
+  /** Rises with each frame row that is applied. */
   get version(): number {
     return this.#version;
   }
 
-  /** Number of the last link of a session's chain; 0 if there is none. */
+  /** Returns the highest number of a session's log objects, or 0 if none is known. */
   lastNumber(session: string): number {
     return this.#sessions.get(session)?.last ?? 0;
   }
 
-  /** Name of the key that a session's frames came with; nothing if that is not known. */
+  /**
+   * Returns the name of the key of a session's frames. Undefined if it is unknown, null if they
+   * came without a key.
+   */
   keyName(session: string): string | null | undefined {
     return this.#sessions.get(session)?.key;
   }
@@ -71,9 +75,9 @@ export class LocalIndex {
   }
 
   /**
-   * Takes what links and segments say.
+   * Applies entries of log objects and segments.
    *
-   * @returns the frames that have other bytes here
+   * @returns rows that conflict with the bytes of a stored frame
    */
   apply(decoded: readonly DecodedEntry[]): Conflict[] {
     const conflicts: Conflict[] = [];
@@ -103,17 +107,17 @@ export class LocalIndex {
     return conflicts;
   }
 
-  /** The frame has the place of the one that had its name. */
+  /** Replaces the row of the frame that has the same name. */
   replace(row: FrameRow): void {
     this.#journal.endReplacement({ row, partial: "" }, true);
   }
 
-  /** Has somebody told of rows that are gone. */
+  /** Sets the one listener for removed rows, or removes it if undefined. */
   setListener(listener: JournalListener | undefined): void {
     this.#journal.listener = listener;
   }
 
-  /** Makes what was taken to be seen by others. */
+  /** Commits applied entries, so that readers see them. */
   flush(): void {
     this.#journal.flush();
   }
@@ -135,12 +139,12 @@ export class LocalIndex {
     return this.#journal.hasStream(stream);
   }
 
-  /** Reads many rows as one. */
+  /** Runs `act` in one read transaction. */
   read<T>(act: () => T): T {
     return this.#journal.read(act);
   }
 
-  /** Removes it. */
+  /** Closes the index and deletes its folder. */
   close(): void {
     try {
       this.#journal.close();
@@ -153,7 +157,12 @@ export class LocalIndex {
 
 const folderPrefix = "frames-bucket-";
 
-/** Makes a folder, and takes the lock on it; another process that tidies up may just be quicker. */
+/**
+ * Creates a temporary folder and locks it. Retries, because another process may delete the folder
+ * before it is locked.
+ *
+ * @throws {FramesError} `store`
+ */
 function makeFolder(parentFolder: string): [folder: string, lock: StoreLock] {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -168,14 +177,14 @@ function makeFolder(parentFolder: string): [folder: string, lock: StoreLock] {
 
 const maxFolderAttempts = 20;
 
-/** Removes the mirrors of processes that were killed: nobody holds their locks. */
+/** Deletes the folders of killed processes, whose locks are free. */
 function removeStale(parentFolder: string): void {
   try {
     for (const name of readdirSync(parentFolder)) {
       if (name.startsWith(folderPrefix)) removeIfStale(join(parentFolder, name));
     }
   } catch {
-    // A folder that cannot be read has nothing of ours.
+    // A folder that cannot be listed has no stale copies to delete.
   }
 }
 
@@ -184,23 +193,23 @@ function removeIfStale(folder: string): void {
     new StoreLock(folder).release();
     rmSync(folder, { recursive: true, force: true });
   } catch {
-    // It is in use, or another user's.
+    // The folder is in use or belongs to another user.
   }
 }
 
-/** The row of a frame in the journal. */
+/** Converts an entry to a row of the journal. */
 export function toFrameRow(session: string, entry: LogEntry & { kind: "frame" }): FrameRow {
   const { logSource, kind: _, etag: __, ...row } = entry;
   return { ...row, ...logSource, session };
 }
 
-/** What the entries of a session say of whose they are. */
+/** Returns the fields of a source that the entries of a session log repeat. */
 export function toLogSource({ stream, source, key, raw }: SourceInfo) {
   const format = raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`;
   return { stream, source, key: key ?? null, format };
 }
 
-/** @throws {FramesError} `bad-name` if no row can hold such a time */
+/** @throws {FramesError} `not-stored` if the time exceeds 64 bits */
 export function checkCaptureTime(captured: bigint): void {
   if (BigInt.asIntN(64, captured) === captured) return;
   throw new FramesError("not-stored", `No journal can hold the capture time ${captured}`);

@@ -1,16 +1,18 @@
-/** Where a bucket is: `s3://BUCKET/PREFIX`, and what the usual variables of the environment say. */
+/**
+ * Parses the address of a bucket, `s3://BUCKET/PREFIX`, and the usual AWS environment variables.
+ */
 import { FramesError } from "../../errors.ts";
 import { type BucketLocation } from "./s3.ts";
 
-/** Whether a place is a bucket, and no directory. */
+/** Returns whether a location is the address of a bucket and not a directory. */
 export function isBucketLocation(location: string): boolean {
   return /^s3:\/\//i.test(location);
 }
 
 /**
- * Reads where a bucket is and who asks.
+ * Parses the address of a bucket, and reads endpoint, region and credentials from the environment.
  *
- * @throws {FramesError} `usage`, which shows no secret
+ * @throws {FramesError} `usage`, with a message that contains no secret
  */
 export function parseBucketLocation(
   text: string,

@@ -1,25 +1,26 @@
 /**
- * What the objects of a bucket's journal hold (BUCKET.md): links of a session's chain, one for each batch,
- * and segments, into which links are merged. Both are gzip of JSON lines, in one member or several.
+ * Encodes and decodes the objects of a bucket's journal (BUCKET.md, section 3). A log object holds
+ * one batch of a session. A segment holds merged log objects. Both are JSON lines in one or more
+ * gzip members.
  */
 import { createGunzip, gzipSync } from "node:zlib";
 import { FramesError } from "../../errors.ts";
 import type { FrameRow } from "../journal/schema.ts";
 
-/** Names the format, and its version. */
+/** Name and version of the format. */
 export const logFormat = "frames-journal/1";
 
-/** Whose rows follow, and which links of its chain they were in. */
+/** Header of a part: the session of its entries, and the log objects that had them. */
 export interface LogHeader {
   readonly session: string;
-  /** Numbers of the first and the last link, which agree in a link. */
+  /** Numbers of the first and the last log object. Both are equal in a log object itself. */
   readonly first: number;
   readonly last: number;
-  /** The process that wrote it. */
+  /** Id of the process that wrote it. */
   readonly node: string;
 }
 
-/** Whose numbers an entry is about. */
+/** Source that an entry belongs to, with the key and the shape of its frames. */
 export interface LogSource {
   readonly stream: string;
   readonly source: string;
@@ -27,7 +28,7 @@ export interface LogSource {
   readonly format: string | null;
 }
 
-/** A thing that a journal records. Times are nanoseconds since 1970. */
+/** An entry of the journal. Times are nanoseconds since 1970. */
 export type LogEntry = { readonly logSource: LogSource } & (
   | ({ readonly kind: "frame"; readonly etag: string } & Omit<
       FrameRow,
@@ -37,13 +38,13 @@ export type LogEntry = { readonly logSource: LogSource } & (
   | { readonly kind: "account"; first: number; last: number; at: bigint }
 );
 
-/** An entry, and the session that it is of; without one, that a part begins. */
+/** An entry with the header of its part. Without an entry, it marks the begin of a part. */
 export interface DecodedEntry {
   readonly header: LogHeader;
   readonly entry: LogEntry | undefined;
 }
 
-/** The bytes of a link, or of a part of a segment. */
+/** Encodes a log object, or one part of a segment. */
 export function encodeEntries(header: LogHeader, entries: Iterable<LogEntry>): Uint8Array {
   const lines = [JSON.stringify({ format: logFormat, ...header })];
   let logSource: LogSource | undefined;
@@ -60,7 +61,7 @@ export function encodeEntries(header: LogHeader, entries: Iterable<LogEntry>): U
   return gzipSync(lines.join("\n"), { level: 1 });
 }
 
-/** Whether two entries are about the numbers of one source. */
+/** Returns whether two entries belong to the same source. */
 export function isSameLogSource(a: LogSource, b: LogSource): boolean {
   return (
     a === b ||
@@ -83,9 +84,9 @@ function fieldsOf(entry: LogEntry): unknown[] {
 }
 
 /**
- * Reads what a link or a segment holds, a piece at a time.
+ * Decodes a log object or a segment in chunks.
  *
- * @param path of the object, for people
+ * @param path of the object, for messages
  * @throws {FramesError} `store` if it is damaged or of a later version
  */
 export async function* decodeEntries(
@@ -111,7 +112,7 @@ export async function* decodeEntries(
   }
 }
 
-/** Metadata has 4 KiB at most, a name 255 bytes. */
+/** Longest line, in UTF-16 units. Metadata has at most 4 KiB and a name 255 bytes. */
 const maxLineLength = 64 << 10;
 
 function damagedError(path: string, error: unknown): FramesError {
@@ -126,7 +127,7 @@ function damagedError(path: string, error: unknown): FramesError {
   );
 }
 
-/** Gives each line its meaning. */
+/** Parses the lines of an object and checks that no part is cut short. */
 class EntryParser {
   readonly #path: string;
   #header: LogHeader | undefined;
@@ -190,7 +191,7 @@ class EntryParser {
   }
 }
 
-/** What a line says; nothing if it is of a kind that came later. */
+/** Parses a line. Returns undefined for an unknown kind, which a later version may have added. */
 function parseEntry(logSource: LogSource, value: readonly unknown[]): LogEntry | undefined {
   const [kind, ...fields] = value;
   if (kind === "f") {

@@ -1,6 +1,6 @@
 /**
- * Keeps a mirror of a bucket's journal up with what other nodes write: reads the links and segments that it
- * does not know yet.
+ * Keeps the local index up to date. Polls the bucket for new log objects and segments of other
+ * nodes.
  */
 import { CommitSignal } from "../journal/commit-signal.ts";
 import { asFramesError, FramesError } from "../../errors.ts";
@@ -9,38 +9,38 @@ import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";
 import { framePath } from "../paths.ts";
 
-/** Below these lie the links of chains, and the segments. */
+/** Prefixes of the log objects and of the segments. */
 export const logPrefix = ".frames/journal/";
 export const segmentPrefix = ".frames/segments/";
 
-/** The pause between two looks at the bucket, in milliseconds. */
+/** Pause between two polls, in milliseconds. */
 const pollIntervalMs = 1500;
 
-/** Links, and segments, which may be large, that are read at the same time. */
+/** Log objects and segments read concurrently. Segments may be large. */
 const maxConcurrentLogReads = 16;
 const maxConcurrentSegmentReads = 2;
 
-/** So often an object that is listed may be gone, because it was merged meanwhile, before that is a fault. */
+/** Polls in which a listed object was merged away before it was read. More of them are an error. */
 const maxMisses = 20;
 
-/** A link of a chain in the bucket. */
+/** A log object in the bucket. */
 export interface ListedLogObject {
   readonly session: string;
   readonly number: number;
   readonly path: string;
 }
 
-/** Path of a link; as text they sort in the order of their numbers. */
+/** Returns the path of a log object. Sorted as text, paths have the order of their numbers. */
 export function logObjectPath(session: string, number: number): string {
   return `${logPrefix}${session}/${String(number).padStart(10, "0")}`;
 }
 
 export class LogSync {
-  /** Tells of frames that this node and others have received. */
+  /** Signals frames that this node or another one has stored. */
   readonly commitSignal = new CommitSignal();
   readonly #s3: S3;
   readonly #localIndex: LocalIndex;
-  /** Paths of what was read, and is there still. */
+  /** Paths of objects that were read. */
   readonly #readLogObjects = new Set<string>();
   readonly #readSegments = new Set<string>();
   #logObjects: ListedLogObject[] = [];
@@ -57,7 +57,7 @@ export class LogSync {
     this.#localIndex = localIndex;
   }
 
-  /** The links that the last look found, in the order of sessions and numbers. */
+  /** Log objects found by the last poll, sorted by session and number. */
   get logObjects(): readonly ListedLogObject[] {
     return this.#logObjects;
   }
@@ -66,15 +66,15 @@ export class LogSync {
     return this.#segments;
   }
 
-  /** Why the last look failed, if it did. */
+  /** Error of the last poll, or undefined if it succeeded. */
   get lastError(): FramesError | undefined {
     return this.#lastError;
   }
 
-  /** Looks again and again. */
+  /** Starts to poll the bucket. */
   start(): void {
     const poll = async () => {
-      // What is wrong is told to whoever needs the bucket: this only runs behind.
+      // An operation that needs the bucket reports the error. Polling continues.
       await this.sync().catch(() => {});
       if (!this.#isStopped) this.#timer = setTimeout(() => void poll(), pollIntervalMs);
     };
@@ -87,13 +87,13 @@ export class LogSync {
   }
 
   /**
-   * Reads what the bucket's journal had when this was called.
+   * Reads everything that the bucket's journal had at the time of this call.
    *
    * @throws {FramesError} `store`
    */
   sync(): Promise<void> {
     if (this.#running === undefined) return this.#run();
-    // One that is under way may have looked too early.
+    // A poll in progress may have listed the bucket before this call, so another one follows.
     return (this.#queued ??= this.#running.then(
       () => this.#run(),
       () => this.#run(),
@@ -117,7 +117,12 @@ export class LogSync {
     return (this.#running = running);
   }
 
-  /** First the links: one that is merged meanwhile is in a segment by the time these are listed. */
+  /**
+   * Polls until every listed object was read. Log objects are listed before segments, because one
+   * that is merged meanwhile is then in a listed segment.
+   *
+   * @throws {FramesError} `store`
+   */
   async #poll(): Promise<void> {
     for (let misses = 0; ; misses++) {
       if (await this.#pollOnce()) return;
@@ -149,9 +154,9 @@ export class LogSync {
   }
 
   /**
-   * Reads the segments that are new.
+   * Reads new segments.
    *
-   * @returns whether all were still there
+   * @returns false if a listed segment was missing
    */
   async syncSegments(): Promise<boolean> {
     const segments: { path: string; size: number }[] = [];
@@ -189,17 +194,22 @@ export class LogSync {
     return isComplete;
   }
 
-  /** Notes what this node wrote itself. */
+  /** Marks an object as read, because this node wrote it or has its entries. */
   markRead(path: string): void {
     (path.startsWith(segmentPrefix) ? this.#readSegments : this.#readLogObjects).add(path);
   }
 
-  /** Whether a link was read. */
+  /** Returns whether a log object was read. */
   hasRead(path: string): boolean {
     return this.#readLogObjects.has(path);
   }
 
-  /** Takes over what a link says; where two rows have one name, the bytes in the bucket decide. */
+  /**
+   * Applies entries to the local index. If two rows have the same name but different bytes, the
+   * ETag of the object decides.
+   *
+   * @throws {FramesError} `store`
+   */
   apply(decoded: readonly DecodedEntry[]): Promise<void> {
     return (this.#applying = this.#applying.then(
       () => this.#applyNow(decoded),

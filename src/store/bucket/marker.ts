@@ -1,4 +1,6 @@
-/** What says that a bucket, or a part of it, is a store, and shows what its engine can do. */
+/**
+ * Reads and creates the object that marks a bucket as a store, and tests what the engine supports.
+ */
 import { FramesError } from "../../errors.ts";
 import type { S3 } from "./s3.ts";
 
@@ -6,9 +8,9 @@ const markerPath = ".frames/store";
 const markerFormat = "frames-bucket/1";
 
 /**
- * Makes sure that the engine does what is told to it.
+ * Opens or creates the marker, and tests that the engine honours conditional writes.
  *
- * @returns what tells the store from others
+ * @returns the identity of the store
  * @throws {FramesError} `store`
  */
 export async function openStoreMarker(s3: S3): Promise<string> {
@@ -18,7 +20,7 @@ export async function openStoreMarker(s3: S3): Promise<string> {
     return s3.put(markerPath, bytes, { condition: "new", type: "application/json" });
   };
   const first = await write();
-  // What is there for certain must not be written again.
+  // The object exists now, so a second conditional write must fail.
   if (first.outcome === "stored" && (await write()).outcome === "stored") {
     throw new FramesError(
       "store",
@@ -28,7 +30,7 @@ export async function openStoreMarker(s3: S3): Promise<string> {
   const bytes = await s3.bytes(markerPath);
   const identity = parseIdentity(bytes);
   if (identity !== undefined) {
-    // How it wants to be told what is to be replaced is found out with what changes nothing.
+    // Replacing the marker with the same bytes detects how the engine expects the ETag in If-Match.
     const head = await s3.head(markerPath);
     await s3.put(markerPath, bytes!, { condition: { etag: head!.etag }, type: "application/json" });
     return identity;
@@ -52,10 +54,10 @@ function parseIdentity(bytes: Uint8Array | undefined): string | undefined {
 }
 
 /**
- * Makes sure that there is a store.
+ * Reads the marker of an existing store.
  *
- * @returns what tells it from others
- * @throws {FramesError} `missing`, or `store` if it cannot be read
+ * @returns the identity of the store
+ * @throws {FramesError} `missing` if there is no store, `store` if it cannot be read
  */
 export async function readStoreMarker(s3: S3): Promise<string> {
   const identity = parseIdentity(await s3.bytes(markerPath));
@@ -63,7 +65,7 @@ export async function readStoreMarker(s3: S3): Promise<string> {
   throw new FramesError("missing", `Cannot read ${s3.location}: it holds no store of frames`);
 }
 
-/** A name that nothing else has. */
+/** Returns a random id of 32 hexadecimal digits. */
 export function randomId(): string {
   return crypto.randomUUID().replaceAll("-", "");
 }

@@ -1,16 +1,16 @@
 /**
- * Speaks to an S3 engine: Bun's S3Client signs, `fetch` carries. Deadlines, retries with pauses and sentences
- * for what went wrong are ours, for Bun's client has none for single requests and drops headers such as
- * If-None-Match.
+ * Client of an S3 engine. Bun's S3Client signs requests and `fetch` sends them. This file adds
+ * deadlines, retries and error messages, because Bun's client has none for single requests. Bun's
+ * client also drops headers such as If-None-Match.
  */
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 
-/** Where a bucket is, and who asks. */
+/** Address of a bucket, and the credentials for it. */
 export interface BucketLocation {
   readonly bucket: string;
-  /** Begins the key of every object, without slashes at its ends; may be empty. */
+  /** Begins the key of every object. Has no slash at either end; may be empty. */
   readonly prefix: string;
-  /** Address of the engine; default: Amazon's of the region. */
+  /** Address of the engine. Default: Amazon S3 in the region. */
   readonly endpoint?: string | undefined;
   readonly region: string;
   readonly accessKeyId: string;
@@ -18,41 +18,43 @@ export interface BucketLocation {
   readonly sessionToken?: string | undefined;
 }
 
-/** How patient a client is, in milliseconds. */
+/** Timeouts of a client, in milliseconds. */
 export interface S3Timeouts {
-  /** One request may take so long, besides the time for its bytes. */
+  /** Time for one request, in addition to the time for its bytes. */
   readonly requestMs: number;
-  /** No request is tried again after so long. */
+  /** Time after which a request is not retried. */
   readonly retryMs: number;
 }
 
 /** An object in a listing. */
 export interface ListedObject {
-  /** Below the prefix. */
+  /** Path below the prefix. */
   readonly key: string;
   readonly size: number;
   readonly etag: string;
 }
 
-/** What an upload came to: `taken` if its condition did not hold. */
+/** Result of an upload. `taken` if its condition failed. */
 export type UploadResult =
   | { readonly outcome: "stored"; readonly etag: string }
   | {
       readonly outcome: "taken";
-      /** Whether an earlier try may have been the cause. */ readonly isOwn: boolean;
+      /** Whether an earlier attempt of this upload may have created the object. */ readonly isOwn: boolean;
     };
 
-/** What is to be uploaded, and when. */
+/** Content type, condition and body of an upload. */
 export interface UploadOptions {
   readonly type?: string;
-  /** `new`: only if there is no such object; an ETag: only in its place. Default: in any case. */
+  /**
+   * `new`: only if no such object exists. An ETag: only in place of that version. Default: always.
+   */
   readonly condition?: "new" | { readonly etag: string };
-  /** Called once, whose body is sent as it comes; it cannot be tried again. */
+  /** Body that is sent while the frame arrives. Such an upload cannot be retried. */
   readonly stream?: { readonly size: number; readonly body: ReadableStream<Uint8Array> };
   readonly signal?: AbortSignal;
 }
 
-/** What is sent with a request. */
+/** Headers, body and abort signal of a request. */
 interface S3Request {
   readonly headers?: Record<string, string>;
   readonly body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
@@ -61,35 +63,38 @@ interface S3Request {
 
 const defaultTimeouts: S3Timeouts = { requestMs: 5000, retryMs: 9000 };
 
-/** Bytes a millisecond that a link has at least: 1 MB/s. */
+/** Slowest expected transfer, in bytes per millisecond: 1 MB/s. */
 const minBytesPerMs = 1000;
 
-/** Requests with fewer bytes that begin within so many milliseconds share a deadline. */
+/** Smaller requests share a deadline if they start within this many milliseconds. */
 const smallRequestBytes = 500_000;
 const sharedDeadlineMs = 200;
 
-/** Pauses between tries begin with so many milliseconds, double, and end there. */
+/** First and longest pause between retries, in milliseconds. Pauses double. */
 const retryPauseMs = { first: 100, max: 2000 } as const;
 
 const secureEndpoint = /^https:|^http:\/\/(?:127(?:\.\d+){3}|localhost|\[::1\])(?::\d+)?$/i;
 
-/** An object whose size is not known is hardly larger: so many bytes are waited for. */
+/** Assumed size of an object of unknown size, in bytes. It sets the deadline of the request. */
 const defaultObjectBytes = 64 << 20;
 
-/** S3 keys have at most so many bytes. */
+/** Longest key that S3 allows, in bytes. */
 export const maxKeyBytes = 1024;
 
 export class S3 {
-  /** `s3://BUCKET/PREFIX`, for people. */
+  /** `s3://BUCKET/PREFIX`, for messages. */
   readonly location: string;
-  /** Whether bytes cannot be changed on their way unseen: it is encrypted, or leads to no other machine. */
+  /**
+   * Whether bytes cannot change in transit unnoticed: the connection uses TLS or stays on this
+   * machine.
+   */
   readonly isSecureTransport: boolean;
   readonly #client: Bun.S3Client;
   readonly #bucketLocation: BucketLocation;
   readonly #timeouts: S3Timeouts;
   readonly #closing = new AbortController();
   #sharedDeadline: { since: number; signal: AbortSignal } | undefined;
-  /** Radosgw before version 18 wants the ETag of If-Match without its quotes. */
+  /** Radosgw before version 18 expects the ETag of If-Match without quotes. */
   #sendsBareEtag = false;
 
   constructor(bucketLocation: BucketLocation, timeouts: S3Timeouts = defaultTimeouts) {
@@ -109,7 +114,7 @@ export class S3 {
     });
   }
 
-  /** Bytes that the key of an object at `path` has. */
+  /** Returns the length of the key of `path`, in bytes. */
   keyByteLength(path: string): number {
     return new TextEncoder().encode(this.#key(path)).length;
   }
@@ -121,7 +126,7 @@ export class S3 {
   /**
    * Stores an object.
    *
-   * @throws {FramesError} `store` if it is not known to be there
+   * @throws {FramesError} `store` if it is not known to be stored
    */
   async put(path: string, bytes: Uint8Array, options: UploadOptions = {}): Promise<UploadResult> {
     const { type = "application/octet-stream", condition, stream, signal } = options;
@@ -134,7 +139,7 @@ export class S3 {
       if (stream !== undefined) headers["Content-Length"] = String(size);
       attempts++;
       const body = stream?.body ?? (bytes as Uint8Array<ArrayBuffer>);
-      // What comes as it is captured is watched by whoever sends it.
+      // For a streamed body the caller passes a signal and detects stalls itself.
       const response = await this.#fetch("PUT", path, { headers, body, signal }, size);
       if (response.status === 412) {
         await response.body?.cancel();
@@ -160,7 +165,10 @@ export class S3 {
     );
   }
 
-  /** If the object is what was to be replaced all the same, the engine reads If-Match in the other way. */
+  /**
+   * Retries with an unquoted ETag if the object still has the ETag that was to be replaced. Its
+   * engine then expects If-Match without quotes.
+   */
   async #retryWithBareEtag(
     path: string,
     etag: string,
@@ -177,9 +185,9 @@ export class S3 {
   }
 
   /**
-   * The answer with an object's bytes, or nothing if there is no such object.
+   * Returns the response with an object's bytes, or undefined if the object does not exist.
    *
-   * @param size of it, which decides how long reading it may take
+   * @param size expected bytes, which set the deadline for reading
    * @throws {FramesError} `store`
    */
   async get(path: string, size = defaultObjectBytes): Promise<Response | undefined> {
@@ -191,12 +199,16 @@ export class S3 {
     });
   }
 
-  /** An object, read when it is asked for its bytes. */
+  /** Returns a blob that is read on demand. */
   blob(path: string): Blob {
     return this.#client.file(this.#key(path));
   }
 
-  /** All bytes of an object that is not large. */
+  /**
+   * Returns all bytes of a small object, or undefined if it does not exist.
+   *
+   * @throws {FramesError} `store`
+   */
   async bytes(path: string): Promise<Uint8Array | undefined> {
     return this.#withRetries(`read ${path}`, async () => {
       const response = await this.#fetch("GET", path, {}, defaultObjectBytes);
@@ -206,7 +218,11 @@ export class S3 {
     });
   }
 
-  /** Size and ETag of an object, or nothing if there is none. */
+  /**
+   * Returns size and ETag of an object, or undefined if it does not exist.
+   *
+   * @throws {FramesError} `store`
+   */
   async head(path: string): Promise<Omit<ListedObject, "key"> | undefined> {
     return this.#withRetries(`read ${path}`, async () => {
       const response = await this.#fetch("HEAD", path, {}, 0);
@@ -217,7 +233,11 @@ export class S3 {
     });
   }
 
-  /** Removes an object, if it is there. */
+  /**
+   * Removes an object. Succeeds if it does not exist.
+   *
+   * @throws {FramesError} `store`
+   */
   async remove(path: string): Promise<void> {
     await this.#withRetries(`remove ${path}`, async () => {
       const response = await this.#fetch("DELETE", path, {}, 0);
@@ -226,7 +246,11 @@ export class S3 {
     });
   }
 
-  /** The objects whose paths begin so, in the order of their keys, a thousand at a time. */
+  /**
+   * Yields objects whose paths have this prefix, sorted by key, in pages of at most 1,000.
+   *
+   * @throws {FramesError} `store`
+   */
   async *list(pathPrefix: string): AsyncGenerator<ListedObject[], void> {
     let continuationToken: string | undefined;
     do {
@@ -241,7 +265,7 @@ export class S3 {
     } while (continuationToken !== undefined);
   }
 
-  /** Bun's own call has no deadline. */
+  /** Requests one page of a listing with a deadline, because Bun's `list` has none. */
   async #page(pathPrefix: string, continuationToken: string | undefined) {
     let timer: Timer | undefined;
     const timeout = new Promise<never>((_, reject) => {
@@ -261,7 +285,7 @@ export class S3 {
     }
   }
 
-  /** Ends what is under way. */
+  /** Aborts all requests in progress. */
   close(): void {
     this.#closing.abort();
   }
@@ -282,7 +306,10 @@ export class S3 {
     });
   }
 
-  /** Ends a request with so many bytes in time, and all when this is closed; small ones that begin together, together. */
+  /**
+   * Returns a signal that aborts a request at its deadline, or when the client is closed. Small
+   * requests that start together share one signal.
+   */
   #deadlineSignal(size: number): AbortSignal {
     const { requestMs } = this.#timeouts;
     if (size > smallRequestBytes) return this.#timeoutSignal(requestMs + size / minBytesPerMs);
@@ -302,7 +329,10 @@ export class S3 {
     return /<Code>NoSuchBucket<\/Code>/.test(await response.clone().text());
   }
 
-  /** @throws what `#patiently` takes for passing or not */
+  /**
+   * @throws {TransientError} if a retry may succeed
+   * @throws {FramesError} `store` otherwise
+   */
   async #checkStatus(response: Response, operation: string): Promise<void> {
     const { status } = response;
     if (status >= 200 && status < 300) return;
@@ -323,7 +353,12 @@ export class S3 {
     return new FramesError("store", `Cannot ${verb} ${location} at ${endpoint}: ${reason}`);
   }
 
-  /** Tries again what may pass, after pauses that differ from one client to the next. */
+  /**
+   * Retries `act` on transient errors. Pauses are randomized, so that clients do not retry
+   * together.
+   *
+   * @throws {FramesError} `store`, or `stopping` after `close`
+   */
   async #withRetries<T>(
     operation: string,
     act: () => Promise<T>,
@@ -353,7 +388,7 @@ export class S3 {
   }
 }
 
-/** What another try may not meet. */
+/** An error that a retry may not meet. */
 class TransientError extends Error {}
 
 function reasonOf(error: unknown): string {
@@ -365,12 +400,12 @@ function reasonOf(error: unknown): string {
   return code === undefined ? systemSentence(error) : sentenceOf(code, systemSentence(error));
 }
 
-/** An ETag without its quotes. */
+/** Returns an ETag without quotes and without the mark of a weak one. */
 function unquoteEtag(etag: string): string {
   return etag.replace(/^(?:W\/)?"(.*)"$/, "$1");
 }
 
-/** Codes that go away by themselves. */
+/** S3 error codes that a retry may not meet. */
 const transientCodes = new Set([
   "RequestTimeout",
   "SlowDown",
@@ -378,7 +413,7 @@ const transientCodes = new Set([
   "ServiceUnavailable",
 ]);
 
-/** What engines say, for people. */
+/** Messages for S3 error codes. */
 const errorSentences: Record<string, string> = {
   NoSuchBucket: "there is no such bucket: make it first",
   InvalidAccessKeyId: "the access key is not known there: check AWS_ACCESS_KEY_ID",

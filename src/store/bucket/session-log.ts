@@ -1,6 +1,7 @@
 /**
- * The journal of one session in a bucket: a chain of links, each created only if nobody has created it before.
- * Whoever creates the next one holds the session; who finds it taken by another has lost it.
+ * Journal of one session in a bucket: a sequence of numbered log objects (BUCKET.md, section 5).
+ * Each is created only if it does not exist. Creating the next object acquires the session. If it
+ * already exists, another node has taken over.
  */
 import { type ErrorName, FramesError } from "../../errors.ts";
 import { logObjectPath, type LogSync } from "./log-sync.ts";
@@ -14,23 +15,23 @@ import {
 import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";
 
-/** When a link is written, in milliseconds; or when it has enough. */
+/** When a log object is written: after a time, or at a size. */
 export interface BatchPolicy {
-  /** So long after its first entry at the latest. */
+  /** Longest delay after the first entry, in milliseconds. */
   readonly maxDelayMs: number;
-  /** Earlier if nothing more came for so long. */
+  /** Delay after the last entry, in milliseconds. A new entry restarts it. */
   readonly lingerMs: number;
   readonly maxEntries: number;
   /** Bytes of the frames that wait for their receipt. */
   readonly maxBytes: number;
 }
 
-/** What chains share. */
+/** Parts of the store that all session logs share. */
 export interface SessionLogContext {
   readonly s3: S3;
   readonly localIndex: LocalIndex;
   readonly logSync: LogSync;
-  /** Name of this process. */
+  /** Id of this process. */
   readonly node: string;
   readonly batchPolicy: BatchPolicy;
 }
@@ -41,10 +42,10 @@ interface PendingEntry {
   reject(error: unknown): void;
 }
 
-/** Errors after which a chain is of no more use here. */
+/** Errors after which this process must not use the session log any more. */
 const fatalErrors: ReadonlySet<ErrorName> = new Set(["superseded", "stolen-session"]);
 
-/** Others may go on with a chain so often while it is taken over. */
+/** Attempts to acquire a session while other nodes add log objects to it. */
 const maxTakeoverAttempts = 100;
 
 export class SessionLog {
@@ -52,14 +53,14 @@ export class SessionLog {
   readonly #context: SessionLogContext;
   #pending: PendingEntry[] = [];
   #pendingBytes = 0;
-  /** Frames that will be added. */
+  /** Uploads in progress that will add an entry. */
   #uploadCount = 0;
   #isUrgent = false;
   #firstPendingAt = 0;
   #lastAddedAt = performance.now();
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> | undefined;
-  /** Number of the last link, if this node wrote it, and its ETag. */
+  /** Number of the last log object if this node owns the session, and its ETag if known. */
   #lastNumber: number | undefined;
   #lastEtag: string | undefined;
   #failure: FramesError | undefined;
@@ -69,45 +70,46 @@ export class SessionLog {
     this.#context = context;
   }
 
-  /** Whether another node has gone on with it: it is then of no more use here. */
+  /** Whether this node has lost the session. The log then rejects all entries. */
   get hasFailed(): boolean {
     return this.#failure !== undefined;
   }
 
-  /** For how long nothing came, in milliseconds; 0 while something waits. */
+  /** Milliseconds since the last entry. 0 while entries wait. */
   get idleMs(): number {
     if (this.#pending.length > 0 || this.#writing !== undefined) return 0;
     return performance.now() - this.#lastAddedAt;
   }
 
-  /** Number of the last link, if this node holds the chain. */
+  /** Number of the last log object, or undefined if this node does not own the session. */
   get lastNumber(): number | undefined {
     return this.#lastNumber;
   }
 
-  /** Begins something that adds an entry, if all goes well. */
+  /** Announces an upload that adds an entry on success. */
   beginUpload(): void {
     this.#uploadCount++;
     this.#isUrgent = false;
   }
 
-  /** It has ended. */
+  /** Ends an announced upload, whether or not it succeeded. */
   endUpload(): void {
     this.#uploadCount--;
     this.#maybeFlush();
   }
 
-  /** Nothing more is to be waited for than what has begun. */
+  /** Writes the log object as soon as all announced uploads have ended. */
   flushSoon(): void {
     this.#isUrgent = true;
     this.#maybeFlush();
   }
 
   /**
-   * Records an entry.
+   * Adds an entry to the next log object.
    *
-   * @param bytes of a frame that waits for its receipt
-   * @returns what is settled when its link is written
+   * @param bytes size of a frame that waits for its receipt
+   * @returns resolves when the log object is written; rejects with `store`, `superseded` or
+   * `stolen-session`
    */
   add(entry: LogEntry, bytes = 0): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
@@ -120,7 +122,7 @@ export class SessionLog {
     return promise;
   }
 
-  /** Writes what waits, if it is time. */
+  /** Writes the waiting entries if a limit is reached, else sets a timer. */
   #maybeFlush(): void {
     if (this.#writing !== undefined || this.#pending.length === 0) return;
     const { maxDelayMs, lingerMs, maxEntries, maxBytes } = this.#context.batchPolicy;
@@ -136,7 +138,7 @@ export class SessionLog {
     }, delayMs);
   }
 
-  /** Writes all that waits now. */
+  /** Writes all waiting entries. */
   async finish(): Promise<void> {
     while (this.#writing !== undefined || this.#pending.length > 0) {
       await (this.#writing ?? this.#write());
@@ -192,7 +194,8 @@ export class SessionLog {
       this.#setLast(number, upload.outcome === "stored" ? upload.etag : undefined);
       logSync.markRead(path);
       await logSync.apply(entries.map((entry) => ({ header, entry })));
-      // What they say is said now where it belongs; that they lie about is no harm.
+      // Their entries are now in the object with the right number. A stray object that remains does
+      // no harm.
       for (const path of strayPaths) void s3.remove(path).catch(() => {});
       return;
     }
@@ -200,7 +203,8 @@ export class SessionLog {
   }
 
   /**
-   * Whoever knows the id of a session has not its key yet.
+   * Checks that the session's known key is the key of these entries. Knowing the id of a session
+   * must not be enough to take it over.
    *
    * @throws {FramesError} `stolen-session`
    */
@@ -212,10 +216,10 @@ export class SessionLog {
   }
 
   /**
-   * What has the link's name: this very link, written by a try whose answer was lost, or something else that
-   * the next link comes after.
+   * Returns whether the existing object is this very one, written by an attempt whose response was
+   * lost. Otherwise its entries are applied, and the next number must be tried.
    *
-   * @throws {FramesError} `superseded`
+   * @throws {FramesError} `superseded` if another node took the session over
    */
   async #isOwnObject(path: string, bytes: Uint8Array): Promise<boolean> {
     const { s3, logSync, node } = this.#context;
@@ -229,7 +233,8 @@ export class SessionLog {
     for await (const batch of decodeEntries(path, found)) decoded.push(...batch);
     await logSync.apply(decoded);
     logSync.markRead(path);
-    // Who only merges what was left takes no session over, and neither did an earlier try of our own.
+    // An object without entries only merges what was left, and so takes over nothing. An object of
+    // this node is an earlier attempt.
     const isFromOtherNode = decoded.some(
       ({ header, entry }) => entry !== undefined && header.node !== node,
     );
@@ -240,14 +245,15 @@ export class SessionLog {
   }
 
   /**
-   * Whether the link that was just created is the first of its number: links are removed from the first on, and
-   * only when a segment has them.
+   * Returns whether the created object is the first with its number. Log objects are removed in
+   * order and only after a merge, so a number may be free because its object was merged.
    */
   async #isNextInLog(number: number): Promise<boolean> {
     const { s3, localIndex, logSync } = this.#context;
     if (this.#lastEtag !== undefined) {
       const previous = await s3.head(logObjectPath(this.session, number - 1));
-      // Not just any: somebody may have begun where it was.
+      // The ETag must match, because another node may have created an object with the number of a
+      // merged one.
       if (previous?.etag === this.#lastEtag) return true;
     }
     if (!(await logSync.syncSegments())) await logSync.sync();
@@ -260,9 +266,9 @@ export class SessionLog {
   }
 
   /**
-   * Others have gone on with the chain, and merged it.
+   * Gives up the session after other nodes have extended and merged its log.
    *
-   * @throws {FramesError} `store` if this node held it
+   * @throws {FramesError} `store` if this node owned the session
    */
   #onTakenOver(number: number): void {
     const wasOwner = this.#lastNumber !== undefined;
@@ -273,7 +279,7 @@ export class SessionLog {
   }
 }
 
-/** Accounts of numbers that follow each other become one. */
+/** Joins account entries with consecutive numbers. */
 function mergeAccounts(entries: readonly LogEntry[]): LogEntry[] {
   const result: LogEntry[] = [];
   for (const entry of entries) {

@@ -1,23 +1,25 @@
 /**
- * Frames on their way into a bucket: many at a time, and no more bytes of them in memory than there is room
- * for. Small ones are held until they are whole; large ones go on as they come, all but their last bytes.
+ * Limits the uploads to a bucket and the memory they use. Small frames are buffered until they are
+ * complete. Large frames are streamed, except for their last chunk.
  */
 import { FramesError } from "../../errors.ts";
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
 
-/** Larger frames are sent on as they come. */
+/** Larger frames are streamed, in bytes. */
 export const maxBufferedFrameBytes = 8 << 20;
 
-/** Objects that are written at the same time. */
+/** Objects written concurrently. */
 const maxConcurrentUploads = 32;
 
-/** With more bytes under way nothing more is read from senders; they read on when it is half of that. */
+/**
+ * Bytes in progress above which the server stops reading from senders. It resumes at half of this.
+ */
 const maxInFlightBytes = 24 << 20;
 
-/** With more bytes of unfinished frames in memory, others are sent on as they come, like large ones. */
+/** Bytes of incomplete frames in memory above which further frames are streamed. */
 const maxUnfinishedBytes = 64 << 20;
 
-/** An engine that takes nothing for so long, in milliseconds, has stopped. */
+/** Time without progress after which an upload is aborted, in milliseconds. */
 const stallTimeoutMs = 12_000;
 
 export class UploadPool {
@@ -34,7 +36,7 @@ export class UploadPool {
     this.#s3 = s3;
   }
 
-  /** Whether another frame of this size may be held in memory until it is whole; then it is charged. */
+  /** Reserves memory for an incomplete frame. Returns false if the frame must be streamed. */
   reserve(size: number): boolean {
     if (size > maxBufferedFrameBytes || this.#unfinishedBytes + size > maxUnfinishedBytes)
       return false;
@@ -42,12 +44,15 @@ export class UploadPool {
     return true;
   }
 
-  /** It is whole, or will never be. */
+  /** Releases the memory of a frame that is complete or discarded. */
   release(size: number): void {
     this.#unfinishedBytes -= size;
   }
 
-  /** Nothing while there is room; else what is settled when there is some again. */
+  /**
+   * Returns undefined while there is capacity, else a promise that resolves when there is some
+   * again.
+   */
   waitForCapacity(): Promise<void> | undefined {
     if (this.#capacity === undefined && this.#inFlightBytes > maxInFlightBytes) {
       this.#capacity = Promise.withResolvers<void>();
@@ -55,7 +60,7 @@ export class UploadPool {
     return this.#capacity?.promise;
   }
 
-  /** So many bytes more, or less, are under way. */
+  /** Adds bytes in progress, or subtracts them if negative. */
   addInFlight(bytes: number): void {
     this.#inFlightBytes += bytes;
     if (this.#capacity === undefined || this.#inFlightBytes > maxInFlightBytes / 2) return;
@@ -63,12 +68,12 @@ export class UploadPool {
     this.#capacity = undefined;
   }
 
-  /** Stores a frame, when it is its turn. */
+  /** Stores a frame when an upload slot is free. */
   async put(path: string, bytes: Uint8Array, options: UploadOptions): Promise<UploadResult> {
     return this.runLimited(() => this.#s3.put(path, bytes, options));
   }
 
-  /** Does something with the bucket, when it is its turn. */
+  /** Runs `act` when an upload slot is free. */
   async runLimited<T>(act: () => Promise<T>): Promise<T> {
     if (this.#activeCount >= maxConcurrentUploads)
       await new Promise<void>((resolve) => this.#queue.push(resolve));
@@ -83,28 +88,31 @@ export class UploadPool {
     }
   }
 
-  /** Settled when nothing is under way. */
+  /** Resolves when no upload is in progress. */
   async whenIdle(): Promise<void> {
     if (this.#activeCount > 0)
       await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
   }
 }
 
-/** Sizes of the memory that frames are gathered in are multiples of an eighth of the next power of two. */
+/**
+ * Rounds a size up to a multiple of an eighth of the next power of two, so that buffers can be
+ * reused.
+ */
 function capacityFor(size: number): number {
   const granule = Math.max(4096, 2 ** Math.ceil(Math.log2(size + 1)) / 8);
   return Math.ceil(size / granule) * granule;
 }
 
-/** Bytes of memory that wait for the next frames. */
+/** Bytes of unused buffers that the pool keeps. */
 const maxPooledBytes = 16 << 20;
 
-/** Memory that is used again: fresh memory costs as much as copying into it. */
+/** Reuses buffers, because allocating memory costs as much as copying into it. */
 class BufferPool {
   readonly #free = new Map<number, ArrayBuffer[]>();
   #bytes = 0;
 
-  /** So many bytes, whatever is in them. */
+  /** Returns a buffer of `size` bytes with arbitrary content. */
   acquire(size: number): Uint8Array<ArrayBuffer> {
     const capacity = capacityFor(size);
     const buffer = this.#free.get(capacity)?.pop();
@@ -113,11 +121,11 @@ class BufferPool {
     return new Uint8Array(buffer, 0, size);
   }
 
-  /** They are needed no more. */
+  /** Returns a buffer to the pool. */
   release({ buffer }: Uint8Array<ArrayBuffer>): void {
     const capacity = buffer.byteLength;
     if (this.#bytes + capacity > maxPooledBytes) {
-      // Left to the garbage collector, many MB of it lie about.
+      // Frees the memory now. The garbage collector would leave many MB of it unfreed.
       buffer.transfer(0);
       return;
     }
@@ -128,7 +136,10 @@ class BufferPool {
   }
 }
 
-/** A frame that is sent on as it comes. Its end is held back until it is known to be whole. */
+/**
+ * Upload of a frame while it arrives. The last chunk is sent only after `finish`, so that the
+ * engine stores no incomplete frame.
+ */
 export class StreamUpload {
   readonly #pool: UploadPool;
   readonly #abort = new AbortController();
@@ -139,11 +150,17 @@ export class StreamUpload {
   #isPullPending = false;
   #isEnded = false;
   #isClosed = false;
-  /** When the engine took something, or had nothing to wait for. */
+  /**
+   * Time when the engine last took data, by `performance.now`. Reset when data is queued after a
+   * pause.
+   */
   #progressAt = performance.now();
   readonly #stallTimer: NodeJS.Timeout;
 
-  /** @param prepare tells when it may begin, and on which condition; what comes before that is kept */
+  /**
+   * @param prepare resolves to the upload options when the upload may start; chunks are queued
+   * until then
+   */
   constructor(
     pool: UploadPool,
     s3: S3,
@@ -167,7 +184,7 @@ export class StreamUpload {
         return s3.put(path, new Uint8Array(), { ...options, ...streamOptions });
       })
       .finally(() => this.#close());
-    // Whoever finishes the frame hears of it.
+    // The caller of `finish` receives the error.
     this.upload.catch(() => {});
   }
 
@@ -207,7 +224,7 @@ export class StreamUpload {
       this.#abort.abort();
   }
 
-  /** The frame is whole. */
+  /** Sends the last chunk, because the frame is complete. */
   finish(): Promise<UploadResult> {
     if (this.#lastChunk !== undefined) this.#enqueue(this.#lastChunk);
     this.#lastChunk = undefined;
@@ -216,7 +233,7 @@ export class StreamUpload {
     return this.upload;
   }
 
-  /** It never will be: the engine discards what is shorter than was said. */
+  /** Aborts the upload. The engine discards a body shorter than the declared length. */
   abort(): void {
     this.#abort.abort(new FramesError("stopped"));
     this.#close();
