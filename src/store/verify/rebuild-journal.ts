@@ -1,4 +1,4 @@
-/** Makes a new journal of what can be read of a malformed one, and of the frames themselves. */
+/** Rebuilds a malformed journal from its readable rows and from the files of the store. */
 import { Database } from "bun:sqlite";
 import { copyFileSync, existsSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -9,15 +9,18 @@ import { frameColumns, type FrameRow, isMalformed, journalPath } from "../journa
 import { readCopiedStream } from "../directory/copied-stream.ts";
 import { listFrameFiles, framePath, relativePath } from "../paths.ts";
 
-/** Session of frames whose own nobody knows any more. */
+/** Session id for frames whose session is unknown. */
 const unknownSession = "0".repeat(32);
 
-/** Rows that are committed at a time. */
+/** Rows per commit. */
 const commitBatchSize = 10_000;
 
 /**
- * Puts a new journal in the place of a malformed one, which is kept in `.frames/damaged`. The store
- * must be locked. Returns the number of its rows.
+ * Replaces a malformed journal with a rebuilt one, and saves the old one in `.frames/damaged`. The
+ * caller must hold the lock of the store.
+ *
+ * @returns the number of rows in the rebuilt journal
+ * @throws {FramesError} `store` if the new journal cannot be written
  */
 export function rebuildJournal(root: string): number {
   const path = journalPath(root);
@@ -48,12 +51,12 @@ export function rebuildJournal(root: string): number {
   journal.close();
   backUpJournal(root, path);
   for (const suffix of ["-wal", "-shm"]) rmSync(path + suffix, { force: true });
-  // Should this be killed, there is the old one or the new one.
+  // The rename is atomic, so a killed process leaves either the old journal or the new one.
   renameSync(newPath, path);
   return rows;
 }
 
-/** What is known of frames that have no rows any more, as far as it can be read. */
+/** Copies the readable rows of other tables: accounted numbers, removed frames and properties. */
 function copyAuxiliaryTables(path: string, newPath: string): void {
   const database = new Database(newPath);
   const copy = (table: string, columns: string, condition = "TRUE") => {
@@ -70,12 +73,13 @@ function copyAuxiliaryTables(path: string, newPath: string): void {
   };
   copy("accounted", "stream, source, session, first, last, at");
   copy("removed", "path, bytes, crc32, captured");
-  // The rows are numbered anew; how far a copy was may be true no more.
+  // Rows get new ids, so `numbering` is not copied. The cursor of a copy may be wrong and is
+  // dropped too.
   copy("properties", "name, value", "name IN ('identity', 'copy')");
   database.close();
 }
 
-/** What a file itself tells of a frame. */
+/** Creates a row from the file of a frame. The modification time becomes the capture time. */
 function rowFromFile(
   root: string,
   copied: string | undefined,
@@ -104,7 +108,10 @@ function rowFromFile(
   };
 }
 
-/** The rows that can still be read: from the first on, and where that fails from the last back. */
+/**
+ * Yields the readable rows. Reads from the first row on, and after an error also from the last row
+ * back.
+ */
 function* readableRows(path: string): Generator<FrameRow> {
   for (const order of ["ASC", "DESC"]) {
     const rows = readRows<Record<keyof FrameRow, never>>(
@@ -136,7 +143,7 @@ function* readableLosses(path: string): Generator<RecoveredLossRow> {
     if (row !== "end") yield row;
 }
 
-/** The rows of an answer up to where the journal is damaged; `end` after the last. */
+/** Yields the rows of a query up to the first damaged one, and `end` if all were read. */
 function* readRows<Row>(path: string, query: string): Generator<Row | "end"> {
   let database: Database | undefined;
   try {
@@ -144,14 +151,14 @@ function* readRows<Row>(path: string, query: string): Generator<Row | "end"> {
     yield* database.query<Row, []>(query).safeIntegers(true).iterate();
     yield "end";
   } catch (error) {
-    // That is why there is to be a new journal: what cannot be read is made up for by the frames.
+    // Damage is expected here. Frames whose rows are unreadable are found by their files.
     if (!isMalformed(error) && systemCode(error) !== "SQLITE_ERROR") throw error;
   } finally {
     database?.close();
   }
 }
 
-/** Keeps the malformed journal, for whoever wants to look into it. */
+/** Copies the malformed journal to `.frames/damaged`, for later analysis. */
 function backUpJournal(root: string, path: string): void {
   const damagedFolder = join(root, ".frames", "damaged");
   mkdirSync(damagedFolder, { recursive: true });

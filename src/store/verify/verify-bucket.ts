@@ -1,4 +1,4 @@
-/** Holds the frames of a bucket against its journal. */
+/** Compares the frames of a bucket with its journal. */
 import { Database } from "bun:sqlite";
 import { crc32 } from "node:zlib";
 import { asFramesError } from "../../errors.ts";
@@ -22,14 +22,15 @@ interface ReportedLossRow {
   readonly reason: string;
 }
 
-/** Frames that are read at the same time. */
+/** Objects read concurrently. */
 const maxConcurrentReads = 16;
 
-/** Rows that are fetched at a time. */
+/** Rows per query. */
 const rowBatchSize = 1000;
 
 /**
- * Verifies the store in a bucket, beside the nodes that serve it: reads every frame.
+ * Verifies the store in a bucket by reading every frame. Nodes may serve the bucket at the same
+ * time.
  *
  * @throws {FramesError} `missing` if there is no store, `store` if it cannot be read
  */
@@ -56,11 +57,11 @@ class BucketVerifier {
   readonly #losses;
   readonly #options: VerifyOptions;
   readonly #counts = { missing: 0, damaged: 0, unknown: 0, lost: 0 };
-  /** A bit for each row whose object is there. */
+  /** One bit per row id, set if the object exists. */
   readonly #present: Uint8Array;
   readonly #lastId: number;
   readonly #total: number;
-  /** Objects without a row. */
+  /** Objects without a row at the time of the listing. */
   readonly #unknown: FramePath[] = [];
   #frames = 0;
   #bytes = 0;
@@ -118,7 +119,7 @@ class BucketVerifier {
     const frame = parseFramePath(key);
     const row = this.#find.get(frame.stream, frame.source, frame.name);
     if (row === null) return void this.#unknown.push(frame);
-    // It came while this was running.
+    // The frame was stored after the verification began.
     if (row.id > this.#lastId) return;
     this.#present[row.id >> 3]! |= 1 << (row.id & 7);
     this.#frames++;
@@ -133,7 +134,7 @@ class BucketVerifier {
     if (crc !== row.crc32) this.#report("damaged", row, key, "its bytes are not those that came");
   }
 
-  /** It was removed while this was running. */
+  /** Clears the bit of a frame whose object was removed during the verification. */
   #unmark({ id, bytes }: FrameIndexRow): void {
     this.#present[id >> 3]! &= ~(1 << (id & 7));
     this.#frames--;
@@ -154,7 +155,10 @@ class BucketVerifier {
     }
   }
 
-  /** A node writes a frame just before its row. */
+  /**
+   * Reports objects without a row. A node creates an object just before its row, so the journal is
+   * read again first.
+   */
   async #findUnknown(): Promise<void> {
     if (this.#unknown.length > 0) await this.#snapshot.refresh();
     for (const frame of this.#unknown) {
@@ -172,7 +176,7 @@ class BucketVerifier {
   }
 }
 
-/** `STREAM/NAME` or `STREAM/SOURCE/NAME`. */
+/** Parses `STREAM/NAME` or `STREAM/SOURCE/NAME`. */
 function parseFramePath(key: string): FramePath {
   const parts = key.split("/");
   const stream = parts[0]!;

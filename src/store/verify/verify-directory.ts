@@ -1,4 +1,4 @@
-/** Holds the frames of a store against its journal. */
+/** Compares the frames of a store in a directory with its journal. */
 import { Database } from "bun:sqlite";
 import { existsSync, lstatSync, mkdirSync, renameSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -20,43 +20,46 @@ import {
 import { forEachConcurrent } from "../../common/concurrency.ts";
 import { type FramePath, listFrameFiles, framePath, relativePath } from "../paths.ts";
 
-/** How to verify. */
+/** Options of a verification. */
 export interface VerifyOptions {
-  /** Set damaged frames aside and out of the journal, and make a new journal if it is malformed. */
+  /**
+   * Move damaged frames to `.frames/damaged` and delete their rows. Rebuild the journal if it is
+   * malformed.
+   */
   readonly repair?: boolean;
-  /** Frames that are not there were moved away. */
+  /** Do not report missing frames, because they were moved away on purpose. */
   readonly ignoreMissing?: boolean;
-  /** Is told of each thing that is wrong. */
+  /** Called for each problem. */
   readonly onFinding?: (finding: Finding) => void;
-  /** Is told now and then how far it is. */
+  /** Called regularly with the progress. */
   readonly onProgress?: (progress: VerifyProgress) => void;
 }
 
-/** Something that is wrong. */
+/** A problem that was found. */
 export interface Finding {
   readonly kind: "missing" | "damaged" | "unknown" | "lost";
   readonly stream: string;
   readonly source: string;
-  /** Path of the frame below the store, or the numbers that were lost. */
+  /** Path of the frame below the store, or the lost numbers of a source. */
   readonly what: string;
   readonly why: string;
 }
 
-/** How far verifying is. */
+/** Progress of a verification. */
 export interface VerifyProgress {
   readonly total: number;
   readonly frames: number;
   readonly bytes: number;
 }
 
-/** What was found. */
+/** Result of a verification. */
 export interface Verification extends VerifyProgress {
   readonly missing: number;
   readonly damaged: number;
   readonly unknown: number;
-  /** Frames that never came. */
+  /** Reports of lost numbers. One report may cover several numbers. */
   readonly lost: number;
-  /** Rows that a new journal was made of, if that was needed. */
+  /** Rows of the rebuilt journal. Undefined if it was not rebuilt. */
   readonly rebuilt: number | undefined;
 }
 
@@ -79,18 +82,19 @@ interface JournalLossRow {
   reason: string;
 }
 
-/** Frames that are read at the same time, and bytes of a large one at a time. */
+/** Files read concurrently, and bytes per read of a large file. */
 const maxConcurrentReads = 16;
 const chunkBytes = 1 << 20;
 
-/** Rows that are fetched at a time: a server may be writing the journal meanwhile. */
+/** Rows per query. Small pages keep read transactions short while a server writes the journal. */
 const rowBatchSize = 1000;
 
 /**
- * Verifies the store in `directory`, beside the server that serves it if nothing is to be repaired.
+ * Verifies the store in `directory`. A server may use the store at the same time, except with
+ * `repair`.
  *
  * @throws {FramesError} `missing` if there is no store, `store` if its journal cannot be read,
- * `locked` if it is to be repaired and served at the same time
+ * `locked` with `repair` while a server uses the store
  */
 export async function verify(
   directory: string,
@@ -126,18 +130,22 @@ export async function verify(
   }
 }
 
-/** Whether SQLite finds the journal in order. */
+/**
+ * Returns whether the journal is a valid database with the expected tables.
+ *
+ * @throws {FramesError} `store` if it cannot be read
+ */
 function checkJournal(path: string): boolean {
   let journal: Database | undefined;
   try {
-    // An empty file would be a new journal to SQLite.
+    // SQLite would accept an empty file as a new database.
     if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0) return false;
     journal = openReadOnly(path);
     const [result] = journal.query<{ quick_check: string }, []>("PRAGMA quick_check(1)").all();
     journal.query("SELECT 1 FROM losses LIMIT 1").get();
     return result?.quick_check === "ok";
   } catch (error) {
-    // A table that is not there cannot be read either.
+    // `SQLITE_ERROR` means that a table is missing.
     if (isMalformed(error) || systemCode(error) === "SQLITE_ERROR") return false;
     throw journalError("read", path, error);
   } finally {
@@ -150,7 +158,7 @@ class Verifier {
   readonly #journal: Database;
   readonly #options: VerifyOptions;
   readonly #counts = { missing: 0, damaged: 0, unknown: 0, lost: 0 };
-  /** The stream that the store is a copy of, if it is one. */
+  /** Stream that the store is a copy of, if it is one. */
   readonly #copiedStream: string | undefined;
   #hasRemovingTable: boolean | undefined;
   #total = 0;
@@ -209,7 +217,7 @@ class Verifier {
 
   async #verifyFrame(row: JournalRow): Promise<void> {
     let damage = await this.#findDamage(row);
-    // A server may just be replacing it: then it has another row by now.
+    // A server may have replaced the frame meanwhile. The frame then has another row.
     if (damage !== undefined && this.#isOutdated(row)) damage = undefined;
     if (damage === "gone" && this.#isBeingRemoved(row)) damage = undefined;
     this.#frames++;
@@ -228,7 +236,10 @@ class Verifier {
     return this.#journal.query("SELECT 1 FROM frames WHERE id = ?").get(id) === null;
   }
 
-  /** A server that removes old frames takes the file first, and may have been killed then. */
+  /**
+   * Returns whether retention has begun to remove the frame. It deletes the file before the row and
+   * may have been killed between.
+   */
   #isBeingRemoved({ id }: JournalRow): boolean {
     this.#hasRemovingTable ??= hasTable(this.#journal, "removing");
     if (!this.#hasRemovingTable) return false;
@@ -259,24 +270,30 @@ class Verifier {
     }
   }
 
-  /** Takes a damaged frame out of the store and the journal, so that the next send brings it. */
+  /**
+   * Moves a damaged frame out of the store and deletes its row, so that the sender can send it
+   * again.
+   *
+   * @returns the end of the message, with the new path
+   */
   #setAside(row: JournalRow, path: string): string {
     const aside = freePath(join(this.#root, ".frames", "damaged", path));
     mkdirSync(dirname(aside), { recursive: true });
     renameSync(join(this.#root, relativePath(path, this.#copiedStream)), aside);
     const at = BigInt(Date.now()) * 1_000_000n;
-    // It came, so its number is no gap.
+    // The number was received, so it must not become a gap.
     const writeAccount = new AccountedRanges(this.#journal).add(row, row.seq, row.seq, at);
     this.#journal.transaction(() => {
       writeAccount?.();
       this.#journal.query("DELETE FROM frames WHERE id = ?").run(row.id);
-      // A copy has to be gone through from the beginning to get it again.
+      // Without a cursor the next `frames receive` starts from the beginning and receives the frame
+      // again.
       this.#journal.query("DELETE FROM properties WHERE name = 'cursor'").run();
     })();
     return `; it is in ${aside} now`;
   }
 
-  /** Files that no row stands for. */
+  /** Reports files without a row. */
   #findUnknown(): void {
     const row = this.#journal.query<unknown, [string, string, string]>(
       "SELECT 1 FROM frames WHERE stream = ? AND source = ? AND name = ?",
@@ -286,7 +303,7 @@ class Verifier {
       if (row.get(frame.stream, frame.source, frame.name) === null) unknown.push(frame);
     }
     for (const frame of unknown) {
-      // A server gives a frame its name just before its row.
+      // A server renames a frame just before it commits the row, so check again.
       if (row.get(frame.stream, frame.source, frame.name) !== null) continue;
       const path = framePath(frame.stream, frame.source, frame.name);
       this.#report("unknown", frame, path, "it is not in the journal");
@@ -304,7 +321,7 @@ class Verifier {
   }
 }
 
-/** `path`, or if that is taken the next one with a number. */
+/** Returns `path`, or `path` with the first free number appended if it exists. */
 function freePath(path: string): string {
   let free = path;
   for (let number = 1; lstatSync(free, { throwIfNoEntry: false }) !== undefined; number++) {
@@ -313,7 +330,12 @@ function freePath(path: string): string {
   return free;
 }
 
-/** CRC-32 of a file of `size` bytes, read so that others can be read meanwhile. */
+/**
+ * Returns the CRC-32 of a file. Reads asynchronously in chunks, so that other files are read
+ * meanwhile.
+ *
+ * @param size of the file in bytes
+ */
 export async function streamChecksum(path: string, size: number): Promise<number> {
   const file = Bun.file(path);
   if (size <= chunkBytes) return crc32(await file.bytes());
