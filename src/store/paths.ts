@@ -54,8 +54,8 @@ function* listFolder(streamFolder: string, stream: string, folder: string): Gene
     if (name.startsWith(".") || name.endsWith(".tmp") || name.endsWith(".part")) continue;
     if (entry.isDirectory())
       yield* listFolder(streamFolder, stream, folder === "" ? name : `${folder}/${name}`);
-    // A source named like its stream has its frames directly in the stream's folder, so a subfolder
-    // of that name holds no frames.
+    // A source named like its stream has its frames directly in the stream's folder. A subfolder of
+    // that name holds no frames.
     else if (entry.isFile() && folder !== stream) yield { stream, source, name };
   }
 }

@@ -39,7 +39,8 @@ export type UploadResult =
   | { readonly outcome: "stored"; readonly etag: string }
   | {
       readonly outcome: "taken";
-      /** Whether an earlier attempt of this upload may have created the object. */ readonly isOwn: boolean;
+      /** Whether an earlier attempt of this upload may have created the object. */
+      readonly isOwn: boolean;
     };
 
 /** Content type, condition and body of an upload. */

@@ -245,8 +245,8 @@ export class SessionLog {
   }
 
   /**
-   * Returns whether the created object is the first with its number. Log objects are removed in
-   * order and only after a merge, so a number may be free because its object was merged.
+   * Returns whether the created object is the first with its number. The number of a merged object
+   * is free again, because log objects are removed in order after a merge.
    */
   async #isNextInLog(number: number): Promise<boolean> {
     const { s3, localIndex, logSync } = this.#context;

@@ -96,8 +96,8 @@ export class UploadPool {
 }
 
 /**
- * Rounds a size up to a multiple of an eighth of the next power of two, so that buffers can be
- * reused.
+ * Rounds a size up to a multiple of an eighth of the next power of two. Buffers of similar frames
+ * then have equal sizes and can be reused.
  */
 function capacityFor(size: number): number {
   const granule = Math.max(4096, 2 ** Math.ceil(Math.log2(size + 1)) / 8);

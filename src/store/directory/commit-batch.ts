@@ -142,8 +142,8 @@ export class CommitBatch {
    * @returns frames that must wait for another frame of the same name
    */
   async #placeBatch(batch: readonly PendingCommit[]): Promise<PendingCommit[]> {
-    // Flush the bytes before the rename, so that a final name never refers to a partial frame after
-    // a power cut.
+    // Flush the bytes before the rename. After a power cut a final name then never refers to a
+    // partial frame.
     const durable = batch.filter(({ file }) => file.destination.sourceInfo.durable === true);
     await wrapFsyncError(() => syncFiles(durable.map(({ file }) => file.path)));
     const { placed, postponed } = this.#placeEach(batch);

@@ -89,8 +89,9 @@ export class DirectoryStore implements FrameStore {
   /**
    * Opens a store, or creates it.
    *
-   * @throws {FramesError} `store` if it cannot be written, `locked` if another process serves it,
-   * `usage` if it is a copy of something else
+   * @throws {FramesError} `store` if it cannot be written
+   * @throws {FramesError} `locked` if another process serves it
+   * @throws {FramesError} `usage` if it is a copy of something else
    */
   constructor(directory: string, options: DirectoryStoreOptions) {
     this.location = resolve(directory);
@@ -229,8 +230,8 @@ export class DirectoryStore implements FrameStore {
   }
 
   /**
-   * Runs actions one after the other, because the frames of a later caller may be in the batch that
-   * is still being flushed.
+   * Runs actions one after the other. The frames of a later caller may be in the batch that is
+   * still being flushed.
    */
   #runExclusive<T>(act: () => Promise<T>): Promise<T> {
     const result = (this.#running ?? Promise.resolve()).then(act, act);
@@ -319,7 +320,7 @@ const maxCompareBytes = 64 << 20;
 
 /**
  * Checks that a store with folders still has its journal. With a new, empty journal every frame
- * would count as unknown, and frames that were moved away would be stored again.
+ * would count as unknown. Frames that were moved away would be stored again.
  *
  * @throws {FramesError} `store`
  */

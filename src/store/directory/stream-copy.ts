@@ -28,8 +28,7 @@ export class StreamCopy implements ReceiveTarget {
 
   /**
    * @param selection frames of the stream to copy
-   * @param isComplete whether the server sends all frames of the selection, so that a later run can
-   * resume at the cursor
+   * @param isComplete whether the server sends the whole selection, so that a later run can resume
    * @throws {FramesError} `usage` if the directory holds something else, or as `DirectoryStore`
    */
   constructor(directory: string, selection: FrameSelection, isComplete: boolean) {

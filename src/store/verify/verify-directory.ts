@@ -93,8 +93,8 @@ const rowBatchSize = 1000;
  * Verifies the store in `directory`. A server may use the store at the same time, except with
  * `repair`.
  *
- * @throws {FramesError} `missing` if there is no store, `store` if its journal cannot be read,
- * `locked` with `repair` while a server uses the store
+ * @throws {FramesError} `missing` if there is no store, `store` if its journal cannot be read
+ * @throws {FramesError} `locked` with `repair` while a server uses the store
  */
 export async function verify(
   directory: string,
