@@ -192,7 +192,7 @@ export class Retention {
     const nowNs = toNanoseconds(now);
     const cutoffNs = nowNs - toNanoseconds(this.#limit.milliseconds);
     // A clock that was wrong for a while leaves arrival times out of order. A frame counts as at
-    // least as young as any that arrived before it. A time in the future is ignored.
+    // least as young as every earlier arrival. A time in the future is ignored.
     this.#latestReceived ??= found.find(({ received }) => received <= nowNs)?.received;
     return ({ received }) => {
       const latestReceived = this.#latestReceived;
