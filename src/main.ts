@@ -10,8 +10,9 @@ import { help, overview } from "./cli/args/help.ts";
 import { keyCommand } from "./cli/key.ts";
 import { lsCommand } from "./cli/ls.ts";
 import { receiveCommand } from "./cli/receive.ts";
-import { sendCommand, type StopSignals } from "./cli/send.ts";
+import { sendCommand } from "./cli/send.ts";
 import { serveCommand } from "./cli/serve.ts";
+import type { StopSignals } from "./cli/stop-signals.ts";
 import { verifyCommand } from "./cli/verify.ts";
 import { chooseLogStyle } from "./cli/output/log-format.ts";
 import {

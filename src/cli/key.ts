@@ -1,4 +1,4 @@
-/** `frames key`, and what other commands take of keys. */
+/** `frames key`: shows, makes, saves, lists and removes keys. */
 import { createInterface } from "node:readline";
 import { Writable } from "node:stream";
 import { isatty } from "node:tty";
@@ -14,20 +14,6 @@ import {
 } from "../keys/key-file.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { print, printJson, type Terminal } from "./output/terminal.ts";
-
-/** What a command was given of keys: a secret is never the value of a flag, since `ps` shows these. */
-export function keyOptions(args: Arguments): {
-  key?: string;
-  keyFile?: string;
-  insecure: boolean;
-} {
-  const key = process.env["FRAMES_KEY"];
-  const keyFile = args.text("key-file");
-  return {
-    insecure: args.isOn("insecure"),
-    ...(keyFile !== undefined ? { keyFile } : key ? { key } : {}),
-  };
-}
 
 /** Bytes of standard input that are read for a key. */
 const maxInputLength = 4096;

@@ -3,12 +3,13 @@ import { FramesError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
 import { receive, receiveToCallback, type ReceiveOptions } from "../client/receive.ts";
 import type { Arguments } from "./args/arguments.ts";
-import { keyOptions } from "./key.ts";
+import { keyOptions } from "./args/key-options.ts";
+import { exitCodeOf } from "./output/exit-code.ts";
 import { StdoutFrames } from "./output/stdout-frames.ts";
 import { ReceiveOutput } from "./output/receive-output.ts";
-import { exitCodeOf, type OnReportRequest, type StopSignals } from "./send.ts";
 import { print, type Terminal } from "./output/terminal.ts";
 import { parseTime } from "./args/units.ts";
+import type { OnReportRequest, StopSignals } from "./stop-signals.ts";
 
 /**
  * Receives until there is nothing more, or it is told to stop.

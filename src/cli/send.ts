@@ -6,24 +6,17 @@ import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
 import { plan } from "../client/plan/plan.ts";
 import type { Plan } from "../client/plan/options.ts";
-import { sendPlan, type SendOptions, type SendSummary } from "../client/send.ts";
+import { sendPlan, type SendOptions } from "../client/send.ts";
 import { isMedia } from "../source/media/media.ts";
 import { DirectorySource } from "../source/files/directory-source.ts";
 import { checkPathPart, sourceFolderPath } from "../store/name-rules.ts";
 import type { Arguments } from "./args/arguments.ts";
-import { keyOptions } from "./key.ts";
+import { keyOptions } from "./args/key-options.ts";
+import { exitCodeOf } from "./output/exit-code.ts";
 import { SendOutput } from "./output/send-output.ts";
 import { printable, print, printJson, type Terminal } from "./output/terminal.ts";
 import { formatBytes, formatCount, parseTime } from "./args/units.ts";
-
-/** How a delivery is stopped: gently first, then at once. */
-export interface StopSignals {
-  readonly graceful: AbortSignal;
-  readonly immediate: AbortSignal;
-}
-
-/** Calls `tell` whenever a report is asked for (SIGUSR1). */
-export type OnReportRequest = (printReport: () => void) => void;
+import type { OnReportRequest, StopSignals } from "./stop-signals.ts";
 
 /**
  * Sends until everything is delivered or it is told to stop.
@@ -150,18 +143,6 @@ function conflictPolicy(args: Arguments): ConflictPolicy | undefined {
     "usage",
     `Cannot read ${args.label("on-conflict")}: expected fail, skip or replace, current value is ${JSON.stringify(text)}`,
   );
-}
-
-/** Exit status of what came to an end. */
-export function exitCodeOf(
-  summary: Pick<SendSummary, "interrupted" | "reasons"> & { readonly notRemoved?: number },
-): number {
-  if (summary.interrupted) return errors.interrupted.exitCode;
-  const reasons = Object.keys(summary.reasons);
-  if ((summary.notRemoved ?? 0) > 0) return errors["not-delivered"].exitCode;
-  if (reasons.length === 0) return 0;
-  const vanished = reasons.every((reason) => reason === "vanished");
-  return errors[vanished ? "vanished" : "not-delivered"].exitCode;
 }
 
 /** Says what would be sent, and what is known not to arrive. */

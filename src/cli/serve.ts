@@ -8,7 +8,7 @@ import { requiresKeys, requiresHttpKeys, serve, type ServeOptions } from "../ser
 import type { Server } from "../server/server-options.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./args/arguments.ts";
-import { keyOptions } from "./key.ts";
+import { keyOptions } from "./args/key-options.ts";
 import type { LogLevel } from "./output/log-format.ts";
 import { printLine, print, printJson, type Terminal } from "./output/terminal.ts";
 import { formatBytes, formatCount, parseRetention } from "./args/units.ts";

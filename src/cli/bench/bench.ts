@@ -4,7 +4,7 @@ import { parseAddress } from "../../net/address.ts";
 import { MachineBench, type Measurement, TempFolder, type Step } from "./machine.ts";
 import { linkFrameBytes, type LinkMeasurement, measureLink } from "./server.ts";
 import type { Arguments } from "../args/arguments.ts";
-import { keyOptions } from "../key.ts";
+import { keyOptions } from "../args/key-options.ts";
 import { print, printJson, type Terminal } from "../output/terminal.ts";
 import { formatBytes } from "../args/units.ts";
 
