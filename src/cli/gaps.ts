@@ -1,18 +1,26 @@
 /** `frames ls STREAM --gaps`: which numbers are missing, and why. */
 import { type ErrorName, errors } from "../errors.ts";
 import { type SequenceGap, readGaps } from "../store/journal/gaps.ts";
+import { type TableColumn, TablePrinter } from "./output/table.ts";
 import { printable, printJson, type Terminal } from "./output/terminal.ts";
 import { formatTime } from "./args/units.ts";
 
-/** Lines that are set into columns together: no more of them are kept in memory. */
-const rowBatchSize = 1000;
+/** Rows printed at a time, since a stream may have any number of gaps. */
+const batchSize = 1000;
 
 /** Characters of a session's id that tell it from others. */
 const sessionIdLength = 8;
 
 const neverArrived = "never came: the sender said nothing of them";
 
-const header = ["SOURCE", "SESSION", "NUMBERS", "FRAMES", "TIME", "REASON"];
+const columns: readonly TableColumn[] = [
+  { title: "SOURCE" },
+  { title: "SESSION" },
+  { title: "NUMBERS" },
+  { title: "FRAMES", align: "right" },
+  { title: "TIME" },
+  { title: "REASON" },
+];
 
 /** Lists the gaps of a stream, of which the store in `directory` has frames or losses. */
 export function listGaps(
@@ -21,15 +29,7 @@ export function listGaps(
   json: boolean,
   terminal: Terminal,
 ): void {
-  let rows = [header];
-  let widths: number[] | undefined;
-  const print = () => {
-    widths ??= header.map((_, column) =>
-      Math.max(...rows.map((row) => Bun.stringWidth(row[column]!))),
-    );
-    terminal.out(rows.map((row) => `${formatRow(row, widths!)}\n`).join(""));
-    rows = [];
-  };
+  const table = new TablePrinter(terminal, columns, { batchSize });
   let count = 0;
   for (const gap of readGaps(directory, stream)) {
     count++;
@@ -37,13 +37,14 @@ export function listGaps(
       printJson(terminal, gapJson(stream, gap));
       continue;
     }
-    rows.push(gapCells(gap));
-    if (rows.length === rowBatchSize) print();
+    table.addRow(gapCells(gap));
   }
   if (json) return;
   if (count === 0) {
     terminal.err(`${printable(stream)} has no gaps: no number is missing before the last\n`);
-  } else if (rows.length > 0) print();
+  } else {
+    table.flush();
+  }
 }
 
 function gapJson(stream: string, gap: SequenceGap): Record<string, unknown> {
@@ -70,14 +71,4 @@ function explain({ reason }: SequenceGap): string {
   return Object.hasOwn(errors, reason)
     ? `${reason}: ${errors[reason as ErrorName].sentence}`
     : reason;
-}
-
-function formatRow(row: readonly string[], widths: readonly number[]): string {
-  return row
-    .map((cell, column) => {
-      const space = " ".repeat(Math.max(0, widths[column]! - Bun.stringWidth(cell)));
-      return column === 3 ? space + cell : cell + space;
-    })
-    .join("  ")
-    .trimEnd();
 }

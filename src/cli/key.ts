@@ -13,6 +13,7 @@ import {
   removeKey,
 } from "../keys/key-file.ts";
 import type { Arguments } from "./args/arguments.ts";
+import { type TableColumn, TablePrinter } from "./output/table.ts";
 import { print, printJson, type Terminal } from "./output/terminal.ts";
 
 /** Bytes of standard input that are read for a key. */
@@ -140,6 +141,13 @@ async function readFirstLine(): Promise<string> {
   return text.slice(0, maxInputLength).split("\n", 1)[0]!;
 }
 
+const columns: readonly TableColumn[] = [
+  { title: "NAME" },
+  { title: "ROLE" },
+  { title: "STREAMS" },
+  { title: "ID" },
+];
+
 function listKeys(path: string, args: Arguments, terminal: Terminal): void {
   const entries = readKeys(path);
   if (args.isOn("json")) {
@@ -149,15 +157,7 @@ function listKeys(path: string, args: Arguments, terminal: Terminal): void {
     return;
   }
   if (entries.length === 0) return print(terminal, `No keys in ${path}: frames key makes one`);
-  const rows = [["NAME", "ROLE", "STREAMS", "ID"]];
-  for (const { name, role, streams, key } of entries) rows.push([name, role, streams, key.id]);
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  for (const row of rows) {
-    terminal.out(
-      `${row
-        .map((cell, column) => cell.padEnd(widths[column]!))
-        .join("  ")
-        .trimEnd()}\n`,
-    );
-  }
+  const table = new TablePrinter(terminal, columns, { widthOf: (cell) => cell.length });
+  for (const { name, role, streams, key } of entries) table.addRow([name, role, streams, key.id]);
+  table.flush();
 }

@@ -6,6 +6,7 @@ import { BucketSnapshot } from "../store/bucket/bucket-snapshot.ts";
 import { type SourceSummary, listSources } from "../store/journal/source-list.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { listGaps } from "./gaps.ts";
+import { type TableColumn, TablePrinter } from "./output/table.ts";
 import { printable, printJson, type Terminal } from "./output/terminal.ts";
 import { formatBytes, formatTime } from "./args/units.ts";
 
@@ -54,12 +55,21 @@ function listStore(
     terminal.err(`${printable(location)} holds no frames yet\n`);
     return 0;
   }
-  terminal.out(formatTable([header, ...summaries.map(sourceCells)]));
+  const table = new TablePrinter(terminal, columns);
+  for (const summary of summaries) table.addRow(sourceCells(summary));
+  table.flush();
   return 0;
 }
 
-const header = ["STREAM", "SOURCE", "FRAMES", "SIZE", "LOST", "FIRST CAPTURED", "LAST CAPTURED"];
-const rightAligned = new Set([2, 3, 4]);
+const columns: readonly TableColumn[] = [
+  { title: "STREAM" },
+  { title: "SOURCE" },
+  { title: "FRAMES", align: "right" },
+  { title: "SIZE", align: "right" },
+  { title: "LOST", align: "right" },
+  { title: "FIRST CAPTURED" },
+  { title: "LAST CAPTURED" },
+];
 
 function sourceCells(summary: SourceSummary): string[] {
   const { stream, source, frames, bytes, lost, firstCaptured, lastCaptured } = summary;
@@ -72,19 +82,4 @@ function sourceCells(summary: SourceSummary): string[] {
     firstCaptured === null ? "" : formatTime(firstCaptured),
     lastCaptured === null ? "" : formatTime(lastCaptured),
   ];
-}
-
-function formatTable(rows: string[][]): string {
-  const widths = header.map((_, column) =>
-    Math.max(...rows.map((row) => Bun.stringWidth(row[column]!))),
-  );
-  const line = (row: string[]) =>
-    row
-      .map((cell, column) => {
-        const space = " ".repeat(widths[column]! - Bun.stringWidth(cell));
-        return rightAligned.has(column) ? space + cell : cell + space;
-      })
-      .join("  ")
-      .trimEnd();
-  return rows.map((row) => `${line(row)}\n`).join("");
 }
