@@ -1,4 +1,4 @@
-/** Gives received frames to whoever takes them, one after the other, each of them once. */
+/** Receive target that passes frames to a callback, one at a time and each only once. */
 import { FramesError } from "../errors.ts";
 import type {
   FrameDescription,
@@ -10,28 +10,31 @@ import type {
   SourceStore,
 } from "../frame.ts";
 
-/** A frame that was received: whole, and its checksum verified. */
+/** A complete received frame, its checksum verified. */
 export interface ReceivedFrame {
   readonly bytes: Uint8Array;
   readonly source: string;
   /** Unique within session and source. */
   readonly sequence: number;
-  /** Of the sender that it came from. */
+  /** Session of the client that sent the frame to the server. */
   readonly session: string;
   /** Capture time in nanoseconds since 1970. */
   readonly captured: bigint;
   readonly name: string;
-  /** A JSON object as text, or nothing. */
+  /** A JSON object as text, or empty. */
   readonly metadata: string;
   readonly crc32: number;
-  /** Shape of a raw frame. */
+  /** Set for raw frames, whose bytes do not tell their shape. */
   readonly raw?: RawShape;
 }
 
-/** Bytes that wait to be taken, after which nothing more is read. */
+/** Bytes queued for the callback above which the connection stops reading. */
 const maxPendingBytes = 8 << 20;
 
-/** Frames since the last cursor that are remembered: the server tells one sooner. */
+/**
+ * Frames remembered at most. Exceeding this is a `protocol` error, because the server sends a
+ * CURSOR at least every 256 frames (SPEC section 9).
+ */
 const maxRecentFrames = 10_000;
 
 interface PendingFrame {
@@ -45,23 +48,24 @@ export class CallbackSink implements ReceiveTarget {
   readonly isDurable = false;
   readonly isPersistent = false;
   readonly #onFrame: (frame: ReceivedFrame) => Promise<void> | void;
-  /** Whether frames of several sources could not be told apart. */
+  /** Whether a second source is an error, because the output cannot tell sources apart. */
   readonly #isSingleSource: boolean;
   #source: string | undefined;
-  /** Tells the store that it comes from. */
+  /** Identity of the server's store (WELCOME); frames of another store must not be mixed in. */
   #identity: string | undefined;
   readonly #pending: PendingFrame[] = [];
   #pendingBytes = 0;
   #isDelivering = false;
   /**
-   * What has come since the cursor and may come again, and behind how many cursors it came: those of a connection
-   * that broke say nothing of it any more until it has come again.
+   * Frames received since the last saved cursor; the server may resend them after a reconnect.
+   * The value counts the cursors received before the frame. A reconnect sets it to infinity,
+   * because cursors of the new connection cover the frame only after it was resent.
    */
   readonly #recent = new Map<string, number>();
   #cursorCount = 0;
   #cursor: string | undefined;
 
-  /** @param onFrame is given the next frame when it has taken the one before */
+  /** @param onFrame called for one frame at a time; a returned promise delays the next call */
   constructor(onFrame: (frame: ReceivedFrame) => Promise<void> | void, isSingleSource: boolean) {
     this.#onFrame = onFrame;
     this.#isSingleSource = isSingleSource;

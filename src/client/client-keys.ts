@@ -1,23 +1,24 @@
-/** Which keys a client proves to a server. */
+/** Chooses the keys that a client proves to a server. */
 import type { ClientKeys } from "./reconnect.ts";
 import { Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import { defaultKeyFile, readKeys } from "../keys/key-file.ts";
 import { type Address, formatAddress, isLoopback } from "../net/address.ts";
 
-/** What a client was given of keys. */
+/** Keys from the caller's options. */
 export interface KeyOptions {
-  /** A key as text, which the server must ask for and prove too. */
+  /** A key as text. The server must require it, and prove that it has the same key. */
   readonly key?: string;
-  /** Likewise the keys in a file, tried in order. */
+  /** Path of a key file; its keys are tried in order, each under the same rule as `key`. */
   readonly keyFile?: string;
-  /** Without encryption, with a server that lets anyone in. */
+  /** Connects without key or encryption, to a server that requires no key. */
   readonly insecure?: boolean;
 }
 
 /**
- * How this server is spoken to. A key that is given is demanded of it; one that merely lies about is for
- * other machines, and for a server of this user here that asks for one.
+ * Chooses whether a connection is encrypted, and with which keys. A key from the options is always
+ * used. The keys of the default file are always used with another machine's server. A server on
+ * this machine gets them only if it asks for a key.
  *
  * @throws {FramesError} `usage`, `missing` or `no-key`
  */
@@ -36,7 +37,7 @@ export function clientKeys(
     return { use: "always", keys: () => [parsed] };
   }
   const isLocal = isLoopback(address.host || "127.0.0.1");
-  // Whoever has no home needs none for this.
+  // Resolved late: `defaultKeyFile` throws without a home directory, and no key may be needed.
   if (isLocal && !hasKey)
     return { use: "if-asked", keys: () => usableKeys(role, defaultKeyFile()) };
   const path = keyFile ?? defaultKeyFile();
@@ -51,6 +52,6 @@ export function clientKeys(
 function usableKeys(role: "send" | "receive", path: string): readonly Key[] {
   const entries = readKeys(path);
   const usable = entries.filter((entry) => entry.role === role || entry.role === "both");
-  // What the server says of a key for another direction is clearer than what could be said here.
+  // If all keys are for the other role, the server's `wrong-role` explains it better than `no-key`.
   return (usable.length > 0 ? usable : entries).map((entry) => entry.key);
 }

@@ -1,18 +1,22 @@
-/** What is said when a connection to a server ends otherwise than it should. */
+/** Errors of a client's connection, with the server's address and a hint for the user. */
 import { FramesError } from "../errors.ts";
 
-/** What a TLS server answers to anything else begins with this byte: an alert (RFC 8446, 5.1). */
+/** First byte of the alert that a TLS server sends in reply to plain text (RFC 8446, 5.1). */
 const tlsAlertType = 21;
 
 const keyHint = "there: frames key; here: frames key save";
 
-/** Whether the first bytes of a server say that it wants TLS, and so a key: that is said then. */
+/** Returns `no-key` if the server's first bytes are a TLS alert: it requires TLS, and so a key. */
 export function keyRequiredError(first: Uint8Array, peer: string): FramesError | undefined {
   if (first[0] !== tlsAlertType) return undefined;
   return new FramesError("no-key", `${peer} asks for a key: ${keyHint}`);
 }
 
-/** The server closed the connection. */
+/**
+ * Returns the error for a server that closed the connection before the transfer was complete.
+ *
+ * @param verb past participle for the message: `delivered` or `received`
+ */
 export function closedEarlyError(peer: string, isWelcomed: boolean, verb: string): FramesError {
   const message = isWelcomed
     ? `${peer} closed the connection before all was ${verb}`
@@ -20,15 +24,16 @@ export function closedEarlyError(peer: string, isWelcomed: boolean, verb: string
   return new FramesError("network", message);
 }
 
-/** The network broke the connection. */
+/** Returns the error for a connection that failed in the network. */
 export function brokenError(peer: string, { message }: FramesError): FramesError {
   return new FramesError("network", `The connection to ${peer} broke: ${message}`);
 }
 
 /**
- * An error of the conversation: as people are told of it, and the server, if there is something to tell it.
+ * Turns a protocol error into an error for the user, and one for the server (ERROR).
  *
- * @param hasKey whether a key was proved
+ * @param hasKey whether the client proved a key
+ * @returns `wireError` is undefined if the server needs no ERROR of its own
  */
 export function translateError(
   error: FramesError,

@@ -1,4 +1,4 @@
-/** What one connection receives: joins a receiver, a keeper of frames, and a socket. */
+/** One connection of a receiving client: joins a `Receiver`, a `ReceiveTarget` and a socket. */
 import type { Key } from "../auth/key.ts";
 import {
   keyRequiredError,
@@ -17,41 +17,40 @@ import { Receiver } from "../protocol/receive/receiver.ts";
 import type { ReceiverEvents, ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
-/** How one connection goes. Times are in milliseconds. */
+/** Times are in milliseconds. */
 export interface ReceiveConnectionOptions {
   readonly grants: ReceiverLimits;
   readonly timeout: number;
   readonly connectTimeout: number;
-  /** Is proved over TLS 1.3; without it the connection is plain. */
+  /** Key to prove over TLS 1.3; without one the connection is plain. */
   readonly key: Key | undefined;
 }
 
-/** What it tells. */
 export interface ReceiveConnectionEvents extends Pick<
   ReceiverEvents,
   "onWelcome" | "onFrameEnded" | "onLost" | "onGone" | "trace"
 > {
-  /** About once a second. What it throws ends the connection. */
+  /** Called about once a second; an error thrown here ends the connection. */
   onTick(): void;
-  /** Frames are settled, and the server can be told to go on behind the first `ended` of this connection. */
+  /** A cursor was saved that covers the first `endedFrames` frames of this connection. */
   onCursorSaved(endedFrames: number): void;
 }
 
-/** How a connection ended on which nothing broke. */
+/** Result of a connection that ended without an error. */
 export interface ReceiveConnectionResult {
   readonly counts: Readonly<Done>;
-  /** Whether the server had nothing more; if not, this end wanted no more. */
+  /** Whether the server sent END; false if the client stopped first. */
   readonly isComplete: boolean;
 }
 
-/** A cursor that came. */
+/** A received cursor that is saved once the frames before it are stored. */
 interface PendingCursor {
   readonly save: () => void;
-  /** Frames that had ended then. */
+  /** Frames that had ended on this connection when the cursor arrived. */
   readonly endedFrames: number;
 }
 
-/** What is on its way when receiving is stopped gets this long, in milliseconds. */
+/** Time that frames in flight have to arrive after `interrupt`. */
 const stopTimeoutMs = 10_000;
 
 export class ReceiveConnection implements ConnectionHandler {
@@ -61,19 +60,19 @@ export class ReceiveConnection implements ConnectionHandler {
   readonly #events: ReceiveConnectionEvents;
   readonly #receiver: Receiver;
   readonly #finished = Promise.withResolvers<ReceiveConnectionResult>();
-  /** Cursors that came, and how to keep them when so many frames are settled. */
+  /** In the order of arrival. */
   readonly #pendingCursors: PendingCursor[] = [];
   #connection: Connection | undefined;
   #isWelcomed = false;
   #isPaused = false;
   #isEnded = false;
   #hasReceived = false;
-  /** Whether anything came since the last turn of the event loop. */
+  /** Whether data arrived since the last turn of the event loop. */
   #hasNewData = false;
   #isFlushing = false;
   #needsFlush = false;
   #deadline: NodeJS.Timeout | undefined;
-  /** Told when the connection is closed. */
+  /** Set at the orderly end; `run` returns it when the socket is closed. */
   #result: ReceiveConnectionResult | undefined;
 
   constructor(
@@ -116,7 +115,7 @@ export class ReceiveConnection implements ConnectionHandler {
           this.#scheduleFlush();
         },
         onError: (error) => {
-          // What a program throws that takes frames is its own affair.
+          // Other errors come from the caller's callback: pass them on, and do not tell the server.
           if (error instanceof FramesError) this.fail(error);
           else this.#fail(error);
         },
@@ -125,7 +124,7 @@ export class ReceiveConnection implements ConnectionHandler {
     );
   }
 
-  /** How the frames of this connection ended so far. */
+  /** Frames that have ended on this connection, by outcome. */
   get counts(): Readonly<Done> {
     return this.#receiver.counts;
   }
@@ -134,7 +133,7 @@ export class ReceiveConnection implements ConnectionHandler {
     return formatAddress(this.#address);
   }
 
-  /** Whoever keeps nothing would take what has come for new. */
+  /** @throws {FramesError} `other-store` if a target without a record would get all frames twice */
   #checkResumed({ cursor }: Hello, { resumed }: Welcome): void {
     if (cursor === undefined || resumed !== false || this.#target.isPersistent) return;
     throw new FramesError(
@@ -144,7 +143,7 @@ export class ReceiveConnection implements ConnectionHandler {
   }
 
   /**
-   * Connects and receives until there is nothing more.
+   * Connects and receives until END, or until `interrupt` has let the frames in flight finish.
    *
    * @throws {FramesError} if the connection failed
    */
@@ -152,7 +151,7 @@ export class ReceiveConnection implements ConnectionHandler {
     const { connectTimeout, key } = this.#options;
     try {
       const connecting = connect(this.#address, this, connectTimeout, key !== undefined);
-      // Whichever fails first is told: when it is stopped, nobody waits for a connection.
+      // Race `#finished` while connecting too, so that `interrupt` need not wait for it.
       return await Promise.race([
         connecting.then(() => this.#finished.promise),
         this.#finished.promise,
@@ -164,7 +163,7 @@ export class ReceiveConnection implements ConnectionHandler {
     }
   }
 
-  /** Receives no more than what has begun. */
+  /** Finishes the frames that have begun, and ends; before WELCOME it fails at once. */
   interrupt(): void {
     if (this.#isEnded || this.#deadline !== undefined) return;
     if (!this.#isWelcomed) {
@@ -210,7 +209,7 @@ export class ReceiveConnection implements ConnectionHandler {
     this.#send();
   }
 
-  /** Reads nothing more for now. */
+  /** Stops reading until the receiver and the target accept more. */
   #pause(): void {
     if (this.#isPaused) return;
     this.#isPaused = true;
@@ -223,7 +222,7 @@ export class ReceiveConnection implements ConnectionHandler {
     this.#connection!.resume();
   }
 
-  /** What came is settled when nothing more comes in this turn of the event loop, or enough waits. */
+  /** Flushes when a turn of the event loop brings no more data, or when a receipt is due. */
   #scheduleFlush(): void {
     this.#needsFlush = true;
     if (this.#isFlushing) return;
@@ -266,7 +265,7 @@ export class ReceiveConnection implements ConnectionHandler {
     const isComplete = receiver.isDone;
     const counts = { ...receiver.counts };
     this.#end();
-    // What was said last is to reach the server.
+    // Send the last messages before the FIN; `onClose` then resolves with the result.
     this.#connection!.finish();
     this.#result = { counts, isComplete };
   }
@@ -297,14 +296,14 @@ export class ReceiveConnection implements ConnectionHandler {
     this.#fail(brokenError(this.#peer, error));
   }
 
-  /** @param wireError what the server is told, if it can be */
+  /** @param wireError sent to the server as ERROR; default `error`, if that is a FramesError */
   #fail(error: unknown, wireError?: FramesError): void {
     if (this.#isEnded) return;
     this.#end();
     const connection = this.#connection;
     if (connection !== undefined && !connection.isClosed) {
       const reason = wireError ?? (error instanceof FramesError ? error : undefined);
-      // What is wrong here only is no error to the server.
+      // Errors with wire code 0 are local and never sent.
       if (reason !== undefined && reason.wireCode !== 0) this.#receiver.fail(reason);
       this.#send();
       connection.finish();

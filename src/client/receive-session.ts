@@ -1,4 +1,4 @@
-/** Receives over as many connections as it takes: connects again, and goes on where it was. */
+/** Receives a stream over any number of connections; each one resumes at the last saved cursor. */
 import { Reconnector, type ClientKeys } from "./reconnect.ts";
 import { FramesError } from "../errors.ts";
 import type { FrameDescription, ReceiveTarget, Outcome } from "../frame.ts";
@@ -16,29 +16,29 @@ export interface ReceiveSessionOptions {
   readonly giveUpAfter: number | undefined;
   readonly keys: ClientKeys;
   readonly grants: ReceiverLimits;
-  /** Frames after which it is over. */
+  /** Frames after which the session is complete; all of them if undefined. */
   readonly first: number | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
-/** What it tells. */
 export interface ReceiveSessionEvents {
   onWelcome(welcome: Welcome): void;
   onWaiting(reason: FramesError, milliseconds: number): void;
   onUndelivered(report: Undelivered): void;
-  /** About once a second while there is a connection. */
+  /** Called about once a second while there is a connection. */
   onTick(): void;
   trace?(direction: "->" | "<-", line: string): void;
 }
 
-/** How it ended, if it did not fail. */
+/** Result of a session that did not fail. */
 export interface ReceiveResult {
+  /** Whether the server sent END; false if the client stopped first. */
   readonly isComplete: boolean;
   /** Connections after the first. */
   readonly retries: number;
 }
 
-/** Frames since the last cursor that are remembered, since they may come again: the server tells one sooner. */
+/** Limit of remembered frames. A CURSOR comes at least every 256 frames (SPEC section 9). */
 const maxRecentFrames = 10_000;
 
 export class ReceiveSession {
@@ -53,19 +53,21 @@ export class ReceiveSession {
     { -readonly [K in keyof SourceProgress]: SourceProgress[K] }
   >();
   /**
-   * What came since the last cursor and may come again, and how many frames had ended on the connection then: no
-   * cursor tells of what came on one before, until it has come again.
+   * Frames and losses received since the last saved cursor, keyed by source, number and name.
+   * The server resends them after a reconnect; this map filters the repeats. The value counts
+   * the frames ended on the connection at that time. A reconnect sets it to infinity, because
+   * cursors of the new connection cover an entry only after it was resent.
    */
   readonly #recent = new Map<string, number>();
   #connection: ReceiveConnection | undefined;
-  /** Frames that ended before the cursor with which the connection began, and behind it. */
+  /** Frames that count towards `first`: before this connection, and up to its last saved cursor. */
   #framesBefore = 0;
   #framesAtCursor = 0;
   #finishedFrames = 0;
   #receivedBytes = 0;
   #isStopping = false;
 
-  /** @param hello without cursor and first */
+  /** @param hello without `cursor` and `first`, which are set for each connection */
   constructor(
     address: Address,
     hello: Hello,
@@ -88,12 +90,16 @@ export class ReceiveSession {
     });
   }
 
-  /** How far each source is. */
+  /** Progress of each source received so far. */
   get progress(): readonly SourceProgress[] {
     return [...this.#sources.values()];
   }
 
-  /** @throws {FramesError} if it failed as a whole */
+  /**
+   * Receives until the stream is complete or the signal is aborted.
+   *
+   * @throws {FramesError} if the session failed
+   */
   async run(): Promise<ReceiveResult> {
     const { signal } = this.#options;
     const stop = () => this.#stop();
@@ -158,10 +164,10 @@ export class ReceiveSession {
     return (await this.#connection.run()).isComplete;
   }
 
-  /** A connection broke. */
+  /** Called after each connection that failed. */
   #onBroken(): void {
     this.#updateProgress();
-    // Without cursors nothing comes again.
+    // With `latest` there are no cursors, so no frame is resent.
     if (this.#hello.latest === true) this.#framesBefore += this.#connection?.counts.frames ?? 0;
     else this.#framesBefore = this.#framesAtCursor;
   }
@@ -169,7 +175,7 @@ export class ReceiveSession {
   #tick(): void {
     this.#events.onTick();
     this.#updateProgress();
-    // Whoever follows waits for as long as nothing comes.
+    // An idle stream is normal with `follow`, so the connection itself counts as progress.
     if (this.#hello.follow === true) this.#reconnector.onProgress(false);
     if (this.#reconnector.remainingMs > 0 || this.#isStopping) return;
     throw this.#reconnector.giveUpError(new FramesError("timeout", "the server sends nothing"));
@@ -217,7 +223,7 @@ export class ReceiveSession {
     return created;
   }
 
-  /** Whether it did not come on a connection before, behind the last cursor. */
+  /** Records a frame or loss; returns false if it repeats one since the last saved cursor. */
   #isNew(key: string): boolean {
     const isNew = !this.#recent.has(key);
     if (!isNew || this.#recent.size < maxRecentFrames) {

@@ -1,4 +1,4 @@
-/** Receives frames back from a server: into a directory, or for a program to take them. */
+/** `receive()`: gets a stream from a server, into a directory, a callback or an iterator. */
 import type { KeyOptions } from "./client-keys.ts";
 import { clientKeys } from "./client-keys.ts";
 import { type ErrorName, FramesError, truncateMessage } from "../errors.ts";
@@ -12,95 +12,97 @@ import { checkPathPart } from "../store/name-rules.ts";
 import { software } from "../version.ts";
 import type { Hello } from "../wire/messages.ts";
 
-/** What to receive, and how. Times are in milliseconds unless another unit is named. */
+/** Options of `receive`. Times are in milliseconds unless another unit is named. */
 export interface ReceiveOptions extends KeyOptions {
   /** `HOST[:PORT]`. Default `127.0.0.1:9726`. */
   readonly from?: string;
   /** Only these sources. Default: all. */
   readonly sources?: readonly string[];
-  /** Goes on with what arrives, until `signal` is aborted. */
+  /** Continues with frames that arrive later, until `signal` is aborted. */
   readonly follow?: boolean;
-  /** Ends after so many frames. */
+  /** Ends after this number of frames. */
   readonly first?: number;
-  /** Only what was captured at this time or later, in nanoseconds since 1970. */
+  /** Only frames captured at this time or later, in nanoseconds since 1970. */
   readonly since?: bigint;
   /**
-   * Only the newest frame of each source; with `follow` the newest again and again, and those that came
-   * before it meanwhile are dropped and told.
+   * Only the newest frame of each source. With `follow`, continues with the newest frames; the
+   * server drops the frames in between and reports their numbers.
    */
   readonly latest?: boolean;
-  /** Largest frame that is taken, in bytes, where frames are held in memory. Default 256 MiB. */
+  /** Largest accepted frame, in bytes. Default 256 MiB; 1 TiB when receiving into a directory. */
   readonly maxFrame?: number;
-  /** After which a silent server counts as gone. Default 30,000. */
+  /** Silence after which the connection to the server counts as lost. Default 30,000. */
   readonly timeout?: number;
-  /** Without progress, after which it is given up. Default: never. */
+  /** Time without progress after which receiving fails with `given-up`. Default: never. */
   readonly giveUpAfter?: number;
-  /** That connecting may take. Default 10,000. */
+  /** Limit for connecting. Default 10,000. */
   readonly connectTimeout?: number;
-  /** Aborting it ends it: a frame that has begun is finished, within 10 s. */
+  /** Abort it to stop receiving; frames that have begun get up to 10 s to finish. */
   readonly signal?: AbortSignal;
-  /** Is told what happens. */
+  /** Called for each event. */
   readonly onEvent?: (event: ReceiveEvent) => void;
-  /** Is shown every message that goes or comes, frames included. */
+  /** Called for each protocol message sent or received, frames included. */
   readonly onMessage?: (direction: "->" | "<-", line: string) => void;
 }
 
-/** What happens at a receiver. */
+/** Event of a receiving client. */
 export type ReceiveEvent =
   | { type: "connected"; address: string; store: string }
   | { type: "waiting"; reason: FramesError; milliseconds: number }
   | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
-  /** Frames that do not come, or could not be kept, and why. */
+  /** Frames that the server did not send, or that could not be stored here, and why. */
   | { type: "undelivered"; report: Undelivered };
 
-/** What was received. */
+/** Result of `receive`. */
 export interface ReceiveSummary {
   readonly stream: string;
-  /** Frames that are here now: received, or here before. */
+  /** Frames present after the run: received now, or present before. */
   readonly frames: number;
   /** Bytes of frames received. */
   readonly bytes: number;
-  /** Of `frames`, those that were here already. */
+  /** Part of `frames`: frames present before the run. */
   readonly present: number;
-  /** Frames that could not be kept here. */
+  /** Frames that could not be stored here. */
   readonly refused: number;
-  /** Frames that are no longer in the store, or cannot be read there; those dropped not included. */
+  /** Frames that the server no longer has or cannot read; without `dropped`. */
   readonly lost: number;
-  /** Frames that were passed over with `latest`. */
+  /** Frames that the server skipped because of `latest`. */
   readonly dropped: number;
+  /** Connections after the first. */
   readonly retries: number;
   readonly seconds: number;
-  /** Where they come from, in the server's words. */
+  /** Location of the store, as the server names it. */
   readonly store: string;
   readonly address: string;
   readonly sources: readonly SourceReport[];
-  /** The first thousand; `onEvent` is told of all. */
+  /** Frames not received, and why: the first 1,000; `onEvent` gets all of them. */
   readonly undelivered: readonly Undelivered[];
-  /** How many there are, by reason; without `dropped`. */
+  /** Number of frames not received, by error code; without `dropped`. */
   readonly reasons: Readonly<Partial<Record<ErrorName, number>>>;
-  /** Whether it was ended before everything was received that was there. */
+  /** Whether the caller stopped it before the end of the stream; never true with `follow`. */
   readonly interrupted: boolean;
 }
 
 const defaults = { timeoutMs: 30_000, connectTimeoutMs: 10_000, maxFrameBytes: 256 << 20 } as const;
 
-/** What the server may have under way. */
+/** Unacknowledged data that the server may have in flight. */
 const defaultWindow = { bytes: 64 << 20, frames: 8192 } as const;
-/** Likewise where somebody takes one frame after the other. */
+/** The same for a callback, where frames in flight may have to wait in memory. */
 const smallWindow = { bytes: 16 << 20, frames: 1024 } as const;
 
-/** Where frames go instead of to whoever iterates. */
+/** Destination of the frames; without one, `receive` returns an iterator. */
 export interface ReceiveDestination {
-  /** The stream is copied there: a second time only what is new since comes. */
+  /** Directory for a copy of the stream; a later run receives only frames that are new since. */
   readonly directory?: string;
-  /** Is given each frame, the next one when it has taken the one before. */
+  /** Called for one frame at a time; a returned promise delays the next call. */
   readonly onFrame?: (frame: ReceivedFrame) => Promise<void> | void;
 }
 
 /**
- * Receives a stream, frame by frame: the server waits while a frame is being looked at.
+ * Receives a stream, frame by frame. A slow caller slows the server down (flow control), so that
+ * frames do not pile up in memory.
  *
- * @throws {FramesError} if it failed as a whole
+ * @throws {FramesError} if the session failed; single frames that failed are in the summary
  *
  * @example
  * ```ts
@@ -146,7 +148,7 @@ async function* iterate(
   let wake = () => {};
   const onFrame = (frame: ReceivedFrame) => {
     return new Promise<void>((onTaken) => {
-      // Whoever iterates no more takes nothing.
+      // The iteration has ended: discard the frame, so that the session can end.
       if (stopped.signal.aborted) return onTaken();
       pending = { frame, onTaken };
       wake();
@@ -180,7 +182,7 @@ async function* iterate(
 }
 
 /**
- * Gives each frame to `take`.
+ * Receives a stream and calls `onFrame` for each frame.
  *
  * @param isSingleSource whether frames of a second source are an error
  */
@@ -200,7 +202,7 @@ async function receiveToDirectory(
 ): Promise<ReceiveSummary> {
   checkStream(stream);
   const { sources, since, latest = false } = options;
-  // What is not wanted further on is not there when somebody wants everything.
+  // With `latest` the copy is incomplete. A saved cursor would make a later full run skip frames.
   const copy = new StreamCopy(directory, { stream, sources, since }, !latest);
   try {
     return await runReceive(stream, copy, defaultWindow, { maxFrame: 2 ** 40, ...options });
@@ -244,7 +246,7 @@ async function runReceive(
     ...(sources === undefined ? {} : { sources: [...sources] }),
     ...(since === undefined ? {} : { since: String(since) }),
   };
-  // What was dropped to be fresh was chosen so.
+  // With `latest` the caller chose to drop frames, so they do not count as failures.
   const undeliveredReport = new UndeliveredReport(latest ? { policy: ["latest"] } : {});
   const sourceReports = () => undeliveredReport.sourceReports(session.progress, started);
   const emitProgress = () => {
@@ -310,7 +312,7 @@ async function runReceive(
     sources: sourceReports(),
     undelivered: undeliveredReport.undelivered,
     reasons: undeliveredReport.reasons,
-    // Whoever follows is ended by nothing else.
+    // With `follow` there is no other way to end.
     interrupted: !isComplete && !follow,
   };
 }

@@ -1,14 +1,14 @@
-/** How often and how patiently a server is connected to, and with which of several keys. */
+/** Reconnects to a server: back-off, choice between several keys, and giving up. */
 import type { Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import { type Address, formatAddress } from "../net/address.ts";
 import { monotonicNow } from "../common/clock.ts";
 
-/** How a server is spoken to: in the clear, with one of these keys, or in the clear until it asks for one. */
+/** When connections use a key: never, always, or (`if-asked`) once the server answered `no-key`. */
 export interface ClientKeys {
   readonly use: "never" | "always" | "if-asked";
   /**
-   * In the order in which they are tried.
+   * Returns the keys in the order in which they are tried.
    *
    * @throws {FramesError} `usage` or `missing` if they cannot be read
    */
@@ -17,43 +17,43 @@ export interface ClientKeys {
 
 /** Times are in milliseconds. */
 export interface ReconnectOptions {
-  /** How long nothing may be settled before it is given up; without it, for ever. */
+  /** Time without progress after which `run` fails with `given-up`; undefined: never. */
   readonly giveUpAfter: number | undefined;
   readonly keys: ClientKeys;
-  /** Whether a server may be away from the beginning on. */
+  /** Whether to retry when no server has been reached yet. */
   readonly canStartOffline: boolean;
-  /** There is no connection, for this reason; the next try is so many milliseconds away. */
+  /** Called before each pause, with its length and the error of the last connection. */
   readonly onWaiting: (reason: FramesError, milliseconds: number) => void;
 }
 
-/** Milliseconds before the second try, which double up to the most. */
+/** Pause before the second connection; doubles without progress, up to the maximum. */
 const initialDelayMs = 1000;
 const maxDelayMs = 30_000;
 
-/** What is captured meanwhile grows old: whoever is live looks for the server all the time. */
+/** Maximum pause of live sessions (SPEC section 7), because captured frames go stale meanwhile. */
 const maxLiveDelayMs = 500;
 
-/** Errors that may come of a flipped byte end it when they come so often without progress. */
+/** The third error that a flipped bit may cause is final, without progress (SPEC section 7). */
 const maxSuspectErrors = 3;
 
-/** What a server says of one key, and may not say of the next. */
+/** Errors that concern one key, so the next key may be accepted. */
 const keyErrors = new Set(["not-let-in", "key-revoked", "wrong-role", "wrong-stream"]);
 
-/** Only a frames server says this, or whatever lies on the way to one does it. */
+/** Errors that only a frames server causes, so they are retried even before the first WELCOME. */
 const serverErrors = new Set(["store", "stopping", "full", "damaged"]);
 
 export class Reconnector {
   readonly #address: Address;
   readonly #options: ReconnectOptions;
-  /** The key that is in use. */
+  /** Index of the key in use; undefined while connections are plain. */
   #keyIndex: number | undefined;
   #keys: readonly Key[] = [];
   #isInterrupted = false;
   #endDelay: () => void = () => {};
   #retries = 0;
-  /** Whether a server has taken it up. */
+  /** Whether a server has sent WELCOME, or none is needed for a retry. */
   #isAccepted: boolean;
-  /** Pauses, and errors that a flipped byte may have caused, since anything was settled. */
+  /** Pauses, and errors that a flipped bit may cause, since frames were last settled. */
   #delaysSinceProgress = 0;
   #suspectErrors = 0;
   #lastProgressAt = monotonicNow();
@@ -67,7 +67,7 @@ export class Reconnector {
     this.#keyIndex = 0;
   }
 
-  /** What is proved to the server next; without it the connection is plain. */
+  /** Key to prove on the next connection; undefined for a plain one. */
   get key(): Key | undefined {
     return this.#keyIndex === undefined ? undefined : this.#keys[this.#keyIndex];
   }
@@ -81,42 +81,47 @@ export class Reconnector {
     return this.#isInterrupted;
   }
 
-  /** A server has taken it up. */
+  /** Records that a server sent WELCOME, so later errors are retried. */
   onWelcome(): void {
     this.#isAccepted = true;
   }
 
-  /** Something came about. `isSettled` if it will not have to be done again. */
+  /**
+   * Restarts the time until the session is given up.
+   *
+   * @param isFinal whether frames were settled; this also resets the pauses and the error count
+   */
   onProgress(isFinal: boolean): void {
     if (isFinal) this.#delaysSinceProgress = this.#suspectErrors = 0;
     this.#lastProgressAt = monotonicNow();
   }
 
-  /** Milliseconds until it is given up. */
+  /** Milliseconds until the session is given up; infinite without a limit. */
   get remainingMs(): number {
     const { giveUpAfter } = this.#options;
     if (giveUpAfter === undefined) return Infinity;
     return this.#lastProgressAt + giveUpAfter - monotonicNow();
   }
 
-  /** What is said when patience is at an end. */
+  /** Returns the `given-up` error; its message names the last error, `reason`. */
   giveUpError(reason: FramesError): FramesError {
     const seconds = this.#options.giveUpAfter! / 1000;
     return new FramesError("given-up", `Gave up after ${seconds} s: ${reason.message}`);
   }
 
-  /** Connects no more. */
+  /** Ends a pause at once; a connection that fails from now on is not retried. */
   interrupt(): void {
     this.#isInterrupted = true;
     this.#endDelay();
   }
 
   /**
-   * Connects until it is done.
+   * Connects until one connection completes.
    *
-   * @param connect is done with the first connection on which nothing breaks
-   * @param onBroken after a connection that broke: has called `progressed`, if anything came about on it
-   * @throws what ends it
+   * @param connect runs one connection, and rejects if it failed
+   * @param onBroken called after a failed connection; reports its progress with `onProgress`
+   * @param rules errors that `isLocalError` accepts are not retried; `isLive` shortens the pauses
+   * @throws the error that ends the session
    */
   async run<T>(
     connect: () => Promise<T>,
@@ -132,7 +137,7 @@ export class Reconnector {
         if (this.#useNextKey(error)) continue;
         if (rules.isLocalError(error)) throw error;
         const reason = this.#checkRetry(error);
-        // What was done a second time without being confirmed was done in vain.
+        // This connection settled no frame since the last pause, so it only resent bytes.
         if (this.#delaysSinceProgress > 0) this.#lastProgressAt = previousProgressAt;
         await this.#delay(reason, rules.isLive);
       }
@@ -140,14 +145,14 @@ export class Reconnector {
     }
   }
 
-  /** Whether there is another key to try, now that the server did not take the last one, or asked for one. */
+  /** Selects the next key after an error about keys; returns false if there is none. */
   #useNextKey(error: unknown): boolean {
     const { use, keys } = this.#options.keys;
     if (!(error instanceof FramesError) || this.#isInterrupted) return false;
     const isKeyRequired =
       error.code === "no-key" && use === "if-asked" && this.#keyIndex === undefined;
     if (!isKeyRequired && !keyErrors.has(error.code)) return false;
-    // Keys that nobody asked for are no reason to fail, so they are read only now.
+    // Read only now, so that an unreadable key file cannot fail a session that needs no key.
     if (isKeyRequired) this.#keys = keys();
     const next = isKeyRequired ? 0 : (this.#keyIndex ?? this.#keys.length) + 1;
     if (next >= this.#keys.length) return false;
@@ -156,9 +161,9 @@ export class Reconnector {
   }
 
   /**
-   * Whether it is worth while to connect again.
+   * Returns `error` if another connection may succeed.
    *
-   * @throws what ends it
+   * @throws {FramesError} `interrupted`, or `error` itself if it ends the session
    */
   #checkRetry(error: unknown): FramesError {
     if (!(error instanceof FramesError)) throw error;
@@ -171,7 +176,7 @@ export class Reconnector {
     return error;
   }
 
-  /** Waits before the next try, each time longer, and not for as long as all others who wait. */
+  /** Pauses, longer each time, with jitter so that clients do not reconnect all at once. */
   async #delay(reason: FramesError, isLive: boolean): Promise<void> {
     const { remainingMs } = this;
     if (remainingMs <= 0) throw this.giveUpError(reason);

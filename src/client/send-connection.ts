@@ -1,4 +1,4 @@
-/** What one connection sends of a delivery: joins a sender and a socket. */
+/** One connection of a sending client: joins a `Sender` and a socket. */
 import type { Key } from "../auth/key.ts";
 import {
   keyRequiredError,
@@ -16,28 +16,26 @@ import { Sender, type SenderEvents } from "../protocol/send/sender.ts";
 import { outgoingBufferBytes } from "../protocol/send/write-batch.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
-/** How one connection goes. Times are in milliseconds. */
+/** Times are in milliseconds. */
 export interface SendConnectionOptions {
   readonly timeout: number;
   readonly connectTimeout: number;
-  /** Is proved over TLS 1.3; without it the connection is plain. */
+  /** Key to prove over TLS 1.3; without one the connection is plain. */
   readonly key: Key | undefined;
-  /** Whether every frame that may be there is compared by CRC-32. */
+  /** Whether offered frames are always compared by CRC-32, not by size and time. */
   readonly checksum: boolean;
-  /** Bytes a second that are sent at most. */
+  /** Bandwidth limit in bytes a second. */
   readonly maxBytesPerSecond: number | undefined;
 }
 
-/** What a dispatch tells. */
 export interface SendConnectionEvents extends Omit<SenderEvents, "onWritable"> {
-  /** About once a second. What it throws ends the connection. */
+  /** Called about once a second; an error thrown here ends the connection. */
   onTick(): void;
 }
 
-/** What is on its way when a delivery is stopped gets this long, in milliseconds. */
+/** Time that the server has to confirm frames in flight after a stop. */
 const stopTimeoutMs = 10_000;
 
-/** What one connection sends of a delivery. */
 export class SendConnection implements ConnectionHandler {
   readonly #address: Address;
   readonly #options: SendConnectionOptions;
@@ -52,7 +50,7 @@ export class SendConnection implements ConnectionHandler {
   #isInterrupted = false;
   #isReceiving = false;
   #hasReceived = false;
-  /** What a source threw: told when what it gave before is safe. */
+  /** Error of a source; `run` rejects with it once the frames before it are confirmed. */
   #sourceFailure: { error: unknown } | undefined;
   #deadline: NodeJS.Timeout | undefined;
 
@@ -81,12 +79,12 @@ export class SendConnection implements ConnectionHandler {
     );
   }
 
-  /** Whether it was stopped before everything was sent. */
+  /** Whether `interrupt` was called before all frames were sent. */
   get isInterrupted(): boolean {
     return this.#isInterrupted;
   }
 
-  /** Whether the server owes no receipt and no answer. */
+  /** Whether no receipt and no answer of the server is outstanding. */
   get isIdle(): boolean {
     return this.#sender.isIdle;
   }
@@ -94,7 +92,7 @@ export class SendConnection implements ConnectionHandler {
   /**
    * Connects and sends until DONE.
    *
-   * @throws {FramesError} if the connection failed; what is not settled is back in its outlets
+   * @throws {FramesError} if the connection failed; unsettled frames are back in their sources
    */
   async run(): Promise<{ done: Done; welcome: Welcome }> {
     try {
@@ -105,7 +103,7 @@ export class SendConnection implements ConnectionHandler {
         this.#options.key !== undefined,
         this.#options.maxBytesPerSecond,
       );
-      // Whichever fails first is told: when the delivery is stopped, nobody waits for a connection.
+      // Race `#finished` while connecting too, so that `interrupt` need not wait for it.
       return await Promise.race([
         connecting.then(() => this.#finished.promise),
         this.#finished.promise,
@@ -117,12 +115,12 @@ export class SendConnection implements ConnectionHandler {
     }
   }
 
-  /** Something can be sent that could not before. */
+  /** Sends what has become ready, such as after `isPaused` ended. */
   wake(): void {
     this.#pump();
   }
 
-  /** Another source came. */
+  /** Adds a source; fails the connection if the server accepts no more of them. */
   addSource(source: OutgoingSource): void {
     if (this.#isEnded) return;
     try {
@@ -132,19 +130,19 @@ export class SendConnection implements ConnectionHandler {
     }
   }
 
-  /** Sends nothing more than what is on its way. */
+  /** Finishes the frames in flight, and ends; before WELCOME it fails at once. */
   interrupt(): void {
     this.#stop();
   }
 
-  /** Finishes what is on its way, for `error` if there is one. */
+  /** @param error of a source; without one the caller stops the connection */
   #stop(error?: unknown): void {
     if (this.#isInterrupted || this.#sourceFailure !== undefined) return;
-    // First what it is for: stopping sends on, and may meet the source's error on the way.
+    // Set the reason first, because `source.stop` may pump, and so fail with the source's error.
     if (error === undefined) this.#isInterrupted = this.#sources.some((one) => one.hasUnsent);
     else this.#sourceFailure = { error };
     for (const source of this.#sources) source.stop();
-    // Nothing is on its way yet.
+    // Before WELCOME no frame is in flight.
     if (this.#sender.welcome === undefined) {
       const message = `Interrupted before ${this.#peer()} took the frames`;
       return this.#fail(error ?? new FramesError("interrupted", message));
@@ -167,13 +165,13 @@ export class SendConnection implements ConnectionHandler {
     this.#pump();
   }
 
-  /** Sends what there is, until the socket is full or nothing is ready. */
+  /** Sends until the socket is full or no message is ready. */
   #pump(): void {
     const connection = this.#connection;
     if (connection === undefined || this.#isPumping || this.#isReceiving || this.#isEnded) return;
     this.#isPumping = true;
     try {
-      // The buffer is free again as soon as nothing of it is queued.
+      // The buffer can be reused only when the socket has accepted all of it.
       while (connection.queuedBytes === 0 && !connection.isClosed) {
         const { length, piece } = this.#sender.transmit(this.#buffer, monotonicNow());
         if (length === 0) break;
@@ -186,7 +184,7 @@ export class SendConnection implements ConnectionHandler {
       this.#isPumping = false;
     }
     const { failure } = this.#sender;
-    // What a source throws when it was told to stop says nothing new.
+    // A source may fail because it was stopped; ignore that.
     if (failure !== undefined && !this.#isInterrupted) this.#stop(failure.error);
   }
 
@@ -197,7 +195,7 @@ export class SendConnection implements ConnectionHandler {
       if (keyRequired !== undefined) return this.#fail(keyRequired);
     }
     this.#hasReceived = true;
-    // The machine may wake us several times for one chunk.
+    // The sender may call `onWritable` several times for one chunk; pump once, afterwards.
     this.#isReceiving = true;
     try {
       this.#sender.receive(chunk, monotonicNow());
@@ -237,7 +235,7 @@ export class SendConnection implements ConnectionHandler {
     this.#fail(brokenError(this.#peer(), error));
   }
 
-  /** @param wireError what the server is told, if it can be */
+  /** @param wireError sent to the server as ERROR; default `error`, if that is a FramesError */
   #fail(error: unknown, wireError?: FramesError): void {
     if (this.#isEnded) return;
     this.#end();
@@ -245,7 +243,7 @@ export class SendConnection implements ConnectionHandler {
     const connection = this.#connection;
     if (connection === undefined) return;
     const reason = wireError ?? (error instanceof FramesError ? error : undefined);
-    // Only behind a whole message: what waits already would have to be read first.
+    // Send ERROR only if no bytes are queued, because the server would have to read them first.
     if (reason === undefined || connection.queuedBytes > 0 || connection.isClosed) {
       return connection.terminate();
     }

@@ -1,4 +1,4 @@
-/** A delivery over as many connections as it takes: connects again, and resumes at the receipts. */
+/** Sends a session over any number of connections; each one resumes at the last receipt. */
 import { Reconnector, type ClientKeys } from "./reconnect.ts";
 import { SendConnection } from "./send-connection.ts";
 import { FramesError } from "../errors.ts";
@@ -16,45 +16,44 @@ import type { Done, Hello, Welcome } from "../wire/messages.ts";
 export interface SendSessionOptions {
   readonly timeout: number;
   readonly connectTimeout: number;
-  /** How long nothing may be settled before the delivery is given up; without it, for ever. */
+  /** Time without progress after which the session fails with `given-up`; undefined: never. */
   readonly giveUpAfter: number | undefined;
-  /** Whether frames that may be there are always compared by CRC-32. */
+  /** Whether offered frames are always compared by CRC-32, not by size and time. */
   readonly checksum: boolean;
-  /** Whether frames are removed once the server has them for good. */
+  /** Whether frames are removed here once the server has stored them durably. */
   readonly move: boolean;
   readonly keys: ClientKeys;
-  /** What the stream of live frames is called at a time, if that changes. */
+  /** Returns the stream name for live frames captured at a time; undefined if it never changes. */
   readonly streamNameAt: ((captured: bigint) => string) | undefined;
-  /** Bytes a second that are sent at most. */
+  /** Bandwidth limit in bytes a second. */
   readonly maxBytesPerSecond: number | undefined;
-  /** Whether a server may be away from the beginning on, since frames are kept meanwhile. */
+  /** Whether to retry when no server has been reached yet, because a spool keeps the frames. */
   readonly canStartOffline: boolean;
-  /** Whether sources may come later, by `add`, until `closeSources`. */
+  /** Whether `addSource` may add sources until `closeSources`. */
   readonly canAddSources: boolean;
-  /** Aborting it stops the delivery: what is on its way is finished, for 10 s at most. */
+  /** Abort it to stop the session; frames in flight get up to 10 s to finish. */
   readonly signal: AbortSignal | undefined;
 }
 
-/** What a delivery tells. */
 export interface SendSessionEvents {
   onWelcome(welcome: Welcome): void;
-  /** There is no connection, for this reason; the next try is so many milliseconds away. */
+  /** Called before each pause between connections, with the error of the last one. */
   onWaiting(reason: FramesError, milliseconds: number): void;
   onUndelivered(report: Undelivered): void;
-  /** A frame that was to be moved stays. */
-  onNotRemoved(kept: NotRemoved): void;
-  /** About once a second while there is a connection. */
+  /** A frame that `move` should have removed was left in place. */
+  onNotRemoved(notRemoved: NotRemoved): void;
+  /** Called about once a second while there is a connection. */
   onTick(sources: readonly SourceProgress[]): void;
   trace?(direction: "->" | "<-", line: string): void;
 }
 
-/** How a delivery ended that was completed. */
+/** Result of a session that the server confirmed with DONE. */
 export interface SendResult {
   readonly done: Done;
   readonly welcome: Welcome;
   /** Connections after the first. */
   readonly retries: number;
-  /** Frames removed here. */
+  /** Frames removed here by `move`. */
   readonly removed: number;
 }
 
@@ -64,7 +63,6 @@ export class SendSession {
   readonly #options: SendSessionOptions;
   readonly #events: SendSessionEvents;
   readonly #sources: OutgoingSource[];
-  /** Whether more sources may come. */
   #canAddSources: boolean;
   readonly #remover: SentFileRemover;
   #connection: SendConnection | undefined;
@@ -95,7 +93,7 @@ export class SendSession {
     );
   }
 
-  /** What is not live belongs to the stream that it began with. */
+  /** Only live sources change the stream name; others stay in the stream they began with. */
   #createOutgoing(source: FrameSource): OutgoingSource {
     const { streamNameAt } = this.#options;
     return new OutgoingSource(
@@ -105,33 +103,33 @@ export class SendSession {
     );
   }
 
-  /** Another source came. */
+  /** Adds a source to the running session, and to later connections. */
   addSource(source: FrameSource): void {
     const outgoing = this.#createOutgoing(source);
     this.#sources.push(outgoing);
     this.#connection?.addSource(outgoing);
   }
 
-  /** No more sources will come. */
+  /** Ends `addSource`, so that the session can complete. */
   closeSources(): void {
     this.#canAddSources = false;
     this.#connection?.wake();
   }
 
-  /** How far each source is. */
+  /** Progress of each source. */
   get progress(): readonly SourceProgress[] {
     return this.#sources.map((outgoing) => outgoing.progress);
   }
 
-  /** Whether it was stopped before everything was sent. */
+  /** Whether the session was stopped before all frames were sent. */
   get isInterrupted(): boolean {
     return this.#connection?.isInterrupted === true;
   }
 
   /**
-   * Resolves when the server has said DONE, over however many connections.
+   * Sends until the server says DONE, over any number of connections. Closes the sources.
    *
-   * @throws {FramesError} if the delivery as a whole failed
+   * @throws {FramesError} if the session failed
    */
   async run(): Promise<SendResult> {
     const { signal } = this.#options;
@@ -149,7 +147,7 @@ export class SendSession {
     } finally {
       signal?.removeEventListener("abort", stop);
       try {
-        // What the server has is removed, however the delivery ended.
+        // Frames that the server confirmed are removed even if the session failed.
         await this.#remover.finish();
       } finally {
         for (const { large, input: source } of this.#sources) {
@@ -160,7 +158,7 @@ export class SendSession {
     }
   }
 
-  /** What was lost while there was no server is told here at least. */
+  /** Emits losses that no LOST message reported, because there was no connection. */
   #emitUnreportedLosses(): void {
     for (const outgoing of this.#sources) {
       const source = outgoing.input.name;
@@ -215,7 +213,7 @@ export class SendSession {
     throw this.#reconnector.giveUpError(reason);
   }
 
-  /** Notes whether anything was sent or settled since the last look. */
+  /** Reports progress since the last call; an idle connection counts as progress. */
   #updateProgress(): void {
     let finishedFrames = 0;
     let sentBytes = 0;

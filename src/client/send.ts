@@ -1,4 +1,4 @@
-/** Sends frames: finds out what there is to send, and delivers it. */
+/** `send()`: plans what to send, and runs a session that sends it. */
 import { clientKeys } from "./client-keys.ts";
 import { SendSession } from "./send-session.ts";
 import { UndeliveredReport, type SourceReport } from "./undelivered.ts";
@@ -14,44 +14,44 @@ import { DirectoryWatcher } from "../source/files/directory-watcher.ts";
 import { software } from "../version.ts";
 import type { Hello } from "../wire/messages.ts";
 
-/** How to send. */
+/** Options of `send`. */
 export interface SendOptions extends PlanOptions {
   /** `HOST[:PORT]`. Default `127.0.0.1:9726`. */
   readonly to?: string;
   /**
-   * What becomes of frames whose names are taken by other bytes: refused, left out, or stored in
-   * their place. Default `fail`.
+   * What happens to a frame whose name is taken by other bytes in the store. `fail` counts it as
+   * not delivered, `skip` leaves it out, `replace` stores it instead. Default `fail`.
    */
   readonly onConflict?: ConflictPolicy;
-  /** Compare by CRC-32 whatever size and time say. */
+  /** Compares frames that may be stored already by CRC-32, not by size and time. */
   readonly checksum?: boolean;
-  /** Send frames again that were moved away from the store. */
+  /** Sends frames again that were stored once and then moved away from the store. */
   readonly again?: boolean;
-  /** Milliseconds after which a silent server counts as gone. Default 30,000. */
+  /** Milliseconds of silence after which the connection counts as lost. Default 30,000. */
   readonly timeout?: number;
-  /** Milliseconds without progress after which the delivery is given up. Default: never. */
+  /** Milliseconds without progress after which sending fails with `given-up`. Default: never. */
   readonly giveUpAfter?: number;
-  /** A key as text, which the server must ask for and prove too. */
+  /** A key as text. The server must require it, and prove that it has the same key. */
   readonly key?: string;
-  /** Likewise the keys in a file, tried in order. */
+  /** Path of a key file; its keys are tried in order, each under the same rule as `key`. */
   readonly keyFile?: string;
-  /** Sends without encryption to a server that lets anyone in. */
+  /** Sends without key or encryption, to a server that requires no key. */
   readonly insecure?: boolean;
-  /** Bytes a second that are sent at most. */
+  /** Bandwidth limit in bytes a second. */
   readonly maxBytesPerSecond?: number;
-  /** Milliseconds that connecting may take. Default 10,000. */
+  /** Limit for connecting, in milliseconds. Default 10,000. */
   readonly connectTimeout?: number;
-  /** Whether frames that were dropped by a policy that was chosen count as not delivered all the same. */
+  /** Counts frames that an explicit `policy` dropped as not delivered. */
   readonly failOnGap?: boolean;
-  /** Aborting it stops sending: what is on its way is finished, for 10 s at most. */
+  /** Abort it to stop sending; frames in flight get up to 10 s to finish. */
   readonly signal?: AbortSignal;
-  /** Is told what happens. */
+  /** Called for each event. */
   readonly onEvent?: (event: SendEvent) => void;
-  /** Is shown every message that goes or comes, frames included. */
+  /** Called for each protocol message sent or received, frames included. */
   readonly onMessage?: (direction: "->" | "<-", line: string) => void;
 }
 
-/** What happens at a sender. */
+/** Event of a sending client. */
 export type SendEvent =
   | { type: "found"; stream: string; sources: number; frames: number | undefined }
   | { type: "skipped"; skipped: SkippedPath }
@@ -60,52 +60,52 @@ export type SendEvent =
   | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
   | { type: "undelivered"; report: Undelivered }
   | { type: "not-removed"; notRemoved: NotRemoved }
-  /** What the frames of a video, a camera or a URL are. */
+  /** Describes the frames of a video, a camera or a URL. */
   | { type: "media"; source: string; description: string }
-  /** Something cannot be watched or read for now, and is tried again. */
+  /** A directory, camera or URL failed, and is tried again. */
   | { type: "retry"; error: FramesError };
 
-/** What became of a delivery. */
+/** Result of `send`. */
 export interface SendSummary {
   readonly stream: string;
-  /** Frames that the server has now: stored by this delivery, or there before. */
+  /** Frames that the server has now: stored by this session, or before it. */
   readonly frames: number;
-  /** Bytes sent of frames. */
+  /** Bytes of frames sent. */
   readonly bytes: number;
-  /** Of `frames`, those the server had already. */
+  /** Part of `frames`: frames that the server had already. */
   readonly present: number;
-  /** Beside `frames`, those that were moved away from the server since it stored them. */
+  /** Frames that the server stored once and that were moved away since; not in `frames`. */
   readonly removedAtServer: number;
-  /** Frames left out because of their names, as it was asked for. */
+  /** Frames left out because their names are taken, with `onConflict: "skip"`. */
   readonly conflictsSkipped: number;
   /** Frames that the server refused. */
   readonly refused: number;
-  /** Frames that could not be read. */
+  /** Frames that were never sent: not readable, too large, or dropped by a queue. */
   readonly lost: number;
-  /** How often the connection had to be made again. */
+  /** Connections after the first. */
   readonly retries: number;
-  /** Frames removed here after they were delivered. */
+  /** Frames removed here by `move`. */
   readonly removed: number;
-  /** Frames that were to be removed and are still here, since they are no longer what was sent. */
+  /** Frames that `move` left in place, because they changed or could not be removed. */
   readonly notRemoved: number;
   readonly seconds: number;
-  /** Where the frames lie, in the server's words. */
+  /** Location of the store, as the server names it. */
   readonly store: string;
   readonly address: string;
   readonly sources: readonly SourceReport[];
-  /** Frames that were not delivered, and why: the first thousand; `onEvent` is told of all. */
+  /** Frames not delivered, and why: the first 1,000; `onEvent` gets all of them. */
   readonly undelivered: readonly Undelivered[];
   /** Files that `include` and `exclude` left out. */
   readonly filteredOut: number;
-  /** Frames that were dropped by a policy that was chosen. */
+  /** Frames dropped by an explicit `policy`. */
   readonly dropped: number;
-  /** How many were not delivered otherwise, by reason. */
+  /** Frames not delivered, by error code. Frames in `dropped` count only with `failOnGap`. */
   readonly reasons: Readonly<Partial<Record<ErrorName, number>>>;
-  /** Whether it was stopped before all was sent. */
+  /** Whether the caller stopped it before all frames were sent. */
   readonly interrupted: boolean;
 }
 
-/** The numbers of a summary of nothing. */
+/** Counts of a summary in which no frame was sent. */
 export const emptyCounts = {
   frames: 0,
   bytes: 0,
@@ -124,10 +124,10 @@ const defaultTimeoutMs = 30_000;
 const defaultConnectTimeoutMs = 10_000;
 
 /**
- * Sends directories, or any frames that a program makes, and resolves when the server has said that
- * it has them. Frames that could not be delivered are in the summary; they are no error here.
+ * Sends directories, or frames that a program produces. Resolves when the server has confirmed
+ * them. Frames that could not be delivered do not reject; they are in the summary.
  *
- * @throws {FramesError} if the delivery as a whole failed
+ * @throws {FramesError} if the session failed
  *
  * @example
  * ```ts
@@ -150,10 +150,10 @@ export async function send(input: Sendable, options: SendOptions = {}): Promise<
 }
 
 /**
- * Delivers what was planned.
+ * Sends what `plan` found, and closes its spool.
  *
- * @param started session's start, in milliseconds since 1970
- * @throws {FramesError} if the delivery as a whole failed
+ * @param started start of the session, in milliseconds since 1970
+ * @throws {FramesError} if the session failed
  */
 export async function sendPlan(
   planned: Plan,
@@ -163,7 +163,7 @@ export async function sendPlan(
   try {
     return await runPlan(planned, options, started);
   } finally {
-    // Also if nothing was begun: another process may want it.
+    // Release the spool even if no session began, because another process may need it.
     planned.spool?.close();
   }
 }
@@ -194,7 +194,7 @@ async function runPlan(
   });
   let notRemovedCount = 0;
   let emittedCount = 0;
-  // In large folders some are found later.
+  // In large folders the walk continues while frames are sent, and finds more.
   const emitSkipped = () => {
     for (; emittedCount < skipped.length; emittedCount++) {
       options.onEvent?.({ type: "skipped", skipped: skipped[emittedCount]! });
@@ -257,7 +257,7 @@ async function runPlan(
     ...(onMessage === undefined ? {} : { trace: onMessage }),
   });
   const sourceReports = () => undeliveredReport.sourceReports(session.progress, started);
-  // Before there is a connection too, somebody may ask for a report.
+  // With a spool, a report may be requested before the first connection.
   if (spool !== undefined) {
     onEvent?.({ type: "progress", sources: session.progress, report: sourceReports });
   }
@@ -290,7 +290,7 @@ async function runPlan(
   };
 }
 
-/** Has what arrives in directories delivered, until the delivery is stopped. */
+/** Adds files that appear in the directories to the session, until the signal is aborted. */
 function startWatch(
   { roots, ...watchOptions }: NonNullable<Plan["watch"]>,
   session: SendSession,

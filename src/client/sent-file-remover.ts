@@ -1,11 +1,11 @@
-/** Removes frames at the sender once the server has them for good (`--move`). */
+/** Removes frames at the sender once the server has stored them durably (`--move`). */
 import { asFramesError, type FramesError } from "../errors.ts";
 import type { Frame, FrameSource } from "../frame.ts";
 
-/** Frames that may wait to be removed before nothing more is sent. */
+/** Frames waiting to be removed above which sending pauses. */
 const maxPending = 1000;
 
-/** A delivered frame that stays, and why. */
+/** A delivered frame that was not removed, and why. */
 export interface NotRemoved {
   readonly source: string;
   readonly frame: Frame;
@@ -13,15 +13,15 @@ export interface NotRemoved {
 }
 
 export class SentFileRemover {
-  readonly #onNotRemoved: (kept: NotRemoved) => void;
+  readonly #onNotRemoved: (notRemoved: NotRemoved) => void;
   readonly #onReady: () => void;
   readonly #pending: { source: FrameSource; frame: Frame; crc: number }[] = [];
   #running: Promise<void> | undefined;
   #removedCount = 0;
   #isStopped = false;
 
-  /** @param onReady is called when `isBehind` is false again */
-  constructor(onNotRemoved: (kept: NotRemoved) => void, onReady: () => void) {
+  /** @param onReady called when `isBehind` becomes false again */
+  constructor(onNotRemoved: (notRemoved: NotRemoved) => void, onReady: () => void) {
     this.#onNotRemoved = onNotRemoved;
     this.#onReady = onReady;
   }
@@ -31,28 +31,28 @@ export class SentFileRemover {
     return this.#removedCount;
   }
 
-  /** Whether so much waits that nothing more should be sent for now. */
+  /** Whether the sender should pause until `onReady`. */
   get isBehind(): boolean {
     return this.#pending.length >= maxPending;
   }
 
-  /** @param crc CRC-32 of what the server has */
+  /** @param crc CRC-32 of the bytes that the server stored */
   add(source: FrameSource, frame: Frame, crc: number): void {
     if (this.#isStopped) return;
     this.#pending.push({ source, frame, crc });
     if (this.#running !== undefined) return;
     this.#running = this.#removePending();
-    // What whoever is told of kept frames throws is told by `finish`, when that is called.
+    // `onNotRemoved` may throw; `finish` rejects with that error.
     this.#running.catch(() => {});
   }
 
-  /** What waits stays: that does no harm. */
+  /** Discards the queue: the frames stay here, and a later run removes them. */
   stop(): void {
     this.#pending.length = 0;
     this.#isStopped = true;
   }
 
-  /** Resolves when nothing waits any more. */
+  /** Resolves when the queue is empty. */
   async finish(): Promise<void> {
     await this.#running;
   }

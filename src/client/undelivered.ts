@@ -1,44 +1,44 @@
-/** Numbers that were not delivered, by source, and what a delivery says of them. */
+/** Collects the sequence numbers that were not delivered, for the summary and its reports. */
 import type { ErrorName } from "../errors.ts";
 import type { SourceProgress, Undelivered } from "../protocol/send/outgoing-source.ts";
 import { type PerSource, settingFor } from "../source/per-source.ts";
 
-/** Numbers of one source that are missing, and why. */
+/** Consecutive numbers of one source that are missing for the same reason. */
 export interface UndeliveredRange {
   readonly first: number;
   last: number;
   readonly error: ErrorName;
 }
 
-/** Ranges of one source that are kept: a run of years may have any number of them. */
+/** Ranges listed per source. Bounds the memory of a session that runs for years. */
 const maxRangesPerSource = 1000;
 
-/** How one source fared. */
+/** Statistics of one source. */
 export interface SourceReport {
   readonly progress: SourceProgress;
-  /** Frames that were given a number. */
+  /** Frames that got a sequence number. */
   readonly captured: number;
-  /** Numbers that were not delivered; beyond a thousand ranges the others are only counted. */
+  /** Numbers not delivered: the first 1,000 ranges; `moreGaps` counts the others. */
   readonly gaps: readonly UndeliveredRange[];
   readonly moreGaps: number;
-  /** Seconds that it was delivered for. */
+  /** Seconds since the start of the session. */
   readonly seconds: number;
 }
 
-/** What decides whether dropped frames count as not delivered. */
+/** Options that decide whether dropped frames count as not delivered. */
 interface DropRules {
   readonly policy?: PerSource;
   readonly failOnGap?: boolean;
 }
 
-/** Undelivered frames that a summary names: there may be a million. */
+/** Undelivered frames that a summary lists. Bounds its memory, as there may be millions. */
 const maxListed = 1000;
 
-/** Everything of a delivery that was not delivered, whichever dialect it speaks. */
+/** Everything that one session did not deliver, in either protocol. */
 export class UndeliveredReport {
   readonly undelivered: Undelivered[] = [];
   readonly reasons: Partial<Record<ErrorName, number>> = {};
-  /** Frames that were dropped by a policy that was chosen. */
+  /** Frames dropped by an explicit policy. */
   dropped = 0;
   readonly #ranges = new UndeliveredRanges();
   readonly #options: DropRules;
@@ -59,7 +59,7 @@ export class UndeliveredReport {
     this.reasons[error.code] = (this.reasons[error.code] ?? 0) + frames;
   }
 
-  /** @param started in milliseconds since 1970 */
+  /** @param started start of the session, in milliseconds since 1970 */
   sourceReports(sources: readonly SourceProgress[], started: number): SourceReport[] {
     const seconds = (Date.now() - started) / 1000;
     return sources.map((progress) => {
@@ -69,7 +69,7 @@ export class UndeliveredReport {
   }
 }
 
-/** Adjoining numbers are one range. */
+/** Joins consecutive numbers of a source into ranges, if they have the same error. */
 export class UndeliveredRanges {
   readonly #bySource = new Map<string, { gaps: UndeliveredRange[]; more: number }>();
 
@@ -86,7 +86,7 @@ export class UndeliveredRanges {
     }
   }
 
-  /** Those of a source, and how many ranges there are beside. */
+  /** Returns the ranges of a source; `more` counts the ranges that are not listed. */
   forSource(source: string): { readonly gaps: readonly UndeliveredRange[]; readonly more: number } {
     return this.#bySource.get(source) ?? { gaps: [], more: 0 };
   }

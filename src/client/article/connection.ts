@@ -1,4 +1,4 @@
-/** Sends one source to the article's server (SPEC appendix A): joins a machine and a socket. */
+/** One connection to the article's server (SPEC appendix A): sends one source over a socket. */
 import { asFramesError, FramesError, systemCode } from "../../errors.ts";
 import type { Frame, FrameSource, Loss } from "../../frame.ts";
 import { type Address, formatAddress } from "../../net/address.ts";
@@ -14,33 +14,31 @@ export interface ArticleSendConnectionOptions {
   readonly connectTimeout: number;
 }
 
-/** What a dispatch tells. */
 export interface ArticleSendConnectionEvents {
-  /** The server took the header. */
+  /** The server accepted the header. */
   onWelcome(): void;
-  /** Bytes of the picture under way are sent, of so many. */
+  /** `sent` of the `size` bytes of the current picture are sent. */
   onPartSent(sent: number, size: number): void;
   /** The server has read a picture. */
   onDelivered(frame: Frame): void;
   onUndelivered(loss: Loss): void;
-  /** About once a second. */
+  /** Called about once a second. */
   onTick(): void;
   trace?(direction: "->" | "<-", line: string): void;
 }
 
-/** What is on its way when a delivery is stopped gets this long, in milliseconds. */
+/** Time that the current picture has to finish after `interrupt`. */
 const stopTimeoutMs = 10_000;
 
-/** The server gets this long, in milliseconds, to close after `over`. */
+/** Time that the server has to close the connection after `over`. */
 const closeTimeoutMs = 250;
 
-/** Larger pictures are read while they are sent: one that changes then ends the delivery. */
+/** Larger pictures are read while they are sent; a change meanwhile fails the connection. */
 const maxBufferedBytes = 32 << 20;
 
-/** A picture that is ready to be sent. */
+/** A picture that is open for reading. */
 interface OpenedFrame {
   readonly frame: Frame;
-  /** Its bytes in order. */
   readonly pieces: AsyncIterator<Uint8Array, undefined>;
 }
 
@@ -54,14 +52,14 @@ export class ArticleSendConnection implements ConnectionHandler {
   #connection: Connection | undefined;
   #timer: NodeJS.Timeout | undefined;
   #deadline: NodeJS.Timeout | undefined;
-  /** Whether something that was asked for is on its way. */
+  /** Whether a read of the source is pending; sending pauses meanwhile. */
   #isReading = false;
   #isEnded = false;
   #isStopping = false;
   #isInterrupted = false;
   #isWelcomed = false;
   #current: OpenedFrame | undefined;
-  /** Pictures of one byte, which the published server cannot take: they come last. */
+  /** Pictures of one byte, sent last because the published server never finishes one. */
   readonly #oneByteFrames: Frame[] = [];
   #isSourceDone = false;
 
@@ -78,13 +76,13 @@ export class ArticleSendConnection implements ConnectionHandler {
     this.#sender = new ArticleSender(source.name, options.stream, options.timeout);
   }
 
-  /** Whether it was stopped before everything was sent. */
+  /** Whether `interrupt` ended it before the source did; never true of a live source. */
   get isInterrupted(): boolean {
     return this.#isInterrupted;
   }
 
   /**
-   * Connects and sends until all is read.
+   * Connects and sends until the server has read all pictures.
    *
    * @throws {FramesError} if the connection failed
    */
@@ -103,7 +101,7 @@ export class ArticleSendConnection implements ConnectionHandler {
     }
   }
 
-  /** Sends nothing more than the picture that is under way. */
+  /** Finishes the current picture, and ends; fails at once if the server has not answered yet. */
   interrupt(): void {
     if (this.#isStopping || this.#isEnded) return;
     this.#isStopping = true;
@@ -124,7 +122,7 @@ export class ArticleSendConnection implements ConnectionHandler {
     this.#pump();
   }
 
-  /** Does what there is to be done, until something has to be waited for. */
+  /** Executes steps of the sender until one has to wait for an answer, a timer or the source. */
   #pump(): void {
     clearTimeout(this.#timer);
     while (!this.#isEnded && !this.#isReading && this.#connection?.queuedBytes === 0) {
@@ -137,7 +135,7 @@ export class ArticleSendConnection implements ConnectionHandler {
           break;
         case "wait": {
           if (step.until === Infinity) return;
-          // What came while this process was busy is read first.
+          // Read the socket first: answers may have arrived while this process was busy.
           const pumpLater = () => setImmediate(() => this.#pump());
           this.#timer = setTimeout(pumpLater, Math.max(1, Math.ceil(step.until - monotonicNow())));
           return;
@@ -156,7 +154,7 @@ export class ArticleSendConnection implements ConnectionHandler {
     }
   }
 
-  /** Waits for the source, and goes on. */
+  /** Waits for a read of the source, and then continues to send. */
   #await(wait: () => Promise<void>): void {
     this.#isReading = true;
     wait().then(
@@ -168,7 +166,7 @@ export class ArticleSendConnection implements ConnectionHandler {
     );
   }
 
-  /** What was under way is there: goes on to the next picture. */
+  /** Reports the current picture as delivered, and begins the next one. */
   async #advance(): Promise<void> {
     if (!this.#isWelcomed) {
       this.#isWelcomed = true;
@@ -179,7 +177,7 @@ export class ArticleSendConnection implements ConnectionHandler {
       this.#current = undefined;
       this.#events.onDelivered(frame);
     }
-    // What captures live gives what it has, and then ends.
+    // A live source ends by itself, after the frames that it has captured.
     if (this.#isStopping && this.#source.stopCapture === undefined) {
       this.#isInterrupted = true;
       return this.#sender.finish();
@@ -208,7 +206,7 @@ export class ArticleSendConnection implements ConnectionHandler {
     return undefined;
   }
 
-  /** Reads a picture, or reports that it cannot be sent. */
+  /** Opens a picture; returns undefined after reporting one that cannot be sent. */
   async #openFrame(original: Frame): Promise<OpenedFrame | undefined> {
     let frame = original;
     if (frame.name.includes("|")) {
@@ -241,7 +239,7 @@ export class ArticleSendConnection implements ConnectionHandler {
     this.#sender.pushPayload(value as Uint8Array<ArrayBuffer>);
   }
 
-  /** What is left are pictures of one byte, none of which the server can take. */
+  /** Reports the remaining pictures, all of one byte, as not stored, and closes the connection. */
   #rejectOneByteFrames(): void {
     const message = "the published server never finishes a picture of one byte";
     const error = new FramesError("not-stored", message);
@@ -267,7 +265,7 @@ export class ArticleSendConnection implements ConnectionHandler {
   tick(): void {
     if (this.#isEnded) return;
     this.#events.onTick();
-    // Whoever has not taken what was sent is waited for in TCP.
+    // Throws `timeout` if an answer is overdue, also when the server does not read at all.
     this.#sender.tick(monotonicNow());
   }
 

@@ -1,4 +1,4 @@
-/** Sends to the article's server, in its dialect: for those who move over one end at a time. */
+/** Sends to the article's server in its protocol, for sites that migrate one end at a time. */
 import { ArticleSendConnection } from "./connection.ts";
 import { FramesError } from "../../errors.ts";
 import { UndeliveredReport } from "../undelivered.ts";
@@ -12,11 +12,11 @@ import {
   type Undelivered,
 } from "../../protocol/send/outgoing-source.ts";
 
-/** What the dialect cannot promise, as people are told. */
+/** Warning to print before sending: what this protocol cannot guarantee. */
 export const articleWarning =
   "The article's dialect: ok means read, not stored; no checksum, no key, and nothing resumes";
 
-/** What these options ask for cannot be had of the dialect. */
+/** Options that this protocol cannot support, with their names in messages. */
 const unsupportedOptions = [
   ["move", "--move"],
   ["checksum", "--checksum"],
@@ -30,10 +30,10 @@ const unsupportedOptions = [
 ] as const satisfies readonly (readonly [keyof SendOptions, string])[];
 
 /**
- * Sends as `send` does, to the server of the article that `frames` grew from: each source over a
- * connection of its own, each picture confirmed when that server has read it.
+ * Sends like `send`, to the server of the article that `frames` is based on. Each source has its
+ * own connection. A picture counts as delivered when the server has read it.
  *
- * @throws {FramesError} if the delivery as a whole failed; nothing is tried again
+ * @throws {FramesError} if a connection failed; it is not retried
  */
 export async function sendArticle(
   input: Sendable,
@@ -44,10 +44,10 @@ export async function sendArticle(
 }
 
 /**
- * Delivers what was planned.
+ * Sends what `plan` found, one source after the other, and closes the sources.
  *
- * @param started in milliseconds since 1970
- * @throws {FramesError} if the delivery as a whole failed
+ * @param started start of the session, in milliseconds since 1970
+ * @throws {FramesError} if a connection failed
  */
 export async function sendArticlePlan(
   { stream, streamNameAt, sources, skipped, unreadable, filteredOut }: Plan,
@@ -130,7 +130,7 @@ export async function sendArticlePlan(
         ...(onMessage === undefined ? {} : { trace: (...line) => onMessage(...line) }),
       });
       await connection.run();
-      // What captures live is complete when it was stopped.
+      // A live source that was stopped is complete, so only sources not yet sent count.
       interrupted = connection.isInterrupted || (interrupted && index < sources.length - 1);
     }
   } finally {
@@ -159,7 +159,7 @@ export async function sendArticlePlan(
   };
 }
 
-/** @throws {FramesError} `usage` */
+/** @throws {FramesError} `usage` for options and names that this protocol does not support */
 function checkSupported(
   options: SendOptions,
   stream: string,

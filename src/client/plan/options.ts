@@ -1,4 +1,4 @@
-/** What a plan is, and what every way of making one needs. */
+/** Options and result of `plan`, and helpers for its settings per source. */
 import { FramesError } from "../../errors.ts";
 import type { FrameSource, RawShape } from "../../frame.ts";
 import { monotonicNow } from "../../common/clock.ts";
@@ -23,74 +23,74 @@ import type { WatchOptions } from "../../source/files/directory-watcher.ts";
 import { sourceFolderPath } from "../../store/name-rules.ts";
 import { StreamNameTemplate } from "./stream-name.ts";
 
-/** What is to be sent, and as what. */
+/** What to send, and under which names. */
 export interface PlanOptions {
   /**
-   * Name under which the frames are kept. Default: that of the one directory sent. It may hold fields of
-   * strftime, such as `cam3-%Y-%m-%d`, in UTC: what is live goes over when the name changes.
+   * Name of the stream. Default: the name of the directory, if only one is sent. May contain
+   * strftime fields in UTC, such as `cam3-%Y-%m-%d`; live sources switch when the name changes.
    */
   readonly stream?: string;
-  /** Name of the one source, or what each of several sources is: `NAME=PATH`. */
+  /** Name of the only source, or a name for each of several paths: `NAME=PATH`. */
   readonly source?: string | readonly string[];
-  /** Only what matches one of these globs. */
+  /** Sends only files that match one of these globs. */
   readonly include?: readonly string[];
-  /** Nothing that matches one of these globs. */
+  /** Leaves out files and folders that match one of these globs, even if `include` matches. */
   readonly exclude?: readonly string[];
-  /** Remove each frame once the server has it for good. */
+  /** Removes each frame here once the server has stored it durably. */
   readonly move?: boolean;
-  /** Send what arrives in the directories too, until the signal is aborted. */
+  /** Also sends files that appear in the directories later, until `signal` is aborted. */
   readonly watch?: boolean;
-  /** Milliseconds for which a file stands still before it is complete. Default 250, with `move` 2000. */
+  /** Milliseconds without a change until a file is complete. Default 250, with `move` 2000. */
   readonly settleMs?: number;
-  /** Of watched directories, leave out what changed last before this time, in nanoseconds since 1970. */
+  /** With `watch`: leaves out files last changed before this time, in nanoseconds since 1970. */
   readonly since?: bigint;
-  /** What a full queue does, `block` or `latest[:N]`, of all sources or, as `SOURCE=VALUE`, of one. */
+  /** What a full queue does: `block` or `latest[:N]`. `SOURCE=VALUE` applies to one source only. */
   readonly policy?: PerSource;
-  /** Shape of raw frames on a pipe, `WIDTHxHEIGHT:FORMAT`, likewise. */
+  /** Shape of raw frames on a pipe, `WIDTHxHEIGHT:FORMAT`; may be per source, as `policy`. */
   readonly raw?: PerSource;
-  /** Frames a second that are sent at most, likewise. */
+  /** Maximum of frames sent a second; may be per source, as `policy`. */
   readonly fps?: PerSource;
-  /** Send frames as far apart as they were captured. */
+  /** Sends frames at the intervals at which they were captured. */
   readonly realtime?: boolean;
-  /** Directory that keeps frames of live sources while there is no server, from one process to the next. */
+  /** Directory that stores live frames while there is no connection; survives the process. */
   readonly spool?: string;
-  /** Bytes that it may hold. Default 10 GiB. */
+  /** Maximum size of the spool in bytes. Default 10 GiB. */
   readonly spoolSize?: number;
-  /** What is asked of a camera, such as `640x512:gray16le@30`, likewise. */
+  /** Requested camera mode, such as `640x512:gray16le@30`; may be per source, as `policy`. */
   readonly camera?: PerSource;
-  /** Quality of JPEG where a video becomes that, from 2, the best, to 31, likewise. */
+  /** JPEG quality of converted video: 2, the best, to 31; may be per source, as `policy`. */
   readonly quality?: PerSource;
-  /** Frames of videos and cameras that are no images become PNG instead of JPEG. */
+  /** Converts frames of videos and cameras that are not images to PNG instead of JPEG. */
   readonly lossless?: boolean;
-  /** Is told when a camera or URL fails that is tried again. */
+  /** Called when a camera or URL fails and will be tried again. */
   readonly onRetry?: (error: FramesError) => void;
-  /** Bytes of the largest frame that is taken from a pipe. Default 64 MiB, as a server takes. */
+  /** Largest frame read from a pipe, video, camera or URL, in bytes. Default 64 MiB. */
   readonly maxFrame?: number;
 }
 
-/** Frames that a program makes. */
+/** Frames that a program produces. */
 export type CapturedFrames = AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>;
 
-/** What can be sent: directories and pipes, or frames that a program makes, of one source or of several by name. */
+/** What `send` accepts: paths, the frames of one source, or the frames of several by name. */
 export type Sendable =
   string | readonly string[] | CapturedFrames | Readonly<Record<string, CapturedFrames>>;
 
-/** A delivery that is ready to begin: what would be sent, before anybody is connected to. */
+/** What a session will send, found before it connects. */
 export interface Plan {
   readonly stream: string;
-  /** What it is called at a time, in nanoseconds since 1970, if that changes. */
+  /** Returns the stream name at a time in nanoseconds since 1970; undefined if it never changes. */
   readonly streamNameAt?: (time: bigint) => string;
   readonly sources: readonly FrameSource[];
   readonly skipped: readonly SkippedPath[];
-  /** Folders that cannot be read. */
+  /** Folders that cannot be read, so that frames in them are missing. */
   readonly unreadable: readonly SkippedPath[];
-  /** Files that patterns left out. */
+  /** Files that `include` and `exclude` left out. */
   readonly filteredOut: number;
-  /** Keeps frames of live sources, and the session. */
+  /** Stores frames of live sources. Its recorded session continues, also in a new process. */
   readonly spool?: Spool;
-  /** What the frames of videos, cameras and URLs are, for people. */
+  /** Describes the frames of videos, cameras and URLs, for the user. */
   readonly media?: readonly { readonly source: string; readonly description: string }[];
-  /** Directories to be watched for more. */
+  /** Directories to watch for new files. */
   readonly watch?: WatchOptions & { readonly roots: readonly RootDirectory[] };
 }
 
@@ -115,7 +115,7 @@ export function createLiveSource(
   );
 }
 
-/** What each setting has to be, whatever is sent. */
+/** Parsers of the settings that may be given per source. */
 const parsers = {
   policy: parsePolicy,
   raw: parseRawShape,
@@ -124,21 +124,21 @@ const parsers = {
   quality: parseQuality,
 } as const;
 
-/** @throws {FramesError} `usage` if a setting cannot be read */
+/** @throws {FramesError} `usage` if a setting cannot be parsed */
 export function checkSettingValues(options: PlanOptions): void {
   for (const [setting, parse] of Object.entries(parsers)) {
     checkValues(options[setting as keyof typeof parsers], parse);
   }
 }
 
-/** @throws {FramesError} `usage` if a setting is for a source that there is not */
+/** @throws {FramesError} `usage` if a setting names a source that does not exist */
 export function checkSettingSources(options: PlanOptions, names: readonly string[]): void {
   for (const setting of Object.keys(parsers) as (keyof typeof parsers)[]) {
     checkSourceNames(options[setting], names, `--${setting}`);
   }
 }
 
-/** What the stream is called when it begins, and later. */
+/** Expands the stream name for the start of the session, and for later times if it has fields. */
 export function resolveStream(
   text: string,
   { started }: CaptureDefaults,
@@ -160,9 +160,9 @@ export function queuePolicyFor<Default>(
 }
 
 /**
- * Plans with a spool, which is closed again if nothing comes of that: it is one process's at a time.
+ * Calls `build`, and closes the spool if it throws, because only one process can open a spool.
  *
- * @throws what `make` throws
+ * @throws what `build` throws
  */
 export function withSpool<T>(spool: Spool | undefined, build: () => T): T {
   try {
@@ -173,7 +173,11 @@ export function withSpool<T>(spool: Spool | undefined, build: () => T): T {
   }
 }
 
-/** Opens the spool, if there is to be one. */
+/**
+ * Opens the spool, if the options name one.
+ *
+ * @throws {FramesError} `usage` if there is no live source, or another process has it; `missing`
+ */
 export function openSpool(
   stream: string,
   liveCount: number,
@@ -188,7 +192,11 @@ export function openSpool(
   return new Spool(spool, stream, session, spoolSize);
 }
 
-/** Gives sources the pace that is asked for. */
+/**
+ * Returns a function that limits the rate of a source according to `fps` or `realtime`.
+ *
+ * @throws {FramesError} `usage`, from that function, if a source has both
+ */
 export function createPacer({
   fps,
   realtime = false,
@@ -205,10 +213,9 @@ export function createPacer({
   };
 }
 
-/** Bytes that a spool holds that was not told otherwise. */
 const defaultSpoolBytes = 10 * 2 ** 30;
 
-/** What a server would refuse frame by frame is said at once, where it is a matter of the command. */
+/** @throws {FramesError} `usage` for names from the command line that every server refuses */
 export function checkNames(stream: string, sources: readonly string[]): void {
   try {
     sourceFolderPath(stream, stream, false);

@@ -1,4 +1,4 @@
-/** Plans what stands on a command line: directories, pipes, videos, cameras and URLs. */
+/** Plans the paths of a command line: directories, a pipe, videos, cameras and URLs. */
 import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
 import { FramesError } from "../../errors.ts";
@@ -37,14 +37,14 @@ import {
   walk,
 } from "../../source/files/walk.ts";
 
-/** What stands on the command line for standard input. */
+/** Path that means standard input. */
 const stdinPath = "-";
 
 /**
- * Finds out what is to be sent of these paths.
+ * Plans a session that sends these paths.
  *
- * @param sourceArgs `--source`: names, or `NAME=PATH`
- * @throws {FramesError} `usage`, `missing`, or what a video or camera fails with
+ * @param sourceArgs values of `--source`: names, or `NAME=PATH`
+ * @throws {FramesError} `usage`, `missing`, or the error of a video or camera
  */
 export async function planPaths(
   paths: readonly string[],
@@ -105,13 +105,13 @@ export async function planPaths(
     const mediaSources = openedMedia.map((one) => mediaSource(one, options, naming, spool));
     const found = findDirectories(roots, options);
     const liveSources = [...pipeSources, ...mediaSources];
-    // A folder below them that has an odd name costs its own frames only: the server refuses these.
+    // Folders below the roots are not checked: the server refuses only the frames in them.
     checkNames(
       streams.stream,
       [...roots, ...liveSources].map(({ name }) => name),
     );
     const names = [...roots, ...liveSources, ...found.sources].map(({ name }) => name);
-    // What will come of a watched directory is not known yet.
+    // The sources of a watched directory are not known yet.
     if (options.watch !== true) checkSettingSources(options, [...new Set(names)]);
     return { sources: [...liveSources, ...found.sources].map(createPacer(options)), found };
   });
@@ -125,16 +125,20 @@ export async function planPaths(
   return { ...streams, ...found, sources, media, ...(spool === undefined ? {} : { spool }) };
 }
 
-/** Frames that the queue of a camera keeps, and what is said of that. */
+/** Queue length of cameras and URLs without `policy`. */
 const defaultLatest = 30;
 const defaultQueueNote = `when the link is slow, the newest ${defaultLatest} are kept (--policy)`;
 
-/** The name of a file without its ending. */
+/** Returns the file name without its extension. */
 function fileStem(path: string): string {
   return basename(path, extname(path));
 }
 
-/** A file has a name of its own; what lies behind a device or a URL does not. */
+/**
+ * Names the source: a file after itself, if `name` is undefined.
+ *
+ * @throws {FramesError} `usage` for a camera or URL without `--stream` and `--source`
+ */
 function mediaName(path: string, name: string | undefined, options: PlanOptions): string {
   const isFile = !/^[a-z][a-z0-9+.-]*:\/\/|^\/dev\/video/i.test(path);
   if (isFile) return name ?? fileStem(path);
@@ -156,7 +160,10 @@ function mediaOptions(source: string, options: PlanOptions) {
   };
 }
 
-/** Frames of a file are called after it, so that the same command finds them again; live ones as all live ones. */
+/**
+ * Creates the source of a video, camera or URL. Frames of a file are named after it, so that the
+ * same command recognizes them in the store. Live frames get the usual names of live sources.
+ */
 function mediaSource(
   { source, path, media }: { source: string; path: string; media: Media },
   options: PlanOptions,
@@ -208,10 +215,10 @@ function pipeSource(
   return createLiveSource(name, frames, policy, naming, spool, raw);
 }
 
-/** What a server takes that was not told otherwise. */
+/** The default of `frames serve --max-frame`. */
 const defaultMaxFrameBytes = 64 << 20;
 
-/** With `watch` nothing is found now: it is looked for when the delivery has begun. */
+/** Walks the directories. With `watch` it only checks them, since the session finds files later. */
 function findDirectories(
   roots: readonly RootDirectory[],
   options: PlanOptions,
@@ -236,7 +243,7 @@ function findDirectories(
   return { sources: [], ...emptyPlan, watch: { roots, filter, settleMs, since } };
 }
 
-/** What `--move` removes must not be what a server keeps. */
+/** @throws {FramesError} `usage` if the path is in a store, since `--move` would empty it */
 function checkNotInStore(path: string): void {
   for (let folder = realpathSync(path); ; folder = dirname(folder)) {
     if (existsSync(join(folder, ".frames", "journal.sqlite"))) {

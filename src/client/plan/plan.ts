@@ -1,4 +1,4 @@
-/** Finds out what there is to send: directories, pipes and cameras, or frames that a program makes. */
+/** Plans a session: finds what to send in paths, pipes and cameras, or in a program's frames. */
 import { FramesError } from "../../errors.ts";
 import type { FrameSource } from "../../frame.ts";
 import { planPaths } from "./paths.ts";
@@ -22,10 +22,10 @@ import { IterableSource, type CaptureDefaults } from "../../source/live/iterable
 import type { Spool } from "../../source/live/spool.ts";
 
 /**
- * Finds out what would be sent.
+ * Plans a session without connecting to a server.
  *
- * @param started session's start, in milliseconds since 1970
- * @throws {FramesError} `usage` or `missing`
+ * @param started start of the session, in milliseconds since 1970
+ * @throws {FramesError} `usage`, `missing`, or the error of a video or camera
  */
 export async function plan(input: Sendable, options: PlanOptions, started: number): Promise<Plan> {
   const sourceArgs = typeof options.source === "string" ? [options.source] : (options.source ?? []);
@@ -76,7 +76,7 @@ function programSources(
   return sources.map(createPacer(options));
 }
 
-/** An empty list is one of paths if no source is named, or if the paths are in their names. */
+/** An empty list counts as paths if no source is named, or if sources carry paths (`NAME=PATH`). */
 function isPaths(
   input: Exclude<Sendable, string>,
   sourceArgs: readonly string[],

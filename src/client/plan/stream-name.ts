@@ -1,4 +1,4 @@
-/** The name of a stream that may hold fields of strftime (POSIX), in UTC: `cam3-%Y-%m-%d`. */
+/** Stream names with strftime fields (POSIX) in UTC, such as `cam3-%Y-%m-%d`. */
 import { FramesError } from "../../errors.ts";
 
 const formatters: Record<string, (date: Date) => string> = {
@@ -19,13 +19,13 @@ function twoDigits(value: number): string {
   return String(value).padStart(2, "0");
 }
 
-/** What a stream is called at a time. */
+/** Expands the fields of a stream name for a given time. */
 export class StreamNameTemplate {
   readonly #text: string;
-  /** The second that was asked for last, and what it is called. */
+  /** The name of the last second asked for, because many frames share a second. */
   #cached: { second: bigint; name: string } | undefined;
 
-  /** @throws {FramesError} `usage` if there is a field that is not known */
+  /** @throws {FramesError} `usage` for an unknown field */
   constructor(text: string) {
     const unknown = [...text.matchAll(/%(.|$)/g)].find(
       ([, field]) => !Object.hasOwn(formatters, field!),
@@ -40,12 +40,16 @@ export class StreamNameTemplate {
     this.#text = text;
   }
 
-  /** Whether it is called something else at other times. */
+  /** Whether the name depends on the time, because it has fields other than `%%`. */
   get isTimeDependent(): boolean {
     return /%[^%]/.test(this.#text.replaceAll("%%", ""));
   }
 
-  /** @param time nanoseconds since 1970 */
+  /**
+   * Returns the stream name at a time.
+   *
+   * @param time nanoseconds since 1970
+   */
   at(time: bigint): string {
     const second = time / 1_000_000_000n;
     if (this.#cached?.second !== second) {
