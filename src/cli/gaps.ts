@@ -1,4 +1,4 @@
-/** `frames ls STREAM --gaps`: which numbers are missing, and why. */
+/** `frames ls STREAM --gaps`: lists the missing sequence numbers of a stream, and why. */
 import { type ErrorName, errors } from "../errors.ts";
 import { type SequenceGap, readGaps } from "../store/journal/gaps.ts";
 import { type TableColumn, TablePrinter } from "./output/table.ts";
@@ -8,7 +8,7 @@ import { formatTime } from "./args/units.ts";
 /** Rows printed at a time, since a stream may have any number of gaps. */
 const batchSize = 1000;
 
-/** Characters of a session's id that tell it from others. */
+/** Characters shown of a session id; enough to distinguish sessions. */
 const sessionIdLength = 8;
 
 const neverArrived = "never came: the sender said nothing of them";
@@ -22,7 +22,12 @@ const columns: readonly TableColumn[] = [
   { title: "REASON" },
 ];
 
-/** Lists the gaps of a stream, of which the store in `directory` has frames or losses. */
+/**
+ * Lists the gaps of a stream.
+ *
+ * @param directory of the journal that has the stream
+ * @param json prints one object per gap instead of a table
+ */
 export function listGaps(
   directory: string,
   stream: string,

@@ -16,10 +16,15 @@ import type { Arguments } from "./args/arguments.ts";
 import { type TableColumn, TablePrinter } from "./output/table.ts";
 import { print, printJson, type Terminal } from "./output/terminal.ts";
 
-/** Bytes of standard input that are read for a key. */
+/** Characters read from standard input at most. */
 const maxInputLength = 4096;
 
-/** Shows, makes, saves, lists and removes keys. */
+/**
+ * Runs `frames key` and its actions.
+ *
+ * @returns the exit status
+ * @throws {FramesError} `usage`, or the error of the key file
+ */
 export async function keyCommand(args: Arguments, terminal: Terminal): Promise<number> {
   const [action, name, ...rest] = args.positionals;
   const takesName = action === "new" || action === "save" || action === "remove";
@@ -63,7 +68,7 @@ function checkName(name: string | undefined): string {
   throw new FramesError("usage", `Cannot call a key ${JSON.stringify(name)}: a name is ${rule}`);
 }
 
-/** The key alone goes to standard output, so that it can be led to where it is needed. */
+/** Prints only the key to standard output, so that it can be piped to another machine. */
 function showKey(path: string, args: Arguments, terminal: Terminal): void {
   const created = createFirstKey(path, "default");
   const [first] = readKeys(path);
@@ -112,16 +117,16 @@ async function saveKey(path: string, name: string, terminal: Terminal): Promise<
   print(terminal, `Saved as ${name} in ${path}: frames send DIR --to HOST uses it`);
 }
 
-/** What somebody pastes: it is shown to nobody who looks over a shoulder, or scrolls back later. */
+/** Reads a line without echo, so that the key shows neither on screen nor in the scrollback. */
 async function readHiddenLine(terminal: Terminal): Promise<string> {
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
   const prompt = createInterface({ input: process.stdin, output: nowhere, terminal: true });
-  // Only now does the terminal show nothing.
+  // Prompt only after `createInterface`, which turns the terminal's echo off.
   print(terminal, "Paste the key and press Enter; it is not shown:");
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   prompt.once("line", resolve);
   prompt.once("SIGINT", () => reject(new FramesError("interrupted", "No key was saved")));
-  // Ctrl-D.
+  // Ctrl-D closes the prompt without a line.
   prompt.once("close", () => resolve(""));
   try {
     return await promise;
@@ -130,7 +135,7 @@ async function readHiddenLine(terminal: Terminal): Promise<string> {
   }
 }
 
-/** The first line that is not empty; what comes after it is of no interest. */
+/** Reads the first line that is not empty, and ignores the rest. */
 async function readFirstLine(): Promise<string> {
   let text = "";
   const decoder = new TextDecoder();
@@ -157,6 +162,7 @@ function listKeys(path: string, args: Arguments, terminal: Terminal): void {
     return;
   }
   if (entries.length === 0) return print(terminal, `No keys in ${path}: frames key makes one`);
+  // Counts UTF-16 code units, so names with wide characters are not aligned.
   const table = new TablePrinter(terminal, columns, { widthOf: (cell) => cell.length });
   for (const { name, role, streams, key } of entries) table.addRow([name, role, streams, key.id]);
   table.flush();

@@ -1,4 +1,4 @@
-/** `frames ls`: what a store on this machine holds. */
+/** `frames ls`: lists the streams and sources of a store. */
 import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
 import { FramesError } from "../errors.ts";
 import { resolve } from "node:path";
@@ -25,7 +25,7 @@ export async function lsCommand(args: Arguments, terminal: Terminal): Promise<nu
   }
 }
 
-/** @param directory has the journal of the store at `place` */
+/** @param directory of the journal of the store at `location` */
 function listStore(
   location: string,
   directory: string,

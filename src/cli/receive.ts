@@ -1,4 +1,4 @@
-/** `frames receive`. */
+/** `frames receive`: copies a stream into a directory, or writes it to standard output. */
 import { FramesError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
 import { receive, receiveToCallback, type ReceiveOptions } from "../client/receive.ts";
@@ -12,9 +12,11 @@ import { parseTime } from "./args/units.ts";
 import type { OnReportRequest, StopSignals } from "./stop-signals.ts";
 
 /**
- * Receives until there is nothing more, or it is told to stop.
+ * Receives until the stream ends, a signal stops it, or the reader closes the pipe.
  *
- * @param stopOnSignal from its call on, signals stop it gently; before, they end the process
+ * @param stopOnSignal installs the signal handlers; until it is called, signals end the process
+ * @returns the exit status
+ * @throws {FramesError} with the number of received frames in the message
  */
 export async function receiveCommand(
   args: Arguments,
@@ -57,7 +59,7 @@ export async function receiveCommand(
         )
       : receive(stream, { ...receiveOptions, directory });
     const summary = await Promise.race([receiving, killed.promise]).catch((error: unknown) => {
-      // Nobody reads any more: that is how a pipe ends.
+      // A closed pipe is the normal end, so later errors do not matter.
       if (!stdout.closed.aborted) throw error;
       return undefined;
     });

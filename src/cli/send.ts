@@ -1,4 +1,4 @@
-/** `frames send`. */
+/** `frames send`: sends directories, a pipe, videos, cameras and URLs to a server. */
 import { existsSync, lstatSync } from "node:fs";
 import { articleWarning, sendArticlePlan } from "../client/article/send.ts";
 import { errors, FramesError } from "../errors.ts";
@@ -19,9 +19,11 @@ import { formatBytes, formatCount, parseTime } from "./args/units.ts";
 import type { OnReportRequest, StopSignals } from "./stop-signals.ts";
 
 /**
- * Sends until everything is delivered or it is told to stop.
+ * Sends until all frames are delivered, or a signal stops it.
  *
- * @param stopOnSignal from its call on, signals stop the delivery; before, they end the process
+ * @param stopOnSignal installs the signal handlers; until it is called, signals end the process
+ * @returns the exit status
+ * @throws {FramesError} with the number of confirmed frames in the message
  */
 export async function sendCommand(
   args: Arguments,
@@ -71,7 +73,7 @@ function checkPaths(args: Arguments): void {
     throw new FramesError("usage", "Cannot send: say which directory, as in frames send DIR");
   }
   for (const path of paths) {
-    // A common slip: the server given as if it were a directory, as in rsync.
+    // A common mistake is to name the server as in rsync: `frames send DIR HOST:`.
     if (path === "-" || isMedia(path)) continue;
     const server = /^(?:[\w.-]+@)?([\w.-]*:\d+|[\w.-]+(?=:))(?::|$)/.exec(path)?.[1];
     if (server === undefined || existsSync(path)) continue;
@@ -125,7 +127,7 @@ function sendOptionsOf(args: Arguments): SendOptions {
   };
 }
 
-/** `now`, a time as ISO 8601 writes it, or how long ago. */
+/** Reads `--since`, in nanoseconds since 1970. */
 function sinceOf(args: Arguments): bigint | undefined {
   const text = args.text("since");
   if (text === undefined) return undefined;
@@ -145,7 +147,7 @@ function conflictPolicy(args: Arguments): ConflictPolicy | undefined {
   );
 }
 
-/** Says what would be sent, and what is known not to arrive. */
+/** Lists the frames that would be sent, and the names that every server would refuse. */
 function printDryRun(
   { stream, sources, skipped, unreadable }: Plan,
   args: Arguments,
@@ -183,7 +185,7 @@ function printDryRun(
   return undelivered > 0 ? errors["not-delivered"].exitCode : 0;
 }
 
-/** Why every server would refuse a name. */
+/** Returns why every server would refuse a name, or undefined. */
 function nameError(stream: string, source: string, name: string): string | undefined {
   try {
     sourceFolderPath(stream, source, false);

@@ -1,4 +1,4 @@
-/** `frames serve`. */
+/** `frames serve`: runs a server, and prints its events. */
 import { FramesError } from "../errors.ts";
 import { formatAddress, isLoopback, reachableAddresses, parseAddress } from "../net/address.ts";
 import type { ServeEvent, StoredEvent } from "../server/serve-event.ts";
@@ -13,16 +13,18 @@ import type { LogLevel } from "./output/log-format.ts";
 import { printLine, print, printJson, type Terminal } from "./output/terminal.ts";
 import { formatBytes, formatCount, parseRetention } from "./args/units.ts";
 
-/** Where the page is, unless something else is asked for. */
+/** Default of `--http`. */
 const defaultHttp = "127.0.0.1:9727";
 
-/** Refused frames of one delivery that are named one by one. */
+/** Refused frames printed per connection; the sender lists all of them. */
 const maxListedRefusals = 10;
 
 /**
  * Serves until `stop` is aborted.
  *
- * @param onReload takes what reads keys and certificate again
+ * @param onReload registers the function that reads keys and certificate again (SIGHUP)
+ * @returns the exit status
+ * @throws {FramesError} if the server cannot start
  */
 export async function serveCommand(
   args: Arguments,
@@ -42,7 +44,7 @@ export async function serveCommand(
     if (event.type === "refused") {
       const refused = (refusedByPeer.get(event.peer) ?? 0) + 1;
       refusedByPeer.set(event.peer, refused);
-      // The sender lists them all; here a few show what is wrong.
+      // A few lines are enough to show what is wrong.
       if (refused > maxListedRefusals) return;
     } else if (event.type === "delivered" || event.type === "failed") {
       refusedByPeer.delete(event.peer);
@@ -139,7 +141,7 @@ export async function serveCommand(
   return 0;
 }
 
-/** What it says decides how errors before this are written, too: it was read first of all. */
+/** Checks `--log` only; `chooseLogStyle` applies it, before arguments are parsed. */
 function checkLog(args: Arguments): void {
   const log = args.text("log");
   if (log === undefined || log === "text" || log === "json") return;
@@ -150,7 +152,7 @@ function checkLog(args: Arguments): void {
 function levelOf(event: ServeEvent): LogLevel {
   switch (event.type) {
     case "failed":
-      // The others are the peers' affair.
+      // Other errors are caused by the peer.
       return event.error.code === "internal" || event.error.code === "store" ? "error" : "warning";
     case "keys":
     case "reloaded":
@@ -167,7 +169,7 @@ function levelOf(event: ServeEvent): LogLevel {
   }
 }
 
-/** Frames refused and connections ended, of all the time that it served. */
+/** Refused frames and failed connections since the start, by error code. */
 function refusalText({ refusals }: Server): string {
   const sums = [...refusals].map(([code, times]) => `${times} ${code}`);
   return sums.length === 0 ? "" : `; refused: ${sums.join(", ")}`;
@@ -212,7 +214,7 @@ function printListeningText(server: Server, terminal: Terminal): void {
   print(terminal, `On the other machine: frames send DIR --to ${to}${flag}`);
 }
 
-/** Where the page is; of a server at every interface also where others reach it. */
+/** Prints the page's URL; when listening on every interface also the URL for other machines. */
 function printPageAddress(page: string, args: Arguments, terminal: Terminal): void {
   const isEverywhere = /^:\d+$/.test(args.text("http") ?? "");
   const [host] = isEverywhere ? reachableAddresses() : [];
@@ -221,7 +223,7 @@ function printPageAddress(page: string, args: Arguments, terminal: Terminal): vo
   print(terminal, `See it at ${page}${host === undefined ? "" : `; elsewhere at ${other.href}`}`);
 }
 
-/** A key that is made now is shown to whoever sits in front of it, and to no log. */
+/** Creates the first key if there is none. Shows it on a terminal only, so that no log has it. */
 function showFirstKey({ key, keyFile }: ServeOptions, terminal: Terminal): void {
   if (key !== undefined || keyFile !== undefined) return;
   const path = defaultKeyFile();
@@ -240,7 +242,7 @@ function tlsOptions(args: Arguments): Pick<ServeOptions, "tls"> {
   return { tls: { certificate, key } };
 }
 
-/** The page is there unless somebody else has its usual port, or it is not wanted. */
+/** Without `--http`, the page is served at its default address if that port is free. */
 function httpOptions(args: Arguments): Pick<ServeOptions, "http" | "httpIfFree"> {
   const http = args.text("http");
   if (http === undefined) return { http: defaultHttp, httpIfFree: true };
@@ -309,9 +311,11 @@ function formatEvent(event: ServeEvent): string {
     case "peers-rejected":
       return `${event.host} was turned away ${event.count} times more in a minute`;
     case "removed": {
-      const { frames, bytes, undeletable: stuck } = event;
+      const { frames, bytes, undeletable } = event;
       const what = `Removed ${formatCount(frames, "frame")} (${formatBytes(bytes)}), as --keep says`;
-      return stuck === 0 ? what : `${what}; the files of ${stuck} more cannot be removed`;
+      return undeletable === 0
+        ? what
+        : `${what}; the files of ${undeletable} more cannot be removed`;
     }
   }
 }

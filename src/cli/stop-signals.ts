@@ -1,4 +1,4 @@
-/** How the process's signals reach a running transfer; `main` listens for them. */
+/** Signals of the process as a transfer sees them; `main.ts` installs the handlers. */
 
 /** Aborted when the user stops a transfer: gracefully first, at once by a second signal. */
 export interface StopSignals {

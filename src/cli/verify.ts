@@ -1,4 +1,4 @@
-/** `frames verify`. */
+/** `frames verify`: checks the frames of a store against its journal. */
 import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
 import { errors, FramesError } from "../errors.ts";
 import { monotonicNow } from "../common/clock.ts";
@@ -14,7 +14,12 @@ import { ProgressDisplay } from "./output/progress.ts";
 import { printable, print, printJson, type Terminal } from "./output/terminal.ts";
 import { formatBytes, formatCount } from "./args/units.ts";
 
-/** @throws {FramesError} as `verify` in the store */
+/**
+ * Verifies a store, and prints each problem.
+ *
+ * @returns the exit status
+ * @throws {FramesError} as `verify` in the store
+ */
 export async function verifyCommand(args: Arguments, terminal: Terminal): Promise<number> {
   const [directory = "received", ...rest] = args.positionals;
   if (rest.length > 0) {
@@ -58,7 +63,7 @@ function verifyStore(location: string, options: VerifyOptions): Promise<Verifica
   return verifyBucket(parseBucketLocation(location, process.env), bucketOptions);
 }
 
-/** The frames that were looked at, as progress is shown. */
+/** Turns the verified frames into the progress of a source, for `ProgressDisplay`. */
 function verifyProgress(total: number, frames: number, bytes: number) {
   const zeroCounts = {
     present: 0,

@@ -1,10 +1,10 @@
-/** What was given to a command, read by the table of flags. */
+/** Parses a command's arguments and environment according to the table of flags. */
 import { parseArgs } from "node:util";
 import { FramesError } from "../../errors.ts";
 import { environmentName, type Flag, flagsOf } from "./flags.ts";
 import { parseSeconds, parseSize } from "./units.ts";
 
-/** What was given to a command; sizes are in bytes, seconds in milliseconds. */
+/** Parsed arguments of a command. */
 export class Arguments {
   readonly positionals: readonly string[];
   readonly #values: ReadonlyMap<string, readonly string[]>;
@@ -20,12 +20,12 @@ export class Arguments {
     this.#fromEnvironment = fromEnvironment;
   }
 
-  /** Where a value came from, as messages name it: `--to` or `FRAMES_TO`. */
+  /** Returns where a value came from, for messages: `--to` or `FRAMES_TO`. */
   label(name: string): string {
     return this.#fromEnvironment.has(name) ? environmentName({ name }) : `--${name}`;
   }
 
-  /** Whether a switch is on. */
+  /** Whether a switch is on, or a flag has a value. */
   isOn(name: string): boolean {
     return this.#values.has(name);
   }
@@ -38,13 +38,22 @@ export class Arguments {
     return this.#values.get(name) ?? [];
   }
 
-  /** @throws {FramesError} `usage` */
+  /**
+   * Reads a size such as `64M`.
+   *
+   * @returns bytes
+   * @throws {FramesError} `usage`
+   */
   size(name: string): number | undefined {
     const text = this.text(name);
     return text === undefined ? undefined : parseSize(text, this.label(name));
   }
 
-  /** @throws {FramesError} `usage` */
+  /**
+   * Reads a whole number of up to 9 digits.
+   *
+   * @throws {FramesError} `usage`
+   */
   integer(name: string): number | undefined {
     const text = this.text(name);
     if (text === undefined || /^\d{1,9}$/.test(text))
@@ -55,7 +64,12 @@ export class Arguments {
     );
   }
 
-  /** @throws {FramesError} `usage` */
+  /**
+   * Reads seconds.
+   *
+   * @returns milliseconds
+   * @throws {FramesError} `usage`
+   */
   milliseconds(name: string): number | undefined {
     const text = this.text(name);
     return text === undefined ? undefined : parseSeconds(text, this.label(name)) * 1000;
@@ -63,7 +77,7 @@ export class Arguments {
 }
 
 /**
- * Reads the arguments of a command; a flag goes before its environment variable.
+ * Parses the arguments of a command. A flag overrides its environment variable.
  *
  * @throws {FramesError} `usage`
  */
@@ -132,13 +146,13 @@ function unknownFlag(flag: string, known: readonly Flag[], command: string): Fra
     `--${name}`,
     ...(short === undefined ? [] : [`-${short}`]),
   ]);
-  // Any letter is near to any other.
+  // Short flags get no suggestion, because any letter is close to any other.
   const near = flag.startsWith("--") ? nearest(flag, names) : undefined;
   const hint = near === undefined ? `see frames help ${command}` : `did you mean ${near}?`;
   return new FramesError("usage", `Unknown flag ${flag}: ${hint}`);
 }
 
-/** The word most like `given`, if one is like it at all. */
+/** Returns the candidate closest to `text`, or undefined if none is similar. */
 export function nearest(text: string, candidates: readonly string[]): string | undefined {
   const scored = candidates.map((candidate) => ({
     word: candidate,
@@ -150,7 +164,7 @@ export function nearest(text: string, candidates: readonly string[]): string | u
     : undefined;
 }
 
-/** Levenshtein's distance. */
+/** Returns the Levenshtein distance. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {

@@ -1,9 +1,8 @@
-/** The one table of commands: help and completions come from it. */
+/** The table of commands, from which help and completions are generated. */
 
-/** A command. */
 export interface Command {
   readonly name: string;
-  /** Its arguments, as help shows them. */
+  /** Positional arguments, as help shows them. */
   readonly usage: string;
   readonly summary: string;
   readonly examples: readonly string[];

@@ -1,10 +1,10 @@
-/** `frames completions SHELL`: made from the table of flags. */
+/** `frames completions SHELL`: generates shell completions from the table of flags. */
 import { FramesError } from "../../errors.ts";
 import { commands } from "./commands.ts";
 import { type Flag, flagsOf } from "./flags.ts";
 import { topicNames } from "./help.ts";
 
-/** Words that may follow a command. */
+/** First arguments to offer after a command. */
 const argumentValues: Readonly<Record<string, readonly string[]>> = {
   completions: ["bash", "zsh", "fish"],
   key: ["new", "save", "list", "remove"],
@@ -126,9 +126,9 @@ function fish(): string {
 const shells: Record<string, () => string> = { bash, zsh, fish };
 
 /**
- * A script that teaches a shell to complete.
+ * Returns a script that completes `frames` commands in a shell.
  *
- * @throws {FramesError} `usage`
+ * @throws {FramesError} `usage` for an unknown shell
  */
 export function completions(shell: string | undefined): string {
   const generate = shell !== undefined && Object.hasOwn(shells, shell) ? shells[shell] : undefined;

@@ -1,7 +1,7 @@
-/** The one table of flags: parsing, help, environment names and completions come from it. */
+/** The table of flags: parsing, help, environment names and completions are based on it. */
 import { commands } from "./commands.ts";
 
-/** What a flag's value is: nothing, text, text that may be given several times, bytes, seconds, or a whole number. */
+/** Type of a flag's value. A `switch` has none, a `list` may be repeated, a `size` is in bytes. */
 type FlagKind = "switch" | "text" | "list" | "size" | "seconds" | "whole";
 
 /** A flag of one or more commands. */
@@ -9,14 +9,14 @@ export interface Flag {
   readonly name: string;
   readonly short?: string;
   readonly kind: FlagKind;
-  /** Stands for the value in help: `HOST:PORT`. */
+  /** Placeholder of the value in help, such as `HOST:PORT`. */
   readonly value?: string;
   readonly help: string;
-  /** What it means to one of its commands, where that differs. */
+  /** Help text by command, where it differs from `help`. */
   readonly helpFor?: Readonly<Record<string, string>>;
-  /** What stands for the value in help of one of its commands, where that differs. */
+  /** Placeholder by command, where it differs from `value`. */
   readonly valueFor?: Readonly<Record<string, string>>;
-  /** Commands of it to which it is a switch, although others give it a value. */
+  /** Commands for which the flag is a switch, although it has a value for others. */
   readonly switchFor?: readonly string[];
   readonly commands: readonly string[];
 }
@@ -407,7 +407,7 @@ export const flags: readonly Flag[] = [
   { name: "help", short: "h", kind: "switch", help: "Explain this command", commands: allCommands },
 ];
 
-/** The flags that a command takes, explained as that command takes them. */
+/** Returns the flags of a command, with the help and value that apply to it. */
 export function flagsOf(command: string): readonly Flag[] {
   return flags
     .filter((flag) => flag.commands.includes(command))
@@ -425,7 +425,7 @@ function asSwitch({ value: _, ...flag }: Flag): Flag {
   return { ...flag, kind: "switch" };
 }
 
-/** The environment variable that stands for a flag. */
+/** Returns the environment variable of a flag: `FRAMES_KEY_FILE` for `key-file`. */
 export function environmentName(flag: Pick<Flag, "name">): string {
   return `FRAMES_${flag.name.toUpperCase().replaceAll("-", "_")}`;
 }

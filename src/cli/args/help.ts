@@ -1,15 +1,15 @@
-/** `frames help`: made from the table of flags. */
+/** `frames help`: generates help from the tables of commands and flags, and has the topics. */
 import { errors, FramesError } from "../../errors.ts";
 import { version } from "../../version.ts";
 import { commands } from "./commands.ts";
 import { nearest } from "./arguments.ts";
 import { environmentName, type Flag, flags, flagsOf } from "./flags.ts";
 
-/** Columns of the left half, and of a whole line. */
+/** Widths in terminal columns. */
 const leftColumnWidth = 26;
 const lineWidth = 80;
 
-/** `text` in lines of at most so many columns. */
+/** Wraps `text` at word boundaries. */
 function wrap(text: string, columns: number): string[] {
   const lines = [""];
   for (const word of text.split(" ")) {
@@ -21,7 +21,7 @@ function wrap(text: string, columns: number): string[] {
   return lines;
 }
 
-/** What is on the left, and beside or below it what that means, in lines that fit. */
+/** Formats a term and its explanation, which begins on the next line if the term is too wide. */
 function row(left: string, right: string): string {
   const lines = wrap(right, lineWidth - leftColumnWidth);
   const beside = left.length < leftColumnWidth - 2 ? lines.shift()! : "";
@@ -35,7 +35,7 @@ function flagRow(flag: Flag): string {
   return row(`${short}--${flag.name}${value}`, flag.help);
 }
 
-/** What `frames` alone says. */
+/** Returns what `frames` without arguments prints. */
 export function overview(): string {
   return `frames ${version}: moves image frames between machines over one TCP connection
 
@@ -361,10 +361,10 @@ ${row("NO_COLOR", "No colours")}
 `,
 };
 
-/** What there is help on beside commands. */
+/** Help topics, in addition to the commands. */
 export const topicNames: readonly string[] = Object.keys(topics).toSorted();
 
-/** The topics, in lines of a terminal's width. */
+/** Formats the topic names as indented lines that fit into `lineWidth`. */
 function topicLines(): string {
   const lines: string[] = [];
   for (const name of topicNames) {
@@ -376,9 +376,9 @@ function topicLines(): string {
 }
 
 /**
- * Help on a command or topic, or the overview.
+ * Returns help on a command or topic, or the overview.
  *
- * @throws {FramesError} `usage` if there is no such topic
+ * @throws {FramesError} `usage` for an unknown topic
  */
 export function help(topic: string | undefined): string {
   if (topic === undefined) return overview();

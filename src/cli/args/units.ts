@@ -1,11 +1,13 @@
-/** Sizes, times and counts, as people write and read them. */
+/** Parses and formats sizes, times and counts for the user. */
 import { FramesError } from "../../errors.ts";
 
 const powers: Record<string, number> = { "": 0, k: 1, m: 2, g: 3, t: 4 };
 
 /**
- * Reads `64M`: a number and K, M, G or T, which are powers of 1024 as in rsync.
+ * Parses a size such as `64M`. K, M, G and T are powers of 1024, as in rsync.
  *
+ * @param what name of the value in messages, such as `--max-frame`
+ * @returns bytes
  * @throws {FramesError} `usage`
  */
 export function parseSize(text: string, what: string): number {
@@ -20,7 +22,11 @@ export function parseSize(text: string, what: string): number {
   return Math.floor(size);
 }
 
-/** @throws {FramesError} `usage` */
+/**
+ * Parses seconds, more than 0 and up to a day.
+ *
+ * @throws {FramesError} `usage`
+ */
 export function parseSeconds(text: string, what: string): number {
   const seconds = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : NaN;
   if (!(seconds > 0 && seconds <= 86_400)) {
@@ -34,16 +40,17 @@ export function parseSeconds(text: string, what: string): number {
 
 const secondsPerUnit: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
-/** Reads `90s`, `15m`, `2h` or `7d`, in seconds; nothing if it is something else. */
+/** Parses `90s`, `15m`, `2h` or `7d` into seconds; returns undefined for other text. */
 export function parseDuration(text: string): number | undefined {
   const [, count, unit] = /^(\d+(?:\.\d+)?)([smhd])$/.exec(text) ?? [];
   return unit === undefined ? undefined : Number(count) * secondsPerUnit[unit]!;
 }
 
 /**
- * Reads how much is kept: `7d` and `12h` of time, or `500G` of bytes.
+ * Parses a retention limit: a time such as `7d` or `12h`, or a size such as `500G`.
  *
- * @throws {FramesError} `usage`, also of `90m`: what is removed by mistake does not come again
+ * @throws {FramesError} `usage`, also for `90m`, which could mean minutes or megabytes: frames that
+ * are removed by mistake cannot be restored
  */
 export function parseRetention(
   text: string,
@@ -68,9 +75,10 @@ export function parseRetention(
 }
 
 /**
- * Reads `now`, a time as ISO 8601 writes it (UTC if it does not say), or how long ago, such as `2h`.
+ * Parses `now`, an ISO 8601 time (UTC without a zone), or how long ago, such as `2h`.
  *
- * @param now milliseconds since 1970, as what is returned
+ * @param now milliseconds since 1970
+ * @returns milliseconds since 1970
  * @throws {FramesError} `usage`
  */
 export function parseTime(text: string, what: string, now: number): number {
@@ -87,7 +95,7 @@ export function parseTime(text: string, what: string, now: number): number {
   );
 }
 
-/** `442 MB`: powers of 1000, as disks and links are sold. */
+/** Formats bytes as `442 MB`, in powers of 1000 as disks and links are sold. */
 export function formatBytes(bytes: number): string {
   const units = ["bytes", "kB", "MB", "GB", "TB"];
   let value = bytes;
@@ -100,12 +108,12 @@ export function formatBytes(bytes: number): string {
   return bytes === 1 ? "1 byte" : `${value.toFixed(digits)} ${units[unit]}`;
 }
 
-/** `1 frame`, `2 frames`. */
+/** Formats `1 frame` or `2 frames`. */
 export function formatCount(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-/** `0:07`, `1:02:03`. */
+/** Formats seconds as `0:07` or `1:02:03`. */
 export function formatDuration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
@@ -113,7 +121,10 @@ export function formatDuration(seconds: number): string {
   return hours > 0 ? `${hours}:${String(minutes).padStart(2, "0")}:${tail}` : `${minutes}:${tail}`;
 }
 
-/** A time in nanoseconds since 1970, to the second, in UTC; what no calendar holds, as a number. */
+/**
+ * Formats nanoseconds since 1970 as an ISO 8601 time in UTC, cut to the second. A time outside the
+ * range of `Date` is returned as the number.
+ */
 export function formatTime(nanoseconds: bigint): string {
   const date = new Date(Number(nanoseconds / 1_000_000n));
   if (Number.isNaN(date.getTime())) return String(nanoseconds);

@@ -1,4 +1,4 @@
-/** `frames bench`: what limits, here or on the way to a server. */
+/** `frames bench`: measures what limits the rate, on this machine or on the way to a server. */
 import { FramesError } from "../../errors.ts";
 import { parseAddress } from "../../net/address.ts";
 import { MachineBench, type Measurement, TempFolder, type Step } from "./machine.ts";
@@ -8,12 +8,12 @@ import { keyOptions } from "../args/key-options.ts";
 import { print, printJson, type Terminal } from "../output/terminal.ts";
 import { formatBytes } from "../args/units.ts";
 
-/** Sizes of frames: small pictures, large ones, and raw ones. */
+/** Bytes of a small, a large and a raw picture. */
 const frameSizes = [20_000, 200_000, 2_000_000];
 
 const steps = ["read", "checksum", "store", "store-durable", "delivery"] as const;
 
-/** The steps as the table names them. */
+/** Names of the steps in the table. */
 const stepTitles: Record<Step, string> = {
   read: "read",
   checksum: "CRC-32",
@@ -23,7 +23,7 @@ const stepTitles: Record<Step, string> = {
   link: "link and server",
 };
 
-/** Who limits, if it is this step. */
+/** What to name as the limit, if this step is the slowest. */
 const limitedBy: Partial<Record<Step, string>> = {
   read: "reading (the file system)",
   checksum: "CRC-32 (this processor)",
@@ -31,9 +31,10 @@ const limitedBy: Partial<Record<Step, string>> = {
 };
 
 /**
- * Measures this machine, or the way to a server.
+ * Measures this machine, or the link to a server.
  *
- * @param stopOnSignal from its call on, signals end the measurement in order
+ * @param stopOnSignal installs the signal handlers; until it is called, signals end the process
+ * @returns the exit status
  * @throws {FramesError} as `send`, or `interrupted`
  */
 export async function benchCommand(
@@ -54,7 +55,7 @@ export async function benchCommand(
     else await benchServer(server, args, tempFolder, report, graceful);
     return 0;
   } catch (error) {
-    // Whatever the signal broke off, that is why.
+    // After a signal, any error is a consequence of the abort.
     throw graceful.aborted ? new FramesError("interrupted", "Interrupted: nothing is left") : error;
   } finally {
     report.clear();
@@ -124,7 +125,7 @@ function bytesPerSecond({ frameBytes, frames, seconds }: Measurement): number {
   return (frames * frameBytes) / seconds;
 }
 
-/** Which step limits, by size of frame. */
+/** Names the slowest step for each size of frame. */
 function machineLimit(measured: readonly Measurement[]): string {
   const bySize = frameSizes.map((size) => {
     const [slowest] = measured
@@ -143,9 +144,9 @@ function machineLimit(measured: readonly Measurement[]): string {
   return `What limits on this machine: ${parts.join("; ")}`;
 }
 
-/** Whether it is this machine that limits, or what is behind it. */
+/** Says whether this machine limits the rate, or the link and the server. */
 function serverLimit(measured: readonly Measurement[], link: LinkMeasurement): string {
-  // One after the other, as `send` does it.
+  // `send` reads and checks one frame after the other, so the times add up.
   const ownRate = 1 / measured.reduce((sum, one) => sum + 1 / bytesPerSecond(one), 0);
   const [serverRate, ownRateText] = [
     `${formatBytes(link.bytesPerSecond)}/s`,
@@ -156,7 +157,7 @@ function serverLimit(measured: readonly Measurement[], link: LinkMeasurement): s
     : `What limits: this machine, which reads and checks ${ownRateText}; the link and the server take ${serverRate}`;
 }
 
-/** What the user is told: rows and the verdict as results, the rest as messages. */
+/** Prints measurements and the summary as results, everything else as messages. */
 class BenchOutput {
   readonly #terminal: Terminal;
   readonly #json: boolean;
@@ -172,7 +173,7 @@ class BenchOutput {
     print(this.#terminal, text);
   }
 
-  /** What is being done, on a terminal; it goes when something else is written. */
+  /** Shows the current step on a terminal; the next output replaces it. */
   showActivity(what: string): void {
     if (this.#terminal.isLive) this.#terminal.err(`\r\x1b[KMeasuring: ${what}`);
   }

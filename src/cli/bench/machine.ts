@@ -1,4 +1,4 @@
-/** What this machine can do with frames, step by step: for `frames bench`. */
+/** Measures each step of a frame's way on this machine, for `frames bench`. */
 import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -13,10 +13,10 @@ import { DirectorySource } from "../../source/files/directory-source.ts";
 import { DirectoryStore } from "../../store/directory/directory-store.ts";
 import { maxPackedFrameBytes } from "../../wire/encode.ts";
 
-/** A step on the way of a frame, or several of them together. */
+/** A measured step; `delivery` and `link` combine several. */
 export type Step = "read" | "checksum" | "store" | "store-durable" | "delivery" | "link";
 
-/** How fast one step was with frames of one size. */
+/** Result of one step with frames of one size. */
 export interface Measurement {
   readonly step: Step;
   readonly frameBytes: number;
@@ -24,14 +24,14 @@ export interface Measurement {
   readonly seconds: number;
 }
 
-/** Bytes that one pass of a step takes on, and milliseconds after which it ends early. */
+/** A pass of a step ends after this many bytes or this time. */
 const maxPassBytes = 16_000_000;
 const maxPassMs = 1000;
 
-/** Passes go on for so many milliseconds: the first is slow, since code and files are still cold. */
+/** Passes are repeated for this time, because the first one is slow: code and files are cold. */
 const maxStepMs = 600;
 
-/** Passes of a step at most: few where each fills the disk some more. */
+/** Limit of passes per step; low for steps that write to the disk. */
 const maxPasses: Record<Exclude<Step, "link">, number> = {
   read: 20,
   checksum: 20,
@@ -40,13 +40,13 @@ const maxPasses: Record<Exclude<Step, "link">, number> = {
   delivery: 2,
 };
 
-/** Bytes that a socket gives at a time, about. */
+/** Approximate size of the chunks that a socket delivers. */
 const chunkBytes = 500_000;
 
-/** `statfs` of Linux calls a file system in memory this. */
+/** Type that Linux `statfs` reports for tmpfs, a file system in memory. */
 const tmpfsType = 0x01021994;
 
-/** A folder for what is measured with, which goes at the end whatever happens. */
+/** Temporary folder for the measurements; removed at the end, also when the process exits. */
 export class TempFolder {
   readonly path: string;
   readonly #remove = () => rmSync(this.path, { recursive: true, force: true, maxRetries: 3 });
@@ -57,7 +57,7 @@ export class TempFolder {
    */
   constructor(directory = tmpdir()) {
     try {
-      // Hidden, so that nobody takes it for a stream should this be a store.
+      // Hidden, so that it is not taken for a stream if the directory is a store.
       this.path = mkdtempSync(join(resolve(directory), ".frames-bench-"));
     } catch (error) {
       const code = systemCode(error);
@@ -65,11 +65,11 @@ export class TempFolder {
       const message = `Cannot measure in ${directory}: ${systemSentence(error)}`;
       throw new FramesError(isMissing ? "missing" : "store", message, { cause: error });
     }
-    // A second signal ends the process at once.
+    // A second signal ends the process without a call of `remove`.
     process.on("exit", this.#remove);
   }
 
-  /** Whether it lies in memory: then no disk is measured. */
+  /** Whether the folder is in memory, so that no disk is measured. */
   get isInMemory(): boolean {
     return process.platform === "linux" && statfsSync(this.path).type === tmpfsType;
   }
@@ -85,14 +85,14 @@ export class MachineBench {
   readonly #tempFolder: string;
   readonly #frameBytes: number;
   readonly #signal: AbortSignal;
-  /** What compresses to nothing would flatter some file systems. */
+  /** Random bytes, because some file systems compress. */
   readonly #noise: Uint8Array;
   readonly #files: string;
   readonly #fileNames: string[] = [];
   #storeCount = 0;
 
   /**
-   * Makes its files.
+   * Creates the files to measure with.
    *
    * @throws {FramesError} `store`
    */
@@ -120,9 +120,9 @@ export class MachineBench {
   }
 
   /**
-   * Measures a step: its fastest pass counts.
+   * Measures a step; returns its fastest pass.
    *
-   * @throws {FramesError} `interrupted`, or what the step met
+   * @throws if the signal is aborted, or the step fails
    */
   async measure(step: Exclude<Step, "link">): Promise<Measurement> {
     const pass = {
@@ -166,7 +166,7 @@ export class MachineBench {
     return await this.#repeat(this.#frameCount, () => void crc32(this.#noise));
   }
 
-  /** Stores frames as `serve` does that come in by the chunk. */
+  /** Stores frames in chunks, as `serve` receives them. */
   async #storeFrames(durable: boolean): Promise<PassResult> {
     const folder = join(this.#tempFolder, `store-${++this.#storeCount}`);
     const store = new DirectoryStore(folder, { portableNames: false, durable, clock: Date.now });
@@ -201,7 +201,7 @@ export class MachineBench {
     return { frames, seconds: (monotonicNow() - startedAt) / 1000 };
   }
 
-  /** The whole way, with both ends in this process. */
+  /** Sends the files to a server in this process. */
   async #sendOverLoopback(): Promise<PassResult> {
     const folder = join(this.#tempFolder, `store-${++this.#storeCount}`);
     const server = await serve(folder, { listen: "127.0.0.1:0" });
@@ -221,7 +221,7 @@ export class MachineBench {
     }
   }
 
-  /** Does something so many times, if there is time for it, and lets signals through now and then. */
+  /** Repeats `action` for `times` frames or `maxPassMs`; yields every 50 ms for signal handlers. */
   async #repeat(times: number, action: () => void | Promise<void>): Promise<PassResult> {
     await yieldToEventLoop();
     const startedAt = monotonicNow();
@@ -239,7 +239,7 @@ export class MachineBench {
     return { frames, seconds: (monotonicNow() - startedAt) / 1000 };
   }
 
-  /** Its files take no more room. */
+  /** Removes the files. */
   clear(): void {
     rmSync(this.#files, { recursive: true, force: true, maxRetries: 3 });
   }
@@ -250,10 +250,10 @@ interface PassResult {
   readonly seconds: number;
 }
 
-/** Bytes that nothing compresses. */
+/** Returns random bytes, which do not compress. */
 export function noise(length: number): Uint8Array {
   const bytes = new Uint8Array(length);
-  // So many are made at a time.
+  // `getRandomValues` accepts at most 65,536 bytes.
   for (let at = 0; at < length; at += 65_536) {
     crypto.getRandomValues(bytes.subarray(at, at + 65_536));
   }
@@ -265,7 +265,7 @@ async function readPieces(frame: Frame): Promise<void> {
   while ((await pieces.next()).done !== true);
 }
 
-/** Lets the event loop turn, so that signals come in. */
+/** Yields to the event loop, so that signal handlers run. */
 async function yieldToEventLoop(): Promise<void> {
   await new Promise<void>((resolve) => setImmediate(resolve));
 }

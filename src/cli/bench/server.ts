@@ -1,10 +1,10 @@
 /**
- * What the link to a server and the server itself can do: for `frames bench HOST:PORT`.
+ * Measures the link to a server together with the server, for `frames bench HOST:PORT`.
  *
- * A server that is in use must be none the worse for it, so all frames are of a source that every
- * server has to refuse (SPEC sections 4 and 12): it reads and checks them, and keeps nothing, neither
- * files nor rows of its journal. It says REFUSED as soon as a frame's description is in, which comes
- * behind all bytes of the frames before: that is the clock here.
+ * The server may be in use, so the measurement must leave no files and no rows in its journal.
+ * Therefore all frames have a source name that every server refuses (SPEC sections 4 and 12). The
+ * server still reads and checks their bytes. It sends REFUSED as soon as it has a frame's
+ * description, which follows all bytes of the frames before. The REFUSED messages are the clock.
  */
 import { FramesError } from "../../errors.ts";
 import { monotonicNow } from "../../common/clock.ts";
@@ -12,30 +12,30 @@ import { sendPlan, type SendOptions } from "../../client/send.ts";
 import { type CapturedFrame, IterableSource } from "../../source/live/iterable-source.ts";
 import { noise } from "./machine.ts";
 
-/** What no server may keep; it says in the server's log who it was. */
+/** Name of stream, source and frames. Servers refuse the leading dot; their log shows the name. */
 const refusedName = ".frames-bench";
 
 const roundTripCount = 5;
 const minFrameBytes = 16_000;
 
-/** Bytes of the frames that count. */
+/** Largest frame sent, in bytes. */
 export const linkFrameBytes = 1_000_000;
 
-/** What is sent at most; a server's log may have a line for each frame. */
+/** Limits of the frames sent. They are few, because a server may log a line for each. */
 const maxBytes = 64_000_000;
 const maxFrames = 90;
 
-/** Milliseconds after which nothing more is sent, and that an answer may take. */
+/** Limits for sending, and for each answer. */
 const maxSendMs = 3000;
 const answerTimeoutMs = 10_000;
 
-/** A link that holds bytes for longer, in milliseconds, is full: more would only wait. */
+/** Queueing delay above which the link is full, so that more data in flight would only wait. */
 const fullQueueMs = 500;
 
-/** What was found out about link and server together. */
+/** Result for link and server together. */
 export interface LinkMeasurement {
   readonly address: string;
-  /** Frames sent to measure the rate, the size that they grew to, and all their bytes. */
+  /** Frames sent to measure the rate, their final size, and the bytes of all. */
   readonly frames: number;
   readonly frameBytes: number;
   readonly bytes: number;
@@ -44,17 +44,17 @@ export interface LinkMeasurement {
   readonly roundTrip: number;
 }
 
-/** That so many bytes of frames had come at a time. */
+/** Bytes of the earlier frames, sent or answered at the time `at` (milliseconds). */
 interface Sample {
   readonly at: number;
   readonly bytes: number;
 }
 
 /**
- * Measures link and server, and leaves nothing there.
+ * Measures link and server; the server stores nothing.
  *
- * @param options how the server is spoken to
- * @param signal ends it early
+ * @param options keys for the connection
+ * @param signal ends the measurement early
  * @throws {FramesError} as `send`
  */
 export async function measureLink(
@@ -81,7 +81,7 @@ export async function measureLink(
       onEvent: (event) => {
         if (event.type === "undelivered") traffic.onRefused(event.report.error);
         if (event.type !== "waiting") return;
-        // A measurement is not worth waiting for.
+        // End at the first lost connection; a measurement does not wait for a retry.
         reason ??= event.reason;
         failed.abort();
       },
@@ -97,16 +97,16 @@ export async function measureLink(
   return { address, ...traffic.result(startedAt, monotonicNow()) };
 }
 
-/** Frames, given out no faster than the link takes them. */
+/** Generates frames no faster than the link transports them, and measures the answers. */
 class Traffic {
   readonly #noise = noise(linkFrameBytes);
   readonly #roundTripsMs: number[] = [];
   readonly #samples: Sample[] = [];
-  /** Frames under way, in order: when each was given out, and the bytes before it. */
+  /** Frames in flight, in order: the time at which each was sent, and the bytes before it. */
   readonly #inFlight: Sample[] = [];
   #frames = 0;
   #bytes = 0;
-  /** Bytes that may be under way: more while the link takes more, as TCP does it. */
+  /** Congestion window in bytes; grows while the link is not full, as in TCP. */
   #maxInFlightBytes = 2 * minFrameBytes;
   #frameBytes = minFrameBytes;
   #maxFrameBytes = linkFrameBytes;
@@ -131,7 +131,7 @@ class Traffic {
       await this.#waitForRoom(this.#maxInFlightBytes - this.#frameBytes);
       yield this.#next(this.#frameBytes);
     }
-    // Its answer comes behind the bytes of the last that counts.
+    // The answer to this frame shows that all bytes of the last measured frame have arrived.
     yield this.#next(1);
   }
 
@@ -142,7 +142,7 @@ class Traffic {
     return { name: refusedName, bytes: this.#noise.subarray(0, size) };
   }
 
-  /** Waits until no more than so many bytes are under way. */
+  /** Waits until at most `maxBytes` are in flight. */
   async #waitForRoom(maxBytes: number): Promise<void> {
     for (;;) {
       this.check();
@@ -158,18 +158,18 @@ class Traffic {
     }
   }
 
-  /** @throws {FramesError} what a frame was refused for instead of its name */
+  /** @throws {FramesError} if a frame was refused for another reason than its name or size */
   check(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** The next frame was refused, as it has to be. */
+  /** Records the answer to the oldest frame in flight. */
   onRefused(error: FramesError): void {
     const frame = this.#inFlight.shift();
     if (frame === undefined) return;
     const now = monotonicNow();
     if (error.code === "too-large") {
-      // It was never sent, since the server had said what it takes (`frames serve --max-frame`).
+      // The client did not send it: it is over the server's limit (`frames serve --max-frame`).
       this.#maxFrameBytes = Math.max(1, Math.floor(this.#maxFrameBytes / 2));
     } else if (error.code !== "bad-name") {
       this.#failure ??= error;
@@ -182,12 +182,12 @@ class Traffic {
     this.#answered.resolve();
   }
 
-  /** In milliseconds. */
+  /** Median round trip; 0 until one is measured. */
   get #roundTripMs(): number {
     return this.#roundTripsMs.toSorted((a, b) => a - b)[this.#roundTripsMs.length >> 1] ?? 0;
   }
 
-  /** The rate of the second half: in the first, frames grow and TCP finds out what the link bears. */
+  /** Uses the rate of the second half, because frames and TCP's window still grow in the first. */
   result(startedAt: number, endedAt: number): Omit<LinkMeasurement, "address"> {
     const bytes = this.#bytes;
     const last = this.#samples.at(-1) ?? { at: endedAt, bytes };

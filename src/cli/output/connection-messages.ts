@@ -1,4 +1,4 @@
-/** Messages of a delivery, either way, for people: beside its progress, and when its connection breaks. */
+/** Messages of a transfer in either direction: beside its progress, and about lost connections. */
 import type { FramesError } from "../../errors.ts";
 import type { LogLevel } from "./log-format.ts";
 import type { ProgressDisplay } from "./progress.ts";
@@ -9,7 +9,7 @@ export class ConnectionMessages {
   readonly #progress: ProgressDisplay | undefined;
   readonly #isJson: boolean;
   readonly #isQuiet: boolean;
-  /** Why there was no connection, until the next has brought something, and what was confirmed then. */
+  /** Message of the last connection error; cleared when a later connection confirms a frame. */
   #lastReason: string | undefined;
   #confirmedAtBreak = 0;
 
@@ -24,7 +24,7 @@ export class ConnectionMessages {
     this.#isQuiet = quiet;
   }
 
-  /** Whether there was no connection, and the next has brought nothing yet. */
+  /** Whether the connection broke, and no frame was confirmed since. */
   get isDisconnected(): boolean {
     return this.#lastReason !== undefined;
   }
@@ -35,15 +35,16 @@ export class ConnectionMessages {
     else print(this.#terminal, text, level);
   }
 
-  /** Says what even those should see who asked for quiet. */
+  /** Prints a warning, also with `--quiet`. */
   warn(text: string): void {
     if (this.#isQuiet) print(this.#terminal, text, "warning");
     else this.print(text, "warning");
   }
 
   /**
-   * There is no connection: on a terminal this is seen anyway, elsewhere each new reason is said.
+   * Reports a lost connection. A terminal shows the pause; the message is printed once per reason.
    *
+   * @param milliseconds until the next attempt
    * @param confirmed frames so far
    */
   onWaiting(reason: FramesError, milliseconds: number, confirmed: number): void {
@@ -59,7 +60,7 @@ export class ConnectionMessages {
     if (isNew) this.warn(`${message}; ${pause}`);
   }
 
-  /** A connection that is refused again at once is not worth a word; one that brings something is. */
+  /** Reports the new connection once it confirms a frame, because it may be refused before. */
   onProgress(address: string, confirmed: number): void {
     if (this.#lastReason === undefined || confirmed === this.#confirmedAtBreak) return;
     this.#lastReason = undefined;

@@ -1,32 +1,30 @@
-/** Lines on standard error: for people, for systemd's journal, or for programs. */
+/** Formats lines on standard error: as text, for systemd's journal, or as JSON. */
 import { fstatSync } from "node:fs";
 
-/** Text, text that the journal takes apart (sd-daemon(3)), or a JSON object each. */
+/** `journal` lines begin with a priority (sd-daemon(3)); `json` lines are one object each. */
 export type LogStyle = "text" | "journal" | "json";
 
-/** How much a line matters. */
 export type LogLevel = "debug" | "info" | "warning" | "error";
 
-/** What is said. */
 export interface LogLine {
   readonly level: LogLevel;
-  /** What it is about, for programs: that of the event, or `message`. */
+  /** Event type for programs; `message` for plain text. */
   readonly type: string;
-  /** For people. */
+  /** Message for the user. */
   readonly text: string;
-  /** Whether people want to know when it was. */
+  /** Whether the `text` style begins with the time. Default false. */
   readonly hasTime?: boolean;
-  /** For programs. A `message` among them is the one for programs too. */
+  /** Further fields of the `json` style; a `message` here replaces `text`. */
   readonly fields?: Readonly<Record<string, unknown>>;
 }
 
-/** syslog(3)'s numbers, which the journal reads off the beginning of a line. */
+/** Priorities of syslog(3). */
 const priorities: Record<LogLevel, number> = { error: 3, warning: 4, info: 6, debug: 7 };
 
-// Terminals obey control characters, and bidirectional ones make a line read as what it is not.
+// Terminals execute control characters, and bidirectional ones can make a line read differently.
 const unprintable = /[\p{Cc}\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
 
-/** `text` with everything that a terminal would obey made visible. */
+/** Escapes all characters of `text` that would control a terminal. */
 export function printable(text: string): string {
   return text.replace(unprintable, (character) => {
     const code = character.codePointAt(0)!;
@@ -36,19 +34,19 @@ export function printable(text: string): string {
   });
 }
 
-/** `value` as JSON on one line that no terminal obeys; bigints as decimal strings. */
+/** Formats `value` as one line of JSON, safe for a terminal; bigints become decimal strings. */
 export function jsonLine(value: Readonly<Record<string, unknown>>): string {
   const json = JSON.stringify(value, (_, item: unknown) =>
     typeof item === "bigint" ? String(item) : item,
   );
-  // JSON leaves some as they are.
+  // JSON.stringify leaves some of these characters unescaped.
   const safe = json.replace(unprintable, (character) => {
     return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
   });
   return `${safe}\n`;
 }
 
-/** `line` as it is written. */
+/** Formats a line in the given style, with the line feed. */
 export function formatLogLine(style: LogStyle, line: LogLine, now: Date): string {
   const { level, type, text, hasTime = false, fields = {} } = line;
   const time = now.toISOString();
@@ -56,7 +54,7 @@ export function formatLogLine(style: LogStyle, line: LogLine, now: Date): string
     case "text":
       return `${hasTime ? `${time} ` : ""}${printable(text)}\n`;
     case "journal":
-      // It notes the time itself.
+      // The journal records the time itself.
       return `<${priorities[level]}>${printable(text)}\n`;
     case "json":
       return jsonLine({ time, level, type, message: text, ...fields });
@@ -66,10 +64,8 @@ export function formatLogLine(style: LogStyle, line: LogLine, now: Date): string
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * How this process is to write its lines. It counts from the first word on: what is wrong with the others is
- * said in the same way.
- *
- * @param words what stands on the command line
+ * Chooses the log style of this process. Reads `--log` without the parser, because errors of the
+ * other arguments are already written in this style.
  */
 export function chooseLogStyle(
   [command, ...args]: readonly string[],
@@ -82,7 +78,7 @@ export function chooseLogStyle(
   return isSystemdJournal(environment) ? "journal" : "text";
 }
 
-/** Whether standard error leads to systemd's journal. */
+/** Whether standard error is connected to systemd's journal (systemd.exec(5), JOURNAL_STREAM). */
 function isSystemdJournal({ JOURNAL_STREAM }: Environment): boolean {
   if (!JOURNAL_STREAM) return false;
   try {

@@ -1,19 +1,19 @@
-/** The output of a command that runs for years: whoever reads it must never hold up the frames. */
+/** Non-blocking output of long-running commands, so that a slow log reader cannot delay frames. */
 
-/** Bytes that may wait for the reader of a log; what comes then is counted and dropped. */
+/** Characters queued for the reader at most; further lines are dropped and counted. */
 const maxPendingLength = 1 << 20;
 
-/** Milliseconds that the reader gets for the rest, at the end. */
+/** Time that the reader has at the end to read the rest. */
 const endTimeoutMs = 1000;
 
-/** Where a log writes: the part of a `FileSink` that it needs. */
+/** The part of Bun's `FileSink` that `LogWriter` uses. */
 export interface LogSink {
   write(text: string): number | Promise<number>;
-  /** A promise while the reader has not taken everything. */
+  /** Returns a promise if the reader has not read everything yet. */
   flush(): number | Promise<number>;
 }
 
-/** Writes whole lines to a file or pipe without ever waiting for its reader. */
+/** Writes lines to a file or pipe without waiting for its reader. */
 export class LogWriter {
   readonly #sink: LogSink;
   readonly #formatDropped: (lines: number) => string;
@@ -23,13 +23,13 @@ export class LogWriter {
   #writing: Promise<void> | undefined;
   #isClosed = false;
 
-  /** @param formatDropped what is written where lines are missing */
+  /** @param formatDropped returns the line that replaces dropped ones; gets their number */
   constructor(sink: LogSink, formatDropped: (lines: number) => string) {
     this.#sink = sink;
     this.#formatDropped = formatDropped;
   }
 
-  /** Writes `text`, now or when the reader has taken what is before it. */
+  /** Writes a line now, queues it behind earlier ones, or drops it if the queue is full. */
   write(text: string): void {
     if (this.#isClosed) return;
     if (this.#pendingLength + text.length > maxPendingLength) {
@@ -51,7 +51,7 @@ export class LogWriter {
       this.#dropped = 0;
       try {
         const written = this.#sink.write(text);
-        // Should `flush` throw, nobody else would hear of it.
+        // Handle a rejection here, because `Promise.all` below is not reached if `flush` throws.
         if (written instanceof Promise) written.catch(() => {});
         const results = [written, this.#sink.flush()];
         if (!results.some((result) => result instanceof Promise)) continue;
@@ -70,14 +70,14 @@ export class LogWriter {
     this.#pump();
   }
 
-  /** Nobody reads any more: the frames matter more than what is said of them. */
+  /** Discards all further output, because writing failed; the command continues without it. */
   #close(): void {
     this.#isClosed = true;
     this.#pending = [];
     this.#writing = undefined;
   }
 
-  /** Resolves when everything is written, or its reader had a second for it. */
+  /** Resolves when everything is written, after a second at the latest. */
   async end(): Promise<void> {
     const deadline = Bun.sleep(endTimeoutMs).then(() => this.#close());
     while (this.#writing !== undefined) await Promise.race([this.#writing, deadline]);

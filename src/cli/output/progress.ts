@@ -1,10 +1,10 @@
-/** Progress of a delivery: on a terminal a live line for each source, elsewhere a line now and then. */
+/** Shows the progress of a transfer: live lines on a terminal, else one line every 10 s. */
 import type { SourceProgress } from "../../protocol/send/outgoing-source.ts";
 import type { LogLevel } from "./log-format.ts";
 import { printable, print, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount, formatDuration } from "../args/units.ts";
 
-/** Milliseconds between two drawings, and between two plain lines. */
+/** Intervals between redraws on a terminal, and between lines elsewhere. */
 const drawIntervalMs = 100;
 const printIntervalMs = 10_000;
 
@@ -14,18 +14,18 @@ export class ProgressDisplay {
   readonly #startedAt: number;
   readonly #timer: NodeJS.Timeout;
   #sources: readonly SourceProgress[] = [];
-  /** The lines on the terminal that the next drawing replaces. */
+  /** Lines on the terminal that the next draw replaces. */
   #drawnLines: string[] = [];
   #printedAt: number;
-  /** When a connection will be tried again, if there is none. */
+  /** Time of the next connection attempt, while there is no connection. */
   #nextRetryAt: number | undefined;
-  /** Since when there is no connection, and milliseconds that there was none before. */
+  /** Start of the current time without a connection, and the sum of earlier such times. */
   #waitingSince: number | undefined;
   #waitedMs = 0;
-  /** Whether no end can be foretold any more. */
+  /** Whether the transfer is being stopped, so that no remaining time is shown. */
   #isStopping = false;
 
-  /** @param now milliseconds of a steady clock */
+  /** @param now monotonic clock in milliseconds */
   constructor(terminal: Terminal, now: () => number) {
     this.#terminal = terminal;
     this.#now = now;
@@ -34,24 +34,24 @@ export class ProgressDisplay {
     this.#timer = setInterval(() => this.#tick(), drawIntervalMs);
   }
 
-  /** How far the sources are; the same objects are looked at again later. */
+  /** Sets the sources to show. They are read again for each draw, so they may change in place. */
   update(sources: readonly SourceProgress[]): void {
     this.#sources = sources;
   }
 
-  /** Says something between two drawings. */
+  /** Prints a message above the progress lines. */
   print(text: string, level?: LogLevel): void {
     this.clear();
     print(this.#terminal, text, level);
   }
 
-  /** Takes the last drawing away, so that something else can be written there. */
+  /** Erases the progress lines, so that other text can be written in their place. */
   clear(): void {
     this.#terminal.err(this.#eraseSequence());
     this.#drawnLines = [];
   }
 
-  /** There is no connection, and none is tried for so many milliseconds; or there is one again. */
+  /** @param milliseconds until the next attempt; undefined when there is a connection again */
   setWaiting(milliseconds: number | undefined): void {
     const now = this.#now();
     if (this.#waitingSince !== undefined) this.#waitedMs += now - this.#waitingSince;
@@ -59,18 +59,18 @@ export class ProgressDisplay {
     this.#nextRetryAt = milliseconds === undefined ? undefined : this.#now() + milliseconds;
   }
 
-  /** Nothing more is begun. */
+  /** Hides the remaining time, because the transfer is being stopped. */
   onStopping(): void {
     this.#isStopping = true;
   }
 
-  /** Draws nothing more, and takes away what was drawn. */
+  /** Stops drawing, and erases the progress lines. */
   discard(): void {
     clearInterval(this.#timer);
     this.clear();
   }
 
-  /** Draws for the last time. */
+  /** Draws once more, and leaves the lines on the terminal. */
   stop(): void {
     clearInterval(this.#timer);
     this.#isStopping = true;
@@ -89,17 +89,18 @@ export class ProgressDisplay {
     );
   }
 
-  /** Whether it can be said when all will be done. */
+  /** Whether a remaining time can be shown. */
   get #canEstimate(): boolean {
     return !this.#isStopping && this.#nextRetryAt === undefined;
   }
 
+  /** Seconds since the start, without the time that there was no connection. */
   #seconds(): number {
     const until = this.#waitingSince ?? this.#now();
     return (until - this.#startedAt - this.#waitedMs) / 1000;
   }
 
-  /** Moves to the first line that was drawn: a terminal made narrower since shows each on several. */
+  /** Returns the sequence that erases the lines. A terminal made narrower has wrapped them. */
   #eraseSequence(): string {
     const { columns } = this.#terminal.size();
     const rows = this.#drawnLines.reduce((sum, line) => sum + rowCount(line, columns), 0);
@@ -115,7 +116,7 @@ export class ProgressDisplay {
     if (this.#sources.length === 0 && this.#nextRetryAt === undefined) return;
     const { columns, rows } = this.#terminal.size();
     const maxLines = Math.max(1, Math.min(rows - 4, 16));
-    // The sources still on their way are the ones worth a line, if there is not room for all.
+    // If there is no room for all sources, show only unfinished ones.
     const shown =
       this.#sources.length <= maxLines
         ? [...this.#sources]
@@ -138,11 +139,11 @@ export class ProgressDisplay {
   }
 }
 
-/** All sources as one. */
+/** Adds up all sources, as one named `total`. */
 function sumProgress(sources: readonly SourceProgress[]): SourceProgress {
   const sum = (count: (source: SourceProgress) => number) =>
     sources.reduce((total, source) => total + count(source), 0);
-  // Half of two frames is one, whatever their sizes.
+  // Two half-sent frames count as one frame, regardless of their sizes.
   const partialFrames = sum(({ largeFrameSent: part, largeFrameSize: partOf }) =>
     partOf > 0 ? part / partOf : 0,
   );
@@ -151,14 +152,14 @@ function sumProgress(sources: readonly SourceProgress[]): SourceProgress {
   return {
     name: "total",
     total: isTotalKnown ? sum(({ total }) => total!) : undefined,
-    capturedCount: sum(({ capturedCount: captured }) => captured),
+    capturedCount: sum(({ capturedCount }) => capturedCount),
     sent: sum(({ sent }) => sent),
     bytes: sum(({ bytes }) => bytes),
     settled: sum(({ settled }) => settled),
     settledBytes: sum(({ settledBytes }) => settledBytes),
     present: sum(({ present }) => present),
-    removedAtServer: sum(({ removedAtServer: moved }) => moved),
-    conflictsSkipped: sum(({ conflictsSkipped: skipped }) => skipped),
+    removedAtServer: sum(({ removedAtServer }) => removedAtServer),
+    conflictsSkipped: sum(({ conflictsSkipped }) => conflictsSkipped),
     refused: sum(({ refused }) => refused),
     lost: sum(({ lost }) => lost),
     dropped: sum(({ dropped }) => dropped),
@@ -173,14 +174,17 @@ function isFinished({ settled, lost, total }: SourceProgress): boolean {
   return total !== undefined && settled + lost >= total;
 }
 
-/** What the server has confirmed; of a large frame on its way, what was sent. The most telling comes first. */
+/**
+ * Describes confirmed frames, and the sent part of a large frame in flight. The most important
+ * parts come first, because the line is cut to the terminal's width.
+ */
 function describeProgress(source: SourceProgress, seconds: number, canEstimate: boolean): string {
   const {
     total,
     settled,
     settledBytes,
     present,
-    removedAtServer: moved,
+    removedAtServer,
     largeFrameSent: part,
     largeFrameSize: partOf,
     refused,
@@ -193,22 +197,22 @@ function describeProgress(source: SourceProgress, seconds: number, canEstimate: 
     fraction === undefined
       ? [formatCount(settled, "frame")]
       : [`${Math.floor(fraction * 100)}%`.padStart(4), `${settled}/${total} frames`];
-  // Where everything was there already, nothing was sent that could have a rate.
-  const hasSent = bytes > 0 || present + moved === 0;
+  // Show no rate if the server had all frames already.
+  const hasSent = bytes > 0 || present + removedAtServer === 0;
   if (hasSent) parts.push(`${formatBytes(seconds > 0 ? bytes / seconds : 0)}/s`);
   if (canEstimate && fraction !== undefined && fraction < 1 && fraction > 0 && seconds > 1) {
     parts.push(`${formatDuration((seconds * (1 - fraction)) / fraction)} left`);
   }
   if (hasSent) parts.push(formatBytes(bytes));
   if (present > 0) parts.push(`${present} there already`);
-  if (moved > 0) parts.push(`${moved} moved away`);
+  if (removedAtServer > 0) parts.push(`${removedAtServer} moved away`);
   if (refused > 0) parts.push(`${refused} refused`);
   if (lost > dropped) parts.push(`${lost - dropped} not read`);
   if (dropped > 0) parts.push(`${dropped} dropped`);
   return parts.join("  ");
 }
 
-/** Rows that a line takes: a wide character that does not fit into one begins the next. */
+/** Returns the rows of a wrapped line. A wide character that does not fit moves to the next row. */
 function rowCount(line: string, columns: number): number {
   let rows = 1;
   let column = 0;
@@ -227,7 +231,7 @@ function pad(text: string, width: number): string {
   return text + " ".repeat(Math.max(0, width - Bun.stringWidth(text)));
 }
 
-/** `text` cut to `width` columns. */
+/** Cuts `text` to `width` columns, with an ellipsis. */
 function truncate(text: string, width: number): string {
   if (Bun.stringWidth(text) <= width) return text;
   let cut = text;

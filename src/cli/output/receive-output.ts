@@ -1,4 +1,4 @@
-/** What the user is told while frames are received, and at the end. */
+/** Output of `frames receive`: progress, messages, and the summary. */
 import { resolve } from "node:path";
 import { FramesError } from "../../errors.ts";
 import type { SourceReport } from "../../client/undelivered.ts";
@@ -12,7 +12,7 @@ import { sourceReportJson, sourceReportLine } from "./source-report.ts";
 import { print, printJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount } from "../args/units.ts";
 
-/** Frames that did not come and are named one by one; the rest is counted. */
+/** Undelivered frames listed; the rest is counted. */
 const maxListed = 20;
 
 export class ReceiveOutput {
@@ -21,7 +21,7 @@ export class ReceiveOutput {
   readonly #isQuiet: boolean;
   readonly #isInsecure: boolean;
   readonly #stream: string;
-  /** Nothing if frames go to a pipe. */
+  /** Undefined if frames are written to standard output. */
   readonly #directory: string | undefined;
   readonly #progress: ProgressDisplay | undefined;
   readonly #messages: ConnectionMessages;
@@ -76,7 +76,7 @@ export class ReceiveOutput {
       const range = { source, first, last, what };
       printJson(this.#terminal, { type: "undelivered", ...range, error: code, message });
     }
-    // To be fresh many are dropped: the report has them all.
+    // `--latest` may drop many frames, so only the report lists them.
     if (code === "dropped" || ++this.#undelivered > maxListed) return;
     const which = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
     const where = what === "" ? source : `${source}/${what}`;
@@ -88,7 +88,7 @@ export class ReceiveOutput {
     this.#messages.print("Stopping when the frame on its way has come: once more to stop at once");
   }
 
-  /** Tells how each source fares, in between. */
+  /** Prints a report on each source, on request (SIGUSR1). */
   printReport(): void {
     for (const report of this.#sourceReports?.() ?? []) {
       if (this.#isJson) printJson(this.#terminal, { type: "report", ...sourceReportJson(report) });
@@ -96,7 +96,7 @@ export class ReceiveOutput {
     }
   }
 
-  /** Says nothing more. */
+  /** Ends the output without a summary. */
   discard(): void {
     this.#progress?.discard();
   }
@@ -147,7 +147,7 @@ export class ReceiveOutput {
     return lines;
   }
 
-  /** It failed: the error with what is safe all the same, for people. */
+  /** Ends the output after a failure; returns the error with the number of received frames. */
   toError(error: unknown): unknown {
     this.#progress?.stop();
     const received = this.#receivedFrames();

@@ -1,4 +1,4 @@
-/** What the user is told of a delivery, while it goes on and at its end. */
+/** Output of `frames send`: progress, messages, and the summary. */
 import { FramesError } from "../../errors.ts";
 import { monotonicNow } from "../../common/clock.ts";
 import type { SourceReport } from "../../client/undelivered.ts";
@@ -11,7 +11,7 @@ import { droppedLine, sourceReportJson, sourceReportLine } from "./source-report
 import { print, printJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount } from "../args/units.ts";
 
-/** Undelivered frames and skipped files that are named one by one; the rest is counted. */
+/** Undelivered frames, and skipped files, listed of each; the rest is counted. */
 const maxListed = 20;
 
 export class SendOutput {
@@ -102,10 +102,10 @@ export class SendOutput {
     }
   }
 
-  /** Frames that the server has confirmed. */
+  /** Frames that the server has; refused and skipped ones are settled too, but do not count. */
   #confirmedFrames(): number {
     return this.#sources.reduce(
-      (sum, { settled, refused, conflictsSkipped: skipped }) => sum + settled - refused - skipped,
+      (sum, { settled, refused, conflictsSkipped }) => sum + settled - refused - conflictsSkipped,
       0,
     );
   }
@@ -123,11 +123,11 @@ export class SendOutput {
         message,
       });
     }
-    // A queue that is full drops many: the report has them all.
+    // A full queue may drop many frames, so only the report lists them.
     if (error.code === "dropped") return;
     if (++this.#undelivered > maxListed) return;
     const which = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
-    // A folder that cannot be read has no numbers.
+    // An unreadable folder has no sequence numbers: `first` is 0.
     const where = first === 0 ? what : `${source}/${what} (${which})`;
     this.#messages.warn(`Not delivered: ${where}: ${error.message}`);
   }
@@ -137,7 +137,7 @@ export class SendOutput {
     this.#messages.print("Stopping when what is on its way has arrived: once more to stop at once");
   }
 
-  /** Tells how each source fares, in between. */
+  /** Prints a report on each source, on request (SIGUSR1). */
   printReport(): void {
     for (const report of this.#sourceReports?.() ?? []) {
       if (this.#isJson) printJson(this.#terminal, { type: "report", ...sourceReportJson(report) });
@@ -184,13 +184,13 @@ export class SendOutput {
     });
   }
 
-  /** The delivery failed: the error with what is safe all the same, for people. */
+  /** Ends the output after a failure; returns the error with the number of confirmed frames. */
   toError(error: unknown): unknown {
     this.#progress?.stop();
     const confirmed = this.#confirmedFrames();
     const reports = this.#sourceReports?.() ?? [];
     if (!this.#isQuiet && error instanceof FramesError) {
-      // What was captured does not come again.
+      // Live frames cannot be sent again, so say which ones were delivered.
       const live = reports.filter(({ progress }) => progress.delays !== undefined);
       for (const report of live) print(this.#terminal, sourceReportLine(report));
     }
@@ -258,7 +258,7 @@ function summaryLines(summary: SendSummary): string[] {
       "Other bytes are stored under these names: --stream NAME keeps both, --on-conflict replace the new ones, --on-conflict skip the stored",
     );
   }
-  // The article's server does not say where it stores, and what it has.
+  // The article's server reports neither its store's location nor which frames it has.
   const { store, address } = summary;
   const isArticle = store === "";
   const hint = isArticle ? "sends all of them" : "completes it";

@@ -1,12 +1,15 @@
-/** The report on each source of a delivery: what was captured, what became of it, and how long it took. */
+/** Report on each source of a transfer: frames captured and delivered, gaps, and delays. */
 import type { SourceReport } from "../../client/undelivered.ts";
 import { printable } from "./terminal.ts";
 import { formatCount } from "../args/units.ts";
 
-/** Ranges of numbers that a line names. */
+/** Ranges of dropped numbers listed in a line. */
 const maxRanges = 10;
 
-/** A source as `--json` tells of it. Delays and seconds are numbers; what is not known is left out. */
+/**
+ * Returns the report for `--json`. Delays are in milliseconds, the rate in frames a second; unknown
+ * values are left out.
+ */
 export function sourceReportJson(report: SourceReport): Record<string, unknown> {
   const { progress, captured, gaps, moreGaps, seconds } = report;
   const {
@@ -14,14 +17,14 @@ export function sourceReportJson(report: SourceReport): Record<string, unknown> 
     sent,
     settled,
     refused,
-    removedAtServer: moved,
-    conflictsSkipped: skipped,
+    removedAtServer,
+    conflictsSkipped,
     bytes,
     lost,
     dropped,
     retried,
   } = progress;
-  const frames = settled - refused - moved - skipped;
+  const frames = settled - refused - removedAtServer - conflictsSkipped;
   const { delays } = progress;
   const median = delays?.quantileMs(0.5);
   return {
@@ -42,24 +45,24 @@ export function sourceReportJson(report: SourceReport): Record<string, unknown> 
   };
 }
 
-/** Milliseconds after which a frame that came as it was captured is late. */
+/** Delay from capture to receipt above which a live frame counts as late. */
 const lateAfterMs = 1000;
 
-/** A source as people are told of it, if it is one that captures. */
+/** Returns the report as a line for the user. */
 export function sourceReportLine(report: SourceReport): string {
   const { progress, captured, gaps, moreGaps, seconds } = report;
   const {
     name,
     settled,
     refused,
-    removedAtServer: moved,
-    conflictsSkipped: skipped,
+    removedAtServer,
+    conflictsSkipped,
     dropped,
     lost,
     retried,
     delays,
   } = progress;
-  const frames = settled - refused - moved - skipped;
+  const frames = settled - refused - removedAtServer - conflictsSkipped;
   const parts = [`${captured} captured`, `${frames} delivered`];
   if (seconds > 0) parts.push(`${(frames / seconds).toFixed(1)}/s`);
   const median = delays?.quantileMs(0.5);
@@ -93,7 +96,7 @@ function formatMilliseconds(value: number): string {
       : `${Math.round(value / 1000)} s`;
 }
 
-/** What is said of frames that were dropped as it was chosen. */
+/** Returns the line for frames that an explicit `--policy` dropped. */
 export function droppedLine(dropped: number): string {
   return `${formatCount(dropped, "frame")} dropped, as --policy says`;
 }

@@ -1,30 +1,29 @@
-/** Writes received frames to standard output, as fast as it is read. */
+/** Writes received frames to standard output, at the speed of its reader. */
 import { write, writev } from "node:fs";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 import type { ReceivedFrame } from "../../client/callback-sink.ts";
 
-/** Standard output. */
 const stdoutFd = 1;
 
-/** What a part begins with. */
+/** First line of each part with `--multipart`. */
 const partBoundary = "--frame";
 
 export class StdoutFrames {
   readonly #isMultipart: boolean;
   readonly #closing = new AbortController();
 
-  /** @param isMultipart whether facts come before each frame */
+  /** @param isMultipart writes a header before each frame: source, number, time and length */
   constructor(isMultipart: boolean) {
     this.#isMultipart = isMultipart;
   }
 
-  /** Aborted when nobody reads any more. */
+  /** Aborted when the reader has closed the pipe. */
   get closed(): AbortSignal {
     return this.#closing.signal;
   }
 
   /**
-   * Resolves when the frame is written.
+   * Writes a frame; resolves when the system has accepted all of it, or the pipe is closed.
    *
    * @throws {FramesError} `store` if it cannot be written
    */
@@ -38,7 +37,7 @@ export class StdoutFrames {
         remaining = skipBytes(remaining, await writeSome(remaining));
       } catch (error) {
         const code = systemCode(error);
-        // A pipe that another process made non-blocking is full: its reader needs a moment.
+        // Another process has made the pipe non-blocking, and it is full: retry.
         if (code === "EAGAIN") await Bun.sleep(1);
         else if (code === "EPIPE") this.#closing.abort();
         else throw new FramesError("store", `Cannot write the output: ${systemSentence(error)}`);
@@ -47,7 +46,7 @@ export class StdoutFrames {
   }
 }
 
-/** Facts, a line each. */
+/** Formats the header lines of a part; an empty line ends them. */
 function partHeader(frame: ReceivedFrame): Buffer {
   const { source, sequence, captured, name, session, bytes, raw, metadata } = frame;
   const nanoseconds = String(captured < 0n ? -captured : captured).padStart(10, "0");
@@ -63,12 +62,12 @@ function partHeader(frame: ReceivedFrame): Buffer {
     `X-Session: ${session}`,
   ];
   if (raw !== undefined) lines.push(`X-Raw: ${raw.width}x${raw.height}:${raw.format}`);
-  // JSON as text may have lines.
+  // Parse and format again, because the text may contain line feeds.
   if (metadata !== "") lines.push(`X-Metadata: ${JSON.stringify(JSON.parse(metadata))}`);
   return Buffer.from(`${lines.join("\r\n")}\r\n\r\n`);
 }
 
-/** Writes in another thread: a pipe that nobody reads holds up nothing else. */
+/** Writes in Bun's thread pool, so that a full pipe does not block the event loop. */
 function writeSome(parts: readonly Uint8Array[]): Promise<number> {
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   const done = (error: Error | null, written: number) => {
@@ -80,7 +79,7 @@ function writeSome(parts: readonly Uint8Array[]): Promise<number> {
   return promise;
 }
 
-/** What is left of `parts` behind so many bytes. */
+/** Returns `parts` without the first `written` bytes. */
 function skipBytes(parts: readonly Uint8Array[], written: number): Uint8Array[] {
   let bytesToSkip = written;
   return parts.flatMap((part) => {

@@ -1,4 +1,4 @@
-/** What people see: messages on standard error, results on standard output. */
+/** Output of a command: messages on standard error, results on standard output. */
 import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
 import { type ErrorName, FramesError, systemCode, systemSentence } from "../../errors.ts";
@@ -14,31 +14,31 @@ import { LogWriter } from "./log-writer.ts";
 
 export { printable } from "./log-format.ts";
 
-/** Where a command writes, and what it knows of the other side. */
+/** Where a command writes. */
 export interface Terminal {
-  /** Results. */
+  /** Writes results to standard output. */
   out(text: string): void;
-  /** Progress and messages. */
+  /** Writes progress and messages to standard error. */
   err(text: string): void;
-  /** Whether messages go to a terminal, where a line can be drawn again. */
+  /** Whether standard error is a terminal on which lines can be redrawn. */
   readonly isLive: boolean;
-  /** Columns and rows of that terminal. */
+  /** Size of that terminal; 80 by 24 if there is none. */
   size(): { columns: number; rows: number };
   readonly colours: boolean;
-  /** How lines on standard error are written; text if nothing is said. */
+  /** Style of lines on standard error. Default `text`. */
   readonly style?: LogStyle;
-  /** Resolves when what was written has reached its reader, as far as that one reads. */
+  /** Resolves when all output is written; a slow reader gets a limited time. */
   end(): Promise<void>;
 }
 
-/** What becomes of output that nobody reads: it is waited for, or dropped and counted. */
+/** What to do if the reader of an output is slow: wait for it, or drop lines and count them. */
 export interface OverflowPolicy {
   readonly results: "wait" | "drop";
   readonly messages: "wait" | "drop";
 }
 
 /**
- * The terminal of this process.
+ * Returns the terminal of this process.
  *
  * @param style of the lines on standard error
  */
@@ -66,7 +66,7 @@ export function systemTerminal(
     style,
     size() {
       if (!isLive) return { columns: 80, rows: 24 };
-      // On a new pseudo-terminal both can be 0.
+      // Both can be 0 on a new pseudo-terminal.
       return { columns: process.stderr.columns || 80, rows: process.stderr.rows || 24 };
     },
     colours: isLive && !environment["NO_COLOR"],
@@ -89,8 +89,8 @@ function droppingWriter(file: number, formatDropped: (lines: number) => string):
 }
 
 /**
- * Writes to a file descriptor before it returns: nothing piles up in memory, and nothing is cut off
- * when the process exits. Once nobody reads it any more it writes nothing: the frames matter more.
+ * Returns a writer that blocks until the text is written, so no output is lost at exit or piles
+ * up in memory. After the reader has closed the pipe it discards output, and the transfer goes on.
  */
 function blockingWriter(file: number): OutputWriter {
   let isClosed = false;
@@ -101,7 +101,7 @@ function blockingWriter(file: number): OutputWriter {
         at += writeSync(file, bytes, at);
       } catch (error) {
         const code = systemCode(error);
-        // A pipe that another process made non-blocking is full: its reader needs a moment.
+        // Another process has made the pipe non-blocking, and it is full: retry.
         if (code === "EAGAIN") Bun.sleepSync(1);
         else if (code === "EPIPE") isClosed = true;
         else throw new FramesError("store", `Cannot write the output: ${systemSentence(error)}`);
@@ -111,17 +111,17 @@ function blockingWriter(file: number): OutputWriter {
   return { write, end: async () => {} };
 }
 
-/** A line on standard error. */
+/** Prints a line to standard error, in the terminal's style. */
 export function printLine(terminal: Terminal, line: LogLine): void {
   terminal.err(formatLogLine(terminal.style ?? "text", line, new Date()));
 }
 
-/** A message on standard error, on a line of its own. */
+/** Prints a message to standard error. */
 export function print(terminal: Terminal, text: string, level: LogLevel = "info"): void {
   printLine(terminal, { level, type: "message", text });
 }
 
-/** An error, for people. */
+/** Prints an error to standard error, in colour on a terminal. */
 export function printError(terminal: Terminal, text: string, code?: ErrorName): void {
   if (terminal.style !== undefined && terminal.style !== "text") {
     const fields = code === undefined ? {} : { error: code };
@@ -131,7 +131,7 @@ export function printError(terminal: Terminal, text: string, code?: ErrorName): 
   terminal.err(`${start}frames:${end} ${printable(text)}\n`);
 }
 
-/** A JSON object on standard output, on a line of its own; bigints as decimal strings. */
+/** Prints a JSON object to standard output, on one line; bigints become decimal strings. */
 export function printJson(terminal: Terminal, value: Record<string, unknown>): void {
   terminal.out(jsonLine(value));
 }
