@@ -5,7 +5,7 @@ import { type TableColumn, TablePrinter } from "./output/table.ts";
 import { printable, printJson, type Terminal } from "./output/terminal.ts";
 import { formatTime } from "./args/units.ts";
 
-/** Rows printed at a time, since a stream may have any number of gaps. */
+/** Rows printed at a time, because a stream may have any number of gaps. */
 const batchSize = 1000;
 
 /** Characters shown of a session id; enough to distinguish sessions. */

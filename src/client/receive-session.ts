@@ -16,7 +16,7 @@ export interface ReceiveSessionOptions {
   readonly giveUpAfter: number | undefined;
   readonly keys: ClientKeys;
   readonly grants: ReceiverLimits;
-  /** Frames after which the session is complete; all of them if undefined. */
+  /** Frames after which the session is complete; undefined: at END. */
   readonly first: number | undefined;
   readonly signal: AbortSignal | undefined;
 }

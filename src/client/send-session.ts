@@ -110,7 +110,7 @@ export class SendSession {
     this.#connection?.addSource(outgoing);
   }
 
-  /** Ends `addSource`, so that the session can complete. */
+  /** Declares that no more sources will be added, so that the session can complete. */
   closeSources(): void {
     this.#canAddSources = false;
     this.#connection?.wake();

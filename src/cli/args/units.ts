@@ -49,8 +49,8 @@ export function parseDuration(text: string): number | undefined {
 /**
  * Parses a retention limit: a time such as `7d` or `12h`, or a size such as `500G`.
  *
- * @throws {FramesError} `usage`, also for `90m`, which could mean minutes or megabytes: frames that
- * are removed by mistake cannot be restored
+ * @throws {FramesError} `usage`. Also for `90m`, which could mean minutes or megabytes, because
+ * frames removed by mistake are lost
  */
 export function parseRetention(
   text: string,

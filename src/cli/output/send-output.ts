@@ -11,7 +11,7 @@ import { droppedLine, sourceReportJson, sourceReportLine } from "./source-report
 import { print, printJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount } from "../args/units.ts";
 
-/** Undelivered frames, and skipped files, listed of each; the rest is counted. */
+/** Undelivered frames, skipped files and frames not removed: this many of each are listed. */
 const maxListed = 20;
 
 export class SendOutput {

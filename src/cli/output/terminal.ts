@@ -89,8 +89,8 @@ function droppingWriter(file: number, formatDropped: (lines: number) => string):
 }
 
 /**
- * Returns a writer that blocks until the text is written, so no output is lost at exit or piles
- * up in memory. After the reader has closed the pipe it discards output, and the transfer goes on.
+ * Returns a writer that blocks until the text is written. So no output is lost at exit, or piles up
+ * in memory. After the reader has closed the pipe it discards output, and the command continues.
  */
 function blockingWriter(file: number): OutputWriter {
   let isClosed = false;
