@@ -152,7 +152,7 @@ function checkLog(args: Arguments): void {
 function levelOf(event: ServeEvent): LogLevel {
   switch (event.type) {
     case "failed":
-      // Other errors are caused by the peer.
+      // Other errors are caused by the peer or the network.
       return event.error.code === "internal" || event.error.code === "store" ? "error" : "warning";
     case "keys":
     case "reloaded":
