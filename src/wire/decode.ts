@@ -6,7 +6,6 @@
 import { crc32 } from "node:zlib";
 import { type ErrorName, FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
-import { releaseBuffer, readUint32, readUint64 } from "./bytes.ts";
 import {
   type ControlMessage,
   decodeText,
@@ -20,7 +19,6 @@ import {
   MessageType,
   typeName,
 } from "./messages.ts";
-import { checkPreface } from "./preface.ts";
 
 /**
  * What a decoder tells. Whatever a method throws ends the decoding; a message whose method is not
@@ -43,6 +41,8 @@ export interface MessageHandler {
   /** PROOF. */
   onProof?(bytes: Uint8Array): void;
 }
+
+const expectedPreface = new TextEncoder().encode(preface);
 
 /** Bytes that a decoder keeps at hand for messages that cross the border of two chunks. */
 const maxRetainedBytes = 4096;
@@ -443,4 +443,41 @@ function checkMetadata(metadata: string): void {
   }
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return;
   throw new FramesError("protocol", "Cannot accept FRAME: its metadata is not a JSON object");
+}
+
+/**
+ * The first bytes decide at once whether a peer speaks FRAMES/1: nothing more is waited for.
+ *
+ * @throws {FramesError} `foreign` or `version`
+ */
+function checkPreface(bytes: Uint8Array): void {
+  for (let index = 0; index < bytes.length; index++) {
+    if (bytes[index] === expectedPreface[index]) continue;
+    const digit = bytes[index]!;
+    if (index === preface.length - 1 && digit >= 0x30 && digit <= 0x39) {
+      throw new FramesError(
+        "version",
+        `Cannot talk to the peer: it speaks FRAMES/${digit - 0x30}, this is ${preface}`,
+      );
+    }
+    const received = JSON.stringify(Buffer.from(bytes.subarray(0, 24)).toString("latin1"));
+    throw new FramesError("foreign", `expected ${preface}, received ${received}`);
+  }
+}
+
+/** Gives memory back at once: the garbage collector may be late where thousands of peers stop. */
+function releaseBuffer(bytes: Uint8Array): void {
+  (bytes.buffer as ArrayBuffer).transfer(0);
+}
+
+/** The unsigned number in 4 bytes. */
+function readUint32(bytes: Uint8Array, at: number): number {
+  return (
+    bytes[at]! * 0x100_0000 + ((bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!)
+  );
+}
+
+/** The unsigned number in 8 bytes; beyond 2^53 it is not exact. */
+function readUint64(bytes: Uint8Array, at: number): number {
+  return readUint32(bytes, at) * 0x1_0000_0000 + readUint32(bytes, at + 4);
 }

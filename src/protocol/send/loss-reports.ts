@@ -1,5 +1,5 @@
 /** Losses that the server is told of: LOST has no reply (SPEC section 8). */
-import type { Loss } from "../../frame.ts";
+import type { Frame, Loss } from "../../frame.ts";
 import type { LostRange, OutgoingSource } from "./outgoing-source.ts";
 
 interface SentReport {
@@ -63,5 +63,28 @@ export class LossReports {
   returnToSources(): void {
     for (const { source, range } of [...this.#sent, ...this.#pending])
       source.unconfirmedLosses.push(range);
+  }
+}
+
+/** The frame that ended a connection because its bytes came damaged, if one did. */
+export class SuspectFrame {
+  #source: OutgoingSource | undefined;
+  #sequence = 0;
+
+  /** It was this one. */
+  set(source: OutgoingSource | undefined, sequence: number): void {
+    this.#source = source;
+    this.#sequence = sequence;
+  }
+
+  /** Once everything is back in its outlets: takes the frame out that is to be sent no more. */
+  removeIfRepeated(): { source: OutgoingSource; frame: Frame } | undefined {
+    const source = this.#source;
+    if (source === undefined) return undefined;
+    const { candidates } = source;
+    const index = candidates.findIndex(({ frame }) => frame.sequence === this.#sequence);
+    if (index < 0 || !source.countDamage(this.#sequence)) return undefined;
+    const [candidate] = candidates.splice(index, 1);
+    return { source, frame: candidate!.frame };
   }
 }

@@ -11,11 +11,10 @@ import {
   unexpectedMessage,
   type Welcome,
 } from "../../wire/messages.ts";
-import { SuspectFrame } from "../../session/blame.ts";
 import { recentPeriodMs } from "../live-window.ts";
 import type { SchedulerHooks, SendPolicy } from "./scheduler-hooks.ts";
 import { LargeFrame } from "../large-frame.ts";
-import { LossReports } from "./loss-reports.ts";
+import { LossReports, SuspectFrame } from "./loss-reports.ts";
 import { Offers } from "./offers.ts";
 import type { Candidate, OutgoingSource, FrameConsumer } from "./outgoing-source.ts";
 import type { WriteBatch } from "./write-batch.ts";
