@@ -21,7 +21,7 @@ export {
 export type { ServeEvent, StoredEvent } from "./server/serve-event.ts";
 export { serve, type ServeOptions } from "./server/serve.ts";
 export type { Server } from "./server/server-options.ts";
-export type { SourceProgress, Undelivered } from "./protocol/send/outgoing-source.ts";
+export type { SourceProgress, Undelivered } from "./protocol/progress.ts";
 export type { CapturedFrame } from "./source/live/iterable-source.ts";
 export type { SkippedPath } from "./source/files/directory-source.ts";
 export { version } from "./version.ts";

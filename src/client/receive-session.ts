@@ -4,8 +4,8 @@ import { FramesError } from "../errors.ts";
 import type { FrameDescription, ReceiveTarget, Outcome } from "../frame.ts";
 import type { Address } from "../net/address.ts";
 import { ReceiveConnection } from "./receive-connection.ts";
-import { DelayHistogram } from "../protocol/send/delay-histogram.ts";
-import type { SourceProgress, Undelivered } from "../protocol/send/outgoing-source.ts";
+import { DelayHistogram } from "../protocol/delay-histogram.ts";
+import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { Hello, Welcome } from "../wire/messages.ts";
 

@@ -6,7 +6,7 @@ import { UndeliveredReport, type SourceReport } from "./undelivered.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
 import { CallbackSink, type ReceivedFrame } from "./callback-sink.ts";
 import { ReceiveSession } from "./receive-session.ts";
-import type { SourceProgress, Undelivered } from "../protocol/send/outgoing-source.ts";
+import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
 import { StreamCopy } from "../store/directory/stream-copy.ts";
 import { checkPathPart } from "../store/name-rules.ts";
 import { software } from "../version.ts";

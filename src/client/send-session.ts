@@ -5,11 +5,8 @@ import { FramesError } from "../errors.ts";
 import type { FrameSource } from "../frame.ts";
 import type { Address } from "../net/address.ts";
 import { SentFileRemover, type NotRemoved } from "./sent-file-remover.ts";
-import {
-  OutgoingSource,
-  type SourceProgress,
-  type Undelivered,
-} from "../protocol/send/outgoing-source.ts";
+import { OutgoingSource } from "../protocol/send/outgoing-source.ts";
+import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
 /** Times are in milliseconds. */

@@ -6,7 +6,7 @@ import type { NotRemoved } from "./sent-file-remover.ts";
 import { type ErrorName, FramesError, truncateMessage } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
-import type { SourceProgress, Undelivered } from "../protocol/send/outgoing-source.ts";
+import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
 import type { SkippedPath } from "../source/files/directory-source.ts";
 import { plan } from "./plan/plan.ts";
 import { createPacer, type Plan, type PlanOptions, type Sendable } from "./plan/options.ts";

@@ -1,6 +1,6 @@
 /** Collects the sequence numbers that were not delivered, for the summary and its reports. */
 import type { ErrorName } from "../errors.ts";
-import type { SourceProgress, Undelivered } from "../protocol/send/outgoing-source.ts";
+import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
 import { type PerSource, settingFor } from "../source/per-source.ts";
 
 /** Consecutive numbers of one source that are missing for the same reason. */

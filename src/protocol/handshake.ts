@@ -7,7 +7,16 @@ import type { Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import { encodeControl, encodeProof } from "../wire/encode.ts";
 import { type Hello, preface, MessageType, unexpectedMessage } from "../wire/messages.ts";
-import type { KeyVerifier } from "./receive/receiver-events.ts";
+
+/** What asks for the proof of a key. */
+export interface KeyVerifier {
+  /** What the TLS channel exports: 32 bytes. */
+  readonly exporter: Uint8Array;
+  /** The key that HELLO names, if there is one. */
+  findKey(id: string): Key | undefined;
+  /** What the key is called that was found. */
+  readonly keyName: string | undefined;
+}
 
 /** A preface, as bytes. */
 export function encodePreface(): Uint8Array {

@@ -11,11 +11,8 @@ import { monotonicNow } from "../common/clock.ts";
 import type { Connection, ConnectionHandler } from "../net/connection.ts";
 import { PlaybackConnection } from "./playback-connection.ts";
 import { Receiver } from "../protocol/receive/receiver.ts";
-import type {
-  FlushSnapshot,
-  KeyVerifier,
-  WelcomeFields,
-} from "../protocol/receive/receiver-events.ts";
+import type { KeyVerifier } from "../protocol/handshake.ts";
+import type { FlushSnapshot, WelcomeFields } from "../protocol/receive/receiver-events.ts";
 import { StoreBackpressure } from "./store-backpressure.ts";
 import { replyToWrongProtocol } from "./wrong-protocol.ts";
 import { software } from "../version.ts";

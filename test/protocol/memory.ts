@@ -19,11 +19,8 @@ import type {
 } from "../../src/frame.ts";
 import { Receiver } from "../../src/protocol/receive/receiver.ts";
 import type { ReceiverLimits } from "../../src/protocol/receive/receiver-events.ts";
-import {
-  OutgoingSource,
-  type SourceProgress,
-  type Undelivered,
-} from "../../src/protocol/send/outgoing-source.ts";
+import { OutgoingSource } from "../../src/protocol/send/outgoing-source.ts";
+import type { SourceProgress, Undelivered } from "../../src/protocol/progress.ts";
 import { Sender } from "../../src/protocol/send/sender.ts";
 import { outgoingBufferBytes } from "../../src/protocol/send/write-batch.ts";
 import type { Hello, Welcome } from "../../src/wire/messages.ts";

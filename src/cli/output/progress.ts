@@ -1,5 +1,5 @@
 /** Shows the progress of a transfer: live lines on a terminal, else one line every 10 s. */
-import type { SourceProgress } from "../../protocol/send/outgoing-source.ts";
+import type { SourceProgress } from "../../protocol/progress.ts";
 import type { LogLevel } from "./log-format.ts";
 import { printable, print, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount, formatDuration } from "../args/units.ts";

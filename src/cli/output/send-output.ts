@@ -3,7 +3,7 @@ import { FramesError } from "../../errors.ts";
 import { monotonicNow } from "../../common/clock.ts";
 import type { SourceReport } from "../../client/undelivered.ts";
 import type { SendEvent, SendSummary } from "../../client/send.ts";
-import type { SourceProgress, Undelivered } from "../../protocol/send/outgoing-source.ts";
+import type { SourceProgress, Undelivered } from "../../protocol/progress.ts";
 import type { Arguments } from "../args/arguments.ts";
 import { ConnectionMessages } from "./connection-messages.ts";
 import { ProgressDisplay } from "./progress.ts";

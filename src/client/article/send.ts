@@ -6,11 +6,8 @@ import { formatAddress, parseAddress } from "../../net/address.ts";
 import { plan } from "../plan/plan.ts";
 import type { Plan, Sendable } from "../plan/options.ts";
 import { emptyCounts, type SendOptions, type SendSummary } from "../send.ts";
-import {
-  OutgoingSource,
-  type SourceProgress,
-  type Undelivered,
-} from "../../protocol/send/outgoing-source.ts";
+import { OutgoingSource } from "../../protocol/send/outgoing-source.ts";
+import type { SourceProgress, Undelivered } from "../../protocol/progress.ts";
 
 /** Warning to print before sending: what this protocol cannot guarantee. */
 export const articleWarning =

@@ -20,7 +20,7 @@ import {
 } from "../../wire/article.ts";
 import type { Done } from "../../wire/messages.ts";
 import { Keepalive } from "../keepalive.ts";
-import { tooLargeError } from "../send/outgoing-source.ts";
+import { tooLargeError } from "../frame-errors.ts";
 import type { FlushSnapshot, ReceiverLimits } from "../receive/receiver-events.ts";
 import { OutcomeCounts } from "../receive/outcome-counts.ts";
 

@@ -20,7 +20,7 @@ import {
   unexpectedMessage,
   type Welcome,
 } from "../../wire/messages.ts";
-import { tooLargeError } from "../send/outgoing-source.ts";
+import { tooLargeError } from "../frame-errors.ts";
 import type { OutcomeCounts } from "./outcome-counts.ts";
 
 /** What an id stands for: a source, or why it is refused. */

@@ -1,5 +1,4 @@
 /** What a receiver needs of its host, and tells it. */
-import type { Key } from "../../auth/key.ts";
 import type { ErrorName, FramesError } from "../../errors.ts";
 import type { FrameDescription, Outcome } from "../../frame.ts";
 import type { Decoder } from "../../wire/decode.ts";
@@ -7,16 +6,6 @@ import type { Hello, Welcome } from "../../wire/messages.ts";
 
 /** What a sender has broken itself, and not the link or the server. */
 export const peerFaults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged", "limit"]);
-
-/** What asks for the proof of a key. */
-export interface KeyVerifier {
-  /** What the TLS channel exports: 32 bytes. */
-  readonly exporter: Uint8Array;
-  /** The key that HELLO names, if there is one. */
-  findKey(id: string): Key | undefined;
-  /** What the key is called that was found. */
-  readonly keyName: string | undefined;
-}
 
 /** What a server's host has to say in WELCOME. */
 export type WelcomeFields = Pick<Welcome, "fresh" | "store" | "software" | "identity" | "resumed">;

@@ -21,9 +21,9 @@ import {
   type Welcome,
 } from "../../wire/messages.ts";
 import { Keepalive, toWireTime } from "../keepalive.ts";
-import { peerFaults, type FlushSnapshot, type KeyVerifier } from "./receiver-events.ts";
+import { peerFaults, type FlushSnapshot } from "./receiver-events.ts";
 import type { ReceiverEvents, ReceiverLimits } from "./receiver-events.ts";
-import { ClientHandshake, encodePreface, ServerHandshake } from "../handshake.ts";
+import { ClientHandshake, encodePreface, type KeyVerifier, ServerHandshake } from "../handshake.ts";
 import { IncomingSources, toSourceInfo } from "./incoming-sources.ts";
 import { Receipts } from "./receipts.ts";
 import { OutcomeCounts } from "./outcome-counts.ts";

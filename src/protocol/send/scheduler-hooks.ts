@@ -1,7 +1,8 @@
 /** What a schedule is told, and what it needs of its conversation. */
 import type { Frame, FrameSource } from "../../frame.ts";
 import type { ControlBodies, ControlType } from "../../wire/messages.ts";
-import type { OutgoingSource, Undelivered } from "./outgoing-source.ts";
+import type { Undelivered } from "../progress.ts";
+import type { OutgoingSource } from "./outgoing-source.ts";
 
 /** How the frames of a delivery are treated. */
 export interface SendPolicy {

@@ -21,7 +21,8 @@ import {
 } from "../../wire/messages.ts";
 import { ClientHandshake } from "../handshake.ts";
 import { Keepalive, toWireTime } from "../keepalive.ts";
-import type { OutgoingSource, Undelivered } from "./outgoing-source.ts";
+import type { Undelivered } from "../progress.ts";
+import type { OutgoingSource } from "./outgoing-source.ts";
 import type { SendPolicy } from "./scheduler-hooks.ts";
 import { Scheduler } from "./scheduler.ts";
 import { WriteBatch } from "./write-batch.ts";

@@ -7,7 +7,7 @@ import {
   sourceReportLine,
 } from "../../../src/cli/output/source-report.ts";
 import type { SourceReport } from "../../../src/client/undelivered.ts";
-import { DelayHistogram } from "../../../src/protocol/send/delay-histogram.ts";
+import { DelayHistogram } from "../../../src/protocol/delay-histogram.ts";
 
 type Progress = SourceReport["progress"];
 

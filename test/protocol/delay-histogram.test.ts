@@ -1,7 +1,7 @@
 // Delays from capture to receipt, of however many frames: a median and a tail that can be relied on.
 
 import { describe, expect, test } from "bun:test";
-import { DelayHistogram } from "../../../src/protocol/send/delay-histogram.ts";
+import { DelayHistogram } from "../../src/protocol/delay-histogram.ts";
 
 function delaysOf(values: Iterable<number>): DelayHistogram {
   const delays = new DelayHistogram();
