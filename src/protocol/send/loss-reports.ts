@@ -1,24 +1,30 @@
-/** Losses that the server is told of: LOST has no reply (SPEC section 8). */
+/**
+ * Losses to report to the server on one connection. LOST has no reply, so unconfirmed losses are
+ * sent again on the next connection (SPEC section 8).
+ */
 import type { Frame, Loss } from "../../frame.ts";
 import type { LostRange, OutgoingSource } from "./outgoing-source.ts";
 
 interface SentReport {
   readonly source: OutgoingSource;
   readonly range: LostRange;
-  /** Frames that had ended when it was told: a receipt for a later one covers it. */
+  /** Frames that had ended when LOST was sent. A receipt for a later frame confirms it. */
   readonly sentAfter: number;
 }
 
-/** The losses of one connection, as long as the server may not have recorded them. */
+/** Losses of one connection that no receipt has confirmed. */
 export class LossReports {
   #pending: { source: OutgoingSource; range: LostRange }[] = [];
   #sent: SentReport[] = [];
-  /** Whether the last one that waits may still grow: what was told before must be repeated as it was. */
+  /**
+   * Whether the last pending range may grow. A range sent on an earlier connection must be repeated
+   * unchanged.
+   */
   #canExtendLast = false;
 
-  /** Numbers of `outlet` are lost. */
+  /** Queues a loss. Extends the last pending range if the loss continues it for the same reason. */
   add(source: OutgoingSource, { first, last, error }: Loss): void {
-    const { error: code, message: message } = error.wireFields;
+    const { error: code, message } = error.wireFields;
     const previous = this.#canExtendLast ? this.#pending.at(-1) : undefined;
     if (
       previous?.source === source &&
@@ -33,16 +39,16 @@ export class LossReports {
     this.#canExtendLast = true;
   }
 
-  /** What was told on a connection before, and must be told again. */
+  /** Queues a range that an earlier connection sent without confirmation. */
   requeue(source: OutgoingSource, range: LostRange): void {
     this.#pending.push({ source, range });
     this.#canExtendLast = false;
   }
 
   /**
-   * What is to be told now.
+   * Returns the losses to send now, and keeps them until a receipt confirms them.
    *
-   * @param ended frames that ended so far
+   * @param ended frames that have ended on this connection
    */
   drain(ended: number): readonly { source: OutgoingSource; range: LostRange }[] {
     if (this.#pending.length === 0) return this.#pending;
@@ -52,32 +58,38 @@ export class LossReports {
     return drained;
   }
 
-  /** The first `frames` frames that ended are settled. */
+  /** Drops the losses that a receipt for the first `frames` ended frames confirms. */
   ack(frames: number): void {
     if (this.#sent.length === 0) return;
     const firstUnconfirmed = this.#sent.findIndex(({ sentAfter }) => sentAfter >= frames);
     this.#sent = firstUnconfirmed < 0 ? [] : this.#sent.slice(firstUnconfirmed);
   }
 
-  /** The connection broke: what may not have been recorded is told again on the next. */
+  /** Returns unconfirmed losses to their sources when the connection broke. */
   returnToSources(): void {
     for (const { source, range } of [...this.#sent, ...this.#pending])
       source.unconfirmedLosses.push(range);
   }
 }
 
-/** The frame that ended a connection because its bytes came damaged, if one did. */
+/**
+ * The frame suspected of ending the connection with the error `damaged`. A frame damaged three
+ * times is given up (SPEC section 11, `garbled`), because it would break every connection.
+ */
 export class SuspectFrame {
   #source: OutgoingSource | undefined;
   #sequence = 0;
 
-  /** It was this one. */
   set(source: OutgoingSource | undefined, sequence: number): void {
     this.#source = source;
     this.#sequence = sequence;
   }
 
-  /** Once everything is back in its outlets: takes the frame out that is to be sent no more. */
+  /**
+   * Counts the damage against the suspected frame. Removes the frame from its source and returns it
+   * once it was damaged too often. Call it after `returnToSources`, because it searches the
+   * candidates.
+   */
   removeIfRepeated(): { source: OutgoingSource; frame: Frame } | undefined {
     const source = this.#source;
     if (source === undefined) return undefined;

@@ -1,46 +1,49 @@
-/** Asks the server which frames it has, before they are sent (SPEC section 8). */
+/** Asks the server which frames it has stored, before they are sent (SPEC section 8). */
 import { checksum } from "../../common/checksum.ts";
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { Frame, OfferStatus } from "../../frame.ts";
 import { maxOfferedFrames, type OfferEntry, offerStatusByLetter } from "../../wire/messages.ts";
 import type { Candidate, OutgoingSource } from "./outgoing-source.ts";
 
-/** Bytes of JSON that one OFFER may come to, of the 64 KiB that are allowed. */
+/** Limit of the JSON in one OFFER, in bytes; the protocol allows 64 KiB. */
 const maxOfferJsonBytes = 60_000;
 
-/** Bytes of JSON for an entry besides its name, at most; and for a character of that. */
+/**
+ * Upper bounds in bytes of JSON: for an entry without its name, and for one character of the name.
+ */
 const maxEntryBytes = 80;
 const maxCharacterBytes = 6;
 
 /**
- * Bytes of the frames in one OFFER, and in all without an answer, where the server may have to read
- * its own before it answers: nobody else is served meanwhile.
+ * Limits of the payload in one OFFER and in all unanswered OFFERs, in bytes. They apply to offers
+ * with CRC-32: the server may read the stored frames to compare them, and it serves no other client
+ * meanwhile.
  */
 const maxOfferPayloadBytes = 48 << 20;
 const maxUnansweredBytes = 4 * maxOfferPayloadBytes;
 
-/** Frames that are read for their CRC-32 at the same time. */
+/** Frames read at the same time for their CRC-32. */
 const maxConcurrentReads = 4;
 
-/** OFFERs that may be on their way before the next one has to be full. */
+/** Unanswered OFFERs above which the next OFFER must be full. */
 const maxPartialOffers = 2;
 
-/** Frames that make an OFFER full: as many as its JSON holds, if their names are not long. */
+/** Frames in a full OFFER; about as many as its JSON holds with names of usual length. */
 const fullOfferFrames = 500;
 
-/** What offering leads to. */
+/** Callbacks into the scheduler. */
 export interface OfferHooks {
-  /** Says OFFER, of frames of one stream. */
+  /** Sends OFFER for frames of one stream. */
   sendOffer(source: OutgoingSource, stream: string, entries: OfferEntry[]): void;
-  /** The server does not want the frame. */
+  /** Called when the server does not want the frame. */
   onAnswered(
     source: OutgoingSource,
     candidate: Candidate,
     status: Exclude<OfferStatus, "needsChecksum" | "wanted">,
   ): void;
-  /** The frame could not be read for its CRC-32. */
+  /** Called when reading a frame for its CRC-32 failed. */
   onUnreadable(source: OutgoingSource, frame: Frame, error: FramesError): void;
-  /** Something can be offered that could not before. */
+  /** Called when more can be offered or sent. */
   onWritable(): void;
 }
 
@@ -51,25 +54,25 @@ export class Offers {
   readonly #unanswered: { source: OutgoingSource; candidates: Candidate[] }[] = [];
   readonly #readQueue: { source: OutgoingSource; candidate: Candidate }[] = [];
   readonly #reading = new Set<{ source: OutgoingSource; candidate: Candidate }>();
-  /** Frames in offers without an answer, and their bytes. */
+  /** Frames in unanswered OFFERs, and their payload bytes. */
   #offeredFrames = 0;
   #offeredBytes = 0;
-  /** Wanted frames that were not begun. */
+  /** Wanted frames that are not begun yet. */
   #wantedFrames = 0;
   #isAbandoned = false;
 
-  /** @param alwaysChecksum whether every frame is offered with its CRC-32 */
+  /** @param alwaysChecksum whether to offer every frame with its CRC-32 */
   constructor(alwaysChecksum: boolean, hooks: OfferHooks) {
     this.#alwaysChecksum = alwaysChecksum;
     this.#hooks = hooks;
   }
 
-  /** Whether any offer waits for its answer. */
+  /** Whether an OFFER is unanswered. */
   get hasUnanswered(): boolean {
     return this.#unanswered.length > 0;
   }
 
-  /** Whether `outlet` should have more candidates. */
+  /** Whether the source should provide more candidates. */
   wantsCandidates({ candidates }: OutgoingSource): boolean {
     const pendingCandidates =
       this.#offeredFrames + this.#readQueue.length + this.#reading.size + this.#wantedFrames;
@@ -79,7 +82,10 @@ export class Offers {
     );
   }
 
-  /** Offers what `outlet` has, or reads it first. Returns whether there is something new to say. */
+  /**
+   * Sends an OFFER for candidates of the source, if one is due. Returns whether it did. With
+   * `alwaysChecksum`, candidates are read first.
+   */
   offer(source: OutgoingSource): boolean {
     if (this.#alwaysChecksum) this.#queueUnread(source);
     if (this.#alwaysChecksum && this.#offeredBytes >= maxUnansweredBytes) return false;
@@ -116,14 +122,15 @@ export class Offers {
       if (isFull && count > 0) return candidates.splice(0, count);
       count++;
     }
-    // While there are frames to send, or answers are awaited anyway, a few more may come to fill it.
+    // A partial OFFER waits for more candidates while the connection has other work, so that OFFERs
+    // are fuller.
     const moreMayCome = source.hasMore || this.#readQueue.length + this.#reading.size > 0;
     const isUrgent = this.#unanswered.length < maxPartialOffers && source.wanted.length === 0;
     if (!isUrgent && moreMayCome && count < Math.min(capacity, fullOfferFrames)) return [];
     return candidates.splice(0, count);
   }
 
-  /** Has those read whose CRC-32 is not known. */
+  /** Reads the candidates whose CRC-32 is unknown. */
   #queueUnread(source: OutgoingSource): void {
     const unread = source.candidates.filter(({ crc }) => crc === undefined);
     if (unread.length === 0) return;
@@ -149,7 +156,7 @@ export class Offers {
     } catch (error) {
       failure = asFramesError(error, "unreadable");
     }
-    // Then the outlet has it back already, and may have offered it as it was.
+    // The connection broke meanwhile: the candidate is back in its source and must not be changed.
     if (this.#isAbandoned) return;
     candidate.crc = crc;
     this.#reading.delete(next);
@@ -163,9 +170,9 @@ export class Offers {
   }
 
   /**
-   * ANSWER came.
+   * Handles ANSWER.
    *
-   * @throws {FramesError} `protocol` if it does not fit the OFFER that it answers
+   * @throws {FramesError} `protocol` if it does not match the oldest unanswered OFFER
    */
   onAnswer(id: number, letters: string): void {
     const [offer] = this.#unanswered;
@@ -191,20 +198,20 @@ export class Offers {
     }
   }
 
-  /** The frame is to be sent. */
+  /** Queues a frame to be sent. */
   addWanted(source: OutgoingSource, frame: Frame): void {
     this.#wantedFrames++;
     source.wanted.push(frame);
   }
 
-  /** Takes the next wanted frame of `outlet`. */
+  /** Takes the next wanted frame of the source. */
   shiftWanted(source: OutgoingSource): Frame | undefined {
     const frame = source.wanted.shift();
     if (frame !== undefined) this.#wantedFrames--;
     return frame;
   }
 
-  /** The connection broke: what is in question goes back to its outlet. */
+  /** Returns candidates without an answer to their sources when the connection broke. */
   returnToSources(): void {
     this.#isAbandoned = true;
     for (const { source, candidates } of this.#unanswered) source.candidates.push(...candidates);

@@ -1,4 +1,4 @@
-/** One source of a sender: what it has at hand, and how far it is. It outlives connections. */
+/** Send queue and progress of one source. It outlives connections. */
 import type { Frame, FrameDescription, FrameSource, Loss } from "../../frame.ts";
 import { encodeControl } from "../../wire/encode.ts";
 import { MessageType } from "../../wire/messages.ts";
@@ -8,79 +8,90 @@ import type { LargeFrame } from "../large-frame.ts";
 import { LiveWindow } from "../live-window.ts";
 import type { SourceProgress } from "../progress.ts";
 
-/** A frame that may be stored already: it is offered before it is sent. */
+/** A frame that the server may have stored already. It is offered before it is sent. */
 export interface Candidate {
   readonly frame: Frame;
-  /** CRC-32, once all of it was read. */
+  /** CRC-32 of the frame; `undefined` until the frame was read. */
   crc: number | undefined;
-  /** Whether it was sent on a connection that broke. */
+  /** Whether the frame was sent on a connection that broke. */
   readonly wasSent: boolean;
 }
 
-/** Numbers that will never come, for one reason. */
+/** Consecutive sequence numbers lost for one reason. */
 export interface LostRange {
   readonly first: number;
   last: number;
-  /** Number of the error, and the words for it. */
+  /** Error number and message, as in LOST. */
   readonly error: number;
   readonly message: string;
 }
 
-/** What takes the frames of a source on one connection. */
+/** Takes the frames of a source on one connection. */
 export interface FrameConsumer {
-  /** Whether another frame is wanted. */
+  /** Whether the consumer has room for another frame. */
   wantsFrame(source: OutgoingSource): boolean;
-  /** Has the frame or loss that the source gave. */
+  /** Takes a frame or loss from the source. */
   accept(source: OutgoingSource, item: Frame | Loss): void;
-  /** Something came that was waited for. */
+  /** Called when the source has provided an item asynchronously, or has failed. */
   onAvailable(failure: { error: unknown } | undefined): void;
 }
 
-/** How often one frame may arrive damaged before it is given up. */
+/** A frame damaged in transit this many times is given up. */
 const maxDamagedAttempts = 3;
 
 export class OutgoingSource {
   readonly id: number;
   readonly input: FrameSource;
   readonly progress: SourceProgress;
-  /** The stream that SOURCE was sent for on this connection; nothing before it was. */
+  /**
+   * Stream of the last SOURCE on this connection; `undefined` before the first. Empty means HELLO's
+   * stream.
+   */
   declaredStream: string | undefined;
-  /** What the stream of a frame is called; nothing where it is always HELLO's. */
+  /**
+   * Returns the stream of a frame by its capture time; `undefined` if all frames go to HELLO's
+   * stream.
+   */
   readonly #streamNameAt: ((captured: bigint) => string) | undefined;
-  /** Taken from the source, and not begun. */
+  /** Next frame, taken from the source but not begun. */
   frame: Frame | undefined;
   large: LargeFrame | undefined;
-  /** To be offered. */
+  /** Frames to be offered. */
   candidates: Candidate[] = [];
-  /** Offered, and wanted by the server. */
+  /** Frames that the server wants, after an OFFER. */
   wanted: Frame[] = [];
-  /** Candidates that are offered or read for their CRC-32 now. */
+  /** Candidates in unanswered OFFERs or being read for their CRC-32. */
   pendingCandidates = 0;
-  /** Losses that the server was told of and may not have recorded. */
+  /** Losses sent to a server that no receipt has confirmed. */
   unconfirmedLosses: LostRange[] = [];
-  /** Losses that nobody was told of. */
+  /** Losses that no server was sent. */
   unreportedLosses: Loss[] = [];
-  /** What the source threw. */
+  /** The error that the source threw. */
   failure: { error: unknown } | undefined;
-  /** What the sender had begun in all when `frame` first found no room in the window. */
+  /**
+   * Bytes begun on the connection when `frame` first did not fit the window; `undefined` while it
+   * is not blocked.
+   */
   blockedSince: number | undefined;
-  /** What of it may be under way, where what is sent is to be fresh. */
+  /** Limits the frames in flight, if the source is sent with a live window. */
   readonly liveWindow = new LiveWindow();
   readonly #damageCounts = new Map<number, number>();
   #isPulling = false;
   #isEnded = false;
   #isStopped = false;
-  /** Whoever sends for it on the connection there is. */
+  /** The consumer on the current connection; `undefined` while disconnected. */
   #consumer: FrameConsumer | undefined;
 
-  /** @param streamNameAt what the stream is called of a frame that was captured at a time, if it changes */
+  /**
+   * @param streamNameAt returns the stream for a capture time in ns, if the stream depends on it
+   */
   constructor(id: number, input: FrameSource, streamNameAt?: (captured: bigint) => string) {
     this.id = id;
     this.input = input;
     this.#streamNameAt = streamNameAt;
     this.progress = {
       name: input.name,
-      // Some of what was counted may turn out to be no frame.
+      // A getter, because the total may fall when a counted file turns out not to be a frame.
       get total() {
         return input.total;
       },
@@ -104,7 +115,7 @@ export class OutgoingSource {
     };
   }
 
-  /** Whether nothing more will come of it. */
+  /** Whether the source has ended and all of its frames were sent or answered. */
   get isExhausted(): boolean {
     return (
       this.#isEnded &&
@@ -116,26 +127,29 @@ export class OutgoingSource {
     );
   }
 
-  /** Whether stopping now leaves frames unsent: what captures live just ends, when that is sent. */
+  /**
+   * Whether frames stay unsent if the delivery stops now. `false` for live sources, whose captured
+   * frames are still sent.
+   */
   get hasUnsent(): boolean {
     if (this.input.stopCapture !== undefined) return false;
     const pending = this.candidates.length + this.wanted.length + this.pendingCandidates;
     return !this.#isEnded || (this.#isResumable && pending > 0);
   }
 
-  /** What is left unsent is there for the next delivery. */
+  /** Whether a later delivery can send what stays unsent. */
   get #isResumable(): boolean {
     return this.input.isResumable === true;
   }
 
-  /** Whether the source may give frames that it has not given yet. */
+  /** Whether the source may provide more frames. */
   get hasMore(): boolean {
     return !this.#isEnded;
   }
 
   /**
-   * Takes nothing more from the source, even if it was asked already; what captures live captures no more, and
-   * what it has captured is still taken.
+   * Stops pulling from the source. Frames that a live source has already captured are still sent. A
+   * resumable source drops its queue, because the next delivery sends it.
    */
   stop(): void {
     if (this.input.stopCapture !== undefined) return this.input.stopCapture();
@@ -146,18 +160,23 @@ export class OutgoingSource {
     this.wanted = [];
   }
 
-  /** Whether what can be had again another time is not to be begun any more. */
+  /** Whether a resumable source was stopped: no further frame is begun. */
   get isStopped(): boolean {
     return this.#isStopped;
   }
 
-  /** A connection takes over. */
+  /** Attaches the source to the consumer of a new connection. */
   connect(consumer: FrameConsumer): void {
     this.#consumer = consumer;
     this.input.onConnected?.();
   }
 
-  /** Asks the source for frames and losses while the taker wants them, unless one is on its way. */
+  /**
+   * Pulls frames and losses while the consumer wants them. One asynchronous request is open at a
+   * time.
+   *
+   * @param offered whether the frames are offered before they are sent
+   */
   pull(offered: boolean): void {
     while (!this.#isPulling && !this.#isEnded && this.#consumer?.wantsFrame(this) === true) {
       const next = this.input.next(offered);
@@ -190,38 +209,47 @@ export class OutgoingSource {
     else this.requeue(item, undefined, false);
   }
 
-  /** Counts a loss. */
+  /** Adds a loss to the progress. */
   countLoss({ first, last, error }: Loss): void {
     this.progress.lost += last - first + 1;
     if (error.code === "dropped") this.progress.dropped += last - first + 1;
   }
 
-  /** At the end: losses that no server was told of. */
+  /**
+   * Returns the losses that no server was sent, and counts them. Call it once at the end of the
+   * delivery.
+   */
   drainUnreported(): readonly Loss[] {
     const losses = [...this.unreportedLosses, ...(this.input.unreportedLosses ?? [])];
     for (const loss of losses) this.countLoss(loss);
     return losses;
   }
 
-  /** What will never be sent: a loss, or a frame over `limit` bytes. */
+  /**
+   * Returns the loss if the item is one or is a frame over `limit` bytes. Returns `undefined` for a
+   * frame to send.
+   */
   toLoss(item: Frame | Loss, limit: number): Loss | undefined {
     if ("error" in item) return item;
     return item.size > limit ? tooLargeLoss(item, limit) : undefined;
   }
 
-  /** The frame came damaged: whether it is to be sent no more. */
+  /** Counts damage to a frame in transit. Returns whether the frame must be given up. */
   countDamage(sequence: number): boolean {
     const attempts = (this.#damageCounts.get(sequence) ?? 0) + 1;
     this.#damageCounts.set(sequence, attempts);
     return attempts >= maxDamagedAttempts;
   }
 
-  /** A frame that was under way when its connection broke: it is offered on the next one. */
+  /**
+   * Puts a frame back that was not settled when its connection broke. It is offered on the next
+   * connection.
+   */
   requeue(frame: Frame, crc: number | undefined, wasSent: boolean): void {
     this.candidates.push({ frame, crc, wasSent });
   }
 
-  /** The server has a frame that was offered, or had it. */
+  /** Updates the progress for a frame that the server has, or had before it was moved away. */
   countFound({ frame: { size }, wasSent }: Candidate, status: string): void {
     const { progress } = this;
     if (wasSent) {
@@ -232,7 +260,7 @@ export class OutgoingSource {
     else progress.removedAtServer++;
   }
 
-  /** The connection broke: everything that is not settled waits in order for the next one. */
+  /** Puts every unsettled frame back, in order of sequence number, when the connection broke. */
   disconnect(): void {
     this.#consumer = undefined;
     this.liveWindow.reset();
@@ -252,24 +280,24 @@ export class OutgoingSource {
     this.wanted = [];
     this.candidates.sort((a, b) => a.frame.sequence - b.frame.sequence);
     if (this.input.onDisconnected === undefined) return;
-    const keptFrames = new Set(
-      this.input.onDisconnected(this.candidates.map(({ frame }) => frame)),
-    );
-    this.candidates = this.candidates.filter(({ frame }) => keptFrames.has(frame));
+    const remaining = new Set(this.input.onDisconnected(this.candidates.map(({ frame }) => frame)));
+    this.candidates = this.candidates.filter(({ frame }) => remaining.has(frame));
   }
 
-  /** No large frame is under way. */
+  /** Resets the progress of the large frame. */
   clearLargeFrame(): void {
     this.progress.largeFrameSent = 0;
     this.progress.largeFrameSize = 0;
   }
 
-  /** The stream that a frame belongs to; empty is HELLO's. */
+  /** Returns the stream of a frame. Empty means HELLO's stream. */
   streamNameOf({ captured }: Pick<Frame, "captured">): string {
     return this.#streamNameAt?.(captured) ?? "";
   }
 
-  /** The SOURCE message that must go before everything else of this source in a stream. */
+  /**
+   * Returns the SOURCE message. It must precede all other messages of this source in the stream.
+   */
   encodeDeclaration(stream: string): Uint8Array {
     const { name, type, raw } = this.input;
     this.declaredStream = stream;

@@ -1,35 +1,35 @@
-/** What a schedule is told, and what it needs of its conversation. */
+/** Options and callbacks of the scheduler. */
 import type { Frame, FrameSource } from "../../frame.ts";
 import type { ControlBodies, ControlType } from "../../wire/messages.ts";
 import type { Undelivered } from "../progress.ts";
 import type { OutgoingSource } from "./outgoing-source.ts";
 
-/** How the frames of a delivery are treated. */
+/** How to handle frames that the server may have already. */
 export interface SendPolicy {
-  /** Whether frames whose names are taken are left out, which is no failure. */
+  /** Whether a name conflict counts as skipped instead of failed. */
   readonly skipConflicts: boolean;
-  /** Whether frames that may be there are always compared by CRC-32. */
+  /** Whether to compare offered frames by CRC-32 always, instead of by capture time. */
   readonly checksum: boolean;
 }
 
-/** What a schedule needs of its conversation. */
+/** Callbacks of a scheduler into its sender. */
 export interface SchedulerHooks {
-  /** Encoded messages that go before the next frame. */
+  /** Encoded messages to send before the next frame. */
   readonly controls: Uint8Array[];
   send<T extends ControlType>(type: T, source: number, body: ControlBodies[T], line?: string): void;
-  /** Says SOURCE, for a stream. */
+  /** Sends SOURCE for a stream. */
   declareSource(source: OutgoingSource, stream: string): void;
-  /** All of the frame was sent. */
+  /** Called when a frame was sent completely. */
   onFrameSent(source: string, frame: Frame): void;
-  /** The server has the frame. */
+  /** Called when the server has settled the frame as stored. `crc` is the CRC-32 of its payload. */
   onDelivered?(source: FrameSource, frame: Frame, crc: number): void;
   onUndelivered(report: Undelivered): void;
-  /** Whether nothing is to be begun for now. */
+  /** Whether no further frame may begin for now. */
   isPaused(): boolean;
-  /** Whether more sources may come. */
+  /** Whether the caller may add sources later. END is not sent before this is `false`. */
   canAddSources(): boolean;
-  /** A source failed. */
+  /** Called when a source failed. */
   onError(error: unknown): void;
-  /** Something can be sent that could not before. */
+  /** Called when more can be sent. */
   onWritable(): void;
 }

@@ -1,6 +1,6 @@
 /**
- * What goes next on one connection (SPEC sections 5, 6 and 8): goes round the sources, a frame or a
- * piece each, within the window that the server granted.
+ * Decides what is sent next on one connection (SPEC sections 5, 6 and 8). Visits the sources in
+ * turn and sends one frame or piece of each, within the window that the server granted.
  */
 import { FramesError } from "../../errors.ts";
 import type { Frame, Loss } from "../../frame.ts";
@@ -21,15 +21,17 @@ import type { WriteBatch } from "./write-batch.ts";
 import { SendWindow } from "./send-window.ts";
 
 /**
- * Frames too large for one message that are read at the same time: each holds a few MiB, and the
- * small frames of other sources pass them anyway.
+ * Large frames read at the same time. Each buffers a few MiB, and small frames of other sources
+ * pass them.
  */
 const maxConcurrentLarge = 2;
 
-/** Bytes that may be packed before offers among them leave. */
+/**
+ * Packed bytes after which a batch with an OFFER is sent, so that the server can begin to answer.
+ */
 const maxPackedBytesWithOffers = 32_768;
 
-/** Losses that are taken from a source before it is the turn of the others. */
+/** Losses taken from a source before the next source has its turn. */
 const maxLossesPerTurn = 1000;
 
 export class Scheduler implements FrameConsumer {
@@ -37,23 +39,26 @@ export class Scheduler implements FrameConsumer {
   readonly #policy: SendPolicy;
   readonly #hooks: SchedulerHooks;
   readonly #sources: readonly OutgoingSource[];
-  /** Those that may have more to send, and whose turn it is. */
+  /** Sources that may have more to send. */
   readonly #active: OutgoingSource[];
   readonly #window: SendWindow<OutgoingSource>;
   readonly #recentMs: number;
   readonly #usesLiveWindow: boolean;
-  /** Where the server may have frames already. */
+  /**
+   * Asks the server which frames it has; `undefined` if the server does not take OFFERs or has an
+   * empty stream.
+   */
   readonly #offers: Offers | undefined;
   readonly #lossReports = new LossReports();
-  /** Losses that came of the source whose turn it is, in this turn. */
+  /** Losses that the current source reported in this turn. */
   #lossesThisTurn = 0;
   readonly #suspect = new SuspectFrame();
   #turn = 0;
   #largeCount = 0;
-  /** Bytes of all frames begun so far: the measure of how long a frame has waited. */
+  /** Payload bytes of all frames begun so far. Measures how long a blocked frame has waited. */
   #begunBytes = 0;
   #now = 0;
-  /** Frames of this connection that were refused, and those that were aborted otherwise. */
+  /** Frames of this connection that were refused, and frames aborted for another reason. */
   refusals = 0;
   aborts = 0;
 
@@ -76,7 +81,7 @@ export class Scheduler implements FrameConsumer {
     this.#active = sources.filter((source) => !source.isExhausted);
   }
 
-  /** A source came that was not there in the beginning. */
+  /** Adds a source after the connection was opened. */
   add(source: OutgoingSource): void {
     this.#resume(source);
     if (!source.isExhausted) this.#active.push(source);
@@ -96,7 +101,7 @@ export class Scheduler implements FrameConsumer {
     });
   }
 
-  /** Takes up what the connection before this one left behind. */
+  /** Takes over what an earlier connection left in the source. */
   #resume(source: OutgoingSource): void {
     source.connect(this);
     const { unconfirmedLosses, unreportedLosses } = source;
@@ -109,39 +114,39 @@ export class Scheduler implements FrameConsumer {
     source.candidates = [];
     for (const candidate of candidates) {
       const { frame } = candidate;
-      // This server may take less than the one before, or nobody has asked one yet.
+      // This server's limit may be lower than that of the server before, or no limit was known yet.
       const loss = source.toLoss(frame, this.#welcome.limits.frame);
       if (loss !== undefined) this.#reportLoss(source, loss);
       else if (this.#offers === undefined) source.wanted.push(frame);
-      // An offer says nothing of metadata, and a frame must not be taken for stored without its own.
+      // OFFER does not carry metadata, so a stored frame with other metadata would count as equal.
       else if (frame.metadata !== "") this.#offers.addWanted(source, frame);
       else source.candidates.push(candidate);
     }
   }
 
-  /** Whether nothing is under way that the server has to confirm. */
+  /** Whether no frame is in flight and no OFFER is unanswered. */
   get isIdle(): boolean {
     const { ended, settled } = this.#window;
     return ended === settled && this.#largeCount === 0 && this.#offers?.hasUnanswered !== true;
   }
 
-  /** Frames that ended. */
+  /** Frames that have ended. */
   get ended(): number {
     return this.#window.ended;
   }
 
-  /** Packs what there is; whether everything is packed that will ever come. */
+  /** Packs what can be sent now. Returns whether all sources are exhausted and END can follow. */
   pack(out: WriteBatch, now: number): boolean {
     this.#now = now;
     const blocked = this.#packRound(out);
     this.#sendLosses();
-    // Who waits for receipts is next: others would take its place in the window again and again.
+    // The blocked source is next. Otherwise the others would take the freed window again and again.
     if (blocked !== undefined) this.#turn = this.#active.indexOf(blocked);
-    // A piece goes behind the buffer, so nothing more can go into it.
+    // A piece follows the buffer, so nothing more can be packed after it.
     return this.#active.length === 0 && out.piece === undefined && !this.#hooks.canAddSources();
   }
 
-  /** Returns the source whose frame waits for receipts and holds up the round, if there is one. */
+  /** Returns the source that blocks the round, because its frame does not fit the window. */
   #packRound(out: WriteBatch): OutgoingSource | undefined {
     const active = this.#active;
     const isPaused = this.#hooks.isPaused();
@@ -150,8 +155,8 @@ export class Scheduler implements FrameConsumer {
     while (idle < active.length) {
       this.#turn %= active.length;
       const source = active[this.#turn]!;
-      // Were others asked for frames meanwhile, each source would hold a file open. What is
-      // unfinished goes on: receipts may wait for its end.
+      // While a source is blocked, the others are not asked for frames, because each would keep a
+      // file open. Unfinished frames continue, because receipts may wait for their end.
       const mustWait = (isPaused || blocked !== undefined) && source.large === undefined;
       const step = mustWait ? "idle" : this.#packNext(source, out);
       if (step === "full") return blocked;
@@ -172,16 +177,18 @@ export class Scheduler implements FrameConsumer {
     this.#lossesThisTurn = 0;
     const offered = this.#nextFrame(source);
     this.#sendLosses();
-    // What has been said so far must go first: SOURCE before its frames, ABORT before a later end.
+    // Queued control messages go first: SOURCE must precede its frames, and ABORT must precede
+    // later ends.
     if (!out.packAll(this.#hooks.controls)) return "full";
-    // The server looks up what is offered while more is being found.
+    // The OFFER is sent now, so that the server compares frames while the sender looks for more.
     if (offered && out.length > maxPackedBytesWithOffers) return "full";
     if (source.large !== undefined) return this.#packPiece(source, source.large, out);
     const { frame } = source;
     if (frame !== undefined && !this.#canBegin(source)) return "idle";
     if (frame === undefined) return offered || this.#lossesThisTurn > 0 ? "packed" : "idle";
     const large = frame.size > maxPackedFrameBytes;
-    // A large frame that waits for receipts lets the small frames of others pass, but not for ever.
+    // Small frames of other sources may pass a large frame that waits for receipts, up to half of
+    // the window.
     if (!this.#window.fits(frame)) {
       source.blockedSince ??= this.#begunBytes;
       const passedBytes = this.#begunBytes - source.blockedSince;
@@ -196,7 +203,10 @@ export class Scheduler implements FrameConsumer {
     return "packed";
   }
 
-  /** Sees to it that `outlet` has a frame at hand, if it can; whether something was offered. */
+  /**
+   * Makes sure that the source has its next frame, if it can provide one. Returns whether an OFFER
+   * was sent.
+   */
   #nextFrame(source: OutgoingSource): boolean {
     const offers = this.#offers;
     let offered = false;
@@ -211,7 +221,7 @@ export class Scheduler implements FrameConsumer {
     return offered;
   }
 
-  /** Whether what the source gives is offered before it is sent. */
+  /** Whether frames of this source are offered before they are sent. */
   #offersFirst(source: OutgoingSource): boolean {
     return this.#offers !== undefined && source.input.isResumable === true;
   }
@@ -219,21 +229,24 @@ export class Scheduler implements FrameConsumer {
   wantsFrame(source: OutgoingSource): boolean {
     if (this.#lossesThisTurn >= maxLossesPerTurn) return false;
     if (this.#offersFirst(source)) return this.#offers!.wantsCandidates(source);
-    // What cannot be sent now would only grow old here.
+    // A frame taken too early would grow old while it waits here.
     return source.frame === undefined && this.#canBegin(source);
   }
 
-  /** Whether what begins now is fresh at the other end. All share one link: who fills it makes all old. */
+  /**
+   * Returns whether a frame sent now arrives while it is still fresh. All sources share one link,
+   * so a single source without this limit would delay all of them.
+   */
   #canBegin(source: OutgoingSource): boolean {
     return !this.#usesLiveWindow || source.liveWindow.canBegin(this.#now, this.#recentMs);
   }
 
-  /** Says SOURCE before anything else of a source in a stream. */
+  /** Sends SOURCE, unless the source is declared for this stream. */
   #declare(source: OutgoingSource, stream: string): void {
     if (source.declaredStream !== stream) this.#hooks.declareSource(source, stream);
   }
 
-  /** A source gave a frame or a loss. */
+  /** Takes a frame or a loss from a source. */
   accept(source: OutgoingSource, item: Frame | Loss): void {
     const loss = source.toLoss(item, this.#welcome.limits.frame);
     if (loss !== undefined) return this.#reportLoss(source, loss);
@@ -245,13 +258,13 @@ export class Scheduler implements FrameConsumer {
     else source.frame = frame;
   }
 
-  /** A source that was waited for gave something, or failed. */
+  /** Called when a source has provided an item asynchronously, or has failed. */
   onAvailable(failure: { error: unknown } | undefined): void {
     if (failure !== undefined) this.#hooks.onError(failure.error);
     this.#hooks.onWritable();
   }
 
-  /** A frame will never come: the server is told, and the user. */
+  /** Reports a loss to the server and to the user. */
   #reportLoss(source: OutgoingSource, loss: Loss): void {
     const { first, last, what, error } = loss;
     this.#lossesThisTurn++;
@@ -264,12 +277,12 @@ export class Scheduler implements FrameConsumer {
     const now = BigInt(Math.round(this.#now)) * 1_000_000n;
     for (const { source, range } of this.#lossReports.drain(this.#window.ended)) {
       const { first, last, error, message } = range;
-      // What has no time of its own belongs to what was sent last.
+      // A loss has no capture time, so it is reported in the stream that was declared last.
       this.#declare(source, source.declaredStream ?? source.streamNameOf({ captured: now }));
       this.#hooks.send(MessageType.lost, source.id, {
         ranges: [[first, last]],
         error,
-        message: message,
+        message,
       });
     }
   }
@@ -296,7 +309,7 @@ export class Scheduler implements FrameConsumer {
     }
   }
 
-  /** Reading failed: the source says whether to try once more. */
+  /** Asks the source whether to try again after reading a frame failed. */
   #retry(source: OutgoingSource, frame: Frame, error: unknown): void {
     if (!(error instanceof FramesError)) throw error;
     this.accept(source, source.input.retry(frame, error));
@@ -350,9 +363,14 @@ export class Scheduler implements FrameConsumer {
     this.#window.end(source, large.frame, large.crc, true, isRefused);
   }
 
-  // What the server says.
+  // Messages of the server.
 
-  /** The first `frames` frames that ended are settled. */
+  /**
+   * Settles the first `frames` frames that ended.
+   *
+   * @throws {FramesError} `protocol` if `frames` is below the last receipt or above the frames that
+   * ended
+   */
   ack(frames: number, now: number): void {
     const { ended, settled } = this.#window;
     if (frames < settled || frames > ended) {
@@ -374,7 +392,7 @@ export class Scheduler implements FrameConsumer {
     this.#lossReports.ack(frames);
   }
 
-  /** ANSWER. */
+  /** Handles ANSWER. */
   onAnswer(id: number, letters: string): void {
     if (this.#offers === undefined) throw unexpectedMessage(MessageType.answer);
     this.#offers.onAnswer(id, letters);
@@ -389,12 +407,12 @@ export class Scheduler implements FrameConsumer {
       return this.#onRejected(source, frame, error);
     }
     source.countFound(candidate, status);
-    // Without a CRC-32 nobody has compared its bytes, and what was moved away nobody has.
+    // Without a CRC-32 the bytes were not compared, so the frame must not count as delivered.
     if (crc !== undefined && status === "stored")
       this.#hooks.onDelivered?.(source.input, frame, crc);
   }
 
-  /** REFUSED. */
+  /** Handles REFUSED. */
   onRefused(id: number, body: ControlBodies[typeof MessageType.refused], error: FramesError): void {
     const source = this.#sources[id - 1];
     if (source === undefined) throw unexpectedMessage(MessageType.refused);
@@ -409,7 +427,8 @@ export class Scheduler implements FrameConsumer {
     if (entry.isRefused) return;
     entry.isRefused = true;
     this.refusals++;
-    // It was aborted before this was heard, and is told when its next try is refused.
+    // The frame was aborted before its REFUSED arrived. It is reported when its next attempt is
+    // refused.
     if (entry.isAborted) return void this.aborts--;
     progress.bytes -= entry.frame.size;
     this.#onRejected(source, entry.frame, error);
@@ -425,18 +444,22 @@ export class Scheduler implements FrameConsumer {
     this.#hooks.onUndelivered({ source: sourceName, first: sequence, last: sequence, what, error });
   }
 
-  /** Bytes came damaged; `id` and `sequence` tell of which frame, if the server knows. */
+  /**
+   * Notes which frame was damaged in transit, when the server reports `damaged`.
+   *
+   * @param id id of the frame's source, if the server knows it
+   */
   onDamaged(id: number | undefined, sequence: number | undefined): void {
     if (id !== undefined && sequence !== undefined) {
       return this.#suspect.set(this.#sources[id - 1], sequence);
     }
     if (this.#offers?.hasUnanswered === true) return;
-    // What came before it has its receipt: it must have been the first without one.
+    // The server stops at the damaged frame, so it is the first frame without a receipt.
     const [first] = this.#window.unsettled();
     if (first !== undefined) this.#suspect.set(first.owner, first.frame.sequence);
   }
 
-  /** The connection broke: what is not settled waits in its outlets for the next one. */
+  /** Returns unsettled frames and unconfirmed losses to their sources when the connection broke. */
   returnToSources(): void {
     for (const { owner, frame, crc, isAborted, isRefused } of this.#window.unsettled()) {
       if (isAborted) continue;

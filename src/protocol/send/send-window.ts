@@ -1,28 +1,28 @@
-/** What is under way: frames that were begun and that no receipt has counted (SPEC section 6). */
+/** Frames in flight, counted against the window that the receiver granted (SPEC section 6). */
 import type { Frame } from "../../frame.ts";
 import type { Welcome } from "../../wire/messages.ts";
 
-/** A frame under way, and whose it is. */
+/** A frame in flight, and the source or position it belongs to. */
 export interface UnsettledFrame<Owner, Item = Frame> {
   readonly owner: Owner;
   readonly frame: Item;
-  /** CRC-32 of what was sent. */
+  /** CRC-32 of the payload sent. */
   readonly crc: number;
   readonly isAborted: boolean;
-  /** Whether its refusal was told. */
+  /** Whether REFUSED was received for it. */
   isRefused: boolean;
 }
 
-/** What is under way is remembered, so a server cannot grant more than this. */
+/** Upper bound of the granted frames, because every frame in flight is kept in memory. */
 const maxFrames = 32_768;
 
-/** Counts what is under way against the window that the receiver granted. */
+/** Frames from their first message until a receipt counts them. */
 export class SendWindow<Owner, Item extends Pick<Frame, "size" | "sequence"> = Frame> {
   readonly #maxBytes: number;
   readonly #maxFrames: number;
-  /** Frames that ended, in the order in which they did. */
+  /** Ended frames in order of their end; the first `#head` are settled. */
   readonly #endedFrames: UnsettledFrame<Owner, Item>[] = [];
-  /** Entries of `#ended` that are settled already, cut off in batches. */
+  /** Settled entries at the start of `#endedFrames`, removed in batches. */
   #head = 0;
   #chargedBytes = 0;
   #chargedFrames = 0;
@@ -34,7 +34,7 @@ export class SendWindow<Owner, Item extends Pick<Frame, "size" | "sequence"> = F
     this.#maxFrames = Math.min(grant.frames, maxFrames);
   }
 
-  /** Frames that ended, and of these the settled ones. */
+  /** Frames that have ended. */
   get ended(): number {
     return this.#endedCount;
   }
@@ -43,7 +43,10 @@ export class SendWindow<Owner, Item extends Pick<Frame, "size" | "sequence"> = F
     return this.#settledCount;
   }
 
-  /** A frame counts with at most half of the window, so that one always fits. */
+  /**
+   * Bytes that a frame takes from the window: at most half of it, so that every frame fits (SPEC
+   * section 6).
+   */
   #charge(frame: Item): number {
     return Math.min(frame.size, Math.floor(this.#maxBytes / 2));
   }
@@ -60,18 +63,18 @@ export class SendWindow<Owner, Item extends Pick<Frame, "size" | "sequence"> = F
     this.#chargedFrames++;
   }
 
-  /** @param crc CRC-32 of what was sent */
+  /** @param crc CRC-32 of the payload sent */
   end(owner: Owner, frame: Item, crc: number, isAborted: boolean, isRefused = false): void {
     this.#endedCount++;
     this.#endedFrames.push({ owner, frame, crc, isAborted, isRefused });
   }
 
-  /** What ended and is not settled, in the order in which it ended. */
+  /** Returns ended frames without a receipt, in the order in which they ended. */
   unsettled(): readonly UnsettledFrame<Owner, Item>[] {
     return this.#endedFrames.slice(this.#head);
   }
 
-  /** The first `count` frames that ended are settled: yields those that were not before. */
+  /** Settles the first `count` ended frames. Yields the newly settled ones. */
   *ack(count: number): Generator<UnsettledFrame<Owner, Item>> {
     for (; this.#settledCount < count; this.#settledCount++) {
       const entry = this.#endedFrames[this.#head++]!;
@@ -79,7 +82,7 @@ export class SendWindow<Owner, Item extends Pick<Frame, "size" | "sequence"> = F
       this.#chargedFrames--;
       yield entry;
     }
-    // A queue with a head: cutting off one by one would cost the square of its length.
+    // Entries are removed in batches, because removing them one by one takes quadratic time.
     if (this.#head * 2 >= this.#endedFrames.length) {
       this.#endedFrames.splice(0, this.#head);
       this.#head = 0;
@@ -87,8 +90,8 @@ export class SendWindow<Owner, Item extends Pick<Frame, "size" | "sequence"> = F
   }
 
   /**
-   * The frame of `owner` with this number that ended and is not settled: rather one that was not refused yet
-   * than one that was, and rather one that was sent whole than one aborted.
+   * Returns an unsettled frame by owner and sequence number. Prefers frames that were not refused,
+   * then frames that were sent completely.
    */
   find(owner: Owner, sequence: number): UnsettledFrame<Owner, Item> | undefined {
     let found: UnsettledFrame<Owner, Item> | undefined;
@@ -102,7 +105,7 @@ export class SendWindow<Owner, Item extends Pick<Frame, "size" | "sequence"> = F
     return found;
   }
 
-  /** Any frame with this number that ended, is not settled, and of which no refusal was told. */
+  /** Returns an unsettled frame with this number that was not refused, of any owner. */
   findUnrefused(sequence: number): UnsettledFrame<Owner, Item> | undefined {
     for (let index = this.#head; index < this.#endedFrames.length; index++) {
       const entry = this.#endedFrames[index]!;

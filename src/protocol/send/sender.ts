@@ -1,7 +1,7 @@
 /**
- * The sending end of a conversation (SPEC sections 4 to 8), as a machine without I/O: bytes and
- * times go in, bytes come out. Frames are pulled from their sources when there is room for them,
- * read straight into the outgoing buffer, and forgotten when their receipt is in.
+ * The sending end of a client's connection (SPEC sections 4 to 8), without I/O: bytes and times go
+ * in, bytes come out. Frames are pulled from their sources when the window has room, and read
+ * straight into the outgoing buffer. They are dropped from memory when their receipt arrives.
  */
 import type { Key } from "../../auth/key.ts";
 import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
@@ -27,28 +27,28 @@ import type { SendPolicy } from "./scheduler-hooks.ts";
 import { Scheduler } from "./scheduler.ts";
 import { WriteBatch } from "./write-batch.ts";
 
-/** What the machine tells its host. */
+/** Callbacks of a sender. */
 export interface SenderEvents {
-  /** Something can be sent that could not before: call `transmit`. */
+  /** Called when more can be sent; call `transmit`. */
   onWritable(): void;
   onWelcome?(welcome: Welcome): void;
   onUndelivered?(report: Undelivered): void;
-  /** Whether nothing is to be begun for now: whoever says so wakes `transmit` up later. */
+  /** Whether no frame may begin for now. When that changes, the caller must call `transmit`. */
   isPaused?(): boolean;
-  /** Whether more sources may come: no END is said before that is over. */
+  /** Whether the caller may add sources later. END is not sent before this is `false`. */
   canAddSources?(): boolean;
-  /** The server has a frame, whose bytes have this CRC-32. */
+  /** Called when the server has stored a frame. `crc` is the CRC-32 of its payload. */
   onDelivered?(source: FrameSource, frame: Frame, crc: number): void;
-  /** A message goes or came, for those who want to see the conversation. */
+  /** Called for every message sent or received, for verbose output. */
   trace?(direction: "->" | "<-", line: string): void;
 }
 
-/** PONGs that wait to be sent: whoever sends more PINGs meanwhile has the answers to those. */
+/** PONGs queued until the next `transmit`. Further PINGs are not answered until then. */
 const maxQueuedPongs = 1000;
 
 type Phase = "handshake" | "open" | "ending" | "done" | "failed";
 
-/** One connection's conversation. */
+/** One connection of a sending client. */
 export class Sender implements MessageHandler {
   readonly #decoder = new Decoder(this);
   readonly #events: SenderEvents;
@@ -62,14 +62,15 @@ export class Sender implements MessageHandler {
   #welcome: Welcome | undefined;
   #now: number;
   #failure: { error: unknown } | undefined;
-  /** PONGs that may not have left yet. */
+  /** PONGs queued since the queue of control messages was last empty. */
   #pongs = 0;
   #done: Done | undefined;
 
   /**
-   * @param sources what is to be sent, with what an earlier connection left of it
-   * @param now milliseconds since 1970 by a clock that never jumps, as everywhere here
-   * @param key is proved to the server, which must prove that it holds it too
+   * @param sources sources to send, with the frames that earlier connections left unsettled
+   * @param timeoutMs a server silent for this long counts as gone
+   * @param now ms since 1970 of a clock that never jumps, as in all methods
+   * @param key proved to the server, which must prove that it has the same key
    */
   constructor(
     sources: readonly OutgoingSource[],
@@ -90,30 +91,30 @@ export class Sender implements MessageHandler {
     this.#controls.push(...this.#handshake.openingMessages());
   }
 
-  /** The server's grants, once they came. */
+  /** The server's WELCOME, or `undefined` until it arrives. */
   get welcome(): Welcome | undefined {
     return this.#welcome;
   }
 
-  /** The server's last word, once it came. */
+  /** The server's DONE, or `undefined` until it arrives. */
   get done(): Done | undefined {
     return this.#done;
   }
 
-  /** What a source threw: the end of the delivery. */
+  /** The error that a source threw. It ends the delivery. */
   get failure(): { error: unknown } | undefined {
     return this.#failure;
   }
 
-  /** Whether the server owes no receipt and no answer. */
+  /** Whether no frame is in flight and no OFFER is unanswered. */
   get isIdle(): boolean {
     return this.#phase === "open" && this.#scheduler!.isIdle;
   }
 
   /**
-   * Another source came, whose outlet is among the outlets from now on.
+   * Adds a source. The caller has already appended it to `sources`.
    *
-   * @throws {FramesError} `limit` if the server takes no more
+   * @throws {FramesError} `limit` if the server takes no further source
    */
   addSource(source: OutgoingSource): void {
     if (this.#scheduler === undefined) return;
@@ -122,36 +123,36 @@ export class Sender implements MessageHandler {
     this.#events.onWritable();
   }
 
-  /** Ends the conversation: `transmit` gives what is still to be said, ERROR last. */
+  /** Queues ERROR as the last message; the caller sends it with `transmit`. */
   fail(error: FramesError): void {
     if (this.#phase === "done" || this.#phase === "failed") return;
     this.#send(MessageType.error, 0, error.wireFields);
     this.#phase = "failed";
   }
 
-  /** The connection is no more: what is not settled goes back to its outlets. */
+  /** Returns unsettled frames to their sources after the connection broke. */
   returnToSources(): void {
     this.#phase = "failed";
     this.#scheduler?.returnToSources();
   }
 
   /**
-   * The connection has come about: deadlines count from here.
+   * Starts the handshake's deadline once the connection is established, and queues PROOF.
    *
-   * @param exporter what its TLS channel exports, if it is one
-   * @throws {FramesError} `plaintext` if there is a key to prove and no such channel
+   * @param exporter keying material of the TLS channel; `undefined` on plain TCP
+   * @throws {FramesError} `plaintext` if there is a key but no TLS channel
    */
   onConnected(now: number, exporter: Uint8Array | undefined): void {
     this.#keepalive.restart(now);
-    // Preface and HELLO wait in front of it: all three go in one flight.
+    // PROOF is queued behind preface and HELLO, so all three go in one flight.
     const proof = this.#handshake.createProof(exporter, this.#controls);
     if (proof !== undefined) this.#controls.push(proof);
   }
 
   /**
-   * Takes bytes from the server.
+   * Processes bytes from the server.
    *
-   * @throws {FramesError} if the conversation has failed; the machine is then of no more use
+   * @throws {FramesError} if the connection has failed; the sender cannot be used afterwards
    */
   receive(chunk: Uint8Array, now: number): void {
     this.#now = now;
@@ -161,7 +162,7 @@ export class Sender implements MessageHandler {
   }
 
   /**
-   * To be called about once a second.
+   * Checks timeouts. Call it about once a second.
    *
    * @throws {FramesError} `timeout`
    */
@@ -179,8 +180,10 @@ export class Sender implements MessageHandler {
   }
 
   /**
-   * Packs what may be sent now into `into`, which is `outgoingBuffer` bytes long. Nothing to send is a
-   * length of 0; when there is something again, `wake` is called.
+   * Packs what can be sent now. A batch of length 0 means that nothing can be sent until
+   * `onWritable` is called.
+   *
+   * @param into buffer of `outgoingBufferBytes` bytes
    */
   transmit(into: Uint8Array, now: number): WriteBatch {
     const out = new WriteBatch(into);
@@ -199,14 +202,14 @@ export class Sender implements MessageHandler {
     if (!out.packAll(this.#controls)) this.#events.onWritable();
   }
 
-  /** @param line what is shown of it, if not its JSON */
+  /** @param line trace line; the JSON of the message by default */
   #send<T extends ControlType>(
     type: T,
     source: number,
     body: ControlBodies[T],
     line = `${typeName(type)} ${JSON.stringify(body)}`,
   ): void {
-    // ERROR was the last message, whatever a source gives after it.
+    // ERROR is the last message, even if a source provides more frames.
     if (this.#phase === "failed") return;
     this.#events.trace?.("->", line);
     this.#controls.push(encodeControl(type, source, body));
@@ -219,7 +222,7 @@ export class Sender implements MessageHandler {
     this.#controls.push(source.encodeDeclaration(stream));
   }
 
-  // What the decoder tells.
+  // Callbacks of the decoder.
 
   onControl(message: ControlMessage): void {
     this.#events.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
@@ -290,7 +293,11 @@ export class Sender implements MessageHandler {
     onWritable();
   }
 
-  /** Whether this server can do what was asked for. */
+  /**
+   * Checks that the server supports what the delivery needs.
+   *
+   * @throws {FramesError} `limit`, `usage` or `other-store`
+   */
   #checkGrants(welcome: Welcome): void {
     const { durable, features = [], fresh } = welcome;
     this.#checkSources(welcome);
@@ -345,7 +352,7 @@ export class Sender implements MessageHandler {
         `Cannot accept DONE: it counts ${settled} of ${done.frames} frames, ${ended} were sent`,
       );
     }
-    // Frames that it refused without a word would count as delivered here.
+    // Otherwise frames refused without a REFUSED would count as delivered.
     if (done.refused !== refusals || done.aborted !== aborts) {
       throw new FramesError(
         "protocol",
