@@ -1,4 +1,4 @@
-/** The sources that one sender declared, and their frames on the way into the store. */
+/** The sources that one sender has declared, and their frames on the way into the store. */
 import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
 import type {
   FrameDescription,
@@ -23,31 +23,34 @@ import {
 import { tooLargeError } from "../frame-errors.ts";
 import type { OutcomeCounts } from "./outcome-counts.ts";
 
-/** What an id stands for: a source, or why it is refused. */
+/** A declared source id. */
 interface IncomingSource {
   readonly stream: string;
   readonly name: string;
   readonly raw: RawShape | undefined;
-  /** The session that it came from, where a server gives it out. */
+  /** Session of the original sender; a server sends it to a receiving client. */
   readonly session: string | undefined;
-  /** Opened when it is first needed: a peer may declare many that it never sends. */
+  /**
+   * The source's store, or why the source is refused. Opened with the first frame, because a peer
+   * may declare sources that it never sends.
+   */
   store: SourceStore | FramesError | undefined;
   unfinished: IncomingFrame | undefined;
 }
 
 interface IncomingFrame {
   readonly description: FrameDescription;
-  /** Where its bytes go, or why it is refused. */
+  /** Destination of the payload, or why the frame is refused. */
   writer: FrameWriter | FramesError;
 }
 
-/** What inlets need of their conversation. */
+/** Callbacks into the receiver that owns the sources. */
 export interface IncomingSourcesHooks {
-  /** Whose frames those of a source are. */
+  /** Returns the description of a source for the store. */
   sourceInfo(stream: string, source: SourceDeclaration): SourceInfo;
-  /** Says REFUSED. */
+  /** Sends REFUSED. */
   sendRefused(id: number, sequence: number, error: FramesError): void;
-  /** A frame ended, and what became of it. */
+  /** Called when a frame has ended and its outcome is known. Not called for aborted frames. */
   onFrameEnded(source: string, frame: FrameDescription, outcome: Outcome): void;
   onLost(
     source: string,
@@ -55,13 +58,13 @@ export interface IncomingSourcesHooks {
     error: FramesError,
     ranges: readonly (readonly [first: number, last: number])[],
   ): void;
-  /** The store finished a frame later. */
+  /** Called when the store finished a frame asynchronously. */
   onLateOutcome(): void;
-  /** The store failed later. */
+  /** Called when the store failed asynchronously. */
   onError(error: unknown): void;
 }
 
-/** Characters of the name of a refused source that are kept, to say what was refused. */
+/** Characters kept of a refused source's name, for log lines and events. */
 const maxRefusedNameLength = 100;
 
 const letterByStatus = new Map<OfferStatus, string>(
@@ -75,7 +78,7 @@ export class IncomingSources {
   readonly #hooks: IncomingSourcesHooks;
   readonly #sources = new Map<number, IncomingSource>();
   #foundCount = 0;
-  /** Whether losses were recorded that no flush has made last. */
+  /** Whether losses were recorded since the last flush of the store. */
   hasUnsavedLosses = false;
 
   constructor(
@@ -90,30 +93,31 @@ export class IncomingSources {
     this.#hooks = hooks;
   }
 
-  /** Offered frames that need not be sent. */
+  /** Offered frames that the sender does not have to send. */
   get foundCount(): number {
     return this.#foundCount;
   }
 
-  /** Whether nothing was declared. */
+  /** Whether no source is declared. */
   get isEmpty(): boolean {
     return this.#sources.size === 0;
   }
 
-  /** What is declared. */
+  /** The sources declared now. */
   get declared(): Iterable<{ readonly stream: string; readonly name: string }> {
     return this.#sources.values();
   }
 
-  /** Number of the unfinished frame of a source. */
+  /** Sequence number of the unfinished frame of a source. */
   unfinishedSequence(id: number): number | undefined {
     return this.#sources.get(id)?.unfinished?.description.sequence;
   }
 
   /**
-   * What the id stood for before.
+   * Checks whether an id can be declared. Returns the source that it meant before.
    *
-   * @throws {FramesError} if it cannot be declared now
+   * @throws {FramesError} `limit` over the maximum of sources, `protocol` while a frame of it is
+   * unfinished
    */
   checkDeclaration(id: number): IncomingSource | undefined {
     const known = this.#sources.get(id);
@@ -125,16 +129,19 @@ export class IncomingSources {
     return known;
   }
 
-  /** The id stands for this source of `stream` from now on. */
+  /**
+   * Binds the id to a source of `stream`. A source with an invalid name is kept, and its frames are
+   * refused.
+   */
   declare(id: number, stream: string, { name, raw, session }: SourceDeclaration): void {
     const refusal = catchFrameError(() => this.#store.checkNames(stream, name));
-    // What is refused may have any name.
+    // A refused name can be of any length.
     const shownName = refusal instanceof FramesError ? name.slice(0, maxRefusedNameLength) : name;
     const store = refusal instanceof FramesError ? refusal : undefined;
     this.#sources.set(id, { stream, name: shownName, raw, session, store, unfinished: undefined });
   }
 
-  /** Where the frames of a source go, or why they go nowhere. */
+  /** Returns the source's store, or the error with which its frames are refused. */
   #openStore(incoming: IncomingSource): SourceStore | FramesError {
     const { stream, name, raw, session } = incoming;
     return (incoming.store ??= catchFrameError(() => {
@@ -148,12 +155,16 @@ export class IncomingSources {
     }));
   }
 
-  /** A frame, for those who want to see the conversation. */
+  /** Returns a trace line for a frame. */
   describeFrame(id: number, { sequence, name, size }: FrameDescription): string {
     return `FRAME ${this.sourceName(id)} ${sequence} ${name} ${size} bytes`;
   }
 
-  /** The source that an id stands for. */
+  /**
+   * Returns the name of the source with this id.
+   *
+   * @throws {FramesError} `protocol` if the id has no SOURCE
+   */
   sourceName(id: number): string {
     return this.#sourceWithId(id).name;
   }
@@ -164,14 +175,18 @@ export class IncomingSources {
     throw new FramesError("protocol", `Cannot accept a message of source ${id}: it has no SOURCE`);
   }
 
-  /** @throws {FramesError} `limit` if so many frames are unfinished as may be */
+  /**
+   * Checks that another frame may be sent in several messages.
+   *
+   * @throws {FramesError} `limit` if the maximum of frames is unfinished
+   */
   checkUnfinishedLimit(unfinished: number): void {
     const max = this.#limits.unfinished;
     if (unfinished < max) return;
     throw new FramesError("limit", `Cannot begin another frame: ${max} are unfinished`);
   }
 
-  /** A frame begins. */
+  /** Begins a frame. Sends REFUSED at once if the store does not accept it. */
   beginFrame(id: number, description: FrameDescription): void {
     const incoming = this.#sourceWithId(id);
     const store = this.#openStore(incoming);
@@ -195,13 +210,13 @@ export class IncomingSources {
   ): void {
     const { sequence } = description;
     this.#hooks.sendRefused(id, sequence, error);
-    // A conflict is no loss: something is stored under that name.
+    // A conflict is not recorded as a loss, because a frame is stored under that name.
     const store = this.#openStore(incoming);
     if (error.code === "conflict" || store instanceof FramesError) return;
     store.recordLoss(sequence, sequence, error);
   }
 
-  /** Bytes of the unfinished frame. */
+  /** Writes payload of the unfinished frame. The payload of a refused frame is discarded. */
   writePayload(id: number, bytes: Uint8Array): void {
     const incoming = this.#sourceWithId(id);
     const unfinished = incoming.unfinished;
@@ -215,12 +230,12 @@ export class IncomingSources {
     this.#refuse(id, incoming, unfinished.description, failure);
   }
 
-  /** The unfinished frame is whole. */
+  /** Completes the unfinished frame. The store may report the outcome later. */
   finishFrame(id: number, crc: number): void {
     const incoming = this.#sourceWithId(id);
     const { description, writer } = incoming.unfinished!;
     incoming.unfinished = undefined;
-    // What is refused already was told when it was.
+    // REFUSED was sent when the frame was refused.
     if (writer instanceof FramesError) return this.#onFrameEnded(incoming, description, writer);
     const outcome = catchFrameError(() => writer.finish(crc));
     if (outcome instanceof Promise) {
@@ -239,7 +254,7 @@ export class IncomingSources {
     this.#onFrameEnded(incoming, description, outcome);
   }
 
-  /** A frame ended, and its outcome is known. */
+  /** Counts an ended frame whose outcome is known. */
   #onFrameEnded(
     incoming: IncomingSource,
     description: FrameDescription,
@@ -249,7 +264,7 @@ export class IncomingSources {
     if (outcome !== "aborted") this.#hooks.onFrameEnded(incoming.name, description, outcome);
   }
 
-  /** The unfinished frame will not be finished. */
+  /** Handles ABORT: discards the unfinished frame. */
   abortFrame(id: number, sequence: number): void {
     const incoming = this.#sourceWithId(id);
     const { unfinished } = incoming;
@@ -260,7 +275,7 @@ export class IncomingSources {
     this.#onFrameEnded(incoming, description, writer instanceof FramesError ? writer : "aborted");
   }
 
-  /** Numbers will never come. */
+  /** Handles LOST. */
   recordLoss(id: number, body: ControlBodies[typeof MessageType.lost]): void {
     const incoming = this.#sourceWithId(id);
     const { error: number, message: text } = body;
@@ -276,10 +291,11 @@ export class IncomingSources {
     this.#hooks.onLost(incoming.name, frames, error, body.ranges);
   }
 
-  /** The letters of ANSWER for these frames. */
+  /** Returns the body of ANSWER for the offered frames: one letter for each. */
   answerOffer(id: number, offered: readonly OfferEntry[]): string {
     const store = this.#openStore(this.#sourceWithId(id));
-    // What is refused is refused with its reason when it comes.
+    // Frames of a refused source are wanted here. Each gets a REFUSED with the reason when it is
+    // sent.
     if (store instanceof FramesError) return "w".repeat(offered.length);
     const statuses = store.compare(
       offered.map(([name, size, captured, sequence, crc32]) => {
@@ -294,14 +310,14 @@ export class IncomingSources {
     return letters;
   }
 
-  /** No more frames come. */
+  /** Handles END: asks the stores to flush soon, because the sender waits for DONE. */
   end(): void {
     for (const { store } of this.#sources.values()) {
       if (store !== undefined && !(store instanceof FramesError)) store.flushSoon?.();
     }
   }
 
-  /** Discards what is unfinished. */
+  /** Discards all unfinished frames. */
   close(): void {
     for (const incoming of this.#sources.values()) {
       const writer = incoming.unfinished?.writer;
@@ -312,9 +328,9 @@ export class IncomingSources {
 }
 
 /**
- * Whose frames those of a source are, by the HELLO that opened the conversation.
+ * Returns the description of a source for the store, from the HELLO of its connection.
  *
- * @param key what the sender's key is called
+ * @param key name of the key that the sender proved
  */
 export function toSourceInfo(
   { role, session, conflict, again, revises, durable }: Hello,
@@ -324,7 +340,7 @@ export function toSourceInfo(
 ): SourceInfo {
   const { name, raw } = source;
   const frames = { stream, source: name, ...(raw === undefined ? {} : { raw }) };
-  // What a server gives out keeps the session that it came with.
+  // Frames that a server plays back keep the session of their original sender.
   if (role === "receive") return { ...frames, session: source.session ?? session, isCopy: true };
   return {
     ...frames,
@@ -337,7 +353,10 @@ export function toSourceInfo(
   };
 }
 
-/** A frame or source that cannot be stored is refused; an error of the store as a whole is not its own. */
+/**
+ * Runs `act` and returns its result, or its error if that concerns one frame or source. Rethrows
+ * errors of the store as a whole.
+ */
 function catchFrameError<T>(act: () => T): T | FramesError {
   try {
     return act();
@@ -347,7 +366,7 @@ function catchFrameError<T>(act: () => T): T | FramesError {
   }
 }
 
-/** Whether the error concerns one frame (SPEC section 11), and not the store as a whole. */
+/** Whether the error concerns a single frame, and not the whole store (SPEC section 11). */
 function isFrameError(error: FramesError): boolean {
   return error.wireCode >= 32;
 }

@@ -1,9 +1,11 @@
-/** How the frames of a connection ended, counted in the order in which they did (SPEC section 6). */
+/**
+ * Counts how the frames of a connection ended, in the order in which they ended (SPEC section 6).
+ */
 import { FramesError } from "../../errors.ts";
 import type { Outcome } from "../../frame.ts";
 import type { Done } from "../../wire/messages.ts";
 
-/** A frame that ended and whose outcome is not known yet, or not yet its turn. */
+/** An ended frame that is not counted yet. Its outcome, or that of an earlier frame, is unknown. */
 interface PendingOutcome {
   outcome: Outcome | "aborted" | undefined;
 }
@@ -16,24 +18,27 @@ export class OutcomeCounts {
     return this.#counts;
   }
 
-  /** Frames that ended. */
+  /** Frames that have ended. */
   get endedCount(): number {
     return this.#counts.frames;
   }
 
-  /** Frames from the first on whose outcome is known. */
+  /** Leading frames whose outcome is known. A receipt can count these. */
   get knownCount(): number {
     return this.#counts.frames - this.#pending.length;
   }
 
-  /** A frame ended. */
+  /** Counts an ended frame with a known outcome. */
   add(outcome: Outcome | "aborted"): void {
     this.#counts.frames++;
     if (this.#pending.length === 0) this.#count(outcome);
     else this.#pending.push({ outcome });
   }
 
-  /** A frame ended whose outcome is to come: it is told to what is returned. */
+  /**
+   * Counts an ended frame whose outcome is not known yet. Returns a function that takes the
+   * outcome.
+   */
   addPending(): (outcome: Outcome) => void {
     const pending: PendingOutcome = { outcome: undefined };
     this.#counts.frames++;
@@ -44,7 +49,11 @@ export class OutcomeCounts {
     };
   }
 
-  /** @throws {FramesError} `protocol` if END counts other frames */
+  /**
+   * Compares END's count with the frames received.
+   *
+   * @throws {FramesError} `protocol` if they differ
+   */
   checkEnd(frames: number): void {
     if (frames === this.endedCount) return;
     throw new FramesError(

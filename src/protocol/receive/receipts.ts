@@ -1,26 +1,31 @@
-/** What a receiver owes: receipts (SPEC section 6), and answers to offers that hold once the store is flushed. */
+/** Receipts (SPEC section 6) and ANSWERs that the receiver sends once the store is flushed. */
 import { FramesError } from "../../errors.ts";
 import { encodeReceipt } from "../../wire/encode.ts";
 import { maxOfferedFrames } from "../../wire/messages.ts";
 
-/** When a receipt is due although frames keep coming. */
+/**
+ * A receipt is due after this many ms, bytes or frames, even while more frames arrive (SPEC section
+ * 6).
+ */
 const receiptLimits = { intervalMs: 100, bytes: 16 << 20, frames: 1000 } as const;
 
 export class Receipts {
-  /** Answers, and the frames that they are for. */
+  /** ANSWER messages that wait for a flush, and the number of offered frames in each. */
   readonly #answers: { bytes: Uint8Array; frames: number }[] = [];
   #offeredFrames = 0;
-  /** Frames that have a receipt, when the last one left, and bytes that came since. */
+  /**
+   * Frames covered by receipts, the time of the last receipt, and the payload bytes received since.
+   */
   #frames = 0;
   #lastReceiptAt: number;
   #bytes = 0;
 
-  /** @param now milliseconds, as everywhere here */
+  /** @param now in ms of a monotonic clock, as in all methods */
   constructor(now: number) {
     this.#lastReceiptAt = now;
   }
 
-  /** Frames that have a receipt. */
+  /** Frames covered by receipts. */
   get frames(): number {
     return this.#frames;
   }
@@ -30,18 +35,22 @@ export class Receipts {
     return this.#answers.length;
   }
 
-  /** Bytes of payload came. */
+  /** Counts received payload bytes. */
   onPayload(bytes: number): void {
     this.#bytes += bytes;
   }
 
-  /** @throws {FramesError} `limit` if so many frames are unsettled as may be */
+  /**
+   * Checks that another frame fits into the window.
+   *
+   * @throws {FramesError} `limit` if `max` frames are unsettled
+   */
   checkWindow(unsettled: number, max: number): void {
     if (unsettled < max) return;
     throw new FramesError("limit", `Cannot take another frame: ${max} are unsettled`);
   }
 
-  /** Whether a receipt for frames that ended must leave although more may be coming in. */
+  /** Whether a receipt is due although more frames may be arriving. */
   isDue(ended: number, now: number): boolean {
     const unreceipted = ended - this.#frames;
     return (
@@ -52,9 +61,9 @@ export class Receipts {
   }
 
   /**
-   * Frames were offered.
+   * Counts frames of an OFFER.
    *
-   * @throws {FramesError} `limit`
+   * @throws {FramesError} `limit` if too many offered frames wait for an answer
    */
   addOffered(frames: number): void {
     this.#offeredFrames += frames;
@@ -62,17 +71,22 @@ export class Receipts {
     throw new FramesError("limit", `Cannot answer more than ${maxOfferedFrames} offered frames`);
   }
 
-  /** The answer to an offer of so many frames. */
+  /** Queues the ANSWER to an offer of `frames` frames until the next flush. */
   queueAnswer(bytes: Uint8Array, frames: number): void {
     this.#answers.push({ bytes, frames });
   }
 
-  /** The store was flushed: the messages that say what holds now. */
+  /**
+   * Returns the ANSWERs and the RECEIPT that a completed flush allows.
+   *
+   * @param frames ended frames that the flush covered
+   * @param answers queued answers that the flush covered
+   */
   ack(frames: number, answers: number, now: number): Uint8Array[] {
     const messages: Uint8Array[] = [];
-    for (const queueAnswer of this.#answers.splice(0, answers)) {
-      this.#offeredFrames -= queueAnswer.frames;
-      messages.push(queueAnswer.bytes);
+    for (const answer of this.#answers.splice(0, answers)) {
+      this.#offeredFrames -= answer.frames;
+      messages.push(answer.bytes);
     }
     if (frames <= this.#frames) return messages;
     this.#frames = frames;

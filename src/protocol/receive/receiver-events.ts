@@ -1,29 +1,34 @@
-/** What a receiver needs of its host, and tells it. */
+/** Events and limits of a receiver: what it reports to its caller, and what it grants. */
 import type { ErrorName, FramesError } from "../../errors.ts";
 import type { FrameDescription, Outcome } from "../../frame.ts";
 import type { Decoder } from "../../wire/decode.ts";
 import type { Hello, Welcome } from "../../wire/messages.ts";
 
-/** What a sender has broken itself, and not the link or the server. */
+/** Errors caused by the sender itself, and not by the link or the server. */
 export const peerFaults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged", "limit"]);
 
-/** What a server's host has to say in WELCOME. */
+/** Fields of WELCOME that the caller provides. */
 export type WelcomeFields = Pick<Welcome, "fresh" | "store" | "software" | "identity" | "resumed">;
 
-/** What the machine tells its host. */
+/** Callbacks of a receiver. */
 export interface ReceiverEvents {
-  /** HELLO came, and the proof of its key if that is asked for. What it throws ends the connection with that error. */
+  /**
+   * Called after HELLO, and after PROOF if a key is required. An error it throws ends the
+   * connection.
+   */
   onHello(hello: Hello): WelcomeFields;
-  /** A client that receives is let in: what it says next is told to somebody else. */
+  /**
+   * Called when a receiving client is admitted. The caller passes the decoder to a playback sender.
+   */
   onHandOver?(decoder: Decoder): void;
   /**
-   * A source is about to be sent. Nothing more is read until a promise is kept; what it is rejected
-   * with, or what this throws, ends the connection.
+   * Called for each SOURCE. While a returned promise is pending, nothing is read from the peer. An
+   * error, thrown or rejected, ends the connection.
    */
   acquireSource?(stream: string, source: string): void | Promise<void>;
-  /** A source will be sent no more. */
+  /** Called when a source id is declared for another source. */
   releaseSource?(stream: string, source: string): void;
-  /** A frame ended, and what became of it. */
+  /** Called when a frame has ended and its outcome is known. Not called for aborted frames. */
   onFrameEnded?(source: string, frame: FrameDescription, outcome: Outcome): void;
   onLost?(
     source: string,
@@ -31,26 +36,32 @@ export interface ReceiverEvents {
     error: FramesError,
     ranges: readonly (readonly [first: number, last: number])[],
   ): void;
-  /** The server has let this client in. */
+  /** Called on a client when the server has admitted it. */
   onWelcome?(welcome: Welcome): void;
-  /** A frame is in the server's journal, and no longer there. */
+  /** Called for GONE: a journalled frame that is no longer at the server. */
   onGone?(source: string, frame: { readonly sequence: number; readonly name: string }): void;
-  /** The server's position behind the first `ended` frames that ended on this connection. */
+  /**
+   * Called for CURSOR, the server's position after the first `ended` frames that ended on this
+   * connection.
+   */
   onCursor?(cursor: string, ended: number): void;
-  /** A message goes or came, for those who want to see the conversation. */
+  /** Called for every message sent or received, for verbose output. */
   trace?(direction: "->" | "<-", line: string): void;
-  /** PONG came, to a PING of this time. */
+  /** Called for PONG, with the time of the PING that it answers. */
   onPong?(time: string): void;
-  /** Something was settled outside `receive`, or can be read again: flush the store. */
+  /**
+   * Called when the store should be flushed: a frame was finished asynchronously, or reading has
+   * resumed.
+   */
   onFlushNeeded?(): void;
-  /** The store failed outside `receive`: hand the error to `fail`. */
+  /** Called when the store failed asynchronously. Pass the error to `fail`. */
   onError?(error: unknown): void;
 }
 
-/** What a receiver grants; announced in WELCOME. */
+/** Limits that a receiver grants. A server announces them in WELCOME. */
 export type ReceiverLimits = Pick<Welcome, "window" | "limits">;
 
-/** What a flush of the store that begins now will settle. */
+/** Frames and answers that a flush of the store will cover if it begins now. */
 export interface FlushSnapshot {
   readonly frames: number;
   readonly answers: number;

@@ -1,7 +1,8 @@
 /**
- * The receiving end of a conversation (SPEC sections 4 to 9), as a machine without I/O: bytes and times go
- * in, bytes come out, and frames go to a store as they arrive. When a receipt may leave is the host's part:
- * it flushes the store first, once for all its connections. It is the server's end, or that of a client.
+ * The receiving end of a connection (SPEC sections 4 to 9), without I/O: bytes and times go in,
+ * bytes come out, and frames go to a store. Used by the server, and by clients that receive. It
+ * sends no receipt on its own: the caller flushes the store, once for all its connections, and then
+ * calls `ack`.
  */
 import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
 import type { FrameDescription, FrameStore } from "../../frame.ts";
@@ -29,7 +30,9 @@ import { Receipts } from "./receipts.ts";
 import { OutcomeCounts } from "./outcome-counts.ts";
 import { RateLimiter } from "../rate-limiter.ts";
 
-/** `handed`: a client that receives was let in, and somebody else sends to it. */
+/**
+ * `handed-over`: a receiving client was admitted, and a playback sender continues the connection.
+ */
 type Phase = "handshake" | "open" | "ending" | "done" | "failed" | "handed-over";
 
 export class Receiver implements MessageHandler {
@@ -39,7 +42,7 @@ export class Receiver implements MessageHandler {
   readonly #events: ReceiverEvents;
   readonly #keepalive: Keepalive;
   readonly #sources: IncomingSources;
-  /** One of them, as this is the server's end or the client's. */
+  /** Exactly one of the two is set: the first at a server, the second at a client. */
   readonly #serverHandshake: ServerHandshake | undefined;
   readonly #clientHandshake: ClientHandshake | undefined;
   readonly #outcomes = new OutcomeCounts();
@@ -52,13 +55,18 @@ export class Receiver implements MessageHandler {
   #isStopped = false;
   #isShuttingDown = false;
   #isPeerAtFault = false;
-  /** The frame that was being read when the conversation was stopped. */
+  /**
+   * The frame whose payload was being received when the connection stopped; sent in ERROR
+   * `damaged`.
+   */
   #interruptedFrame: { source?: number; sequence?: number } = {};
   readonly #receipts: Receipts;
 
   /**
-   * @param now milliseconds since 1970 by a clock that never jumps, as everywhere here
-   * @param handshake whom a sender must prove its key to, if it must; or how a client greets
+   * @param timeoutMs a peer silent for this long counts as gone
+   * @param now ms since 1970 of a clock that never jumps, as in all methods
+   * @param handshake finds the keys of clients, at a server that requires a key; at a client, its
+   * own handshake
    */
   constructor(
     store: FrameStore,
@@ -93,7 +101,7 @@ export class Receiver implements MessageHandler {
     return (this.#clientHandshake ?? this.#serverHandshake)!;
   }
 
-  /** The sender's HELLO, once it came; or the client's own. */
+  /** HELLO: at a server the peer's, `undefined` until it arrives; at a client its own. */
   get hello(): Hello | undefined {
     return this.#handshake.hello;
   }
@@ -103,61 +111,61 @@ export class Receiver implements MessageHandler {
     return this.#outcomes.counts;
   }
 
-  /** Frames that were offered on this connection and need not be sent. */
+  /** Frames offered on this connection that the sender does not have to send. */
   get foundCount(): number {
     return this.#sources.foundCount;
   }
 
-  /** Whether DONE is said: the sender closes now. */
+  /** Whether DONE was sent. The sender closes the connection next. */
   get isDone(): boolean {
     return this.#phase === "done";
   }
 
-  /** Whether END came, and DONE is not said yet. */
+  /** Whether END has arrived and DONE was not sent yet. */
   get isEnding(): boolean {
     return this.#phase === "ending";
   }
 
-  /** Frames that ended and have no receipt. */
+  /** Frames that have ended and are not covered by a receipt. */
   get unreceipted(): number {
     return this.#outcomes.endedCount - this.#receipts.frames;
   }
 
-  /** Whether nothing is read for now: the sender must be held back. */
+  /** Whether the caller must stop reading from the sender. */
   get isPaused(): boolean {
     return this.#isAcquiring || this.#rateLimiter.isOverLimit;
   }
 
-  /** What was declared on this connection, and is declared still. */
+  /** The sources declared on this connection now. */
   get sources(): Iterable<{ readonly stream: string; readonly name: string }> {
     return this.#sources.declared;
   }
 
-  /** Bytes that are kept of what came, until the rest of it has come or can be read. */
+  /** Received bytes buffered until the rest of their message arrives or reading resumes. */
   get bufferedBytes(): number {
     return this.#decoder.bufferedBytes + (this.#serverHandshake?.bufferedBytes ?? 0);
   }
 
-  /** Whether it has taken leave, and what was unfinished then is whole. */
+  /** Whether a `shutDown` has completed: every frame begun before it has ended. */
   get isShutDown(): boolean {
     return this.#isShuttingDown && this.#isStopped;
   }
 
-  /** Whether a receipt must leave although more may be coming in. */
+  /** Whether a receipt is due although more frames may be arriving. */
   get isReceiptDue(): boolean {
     return this.#receipts.isDue(this.#outcomes.endedCount, this.#now);
   }
 
-  /** Whether there is something that a flush of the store would settle. */
+  /** Whether a flush of the store would allow a receipt, an answer or DONE. */
   get needsFlush(): boolean {
     const hasMore = this.#receipts.answers > 0 || this.#sources.hasUnsavedLosses;
     return this.isEnding || this.unreceipted > 0 || hasMore;
   }
 
   /**
-   * Takes bytes from the sender.
+   * Processes bytes from the sender.
    *
-   * @throws {FramesError} if the conversation has failed: hand it to `fail`
+   * @throws {FramesError} if the connection has failed; pass the error to `fail`
    */
   receive(chunk: Uint8Array, now: number): void {
     this.#now = now;
@@ -168,36 +176,36 @@ export class Receiver implements MessageHandler {
   }
 
   /**
-   * To be called about once a second.
+   * Checks timeouts. Call it about once a second.
    *
-   * @param isUnread whether the host reads nothing of the peer for now
+   * @param isUnread whether the caller has paused reading from the peer
    * @throws {FramesError} `timeout`
    */
   tick(now: number, isUnread = false): void {
     this.#now = now;
     if (this.#phase === "failed" || this.#phase === "done") return;
-    // Whoever is not read cannot be heard.
+    // A paused peer cannot be heard, so its silence does not count.
     if (isUnread || this.isPaused) this.#keepalive.onReceived(now);
     const awaited = this.#phase === "handshake" ? this.#handshake.awaited : "frames";
     if (this.#keepalive.tick(now, awaited, this.#decoder.incompleteMessage)) this.ping(now);
     if (this.#rateLimiter.refill(now)) this.#resume();
   }
 
-  /** Decodes on, if nothing is against it. */
+  /** Resumes decoding, unless the connection is paused or stopped. */
   #resume(): void {
     if (this.isPaused || this.#isStopped) return;
     this.#decoder.resume();
     this.#events.onFlushNeeded?.();
   }
 
-  /** Asks whether the sender is still there, and returns the time that its answer repeats. */
+  /** Sends PING. Returns its time, which the PONG repeats. */
   ping(now: number): string {
     const time = toWireTime(now);
     this.#send(MessageType.ping, 0, { time });
     return time;
   }
 
-  /** The bytes to send now, if any. */
+  /** Returns the messages to send now, and clears the queue. */
   drain(now: number): Uint8Array[] {
     const outgoing = this.#outgoing;
     if (outgoing.length === 0) return outgoing;
@@ -206,13 +214,14 @@ export class Receiver implements MessageHandler {
     return outgoing;
   }
 
-  /** To be handed to `settle` when a flush of the store that begins now is done. */
+  /** What a flush that begins now will cover. Pass it to `ack` when that flush is done. */
   get flushSnapshot(): FlushSnapshot {
     return { frames: this.#outcomes.knownCount, answers: this.#receipts.answers };
   }
 
   /**
-   * The store was flushed: says that what was `flushable` before is settled, and DONE if that is all.
+   * Sends receipt and answers after a flush of the store. Sends DONE if the flush covered every
+   * frame before END.
    */
   ack(now: number, { frames, answers } = this.flushSnapshot): void {
     if (this.#phase === "failed") return;
@@ -225,8 +234,9 @@ export class Receiver implements MessageHandler {
   }
 
   /**
-   * Takes nothing more: what is unfinished is discarded. What ended can still be settled, with DONE if that
-   * is all, unless `error` is the sender's own fault: then it is to hear that.
+   * Stops receiving and discards unfinished frames. Ended frames can still be acknowledged, with
+   * DONE if they are all. No DONE follows if `error` is the sender's own fault, so that the sender
+   * gets the ERROR.
    */
   stop(error?: FramesError): void {
     this.#isPeerAtFault = error !== undefined && peerFaults.has(error.code);
@@ -238,7 +248,10 @@ export class Receiver implements MessageHandler {
     this.close();
   }
 
-  /** Ends the conversation: discards what is unfinished and says ERROR, if that can be understood. */
+  /**
+   * Ends the connection: discards unfinished frames, and queues ERROR unless the peer does not
+   * speak FRAMES/1.
+   */
   fail(error: FramesError): void {
     if (this.#phase === "failed") return;
     this.stop();
@@ -251,7 +264,7 @@ export class Receiver implements MessageHandler {
     this.#phase = "failed";
   }
 
-  /** The connection is gone: what is unfinished is discarded. */
+  /** Releases everything after the connection is closed: unfinished frames and buffers. */
   close(): void {
     this.#isStopped = true;
     this.#serverHandshake?.close();
@@ -260,10 +273,10 @@ export class Receiver implements MessageHandler {
   }
 
   /**
-   * The connection of a client has come about: deadlines count from here.
+   * Starts the handshake of a client once its connection is established.
    *
-   * @param exporter what its TLS channel exports, if it is one
-   * @throws {FramesError} `plaintext`
+   * @param exporter keying material of the TLS channel; `undefined` on plain TCP
+   * @throws {FramesError} `plaintext` if there is a key but no TLS channel
    */
   onConnected(now: number, exporter: Uint8Array | undefined): void {
     this.#keepalive.restart(now);
@@ -274,7 +287,7 @@ export class Receiver implements MessageHandler {
     this.#outgoing.push(...sentMessages, ...(proof === undefined ? [] : [proof]));
   }
 
-  /** Takes what is unfinished to its end, and nothing after it. */
+  /** Stops receiving once the unfinished frames have ended. */
   shutDown(): void {
     this.#isShuttingDown = true;
     this.#stopIfComplete();
@@ -293,13 +306,13 @@ export class Receiver implements MessageHandler {
   }
 
   #send<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
-    // ERROR was the last message, whatever the store finishes after it.
+    // ERROR is the last message, even if the store finishes frames later.
     if (this.#phase === "failed") return;
     this.#events.trace?.("->", `${typeName(type)} ${JSON.stringify(body)}`);
     this.#outgoing.push(encodeControl(type, source, body));
   }
 
-  // What the decoder tells.
+  // Callbacks of the decoder.
 
   onControl(message: ControlMessage): void {
     this.#events.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
@@ -327,7 +340,7 @@ export class Receiver implements MessageHandler {
       case MessageType.end:
         return this.#onEnd(message.body.frames);
       case MessageType.ping:
-        // It crossed DONE, after which nothing is said.
+        // This PING crossed DONE. Nothing may be sent after DONE.
         if (this.#phase === "done") return;
         return this.#send(MessageType.pong, 0, {
           time: message.body.time,
