@@ -1,7 +1,10 @@
-/** When a client that receives is told the position behind what it was sent (SPEC section 9, CURSOR). */
+/** Decides when to send CURSOR to a receiving client (SPEC section 9). */
 import type { PlaybackItem } from "./playback.ts";
 
-/** It is told although frames go on; when they do not, after so many milliseconds. */
+/**
+ * CURSOR is sent after this many bytes or items; when nothing more is to be sent, after this many
+ * ms.
+ */
 const cursorLimits = { intervalMs: 100, bytes: 16 << 20, items: 256 } as const;
 
 export class CursorReports {
@@ -10,17 +13,17 @@ export class CursorReports {
   #bytes = 0;
   #lastReportAt: number;
 
-  /** @param now milliseconds, as everywhere here */
+  /** @param now in ms of a monotonic clock, as in all methods */
   constructor(now: number) {
     this.#lastReportAt = now;
   }
 
-  /** Whether anything was sent behind the position that was told last. */
+  /** Whether anything was sent after the last CURSOR. */
   get hasUnreported(): boolean {
     return this.#items > 0;
   }
 
-  /** So many bytes of this were sent, and it ended: whether the position is to be told now. */
+  /** Counts an item of which `bytes` payload bytes were sent. Returns whether CURSOR is due now. */
   onItemSent(item: PlaybackItem, bytes: number): boolean {
     this.#lastItem = item;
     this.#items++;
@@ -28,12 +31,15 @@ export class CursorReports {
     return this.#items >= cursorLimits.items || this.#bytes >= cursorLimits.bytes;
   }
 
-  /** Whether the position is to be told, now that nothing more is to be sent. */
+  /** Returns whether CURSOR is due when nothing more is to be sent. */
   isDue(now: number): boolean {
     return this.hasUnreported && now - this.#lastReportAt >= cursorLimits.intervalMs;
   }
 
-  /** The position to be told, if it is another one. */
+  /**
+   * Returns the cursor to send and starts a new interval; `undefined` if nothing was sent since the
+   * last CURSOR.
+   */
   next(now: number): string | undefined {
     const cursor = this.hasUnreported ? this.#lastItem?.cursor : undefined;
     this.#items = this.#bytes = 0;

@@ -1,7 +1,7 @@
 /**
- * The server's end of a conversation with a client that receives (SPEC section 9), as a machine without
- * I/O. Frames go one after the other in the order in which they came, large ones too, so that one position
- * tells how far a client is.
+ * The server's end of a connection with a receiving client (SPEC section 9), without I/O. Frames,
+ * including large ones, are sent one after another in journal order, so one position describes the
+ * client's progress.
  */
 import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
@@ -26,26 +26,26 @@ import { RateLimiter } from "../rate-limiter.ts";
 import type { WriteBatch } from "../send/write-batch.ts";
 import { SendWindow } from "../send/send-window.ts";
 
-/** What a client grants that does not say so (SPEC section 9). */
+/** Window of a client whose HELLO has none (SPEC section 9). */
 const defaultWindow = { bytes: 64 << 20, frames: 8192 } as const;
 
-/** PONGs that wait to be sent: whoever sends more PINGs meanwhile has the answers to those. */
+/** PONGs queued until the next `transmit`. Further PINGs are not answered until then. */
 const maxQueuedPongs = 1000;
 
 type Phase = "open" | "ending" | "done" | "failed";
 
 type SentFrame = Pick<Frame, "size" | "sequence">;
 
-/** A frame on its way in pieces. */
+/** A large frame being sent in pieces. */
 interface LargeItem {
   readonly frame: LargeFrame;
   readonly item: PlaybackFrame;
   readonly id: number;
 }
 
-/** What the machine tells its host. */
+/** Callbacks of a playback sender. */
 export interface PlaybackSenderEvents {
-  /** Something can be sent that could not before: call `transmit`. */
+  /** Called when more can be sent; call `transmit`. */
   onWritable(): void;
 }
 
@@ -58,20 +58,20 @@ export class PlaybackSender implements MessageHandler {
   readonly #window: SendWindow<number, SentFrame>;
   readonly #ids = new SourceIds();
   readonly #controls: Uint8Array[] = [];
-  /** Bytes of a frame that the client takes at most. */
+  /** Largest frame that the client accepts, in bytes. */
   readonly #maxFrameBytes: number;
-  /** What may be under way, where what is sent is to be fresh. */
+  /** Limits the frames in flight; only for clients that asked for the latest frames. */
   readonly #liveWindow: LiveWindow | undefined;
-  /** Frames that are still to be sent. */
+  /** Frames left to send; `Infinity` if HELLO has no `first`. */
   #remainingFrames: number;
-  /** Whether a PROOF would be ignored, and none has come. */
+  /** Whether the next PROOF is ignored, because the server requires no key. */
   #ignoresProof: boolean;
   #phase: Phase = "open";
   #now: number;
-  /** Taken from the supply, and not begun. */
+  /** Next item, taken from the playback but not begun. */
   #item: PlaybackItem | undefined;
   #large: LargeItem | undefined;
-  /** The next one, of which the beginning is read already. */
+  /** The large frame after the current one, being read ahead. */
   #nextLarge: LargeFrame | undefined;
   readonly #cursorReports: CursorReports;
   #pongs = 0;
@@ -81,9 +81,10 @@ export class PlaybackSender implements MessageHandler {
   readonly #unsent = { gone: 0, unread: 0, dropped: 0 };
 
   /**
-   * @param decoder has read the client's greeting
+   * @param decoder decoder of the connection, after the client's HELLO
+   * @param timeoutMs a client silent for this long counts as gone
    * @param requiresKey whether the client had to prove a key
-   * @param now milliseconds since 1970 by a clock that never jumps, as everywhere here
+   * @param now ms since 1970 of a clock that never jumps, as in all methods
    */
   constructor(
     hello: Hello,
@@ -110,37 +111,37 @@ export class PlaybackSender implements MessageHandler {
     decoder.setHandler(this);
   }
 
-  /** Whether the client has said DONE. */
+  /** Whether DONE has arrived. */
   get isDone(): boolean {
     return this.#phase === "done";
   }
 
-  /** What went to the client so far. */
+  /** Frames settled by the client, and frames that were not sent. */
   get counts(): PlaybackCounts {
     const { frames, bytes } = this.#settled;
     return { frames, bytes, ...this.#unsent, refused: this.#refusals };
   }
 
-  /** The place in the order of the last frame that the client has settled; 0 before. */
+  /** Journal position of the last frame that the client has settled; 0 before the first. */
   get position(): number {
     return this.#settled.position;
   }
 
-  /** Whether anything is under way that the client has not settled. */
+  /** Whether the client has not settled everything taken from the playback. */
   get hasUnsettled(): boolean {
     const { ended, settled } = this.#window;
     return ended > settled || this.#large !== undefined || this.#item !== undefined;
   }
 
-  /** Whether nothing is read for now: the client must be held back. */
+  /** Whether the caller must stop reading from the client. */
   get isPaused(): boolean {
     return this.#rateLimiter.isOverLimit;
   }
 
   /**
-   * Takes bytes from the client.
+   * Processes bytes from the client.
    *
-   * @throws {FramesError} if the conversation has failed: hand it to `fail`
+   * @throws {FramesError} if the connection has failed; pass the error to `fail`
    */
   receive(chunk: Uint8Array, now: number): void {
     this.#now = now;
@@ -150,7 +151,7 @@ export class PlaybackSender implements MessageHandler {
   }
 
   /**
-   * To be called about once a second.
+   * Checks timeouts. Call it about once a second.
    *
    * @throws {FramesError} `timeout`
    */
@@ -170,7 +171,7 @@ export class PlaybackSender implements MessageHandler {
     if (this.#cursorReports.hasUnreported) this.#events.onWritable();
   }
 
-  /** Ends the conversation: `transmit` gives what is still to be said, ERROR last. */
+  /** Queues ERROR as the last message; the caller sends it with `transmit`. */
   fail(error: FramesError): void {
     if (this.#phase === "done" || this.#phase === "failed") return;
     this.#send(MessageType.error, 0, error.wireFields);
@@ -178,7 +179,7 @@ export class PlaybackSender implements MessageHandler {
     this.close();
   }
 
-  /** The connection is gone. */
+  /** Closes open frames and discards received bytes. */
   close(): void {
     this.#decoder.discard();
     this.#large?.frame.close();
@@ -187,8 +188,9 @@ export class PlaybackSender implements MessageHandler {
   }
 
   /**
-   * Packs what may be sent now. Nothing is a length of 0; when there is something again, `wake` is called,
-   * or the supply is busy.
+   * Packs what can be sent now. Call it again after `onWritable`, or while the playback is busy.
+   *
+   * @param out left empty if nothing can be sent
    */
   transmit(out: WriteBatch, now: number): void {
     this.#now = now;
@@ -222,7 +224,7 @@ export class PlaybackSender implements MessageHandler {
     }
   }
 
-  /** Nothing more will be sent. */
+  /** Sends the last CURSOR and END. */
   #end(out: WriteBatch): void {
     this.#sendCursor();
     this.#send(MessageType.end, 0, { frames: this.#window.ended });
@@ -230,14 +232,14 @@ export class PlaybackSender implements MessageHandler {
     if (!out.packAll(this.#controls)) this.#events.onWritable();
   }
 
-  /** Whether it may go on. */
+  /** Packs a frame, or the start of a large one. Returns whether packing can continue. */
   #packFrame(out: WriteBatch, item: PlaybackFrame): boolean {
     const { frame } = item;
     if (!this.#window.fits(frame)) return false;
     const isLarge = frame.size > maxPackedFrameBytes;
     if (!out.hasRoomFor(frame, !isLarge)) return false;
     const id = this.#declare(item);
-    // What was declared goes first.
+    // SOURCE is queued and must be sent before the frame.
     if (this.#controls.length > 0) return true;
     this.#item = undefined;
     let crc = 0;
@@ -259,7 +261,7 @@ export class PlaybackSender implements MessageHandler {
     return true;
   }
 
-  /** A large frame that comes next is begun to be read while the one before it is sent. */
+  /** Starts to read the next large frame while the current one is being sent. */
   #readAhead(): void {
     if (
       this.#nextLarge !== undefined ||
@@ -274,7 +276,7 @@ export class PlaybackSender implements MessageHandler {
     this.#nextLarge = new LargeFrame(frame, () => this.#events.onWritable());
   }
 
-  /** Whether it may go on. */
+  /** Packs a piece of a large frame. Returns whether packing can continue. */
   #packPiece(out: WriteBatch, { frame, item, id }: LargeItem): boolean {
     if (frame.failure !== undefined) {
       this.#abort(frame.failure);
@@ -288,27 +290,27 @@ export class PlaybackSender implements MessageHandler {
       this.#large = undefined;
       this.#onFrameSent(item, frame.crc);
     }
-    // A piece goes behind the buffer, so nothing more can go into it.
+    // A piece follows the buffer, so nothing more can be packed after it.
     return false;
   }
 
   #onReadError(item: PlaybackFrame, error: unknown): void {
     if (!(error instanceof FramesError)) throw error;
-    // What was read ahead comes behind it.
+    // The item taken ahead comes after the one that replaces this frame.
     if (this.#item !== undefined) this.#playback.unshift(this.#item);
     this.#nextLarge?.close();
     this.#nextLarge = undefined;
     this.#item = this.#playback.onReadError(item, error);
   }
 
-  /** A frame was sent whole. */
+  /** Records that a frame was sent completely. */
   #onFrameSent(item: PlaybackFrame, crc: number): void {
     this.#window.end(item.position, toSentFrame(item), crc, false);
     this.#remainingFrames--;
     if (this.#cursorReports.onItemSent(item, item.frame.size)) this.#sendCursor();
   }
 
-  /** @param isRefused whether the client has refused it */
+  /** @param isRefused whether the client has refused the frame */
   #abort(error: FramesError, isRefused = false): void {
     const { frame: large, item, id } = this.#large!;
     large.close();
@@ -341,26 +343,29 @@ export class PlaybackSender implements MessageHandler {
     if (this.#cursorReports.onItemSent(item, 0)) this.#sendCursor();
   }
 
-  /** The id of the source of an item, which is declared first if it stands for something else. */
+  /**
+   * Returns the id of the item's source. Sends SOURCE first if the id is new or had another
+   * meaning.
+   */
   #declare({ source }: PlaybackItem): number {
     const { id, isNew } = this.#ids.idFor(source);
     if (!isNew) return id;
-    const { name: name, session, raw } = source;
+    const { name, session, raw } = source;
     this.#send(MessageType.source, id, { name, session, ...(raw === undefined ? {} : { raw }) });
     return id;
   }
 
   #send<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
-    // ERROR was the last message.
+    // ERROR is the last message.
     if (this.#phase !== "failed") this.#controls.push(encodeControl(type, source, body));
   }
 
-  // What the decoder tells.
+  // Callbacks of the decoder.
 
   onControl(message: ControlMessage): void {
     this.#rateLimiter.count();
     if (this.#rateLimiter.isOverLimit) this.#decoder.pause();
-    // It may have crossed what the client said last.
+    // DONE is the client's last message.
     if (this.#phase === "done") throw unexpectedMessage(message.type);
     switch (message.type) {
       case MessageType.error: {
@@ -446,12 +451,12 @@ export class PlaybackSender implements MessageHandler {
   }
 }
 
-/** What is remembered of a frame that is under way: there may be thousands. */
+/** Returns the part of a frame to remember while it is in flight. Thousands of frames may be. */
 function toSentFrame({ frame: { size, sequence } }: PlaybackFrame): SentFrame {
   return { size, sequence };
 }
 
-/** What is said of a frame that is over the client's limit. */
+/** Returns the LOST item for a frame over the client's limit. */
 function tooLargeItem(
   { source, position, cursor, frame }: PlaybackFrame,
   maxBytes: number,

@@ -1,26 +1,28 @@
-/** Where a provider's frames come from: what a store holds, in the order in which it came. */
+/** Source of the frames that a playback sender sends: the frames of a store, in journal order. */
 import type { FramesError } from "../../errors.ts";
 import type { Frame, RawShape } from "../../frame.ts";
 
-/** What frames have in common that are of one source and came in one session. */
+/** What frames of one source and one session have in common. */
 export interface PlaybackSource {
   readonly name: string;
   readonly session: string;
   readonly raw: RawShape | undefined;
 }
 
-/** What comes next. */
+/** The next item to send. */
 export type PlaybackItem = {
   readonly source: PlaybackSource;
-  /** Its place in the order; where frames were passed over, that of the last. */
+  /** Journal position of the item. For skipped frames, the position of the last one. */
   readonly position: number;
-  /** What a client says to go on behind it; nothing where nobody can go on. */
+  /**
+   * Cursor with which a client resumes after the item; `undefined` if playback cannot resume there.
+   */
   readonly cursor: string | undefined;
 } & (
   | { readonly type: "frame"; readonly frame: Frame }
-  /** The frame is no longer there. */
+  /** The frame is journalled but no longer stored. Sent as GONE. */
   | { readonly type: "gone"; readonly sequence: number; readonly name: string }
-  /** The frame cannot be sent, or frames were passed over. */
+  /** The frame cannot be sent, or frames were skipped. Sent as LOST. */
   | {
       readonly type: "lost";
       readonly first: number;
@@ -29,36 +31,45 @@ export type PlaybackItem = {
     }
 );
 
-/** A frame that comes next. */
+/** An item that is a frame. */
 export type PlaybackFrame = Extract<PlaybackItem, { type: "frame" }>;
 
 export interface Playback {
-  /** What comes next; nothing if there is nothing for now, or it must be looked for a while: see `isBusy`. */
+  /**
+   * Returns the next item. Returns `undefined` if none is available now; see `isBusy` and
+   * `isEnded`.
+   */
   next(): PlaybackItem | undefined;
-  /** Has what `next` gave last given again. */
+  /** Makes `next` return the item again. */
   unshift(item: PlaybackItem): void;
-  /** The place of the last that was given, or passed over; where the newest alone count, beyond all. */
+  /**
+   * Journal position of the last item returned or skipped. `Infinity` if only the latest frames are
+   * sent.
+   */
   readonly position: number;
-  /** Whether there may be more at once, although `next` gave nothing: others have their turn first. */
+  /**
+   * Whether more items may be available at once although `next` returned none. The caller serves
+   * other clients before it asks again.
+   */
   readonly isBusy: boolean;
-  /** Whether nothing more will come. */
+  /** Whether no more items will follow. */
   readonly isEnded: boolean;
   /**
-   * A frame could not be read: what is said instead. Nothing if it need not be sent any more, or comes
-   * again by `next`.
+   * Called when reading a frame failed. Returns the item to send instead; `undefined` if `next`
+   * returns the frame again or nothing has to be sent.
    */
   onReadError(item: PlaybackFrame, error: FramesError): PlaybackItem | undefined;
 }
 
-/** What went to a client. */
+/** What was sent to a client. */
 export interface PlaybackCounts {
-  /** Frames that it has settled, and their bytes. */
+  /** Frames that the client has settled, and their payload bytes. */
   readonly frames: number;
   readonly bytes: number;
-  /** Frames that were no longer there, that could not be read or were too large, and that were passed over. */
+  /** Frames that were not sent: no longer stored, unreadable or too large, and skipped. */
   readonly gone: number;
   readonly unread: number;
   readonly dropped: number;
-  /** Frames that it refused. */
+  /** Frames that the client refused. */
   readonly refused: number;
 }

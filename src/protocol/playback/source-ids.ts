@@ -1,14 +1,17 @@
-/** Which id stands for which source on a connection (SPEC section 4, SOURCE). */
+/** Source ids of a playback connection (SPEC section 4, SOURCE). */
 import type { PlaybackSource } from "./playback.ts";
 
-/** Ids in use: the one that was not used for longest then stands for another source (SPEC section 9). */
+/**
+ * Maximum of ids. When all are in use, the least recently used one is declared again (SPEC section
+ * 9).
+ */
 const maxIds = 1000;
 
 export class SourceIds {
-  /** By source, the one used last at the end. */
+  /** Ids by source name, the most recently used last. */
   readonly #ids = new Map<string, { readonly id: number; declared: string }>();
 
-  /** The id of a source; `isNew` if it must be declared before it is used. */
+  /** Returns the id of a source. `isNew` means that SOURCE must be sent before the id is used. */
   idFor({ name: source, session, raw }: PlaybackSource): {
     readonly id: number;
     readonly isNew: boolean;
