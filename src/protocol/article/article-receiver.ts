@@ -1,7 +1,7 @@
 /**
- * The receiving end of the article's dialect (SPEC appendix A), as a machine without I/O: bytes and times
- * go in, answers come out, and pictures go to a store as they arrive. The last answer of a picture leaves
- * when the store was flushed, so that a client which has it can rely on it.
+ * The receiving end of the article's dialect (SPEC appendix A), without I/O: bytes and times go in,
+ * answers come out, and pictures go to a store. The last answer to a picture is sent after the
+ * store was flushed, so it confirms that the picture is stored.
  */
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../errors.ts";
@@ -24,28 +24,31 @@ import { tooLargeError } from "../frame-errors.ts";
 import type { FlushSnapshot, ReceiverLimits } from "../receive/receiver-events.ts";
 import { OutcomeCounts } from "../receive/outcome-counts.ts";
 
-/** Milliseconds without a byte after which a client that may be waiting is waiting. */
+/** Time without a byte, in ms, after which the client is taken to wait for an answer. */
 export const quietTimeoutMs = 100;
 
-/** What the machine tells its host. */
+/** Callbacks of a receiver. */
 export interface ArticleReceiverEvents {
-  /** The header came. Nothing is answered until a promise is kept; what this throws ends the connection. */
+  /**
+   * Called for the header. The answer is sent once a returned promise resolves. An error, thrown or
+   * rejected, ends the connection.
+   */
   onHeader(stream: string, source: string): void | Promise<void>;
-  /** A picture ended, and what became of it. */
+  /** Called when a picture has ended and its outcome is known. */
   onFrameEnded(frame: FrameDescription, outcome: Outcome): void;
-  /** Something is to be settled or sent that was not before: flush the store. */
+  /** Called when the store should be flushed or an answer can be sent. */
   onFlushNeeded(): void;
-  /** Something failed outside `receive`: hand the error to `stop`. */
+  /** Called when something failed asynchronously. Pass the error to `stop`. */
   onError(error: unknown): void;
 }
 
-/** What a machine needs to know. */
+/** Options of a receiver. */
 export interface ArticleReceiverOptions {
   readonly session: string;
   readonly limits: ReceiverLimits["limits"];
-  /** Milliseconds after which a silent client is gone. */
+  /** A client silent for this long counts as gone, in ms. */
   readonly timeoutMs: number;
-  /** Wall clock, in milliseconds since 1970. */
+  /** Returns the wall clock time in ms since 1970, used as capture time. */
   readonly clock: () => number;
 }
 
@@ -67,14 +70,14 @@ export class ArticleReceiver implements ArticleHandler {
   #headerFields: { readonly stream: string; readonly source: string } | undefined;
   #sourceStore: SourceStore | undefined;
   #picture: IncomingPicture | undefined;
-  /** Answers that the client waits for. */
+  /** Answers to send. */
   #pendingAnswers = 0;
-  /** Pictures whose last answer was given, which the store had to be flushed for. */
+  /** Pictures for which the last answer was released by a flush. */
   #settledCount = 0;
   #isStopped = false;
   #isHeaderAnswered = false;
 
-  /** @param now milliseconds by a clock that never jumps, as everywhere here */
+  /** @param now in ms of a monotonic clock, as in all methods */
   constructor(
     store: FrameStore,
     options: ArticleReceiverOptions,
@@ -88,7 +91,7 @@ export class ArticleReceiver implements ArticleHandler {
     this.#lastReceivedAt = now;
   }
 
-  /** What the header said, once it came. */
+  /** Stream and source from the header, or `undefined` until it arrives. */
   get headerFields(): { readonly stream: string; readonly source: string } | undefined {
     return this.#headerFields;
   }
@@ -98,17 +101,17 @@ export class ArticleReceiver implements ArticleHandler {
     return this.#outcomes.counts;
   }
 
-  /** Whether all pictures came and are settled. */
+  /** Whether the client has sent `over` and all pictures are settled. */
   get isDone(): boolean {
     return this.#decoder.isOver && this.#settledCount === this.#outcomes.endedCount;
   }
 
-  /** Whether the client has said that nothing more will come. */
+  /** Whether the client has sent `over`. */
   get isOver(): boolean {
     return this.#decoder.isOver;
   }
 
-  /** Whether the client waits for us, and not we for the client. */
+  /** Whether the client waits for the server's answer. */
   get isClientWaiting(): boolean {
     return (
       this.#settledCount < this.#outcomes.endedCount ||
@@ -116,16 +119,19 @@ export class ArticleReceiver implements ArticleHandler {
     );
   }
 
-  /** When a quiet moment will have passed that means something; to be told by `quiet`. */
+  /**
+   * Time at which silence completes the text received so far; call `onQuiet` then. `undefined` if
+   * silence has no meaning now.
+   */
   get quietAt(): number | undefined {
     if (this.#isStopped || !this.#decoder.canEndOnQuiet) return undefined;
     return this.#lastReceivedAt + quietTimeoutMs;
   }
 
   /**
-   * Takes bytes from the client.
+   * Processes bytes from the client.
    *
-   * @throws {FramesError} if the conversation has failed: hand it to `stop`
+   * @throws {FramesError} if the connection has failed; call `stop`
    */
   receive(chunk: Uint8Array, now: number): void {
     this.#lastReceivedAt = now;
@@ -135,16 +141,20 @@ export class ArticleReceiver implements ArticleHandler {
     this.#decoder.receive(chunk);
   }
 
-  /** @throws {FramesError} likewise */
+  /**
+   * Completes the text received so far if the client was silent long enough.
+   *
+   * @throws {FramesError} if the connection has failed; call `stop`
+   */
   onQuiet(now: number): void {
     const { quietAt } = this;
     if (quietAt !== undefined && now >= quietAt) this.#decoder.onQuiet();
   }
 
   /**
-   * The client sends nothing more.
+   * Handles the end of the client's bytes, which completes the text received so far.
    *
-   * @throws {FramesError} likewise
+   * @throws {FramesError} if the connection has failed; call `stop`
    */
   onEnd(now: number): void {
     this.#lastReceivedAt = now;
@@ -152,19 +162,22 @@ export class ArticleReceiver implements ArticleHandler {
   }
 
   /**
-   * To be called about once a second.
+   * Checks timeouts. Call it about once a second.
    *
    * @throws {FramesError} `timeout`
    */
   tick(now: number): void {
     if (this.#isStopped || this.isDone) return;
-    // Whoever waits for us is not silent.
+    // A client that waits for an answer has no reason to send.
     if (this.isClientWaiting) this.#keepalive.onReceived(now);
     const incomplete = this.#decoder.hasPartialText ? this.#textCount : 0;
     this.#keepalive.tick(now, this.#decoder.awaited, incomplete);
   }
 
-  /** The answers to send now, if any. They wait for the last of a picture that is whole already. */
+  /**
+   * Returns the answers to send now, if any. They wait for the last answer to a completed picture,
+   * because answers have an order.
+   */
   drainAnswers(): Uint8Array | undefined {
     if (
       this.#pendingAnswers === 0 ||
@@ -177,30 +190,30 @@ export class ArticleReceiver implements ArticleHandler {
     return bytes;
   }
 
-  /** Whether a flush of the store would settle something. */
+  /** Whether a flush of the store would release an answer. */
   get needsFlush(): boolean {
     return this.#settledCount < this.#outcomes.endedCount;
   }
 
-  /** To be handed to `settle` when a flush of the store that begins now is done. */
+  /** What a flush that begins now will cover. Pass it to `ack` when that flush is done. */
   get flushSnapshot(): FlushSnapshot {
     return { frames: this.#outcomes.knownCount, answers: 0 };
   }
 
-  /** The store was flushed: what was `flushable` before is settled. */
+  /** Releases the last answers of pictures that a flush of the store has covered. */
   ack({ frames }: FlushSnapshot): void {
     this.#pendingAnswers += Math.max(0, frames - this.#settledCount);
     this.#settledCount = Math.max(frames, this.#settledCount);
   }
 
-  /** Takes nothing more: what is unfinished is discarded. */
+  /** Stops receiving and discards the unfinished picture. */
   stop(): void {
     this.#isStopped = true;
     this.#picture?.writer.discard();
     this.#picture = undefined;
   }
 
-  // What the decoder tells.
+  // Callbacks of the decoder.
 
   onHeader(kind: string, folder: string): void {
     this.#keepalive.onHandshakeDone();
@@ -282,13 +295,16 @@ export class ArticleReceiver implements ArticleHandler {
 
   onOver(): void {}
 
-  /** The dialect has no word for it, so that the connection ends. */
+  /**
+   * Records the error and throws it. The dialect has no message for a refusal, so the connection
+   * ends.
+   */
   #refuse(description: FrameDescription, error: unknown): never {
     this.#picture?.writer.discard();
     this.#picture = undefined;
     if (!(error instanceof FramesError) || error.wireCode < 32) throw error;
     const { sequence } = description;
-    // A conflict is no loss: something is stored under that name.
+    // A conflict is not recorded as a loss, because a picture is stored under that name.
     if (error.code !== "conflict") this.#sourceStore?.recordLoss(sequence, sequence, error);
     this.#outcomes.add(error);
     this.#events.onFrameEnded(description, error);
@@ -297,8 +313,9 @@ export class ArticleReceiver implements ArticleHandler {
 }
 
 /**
- * The stream that a client's folder becomes. A path has no place in a store: its parts are joined, so that
- * `data/run7` is data-run7, and what would lead elsewhere stays in for the store to refuse.
+ * Returns the stream for a client's folder. The parts of a path are joined by `-`: `data/run7`
+ * becomes data-run7. A path with a part that begins with a dot is returned unchanged, and the store
+ * refuses it.
  */
 export function streamFromFolder(folder: string): string {
   const parts = folder.split(/[/\\]/).filter((part, index) => {

@@ -1,58 +1,62 @@
 /**
- * The sending end of the article's dialect (SPEC appendix A), as a machine without I/O. The server answers
- * each time it has read something, up to half of a picture, and must have read all of one step before it
- * sees the next: so no piece follows another before an answer, and no step a picture before the answers
- * have ceased.
+ * The sending end of the article's dialect (SPEC appendix A), without I/O. The server answers each
+ * `recv` of up to half a picture, and takes the bytes of one `recv` for one step. So a piece is
+ * sent only after an answer to the piece before, and the next step only after the answers have
+ * stopped.
  */
 import { FramesError } from "../../errors.ts";
 import { AnswerCounter, encodeHeader, encodeStep, encodeTitle } from "../../wire/article.ts";
 
-/** What is to be done now. */
+/** What the caller must do next. */
 export type ArticleStep =
   | { readonly action: "send"; readonly bytes: Uint8Array; readonly what: string }
-  /** An answer is waited for, until this time at most, if there is one. */
+  /** Wait for an answer until this time, in ms; `Infinity` without a limit. */
   | { readonly action: "wait"; readonly until: number }
-  /** What was sent is there: `begin` another picture, or `finish`. */
+  /** The picture was read: call `begin` for the next one, or `finish`. */
   | { readonly action: "next" }
-  /** More bytes of the picture: `give` them. */
+  /** More bytes of the picture are needed: call `pushPayload`. */
   | { readonly action: "give" }
-  /** The server answers without end to a picture of one byte, and takes nothing more. */
+  /** The server answers endlessly to a picture of one byte and takes nothing more. */
   | { readonly action: "stuck" }
   | { readonly action: "done" };
 
 /**
- * Bytes of a piece: as many as go in one packet everywhere, so that the server reads them at once. A path
- * that keeps larger pieces whole is sent larger ones.
+ * Limits of a piece, in bytes. The lower one fits into one packet on every path, so that one `recv`
+ * reads the whole piece. Pieces grow on a path that delivers larger ones whole.
  */
 const minPieceBytes = 1200;
 const maxPieceBytes = 32 << 10;
 
-/** Pieces of a picture that were all read at once say that larger ones may be. */
+/** Pieces of a picture that must be answered once each before pieces grow. */
 const minPiecesToGrow = 4;
 
 /**
- * Milliseconds without an answer after which a picture has been read, and between `continue` and what follows,
- * which the server must read apart. Nothing tells whether it has. The article's own client is held up there
- * for 40 ms: by its system, until the server's has confirmed `continue`. So much, and hardly more, is taken
- * where that one works: with pictures of no more than these bytes, on a path that keeps pieces whole.
+ * Pauses in ms. `settleMs` without an answer means that the picture was read. `gapMs` is the least
+ * time between `continue` and the next text, `totalMs` that between the last answer and the next
+ * text. `maxExtraMs` limits what is added for jitter and for storing the picture.
+ *
+ * The server must read `continue` and the next text separately, and nothing confirms that it has.
+ * The article's own client is delayed there by 40 ms, because its system waits for the server's ACK
+ * of `continue`. The short pauses are just above that. They apply to pictures of at most
+ * `largePictureBytes`, on a path that delivers pieces whole.
  */
 const shortPauses = { settleMs: 4, gapMs: 36, totalMs: 41, maxExtraMs: 0 } as const;
 const longPauses = { settleMs: 15, gapMs: 50, totalMs: 65, maxExtraMs: Infinity } as const;
 const largePictureBytes = 200_000;
 
-/** Pieces that were answered once each before a path is believed to keep them whole. */
+/** Pieces that must be answered once each before a path is trusted to deliver pieces whole. */
 const minTrustedPieces = 20;
 
-/** Bytes that a server puts away in a millisecond. */
+/** Speed at which a server is assumed to store a picture, in bytes per ms. */
 const storedBytesPerMs = 100_000;
 
 /**
- * Milliseconds after which a server would have answered again that answers without end. Its system holds
- * back a second answer until ours has confirmed the first, which takes it 40 ms.
+ * Time in ms in which a server that answers endlessly would have answered again. Its system delays
+ * the second answer until the client's ACK of the first, which takes 40 ms.
  */
 const probeMs = 200;
 
-/** No such pause is longer. */
+/** Upper bound of each computed pause, in ms. */
 const maxPauseMs = 2000;
 
 type Phase =
@@ -74,26 +78,28 @@ export class ArticleSender {
   readonly #timeoutMs: number;
   readonly #answers = new AnswerCounter();
   #phase: Phase = "opening";
-  /** The picture under way: its name, its bytes in all, and those not sent. */
+  /** The current picture: name, size in bytes, and bytes not sent yet. */
   #name = "";
   #size = 0;
   #remainingBytes = 0;
   #payload = new Uint8Array(0);
   #pieceSize = minPieceBytes;
-  /** Pieces that were answered once each, so far; below nothing for ever if one was not. */
+  /** Pieces answered once each so far; `-Infinity` after a piece was answered twice. */
   #wholePieces = 0;
-  /** Pieces of the picture that were sent, and answers that came to them. */
+  /** Pieces of the current picture that were sent, and answers to them. */
   #pieces = 0;
   #pieceAnswers = 0;
-  /** When something was last sent, and when an answer last came. */
+  /** Times of the last send and of the last answer, in ms. */
   #sentAt = 0;
   #answeredAt = 0;
-  /** The longest and the shortest that answers took of late: what they differ by may happen again. */
+  /**
+   * Longest and shortest recent delay of an answer, in ms. Their difference is the expected jitter.
+   */
   #slowestMs = 0;
   #fastestMs = Infinity;
-  /** Since when `continue` is sent. */
+  /** Time at which `continue` was sent, in ms; 0 before. */
   #continuedAt = 0;
-  /** When the picture was announced, and what the one before took and was. */
+  /** Time at which the picture was announced, in ms; duration and size of the picture before. */
   #announcedAt = 0;
   #lastDurationMs = 0;
   #lastSize = 0;
@@ -104,17 +110,17 @@ export class ArticleSender {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** Whether the server took the header. */
+  /** Whether the server has answered the header. */
   get isAccepted(): boolean {
     return this.#phase !== "opening" && this.#phase !== "awaiting-welcome";
   }
 
-  /** Bytes of the picture under way that were sent. */
+  /** Bytes sent of the current picture. */
   get sent(): number {
     return this.#size - this.#remainingBytes;
   }
 
-  /** A picture follows; all times are milliseconds of one steady clock. */
+  /** Begins a picture of `size` bytes. */
   begin(size: number, name: string): void {
     this.#name = name;
     this.#size = this.#remainingBytes = size;
@@ -123,17 +129,23 @@ export class ArticleSender {
     this.#phase = "apart";
   }
 
-  /** The next bytes of the picture, which stay as they are until it is settled. */
+  /**
+   * Provides the next bytes of the picture. The caller must not change them until the picture is
+   * settled.
+   */
   pushPayload(bytes: Uint8Array<ArrayBuffer>): void {
     this.#payload = bytes;
   }
 
-  /** No picture follows. */
+  /** Ends the conversation with `over`; no picture follows. */
   finish(): void {
     this.#phase = "closing";
   }
 
-  /** What is to be done at this time; asked again when it was done, and when anything came. */
+  /**
+   * Returns what to do at `now`. Call it again when that is done and after each `receive`. All
+   * times are in ms of one monotonic clock.
+   */
   step(now: number): ArticleStep {
     switch (this.#phase) {
       case "opening": {
@@ -166,7 +178,7 @@ export class ArticleSender {
       case "awaiting-welcome":
       case "awaiting-title":
       case "awaiting-piece":
-        // Whether it comes too late is for `tick` to say.
+        // `tick` checks the timeout.
         return { action: "wait", until: Infinity };
     }
   }
@@ -176,7 +188,7 @@ export class ArticleSender {
     return { action: "send", bytes, what };
   }
 
-  /** `continue`, which needs a moment of its own, and what announces the picture. */
+  /** Sends `continue`, and after a pause the text that announces the picture. */
   #announce(now: number): ArticleStep {
     if (!this.#isFirst && this.#continuedAt === 0) {
       this.#continuedAt = now;
@@ -209,7 +221,7 @@ export class ArticleSender {
     return this.#send(piece, `${piece.length} bytes`, now);
   }
 
-  /** Milliseconds that something may come late. */
+  /** Expected variation of answer delays, in ms. */
   get #jitterMs(): number {
     return Math.max(0, this.#slowestMs - this.#fastestMs);
   }
@@ -219,22 +231,24 @@ export class ArticleSender {
     this.#fastestMs = Math.min(this.#fastestMs, delayMs);
   }
 
-  /** How long the pauses after a picture are. */
+  /** Returns the pauses after a picture of `size` bytes. */
   #pauses(size: number): typeof shortPauses | typeof longPauses {
     return this.#wholePieces >= minTrustedPieces && size <= largePictureBytes
       ? shortPauses
       : longPauses;
   }
 
-  /** When answers will have ceased, if none comes any more. */
+  /** Time at which the answers count as stopped if no more arrive, in ms. */
   get #quietAt(): number {
-    const { settleMs: settle, maxExtraMs } = this.#pauses(this.#size);
+    const { settleMs, maxExtraMs } = this.#pauses(this.#size);
     return (
-      this.#answeredAt + Math.min(settle + Math.min(maxExtraMs, 2 * this.#jitterMs), maxPauseMs)
+      this.#answeredAt + Math.min(settleMs + Math.min(maxExtraMs, 2 * this.#jitterMs), maxPauseMs)
     );
   }
 
-  /** The server has read the picture. More answers than pieces say that these did not arrive whole. */
+  /**
+   * Handles the end of a picture. More answers than pieces mean that pieces were split on the way.
+   */
   #finishPicture(): void {
     if (this.#pieceAnswers > this.#pieces) this.#onSplitPieces();
     else if (this.#pieces >= minPiecesToGrow) {
@@ -247,16 +261,19 @@ export class ArticleSender {
     this.#phase = "idle";
   }
 
-  /** There were more answers than pieces. From now on there is no hurry: the article's client would be lost. */
+  /**
+   * Reduces the piece size and disables the short pauses for the rest of the connection, because
+   * the path splits pieces.
+   */
   #onSplitPieces(): void {
     this.#pieceSize = Math.max(minPieceBytes, this.#pieceSize >> 1);
     this.#wholePieces = -Infinity;
   }
 
   /**
-   * Takes what the server sent.
+   * Processes bytes from the server.
    *
-   * @throws {FramesError} `foreign` if it is no answer
+   * @throws {FramesError} `foreign` if they are not answers
    */
   receive(chunk: Uint8Array, now: number): void {
     const answers = this.#answers.count(chunk);
@@ -268,7 +285,7 @@ export class ArticleSender {
       case "opening":
         throw new FramesError("foreign", "it answered before anything was said");
       case "awaiting-welcome":
-        // It may have had to begin first.
+        // The delay of this answer is not recorded, because the server may have started up first.
         this.#phase = "idle";
         return;
       case "awaiting-title":
@@ -292,14 +309,15 @@ export class ArticleSender {
         this.#pieceAnswers += answers;
         return;
       default:
-        // An answer to what is settled. Its server's system held it back until we had sent something more.
+        // A late answer to a picture that counted as read. The server's system delayed it until the
+        // next bytes arrived.
         this.#slowestMs = Math.max(elapsedMs, this.#slowestMs);
         this.#onSplitPieces();
     }
   }
 
   /**
-   * To be called about once a second.
+   * Checks the timeout of an awaited answer. Call it about once a second.
    *
    * @throws {FramesError} `timeout`
    */
