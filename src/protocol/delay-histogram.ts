@@ -1,9 +1,12 @@
-/** How long frames took from their capture to their receipt: a histogram, however many there are. */
+/**
+ * Histogram of the delay from capture to receipt. Its memory is fixed, however many frames it
+ * counts.
+ */
 
-/** Each class is so much wider than the one before, which is also how exact what is read off it is. */
+/** Ratio of the widths of two neighbouring buckets. It bounds the error of a quantile to 5 %. */
 const bucketGrowth = 1.05;
 
-/** Milliseconds that the first class ends at; the last one ends beyond a day. */
+/** Upper bound of the first bucket, in ms. The last bucket ends beyond one day. */
 const firstBucketMs = 0.1;
 const bucketCount = 430;
 
@@ -11,7 +14,7 @@ export class DelayHistogram {
   readonly #counts = new Uint32Array(bucketCount);
   #count = 0;
 
-  /** @param delayMs from capture to receipt; clocks that disagree may make it negative */
+  /** @param delayMs from capture to receipt; negative if the two clocks disagree */
   add(delayMs: number): void {
     const index = Math.ceil(
       Math.log(Math.max(delayMs, firstBucketMs) / firstBucketMs) / Math.log(bucketGrowth),
@@ -20,15 +23,16 @@ export class DelayHistogram {
     this.#count++;
   }
 
-  /** Frames counted. */
+  /** Frames counted so far. */
   get count(): number {
     return this.#count;
   }
 
   /**
-   * Milliseconds within which a share of the frames arrived, to within 5 %; nothing if there were none.
+   * Returns the delay in ms within which a share of the frames arrived, to within 5 %. Returns
+   * `undefined` if no frame was counted.
    *
-   * @param share 0.5 is the median
+   * @param share from 0 to 1; 0.5 is the median
    */
   quantileMs(share: number): number | undefined {
     if (this.#count === 0) return undefined;
@@ -37,7 +41,7 @@ export class DelayHistogram {
     return firstBucketMs * bucketGrowth ** index;
   }
 
-  /** Frames that took longer than so many milliseconds, to within 5 % of these. */
+  /** Returns how many frames took longer than `delayMs`, to within 5 % of that delay. */
   countAbove(delayMs: number): number {
     const index = Math.ceil(Math.log(delayMs / firstBucketMs) / Math.log(bucketGrowth));
     return this.#counts.subarray(index + 1).reduce((sum, count) => sum + count, 0);

@@ -1,7 +1,7 @@
-/** Errors of one frame that sender and receiver word alike. */
+/** Errors about a single frame that sender and receiver report in the same words. */
 import { FramesError } from "../errors.ts";
 
-/** Why a frame is over the server's limit, as both ends say it. */
+/** Error for a frame of `size` bytes when the server accepts at most `limit` bytes. */
 export function tooLargeError(size: number, limit: number): FramesError {
   const message = `the frame has ${size} bytes, the server takes ${limit} (frames serve --max-frame)`;
   return new FramesError("too-large", message);

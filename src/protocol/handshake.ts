@@ -1,6 +1,6 @@
 /**
- * The beginning of a conversation, up to WELCOME (SPEC sections 2, 4 and 10), whichever way the frames go
- * after it: what the server does in it, and what the client does.
+ * The handshake of a connection: preface, HELLO, PROOF and WELCOME (SPEC sections 2, 4 and 10).
+ * Both roles, send and receive, use it.
  */
 import { ClientProof, ServerProof } from "../auth/key-proof.ts";
 import type { Key } from "../auth/key.ts";
@@ -8,69 +8,72 @@ import { FramesError } from "../errors.ts";
 import { encodeControl, encodeProof } from "../wire/encode.ts";
 import { type Hello, preface, MessageType, unexpectedMessage } from "../wire/messages.ts";
 
-/** What asks for the proof of a key. */
+/** Finds the key that a client claims, so that the server can verify its PROOF. */
 export interface KeyVerifier {
-  /** What the TLS channel exports: 32 bytes. */
+  /** Keying material exported from the TLS channel, 32 bytes (RFC 9266). */
   readonly exporter: Uint8Array;
-  /** The key that HELLO names, if there is one. */
+  /**
+   * Returns the key with the id that HELLO names, or `undefined` if the server does not know it.
+   */
   findKey(id: string): Key | undefined;
-  /** What the key is called that was found. */
+  /** Name of the key that `findKey` returned last. */
   readonly keyName: string | undefined;
 }
 
-/** A preface, as bytes. */
+/** Returns the preface as bytes. */
 export function encodePreface(): Uint8Array {
   return new TextEncoder().encode(preface);
 }
 
-/** The server's part: lets a client in, if it proves a key where one is asked for. */
+/** Server side: admits a client, after verifying its PROOF if the server requires a key. */
 export class ServerHandshake {
-  /** What it waits for, for people. */
+  /** The message the server waits for, as worded in timeout errors. */
   readonly awaited = "HELLO";
   readonly #verifier: KeyVerifier | undefined;
   #proof: ServerProof | undefined;
   #hello: Hello | undefined;
 
-  /** @param verifier whom a client must prove its key to, if it must */
+  /** @param verifier finds the client's key; `undefined` admits clients without a key */
   constructor(verifier: KeyVerifier | undefined) {
     this.#verifier = verifier;
     if (verifier !== undefined) this.#proof = new ServerProof(verifier.exporter);
   }
 
-  /** The client's HELLO, once it came. */
+  /** The client's HELLO, or `undefined` until it arrives. */
   get hello(): Hello | undefined {
     return this.#hello;
   }
 
-  /** What the key is called that was proved. */
+  /** Name of the key that the client proved. */
   get keyName(): string | undefined {
     return this.#verifier?.keyName;
   }
 
-  /** Whether HELLO came, and PROOF is to come. */
+  /** Whether HELLO has arrived and the required PROOF has not. */
   get isAwaitingProof(): boolean {
     return this.#hello !== undefined && this.#proof !== undefined;
   }
 
-  /** Whether no key is asked for: a PROOF is then ignored (SPEC section 10). */
+  /** Whether the server requires no key. It then ignores a PROOF (SPEC section 10). */
   get isKeyless(): boolean {
     return this.#verifier === undefined;
   }
 
-  /** Bytes that are held of what the client said. */
+  /** Bytes of the client's messages buffered until its PROOF can be verified. */
   get bufferedBytes(): number {
     return this.#proof?.bufferedBytes ?? 0;
   }
 
-  /** Takes what the client says. */
+  /** Records received bytes, because the PROOF covers them. */
   onReceived(chunk: Uint8Array): void {
     this.#proof?.onReceived(chunk);
   }
 
   /**
-   * HELLO came: whether the client is let in, and no proof has to come first.
+   * Handles HELLO. Returns whether the client is admitted now; `false` means that PROOF must come
+   * first.
    *
-   * @throws {FramesError} `not-let-in` if it names no key, and one is asked for
+   * @throws {FramesError} `not-let-in` if HELLO names no key and the server requires one
    */
   acceptHello(hello: Hello): boolean {
     this.#hello = hello;
@@ -82,9 +85,10 @@ export class ServerHandshake {
   }
 
   /**
-   * PROOF came: the message that answers it, behind the preface.
+   * Verifies the client's PROOF. Returns the server's own PROOF message, to be sent after the
+   * preface.
    *
-   * @throws {FramesError} `not-let-in`
+   * @throws {FramesError} `not-let-in` if the key is unknown or the proof is wrong
    */
   answerProof(bytes: Uint8Array): Uint8Array {
     const proof = this.#proof!.answer(
@@ -96,37 +100,39 @@ export class ServerHandshake {
     return encodeProof(proof);
   }
 
-  /** Nothing more comes of it. */
+  /** Releases the recorded bytes when the connection ends. */
   close(): void {
     this.#proof = undefined;
   }
 }
 
-/** The client's part. */
+/** Client side: sends HELLO and PROOF, and verifies the server's PROOF. */
 export class ClientHandshake {
-  /** What it waits for, for people. */
+  /** The message the client waits for, as worded in timeout errors. */
   readonly awaited = "answer of a frames server (WELCOME)";
-  /** What is said. */
+  /** The HELLO to send, with the id of the key added. */
   readonly hello: Hello;
   readonly #proof: ClientProof | undefined;
 
-  /** @param key is proved to the server, which must prove that it holds it too */
+  /** @param key proved to the server, which must prove that it has the same key */
   constructor(hello: Hello, key: Key | undefined) {
     if (key !== undefined) this.#proof = new ClientProof(key);
     const keyField = this.#proof === undefined ? {} : { key: this.#proof.keyId };
     this.hello = { ...hello, ...keyField };
   }
 
-  /** The messages that it begins with: preface and HELLO. */
+  /** Returns the first messages of the client: preface and HELLO. */
   openingMessages(): Uint8Array[] {
     return [encodePreface(), encodeControl(MessageType.hello, 0, this.hello)];
   }
 
   /**
-   * The connection has come about: PROOF, if there is a key. It goes with what was said before in one flight.
+   * Returns the PROOF message, or `undefined` without a key. The caller sends it with
+   * `sentMessages` in one flight.
    *
-   * @param exporter what its TLS channel exports, if it is one
-   * @throws {FramesError} `plaintext` if there is a key to prove and no such channel
+   * @param exporter keying material of the TLS channel; `undefined` on plain TCP
+   * @param sentMessages preface and HELLO, which the proof covers
+   * @throws {FramesError} `plaintext` if there is a key but no TLS channel
    */
   createProof(
     exporter: Uint8Array | undefined,
@@ -139,15 +145,15 @@ export class ClientHandshake {
     return message;
   }
 
-  /** Takes what the server says. */
+  /** Records received bytes, because the server's PROOF covers them. */
   onReceived(chunk: Uint8Array): void {
     if (this.#proof?.isDone === false) this.#proof.onReceived(chunk);
   }
 
   /**
-   * PROOF came.
+   * Verifies the server's PROOF.
    *
-   * @throws {FramesError} `impostor` if it is wrong, `protocol` if none was to come
+   * @throws {FramesError} `impostor` if it is wrong, `protocol` if no PROOF was expected
    */
   checkProof(bytes: Uint8Array): void {
     if (this.#proof === undefined || this.#proof.isDone) throw unexpectedMessage(MessageType.proof);
@@ -155,9 +161,10 @@ export class ClientHandshake {
   }
 
   /**
-   * WELCOME came: whoever only says that it lets us in may be anybody.
+   * Checks that a WELCOME comes after a valid PROOF. WELCOME alone does not authenticate the
+   * server.
    *
-   * @throws {FramesError} `impostor`
+   * @throws {FramesError} `impostor` if the server has not proved the key
    */
   checkWelcome(): void {
     if (this.#proof?.isDone === false) throw new FramesError("impostor");

@@ -1,22 +1,28 @@
-/** When an end must speak, and when its peer counts as gone (SPEC section 7). */
+/** Decides when to send PING, and when a silent peer counts as gone (SPEC section 7). */
 import { FramesError } from "../errors.ts";
 
-/** Milliseconds without sending after which an end sends PING; a short timeout needs it sooner. */
+/**
+ * Idle time after which an end sends PING, in ms. A timeout under 30 s shortens it to a third of
+ * the timeout.
+ */
 const pingIntervalMs = 10_000;
 
-/** Milliseconds that preface, HELLO and WELCOME may take. */
+/** Time allowed for preface, HELLO and WELCOME, in ms. */
 const handshakeTimeoutMs = 10_000;
 
-/** Watches one connection. All times are milliseconds of one steady clock. */
+/** Timeouts of one connection. All times are in ms of one monotonic clock. */
 export class Keepalive {
   readonly #timeoutMs: number;
   readonly #pingIntervalMs: number;
-  /** The message that was not complete at the last look, and since when. */
+  /**
+   * The incomplete message seen by the last `tick`, and the time since which it has been
+   * incomplete.
+   */
   #incompleteMessage = 0;
   #incompleteSince = 0;
   #lastReceivedAt: number;
   #lastSentAt: number;
-  /** End of the handshake's time, until it is over. */
+  /** Deadline of the handshake; `Infinity` once it is done. */
   #handshakeDeadline: number;
 
   constructor(now: number, timeoutMs: number) {
@@ -27,7 +33,7 @@ export class Keepalive {
     this.#handshakeDeadline = this.#handshakeDeadlineFrom(now);
   }
 
-  /** The connection has only now come about. */
+  /** Restarts all deadlines. A client calls it when its connection is established. */
   restart(now: number): void {
     this.#lastReceivedAt = now;
     this.#lastSentAt = now;
@@ -38,26 +44,25 @@ export class Keepalive {
     return now + Math.min(handshakeTimeoutMs, this.#timeoutMs);
   }
 
-  /** Something came from the peer. */
   onReceived(now: number): void {
     this.#lastReceivedAt = now;
   }
 
-  /** Something was sent. */
   onSent(now: number): void {
     this.#lastSentAt = now;
   }
 
-  /** WELCOME was sent or received. */
+  /** Ends the handshake's deadline: WELCOME was sent or received. */
   onHandshakeDone(): void {
     this.#handshakeDeadline = Infinity;
   }
 
   /**
-   * Whether a PING is due.
+   * Checks all deadlines. Returns whether a PING is due.
    *
-   * @param incompleteMessage stands for the message that is not complete, 0 if there is none
-   * @throws {FramesError} `timeout` if `awaited` did not come in time, or the rest of a message
+   * @param awaited what the caller waits for, as worded in errors
+   * @param incompleteMessage identifies the message being received; 0 if there is none
+   * @throws {FramesError} `timeout` if `awaited`, or the rest of a message, did not arrive in time
    */
   tick(now: number, awaited: string, incompleteMessage: number): boolean {
     if (now >= this.#handshakeDeadline) {
@@ -68,7 +73,8 @@ export class Keepalive {
       const limit = formatSeconds(this.#timeoutMs);
       throw new FramesError("timeout", `The peer was silent for ${limit}: waited for ${awaited}`);
     }
-    // A peer whose length was damaged on the way is not silent, and yet will never send the rest.
+    // A length damaged in transit leaves the decoder waiting for bytes that never come, although
+    // the peer is not silent.
     if (incompleteMessage === 0 || incompleteMessage !== this.#incompleteMessage) {
       this.#incompleteMessage = incompleteMessage;
       this.#incompleteSince = now;
@@ -84,7 +90,7 @@ function formatSeconds(milliseconds: number): string {
   return `${Math.round(milliseconds / 100) / 10} s`;
 }
 
-/** Milliseconds since 1970 as PING and PONG say them (SPEC section 4). */
+/** Converts ms since 1970 to the ns of PING and PONG, as decimal text (SPEC section 4). */
 export function toWireTime(milliseconds: number): string {
   return `${Math.round(milliseconds * 1e3)}000`;
 }

@@ -1,29 +1,29 @@
-/** A frame too large for one message, on its way in pieces. */
+/** A frame too large for one message, sent in pieces. */
 import { crc32 } from "node:zlib";
 import { FramesError } from "../errors.ts";
 import type { Frame } from "../frame.ts";
 
-/** A piece of a frame, ready to be sent. */
+/** One piece of a frame, ready to be sent. */
 export interface Piece {
   readonly bytes: Uint8Array;
-  /** CRC-32 of the frame up to the end of this piece. */
+  /** CRC-32 of the frame's payload up to the end of this piece. */
   readonly crc: number;
-  /** Whether the frame goes on after it. */
+  /** Whether more pieces follow. */
   readonly more: boolean;
 }
 
-/** Reads a large frame, always a little ahead of what is sent. */
+/** Reads the pieces of a large frame, one piece ahead of what is sent. */
 export class LargeFrame {
   readonly frame: Frame;
   readonly #pieces: AsyncIterator<Uint8Array, undefined>;
   readonly #onReady: () => void;
   #sent = 0;
   #crc = 0;
-  /** Read, and not sent yet. */
+  /** The bytes read but not yet sent. */
   #readAhead: Uint8Array | undefined;
   #failure: FramesError | undefined;
 
-  /** @param onReady is called when a piece is ready, or reading failed */
+  /** @param onReady called when a piece is ready or reading has failed */
   constructor(frame: Frame, onReady: () => void) {
     this.frame = frame;
     this.#onReady = onReady;
@@ -31,17 +31,17 @@ export class LargeFrame {
     this.#read();
   }
 
-  /** Bytes sent so far. */
+  /** Payload bytes sent so far. */
   get sent(): number {
     return this.#sent;
   }
 
-  /** CRC-32 of what was sent so far. */
+  /** CRC-32 of the payload sent so far. */
   get crc(): number {
     return this.#crc;
   }
 
-  /** Why the frame cannot be finished. */
+  /** Why reading failed; the frame must be aborted. */
   get failure(): FramesError | undefined {
     return this.#failure;
   }
@@ -71,7 +71,7 @@ export class LargeFrame {
     );
   }
 
-  /** The next piece of at most `most` bytes; only if `isReady`. */
+  /** Returns the next piece, of at most `maxBytes`. Requires `isReady`. */
   nextPiece(maxBytes: number): Piece {
     const available = this.#readAhead!;
     const bytes = available.subarray(0, maxBytes);
@@ -84,9 +84,9 @@ export class LargeFrame {
     return { bytes, crc: this.#crc, more };
   }
 
-  /** Releases what is open. */
+  /** Closes the underlying file or stream. */
   close(): void {
-    // Nothing is lost if closing fails: the frame has ended one way or the other.
+    // An error on close is ignored, because the frame was sent or aborted before.
     void this.#pieces.return?.().catch(() => {});
   }
 }

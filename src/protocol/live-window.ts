@@ -1,23 +1,30 @@
 /**
- * How much of a live source may be under way (SPEC section 6): as many frames as were confirmed in the last
- * quarter of a second, at least one. A link with deep buffers would take minutes of them, and show the past.
+ * Limits the frames in flight of a live source to those confirmed in the last 250 ms, at least one
+ * (SPEC section 6). Without the limit a link with deep buffers would queue minutes of frames.
  */
 const recentMs = 250;
 
-/** A receiver whose receipts are further apart would have a link fill up. */
+/**
+ * Upper bound of the receipt interval that widens the window, in ms. A larger one would let the
+ * link's buffers fill.
+ */
 const maxReceiptIntervalMs = 5000;
 
-/** What counts as recent where receipts are so many milliseconds apart, as WELCOME says. */
+/**
+ * Returns the period in ms in which confirmed frames count.
+ *
+ * @param receiptIntervalMs `receipts` from WELCOME: how long the server may delay receipts, in ms
+ */
 export function recentPeriodMs(receiptIntervalMs: number | undefined): number {
   return recentMs + Math.min(receiptIntervalMs ?? 0, maxReceiptIntervalMs);
 }
 
 export class LiveWindow {
   #inFlight = 0;
-  /** When frames were confirmed, in milliseconds; older ones are cut off. */
+  /** Times at which frames were confirmed, in ms; older ones are dropped. */
   #confirmedAt: number[] = [];
 
-  /** Whether another frame may begin. */
+  /** Returns whether another frame may begin. Drops confirmations older than `periodMs`. */
   canBegin(now: number, periodMs = recentMs): boolean {
     const firstRecent = this.#confirmedAt.findIndex((at) => now - at <= periodMs);
     this.#confirmedAt =
@@ -33,13 +40,13 @@ export class LiveWindow {
     this.#inFlight++;
   }
 
-  /** A frame was settled. */
+  /** Counts a frame as confirmed. */
   ack(now: number): void {
     this.#inFlight--;
     this.#confirmedAt.push(now);
   }
 
-  /** The connection broke: nothing is under way any more. */
+  /** Clears the window after the connection broke, because no frame is in flight any more. */
   reset(): void {
     this.#inFlight = 0;
     this.#confirmedAt = [];

@@ -1,42 +1,42 @@
-/** What a transfer has done so far, source by source, for progress lines and summaries. */
+/** Progress of a transfer for each source, as shown in progress lines and summaries. */
 import type { FramesError } from "../errors.ts";
 import type { DelayHistogram } from "./delay-histogram.ts";
 
-/** How far the delivery of one source is. */
+/** Progress of one source. */
 export interface SourceProgress {
   readonly name: string;
-  /** Frames to come in all, if that is known. */
+  /** Frames in total, if the source knows it. */
   readonly total: number | undefined;
-  /** Numbers given so far. */
+  /** Sequence numbers assigned so far. */
   readonly capturedCount: number;
-  /** Frames sent whole, and bytes of payload sent; what has to be sent again is counted once. */
+  /** Frames sent completely, and payload bytes sent. A frame sent again counts once. */
   sent: number;
   bytes: number;
-  /** Frames settled, those refused or not sent because they were there included. */
+  /** Frames settled. Includes refused frames, and frames not sent because the server had them. */
   settled: number;
-  /** Bytes of frames that were sent and settled. */
+  /** Payload bytes of frames that were sent and settled. */
   settledBytes: number;
-  /** Frames that the server had already, so that they were not sent. */
+  /** Frames not sent because the server had stored them already. */
   present: number;
-  /** Likewise, but they were moved away from there since. */
+  /** Frames not sent because the server had stored them and they were moved away since. */
   removedAtServer: number;
   refused: number;
-  /** Frames that were left out because their names are taken, as it was asked for. */
+  /** Frames not stored because of a name conflict, with `--on-conflict skip`. */
   conflictsSkipped: number;
-  /** Numbers that were never sent. */
+  /** Sequence numbers that were never sent. */
   lost: number;
-  /** Of these, frames that a full queue dropped. */
+  /** Part of `lost`: frames dropped by a full queue. */
   dropped: number;
-  /** Frames that had to be sent more than once. */
+  /** Frames sent more than once, because a connection broke before their receipt. */
   retried: number;
-  /** From capture to receipt, where frames come as they are captured. */
+  /** Delays from capture to receipt; only for live sources. */
   readonly delays: DelayHistogram | undefined;
-  /** The large frame that is under way, until its receipt: bytes sent, and in all. */
+  /** Bytes sent and total size of the large frame in flight; 0 when there is none. */
   largeFrameSent: number;
   largeFrameSize: number;
 }
 
-/** Frames that were not delivered, and why. */
+/** Consecutive frames that were not delivered, for one reason. */
 export interface Undelivered {
   readonly source: string;
   readonly first: number;

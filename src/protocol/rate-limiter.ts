@@ -1,6 +1,6 @@
 /**
- * How many control messages are read of a peer in a second (SPEC section 12): what comes beyond that waits
- * in its own system. Frames are held back by the window and by the disk, these by nothing else.
+ * Control messages read from one peer per second (SPEC section 12). More wait in the peer's TCP
+ * buffers. The window and the disk slow down frames, but they do not slow down control messages.
  */
 const maxControlsPerSecond = 10_000;
 
@@ -8,22 +8,22 @@ export class RateLimiter {
   #messages = 0;
   #windowStart: number;
 
-  /** @param now milliseconds, as everywhere here */
+  /** @param now in ms of a monotonic clock, as in all methods */
   constructor(now: number) {
     this.#windowStart = now;
   }
 
-  /** Whether nothing more is to be read for now. */
+  /** Whether the caller must stop reading from the peer until `refill` returns `true`. */
   get isOverLimit(): boolean {
     return this.#messages >= maxControlsPerSecond;
   }
 
-  /** A control message came. */
+  /** Counts a control message. */
   count(): void {
     this.#messages++;
   }
 
-  /** Begins anew with each second; whether what waits can be read now. */
+  /** Starts a new count every second. Returns whether reading can resume. */
   refill(now: number): boolean {
     if (now - this.#windowStart < 1000) return false;
     const wasOverLimit = this.isOverLimit;
