@@ -1,38 +1,39 @@
 /**
- * The dialect of the article that `frames` grew from (SPEC appendix A): bytes <-> steps. Its text has no
- * terminators. What can be told from the bytes alone ends there, however they were cut; for the rest the
- * client waits for an answer, so that a quiet moment ends it, which the caller tells.
+ * Codec of the article's dialect (SPEC appendix A). Its texts have no terminators. A text ends as
+ * soon as its bytes are unambiguous, however the network split them. Otherwise it ends when the
+ * client falls silent to wait for an answer; the caller then calls `onQuiet`.
  */
 import { FramesError } from "../errors.ts";
 
-/** What a decoder tells, in order. */
+/** Callbacks of the decoder, in the order of the bytes. */
 export interface ArticleHandler {
-  /** The header came; its answer is due when this returns or later. */
+  /** Called for the header. Its answer may be sent from within this call or later. */
   onHeader(kind: string, folder: string): void;
-  /** A picture begins. */
+  /** Called when a picture begins. */
   onPicture(size: number, name: string): void;
-  /** Bytes of the picture, good until this returns. */
+  /** Called with payload of the picture; a view that is valid until the call returns. */
   onPayload(bytes: Uint8Array): void;
-  /** The client waits for an answer to what came so far of the picture that was begun. */
+  /** Called when the client waits for an answer within a picture. */
   onAnswerDue(): void;
-  /** All of the picture came; one answer is due, and only when the picture is safe. */
+  /** Called when the picture is complete. One answer is due once the picture is stored. */
   onPictureComplete(): void;
-  /** Nothing more will come. */
+  /** Called for `over`. */
   onOver(): void;
 }
 
-/** What every step is answered with. */
+/** The server's answer to every step. */
 export const articleAnswer = "ok";
 
-/** Bytes of a header, or of what announces a picture. */
+/** Limit of a header or an announcement `LENGTH|NAME`, in bytes. */
 export const maxTextBytes = 1024;
 
-/** Digits of a length: more are no picture's. */
+/** Limit of the digits of LENGTH. */
 const maxDigits = 15;
 
 /**
- * The name of a picture as the published client needs it, whose `int(name[:-4])` must be a number, with an
- * ending that no longer one begins with: it is whole as soon as it is there. `.tif` may become `.tiff`.
+ * An announcement that is complete without waiting for silence. The published client's names are a
+ * number and four more characters (`int(name[:-4])`). None of these endings begins a longer one;
+ * `.tif` is missing because of `.tiff`.
  */
 const completeTitle =
   /^\d{1,15}\|\d+\.(?:jpg|png|bmp|gif|pgm|ppm|pbm|pnm|raw|bin|npy|npz|dng|exr|hdr|tga|jxl|jp2|txt)$/i;
@@ -40,46 +41,48 @@ const completeTitle =
 const bar = 0x7c;
 const dot = 0x2e;
 
-/** Where a decoder is. */
+/** State of the decoder. */
 type State = "header" | "answering" | "title" | "payload" | "word" | "over";
 
-/** Reads what a client sends. */
+/** Decodes what a client sends. */
 export class ArticleDecoder {
   readonly #handler: ArticleHandler;
   #state: State = "header";
-  /** Text that is not whole yet. */
+  /** The incomplete text. */
   readonly #text = new Uint8Array(maxTextBytes);
   #length = 0;
-  /** Where its `|` is, if that came. */
+  /** Offset of `|` in the text; `undefined` until it arrives. */
   #bar: number | undefined;
-  /** Bytes of the picture that are still to come, and until the next answer. */
+  /**
+   * Payload bytes left in the picture, half of its size, and payload bytes until the next answer.
+   */
   #remainingBytes = 0;
   #halfBytes = 0;
   #bytesUntilAnswer = 0;
-  /** Whether no picture came yet. */
+  /** Whether no picture has been announced yet. */
   #isFirst = true;
 
   constructor(handler: ArticleHandler) {
     this.#handler = handler;
   }
 
-  /** Whether the client has said that nothing more will come. */
+  /** Whether the client has sent `over`. */
   get isOver(): boolean {
     return this.#state === "over";
   }
 
-  /** Whether a quiet moment now would end what came: to be told by `quiet`. */
+  /** Whether silence would complete the current text; call `onQuiet` then. */
   get canEndOnQuiet(): boolean {
     if (this.#state === "header") return this.#length > 0;
     return this.#state === "title" && this.#bar !== undefined && this.#bar < this.#length - 1;
   }
 
-  /** Whether some text has begun and is not whole. */
+  /** Whether a text has begun and is not complete. */
   get hasPartialText(): boolean {
     return this.#length > 0;
   }
 
-  /** For people: what is to come. */
+  /** What the client must send next, as worded in errors. */
   get awaited(): string {
     if (this.#state === "header") return "header KIND|FOLDER";
     if (this.#state === "payload")
@@ -88,9 +91,9 @@ export class ArticleDecoder {
   }
 
   /**
-   * Takes bytes.
+   * Decodes bytes.
    *
-   * @throws {FramesError} `foreign` if the header is wrong, `protocol` if anything after it is
+   * @throws {FramesError} `foreign` if the header is wrong, `protocol` for any error after it
    */
   receive(chunk: Uint8Array): void {
     let at = 0;
@@ -102,7 +105,7 @@ export class ArticleDecoder {
   }
 
   /**
-   * Nothing came for a while, so that the client must be waiting: what came is whole.
+   * Completes the current text after the client has been silent.
    *
    * @throws {FramesError} as `receive`
    */
@@ -112,17 +115,17 @@ export class ArticleDecoder {
     else this.#endTitle();
   }
 
-  /** The header is answered: pictures can come. */
+  /** Allows pictures, once the answer to the header is sent. */
   onHeaderAnswered(): void {
     if (this.#state === "answering") this.#state = "title";
   }
 
-  /** The text so far, a character for each byte. */
+  /** Returns the text so far, one character for each byte. */
   #textAsLatin1(): string {
     return String.fromCharCode(...this.#text.subarray(0, this.#length));
   }
 
-  /** The text as it was meant, which ends with this. */
+  /** Returns the completed text and clears it; `undefined` if it is not UTF-8. */
   #endText(): string | undefined {
     const bytes = this.#text.subarray(0, this.#length);
     this.#clearText();
@@ -151,7 +154,9 @@ export class ArticleDecoder {
     return at + 1;
   }
 
-  /** What can never become a header is none at once. */
+  /**
+   * Checks each byte of the header at once, so that a wrong protocol is rejected without waiting.
+   */
   #readHeaderByte(byte: number): void {
     if (byte < 0x20 || byte === 0x7f || (byte === bar && this.#bar !== undefined)) {
       throw foreignError(`${headerExpected}, but ${excerpt(this.#textAsLatin1())}`);
@@ -167,11 +172,11 @@ export class ArticleDecoder {
     this.#handler.onHeader(kind, folder);
   }
 
-  /** What announces a picture. */
+  /** Reads a byte of `LENGTH|NAME`. */
   #readTitleByte(byte: number): void {
     const isDigit = byte >= 0x30 && byte <= 0x39;
     if (this.#bar === undefined && !isDigit) {
-      // A folder of no pictures.
+      // A folder without pictures sends `over` at once.
       if (this.#isFirst && "over".startsWith(this.#textAsLatin1())) return this.#readWord();
       if (byte !== bar || this.#length === 1) throw this.#titleError();
       this.#bar = this.#length - 1;
@@ -201,13 +206,13 @@ export class ArticleDecoder {
     this.#bytesUntilAnswer = this.#halfBytes;
     this.#state = "payload";
     this.#handler.onPicture(size, text.slice(at + 1));
-    // With nothing to come, the answer to the announcement is the last one.
+    // For an empty picture, the answer to its announcement is the last answer.
     if (size === 0) this.#endPicture();
     else this.#handler.onAnswerDue();
   }
 
   #readPayload(chunk: Uint8Array, at: number): number {
-    // One byte is less than two halves.
+    // A picture of one byte has no halves, so no answer is due within it.
     const pieceBytes =
       this.#bytesUntilAnswer > 0
         ? Math.min(this.#remainingBytes, this.#bytesUntilAnswer)
@@ -229,7 +234,7 @@ export class ArticleDecoder {
     this.#handler.onPictureComplete();
   }
 
-  /** `continue` or `over`, as far as it came. */
+  /** Checks `continue` or `over` as far as it has arrived. */
   #readWord(): void {
     const text = this.#textAsLatin1();
     if (text === "over") {
@@ -252,35 +257,35 @@ function foreignError(message: string): FramesError {
   return new FramesError("foreign", message);
 }
 
-/** The beginning of what came, for people. */
+/** Returns the start of a text, quoted for error messages. */
 function excerpt(text: string | undefined): string {
   if (text === undefined) return "bytes that are no text";
   return JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}…` : text);
 }
 
-/** A step of a client, as bytes. */
+/** Returns a text of the dialect as bytes. */
 export function encodeStep(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
-/** What opens a conversation. */
+/** Returns the header, which opens the connection. */
 export function encodeHeader(kind: string, folder: string): Uint8Array {
   return encodeStep(`${kind}|${folder}`);
 }
 
-/** What announces a picture. */
+/** Returns the announcement of a picture. */
 export function encodeTitle(size: number, name: string): Uint8Array {
   return encodeStep(`${size}|${name}`);
 }
 
-/** Counts the answers of a server, which run together and are cut as the network likes. */
+/** Counts the answers of a server. Answers may arrive joined or split. */
 export class AnswerCounter {
   #isHalf = false;
 
   /**
-   * How many answers were completed by these bytes.
+   * Returns how many answers these bytes complete.
    *
-   * @throws {FramesError} `foreign` if they are no answers
+   * @throws {FramesError} `foreign` if they are not answers
    */
   count(chunk: Uint8Array): number {
     let answers = 0;

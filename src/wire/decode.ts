@@ -1,7 +1,7 @@
 /**
- * Bytes to messages (SPEC sections 2 to 5 and 12), whatever way the bytes were cut. A loop over
- * named states; payload is passed on as views of the chunks it came in, and only a header or a
- * control body that crosses the border of two chunks is copied.
+ * Decodes FRAMES/1 (SPEC sections 2 to 5 and 12) from chunks split at any byte. A loop over named
+ * states. Payload is passed on as views of the chunks. Only a header or control body that crosses a
+ * chunk border is copied.
  */
 import { crc32 } from "node:zlib";
 import { type ErrorName, FramesError } from "../errors.ts";
@@ -21,33 +21,33 @@ import {
 } from "./messages.ts";
 
 /**
- * What a decoder tells. Whatever a method throws ends the decoding; a message whose method is not
- * there is not for this end, and fatal.
+ * Callbacks of a decoder. An error thrown by a callback ends the decoding. A message without a
+ * callback is a fatal error, because this end must not receive it.
  */
 export interface MessageHandler {
-  /** A control message, complete and checked. */
+  /** Called for a complete control message whose fields were checked. */
   onControl(message: ControlMessage): void;
-  /** FRAME: a frame begins; its payload follows, with `more` in further messages too. */
+  /** Called for FRAME. `more` says that the payload continues in DATA messages. */
   onFrame?(source: number, description: FrameDescription, more: boolean): void;
   /**
-   * Payload of the unfinished frame of `source`: a view of the chunk, good until this returns. Its CRC-32
-   * is not yet checked.
+   * Called with payload of the unfinished frame of `source`. The bytes are a view, valid until the
+   * call returns. Their CRC-32 is not checked yet.
    */
   onPayload?(source: number, bytes: Uint8Array): void;
-  /** All payload of the frame came, and its CRC-32 is right. */
+  /** Called when the payload is complete and its CRC-32 is correct. */
   onFrameComplete?(source: number, crc: number): void;
-  /** RECEIPT. */
+  /** Called for RECEIPT. */
   onReceipt?(frames: number): void;
-  /** PROOF. */
+  /** Called for PROOF. */
   onProof?(bytes: Uint8Array): void;
 }
 
 const expectedPreface = new TextEncoder().encode(preface);
 
-/** Bytes that a decoder keeps at hand for messages that cross the border of two chunks. */
+/** Buffer size kept between messages, in bytes. A larger buffer is released after its message. */
 const maxRetainedBytes = 4096;
 
-/** A frame of which more is to come. */
+/** A frame with payload still to come. */
 interface PartialFrame {
   left: number;
   crc: number;
@@ -66,24 +66,24 @@ const State = {
 } as const;
 type State = (typeof State)[keyof typeof State];
 
-/** Decodes one direction of a conversation. */
+/** Decodes one direction of a connection. */
 export class Decoder {
   #handler: MessageHandler;
   readonly #unfinished = new Map<number, PartialFrame>();
-  /** What is held of a part that crosses a chunk border. */
+  /** Bytes of a part that crosses a chunk border. */
   #buffer: Uint8Array = new Uint8Array(64);
   #bufferLength = 0;
   #state: State = State.preface;
-  /** Bytes that the state needs in one piece. */
+  /** Bytes that the state needs in one part. */
   #needed = preface.length;
 
-  // The message being read.
+  // The message being decoded.
   #type = 0;
   #flags = 0;
   #source = 0;
   #length = 0;
   #headerCrc = 0;
-  /** CRC-32 over header and covered body so far. */
+  /** CRC-32 of the header and the covered part of the body so far. */
   #crc = 0;
   #payloadLeft = 0;
   #payloadCrc = 0;
@@ -91,17 +91,17 @@ export class Decoder {
   #frameFields: { sequence: number; captured: bigint; size: number; name: number } | undefined;
 
   #isPaused = false;
-  /** What came while it was paused, and what was left of the chunk before. */
+  /** Chunks received while paused, and the rest of the chunk in which decoding was paused. */
   #pausedChunks: Uint8Array[] = [];
   #pausedBytes = 0;
-  /** Messages begun. */
+  /** Messages begun so far. */
   #messageCount = 0;
 
   constructor(handler: MessageHandler) {
     this.#handler = handler;
   }
 
-  /** From now on another one is told, of the messages that come next. */
+  /** Replaces the handler; the next callback goes to the new one. */
   setHandler(handler: MessageHandler): void {
     this.#handler = handler;
   }
@@ -112,8 +112,9 @@ export class Decoder {
   }
 
   /**
-   * Stands for the message of which more must come before anything can be done with it, payload apart;
-   * 0 where there is none. Whoever sees the same number for long waits for bytes that never come.
+   * Number of the message that waits for more bytes; 0 if there is none. Payload does not count,
+   * because it is passed on as it arrives. A number that stays the same for long means that the
+   * rest is not coming.
    */
   get incompleteMessage(): number {
     if (this.#state === State.payload) return 0;
@@ -121,12 +122,12 @@ export class Decoder {
     return this.#bufferLength > 0 ? this.#messageCount + 1 : 0;
   }
 
-  /** Bytes that are held of what came. */
+  /** Bytes of memory used for buffered chunks and parts. */
   get bufferedBytes(): number {
     return this.#buffer.length + this.#pausedBytes;
   }
 
-  /** Nothing more will be decoded: what is held is of no use. */
+  /** Releases all buffers. Nothing can be decoded afterwards. */
   discard(): void {
     this.pause();
     for (const bytes of [this.#buffer, ...this.#pausedChunks]) releaseBuffer(bytes);
@@ -135,18 +136,21 @@ export class Decoder {
     this.#pausedBytes = 0;
   }
 
-  /** Id of the source whose payload is being read. */
+  /** Id of the source whose payload is being received. */
   get payloadSource(): number | undefined {
     return this.#state === State.payload ? this.#source : undefined;
   }
 
-  /** Decodes nothing more until `resume`: what comes is kept, so the peer must be held back. */
+  /**
+   * Pauses decoding until `resume`. Chunks are buffered, so the caller should stop reading from the
+   * peer.
+   */
   pause(): void {
     this.#isPaused = true;
   }
 
   /**
-   * Decodes on.
+   * Resumes decoding with the buffered chunks.
    *
    * @throws {FramesError} as `receive`
    */
@@ -158,20 +162,21 @@ export class Decoder {
     for (const chunk of chunks) this.receive(chunk);
   }
 
-  /** How many frames are unfinished. */
+  /** Number of unfinished frames. */
   get unfinishedCount(): number {
     return this.#unfinished.size;
   }
 
   /**
-   * Takes the next bytes; nothing of `chunk` is kept.
+   * Decodes the next bytes. The caller may reuse `chunk` afterwards.
    *
-   * @throws {FramesError} `foreign`, `version`, `protocol` or `damaged`; the decoder is then of no more use
+   * @throws {FramesError} `foreign`, `version`, `protocol` or `damaged`; the decoder cannot be used
+   * afterwards
    */
   receive(chunk: Uint8Array): void {
     let at = 0;
     while (at < chunk.length) {
-      // A copy: the chunk is good for this call only. (Its `slice` would be none, if it is a Buffer.)
+      // Copied, because the chunk is valid for this call only. `Buffer.slice` would not copy.
       if (this.#isPaused) return this.#keepPaused(chunk.subarray(at));
       if (this.#state === State.payload || this.#state === State.skip) {
         const bytes = chunk.subarray(at, at + this.#payloadLeft);
@@ -195,7 +200,7 @@ export class Decoder {
       if (this.#bufferLength < this.#needed) return;
       const part = this.#buffer.subarray(0, this.#needed);
       this.#bufferLength = 0;
-      // What a long message took is not kept for the short ones after it.
+      // The buffer of a long message is not kept for the short ones after it.
       if (this.#buffer.length > maxRetainedBytes) this.#buffer = new Uint8Array(maxRetainedBytes);
       this.#readPart(part);
     }
@@ -206,7 +211,10 @@ export class Decoder {
     this.#pausedBytes += bytes.length;
   }
 
-  /** Takes no more memory than twice what came, whatever length was announced. */
+  /**
+   * Appends to the buffer. Its size is at most twice the bytes received, whatever length was
+   * announced.
+   */
   #append(bytes: Uint8Array): void {
     const needed = this.#bufferLength + bytes.length;
     if (this.#buffer.length < needed) {
@@ -277,7 +285,10 @@ export class Decoder {
     }
   }
 
-  /** What the header alone decides: nothing of a wrong message is waited for. */
+  /**
+   * Checks everything that the header decides, so that a wrong message is rejected before its body
+   * arrives.
+   */
   #checkMessage(): void {
     const type = this.#type;
     const length = this.#length;
@@ -316,7 +327,7 @@ export class Decoder {
     }
   }
 
-  /** The payloads of a frame must add up to its size, and MORE must say so. */
+  /** Checks that the payloads add up to the frame's size and that MORE agrees with it. */
   #checkPiece(unfinished: PartialFrame, length: number): void {
     if (length > unfinished.left) this.#fail("the frame is longer than its size");
     const more = (this.#flags & MessageFlag.more) !== 0;
@@ -446,7 +457,8 @@ function checkMetadata(metadata: string): void {
 }
 
 /**
- * The first bytes decide at once whether a peer speaks FRAMES/1: nothing more is waited for.
+ * Checks the preface byte by byte, so that a wrong protocol is detected before 8 bytes have
+ * arrived.
  *
  * @throws {FramesError} `foreign` or `version`
  */
@@ -465,19 +477,19 @@ function checkPreface(bytes: Uint8Array): void {
   }
 }
 
-/** Gives memory back at once: the garbage collector may be late where thousands of peers stop. */
+/** Frees memory at once. The garbage collector may be late when thousands of peers stop sending. */
 function releaseBuffer(bytes: Uint8Array): void {
   (bytes.buffer as ArrayBuffer).transfer(0);
 }
 
-/** The unsigned number in 4 bytes. */
+/** Reads a big-endian unsigned 32-bit integer. */
 function readUint32(bytes: Uint8Array, at: number): number {
   return (
     bytes[at]! * 0x100_0000 + ((bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!)
   );
 }
 
-/** The unsigned number in 8 bytes; beyond 2^53 it is not exact. */
+/** Reads a big-endian unsigned 64-bit integer. Values above 2^53 are inexact. */
 function readUint64(bytes: Uint8Array, at: number): number {
   return readUint32(bytes, at) * 0x1_0000_0000 + readUint32(bytes, at + 4);
 }

@@ -1,4 +1,4 @@
-/** Messages to bytes (SPEC sections 3 to 5). */
+/** Encodes the messages of FRAMES/1 (SPEC sections 3 to 5). */
 import { crc32 } from "node:zlib";
 import { FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
@@ -13,15 +13,15 @@ import {
 
 const utf8 = new TextEncoder();
 
-/** The most bytes that `placeFrame` may need before the payload of `frame`. */
+/** Returns an upper bound of the bytes that `writeFramePrefix` writes for the frame. */
 export function maxFramePrefixBytes(frame: FrameDescription): number {
   return Size.header + Size.frame + 3 * (frame.name.length + frame.metadata.length);
 }
 
-/** The most payload that fits into one FRAME, whatever its name and metadata. */
+/** Largest payload in bytes that fits into one FRAME with any name and metadata. */
 export const maxPackedFrameBytes = Size.body - Size.frame - Size.name - Size.metadata;
 
-/** The most payload that fits into one DATA. */
+/** Largest payload in bytes that fits into one DATA. */
 export const maxPieceBytes = Size.body - Size.data;
 
 function sealHeader(
@@ -60,8 +60,10 @@ function writeUint64(into: Uint8Array, at: number, value: number): void {
 }
 
 /**
- * Writes what describes a frame into `into`, from `at`, and returns where its payload begins. The
- * message is complete only after `sealFrame`.
+ * Writes a FRAME up to its payload. `sealFrame` completes the message.
+ *
+ * @returns offset in `into` at which the payload begins
+ * @throws {FramesError} `bad-name` if the name is empty, or name or metadata is too long
  */
 export function writeFramePrefix(into: Uint8Array, at: number, frame: FrameDescription): number {
   const body = at + Size.header;
@@ -85,8 +87,12 @@ export function writeFramePrefix(into: Uint8Array, at: number, frame: FrameDescr
 }
 
 /**
- * Completes the FRAME at `at`, whose payload lies from `payloadAt` and is `length` bytes long, and
- * returns the CRC-32 of that.
+ * Completes the FRAME at offset `at`. Returns the CRC-32 of its payload.
+ *
+ * @param at offset given to `writeFramePrefix`
+ * @param more whether more payload follows in DATA messages
+ * @param payloadAt offset that `writeFramePrefix` returned
+ * @param length bytes of payload in this message
  */
 export function sealFrame(
   into: Uint8Array,
@@ -112,10 +118,10 @@ export function sealFrame(
   return crc;
 }
 
-/** Bytes that `placeData` needs. */
+/** Bytes that `writeDataPrefix` writes. */
 export const dataPrefixBytes = Size.header + Size.data;
 
-/** Writes a DATA at `at`, up to its payload of `length` bytes, which the caller sends after it. */
+/** Writes a DATA up to its payload of `length` bytes. The caller sends the payload after it. */
 export function writeDataPrefix(
   into: Uint8Array,
   at: number,
@@ -136,7 +142,11 @@ export function writeDataPrefix(
   );
 }
 
-/** A control message as bytes. */
+/**
+ * Encodes a control message.
+ *
+ * @throws {FramesError} `internal` if its JSON is over 65,536 bytes
+ */
 export function encodeControl<T extends ControlType>(
   type: T,
   source: number,
@@ -155,7 +165,7 @@ export function encodeControl<T extends ControlType>(
   return bytes;
 }
 
-/** A PROOF, whose body is 32 bytes. */
+/** Encodes PROOF with a body of 32 bytes. */
 export function encodeProof(proof: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(Size.header + Size.proof);
   bytes.set(proof, Size.header);
@@ -163,7 +173,7 @@ export function encodeProof(proof: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** A RECEIPT for the first `frames` frames that ended on the connection. */
+/** Encodes a RECEIPT for the first `frames` frames that ended on the connection. */
 export function encodeReceipt(frames: number): Uint8Array {
   const bytes = new Uint8Array(Size.header + Size.receipt);
   writeUint64(bytes, Size.header, frames);

@@ -1,11 +1,11 @@
-/** The messages of FRAMES/1 (SPEC sections 3, 4 and 12): types, limits, and the JSON of each. */
+/** The messages of FRAMES/1 (SPEC sections 3, 4 and 12): types, limits and JSON bodies. */
 import { FramesError } from "../errors.ts";
 import type { ConflictPolicy, RawShape, OfferStatus } from "../frame.ts";
 
-/** What each end sends first. */
+/** First bytes that each end sends. */
 export const preface = "FRAMES/1";
 
-/** Message types, SPEC section 4. */
+/** Message types (SPEC section 4). */
 export const MessageType = {
   hello: 1,
   welcome: 2,
@@ -28,17 +28,17 @@ export const MessageType = {
   cursor: 19,
 } as const;
 
-/** Flags, SPEC section 3. */
+/** Flags (SPEC section 3). */
 export const MessageFlag = { more: 0x01, optional: 0x80 } as const;
 
-/** Sizes in bytes, SPEC sections 3, 5 and 12. */
+/** Sizes in bytes (SPEC sections 3, 5 and 12). `body`, `json`, `name` and `metadata` are maxima. */
 export const Size = {
   header: 12,
   body: 1 << 20,
   json: 1 << 16,
-  /** FRAME's body before the name. */
+  /** Fixed part of a FRAME body, before the name. */
   frame: 32,
-  /** DATA's body before the payload. */
+  /** Fixed part of a DATA body, before the payload. */
   data: 4,
   receipt: 8,
   proof: 32,
@@ -46,7 +46,7 @@ export const Size = {
   metadata: 4096,
 } as const;
 
-/** HELLO, SPEC section 4. */
+/** Body of HELLO (SPEC section 4). */
 export interface Hello {
   role: "send" | "receive";
   session: string;
@@ -60,7 +60,7 @@ export interface Hello {
   revises?: boolean;
   durable?: boolean;
   key?: string;
-  /** With the role `receive`, SPEC section 9. */
+  /** The fields below belong to the role `receive` (SPEC section 9). */
   cursor?: string;
   follow?: boolean;
   sources?: string[];
@@ -70,7 +70,7 @@ export interface Hello {
   window?: { bytes: number; frames: number };
 }
 
-/** WELCOME, SPEC section 4. */
+/** Body of WELCOME (SPEC section 4). */
 export interface Welcome {
   window: { bytes: number; frames: number };
   limits: { frame: number; sources: number; unfinished: number };
@@ -79,25 +79,25 @@ export interface Welcome {
   features?: string[];
   software?: string;
   store?: string;
-  /** Milliseconds that frames may wait for their receipt together, SPEC section 6. */
+  /** Longest time in ms that the receiver may delay receipts (SPEC section 6). */
   receipts?: number;
-  /** Tells this store from others, SPEC section 9. */
+  /** Text that identifies the server's store (SPEC section 9). */
   identity?: string;
-  /** Whether what is sent goes on at HELLO's cursor, SPEC section 9. */
+  /** Whether playback resumes at HELLO's cursor (SPEC section 9). */
   resumed?: boolean;
 }
 
-/** SOURCE, SPEC section 4. */
+/** Body of SOURCE (SPEC section 4). */
 export interface SourceDeclaration {
   name: string;
   stream?: string;
   type?: string;
   raw?: RawShape;
-  /** With the role `receive`, SPEC section 9. */
+  /** Session of the original sender; only with the role `receive` (SPEC section 9). */
   session?: string;
 }
 
-/** DONE, SPEC section 4: how the frames of a connection were settled. */
+/** Body of DONE (SPEC section 4): how the frames of the connection were settled. */
 export interface Done {
   frames: number;
   stored: number;
@@ -106,10 +106,13 @@ export interface Done {
   aborted: number;
 }
 
-/** An entry of OFFER, SPEC section 8: name, size, capture time, number, and CRC-32 if it is known. */
+/**
+ * Entry of OFFER (SPEC section 8): name, size in bytes, capture time in ns, sequence number, and
+ * CRC-32 if known.
+ */
 export type OfferEntry = [string, number, string, number, number?];
 
-/** What a letter of ANSWER says, SPEC section 8. */
+/** Meaning of each letter of ANSWER (SPEC section 8). */
 export const offerStatusByLetter: ReadonlyMap<string, OfferStatus> = new Map([
   ["w", "wanted"],
   ["s", "stored"],
@@ -118,14 +121,16 @@ export const offerStatusByLetter: ReadonlyMap<string, OfferStatus> = new Map([
   ["x", "conflict"],
 ]);
 
-/** Characters of a cursor, and of what tells stores apart, at most; sources that one HELLO asks for, SPEC section 12. */
+/** Limit of the characters of a cursor or identity (SPEC section 12). */
 export const maxCursorLength = 1024;
+
+/** Limit of the sources that one HELLO requests (SPEC section 12). */
 export const maxRequestedSources = 1000;
 
-/** Frames that may be offered and unanswered at a time, SPEC section 8. */
+/** Limit of the frames in unanswered OFFERs (SPEC section 8). */
 export const maxOfferedFrames = 8192;
 
-/** The JSON body of each control message. */
+/** Body of each control message. */
 export interface ControlBodies {
   [MessageType.hello]: Hello;
   [MessageType.welcome]: Welcome;
@@ -144,10 +149,10 @@ export interface ControlBodies {
   [MessageType.cursor]: { cursor: string };
 }
 
-/** A type whose body is JSON. */
+/** Message type with a JSON body. */
 export type ControlType = keyof ControlBodies;
 
-/** A control message as it was received, its fields checked. */
+/** A decoded control message whose fields were checked. */
 export type ControlMessage = {
   [T in ControlType]: { type: T; source: number; body: ControlBodies[T] };
 }[ControlType];
@@ -202,7 +207,10 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The first field of `value` that is not as `required` and `optional` say. */
+/**
+ * Returns the first field of `value` that is missing or of the wrong kind, or `undefined` if all
+ * are valid.
+ */
 function findInvalidField(value: unknown, required: Shape, optional: Shape): string | undefined {
   if (!isObject(value)) return "the body";
   for (const shape of [required, optional]) {
@@ -303,34 +311,39 @@ const typeNames = new Map<number, string>(
   Object.entries(MessageType).map(([name, type]) => [type, name.toUpperCase()]),
 );
 
-/** The name of a message type, for people. */
+/** Returns the name of a message type, for errors and traces. */
 export function typeName(type: number): string {
   return typeNames.get(type) ?? `message type ${type}`;
 }
 
-/** The error of a message that comes when it must not. */
+/** Returns the error for a message that its sender must not send now. */
 export function unexpectedMessage(type: number): FramesError {
   return new FramesError("protocol", `Cannot accept ${typeName(type)} now`);
 }
 
-/** Whether this version defines the type. */
+/** Returns whether FRAMES/1 defines the type. */
 export function isKnownType(type: number): boolean {
   return typeNames.has(type);
 }
 
-/** Whether the type carries a source id. */
+/** Returns whether messages of the type carry a source id. */
 export function hasSourceId(type: number): boolean {
   return typesWithSource.has(type);
 }
 
-/** Whether the type's body is JSON. */
+/** Returns whether messages of the type have a JSON body. */
 export function isControlType(type: number): type is ControlType {
   return type in controlShapes;
 }
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** The text of `bytes`; damaged UTF-8 is fatal. */
+/**
+ * Decodes UTF-8.
+ *
+ * @param what name of the text, for the error
+ * @throws {FramesError} `protocol` if the bytes are not UTF-8
+ */
 export function decodeText(bytes: Uint8Array, what: string): string {
   try {
     return utf8.decode(bytes);
@@ -339,7 +352,11 @@ export function decodeText(bytes: Uint8Array, what: string): string {
   }
 }
 
-/** Parses and checks the JSON body of a control message. */
+/**
+ * Parses and checks the JSON body of a control message.
+ *
+ * @throws {FramesError} `protocol` if it is not JSON, or a field is missing or of the wrong kind
+ */
 export function parseControl(type: ControlType, source: number, bytes: Uint8Array): ControlMessage {
   let body: unknown;
   try {
