@@ -1,16 +1,17 @@
 /**
- * A certificate that a server makes for itself. Nobody has to trust it: the proof of the key does that
- * (SPEC section 10). DER by X.690, the certificate by RFC 5280, P-256 by RFC 5480.
+ * Makes the self-signed certificate of a server. Clients do not need to trust it, because the proof
+ * of the key authenticates the server (SPEC section 10). DER follows X.690, the certificate RFC
+ * 5280, and P-256 RFC 5480.
  */
 import { type KeyObject, sign, X509Certificate } from "node:crypto";
 
-/** Both parts as PEM. */
+/** Private key and certificate, as PEM. */
 export interface Certificate {
   readonly key: string;
   readonly certificate: string;
 }
 
-/** A DER value: tag, length, content. */
+/** Encodes a DER value: tag, length, content. `content` must be under 65,536 bytes. */
 function der(tag: number, ...parts: readonly Uint8Array[]): Buffer {
   const content = Buffer.concat(parts);
   const { length } = content;
@@ -32,12 +33,12 @@ const commonName = objectId("550403");
 const basicConstraints = objectId("551d13");
 const subjectAltName = objectId("551d11");
 
-/** X.520's name with one common name. */
+/** Encodes an X.520 name that consists of a common name. */
 function x520Name(text: string): Buffer {
   return sequence(set(sequence(commonName, der(0x0c, Buffer.from(text)))));
 }
 
-/** UTCTime up to 2049, then GeneralizedTime (RFC 5280, 4.1.2.5). */
+/** Encodes a time: UTCTime up to 2049, then GeneralizedTime (RFC 5280, 4.1.2.5). */
 function derTime(date: Date): Buffer {
   const digits = date.toISOString().replace(/[-:T]|\.\d+/g, "");
   if (date.getUTCFullYear() < 2050) return der(0x17, Buffer.from(digits.slice(2), "latin1"));
@@ -50,10 +51,10 @@ function extension(id: Buffer, critical: boolean, value: Buffer): Buffer {
 }
 
 /**
- * A self-signed certificate, valid from a day before `now` for ever: it is pinned by nobody and renewed by
- * deleting it.
+ * Makes a self-signed certificate, valid from one day before `now` and without an end. Clients do
+ * not pin it. To renew it, delete it.
  *
- * @param pair a new pair of keys on P-256
+ * @param pair a new key pair on P-256
  * @param random 16 random bytes for the serial number
  */
 export function makeCertificate(
@@ -61,12 +62,12 @@ export function makeCertificate(
   random: Uint8Array,
   now: Date,
 ): Certificate {
-  // Positive, and never with leading zeros.
+  // Sets the top bits so that the number is positive and has no leading zero byte.
   const serial = Uint8Array.from(random);
   serial[0] = (serial[0]! & 0x3f) | 0x40;
   const name = x520Name("frames");
   const yesterday = new Date(now.getTime() - 86_400_000);
-  // RFC 5280, 4.1.2.5: the end of a certificate that has none.
+  // RFC 5280, 4.1.2.5: the value for a certificate without an end.
   const never = new Date("9999-12-31T23:59:59Z");
   const extensions = sequence(
     extension(basicConstraints, true, sequence(der(0x01, Buffer.from([0xff])))),
@@ -95,7 +96,7 @@ export function makeCertificate(
   };
 }
 
-/** The host names that a certificate is for, in lower case (RFC 5280, 4.2.1.6). */
+/** Returns the DNS names of a certificate, in lower case (RFC 5280, 4.2.1.6). */
 export function hostNames({ certificate }: Pick<Certificate, "certificate">): string[] {
   const names = new X509Certificate(certificate).subjectAltName ?? "";
   return [...names.matchAll(/(?:^|, )DNS:([\w.*-]+)/g)].map(([, name]) => name!.toLowerCase());

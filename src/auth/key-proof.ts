@@ -1,19 +1,22 @@
 /**
- * The proof of a key (SPEC section 10), as two machines without I/O: each end shows that it holds the key,
- * bound to this TLS channel, to its role, and to every byte of the conversation before.
+ * Proof of a key by client and server (SPEC section 10), without I/O. A proof is bound to the TLS
+ * channel, the role, and every byte exchanged before it.
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { FramesError } from "../errors.ts";
 import { preface, Size, MessageType } from "../wire/messages.ts";
 import { Key, keyLengthBytes } from "./key.ts";
 
-/** The label and the length of what TLS exports to bind a proof to its channel (RFC 9266). */
+/** Label and length of the keying material exported from TLS (RFC 9266). */
 export const channelBinding = { label: "EXPORTER-Channel-Binding", bytes: 32 } as const;
 
-/** Bytes that may come before the proof: a preface and a HELLO, of somebody whom nobody knows yet. */
+/**
+ * Bytes accepted before PROOF, enough for preface and HELLO. The peer is not authenticated yet, so
+ * they are limited.
+ */
 const maxBytesBeforeProof = 16_384;
 
-/** HMAC-SHA-256 over who proves, the channel, and what was said so far. */
+/** Returns HMAC-SHA-256 over the role, the TLS exporter and the messages so far. */
 function computeProof(
   key: Key,
   role: "client" | "server",
@@ -25,17 +28,17 @@ function computeProof(
   return new Uint8Array(hmac.digest());
 }
 
-/** What a peer said up to its PROOF, byte for byte. */
+/** Records the bytes of a peer up to the end of its PROOF. */
 export class Transcript {
-  /** What came, and room that doubles: a peer may say it a byte at a time. */
+  /** Received bytes. The capacity doubles, because a peer may send single bytes. */
   #buffer = new Uint8Array(512);
   #length = 0;
   #isOver = false;
 
   /**
-   * Takes what came, until PROOF was.
+   * Records bytes until PROOF is complete.
    *
-   * @throws {FramesError} `limit` if too much comes before it
+   * @throws {FramesError} `limit` if too many bytes arrive before PROOF
    */
   add(chunk: Uint8Array): void {
     if (this.#isOver) return;
@@ -57,12 +60,12 @@ export class Transcript {
     }
   }
 
-  /** Bytes that it takes. */
+  /** Bytes of memory used. */
   get bufferedBytes(): number {
     return this.#buffer.length;
   }
 
-  /** Where the message PROOF begins, if the messages before it are whole. */
+  /** Returns the offset of PROOF, or `undefined` if its header has not arrived. */
   #proofOffset(): number | undefined {
     const view = new DataView(this.#buffer.buffer);
     let offset = preface.length;
@@ -72,7 +75,12 @@ export class Transcript {
     return offset + Size.header <= this.#length ? offset : undefined;
   }
 
-  /** Ends it: the bytes before PROOF, and those with it. To be asked once, when PROOF has come whole. */
+  /**
+   * Returns the bytes before PROOF and the bytes through its end, and stops recording. Call it
+   * once, when PROOF is complete.
+   *
+   * @throws {FramesError} `internal` if no PROOF was recorded
+   */
   finish(): { beforeProof: Uint8Array; throughProof: Uint8Array } {
     const offset = this.#proofOffset();
     if (offset === undefined)
@@ -85,7 +93,7 @@ export class Transcript {
   }
 }
 
-/** The client's side. */
+/** The client's side of the proof. */
 export class ClientProof {
   readonly #key: Key;
   readonly #received = new Transcript();
@@ -96,19 +104,19 @@ export class ClientProof {
     this.#key = key;
   }
 
-  /** To be sent in HELLO. */
+  /** Id of the key, for HELLO. */
   get keyId(): string {
     return this.#key.id;
   }
 
-  /** Whether the server has proved that it holds the key. */
+  /** Whether the server has proved the key. */
   isDone = false;
 
   /**
-   * The body of PROOF.
+   * Returns the body of PROOF.
    *
-   * @param exporter of the TLS channel
-   * @param sent what was said before it: preface and HELLO
+   * @param exporter keying material of the TLS channel
+   * @param sent bytes sent before PROOF: preface and HELLO
    */
   create(exporter: Uint8Array, sent: Uint8Array): Uint8Array {
     this.#exporter = exporter;
@@ -116,20 +124,20 @@ export class ClientProof {
     return computeProof(this.#key, "client", exporter, sent);
   }
 
-  /** The message PROOF is out, in these bytes. */
+  /** Records the PROOF message that was sent, because the server's proof covers it. */
   onSent(message: Uint8Array): void {
     this.#sent = Buffer.concat([this.#sent, message]);
   }
 
-  /** Takes what the server says. */
+  /** Records received bytes, because the server's proof covers them. */
   onReceived(chunk: Uint8Array): void {
     this.#received.add(chunk);
   }
 
   /**
-   * The server's PROOF came whole.
+   * Verifies the server's PROOF, in constant time.
    *
-   * @throws {FramesError} `impostor` if it is not the right one
+   * @throws {FramesError} `impostor` if it is wrong
    */
   verify(proof: Uint8Array): void {
     const { beforeProof } = this.#received.finish();
@@ -142,34 +150,37 @@ export class ClientProof {
   }
 }
 
-// An unknown id is held against this, so that it takes as long as a wrong proof; it lets nobody in.
+// Used for an unknown key id, so that the answer takes as long as for a wrong proof. Its proofs are
+// rejected.
 const dummyKey = new Key(new Uint8Array(keyLengthBytes));
 
-/** The server's side. */
+/** The server's side of the proof. */
 export class ServerProof {
   readonly #exporter: Uint8Array;
   readonly #received = new Transcript();
 
-  /** @param exporter of the TLS channel */
+  /** @param exporter keying material of the TLS channel */
   constructor(exporter: Uint8Array) {
     this.#exporter = exporter;
   }
 
-  /** Bytes that are held of what the client said. */
+  /** Bytes of memory used for the recorded bytes. */
   get bufferedBytes(): number {
     return this.#received.bufferedBytes;
   }
 
-  /** Takes what the client says. */
+  /** Records received bytes, because the client's proof covers them. */
   onReceived(chunk: Uint8Array): void {
     this.#received.add(chunk);
   }
 
   /**
-   * The client's PROOF came whole: the body of the server's own.
+   * Verifies the client's PROOF, in constant time. Returns the body of the server's PROOF.
    *
-   * @param sent what the server has said before it: its preface
-   * @throws {FramesError} `not-let-in` if the key is not known or the proof is wrong
+   * @param key the key with HELLO's id; `undefined` if there is none
+   * @param proof body of the client's PROOF
+   * @param sent bytes that the server sends before its PROOF: the preface
+   * @throws {FramesError} `not-let-in` if the key is unknown or the proof is wrong
    */
   answer(key: Key | undefined, proof: Uint8Array, sent: Uint8Array): Uint8Array {
     const { beforeProof, throughProof } = this.#received.finish();

@@ -1,21 +1,24 @@
-/** Keys as people copy them and keep them in a file (SPEC section 10). Whoever prints one says so. */
+/** Keys, their text form, and the lines of a key file (SPEC section 10). */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../errors.ts";
 
-/** Bytes of a key: 256 random bits. */
+/** Length of a key in bytes: 256 random bits. */
 export const keyLengthBytes = 32;
 
-/** What the text of every key begins with, so that people and scanners of secrets know one. */
+/** Prefix of every key's text, by which people and secret scanners recognize a key. */
 const keyPrefix = "frames_key_";
 
-/** What the holder of a key may do. */
+/** Directions in which a key may be used. */
 export type Role = "send" | "receive" | "both";
 
-/** A secret that both ends hold. It shows itself to nobody who does not ask for its text. */
+/**
+ * A secret shared by client and server. Printing the object does not reveal it; only `text` and
+ * `bytes` do.
+ */
 export class Key {
   readonly #bytes: Uint8Array;
-  /** Names the key in HELLO: 16 hexadecimal digits, of which nobody learns the key. */
+  /** Id of the key in HELLO: 16 hexadecimal digits, from which the key cannot be derived. */
   readonly id: string;
 
   /** @param bytes 32 random bytes */
@@ -27,10 +30,10 @@ export class Key {
   }
 
   /**
-   * Reads the text of a key.
+   * Parses the text of a key.
    *
-   * @param location says in errors where it stood; the text itself is in none
-   * @throws {FramesError} `usage`
+   * @param location where the text was found, for errors; errors never include the text
+   * @throws {FramesError} `usage` if the text is not a key, or its CRC-32 does not match
    */
   static parse(text: string, location: string): Key {
     const body = text.startsWith(keyPrefix) ? text.slice(keyPrefix.length) : "";
@@ -48,12 +51,12 @@ export class Key {
     return new Key(bytes.subarray(0, keyLengthBytes));
   }
 
-  /** The secret itself. */
+  /** The secret as bytes. */
   get bytes(): Uint8Array {
     return this.#bytes;
   }
 
-  /** The secret as text: `frames_key_`, then its bytes and their CRC-32 in base64url. */
+  /** The secret as text: `frames_key_`, then the bytes and their CRC-32 in base64url. */
   get text(): string {
     const bytes = Buffer.alloc(keyLengthBytes + 4);
     bytes.set(this.#bytes);
@@ -61,48 +64,52 @@ export class Key {
     return keyPrefix + bytes.toString("base64url");
   }
 
-  /** Whether it is the same secret, in constant time. */
+  /** Returns whether both are the same secret, in constant time. */
   equals(other: Key): boolean {
     return timingSafeEqual(this.#bytes, other.#bytes);
   }
 }
 
-/** A line of a key file. */
+/** One line of a key file. */
 export interface KeyEntry {
   readonly name: string;
   readonly key: Key;
   readonly role: Role;
-  /** Pattern of the streams it is for; `*` is all. */
+  /** Glob pattern of the streams that the key may be used for; `*` allows all. */
   readonly streams: string;
 }
 
 const roles: readonly string[] = ["send", "receive", "both"];
 
-/** What a key may be called: it stands in a file whose parts are divided by spaces. No key may be one's name. */
+/**
+ * Returns whether text is valid as the name of a key. Names have no spaces, because spaces separate
+ * the fields of a line. A text that holds the prefix of a key is not a name, so that a misplaced
+ * key is not shown.
+ */
 export function isKeyName(name: string): boolean {
   return /^[\p{L}\p{N}._@-]{1,64}$/u.test(name) && !/^-|frames_key_/.test(name);
 }
 
-/** Whether text holds a key, so that it must not be shown. */
+/** Returns whether text contains a key and must not be shown. */
 export function containsKey(text: string): boolean {
   return /frames_key_[\w-]{48}/.test(text);
 }
 
-/** Whether text can stand for a pattern of streams in a key file. */
+/** Returns whether text is valid as a pattern of streams in a key file. */
 export function isStreamPattern(pattern: string): boolean {
   return /^[^\s#\p{Cc}]{1,255}$/u.test(pattern);
 }
 
-/** Whether `word` is a role. */
+/** Returns whether text is a role. */
 export function isRole(text: string): text is Role {
   return roles.includes(text);
 }
 
 /**
- * Reads a key file: `NAME KEY [ROLE [STREAMS]]`, one per line; what follows a `#` is a comment.
+ * Parses a key file: `NAME KEY [ROLE [STREAMS]]` on each line, with comments after `#`.
  *
- * @param path for errors, which name a line and never show it
- * @throws {FramesError} `usage`
+ * @param path path of the file, for errors; errors include the line number but not the line
+ * @throws {FramesError} `usage` if a line is invalid
  */
 export function parseKeys(text: string, path: string): KeyEntry[] {
   const entries: KeyEntry[] = [];
@@ -130,12 +137,12 @@ export function parseKeys(text: string, path: string): KeyEntry[] {
   return entries;
 }
 
-/** The line of a key file that stands for `entry`. */
+/** Returns the line of a key file for an entry. */
 export function formatKey({ name, key, role, streams }: KeyEntry): string {
   return `${name} ${key.text} ${role} ${streams}\n`;
 }
 
-/** Whether the key may be used for a stream. */
+/** Returns whether the key may be used for a stream. */
 export function allowsStream({ streams }: KeyEntry, stream: string): boolean {
   return streams === "*" || new Bun.Glob(streams).match(stream);
 }
