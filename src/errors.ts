@@ -1,21 +1,21 @@
 /**
- * The one table of what can go wrong: name, number on the wire (SPEC section 11; 0 never travels),
- * exit status of the command (rsync's), a sentence for people, and what a sender does that had a
- * connection before. Nothing ever decides by the text of a message.
+ * The table of all errors: name, number on the wire (SPEC section 11; 0 if it is never sent), exit
+ * status of the command (as rsync's), sentence, and whether a sender reconnects. Code decides by
+ * the name and never by the text of a message.
  */
 interface ErrorRow {
   readonly wireCode: number;
   readonly exitCode: number;
   readonly sentence: string;
   /**
-   * Whether a sender connects again: for as long as it takes, or, where it may have been a flipped
-   * byte, three times without progress between.
+   * Whether a sender reconnects: without limit, or at most three times without progress. The latter
+   * is for errors that a bit flipped in transit may have caused.
    */
   readonly retry?: "always" | "three-times";
 }
 
 export const errors = {
-  // End a connection: 1 to 31 on the wire.
+  // Errors that end a connection: 1 to 31 on the wire.
   protocol: {
     wireCode: 1,
     exitCode: 2,
@@ -67,7 +67,7 @@ export const errors = {
   "wrong-stream": { wireCode: 15, exitCode: 5, sentence: "The key is not for this stream" },
   "stolen-session": { wireCode: 16, exitCode: 5, sentence: "The session belongs to another key" },
 
-  // Refuse one frame: 32 to 47.
+  // Errors that refuse one frame: 32 to 47.
   "too-large": {
     wireCode: 32,
     exitCode: 23,
@@ -86,7 +86,7 @@ export const errors = {
   },
   "not-stored": { wireCode: 36, exitCode: 23, sentence: "The frame could not be written" },
 
-  // Explain frames that will never come: 48 to 63.
+  // Errors that explain lost frames: 48 to 63.
   vanished: { wireCode: 48, exitCode: 24, sentence: "The file was removed before it was read" },
   changed: { wireCode: 49, exitCode: 23, sentence: "The file kept changing while it was read" },
   unreadable: { wireCode: 50, exitCode: 23, sentence: "The file cannot be read" },
@@ -94,7 +94,7 @@ export const errors = {
   stopped: { wireCode: 52, exitCode: 20, sentence: "The sender was stopped first" },
   garbled: { wireCode: 53, exitCode: 23, sentence: "The frame was damaged on its way three times" },
 
-  // Never travel.
+  // Errors that are never sent to a peer.
   usage: { wireCode: 0, exitCode: 1, sentence: "The command was not understood" },
   missing: { wireCode: 0, exitCode: 1, sentence: "There is no such file or directory" },
   unreachable: {
@@ -134,7 +134,7 @@ export const errors = {
   "not-delivered": { wireCode: 0, exitCode: 23, sentence: "Some frames were not delivered" },
 } as const satisfies Record<string, ErrorRow>;
 
-/** Name of a row of the table. */
+/** Name of an error in the table. */
 export type ErrorName = keyof typeof errors;
 
 const nameByWireCode = new Map<number, ErrorName>();
@@ -142,12 +142,15 @@ for (const [name, row] of Object.entries(errors)) {
   if (row.wireCode !== 0) nameByWireCode.set(row.wireCode, name as ErrorName);
 }
 
-/** What a number is said with: an end, a frame that is refused, or frames that will never come. */
+/** Where an error number is used: in ERROR, in REFUSED, or in LOST and ABORT. */
 export type ErrorUse = "end" | "refusal" | "loss";
 
 const wireCodeRanges = { end: [1, 31], refusal: [32, 47], loss: [32, 63] } as const;
 
-/** The name of an error number that a peer sent; one of a later version, or out of place, goes by its use. */
+/**
+ * Returns the name of an error number that a peer sent. An unknown number, or one outside the range
+ * of its use, maps to a general error of that use (SPEC section 11).
+ */
 export function errorByNumber(errorCode: number, use: ErrorUse): ErrorName {
   const [first, last] = wireCodeRanges[use];
   const name = errorCode >= first && errorCode <= last ? nameByWireCode.get(errorCode) : undefined;
@@ -156,15 +159,21 @@ export function errorByNumber(errorCode: number, use: ErrorUse): ErrorName {
   return use === "refusal" || errorCode < 48 ? "not-stored" : "dropped";
 }
 
-/** Characters of a reason that are said or heard: it may come from a file system or from another peer. */
+/**
+ * Characters sent or kept of a message (SPEC section 11). A message may come from a file system or
+ * a peer.
+ */
 const maxReasonLength = 1000;
 
-/** What a peer said for people: nobody reads tens of thousands of characters. */
+/**
+ * Cuts a peer's text to the first 1,000 characters, because it is logged and shown (SPEC section
+ * 11).
+ */
 export function truncateMessage(text: string): string {
   return text.slice(0, maxReasonLength);
 }
 
-/** Every error that `frames` raises on purpose. `code` names its row in the table. */
+/** An error that `frames` raises on purpose. `code` is its name in the table. */
 export class FramesError extends Error {
   readonly code: ErrorName;
 
@@ -179,25 +188,32 @@ export class FramesError extends Error {
     return errors[this.code].exitCode;
   }
 
-  /** Whether and how patiently a sender connects again after it. */
+  /** Whether a sender reconnects after this error, and how often. `undefined` means never. */
   get retry(): ErrorRow["retry"] {
     const row: ErrorRow = errors[this.code];
     return row.retry;
   }
 
-  /** Number that stands for this error on the wire; 0 if it never travels. */
+  /** Number of this error on the wire; 0 if it is never sent. */
   get wireCode(): number {
     return errors[this.code].wireCode;
   }
 
-  /** How a peer is told: what never travels is a fault of our own to it. */
+  /**
+   * Fields of an error message to a peer. An error that is never sent is reported as `internal`.
+   */
   get wireFields(): { error: number; message: string } {
     const error = this.wireCode === 0 ? errors.internal.wireCode : this.wireCode;
     return { error, message: this.message.slice(0, maxReasonLength) };
   }
 }
 
-/** `error` as a FramesError: itself, or with `code` and what the system said about `what`. */
+/**
+ * Returns the error itself if it is a FramesError. Otherwise wraps it with the code and the
+ * system's message.
+ *
+ * @param what prefix of the message, such as the path that the error is about
+ */
 export function asFramesError(error: unknown, code: ErrorName, what?: string): FramesError {
   if (error instanceof FramesError) return error;
   const systemText = systemSentence(error);
@@ -232,14 +248,14 @@ const systemSentences: Record<string, string> = {
   ELOOP: "too many symbolic links",
 };
 
-/** What the system said, without codes that mean nothing to most people. */
+/** Returns the system's message for an error, with known codes such as `ENOENT` in words. */
 export function systemSentence(error: unknown): string {
   const code = systemCode(error);
   if (code !== undefined && systemSentences[code] !== undefined) return systemSentences[code];
   return error instanceof Error ? error.message : String(error);
 }
 
-/** The system's code of an error (`ENOENT`), if it has one. */
+/** Returns the system's code of an error, such as `ENOENT`, or `undefined`. */
 export function systemCode(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null || !("code" in error)) return undefined;
   return typeof error.code === "string" ? error.code : undefined;

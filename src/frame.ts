@@ -1,195 +1,217 @@
-/** What a frame is, where frames come from and where they go: known to every part of `frames`. */
+/**
+ * Frames, and the interfaces of frame sources and frame stores, shared by all parts of `frames`.
+ */
 import type { FramesError } from "./errors.ts";
 
-/** What describes a frame on the wire and in the journal. */
+/** Description of a frame on the wire and in the journal. */
 export interface FrameDescription {
-  /** File name, one path part. */
+  /** File name, a single path part. */
   readonly name: string;
-  /** From 1, unique within session and source. */
+  /** Sequence number from 1, unique within session and source. */
   readonly sequence: number;
-  /** Capture time in nanoseconds since 1970. */
+  /** Capture time in ns since 1970. */
   readonly captured: bigint;
-  /** Bytes. */
+  /** Size in bytes. */
   readonly size: number;
-  /** A JSON object as text, or nothing. */
+  /** JSON object as text, or empty. */
   readonly metadata: string;
 }
 
-/** A frame whose bytes can be read, again too when a connection broke. */
+/** A frame whose bytes can be read, and read again after a connection broke. */
 export interface Frame extends FrameDescription {
   /**
    * Reads the whole frame into `into`, which is `size` bytes long.
    *
-   * @throws {FramesError} `changed`, `vanished` or `unreadable`: nothing in `into` is to be used
+   * @throws {FramesError} `changed`, `vanished` or `unreadable`; the contents of `into` are then
+   * invalid
    */
   read(into: Uint8Array): void;
   /**
-   * Reads a frame too large for one message: its bytes in order, about a MiB at a time. The last is
-   * only given out when the frame is known not to have changed meanwhile.
+   * Reads a frame too large for one message, in order, in pieces of about 1 MiB. The last piece is
+   * returned only after checking that the frame has not changed meanwhile.
    *
-   * @throws {FramesError} as `read`
+   * @throws {FramesError} `changed`, `vanished` or `unreadable`
    */
   pieces(): AsyncIterator<Uint8Array, undefined>;
 }
 
-/** Sequence numbers that will never come, and why. */
+/** Consecutive sequence numbers that will never be sent, and why. */
 export interface Loss {
   readonly first: number;
   readonly last: number;
-  /** What the numbers belonged to, for people: the name of the frame. */
+  /** Name of the lost frame, for messages. */
   readonly what: string;
   readonly error: FramesError;
 }
 
-/** Shape of raw frames, which have none of their own. */
+/** Width, height and pixel format of raw frames, which have no header. */
 export interface RawShape {
   readonly width: number;
   readonly height: number;
-  /** ffmpeg's name of the pixel format, such as `gray16le`. */
+  /** Pixel format as named by ffmpeg, such as `gray16le`. */
   readonly format: string;
 }
 
-/** Where the frames of one source come from. */
+/** Provides the frames of one source. */
 export interface FrameSource {
-  /** Parts joined by `/`. */
+  /** Name of the source: path parts joined by `/`. */
   readonly name: string;
-  /** Media type of the frames, where all have the same. */
+  /** Media type of the frames, if all have the same. */
   readonly type?: string;
   readonly raw?: RawShape;
-  /** How many frames there are to come in all, where that is known: for progress. */
+  /** Frames in total, if known; used for progress only. */
   readonly total?: number | undefined;
-  /** Numbers given so far, where more may be waiting than were asked for. */
+  /** Sequence numbers assigned so far, if the source captures ahead of `next`. */
   readonly capturedCount?: number;
-  /** What it lost and `next` has not told yet. */
+  /** Losses that `next` has not returned yet. */
   readonly unreportedLosses?: readonly Loss[];
-  /** Whether an earlier delivery may have brought its frames: they are offered before they are sent. */
+  /**
+   * Whether an earlier delivery may have sent its frames. If so, frames are offered before they are
+   * sent.
+   */
   readonly isResumable?: boolean;
-  /** Whether its frames come as they are captured, so that their delay is of interest. */
+  /** Whether frames are sent as they are captured, so that their delay is measured. */
   readonly isLive?: boolean;
-  /** Whether no more of them is to be under way than is still fresh. */
+  /** Whether the frames in flight are limited to a live window (SPEC section 6). */
   readonly usesLiveWindow?: boolean;
   /**
-   * The next frame or loss; `undefined` at the end; a promise if it must be waited for.
+   * Returns the next frame or loss; `undefined` at the end; a promise if none is ready.
    *
-   * @param offered whether the frame is only described for now, since the server may have it
+   * @param offered whether the frame is only described for now, because the server may have it
    */
   next(offered: boolean): Frame | Loss | undefined | Promise<Frame | Loss | undefined>;
-  /** After reading `frame` failed with `error`: the frame once more, or its loss. */
+  /**
+   * Called when reading `frame` failed with `error`. Returns the frame for another attempt, or its
+   * loss.
+   */
   retry(frame: Frame, error: FramesError): Frame | Loss;
   /**
-   * Removes a frame that was delivered, if it is still what was sent.
+   * Removes a delivered frame, if it is unchanged since it was sent.
    *
-   * @param crc32 of what was sent
-   * @throws {FramesError} `changed` or `unreadable`: it stays
+   * @param crc32 CRC-32 of the payload sent
+   * @throws {FramesError} `changed` or `unreadable`; the frame is not removed then
    */
   remove?(frame: Frame, crc32: number): Promise<void>;
-  /** Captures from now on, whether there is a server or not. */
+  /** Starts capturing, whether or not a server is connected. */
   startCapture?(): void;
-  /** A server is there to take frames. */
+  /** Called when a server is connected and takes frames. */
   onConnected?(): void;
   /**
-   * There is no server any more: what was under way, or waited to be, is the source's again.
+   * Called when the connection is lost. The source takes back frames that were not settled.
    *
-   * @returns what it does not take back, to be sent when there is one again
+   * @returns frames that the source does not take back; they are sent on the next connection
    */
   onDisconnected?(frames: readonly Frame[]): readonly Frame[];
-  /** The server has the frame, or has refused it. */
+  /** Called when the server has stored or refused the frame. */
   onSettled?(frame: Frame): void;
-  /** Captures nothing more: `next` gives what was captured so far, and then `undefined`. */
+  /** Stops capturing. `next` returns the frames captured so far, and then `undefined`. */
   stopCapture?(): void;
-  /** Gives up what is open. Called once, at the end. */
+  /** Releases open files and processes. Called once, at the end. */
   close(): void;
 }
 
-/** What became of a frame at the receiver: stored, found stored already, or refused. */
+/** Result of a frame at the receiver: stored, already stored, or refused. */
 export type Outcome = "stored" | "present" | FramesError;
 
-/** A frame that a sender has; it asks whether the store has it too. */
+/** A frame that a sender offers before sending it. */
 export interface OfferedFrame extends Omit<FrameDescription, "metadata"> {
-  /** CRC-32, if the sender knows it. */
+  /** CRC-32 of the frame, if the sender knows it. */
   readonly crc32: number | undefined;
 }
 
 /**
- * What a store knows of an offered frame: it wants it, has it, had it until somebody moved it away,
- * cannot tell without its CRC-32, or has other bytes under its name.
+ * Answer of a store to an offered frame. `removed` means stored earlier but moved away since.
+ * `needsChecksum` means that the store needs the CRC-32 to decide. `conflict` means that other
+ * bytes have the name.
  */
 export type OfferStatus = "wanted" | "stored" | "removed" | "needsChecksum" | "conflict";
 
 /**
- * What becomes of a frame whose name is taken by other bytes: `replace` stores it in their place, the
- * others refuse it, and differ in what the sender makes of that.
+ * Handling of a frame whose name is taken by other bytes. `replace` stores it in their place.
+ * `fail` and `skip` refuse it, and the sender counts it as failed or as skipped.
  */
 export type ConflictPolicy = "fail" | "skip" | "replace";
 
-/** Where frames go: a directory or a bucket. */
+/** Stores frames: a directory or a bucket. */
 export interface FrameStore {
-  /** For people: where the frames lie. */
+  /** Path or address of the store, for messages. */
   readonly location: string;
-  /** Whether everything is flushed to the disk before `flush` is done, whoever sends it. */
+  /**
+   * Whether every frame is flushed to disk before `flush` completes, even if its sender did not ask
+   * for it.
+   */
   readonly isDurable: boolean;
   /**
-   * Whether nothing is stored under this stream.
+   * Returns whether no frame is stored in the stream.
    *
-   * @throws {FramesError} `store` if nothing can be stored now
+   * @throws {FramesError} `store` if the store cannot be used now
    */
   isStreamEmpty(stream: string): boolean;
   /**
-   * Whether frames of a source can be kept under its name.
+   * Checks that a source of this name can be stored.
    *
    * @throws {FramesError} as `open`
    */
   checkNames(stream: string, source: string): void;
   /**
-   * Makes ready to store frames of one source.
+   * Opens the store for the frames of one source.
    *
-   * @throws {FramesError} if stream or source cannot be kept under their names
+   * @throws {FramesError} if the name of the stream or source cannot be stored
    */
   open(source: SourceInfo): SourceStore;
-  /** Makes everything that ended before this call last: only then may a receipt count it. */
+  /**
+   * Makes the frames that ended before this call persistent. A receipt may count them only
+   * afterwards.
+   */
   flush(): void | Promise<void>;
   /**
-   * Where others store as well: takes notice of what they have stored until now, before somebody is told what
-   * is there.
+   * Reads what other servers of a shared store have stored meanwhile. Call it before answering
+   * about stored frames.
    *
    * @throws {FramesError} `store`
    */
   refresh?(): Promise<void>;
   /**
-   * Nothing as long as there is room for what comes; else what is settled when there is some again. Until then
-   * nothing is to be read.
+   * Returns a promise while the store has no room for more frames. Pause reading until it resolves.
+   * Returns `undefined` otherwise.
    */
   whenReady?(): Promise<void> | undefined;
-  /** Milliseconds that frames may wait for their receipt together, where that is long. */
+  /**
+   * Longest time in ms that the store delays receipts to commit frames together; only if it is
+   * long.
+   */
   readonly receiptIntervalMs?: number;
 }
 
-/** Whose frames these are. */
+/** Describes the source of frames to a store. */
 export interface SourceInfo {
   readonly stream: string;
   readonly source: string;
   readonly session: string;
-  /** Name of the key that its sender proved. */
+  /** Name of the key that the sender proved. */
   readonly key?: string;
   readonly raw?: RawShape;
-  /** Default `fail`. */
+  /** Policy for name conflicts; `fail` by default. */
   readonly conflict?: ConflictPolicy;
-  /** Whether frames that were moved away since are stored again. */
+  /** Whether frames that were moved away from the store are stored again. */
   readonly resendRemoved?: boolean;
-  /** Whether a later number of the same session takes the place of an earlier one with its name. */
+  /** Whether a frame replaces an earlier frame of the same session and name. */
   readonly replacesOwn?: boolean;
   /**
-   * Whether it is a copy of another store: what is recorded under the name of a frame gives way to it, what
-   * nobody has recorded does not.
+   * Whether the frames are copied from another store. A copy replaces a journalled frame of the
+   * same name, but not a file that is in no journal.
    */
   readonly isCopy?: boolean;
-  /** Whether its frames must survive a power cut once `flush` is done. */
+  /** Whether frames must survive a power loss once `flush` completes. */
   readonly durable?: boolean;
-  /** Whether its sender may have no other copy: what is there is read before it counts as stored. */
+  /**
+   * Whether a file is read before it counts as stored already, because the sender may keep no other
+   * copy.
+   */
   readonly verifyStored?: boolean;
 }
 
-/** Where the frames of one source in one session go. */
+/** Stores the frames of one source in one session. */
 export interface SourceStore {
   /**
    * Begins a frame.
@@ -197,51 +219,59 @@ export interface SourceStore {
    * @throws {FramesError} if the frame is refused
    */
   begin(description: FrameDescription): FrameWriter;
-  /** What is known of offered frames, in their order; it holds once `flush` is done. */
+  /**
+   * Compares offered frames with stored ones, in their order. The answers are valid once `flush`
+   * completes.
+   */
   compare(offered: readonly OfferedFrame[]): OfferStatus[];
-  /** Records numbers that will never come. */
+  /** Records sequence numbers that will never arrive. */
   recordLoss(first: number, last: number, error: FramesError): void;
-  /** No more frames come for now: somebody waits to hear what became of those that did. */
+  /** Hints that no frames follow for now, so the sender waits for its receipt. */
   flushSoon?(): void;
 }
 
-/** A frame being stored. */
+/** Writes one frame. */
 export interface FrameWriter {
   /**
-   * Takes the next bytes, which are good until this returns: whoever keeps them copies them.
+   * Writes the next bytes. They are valid until the call returns, so the writer must copy what it
+   * keeps.
    *
-   * @throws {FramesError} if the frame is refused; it is then discarded
+   * @throws {FramesError} if the frame is refused; it is discarded then
    */
   write(bytes: Uint8Array): void;
   /**
-   * All bytes are there and have this CRC-32.
+   * Completes the frame.
    *
+   * @param crc32 CRC-32 of all bytes written
    * @throws {FramesError} if the frame is refused
    */
   finish(crc32: number): Outcome | Promise<Outcome>;
-  /** The frame will not be finished. */
+  /** Discards the unfinished frame. */
   discard(): void;
 }
 
-/** Where frames go that are received from a server, and how far that is. */
+/** Stores frames received from a server, and the cursor with which to resume. */
 export interface ReceiveTarget extends FrameStore {
-  /** What the server is told to go on from there; nothing to begin at the beginning. */
+  /** Cursor to send in HELLO; `undefined` to begin with the first frame. */
   readonly cursor: string | undefined;
-  /** Whether frames stay there: one that is there may then have come another time. */
+  /**
+   * Whether frames persist after the process ends. If so, a frame found already stored may be from
+   * an earlier run.
+   */
   readonly isPersistent: boolean;
-  /** Whether nothing more can be taken for now. */
+  /** Whether no further frame can be accepted for now. */
   readonly isFull: boolean;
   /**
-   * The server is there.
+   * Called when the server is connected.
    *
-   * @param identity tells its store from others, if it says so
-   * @param location where that is, for people
-   * @throws {FramesError} `usage` if what is kept already came from another store
+   * @param identity identity of the server's store (SPEC section 9), if the server sends one
+   * @param location name of the server's store and address of the server, for messages
+   * @throws {FramesError} `usage` if the target has frames of another store
    */
   onConnected(identity: string | undefined, location: string): void;
   /**
-   * A cursor came, behind all frames that have come. What is returned keeps it, with the next `flush`: to be
-   * called when all these are settled.
+   * Called for each CURSOR. Returns a function that persists it with the next `flush`; call it once
+   * every earlier frame is stored.
    */
   onCursor(cursor: string): () => void;
 }

@@ -1,7 +1,7 @@
-/** Which software this is. */
+/** Name and version of this software. */
 import { version } from "../package.json" with { type: "json" };
 
 export { version };
 
-/** As it is said in HELLO and WELCOME. */
+/** Name and version as sent in HELLO and WELCOME. */
 export const software = `frames ${version}`;
