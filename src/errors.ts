@@ -148,8 +148,8 @@ export type ErrorUse = "end" | "refusal" | "loss";
 const wireCodeRanges = { end: [1, 31], refusal: [32, 47], loss: [32, 63] } as const;
 
 /**
- * Returns the name of an error number that a peer sent. An unknown number, or one outside the range
- * of its use, maps to a general error of that use (SPEC section 11).
+ * Returns the name of an error number that a peer sent. A number that is unknown or outside the
+ * range of its use maps to a general error (SPEC section 11).
  */
 export function errorByNumber(errorCode: number, use: ErrorUse): ErrorName {
   const [first, last] = wireCodeRanges[use];

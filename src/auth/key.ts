@@ -83,8 +83,7 @@ const roles: readonly string[] = ["send", "receive", "both"];
 
 /**
  * Returns whether text is valid as the name of a key. Names have no spaces, because spaces separate
- * the fields of a line. A text that holds the prefix of a key is not a name, so that a misplaced
- * key is not shown.
+ * the fields of a line. A text with the prefix of a key is not a name, because names are shown.
  */
 export function isKeyName(name: string): boolean {
   return /^[\p{L}\p{N}._@-]{1,64}$/u.test(name) && !/^-|frames_key_/.test(name);

@@ -1,7 +1,7 @@
 /**
  * The sending end of the article's dialect (SPEC appendix A), without I/O. The server answers each
- * `recv` of up to half a picture, and takes the bytes of one `recv` for one step. So a piece is
- * sent only after an answer to the piece before, and the next step only after the answers have
+ * `recv` of up to half a picture. It takes the bytes of one `recv` for one step. So a piece is sent
+ * only after an answer to the piece before. The next step is sent only after the answers have
  * stopped.
  */
 import { FramesError } from "../../errors.ts";
@@ -31,9 +31,10 @@ const maxPieceBytes = 32 << 10;
 const minPiecesToGrow = 4;
 
 /**
- * Pauses in ms. `settleMs` without an answer means that the picture was read. `gapMs` is the least
- * time between `continue` and the next text, `totalMs` that between the last answer and the next
- * text. `maxExtraMs` limits what is added for jitter and for storing the picture.
+ * Pauses in ms. `settleMs` without an answer means that the picture was read. `gapMs` is the
+ * least time between `continue` and the next text. `totalMs` is the least time between the last
+ * answer and the next text. `maxExtraMs` limits the time added for jitter and
+ * for storing the picture.
  *
  * The server must read `continue` and the next text separately, and nothing confirms that it has.
  * The article's own client is delayed there by 40 ms, because its system waits for the server's ACK
