@@ -1,7 +1,7 @@
 /**
- * Limits the frames in flight of a live source (SPEC section 6). Allows as many as were confirmed in
- * the last 250 ms, at least one. Without the limit a link with deep buffers would queue minutes of
- * frames.
+ * Limits the frames in flight of a live source (SPEC section 6). Allows as many as were confirmed
+ * in the last 250 ms, at least one. Without the limit a link with deep buffers would queue minutes
+ * of frames.
  */
 const recentMs = 250;
 

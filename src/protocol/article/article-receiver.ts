@@ -1,7 +1,7 @@
 /**
  * The receiving end of the article's dialect (SPEC appendix A), without I/O: bytes and times go in,
- * answers come out, and pictures go to a store. The last answer to a picture is sent after a flush
- * of the store, so it confirms that the picture is stored.
+ * answers come out, and pictures go to a store. The last answer to a picture confirms that it is
+ * stored, because it is sent after a flush of the store.
  */
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../errors.ts";

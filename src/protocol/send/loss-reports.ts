@@ -30,12 +30,12 @@ export class LossReports {
       previous?.source === source &&
       previous.range.last === first - 1 &&
       previous.range.error === code &&
-      previous.range.message === message
+      previous.range.text === message
     ) {
       previous.range.last = last;
       return;
     }
-    this.#pending.push({ source, range: { first, last, error: code, message } });
+    this.#pending.push({ source, range: { first, last, error: code, text: message } });
     this.#canExtendLast = true;
   }
 

@@ -23,7 +23,7 @@ export interface LostRange {
   last: number;
   /** Error number and message, as in LOST. */
   readonly error: number;
-  readonly message: string;
+  readonly text: string;
 }
 
 /** Takes the frames of a source on one connection. */
