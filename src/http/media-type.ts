@@ -50,7 +50,7 @@ export function toDecimalSeconds(nanoseconds: bigint): string {
 }
 
 /** Returns the URL path of a stored frame, percent-encoding each part. */
-export function framePath(stream: string, source: string, name: string): string {
+export function frameUrlPath(stream: string, source: string, name: string): string {
   const parts = source.split("/").map(encodeURIComponent).join("/");
   return `/streams/${encodeURIComponent(stream)}/sources/${parts}/frames/${encodeURIComponent(name)}`;
 }

@@ -6,7 +6,7 @@ import { jsonResponse, notFound } from "../responses.ts";
 import { canReadProblem } from "./events.ts";
 import type { RouteRequest } from "../request.ts";
 import type { HttpContext } from "../context.ts";
-import { framePath, mediaType } from "../media-type.ts";
+import { frameUrlPath, mediaType } from "../media-type.ts";
 
 /** Entries per list: default and maximum of `?limit=`. */
 const defaultLimit = 100;
@@ -191,7 +191,7 @@ export function frameJson(frame: FrameRecord) {
     metadata: parseMetadata(frame.metadata),
     raw: frame.raw ?? null,
     type: mediaType(name, frame.raw),
-    url: framePath(stream, source, name),
+    url: frameUrlPath(stream, source, name),
     cursor: formatCursor(frame),
   };
 }
