@@ -1,9 +1,11 @@
 /** Settings that hold for all sources or, as `SOURCE=VALUE`, for one. */
 import { FramesError } from "../errors.ts";
-import type { QueuePolicy } from "./live/live-source.ts";
 
 /** One value for all sources, or several of which some say for which. */
 export type PerSource = string | readonly string[];
+
+/** What a live source does when its queue is full: pause capture, or keep this many newest frames. */
+export type QueuePolicy = "block" | { readonly latest: number };
 
 /** The value that holds for a source: its own rather than that for all, and the last rather than the first. */
 export function settingFor(values: PerSource | undefined, source: string): string | undefined {

@@ -3,7 +3,8 @@
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
 import type { SkippedPath } from "../../src/source/files/directory-source.ts";
-import { type RootDirectory, createRoot } from "../../src/source/files/walk.ts";
+import type { RootDirectory } from "../../src/source/files/file-filter.ts";
+import { createRoot } from "../../src/source/files/walk.ts";
 import { DirectoryWatcher, type WatchOptions } from "../../src/source/files/directory-watcher.ts";
 import type { WatchedFolder } from "../../src/source/files/watched-folder.ts";
 

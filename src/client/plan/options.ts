@@ -5,7 +5,7 @@ import { monotonicNow } from "../../common/clock.ts";
 import type { SkippedPath } from "../../source/files/directory-source.ts";
 import type { CapturedFrame, CaptureDefaults } from "../../source/live/iterable-source.ts";
 import { parseCameraMode } from "../../source/media/input.ts";
-import { LiveSource, type QueuePolicy } from "../../source/live/live-source.ts";
+import { LiveSource } from "../../source/live/live-source.ts";
 import { PacedSource, RatePacer, ReplayPacer } from "../../source/live/paced-source.ts";
 import { parseRawShape } from "../../source/image/raw.ts";
 import {
@@ -15,10 +15,11 @@ import {
   parseQuality,
   parseRate,
   type PerSource,
+  type QueuePolicy,
   settingFor,
 } from "../../source/per-source.ts";
 import { Spool } from "../../source/live/spool.ts";
-import type { RootDirectory } from "../../source/files/walk.ts";
+import type { RootDirectory } from "../../source/files/file-filter.ts";
 import type { WatchOptions } from "../../source/files/directory-watcher.ts";
 import { sourceFolderPath } from "../../store/name-rules.ts";
 import { StreamNameTemplate } from "./stream-name.ts";

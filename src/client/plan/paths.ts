@@ -29,13 +29,8 @@ import { parseRawShape } from "../../source/image/raw.ts";
 import { parseQuality, settingFor } from "../../source/per-source.ts";
 import type { Spool } from "../../source/live/spool.ts";
 import { findCopiedStream } from "../../store/directory/copied-stream.ts";
-import {
-  checkDirectory,
-  type RootDirectory,
-  createRoot,
-  type WalkResult,
-  walk,
-} from "../../source/files/walk.ts";
+import type { RootDirectory } from "../../source/files/file-filter.ts";
+import { checkDirectory, createRoot, type WalkResult, walk } from "../../source/files/walk.ts";
 
 /** Path that means standard input. */
 const stdinPath = "-";

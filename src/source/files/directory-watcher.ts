@@ -27,7 +27,7 @@ import {
   type RootDirectory,
   FileFilter,
   folderSourceName,
-} from "./walk.ts";
+} from "./file-filter.ts";
 import { WatchedFolder } from "./watched-folder.ts";
 
 /** How folders are watched. Times are in milliseconds. */

@@ -8,13 +8,11 @@ import {
   toIterator,
   type CaptureDefaults,
 } from "./iterable-source.ts";
+import type { QueuePolicy } from "../per-source.ts";
 import type { SourceSpool } from "./spool.ts";
 
 /** Bytes that the queue of one source holds at most, however few frames that are; one always fits. */
 const maxQueueBytes = 256 << 20;
-
-/** Holds the source up, or keeps the newest frames: so many, whatever comes. */
-export type QueuePolicy = "block" | { readonly latest: number };
 
 /** Takes frames as they are captured, and keeps them until they can be sent. */
 export class LiveSource implements FrameSource {

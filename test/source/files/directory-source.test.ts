@@ -25,12 +25,8 @@ import { FramesError } from "../../../src/errors.ts";
 import type { Frame, Loss } from "../../../src/frame.ts";
 import { plan } from "../../../src/client/plan/plan.ts";
 import type { PlanOptions } from "../../../src/client/plan/options.ts";
-import {
-  type FilterOptions,
-  createRoot,
-  type WalkResult,
-  walk,
-} from "../../../src/source/files/walk.ts";
+import type { FilterOptions } from "../../../src/source/files/file-filter.ts";
+import { createRoot, type WalkResult, walk } from "../../../src/source/files/walk.ts";
 import { environment, temporaryFolder } from "../../helper/program.ts";
 import { hangMs, until } from "../../helper/time.ts";
 

@@ -4,7 +4,8 @@ import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
 import type { Frame, Loss } from "../../../src/frame.ts";
 import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts";
-import { LiveSource, type QueuePolicy } from "../../../src/source/live/live-source.ts";
+import { LiveSource } from "../../../src/source/live/live-source.ts";
+import type { QueuePolicy } from "../../../src/source/per-source.ts";
 import { until } from "../../helper/time.ts";
 
 const naming = { started: Date.UTC(2026, 10, 22, 7, 12, 3, 123), clock: () => 0 };
