@@ -1,13 +1,16 @@
-/** Settings that hold for all sources or, as `SOURCE=VALUE`, for one. */
+/** Settings given once for all sources, or as `SOURCE=VALUE` for one. */
 import { FramesError } from "../errors.ts";
 
-/** One value for all sources, or several of which some say for which. */
+/** One value for all sources, or a list that may contain `SOURCE=VALUE` entries. */
 export type PerSource = string | readonly string[];
 
 /** What a live source does when its queue is full: pause capture, or keep this many newest frames. */
 export type QueuePolicy = "block" | { readonly latest: number };
 
-/** The value that holds for a source: its own rather than that for all, and the last rather than the first. */
+/**
+ * Returns the value for a source. `SOURCE=VALUE` precedes a general value, and the last entry
+ * precedes earlier ones.
+ */
 export function settingFor(values: PerSource | undefined, source: string): string | undefined {
   const list = typeof values === "string" ? [values] : (values ?? []);
   const own = list.findLast((text) => text.startsWith(`${source}=`));
@@ -16,9 +19,9 @@ export function settingFor(values: PerSource | undefined, source: string): strin
 }
 
 /**
- * Makes sure that whoever names a source names one that there is.
+ * Checks that every `SOURCE=VALUE` names an existing source.
  *
- * @param option the setting, as messages name it
+ * @param option name of the setting, for the error message
  * @throws {FramesError} `usage`
  */
 export function checkSourceNames(
@@ -51,9 +54,10 @@ export function parsePolicy(text: string): QueuePolicy {
 }
 
 /**
- * Reads every value, also those that no source of this delivery heeds: a slip is told at once.
+ * Parses every value, including those that no source of this delivery uses, so that a typo fails
+ * early.
  *
- * @param parse throws if it is none
+ * @param parse throws if a value is invalid
  * @throws {FramesError} `usage`
  */
 export function checkValues(values: PerSource | undefined, parse: (text: string) => unknown): void {

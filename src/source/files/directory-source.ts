@@ -1,4 +1,4 @@
-/** Frames from a folder. */
+/** Sends the files of a folder as frames. */
 import {
   closeSync,
   type Dirent,
@@ -16,11 +16,11 @@ import type { Frame, FrameSource, Loss } from "../../frame.ts";
 import { type NameList, packNames } from "./packed-names.ts";
 import { readSlices } from "../../common/file-slices.ts";
 
-/** How often a file that changes while it is read is read again. */
+/** Attempts to read a file that changes while it is read. */
 const maxReadAttempts = 3;
 
 /*
- * Where reading through `Bun.file` takes over from reading straight into the outgoing buffer.
+ * Size from which reading through `Bun.file` replaces reading straight into the outgoing buffer.
  *
  * Measured with Bun 1.4.5 on two cores, tmpfs to a loopback socket, 400 MB, median ms (CPU ms):
  *
@@ -28,20 +28,23 @@ const maxReadAttempts = 3;
  *     into the buffer   254 (257)    134 (130)    126 (123)
  *     Bun.file          406 (508)    193 (234)    136 (151)
  *
- * So whatever fits into one message is read into the buffer. Larger frames are read by `Bun.file`,
- * which keeps a slow disk from holding up the other sources.
+ * Therefore a frame that fits into one message is read into the buffer. Larger frames are read by
+ * `Bun.file`, so that a slow disk does not block the other sources.
  */
 
-/** Files from this size on are not kept open while they wait: many sources may have one. */
+/**
+ * Size in bytes above which a file is closed while it waits. Many sources may each have one
+ * waiting.
+ */
 const maxOpenFileBytes = 1_000_000;
 
-/** Something in a directory that is not sent. */
+/** An entry of a directory that is not sent, and the reason. */
 export interface SkippedPath {
   readonly path: string;
   readonly why: string;
 }
 
-/** Where files of one folder become frames. */
+/** Turns files of one folder into frames. Subclasses choose the files and their order. */
 export abstract class FileSource implements FrameSource {
   readonly name: string;
   readonly path: string;
@@ -50,7 +53,7 @@ export abstract class FileSource implements FrameSource {
   #sequence = 0;
   #openFrame: FileFrame | undefined;
 
-  /** @param onSkipped is told of names that turn out to be no files; they get no number */
+  /** @param onSkipped called for names that turn out not to be regular files; they get no number */
   constructor(name: string, path: string, onSkipped: (skipped: SkippedPath) => void) {
     this.name = name;
     this.path = path;
@@ -67,14 +70,17 @@ export abstract class FileSource implements FrameSource {
     return this.#sequence;
   }
 
-  /** The file of this name under the next number; nothing of what is no file, which gets none. */
+  /**
+   * Returns the named file as the next frame. Returns `undefined`, and uses no number, if it is not
+   * a regular file.
+   */
   protected nextFrame(name: string, describeOnly: boolean): Frame | Loss | undefined {
     const item = this.#openFile(name, this.#sequence + 1, describeOnly);
     if (item !== undefined) this.#sequence++;
     return item;
   }
 
-  /** A file that will never be read gets a number of its own. */
+  /** Assigns the next number to a file that will never be read, and returns it as a loss. */
   protected nextLoss(name: string, error: FramesError): Loss {
     return makeLoss(name, ++this.#sequence, error);
   }
@@ -85,7 +91,8 @@ export abstract class FileSource implements FrameSource {
     if (error.code === "changed" && tried < maxReadAttempts) {
       this.#attempts.set(sequence, tried);
       const item = this.#openFile(name, sequence, false);
-      // It has its number already, whatever it is now.
+      // // The sequence number is already assigned, so this must be a loss even if the file type
+      // changed.
       return (
         item ?? makeLoss(name, sequence, new FramesError("unreadable", "it is no longer a file"))
       );
@@ -102,7 +109,8 @@ export abstract class FileSource implements FrameSource {
         current.size === frame.size &&
         current.captured === frame.captured &&
         (await checksum(current)) === crc32;
-      // What was read is what goes: somebody may have put another file in its place.
+      // // Another program may have put a different file in its place; delete only the file that
+      // was read.
       if (!isSame || !current.isUnchangedOnDisk()) {
         throw new FramesError("changed", "it changed after it was sent");
       }
@@ -116,7 +124,7 @@ export abstract class FileSource implements FrameSource {
     this.#openFrame?.close();
   }
 
-  /** Nothing comes of what is no file. */
+  /** Returns `undefined` if the path is not a regular file. */
   #openFile(name: string, sequence: number, describeOnly: boolean): Frame | Loss | undefined {
     this.#openFrame?.close();
     this.#openFrame = undefined;
@@ -136,13 +144,13 @@ export abstract class FileSource implements FrameSource {
   }
 }
 
-/** The frames of one folder as it was found, in natural order. */
+/** The files of one folder as listed at the start, in natural order. */
 export class DirectorySource extends FileSource {
-  /** Names of the frames, in order. */
+  /** Names of the frames, in the order of sending. */
   readonly names: NameList;
   #nextIndex = 0;
 
-  /** @param onSkipped is told of names that turn out to be no files; they get no number */
+  /** @param onSkipped called for names that turn out not to be regular files; they get no number */
   constructor(
     name: string,
     path: string,
@@ -170,17 +178,20 @@ function makeLoss(name: string, sequence: number, error: FramesError): Loss {
   return { first: sequence, last: sequence, what: name, error };
 }
 
-/** What lies at `path`, if that can be told. */
+/** Returns the kind of file at `path`, or `undefined` if it cannot be determined. */
 function fileKindAt(path: string): string | undefined {
   try {
     return fileKind(lstatSync(path));
   } catch {
-    // Why it cannot be opened is told; nothing more is known.
+    // // The caller reports the error of opening the file.
     return undefined;
   }
 }
 
-/** Whether it is a file or a folder, or what it is instead; nothing where that is not known. */
+/**
+ * Returns `file`, `folder` or a description such as `a named pipe`; `undefined` if the kind is
+ * unknown.
+ */
 export function fileKind(file: Dirent | StatsBase<unknown>): string | undefined {
   if (file.isFile()) return "file";
   if (file.isDirectory()) return "folder";
@@ -191,10 +202,10 @@ export function fileKind(file: Dirent | StatsBase<unknown>): string | undefined 
   return undefined;
 }
 
-/** Times to the nanosecond. */
+/** Makes `stat` return times in nanoseconds. */
 const statOptions = { bigint: true } as const;
 
-/** A file as a frame: what it was when it was opened is what it must be when it has been read. */
+/** A file as a frame. Reading fails with `changed` if the file changed since it was opened. */
 class FileFrame implements Frame {
   readonly name: string;
   readonly sequence: number;
@@ -202,12 +213,13 @@ class FileFrame implements Frame {
   readonly size: number;
   readonly metadata = "";
   readonly #folder: string;
-  // Thousands of frames may be described at a time, and the whole of what the system says is large.
+  // // Only these two values of the stats are kept, because thousands of frames may be described at
+  // once.
   readonly #ctimeNs: bigint;
   readonly #inode: bigint;
   #fd: number | undefined;
 
-  /** @param describeOnly whether the file is not opened before it is read */
+  /** @param describeOnly whether to take only the stats now and open the file when it is read */
   constructor(folder: string, name: string, sequence: number, describeOnly: boolean) {
     this.#folder = folder;
     this.name = name;
@@ -230,7 +242,7 @@ class FileFrame implements Frame {
     if (this.size > maxOpenFileBytes) this.close();
   }
 
-  /** The open file; one that was closed meanwhile must still be the same. */
+  /** Returns the file descriptor. Reopens a closed file and checks that it is unchanged. */
   #openIfClosed(): number {
     if (this.#fd === undefined) {
       this.#fd = openSync(`${this.#folder}/${this.name}`, openFlags);
@@ -260,7 +272,7 @@ class FileFrame implements Frame {
     let fd: number | undefined;
     try {
       const openFd = (fd = this.#openIfClosed());
-      // It is closed below and nowhere else, and only when nothing reads it any more.
+      // // From here only the `finally` below closes it, after the last read has ended.
       this.#fd = undefined;
       let remaining = this.size;
       for await (const { bytes, isLast } of readSlices(openFd, this.size)) {
@@ -289,7 +301,7 @@ class FileFrame implements Frame {
     }
   }
 
-  /** Whether its name still stands for the same file, unchanged. */
+  /** Returns whether the path still refers to the same, unchanged file. */
   isUnchangedOnDisk(): boolean {
     const stats = lstatSync(`${this.#folder}/${this.name}`, { bigint: true });
     return stats.ino === this.#inode && stats.ctimeNs === this.#ctimeNs;
@@ -311,7 +323,7 @@ function toReadError(error: unknown, name: string): FramesError {
   if (systemCode(error) !== "ENOENT") {
     return new FramesError("unreadable", systemSentence(error), options);
   }
-  // A name that is not UTF-8 comes from the directory with U+FFFD in it, and cannot be opened.
+  // // A name that is not UTF-8 is listed with U+FFFD in it, and cannot be opened.
   if (name.includes("\uFFFD")) {
     return new FramesError("unreadable", "its name is not UTF-8", options);
   }

@@ -1,7 +1,7 @@
 /**
- * Watches folders for frames that become complete: when they are renamed into place, or have stood still for
- * a while. The system's events and a look at all names every now and then go together, since some file systems
- * tell of nothing.
+ * Watches folders for files that become complete. A file is complete when it is renamed into place
+ * or has been unchanged for a while. Combines file system events with periodic rescans, because
+ * some file systems send no events.
  */
 import {
   type BigIntStats,
@@ -30,46 +30,46 @@ import {
 } from "./file-filter.ts";
 import { WatchedFolder } from "./watched-folder.ts";
 
-/** How folders are watched. Times are in milliseconds. */
+/** How folders are watched. Durations are in milliseconds. */
 export interface WatchOptions {
   readonly filter: FilterOptions;
-  /** How long size and time of a file stand still before it is complete. */
+  /** Time for which size and modification time must be unchanged before a file is complete. */
   readonly settleMs: number;
-  /** Files that changed last before this time, in nanoseconds since 1970, are left out. */
+  /** Files last modified before this time, in nanoseconds since 1970, are not sent. */
   readonly since: bigint | undefined;
 }
 
-/** What a watch tells. */
+/** Callbacks of a `DirectoryWatcher`. */
 export interface WatchHooks {
-  /** A folder has its first frame. */
+  /** Called when a folder has its first frame. */
   onSource(source: WatchedFolder): void;
   onSkipped(skipped: SkippedPath): void;
-  /** Something could not be watched or read, and is tried again. */
+  /** Called when something cannot be watched or read. The watcher tries again by itself. */
   onRetry(error: FramesError): void;
 }
 
-/** A file that was seen and is not complete. */
+/** A file that was found and is not yet complete. */
 interface PendingFile {
   size: bigint;
   time: bigint;
   readonly inode: bigint;
-  /** When it last changed, by this process's clock. */
+  /** When it last changed, by `performance.now()`. */
   since: number;
-  /** Whether it came under this name as it is, as far as is known. */
+  /** Whether it probably was renamed to this name when already written. */
   isRenamed: boolean;
 }
 
-/** A file that is gone and was not complete. */
+/** A file that disappeared before it was complete. */
 interface RemovedFile {
   readonly folder: FolderState;
   readonly name: string;
-  /** What it was: a disk may give its inode to another file at once. */
+  /** Its last size and time, because the file system may reuse its inode at once. */
   readonly size: bigint;
   readonly time: bigint;
   readonly removedAt: number;
 }
 
-/** A folder that is watched. */
+/** A watched folder and its incomplete files. */
 interface FolderState {
   readonly id: number;
   readonly location: FolderLocation;
@@ -78,23 +78,29 @@ interface FolderState {
   readonly pending: Map<string, PendingFile>;
 }
 
-/** Pending files are looked at so often. */
+/** Interval at which incomplete files are checked, in milliseconds. */
 const tickIntervalMs = 10;
 
-/** A file that is renamed into place tells of no change within this time after it came. */
+/** Time without further events after which a renamed file counts as complete, in milliseconds. */
 const renameQuietMs = 8;
 
-/** Files that have not changed for so long when the watch begins are complete. */
+/** Files unchanged for this long when the watch begins are complete, in milliseconds. */
 const initialStableMs = 10_000;
 
-/** All names are looked at so often, or less often where that takes long: 20 times as long as it took. */
+/**
+ * Shortest interval between rescans, in milliseconds. A slow rescan is followed by a pause of 20
+ * times its duration.
+ */
 const minRescanIntervalMs = 1000;
 const rescanCostFactor = 20;
 
-/** A file that is gone may come under another name; after so long it is lost. */
+/**
+ * Time in which a file that disappeared may reappear under another name before it is lost, in
+ * milliseconds.
+ */
 const removedTimeoutMs = 1000;
 
-/** Bytes at both ends of a file that tell whether an image is whole. */
+/** Bytes at both ends of a file that show whether an image is complete. */
 const imageEndBytes = 64;
 
 export class DirectoryWatcher {
@@ -103,17 +109,17 @@ export class DirectoryWatcher {
   readonly #hooks: WatchHooks;
   readonly #filter: FileFilter;
   readonly #folders = new Map<string, FolderState>();
-  /** For each root the folder that is watched, by its inode. */
+  /** File system watcher of each root, and the inode that it watches. */
   readonly #watchers = new Map<
     RootDirectory,
     { watcher: FSWatcher | undefined; inode: bigint | undefined }
   >();
-  /** What was sent or is about to be. */
+  /** Files that were sent or are queued. */
   readonly #seen = new SeenFiles();
-  /** Files that are gone and were not complete, by their inode. */
+  /** Files that disappeared before they were complete, by inode. */
   readonly #removed = new Map<bigint, RemovedFile>();
   readonly #reported = new Set<string>();
-  /** Paths of the folders that are sources, by their names. */
+  /** Folder path of each source name in use. */
   readonly #sourcePaths = new Map<string, string>();
   #ticker: NodeJS.Timeout | undefined;
   #rescanTimer: NodeJS.Timeout | undefined;
@@ -132,7 +138,7 @@ export class DirectoryWatcher {
     });
   }
 
-  /** What is seen again with every look is told once. */
+  /** Reports each key once, although every rescan finds it again. */
   #reportOnce(key: string, report: () => void): void {
     if (this.#reported.has(key)) return;
     this.#reported.add(key);
@@ -144,9 +150,10 @@ export class DirectoryWatcher {
   }
 
   /**
-   * Looks at everything that is there, and watches from then on.
+   * Scans all folders and starts watching them.
    *
-   * @throws {FramesError} `missing` if a root cannot be read, `usage` if two folders would be the same source
+   * @throws {FramesError} `missing` if a root cannot be read, `usage` if two folders would be the
+   * same source
    */
   start(): void {
     for (const root of this.#roots) {
@@ -163,7 +170,7 @@ export class DirectoryWatcher {
     this.#watchers.set(root, { watcher: undefined, inode });
     try {
       const watcher = watch(path, { recursive: true }, (event, name) => {
-        // Of the folder itself it is told without a name: null, or with Bun nothing.
+        // // Events about the root itself have no name: null in Node, `undefined` in Bun.
         if (typeof name === "string") this.#onEvent(root, join(path, name), event === "rename");
       });
       watcher.on("error", (error) => this.#onWatchError(path, error));
@@ -173,23 +180,22 @@ export class DirectoryWatcher {
     }
   }
 
-  /** Whatever the system does not tell is found by looking. */
+  /** Reports the error once. The rescans find new files without events. */
   #onWatchError(path: string, error: unknown): void {
     const reason = systemSentence(error);
     const message = `Cannot watch ${path}: ${reason}; it is looked through every second instead`;
     this.#reportRetry(new FramesError("unreadable", message, { cause: error }));
   }
 
-  /** The system told of something. */
   #onEvent(root: RootDirectory, path: string, isRename: boolean): void {
     if (this.#isStopped) return;
     const folder = this.#folders.get(dirname(path));
-    // A folder whose own event is still to come, or was lost: the rescan finds it.
+    // // The folder's own event is still to come or was lost. The rescan will find the folder.
     if (folder?.location.root !== root) return;
     this.#checkFile(folder, basename(path), isRename);
   }
 
-  /** Looks through a folder and those below it. */
+  /** Scans a folder and its sub-folders. */
   #scanFolder(location: FolderLocation, isFirst: boolean, isReplaced = false): void {
     const path = folderPath(location);
     const { names, folders } = this.#filter.readFolder(location);
@@ -201,13 +207,14 @@ export class DirectoryWatcher {
     if (isFirst && names.length > 0 && !this.#reserveName(folder))
       throw this.#nameConflictError(folder);
     if (isFirst) this.#addExisting(folder, names);
-    // What has the place of a folder that was known may have the names of its files too.
+    // // The new folder may contain files with the names of already known files, so check all of
+    // them.
     else if (isReplaced) for (const name of names) this.#checkFile(folder, name, false);
     else for (const name of names) this.#checkIfNew(folder, name);
     for (const below of folders) this.#scanFolder(below, isFirst, isReplaced);
   }
 
-  /** What lies there when the watch begins, in the order in which a folder is sent. */
+  /** Classifies the files found at the start, in natural order. */
   #addExisting(folder: FolderState, names: string[]): void {
     const now = Date.now();
     const complete: string[] = [];
@@ -252,7 +259,9 @@ export class DirectoryWatcher {
     return folder.source;
   }
 
-  /** Whether a folder has the name of its source to itself. */
+  /**
+   * Returns whether the source name belongs to this folder. The first folder to use a name gets it.
+   */
   #reserveName({ location, path }: FolderState): boolean {
     const name = folderSourceName(location);
     if (!this.#sourcePaths.has(name)) this.#sourcePaths.set(name, path);
@@ -265,15 +274,18 @@ export class DirectoryWatcher {
     return new FramesError("usage", `${conflict}; name one with --source NAME=PATH`);
   }
 
-  /** What changed since it became complete comes again when it is complete once more. */
+  /**
+   * Returns whether a file is still as it was when complete. A changed file is watched again, and
+   * sent later.
+   */
   #isUnchanged(folder: FolderState, name: string, isInitial: boolean): boolean {
     const path = join(folder.path, name);
     const stats = statFile(path);
-    // What is gone is told as such when it is opened, and after the end nothing comes again.
+    // // Opening a missing file reports the loss. After `stop` no changed file could be sent later.
     if (stats === undefined || !stats.isFile() || this.#isStopped) return true;
     const seen = this.#seen.get(folder.id, name);
     const isSame = seen?.size === stats.size && seen.time === stats.mtimeNs;
-    // Nobody has looked yet whether what was there for long has its end.
+    // // The end of a file that was present at the start has not been checked before.
     if (isSame && (!isInitial || isFileComplete(path, Number(stats.size)))) return true;
     this.#seen.delete(folder.id, name);
     this.#checkFile(folder, name, false);
@@ -285,7 +297,7 @@ export class DirectoryWatcher {
     this.#checkFile(folder, name, false);
   }
 
-  /** Something is there, or was: what is it now? */
+  /** Updates the state of one path after an event or in a rescan. */
   #checkFile(folder: FolderState, name: string, isRename: boolean): void {
     const stats = statFile(join(folder.path, name));
     const pending = folder.pending.get(name);
@@ -308,16 +320,19 @@ export class DirectoryWatcher {
       folder.pending.set(name, { size, time, inode, since, isRenamed });
       return;
     }
-    // An event without a change of size or time is a change all the same.
+    // // An event that leaves size and time unchanged still means that the file was written to.
     if (!isRename || pending.size !== size || pending.time !== time) {
       Object.assign(pending, { size, time, since, isRenamed: false });
     } else if (size > 0n && !pending.isRenamed) {
-      // The rescan was there before the event.
+      // // The rescan found the file before its rename event arrived.
       Object.assign(pending, { since, isRenamed: true });
     }
   }
 
-  /** What was complete is told by its source when it comes to it. */
+  /**
+   * Handles a file that disappeared. If it was complete, its source reports the loss when opening
+   * it.
+   */
   #onRemoved(folder: FolderState, name: string, pending: PendingFile | undefined): void {
     if (pending === undefined) {
       if (this.#seen.get(folder.id, name) !== null) this.#seen.delete(folder.id, name);
@@ -349,7 +364,10 @@ export class DirectoryWatcher {
     this.#getSource(folder).addLoss(name, error);
   }
 
-  /** A file has stood still for long enough. */
+  /**
+   * Passes a file that is due to its source. If it changed or has no image end, the wait starts
+   * again.
+   */
   #complete(folder: FolderState, name: string, pending: PendingFile): void {
     const path = join(folder.path, name);
     const stats = statFile(path);
@@ -388,13 +406,13 @@ export class DirectoryWatcher {
       }
       this.#scanFolder(this.#filter.rootLocation(root), false, isReplaced);
     } catch (error) {
-      // It may be a network mount that comes back.
+      // // The root may be a network mount that comes back.
       if (!(error instanceof FramesError)) throw error;
       this.#reportRetry(error);
     }
   }
 
-  /** Watches no more: what is complete is still given, what is not is told as lost. */
+  /** Stops watching. Complete files are still sent; incomplete ones are reported as losses. */
   stop(): void {
     if (this.#isStopped) return;
     this.#isStopped = true;
@@ -404,7 +422,7 @@ export class DirectoryWatcher {
     const error = new FramesError("stopped", "it was not complete when sending was stopped");
     for (const [inode, { folder, name }] of this.#removed) this.#reportLoss(inode, folder, name);
     for (const folder of this.#folders.values()) {
-      // What was renamed into place is complete, however short ago.
+      // // A renamed file is complete even if its quiet time has not passed.
       for (const [name, pending] of folder.pending) {
         if (pending.isRenamed) this.#complete(folder, name, pending);
       }
@@ -414,7 +432,7 @@ export class DirectoryWatcher {
     }
   }
 
-  /** Of no more use. */
+  /** Stops watching and frees the list of known files. */
   close(): void {
     this.stop();
     this.#seen.close();
@@ -425,7 +443,7 @@ function statFile(path: string): BigIntStats | undefined {
   try {
     return lstatSync(path, { bigint: true, throwIfNoEntry: false });
   } catch {
-    // A folder on the way that cannot be entered any more is told of by the rescan.
+    // // The rescan reports a parent folder that cannot be entered.
     return undefined;
   }
 }
@@ -438,7 +456,7 @@ function getInode(path: string): bigint | undefined {
   }
 }
 
-/** Whether an image has its end, where that can be told. */
+/** Returns whether an image has its end. Formats without a recognizable end count as complete. */
 function isFileComplete(path: string, size: number): boolean {
   try {
     const fd = openSync(path, openFlags);
@@ -452,7 +470,7 @@ function isFileComplete(path: string, size: number): boolean {
       closeSync(fd);
     }
   } catch {
-    // Why it cannot be read is told when it is sent.
+    // // Sending the file will report why it cannot be read.
     return true;
   }
 }

@@ -4,38 +4,41 @@ import { join, resolve } from "node:path";
 import { FramesError, systemSentence } from "../../errors.ts";
 import { fileKind, type SkippedPath } from "./directory-source.ts";
 
-/** A directory to send, and the name of the source that the frames directly in it belong to. */
+/** A directory to send, and the source name of the frames directly in it. */
 export interface RootDirectory {
   readonly path: string;
   readonly name: string;
-  /** Whether sub-folders are named below `name`; otherwise by their path below `path` alone. */
+  /**
+   * Whether sub-folders are named below `name`. Otherwise their source name is their path below
+   * `path`.
+   */
   readonly isNested: boolean;
 }
 
-/** Which files are frames, beyond what every directory leaves out. */
+/** Patterns that select files. Hidden and temporary files are never sent. */
 export interface FilterOptions {
   readonly include: readonly string[];
   readonly exclude: readonly string[];
 }
 
 /**
- * A folder that takes more bytes itself holds more than a hundred thousand entries. Their kinds are not told
- * with their names then: for a million that would take 100 MB more.
+ * Size in bytes of a directory itself above which it has more than a hundred thousand entries. File
+ * types are not listed with the names then, because that takes 100 MB more for a million entries.
  */
 const largeFolderBytes = 2_500_000;
 
-/** What is in a folder. */
+/** The entries of a folder. */
 interface FolderListing {
   readonly names: string[];
-  /** What those names are that are no files. */
+  /** Kinds of the entries that are not regular files, by name. */
   readonly otherKinds: ReadonlyMap<string, string>;
 }
 
 type Matcher = (relative: string, name: string, isFolder: boolean) => boolean;
 
-/** A filter that can be asked. */
+/** `FilterOptions` compiled to functions. */
 interface CompiledPatterns {
-  /** Whether everything is included that nothing excludes. */
+  /** Whether there are no include patterns, so that every file not excluded is included. */
   readonly includesAll: boolean;
   readonly includes: Matcher;
   readonly excludes: Matcher;
@@ -54,7 +57,10 @@ function compilePatterns({ include, exclude }: FilterOptions): CompiledPatterns 
   };
 }
 
-/** A pattern with a slash is held against the path below the root, another against the name. */
+/**
+ * Compiles a pattern. One with a slash is matched against the path below the root, another against
+ * the name.
+ */
 function compilePattern(pattern: string): Matcher {
   const isFolderOnly = pattern.endsWith("/");
   const isPathPattern = pattern.replace(/\/$/, "").includes("/");
@@ -63,47 +69,47 @@ function compilePattern(pattern: string): Matcher {
     (isFolder || !isFolderOnly) && glob.match(isPathPattern ? relative : name);
 }
 
-/** A folder below a root. */
+/** A folder below a root, or the root. */
 export interface FolderLocation {
   readonly root: RootDirectory;
-  /** Its path below the root, empty for the root. */
+  /** Path below the root; empty for the root. */
   readonly relativePath: string;
-  /** Whether what is in it is included, whatever its name. */
+  /** Whether every file in it is included, because a pattern matched the folder. */
   readonly isIncluded: boolean;
 }
 
-/** What a folder holds. */
+/** The selected entries of a folder. */
 export interface FolderContents {
-  /** Names of its frames, in no order. */
+  /** Names of its frames, unordered. */
   readonly names: string[];
   readonly folders: FolderLocation[];
 }
 
-/** Absolute path of a folder. */
+/** Returns the absolute path of a folder. */
 export function folderPath({ root, relativePath }: FolderLocation): string {
   return join(resolve(root.path), relativePath);
 }
 
-/** Name of the source that the frames directly in a folder belong to. */
+/** Returns the source name of the frames directly in a folder. */
 export function folderSourceName({ root, relativePath }: FolderLocation): string {
   if (relativePath === "") return root.name;
-  // A folder named like the root is no other source than the root's, unless its name says where it is.
+  // // A sub-folder with the name of the root must not become the same source as the root.
   if (relativePath === root.name || relativePath.startsWith(`${root.name}/`))
     return `${root.name}/${relativePath}`;
   return root.isNested ? `${root.name}/${relativePath}` : relativePath;
 }
 
-/** What a selection tells. */
+/** Callbacks of a `FileFilter`. */
 export interface FileFilterHooks {
-  /** A link or special file, which is never followed. */
+  /** Called for a link or special file. These are never followed. */
   onSkipped(entry: SkippedPath): void;
-  /** A folder that could not be read. */
+  /** Called for a folder that cannot be read. */
   onUnreadable(entry: SkippedPath): void;
-  /** A file that patterns leave out. */
+  /** Called for a file that the patterns exclude. */
   onFilteredOut(): void;
 }
 
-/** What is to be sent of a folder's entries. */
+/** Selects the entries of a folder that are sent. */
 export class FileFilter {
   readonly #patterns: CompiledPatterns;
   readonly #hooks: FileFilterHooks;
@@ -113,15 +119,15 @@ export class FileFilter {
     this.#hooks = hooks;
   }
 
-  /** Where a root begins. */
+  /** Returns the location of a root, where scanning begins. */
   rootLocation(root: RootDirectory): FolderLocation {
     return { root, relativePath: "", isIncluded: this.#patterns.includesAll };
   }
 
   /**
-   * Whether something in a folder is to be sent, by its name alone: nothing, or a folder's place.
+   * Returns whether a file is sent; for a folder that is scanned, its location.
    *
-   * @param kind `file`, `folder`, or what it is instead; what is not known counts as a file
+   * @param kind `file`, `folder` or a description of another type; `undefined` counts as a file
    */
   select(
     { root, relativePath, isIncluded }: FolderLocation,
@@ -135,7 +141,7 @@ export class FileFilter {
       if (!isFolder) this.#hooks.onFilteredOut();
       return false;
     }
-    // A folder is brought in whole only by a pattern that means folders.
+    // // Only a pattern that ends with a slash includes a folder with all its files.
     const isSelected = isIncluded || this.#patterns.includes(relative, name, isFolder);
     if (isFolder) return { root, relativePath: relative, isIncluded: isSelected };
     if (!isSelected) {
@@ -149,7 +155,7 @@ export class FileFilter {
   }
 
   /**
-   * What is to be sent of a folder.
+   * Lists the selected entries of a folder.
    *
    * @throws {FramesError} `missing` if the root cannot be read
    */
@@ -170,7 +176,7 @@ export class FileFilter {
     try {
       return statSync(path).size > largeFolderBytes ? listLargeFolder(path) : listFolder(path);
     } catch (error) {
-      // A name that is not UTF-8 comes with U+FFFD in it, and cannot be opened.
+      // // A name that is not UTF-8 is listed with U+FFFD in it, and cannot be opened.
       const why = path.includes("\uFFFD") ? "its name is not UTF-8" : systemSentence(error);
       if (location.relativePath === "")
         throw new FramesError("missing", `Cannot send ${location.root.path}: ${why}`);
@@ -191,7 +197,9 @@ function listFolder(path: string): FolderListing {
   return { names, otherKinds };
 }
 
-/** Links and the like are taken for files: the source finds out when it comes to them. */
+/**
+ * Lists only names and folders. Links and special files count as files until the source opens them.
+ */
 function listLargeFolder(path: string): FolderListing {
   const names = readdirSync(path);
   const folders = new Bun.Glob("*/").scanSync({ cwd: path, onlyFiles: false, dot: true });
@@ -201,7 +209,7 @@ function listLargeFolder(path: string): FolderListing {
 function entryKind(entry: Dirent, folder: string): string {
   const kind = fileKind(entry);
   if (kind !== undefined) return kind;
-  // Some file systems do not say with the name what it is.
+  // // Some file systems do not return the entry type with the name.
   const stats = lstatSync(`${folder}/${entry.name}`, { throwIfNoEntry: false });
   return (stats && fileKind(stats)) ?? "a special file";
 }

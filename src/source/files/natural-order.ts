@@ -1,4 +1,4 @@
-/** Natural order: numbers in names by their value, `9.png` before `10.png`. */
+/** Natural order: compares numbers in names by value, so `9.png` comes before `10.png`. */
 
 const zero = 0x30;
 const nine = 0x39;
@@ -8,23 +8,24 @@ function isDigit(code: number): boolean {
 }
 
 /**
- * Compares two names. Different names never compare equal, so that the order is the same everywhere.
- * Numbers may have any number of digits.
+ * Compares two names. Different names never compare equal, so the order does not depend on the
+ * input. Numbers may have any number of digits.
  */
 export function compareNatural(a: string, b: string): number {
   const shorter = Math.min(a.length, b.length);
   let at = 0;
-  // Where names differ, go back to the beginning of the number that the difference lies in.
+  // // Find the first difference, then go back to the start of the number that contains it.
   while (at < shorter && a.charCodeAt(at) === b.charCodeAt(at)) at++;
   let start = at;
   while (start > 0 && isDigit(a.charCodeAt(start - 1))) start--;
   const endA = numberEnd(a, at);
   const endB = numberEnd(b, at);
-  // Numbers of the same length, the usual case, are in the order of their first different digit.
+  // // Numbers of the same length, the usual case, are ordered by their first different digit
+  // below.
   if (endA > start && endB > start && endA !== endB) {
     const value = compareNumbers(a.slice(start, endA), b.slice(start, endB));
     if (value !== 0) return value;
-    // Equal values with leading zeros: what follows decides before the zeros do.
+    // // The values are equal and differ in leading zeros. The rest of the name decides first.
     const rest = compareNatural(a.slice(endA), b.slice(endB));
     return rest !== 0 ? rest : a.length - b.length;
   }

@@ -1,16 +1,16 @@
-/** Names of a folder's frames, a million of them in some twenty megabytes. */
+/** Stores the file names of a folder compactly: about 20 MB for a million names. */
 
-/** Names that do not change: an array of them, or where that would be large a `PackedNames`. */
+/** An immutable list of names: an array, or a `PackedNames` if there are many. */
 export interface NameList extends Iterable<string> {
   readonly length: number;
   /** @param index from 0 */
   at(index: number): string | undefined;
 }
 
-/** From so many names on it pays to pack them. */
+/** Number of names from which packing saves memory. */
 const minPackedCount = 200_000;
 
-/** Packs `names` if they are many. */
+/** Returns `names` itself, or a packed copy of a long list. */
 export function packNames(names: readonly string[]): NameList {
   return names.length < minPackedCount ? names : new PackedNames(names);
 }
@@ -18,7 +18,7 @@ export function packNames(names: readonly string[]): NameList {
 export class PackedNames implements NameList {
   readonly length: number;
   readonly #bytes: Buffer;
-  /** Where each name ends in `#bytes`. */
+  /** End offset of each name in `#bytes`. */
   readonly #ends: Float64Array;
 
   constructor(names: readonly string[]) {

@@ -1,7 +1,7 @@
-/** Files that a watch has dealt with: on the disk, since there may be millions of them. */
+/** Files that a watcher has already handled. Stored on disk, because there may be millions. */
 import { Database } from "bun:sqlite";
 
-/** What a file was when it was complete. */
+/** State of a file when it was complete. */
 export interface SeenFile {
   readonly size: bigint;
   /** Modification time, in nanoseconds since 1970. */
@@ -9,14 +9,14 @@ export interface SeenFile {
 }
 
 export class SeenFiles {
-  /** A file that the system removes with this process. */
+  /** An empty name makes SQLite use a temporary file, which is removed when the process ends. */
   readonly #database = new Database("", { safeIntegers: true });
   readonly #get;
   readonly #put;
   readonly #delete;
 
   constructor() {
-    // What it says is of no use to the next process.
+    // // The content is useless to the next process, so it need not survive a crash.
     for (const pragma of ["journal_mode = OFF", "synchronous = OFF"]) {
       this.#database.run(`PRAGMA ${pragma}`);
     }
@@ -36,7 +36,7 @@ export class SeenFiles {
     );
   }
 
-  /** @param folder stands for the folder that the file lies in */
+  /** @param folder identifies the folder of the file */
   get(folder: number, name: string): SeenFile | null {
     return this.#get.get(folder, name);
   }

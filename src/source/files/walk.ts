@@ -1,4 +1,4 @@
-/** Finds what there is to send below directories. */
+/** Finds the sources and their frames below directories. */
 import { statSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { FramesError, systemSentence } from "../../errors.ts";
@@ -14,14 +14,17 @@ import {
 import { compareNatural } from "./natural-order.ts";
 import { PackedNames } from "./packed-names.ts";
 
-/** What a walk found. */
+/** Result of `walk`. */
 export interface WalkResult {
   readonly sources: DirectorySource[];
-  /** Links and special files, which are never followed. In large folders more are found later. */
+  /**
+   * Links and special files, which are never followed. Those in large folders are found only when
+   * sending.
+   */
   readonly skipped: SkippedPath[];
-  /** Folders that could not be read: frames in them are missing. */
+  /** Folders that could not be read. Their frames are missing. */
   readonly unreadable: SkippedPath[];
-  /** Files that patterns left out; those in folders that were left out are not counted. */
+  /** Files that patterns exclude. Files in excluded folders are not counted. */
   filteredOut: number;
 }
 
@@ -42,8 +45,8 @@ export function walk(roots: readonly RootDirectory[], filter: FilterOptions): Wa
     checkDirectory(root.path);
     collectSources(fileFilter.rootLocation(root), fileFilter, result);
   }
-  // The names of a million files, now packed, would count for so much memory in use that hundreds of
-  // megabytes might pile up before the next collection.
+  // // Without a collection, the unpacked names of a million files would count as memory in use.
+  // Hundreds of megabytes of garbage could then build up before the next collection.
   if (result.sources.some(({ names }) => names instanceof PackedNames)) Bun.gc(true);
   result.skipped.sort((a, b) => compareNatural(a.path, b.path));
   const seen = new Map<string, string>();
@@ -60,7 +63,7 @@ export function walk(roots: readonly RootDirectory[], filter: FilterOptions): Wa
   return result;
 }
 
-/** @throws {FramesError} `missing` if it is not a directory that can be read */
+/** @throws {FramesError} `missing` if `path` is not a directory that can be read */
 export function checkDirectory(path: string): void {
   let reason: string | undefined;
   try {
@@ -87,7 +90,7 @@ function collectSources(
   for (const folder of folders) collectSources(folder, fileFilter, result);
 }
 
-/** The root that one PATH of the command line stands for. */
+/** Creates the root for one PATH of the command line. */
 export function createRoot(
   path: string,
   name: string | undefined,

@@ -1,49 +1,50 @@
-/** The frames of one folder that grows, in the order in which they became complete. */
+/** The frames of one watched folder, in the order in which they became complete. */
 import { FramesError } from "../../errors.ts";
 import type { Frame, Loss } from "../../frame.ts";
 import { FileSource, type SkippedPath } from "./directory-source.ts";
 import { type NameList, packNames } from "./packed-names.ts";
 
-/** What a watched folder asks of whoever watches it. */
+/** What a watched folder needs from its watcher. */
 export interface WatchedFolderHooks {
   /**
-   * Whether a file is still what it was when it became complete; if not, it comes again later.
+   * Returns whether a file is unchanged since it was complete. If it changed, the watcher adds it
+   * again later.
    *
-   * @param isInitial whether it was there when it was first looked at
+   * @param isInitial whether the file was present when the watch began
    */
   isUnchanged(name: string, isInitial: boolean): boolean;
-  /** Whether an image has its end, where that can be told. */
+  /** Returns whether an image has its end. Formats without a recognizable end count as complete. */
   isComplete(name: string): boolean;
-  /** The file was delivered and removed here. */
+  /** Called after the file was delivered and deleted here. */
   onRemoved(name: string): void;
   onSkipped(skipped: SkippedPath): void;
 }
 
 export class WatchedFolder extends FileSource {
   readonly #hooks: WatchedFolderHooks;
-  /** What was there when it was first looked at: an earlier delivery may have brought it. */
+  /** Files present when the watch began. The server may have them from an earlier delivery. */
   #initial: NameList;
   #nextInitial = 0;
-  /** What came since, and what will never be read. */
+  /** Files that became complete since, and losses. */
   readonly #queue: (string | { name: string; error: FramesError })[] = [];
-  /** Names in `#came`: what changes again meanwhile is sent once, as it is then. */
+  /** Names in `#queue`. A file that changes while queued is sent once, with its newest content. */
   readonly #queuedNames = new Set<string>();
   #pendingNext: PromiseWithResolvers<Frame | Loss | undefined> | undefined;
   #hasEnded = false;
 
-  /** @param initial names in the order in which they are to be sent */
+  /** @param initial names in the order of sending */
   constructor(name: string, path: string, initial: readonly string[], hooks: WatchedFolderHooks) {
     super(name, path, (skipped) => hooks.onSkipped(skipped));
     this.#hooks = hooks;
     this.#initial = packNames(initial);
   }
 
-  /** Only what was there before is worth asking for. */
+  /** Whether files remain from before the watch. Only these may already be at the server. */
   override get isResumable(): boolean {
     return this.#nextInitial < this.#initial.length;
   }
 
-  /** A file is complete. */
+  /** Queues a complete file. */
   add(name: string): void {
     if (this.#queuedNames.has(name)) return;
     this.#queuedNames.add(name);
@@ -51,7 +52,7 @@ export class WatchedFolder extends FileSource {
     this.#resolveNext();
   }
 
-  /** A file is gone that was not sent, or will never be complete. */
+  /** Queues the loss of a file that disappeared or will never be complete. */
   addLoss(name: string, error: FramesError): void {
     this.#queue.push({ name, error });
     this.#resolveNext();
@@ -73,7 +74,7 @@ export class WatchedFolder extends FileSource {
         true,
       );
       if (this.#nextInitial === this.#initial.length) {
-        // Their names are not needed any more.
+        // // Free the names.
         this.#initial = [];
         this.#nextInitial = 0;
       }
@@ -108,7 +109,7 @@ export class WatchedFolder extends FileSource {
 
   override retry(frame: Frame, error: FramesError): Frame | Loss {
     const { name, sequence } = frame;
-    // Somebody writes it anew: it comes again when it is complete.
+    // // A program is rewriting the file. It is sent under a new number once complete.
     if (error.code === "changed" && !this.#hooks.isComplete(name)) {
       return { first: sequence, last: sequence, what: name, error };
     }
@@ -120,7 +121,7 @@ export class WatchedFolder extends FileSource {
     this.#hooks.onRemoved(frame.name);
   }
 
-  /** Nothing comes any more but what came already. */
+  /** Ends the source. Queued frames are still sent. */
   stopCapture(): void {
     this.#hasEnded = true;
     this.#resolveNext();

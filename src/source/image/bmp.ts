@@ -1,4 +1,4 @@
-/** The end of a BMP: the size in its header, or where that cannot be, the size of its pixels. */
+/** Finds the end of a BMP by the size in its header, or else by the size of its pixels. */
 import {
   ImageError,
   type ImageParser,
@@ -9,19 +9,21 @@ import {
 const State = { header: 0, pixels: 1 } as const;
 type State = (typeof State)[keyof typeof State];
 
-/** The file header and, after it, the size of the information header. */
+/** Size of the file header and of the length field of the information header. */
 const minHeaderBytes = 18;
-/** The information header of the first kind, which has 16-bit sizes and no compression. */
+/**
+ * Size of the first version of the information header, with 16-bit dimensions and no compression.
+ */
 const coreHeaderBytes = 12;
-/** The least that one of a later kind may have: sizes and bits, but no compression. */
+/** Size of the shortest later information header: dimensions and bit depth, but no compression. */
 const minInfoHeaderBytes = 16;
-/** As far as a header says how the pixels are compressed. */
+/** End of the compression field, the last one that is read. */
 const parsedHeaderBytes = 34;
 
-/** The longest information header there is has 124 bytes; a larger one is for a later day. */
+/** Limit for the information header. The longest one defined has 124 bytes. */
 const maxInfoHeaderBytes = 1024;
 
-/** Reads BMP. */
+/** Parses BMP. */
 export class BmpParser implements ImageParser {
   readonly label = "a BMP";
   readonly extension = "bmp";
@@ -34,7 +36,7 @@ export class BmpParser implements ImageParser {
   #received = 0;
   #size = 0;
 
-  /** @param maxBytes bytes that an image may have */
+  /** @param maxBytes largest allowed image, in bytes */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
@@ -83,26 +85,30 @@ export class BmpParser implements ImageParser {
     if (this.#size > this.#maxBytes) throw new ImageTooLargeError();
   }
 
-  /** Where the pixels begin. */
+  /** Offset of the pixels in the file. */
   get #pixelOffset(): number {
     return this.#view.getUint32(10, true);
   }
 
-  /** The size of the file by its pixels, if they are not compressed and all is in order. */
+  /**
+   * Returns the file size computed from the dimensions, or `undefined` for compressed or invalid
+   * images.
+   */
   #computeSize(infoSize: number): number | undefined {
     const isCore = infoSize === coreHeaderBytes;
     const width = isCore ? this.#view.getUint16(18, true) : this.#view.getInt32(18, true);
     const height = isCore ? this.#view.getUint16(20, true) : this.#view.getInt32(22, true);
     const bits = this.#view.getUint16(isCore ? 24 : 28, true);
-    // A header too short to say has no compression.
+    // // A header too short for this field means no compression.
     const compression =
       this.#neededBytes === parsedHeaderBytes ? this.#view.getUint32(30, true) : 0;
-    // Masks say what lies where in a pixel; of one bit, 3 is the fax compression of OS/2.
+    // // 3 and 6 mean bit masks, which do not change the size. With 1 bit, 3 is the fax compression
+    // of OS/2.
     const hasMasks = (compression === 3 || compression === 6) && (bits === 16 || bits === 32);
     if (width <= 0 || height === 0 || this.#pixelOffset < 14 + infoSize) return undefined;
     if (![1, 2, 4, 8, 16, 24, 32, 64].includes(bits)) return undefined;
     if (compression !== 0 && !hasMasks) return undefined;
-    // Rows fill whole words; a negative height is that of an image from the top down.
+    // // Rows are padded to 4 bytes. A negative height means that rows run from top to bottom.
     const rowBytes = Math.ceil((width * bits) / 32) * 4;
     return this.#pixelOffset + rowBytes * Math.abs(height);
   }

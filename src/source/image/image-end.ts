@@ -1,23 +1,23 @@
-/** Whether the file of an image has its end already, by its first and last bytes. */
+/** Detects from the first and last bytes of an image file whether it has its end. */
 
 const pngSignature = "89504e470d0a1a0a";
-/** The whole chunk IEND: no data, and so always the same CRC-32. */
+/** The complete IEND chunk. It has no data, so its CRC-32 is always the same. */
 const pngEndChunk = "0000000049454e44ae426082";
 
 /**
- * Whether an image that somebody is writing is whole; `undefined` if its bytes do not tell, as those of
- * most formats do not.
+ * Returns whether an image file, which may still be being written, is complete. Returns `undefined`
+ * for formats without a recognizable end.
  *
- * @param head the first bytes of the file, 8 or more
- * @param tail its last bytes, 64 or so; in a short file they may be the same
+ * @param head first bytes of the file, 8 or more
+ * @param tail last bytes of the file, about 64; may be the same as `head` in a short file
  */
 export function hasImageEnd(head: Uint8Array, tail: Uint8Array): boolean | undefined {
   const start = head.subarray(0, 8).toHex();
   if (start === pngSignature) return tail.subarray(-12).toHex() === pngEndChunk;
   if (!start.startsWith("ffd8ff")) return undefined;
-  // Cameras fill their last block, with zeros or with ones.
+  // // Cameras pad the last block of a JPEG with zeros or FF bytes.
   const last = tail.findLastIndex((byte) => byte !== 0 && byte !== 0xff);
-  // Of a file that is filled all through, the end may lie before; or it is space to be written to.
+  // // All padding: the end may lie before these bytes, or the space may be preallocated.
   if (last < 0) return undefined;
   return last > 0 && tail[last - 1] === 0xff && tail[last] === 0xd9;
 }

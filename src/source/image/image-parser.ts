@@ -1,30 +1,30 @@
-/** What reads one image of a stream to its end: an `ImageReader` for each format, and how it fails. */
+/** Interface of the parsers that find the end of one image in a stream, and their errors. */
 
 /**
- * Finds where an image ends by the structure of the image. It is given the bytes in pieces, cut
- * anywhere, keeps none of them, and says the same however they are cut.
+ * Finds the end of an image by its structure. Takes bytes in pieces of any size and keeps none of
+ * them. The result does not depend on how the bytes are divided.
  */
 export interface ImageParser {
-  /** What it reads, for people. */
+  /** Name of the format for messages, with its article. */
   readonly label: string;
-  /** How its files end; known when the image is whole. */
+  /** File name extension without the dot; known once the image is complete. */
   readonly extension: string;
-  /** Bytes of the whole image, once it has said so. */
+  /** Size of the whole image in bytes, once its header declares it. */
   readonly size: number | undefined;
-  /** Whether the image is whole if no more comes. */
+  /** Whether the image is complete if the input ends here. */
   readonly isComplete: boolean;
   /**
-   * Takes the next bytes of the image.
+   * Parses the next bytes of the image.
    *
-   * @returns how many of them are the image's, or -1 if all are and the image goes on
+   * @returns number of bytes that belong to the image, or -1 if all do and the image continues
    * @throws {ImageError}
    */
   parse(bytes: Uint8Array): number;
 }
 
-/** Why an image cannot be read on. */
+/** An image is malformed. */
 export class ImageError extends Error {
-  /** Where, counted from the piece that was being read: negative if it began in an earlier one. */
+  /** Offset of the problem in the bytes passed last; negative if it lies in earlier bytes. */
   readonly offset: number;
 
   constructor(at: number, message: string) {
@@ -34,24 +34,21 @@ export class ImageError extends Error {
   }
 }
 
-/**
- * An image says that it is larger than one may be: told when it says so, before anything more of it is
- * looked at.
- */
+/** An image is larger than the limit. Thrown as soon as its header declares the size. */
 export class ImageTooLargeError extends ImageError {
   constructor() {
     super(0, "it is too large");
   }
 }
 
-/** The first bytes are of no format that can be read. */
+/** The first bytes match no supported format. */
 export class UnknownImageError extends ImageError {
   constructor(at: number) {
     super(at, "it begins like no image");
   }
 }
 
-/** `bytes` as text in quotes, with nothing in it that could steer a terminal. */
+/** Returns `bytes` as quoted text without characters that could control a terminal. */
 export function quoteBytes(bytes: Uint8Array): string {
   const text = JSON.stringify(Buffer.from(bytes).toString("latin1"));
   return text.replace(

@@ -1,17 +1,17 @@
-/** The end of a JPEG: segments by their lengths, and the coded data between them by its stuffing. */
+/** Finds the end of a JPEG: follows segments by length, and scan data by its byte stuffing. */
 import { ImageError, type ImageParser, UnknownImageError } from "./image-parser.ts";
 
 const State = {
   start: 0,
-  /** The FF before a code. */
+  /** The FF byte before a marker code. */
   marker: 1,
   code: 2,
-  /** The two bytes of a segment's length. */
+  /** The two length bytes of a segment. */
   length: 3,
   segment: 4,
-  /** Coded data. */
+  /** Entropy-coded data. */
   scan: 5,
-  /** After an FF in coded data. */
+  /** After an FF byte in entropy-coded data. */
   scanMarker: 6,
 } as const;
 type State = (typeof State)[keyof typeof State];
@@ -27,20 +27,20 @@ const MarkerCode = {
   startOfFrameLs: 0xf7,
 } as const;
 
-/** Reads JPEG, with or without Huffman tables, sequential, progressive, lossless or JPEG-LS. */
+/** Parses JPEG with or without Huffman tables: sequential, progressive, lossless or JPEG-LS. */
 export class JpegParser implements ImageParser {
   readonly label = "a JPEG";
   readonly extension = "jpg";
   readonly size = undefined;
   readonly isComplete = false;
   #state: State = State.start;
-  /** Bytes of the start or of a length that came. */
+  /** Bytes received of the signature or of a length. */
   #received = 0;
   #code = 0;
   #length = 0;
-  /** Bytes of the segment to come. */
+  /** Bytes of the segment still to come. */
   #remaining = 0;
-  /** JPEG-LS stuffs a bit instead of a byte: after FF all that is below 80 is data. */
+  /** JPEG-LS stuffs a bit instead of a byte: after FF, values below 80 are data. */
   #isJpegLs = false;
 
   parse(bytes: Uint8Array): number {
@@ -97,10 +97,10 @@ export class JpegParser implements ImageParser {
     if (++this.#received === 2) this.#state = State.marker;
   }
 
-  /** Goes on to after the next FF that may begin a marker, or to the end. */
+  /** Returns the offset after the next FF byte that may begin a marker, or the end of `bytes`. */
   #skipScanData(bytes: Uint8Array, from: number): number {
     let at = from;
-    // Nearly every FF has its zero in the same piece: here is what the time goes into.
+    // // Hot loop: nearly every FF byte is followed by its stuffed zero in the same piece.
     do {
       const found = bytes.indexOf(0xff, at);
       if (found < 0) return bytes.length;
@@ -115,9 +115,9 @@ export class JpegParser implements ImageParser {
     return isData ? State.scan : this.#afterCode(code, at, State.scanMarker);
   }
 
-  /** What follows a marker with this code; `start` when it ends the image. */
+  /** Returns the state after a marker with this code, or `start` at the end of the image. */
   #afterCode(code: number, at: number, fillState: State = State.code): State {
-    // Any marker may have more FF before it.
+    // // Any number of FF bytes may precede a marker code.
     if (code === 0xff) return fillState;
     if (code === MarkerCode.endOfImage) return State.start;
     if (code === MarkerCode.startOfImage) {
@@ -141,7 +141,7 @@ export class JpegParser implements ImageParser {
   #addLength(byte: number, at: number): void {
     this.#length = this.#length * 256 + byte;
     if (++this.#received < 2) return;
-    // The length counts its own two bytes.
+    // // The length includes its own two bytes.
     if (this.#length < 2) {
       const segment = `the JPEG segment FF ${hex(this.#code)}`;
       throw new ImageError(

@@ -1,4 +1,4 @@
-/** The end of a PNG: chunks by their lengths, each held to its CRC-32, up to IEND. */
+/** Finds the end of a PNG: follows chunks by length to IEND and checks the CRC-32 of each. */
 import { crc32 } from "node:zlib";
 import {
   ImageError,
@@ -10,16 +10,16 @@ import {
 
 const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 
-/** Bytes of a chunk's data, by the specification of PNG. */
+/** Limit for the data of a chunk in bytes, from the PNG specification. */
 const maxChunkBytes = 0x7fff_ffff;
 
-/** A chunk's length, type and CRC-32. */
+/** Bytes of a chunk besides its data: length, type and CRC-32. */
 const chunkOverheadBytes = 12;
 
 const State = { signature: 0, length: 1, type: 2, data: 3, crc: 4 } as const;
 type State = (typeof State)[keyof typeof State];
 
-/** Reads PNG; an animated one is one image. */
+/** Parses PNG. An animated PNG is one image. */
 export class PngParser implements ImageParser {
   readonly label = "a PNG";
   readonly extension = "png";
@@ -27,17 +27,17 @@ export class PngParser implements ImageParser {
   readonly isComplete = false;
   readonly #maxBytes: number;
   #state: State = State.signature;
-  /** Bytes that came of the part being read. */
+  /** Bytes received of the current field. */
   #received = 0;
-  /** Bytes of the image before the piece being read. */
+  /** Bytes of the image before the current piece. */
   #consumed = 0;
   #number = 0;
   #type = new Uint8Array(4);
   #crc = 0;
-  /** Bytes of data to come. */
+  /** Bytes of chunk data still to come. */
   #remaining = 0;
 
-  /** @param maxBytes bytes that an image may have */
+  /** @param maxBytes largest allowed image, in bytes */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }

@@ -1,18 +1,18 @@
-/** The samples of a portable anymap that are written as text, and comments in its text. */
+/** Parses the text parts of portable anymaps (PNM): samples in decimal, and comments. */
 import { ImageError, quoteBytes } from "./image-parser.ts";
 
 const newline = 0x0a;
 
-/** Space, tab, newline, vertical tab, form feed or carriage return. */
+/** Returns whether a byte is a space, tab, newline, vertical tab, form feed or carriage return. */
 export function isWhitespace(byte: number): boolean {
   return byte === 0x20 || (byte >= 0x09 && byte <= 0x0d);
 }
 
-/** Takes comments out of text: `#` up to the end of the line, which is left. */
+/** Removes comments, which go from `#` to the end of the line. Keeps the newline. */
 export class CommentFilter {
   #isInComment = false;
 
-  /** The byte, or `undefined` if it belongs to a comment. */
+  /** Returns the byte, or `undefined` inside a comment. */
   filter(byte: number): number | undefined {
     if (this.#isInComment) {
       if (byte !== newline && byte !== 0x0d) return undefined;
@@ -24,13 +24,13 @@ export class CommentFilter {
   }
 }
 
-/** Counts samples up to the last one, and reads on to the end of its line. */
+/** Counts samples to the last one, then finds the end of its line. */
 export class TextSampleCounter {
   readonly #commentFilter = new CommentFilter();
-  /** Samples are one digit each, 0 or 1, and need nothing between them. */
+  /** Whether each sample is a single digit, 0 or 1, so that no separator is needed. */
   readonly #areBits: boolean;
   #remaining: number;
-  /** A sample of several digits has begun. */
+  /** Whether a sample of several digits has begun. */
   #isInSample = false;
 
   constructor(count: number, areBits: boolean) {
@@ -38,15 +38,15 @@ export class TextSampleCounter {
     this.#areBits = areBits;
   }
 
-  /** Whether all samples are there if no more comes. */
+  /** Whether all samples are present if the input ends here. */
   get isComplete(): boolean {
     return this.#remaining === 0 || (this.#remaining === 1 && this.#isInSample);
   }
 
   /**
-   * Takes the bytes from `from` on.
+   * Parses the bytes from `from` on.
    *
-   * @returns where in them the image ends, or -1 if it goes on
+   * @returns offset at which the image ends, or -1 if it continues
    * @throws {ImageError}
    */
   parse(bytes: Uint8Array, from: number): number {
@@ -54,13 +54,13 @@ export class TextSampleCounter {
       const byte = this.#commentFilter.filter(bytes[at]!);
       if (byte === undefined || this.#isSampleByte(byte, at)) continue;
       if (byte === newline) return at + 1;
-      // What the line goes on with is not this image's.
+      // // The rest of the line belongs to the next image.
       if (!isWhitespace(byte)) return at;
     }
     return -1;
   }
 
-  /** Whether the byte is one of the samples, or stands between them. */
+  /** Returns whether the byte is part of a sample or separates two. */
   #isSampleByte(byte: number, at: number): boolean {
     if (this.#remaining === 0) return false;
     if (byte >= 0x30 && byte <= (this.#areBits ? 0x31 : 0x39)) {

@@ -1,4 +1,7 @@
-/** The end of a portable anymap (PBM, PGM, PPM, PAM, PFM): its header says how many samples there are. */
+/**
+ * Finds the end of a portable anymap (PBM, PGM, PPM, PAM, PFM) by the number of samples in its
+ * header.
+ */
 import { CommentFilter, isWhitespace, TextSampleCounter } from "./pnm-text.ts";
 import {
   ImageError,
@@ -8,15 +11,17 @@ import {
   UnknownImageError,
 } from "./image-parser.ts";
 
-/** What follows the magic number, and what the samples are. */
+/** Header fields and sample encoding of one magic number. */
 interface PnmFormat {
   readonly label: string;
   readonly extension: string;
-  /** What the header has; PAM has lines with names instead. */
+  /** Header fields in order; empty for PAM, which has lines with named fields. */
   readonly fields: readonly HeaderField[];
-  /** Samples of a pixel. */
+  /** Samples for each pixel. */
   readonly depth: number;
-  /** `bits` are eight samples to a byte, `digits` need nothing between them. */
+  /**
+   * Encoding: `bits` packs eight samples into a byte, `digits` needs no separator between samples.
+   */
   readonly samples: "bits" | "binary" | "float" | "digits" | "numbers";
 }
 
@@ -38,7 +43,7 @@ const formats = new Map<string, PnmFormat>([
   ["F", { label: "a PFM", extension: "pfm", fields: scaleFields, depth: 3, samples: "float" }],
 ]);
 
-/** The lines of a PAM's header, but for TUPLTYPE, which is free. */
+/** Named fields of a PAM header. TUPLTYPE is also allowed, with any value. */
 const pamFields = new Map<string, HeaderField>([
   ["WIDTH", "width"],
   ["HEIGHT", "height"],
@@ -46,7 +51,7 @@ const pamFields = new Map<string, HeaderField>([
   ["MAXVAL", "maximum"],
 ]);
 
-/** The most that each field may say. */
+/** Largest value of each header field. */
 const maxFieldValues: Record<HeaderField, number> = {
   width: 0x7fff_ffff,
   height: 0x7fff_ffff,
@@ -55,46 +60,46 @@ const maxFieldValues: Record<HeaderField, number> = {
   scale: Infinity,
 };
 
-/** Characters of a word in a header; of a line in PAM's. */
+/** Longest token in a header, and longest line in a PAM header, in characters. */
 const maxTokenLength = 32;
 const maxHeaderLineLength = 255;
 
 const State = {
   start: 0,
   kind: 1,
-  /** A blank or a comment must follow the magic number. */
+  /** Whitespace or a comment must follow the magic number. */
   blank: 2,
-  /** Words of the header. */
+  /** Header fields separated by whitespace. */
   tokens: 3,
-  /** Lines of PAM's header. */
+  /** Lines of a PAM header. */
   lines: 4,
-  /** Samples as bytes. */
+  /** Binary samples. */
   raster: 5,
-  /** Samples as text. */
+  /** Samples in decimal. */
   text: 6,
 } as const;
 type State = (typeof State)[keyof typeof State];
 
-/** Reads PBM, PGM, PPM, PAM and PFM. */
+/** Parses PBM, PGM, PPM, PAM and PFM. */
 export class PnmParser implements ImageParser {
   readonly #maxBytes: number;
   #state: State = State.start;
   #format: PnmFormat | undefined;
   readonly #commentFilter = new CommentFilter();
-  /** What the header said so far. */
+  /** Header fields parsed so far. */
   readonly #values = new Map<HeaderField, number>();
-  /** The word or line of the header that is being read, and where in the image it began. */
+  /** Token or line of the header being parsed, and its offset in the image. */
   #token = "";
   #tokenStart = 0;
-  /** Bytes of the image before the piece being read. */
+  /** Bytes of the image before the current piece. */
   #consumed = 0;
-  /** Bytes of the whole image, unless it is text. */
+  /** Size of the whole image in bytes; unknown for text formats. */
   #size: number | undefined;
-  /** Bytes of the raster to come. */
+  /** Bytes of samples still to come. */
   #remaining = 0;
   #textSamples: TextSampleCounter | undefined;
 
-  /** @param maxBytes bytes that an image may have */
+  /** @param maxBytes largest allowed image, in bytes */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
@@ -115,7 +120,7 @@ export class PnmParser implements ImageParser {
     return this.#textSamples?.isComplete ?? false;
   }
 
-  /** Whether it is text, which ends with a line: more blanks may follow. */
+  /** Whether the samples are text. Blank lines may follow such an image. */
   get isText(): boolean {
     return this.#textSamples !== undefined;
   }
@@ -168,12 +173,12 @@ export class PnmParser implements ImageParser {
     const field = fields[this.#values.size]!;
     this.#setField(field, this.#token, at);
     this.#token = "";
-    // One blank ends the header: the next byte may be a sample that looks like another.
+    // // A single whitespace byte ends the header. The next byte may be a sample of the same value.
     if (this.#values.size === fields.length) this.#computeSize(at);
   }
 
   #parseLines(byte: number, at: number): void {
-    // A comment takes a whole line here.
+    // // In a PAM header a comment occupies a whole line.
     const seen = this.#token === "" ? this.#commentFilter.filter(byte) : byte;
     if (seen === undefined) return;
     if (seen !== 0x0a) return this.#append(seen, at, maxHeaderLineLength);
@@ -210,7 +215,7 @@ export class PnmParser implements ImageParser {
     this.#computeSize(at);
   }
 
-  /** The header has ended with the byte at `at`: how much follows? */
+  /** Computes the size of the samples. The header ended with the byte at `at`. */
   #computeSize(at: number): void {
     const { samples, depth } = this.#format!;
     const width = this.#values.get("width")!;
@@ -220,7 +225,7 @@ export class PnmParser implements ImageParser {
     if (samples === "digits" || samples === "numbers") {
       this.#state = State.text;
       this.#textSamples = new TextSampleCounter(count, samples === "digits");
-      // Of numbers, all but the last have a blank after them.
+      // // Each number but the last is followed by whitespace.
       const minBytes = headerBytes + (samples === "digits" ? count : 2 * count - 1);
       if (minBytes > this.#maxBytes) throw new ImageTooLargeError();
       return;
@@ -233,7 +238,7 @@ export class PnmParser implements ImageParser {
     if (this.#size > this.#maxBytes) throw new ImageTooLargeError();
   }
 
-  /** What is wrong with the word that ends at `at`. */
+  /** Creates an error for the token that ends at `at`. */
   #error(at: number, problem: string): ImageError {
     const where = this.#token === "" ? at : this.#tokenStart - this.#consumed;
     return new ImageError(where, `${this.label} ${problem}`);

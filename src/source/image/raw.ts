@@ -1,37 +1,43 @@
-/** Raw frames: what a pixel format makes of a width and a height, and how people write a shape. */
+/**
+ * Raw frames: computes their size from the pixel format, and parses shapes such as
+ * `640x512:gray16le`.
+ */
 import { FramesError } from "../../errors.ts";
 import type { RawShape } from "../../frame.ts";
 import type { ImageParser } from "./image-parser.ts";
 
-/** Samples that lie together: `step` bytes for each block of `across` by `down` pixels. */
+/** A plane of samples: `step` bytes for each block of `across` by `down` pixels. */
 interface Plane {
   readonly step: number;
   readonly across: number;
   readonly down: number;
 }
 
-/** One plane without subsampling. */
+/** Returns one plane without subsampling. */
 function packed(step: number): readonly Plane[] {
   return [{ step, across: 1, down: 1 }];
 }
 
-/** Three planes of `bytes` a sample, of which two have a sample for each `across` by `down` pixels. */
+/**
+ * Returns three planes with `bytes` for each sample. The two chroma planes have one for each
+ * `across` by `down` pixels.
+ */
 function planar(bytes: number, across: number, down: number): readonly Plane[] {
   const chroma = { step: bytes, across, down };
   return [...packed(bytes), chroma, chroma];
 }
 
-/** A plane of luma, and one of both chroma in turn. */
+/** Returns a luma plane and one plane of interleaved chroma samples. */
 function semiplanar(bytes: number, across: number, down: number): readonly Plane[] {
   return [...packed(bytes), { step: 2 * bytes, across, down }];
 }
 
-/** Both byte orders of each name, which have the same size. */
+/** Returns both byte orders of each name. They have the same size. */
 function withByteOrders(...names: readonly string[]): string[] {
   return names.flatMap((name) => [`${name}le`, `${name}be`]);
 }
 
-/** Formats by their planes: ffmpeg's names, which its `-pix_fmt` takes. */
+/** Planes of each pixel format, by ffmpeg's names as in its `-pix_fmt`. */
 const formatTable: readonly (readonly [readonly string[], readonly Plane[]])[] = [
   [["monow", "monob"], [{ step: 1, across: 8, down: 1 }]],
   [["gray", "rgb8", "bgr8"], packed(1)],
@@ -67,7 +73,7 @@ const planesByFormat = new Map(
   formatTable.flatMap(([names, layout]) => names.map((name) => [name, layout])),
 );
 
-/** Other names that ffmpeg takes. */
+/** Alternative names that ffmpeg accepts. */
 const formatAliases = new Map([
   ["gray8", "gray"],
   ["y8", "gray"],
@@ -76,14 +82,14 @@ const formatAliases = new Map([
   ),
 ]);
 
-/** Names of the pixel formats whose frames can be cut, as ffmpeg has them. */
+/** Names of the supported pixel formats, as in ffmpeg. */
 export const rawFormats: readonly string[] = [...planesByFormat.keys()];
 
-/** Pixels across or down: as many as ffmpeg's own sizes allow. */
+/** Largest width and height in pixels, as in ffmpeg. */
 const maxSide = 0x7fff_ffff;
 
 /**
- * Bytes of a frame of this shape, without padding between rows or planes.
+ * Returns the bytes of a frame of this shape, without padding between rows or planes.
  *
  * @throws {FramesError} `usage`
  */
@@ -97,7 +103,7 @@ export function rawFrameBytes({ width, height, format }: RawShape): number {
 }
 
 /**
- * Reads a shape such as `640x512:gray16le`. A second name of a format becomes its first.
+ * Parses a shape such as `640x512:gray16le`. Replaces an alternative format name by the main one.
  *
  * @throws {FramesError} `usage`
  */
@@ -132,7 +138,8 @@ function planesFor(format: string): readonly Plane[] {
   const found = planesByFormat.get(formatAliases.get(format) ?? format);
   if (found !== undefined) return found;
   const orderedNames = ["le", "be"].map((order) => `${format}${order}`);
-  // What ffmpeg takes for the order of this machine would be read wrongly on another.
+  // // ffmpeg uses the byte order of the machine here. The frames could be read wrongly on another
+  // one.
   const hint = orderedNames.every((name) => planesByFormat.has(name))
     ? `${orderedNames.join(" or ")} says in which order its bytes are`
     : "known are the names of ffmpeg, such as gray, gray16le, rgb24, bgr24, yuv420p, nv12, yuyv422 and bayer_rggb8";
@@ -142,7 +149,7 @@ function planesFor(format: string): readonly Plane[] {
   );
 }
 
-/** Reads raw frames, which are of one size. */
+/** Finds the end of raw frames, which all have the same size. */
 export class RawParser implements ImageParser {
   readonly label = "a raw frame";
   readonly extension: string;
@@ -150,7 +157,7 @@ export class RawParser implements ImageParser {
   readonly isComplete = false;
   #remaining: number;
 
-  /** @param size as `rawFrameSize` says it of the shape */
+  /** @param size bytes of a frame, from `rawFrameBytes` */
   constructor({ width, height, format }: RawShape, size: number) {
     this.extension = `${width}x${height}.${format}`;
     this.size = size;

@@ -1,4 +1,4 @@
-/** Cuts a stream of images, as a pipe brings them, into frames by the images' own structure. */
+/** Splits a stream of images, such as from a pipe, into frames by the structure of the images. */
 import { type ErrorName, FramesError } from "../../errors.ts";
 import type { RawShape } from "../../frame.ts";
 import { BmpParser } from "./bmp.ts";
@@ -15,23 +15,26 @@ import {
   UnknownImageError,
 } from "./image-parser.ts";
 
-/** A frame that was cut out. */
+/** A frame found in the stream. */
 export interface SplitFrame {
-  /** Its own: nothing else changes them. */
+  /** A copy that the splitter does not change afterwards. */
   readonly bytes: Uint8Array;
-  /** How its file ends: `jpg`, `png`, `pbm`, `pgm`, `ppm`, `pam`, `pfm`, `bmp` or, raw, `640x512.gray16le`. */
+  /**
+   * File name extension: `jpg`, `png`, `pbm`, `pgm`, `ppm`, `pam`, `pfm` or `bmp`; for raw frames
+   * the shape, such as `640x512.gray16le`.
+   */
   readonly extension: string;
 }
 
-/** What a splitter needs to know. */
+/** Options of a `Splitter`. */
 export interface SplitterOptions {
-  /** Bytes that a frame may have. */
+  /** Largest allowed frame, in bytes. */
   readonly maxFrameBytes: number;
-  /** Shape of the frames, if they are raw. */
+  /** Shape of the frames if they are raw. */
   readonly raw?: RawShape;
 }
 
-/** The format of an image by its first byte; its reader looks at the rest. */
+/** Parser of each format by the first byte of an image. The parser checks the other bytes. */
 const parserFactories = new Map<number | undefined, (maxBytes: number) => ImageParser>([
   [0xff, () => new JpegParser()],
   [0x89, (maxBytes) => new PngParser(maxBytes)],
@@ -39,33 +42,37 @@ const parserFactories = new Map<number | undefined, (maxBytes: number) => ImageP
   [0x42, (maxBytes) => new BmpParser(maxBytes)],
 ]);
 
-/** First bytes of what is no image, as far as they are shown. */
+/** Number of bytes shown in the error about an unknown image. */
 const maxShownBytes = 16;
 
 /**
- * Cuts a stream of images into frames: JPEG, PNG, PNM and BMP in any mixture, with or without zero bytes
- * between them, or raw frames of one shape. It never looks for a frame further on when one is damaged.
+ * Splits a stream of images into frames. Accepts JPEG, PNG, PNM and BMP in any mixture, optionally
+ * with zero bytes between them, or raw frames of one shape. A damaged image is an error: the
+ * splitter does not search for the next one.
  */
 export class Splitter {
   readonly #maxFrameBytes: number;
   readonly #createRawParser: (() => ImageParser) | undefined;
   readonly #buffer: FrameBuffer;
-  /** Reads the frame that has begun. */
+  /** Parser of the current frame; `undefined` between frames. */
   #parser: ImageParser | undefined;
-  /** Bytes of the input before the chunk at hand. */
+  /** Bytes of the input before the current chunk. */
   #offset = 0;
-  /** Where in the input the frame that has begun does so. */
+  /** Offset of the current frame in the input. */
   #frameStart = 0;
   #frameCount = 0;
-  /** Bytes between two frames so far. */
+  /** Padding bytes since the last frame. */
   #padding = 0;
-  /** The last frame was text, after which blank lines may come. */
+  /** Whether the last frame was text, so that blank lines may follow. */
   #isAfterText = false;
   #failure: FramesError | undefined;
-  /** All frames of the last chunk were taken. */
+  /** Whether the caller has taken all frames of the last chunk. */
   #isDrained = true;
 
-  /** @throws {FramesError} `usage` or `too-large` if no raw frame of the shape can be had */
+  /**
+   * @throws {FramesError} `usage` if the shape is invalid, `too-large` if a raw frame exceeds the
+   * limit
+   */
   constructor({ maxFrameBytes, raw }: SplitterOptions) {
     this.#maxFrameBytes = maxFrameBytes;
     let fixedBytes: number | undefined;
@@ -84,9 +91,9 @@ export class Splitter {
   }
 
   /**
-   * Takes the next bytes and gives the frames that are whole now, one by one. All must be taken before
-   * the next call; the chunk is good until then. What is wrong with the input is thrown after the frames
-   * before it, and again by every later call.
+   * Takes the next bytes and yields each frame that they complete. The caller must take all frames
+   * before the next call, and must not change the chunk until then. An error is thrown after the
+   * frames that precede it, and again by every later call.
    *
    * @throws {FramesError} `unreadable` or `too-large`
    */
@@ -104,7 +111,7 @@ export class Splitter {
         if (at === chunk.length) break;
         this.#beginFrame(chunk, at);
       }
-      // One byte more than a frame may have: it may show that the frame has ended.
+      // // Include one byte beyond the limit, because it may show that the frame has ended.
       const bytes = chunk.subarray(at, at + this.#maxFrameBytes - this.#buffer.length + 1);
       const end = this.#parse(bytes, at);
       at += end ?? bytes.length;
@@ -116,10 +123,11 @@ export class Splitter {
   }
 
   /**
-   * The input has ended. Gives the frame that only this ends: an image that is text, with no newline
-   * after it.
+   * Ends the input. Returns the last frame if only the end of the input completes it: a text image
+   * without a final newline.
    *
-   * @throws {FramesError} `unreadable` if it ended inside a frame or brought none, or what `push` threw
+   * @throws {FramesError} `unreadable` if the input ended inside a frame or had none, or what
+   * `push` threw
    */
   end(): SplitFrame | undefined {
     this.#checkReady();
@@ -148,11 +156,11 @@ export class Splitter {
 
   #checkReady(): void {
     if (this.#failure !== undefined) throw this.#failure;
-    // No frame must be lost without a word.
+    // // Otherwise the rest of the last chunk would be lost silently.
     if (!this.#isDrained) throw new FramesError("internal", "Cannot read on: frames are not taken");
   }
 
-  /** Where what is between two frames ends. */
+  /** Returns the offset after the padding between two frames. */
   #skipPadding(chunk: Uint8Array, from: number): number {
     if (this.#createRawParser !== undefined) return from;
     let at = from;
@@ -180,7 +188,10 @@ export class Splitter {
     this.#parser = createParser(this.#maxFrameBytes);
   }
 
-  /** Reads what `chunk` has from `at` on; where the frame ends in it, or `undefined` if it goes on. */
+  /**
+   * Parses `bytes`, which begin at `at` in the chunk. Returns where the frame ends in them, or
+   * `undefined` if it continues.
+   */
   #parse(bytes: Uint8Array, at: number): number | undefined {
     const parser = this.#parser!;
     let end: number;
@@ -199,7 +210,7 @@ export class Splitter {
     return undefined;
   }
 
-  /** Ends the frame with its last bytes. */
+  /** Completes the current frame with its last bytes. */
   #finishFrame(bytes: Uint8Array): SplitFrame {
     const parser = this.#parser!;
     this.#parser = undefined;
@@ -213,7 +224,6 @@ export class Splitter {
     this.#fail("too-large", this.#frameStart, `${parser.label} ${size}${limit}`);
   }
 
-  /** What came begins like nothing that is known. */
   #failUnknownImage(bytes: Uint8Array): never {
     const start = Buffer.concat([this.#buffer.content, bytes.subarray(0, maxShownBytes)]);
     const received = quoteBytes(start.subarray(0, maxShownBytes));
@@ -228,16 +238,16 @@ export class Splitter {
   }
 }
 
-/** What came of a frame that is not yet whole. */
+/** Buffers the bytes of the current frame. */
 class FrameBuffer {
   readonly #maxBytes: number;
   readonly #fixedBytes: number | undefined;
   #buffer = new Uint8Array(0);
   #length = 0;
-  /** Bytes of the frame before: the next is likely to have about as many. */
+  /** Bytes of the previous frame, used to guess the size of the next. */
   #previousLength = 0;
 
-  /** @param fixedBytes bytes of every frame, if all have the same */
+  /** @param fixedBytes size of every frame, if all have the same */
   constructor(maxBytes: number, fixedBytes: number | undefined) {
     this.#maxBytes = maxBytes;
     this.#fixedBytes = fixedBytes;
@@ -258,7 +268,7 @@ class FrameBuffer {
     this.#length = length;
   }
 
-  /** Only what came counts, not what a header promises. */
+  /** Grows by received bytes only, because a header may declare any size. */
   #grow(length: number): void {
     const expected =
       this.#length > 0
@@ -269,14 +279,15 @@ class FrameBuffer {
     this.#buffer = larger;
   }
 
-  /** The whole frame, with its last bytes. */
+  /** Returns the whole frame, ending with `bytes`, and empties the buffer. */
   finish(bytes: Uint8Array): Uint8Array {
     let whole: Uint8Array;
-    // A copy: the chunk is good for this call only. (Its `slice` would be none, if it is a Buffer.)
+    // // Copies, because the chunk is valid only during this call. (`slice` of a Buffer does not
+    // copy.)
     if (this.#length === 0) whole = new Uint8Array(bytes);
     else {
       this.add(bytes);
-      // Room that is not used would be kept for as long as the frame is.
+      // // Otherwise the unused part of the buffer would stay in memory as long as the frame.
       const isNearlyFull = this.#length >= this.#buffer.length * 0.75;
       whole = isNearlyFull ? this.content : new Uint8Array(this.content);
     }
