@@ -1,9 +1,10 @@
-/** Frames that a program pushes, where it cannot be asked for them: a camera's loop or callback. */
+/** A feed to which a program pushes frames, such as from a capture loop or a camera callback. */
 import type { CapturedFrame } from "./iterable-source.ts";
 
 /**
- * Takes frames one by one and gives them to `send`. `push` says when there is room for the next: with the
- * policy `block` (the usual one) when the frame was taken to be sent, with `latest` at once.
+ * Passes pushed frames to `send` one by one. `push` resolves when there is room for the next frame.
+ * With the policy `block`, the default, that is when the pushed frame is taken for sending; with
+ * `latest` it is at once.
  *
  * @example
  * ```ts
@@ -25,12 +26,15 @@ export class FrameFeed implements AsyncIterableIterator<CapturedFrame, undefined
   #pendingNext: ((result: IteratorResult<CapturedFrame, undefined>) => void) | undefined;
   #hasEnded = false;
 
-  /** Frames that were pushed and not taken: a program that does not await `push` looks here. */
+  /**
+   * Number of pushed frames not yet taken. Grows without limit if the program does not await
+   * `push`.
+   */
   get queueLength(): number {
     return this.#queue.length;
   }
 
-  /** Resolves when the frame was taken; after the end it is dropped at once. */
+  /** Resolves when the frame is taken. After the end, drops the frame and resolves at once. */
   push(frame: CapturedFrame): Promise<void> {
     if (this.#hasEnded) return Promise.resolve();
     if (this.#pendingNext !== undefined) {
@@ -41,7 +45,7 @@ export class FrameFeed implements AsyncIterableIterator<CapturedFrame, undefined
     return new Promise((resolve) => this.#queue.push({ frame, resolve }));
   }
 
-  /** Nothing more is pushed: the delivery ends when all is delivered. */
+  /** Ends the feed. `send` returns once all pushed frames are delivered. */
   end(): void {
     this.#hasEnded = true;
     if (this.#queue.length > 0) return;
@@ -59,7 +63,7 @@ export class FrameFeed implements AsyncIterableIterator<CapturedFrame, undefined
     return new Promise((resolve) => (this.#pendingNext = resolve));
   }
 
-  /** Nobody takes frames any more. */
+  /** Called when the consumer stops: drops the queued frames and ends the feed. */
   return(): Promise<IteratorResult<CapturedFrame, undefined>> {
     for (const { resolve } of this.#queue.splice(0)) resolve();
     this.end();

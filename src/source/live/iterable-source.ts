@@ -1,30 +1,33 @@
-/** Frames that a program hands over one by one: the library's way in. */
+/** Frames that a program passes to the library as an iterable. */
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { Frame, FrameSource, Loss } from "../../frame.ts";
 
-/** A frame as a program has it. */
+/** A frame captured by a program. */
 export interface CapturedFrame {
-  /** The frame as it is to be stored. It must not change before the server has it. */
+  /** Content to store. Must not change until the server has it. */
   readonly bytes: Uint8Array;
-  /** File name; without one the frame is called after its session's start and its number. */
+  /** File name. Default: composed of the session's start and the frame's number. */
   readonly name?: string;
-  /** What the name of a frame without one ends with, such as `jpg`; without it, what its bytes tell. */
+  /**
+   * File name extension for a frame without a name, such as `jpg`. Default: detected from the first
+   * bytes.
+   */
   readonly extension?: string;
-  /** Capture time in nanoseconds since 1970; without it, when the frame was handed over. */
+  /** Capture time in nanoseconds since 1970. Default: when the program passes the frame. */
   readonly captured?: bigint;
-  /** Whatever is to be kept beside the frame: at most 4 KiB as JSON. */
+  /** Any data to store with the frame, at most 4 KiB as JSON. */
   readonly metadata?: Record<string, unknown>;
 }
 
-/** How frames without names are called, and without capture times dated. */
+/** Defaults for frames without a name or a capture time. */
 export interface CaptureDefaults {
-  /** The session's start, in milliseconds since 1970. */
+  /** Start of the session, in milliseconds since 1970. */
   readonly started: number;
-  /** Wall clock, in milliseconds since 1970. */
+  /** Returns the wall clock time, in milliseconds since 1970. */
   readonly clock: () => number;
 }
 
-/** A source of frames that a program makes: it is asked for the next one when there is room for it. */
+/** Takes frames from an iterable, each when there is room to send it. */
 export class IterableSource implements FrameSource {
   readonly name: string;
   readonly #iterator: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
@@ -59,7 +62,7 @@ export class IterableSource implements FrameSource {
   }
 }
 
-/** The iterator of what a program hands over. */
+/** Returns the iterator of a synchronous or asynchronous iterable. */
 export function toIterator(
   frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
 ): AsyncIterator<CapturedFrame> | Iterator<CapturedFrame> {
@@ -68,14 +71,14 @@ export function toIterator(
     : frames[Symbol.iterator]();
 }
 
-/** Tells an iterator to end: what it does then is its own affair, its failure included. */
+/** Asks an iterator to end. Does not wait for it, and ignores its errors. */
 export function closeIterator(
   iterator: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>,
 ): void {
   void (async () => iterator.return?.())().catch(() => {});
 }
 
-/** What a program handed over as a frame; a loss if it cannot be one. */
+/** Converts a captured frame to a `Frame`. Returns a loss if the frame is invalid. */
 export function toFrame(
   value: CapturedFrame,
   sequence: number,
@@ -132,7 +135,10 @@ class MemoryFrame implements Frame {
   }
 }
 
-/** What a program hands over is checked here: what cannot be said on the wire must not become something else. */
+/**
+ * Checks what the program passed, so that values the protocol cannot express are not silently
+ * altered.
+ */
 function validateFrame({ bytes, name, extension, captured }: CapturedFrame): void {
   let problem: string | undefined;
   if (!(bytes instanceof Uint8Array)) problem = "bytes is no Uint8Array";
@@ -156,7 +162,9 @@ function isInt64(value: bigint): boolean {
   return BigInt.asIntN(64, value) === value;
 }
 
-/** `20261122T071203.123Z-00000042.jpg`: unique over restarts, and in order when sorted. */
+/**
+ * Returns a name such as `20261122T071203.123Z-00000042.jpg`: unique across restarts and sortable.
+ */
 function defaultFrameName(started: number, sequence: number, extension: string): string {
   const start = new Date(started).toISOString().replaceAll("-", "").replaceAll(":", "");
   return `${start}-${String(sequence).padStart(8, "0")}.${extension}`;
@@ -171,7 +179,7 @@ const fileSignatures: [string, string][] = [
   ["5036", "ppm"],
 ];
 
-/** Ending of a file name by what the frame begins with. */
+/** Returns the file name extension for the first bytes of a frame, or `bin`. */
 function detectExtension(bytes: Uint8Array): string {
   const start = bytes.subarray(0, 8).toHex();
   return fileSignatures.find(([magic]) => start.startsWith(magic))?.[1] ?? "bin";

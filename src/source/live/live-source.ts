@@ -1,4 +1,4 @@
-/** A source whose frames come as they are captured, and what its queue does when it is full. */
+/** A source of live frames, with a queue that drops or spools frames when it is full. */
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 import {
@@ -11,23 +11,23 @@ import {
 import type { QueuePolicy } from "../per-source.ts";
 import type { SourceSpool } from "./spool.ts";
 
-/** Bytes that the queue of one source holds at most, however few frames that are; one always fits. */
+/** Limit for the queue of one source, in bytes. A single larger frame is still queued. */
 const maxQueueBytes = 256 << 20;
 
-/** Takes frames as they are captured, and keeps them until they can be sent. */
+/** Captures frames and queues them until they can be sent. */
 export class LiveSource implements FrameSource {
   readonly name: string;
   readonly isLive = true;
   readonly raw?: RawShape;
   readonly #iterator: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
   readonly #defaults: CaptureDefaults;
-  /** Where frames are kept that cannot be sent now. */
+  /** Stores frames on disk that cannot be sent now. */
   readonly #spool: SourceSpool | undefined;
   #isConnected = false;
   readonly #policy: QueuePolicy;
   readonly #queue: Frame[] = [];
   #queueBytes = 0;
-  /** What was dropped and not told yet, oldest first: it lies before all frames of the queue. */
+  /** Losses not yet returned by `next`, oldest first. All precede the frames in the queue. */
   #losses: Loss[] = [];
   #sequence = 0;
   #pendingNext: PromiseWithResolvers<Frame | Loss | undefined> | undefined;
@@ -65,7 +65,9 @@ export class LiveSource implements FrameSource {
     return this.#losses;
   }
 
-  /** Takes frames as they come, whether anybody wants them or not, unless the source is to be held up. */
+  /**
+   * Captures frames continuously. With the policy `block` it pauses while the queue is not empty.
+   */
   async #pump(): Promise<void> {
     try {
       for (;;) {
@@ -87,7 +89,7 @@ export class LiveSource implements FrameSource {
     return this.#isConnected || this.#spool?.hasRoomFor(this.#queue[0]!) !== true;
   }
 
-  /** Resolves when the queue has been emptied. */
+  /** Resolves when the queue is empty. */
   #waitForDrain(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#onDrain = resolve;
@@ -114,7 +116,7 @@ export class LiveSource implements FrameSource {
     return frame;
   }
 
-  /** Whoever is killed now loses nothing that is on the disk. */
+  /** Moves queued frames to the spool, so that they survive a crash. */
   #spillQueue(): void {
     if (this.#spool === undefined) return;
     while (this.#queue.length > 0) {
@@ -126,10 +128,11 @@ export class LiveSource implements FrameSource {
 
   #spoolOrDrop(frame: Frame): void {
     if (this.#spool === undefined) return this.#drop(frame);
-    // With block only what was on its way comes here, and that is never dropped, full or not.
+    // // With `block` these frames were in flight when the connection broke. They may exceed the
+    // limit.
     const isBlocking = this.#policy === "block";
     if (!isBlocking && !this.#spool.isLargeEnoughFor(frame)) return this.#drop(frame);
-    // A spool that is full keeps the newest too.
+    // // Make room in a full spool by dropping its oldest frames.
     for (
       let oldest;
       !isBlocking && !this.#spool.hasRoomFor(frame) && (oldest = this.#spool.oldest());
@@ -167,7 +170,7 @@ export class LiveSource implements FrameSource {
 
   #resolveNext(): void {
     if (this.#pendingNext === undefined) return;
-    // What the spool has stays there, in its order, until somebody can take it.
+    // // Spooled frames stay in order on disk until a server is connected.
     if (this.#spool !== undefined && !this.#isConnected) return;
     const next = this.#dequeue();
     if (next === undefined && !this.#hasEnded) return;
@@ -180,7 +183,7 @@ export class LiveSource implements FrameSource {
   #dequeue(): Frame | Loss | undefined {
     const loss = this.#losses.shift();
     if (loss !== undefined) return loss;
-    // What is live goes first; what is kept has waited already.
+    // // Live frames go before spooled ones, which are late already.
     const frame = this.#shift() ?? this.#spool?.next();
     this.#onDrain();
     return frame;
@@ -202,7 +205,7 @@ export class LiveSource implements FrameSource {
   }
 
   startCapture(): void {
-    // Without a place for them, frames are worth nothing before there is a server.
+    // // Without a spool, frames captured before the connection could only be dropped.
     if (this.#spool !== undefined) this.#startPump();
   }
 
@@ -230,7 +233,7 @@ export class LiveSource implements FrameSource {
     return { first: frame.sequence, last: frame.sequence, what: frame.name, error };
   }
 
-  /** Captures nothing more: what a source is still about to give is not waited for. */
+  /** Stops capturing, without waiting for a frame that the iterator is about to return. */
   stopCapture(): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;

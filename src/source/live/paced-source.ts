@@ -1,21 +1,21 @@
-/** A source that gives its frames at a pace: so many a second, or as far apart as they were captured. */
+/** A source that releases frames at a fixed rate or at the intervals of their capture. */
 import type { FramesError } from "../../errors.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 
-/** When frames are given, in milliseconds of one steady clock. */
+/** Decides when frames are released. Times are milliseconds of one monotonic clock. */
 export interface Pacer {
-  /** When the next frame may be asked for: what is asked for later is fresher. */
+  /** Returns when to request the next frame. A frame requested later is fresher. */
   requestAt(): number;
-  /** When a frame that was asked for may go. */
+  /** Returns when a requested frame may be released. */
   releaseAt(frame: Frame, now: number): number;
 }
 
-/** At most so many frames a second, evenly. */
+/** Releases frames evenly, at most at a given rate. */
 export class RatePacer implements Pacer {
   readonly #intervalMs: number;
   #nextTime = 0;
 
-  /** @param rate frames a second */
+  /** @param rate frames per second */
   constructor(rate: number) {
     this.#intervalMs = 1000 / rate;
   }
@@ -25,14 +25,15 @@ export class RatePacer implements Pacer {
   }
 
   releaseAt(_frame: Frame, now: number): number {
-    // A little late is made up for, but whoever was held up does not hurry after.
+    // // Catches up after a delay shorter than one interval; after a longer one, restarts without a
+    // burst.
     this.#nextTime =
       (now - this.#nextTime < this.#intervalMs ? this.#nextTime : now) + this.#intervalMs;
     return now;
   }
 }
 
-/** As the frames were captured: one for all sources of a recording. */
+/** Releases frames at the intervals of their capture. All sources of a recording share one. */
 export class ReplayPacer implements Pacer {
   #start: { captured: bigint; at: number } | undefined;
 
@@ -46,7 +47,7 @@ export class ReplayPacer implements Pacer {
   }
 }
 
-/** The longest that a timer can wait, in milliseconds. */
+/** Longest delay of a timer, in milliseconds. */
 const maxTimerMs = 2 ** 31 - 1;
 
 export class PacedSource implements FrameSource {
@@ -67,7 +68,7 @@ export class PacedSource implements FrameSource {
   #cancelWait = () => {};
   #hasStopped = false;
 
-  /** @param now milliseconds of the clock that `pace` goes by */
+  /** @param now returns milliseconds of the clock that `pacer` uses */
   constructor(source: FrameSource, pacer: Pacer, now: () => number) {
     const { name, type, raw, isLive, usesLiveWindow: keepsFresh } = source;
     this.name = name;
@@ -111,7 +112,7 @@ export class PacedSource implements FrameSource {
     return item;
   }
 
-  /** What was captured before the end goes at once. */
+  /** Waits until `time`, or until the source stops. Frames captured before the stop go at once. */
   async #waitUntil(time: number): Promise<void> {
     for (let waitMs; (waitMs = time - this.#now()) > 0 && !this.#hasStopped;) {
       const { promise, resolve } = Promise.withResolvers<void>();

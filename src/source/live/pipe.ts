@@ -1,12 +1,12 @@
-/** Frames from a pipe. */
+/** Reads frames from a pipe. */
 import type { CapturedFrame } from "./iterable-source.ts";
 import { Splitter, type SplitterOptions } from "../image/splitter.ts";
 
 /**
- * The frames that a stream of bytes brings, each when its last byte has come.
+ * Yields the frames of a byte stream, each when its last byte has arrived.
  *
- * @param clock wall clock, in milliseconds since 1970
- * @throws {FramesError} `unreadable` or `too-large` after the frames before what is wrong
+ * @param clock returns the wall clock time, in milliseconds since 1970
+ * @throws {FramesError} `unreadable` or `too-large`, after the frames that precede the error
  */
 export async function* pipeFrames(
   stream: ReadableStream<Uint8Array>,

@@ -1,6 +1,7 @@
 /**
- * Frames of live sources on the disk, while there is no server: `DIR/spool.sqlite` says what they are, their
- * bytes lie beside it. It outlives the process, and keeps its session and its numbers.
+ * Stores frames of live sources on disk while no server is connected. `DIR/spool.sqlite` describes
+ * the frames; their bytes lie in files beside it. A spool survives the process, and keeps its
+ * session and sequence numbers.
  */
 import { Database } from "bun:sqlite";
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -41,14 +42,14 @@ interface SpooledLossRow {
   readonly reason: ErrorName;
 }
 
-/** A session as a spool keeps it. */
+/** The session stored in a spool. */
 export interface SpooledSession {
   readonly id: string;
-  /** Its start, in milliseconds since 1970. */
+  /** Start of the session, in milliseconds since 1970. */
   readonly started: number;
 }
 
-/** A spool, which one process has at a time. */
+/** A spool directory. Only one process can open it at a time. */
 export class Spool {
   readonly session: SpooledSession;
   readonly #directory: string;
@@ -57,10 +58,11 @@ export class Spool {
   #bytes: number;
 
   /**
-   * Opens a spool, or makes one for `session`.
+   * Opens a spool, or creates one for `session`.
    *
-   * @param maxBytes bytes that it may hold
-   * @throws {FramesError} `usage` if it is another stream's or another process's, `missing` if it cannot be had
+   * @param maxBytes limit for the frames in it
+   * @throws {FramesError} `usage` if it belongs to another stream or another process uses it,
+   * `missing` if it cannot be opened
    */
   constructor(directory: string, stream: string, session: SpooledSession, maxBytes: number) {
     this.#directory = directory;
@@ -89,7 +91,7 @@ export class Spool {
     this.#bytes = Number(sum?.bytes ?? 0n);
   }
 
-  /** The session that is kept here; a spool that is empty begins a new one. */
+  /** Returns the stored session. An empty spool of another stream starts a new one. */
   #openSession(stream: string, session: SpooledSession): SpooledSession {
     type SessionRow = { id: string; started: bigint; stream: string };
     const stored = this.#database.query<SessionRow, []>("SELECT * FROM session").get();
@@ -110,7 +112,7 @@ export class Spool {
     return { id: stored.id, started: Number(stored.started) };
   }
 
-  /** The part of one source. */
+  /** Returns the part of the spool that belongs to one source. */
   sourceSpool(source: string): SourceSpool {
     return new SourceSpool(
       this,
@@ -120,22 +122,22 @@ export class Spool {
     );
   }
 
-  /** Whether so many more bytes find room. */
+  /** Returns whether this many more bytes fit. */
   hasRoom(bytes: number): boolean {
     return this.#bytes + bytes <= this.#maxBytes;
   }
 
-  /** Whether so many bytes would find room if it were empty. */
+  /** Returns whether this many bytes would fit into the empty spool. */
   isLargeEnough(bytes: number): boolean {
     return bytes <= this.#maxBytes;
   }
 
-  /** Counts bytes that came, or went if negative. */
+  /** Counts added bytes, or removed ones if negative. */
   adjustBytes(bytes: number): void {
     this.#bytes += bytes;
   }
 
-  /** Closes it; one that holds nothing more begins a new session the next time. */
+  /** Closes the spool. If it is empty, the next process starts a new session. */
   close(): void {
     const isEmpty = this.#database.query("SELECT 1 FROM frames LIMIT 1").get() === null;
     if (isEmpty) this.#clearSession();
@@ -148,14 +150,14 @@ export class Spool {
   }
 }
 
-/** What a spool keeps of one source. */
+/** The spooled frames and losses of one source. */
 export class SourceSpool {
   readonly #spool: Spool;
   readonly #folder: string;
   readonly #source: string;
   readonly #queries;
   #frameCount: number;
-  /** The last number that was given out to be sent. */
+  /** Last sequence number that `next` returned on this connection. */
   #lastSent = 0;
 
   constructor(spool: Spool, database: Database, folder: string, source: string) {
@@ -195,12 +197,12 @@ export class SourceSpool {
     this.#frameCount = Number(this.#queries.frames.get(source)!.frames);
   }
 
-  /** Frames that it holds. */
+  /** Number of spooled frames. */
   get length(): number {
     return this.#frameCount;
   }
 
-  /** The last number that was given to a frame, here or in a process before. */
+  /** Last sequence number assigned to a frame, in this process or an earlier one. */
   get lastNumber(): number {
     return Number(this.#queries.last.get(this.#source)?.last ?? 0n);
   }
@@ -209,7 +211,10 @@ export class SourceSpool {
     this.#queries.setLast.run(this.#source, sequence);
   }
 
-  /** Numbers that were lost, also in processes before: who was killed may not have told of them. */
+  /**
+   * Returns all lost numbers, including those of earlier processes, which may have died before
+   * reporting them.
+   */
   losses(): Loss[] {
     return this.#queries.losses.all(this.#source).map(({ first, last, what, reason }) => ({
       first: Number(first),
@@ -219,7 +224,7 @@ export class SourceSpool {
     }));
   }
 
-  /** Notes numbers that are lost; a range that begins like one before takes its place. */
+  /** Records lost numbers. Replaces a range with the same first number. */
   recordLoss({ first, last, what, error }: Loss): void {
     this.#queries.putLoss.run(this.#source, first, last, what, error.code);
   }
@@ -237,9 +242,9 @@ export class SourceSpool {
   }
 
   /**
-   * Keeps a frame.
+   * Writes a frame to disk. Does nothing if it is already spooled.
    *
-   * @throws {FramesError} `unreadable` if the disk does not take it
+   * @throws {FramesError} `unreadable` if the disk cannot be written
    */
   put(frame: Frame): void {
     const { sequence, name, captured, size, metadata } = frame;
@@ -262,7 +267,7 @@ export class SourceSpool {
     this.#frameCount++;
   }
 
-  /** The oldest frame that was not given out on this connection. */
+  /** Returns the oldest frame not yet returned on this connection. */
   next(): Frame | undefined {
     const row =
       this.#frameCount === 0 ? null : this.#queries.after.get(this.#source, this.#lastSent);
@@ -271,23 +276,23 @@ export class SourceSpool {
     return new SpooledFrame(row, this.#framePath(this.#lastSent));
   }
 
-  /** The oldest one of all, to be dropped; not one that is on its way. */
+  /** Returns the oldest frame that may be dropped, which excludes frames in flight. */
   oldest(): Frame | undefined {
     const row = this.#queries.after.get(this.#source, this.#lastSent);
     return row === null ? undefined : new SpooledFrame(row, this.#framePath(Number(row.seq)));
   }
 
-  /** The connection is gone: everything is given out anew. */
+  /** Makes `next` start over. Called when the connection breaks. */
   rewind(): void {
     this.#lastSent = 0;
   }
 
-  /** A frame is not needed any more. */
+  /** Deletes a frame that the server has confirmed, or that is dropped. */
   delete(sequence: number): void {
     if (this.#frameCount === 0) return;
     const row = this.#queries.size.get(this.#source, sequence);
     if (row === null) return;
-    // First the row: a file without one is only a file too many.
+    // // Delete the row first: after a crash a file without a row only wastes space.
     this.#queries.delete.run(this.#source, sequence);
     rmSync(this.#framePath(sequence), { force: true });
     this.#spool.adjustBytes(-Number(row.size));

@@ -1,50 +1,52 @@
-/** Runs ffmpeg and ffprobe: what they give, with its times, and what they said last. */
+/** Runs ffmpeg and ffprobe, and reads their output and their last messages. */
 import { FramesError } from "../../errors.ts";
 import { type Packet, PacketParser } from "./packets.ts";
 
-/** How long a program that is to end is left to itself, in milliseconds. */
+/** Time in which a stopped program must exit before it is killed, in milliseconds. */
 const killTimeoutMs = 1000;
 
-/** Characters of what ffmpeg said that are passed on. */
+/** Longest ffmpeg message that is reported, in characters. */
 const maxMessageLength = 300;
 
-/** What was said longer than this before the end has nothing to do with it, in milliseconds. */
+/** Messages older than this when ffmpeg ends are unrelated to its end, in milliseconds. */
 const maxMessageAgeMs = 15_000;
 
-/** Bytes of a description by ffprobe. */
+/** Limit for the output of ffprobe. */
 const maxProbeOutputBytes = 4 << 20;
 
-/** How a run of ffmpeg ended. */
+/** Result of running ffmpeg. */
 export interface FfmpegResult {
-  /** Why it is no good, for people; `undefined` if ffmpeg ended by itself and content. */
+  /** Why the run failed, for people; `undefined` if ffmpeg exited by itself with status 0. */
   readonly failure: string | undefined;
-  /** Its last words, in one line; empty if it said nothing. */
+  /** Last messages of ffmpeg in one line; empty if there were none. */
   readonly message: string;
-  /** Whether it called something an error. It may have gone on all the same. */
+  /** Whether ffmpeg logged errors. It may still have completed. */
   readonly hasErrors: boolean;
 }
 
-/** What a run of ffmpeg needs to know. */
+/** Options of `runFfmpeg`. */
 export interface FfmpegOptions {
-  /** Bytes that a packet may have. */
+  /** Largest allowed packet, in bytes. */
   readonly maxPacketBytes: number;
-  /** Milliseconds without a byte after which ffmpeg has stalled. */
+  /** Milliseconds without output after which ffmpeg counts as stalled. */
   readonly stallTimeoutMs: number;
-  /** Ends ffmpeg. */
+  /** Stops ffmpeg. */
   readonly signal: AbortSignal;
 }
 
 /**
- * The arguments that make ffmpeg write packets as a `PacketParser` reads them: `tee` gives each packet to
- * two muxers in turn, one of which writes a line about it and the other its bytes, both to stdout.
+ * Output argument that produces the input of `PacketParser`. `tee` passes each packet to two
+ * muxers: one writes a line that describes the packet, the other its bytes, both to stdout.
  */
 const teeOutput = "[f=framecrc:flush_packets=1]pipe:1|[f=rawvideo:flush_packets=1]pipe:1";
 
 /**
- * Runs ffmpeg, which has ended when this has. Its output is read only as packets are asked for.
+ * Runs ffmpeg and yields its packets. Reads its output only on demand. The process has exited when
+ * the generator ends.
  *
- * @param args what is read and what becomes of it, without an output
- * @throws {FramesError} `missing` without ffmpeg, `too-large` if a packet is
+ * @param args input and encoding arguments, without the output
+ * @throws {FramesError} `missing` if ffmpeg is not installed, `too-large` if a packet exceeds the
+ * limit
  */
 export async function* runFfmpeg(
   args: readonly string[],
@@ -59,7 +61,7 @@ export async function* runFfmpeg(
   const log = collectStderr(child.stderr, () => wasStopped);
   const stop = (): void => {
     wasStopped = true;
-    // Whoever writes to a pipe that nobody reads hears no signal.
+    // // Close the pipe too, because ffmpeg ignores the signal while it is blocked in a write.
     void reader.cancel().catch(() => {});
     child.kill();
   };
@@ -90,10 +92,11 @@ export async function* runFfmpeg(
 }
 
 /**
- * What ffprobe says, as JSON.
+ * Runs ffprobe and returns its JSON output.
  *
- * @param name what is looked at, for people
- * @throws {FramesError} `missing` without ffprobe, `timeout` after `timeoutMs` milliseconds, `unreadable`
+ * @param name name of the input, for messages
+ * @throws {FramesError} `missing` if ffprobe is not installed, `timeout` after `timeoutMs`
+ * milliseconds, `unreadable`
  */
 export async function runFfprobe(
   args: readonly string[],
@@ -131,7 +134,7 @@ export async function runFfprobe(
   return JSON.parse(text);
 }
 
-/** A path or URL as people may see it: without what would steer a terminal, and without a password. */
+/** Returns a path or URL safe to display: without control characters and without credentials. */
 export function printableInput(text: string): string {
   return text
     .replace(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ")
@@ -149,22 +152,23 @@ function spawnProgram(program: "ffmpeg" | "ffprobe", args: readonly string[]): C
     );
   }
   const env: Record<string, string | undefined> = { ...process.env, AV_LOG_FORCE_NOCOLOR: "1" };
-  // It would write a file of its own; and the key is nobody else's business.
+  // // FFREPORT would make ffmpeg write a log file. FRAMES_KEY is a secret that it does not need.
   for (const name of ["FFREPORT", "AV_LOG_FORCE_COLOR", "FRAMES_KEY"]) delete env[name];
   return Bun.spawn([path, ...args], {
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
     env,
-    // Ctrl-C is for us: we say when it ends.
+    // // Keep Ctrl-C from reaching the child, because this process decides when it ends.
     detached: true,
   });
 }
 
-/** Waits until the program has ended; unless it does so within `grace` milliseconds, makes it end. */
+/** Waits until the program exits. Stops it after `graceMs` milliseconds, and finally kills it. */
 async function waitForExit(child: Child, stop: () => void, graceMs = 0): Promise<void> {
   if (graceMs === 0) stop();
-  // Told once, ffmpeg ends when its input says something; told twice, it waits for nothing.
+  // // After one signal ffmpeg ends only when its input delivers data; after a second it ends at
+  // once.
   const stopTimer = setTimeout(stop, graceMs + killTimeoutMs / 10);
   const killTimer = setTimeout(() => child.kill("SIGKILL"), graceMs + killTimeoutMs);
   await child.exited;
@@ -178,9 +182,9 @@ interface StderrSummary {
 }
 
 /**
- * Hears a program out, and keeps the last of it.
+ * Reads the log of a program to its end and returns the last messages.
  *
- * @param wasStopped whether it was told to end: what it says then is about that
+ * @param wasStopped returns whether the program was stopped; later messages concern only that
  */
 async function collectStderr(
   stream: ReadableStream<Uint8Array>,
@@ -226,7 +230,7 @@ interface LogMessage {
   readonly at: number;
 }
 
-/** The last two different ones: what went wrong, and what ffmpeg makes of that. */
+/** Keeps the last two different messages: usually the error and what ffmpeg concludes from it. */
 function appendRecent(messages: readonly LogMessage[], sentence: string): LogMessage[] {
   const others = messages.filter((other) => other.sentence !== sentence);
   return [...others, { sentence, at: performance.now() }].slice(-2);

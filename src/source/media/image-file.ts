@@ -1,14 +1,14 @@
-/** Files that are an image, or images one after the other: nothing but reading them is needed. */
+/** Reads files that contain one image or a sequence of images, without ffmpeg. */
 import { statSync } from "node:fs";
 import { basename } from "node:path";
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { CapturedFrame } from "../live/iterable-source.ts";
 import { type SplitFrame, Splitter } from "../image/splitter.ts";
 
-/** Containers that a `Splitter` can take apart, by ffmpeg's names. */
+/** Containers that `Splitter` can split, by ffmpeg's names. */
 const splittableContainers = /^(?:mjpeg|image2|(?:jpeg|png|bmp|pbm|pgm|ppm|pam|pfm)_pipe)$/;
 
-/** What files of `container`, which is no container but images as they are, have to be read with. */
+/** Returns the reader for files of `container`, or `undefined` if only ffmpeg can read them. */
 export function imageFileReader(
   container: string,
 ):
@@ -19,9 +19,10 @@ export function imageFileReader(
 }
 
 /**
- * A file that is one image: one frame, byte for byte and under its own name, captured when it was written.
+ * Reads a file with one image as one frame: unchanged, with the file's name, captured at its
+ * modification time.
  *
- * @param name of the file, for people
+ * @param name name of the file, for messages
  */
 export async function* readImage(
   path: string,
@@ -42,8 +43,8 @@ export async function* readImage(
 }
 
 /**
- * A file of images one after the other. Nothing says when each of them was captured: it was before the
- * file was last written to.
+ * Reads a file of concatenated images. All get the modification time of the file as capture time,
+ * because their own times are unknown.
  */
 export async function* readImages(
   path: string,
@@ -67,7 +68,7 @@ export async function* readImages(
       }
     }
     const last = splitter.end();
-    // The only one: the file is that image.
+    // // A single image keeps the name of its file.
     if (first !== undefined && last === undefined) {
       yield { bytes: first.bytes, name: basename(path), captured };
     } else {

@@ -1,9 +1,12 @@
-/** What can be given to ffmpeg: which PATHs of a command line, and with which words it is told of them. */
+/** Recognizes the command-line PATHs that ffmpeg reads, and makes the arguments for them. */
 import { realpathSync, statSync } from "node:fs";
 import { extname } from "node:path";
 import { FramesError } from "../../errors.ts";
 
-/** Protocols of a URL, and those that ffmpeg may use for it: a playlist must not lead it to our files. */
+/**
+ * URL schemes, and the protocols that ffmpeg may use for each. The limit keeps a playlist from
+ * making ffmpeg read local files.
+ */
 const protocols = new Map<string, readonly string[]>([
   ["http", ["http", "https", "httpproxy", "tcp", "tls", "crypto", "data"]],
   ["https", ["http", "https", "httpproxy", "tcp", "tls", "crypto", "data"]],
@@ -17,32 +20,38 @@ const protocols = new Map<string, readonly string[]>([
   ["tcp", ["tcp"]],
 ]);
 
-/** Files that are one image: nothing has to be taken apart. */
+/** Extensions of files that contain one image, which need no demuxing. */
 const imageExtensions = new Set([
   ...[".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"],
   ...[".tif", ".tiff", ".webp", ".gif", ".jls", ".jp2", ".j2k", ".jxl", ".avif", ".heic", ".exr"],
   ...[".dng", ".tga", ".qoi", ".hdr"],
 ]);
 
-/** Endings of files that are videos, whether they are there or not. */
+/** Extensions of videos. A path with one counts as a video even if the file does not exist. */
 const videoExtensions = new Set([
   ...[".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mjpeg", ".mjpg", ".ts", ".m2ts", ".mts"],
   ...[".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".nut", ".y4m", ".h264", ".h265"],
   ...[".264", ".265", ".hevc", ".av1", ".ivf", ".vob", ".dv"],
 ]);
 
-/** What a user gave, understood. */
+/** An input, classified. */
 export type MediaInput =
   | { readonly kind: "image" | "file"; readonly path: string }
   | { readonly kind: "device"; readonly path: string }
   | { readonly kind: "url"; readonly url: string; readonly allowedProtocols: readonly string[] };
 
-/** Whether a PATH of the command line is a video, an image, a device or a URL rather than a directory. */
+/**
+ * Returns whether a PATH of the command line is a video, an image, a device or a URL, not a
+ * directory.
+ */
 export function isMedia(path: string): boolean {
   return parseInput(path) !== undefined;
 }
 
-/** What `path` is; `undefined` for a directory, and for what is not there and not called like a video. */
+/**
+ * Classifies `path`. Returns `undefined` for a directory, and for a missing path that is not named
+ * like a video.
+ */
 export function parseInput(path: string): MediaInput | undefined {
   const protocol = /^([a-z][a-z0-9+.-]*):\/\//i.exec(path)?.[1]?.toLowerCase();
   const allowedProtocols = protocol === undefined ? undefined : protocols.get(protocol);
@@ -59,16 +68,16 @@ export function parseInput(path: string): MediaInput | undefined {
   return isDevice ? { kind: "device", path } : undefined;
 }
 
-/** What is asked of a camera. */
+/** Settings requested from a camera. */
 export interface CameraMode {
   readonly size?: string;
-  /** ffmpeg's name of a pixel format, or of a codec. */
+  /** ffmpeg's name of a pixel format or codec. */
   readonly format?: string;
   readonly rate?: string;
 }
 
 /**
- * Reads `640x512:gray16le@30`, of which each part may be left out.
+ * Parses a mode such as `640x512:gray16le@30`. Each part may be missing.
  *
  * @throws {FramesError} `usage`
  */
@@ -91,7 +100,7 @@ export function parseCameraMode(text: string): CameraMode {
   };
 }
 
-/** The words that tell ffmpeg and ffprobe of an input, each an argument of its own. */
+/** Returns the ffmpeg and ffprobe arguments that select an input. */
 export function inputArgs(input: MediaInput, mode: CameraMode): string[] {
   switch (input.kind) {
     case "image":
@@ -107,7 +116,8 @@ export function inputArgs(input: MediaInput, mode: CameraMode): string[] {
       ];
     case "url": {
       const isRtsp = /^rtsps?:/i.test(input.url);
-      // Over UDP what is lost tears pictures. A camera that speaks nothing else is still heard.
+      // // Lost UDP packets corrupt frames, so prefer TCP. Cameras that support only UDP still
+      // work.
       const transport = isRtsp ? ["-rtsp_flags", "prefer_tcp"] : [];
       return [
         "-protocol_whitelist",

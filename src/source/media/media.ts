@@ -1,4 +1,4 @@
-/** Videos, images, cameras and URLs as frames, by way of ffmpeg. */
+/** Reads videos, images, cameras and URLs as frames, using ffmpeg. */
 import { statSync } from "node:fs";
 import { asFramesError, FramesError } from "../../errors.ts";
 import { type Transcoding, chooseTranscoding } from "./transcode.ts";
@@ -13,35 +13,40 @@ import { SourceClock } from "./source-clock.ts";
 
 export { isMedia };
 
-/** How a video, a camera or a URL is to be read. */
+/** How to read a video, a camera or a URL. */
 export interface MediaOptions {
-  /** Quality of JPEG, where frames are made JPEG: from 2, the default and the best, to 31. */
+  /** Quality of frames converted to JPEG, from 2 (best, the default) to 31. */
   readonly quality?: number;
-  /** Frames that are not images become PNG. */
+  /** Whether frames that are not images become PNG. */
   readonly lossless?: boolean;
-  /** What is asked of a device: size, pixel format and rate, such as `640x512:gray16le@30`. */
+  /** Size, pixel format and rate requested from a device, such as `640x512:gray16le@30`. */
   readonly camera?: string;
-  /** Bytes that a frame may have. */
+  /** Largest allowed frame, in bytes. */
   readonly maxFrameBytes: number;
-  /** Milliseconds without a byte after which an input has stalled; default 10,000. */
+  /** Milliseconds without data after which an input counts as stalled. Default: 10,000. */
   readonly stallTimeoutMs?: number;
-  /** A live input failed, and is started again after a pause. */
+  /** Called when a live input failed. It is restarted after a pause. */
   readonly onRetry?: (error: FramesError) => void;
 }
 
-/** An input that was found to have frames. */
+/** An opened input that contains frames. */
 export interface Media {
-  /** Whether its frames come as they are captured: it has no end, and is started again when it fails. */
+  /**
+   * Whether frames arrive as they are captured. Such an input has no end and is restarted when it
+   * fails.
+   */
   readonly isLive: boolean;
-  /** For people: `1920x1080 h264 at 30 fps, becomes JPEG of quality 2, about 12 MB/s`. */
+  /**
+   * Description for people: `1920x1080 h264 at 30 fps, becomes JPEG of quality 2, about 12 MB/s`.
+   */
   readonly description: string;
-  /** Media type of the frames, where one is known. */
+  /** Media type of the frames, if known. */
   readonly type?: string;
-  /** The frames with their capture times. Each iteration reads the input anew. */
+  /** The frames with their capture times. Each iteration opens the input again. */
   readonly frames: AsyncIterable<CapturedFrame>;
 }
 
-/** Containers that carry no times: what ffmpeg says as one is made up. */
+/** Containers without timestamps. ffmpeg invents timestamps for them. */
 const untimedContainers = new Set([
   "mpjpeg",
   "mjpeg",
@@ -52,13 +57,13 @@ const untimedContainers = new Set([
   "image2pipe",
 ]);
 
-/** What ffprobe may take to make sense of a stream while bytes come, in milliseconds. */
+/** Time that ffprobe may take to analyse a stream while data arrives, in milliseconds. */
 const analysisTimeoutMs = 5000;
 
-/** Longest pause before a live input is started again, in seconds. */
+/** Longest pause before a live input is restarted, in seconds. */
 const maxRestartDelaySeconds = 30;
 
-/** Reads one input in one way. */
+/** An input and the settings for reading it. */
 interface OpenedInput {
   readonly input: MediaInput;
   readonly name: string;
@@ -67,7 +72,7 @@ interface OpenedInput {
   readonly stallTimeoutMs: number;
 }
 
-/** What was found in an input, and what its frames become. */
+/** What was found in an input, and how its frames are converted. */
 interface ReadPlan {
   readonly video: VideoInfo;
   readonly isLive: boolean;
@@ -77,8 +82,8 @@ interface ReadPlan {
 /**
  * Opens a video file, an image, a device or a URL.
  *
- * @throws {FramesError} `missing` if it is not there or ffmpeg is not installed; `unreadable` or `timeout`
- * if nothing can be made of it; `usage` if what is asked for is nothing
+ * @throws {FramesError} `missing` if the input does not exist or ffmpeg is not installed;
+ * `unreadable` or `timeout` if it cannot be read; `usage` if a setting is invalid
  */
 export async function openMedia(path: string, options: MediaOptions): Promise<Media> {
   const name = printableInput(path);
@@ -101,7 +106,7 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
     stallTimeoutMs: options.stallTimeoutMs ?? 10_000,
   };
   const plan = await planRead(opened);
-  // Only images: there is nothing that ffmpeg would have to take apart.
+  // // The file contains only images, so ffmpeg is not needed to read it.
   const read = input.kind === "file" ? imageFileReader(plan.video.container) : undefined;
   if (input.kind === "file" && read !== undefined) {
     return {
@@ -165,14 +170,14 @@ function formatDimensions({ width, height }: VideoInfo): string {
   return `${width}x${height}`;
 }
 
-/** `12 MB`, `0.3 MB`, `40 kB`. */
+/** Formats bytes as `12 MB`, `0.3 MB` or `40 kB`. */
 function formatAmount(bytes: number): string {
   if (bytes < 100_000) return `${Math.ceil(bytes / 1000)} kB`;
   const megabytes = bytes / 1e6;
   return `${megabytes < 10 ? Number(megabytes.toFixed(1)) : Math.round(megabytes)} MB`;
 }
 
-/** Frames that can be given up at any time, also while the next is waited for. */
+/** Wraps a generator so that `return` also aborts a pending `next`. */
 function abortable(
   createIterator: (signal: AbortSignal) => AsyncGenerator<CapturedFrame, undefined>,
 ): AsyncIterable<CapturedFrame> {
@@ -196,11 +201,12 @@ function readPackets(
   { video, isLive, transcoding }: ReadPlan,
   signal: AbortSignal,
 ): AsyncGenerator<Packet, FfmpegResult> {
-  // Half a frame is none. What is called damaged in these may be whole: all that follows a gap, or the last.
+  // // Drop incomplete frames. For these containers ffmpeg also marks complete frames as corrupt:
+  // all after a gap, or the last one.
   const mayLookCorrupt = video.container === "mpegts" || video.container === "mpjpeg";
   const discardArgs = mayLookCorrupt ? [] : ["-fflags", "+discardcorrupt"];
-  // What a live input is like is known; to find out once more would heap up its first frames. The times
-  // of others are left as they are: what ffmpeg takes for their start depends on the container.
+  // // A live input was probed before; probing again would buffer its first frames. Timestamps of
+  // files are kept, because the start that ffmpeg assumes depends on the container.
   const timingArgs = isLive ? ["-fpsprobesize", "0"] : ["-copyts"];
   const ffmpegArgs = [
     ...discardArgs,
@@ -210,7 +216,7 @@ function readPackets(
     "0:V:0",
     ...transcoding.args,
   ];
-  // A disk that is slow is not taken for one that has failed.
+  // // A slow disk is not a failed one, so files get at least 60 s.
   const stallTimeoutMs =
     input.kind === "file" ? Math.max(configuredTimeoutMs, 60_000) : configuredTimeoutMs;
   return dropTruncatedLast(
@@ -219,8 +225,8 @@ function readPackets(
 }
 
 /**
- * Keeps back a last image that has no end, if others had one: the link broke or the file was cut off in
- * the midst of it.
+ * Drops the last image if it has no end but an earlier one had: the connection broke or the file
+ * was truncated inside it.
  */
 async function* dropTruncatedLast(
   packets: AsyncGenerator<Packet, FfmpegResult>,
@@ -244,12 +250,12 @@ async function* dropTruncatedLast(
   }
 }
 
-/** Ends the program that packets come from, if it has not ended. */
+/** Ends the ffmpeg process that produces the packets, if it still runs. */
 async function stopPackets(packets: AsyncGenerator<Packet, FfmpegResult>): Promise<void> {
   await packets.return({ failure: undefined, message: "", hasErrors: false });
 }
 
-/** Every frame that a file has; then why these are not all, if they are not. */
+/** Yields every frame of a file. Throws at the end if frames are missing. */
 async function* fileFrames(
   opened: OpenedInput,
   plan: ReadPlan,
@@ -282,7 +288,7 @@ async function* fileFrames(
 }
 
 /**
- * ffmpeg is content with less than there should be: a file that was cut off only ends early.
+ * Checks that a file was read to its end, because ffmpeg does not fail on a truncated file.
  *
  * @throws {FramesError} `unreadable`
  */
@@ -297,7 +303,8 @@ function checkCompleteness(
   if (problem === undefined && count === 0) problem = "no frame came of it";
   if (problem === undefined && end !== undefined) {
     const endSeconds = Number(reached) / 1e9;
-    // What ffmpeg calls an error need not be one; without any, containers are not exact about their ends.
+    // // Errors that ffmpeg logs may be harmless. Without any, the end in the container may be
+    // inexact.
     const tolerance = hasErrors ? 1.5 / (rate ?? 10) : 0.5;
     if (endSeconds < end - tolerance) {
       problem = `it ended after ${countText}, at ${endSeconds.toFixed(2)} of ${end.toFixed(2)} s`;
@@ -317,8 +324,8 @@ function withFfmpegMessage(problem: string, message: string): string {
 }
 
 /**
- * When the first frame was captured, in nanoseconds since 1970: when the recording says it began, or else
- * so long before the file was last written to as the recording lasts, or else now.
+ * Returns the capture time of the first frame, in nanoseconds since 1970. Uses the recording's
+ * creation time, else the modification time minus the duration, else now.
  */
 function recordingStart(input: MediaInput, { createdAt, duration }: VideoInfo): bigint {
   if (createdAt !== undefined) return createdAt;
@@ -327,7 +334,7 @@ function recordingStart(input: MediaInput, { createdAt, duration }: VideoInfo): 
   return mtimeNs - BigInt(Math.round((duration ?? 0) * 1e6)) * 1000n;
 }
 
-/** Frames for as long as somebody wants them: an input that fails is started again. */
+/** Yields frames until the caller stops. Restarts an input that fails. */
 async function* liveFrames(
   opened: OpenedInput,
   firstPlan: ReadPlan,
@@ -338,7 +345,7 @@ async function* liveFrames(
   for (;;) {
     let failureMessage: string;
     try {
-      // What comes after a pause may be something else.
+      // // After a restart the input may have another format.
       plan ??= await planRead(opened, signal);
       const packets = readPackets(opened, plan, signal);
       const result = yield* timestampedFrames(packets, plan, () => (failures = 0));
@@ -365,7 +372,7 @@ async function* liveFrames(
   }
 }
 
-/** Live frames by the clock of this machine. */
+/** Yields live frames with capture times of this machine's clock. */
 async function* timestampedFrames(
   packets: AsyncGenerator<Packet, FfmpegResult>,
   { video, transcoding }: ReadPlan,
@@ -387,7 +394,7 @@ async function* timestampedFrames(
   }
 }
 
-/** Resolves after so many milliseconds, or when the signal comes. */
+/** Resolves after this many milliseconds, or when the signal aborts. */
 function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, milliseconds);

@@ -1,30 +1,33 @@
-/** Packets as two muxers of ffmpeg write them in turn: a line of `framecrc`, then the bytes it tells of. */
+/**
+ * Parses packets written by two ffmpeg muxers in turn: a line of `framecrc`, then the bytes it
+ * describes.
+ */
 import { FramesError } from "../../errors.ts";
 
-/** What ffmpeg gave out in one piece: a frame, or what its container has as one. */
+/** A packet from ffmpeg: one frame, or what its container stores as one. */
 export interface Packet {
-  /** Its own: nothing else changes them. */
+  /** A copy that the parser does not change afterwards. */
   readonly bytes: Uint8Array;
-  /** When it is to be shown, in nanoseconds since the start of its input; `undefined` if nothing says so. */
+  /** Presentation time in nanoseconds since the start of the input; `undefined` if unknown. */
   readonly time: bigint | undefined;
-  /** For how long, in nanoseconds; 0 if nothing says so. */
+  /** Duration in nanoseconds; 0 if unknown. */
   readonly duration: bigint;
 }
 
-/** Characters of a line: they have fewer than 200. */
+/** Limit for a line in characters. Real lines have fewer than 200. */
 const maxLineLength = 4096;
 
 const newline = 0x0a;
 
-/** How the line of a packet begins: stream, when to decode, when to show, for how long, bytes. */
+/** Start of a packet line: stream, decoding time, presentation time, duration, bytes. */
 const packetLinePattern = /^\d+, *(?:-?\d+|NOPTS), *(-?\d+|NOPTS), *(-?\d+), *(\d+), /;
 
-/** How some versions write that a packet has no time. */
+/** Value that some ffmpeg versions write for a packet without a time. */
 const noTimestamp = -(1n << 63n);
 
 /**
- * Cuts what ffmpeg writes into packets. The length of each comes before it, so that nothing is guessed
- * from its bytes, and what is too large is known before any of it is kept.
+ * Splits the output of ffmpeg into packets. The length of each packet precedes it, so an oversized
+ * packet is rejected before anything is buffered.
  */
 export class PacketParser {
   readonly #maxPacketBytes: number;
@@ -32,18 +35,19 @@ export class PacketParser {
   #packet: Omit<Packet, "bytes"> | undefined;
   #bytes = new Uint8Array(0);
   #received = 0;
-  /** Nanoseconds of one unit of time, as a fraction. */
+  /** Nanoseconds in one unit of time, as a fraction. */
   #timeBase = { numerator: 1_000_000_000n, denominator: 1n };
 
-  /** @param maxPacketBytes bytes that a packet may have */
+  /** @param maxPacketBytes largest allowed packet, in bytes */
   constructor(maxPacketBytes: number) {
     this.#maxPacketBytes = maxPacketBytes;
   }
 
   /**
-   * Takes the next bytes and gives the packets that are whole now. All must be taken before the next call.
+   * Takes the next bytes and yields the packets they complete. The caller must take all packets
+   * before the next call.
    *
-   * @throws {FramesError} `too-large`, or `unreadable` if ffmpeg writes something else
+   * @throws {FramesError} `too-large`, or `unreadable` if the output of ffmpeg has another format
    */
   *push(chunk: Uint8Array): Generator<Packet, undefined> {
     let at = 0;
@@ -66,7 +70,7 @@ export class PacketParser {
       if (this.#packet !== undefined && this.#received === this.#bytes.length) {
         const packet = { ...this.#packet, bytes: this.#bytes };
         this.#packet = undefined;
-        // Some containers have empty packets where a camera left out a frame.
+        // // Some containers have empty packets where the camera skipped a frame.
         if (packet.bytes.length > 0) yield packet;
       }
     }

@@ -1,33 +1,33 @@
-/** What ffprobe finds in a file, behind a URL or in a device. */
+/** Uses ffprobe to find the video in a file, URL or device. */
 import { FramesError } from "../../errors.ts";
 import { runFfprobe } from "./ffmpeg.ts";
 
-/** The video of an input. */
+/** Properties of an input's video. */
 export interface VideoInfo {
-  /** ffmpeg's names of the container, with commas between. */
+  /** ffmpeg's names of the container, separated by commas. */
   readonly container: string;
   readonly codec: string;
   readonly width: number;
   readonly height: number;
-  /** ffmpeg's name. */
+  /** ffmpeg's name of the pixel format. */
   readonly pixelFormat: string;
-  /** Frames a second on average, where that is known. */
+  /** Average frames per second, if known. */
   readonly rate: number | undefined;
-  /** The unit of its times in seconds, a fraction as ffmpeg writes it. */
+  /** Unit of its timestamps in seconds, as a fraction in ffmpeg's notation. */
   readonly timeBase: string;
-  /** Where the times of the input begin, in seconds: its other tracks may begin before the video. */
+  /** Start of the input's timestamps, in seconds. Other tracks may start before the video. */
   readonly start: number | undefined;
-  /** Seconds from the start of the input to where its video ends, where the container says so. */
+  /** Seconds from the start of the input to the end of its video, if the container declares it. */
   readonly end: number | undefined;
-  /** Seconds that the input lasts. */
+  /** Duration of the input, in seconds. */
   readonly duration: number | undefined;
-  /** Whether the input says how long it is, in time or in bytes: it has an end. */
+  /** Whether the input has an end: it declares a duration or a size in bytes. */
   readonly isFinite: boolean;
-  /** Bytes of a frame as it lies in the container. */
+  /** Average bytes of a frame in the container. */
   readonly frameBytes: number | undefined;
-  /** When its recording began, in nanoseconds since 1970, if it says so. */
+  /** Start of the recording in nanoseconds since 1970, if declared. */
   readonly createdAt: bigint | undefined;
-  /** Whether ffmpeg is so old that it has another name for not inventing frames. */
+  /** Whether ffmpeg is older than 5.1, which renamed the option that disables frame duplication. */
   readonly isOldFfmpeg: boolean;
 }
 
@@ -40,16 +40,18 @@ const probedEntries = [
 ].join(":");
 
 /**
- * @param args that name the input
- * @param name of the input, for people
- * @throws {FramesError} `missing` without ffprobe, `unreadable`, `timeout`
+ * Finds the video of an input.
+ *
+ * @param args arguments that select the input
+ * @param name name of the input, for messages
+ * @throws {FramesError} `missing` if ffprobe is not installed, `unreadable`, `timeout`
  */
 export async function probe(
   args: readonly string[],
   name: string,
   options: { readonly timeoutMs: number; readonly signal?: AbortSignal },
 ): Promise<VideoInfo> {
-  // `V` is video that is no cover of an album. Two frames show what a frame weighs.
+  // // `V` excludes cover art. Two frames are enough to estimate the bytes of a frame.
   const selectArgs = ["-select_streams", "V:0", "-read_intervals", "%+#2", "-show_packets"];
   const outputArgs = ["-show_program_version", "-show_entries", probedEntries];
   const output = await runFfprobe([...selectArgs, ...outputArgs, ...args], name, options);
@@ -95,17 +97,18 @@ function toVideoInfo(output: unknown, stream: unknown, name: string): VideoInfo 
   };
 }
 
-/** Where the video ends: what its own track says of it, as other tracks may go on for longer. */
+/** Returns where the video ends. Uses the video's own track, because others may be longer. */
 function videoEnd(stream: unknown, format: unknown, rate: number | undefined): number | undefined {
   const isOnlyStream = getNumber(format, "nb_streams") === 1;
-  // What ffprobe gives as the duration of an AVI is what is there of it, not what was meant to be.
+  // // For AVI, ffprobe's duration covers only the data present, so a truncated file would look
+  // complete.
   const isCounted = getText(format, "format_name") === "avi";
   const frames = isCounted ? getNumber(stream, "nb_frames") : undefined;
   const countedDuration = frames === undefined || rate === undefined ? undefined : frames / rate;
   const duration = countedDuration ?? getNumber(stream, "duration");
   const start = getNumber(format, "start_time") ?? 0;
   if (duration !== undefined) return (getNumber(stream, "start_time") ?? 0) - start + duration;
-  // Matroska calls the time at which a track ends its duration.
+  // // The DURATION tag of Matroska is the time at which the track ends.
   const taggedEnd = parseDuration(getText(getField(stream, "tags"), "DURATION"));
   const end = taggedEnd ?? (isOnlyStream ? getNumber(format, "duration") : undefined);
   return end === undefined ? undefined : end - start;
@@ -122,7 +125,7 @@ function averageFrameBytes(
   return sizes.length === 0 ? undefined : sizes.reduce((sum, size) => sum + size) / sizes.length;
 }
 
-/** `00:01:02.500000000` in seconds. */
+/** Parses a duration such as `00:01:02.500000000` to seconds. */
 function parseDuration(text: string | undefined): number | undefined {
   const [, hours, minutes, rest] = /^(\d+):(\d+):(\d+(?:\.\d+)?)$/.exec(text ?? "") ?? [];
   return rest === undefined
@@ -136,7 +139,10 @@ function parseFraction(text: string | undefined): number | undefined {
   return Number.isFinite(value) && value > 0 ? value : undefined;
 }
 
-/** Containers that know nothing of it say the start of their own time, or of everybody's. */
+/**
+ * Parses a creation time. Ignores times before 1971, which containers write when they do not know
+ * it.
+ */
 function parseCreationTime(text: string | undefined): bigint | undefined {
   const time = Date.parse(text ?? "");
   return time > 365 * 86_400_000 ? BigInt(time) * 1_000_000n : undefined;
@@ -157,7 +163,7 @@ function getText(value: unknown, name: string): string | undefined {
   return typeof text === "string" ? text : undefined;
 }
 
-/** A number, which ffprobe often writes as text. */
+/** Returns a number field, which ffprobe often writes as text. */
 function getNumber(value: unknown, name: string): number | undefined {
   const found = getField(value, name);
   const number = typeof found === "string" && found !== "" ? Number(found) : found;

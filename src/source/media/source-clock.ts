@@ -1,13 +1,13 @@
-/** Capture times of a live source by its own times, which begin anywhere. */
+/** Maps timestamps of a live source, which have an arbitrary origin, to capture times. */
 
-/** How much of the time that goes by an estimate may give way to a source whose clock is slow. */
+/** Rate at which the estimated offset may grow, to follow a source whose clock is slow. */
 const maxDrift = { numerator: 1n, denominator: 1000n };
 
 /**
- * Joins the times of a source to the clock of this machine. A frame is never dated after it came; how
- * frames lie to each other is the source's word, not that of the link, which brings them late and in
- * heaps. What came fastest shows how the clocks lie to each other; that is forgotten slowly, since no two
- * clocks run alike.
+ * Maps the timestamps of a source to the clock of this machine. A capture time is never later than
+ * the arrival. Intervals between frames come from the source, because the network delivers frames
+ * late and in bursts. The frame with the least delay determines the offset between the clocks. Old
+ * estimates fade slowly, because clocks drift.
  */
 export class SourceClock {
   #offset: bigint | undefined;
@@ -15,14 +15,14 @@ export class SourceClock {
   #lastArrivedAt = 0n;
 
   /**
-   * The capture time of a frame in nanoseconds since 1970.
+   * Returns the capture time of a frame in nanoseconds since 1970.
    *
-   * @param time of the source, in nanoseconds
-   * @param arrivedAt when the frame came, in nanoseconds since 1970
+   * @param time timestamp of the source, in nanoseconds
+   * @param arrivedAt arrival time of the frame, in nanoseconds since 1970
    */
   toCaptureTime(time: bigint, arrivedAt: bigint): bigint {
     const offset = arrivedAt - time;
-    // A source whose time goes back has begun anew, and so has a machine whose clock was put back.
+    // // Time went backwards: the source restarted, or the clock of this machine was set back.
     if (this.#offset === undefined || time < this.#lastTime || arrivedAt < this.#lastArrivedAt) {
       this.#offset = offset;
     } else {

@@ -1,32 +1,32 @@
-/** What becomes of the frames of a video: whether they are copied, and if not, what they are made. */
+/** Chooses whether the frames of a video are copied or converted, and to which format. */
 import { FramesError } from "../../errors.ts";
 import type { VideoInfo } from "./probe.ts";
 
-/** What frames become. */
+/** The conversion chosen for the frames of a video. */
 export interface Transcoding {
-  /** What tells ffmpeg so. */
+  /** ffmpeg arguments for it. */
   readonly args: readonly string[];
-  /** How their files end. */
+  /** File name extension of the frames. */
   readonly extension: string;
-  /** Their media type. */
+  /** Media type of the frames. */
   readonly type: string;
-  /** For people: "becomes JPEG of quality 2". */
+  /** Description for people, such as "becomes JPEG of quality 2". */
   readonly label: string;
-  /** Bytes of a frame, more or less, where that can be told. */
+  /** Estimated bytes of a frame, if known. */
   readonly frameBytes: number | undefined;
 }
 
-/** What can be asked for. */
+/** Settings that affect the conversion. */
 export interface TranscodingOptions {
-  /** From 2, which is the best, to 31. */
+  /** JPEG quality, from 2 (best) to 31. */
   readonly quality?: number;
-  /** Nothing of the pictures is to be lost. */
+  /** Whether no image information may be lost. */
   readonly lossless?: boolean;
-  /** Whether the frames come as they are captured: there is no time for large ones. */
+  /** Whether frames arrive as they are captured. Large frames would be too slow then. */
   readonly isLive: boolean;
 }
 
-/** Codecs whose frames are images of their own: ending and media type. */
+/** Codecs whose frames are independent images, with extension and media type. */
 const imageCodecs = new Map([
   ["mjpeg", { extension: "jpg", type: "image/jpeg" }],
   ["png", { extension: "png", type: "image/png" }],
@@ -36,7 +36,10 @@ const imageCodecs = new Map([
   ["webp", { extension: "webp", type: "image/webp" }],
 ]);
 
-/** Codecs that lose nothing of a picture, and so neither may what becomes of it. */
+/**
+ * Lossless codecs. Their frames are converted to a lossless format too, with exceptions for
+ * cameras.
+ */
 const losslessCodecs = new Set([
   ...["rawvideo", "ffv1", "huffyuv", "ffvhuff", "hymt", "utvideo", "magicyuv", "lagarith", "png"],
   ...["apng", "gif", "qtrle", "rle", "zlib", "zmbv", "mszh", "cscd", "flashsv", "tscc", "fraps"],
@@ -44,10 +47,10 @@ const losslessCodecs = new Set([
 ]);
 
 /**
- * Decides what the frames become. Images are copied byte for byte; what has more than 8 bits a sample and
- * is grey, or was not compressed with losses, keeps them in PNG; other video becomes JPEG.
+ * Chooses how frames are converted. Images are copied byte for byte. Grey video with more than 8
+ * bits per sample and losslessly coded video become PNG. Other video becomes JPEG.
  *
- * @throws {FramesError} `usage` if the quality is none
+ * @throws {FramesError} `usage` if the quality is out of range
  */
 export function chooseTranscoding(video: VideoInfo, options: TranscodingOptions): Transcoding {
   const { quality = 2 } = options;
@@ -72,7 +75,8 @@ function needsPng(
   if (lossless === true) return true;
   const isLosslessCodec = losslessCodecs.has(codec);
   if (isGrey(pixelFormat)) return isLosslessCodec || isHighBitDepth(pixelFormat);
-  // A camera that compresses nothing is no reason to keep every bit of its noise: it has pictures for people.
+  // // A live camera's 8-bit colour frames become JPEG even if uncompressed, because people view
+  // them.
   return isLosslessCodec && (!isLive || isHighBitDepth(pixelFormat));
 }
 
@@ -112,19 +116,22 @@ function toJpeg(video: VideoInfo, quality: number): Transcoding {
   };
 }
 
-/** Frames keep their times, and none is left out or shown twice to fill a rate. */
+/**
+ * Returns arguments that keep timestamps and neither drop nor duplicate frames to reach a constant
+ * rate.
+ */
 function timestampArgs({ timeBase, isOldFfmpeg }: VideoInfo): string[] {
   return ["-enc_time_base", timeBase, isOldFfmpeg ? "-vsync" : "-fps_mode", "passthrough"];
 }
 
-/** How much of the colour is there; JPEG has no more ways than these. */
+/** Returns the chroma subsampling. These three are the ones that JPEG output supports. */
 function chromaSubsampling(pixelFormat: string): "420" | "422" | "444" {
   if (/444|rgb|bgr|gbr|argb|abgr|pal8|440|nv24|nv42|^xyz|v30x|ayuv/.test(pixelFormat)) return "444";
   if (/422|nv16|nv20|p21\d|y21\d/.test(pixelFormat)) return "422";
   return "420";
 }
 
-/** More than 8 bits a sample. */
+/** Returns whether samples have more than 8 bits. */
 function isHighBitDepth(pixelFormat: string): boolean {
   return /(?:9|10|12|14|16|32|48|64)(?:le|be)$/.test(pixelFormat);
 }
