@@ -1,4 +1,4 @@
-// A real browser, and what a page says to it.
+// Drives a real browser and reads what its page shows.
 
 import { hangMs, until } from "./time.ts";
 
@@ -6,11 +6,11 @@ const path = ["chromium", "chromium-browser", "google-chrome-stable", "google-ch
   .map((name) => Bun.which(name))
   .find((found) => found !== null);
 
-/** Begins the name of a test that needs a browser: empty where there is one. */
+/** Prefix for the name of a test that needs a browser; empty if there is one. */
 export const noBrowser: string =
   path === undefined || process.platform === "win32" ? "skipped: needs chromium: " : "";
 
-/** How the page is looked at. */
+/** How the page is displayed. */
 export interface Look {
   readonly width: number;
   readonly height: number;
@@ -19,7 +19,7 @@ export interface Look {
 
 export class Browser {
   readonly #view: Bun.WebView;
-  /** Whatever stood on the console, complaints of the browser and thrown errors included. */
+  /** Console output, including browser warnings and uncaught errors. */
   readonly console: string[];
 
   private constructor(view: Bun.WebView, console: string[]) {
@@ -34,7 +34,7 @@ export class Browser {
         type: "chrome",
         path: path!,
         url: false,
-        // Who is root, as in a container, gets no sandbox.
+        // The sandbox does not work for root, as in a container.
         argv: ["--hide-scrollbars", ...(process.getuid?.() === 0 ? ["--no-sandbox"] : [])],
       },
       console: (type: string, ...words: unknown[]) => {
@@ -67,12 +67,12 @@ export class Browser {
   }
 
   async go(url: string): Promise<void> {
-    // What differs in its hash alone would not be loaded again.
+    // A URL that differs only in its hash would not be loaded again.
     await this.#view.navigate("about:blank");
     await this.#view.navigate(url);
   }
 
-  /** The value of an expression in the page. */
+  /** Returns the value of an expression in the page. */
   read<T>(expression: string): Promise<T> {
     return this.#view.evaluate<T>(expression);
   }
@@ -89,7 +89,7 @@ export class Browser {
     await this.#view.click(selector, { timeout: hangMs });
   }
 
-  /** A picture of what is to be seen, as PNG. */
+  /** Returns a screenshot as PNG. */
   async picture(): Promise<Uint8Array> {
     return await this.#view.screenshot({ encoding: "buffer" });
   }

@@ -1,11 +1,11 @@
-// A camera that a test is: it writes frames into the pipe of a running `frames send -`.
+// Simulates a camera: writes frames into the pipe of a running `frames send -`.
 
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { environment, executable, temporaryFolder } from "./program.ts";
 import { within } from "./time.ts";
 
-/** A whole PGM of about `size` bytes, unlike any other number's. */
+/** Returns a PGM of about `size` bytes whose content depends on `number`. */
 export function pgm(number: number, size = 100): Uint8Array {
   const width = Math.max(16, size - 20);
   const picture = Buffer.alloc(width, number % 251);
@@ -13,20 +13,20 @@ export function pgm(number: number, size = 100): Uint8Array {
   return Buffer.concat([Buffer.from(`P5 ${width} 1 255\n`, "latin1"), picture]);
 }
 
-/** Which number a PGM was made with. */
+/** Returns the number that a PGM was made with. */
 export function numberOf(bytes: Uint8Array): number {
   return Number(/frame (\d+)/.exec(Buffer.from(bytes.subarray(0, 60)).toString("latin1"))?.[1]);
 }
 
-/** A running `frames send -`, and its pipe. */
+/** A running `frames send -` and the pipe into it. */
 export class Camera {
   readonly child: Bun.Subprocess<"pipe", "pipe", "pipe">;
-  /** Frames that it has taken so far. */
+  /** Number of frames written so far. */
   shot = 0;
   readonly #stdout: { text: string; finished: Promise<void> };
   readonly #stderr: { text: string; finished: Promise<void> };
 
-  /** @param inputs what is sent: the pipe, unless something else comes beside it */
+  /** @param inputs inputs to send; by default only the pipe */
   constructor(args: readonly string[], inputs: readonly string[] = ["-", "--source", "visible"]) {
     this.child = Bun.spawn([executable, "send", ...inputs, "--stream", "run7", "--json", ...args], {
       env: environment(),
@@ -46,7 +46,7 @@ export class Camera {
     return this.#stderr.text;
   }
 
-  /** Writes bytes, whatever they are; a program that reads no more does not matter. */
+  /** Writes any bytes. Does nothing if the program no longer reads. */
   async write(bytes: Uint8Array): Promise<void> {
     try {
       this.child.stdin.write(bytes);
@@ -56,7 +56,7 @@ export class Camera {
     }
   }
 
-  /** Takes so many frames, `every` so many milliseconds. */
+  /** Writes `count` frames, one every `every` milliseconds. */
   async shoot(count: number, size = 100, every = 0): Promise<void> {
     for (let left = count; left > 0; left--) {
       await this.write(pgm(++this.shot, size));
@@ -72,7 +72,7 @@ export class Camera {
     this.child.kill(name);
   }
 
-  /** Waits for its end, whatever brings that about. */
+  /** Waits until the program ends, without stopping it. */
   async ended(): Promise<{ code: number; stdout: string; stderr: string }> {
     const code = await within(this.child.exited, () => `frames send - did not end: ${this.stderr}`);
     await Promise.all([this.#stdout.finished, this.#stderr.finished]);
@@ -97,7 +97,7 @@ function collect(stream: ReadableStream<Uint8Array<ArrayBuffer>>): {
   return collected;
 }
 
-/** A spool for one test, and the numbers of the frames that lie in it. */
+/** Creates a spool path for one test. `numbers` lists the frames in the spool. */
 export function newSpool(): { readonly path: string; numbers(source?: string): number[] } {
   const path = join(temporaryFolder(), "spool");
   const numbers = (source = "visible") => {
@@ -105,7 +105,7 @@ export function newSpool(): { readonly path: string; numbers(source?: string): n
       const names = readdirSync(join(path, source)).filter((name) => /^\d+$/.test(name));
       return names.map(Number).sort((a, b) => a - b);
     } catch {
-      // It is made when the program has begun.
+      // The program has not created the spool yet.
       return [];
     }
   };

@@ -1,5 +1,9 @@
-// A process that stores frames in a directory and says how far it came, to be looked at from outside
-// while it runs, or killed: bun crash-store.ts DIR PLAN, where PLAN is JSON.
+// A process that stores frames in a directory and prints its progress, so that a test can inspect
+// or kill it while it runs.
+//
+//     bun crash-store.ts DIR PLAN
+//
+// PLAN is JSON.
 
 import { writeSync } from "node:fs";
 import { crc32 } from "node:zlib";
@@ -13,11 +17,11 @@ export interface PlannedFrame {
   readonly name: string;
   readonly size: number;
   readonly seed: number;
-  /** Default `visible`. */
+  /** Default: `visible`. */
   readonly source?: string;
 }
 
-/** What is done, in this order; each step says one line. */
+/** A step of the plan. Steps run in order, and each prints one line. */
 export type Step =
   | { readonly store: readonly PlannedFrame[] }
   | { readonly compare: readonly PlannedFrame[] }
@@ -36,16 +40,16 @@ export interface Plan {
 export const childSession = "c".repeat(32);
 export const childCaptured = 1_795_000_000_000_000_000n;
 
-/** The stream that all frames belong to. */
+/** Stream of all frames. */
 export const childStream = "run7";
 
-/** What the process ends itself with when it has followed its plan. */
+/** Signal with which the process ends itself after its plan. */
 export const endSignal = "SIGTERM";
 
 if (import.meta.main) {
   const [place, plan] = process.argv.slice(2);
   await follow(place!, JSON.parse(plan!) as Plan);
-  // Nothing is tidied up, as if it had been killed.
+  // Exits without cleanup, as if killed.
   process.kill(process.pid, endSignal);
 }
 
@@ -83,7 +87,7 @@ async function follow(place: string, plan: Plan): Promise<void> {
         const description = { name: frame.name, size: frame.size, metadata: "" };
         const more = { sequence: ++sequence, captured: childCaptured };
         const writer = sourceOf(frame).begin({ ...description, ...more });
-        // In two pieces, so that there is a moment at which half of it is written.
+        // Written in two pieces, so that a test can observe a half-written frame.
         writer.write(bytes.slice(0, frame.size >> 1));
         writer.write(bytes.slice(frame.size >> 1));
         pending.push(writer.finish(crc32(bytes)));
@@ -103,7 +107,7 @@ async function follow(place: string, plan: Plan): Promise<void> {
     } else {
       await store.flush();
       const outcomes = await Promise.all(pending);
-      // What is found on the way is settled by the flush after: so a server does it too.
+      // Results that arrive after a first flush are covered by the next one, as in the server.
       if (step.flush === "twice") await store.flush();
       pending = [];
       say({ flushed: outcomes.map((out) => (out instanceof FramesError ? out.code : out)) });
@@ -111,7 +115,7 @@ async function follow(place: string, plan: Plan): Promise<void> {
   }
 }
 
-/** One line, written before anything else happens. */
+/** Prints one line before the next step begins. */
 function say(what: object): void {
   writeSync(1, `${JSON.stringify(what)}\n`);
 }

@@ -1,28 +1,30 @@
-// A TCP relay that cuts what passes where it likes, and lets it run together.
+// A TCP relay that splits and joins the bytes that pass through it at random.
 
-/** How one direction is cut. */
+/** How one direction is split. */
 export interface Cut {
-  /** Bytes handed on at a time: from 1 to so many. */
+  /** Most bytes to forward at a time; the number is random from 1. */
   readonly most: number;
-  /** What comes in no more than so many bytes stays whole. Default: nothing does. */
+  /** Chunks of up to this many bytes are not split. Default: 0. */
   readonly whole?: number;
-  /** Milliseconds between two cuts, at most. Default 0: the next turn of the event loop. */
+  /**
+   * Longest pause between two parts, in milliseconds. Default 0: the next turn of the event loop.
+   */
   readonly pause?: number;
-  /** Milliseconds that everything is held back, so that it runs together. */
+  /** Milliseconds to delay each chunk, so that consecutive chunks are joined. */
   readonly hold?: number;
 }
 
 /** A running cutter. */
 export interface Cutter {
   readonly port: number;
-  /** Ends it, and says how often something was cut, or ran together. */
+  /** Stops it, and returns how often it split or joined chunks. */
   cuts(): Promise<number>;
   [Symbol.dispose](): void;
 }
 
 type Socket = Bun.Socket<Way | undefined>;
 
-/** A generator of numbers from 0 to below 1, the same for the same seed (mulberry32). */
+/** Returns a generator of numbers in [0, 1), deterministic for a seed (mulberry32). */
 export function randomFrom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -75,7 +77,7 @@ class Way {
 
   #handOn(): void {
     const { to } = this;
-    // It is asked again when there is a connection.
+    // `connected` calls this again.
     if (to === undefined) return;
     if (this.#waiting.length === 0) {
       if (this.#hasEnded) to.shutdown();
@@ -95,7 +97,7 @@ class Way {
   }
 }
 
-/** What a cutter is told. */
+/** Settings of a cutter. */
 interface Orders {
   readonly to: number;
   readonly toServer: Cut;
@@ -104,8 +106,8 @@ interface Orders {
 }
 
 /**
- * Starts a cutter on loopback, in front of a server on this machine: in a process of its own, since one that
- * is held up by a test's own work would join what it is not to.
+ * Starts a cutter on loopback for a server on this machine. It runs in a process of its own,
+ * because work of the test would delay it and so join chunks unintentionally.
  */
 export async function startCutter(orders: Orders): Promise<Cutter> {
   const child = Bun.spawn([process.execPath, import.meta.path, JSON.stringify(orders)], {
@@ -183,7 +185,7 @@ function listen(orders: Orders): { readonly port: number; cuts(): number } {
 if (import.meta.main) {
   const cutter = listen(JSON.parse(Bun.argv[2]!) as Orders);
   console.log(cutter.port);
-  // Whoever started it ends it, or is gone.
+  // Runs until the parent closes standard input or exits.
   for await (const _ of Bun.stdin.stream());
   console.log(cutter.cuts());
   process.exit(0);

@@ -1,4 +1,5 @@
-// What tests of whole deliveries share: a server for one test, a link to it, and what came of it.
+// Shared by tests of whole deliveries: a server for one test, a relay to it, and checks of the
+// result.
 
 import { Database } from "bun:sqlite";
 import { expect } from "bun:test";
@@ -8,10 +9,10 @@ import { join } from "node:path";
 import { jsonLines, type Server, startServer, temporaryFolder } from "./program.ts";
 import { type RelayOptions, startRelay } from "./relay.ts";
 
-/** What a program printed with `--json`, a line of it. */
+/** One line printed with `--json`. */
 export type Json = Record<string, unknown>;
 
-/** Runs a server with a new store as long as `use` takes. */
+/** Runs a server with a new store while `use` runs. */
 export async function withServer(
   use: (server: Server) => Promise<void>,
   ...args: string[]
@@ -25,26 +26,26 @@ export async function withServer(
   }
 }
 
-/** A relay to a server; `to` is what a sender is given. */
+/** Starts a relay to a server. `to` is the address for the sender. */
 export async function relayTo(server: Server, options: Omit<RelayOptions, "to"> = {}) {
   const to = { host: "127.0.0.1", port: server.port };
   const relay = await startRelay({ to, ...options });
   return { relay, to: `127.0.0.1:${relay.port}`, [Symbol.dispose]: () => relay.stop() };
 }
 
-/** The summary, which ends what `--json` prints. */
+/** Returns the summary, the last line printed with `--json`. */
 export function summaryOf({ stdout }: { stdout: string }): Json {
   const last = jsonLines(stdout).at(-1);
   expect(last?.["type"]).toBe("summary");
   return last!;
 }
 
-/** That a program ended with this code; if not, what it said is shown. */
+/** Expects this exit status. Shows stderr if it differs. */
 export function expectCode(sent: { code: number; stderr: string }, code: number): void {
   expect([sent.code, sent.code === code ? "" : sent.stderr]).toEqual([code, ""]);
 }
 
-/** What the journal of the store in `dir` answers. */
+/** Runs a query on the journal of the store in `dir`. */
 export function journal<T>(dir: string, query: string): T[] {
   const database = new Database(join(dir, ".frames/journal.sqlite"), { readonly: true });
   try {

@@ -1,4 +1,4 @@
-// Videos made for a test, and what ffmpeg itself says is in them.
+// Makes test videos and lists their packets with ffprobe.
 
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,16 +6,16 @@ import { join } from "node:path";
 import { type CapturedFrame } from "../../src/source/live/iterable-source.ts";
 import { within } from "./time.ts";
 
-/** Begins the name of a test that needs ffmpeg, where there is none. */
+/** Prefix for the name of a test that needs ffmpeg; empty if it is installed. */
 export const needs =
   Bun.which("ffmpeg") === null || Bun.which("ffprobe") === null ? "skipped: needs ffmpeg: " : "";
 
-/** Runs ffmpeg to its end; what it wrote to stdout. */
+/** Runs ffmpeg and returns its stdout. */
 export function ffmpeg(...words: string[]): Promise<Buffer> {
   return output(["ffmpeg", "-nostdin", "-v", "error", "-y", ...words]);
 }
 
-/** Sizes and times of the video packets of a file, as ffprobe has them, in their order. */
+/** Returns sizes and times of the video packets of a file from ffprobe, in order. */
 export async function packetsOf(file: string): Promise<{ size: number; seconds: number }[]> {
   const shown = ["-select_streams", "v:0", "-show_entries", "packet=size,pts_time", "-of", "json"];
   const text = await output(["ffprobe", "-v", "error", ...shown, file]);
@@ -36,7 +36,7 @@ async function output(command: string[]): Promise<Buffer> {
   return Buffer.from(bytes);
 }
 
-/** A folder that is removed when `use` is done. */
+/** Calls `use` with a temporary folder and removes it afterwards. */
 export async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "frames-ffmpeg-"));
   try {
@@ -46,12 +46,12 @@ export async function inFolder(use: (folder: string) => Promise<void>): Promise<
   }
 }
 
-/** What comes of a promise, which must be settled before the deadline. */
+/** Waits for a promise, which must settle before the deadline. */
 export function inTime<T>(promise: Promise<T>, what: string): Promise<T> {
   return within(promise, () => `${what} did not come`);
 }
 
-/** All frames, or the first `most`, and what was thrown after them. */
+/** Returns all frames, or the first `most`, and the error thrown after them. */
 export async function framesOf(
   { frames }: { frames: AsyncIterable<CapturedFrame> },
   most = Infinity,
@@ -72,7 +72,7 @@ export async function framesOf(
   return { frames: found, error };
 }
 
-/** Programs that this process started and that are still there, in whatever state; none where there is no /proc. */
+/** Returns child processes that still exist, in any state; empty without /proc. */
 export async function children(): Promise<{ pid: number; name: string }[]> {
   const found: { pid: number; name: string }[] = [];
   if (process.platform !== "linux") return found;

@@ -1,4 +1,4 @@
-// HAProxy in front of several servers, as a user would have it: it passes TCP on, whatever is in it.
+// HAProxy in front of several servers, configured as by a user: forwards TCP without inspecting it.
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { adopt, freePort, temporaryFolder } from "./program.ts";
 
 const program = Bun.which("haproxy") ?? Bun.which("haproxy", { PATH: "/usr/sbin:/sbin" });
 
-/** Begins the name of a test that needs HAProxy, where there is none. */
+/** Prefix for the name of a test that needs HAProxy; empty if it is installed. */
 export const needs = program === null ? "skipped: needs haproxy: " : "";
 
 export interface Balancer {
@@ -14,7 +14,7 @@ export interface Balancer {
   stop(): void;
 }
 
-/** Starts it, and waits until it listens. */
+/** Starts HAProxy and waits until it listens. */
 export async function startBalancer(ports: readonly number[]): Promise<Balancer> {
   const port = freePort();
   const path = join(temporaryFolder(), "haproxy.cfg");

@@ -1,4 +1,4 @@
-/** Cases of hostile servers: what is said there, and what `frames send` must make of it. */
+/** Test cases of hostile servers: what each sends, and how `frames send` must react. */
 import { describe, expect, test } from "bun:test";
 
 import { printable } from "../../src/cli/output/terminal.ts";
@@ -10,17 +10,17 @@ import { jsonLines } from "./program.ts";
 export interface Case {
   what: string;
   script: Script;
-  /** What the delivery ends with; nothing if the server has everything. */
+  /** Error with which the delivery ends; absent if the server has everything. */
   error?: ErrorName;
-  /** What the last line says. */
+  /** Pattern for the last line of stderr. */
   says?: RegExp;
-  /** Frames that the server confirmed; all or none unless it is said. */
+  /** Frames confirmed by the server. Default: all, or none after an error. */
   confirmed?: number;
-  /** The files that `--move` leaves, if other than all that were not confirmed. */
+  /** Files left by `--move`. Default: all that were not confirmed. */
   left?: string[];
-  /** How often the sender connects. */
+  /** Number of connections of the sender. */
   connections?: number;
-  /** Whether everything was said, and yet not everything delivered: exit 23. */
+  /** Whether the protocol completes but some frames are not delivered: exit status 23. */
   isPartial?: boolean;
   args?: string[];
   files?: Record<string, number>;
@@ -28,19 +28,19 @@ export interface Case {
   isProcess?: boolean;
 }
 
-/** What is never so, whatever the server says. */
+/** Checks what must hold with any server. */
 function expectSanity({ code, stdout, stderr, peakMemory, changed }: Outcome): void {
   expect([code, changed]).toEqual([expect.any(Number), []]);
-  // A terminal may obey nothing but the end of a line, and nobody reads a line of 60 KB.
+  // Output must contain no control characters besides newlines, and no line of 60 KB.
   for (const line of [...stdout.split("\n"), ...stderr.split("\n")]) {
     expect(line).not.toMatch(/[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/u);
-    // With -v, messages are shown as they are.
+    // With -v, messages are shown unabridged.
     if (!line.startsWith("<- ")) expect(line.length).toBeLessThan(8000);
   }
   expect(peakMemory).toBeLessThan(250e6);
 }
 
-/** That the delivery ended as it must, and that everything which says so agrees. */
+/** Expects that the delivery ended as in `row`, and that exit status, stdout and stderr agree. */
 export function expectEnd(outcome: Outcome, row: Case): void {
   const { code, stdout, stderr, connections } = outcome;
   expectSanity(outcome);
@@ -63,7 +63,7 @@ export function expectEnd(outcome: Outcome, row: Case): void {
   if (row.connections !== undefined) expect(connections).toBe(row.connections);
 }
 
-/** Runs a case twice, with `--move` and without: the server may have what it confirmed, and no more. */
+/** Runs a case with and without `--move`. Only frames that the server confirmed may be removed. */
 async function check(row: Case): Promise<void> {
   const { script, args = [], files = three } = row;
   const isHere = row.isProcess !== true;
@@ -113,13 +113,13 @@ export function table(about: string, rows: Case[]): void {
   });
 }
 
-/** A server that says this, and nothing else. */
+/** A server that sends these bytes and nothing else. */
 export const says =
   (...parts: Uint8Array[]): Script =>
   (peer) =>
     peer.say(...parts);
 
-/** A server that lets the sender in, hears all that it has, and then says this. */
+/** A server that accepts the sender, receives all its frames, and then sends these bytes. */
 export const answers =
   (...parts: Uint8Array[]): Script =>
   async (peer) => {
@@ -128,7 +128,7 @@ export const answers =
     peer.say(...parts);
   };
 
-/** A server that lets the sender in with this, and keeps to the rules then. */
+/** A server that sends this WELCOME and then follows the protocol. */
 export const grants =
   (fields: object, frames = 3): Script =>
   (peer) => {
@@ -136,7 +136,7 @@ export const grants =
     return peer.agree(frames);
   };
 
-/** A server that may have frames already: the answer to an OFFER goes by the frames in it. */
+/** A server that may already have frames. It answers an OFFER according to the frames in it. */
 export const knows =
   (answer: (frames: number) => string, source = 1): Script =>
   (peer) => {
@@ -148,7 +148,7 @@ export const knows =
         peer.say(json(type.ANSWER, { answers: answer(frames.length) }, source));
       }
     };
-    // It ends when the sender closes.
+    // The promise rejects when the sender closes.
     answerAll().catch(() => {});
     return peer.agree(0);
   };

@@ -1,5 +1,5 @@
-// What the tests of one kind of hostile peer share: a server, its honest sender, and what must be in the
-// store when they are over.
+// Shared by the tests of one kind of hostile peer: a server, an honest sender, and checks of the
+// store at the end.
 
 import { afterAll, beforeAll, expect } from "bun:test";
 import { join } from "node:path";
@@ -24,13 +24,13 @@ import {
 import { makeTree, manyFrames, run, sameTree } from "./program.ts";
 import { until } from "./time.ts";
 
-/** The two kinds of server: a peer of the second has a key, and is let in. */
+/** The two kinds of server: without keys, and with a key that the peer has too. */
 export const kinds = [
   ["that lets everybody in", false],
   ["that asks for keys, of a peer that has one,", true],
 ] as const;
 
-/** One frame that a peer sends, and what must come of it. */
+/** A frame sent by a peer, and its expected result. */
 export interface Step {
   source?: string;
   name: string;
@@ -38,19 +38,21 @@ export interface Step {
   expects: "stored" | "present" | ErrorName;
 }
 
-/** How a conversation must end: in DONE or in an ERROR, and why frames were refused before. */
+/** How a conversation must end, DONE or ERROR, and why frames were refused before. */
 export interface Ending {
   expects: ErrorName | "done";
   refused?: ErrorName[];
 }
 
-/** What lies in the store besides: of the server itself, and of honest senders. */
+/** Paths in the store that belong to the server or to honest senders. */
 const ownPaths = /^(?:\.frames|honest(?:-\d+)?)\//;
 
-/** Peers that connect at a time. */
+/** Number of peers that connect concurrently. */
 const atOnce = 32;
 
-/** Many peers, each of which says something at once; they stay until they are disposed of. */
+/**
+ * Connects many peers, each of which sends something at once. They stay connected until disposed.
+ */
 export async function crowdOf(
   target: Target,
   count: number,
@@ -70,7 +72,7 @@ export async function crowdOf(
   return { peers, [Symbol.dispose]: () => peers.forEach((peer) => peer.reset()) };
 }
 
-/** A server and an honest sender that are there as long as the tests around it run. */
+/** A server and an honest sender, both running while the surrounding tests run. */
 export class HostileGroup {
   guarded!: GuardedServer;
   honest!: HonestSender;
@@ -99,17 +101,17 @@ export class HostileGroup {
     });
   }
 
-  /** A name that no stream had. */
+  /** Returns a stream name not used before. */
   newStream(): string {
     return `case-${++this.#streams}`;
   }
 
-  /** The folder of a stream. */
+  /** Returns the folder of a stream. */
   folderOf(stream: string): string {
     return join(this.guarded.store, stream);
   }
 
-  /** Waits until the peer was told so, and the log as well. */
+  /** Waits until the peer has received the expected outcome and the log has recorded it. */
   async expectOutcome(peer: Peer, { expects, refused = [] }: Ending): Promise<void> {
     await until("the last word", () => peer.outcome !== "closed" || peer.isClosed);
     if (peer.outcome === "done") peer.finish();
@@ -124,23 +126,26 @@ export class HostileGroup {
     expect(reasons).toEqual(refused);
   }
 
-  /** What must be in the folder of a stream, now and at the end. */
+  /** Expects exactly these files in the folder of a stream, now and at the end. */
   expectKept(stream: string, keeps: Record<string, string> = {}): void {
     expect(contents(this.folderOf(stream))).toEqual(keeps);
     for (const [path, text] of Object.entries(keeps)) this.#wanted[`${stream}/${path}`] = text;
   }
 
-  /** What must be there at the end. */
+  /** Expects this file at the end. */
   want(path: string, text: string): void {
     this.#wanted[path] = text;
   }
 
-  /** What may be in the folder of a stream at the end, whole or not at all. */
+  /** Allows these files in the folder of a stream at the end. They may also be absent. */
   allow(stream: string, keeps: Record<string, string>): void {
     for (const [path, text] of Object.entries(keeps)) this.#allowed[`${stream}/${path}`] = text;
   }
 
-  /** That another honest sender delivers 300 frames at the first attempt, and the first one gets on. */
+  /**
+   * Expects that another honest sender delivers 1,000 frames at the first attempt, and that the
+   * first one makes progress.
+   */
   async expectServed(): Promise<void> {
     const { guarded, honest } = this;
     const before = honest.bytes;
@@ -155,7 +160,7 @@ export class HostileGroup {
     guarded.expectUnharmed();
   }
 
-  /** Sends one frame after the other, and holds what comes of each against what is expected. */
+  /** Sends frames in order, and checks the result of each. */
   async deliver(fields: object, steps: Step[], sourceFields: object = {}): Promise<void> {
     const says = steps.flatMap(({ source: from = "a", name, payload = "bytes" }, index) => [
       source(from, 1, sourceFields),

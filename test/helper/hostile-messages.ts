@@ -1,33 +1,33 @@
-// What a hostile peer says: messages that break one rule of SPEC.md each, and odd ones that break none.
+// Messages of a hostile peer: some break one rule of SPEC.md each, others are unusual but valid.
 
 import type { ErrorName } from "../../src/errors.ts";
 import { type } from "../wire/vectors.ts";
 import { data, end, frame, json, message, MORE, OPTIONAL, source } from "./hostile.ts";
 
-/** What a peer says after HELLO, and what must come of it. */
+/** What a peer sends after HELLO, and the expected result. */
 export interface Case {
   what: string;
-  /** Fields of HELLO that are not as usual. */
+  /** Fields of HELLO that differ from the default. */
   hello?: object;
   says: Buffer[];
   expects: ErrorName | "done";
-  /** Why frames are refused. */
+  /** Errors with which frames are refused. */
   refused?: ErrorName[];
-  /** What is then in the folder of its stream. */
+  /** Expected files in the folder of the stream. */
   keeps?: Record<string, string>;
 }
 
-/** The source that most frames here are of. */
+/** The source of most frames here. */
 export const a = source("a");
-/** A frame as it is stored. */
+/** The frame as stored. */
 export const kept = { "a/1.png": "bytes" };
-/** A frame of eight bytes, of which four are there. */
+/** The first four bytes of a frame of eight. */
 export const begun = frame({ flags: MORE, size: 8, payload: "half" });
-/** Numbers beyond what a double counts exactly. */
+/** Larger than the integers that a double represents exactly. */
 const beyond = 2n ** 53n;
 const most = 2n ** 64n - 1n;
 const ping = (body: object | string = { time: "0" }) => json(type.PING, body);
-/** A PING of exactly so many bytes. */
+/** A PING of exactly `size` bytes. */
 const padded = (size: number) => ping(`{"time":"0","x":"${"y".repeat(size - 19)}"}`);
 const never = (kind: number, source = 0) =>
   message(kind, "", { source, length: 2 ** 32 - 1, flags: kind > 19 ? OPTIONAL : 0 });
@@ -35,7 +35,7 @@ const loss = (ranges: number[][]) => json(type.LOST, { ranges, error: 51 }, 1);
 const offer = (count: number) =>
   json(type.OFFER, { frames: Array.from({ length: count }, () => ["a", 0, "0", 1]) }, 1);
 
-/** Fatal by length, flags, numbers or checksums. */
+/** Messages with fatal lengths, flags, numbers or checksums. */
 // prettier-ignore
 const framing: [what: string, expects: ErrorName, ...says: Buffer[]][] = [
   ["a SOURCE of length 0", "protocol", message(type.SOURCE, "", { source: 1 })],
@@ -92,7 +92,7 @@ const framing: [what: string, expects: ErrorName, ...says: Buffer[]][] = [
   ["a PING of an id", "protocol", json(type.PING, { time: "0" }, 1)],
 ];
 
-/** Messages that are out of place. */
+/** Messages sent at the wrong time. */
 // prettier-ignore
 const states: [what: string, expects: ErrorName, ...says: Buffer[]][] = [
   ["a FRAME of an id that has no SOURCE", "protocol", frame()],
@@ -116,11 +116,11 @@ const states: [what: string, expects: ErrorName, ...says: Buffer[]][] = [
   ["an ERROR of a number that there is not", "protocol", json(type.ERROR, { error: 31, message: "" })],
   ["17 unfinished frames", "limit", ...Array.from({ length: 17 }, (_, id) => [source(`${id}`, id + 1), frame({ source: id + 1, flags: MORE, size: 8, payload: "half" })]).flat()],
   ["10,001 ids", "limit", ...Array.from({ length: 10_001 }, (_, id) => source(`${id}`, id + 1))],
-  // An OFFER is answered when nothing more comes: these come faster.
+  // An OFFER is answered after all available input is read, so these accumulate.
   ["36,800 offered frames at once", "limit", a, ...Array.from({ length: 8 }, () => offer(4600))],
 ];
 
-/** Only PING and PONG may follow END. */
+/** After END only PING and PONG are allowed. */
 const afterEnd: [what: string, expects: ErrorName, ...says: Buffer[]][] = [
   ["a second END", "protocol", end(0), end(0)],
   ["a FRAME after END", "protocol", a, end(0), frame()],
@@ -129,7 +129,7 @@ const afterEnd: [what: string, expects: ErrorName, ...says: Buffer[]][] = [
   ["an OFFER after END", "protocol", a, end(0), offer(1)],
 ];
 
-/** JSON that is none, or not what is asked for. */
+/** Invalid JSON, and JSON without the required fields. */
 // prettier-ignore
 const bodies: [what: string, expects: ErrorName, ...says: Buffer[]][] = [
   ["a body that is no JSON", "protocol", ping("{'time':'0'}")],
@@ -150,7 +150,7 @@ const bodies: [what: string, expects: ErrorName, ...says: Buffer[]][] = [
   ["an offered frame of a size below 0", "protocol", a, json(type.OFFER, { frames: [["a", -1, "0", 1]] }, 1)],
 ];
 
-/** What ends the connection. */
+/** Cases that end the connection. */
 export const fatal: Case[] = [
   ...[...framing, ...states, ...afterEnd, ...bodies].map(([what, expects, ...says]) => {
     return { what, expects, says };
@@ -163,7 +163,7 @@ export const fatal: Case[] = [
   },
 ];
 
-/** What nobody may say who receives. */
+/** Messages that a receiving client must not send. */
 // prettier-ignore
 const receiving: [what: string, ...says: Buffer[]][] = [
   ["a SOURCE", a],
@@ -190,7 +190,7 @@ const nested = `{"x":${"[".repeat(1900)}${"]".repeat(1900)}}`;
 const session = "00112233445566778899aabbccddeeff";
 const sixteen = Array.from({ length: 16 }, (_, index) => index + 1);
 
-/** What is odd, and right. */
+/** Unusual but valid messages. */
 export const right: Case[] = [
   { what: "nothing at all", says: [end(0)], expects: "done" },
   {
@@ -300,7 +300,7 @@ export const right: Case[] = [
   },
 ];
 
-/** A HELLO as the only fault: its session, its stream, its wishes. */
+/** Cases with a single fault in HELLO: session, stream or requested features. */
 // prettier-ignore
 export const greetings: [what: string, fields: object | Buffer, expects: ErrorName][] = [
   ["no role", { role: undefined }, "protocol"],

@@ -1,5 +1,6 @@
-// A peer that keeps to no rule, the honest sender beside it, and what may have changed around a store.
-// Its bytes are built here from SPEC.md alone: what builds those of `frames` could not break the rules.
+// A peer that may break every protocol rule, an honest sender beside it, and checks of the file
+// system around a store. The bytes are built here from SPEC.md alone, because the encoder of
+// `frames` cannot break the rules.
 
 import { expect } from "bun:test";
 import { createHmac, randomBytes } from "node:crypto";
@@ -36,14 +37,14 @@ import { until } from "./time.ts";
 
 // Bytes.
 
-/** Text, which stands for its UTF-8, or bytes. */
+/** Text, encoded as UTF-8, or bytes. */
 export type Part = string | Uint8Array;
 
 export const preface: Buffer = Buffer.from("FRAMES/1");
 export const MORE = 0x01;
 export const OPTIONAL = 0x80;
 
-/** What is usual of a message, and may be wrong. */
+/** Header fields that differ from the default and may be invalid. */
 interface Heading {
   source?: number;
   flags?: number;
@@ -54,7 +55,7 @@ interface Heading {
 
 const asBytes = (part: Part): Buffer => Buffer.from(part as string);
 
-/** Any message (SPEC section 3). */
+/** Builds any message (SPEC section 3). */
 export function message(kind: number, covered: Part, heading: Heading = {}): Buffer {
   const [body, payload] = [asBytes(covered), asBytes(heading.payload ?? "")];
   const header = Buffer.alloc(12);
@@ -67,19 +68,19 @@ export function message(kind: number, covered: Part, heading: Heading = {}): Buf
   return Buffer.concat([header, body, payload]);
 }
 
-/** A message whose body is JSON, or what passes for it. */
+/** Builds a message with a JSON body, or with bytes in its place. */
 export function json(kind: number, body: object | Part, source = 0, heading: Heading = {}): Buffer {
   const isText = typeof body === "string" || body instanceof Uint8Array;
   return message(kind, isText ? body : JSON.stringify(body), { source, ...heading });
 }
 
-/** SOURCE; of id 1 where nothing else is said. */
+/** Builds SOURCE. Default id: 1. */
 export const source = (name: string, id = 1, fields: object = {}): Buffer =>
   json(type.SOURCE, { name, ...fields }, id);
 
 export const end = (frames: number): Buffer => json(type.END, { frames });
 
-/** What is said of a frame; what is not is right. */
+/** Fields of a frame. Defaults are valid. */
 export interface FrameFields extends Heading {
   name?: Part;
   sequence?: number | bigint;
@@ -90,7 +91,7 @@ export interface FrameFields extends Heading {
   metadataLength?: number;
 }
 
-/** FRAME (SPEC section 5). */
+/** Builds FRAME (SPEC section 5). */
 export function frame(fields: FrameFields = {}): Buffer {
   const { name = "1.png", sequence = 1, metadata = "", source: id = 1 } = fields;
   const payload = asBytes(fields.payload ?? "bytes");
@@ -106,7 +107,7 @@ export function frame(fields: FrameFields = {}): Buffer {
   return message(type.FRAME, covered, { ...fields, source: id, payload });
 }
 
-/** DATA; `before` is the payload of the pieces before it. */
+/** Builds DATA. `before` is the payload of the previous pieces. */
 export function data(payload: Part, before: Part, fields: FrameFields = {}): Buffer {
   const crc = Buffer.alloc(4);
   const whole = Bun.hash.crc32(asBytes(payload), Bun.hash.crc32(asBytes(before)));
@@ -116,34 +117,37 @@ export function data(payload: Part, before: Part, fields: FrameFields = {}): Buf
 
 // Connections.
 
-/** Where to connect, and the key of whoever may. */
+/** Address of a server, and a key that it accepts. */
 export interface Target {
   readonly port: number;
   readonly key?: KeyEntry | undefined;
-  /** How long its log is by now. */
+  /** Returns the current length of its log. */
   logged?(): number;
 }
 
-/** HELLO, with a session of its own and the id of the key. */
+/** Builds HELLO with a new session and the id of the key. */
 export function hello({ key }: Target, fields: object = {}): Buffer {
   const session = randomBytes(16).toString("hex");
   const named = key === undefined ? {} : { key: key.key.id };
   return json(type.HELLO, { role: "send", session, stream: "s", ...named, ...fields });
 }
 
-/** One connection, over TLS where the target has a key. */
+/** One connection; over TLS if the target has a key. */
 export class Peer {
   readonly #key: KeyEntry | undefined;
   #socket: Bun.Socket<undefined> | undefined;
   #exporter: Uint8Array = new Uint8Array(0);
   #waiting: Buffer[] = [];
   readonly #heard: Uint8Array[] = [];
-  /** Bytes that the system took. */
+  /** Bytes accepted by the operating system. */
   taken = 0;
   /** Whether the server has closed its sending side. */
   hasHeardAll = false;
   isClosed = false;
-  /** How the server's log calls it, from here on: ports are used again. */
+  /**
+   * Name of this connection in the server's log, searched from `loggedFrom` because ports are
+   * reused.
+   */
   name = "";
   loggedFrom = 0;
 
@@ -152,8 +156,8 @@ export class Peer {
   }
 
   /**
-   * Connects; over TLS it has then shaken hands. Who is `deaf` reads nothing; who is `stubborn` does not
-   * close when the server has.
+   * Connects, including the TLS handshake. A `deaf` peer never reads; a `stubborn` one stays open
+   * when the server closes.
    */
   static async connect(target: Target, manners?: "deaf" | "stubborn"): Promise<Peer> {
     const { port, key } = target;
@@ -192,12 +196,12 @@ export class Peer {
     return peer;
   }
 
-  /** `preface` and HELLO as given, and what proves the key. */
+  /** Returns preface and HELLO as given, followed by the proof of the key. */
   greeting(said: Buffer): Buffer {
     return Buffer.concat([said, ...(this.#key === undefined ? [] : [this.proof(said)])]);
   }
 
-  /** PROOF (SPEC section 10) after these bytes. */
+  /** Builds PROOF for these bytes (SPEC section 10). */
   proof(said: Uint8Array): Buffer {
     const hmac = createHmac("sha256", this.#key!.key.bytes).update("FRAMES/1 client");
     return message(type.PROOF, hmac.update(this.#exporter).update(said).digest());
@@ -208,7 +212,7 @@ export class Peer {
     if (this.#waiting.length === 1) this.#flush();
   }
 
-  /** Bytes that the system has not taken. */
+  /** Bytes not yet accepted by the operating system. */
   get queued(): number {
     return this.#waiting.reduce((sum, { length }) => sum + length, 0);
   }
@@ -223,25 +227,25 @@ export class Peer {
     }
   }
 
-  /** What came, as bytes. */
+  /** Bytes received. */
   get bytes(): Buffer {
     return Buffer.concat(this.#heard);
   }
 
-  /** What came, if that began as the protocol does. */
+  /** Messages received, if the input begins with a valid preface. */
   messages(): DecodedMessage[] {
     const { bytes } = this;
     if (!bytes.subarray(0, 8).equals(preface)) return [];
     return decodeAll(bytes.subarray(8)).messages;
   }
 
-  /** The bodies of the messages of a type. */
+  /** Returns the bodies of all messages of a type. */
   bodies(kind: number): Json[] {
     const found = this.messages().filter((heard) => heard.type === kind);
     return found.map((heard) => (heard as JsonMessage).json as Json);
   }
 
-  /** How it ended: the name of ERROR, `done`, or `closed` where nothing was said of it. */
+  /** How the connection ended: the error in ERROR, `done`, or `closed` without a message. */
   get outcome(): ErrorName | "done" | "closed" {
     const last = this.messages().at(-1) as JsonMessage | undefined;
     if (last?.type === type.DONE) return "done";
@@ -249,17 +253,17 @@ export class Peer {
     return errorByNumber((last.json as { error: number }).error, "end");
   }
 
-  /** Names of the errors by which frames were refused. */
+  /** Errors with which frames were refused. */
   get refusals(): ErrorName[] {
     return this.bodies(type.REFUSED).map(({ error }) => errorByNumber(Number(error), "refusal"));
   }
 
-  /** Sends FIN: it says nothing more. */
+  /** Sends FIN. */
   finish(): void {
     this.#socket!.shutdown();
   }
 
-  /** Closes, with RST. */
+  /** Closes with RST. */
   reset(): void {
     this.#socket!.terminate();
   }
@@ -275,7 +279,7 @@ export class Peer {
   }
 }
 
-/** Connects and says preface, HELLO, proof and what follows, all in one write. */
+/** Connects and sends preface, HELLO, proof and messages in a single write. */
 export async function converse(
   target: Target,
   fields: object,
@@ -289,39 +293,39 @@ export async function converse(
 
 // A server with a guard around its store, and an honest sender.
 
-/** A server whose store lies in a folder that nobody may change otherwise. */
+/** A server whose store lies in a folder that must not change otherwise. */
 export interface GuardedServer extends Target, Disposable {
   readonly server: Server;
   /** The folder around the store. */
   readonly around: string;
   readonly store: string;
-  /** The file with the key, as `frames send` takes it. */
+  /** Arguments with the key file for `frames send`. */
   readonly keyWords: string[];
-  /** Lines of its log about a peer. */
+  /** Returns the log lines about a peer. */
   lines(peer: { name: string; loggedFrom: number }, kind: string): Json[];
-  /** That nothing but the store was changed, and that it needed little memory so far. */
+  /** Expects that only the store changed, and that memory use stayed low. */
   expectUnharmed(): void;
-  /** That it stops in order, and that its log holds nothing that a terminal would obey. */
+  /** Stops the server. Expects a clean exit and a log without terminal control characters. */
   stop(): Promise<void>;
 }
 
-/** What is more memory than a server may need, in bytes. */
+/** Limit for the server's memory, in bytes. */
 const tooMuch = 250e6;
 
-/** How a server is started. */
+/** Options of `guardedServer`. */
 export interface GuardedOptions {
-  /** Whether it asks for keys. */
+  /** Whether it requires keys. */
   isKeyed: boolean;
   args?: string[];
-  /** Where its page is; nowhere unless it is said. */
+  /** Address of its page. Default: no page. */
   http?: string;
-  /** Keys that it has beside that of the peer. */
+  /** Keys besides the peer's. */
   moreKeys?: KeyEntry[];
-  /** Files that it may have open. */
+  /** Limit for open files. */
   openFiles?: number;
 }
 
-/** Starts a server in a store that is guarded. */
+/** Starts a server whose store and surroundings are monitored. */
 export async function guardedServer(options: GuardedOptions): Promise<GuardedServer> {
   const { isKeyed, args = [], http = "off", moreKeys = [], openFiles } = options;
   const around = temporaryFolder();
@@ -363,14 +367,14 @@ export async function guardedServer(options: GuardedOptions): Promise<GuardedSer
     async stop() {
       expect(await server.stop()).toBe(0);
       expect(server.stdout().replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);
-      // What was half written is gone with its connection.
+      // Partial files are removed with their connection.
       expect(readdirSync(join(store, ".frames/partial"))).toEqual([]);
     },
     [Symbol.dispose]: () => rmSync(around, { recursive: true, force: true }),
   };
 }
 
-/** Everything in a folder but what is in `except`: what it is, how large, since when, and its bytes. */
+/** Returns kind, size, times and content of everything in a folder except `except`. */
 export function snapshot(folder: string, except: string): Record<string, string> {
   const found: Record<string, string> = {};
   const visit = (path: string): void => {
@@ -388,7 +392,7 @@ export function snapshot(folder: string, except: string): Record<string, string>
   return found;
 }
 
-/** What is in a folder: the text of its files; what else there is is named by its kind. */
+/** Returns the text of all files in a folder. Other entries are given by kind. */
 export function contents(folder: string): Record<string, string> {
   const found: Record<string, string> = {};
   if (!existsSync(folder)) return found;
@@ -411,18 +415,21 @@ const honestFrames = 300;
 const honestBytes = 100_000;
 let honestTree: string | undefined;
 
-/** A sender whose 300 frames are on their way as long as it is wanted. */
+/** A sender that delivers 1,000 frames slowly until told to finish. */
 export interface HonestSender extends Disposable {
-  /** Bytes that have passed so far. */
+  /** Bytes sent so far. */
   readonly bytes: number;
-  /** Lets it go on as fast as it can: it must have been under way until now, and deliver everything. */
+  /**
+   * Removes the speed limit. Expects that the sender was still running, and now delivers
+   * everything.
+   */
   finish(): Promise<void>;
 }
 
 /** The stream of the honest sender. */
 export const honestStream = "honest";
 
-/** Starts `frames send` over a link that is too slow for it to end before it is told to. */
+/** Starts `frames send` over a link so slow that it cannot finish before `finish` is called. */
 export async function honestSender(
   { server, store, keyWords }: GuardedServer,
   stream = honestStream,
@@ -432,7 +439,7 @@ export async function honestSender(
   const link = await relayTo(server, { rate: 50_000 });
   const words = ["send", tree, "--stream", stream, "--to", link.to, "--json", ...keyWords];
   const sender = launch(words);
-  // Before it is let in a crowd may send it away, as it may anybody.
+  // Before HELLO is accepted, a crowd may displace it like any pending connection.
   const isLetIn = () => server.stdout().includes(`"stream":"${stream}"`);
   await until("the honest sender's beginning", () => isLetIn() && link.relay.bytes > 1000);
   return {

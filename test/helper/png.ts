@@ -1,6 +1,6 @@
 import { crc32, deflateSync } from "node:zlib";
 
-/** A picture without compression: rows from the top, 16-bit samples big-endian. */
+/** An image: rows from the top, 16-bit samples big-endian. */
 export interface Picture {
   width: number;
   height: number;
@@ -10,7 +10,7 @@ export interface Picture {
 
 const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
 
-/** Makes the PNG file of a picture. */
+/** Encodes an image as PNG without compression. */
 export function encodePng({ width, height, colour, pixels }: Picture): Uint8Array {
   const rowBytes = width * (colour === "rgb8" ? 3 : 2);
   if (pixels.length !== rowBytes * height) {
@@ -21,7 +21,7 @@ export function encodePng({ width, height, colour, pixels }: Picture): Uint8Arra
   header.writeUInt32BE(height, 4);
   header[8] = colour === "rgb8" ? 8 : 16;
   header[9] = colour === "rgb8" ? 2 : 0;
-  // Every row begins with its filter; 0 is none.
+  // Each row begins with its filter type; 0 is none.
   const rows = new Uint8Array((rowBytes + 1) * height);
   for (let y = 0; y < height; y++) {
     rows.set(pixels.subarray(y * rowBytes, (y + 1) * rowBytes), y * (rowBytes + 1) + 1);

@@ -1,4 +1,4 @@
-// Loaded by `bun test` before each file of tests (bunfig.toml).
+// Loaded by `bun test` before each test file (bunfig.toml).
 
 import { setDefaultTimeout } from "bun:test";
 import { testTimeoutMs } from "./time.ts";

@@ -1,4 +1,4 @@
-// Runs the real program, as a user would.
+// Runs the real executable as a user would.
 
 import {
   accessSync,
@@ -30,24 +30,24 @@ export interface Server {
   process: Bun.Subprocess<"ignore", "pipe", "pipe">;
   stdout(): string;
   stderr(): string;
-  /** The most memory it has held so far, in bytes; 0 where there is no /proc. */
+  /** Returns its peak memory so far in bytes; 0 without /proc. */
   peakMemory(): number;
-  /** Asks it to stop (SIGTERM), and gives its exit status. */
+  /** Stops it with SIGTERM and returns its exit status. */
   stop(): Promise<number>;
 }
 
-/** What came of a run. */
+/** Result of a run. */
 export interface Finished {
   code: number;
   stdout: string;
   stderr: string;
-  /** What stdout said, before it was read as text. */
+  /** The raw bytes of stdout. */
   output: Uint8Array;
-  /** The most memory it held, in bytes. */
+  /** Peak memory in bytes. */
   peakMemory: number;
 }
 
-/** Starts `frames serve DIR` on a free port of loopback, without a page unless it is told where. */
+/** Starts `frames serve DIR` on a free loopback port, without a page unless `http` is given. */
 export async function startServer(options: {
   dir: string;
   http?: string;
@@ -81,7 +81,7 @@ export async function startServer(options: {
     await stderr.finished;
     throw new Error(`frames serve ended with ${code} before it listened${story()}`);
   });
-  // It also ends when it is told to, and then nobody waits for this.
+  // Also rejects when the server is stopped; nothing awaits it then.
   failed.catch(() => {});
   try {
     return {
@@ -112,17 +112,17 @@ export async function startServer(options: {
   }
 }
 
-/** The program, running: for what is done to it meanwhile. */
+/** The program while it runs. */
 export interface Launched {
   readonly child: Bun.Subprocess<"ignore", "pipe", "pipe">;
   stdout(): string;
   stderr(): string;
-  /** Waits for its end, whatever brings that about. */
+  /** Waits until the program ends, without stopping it. */
   ended(): Promise<{ code: number; stdout: string; stderr: string }>;
   [Symbol.dispose](): void;
 }
 
-/** Starts the program, and does not wait for its end. */
+/** Starts the program without waiting for its end. */
 export function launch(args: string[], env: Record<string, string> = {}): Launched {
   const child = Bun.spawn([...theExecutable(), ...args], {
     env: environment(env),
@@ -147,7 +147,7 @@ export function launch(args: string[], env: Record<string, string> = {}): Launch
   };
 }
 
-/** Runs the program to its end; after `hangMs` it is killed and this throws. */
+/** Runs the program to its end. Kills it after `hangMs` and throws. */
 export async function run(
   args: string[],
   options: {
@@ -178,8 +178,8 @@ export async function run(
       ended,
       () => `frames ${args.join(" ")} did not end`,
     );
-    // On Linux a child's maxRSS begins at what its parent held when it was made, so it says
-    // nothing unless it is clearly above that.
+    // On Linux the maxRSS of a child starts at its parent's memory when it was forked. Only a
+    // clearly larger value is meaningful.
     const reported = child.resourceUsage()?.maxRSS ?? 0;
     const own = highWater(process.pid) + 2 ** 23;
     const peakMemory = reported > own || sampled === 0 ? reported : sampled;
@@ -190,7 +190,7 @@ export async function run(
   }
 }
 
-/** What a run said with `--json`. */
+/** Parses the `--json` output of a run. */
 export function jsonLines(text: string): Record<string, unknown>[] {
   return text
     .split("\n")
@@ -199,8 +199,8 @@ export function jsonLines(text: string): Record<string, unknown>[] {
 }
 
 /**
- * A port that nobody listens at, below those that the system gives to connections: who tries again
- * and again to connect to a port of these may end up with it as its own, and reach itself.
+ * Returns a port without a listener, below the ephemeral range. A client that repeatedly connects
+ * to an ephemeral port may be assigned that port itself and connect to itself.
  */
 export function freePort(): number {
   for (let tries = 0; ; tries++) {
@@ -214,7 +214,7 @@ export function freePort(): number {
   }
 }
 
-/** A folder called run7 with files of these contents; a number is that many bytes of the file's own. */
+/** Creates a folder named run7 with these files. A number is the size of generated content. */
 export function makeTree(files: Record<string, string | number>): string {
   const folder = join(temporaryFolder(), "run7");
   mkdirSync(folder);
@@ -226,7 +226,7 @@ export function makeTree(files: Record<string, string | number>): string {
   return folder;
 }
 
-/** As many frames of the same size, each with bytes of its own. */
+/** Returns many frames of one size, each with different bytes. */
 export function manyFrames(
   count: number,
   size: number,
@@ -236,12 +236,12 @@ export function manyFrames(
   return Object.fromEntries(names.map((name) => [name, size]));
 }
 
-/** A new folder, in memory where the machine offers that; it goes when this process does. */
+/** Creates a folder, in memory if possible. It is removed when this process ends. */
 export function temporaryFolder(): string {
   return mkdtempSync(join(room(), "folder-"));
 }
 
-/** What differs between two trees, byte for byte; hidden names do not count. */
+/** Returns the differences between two trees, byte for byte. Ignores hidden names. */
 export function sameTree(a: string, b: string): string[] {
   const left = tree(a);
   const right = tree(b);
@@ -260,7 +260,7 @@ export function sameTree(a: string, b: string): string[] {
   return differences.sort();
 }
 
-/** Whether a program that a test would hold frames against is not on this machine. */
+/** Whether a program needed for comparing results is not installed. */
 export function peerMissing(command: string): boolean {
   return Bun.which(command) === null;
 }
@@ -269,8 +269,9 @@ let roomMade: string | undefined;
 let cleaner: Bun.Subprocess | undefined;
 
 /**
- * The folder that everything made here lies in. `bun test` runs no exit handlers, so a shell waits
- * for this process to be gone, however it goes; then it kills what `.children` names and tidies up.
+ * Returns the folder for all temporary files. `bun test` runs no exit handlers, so a shell waits
+ * until this process has ended in any way. It then kills the processes listed in `.children` and
+ * removes the folder.
  */
 function room(): string {
   if (roomMade !== undefined) return roomMade;
@@ -286,7 +287,7 @@ function room(): string {
   return (roomMade = made);
 }
 
-/** Sees to it that a child does not outlive this process. */
+/** Ensures that a child does not outlive this process. */
 export function adopt(child: Bun.Subprocess): void {
   const note = join(room(), ".children", `${child.pid}`);
   writeFileSync(note, "");
@@ -300,20 +301,22 @@ function theExecutable(): string[] {
   return [executable];
 }
 
-/** A child's environment: no settings and no keys of whoever runs the tests may reach it. */
+/**
+ * Returns an environment for a child, without the settings and keys of the user who runs the tests.
+ */
 export function environment(more: Record<string, string> = {}): Record<string, string> {
   const result: Record<string, string> = {};
   for (const [name, value] of Object.entries(process.env)) {
     if (value !== undefined && !/^(FRAMES_|XDG_|BUN_)/.test(name)) result[name] = value;
   }
   home ??= temporaryFolder();
-  // Many servers run at a time, and the port of the page is one.
+  // Many servers run concurrently, and the default port of the page is fixed.
   return { ...result, HOME: home, FRAMES_HTTP: "off", ...more };
 }
 
 let home: string | undefined;
 
-/** Reads a stream to its end while it is being looked at. */
+/** Reads a stream to its end. The text so far is readable meanwhile. */
 function collect(
   stream: ReadableStream<Uint8Array<ArrayBuffer>>,
   onLine?: (line: string) => void,
@@ -349,7 +352,10 @@ function highWater(pid: number): number {
   }
 }
 
-/** The largest test keeps a frame of 1.5 GB twice; in a container /dev/shm often holds 64 MB. */
+/**
+ * Whether a folder has room for the largest test, which stores a frame of 1.5 GB twice. In
+ * containers /dev/shm often has only 64 MB.
+ */
 function roomy(folder: string): boolean {
   try {
     accessSync(folder, constants.W_OK);

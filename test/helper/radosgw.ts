@@ -1,5 +1,5 @@
-// A real S3 engine on loopback, for any user: Ceph's radosgw in front of one monitor and one OSD, from
-// Debian's packages ceph-mon, ceph-osd and radosgw.
+// Runs a real S3 engine on loopback, without root: Ceph's radosgw with one monitor and one OSD,
+// from Debian's packages ceph-mon, ceph-osd and radosgw.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,36 +8,34 @@ import { hangMs, until } from "./time.ts";
 
 const programs = ["ceph", "monmaptool", "ceph-mon", "ceph-osd", "radosgw-admin", "radosgw"];
 
-/** Begins the name of a test that needs radosgw, where there is none. */
+/** Prefix for the name of a test that needs radosgw; empty if it is installed. */
 export const needs = programs.some((program) => Bun.which(program) === null)
   ? "skipped: needs radosgw: "
   : "";
 
-/** Everything comes up in a few seconds, but this machine may be busy. */
-
 const keys = { accessKeyId: "frames-access", secretAccessKey: "frames-secret" } as const;
 
-/** A running engine, and how to reach it. */
+/** A running engine. */
 export interface Engine {
   readonly endpoint: string;
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
-  /** The environment that programs find it by. */
+  /** Environment with which programs find it. */
   readonly environment: Record<string, string>;
-  /** Makes a bucket, and a client for it. */
+  /** Creates a bucket and returns a client for it. */
   bucket(name: string): Promise<Bun.S3Client>;
-  /** Kills the gateway, as a power cut would. */
+  /** Kills the gateway, as in a power failure. */
   killGateway(): Promise<void>;
-  /** Starts it again, at the same port. */
+  /** Restarts the gateway on the same port. */
   startGateway(): Promise<void>;
-  /** Has it stand still, its connections open, until `go`. */
+  /** Suspends the gateway with its connections open until `go` is called. */
   hangGateway(): { go(): void };
-  /** Lets the user keep so many bytes in all; nothing is no limit. */
+  /** Limits the bytes that the user may store; `undefined` removes the limit. */
   limit(bytes: number | undefined): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Starts an engine whose objects are kept in memory. */
+/** Starts an engine that stores objects in memory. */
 export async function startEngine(): Promise<Engine> {
   const folder = temporaryFolder();
   for (const name of ["mon", "osd", "rgw"]) mkdirSync(join(folder, name));
@@ -75,7 +73,7 @@ export async function startEngine(): Promise<Engine> {
     },
     async bucket(name) {
       const options = { endpoint, region: "us-east-1", ...keys };
-      // Bun has no call for it: an empty object without a bucket is PUT /NAME.
+      // Bun has no call for creating a bucket: PUT an empty object without a bucket to /NAME.
       await new Bun.S3Client({ ...options, virtualHostedStyle: true }).write(name, "");
       return new Bun.S3Client({ ...options, bucket: name });
     },
@@ -143,8 +141,8 @@ async function answering(endpoint: string): Promise<void> {
 }
 
 /**
- * Without `ms mon client mode = crc` the gateway waits for ever where authentication is off, and without
- * `tcp_nodelay` many answers take 40 ms more.
+ * Returns the configuration. Without `ms mon client mode = crc` the gateway hangs if authentication
+ * is off. Without `tcp_nodelay` many responses take 40 ms longer.
  */
 function settings(folder: string, cluster: string, monitorPort: number, port: number): string {
   return `[global]

@@ -1,31 +1,36 @@
-// HTTP as no browser speaks it: bytes into a socket, and what came back.
+// A raw HTTP client: writes bytes to a socket and returns the reply. Browsers cannot send such
+// requests.
 
 import { within } from "./time.ts";
 
-/** What a server said, and whether it closed. */
+/** Reply of a server, and whether it closed the connection. */
 export interface RawAnswer {
-  /** Of the first answer; 0 where there was none. */
+  /** Status of the first response; 0 if there was none. */
   readonly status: number;
-  /** By their names in lower case. */
+  /** Headers by lower-case name. */
   readonly headers: Readonly<Record<string, string>>;
-  /** All that came, byte by byte. */
+  /** All bytes received, as latin1. */
   readonly text: string;
-  /** What came after the head of the first answer. */
+  /** Everything after the head of the first response. */
   readonly body: string;
-  /** Answers to anything that was said. */
+  /** Number of responses. */
   readonly answers: number;
   readonly isClosed: boolean;
 }
 
-/** How something is said. */
+/** How to send a request. */
 export interface Saying {
-  /** What is said piece by piece after the rest, one each so many milliseconds. */
+  /** Sends this piece every `every` milliseconds after the rest. */
   readonly drip?: { readonly piece: string; readonly every: number };
-  /** Whether the head of an answer without a length is enough, since the rest never ends. */
+  /**
+   * Whether to return after the head of a response without a length, because its body never ends.
+   */
   readonly headOnly?: boolean;
 }
 
-/** Says these bytes (text is latin1), and waits until the answer is whole or the server closes. */
+/**
+ * Sends these bytes (text is latin1). Waits until the response is complete or the server closes.
+ */
 export async function rawHttp(
   port: number,
   said: string | Uint8Array,
@@ -90,12 +95,12 @@ function isWhole(text: string, headOnly: boolean): boolean {
   if (status === 204 || status === 304 || status === 101) return true;
   const length = headers["content-length"];
   if (headOnly && length === undefined) return true;
-  // Whoever closes says so by closing.
+  // With this header the end of the response is the end of the connection.
   if (headers["connection"] === "close") return false;
   return length !== undefined && body.length >= Number(length);
 }
 
-/** A request of HTTP/1.1: its first line, its headers as given, and its body. */
+/** Builds an HTTP/1.1 request from its first line, headers and body. */
 export function request(line: string, headers: readonly string[] = [], body = ""): string {
   return [`${line} HTTP/1.1`, ...headers, "", body].join("\r\n");
 }

@@ -1,8 +1,8 @@
-// What comes of a value that has to be refused.
+// Helper for values that must be refused.
 
 import { FramesError } from "../../src/errors.ts";
 
-/** The error of a value that is refused. */
+/** Returns the `FramesError` that `act` throws. */
 export function refusal(act: () => unknown): FramesError {
   try {
     act();

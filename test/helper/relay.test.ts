@@ -6,7 +6,7 @@ import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { startRelay, type RelayOptions } from "./relay.ts";
 import { until } from "./time.ts";
 
-/** Both ends of one connection through a relay, each able to close only its own half. */
+/** Connects two sockets through a relay. Each can close its own half only. */
 async function throughRelay(options: Omit<RelayOptions, "to"> = {}) {
   const server = createServer({ allowHalfOpen: true }).listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -28,7 +28,7 @@ async function throughRelay(options: Omit<RelayOptions, "to"> = {}) {
   };
 }
 
-/** Waits until a socket is closed, and gives the code of the error that did it. */
+/** Waits until a socket is closed and returns the error code, if any. */
 async function closing(socket: Socket): Promise<string | undefined> {
   let code: string | undefined;
   socket.on("error", (error: NodeJS.ErrnoException) => (code = error.code)).resume();
@@ -118,7 +118,7 @@ test("a new rate holds at once, for what waits already as well", async () => {
   link.client.end(Buffer.alloc(1_000_000));
   const arrived = everything(link.peer);
   await until("the bytes", () => link.relay.bytes > 0);
-  // The rest would take most of a minute.
+  // At the old rate the rest would take most of a minute.
   link.relay.limit(Infinity);
   expect((await arrived).length).toBe(1_000_000);
 

@@ -1,60 +1,60 @@
-// A TCP relay that makes loopback behave like a longer, slower or breaking link.
+// A TCP relay that makes loopback behave like a longer, slower or failing link.
 //
-//   bun test/helper/relay.ts LISTEN_PORT HOST:PORT --delay 50 --rate 125000000
+//     bun test/helper/relay.ts LISTEN_PORT HOST:PORT --delay 50 --rate 125000000
 //
-// A connection is accepted at once: the delay holds for what is sent on it, not for making it.
+// Connections are accepted at once. The delay applies to data only.
 
 import { parseArgs } from "node:util";
 
-/** What the link is like. */
+/** Properties of the link. */
 export interface RelayOptions {
   to: { host: string; port: number };
-  /** Where to listen; a free port unless given. */
+  /** Port to listen on. Default: a free one. */
   port?: number;
-  /** Milliseconds one way. */
+  /** One-way delay in milliseconds. */
   delay?: number;
-  /** Bytes per second each way. */
+  /** Bytes per second in each direction. */
   rate?: number;
-  /** Milliseconds between handing on at least, for a fast link that is not to take a core. */
+  /** Shortest interval between writes in milliseconds. Saves CPU time on a fast link. */
   grain?: number;
-  /** Whether to keep what passes. */
+  /** Whether to record the bytes. */
   record?: boolean;
 }
 
-/** The way of bytes through the relay; what it takes from clients goes to the server. */
+/** Direction of bytes: from client to server or back. */
 export type Direction = "toServer" | "toClient";
 
 /** A running relay. */
 export interface Relay {
   readonly port: number;
-  /** How many connections were accepted so far. */
+  /** Number of connections accepted so far. */
   readonly connections: number;
-  /** How many of them are open. */
+  /** Number of open connections. */
   readonly open: number;
-  /** How many bytes were handed on so far, both ways. */
+  /** Bytes forwarded so far in both directions. */
   readonly bytes: number;
-  /** What was handed on, if it was to be kept, in the order in which it was. */
+  /** Recorded bytes in the order of forwarding. */
   readonly record: { toServer: Uint8Array[]; toClient: Uint8Array[] };
-  /** Resets every connection; new ones are still taken. */
+  /** Resets every connection. New ones are still accepted. */
   cut(): void;
-  /** Hands nothing on until `thaw`, as if the cable were out. */
+  /** Forwards nothing until `thaw`, as with an unplugged cable. */
   freeze(): void;
   thaw(): void;
-  /** Changes the rate, also for what waits already. */
+  /** Changes the rate, including for queued data. */
   limit(rate: number): void;
-  /** Flips one bit of the byte that is handed on in this direction after `skip` others. */
+  /** Flips one bit of the byte that follows the next `skip` bytes in this direction. */
   flip(direction: Direction, skip: number, bit: number): Flip;
   stop(): void;
 }
 
-/** A byte that will be, or was, damaged on its way. */
+/** A byte to be corrupted. */
 export interface Flip {
   readonly happened: boolean;
-  /** Lets the byte pass unchanged, if it is still to come. */
+  /** Cancels the corruption if the byte has not passed. */
   cancel(): void;
 }
 
-/** A socket's place: what it brings goes into `reads`, what `writes` holds goes out through it. */
+/** One socket's pipes: it feeds `reads` and is fed by `writes`. */
 interface End {
   reads: Pipe;
   writes: Pipe;
@@ -66,11 +66,11 @@ type Socket = Bun.Socket<End | undefined>;
 interface Piece {
   kind: "data" | "end" | "reset";
   bytes: Uint8Array;
-  /** When it reaches the other side. */
+  /** When it arrives at the other side. */
   due: number;
 }
 
-/** What the link is like now. */
+/** Current properties of the link. */
 interface Link {
   readonly delay: number;
   readonly grain: number;
@@ -78,12 +78,12 @@ interface Link {
 }
 
 const nothing = new Uint8Array(0);
-/** What a link of no stated rate is taken to carry: ten gigabits. */
+/** Rate assumed for an unlimited link: ten gigabits per second. */
 const fastest = 1.25e9;
-/** What waits before the link, besides what is on it. */
+/** Bytes queued before the link in addition to those in transit. */
 const slack = 2 ** 20;
 
-/** One direction of all connections: what is to be damaged there, and what came of it. */
+/** One direction of all connections: planned corruptions and recorded bytes. */
 class Way {
   readonly record: Uint8Array[] = [];
   bytes = 0;
@@ -100,7 +100,10 @@ class Way {
     return flip;
   }
 
-  /** The bytes as they arrive. The given ones stay as they are: not all of them may be taken. */
+  /**
+   * Returns the bytes with corruptions applied to a copy, because the socket may not accept all of
+   * them.
+   */
   damaged(bytes: Uint8Array): Uint8Array {
     let result = bytes;
     for (const { skip, bit } of this.#flips) {
@@ -111,7 +114,7 @@ class Way {
     return result;
   }
 
-  /** These were handed on. */
+  /** Called with the bytes that were forwarded. */
   passed(bytes: Uint8Array): void {
     this.bytes += bytes.length;
     if (this.#record) this.record.push(bytes);
@@ -135,7 +138,7 @@ class Pipe {
   #queued = 0;
   #paused = false;
   #frozen = false;
-  /** When the link will have taken what it was given so far. */
+  /** Time at which the link will have transmitted everything queued. */
   #busyUntil = 0;
   #timer: Timer | undefined;
 
@@ -147,13 +150,13 @@ class Pipe {
 
   get #limit(): number {
     const { delay, grain, rate } = this.#link;
-    // More waits before a coarse link, which would run dry between two times of handing on.
+    // A larger grain needs a longer queue, or the link would idle between two writes.
     return (Math.min(rate, fastest) * (delay + 4 * grain)) / 1000 + slack;
   }
 
   #schedule(kind: Piece["kind"], bytes: Uint8Array): void {
     const { delay, rate } = this.#link;
-    // A slow link hands on little by little, not half a megabyte at a time.
+    // Small pieces on a slow link, so that data trickles instead of arriving by the half megabyte.
     const size = Math.max(1500, Math.min(rate / 200, 65_536));
     for (let start = 0; start === 0 || start < bytes.length; start += size) {
       const part = bytes.subarray(start, start + size);
@@ -163,7 +166,7 @@ class Pipe {
     }
   }
 
-  /** The rate has changed: what is not on the link yet goes at the new one. */
+  /** Applies a new rate to data that is not on the link yet. */
   reschedule(): void {
     const now = performance.now();
     const onLink = this.#pieces.filter(({ due }) => due - this.#link.delay <= now).length;
@@ -193,7 +196,7 @@ class Pipe {
       if (piece.kind !== "data") return this.#end(piece.kind);
       const arriving = this.#way.damaged(piece.bytes);
       const written = this.to.write(arriving);
-      // What is written to a closed socket (-1) is lost, as on a real link.
+      // Data written to a closed socket (-1) is lost, as on a real link.
       const taken = written < 0 ? piece.bytes.length : written;
       if (written > 0) this.#way.passed(arriving.subarray(0, written));
       this.#queued -= taken;
@@ -207,7 +210,7 @@ class Pipe {
       this.from?.resume();
     }
     clearTimeout(this.#timer);
-    // A full socket calls again when it has drained.
+    // If the socket is full, its drain event calls this again.
     const next = this.#pieces[0];
     if (next === undefined || full) return;
     const wait = Math.max(this.#link.grain, Math.ceil(next.due - now));
@@ -264,8 +267,8 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
       for (const socket of [up.from, up.to]) kind === "end" ? socket?.end() : socket?.terminate();
     };
     const pair = { reset, pipes: [up, down] };
-    // A reset takes its time over the link too, behind what was sent before it. Without an error
-    // it is the end of a stream whose other direction had ended already.
+    // A reset is delayed too, behind earlier data. A close without an error ends a stream whose
+    // other direction had already ended.
     const end = (reads: Pipe, writes: Pipe): End => ({
       reads,
       writes,

@@ -1,22 +1,22 @@
-// Stands in front of an S3 engine and does to its answers what networks and engines do now and then.
+// A proxy before an S3 engine that simulates failures of network and engine.
 
-/** Which requests something is done to. */
+/** Selects the requests affected. */
 type Which = (request: Request) => boolean;
 
 export interface S3Proxy {
   readonly endpoint: string;
-  /** A name of this machine that does not look like it. */
+  /** An address of this machine under a different host name. */
   readonly otherHost: string;
-  /** How many answers were lost, and bodies changed. */
+  /** Number of responses lost, and of bodies changed. */
   readonly lost: number;
   readonly changed: number;
-  /** Has so many requests done, and the client hear nothing of it. */
+  /** Forwards this many requests but drops the responses. */
   loseAnswer(which: Which, times: number): void;
-  /** Answers so many requests itself. */
+  /** Responds to this many requests itself. */
   answer(which: Which, times: number, make: () => Response | Promise<Response>): void;
-  /** Flips a bit of what so many requests bring. */
+  /** Flips a bit in the body of this many requests. */
   change(which: Which, times: number): void;
-  /** Only passes on again. */
+  /** Removes all faults. */
   reset(): void;
   stop(): void;
 }
@@ -39,7 +39,7 @@ export function startS3Proxy(engine: string): S3Proxy {
       if (fault !== undefined) fault.times--;
       const { pathname, search } = new URL(request.url);
       const headers = new Headers(request.headers);
-      // The signature has the host in it.
+      // The signature covers the host.
       headers.set("Host", request.headers.get("host")!);
       const bytes = new Uint8Array(await request.arrayBuffer());
       if (fault?.kind === "answer") return fault.make!();

@@ -1,4 +1,7 @@
-/** A server that says whatever a test wants, right or wrong, and what comes of it at `frames send`. */
+/**
+ * A server that sends anything a test wants, valid or not, and the result of `frames send` against
+ * it.
+ */
 import { lstatSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
@@ -13,7 +16,7 @@ import { within } from "./time.ts";
 
 export const preface: Buffer = Buffer.from("FRAMES/1");
 
-/** A message with any body; only its CRC-32 is right. */
+/** Builds a message with any body. Only its CRC-32 is correct. */
 export function binary(
   number: number,
   body: string | Uint8Array = "",
@@ -25,12 +28,12 @@ export function binary(
   );
 }
 
-/** A message whose body is JSON. */
+/** Builds a message with a JSON body. */
 export function json(number: number, body: object, source = 0): Buffer {
   return binary(number, JSON.stringify(body), { source });
 }
 
-/** The header of a message whose body never comes. */
+/** Builds the header of a message whose body never follows. */
 export function header(number: number, length: number, source = 0): Buffer {
   return Buffer.from(message({ type: number, flags: 0, source }, "", "", length), "hex");
 }
@@ -38,7 +41,7 @@ export function header(number: number, length: number, source = 0): Buffer {
 export const window = { bytes: 1 << 26, frames: 1000 };
 export const limits = { frame: 1 << 30, sources: 10, unfinished: 2 };
 
-/** Preface and a WELCOME that grants all that a sender may want, changed in this. */
+/** Builds the preface and a WELCOME that grants everything, with `fields` replaced. */
 export function welcome(fields: object = {}): Buffer {
   const granted = { window, limits, durable: true, features: ["replace"], store: "/store" };
   return Buffer.concat([preface, json(type.WELCOME, { ...granted, ...fields })]);
@@ -63,9 +66,9 @@ export function refused(sequence: number, number = 36, text = "no room", source 
   return json(type.REFUSED, { sequence, error: number, message: text }, source);
 }
 
-/** One connection, at the server's end. */
+/** The server side of one connection. */
 export class Peer {
-  /** Which connection of the same sender it is, from 0. */
+  /** Index of the connection among those of the same sender, from 0. */
   readonly turn: number;
   isClosed = false;
   readonly #socket: Bun.Socket<Peer | undefined>;
@@ -81,13 +84,13 @@ export class Peer {
     this.turn = turn;
   }
 
-  /** Sends bytes; all at once go in one segment. */
+  /** Sends bytes in one write. */
   say(...parts: Uint8Array[]): void {
     this.#waiting.push(Buffer.concat(parts));
     this.flush();
   }
 
-  /** Sends bytes so that each goes alone. */
+  /** Sends bytes one at a time. */
   async drip(bytes: Uint8Array, pause = 0): Promise<void> {
     for (let at = 0; at < bytes.length && !this.isClosed; at++) {
       this.say(bytes.subarray(at, at + 1));
@@ -95,39 +98,39 @@ export class Peer {
     }
   }
 
-  /** Sends the same bytes again and again, as fast as they are taken, until it was so many. */
+  /** Sends the same bytes repeatedly, as fast as the sender reads, up to `total` bytes. */
   async flood(bytes: Uint8Array, total: number): Promise<void> {
     for (let sent = 0; sent < total; sent += bytes.length) {
       this.say(bytes);
       await this.#until(() => this.#waiting.length === 0);
-      // Other servers of this process are to have their turn.
+      // Lets other servers in this process run.
       await new Promise(setImmediate);
     }
   }
 
-  /** Waits until so many messages of this type have come. */
+  /** Waits until this many messages of a type have arrived. */
   async hears(number: number, count = 1): Promise<void> {
     await this.#until(() => this.#heard.filter((heard) => heard.type === number).length >= count);
   }
 
-  /** What the JSON messages of this type said. */
+  /** Returns the bodies of all JSON messages of a type. */
   heard(number: number): object[] {
     return this.#heard.flatMap((one) => (one.type === number && "json" in one ? [one.json] : []));
   }
 
-  /** Confirms all that the sender has, as a server does that keeps to the rules. */
+  /** Confirms all frames of the sender, following the protocol. */
   async agree(frames = 3, ...before: Uint8Array[]): Promise<void> {
     await this.hears(type.END);
     this.say(...before, receipt(frames), done(frames));
   }
 
-  /** Reads nothing more. */
+  /** Stops reading. */
   ignore(): void {
     this.#isReading = false;
     this.#socket.pause();
   }
 
-  /** Sends a FIN behind what was said, and reads on. */
+  /** Sends FIN after all data, and continues to read. */
   end(): void {
     this.#isEnding = true;
     this.flush();
@@ -149,7 +152,7 @@ export class Peer {
     this.#changed = Promise.withResolvers<void>();
   }
 
-  // What the socket tells.
+  // Socket events.
 
   flush(): void {
     for (let bytes; (bytes = this.#waiting[0]) !== undefined; this.#waiting.shift()) {
@@ -180,13 +183,13 @@ export class Peer {
   }
 }
 
-/** What a server does with one connection. */
+/** Handles one connection. */
 export type Script = (peer: Peer) => unknown;
 
-/** What came of a delivery to a hostile server. */
+/** Result of a delivery to a hostile server. */
 export interface Outcome extends Finished {
   connections: number;
-  /** What is left of the files that were sent, and what is not as it was. */
+  /** Files that still exist, and files that were changed. */
   left: string[];
   changed: string[];
 }
@@ -195,15 +198,11 @@ export interface Outcome extends Finished {
 export const three = { "visible/1.png": 1000, "visible/2.png": 1000, "visible/3.png": 1000 };
 export const names: string[] = Object.keys(three);
 
-/** What a terminal would obey, or show as what it is not. */
+/** Characters that control a terminal or make text misleading. */
 export const escapes = "\x1b[2J\x1b]0;owned\x07\r\n\x9b31m\u202egnp.exe\x00\x7f";
 export const long: string = "x".repeat(60_000);
 
-/**
- * Runs `frames send --json` against a server that follows a script on each connection.
- *
- * @param isHere whether it runs in this process: fast, but its memory is not known
- */
+/** Runs `frames send --json` against a server that runs `script` on each connection. */
 export async function sendTo(
   script: Script,
   { args = [] as string[], files = three as Record<string, number>, isHere = false } = {},
@@ -217,7 +216,7 @@ export async function sendTo(
     socket: {
       open(socket) {
         const peer = (socket.data = new Peer(socket, connections++));
-        // That the sender closes before its end is what most scripts are about.
+        // Errors because the sender closes early are expected in most scripts.
         void (async () => script(peer))().catch((fault: unknown) => {
           if (!peer.isClosed) faults.push(fault);
         });
@@ -275,7 +274,7 @@ async function runHere([, ...words]: string[]): Promise<Finished> {
   return { code, stdout, stderr: err.join(""), output: Buffer.from(stdout), peakMemory: 0 };
 }
 
-/** The files below a folder, and everything that is to be seen of each. */
+/** Returns the files below a folder with their metadata and content. */
 function look(folder: string): Map<string, string> {
   const names = readdirSync(folder, { recursive: true, encoding: "utf8" }).sort();
   const found = new Map<string, string>();

@@ -1,6 +1,7 @@
 /**
- * A second client, written from `src/wire/SPEC.md` alone with node:net and none of `src/`: where it and
- * the server understand each other, the text says what both do.
+ * A second client, written from `src/wire/SPEC.md` alone, with node:net and nothing from `src/`. If
+ * it can talk to the server, the specification is complete enough for an independent
+ * implementation.
  *
  *     bun test/helper/second-client.ts HOST PORT STREAM FILE...
  */
@@ -10,7 +11,7 @@ import { connect } from "node:net";
 import { basename } from "node:path";
 import { crc32 } from "node:zlib";
 
-/** What `deliver` sends, and whereto. */
+/** Arguments of `deliver`. */
 export interface Delivery {
   host: string;
   port: number;
@@ -19,7 +20,7 @@ export interface Delivery {
   frames: { name: string; bytes: Uint8Array; captured: bigint }[];
 }
 
-/** How the frames were settled: the numbers of DONE. */
+/** Counts of frames by outcome, from DONE. */
 export interface Outcome {
   frames: number;
   stored: number;
@@ -55,14 +56,17 @@ const PING = 15;
 const PONG = 16;
 const LAST_KNOWN = 19;
 
-/** Section 7: what may take how long, in milliseconds. */
+/** Timeouts of section 7, in milliseconds. */
 const WELCOME_WITHIN = 10_000;
 const QUIET = 10_000;
 const GONE_AFTER = 30_000;
-/** Not in the text: a server that answers every PING and settles nothing must not hold us for ever. */
+/**
+ * Not in the specification: limits the wait for a server that answers every PING but settles no
+ * frame.
+ */
 const PROGRESS_WITHIN = 60_000;
 
-/** Trouble that is told to the server before the connection ends, with its number in section 11. */
+/** An error that is reported to the server before closing, with its number in section 11. */
 class Broken extends Error {
   constructor(
     readonly number: number,
@@ -118,8 +122,8 @@ function parse(body: Buffer): Json {
 }
 
 /**
- * Delivers the frames in one connection and resolves with the numbers of a DONE that agrees with what
- * was sent. Throws on ERROR, on anything the protocol forbids, and when something does not come in time.
+ * Delivers the frames in one connection and returns the counts of DONE, checked against the frames
+ * sent. Throws on ERROR, on a protocol violation, and on a timeout.
  */
 export async function deliver(delivery: Delivery): Promise<Outcome> {
   const socket = connect({ host: delivery.host, port: delivery.port, allowHalfOpen: true });
@@ -135,7 +139,7 @@ export async function deliver(delivery: Delivery): Promise<Outcome> {
   let settled = 0;
   let isEndSent = false;
   let refusals = 0;
-  /** Frames that count in the window, the oldest first. */
+  /** Frames in the window, oldest first. */
   const open: Frame[] = [];
   let openCost = 0;
   let lastSent = performance.now();
@@ -187,7 +191,7 @@ export async function deliver(delivery: Delivery): Promise<Outcome> {
     const sequence = numberIn(json, "sequence");
     numberIn(json, "error");
     if (typeof json["message"] !== "string") throw new Broken(1, "REFUSED without a message");
-    // It comes before the RECEIPT that counts the frame, so the frame is still in the window.
+    // REFUSED precedes the RECEIPT that counts the frame, so the frame is still in the window.
     if (source !== SOURCE_ID || !open.some((frame) => frame.sequence === sequence)) {
       throw new Broken(1, `REFUSED for frame ${sequence} of source ${source}, which is not open`);
     }
@@ -242,7 +246,7 @@ export async function deliver(delivery: Delivery): Promise<Outcome> {
     if (!isPrefaceRead) {
       const start = received.subarray(0, PREFACE.length);
       if (!start.equals(PREFACE.subarray(0, start.length))) {
-        // Whoever this is does not speak FRAMES/1, so an ERROR would mean nothing to it.
+        // This peer does not speak FRAMES/1, so it would not understand an ERROR.
         throw new Error(`no FRAMES/1 server: it began with ${JSON.stringify(start.toString())}`);
       }
       if (start.length < PREFACE.length) return;
@@ -254,7 +258,7 @@ export async function deliver(delivery: Delivery): Promise<Outcome> {
       const flags = received.readUInt8(1);
       const length = received.readUInt32BE(4);
       if (length > LIMIT) throw new Broken(1, `a body of ${length} bytes`);
-      // The server sends no frames to us, so MORE is as wrong as an unknown flag.
+      // The server sends no frames, so MORE is as invalid as an unknown flag.
       if ((flags & ~OPTIONAL) !== 0) throw new Broken(1, `flags ${flags} on type ${type}`);
       const isKnown = type >= 1 && type <= LAST_KNOWN;
       if (!isKnown && flags !== OPTIONAL) throw new Broken(1, `unknown type ${type}`);
@@ -330,7 +334,7 @@ export async function deliver(delivery: Delivery): Promise<Outcome> {
       const covered = isFirst ? Buffer.concat([description, name]) : description;
       const flags = sent < size ? MORE : 0;
       const length = covered.length + payload.length;
-      // Before the last piece is written, since the RECEIPT may come while we wait below.
+      // Counted before the last write, because the RECEIPT may arrive during the wait below.
       if (sent === size) ended++;
       send(heading(isFirst ? FRAME : DATA, flags, SOURCE_ID, covered, length), payload);
       isFirst = false;
@@ -350,7 +354,7 @@ export async function deliver(delivery: Delivery): Promise<Outcome> {
     send(jsonMessage(END, 0, { frames: ended }));
     const confirmed = () => outcome;
     while (!confirmed()) {
-      // As long as receipts go on, DONE may be a long way off.
+      // DONE may take long while receipts still arrive.
       const before = settled;
       await until("DONE", PROGRESS_WITHIN, () => confirmed() !== undefined || settled > before);
     }
@@ -365,7 +369,7 @@ export async function deliver(delivery: Delivery): Promise<Outcome> {
     await close();
   }
 
-  /** Ends our side, lets what was written go out, and gives the server 2 s to close its own. */
+  /** Ends the sending side, flushes it, and waits up to 2 s for the server to close. */
   async function close() {
     if (socket.destroyed) return;
     await new Promise<void>((resolve) => {

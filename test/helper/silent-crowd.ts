@@ -1,15 +1,16 @@
-// A crowd that connects and says nothing, in a process of its own, since each of it is an open file.
+// Opens connections that send nothing. Runs in a process of its own, because each needs an open
+// file.
 //
-//   bun test/helper/silent-crowd.ts PORT COUNT [tls]
+//     bun test/helper/silent-crowd.ts PORT COUNT [tls]
 //
-// It says "open" when all have connected, over TLS those who have shaken hands, and stays until its standard
-// input ends; then it says how many were sent away.
+// Prints "open" when all are connected, with TLS after the handshake. When its standard input ends,
+// prints how many the server has closed.
 
 export {};
 
 const [port, count, tls] = process.argv.slice(2);
 
-/** So many connect at a time. */
+/** Number of concurrent connection attempts. */
 const atOnce = 50;
 
 let closed = 0;

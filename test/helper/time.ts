@@ -1,19 +1,21 @@
-// The one policy for time in tests. A limit here bounds a hang; no slow or busy machine reaches it.
+// The policy for time in tests. Limits here only detect hangs; no slow or busy machine reaches
+// them.
 //
-// - A test waits for an event (`within`) or polls a state (`until`). It does not sleep and hope.
-// - To show that something does not happen, it waits for a later thing that does.
-// - It asserts durations on a fake clock only.
-// - Where a deadline of the product is under test, the test waits for what that deadline brings.
+// - A test waits for an event (`within`) or polls a state (`until`). It does not sleep for a fixed
+// time.
+// - To show that something does not happen, it waits for a later event that does.
+// - It asserts durations only on a fake clock.
+// - To test a deadline of the product, it waits for the effect of the deadline.
 //
-// preload.ts gives every test the limit `testTimeoutMs`.
+// preload.ts sets the limit `testTimeoutMs` for every test.
 
-/** Milliseconds for one wait. */
+/** Limit for one wait, in milliseconds. */
 export const hangMs = 120_000;
 
-/** Milliseconds for one test or hook, which may wait several times. */
+/** Limit for one test or hook, which may wait several times, in milliseconds. */
 export const testTimeoutMs = 600_000;
 
-/** Waits until `condition` holds, and looks every `intervalMs`. */
+/** Waits until `condition` is true. Checks every `intervalMs` milliseconds. */
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
@@ -28,7 +30,9 @@ export async function until(
   }
 }
 
-/** Waits for `work`. After `hangMs` it throws what `late` says did not happen. */
+/**
+ * Waits for `work`. After `hangMs` throws the message of `late`, which says what did not happen.
+ */
 export async function within<T>(work: Promise<T>, late: () => string): Promise<T> {
   let timer: Timer | undefined;
   const limit = new Promise<never>((_, reject) => {

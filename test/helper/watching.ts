@@ -1,4 +1,4 @@
-// A watch of folders, and everything that comes of it, for tests.
+// Watches a folder and records everything it yields.
 
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
@@ -8,7 +8,7 @@ import { createRoot } from "../../src/source/files/walk.ts";
 import { DirectoryWatcher, type WatchOptions } from "../../src/source/files/directory-watcher.ts";
 import type { WatchedFolder } from "../../src/source/files/watched-folder.ts";
 
-/** Something that came of a watched folder: a frame with its bytes, or a loss with its code. */
+/** A frame with its bytes, or a loss with its error code. */
 export interface Came {
   readonly source: string;
   readonly name: string;
@@ -17,14 +17,14 @@ export interface Came {
   readonly lost?: string;
 }
 
-/** How a folder is watched here, unless a test says otherwise. */
+/** Options of `Watching`. */
 export interface WatchingOptions extends Partial<WatchOptions> {
   readonly roots?: readonly RootDirectory[];
-  /** Whether nothing is taken before `release`. */
+  /** Whether to take no frames before `release`. */
   readonly isHeld?: boolean;
 }
 
-/** A wait that is longer than any test: what comes all the same was not waited for. */
+/** A delay longer than any test, in milliseconds. Results that arrive did not depend on it. */
 export const never = 3_600_000;
 
 /** As long as it lives, `performance.now` tells a time that passes only when a test says so. */
@@ -45,13 +45,13 @@ export class StoppedClock {
   }
 }
 
-/** Watches a folder and takes what comes, as a delivery does. */
+/** Watches a folder and takes its frames, as a delivery does. */
 export class Watching {
   readonly came: Came[] = [];
   readonly skipped: SkippedPath[] = [];
   readonly troubles: FramesError[] = [];
   readonly sources = new Map<string, WatchedFolder>();
-  /** Sources that gave everything they had, after the end. */
+  /** Sources that ended after returning all their frames. */
   readonly ended: string[] = [];
   readonly watch: DirectoryWatcher;
   #isHeld: boolean;
@@ -85,13 +85,13 @@ export class Watching {
     this.ended.push(source.name);
   }
 
-  /** From now on everything is taken. */
+  /** Starts taking frames. */
   release(): void {
     this.#isHeld = false;
     for (const source of this.sources.values()) void this.#take(source);
   }
 
-  /** What came under a name, in order: the bytes, or the code of the loss. */
+  /** Returns the results for a name in order: contents, or the error code of a loss. */
   of(name: string, source = "run7"): string[] {
     return this.came
       .filter((one) => one.name === name && one.source === source)
@@ -104,7 +104,7 @@ export class Watching {
   }
 }
 
-/** Reads what a source gave, and gives it another chance when it changed meanwhile. */
+/** Reads the content of a frame, and retries if the file changed. */
 async function read(source: WatchedFolder, given: Frame | Loss): Promise<Came> {
   for (let item = given; ;) {
     if ("error" in item) {

@@ -91,7 +91,7 @@ export abstract class FileSource implements FrameSource {
     if (error.code === "changed" && tried < maxReadAttempts) {
       this.#attempts.set(sequence, tried);
       const item = this.#openFile(name, sequence, false);
-      // // The sequence number is already assigned, so this must be a loss even if the file type
+      // The sequence number is already assigned, so this must be a loss even if the file type
       // changed.
       return (
         item ?? makeLoss(name, sequence, new FramesError("unreadable", "it is no longer a file"))
@@ -109,8 +109,8 @@ export abstract class FileSource implements FrameSource {
         current.size === frame.size &&
         current.captured === frame.captured &&
         (await checksum(current)) === crc32;
-      // // Another program may have put a different file in its place; delete only the file that
-      // was read.
+      // Another program may have put a different file in its place; delete only the file that was
+      // read.
       if (!isSame || !current.isUnchangedOnDisk()) {
         throw new FramesError("changed", "it changed after it was sent");
       }
@@ -183,7 +183,7 @@ function fileKindAt(path: string): string | undefined {
   try {
     return fileKind(lstatSync(path));
   } catch {
-    // // The caller reports the error of opening the file.
+    // The caller reports the error of opening the file.
     return undefined;
   }
 }
@@ -213,7 +213,7 @@ class FileFrame implements Frame {
   readonly size: number;
   readonly metadata = "";
   readonly #folder: string;
-  // // Only these two values of the stats are kept, because thousands of frames may be described at
+  // Only these two values of the stats are kept, because thousands of frames may be described at
   // once.
   readonly #ctimeNs: bigint;
   readonly #inode: bigint;
@@ -272,7 +272,7 @@ class FileFrame implements Frame {
     let fd: number | undefined;
     try {
       const openFd = (fd = this.#openIfClosed());
-      // // From here only the `finally` below closes it, after the last read has ended.
+      // From here only the `finally` below closes it, after the last read has ended.
       this.#fd = undefined;
       let remaining = this.size;
       for await (const { bytes, isLast } of readSlices(openFd, this.size)) {
@@ -323,7 +323,7 @@ function toReadError(error: unknown, name: string): FramesError {
   if (systemCode(error) !== "ENOENT") {
     return new FramesError("unreadable", systemSentence(error), options);
   }
-  // // A name that is not UTF-8 is listed with U+FFFD in it, and cannot be opened.
+  // A name that is not UTF-8 is listed with U+FFFD in it, and cannot be opened.
   if (name.includes("\uFFFD")) {
     return new FramesError("unreadable", "its name is not UTF-8", options);
   }

@@ -170,7 +170,7 @@ export class DirectoryWatcher {
     this.#watchers.set(root, { watcher: undefined, inode });
     try {
       const watcher = watch(path, { recursive: true }, (event, name) => {
-        // // Events about the root itself have no name: null in Node, `undefined` in Bun.
+        // Events about the root itself have no name: null in Node, `undefined` in Bun.
         if (typeof name === "string") this.#onEvent(root, join(path, name), event === "rename");
       });
       watcher.on("error", (error) => this.#onWatchError(path, error));
@@ -190,7 +190,7 @@ export class DirectoryWatcher {
   #onEvent(root: RootDirectory, path: string, isRename: boolean): void {
     if (this.#isStopped) return;
     const folder = this.#folders.get(dirname(path));
-    // // The folder's own event is still to come or was lost. The rescan will find the folder.
+    // The folder's own event is still to come or was lost. The rescan will find the folder.
     if (folder?.location.root !== root) return;
     this.#checkFile(folder, basename(path), isRename);
   }
@@ -207,8 +207,7 @@ export class DirectoryWatcher {
     if (isFirst && names.length > 0 && !this.#reserveName(folder))
       throw this.#nameConflictError(folder);
     if (isFirst) this.#addExisting(folder, names);
-    // // The new folder may contain files with the names of already known files, so check all of
-    // them.
+    // The new folder may contain files with the names of already known files, so check all of them.
     else if (isReplaced) for (const name of names) this.#checkFile(folder, name, false);
     else for (const name of names) this.#checkIfNew(folder, name);
     for (const below of folders) this.#scanFolder(below, isFirst, isReplaced);
@@ -281,11 +280,11 @@ export class DirectoryWatcher {
   #isUnchanged(folder: FolderState, name: string, isInitial: boolean): boolean {
     const path = join(folder.path, name);
     const stats = statFile(path);
-    // // Opening a missing file reports the loss. After `stop` no changed file could be sent later.
+    // Opening a missing file reports the loss. After `stop` no changed file could be sent later.
     if (stats === undefined || !stats.isFile() || this.#isStopped) return true;
     const seen = this.#seen.get(folder.id, name);
     const isSame = seen?.size === stats.size && seen.time === stats.mtimeNs;
-    // // The end of a file that was present at the start has not been checked before.
+    // The end of a file that was present at the start has not been checked before.
     if (isSame && (!isInitial || isFileComplete(path, Number(stats.size)))) return true;
     this.#seen.delete(folder.id, name);
     this.#checkFile(folder, name, false);
@@ -320,11 +319,11 @@ export class DirectoryWatcher {
       folder.pending.set(name, { size, time, inode, since, isRenamed });
       return;
     }
-    // // An event that leaves size and time unchanged still means that the file was written to.
+    // An event that leaves size and time unchanged still means that the file was written to.
     if (!isRename || pending.size !== size || pending.time !== time) {
       Object.assign(pending, { size, time, since, isRenamed: false });
     } else if (size > 0n && !pending.isRenamed) {
-      // // The rescan found the file before its rename event arrived.
+      // The rescan found the file before its rename event arrived.
       Object.assign(pending, { since, isRenamed: true });
     }
   }
@@ -406,7 +405,7 @@ export class DirectoryWatcher {
       }
       this.#scanFolder(this.#filter.rootLocation(root), false, isReplaced);
     } catch (error) {
-      // // The root may be a network mount that comes back.
+      // The root may be a network mount that comes back.
       if (!(error instanceof FramesError)) throw error;
       this.#reportRetry(error);
     }
@@ -422,7 +421,7 @@ export class DirectoryWatcher {
     const error = new FramesError("stopped", "it was not complete when sending was stopped");
     for (const [inode, { folder, name }] of this.#removed) this.#reportLoss(inode, folder, name);
     for (const folder of this.#folders.values()) {
-      // // A renamed file is complete even if its quiet time has not passed.
+      // A renamed file is complete even if its quiet time has not passed.
       for (const [name, pending] of folder.pending) {
         if (pending.isRenamed) this.#complete(folder, name, pending);
       }
@@ -443,7 +442,7 @@ function statFile(path: string): BigIntStats | undefined {
   try {
     return lstatSync(path, { bigint: true, throwIfNoEntry: false });
   } catch {
-    // // The rescan reports a parent folder that cannot be entered.
+    // The rescan reports a parent folder that cannot be entered.
     return undefined;
   }
 }
@@ -470,7 +469,7 @@ function isFileComplete(path: string, size: number): boolean {
       closeSync(fd);
     }
   } catch {
-    // // Sending the file will report why it cannot be read.
+    // Sending the file will report why it cannot be read.
     return true;
   }
 }

@@ -93,7 +93,7 @@ export function folderPath({ root, relativePath }: FolderLocation): string {
 /** Returns the source name of the frames directly in a folder. */
 export function folderSourceName({ root, relativePath }: FolderLocation): string {
   if (relativePath === "") return root.name;
-  // // A sub-folder with the name of the root must not become the same source as the root.
+  // A sub-folder with the name of the root must not become the same source as the root.
   if (relativePath === root.name || relativePath.startsWith(`${root.name}/`))
     return `${root.name}/${relativePath}`;
   return root.isNested ? `${root.name}/${relativePath}` : relativePath;
@@ -141,7 +141,7 @@ export class FileFilter {
       if (!isFolder) this.#hooks.onFilteredOut();
       return false;
     }
-    // // Only a pattern that ends with a slash includes a folder with all its files.
+    // Only a pattern that ends with a slash includes a folder with all its files.
     const isSelected = isIncluded || this.#patterns.includes(relative, name, isFolder);
     if (isFolder) return { root, relativePath: relative, isIncluded: isSelected };
     if (!isSelected) {
@@ -176,7 +176,7 @@ export class FileFilter {
     try {
       return statSync(path).size > largeFolderBytes ? listLargeFolder(path) : listFolder(path);
     } catch (error) {
-      // // A name that is not UTF-8 is listed with U+FFFD in it, and cannot be opened.
+      // A name that is not UTF-8 is listed with U+FFFD in it, and cannot be opened.
       const why = path.includes("\uFFFD") ? "its name is not UTF-8" : systemSentence(error);
       if (location.relativePath === "")
         throw new FramesError("missing", `Cannot send ${location.root.path}: ${why}`);
@@ -209,7 +209,7 @@ function listLargeFolder(path: string): FolderListing {
 function entryKind(entry: Dirent, folder: string): string {
   const kind = fileKind(entry);
   if (kind !== undefined) return kind;
-  // // Some file systems do not return the entry type with the name.
+  // Some file systems do not return the entry type with the name.
   const stats = lstatSync(`${folder}/${entry.name}`, { throwIfNoEntry: false });
   return (stats && fileKind(stats)) ?? "a special file";
 }

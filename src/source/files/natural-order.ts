@@ -14,18 +14,17 @@ function isDigit(code: number): boolean {
 export function compareNatural(a: string, b: string): number {
   const shorter = Math.min(a.length, b.length);
   let at = 0;
-  // // Find the first difference, then go back to the start of the number that contains it.
+  // Find the first difference, then go back to the start of the number that contains it.
   while (at < shorter && a.charCodeAt(at) === b.charCodeAt(at)) at++;
   let start = at;
   while (start > 0 && isDigit(a.charCodeAt(start - 1))) start--;
   const endA = numberEnd(a, at);
   const endB = numberEnd(b, at);
-  // // Numbers of the same length, the usual case, are ordered by their first different digit
-  // below.
+  // Numbers of the same length, the usual case, are ordered by their first different digit below.
   if (endA > start && endB > start && endA !== endB) {
     const value = compareNumbers(a.slice(start, endA), b.slice(start, endB));
     if (value !== 0) return value;
-    // // The values are equal and differ in leading zeros. The rest of the name decides first.
+    // The values are equal and differ in leading zeros. The rest of the name decides first.
     const rest = compareNatural(a.slice(endA), b.slice(endB));
     return rest !== 0 ? rest : a.length - b.length;
   }

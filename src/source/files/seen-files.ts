@@ -16,7 +16,7 @@ export class SeenFiles {
   readonly #delete;
 
   constructor() {
-    // // The content is useless to the next process, so it need not survive a crash.
+    // The content is useless to the next process, so it need not survive a crash.
     for (const pragma of ["journal_mode = OFF", "synchronous = OFF"]) {
       this.#database.run(`PRAGMA ${pragma}`);
     }

@@ -45,7 +45,7 @@ export function walk(roots: readonly RootDirectory[], filter: FilterOptions): Wa
     checkDirectory(root.path);
     collectSources(fileFilter.rootLocation(root), fileFilter, result);
   }
-  // // Without a collection, the unpacked names of a million files would count as memory in use.
+  // Without a collection, the unpacked names of a million files would count as memory in use.
   // Hundreds of megabytes of garbage could then build up before the next collection.
   if (result.sources.some(({ names }) => names instanceof PackedNames)) Bun.gc(true);
   result.skipped.sort((a, b) => compareNatural(a.path, b.path));

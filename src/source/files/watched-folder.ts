@@ -74,7 +74,7 @@ export class WatchedFolder extends FileSource {
         true,
       );
       if (this.#nextInitial === this.#initial.length) {
-        // // Free the names.
+        // Free the names.
         this.#initial = [];
         this.#nextInitial = 0;
       }
@@ -109,7 +109,7 @@ export class WatchedFolder extends FileSource {
 
   override retry(frame: Frame, error: FramesError): Frame | Loss {
     const { name, sequence } = frame;
-    // // A program is rewriting the file. It is sent under a new number once complete.
+    // A program is rewriting the file. It is sent under a new number once complete.
     if (error.code === "changed" && !this.#hooks.isComplete(name)) {
       return { first: sequence, last: sequence, what: name, error };
     }

@@ -99,16 +99,16 @@ export class BmpParser implements ImageParser {
     const width = isCore ? this.#view.getUint16(18, true) : this.#view.getInt32(18, true);
     const height = isCore ? this.#view.getUint16(20, true) : this.#view.getInt32(22, true);
     const bits = this.#view.getUint16(isCore ? 24 : 28, true);
-    // // A header too short for this field means no compression.
+    // A header too short for this field means no compression.
     const compression =
       this.#neededBytes === parsedHeaderBytes ? this.#view.getUint32(30, true) : 0;
-    // // 3 and 6 mean bit masks, which do not change the size. With 1 bit, 3 is the fax compression
-    // of OS/2.
+    // 3 and 6 mean bit masks, which do not change the size. With 1 bit, 3 is the fax compression of
+    // OS/2.
     const hasMasks = (compression === 3 || compression === 6) && (bits === 16 || bits === 32);
     if (width <= 0 || height === 0 || this.#pixelOffset < 14 + infoSize) return undefined;
     if (![1, 2, 4, 8, 16, 24, 32, 64].includes(bits)) return undefined;
     if (compression !== 0 && !hasMasks) return undefined;
-    // // Rows are padded to 4 bytes. A negative height means that rows run from top to bottom.
+    // Rows are padded to 4 bytes. A negative height means that rows run from top to bottom.
     const rowBytes = Math.ceil((width * bits) / 32) * 4;
     return this.#pixelOffset + rowBytes * Math.abs(height);
   }

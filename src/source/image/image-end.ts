@@ -15,9 +15,9 @@ export function hasImageEnd(head: Uint8Array, tail: Uint8Array): boolean | undef
   const start = head.subarray(0, 8).toHex();
   if (start === pngSignature) return tail.subarray(-12).toHex() === pngEndChunk;
   if (!start.startsWith("ffd8ff")) return undefined;
-  // // Cameras pad the last block of a JPEG with zeros or FF bytes.
+  // Cameras pad the last block of a JPEG with zeros or FF bytes.
   const last = tail.findLastIndex((byte) => byte !== 0 && byte !== 0xff);
-  // // All padding: the end may lie before these bytes, or the space may be preallocated.
+  // All padding: the end may lie before these bytes, or the space may be preallocated.
   if (last < 0) return undefined;
   return last > 0 && tail[last - 1] === 0xff && tail[last] === 0xd9;
 }

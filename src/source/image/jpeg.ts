@@ -100,7 +100,7 @@ export class JpegParser implements ImageParser {
   /** Returns the offset after the next FF byte that may begin a marker, or the end of `bytes`. */
   #skipScanData(bytes: Uint8Array, from: number): number {
     let at = from;
-    // // Hot loop: nearly every FF byte is followed by its stuffed zero in the same piece.
+    // Hot loop: nearly every FF byte is followed by its stuffed zero in the same piece.
     do {
       const found = bytes.indexOf(0xff, at);
       if (found < 0) return bytes.length;
@@ -117,7 +117,7 @@ export class JpegParser implements ImageParser {
 
   /** Returns the state after a marker with this code, or `start` at the end of the image. */
   #afterCode(code: number, at: number, fillState: State = State.code): State {
-    // // Any number of FF bytes may precede a marker code.
+    // Any number of FF bytes may precede a marker code.
     if (code === 0xff) return fillState;
     if (code === MarkerCode.endOfImage) return State.start;
     if (code === MarkerCode.startOfImage) {
@@ -141,7 +141,7 @@ export class JpegParser implements ImageParser {
   #addLength(byte: number, at: number): void {
     this.#length = this.#length * 256 + byte;
     if (++this.#received < 2) return;
-    // // The length includes its own two bytes.
+    // The length includes its own two bytes.
     if (this.#length < 2) {
       const segment = `the JPEG segment FF ${hex(this.#code)}`;
       throw new ImageError(

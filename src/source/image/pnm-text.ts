@@ -54,7 +54,7 @@ export class TextSampleCounter {
       const byte = this.#commentFilter.filter(bytes[at]!);
       if (byte === undefined || this.#isSampleByte(byte, at)) continue;
       if (byte === newline) return at + 1;
-      // // The rest of the line belongs to the next image.
+      // The rest of the line belongs to the next image.
       if (!isWhitespace(byte)) return at;
     }
     return -1;

@@ -173,12 +173,12 @@ export class PnmParser implements ImageParser {
     const field = fields[this.#values.size]!;
     this.#setField(field, this.#token, at);
     this.#token = "";
-    // // A single whitespace byte ends the header. The next byte may be a sample of the same value.
+    // A single whitespace byte ends the header. The next byte may be a sample of the same value.
     if (this.#values.size === fields.length) this.#computeSize(at);
   }
 
   #parseLines(byte: number, at: number): void {
-    // // In a PAM header a comment occupies a whole line.
+    // In a PAM header a comment occupies a whole line.
     const seen = this.#token === "" ? this.#commentFilter.filter(byte) : byte;
     if (seen === undefined) return;
     if (seen !== 0x0a) return this.#append(seen, at, maxHeaderLineLength);
@@ -225,7 +225,7 @@ export class PnmParser implements ImageParser {
     if (samples === "digits" || samples === "numbers") {
       this.#state = State.text;
       this.#textSamples = new TextSampleCounter(count, samples === "digits");
-      // // Each number but the last is followed by whitespace.
+      // Each number but the last is followed by whitespace.
       const minBytes = headerBytes + (samples === "digits" ? count : 2 * count - 1);
       if (minBytes > this.#maxBytes) throw new ImageTooLargeError();
       return;

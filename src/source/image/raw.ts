@@ -138,7 +138,7 @@ function planesFor(format: string): readonly Plane[] {
   const found = planesByFormat.get(formatAliases.get(format) ?? format);
   if (found !== undefined) return found;
   const orderedNames = ["le", "be"].map((order) => `${format}${order}`);
-  // // ffmpeg uses the byte order of the machine here. The frames could be read wrongly on another
+  // ffmpeg uses the byte order of the machine here. The frames could be read wrongly on another
   // one.
   const hint = orderedNames.every((name) => planesByFormat.has(name))
     ? `${orderedNames.join(" or ")} says in which order its bytes are`

@@ -111,7 +111,7 @@ export class Splitter {
         if (at === chunk.length) break;
         this.#beginFrame(chunk, at);
       }
-      // // Include one byte beyond the limit, because it may show that the frame has ended.
+      // Include one byte beyond the limit, because it may show that the frame has ended.
       const bytes = chunk.subarray(at, at + this.#maxFrameBytes - this.#buffer.length + 1);
       const end = this.#parse(bytes, at);
       at += end ?? bytes.length;
@@ -156,7 +156,7 @@ export class Splitter {
 
   #checkReady(): void {
     if (this.#failure !== undefined) throw this.#failure;
-    // // Otherwise the rest of the last chunk would be lost silently.
+    // Otherwise the rest of the last chunk would be lost silently.
     if (!this.#isDrained) throw new FramesError("internal", "Cannot read on: frames are not taken");
   }
 
@@ -282,12 +282,12 @@ class FrameBuffer {
   /** Returns the whole frame, ending with `bytes`, and empties the buffer. */
   finish(bytes: Uint8Array): Uint8Array {
     let whole: Uint8Array;
-    // // Copies, because the chunk is valid only during this call. (`slice` of a Buffer does not
+    // Copies, because the chunk is valid only during this call. (`slice` of a Buffer does not
     // copy.)
     if (this.#length === 0) whole = new Uint8Array(bytes);
     else {
       this.add(bytes);
-      // // Otherwise the unused part of the buffer would stay in memory as long as the frame.
+      // Otherwise the unused part of the buffer would stay in memory as long as the frame.
       const isNearlyFull = this.#length >= this.#buffer.length * 0.75;
       whole = isNearlyFull ? this.content : new Uint8Array(this.content);
     }

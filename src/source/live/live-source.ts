@@ -128,11 +128,11 @@ export class LiveSource implements FrameSource {
 
   #spoolOrDrop(frame: Frame): void {
     if (this.#spool === undefined) return this.#drop(frame);
-    // // With `block` these frames were in flight when the connection broke. They may exceed the
+    // With `block` these frames were in flight when the connection broke. They may exceed the
     // limit.
     const isBlocking = this.#policy === "block";
     if (!isBlocking && !this.#spool.isLargeEnoughFor(frame)) return this.#drop(frame);
-    // // Make room in a full spool by dropping its oldest frames.
+    // Make room in a full spool by dropping its oldest frames.
     for (
       let oldest;
       !isBlocking && !this.#spool.hasRoomFor(frame) && (oldest = this.#spool.oldest());
@@ -170,7 +170,7 @@ export class LiveSource implements FrameSource {
 
   #resolveNext(): void {
     if (this.#pendingNext === undefined) return;
-    // // Spooled frames stay in order on disk until a server is connected.
+    // Spooled frames stay in order on disk until a server is connected.
     if (this.#spool !== undefined && !this.#isConnected) return;
     const next = this.#dequeue();
     if (next === undefined && !this.#hasEnded) return;
@@ -183,7 +183,7 @@ export class LiveSource implements FrameSource {
   #dequeue(): Frame | Loss | undefined {
     const loss = this.#losses.shift();
     if (loss !== undefined) return loss;
-    // // Live frames go before spooled ones, which are late already.
+    // Live frames go before spooled ones, which are late already.
     const frame = this.#shift() ?? this.#spool?.next();
     this.#onDrain();
     return frame;
@@ -205,7 +205,7 @@ export class LiveSource implements FrameSource {
   }
 
   startCapture(): void {
-    // // Without a spool, frames captured before the connection could only be dropped.
+    // Without a spool, frames captured before the connection could only be dropped.
     if (this.#spool !== undefined) this.#startPump();
   }
 

@@ -25,7 +25,7 @@ export class RatePacer implements Pacer {
   }
 
   releaseAt(_frame: Frame, now: number): number {
-    // // Catches up after a delay shorter than one interval; after a longer one, restarts without a
+    // Catches up after a delay shorter than one interval; after a longer one, restarts without a
     // burst.
     this.#nextTime =
       (now - this.#nextTime < this.#intervalMs ? this.#nextTime : now) + this.#intervalMs;
@@ -70,12 +70,12 @@ export class PacedSource implements FrameSource {
 
   /** @param now returns milliseconds of the clock that `pacer` uses */
   constructor(source: FrameSource, pacer: Pacer, now: () => number) {
-    const { name, type, raw, isLive, usesLiveWindow: keepsFresh } = source;
+    const { name, type, raw, isLive, usesLiveWindow } = source;
     this.name = name;
     if (type !== undefined) this.type = type;
     if (raw !== undefined) this.raw = raw;
     if (isLive !== undefined) this.isLive = isLive;
-    if (keepsFresh !== undefined) this.usesLiveWindow = keepsFresh;
+    if (usesLiveWindow !== undefined) this.usesLiveWindow = usesLiveWindow;
     if (source.stopCapture !== undefined) this.stopCapture = () => this.#stop();
     if (source.startCapture !== undefined) this.startCapture = () => source.startCapture!();
     if (source.onConnected !== undefined) this.onConnected = () => source.onConnected!();

@@ -292,7 +292,7 @@ export class SourceSpool {
     if (this.#frameCount === 0) return;
     const row = this.#queries.size.get(this.#source, sequence);
     if (row === null) return;
-    // // Delete the row first: after a crash a file without a row only wastes space.
+    // Delete the row first: after a crash a file without a row only wastes space.
     this.#queries.delete.run(this.#source, sequence);
     rmSync(this.#framePath(sequence), { force: true });
     this.#spool.adjustBytes(-Number(row.size));

@@ -61,7 +61,7 @@ export async function* runFfmpeg(
   const log = collectStderr(child.stderr, () => wasStopped);
   const stop = (): void => {
     wasStopped = true;
-    // // Close the pipe too, because ffmpeg ignores the signal while it is blocked in a write.
+    // Close the pipe too, because ffmpeg ignores the signal while it is blocked in a write.
     void reader.cancel().catch(() => {});
     child.kill();
   };
@@ -152,14 +152,14 @@ function spawnProgram(program: "ffmpeg" | "ffprobe", args: readonly string[]): C
     );
   }
   const env: Record<string, string | undefined> = { ...process.env, AV_LOG_FORCE_NOCOLOR: "1" };
-  // // FFREPORT would make ffmpeg write a log file. FRAMES_KEY is a secret that it does not need.
+  // FFREPORT would make ffmpeg write a log file. FRAMES_KEY is a secret that it does not need.
   for (const name of ["FFREPORT", "AV_LOG_FORCE_COLOR", "FRAMES_KEY"]) delete env[name];
   return Bun.spawn([path, ...args], {
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
     env,
-    // // Keep Ctrl-C from reaching the child, because this process decides when it ends.
+    // Keep Ctrl-C from reaching the child, because this process decides when it ends.
     detached: true,
   });
 }
@@ -167,8 +167,7 @@ function spawnProgram(program: "ffmpeg" | "ffprobe", args: readonly string[]): C
 /** Waits until the program exits. Stops it after `graceMs` milliseconds, and finally kills it. */
 async function waitForExit(child: Child, stop: () => void, graceMs = 0): Promise<void> {
   if (graceMs === 0) stop();
-  // // After one signal ffmpeg ends only when its input delivers data; after a second it ends at
-  // once.
+  // After one signal ffmpeg ends only when its input delivers data; after a second it ends at once.
   const stopTimer = setTimeout(stop, graceMs + killTimeoutMs / 10);
   const killTimer = setTimeout(() => child.kill("SIGKILL"), graceMs + killTimeoutMs);
   await child.exited;

@@ -68,7 +68,7 @@ export async function* readImages(
       }
     }
     const last = splitter.end();
-    // // A single image keeps the name of its file.
+    // A single image keeps the name of its file.
     if (first !== undefined && last === undefined) {
       yield { bytes: first.bytes, name: basename(path), captured };
     } else {

@@ -116,8 +116,7 @@ export function inputArgs(input: MediaInput, mode: CameraMode): string[] {
       ];
     case "url": {
       const isRtsp = /^rtsps?:/i.test(input.url);
-      // // Lost UDP packets corrupt frames, so prefer TCP. Cameras that support only UDP still
-      // work.
+      // Lost UDP packets corrupt frames, so prefer TCP. Cameras that support only UDP still work.
       const transport = isRtsp ? ["-rtsp_flags", "prefer_tcp"] : [];
       return [
         "-protocol_whitelist",

@@ -106,7 +106,7 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
     stallTimeoutMs: options.stallTimeoutMs ?? 10_000,
   };
   const plan = await planRead(opened);
-  // // The file contains only images, so ffmpeg is not needed to read it.
+  // The file contains only images, so ffmpeg is not needed to read it.
   const read = input.kind === "file" ? imageFileReader(plan.video.container) : undefined;
   if (input.kind === "file" && read !== undefined) {
     return {
@@ -201,11 +201,11 @@ function readPackets(
   { video, isLive, transcoding }: ReadPlan,
   signal: AbortSignal,
 ): AsyncGenerator<Packet, FfmpegResult> {
-  // // Drop incomplete frames. For these containers ffmpeg also marks complete frames as corrupt:
-  // all after a gap, or the last one.
+  // Drop incomplete frames. For these containers ffmpeg also marks complete frames as corrupt: all
+  // after a gap, or the last one.
   const mayLookCorrupt = video.container === "mpegts" || video.container === "mpjpeg";
   const discardArgs = mayLookCorrupt ? [] : ["-fflags", "+discardcorrupt"];
-  // // A live input was probed before; probing again would buffer its first frames. Timestamps of
+  // A live input was probed before; probing again would buffer its first frames. Timestamps of
   // files are kept, because the start that ffmpeg assumes depends on the container.
   const timingArgs = isLive ? ["-fpsprobesize", "0"] : ["-copyts"];
   const ffmpegArgs = [
@@ -216,7 +216,7 @@ function readPackets(
     "0:V:0",
     ...transcoding.args,
   ];
-  // // A slow disk is not a failed one, so files get at least 60 s.
+  // A slow disk is not a failed one, so files get at least 60 s.
   const stallTimeoutMs =
     input.kind === "file" ? Math.max(configuredTimeoutMs, 60_000) : configuredTimeoutMs;
   return dropTruncatedLast(
@@ -303,7 +303,7 @@ function checkCompleteness(
   if (problem === undefined && count === 0) problem = "no frame came of it";
   if (problem === undefined && end !== undefined) {
     const endSeconds = Number(reached) / 1e9;
-    // // Errors that ffmpeg logs may be harmless. Without any, the end in the container may be
+    // Errors that ffmpeg logs may be harmless. Without any, the end in the container may be
     // inexact.
     const tolerance = hasErrors ? 1.5 / (rate ?? 10) : 0.5;
     if (endSeconds < end - tolerance) {
@@ -345,7 +345,7 @@ async function* liveFrames(
   for (;;) {
     let failureMessage: string;
     try {
-      // // After a restart the input may have another format.
+      // After a restart the input may have another format.
       plan ??= await planRead(opened, signal);
       const packets = readPackets(opened, plan, signal);
       const result = yield* timestampedFrames(packets, plan, () => (failures = 0));

@@ -70,7 +70,7 @@ export class PacketParser {
       if (this.#packet !== undefined && this.#received === this.#bytes.length) {
         const packet = { ...this.#packet, bytes: this.#bytes };
         this.#packet = undefined;
-        // // Some containers have empty packets where the camera skipped a frame.
+        // Some containers have empty packets where the camera skipped a frame.
         if (packet.bytes.length > 0) yield packet;
       }
     }

@@ -51,7 +51,7 @@ export async function probe(
   name: string,
   options: { readonly timeoutMs: number; readonly signal?: AbortSignal },
 ): Promise<VideoInfo> {
-  // // `V` excludes cover art. Two frames are enough to estimate the bytes of a frame.
+  // `V` excludes cover art. Two frames are enough to estimate the bytes of a frame.
   const selectArgs = ["-select_streams", "V:0", "-read_intervals", "%+#2", "-show_packets"];
   const outputArgs = ["-show_program_version", "-show_entries", probedEntries];
   const output = await runFfprobe([...selectArgs, ...outputArgs, ...args], name, options);
@@ -100,7 +100,7 @@ function toVideoInfo(output: unknown, stream: unknown, name: string): VideoInfo 
 /** Returns where the video ends. Uses the video's own track, because others may be longer. */
 function videoEnd(stream: unknown, format: unknown, rate: number | undefined): number | undefined {
   const isOnlyStream = getNumber(format, "nb_streams") === 1;
-  // // For AVI, ffprobe's duration covers only the data present, so a truncated file would look
+  // For AVI, ffprobe's duration covers only the data present, so a truncated file would look
   // complete.
   const isCounted = getText(format, "format_name") === "avi";
   const frames = isCounted ? getNumber(stream, "nb_frames") : undefined;
@@ -108,7 +108,7 @@ function videoEnd(stream: unknown, format: unknown, rate: number | undefined): n
   const duration = countedDuration ?? getNumber(stream, "duration");
   const start = getNumber(format, "start_time") ?? 0;
   if (duration !== undefined) return (getNumber(stream, "start_time") ?? 0) - start + duration;
-  // // The DURATION tag of Matroska is the time at which the track ends.
+  // The DURATION tag of Matroska is the time at which the track ends.
   const taggedEnd = parseDuration(getText(getField(stream, "tags"), "DURATION"));
   const end = taggedEnd ?? (isOnlyStream ? getNumber(format, "duration") : undefined);
   return end === undefined ? undefined : end - start;

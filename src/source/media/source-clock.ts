@@ -22,7 +22,7 @@ export class SourceClock {
    */
   toCaptureTime(time: bigint, arrivedAt: bigint): bigint {
     const offset = arrivedAt - time;
-    // // Time went backwards: the source restarted, or the clock of this machine was set back.
+    // Time went backwards: the source restarted, or the clock of this machine was set back.
     if (this.#offset === undefined || time < this.#lastTime || arrivedAt < this.#lastArrivedAt) {
       this.#offset = offset;
     } else {

@@ -75,8 +75,7 @@ function needsPng(
   if (lossless === true) return true;
   const isLosslessCodec = losslessCodecs.has(codec);
   if (isGrey(pixelFormat)) return isLosslessCodec || isHighBitDepth(pixelFormat);
-  // // A live camera's 8-bit colour frames become JPEG even if uncompressed, because people view
-  // them.
+  // A live camera's 8-bit colour frames become JPEG even if uncompressed, because people view them.
   return isLosslessCodec && (!isLive || isHighBitDepth(pixelFormat));
 }
 
