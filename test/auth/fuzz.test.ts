@@ -1,4 +1,5 @@
-// Handshakes that are nearly right: nobody gets in, and nobody is believed, but for the right bytes.
+// Fuzzes the handshake with mutated messages. Only the exact bytes may authenticate a client or a
+// server.
 
 import { expect, test } from "bun:test";
 import { ClientProof } from "../../src/auth/key-proof.ts";
@@ -14,14 +15,14 @@ import { framesOf, grants, hello, MemorySource, MemoryStore } from "../protocol/
 import { Client } from "../protocol/peers.ts";
 import { cut, messagesOf, mutate, preface, Random, seedOf } from "../wire/fuzz.ts";
 
-/** Inputs in all, half of them to each end. */
+/** Total number of inputs, half of them for each side. */
 const inputs = Math.floor(Number(process.env["FRAMES_FUZZ_INPUTS"] ?? 200_000) / 10);
 const seed = Number(process.env["FRAMES_FUZZ_SEED"] ?? 20261122);
 
 const key = new Key(new Uint8Array(32).fill(7));
 const exporter = new Uint8Array(32).fill(9);
 
-/** A receiver that asks for keys; whom it greets is counted. */
+/** A receiver that requires keys, and the number of HELLOs it accepted. */
 function newReceiver() {
   const seen = { greeted: 0 };
   const events = {
@@ -49,24 +50,24 @@ function newSender() {
   return { sender, flight };
 }
 
-/** What a client says: HELLO and PROOF. */
+/** Bytes of a valid client: HELLO and PROOF. */
 const greeting = new Client().hello({ key: key.id });
 const said = Buffer.concat([
   greeting,
   encodeProof(new ClientProof(key).create(exporter, greeting)),
 ]);
 
-/** What the right server answers a sender: PROOF and WELCOME. */
+/** Reply of a valid server to a sender: PROOF and WELCOME. */
 const answer = (() => {
   const { receiver } = newReceiver();
   receiver.receive(newSender().flight, 0);
   return Buffer.concat(receiver.drain(0));
 })();
 
-// A copy that is no Buffer, whose slices would be views of it.
+// Copies to a plain Uint8Array, because slices of a Buffer would be views of it.
 const withoutPreface = (bytes: Uint8Array) => Uint8Array.from(bytes.subarray(preface.length));
 
-/** Mutated messages, preface first; now and then something is put between them. */
+/** Mutates messages after the preface. Sometimes inserts a message instead. */
 function make(original: Uint8Array, random: Random): Uint8Array {
   const messages = messagesOf(withoutPreface(original));
   if (random.below(3) === 0) {
@@ -78,7 +79,7 @@ function make(original: Uint8Array, random: Random): Uint8Array {
   return Buffer.concat([preface, mutate(messages, random)]);
 }
 
-/** Gives all to one end, in pieces; only errors of ours may come of it. */
+/** Passes the input to one side in pieces. It may throw only `FramesError`. */
 function give(input: Uint8Array, random: Random, receive: (chunk: Uint8Array) => void): void {
   try {
     for (const chunk of cut(input, random)) receive(chunk);
@@ -88,8 +89,8 @@ function give(input: Uint8Array, random: Random, receive: (chunk: Uint8Array) =>
 }
 
 /**
- * Whether `bytes` begin with what is `right` up to the body of its PROOF, whose header may have OPTIONAL:
- * on a message that is known it changes nothing (SPEC section 3).
+ * Returns whether `bytes` equal `right` up to the body of its PROOF. The header of PROOF may have
+ * OPTIONAL, which changes nothing on a known message (SPEC section 3).
  */
 function isRight(bytes: Uint8Array, right: Uint8Array, proofAt: number): boolean {
   const same = (from: number, to: number) =>
@@ -128,7 +129,7 @@ test(`a server lets in none of ${inputs >> 1} mutated clients that say anything 
 });
 
 test(`a sender sends nothing to any of ${inputs >> 1} mutated servers that say anything else`, () => {
-  // All that comes before WELCOME is proved; of WELCOME itself TLS makes sure.
+    // The proof covers everything before WELCOME. TLS protects WELCOME itself.
   let refused = 0;
   for (let index = 0; index < inputs >> 1; index++) {
     const random = new Random(seedOf(seed ^ 4, index));

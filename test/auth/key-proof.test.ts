@@ -1,4 +1,4 @@
-// The proof of a key as SPEC section 10 has it, and everybody who has to fail at it.
+// Key proofs of SPEC section 10, valid and invalid.
 
 import { describe, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
@@ -33,7 +33,7 @@ function codeOf(act: () => unknown): string | undefined {
   }
 }
 
-/** A HELLO with the id of a key, preface first. */
+/** Builds preface and HELLO with the id of a key. */
 function greeting(id = key.id): Buffer {
   return new Client().hello({ key: id });
 }
@@ -64,7 +64,7 @@ describe("a proof", () => {
   });
 
   test("has these bytes for these: a vector for other implementations", () => {
-    // Worked out with another HMAC and another CRC-32, from the text of the SPEC alone.
+    // Computed with independent HMAC and CRC-32 implementations from the text of the SPEC alone.
     const vector = [
       "e1e47f9585f03e06",
       "7adb9462de8c50030aac134a2b81b96037273ba067c8354d73ba25cdb0a88ce6",
@@ -111,7 +111,7 @@ describe("a proof", () => {
   });
 });
 
-/** A receiver that asks for keys, and the client before it. */
+/** A receiver that requires keys, and the client it talks to. */
 function server(
   keys: readonly Key[] = [key],
   events: Partial<ReceiverEvents> = {},
@@ -137,7 +137,7 @@ function server(
     get greeted() {
       return greeted;
     },
-    /** The code of the error that these bytes end in. */
+    /** Returns the code of the error that these bytes cause. */
     says: (...parts: Uint8Array[]) =>
       codeOf(() => {
         for (const part of parts) receiver.receive(part, 0);
@@ -208,7 +208,7 @@ describe("a server that asks for keys", () => {
   });
 });
 
-/** A sender with a key, and what it says when it is connected. */
+/** A sender with a key, and the bytes it sends when connected. */
 function sender(
   { channel = exporter, secret }: { channel?: Uint8Array; secret?: Key } = { secret: key },
 ) {
@@ -284,7 +284,7 @@ describe("a sender with a key", () => {
 
   test("cannot be reached through somebody in between, who has two channels", () => {
     const { machine, connect } = sender({ channel: Buffer.alloc(32, 1), secret: key });
-    // Whoever is in between passes everything on, from one channel to the other.
+    // The attacker relays all messages between two TLS connections with different channel bindings.
     const at = server([key], {}, Buffer.alloc(32, 2));
     expect(at.says(connect())).toBe("not-let-in");
     at.receiver.fail(new FramesError("not-let-in"));

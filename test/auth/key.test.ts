@@ -3,7 +3,7 @@ import { allowsStream, formatKey, Key, parseKeys } from "../../src/auth/key.ts";
 import { generateKey } from "../../src/keys/key-file.ts";
 import { refusal } from "../helper/refusal.ts";
 
-/** Bytes 0 to 31, as in SPEC section 10's vectors. */
+/** Bytes 0 to 31, as in the vectors of SPEC section 10. */
 const known = new Key(Uint8Array.from({ length: 32 }, (_, index) => index));
 const knownText = "frames_key_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-RJn6K";
 

@@ -115,7 +115,7 @@ describe("a delivery", () => {
 });
 
 describe("no frame waits for a reply:", () => {
-  /** Milliseconds from the first byte to DONE. */
+  /** Returns the milliseconds from the first byte to DONE. */
   async function took(count: number, delay: number): Promise<number> {
     return (await deliver({ sources: [new MemorySource("a", framesOf(count, 1000))], delay })).time;
   }
@@ -169,7 +169,7 @@ describe("the window", () => {
       );
       const link = await deliver({ sources, grants: grant(window), delay: 10 });
       expect(link.sender.done?.stored).toBe(21);
-      // `check` in `deliver` has held each step against the window already.
+      // `check` in `deliver` has compared each step with the window.
       const { mostFrames, mostBytes } = link.check();
       expect(mostFrames === window.frames || mostBytes > window.bytes / 2).toBe(true);
     }
@@ -281,8 +281,8 @@ describe("a large frame", () => {
       const clock = new Clock();
       const window = 3 * MiB;
       const small = 64 << 10;
-      // More than the window holds is always there, and what is settled is so little by little: there
-      // is never room for the large one by itself.
+      // The small frames always exceed the window, and receipts free it in small steps. Without a
+      // reservation there would never be room for the large frame.
       const camera = function* (): Generator<Promise<Frame>> {
         for (let sequence = 1; sequence <= 250; sequence++) {
           yield clock.wait(1).then(() => new MemoryFrame(sequence, small));
@@ -304,11 +304,11 @@ describe("a large frame", () => {
       const at = begun.findIndex(({ message }) => message.source === 2);
       expect(at).toBeGreaterThan(-1);
       const passed = begun.slice(0, at).filter((said) => said.at >= asked);
-      // It had to wait, and no longer than that.
+      // It waited for the window, but no longer than that.
       expect(passed.length).toBeGreaterThan(1);
       expect(passed.length * small).toBeLessThanOrEqual(window / 2 + small);
       expect(link.progress[1]).toMatchObject({ sent: 1, settled: 1, settledBytes: size });
-      // Afterwards the small ones go on beside it.
+      // Afterwards the small frames continue beside it.
       expect(begun.length).toBeGreaterThan(at + 1);
     });
   }
@@ -355,7 +355,7 @@ describe("a large frame", () => {
     link.onStep = () => {
       const { largeFrameSent: part, largeFrameSize: partOf, settledBytes } = link.progress[0]!;
       if (part > 0) expect(partOf).toBe(size);
-      // It counts once, as what is on its way or as what is settled.
+      // A frame counts either as in transit or as settled, never twice.
       expect(part + settledBytes).toBeLessThanOrEqual(size);
       if (part !== seen.at(-1)) seen.push(part);
     };
@@ -508,7 +508,7 @@ describe("a frame over limits.frame", () => {
       const first = peer.frame(1, { size, payload: piece, more: true });
       peer.says(peer.source(1), peer.frame(1, { sequence: 9 }));
       peer.heard();
-      // The description and not a byte more.
+      // Only the description, no payload.
       expect(peer.says(first.subarray(0, 12 + 32 + 2))).toBeUndefined();
       expect(peer.heard()).toMatchObject([
         { type: type.REFUSED, source: 1, json: { sequence: 1, error: 32 } },
@@ -571,7 +571,7 @@ describe("refused frames", () => {
         .sort(),
     ).toEqual(refused);
     expect(link.progress[0]).toMatchObject({ sent: 10, settled: 10, refused: 3, lost: 0 });
-    // Where other bytes are stored under the name, nothing is lost.
+    // A conflict is not a loss, because a frame with that name is stored.
     expect(link.store.losses.map(({ first, code }) => [first, code]).sort()).toEqual([
       [3, "unportable-name"],
       [5, "not-stored"],
@@ -658,7 +658,7 @@ describe("losses", () => {
     receiver.receive(peer.json(type.LOST, 1, { ranges, error: 48 }), 0);
     receiver.receive(peer.json(type.LOST, 1, { ranges: [[5, 7]], error: 48 }), 0);
     expect(lost).toEqual([most, 3]);
-    // The same range of the same session is recorded once.
+    // A range of the same session is recorded only once.
     expect(store.losses).toHaveLength(2);
   });
 
@@ -724,7 +724,7 @@ describe("receipts", () => {
     const steps = [0, ...receipts(link.answered)].map(
       (frames, index, all) => frames - (all[index - 1] ?? 0),
     );
-    // A chunk may hold what goes beyond it.
+    // The chunk that reaches the limit may contain more frames.
     for (const step of steps) expect(step).toBeLessThan(1000 + 5000 / 60);
     expect(steps.length).toBeGreaterThan(3);
   });
@@ -792,7 +792,7 @@ describe("receipts", () => {
     });
     const given = receipts(link.answered);
     expect(given).toEqual([...given].sort((one, other) => one - other));
-    // Out of order they were indeed.
+    // The frames really finished out of order.
     expect([...finished]).not.toEqual([...finished].sort((one, other) => one - other));
   });
 
@@ -810,13 +810,13 @@ describe("receipts", () => {
     peer.receiver.ack(0, first);
     expect(peer.heard()).toMatchObject([{ type: type.RECEIPT, frames: 2 }]);
     expect([peer.receiver.unreceipted, peer.receiver.needsFlush]).toEqual([2, true]);
-    // A flush that settles nothing more says nothing.
+    // Acknowledging the same flush again sends nothing.
     peer.receiver.ack(0, first);
     expect(peer.heard()).toEqual([]);
     peer.receiver.ack(0, second);
     expect(peer.heard()).toMatchObject([{ type: type.RECEIPT, frames: 3 }]);
     expect([peer.receiver.isDone, peer.receiver.needsFlush]).toEqual([false, true]);
-    // One flush may be overtaken by another that began later.
+    // A flush may complete after one that started later.
     peer.receiver.ack(0, second);
     peer.receiver.ack(0, first);
     expect(peer.heard()).toEqual([]);
@@ -905,7 +905,7 @@ describe("receipts", () => {
 });
 
 describe("silence:", () => {
-  /** A source that never has anything. */
+  /** A source that never yields anything. */
   const quiet = () => new MemorySource("a", [new Promise<never>(() => {})]);
 
   test("PING comes after 10 s of it, and PONG with both clocks", async () => {
@@ -967,7 +967,7 @@ describe("silence:", () => {
     const peer = new Client();
     const bytes = peer.json(type.HELLO, 0, hello);
     peer.says(Buffer.from("FRAMES/1"));
-    // A byte now and then is not HELLO.
+    // Single bytes do not extend the time for HELLO.
     for (let second = 1; second <= 9; second++) {
       peer.now += 1000;
       peer.says(bytes.subarray(second - 1, second));
@@ -1030,7 +1030,7 @@ describe("an ERROR", () => {
     expect(misplacement(link.answered.map(({ message }) => message))).toBeUndefined();
   });
 
-  /** What a sender says from now on. */
+  /** Returns the messages that a sender has sent since the last call. */
   function saidBy(sender: Sender): DecodedMessage[] {
     const parts: Uint8Array[] = [];
     for (;;) {
@@ -1047,7 +1047,7 @@ describe("an ERROR", () => {
 
   const buffer = new Uint8Array(outgoingBufferBytes);
   const stopped = new FramesError("interrupted", "The user left");
-  // What never travels is a fault of its own to a peer.
+  // An error without a wire code is sent as `internal`.
   const told = { type: type.ERROR, json: { error: 12, message: "The user left" } };
 
   test("of a sender before WELCOME comes after HELLO, and is the last message", () => {
@@ -1082,7 +1082,7 @@ describe("an ERROR", () => {
     const before = saidBy(sender);
     expect(before.filter((said) => said.type === type.FRAME)).toHaveLength(5);
     expect(misplacement(before)).toBeUndefined();
-    // Its first piece is there by now.
+    // Lets the first piece be read.
     await new Promise(setImmediate);
     sender.fail(new FramesError("timeout", "The peer was silent"));
     expect(saidBy(sender)).toMatchObject([
@@ -1263,7 +1263,7 @@ describe("a receiver takes as `protocol`", () => {
       const peer = new Client();
       const bytes = Buffer.from(vector.hex.replaceAll(" ", ""), "hex");
       const first = decodeAll(bytes).messages[0]?.type;
-      // The vector has only what matters: what must come before it is said first.
+      // The vector contains only the faulty message, so send the required messages before it.
       const before = [peer.hello(), peer.source(1)];
       if (first === type.HELLO) before.splice(0, 2, Buffer.from("FRAMES/1"));
       const code = peer.says(...before, bytes);
@@ -1274,7 +1274,7 @@ describe("a receiver takes as `protocol`", () => {
 });
 
 describe("a sender takes as `protocol`", () => {
-  /** A sender of two frames of one source, and what it makes of these messages after WELCOME. */
+  /** Passes messages after WELCOME to a sender with two frames, and returns the error code. */
   function codeOf(
     messages: Uint8Array[],
     { welcome = true, frames = 2, live = false } = {},
@@ -1446,7 +1446,7 @@ describe("a receiver", () => {
     expect(peer.heard().map((heard) => heard.type)).toEqual([type.PONG]);
     peer.receiver.ack(0);
     expect(peer.heard().map((heard) => heard.type)).toEqual([type.DONE]);
-    // It crossed DONE on its way.
+    // A PING that crossed DONE.
     expect(peer.says(ping)).toBeUndefined();
     expect(peer.heard()).toEqual([]);
     peer.now += 15_000;
@@ -1514,7 +1514,7 @@ describe("a sender that is stopped", () => {
     expect(link.sender.done?.stored).toBe(begun);
     expect(said.at(-1)?.message.type).toBe(type.END);
     expect(link.store.frames.some(({ bytes }) => bytes.length === 4 * MiB)).toBe(true);
-    // Of each source at most the one that was taken already went after it.
+    // At most the frame already requested from each source was sent after the stop.
     expect(sources[0]?.taken).toBe(1);
   });
 
@@ -1544,7 +1544,7 @@ describe("a sender that is stopped", () => {
 });
 
 describe("whatever happens,", () => {
-  /** A delivery in which about everything happens, the same for the same seed. */
+  /** Runs a delivery with random events of every kind, deterministic for a seed. */
   async function run(seed: number): Promise<void> {
     const random = new Random(seed);
     const clock = new Clock();
@@ -1609,7 +1609,7 @@ describe("whatever happens,", () => {
     const { done } = link.sender;
     if (done === undefined) throw new Error("it never came to an end");
     link.check();
-    // Each end's own account is that of the other.
+    // Both sides must report the same counts.
     const { said, answered } = link;
     expect(answered.at(-1)?.message.type).toBe(type.DONE);
     expect(json(of(said, type.END)[0]!)["frames"]).toBe(done.frames);

@@ -1,4 +1,5 @@
-// Delays from capture to receipt, of however many frames: a median and a tail that can be relied on.
+// Statistics of delays from capture to receipt: median and tail must be accurate for any number of
+// frames.
 
 import { describe, expect, test } from "bun:test";
 import { DelayHistogram } from "../../src/protocol/delay-histogram.ts";
@@ -9,7 +10,7 @@ function delaysOf(values: Iterable<number>): DelayHistogram {
   return delays;
 }
 
-/** What the definition says: the smallest value that so large a share is within. */
+/** Returns the exact quantile: the smallest value that at least this share does not exceed. */
 function exactly(values: readonly number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)]!;

@@ -1,9 +1,12 @@
-// How much of a live source is under way: no more than the last quarter of a second confirmed.
+// Limits frames in flight of a live source to what was confirmed in the last quarter of a second.
 
 import { describe, expect, test } from "bun:test";
 import { LiveWindow, recentPeriodMs } from "../../src/protocol/live-window.ts";
 
-/** A source that always has another frame, on a link that takes so many milliseconds for each. */
+/**
+ * Returns the most frames in flight of a source that always has another frame, on a link that takes
+ * `each` milliseconds for a frame.
+ */
 function mostUnderWay(each: number, milliseconds: number): number {
   const freshness = new LiveWindow();
   let [underWay, most, busyUntil] = [0, 0, 0];
@@ -65,14 +68,14 @@ describe("how much is under way", () => {
     expect(room(250)).toBe(3);
     expect(room(251)).toBe(2);
     expect(room(351)).toBe(1);
-    // One frame always may: else nothing would ever be confirmed again.
+    // One frame is always allowed, because otherwise no confirmation could ever arrive.
     expect(room(10_000)).toBe(1);
   });
 
   test("is what the link carries in that time, and one frame where that is less", () => {
     expect(mostUnderWay(251, 10_000)).toBe(1);
     expect(mostUnderWay(3000, 20_000)).toBe(1);
-    // Whatever waits in the buffers of the link is a quarter of a second old at most.
+    // Frames in the buffers of the link are at most a quarter of a second old.
     for (const each of [2, 5, 10, 50, 100]) {
       const most = mostUnderWay(each, 20_000);
       expect(most).toBeGreaterThan(1);

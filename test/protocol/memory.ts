@@ -1,6 +1,6 @@
 /**
- * Both ends of a conversation in memory: a store, sources, and a link whose clock is a number. A
- * second of it takes no time, and the same run is the same to the byte.
+ * Sender and receiver in memory, with a store, sources and a link on a fake clock. Runs are
+ * deterministic, and simulated time takes no real time.
  */
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../src/errors.ts";
@@ -32,32 +32,32 @@ import {
   type,
 } from "../wire/vectors.ts";
 
-/** A frame as it was stored. */
+/** A frame in the memory store. */
 export interface StoredFrame {
   readonly origin: SourceInfo;
   readonly description: FrameDescription;
   readonly bytes: Uint8Array;
   readonly crc: number;
-  /** Whether somebody moved it away since. */
+  /** Whether a consumer has removed it since. */
   isMoved?: boolean;
 }
 
-/** What a memory store does other than storing. */
+/** Options that make a memory store fail or wait. */
 export interface StoreOptions {
-  /** A reason to refuse a source. */
+  /** Returns an error to refuse a source. */
   refuseSource?: (origin: SourceInfo) => FramesError | undefined;
-  /** A reason to refuse a frame as it begins. */
+  /** Returns an error to refuse a frame when it begins. */
   refuse?: (description: FrameDescription) => FramesError | undefined;
-  /** A reason to fail when so many bytes of a frame would be written. */
+  /** Returns an error to fail a write after `written` bytes of a frame. */
   failWrite?: (description: FrameDescription, written: number) => FramesError | undefined;
-  /** When a frame is stored that is complete, or what happens instead; at once without it. */
+  /** Delays storing a complete frame, or replaces its outcome. Default: stores at once. */
   finish?: (description: FrameDescription) => Promise<Outcome | undefined> | undefined;
-  /** How long a flush takes; nothing without it. */
+  /** Delays a flush. Default: completes at once. */
   flush?: () => Promise<void> | undefined;
   isDurable?: boolean;
 }
 
-/** A store that keeps frames in memory, and counts what it is told. */
+/** A store that keeps frames in memory and records its calls. */
 export class MemoryStore implements FrameStore {
   readonly location = "memory";
   readonly isDurable: boolean;
@@ -65,13 +65,13 @@ export class MemoryStore implements FrameStore {
   readonly frames: StoredFrame[] = [];
   readonly losses: { source: string; first: number; last: number; code: string }[] = [];
   readonly opened: SourceInfo[] = [];
-  /** Names of frames that were begun. */
+  /** Names of all frames begun. */
   readonly begun: string[] = [];
-  /** Writers that were neither finished nor discarded. */
+  /** Number of writers neither finished nor discarded. */
   writers = 0;
-  /** Bytes written in all. */
+  /** Total bytes written. */
   written = 0;
-  /** Each comparison of an offered frame, and what came of it. */
+  /** Comparisons of offered frames with their results. */
   readonly compared: { name: string; crc: number | undefined; standing: OfferStatus }[] = [];
   readonly #byPath = new Map<string, StoredFrame>();
   readonly #losses = new Set<string>();
@@ -109,7 +109,7 @@ export class MemoryStore implements FrameStore {
         }),
       recordLoss: (first, last, { code }) => {
         const { stream, source, session } = origin;
-        // The same range of a session is told again after a reconnection.
+        // After a reconnect the same range of a session is reported again.
         const key = JSON.stringify([stream, source, session, first, last]);
         if (this.#losses.has(key)) return;
         this.#losses.add(key);
@@ -122,14 +122,14 @@ export class MemoryStore implements FrameStore {
     return this.options.flush?.();
   }
 
-  /** Takes a stored frame away, as a consumer does. */
+  /** Removes a stored frame, as a consumer would. */
   moveAway(source: string, name: string): void {
     for (const frame of this.frames) {
       if (frame.origin.source === source && frame.description.name === name) frame.isMoved = true;
     }
   }
 
-  /** What SPEC section 8 says of an offered frame. */
+  /** Returns the answer to an offered frame (SPEC section 8). */
   #compare(
     origin: SourceInfo,
     { name, size, captured, sequence, crc32 }: OfferedFrame,
@@ -217,22 +217,22 @@ class MemoryWriter implements FrameWriter {
   }
 }
 
-/** A frame to be sent. */
+/** Options of a `MemoryFrame`. */
 export interface FrameOptions {
   name?: string;
   captured?: bigint;
   metadata?: string;
-  /** How often reading it fails before it succeeds. */
+  /** Number of times that reading fails before it succeeds. */
   failures?: number;
-  /** Bytes given out in pieces before such a failure. */
+  /** Bytes that `pieces` yields before it fails. */
   failAfter?: number;
-  /** Size of its pieces. */
+  /** Size of the pieces in bytes. */
   piece?: number;
-  /** Waits before each piece, as a disk does. */
+  /** Delays each piece, as a slow disk would. */
   wait?: () => Promise<void>;
 }
 
-/** A frame in memory. Small ones all have other bytes, so that a mix-up is noticed. */
+/** A frame in memory. Small frames have different bytes, so that mixed-up frames are detected. */
 export class MemoryFrame implements Frame {
   readonly name: string;
   readonly sequence: number;
@@ -284,7 +284,7 @@ function bytesFor(sequence: number, size: number): Uint8Array {
   return bytes;
 }
 
-/** So many frames of one size, numbered from 1. */
+/** Returns `count` frames of one size, numbered from 1. */
 export function framesOf(count: number, size: number): MemoryFrame[] {
   return Array.from({ length: count }, (_, index) => new MemoryFrame(index + 1, size));
 }
@@ -293,20 +293,20 @@ export function lossOf(first: number, last = first): Loss {
   return { first, last, what: `f${first}`, error: new FramesError("dropped") };
 }
 
-/** A source of frames in memory; an item may be a promise, as of a camera. */
+/** A source of frames in memory. An item may be a promise, as from a camera. */
 export class MemorySource implements FrameSource {
   readonly name: string;
   readonly #items: Iterator<Frame | Loss | Promise<Frame | Loss | undefined>>;
-  /** How often each frame is tried. */
+  /** Number of attempts to read a frame. */
   readonly #attempts: number;
   readonly #tried = new Map<Frame, number>();
   readonly isResumable: boolean;
   closed = 0;
-  /** Items taken from it, and of these the ones that were only to be described. */
+  /** Number of items taken, and how many of these were only described. */
   taken = 0;
   described = 0;
 
-  /** @param resumes whether its frames are offered, as those of a folder are */
+  /** @param resumes whether frames are offered first, as those of a folder */
   constructor(
     name: string,
     items: Iterable<Frame | Loss | Promise<Frame | Loss | undefined>>,
@@ -339,7 +339,7 @@ export class MemorySource implements FrameSource {
   }
 }
 
-/** Virtual time in milliseconds: what is due happens in order, and nothing else takes time. */
+/** A fake clock in milliseconds. Runs scheduled actions in order of time. */
 export class Clock {
   readonly start = 1_700_000_000_000;
   now = this.start;
@@ -348,7 +348,7 @@ export class Clock {
 
   after(milliseconds: number, act: () => void): void {
     const entry = { at: this.now + milliseconds, order: this.#order++, act };
-    // Most is due last: looked for from the end.
+    // Search from the end, because most entries are due last.
     let index = this.#due.length;
     while (index > 0 && this.#due[index - 1]!.at > entry.at) index--;
     this.#due.splice(index, 0, entry);
@@ -358,11 +358,11 @@ export class Clock {
     return new Promise((resolve) => this.after(milliseconds, resolve));
   }
 
-  /** Does what is due in the next milliseconds, until `isOver`. */
+  /** Advances the clock by up to this many milliseconds, or until `isOver`. */
   async run(milliseconds: number, isOver: () => boolean): Promise<void> {
     const until = this.now + milliseconds;
     while (!isOver()) {
-      // Promises that are settled at this moment go on at this moment.
+      // Let promises that are settled at this time continue.
       await new Promise((resolve) => setImmediate(resolve));
       if (isOver()) return;
       const next = this.#due[0];
@@ -375,7 +375,7 @@ export class Clock {
   }
 }
 
-/** Cuts what arrives into the chunks in which it is read. */
+/** Splits arriving bytes into the chunks that are read. */
 export type Chunker = (bytes: Uint8Array) => Iterable<Uint8Array>;
 
 export const whole: Chunker = (bytes) => [bytes];
@@ -384,7 +384,7 @@ export const everyByte: Chunker = function* (bytes) {
   for (let at = 0; at < bytes.length; at++) yield bytes.subarray(at, at + 1);
 };
 
-/** Chunks of any length up to `most`. */
+/** Returns a chunker with random lengths up to `most`. */
 export function randomly(below: (end: number) => number, most: number): Chunker {
   return function* (bytes) {
     for (let at = 0; at < bytes.length;) {
@@ -406,19 +406,19 @@ export const hello: Hello = {
   stream: "s",
 };
 
-/** Where a link breaks: when so many bytes of one direction have arrived, prefaces included. */
+/** Breaks a link after this many bytes of one direction have arrived, including prefaces. */
 export interface Cut {
   way: "said" | "answered";
   after: number;
 }
 
 export interface LinkOptions {
-  /** What is to be sent; or `outlets`, which may have been sent from before. */
+  /** Sources to send. Alternative: `outlets`, which may have sent frames before. */
   sources?: readonly FrameSource[];
   outlets?: readonly OutgoingSource[];
   store?: MemoryStore;
   grants?: ReceiverLimits;
-  /** Milliseconds for one way. */
+  /** One-way delay in milliseconds. */
   delay?: number;
   timeout?: number;
   chunker?: Chunker;
@@ -426,16 +426,16 @@ export interface LinkOptions {
   hello?: Partial<Hello>;
   checksum?: boolean;
   cut?: Cut | undefined;
-  /** Changes what the sender says before it arrives, in place. */
+  /** Modifies in place what the sender sends. */
   tamper?: (bytes: Uint8Array) => void;
-  /** What the receiver's host says to HELLO. */
+  /** Returns the receiver's reply to HELLO. */
   onHello?: (hello: Hello) => Pick<Welcome, "fresh" | "store" | "software">;
   claim?: (stream: string, source: string) => void | Promise<void>;
-  /** Whether the sender's host wants nothing begun for now; `resume` tells it of a change. */
+  /** Whether the sender must begin no frames. Call `resume` when this changes. */
   isHeld?: () => boolean;
 }
 
-/** A message and the moment in which it left, in milliseconds after the first byte of the sender. */
+/** A message, and when it was sent, in milliseconds since the first byte of the sender. */
 export interface Said {
   at: number;
   message: DecodedMessage;
@@ -445,7 +445,7 @@ export function outletsOf(sources: readonly FrameSource[]): OutgoingSource[] {
   return sources.map((source, index) => new OutgoingSource(index + 1, source));
 }
 
-/** A sender and a receiver, joined by two one-way streets that have no limit but their length. */
+/** A sender and a receiver joined by a link with delay and unlimited bandwidth. */
 export class Link {
   readonly clock: Clock;
   readonly started: number;
@@ -454,15 +454,15 @@ export class Link {
   readonly receiver: Receiver;
   readonly store: MemoryStore;
   readonly undelivered: Undelivered[] = [];
-  /** What the sender knows the server to have. */
+  /** Frames that the sender knows to be stored at the server. */
   readonly delivered: { source: string; name: string; crc: number }[] = [];
   readonly outcomes: { source: string; name: string; sequence: number; outcome: string }[] = [];
   readonly lost: { source: string; frames: number; code: string }[] = [];
   senderError: FramesError | undefined;
   receiverError: FramesError | undefined;
-  /** Both ways are dead: what is sent arrives nowhere. */
+  /** Whether both directions discard everything. */
   isCut = false;
-  /** Called after every step of either end. */
+  /** Called after every step of either side. */
   onStep: (() => void) | undefined;
   readonly #delay: number;
   readonly #chunker: Chunker;
@@ -472,9 +472,9 @@ export class Link {
   #pumping = false;
   #settling = false;
   #closed = false;
-  /** Bytes that arrived of each direction. */
+  /** Bytes that arrived in each direction. */
   readonly #arrived = { said: 0, answered: 0 };
-  /** What each end has said, and as the sender saw it, in which order. */
+  /** Bytes sent by each side, and a log of their order as seen by the sender. */
   readonly #said: Uint8Array[] = [];
   readonly #answered: Uint8Array[] = [];
   readonly #log: { at: number; way: "said" | "answered" | "heard"; bytes: number }[] = [];
@@ -517,18 +517,18 @@ export class Link {
     this.#tick();
   }
 
-  /** How far each source is. */
+  /** Progress of each source. */
   get progress(): readonly SourceProgress[] {
     return this.outlets.map(({ progress }) => progress);
   }
 
-  /** What a host does to stop the delivery. */
+  /** Stops the delivery, as the caller of a sender does. */
   stop(): void {
     for (const outlet of this.outlets) outlet.stop();
     this.#pump();
   }
 
-  /** What a host does when nothing is held any more. */
+  /** Resumes a paused sender. */
   resume(): void {
     this.#pump();
   }
@@ -542,7 +542,7 @@ export class Link {
     return this.sender.done !== undefined || this.senderError !== undefined;
   }
 
-  /** Runs until the sender is done or failed, or so many milliseconds have passed. */
+  /** Runs until the sender is done or failed, or this many milliseconds have passed. */
   async run(milliseconds = 120_000): Promise<this> {
     await this.clock.run(milliseconds, () => this.isOver || this.sender.failure !== undefined);
     if (this.sender.failure !== undefined) {
@@ -553,7 +553,7 @@ export class Link {
     return this;
   }
 
-  /** Both ends let go of the connection. */
+  /** Closes both sides. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -561,7 +561,7 @@ export class Link {
     this.receiver.close();
   }
 
-  /** The connection breaks, and both ends notice. */
+  /** Breaks the connection and notifies both sides. */
   break(): void {
     if (this.#closed) return;
     this.isCut = true;
@@ -599,7 +599,7 @@ export class Link {
     }
   }
 
-  /** What the receiver's host does with an error: what ended before is settled first. */
+  /** Reports an error at the receiver, after settling the frames that ended before. */
   failReceiver(error: FramesError): void {
     this.receiverError = error;
     this.receiver.stop();
@@ -613,7 +613,8 @@ export class Link {
   }
 
   #pump(): void {
-    // Asked for from within: the loop goes on anyway. And the first call comes from a constructor.
+    // Also called recursively, when the outer loop continues anyway, and first from the
+    // constructor.
     if (this.#pumping || this.#closed || this.sender === undefined) return;
     this.#pumping = true;
     try {
@@ -636,7 +637,7 @@ export class Link {
     this.onStep?.();
   }
 
-  /** What of these bytes arrives, and whether the link breaks after that. */
+  /** Returns which of these bytes arrive, and whether the link breaks then. */
   #reach(way: Cut["way"], bytes: Uint8Array): { bytes: Uint8Array; breaks: boolean } {
     const before = this.#arrived[way];
     this.#arrived[way] += bytes.length;
@@ -663,7 +664,7 @@ export class Link {
     this.onStep?.();
   }
 
-  /** Receipts leave when the input is dry: after all that arrives at the same moment. */
+  /** Sends receipts once all bytes that arrive at this time are processed. */
   #settleLater(): void {
     if (this.#settling) return;
     this.#settling = true;
@@ -702,34 +703,34 @@ export class Link {
       if (this.isOver) return;
       this.#note("heard", chunk.length);
       this.#guardSender(() => this.sender.receive(chunk, this.clock.now));
-      // The host looks after what a decoder cannot call for.
+      // The sender does not request writing while it decodes, so check here.
       this.#pump();
     }
     if (breaks && !this.isOver) this.break();
   }
 
-  /** Bytes that either end said. */
+  /** Bytes sent by each side. */
   get length(): { said: number; answered: number } {
     const sum = (parts: Uint8Array[]) => parts.reduce((total, { length }) => total + length, 0);
     return { said: sum(this.#said), answered: sum(this.#answered) };
   }
 
-  /** What the sender said so far, and when. */
+  /** Messages sent by the sender so far, with times. */
   get said(): Said[] {
     return this.#timed("said", this.#said);
   }
 
-  /** What the receiver said so far, and when. */
+  /** Messages sent by the receiver so far, with times. */
   get answered(): Said[] {
     return this.#timed("answered", this.#answered);
   }
 
-  /** Where the messages end that one end said, its preface included. */
+  /** Returns the end offsets of the messages of one side, preface included. */
   ends(way: Cut["way"]): number[] {
     return decode(way === "said" ? this.#said : this.#answered).ends.map((end) => end + 8);
   }
 
-  /** Frames that the sender sent whole and knows to be settled, in the order in which they ended. */
+  /** Frames that the sender sent completely and knows to be settled, in the order of ending. */
   get receipted(): { source: number; sequence: number }[] {
     const total = this.#log.reduce(
       (sum, { way, bytes }) => sum + (way === "heard" ? bytes : 0),
@@ -769,9 +770,9 @@ export class Link {
   }
 
   /**
-   * Reads both directions again with the oracle, and holds them against the rules.
+   * Decodes both directions with the oracle and checks them against the rules.
    *
-   * @throws {Error} where one is broken
+   * @throws {Error} if a rule is broken
    */
   check(): WindowModel {
     const said = decode(this.#said);
@@ -801,7 +802,7 @@ function bigints(_key: string, value: unknown): unknown {
   return typeof value === "bigint" ? String(value) : value;
 }
 
-/** Decodes what one end said, which must be right to the last byte. */
+/** Decodes everything that one side sent. All bytes must be valid. */
 function decode(parts: readonly Uint8Array[]): { messages: DecodedMessage[]; ends: number[] } {
   const bytes = Buffer.concat(parts);
   if (bytes.length === 0) return { messages: [], ends: [] };

@@ -1,4 +1,4 @@
-/** Ends of a conversation that are only bytes: they say whatever a test wants, right or wrong. */
+/** Peers that build raw messages, so that a test can send anything, valid or not. */
 import { expect } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import { Receiver } from "../../src/protocol/receive/receiver.ts";
@@ -9,7 +9,7 @@ import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, type JsonMessage, message, type } from "../wire/vectors.ts";
 import { grants, hello, Link, MemoryStore, type Said } from "./memory.ts";
 
-/** What a receiver grants, changed in this. */
+/** Returns the default limits of a receiver with some fields replaced. */
 export function grant(
   window: Partial<ReceiverLimits["window"]>,
   limits: Partial<ReceiverLimits["limits"]> = {},
@@ -17,17 +17,17 @@ export function grant(
   return { window: { ...grants.window, ...window }, limits: { ...grants.limits, ...limits } };
 }
 
-/** The JSON of a message. */
+/** Returns the JSON of a message. */
 export function json(said: Said | DecodedMessage): Record<string, unknown> {
   return (("at" in said ? said.message : said) as JsonMessage).json as Record<string, unknown>;
 }
 
-/** The messages of these types. */
+/** Returns the messages of these types. */
 export function of(said: Said[], ...types: number[]): Said[] {
   return said.filter(({ message }) => types.includes(message.type));
 }
 
-/** A delivery from beginning to end, which must succeed. */
+/** Runs a whole delivery, which must succeed. */
 export async function deliver(options: ConstructorParameters<typeof Link>[0]): Promise<Link> {
   const link = await new Link(options).run();
   if (link.senderError !== undefined) throw link.senderError;
@@ -38,7 +38,7 @@ export async function deliver(options: ConstructorParameters<typeof Link>[0]): P
   return link;
 }
 
-/** Makes messages that may break every rule. */
+/** Builds messages that may break any rule. */
 export class Peer {
   json(number: number, source: number, object: object): Buffer {
     const body = Buffer.from(JSON.stringify(object)).toString("hex");
@@ -85,7 +85,7 @@ export class Peer {
   }
 }
 
-/** A client that is only bytes, before a receiver. */
+/** A raw client connected to a receiver. */
 export class Client extends Peer {
   readonly store: MemoryStore;
   readonly receiver: Receiver;
@@ -113,13 +113,16 @@ export class Client extends Peer {
     ]);
   }
 
-  /** Says HELLO and hears WELCOME. */
+  /** Sends HELLO and expects WELCOME. */
   greet(fields: Partial<Hello> = {}): void {
     this.says(this.hello(fields));
     expect(this.heard().map((heard) => heard.type)).toEqual([type.WELCOME]);
   }
 
-  /** Gives bytes to the receiver; gives the code of the error that they end in, which its host hands back. */
+  /**
+   * Passes bytes to the receiver. Returns the code of the error they cause, which is also reported
+   * back to the receiver.
+   */
   says(...parts: Uint8Array[]): string | undefined {
     try {
       for (const part of parts) this.receiver.receive(part, this.now);
@@ -131,7 +134,7 @@ export class Client extends Peer {
     }
   }
 
-  /** What the receiver has said since. */
+  /** Returns the messages received since the last call. */
   heard(): DecodedMessage[] {
     let bytes: Uint8Array = Buffer.concat(this.receiver.drain(this.now));
     if (Buffer.from(bytes.subarray(0, 8)).toString() === "FRAMES/1") bytes = bytes.subarray(8);
@@ -142,7 +145,7 @@ export class Client extends Peer {
   }
 }
 
-/** A server that is only bytes, before a sender. */
+/** A raw server connected to a sender. */
 export class Server extends Peer {
   welcome(granted: Welcome = grants): Uint8Array {
     return Buffer.concat([Buffer.from("FRAMES/1"), encodeControl(MessageType.welcome, 0, granted)]);

@@ -21,7 +21,7 @@ import { grant, json, of } from "./peers.ts";
 
 const MiB = 1 << 20;
 
-/** Milliseconds for a test that tries every cut, where much else runs beside it. */
+/** Timeout in milliseconds for a test that tries every cut while other tests run. */
 const patience = 60_000;
 
 /** A delivery over several connections. */
@@ -30,13 +30,13 @@ interface Delivery {
   last: Link;
   store: MemoryStore;
   outlets: readonly OutgoingSource[];
-  /** What was reported of all connections: source, number and why. */
+  /** Undelivered frames of all connections: source, number and reason. */
   undelivered: string[];
 }
 
 /**
- * Delivers over as many connections as there are cuts, and one more, which must bring it to its end.
- * Every connection is held against the rules, and what had a receipt must not have been sent again.
+ * Delivers over one connection for each cut and a last one, which must complete the delivery.
+ * Checks every connection against the rules, and that no frame with a receipt was sent again.
  */
 async function deliverOver(
   options: LinkOptions & { sources: readonly FrameSource[] },
@@ -77,7 +77,7 @@ function checkLinks(links: readonly Link[]): void {
   }
 }
 
-/** Holds the store against what was to be sent, and progress against both. */
+/** Compares the store with the frames sent, and progress with both. */
 function audit(
   { links, store, outlets, undelivered }: Delivery,
   frames: Record<string, readonly MemoryFrame[]>,
@@ -101,7 +101,7 @@ function audit(
     if (!Buffer.from(frame.bytes).equals(found.bytes)) throw new Error(`${frame.name} is damaged`);
     expect(found.description.sequence).toBe(frame.sequence);
   }
-  // Whoever removes what the server has hears of each once, with the CRC-32 of what it has.
+  // `--move` must be notified of each stored frame exactly once, with its CRC-32.
   expect(
     links
       .flatMap(({ delivered }) => delivered.map(({ source, name }) => `${source} ${name}`))
@@ -115,7 +115,7 @@ function audit(
   expect(
     store.losses.map(({ source, first, code }) => `${source} ${first} ${code}`).sort(),
   ).toEqual(
-    // A conflict is no loss: something is stored under the name.
+    // A conflict is not a loss, because a frame with that name is stored.
     [...refused.filter((report) => !report.endsWith("conflict")), ...lost].sort(),
   );
   for (const { progress } of outlets) {
@@ -131,13 +131,13 @@ function audit(
       largeFrameSent: 0,
     });
     expect(progress.present + progress.removedAtServer + progress.conflictsSkipped).toBe(0);
-    // What was refused was sent, or not any more after its name was found to be taken.
+    // Refused frames were sent, or skipped once their names were known to be taken.
     expect(progress.sent).toBeGreaterThanOrEqual(own.length);
     expect(progress.sent).toBeLessThanOrEqual(own.length + count);
   }
 }
 
-/** Every cut of both directions of what the same delivery says when it is not cut. */
+/** Returns every cut position in both directions of an uninterrupted delivery. */
 async function everyCut(make: () => LinkOptions, step = 1): Promise<Cut[]> {
   const link = await new Link(make()).run();
   if (link.sender.done === undefined) throw link.senderError ?? new Error("it got stuck");
@@ -148,13 +148,16 @@ async function everyCut(make: () => LinkOptions, step = 1): Promise<Cut[]> {
   return cuts;
 }
 
-/** Everything that is sent then arrives, and nothing of the server's comes back after its WELCOME. */
+/**
+ * Returns a cut after which everything sent arrives but the server's replies after WELCOME are
+ * lost.
+ */
 async function afterWelcome(options: LinkOptions): Promise<Cut> {
   const link = await new Link(options).run();
   return { way: "answered", after: link.ends("answered")[0]! + 1 };
 }
 
-/** What is wrong at which cut is worth more than that something is. */
+/** Adds the cut positions to the error of a failing test. */
 async function at(cuts: readonly Cut[], act: () => Promise<void>): Promise<void> {
   try {
     await act();
@@ -190,7 +193,7 @@ describe("a connection that is cut anywhere is gone on with by the next:", () =>
               grants: grant({ frames: 3 }),
             };
             if (isTold) {
-              // Another session had a frame of another name here, and one with other bytes.
+              // Another session stored a frame with a different name, and f5 with other content.
               for (const [name, sequence] of [
                 ["other", 1],
                 ["f5", 9],
@@ -225,7 +228,7 @@ describe("a connection that is cut anywhere is gone on with by the next:", () =>
                   lostFrames: { a: 3, "b/c": 1 },
                 },
               );
-              // Nothing that was stored went over the wire again.
+              // No frame that was already stored was sent again.
               for (const link of delivery.links) expect(link.receiver.counts.present).toBe(0);
             });
           }
@@ -285,7 +288,7 @@ test(
 );
 
 describe("a large frame that is cut", () => {
-  /** Frames of pieces, of which one fails in the middle and is aborted first, and a small one. */
+  /** Large frames, one of which fails midway once and is aborted, and a small one. */
   function make() {
     const size = maxPackedFrameBytes + 500_000;
     const a = [new MemoryFrame(1, size, { failures: 1, failAfter: MiB }), new MemoryFrame(2, 10)];
@@ -340,7 +343,7 @@ describe("a large frame that is cut", () => {
 });
 
 describe("a source that is waited for", () => {
-  /** A source of one frame at once, and of one thing that comes when it is told. */
+  /** A source with one frame at once and one item when the test resolves it. */
   function waiting(resumes: boolean) {
     const late = Promise.withResolvers<Frame | Loss | undefined>();
     const items = [new MemoryFrame(1, 10), late.promise];
@@ -446,7 +449,7 @@ describe("a stored frame", () => {
     expect(of(links[1]!.said, type.FRAME)).toEqual([]);
     expect(links[1]!.delivered).toHaveLength(3);
     expect(store.frames).toHaveLength(3);
-    // They were sent, although it was another connection that learnt so.
+    // They count as sent although a later connection received the confirmation.
     expect(outlets[0]!.progress).toMatchObject({
       sent: 3,
       settled: 3,
@@ -519,7 +522,7 @@ describe("a frame with metadata that was under way", () => {
           const again = of(second.said, type.FRAME).map(({ message }) => message as FrameMessage);
           const settled = links[0]!.receipted.map(({ sequence }) => sequence);
           for (const sequence of [2, 4].filter((one) => !settled.includes(one))) {
-            // What was not begun may be asked for first, as ever.
+            // A frame not begun before may be offered first.
             const begun = of(links[0]!.said, type.FRAME).some(
               ({ message }) => (message as FrameMessage).sequence === sequence,
             );
@@ -564,7 +567,7 @@ test("an offer whose CRC-32 was being read when the connection broke is offered 
   expect(waits).toEqual([]);
   first.break();
   const second = new Link(options);
-  // The old reading ends when the new offer is under way, which did not have what it found out.
+  // The first read ends only when the new OFFER, which lacks its result, is in transit.
   second.onStep = () => {
     if (of(second.said, type.OFFER).length === 1) gate.resolve();
   };
@@ -597,7 +600,7 @@ describe("losses are told again after a reconnection", () => {
       [1, 9],
       [10, 12],
     ]);
-    // The store would count another range as another loss.
+    // The store would count a different range as another loss.
     expect(store.losses.map(({ first: from, last }) => [from, last])).toEqual([
       [1, 9],
       [10, 12],
@@ -630,7 +633,7 @@ describe("losses are told again after a reconnection", () => {
     const told = [first, second, third].map(({ said }) =>
       of(said, type.LOST).map((one) => json(one)["ranges"]),
     );
-    // What is sent after 3 had its receipt cannot have been overtaken by it.
+    // Messages sent after the receipt for frame 3 arrived cannot have been lost before it.
     expect(told).toEqual([[[[2, 2]], [[4, 5]]], [[[4, 5]]], [[[4, 5]]]]);
     expect(store.losses.map(({ first }) => first)).toEqual([2, 4]);
     expect(outlets[0]?.progress.lost).toBe(3);
@@ -651,7 +654,7 @@ describe("a server that says `fresh`", () => {
     const other = new MemoryStore();
     expect(await code(outlets, other)).toBe("other-store");
     expect(other.begun).toEqual([]);
-    // It is the same if it is asked again, and the right store brings the delivery to its end.
+    // Repeating it gives the same error. The right store completes the delivery.
     expect(await code(outlets, other)).toBe("other-store");
     const last = await new Link({ outlets, store: first.store }).run();
     expect(last.sender.done).toBeDefined();
@@ -685,7 +688,7 @@ describe("a server that says `fresh`", () => {
 });
 
 describe("a frame that comes damaged", () => {
-  /** Flips a bit of the payload of frame `f2` (10 bytes of 5a), or with `inName` of its name. */
+  /** Flips a bit in the payload of frame `f2` (10 bytes of 5a), or in its name if `inName`. */
   function flip(inName: boolean) {
     const name = Buffer.from("victim");
     return (bytes: Uint8Array) => {
@@ -706,7 +709,7 @@ describe("a frame that comes damaged", () => {
           new MemorySource("b", frames, { resumes }),
         ]);
         const links: Link[] = [];
-        // OFFERs hold its name too, and are left alone here.
+        // OFFERs also contain the name; these are not modified.
         const flipped = flip(where !== "in its payload");
         const tamper = (bytes: Uint8Array) => {
           for (const [from, to] of bordersOf(bytes)) {
@@ -786,7 +789,7 @@ describe("a frame that comes damaged", () => {
   });
 });
 
-/** Where each message of a transmission begins and ends; a preface is left out. */
+/** Returns the bounds of each message in a transmission, without a preface. */
 function bordersOf(bytes: Uint8Array): [from: number, to: number][] {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   const borders: [number, number][] = [];

@@ -1,4 +1,4 @@
-// The article's dialect (SPEC appendix A): what its text means, however it is cut.
+// Decoding of the article's dialect (SPEC appendix A), independent of how its text is split.
 
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
@@ -9,18 +9,18 @@ import {
   encodeTitle,
 } from "../../src/wire/article.ts";
 
-/** A quiet moment, in which the client waits. */
+/** A pause in which the client waits for an answer. */
 const quiet = null;
 type Said = Uint8Array | typeof quiet;
 
 interface ArticleVector {
-  /** A sentence. */
+  /** Test name. */
   name: string;
-  /** What a client sends, a character for each byte. */
+  /** Bytes sent by the client, as latin1. */
   says: (string | typeof quiet)[];
-  /** What that means. `ok` is an answer that is due; the last one of a picture goes with `whole`. */
+  /** Decoded events. `ok` is a required answer; `whole` includes the last answer of a picture. */
   means: string[];
-  /** The error it ends with. */
+  /** Expected error. */
   error?: string;
 }
 
@@ -161,7 +161,7 @@ const vectors: ArticleVector[] = [
   },
 ];
 
-/** What a decoder makes of these pieces. */
+/** Decodes these pieces and returns the events and the error. */
 function decode(pieces: readonly Said[]): [string[], string | undefined] {
   const meant: string[] = [];
   let left = "";
@@ -199,7 +199,7 @@ function decode(pieces: readonly Said[]): [string[], string | undefined] {
   return [meant, error];
 }
 
-/** What is said between two quiet moments, as it was sent. */
+/** Returns the bytes between pauses. */
 function bursts({ says }: ArticleVector): Said[] {
   return says.map((said) => (said === quiet ? said : Buffer.from(said, "latin1")));
 }

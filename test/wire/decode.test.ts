@@ -13,10 +13,13 @@ function withPreface(bytes: Uint8Array): Uint8Array {
   return Buffer.concat([preface, bytes]);
 }
 
-/** Above this a vector is not cut everywhere. */
+/** Vectors up to this length are split at every position. */
 const SHORT = 1000;
 
-/** Where to cut bytes in two: everywhere, or around all borders and at some places between. */
+/**
+ * Returns where to split bytes in two: everywhere, or near all message borders and at some random
+ * positions.
+ */
 function cutsOf(bytes: Uint8Array, ends: readonly number[], seed: number): Set<number> {
   const cuts = new Set<number>();
   if (bytes.length <= SHORT) {
@@ -26,7 +29,7 @@ function cutsOf(bytes: Uint8Array, ends: readonly number[], seed: number): Set<n
   const random = new Random(seed);
   for (let index = 0; index < 150; index++) cuts.add(1 + random.below(bytes.length - 1));
   for (const end of [0, ...ends]) {
-    // Around a message's end, its header, and what follows that.
+    // Around the end of a message, the next header, and the bytes after it.
     for (let near = -2; near <= 60; near++) cuts.add(preface.length + end + near);
   }
   for (const cut of cuts) if (cut < 1 || cut >= bytes.length) cuts.delete(cut);
@@ -37,7 +40,7 @@ function* everyByte(bytes: Uint8Array): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at++) yield bytes.subarray(at, at + 1);
 }
 
-/** Everything that must hold of a valid vector, given in these chunks. */
+/** Checks a valid vector passed in these chunks. */
 function check(expected: readonly string[], chunks: Iterable<Uint8Array>): void {
   const { told, error, atBorder } = record(chunks);
   if (error !== undefined) throw error;
@@ -163,7 +166,7 @@ describe("the decoder holds no more than it must:", () => {
     const bytes = withPreface(bytesOf(big.hex));
     for (const size of [bytes.length, 65_536, 1000, 7]) {
       const chunks: Uint8Array[] = [];
-      // Copies, so that each chunk has a buffer of its own.
+      // Copies, so that each chunk has its own buffer.
       for (let at = 0; at < bytes.length; at += size) chunks.push(bytes.slice(at, at + size));
       const { value, longest } = longestArrayOf(() => record(chunks));
       expect(value.error).toBeUndefined();
@@ -244,7 +247,7 @@ describe("a decoder that is paused", () => {
   const bytes = withPreface(bytesOf(messages.hex));
   const expected = toldOf({ messages: messages.messages });
 
-  /** Pauses itself at every message, as a receiver does that has to ask somebody. */
+  /** Pauses after every message, like a receiver that waits for a decision. */
   class Pausing extends Recorder {
     decoder!: Decoder;
     override onControl(message: Parameters<Recorder["onControl"]>[0]): void {
@@ -262,7 +265,7 @@ describe("a decoder that is paused", () => {
       for (const chunk of chunks) {
         const before = recorder.told.length;
         decoder.receive(chunk);
-        // One control message at a time, and what is before it.
+        // At most one control message is emitted for each call.
         expect(recorder.told.slice(before).filter((line) => /^\d/.test(line)).length).toBeLessThan(
           2,
         );
@@ -293,7 +296,7 @@ describe("a decoder that is paused", () => {
       const recorder = new Pausing();
       const decoder = (recorder.decoder = new Decoder(recorder));
       for (const chunk of way) {
-        // A Buffer, as sockets give them: what its `slice` returns is no copy.
+        // A Buffer, as passed by sockets; its `slice` does not copy.
         const given = Buffer.from(chunk);
         decoder.receive(given);
         given.fill(0xff);
@@ -313,7 +316,7 @@ describe("a decoder that is paused", () => {
   });
 });
 
-/** Cuts bytes into chunks of so many, but for the last. */
+/** Splits bytes into chunks of `most` bytes; the last may be shorter. */
 function* pieces(bytes: Uint8Array, most: number): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += most) yield bytes.subarray(at, at + most);
 }

@@ -13,7 +13,7 @@ import { conversations, type DecodedMessage, type, type Vector, vectors } from "
 
 const MORE = 0x01;
 
-/** What the encoder makes of one message, which it writes at `at` where it can. */
+/** Encodes one message, at offset `at` where the encoder supports that. */
 function encode(message: DecodedMessage, at: number): Uint8Array {
   if ("json" in message) {
     return encodeControl(message.type as ControlType, message.source, message.json as never);
@@ -22,7 +22,7 @@ function encode(message: DecodedMessage, at: number): Uint8Array {
   if (!("payload" in message)) throw new Error(`no encoder for type ${message.type}`);
   const payload = Uint8Array.from(Buffer.from(message.payload, "hex"));
   const more = (message.flags & MORE) !== 0;
-  // Bytes of an earlier message must not shine through: the buffer is never cleared.
+  // Filled with garbage, because the encoder's buffer is never cleared between messages.
   const dirty = (length: number) => new Uint8Array(at + length).fill(0xa5);
   if (message.type === type.FRAME && "name" in message) {
     const into = dirty(maxFramePrefixBytes(message) + payload.length);
@@ -40,7 +40,7 @@ function encode(message: DecodedMessage, at: number): Uint8Array {
 function check(vector: Vector, at: number): void {
   const bytes = Buffer.concat(vector.messages.map((message) => encode(message, at)));
   const expected = Buffer.from(vector.hex.replaceAll(" ", ""), "hex");
-  // Vectors of a mebibyte would drown everything in a diff.
+  // Avoids an unreadable diff for vectors of a mebibyte.
   if (expected.length > 5000) expect(bytes.equals(expected)).toBe(true);
   else expect(bytes.toString("hex")).toBe(expected.toString("hex"));
 }

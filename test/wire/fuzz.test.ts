@@ -15,19 +15,19 @@ import {
 } from "./fuzz.ts";
 import { conversations, vectors } from "./vectors.ts";
 
-/** Inputs in all; of five, one goes to receiver or sender and four to the decoder. */
+/** Total number of inputs. One in five goes to a receiver or sender, the others to the decoder. */
 const inputs = Number(process.env["FRAMES_FUZZ_INPUTS"] ?? 100_000);
 const seed = Number(process.env["FRAMES_FUZZ_SEED"] ?? 20261122);
 const forSessions = Math.floor(inputs / 5);
 
 console.log(`fuzz: FRAMES_FUZZ_SEED=${seed} FRAMES_FUZZ_INPUTS=${inputs}`);
 
-/** Vectors that are short enough to be mutated by the thousand. */
+/** Vectors short enough to be mutated thousands of times. */
 const short = [...vectors, ...conversations.flatMap(({ client, server }) => [client, server])]
   .filter(({ hex }) => hex.length < 3000)
   .map(({ hex }) => messagesOf(Uint8Array.from(Buffer.from(hex.replaceAll(" ", ""), "hex"))));
 
-/** A few vectors after each other, mutated. */
+/** Concatenates and mutates a few vectors. */
 function make(random: Random): Uint8Array {
   const said = random.pick(short).slice();
   while (said.length < 3 || random.below(3) === 0) said.push(...random.pick(short));
@@ -44,7 +44,7 @@ test(`the decoder and the oracle agree on ${inputs - forSessions} mutated inputs
   if (found !== undefined) throw new Error(report(found.index, found.input, found.wrong));
 });
 
-/** The frames of the client's sources in each conversation. */
+/** Frames of the client's sources in each conversation. */
 const served: ServedFrames[] = [
   { frames: [4, 2] },
   { frames: [3] },
@@ -56,20 +56,20 @@ const doneOfSix = encodeControl(MessageType.done, 0, {
   ...{ refused: 1, aborted: 0 },
 });
 
-/** What the two sides of each conversation say, and what its client has. */
+/** Messages of both sides of each conversation, and the client's frames. */
 const dialogues = conversations.map(({ client, server }, index) => {
   const [said, answered] = [client, server].map(({ hex }) =>
     messagesOf(Uint8Array.from(Buffer.from(hex.replaceAll(" ", ""), "hex"))),
   );
-  // The sender here aborts nothing, as the client of the first one does.
+  // The client of the first conversation aborts a frame, which this sender does not.
   if (index === 0) answered!.splice(-1, 1, doneOfSix);
   return { said: said!, answered: answered!, has: served[index]! };
 });
 
-/** Milliseconds between chunks: with the longer ones PINGs leave and deadlines pass. */
+/** Milliseconds between chunks. The longer ones trigger PINGs and timeouts. */
 const paces = [10, 300, 10_000] as const;
 
-/** Mutates what follows the greeting, and now and then the greeting too. */
+/** Mutates the messages after the handshake, and sometimes the handshake too. */
 function mutateAfterGreeting(said: readonly Uint8Array[], random: Random): Uint8Array {
   if (random.below(4) === 0) return mutate(said, random);
   const rest = said.slice(1);
@@ -113,7 +113,7 @@ test(`a sender withstands ${forSessions >> 1} mutated servers`, async () => {
   }
 });
 
-/** What a client says that receives, after its greeting. */
+/** Messages of a receiving client after its handshake. */
 const takes = [
   ...[0, 3, 3, 9, 20].map((frames) => encodeReceipt(frames)),
   encodeControl(MessageType.refused, 1, { sequence: 4, error: 35, message: "taken" }),
@@ -129,7 +129,7 @@ const takes = [
   encodeControl(MessageType.error, 0, { error: 8, message: "full" }),
 ];
 
-/** What the server of one says, before END: frames are those of the first conversation. */
+/** Messages of a sending server before END. The frames are those of the first conversation. */
 const gives = [
   encodeControl(MessageType.welcome, 0, {
     window: { bytes: 1, frames: 1 },

@@ -1,6 +1,6 @@
 /**
- * Mutations of valid conversations, and what the decoder in `src/` and the oracle make of them. The
- * same seed gives the same inputs. Also the recorder with which tests see what a decoder tells.
+ * Mutates valid conversations and compares the decoder in `src/` with the oracle. The same seed
+ * gives the same inputs. Also contains the recorder with which tests observe a decoder.
  */
 import { crc32 } from "node:zlib";
 import type { FrameDescription } from "../../src/frame.ts";
@@ -26,7 +26,7 @@ import {
 import { type Decoded, decodeAll, misplacement, toldOf } from "./oracle.ts";
 import { type DecodedMessage, type ReceiptMessage, type } from "./vectors.ts";
 
-/** Random numbers that are the same for the same seed (mulberry32). */
+/** A random number generator, deterministic for a seed (mulberry32). */
 export class Random {
   #state: number;
 
@@ -34,7 +34,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** A whole number from 0 to below `end`. */
+  /** Returns an integer from 0 to below `end`. */
   below(end: number): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
@@ -51,26 +51,26 @@ export class Random {
   }
 }
 
-/** The seed of one input of a run: each can be made again without those before it. */
+/** Returns the seed of one input, so that it can be reproduced without those before it. */
 export function seedOf(seed: number, index: number): number {
   return (Math.imul(seed, 0x9e3779b1) ^ Math.imul(index + 1, 0x85ebca6b)) >>> 0;
 }
 
-/** Notes what a decoder tells, as `toldOf` says it of messages. */
+/** Records the events of a decoder in the format of `toldOf`. */
 export class Recorder implements MessageHandler {
   readonly told: string[] = [];
-  /** Where the payload lay, told with it. */
+  /** Payload views that the decoder passed, with their chunks. */
   readonly views: { payload: Uint8Array; chunk: Uint8Array }[] = [];
   #chunk: Uint8Array = new Uint8Array(0);
   #payload: string[] = [];
   #payloadOf = 0;
 
-  /** The chunk that the decoder is given next. */
+  /** Sets the chunk passed to the decoder next. */
   given(chunk: Uint8Array): void {
     this.#chunk = chunk;
   }
 
-  /** To be called at the end: payload is put together only then. */
+  /** Returns all events. Must be called at the end, because payload is joined only then. */
   finish(): string[] {
     this.#flush();
     return this.told;
@@ -116,7 +116,7 @@ export class Recorder implements MessageHandler {
   }
 }
 
-/** What came of giving chunks to a decoder. */
+/** Result of passing chunks to a decoder. */
 export interface Recording {
   told: string[];
   views: Recorder["views"];
@@ -125,7 +125,7 @@ export interface Recording {
   unfinished: number;
 }
 
-/** Gives chunks to a new decoder until it throws. The first chunk begins with the preface. */
+/** Passes chunks to a new decoder until it throws. The first chunk begins with the preface. */
 export function record(chunks: Iterable<Uint8Array>): Recording {
   const recorder = new Recorder();
   const decoder = new Decoder(recorder);
@@ -142,7 +142,7 @@ export function record(chunks: Iterable<Uint8Array>): Recording {
   return { told: recorder.finish(), views: recorder.views, error, atBorder, unfinished };
 }
 
-/** Cuts bytes into chunks: whole, byte by byte, in two, or anywhere. */
+/** Splits bytes into chunks: whole, byte by byte, in two, or at random. */
 export function* cut(bytes: Uint8Array, random: Random): Generator<Uint8Array> {
   const way = random.below(8);
   const most = way < 2 ? bytes.length : way === 2 ? 1 : way === 3 ? 16 : way < 6 ? 64 : 500;
@@ -155,10 +155,12 @@ export function* cut(bytes: Uint8Array, random: Random): Generator<Uint8Array> {
 
 export const preface: Uint8Array = new TextEncoder().encode("FRAMES/1");
 
-/** Bytes that a decoder may hold back of a message: its largest body that is not passed on in parts. */
+/**
+ * Bytes of a message that a decoder may buffer: the largest body that is not passed on in parts.
+ */
 const mayHold = 65_536;
 
-/** Notes the longest array made while `act` runs. */
+/** Measures the longest array allocated while `act` runs. */
 export function longestArrayOf<T>(act: () => T): { longest: number; value: T } {
   const original = globalThis.Uint8Array;
   let longest = 0;
@@ -176,14 +178,14 @@ export function longestArrayOf<T>(act: () => T): { longest: number; value: T } {
   }
 }
 
-/** Compares decoder and oracle on one input, given without its preface. Gives what is wrong, if anything. */
+/** Compares decoder and oracle on one input without its preface. Returns the difference, if any. */
 export function compare(input: Uint8Array, random: Random): string | undefined {
   const bytes = Buffer.concat([preface, input]);
   const recording = record(cut(bytes, random));
   return difference(decodeAll(input), recording);
 }
 
-/** How a recording differs from what the oracle says of the same bytes. */
+/** Returns how a recording differs from the oracle's result for the same bytes. */
 export function difference(decoded: Decoded, recording: Recording): string | undefined {
   const { told, error, atBorder, unfinished, views } = recording;
   if (error !== undefined && !(error instanceof FramesError)) return `it threw ${String(error)}`;
@@ -205,7 +207,7 @@ export function difference(decoded: Decoded, recording: Recording): string | und
   return undefined;
 }
 
-/** As `compare` for each input, and that nothing is held beyond what one message needs. */
+/** Runs `compare` on each input, and checks that no buffer exceeds the needs of one message. */
 export function compareAll(
   inputs: number,
   seed: number,
@@ -241,7 +243,7 @@ function isJson(message: Uint8Array): boolean {
   return number >= 1 && number <= 19 && ![4, 5, 7, 17].includes(number);
 }
 
-/** Cuts what one end says into its messages; the bytes must be valid. */
+/** Splits valid bytes of one side into messages. */
 export function messagesOf(bytes: Uint8Array): Uint8Array[] {
   const messages: Uint8Array[] = [];
   let from = 0;
@@ -252,7 +254,7 @@ export function messagesOf(bytes: Uint8Array): Uint8Array[] {
   return messages;
 }
 
-/** Makes the CRC-32s of headers right again, and with `deep` those of payloads as far as they are. */
+/** Corrects the CRC-32s of headers; with `deep` also those of payloads where possible. */
 function repair(messages: Uint8Array[], deep: boolean): void {
   const running = new Map<number, number>();
   for (const bytes of messages) {
@@ -280,7 +282,7 @@ function repair(messages: Uint8Array[], deep: boolean): void {
   }
 }
 
-/** A message with another body, its length and CRC-32 right. */
+/** Returns a message with another body, and correct length and CRC-32. */
 function withBody(message: Uint8Array, body: Uint8Array): Uint8Array {
   const made = Buffer.concat([message.subarray(0, header), body]);
   made.writeUInt32BE(body.length, 4);
@@ -311,7 +313,7 @@ function mutateJson(message: Uint8Array, random: Random): Uint8Array {
   } catch {
     return message;
   }
-  // What an earlier mutation made of it need not be an object.
+  // An earlier mutation may have replaced the object.
   if (typeof value !== "object" || value === null) return message;
   let inner = value;
   const keys = Object.keys(value);
@@ -337,13 +339,13 @@ function mutateJson(message: Uint8Array, random: Random): Uint8Array {
       inner[random.pick(fieldNames)] = inner[key];
       break;
     case 5: {
-      // Numbers as no JSON.stringify writes them.
+      // Number formats that JSON.stringify never writes.
       const odd = ["1e999", "-0", "1.0", "1E2", "01", "9007199254740993", "+1", "0x1", "NaN"];
       json = text.replace(/-?\d+(?=[,}\]])/, random.pick(odd));
       break;
     }
     case 6:
-      // The last of two fields of one name counts.
+      // The last of two fields with the same name applies.
       json = `{"${random.pick(fieldNames)}":${JSON.stringify(random.pick(oddValues))},${text.slice(1)}`;
       break;
     default: {
@@ -354,7 +356,7 @@ function mutateJson(message: Uint8Array, random: Random): Uint8Array {
   return withBody(message, Buffer.from(json ?? JSON.stringify(value), "utf8"));
 }
 
-/** Changes the description or payload of FRAME and DATA so that the length still fits. */
+/** Changes the description or payload of FRAME or DATA without changing the length. */
 function mutatePiece(message: Uint8Array, random: Random): Uint8Array {
   const made = Buffer.from(message);
   if (typeOf(message) === 4 && made.length >= header + 32) {
@@ -368,7 +370,7 @@ function mutatePiece(message: Uint8Array, random: Random): Uint8Array {
   return withBody(made, body.subarray(0, Math.max(0, body.length - 1 - random.below(3))));
 }
 
-/** Mutates what one end says, given as its messages, once or a few times, and cuts it off now and then. */
+/** Mutates the messages of one side once or several times, and sometimes truncates the result. */
 export function mutate(original: readonly Uint8Array[], random: Random): Uint8Array {
   const messages = original.map((message) => message.slice());
   const times = random.below(20) === 0 ? 0 : 1 + random.below(random.below(3) === 0 ? 5 : 2);
@@ -416,7 +418,7 @@ function mutateOnce(messages: Uint8Array[], random: Random): void {
       messages.splice(index, 1);
       return;
     case 7: {
-      // A length that is not the body's, or the body with it.
+      // Sets a wrong length, with or without a body of that length.
       if (message.length < header) return;
       const length = lengthOf(message);
       const odd = [
@@ -461,14 +463,14 @@ function mutateOnce(messages: Uint8Array[], random: Random): void {
   else if (message.length >= header) messages[index] = mutatePiece(message, random);
 }
 
-// What the sessions make of it.
+// Fuzzing of the protocol machines.
 
 const granted: ReceiverLimits = {
   window: { bytes: 1 << 20, frames: 16 },
   limits: { frame: 1000, sources: 4, unfinished: 2 },
 };
 
-/** What one end of a session has said, read with the oracle. Gives what is wrong with it, if anything. */
+/** Decodes the output of one side with the oracle. Returns what is wrong, if anything. */
 function readBack(parts: readonly Uint8Array[]): { messages: DecodedMessage[]; wrong?: string } {
   const bytes = Buffer.concat(parts);
   if (bytes.length === 0) return { messages: [] };
@@ -482,8 +484,8 @@ function readBack(parts: readonly Uint8Array[]): { messages: DecodedMessage[]; w
 }
 
 /**
- * Gives bytes of a client to a receiver, as its host does, `pace` milliseconds at most between two
- * chunks. Gives what is wrong, if anything.
+ * Passes bytes of a client to a receiver, with up to `pace` milliseconds between chunks. Returns
+ * what is wrong, if anything.
  */
 export async function withstandsClient(
   input: Uint8Array,
@@ -511,7 +513,7 @@ export async function withstandsClient(
     while (storing.length > 0 && (all || random.below(3) > 0)) {
       storing.splice(random.below(storing.length), 1)[0]!();
     }
-    // A promise of a promise of the store's.
+    // Nested promises of the store need several turns to settle.
     if (isAsync) for (let turn = 0; turn < 4; turn++) await Promise.resolve();
     if (all || random.below(2) === 0) receiver.ack(now);
     said.push(...receiver.drain(now));
@@ -563,7 +565,7 @@ export async function withstandsClient(
 
 const buffer = new Uint8Array(outgoingBufferBytes);
 
-/** The messages of what one end says, and behind them what is none. */
+/** Splits the bytes of one side into messages, followed by the invalid rest. */
 function partsOf(bytes: Uint8Array): Uint8Array[] {
   const { ends, consumed } = decodeAll(bytes);
   return [
@@ -572,7 +574,7 @@ function partsOf(bytes: Uint8Array): Uint8Array[] {
   ];
 }
 
-/** How many frames there are of each source of a sender, and whether they are offered. */
+/** Number of frames in each source of a sender, and whether they are offered. */
 export interface ServedFrames {
   frames: readonly number[];
   resumes?: boolean;
@@ -580,8 +582,8 @@ export interface ServedFrames {
 }
 
 /**
- * The same with the bytes of a server, and a sender of these frames. Whatever it was told, each of
- * them is settled, lost, or there for the next connection.
+ * Passes bytes of a server to a sender with these frames. Each frame must then be settled, lost, or
+ * available for the next connection. Returns what is wrong, if anything.
  */
 export async function withstandsServer(
   input: Uint8Array,
@@ -618,7 +620,7 @@ export async function withstandsServer(
   };
   try {
     pump();
-    // Frames may be read for their CRC-32 between two messages, which takes a turn.
+    // Reading frames for their CRC-32 between two messages takes a turn of the event loop.
     for (const part of resumes ? [preface, ...partsOf(input)] : [Buffer.concat([preface, input])]) {
       for (const chunk of cut(part, random)) {
         now += random.below(pace);
@@ -650,7 +652,7 @@ export async function withstandsServer(
   return { isDone };
 }
 
-/** What a server has to give out: frames, small and large, and some that are not there. */
+/** Playback of small and large frames, some of them missing. */
 function supplyOf(random: Random): Playback {
   const origin = { name: "a", session: "0".repeat(32), raw: undefined };
   let position = 0;
@@ -681,7 +683,10 @@ function supplyOf(random: Random): Playback {
   };
 }
 
-/** Gives bytes of a client that receives, behind its greeting, to a server. Gives what is wrong, if anything. */
+/**
+ * Passes bytes of a receiving client, after its handshake, to a server. Returns what is wrong, if
+ * anything.
+ */
 export async function withstandsReceiver(
   input: Uint8Array,
   random: Random,
@@ -737,7 +742,10 @@ export async function withstandsReceiver(
   return frames + refused > 20 ? `it counts ${frames} frames and ${refused} refused` : undefined;
 }
 
-/** Gives bytes of a server, its greeting included, to a client that receives. Gives what is wrong, if anything. */
+/**
+ * Passes bytes of a server, including its handshake, to a receiving client. Returns what is wrong,
+ * if anything.
+ */
 export function withstandsProvider(
   input: Uint8Array,
   random: Random,

@@ -12,12 +12,12 @@ import {
 function bytesOf(hex: string): Uint8Array {
   const plain = hex.replaceAll(" ", "");
   const bytes = Uint8Array.from(Buffer.from(plain, "hex"));
-  // Buffer stops quietly at what is not hexadecimal, and a vector cut short would prove nothing.
+  // Buffer silently stops at an invalid digit, and a truncated vector would prove nothing.
   if (bytes.length * 2 !== plain.length) throw new Error(`not hexadecimal: ${hex.slice(0, 80)}`);
   return bytes;
 }
 
-/** Above this a vector is not tried at every length. */
+/** Vectors up to this length are tried at every length. */
 const SHORT = 2000;
 
 describe("the oracle reads", () => {
@@ -79,7 +79,7 @@ describe("the oracle refuses", () => {
       const bytes = intact.slice();
       bytes[bit >> 3] = (bytes[bit >> 3] ?? 0) ^ (1 << (bit & 7));
       const result = decodeAll(bytes);
-      // A longer length is no error yet: the decoder waits for bytes that never come.
+      // A larger length is no error yet: the decoder waits for the missing bytes.
       expect(result.messages).toEqual([]);
     }
   });
@@ -102,7 +102,7 @@ describe("the oracle follows the conversation", () => {
       const [welcome, ...answers] = server.messages;
       model.said(hello!);
       model.heard(welcome!);
-      // Its END must wait for the answers, and nothing else for anything.
+      // Only END has to wait for the answers.
       for (const message of others) {
         if (message.type === type.END) {
           const isAnswer = (one: DecodedMessage) => one.type === type.ANSWER;
@@ -131,7 +131,7 @@ describe("the oracle holds offers against their answers:", () => {
     });
   const answer = (source: number, answers: string) => json(type.ANSWER, source, { answers });
 
-  /** What comes of it when the sender says and hears this in turn. */
+  /** Returns a function in which the sender sends and receives these messages in order. */
   function follow(fields: object, ...messages: DecodedMessage[]): () => void {
     return () => {
       const model = new WindowModel();

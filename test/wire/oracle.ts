@@ -1,11 +1,11 @@
 /**
- * The second opinion on FRAMES/1, written from `src/wire/SPEC.md` alone, slow and obvious. `decodeAll`
- * turns the bytes of one direction into messages; `misplacement` holds the rules of one direction that
- * are above decoding; `WindowModel` holds those that need both.
+ * The reference decoder of FRAMES/1, written from `src/wire/SPEC.md` alone, slow and obvious.
+ * `decodeAll` decodes the bytes of one direction. `misplacement` checks the rules of one direction
+ * above decoding. `WindowModel` checks the rules that involve both directions.
  *
- * The order in which it looks decides which error a message with several faults gets: the header, the
- * fixed part of FRAME, the CRC-32 of what is covered, the meaning of it, the CRC-32 of the payload.
- * Each is looked at as soon as its bytes are there (section 12), even where the rest is missing.
+ * The order of checks determines the error for a message with several faults: header, fixed part of
+ * FRAME, CRC-32 of the covered bytes, their meaning, CRC-32 of the payload. Each is checked as soon
+ * as its bytes are present (section 12), even if the rest is missing.
  */
 import {
   type DataMessage,
@@ -23,7 +23,7 @@ type Check = (value: unknown) => boolean;
 interface Unfinished {
   size: number;
   received: number;
-  /** State of the CRC-32 over the payload so far. */
+  /** CRC-32 state of the payload so far. */
   remainder: number;
 }
 
@@ -44,7 +44,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** An object with fields of these kinds: the first ones it must have, the others it may have. */
+/** Checks for an object with these fields: required ones, then optional ones. */
 function hasFields(required: Record<string, Check>, optional: Record<string, Check> = {}): Check {
   return (value) =>
     isObject(value) &&
@@ -82,12 +82,12 @@ function isOneOf(...values: string[]): Check {
 }
 
 const isSession: Check = (value) => typeof value === "string" && /^[0-9a-f]{32}$/.test(value);
-/** Section 12: neither empty nor long. */
+/** Section 12: not empty, and at most 1024 characters. */
 const isMark: Check = (value) =>
   typeof value === "string" && value.length > 0 && value.length <= 1024;
 const isWindow = hasFields({ bytes: isSequence, frames: isSequence });
 
-/** What sections 4, 8 and 9 say about each JSON body: fields that are required, then those that are not. */
+/** Fields of each JSON body from sections 4, 8 and 9: required ones, then optional ones. */
 const bodies: Record<number, Check> = {
   [type.HELLO]: hasFields(
     { role: isOneOf("send", "receive"), session: isSession, stream: isStream },
@@ -210,12 +210,12 @@ function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("hex");
 }
 
-/** Whether payload and MORE agree with what is left of the frame (section 5). */
+/** Returns whether payload and MORE agree with the rest of the frame (section 5). */
 function isPiece(flags: number, payload: number, left: number): boolean {
   return flags & MORE ? payload < left : payload === left;
 }
 
-/** Whether everything that the header alone tells is allowed. */
+/** Returns whether the header alone is valid. */
 function isAllowed(
   { type: number, flags, source }: Heading,
   length: number,
@@ -236,19 +236,19 @@ function isAllowed(
   }
   if (number === type.RECEIPT) return length === 8;
   if (number === type.PROOF) return length === 32;
-  // No object is shorter than {}: an end need not wait for the one byte.
+  // The shortest object is {}, so a length of 1 can be rejected at once.
   return length >= 2 && length <= 65_536;
 }
 
-/** One message and its length, the name of an error, or nothing where bytes are missing. */
+/** A message and its length, an error name, or `undefined` if bytes are missing. */
 type Step = { message: DecodedMessage; length: number } | string | undefined;
 
-/** A FRAME or DATA whose description was right, with the payload that came. */
+/** A FRAME or DATA with a valid description, and the payload received. */
 type Piece = FrameMessage | DataMessage;
 
 class Decoding {
   readonly unfinished = new Map<number, Unfinished>();
-  /** The piece of which payload is missing or damaged. */
+  /** The piece whose payload is missing or damaged. */
   open: Piece | undefined;
 
   next(rest: Uint8Array): Step {
@@ -299,7 +299,7 @@ class Decoding {
     return { ...heading, json };
   }
 
-  /** FRAME and DATA, whose description is there and intact. */
+  /** Decodes FRAME or DATA, whose description is present and intact. */
   #piece(heading: Heading, description: Uint8Array, rest: Uint8Array, length: number): Step {
     const view = new DataView(description.buffer, description.byteOffset, description.byteLength);
     const payload = rest.subarray(HEADER + description.length, length);
@@ -339,25 +339,28 @@ class Decoding {
   }
 }
 
-/** What the bytes of one direction are. */
+/** Decoded bytes of one direction. */
 export interface Decoded {
   messages: DecodedMessage[];
-  /** Where each message ends. */
+  /** End offset of each message. */
   ends: number[];
-  /** Name of the error that ends the decoding. */
+  /** Error that ended decoding. */
   error?: string;
-  /** Length of the messages in all, and of the bytes given. */
+  /** Total length of the messages. */
   consumed: number;
   length: number;
-  /** The FRAME or DATA after them whose description is right, and whose payload is missing or damaged. */
+  /**
+   * The FRAME or DATA after the messages, if its description is valid but its payload missing or
+   * damaged.
+   */
   open?: FrameMessage | DataMessage;
-  /** Source ids whose frame is unfinished. */
+  /** Source ids with an unfinished frame. */
   unfinished: number[];
 }
 
 /**
- * Decodes everything one end has sent after its preface. An incomplete message at the end is no error
- * unless what is there of it breaks a rule already.
+ * Decodes everything that one side sent after its preface. An incomplete message at the end is an
+ * error only if its bytes already break a rule.
  */
 export function decodeAll(bytes: Uint8Array): Decoded {
   const messages: DecodedMessage[] = [];
@@ -386,9 +389,9 @@ export function decodeAll(bytes: Uint8Array): Decoded {
 }
 
 /**
- * What a decoder that passes payload on as it comes has to tell of these messages, in order. Pieces
- * that follow each other in one source are one: where a message ends is not told, and CRC-32s are not
- * told but for that of the whole frame. `open` is told although it is not complete.
+ * Returns the events that a streaming decoder emits for these messages, in order. Consecutive
+ * pieces of one source are joined, because message borders are not reported. Of the CRC-32s only
+ * that of the whole frame is reported. `open` is included although incomplete.
  */
 export function toldOf({ messages, open }: Pick<Decoded, "messages" | "open">): string[] {
   const told: string[] = [];
@@ -424,16 +427,16 @@ export function toldOf({ messages, open }: Pick<Decoded, "messages" | "open">): 
   return told;
 }
 
-/** Whether the message is the last of its frame. */
+/** Returns whether the message is the last of its frame. */
 function endsFrame(message: DecodedMessage): boolean {
   if (message.type === type.ABORT) return true;
   const isPiece = message.type === type.FRAME || message.type === type.DATA;
   return isPiece && !(message.flags & MORE);
 }
 
-/** What may follow END. */
+/** Messages allowed after END. */
 const afterEnd: number[] = [type.PING, type.PONG, type.ERROR];
-/** What may come before WELCOME. */
+/** Messages allowed before WELCOME. */
 const greetings: number[] = [type.HELLO, type.PROOF, type.ERROR];
 
 function fieldsOf(message: DecodedMessage): Record<string, number> {
@@ -441,9 +444,9 @@ function fieldsOf(message: DecodedMessage): Record<string, number> {
 }
 
 /**
- * Holds what messages of one direction must be to each other, which is above decoding: END counts the
- * frames ended, RECEIPT does not fall, ABORT repeats its frame's number, and so on. Gives the first
- * message that is wrong, or nothing. Expects messages that `decodeAll` accepted.
+ * Checks the relations between messages of one direction: END counts the frames, RECEIPT does not
+ * decrease, ABORT repeats its frame's number, and so on. Returns the first wrong message, if any.
+ * Expects messages accepted by `decodeAll`.
  */
 export function misplacement(messages: DecodedMessage[]): DecodedMessage | undefined {
   let ended = 0;
@@ -456,7 +459,7 @@ export function misplacement(messages: DecodedMessage[]): DecodedMessage | undef
     if (before === type.ERROR || before === type.DONE) return message;
     if (hasEnded && !afterEnd.includes(message.type)) return message;
     if (message.type === type.HELLO && index > 0) return message;
-    // A PROOF may come before WELCOME.
+    // PROOF may precede WELCOME.
     if (message.type === type.WELCOME && index > 0 && before !== type.PROOF) return message;
     if (message.type === type.SOURCE && unfinished.has(source)) return message;
     if (message.type === type.FRAME && message.flags & MORE) {
@@ -486,10 +489,10 @@ export function misplacement(messages: DecodedMessage[]): DecodedMessage | undef
   return undefined;
 }
 
-/** Frames that may be offered and unanswered (section 8). */
+/** Limit for offered frames without an answer (section 8). */
 export const MOST_OFFERED = 8192;
 
-/** What WELCOME grants. */
+/** Limits granted by WELCOME. */
 interface Granted {
   fresh?: boolean;
   features?: string[];
@@ -498,9 +501,9 @@ interface Granted {
 }
 
 /**
- * Holds what the two ends must keep to that needs both directions (sections 4, 6 and 8): a sender
- * begins with HELLO, declares its sources, keeps to window and limits, offers where it may and ends
- * when everything is answered; an ANSWER fits its OFFER. Both methods throw where that is not so.
+ * Checks the rules that involve both directions (sections 4, 6 and 8). A sender begins with HELLO,
+ * declares its sources, respects window and limits, offers where allowed, and ends when everything
+ * is answered. An ANSWER matches its OFFER. Both methods throw if a rule is broken.
  */
 export class WindowModel {
   frames = 0;
@@ -513,13 +516,13 @@ export class WindowModel {
   #welcome: Granted | undefined;
   readonly #declared = new Set<number>();
   readonly #unfinished = new Map<number, number>();
-  /** What each frame that ended counts in the window. */
+  /** Bytes that each ended frame counts in the window. */
   readonly #charges: number[] = [];
   #settled = 0;
-  /** Offers without an answer: whose, and of each entry whether it has a CRC-32. */
+  /** Unanswered offers: their source, and whether each entry has a CRC-32. */
   readonly #offers: { source: number; hasCrc: boolean[] }[] = [];
 
-  /** The sender says this. */
+  /** Called for each message of the sender. */
   said(message: DecodedMessage): void {
     const { type: number, source } = message;
     if ((this.#said++ === 0) !== (number === type.HELLO)) throw new Error("HELLO is not first");
@@ -576,7 +579,7 @@ export class WindowModel {
     this.offered -= answers.length;
   }
 
-  /** The sender hears this. */
+  /** Called for each message that the sender receives. */
   heard(message: DecodedMessage): void {
     if (message.type === type.ANSWER) this.#answer(message as JsonMessage);
     if (message.type === type.WELCOME) {

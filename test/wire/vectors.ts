@@ -1,17 +1,17 @@
 /**
- * The bytes of FRAMES/1 and what they mean, written from `src/wire/SPEC.md` alone. Encoder, decoder
- * and fuzzer are driven from this one table. The first vectors are literal, their CRC-32s computed
- * with Python's zlib; the others come from the plain builder below, which shares nothing with `src/`.
+ * Byte vectors of FRAMES/1 with their meaning, written from `src/wire/SPEC.md` alone. This table
+ * drives the tests of encoder, decoder and fuzzer. The first vectors are literal, with CRC-32s from
+ * Python's zlib. The others come from the plain builder below, which shares nothing with `src/`.
  */
 
-/** The three fields every message begins with. */
+/** The three fields at the start of every message. */
 export interface Heading {
   type: number;
   flags: number;
   source: number;
 }
 
-/** A message with a JSON body. Fields the protocol does not know are still in `json`. */
+/** A message with a JSON body. Unknown fields stay in `json`. */
 export interface JsonMessage extends Heading {
   json: object;
 }
@@ -27,13 +27,13 @@ export interface FrameMessage extends Heading {
   payload: string;
 }
 
-/** A further piece of a frame. */
+/** A later piece of a frame. */
 export interface DataMessage extends Heading {
   payloadCrc: number;
   payload: string;
 }
 
-/** So many frames are settled. */
+/** Reports the number of settled frames. */
 export interface ReceiptMessage extends Heading {
   frames: number;
 }
@@ -48,33 +48,33 @@ export interface SkippedMessage extends Heading {
   skipped: true;
 }
 
-/** What a decoder makes of one message. */
+/** A decoded message. */
 export type DecodedMessage =
   JsonMessage | FrameMessage | DataMessage | ReceiptMessage | ProofMessage | SkippedMessage;
 
-/** Bytes of one direction after the preface, and the messages they are. */
+/** Bytes of one direction after the preface, and their messages. */
 export interface Vector {
-  /** A sentence. */
+  /** Test name. */
   name: string;
   /** Section of SPEC.md. */
   section: string;
-  /** Spaces are for the reader only. */
+  /** Bytes in hexadecimal. Spaces only help the reader. */
   hex: string;
   messages: DecodedMessage[];
-  /** Set where our encoder would write other bytes for the same meaning, or has no use for it. */
+  /** Whether our encoder writes other bytes for the same meaning, or never writes this message. */
   decodeOnly?: true;
 }
 
-/** Bytes of one direction after the preface that are fatal. */
+/** Fatal bytes of one direction after the preface. */
 export interface BadVector {
   name: string;
   section: string;
   hex: string;
-  /** Name of the error in section 11. */
+  /** Error name in section 11. */
   error: string;
 }
 
-/** Numbers of the types in section 4. */
+/** Message type numbers of section 4. */
 export const type = {
   HELLO: 1,
   WELCOME: 2,
@@ -129,7 +129,7 @@ function checksum(hex: string): number {
   return ~remainder >>> 0;
 }
 
-/** Builds one message; its arguments may break every rule but that of the header's CRC-32. */
+/** Builds one message. The arguments may break every rule except the header's CRC-32. */
 export function message(
   heading: Heading,
   covered: string,
@@ -152,7 +152,10 @@ function json(number: number, source: number, object: object, flags = 0): Part {
   };
 }
 
-/** A FRAME, plain where nothing else is asked for; `nameBytes` stands in for a name that is no text. */
+/**
+ * Builds a FRAME with default fields. `nameBytes` replaces the name by bytes that may be invalid
+ * text.
+ */
 function frame(fields: Partial<FrameMessage> = {}, nameBytes?: string, lengths?: string): Part {
   const payload = fields.payload ?? "";
   const all: FrameMessage = {
@@ -179,7 +182,7 @@ function frame(fields: Partial<FrameMessage> = {}, nameBytes?: string, lengths?:
   return { hex: message(all, description + name + metadata, payload), message: all };
 }
 
-/** A DATA; `before` is the payload of the pieces before it. */
+/** Builds a DATA. `before` is the payload of the previous pieces. */
 function data(before: string, payload: string, fields: Partial<DataMessage> = {}): Part {
   const payloadCrc = checksum(before + payload);
   const all = { type: type.DATA, flags: 0, source: 1, payloadCrc, payload, ...fields };
@@ -192,8 +195,8 @@ function valid(section: string, name: string, ...parts: Part[]): Vector {
 }
 
 /**
- * One object for each JSON type, with all its fields; `required` and `optional` are paths joined by
- * dots. An optional field may be missing, but not be of another kind.
+ * A complete body of each JSON type. `required` and `optional` are paths joined by dots. An
+ * optional field may be missing but must not have another type.
  */
 // prettier-ignore
 const samples: { type: number; source: number; object: object; required: string[]; optional?: string[] }[] = [
@@ -218,12 +221,12 @@ const samples: { type: number; source: number; object: object; required: string[
   { type: type.CURSOR, source: 0, object: { cursor: "c.1" }, required: ["cursor"] },
 ];
 
-/** An ABORT ends something, or it would be fatal for that reason. */
+/** Returns the messages that must precede this one: an ABORT needs a frame. */
 function opening(number: number): Part[] {
   return number === type.ABORT ? [frame({ flags: MORE, size: 2, payload: "00" })] : [];
 }
 
-/** A copy of the object in which the field at the path is another value, or is missing. */
+/** Returns a copy of the object with the field at the path replaced or removed. */
 function changed(object: object, path: string, value?: unknown): object {
   const copy: Record<string, unknown> = { ...object };
   const [first = "", ...rest] = path.split(".");
@@ -231,7 +234,7 @@ function changed(object: object, path: string, value?: unknown): object {
   return copy;
 }
 
-/** A value of another kind. */
+/** Returns a value of another type. */
 function otherKind(value: unknown): unknown {
   if (typeof value === "string") return 1;
   if (typeof value === "number") return String(value);
@@ -255,10 +258,10 @@ const least = { frame: 1, sources: 1, unfinished: 1 };
 const nine = text("123456789");
 const full = "5a".repeat(LIMIT - 33);
 const fullData = "a5".repeat(LIMIT - 4);
-/** A PING whose body has exactly so many bytes. */
+/** Returns the body of a PING with exactly `size` bytes. */
 const ping = (size: number) => ({ time: "0", x: "y".repeat(size - '{"time":"0","x":""}'.length) });
 
-/** Written by hand; the CRC-32s are those of Python's zlib. */
+/** Written by hand, with CRC-32s from Python's zlib. */
 // prettier-ignore
 const literal: Vector[] = [
   { name: "A PING carries the clock of the asker.", section: "4",
@@ -290,7 +293,7 @@ const literal: Vector[] = [
     messages: [{ type: 200, flags: 0x80, source: 0, skipped: true }] },
 ];
 
-/** A JSON body that is valid although no encoder of ours would write it. */
+/** A JSON body that is valid although our encoder never writes it. */
 function written(section: string, name: string, number: number, body: string): Vector {
   const heading = { type: number, flags: 0, source: 0 };
   const messages = [{ ...heading, json: JSON.parse(body) as object }];
@@ -309,10 +312,10 @@ const interleaved = [
   json(type.END, 0, { frames: 3 }),
 ];
 
-/** The same vector, of which our encoder would write other bytes. */
+/** Marks a vector for which our encoder writes other bytes. */
 const decodeOnly = (vector: Vector): Vector => ({ ...vector, decodeOnly: true });
 
-/** Everything that one direction may say. */
+/** Every valid message of one direction. */
 // prettier-ignore
 export const vectors: Vector[] = [
   ...literal,
@@ -372,7 +375,7 @@ export const vectors: Vector[] = [
 
 const unfinished = frame({ flags: MORE, size: 4, payload: "0102" });
 
-/** Messages whose header alone is fatal: the body is not even there. */
+/** Messages with a fatal header. The body is missing. */
 // prettier-ignore
 const headers: [section: string, name: string, heading: Heading, length: number][] = [
   ["3", "A FRAME of 1,048,577 bytes is fatal.", { type: 4, flags: 0, source: 1 }, LIMIT + 1],
@@ -389,11 +392,11 @@ const headers: [section: string, name: string, heading: Heading, length: number]
 
 type Row = [section: string, name: string, ...parts: (Part | string)[]];
 
-/** The part with some of its bytes exchanged, and the CRC-32s of what it was before. */
+/** Replaces some bytes of a message but keeps the CRC-32s. */
 const damage = (part: Part | string, from: string, to: string) =>
   (typeof part === "string" ? part : part.hex).replace(from, to);
 
-/** The message as far as its header, and as far as the fixed part of FRAME. */
+/** Truncates a message after its header, and after the fixed part of FRAME. */
 const headerOf = (part: Part) => part.hex.slice(0, 24);
 const fixedOf = (part: Part) => part.hex.slice(0, 88);
 
@@ -483,7 +486,7 @@ const broken: Row[] = [
   ["5", "DATA after ABORT is fatal.", unfinished, json(6, 1, { sequence: 1 }), data("0102", "0304")],
   ...["[]", "null", "0", '"x"', "true"].map((body): Row =>
     ["4", `The JSON ${body} is no object and fatal.`, raw(type.PING, 0, text(body))]),
-  // An overlong form, a surrogate, a stray continuation byte and a cut character.
+  // An overlong form, a surrogate, a stray continuation byte and a truncated character.
   ...["c0af", "eda080", "80", "e282"].flatMap((bytes): Row[] => [
     ["4", `JSON with the bytes ${bytes} is not UTF-8.`, raw(19, 0, `${text('{"cursor":"')}${bytes}${text('"}')}`)],
     ["5", `A name with the bytes ${bytes} is not UTF-8.`, frame({ name: "" }, bytes)]]),
@@ -506,7 +509,7 @@ const broken: Row[] = [
   ...headers.map(([section, name, heading, length]): Row => [section, name, message(heading, "", "", length)]),
 ];
 
-/** Fatal before the message is whole, and before any CRC-32 of it can be known (section 12). */
+/** Fatal before the message is complete, and before its CRC-32 can be known (section 12). */
 // prettier-ignore
 const early: Row[] = [
   ["12", "FRAME while the frame of its source is unfinished is fatal with its header.", unfinished, headerOf(frame({ sequence: 2 }))],
@@ -527,7 +530,7 @@ const early: Row[] = [
   ["12", "MORE on a complete frame is fatal with the fixed part.", fixedOf(frame({ flags: MORE, payload: "01" }))],
 ];
 
-/** Of every type: each field left out or of another kind, another source id, MORE. */
+/** For every type: each field missing or of another type, another source id, and MORE. */
 // prettier-ignore
 const sampled: Row[] = samples.flatMap(({ type: number, source, object, required, optional = [] }): Row[] => [
   ...required.flatMap((path) => [undefined, null, true].map((value): Row =>
@@ -551,7 +554,7 @@ function fatal(error: string) {
 
 const receipt = (frames: number) => raw(type.RECEIPT, 0, integer(frames, 8));
 
-/** What is fatal by itself, whatever the other direction says. */
+/** Byte sequences that are fatal regardless of the other direction. */
 export const badVectors: BadVector[] = [
   ...damaged.map(fatal("damaged")),
   ...[...broken, ...early, ...sampled].map(fatal("protocol")),
@@ -560,8 +563,8 @@ export const badVectors: BadVector[] = [
 const done = { frames: 2, stored: 1, present: 1, refused: 0, aborted: 0 };
 
 /**
- * Each message is in order by itself, the last of them is not where it stands: an end notices that
- * above its decoder. `from` is the end that says them.
+ * Messages that are valid alone, but the last one is in the wrong place. A layer above the decoder
+ * detects that. `from` is the side that sends them.
  */
 // prettier-ignore
 export const misplaced: (BadVector & { from: "sender" | "receiver" })[] = [
@@ -589,7 +592,7 @@ export const misplaced: (BadVector & { from: "sender" | "receiver" })[] = [
   ] satisfies Row[]).map((row) => ({ ...fatal("protocol")(row), from: "receiver" as const })),
 ];
 
-/** A whole conversation, of either direction what it says after its preface. */
+/** A complete conversation: the bytes of each direction after its preface. */
 export interface Conversation {
   name: string;
   client: Vector;
@@ -601,7 +604,7 @@ const grants = {
   limits: { frame: 1 << 16, sources: 4, unfinished: 2 },
 };
 
-/** Conversations that are in order, both sides of each. */
+/** Valid conversations with both directions. */
 export const conversations: Conversation[] = [
   {
     name: "Pieces, ABORT, LOST and a refusal.",

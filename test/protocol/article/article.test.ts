@@ -1,4 +1,5 @@
-// Our end of the article's dialect against a published server, in memory, with a clock of its own.
+// Our client of the article's dialect against a model of a published server, in memory with a fake
+// clock.
 
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
@@ -6,11 +7,11 @@ import { streamFromFolder } from "../../../src/protocol/article/article-receiver
 import { ArticleSender } from "../../../src/protocol/article/article-sender.ts";
 import { randomFrom } from "../../helper/cutter.ts";
 
-/** How the network treats what passes. */
+/** How the network splits and delays data. */
 interface Network {
-  /** The next cut of so many bytes. */
+  /** Returns the length of the next part. */
   cut(length: number): number;
-  /** Milliseconds that a part takes, one way; later parts never overtake. */
+  /** Returns the one-way delay of a part in milliseconds. Parts never overtake each other. */
   delay(): number;
 }
 
@@ -19,11 +20,11 @@ interface Arrival {
   readonly bytes: Buffer;
 }
 
-/** A server that takes a text for what one recv brings, and answers each recv of a picture. */
+/** A server that expects each text in a single recv, and answers each recv of a picture. */
 class PublishedServer {
   readonly pictures = new Map<string, Buffer>();
   readonly answers: { at: number }[] = [];
-  /** The most that one recv brought of a picture, and what it did not understand. */
+  /** The first input that the server did not understand. */
   broke: string | undefined;
   #buffer = Buffer.alloc(0);
   #phase: "header" | "title" | "picture" | "word" | "over" = "header";
@@ -80,7 +81,7 @@ class PublishedServer {
   }
 }
 
-/** Sends these pictures through a network, and says how it ended. */
+/** Sends pictures through a network and returns the result. */
 function deliver(pictures: ReadonlyMap<string, Buffer>, network: Network) {
   let now = 1000;
   const server = new PublishedServer();
@@ -124,7 +125,7 @@ function deliver(pictures: ReadonlyMap<string, Buffer>, network: Network) {
       put(toServer, Buffer.from(step.bytes));
       continue;
     }
-    // Time goes on to whatever happens next.
+    // Advance the clock to the next event.
     const next = Math.min(step.until, toServer[0]?.at ?? Infinity, toClient[0]?.at ?? Infinity);
     if (next === Infinity) throw new Error("nothing will ever happen");
     now = Math.max(now, next);
@@ -149,7 +150,7 @@ const pictures = new Map(
   }),
 );
 
-/** Text is short, and no published server understands it when it is cut. */
+/** Texts up to this length are not split, because no published server accepts a split text. */
 const longestText = 40;
 
 describe("frames send to a published server", () => {

@@ -1,4 +1,5 @@
-// Both ends of a conversation in which a client receives, in memory: however the bytes are cut.
+// A server that sends stored frames and a client that receives them, in memory, with chunks of any
+// size.
 
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
@@ -34,7 +35,7 @@ const origin = (source: string, session = "a".repeat(32)): PlaybackSource => ({
   raw: undefined,
 });
 
-/** What a list holds, in order, with positions from 1. */
+/** Plays back a list of frames in order, with positions from 1. */
 class ListSupply implements Playback {
   readonly items: PlaybackItem[];
   isBusy = false;
@@ -100,7 +101,10 @@ class LostFrame extends MemoryFrame {
   }
 }
 
-/** A server that gives out, as `Reception` and `Provision` do, and a client that takes. */
+/**
+ * A server that sends, as `IngestConnection` and `PlaybackConnection` do, and a client that
+ * receives.
+ */
 class Pair {
   readonly store = new MemoryStore();
   readonly server: Receiver;
@@ -148,7 +152,7 @@ class Pair {
     this.client.onConnected(this.now, undefined);
   }
 
-  /** What the client says goes to the server, whoever reads there. */
+  /** Passes bytes of the client to whichever server machine is active. */
   #up(): boolean {
     const bytes = Buffer.concat(this.client.drain(this.now));
     for (const chunk of this.#chunker(bytes)) {
@@ -170,12 +174,12 @@ class Pair {
     return bytes.length > 0;
   }
 
-  /** Goes on until nobody has anything to say. */
+  /** Runs until neither side has anything to send. */
   async run(): Promise<this> {
     try {
       for (let idle = 0; idle < 5;) {
         const isBusy = [this.#up(), this.#down()].includes(true);
-        // Pieces are read meanwhile.
+        // Pieces are read in the meantime.
         await new Promise((resolve) => setImmediate(resolve));
         this.client.ack(this.now);
         idle = isBusy ? 0 : idle + 1;
@@ -193,7 +197,7 @@ class Pair {
     });
   }
 
-  /** What the server said. */
+  /** Messages sent by the server. */
   get messages(): DecodedMessage[] {
     const decoded = decodeAll(Buffer.concat(this.said).subarray(8));
     if (decoded.error !== undefined) throw new Error(`the oracle refuses it: ${decoded.error}`);
@@ -235,7 +239,7 @@ describe("a client receives", () => {
         "unreadable b 2,2",
         "gone b 4",
       ]);
-      // The last position is behind all, and told before END.
+      // The last position is past all frames and is sent before END.
       expect(pair.told.at(-1)).toMatch(/^c9 after \d+$/);
       expect(pair.client.isDone).toBe(true);
       expect(pair.provider!.isDone).toBe(true);
@@ -311,7 +315,7 @@ describe("a client receives", () => {
   test("no more than what has begun, once it takes leave", async () => {
     const items = [item(1, new MemoryFrame(1, 3_000_000)), item(2, new MemoryFrame(2, 50))];
     const pair = new Pair(new ListSupply(items), {}, (bytes) => {
-      // It takes leave in the middle of the first frame.
+      // The client shuts down in the middle of the first frame.
       if (bytes.length > 100_000) pair.client.shutDown();
       return [bytes];
     });
@@ -338,7 +342,7 @@ test("ids of sources are used anew when there are too many", () => {
     expect(ids.idFor(origin(`s${number}`))).toEqual({ id: number, isNew: true });
   }
   expect(ids.idFor(origin("s1"))).toEqual({ id: 1, isNew: false });
-  // The one that was not used for longest.
+  // Replaces the least recently used id.
   expect(ids.idFor(origin("other"))).toEqual({ id: 2, isNew: true });
   expect(ids.idFor(origin("s2"))).toEqual({ id: 3, isNew: true });
   expect(ids.idFor(origin("s1", "b".repeat(32)))).toEqual({ id: 1, isNew: true });

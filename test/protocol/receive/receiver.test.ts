@@ -19,7 +19,7 @@ import { Client, deliver, grant, json, of } from "../peers.ts";
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 describe("a source that is claimed", () => {
-  /** A receiver whose host decides later, or at once, who may send a source. */
+  /** A receiver for which the test decides when a source is acquired. */
   function claiming(store = new MemoryStore()) {
     const claims: { key: string; decide: PromiseWithResolvers<void> }[] = [];
     const failures: unknown[] = [];
@@ -57,7 +57,7 @@ describe("a source that is claimed", () => {
       expect(store.opened).toEqual([]);
       claims[0]!.decide.resolve();
       await turn();
-      // The next claim holds up what is behind it.
+      // The next acquisition blocks the messages after it.
       expect(claims.map(({ key }) => key)).toEqual(["s a", "s b"]);
       expect(store.frames.map(({ description }) => description.name)).toEqual(["f"]);
       expect(peer.heard().map((heard) => json(heard)["time"])).toEqual(["2"]);
@@ -103,7 +103,7 @@ describe("a source that is claimed", () => {
       ...["unclaim s a", "claim s c"],
       ...["unclaim other b", "claim s d"],
     ]);
-    // While a frame of it is unfinished it cannot be declared, and keeps what it has.
+    // A source with an unfinished frame cannot be redeclared and keeps its owner.
     expect(peer.says(peer.frame(1, { size: 5, more: true }), peer.source(1, "e"))).toBe("protocol");
     expect(told).toHaveLength(6);
   });
@@ -267,7 +267,7 @@ describe("what ended before an error", () => {
     );
     peer.receiver.stop();
     expect(peer.store.writers).toBe(0);
-    // Nothing more is taken.
+    // Further input is ignored.
     expect(peer.says(peer.data(1, Buffer.alloc(0), Buffer.from("12345"), false))).toBeUndefined();
     expect(peer.says(Buffer.from("no message at all"))).toBeUndefined();
     peer.receiver.ack(0);
@@ -369,14 +369,14 @@ describe("what ended before an error", () => {
 
 const victim = { sequence: 7, name: "victim", payload: Buffer.from("payload") };
 
-/** The message with a bit of one byte flipped; a negative place counts from its end. */
+/** Returns the message with one bit flipped. A negative offset counts from the end. */
 function flip(message: Uint8Array, at: number): Uint8Array {
   message[at < 0 ? message.length + at : at]! ^= 2;
   return message;
 }
 
 describe("silence with a timeout", () => {
-  /** A source that never has anything. */
+  /** A source that never yields anything. */
   const quiet = () => new MemorySource("a", [new Promise<never>(() => {})]);
 
   for (const [timeout, first] of [
@@ -406,7 +406,9 @@ describe("silence with a timeout", () => {
 });
 
 describe("a message that was begun", () => {
-  /** Whatever it is, the rest of it does not come, but other bytes would be read as its own. */
+  /**
+   * Sends part of a message. Its rest never arrives, so later bytes would be read as part of it.
+   */
   function begin(part: (peer: Client) => Uint8Array): Client {
     const peer = new Client();
     peer.greet();
@@ -415,7 +417,7 @@ describe("a message that was begun", () => {
     return peer;
   }
 
-  /** Seconds until the peer counts as gone, if it says `fill` once a second. */
+  /** Returns the seconds until the peer times out if it sends `fill` once a second. */
   function secondsUntilTimeout(peer: Client, fill: () => Uint8Array): number {
     for (let second = 1; second <= 100; second++) {
       peer.now += 1000;
@@ -430,7 +432,7 @@ describe("a message that was begun", () => {
     return Infinity;
   }
 
-  // A length that was damaged on the way: 60 KB of JSON are waited for, and PINGs come.
+  // A corrupted length: the receiver expects 60 KB of JSON but gets PINGs.
   const huge = (peer: Client) => {
     const bytes = peer.json(type.PING, 0, { time: "0" });
     bytes.writeUInt32BE(60_000, 4);
@@ -449,8 +451,7 @@ describe("a message that was begun", () => {
     const peer = begin(() => message().subarray(0, 20));
     let had = 20;
     for (let index = 0; index < 20; index++) {
-      // Of each message a part, of its header or more, comes with the end of the one before: none
-      // takes 30 s.
+      // Each chunk completes one message and begins the next. No single message takes 30 s.
       for (let second = 0; second < 16; second++) {
         peer.now += 1000;
         peer.receiver.tick(peer.now);
@@ -499,10 +500,10 @@ describe("a message that was begun", () => {
     };
     look(0, 3);
     look(9000, 3);
-    // Another message.
+    // A different message.
     look(9500, 4);
     look(19_000, 4);
-    // None, and then the same number again.
+    // No incomplete message, then one with the same number.
     look(19_400, 0);
     look(20_000, 4);
     look(29_900, 4);
@@ -523,7 +524,7 @@ describe("a store that takes its time", () => {
       const options = { clock, store, outlets, delay: 5, grants: grant({ frames: 3 }) };
       const first = await new Link({ ...options, cut: { way: "said", after } }).run();
       if (first.sender.done !== undefined) continue;
-      // The server waits for what its older connection left before it greets the newer one.
+      // The server lets frames of the old connection finish before it sends WELCOME on the new one.
       await clock.run(100, () => false);
       const stored = store.frames.length;
       const second = await new Link(options).run();
@@ -603,7 +604,7 @@ describe("control messages beyond 10,000 in a second", () => {
     const peer = new Client();
     peer.greet();
     const answered = () => peer.heard().map((heard) => json(heard)["time"]);
-    // HELLO was the first.
+    // HELLO used one message of the allowance.
     expect(peer.says(pings(peer, 25_000))).toBeUndefined();
     const first = answered();
     expect([first.length, peer.receiver.isPaused]).toEqual([9_999, true]);

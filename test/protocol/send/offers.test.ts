@@ -20,26 +20,26 @@ import {
 } from "../memory.ts";
 import { Client, deliver, grant, json, of, Server } from "../peers.ts";
 
-/** The frames of a folder. */
+/** A source whose frames are offered, as those of a folder. */
 function folder(frames: Frame[], name = "a"): MemorySource {
   return new MemorySource(name, frames, { resumes: true });
 }
 
-/** Another session than the one that stored the frames. */
+/** A session other than the one that stored the frames. */
 const other = { session: "f".repeat(32) };
 
-/** A store with these frames, which an earlier session brought. */
+/** Returns a store with these frames, stored by an earlier session. */
 async function storeOf(frames: Frame[], options: LinkOptions = {}): Promise<MemoryStore> {
   const { store } = await deliver({ sources: [folder(frames)], ...options });
   return store;
 }
 
-/** The numbers of the frames that were sent. */
+/** Returns the numbers of the frames sent. */
 function sent(link: Link): number[] {
   return of(link.said, type.FRAME).map(({ message }) => (message as FrameMessage).sequence);
 }
 
-/** The entries of all OFFERs. */
+/** Returns the entries of all OFFERs. */
 function offers(link: Link): unknown[][] {
   return of(link.said, type.OFFER).flatMap((said) => json(said)["frames"] as unknown[][]);
 }
@@ -63,7 +63,7 @@ describe("an offered frame", () => {
     expect(link.sender.done).toMatchObject({ frames: 0 });
     expect(link.receiver.foundCount).toBe(5);
     expect(link.progress[0]).toMatchObject({ settled: 5, present: 5, sent: 0, bytes: 0 });
-    // Nobody has compared their bytes.
+    // Contents were not compared, so the frames do not count as delivered.
     expect(link.delivered).toEqual([]);
   });
 
@@ -91,9 +91,9 @@ describe("an offered frame", () => {
     );
     expect(sent(link)).toEqual([]);
     expect(link.progress[0]).toMatchObject({ settled: 3, present: 3 });
-    // Their bytes were compared.
+    // Contents were compared.
     expect(link.delivered.map(({ name }) => name).sort()).toEqual(["f1", "f2", "f3"]);
-    // Less than a microsecond is no other time.
+    // Times that differ by less than a microsecond are equal.
     const rounded = framesOf(3, 10).map(
       ({ sequence, bytes }) =>
         new MemoryFrame(sequence, bytes, { captured: BigInt(sequence) + 999n }),
@@ -130,7 +130,7 @@ describe("an offered frame", () => {
     const anew = await moved({ ...other, again: true });
     expect(answers(anew)).toEqual(["sws"]);
     expect(anew.progress[0]).toMatchObject({ settled: 3, present: 2, removedAtServer: 0, sent: 1 });
-    // What this very session brought is not brought twice, whoever moved it away meanwhile.
+    // Frames stored by the same session are never sent again, even if they were removed since.
     expect(answers(await moved({ again: true }))).toEqual(["sms"]);
   });
 
@@ -138,7 +138,8 @@ describe("an offered frame", () => {
     test(`whose name is taken by other bytes, with --on-conflict ${conflict}`, async () => {
       const store = await storeOf(framesOf(4, 10));
       const changed = framesOf(4, 10);
-      // One has another size; one the same size, so that only its CRC-32 tells.
+      // One frame has another size. Another has the same size and can be detected only by its
+      // CRC-32.
       changed[1] = new MemoryFrame(2, 11);
       changed[2] = new MemoryFrame(3, Buffer.from("other..one"), { captured: 9_000_000n });
       const link = await deliver({
@@ -177,7 +178,7 @@ describe("an offered frame", () => {
   test("whose name is taken is skipped too if it is found out only after it was sent", async () => {
     const store = await storeOf(framesOf(1, 10));
     for (const conflict of ["fail", "skip"] as const) {
-      // A live source sends at once.
+      // A live source sends without offering.
       const sources = [new MemorySource("a", [new MemoryFrame(1, 11), new MemoryFrame(2, 5)])];
       const link = await deliver({ sources, store, hello: { ...other, conflict } });
       expect(link.undelivered).toHaveLength(Number(conflict === "fail"));
@@ -192,7 +193,7 @@ describe("an offered frame", () => {
   test("is read for its CRC-32 first where that is asked for, and offered once", async () => {
     const store = await storeOf(framesOf(4, 10));
     const changed = framesOf(5, 10);
-    // Name, size and time are those of the stored one: nothing else would tell.
+    // Name, size and time equal those of the stored frame, so only the CRC-32 differs.
     changed[2] = new MemoryFrame(3, Buffer.from("other..one"), { captured: 3n });
     const plain = await deliver({ sources: [folder(changed)], store, hello: other });
     expect(answers(plain).join("")).toBe("ssssw");
@@ -268,12 +269,13 @@ describe("many offered frames", () => {
       delay: 50,
       grants: grant({ frames: 30_000 }),
     });
-    // `check` in `deliver` has held each OFFER against the limit already.
+    // `check` in `deliver` has compared each OFFER with the limit.
     const { mostOffered } = link.check();
     expect(mostOffered).toBeGreaterThan(MOST_OFFERED / 2);
     expect(mostOffered).toBeLessThanOrEqual(MOST_OFFERED);
     expect(store.frames).toHaveLength(count + 5000);
-    // Two of greeting and end, three for what may be on its way, and one to send the last.
+    // Two round trips for handshake and end, three for the offers in transit, one for the last
+    // frames, and reserve.
     expect(link.time).toBeLessThanOrEqual(100 * 8);
     for (const { message } of of(link.said, type.OFFER)) {
       expect(JSON.stringify((message as { json?: object }).json).length).toBeLessThan(65_536);
@@ -317,7 +319,7 @@ describe("many offered frames", () => {
     const offer = peer.json(type.OFFER, 1, { frames });
     peer.says(peer.source(1));
     for (let index = 0; index < 8; index++) expect(peer.says(offer)).toBeUndefined();
-    // With their answers there is room again.
+    // The answers make room for more offers.
     peer.receiver.ack(0);
     expect(peer.heard()).toHaveLength(8);
     for (let index = 0; index < 8; index++) expect(peer.says(offer)).toBeUndefined();
@@ -357,7 +359,7 @@ describe("an answer", () => {
     expect(peer.says(peer.json(type.END, 0, { frames: 1 }))).toBe("protocol");
   });
 
-  /** A sender of a folder of three frames, which has offered them. */
+  /** A sender that has offered a folder of three frames. */
   function offering(frames = framesOf(3, 10), welcome: Partial<Welcome> = {}) {
     const peer = new Server();
     const outlets = outletsOf([folder(frames), folder(framesOf(2, 10), "b")]);
@@ -410,7 +412,7 @@ describe("an answer", () => {
         onHello: () => ({ fresh: false }),
       }).run();
       expect(link.sender.done).toBeDefined();
-      // None has fallen through: what the wrong answer did not settle is sent.
+      // Frames not settled by the wrong answer are sent on the next connection.
       expect(link.store.frames).toHaveLength(5 - settled);
       expect(outlets.map(({ progress }) => progress.settled)).toEqual([3, 2]);
     });
@@ -506,7 +508,7 @@ describe("a sender that is stopped while frames are offered", () => {
     await link.run();
     expect(link.sender.done).toMatchObject({ frames: 1, stored: 1 });
     link.check();
-    // What the server has is known, and the rest is there for the next delivery.
+    // Frames at the server are known; the others remain for the next delivery.
     expect(link.progress[0]).toMatchObject({ settled: 2, present: 2, sent: 0 });
     expect(link.undelivered).toEqual([]);
   });

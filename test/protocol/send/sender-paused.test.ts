@@ -1,5 +1,5 @@
-// What keeps a sender from its next frame: a host that has enough to do with what was delivered, and
-// losses, however many.
+// Reasons for a sender not to begin frames: its caller has paused it, or many losses must be
+// reported first.
 
 import { expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
@@ -17,7 +17,7 @@ import {
 } from "../memory.ts";
 import { deliver, json, of, Server } from "../peers.ts";
 
-/** A link whose sender begins nothing between `hold` and `go`. */
+/** Returns a link whose sender begins nothing between `hold` and `go`. */
 function held(options: LinkOptions) {
   let isHeld = false;
   const link = new Link({ ...options, isHeld: () => isHeld });
@@ -31,7 +31,7 @@ function held(options: LinkOptions) {
   };
 }
 
-/** The numbers of frames that were begun, by source. */
+/** Returns the frames begun, as source and number. */
 function begun(link: Link): string[] {
   return of(link.said, type.FRAME).map(
     ({ message }) => `${message.source} ${(message as FrameMessage).sequence}`,
@@ -51,7 +51,7 @@ test("a sender that is held begins no frame and no offer, answers PING, and goes
     delay: 5,
   });
   hold();
-  // The timeout of both ends passes twice: each is there for the other all the same.
+  // Twice the timeout of both sides passes. Keepalive messages maintain the connection.
   await link.run(65_000);
   expect([begun(link), of(link.said, type.OFFER), a.taken, camera.taken]).toEqual([[], [], 0, 0]);
   link.sender.receive(new Server().json(type.PING, 0, { time: "77" }), link.clock.now);
@@ -108,7 +108,7 @@ test("neighbouring losses for one reason are told as one range, others by themse
     [[[8, 8]], 51],
     [[[10, 11]], 51],
   ]);
-  // Each is reported to its user by itself.
+  // Each loss is reported to the user separately.
   expect(link.undelivered.map(({ first }) => first)).toEqual([1, 2, 4, 5, 7, 8, 10, 11]);
   expect(link.store.losses).toHaveLength(5);
 });
