@@ -1,11 +1,11 @@
-// Received frames go to whoever takes them once, over however many connections they come.
+// Each received frame reaches the callback once, over any number of connections.
 
 import { expect, test } from "bun:test";
 import { CallbackSink } from "../../src/client/callback-sink.ts";
 
 const origin = { stream: "s", source: "a", session: "1".repeat(32) };
 
-/** Gives frames to an output as a connection does, and tells cursors behind some. */
+/** Passes frames to a sink as a connection does, with cursors after some of them. */
 async function connection(output: CallbackSink, first: number, last: number, cursors: number[]) {
   output.onConnected("i", "a store");
   const source = output.open(origin);
@@ -29,7 +29,7 @@ test("a frame that comes again is taken once, whichever cursors were kept when t
   const taken: number[] = [];
   const output = new CallbackSink(({ sequence }) => void taken.push(sequence), true);
   const [keep] = await connection(output, 1, 50, [10, 20, 30, 40]);
-  // The others came, and were lost with the connection.
+  // The later cursors arrived but were not persisted.
   keep!();
   expect(output.cursor).toBe("c10");
   const again = await connection(output, 11, 25, [15, 20]);

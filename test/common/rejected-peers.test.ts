@@ -12,7 +12,7 @@ test("of an address that comes again and again the first thirty of a minute are 
   expect(turnedAway.isOverLimit("10.0.0.8")).toBe(false);
   expect(turnedAway.takeSummaries(60_999)).toEqual([]);
   expect(turnedAway.takeSummaries(61_000)).toEqual([{ host: "10.0.0.7", count: 70 }]);
-  // Then it begins anew.
+  // A summary resets the count.
   expect(turnedAway.isOverLimit("10.0.0.7")).toBe(false);
   expect(turnedAway.add("10.0.0.7", 61_001)).toBe(true);
 });

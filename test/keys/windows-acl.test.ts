@@ -9,7 +9,7 @@ describe("an access list of Windows", () => {
     `D:PAI(A;;FA;;;${user})`,
     `keys\r\nD:PAI(A;;FA;;;${user})(A;;FA;;;SY)(A;;FA;;;BA)\r\n`,
     `O:${user}G:BAD:P(A;;FA;;;${user})S:AI(AU;FA;FA;;;WD)`,
-    // Who is denied is not let in, and where the list is empty nobody is.
+    // A denied user has no access, and an empty list denies everyone.
     `D:PAI(D;;FA;;;WD)(A;;FA;;;${user})`,
     "D:P",
   ];
@@ -22,7 +22,7 @@ describe("an access list of Windows", () => {
     `D:PAI(A;;FA;;;${user})(A;;FR;;;WD)`,
     `D:PAI(A;;FA;;;${user})(A;;FR;;;${other})`,
     `D:PAI(A;;FA;;;${user})(XA;;FR;;;AU;(WIN://SYSAPPID Exists))`,
-    // A descriptor without a list lets everybody in.
+    // A descriptor without a list grants access to everyone.
     `O:${user}G:BA`,
     "D:NO_ACCESS_CONTROL",
     "",

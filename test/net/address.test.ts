@@ -73,7 +73,7 @@ describe("an address", () => {
       expect((error as FramesError).message).toBe(
         `Cannot read --listen: expected HOST or HOST:PORT with a port up to 65535, current value is "${port}"; a port alone is written :${port}`,
       );
-      // What the message advises is understood.
+      // The form that the error message recommends is valid.
       expect(parseAddress(`:${port}`, "--listen")).toEqual({ host: "", port: Number(port) });
     });
   }

@@ -16,7 +16,7 @@ import type { Connection, ConnectionHandler } from "../../src/net/connection.ts"
 import { listen, type Listener } from "../../src/net/listen.ts";
 import { environment } from "../helper/program.ts";
 
-/** Ends what a test began, last things first. */
+/** Cleanups of the current test, run in reverse order. */
 const cleanups: (() => void)[] = [];
 
 afterEach(() => {
@@ -24,17 +24,17 @@ afterEach(() => {
   while (cleanups.length > 0) cleanups.pop()!();
 });
 
-/** What a test does when a connection tells something. */
+/** Reactions of a test to the events of a connection. */
 type Reactions = Partial<Record<"opened" | "data" | "drained" | "ended" | "tick", () => void>>;
 
-/** Records what a connection tells, and lets a test wait until something has happened. */
+/** Records the events of a connection and lets a test wait for them. */
 class Recorder implements ConnectionHandler {
   readonly tickIntervalMs = 1000;
   readonly events: string[] = [];
   readonly hash = new Bun.CryptoHasher("sha256");
   connection!: Connection;
   bytes = 0;
-  /** The last chunk, which is good only while `data` has it. */
+  /** The last chunk, valid only during `data`. */
   chunk: Uint8Array | undefined;
   failure: FramesError | undefined;
   error: FramesError | undefined;
@@ -90,7 +90,7 @@ class Recorder implements ConnectionHandler {
     this.#happened("closed");
   }
 
-  /** Waits until `reached` holds after something that the connection told. */
+  /** Waits until `reached` returns true after an event. */
   async until(reached: () => boolean): Promise<void> {
     if (reached()) return;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -107,7 +107,7 @@ class Recorder implements ConnectionHandler {
   }
 }
 
-/** Listens on loopback; every connection that comes gets the recorder that `accept` makes. */
+/** Listens on loopback. Each accepted connection gets a recorder from `accept`. */
 function startListening(
   accept: (peer: string, isFull: boolean) => ConnectionHandler = () => new Recorder(),
 ): Listener {
@@ -122,7 +122,7 @@ async function open(listener: Listener, recorder = new Recorder()): Promise<Reco
   return recorder;
 }
 
-/** Two connections that lead to each other. */
+/** Returns two connections joined to each other. */
 async function pair(
   here = new Recorder(),
   there = new Recorder(),
@@ -136,7 +136,7 @@ async function pair(
   return { here, there };
 }
 
-/** A connection whose peer is a plain socket that reads only when it is told to. */
+/** Returns a connection whose peer is a plain socket that reads only on demand. */
 async function withPlainPeer(here = new Recorder()): Promise<{ here: Recorder; peer: Socket }> {
   const server: Server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
   server.listen(0, "127.0.0.1");
@@ -204,7 +204,7 @@ describe("a connection", () => {
     };
     const { here, peer } = await withPlainPeer(new Recorder({ drained: pump }));
     pump();
-    // Nobody reads: the socket took what it could, and the rest waits here.
+    // The peer does not read: the socket accepted what it could, the rest is queued.
     expect(here.connection.queuedBytes).toBeGreaterThan(0);
     expect(from).toBeLessThan(all.length);
     const hash = new Bun.CryptoHasher("sha256");
@@ -221,7 +221,7 @@ describe("a connection", () => {
     const there: Recorder = new Recorder({ opened: () => there.connection.pause() });
     const { here } = await pair(new Recorder(), there);
     here.connection.send(all);
-    // The event loop turns often enough for other connections to say something to and fro.
+    // The event loop stays free for other connections.
     const other = await pair();
     for (let round = 1; round <= 50; round++) {
       other.here.connection.send(new Uint8Array(1));
@@ -253,7 +253,7 @@ describe("a connection", () => {
     for await (const chunk of peer.iterator({ destroyOnReturn: false }))
       hash.update(chunk as Buffer);
     expect(hash.digest("hex")).toBe(sha256(all));
-    // The peer was read all the time, and closes in its own time.
+    // The peer was still sending, and closes when it is done.
     expect(here.bytes).toBeGreaterThan(0);
     stopped = true;
     peer.end();
@@ -348,7 +348,7 @@ describe("a connection", () => {
       passed += 999;
       expect(here.connection.isClosed).toBe(false);
       const before = here.connection.queuedBytes;
-      // Reads until the socket could take more.
+      // Read until the socket accepts more.
       while (here.connection.queuedBytes === before) {
         const chunk = peer.read() as Buffer | null;
         if (chunk === null) await once(peer, "readable");
@@ -362,7 +362,7 @@ describe("a connection", () => {
       hash.update(chunk as Buffer);
     }
     expect(hash.digest("hex")).toBe(sha256(all));
-    // And no longer than that.
+    // After this time the connection is closed.
     jest.advanceTimersByTime(1_000);
     expect(here.connection.isClosed).toBe(true);
   });
@@ -484,7 +484,8 @@ describe("connecting", () => {
     "ends at its deadline, and what comes about later is closed again",
     async () => {
       const { child, port } = await stoppedListener();
-      // The system accepts for a stopped process until its backlog is full, then says nothing.
+      // For a stopped process the system accepts connections until the backlog is full, then drops
+      // them.
       const { allOpen, count } = await fillBacklog(port);
       const recorder = new Recorder();
       const address = { host: "127.0.0.1", port };
@@ -495,7 +496,8 @@ describe("connecting", () => {
       expect(message).toStartWith(`Cannot connect to 127.0.0.1:${port}: no answer within`);
       expect(message).toContain(`let port ${port} through?`);
       expect(recorder.events).toEqual([]);
-      // It goes on, and takes in what knocks again; for one of these nobody is waiting any more.
+      // Once it runs again it accepts the retried connections. The one that timed out must be
+      // closed.
       child.kill("SIGCONT");
       await allOpen;
       while (connectionsTo(port) > count) await new Promise(setImmediate);
@@ -586,7 +588,7 @@ describe("a listener", () => {
   );
 });
 
-/** Starts a process that says at which port it listens, and then more, line by line. */
+/** Starts a process that prints the port on which it listens, and then other lines. */
 async function startChild(command: string[]): Promise<{
   child: Bun.Subprocess<"ignore", "pipe", "inherit">;
   port: number;
@@ -613,7 +615,7 @@ async function startChild(command: string[]): Promise<{
   return { child, port: Number(await line()), line };
 }
 
-/** A process that listens on loopback and has been stopped. */
+/** Starts a process that listens on loopback and is stopped by a signal. */
 async function stoppedListener(): ReturnType<typeof startChild> {
   const program = `
     const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
@@ -623,10 +625,10 @@ async function stoppedListener(): ReturnType<typeof startChild> {
   return started;
 }
 
-/** Opens connections, and waits until no more are accepted: the rest gets no answer for now. */
+/** Opens connections until no more are accepted. The rest gets no answer for now. */
 async function fillBacklog(port: number): Promise<{ allOpen: Promise<void>; count: number }> {
   const count = 600;
-  // What Bun asks for, and the most that the system grants.
+  // The backlog that Bun requests, limited by the system.
   const most = Number(readFileSync("/proc/sys/net/core/somaxconn", "utf8"));
   const backlog = Math.min(512, most);
   const filled = Promise.withResolvers<void>();
@@ -646,11 +648,11 @@ async function fillBacklog(port: number): Promise<{ allOpen: Promise<void>; coun
   return { allOpen: all.promise, count };
 }
 
-/** Connections of this machine to a port of its own, those not yet accepted included. */
+/** Counts connections of this machine to one of its own ports, including those not yet accepted. */
 function connectionsTo(port: number): number {
   const to = `0100007F:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   const rows = readFileSync("/proc/self/net/tcp", "latin1").trim().split("\n").slice(1);
-  // 01 is ESTABLISHED, 02 SYN_SENT; the third column is the far end.
+  // State 01 is ESTABLISHED, 02 SYN_SENT; the third column is the remote address.
   return rows.filter((row) => {
     const [, , far, state] = row.trim().split(/\s+/);
     return far === to && (state === "01" || state === "02");

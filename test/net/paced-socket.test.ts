@@ -1,4 +1,4 @@
-// How many bytes a second a socket is handed: by a clock of the test's own.
+// Rate limiting of a socket, with a fake clock.
 
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
 import { WriteQueue, type Writable } from "../../src/net/write-queue.ts";
@@ -13,13 +13,13 @@ beforeEach(() => {
 
 afterEach(() => jest.useRealTimers());
 
-/** A socket that takes up to `most` bytes at a time, and notes when. */
+/** A socket that accepts up to `most` bytes at a time and records when. */
 class FakeSocket implements Writable {
   readonly taken: [at: number, bytes: number][] = [];
   writes = 0;
   most = Infinity;
   sum = 0;
-  /** The last byte that came, to see that they come in order. */
+  /** The last byte received, to check the order. */
   #next = 0;
 
   write(bytes: Uint8Array, offset: number, length: number): number {
@@ -34,7 +34,7 @@ class FakeSocket implements Writable {
     return accepted;
   }
 
-  /** Bytes that came from `from` on, for so many milliseconds. */
+  /** Returns the bytes received within `milliseconds` from `from` on. */
   within(from: number, milliseconds: number): number {
     return this.taken
       .filter(([at]) => at >= from && at < from + milliseconds)
@@ -42,7 +42,7 @@ class FakeSocket implements Writable {
   }
 }
 
-/** A sender that always has more, in messages of one size, as fast as its paced socket takes it. */
+/** A sender that always has more data, in messages of one size. */
 class Sender {
   readonly socket = new FakeSocket();
   readonly paced: PacedSocket;
@@ -67,7 +67,7 @@ class Sender {
     this.#size = size;
   }
 
-  /** More may be written. */
+  /** Writes as much as the paced socket accepts. */
   go(): void {
     if (!this.#outbox.flush()) return;
     while (this.isHungry && this.#outbox.queuedBytes === 0) {
@@ -80,7 +80,7 @@ class Sender {
   }
 }
 
-/** Lets time go by; timers are up to `late` milliseconds late, as those of a busy machine are. */
+/** Advances the clock. Timers fire up to `late` milliseconds late, as on a busy machine. */
 function pass(milliseconds: number, late = 1): void {
   for (let gone = 0; gone < milliseconds; gone += late) {
     const step = Math.min(late, milliseconds - gone);
@@ -139,7 +139,7 @@ describe("a paced socket", () => {
     pass(1000);
     sender.paced.stop();
     expect(sender.socket.within(from, 1000)).toBeLessThanOrEqual(110_000);
-    // In the first moment, too: what may be made up for is 50 ms.
+    // At the start too, because only 50 ms may be caught up.
     expect(sender.socket.within(from, 10)).toBeLessThanOrEqual(0.06 * 100_000);
   });
 
@@ -158,7 +158,7 @@ describe("a paced socket", () => {
     sender.socket.most = 1000;
     sender.go();
     expect(sender.socket.sum).toBe(1000);
-    // It would say so itself: nothing is tried again meanwhile.
+    // The socket's drain event resumes writing, so no timer is needed.
     expect(jest.getTimerCount()).toBe(0);
     const { writes } = sender.socket;
     pass(100);
@@ -176,7 +176,7 @@ describe("a paced socket", () => {
     const sender = new Sender(100_000, 1500);
     sender.socket.most = 100;
     sender.go();
-    // The socket has room again every millisecond, for 100 bytes: what would be just the rate.
+    // Every millisecond the socket accepts another 100 bytes, exactly the rate.
     for (let milliseconds = 0; milliseconds < 2000; milliseconds++) {
       pass(1);
       sender.go();

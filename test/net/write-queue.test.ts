@@ -1,16 +1,16 @@
 import { describe, expect, test } from "bun:test";
 import { WriteQueue, type Writable } from "../../src/net/write-queue.ts";
 
-/** A socket that takes what the test lets it take. */
+/** A socket that accepts as much as the test allows. */
 class FakeSocket implements Writable {
   readonly taken: number[] = [];
-  /** How much the next writes take; then nothing. */
+  /** Bytes accepted by the next writes; after these, none. */
   readonly takes: number[] = [];
   writes = 0;
 
   write(bytes: Uint8Array, offset: number, length: number): number {
     this.writes++;
-    // What a real socket makes of them without a word is anybody's guess.
+    // A real socket may behave in any way with invalid ranges.
     if (length < 0 || offset < 0 || offset + length > bytes.length) throw new RangeError("write");
     const take = this.takes.shift() ?? 0;
     const accepted = Math.min(take, length);
@@ -20,7 +20,7 @@ class FakeSocket implements Writable {
   }
 }
 
-/** Bytes whose order can be told: no two neighbours of 251 are the same. */
+/** Returns bytes whose order can be checked: any 251 consecutive ones differ. */
 function numbered(from: number, count: number): Uint8Array {
   return Uint8Array.from({ length: count }, (_, index) => (from + index) % 251);
 }
@@ -55,7 +55,7 @@ describe("an outbox", () => {
     socket.takes.push(3);
     outbox.send(numbered(0, 10));
     expect(outbox.queuedBytes).toBe(7);
-    // There would be room now, but not for what comes later.
+    // The socket has space now, but earlier bytes must go first.
     socket.takes.push(100, 100);
     outbox.send(numbered(10, 5));
     expect(socket.taken).toEqual([0, 1, 2]);
@@ -136,7 +136,7 @@ describe("an outbox", () => {
           outbox.send(numbered(sent, count));
           sent += count;
         }
-        // It holds what the socket did not take, and nothing besides.
+        // The queue holds exactly what the socket did not accept.
         expect(outbox.queuedBytes).toBe(sent - socket.taken.length);
         socket.takes.length = 0;
       }

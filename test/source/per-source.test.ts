@@ -1,4 +1,4 @@
-// Settings for all sources or for one: which holds, and which are mistakes.
+// Settings for all sources or for one: which value applies, and which are errors.
 
 import { describe, expect, test } from "bun:test";
 import {

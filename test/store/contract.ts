@@ -1,4 +1,4 @@
-// What every store promises, wherever it keeps its frames.
+// Tests that every store must pass.
 
 import { describe, expect, test } from "bun:test";
 import { crc32 } from "node:zlib";
@@ -12,19 +12,19 @@ import type {
   SourceStore,
 } from "../../src/frame.ts";
 
-/** A store under test, and what can be seen of it from outside. */
+/** A store under test with functions to inspect it from outside. */
 export interface OpenStore {
   readonly store: FrameStore;
-  /** All frames by their path, `STREAM/SOURCE/NAME` or `STREAM/NAME`; nothing else may be there. */
+  /** Returns all frames by path, `STREAM/SOURCE/NAME` or `STREAM/NAME`. Fails on any other file. */
   frames(): Map<string, Uint8Array> | Promise<Map<string, Uint8Array>>;
-  /** All losses that were reported and flushed. */
+  /** Returns all losses reported and flushed. */
   losses(): RecordedLoss[] | Promise<RecordedLoss[]>;
-  /** Closes the store and opens what it left. */
+  /** Closes the store and opens it again. */
   reopen(): OpenStore | Promise<OpenStore>;
   close(): void | Promise<void>;
 }
 
-/** A loss as the journal holds it. */
+/** A loss as stored in the journal. */
 export interface RecordedLoss {
   readonly stream: string;
   readonly source: string;
@@ -34,10 +34,10 @@ export interface RecordedLoss {
   readonly reason: string;
 }
 
-/** A session like any other. */
+/** Default session of these tests. */
 export const session = "0123456789abcdef0123456789abcdef";
 
-/** The stores that sources were opened in: their flush settles what a frame is told later. */
+/** Store of each open source. Deferred outcomes settle when it is flushed. */
 const storeOf = new WeakMap<SourceStore, FrameStore>();
 
 /** Opens a source for a session. */
@@ -64,7 +64,7 @@ export function describeFrame(
   return { name, sequence: ++lastSequence, captured, size, metadata: "", ...more };
 }
 
-/** Stores a frame in pieces of at most `piece` bytes, and gives its outcome. */
+/** Stores a frame in pieces of at most `piece` bytes and returns its outcome. */
 export async function storeFrame(
   source: SourceStore,
   name: string,
@@ -76,7 +76,7 @@ export async function storeFrame(
   return await finish(storeOf.get(source), writer, bytes, piece);
 }
 
-/** Refusing by throwing, by an outcome and later are the same to whoever stores. */
+/** Writes a frame. Returns a refusal as an outcome, whether thrown, returned or delayed. */
 async function finish(
   store: FrameStore | undefined,
   writer: FrameWriter,
@@ -96,7 +96,7 @@ async function finish(
   }
 }
 
-/** Bytes that look like nothing in particular and are the same in every run. */
+/** Returns pseudo-random bytes, deterministic for a seed. */
 export function bytesOf(size: number, seed = 1): Uint8Array {
   const bytes = new Uint8Array(size);
   let state = seed >>> 0 || 1;
@@ -109,12 +109,12 @@ export function bytesOf(size: number, seed = 1): Uint8Array {
   return bytes;
 }
 
-/** The code of an outcome that refuses, or the outcome. */
+/** Returns the error code of a refusal, or the outcome itself. */
 export function outcomeCode(outcome: Outcome): string {
   return outcome instanceof FramesError ? outcome.code : outcome;
 }
 
-/** The code with which `act` is refused. */
+/** Returns the error code with which `act` is refused. */
 export function thrownCode(act: () => unknown): string | undefined {
   try {
     act();
@@ -126,15 +126,15 @@ export function thrownCode(act: () => unknown): string | undefined {
 }
 
 /**
- * Holds any store to what its callers rely on. `open` makes an empty one; `needs` says what the machine lacks
- * for that, if it lacks something.
+ * Runs the tests on a store. `open` creates an empty one; `needs` is a prefix if the machine lacks
+ * something for it.
  */
 export function storeContract(
   name: string,
   open: () => OpenStore | Promise<OpenStore>,
   needs = "",
 ): void {
-  /** A test with an empty store; `reopen` goes on with what the last store left. */
+  /** Defines a test with an empty store. `reopen` continues with its content. */
   const holds = (
     behaviour: string,
     check: (opened: OpenStore, reopen: () => Promise<OpenStore>) => Promise<void>,
@@ -218,7 +218,7 @@ export function storeContract(
         const source = openSource(store, "run7", "visible");
         const bytes = bytesOf(5000);
         await storeFrame(source, "1.png", bytes);
-        // With the batch of the first still open, and after it.
+        // While the batch of the first is open, and after its flush.
         expect(outcomeCode(await storeFrame(source, "1.png", other))).toBe("conflict");
         await store.flush();
         expect(outcomeCode(await storeFrame(source, "1.png", other))).toBe("conflict");
@@ -339,7 +339,7 @@ export function storeContract(
         expect(thrownCode(() => openSource(store, bad, bad))).toBe("bad-name");
         const deeper = bad === "a/b" ? "a//b" : `a/${bad}`;
         expect(thrownCode(() => openSource(store, "run7", deeper))).toBe("bad-name");
-        // The rest goes on.
+        // Valid names are still accepted.
         expect(await storeFrame(source, "1.png", bytesOf(1))).toBe("stored");
         await store.flush();
         expect([...(await frames()).keys()]).toEqual(["run7/visible/1.png"]);
@@ -390,7 +390,7 @@ export function storeContract(
         source.recordLoss(first, last, new FramesError("dropped"));
       const other = "f".repeat(32);
       for (let round = 0; round < 2; round++) {
-        // In one batch, and after it.
+        // Twice in one batch, and again in the next.
         tell(visible, 3, 5);
         tell(openSource(store, "run7", "visible"), 3, 5);
         await store.flush();
@@ -400,7 +400,7 @@ export function storeContract(
       tell(openSource(store, "run7", "infrared"), 3, 5);
       tell(openSource(store, "run8", "visible"), 3, 5);
       tell(openSource(store, "run7", "visible", { session: other }), 3, 5);
-      // Told with another reason it is the same range all the same.
+      // The same range with another reason is still the same.
       visible.recordLoss(3, 5, new FramesError("vanished"));
       await store.flush();
       const loss = { stream: "run7", source: "visible", session, reason: "dropped" };

@@ -1,4 +1,4 @@
-// Stores in directories as the tests here open them, and what can be seen of them from outside.
+// Opens stores in directories for tests, and inspects them from outside.
 
 import { Database } from "bun:sqlite";
 import { readdirSync, readFileSync } from "node:fs";
@@ -20,13 +20,13 @@ import {
 import { journalPath } from "../../src/store/journal/schema.ts";
 import { describeFrame, session } from "./contract.ts";
 
-/** What the wall clock says in these tests, in milliseconds since 1970. */
+/** Wall clock of these tests, in milliseconds since 1970. */
 export const now = 1_795_331_523_123.456;
 
-/** Another session than most have. */
+/** A session other than the default. */
 export const otherSession: string = "f".repeat(32);
 
-/** Opens a store; how full the disk of this machine is decides nothing, unless `options` say so. */
+/** Opens a store. Ignores the free space of the real disk unless `options` include it. */
 export function openStore(
   directory: string,
   options: Partial<DirectoryStoreOptions> = {},
@@ -35,7 +35,7 @@ export function openStore(
   return new DirectoryStore(directory, { ...usual, ...options });
 }
 
-/** Runs `act` with a store that is closed afterwards. */
+/** Runs `act` with a store and closes it afterwards. */
 export async function withStore<T>(
   directory: string,
   act: (store: DirectoryStore) => T | Promise<T>,
@@ -54,12 +54,12 @@ export function openVisible(store: FrameStore, more: Partial<SourceInfo> = {}): 
   return store.open({ stream: "run7", source: "visible", session, ...more });
 }
 
-/** Path of a frame of `run7/visible`. */
+/** Returns the path of a frame of `run7/visible`. */
 export function pathOf(directory: string, name: string): string {
   return join(directory, "run7/visible", name);
 }
 
-/** Hands a frame over, and waits for nothing. */
+/** Writes a frame without waiting for its outcome. */
 export function put(
   source: SourceStore,
   name: string,
@@ -69,12 +69,12 @@ export function put(
   const writer = source.begin(describeFrame(name, bytes.length, more));
   writer.write(bytes.slice());
   const outcome = writer.finish(crc32(bytes));
-  // Whoever gets it hears of it, but perhaps only after other things were looked at.
+  // Avoids an unhandled rejection, because the test may await the promise later.
   if (outcome instanceof Promise) outcome.catch(() => {});
   return outcome;
 }
 
-/** Hands frames over and flushes: what became of each, or the code of what it failed with. */
+/** Writes frames and flushes. Returns each outcome, or the code of its error. */
 export async function putAll(
   store: FrameStore,
   source: SourceStore,
@@ -85,7 +85,7 @@ export async function putAll(
   return Promise.all(outcomes.map(codeOf));
 }
 
-/** What became of a frame, as one word; `rejected CODE` if all of its batch failed. */
+/** Returns an outcome as one word, or `rejected CODE` if its whole batch failed. */
 export async function codeOf(outcome: Outcome | Promise<Outcome>): Promise<string> {
   try {
     const settled = await outcome;
@@ -95,7 +95,7 @@ export async function codeOf(outcome: Outcome | Promise<Outcome>): Promise<strin
   }
 }
 
-/** The code with which a flush fails. */
+/** Returns the code with which a flush fails. */
 export async function flushCode(store: FrameStore): Promise<string | undefined> {
   try {
     await store.flush();
@@ -106,7 +106,7 @@ export async function flushCode(store: FrameStore): Promise<string | undefined> 
   }
 }
 
-/** A frame as a sender offers it; with its CRC-32, unless `more` says that it is not known. */
+/** Returns the offer of a frame, with its CRC-32 unless `more` overrides that. */
 export function offered(
   name: string,
   bytes: Uint8Array,
@@ -116,12 +116,12 @@ export function offered(
   return { name, size: bytes.length, sequence, captured, crc32: crc32(bytes), ...more };
 }
 
-/** The same without its CRC-32. */
+/** Returns the offer of a frame without its CRC-32. */
 export function offeredByTime(name: string, bytes: Uint8Array, captured: bigint): OfferedFrame {
   return offered(name, bytes, { captured, crc32: undefined });
 }
 
-/** Every file below `directory` that is not hidden or a link, by its path. */
+/** Returns every file below `directory` by path, except hidden files and links. */
 export function filesIn(directory: string): Map<string, Uint8Array> {
   const found = new Map<string, Uint8Array>();
   const visit = (below: string): void => {
@@ -137,12 +137,12 @@ export function filesIn(directory: string): Map<string, Uint8Array> {
   return found;
 }
 
-/** What lies in the folder of unfinished frames. */
+/** Returns the names in the folder of unfinished frames. */
 export function partials(directory: string): string[] {
   return readdirSync(join(directory, ".frames/partial"));
 }
 
-/** Rows of the journal; every integer a bigint. */
+/** Returns rows of the journal with every integer as a bigint. */
 export function rows<T>(directory: string, sql: string): T[] {
   const options = { readonly: true, safeIntegers: true };
   const database = new Database(journalPath(directory), options);
@@ -153,20 +153,20 @@ export function rows<T>(directory: string, sql: string): T[] {
   }
 }
 
-/** Changes the journal through a connection of its own. */
+/** Changes the journal through a separate connection. */
 export function alter(directory: string, sql: string): void {
   const database = new Database(journalPath(directory));
   database.run(sql);
   database.close();
 }
 
-/** Names of the frames in the journal, in the order in which they came. */
+/** Returns the names of the frames in the journal, in the order of storing. */
 export function names(directory: string): string[] {
   const found = rows<{ name: string }>(directory, "SELECT name FROM frames ORDER BY id");
   return found.map(({ name }) => name);
 }
 
-/** Frames whose row is not that of their file, as text; a file that is gone is no fault. */
+/** Returns frames whose row does not match their file, as text. Missing files are allowed. */
 export function mismatches(directory: string): string[] {
   type Row = { stream: string; source: string; name: string; bytes: bigint; crc32: bigint };
   const files = filesIn(directory);

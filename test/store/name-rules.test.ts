@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { type ErrorName, FramesError } from "../../src/errors.ts";
 import { checkPathPart, foldPath, sourceFolderPath } from "../../src/store/name-rules.ts";
 
-/** Code of the error that refuses a part, or undefined if it is accepted. */
+/** Returns the code of the error that refuses a part, or `undefined` if it is accepted. */
 function refusal(check: () => void): ErrorName | undefined {
   try {
     check();

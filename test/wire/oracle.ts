@@ -346,7 +346,7 @@ export interface Decoded {
   ends: number[];
   /** Error that ended decoding. */
   error?: string;
-  /** Total length of the messages. */
+  /** Total length of the messages, and of the input. */
   consumed: number;
   length: number;
   /**

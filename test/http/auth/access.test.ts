@@ -1,4 +1,4 @@
-// Who may look at what over HTTP, in memory, with a clock of its own.
+// Access control of HTTP requests, in memory with a fake clock.
 
 import { beforeEach, describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
@@ -24,7 +24,7 @@ const minute = 60_000;
 const hour = 60 * minute;
 const day = 24 * hour;
 
-/** What a request has beside its path. */
+/** Properties of a request besides its path. */
 interface Asking {
   method?: string;
   host?: string | null;
@@ -56,7 +56,7 @@ function doorkeeper(door: Partial<AuthenticatorOptions> = {}): Authenticator {
   });
 }
 
-/** The request that Bun makes of these; the URL that it makes of a bad host is none. */
+/** Builds the request as Bun would. An invalid host yields no valid URL. */
 function requestOf(path: string, asking: Asking = {}): Request {
   const { method = "GET", body, headers = {} } = asking;
   const given = asking.host === undefined ? host : asking.host;
@@ -79,7 +79,7 @@ async function ask(
   return access.authenticate(requestOf(path, asking), asking.peer ?? peerHere);
 }
 
-/** Status of the answer, and the code in it; 200 and nothing for a visitor. */
+/** Returns the status and error code of the response, or that the request was let in. */
 async function verdict(
   access: AccessControl,
   path: string,
@@ -231,7 +231,7 @@ describe("the page that a request comes from", () => {
     expect(
       await verdict(access, "/api/tokens", { method: "POST", body, headers: foreign }),
     ).toEqual(no);
-    // What a form of another site can send without asking first.
+    // A form on another site can send this without a preflight request.
     const plain = { "Content-Type": "text/plain" };
     expect(await verdict(access, "/api/tokens", { method: "POST", body, headers: plain })).toEqual([
       415,
@@ -285,7 +285,7 @@ describe("without keys", () => {
   });
 });
 
-/** A key file whose keys can be changed, and a doorkeeper that asks for them. */
+/** A key file with changeable keys, and access control that uses it. */
 class Keyed {
   readonly access: Authenticator;
   readonly ring: KeyRing;
@@ -303,7 +303,7 @@ class Keyed {
     writeFileSync(this.#path, this.#entries.map(formatKey).join(""), { mode: 0o600 });
   }
 
-  /** Changes the file, and has it read. */
+  /** Changes the key file and reloads it. */
   change(change: (entries: KeyEntry[]) => KeyEntry[]): void {
     this.#entries = change(this.#entries);
     this.#write();
@@ -314,7 +314,7 @@ class Keyed {
     this.change((entries) => entries.filter((entry) => entry.name !== name));
   }
 
-  /** Logs in. @returns what the browser sends from then on */
+  /** Logs in. @returns the headers that the browser sends from then on */
   async logIn(
     entry: KeyEntry,
     headers: Record<string, string> = {},
@@ -422,7 +422,7 @@ describe("where a key is asked for", () => {
     const both = bearer(all.key.text);
     expect(await verdict(access, "/metrics?token=frames_token_x", both)).toEqual([400, "usage"]);
     expect(await verdict(access, "/metrics?token=a&token=b")).toEqual([400, "usage"]);
-    // A key never stands in an address.
+    // Keys are never accepted in URLs.
     expect(await verdict(access, `/metrics?token=${all.key.text}`)).toEqual([401, "not-let-in"]);
   });
 });

@@ -1,4 +1,5 @@
-// A server that asks for keys, in a real browser: logging in, an address for other programs, logging out.
+// Login in a real browser to a server that requires keys: logging in, creating an address for other
+// programs, logging out.
 
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
@@ -30,7 +31,7 @@ test.skipIf(noBrowser !== "")(
 
       const asks = `document.querySelector("dialog.login[open]")`;
       await browser.until("the question", asks);
-      // Nothing is behind it.
+      // The page behind the dialog contains no data.
       expect(await browser.read<string>("document.body.textContent")).not.toContain("run7");
       await browser.type("frames_key_none");
       await browser.press("Enter");

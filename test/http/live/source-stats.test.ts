@@ -1,4 +1,4 @@
-// What is known of one live source, with a clock of the test's own; numbers, ranges and problems.
+// Statistics of one live source with a fake clock: numbers, ranges and problems.
 
 import { describe, expect, test } from "bun:test";
 import { RangeSet } from "../../../src/store/journal/range-set.ts";
@@ -20,7 +20,7 @@ describe("a source", () => {
     for (let tick = 1; tick <= 400; tick++) {
       for (let shot = 0; shot < 50; shot++) {
         const now = began + (tick - 1) * 1000 + shot * 20;
-        // One of ten is late.
+        // One frame in ten is late.
         const delay = shot % 10 === 0 ? 500 : 8;
         feed.recordStored(origin, frame((tick - 1) * 50 + shot + 1, now - delay), 7, now);
       }
@@ -34,7 +34,7 @@ describe("a source", () => {
     expect(feed.history.every((entry) => Bun.deepEquals(entry, [50, 50_000, 0]))).toBe(true);
     const late = feed.delayCounts[delayBucketsSeconds.indexOf(0.5)]!;
     expect([late, feed.delayCounts[delayBucketsSeconds.indexOf(0.01)]]).toEqual([2000, 18_000]);
-    // Nothing comes any more.
+    // No more frames arrive.
     for (let tick = 401; tick <= 420; tick++) feed.updateRates(began + tick * 1000, tick % 2 === 0);
     expect(feed.rate).toBe(0);
     expect(feed.medianDelay(began + 420_000)).toBeUndefined();
@@ -86,7 +86,7 @@ describe("numbers that are missing", () => {
     expect(numbers.missing).toBe(5);
     numbers.addPresent("a", 3, 3);
     expect(numbers.missing).toBe(4);
-    // What came of a session before nobody knows here.
+    // Numbers before the first frame of a session are unknown and do not count as missing.
     numbers.add("b", 100);
     expect(numbers.missing).toBe(0);
     numbers.add("b", 102);

@@ -1,4 +1,4 @@
-// How the page writes numbers and times, and what its address says.
+// How the page formats numbers and times, and parses its URL.
 
 import { describe, expect, test } from "bun:test";
 import {

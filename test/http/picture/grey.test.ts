@@ -1,4 +1,4 @@
-// Grey pictures: what is read of each kind, and what is refused.
+// Decoding of grey images: the supported kinds, and what is refused.
 
 import { describe, expect, test } from "bun:test";
 import { deflateSync } from "node:zlib";
@@ -20,9 +20,9 @@ interface PngFields {
   depth?: number;
   colourType?: number;
   interlaced?: number;
-  /** Rows with their filters, before they are deflated. */
+  /** Rows with their filter types, before deflating. */
   rows: Uint8Array | readonly number[];
-  /** In how many chunks the data lies. */
+  /** Number of chunks for the data. */
   chunks?: number;
 }
 
@@ -40,7 +40,10 @@ function pngOf(fields: PngFields): Uint8Array {
   return join(pngSignature, chunk("IHDR", header), ...parts, chunk("IEND", ""));
 }
 
-/** Applies one filter to all rows, as the specification of PNG words it: slow, and without a shared line. */
+/**
+ * Applies one filter to all rows, straight from the PNG specification and independent of the code
+ * under test.
+ */
 function filtered(
   pixels: Uint8Array,
   rowBytes: number,
@@ -67,7 +70,7 @@ function filtered(
   return result;
 }
 
-/** Values without a pattern that a filter would make alike. */
+/** Returns values without a pattern, so that different filters give different results. */
 function noise(count: number): Uint8Array {
   let state = 12345;
   return Uint8Array.from({ length: count }, () => {
@@ -157,7 +160,8 @@ describe("a grey PNG", () => {
 
   test("that is cut anywhere or has an impossible filter is refused, and never hangs", async () => {
     const whole = pngOf({ width: 13, height: 7, rows: filtered(noise(91), 13, 1, () => 4) });
-    // Behind the last row come a checksum and the end, without which it can be shown.
+    // After the last row only a checksum and the end chunk follow, which are not needed for
+    // decoding.
     for (let length = 0; length < whole.length - 24; length++) {
       await refusal(whole.subarray(0, length));
     }
@@ -289,7 +293,7 @@ describe("palettes", () => {
       let last = -1;
       for (let index = 0; index < 256; index++) {
         const [red, green, blue, alpha] = table.subarray(index * 4, index * 4 + 4);
-        // Rec. 709; a step of rounding is allowed for.
+        // Luminance by Rec. 709, with tolerance for rounding.
         const light = 0.2126 * red! + 0.7152 * green! + 0.0722 * blue!;
         expect(light).toBeGreaterThan(last - 0.75);
         expect(alpha).toBe(255);

@@ -1,4 +1,4 @@
-// What is stored, as JSON: streams, frames in the order of capture, moments and gaps.
+// The JSON API: streams, frames in the order of capture, times and gaps.
 
 import { describe, expect, test } from "bun:test";
 import { send, serve } from "frames";
@@ -132,7 +132,7 @@ describe("gaps", () => {
   test("are those that frames ls tells, page by page, and new ones are among them", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "run7", "x", { policy: "latest" });
-    // Given in one turn, so that only the newest is left when the first is taken.
+    // Frames given in one turn of the event loop: only the newest is left when the first is taken.
     await camera.store(frame("1"), "1");
     for (let number = 2; number <= 9; number++) camera.give(frame(`${number}`), `${number}`);
     await camera.arrived();

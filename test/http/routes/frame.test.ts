@@ -1,4 +1,4 @@
-// Frames over HTTP: the newest, and any that is stored.
+// Frames over HTTP: the newest, and stored ones.
 
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -179,7 +179,7 @@ describe("a stored frame", () => {
     expect(await statusOf("link.jpg")).toBe(404);
     expect(await statusOf("changed.jpg")).toBe(410);
     expect(await statusOf("longer.jpg")).toBe(404);
-    // A folder on the way that is a link, with a file that would do.
+    // The path contains a linked folder that has such a file.
     const elsewhere = join(directory, "../elsewhere");
     mkdirSync(elsewhere);
     renameSync(join(directory, "run7/x/y"), join(elsewhere, "y"));

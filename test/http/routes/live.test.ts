@@ -1,4 +1,4 @@
-// What is live: MJPEG, events, and the page's socket; and that nobody who is slow harms anybody.
+// Live output: MJPEG, events and the page's WebSocket. A slow client must not affect others.
 
 import { describe, expect, spyOn, test } from "bun:test";
 import { rmSync } from "node:fs";
@@ -9,7 +9,7 @@ import { encodePng } from "../../helper/png.ts";
 import { until } from "../../helper/time.ts";
 import { Camera, jpeg, parts, startViewed, type Viewed } from "../../helper/viewing.ts";
 
-/** Asks, and reads nothing. */
+/** Sends a request and never reads the response. */
 async function deaf(viewed: Viewed, path: string): Promise<Socket> {
   const [host, port] = viewed.server.http!.split(":");
   const socket = connect({ host, port: Number(port) });
@@ -57,7 +57,7 @@ describe("MJPEG", () => {
     await using viewed = await startViewed();
     const [width, height] = [64, 48];
     const values = Buffer.alloc(width * height * 2);
-    // A tenth of a degree from left to right, somewhere far up.
+    // A narrow range of values far from zero, as in a thermal image.
     for (let at = 0; at < width * height; at++) values.writeUInt16BE(29_000 + (at % width), at * 2);
     const png = encodePng({ width, height, colour: "grey16", pixels: values });
     const pgm = Buffer.concat([Buffer.from(`P5 ${width} ${height} 65535\n`), values]);
@@ -78,7 +78,8 @@ describe("MJPEG", () => {
         const image = new Bun.Image(body);
         expect(await image.metadata()).toEqual({ width, height, format: "jpeg" });
         if (source === "png" || source === "pgm") {
-          // From black to white: a browser would show one grey, almost black.
+          // The contrast is stretched from black to white. Without that, a browser would show one
+          // nearly black grey.
           const shown = await new Bun.Image(await image.png().bytes()).resize(8, 1).png().bytes();
           expect(shown.length).toBeGreaterThan(80);
         }
@@ -226,7 +227,7 @@ describe("the page's socket", () => {
     expect(Buffer.from(frame).equals(frames[0]!)).toBe(true);
     for (const bytes of frames.slice(1)) await camera.store(bytes);
     expect(page.got.length).toBe(1);
-    // It stays under way in another list.
+    // Its frame stays in flight when the list changes.
     page.say({ watch: [["site", "gate"]] });
     page.say({ took: 5 });
     page.say({ took: 0 });
@@ -288,11 +289,11 @@ describe("whoever is slow", () => {
       if (read === 100) break;
       camera.give(large);
     }
-    // The system took a few MB for each; the rest was passed over.
+    // The sockets buffered a few MB each; later frames were dropped.
     await camera.arrived();
     expect(await metric(viewed, 'frames_viewers{kind="mjpeg"}')).toBe(8);
     expect((await viewed.json("/api/streams/site")).sources[0]).toMatchObject({ frames: 100 });
-    // Whoever reads again goes on with what is new.
+    // A client that reads again continues with new frames.
     let resumed = 0;
     sockets[0]!.on("data", (chunk) => (resumed += chunk.length));
     sockets[0]!.resume();

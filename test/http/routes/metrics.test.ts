@@ -1,4 +1,4 @@
-// /metrics by the rules of Prometheus' text format 0.0.4, and what else those who run it ask.
+// /metrics in Prometheus' text format 0.0.4, and other endpoints for operators.
 
 import { expect, test } from "bun:test";
 import { mkdirSync, renameSync } from "node:fs";
@@ -12,7 +12,7 @@ interface Family {
   readonly samples: { name: string; labels: Map<string, string>; value: number }[];
 }
 
-/** Reads the format as its specification says, and complains of whatever is against it. */
+/** Parses the format by its specification and throws on violations. */
 function parse(text: string): Map<string, Family> {
   if (!text.endsWith("\n")) throw new Error("the last line has no end");
   const families = new Map<string, Family>();

@@ -1,4 +1,5 @@
-// What a client that receives is to get of a journal: nothing twice, nothing left out, whatever happened to it.
+// Frames that a receiving client gets from a journal: none twice and none missing, whatever happens
+// to the journal.
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
@@ -50,12 +51,12 @@ class Shelf {
     return reader;
   }
 
-  /** What a server does that is started again: it knows of no rows but those in the journal. */
+  /** Simulates a restart of the server, which then knows only the rows in the journal. */
   restart(): void {
     this.reader = this.#read();
   }
 
-  /** Stores frames `first` to `last` of a source, each with its number as its bytes. */
+  /** Stores frames `first` to `last` of a source, each with its number as content. */
   async put(source: string, first: number, last = first, more: Partial<SourceInfo> = {}) {
     const into = this.store.open({ stream: "s", source, session, ...more });
     const outcomes: unknown[] = [];
@@ -92,7 +93,7 @@ function tell(item: PlaybackItem): string {
   return `${item.error.code} ${source} ${item.first}-${item.last}`;
 }
 
-/** What there is for now. */
+/** Returns all items available now. */
 function take(supply: Playback): PlaybackItem[] {
   const items: PlaybackItem[] = [];
   for (let turn = 0; turn < 10_000; turn++) {
@@ -120,7 +121,7 @@ describe("all of a stream", () => {
     expect(supply.isEnded).toBe(true);
     expect(take(shelf.complete({ sources: ["b"] })).map(tell)).toEqual(["b 1", "b 2"]);
     expect(take(shelf.complete({ since: 299n })).map(tell)).toEqual(["a 299", "a 300"]);
-    // What arrives now is not among what was stored then.
+    // Frames stored later are not part of this playback.
     const before = shelf.complete();
     await shelf.put("b", 3);
     expect(take(before)).toHaveLength(302);
@@ -161,7 +162,7 @@ describe("all of a stream", () => {
     for (const odd of ["x", "", "1.2.3", "..", cursor!.replace(/^\w/, "-"), `${cursor}0`, "\0"]) {
       expect(take(shelf.complete({ cursor: odd })).length).toBe(20);
     }
-    // The last rows are lost, as after a power cut, and then others have their numbers.
+    // The last rows are lost, as after a power failure, and their numbers are reused.
     const database = new Database(journalPath(shelf.place));
     database.run("DELETE FROM frames WHERE id > 15");
     database.close();
@@ -195,7 +196,7 @@ describe("all of a stream", () => {
       SELECT 'p', ${columns} FROM frames WHERE id = 1`);
     expect(supply.onReadError(first, new FramesError("unreadable"))).toBeUndefined();
     expect([supply.next(), supply.isBusy, supply.position]).toEqual([undefined, false, 0]);
-    // It came to nothing.
+    // The replacement was abandoned.
     database.run("DELETE FROM replacements");
     database.close();
     expect(take(supply).map(tell)).toEqual(["a 1", "a 2"]);

@@ -32,13 +32,13 @@ import { hangMs, until } from "../../helper/time.ts";
 
 const everything: FilterOptions = { include: [], exclude: [] };
 const isLinux = process.platform === "linux";
-/** Whether no permission keeps this process from reading. */
+/** Whether permissions do not restrict this process. */
 const mayReadAll = process.platform === "win32" || process.getuid?.() === 0;
 
-/** Larger than any frame that is read in one go, and than one piece of it. */
+/** Larger than any frame read at once, and than one slice. */
 const large = (4 << 20) + 100_000;
 
-/** A folder `run7` with these files in it; each holds its own path. */
+/** Creates a folder `run7` with these files. Each contains its own path. */
 function folderWith(...paths: string[]): string {
   const folder = join(temporaryFolder(), "run7");
   mkdirSync(folder);
@@ -53,12 +53,12 @@ function walkOne(folder: string, filter: Partial<FilterOptions> = {}): WalkResul
   return walk([createRoot(folder, undefined, false)], { ...everything, ...filter });
 }
 
-/** All frames found, as `SOURCE: NAME`. */
+/** Returns all frames found, as `SOURCE: NAME`. */
 function listed({ sources }: { sources: WalkResult["sources"] }): string[] {
   return sources.flatMap(({ name, names }) => [...names].map((frame) => `${name}: ${frame}`));
 }
 
-/** The code of the usage error or failure of `act`, with its message. */
+/** Returns the error that `act` throws. */
 function failure(act: () => unknown): FramesError {
   try {
     act();
@@ -104,14 +104,14 @@ async function readPieces(frame: Frame): Promise<Buffer> {
   return Buffer.concat(pieces);
 }
 
-/** The only source found. */
+/** Returns the only source found. */
 function onlySource(folder: string): WalkResult["sources"][number] {
   const { sources } = walkOne(folder);
   expect(sources).toHaveLength(1);
   return sources[0]!;
 }
 
-/** Writes a file that is clearly older than any change a test makes. */
+/** Writes a file with a modification time before any change made by a test. */
 function writeOld(path: string, bytes: string | Uint8Array): void {
   writeFileSync(path, bytes);
   utimesSync(path, 1_000_000_000, 1_000_000_000);
@@ -173,7 +173,7 @@ describe("a walk", () => {
 
   test("of a folder of very many files finds its folders, and the rest when it comes to it", () => {
     const folder = folderWith("sub/2.png", "sub.tmp/3.png", ".hidden/4.png");
-    // As many as are listed without their kinds.
+    // Enough files to be listed without their types.
     for (let index = 0; index < 130_000; index++)
       closeSync(openSync(join(folder, `${index}`), "w"));
     symlinkSync("1", join(folder, "0a"));
@@ -379,7 +379,7 @@ describe("a pattern", () => {
   ];
   for (const [what, filter, leftOut] of counted) {
     test(`counts the files that it leaves out: ${what}`, () => {
-      // What is always left out is not counted.
+      // Files that are always ignored are not counted.
       const folder = folderWith(...paths, ".hidden.png", "a.tmp", "b.part", ".git/1.png");
       expect(walkOne(folder, filter).filteredOut).toBe(leftOut);
     });
@@ -415,11 +415,11 @@ describe("what is sent is named", () => {
     expect(await planned([folder], {})).toEqual(["run7", "run7", "a/run7", "run7/run7"]);
     expect(await planned([folder], { stream: "s" })).toEqual(["s", "run7", "a/run7", "run7/run7"]);
     expect(listed(walkOne(folder))).toEqual(["run7: 1.png", "a/run7: 3.png", "run7/run7: 2.png"]);
-    // Also where nothing is in the directory itself.
+    // Also if the directory itself has no frames.
     const empty = folderWith("run7/1.png");
     expect(await planned([empty], {})).toEqual(["run7", "run7/run7"]);
     expect(await planned([empty], { source: ["cam"] })).toEqual(["run7", "cam/run7"]);
-    // A folder that is named like the source is below it anyway.
+    // A folder named like the source counts as a sub-folder of it.
     const named = folderWith("1.png", "cam/1.png");
     expect(await planned([named], { source: ["cam"] })).toEqual(["run7", "cam", "cam/cam"]);
   });
@@ -657,7 +657,7 @@ describe("a file that is no longer what was found", () => {
         rmSync(path);
         replace(path);
         if (what === "a folder") {
-          // Where a file was, files are missing now.
+          // A folder in place of a file means that frames are missing.
           expect(lossOf(source.next(offered))).toMatchObject({
             first: 1,
             what: "1.png",
@@ -668,7 +668,7 @@ describe("a file that is no longer what was found", () => {
         expect(readWhole(frame).toString()).toBe("2.png");
         expect(source.next(offered)).toBeUndefined();
         expect(skipped).toEqual(what === "a folder" ? [] : [{ path, why: kind }]);
-        // What is no frame has no number, and does not count.
+        // Other file types get no number and do not count.
         expect([frame.sequence, source.total]).toEqual(what === "a folder" ? [2, 2] : [1, 1]);
         source.close();
       });
@@ -696,7 +696,7 @@ describe("a file that is no longer what was found", () => {
       const frame = frameOf(source.next(false));
       rmSync(path);
       replace(path);
-      // Whoever opens a pipe to read waits for somebody who writes.
+      // Opening a pipe for reading normally blocks until it has a writer.
       let waited = false;
       const rescue = setTimeout(() => {
         waited = true;
@@ -721,7 +721,7 @@ describe("a file that is no longer what was found", () => {
 });
 
 describe("a frame that is only described", () => {
-  /** A folder of these frames, all older than any change, and its source. */
+  /** Creates a folder of frames older than any change, and its source. */
   function described(...names: string[]) {
     const folder = folderWith(...names);
     for (const name of names) writeOld(join(folder, name), `the old ${name}`);
@@ -770,7 +770,7 @@ describe("a frame that is only described", () => {
       const path = join(folder, "1");
       if (isLarge) writeOld(path, new Uint8Array(large));
       const frame = frameOf(source.next(true));
-      // Under its old time, and as long as before.
+      // The new content has the same time and size.
       writeOld(path, Buffer.alloc(frame.size, "new"));
       const read = isLarge ? readPieces(frame) : (async () => readWhole(frame))();
       const error = await read.catch((caught: unknown) => caught);
@@ -810,7 +810,7 @@ describe("a frame that is only described", () => {
 });
 
 describe("a frame that is removed after its delivery", () => {
-  /** The file of a frame, and its source. */
+  /** Creates a file as a delivered frame, and its source. */
   function delivered(bytes: string | Uint8Array = "the old") {
     const folder = folderWith("2.png");
     const path = join(folder, "1.png");
@@ -820,7 +820,7 @@ describe("a frame that is removed after its delivery", () => {
     return { folder, path, source, frame, crc: Bun.hash.crc32(bytes) };
   }
 
-  /** The code of the error with which `remove` fails. */
+  /** Returns the code of the error with which `remove` fails. */
   async function kept(removing: Promise<void>): Promise<string> {
     const error = await removing.then(
       () => undefined,
@@ -839,7 +839,7 @@ describe("a frame that is removed after its delivery", () => {
       const { folder, source, frame, crc } = delivered(bytes);
       await source.remove(frame, crc);
       expect(readdirSync(folder)).toEqual(["2.png"]);
-      // The source goes on.
+      // The source continues.
       expect(readWhole(frameOf(source.next(true))).toString()).toBe("2.png");
     });
   }
@@ -1056,7 +1056,7 @@ describe("a file that changes while it is read", () => {
 });
 
 describe("large frames that are read side by side", () => {
-  /** Bytes of a file that no other has, wherever one looks. */
+  /** Returns file content that is unique at every offset. */
   function patternOf(file: number, size: number): Uint8Array {
     const words = new Uint32Array(size >> 2);
     for (let index = 0; index < words.length; index++) words[index] = (file << 24) + index;
@@ -1087,7 +1087,7 @@ describe("large frames that are read side by side", () => {
           whole++;
           continue;
         }
-        // It is given up while its next piece is being read, and nobody waits for that.
+        // Cancelled while its next piece is being read, without waiting.
         const pieces = frame.pieces();
         const { value } = await pieces.next();
         expect(Buffer.compare(value!, content.get(path)!.subarray(0, value!.length))).toBe(0);
@@ -1102,13 +1102,13 @@ describe("large frames that are read side by side", () => {
       await Promise.all(sources.map((source, turn) => send(source, turn + round)));
     }
     expect(whole).toBe((rounds * names.length * perSource) / 2);
-    // What was given up is closed as well, if a little later.
+    // Files of cancelled reads are closed too, possibly later.
     if (isLinux) await until("the last to be closed", () => openIn(folder).length === 0);
   });
 });
 
 describe.skipIf(!isLinux)("no file stays open", () => {
-  /** A folder whose frames end in every way there is. */
+  /** Reads a folder so that frames end in every possible way. */
   async function useAll(): Promise<string> {
     const names = Array.from({ length: 40 }, (_, index) => `${index}`);
     const folder = folderWith(...names);
@@ -1124,7 +1124,7 @@ describe.skipIf(!isLinux)("no file stays open", () => {
       if (item.size > 100) {
         const pieces = item.pieces();
         await pieces.next();
-        // One is read to its end, the other given up.
+        // One is read to its end, the other cancelled.
         if (item.name === "8") await pieces.return?.();
         else while (!(await pieces.next()).done);
       } else if (item.sequence % 3 === 0) {
@@ -1175,11 +1175,11 @@ describe.skipIf(!isLinux)("no file stays open", () => {
   });
 });
 
-// A process without rights: to root nothing is unreadable.
+// An unprivileged process, because nothing is unreadable to root.
 
 const foldersOpenToAll: string[] = [];
 
-/** A new folder of this name that everybody can reach. */
+/** Creates a folder of this name that every user can enter. */
 function openToAll(name: string): string {
   const room = mkdtempSync(join(tmpdir(), "frames-source-"));
   foldersOpenToAll.push(room);
@@ -1197,7 +1197,7 @@ afterAll(() => {
   }
 });
 
-/** What a program says that runs as somebody who owns nothing. */
+/** Runs a program as an unprivileged user and returns its output. */
 async function asNobody(program: string): Promise<string> {
   const path = JSON.stringify(join(import.meta.dir, "../../../src/source/files/walk.ts"));
   const whole = `

@@ -1,4 +1,4 @@
-// When a file that somebody writes counts as a frame: one that is whole, and every one that is.
+// When a file that is being written counts as a frame: each complete file, and only complete ones.
 
 import { describe, expect, test } from "bun:test";
 import {
@@ -33,19 +33,19 @@ function write(folder: string, name: string, text = name): void {
   writeFileSync(join(folder, name), text, "latin1");
 }
 
-/** Writes a file as careful programs do: elsewhere first, then under its name. */
+/** Writes a file to a temporary path and renames it into place. */
 function place(folder: string, name: string, text = name): void {
   write(folder, `${name}.part`, text);
   renameSync(join(folder, `${name}.part`), join(folder, name));
 }
 
-/** Makes a file as old as one that was written an hour ago. */
+/** Sets the time of a file to an hour ago. */
 function age(folder: string, name: string): void {
   const then = Date.now() / 1000 - 3600;
   utimesSync(join(folder, name), then, then);
 }
 
-/** A folder with files that were there for long. */
+/** Creates a folder with old files. */
 function folderWith(...names: string[]): string {
   const folder = temporaryFolder();
   for (const name of names) {
@@ -55,7 +55,7 @@ function folderWith(...names: string[]): string {
   return folder;
 }
 
-/** Waits until everything that happened in `folder` so far was noticed, and what was due has come. */
+/** Waits until all changes in `folder` so far were noticed and due frames have arrived. */
 async function noticed(watching: Watching, folder: string): Promise<void> {
   for (const mark of ["mark-1", "mark-2"]) {
     const before = watching.of(mark).length;
@@ -153,7 +153,7 @@ describe("a file counts as complete", () => {
     const names = Array.from({ length: 20 }, (_, index) => `${index}`);
     for (const part of ["one ", "two ", "three ", "four"]) {
       for (const name of names) appendFileSync(join(folder, name), part);
-      // When a file comes that was renamed into place, all before it was noticed.
+      // Interval of the writing program, longer than a renamed file waits.
       place(folder, `mark ${part}`);
       const isThere = () => watching.of(`mark ${part}`).length > 0;
       await until("the mark", () => (clock.pass(1), isThere()), 20);
@@ -175,7 +175,7 @@ describe("a file counts as complete", () => {
       place(folder, name, text.slice(0, -end));
       write(folder, `slow-${name}`, text.slice(0, -end));
       await noticed(watching, folder);
-      // A file that waits for no end passes it meanwhile.
+      // A file that is not held back for its end arrives earlier.
       write(folder, "other");
       await until("another file", () => watching.of("other").length > 0);
       expect([...watching.of(name), ...watching.of(`slow-${name}`)]).toEqual([]);
@@ -199,7 +199,7 @@ describe("a file counts as complete", () => {
     const folder = folderWith("old");
     using watching = new Watching(folder);
     place(folder, "new");
-    // A look through everything lies between.
+    // Long enough for a full rescan.
     const before = performance.now();
     await until("some time", () => performance.now() - before > 1300);
     await noticed(watching, folder);
@@ -216,7 +216,7 @@ describe("a folder", () => {
     await until("both", () => watching.came.length === 2);
     expect(watching.of("1", "a/b/c")).toEqual(["a/b/c/1"]);
     expect(watching.of("2", "a")).toEqual(["a/2"]);
-    // It is watched from then on.
+    // The new folder is watched too.
     place(folder, "a/b/c/3");
     await until("one more", () => watching.of("3", "a/b/c").length === 1);
   });
@@ -290,7 +290,7 @@ describe("a folder", () => {
     await until("what took its place", () => watching.came.length === 4);
     expect(watching.of("a")).toEqual(["one", "the other"]);
     expect(watching.of("a", "b")).toEqual(["two", "and another"]);
-    // It is watched as the first was.
+    // The new folder is watched like the first one.
     write(folder, "b/a", "changed once more");
     await until("a change", () => watching.of("a", "b").length === 3);
   });
@@ -327,7 +327,7 @@ describe("what is no frame", () => {
     await until("a word of each", () => watching.skipped.length >= 3);
     await noticed(watching, folder);
     expect(watching.came.filter(({ name }) => !name.startsWith("mark"))).toEqual([]);
-    // Each is told of once, however often it is seen.
+    // Each is reported once, although every rescan finds it.
     const told = watching.skipped.map(({ path, why }) => `${path.slice(folder.length + 1)} ${why}`);
     expect(told.sort()).toEqual([
       "link a symbolic link",
@@ -360,7 +360,7 @@ describe("what is no frame", () => {
 });
 
 test("a disk that gives the place of a removed file to another hides no loss", async () => {
-  // Not in memory: there each file has a number of its own.
+  // Not on tmpfs, which does not reuse inode numbers.
   const folder = mkdtempSync(join(tmpdir(), "frames-watch-"));
   try {
     // It is there before the watch: who sees it come may take it for renamed, if the event of its bytes is late.
@@ -370,7 +370,7 @@ test("a disk that gives the place of a removed file to another hides no loss", a
     await noticed(watching, folder);
     rmSync(join(folder, "first"));
     write(folder, "second");
-    // Some disks give it to nobody for now.
+    // Some file systems do not reuse the inode at once.
     const isGiven = statSync(join(folder, "second")).ino === ino;
     await until("the loss of the first", () => watching.of("first").length > 0);
     expect([isGiven, watching.of("first")]).toEqual([isGiven, ["lost: vanished"]]);

@@ -1,14 +1,17 @@
 import { describe, expect, test } from "bun:test";
 import { compareNatural } from "../../../src/source/files/natural-order.ts";
 
-/** A name as what decides its place: every digit run a number, everything else one by one. */
+/**
+ * Splits a name into its sort keys: a number for each run of digits, a code for each other
+ * character.
+ */
 function parts(name: string): (bigint | number)[] {
   return (name.match(/[0-9]+|[^]/g) ?? []).map((part) =>
     /^[0-9]/.test(part) ? BigInt(part) : part.charCodeAt(0),
   );
 }
 
-/** The leading zeros of each number. */
+/** Returns the count of leading zeros of each number. */
 function zeros(name: string): number[] {
   return (name.match(/[0-9]+/g) ?? []).map((run) => run.length - BigInt(run).toString().length);
 }
@@ -22,12 +25,12 @@ function oracle(a: string, b: string): number {
       if (one !== other) return one < other ? -1 : 1;
       continue;
     }
-    // A number is among the characters where its digits are.
+    // A number sorts among characters as a digit does.
     const character = typeof one === "number" ? one : (other as number);
     return character < 0x30 === (typeof one === "number") ? -1 : 1;
   }
   if (left.length !== right.length) return left.length - right.length;
-  // Numbers of the same values: fewer zeros first, and the last number decides first.
+  // With equal values fewer zeros come first, and the last number decides.
   const [few, many] = [zeros(a), zeros(b)];
   for (let index = few.length - 1; index >= 0; index--) {
     if (few[index] !== many[index]) return few[index]! - many[index]!;
@@ -35,7 +38,7 @@ function oracle(a: string, b: string): number {
   return 0;
 }
 
-/** Numbers from 0 to 1 that are the same in every run with the same seed. */
+/** Returns a generator of numbers in [0, 1), deterministic for a seed. */
 function generator(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -46,7 +49,7 @@ function generator(seed: number): () => number {
   };
 }
 
-/** Names in which everything that matters happens often. */
+/** Returns names in which all relevant cases are frequent. */
 function randomNames(count: number, random: () => number): string[] {
   const alphabet = [
     "0",
@@ -134,7 +137,7 @@ describe("natural order", () => {
       for (const b of names) {
         const sign = Math.sign(compareNatural(a, b));
         if (a !== b && sign === 0) expect([a, b]).toEqual(["different", "names"]);
-        // Adding 0 makes one zero of two.
+        // Adding 0 turns -0 into 0.
         if (sign !== -Math.sign(compareNatural(b, a)) + 0) expect([a, b]).toEqual(["one", "sign"]);
         if (sign > 0) continue;
         for (const c of names) {

@@ -1,4 +1,4 @@
-// What becomes of files that are changed, replaced or removed after they were complete.
+// Files that are changed, replaced or removed after they were complete.
 
 import { describe, expect, test } from "bun:test";
 import { appendFileSync, mkdirSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
@@ -28,7 +28,7 @@ async function has(watching: Watching, name: string, text: string): Promise<void
   await until(`${name} with ${text}`, () => watching.of(name).includes(text));
 }
 
-/** Everything that a held source gives now. */
+/** Stops the watch and returns everything that the source still yields. */
 function allOf(watching: Watching): (Frame | Loss)[] {
   const found: (Frame | Loss)[] = [];
   watching.watch.stop();
@@ -48,7 +48,7 @@ function textOf(item: Frame | Loss): string {
 
 let marks = 0;
 
-/** Waits until a held watch has noticed everything: a new folder's source is there by then. */
+/** Waits until a held watch has noticed everything. A new folder's source exists by then. */
 async function noticed(folder: string, watching: Watching): Promise<void> {
   const mark = `mark-${++marks}`;
   mkdirSync(join(folder, mark), { recursive: true });
@@ -87,7 +87,7 @@ describe("a file that changes after it was read", () => {
     const versions = Array.from({ length: 300 }, (_, index) => `version ${index}`.repeat(500));
     for (const [index, version] of versions.entries()) {
       place(folder, "latest", version);
-      // The pace of the program that writes.
+      // Interval of the writing program.
       if (index % 10 === 0) await Bun.sleep(5);
     }
     await has(watching, "latest", versions.at(-1)!);
@@ -178,7 +178,7 @@ describe("a file that is removed before it was complete", () => {
     const folder = temporaryFolder();
     unfinished(folder, "a");
     using watching = new Watching(folder, { settleMs: never });
-    // The source is not there before there is something to say of it.
+    // A source is created with its first frame.
     place(folder, "b");
     await has(watching, "b", "b");
     unlinkSync(join(folder, "a"));
@@ -252,7 +252,7 @@ describe("a file that was moved to the server", () => {
 describe("when a watch ends", () => {
   test("what is complete still comes, and what is not is told as such", async () => {
     const folder = temporaryFolder();
-    // In a folder that is new itself no renaming is seen.
+    // Created in advance, because renames inside a new folder may be missed.
     for (const next of [1, 2]) mkdirSync(join(folder, `mark-${marks + next}`));
     unfinished(folder, "half");
     using watching = new Watching(folder, { settleMs: never, isHeld: true });

@@ -1,4 +1,4 @@
-// Images made by hand, each with what is hard about its format, and what a splitter makes of them.
+// Hand-made images with the difficult features of each format, and helpers to split them.
 
 import { expect } from "bun:test";
 import { crc32 } from "node:zlib";
@@ -10,19 +10,19 @@ import {
 } from "../../../src/source/image/splitter.ts";
 import { encodePng } from "../../helper/png.ts";
 
-/** What came of an input: frames, and the error after them. */
+/** Result of splitting an input: frames, and the error after them. */
 export interface Split {
   readonly frames: SplitFrame[];
   readonly error?: FramesError;
 }
 
-/** Gives the chunks to a splitter, and its end. */
+/** Passes the chunks to a splitter and ends it. */
 export function split(chunks: Iterable<Uint8Array>, options: Partial<SplitterOptions> = {}): Split {
   const splitter = new Splitter({ maxFrameBytes: 1 << 20, ...options });
   const frames: SplitFrame[] = [];
   try {
     for (const chunk of chunks) {
-      // The splitter is given a copy that is overwritten afterwards: nothing may be kept of it.
+      // A copy that is overwritten afterwards, because the splitter must not keep a reference.
       const lent = new Uint8Array(chunk);
       for (const frame of splitter.push(lent)) frames.push(frame);
       lent.fill(0xaa);
@@ -36,12 +36,12 @@ export function split(chunks: Iterable<Uint8Array>, options: Partial<SplitterOpt
   }
 }
 
-/** Cuts bytes into pieces of this size. */
+/** Splits bytes into pieces of this size. */
 export function* pieces(bytes: Uint8Array, size: number): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
 
-/** One line for each frame: its ending, and its bytes. */
+/** Returns a line for each frame: its extension and bytes. */
 export function linesOf(frames: readonly SplitFrame[]): string[] {
   return frames.map(({ extension, bytes }) => `${extension} ${bytes.toHex()}`);
 }
@@ -58,12 +58,12 @@ export function join(...parts: (Uint8Array | readonly number[] | string)[]): Uin
   );
 }
 
-/** What a splitter says about an input after how many frames. */
+/** Returns the number of frames before the error, its code and its message. */
 export function complaint(input: Uint8Array, largest?: number): [number, string, string] {
   const options = largest === undefined ? {} : { maxFrameBytes: largest };
   const { frames, error } = split([input], options);
   if (error === undefined) throw new Error(`it gave ${frames.length} frames and no error`);
-  // However it is cut, the same is said; only how much is shown of what came depends on it.
+  // The error is the same for any chunk size, except how much of the input it quotes.
   const bare = (message: string | undefined) => message?.replace(/received .*/, "");
   for (const size of [1, 3]) {
     const again = split(pieces(input, size), options);
@@ -74,7 +74,7 @@ export function complaint(input: Uint8Array, largest?: number): [number, string,
     ]);
   }
   expect(error.exitCode).toBe(23);
-  // Nothing that could steer a terminal.
+  // The message contains no terminal control characters.
   expect(error.message).toMatch(/^[\x20-\x7e]+$/);
   return [frames.length, error.code, error.message];
 }
@@ -82,7 +82,7 @@ export function complaint(input: Uint8Array, largest?: number): [number, string,
 /** A PGM of four bytes. */
 export const pgm: Uint8Array = ascii("P5 2 2 255\nabcd");
 
-/** A JPEG segment. */
+/** Builds a JPEG segment. */
 export function segment(code: number, body: Uint8Array | readonly number[] | string): Uint8Array {
   const bytes = join(body);
   return join([0xff, code, (bytes.length + 2) >> 8, (bytes.length + 2) & 255], bytes);
@@ -93,7 +93,7 @@ const eoi = [0xff, 0xd9];
 const scan = [1, 1, 0, 0, 0x3f, 0];
 const size = [8, 0, 1, 0, 1, 1, 1, 0x11, 0];
 
-/** A whole JPEG of its own, which has to be passed over where it is a thumbnail. */
+/** A complete JPEG, used as a thumbnail that must be skipped. */
 export const thumbnail: Uint8Array = join(soi, segment(0xda, scan), [1, 2, 3], eoi);
 
 /** A JPEG with a thumbnail, stuffing, restarts and fill bytes, but no Huffman tables. */
@@ -109,7 +109,7 @@ export const baseline: Uint8Array = join(
   eoi,
 );
 
-/** A JPEG of several scans, whose height comes after the first, and tables between them. */
+/** A JPEG of several scans, whose height follows the first scan, with tables between them. */
 export const progressive: Uint8Array = join(
   soi,
   segment(0xc2, size),
@@ -123,7 +123,7 @@ export const progressive: Uint8Array = join(
   eoi,
 );
 
-/** A JPEG-LS: in its coded data FF stands before any byte below 80. */
+/** A JPEG-LS, in whose scan data any byte below 80 may follow FF. */
 export const jpegLs: Uint8Array = join(
   soi,
   segment(0xf7, size),
@@ -132,7 +132,7 @@ export const jpegLs: Uint8Array = join(
   eoi,
 );
 
-/** A PNG chunk with its CRC-32. */
+/** Builds a PNG chunk with its CRC-32. */
 export function chunk(type: string, body: Uint8Array | readonly number[] | string): Uint8Array {
   const bytes = Buffer.from(join([0, 0, 0, 0], type, body, [0, 0, 0, 0]));
   bytes.writeUInt32BE(bytes.length - 12, 0);
@@ -147,7 +147,7 @@ export const png: Uint8Array = encodePng({
   colour: "grey16",
   pixels: Uint8Array.from({ length: 12 }, (_, index) => index * 21),
 });
-/** A PNG with what looks like its end inside. */
+/** A PNG that contains the end of another PNG. */
 export const pngInPng: Uint8Array = join(
   pngSignature,
   chunk("IHDR", [0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0, 0, 0]),
@@ -156,7 +156,7 @@ export const pngInPng: Uint8Array = join(
   chunk("IEND", ""),
 );
 
-/** What a BMP may differ in. */
+/** Header fields of a test BMP. */
 export interface BmpFields {
   said?: number;
   information?: number;
@@ -168,7 +168,7 @@ export interface BmpFields {
   pixels?: number;
 }
 
-/** A BMP of 3 x 2 pixels with 24 bits, or as the fields have it. */
+/** Builds a BMP of 3 x 2 pixels with 24 bits, changed by `fields`. */
 export function bmp(fields: BmpFields = {}): Uint8Array {
   const { information = 40, width = 3, height = 2, bits = 24, compression = 0 } = fields;
   const { offset = 14 + information, pixels = 24 } = fields;
@@ -191,7 +191,7 @@ export function bmp(fields: BmpFields = {}): Uint8Array {
   return bytes;
 }
 
-/** Images of all formats: a name, the ending, the bytes. */
+/** Images of all formats: name, extension and bytes. */
 export const images: readonly (readonly [string, string, Uint8Array])[] = [
   ["a JPEG with a thumbnail", "jpg", baseline],
   ["a JPEG of several scans", "jpg", progressive],

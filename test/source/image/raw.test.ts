@@ -83,7 +83,7 @@ describe("a raw frame", () => {
   ] as const) {
     const behaviour = `of ${width}x${height} has as many bytes in every format as in ffmpeg's own reading`;
     test.skipIf(needs !== "")(`${needs}${behaviour}`, async () => {
-      // Passed on without a conversion: for some formats ffmpeg has none.
+      // Copied without conversion, because ffmpeg cannot convert some formats.
       const sizes = await ffmpegSizes((format) => ({
         input: ["-f", "rawvideo", "-pixel_format", format, "-video_size", `${width}x${height}`],
         from: "/dev/zero",
@@ -119,7 +119,7 @@ describe("a raw frame", () => {
   );
 });
 
-/** Bytes of one raw frame by ffmpeg in each of the formats. */
+/** Returns the bytes of one raw frame in each format according to ffmpeg. */
 async function ffmpegSizes(
   wordsFor: (format: string) => { input: string[]; from: string; output: string[] },
   formats: readonly string[] = rawFormats,

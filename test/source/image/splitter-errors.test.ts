@@ -175,7 +175,7 @@ describe("an input that cannot be read is told", () => {
   for (const [name, , bytes] of images) {
     test(`if it ends inside ${name}, at whatever byte`, () => {
       const isText = /text/.test(name);
-      // Of an image as text the last sample may have been shortened, or only the end of the line.
+      // In a text image, a truncation inside the last sample or line end is not detectable.
       const end = isText ? bytes.length - 15 : bytes.length;
       for (let length = 1; length < end; length++) {
         const { frames, error } = split([png, bytes.subarray(0, length)]);

@@ -7,15 +7,15 @@ const seed = Number(process.env["FRAMES_FUZZ_SEED"] ?? 20261122);
 
 console.log(`fuzz: FRAMES_FUZZ_SEED=${seed} FRAMES_FUZZ_INPUTS=${inputs}`);
 
-/** Longer than the gate allows. */
+/** Timeout for runs longer than the default. */
 const patience = 600_000;
 
-/** Bytes that mean something somewhere. */
+/** Bytes with a special meaning in some format. */
 const telling = [
   0x00, 0xff, 0xd8, 0xd9, 0xda, 0x0a, 0x20, 0x23, 0x30, 0x50, 0x42, 0x89, 0x7f, 0x01,
 ];
 
-/** A few images after each other, mutated. */
+/** Concatenates and mutates a few images. */
 function make(random: Random): Uint8Array {
   const parts: Uint8Array[] = [];
   do {
@@ -37,18 +37,18 @@ function mutate(bytes: Uint8Array, random: Random): void {
     if (way === 0) bytes[at] = random.below(256);
     else if (way === 1) bytes[at] = random.pick(telling);
     else if (way === 2) bytes[at]! ^= 1 << random.below(8);
-    // What is copied over may be a length, a marker or the whole beginning of another image.
+    // The copied bytes may contain a length, a marker or the start of another image.
     else bytes.copyWithin(at, random.below(bytes.length), random.below(bytes.length + 1));
   }
 }
 
-/** What is wrong with what a splitter made of an input, if anything. */
+/** Returns what is wrong with the result of a splitter, if anything. */
 function wrongWith(input: Uint8Array, largest: number, found: Split): string | undefined {
   let at = 0;
   for (const { bytes, extension } of found.frames) {
     if (bytes.length === 0) return `${extension} is empty`;
     if (bytes.length > largest) return `${extension} has ${bytes.length} bytes`;
-    // Only zeros and, after text, blanks are passed over.
+    // Only zeros, and whitespace after text images, may be skipped.
     while (at < input.length && bytes[0] !== input[at]) {
       if (![0, 9, 10, 11, 12, 13, 32].includes(input[at]!)) return `byte ${at} was passed over`;
       at++;
@@ -68,7 +68,7 @@ function wrongWith(input: Uint8Array, largest: number, found: Split): string | u
   return undefined;
 }
 
-/** All that a splitter made of an input; how much it shows of what came depends on the chunks. */
+/** Returns a splitter's result as text, without the quoted input, which depends on the chunks. */
 function told({ frames, error }: Split): string {
   const message = error?.message.replace(/received .*/, "");
   return [...linesOf(frames), error?.code, message].join("\n");
@@ -98,7 +98,7 @@ test(
       if (whole.error === undefined) clean++;
       frames += whole.frames.length;
     }
-    // Inputs that all end at once would test nothing.
+    // If all inputs failed at once, the test would be worthless.
     expect(frames).toBeGreaterThan(inputs);
     expect(clean).toBeGreaterThan(inputs / 20);
     expect(clean).toBeLessThan(inputs * 0.95);

@@ -1,4 +1,4 @@
-// What ffmpeg makes, cut into what ffmpeg says are its frames.
+// Compares the splitter with ffmpeg on ffmpeg's own output.
 
 import { expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -10,7 +10,7 @@ import { pieces, split } from "./images.ts";
 
 const needs = Bun.which("ffmpeg") === null ? "skipped: needs ffmpeg: " : "";
 
-/** Codecs that make images, the ending that a splitter gives them, and what else ffmpeg needs. */
+/** Image codecs, the extension from the splitter, and further ffmpeg arguments. */
 const kinds: [string, string, string, string[]][] = [
   ["JPEG", "mjpeg", "jpg", ["-q:v", "3"]],
   [
@@ -36,7 +36,7 @@ const kinds: [string, string, string, string[]][] = [
 ];
 
 const frames = 8;
-// Odd sides, and noise so that all bytes occur.
+// Odd dimensions, and noise so that all byte values occur.
 const picture = ["-f", "lavfi", "-i", "testsrc=size=173x131,noise=alls=40:allf=t"];
 const always = ["-v", "error", "-nostdin"];
 const made = ["-frames:v", `${frames}`, "-bitexact"];

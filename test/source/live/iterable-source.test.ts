@@ -230,7 +230,7 @@ describe("what a program hands over that is no frame", () => {
 });
 
 describe("metadata", () => {
-  /** Metadata of exactly `size` bytes of JSON. */
+  /** Returns metadata of exactly `size` bytes of JSON. */
   const sized = (size: number, character = "x") => {
     const empty = Buffer.byteLength('{"a":""}');
     return { a: character.repeat((size - empty) / Buffer.byteLength(character)) };

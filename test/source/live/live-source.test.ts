@@ -1,4 +1,4 @@
-// A source that captures: what its queue holds, what it drops, and that every number is accounted for.
+// A live source: its queue, dropped frames, and that every number is accounted for.
 
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
@@ -10,9 +10,9 @@ import { until } from "../../helper/time.ts";
 
 const naming = { started: Date.UTC(2026, 10, 22, 7, 12, 3, 123), clock: () => 0 };
 
-/** A camera that takes a frame when a test says so. */
+/** A camera that captures a frame on demand. */
 class Shutter implements AsyncIterable<CapturedFrame> {
-  /** Frames that somebody has taken from it. */
+  /** Number of frames taken from it. */
   taken = 0;
   isEnded = false;
   readonly #ready: CapturedFrame[] = [];
@@ -61,7 +61,7 @@ function textOf(item: Frame | Loss | undefined): string {
   return `${item.sequence}`;
 }
 
-/** What comes of a source without any wait, and its end if that is reached. */
+/** Takes everything that a source yields without waiting, and its end if reached. */
 async function takeAll(source: LiveSource): Promise<string[]> {
   const found: string[] = [];
   for (;;) {
@@ -108,7 +108,7 @@ describe("a queue that keeps the latest", () => {
   test("holds no more bytes than it may, but always one frame", async () => {
     const { camera, source } = begin({ latest: 1000 });
     void source.next();
-    // Bytes that nobody touches take no memory.
+    // Untouched bytes occupy no memory.
     camera.shoot(1 + 8, 64 << 20);
     await until("all", () => source.capturedCount === 9);
     camera.end();
@@ -145,7 +145,7 @@ describe("a queue that blocks", () => {
     camera.end();
     await first;
     await Bun.sleep(0);
-    // One goes, one waits, and one may be on its way.
+    // One frame was returned, one is queued, and one may be in between.
     expect(camera.taken).toBeLessThanOrEqual(3);
     const all = await takeAll(source);
     expect(all).toEqual([...Array.from({ length: 99 }, (_, index) => `${index + 2}`), "the end"]);
@@ -192,7 +192,7 @@ describe("the end", () => {
     expect(textOf(await first)).toBe("1");
     await until("the others", () => source.capturedCount === 3);
     source.stopCapture();
-    // A frame that comes too late is none.
+    // A frame captured after the stop is ignored.
     camera.shoot();
     expect(await takeAll(source)).toEqual(["2", "3", "the end"]);
     expect(source.capturedCount).toBe(3);

@@ -1,4 +1,4 @@
-// Sources that give their frames at a pace, by a clock that stands still unless it is moved.
+// Sources that release frames at a pace, with a fake clock.
 
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
@@ -12,7 +12,7 @@ import {
 
 let now = 0;
 
-/** What the test opened: it is closed at its end. */
+/** Sources opened by the current test, closed at its end. */
 const opened: FrameSource[] = [];
 
 function paced(source: FrameSource, pace: Pacer): PacedSource {
@@ -29,17 +29,17 @@ beforeEach(() => {
 afterEach(async () => {
   for (const source of opened.splice(0)) source.close();
   await settle();
-  // Whoever waited has been let go.
+  // No timers are left.
   expect(jest.getTimerCount()).toBe(0);
   jest.useRealTimers();
 });
 
-/** Lets everything happen that waits for nothing but its turn. */
+/** Lets all pending promises settle. */
 async function settle(): Promise<void> {
   for (let turn = 0; turn < 20; turn++) await Promise.resolve();
 }
 
-/** Lets time go by, a millisecond after the other. */
+/** Advances the clock in steps of `atOnce` milliseconds. */
 async function pass(milliseconds: number, atOnce = 1): Promise<void> {
   for (let gone = 0; gone < milliseconds; gone += atOnce) {
     const step = Math.min(atOnce, milliseconds - gone);
@@ -49,7 +49,7 @@ async function pass(milliseconds: number, atOnce = 1): Promise<void> {
   }
 }
 
-/** A frame that was captured so many milliseconds after the first. */
+/** Returns a frame captured `after` milliseconds after the first. */
 function frame(sequence: number, after = 0): Frame {
   return {
     ...{ name: `${sequence}.png`, sequence, size: 1, metadata: "" },
@@ -65,7 +65,9 @@ function loss(first: number, last: number): Loss {
   return { first, last, what: "x", error: new FramesError("vanished") };
 }
 
-/** A source of these, that notes when each was asked for, in milliseconds since the beginning. */
+/**
+ * A source of given frames that records when each was requested, in milliseconds since the start.
+ */
 class Given implements FrameSource {
   readonly name = "visible";
   readonly total = 17;
@@ -99,7 +101,7 @@ class Given implements FrameSource {
   }
 }
 
-/** Takes all that a source gives: the number of each, and when it came. */
+/** Takes all frames of a source and records their numbers and times. */
 function take(source: FrameSource): { readonly came: [number, number][]; isOver: boolean } {
   const began = now;
   const taken = { came: [] as [number, number][], isOver: false };
@@ -154,7 +156,7 @@ describe("a rate", () => {
       await settle();
       await pass(10_000);
       expect(Math.abs(taken.came.length - 1 - rate * 10)).toBeLessThanOrEqual(1.5);
-      // No second has more of them than that.
+      // No period of one second contains more frames.
       for (const [, at] of taken.came) {
         const within = taken.came.filter(([, other]) => other >= at && other < at + 1000);
         expect(within.length).toBeLessThanOrEqual(Math.ceil(rate) + 1);
@@ -165,7 +167,7 @@ describe("a rate", () => {
   test("makes up for timers that are a little late", async () => {
     const taken = take(paced(new Given(frames(100)), new RatePacer(100)));
     await settle();
-    // Every frame is seen up to 7 ms late.
+    // Each timer is noticed up to 7 ms late.
     await pass(700, 7);
     expect(taken.came.length).toBeGreaterThanOrEqual(69);
     expect(taken.came.length).toBeLessThanOrEqual(71);
@@ -176,10 +178,10 @@ describe("a rate", () => {
     const first = frame(1);
     expect(rate.releaseAt(first, 1000)).toBe(1000);
     expect(rate.requestAt()).toBe(1100);
-    // Nobody asked for ten seconds: what was missed is not made up for.
+    // After a pause of ten seconds the missed frames are not caught up.
     expect(rate.releaseAt(first, 11_000)).toBe(11_000);
     expect(rate.requestAt()).toBe(11_100);
-    // A little late is.
+    // A short delay is caught up.
     expect(rate.releaseAt(first, 11_160)).toBe(11_160);
     expect(rate.requestAt()).toBe(11_200);
   });
@@ -294,7 +296,7 @@ describe("a replay", () => {
 });
 
 describe("a paced source", () => {
-  /** Lets nothing go for an hour. */
+  /** A pacer that delays every frame by an hour. */
   const slow: Pacer = { requestAt: () => 0, releaseAt: (_, at) => at + 3_600_000 };
 
   test("is the source that it paces, in all else", async () => {

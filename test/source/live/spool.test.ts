@@ -1,4 +1,4 @@
-// Frames that are kept on the disk while there is no server, from one process to the next.
+// Frames that are spooled while no server is connected, across processes.
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -21,7 +21,7 @@ function open(path: string, more: { stream?: string; most?: number } = {}): Spoo
   return new Spool(path, more.stream ?? "run7", session, more.most ?? 1e9);
 }
 
-/** Closes a spool as a killed process does: its frames stay, and so does everything that was noted. */
+/** Reopens a spool. Since it still has frames, its state is the same as after a crash. */
 function reopen(spool: Spool, path: string, as = other): Spool {
   spool.close();
   return new Spool(path, "run7", as, 1e9);
@@ -101,7 +101,7 @@ describe("a spool", () => {
     for (const [index, name] of names.entries())
       expect(given(spool.sourceSpool(name))).toEqual([index + 1]);
     spool.close();
-    // Nothing lies outside.
+    // No file was created outside the spool.
     expect(readdirSync(join(path, "..")).filter((name) => /^\d+$/.test(name))).toEqual([]);
   });
 
@@ -199,7 +199,7 @@ describe("a spool is refused", () => {
   });
 });
 
-/** A source with a spool, and a camera that takes frames when a test says so. */
+/** A source with a spool, and a camera that captures on demand. */
 function camera(policy: QueuePolicy, most = 1e9) {
   const path = temporaryFolder();
   const spool = new Spool(path, "run7", session, most);
@@ -238,7 +238,7 @@ function camera(policy: QueuePolicy, most = 1e9) {
   };
 }
 
-/** What a source has for a server that is there, until it has to be waited for. */
+/** Returns what a source yields for a connected server without waiting. */
 function ready(source: LiveSource): string[] {
   const found: string[] = [];
   for (;;) {
@@ -257,7 +257,7 @@ describe("a live source with a spool", () => {
     expect(one.numbers()).toEqual([1, 2, 3, 4, 5]);
     one.source.onConnected();
     expect(ready(one.source)).toEqual(["1", "2", "3", "4", "5"]);
-    // It is there until the server has it.
+    // The frames stay until the server confirms them.
     expect(one.numbers()).toEqual([1, 2, 3, 4, 5]);
   });
 

@@ -1,4 +1,4 @@
-// Videos, cameras and URLs by way of the real ffmpeg, held against what ffmpeg finds in other ways.
+// Videos read with the real ffmpeg, compared with the results of running it in other ways.
 
 import { describe, expect, test } from "bun:test";
 import {
@@ -21,12 +21,12 @@ const picture = ["-f", "lavfi", "-i", "testsrc2=size=174x130:rate=30000/1001"];
 const noisy = ["-f", "lavfi", "-i", "testsrc2=size=174x130:rate=25,noise=alls=40:allf=t"];
 const test_ = test.skipIf(needs !== "");
 
-/** Opens `path`, of which something must become. */
+/** Opens `path`, which must succeed. */
 function open(path: string, options: Partial<MediaOptions> = {}) {
   return inTime(openMedia(path, { maxFrameBytes: largest, ...options }), `opening ${path}`);
 }
 
-/** What opening `path` fails with. */
+/** Returns the error of opening `path`. */
 async function failure(path: string, options: Partial<MediaOptions> = {}): Promise<FramesError> {
   const media = await open(path, options).catch((error: unknown) => error);
   expect(media).toBeInstanceOf(Error);
@@ -37,12 +37,12 @@ function bytesOf(frames: readonly CapturedFrame[]): Buffer {
   return Buffer.concat(frames.map(({ bytes }) => bytes));
 }
 
-/** Milliseconds from the first frame to each. */
+/** Returns the milliseconds from the first frame to each. */
 function spacing(frames: readonly CapturedFrame[]): number[] {
   return frames.map(({ captured }) => Number(captured! - frames[0]!.captured!) / 1e6);
 }
 
-/** All frames of a file that must have nothing wrong with it. */
+/** Returns all frames of a file, which must have no error. */
 async function all(path: string, options: Partial<MediaOptions> = {}): Promise<CapturedFrame[]> {
   const { frames, error } = await framesOf(await open(path, options));
   expect(error).toBeUndefined();
@@ -71,7 +71,7 @@ describe("a file of video that was compressed with losses", () => {
       expect(frames.map(({ captured }) => captured! - start)).toEqual(
         frames.map((_, index) => (BigInt(index) * 1001n * 1_000_000_000n) / 30_000n),
       );
-      // The same as ffmpeg makes of it without us, but for nothing.
+      // ffmpeg run directly gives the same bytes.
       const made = await ffmpeg(
         ...["-i", file, "-fps_mode", "passthrough", "-c:v", "mjpeg", "-q:v", "2"],
         ...["-pix_fmt", "yuvj420p", "-f", "mjpeg", "-"],
@@ -94,7 +94,7 @@ describe("a file of video that was compressed with losses", () => {
   test_(`${needs}keeps a rate that varies: nothing is shown twice or left out`, () =>
     inFolder(async (folder) => {
       const file = join(folder, "varying.mkv");
-      // Frames at the squares of their numbers, in hundredths of a second.
+      // Frame times are the squares of their numbers, in hundredths of a second.
       const times = ["-vf", "settb=1/100,setpts=N*N", "-fps_mode", "passthrough"];
       await ffmpeg(...noisy, "-frames:v", "12", ...times, "-enc_time_base", "1/100", file);
       const expected = Array.from({ length: 12 }, (_, index) => index * index * 10);
@@ -121,7 +121,7 @@ describe("a file of video that was compressed with losses", () => {
         utimesSync(file, 1_800_000_000, 1_800_000_000);
         const { frames, error } = await framesOf(media);
         expect([ending, frames.length, error]).toEqual([ending, 25, undefined]);
-        // The recording began with its sound.
+        // The recording starts with the audio track, before the video.
         const start = Number(frames[0]!.captured!) / 1e9 - 1_800_000_000;
         expect(start).toBeGreaterThan(-3.2);
         expect(start).toBeLessThan(-2.8);
@@ -211,7 +211,7 @@ describe("samples of more than 8 bits", () => {
           ...["-f", "rawvideo", "-pix_fmt", "gray16le", "-"],
         );
         expect(back.equals(raw)).toBe(true);
-        // Bit depth and colour type stand in the PNG itself.
+        // Bit depth and colour type, from the PNG header.
         expect(frames.map(({ bytes }) => [bytes[24], bytes[25]])).toEqual(
           frames.map(() => [16, 0]),
         );
@@ -373,7 +373,7 @@ test_(`${needs}without ffmpeg it is said what to install`, () =>
   }),
 );
 
-/** Four frames that have every value of 16 bits somewhere, and in another order each. */
+/** Writes four frames that together contain every 16-bit value, each in another order. */
 async function ramps(path: string): Promise<Buffer> {
   const samples = new Uint16Array(4 * 256 * 128);
   for (let index = 0; index < samples.length; index++) samples[index] = index * 7 + (index >> 15);
@@ -391,7 +391,10 @@ async function withPath<T>(path: string, use: () => Promise<T>): Promise<T> {
   }
 }
 
-/** A JPEG as many cameras put it into AVI: marked AVI1, and without the tables that all have. */
+/**
+ * Returns a JPEG as many cameras store it in AVI: marked AVI1 and without the standard Huffman
+ * tables.
+ */
 function withoutTables(jpeg: Uint8Array): Uint8Array {
   const parts: Uint8Array[] = [Buffer.from("ffd8ffe000104156493100" + "00".repeat(9), "hex")];
   let at = 2;

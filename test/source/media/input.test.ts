@@ -1,4 +1,4 @@
-// What of a command line is given to ffmpeg, and in which words.
+// Which command-line paths are passed to ffmpeg, and with which arguments.
 
 import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-// Streams without an end, as cameras bring them, from real servers to the real ffmpeg.
+// Endless streams, as from cameras, sent by real servers to the real ffmpeg.
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { chmodSync } from "node:fs";
@@ -21,7 +21,7 @@ const largest = 64 << 20;
 const test_ = test.skipIf(needs !== "");
 const noisy = ["-f", "lavfi", "-i", "testsrc2=size=174x130:rate=25,noise=alls=40:allf=t"];
 
-/** Pictures of a camera. */
+/** Images of the camera, made once. */
 let made: Promise<Buffer[]> | undefined;
 const pictures = (): Promise<Buffer[]> =>
   (made ??= ffmpeg(...noisy, "-frames:v", "20", "-c:v", "mjpeg", "-f", "mjpeg", "-").then((bytes) =>
@@ -33,15 +33,18 @@ const pictures = (): Promise<Buffer[]> =>
 const servers: Bun.Server<undefined>[] = [];
 afterAll(() => Promise.all(servers.map((server) => server.stop(true))));
 
-/** How a camera serves a connection: pictures from the first on, and what comes then. */
+/** How a camera serves a connection: images from the first on, and then this event. */
 interface Serving {
   readonly count: number;
   readonly then: "more" | "silence" | "end" | "half";
-  /** Whether it says how long each picture is. */
+  /** Whether each image has a Content-Length. */
   readonly lengths?: boolean;
 }
 
-/** A camera that speaks HTTP; it serves each connection in the next way, and the last way for ever. */
+/**
+ * Starts a camera that speaks HTTP. Each connection is served in the next way, and all further ones
+ * in the last way.
+ */
 async function camera(...ways: Serving[]) {
   const jpegs = await pictures();
   const closed = Promise.withResolvers<void>();
@@ -58,7 +61,7 @@ async function camera(...ways: Serving[]) {
       async function* body(): AsyncGenerator<Uint8Array> {
         for (let index = 0; then === "more" || index < count; index++) {
           yield part(jpegs[index % jpegs.length]!, lengths);
-          // A camera takes its time; somebody else must have a turn too.
+          // Paced like a camera, and lets other tasks run.
           await Bun.sleep(5);
         }
         if (then === "half") yield part(jpegs[count]!, lengths).subarray(0, 2000);
@@ -88,7 +91,7 @@ function open(url: string, options: Partial<MediaOptions> = {}): Promise<Media> 
   return inTime(openMedia(url, { maxFrameBytes: largest, ...options }), `opening ${url}`);
 }
 
-/** Programs of ours that are still there. */
+/** Returns the ffmpeg and ffprobe processes still running. */
 async function running(): Promise<{ pid: number; name: string }[]> {
   return (await children()).filter(({ name }) => name === "ffmpeg" || name === "ffprobe");
 }
@@ -128,10 +131,10 @@ describe("MJPEG over HTTP", () => {
         );
         const troubles: FramesError[] = [];
         const media = await open(url, { onRetry: (error) => troubles.push(error) });
-        // Connections in turn: looking, 6 and a half, looking, 5, looking, more.
+        // Connections in order: probe, 6 and a half, probe, 5, probe, endless.
         const { frames, error } = await framesOf(media, 15);
         expect(error).toBeUndefined();
-        // Without lengths nothing tells whether the last picture is whole.
+        // Without lengths it is unknown whether the last image is complete.
         const second = lengths ? [0, 1, 2, 3, 4] : [0, 1, 2, 3];
         const order = [0, 1, 2, 3, 4, 5, ...second, 0, 1, 2, 3, 4].slice(0, 15);
         expect(frames.map(({ bytes }) => jpegs.findIndex((jpeg) => jpeg.equals(bytes)))).toEqual(
@@ -237,7 +240,7 @@ describe("a URL", () => {
         const opening = open(`http://user:hidden@127.0.0.1:${server.port}${path}`);
         const error = await opening.catch((thrown: unknown) => thrown);
         expect((error as FramesError).code).toBe("unreadable");
-        // Nor is the password told to anybody.
+        // The password is not in the message.
         expect((error as FramesError).message).not.toContain("hidden");
       }
     }),
@@ -269,7 +272,7 @@ test_(`${needs}a file that is given up midway leaves no program behind`, () =>
     const media = await open(file);
     expect((await framesOf(media, 2)).frames.length).toBe(2);
     expect(await running()).toEqual([]);
-    // And it can be read once more, from its start.
+    // The input can be read again from its start.
     expect((await framesOf(media)).frames.length).toBe(500);
   }),
 );
@@ -279,7 +282,7 @@ const vlc = needs || (Bun.which("cvlc") === null ? "skipped: needs cvlc: " : "")
 test.skipIf(vlc !== "")(`${vlc}RTSP of a real server becomes JPEG with the server's times`, () =>
   inFolder(async (folder) => {
     const file = join(folder, "clip.mp4");
-    // Debian's VLC will not be root, and whoever runs it for us must get at the file.
+    // Debian's VLC refuses to run as root, so another user must be able to read the file.
     chmodSync(folder, 0o755);
     await ffmpeg(...noisy, "-frames:v", "500", "-c:v", "libx264", "-g", "25", "-bf", "0", file);
     const free = Bun.serve({

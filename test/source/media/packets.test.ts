@@ -1,4 +1,5 @@
-// What two muxers of ffmpeg write in turn, and the times of live sources: without ffmpeg.
+// Parsing of the alternating output of two ffmpeg muxers, and times of live sources, without
+// ffmpeg.
 
 import { describe, expect, test } from "bun:test";
 import { type Packet, PacketParser } from "../../../src/source/media/packets.ts";
@@ -13,7 +14,7 @@ const header = [
   "",
 ].join("\n");
 
-/** As ffmpeg 5.1 writes it, with side data after the sum where there is some. */
+/** Output of ffmpeg 5.1, including a packet with side data after the checksum. */
 const written = Buffer.concat([
   Buffer.from(`${header}0,          0,          0,        1,    5, 0xdfe02ac8, S=1,        8\n`),
   Buffer.from("a\n#b\n"),

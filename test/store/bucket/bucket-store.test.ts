@@ -49,7 +49,7 @@ function newPrefix(): string {
   return `part ${++prefixes}`;
 }
 
-/** Opens a store in a part of the bucket; nobody waits long for others to add to a link. */
+/** Opens a store below a prefix of the bucket, with short delays for batches. */
 async function openBucket(
   prefix: string,
   options: Partial<BucketStoreOptions> & { endpoint?: string } = {},
@@ -61,13 +61,13 @@ async function openBucket(
   return BucketStore.open({ bucket: "frames", prefix, endpoint, ...keys }, { ...usual, ...more });
 }
 
-/** Keys below a prefix. */
+/** Returns the keys below a prefix. */
 async function keysIn(prefix: string, below = ""): Promise<string[]> {
   const { contents = [] } = await bucket.list({ prefix: `${prefix}/${below}`, maxKeys: 1000 });
   return contents.map(({ key }) => key.slice(prefix.length + 1));
 }
 
-/** All frames below a prefix by their paths. */
+/** Returns all frames below a prefix by path. */
 async function framesIn(prefix: string): Promise<Map<string, Uint8Array>> {
   const paths = (await keysIn(prefix)).filter((path) => !path.startsWith(".frames/"));
   const maxBytes = await Promise.all(paths.map((path) => bucket.file(`${prefix}/${path}`).bytes()));
@@ -107,7 +107,7 @@ async function opened(prefix: string): Promise<OpenStore> {
 
 storeContract("A bucket", () => opened(newPrefix()), needs);
 
-/** A test with a part of the bucket to itself; what it opens is closed afterwards. */
+/** Defines a test with its own prefix in the bucket. Closes the stores it opens. */
 function holds(
   behaviour: string,
   check: (prefix: string, open: typeof openBucket) => Promise<void>,
@@ -127,7 +127,7 @@ function holds(
   });
 }
 
-/** Stores a frame and gives what became of it as a word. */
+/** Stores a frame and returns its outcome as one word. */
 function stored(source: SourceStore, name: string, maxBytes = bytesOf(100)): Promise<string> {
   return codeOf(put(source, name, maxBytes));
 }
@@ -179,12 +179,12 @@ describe("Two nodes of one bucket:", () => {
       expect(await stored(old, "1.png")).toBe("stored");
       expect(await stored(young, "2.png")).toBe("stored");
       expect(await stored(old, "3.png")).toBe("rejected superseded");
-      // What comes after that comes from a sender that was told.
+      // The new owner of the session can store a frame that the old one was refused.
       expect(await stored(young, "4.png")).toBe("stored");
       expect(await stored(young, "3.png")).toBe("present");
       await one.refresh();
       expect(namesIn(one)).toEqual(["1.png", "2.png", "3.png", "4.png"]);
-      // Who comes back takes it over again.
+      // The first node takes the session over again.
       expect(await stored(openVisible(one), "5.png")).toBe("stored");
       expect(await stored(young, "6.png")).toBe("rejected superseded");
     },
@@ -211,7 +211,7 @@ describe("Two nodes of one bucket:", () => {
     await two.close();
     expect(await keysIn(prefix, ".frames/journal/")).toEqual([]);
     expect(await stored(old, "4.png")).toBe("rejected store");
-    // The same again is a new beginning.
+    // Opening the source again starts a new log.
     expect(await stored(openVisible(one), "4.png")).toBe("present");
     const third = await open(prefix);
     expect(namesIn(third)).toEqual(["1.png", "2.png", "3.png", "4.png"]);
@@ -372,7 +372,7 @@ describe("A way to the engine that breaks:", () => {
 describe("A frame too large to be held:", () => {
   const large = bytesOf((8 << 20) + 12_345);
 
-  /** Hands it over in pieces, as they come from a connection. */
+  /** Passes the frame in pieces, as a connection does. */
   async function storeLarge(
     source: SourceStore,
     maxBytes: Uint8Array,
@@ -394,7 +394,7 @@ describe("A frame too large to be held:", () => {
   holds("is nowhere if it is not finished", async (prefix, open) => {
     const store = await open(prefix);
     const writer = openVisible(store).begin(describeFrame("1.raw", large.length));
-    // All of it, but not yet that it is whole.
+    // All bytes, but not `finish`.
     for (let from = 0; from < large.length; from += 500_000) {
       writer.write(large.subarray(from, from + 500_000));
     }
@@ -457,7 +457,7 @@ describe("The journal of a bucket", () => {
   });
 });
 
-/** What writes and merges chains, without the rest of a store. */
+/** Opens the parts that write and compact session logs, without a whole store. */
 async function openChains(prefix: string) {
   const { endpoint, accessKeyId, secretAccessKey } = engine!;
   const keys = { region: "us-east-1", accessKeyId, secretAccessKey };
@@ -502,7 +502,7 @@ function loss(number: number): LogEntry {
   };
 }
 
-/** Numbers that a new node finds in the journal. */
+/** Returns the lost numbers that a new node finds in the journal. */
 async function lossesIn(prefix: string): Promise<number[]> {
   using chains = await openChains(prefix);
   const database = new Database(chains.mirror.path, { readonly: true });
@@ -532,7 +532,7 @@ describe("Chains", () => {
     for (const number of [1, 2]) await one.chain(session).add(loss(number));
     await one.merger.compactOwn(0);
     expect(await keysIn(prefix, ".frames/journal/")).toEqual([]);
-    // The other has not heard of any of it.
+    // The other node has not synchronized yet.
     await two.chain(session).add(loss(3));
     await one.chain(session).add(loss(4));
     const links = [3, 4].map((number) => `.frames/journal/${session}/000000000${number}`);
@@ -551,7 +551,8 @@ describe("Chains", () => {
     await two.merger.compactOrphans(0);
     expect(await keysIn(prefix, ".frames/journal/")).toEqual([]);
     expect(await lossesIn(prefix)).toEqual(numbers(5));
-    // If it is somebody's after all, the next receipt is not given, and the next beginning goes on.
+    // If the log has an owner after all, its next entry fails, and the entry after that starts a
+    // new log.
     const late = one.chain(session).add(loss(6));
     expect(
       await late.then(
@@ -580,7 +581,7 @@ describe("Chains", () => {
       await one.merger.compactOwn(0);
     }
     expect(await keysIn(prefix, ".frames/segments/")).toHaveLength(16);
-    // Two nodes that notice at the same time do it once.
+    // Two nodes that compact concurrently produce one segment.
     using two = await openChains(prefix);
     await Promise.all([one.merger.compact(), two.merger.compact()]);
     expect(await keysIn(prefix, ".frames/segments/")).toHaveLength(1);

@@ -1,4 +1,4 @@
-// What the objects of a bucket's journal hold, as BUCKET.md has it.
+// Format of the objects in a bucket's journal, as defined in BUCKET.md.
 
 import { describe, expect, test } from "bun:test";
 import { gunzipSync, gzipSync } from "node:zlib";

@@ -1,5 +1,5 @@
-// Frames that get their names together when a store is flushed: those that must survive a power cut,
-// and those that replace others.
+// Frames that receive their names together in a flush: durable frames, and frames that replace
+// others.
 
 import { describe, expect, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
@@ -42,7 +42,7 @@ import {
 
 const [first, second, third] = [bytesOf(5000, 1), bytesOf(5000, 2), bytesOf(700, 3)];
 
-/** What a source asks of its store. */
+/** Source options under test. */
 const kinds: [what: string, origin: Partial<SourceInfo>][] = [
   ["durable frames", { durable: true }],
   ["frames that may replace others", { conflict: "replace" }],
@@ -57,7 +57,7 @@ for (const [what, origin] of kinds) {
         const source = openVisible(store, origin);
         const outcomes = [put(source, "1", first), put(source, "2", second)];
         expect(outcomes.every((outcome) => outcome instanceof Promise)).toBe(true);
-        // Nothing places them but the flush.
+        // Only the flush renames them.
         await new Promise((resolve) => setImmediate(resolve));
         expect([...filesIn(directory).keys()]).toEqual([]);
         expect(partials(directory)).toHaveLength(2);
@@ -128,7 +128,7 @@ for (const [what, origin] of kinds) {
           ]);
           const refused = "unportable-name";
           expect(outcomes).toEqual(["stored", refused, "stored", refused, "stored"]);
-          // So are the folders on the way.
+          // The same applies to folders.
           const other = openVisible(store, { ...origin, source: "Left" });
           const alike = openVisible(store, { ...origin, source: "left" });
           const both = [put(other, "1", first), put(alike, "2", second)];
@@ -231,7 +231,7 @@ for (const [what, origin] of kinds) {
           );
           const before = index;
           const flushed = Promise.resolve(store.flush()).then(() => {
-            // All frames that ended before this flush are there, with their rows.
+            // All frames that ended before this flush are present, with their rows.
             const known = new Set(names(directory));
             for (let earlier = 0; earlier <= before; earlier++) {
               expect(known.has(`${earlier}`)).toBe(true);
@@ -286,7 +286,7 @@ for (const [what, origin] of kinds) {
         expect(await Promise.all(outcomes.map(codeOf))).toEqual(frames.map(() => "rejected store"));
         expect(names(directory)).toEqual(["0"]);
         expect(partials(directory)).toEqual([]);
-        // Everybody has heard of it, and nothing of that batch is left that could last later.
+        // The error was reported to every frame, and no part of the failed batch remains.
         expect(await flushCode(store)).toBeUndefined();
         expect(names(directory)).toEqual(["0"]);
         alter(directory, "DROP TRIGGER full");
@@ -323,7 +323,7 @@ for (const [what, origin] of kinds) {
           ]);
           expect(names(directory)).toEqual([]);
           expect(partials(directory)).toEqual([]);
-          // What has its name already is taken for what it is.
+          // The file that was renamed before the failure is recognized.
           const again = await putAll(store, source, [
             ["1", first],
             ["2", second],
@@ -450,7 +450,7 @@ describe("a frame that replaces another", () => {
         } finally {
           spy.mockRestore();
         }
-        // The sender is not told that this frame was refused: it sends it again when there is room.
+        // Not a refusal: the sender keeps the frame and sends it again when there is space.
         expect(await codeOf(outcome)).toBe("rejected store");
         expect(partials(directory)).toEqual([]);
         expect(filesIn(directory)).toEqual(new Map([["run7/visible/1", first]]));
@@ -477,7 +477,7 @@ describe("a frame that replaces another", () => {
         const outcome = put(openVisible(store, replacing), "1", second, { captured: 9000n });
         expect(await flushCode(store)).toBe("store");
         expect(await codeOf(outcome)).toBe("rejected store");
-        // The new bytes have the name, and the journal could not be told.
+        // The new content has the name, but the journal could not be updated.
         expect(filesIn(directory)).toEqual(new Map([["run7/visible/1", second]]));
         expect(mismatches(directory)).toHaveLength(1);
         alter(directory, "DROP TRIGGER full");
@@ -486,7 +486,7 @@ describe("a frame that replaces another", () => {
           expect(mismatches(directory)).toEqual([]);
         }
         const source = openVisible(store);
-        // By its size and time the old one would still be there.
+        // Size and time alone would match the old content.
         expect(source.compare([offeredByTime("1", first, 5n)])[0]!).toBe("needsChecksum");
         expect(source.compare([offered("1", first)])[0]!).toBe("conflict");
         expect(source.compare([offeredByTime("1", second, 9000n)])[0]!).toBe("stored");
@@ -529,7 +529,7 @@ describe("a frame that replaces another", () => {
       expect(new Set(await putAll(store, openVisible(store, replacing), frames(100)))).toEqual(
         new Set(["stored"]),
       );
-      // The last one is for what was found besides.
+      // The third call flushes rows that do not belong to the batch.
       expect(flush.mock.calls.length).toBeLessThanOrEqual(3);
       flush.mockRestore();
     });
@@ -597,7 +597,7 @@ describe("a durable frame that has its name and not yet its row", () => {
         const real = renameSync;
         const spy = spyOn(fs, "renameSync").mockImplementation((from, to) => {
           real(from, to);
-          // As soon as the flush lets others run: whoever comes now records what it finds.
+          // Runs as soon as the flush yields. The operation records what it finds.
           queueMicrotask(() => answers.push(come(store)));
         });
         try {
@@ -678,10 +678,10 @@ describe("a durable store", () => {
         const source = openVisible(store);
         await putAll(store, source, [["1", first]]);
         expect(source.compare([offered("1", first)])[0]!).toBe("stored");
-        // Nobody can open what lies there now.
+        // A symbolic link to itself cannot be opened.
         rmSync(pathOf(directory, "1"));
         symlinkSync("1", pathOf(directory, "1"));
-        // The second one would have to make up for what the first one left undone.
+        // The second flush must repeat what the first failed to do.
         expect(await Promise.all([flushCode(store), flushCode(store)])).toEqual(["store", "store"]);
         expect(await flushCode(store)).toBe("store");
         rmSync(pathOf(directory, "1"));
@@ -725,7 +725,7 @@ describe("a frame that came with a key", () => {
         expect(source.compare([offered("1", second)])).toEqual([replaces ? "wanted" : "conflict"]);
         const [outcome] = await putAll(store, source, [["1", second]]);
         expect(outcome).toBe(replaces ? "stored" : "conflict");
-        // The same bytes are stored already, whoever brings them.
+        // The same content counts as stored with any key.
         const kept = replaces ? second : first;
         expect(source.compare([offered("1", kept)])).toEqual(["stored"]);
       });

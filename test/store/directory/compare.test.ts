@@ -1,4 +1,4 @@
-// What a store says of frames that a sender offers before it sends them (SPEC section 8).
+// Answers of a store to offered frames (SPEC section 8).
 
 import { describe, expect, test } from "bun:test";
 import {
@@ -39,7 +39,9 @@ const bytes = bytesOf(5000);
 const others = bytesOf(5000, 2);
 const shorter = bytesOf(4999);
 
-/** A store with one frame, `a`, that was captured at `captured` and sent by `session` as its 7th. */
+/**
+ * Creates a store with one frame, `a`, captured at `captured` and sent by `session` as number 7.
+ */
 async function storeWithA(): Promise<string> {
   const directory = temporaryFolder();
   await withStore(directory, (store) =>
@@ -80,12 +82,12 @@ describe("a frame that is offered", () => {
       const directory = await storeWithA();
       await withStore(directory, async (store) => {
         expect(openVisible(store).compare([offer])[0]!).toBe(standing);
-        // Who sends it makes no difference to what is stored.
+        // The answer does not depend on the session.
         expect(openVisible(store, { session: otherSession }).compare([offer])[0]!).toBe(standing);
         expect(openVisible(store, { conflict: "skip" }).compare([offer])[0]!).toBe(standing);
         await store.flush();
       });
-      // Whatever is said of it: it changes nothing.
+      // Comparing changes nothing.
       expect(names(directory)).toEqual(["a"]);
       expect(filesIn(directory)).toEqual(new Map([["run7/visible/a", bytes]]));
     });
@@ -159,7 +161,7 @@ describe("a frame that was moved away", () => {
   test("is not wanted again", async () => {
     await withStore(await gone(), (store) => {
       for (const offer of known) expect(openVisible(store).compare([offer])[0]!).toBe("removed");
-      // What differs is no less in the way.
+      // Different content still conflicts with a removed frame.
       expect(openVisible(store).compare([offered("a", others)])[0]!).toBe("conflict");
       expect(openVisible(store).compare([offeredByTime("a", bytes, 5n)])[0]!).toBe("needsChecksum");
     });
@@ -175,11 +177,11 @@ describe("a frame that was moved away", () => {
         "stored",
       ]);
       for (const offer of known) expect(source.compare([offer])[0]!).toBe("stored");
-      // It was moved away in the middle of the delivery that had brought it.
+      // Removed while the delivery that sent it still runs.
       rmSync(pathOf(directory, "a"));
       const own = known.map((offer) => ({ ...offer, sequence: 9 }));
       for (const offer of own) expect(source.compare([offer])[0]!).toBe("removed");
-      // To another session, and under another number, it is one like any other.
+      // Under another session and number it counts as a different frame.
       for (const offer of known)
         expect(source.compare([{ ...offer, sequence: 7 }])[0]!).toBe("wanted");
       const third = openVisible(store, { resendRemoved: true });
@@ -194,12 +196,12 @@ describe("a frame that was moved away", () => {
     const directory = await gone();
     await withStore(directory, async (store) => {
       const source = openVisible(store, { resendRemoved: true });
-      // The receipt was lost with the connection, and meanwhile somebody took the frame.
+      // The receipt was lost with the connection, and the frame was removed meanwhile.
       const own = { captured, sequence: 7 };
       expect(await putAll(store, source, [["a", bytes, own]])).toEqual(["present"]);
       expect(filesIn(directory).size).toBe(0);
       expect(partials(directory)).toEqual([]);
-      // Under another number it is one like any other.
+      // Under another number it counts as a different frame.
       const other = { captured, sequence: 8 };
       expect(await putAll(store, source, [["a", bytes, other]])).toEqual(["stored"]);
     });
@@ -212,7 +214,7 @@ describe("a frame that was moved away", () => {
     await withStore(directory, async (store) => {
       const source = openVisible(store, { session: otherSession, resendRemoved: true });
       expect(await putAll(store, source, [["a", others]])).toEqual(["conflict"]);
-      // Unless that was asked for as well.
+      // Unless replacing is requested as well.
       const replacing = openVisible(store, {
         ...{ session: otherSession, resendRemoved: true, conflict: "replace" },
       });
@@ -280,7 +282,7 @@ describe("a frame whose file is not what came, to a sender that may keep no othe
   ];
   for (const [what, harm] of harms) {
     const isGone = what === "gone";
-    /** A store whose `a` is harmed. */
+    /** Creates a store with a damaged `a`. */
     const harmed = async (): Promise<string> => {
       const directory = await storeWithA();
       harm(pathOf(directory, "a"));
@@ -290,17 +292,17 @@ describe("a frame whose file is not what came, to a sender that may keep no othe
     test(`is not stored if it is ${what}, neither offered nor sent`, async () => {
       await withStore(await harmed(), async (store) => {
         const source = openVisible(store, { durable: true, session: otherSession });
-        // Without its CRC-32 nothing is removed for it.
+        // An offer without CRC-32 is not enough to remove it.
         const standing = source.compare([offered("a", bytes, { captured })])[0]!;
         expect(standing).toBe(isGone ? "removed" : "conflict");
         expect(await putAll(store, source, [["a", bytes, { captured }]])).toEqual(["conflict"]);
-        // Who keeps the frame need not have it read.
+        // Without `durable` the content is not read.
         const plain = openVisible(store, { session: otherSession });
         expect(plain.compare([offered("a", bytes)])).toEqual([isGone ? "removed" : "stored"]);
       });
     });
 
-    // A link is in the way of every frame.
+    // A link blocks every frame.
     if (what.startsWith("a link")) continue;
     test(`is stored anew if it is ${what} and that was asked for`, async () => {
       const directory = await harmed();
@@ -327,7 +329,7 @@ describe("a frame whose file is not what came, to a sender that may keep no othe
 });
 
 describe("a file without a row", () => {
-  /** As a crash leaves it between name and journal. */
+  /** Leaves the state of a crash between renaming the file and writing its row. */
   const left = (): string => {
     const directory = temporaryFolder();
     mkdirSync(join(directory, "run7/visible"), { recursive: true });
@@ -341,7 +343,7 @@ describe("a file without a row", () => {
     await withStore(directory, async (store) => {
       const raw = { width: 4, height: 5, format: "gray8" };
       const source = openVisible(store, { raw });
-      // Nobody has recorded when it was captured; what its file says decides nothing.
+      // The capture time is unknown; the file's modification time does not count.
       expect(source.compare([offeredByTime("a", bytes, mtimeNs)])[0]!).toBe("needsChecksum");
       expect(store.isStreamEmpty("run7")).toBe(true);
       expect(source.compare([offered("a", bytes, { captured, sequence: 42 })])[0]!).toBe("stored");
@@ -353,7 +355,7 @@ describe("a file without a row", () => {
           ...{ bytes: 5000n, crc32: BigInt(crc32(bytes)), meta: null, format: "4x5.gray8" },
         },
       ]);
-      // From now on it is one like any other.
+      // From now on it counts as an ordinary stored frame.
       expect(source.compare([offeredByTime("a", bytes, captured)])[0]!).toBe("stored");
       expect(source.compare([offered("a", bytes)])[0]!).toBe("stored");
     });
@@ -379,7 +381,7 @@ describe("a file without a row", () => {
     symlinkSync("a", pathOf(directory, "link"));
     await withStore(directory, (store) => {
       for (const name of ["folder", "link"]) {
-        // It is refused with the reason when it comes.
+        // Sending it returns the reason for refusal.
         expect(openVisible(store).compare([offered(name, bytes)])[0]!).toBe("wanted");
       }
     });
@@ -397,7 +399,7 @@ describe("a file without a row", () => {
       symlinkSync(target, join(directory, link));
       await withStore(directory, async (store) => {
         const source = openVisible(store);
-        // Nothing is told of what lies outside: not even its size, or that it is there.
+        // Answers reveal nothing about files outside the store, not even that they exist.
         for (const offer of [
           offered("a", bytes),
           offeredByTime("a", bytes, captured),
@@ -430,7 +432,7 @@ describe("a name that cannot be stored", () => {
   for (const bad of ["", ".", "..", ".hidden", "a/b", "../a", "a\0", "a\n", "x".repeat(256)]) {
     test(`${JSON.stringify(bad.slice(0, 20))} is wanted, so that it is refused with its reason`, async () => {
       const directory = temporaryFolder();
-      // Even if something lies where it leads to.
+      // Even if a file exists at that path.
       mkdirSync(join(directory, "run7/visible"), { recursive: true });
       writeFileSync(join(directory, "run7/a"), bytes);
       writeFileSync(pathOf(directory, ".hidden"), bytes);
@@ -469,7 +471,7 @@ describe("a name that cannot be stored", () => {
         const source = openVisible(store);
         await storeFrame(source, "a.png", bytes, { captured });
         writeFileSync(pathOf(directory, "A.png"), bytes);
-        // On this system these are two files.
+        // On a case-insensitive file system there is only one file.
         if (readdirSync(join(directory, "run7/visible")).length < 2) return;
         expect(source.compare([offered("A.png", bytes)])).toEqual(["wanted"]);
         await store.flush();
@@ -497,7 +499,7 @@ describe("a name that cannot be stored", () => {
 });
 
 describe("a tree that the store wrote itself", () => {
-  // Times of all sorts: whole ones, such that no file system holds exactly, long ago and far ahead.
+  // Various times: round ones, ones that no file system stores exactly, far past and future.
   const times = [
     0n,
     1n,
@@ -527,7 +529,7 @@ describe("a tree that the store wrote itself", () => {
       await storeFrame(sources[0]!, `${index}`, frame(index), { captured: time });
     }
     await stores[0]!.flush();
-    /** The frames of the tree below `directory`, as they are sent. */
+    /** Returns the frames below `directory`, as a sender finds them. */
     const treeOf = (directory: string): Frame[] => {
       const root = { path: join(directory, "run7/visible"), name: "visible", isNested: false };
       const [source] = walk([root], { include: [], exclude: [] }).sources;
@@ -539,9 +541,9 @@ describe("a tree that the store wrote itself", () => {
           sources[store]!.compare([{ name, size, captured: time, sequence, crc32: undefined }])[0]!,
       );
     const all = (standing: OfferStatus): OfferStatus[] => times.map(() => standing);
-    // To the store that wrote it,
+    // Back to the store that wrote them,
     expect(standings(first, 0)).toEqual(all("stored"));
-    // to another, and from there to one more,
+    // on to another and from there to a third,
     for (const [from, to] of [
       [first, 1],
       [second, 2],
@@ -553,7 +555,7 @@ describe("a tree that the store wrote itself", () => {
       await stores[to]!.flush();
       expect(standings(from, to)).toEqual(all("stored"));
     }
-    // and back: what a file system loses of a time, it loses once.
+    // and back: precision lost by a file system is lost only once.
     expect(standings(third, 1)).toEqual(all("stored"));
     expect(standings(third, 0)).toEqual(all("stored"));
     for (const store of stores) store.close();

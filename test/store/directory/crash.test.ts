@@ -1,4 +1,4 @@
-// Stores whose process is killed at every system call with which it changes the disk.
+// Kills a store's process at every system call that changes the disk.
 
 import { Database } from "bun:sqlite";
 import { afterAll, describe, expect, test } from "bun:test";
@@ -50,7 +50,7 @@ function contentOf({ size, seed }: PlannedFrame): Uint8Array {
 
 const folders: string[] = [];
 
-/** A copy of a store as it was left, that nothing else is done to. */
+/** Returns a copy of a store for inspection, so that the original stays unchanged. */
 function copyOf(directory: string): string {
   const copy = join(temporaryFolder(), "copy");
   folders.push(copy);
@@ -62,12 +62,12 @@ afterAll(() => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 
-/** What a store that nobody has opened again holds half done. */
+/** Counts unfinished operations in a store not reopened since. */
 function leftBehind(directory: string): { unfinished: number; replaced: number } {
   const partial = join(directory, ".frames/partial");
   if (!existsSync(journalPath(directory))) return { unfinished: 0, replaced: 0 };
   const copy = copyOf(directory);
-  // Opening it is what makes the tables, where the process did not come that far.
+  // Creates the tables if the process died before that.
   new Journal(journalPath(copy)).close();
   const begun = rows<{ partial: string }>(copy, "SELECT partial FROM replacements");
   return {
@@ -76,7 +76,7 @@ function leftBehind(directory: string): { unfinished: number; replaced: number }
   };
 }
 
-/** The names that a process confirmed: those that were stored before each flush that it told of. */
+/** Returns the frames that a process reported as flushed. */
 function confirmed(plan: Plan, said: readonly Record<string, unknown>[]): PlannedFrame[] {
   const flushes = said.filter((line) => "flushed" in line).length;
   const sure: PlannedFrame[] = [];
@@ -92,7 +92,7 @@ function confirmed(plan: Plan, said: readonly Record<string, unknown>[]): Planne
   return sure;
 }
 
-/** The frames of a plan; the last of a name counts. */
+/** Returns the frames of a plan by name; the last one of a name counts. */
 function framesOf(plan: Plan): Map<string, PlannedFrame> {
   const frames = plan.steps.flatMap((step) => ("store" in step ? step.store : []));
   return new Map(frames.map((frame) => [frame.name, frame]));
@@ -111,8 +111,8 @@ function rowsOf(directory: string): Map<string, Row> {
 }
 
 /**
- * Runs a plan on copies of a store, killed at another call each time, and has each looked at.
- * Returns how often something was found half done.
+ * Runs a plan on copies of a store, killed at another call each time, and checks each copy. Returns
+ * how often unfinished operations were found.
  */
 async function killEverywhere(
   base: string,
@@ -143,12 +143,12 @@ async function killEverywhere(
     }
     rmSync(place, { recursive: true });
   });
-  // Which of several threads makes a call may differ from one run to the next.
+  // Calls may move between threads from one run to the next, so some may not be found.
   expect(sum.kills).toBeGreaterThanOrEqual(0.9 * moments.length);
   return sum;
 }
 
-/** Opens what a killed process left, and holds it to what holds for every store. */
+/** Opens a store after a kill and checks the invariants of every store. */
 async function reopened(
   place: string,
   act: (store: ReturnType<typeof openStore>) => void | Promise<void>,
@@ -202,7 +202,7 @@ for (const durable of [false, true]) {
             }
             for (const name of known) expect(there).toContain(name);
             adopted += there.size - known.size;
-            // Sent again, each is settled, as what it is.
+              // Sending every frame again gives the expected outcome.
             const source = openVisible(store, { session: childSession, durable });
             const outcomes = await putAll(
               store,
@@ -219,7 +219,7 @@ for (const durable of [false, true]) {
         },
         durable ? "opened" : "start",
       );
-      // It was killed in the middle of each of the things that matter.
+        // Kills occurred during every important operation.
       expect(sum.kills).toBeGreaterThan(30);
       expect(sum.unfinished).toBeGreaterThan(0);
       expect(adopted).toBeGreaterThan(0);
@@ -248,7 +248,7 @@ for (const durable of [false, true]) {
       ],
     };
 
-    /** A store that holds these frames of another session. */
+    /** Creates a store with these frames of another session. */
     async function storeOf(frames: readonly PlannedFrame[]): Promise<string> {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
@@ -325,7 +325,7 @@ for (const durable of [false, true]) {
       },
     );
 
-    // What is put on the disk is the same as for other replacements.
+    // The writes are the same as for other replacements.
     if (durable) return;
     traced(
       `while it stores again what was moved away has each frame with its own row${unlessTraced}`,
@@ -351,7 +351,7 @@ for (const durable of [false, true]) {
                 ]);
                 if (sure.includes(name)) expect(isThere).toBe(true);
               }
-              // Whoever sends with --again once more gets there.
+              // Another delivery with --again succeeds.
               const source = openVisible(store, { resendRemoved: true, durable });
               const given = frames.map((frame) => [frame.name, contentOf(frame)] as const);
               for (const outcome of await putAll(store, source, given)) {
@@ -372,7 +372,7 @@ for (const durable of [false, true]) {
 }
 
 describe("recovery", () => {
-  /** Leaves a store as a process does that is killed in the middle of a replacement. */
+  /** Leaves a store as if its process was killed during a replacement. */
   async function leave(
     directory: string,
     name: string,
@@ -408,7 +408,7 @@ describe("recovery", () => {
     const directory = await storeOf(5);
     await leave(directory, "1", { partial: "1", renamed: true });
     await leave(directory, "2", { partial: "2", renamed: false });
-    // After a power cut a file may have neither name, or stand there cut short.
+    // After a power failure a file may have neither name, or be truncated.
     await leave(directory, "3", { partial: "3", renamed: true });
     rmSync(pathOf(directory, "3"));
     await leave(directory, "4", { partial: "4", renamed: true });
@@ -428,7 +428,7 @@ describe("recovery", () => {
         ["4", session],
       ]);
     });
-    // It is told once.
+    // Recovery is reported only once.
     await withStore(directory, (store) => {
       expect({ ...store.recovery }).toEqual({ unfinished: 0, replaced: 0 });
     });
@@ -480,7 +480,7 @@ describe("recovery", () => {
   traced(
     `looks at what was half done and at nothing else, however much is stored${unlessTraced}`,
     async () => {
-      /** What a process asks of the system while it opens such a store. */
+      /** Returns the files and journal pages that a process reads while it opens such a store. */
       const openedWith = async (count: number): Promise<{ looked: string[]; pages: number }> => {
         const directory = await storeOf(count);
         await leave(directory, "3", { partial: "1", renamed: true });
@@ -509,7 +509,7 @@ describe("recovery", () => {
       const frames = many.looked.filter((call) => call.includes("/run7"));
       expect(frames.length).toBeGreaterThan(0);
       for (const call of frames) expect(call).toContain("/run7/visible/3");
-      // The journal of the larger has hundreds of pages; a search passes one or two more of them.
+      // The larger journal has hundreds of pages; a lookup reads one or two more of them.
       expect(many.pages - few.pages).toBeLessThan(20);
     },
   );

@@ -152,7 +152,7 @@ describe("the journal", () => {
       await storeFrame(openSource(store, "run8", "run8"), "1", bytesOf(1), { captured: 1n });
       openSource(store, "run7", "infrared").recordLoss(1, 1, new FramesError("vanished"));
       store.flush();
-      // Whoever reads holds nothing up.
+      // Open readers do not block writing.
       await storeFrame(visible, "3", bytesOf(1));
       const infrared = {
         ...{ stream: "run7", source: "infrared", frames: 0, bytes: 0, lost: 1 },
@@ -279,7 +279,7 @@ describe("a frame", () => {
       const { mtimeNs, size } = statSync(join(directory, "run7/a/b/1.png"), { bigint: true });
       expect(size).toBe(10n);
       const off = mtimeNs - captured;
-      // The system's call takes a floating-point number of seconds.
+      // The system call takes seconds as a floating-point number.
       expect(off > -1000n && off < 1000n).toBe(true);
     });
   });
@@ -372,14 +372,14 @@ describe("after a crash", () => {
   test("a whole frame without its row is adopted when the same comes", async () => {
     const directory = temporaryFolder();
     mkdirSync(join(directory, "run7/visible"), { recursive: true });
-    // More than one read of the comparison, and exactly one.
+    // Sizes of several reads during comparison, and of exactly one.
     const sizes = [0, 1, 1 << 20, (1 << 20) + 1, 3_000_000];
     for (const size of sizes) writeFileSync(join(directory, `run7/visible/${size}`), bytesOf(size));
     await withStore(directory, async (store) => {
       const source = openSource(store, "run7", "visible");
       for (const size of sizes) {
         expect(await storeFrame(source, `${size}`, bytesOf(size))).toBe("present");
-        // Now it has its row.
+        // It has a row now.
         expect(await storeFrame(source, `${size}`, bytesOf(size))).toBe("present");
         expect(outcomeCode(await storeFrame(source, `${size}`, bytesOf(size + 1)))).toBe(
           "conflict",
@@ -407,7 +407,7 @@ describe("after a crash", () => {
         expect([name, outcome.code]).toEqual([name, "conflict"]);
         expect(outcome.message).toBe("other bytes are stored under this name");
       }
-      // No bytes are stored there, others or not.
+      // No content exists under these names, so this is not a conflict.
       for (const name of ["folder", "link", "dangling"]) {
         const outcome = (await storeFrame(source, name, bytesOf(10))) as FramesError;
         expect([name, outcome.code]).toEqual([name, "not-stored"]);
@@ -463,7 +463,7 @@ describe("after a crash", () => {
 });
 
 describe("a journal that cannot be written for a while", () => {
-  // After some errors, such as a full disk, SQLite takes everything back by itself; after others not.
+  // SQLite rolls back by itself after some errors, such as a full disk, but not after others.
   for (const action of ["ROLLBACK", "ABORT", "FAIL"]) {
     describe(`and after that ${action}`, () => {
       const block = (table: string) =>
@@ -489,17 +489,17 @@ describe("a journal that cannot be written for a while", () => {
             "store",
             `Cannot write the journal ${journalPath(directory)}: full`,
           ]);
-          // Whoever stores into this batch learns of it too, whatever he stores.
+          // Everything else in the failed batch is refused too.
           expect(outcomeCode(await storeFrame(source, "4", bytesOf(10)))).toBe("store");
           const lost = () => source.recordLoss(5, 5, new FramesError("vanished"));
           expect(thrownCode(lost)).toBe("store");
           expect(thrownCode(() => store.flush())).toBe("store");
-          // Everybody has heard of it.
+          // The failure was reported, so this flush succeeds.
           store.flush();
           expect(names(directory)).toEqual(["0"]);
           expect(rows(directory, "SELECT * FROM losses")).toEqual([]);
           alter(directory, "DROP TRIGGER full");
-          // What lies there without its row is adopted; none of it counted as stored meanwhile.
+          // Files without rows are adopted. None counted as stored before.
           for (const name of ["1", "2", "3", "4"]) {
             expect(await storeFrame(source, name, bytesOf(10))).toBe("present");
           }
@@ -548,7 +548,8 @@ describe("a journal that cannot be written for a while", () => {
           );
           expect(await storeFrame(source, "1", bytesOf(10))).toBe("stored");
           expect(outcomeCode(await storeFrame(source, "2", bytesOf(10)))).toBe("store");
-          // A durable journal begins with a flush; its failure is not for whoever opens alone.
+          // Opening a durable source flushes the journal. Its failure must also be reported to
+          // later flushes.
           const durable = () => openSource(store, "run8", "visible", { durable: true });
           expect(thrownCode(durable)).toBe("store");
           expect(thrownCode(durable)).toBe("store");
@@ -619,7 +620,7 @@ describe("a journal that cannot be written for a while", () => {
         const source = openSource(store, "run7", "visible");
         const bytes = bytesOf(10);
         const started = performance.now();
-        // From here on nothing gives way until the frame is flushed.
+        // The child holds its lock for 300 ms from here on.
         writeFileSync(go, "");
         const writer = source.begin(describeFrame("1", bytes.length));
         writer.write(bytes);
@@ -646,7 +647,7 @@ describe("a full disk", () => {
     Bun.which("unshare") !== null &&
     Bun.spawnSync(["unshare", "-Urm", "sh", "-c", probe]).exitCode === 0;
 
-  /** What a program says on a disk of its own of 1 MiB, `place`. */
+  /** Runs a program with its own disk of 1 MiB, `place`, and returns its output. */
   async function onSmallDisk(program: string): Promise<Record<string, unknown>> {
     const place = temporaryFolder();
     const script = `mount -t tmpfs -o size=1m none "$2" && exec "$0" -e "$1"`;
@@ -733,7 +734,7 @@ describe("a full disk", () => {
         outcomes: [...outcomes], flushed: flushed[0], after, between, again: [...again].sort(), last, frames }));`);
     expect(said).toMatchObject({ flushed: "store", after: "done", between: 1 });
     expect(said).toMatchObject({ last: "done", frames: 501 });
-    // Whatever its rows were said to be before the flush, no flush said that they last.
+    // The failed flush left the files without rows, so every frame is found as present.
     expect(said["again"]).toEqual(["present"]);
   });
 
@@ -887,7 +888,7 @@ describe("a store that is removed while it is served", () => {
         expect(thrownCode(act)).toBe("store");
         expect(act).toThrow(message);
       }
-      // And nothing that comes later is ever said to last.
+      // Later frames never count as durable either.
       await storeFrame(source, "3", bytesOf(10)).catch(() => {});
       expect(thrownCode(() => store.flush())).toBe("store");
       store.close();
@@ -900,7 +901,7 @@ describe("a store that is removed while it is served", () => {
       const directory = temporaryFolder();
       const store = openStore(directory);
       rmSync(directory, { recursive: true });
-      // Not one of the system: its folders, which are to be flushed now, are gone.
+      // Not a system error: the folders to flush do not exist any more.
       const durable = () => openSource(store, "run7", "visible", { durable: true });
       expect(thrownCode(durable)).toBe("store");
       expect(thrownCode(durable)).toBe("store");
@@ -941,7 +942,7 @@ describe("the lock", () => {
       expect((error as FramesError).code).toBe("locked");
       expect((error as FramesError).exitCode).toBe(11);
       expect((error as FramesError).message).toContain(`process ${child.pid},`);
-      // Reading is free.
+      // Reading needs no lock.
       expect(listSources(directory)).toEqual([]);
     } finally {
       child.kill("SIGKILL");
@@ -958,7 +959,7 @@ describe("the lock", () => {
     const directory = temporaryFolder();
     const store = openStore(directory);
     expect(thrownCode(() => openStore(directory))).toBe("locked");
-    // That it was tried does not let go of it.
+    // A failed attempt does not release the lock.
     expect(thrownCode(() => openStore(directory))).toBe("locked");
     store.close();
     await withStore(directory, () => {
@@ -1030,7 +1031,7 @@ describe("a store that cannot be written", () => {
   });
 
   test.skipIf(process.platform === "win32")("can be listed by whoever may read it", async () => {
-    // A path may hold what means something in an address.
+    // A path may contain characters that are special in a URL.
     const directory = join(openToAll(), "50% #1?");
     await withStore(directory, async (store) => {
       await storeFrame(openSource(store, "run7", "visible"), "1", bytesOf(5), { captured: 7n });
@@ -1127,7 +1128,7 @@ describe("nothing leads out of the store:", () => {
         expect(outcomeCode(await storeFrame(deeper, name, bytesOf(10)))).toBe("not-stored");
         expect(await storeFrame(free, name, bytesOf(10))).toBe("stored");
       }
-      // As soon as it is out of the way, frames are kept there.
+      // After it is removed, frames can be stored there.
       rmSync(join(directory, "run7/visible"));
       expect(await storeFrame(blocked, "1", bytesOf(10))).toBe("stored");
     });
@@ -1163,9 +1164,9 @@ describe("with portable names", () => {
           expect([name, code]).toEqual([name, "unportable-name"]);
         }
         expect(await storeFrame(source, "b.png", bytesOf(1))).toBe("stored");
-        // The very same name is none of these.
+        // An identical name is allowed.
         expect(await storeFrame(source, "a.png", bytesOf(1))).toBe("present");
-        // In another folder it is another name.
+        // In another folder the name does not collide.
         const other = openSource(store, "run7", "infrared");
         expect(await storeFrame(other, "A.png", bytesOf(1))).toBe("stored");
       },
@@ -1329,7 +1330,7 @@ function modulePath(name: string): string {
   return JSON.stringify(join(import.meta.dir, "../../../src/store", name));
 }
 
-/** The beginning of a child's program: what it may need, imported before it gives up any rights. */
+/** Start of a child's program: imports that must happen before it drops its privileges. */
 const imports = `
   import { crc32 } from "node:zlib";
   import { DirectoryStore } from ${modulePath("directory/directory-store.ts")};
@@ -1340,7 +1341,7 @@ const imports = `
 
 function openInChild(directory: string): string {
   const place = JSON.stringify(directory);
-  // What nobody holds is collected, and its lock with it.
+  // Without a reference the store would be collected and its lock released.
   return `const store = globalThis.held =
     new DirectoryStore(${place}, { portableNames: false, reserve: 0, clock: Date.now });`;
 }
@@ -1361,7 +1362,9 @@ async function firstLine(child: Child): Promise<string> {
   return text.trim();
 }
 
-/** What a program says that runs as somebody who owns nothing: to root nothing is read-only. */
+/**
+ * Runs a program as an unprivileged user, because nothing is read-only to root. Returns its output.
+ */
 async function asNobody(program: string): Promise<string> {
   const statements = program.replaceAll(/^\s*import .*$/gm, "");
   const more = program.match(/^\s*import .*$/gm)?.join("\n") ?? "";
@@ -1377,7 +1380,7 @@ async function asNobody(program: string): Promise<string> {
   return text.trim();
 }
 
-/** A new folder that everybody can reach. */
+/** Creates a folder that every user can enter. */
 function openToAll(): string {
   const folder = mkdtempSync(join(tmpdir(), "frames-store-"));
   foldersOpenToAll.push(folder);

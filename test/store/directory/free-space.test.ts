@@ -1,4 +1,4 @@
-// How full a store lets its disk become.
+// How much disk space a store leaves free.
 
 import { describe, expect, test } from "bun:test";
 import { statfsSync } from "node:fs";
@@ -9,7 +9,7 @@ import { temporaryFolder } from "../../helper/program.ts";
 import { bytesOf, storeFrame, thrownCode } from "../contract.ts";
 import { names, offered, openVisible, partials, put, putAll, withStore } from "../fixture.ts";
 
-/** A disk whose space is what it was last said to be, and how often somebody looked. */
+/** A disk with settable free space that counts measurements. */
 class Disk {
   free: number;
   readonly total: number;
@@ -25,7 +25,7 @@ class Disk {
   }
 }
 
-/** The bytes that may be taken at once from a new room, found out by taking. */
+/** Finds by trial the most bytes that a new `FreeSpace` can reserve. */
 function mostOf(free: number, total: number, reserve?: number): number {
   const fits = (bytes: number): boolean => {
     const room = new FreeSpace("/store", reserve, new Disk(free, total).measure);
@@ -64,7 +64,7 @@ describe("what stays free of a disk", () => {
   ];
   for (const [what, free, total, reserve, kept] of cases) {
     test(`is ${what}`, () => {
-      // One byte at least stays besides: a disk without a free byte is full.
+      // One more byte stays free, because a disk without a free byte is full.
       expect(mostOf(free, total, reserve)).toBe(free - kept - 1);
     });
   }
@@ -117,7 +117,7 @@ describe("a disk that is full", () => {
     expect(thrownCode(() => room.reserve(1))).toBe("store");
     disk.free = 1100;
     room.reserve(99);
-    // By what was taken since, it is full again.
+    // Together with the bytes reserved since, the limit is exceeded.
     expect(thrownCode(() => room.reserve(100))).toBe("store");
     disk.free = 2000;
     room.reserve(100);
@@ -138,7 +138,8 @@ describe("a disk with room", () => {
     const room = new FreeSpace("/store", 0, disk.measure);
     for (let count = 0; count < 999; count++) room.reserve(1000);
     expect(disk.looks).toHaveLength(1);
-    // Somebody has made room, or what was taken needed less than that.
+    // Another measurement found more space, because files were removed or were smaller than
+    // reserved.
     for (let count = 0; count < 999; count++) room.reserve(1000);
     expect(disk.looks).toHaveLength(2);
     room.invalidate();
@@ -164,11 +165,11 @@ describe("a store", () => {
         expect(thrownCode(() => store.isStreamEmpty("run8"))).toBe("store");
         expect(thrownCode(() => put(source, "2", bytesOf(1)))).toBe("store");
         expect(partials(directory)).toEqual([]);
-        // What is there needs no room.
+        // A stored frame needs no space.
         expect(await storeFrame(source, "1", bytesOf(100))).toBe("present");
         expect(source.compare([offered("1", bytesOf(100))])[0]!).toBe("stored");
         await store.flush();
-        // When there is room again everything goes on.
+        // With free space everything works again.
         disk.free = 6000;
         expect(store.isStreamEmpty("run7")).toBe(false);
         expect(await storeFrame(source, "2", bytesOf(1))).toBe("stored");
@@ -192,7 +193,7 @@ describe("a store", () => {
         const source = openVisible(store);
         expect(await putAll(store, source, [["1", bytesOf(100)]])).toEqual(["stored"]);
         isBroken = true;
-        // Whatever the system throws, a server knows what to do with errors of the store alone.
+        // Any error of the system must become a `store` error, which the server handles.
         expect(thrownCode(() => store.isStreamEmpty("run7"))).toBe("store");
         expect(thrownCode(() => put(source, "2", bytesOf(100)))).toBe("store");
         expect(partials(directory)).toEqual([]);
@@ -232,7 +233,7 @@ describe("a store", () => {
           await putAll(store, source, frames);
           expect(disk.looks).toHaveLength(1);
         }
-        // What others have written since counts with the next batch.
+        // Space used by other programs is noticed with the next batch.
         disk.free = 0;
         expect(thrownCode(() => put(source, "last", bytesOf(1)))).toBe("store");
       },

@@ -1,4 +1,5 @@
-// A frame that changed after it was sent replaces what its own sender stored earlier, and nobody else's.
+// A frame that changed after it was sent replaces the version of its own sender, but no other
+// frame.
 
 import { describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
@@ -24,7 +25,7 @@ const later = captured + 5_000_000_000n;
 const [first, second, third] = [bytesOf(5000, 1), bytesOf(6000, 2), bytesOf(5000, 3)];
 const own = { replacesOwn: true } as const;
 
-/** A store with `a`, number 7 of the usual session. */
+/** Creates a store with `a`, number 7 of the default session. */
 async function storeWithA(): Promise<string> {
   const directory = temporaryFolder();
   await withStore(directory, async (store) => {
@@ -131,7 +132,7 @@ describe("what is stored stays", () => {
   }
 });
 
-// After a connection broke, what was on its way is offered before it is sent.
+// After a reconnect the frames in flight are offered before they are sent.
 describe("a version that is offered", () => {
   const cases: [
     what: string,
@@ -183,7 +184,7 @@ describe("a version that is offered", () => {
     await withStore(directory, async (store) => {
       const source = openVisible(store, own);
       await putAll(store, source, [["a", second, { captured: later, sequence: 9 }]]);
-      // Both were on their way, and both were stored.
+      // Both were in flight, and both were stored.
       const offers = [
         offered("a", first, { captured, sequence: 7 }),
         offered("a", second, { captured: later, sequence: 9 }),

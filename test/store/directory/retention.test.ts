@@ -1,4 +1,4 @@
-// Frames that are not to be kept: which go, what goes with them, and what is remembered of them.
+// Retention: which frames are deleted, what is deleted with them, and what is remembered.
 
 import { Database } from "bun:sqlite";
 import { describe, expect, spyOn, test } from "bun:test";
@@ -38,13 +38,13 @@ const day = 86_400_000;
 const week: RetentionLimit = { milliseconds: 7 * day };
 const hundred = bytesOf(100);
 
-/** A wall clock that stands where it is put. */
+/** A wall clock set by the test. */
 class Clock {
   time = now;
   readonly read = (): number => this.time;
 }
 
-/** Runs `act` with a store that keeps so much. */
+/** Runs `act` with a store that has these retention limits. */
 async function keeping<T>(
   keep: RetentionLimit,
   act: (store: DirectoryStore, clock: Clock, directory: string) => Promise<T>,
@@ -59,7 +59,7 @@ async function keeping<T>(
   });
 }
 
-/** Removes all that is not to be kept: in how many steps. */
+/** Deletes everything over the limits. Returns the number of steps. */
 async function removeAll(store: DirectoryStore): Promise<number> {
   let steps = 0;
   while (await store.retention!.step()) {
@@ -68,7 +68,7 @@ async function removeAll(store: DirectoryStore): Promise<number> {
   return steps;
 }
 
-/** Stores frames of 100 bytes under these names, numbered from `sequence` on. */
+/** Stores frames of 100 bytes with these names, numbered from `sequence`. */
 async function storeAll(
   store: FrameStore,
   frames: readonly string[],
@@ -227,7 +227,7 @@ describe("by size", () => {
       expect(await putAll(store, replacing, [["1", bytesOf(850)]])).toEqual(["stored"]);
       await removeAll(store);
       expect(names(directory)).toEqual(["3", "1"]);
-      // 100 and 850: there is room for 50 more.
+      // With 100 and 850 bytes stored, 50 more fit.
       expect(await putAll(store, openVisible(store), [["4", bytesOf(50)]])).toEqual(["stored"]);
       await removeAll(store);
       expect(names(directory)).toEqual(["3", "1", "4"]);
@@ -295,7 +295,7 @@ describe("by size", () => {
       directory,
       async (store) => {
         expect(await store.retention!.step()).toBe(true);
-        // Others go on meanwhile, and count.
+        // Frames stored in the meantime count too.
         await storeAll(store, ["a", "b"], {}, 50_001);
         await removeAll(store);
       },
@@ -312,7 +312,7 @@ describe("what is removed", () => {
     await keeping({ bytes: 100 }, async (store, _, directory) => {
       await storeAll(store, numbered(250));
       const left: number[] = [];
-      // The sum first.
+      // The first step only computes the sum.
       while (await store.retention!.step()) left.push(names(directory).length);
       for (const [index, frames] of left.entries()) {
         expect((left[index - 1] ?? 250) - frames).toBeLessThanOrEqual(100);
@@ -330,7 +330,7 @@ describe("what is removed", () => {
         Bun.sleepSync(6);
       });
       try {
-        // Two files take longer than a step may.
+        // Deleting two files exceeds the time of a step.
         expect(await removeAll(store)).toBeGreaterThanOrEqual(9);
       } finally {
         spied.mockRestore();
@@ -437,7 +437,7 @@ describe("what is removed", () => {
         "150.png", // the newest
       ]);
       has = 145;
-      // They are looked at again within a minute.
+      // The limits are checked again after a minute.
       expect(await removeAll(store)).toBe(0);
       clock.time += 60_000;
       await removeAll(store);
@@ -477,7 +477,7 @@ describe("what is removed", () => {
         await storeAll(store, numbered(10));
         await removeAll(store);
         const replacing = openVisible(store, { conflict: "replace" });
-        // All at once: flushes and steps take turns.
+        // Started together: flushes and steps take turns.
         const outcomes: (string | Promise<unknown>)[] = [];
         for (let round = 0; round < 30; round++) {
           const name = `${(round % 10) + 1}.png`;
@@ -572,7 +572,7 @@ describe("a removed frame that is offered again", () => {
       const directory = temporaryFolder();
       await withStore(directory, (store) => storeAll(store, ["1", "2"]));
       await withStore(directory, removeAll, { keep: { bytes: 100 } });
-      // Also by a server that removes nothing.
+      // Also by a server without retention.
       await withStore(directory, async (store) => {
         expect(openVisible(store, origin).compare([offer])).toEqual([standing]);
         await store.flush();
@@ -601,7 +601,7 @@ describe("a removed frame that is offered again", () => {
       await storeAll(store, ["1"]);
       await storeAll(store, ["1"], { stream: "run8" });
       await removeAll(store);
-      // A sender that is told otherwise takes the store for another one.
+      // Otherwise the sender would conclude that the store was replaced.
       expect(store.isStreamEmpty("run7")).toBe(false);
       expect(store.isStreamEmpty("run9")).toBe(true);
     });
@@ -627,7 +627,7 @@ describe("a removed frame that is offered again", () => {
 });
 
 describe("a server that is killed while it removes", () => {
-  /** A store in which the removal of the first two of three frames was noted, and no more. */
+  /** Creates a store in which the deletion of the first two of three frames was only recorded. */
   async function begun(): Promise<string> {
     const directory = temporaryFolder();
     await withStore(directory, (store) => storeAll(store, ["1", "2", "3"]));

@@ -1,4 +1,4 @@
-// What gives frames out of a store relies on of it, and what keeps a copy.
+// What playback and stream copies rely on in a store.
 
 import { describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
@@ -25,7 +25,7 @@ function opened(place: string, options: Partial<DirectoryStoreOptions> = {}): Di
   });
 }
 
-/** Stores frames with these names and contents, numbered on. */
+/** Stores frames with these names and contents, with consecutive numbers. */
 async function put(
   store: Pick<ReceiveTarget, "open" | "flush">,
   frames: Record<string, string>,
@@ -51,7 +51,7 @@ describe("a journal", () => {
     await put(store, { "1.png": "one", "2.png": "two" });
     const catalog = new Catalog(journalPath(place));
     expect(catalog.lastId()).toBe(2);
-    // The newest of all, again and again.
+    // Replace the newest frame repeatedly.
     for (const [text, id] of [
       ["other", 3],
       ["third", 4],
@@ -106,7 +106,7 @@ describe("a copy", () => {
     const keep = copy.onCursor("c1");
     expect(copy.cursor).toBeUndefined();
     keep();
-    // Whoever is killed now has neither.
+    // A crash now would lose both frame and cursor.
     const before = new Catalog(journalPath(place));
     expect(before.property("cursor")).toBeUndefined();
     await copy.flush();

@@ -1,5 +1,5 @@
-// What somebody who can write in the folder of a store puts there: nothing outside of it is created, changed,
-// removed or read, and whoever sends is told.
+// Attacks by a user who can write in the store's folder. No file outside it may be created,
+// changed, removed or read, and the sender must get an error.
 
 import { describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
@@ -37,7 +37,7 @@ const bytes = new TextEncoder().encode("what the camera saw");
 const secret = new TextEncoder().encode("what lies outside!!");
 const windows = process.platform === "win32";
 
-/** A store, and beside it a folder with a file of the frame's name. */
+/** Creates a store, and beside it a folder with a file of the frame's name. */
 function scene() {
   const parent = temporaryFolder();
   const [place, outside] = [join(parent, "store"), join(parent, "outside")];
@@ -50,16 +50,16 @@ function expectUntouched(outside: string): void {
   expect([...filesIn(outside)]).toEqual([["1", secret]]);
 }
 
-/** Puts a link to `target` in the place of what is at `path`. */
+/** Replaces `path` by a link to `target`. */
 function swap(path: string, target: string): void {
   renameSync(path, `${path}.moved`);
   symlinkSync(target, path);
 }
 
-/** What a folder was taken for has passed. */
+/** Waits until the store no longer relies on its last check of a folder. */
 const seenAgain = () => Bun.sleep(2);
 
-/** What becomes of a frame, however that is told. */
+/** Stores a frame and returns its outcome, whether returned or thrown. */
 async function storeOne(
   store: FrameStore,
   source: SourceStore,
@@ -73,7 +73,7 @@ async function storeOne(
   }
 }
 
-/** Begins frames that are half written, has `attack` done, and writes the rest: what became of them. */
+/** Writes half of each frame, runs `attack`, writes the rest, and returns the outcomes. */
 async function halfWritten(
   store: FrameStore,
   sources: readonly SourceStore[],
@@ -177,7 +177,7 @@ describe.skipIf(windows)("a folder that becomes a link while a frame is written"
       expect(await putAll(store, keeps, [["2", bytes]])).toEqual(["stored"]);
       swap(join(place, "run7"), outside);
       await seenAgain();
-      // Who has no other copy is not told that it is stored.
+      // A sender that may delete its copy must not be told that the frame is stored.
       for (const source of [keeps, moves]) {
         expect(source.compare([offered("2", bytes)])).toEqual(["removed"]);
       }

@@ -1,44 +1,44 @@
-// Looks at what a process asks of the system while it stores frames, and kills it in between.
+// Traces the system calls of a process that stores frames, and kills it at a given call.
 
 import { mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { endSignal, type Plan } from "../../helper/crash-store.ts";
 import { environment, temporaryFolder } from "../../helper/program.ts";
 
-/** A system call that was made, or begun. */
+/** A system call that was started or completed. */
 export interface Call {
   readonly thread: number;
   readonly name: string;
-  /** Everything between the brackets. */
+  /** Text between the parentheses. */
   readonly text: string;
-  /** Paths that it names, those of open files included, in their order. */
+  /** Paths in the call, including those of open files, in order. */
   readonly paths: readonly string[];
-  /** Where in the trace it began, and where it ended. */
+  /** Positions in the trace where it started and ended. */
   readonly start: number;
   end: number;
 }
 
 const program = join(import.meta.dir, "../../helper/crash-store.ts");
 
-/** Calls that change what is on the disk, or order it; by their names on all machines. */
+/** Calls that change the disk or order its writes, by their names on all platforms. */
 const changing =
   "?mkdir,mkdirat,?rename,renameat,?renameat2,?unlink,unlinkat,write,pwrite64,ftruncate,utimensat,fsync,fdatasync";
-/** Calls that look for something, too. */
+/** The same, and calls that read. */
 const looking = `${changing},%file,?getdents,getdents64,pread64,read`;
 
 const usual = ["strace", "-f", "-y", "-s", "400"];
 
-/** Whether strace is there, and this process may use it. */
+/** Whether strace is installed and permitted. */
 export const canTrace: boolean =
   process.platform === "linux" &&
   Bun.which("strace") !== null &&
   Bun.spawnSync([...usual, "--seccomp-bpf", "-e", `trace=${changing}`, "-o", "/dev/null", "true"])
     .exitCode === 0;
 
-/** What is said of tests that cannot run. */
+/** Suffix for the name of a test that cannot run. */
 export const unlessTraced = canTrace ? "" : " (skipped: needs strace)";
 
-/** Everything a process asks of the system that follows a plan to its end. */
+/** Runs a plan to its end and returns all system calls. */
 export async function trace(
   place: string,
   plan: Plan,
@@ -46,22 +46,22 @@ export async function trace(
 ): Promise<Call[]> {
   const file = join(mkdtempSync(join(temporaryFolder(), "trace-")), "calls");
   const calls = what === "changing" ? changing : looking;
-  // With this it is quicker, and injects no signals.
+  // Faster, but cannot inject signals.
   const quickly = ["--seccomp-bpf", "-e", `trace=${calls}`, "-o", file];
   const { signal, errors } = await spawn(quickly, place, plan);
   if (signal !== endSignal) throw new Error(`The process ended with ${signal}: ${errors}`);
   return parse(readFileSync(file, "latin1"));
 }
 
-/** A call that a process makes, to something below its store, for the `count`th time in one thread. */
+/** The `count`th call of a kind on a path below the store in one thread. */
 export interface Moment {
   readonly call: string;
-  /** Below the store; empty for the store itself. */
+  /** Path below the store; empty for the store itself. */
   readonly path: string;
   readonly count: number;
 }
 
-/** What a process says that is killed at this moment, as it makes the call. */
+/** Runs a plan, killed at this call, and returns the output so far. */
 export async function killAt(
   place: string,
   plan: Plan,
@@ -118,19 +118,19 @@ function parse(text: string): Call[] {
   return calls;
 }
 
-/** In a call that writes, text in quotes is no path. */
+/** In a write call, quoted text is data, not a path. */
 function pathsIn(name: string, rest: string): string[] {
   const writes = /^(?:p?write(?:64)?|p?read(?:64)?)$/.test(name);
   const pattern = writes ? /^\d+<([^>]*)>/g : /(?:^|[ (])(?:\d+<([^>]*)>|"([^"]*)")/g;
   return [...rest.matchAll(pattern)].map(([, open, quoted]) => open ?? quoted!);
 }
 
-/** Whether the call changes or flushes what it names. */
+/** Returns whether the call flushes data to disk. */
 export function isFlush({ name }: Call): boolean {
   return name === "fsync" || name === "fdatasync";
 }
 
-/** The call with which the process said the line that begins with this word, for the `count`th time. */
+/** Returns the call that printed the `count`th line beginning with this word. */
 export function lineCall(calls: readonly Call[], word: string, count = 1): Call {
   const found = calls.filter(
     ({ name, text }) => name === "write" && text.includes(`"{\\"${word}\\":`),
@@ -140,7 +140,7 @@ export function lineCall(calls: readonly Call[], word: string, count = 1): Call 
   return call;
 }
 
-/** Each moment from `first` on at which something below `place` was changed or flushed. */
+/** Returns each call from `first` on that changed or flushed a path below `place`. */
 export function momentsFrom(calls: readonly Call[], place: string, first: number): Moment[] {
   const counts = new Map<string, number>();
   const moments = new Map<string, Moment>();
@@ -155,7 +155,7 @@ export function momentsFrom(calls: readonly Call[], place: string, first: number
   return [...moments.values()];
 }
 
-/** Calls `act` for each item, for a few at a time. */
+/** Calls `act` for each item, a few at a time. */
 export async function severalAtOnce<T>(items: Iterable<T>, act: (item: T) => Promise<void>) {
   const iterator = items[Symbol.iterator]();
   const work = async (): Promise<void> => {

@@ -1,4 +1,4 @@
-// What a journal tells of numbers that are missing: from it alone, whatever became of the sender.
+// Gaps found in a journal alone, whatever happened to the sender.
 
 import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
@@ -23,7 +23,7 @@ import {
 } from "../fixture.ts";
 
 const bytes = bytesOf(100);
-/** What the clock of these stores says, in nanoseconds. */
+/** Clock of these stores in nanoseconds. */
 const at = BigInt(Math.round(now * 1e3)) * 1000n;
 
 /** Stores frames with these numbers. */
@@ -41,7 +41,7 @@ function range(first: number, last: number): number[] {
   return Array.from({ length: last - first + 1 }, (_, index) => first + index);
 }
 
-/** The gaps of run7 as `FIRST-LAST REASON`, with the source and session where they are not the usual. */
+/** Returns the gaps of run7 as `FIRST-LAST REASON`, with source and session if not the default. */
 function gaps(directory: string): string[] {
   return [...readGaps(directory, "run7")].map((gap) => {
     const source = gap.source === "visible" ? "" : `${gap.source} `;
@@ -50,7 +50,7 @@ function gaps(directory: string): string[] {
   });
 }
 
-/** The gaps of a store in which `act` was done. */
+/** Returns the gaps of a store after `act`. */
 async function gapsAfter(act: (store: FrameStore) => Promise<void> | void): Promise<string[]> {
   const directory = temporaryFolder();
   await withStore(directory, async (store) => {
@@ -123,7 +123,7 @@ describe("a stream has no gaps", () => {
       await storeNumbers(store, [101]);
     });
     expect(gaps(directory)).toEqual([]);
-    // However often that was.
+    // All replacements merge into one range.
     expect(rows(directory, "SELECT first, last FROM accounted")).toEqual([
       { first: 1n, last: 99n },
     ]);
@@ -235,7 +235,7 @@ describe("a gap", () => {
       },
       { clock: () => time },
     );
-    // Sources by their names, sessions by the time of their first gap.
+    // Sources by name, sessions by the time of their first gap.
     expect(gaps(directory)).toEqual([
       "infrared 1-2 never came",
       "ff 1-1 never came",
