@@ -1,5 +1,6 @@
-// Too many at once, against the compiled server: peers that say nothing, or nearly nothing, and stay. An
-// honest sender gets on meanwhile, another one comes through, and the server's memory stays small.
+// Too many connections, against the compiled server: peers that send nothing, or almost nothing,
+// and stay. Meanwhile one honest sender continues, another one completes, and the server's memory
+// stays small.
 
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
@@ -22,7 +23,10 @@ import {
 import { until } from "../helper/time.ts";
 import { type } from "../wire/vectors.ts";
 
-/** A server takes 4,096 connections where it may open twice as many files; here is the other end too. */
+/**
+ * A server accepts 4,096 connections if it may open twice as many files. The test needs files for
+ * its own ends too.
+ */
 const needed = 10_000;
 const allowed = filesAllowed();
 const crowded = allowed >= needed ? "" : `skipped: needs Linux, and ${needed} open files: `;
@@ -38,17 +42,17 @@ function filesAllowed(): number {
 
 const honestly = "serves an honest sender, and needs little memory";
 
-/** How many files a server has open. */
+/** Returns the number of files that a server has open. */
 function openFiles({ server }: GuardedServer): number {
   return readdirSync(`/proc/${server.process.pid}/fd`).length;
 }
 
-/** How many frames are being written. */
+/** Returns the number of frames being written. */
 function unfinished({ store }: GuardedServer): number {
   return readdirSync(join(store, ".frames/partial")).length;
 }
 
-/** Starts a crowd in a process of its own, and gives it when all of it has connected. */
+/** Starts a crowd in a separate process and waits until all have connected. */
 async function silentCrowd(port: number, count: number, ...words: string[]) {
   const script = join(import.meta.dir, "../helper/silent-crowd.ts");
   const child = Bun.spawn([process.execPath, script, `${port}`, `${count}`, ...words], {
@@ -58,7 +62,7 @@ async function silentCrowd(port: number, count: number, ...words: string[]) {
   const next = async () => new TextDecoder().decode((await said.read()).value).trim();
   expect(await next()).toBe("open");
   return {
-    /** Lets it go, and says how many of it the server had sent away. */
+    /** Ends the crowd. Returns how many connections the server had closed. */
     async leave(): Promise<number> {
       void child.stdin.end();
       const closed = Number(await next());
@@ -71,7 +75,7 @@ async function silentCrowd(port: number, count: number, ...words: string[]) {
 
 const most = 65_536;
 const padding = "y".repeat(most - 19);
-/** The longest JSON, but for its last bytes. */
+/** The longest JSON message, without its last bytes. */
 const nearly = (kind: number) =>
   json(kind, `{"time":"0","x":"${padding}"}`).subarray(0, most - 100);
 /** A hundred kilobytes of messages. */
@@ -91,22 +95,22 @@ for (const [kind, isKeyed] of kinds) {
         await group.expectServed();
         const kept = openFiles(group.guarded) - before;
         expect(kept).toBeLessThanOrEqual(4096);
-        // Those who had to go for others know it.
+        // Evicted connections were closed.
         expect(await crowd.leave()).toBeGreaterThanOrEqual(count - kept);
         await until("the end of all of them", () => openFiles(group.guarded) < before + 10);
       });
     });
   }
 
-  /** What each of a crowd says. */
+  /** What each peer of a crowd sends. */
   const sayings: {
     what: string;
     count: number;
     say: (group: HostileGroup, peer: Peer, index: number) => Buffer;
-    /** Whether each is let in first. */
+    /** Whether each completes HELLO first. */
     isLetIn: boolean;
     prepare?: (group: HostileGroup) => Promise<Disposable>;
-    /** Whether it is tried only where keys are asked for, or only where not. */
+    /** Limits the case to servers with keys, or to those without. */
     only?: boolean;
   }[] = [
     {
@@ -192,7 +196,7 @@ for (const [kind, isKeyed] of kinds) {
       };
       using _ = await crowdOf(guarded, 16, (peer, index) => begin(peer, index, 16));
       await until("their frames", () => unfinished(guarded) >= 16 * 16);
-      // What is left is taken one by one, so that whoever finds none gives little back.
+      // Use up the rest one by one, so that a refused peer frees little.
       const others: Peer[] = [];
       const failed = () => others.filter(({ hasHeardAll }) => hasHeardAll).length;
       try {

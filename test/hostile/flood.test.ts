@@ -1,5 +1,6 @@
-// Too much from one peer, against the compiled server: sources without number, and answers that nobody
-// reads. An honest sender gets on meanwhile, another one comes through, and the memory stays small.
+// Too much from one peer, against the compiled server: countless sources, and answers that the peer
+// never reads. Meanwhile one honest sender continues, another one completes, and memory stays
+// small.
 
 import { describe, expect, test } from "bun:test";
 
@@ -9,14 +10,14 @@ import { end, frame, hello, json, Peer, preface, source } from "../helper/hostil
 import { until } from "../helper/time.ts";
 import { type } from "../wire/vectors.ts";
 
-/** What a peer goes on saying that never reads what the server answers. */
+/** Messages sent without end by a peer that never reads the answers. */
 const answered: [what: string, says: Buffer][] = [
   ["PINGs", json(type.PING, { time: "0" })],
   ["OFFERs", json(type.OFFER, { frames: Array(1000).fill(["1.png", 0, "0", 1]) }, 1)],
   ["frames that are refused", frame({ name: `..${"n".repeat(200)}` })],
 ];
 
-/** What is answered with little or nothing, so that one who reads could not say it faster. */
+/** Messages with a short answer or none, so that a peer that reads could not send them faster. */
 const unanswered: [what: string, says: Buffer][] = [
   ["losses", json(type.LOST, { ranges: [[1, 1]], error: 51, message: "m".repeat(100) }, 1)],
   ["sources that are refused", source("..", 2)],
@@ -92,12 +93,12 @@ for (const [kind, isKeyed] of kinds) {
         using peer = await Peer.connect(guarded, "deaf");
         const said = Buffer.concat([preface, hello(guarded, { stream })]);
         peer.write(Buffer.concat([peer.greeting(said), a, frame()]));
-        // Not so much at a time that it would go beyond the window.
+        // Small enough to stay within the window.
         const count = Math.ceil(64_000 / says.length);
         const part = Buffer.concat(Array.from({ length: count }, () => says));
         const flood = setInterval(() => peer.queued === 0 && peer.write(part), 3);
         try {
-          // Until it stands still, if that comes of it.
+          // Until the server stops reading, or five times.
           for (let turns = 0, before = -1; turns < 5 && peer.taken > before; turns++) {
             before = peer.taken;
             await group.expectServed();

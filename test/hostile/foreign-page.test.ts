@@ -1,5 +1,5 @@
-// Pages of other sites in a real browser, against the compiled server: what they get of its frames, and that no
-// frame runs as a page.
+// Pages of other sites in a real browser, against the compiled server: what they can read of its
+// frames, and that no frame runs as a page.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -16,11 +16,11 @@ import { hangMs } from "../helper/time.ts";
 const folder = temporaryFolder();
 const key: KeyEntry = { name: "alice", key: generateKey(), role: "both", streams: "*" };
 
-/** Shows whether it was run: in its own title, and in that of whoever shows it. */
+/** Shows whether it ran, in its own title and in that of an embedding page. */
 const script = `document.title = "ran"; try { parent.document.title = "ran" } catch {}`;
 const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>${script}</script></svg>`;
 
-/** What a page of another site may try; each gives what it got. */
+/** Attempts of a page of another site. Each returns what it got. */
 const attempts: Record<string, string> = {
   image: `new Promise((done) => { const image = new Image();
     image.onload = () => done("got " + image.width); image.onerror = () => done("nothing"); image.src = FRAME; })`,
@@ -45,10 +45,10 @@ const attempts: Record<string, string> = {
       catch { done("nothing"); } }; frame.src = BASE + "/"; document.body.append(frame); })`,
 };
 
-/** What the server's own page gets by the same. */
+/** Results of the same attempts in the server's own page. */
 const own: Record<string, unknown> = {
   image: "got 8",
-  // As an image it is to be seen when the second frame comes, and here is one.
+  // An image would be displayed only with the second frame, and there is only one.
   MJPEG: expect.stringMatching(/^got --frame/),
   fetch: expect.stringMatching(/^got \d{2,}$/),
   "a request with the login": expect.stringContaining("run7"),
@@ -93,7 +93,7 @@ describe("the server", () => {
       fetch: () => new Response("<!doctype html><title>foreign</title><body>", { headers: html }),
     });
     browser = await Browser.open();
-    // The cookie of a login is there for whoever can have it sent.
+    // A login cookie exists, which the browser could send along.
     await browser.go(`http://${keyed.http}/`);
     const logIn = `fetch("/login", { method: "POST", headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ key: "${key.key.text}" }) }).then(({ status }) => status)`;
@@ -107,7 +107,7 @@ describe("the server", () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  /** What each attempt gives in the page that is shown. */
+  /** Runs each attempt in the current page and returns the results. */
   async function tryAll(names: readonly string[], base: string): Promise<Record<string, unknown>> {
     const given = `const BASE = ${JSON.stringify(base)}, FRAME = BASE + "/streams/run7/sources/visible/latest";`;
     const late = `new Promise((done) => setTimeout(() => done("nothing in time"), ${hangMs}))`;
@@ -142,7 +142,7 @@ describe("the server", () => {
 
     test(`${noBrowser}${kind} is not to be had under another name that leads to it`, async () => {
       if (noBrowser !== "") return;
-      // Browsers lead every name below localhost to this machine.
+      // Browsers resolve every name below localhost to this machine.
       const port = of().split(":")[1];
       await browser.go(`http://rebound.localhost:${port}/`);
       expect(await browser.read<string>("document.body.innerText")).toContain("not-let-in");
@@ -155,7 +155,7 @@ describe("the server", () => {
       const base = `http://${of()}/streams/run7/sources/odd/frames`;
       for (const name of ["1.svg", "2.html", "3.jpg"]) {
         await browser.go(`http://${of()}/`);
-        // Where it is to be saved, the page stays.
+        // For a download the page does not change.
         await browser.go(`${base}/${name}`).catch(() => {});
         expect([name, await browser.read<string>("document.title")]).not.toEqual([name, "ran"]);
         await browser.go(`http://${of()}/`);

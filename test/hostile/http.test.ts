@@ -1,5 +1,5 @@
-// HTTP of peers that keep to no rule, against the compiled server: what it answers, what it shows nobody, and
-// that neither its store nor an honest sender notices.
+// Malformed and hostile HTTP requests, against the compiled server: its responses, no disclosure,
+// and no effect on its store or on an honest sender.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
@@ -12,11 +12,11 @@ import { type Server, startServer, temporaryFolder } from "../helper/program.ts"
 import { until } from "../helper/time.ts";
 import { type RawAnswer, rawHttp, request, type Saying } from "../helper/raw-http.ts";
 
-/** Streams that are there: one to be seen, and one that is for other keys. */
+/** Two existing streams: one readable, one only for other keys. */
 const seen = "seen";
 const hidden = "hidden-from-others";
 
-/** What only the frames of the hidden stream say, and what only files outside of the store do. */
+/** Content of the hidden stream's frames, and of files outside the store. */
 const hiddenBytes = "bytes-of-what-is-hidden";
 const outsideBytes = "what is in ";
 
@@ -31,7 +31,7 @@ const entry = (name: string, fields: Partial<KeyEntry> = {}): KeyEntry => {
 const looker = entry("looker", { role: "receive", streams: "seen*" });
 const sender = entry("sender", { role: "send" });
 
-/** A server with a page, and what is said to it. */
+/** A server with a page, and the requests to it. */
 class Page {
   readonly group: HostileGroup;
   readonly isKeyed: boolean;
@@ -72,19 +72,19 @@ class Page {
     return `Host: 127.0.0.1:${this.port}`;
   }
 
-  /** Says who asks, where that is asked for. */
+  /** Returns the header that authenticates, if the server requires keys. */
   as(key: KeyEntry = looker): string[] {
     return this.isKeyed ? [`Authorization: Bearer ${key.key.text}`] : [];
   }
 
-  /** Says these bytes; whatever comes is looked through at the end. */
+  /** Sends these bytes. The response is searched for secrets at the end. */
   async say(what: string, said: string | Uint8Array, saying?: Saying): Promise<RawAnswer> {
     const answer = await rawHttp(this.port, said, saying);
     this.#answers.push([what, answer]);
     return answer;
   }
 
-  /** Asks in order, as one who may see the stream that is to be seen. */
+  /** Sends a valid request with a key that may read the visible stream. */
   ask(line: string, headers: string[] = [], body = "", saying?: Saying): Promise<RawAnswer> {
     return this.say(line, request(line, [this.host, ...this.as(), ...headers], body), saying);
   }
@@ -114,7 +114,7 @@ class Page {
     for (const [what, answer] of this.#answers) {
       const found = secrets.filter((secret) => answer.text.includes(secret));
       expect([what, found]).toEqual([what, []]);
-      // Bun turns away what is no HTTP by itself, without a body.
+      // Bun itself rejects invalid HTTP, without a body.
       if (answer.body === "" && answer.headers["connection"] === "close") continue;
       if (answer.status === 0 || answer.status === 101) continue;
       const { headers } = answer;
@@ -135,12 +135,12 @@ class Page {
   }
 }
 
-/** That a status is one of these. */
+/** Expects one of these statuses. */
 function expectStatus(what: string, status: number, ...allowed: number[]): void {
   expect([what, status]).toEqual([what, allowed.includes(status) ? status : allowed.join(" or ")]);
 }
 
-/** Whether an answer is an error as all of them are said. */
+/** Returns whether a response has the common form of errors. */
 function isError({ body, headers }: RawAnswer): boolean {
   if (headers["content-type"] !== "application/json; charset=utf-8") return false;
   if (body === "") return true;
@@ -148,7 +148,7 @@ function isError({ body, headers }: RawAnswer): boolean {
   return typeof said["error"] === "string" && typeof said["message"] === "string";
 }
 
-/** Ways to write a path that leads out, or to what is no frame. */
+/** Paths that lead out of the store, or to files that are not frames. */
 const traversals: string[] = [
   "../../../../outside/secret.png",
   "..%2f..%2f..%2f..%2foutside%2fsecret.png",
@@ -188,7 +188,7 @@ const traversals: string[] = [
   "?token=../../keys",
 ];
 
-/** Where a path may go on. */
+/** URL prefixes to which a path is appended. */
 const places: string[] = [
   "/",
   "/streams/",
@@ -207,7 +207,7 @@ for (const isKeyed of [false, true]) {
       test(`serves nothing from outside at ${path}`, async () => {
         for (const place of places) {
           const answer = await page.ask(`GET ${place}${path}`);
-          // A list may be empty, and the page is at / however that is written.
+          // 200 for an empty list, and for any spelling of / as the page.
           expectStatus(place, answer.status, 200, 400, 404);
           if (answer.status === 200 && !place.includes("?")) {
             expect(new URL(`${place}${path}`, "http://x").pathname).toBe("/");
@@ -388,7 +388,7 @@ for (const isKeyed of [false, true]) {
         ]);
       }
       expectStatus("CONNECT", (await page.ask("CONNECT evil.example:80")).status, 400, 405);
-      // What is no method gets no answer at all.
+      // An invalid method gets no response.
       for (const method of ["get", "FOO", "G\0ET"]) {
         expectStatus(method, (await page.ask(`${method} /api/streams`)).status, 0, 400, 405, 505);
       }
@@ -615,7 +615,7 @@ for (const isKeyed of [false, true]) {
       ];
       const absent = "nowhere-to-be-found";
       for (const [index, path] of paths(hidden).entries()) {
-        // What is said of it would have its name in it, so this is not looked through for that.
+        // The response contains the requested name, so it is excluded from the search for secrets.
         const said = (of: string) =>
           rawHttp(page.port, request(`GET ${of}`, [page.host, ...page.as()]), { headOnly: true });
         const [there, missing] = [await said(path), await said(paths(absent)[index]!)];
@@ -711,7 +711,7 @@ describe("a server that may open few files", () => {
     for (let wave = 0; wave < 3; wave++) {
       for (let count = 0; count < 600; count++) {
         const socket = { data() {}, error() {} };
-        // The system refuses those whom nobody waits for.
+        // When the server does not accept, the system refuses connections.
         await Bun.connect({ hostname: "127.0.0.1", port, socket }).then(
           (connection) => void crowd.push(connection),
           () => {},

@@ -1,5 +1,5 @@
-// Whoever stands between two ends that hold a key, or stands in for one of them: over real sockets, with the
-// executables as users have them.
+// A man in the middle, and impostors of either side, when both ends have a key. Uses real sockets
+// and the executables.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createHmac, generateKeyPairSync, randomBytes } from "node:crypto";
@@ -27,7 +27,7 @@ import { until, within } from "../helper/time.ts";
 import { decodeAll } from "../wire/oracle.ts";
 import { type } from "../wire/vectors.ts";
 
-/** What nobody in between may see: a name and a frame. */
+/** A name and a frame that an attacker must not see. */
 const name = "a-name-that-nobody-may-read.png";
 const content = "what-the-camera-saw-".repeat(50);
 const folder = makeTree({ [name]: content });
@@ -48,7 +48,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   try {
-    // Whatever happened, who has the key is let in.
+    // A sender with the key is still accepted afterwards.
     expectCode(await send(server.port), 0);
     expect(readdirSync(server.dir).toSorted()).toEqual([".frames", "run7"]);
     expect(await server.stop()).toBe(0);
@@ -66,7 +66,7 @@ const certificate = { key: made.key, cert: made.certificate };
 
 type Say = (...parts: Uint8Array[]) => void;
 
-/** Somebody with a certificate of his own: what each connection says comes decrypted. */
+/** Starts an attacker with its own certificate. It sees the decrypted bytes of each connection. */
 function stand(heard: (all: Buffer, say: Say, turn: number) => void, tls: boolean = true) {
   const said: Buffer[] = [];
   const listener = Bun.listen<number | undefined>({
@@ -90,7 +90,7 @@ function send(port: number, ...more: string[]) {
   return run(["send", folder, "--to", `127.0.0.1:${port}`, "--key-file", keys, "--json", ...more]);
 }
 
-/** That nothing was said but who it is, and perhaps what went wrong. */
+/** Expects that a client sent only its identity, and possibly an error. */
 function expectSilence(said: Buffer): void {
   expect(said.subarray(0, preface.length)).toEqual(preface);
   const { messages, consumed, error } = decodeAll(said.subarray(preface.length));
@@ -104,19 +104,19 @@ function expectSilence(said: Buffer): void {
   expect(said.includes(cam.key.bytes)).toBe(false);
 }
 
-/** Whether a client's preface, HELLO and PROOF are there. */
+/** Returns whether preface, HELLO and PROOF of a client are complete. */
 const isFlight = (said: Buffer): boolean => {
   return decodeAll(said.subarray(preface.length)).messages.length === 2;
 };
 
-/** What the server logged of connections that failed, from the given line of its log on. */
+/** Returns failed connections in the server's log from this line on. */
 function failures(from: number): Record<string, unknown>[] {
   const text = server.stdout();
   const lines = jsonLines(text.slice(from, text.lastIndexOf("\n") + 1));
   return lines.filter((line) => line["type"] === "failed");
 }
 
-/** A connection to the server, once its handshake is over. */
+/** Connects to the server and completes the TLS handshake. */
 function secured(heard: (chunk: Buffer) => void, closed = () => {}): Promise<Bun.Socket> {
   const { promise, resolve } = Promise.withResolvers<Bun.Socket>();
   const connecting = Bun.connect({
@@ -133,7 +133,7 @@ function secured(heard: (chunk: Buffer) => void, closed = () => {}): Promise<Bun
   return connecting.then(() => promise);
 }
 
-/** Says something to the server over TLS, and gives all that it answers until it closes. */
+/** Sends something to the server over TLS and returns its reply until it closes. */
 async function say(
   make: (exporter: Uint8Array) => Uint8Array,
   isOver: (heard: Buffer) => boolean = () => false,
@@ -157,13 +157,13 @@ async function say(
   }
 }
 
-/** Preface and HELLO. */
+/** Builds preface and HELLO. */
 function greeting(key?: string, stream = "run7"): Buffer {
   const body = { role: "send", session: "a1".repeat(16), stream, ...(key ? { key } : {}) };
   return Buffer.concat([preface, json(type.HELLO, body)]);
 }
 
-/** A proof, right or wrong, by the text of the SPEC. */
+/** Builds a proof, correct or not, from the text of the SPEC. */
 function proof(key: Key, role: string, exporter: Uint8Array, said: Uint8Array): Uint8Array {
   const sum = createHmac("sha256", key.bytes).update(`FRAMES/1 ${role}`);
   return encodeProof(sum.update(exporter).update(said).digest());
@@ -271,7 +271,7 @@ describe("somebody in between with a certificate of his own", () => {
 });
 
 describe("a server that asks for a key does not let in", () => {
-  /** That these words are answered with not-let-in alone, and logged as that. */
+  /** Expects `not-let-in` as the only reply, also in the log. */
   async function expectRefusal(make: (exporter: Uint8Array) => Uint8Array): Promise<Buffer> {
     const from = server.stdout().length;
     const heard = await say(make);
@@ -321,7 +321,7 @@ describe("a server that asks for a key does not let in", () => {
   test("who has nothing, in the same bytes whatever is wrong: nobody learns which keys there are", async () => {
     const wrong = encodeProof(randomBytes(32));
     const other = generateKey();
-    // A key that is there, ones that are there for something else, and ones that are not.
+    // An existing key, keys for another purpose, and unknown ones.
     const wrongProofs = [
       () => Buffer.concat([greeting(cam.key.id), wrong]),
       () => Buffer.concat([greeting(viewer.key.id), wrong]),

@@ -1,5 +1,5 @@
-// Names that would leave the store, or that a terminal would obey, against the compiled server: what it
-// refuses, what it keeps all the same, and what it shows of them.
+// Names that would leave the store or control a terminal, against the compiled server: which are
+// refused, which are stored, and how they are displayed.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, rmSync } from "node:fs";
@@ -22,10 +22,10 @@ const escapes: Record<string, string> = {
 };
 const withEscapes = Object.entries(escapes).map(([what, text]) => [what, `a${text}b`]);
 
-/** Where a name from the root on would lead. */
+/** Target of an absolute name. */
 const escaped = "/tmp/frames-escaped.png";
 
-/** Names of a frame that are refused. */
+/** Frame names that are refused. */
 const frameNames: [what: string, name: string][] = [
   ["the folder above", ".."],
   ["the folder itself", "."],
@@ -41,7 +41,7 @@ const frameNames: [what: string, name: string][] = [
   ...withEscapes.map(([what, name]) => [what!, name!] as [string, string]),
 ];
 
-/** Names of a source, and of a stream, that are refused. */
+/** Source and stream names that are refused. */
 const folderNames: [what: string, name: string][] = [
   ...frameNames.filter(([, name]) => name !== "b/1.png"),
   ["the folder of the store's own", ".frames"],
@@ -65,13 +65,13 @@ const streamNames: [what: string, name: string][] = [
   ["the store of the honest sender, from within", "honest/visible"],
 ];
 
-/** In HELLO, where no name else can be meant, these are fatal. */
+/** Fatal as the stream in HELLO. */
 const streamsOfLength: [what: string, name: string][] = [
   ["nothing", ""],
   ["256 bytes", "ä".repeat(128)],
 ];
 
-/** Odd names that are good. */
+/** Unusual but valid names. */
 const goodNames: string[] = [
   "n".repeat(255),
   "é".repeat(127),

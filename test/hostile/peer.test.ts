@@ -1,5 +1,5 @@
-// A peer that keeps to no rule of the protocol, against the compiled server: what it is told, what the
-// log says, and that an honest sender, the store and what lies around it take no harm.
+// A peer that breaks the protocol, against the compiled server: its replies, its log, and no harm
+// to an honest sender, the store or its surroundings.
 
 import { describe, expect, test } from "bun:test";
 
@@ -9,7 +9,7 @@ import { converse, data, end, frame, hello, MORE, Peer, preface } from "../helpe
 import { until } from "../helper/time.ts";
 import { type } from "../wire/vectors.ts";
 
-/** What the conversation below leaves behind. */
+/** Files that the conversation below creates. */
 const whole: Record<string, string> = {
   "a/1.png": "bytes",
   "a/2.png": "halfhalf",
@@ -52,7 +52,7 @@ for (const [kind, isKeyed] of kinds) {
       group.expectKept("window", kept);
     });
 
-    /** What a sender says that has nothing wrong with it, and where its frames end in that. */
+    /** Builds a valid conversation, and returns where its frames end. */
     function conversation(peer: Peer, stream: string): { bytes: Buffer; ends: number[] } {
       const greeting = peer.greeting(Buffer.concat([preface, hello(group.guarded, { stream })]));
       const frames = [
@@ -105,7 +105,7 @@ for (const [kind, isKeyed] of kinds) {
             expect(peer.outcome).toBe("closed");
             const stored = Object.entries(whole).filter((_, index) => at >= ends[index]!);
             const keeps = Object.fromEntries(stored);
-            // A reset may overtake what was sent before it, and the server come to that later.
+            // A reset may overtake earlier data, which the server may still process later.
             if (way === "RST") {
               group.allow(streamOf(at), keeps);
               continue;

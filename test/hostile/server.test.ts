@@ -1,5 +1,5 @@
-// Servers that mean no good, and what `frames send` makes of them: it ends, says in one line why, counts
-// nothing as delivered that was not confirmed, removes nothing then, and keeps its memory.
+// Hostile servers: `frames send` must end with one line that explains why, count nothing as
+// delivered without confirmation, remove nothing in that case, and limit its memory.
 
 import { expect, test } from "bun:test";
 
@@ -170,7 +170,7 @@ table("frames send ends after three tries when a server that let it in says", [
     "a message of no type": binary(0),
     "half a RECEIPT and then a whole one": Buffer.concat([receipt(3).subarray(0, 15), receipt(3)]),
   }).map(([what, bytes]): Case => {
-    // Bytes that are taken for others cannot have the right CRC-32.
+    // Bytes that are misread as another message cannot have the right CRC-32.
     const isCut = what.startsWith("half");
     return {
       what,
@@ -294,12 +294,12 @@ table("frames send tells of each frame that a server refuses", [
   },
 ]);
 
-/** What is to come of an ERROR of this name. */
+/** Returns the expected result of an ERROR with this name. */
 function ends(name: ErrorName, isLetIn: boolean): Partial<Case> {
   const { retry } = new FramesError(name);
   const isServer = isLetIn || ["store", "stopping", "full", "damaged"].includes(name);
   if (retry === undefined || !isServer) return { error: name, connections: 1 };
-  // A frame that comes damaged three times is given up, and then it is the turn of the next.
+  // A frame reported as damaged three times is given up, and the next one is tried.
   const connections = name === "damaged" && isLetIn ? 5 : 3;
   if (retry === "three-times") return { error: name, connections };
   return { error: "given-up", args: patient };

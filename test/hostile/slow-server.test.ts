@@ -1,5 +1,5 @@
-// Servers that are odd, slow, silent, or talk without end: `frames send` delivers where it can, and otherwise
-// ends, with the memory that it has, and takes nothing for complete that is not.
+// Unusual, slow, silent or endlessly sending servers: `frames send` delivers if possible, and
+// otherwise ends, with limited memory, and never takes an incomplete delivery for complete.
 
 import { describe, expect, test } from "bun:test";
 
@@ -42,7 +42,7 @@ const most = {
   limits: { frame: highest, sources: highest, unfinished: highest },
 };
 
-/** A greeting whose WELCOME has this JSON besides what it needs. */
+/** Builds the preface and a WELCOME with an additional JSON field. */
 function greeting(field: string): Buffer {
   const body = JSON.stringify({ window, limits, durable: true, x: 0 });
   return Buffer.concat([preface, binary(type.WELCOME, body.replace('"x":0', `"x":${field}`))]);
@@ -50,7 +50,7 @@ function greeting(field: string): Buffer {
 const nested = (depth: number) => greeting("[".repeat(depth) + "]".repeat(depth));
 const padded = (size: number) => greeting(`"${"x".repeat(size + 20 - greeting('""').length)}"`);
 
-/** A server that lets the sender in with these bytes, and keeps to the rules then. */
+/** A server that starts with these bytes and then follows the protocol. */
 const greets =
   (bytes: Buffer): Script =>
   (peer) => {
@@ -162,7 +162,7 @@ table("frames send delivers to an odd server that", [
 ]);
 
 const short = ["--timeout", "1"];
-// Whoever was let in waits for no handshake any more: until then, a slow machine may take long.
+// Not shorter, because the servers of this process share one or two cores and must not be late.
 const impatient = ["--give-up-after", "4"];
 const large = Object.fromEntries(names.map((name) => [name, 8_000_000]));
 table("frames send has a deadline for a server that", [
@@ -207,7 +207,7 @@ table("frames send has a deadline for a server that", [
 test.concurrent(
   "frames send keeps its memory when a server reads nothing, and asks for 64 MB of answers",
   async () => {
-    // Each of the 2.7 million is answered with more bytes than it has.
+  // Each of the 2.7 million PINGs has an answer longer than itself.
     const script = async (peer: Peer): Promise<void> => {
       if (peer.turn > 0) return peer.say(preface, errorOf(errors.busy.wireCode));
       peer.ignore();
@@ -250,7 +250,7 @@ describe.concurrent("frames send takes a delivery for complete only if it hears 
           expect(at).toBe(whole);
           return expectEnd(outcome, row);
         }
-        // What was said before a reset may be lost with it.
+        // A reset may discard earlier data.
         const { error, confirmed } = jsonLines(stdout).at(-1) as {
           error: ErrorName;
           confirmed: number;

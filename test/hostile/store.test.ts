@@ -1,5 +1,5 @@
-// What meets in one store, and what lies in the way there of a frame, against the compiled server: nothing
-// is mixed up, and nothing outside the store is read or written.
+// Conflicts in one store, and obstacles at the path of a frame, against the compiled server:
+// nothing is mixed up, and nothing outside the store is read or written.
 
 import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "bun:test";
@@ -23,12 +23,12 @@ import { type } from "../wire/vectors.ts";
 const posix = process.platform === "win32" ? "skipped: needs a POSIX system: " : "";
 const linux = process.platform === "linux" ? "" : "skipped: needs Linux: ";
 
-/** How `contents` calls a link or a pipe. */
+/** Text of `contents` for a link or a pipe. */
 const notFile = "(neither file nor folder)";
 
 const isLink = (path: string) => lstatSync(path).isSymbolicLink();
 
-/** What meets in one store. */
+/** Frames that collide in one store. */
 const meetings: { what: string; hello?: object; steps: Step[]; keeps: Record<string, string> }[] = [
   {
     what: "a name that comes again with other bytes",
@@ -87,12 +87,12 @@ const meetings: { what: string; hello?: object; steps: Step[]; keeps: Record<str
   },
 ];
 
-/** What lies where a frame is to go: made before, with a path in the folder around the store. */
+/** What lies at the path of a frame: created in advance, with a path around the store. */
 const obstacles: {
   what: string;
   plant: (stream: string, outside: string) => void;
   expects: ErrorName;
-  /** What comes of it where other bytes may be replaced, if that is something else. */
+  /** Result if conflicts may be replaced, if different. */
   replaced?: "stored";
 }[] = [
   {

@@ -1,5 +1,5 @@
-// Who stands in the door: peers that speak something else, that do not hold the key, or that take their
-// time, against the compiled server. An honest sender comes through all the while.
+// Connections before authentication, against the compiled server: peers that speak another
+// protocol, do not have the key, or are slow. An honest sender continues meanwhile.
 
 import { beforeAll, describe, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
@@ -29,7 +29,7 @@ import { type } from "../wire/vectors.ts";
 
 const nonsense = new Uint8Array(5000).map((_, index) => (index * 89 + 200) % 256);
 
-/** The first flight of a client of TLS 1.3. */
+/** Returns the first flight of a TLS 1.3 client. */
 async function clientHello(): Promise<Uint8Array> {
   const { promise, resolve } = Promise.withResolvers<Uint8Array>();
   const listener = Bun.listen({
@@ -112,7 +112,7 @@ describe("a server that asks for keys lets nobody in who", () => {
   const group = new HostileGroup({ isKeyed: true });
   const greeting = () => Buffer.concat([preface, hello(group.guarded)]);
 
-  /** What a peer says that has shaken hands, and what it is told. */
+  /** What a peer sends after the TLS handshake, and the error it gets. */
   const cases: [who: string, expects: ErrorName, say: (peer: Peer) => Buffer | Promise<Buffer>][] =
     [
       ["names no key", "not-let-in", () => Buffer.concat([preface, hello({ port: 0 })])],
@@ -194,7 +194,7 @@ describe("a server that asks for keys lets nobody in who", () => {
     });
   }
 
-  /** A connection without TLS to the same port. */
+  /** Connects to the same port without TLS. */
   const inTheClear = () => Peer.connect({ port: group.guarded.port });
 
   for (const [who, first] of [
@@ -238,7 +238,7 @@ describe("a server that asks for keys lets nobody in who", () => {
   });
 });
 
-/** Peers that take their time: what each says at once, and what then, a byte at a time. */
+/** Slow peers: what each sends at once, and what it then sends byte by byte. */
 const slow: {
   who: string;
   greets: boolean;
@@ -303,7 +303,7 @@ const slow: {
   { who: "has delivered, and does not close", greets: true, says: end(0), expects: "done" },
 ];
 
-// They all take their time at once.
+// All slow peers run at the same time.
 describe("for peers that take their time", () => {
   const groups = kinds.map(([kind, isKeyed]) => {
     return {
