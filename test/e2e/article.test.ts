@@ -1,4 +1,4 @@
-// Two ends of the article's dialect that are not ours, in Python, against the two that are.
+// Independent Python implementations of the article's dialect, client and server, against ours.
 
 import { describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
@@ -41,7 +41,7 @@ function manySizes(
 
 const upTo5MB = [5_000_000, 4_999_999, 1_000_001, 400_000, 300_001];
 
-/** A folder called `name` with pictures 1.jpg, 2.png … of these sizes. */
+/** Creates a folder `name` with pictures 1.jpg, 2.png … of these sizes. */
 function pictures(name: string, sizes: readonly number[]): string {
   const folder = join(temporaryFolder(), name);
   mkdirSync(folder);
@@ -60,7 +60,7 @@ function python(script: string, ...args: string[]) {
   });
 }
 
-/** Runs a client to its end: its exit status and what it complained of. */
+/** Runs a client. Returns its exit status and its errors. */
 async function client(port: number, ...args: string[]): Promise<[number, string]> {
   const child = python("client.py", String(port), ...args);
   try {
@@ -71,7 +71,7 @@ async function client(port: number, ...args: string[]): Promise<[number, string]
   }
 }
 
-/** Runs a server as long as `use` takes. */
+/** Runs a server while `use` runs. */
 async function withPublished(
   use: (port: number, folder: string, complaints: () => string) => Promise<void>,
   ...args: string[]
@@ -99,7 +99,7 @@ async function withPublished(
   }
 }
 
-/** Where a server listens for the article's clients. */
+/** Returns the port for the article's clients. */
 function articlePort(server: Server): number {
   const listening = jsonLines(server.stdout()).find(({ type }) => type === "listening");
   return Number(String(listening!["article"]).split(":").at(-1));
@@ -107,7 +107,7 @@ function articlePort(server: Server): number {
 
 const article = ["--article", "127.0.0.1:0"];
 
-/** What a server told of this kind. */
+/** Returns the server's log lines of this type. */
 function told(server: Server, type: string) {
   return jsonLines(server.stdout()).filter((line) => line["type"] === type);
 }
@@ -229,13 +229,14 @@ describe("frames send --article delivers 200 pictures, byte for byte,", () => {
 describe("frames send --article delivers 80 pictures, byte for byte,", () => {
   withPython(`${missing}through a network that cuts pictures and joins answers`, async () => {
     const folder = pictures("run7", manySizes(80, [300_001]));
-    // No server of the article understands text that is cut.
+      // Texts stay whole, because no server of the article accepts a split text.
     const cuts: { toServer: Cut; toClient: Cut }[] = [
       { toServer: { most: 1000, whole: 60 }, toClient: { most: 2 } },
       { toServer: { most: 40_000, whole: 60, pause: 1 }, toClient: { most: 100, hold: 3 } },
       { toServer: { most: 5000, whole: 60 }, toClient: { most: 1, pause: 1 } },
     ];
-    // This is about pictures. What a stalled network does to two texts, nobody but the server can mend.
+      // This tests pictures only. If a stalled network joins two texts, only the server could
+      // handle that.
     const words = ["eight", "any", "any"];
     const runs = cuts.map((cut, index) =>
       withPublished(
@@ -255,7 +256,7 @@ describe("frames send --article delivers 80 pictures, byte for byte,", () => {
   });
 });
 
-/** A client that speaks byte for byte what a test says. */
+/** A client that sends exactly the bytes of the test. */
 async function speak(port: number) {
   let heard = "";
   let closed = false;
@@ -607,7 +608,7 @@ describe("a server of the dialect", () => {
   );
 });
 
-/** A key file with one key. */
+/** Creates a key file with one key. */
 function newKeyFile(): string {
   const path = join(temporaryFolder(), "keys");
   addKey(path, { name: "one", key: generateKey(), role: "both", streams: "*" }, false);
@@ -663,7 +664,7 @@ describe("frames send --article", () => {
           { name: "visible", frames: 1 },
         ],
       });
-      // That server keeps all kinds of a folder together.
+      // That server keeps all sources in one folder.
       expect(readdirSync(join(kept, "night"))).toEqual(["1.jpg"]);
     });
   });
@@ -718,7 +719,7 @@ describe("frames send --article", () => {
           open: () => void connections++,
           data(socket, chunk) {
             bytes += chunk.length;
-            // The header, and the first picture with what announces it; then it goes away.
+          // Accepts the header and the first picture with its title, then disconnects.
             if (bytes <= "visible|run7".length + "10|1.jpg".length + 10) socket.write("ok");
             else socket.terminate();
           },

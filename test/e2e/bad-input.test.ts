@@ -1,5 +1,5 @@
-// What people and machines do wrong: each has its exit status and one sentence that says what was
-// expected and what came; what can be delivered all the same is.
+// Errors of users and machines: each has an exit status and one line with what was expected and
+// received. Everything else is still delivered.
 
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
@@ -43,7 +43,7 @@ import {
 } from "../helper/program.ts";
 import { hangMs, until, within } from "../helper/time.ts";
 
-/** The one line that is for people. */
+/** Returns the only line for people on stderr. */
 function theLine({ stderr }: Pick<Finished, "stderr">): string {
   const lines = stderr.split("\n").filter((line) => line !== "");
   expect(lines).toHaveLength(1);
@@ -55,7 +55,7 @@ function undelivered(finished: Finished): Json[] {
   return jsonLines(finished.stdout).filter(({ type }) => type === "undelivered");
 }
 
-/** `frames serve` as people start it: what happens is told on standard error. */
+/** Starts `frames serve` with output for people on stderr. */
 async function serveForPeople(...args: string[]) {
   const dir = temporaryFolder();
   const server = launch(["serve", dir, "--listen", "127.0.0.1:0", ...args]);
@@ -64,7 +64,7 @@ async function serveForPeople(...args: string[]) {
   return { ...server, dir, port: Number(greeting.exec(server.stderr())![1]) };
 }
 
-/** A server that `frames serve` is not. */
+/** Starts a fake server. */
 function fakeServer(begin: (socket: Bun.Socket) => void) {
   const listener = Bun.listen({
     hostname: "127.0.0.1",
@@ -74,7 +74,7 @@ function fakeServer(begin: (socket: Bun.Socket) => void) {
   return { port: listener.port, [Symbol.dispose]: () => listener.stop(true) };
 }
 
-/** A port that nobody listens at: one that somebody did just now. */
+/** Returns a port that was just closed. */
 function closedPort(): number {
   using server = fakeServer(() => {});
   return server.port;
@@ -84,7 +84,7 @@ function send(server: { port: number }, path: string, ...more: string[]): Promis
   return run(["send", path, "--to", `127.0.0.1:${server.port}`, "--json", ...more]);
 }
 
-/** Runs the program as somebody whom permissions hold back, which root is not. */
+/** Command that runs the program without root's file permissions. */
 const denied =
   process.getuid?.() === 0 ? ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] : [];
 const denialMissing =
@@ -152,7 +152,8 @@ describe("frames send is told, when at the other end", () => {
       says: [/FRAMES\/2/, /FRAMES\/1/],
     },
     {
-      // It may be the link, so it is tried three times; the reason is said once, and at the end.
+      // Tried three times, because the link may be at fault. The reason is printed once, and again
+      // at the end.
       what: "every message is damaged",
       begins: (socket: Bun.Socket) => void socket.write("FRAMES/1\x02\0\0\0\0\0\0\x02\0\0\0\0{}"),
       code: 12,
@@ -177,7 +178,7 @@ describe("frames send is told, when at the other end", () => {
       what: "a server closes at once",
       begins: (socket: Bun.Socket) => void socket.end(),
       code: 10,
-      // What it has not read by then turns its end into a reset.
+      // Closing with unread input turns FIN into a reset.
       says: [/closed|reset the connection/],
     },
     {
@@ -210,7 +211,7 @@ let unanswered: Launched;
 
 if (pythonMissing === "") {
   beforeAll(async () => {
-    // A listener that accepts nobody, with a full queue: what comes now is not even refused.
+    // A listener with a full backlog that never accepts: new connections get no answer.
     const program = `
 import socket, time
 listener = socket.socket()
@@ -245,13 +246,13 @@ describe("frames serve goes on, when there comes", () => {
     expect(await server.stop()).toBe(0);
   });
 
-  /** What it tells a client that sends `bytes`, until it closes. */
+  /** Returns the reply to `bytes`, until the server closes. */
   async function answerTo(bytes: string | Uint8Array): Promise<Buffer> {
     const socket: Socket = connect(server.port, "127.0.0.1");
     socket.write(bytes);
     const parts: Buffer[] = [];
     socket.on("data", (part: Buffer) => parts.push(part));
-    // A reset is a way of being cut off, too.
+    // A reset counts as closing too.
     socket.on("error", () => {});
     const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
     await within(closed, () => "the server did not close");
@@ -264,7 +265,10 @@ describe("frames serve goes on, when there comes", () => {
     expect(sent.code).toBe(0);
   }
 
-  /** An ERROR of FRAMES/1 (SPEC sections 3 and 11) that is all that was said. */
+  /**
+   * Expects that the reply is a single ERROR of FRAMES/1 (SPEC sections 3 and 11). Returns its
+   * text.
+   */
   function expectError(answer: Buffer, number: number): string {
     expect(answer.toString("latin1", 0, 8)).toBe("FRAMES/1");
     expect(answer[8]).toBe(14);
@@ -411,7 +415,7 @@ test("files that vanish before they are read are named, and the rest arrive: exi
   });
   await withServer(async (server) => {
     using link = await relayTo(server);
-    // It has looked at the directory before it connects, and sends nothing before WELCOME.
+    // The directory is read before connecting, and nothing is sent before WELCOME.
     link.relay.freeze();
     const sending = run(["send", folder, "--to", link.to, "--json"]);
     await until("the connection", () => link.relay.connections === 1);
@@ -435,7 +439,7 @@ test("files that vanish before they are read are named, and the rest arrive: exi
     expect(summaryOf(sent)).toMatchObject({ frames: 18, lost: 4 });
     expect(sent.code).toBe(24);
     expect(sameTree(join(folder, "visible"), join(server.dir, "run7/visible"))).toEqual([]);
-    // Nothing is lost unreported: the journal knows as well.
+    // Losses are in the journal too.
     const listed = await run(["ls", "run7", "--dir", server.dir, "--json"]);
     const lost = jsonLines(listed.stdout).map((row) => [row["source"], row["lost"]]);
     expect(lost).toEqual([
@@ -457,7 +461,7 @@ test.skipIf(posix !== "")(
     expect(spawnSync("mkfifo", [at("pipe.png")]).status).toBe(0);
     const listener = Bun.listen({ unix: at("socket.png"), socket: { data() {} } });
     const odd = ["link.png", "folder-link", "dangling.png", "pipe.png", "socket.png"];
-    // Only root may make a device.
+    // Only root can create a device.
     if (spawnSync("mknod", [at("zero.png"), "c", "1", "5"]).status === 0) odd.push("zero.png");
     await withServer(async (server) => {
       const sent = await send(server, folder);
@@ -507,7 +511,7 @@ test.skipIf(linux !== "")(
       );
       expect(refused).toHaveLength(5);
       expect(stored).toContain("good.png");
-      // Which of two is first is a matter of their order; the other names it.
+      // Either name may be stored first; the refusal of the other contains it.
       const [first, second] = stored.includes("Frame.png") ? files : [files[1], files[0]];
       const why = refused.find(({ what }) => what === second)?.["message"];
       expect(why).toContain(first);
@@ -626,7 +630,7 @@ describe("a command that is not understood ends with exit 1 and a hint:", () => 
     { args: ["ls", "--dir", "/nonexistent"], says: [/nonexistent/, /no such directory/, /--dir/] },
     { args: ["completions", "tcsh"], says: [/bash, zsh or fish/, /"tcsh"/] },
     { args: ["completions"], says: [/bash, zsh or fish/] },
-    // Where the value came from is what somebody has to go and look for.
+    // The message must name the variable, because the user has to find it.
     { args: ["send", folder], env: { FRAMES_TO: "h:x" }, says: [/FRAMES_TO/, /HOST:PORT/] },
     { args: ["send", folder], env: { FRAMES_TIMEOUT: "1s" }, says: [/FRAMES_TIMEOUT/, /"1s"/] },
     { args: ["serve", folder], env: { FRAMES_MAX_FRAME: "x" }, says: [/FRAMES_MAX_FRAME/, /"x"/] },
@@ -676,7 +680,7 @@ describe("what is printed:", () => {
     expect(lines.map(({ type }) => type)).toEqual(["undelivered", "summary"]);
     expect(summaryOf(sent)).toMatchObject({ stream: "run7", frames: 3, refused: 1, retries: 0 });
     expect(sent.code).toBe(23);
-    // The server's lines as well, and without a sender that is still there it is known how it ended.
+    // Also wait for the server's log, because it may end later than the sender.
     await until("the server's word", () => server.stdout().includes('"type":"delivered"'));
     const said = jsonLines(server.stdout()).map(({ type }) => type);
     expect(said).toEqual(["listening", "session", "refused", "delivered"]);
@@ -812,7 +816,7 @@ describe.skipIf(linux !== "")(`${linux}what a terminal would obey is made visibl
       expect(ran.stdout + ran.stderr).toMatch(/\\x1b/);
       expect(ran.stdout).not.toMatch(obeyed);
       expect(ran.stderr).not.toMatch(obeyed);
-      // No name may pass for a message of its own.
+      // No name may look like a message of the program.
       expect(ran.stderr).not.toMatch(/^frames: all is well/m);
     });
   }
@@ -929,7 +933,7 @@ describe.skipIf(peerMissing("bash"))(
       }
     });
 
-    /** Runs a pipeline; `status` is that of its first part. */
+    /** Runs a pipeline. `status` is that of its first command. */
     function pipeline(
       first: string[],
       rest: string,
@@ -959,7 +963,7 @@ describe.skipIf(peerMissing("bash"))(
       });
     }
 
-    // Whoever runs this in a script goes by the exit status: 0 is the promise that all has arrived.
+    // Scripts rely on the exit status: 0 promises that everything was delivered.
     for (const [what, rest] of [
       ["stops reading standard output", "--json 2>/dev/null | head -n 1"],
       ["stops reading standard error", "2>&1 >/dev/null | head -n 1"],
@@ -995,7 +999,7 @@ test.skipIf(linux !== "")(
       stdio: ["ignore", "ignore", writer],
     });
     try {
-      // The pipe holds 64 KiB: the greeting is read from it, and then no more.
+      // Read the first line only. The pipe holds 64 KiB and then blocks.
       let said = "";
       await until("the greeting", () => (said += readNow(reader)).includes("only this machine"));
       const port = Number(/127\.0\.0\.1:(\d+)/.exec(said)![1]);
@@ -1012,7 +1016,7 @@ test.skipIf(linux !== "")(
   },
 );
 
-/** What is in a pipe now. */
+/** Returns what is in a pipe now. */
 function readNow(file: number): string {
   const buffer = Buffer.alloc(4096);
   try {
@@ -1074,7 +1078,7 @@ describe("an end before its time:", () => {
       using link = await relayTo(server, { rate: 10_000_000 });
       using sender = launch(["send", folder, "--to", link.to]);
       await until("the first frames", () => link.relay.bytes > 2 * size);
-      // Now it cannot finish; once, it would wait 10 s for that.
+      // It cannot finish now. After one signal it would wait 10 s.
       link.relay.freeze();
       sender.child.kill("SIGINT");
       await until("its word", () => sender.stderr().includes("once more"));
@@ -1095,7 +1099,7 @@ describe("an end before its time:", () => {
     using sender = launch(["send", folder, "--to", `127.0.0.1:${silent.port}`]);
     await until("the connection", () => connected);
     sender.child.kill("SIGINT");
-    // Well before anything else would end it.
+    // Long before any timeout.
     expect((await sender.ended()).code).toBe(20);
   });
 
@@ -1112,7 +1116,7 @@ describe("an end before its time:", () => {
       expect(await stopping).toBe(0);
       const stored = expectWhole(server);
       expect(stored).toBeLessThan(count);
-      // What the sender counts as confirmed is there.
+      // Frames that the sender counts as confirmed are stored.
       const confirmed = Number(/(\d+) of \d+ frames? confirmed/.exec(sent.stderr)?.[1]);
       expect(stored).toBeGreaterThanOrEqual(confirmed);
       const again = await startServer({ dir: server.dir });
@@ -1148,11 +1152,11 @@ describe("an end before its time:", () => {
       expect(sent.stderr).toMatch(/^frames: Gave up after 0\.5 s: /m);
       await server.process.exited;
 
-      // Files: nothing but whole frames.
+      // Files: only whole frames.
       const stored = join(dir, "run7");
       const differences = existsSync(stored) ? sameTree(mixed, stored) : [];
       expect(differences.filter((line) => !line.endsWith(`only in ${mixed}`))).toEqual([]);
-      // Journal: every row has its file, whole, and what the sender was told is safe has its row.
+      // Journal: every row has its whole file, and every confirmed frame has its row.
       const journalled = rows();
       for (const { path, bytes: length, crc32 } of journalled) {
         expect([path, statSync(join(stored, path)).size]).toEqual([path, length]);
@@ -1164,7 +1168,7 @@ describe("an end before its time:", () => {
       before = journalled.length;
     }
     const server = await startServer({ dir });
-    // What was half written is gone as soon as somebody serves the store again.
+    // The next server of the store removes partial files.
     expect(readdirSync(join(dir, ".frames/partial"))).toEqual([]);
     const sent = await send(server, mixed, "--stream", "run7");
     expect(sent.code).toBe(0);

@@ -1,4 +1,4 @@
-// `frames bench`: that it measures, and that nothing is left of it. What it measures is the machine's.
+// `frames bench` measures and leaves nothing behind. The measured values depend on the machine.
 
 import { expect, test } from "bun:test";
 import { readdirSync, statSync } from "node:fs";
@@ -68,7 +68,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   });
 }
 
-/** Everything that a store is: its files with their times, and its journal. */
+/** Returns the state of a store: its files with their times, and its journal. */
 function storeOf({ dir }: Server): unknown {
   const names = all(dir).filter((name) => !name.includes("journal.sqlite-"));
   return {
@@ -97,7 +97,7 @@ test("a server that is measured keeps nothing of it", async () => {
   expect(storeOf(server)).toEqual(before);
   expect(all(folder)).toEqual([]);
 
-  // It is told who it was, and in not too many words.
+  // The server logs the session without logging every refused frame.
   const said = jsonLines(server.stdout());
   expect(said).toContainEqual(
     expect.objectContaining({ type: "session", stream: ".frames-bench" }),

@@ -1,4 +1,5 @@
-// A bucket as a user meets it: real executables, a real engine, and HAProxy in front of several nodes.
+// Stores in a bucket from a user's view: the executables, a real S3 engine, and HAProxy before
+// several nodes.
 
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
@@ -47,7 +48,7 @@ function holdsBeside(behaviour: string, check: () => Promise<void>, needs = need
 
 let prefixes = 0;
 
-/** A part of the bucket of its own. */
+/** Returns an unused prefix of the bucket. */
 function newPrefix(): string {
   return `part${++prefixes}`;
 }
@@ -70,7 +71,7 @@ async function newWay() {
   };
 }
 
-/** Keys below a prefix, without what is hidden. */
+/** Returns the keys below a prefix, except hidden ones. */
 async function pathsIn(prefix: string): Promise<string[]> {
   const found: string[] = [];
   let startAfter = `${prefix}/.frames0`;
@@ -82,7 +83,7 @@ async function pathsIn(prefix: string): Promise<string[]> {
   }
 }
 
-/** That the bucket has exactly these frames, byte for byte, and its journal a row for each. */
+/** Expects exactly these frames in the bucket, byte for byte, each with a journal row. */
 async function expectFrames(prefix: string, expected: ReadonlyMap<string, string>): Promise<void> {
   expect((await pathsIn(prefix)).toSorted()).toEqual([...expected.keys()].toSorted());
   const wrong: string[] = [];
@@ -114,7 +115,7 @@ async function expectFrames(prefix: string, expected: ReadonlyMap<string, string
   }
 }
 
-/** What a tree of frames becomes under a stream. */
+/** Returns the expected frames of a tree in a stream. */
 function expectedOf(tree: string, names: readonly string[], stream: string): [string, string][] {
   return names.map((name) => [`${stream}/${name}`, join(tree, name)]);
 }
@@ -135,7 +136,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     writeFileSync(join(tree, "visible/1.png"), "other bytes");
     expectCode(await run(["send", tree, ...to]), 23);
     expectCode(await run(["send", tree, ...to, "--on-conflict", "replace"]), 0);
-    // What others see while it is served.
+    // Read while the store is served.
     const env = engine!.environment;
     const listed = await run(["ls", "--dir", server.dir, "--json"], { env });
     expect(jsonLines(listed.stdout)).toMatchObject([
@@ -389,7 +390,7 @@ describe("Many nodes", () => {
         nodes.push(node(0));
         const ended = await Promise.all(senders.map((sender) => sender.ended()));
         for (const sent of ended) expectCode(sent, 0);
-        // Both had some of them, and some had to find another node.
+        // Both nodes were in use, and some senders had to switch.
         const retried = ended.filter(({ stderr }) => stderr.includes("trying again"));
         expect(retried.length).toBeGreaterThan(0);
         const names = Object.keys(files);
@@ -467,12 +468,12 @@ describe("Many nodes", () => {
   });
 });
 
-/** Waits until so many frames are in the bucket. */
+/** Waits until this many frames are in the bucket. */
 async function untilStored(prefix: string, frames: number): Promise<void> {
   await until(`${frames} frames`, async () => (await pathsIn(prefix)).length >= frames, 20);
 }
 
-/** Whole lines only: the last may just be coming. */
+/** Returns complete lines only, because the last one may still be growing. */
 function whole(text: string): string {
   return text.slice(0, text.lastIndexOf("\n") + 1);
 }

@@ -1,5 +1,5 @@
-// What must be safe on the server's disk, what may then be gone at the sender, and what happens when
-// the disk takes nothing more: real executables, a small disk of their own, and what strace(1) sees.
+// What must be safe on the server's disk before the sender may delete it, and behaviour on a full
+// or failing disk. Uses the executables, small disks, and strace(1).
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
@@ -46,7 +46,7 @@ function send(server: { port: number }, path: string, ...more: string[]): Promis
   return run(words(server, path, ...more));
 }
 
-/** Names of all files below a folder; it asks nothing of a file, since it may be gone by then. */
+/** Returns the names of all files below a folder. */
 function filesIn(folder: string): string[] {
   if (!existsSync(folder)) return [];
   return readdirSync(folder, { recursive: true, withFileTypes: true })
@@ -55,7 +55,7 @@ function filesIn(folder: string): string[] {
     .sort();
 }
 
-/** Where the bytes are that a folder had: its files may go. */
+/** Returns the content of a folder's files, which may be deleted later. */
 function contents(folder: string): Map<string, Buffer> {
   return new Map(filesIn(folder).map((name) => [name, readFileSync(join(folder, name))]));
 }
@@ -96,10 +96,11 @@ describe("frames send --move", () => {
     using fake = durableServer(true);
     using sender = launch(words(fake, folder, "--move"));
     await until("all frames", () => fake.hasEnd);
-    // Without its receipt none may be gone.
+    // No file may be removed without its receipt.
     expect(filesIn(folder)).toHaveLength(5);
     writeFileSync(at(2), "longer than before".repeat(100));
-    // The same size, another time; and the same size and time, which only its bytes betray.
+    // One with the same size and another time; one with the same size and time, so that only its
+    // content differs.
     writeFileSync(at(3), readFileSync(at(3)).reverse());
     writeFileSync(at(4), readFileSync(at(4)).reverse());
     utimesSync(at(4), 1_600_000_000, 1_600_000_000);
@@ -128,7 +129,7 @@ describe("frames send --move", () => {
       expect(summaryOf(sent)).toMatchObject({ frames: 4, removed: 4, refused: 2, reasons });
       expect(filesIn(folder)).toEqual(["visible/3.png", "visible/a:b.png"]);
       expect(readFileSync(join(server.dir, "run7/visible/3.png"), "utf8")).toBe("taken");
-      // Left alone because it was asked for is not removed either.
+      // A frame skipped on request is not removed either.
       const skipped = await send(server, folder, "--move", "--on-conflict", "skip");
       expectCode(skipped, 23);
       expect(summaryOf(skipped)).toMatchObject({ removed: 0, conflictsSkipped: 1, refused: 1 });
@@ -147,7 +148,7 @@ describe("frames send --move", () => {
         writeFileSync(join(folder, name), Buffer.from(before.get(name)!).reverse());
         utimesSync(join(folder, name), 1_600_000_000, 1_600_000_000);
       }
-      // Another time alone is no reason to keep it.
+      // A different time alone does not prevent removal.
       utimesSync(join(folder, "visible/5.png"), 1_500_000_000, 1_500_000_000);
       const sent = await send(server, folder, "--move");
       expectCode(sent, 23);
@@ -224,7 +225,7 @@ describe("frames send --move", () => {
         }
         expect(filesIn(folder)).toHaveLength(3);
         expect(filesIn(join(first.dir, "run7"))).toHaveLength(3);
-        // A copy may be made of them.
+        // Copying them is still allowed.
         expectCode(await send(second, join(first.dir, "run7")), 0);
       });
     });
@@ -248,7 +249,7 @@ describe("frames send --move", () => {
       await until(`${bytes} bytes`, () => relay.bytes > bytes);
       server.process.kill("SIGKILL");
       await server.process.exited;
-      // What is gone here must be there at this very moment.
+      // Every file removed at the sender must be stored right now.
       const left = new Set(filesIn(folder));
       expectStored(server, new Map([...before].filter(([name]) => !left.has(name))));
       server = await startServer({ dir, args });
@@ -273,7 +274,7 @@ describe("frames send --move", () => {
   });
 });
 
-/** A server that stores nothing, and confirms everything when a test says so. */
+/** A fake server that stores nothing and confirms everything on demand. */
 function durableServer(durable: boolean) {
   const state = { ended: 0, hasEnd: false };
   let current: Bun.Socket<Decoder> | undefined;
@@ -304,7 +305,7 @@ function durableServer(durable: boolean) {
   });
   return {
     port: listener.port,
-    /** Whether everything came. */
+    /** Whether END has arrived. */
     get hasEnd() {
       return state.hasEnd;
     },
@@ -343,7 +344,7 @@ function unmount(place: string): void {
   mounts.splice(mounts.indexOf(place), 1);
 }
 
-/** Makes a folder one that can only be read, until it is disposed of. */
+/** Makes a folder read-only until disposed. */
 function mountReadOnly(place: string): Disposable {
   expect(mount(place, "--bind", place)).toBeUndefined();
   const dispose = (): void => {
@@ -381,7 +382,7 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
   const size = 500_000;
   const folder = makeTree(manyFrames(60, size));
 
-  /** A disk of 64 MB with so many bytes on it that are not ours, and a server that keeps 4 MB free. */
+  /** Runs a server that keeps 4 MB free on a disk of 64 MB, of which `ballast` bytes are used. */
   async function withSmallDisk(
     ballast: number,
     use: (server: Server, disk: string) => Promise<void>,
@@ -406,7 +407,7 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
     await withSmallDisk(45_000_000, async (server, disk) => {
       using sender = launch(words(server, folder));
       await until("why it waits", () => /disk of .* is full.*; trying again/.test(sender.stderr()));
-      // The machine keeps its reserve, whatever comes.
+      // The reserve stays free.
       const { stdout } = spawnSync("stat", ["-f", "-c", "%a %S", disk], { encoding: "utf8" });
       const [blocks, blockSize] = stdout.split(" ").map(Number);
       expect(blocks! * blockSize!).toBeGreaterThan(3 << 20);
@@ -454,11 +455,11 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
 
   test("may only be read for a while is waited for", async () => {
     await withSmallDisk(0, async (server) => {
-      // The journal is open for writing, so the disk as a whole cannot be made so.
+      // The journal is open for writing, so the whole disk cannot be remounted read-only.
       const partial = join(server.dir, ".frames/partial");
       using readOnly = mountReadOnly(partial);
       using sender = launch(words(server, folder));
-      // What it is told is why, and not only that the connection broke.
+      // The message gives the reason, not only a broken connection.
       await until("why it waits", () => /read-only.*; trying again/.test(sender.stderr()));
       readOnly[Symbol.dispose]();
       const sent = await sender.ended();
@@ -510,7 +511,7 @@ const straceMissing = ((): string => {
   return status === 0 ? "" : "skipped: may not trace: ";
 })();
 
-/** A system call, whole: when it began and ended, as places in the order of all. */
+/** A completed system call. `began` and `ended` are positions in the order of all calls. */
 interface Call {
   readonly name: string;
   readonly text: string;
@@ -518,7 +519,7 @@ interface Call {
   readonly ended: number;
 }
 
-/** What `strace -f` wrote: calls that others ran beside are in two lines. */
+/** Parses the output of `strace -f`, where an interrupted call takes two lines. */
 function callsOf(trace: string): Call[] {
   const calls: Call[] = [];
   const unfinished = new Map<string, { text: string; began: number }>();
@@ -531,14 +532,14 @@ function callsOf(trace: string): Call[] {
     const before = resumed === null ? undefined : unfinished.get(pid);
     const text = `${before?.text ?? ""}${resumed?.[1] ?? rest}`;
     const name = /^(\w+)\(/.exec(text)?.[1];
-    // What failed did nothing.
+    // Ignore failed calls.
     if (name === undefined || / = -1 /.test(text)) return;
     calls.push({ name, text: unescape(text), began: before?.began ?? at, ended: at });
   });
   return calls;
 }
 
-/** Bytes that strace shows as `\x66`, one character each. */
+/** Converts strace's `\x66` notation to one character for each byte. */
 function unescape(text: string): string {
   return text.replace(/\\x([0-9a-f]{2})/g, (_, hex: string) =>
     String.fromCharCode(Number.parseInt(hex, 16)),
@@ -579,7 +580,7 @@ describe.skipIf(straceMissing !== "")(
           expect(summaryOf(sent)).toMatchObject({ frames });
         } finally {
           relay.stop();
-          // strace passes no signal on.
+          // strace does not forward signals.
           const { pid } = server.process;
           const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8");
           process.kill(Number(children.trim()), "SIGTERM");
@@ -627,7 +628,7 @@ describe.skipIf(straceMissing !== "")(
             steps.map(() => true),
           ]);
         }
-        // The folders themselves have names that must last.
+        // The names of new folders must be durable too.
         for (const [made, above] of [
           [`${dir}/run7`, dir],
           [`${dir}/run7/visible`, `${dir}/run7`],
@@ -643,7 +644,7 @@ describe.skipIf(straceMissing !== "")(
   },
 );
 
-/** The receipts that went out through sockets, and when each began to. */
+/** Returns the receipts sent through sockets, and when each write began. */
 function receiptsIn(calls: readonly Call[]): { frames: number; at: number }[] {
   const receipts: { frames: number; at: number }[] = [];
   let at = 0;

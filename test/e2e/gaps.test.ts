@@ -1,4 +1,4 @@
-// Numbers that were not delivered, as ranges: every one of them, however many there are.
+// Undelivered numbers as ranges: all are counted, and the first thousand ranges listed.
 
 import { describe, expect, test } from "bun:test";
 import { type ErrorName, FramesError } from "../../src/errors.ts";
@@ -53,7 +53,7 @@ describe("gaps", () => {
     const { gaps: kept, more } = gaps.forSource("visible");
     expect([kept.length, more]).toEqual([1000, 2000]);
     expect(textOf(kept[999]!)).toBe("2000-2000 dropped");
-    // What adjoins the last that is named, but came after others, is none of it.
+    // Adjoins the last listed range, but was added after unlisted ones, so it does not extend it.
     add(gaps, 2001);
     expect(gaps.forSource("visible").gaps.at(-1)).toEqual({
       first: 2000,

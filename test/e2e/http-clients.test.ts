@@ -1,4 +1,4 @@
-// The executable, looked at by what people have: OpenCV, ffmpeg, VLC, curl; and by many at once.
+// The executable with common HTTP clients: OpenCV, ffmpeg, VLC, curl; and with many at once.
 
 import { describe, expect, test } from "bun:test";
 import { rmSync, statSync } from "node:fs";
@@ -23,7 +23,9 @@ const openCv =
     : "skipped: needs python3-opencv: ";
 const needs = (command: string) => (peerMissing(command) ? `skipped: needs ${command}: ` : "");
 
-/** A server with a page, and a camera of 60 frames a second of 640x480 and some 30 KB. */
+/**
+ * Runs a server with a page, and a camera with 60 frames of 640x480, about 30 KB each, per second.
+ */
 async function withCamera(
   use: (base: string, camera: Camera, server: Server, frame: Uint8Array) => Promise<void>,
 ): Promise<void> {
@@ -46,7 +48,7 @@ async function withCamera(
 
 const path = "/streams/site/sources/gate/latest.mjpeg";
 
-/** Runs a program to its end, and gives what it said. */
+/** Runs a program and returns its output. */
 async function peer(...command: string[]): Promise<string> {
   const child = Bun.spawn(command, { stdout: "pipe", stderr: "pipe", timeout: 40_000 });
   const [said, complained] = await Promise.all([
@@ -88,7 +90,7 @@ const vlc = needs("cvlc");
 test.skipIf(vlc !== "")(`${vlc}VLC plays MJPEG`, () =>
   withCamera(async (base, camera) => {
     await until("a frame", () => camera.count > 2);
-    // Debian's VLC will not be root.
+    // Debian's VLC refuses to run as root.
     const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     const words = ["-I", "dummy", "-vvv", "--no-audio", "--vout", "dummy", "--run-time", "3"];
     const child = Bun.spawn(

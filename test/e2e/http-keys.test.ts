@@ -1,4 +1,4 @@
-// Who is asked for a key, and who speaks TLS, as the executable is started.
+// When the executable requires keys and uses TLS for HTTP.
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -20,7 +20,7 @@ writeFileSync(keys, formatKey(key), { mode: 0o600 });
 
 let stores = 0;
 
-/** A server, as long as `use` takes. */
+/** Runs a server while `use` runs. */
 async function withServer(
   http: string,
   args: string[],
@@ -40,7 +40,7 @@ async function withServer(
   }
 }
 
-/** Status of an answer; what went wrong where there is none. */
+/** Returns the status of a response, or the error if there is none. */
 async function statusOf(
   url: string,
   headers: Record<string, string> = {},
@@ -67,7 +67,7 @@ describe("a page", () => {
       expect(await statusOf(`${base}/`, { Host: `${hostname()}:${port}` })).toBe(200);
       expect(await statusOf(`${base}/`, { Host: "192.0.2.7" })).toBe(200);
       expect(await statusOf(`${base}/`, { Host: "evil.example" })).toBe(421);
-      // Frames still come over a port of loopback, which asks for none.
+      // Frames still use a loopback port, which requires no key.
       expect(server.stderr()).toContain("See it at https://0.0.0.0:");
       expect(server.stderr() + server.stdout()).not.toContain(made!.key.text);
     });

@@ -1,4 +1,4 @@
-// A server that does not keep all, and what it can tell of frames that never came: real executables.
+// A server with retention, and the gaps it can report.
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -33,7 +33,7 @@ function framesIn(dir: string): number {
   return journal<{ count: number }>(dir, "SELECT count(*) AS count FROM frames")[0]!.count;
 }
 
-/** What a server told of frames that it removed, summed up. */
+/** Sums up the server's reports of removed frames. */
 function removedBy(server: Server): { frames: number; bytes: number } {
   const told = jsonLines(server.stdout()).filter(({ type }) => type === "removed");
   const sum = (name: string) => told.reduce((total, event) => total + Number(event[name]), 0);
@@ -96,12 +96,12 @@ describe("frames serve --keep", () => {
         await until("the end of the first frames", () => {
           return readdirSync(join(server.dir, "run7/visible")).length === 1;
         });
-        // The newest stays until there is a newer one.
+        // The newest frame stays until there is a newer one.
         expectCode(await run(["send", other, "--stream", "run8", ...to(server)]), 0);
         await until("the end of their folders", () => !existsSync(join(server.dir, "run7")));
         expect(existsSync(join(server.dir, "run8"))).toBe(true);
         expect(await gapsOf(server, "run8")).toEqual([]);
-        // The folder is made anew for whoever goes on.
+        // The folder is created again for the next delivery.
         expectCode(await run(["send", other, "--stream", "run7", ...to(server)]), 0);
         await expectSound(server.dir);
       },
@@ -143,13 +143,13 @@ describe("frames serve --keep", () => {
       await until(`no more than ${left} frames`, () => framesIn(dir) <= left);
       server.process.kill("SIGKILL");
       await server.process.exited;
-      // Where it was begun, too, nothing is missing.
+      // A deletion interrupted by the kill leaves no inconsistency.
       await expectSound(dir);
     }
     const last = await startServer({ dir });
     const files = readdirSync(join(dir, "run7/visible"));
     expect(files).toHaveLength(framesIn(dir));
-    // Nothing is removed without --keep, and nothing comes again.
+    // Without --keep nothing is removed. Frames removed before are not sent again.
     const again = await run(["send", folder, ...to(last), "--json"]);
     expect(summaryOf(again)).toMatchObject({ frames: files.length, bytes: 0 });
     expect(await last.stop()).toBe(0);
@@ -177,7 +177,7 @@ describe("frames serve --keep", () => {
 });
 
 describe("frames ls STREAM --gaps", () => {
-  /** As many frames in a pipe. */
+  /** Returns this many frames as the content of a pipe. */
   function piped(count: number): Uint8Array {
     return Buffer.concat(
       Array.from({ length: count }, (_, index) => {
@@ -220,7 +220,7 @@ describe("frames ls STREAM --gaps", () => {
   });
 
   test("shows none where a sender was killed and the same command completed it", async () => {
-    // More than the buffers on the way hold.
+    // More than the buffers of the connection hold.
     const folder = makeTree(manyFrames(40, 600_000));
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 10_000_000 });
@@ -228,7 +228,7 @@ describe("frames ls STREAM --gaps", () => {
       await until("some frames", () => framesIn(server.dir) > 3);
       sender.child.kill("SIGKILL");
       await until("the server's notice", () => server.stdout().includes('"failed"'));
-      // What came is without holes, even if nobody says how much was to come.
+      // The frames received have no gaps, although the total is unknown.
       expect(await gapsOf(server)).toEqual([]);
       expectCode(await run(["send", folder, ...to(server)]), 0);
       expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);

@@ -1,4 +1,4 @@
-// Keys and TLS as a user meets them: real executables, and what passes between them.
+// Keys and TLS from a user's view: the executables, and the bytes between them.
 
 import { afterAll, describe, expect, test } from "bun:test";
 import {
@@ -47,7 +47,7 @@ function folder(): string {
 }
 afterAll(() => folders.forEach((path) => rmSync(path, { recursive: true, force: true })));
 
-/** What no eavesdropper may see: a name and the beginning of a frame. */
+/** A name and the start of a frame that an eavesdropper must not see. */
 const name = "a-name-that-nobody-may-read.png";
 const content = "what-the-camera-saw-".repeat(1000);
 
@@ -69,7 +69,7 @@ function keyFile(...entries: KeyEntry[]): string {
   return path;
 }
 
-/** Runs a server that asks for the keys in a file, on loopback, as long as `use` takes. */
+/** Runs a server that requires the keys in a file, on loopback, while `use` runs. */
 async function withKeys(keys: string, use: (server: Server) => Promise<void>): Promise<void> {
   const server = await startServer({ dir: folder(), args: ["--key-file", keys] });
   try {
@@ -190,7 +190,7 @@ describe("who is not let in", () => {
   });
 });
 
-/** Says HELLO with a key, by hand, and gives what the server answers; the connection stays open. */
+/** Sends HELLO with a key by hand and returns the server's reply. The connection stays open. */
 async function greet(port: number, { key }: KeyEntry, fields: Partial<Hello> = {}) {
   const client = new ClientProof(key);
   const body = {
@@ -258,7 +258,7 @@ test("frames keep the name of their key in the journal, and no other key replace
     const keys = () => journal(server.dir, "SELECT name, key FROM frames ORDER BY name");
     const rows = ["2", name].map((frame) => ({ name: frame, key: "cam-1" }));
     expect(keys()).toEqual(rows);
-    // A key may replace its own.
+    // A key may replace its own frames.
     expectCode(await sendWith(keyFile(one), server, second, "--on-conflict", "replace"), 0);
     sameTree(second, join(server.dir, "run7"));
     expect(keys()).toEqual(rows);
@@ -323,7 +323,7 @@ describe("keys in a file", () => {
 });
 
 describe("frames key", () => {
-  /** A home of its own, so that its key file is a new one. */
+  /** A separate home directory gives a new key file. */
   const atHome = (home: string, words: string[], stdin = "") =>
     run(["key", ...words], { env: { HOME: home }, stdin });
 
@@ -474,7 +474,7 @@ describe("on one machine", () => {
 });
 
 describe("a TLS handshake that fails", () => {
-  /** What a sender with a key meets at a server that is only bytes. */
+  /** Runs a sender with a key against a raw server. */
   async function sendTo(answer: (socket: Bun.Socket) => void, ...more: string[]) {
     const server = Bun.listen({
       hostname: "127.0.0.1",
@@ -542,7 +542,7 @@ for (const [what, words] of [
     async () => {
       const keys = keyFile(entry());
       const secured = words.length > 0 ? ["--key-file", keys] : [];
-      // It may open 200 files, and so holds 100 connections.
+      // With 200 open files the server accepts 100 connections.
       const command = ["sh", "-c", 'ulimit -n 200 && exec "$0" "$@"', executable];
       const server = await startServer({ dir: folder(), args: secured, command });
       let closed = 0;

@@ -1,4 +1,4 @@
-// What a program gets from `import { serve, send } from "frames"`: the same job, without the executable.
+// The library: `import { serve, send } from "frames"` does the same job without the executable.
 
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
@@ -61,7 +61,7 @@ function rows<T>(server: Server, query: string): T[] {
   }
 }
 
-/** What a promise was rejected with. */
+/** Returns the error with which a promise was rejected. */
 async function rejection(promise: Promise<unknown>): Promise<FramesError> {
   try {
     await promise;
@@ -257,7 +257,7 @@ test("frames come back one by one, with all that belongs to them, while the serv
         break;
       }
       frames.push(value);
-      // Whoever takes its time holds up nobody else.
+      // A slow consumer does not block others.
       if (frames.length === 10) {
         await send([{ bytes: bytesOf("x"), name: "x" }], { ...to, source: "b" });
       }
@@ -397,7 +397,7 @@ test("a silent link is waited for with a timeout that says what for, and given u
   });
 });
 
-/** The examples in the comments of a file, as programs. */
+/** Extracts the examples in the comments of a file as programs. */
 function examplesIn(file: string): string[] {
   const text = readFileSync(join(root, file), "utf8");
   return [...text.matchAll(/^ \* ```ts\n((?: \*.*\n)*?) \* ```$/gm)].map(([, lines]) =>
@@ -415,14 +415,14 @@ for (const file of ["src/server/serve.ts", "src/client/send.ts", "src/client/rec
   for (const [index, example] of examples.entries()) {
     test(`example ${index + 1} in the comments of ${file} runs as it stands`, async () => {
       const folder = temporaryFolder();
-      // As an installed package is found: by its package.json.
+      // Found like an installed package, by its package.json.
       mkdirSync(join(folder, "node_modules"));
       symlinkSync(root, join(folder, "node_modules/frames"));
       writeFileSync(join(folder, "example.ts"), example);
       const ran = await run(["example.ts"], { cwd: folder, command: [process.execPath] });
       expect(ran.stderr).toBe("");
       expect(ran.code).toBe(0);
-      // It stored something where it says it does.
+      // The example stored something in its folder.
       const store = join(folder, "received");
       expect(existsSync(join(store, ".frames/journal.sqlite"))).toBe(true);
       expect(readdirSync(store).filter((name) => !name.startsWith(".")).length).toBe(1);

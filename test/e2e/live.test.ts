@@ -1,4 +1,4 @@
-// Pipes and policies as a user meets them: the real program, frames from a pipe, what the journal says.
+// Pipes and queue policies from a user's view: the executable, frames from a pipe, and the journal.
 
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
@@ -63,7 +63,7 @@ function bytesOf({ dir }: Server, { source, name }: Row): Buffer {
   return readFileSync(join(dir, "run7", source, name));
 }
 
-/** Sends what a pipe brings, to its end. */
+/** Sends the content of a pipe to its end. */
 function pipe(server: Pick<Server, "port">, input: Uint8Array | string, ...more: string[]) {
   const args = ["--to", `127.0.0.1:${server.port}`, "--stream", "run7", "--source", "visible"];
   return run(["send", "-", ...args, "--json", ...more], { stdin: input });
@@ -75,7 +75,7 @@ function source(summary: Json, name: string): Json {
   return found;
 }
 
-/** The numbers of ranges, one by one. */
+/** Returns all numbers in ranges. */
 function numbersIn(ranges: readonly (readonly [number, number, ...unknown[]])[]): number[] {
   return ranges.flatMap(([first, last]) =>
     Array.from({ length: last - first + 1 }, (_, index) => first + index),
@@ -196,7 +196,7 @@ describe("a pipe", () => {
 
   test("of an endless frame is given up in bounded memory", async () => {
     await withServer(async (server) => {
-      // A JPEG that goes on: there is always more of its picture.
+      // A JPEG whose scan data never ends.
       const input = Buffer.alloc(90e6, 0x55);
       input.set(Buffer.from("ffd8ffda000c03010002110311003f00", "hex"));
       const sent = await pipe(server, input);
@@ -246,7 +246,7 @@ describe.concurrent("a link that is too slow", () => {
       const policies = ["--policy", "visible=latest", "--policy", "infrared=block"];
       const inputs = ["--source", "visible=-", "--source", `infrared=${folder}`, "--watch"];
       using camera = new Camera(["--to", link.to, ...policies], inputs);
-      // 4 MB and half a megabyte a second, over a link of 2 MB a second.
+      // About 4 MB and half a MB per second, over a link of 2 MB per second.
       for (let shot = 1; shot <= 50; shot++) {
         writeFileSync(join(folder, `${shot}.part`), pgm(shot, 40_000));
         renameSync(join(folder, `${shot}.part`), join(folder, `${shot}.pgm`));
@@ -307,7 +307,7 @@ describe.concurrent("a link that is too slow", () => {
       await until("the first frame", () => rowsOf(server).length === 1);
       link.relay.freeze();
       await camera.shoot(200);
-      // All of them are taken when the report says so.
+      // The report shows when all frames are captured.
       const captured = () => {
         camera.signal("SIGUSR1");
         return reportsOf(camera.stdout).at(-1)?.["captured"];
@@ -326,7 +326,7 @@ describe.concurrent("a link that is too slow", () => {
   });
 });
 
-/** What SIGUSR1 has printed so far. */
+/** Returns the reports printed on SIGUSR1. */
 function reportsOf(stdout: string): Json[] {
   const whole = stdout.slice(0, stdout.lastIndexOf("\n") + 1);
   return jsonLines(whole).filter(({ type }) => type === "report");

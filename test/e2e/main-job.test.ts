@@ -1,4 +1,5 @@
-// The main job as a user meets it: real executables, real files, every byte held against the original.
+// The main job from a user's view: the executables, real files, and every byte compared with the
+// original.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
@@ -34,10 +35,10 @@ import { startRelay } from "../helper/relay.ts";
 import { videoCorpus, videoNeeds } from "../helper/video.ts";
 
 const megabyte = 1e6;
-/** What neither end may pass, however much goes through it. */
+/** Memory limit of both sides, for any amount of data. */
 const mostMemory = 150 * megabyte;
 
-/** A mebibyte that no compression and no luck could make the same at two places. */
+/** A mebibyte of noise: incompressible, and different at every offset. */
 const noise = ((): Uint8Array => {
   const words = new Uint32Array(2 ** 18);
   let state = 0x9e3779b9;
@@ -50,7 +51,7 @@ const noise = ((): Uint8Array => {
   return new Uint8Array(words.buffer);
 })();
 
-/** `size` bytes that are those of frame `number` alone. */
+/** Returns `size` bytes that are unique to frame `number`. */
 function frameBytes(number: number, size: number): Uint8Array {
   const bytes = new Uint8Array(size);
   const start = (number * 7919) % 2 ** 19;
@@ -96,7 +97,7 @@ async function listed(dir: string, stream: string): Promise<Json[]> {
   return jsonLines(stdout);
 }
 
-/** What would show that a stored file was written again. */
+/** Returns metadata that would change if a stored file was written again. */
 function identities(folder: string): string[] {
   return (readdirSync(folder, { recursive: true }) as string[]).sort().map((name) => {
     const { ino, mtimeNs, ctimeNs, size } = statSync(join(folder, name), { bigint: true });
@@ -104,7 +105,7 @@ function identities(folder: string): string[] {
   });
 }
 
-/** Figures worth seeing; nothing is decided by them. */
+/** Prints figures for information only. */
 function note(text: string): void {
   if (process.env["FRAMES_NOTES"] === "1") console.log(`      ${text}`);
 }
@@ -173,7 +174,7 @@ for (const [count, size] of [
           );
           note(`${writes.length} write calls`);
           expect(connects.length).toBe(1);
-          // As many as the bytes take at least: otherwise the tracer saw nothing.
+          // The data needs at least this many writes; fewer mean that the trace is incomplete.
           expect(writes.length).toBeGreaterThan(20);
           expect(writes.length).toBeLessThan(2_000);
         });
@@ -182,7 +183,7 @@ for (const [count, size] of [
   });
 }
 
-/** A container may hold the tracer and forbid tracing. */
+/** Returns whether tracing is unavailable; containers may include the tracer but forbid tracing. */
 function tracerMissing(): boolean {
   return peerMissing("strace") || spawnSync("strace", ["-f", "--seccomp-bpf", "true"]).status !== 0;
 }
@@ -191,7 +192,8 @@ test("one frame of 1.5 GB arrives byte for byte, and both ends stay small", asyn
   const corpus = temporaryFolder();
   const blocks = 1_500;
   const size = blocks * noise.length + 1;
-  // A length that is no multiple of anything, and a number in each block: none may take the place of another.
+  // The size is no multiple of any buffer, and each block contains its number, so a misplaced block
+  // is detected.
   const block = Buffer.from(noise);
   const file = openSync(join(corpus, "huge.raw"), "w");
   for (let number = 0; number < blocks; number++) {
@@ -238,7 +240,7 @@ test("a tree of three sources mirrors: names of every script, an empty frame, a 
     ["visible/empty.png", new Uint8Array(0)],
     ["visible/one.png", new Uint8Array([0x1a])],
     ["visible/größe.png", frameBytes(2, 1_000)],
-    // The same letters in another Unicode form are another file here.
+    // The same letters in another Unicode form are a different file here.
     ["visible/größe.png".normalize("NFD"), frameBytes(3, 1_000)],
     ["visible/日本語 フレーム.jpg", frameBytes(4, 1_048_576)],
     ["visible/🔥 100% \"quoted\" 'it''s' $HOME `x` & a:b.png", frameBytes(5, 1_048_575)],
@@ -256,10 +258,10 @@ test("a tree of three sources mirrors: names of every script, an empty frame, a 
     const bytes = files.reduce((sum, [, content]) => sum + content.length, 0);
     const summary = summaryOf(sent);
     expect(summary).toMatchObject({ stream: "run7", frames: files.length, bytes, present: 0 });
-    // What a program reads and what a person reads say the same.
+    // The output for programs and for people agrees.
     expect(sent.stderr).toContain(`${files.length} frames delivered`);
     expect(sent.stderr).toContain(join(server.dir, "run7"));
-    // The directory itself is compared, not the store's folder around it: a mirror has nothing else in it.
+    // Compares the stream's folder, not the store around it, which contains more.
     expect(sameTree(tree, join(server.dir, "run7"))).toEqual([]);
     const rows = await listed(server.dir, "run7");
     expect(rows.map(({ source, frames }) => [source, frames])).toEqual([
@@ -279,7 +281,7 @@ test("64 senders at once are all served whole, in streams of their own and as so
     writeFrames(join(root, `cam-${sender}`), each, 10_000, 1 + sender * each);
   }
   await withServer(async (server) => {
-    // Nothing goes through before all are connected.
+    // Nothing passes before all are connected.
     const relay = await startRelay({ to: { host: "127.0.0.1", port: server.port } });
     try {
       relay.freeze();
@@ -297,7 +299,7 @@ test("64 senders at once are all served whole, in streams of their own and as so
         expect(summaryOf(sent)).toMatchObject({ frames: each, bytes: each * 10_000, present: 0 });
         const stream = sender % 2 === 0 ? "shared" : `cam-${sender}`;
         const there = join(server.dir, stream, `cam-${sender}`);
-        // A source that is named like its stream lies directly in it.
+        // Frames of a source named like its stream lie directly in the stream's folder.
         const stored = sender % 2 === 0 ? there : join(server.dir, stream);
         expect(sameTree(join(root, `cam-${sender}`), stored)).toEqual([]);
       }
@@ -343,7 +345,7 @@ test("a changed frame of the same name is refused as a conflict, and the rest ar
   await withServer(async (server) => {
     expect((await send(server, corpus, "--stream", "run")).code).toBe(0);
     const before = identities(join(server.dir, "run"));
-    // Of another size, of the same size, and one more that is new.
+    // One of another size, one of the same size, and a new one.
     writeFileSync(join(folder, "7.png"), "something else");
     writeFileSync(join(folder, "8.png"), frameBytes(800, 5_000));
     writeFrames(folder, 1, 5_000, 21);
@@ -406,7 +408,10 @@ test("the frames of each source arrive in the order of their numbers", async () 
   remove(corpus);
 });
 
-/** Journal ids are the order of arrival: 9.png before 10.png, and sequence numbers without a hole. */
+/**
+ * Expects journal ids in the order of arrival, 9.png before 10.png, and consecutive sequence
+ * numbers.
+ */
 function expectNumberOrder(dir: string, source: string, count: number, ending: string): void {
   const rows = journal<{ name: string; seq: number }>(
     dir,
@@ -446,7 +451,7 @@ test.skipIf(videoNeeds !== undefined)(
           ["infrared", 720],
           ["visible", 720],
         ]);
-        // Two kinds of picture share the connection: neither waits for the other to be through.
+        // Both sources share the connection; neither waits until the other is done.
         const [first] = journal<{ infrared: number; visible: number }>(
           server.dir,
           `SELECT sum(source = 'infrared') AS infrared, sum(source = 'visible') AS visible
@@ -486,7 +491,9 @@ test("a client written from the specification alone delivers to frames serve, an
   remove(corpus);
 });
 
-/** Node, the more different from Bun, where it runs TypeScript as it stands. */
+/**
+ * Returns Node if it can run TypeScript directly, because it differs more from Bun; otherwise Bun.
+ */
 function typeScriptRunner(program: string): string[] {
   const node = ["node", "--experimental-transform-types", "--no-warnings"];
   const tried = spawnSync(node[0]!, [...node.slice(1), program], { encoding: "utf8" });
@@ -531,13 +538,13 @@ test("a link that freezes is noticed after --timeout at both ends, and given up 
         expect(sent.stderr).toMatch(/silent.* 1 s.*waited for receipts.*trying again/);
         expect(sent.stderr).toMatch(/^frames: Gave up after 3 s: .*\d+ of 20 frames confirmed/m);
         expect(sent.code).toBe(30);
-        // Whoever holds the other end of the dead cable finds out as well.
+        // The peer at the other end of the dead cable notices too.
         await until("the server's notice", () => server.stdout().includes('"error":"timeout"'));
         relay.thaw();
       } finally {
         relay.stop();
       }
-      // What is there is whole, and the same command sends the rest.
+      // Stored frames are whole, and the same command sends the rest.
       const stored = join(server.dir, "run/visible");
       for (const name of existsSync(stored) ? readdirSync(stored) : []) {
         expect(statSync(join(stored, name)).size).toBe(2_000_000);

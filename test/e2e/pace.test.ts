@@ -1,4 +1,5 @@
-// Frames that are sent at a pace, and bytes: real executables. Clocks of busy machines decide nothing here.
+// Frames and bytes sent at a limited rate, with the executables. The checks do not depend on a busy
+// machine's timing.
 
 import { describe, expect, test } from "bun:test";
 import { utimesSync } from "node:fs";
@@ -22,7 +23,7 @@ interface Arrival {
   readonly seq: number;
 }
 
-/** The frames of a server in the order in which they arrived. */
+/** Returns the frames of a server in the order of arrival. */
 function arrivals(server: Server): Arrival[] {
   return journal<Arrival>(server.dir, "SELECT source, name, seq FROM frames ORDER BY id");
 }
@@ -31,7 +32,7 @@ function to(server: Server): string[] {
   return ["--to", `127.0.0.1:${server.port}`];
 }
 
-/** A tree of small frames whose times of capture are so many milliseconds after the first's. */
+/** Creates a tree of small frames, captured these many milliseconds after the first. */
 function recording(frames: Record<string, number>): string {
   const folder = makeTree(Object.fromEntries(Object.keys(frames).map((path) => [path, 100])));
   for (const [path, after] of Object.entries(frames)) {
@@ -52,7 +53,7 @@ describe("--fps", () => {
       expect(summaryOf(sent)).toMatchObject({ frames: 30, lost: 0, dropped: 0 });
       const came = arrivals(server);
       expect(came.map(({ seq }) => seq)).toEqual(came.map((_, index) => index + 1));
-      // 29 times 50 ms have to pass; a machine that is busy takes longer.
+      // 29 intervals of 50 ms; a busy machine takes longer.
       expect(took).toBeGreaterThan(1400);
       expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
     });

@@ -1,4 +1,4 @@
-// The page of the executable in a real browser: what it shows of frames that are being sent.
+// The page of the executable in a real browser, while frames are being sent.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { FrameFeed, send, type SendSummary } from "../../src/mod.ts";
@@ -9,12 +9,12 @@ import { until } from "../helper/time.ts";
 
 const width = 320;
 const height = 240;
-/** Frames a second of each source. */
+/** Frames per second of each source. */
 const rate = 30;
 /** Frames that arrive before a camera runs, so that its policy drops none of them. */
 const calm = 20;
 
-/** A scene that moves: colours, or temperatures of which all lie within a thirtieth of what 16 bits hold. */
+/** A moving scene, in colour or as temperatures within a thirtieth of the 16-bit range. */
 function scene(colour: "rgb8" | "grey16", time: number): Uint8Array {
   const pixels = Buffer.alloc(width * height * (colour === "rgb8" ? 3 : 2));
   const [x0, y0] = [width * (0.5 + 0.3 * Math.sin(time * 6.28)), height / 2];
@@ -29,7 +29,7 @@ function scene(colour: "rgb8" | "grey16", time: number): Uint8Array {
   return encodePng({ width, height, colour, pixels });
 }
 
-/** A camera that hands over made pictures at its rate, as a program would. */
+/** A camera that pushes prepared images at its rate, as a program would. */
 class Camera {
   readonly #feed = new FrameFeed();
   readonly #pictures: readonly Uint8Array[];
@@ -38,7 +38,7 @@ class Camera {
   #timer: Timer | undefined;
   #pushed = 0;
 
-  /** @param kept frames that may wait to be sent */
+  /** @param kept number of frames that may be queued */
   constructor(server: Server, source: string, pictures: readonly Uint8Array[], kept: number) {
     this.#pictures = pictures;
     this.#source = source;
@@ -65,7 +65,7 @@ class Camera {
   #begin(): Timer {
     const [start, before] = [performance.now(), this.#pushed];
     return setInterval(() => {
-      // Timers are late now and then; a camera's frames are not fewer for it.
+      // Push the frames missed by late timers.
       const due = before + Math.floor(((performance.now() - start) * rate) / 1000);
       while (this.#pushed < due) this.push();
     }, 5);
@@ -76,7 +76,7 @@ class Camera {
     void this.#feed.push({ bytes, captured: BigInt(captured) * 1_000_000n });
   }
 
-  /** More at once than the policy keeps. */
+  /** Pushes more frames at once than the policy keeps. */
   burst(count: number): void {
     clearInterval(this.#timer);
     for (let index = 0; index < count; index++) this.push();
@@ -90,11 +90,11 @@ class Camera {
   }
 }
 
-/** A picture of the live view, or of the recorded one. */
+/** Selects a source's image in the live or recorded view. */
 const card = (source: string, view = "live") =>
   `document.querySelector('#${view} [data-source="${source}"]')`;
 
-/** Colours on a canvas, as red, green, blue in turn. */
+/** Reads pixels of a canvas as red, green, blue in turn. */
 const colours = (source: string, view = "live") => `(() => {
   const from = ${card(source, view)}.querySelector(".picture canvas");
   const copy = new OffscreenCanvas(from.width, from.height);
@@ -167,10 +167,10 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
     expect(palette).toBe("iron");
     const seen = await browser.read<[number, number, number][]>(colours("infrared"));
     const light = seen.map(([red, green, blue]) => 0.2126 * red + 0.7152 * green + 0.0722 * blue);
-    // A browser by itself would show all of it between 113 and 121.
+    // Without scaling, a browser would show all values between 113 and 121.
     expect(Math.min(...light)).toBeLessThan(20);
     expect(Math.max(...light)).toBeGreaterThan(220);
-    // Between the cold and the hot of iron are purple and orange, which no grey has.
+    // The iron palette contains purple and orange, which grey does not.
     expect(seen.some(([red, green, blue]) => blue > green + 60 && red > green + 20)).toBe(true);
     expect(seen.some(([red, green, blue]) => red > 200 && green > 60 && blue < 80)).toBe(true);
   });
@@ -242,7 +242,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
       `["visible", "infrared"].map((source) =>
         document.querySelector('#recorded [data-source="' + source + '"]').dataset.captured)`,
     );
-    // Of the other source there is none nearer.
+    // The other source has no frame closer in time.
     const list = await fetch(`${address}api/streams/run7/frames?source=infrared&limit=1000`);
     const { frames } = (await list.json()) as { frames: { captured: string }[] };
     const distance = (captured: string) => Math.abs(Number(BigInt(captured) - BigInt(visible)));
@@ -309,7 +309,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
   }
 
   test("says that the server is away, and finds it again by itself", async () => {
-    // The last: what the browser says of connections that are refused stays on its console.
+    // Must be the last test, because the browser logs refused connections to its console.
     expect(browser.console).toEqual([]);
     await browser.go(address);
     const link = `document.querySelector("#link").textContent`;
@@ -328,13 +328,13 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
   });
 });
 
-/** Keeps a picture of the page where somebody asked for it, to look at. */
+/** Saves a screenshot if requested by the environment. */
 async function keep(browser: Browser, name: string): Promise<void> {
   const folder = process.env["FRAMES_TEST_PICTURES"];
   if (folder !== undefined) await Bun.write(`${folder}/${name}.png`, await browser.picture());
 }
 
-/** Where the server says that its page is. */
+/** Returns the address of the page from the server's output. */
 function pageOf(server: Server): string {
   const listening = jsonLines(server.stdout()).find(({ type }) => type === "listening");
   return `http://${listening?.["http"] as string}/`;

@@ -1,4 +1,4 @@
-// The executable on another processor, and in folders that hold settings meant for other programs.
+// The executable on another processor, and in folders with configuration files of other programs.
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
@@ -56,7 +56,7 @@ test.skipIf(emulation !== "")(
       expect(sent.stderr).toContain("33 frames delivered");
       expect(sent.code).toBe(0);
       expect(sameTree(tree, join(server.dir, "run7"))).toEqual([]);
-      // Each end of its own kind: they speak the same protocol.
+      // A sender for this processor speaks the same protocol.
       const other = await run([...args, "--stream", "from-here"]);
       expect(other.code).toBe(0);
       expect(sameTree(tree, join(server.dir, "from-here"))).toEqual([]);
@@ -68,7 +68,7 @@ test.skipIf(emulation !== "")(
   },
 );
 
-/** Made when it is missing, or older than the executable it is to be the same as. */
+/** Builds it if missing or older than the executable for this machine. */
 function buildForArm(): void {
   if (existsSync(arm) && statSync(arm).mtimeMs >= statSync(executable).mtimeMs) return;
   const words = [join(root, ".ci/build.ts"), "linux-arm64"];
@@ -82,7 +82,7 @@ describe("settings for other programs in the user's folder change nothing:", () 
   writeFileSync(join(folder, "preload.ts"), `await Bun.write(${JSON.stringify(trace)}, "ran");\n`);
   const preload = `preload = ["./preload.ts"]\n`;
   writeFileSync(join(folder, "bunfig.toml"), `${preload}[run]\n${preload}[test]\n${preload}`);
-  // Were any of these read, nothing would be understood, or go under another name.
+  // If one of these files was read, sending would fail or use another name.
   const settings = "FRAMES_TO=127.0.0.1:1\nFRAMES_STREAM=wrong\nFRAMES_TIMEOUT=never\n";
   const environments = [".env", ".env.local", ".env.production", ".env.development"];
   for (const name of environments) writeFileSync(join(folder, name), settings);
@@ -92,7 +92,7 @@ describe("settings for other programs in the user's folder change nothing:", () 
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   test("the folder would change what Bun itself does", async () => {
-    // Otherwise the tests below would hold for a folder that changes nothing for anybody.
+    // Checks that the folder has an effect at all, because the tests below would pass without one.
     const program = "console.log(process.env.FRAMES_TO)";
     const ran = await run(["-e", program], { cwd: folder, command: [process.execPath] });
     expect(ran.stdout).toBe("127.0.0.1:1\n");
@@ -101,10 +101,10 @@ describe("settings for other programs in the user's folder change nothing:", () 
   });
 
   test("frames send goes where it is told, under the name of what is sent", async () => {
-    // A server in another folder: the port is what the sender has to get right.
+    // The server runs in another folder, because this tests the sender's settings.
     const server = await startServer({ dir: temporaryFolder() });
     try {
-      // By the environment, which is what a file called .env would stand for.
+      // Set as a real environment variable, which a .env file would imitate.
       const env = { FRAMES_TO: `127.0.0.1:${server.port}` };
       const sent = await run(["send", tree], { cwd: folder, env });
       expect([sent.code, sent.code === 0 ? "" : sent.stderr]).toEqual([0, ""]);

@@ -1,4 +1,4 @@
-// Real video in every way that it comes: a file, a pipe, a folder that grows, raw thermal frames, HTTP.
+// Real video from every kind of input: file, pipe, growing folder, raw thermal frames, HTTP.
 
 import { describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
@@ -13,7 +13,7 @@ import { videoCorpus, videoNeeds } from "../helper/video.ts";
 const missing =
   needs !== "" ? needs : videoNeeds === undefined ? "" : `skipped: needs ${videoNeeds}: `;
 
-/** Frames of the clip that are sent: three seconds of thirty. */
+/** Frames of the clip that are sent: three of its thirty seconds. */
 const frames = 72;
 
 interface Row {
@@ -28,7 +28,7 @@ function rows({ dir }: Server, source: string): Row[] {
   return journal<Row>(dir, `SELECT ${columns} FROM frames WHERE source = '${source}' ORDER BY id`);
 }
 
-/** That the numbers are those from 1 on, in order, and the capture times rise. */
+/** Expects consecutive numbers from 1 and increasing capture times. */
 function expectInOrder(found: Row[], count: number): void {
   expect(found.map(({ seq }) => seq)).toEqual(
     Array.from({ length: count }, (_, index) => index + 1),
@@ -44,7 +44,7 @@ function stored({ dir }: Server, stream: string, source: string): Buffer[] {
     .map((name) => readFileSync(join(folder, name)));
 }
 
-/** The first frames of the clip as JPEG files, in their order. */
+/** Returns the first frames of the clip as JPEG files, in order. */
 async function pictures(): Promise<string[]> {
   const folder = join(await videoCorpus(), "visible");
   return Array.from({ length: frames }, (_, index) => join(folder, `${index + 1}.jpg`));
@@ -75,7 +75,7 @@ describe.skipIf(missing !== "")(`${missing}the 1080p clip arrives complete and i
         for (const [index, { captured }] of found.entries()) {
           expect((captured - first) / 1e9).toBeCloseTo(packets[index]! - packets[0]!, 3);
         }
-        // The same command again sends nothing that is there.
+        // The same command again finds every frame stored.
         expect(await send(server, [clip])).toMatchObject({ frames, present: frames });
       });
     });
@@ -113,7 +113,7 @@ describe.skipIf(missing !== "")(`${missing}the 1080p clip arrives complete and i
         const body = new ReadableStream({
           async start(controller) {
             for (const file of files) controller.enqueue(part(file));
-            // A camera does not end: whoever looks at it does.
+            // A camera does not end the response; the client does.
             while (!isOver) await Bun.sleep(20);
             controller.close();
           },
@@ -152,7 +152,7 @@ describe.skipIf(missing !== "")(`${missing}the 1080p clip arrives complete and i
         using sender = launch(["send", capture, ...words]);
         await until("the connection", () => sender.stderr().includes("Sending S"));
         for (let number = 1; number <= frames; number++) {
-          // As capture programs do it: written beside, then renamed.
+          // Like a capture program: written to a temporary name, then renamed.
           copyFileSync(join(from, `${number}.png`), join(capture, `.${number}.png`));
           renameSync(join(capture, `.${number}.png`), join(capture, `${number}.png`));
           await Bun.sleep(1000 / 30);
@@ -185,7 +185,7 @@ describe.skipIf(missing !== "")(`${missing}the 1080p clip arrives complete and i
   });
 });
 
-/** Frames in the journal. */
+/** Number of frames in the journal. */
 function rowsThere({ dir }: Server): number {
   return journal<{ frames: number }>(dir, "SELECT count(*) AS frames FROM frames")[0]!.frames;
 }

@@ -1,4 +1,5 @@
-// Frames back out of a server, by the compiled executable: the same tree, whatever breaks on the way.
+// Receiving frames with the compiled executable: the result is the same tree, whatever fails on the
+// way.
 
 import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
@@ -48,7 +49,7 @@ function send(server: Server, path: string, ...more: string[]): Promise<Finished
   return run(["send", path, "--to", `127.0.0.1:${server.port}`, "--json", ...more]);
 }
 
-/** What a receiver is told of a server, or of a relay to it. */
+/** Returns the arguments for receiving from a server or a relay. */
 function from({ port }: { port: number }): string[] {
   return ["--from", `127.0.0.1:${port}`];
 }
@@ -63,7 +64,7 @@ async function receiveInto(server: { port: number }, ...more: string[]): Promise
   return summaryOf(received);
 }
 
-/** Files below a folder that are not hidden. */
+/** Counts the files below a folder that are not hidden. */
 function countFiles(folder: string): number {
   if (!existsSync(folder)) return 0;
   return readdirSync(folder, { recursive: true, withFileTypes: true }).filter(
@@ -71,7 +72,7 @@ function countFiles(folder: string): number {
   ).length;
 }
 
-/** The parts of what `--multipart` writes. */
+/** Parses the output of `--multipart`. */
 function partsOf(output: Uint8Array): { facts: Record<string, string>; bytes: Buffer }[] {
   const all = Buffer.from(output);
   const parts: { facts: Record<string, string>; bytes: Buffer }[] = [];
@@ -115,7 +116,7 @@ describe("a copy", () => {
         ["run7", 1],
         ["visible", 300],
       ]);
-      // Under whatever name it lies there, it is known where it came from.
+      // Although the copy has another name, the origin of its frames is recorded.
       const back = await send(server, copy, "--stream", "run7");
       expectCode(back, 0);
       expect(summaryOf(back)).toMatchObject({ frames: 342, present: 342, bytes: 0 });
@@ -210,7 +211,7 @@ describe("a copy", () => {
 });
 
 describe("whatever is killed", () => {
-  /** What is wrong with a copy, and with its rows. */
+  /** Returns what is wrong with a copy and its rows. */
   function faults(tree: string, copy: string): string[] {
     const rows = journal<{ path: string }>(
       copy,
@@ -271,7 +272,10 @@ describe("whatever is killed", () => {
     await second.stop();
   });
 
-  /** What becomes of a pipe when the server comes back with another store, or with another order. */
+  /**
+   * Returns the result of receiving to a pipe when the server restarts with another store or
+   * another order.
+   */
   async function afterwards(
     dirOf: (first: Server) => string,
   ): Promise<[Awaited<ReturnType<Launched["ended"]>>, string]> {
@@ -395,7 +399,7 @@ describe("a receiver that follows", () => {
       const tree = makeTree(manyFrames(500, 5000));
       expectCode(await send(server, tree), 0);
       const copy = join(temporaryFolder(), "run7");
-      // While it catches up, more is arriving from two senders.
+      // More frames arrive from two senders during the catch-up.
       const more = makeTree(manyFrames(1500, 5000, "a"));
       const others = makeTree(manyFrames(1500, 5000, "b"));
       using receiver = launch(["receive", "run7", copy, "--follow", "--json", ...from(server)]);
@@ -460,7 +464,7 @@ describe("a receiver that follows", () => {
         numbers: number[];
         stdout: string;
       };
-      // In order, the last one among them, and few.
+      // In order, including the last one, with many dropped.
       expect(numbers.toSorted((a, b) => a - b)).toEqual(numbers);
       expect(numbers.at(-1)).toBe(600);
       expect(numbers.length).toBeLessThan(600);
@@ -469,7 +473,7 @@ describe("a receiver that follows", () => {
   });
 });
 
-/** Runs what it is given, and reads its output slowly until frame 600 came; then ends it. */
+/** Runs a command and reads its output slowly until frame 600 has arrived, then ends it. */
 const slowReader = `
   const child = Bun.spawn(process.argv.slice(1), { stdout: "pipe", stderr: "pipe" });
   const errors = new Response(child.stderr).text();
@@ -649,7 +653,7 @@ describe("a reader that does not read", () => {
         });
         try {
           await until("bytes on their way", () => server.stdout().includes('"receiving"'));
-          // Longer than a silent peer is borne with.
+          // Longer than the timeout for a silent peer.
           await Bun.sleep(4500);
           const status = readFileSync(`/proc/${child.pid}/status`, "latin1");
           const held = Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)![1]) * 1024;
@@ -686,10 +690,10 @@ describe("a reader that does not read", () => {
         expectCode(ended, 0);
         expect(summaryOf(ended)).toMatchObject({ frames: 50, lost: 0 });
         expect(sameTree(tree, copy)).toEqual([]);
-        // Whoever is up to date awaits nothing of what is there.
+        // A receiver that is up to date does not prevent deletion.
         using idle = launch(["receive", "run7", copy, "--follow", ...from(server)]);
         await until("another", () => server.stdout().split('"receiving"').length === 3);
-        // What nobody awaits goes at once.
+        // No receiver waits for these frames, so they are deleted at once.
         expectCode(await send(server, tree, "--stream", "run8"), 0);
         await until("removal", () => countFiles(join(server.dir, "run8")) < 20);
         idle.child.kill("SIGKILL");

@@ -1,5 +1,5 @@
-// What breaks on the way, and that nothing is lost by it: real executables, whose servers are killed,
-// whose links are cut, and who are told to send the same once more.
+// Failures on the way, without loss: the executables, with killed servers, broken links, and
+// repeated commands.
 
 import { describe, expect, test } from "bun:test";
 import {
@@ -54,23 +54,23 @@ import {
 import { until } from "../helper/time.ts";
 import { type Relay } from "../helper/relay.ts";
 
-// Where tests spend their time waiting for pauses to end, they do so side by side.
+// Tests that wait for pauses run concurrently.
 
 function send(server: { port: number }, path: string, ...more: string[]): Promise<Finished> {
   return run(["send", path, "--to", `127.0.0.1:${server.port}`, "--json", "-v", ...more]);
 }
 
-/** Paths of all frames that the journal knows, in order. */
+/** Returns the paths of all frames in the journal, in order. */
 function journalled(dir: string): string[] {
   const query = "SELECT source || '/' || name AS path FROM frames ORDER BY path";
   return journal<{ path: string }>(dir, query).map(({ path }) => path);
 }
 
-/** One connection, as `-v` tells of it. */
+/** One connection, from the output of `-v`. */
 interface Talk {
-  /** What was sent whole, in order, as SOURCE/NAME. */
+  /** Frames sent completely, in order, as SOURCE/NAME. */
   readonly frames: string[];
-  /** How many of them have their receipt. */
+  /** Number of them with a receipt. */
   receipted: number;
   offered: number;
   answers: string;
@@ -96,7 +96,7 @@ function talksOf(stderr: string): Talk[] {
   return talks;
 }
 
-/** That nothing was sent again that had its receipt; gives how many frames were sent again. */
+/** Expects that no frame with a receipt was sent again. Returns how many frames were. */
 function expectNoneAgain(stderr: string): number {
   const receipted = new Set<string>();
   const sent = new Set<string>();
@@ -110,14 +110,16 @@ function expectNoneAgain(stderr: string): number {
   return again;
 }
 
-/** What a server with `-v --json` says it has stored, in order, as SOURCE/NAME. */
+/**
+ * Returns the frames that a server with `-v --json` reports as stored, in order, as SOURCE/NAME.
+ */
 function storedBy(server: Server): string[] {
   return jsonLines(server.stdout())
     .filter(({ type }) => type === "stored")
     .map(({ source, name }) => `${String(source)}/${String(name)}`);
 }
 
-/** Small frames of one kind, and large ones of another: over 1 MiB they travel in pieces. */
+/** Small frames of one source, and large ones of another; those over 1 MiB are sent in pieces. */
 const mixed = {
   ...manyFrames(60, 100_000),
   ...manyFrames(3, 2_500_000, "infrared"),
@@ -129,7 +131,7 @@ describe.concurrent("frames send goes on by itself", () => {
   const folder = makeTree(mixed);
   const frames = Object.keys(mixed).length;
 
-  /** A delivery that something happens to when it is under way, and that must come to its end. */
+  /** Expects that a delivery with a failure in between completes. */
   async function expectThrough(sender: ReturnType<typeof launch>, dir: string): Promise<Json> {
     const sent = await sender.ended();
     expectCode(sent, 0);
@@ -139,7 +141,7 @@ describe.concurrent("frames send goes on by itself", () => {
     expect(sameTree(folder, join(dir, "run7"))).toEqual([]);
     expect(journalled(dir)).toHaveLength(frames);
     expectNoneAgain(sent.stderr);
-    // A program is told of each wait, people of what they wait for.
+    // JSON reports each wait; the messages say what is waited for.
     const waits = jsonLines(sent.stdout).filter(({ type }) => type === "waiting");
     expect(waits.length).toBeGreaterThanOrEqual(Number(summary["retries"]));
     for (const { milliseconds } of waits) expect(Number(milliseconds)).toBeGreaterThan(0);
@@ -221,7 +223,7 @@ describe.concurrent("frames send goes on by itself", () => {
       await until("the first frames", () => link.relay.bytes > 4_000_000);
       link.relay.freeze();
       await until("the sender's notice", () => sender.stderr().includes("silent for 2 s"));
-      // The server believes in the old connection for 30 s, and the new one must not wait for that.
+      // The server would keep the old connection for 30 s, and the new one must not wait for that.
       expect(server.stdout()).not.toContain('"failed"');
       link.relay.thaw();
       await expectThrough(sender, server.dir);
@@ -230,7 +232,7 @@ describe.concurrent("frames send goes on by itself", () => {
 });
 
 test("the same command after a kill of the sender sends what is not stored and no more", async () => {
-  // More than the buffers on the way hold: what is in these arrives even after a kill.
+  // More than the buffers of the connection hold, because buffered data arrives even after a kill.
   const files = { ...mixed, ...manyFrames(12, 2_500_000, "infrared") };
   const folder = makeTree(files);
   const total = Object.keys(files).length;
@@ -243,7 +245,7 @@ test("the same command after a kill of the sender sends what is not stored and n
     const before = journalled(server.dir);
     expect(before.length).toBeGreaterThan(0);
     expect(before.length).toBeLessThan(total);
-    // Half a frame is no frame.
+    // Partial files were removed.
     expect(readdirSync(join(server.dir, ".frames/partial"))).toEqual([]);
 
     const again = await send(server, folder);
@@ -297,7 +299,7 @@ describe.concurrent("frames send does not wait", () => {
     await until("all frames", () => fake.ended === 10);
     fake.receipt(3);
     const sent = await sender.ended();
-    // It was alive all the time.
+    // The server was responsive all the time.
     expect(sent.stderr).toContain("<- PONG");
     expect(sent.stderr).toMatch(/^frames: Gave up after 4 s: .*: 3 of 10 frames confirmed/m);
     expect(sent.stderr).not.toContain("trying again");
@@ -306,7 +308,7 @@ describe.concurrent("frames send does not wait", () => {
 
   test("longer than --give-up-after for a server that takes everything and confirms nothing, again and again: exit 30", async () => {
     using fake = fakeServer();
-    // By then the sender has seen that it got all its bytes rid of.
+    // Closes only after the sender has seen all its bytes accepted.
     fake.closeAtPing();
     const sent = await run([...wordsTo(fake), "--timeout", "3", "--give-up-after", "5"]);
     expect(sent.stderr).toMatch(/^frames: Gave up after 5 s: .*: 0 of 10 frames confirmed/m);
@@ -327,7 +329,7 @@ describe.concurrent("frames send does not wait", () => {
     fake.receipt(7);
     await until("the receipt", () => sender.stderr().includes("<- RECEIPT 7"));
     fake[Symbol.dispose]();
-    // Whoever listens there now would be connected to with the next try.
+    // A new listener on the port counts further connection attempts.
     let tries = 0;
     const { port } = fake;
     const socket = { open: () => void tries++, data() {} };
@@ -345,7 +347,7 @@ describe.concurrent("frames send does not wait", () => {
   }
 });
 
-/** A server that takes everything, and confirms what a test says. */
+/** A fake server that accepts everything and confirms on demand. */
 function fakeServer(grants: Partial<Welcome> = {}) {
   const welcome: Welcome = {
     window: { bytes: 64 << 20, frames: 8192 },
@@ -383,11 +385,11 @@ function fakeServer(grants: Partial<Welcome> = {}) {
   });
   return {
     port: listener.port,
-    /** Frames that came whole. */
+    /** Number of frames received completely. */
     get ended() {
       return state.ended;
     },
-    /** From now on whoever asks whether it is there has its connection closed. */
+    /** From now on, closes the connection on a PING. */
     closeAtPing: () => void (state.closesAtPing = true),
     receipt: (frames: number) => void current!.write(encodeReceipt(frames)),
     [Symbol.dispose]: () => listener.stop(true),
@@ -400,10 +402,10 @@ describe("what was sent is sent again,", () => {
   const files = { ...manyFrames(20, 3_000), "infrared/1.raw": 1_500_000 };
   const frames = Object.keys(files).length;
 
-  /** A time that can be set again to the nanosecond. */
+  /** A time that can be set exactly to the nanosecond. */
   const captured = 1_600_000_000;
 
-  /** A tree that is stored already. */
+  /** Runs `use` with a tree that is already stored. */
   async function sentOnce(use: (server: Server, folder: string) => Promise<void>): Promise<void> {
     const folder = makeTree(files);
     for (const path of Object.keys(files)) utimesSync(join(folder, path), captured, captured);
@@ -442,14 +444,14 @@ describe("what was sent is sent again,", () => {
     });
   });
 
-  /** Changes one frame's size, one's bytes alone, and adds one. */
+  /** Changes the size of one frame, only the content of another, and adds one. */
   function change(folder: string): void {
     writeFileSync(join(folder, "visible/5.png"), "shorter");
     changeBytes(join(folder, "visible/6.png"));
     writeFileSync(join(folder, "visible/21.png"), "new");
   }
 
-  /** Other bytes of the same number, written later. */
+  /** Changes the content but not the size, with a later time. */
   function changeBytes(path: string): void {
     writeFileSync(path, readFileSync(path).reverse());
     utimesSync(path, 1_234_567_890, 1_234_567_890);
@@ -509,7 +511,7 @@ describe("what was sent is sent again,", () => {
         expect([bytes, crc32]).toEqual([stored.length, Bun.hash.crc32(stored)]);
         expect(session).not.toBe(before[index]!.session);
       }
-      // Neither the old bytes nor unfinished ones are kept anywhere.
+      // Neither old content nor partial files are left.
       expect(readdirSync(join(server.dir, ".frames/partial"))).toEqual([]);
       const third = await send(server, folder);
       expect(summaryOf(third)).toMatchObject({ frames: frames + 1, present: frames + 1 });
@@ -578,7 +580,7 @@ describe("what was sent is sent again,", () => {
         const received = join(server.dir, "run7");
         expectCode(await send(second, received), 0);
         expect(sameTree(folder, join(second.dir, "run7"))).toEqual([]);
-        // Back to where it came from, and once more from the first sender: all of it is the same.
+        // Sent back to the origin and again from the first sender: all frames are found stored.
         for (const [where, what] of [
           [second, received],
           [server, join(second.dir, "run7")],
@@ -618,7 +620,7 @@ test("capture times in 1970, before it and in 2100 are stored as they are, and k
   const times = [0, 1.5, -86_400.25, 4_102_444_800, 4_102_444_800.75];
   times.forEach((time, index) => {
     const path = join(folder, `visible/${index + 1}.png`);
-    // As text: of numbers below zero Bun makes the present.
+    // As text, because Bun replaces negative numbers by the current time.
     utimesSync(path, String(time), String(time));
     expect(statSync(path, { bigint: true }).mtimeNs).toBe(BigInt(Math.round(time * 1e6)) * 1000n);
   });
@@ -645,7 +647,7 @@ test("capture times in 1970, before it and in 2100 are stored as they are, and k
 
 describe.concurrent("two senders of one source of one stream:", () => {
   const folder = makeTree(manyFrames(40, 500_000));
-  /** What the one after it has to say. */
+  /** What the second sender sends. */
   const other = join(makeTree({ "visible/1.png": 500_000, "visible/late.png": 10 }));
 
   async function begun(server: Server, ...more: string[]) {
@@ -662,7 +664,7 @@ describe.concurrent("two senders of one source of one stream:", () => {
     };
   }
 
-  /** Waits until a link has handed on what is on it: it would be taken for a sign of life. */
+  /** Waits until a link is empty, because data in transit would count as a sign of life. */
   async function drained(relay: Relay): Promise<void> {
     relay.limit(1e9);
     let before = -1;
@@ -687,7 +689,7 @@ describe.concurrent("two senders of one source of one stream:", () => {
       );
       expect(second.stderr).not.toContain("trying again");
       expectCode(second, 23);
-      // Another source of the stream is nobody's, and neither is another stream.
+      // Other sources and streams are free.
       const beside = await send(
         server,
         join(other, "visible"),
@@ -704,7 +706,7 @@ describe.concurrent("two senders of one source of one stream:", () => {
         (path) => `${path}: only in ${stored}`,
       );
       expect(sameTree(folder, stored)).toEqual(differences.sort());
-      // And what nobody sends any more is free.
+      // After the delivery the source is free again.
       expectCode(await send(server, other), 0);
     });
   });
@@ -736,7 +738,7 @@ describe.concurrent("two senders of one source of one stream:", () => {
       using first = await begun(server);
       first.relay.freeze();
       first.sender.child.kill("SIGKILL");
-      // The server has heard of no end: 30 s would be too long to wait.
+      // The server has not noticed the end, and its timeout of 30 s would be too long.
       const second = await send(server, folder);
       expectCode(second, 0);
       expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
@@ -759,7 +761,7 @@ test("of two connections of one session the newer wins, and what the older sent 
     expect(older.messages.find(({ type }) => type === MessageType.error)!.body).toMatchObject({
       error: 6,
     });
-    // The newer may send the source at once: nobody is asked whether he is still there.
+    // The newer connection of a session takes over its sources without a check.
     newer.say(encodeControl(MessageType.source, 1, { name: "visible" }));
     newer.say(frame(1, "a.png"));
     newer.say(frame(2, "b.png"));
@@ -794,7 +796,7 @@ describe.concurrent("a source that", () => {
       await using newer = await rawClient(server, sessions[1]);
       newer.say(source(1, "visible"), end);
       await newer.heard("done");
-      // What it has now is its own all the same.
+      // A source that it acquired itself stays with it.
       await using third = await rawClient(server, "c".repeat(32));
       third.say(source(1, "infrared"), end);
       await third.heard("error");
@@ -829,7 +831,7 @@ describe.concurrent("a source that", () => {
         client.say(source(1, name));
         await client.isRead();
       }
-      // One message each, so that neither can answer a PING before its own claim is read.
+      // Sent in one write each, so that neither answers a PING before its own request is read.
       a.say(source(2, "b"), end);
       b.say(source(2, "a"), end);
       await until("both ends", () => a.isOver() && b.isOver());
@@ -854,7 +856,7 @@ test("a loss alone is journalled while its sender stays quiet", async () => {
   });
 });
 
-/** A client that says what a test wants, keeps what it hears, and answers PING. */
+/** A client that sends raw messages, records replies, and answers PING. */
 async function rawClient(server: Server, session: string) {
   const messages: ControlMessage[] = [];
   const handler: MessageHandler = {
@@ -881,10 +883,10 @@ async function rawClient(server: Server, session: string) {
     say: (...bytes: Uint8Array[]) => void socket.write(Buffer.concat(bytes)),
     heard: (what: "welcome" | "done" | "error") => until(what, () => heard(what)),
     isOver: () => heard("done", "error"),
-    /** The numbers of the errors that it was told. */
+    /** Numbers of the errors received. */
     errors: () =>
       messages.flatMap((one) => (one.type === MessageType.error ? [one.body.error] : [])),
-    /** Waits until everything that it said was read. */
+    /** Waits until the server has read everything sent. */
     async isRead() {
       socket.write(encodeControl(MessageType.ping, 0, { time: "1" }));
       await until("PONG", () => heard("pong"));
@@ -905,7 +907,7 @@ describe.concurrent("a byte that is flipped on its way", () => {
   const frames = Object.keys(files).length;
   const folder = makeTree(files);
 
-  /** A link that damages what passes after the marker, so many times. */
+  /** A relay that corrupts the data after the marker, this many times. */
   function damagingRelay(to: number, times: number) {
     const pattern = Buffer.from(marker);
     let done = 0;
@@ -923,7 +925,7 @@ describe.concurrent("a byte that is flipped on its way", () => {
       }
       void socket.data.peer.then((peer) => void queue(peer, own));
     };
-    // The frames of a test are few: what a socket does not take at once waits here.
+    // Bytes not accepted by a socket are queued; the test sends little data.
     const waiting = new WeakMap<object, Buffer[]>();
     const queue = (socket: Bun.Socket<Half>, bytes: Buffer): void => {
       const queued = waiting.get(socket) ?? [];

@@ -1,4 +1,4 @@
-// How a server and a sender run where nobody watches them: logs, signals, systemd, no home.
+// Unattended operation of server and sender: logs, signals, systemd, no home directory.
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
@@ -65,17 +65,17 @@ function keyFile(...entries: KeyEntry[]): string {
 interface Serving extends Launched {
   readonly dir: string;
   readonly port: number;
-  /** What it has logged so far; none of it holds a secret. */
+  /** Returns the log so far. Checks that no secrets are in it. */
   log(): Json[];
-  /** Waits for a line of a type that has not been waited for. */
+  /** Waits for the next line of a type not returned before. */
   next(type: string): Promise<Json>;
   stop(): Promise<void>;
 }
 
-/** All that a log may say of how much a line matters. */
+/** Levels allowed in a log. */
 const levels = ["debug", "info", "warning", "error"];
 
-/** A server that logs as JSON, on standard error. */
+/** Starts a server with a JSON log on stderr. */
 async function serve(
   words: string[] = [],
   env: Record<string, string> = {},
@@ -115,7 +115,7 @@ async function serve(
   };
 }
 
-/** What holds for every line. */
+/** Checks the properties common to all lines. */
 function checkLines(lines: readonly Json[]): void {
   for (const { time, level, type, message } of lines) {
     expect(new Date(time as string).toISOString()).toBe(time as string);
@@ -202,7 +202,7 @@ describe("frames serve --log json", () => {
     server.child.kill("SIGKILL");
     await server.ended();
     writeFileSync(join(server.dir, ".frames", "partial", "0000"), "half a frame");
-    // What was recovered is told before there is a port.
+    // Recovery is reported before the server listens.
     const again = launch(["serve", server.dir, "--listen", "127.0.0.1:0", "--log", "json"]);
     await until("the greeting", () => again.stderr().includes('"listening"'));
     again.child.kill("SIGTERM");
@@ -238,7 +238,7 @@ describe("frames serve --log json", () => {
   });
 });
 
-/** Says something to a server that it does not understand, and waits until it has hung up. */
+/** Sends invalid data to a server and waits until it closes. */
 function stranger(port: number, text: string): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const socket = connect(port, "127.0.0.1", () => socket.write(text));
@@ -286,7 +286,7 @@ test.skipIf(linux !== "")(
   },
 );
 
-/** A certificate and its key, called `name`, at the paths that a server was given. */
+/** Writes a certificate for `name` and its key to the paths used by a server. */
 function certify(at: string, name: string): void {
   const [key, cert] = [join(at, "tls.key"), join(at, "tls.crt")];
   const words = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=${name}`;
@@ -294,7 +294,7 @@ function certify(at: string, name: string): void {
   if (made.exitCode !== 0) throw new Error(made.stderr.toString());
 }
 
-/** The name on the certificate that a server shows. */
+/** Returns the name in the certificate that a server presents. */
 async function shownBy(port: number): Promise<string | undefined> {
   const child = Bun.spawn(["openssl", "s_client", "-connect", `127.0.0.1:${port}`], {
     stdio: ["ignore", "pipe", "ignore"],
@@ -317,7 +317,7 @@ describe("SIGHUP", () => {
       writeFileSync(keys, formatKey(two) + formatKey(one));
       server.child.kill("SIGHUP");
       await server.next("reloaded");
-      // The look that it has every second is not what found the new key.
+      // The signal reloaded the keys, not the check every second.
       const told = server.log().map(({ type }) => type);
       expect(told.indexOf("keys")).toBeLessThan(told.indexOf("reloaded"));
       expect(told.indexOf("keys")).toBeGreaterThan(0);
@@ -351,7 +351,7 @@ describe("SIGHUP", () => {
       expect(await shownBy(server.port)).toBe("after");
       copyFileSync(join(at, "tls.key"), join(at, "kept.key"));
       certify(at, "third");
-      // The key of another certificate.
+      // A key that does not match the certificate.
       copyFileSync(join(at, "kept.key"), join(at, "tls.key"));
       expect(await reload()).toMatchObject({ level: "error", error: "usage" });
       expect(await shownBy(server.port)).toBe("after");
@@ -475,7 +475,7 @@ describe("SIGTERM", () => {
       const second = await serve(listen, {}, first.dir);
       const { code, stdout } = await sending.ended();
       expect(code).toBe(0);
-      // What had a receipt is not sent again.
+      // Frames with a receipt are not sent again.
       expect(jsonLines(stdout).at(-1)).toMatchObject({ frames: 1000, retries: 1 });
       expect(sameTree(run7, join(first.dir, "run7"))).toEqual([]);
       expect(stored()).toBe(1000);
@@ -546,7 +546,7 @@ describe("systemd", () => {
             { READY: "1", STATUS: status },
             { STOPPING: "1", STATUS: expect.stringMatching(/^Stopping/) },
           ]);
-          // The same clock as systemd's, and no older than the signal.
+          // From the same clock as systemd's, and not earlier than the signal.
           const [ready, reloading] = told as Record<string, number>[];
           const time = Number(reloading!["MONOTONIC_USEC"]);
           expect(time).toBeGreaterThan(ready!["at"]!);
@@ -572,7 +572,7 @@ describe("systemd", () => {
     },
   );
 
-  /** Starts a server with a socket of this kind as descriptor 3. */
+  /** Starts a server that inherits a socket of this kind as descriptor 3. */
   function given(kind: string, words: string[], env: Record<string, string> = {}) {
     const script = join(import.meta.dir, "../helper/supervisor.py");
     const command = [python, script, "--give", kind, executable, "serve", folder(), ...words];
@@ -610,7 +610,7 @@ describe("systemd", () => {
           server.kill("SIGKILL");
         }
       }
-      // Without a flag, who can be reached from elsewhere asks for keys all the same.
+      // A server reachable from other machines requires keys even without a flag.
       const open = given("0.0.0.0", ["--json"], { HOME: folder() });
       try {
         expect(await saidUntil(open.stderr, "frames key save")).toContain("A key was made in");
@@ -638,7 +638,7 @@ describe("systemd", () => {
   );
 });
 
-/** What a program says, until this is in it. */
+/** Reads a program's output until it contains `text`. */
 async function saidUntil(stream: ReadableStream<Uint8Array>, text: string): Promise<string> {
   const decoder = new TextDecoder();
   let said = "";
@@ -663,7 +663,7 @@ describe("without a home", () => {
     expectCode(sent, 0);
     await server.stop();
     expect(server.log().filter(({ level }) => level !== "info")).toEqual([]);
-    // The certificate is kept with the service's state, and not where a stream could lie.
+    // The certificate lies in the service's state, not where a stream could be stored.
     expect(readdirSync(state)).toEqual([".config"]);
     expect(readdirSync(join(state, ".config/frames"))).toEqual(["server.pem"]);
   });
@@ -746,7 +746,7 @@ const withStrace = linux || (Bun.which("strace") === null ? "skipped: needs stra
 test.skipIf(withStrace !== "")(
   `${withStrace}a server in a sandbox that forbids all sockets but those of TCP serves all the same`,
   async () => {
-    // Its addresses are asked for by a socket of another family (RestrictAddressFamilies).
+    // Listing network addresses needs a socket of another family (RestrictAddressFamilies).
     const dir = folder();
     const inject = ["-D", "-f", "-qq", "-o", join(dir, "trace"), "-e", "trace=socket"];
     const forbid = ["-e", "inject=socket:error=EAFNOSUPPORT:when=2+"];
@@ -812,7 +812,7 @@ describe("the README's", () => {
     for (const { name } of units) {
       const words = ["systemd-analyze", "verify", "--man=no", join(at, name)];
       const { exitCode, stdout, stderr } = Bun.spawnSync(words);
-      // What it does not know it only says.
+      // systemd only prints a warning for unknown settings.
       expect([name, exitCode, `${stdout}${stderr}`]).toEqual([name, 0, ""]);
     }
   });
@@ -825,7 +825,7 @@ describe("the README's", () => {
     const all = [...commands, JSON.parse(listed!) as string[]];
     expect(all.length).toBe(3);
     for (const words of all) {
-      // Understood, but for what is not on this machine.
+      // The arguments are valid, except for paths missing on this machine.
       const known = words.map((word) => word.replace(/^\/(?:var|data)/, `${folder()}/`));
       const env = { HOME: "/proc/nowhere" };
       const { code, stderr } = await run([...known, "--key-file", "/nonexistent"], { env });

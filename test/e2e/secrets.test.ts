@@ -1,5 +1,4 @@
-// A key is said to nobody: not to the list of processes, not to a child, not in what is printed, and it lies
-// in no store.
+// A key never leaks: not to the process list, a child process, the output or a store.
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -38,11 +37,11 @@ function entry(key: Key, name = "cam"): KeyEntry {
   return { name, key, role: "both", streams: "*" };
 }
 
-/** Everything by which a key could be known: its text and its bytes, as people and programs write them. */
+/** Returns all forms in which a key could appear: text and bytes in common notations. */
 function shapesOf({ text, bytes }: Key): Buffer[] {
   const raw = Buffer.from(bytes);
   const body = text.slice("frames_key_".length);
-  // The end of the text is the CRC-32; the first half of a key is told as little as the whole.
+  // Without the CRC-32 at the end of the text. Half a key must not leak either.
   const texts = [
     body,
     body.slice(0, 24),
@@ -53,7 +52,7 @@ function shapesOf({ text, bytes }: Key): Buffer[] {
   return [...texts.map((shape) => Buffer.from(shape)), raw, raw.subarray(0, 16), raw.subarray(16)];
 }
 
-/** That nothing of a key stands in these words. */
+/** Expects that no form of a key occurs in these outputs. */
 function expectUntold(key: Key, ...said: (string | Uint8Array)[]): void {
   for (const one of said) {
     const bytes = Buffer.from(one as Uint8Array);
@@ -65,21 +64,21 @@ function expectUntold(key: Key, ...said: (string | Uint8Array)[]): void {
   }
 }
 
-/** Every file below a folder, hidden ones too. */
+/** Returns every file below a folder, including hidden ones. */
 function filesBelow(path: string): string[] {
   return readdirSync(path, { recursive: true, withFileTypes: true })
     .filter((file) => file.isFile())
     .map((file) => join(file.parentPath, file.name));
 }
 
-/** Processes that a process has started, whose parent it still is. */
+/** Returns the child processes of a process. */
 function childrenOf(pid: number): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .filter((child) => {
       try {
-        // The name of a process may hold spaces and brackets; its parent stands behind it.
+        // A process name may contain spaces and parentheses; the parent's id follows it.
         const stat = readFileSync(`/proc/${child}/stat`, "latin1");
         return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]) === pid;
       } catch {
@@ -108,13 +107,13 @@ describe.skipIf(linux !== "")(`${linux}while frames are sent with a key`, () => 
       const pids = [server.process.pid, sending.child.pid];
       for (const pid of pids) {
         expectUntold(key, readFileSync(`/proc/${pid}/cmdline`));
-        // What it was given it still has; where it was given a file, it is not there either.
+        // A key from the environment stays there. A key from a file must not appear there.
         if (isFile) expectUntold(key, readFileSync(`/proc/${pid}/environ`));
       }
-      // There is nobody who could inherit anything.
+      // There is no child process that could inherit anything.
       expect(pids.flatMap(childrenOf)).toEqual([]);
       expect(childrenOf(process.pid)).toEqual(expect.arrayContaining(pids));
-      // The log of the database is there as long as the server runs.
+      // The database's write-ahead log exists while the server runs.
       const stored = filesBelow(server.dir);
       expect(stored.filter((path) => path.endsWith("-wal"))).toHaveLength(1);
       expectUntold(key, ...stored.map((path) => readFileSync(path)));
@@ -241,7 +240,8 @@ describe("a key that does not help is not said by", () => {
     expect((await said([])).stdout).toBe(`${key.text}\n`);
   });
 
-  // People paste it where a name belongs; there it would stand in lists, logs and journals.
+  // Users paste a key where a name is expected. As a name it would appear in lists, logs and
+  // journals.
   for (const action of ["save", "new"]) {
     test(`frames key ${action} that is given it as a name: exit 1`, async () => {
       const path = keyFile(formatKey(entry(generateKey(), "other")));

@@ -1,4 +1,5 @@
-// Frames of a live source while its server is away: kept on the disk, and none lost, whoever is killed.
+// Frames of a live source while its server is down: spooled to disk without loss, even if sender or
+// server is killed.
 
 import { describe, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
@@ -16,7 +17,7 @@ interface Row {
   readonly received: number;
 }
 
-/** A server that comes and goes, always at the same port, with the same store. */
+/** A server that can be stopped and restarted on the same port with the same store. */
 class Place implements AsyncDisposable {
   readonly port = freePort();
   readonly to = `127.0.0.1:${this.port}`;
@@ -27,7 +28,7 @@ class Place implements AsyncDisposable {
     this.#server = await startServer({ dir: this.dir, args: ["--listen", this.to] });
   }
 
-  /** It takes bytes from now on, and says nothing. */
+  /** Suspends the server: the system still accepts bytes, but nothing is answered. */
   pause(): void {
     this.#server!.process.kill("SIGSTOP");
   }
@@ -52,7 +53,7 @@ class Place implements AsyncDisposable {
     return all.map(({ first, last, reason }) => [first, last, reason]);
   }
 
-  /** Every number that is accounted for, as stored or as lost. */
+  /** Returns every number accounted for, stored or lost. */
   accounted(): number[] {
     const lost = this.losses().flatMap(([first, last]) =>
       Array.from({ length: last - first + 1 }, (_, index) => first + index),
@@ -74,7 +75,7 @@ function expectInOrder(rows: readonly Row[]): void {
   expect(numbers).toEqual(inOrder(numbers));
 }
 
-/** What a sender said when it waited for the server. */
+/** Returns the sender's messages about waiting for the server. */
 function waits(camera: Camera): Json[] {
   const whole = camera.stdout.slice(0, camera.stdout.lastIndexOf("\n") + 1);
   return jsonLines(whole).filter(({ type }) => type === "waiting");
@@ -111,7 +112,7 @@ describe("with a spool", () => {
       await camera.shoot(60, 5000, 10);
       await until("frames in the spool", () => spool.numbers().length >= 55);
       await place.start();
-      // The camera goes on meanwhile.
+      // The camera continues meanwhile.
       const before = camera.shot;
       const back = () => place.rows().some(({ seq }) => seq > before - 30);
       await until("live frames", async () => (await camera.shoot(1, 5000, 10), back()));
@@ -125,12 +126,12 @@ describe("with a spool", () => {
       const rows = place.rows();
       expect(inOrder(rows.map(({ seq }) => seq))).toEqual(upTo(camera.shot));
       expect(new Set(rows.map(({ session }) => session)).size).toBe(1);
-      // What was captured when it was back is live: it came in its order.
+      // Frames captured after the server's return were sent at once and in order.
       const fresh = rows.filter(({ seq }) => seq > live);
       expect(fresh.length).toBe(50);
       expectInOrder(fresh);
       expect(fresh.every(({ captured }) => captured >= returned)).toBe(true);
-      // What was spooled and what was live may alternate, each in its order.
+      // Spooled and live frames may alternate, but each kind is in order.
       const since = rows.map(({ seq }) => seq).filter((seq) => seq > 20);
       const isOrdered = (numbers: readonly number[]) => Bun.deepEquals(numbers, inOrder(numbers));
       const borders = since.filter((border) => {
@@ -168,7 +169,7 @@ describe("with a spool", () => {
     expect(new Set(rows.map(({ name }) => name.split("-")[0])).size).toBe(1);
     for (const { name, seq } of rows) {
       expect(name.endsWith(`-${String(seq).padStart(8, "0")}.pgm`)).toBe(true);
-      // Each number has the frame that was the camera's so many-th.
+      // The content matches the number given by the camera.
       const bytes = await Bun.file(join(place.dir, "run7/visible", name)).bytes();
       expect(numberOf(bytes)).toBe(seq);
     }
@@ -307,7 +308,7 @@ describe("a spool that is full", () => {
     using camera = new Camera(["--to", place.to, "--spool", spool.path, ...limits]);
     await camera.shoot(1, 1000);
     await until("the first", () => place.numbers().length === 1);
-    // A server that takes bytes and says nothing: everything is on its way.
+    // The server accepts bytes without answering, so all frames are in flight.
     place.pause();
     await camera.shoot(49, 1000);
     const captured = () => reports(camera).at(-1)?.["captured"];
@@ -347,7 +348,7 @@ describe("a spool that is full", () => {
   });
 });
 
-/** What SIGUSR1 has printed so far. */
+/** Returns the reports printed on SIGUSR1. */
 function reports(camera: Camera): Json[] {
   const whole = camera.stdout.slice(0, camera.stdout.lastIndexOf("\n") + 1);
   return jsonLines(whole).filter(({ type }) => type === "report");

@@ -1,4 +1,4 @@
-// What is on the disk when a store says that it lasts, by the calls with which it is put there.
+// Whether data is on disk when a store reports it as durable, checked by its system calls.
 
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
@@ -20,7 +20,7 @@ import {
   unlessTraced,
 } from "../store/directory/trace.ts";
 
-/** Frames `1`, `2`, …, each with other bytes. */
+/** Returns frames `1`, `2`, …, each with different content. */
 function planned(count: number, source = "visible", seed = 1): PlannedFrame[] {
   return Array.from({ length: count }, (_, index) => ({
     ...{ name: String(index + 1), size: 2000, seed: seed + index, source },
@@ -29,7 +29,7 @@ function planned(count: number, source = "visible", seed = 1): PlannedFrame[] {
 
 const traced = test.skipIf(!canTrace);
 
-/** What a store is told, and what it asks of the system meanwhile. */
+/** The steps of a store and its system calls. */
 class Trace {
   readonly place: string;
   readonly calls: readonly Call[];
@@ -39,7 +39,7 @@ class Trace {
     this.calls = calls;
   }
 
-  /** The only flush of `path` that began after `after` and ended before `before`. */
+  /** Returns the only flush of `path` that began after `after` and ended before `before`. */
   flushOf(path: string, after: Call | number, before: Call | number): Call {
     const found = this.flushesOf(path, after, before);
     const [first] = found;
@@ -56,7 +56,7 @@ class Trace {
     );
   }
 
-  /** The call that gave a frame the name `path`, and the name it had before. */
+  /** Returns the call that renamed a frame to `path`, and its previous name. */
   renameOf(path: string): { call: Call; from: string } {
     const whole = join(this.place, path);
     const call = this.calls.find(
@@ -67,7 +67,7 @@ class Trace {
     return { call, from: from.slice(this.place.length + 1) };
   }
 
-  /** Each call on the way of a new frame ends before the next begins. */
+  /** Checks that each call for a new frame ends before the next begins. */
   checkFrame(path: string, begun: Call, flushed: Call): void {
     const { call: rename, from } = this.renameOf(path);
     this.flushOf(from, begun, rename);
@@ -83,7 +83,7 @@ async function traceOf(place: string, steps: readonly Step[], durable?: boolean)
   return new Trace(place, await trace(place, plan));
 }
 
-/** A store with these frames in it, closed. */
+/** Creates a store with these frames and closes it. */
 async function storeWith(frames: readonly PlannedFrame[]): Promise<string> {
   const directory = temporaryFolder();
   await withStore(directory, async (store) => {
@@ -109,7 +109,7 @@ describe("a durable store", () => {
       const path = source === "run7" ? `run7/${name}` : `run7/${source}/${name}`;
       found.checkFrame(path, begun, flushed);
     }
-    // And so it goes on: nothing of the first batch stands for the second.
+    // The second batch is flushed like the first, independently of it.
     const [begun2, flushed2] = [
       lineCall(found.calls, "begun", 2),
       lineCall(found.calls, "flushed", 2),
@@ -187,13 +187,13 @@ describe("a durable store that goes on where one was not durable", () => {
   traced(`flushes rows that a killed one left in the log${unlessTraced}`, async () => {
     const place = temporaryFolder();
     await trace(place, { steps: [{ store: planned(3) }, { flush: "once" }] });
-    // The frames are there, so no row is written that would bring those before it to the disk.
+    // The frames exist, so no new row is written whose flush would include the earlier rows.
     const found = await traceOf(place, [{ compare: planned(3) }, { flush: "twice" }], true);
     found.flushOf(wal, lineCall(found.calls, "standings"), lineCall(found.calls, "flushed"));
   });
 
   traced(`flushes folders that it did not make${unlessTraced}`, async () => {
-    // Who made them did not flush them: they may be in memory alone, like all that lies in them.
+    // The earlier process created the folders without flushing them, so they may not be on disk.
     const place = await storeWith(planned(1, "a/b"));
     const frames = planned(2, "a/b").slice(1);
     const found = await traceOf(place, [{ store: frames }, { flush: "once" }], true);
@@ -232,7 +232,7 @@ describe("a store that is not durable", () => {
     const durable = lineCall(found.calls, "durable");
     const flushed = lineCall(found.calls, "flushed", 2);
     for (const name of ["1", "2", "3"]) found.flushOf(`run7/visible/${name}`, durable, flushed);
-    // Committed when nobody had asked for durable ones, and no commit since that flushes them.
+    // Committed before durability was requested, and not flushed by a later commit.
     found.flushOf(wal, durable, flushed);
   });
 });

@@ -1,4 +1,4 @@
-// `frames verify` on stores that a real server made.
+// `frames verify` on stores made by a real server.
 
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
@@ -33,7 +33,7 @@ interface Finding {
   why: string;
 }
 
-/** A capture of two sources, and the store that a server keeps it in. */
+/** Creates a capture of two sources and a store with it. */
 async function delivered(): Promise<{ capture: string; store: string; server: Server }> {
   const folder = temporaryFolder();
   const capture = join(folder, "run7");
@@ -56,7 +56,7 @@ async function send(capture: string, server: Server, ...flags: string[]): Promis
   expect(sent.code).toBe(0);
 }
 
-/** What `frames verify --json` finds: its exit code, findings and summary. */
+/** Runs `frames verify --json`. Returns exit status, findings and summary. */
 async function verify(store: string, ...flags: string[]) {
   const { code, stdout, stderr } = await run(["verify", store, "--json", ...flags]);
   const lines = stdout
@@ -91,7 +91,7 @@ test("what is missing, damaged, unknown or lost is named, and the exit code is 2
   appendFileSync(at("visible/2.png"), "!");
   overwriteByte(at("infrared/3.png"));
   overwriteByte(at("visible/large.raw"));
-  // Neither a new time nor what no frame can be called is wrong.
+  // Neither a changed time nor a file that cannot be a frame is an error.
   utimesSync(at("infrared/4.png"), 0, 0);
   writeFileSync(at("infrared/.hidden"), "");
   writeFileSync(at("infrared/5.png.part"), "");
@@ -116,7 +116,7 @@ test("what is missing, damaged, unknown or lost is named, and the exit code is 2
 
   const lenient = await verify(store, "--ignore-missing");
   expect(lenient.findings).toHaveLength(5);
-  // People are told the same.
+  // The output for people agrees.
   const { stdout, code } = await run(["verify", store]);
   expect(code).toBe(23);
   expect(stdout).toContain("damaged  run7/infrared/3.png: its bytes are not those that came\n");
@@ -137,7 +137,7 @@ test("--repair sets damaged frames aside, and the next send brings them", async 
   await send(capture, again);
   await again.stop();
   expect(sameTree(capture, join(store, "run7"))).toEqual([]);
-  // A second damaged frame of the same name does not take the place of the first.
+  // A second damaged frame of the same name does not overwrite the first.
   overwriteByte(join(store, "run7/visible/7.png"));
   await verify(store, "--repair");
   expect(readdirSync(join(store, ".frames/damaged/run7/visible")).sort()).toEqual([
@@ -173,7 +173,7 @@ test("a malformed journal: no server starts on it, and --repair makes a new one"
   expect(repaired).toMatchObject({ code: 0, findings: [] });
   expect(repaired.summary).toMatchObject({ frames: 41, rebuilt: 41 });
   expect(readdirSync(join(store, ".frames/damaged"))[0]).toStartWith("journal-");
-  // Times come from the files, so nothing has to be sent or read again.
+  // Times come from the files, so frames need not be sent or read again.
   const again = await startServer({ dir: store });
   await send(capture, again);
   expect(await again.stop()).toBe(0);
@@ -220,7 +220,7 @@ for (const [what, harm] of [
       11,
       `frames: The journal ${path} is malformed or gone: frames verify ${store} --repair makes a new one\n`,
     ]);
-    // Looking has made nothing.
+    // Checking created no file.
     expect(existsSync(path) ? readFileSync(path).length : 0).toBe(0);
     const repaired = await verify(store, "--repair");
     expect(repaired).toMatchObject({ code: 0, findings: [] });
@@ -239,7 +239,7 @@ test("where part of a journal can be read, its rows keep what only they know", a
   const before = new Database(path, { readonly: true });
   const sessions = before.query("SELECT DISTINCT session FROM frames").values().flat();
   before.close();
-  // The index is gone, the table is not.
+  // Destroys the index but not the table.
   const journal = readFileSync(path);
   const pageSize = journal.readUInt16BE(16);
   const database = new Database(path);

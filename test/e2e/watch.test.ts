@@ -1,4 +1,4 @@
-// A watched folder as a user meets it: the real program beside a capture program, until Ctrl-C.
+// A watched folder from a user's view: the executable beside a capture program, until Ctrl-C.
 
 import { describe, expect, test } from "bun:test";
 import {
@@ -39,7 +39,7 @@ import { until } from "../helper/time.ts";
 
 const jpeg = Buffer.from("\xff\xd8\xff\xe0 a picture \xff\xd9", "latin1");
 
-/** A folder called run7, to be watched. */
+/** Creates a folder run7 to watch. */
 function newFolder(...folders: string[]): string {
   const folder = join(temporaryFolder(), "run7");
   mkdirSync(folder);
@@ -47,7 +47,7 @@ function newFolder(...folders: string[]): string {
   return folder;
 }
 
-/** Writes a file as careful programs do: elsewhere first, then under its name. */
+/** Writes a file to a temporary path and renames it into place. */
 function place(folder: string, name: string, text: string | Uint8Array = name): void {
   writeFileSync(join(folder, `${name}.part`), text);
   renameSync(join(folder, `${name}.part`), join(folder, name));
@@ -58,7 +58,7 @@ function watch(folder: string, to: Pick<Server, "port"> | string, ...more: strin
   return launch(["send", folder, "--watch", "--to", address, "--json", ...more]);
 }
 
-/** Stops a sender as Ctrl-C does, and gives its summary. */
+/** Stops a sender with Ctrl-C and returns its summary. */
 async function stop(sender: Launched, code = 0): Promise<Json> {
   sender.child.kill("SIGINT");
   const ended = await sender.ended();
@@ -86,7 +86,7 @@ function stored(server: Server, path: string): string {
   return existsSync(whole) ? readFileSync(whole, "latin1") : "";
 }
 
-/** What a sender has said so far, of one type. */
+/** Returns a sender's output lines of one type. */
 function said(sender: Launched, type: string): Json[] {
   const text = sender.stdout();
   return jsonLines(text.slice(0, text.lastIndexOf("\n") + 1)).filter((line) => {
@@ -95,8 +95,8 @@ function said(sender: Launched, type: string): Json[] {
 }
 
 /**
- * Writes `count` files in each of its folders, `rate` a second in all, every third one in place; then it says
- * that it is done.
+ * Writes `count` files to each of its folders, `rate` per second in total, every third one directly
+ * under its name. Then prints that it is done.
  */
 const captureProgram = `
   const { appendFileSync, renameSync, writeFileSync } = require("node:fs");
@@ -153,7 +153,7 @@ describe("frames send --watch", () => {
       const summary = await stop(sender);
       expect(summary).toMatchObject({ frames: 360, lost: 0, refused: 0, dropped: 0 });
       expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
-      // Nothing was sent before it was whole: no number was used for an earlier version.
+      // No incomplete version was sent, because it would have used a number.
       for (const name of ["visible", "infrared", "depth"]) {
         const numbers = rowsOf(server).filter(({ source }) => source === name);
         expect(numbers.map(({ seq }) => seq).sort((a, b) => a - b)).toEqual(
@@ -190,7 +190,7 @@ describe("frames send --watch", () => {
       renameSync(join(elsewhere, "old"), join(folder, "old"));
       place(folder, "new");
       await arrived(server, 1);
-      // Both were renamed into place, one after the other.
+      // Both were renamed into place, in this order.
       await until("both", () => rowsOf(server).length === 2);
       await stop(sender);
       expect(rowsOf(server).map(({ name }) => name)).toEqual(["old", "new"]);
@@ -229,14 +229,14 @@ describe("frames send --watch", () => {
       using sender = watch(folder, link.to);
       place(folder, "first");
       await arrived(server, 1);
-      // Nothing gets through, so that files wait to be read.
+      // Nothing passes, so files wait to be read.
       link.relay.freeze();
       for (let number = 1; number <= 4; number++) {
         place(folder, `large-${number}`, new Uint8Array(8e6).fill(number));
       }
       place(folder, "gone");
       writeFileSync(join(folder, "half"), "it is not complete when it goes");
-      // Whatever came before a new source was noticed too.
+      // All changes before a new source were noticed too.
       mkdirSync(join(folder, "mark"));
       place(folder, "mark/mark");
       await until("its being noticed", () => {
@@ -269,7 +269,8 @@ describe("frames send --watch", () => {
       const names = rowsOf(server).map(({ name }) => name);
       expect(undelivered).toContain("half.jpg");
       expect(names).toContain("whole");
-      // Of the rest some was noticed: each of these is told or delivered, and none is both.
+      // Other files may have been noticed or not. None is reported as both delivered and
+      // undelivered.
       expect(new Set([...names, ...undelivered]).size).toBe(names.length + undelivered.length);
     });
   });
@@ -283,7 +284,7 @@ describe("frames send --watch", () => {
         const folder = newFolder();
         place(folder, "a");
         using sender = watch(folder, `127.0.0.1:${silent.port}`);
-        // Nobody answers it.
+        // The server never answers.
         await until("its connection", () => connections === signals);
         for (let left = signals; left > 0; left--) sender.child.kill("SIGINT");
         expectCode(await sender.ended(), 20);
@@ -330,7 +331,7 @@ describe("frames send --watch", () => {
       await until("the frame", () => stored(server, "a") === "one");
       link.relay.freeze();
       place(folder, "a", "the other");
-      // It is on its way when the report says that it was sent.
+      // The frame is in flight once the report counts it as sent.
       const sent = () => {
         sender.child.kill("SIGUSR1");
         return Number(said(sender, "report").at(-1)?.["sent"]);
@@ -429,7 +430,7 @@ describe("frames send --watch", () => {
       await stop(sender);
       const query = "SELECT received FROM frames ORDER BY id";
       const times = journal<{ received: number }>(server.dir, query).map((row) => row.received);
-      // Eight pauses of an eighth of a second, the first few perhaps made up for.
+      // Eight pauses of an eighth of a second, of which the first few may be caught up.
       expect((times.at(-1)! - times[0]!) / 1e9).toBeGreaterThan(0.6);
     });
   });
