@@ -1,4 +1,4 @@
-// What a chaos run does to the server, the sender, the link and the disk, and when.
+// Faults that a chaos run causes in server, sender, link and disk, and their timing.
 
 import { Random, seedOf } from "../wire/fuzz.ts";
 import { timeout, type World } from "./world.ts";
@@ -15,15 +15,15 @@ export const kinds = [
 
 export type Kind = (typeof kinds)[number];
 
-/** A fault to come. All that is random in it comes from its seed, whatever happens before it. */
+/** A planned fault. Its random choices depend only on its seed. */
 export interface Fault {
   readonly kind: Kind;
   readonly seed: number;
-  /** How often it came to nothing. */
+  /** Number of attempts without effect. */
   tries: number;
 }
 
-/** The faults of a run, in their order: each kind so often, and the rest as it comes. */
+/** Plans the faults of a run in order: each kind at least `atLeast` times, the rest at random. */
 export function planFaults(
   seed: number,
   count: number,
@@ -40,19 +40,19 @@ export function planFaults(
   return chosen.map((kind, index) => ({ kind, seed: seedOf(seed, index), tries: 0 }));
 }
 
-/** A number below `most`, as likely of few digits as of many. */
+/** Returns a random number below `most`; each number of digits is equally likely. */
 function logarithmic(random: Random, most: number): number {
   return Math.floor(most ** (random.below(10_000) / 10_000));
 }
 
-/** Milliseconds after which a fault that needs an occasion is given up for this time. */
+/** Milliseconds after which an attempt at a fault is given up if its condition does not occur. */
 const occasionWithin = 8000;
 
 /**
- * Waits for the moment of a fault: some more receipts, or bytes, or a new connection and a few
- * bytes, so that each part of a conversation has its turn; now and then the end.
+ * Waits for the time of a fault: more receipts, more bytes, a new connection with a few bytes, or
+ * the end of a delivery. Thus every part of a conversation is hit.
  *
- * @param pace frames that may be delivered from one fault to the next
+ * @param pace frames delivered on average between two faults
  */
 export async function momentOf(random: Random, pace: number, world: World): Promise<void> {
   const { relay, check, counts } = world;
@@ -71,12 +71,12 @@ export async function momentOf(random: Random, pace: number, world: World): Prom
     connectedAt ??= relay.bytes;
     return relay.bytes >= connectedAt + afterConnecting;
   };
-  // Whether nothing moves is for others to judge: the run ends then.
+  // No timeout here, because the run detects a stall elsewhere.
   await world.until(hasCome, Infinity);
   await world.pause(random.below(30));
 }
 
-/** Does it; gives what it was, or nothing if it came to nothing. */
+/** Executes the fault. Returns its description, or `undefined` if it had no effect. */
 export async function commit(
   kind: Kind,
   random: Random,
@@ -96,7 +96,7 @@ const acts: Record<Kind, (random: Random, world: World) => Promise<string | unde
   },
 
   async "sender killed"(_, world) {
-    // Whoever sends starts it again.
+    // A killed sender is restarted by the delivery loop.
     if (!(await world.until(() => world.isSending, occasionWithin))) return undefined;
     return (await world.killSender()) ? "killed" : undefined;
   },
@@ -155,7 +155,7 @@ const acts: Record<Kind, (random: Random, world: World) => Promise<string | unde
     world.isDiskFull = true;
     try {
       await room.fill(left);
-      // Until it was met it was no fault.
+      // Counts only if the server ran into the full disk.
       if (!(await world.until(() => counts.storeErrors > before, occasionWithin))) return undefined;
       await world.pause(lasts);
     } finally {

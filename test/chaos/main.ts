@@ -1,11 +1,11 @@
-// Kills, cuts, freezes, slows, damages and fills up whatever frames has to do with, over and over,
-// while a tree is sent. At every step every receipted frame must be under its final name with the
-// right bytes, and nothing else may be; in the end the trees must be the same.
+// Repeatedly kills, cuts, freezes, slows, corrupts and fills up everything involved while a tree is
+// sent. At every step each frame with a receipt must exist under its final name with the right
+// content, and nothing else. At the end the trees must be equal.
 //
 //   bun test/chaos/main.ts [--seed N] [--frames N] [--faults N]
 //
-// The long form takes about a quarter of an hour. Where this process may mount a small disk, it is
-// filled as well.
+// The long form takes about a quarter of an hour. Fills a disk as well, if this process may mount a
+// small one.
 
 import { parseArgs } from "node:util";
 
@@ -14,22 +14,22 @@ import { type ChaosOptions, World } from "./world.ts";
 import { hangMs } from "../helper/time.ts";
 import { Random, seedOf } from "../wire/fuzz.ts";
 
-/** Milliseconds from one look at everything to the next. */
+/** Milliseconds between two checks of the store. */
 const lookEvery = 300;
 const reportEvery = 15_000;
-/** A fault that came to nothing so often never will come to anything. */
+/** Attempts without effect after which a fault is considered impossible. */
 const mostTries = 8;
-/** Faults that go on at the same time. */
+/** Most faults at the same time. */
 const mostAtOnce = 3;
 
-/** What a run came to. */
+/** Result of a run. */
 export interface ChaosSummary {
   readonly faults: ReadonlyMap<Kind, number>;
-  /** For people. */
+  /** Summary for people. */
   readonly lines: readonly string[];
 }
 
-/** The long form, and the short one for the gate. */
+/** Options of the long form, and of the short one for the test suite. */
 export const longForm: Omit<ChaosOptions, "seed"> = {
   frames: 20_000,
   faults: 320,
@@ -52,9 +52,10 @@ export const shortForm: Omit<ChaosOptions, "seed"> = {
 };
 
 /**
- * Runs to its end.
+ * Runs a chaos test.
  *
- * @throws with the whole story if anything was lost, torn or twice, or did not go on
+ * @throws with the whole log if a frame was lost, incomplete or duplicated, or if there was no
+ * progress
  */
 export async function chaos(options: ChaosOptions): Promise<ChaosSummary> {
   const world = await World.make(options);
@@ -69,7 +70,7 @@ class Run {
   readonly #done = new Map<Kind, number>();
   readonly #active = new Set<Kind>();
   #faultsLeft: number;
-  /** What was receipted when a byte was flipped last. */
+  /** Number of receipts when a byte was flipped last. */
   #receiptedAtFlip = -1;
   #isThrough = false;
 
@@ -100,7 +101,7 @@ class Run {
     }
   }
 
-  /** The tree grows, and is sent, until every frame and every fault is through. */
+  /** Grows the tree and sends it until all frames are delivered and all faults done. */
   async #deliveries(): Promise<void> {
     const world = this.#world;
     const { tree } = world;
@@ -108,7 +109,7 @@ class Run {
     const random = new Random(seedOf(seed, -3));
     while (tree.frames.size < frames || this.#faultsLeft > 0) {
       const isLate = tree.frames.size >= frames;
-      // Faults need frames to hit.
+      // Faults need frames in transit.
       const more = (frames / faults) * Math.min(this.#faultsLeft, 10);
       tree.add(Math.ceil(isLate ? more : frames / rounds));
       world.note(`${tree.frames.size} frames to send`);
@@ -133,7 +134,7 @@ class Run {
       void doing.finally(() => underWay.delete(doing)).catch(() => {});
       isAlongside = random.below(3) === 0;
       if (!isAlongside) await Promise.all(underWay);
-      // What came to nothing is among these again.
+      // Faults without effect return to this list.
       if (this.#faults.length === 0) await Promise.all(underWay);
       fault = this.#faults.shift();
     }
@@ -141,13 +142,16 @@ class Run {
     world.setRate(Infinity);
   }
 
-  /** Frames that may be delivered from one fault to the next. */
+  /** Frames delivered on average between two faults. */
   get #pace(): number {
     const left = this.#options.frames - this.#world.check.receipted.size;
     return Math.max(10, Math.floor((left / this.#faultsLeft) * 0.8));
   }
 
-  /** Slower, if the frames would be through before the faults; not so slow that a piece takes long. */
+  /**
+   * Halves the rate if the frames would end before the faults. Lower rates would make large frames
+   * too slow.
+   */
   #steer(): void {
     const { frames, faults, rate } = this.#options;
     const delivered = this.#world.check.receipted.size / frames;
@@ -156,7 +160,8 @@ class Run {
 
   #mayBegin(kind: Kind): boolean {
     if (this.#active.size >= mostAtOnce || this.#active.has(kind)) return false;
-    // A peer that breaks the rules time and again without any progress is given up, and rightly.
+    // Flipping bytes repeatedly without progress would make a sender give up, which is correct
+    // behaviour.
     return kind !== "byte flipped" || this.#world.check.receipted.size > this.#receiptedAtFlip;
   }
 
@@ -180,7 +185,7 @@ class Run {
       this.#steer();
       world.look();
     } catch (error) {
-      // Nobody may be waiting for this one.
+      // The promise may not be awaited.
       world.fail(error);
       throw error;
     } finally {
@@ -195,7 +200,7 @@ class Run {
     while (!this.#isThrough) {
       const before = performance.now();
       world.look();
-      // The relay is in this process too: it must not stand still for most of the time.
+      // Longer pauses after slow checks, because the relay runs in this process too.
       await world.pause(Math.max(lookEvery, 4 * (performance.now() - before)));
       if (performance.now() < reportAt) continue;
       reportAt += reportEvery;

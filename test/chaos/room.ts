@@ -1,4 +1,4 @@
-// The place where a run of the chaos test happens, and a disk in it that can be filled.
+// Folder of a chaos run, with a disk that can be filled.
 
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 
 import { hangMs } from "../helper/time.ts";
 
-/** What the keeper does when nobody holds its input any more, whatever became of them. */
+/** Cleans up when its standard input closes, however the test process ended. */
 const script = `
   trap "" INT TERM HUP
   cat
@@ -20,21 +20,21 @@ const script = `
 
 const keeperDeadline = hangMs;
 
-/** A folder with the sender's tree, and the disk that the store lies on. */
+/** A folder with the sender's tree and the disk of the store. */
 export class Room {
   readonly path: string = mkdtempSync(join(tmpdir(), "frames-chaos-"));
   readonly disk: string = join(this.path, "disk");
-  /** Whether `disk` is a small one of its own; otherwise nothing here may fill it. */
+  /** Whether `disk` is a separate small disk. Otherwise it must not be filled. */
   readonly canFill: boolean;
   readonly #ballast = join(this.disk, "ballast");
   readonly #keeper: Bun.Subprocess<"pipe", "ignore", "ignore">;
 
-  /** @param size of the disk in bytes, where this process may mount one */
+  /** @param size size of the disk in bytes, if this process may mount one */
   constructor(size: number) {
     mkdirSync(join(this.path, ".children"));
     mkdirSync(this.disk);
-    // `bun test` runs no exit handlers, and nothing runs after SIGKILL: so a shell waits for the
-    // end of this process.
+    // `bun test` runs no exit handlers, and SIGKILL allows none, so a shell waits for the end of
+    // this process.
     this.#keeper = Bun.spawn(["sh", "-c", script, this.path], {
       stdio: ["pipe", "ignore", "ignore"],
     });
@@ -45,20 +45,20 @@ export class Room {
       process.platform === "linux" && spawnSync("mount", mount, { stdio: "ignore" }).status === 0;
   }
 
-  /** Sees to it that a child does not outlive this process. */
+  /** Ensures that a child does not outlive this process. */
   adopt(child: Bun.Subprocess): void {
     const note = join(this.path, ".children", `${child.pid}`);
     writeFileSync(note, "");
     void child.exited.then(() => rmSync(note, { force: true }));
   }
 
-  /** Bytes that are free on the disk. */
+  /** Free bytes on the disk. */
   get free(): number {
     const { bavail, bsize } = statfsSync(this.disk);
     return bavail * bsize;
   }
 
-  /** Leaves no more than so many bytes free. */
+  /** Fills the disk until `leave` bytes are free. */
   async fill(leave: number): Promise<void> {
     const file = await open(this.#ballast, "w");
     try {
@@ -70,7 +70,7 @@ export class Room {
           await file.write(chunk, 0, more);
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
-          // The last page is as good as full.
+          // Not even one more byte fits, so the disk is full.
           if (size === 1) return;
           size = size > 4096 ? 4096 : 1;
         }
@@ -80,12 +80,12 @@ export class Room {
     }
   }
 
-  /** Gives the room on the disk back. */
+  /** Frees the space that `fill` has used. */
   empty(): void {
     rmSync(this.#ballast, { force: true });
   }
 
-  /** Ends what still runs here, and removes everything. */
+  /** Ends remaining processes and removes everything. */
   async close(): Promise<void> {
     void this.#keeper.stdin.end();
     const late = Bun.sleep(keeperDeadline).then(() => "late");

@@ -1,20 +1,20 @@
-// A running `frames send -v`, and what it says of its conversation.
+// A running `frames send -v` and its parsed output.
 
 import { environment, executable } from "../helper/program.ts";
 import type { Room } from "./room.ts";
 import { keyOf } from "./tree.ts";
 
-/** What becomes of frames and connections, as far as the sender has said so. */
+/** Receives the events of a sender's output. */
 export interface Listener {
   connected(): void;
-  /** A frame was sent whole. */
+  /** A frame was sent completely. */
   sent(key: string): void;
   receipted(key: string): void;
-  /** Everything was sent. */
+  /** All frames were sent. */
   ending(): void;
-  /** The server ended the connection with an error of this number. */
+  /** The server ended the connection with this error number. */
   told(error: number): void;
-  /** Lines of this connection were not read in time. */
+  /** Output of this connection was not read in time and is incomplete. */
   missed(): void;
   wrong(what: string): void;
   line(text: string): void;
@@ -22,26 +22,26 @@ export interface Listener {
 
 /** How a sender ended. */
 export interface Ended {
-  /** Undefined if it was killed. */
+  /** Exit status; `undefined` if it was killed. */
   readonly code: number | undefined;
-  /** Whether it ever had a connection. */
+  /** Whether it ever received WELCOME. */
   readonly wasWelcome: boolean;
-  /** What the server told it last: the number of an error. */
+  /** Number of the last error from the server. */
   readonly told: number | undefined;
 }
 
-/** One process. */
+/** One sender process. */
 export class Sender {
-  /** Settled when the process has ended and what it had said is read to the end. */
+  /** Resolves when the process has ended and its output has been read. */
   readonly ended: Promise<Ended>;
   readonly #child: Bun.Subprocess<"ignore", "ignore", "pipe">;
   readonly #listener: Listener;
-  /** The frames that ended on this connection, in that order; of aborted ones there is nothing. */
+  /** Frames that ended on this connection, in order; `undefined` for aborted ones. */
   #sent: (string | undefined)[] = [];
   #settled = 0;
   #wasWelcome = false;
   #told: number | undefined;
-  /** Whether lines of this connection are missing: which frames its receipts count is then unknown. */
+  /** Whether output of this connection is missing, so that receipts cannot be mapped to frames. */
   #isUnclear = true;
 
   constructor(folder: string, port: number, timeout: number, room: Room, listener: Listener) {
@@ -64,7 +64,7 @@ export class Sender {
     let text = "";
     for await (const chunk of this.#child.stderr) {
       const lines = (text + decoder.decode(chunk, { stream: true })).split("\n");
-      // What a kill cuts off in the middle of a line was not said.
+      // A line cut off by a kill is ignored.
       text = lines.pop()!;
       for (const line of lines) this.#line(line);
     }

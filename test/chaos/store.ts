@@ -1,4 +1,4 @@
-// Holds the store of a chaos run against the sender's tree, while it is written and at the end.
+// Compares the store of a chaos run with the sender's tree, during the run and at the end.
 
 import { Database } from "bun:sqlite";
 import { existsSync, lstatSync, readdirSync, readFileSync, type Stats } from "node:fs";
@@ -8,14 +8,14 @@ import { crc32 } from "node:zlib";
 import { sameTree } from "../helper/program.ts";
 import { keyOf, stream, type Tree, type TreeFrame } from "./tree.ts";
 
-/** A file that was found to be right, as long as it is the same file. */
+/** Metadata of a file with correct content. Unchanged metadata means unchanged content. */
 interface Seen {
   readonly inode: number;
   readonly size: number;
   readonly written: number;
 }
 
-/** What the journal says of a frame. */
+/** Journal row of a frame. */
 interface Row {
   stream: string;
   source: string;
@@ -25,7 +25,7 @@ interface Row {
   captured: bigint;
 }
 
-/** What is found wrong is thrown. */
+/** Throws on every violation. */
 export class StoreCheck {
   /** Frames whose receipt the sender has read. */
   readonly receipted = new Set<string>();
@@ -38,18 +38,18 @@ export class StoreCheck {
     this.#tree = tree;
   }
 
-  /** Frames that were seen under their final names. */
+  /** Number of frames seen under their final names. */
   get stored(): number {
     return this.#seen.size;
   }
 
-  /** The sender says that everything is delivered, and it need not say so frame by frame. */
+  /** Marks all frames as receipted. Called when the sender reports a complete delivery. */
   everythingDelivered(): void {
     for (const key of this.#tree.frames.keys()) this.receipted.add(key);
     this.look();
   }
 
-  /** Every receipted frame must be there, and whatever is there must be a whole frame. */
+  /** Checks that every receipted frame exists, and that every file is a whole frame. */
   look(): void {
     let found = 0;
     const visit = (folder: string, source: string): void => {
@@ -75,7 +75,7 @@ export class StoreCheck {
     return key.startsWith(`${stream}/`) ? key.slice(stream.length + 1) : key;
   }
 
-  /** Whether the file is there: one without a receipt may go meanwhile. */
+  /** Returns whether the file exists. A frame without a receipt may disappear again. */
   #lookAt(key: string, path: string): boolean {
     const frame = this.#tree.frames.get(key);
     if (frame === undefined) throw new Error(`${path} is no frame that was sent`);
@@ -91,7 +91,7 @@ export class StoreCheck {
     return true;
   }
 
-  /** The store when its server has stopped. */
+  /** Checks the store after its server has stopped. */
   checkEnd(): void {
     this.everythingDelivered();
     const wrong = sameTree(this.#tree.folder, join(this.#folder, stream));

@@ -1,4 +1,4 @@
-// The frames of a chaos run: a tree that grows, made by a seed, every frame with bytes of its own.
+// Frames of a chaos run: a growing tree generated from a seed, with unique content for every frame.
 
 import { createCipheriv } from "node:crypto";
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
@@ -7,10 +7,10 @@ import { crc32 } from "node:zlib";
 
 import type { Random } from "../wire/fuzz.ts";
 
-/** The name of the stream, which is that of the tree's folder. */
+/** Name of the stream and of the tree's folder. */
 export const stream = "chaos";
 
-/** The first is named like the stream: its frames lie directly in the folder. */
+/** The first has the name of the stream, so its frames lie directly in the folder. */
 const sources = [stream, "visible", "infrared/left", "infrared/right", "depth"];
 
 const mebibyte = 2 ** 20;
@@ -26,17 +26,17 @@ export interface TreeFrame {
   readonly captured: bigint;
 }
 
-/** What names a frame everywhere in a run: `SOURCE/NAME`. */
+/** Returns the key of a frame in a run, `SOURCE/NAME`. */
 export function keyOf({ source, name }: Pick<TreeFrame, "source" | "name">): string {
   return `${source}/${name}`;
 }
 
-/** Where a frame lies, below the tree and below the stream's folder in the store alike. */
+/** Returns the path of a frame, below the tree and also below the stream's folder in the store. */
 export function pathOf({ source, name }: Pick<TreeFrame, "source" | "name">): string {
   return source === stream ? name : `${source}/${name}`;
 }
 
-/** The frames that there are to send. */
+/** The frames to send. */
 export class Tree {
   readonly folder: string;
   readonly frames = new Map<string, TreeFrame>();
@@ -50,7 +50,7 @@ export class Tree {
     this.#key = random.bytes(16);
   }
 
-  /** Adds frames under new names, the first of them a large one. */
+  /** Adds frames with new names. The first of them is large. */
   add(count: number): void {
     for (let added = 0; added < count; added++) {
       const number = this.frames.size + 1;
@@ -68,7 +68,7 @@ export class Tree {
     }
   }
 
-  /** Mostly small, as 20,000 frames must fit on a small disk. */
+  /** Mostly small, because 20,000 frames must fit on a small disk. */
   #size(): number {
     const which = this.#random.below(10_000);
     if (which < 200) return 0;
@@ -78,12 +78,12 @@ export class Tree {
     return 1000 + Math.floor((this.#random.below(1000) / 1000) ** 2 * 7000);
   }
 
-  /** Of a frame that goes in pieces. */
+  /** Returns the size of a frame that is sent in pieces. */
   #largeSize(): number {
     return mebibyte + 1 + this.#random.below(1.5 * mebibyte);
   }
 
-  /** Bytes that no other frame has, at any place. */
+  /** Returns content unique to a frame at every offset. */
   #content(number: number, size: number): Uint8Array {
     const start = Buffer.alloc(16);
     start.writeUInt32BE(number);

@@ -1,5 +1,5 @@
-// What a chaos run is made of: a server, senders one after the other, the relay between them, and a
-// record of what happened to them.
+// State of a chaos run: a server, consecutive senders, the relay between them, and a log of all
+// events.
 
 import { join } from "node:path";
 
@@ -12,33 +12,33 @@ import { type Ended, Sender } from "./sender.ts";
 import { StoreCheck } from "./store.ts";
 import { Tree } from "./tree.ts";
 
-/** Seconds after which both ends give a silent peer up. */
+/** Timeout of both sides for a silent peer, in seconds. */
 export const timeout = 3;
 
-/** Without a receipt for so many milliseconds, and without a fault, nothing will come any more. */
+/** Milliseconds without receipt or fault after which the run counts as stalled. */
 const stallAfter = hangMs;
-/** Lines of the sender that a failure shows. */
+/** Lines of the sender's output in a failure report. */
 const linesShown = 50;
-/** What a sender may end with that has not had a connection yet: the link or the server was gone. */
+/** Exit statuses allowed before the first connection, when link or server may be down. */
 const failuresToConnect = [2, 10, 11, 12, 30, 35];
 const storeError = 8;
 
-/** What a run needs to know. Times are in milliseconds. */
+/** Options of a chaos run. Times are in milliseconds. */
 export interface ChaosOptions {
   readonly seed: number;
-  /** At least so many frames, and exactly so many faults, each kind at least so often. */
+  /** Least number of frames, exact number of faults, and least number of faults of each kind. */
   readonly frames: number;
   readonly faults: number;
   readonly atLeast: number;
-  /** The tree grows so often: each time a sender comes to its end. */
+  /** Number of times that the tree grows, once after each completed sender. */
   readonly rounds: number;
-  /** Bytes per second of the link, at most. */
+  /** Largest rate of the link in bytes per second. */
   readonly rate: number;
-  /** Bytes of the disk, and what every other server or so keeps free of it. */
+  /** Size of the disk in bytes, and the reserve that about half of the servers keep free. */
   readonly disk: number;
   readonly reserve: number;
   readonly within: number;
-  /** Is told now and then how far it is. */
+  /** Called from time to time with the progress. */
   readonly report?: (line: string) => void;
 }
 
@@ -57,29 +57,32 @@ export class World {
     senders: 0,
     servers: 0,
   };
-  /** Faults that go on at this moment. */
+  /** Number of faults in progress. */
   active = 0;
   isDiskFull = false;
-  /** Bytes of the disk that the server keeps free; with next to none it writes until nothing goes on. */
+  /**
+   * Bytes of the disk that the server keeps free. With almost none it writes until the disk is
+   * full.
+   */
   reserve = 1;
-  /** Rejects with what is found wrong first; never resolves. */
+  /** Rejects with the first violation. Never resolves. */
   readonly failure: Promise<never>;
   readonly #fail: (error: Error) => void;
   readonly #port: number;
   readonly #began = performance.now();
   readonly #history: string[] = [];
   readonly #lines: string[] = [];
-  /** Bytes per second of the link, and how many they are while a fault slows it. */
+  /** Rate of the link in bytes per second, and its value while a fault slows it. */
   #rate: number;
   #slowed: number | undefined;
   #server: Server | undefined;
   #sender: Sender | undefined;
-  /** Those of which it is known that they were killed. */
+  /** Processes killed on purpose. */
   readonly #killed = new WeakSet<object>();
-  /** When something was receipted or a fault was over: from then on there must be progress. */
+  /** Time of the last receipt or end of a fault. Progress is required from then on. */
   #progressAt = performance.now();
   #calmSince = performance.now();
-  /** When a sender was killed last. */
+  /** Whether the run is ending. */
   #over = false;
 
   private constructor(options: ChaosOptions, relay: Relay, port: number, room: Room) {
@@ -91,7 +94,7 @@ export class World {
     this.tree = new Tree(room.path, new Random(options.seed));
     this.check = new StoreCheck(this.#store, this.tree);
     const { promise, reject } = Promise.withResolvers<never>();
-    // It is waited for only while the run is under way.
+    // Awaited only during the run; avoids an unhandled rejection later.
     promise.catch(() => {});
     this.failure = promise;
     this.#fail = reject;
@@ -125,7 +128,7 @@ export class World {
     this.#fail(error instanceof Error ? error : new Error(String(error)));
   }
 
-  /** All that a failure leaves to look at. */
+  /** Returns the log for a failure report. */
   story(): string {
     return [
       `seed ${this.options.seed}; what happened:`,
@@ -138,7 +141,7 @@ export class World {
     ].join("\n");
   }
 
-  /** Waits; when the run is over meanwhile, whoever waits is too. */
+  /** Waits. Throws when the run ends meanwhile. */
   async pause(milliseconds: number): Promise<void> {
     const end = performance.now() + milliseconds;
     do {
@@ -148,7 +151,7 @@ export class World {
     this.#goOn();
   }
 
-  /** Waits until something is so; gives whether it came about in time. */
+  /** Waits for a condition. Returns whether it became true in time. */
   async until(condition: () => boolean, milliseconds: number): Promise<boolean> {
     const end = performance.now() + milliseconds;
     while (!condition()) {
@@ -162,7 +165,7 @@ export class World {
     if (this.#over) throw new Error("the run is over");
   }
 
-  /** A fault begins; what it gives back is to be called at its end. */
+  /** Begins a fault. The caller must call the returned function when it ends. */
   disturb(): () => void {
     this.active++;
     return () => {
@@ -171,7 +174,7 @@ export class World {
     };
   }
 
-  /** Looks at everything that must be so at any time. */
+  /** Checks everything that must hold at any time. */
   look(): void {
     this.check.look();
     const silent = performance.now() - this.#progressAt;
@@ -188,7 +191,7 @@ export class World {
     this.relay.limit(this.#slowed ?? rate);
   }
 
-  /** @param rate undefined when the link is to be as before */
+  /** @param rate `undefined` restores the previous rate */
   slow(rate: number | undefined): void {
     this.#slowed = rate;
     this.relay.limit(rate ?? this.#rate);
@@ -212,7 +215,7 @@ export class World {
         });
         return;
       } catch (error) {
-        // A store that cannot be opened cannot be served.
+        // The server cannot start if it cannot open its store.
         if (!wasFull && !this.isDiskFull) throw error;
         this.note("the server does not start on a full disk");
         await this.pause(200);
@@ -228,7 +231,7 @@ export class World {
     await server.process.exited;
   }
 
-  /** Stops the server as its operator would. */
+  /** Stops the server as an operator would. */
   async stopServer(): Promise<void> {
     const server = this.#server!;
     this.#killed.add(server);
@@ -236,7 +239,7 @@ export class World {
     if (code !== 0) throw new Error(`the stopped server ended with ${code}`);
   }
 
-  /** Gives whether there was one that did not come to its end first. */
+  /** Kills the sender. Returns whether it was still running. */
   async killSender(): Promise<boolean> {
     const sender = this.#sender;
     if (sender === undefined) return false;
@@ -245,7 +248,7 @@ export class World {
     return (await sender.ended).code === undefined;
   }
 
-  /** Sends the tree with one process after the other, until one says that everything is delivered. */
+  /** Sends the tree with consecutive processes until one reports a complete delivery. */
   async deliver(random: Random): Promise<void> {
     for (;;) {
       this.#goOn();
@@ -269,7 +272,7 @@ export class World {
     }
   }
 
-  /** Whether a sender may have ended like this, so that whoever started it tries again. */
+  /** Returns whether a sender may end like this, so that it is restarted. */
   #isExcused({ code, wasWelcome }: Ended, startedAt: number): boolean {
     const wasDisturbed = this.active > 0 || this.#calmSince >= startedAt - 500;
     return !wasWelcome && failuresToConnect.includes(code!) && wasDisturbed;
@@ -300,12 +303,12 @@ export class World {
     },
   };
 
-  /** Ends everything, whatever state it is in. */
+  /** Stops everything in any state. */
   async close(others: readonly Promise<unknown>[]): Promise<void> {
     this.#over = true;
     this.relay.stop();
     this.#sender?.kill();
-    // Whoever is about to start something must be heard of first.
+    // Pending actions may still start processes, so wait for them first.
     await Promise.allSettled(others);
     this.#sender?.kill();
     if (this.#server !== undefined) await this.killServer();
@@ -314,8 +317,8 @@ export class World {
 }
 
 /**
- * A port below those that the system gives to connections: while the server is down, the relay's
- * tries to reach it would end up with its port sooner or later, and reach themselves.
+ * Returns a port below the ephemeral range. With an ephemeral port, the relay's attempts to reach a
+ * stopped server could be assigned that port and connect to themselves.
  */
 function freePort(): number {
   for (let tries = 0; ; tries++) {

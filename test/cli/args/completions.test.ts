@@ -14,7 +14,7 @@ function words(flag: Flag): string[] {
   return [`--${flag.name}`, ...(flag.short === undefined ? [] : [`-${flag.short}`])];
 }
 
-/** A folder with a folder, a folder with a space in its name, and a file. */
+/** Creates a folder with a folder, a folder with a space in its name, and a file. */
 function someFolder(): string {
   const folder = temporaryFolder();
   mkdirSync(join(folder, "run7"));
@@ -26,14 +26,14 @@ function someFolder(): string {
   return folder;
 }
 
-/** What a shell prints in a folder, line by line, sorted. */
+/** Runs a shell command in a folder and returns its output lines, sorted. */
 function ask(command: string[], cwd = someFolder()): string[] {
   const { stdout, stderr, exitCode } = Bun.spawnSync(command, { cwd, env: environment() });
   expect([stderr.toString(), exitCode]).toEqual(["", 0]);
   return stdout.toString().split("\n").filter(Boolean).sort();
 }
 
-/** What bash offers for the last word of a line. */
+/** Returns the completions that bash offers for the last word of a line. */
 function offers(...line: string[]): string[] {
   const script = `
     . ./frames.bash
@@ -49,7 +49,7 @@ function missing(shell: string): boolean {
   return Bun.which(shell) === null;
 }
 
-/** A test that needs a shell, and says so where it is skipped. */
+/** Defines a test that needs a shell. Its name says so if the test is skipped. */
 function testWith(shell: string, behaviour: string, check: () => void): void {
   if (missing(shell)) test.skip(`${behaviour} (skipped: needs ${shell})`, check);
   else test(behaviour, check);
@@ -75,7 +75,7 @@ describe("bash", () => {
       if (name === "help") return;
       expect(offers("frames", name, "-")).toEqual(all.toSorted());
       expect(offers("frames", name, "--")).toEqual(long.toSorted());
-      // Wherever it stands, too.
+      // Flags are also offered after other words.
       expect(offers("frames", name, "run7", "--q")).toEqual(
         long.filter((word) => word.startsWith("--q")),
       );
@@ -161,7 +161,7 @@ describe("zsh", () => {
 
   test("quotes what it is told of flags and commands", () => {
     for (const line of completions("zsh").split("\n")) {
-      // Outside of words in quotes there is none that opens and does not close.
+      // Apart from escaped ones, quotes are balanced.
       expect([line, line.replaceAll("'\\''", "").split("'").length % 2]).toEqual([line, 1]);
     }
   });

@@ -10,7 +10,7 @@ function parse(command: string, words: string[], environment: Environment = {}):
   return parseArguments(command, words, environment);
 }
 
-/** What is said of words that are not understood. */
+/** Returns the error message about invalid arguments. */
 function complaint(command: string, words: string[], environment: Environment = {}): string {
   try {
     parse(command, words, environment);

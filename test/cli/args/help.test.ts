@@ -45,7 +45,7 @@ describe("help", () => {
   });
 
   test("names the variable of every flag but help itself", () => {
-    // Where there are many commands they go on below.
+    // Long lists of commands continue on the next line.
     const text = help("environment").replace(/\n {26}(?=\S)/g, " ");
     for (const flag of flags) {
       const whose = flag.commands.join(", ");

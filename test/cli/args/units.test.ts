@@ -130,7 +130,7 @@ describe("a moment", () => {
     ["1.5d", now - 129_600_000],
     ["0s", now],
     ["2026-11-21", Date.UTC(2026, 10, 21)],
-    // UTC, whatever this machine takes for its time zone.
+    // UTC, in any time zone of this machine.
     ["2026-11-21T06:05", Date.UTC(2026, 10, 21, 6, 5)],
     ["2026-11-21 06:05", Date.UTC(2026, 10, 21, 6, 5)],
     ["2026-11-21T06:05:04", Date.UTC(2026, 10, 21, 6, 5, 4)],
@@ -138,7 +138,7 @@ describe("a moment", () => {
     ["2026-11-21T06:05:04Z", Date.UTC(2026, 10, 21, 6, 5, 4)],
     ["2026-11-21T06:05:04+02:00", Date.UTC(2026, 10, 21, 4, 5, 4)],
     ["2026-11-21 06:05-0530", Date.UTC(2026, 10, 21, 11, 35)],
-    // A time to come is one as well.
+    // A future time is valid.
     ["2999-01-01", Date.UTC(2999, 0, 1)],
     ["1969-12-31T23:59:59Z", -1000],
   ];
@@ -183,7 +183,7 @@ describe("what is kept", () => {
 
   const bad: [text: string, hint: string][] = [
     ...["7", "500", "0", "1.5"].map((text) => [text, "500G, with its unit; "] as [string, string]),
-    // Minutes, or mebibytes? What is removed by mistake is gone.
+    // Ambiguous: minutes or mebibytes. A mistake would delete frames irrevocably.
     ["90m", "; for minutes write it in hours, for bytes write 90M; "],
     ...["", "d", "0d", "0G", "0.0h", "-7d", "7 d", "7D", "7w", "soon", "G", "7dG", "d7"].map(
       (text) => [text, ""] as [string, string],

@@ -1,4 +1,4 @@
-// Lines on standard error: how they look, and for whom.
+// Format of lines on standard error, for each kind of reader.
 
 import { describe, expect, test } from "bun:test";
 import {

@@ -1,17 +1,17 @@
 import { afterEach, describe, expect, jest, spyOn, test } from "bun:test";
 import { LogWriter, type LogSink } from "../../../src/cli/output/log-writer.ts";
 
-/** Characters that may wait for the reader. */
+/** Characters buffered for a slow reader. */
 const most = 1 << 20;
 
 afterEach(() => void jest.useRealTimers());
 
-/** A sink whose reader takes something only when it is told to. */
+/** A sink whose reader reads only on demand. */
 class SlowSink implements LogSink {
-  /** What was handed over, call by call. */
+  /** Text of each write. */
   readonly taken: string[] = [];
   flushes = 0;
-  /** Whether somebody reads at once. */
+  /** Whether the reader reads at once. */
   isRead = false;
   #reading: PromiseWithResolvers<number> | undefined;
 
@@ -28,7 +28,7 @@ class SlowSink implements LogSink {
     return this.#reading.promise;
   }
 
-  /** The reader takes what was handed over. */
+  /** Reads what was written. */
   async read(): Promise<void> {
     const reading = this.#reading;
     this.#reading = undefined;
@@ -36,7 +36,7 @@ class SlowSink implements LogSink {
     await settled();
   }
 
-  /** The reader goes away. */
+  /** Closes the reading side. */
   async leave(): Promise<void> {
     const reading = this.#reading;
     this.#reading = undefined;
@@ -49,7 +49,7 @@ class SlowSink implements LogSink {
   }
 }
 
-/** Lets promises that are settled go on. */
+/** Lets settled promises continue. */
 async function settled(): Promise<void> {
   for (let turn = 0; turn < 20; turn++) await Promise.resolve();
 }
@@ -60,7 +60,7 @@ function logTo(sink: LogSink): LogWriter {
   return new LogWriter(sink, dropped);
 }
 
-/** Has `log` end, by a clock that stands still until `pass`. */
+/** Returns the milliseconds that `log` takes to end. */
 function endOf(log: LogWriter): {
   ended: Promise<void>;
   isOver(): boolean;
@@ -124,11 +124,11 @@ describe("a log", () => {
     expect(sink.text).toBe("first\n");
     await sink.read();
     expect(sink.text).toBe(`first\n${line.repeat(1024)}(5000 dropped)\n`);
-    // Counted anew, and from where it was.
+    // Buffer and counter start from zero again.
     for (let count = 0; count < 1024 + 7; count++) log.write(line);
     await sink.read();
     expect(sink.taken.at(-1)).toBe(`${line.repeat(1024)}(7 dropped)\n`);
-    // What comes when there is room again is written, and nothing is said of none.
+    // Once there is space again, lines are written without a note about dropped ones.
     log.write("last\n");
     await sink.read();
     expect(sink.taken.at(-1)).toBe("last\n");
@@ -197,7 +197,7 @@ describe("a log whose reader has gone", () => {
     const note = (reason: unknown): void => void unhandled.push(reason);
     process.on("unhandledRejection", note);
     try {
-      // As a pipe does that nobody reads any more: what was written is refused, and then flushed.
+      // Like a pipe without a reader: the write fails, and the flush succeeds or fails.
       for (const flush of [() => 0, () => Promise.reject(new Error("EPIPE"))]) {
         const log = logTo({ write: () => Promise.reject(new Error("EPIPE")), flush });
         log.write("one\n");

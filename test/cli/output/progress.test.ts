@@ -5,7 +5,7 @@ import type { Terminal } from "../../../src/cli/output/terminal.ts";
 type Sources = Parameters<ProgressDisplay["update"]>[0];
 type Source = Sources[number];
 
-/** A source that has got so far. */
+/** Returns a source with this progress. */
 function source(name: string, more: Partial<Source> = {}): Source {
   const counts = {
     sent: 0,
@@ -21,7 +21,7 @@ function source(name: string, more: Partial<Source> = {}): Source {
   return { name, total: 10, ...counts, ...sizes, ...live, ...more };
 }
 
-/** What a terminal shows: lines, where the cursor is, and everything that was written. */
+/** Simulates a terminal: lines, cursor position and all output. */
 class Screen implements Terminal {
   columns = 80;
   rows = 24;
@@ -77,7 +77,9 @@ class Screen implements Terminal {
     } else throw new Error(`a sequence that nobody expects: ${JSON.stringify(sequence)}`);
   }
 
-  /** Rows that a line takes: what does not fit into one goes on in the next, wide characters whole. */
+  /**
+   * Rows that a line occupies. A line that is too long wraps, without splitting wide characters.
+   */
   #rowsOf(line: string): number {
     let rows = 1;
     let column = 0;
@@ -92,7 +94,7 @@ class Screen implements Terminal {
     return rows;
   }
 
-  /** Lines that hold something. */
+  /** Non-empty lines. */
   get shown(): string[] {
     return this.lines.filter((line) => line !== "");
   }
@@ -102,7 +104,7 @@ let now = 0;
 let screen: Screen;
 let progress: ProgressDisplay;
 
-/** Lets both clocks run on, that of the timer and that of the rates. */
+/** Advances both clocks, of the timer and of the rates. */
 function pass(milliseconds: number): void {
   for (let left = milliseconds; left > 0; left -= 100) {
     now += Math.min(100, left);
@@ -205,7 +207,7 @@ describe("on a terminal progress", () => {
 
   test("sums up large frames as parts of their own sources", () => {
     start();
-    // Half of two frames is one of four, whatever their sizes.
+    // Two half-sent frames count as one of four, whatever their sizes.
     progress.update([
       source("a", { total: 1, largeFrameSent: 50, largeFrameSize: 100 }),
       source("b", { total: 1, largeFrameSent: 5_000_000, largeFrameSize: 10_000_000 }),
@@ -291,7 +293,7 @@ describe("on a terminal progress", () => {
     const { written } = screen;
     pass(10_000);
     expect(screen.written).toBe(written);
-    // What is said afterwards stands below.
+    // Later output appears below.
     progress.print("done");
     expect(screen.shown.at(-1)).toBe("done");
     expect(screen.shown).toHaveLength(2);
@@ -332,12 +334,12 @@ describe("on a terminal progress", () => {
       for (const line of screen.shown.slice(1)) {
         expect(line.length).toBeLessThanOrEqual(Math.max(1, columns - 1));
       }
-      // Made wider again, too.
+      // Also after the terminal is widened again.
       screen.columns = 80;
       pass(100);
       expect(screen.shown).toHaveLength(4);
       expect(screen.shown[3]).toStartWith("total            75%  15/20 frames");
-      // And a message takes the place of the lines, and not of more.
+      // A message replaces these lines and no others.
       screen.columns = columns;
       progress.print("a message");
       expect(screen.shown).toEqual(["before", "a message"]);
@@ -405,7 +407,7 @@ describe("on a terminal progress", () => {
     expect(screen.shown.at(-1)).toBe(
       "total    75%  270/400 frames  0 bytes/s  0 bytes  30 not read",
     );
-    // Fewer lines than before leave none of the old ones.
+    // With fewer lines than before, the old ones are cleared.
     for (const done of sources.slice(30, 38)) Object.assign(done, { settled: 10 });
     pass(100);
     expect(screen.shown.map((line) => line.split(" ")[0])).toEqual(["cam-38", "cam-39", "total"]);

@@ -1,4 +1,4 @@
-// What is told of each source at the end of a delivery, and in between.
+// Report on each source, at the end of a delivery and during it.
 
 import { describe, expect, test } from "bun:test";
 import {
@@ -11,7 +11,7 @@ import { DelayHistogram } from "../../../src/protocol/delay-histogram.ts";
 
 type Progress = SourceReport["progress"];
 
-/** A source that has got so far. */
+/** Returns a source with this progress. */
 function report(
   progress: Partial<Progress> = {},
   more: Partial<Omit<SourceReport, "progress">> = {},
@@ -53,7 +53,7 @@ describe("the line on a source", () => {
     expect(sourceReportLine(report(settled, { captured: 60, seconds: 10 }))).toBe(
       "cam: 60 captured, 60 delivered, 6.0/s",
     );
-    // Nobody divides by nothing.
+    // No division by zero.
     expect(sourceReportLine(report(settled, { captured: 60 }))).toBe(
       "cam: 60 captured, 60 delivered",
     );
@@ -72,7 +72,7 @@ describe("the line on a source", () => {
       [[5, 5, 5], "delay 5.0 ms median, 5.0 ms p99"],
       [[250, 250], "delay 250 ms median, 250 ms p99"],
       [[20_000], "delay 20 s median, 20 s p99, 1 late"],
-      // Clocks that disagree.
+      // The clocks disagree.
       [[-500], "delay 0.1 ms median, 0.1 ms p99"],
     ];
     for (const [given, told] of cases) {
@@ -83,7 +83,7 @@ describe("the line on a source", () => {
       );
       const expected = numbers(told);
       for (const [index, number] of numbers(line).slice(2).entries()) {
-        // A class is 5 % wide.
+        // The histogram's buckets are 5 % wide.
         expect(Math.abs(number / expected[index]! - 1)).toBeLessThan(0.06);
       }
     }
@@ -159,7 +159,7 @@ describe("the object on a source", () => {
       late: 1,
       delay: { median: made.quantileMs(0.5), p99: made.quantileMs(0.99) },
     });
-    // Captures, and nothing has arrived yet.
+    // Captures frames, but none has been delivered.
     const none = sourceReportJson(report({ delays: delays() }));
     expect(none).toMatchObject({ late: 0 });
     expect(none).not.toHaveProperty("delay");

@@ -8,7 +8,7 @@ import {
   type Terminal,
 } from "../../../src/cli/output/terminal.ts";
 
-/** A terminal that keeps what it is shown. */
+/** A terminal that records its output. */
 function fakeTerminal(colours = false): Terminal & { shown: { out: string; err: string } } {
   const shown = { out: "", err: "" };
   return {
@@ -132,7 +132,7 @@ describe("the terminal of a process", () => {
     });
   }
 
-  /** Writes 4 MB to one of its outputs, says on the other that it is through, and ends. */
+  /** Writes 4 MB to one output, then a line to the other, and ends. */
   const talker = `
     import { systemTerminal } from ${JSON.stringify(`${import.meta.dir}/../../../src/cli/output/terminal.ts`)};
     const [, loud, results, messages] = process.argv;
@@ -144,7 +144,7 @@ describe("the terminal of a process", () => {
     await terminal.end();
     process.exit(0);`;
 
-  /** Starts the talker; what it says on its loud output stays unread. */
+  /** Starts the talker. The output that gets the 4 MB stays unread. */
   function startTalker(loud: "out" | "err", patience: OverflowPolicy) {
     const { results, messages } = patience;
     const child = Bun.spawn([process.execPath, "-e", talker, loud, results, messages], {
@@ -165,7 +165,8 @@ describe("the terminal of a process", () => {
 
     test(`that drops what is said on ${loud} says how many lines are missing`, async () => {
       const { child, silent, other } = startTalker(loud, { results: "drop", messages: "drop" });
-      // A reader that kept up would leave nothing to drop: this one begins when all is written.
+      // Reading starts only after everything was written, because a fast reader would prevent
+      // drops.
       const reader = other.getReader();
       expect(Buffer.from((await reader.read()).value!).toString()).toBe("through\n");
       const text = await new Response(silent).text();
@@ -196,7 +197,7 @@ describe("the terminal of a process", () => {
     });
   }
 
-  /** What the program says on a pseudo-terminal of this size. */
+  /** Runs a program on a pseudo-terminal of this size and returns its output. */
   async function onTerminal(
     columns: number,
     rows: number,
@@ -210,7 +211,7 @@ describe("the terminal of a process", () => {
         if (text.includes("]\r\n")) resolve(text);
       },
     };
-    // Who makes a pseudo-terminal may give it no size at all.
+    // Set explicitly, because a pseudo-terminal may have no size by default.
     const script = `stty cols ${columns} rows ${rows} && exec "$0" -e "$1" wait drop`;
     const child = Bun.spawn(["sh", "-c", script, process.execPath, program], {
       env: { ...plain, ...more },
@@ -229,7 +230,7 @@ describe("the terminal of a process", () => {
     ["is live, in colours, and as large as it is", [100, 30], {}, [true, true, 100, 30]],
     ["is never 0 columns wide", [0, 0], {}, [true, true, 80, 24]],
     ["has no colours with NO_COLOR", [80, 24], { NO_COLOR: "1" }, [true, false, 80, 24]],
-    // As no-color.org has it.
+    // As defined by no-color.org.
     ["has colours with an empty NO_COLOR", [80, 24], { NO_COLOR: "" }, [true, true, 80, 24]],
     ["is not live if it is a dumb one", [100, 30], { TERM: "dumb" }, [false, false, 80, 24]],
   ];
