@@ -4,7 +4,9 @@ import { FramesError } from "../errors.ts";
 /** One value for all sources, or a list that may contain `SOURCE=VALUE` entries. */
 export type PerSource = string | readonly string[];
 
-/** What a live source does when its queue is full: pause capture, or keep this many newest frames. */
+/**
+ * Action of a live source when its queue is full: pause capture, or keep this many newest frames.
+ */
 export type QueuePolicy = "block" | { readonly latest: number };
 
 /**

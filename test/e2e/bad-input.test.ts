@@ -94,7 +94,7 @@ const denialMissing =
 const linux = process.platform === "linux" ? "" : "skipped: needs Linux: ";
 const posix = process.platform === "win32" ? "skipped: needs a POSIX system: " : "";
 
-// The other end.
+// Servers at the other end.
 
 describe("frames send is told, when at the other end", () => {
   const folder = makeTree({ "visible/1.png": 1_000 });
@@ -321,7 +321,7 @@ describe("frames serve goes on, when there comes", () => {
   });
 });
 
-// What is to be sent.
+// Input files.
 
 describe("a directory that cannot be sent", () => {
   const port = closedPort();
@@ -493,7 +493,7 @@ test("hidden files and files that are still being written are no frames, and not
   });
 });
 
-// What the server does not take.
+// Frames refused by the server.
 
 test.skipIf(linux !== "")(
   `${linux}serve --portable-names refuses what Windows and macOS cannot keep apart or at all, and takes the rest: exit 23`,

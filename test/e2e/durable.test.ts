@@ -1,5 +1,5 @@
-// What must be safe on the server's disk before the sender may delete it, and behaviour on a full
-// or failing disk. Uses the executables, small disks, and strace(1).
+// Durability: data must be safe on the server's disk before the sender deletes it. Also full and
+// failing disks. Uses the executables, small disks, and strace(1).
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
@@ -324,7 +324,7 @@ function durableServer(durable: boolean) {
   };
 }
 
-// A disk that takes nothing more.
+// Full and failing disks.
 
 const mounts: string[] = [];
 afterAll(() => {
@@ -503,7 +503,7 @@ describe.skipIf(shellMissing !== "")(`${shellMissing}a server that may open few 
   }
 });
 
-// What is on the disk before a receipt.
+// Data on disk before a receipt.
 
 const straceMissing = ((): string => {
   if (process.platform !== "linux" || peerMissing("strace")) return "skipped: needs strace: ";

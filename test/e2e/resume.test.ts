@@ -125,7 +125,7 @@ const mixed = {
   ...manyFrames(3, 2_500_000, "infrared"),
 };
 
-// The connection breaks.
+// Broken connections.
 
 describe.concurrent("frames send goes on by itself", () => {
   const folder = makeTree(mixed);
@@ -260,7 +260,7 @@ test("the same command after a kill of the sender sends what is not stored and n
   }, "-v");
 });
 
-// The connection does not come back, or does not come about.
+// No connection, or no reconnection.
 
 describe.concurrent("frames send does not wait", () => {
   const folder = makeTree(manyFrames(10, 1_000));
@@ -396,7 +396,7 @@ function fakeServer(grants: Partial<Welcome> = {}) {
   };
 }
 
-// The same command again.
+// Repeated commands.
 
 describe("what was sent is sent again,", () => {
   const files = { ...manyFrames(20, 3_000), "infrared/1.raw": 1_500_000 };
@@ -643,11 +643,11 @@ test("capture times in 1970, before it and in 2100 are stored as they are, and k
   });
 });
 
-// Who sends what.
+// Ownership of sources.
 
 describe.concurrent("two senders of one source of one stream:", () => {
   const folder = makeTree(manyFrames(40, 500_000));
-  /** What the second sender sends. */
+  /** Frames of the second sender. */
   const other = join(makeTree({ "visible/1.png": 500_000, "visible/late.png": 10 }));
 
   async function begun(server: Server, ...more: string[]) {
@@ -895,7 +895,7 @@ async function rawClient(server: Server, session: string) {
   };
 }
 
-// Bytes are damaged.
+// Corrupted bytes.
 
 describe.concurrent("a byte that is flipped on its way", () => {
   const marker = "\x01GARBLED\x02";

@@ -28,7 +28,7 @@ export type Step =
   | { readonly flush: "once" | "twice" }
   | { readonly durable: boolean };
 
-/** What the process does with its store. */
+/** Plan of the process. */
 export interface Plan {
   readonly durable?: boolean;
   readonly conflict?: ConflictPolicy;

@@ -4,7 +4,7 @@ import type { ErrorName } from "../../src/errors.ts";
 import { type } from "../wire/vectors.ts";
 import { data, end, frame, json, message, MORE, OPTIONAL, source } from "./hostile.ts";
 
-/** What a peer sends after HELLO, and the expected result. */
+/** Messages of a peer after HELLO, and the expected result. */
 export interface Case {
   what: string;
   /** Fields of HELLO that differ from the default. */

@@ -291,7 +291,7 @@ export async function converse(
   return peer;
 }
 
-// A server with a guard around its store, and an honest sender.
+// A monitored server, and an honest sender.
 
 /** A server whose store lies in a folder that must not change otherwise. */
 export interface GuardedServer extends Target, Disposable {

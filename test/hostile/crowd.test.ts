@@ -102,7 +102,7 @@ for (const [kind, isKeyed] of kinds) {
     });
   }
 
-  /** What each peer of a crowd sends. */
+  /** Messages of each peer in a crowd. */
   const sayings: {
     what: string;
     count: number;

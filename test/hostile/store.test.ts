@@ -87,7 +87,7 @@ const meetings: { what: string; hello?: object; steps: Step[]; keeps: Record<str
   },
 ];
 
-/** What lies at the path of a frame: created in advance, with a path around the store. */
+/** Obstacles at the path of a frame, created in advance with a path around the store. */
 const obstacles: {
   what: string;
   plant: (stream: string, outside: string) => void;

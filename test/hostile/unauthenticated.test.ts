@@ -112,7 +112,7 @@ describe("a server that asks for keys lets nobody in who", () => {
   const group = new HostileGroup({ isKeyed: true });
   const greeting = () => Buffer.concat([preface, hello(group.guarded)]);
 
-  /** What a peer sends after the TLS handshake, and the error it gets. */
+  /** Messages of a peer after the TLS handshake, and the error it gets. */
   const cases: [who: string, expects: ErrorName, say: (peer: Peer) => Buffer | Promise<Buffer>][] =
     [
       ["names no key", "not-let-in", () => Buffer.concat([preface, hello({ port: 0 })])],

@@ -18,7 +18,7 @@ import { PackedNames } from "./packed-names.ts";
 export interface WalkResult {
   readonly sources: DirectorySource[];
   /**
-   * Links and special files, which are never followed. Those in large folders are found only when
+   * Links and special files, which are never followed. In large folders they are found only when
    * sending.
    */
   readonly skipped: SkippedPath[];

@@ -4,7 +4,7 @@ import type { Frame, Loss } from "../../frame.ts";
 import { FileSource, type SkippedPath } from "./directory-source.ts";
 import { type NameList, packNames } from "./packed-names.ts";
 
-/** What a watched folder needs from its watcher. */
+/** Functions of the watcher that a watched folder calls. */
 export interface WatchedFolderHooks {
   /**
    * Returns whether a file is unchanged since it was complete. If it changed, the watcher adds it

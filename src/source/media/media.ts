@@ -72,7 +72,7 @@ interface OpenedInput {
   readonly stallTimeoutMs: number;
 }
 
-/** What was found in an input, and how its frames are converted. */
+/** The video found in an input, and how its frames are converted. */
 interface ReadPlan {
   readonly video: VideoInfo;
   readonly isLive: boolean;

@@ -1,4 +1,4 @@
-// What playback and stream copies rely on in a store.
+// Store features that playback and stream copies rely on.
 
 import { describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
