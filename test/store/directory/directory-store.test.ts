@@ -695,7 +695,7 @@ describe("a full disk", () => {
     const said = await onSmallDisk(`
       keep("1", 1000);
       store.flush();
-      // It fits when it is begun; somebody else is quicker.
+      // It fits when it begins, but another program then fills the disk.
       const large = begin("large", 100_000);
       fill(16_384);
       const written = attempt(() => large.write(new Uint8Array(100_000)));
@@ -718,7 +718,7 @@ describe("a full disk", () => {
     const said = await onSmallDisk(`
       keep("1", 0);
       store.flush();
-      // Frames without bytes need no room: only the journal does.
+      // Frames without bytes need no space except in the journal.
       fill(4096);
       const outcomes = new Set();
       for (let index = 0; index < 500; index++) outcomes.add(String(attempt(() => keep("a" + index, 0))));
@@ -1335,7 +1335,7 @@ const imports = `
   import { crc32 } from "node:zlib";
   import { DirectoryStore } from ${modulePath("directory/directory-store.ts")};
   import { listSources } from ${modulePath("journal/source-list.ts")};
-  // Whoever started it is gone when its input ends.
+  // The parent process is gone when standard input ends.
   void Bun.stdin.text().then(() => process.exit(0));
 `;
 
