@@ -36,13 +36,13 @@ import { Client, deliver, grant, json, of, Server } from "./peers.ts";
 const MiB = 1 << 20;
 const policy = { checksum: false };
 
-describe("a delivery", () => {
+describe("Sender and Receiver", () => {
   for (const [name, chunker] of Object.entries({
     whole,
     everyByte,
     randomly: randomly((end) => end >> 1, 40),
   })) {
-    test(`brings the frames of two sources over, and DONE counts them: ${name}`, async () => {
+    test(`a delivery of two sources stores every frame, and DONE counts them (chunks: ${name})`, async () => {
       const first = framesOf(10, 100);
       const second = [
         new MemoryFrame(1, 0, { metadata: '{"exposure": 1}', captured: -5n }),
@@ -89,13 +89,13 @@ describe("a delivery", () => {
     });
   }
 
-  test("of nothing is an END of no frames", async () => {
+  test("a delivery without frames sends END with 0 frames", async () => {
     const link = await deliver({ sources: [new MemorySource("a", [])] });
     expect(link.sender.done?.frames).toBe(0);
     expect(link.said.map(({ message }) => message.type)).toEqual([type.HELLO, type.END]);
   });
 
-  test("counts as present what the store has already", async () => {
+  test("DONE counts frames that the store already has as present", async () => {
     const store = new MemoryStore();
     await deliver({ sources: [new MemorySource("a", framesOf(3, 10))], store });
     const link = await deliver({ sources: [new MemorySource("a", framesOf(5, 10))], store });
@@ -103,7 +103,7 @@ describe("a delivery", () => {
     expect(json(link.answered[0]!)["fresh"]).toBe(false);
   });
 
-  test("fails with what a source threw, and with nothing else", async () => {
+  test("a delivery fails with the error that a source threw", async () => {
     const broken = new Error("the camera is on fire");
     function* camera(): Generator<Frame | Promise<never>> {
       yield new MemoryFrame(1, 1);
@@ -114,26 +114,26 @@ describe("a delivery", () => {
   });
 });
 
-describe("no frame waits for a reply:", () => {
+describe("round trips", () => {
   /** Returns the milliseconds from the first byte to DONE. */
   async function took(count: number, delay: number): Promise<number> {
     return (await deliver({ sources: [new MemorySource("a", framesOf(count, 1000))], delay })).time;
   }
 
-  test("over 100 ms of round trip 30 frames, and 3,000, take two round trips in all", async () => {
+  test("a delivery of 30 or 3,000 frames takes two round trips in all", async () => {
     expect(await took(30, 0)).toBe(0);
     expect(await took(30, 50)).toBe(200);
     expect(await took(3000, 50)).toBe(200);
   });
 
-  test("the first frame is on the wire one round trip after HELLO", async () => {
+  test("the sender writes the first frame one round trip after HELLO", async () => {
     const link = await deliver({ sources: [new MemorySource("a", framesOf(30, 1000))], delay: 50 });
     const { said } = link;
     expect(said[0]).toMatchObject({ at: 0, message: { type: type.HELLO } });
     for (const { at } of of(said, type.SOURCE, type.FRAME, type.END)) expect(at).toBe(100);
   });
 
-  test("a live frame leaves at the moment of its capture", async () => {
+  test("the sender writes a live frame at the moment of its capture", async () => {
     const clock = new Clock();
     function* camera(): Generator<Promise<Frame>> {
       for (let sequence = 1; sequence <= 50; sequence++) {
@@ -152,8 +152,8 @@ describe("no frame waits for a reply:", () => {
   });
 });
 
-describe("the window", () => {
-  test("bounds unsettled frames and bytes at every step, and is made full use of", async () => {
+describe("SendWindow", () => {
+  test("unsettled frames and bytes never exceed the window, and the sender makes full use of it", async () => {
     for (const window of [
       { bytes: 1000, frames: 1000 },
       { bytes: 1 << 20, frames: 3 },
@@ -175,7 +175,7 @@ describe("the window", () => {
     }
   });
 
-  test("lets a frame through that is larger than itself", async () => {
+  test("the sender sends a frame that is larger than the window", async () => {
     for (const size of [5000, 2 * MiB]) {
       const frames = [new MemoryFrame(1, 10), new MemoryFrame(2, size), new MemoryFrame(3, 10)];
       const link = await deliver({
@@ -187,7 +187,7 @@ describe("the window", () => {
     }
   });
 
-  test("holds two frames that are each larger than half of it", async () => {
+  test("the window holds two frames that are each larger than half of it", async () => {
     const link = await deliver({
       sources: [new MemorySource("a", framesOf(10, 900))],
       grants: grant({ bytes: 1000 }),
@@ -197,7 +197,7 @@ describe("the window", () => {
     expect(link.check().mostBytes).toBe(1000);
   });
 
-  test("is not stuck when large frames fill it while a small one waits", async () => {
+  test("a small frame is delivered although large frames of other sources fill the window", async () => {
     const large = (name: string) => new MemorySource(name, [new MemoryFrame(1, 3 * MiB)]);
     const link = await deliver({
       sources: [large("a"), large("b"), new MemorySource("c", framesOf(3, 100))],
@@ -207,7 +207,7 @@ describe("the window", () => {
     expect(link.sender.done?.stored).toBe(5);
   });
 
-  test("of one frame is not stuck between two sources, one of which has a large frame", async () => {
+  test("a window of one frame does not block two sources when one has a large frame", async () => {
     const link = await deliver({
       sources: [
         new MemorySource("a", [new MemoryFrame(1, 2 * MiB)]),
@@ -219,7 +219,7 @@ describe("the window", () => {
     expect(link.sender.done?.stored).toBe(4);
   });
 
-  test("that a sender passes is the error `limit`", () => {
+  test("the receiver fails with `limit` when a sender exceeds the window", () => {
     const peer = new Client(grant({ frames: 2 }));
     peer.greet();
     expect(
@@ -228,7 +228,7 @@ describe("the window", () => {
     expect(peer.says(peer.frame(1, { sequence: 3 }))).toBe("limit");
   });
 
-  test("is free again after a receipt", () => {
+  test("a RECEIPT frees the window for further frames", () => {
     const peer = new Client(grant({ frames: 2 }));
     peer.greet();
     peer.says(peer.source(1));
@@ -242,8 +242,8 @@ describe("the window", () => {
   });
 });
 
-describe("a large frame", () => {
-  test("is put together from its pieces", async () => {
+describe("large frames", () => {
+  test("the receiver assembles a large frame from its pieces", async () => {
     for (const size of [maxPackedFrameBytes, maxPackedFrameBytes + 1, 1 << 20, 3 * MiB + 7]) {
       const frame = new MemoryFrame(1, size, { piece: 700_001 });
       const link = await deliver({ sources: [new MemorySource("a", [frame])], delay: 1 });
@@ -251,7 +251,7 @@ describe("a large frame", () => {
     }
   });
 
-  test("does not hold up the small frames of another source", async () => {
+  test("a large frame does not delay the small frames of another source", async () => {
     const clock = new Clock();
     const slow = new MemoryFrame(1, 8 * MiB, { wait: () => clock.wait(10) });
     const link = await deliver({
@@ -266,7 +266,7 @@ describe("a large frame", () => {
     expect(said.findLast(({ message }) => message.type === type.DATA)?.at).toBe(180);
   });
 
-  test("is one of at most as many as the server lets be unfinished at once", async () => {
+  test("the sender keeps at most limits.unfinished large frames unfinished at once", async () => {
     for (const unfinished of [1, 2, 8]) {
       const sources = ["a", "b", "c"].map(
         (name) => new MemorySource(name, [new MemoryFrame(1, 2 * MiB)]),
@@ -277,7 +277,7 @@ describe("a large frame", () => {
   });
 
   for (const size of [2 * MiB, 6 * MiB]) {
-    test(`of ${size / MiB} MiB beside small ones without end begins after half a window`, async () => {
+    test(`a large frame of ${size / MiB} MiB begins after at most half a window of small frames`, async () => {
       const clock = new Clock();
       const window = 3 * MiB;
       const small = 64 << 10;
@@ -313,7 +313,7 @@ describe("a large frame", () => {
     });
   }
 
-  test("that has to wait again lets half a window pass again, and no more", async () => {
+  test("each further large frame lets half a window of small frames pass, and no more", async () => {
     const clock = new Clock();
     const window = 3 * MiB;
     const size = 1.5 * MiB;
@@ -346,7 +346,7 @@ describe("a large frame", () => {
     }
   });
 
-  test("is followed from its first piece to its receipt", async () => {
+  test("progress follows a large frame from its first piece to its receipt", async () => {
     const clock = new Clock();
     const size = 4 * MiB;
     const frame = new MemoryFrame(1, size, { wait: () => clock.wait(100) });
@@ -366,7 +366,7 @@ describe("a large frame", () => {
     });
   });
 
-  test("that is unfinished leaves room for small ones where one may be unfinished", async () => {
+  test("small frames are delivered beside a large one when limits.unfinished is 1", async () => {
     const link = await deliver({
       sources: [
         new MemorySource("a", [new MemoryFrame(1, 2 * MiB)]),
@@ -378,7 +378,7 @@ describe("a large frame", () => {
     expect(link.sender.done?.stored).toBe(6);
   });
 
-  test("whose pieces fail is ended by ABORT, and sent again", async () => {
+  test("the sender ends a large frame with ABORT when reading it fails, and sends it again", async () => {
     const frame = new MemoryFrame(1, 3 * MiB, { failures: 2, failAfter: 2 * MiB });
     const link = await deliver({
       sources: [new MemorySource("a", [frame, new MemoryFrame(2, 5)])],
@@ -398,7 +398,7 @@ describe("a large frame", () => {
     });
   });
 
-  test("whose pieces keep failing is LOST after its ABORT", async () => {
+  test("the sender reports a large frame as LOST after its ABORT when reading keeps failing", async () => {
     const frame = new MemoryFrame(1, 2 * MiB, { failures: 9 });
     const link = await deliver({ sources: [new MemorySource("a", [frame])], delay: 10 });
     expect(link.sender.done).toEqual({ frames: 3, stored: 0, present: 0, refused: 0, aborted: 3 });
@@ -406,7 +406,7 @@ describe("a large frame", () => {
     expect(link.undelivered.map(({ error }) => error.code)).toEqual(["changed"]);
   });
 
-  test("that becomes shorter while it is read is not finished", async () => {
+  test("the sender reports a large frame as LOST when it becomes shorter while it is read", async () => {
     class Shrinking extends MemoryFrame {
       override async *pieces(): AsyncGenerator<Uint8Array, undefined> {
         yield this.bytes.slice(0, 1000);
@@ -417,7 +417,7 @@ describe("a large frame", () => {
     expect(link.store.losses).toEqual([{ source: "a", first: 1, last: 1, code: "changed" }]);
   });
 
-  test("that is refused is aborted at once, and its host is told once at both ends", async () => {
+  test("the sender aborts a refused large frame at once, and each end reports it once", async () => {
     const clock = new Clock();
     const store = new MemoryStore({
       refuse: ({ name }) => (name === "f1" ? new FramesError("bad-name") : undefined),
@@ -440,7 +440,7 @@ describe("a large frame", () => {
     ]);
   });
 
-  test("that is refused while it is being sent again is reported once", async () => {
+  test("a large frame that is refused while it is being sent again is reported once", async () => {
     const clock = new Clock();
     const store = new MemoryStore({ refuse: () => new FramesError("bad-name") });
     const frame = new MemoryFrame(1, 4 * MiB, {
@@ -459,7 +459,7 @@ describe("a large frame", () => {
     expect(link.progress[0]?.refused).toBe(1);
   });
 
-  test("whose name is too long is lost by itself", async () => {
+  test("the sender reports a frame with a name over 255 bytes as lost, and delivers the others", async () => {
     const name = "n".repeat(256);
     for (const size of [10, 2 * MiB]) {
       const frames = [new MemoryFrame(1, size, { name }), new MemoryFrame(2, 5)];
@@ -470,7 +470,7 @@ describe("a large frame", () => {
   });
 });
 
-test("a frame that just fits one message goes with the longest SOURCE before it", async () => {
+test("the sender packs a frame that just fits one message behind the longest SOURCE", async () => {
   const metadata = `{"x":"${"m".repeat(4088)}"}`;
   const frame = new MemoryFrame(1, maxPackedFrameBytes, { name: "n".repeat(255), metadata });
   const link = await deliver({
@@ -479,10 +479,10 @@ test("a frame that just fits one message goes with the longest SOURCE before it"
   expect(Buffer.from(frame.bytes).equals(link.store.frames[0]!.bytes)).toBe(true);
 });
 
-describe("a frame over limits.frame", () => {
+describe("limits.frame", () => {
   const limited = grant({}, { frame: 1000 });
 
-  test("is not sent but reported, and told as LOST", async () => {
+  test("the sender reports frames over limits.frame as LOST and does not send them", async () => {
     const frames = [1000, 1001, 2 * MiB, 5].map((size, index) => new MemoryFrame(index + 1, size));
     const link = await deliver({ sources: [new MemorySource("a", frames)], grants: limited });
     expect(link.store.frames.map(({ description }) => description.sequence)).toEqual([1, 4]);
@@ -500,7 +500,7 @@ describe("a frame over limits.frame", () => {
   });
 
   for (const end of ["goes on with its pieces", "is aborted"] as const) {
-    test(`from a sender that ignores the limit is refused before anything is kept, and ${end}`, () => {
+    test(`a receiver refuses a frame over limits.frame before storing any of it, and the frame ${end}`, () => {
       const peer = new Client(limited);
       peer.greet();
       const size = 3 * MiB;
@@ -543,7 +543,7 @@ describe("a frame over limits.frame", () => {
 });
 
 describe("refused frames", () => {
-  test("are counted and reported with their name, and the rest arrives", async () => {
+  test("refused frames are counted and reported by name, and the others are stored", async () => {
     const store = new MemoryStore({
       refuse: ({ name }) =>
         name === "f3" ? new FramesError("unportable-name", "a reason") : undefined,
@@ -578,7 +578,7 @@ describe("refused frames", () => {
     ]);
   });
 
-  test("have their REFUSED before the RECEIPT that counts them", async () => {
+  test("the receiver sends REFUSED before the RECEIPT that counts the frame", async () => {
     const clock = new Clock();
     const store = new MemoryStore({
       finish: ({ sequence }) =>
@@ -602,7 +602,7 @@ describe("refused frames", () => {
     expect(link.sender.done?.refused).toBe(20);
   });
 
-  test("are all those of a source that the store does not take", async () => {
+  test("the receiver refuses every frame of a source that the store does not accept", async () => {
     const store = new MemoryStore({
       refuseSource: ({ source }) => (source === "b" ? new FramesError("bad-name") : undefined),
     });
@@ -617,7 +617,7 @@ describe("refused frames", () => {
     expect(link.lost).toContainEqual({ source: "b", frames: 1, code: "dropped" });
   });
 
-  test("with a reason as long as it likes fit into their message", async () => {
+  test("the receiver shortens a long reason for a refusal so that it fits into REFUSED", async () => {
     const store = new MemoryStore({
       refuse: () => new FramesError("not-stored", "\u0001".repeat(100_000)),
     });
@@ -625,7 +625,7 @@ describe("refused frames", () => {
     expect(link.sender.done?.refused).toBe(2);
   });
 
-  test("are not those for which the store as a whole fails: that ends the connection", async () => {
+  test("the connection ends when the store as a whole fails, instead of refusing frames", async () => {
     const failures = [
       new MemoryStore({ refuse: () => new FramesError("store", "the disk is gone") }),
       new MemoryStore({ refuseSource: () => new FramesError("store", "the disk is gone") }),
@@ -643,8 +643,8 @@ describe("refused frames", () => {
   });
 });
 
-describe("losses", () => {
-  test("of all numbers that there are, over and over, are counted as all", () => {
+describe("LOST", () => {
+  test("the receiver counts LOST ranges over all numbers, and records a repeated range once", () => {
     const lost: number[] = [];
     const store = new MemoryStore();
     const receiver = new Receiver(store, grants, 30_000, 0, {
@@ -662,7 +662,7 @@ describe("losses", () => {
     expect(store.losses).toHaveLength(2);
   });
 
-  test("reach the store, before and between frames", async () => {
+  test("the store records losses before, between and after frames", async () => {
     const items: (Frame | Loss)[] = [
       lossOf(1, 3),
       new MemoryFrame(4, 10),
@@ -680,7 +680,7 @@ describe("losses", () => {
     expect(link.progress[0]?.lost).toBe(7);
   });
 
-  test("are what becomes of a small frame that cannot be read in the end", async () => {
+  test("the sender reports a small frame as LOST when reading it keeps failing", async () => {
     const frames = [
       new MemoryFrame(1, 10, { failures: 2 }),
       new MemoryFrame(2, 10, { failures: 9 }),
@@ -693,12 +693,12 @@ describe("losses", () => {
   });
 });
 
-describe("receipts", () => {
+describe("RECEIPT", () => {
   function receipts(said: Said[]): number[] {
     return of(said, type.RECEIPT).map(({ message }) => (message as ReceiptMessage).frames);
   }
 
-  test("leave when the input runs dry", async () => {
+  test("the receiver sends a RECEIPT at once when no further frame has arrived", async () => {
     const clock = new Clock();
     function* camera(): Generator<Promise<Frame>> {
       for (let sequence = 1; sequence <= 5; sequence++)
@@ -710,7 +710,7 @@ describe("receipts", () => {
     expect(receipts(left)).toEqual([1, 2, 3, 4, 5]);
   });
 
-  test("are due at least every 1,000 frames", async () => {
+  test("a RECEIPT is due at least every 1,000 frames", async () => {
     const link = await deliver({
       sources: [new MemorySource("a", framesOf(4000, 10))],
       chunker: randomly(
@@ -729,7 +729,7 @@ describe("receipts", () => {
     expect(steps.length).toBeGreaterThan(3);
   });
 
-  test("are due at least every 16 MiB", async () => {
+  test("a RECEIPT is due at least every 16 MiB", async () => {
     const link = await deliver({
       sources: [new MemorySource("a", framesOf(50, MiB - 5000))],
       chunker: randomly(() => 65_535, 1),
@@ -740,7 +740,7 @@ describe("receipts", () => {
     for (const step of steps) expect(step).toBeLessThanOrEqual(17);
   });
 
-  test("are due every 100 ms while frames keep coming", () => {
+  test("a RECEIPT is due every 100 ms while frames keep coming", () => {
     const peer = new Client();
     peer.greet();
     peer.says(peer.source(1));
@@ -757,7 +757,7 @@ describe("receipts", () => {
     ).toBe(8);
   });
 
-  test("stay in order where the store finishes out of order", async () => {
+  test("receipts stay in order when the store finishes frames out of order", async () => {
     const clock = new Clock();
     const random = new Random(5);
     const finished = new Set<number>();
@@ -796,7 +796,7 @@ describe("receipts", () => {
     expect([...finished]).not.toEqual([...finished].sort((one, other) => one - other));
   });
 
-  test("count no frame that ended after the flush had begun", () => {
+  test("a RECEIPT counts no frame that ended after the flush began", () => {
     const peer = new Client();
     peer.greet();
     const frame = (sequence: number) => peer.frame(1, { sequence, name: `f${sequence}` });
@@ -828,7 +828,7 @@ describe("receipts", () => {
     expect(peer.receiver.isDone).toBe(true);
   });
 
-  test("count no frame that the store finished after the flush had begun", async () => {
+  test("a RECEIPT counts no frame that the store finished after the flush began", async () => {
     const finishing = new Map<number, PromiseWithResolvers<undefined>>();
     const store = new MemoryStore({
       finish: ({ sequence }) => {
@@ -862,7 +862,7 @@ describe("receipts", () => {
     expect(peer.heard().map((heard) => heard.type)).toEqual([type.RECEIPT, type.DONE]);
   });
 
-  test("never come of a store that failed: its host is told, and hands that back", async () => {
+  test("the receiver reports a store that fails, and no RECEIPT counts the failed frame", async () => {
     const failures: unknown[] = [];
     const broken = new FramesError("store", "no space left on the disk");
     const late = Promise.withResolvers<undefined>();
@@ -889,7 +889,7 @@ describe("receipts", () => {
     expect(peer.store.losses).toEqual([]);
   });
 
-  test("count neither what the store has not finished nor what comes after it", async () => {
+  test("a RECEIPT counts only the frames before the first one that the store has not finished", async () => {
     const stuck = Promise.withResolvers<undefined>();
     const store = new MemoryStore({
       finish: ({ sequence }) => (sequence === 3 ? stuck.promise : undefined),
@@ -904,11 +904,11 @@ describe("receipts", () => {
   });
 });
 
-describe("silence:", () => {
+describe("silence", () => {
   /** A source that never yields anything. */
   const quiet = () => new MemorySource("a", [new Promise<never>(() => {})]);
 
-  test("PING comes after 10 s of it, and PONG with both clocks", async () => {
+  test("the sender sends PING after 10 s of silence, and PONG has the clocks of both ends", async () => {
     const link = new Link({ sources: [quiet()], delay: 50 });
     await link.run(60_000);
     expect(link.isOver).toBe(false);
@@ -927,7 +927,7 @@ describe("silence:", () => {
     }
   });
 
-  test("the timeout ends a sender, which names what it awaited", async () => {
+  test("both ends fail with `timeout` after silence, and name what they waited for", async () => {
     const link = new Link({ sources: [quiet()], timeout: 5000 });
     await link.run(2000);
     link.isCut = true;
@@ -939,7 +939,7 @@ describe("silence:", () => {
     expect(of(link.answered, type.ERROR).map((said) => json(said)["error"])).toEqual([5]);
   });
 
-  test("a sender that has said END awaits DONE", async () => {
+  test("a sender that times out after END names DONE as what it waited for", async () => {
     const stuck = new MemoryStore({ finish: () => new Promise(() => {}) });
     const link = new Link({
       sources: [new MemorySource("a", framesOf(1, 1))],
@@ -952,7 +952,7 @@ describe("silence:", () => {
     expect(link.senderError?.message).toContain("DONE");
   });
 
-  test("WELCOME must come within 10 s of HELLO", async () => {
+  test("the sender fails with `timeout` when WELCOME does not come within 10 s of HELLO", async () => {
     const link = new Link({ sources: [quiet()] });
     link.isCut = true;
     await link.run(9999);
@@ -963,7 +963,7 @@ describe("silence:", () => {
     expect(link.time).toBe(10_000);
   });
 
-  test("HELLO must come within 10 s, whatever else comes", () => {
+  test("the receiver fails with `timeout` when HELLO is not complete within 10 s", () => {
     const peer = new Client();
     const bytes = peer.json(type.HELLO, 0, hello);
     peer.says(Buffer.from("FRAMES/1"));
@@ -980,15 +980,15 @@ describe("silence:", () => {
     expect(() => peer.receiver.tick(peer.now)).toThrow("HELLO");
   });
 
-  test("the deadline of a handshake is told as long as it was", () => {
+  test("the receiver's error for a late HELLO says how long the deadline was", () => {
     const receiver = new Receiver(new MemoryStore(), grants, 3000, 0, { onHello: () => ({}) });
     expect(() => receiver.tick(3000)).toThrow("3 s");
   });
 });
 
-describe("an ERROR", () => {
+describe("ERROR", () => {
   for (const code of ["busy", "superseded", "stopping", "not-let-in", "full", "version"] as const) {
-    test(`from the server ends the sender with its code: ${code}`, async () => {
+    test(`an ERROR from the server ends the sender with its code: ${code}`, async () => {
       const link = new Link({
         sources: [new MemorySource("a", framesOf(3, 3))],
         delay: 10,
@@ -1003,7 +1003,7 @@ describe("an ERROR", () => {
     });
   }
 
-  test("in the middle ends the sender, and discards what is unfinished", async () => {
+  test("an ERROR in the middle of a frame ends the sender, and the receiver discards the frame", async () => {
     const clock = new Clock();
     const frame = new MemoryFrame(1, 8 * MiB, { wait: () => clock.wait(100) });
     const link = new Link({ sources: [new MemorySource("a", [frame])], clock, delay: 10 });
@@ -1016,7 +1016,7 @@ describe("an ERROR", () => {
     expect(link.answered.at(-1)?.message.type).toBe(type.ERROR);
   });
 
-  test("is the last message, also where the store finishes after it", async () => {
+  test("ERROR is the receiver's last message, even when the store finishes a frame after it", async () => {
     const late = Promise.withResolvers<FramesError>();
     const store = new MemoryStore({ finish: () => late.promise });
     const link = new Link({ sources: [new MemorySource("a", framesOf(2, 3))], store });
@@ -1050,7 +1050,7 @@ describe("an ERROR", () => {
   // An error without a wire code is sent as `internal`.
   const told = { type: type.ERROR, json: { error: 12, message: "The user left" } };
 
-  test("of a sender before WELCOME comes after HELLO, and is the last message", () => {
+  test("a sender that fails before WELCOME sends HELLO and then ERROR as its last message", () => {
     const sender = new Sender(
       outletsOf([new MemorySource("a", framesOf(5, 10))]),
       hello,
@@ -1069,7 +1069,7 @@ describe("an ERROR", () => {
     sender.returnToSources();
   });
 
-  test("of a sender is its last message, in the middle of frames, and END never comes", async () => {
+  test("a sender that fails in the middle of frames sends ERROR as its last message, without END", async () => {
     const peer = new Server();
     const sources = [
       new MemorySource("a", [new MemoryFrame(1, 3 * MiB)]),
@@ -1095,7 +1095,7 @@ describe("an ERROR", () => {
     sender.returnToSources();
   });
 
-  test("of a sender is its last message, although answers were waiting to be sent", () => {
+  test("a sender that fails sends its pending PONG, and ERROR as its last message", () => {
     const peer = new Server();
     const sender = new Sender(
       outletsOf([new MemorySource("a", [new Promise<never>(() => {})])]),
@@ -1115,7 +1115,7 @@ describe("an ERROR", () => {
     sender.returnToSources();
   });
 
-  test("of a sender are PONGs, but for no more than a thousand PINGs at a time", () => {
+  test("a sender answers at most 1,000 PINGs at a time with PONG", () => {
     const peer = new Server();
     const source = new MemorySource("a", [new Promise<never>(() => {})]);
     const sender = new Sender(outletsOf([source]), hello, policy, 30_000, 0, { onWritable() {} });
@@ -1132,7 +1132,7 @@ describe("an ERROR", () => {
     sender.returnToSources();
   });
 
-  test("of a sender is its last message, whatever its sources still have", async () => {
+  test("ERROR is the sender's last message, even when its sources still have items", async () => {
     const peer = new Server();
     const late = Promise.withResolvers<Loss>();
     const sources = [
@@ -1151,19 +1151,19 @@ describe("an ERROR", () => {
     sender.returnToSources();
   });
 
-  test("of a sender that is done is not said: its server has closed", async () => {
+  test("a sender that is done sends no ERROR, because its server has closed", async () => {
     const link = await deliver({ sources: [new MemorySource("a", framesOf(2, 10))] });
     link.sender.fail(stopped);
     expect(saidBy(link.sender)).toEqual([]);
   });
 
-  test("of the sender ends the receiver with its code", () => {
+  test("an ERROR from the sender ends the receiver with its code", () => {
     const peer = new Client();
     peer.greet();
     expect(peer.says(peer.json(type.ERROR, 0, { error: 12, message: "x" }))).toBe("internal");
   });
 
-  test("with a message as long as one may be is no trouble for the receiver", () => {
+  test("the receiver handles an ERROR with a message of maximum length", () => {
     const peer = new Client();
     peer.greet();
     const text = "x".repeat(65_536 - '{"error":1,"message":""}'.length);
@@ -1171,7 +1171,7 @@ describe("an ERROR", () => {
     expect(peer.heard().at(-1)?.type).toBe(type.ERROR);
   });
 
-  test("with nested nonsense in it is no trouble for a sender whose conversation is shown", () => {
+  test("a sender that traces its messages handles deeply nested JSON in a PING", () => {
     const lines: string[] = [];
     const sender = new Sender([], hello, policy, 30_000, 0, {
       onWritable() {},
@@ -1189,7 +1189,7 @@ describe("an ERROR", () => {
   });
 });
 
-describe("a receiver takes as `protocol`", () => {
+describe("Receiver and protocol errors", () => {
   type Case = (peer: Client) => Uint8Array[];
   const cases: Record<string, Case> = {
     "FRAME before HELLO": (peer) => [Buffer.from("FRAMES/1"), peer.frame(1)],
@@ -1246,7 +1246,7 @@ describe("a receiver takes as `protocol`", () => {
     ],
   };
   for (const [name, make] of Object.entries(cases)) {
-    test(name, () => {
+    test(`a receiver fails with \`protocol\` on ${name}`, () => {
       const peer = new Client();
       const bytes = make(peer);
       expect(peer.says(...bytes.slice(0, -1))).toBeUndefined();
@@ -1259,7 +1259,7 @@ describe("a receiver takes as `protocol`", () => {
   }
 
   for (const vector of misplaced.filter(({ from }) => from === "sender")) {
-    test(`section ${vector.section}: ${vector.name}`, () => {
+    test(`a receiver ends the connection: ${vector.name} (SPEC section ${vector.section})`, () => {
       const peer = new Client();
       const bytes = Buffer.from(vector.hex.replaceAll(" ", ""), "hex");
       const first = decodeAll(bytes).messages[0]?.type;
@@ -1273,7 +1273,7 @@ describe("a receiver takes as `protocol`", () => {
   }
 });
 
-describe("a sender takes as `protocol`", () => {
+describe("Sender and protocol errors", () => {
   /** Passes messages after WELCOME to a sender with two frames, and returns the error code. */
   function codeOf(
     messages: Uint8Array[],
@@ -1325,9 +1325,9 @@ describe("a sender takes as `protocol`", () => {
     ["DATA", [peer.data(1, Buffer.alloc(0), Buffer.alloc(1), false)]],
     ["END", [peer.json(type.END, 0, { frames: 0 })]],
     ["LOST", [peer.json(type.LOST, 1, { ranges: [], error: 51 })]],
-    ["ANSWER to nothing", [peer.json(type.ANSWER, 1, { answers: "" })]],
-    ["RECEIPT beyond what was sent", [peer.receipt(3)]],
-    ["RECEIPT that falls", [peer.receipt(2), peer.receipt(1)]],
+    ["ANSWER without an OFFER", [peer.json(type.ANSWER, 1, { answers: "" })]],
+    ["RECEIPT of more frames than were sent", [peer.receipt(3)]],
+    ["RECEIPT that is lower than the last one", [peer.receipt(2), peer.receipt(1)]],
     [
       "REFUSED of a number that was not sent",
       [peer.json(type.REFUSED, 1, { sequence: 3, error: 35, message: "" })],
@@ -1337,7 +1337,7 @@ describe("a sender takes as `protocol`", () => {
       [peer.receipt(2), peer.json(type.REFUSED, 1, { sequence: 1, error: 35, message: "" })],
     ],
     [
-      "REFUSED of a source that it does not have",
+      "REFUSED of an unknown source",
       [peer.json(type.REFUSED, 2, { sequence: 1, error: 35, message: "" })],
     ],
     ["DONE of too few frames", [done(1)]],
@@ -1346,15 +1346,16 @@ describe("a sender takes as `protocol`", () => {
     ["DONE that adds up to another number", [done(2, { refused: 1 })]],
     ["DONE before END", [done(2)], { live: true }],
     [
-      "PROOF that it did not ask for",
+      "PROOF that it did not request",
       [Buffer.from(message({ type: type.PROOF, flags: 0, source: 0 }, "00".repeat(32)), "hex")],
     ],
   ];
   for (const [name, messages, options] of cases) {
-    test(name, () => expect(codeOf(messages, options)).toBe("protocol"));
+    test(`a sender fails with \`protocol\` on ${name}`, () =>
+      expect(codeOf(messages, options)).toBe("protocol"));
   }
 
-  test("nothing that is in order", () => {
+  test("a sender accepts RECEIPT, PING and DONE that are in order", () => {
     expect(
       codeOf([
         peer.receipt(0),
@@ -1367,14 +1368,14 @@ describe("a sender takes as `protocol`", () => {
     expect(codeOf([done(2, { stored: 0, present: 2 })])).toBeUndefined();
   });
 
-  test("nothing else of a server that grants too few sources: that is `limit`", async () => {
+  test("a sender fails with `limit` when the server grants fewer sources than it has", async () => {
     const sources = ["a", "b"].map((name) => new MemorySource(name, framesOf(1, 1)));
     const link = await new Link({ sources, grants: grant({}, { sources: 1 }) }).run();
     expect(link.senderError?.code).toBe("limit");
   });
 
   for (const vector of misplaced.filter(({ from }) => from === "receiver")) {
-    test(`section ${vector.section}: ${vector.name}`, () => {
+    test(`a sender fails with \`protocol\`: ${vector.name} (SPEC section ${vector.section})`, () => {
       const bytes = Buffer.from(vector.hex.replaceAll(" ", ""), "hex");
       const { messages, ends } = decodeAll(bytes);
       const last = bytes.subarray(ends.at(-2) ?? 0);
@@ -1390,8 +1391,8 @@ describe("a sender takes as `protocol`", () => {
   }
 });
 
-describe("a receiver", () => {
-  test("takes a source id over limits.sources as `limit`, and one declared again as none", () => {
+describe("Receiver", () => {
+  test("a receiver fails with `limit` on a source id over limits.sources, and counts a repeated id once", () => {
     const peer = new Client(grant({}, { sources: 2 }));
     peer.greet();
     expect(
@@ -1400,7 +1401,7 @@ describe("a receiver", () => {
     expect(peer.says(peer.source(3))).toBe("limit");
   });
 
-  test("takes a frame unfinished beside limits.unfinished others as `limit`", () => {
+  test("a receiver fails with `limit` on an unfinished frame beyond limits.unfinished", () => {
     const peer = new Client(grant({}, { unfinished: 2 }));
     peer.greet();
     const begin = (source: number) => peer.frame(source, { size: 5, more: true });
@@ -1410,21 +1411,21 @@ describe("a receiver", () => {
     expect(peer.says(begin(3))).toBe("limit");
   });
 
-  test("takes a small frame beside limits.unfinished others: it is never unfinished", () => {
+  test("a receiver accepts a small frame beside limits.unfinished unfinished frames", () => {
     const peer = new Client(grant({}, { unfinished: 1 }));
     peer.greet();
     peer.says(peer.source(1), peer.source(2), peer.frame(1, { size: 5, more: true }));
     expect(peer.says(peer.frame(2, { payload: Buffer.from("whole") }))).toBeUndefined();
   });
 
-  test("puts the frames of an id declared again under its new name", () => {
+  test("a receiver stores frames under the new name after a source id is declared again", () => {
     const peer = new Client();
     peer.greet();
     peer.says(peer.source(1, "a"), peer.frame(1), peer.source(1, "b"), peer.frame(1));
     expect(peer.store.frames.map(({ origin }) => origin.source)).toEqual(["a", "b"]);
   });
 
-  test("takes a source's own stream over HELLO's", () => {
+  test("a receiver uses a source's own stream instead of the stream in HELLO", () => {
     const peer = new Client();
     peer.greet();
     peer.says(
@@ -1438,7 +1439,7 @@ describe("a receiver", () => {
     expect(peer.store.opened).toMatchObject([{ stream: "other", source: "a", raw: { width: 2 } }]);
   });
 
-  test("answers PING after END, and says nothing after DONE", () => {
+  test("a receiver answers PING after END, and sends nothing after DONE", () => {
     const peer = new Client();
     const ping = peer.json(type.PING, 0, { time: "0" });
     peer.greet();
@@ -1454,7 +1455,7 @@ describe("a receiver", () => {
     expect(peer.heard()).toEqual([]);
   });
 
-  test("answers a peer of another version with its preface and ERROR, and one of another protocol with nothing", () => {
+  test("a receiver answers another FRAMES version with ERROR, and another protocol with nothing", () => {
     const other = new Client();
     expect(other.says(Buffer.from("FRAMES/2"))).toBe("version");
     expect(other.heard()).toMatchObject([{ type: type.ERROR, json: { error: 2 } }]);
@@ -1463,7 +1464,7 @@ describe("a receiver", () => {
     expect(foreign.receiver.drain(0)).toEqual([]);
   });
 
-  test("tells damaged bytes, keeps nothing of their frame, and all that was before", () => {
+  test("a receiver reports damaged bytes, discards their frame, and keeps the frames before it", () => {
     const peer = new Client();
     peer.greet();
     const bytes = peer.frame(1, { sequence: 2, payload: Buffer.from("abc"), name: "g" });
@@ -1474,7 +1475,7 @@ describe("a receiver", () => {
     expect(peer.heard().at(-1)).toMatchObject({ type: type.ERROR, json: { error: 4 } });
   });
 
-  test("discards what is unfinished when the connection is gone", () => {
+  test("a receiver discards an unfinished frame when the connection closes", () => {
     const peer = new Client();
     peer.greet();
     peer.says(peer.source(1), peer.frame(1, { size: 5, more: true }));
@@ -1484,7 +1485,7 @@ describe("a receiver", () => {
     expect(peer.store.writers).toBe(0);
   });
 
-  test("ignores a PROOF where it has no keys", () => {
+  test("a receiver without keys ignores PROOF", () => {
     const peer = new Client();
     const proof = Buffer.from(
       message({ type: type.PROOF, flags: 0, source: 0 }, "00".repeat(32)),
@@ -1494,8 +1495,8 @@ describe("a receiver", () => {
   });
 });
 
-describe("a sender that is stopped", () => {
-  test("finishes what is on its way and ends with END", async () => {
+describe("stopping a Sender", () => {
+  test("a sender that is stopped finishes the frames it has begun and sends END", async () => {
     const clock = new Clock();
     const large = new MemoryFrame(1, 4 * MiB, { wait: () => clock.wait(100) });
     const sources = [
@@ -1518,7 +1519,7 @@ describe("a sender that is stopped", () => {
     expect(sources[0]?.taken).toBe(1);
   });
 
-  test("does not wait for a source that has nothing", async () => {
+  test("a sender that is stopped does not wait for a source that has no frame ready", async () => {
     const link = new Link({
       sources: [new MemorySource("a", [new MemoryFrame(1, 1), new Promise<never>(() => {})])],
     });
@@ -1529,21 +1530,21 @@ describe("a sender that is stopped", () => {
     expect(link.sender.done?.stored).toBe(1);
   });
 
-  test("before WELCOME sends nothing but END", async () => {
+  test("a sender that is stopped before WELCOME sends HELLO and END only", async () => {
     const link = new Link({ sources: [new MemorySource("a", framesOf(5, 1))], delay: 10 });
     link.stop();
     await link.run();
     expect(link.said.map(({ message }) => message.type)).toEqual([type.HELLO, type.END]);
   });
 
-  test("says that there was nothing more where there was not", async () => {
+  test("a sender has no unsent frames after a complete delivery", async () => {
     const link = await deliver({ sources: [new MemorySource("a", framesOf(5, 1))] });
     expect(link.outlets.some(({ hasUnsent: isCutShort }) => isCutShort)).toBe(false);
     link.stop();
   });
 });
 
-describe("whatever happens,", () => {
+describe("random deliveries", () => {
   /** Runs a delivery with random events of every kind, deterministic for a seed. */
   async function run(seed: number): Promise<void> {
     const random = new Random(seed);
@@ -1626,7 +1627,7 @@ describe("whatever happens,", () => {
   }
 
   for (let group = 0; group < 10; group++) {
-    test(`both ends agree, and SOURCE and ABORT come in time: ${group}`, async () => {
+    test(`both ends agree on every count in random deliveries, group ${group}`, async () => {
       for (let index = 0; index < 12; index++) {
         const seed = group * 12 + index;
         try {

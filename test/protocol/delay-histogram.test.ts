@@ -25,8 +25,8 @@ function* series(count: number, seed: number): Generator<number> {
   }
 }
 
-describe("delays", () => {
-  test("of no frames are not known", () => {
+describe("DelayHistogram", () => {
+  test("a histogram of no frames has no quantiles", () => {
     const delays = new DelayHistogram();
     expect([delays.count, delays.quantileMs(0.5), delays.countAbove(0.1)]).toEqual([
       0,
@@ -35,7 +35,7 @@ describe("delays", () => {
     ]);
   });
 
-  test("of one frame are that frame's, to within 5 %", () => {
+  test("the quantiles of one delay are that delay within 5 %", () => {
     for (const value of [0.2, 1, 17, 250, 1000, 60_000, 86_400_000]) {
       const delays = delaysOf([value]);
       for (const share of [0.01, 0.5, 0.99, 1]) {
@@ -46,7 +46,7 @@ describe("delays", () => {
     }
   });
 
-  test("have the median and the tail of what was added, to within 5 %", () => {
+  test("the median and the tail of many delays are exact within 5 %", () => {
     for (const seed of [1, 77, 4711]) {
       const values = [...series(5000, seed)];
       const delays = delaysOf(values);
@@ -59,21 +59,21 @@ describe("delays", () => {
     }
   });
 
-  test("count as late what took longer, but for what is within 5 % of the border", () => {
+  test("delays above a limit are counted, exact within 5 % of the limit", () => {
     const delays = delaysOf([10, 900, 940, 1060, 2000, 100_000]);
     expect(delays.countAbove(1000)).toBe(3);
     expect(delays.countAbove(1)).toBe(6);
     expect(delays.countAbove(1e9)).toBe(0);
   });
 
-  test("that are none, or negative since clocks disagree, count as the shortest", () => {
+  test("delays of zero or below, from clocks that disagree, count as the shortest", () => {
     const delays = delaysOf([0, -5, -1e12, 0.05]);
     expect(delays.count).toBe(4);
     expect(delays.quantileMs(0.99)).toBeCloseTo(0.1);
     expect(delays.countAbove(1000)).toBe(0);
   });
 
-  test("that are longer than anything count as the longest", () => {
+  test("delays beyond the range of the histogram count as the longest", () => {
     const delays = delaysOf([1e15, Infinity, 1e300]);
     expect(delays.count).toBe(3);
     expect(delays.quantileMs(0.5)).toBeGreaterThan(86_400_000);

@@ -25,13 +25,13 @@ function mostUnderWay(each: number, milliseconds: number): number {
   return most;
 }
 
-describe("where receipts come together", () => {
-  test("as much longer counts as recent as they are apart, within reason", () => {
+describe("LiveWindow with batched receipts", () => {
+  test("the recent period grows with the interval between receipts, up to 5,250 ms", () => {
     const apart = [undefined, 0, 1000, 1e9];
     expect(apart.map(recentPeriodMs)).toEqual([250, 250, 1250, 5250]);
   });
 
-  test("what one of them confirms may be under way until the next", () => {
+  test("as many frames may be in flight as the last batch of receipts confirmed", () => {
     const freshness = new LiveWindow();
     for (let frame = 0; frame < 30; frame++) freshness.begin();
     for (let frame = 0; frame < 30; frame++) freshness.ack(1000);
@@ -44,8 +44,8 @@ describe("where receipts come together", () => {
   });
 });
 
-describe("how much is under way", () => {
-  test("is one frame before anything was confirmed", () => {
+describe("LiveWindow", () => {
+  test("a live source has one frame in flight before its first receipt", () => {
     const freshness = new LiveWindow();
     expect(freshness.canBegin(0)).toBe(true);
     freshness.begin();
@@ -53,7 +53,7 @@ describe("how much is under way", () => {
     expect(freshness.canBegin(1e9)).toBe(false);
   });
 
-  test("is as much as was confirmed in the last 250 ms", () => {
+  test("a live source has as many frames in flight as were confirmed in the last 250 ms", () => {
     const room = (now: number) => {
       const freshness = new LiveWindow();
       for (const at of [0, 100, 200]) {
@@ -72,7 +72,7 @@ describe("how much is under way", () => {
     expect(room(10_000)).toBe(1);
   });
 
-  test("is what the link carries in that time, and one frame where that is less", () => {
+  test("a live source has at most 250 ms of frames in flight, and always at least one", () => {
     expect(mostUnderWay(251, 10_000)).toBe(1);
     expect(mostUnderWay(3000, 20_000)).toBe(1);
     // Frames in the buffers of the link are at most a quarter of a second old.
@@ -83,7 +83,7 @@ describe("how much is under way", () => {
     }
   });
 
-  test("begins again with one frame on a new connection", () => {
+  test("a live source starts with one frame in flight on a new connection", () => {
     const freshness = new LiveWindow();
     for (let frame = 0; frame < 10; frame++) {
       freshness.begin();

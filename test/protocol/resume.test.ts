@@ -169,13 +169,13 @@ async function at(cuts: readonly Cut[], act: () => Promise<void>): Promise<void>
   }
 }
 
-describe("a connection that is cut anywhere is gone on with by the next:", () => {
+describe("resuming after a cut at any byte", () => {
   for (const resumes of [false, true]) {
     for (const isTold of [false, true]) {
       const kind = resumes ? "of folders" : "of cameras";
-      const others = isTold ? ", in a stream that had frames" : "";
+      const others = isTold ? ", into a stream with earlier frames" : "";
       test(
-        `frames ${kind}${others}, refused ones and losses`,
+        `a delivery ${kind} resumes after a cut at any byte${others}`,
         async () => {
           const make = () => {
             const a = framesOf(5, 10);
@@ -240,7 +240,7 @@ describe("a connection that is cut anywhere is gone on with by the next:", () =>
 });
 
 test(
-  "connections that are cut one after the other, anywhere, lose nothing and repeat nothing",
+  "a delivery over several cut connections loses no frame and repeats none",
   async () => {
     for (let seed = 0; seed < 250; seed++) {
       const random = new Random(seed);
@@ -287,7 +287,7 @@ test(
   patience,
 );
 
-describe("a large frame that is cut", () => {
+describe("large frames on a cut connection", () => {
   /** Large frames, one of which fails midway once and is aborted, and a small one. */
   function make() {
     const size = maxPackedFrameBytes + 500_000;
@@ -301,7 +301,7 @@ describe("a large frame that is cut", () => {
   }
 
   test(
-    "anywhere is sent again from its beginning, and nothing is kept of its first pieces",
+    "a large frame that is cut anywhere is sent again from its beginning, and its first pieces are discarded",
     async () => {
       const link = await new Link(make().options).run();
       const { said } = link.length;
@@ -324,7 +324,7 @@ describe("a large frame that is cut", () => {
   );
 
   test(
-    "before each of its answers arrives is not sent again if it was stored",
+    "a large frame that was stored is not sent again when the connection breaks before its answers",
     async () => {
       const { answered } = (await new Link(make().options).run()).length;
       for (let after = 0; after < answered; after += 3) {
@@ -342,7 +342,7 @@ describe("a large frame that is cut", () => {
   );
 });
 
-describe("a source that is waited for", () => {
+describe("sources that wait for their next frame", () => {
   /** A source with one frame at once and one item when the test resolves it. */
   function waiting(resumes: boolean) {
     const late = Promise.withResolvers<Frame | Loss | undefined>();
@@ -355,9 +355,9 @@ describe("a source that is waited for", () => {
       for (const [what, item] of [
         ["a frame", () => new MemoryFrame(2, 20)],
         ["a loss", () => lossOf(2)],
-        ["its end", () => undefined],
+        ["the end of a source", () => undefined],
       ] as const) {
-        test(`has ${what} ${comes}: it is told once (${resumes ? "folder" : "camera"})`, async () => {
+        test(`a sender handles ${what} that comes ${comes} exactly once (${resumes ? "folder" : "camera"})`, async () => {
           const { late, source } = waiting(resumes);
           const clock = new Clock();
           const store = new MemoryStore();
@@ -399,7 +399,7 @@ describe("a source that is waited for", () => {
       }
     }
 
-    test(`has a frame between two connections that is over the limit: it is lost (${resumes ? "folder" : "camera"})`, async () => {
+    test(`a frame over limits.frame that comes between two connections is lost (${resumes ? "folder" : "camera"})`, async () => {
       const { late, source } = waiting(resumes);
       const outlets = outletsOf([source]);
       const options = { clock: new Clock(), store: new MemoryStore(), outlets };
@@ -417,7 +417,7 @@ describe("a source that is waited for", () => {
       ]);
     });
 
-    test(`fails between two connections: the next ends with what it threw (${resumes ? "folder" : "camera"})`, async () => {
+    test(`an error that a source throws between two connections ends the next one (${resumes ? "folder" : "camera"})`, async () => {
       const { late, source } = waiting(resumes);
       const outlets = outletsOf([source]);
       const options = { clock: new Clock(), store: new MemoryStore(), outlets };
@@ -432,8 +432,8 @@ describe("a source that is waited for", () => {
   }
 });
 
-describe("a stored frame", () => {
-  test("that a live source sent is offered with the CRC-32 of what was sent", async () => {
+describe("stored frames after a reconnection", () => {
+  test("a sender offers a stored live frame after a reconnection with the CRC-32 of what it sent", async () => {
     const frames = framesOf(3, 10);
     const make = () => ({ sources: [new MemorySource("a", frames)], delay: 5 });
     const { links, store, outlets } = await deliverOver(make(), [await afterWelcome(make())]);
@@ -458,7 +458,7 @@ describe("a stored frame", () => {
     });
   });
 
-  test("that was moved away before its receipt is not sent again", async () => {
+  test("a stored frame that was moved away before its receipt is not sent again", async () => {
     for (const again of [false, true]) {
       const make = () => ({
         sources: [new MemorySource("a", framesOf(3, 10))],
@@ -478,7 +478,7 @@ describe("a stored frame", () => {
     }
   });
 
-  test("is `present` to a server that takes no offers, and not sent again if it had a receipt", async () => {
+  test("a server without offers counts stored frames as present, and settled ones are not sent again", async () => {
     const clock = new Clock();
     const store = new MemoryStore();
     const outlets = outletsOf([new MemorySource("a", framesOf(5, 10))]);
@@ -501,9 +501,9 @@ describe("a stored frame", () => {
   });
 });
 
-describe("a frame with metadata that was under way", () => {
+describe("frames with metadata after a reconnection", () => {
   for (const resumes of [false, true]) {
-    test(`is sent again, not offered, so that its row has the metadata (${resumes ? "folder" : "camera"})`, async () => {
+    test(`a frame with metadata but no receipt is sent again instead of offered (${resumes ? "folder" : "camera"})`, async () => {
       const make = () => {
         const frames = [1, 2, 3, 4].map(
           (sequence) =>
@@ -546,7 +546,7 @@ describe("a frame with metadata that was under way", () => {
   }
 });
 
-test("an offer whose CRC-32 was being read when the connection broke is offered afresh", async () => {
+test("a sender repeats an offer when the connection breaks while it reads the frame's CRC-32", async () => {
   const size = maxPackedFrameBytes + 1;
   const clock = new Clock();
   const { store } = await new Link({
@@ -580,10 +580,10 @@ test("an offer whose CRC-32 was being read when the connection broke is offered 
   expect(outlets[0]!.progress).toMatchObject({ settled: 1, present: 1, sent: 0 });
 });
 
-describe("losses are told again after a reconnection", () => {
+describe("LOST after a reconnection", () => {
   const rangesOf = ({ said }: Link) => of(said, type.LOST).flatMap((one) => json(one)["ranges"]);
 
-  test("in the ranges in which they were told, though the next number is lost as well by then", async () => {
+  test("a sender repeats losses after a reconnection in the ranges that it sent before", async () => {
     const store = new MemoryStore();
     const more = Promise.withResolvers<Loss | undefined>();
     const items = [lossOf(1), lossOf(2), lossOf(3, 9), more.promise];
@@ -608,7 +608,7 @@ describe("losses are told again after a reconnection", () => {
     expect(outlets[0]!.progress.lost).toBe(12);
   });
 
-  test("until a later frame has its receipt", async () => {
+  test("a sender repeats losses after each reconnection until a later frame has its receipt", async () => {
     const clock = new Clock();
     const store = new MemoryStore();
     const more = Promise.withResolvers<Frame | undefined>();
@@ -641,11 +641,11 @@ describe("losses are told again after a reconnection", () => {
   });
 });
 
-describe("a server that says `fresh`", () => {
+describe("WELCOME with fresh", () => {
   const code = async (outlets: readonly OutgoingSource[], store = new MemoryStore()) =>
     (await new Link({ outlets, store, onHello: () => ({ fresh: true }) }).run()).senderError?.code;
 
-  test("after frames were settled is another store: nothing is sent to it", async () => {
+  test("a sender with settled frames sends nothing to a server that says `fresh`", async () => {
     const outlets = outletsOf([new MemorySource("a", framesOf(9, 10))]);
     const first = new Link({ outlets, delay: 5, grants: grant({ frames: 2 }) });
     await first.run(25);
@@ -662,7 +662,7 @@ describe("a server that says `fresh`", () => {
     expect(outlets[0]!.progress).toMatchObject({ sent: 9, settled: 9, bytes: 90 });
   });
 
-  test("after nothing was settled gets what was under way without an offer", async () => {
+  test("a sender without settled frames sends its frames without OFFER to a server that says `fresh`", async () => {
     const outlets = outletsOf([new MemorySource("a", framesOf(3, 10), { resumes: true })]);
     const first = await new Link({ outlets, delay: 5, cut: { way: "said", after: 300 } }).run();
     expect(first.senderError?.code).toBe("network");
@@ -673,7 +673,7 @@ describe("a server that says `fresh`", () => {
     expect(outlets[0]!.progress).toMatchObject({ sent: 3, settled: 3, bytes: 30, present: 0 });
   });
 
-  test("after every frame was refused is no other store: it had confirmed nothing", async () => {
+  test("a sender whose frames were all refused accepts a server that says `fresh`", async () => {
     const store = new MemoryStore({ refuse: () => new FramesError("bad-name") });
     const late = new Promise<never>(() => {});
     const outlets = outletsOf([new MemorySource("a", [...framesOf(2, 10), late])]);
@@ -687,7 +687,7 @@ describe("a server that says `fresh`", () => {
   });
 });
 
-describe("a frame that comes damaged", () => {
+describe("damaged frames", () => {
   /** Flips a bit in the payload of frame `f2` (10 bytes of 5a), or in its name if `inName`. */
   function flip(inName: boolean) {
     const name = Buffer.from("victim");
@@ -697,9 +697,9 @@ describe("a frame that comes damaged", () => {
     };
   }
 
-  for (const where of ["in its payload", "in its name, so that nobody knows whose it is"]) {
+  for (const where of ["in its payload", "in its name"]) {
     for (const resumes of [false, true]) {
-      test(`${where} three times is garbled, reported once, and the others arrive: ${resumes ? "folder" : "camera"}`, async () => {
+      test(`a frame damaged three times ${where} is reported once as garbled, and the others arrive (${resumes ? "folder" : "camera"})`, async () => {
         const clock = new Clock();
         const store = new MemoryStore();
         const frames = framesOf(6, 10);
@@ -742,7 +742,7 @@ describe("a frame that comes damaged", () => {
     }
   }
 
-  test("twice, and then whole, is stored and nothing is reported", async () => {
+  test("a frame that is damaged twice and then whole is stored and not reported", async () => {
     const clock = new Clock();
     const store = new MemoryStore();
     const outlets = outletsOf([
@@ -757,7 +757,7 @@ describe("a frame that comes damaged", () => {
     expect(store.frames).toHaveLength(2);
   });
 
-  test("and is large is counted by its number, whatever else is unsettled", async () => {
+  test("a large frame damaged three times is reported by its number, whatever else is unsettled", async () => {
     const clock = new Clock();
     const store = new MemoryStore();
     const outlets = outletsOf([

@@ -153,7 +153,7 @@ const pictures = new Map(
 /** Texts up to this length are not split, because no published server accepts a split text. */
 const longestText = 40;
 
-describe("frames send to a published server", () => {
+describe("ArticleSender", () => {
   const networks: Record<string, () => Network> = {
     "a wire": () => ({ cut: (length) => length, delay: () => 0 }),
     "a slow link": () => ({ cut: (length) => length, delay: () => 150 }),
@@ -174,7 +174,7 @@ describe("frames send to a published server", () => {
     };
   }
   for (const [what, make] of Object.entries(networks)) {
-    test(`delivers every byte through ${what}`, () => {
+    test(`an article sender delivers every byte through ${what}`, () => {
       const { server } = deliver(pictures, make());
       expect(server.isOver).toBe(true);
       expect([...server.pictures.keys()]).toEqual([...pictures.keys()]);
@@ -184,7 +184,7 @@ describe("frames send to a published server", () => {
     });
   }
 
-  test("sends larger pieces where they stay whole, and small ones where they do not", () => {
+  test("an article sender sends larger pieces on a link that keeps them whole, and small ones elsewhere", () => {
     const many = new Map(
       Array.from({ length: 12 }, (_, at) => [`${at}.jpg`, Buffer.alloc(200_000)]),
     );
@@ -194,7 +194,7 @@ describe("frames send to a published server", () => {
     expect(packets.largest).toBeLessThanOrEqual(4800);
   });
 
-  test("tells a server that never finishes a picture of one byte", () => {
+  test("an article sender detects a server that never finishes a picture of one byte", () => {
     const sender = new ArticleSender("visible", "run7", 30_000);
     expect(sender.step(0)).toMatchObject({ action: "send", what: "visible|run7" });
     sender.receive(Buffer.from("ok"), 1);
@@ -207,7 +207,7 @@ describe("frames send to a published server", () => {
     expect(sender.step(42)).toEqual({ action: "stuck" });
   });
 
-  test("waits no longer than its timeout for any answer", () => {
+  test("an article sender waits no longer than its timeout for any answer", () => {
     const sender = new ArticleSender("visible", "run7", 30_000);
     sender.step(0);
     sender.tick(29_999);
@@ -218,7 +218,7 @@ describe("frames send to a published server", () => {
     expect(() => sender.tick(60_000)).toThrow('No answer to "1.jpg" came within 30 s');
   });
 
-  test("takes nothing but ok for an answer, and none before it said anything", () => {
+  test("an article sender rejects any answer but ok, and any answer before it has sent something", () => {
     const sender = new ArticleSender("visible", "run7", 30_000);
     expect(() => sender.receive(Buffer.from("ok"), 0)).toThrow(FramesError);
     sender.step(0);
@@ -226,7 +226,7 @@ describe("frames send to a published server", () => {
   });
 });
 
-describe("the folder of an article's client", () => {
+describe("streamFromFolder", () => {
   const streams: Record<string, string> = {
     run7: "run7",
     "data/run7": "data-run7",
@@ -235,12 +235,12 @@ describe("the folder of an article's client", () => {
     "C:\\data\\run7": "data-run7",
     "a//b": "a-b",
   };
-  test("becomes a stream, whatever path it is", () => {
+  test("the folder of an article client becomes a stream name without separators", () => {
     for (const [folder, stream] of Object.entries(streams))
       expect(streamFromFolder(folder)).toBe(stream);
   });
 
-  test("stays what it is where it leads elsewhere, for the store to refuse", () => {
+  test("a folder that cannot become a stream name stays as it is, so that the store refuses it", () => {
     for (const folder of ["..", "../x", "a/../b", ".hidden", "a/.git", "/", ".", "\\\\..\\x"]) {
       expect([folder, streamFromFolder(folder)]).toEqual([folder, folder]);
     }

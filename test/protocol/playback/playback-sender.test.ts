@@ -224,13 +224,13 @@ function mixed(): PlaybackItem[] {
   ];
 }
 
-describe("a client receives", () => {
+describe("a receiving client", () => {
   const chunkers: [string, Chunker][] = [
     ["in one piece", whole],
     ["in pieces of any length", randomly((end) => (end * 7919) % end || end >> 1, 50_000)],
   ];
   for (const [what, chunker] of chunkers) {
-    test(`what there is, in order, whatever is missing: ${what}`, async () => {
+    test(`a client receives every frame, GONE and LOST in order when bytes come ${what}`, async () => {
       const pair = await new Pair(new ListSupply(mixed()), {}, chunker).run();
       expect(pair.error).toBeUndefined();
       expect(pair.received).toEqual(["a a 1", "b b 1", "a a 2", "b b 3", "b b 5", "a c 1"]);
@@ -249,7 +249,7 @@ describe("a client receives", () => {
     });
   }
 
-  test("the same byte by byte", async () => {
+  test("a client receives every frame in order when bytes come one at a time", async () => {
     const items = () => [1, 2, 3].map((number) => item(number, new MemoryFrame(number, 50)));
     const pair = await new Pair(new ListSupply(items()), {}, everyByte).run();
     expect(pair.received).toEqual(["a a 1", "a a 2", "a a 3"]);
@@ -257,7 +257,7 @@ describe("a client receives", () => {
     expect(pair.told).toEqual(["c3 after 3"]);
   });
 
-  test("as many frames as it asked for", async () => {
+  test("a client receives only as many frames as its HELLO asks for with `first`", async () => {
     const items = Array.from({ length: 9 }, (_, at) => item(at + 1, new MemoryFrame(at + 1, 9)));
     const pair = await new Pair(new ListSupply(items, true), { first: 4, follow: true }).run();
     expect(pair.received).toHaveLength(4);
@@ -265,7 +265,7 @@ describe("a client receives", () => {
     expect(pair.provider!.isDone).toBe(true);
   });
 
-  test("nothing over its limit, and no more at a time than its window", async () => {
+  test("a client receives no frame over its limit, and no more at a time than its window", async () => {
     const items = Array.from({ length: 9 }, (_, at) => item(at + 1, new MemoryFrame(at + 1, 9)));
     items.splice(4, 0, item(10, new MemoryFrame(10, 11)));
     const fields = { limits: { frame: 10 }, window: { bytes: 1e6, frames: 2 } };
@@ -282,7 +282,7 @@ describe("a client receives", () => {
     expect(frames).toBe(9);
   });
 
-  test("positions every 256 frames, and no END while more may come", async () => {
+  test("a client receives a CURSOR every 256 frames, and no END while more frames may come", async () => {
     const count = 1000;
     const items = Array.from({ length: count }, (_, at) =>
       item(at + 1, new MemoryFrame(at + 1, 1)),
@@ -298,7 +298,7 @@ describe("a client receives", () => {
     expect(pair.client.isDone).toBe(false);
   });
 
-  test("what it refuses counts as refused at both ends", async () => {
+  test("frames that a client refuses count as refused at both ends", async () => {
     const items = [1, 2, 3].map((number) => item(number, new MemoryFrame(number, 50)));
     items.push(item(4, new MemoryFrame(4, 3_000_000)));
     const supply = new ListSupply(items);
@@ -312,7 +312,7 @@ describe("a client receives", () => {
     expect(pair.provider!.counts).toMatchObject({ frames: 2, refused: 2 });
   });
 
-  test("no more than what has begun, once it takes leave", async () => {
+  test("a client that shuts down receives only the frame that has begun", async () => {
     const items = [item(1, new MemoryFrame(1, 3_000_000)), item(2, new MemoryFrame(2, 50))];
     const pair = new Pair(new ListSupply(items), {}, (bytes) => {
       // The client shuts down in the middle of the first frame.
@@ -325,7 +325,7 @@ describe("a client receives", () => {
     expect(pair.client.unreceipted).toBe(0);
   });
 
-  test("with --latest, one frame at a time until receipts come", () => {
+  test("a client with `latest` receives one frame at a time until receipts come", () => {
     const items = Array.from({ length: 9 }, (_, at) => item(at + 1, new MemoryFrame(at + 1, 9)));
     const pair = new Pair(new ListSupply(items, true), { latest: true, follow: true });
     void pair.run();
@@ -336,7 +336,7 @@ describe("a client receives", () => {
   });
 });
 
-test("ids of sources are used anew when there are too many", () => {
+test("source ids are reused, least recently used first, when there are more than 1,000 sources", () => {
   const ids = new SourceIds();
   for (let number = 1; number <= 1000; number++) {
     expect(ids.idFor(origin(`s${number}`))).toEqual({ id: number, isNew: true });

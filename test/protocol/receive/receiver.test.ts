@@ -18,7 +18,7 @@ import { Client, deliver, grant, json, of } from "../peers.ts";
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-describe("a source that is claimed", () => {
+describe("acquiring a source", () => {
   /** A receiver for which the test decides when a source is acquired. */
   function claiming(store = new MemoryStore()) {
     const claims: { key: string; decide: PromiseWithResolvers<void> }[] = [];
@@ -37,7 +37,7 @@ describe("a source that is claimed", () => {
     return { peer, store, claims, failures, wakes: () => wakes };
   }
 
-  test("holds up everything behind its SOURCE, however it is cut, and is gone on with", async () => {
+  test("a receiver holds back everything behind a SOURCE until the source is acquired", async () => {
     for (const chunker of [(bytes: Uint8Array) => [bytes], everyByte]) {
       const { peer, store, claims, wakes } = claiming();
       const bytes = Buffer.concat([
@@ -72,7 +72,7 @@ describe("a source that is claimed", () => {
     }
   });
 
-  test("is claimed in its own stream, and again when its id is declared again", async () => {
+  test("a receiver acquires a source in its own stream, and again when its id is declared again", async () => {
     const { peer, claims } = claiming();
     peer.says(
       peer.json(type.SOURCE, 1, { name: "a", stream: "other" }),
@@ -83,11 +83,11 @@ describe("a source that is claimed", () => {
     expect(claims.map(({ key }) => key)).toEqual(["other a", "s c/d"]);
   });
 
-  test("is given back before its id means another, and not without need", () => {
+  test("a receiver releases a source before its id is declared for another, and only then", () => {
     const told: string[] = [];
     const peer = new Client(grants, new MemoryStore(), {
-      acquireSource: (stream, source) => void told.push(`claim ${stream} ${source}`),
-      releaseSource: (stream, source) => void told.push(`unclaim ${stream} ${source}`),
+      acquireSource: (stream, source) => void told.push(`acquire ${stream} ${source}`),
+      releaseSource: (stream, source) => void told.push(`release ${stream} ${source}`),
     });
     peer.greet();
     peer.says(
@@ -98,17 +98,17 @@ describe("a source that is claimed", () => {
       peer.json(type.SOURCE, 2, { name: "d" }),
     );
     expect(told).toEqual([
-      "claim s a",
-      "claim other b",
-      ...["unclaim s a", "claim s c"],
-      ...["unclaim other b", "claim s d"],
+      "acquire s a",
+      "acquire other b",
+      ...["release s a", "acquire s c"],
+      ...["release other b", "acquire s d"],
     ]);
     // A source with an unfinished frame cannot be redeclared and keeps its owner.
     expect(peer.says(peer.frame(1, { size: 5, more: true }), peer.source(1, "e"))).toBe("protocol");
     expect(told).toHaveLength(6);
   });
 
-  test("that is refused has no long name kept, and what its frames are told names it all the same", () => {
+  test("a receiver shortens the long name of a refused source in its events", () => {
     const name = "x".repeat(60_000);
     const store = new MemoryStore({ refuseSource: () => new FramesError("bad-name") });
     const ended: string[] = [];
@@ -136,7 +136,7 @@ describe("a source that is claimed", () => {
     ]);
   });
 
-  test("that is refused ends with that error, and nothing behind it was looked at", async () => {
+  test("a refused source ends the connection with its error, and nothing behind it is handled", async () => {
     const { peer, store, claims, failures } = claiming();
     const busy = new FramesError("busy", "somebody else sends it");
     peer.says(peer.source(1), peer.frame(1));
@@ -150,7 +150,7 @@ describe("a source that is claimed", () => {
     expect([store.opened, store.begun]).toEqual([[], []]);
   });
 
-  test("that is refused at once ends with that error too", () => {
+  test("a source that is refused at once ends the connection with the same error", () => {
     const store = new MemoryStore();
     const peer = new Client(grants, store, {
       acquireSource: () => {
@@ -162,7 +162,7 @@ describe("a source that is claimed", () => {
     expect(store.opened).toEqual([]);
   });
 
-  test("is checked first: what may not be declared is not claimed", () => {
+  test("a receiver checks limits.sources before it acquires a source", () => {
     const keys: string[] = [];
     const peer = new Client(grant({}, { sources: 1 }), new MemoryStore(), {
       acquireSource: (_stream, source) => void keys.push(source),
@@ -172,7 +172,7 @@ describe("a source that is claimed", () => {
     expect(keys).toEqual(["a"]);
   });
 
-  test("lets a rule that is broken behind it come out when it is read", async () => {
+  test("a receiver reports a protocol error behind a SOURCE after the source is acquired", async () => {
     const { peer, claims, failures } = claiming();
     peer.says(peer.source(1), peer.json(type.END, 0, { frames: 7 }));
     expect(failures).toEqual([]);
@@ -181,7 +181,7 @@ describe("a source that is claimed", () => {
     expect(failures).toMatchObject([{ code: "protocol" }]);
   });
 
-  test("counts nobody as silent who is not read meanwhile", async () => {
+  test("a receiver counts no silence while it waits for a source to be acquired", async () => {
     const { peer, claims } = claiming();
     peer.says(peer.source(1), peer.frame(1));
     for (let second = 0; second < 60; second++) {
@@ -198,8 +198,8 @@ describe("a source that is claimed", () => {
     );
   });
 
-  for (const end of ["was stopped", "is gone"] as const) {
-    test(`after its conversation ${end} is of no consequence: nothing more is stored`, async () => {
+  for (const end of ["was stopped", "was closed"] as const) {
+    test(`a decision on a source after the connection ${end} stores nothing`, async () => {
       for (const outcome of ["resolve", "reject"] as const) {
         const { peer, store, claims } = claiming();
         peer.says(
@@ -219,7 +219,7 @@ describe("a source that is claimed", () => {
     });
   }
 
-  test("lets a sender that waits for it deliver everything", async () => {
+  test("a sender whose sources are acquired late delivers every frame", async () => {
     const clock = new Clock();
     const sources = ["a", "b"].map((name) => new MemorySource(name, framesOf(20, 10)));
     const link = await deliver({ sources, clock, delay: 5, claim: () => clock.wait(4000) });
@@ -227,7 +227,7 @@ describe("a source that is claimed", () => {
     expect(link.time).toBeGreaterThanOrEqual(8000);
   });
 
-  test("that another session has ends its sender with `busy`, and its outlets keep everything", async () => {
+  test("a source of another session ends the sender with `busy`, and the next connection delivers its frames", async () => {
     const clock = new Clock();
     const outlets = outletsOf([new MemorySource("a", framesOf(5, 10))]);
     const claim = () => clock.wait(2000).then(() => Promise.reject(new FramesError("busy")));
@@ -240,8 +240,8 @@ describe("a source that is claimed", () => {
   });
 });
 
-describe("a loss alone", () => {
-  test("is a reason to flush the store, once", () => {
+describe("LOST without frames", () => {
+  test("a LOST without frames makes the store flush once", () => {
     const peer = new Client();
     peer.greet();
     peer.says(peer.source(1));
@@ -255,8 +255,8 @@ describe("a loss alone", () => {
   });
 });
 
-describe("what ended before an error", () => {
-  test("is settled, and said before ERROR; what was unfinished is discarded", () => {
+describe("errors after frames that ended", () => {
+  test("a receiver that stops settles ended frames before ERROR, and discards unfinished ones", () => {
     const peer = new Client();
     peer.greet();
     peer.says(
@@ -283,7 +283,7 @@ describe("what ended before an error", () => {
     expect(peer.store.frames).toHaveLength(1);
   });
 
-  test("is settled after END too: that is DONE, and no ERROR follows it", () => {
+  test("a receiver that stops after END answers DONE, without ERROR", () => {
     const peer = new Client();
     peer.greet();
     peer.says(peer.source(1), peer.frame(1), peer.json(type.END, 0, { frames: 1 }));
@@ -293,7 +293,7 @@ describe("what ended before an error", () => {
     expect(peer.heard().map((heard) => heard.type)).toEqual([type.RECEIPT, type.DONE]);
   });
 
-  test("is settled where the store finishes it later, as far as it is known", async () => {
+  test("a receiver that stops settles the frames that the store finishes before the ERROR", async () => {
     const finishing: PromiseWithResolvers<Outcome | undefined>[] = [];
     const store = new MemoryStore({
       finish: () => {
@@ -328,9 +328,9 @@ describe("what ended before an error", () => {
     ["a payload", (peer: Client) => flip(peer.frame(1, victim), -1), { source: 1, sequence: 7 }],
     ["a description", (peer: Client) => flip(peer.frame(1, victim), 12 + 33), {}],
     ["a header", (peer: Client) => flip(peer.frame(1, victim), 3), {}],
-    ["a message that is no frame", (peer: Client) => flip(peer.source(2), -3), {}],
+    ["a message other than FRAME", (peer: Client) => flip(peer.source(2), -3), {}],
   ] as [string, (peer: Client) => Uint8Array, object][]) {
-    test(`is told of, and of which frame ${what} came damaged, if that is known`, () => {
+    test(`a receiver reports damage in ${what}, and names the frame if it is known`, () => {
       const peer = new Client();
       peer.greet();
       peer.says(peer.source(1), peer.source(2, "b"), peer.frame(1));
@@ -340,7 +340,7 @@ describe("what ended before an error", () => {
     });
   }
 
-  test("names the large frame whose piece came damaged, and not another one that is unfinished", () => {
+  test("a receiver names the large frame with the damaged piece, not another unfinished one", () => {
     const peer = new Client();
     peer.greet();
     const nothing = Buffer.alloc(0);
@@ -357,7 +357,7 @@ describe("what ended before an error", () => {
     expect(peer.store.writers).toBe(0);
   });
 
-  test("is not named by another error, whatever was being read", () => {
+  test("a receiver names a frame only in an ERROR for damage", () => {
     const peer = new Client();
     peer.greet();
     const frame = peer.frame(1, victim);
@@ -375,7 +375,7 @@ function flip(message: Uint8Array, at: number): Uint8Array {
   return message;
 }
 
-describe("silence with a timeout", () => {
+describe("timeouts", () => {
   /** A source that never yields anything. */
   const quiet = () => new MemorySource("a", [new Promise<never>(() => {})]);
 
@@ -385,7 +385,7 @@ describe("silence with a timeout", () => {
     [9000, 3000],
     [3000, 1000],
   ] as const) {
-    test(`of ${timeout / 1000} s has its PING after ${first / 1000} s, and goes on`, async () => {
+    test(`a sender with a timeout of ${timeout / 1000} s sends PING after ${first / 1000} s of silence and stays connected`, async () => {
       const link = new Link({ sources: [quiet()], timeout, delay: 20 });
       await link.run(5 * timeout);
       expect(link.isOver).toBe(false);
@@ -395,7 +395,7 @@ describe("silence with a timeout", () => {
     });
   }
 
-  test("shorter than a delay ends both, and names what was awaited", async () => {
+  test("both ends fail with `timeout` after 3 s of silence, and the sender names the timeout", async () => {
     const link = new Link({ sources: [quiet()], timeout: 3000 });
     await link.run(1500);
     link.isCut = true;
@@ -405,7 +405,7 @@ describe("silence with a timeout", () => {
   });
 });
 
-describe("a message that was begun", () => {
+describe("incomplete messages", () => {
   /**
    * Sends part of a message. Its rest never arrives, so later bytes would be read as part of it.
    */
@@ -439,14 +439,14 @@ describe("a message that was begun", () => {
     return bytes;
   };
 
-  test("and is not finished ends with `timeout`, though bytes keep coming", () => {
+  test("a message that stays incomplete ends the connection with `timeout`, even while bytes keep coming", () => {
     const peer = begin(huge);
     const seconds = secondsUntilTimeout(peer, () => peer.json(type.PING, 0, { time: "0" }));
     expect(seconds).toBeGreaterThanOrEqual(30);
     expect(seconds).toBeLessThanOrEqual(32);
   });
 
-  test("and is finished in time is none, however many come so slowly", () => {
+  test("slow messages that are each complete in time do not end the connection", () => {
     const message = () => new Client().json(type.PING, 0, { time: "0" });
     const peer = begin(() => message().subarray(0, 20));
     let had = 20;
@@ -464,7 +464,7 @@ describe("a message that was begun", () => {
     }
   });
 
-  test("may take as long as it likes for its payload", () => {
+  test("the payload of a frame may take any time as long as bytes keep coming", () => {
     const payload = Buffer.alloc(50, 0x5a);
     const whole = new Client().frame(1, { payload });
     const peer = begin(() => whole.subarray(0, whole.length - payload.length));
@@ -476,7 +476,7 @@ describe("a message that was begun", () => {
     expect(peer.store.frames).toHaveLength(1);
   });
 
-  test("and is not finished ends a sender's patience too", async () => {
+  test("a message that stays incomplete ends a sender with `timeout`", async () => {
     const link = new Link({ sources: [new MemorySource("a", [new Promise<never>(() => {})])] });
     await link.run(500);
     const { sender, clock } = link;
@@ -491,7 +491,7 @@ describe("a message that was begun", () => {
     }).toThrow(expect.objectContaining({ code: "timeout" }));
   });
 
-  test("counts from the look at which it was first seen, whatever number stands for it", () => {
+  test("the timeout of an incomplete message runs from the tick that first saw it", () => {
     const liveness = new Keepalive(0, 10_000);
     liveness.onHandshakeDone();
     const look = (now: number, incomplete: number) => {
@@ -511,8 +511,8 @@ describe("a message that was begun", () => {
   });
 });
 
-describe("a store that takes its time", () => {
-  test("settles over one connection what it had begun, and the next one repeats nothing", async () => {
+describe("a slow store", () => {
+  test("a slow store finishes what a cut connection began, and the next connection repeats nothing", async () => {
     for (let after = 200; after < 900; after += 20) {
       const clock = new Clock();
       let order = 0;
@@ -535,7 +535,7 @@ describe("a store that takes its time", () => {
     }
   });
 
-  test("and is met again at once is asked in vain for what it has not finished: that is `present`", async () => {
+  test("a frame that a slow store has not finished counts as present on the next connection", async () => {
     const clock = new Clock();
     const store = new MemoryStore({ finish: () => clock.wait(500).then(() => undefined) });
     const outlets = outletsOf([new MemorySource("a", framesOf(4, 30))]);
@@ -549,7 +549,7 @@ describe("a store that takes its time", () => {
     expect(outlets[0]!.progress).toMatchObject({ sent: 4, settled: 4, bytes: 120 });
   });
 
-  test("and fails in the end ends the connection, and the next one begins where it was", async () => {
+  test("a store that fails ends the connection, and the next one continues after the last receipt", async () => {
     const clock = new Clock();
     let isBroken = true;
     const store = new MemoryStore({
@@ -574,7 +574,7 @@ describe("a store that takes its time", () => {
     expect(outlets[0]!.progress).toMatchObject({ sent: 6, settled: 6, bytes: 180 });
   });
 
-  test("keeps a large frame out of the way that was cut in the middle of its pieces", async () => {
+  test("a large frame cut in the middle of its pieces is discarded, and the next connection stores it", async () => {
     const clock = new Clock();
     const store = new MemoryStore({ finish: () => clock.wait(30).then(() => undefined) });
     const frame = new MemoryFrame(1, 5 << 20, { wait: () => clock.wait(10) });
@@ -592,7 +592,7 @@ describe("a store that takes its time", () => {
   });
 });
 
-describe("control messages beyond 10,000 in a second", () => {
+describe("control messages over the limit", () => {
   const pings = (peer: Client, count: number) =>
     Buffer.concat(
       Array.from({ length: count }, (_, index) => {
@@ -600,7 +600,7 @@ describe("control messages beyond 10,000 in a second", () => {
       }),
     );
 
-  test("wait for the next one, in their order, and are all answered", () => {
+  test("a receiver answers control messages over 10,000 a second in order in the next seconds", () => {
     const peer = new Client();
     peer.greet();
     const answered = () => peer.heard().map((heard) => json(heard)["time"]);
@@ -620,7 +620,7 @@ describe("control messages beyond 10,000 in a second", () => {
     expect([...first, ...second, ...third]).toEqual(expected);
   });
 
-  test("hold up the frames behind them, and END, and the sender does not count as silent meanwhile", () => {
+  test("control messages over the limit delay the frames behind them without a `timeout`", () => {
     const peer = new Client(grants, new MemoryStore(), {}, 1500);
     peer.greet();
     const end = peer.json(type.END, 0, { frames: 1 });

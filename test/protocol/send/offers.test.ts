@@ -48,8 +48,8 @@ function answers(link: Link): string[] {
   return of(link.answered, type.ANSWER).map((said) => json(said)["answers"] as string);
 }
 
-describe("an offered frame", () => {
-  test("of an unchanged folder is settled, and nothing is sent", async () => {
+describe("OFFER", () => {
+  test("a sender offers an unchanged folder and sends none of its frames", async () => {
     const store = await storeOf(framesOf(5, 10));
     const link = await deliver({ sources: [folder(framesOf(5, 10))], store, hello: other });
     expect(answers(link)).toEqual(["sssss"]);
@@ -67,7 +67,7 @@ describe("an offered frame", () => {
     expect(link.delivered).toEqual([]);
   });
 
-  test("that the store has not is wanted, and sent in its order", async () => {
+  test("a sender sends the offered frames that the store wants, in their order", async () => {
     const store = await storeOf(framesOf(4, 10).filter(({ sequence }) => sequence % 2 === 0));
     const link = await deliver({ sources: [folder(framesOf(5, 10))], store, hello: other });
     expect(answers(link)).toEqual(["wswsw"]);
@@ -76,7 +76,7 @@ describe("an offered frame", () => {
     expect(store.frames).toHaveLength(5);
   });
 
-  test("of another time is offered again with its CRC-32: the same bytes are there already", async () => {
+  test("a frame with another capture time is offered again with its CRC-32, and not sent if equal", async () => {
     const store = await storeOf(framesOf(3, 10));
     const touched = framesOf(3, 10).map(
       ({ sequence, bytes }) => new MemoryFrame(sequence, bytes, { captured: 5_000_000n }),
@@ -103,7 +103,7 @@ describe("an offered frame", () => {
     ]);
   });
 
-  test("that cannot be read for its CRC-32 is tried again, and lost in the end; the others go on", async () => {
+  test("a frame that cannot be read for its CRC-32 is tried again and then lost", async () => {
     const store = await storeOf(framesOf(3, 10));
     const touched = [1, 9, 0].map(
       (failures, index) => new MemoryFrame(index + 1, 10, { captured: 9_000_000n, failures }),
@@ -117,7 +117,7 @@ describe("an offered frame", () => {
     expect(link.progress[0]).toMatchObject({ settled: 2, present: 2, lost: 1 });
   });
 
-  test("that was moved away is not sent, but with `again` it is", async () => {
+  test("a frame that was moved away is sent again only with `again`", async () => {
     const moved = async (said: Partial<Hello>) => {
       const store = await storeOf(framesOf(3, 10));
       store.moveAway("a", "f2");
@@ -135,7 +135,7 @@ describe("an offered frame", () => {
   });
 
   for (const conflict of ["fail", "skip", "replace"] as const) {
-    test(`whose name is taken by other bytes, with --on-conflict ${conflict}`, async () => {
+    test(`an offered frame with other bytes under its name follows --on-conflict ${conflict}`, async () => {
       const store = await storeOf(framesOf(4, 10));
       const changed = framesOf(4, 10);
       // One frame has another size. Another has the same size and can be detected only by its
@@ -175,7 +175,7 @@ describe("an offered frame", () => {
     });
   }
 
-  test("whose name is taken is skipped too if it is found out only after it was sent", async () => {
+  test("a name conflict found only after sending is refused or skipped, as --on-conflict says", async () => {
     const store = await storeOf(framesOf(1, 10));
     for (const conflict of ["fail", "skip"] as const) {
       // A live source sends without offering.
@@ -190,7 +190,7 @@ describe("an offered frame", () => {
     }
   });
 
-  test("is read for its CRC-32 first where that is asked for, and offered once", async () => {
+  test("a sender with `checksum` reads each frame's CRC-32 first, and offers the frame once", async () => {
     const store = await storeOf(framesOf(4, 10));
     const changed = framesOf(5, 10);
     // Name, size and time equal those of the stored frame, so only the CRC-32 differs.
@@ -215,7 +215,7 @@ describe("an offered frame", () => {
     expect(sent(link)).toEqual([5]);
   });
 
-  test("of a source that the server does not take is wanted, and refused with the reason", async () => {
+  test("offered frames of a source that the server does not accept are wanted, then refused with the reason", async () => {
     const store = await storeOf(framesOf(1, 10));
     store.options.refuseSource = () => new FramesError("bad-name", "no such name here");
     const link = await deliver({ sources: [folder(framesOf(3, 10), "b")], store, hello: other });
@@ -225,7 +225,7 @@ describe("an offered frame", () => {
     );
   });
 
-  test("whose time no journal can hold is wanted", () => {
+  test("an offered frame is wanted whatever its capture time, also beyond 64 bits", () => {
     const peer = new Client();
     peer.greet();
     const entry = (captured: string) => ["f", 1, captured, 1];
@@ -235,7 +235,7 @@ describe("an offered frame", () => {
     expect(peer.heard()).toMatchObject([{ type: type.ANSWER, json: { answers: "wwww" } }]);
   });
 
-  test("is one of a folder: a live source sends at once where nothing is left over", async () => {
+  test("a sender offers frames of folders only, and sends a live source at once", async () => {
     const store = await storeOf(framesOf(1, 10));
     const link = await deliver({
       sources: [new MemorySource("b", framesOf(3, 10)), folder(framesOf(3, 10), "c")],
@@ -247,7 +247,7 @@ describe("an offered frame", () => {
     expect(store.frames).toHaveLength(7);
   });
 
-  test("is only described, and one of a fresh stream is not even offered", async () => {
+  test("a sender describes frames before it offers them, and offers none to a fresh stream", async () => {
     const first = folder(framesOf(3, 10));
     const link = await deliver({ sources: [first] });
     expect(offers(link)).toEqual([]);
@@ -258,8 +258,8 @@ describe("an offered frame", () => {
   });
 });
 
-describe("many offered frames", () => {
-  test("are never more than 8,192 without an answer, and cost few round trips", async () => {
+describe("OFFER limits", () => {
+  test("a sender offers at most 8,192 frames without an answer, and needs few round trips", async () => {
     const store = await storeOf(framesOf(1, 1));
     const count = 20_000;
     const link = await deliver({
@@ -282,7 +282,7 @@ describe("many offered frames", () => {
     }
   });
 
-  test("with the longest names fit into their messages", async () => {
+  test("offers with the longest names fit into their messages", async () => {
     const store = await storeOf(framesOf(1, 1));
     const names = ["\u0001".repeat(255), "😀".repeat(63), '"'.repeat(255), "ä".repeat(127)];
     const frames = Array.from({ length: 400 }, (_, index) => {
@@ -293,7 +293,7 @@ describe("many offered frames", () => {
     expect(link.sender.done?.stored).toBe(frames.length);
   });
 
-  test("that are wanted all wait for the window, and no more are asked for meanwhile", async () => {
+  test("wanted frames wait for the window, and the sender offers no more meanwhile", async () => {
     const store = await storeOf(framesOf(1, 1));
     const source = folder(framesOf(40_000, 1));
     const clock = new Clock();
@@ -312,7 +312,7 @@ describe("many offered frames", () => {
     expect(source.taken).toBeLessThanOrEqual(MOST_OFFERED + 11);
   });
 
-  test("that a sender offers beyond the limit are the error `limit`", () => {
+  test("the receiver fails with `limit` when a sender offers more than 8,192 frames without an answer", () => {
     const peer = new Client();
     peer.greet();
     const frames = Array.from({ length: 1024 }, (_, index) => [`f${index}`, 1, "0", index + 1]);
@@ -327,8 +327,8 @@ describe("many offered frames", () => {
   });
 });
 
-describe("an answer", () => {
-  test("leaves when the store is flushed, and not before; END must wait for it", async () => {
+describe("ANSWER", () => {
+  test("the receiver sends ANSWER when the store is flushed, and the sender's END waits for it", async () => {
     const flushing = Promise.withResolvers<void>();
     const store = await storeOf(framesOf(3, 10));
     store.options.flush = () => flushing.promise;
@@ -345,7 +345,7 @@ describe("an answer", () => {
     link.check();
   });
 
-  test("is counted by the flush that began after its OFFER", () => {
+  test("an ANSWER leaves with the flush that began after its OFFER", () => {
     const peer = new Client();
     peer.greet();
     const offer = (name: string) => peer.json(type.OFFER, 1, { frames: [[name, 1, "0", 1]] });
@@ -387,19 +387,19 @@ describe("an answer", () => {
     "with too few letters": [[1, "ss"]],
     "with too many letters": [[1, "ssss"]],
     "with no letters": [[1, ""]],
-    "with a letter that there is not": [[1, "sys"]],
+    "with an unknown letter": [[1, "sys"]],
     "with a capital letter": [[1, "Sss"]],
-    "of another source than the OFFER": [[2, "sss"]],
-    "that is not in the order of the OFFERs": [[2, "ss"]],
+    "from another source than the OFFER": [[2, "sss"]],
+    "out of the order of the OFFERs": [[2, "ss"]],
     "that comes twice": [
       [1, "sss"],
       [1, "sss"],
     ],
-    "of a source that there is not": [[3, "sss"]],
-    "with a letter that only looks like one": [[1, "s\u0455s"]],
+    "for an unknown source": [[3, "sss"]],
+    "with a Cyrillic letter that looks like s": [[1, "s\u0455s"]],
   };
   for (const [name, given] of Object.entries(cases)) {
-    test(`${name} is \`protocol\`, and the frames are delivered by the next connection`, async () => {
+    test(`an ANSWER ${name} fails with \`protocol\`, and the next connection delivers the frames`, async () => {
       const { sender, outlets, says, answer } = offering();
       expect(says().filter((said) => said.type === type.OFFER)).toHaveLength(2);
       for (const [source, letters] of given.slice(0, -1)) answer(source, letters);
@@ -418,7 +418,7 @@ describe("an answer", () => {
     });
   }
 
-  test("`c` to a frame that was offered with its CRC-32 is `protocol`", async () => {
+  test("the answer `c` to a frame that was offered with its CRC-32 fails with `protocol`", async () => {
     const { says, answer } = offering();
     says();
     answer(1, "csw");
@@ -434,7 +434,7 @@ describe("an answer", () => {
     ["a server without features", { features: [] }],
     ["a fresh server", { fresh: true }],
   ] as [string, Partial<Welcome>][]) {
-    test(`of ${why} is \`protocol\`: nothing was offered`, () => {
+    test(`an ANSWER from ${why} fails with \`protocol\`, because nothing was offered`, () => {
       const { says, answer } = offering(framesOf(3, 10), welcome);
       const said = says();
       expect(said.filter(({ type: number }) => number === type.OFFER)).toEqual([]);
@@ -444,8 +444,8 @@ describe("an answer", () => {
   }
 });
 
-describe("WELCOME", () => {
-  test("lists what may be used, and says how durable receipts are", () => {
+describe("WELCOME and HELLO", () => {
+  test("WELCOME lists the features of the server and says whether receipts are durable", () => {
     for (const [isDurable, asked, expected] of [
       [false, {}, false],
       [false, { durable: true }, true],
@@ -459,12 +459,12 @@ describe("WELCOME", () => {
     }
   });
 
-  test("and HELLO list the same features", async () => {
+  test("HELLO lists the same features as WELCOME", async () => {
     const link = await deliver({ sources: [] });
     expect(json(link.said[0]!)["features"]).toEqual(["offer", "replace"]);
   });
 
-  test("hands what HELLO asks for on to the store", () => {
+  test("the receiver passes the options of HELLO on to the store", () => {
     const peer = new Client();
     peer.greet({ conflict: "replace", again: true, durable: true });
     peer.says(peer.source(1), peer.frame(1));
@@ -480,7 +480,7 @@ describe("WELCOME", () => {
       onHello: () => ({ fresh: true, ...welcome }),
     }).run();
 
-  test("that does not grant what was asked for ends the delivery before anything is sent", async () => {
+  test("a WELCOME that does not grant what HELLO asks for ends the delivery before any frame", async () => {
     for (const link of [
       await refusing({ durable: true }, { durable: false }),
       await refusing({ conflict: "replace" }, { features: ["offer"] }),
@@ -494,8 +494,8 @@ describe("WELCOME", () => {
   });
 });
 
-describe("a sender that is stopped while frames are offered", () => {
-  test("waits for the answers, sends nothing of what is wanted, and ends", async () => {
+describe("stopping a Sender with offers", () => {
+  test("a sender that is stopped waits for its answers and sends none of the wanted frames", async () => {
     const store = await storeOf(framesOf(2, 10));
     const live = new MemorySource("b", [new MemoryFrame(1, 1), new Promise<never>(() => {})]);
     const source = folder(framesOf(2000, 10));
@@ -513,7 +513,7 @@ describe("a sender that is stopped while frames are offered", () => {
     expect(link.undelivered).toEqual([]);
   });
 
-  test("and read for their CRC-32 ends too, and reads no more than it had begun", async () => {
+  test("a sender that is stopped while it reads CRC-32s reads no further frame", async () => {
     const clock = new Clock();
     const store = await storeOf(framesOf(50, 10));
     let read = 0;
@@ -535,7 +535,7 @@ describe("a sender that is stopped while frames are offered", () => {
     expect(read).toBe(begun);
   });
 
-  test("before WELCOME offers nothing", async () => {
+  test("a sender that is stopped before WELCOME sends no OFFER", async () => {
     const store = await storeOf(framesOf(2, 10));
     const link = new Link({ sources: [folder(framesOf(5, 10))], store, hello: other, delay: 5 });
     link.stop();

@@ -38,7 +38,7 @@ function begun(link: Link): string[] {
   );
 }
 
-test("a sender that is held begins no frame and no offer, answers PING, and goes on when it may", async () => {
+test("a paused sender begins no frame and no OFFER, answers PING, and continues when resumed", async () => {
   const { store } = await deliver({
     sources: [new MemorySource("a", framesOf(3, 10), { resumes: true })],
   });
@@ -64,7 +64,7 @@ test("a sender that is held begins no frame and no offer, answers PING, and goes
   expect(link.progress[0]).toMatchObject({ settled: 3, present: 3 });
 });
 
-test("a sender that is held finishes what it has begun, or the receipts of others would wait for it", async () => {
+test("a paused sender finishes the frame it has begun, so that other sources get their receipts", async () => {
   const size = maxPackedFrameBytes + (3 << 20);
   const clock = new Clock();
   const large = new MemoryFrame(1, size, { wait: () => clock.wait(100) });
@@ -93,7 +93,7 @@ test("a sender that is held finishes what it has begun, or the receipts of other
   expect(link.sender.done).toMatchObject({ frames: 4, stored: 4 });
 });
 
-test("neighbouring losses for one reason are told as one range, others by themselves", async () => {
+test("a sender reports neighbouring losses with the same error as one range", async () => {
   const changed = { ...lossOf(7), error: new FramesError("changed") };
   const items = [
     ...[lossOf(1), lossOf(2), new MemoryFrame(3, 10)],
@@ -113,7 +113,7 @@ test("neighbouring losses for one reason are told as one range, others by themse
   expect(link.store.losses).toHaveLength(5);
 });
 
-test("ten thousand losses are few messages, and hold up no other source", async () => {
+test("a sender packs ten thousand losses into few messages and delays no other source", async () => {
   const losses = Array.from({ length: 10_000 }, (_, index) => lossOf(index + 1));
   const b = framesOf(5, 10);
   const outlets = outletsOf([new MemorySource("a", losses), new MemorySource("b", b)]);
