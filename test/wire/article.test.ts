@@ -30,17 +30,17 @@ const begun = ["header visible run7", "ok"];
 const vectors: ArticleVector[] = [
   { name: "a header alone", says: [...header], means: begun },
   {
-    name: "a picture of an even length: an answer to its name and to each half",
+    name: "a picture of an even length, with an answer to its name and to each half",
     says: [...header, "6|1.jpg", "abc", "def", "over"],
     means: [...begun, "6 1.jpg", "ok", "abc", "ok", "def", "whole", "over"],
   },
   {
-    name: "a picture of an odd length: a third piece of one byte",
+    name: "a picture of an odd length, with a third piece of one byte",
     says: [...header, "7|12.png", "abc", "def", "g", "over"],
     means: [...begun, "7 12.png", "ok", "abc", "ok", "def", "ok", "g", "whole", "over"],
   },
   {
-    name: "pieces that arrive together, with what follows them",
+    name: "pieces that arrive together with the next picture",
     says: [...header, "4|1.bmp", "abcdcontinue2|2.bmp", "xyover"],
     means: [
       ...[...begun, "4 1.bmp", "ok", "ab", "ok", "cd", "whole"],
@@ -67,7 +67,7 @@ const vectors: ArticleVector[] = [
     means: [...begun, "2 007.JPG", "ok", "a", "ok", "b", "whole", "over"],
   },
   {
-    name: "names that only a quiet moment ends",
+    name: "names that only a pause ends",
     says: [
       ...[...header, "2|12.tiff", quiet, "abcontinue2|left eye.jpg", quiet],
       ...["abcontinue2|1.jpeg", quiet, "abover"],
@@ -79,7 +79,7 @@ const vectors: ArticleVector[] = [
     ],
   },
   {
-    name: "a name that would lead out, which is for the store to refuse",
+    name: "a name that would lead out of the store",
     says: [...header, "2|../../x", quiet],
     means: [...begun, "2 ../../x", "ok"],
   },
@@ -89,7 +89,7 @@ const vectors: ArticleVector[] = [
     means: [...begun, "2 Kälte.jpg", "ok"],
   },
   {
-    name: "quiet moments in the midst of what has an end of its own",
+    name: "pauses inside text that marks its own end",
     says: [
       ...header,
       "4",
@@ -108,11 +108,11 @@ const vectors: ArticleVector[] = [
   },
   { name: "a folder of no pictures", says: [...header, "over"], means: [...begun, "over"] },
   {
-    name: "what comes after over, which nobody reads",
+    name: "bytes after over, which it ignores",
     says: [...header, "overover and over"],
     means: [...begun, "over"],
   },
-  { name: "quiet before anything came", says: [quiet, quiet], means: [] },
+  { name: "pauses before the first byte", says: [quiet, quiet], means: [] },
   { name: "a header of one word", says: ["hello", quiet], means: [], error: "foreign" },
   { name: "a header of three parts", says: ["a|b|"], means: [], error: "foreign" },
   { name: "a header without a kind", says: ["|b", quiet], means: [], error: "foreign" },
@@ -121,13 +121,13 @@ const vectors: ArticleVector[] = [
   { name: "a header that is not UTF-8", says: ["a|\xff", quiet], means: [], error: "foreign" },
   { name: "a header over 1,024 bytes", says: ["x".repeat(1025)], means: [], error: "foreign" },
   {
-    name: "a length that is none",
+    name: "a length that is no number",
     says: [...header, "x"],
     means: begun,
     error: "protocol",
   },
   { name: "a negative length", says: [...header, "-"], means: begun, error: "protocol" },
-  { name: "no length", says: [...header, "|"], means: begun, error: "protocol" },
+  { name: "an empty length", says: [...header, "|"], means: begun, error: "protocol" },
   {
     name: "a length of sixteen digits",
     says: [...header, "1234567890123456"],
@@ -148,13 +148,13 @@ const vectors: ArticleVector[] = [
     error: "protocol",
   },
   {
-    name: "neither continue nor over",
+    name: "text that is neither continue nor over",
     says: [...header, "0|1.jpg", "cover"],
     means: [...begun, "0 1.jpg", "whole"],
     error: "protocol",
   },
   {
-    name: "over before the first picture of a name",
+    name: "text that only begins like over",
     says: [...header, "oops"],
     means: begun,
     error: "protocol",
@@ -204,11 +204,12 @@ function bursts({ says }: ArticleVector): Said[] {
   return says.map((said) => (said === quiet ? said : Buffer.from(said, "latin1")));
 }
 
-describe("the article's dialect:", () => {
+describe("ArticleDecoder", () => {
   for (const vector of vectors) {
     const expected: [string[], string | undefined] = [vector.means, vector.error];
+    const reads = vector.error === undefined ? "reads" : "rejects";
 
-    test(`${vector.name}, at every split`, () => {
+    test(`the article decoder ${reads} ${vector.name}, at every split`, () => {
       const whole = bursts(vector);
       expect(decode(whole)).toEqual(expected);
       for (const [index, burst] of whole.entries()) {
@@ -221,7 +222,7 @@ describe("the article's dialect:", () => {
       }
     });
 
-    test(`${vector.name}, byte by byte and all in one`, () => {
+    test(`the article decoder ${reads} ${vector.name}, byte by byte and all at once`, () => {
       const bytes = bursts(vector).flatMap<Said>((burst) =>
         burst === quiet ? [burst] : Array.from(burst, (byte) => Uint8Array.of(byte)),
       );
@@ -235,7 +236,7 @@ describe("the article's dialect:", () => {
     });
   }
 
-  test("a client that says more before its header is answered is cut off", () => {
+  test("the article decoder fails when a client sends more before its header is answered", () => {
     const decoder = new ArticleDecoder({
       onHeader() {},
       onPicture() {},
@@ -249,14 +250,14 @@ describe("the article's dialect:", () => {
     expect(() => decoder.receive(encodeTitle(1, "1.jpg"))).toThrow(FramesError);
   });
 
-  test("says what it writes as it reads it", () => {
+  test("the article decoder reads what the article encoder writes", () => {
     const said = [encodeHeader("infrared", "Nacht"), quiet, encodeTitle(0, "3.raw")] as const;
     expect(decode(said)[0]).toEqual(["header infrared Nacht", "ok", "0 3.raw", "whole"]);
   });
 });
 
-describe("answers", () => {
-  test("are counted however they are cut and run together", () => {
+describe("AnswerCounter", () => {
+  test("the counter of answers counts them however they are split or joined", () => {
     for (const pieces of [["okokok"], ["o", "kok", "o", "k"], ["ok", "", "ok", "ok"]]) {
       const counter = new AnswerCounter();
       const counted = pieces.map((piece) => counter.count(Buffer.from(piece)));
@@ -264,7 +265,7 @@ describe("answers", () => {
     }
   });
 
-  test("are nothing else", () => {
+  test("the counter of answers rejects any text but ok", () => {
     for (const said of ["no", "oko ", "OK", "kok", "FRAMES/1"]) {
       expect(() => new AnswerCounter().count(Buffer.from(said))).toThrow(FramesError);
     }

@@ -3,11 +3,15 @@ import { FramesError } from "../../src/errors.ts";
 import { Decoder } from "../../src/wire/decode.ts";
 import { difference, longestArrayOf, preface, Random, record, Recorder } from "./fuzz.ts";
 import { decodeAll, toldOf } from "./oracle.ts";
-import { badVectors, conversations, misplaced, type, type Vector, vectors } from "./vectors.ts";
-
-function bytesOf(hex: string): Uint8Array {
-  return Uint8Array.from(Buffer.from(hex.replaceAll(" ", ""), "hex"));
-}
+import {
+  badVectors,
+  bytesOf,
+  conversations,
+  misplaced,
+  type,
+  type Vector,
+  vectors,
+} from "./vectors.ts";
 
 function withPreface(bytes: Uint8Array): Uint8Array {
   return Buffer.concat([preface, bytes]);
@@ -48,13 +52,13 @@ function check(expected: readonly string[], chunks: Iterable<Uint8Array>): void 
   expect(atBorder).toBe(true);
 }
 
-describe("the decoder reads, however it is cut,", () => {
+describe("Decoder and valid vectors", () => {
   const all: Vector[] = [
     ...vectors,
     ...conversations.flatMap(({ client, server }) => [client, server]),
   ];
   for (const [seed, vector] of all.entries()) {
-    test(`section ${vector.section}: ${vector.name}`, () => {
+    test(`the decoder reads the vector at every split: ${vector.name} (SPEC section ${vector.section})`, () => {
       const body = bytesOf(vector.hex);
       const bytes = withPreface(body);
       const expected = toldOf({ messages: vector.messages });
@@ -67,9 +71,9 @@ describe("the decoder reads, however it is cut,", () => {
   }
 });
 
-describe("the decoder ends with the right error, whole and byte by byte, at", () => {
+describe("Decoder and invalid vectors", () => {
   for (const vector of badVectors) {
-    test(`section ${vector.section}: ${vector.name}`, () => {
+    test(`the decoder fails with \`${vector.error}\`: ${vector.name} (SPEC section ${vector.section})`, () => {
       const body = bytesOf(vector.hex);
       const decoded = decodeAll(body);
       for (const chunks of [[withPreface(body)], everyByte(withPreface(body))]) {
@@ -81,7 +85,7 @@ describe("the decoder ends with the right error, whole and byte by byte, at", ()
     });
   }
 
-  test("the last byte that is needed to notice it, and not before", () => {
+  test("the decoder fails at the first byte that shows the error, and not before", () => {
     for (const vector of badVectors) {
       const body = bytesOf(vector.hex);
       const bytes = withPreface(body);
@@ -95,14 +99,14 @@ describe("the decoder ends with the right error, whole and byte by byte, at", ()
   });
 });
 
-test("the decoder leaves to the conversation what is wrong in its place only", () => {
+test("the decoder leaves misplaced messages to the receiver and the sender", () => {
   for (const vector of misplaced) {
     const body = bytesOf(vector.hex);
     expect(difference(decodeAll(body), record([withPreface(body)]))).toBeUndefined();
   }
 });
 
-describe("the preface", () => {
+describe("preface", () => {
   function codeOf(text: string): string | undefined {
     const bytes = new TextEncoder().encode(text);
     const codes = [[bytes], everyByte(bytes)].map((chunks) => {
@@ -114,7 +118,7 @@ describe("the preface", () => {
     return codes[0];
   }
 
-  test("of another version is told from another protocol", () => {
+  test("the decoder distinguishes another version of FRAMES from another protocol", () => {
     for (const digit of "023456789") expect(codeOf(`FRAMES/${digit}`)).toBe("version");
     expect(codeOf("FRAMES/2 and more")).toBe("version");
     for (const other of ["FRAMES/a", "FRAMES/:", "FRAMES//", "FRAMES/ ", "FRAMES 1", "frames/1"]) {
@@ -122,7 +126,7 @@ describe("the preface", () => {
     }
   });
 
-  test("that is none is foreign with the first byte that tells", () => {
+  test("the decoder fails with `foreign` at the first byte that differs from the preface", () => {
     for (const text of [
       "GET / HTTP/1.1\r\n",
       "SSH-2.0",
@@ -136,7 +140,7 @@ describe("the preface", () => {
     expect(codeOf("X")).toBe("foreign");
   });
 
-  test("is waited for as long as what came may become it", () => {
+  test("the decoder waits while the bytes may still become the preface", () => {
     for (let length = 0; length <= preface.length; length++) {
       const { error, atBorder } = record([preface.subarray(0, length)]);
       expect(error).toBeUndefined();
@@ -144,7 +148,7 @@ describe("the preface", () => {
     }
   });
 
-  test("is one for every random beginning, or an error at once", () => {
+  test("the decoder fails at the first wrong byte of a random preface", () => {
     const random = new Random(1);
     for (let index = 0; index < 2000; index++) {
       const bytes = random.bytes(8);
@@ -159,10 +163,10 @@ describe("the preface", () => {
   });
 });
 
-describe("the decoder holds no more than it must:", () => {
+describe("Decoder and memory", () => {
   const big = vectors.find(({ name }) => name.startsWith("A body of FRAME may have"))!;
 
-  test("payload is passed on as views of the chunks it came in", () => {
+  test("the decoder passes payload on as views of the chunks it came in", () => {
     const bytes = withPreface(bytesOf(big.hex));
     for (const size of [bytes.length, 65_536, 1000, 7]) {
       const chunks: Uint8Array[] = [];
@@ -179,7 +183,7 @@ describe("the decoder holds no more than it must:", () => {
     }
   });
 
-  test("payload is passed on before the message is whole", () => {
+  test("the decoder passes payload on before the message is complete", () => {
     const bytes = withPreface(bytesOf(big.hex));
     const recorder = new Recorder();
     const decoder = new Decoder(recorder);
@@ -190,7 +194,7 @@ describe("the decoder holds no more than it must:", () => {
     expect(recorder.views[1]!.payload.length).toBe(1000);
   });
 
-  test("nothing is kept of a message that is skipped", () => {
+  test("the decoder keeps no bytes of a skipped message", () => {
     const header = bytesOf("c8800000 00100000 00000000");
     const chunk = new Uint8Array(1 << 16);
     const { longest } = longestArrayOf(() => {
@@ -202,7 +206,7 @@ describe("the decoder holds no more than it must:", () => {
     expect(longest).toBeLessThanOrEqual(65_536);
   });
 
-  test("a message that fits its chunk is not copied", () => {
+  test("the decoder does not copy a message that lies within one chunk", () => {
     const { client } = conversations[0]!;
     const bytes = withPreface(bytesOf(client.hex));
     const { longest } = longestArrayOf(() => record([bytes]));
@@ -210,7 +214,7 @@ describe("the decoder holds no more than it must:", () => {
   });
 });
 
-test("a PROOF may be kept: what comes after it does not write over it", () => {
+test("a PROOF that the caller keeps is not overwritten by later messages", () => {
   const proofs: Uint8Array[] = [];
   class Keeper extends Recorder {
     override onProof(bytes: Uint8Array): void {
@@ -228,7 +232,7 @@ test("a PROOF may be kept: what comes after it does not write over it", () => {
   expect(proofs[0]!.buffer).not.toBe(proofs[1]!.buffer);
 });
 
-test("after ABORT the same number comes again, and the decoder counts what is unfinished", () => {
+test("the decoder counts unfinished frames, also when a number comes again after ABORT", () => {
   const vector = vectors.find(({ name }) => name.startsWith("A frame is sent again after ABORT"))!;
   const body = bytesOf(vector.hex);
   const { ends } = decodeAll(body);
@@ -242,7 +246,7 @@ test("after ABORT the same number comes again, and the decoder counts what is un
   expect(unfinished).toEqual([1, 1, 0, 0, 0, 0]);
 });
 
-describe("a decoder that is paused", () => {
+describe("a paused Decoder", () => {
   const messages = conversations[2]!.client;
   const bytes = withPreface(bytesOf(messages.hex));
   const expected = toldOf({ messages: messages.messages });
@@ -256,7 +260,7 @@ describe("a decoder that is paused", () => {
     }
   }
 
-  test("tells nothing more until it goes on, however its bytes are cut", () => {
+  test("a paused decoder reports nothing more until it resumes", () => {
     const ways = [[bytes], everyByte(bytes), ...[3, 11, 40].map((most) => pieces(bytes, most))];
     for (const chunks of ways) {
       const recorder = new Pausing();
@@ -279,7 +283,7 @@ describe("a decoder that is paused", () => {
     }
   });
 
-  test("keeps what comes meanwhile behind what waits already", () => {
+  test("a paused decoder appends new bytes behind the bytes that wait", () => {
     const recorder = new Recorder();
     const decoder = new Decoder(recorder);
     for (const [index, chunk] of [...pieces(bytes, 7)].entries()) {
@@ -291,7 +295,7 @@ describe("a decoder that is paused", () => {
     expect(recorder.finish()).toEqual(expected);
   });
 
-  test("keeps nothing of the chunks themselves, which are given to others when it returns", () => {
+  test("a paused decoder keeps no reference to its input chunks", () => {
     for (const way of [[bytes], [...pieces(bytes, 40)]]) {
       const recorder = new Pausing();
       const decoder = (recorder.decoder = new Decoder(recorder));
@@ -306,7 +310,7 @@ describe("a decoder that is paused", () => {
     }
   });
 
-  test("throws what is wrong with what waited only when it goes on", () => {
+  test("a paused decoder throws an error in waiting bytes only when it resumes", () => {
     const decoder = new Decoder(new Recorder());
     decoder.receive(preface);
     decoder.pause();
@@ -321,12 +325,12 @@ function* pieces(bytes: Uint8Array, most: number): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += most) yield bytes.subarray(at, at + most);
 }
 
-describe("the decoder knows of what it waits for:", () => {
+describe("Decoder and incomplete messages", () => {
   const { client } = conversations[0]!;
   const body = bytesOf(client.hex);
   const { ends, messages } = decodeAll(body);
 
-  test("the rest of a message, payload apart, and of nothing between two", () => {
+  test("the decoder tells whether the rest of a message, payload apart, is missing", () => {
     const decoder = new Decoder(new Recorder());
     decoder.receive(preface);
     expect(decoder.incompleteMessage).toBe(0);
@@ -346,14 +350,14 @@ describe("the decoder knows of what it waits for:", () => {
     expect(decoder.incompleteMessage).toBe(0);
   });
 
-  test("the preface that was begun", () => {
+  test("the decoder counts a preface that has begun as incomplete", () => {
     const decoder = new Decoder(new Recorder());
     expect(decoder.incompleteMessage).toBe(0);
     decoder.receive(preface.subarray(0, 3));
     expect(decoder.incompleteMessage).toBeGreaterThan(0);
   });
 
-  test("one number stands for a message from its first byte, and another for the next", () => {
+  test("the decoder numbers an incomplete message from its first byte, and each message differently", () => {
     const decoder = new Decoder(new Recorder());
     decoder.receive(preface);
     const numbers: Set<number>[] = [];
@@ -370,7 +374,7 @@ describe("the decoder knows of what it waits for:", () => {
     expect(new Set(numbers.flatMap((own) => [...own])).size).toBe(numbers.length);
   });
 
-  test("a payload is still read when its CRC-32 turns out to be wrong", () => {
+  test("the decoder still names the source of a payload after its CRC-32 was wrong", () => {
     const frame = vectors.find(({ name }) => name.startsWith("A frame of one byte"))!;
     const bytes = bytesOf(frame.hex);
     bytes[bytes.length - 1]! ^= 1;

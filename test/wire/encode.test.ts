@@ -45,39 +45,39 @@ function check(vector: Vector, at: number): void {
   else expect(bytes.toString("hex")).toBe(expected.toString("hex"));
 }
 
-describe("the encoder writes, byte for byte", () => {
+describe("encoder and vectors", () => {
   for (const vector of vectors) {
     if (vector.decodeOnly) continue;
-    test(`section ${vector.section}: ${vector.name}`, () => {
+    test(`the encoder writes the vector byte for byte: ${vector.name} (SPEC section ${vector.section})`, () => {
       check(vector, 0);
       check(vector, 7);
     });
   }
 });
 
-test("the encoder writes what a receiver says in a conversation", () => {
+test("the encoder writes every message that a server sends in the conversations", () => {
   for (const { server } of conversations) check(server, 0);
 });
 
-describe("the encoder refuses", () => {
+describe("encoder limits", () => {
   const frame = { name: "a", sequence: 1, captured: 0n, size: 0, metadata: "" };
   const into = new Uint8Array(10_000);
 
-  test("a name of 256 bytes, counted in bytes", () => {
+  test("the encoder refuses a name of 256 bytes, counted in bytes", () => {
     const name = "ä".repeat(128);
     expect(() => writeFramePrefix(into, 0, { ...frame, name })).toThrow("too long");
   });
 
-  test("a frame without a name", () => {
+  test("the encoder refuses a frame without a name", () => {
     expect(() => writeFramePrefix(into, 0, { ...frame, name: "" })).toThrow();
   });
 
-  test("metadata of 4,097 bytes", () => {
+  test("the encoder refuses metadata of 4,097 bytes", () => {
     const metadata = `{"x":"${"m".repeat(4089)}"}`;
     expect(() => writeFramePrefix(into, 0, { ...frame, metadata })).toThrow("too long");
   });
 
-  test("JSON of more than 65,536 bytes", () => {
+  test("the encoder refuses JSON of more than 65,536 bytes", () => {
     const cursor = "x".repeat(65_536);
     expect(() => encodeControl(type.CURSOR, 0, { cursor })).toThrow("JSON");
   });

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { decodeAll, misplacement, WindowModel } from "./oracle.ts";
 import {
   badVectors,
+  bytesOf,
   conversations,
   type DecodedMessage,
   misplaced,
@@ -9,20 +10,12 @@ import {
   vectors,
 } from "./vectors.ts";
 
-function bytesOf(hex: string): Uint8Array {
-  const plain = hex.replaceAll(" ", "");
-  const bytes = Uint8Array.from(Buffer.from(plain, "hex"));
-  // Buffer silently stops at an invalid digit, and a truncated vector would prove nothing.
-  if (bytes.length * 2 !== plain.length) throw new Error(`not hexadecimal: ${hex.slice(0, 80)}`);
-  return bytes;
-}
-
 /** Vectors up to this length are tried at every length. */
 const SHORT = 2000;
 
-describe("the oracle reads", () => {
+describe("oracle and valid vectors", () => {
   for (const vector of vectors) {
-    test(`section ${vector.section}: ${vector.name}`, () => {
+    test(`the oracle reads the vector: ${vector.name} (SPEC section ${vector.section})`, () => {
       const bytes = bytesOf(vector.hex);
       const result = decodeAll(bytes);
       expect(result.error).toBeUndefined();
@@ -33,7 +26,7 @@ describe("the oracle reads", () => {
     });
   }
 
-  test("a vector cut anywhere as its first messages and no error", () => {
+  test("the oracle reads a vector cut anywhere as its first messages and no error", () => {
     for (const vector of vectors) {
       const bytes = bytesOf(vector.hex);
       for (let length = 0; length < Math.min(bytes.length, SHORT); length++) {
@@ -46,22 +39,22 @@ describe("the oracle reads", () => {
   });
 });
 
-describe("the oracle refuses", () => {
+describe("oracle and invalid vectors", () => {
   for (const vector of badVectors) {
-    test(`section ${vector.section}: ${vector.name}`, () => {
+    test(`the oracle fails with \`${vector.error}\`: ${vector.name} (SPEC section ${vector.section})`, () => {
       expect(decodeAll(bytesOf(vector.hex)).error).toBe(vector.error);
     });
   }
 
   for (const vector of misplaced) {
-    test(`section ${vector.section}: ${vector.name}`, () => {
+    test(`the oracle finds the misplaced message: ${vector.name} (SPEC section ${vector.section})`, () => {
       const { messages, error } = decodeAll(bytesOf(vector.hex));
       expect(error).toBeUndefined();
       expect(misplacement(messages)).toBe(messages.at(-1)!);
     });
   }
 
-  test("a fatal message whatever follows it, and keeps the messages before it", () => {
+  test("the oracle refuses a fatal message whatever follows it, and keeps the messages before it", () => {
     const before = vectors.find((vector) => vector.section === "5" && vector.messages.length > 2);
     const whole = bytesOf(before?.hex ?? "");
     for (const vector of badVectors) {
@@ -72,7 +65,7 @@ describe("the oracle refuses", () => {
     }
   });
 
-  test("any single flipped bit in a frame", () => {
+  test("the oracle reads no frame in which a single bit is flipped", () => {
     const frame = vectors.find((vector) => vector.name.startsWith("A frame of one byte"));
     const intact = bytesOf(frame?.hex ?? "");
     for (let bit = 0; bit < intact.length * 8; bit++) {
@@ -85,9 +78,9 @@ describe("the oracle refuses", () => {
   });
 });
 
-describe("the oracle follows the conversation", () => {
+describe("oracle and conversations", () => {
   for (const { name, client, server } of conversations) {
-    test(name, () => {
+    test(`the oracle follows the conversation: ${name}`, () => {
       const [said, answered] = [client, server].map((side) => decodeAll(bytesOf(side.hex)));
       for (const [decoded, side] of [
         [said, client],
@@ -116,7 +109,7 @@ describe("the oracle follows the conversation", () => {
   }
 });
 
-describe("the oracle holds offers against their answers:", () => {
+describe("WindowModel", () => {
   const json = (number: number, source: number, object: object): DecodedMessage => {
     return { type: number, flags: 0, source, json: object };
   };
@@ -145,13 +138,13 @@ describe("the oracle holds offers against their answers:", () => {
     };
   }
 
-  test("what is in order", () => {
+  test("the window model accepts offers and answers that follow the rules", () => {
     const messages = [offer(1, 5), offer(2, 1, [7]), answer(1, "wsmcx"), answer(2, "x")];
     expect(follow({}, ...messages, json(type.END, 0, { frames: 0 }))).not.toThrow();
     expect(follow({}, ...Array(8).fill(offer(1, 1024)))).not.toThrow();
   });
 
-  test("what is not", () => {
+  test("the window model rejects offers and answers that break the rules", () => {
     const end = json(type.END, 0, { frames: 0 });
     for (const [wrong, fields, ...messages] of [
       ["may not be", { fresh: true }, offer(1, 1)],
@@ -169,7 +162,7 @@ describe("the oracle holds offers against their answers:", () => {
   });
 });
 
-test("names of vectors are unique", () => {
+test("all vectors have unique names", () => {
   const names = [...vectors, ...badVectors, ...misplaced].map((vector) => vector.name);
   expect(new Set(names).size).toBe(names.length);
 });
