@@ -13,7 +13,7 @@ function make(now: Date) {
 const openssl = Bun.which("openssl");
 
 test.skipIf(openssl === null)(
-  `a certificate is what openssl accepts by all its rules${openssl === null ? " (skipped: needs openssl)" : ""}`,
+  `a certificate passes all strict checks of openssl${openssl === null ? " (skipped: needs openssl)" : ""}`,
   () => {
     const folder = temporaryFolder();
     const path = join(folder, "certificate.pem");
@@ -25,7 +25,7 @@ test.skipIf(openssl === null)(
   },
 );
 
-test("a certificate is valid for ever from the day before, belongs to its key, and is another one each time", () => {
+test("a certificate is valid from the day before until 9999, matches its key, and has a unique serial number", () => {
   const made = make(new Date("2026-11-25T10:00:00Z"));
   const read = new X509Certificate(made.certificate);
   expect(read.validFrom).toContain("Nov 24 10:00:00 2026");

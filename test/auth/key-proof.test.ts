@@ -46,8 +46,8 @@ function hmac(secret: Uint8Array, ...parts: (string | Uint8Array)[]): Buffer {
   return sum.digest();
 }
 
-describe("a proof", () => {
-  test("is the HMAC that SPEC section 10 describes, at both ends", () => {
+describe("key proofs", () => {
+  test("a proof is the HMAC that SPEC section 10 describes, at both ends", () => {
     const said = greeting();
     const client = new ClientProof(key);
     const proof = client.create(exporter, said);
@@ -63,7 +63,7 @@ describe("a proof", () => {
     expect(client.isDone).toBe(true);
   });
 
-  test("has these bytes for these: a vector for other implementations", () => {
+  test("a proof matches the test vector in SPEC section 10", () => {
     // Computed with independent HMAC and CRC-32 implementations from the text of the SPEC alone.
     const vector = [
       "e1e47f9585f03e06",
@@ -86,7 +86,7 @@ describe("a proof", () => {
     for (const value of vector) expect(spec).toContain(value);
   });
 
-  test("is found however the bytes are cut, with what comes behind it and skipped messages before it", () => {
+  test("the transcript finds a proof at any split, behind skipped messages and before further bytes", () => {
     const skipped = Buffer.from(message({ type: 99, flags: 0x80, source: 0 }, "1111"), "hex");
     const before = Buffer.concat([greeting(), skipped]);
     const whole = Buffer.concat([before, encodeProof(Buffer.alloc(32, 7))]);
@@ -100,7 +100,7 @@ describe("a proof", () => {
     }
   });
 
-  test("has a limited number of bytes before it", () => {
+  test("the transcript fails with `limit` when too many bytes come before the proof", () => {
     const transcript = new Transcript();
     const endless = Buffer.from(
       message({ type: 99, flags: 0x80, source: 0 }, "00".repeat(16_000)),
@@ -150,8 +150,8 @@ function proofOf(secret: Key, said: Uint8Array, channel = exporter): Uint8Array 
   return encodeProof(new ClientProof(secret).create(channel, said));
 }
 
-describe("a server that asks for keys", () => {
-  test("lets in who proves one, and proves it too, before anything else is said", () => {
+describe("a server with keys", () => {
+  test("a server with keys sends PROOF and WELCOME after a valid proof, and nothing before it", () => {
     const said = greeting();
     const at = server();
     expect(at.says(said)).toBeUndefined();
@@ -168,10 +168,10 @@ describe("a server that asks for keys", () => {
   flipped[31]! ^= 1;
   const cases: [string, Uint8Array[]][] = [
     ["no key", [new Client().hello()]],
-    ["a key that it does not know", [greeting(other.id), proofOf(other, greeting(other.id))]],
-    ["the id of a key and the proof of another", [said, proofOf(other, said)]],
+    ["an unknown key", [greeting(other.id), proofOf(other, greeting(other.id))]],
+    ["the id of one key and the proof of another", [said, proofOf(other, said)]],
     ["a proof with one bit wrong", [said, encodeProof(flipped)]],
-    ["a proof of nothing but zeros", [said, encodeProof(new Uint8Array(32))]],
+    ["a proof of zeros", [said, encodeProof(new Uint8Array(32))]],
     ["the proof of another HELLO", [new Client().hello({ key: key.id, stream: "x" }), right]],
     ["a proof from another channel", [said, proofOf(key, said, Buffer.alloc(32, 1))]],
     [
@@ -183,7 +183,7 @@ describe("a server that asks for keys", () => {
     ["END instead of a proof", [said, new Client().json(type.END, 0, { frames: 0 })]],
   ];
   for (const [what, parts] of cases) {
-    test(`lets nobody in with ${what}, and says nothing more of it`, () => {
+    test(`a server refuses a client with ${what}, and sends nothing but ERROR`, () => {
       const at = server();
       expect(at.says(...parts)).toBe("not-let-in");
       at.receiver.fail(new FramesError("not-let-in"));
@@ -192,7 +192,7 @@ describe("a server that asks for keys", () => {
     });
   }
 
-  test("takes no second proof, and no second HELLO", () => {
+  test("a server accepts no second proof and no second HELLO", () => {
     const at = server();
     expect(at.says(said, right)).toBeUndefined();
     expect(at.says(right)).toBe("protocol");
@@ -200,7 +200,7 @@ describe("a server that asks for keys", () => {
     expect(again.says(said, said.subarray(8))).toBe("protocol");
   });
 
-  test("is not greeted twice by a proof that comes byte by byte", () => {
+  test("a server welcomes a client once when its proof comes byte by byte", () => {
     const at = server();
     const bytes = Buffer.concat([said, right]);
     for (const byte of bytes) expect(at.says(Uint8Array.of(byte))).toBeUndefined();
@@ -229,7 +229,7 @@ function sender(
 }
 
 describe("a sender with a key", () => {
-  test("says preface, HELLO and proof in one flight, and sends nothing before the server's proof", () => {
+  test("a sender with a key sends HELLO and PROOF together, and nothing before the server's proof", () => {
     const { machine, connect, transmit } = sender();
     const flight = connect();
     const { messages } = decodeAll(flight.subarray(8));
@@ -245,7 +245,7 @@ describe("a sender with a key", () => {
     expect(transmit().length).toBeGreaterThan(0);
   });
 
-  test("does not speak over a channel that is not TLS", () => {
+  test("a sender with a key refuses a channel without TLS", () => {
     const { machine } = sender();
     expect(codeOf(() => machine.onConnected(0, undefined))).toBe("plaintext");
   });
@@ -258,10 +258,10 @@ describe("a sender with a key", () => {
     "hex",
   );
   const impostors: [string, (flight: Buffer) => Uint8Array][] = [
-    ["only lets it in", () => Buffer.concat([preface, welcome])],
-    ["makes a proof up", () => Buffer.concat([preface, encodeProof(Buffer.alloc(32, 1)), welcome])],
+    ["sends WELCOME without a proof", () => Buffer.concat([preface, welcome])],
+    ["invents a proof", () => Buffer.concat([preface, encodeProof(Buffer.alloc(32, 1)), welcome])],
     [
-      "gives it its own proof back",
+      "returns the sender's own proof",
       (flight) => Buffer.concat([preface, flight.subarray(-44), welcome]),
     ],
     [
@@ -273,7 +273,7 @@ describe("a sender with a key", () => {
     ],
   ];
   for (const [what, answer] of impostors) {
-    test(`sends nothing to a server that ${what}`, () => {
+    test(`a sender with a key sends nothing to a server that ${what}`, () => {
       const { machine, connect, transmit } = sender();
       const flight = connect();
       expect(codeOf(() => machine.receive(answer(flight), 0))).toBe("impostor");
@@ -282,7 +282,7 @@ describe("a sender with a key", () => {
     });
   }
 
-  test("cannot be reached through somebody in between, who has two channels", () => {
+  test("a relay between two TLS channels cannot pass a sender's proof on", () => {
     const { machine, connect } = sender({ channel: Buffer.alloc(32, 1), secret: key });
     // The attacker relays all messages between two TLS connections with different channel bindings.
     const at = server([key], {}, Buffer.alloc(32, 2));
@@ -292,7 +292,7 @@ describe("a sender with a key", () => {
     expect(codeOf(() => machine.receive(answer, 0))).toBe("not-let-in");
   });
 
-  test("takes a proof for a fault that comes twice, and one without a key any", () => {
+  test("a sender fails with `protocol` on a second proof, and without a key on any proof", () => {
     const { machine, connect } = sender();
     const at = server();
     at.says(connect());

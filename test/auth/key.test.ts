@@ -7,22 +7,22 @@ import { refusal } from "../helper/refusal.ts";
 const known = new Key(Uint8Array.from({ length: 32 }, (_, index) => index));
 const knownText = "frames_key_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-RJn6K";
 
-describe("a key", () => {
-  test("has a text that anybody can make from its bytes, and an id that says nothing of it", () => {
+describe("Key", () => {
+  test("a key has a text form made from its bytes, and an id that does not reveal it", () => {
     expect(known.text).toBe(knownText);
     const sum = new Bun.CryptoHasher("sha256").update("FRAMES/1 key id").update(known.bytes);
     expect(known.id).toBe(sum.digest("hex").slice(0, 16));
     expect(Key.parse(knownText, "here").equals(known)).toBe(true);
   });
 
-  test("is another one each time it is made", () => {
+  test("each generated key is different", () => {
     const keys = Array.from({ length: 100 }, () => generateKey());
     expect(new Set(keys.map(({ text }) => text)).size).toBe(100);
     expect(keys.every((key) => key.bytes.length === 32)).toBe(true);
     expect(keys[0]!.equals(keys[1]!)).toBe(false);
   });
 
-  test("shows itself to nobody who prints it by accident", () => {
+  test("a key does not appear in printed or inspected output", () => {
     const secret = known.text.slice(15, 40);
     const shown = [String(known), JSON.stringify({ known }), Bun.inspect(known), `${known.id}`];
     for (const text of shown) expect(text).not.toContain(secret);
@@ -41,7 +41,7 @@ describe("a key", () => {
     knownText.toLowerCase(),
   ];
   for (const text of wrong) {
-    test(`is not read from ${JSON.stringify(text)}, which no error shows`, () => {
+    test(`a key is not read from ${JSON.stringify(text)}, and the error does not show the text`, () => {
       const { code, message } = refusal(() => Key.parse(text, "in a test"));
       expect(code).toBe("usage");
       expect(message).toContain("in a test");
@@ -50,8 +50,8 @@ describe("a key", () => {
   }
 });
 
-describe("a key file", () => {
-  test("holds a name, a key, a role and a pattern per line, with comments", () => {
+describe("key files", () => {
+  test("a key file has a name, a key, a role and a pattern in each line, with comments", () => {
     const other = generateKey();
     const text = `# keys\n\ncam-3 ${knownText}  # until May\n\tsite@a ${other.text} receive night-*\r\n`;
     const [first, second, ...rest] = parseKeys(text, "f");
@@ -75,7 +75,7 @@ describe("a key file", () => {
     [`cam`, "line 1"],
   ];
   for (const [text, said] of wrong) {
-    test(`is not read with ${JSON.stringify(text.replaceAll(knownText, "KEY"))}`, () => {
+    test(`a key file with ${JSON.stringify(text.replaceAll(knownText, "KEY"))} is rejected`, () => {
       const { code, message } = refusal(() => parseKeys(text, "/etc/keys"));
       expect(code).toBe("usage");
       expect(message).toContain("/etc/keys");
@@ -84,7 +84,7 @@ describe("a key file", () => {
     });
   }
 
-  test("says which streams a key is for", () => {
+  test("the pattern of a key decides which streams the key allows", () => {
     const [entry] = parseKeys(`cam ${knownText} send site-a-*`, "f");
     const allowed = ["site-a-1", "site-a-", "site-b-1", "xsite-a-1", "site-a-1/x"];
     expect(allowed.map((stream) => allowsStream(entry!, stream))).toEqual([
