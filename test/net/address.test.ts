@@ -9,7 +9,7 @@ import {
   parseAddress,
 } from "../../src/net/address.ts";
 
-describe("an address", () => {
+describe("parseAddress", () => {
   const good: [text: string, host: string, port: number][] = [
     ["gpu1:9000", "gpu1", 9000],
     ["gpu1", "gpu1", 9726],
@@ -32,7 +32,7 @@ describe("an address", () => {
     ["münchen:80", "münchen", 80],
   ];
   for (const [text, host, port] of good) {
-    test(`is read from ${text}`, () => {
+    test(`an address is read from ${text}`, () => {
       expect(parseAddress(text, "--to")).toEqual({ host, port });
     });
   }
@@ -45,7 +45,7 @@ describe("an address", () => {
     ...["user@gpu1", "user@gpu1:22", "@gpu1", "gpu1@", "@", "user@[::1]:80", "[user@::1]:80"],
   ];
   for (const text of bad) {
-    test(`is not read from ${JSON.stringify(text)}, and the message says where that stood`, () => {
+    test(`an address is not read from ${JSON.stringify(text)}, and the error names the flag`, () => {
       let error: unknown;
       try {
         parseAddress(text, "--to");
@@ -61,7 +61,7 @@ describe("an address", () => {
   }
 
   for (const port of ["9726", "80", "0", "65535"]) {
-    test(`is not read from the port ${port} alone, and the message says how that is written`, () => {
+    test(`an address is not read from the port ${port} alone, and the error shows how to write it`, () => {
       let error: unknown;
       try {
         parseAddress(port, "--listen");
@@ -78,7 +78,7 @@ describe("an address", () => {
     });
   }
 
-  test("is written so that it can be read again", () => {
+  test("an address is written in a form that can be read again", () => {
     expect(formatAddress({ host: "gpu1", port: 80 })).toBe("gpu1:80");
     expect(formatAddress({ host: "::1", port: 80 })).toBe("[::1]:80");
     expect(formatAddress({ host: "", port: 80 })).toBe(":80");
@@ -88,25 +88,26 @@ describe("an address", () => {
     }
   });
 
-  test("has the port that the project is known by", () => {
+  test("the default port is 9726", () => {
     expect(defaultPort).toBe(9726);
   });
 });
 
-describe("loopback", () => {
+describe("isLoopback", () => {
   for (const host of ["localhost", "127.0.0.1", "127.1.2.3", "127.255.255.255", "::1"]) {
-    test(`is ${host}`, () => expect(isLoopback(host)).toBe(true));
+    test(`${host} is a loopback address`, () => expect(isLoopback(host)).toBe(true));
   }
   const others = [
     ...["", "0.0.0.0", "::", "128.0.0.1", "10.0.0.1", "192.168.1.1", "localhost.example.org"],
     ...["127.0.0.1.example.org", "x127.0.0.1", "127.0.0.1x", "notlocalhost", "::11", "fe80::1"],
   ];
   for (const host of others) {
-    test(`is not ${JSON.stringify(host)}`, () => expect(isLoopback(host)).toBe(false));
+    test(`${JSON.stringify(host)} is not a loopback address`, () =>
+      expect(isLoopback(host)).toBe(false));
   }
 });
 
-test("this machine's own addresses are numbers that others can use, IPv4 first", () => {
+test("the reachable addresses of this machine are numeric and not loopback or link-local, IPv4 first", () => {
   const addresses = reachableAddresses();
   for (const address of addresses) {
     expect(isIP(address)).toBeGreaterThan(0);

@@ -159,8 +159,8 @@ function sha256(bytes: Uint8Array): string {
   return new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
 }
 
-describe("a connection", () => {
-  test("gives the memory of what it received back as soon as that was handled", async () => {
+describe("Connection", () => {
+  test("a connection frees the memory of received bytes once they are handled", async () => {
     const { here, there } = await pair();
     here.connection.send(bytesOf(100_000));
     await there.until(() => there.bytes === 100_000);
@@ -168,7 +168,7 @@ describe("a connection", () => {
     expect(there.hash.digest("hex")).toBe(sha256(bytesOf(100_000)));
   });
 
-  test("carries bytes both ways, then closes at both ends without an error", async () => {
+  test("a connection carries bytes both ways, then closes at both ends without an error", async () => {
     const { here, there } = await pair();
     here.connection.send(new Uint8Array([1, 2, 3]));
     there.connection.send(new Uint8Array([4, 5]));
@@ -187,7 +187,7 @@ describe("a connection", () => {
     expect(here.connection.isClosed).toBe(true);
   });
 
-  test("sends everything to a peer that reads slowly, and holds only what was sent at once", async () => {
+  test("a connection sends everything to a slow peer, and queues no more than one send", async () => {
     const all = bytesOf(48 << 20);
     const step = 5_000_011;
     let from = 0;
@@ -216,7 +216,7 @@ describe("a connection", () => {
     expect(here.error).toBeUndefined();
   });
 
-  test("that is paused holds the peer back, and loses nothing when it goes on", async () => {
+  test("a paused connection stops the peer from sending, and loses nothing after it resumes", async () => {
     const all = bytesOf(64 << 20);
     const there: Recorder = new Recorder({ opened: () => there.connection.pause() });
     const { here } = await pair(new Recorder(), there);
@@ -237,7 +237,7 @@ describe("a connection", () => {
     expect(here.connection.queuedBytes).toBe(0);
   });
 
-  test("that finishes loses nothing, though the peer still sends", async () => {
+  test("a connection that finishes loses nothing although the peer still sends", async () => {
     const all = bytesOf(24 << 20);
     const { here, peer } = await withPlainPeer();
     let stopped = false;
@@ -261,7 +261,7 @@ describe("a connection", () => {
     expect(here.error).toBeUndefined();
   });
 
-  test("that finishes sends nothing more, and finishes once", async () => {
+  test("a connection sends nothing after finish, and finishes once", async () => {
     const { here, there } = await pair();
     here.connection.send(new Uint8Array([1]));
     here.connection.finish();
@@ -279,7 +279,7 @@ describe("a connection", () => {
     expect(here.events.filter((event) => event === "closed")).toHaveLength(1);
   });
 
-  test("is closed after a while if the peer never closes its side", async () => {
+  test("a finished connection closes after 2 s if the peer never closes its side", async () => {
     const { here, peer } = await withPlainPeer();
     peer.resume();
     jest.useFakeTimers();
@@ -292,7 +292,7 @@ describe("a connection", () => {
     expect(here.events.at(-1)).toBe("closed");
   });
 
-  test("is closed after a while if the peer never reads what is left", async () => {
+  test("a finished connection closes after 2 s if the peer never reads what is left", async () => {
     const { here } = await withPlainPeer();
     jest.useFakeTimers();
     here.connection.send(bytesOf(64 << 20));
@@ -304,7 +304,7 @@ describe("a connection", () => {
     expect(here.events.at(-1)).toBe("closed");
   });
 
-  test("gives the peer as long as it is told to close its side", async () => {
+  test("a finished connection gives the peer the requested time to close its side", async () => {
     const { here, peer } = await withPlainPeer();
     peer.resume();
     jest.useFakeTimers();
@@ -316,7 +316,7 @@ describe("a connection", () => {
     expect(here.connection.isClosed).toBe(true);
   });
 
-  test("may be told later to give the peer less, and never more", async () => {
+  test("a second finish may shorten the time for the peer, and never extends it", async () => {
     const { here, peer } = await withPlainPeer();
     peer.resume();
     jest.useFakeTimers();
@@ -334,7 +334,7 @@ describe("a connection", () => {
     expect(jest.getTimerCount()).toBe(0);
   });
 
-  test("gives the peer its time anew whenever it takes bytes, and loses nothing", async () => {
+  test("a finished connection restarts its timeout whenever the peer takes bytes, and loses nothing", async () => {
     const all = bytesOf(64 << 20);
     const { here, peer } = await withPlainPeer();
     const hash = new Bun.CryptoHasher("sha256");
@@ -367,7 +367,7 @@ describe("a connection", () => {
     expect(here.connection.isClosed).toBe(true);
   });
 
-  test("that is closed keeps no timer", async () => {
+  test("a closed connection keeps no timer", async () => {
     jest.useFakeTimers();
     const { here, there } = await pair();
     here.connection.finish();
@@ -377,7 +377,7 @@ describe("a connection", () => {
     expect(jest.getTimerCount()).toBe(0);
   });
 
-  test("ticks once a second as long as it is open", async () => {
+  test("a connection ticks once a second while it is open", async () => {
     jest.useFakeTimers();
     const { here } = await pair();
     const ticks = () => here.events.filter((event) => event === "tick").length;
@@ -389,7 +389,7 @@ describe("a connection", () => {
     expect(ticks()).toBe(3);
   });
 
-  test("that is terminated is closed at once, and the peer learns of it", async () => {
+  test("a terminated connection closes at once, and the peer sees it close", async () => {
     const { here, there } = await pair();
     here.connection.terminate();
     expect(here.connection.isClosed).toBe(true);
@@ -397,7 +397,7 @@ describe("a connection", () => {
     await there.closing();
   });
 
-  test("that the peer resets is closed with an error of the network", async () => {
+  test("a connection that the peer resets closes with the error `network`", async () => {
     const { here, peer } = await withPlainPeer();
     here.connection.send(new Uint8Array(1000));
     peer.resetAndDestroy();
@@ -410,7 +410,7 @@ describe("a connection", () => {
   for (const event of ["opened", "data", "drained", "ended", "tick"] as const) {
     for (const thrown of [new FramesError("damaged"), new TypeError("a slip")]) {
       const what = thrown instanceof FramesError ? "that error" : "an internal error";
-      test(`tells of ${thrown.name} thrown in ${event} as ${what}, and stays open`, async () => {
+      test(`a connection reports ${thrown.name} thrown in ${event} as ${what}, and stays open`, async () => {
         const fail = (): void => {
           throw thrown;
         };
@@ -430,8 +430,8 @@ describe("a connection", () => {
   }
 });
 
-describe("connecting", () => {
-  test("to where nobody listens is refused at once, with a hint", async () => {
+describe("connect", () => {
+  test("connecting to a port without a listener is refused at once, with a hint", async () => {
     const { address, stop } = listen({ host: "127.0.0.1", port: 0 }, () => new Recorder());
     stop();
     const recorder = new Recorder();
@@ -448,7 +448,7 @@ describe("connecting", () => {
   const own = reachableAddresses().find((address) => isIPv4(address));
   const unless = own === undefined ? " (skipped: this machine has no address but loopback)" : "";
   test.skipIf(own === undefined)(
-    `to where nobody listens on a machine that others reach names what may be wrong there${unless}`,
+    `connecting to a port without a listener on a machine that others reach names possible causes${unless}`,
     async () => {
       const { address, stop } = listen({ host: own!, port: 0 }, () => new Recorder());
       stop();
@@ -464,7 +464,7 @@ describe("connecting", () => {
     },
   );
 
-  test("to a name that cannot be one says so", async () => {
+  test("connecting to an unknown host name fails with an error that names the host", async () => {
     const address = { host: "no.such.host.invalid", port: 9 };
     const error = await connect(address, new Recorder(), 10_000).catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(FramesError);
@@ -472,7 +472,7 @@ describe("connecting", () => {
     expect((error as FramesError).message).toStartWith("Cannot connect to no.such.host.invalid:9:");
   });
 
-  test("without a host means this machine", async () => {
+  test("connecting without a host name reaches this machine", async () => {
     const listener = startListening();
     const recorder = new Recorder();
     await connect({ host: "", port: listener.address.port }, recorder, 10_000);
@@ -481,7 +481,7 @@ describe("connecting", () => {
   });
 
   test.skipIf(process.platform !== "linux")(
-    "ends at its deadline, and what comes about later is closed again",
+    "connecting ends at its deadline, and a connection that opens later is closed again",
     async () => {
       const { child, port } = await stoppedListener();
       // For a stopped process the system accepts connections until the backlog is full, then drops
@@ -507,8 +507,8 @@ describe("connecting", () => {
   );
 });
 
-describe("a listener", () => {
-  test("says where it listens, and who comes", async () => {
+describe("listen", () => {
+  test("a listener reports its address and the address of each peer", async () => {
     const peers: string[] = [];
     const { address } = startListening((peer) => {
       peers.push(peer);
@@ -524,7 +524,7 @@ describe("a listener", () => {
     expect(peers).toEqual([`127.0.0.1:${socket.localPort}`]);
   });
 
-  test("at a port that is taken says so", () => {
+  test("listening at a port that is in use fails with an error that says so", () => {
     const { address } = startListening();
     let error: unknown;
     try {
@@ -539,7 +539,7 @@ describe("a listener", () => {
     );
   });
 
-  test("that is stopped takes nobody in, and its connections go on", async () => {
+  test("a stopped listener accepts no connection, and its open connections continue", async () => {
     const there = new Recorder();
     const listener = startListening(() => there);
     const here = await open(listener);
@@ -551,7 +551,7 @@ describe("a listener", () => {
   });
 
   test.skipIf(process.platform !== "linux")(
-    "says that it is full when half of the files that it may open are connections",
+    "a listener reports that it is full when connections use half of the allowed open files",
     async () => {
       const path = JSON.stringify(`${import.meta.dir}/../../src/net/listen.ts`);
       const program = `

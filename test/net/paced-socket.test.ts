@@ -89,7 +89,7 @@ function pass(milliseconds: number, late = 1): void {
   }
 }
 
-describe("a paced socket", () => {
+describe("PacedSocket", () => {
   const cases: [rate: number, size: number, late: number][] = [
     [100_000, 100, 1],
     [100_000, 1500, 1],
@@ -105,7 +105,7 @@ describe("a paced socket", () => {
   ];
   for (const [rate, size, late] of cases) {
     const timers = late === 1 ? "" : `, with timers that are ${late} ms late`;
-    test(`hands on ${rate} bytes in any second, in messages of ${size}${timers}`, () => {
+    test(`a paced socket writes ${rate} bytes in any second, in messages of ${size} bytes${timers}`, () => {
       const sender = new Sender(rate, size);
       sender.go();
       pass(6000, late);
@@ -118,7 +118,7 @@ describe("a paced socket", () => {
     });
   }
 
-  test("hands on a small message at once", () => {
+  test("a paced socket writes a small message at once", () => {
     const sender = new Sender(100_000, 500);
     sender.isHungry = false;
     sender.go();
@@ -127,7 +127,7 @@ describe("a paced socket", () => {
     expect(jest.getTimerCount()).toBe(0);
   });
 
-  test("does not make up for a time without anything to send", () => {
+  test("a paced socket does not catch up on idle time", () => {
     const sender = new Sender(100_000, 1500);
     sender.isHungry = false;
     sender.go();
@@ -143,7 +143,7 @@ describe("a paced socket", () => {
     expect(sender.socket.within(from, 10)).toBeLessThanOrEqual(0.06 * 100_000);
   });
 
-  test("goes on however slow it is, a byte at a time", () => {
+  test("a paced socket writes byte by byte at a very low rate", () => {
     const sender = new Sender(2, 10);
     sender.go();
     expect(sender.socket.sum).toBe(1);
@@ -153,7 +153,7 @@ describe("a paced socket", () => {
     expect(sender.socket.sum).toBeLessThanOrEqual(22);
   });
 
-  test("leaves it to a socket that took less to tell when it can take more", () => {
+  test("a paced socket waits for the drain event of the socket after a short write", () => {
     const sender = new Sender(1_000_000, 100_000);
     sender.socket.most = 1000;
     sender.go();
@@ -172,7 +172,7 @@ describe("a paced socket", () => {
     expect(bytes).toBeLessThanOrEqual(1_100_000);
   });
 
-  test("counts what the socket took, not what it was offered", () => {
+  test("a paced socket counts the bytes that the socket took, not the bytes offered", () => {
     const sender = new Sender(100_000, 1500);
     sender.socket.most = 100;
     sender.go();
@@ -187,13 +187,13 @@ describe("a paced socket", () => {
     expect(bytes).toBeLessThanOrEqual(110_000);
   });
 
-  test("says that the socket is closed", () => {
+  test("a paced socket reports that the socket is closed", () => {
     const sender = new Sender(100_000, 1500);
     sender.socket.most = -1;
     expect(sender.paced.write(new Uint8Array(10), 0, 10)).toBe(-1);
   });
 
-  test("wakes nobody any more once it was stopped", () => {
+  test("a stopped paced socket no longer wakes its sender", () => {
     const sender = new Sender(1000, 1500);
     sender.go();
     pass(100);
@@ -205,7 +205,7 @@ describe("a paced socket", () => {
     expect(jest.getTimerCount()).toBe(0);
   });
 
-  test("has one timer at most, however often it is asked", () => {
+  test("a paced socket has at most one timer, however often it is written to", () => {
     const sender = new Sender(1000, 1500);
     for (let times = 0; times < 100; times++) sender.go();
     expect(jest.getTimerCount()).toBe(1);

@@ -1,15 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import { PendingConnections } from "../../src/net/pending-connections.ts";
 
-describe("a doorway", () => {
-  test("holds half of all connections of one address; then the oldest of these goes", () => {
+describe("PendingConnections", () => {
+  test("pending connections of one address take at most half of all, and the oldest is dropped", () => {
     const doorway = new PendingConnections<number>(8);
     doorway.add(100, "other", 1);
     const gone = [1, 2, 3, 4, 5, 6].map((number) => doorway.add(number, "silent", 2));
     expect(gone).toEqual([undefined, undefined, undefined, undefined, 1, 2]);
   });
 
-  test("lets the oldest of all go when there are too many connections", () => {
+  test("the oldest pending connection is dropped when there are too many connections", () => {
     const doorway = new PendingConnections<number>(4);
     expect(doorway.add(1, "a", 1)).toBeUndefined();
     expect(doorway.add(2, "b", 4)).toBeUndefined();
@@ -17,7 +17,7 @@ describe("a doorway", () => {
     expect(doorway.add(4, "d", 5)).toBe(2);
   });
 
-  test("lets nobody go who is known, or gone already", () => {
+  test("a connection that is no longer pending is not dropped", () => {
     const doorway = new PendingConnections<number>(4);
     doorway.add(1, "a", 1);
     doorway.add(2, "a", 2);
@@ -29,13 +29,13 @@ describe("a doorway", () => {
     expect(doorway.add(5, "a", 99)).toBeUndefined();
   });
 
-  test("holds one of an address, however few there may be in all", () => {
+  test("one address may always have one pending connection, however low the limit is", () => {
     const doorway = new PendingConnections<number>(1);
     expect(doorway.add(1, "a", 1)).toBeUndefined();
     expect(doorway.add(2, "a", 1)).toBe(1);
   });
 
-  test("an honest one that comes to a crowd of the silent is through before it would have to go", () => {
+  test("a new connection among silent ones is not dropped for the next 49 connections", () => {
     const doorway = new PendingConnections<string>(100);
     for (let number = 0; number < 1000; number++) doorway.add(`${number}`, "silent", 51);
     doorway.add("honest", "silent", 51);

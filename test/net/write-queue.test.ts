@@ -37,8 +37,8 @@ function generator(seed: number): (below: number) => number {
 
 const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 
-describe("an outbox", () => {
-  test("hands bytes to the socket at once, and holds none that it took", () => {
+describe("WriteQueue", () => {
+  test("a write queue passes bytes to the socket at once, and keeps none that the socket took", () => {
     const socket = new FakeSocket();
     const outbox = new WriteQueue(socket);
     socket.takes.push(10, 5);
@@ -49,7 +49,7 @@ describe("an outbox", () => {
     expect(socket.taken).toEqual([...numbered(0, 15)]);
   });
 
-  test("keeps what the socket did not take, and sends it before anything else", () => {
+  test("a write queue keeps the bytes that the socket did not take, and sends them first", () => {
     const socket = new FakeSocket();
     const outbox = new WriteQueue(socket);
     socket.takes.push(3);
@@ -65,7 +65,7 @@ describe("an outbox", () => {
     expect(socket.taken).toEqual([...numbered(0, 15)]);
   });
 
-  test("stops at the first short write of a flush", () => {
+  test("a write queue stops at the first short write of a flush", () => {
     const socket = new FakeSocket();
     const outbox = new WriteQueue(socket);
     outbox.send(numbered(0, 10));
@@ -81,7 +81,7 @@ describe("an outbox", () => {
     expect(socket.taken).toEqual([...numbered(0, 20)]);
   });
 
-  test("is flushed when there is nothing, as a socket does that drains for no reason", () => {
+  test("an empty write queue can be flushed", () => {
     const socket = new FakeSocket();
     const outbox = new WriteQueue(socket);
     expect(outbox.flush()).toBe(true);
@@ -91,7 +91,7 @@ describe("an outbox", () => {
     expect(socket.taken).toEqual([]);
   });
 
-  test("counts nothing twice when the socket is closed", () => {
+  test("a write queue counts no byte twice when the socket is closed", () => {
     const socket = new FakeSocket();
     const outbox = new WriteQueue(socket);
     socket.takes.push(-1, -1);
@@ -106,7 +106,7 @@ describe("an outbox", () => {
     expect(socket.taken).toEqual([]);
   });
 
-  test("holds bytes by reference, without a copy", () => {
+  test("a write queue holds bytes by reference, without a copy", () => {
     const socket = new FakeSocket();
     const outbox = new WriteQueue(socket);
     const bytes = numbered(0, 4);
@@ -117,7 +117,7 @@ describe("an outbox", () => {
     expect(socket.taken).toEqual([0, 1, 2, 99]);
   });
 
-  test(`sends every byte once and in order, whatever the socket takes, seed ${seed}`, () => {
+  test(`a write queue sends every byte once and in order, whatever the socket takes, seed ${seed}`, () => {
     const random = generator(seed);
     for (let round = 0; round < 200; round++) {
       const socket = new FakeSocket();
@@ -148,7 +148,7 @@ describe("an outbox", () => {
     }
   });
 
-  test("never holds more than was sent at once, if the sender waits until it is empty", () => {
+  test("a write queue never holds more than one send, if the sender waits until it is empty", () => {
     const random = generator(seed);
     const socket = new FakeSocket();
     const outbox = new WriteQueue(socket);
