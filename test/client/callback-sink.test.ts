@@ -25,7 +25,7 @@ async function connection(output: CallbackSink, first: number, last: number, cur
   return keeps;
 }
 
-test("a frame that comes again is taken once, whichever cursors were kept when the connection broke", async () => {
+test("a frame that is sent again is passed to the callback once, whichever cursor was saved", async () => {
   const taken: number[] = [];
   const output = new CallbackSink(({ sequence }) => void taken.push(sequence), true);
   const [keep] = await connection(output, 1, 50, [10, 20, 30, 40]);
@@ -41,7 +41,7 @@ test("a frame that comes again is taken once, whichever cursors were kept when t
   expect(taken).toEqual(Array.from({ length: 75 }, (_, index) => index + 1));
 });
 
-test("nothing more is read while bytes wait to be taken", async () => {
+test("a callback sink is full while bytes wait for its callback", async () => {
   let go = (): void => {};
   const output = new CallbackSink(() => new Promise((resolve) => (go = resolve)), false);
   const source = output.open(origin);

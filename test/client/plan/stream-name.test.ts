@@ -5,7 +5,7 @@ import { StreamNameTemplate } from "../../../src/client/plan/stream-name.ts";
 const at = (text: string, time: string) =>
   new StreamNameTemplate(text).at(BigInt(Date.parse(time)) * 1_000_000n);
 
-describe("the name of a stream", () => {
+describe("StreamNameTemplate", () => {
   test.each([
     ["cam3", "2026-11-22T07:12:03Z", "cam3"],
     ["cam3-%Y-%m-%d", "2026-11-22T23:59:59.999Z", "cam3-2026-11-22"],
@@ -14,11 +14,11 @@ describe("the name of a stream", () => {
     ["day-%j", "2026-03-01T00:00:00Z", "day-060"],
     ["100%%", "2026-03-01T00:00:00Z", "100%"],
     ["%%Y-%Y", "2026-03-01T00:00:00Z", "%Y-2026"],
-  ])("%s at %s is %s", (text, time, name) => {
+  ])("the stream template %s at %s gives the name %s", (text, time, name) => {
     expect(at(text, time)).toBe(name);
   });
 
-  test("goes over in the very second, and back for a frame that is older", () => {
+  test("a stream name changes at midnight exactly, and back for an older frame", () => {
     const name = new StreamNameTemplate("%d");
     const midnight = BigInt(Date.parse("2026-11-23T00:00:00Z")) * 1_000_000n;
     expect([-1n, 0n, -1n, 1n].map((after) => name.at(midnight + after))).toEqual([
@@ -29,7 +29,7 @@ describe("the name of a stream", () => {
     ]);
   });
 
-  test("changes only if there is a field in it", () => {
+  test("a stream name depends on the time only if its template has a field", () => {
     const changes = ["a", "a%%", "%%Y", "%Y", "a-%d"].map(
       (text) => new StreamNameTemplate(text).isTimeDependent,
     );
@@ -37,7 +37,7 @@ describe("the name of a stream", () => {
   });
 
   for (const text of ["%q", "a%", "%-d", "100% sure"]) {
-    test(`that holds what is no field is refused: ${text}`, () => {
+    test(`a stream template with an unknown field is refused: ${text}`, () => {
       expect(() => new StreamNameTemplate(text)).toThrow(FramesError);
     });
   }
