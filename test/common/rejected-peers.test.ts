@@ -4,7 +4,7 @@ import { RejectedPeers } from "../../src/common/rejected-peers.ts";
 const times = (count: number, act: (index: number) => boolean) =>
   Array.from({ length: count }, (_, index) => act(index)).filter(Boolean).length;
 
-test("of an address that comes again and again the first thirty of a minute are told, and the others summed up", () => {
+test("the first 30 rejections of an address in a minute are logged, and the others are summed up", () => {
   const turnedAway = new RejectedPeers();
   expect(times(100, () => turnedAway.add("10.0.0.7", 1000))).toBe(30);
   expect(turnedAway.add("10.0.0.8", 1000)).toBe(true);
@@ -17,14 +17,14 @@ test("of an address that comes again and again the first thirty of a minute are 
   expect(turnedAway.add("10.0.0.7", 61_001)).toBe(true);
 });
 
-test("at the end all sums are told, however young", () => {
+test("all sums are reported at the end, even before their minute has passed", () => {
   const turnedAway = new RejectedPeers();
   times(31, () => turnedAway.add("10.0.0.7", 1000));
   expect(turnedAway.takeSummaries(1001, true)).toEqual([{ host: "10.0.0.7", count: 1 }]);
   expect(turnedAway.takeSummaries(1001, true)).toEqual([]);
 });
 
-test("beyond a thousand addresses the others are one: neither memory nor the log grow with their number", () => {
+test("addresses beyond a thousand are summed up as one, so memory and log stay bounded", () => {
   const turnedAway = new RejectedPeers();
   expect(times(5000, (index) => turnedAway.add(`10.0.${index >> 8}.${index & 255}`, 0))).toBe(1030);
   expect(turnedAway.takeSummaries(0, true)).toEqual([{ host: "other addresses", count: 3970 }]);
