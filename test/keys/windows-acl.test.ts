@@ -4,7 +4,7 @@ import { aclAllowsOthers } from "../../src/keys/windows-acl.ts";
 const user = "S-1-5-21-1004336348-1177238915-682003330-1001";
 const other = "S-1-5-21-1004336348-1177238915-682003330-1002";
 
-describe("an access list of Windows", () => {
+describe("Windows access lists", () => {
   const closed = [
     `D:PAI(A;;FA;;;${user})`,
     `keys\r\nD:PAI(A;;FA;;;${user})(A;;FA;;;SY)(A;;FA;;;BA)\r\n`,
@@ -13,7 +13,7 @@ describe("an access list of Windows", () => {
     `D:PAI(D;;FA;;;WD)(A;;FA;;;${user})`,
     "D:P",
   ];
-  test.each(closed)("is closed to others: %j", (list) => {
+  test.each(closed)("an access list of Windows is closed to others: %j", (list) => {
     expect(aclAllowsOthers(list, user)).toBe(false);
   });
 
@@ -27,7 +27,7 @@ describe("an access list of Windows", () => {
     "D:NO_ACCESS_CONTROL",
     "",
   ];
-  test.each(open)("is open to others: %j", (list) => {
+  test.each(open)("an access list of Windows is open to others: %j", (list) => {
     expect(aclAllowsOthers(list, user)).toBe(true);
   });
 });
