@@ -55,21 +55,21 @@ function testWith(shell: string, behaviour: string, check: () => void): void {
   else test(behaviour, check);
 }
 
-describe("bash", () => {
-  testWith("bash", "registers the function for frames", () => {
+describe("bash completions", () => {
+  testWith("bash", "bash completes frames with the function of the script", () => {
     expect(ask(["bash", "--norc", "-c", ". ./frames.bash && complete -p frames"])).toEqual([
       "complete -o filenames -F _frames frames",
     ]);
   });
 
-  testWith("bash", "offers every command", () => {
+  testWith("bash", "bash offers every command", () => {
     expect(offers("frames", "")).toEqual(commandNames.toSorted());
     expect(offers("frames", "se")).toEqual(["send", "serve"]);
     expect(offers("frames", "x")).toEqual([]);
   });
 
   for (const { name } of commands.filter((command) => command.name !== "completions")) {
-    testWith("bash", `offers every flag of ${name}`, () => {
+    testWith("bash", `bash offers every flag of ${name}`, () => {
       const all = flagsOf(name).flatMap(words);
       const long = all.filter((word) => word.startsWith("--"));
       if (name === "help") return;
@@ -82,7 +82,7 @@ describe("bash", () => {
     });
   }
 
-  testWith("bash", "offers commands and topics to help", () => {
+  testWith("bash", "bash offers commands and topics after help", () => {
     const topics = [
       "article",
       "environment",
@@ -101,16 +101,16 @@ describe("bash", () => {
     expect(offers("frames", "help", "ex")).toEqual(["exit-codes"]);
   });
 
-  testWith("bash", "offers the shells that there are completions for", () => {
+  testWith("bash", "bash offers the supported shells after completions", () => {
     expect(offers("frames", "completions", "")).toEqual(shells.toSorted());
   });
 
-  testWith("bash", "offers what can be done with keys", () => {
+  testWith("bash", "bash offers the actions of the key command", () => {
     const offered = offers("frames", "key", "").filter((word) => !word.startsWith("-"));
     expect(offered).toEqual(["list", "new", "remove", "save"]);
   });
 
-  testWith("bash", "offers only folders where a word does not begin like a flag", () => {
+  testWith("bash", "bash offers only folders for a word that does not begin like a flag", () => {
     for (const name of ["send", "serve"]) {
       expect(offers("frames", name, "")).toEqual(["run 8", "run7"]);
       expect(offers("frames", name, "--json", "run7", "")).toEqual(["run 8", "run7"]);
@@ -122,29 +122,29 @@ describe("bash", () => {
     }
   });
 
-  testWith("bash", "offers only folders after --dir", () => {
+  testWith("bash", "bash offers only folders after --dir", () => {
     expect(offers("frames", "ls", "--dir", "")).toEqual(["run 8", "run7"]);
     expect(offers("frames", "ls", "run7", "--dir", "run7")).toEqual(["run7"]);
     expect(offers("frames", "ls", "--dir", "runn")).toEqual([]);
     expect(offers("frames", "ls", "--dir", "run7", "--j")).toEqual(["--json"]);
   });
 
-  testWith("bash", "offers folders to send and to serve, and files to nobody", () => {
+  testWith("bash", "bash offers folders to send and serve, and never files", () => {
     expect(offers("frames", "send", "run7")).toEqual(["run7"]);
     expect(offers("frames", "serve", "run7")).toEqual(["run7"]);
     expect(offers("frames", "send", "runn")).toEqual([]);
     expect(offers("frames", "ls", "run7")).toEqual([]);
   });
 
-  testWith("bash", "offers a folder with a space in its name as one", () => {
+  testWith("bash", "bash offers a folder with a space in its name as one word", () => {
     expect(offers("frames", "send", "run")).toEqual(["run 8", "run7"]);
   });
 
-  testWith("bash", "offers nothing after a word that is no command", () => {
+  testWith("bash", "bash offers nothing after an unknown command", () => {
     expect(offers("frames", "frobnicate", "")).toEqual([]);
   });
 
-  testWith("bash", "leaves no variables behind", () => {
+  testWith("bash", "bash completions leave no variables behind", () => {
     const script = `. ./frames.bash; before=$(compgen -v | sort)
       COMP_WORDS=(frames send "") COMP_CWORD=2; _frames
       comm -13 <(echo "$before") <(compgen -v | sort) | grep -v "^COMP\\|^before$\\|^BASH\\|^_$" || true`;
@@ -152,14 +152,14 @@ describe("bash", () => {
   });
 });
 
-describe("zsh", () => {
-  testWith("zsh", "reads the script without a complaint", () => {
+describe("zsh completions", () => {
+  testWith("zsh", "zsh reads the completion script without an error", () => {
     expect(ask(["zsh", "-f", "-n", "_frames"])).toEqual([]);
     const script = "autoload -U compinit && compinit -D -u && . ./_frames && echo $_comps[frames]";
     expect(ask(["zsh", "-f", "-c", script])).toEqual(["_frames"]);
   });
 
-  test("quotes what it is told of flags and commands", () => {
+  test("the completion script of zsh quotes the text of flags and commands", () => {
     for (const line of completions("zsh").split("\n")) {
       // Apart from escaped ones, quotes are balanced.
       expect([line, line.replaceAll("'\\''", "").split("'").length % 2]).toEqual([line, 1]);
@@ -167,8 +167,8 @@ describe("zsh", () => {
   });
 });
 
-describe("fish", () => {
-  testWith("fish", "offers commands and flags", () => {
+describe("fish completions", () => {
+  testWith("fish", "fish offers commands and flags", () => {
     const offered = (line: string): string[] =>
       ask(["fish", "--no-config", "-c", `. ./frames.fish; complete -C '${line}'`]).map(
         (found) => found.split("\t")[0]!,
@@ -183,7 +183,7 @@ describe("fish", () => {
 
 describe("completions", () => {
   for (const shell of [undefined, "", "tcsh", "BASH", "constructor", "toString", "__proto__"]) {
-    test(`for ${JSON.stringify(shell) ?? "no shell"} are a usage error`, () => {
+    test(`completions for ${JSON.stringify(shell) ?? "no shell"} are a usage error`, () => {
       let error: unknown;
       try {
         expect(completions(shell)).toBeUndefined();
@@ -198,7 +198,7 @@ describe("completions", () => {
     });
   }
 
-  test("end their last line", () => {
+  test("each completion script ends with a line break", () => {
     for (const shell of shells) expect(completions(shell)).toEndWith("\n");
   });
 });

@@ -22,8 +22,8 @@ function complaint(command: string, words: string[], environment: Environment = 
   throw new Error("it was understood");
 }
 
-describe("the words after a command", () => {
-  test("are its flags and its arguments, in any order", () => {
+describe("parseArguments", () => {
+  test("flags and arguments may come in any order", () => {
     const given = parse("send", ["a", "--to", "gpu1", "b", "-n", "--stream=run7", "c"]);
     expect(given.positionals).toEqual(["a", "b", "c"]);
     expect(given.text("to")).toBe("gpu1");
@@ -35,7 +35,7 @@ describe("the words after a command", () => {
     expect(given.list("include")).toEqual([]);
   });
 
-  test("may be short forms, several in one word", () => {
+  test("short flags may be combined in one word", () => {
     const given = parse("send", ["-qv", "-n", "a"]);
     expect(["quiet", "verbose", "dry-run"].map((name) => given.isOn(name))).toEqual([
       true,
@@ -45,26 +45,26 @@ describe("the words after a command", () => {
     expect(given.positionals).toEqual(["a"]);
   });
 
-  test("are all arguments after --, and a dash alone is one", () => {
+  test("all words after -- are arguments, and so is a single dash", () => {
     const given = parse("send", ["-q", "-", "--", "--to", "-n"]);
     expect(given.positionals).toEqual(["-", "--to", "-n"]);
     expect(given.isOn("dry-run")).toBe(false);
   });
 
-  test("give a list in their order, and otherwise the last counts", () => {
+  test("a repeated list flag keeps its order, and of other flags the last one counts", () => {
     const given = parse("send", ["--include=*.png", "--to=a", "--include", "*.jpg", "--to=b"]);
     expect(given.list("include")).toEqual(["*.png", "*.jpg"]);
     expect(given.text("to")).toBe("b");
   });
 
-  test("keep = and spaces in a value, and begin with a dash only after =", () => {
+  test("the value of a flag may hold = and spaces, and begins with a dash only after =", () => {
     const given = parse("send", ["--source", "a=b=c d", "--exclude=-x", "--stream=--to"]);
     expect(given.list("source")).toEqual(["a=b=c d"]);
     expect(given.list("exclude")).toEqual(["-x"]);
     expect(given.text("stream")).toBe("--to");
   });
 
-  test("give sizes in bytes and times in milliseconds", () => {
+  test("sizes are read as bytes and times as milliseconds", () => {
     const given = parse("serve", ["--max-frame", "2G", "--timeout", "1.5"]);
     expect(given.size("max-frame")).toBe(2 ** 31);
     expect(given.milliseconds("timeout")).toBe(1500);
@@ -74,35 +74,35 @@ describe("the words after a command", () => {
   });
 
   const wrong: [what: string, words: string[], said: string][] = [
-    ["a flag that nobody has", ["--frobnicate"], "Unknown flag --frobnicate: see frames help"],
-    ["a slip", ["--tmeout", "5"], "Unknown flag --tmeout: did you mean --timeout?"],
-    ["a slip with a value", ["--steam=x"], "Unknown flag --steam: did you mean --stream?"],
+    ["an unknown flag", ["--frobnicate"], "Unknown flag --frobnicate: see frames help"],
+    ["a mistyped flag", ["--tmeout", "5"], "Unknown flag --tmeout: did you mean --timeout?"],
+    ["a mistyped flag with a value", ["--steam=x"], "Unknown flag --steam: did you mean --stream?"],
     ["one dash too few", ["-stream", "x"], "Unknown flag -s"],
     ["another command's flag", ["--listen", ":9726"], "Unknown flag --listen"],
-    ["a switch in the negative", ["--no-quiet"], "Unknown flag --no-quiet"],
-    ["an unknown short form within others", ["-qxv"], "Unknown flag -x"],
+    ["a negated switch", ["--no-quiet"], "Unknown flag --no-quiet"],
+    ["an unknown short flag among others", ["-qxv"], "Unknown flag -x"],
     ["a switch with a value", ["--quiet=yes"], "Cannot read --quiet: it takes no value"],
     ["a short switch with a value", ["-n=1"], "Unknown flag -="],
     ["a flag without its value", ["a", "--to"], "Cannot read --to: it takes a value, HOST[:PORT]"],
     ["an empty value", ["--to="], "Cannot read --to: it takes a value, HOST[:PORT]"],
     ["an empty word as value", ["--stream", ""], "Cannot read --stream: it takes a value, NAME"],
-    ["a flag of JavaScript", ["--constructor"], "Unknown flag --constructor"],
-    ["another flag of JavaScript", ["--__proto__=x"], "Unknown flag --__proto__"],
+    ["the flag --constructor", ["--constructor"], "Unknown flag --constructor"],
+    ["the flag --__proto__", ["--__proto__=x"], "Unknown flag --__proto__"],
   ];
   for (const [what, words, said] of wrong) {
-    test(`are not understood with ${what}`, () => {
+    test(`a command line with ${what} is a usage error`, () => {
       expect(complaint("send", words)).toStartWith(said);
     });
   }
 
-  test("never take a flag for the value of another", () => {
+  test("a flag is never taken as the value of another flag", () => {
     expect(complaint("send", ["a", "--stream", "--quiet"])).toStartWith("Cannot read --stream");
     expect(complaint("send", ["a", "--to", "-n"])).toStartWith("Cannot read --to");
   });
 });
 
-describe("the environment", () => {
-  test("stands for every flag that is not given", () => {
+describe("environment variables", () => {
+  test("environment variables set the flags that are not given", () => {
     const environment = {
       ...{ FRAMES_TO: "gpu1", FRAMES_DRY_RUN: "1", FRAMES_INCLUDE: "*.png", FRAMES_TIMEOUT: "2" },
       ...{ FRAMES_LISTEN: ":1", TO: "other" },
@@ -115,12 +115,12 @@ describe("the environment", () => {
     expect(given.text("listen")).toBeUndefined();
   });
 
-  test("does not add to a list that is given", () => {
+  test("an environment variable does not add to a list flag that is given", () => {
     const given = parse("send", ["--include", "*.jpg"], { FRAMES_INCLUDE: "*.png" });
     expect(given.list("include")).toEqual(["*.jpg"]);
   });
 
-  test("says nothing with an empty variable", () => {
+  test("an empty environment variable is ignored", () => {
     const given = parse("send", [], { FRAMES_TO: "", FRAMES_QUIET: "", FRAMES_STREAM: undefined });
     expect(given.text("to")).toBeUndefined();
     expect(given.isOn("quiet")).toBe(false);
@@ -130,35 +130,35 @@ describe("the environment", () => {
     ...["1", "true", "yes", "on", "TRUE"].map((text) => [text, true] as const),
     ...["0", "false", "no", "off", "No"].map((text) => [text, false] as const),
   ]) {
-    test(`turns a switch ${on ? "on" : "off"} with ${value}`, () => {
+    test(`an environment variable with the value ${value} turns a switch ${on ? "on" : "off"}`, () => {
       expect(parse("send", [], { FRAMES_QUIET: value }).isOn("quiet")).toBe(on);
     });
   }
 
-  test("is not understood with anything else for a switch", () => {
+  test("an environment variable with any other value for a switch is a usage error", () => {
     expect(complaint("send", [], { FRAMES_DRY_RUN: "maybe" })).toBe(
       'Cannot read FRAMES_DRY_RUN: expected 1 or 0, current value is "maybe"',
     );
   });
 
-  test("is named where a value of it cannot be read", () => {
+  test("the error for an invalid environment variable names the variable", () => {
     const environment = { FRAMES_MAX_FRAME: "lots", FRAMES_TIMEOUT: "soon" };
     const given = parse("serve", [], environment);
     expect(() => given.size("max-frame")).toThrow("Cannot read FRAMES_MAX_FRAME");
     expect(() => given.milliseconds("timeout")).toThrow("Cannot read FRAMES_TIMEOUT");
   });
 
-  test("has a name of its own for every flag", () => {
+  test("every flag has an environment variable of its own", () => {
     const names = flags.map(environmentName);
     expect(new Set(names).size).toBe(names.length);
     for (const name of names) expect(name).toMatch(/^FRAMES_[A-Z][A-Z_]*$/);
   });
 });
 
-describe("the table of flags", () => {
+describe("table of flags", () => {
   const names = commands.map(({ name }) => name);
 
-  test("has each flag once, for commands that there are", () => {
+  test("the table of flags has each flag once, and only existing commands", () => {
     expect(new Set(flags.map(({ name }) => name)).size).toBe(flags.length);
     expect(new Set(names).size).toBe(names.length);
     for (const { name, commands: users } of flags) {
@@ -167,13 +167,13 @@ describe("the table of flags", () => {
     }
   });
 
-  test("gives a value to every flag but switches", () => {
+  test("the table of flags has a value for every flag except switches", () => {
     for (const { name, kind, value } of flags) {
       expect([name, value === undefined]).toEqual([name, kind === "switch"]);
     }
   });
 
-  test("has short forms of one letter that differ within a command", () => {
+  test("short flags are single letters that differ within a command", () => {
     for (const command of names) {
       const shorts = flagsOf(command).flatMap(({ short }) => (short === undefined ? [] : [short]));
       expect([command, new Set(shorts).size]).toEqual([command, shorts.length]);
@@ -181,17 +181,17 @@ describe("the table of flags", () => {
     }
   });
 
-  test("has -h for every command", () => {
+  test("every command has the flag -h", () => {
     for (const command of names) expect(parse(command, ["-h"]).isOn("help")).toBe(true);
   });
 
-  test("takes no secret as a value, since that would show in a list of processes", () => {
+  test("no flag takes a secret as its value, because a list of processes would show it", () => {
     for (const { name, value = "" } of flags) {
       if (/key|secret|password|token/.test(name)) expect(value).toMatch(/FILE|DIR/);
     }
   });
 
-  test("gives examples that are understood", () => {
+  test("the examples of every command are valid command lines", () => {
     for (const { name, examples } of commands) {
       for (const example of examples) {
         const inner = /<\((.*)\)$/.exec(example)?.[1] ?? example;
@@ -203,7 +203,7 @@ describe("the table of flags", () => {
   });
 });
 
-describe("the nearest word", () => {
+describe("nearest", () => {
   const words = ["serve", "send", "ls", "help", "version", "completions"];
   const near: [string, string | undefined][] = [
     ["send", "send"],
@@ -217,8 +217,9 @@ describe("the nearest word", () => {
     ["receive everything", undefined],
   ];
   for (const [given, word] of near) {
-    test(`to ${given} is ${word ?? "none"}`, () => expect(nearest(given, words)).toBe(word!));
+    test(`the nearest word to ${given} is ${word ?? "none"}`, () =>
+      expect(nearest(given, words)).toBe(word!));
   }
 
-  test("is none if there are no words", () => expect(nearest("send", [])).toBeUndefined());
+  test("an empty list has no nearest word", () => expect(nearest("send", [])).toBeUndefined());
 });

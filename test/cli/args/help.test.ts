@@ -22,29 +22,29 @@ const topics = [
 ];
 const commandNames = commands.map(({ name }) => name);
 
-describe("help", () => {
-  test("alone gives an overview", () => {
+describe("frames help", () => {
+  test("help without a topic gives the overview", () => {
     expect(help(undefined)).toBe(overview());
     expect(overview().replaceAll(version, "VERSION")).toMatchSnapshot();
   });
 
   for (const topic of [...commandNames, ...topics]) {
-    test(`on ${topic} explains it`, () => expect(help(topic)).toMatchSnapshot());
+    test(`help on ${topic} explains the topic`, () => expect(help(topic)).toMatchSnapshot());
   }
 
-  test("names every command in the overview, and every topic where help is explained", () => {
+  test("the overview lists every command, and help on help lists every topic", () => {
     for (const name of commandNames) expect(overview()).toMatch(new RegExp(`^  ${name}\\b`, "m"));
     for (const topic of topics) expect(help("help")).toContain(topic);
   });
 
-  test("names every flag of a command, and no other", () => {
+  test("help on a command lists every flag of the command, and no other", () => {
     for (const command of commandNames) {
       const shown = [...help(command).matchAll(/^ {2}(?:-[a-zA-Z], )?--([a-z-]+)/gm)];
       expect(shown.map(([, name]) => name!)).toEqual(flagsOf(command).map(({ name }) => name));
     }
   });
 
-  test("names the variable of every flag but help itself", () => {
+  test("help on environment lists the variable of every flag except help", () => {
     // Long lists of commands continue on the next line.
     const text = help("environment").replace(/\n {26}(?=\S)/g, " ");
     for (const flag of flags) {
@@ -55,7 +55,7 @@ describe("help", () => {
     }
   });
 
-  test("names every exit code that there is, with each of its meanings", () => {
+  test("help on exit-codes lists every exit code with each of its meanings", () => {
     const text = help("exit-codes");
     for (const { exitCode: exit, sentence } of Object.values(errors)) {
       expect(text).toMatch(new RegExp(`^  ${exit} `, "m"));
@@ -66,7 +66,7 @@ describe("help", () => {
     expect(codes).toEqual([...expected].sort((a, b) => a - b));
   });
 
-  test("fits into 80 columns and ends its last line", () => {
+  test("help fits into 80 columns and ends with a line break", () => {
     for (const text of [overview(), ...[...commandNames, ...topics].map(help)]) {
       expect(text).toEndWith("\n");
       expect(text).not.toMatch(/[ \t]$/m);
@@ -88,7 +88,7 @@ describe("help", () => {
     ["hasOwnProperty", ""],
   ];
   for (const [topic, hint] of unknown) {
-    test(`on ${topic} is a usage error`, () => {
+    test(`help on the unknown topic ${topic} is a usage error`, () => {
       let error: unknown;
       try {
         expect(help(topic)).toBeUndefined();
@@ -102,8 +102,8 @@ describe("help", () => {
   }
 });
 
-describe("every flag", () => {
-  test("is in the completions of every shell, with its short form", () => {
+describe("flags in completions", () => {
+  test("the completions of every shell have every flag, with its short form", () => {
     for (const flag of flags) {
       expect(completions("bash")).toContain(`--${flag.name}`);
       expect(completions("zsh")).toContain(`--${flag.name}`);

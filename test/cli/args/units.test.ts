@@ -12,7 +12,7 @@ import {
 } from "../../../src/cli/args/units.ts";
 import { refusal } from "../../helper/refusal.ts";
 
-describe("a size", () => {
+describe("parseSize", () => {
   const good: [string, number][] = [
     ["1", 1],
     ["1000", 1000],
@@ -32,7 +32,8 @@ describe("a size", () => {
     ["9007199254740991", Number.MAX_SAFE_INTEGER],
   ];
   for (const [text, bytes] of good) {
-    test(`of ${text} is ${bytes} bytes`, () => expect(parseSize(text, "--max-frame")).toBe(bytes));
+    test(`the size ${text} is read as ${bytes} bytes`, () =>
+      expect(parseSize(text, "--max-frame")).toBe(bytes));
   }
 
   const bad = [
@@ -40,7 +41,7 @@ describe("a size", () => {
     ...["64M ", "64P", "64MM", "64iM", "NaN", "Infinity", "9007199254740992", "9000T", "1\n"],
   ];
   for (const text of bad) {
-    test(`is not ${JSON.stringify(text)}`, () => {
+    test(`${JSON.stringify(text)} is not a size`, () => {
       const { code, message } = refusal(() => parseSize(text, "--max-frame"));
       expect(code).toBe("usage");
       expect(message).toBe(
@@ -50,7 +51,7 @@ describe("a size", () => {
   }
 });
 
-describe("seconds", () => {
+describe("parseSeconds", () => {
   const good: [string, number][] = [
     ["1", 1],
     ["30", 30],
@@ -58,7 +59,8 @@ describe("seconds", () => {
     ["86400", 86_400],
   ];
   for (const [text, seconds] of good) {
-    test(`are ${text}`, () => expect(parseSeconds(text, "--timeout")).toBe(seconds));
+    test(`the time ${text} is read as seconds`, () =>
+      expect(parseSeconds(text, "--timeout")).toBe(seconds));
   }
   for (const text of [
     "",
@@ -74,7 +76,7 @@ describe("seconds", () => {
     "1.",
     ".5",
   ]) {
-    test(`are not ${JSON.stringify(text)}`, () => {
+    test(`${JSON.stringify(text)} is not a time in seconds`, () => {
       const { code, message } = refusal(() => parseSeconds(text, "--timeout"));
       expect(code).toBe("usage");
       expect(message).toContain(`Cannot read --timeout: expected seconds`);
@@ -83,7 +85,7 @@ describe("seconds", () => {
   }
 });
 
-describe("a span", () => {
+describe("parseDuration", () => {
   const good: [string, number][] = [
     ["90s", 90],
     ["15m", 900],
@@ -95,7 +97,8 @@ describe("a span", () => {
     ["007d", 604_800],
   ];
   for (const [text, seconds] of good) {
-    test(`of ${text} is ${seconds} seconds`, () => expect(parseDuration(text)).toBe(seconds));
+    test(`the duration ${text} is read as ${seconds} seconds`, () =>
+      expect(parseDuration(text)).toBe(seconds));
   }
   const bad = [
     ...[
@@ -117,11 +120,12 @@ describe("a span", () => {
     ...["1e3s", "0x1h", "1,5h", "2w", "2y", "2ms", "NaNs", "Infinityd", "now"],
   ];
   for (const text of bad) {
-    test(`is not ${JSON.stringify(text)}`, () => expect(parseDuration(text)).toBeUndefined());
+    test(`${JSON.stringify(text)} is not a duration`, () =>
+      expect(parseDuration(text)).toBeUndefined());
   }
 });
 
-describe("a moment", () => {
+describe("parseTime", () => {
   const now = Date.UTC(2026, 10, 22, 7, 12, 3, 456);
   const good: [string, number][] = [
     ["now", now],
@@ -143,7 +147,8 @@ describe("a moment", () => {
     ["1969-12-31T23:59:59Z", -1000],
   ];
   for (const [text, time] of good) {
-    test(`is ${text}`, () => expect(parseTime(text, "--since", now)).toBe(time));
+    test(`the time ${text} is read as a point in time`, () =>
+      expect(parseTime(text, "--since", now)).toBe(time));
   }
 
   const bad = [
@@ -152,7 +157,7 @@ describe("a moment", () => {
     ...["2026-11-21T06:05:04 GMT", "11/21/2026", "21 Nov 2026", "2026-11-21\n", " 2026-11-21"],
   ];
   for (const text of bad) {
-    test(`is not ${JSON.stringify(text)}`, () => {
+    test(`${JSON.stringify(text)} is not a point in time`, () => {
       const { code, message } = refusal(() => parseTime(text, "--since", now));
       expect(code).toBe("usage");
       expect(message).toStartWith("Cannot read --since: expected now, a time such as");
@@ -161,7 +166,7 @@ describe("a moment", () => {
   }
 });
 
-describe("what is kept", () => {
+describe("parseRetention", () => {
   const good: [string, { milliseconds: number } | { bytes: number }][] = [
     ["7d", { milliseconds: 604_800_000 }],
     ["12h", { milliseconds: 43_200_000 }],
@@ -178,7 +183,8 @@ describe("what is kept", () => {
     ["10b", { bytes: 10 }],
   ];
   for (const [text, keep] of good) {
-    test(`may be ${text}`, () => expect(parseRetention(text, "--keep")).toEqual(keep));
+    test(`the retention limit ${text} is valid`, () =>
+      expect(parseRetention(text, "--keep")).toEqual(keep));
   }
 
   const bad: [text: string, hint: string][] = [
@@ -190,7 +196,7 @@ describe("what is kept", () => {
     ),
   ];
   for (const [text, hint] of bad) {
-    test(`is not ${JSON.stringify(text)}`, () => {
+    test(`${JSON.stringify(text)} is not a retention limit`, () => {
       const { code, message } = refusal(() => parseRetention(text, "--keep"));
       expect(code).toBe("usage");
       expect(message).toStartWith("Cannot read --keep: expected a ");
@@ -200,7 +206,7 @@ describe("what is kept", () => {
   }
 });
 
-describe("for people", () => {
+describe("formatting", () => {
   const sizes: [number, string][] = [
     [0, "0 bytes"],
     [1, "1 byte"],
@@ -220,17 +226,17 @@ describe("for people", () => {
     [2.5e15, "2500 TB"],
   ];
   for (const [bytes, text] of sizes) {
-    test(`${bytes} bytes are ${text}`, () => expect(formatBytes(bytes)).toBe(text));
+    test(`${bytes} bytes are written as ${text}`, () => expect(formatBytes(bytes)).toBe(text));
   }
 
-  test("a size takes at most seven characters, up to a thousand terabytes", () => {
+  test("a size is written with at most seven characters, up to a thousand terabytes", () => {
     for (let bytes = 1000; bytes < 9e14; bytes *= 1.37) {
       expect(formatBytes(bytes).length).toBeLessThanOrEqual(7);
       expect(formatBytes(bytes)).not.toStartWith("1000");
     }
   });
 
-  test("one is one and all else is many", () => {
+  test("a count of one is written in the singular, and any other in the plural", () => {
     expect([0, 1, 2].map((count) => formatCount(count, "frame"))).toEqual([
       "0 frames",
       "1 frame",
@@ -250,7 +256,8 @@ describe("for people", () => {
     [-5, "0:00"],
   ];
   for (const [seconds, text] of durations) {
-    test(`${seconds} seconds are ${text}`, () => expect(formatDuration(seconds)).toBe(text));
+    test(`${seconds} seconds are written as ${text}`, () =>
+      expect(formatDuration(seconds)).toBe(text));
   }
 
   const times: [bigint, string][] = [
@@ -262,6 +269,7 @@ describe("for people", () => {
     [10n ** 30n, String(10n ** 30n)],
   ];
   for (const [nanoseconds, text] of times) {
-    test(`${nanoseconds} ns are ${text}`, () => expect(formatTime(nanoseconds)).toBe(text));
+    test(`${nanoseconds} ns since 1970 are written as ${text}`, () =>
+      expect(formatTime(nanoseconds)).toBe(text));
   }
 });

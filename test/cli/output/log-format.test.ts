@@ -19,14 +19,14 @@ const line: LogLine = {
   fields: { peer: "192.0.2.1:5", captured: 1763795523123456789n },
 };
 
-describe("a line", () => {
-  test("as text has its time, where people want to know that", () => {
+describe("formatLogLine", () => {
+  test("a log line as text begins with its time, if it has one", () => {
     expect(formatLogLine("text", line, now)).toBe(`${time} 192.0.2.1:5 ended run7\n`);
     const greeting = { ...line, hasTime: false };
     expect(formatLogLine("text", greeting, now)).toBe("192.0.2.1:5 ended run7\n");
   });
 
-  test("for the journal has syslog's priority, and no time", () => {
+  test("a log line for the journal has the syslog priority and no time", () => {
     const priorities: [LogLevel, number][] = [
       ["error", 3],
       ["warning", 4],
@@ -39,7 +39,7 @@ describe("a line", () => {
     }
   });
 
-  test("as JSON has time, level, type and message first, then its fields, and bigints whole", () => {
+  test("a log line as JSON has time, level, type and message first, and exact bigints", () => {
     expect(formatLogLine("json", line, now)).toBe(
       `{"time":"${time}","level":"warning","type":"failed","message":"192.0.2.1:5 ended run7",` +
         '"peer":"192.0.2.1:5","captured":"1763795523123456789"}\n',
@@ -53,7 +53,7 @@ describe("a line", () => {
     });
   });
 
-  test("is one line, and obeyed by no terminal, whatever a peer has put into it", () => {
+  test("a log line stays one line without control characters, whatever a peer put into it", () => {
     const text = "a\nb\r\x1b[2J\x9b31m\u202egnp\u2028<0>c";
     for (const style of ["text", "journal", "json"] as const) {
       const said = formatLogLine(style, { ...line, text, fields: { name: text } }, now);
@@ -65,19 +65,30 @@ describe("a line", () => {
   });
 });
 
-describe("the style of lines", () => {
+describe("chooseLogStyle", () => {
   const cases: [string, string[], Record<string, string>, string][] = [
-    ["is text", ["serve"], {}, "text"],
-    ["is JSON if that is asked for", ["serve", "a", "--log", "json"], {}, "json"],
-    ["is JSON if that is asked for in one word", ["serve", "--log=json"], {}, "json"],
-    ["is JSON if the environment says so", ["serve"], { FRAMES_LOG: "json" }, "json"],
-    ["goes by the flag first", ["serve", "--log", "text"], { FRAMES_LOG: "json" }, "text"],
-    ["is text of a value that is none", ["serve", "--log", "xml"], { FRAMES_LOG: "json" }, "text"],
-    ["is text of other commands", ["send", "a"], { FRAMES_LOG: "json" }, "text"],
+    ["is text by default", ["serve"], {}, "text"],
+    ["is JSON with --log json", ["serve", "a", "--log", "json"], {}, "json"],
+    ["is JSON with --log=json", ["serve", "--log=json"], {}, "json"],
+    ["is JSON with FRAMES_LOG=json", ["serve"], { FRAMES_LOG: "json" }, "json"],
+    [
+      "follows the flag before the environment",
+      ["serve", "--log", "text"],
+      { FRAMES_LOG: "json" },
+      "text",
+    ],
+    ["is text for an unknown value", ["serve", "--log", "xml"], { FRAMES_LOG: "json" }, "text"],
+    ["is text for other commands", ["send", "a"], { FRAMES_LOG: "json" }, "text"],
     ["is text without a command", [], { FRAMES_LOG: "json" }, "text"],
-    ["is text beside a journal that is elsewhere", ["send"], { JOURNAL_STREAM: "1:1" }, "text"],
+    [
+      "is text if JOURNAL_STREAM is not standard error",
+      ["send"],
+      { JOURNAL_STREAM: "1:1" },
+      "text",
+    ],
   ];
   for (const [what, words, environment, style] of cases) {
-    test(what, () => expect<string>(chooseLogStyle(words, environment)).toBe(style));
+    test(`the log style ${what}`, () =>
+      expect<string>(chooseLogStyle(words, environment)).toBe(style));
   }
 });

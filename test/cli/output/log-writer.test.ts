@@ -79,8 +79,8 @@ function endOf(log: LogWriter): {
   return { ended, isOver: () => isOver, given, pass: resolve };
 }
 
-describe("a log", () => {
-  test("writes at once what somebody reads", () => {
+describe("LogWriter", () => {
+  test("a log writes each line at once while its reader reads", () => {
     const sink = Object.assign(new SlowSink(), { isRead: true });
     const log = logTo(sink);
     for (const line of ["one\n", "two\n", "three\n"]) log.write(line);
@@ -88,7 +88,7 @@ describe("a log", () => {
     expect(sink.flushes).toBe(3);
   });
 
-  test("never waits for its reader, and hands over nothing more before it has read", async () => {
+  test("a log never waits for its reader, and hands over nothing more before the reader has read", async () => {
     const sink = new SlowSink();
     const log = logTo(sink);
     for (let line = 0; line < 1000; line++) log.write(`${line}\n`);
@@ -102,7 +102,7 @@ describe("a log", () => {
     expect(sink.taken).toHaveLength(2);
   });
 
-  test("does without a promise of the sink, and with one for what is written alone", async () => {
+  test("a log works with a sink that returns a promise from write only", async () => {
     const { promise, resolve } = Promise.withResolvers<number>();
     const taken: string[] = [];
     const log = logTo({ write: (text) => (taken.push(text), promise), flush: () => 0 });
@@ -114,7 +114,7 @@ describe("a log", () => {
     expect(taken).toEqual(["one\n", "two\n"]);
   });
 
-  test("keeps a MiB for a reader who is late, drops the rest, and says how much that was", async () => {
+  test("a log keeps 1 MiB for a slow reader, drops the rest, and says how many lines it dropped", async () => {
     const sink = new SlowSink();
     const log = logTo(sink);
     const line = `${"x".repeat(1023)}\n`;
@@ -134,7 +134,7 @@ describe("a log", () => {
     expect(sink.taken.at(-1)).toBe("last\n");
   });
 
-  test("loses no line uncounted, however its reader reads", async () => {
+  test("a log counts every line that it drops, however its reader reads", async () => {
     const sink = new SlowSink();
     const log = logTo(sink);
     const width = 10_000;
@@ -156,7 +156,7 @@ describe("a log", () => {
     for (const part of sink.taken) expect(part.length).toBeLessThanOrEqual(most + 100);
   });
 
-  test("drops a line that is larger than all that may wait, and says so with the next", () => {
+  test("a log drops a line over 1 MiB, and says so with the next line", () => {
     const sink = Object.assign(new SlowSink(), { isRead: true });
     const log = logTo(sink);
     log.write(`${"x".repeat(most)}\n`);
@@ -165,8 +165,8 @@ describe("a log", () => {
   });
 });
 
-describe("a log whose reader has gone", () => {
-  test("is silent from then on, and ends at once", async () => {
+describe("LogWriter without a reader", () => {
+  test("a log whose reader has closed writes nothing more, and ends at once", async () => {
     const sink = new SlowSink();
     const log = logTo(sink);
     log.write("one\n");
@@ -179,7 +179,7 @@ describe("a log whose reader has gone", () => {
   });
 
   for (const method of ["write", "flush"] as const) {
-    test(`is silent if ${method} throws that at once`, async () => {
+    test(`a log whose sink throws in ${method} writes nothing more, and ends at once`, async () => {
       const sink = Object.assign(new SlowSink(), { isRead: true });
       sink[method] = () => {
         throw new Error("EPIPE: broken pipe");
@@ -192,7 +192,7 @@ describe("a log whose reader has gone", () => {
     });
   }
 
-  test("is silent if that is said of what was written, and nothing is left unhandled", async () => {
+  test("a log whose sink rejects a write leaves no unhandled rejection", async () => {
     const unhandled: unknown[] = [];
     const note = (reason: unknown): void => void unhandled.push(reason);
     process.on("unhandledRejection", note);
@@ -213,8 +213,8 @@ describe("a log whose reader has gone", () => {
   });
 });
 
-describe("the end of a log", () => {
-  test("comes at once when everything was read", async () => {
+describe("LogWriter.end", () => {
+  test("a log ends at once when its reader has read everything", async () => {
     const sink = Object.assign(new SlowSink(), { isRead: true });
     const log = logTo(sink);
     log.write("one\n");
@@ -222,7 +222,7 @@ describe("the end of a log", () => {
     await endOf(logTo(new SlowSink())).ended;
   });
 
-  test("waits until the reader has taken all that there is", async () => {
+  test("a log ends only after its reader has taken everything", async () => {
     const sink = new SlowSink();
     const log = logTo(sink);
     log.write("one\n");
@@ -239,7 +239,7 @@ describe("the end of a log", () => {
     expect(sink.text).toBe("one\ntwo\n");
   });
 
-  test("tells what was dropped while nobody read", async () => {
+  test("a log that ends says how many lines it dropped", async () => {
     const sink = new SlowSink();
     const log = logTo(sink);
     log.write("one\n");
@@ -251,7 +251,7 @@ describe("the end of a log", () => {
     expect(sink.text).toBe("one\n(1 dropped)\n");
   });
 
-  test("comes after a second if nobody reads, and then nothing more is written", async () => {
+  test("a log ends after a second if its reader does not read, and then writes nothing more", async () => {
     const sink = new SlowSink();
     const log = logTo(sink);
     log.write("one\n");
@@ -267,7 +267,7 @@ describe("the end of a log", () => {
     expect(sink.text).toBe("one\n");
   });
 
-  test("comes after a second however much is read until then, and however slowly", async () => {
+  test("a log ends after a second even if its reader still reads slowly", async () => {
     const sink = new SlowSink();
     const log = logTo(sink);
     let line = 0;

@@ -128,14 +128,14 @@ afterEach(() => {
   jest.useRealTimers();
 });
 
-describe("on a terminal progress", () => {
-  test("shows nothing before there are sources", () => {
+describe("progress on a terminal", () => {
+  test("progress shows nothing before there are sources", () => {
     start();
     pass(1000);
     expect(screen.written).toBe("");
   });
 
-  test("is a line for each source, drawn over the last", () => {
+  test("progress is one line for each source, drawn over the last one", () => {
     start();
     const sources = [source("visible"), source("infrared", { total: 20 })];
     progress.update(sources);
@@ -155,7 +155,7 @@ describe("on a terminal progress", () => {
     ]);
   });
 
-  test("leaves nothing of a longer line behind", () => {
+  test("progress leaves nothing of a longer line behind", () => {
     start();
     const one = source("visible", { settled: 9, settledBytes: 123_456_789, refused: 3, lost: 1 });
     progress.update([one]);
@@ -166,7 +166,7 @@ describe("on a terminal progress", () => {
     expect(screen.shown).toEqual(["visible    0%  0/10 frames  0 bytes/s  0 bytes"]);
   });
 
-  test("counts the part of a large frame, and what is lost, as done", () => {
+  test("progress counts the sent part of a large frame, and lost frames, as done", () => {
     start();
     const large = { largeFrameSent: 250, largeFrameSize: 500 };
     progress.update([source("visible", { settled: 4, settledBytes: 850, lost: 1, ...large })]);
@@ -176,7 +176,7 @@ describe("on a terminal progress", () => {
     ]);
   });
 
-  test("counts what the server has confirmed, not what was sent", () => {
+  test("progress counts frames that the server has confirmed, not frames that were sent", () => {
     start();
     const one = source("visible", { sent: 9, bytes: 9_000_000 });
     progress.update([one]);
@@ -187,7 +187,7 @@ describe("on a terminal progress", () => {
     expect(screen.shown).toEqual(["visible   10%  1/10 frames  250 kB/s  0:36 left  1.00 MB"]);
   });
 
-  test("sums up several sources in a last line, a single one not", () => {
+  test("progress sums up several sources in a last line, but not a single source", () => {
     start();
     const sources = [
       source("a", { settled: 2, settledBytes: 2_000_000, refused: 1 }),
@@ -205,7 +205,7 @@ describe("on a terminal progress", () => {
     expect(screen.shown).toHaveLength(1);
   });
 
-  test("sums up large frames as parts of their own sources", () => {
+  test("progress sums up large frames as parts of their own sources", () => {
     start();
     // Two half-sent frames count as one of four, whatever their sizes.
     progress.update([
@@ -218,14 +218,14 @@ describe("on a terminal progress", () => {
     expect(screen.shown[4]).toStartWith("total   50%  1/4 frames ");
   });
 
-  test("sums up no share where one source does not know its number of frames", () => {
+  test("the total shows no percentage if one source does not know its number of frames", () => {
     start();
     progress.update([source("a", { settled: 3 }), source("b", { settled: 1, total: undefined })]);
     pass(2000);
     expect(screen.shown[2]).toBe("total  4 frames  0 bytes/s  0 bytes");
   });
 
-  test("foretells no end while it stops", () => {
+  test("progress shows no time left while it stops", () => {
     start();
     const sources = [source("a", { settled: 5 }), source("b", { settled: 1 })];
     progress.update(sources);
@@ -240,7 +240,7 @@ describe("on a terminal progress", () => {
     ]);
   });
 
-  test("foretells no end in its last drawing", () => {
+  test("the last drawing of progress shows no time left", () => {
     start();
     progress.update([source("a", { settled: 5 })]);
     pass(2000);
@@ -249,7 +249,7 @@ describe("on a terminal progress", () => {
     expect(screen.shown).toEqual(["a   50%  5/10 frames  0 bytes/s  0 bytes"]);
   });
 
-  test("says no share and no time left where nobody knows the number of frames", () => {
+  test("progress shows no percentage and no time left if the number of frames is unknown", () => {
     start();
     const unknown = source("camera", { settled: 1, settledBytes: 1000, total: undefined });
     progress.update([unknown]);
@@ -257,14 +257,14 @@ describe("on a terminal progress", () => {
     expect(screen.shown).toEqual(["camera  1 frame  500 bytes/s  1.00 kB"]);
   });
 
-  test("never says more than all", () => {
+  test("progress never shows more than 100 %", () => {
     start();
     progress.update([source("visible", { settled: 10, largeFrameSent: 9, largeFrameSize: 10 })]);
     pass(2000);
     expect(screen.shown[0]).toContain(" 100%");
   });
 
-  test("makes way for messages, and goes on below them", () => {
+  test("progress makes room for messages, and continues below them", () => {
     start();
     const sources = [source("visible"), source("infrared")];
     progress.update(sources);
@@ -282,7 +282,7 @@ describe("on a terminal progress", () => {
     ]);
   });
 
-  test("draws once more at the end, and never again", () => {
+  test("progress is drawn once more at the end, and never again", () => {
     start();
     const one = source("visible");
     progress.update([one]);
@@ -300,7 +300,7 @@ describe("on a terminal progress", () => {
   });
 
   for (const columns of [200, 80, 40, 20, 5, 2, 1]) {
-    test(`is cut to ${columns} columns, and leaves the last one free`, () => {
+    test(`progress is cut to ${columns} columns, and leaves the last column free`, () => {
       start({ columns });
       progress.update([
         source("a name much longer than anybody would think of giving to a source of frames"),
@@ -317,7 +317,7 @@ describe("on a terminal progress", () => {
   }
 
   for (const columns of [60, 30, 29, 11, 7, 2, 1]) {
-    test(`leaves nothing behind on a terminal made as narrow as ${columns} columns`, () => {
+    test(`progress leaves nothing behind on a terminal that was narrowed to ${columns} columns`, () => {
       start();
       screen.err("before\n");
       const sources = [
@@ -346,7 +346,7 @@ describe("on a terminal progress", () => {
     });
 
     if (columns <= 2) continue;
-    test(`leaves nothing of wide characters behind on ${columns} columns`, () => {
+    test(`progress leaves nothing of wide characters behind on ${columns} columns`, () => {
       start();
       screen.err("before\n");
       progress.update([source("赤外線カメラ赤外線カメラ"), source("x🔥y🔥z🔥🔥🔥")]);
@@ -359,14 +359,14 @@ describe("on a terminal progress", () => {
     });
   }
 
-  test("survives a terminal of 0 columns and 0 rows", () => {
+  test("progress works on a terminal of 0 columns and 0 rows", () => {
     start({ columns: 0, rows: 0 });
     progress.update([source("visible"), source("infrared")]);
     pass(1000);
     for (const line of screen.lines) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(1);
   });
 
-  test("never cuts a character in half, wherever a name ends", () => {
+  test("progress never cuts a character in half", () => {
     for (let columns = 3; columns < 50; columns++) {
       start({ columns });
       progress.update([source("a🔥b🔥🔥c🔥".repeat(8))]);
@@ -378,14 +378,14 @@ describe("on a terminal progress", () => {
     }
   });
 
-  test("shows control characters in a name as what they are", () => {
+  test("progress escapes control characters in a source's name", () => {
     start();
     progress.update([source("a\x1b[2Jb\n")]);
     pass(100);
     expect(screen.shown[0]).toStartWith("a\\x1b[2Jb\\x0a    0%  0/10 frames");
   });
 
-  test("keeps its columns below each other, whatever is in the names", () => {
+  test("progress aligns its columns, whatever characters the names have", () => {
     start({ columns: 120 });
     progress.update(["a", "赤外線", "a\nb", "x".repeat(60)].map((name) => source(name)));
     pass(100);
@@ -394,7 +394,7 @@ describe("on a terminal progress", () => {
     expect(new Set(starts).size).toBe(1);
   });
 
-  test("shows the sources on their way, if there is not room for all", () => {
+  test("progress shows the unfinished sources if there is no room for all", () => {
     start({ rows: 8 });
     const sources = Array.from({ length: 40 }, (_, index) => source(`cam-${index}`));
     for (const done of sources.slice(0, 30)) Object.assign(done, { settled: 9, lost: 1 });
@@ -417,8 +417,8 @@ describe("on a terminal progress", () => {
   });
 });
 
-describe("elsewhere progress", () => {
-  test("is a plain line every ten seconds", () => {
+describe("progress without a terminal", () => {
+  test("progress without a terminal is a plain line every ten seconds", () => {
     start({ isLive: false });
     const sources = [source("visible"), source("infrared")];
     progress.update(sources);
@@ -438,7 +438,7 @@ describe("elsewhere progress", () => {
     expect(screen.written.split("\n")).toHaveLength(6);
   });
 
-  test("foretells no end while it stops", () => {
+  test("progress without a terminal shows no time left while it stops", () => {
     start({ isLive: false });
     progress.update([source("visible", { settled: 1 })]);
     progress.onStopping();
@@ -446,13 +446,13 @@ describe("elsewhere progress", () => {
     expect(screen.written).toBe(" 10%  1/10 frames  0 bytes/s  0 bytes\n");
   });
 
-  test("says nothing of sources that are not there", () => {
+  test("progress without a terminal prints nothing before there are sources", () => {
     start({ isLive: false });
     pass(60_000);
     expect(screen.written).toBe("");
   });
 
-  test("has no control sequences, and no last line of its own", () => {
+  test("progress without a terminal has no control sequences and no final line", () => {
     start({ isLive: false });
     progress.update([source("visible", { settled: 10 })]);
     progress.print("hello \x1b[2J");

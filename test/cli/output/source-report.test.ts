@@ -47,8 +47,8 @@ function dropped(...ranges: [first: number, last: number][]): SourceReport["gaps
   return ranges.map(([first, last]) => ({ first, last, error: "dropped" as const }));
 }
 
-describe("the line on a source", () => {
-  test("tells what was captured and delivered, and how fast", () => {
+describe("sourceReportLine", () => {
+  test("the report line of a source has its captured and delivered frames, and the rate", () => {
     const settled = { settled: 60, sent: 60 };
     expect(sourceReportLine(report(settled, { captured: 60, seconds: 10 }))).toBe(
       "cam: 60 captured, 60 delivered, 6.0/s",
@@ -60,14 +60,14 @@ describe("the line on a source", () => {
     expect(sourceReportLine(report())).toBe("cam: 0 captured, 0 delivered");
   });
 
-  test("counts as delivered only what the server has of it", () => {
+  test("the report line counts as delivered only the frames that the server has", () => {
     const progress = { settled: 100, refused: 10, removedAtServer: 20, conflictsSkipped: 30 };
     expect(sourceReportLine(report(progress, { captured: 100 }))).toBe(
       "cam: 100 captured, 40 delivered, 10 refused",
     );
   });
 
-  test("tells of delays as short as they are worth telling", () => {
+  test("the report line has median and 99th percentile of the delay, in fitting units", () => {
     const cases: [number[], string][] = [
       [[5, 5, 5], "delay 5.0 ms median, 5.0 ms p99"],
       [[250, 250], "delay 250 ms median, 250 ms p99"],
@@ -90,19 +90,19 @@ describe("the line on a source", () => {
     expect(sourceReportLine(report({ delays: delays() }))).toBe("cam: 0 captured, 0 delivered");
   });
 
-  test("counts as late what took more than a second", () => {
+  test("the report line counts frames with a delay over one second as late", () => {
     const line = sourceReportLine(report({ delays: delays(10, 20, 900, 1200, 5000) }));
     expect(line).toEndWith(", 2 late");
   });
 
-  test("tells of what was sent again, refused and not read", () => {
+  test("the report line counts frames that were sent again, refused or not read", () => {
     const progress = { settled: 7, retried: 3, refused: 2, lost: 5, dropped: 1 };
     expect(sourceReportLine(report(progress, { captured: 12, gaps: dropped([4, 4]) }))).toBe(
       "cam: 12 captured, 5 delivered, 3 sent again, 2 refused, 4 not read, 1 dropped (4)",
     );
   });
 
-  test("names what was dropped by its numbers", () => {
+  test("the report line lists dropped frames by number, ten ranges at most", () => {
     const told = (gaps: SourceReport["gaps"], moreGaps = 0) => {
       return sourceReportLine(report({ lost: 9, dropped: 9 }, { gaps, moreGaps })).split(
         "delivered, ",
@@ -117,7 +117,7 @@ describe("the line on a source", () => {
     expect(told(dropped([1, 5]), 7)).toBe("9 dropped (1-5, …)");
   });
 
-  test("names only those that were dropped among all gaps", () => {
+  test("the report line lists only the dropped frames among all gaps", () => {
     const gaps = [{ first: 1, last: 3, error: "vanished" as const }, ...dropped([7, 8])];
     const line = sourceReportLine(report({ lost: 5, dropped: 2 }, { gaps }));
     expect(line).toContain("3 not read");
@@ -125,15 +125,15 @@ describe("the line on a source", () => {
     expect(line).not.toContain("1-3");
   });
 
-  test("shows no more of a name than a terminal should see", () => {
+  test("the report line escapes control characters in a source's name", () => {
     expect(sourceReportLine(report({ name: "a\x1b[31m\u202eb" }))).toBe(
       "a\\x1b[31m\\u202eb: 0 captured, 0 delivered",
     );
   });
 });
 
-describe("the object on a source", () => {
-  test("has its counts, and no rate or delay where there is none", () => {
+describe("sourceReportJson", () => {
+  test("the report object of a source has its counts, and no rate or delay if unknown", () => {
     const progress = {
       settled: 50,
       sent: 48,
@@ -149,7 +149,7 @@ describe("the object on a source", () => {
     });
   });
 
-  test("has rate, delays and what was late where they are known", () => {
+  test("the report object has rate, delays and late frames where they are known", () => {
     const made = delays(100, 100, 100, 3000);
     const json = sourceReportJson(
       report({ settled: 4, delays: made }, { captured: 4, seconds: 2 }),
@@ -166,7 +166,7 @@ describe("the object on a source", () => {
     expect(none).not.toHaveProperty("rate");
   });
 
-  test("has all gaps that are known, with their reasons, and how many more there are", () => {
+  test("the report object has the known gaps with their reasons, and the number of others", () => {
     const gaps = [...dropped([2, 4]), { first: 9, last: 9, error: "vanished" as const }];
     const json = sourceReportJson(report({}, { gaps, moreGaps: 12 }));
     expect(json).toMatchObject({
@@ -179,14 +179,14 @@ describe("the object on a source", () => {
     expect(sourceReportJson(report({}, { gaps }))).not.toHaveProperty("moreGaps");
   });
 
-  test("can be written as JSON", () => {
+  test("the report object can be written as JSON", () => {
     const made = report({ delays: delays(5) }, { gaps: dropped([1, 2]), seconds: 1 });
     const json = sourceReportJson(made);
     expect(JSON.parse(JSON.stringify(json))).toEqual(json as object);
   });
 });
 
-test("what was dropped as it was chosen is said in one line", () => {
+test("frames dropped by --policy are summed up in one line", () => {
   expect(droppedLine(1)).toBe("1 frame dropped, as --policy says");
   expect(droppedLine(20)).toBe("20 frames dropped, as --policy says");
 });

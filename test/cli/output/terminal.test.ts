@@ -22,7 +22,7 @@ function fakeTerminal(colours = false): Terminal & { shown: { out: string; err: 
   };
 }
 
-describe("what is printable", () => {
+describe("printable", () => {
   const plain = [
     "",
     "a b.png",
@@ -35,7 +35,8 @@ describe("what is printable", () => {
     "\\x1b",
   ];
   for (const text of plain) {
-    test(`is ${JSON.stringify(text)} as it is`, () => expect(printable(text)).toBe(text));
+    test(`the text ${JSON.stringify(text)} is printed as it is`, () =>
+      expect(printable(text)).toBe(text));
   }
 
   const changed: [string, string][] = [
@@ -49,10 +50,11 @@ describe("what is printable", () => {
     ["a\u2028b\u2029c", "a\\u2028b\\u2029c"],
   ];
   for (const [text, shown] of changed) {
-    test(`of ${JSON.stringify(text)} is ${shown}`, () => expect(printable(text)).toBe(shown));
+    test(`the text ${JSON.stringify(text)} is printed as ${shown}`, () =>
+      expect(printable(text)).toBe(shown));
   }
 
-  test("holds nothing that a terminal would obey, whatever comes", () => {
+  test("printable text has no character that a terminal would obey", () => {
     const obeyed = /[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/u;
     for (let code = 0; code <= 0xffff; code++) {
       const character = String.fromCharCode(code);
@@ -63,14 +65,14 @@ describe("what is printable", () => {
   });
 });
 
-describe("a message", () => {
-  test("is one line on standard error", () => {
+describe("messages", () => {
+  test("a message is one line on standard error", () => {
     const terminal = fakeTerminal();
     print(terminal, "stored a\nb");
     expect(terminal.shown).toEqual({ out: "", err: "stored a\\x0ab\n" });
   });
 
-  test("of an error begins with the program's name, red where there are colours", () => {
+  test("an error message begins with the program's name, in red where the terminal has colours", () => {
     const plain = fakeTerminal();
     printError(plain, "Cannot send \x1b[31mred");
     expect(plain.shown).toEqual({ out: "", err: "frames: Cannot send \\x1b[31mred\n" });
@@ -79,7 +81,7 @@ describe("a message", () => {
     expect(coloured.shown.err).toBe("\x1b[31mframes:\x1b[0m no\n");
   });
 
-  test("as JSON is one line on standard output, whole numbers exact", () => {
+  test("a JSON message is one line on standard output, with exact whole numbers", () => {
     const terminal = fakeTerminal();
     printJson(terminal, {
       type: "frame",
@@ -95,7 +97,7 @@ describe("a message", () => {
   });
 });
 
-test("JSON holds nothing that a terminal would obey, and is what was meant", () => {
+test("a JSON message has no character that a terminal would obey, and parses to the same object", () => {
   const terminal = fakeTerminal();
   const name = Array.from({ length: 256 }, (_, code) => String.fromCharCode(code)).join("");
   printJson(terminal, { name });
@@ -104,7 +106,7 @@ test("JSON holds nothing that a terminal would obey, and is what was meant", () 
   expect(JSON.parse(line)).toEqual({ name });
 });
 
-describe("the terminal of a process", () => {
+describe("systemTerminal", () => {
   const program = `
     import { systemTerminal } from ${JSON.stringify(`${import.meta.dir}/../../../src/cli/output/terminal.ts`)};
     const [, results, messages] = process.argv;
@@ -123,7 +125,7 @@ describe("the terminal of a process", () => {
     { results: "drop", messages: "drop" },
   ];
   for (const { results, messages } of patiences) {
-    test(`is no live one on a pipe, and has the usual size: ${results}, ${messages}`, () => {
+    test(`a terminal on a pipe is not live and has 80 columns: results ${results}, messages ${messages}`, () => {
       const command = [process.execPath, "-e", program, results, messages];
       const { stdout, stderr, exitCode } = Bun.spawnSync(command, { env: plain, stdin: "ignore" });
       expect(stdout.toString()).toBe('[false,false,{"columns":80,"rows":24}]\n');
@@ -156,14 +158,14 @@ describe("the terminal of a process", () => {
   }
 
   for (const loud of ["out", "err"] as const) {
-    test(`that drops what is said on ${loud} goes on although nobody reads that, and ends`, async () => {
+    test(`a terminal that drops output on ${loud} ends although its reader does not read`, async () => {
       const { child, silent, other } = startTalker(loud, { results: "drop", messages: "drop" });
       expect(await new Response(other).text()).toBe("through\n");
       expect(await child.exited).toBe(0);
       await silent.cancel();
     });
 
-    test(`that drops what is said on ${loud} says how many lines are missing`, async () => {
+    test(`a terminal that drops output on ${loud} says how many lines are missing`, async () => {
       const { child, silent, other } = startTalker(loud, { results: "drop", messages: "drop" });
       // Reading starts only after everything was written, because a fast reader would prevent
       // drops.
@@ -187,7 +189,7 @@ describe("the terminal of a process", () => {
       expect(numbers.length + dropped).toBe(40_000);
     });
 
-    test(`that waits for the reader of ${loud} loses nothing of what is said there`, async () => {
+    test(`a terminal that waits for the reader of ${loud} loses no line`, async () => {
       const { child, silent, other } = startTalker(loud, { results: "wait", messages: "wait" });
       const text = await new Response(silent).text();
       expect(await new Response(other).text()).toBe("through\n");
@@ -227,19 +229,22 @@ describe("the terminal of a process", () => {
   }
 
   const cases: [string, [number, number], Record<string, string>, unknown[]][] = [
-    ["is live, in colours, and as large as it is", [100, 30], {}, [true, true, 100, 30]],
-    ["is never 0 columns wide", [0, 0], {}, [true, true, 80, 24]],
+    ["is live, in colours and of the size of the terminal", [100, 30], {}, [true, true, 100, 30]],
+    ["has 80 columns if the terminal has 0", [0, 0], {}, [true, true, 80, 24]],
     ["has no colours with NO_COLOR", [80, 24], { NO_COLOR: "1" }, [true, false, 80, 24]],
     // As defined by no-color.org.
     ["has colours with an empty NO_COLOR", [80, 24], { NO_COLOR: "" }, [true, true, 80, 24]],
-    ["is not live if it is a dumb one", [100, 30], { TERM: "dumb" }, [false, false, 80, 24]],
+    ["is not live with TERM=dumb", [100, 30], { TERM: "dumb" }, [false, false, 80, 24]],
   ];
   for (const [behaviour, [columns, rows], more, expected] of cases) {
-    test.skipIf(process.platform === "win32")(`on a terminal ${behaviour}`, async () => {
-      const [first, second] = await onTerminal(columns, rows, more);
-      expect(first).toBe("to err");
-      const [isLive, colours, width, height] = expected;
-      expect(JSON.parse(second!)).toEqual([isLive, colours, { columns: width, rows: height }]);
-    });
+    test.skipIf(process.platform === `output on a terminal ${behaviour}`)(
+      `on a terminal ${behaviour}`,
+      async () => {
+        const [first, second] = await onTerminal(columns, rows, more);
+        expect(first).toBe("to err");
+        const [isLive, colours, width, height] = expected;
+        expect(JSON.parse(second!)).toEqual([isLive, colours, { columns: width, rows: height }]);
+      },
+    );
   }
 });
