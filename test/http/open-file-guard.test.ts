@@ -5,7 +5,7 @@ import { devNull } from "node:os";
 import { maxOpenFiles, countOpenFiles } from "../../src/common/open-files.ts";
 import { OpenFileGuard } from "../../src/http/open-file-guard.ts";
 
-test("the open files of this process are counted, and are fewer than there may be", () => {
+test("the open files of this process are counted, and are fewer than the limit", () => {
   const before = countOpenFiles();
   const files = Array.from({ length: 20 }, () => openSync(devNull, "r"));
   expect(countOpenFiles()).toBeGreaterThanOrEqual(before + 10);
@@ -14,7 +14,7 @@ test("the open files of this process are counted, and are fewer than there may b
   expect(countOpenFiles()).toBeLessThan(maxOpenFiles());
 });
 
-test("nobody is let in while many files are open, everybody goes at more, and then it opens again", () => {
+test("the guard pauses accepting at many open files, drops connections at more, and resumes later", () => {
   let open = 0;
   let isFree = true;
   const did: string[] = [];

@@ -86,9 +86,14 @@ async function verdict(
   asking: Asking = {},
 ): Promise<unknown[]> {
   const answer = await ask(access, path, asking);
-  if (!(answer instanceof Response)) return ["let in"];
+  if (!(answer instanceof Response)) return ["accepted"];
   const text = await answer.text();
   return [answer.status, text === "" ? "" : (JSON.parse(text) as Json)["error"]];
+}
+
+/** How a title says a verdict. */
+function outcome([first]: readonly unknown[]): string {
+  return first === "accepted" ? "is accepted" : `is refused with ${first}`;
 }
 
 async function visitorOf(
@@ -107,23 +112,23 @@ async function responseOf(
   asking: Asking = {},
 ): Promise<Response> {
   const answer = await ask(access, path, asking);
-  if (!(answer instanceof Response)) throw new Error("let in");
+  if (!(answer instanceof Response)) throw new Error("accepted");
   return answer;
 }
 
-describe("the server that a request means", () => {
+describe("Host header", () => {
   const cases: [host: string | null, here: unknown[], elsewhere: unknown[]][] = [
-    ["127.0.0.1:9727", ["let in"], ["let in"]],
-    ["127.0.0.1", ["let in"], ["let in"]],
-    ["127.8.9.1:1", ["let in"], ["let in"]],
-    ["localhost:9727", ["let in"], ["let in"]],
-    ["LOCALHOST:80", ["let in"], ["let in"]],
-    ["[::1]:9727", ["let in"], ["let in"]],
-    ["192.168.1.7:9727", [421, "not-let-in"], ["let in"]],
-    ["[fd00::7]:9727", [421, "not-let-in"], ["let in"]],
-    ["gpu1:9727", [421, "not-let-in"], ["let in"]],
-    ["gpu1.local", [421, "not-let-in"], ["let in"]],
-    ["cam.lab.example", [421, "not-let-in"], ["let in"]],
+    ["127.0.0.1:9727", ["accepted"], ["accepted"]],
+    ["127.0.0.1", ["accepted"], ["accepted"]],
+    ["127.8.9.1:1", ["accepted"], ["accepted"]],
+    ["localhost:9727", ["accepted"], ["accepted"]],
+    ["LOCALHOST:80", ["accepted"], ["accepted"]],
+    ["[::1]:9727", ["accepted"], ["accepted"]],
+    ["192.168.1.7:9727", [421, "not-let-in"], ["accepted"]],
+    ["[fd00::7]:9727", [421, "not-let-in"], ["accepted"]],
+    ["gpu1:9727", [421, "not-let-in"], ["accepted"]],
+    ["gpu1.local", [421, "not-let-in"], ["accepted"]],
+    ["cam.lab.example", [421, "not-let-in"], ["accepted"]],
     ["a.cam.lab.example", [421, "not-let-in"], [421, "not-let-in"]],
     ["lab.example", [421, "not-let-in"], [421, "not-let-in"]],
     ["evil.example:9727", [421, "not-let-in"], [421, "not-let-in"]],
@@ -144,7 +149,7 @@ describe("the server that a request means", () => {
   const here = doorkeeper();
   const elsewhere = doorkeeper({ names: anywhere });
   for (const [named, onLoopback, others] of cases) {
-    test(`named ${JSON.stringify(named)}: ${onLoopback[0]} on loopback, ${others[0]} elsewhere`, async () => {
+    test(`a request with the Host ${JSON.stringify(named)} ${outcome(onLoopback)} on loopback and ${outcome(others)} elsewhere`, async () => {
       for (const path of ["/", "/api/streams", "/healthz"]) {
         expect(await verdict(here, path, { host: named })).toEqual(onLoopback);
         expect(await verdict(elsewhere, path, { host: named })).toEqual(others);
@@ -153,7 +158,7 @@ describe("the server that a request means", () => {
   }
 });
 
-describe("the page that a request comes from", () => {
+describe("Origin and Sec-Fetch headers", () => {
   const site = (of: string, mode = "no-cors", dest = "image"): Record<string, string> => ({
     "Sec-Fetch-Site": of,
     "Sec-Fetch-Mode": mode,
@@ -166,14 +171,19 @@ describe("the page that a request comes from", () => {
     headers: Record<string, string>,
     expected: unknown[],
   ][] = [
-    ["a program, which says nothing", "/api/streams", {}, ["let in"]],
-    ["the server's own", "/api/streams", ownOrigin, ["let in"]],
-    ["the address line", "/api/streams", site("none", "navigate", "document"), ["let in"]],
+    ["a program without these headers", "/api/streams", {}, ["accepted"]],
+    ["the server's own page", "/api/streams", ownOrigin, ["accepted"]],
+    [
+      "the address bar of a browser",
+      "/api/streams",
+      site("none", "navigate", "document"),
+      ["accepted"],
+    ],
     ["a foreign <img>", "/streams/s/sources/x/latest", site("cross-site"), no],
-    ["a foreign <img> of the page itself", "/", site("cross-site"), no],
+    ["a foreign <img> that loads the page", "/", site("cross-site"), no],
     ["a foreign <script>", "/chunk.js", site("cross-site", "no-cors", "script"), no],
     ["a page at another port", "/streams/s/sources/x/latest", site("same-site"), no],
-    ["a foreign link to the page", "/", site("cross-site", "navigate", "document"), ["let in"]],
+    ["a foreign link to the page", "/", site("cross-site", "navigate", "document"), ["accepted"]],
     [
       "a foreign link to a frame",
       "/streams/s/sources/x/latest",
@@ -182,37 +192,57 @@ describe("the page that a request comes from", () => {
     ],
     ["a foreign <iframe>", "/", site("cross-site", "navigate", "iframe"), no],
     ["a foreign <object>", "/", site("cross-site", "navigate", "object"), no],
-    ["a site of which nobody knows", "/", site("SAME-ORIGIN"), no],
+    ["a site with an unknown Sec-Fetch-Site", "/", site("SAME-ORIGIN"), no],
     ["a foreign fetch", "/api/streams", { Origin: "https://evil.example" }, no],
     ["a foreign WebSocket", "/live", { Origin: "http://evil.example", Upgrade: "websocket" }, no],
     [
-      "a foreign WebSocket, of another port",
+      "a WebSocket of a page at another port",
       "/live",
       { Origin: "http://127.0.0.1:3000", Upgrade: "websocket" },
       no,
     ],
-    ["our own WebSocket", "/live", { Origin: `http://${host}`, Upgrade: "websocket" }, ["let in"]],
-    ["something in front that speaks TLS", "/live", { Origin: `https://${host}` }, ["let in"]],
-    ["a sandboxed frame", "/api/streams", { Origin: "null" }, no],
     [
-      "a sandboxed frame that says so",
+      "the server's own WebSocket",
+      "/live",
+      { Origin: `http://${host}`, Upgrade: "websocket" },
+      ["accepted"],
+    ],
+    [
+      "a proxy that speaks TLS in front of the server",
+      "/live",
+      { Origin: `https://${host}` },
+      ["accepted"],
+    ],
+    ["a sandboxed iframe", "/api/streams", { Origin: "null" }, no],
+    [
+      "a sandboxed iframe with Sec-Fetch-Site",
       "/api/streams",
       { Origin: "null", ...site("cross-site") },
       no,
     ],
-    ["a form of ours", "/api/streams", { Origin: "null", ...site("same-origin") }, ["let in"]],
-    ["an extension", "/api/streams", { Origin: "chrome-extension://abcdef" }, no],
-    ["a file", "/api/streams", { Origin: "file://" }, no],
     [
-      "an origin that is none",
+      "a form of the server's own page",
       "/api/streams",
-      { Origin: `http://${host}, http://evil.example` },
+      { Origin: "null", ...site("same-origin") },
+      ["accepted"],
+    ],
+    ["a browser extension", "/api/streams", { Origin: "chrome-extension://abcdef" }, no],
+    ["a local file", "/api/streams", { Origin: "file://" }, no],
+    ["an invalid origin", "/api/streams", { Origin: `http://${host}, http://evil.example` }, no],
+    [
+      "a host name that begins like the server's",
+      "/api/streams",
+      { Origin: `http://${host}.evil.example` },
       no,
     ],
-    ["a name that begins like ours", "/api/streams", { Origin: `http://${host}.evil.example` }, no],
-    ["a name before ours", "/api/streams", { Origin: `http://evil.example@${host}:1` }, no],
     [
-      "our origin, from elsewhere",
+      "an origin with user information before another host",
+      "/api/streams",
+      { Origin: `http://evil.example@${host}:1` },
+      no,
+    ],
+    [
+      "the server's origin with Sec-Fetch-Site cross-site",
       "/api/streams",
       { Origin: `http://${host}`, ...site("cross-site") },
       no,
@@ -220,12 +250,12 @@ describe("the page that a request comes from", () => {
   ];
   const access = doorkeeper();
   for (const [what, path, headers, expected] of cases) {
-    test(`${what}: ${expected[0]}`, async () => {
+    test(`a request from ${what} ${outcome(expected)}`, async () => {
       expect(await verdict(access, path, { headers })).toEqual(expected);
     });
   }
 
-  test("posts a token from nowhere but our own", async () => {
+  test("a POST for a token from another site is refused", async () => {
     const body = { stream: "s", source: "x" };
     const foreign = { Origin: "https://evil.example" };
     expect(
@@ -239,18 +269,18 @@ describe("the page that a request comes from", () => {
     ]);
   });
 
-  test("must speak TLS where the server does", async () => {
+  test("the origin of a request must use TLS if the server does", async () => {
     const secure = doorkeeper({ isTls: true });
     expect(await verdict(secure, "/live", { headers: { Origin: `https://${host}` } })).toEqual([
-      "let in",
+      "accepted",
     ]);
     expect(await verdict(secure, "/live", { headers: { Origin: `http://${host}` } })).toEqual(no);
     const usual = { host: "localhost", headers: { Origin: "https://localhost" } };
-    expect(await verdict(secure, "/live", usual)).toEqual(["let in"]);
+    expect(await verdict(secure, "/live", usual)).toEqual(["accepted"]);
   });
 });
 
-test("methods that nothing answers to are refused before anything else", async () => {
+test("a request with an unsupported method is refused before any other check", async () => {
   const access = doorkeeper();
   for (const method of ["PUT", "PATCH", "OPTIONS", "PROPFIND"]) {
     const answer = await responseOf(access, "/", { method, host: "evil.example" });
@@ -258,9 +288,9 @@ test("methods that nothing answers to are refused before anything else", async (
   }
 });
 
-describe("without keys", () => {
+describe("access without keys", () => {
   const access = doorkeeper();
-  test("everybody may see everything, and nobody has to log in", async () => {
+  test("a server without keys lets every client read everything without a login", async () => {
     expect(await ask(access, "/api/streams")).toBe(fullAccess);
     expect(await ask(access, "/api/streams", { headers: { Authorization: "Bearer x" } })).toBe(
       fullAccess,
@@ -271,7 +301,7 @@ describe("without keys", () => {
     expect([posted.status, posted.headers.get("set-cookie")]).toEqual([200, null]);
   });
 
-  test("an address needs no token", async () => {
+  test("a server without keys makes addresses without a token", async () => {
     const body = { stream: "run 7", source: "site/cam-3?" };
     const answer = await responseOf(access, "/api/tokens", { method: "POST", body });
     expect([answer.status, await answer.json()]).toEqual([
@@ -339,8 +369,8 @@ const sender = entry("sender", { role: "send" });
 const keyed = (door: Partial<AuthenticatorOptions> = {}) => new Keyed([all, other, sender], door);
 const bearer = (text: string) => ({ headers: { Authorization: `Bearer ${text}` } });
 
-describe("where a key is asked for", () => {
-  test("whoever has none gets the page's files and the server's health, and nothing else", async () => {
+describe("access with keys", () => {
+  test("a client without a key gets the page's files and the server's health, and nothing else", async () => {
     const { access } = keyed();
     for (const path of [
       "/",
@@ -372,7 +402,7 @@ describe("where a key is asked for", () => {
     expect(await verdict(access, "/", { method: "POST", body: {} })).toEqual([401, "no-key"]);
   });
 
-  test("a program shows its key, and sees the streams that it is for", async () => {
+  test("a program with a key reads the streams that its key allows", async () => {
     const { access } = keyed();
     const visitor = await visitorOf(access, "/api/streams", bearer(other.key.text));
     expect(visitor.canReadAll).toBe(false);
@@ -389,7 +419,7 @@ describe("where a key is asked for", () => {
 
   const unknown = generateKey();
   const wrongs: [what: string, headers: Record<string, string>, expected: unknown[]][] = [
-    ["a key that nobody knows", { Authorization: `Bearer ${unknown.text}` }, [401, "not-let-in"]],
+    ["an unknown key", { Authorization: `Bearer ${unknown.text}` }, [401, "not-let-in"]],
     ["a key for sending", { Authorization: `Bearer ${sender.key.text}` }, [403, "wrong-role"]],
     [
       "a key with a letter changed",
@@ -397,14 +427,14 @@ describe("where a key is asked for", () => {
       [400, "usage"],
     ],
     ["the id of a key", { Authorization: `Bearer ${all.key.id}` }, [400, "usage"]],
-    ["no key", { Authorization: "Bearer" }, [400, "usage"]],
+    ["an empty key", { Authorization: "Bearer" }, [400, "usage"]],
     ["a password", { Authorization: `Basic ${btoa(`x:${all.key.text}`)}` }, [400, "usage"]],
-    ["a token that nobody made", { Authorization: "Bearer frames_token_x" }, [401, "not-let-in"]],
-    ["a cookie that nobody gave", { Cookie: `frames-9727=${"a".repeat(43)}` }, [401, "no-key"]],
-    ["a cookie of another form", { Cookie: "frames-9727=../../keys" }, [401, "no-key"]],
+    ["an unknown token", { Authorization: "Bearer frames_token_x" }, [401, "not-let-in"]],
+    ["an unknown cookie", { Cookie: `frames-9727=${"a".repeat(43)}` }, [401, "no-key"]],
+    ["a malformed cookie", { Cookie: "frames-9727=../../keys" }, [401, "no-key"]],
   ];
   for (const [what, headers, expected] of wrongs) {
-    test(`${what} is refused with ${expected.join(" ")}, and not repeated`, async () => {
+    test(`a request with ${what} is refused with ${expected.join(" ")}, and the answer shows no key`, async () => {
       const { access } = keyed();
       const answer = await responseOf(access, "/api/streams", { headers });
       const text = await answer.text();
@@ -417,7 +447,7 @@ describe("where a key is asked for", () => {
     });
   }
 
-  test("two ways of saying who asks are none", async () => {
+  test("a request with two credentials is refused", async () => {
     const { access } = keyed();
     const both = bearer(all.key.text);
     expect(await verdict(access, "/metrics?token=frames_token_x", both)).toEqual([400, "usage"]);
@@ -427,13 +457,13 @@ describe("where a key is asked for", () => {
   });
 });
 
-test("a key that is only called like another is another", () => {
+test("a key with the id of another key is refused", () => {
   const forged = new KeyRingAdapter({ find: () => other, holds: () => true } as unknown as KeyRing);
   expect(() => forged.find(all.key.text)).toThrow("does not know this key");
 });
 
-describe("a login", () => {
-  test("is a cookie that no script reads and no other site sends", async () => {
+describe("logins", () => {
+  test("a login sets a cookie that scripts cannot read and other sites do not send", async () => {
     const answers: string[] = [];
     for (const isTls of [false, true]) {
       const { access } = keyed({ isTls });
@@ -454,7 +484,7 @@ describe("a login", () => {
     ]);
   });
 
-  test("lets in what its key is for, and says whose it is", async () => {
+  test("a login grants the streams of its key, and names the key", async () => {
     const door = keyed();
     const headers = await door.logIn(other);
     const visitor = await visitorOf(door.access, "/events", { headers });
@@ -467,7 +497,7 @@ describe("a login", () => {
     expect([who["name"], who["streams"]]).toEqual(["other", "cam*"]);
   });
 
-  test("is refused to wrong keys and wrong bodies", async () => {
+  test("a login with a wrong key or a malformed body is refused", async () => {
     const { access } = keyed();
     const post = (body: unknown, headers = {}) =>
       verdict(access, "/login", { method: "POST", body, headers: { ...ownOrigin, ...headers } });
@@ -486,7 +516,7 @@ describe("a login", () => {
     expect(wrong.map(({ code }) => code)).toEqual(["not-let-in", "wrong-role", "usage"]);
   });
 
-  test("ends when it logs out, and what is still going out to it", async () => {
+  test("a logout ends the login and its open responses", async () => {
     const door = keyed();
     const headers = await door.logIn(all);
     const others = await door.logIn(all);
@@ -498,38 +528,38 @@ describe("a login", () => {
     ]);
     expect(ended.aborted).toBe(true);
     expect(await verdict(door.access, "/events", { headers })).toEqual([401, "no-key"]);
-    expect(await verdict(door.access, "/events", { headers: others })).toEqual(["let in"]);
+    expect(await verdict(door.access, "/events", { headers: others })).toEqual(["accepted"]);
     expect(await verdict(door.access, "/logout", { headers: others })).toEqual([405, "usage"]);
   });
 
-  test("takes the place of the one before in the same browser", async () => {
+  test("a new login in the same browser replaces the one before", async () => {
     const door = keyed();
     const first = await door.logIn(all);
     const second = await door.logIn(other, { Cookie: first["Cookie"]! });
     expect(await verdict(door.access, "/events", { headers: first })).toEqual([401, "no-key"]);
-    expect(await verdict(door.access, "/events", { headers: second })).toEqual(["let in"]);
+    expect(await verdict(door.access, "/events", { headers: second })).toEqual(["accepted"]);
   });
 
-  test("ends after 12 idle hours, and after 7 days", async () => {
+  test("a login ends after 12 idle hours, and after 7 days in any case", async () => {
     const door = keyed();
     const idle = await door.logIn(all);
     const busy = await door.logIn(all);
     const { signal: ended } = await visitorOf(door.access, "/events", { headers: idle });
     now += 11 * hour;
-    expect(await verdict(door.access, "/events", { headers: busy })).toEqual(["let in"]);
+    expect(await verdict(door.access, "/events", { headers: busy })).toEqual(["accepted"]);
     now += hour;
     expect(ended.aborted).toBe(false);
     door.access.sweepExpired();
     expect(ended.aborted).toBe(true);
     expect(await verdict(door.access, "/events", { headers: idle })).toEqual([401, "no-key"]);
     for (let hours = 12; hours < 7 * 24; hours += 6) {
-      expect(await verdict(door.access, "/events", { headers: busy })).toEqual(["let in"]);
+      expect(await verdict(door.access, "/events", { headers: busy })).toEqual(["accepted"]);
       now += 6 * hour;
     }
     expect(await verdict(door.access, "/events", { headers: busy })).toEqual([401, "no-key"]);
   });
 
-  test("ends with its key, whatever became of that", async () => {
+  test("a login ends when its key is removed or changed", async () => {
     const changes: ((entries: KeyEntry[]) => KeyEntry[])[] = [
       (entries) => entries.filter(({ name }) => name !== "all"),
       (entries) => entries.map((one) => (one.name === "all" ? { ...one, streams: "x" } : one)),
@@ -545,11 +575,11 @@ describe("a login", () => {
       expect(await verdict(door.access, "/events", { headers })).toEqual([401, "no-key"]);
       door.access.sweepExpired();
       expect([login.signal.aborted, program.signal.aborted]).toEqual([true, true]);
-      expect(await verdict(door.access, "/events", { headers: others })).toEqual(["let in"]);
+      expect(await verdict(door.access, "/events", { headers: others })).toEqual(["accepted"]);
     }
   });
 
-  test("of a browser posts from our page alone", async () => {
+  test("a browser with a login may POST only from the server's own page", async () => {
     const door = keyed();
     const { Cookie } = await door.logIn(all);
     const body = { stream: "s", source: "x" };
@@ -565,7 +595,7 @@ describe("a login", () => {
     expect(await posted({ "Sec-Fetch-Site": "same-origin" })).toEqual([201, undefined]);
   });
 
-  test("of one server is not that of another at the same host", async () => {
+  test("a login of one server is not valid for another server at the same host", async () => {
     const door = keyed();
     const headers = await door.logIn(all);
     const elsewhere = { Cookie: headers["Cookie"]! };
@@ -575,24 +605,24 @@ describe("a login", () => {
     const twice = { ...headers, Cookie: `${headers["Cookie"]}; frames-9727=${"a".repeat(43)}` };
     expect(await verdict(door.access, "/events", { headers: twice })).toEqual([401, "no-key"]);
     const among = { ...headers, Cookie: `a=b; ${headers["Cookie"]}; x` };
-    expect(await verdict(door.access, "/events", { headers: among })).toEqual(["let in"]);
+    expect(await verdict(door.access, "/events", { headers: among })).toEqual(["accepted"]);
   });
 
-  test("is one of at most a hundred of its key: the one that is idle longest goes", async () => {
+  test("a key has at most 100 logins, and one more ends the login that is idle for longest", async () => {
     const door = keyed();
     const foreign = await door.logIn(other);
     const first = await door.logIn(all);
     const second = await door.logIn(all);
     now += 1;
-    expect(await verdict(door.access, "/events", { headers: first })).toEqual(["let in"]);
+    expect(await verdict(door.access, "/events", { headers: first })).toEqual(["accepted"]);
     for (let count = 2; count < 101; count++) await door.logIn(all);
     expect(await verdict(door.access, "/events", { headers: second })).toEqual([401, "no-key"]);
-    expect(await verdict(door.access, "/events", { headers: first })).toEqual(["let in"]);
-    expect(await verdict(door.access, "/events", { headers: foreign })).toEqual(["let in"]);
+    expect(await verdict(door.access, "/events", { headers: first })).toEqual(["accepted"]);
+    expect(await verdict(door.access, "/events", { headers: foreign })).toEqual(["accepted"]);
   });
 });
 
-test("wrong keys of one address are told to wait; a right one, and others, are let in", async () => {
+test("wrong keys from one address are answered with 429, but right keys and other addresses are not", async () => {
   const { access } = keyed();
   const attempt = (peer: string) =>
     verdict(access, "/api/streams", { ...bearer(generateKey().text), peer });
@@ -606,13 +636,13 @@ test("wrong keys of one address are told to wait; a right one, and others, are l
   expect(await attempt("10.0.0.2")).toEqual([401, "not-let-in"]);
   expect(
     await verdict(access, "/api/streams", { ...bearer(all.key.text), peer: "10.0.0.1" }),
-  ).toEqual(["let in"]);
+  ).toEqual(["accepted"]);
   now += minute;
   access.sweepExpired();
   expect(await attempt("10.0.0.1")).toEqual([401, "not-let-in"]);
 });
 
-describe("a token", () => {
+describe("access tokens", () => {
   const wish = { stream: "cam3", source: "site/visible" };
   const make = async (door: Keyed, key: KeyEntry, body: Json = wish): Promise<Json> => {
     const answer = await responseOf(door.access, "/api/tokens", {
@@ -625,7 +655,7 @@ describe("a token", () => {
   const path = "/streams/cam3/sources/site/visible/latest";
   const queryOf = (token: Json): string => new URL(String(token["address"])).search;
 
-  test("is the end of an address, and lasts a day unless more is asked for", async () => {
+  test("a token is part of an address, and lasts a day unless another time is requested", async () => {
     const door = keyed();
     const token = await make(door, other);
     expect(token["address"]).toMatch(
@@ -636,16 +666,16 @@ describe("a token", () => {
     expect(longer["expires"]).toBe(`${now + 30 * day}000000`);
     const query = queryOf(token);
     now += day - 1;
-    expect(await verdict(door.access, path + query)).toEqual(["let in"]);
+    expect(await verdict(door.access, path + query)).toEqual(["accepted"]);
     const { signal: ended } = await visitorOf(door.access, `${path}.mjpeg${query}`);
     now += 1;
     expect(await verdict(door.access, path + query)).toEqual([401, "not-let-in"]);
     door.access.sweepExpired();
     expect(ended.aborted).toBe(true);
-    expect(await verdict(door.access, path + queryOf(longer))).toEqual(["let in"]);
+    expect(await verdict(door.access, path + queryOf(longer))).toEqual(["accepted"]);
   });
 
-  test("sees what its source shows last, and no more", async () => {
+  test("a token allows the newest frame of its source and the metrics, and nothing else", async () => {
     const door = keyed();
     const query = queryOf(await make(door, all));
     const seen = await visitorOf(door.access, `${path}${query}`);
@@ -661,7 +691,7 @@ describe("a token", () => {
       "/metrics",
       "/streams/cam%33/sources/site/visible/latest",
     ]) {
-      expect([good, ...(await verdict(door.access, good + query))]).toEqual([good, "let in"]);
+      expect([good, ...(await verdict(door.access, good + query))]).toEqual([good, "accepted"]);
     }
     const bad = [
       "/",
@@ -694,11 +724,11 @@ describe("a token", () => {
       "not-let-in",
     ]);
     expect(await verdict(door.access, path, bearer(query.slice("?token=".length)))).toEqual([
-      "let in",
+      "accepted",
     ]);
   });
 
-  test("is made for a stream of its key alone, and of something that can be one", async () => {
+  test("a token is made only for a stream of its key and for a valid source", async () => {
     const door = keyed();
     expect(await make(door, other, { stream: "night", source: "x" })).toMatchObject({
       status: 403,
@@ -723,7 +753,7 @@ describe("a token", () => {
     }
   });
 
-  test("is listed and revoked by its own key, and by no other", async () => {
+  test("a token is listed and revoked by its own key, and by no other", async () => {
     const door = keyed();
     const token = await make(door, all);
     await make(door, other);
@@ -750,7 +780,7 @@ describe("a token", () => {
     expect(await listed(all)).toEqual([]);
   });
 
-  test("ends with the key that made it", async () => {
+  test("a token ends when the key that made it is removed", async () => {
     const door = keyed();
     const query = queryOf(await make(door, all));
     const { signal: ended } = await visitorOf(door.access, path + query);
@@ -760,14 +790,14 @@ describe("a token", () => {
     expect(ended.aborted).toBe(true);
   });
 
-  test("makes no token", async () => {
+  test("a token cannot make another token", async () => {
     const door = keyed();
     const token = queryOf(await make(door, all)).slice("?token=".length);
     const again = { method: "POST", body: wish, ...bearer(token) };
     expect(await verdict(door.access, "/api/tokens", again)).toEqual([403, "not-let-in"]);
   });
 
-  test("is one of at most a hundred of its key", async () => {
+  test("a key has at most 100 tokens", async () => {
     const door = keyed();
     for (let count = 0; count < 100; count++) expect((await make(door, all))["status"]).toBe(201);
     expect(await make(door, all)).toMatchObject({ status: 429, error: "full" });

@@ -10,7 +10,7 @@ import { encodePng } from "../../helper/png.ts";
 import { jsonLines, run, startServer, temporaryFolder } from "../../helper/program.ts";
 
 test.skipIf(noBrowser !== "")(
-  `${noBrowser}the page asks for the key, shows what it lets see, and forgets it`,
+  `${noBrowser}the page asks for a key, shows the streams that the key allows, and hides them after logout`,
   async () => {
     const folder = temporaryFolder();
     const keyFile = join(folder, "keys");

@@ -13,8 +13,8 @@ function frame(sequence: number, captured: number, size = 1000) {
   return { name, sequence, captured: BigInt(captured) * 1_000_000n, size, metadata: "" };
 }
 
-describe("a source", () => {
-  test("has the rate of the last seconds, the median of its delays, and a history", () => {
+describe("SourceStats", () => {
+  test("a source has the rate of the last seconds, the median of its delays and a history", () => {
     const began = 1_800_000_000_000;
     const feed = new SourceStats("s", "x", began);
     for (let tick = 1; tick <= 400; tick++) {
@@ -41,7 +41,7 @@ describe("a source", () => {
     expect(feed.history.at(-1)).toEqual([0, 0, 0]);
   });
 
-  test("has as its newest the highest number of the session of now", () => {
+  test("the newest frame of a source has the highest number of the current session", () => {
     const feed = new SourceStats("s", "x", 0);
     feed.recordStored(origin, frame(5, 0), 1, 10);
     feed.recordStored(origin, frame(3, 0), 2, 20);
@@ -50,7 +50,7 @@ describe("a source", () => {
     expect(feed.newest).toMatchObject({ frame: { sequence: 1 }, session: "two", crc32: 3 });
   });
 
-  test("wakes those who watch once for what came, and only then", () => {
+  test("a source notifies its listeners once for new frames, and only then", () => {
     const feed = new SourceStats("s", "x", 0);
     feed.recordStored(origin, frame(1, 0), 1, 10);
     let woken = 0;
@@ -67,8 +67,8 @@ describe("a source", () => {
   });
 });
 
-describe("numbers that are missing", () => {
-  test("are holes, and what was given up, and not what came later or was there", () => {
+describe("missing numbers", () => {
+  test("missing numbers are gaps and lost frames, but not frames that came later or were present", () => {
     const numbers = new GapCounter();
     numbers.add("a", 1);
     numbers.add("a", 2);
@@ -93,7 +93,7 @@ describe("numbers that are missing", () => {
     expect(numbers.missing).toBe(1);
   });
 
-  test("are the holes of ranges, in whichever order these come", () => {
+  test("missing numbers are the gaps between ranges, in whichever order the ranges are added", () => {
     for (let round = 0; round < 200; round++) {
       const known = new Set<number>();
       const ranges = new RangeSet();
@@ -115,7 +115,7 @@ describe("numbers that are missing", () => {
   });
 });
 
-test("of many problems of a kind one is told, with how many there were", () => {
+test("repeated problems of one kind are reported once, with their number", () => {
   let now = 1_000_000;
   const problems = new ProblemLog(() => now);
   const told: string[] = [];

@@ -14,7 +14,7 @@ import {
 } from "../../../src/http/page/format.ts";
 import { formatHash, parseHash } from "../../../src/http/page/route.ts";
 
-test("numbers have three digits that count, and the right unit", () => {
+test("displayed numbers have three significant digits and a fitting unit", () => {
   expect([0, 0.534, 29.94, 120.4, 12_345].map(displayNumber)).toEqual([
     "0",
     "0.53",
@@ -37,7 +37,7 @@ test("numbers have three digits that count, and the right unit", () => {
   ]);
 });
 
-test("delays and durations say how long, and on which side", () => {
+test("displayed delays and durations have a fitting unit and keep their sign", () => {
   expect([null, 3.14, -6.7, 42.4, 4920].map(displayDelay)).toEqual([
     "–",
     "3.1 ms",
@@ -54,7 +54,7 @@ test("delays and durations say how long, and on which side", () => {
   ]);
 });
 
-test("times keep all their digits", () => {
+test("displayed exact times keep all digits of the nanoseconds", () => {
   const time = 1_795_627_753_774_333_021n;
   expect(displayExactTime(time)).toBe("2026-11-25 17:29:13.774 333 021 UTC");
   expect(displayTimeOfDay(time)).toBe("17:29:13.774");
@@ -62,15 +62,15 @@ test("times keep all their digits", () => {
   expect(displayExactTime(-1n)).toBe("1969-12-31 23:59:59.999 999 999 UTC");
 });
 
-test("what is no whole number of nanoseconds is none", () => {
+test("text that is not a whole number of nanoseconds is not read as a time", () => {
   expect(parseNanoseconds("1795627753774333021")).toBe(1_795_627_753_774_333_021n);
   for (const text of ["", "1.5", "0x10", "12345678901234567890", "now", null, undefined]) {
     expect(parseNanoseconds(text)).toBeUndefined();
   }
 });
 
-describe("an address", () => {
-  test("names stream, source and moment, whatever they are called", () => {
+describe("page addresses", () => {
+  test("a page address keeps stream, source and moment, whatever characters their names have", () => {
     for (const place of [
       { stream: "run7" },
       { stream: "a b?c#d/é", source: "site/cam 3&x=1", at: 1_795_627_753_774_333_021n },
@@ -79,7 +79,7 @@ describe("an address", () => {
     }
   });
 
-  test("that says nothing, or half a name, is that of the live view", () => {
+  test("an empty or malformed page address is that of the live view", () => {
     for (const hash of ["", "#", "#/", "#senders", "#/%E0%A4%A"]) {
       expect(parseHash(hash)).toBeUndefined();
     }

@@ -96,10 +96,10 @@ const plain = ({ width, height, samples, maximum }: GreyImage) => ({
   maximum,
 });
 
-describe("a grey PNG", () => {
+describe("grey PNG", () => {
   for (const [index, name] of ["None", "Sub", "Up", "Average", "Paeth"].entries()) {
     for (const depth of [8, 16]) {
-      test(`of ${depth} bits with the filter ${name} is read`, async () => {
+      test(`a grey PNG of ${depth} bits with the filter ${name} is decoded`, async () => {
         const step = depth / 8;
         const pixels = noise(13 * 7 * step);
         const rows = filtered(pixels, 13 * step, step, () => index);
@@ -113,7 +113,7 @@ describe("a grey PNG", () => {
     }
   }
 
-  test("with all filters in turn, in many chunks, is read", async () => {
+  test("a grey PNG with all filters in turn, in many chunks, is decoded", async () => {
     const pixels = noise(40 * 50 * 2);
     const rows = filtered(pixels, 80, 2, (row) => row % 5);
     const png = pngOf({ width: 40, height: 50, depth: 16, rows, chunks: 9 });
@@ -124,14 +124,14 @@ describe("a grey PNG", () => {
     expect(once.maximum).toBe(65535);
   });
 
-  test("that lies in the middle of a buffer is read", async () => {
+  test("a grey PNG in the middle of a buffer is decoded", async () => {
     const png = pngOf({ width: 2, height: 1, rows: [0, 7, 9] });
     const around = join([1, 2, 3], png, [4, 5]);
     const grey = await decodeGrey(around.subarray(3, 3 + png.length));
     expect(plain(grey)).toEqual({ width: 2, height: 1, samples: [7, 9], maximum: 255 });
   });
 
-  test("is told from those that the browser shows itself", () => {
+  test("a grey PNG is distinguished from images that a browser shows by itself", () => {
     const rows = [0, 1, 2, 3];
     expect(greyKind(pngOf({ width: 3, height: 1, rows }))).toBe("png");
     for (const fields of [{ colourType: 2 }, { colourType: 4 }, { depth: 4 }, { interlaced: 1 }]) {
@@ -141,7 +141,7 @@ describe("a grey PNG", () => {
     expect(greyKind(new Uint8Array(0))).toBeUndefined();
   });
 
-  test("that claims more than it holds is refused before room is made", async () => {
+  test("a PNG that claims more pixels than it has is refused before memory is allocated", async () => {
     const rows = [0, 1, 2, 3];
     const holds = (sides: string): string =>
       `The PNG is damaged, or holds less than its ${sides} pixels`;
@@ -158,7 +158,7 @@ describe("a grey PNG", () => {
     }
   });
 
-  test("that is cut anywhere or has an impossible filter is refused, and never hangs", async () => {
+  test("a PNG that is cut or has an unknown filter is refused", async () => {
     const whole = pngOf({ width: 13, height: 7, rows: filtered(noise(91), 13, 1, () => 4) });
     // After the last row only a checksum and the end chunk follow, which are not needed for
     // decoding.
@@ -170,7 +170,7 @@ describe("a grey PNG", () => {
     );
   });
 
-  test("whose bytes are flipped gives a picture or a refusal, nothing else", async () => {
+  test("a PNG with flipped bits is decoded or refused", async () => {
     const whole = pngOf({ width: 13, height: 7, rows: filtered(noise(91), 13, 1, () => 3) });
     for (let at = 0; at < whole.length; at++) {
       const damaged = whole.slice();
@@ -185,8 +185,8 @@ describe("a grey PNG", () => {
   });
 });
 
-describe("a PGM", () => {
-  test("of 8 and of 16 bits is read", async () => {
+describe("PGM", () => {
+  test("a PGM of 8 and of 16 bits is decoded", async () => {
     expect(plain(await decodeGrey(ascii("P5 2 2 255\nabcd")))).toEqual({
       width: 2,
       height: 2,
@@ -202,12 +202,12 @@ describe("a PGM", () => {
     });
   });
 
-  test("whose first sample looks like a blank is read", async () => {
+  test("a PGM whose first sample looks like white space is decoded", async () => {
     const { samples } = await decodeGrey(join("P5 3 1 255 ", [0x20, 0x0a, 0x23]));
     expect([...samples]).toEqual([0x20, 0x0a, 0x23]);
   });
 
-  test("in text is read, with comments", async () => {
+  test("a PGM as text with comments is decoded", async () => {
     const text = ascii("P2 # one\n3 # two\n1\n1000\n0 # three\n\t12\r\n1000");
     expect(plain(await decodeGrey(text))).toEqual({
       width: 3,
@@ -217,7 +217,7 @@ describe("a PGM", () => {
     });
   });
 
-  test("that is not whole, or claims what cannot be, is refused", async () => {
+  test("a PGM that is incomplete or has impossible values is refused", async () => {
     const less = "The PGM is damaged, or holds less than its 2x2 pixels";
     expect(await refusal(ascii("P5 2 2 255\nabc"))).toBe(less);
     expect(await refusal(ascii("P5 2 2 300\nabcdefg"))).toBe(less);
@@ -230,8 +230,8 @@ describe("a PGM", () => {
   });
 });
 
-describe("a raw frame", () => {
-  test("is read in the order of its bytes", async () => {
+describe("raw frame", () => {
+  test("a raw frame is decoded in the byte order of its format", async () => {
     const bytes = Uint8Array.of(0x01, 0x02, 0x03, 0x00);
     const read = async (format: string) =>
       plain(await decodeGrey(bytes, { width: 2, height: 1, format }));
@@ -243,7 +243,7 @@ describe("a raw frame", () => {
     expect(plain(eight)).toMatchObject({ samples: [1, 2, 3, 0], maximum: 255 });
   });
 
-  test("whose size is not that of its shape is refused", async () => {
+  test("a raw frame whose size does not match its shape is refused", async () => {
     const shape = { width: 2, height: 1, format: "gray16le" };
     expect(await refusal(new Uint8Array(5), shape)).toBe(
       "A raw frame of 2x1 gray16le has 4 bytes, this one has 5",
@@ -252,14 +252,14 @@ describe("a raw frame", () => {
     expect(await refusal(new Uint8Array(4), { ...shape, format: "nv12" })).toContain("no grey");
   });
 
-  test("is not taken for what its bytes look like", () => {
+  test("a raw frame is not mistaken for an image that its bytes resemble", () => {
     const shape = { width: 4, height: 1, format: "nv12" };
     expect(greyKind(ascii("P5 2 2 255\nabcd"), shape)).toBeUndefined();
   });
 });
 
-describe("the range of a picture", () => {
-  test("leaves out the few values that are far out", () => {
+describe("grey range", () => {
+  test("the grey range leaves out a few outliers", () => {
     const samples = Uint16Array.from({ length: 1000 }, (_, index) => 20000 + index);
     samples[3] = 0;
     samples[500] = 65535;
@@ -268,18 +268,18 @@ describe("the range of a picture", () => {
     expect(high).toBeWithin(20990, 21001);
   });
 
-  test("leaves out nothing where nothing may be left out", () => {
+  test("the grey range of a few samples leaves none out", () => {
     expect(greyRange({ samples: Uint8Array.of(9, 200, 30) })).toEqual({ low: 9, high: 200 });
   });
 
-  test("of one value is around it, so that it is shown in the middle", () => {
+  test("the grey range of a single value surrounds it, so that it is shown as middle grey", () => {
     const samples = new Uint16Array(100).fill(500);
     const range = greyRange({ samples });
     expect(range).toEqual({ low: 499, high: 501 });
     expect([...stretch({ samples: samples.subarray(0, 1) }, range)]).toEqual([128]);
   });
 
-  test("goes from black to white, and what is outside stays at the ends", () => {
+  test("the grey range is shown from black to white, and values outside it are clamped", () => {
     const samples = Uint16Array.of(0, 1000, 1500, 2000, 65535);
     expect([...stretch({ samples }, { low: 1000, high: 2000 })]).toEqual([0, 0, 128, 255, 255]);
   });
@@ -287,7 +287,7 @@ describe("the range of a picture", () => {
 
 describe("palettes", () => {
   for (const name of paletteNames) {
-    test(`${name} gets lighter from step to step`, () => {
+    test(`the palette ${name} gets lighter from step to step`, () => {
       const table = paletteColours(name);
       expect(table.length).toBe(1024);
       let last = -1;
@@ -303,7 +303,7 @@ describe("palettes", () => {
     });
   }
 
-  test("give each value its colour", () => {
+  test("a palette gives each value its colour", () => {
     const pixels = applyPalette(Uint8Array.of(0, 255, 128), "inferno");
     expect([...pixels.subarray(0, 8)]).toEqual([0, 0, 4, 255, 252, 255, 164, 255]);
     expect([...applyPalette(Uint8Array.of(7), "grey")]).toEqual([7, 7, 7, 255]);

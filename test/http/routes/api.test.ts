@@ -8,7 +8,7 @@ import { Camera, startViewed } from "../../helper/viewing.ts";
 
 const frame = (text: string) => new TextEncoder().encode(text);
 
-test("streams are listed with their sources, page by page", async () => {
+test("the API lists streams with their sources, page by page", async () => {
   await using viewed = await startViewed();
   for (const [stream, source] of [
     ["b", "x"],
@@ -47,7 +47,7 @@ test("streams are listed with their sources, page by page", async () => {
   expect(server.store.place).toBe(viewed.server.directory);
 });
 
-test("frames come in the order of capture, from both ends, with their facts", async () => {
+test("the API lists frames in the order of capture, forwards and backwards, with their properties", async () => {
   await using viewed = await startViewed();
   const camera = new Camera(viewed.server, "run7", "x");
   const times = [5n, 3n, 9n, 3n, -7n, 1_700_000_000_000_000_001n];
@@ -94,7 +94,7 @@ test("frames come in the order of capture, from both ends, with their facts", as
   await camera.end();
 });
 
-test("a number of several sessions is that of the newest first", async () => {
+test("a frame number of several sessions is looked up in the newest session first", async () => {
   await using viewed = await startViewed();
   for (const name of ["first", "second"]) {
     const camera = new Camera(viewed.server, "run7", "x");
@@ -109,7 +109,7 @@ test("a number of several sessions is that of the newest first", async () => {
   expect(await (await viewed.get(`${path}?session=${session}`)).text()).toBe("first");
 });
 
-test("a moment has of each source the frame that is nearest", async () => {
+test("the API finds the frame of each source that is nearest to a moment", async () => {
   await using viewed = await startViewed();
   const [visible, infrared] = ["visible", "infrared"].map(
     (source) => new Camera(viewed.server, "run7", source),
@@ -129,7 +129,7 @@ test("a moment has of each source the frame that is nearest", async () => {
 });
 
 describe("gaps", () => {
-  test("are those that frames ls tells, page by page, and new ones are among them", async () => {
+  test("the API lists the same gaps as frames ls, page by page, and the sums count new ones", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "run7", "x", { policy: "latest" });
     // Frames given in one turn of the event loop: only the newest is left when the first is taken.
@@ -177,7 +177,7 @@ describe("gaps", () => {
     await other.end();
   });
 
-  test("are none where frames were there already", async () => {
+  test("frames that were already present are no gaps", async () => {
     await using viewed = await startViewed();
     const frames = Array.from({ length: 20 }, (_, index) => ({
       bytes: frame(`${index}`),
@@ -195,7 +195,7 @@ describe("gaps", () => {
   });
 });
 
-test("sums follow what is removed and what is replaced", async () => {
+test("the sums of a source follow removed and replaced frames", async () => {
   const server = await serve(temporaryFolder(), {
     listen: "127.0.0.1:0",
     http: "127.0.0.1:0",

@@ -8,8 +8,8 @@ import { Camera, jpeg, startViewed } from "../../helper/viewing.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-describe("latest", () => {
-  test("is the frame that came last, as it is, with its facts", async () => {
+describe("the newest frame", () => {
+  test("latest is the frame that was stored last, unchanged, with its headers", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "site", "gate");
     await camera.store(await jpeg(10));
@@ -30,7 +30,7 @@ describe("latest", () => {
     await camera.end();
   });
 
-  test("is the one before, or is missing, when the newest was moved away", async () => {
+  test("latest is the frame before, or 404, if the newest was moved away", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "site", "gate");
     const first = await jpeg(10);
@@ -52,7 +52,7 @@ describe("latest", () => {
     await Promise.all([camera.end(), other.end()]);
   });
 
-  test("is known after a restart too, and of a large frame", async () => {
+  test("latest is known after a restart, also for a large frame", async () => {
     const directory: string[] = [];
     const large = crypto.getRandomValues(new Uint8Array(65_536));
     const frame = Buffer.concat(Array.from({ length: 48 }, () => large));
@@ -78,7 +78,7 @@ describe("latest", () => {
     await server.stop();
   });
 
-  test("of what nobody sent is missing", async () => {
+  test("latest of an unknown source is 404", async () => {
     await using viewed = await startViewed();
     for (const path of ["/streams/a/sources/b/latest", "/streams/a/sources/b/latest.mjpeg"]) {
       const answer = await viewed.get(path);
@@ -88,8 +88,8 @@ describe("latest", () => {
   });
 });
 
-describe("a stored frame", () => {
-  test("is found by name and number, in sources of several parts", async () => {
+describe("stored frames", () => {
+  test("a stored frame is found by name and number, in sources of several parts", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "run 7", "a/frames/b%2F");
     await camera.store(bytes("first"), "a?b#c.txt");
@@ -111,7 +111,7 @@ describe("a stored frame", () => {
     await camera.end();
   });
 
-  test("comes in parts, and not at all to whoever has it", async () => {
+  test("a stored frame is served in ranges, and not again to a client that has it", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "run7", "x");
     const small = Buffer.from("0123456789");
@@ -158,7 +158,7 @@ describe("a stored frame", () => {
     await camera.end();
   });
 
-  test("is never what a link in its place leads to, nor what its file became", async () => {
+  test("a stored frame that became a link or was changed is not served", async () => {
     await using viewed = await startViewed();
     const { directory } = viewed.server;
     const secret = join(directory, "../secret");
@@ -189,7 +189,7 @@ describe("a stored frame", () => {
     await camera.end();
   });
 
-  test("that is large and was changed is not given out", async () => {
+  test("a large stored frame that was changed is not served", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "run7", "x");
     const content = new Uint8Array(3_000_000).fill(7);
@@ -200,7 +200,7 @@ describe("a stored frame", () => {
     await camera.end();
   });
 
-  test("that a browser could run is bytes, whatever it holds", async () => {
+  test("a stored frame that a browser could execute is served as an attachment", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "run7", "x");
     const evil = bytes("<html><script>alert(1)</script>");
@@ -221,7 +221,7 @@ describe("a stored frame", () => {
     await camera.end();
   });
 
-  test("is not found by any way out of the store", async () => {
+  test("a path that leads out of the store finds no frame", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "run7", "x");
     await camera.store(bytes("frame"), "1.txt");

@@ -32,7 +32,7 @@ async function viewers(viewed: Viewed, kind: string, count: number): Promise<voi
 }
 
 describe("MJPEG", () => {
-  test("has the JPEG of each frame as it came, with number and time", async () => {
+  test("MJPEG sends the JPEG of each frame unchanged, with number and time", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "site", "gate");
     const frames = await Promise.all([10, 90, 200].map((shade) => jpeg(shade)));
@@ -53,7 +53,7 @@ describe("MJPEG", () => {
     await camera.end();
   });
 
-  test("has what a thermal camera saw scaled, and other pictures converted", async () => {
+  test("MJPEG stretches 16-bit grey images, and converts other formats to JPEG", async () => {
     await using viewed = await startViewed();
     const [width, height] = [64, 48];
     const values = Buffer.alloc(width * height * 2);
@@ -89,7 +89,7 @@ describe("MJPEG", () => {
     }
   });
 
-  test("of what is no picture is not possible, which is said", async () => {
+  test("MJPEG of a frame that is no image is answered with 415 and an explanation", async () => {
     await using viewed = await startViewed();
     const to = { to: viewed.server.address, stream: "site", source: "table" };
     await send([{ bytes: Buffer.from("a,b\n1,2"), name: "1.csv" }], to);
@@ -100,7 +100,7 @@ describe("MJPEG", () => {
     expect(message).toMatch(/"1\.csv".*as JPEG/);
   });
 
-  test("shows the frame stored last of a source that is not live, and then what comes", async () => {
+  test("MJPEG of a source that is not live shows the last stored frame, then new ones", async () => {
     let directory: string;
     const first = await jpeg(10);
     {
@@ -143,7 +143,7 @@ describe("events", () => {
     }
   }
 
-  test("tell of sources and senders, of problems as they happen, and of the end", async () => {
+  test("the event stream reports sources, senders, problems and the end of the server", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "site", "gate");
     await camera.store(await jpeg());
@@ -170,7 +170,7 @@ describe("events", () => {
   });
 });
 
-describe("the page's socket", () => {
+describe("page socket", () => {
   class Page {
     readonly socket: WebSocket;
     readonly got: { header: any; frame: Uint8Array }[] = [];
@@ -196,7 +196,7 @@ describe("the page's socket", () => {
     }
   }
 
-  test("has one frame of a source under way, then the newest, and says what it passed over", async () => {
+  test("the page's socket sends one frame at a time, then the newest, and counts skipped frames", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "site", "gate");
     const frames = await Promise.all([1, 2, 3, 4].map((shade) => jpeg(shade * 50)));
@@ -242,7 +242,7 @@ describe("the page's socket", () => {
     await camera.end();
   });
 
-  test("ends whoever says something else", async () => {
+  test("the page's socket closes after an invalid message", async () => {
     await using viewed = await startViewed();
     const wrong = [
       "[]",
@@ -262,7 +262,7 @@ describe("the page's socket", () => {
     expect((await viewed.get("/live")).status).toBe(426);
   });
 
-  test("is closed when the server stops", async () => {
+  test("the page's socket closes when the server stops", async () => {
     const viewed = await startViewed();
     const page = new Page(viewed);
     await page.open();
@@ -271,8 +271,8 @@ describe("the page's socket", () => {
   });
 });
 
-describe("whoever is slow", () => {
-  test("is passed over and stays, while others get every frame and the store waits for nobody", async () => {
+describe("slow clients", () => {
+  test("a slow client misses frames and stays connected, while other clients and the store do not wait", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "site", "gate");
     const bytes = await jpeg(128, 640, 480);
@@ -308,8 +308,8 @@ describe("whoever is slow", () => {
     await camera.end();
   });
 
-  test("is not cut off after a while", async () => {
-    // Seconds after which Bun ends who is idle: fewer than the server says, for the same code.
+  test("a slow client stays connected longer than an idle one", async () => {
+    // Seconds until Bun closes an idle connection. The server's own limit is longer.
     const { serve } = Bun;
     const spy = spyOn(Bun, "serve").mockImplementation(((options: object) =>
       serve({ ...options, idleTimeout: 1 } as never)) as never);
@@ -333,7 +333,7 @@ describe("whoever is slow", () => {
     await camera.end();
   });
 
-  test("finds no place when too many look on", async () => {
+  test("a client is answered with 503 when 256 other clients watch", async () => {
     await using viewed = await startViewed();
     const camera = new Camera(viewed.server, "site", "gate");
     await camera.store(await jpeg());
@@ -352,7 +352,7 @@ describe("whoever is slow", () => {
     await camera.end();
   });
 
-  test("is ended when the server stops, at once", async () => {
+  test("a slow client is disconnected at once when the server stops", async () => {
     const viewed = await startViewed();
     const camera = new Camera(viewed.server, "site", "gate");
     await camera.store(await jpeg());

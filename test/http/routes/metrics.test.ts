@@ -83,7 +83,7 @@ function checkHistogram(metric: string, samples: Family["samples"]): void {
   }
 }
 
-test("are by the rules, whatever sources are called, and tell what came", async () => {
+test("the metrics follow the format of Prometheus for any source name, and count frames", async () => {
   await using viewed = await startViewed();
   const camera = new Camera(viewed.server, 'a "b" ü', "x/y{z=1}");
   for (let number = 1; number <= 3; number++) await camera.store(new Uint8Array(100 * number));
@@ -114,7 +114,7 @@ test("are by the rules, whatever sources are called, and tell what came", async 
   await camera.end();
 });
 
-test("have series of their own for a thousand sources, and one for all others", async () => {
+test("the metrics have series of their own for a thousand sources, and one for all others", async () => {
   await using viewed = await startViewed();
   const frames = [{ bytes: new Uint8Array(1), name: "1" }];
   // Ten deliveries at a time.
@@ -133,7 +133,7 @@ test("have series of their own for a thousand sources, and one for all others", 
   expect(samples.at(-1)!.value).toBe(30);
 });
 
-test("say whether it lives, and whether it can store", async () => {
+test("the health routes say whether the server is alive and whether it can store", async () => {
   await using viewed = await startViewed();
   expect(await (await viewed.get("/healthz")).text()).toBe("ok\n");
   expect((await viewed.get("/readyz")).status).toBe(200);
