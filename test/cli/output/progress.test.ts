@@ -74,7 +74,7 @@ class Screen implements Terminal {
     } else if (kind === "J") {
       this.lines[this.#row] = this.lines[this.#row]!.slice(0, this.#column);
       this.lines.length = this.#row + 1;
-    } else throw new Error(`a sequence that nobody expects: ${JSON.stringify(sequence)}`);
+    } else throw new Error(`an unexpected sequence: ${JSON.stringify(sequence)}`);
   }
 
   /**

@@ -138,14 +138,14 @@ describe("acquiring a source", () => {
 
   test("a refused source ends the connection with its error, and nothing behind it is handled", async () => {
     const { peer, store, claims, failures } = claiming();
-    const busy = new FramesError("busy", "somebody else sends it");
+    const busy = new FramesError("busy", "another client sends it");
     peer.says(peer.source(1), peer.frame(1));
     claims[0]!.decide.reject(busy);
     await turn();
     expect(failures).toEqual([busy]);
     peer.receiver.fail(busy);
     expect(peer.heard()).toMatchObject([
-      { type: type.ERROR, json: { error: 7, message: "somebody else sends it" } },
+      { type: type.ERROR, json: { error: 7, message: "another client sends it" } },
     ]);
     expect([store.opened, store.begun]).toEqual([[], []]);
   });
