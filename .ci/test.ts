@@ -7,6 +7,7 @@
 import { Glob } from "bun";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { testTimeoutMs } from "../test/helper/time.ts";
 
 const root = join(import.meta.dir, "..");
 
@@ -86,13 +87,17 @@ async function main(words: string[]): Promise<number> {
   const passedOn = words.filter((word) => word !== "--fast");
   const built = await run(["bun", ".ci/build.ts", "--here"]);
   if (built !== 0) return built;
-  // Most of what the tests do is wait for processes, so twice as many files as processors run at a time.
-  const workers = `--parallel=${2 * availableParallelism()}`;
+  const limits = [
+    // Tests mostly wait for processes, so twice as many files as processors run at a time.
+    `--parallel=${2 * availableParallelism()}`,
+    // What preload.ts sets holds for the first file of a process only.
+    `--timeout=${testTimeoutMs}`,
+  ];
   const files = isFast ? await fastFiles() : [];
   const skipped: string[] = [];
   const summary: string[] = [];
   let isListed = false;
-  const code = await run(["bun", "test", workers, ...passedOn, ...files], (line) => {
+  const code = await run(["bun", "test", ...limits, ...passedOn, ...files], (line) => {
     const text = Bun.stripANSI(line);
     // The runner lists skipped and failed tests once more at its end.
     isListed ||= /^\d+ tests? (?:skipped|failed):$/.test(text);
