@@ -229,14 +229,14 @@ describe("frames send --article delivers 200 pictures, byte for byte,", () => {
 describe("frames send --article delivers 80 pictures, byte for byte,", () => {
   withPython(`${missing}through a network that cuts pictures and joins answers`, async () => {
     const folder = pictures("run7", manySizes(80, [300_001]));
-      // Texts stay whole, because no server of the article accepts a split text.
+    // Texts stay whole, because no server of the article accepts a split text.
     const cuts: { toServer: Cut; toClient: Cut }[] = [
       { toServer: { most: 1000, whole: 60 }, toClient: { most: 2 } },
       { toServer: { most: 40_000, whole: 60, pause: 1 }, toClient: { most: 100, hold: 3 } },
       { toServer: { most: 5000, whole: 60 }, toClient: { most: 1, pause: 1 } },
     ];
-      // This tests pictures only. If a stalled network joins two texts, only the server could
-      // handle that.
+    // This tests pictures only. If a stalled network joins two texts, only the server could
+    // handle that.
     const words = ["eight", "any", "any"];
     const runs = cuts.map((cut, index) =>
       withPublished(
@@ -719,7 +719,7 @@ describe("frames send --article", () => {
           open: () => void connections++,
           data(socket, chunk) {
             bytes += chunk.length;
-          // Accepts the header and the first picture with its title, then disconnects.
+            // Accepts the header and the first picture with its title, then disconnects.
             if (bytes <= "visible|run7".length + "10|1.jpg".length + 10) socket.write("ok");
             else socket.terminate();
           },

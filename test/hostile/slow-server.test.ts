@@ -207,7 +207,7 @@ table("frames send has a deadline for a server that", [
 test.concurrent(
   "frames send keeps its memory when a server reads nothing, and asks for 64 MB of answers",
   async () => {
-  // Each of the 2.7 million PINGs has an answer longer than itself.
+    // Each of the 2.7 million PINGs has an answer longer than itself.
     const script = async (peer: Peer): Promise<void> => {
       if (peer.turn > 0) return peer.say(preface, errorOf(errors.busy.wireCode));
       peer.ignore();

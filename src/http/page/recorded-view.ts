@@ -17,7 +17,11 @@ import type { GreyPainter } from "./grey-painter.ts";
 import { type Lane, Timeline } from "./timeline.ts";
 
 /** Target of a seek: time, first frame, frame number, or offset in frames (negative: back). */
-type SeekTarget = { readonly at: bigint } | { readonly number: number } | { readonly by: number };
+type SeekTarget =
+  | { readonly at: bigint }
+  | { readonly first: true }
+  | { readonly number: number }
+  | { readonly by: number };
 
 /** Limit of sources in one `moment` request. */
 const maxRequestedSources = 64;

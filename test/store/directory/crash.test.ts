@@ -202,7 +202,7 @@ for (const durable of [false, true]) {
             }
             for (const name of known) expect(there).toContain(name);
             adopted += there.size - known.size;
-              // Sending every frame again gives the expected outcome.
+            // Sending every frame again gives the expected outcome.
             const source = openVisible(store, { session: childSession, durable });
             const outcomes = await putAll(
               store,
@@ -219,7 +219,7 @@ for (const durable of [false, true]) {
         },
         durable ? "opened" : "start",
       );
-        // Kills occurred during every important operation.
+      // Kills occurred during every important operation.
       expect(sum.kills).toBeGreaterThan(30);
       expect(sum.unfinished).toBeGreaterThan(0);
       expect(adopted).toBeGreaterThan(0);
