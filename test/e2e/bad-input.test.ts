@@ -1,5 +1,8 @@
 // Errors of users and machines: each has an exit status and one line with what was expected and
 // received. Everything else is still delivered.
+//
+// Covers: cli/output/exit-code.ts, client/plan/options.ts, client/plan/paths.ts,
+//   client/plan/plan.ts, client/undelivered.ts, main.ts
 
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";

@@ -1,4 +1,6 @@
 // `frames bench` measures and leaves nothing behind. The measured values depend on the machine.
+//
+// Covers: cli/bench/bench.ts, cli/bench/machine.ts, cli/bench/server.ts
 
 import { expect, test } from "bun:test";
 import { readdirSync, statSync } from "node:fs";

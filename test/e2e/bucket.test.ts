@@ -1,5 +1,7 @@
 // Stores in a bucket from a user's view: the executables, a real S3 engine, and HAProxy before
 // several nodes.
+//
+// Covers: server/playback/prefetch-playback.ts, store/verify/verify-bucket.ts
 
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";

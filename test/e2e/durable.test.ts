@@ -1,5 +1,7 @@
 // Durability: data must be safe on the server's disk before the sender deletes it. Also full and
 // failing disks. Uses the executables, small disks, and strace(1).
+//
+// Covers: client/sent-file-remover.ts
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";

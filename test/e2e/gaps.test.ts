@@ -1,4 +1,6 @@
 // Undelivered numbers as ranges: all are counted, and the first thousand ranges listed.
+//
+// Covers: cli/gaps.ts
 
 import { describe, expect, test } from "bun:test";
 import { type ErrorName, FramesError } from "../../src/errors.ts";

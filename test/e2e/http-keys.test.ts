@@ -1,4 +1,6 @@
 // When the executable requires keys and uses TLS for HTTP.
+//
+// Covers: server/http-auth.ts, server/http-frontend.ts, server/http-keys.ts
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -1,4 +1,6 @@
 // Keys and TLS from a user's view: the executables, and the bytes between them.
+//
+// Covers: cli/key.ts, client/client-keys.ts, keys/key-file.ts
 
 import { afterAll, describe, expect, test } from "bun:test";
 import {

@@ -1,4 +1,11 @@
 // The page of the executable in a real browser, while frames are being sent.
+//
+// Covers: http/page/api.ts, http/page/dialogs.ts, http/page/dom.ts, http/page/event-stream.ts,
+//   http/page/frame-panel.ts, http/page/grey-painter.ts, http/page/keyboard.ts,
+//   http/page/live-frames.ts, http/page/live-view.ts, http/page/login.ts, http/page/overview.ts,
+//   http/page/page.ts, http/page/palette-scale.ts, http/page/picture.ts, http/page/plot.ts,
+//   http/page/recorded-view.ts, http/page/source-card.ts, http/page/timeline.ts,
+//   http/routes/page-files.ts
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { FrameFeed, send, type SendSummary } from "../../src/mod.ts";

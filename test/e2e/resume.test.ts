@@ -1,5 +1,8 @@
 // Failures on the way, without loss: the executables, with killed servers, broken links, and
 // repeated commands.
+//
+// Covers: cli/output/connection-messages.ts, client/reconnect.ts, client/send-connection.ts,
+//   client/send-session.ts, client/send.ts, server/source-owners.ts, server/store-backpressure.ts
 
 import { describe, expect, test } from "bun:test";
 import {

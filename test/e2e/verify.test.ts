@@ -1,4 +1,6 @@
 // `frames verify` on stores made by a real server.
+//
+// Covers: cli/verify.ts, store/verify/rebuild-journal.ts
 
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";

@@ -1,6 +1,8 @@
 // Too many connections, against the compiled server: peers that send nothing, or almost nothing,
 // and stay. Meanwhile one honest sender continues, another one completes, and the server's memory
 // stays small.
+//
+// Covers: server/buffer-budget.ts
 
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";

@@ -1,5 +1,9 @@
 // Malformed and hostile HTTP requests, against the compiled server: its responses, no disclosure,
 // and no effect on its store or on an honest sender.
+//
+// Covers: http/context.ts, http/http-server.ts, http/media-type.ts, http/request-body.ts,
+//   http/request.ts, http/responses.ts, http/routes/routes.ts, http/stream-body.ts,
+//   http/stream-clients.ts
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";

@@ -1,5 +1,7 @@
 // Hostile servers: `frames send` must end with one line that explains why, count nothing as
 // delivered without confirmation, remove nothing in that case, and limit its memory.
+//
+// Covers: client/connection-errors.ts
 
 import { expect, test } from "bun:test";
 

@@ -1,5 +1,7 @@
 // Connections before authentication, against the compiled server: peers that speak another
 // protocol, do not have the key, or are slow. An honest sender continues meanwhile.
+//
+// Covers: server/wrong-protocol.ts
 
 import { beforeAll, describe, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";

@@ -1,3 +1,5 @@
+// Covers: common/clock.ts, net/connect.ts, net/listen.ts, net/tls.ts
+
 import { afterEach, describe, expect, jest, test } from "bun:test";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";

@@ -1,3 +1,7 @@
+// Covers: frame.ts, protocol/frame-errors.ts, protocol/large-frame.ts, protocol/progress.ts,
+//   protocol/rate-limiter.ts, protocol/send/loss-reports.ts, protocol/send/scheduler-hooks.ts,
+//   protocol/send/scheduler.ts, protocol/send/send-window.ts
+
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";

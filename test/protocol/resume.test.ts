@@ -1,3 +1,5 @@
+// Covers: protocol/send/outgoing-source.ts
+
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, FrameSource, Loss } from "../../src/frame.ts";

@@ -1,3 +1,5 @@
+// Covers: common/checksum.ts
+
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import { Decoder } from "../../src/wire/decode.ts";

@@ -1,3 +1,5 @@
+// Covers: wire/messages.ts
+
 import { describe, expect, test } from "bun:test";
 import {
   dataPrefixBytes,

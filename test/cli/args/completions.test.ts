@@ -1,3 +1,5 @@
+// Covers: cli/args/commands.ts
+
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,5 @@
+// Covers: cli/args/arguments.ts, cli/args/key-options.ts
+
 import { describe, expect, test } from "bun:test";
 import { commands } from "../../../src/cli/args/commands.ts";
 import { type Arguments, nearest, parseArguments } from "../../../src/cli/args/arguments.ts";

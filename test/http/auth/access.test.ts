@@ -1,4 +1,8 @@
 // Access control of HTTP requests, in memory with a fake clock.
+//
+// Covers: http/auth/access-tokens.ts, http/auth/authenticator.ts, http/auth/login-sessions.ts,
+//   http/auth/origin-check.ts, http/auth/secrets.ts, http/auth/token-endpoint.ts,
+//   http/principal.ts
 
 import { beforeEach, describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";

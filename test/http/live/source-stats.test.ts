@@ -1,4 +1,6 @@
 // Statistics of one live source with a fake clock: numbers, ranges and problems.
+//
+// Covers: http/live/gap-counter.ts, http/live/problem-log.ts
 
 import { describe, expect, test } from "bun:test";
 import { RangeSet } from "../../../src/store/journal/range-set.ts";

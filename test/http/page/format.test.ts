@@ -1,4 +1,6 @@
 // How the page formats numbers and times, and parses its URL.
+//
+// Covers: http/page/route.ts
 
 import { describe, expect, test } from "bun:test";
 import {

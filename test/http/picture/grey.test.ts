@@ -1,4 +1,6 @@
 // Decoding of grey images: the supported kinds, and what is refused.
+//
+// Covers: http/picture/palette.ts
 
 import { describe, expect, test } from "bun:test";
 import { deflateSync } from "node:zlib";

@@ -1,5 +1,7 @@
 // Our client of the article's dialect against a model of a published server, in memory with a fake
 // clock.
+//
+// Covers: protocol/article/article-receiver.ts, protocol/article/article-sender.ts
 
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";

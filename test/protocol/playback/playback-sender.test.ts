@@ -1,5 +1,8 @@
 // A server that sends stored frames and a client that receives them, in memory, with chunks of any
 // size.
+//
+// Covers: protocol/handshake.ts, protocol/playback/cursor-reports.ts,
+//   protocol/playback/playback.ts, protocol/playback/source-ids.ts
 
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";

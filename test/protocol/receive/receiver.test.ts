@@ -1,3 +1,7 @@
+// Covers: protocol/keepalive.ts, protocol/receive/incoming-sources.ts,
+//   protocol/receive/outcome-counts.ts, protocol/receive/receipts.ts,
+//   protocol/receive/receiver-events.ts
+
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
 import type { Outcome } from "../../../src/frame.ts";

@@ -1,3 +1,5 @@
+// Covers: protocol/send/sender.ts, protocol/send/write-batch.ts
+
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
 import type { Frame } from "../../../src/frame.ts";

@@ -1,5 +1,9 @@
 // Frames that a receiving client gets from a journal: none twice and none missing, whatever happens
 // to the journal.
+//
+// Covers: server/playback/journal-tail.ts, server/playback/latest-playback.ts,
+//   server/playback/playback-items.ts, server/playback/playback-request.ts,
+//   server/playback/stored-frame.ts, server/server.ts
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";

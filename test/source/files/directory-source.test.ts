@@ -1,3 +1,7 @@
+// Covers: common/file-slices.ts, common/open-files.ts, common/open-flags.ts,
+//   source/files/file-filter.ts, source/files/packed-names.ts, source/files/seen-files.ts,
+//   source/files/walk.ts
+
 import { afterAll, describe, expect, test } from "bun:test";
 import {
   appendFileSync,

@@ -1,3 +1,6 @@
+// Covers: source/image/bmp.ts, source/image/image-parser.ts, source/image/jpeg.ts,
+//   source/image/png.ts, source/image/pnm-text.ts, source/image/pnm.ts
+
 import { describe, expect, test } from "bun:test";
 import { Splitter } from "../../../src/source/image/splitter.ts";
 import { encodePng } from "../../helper/png.ts";

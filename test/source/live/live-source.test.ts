@@ -1,4 +1,6 @@
 // A live source: its queue, dropped frames, and that every number is accounted for.
+//
+// Covers: source/live/frame-feed.ts, source/live/pipe.ts
 
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";

@@ -1,4 +1,7 @@
 // Videos read with the real ffmpeg, compared with the results of running it in other ways.
+//
+// Covers: source/media/image-file.ts, source/media/media.ts, source/media/probe.ts,
+//   source/media/transcode.ts
 
 import { describe, expect, test } from "bun:test";
 import {

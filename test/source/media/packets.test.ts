@@ -1,5 +1,7 @@
 // Parsing of the alternating output of two ffmpeg muxers, and times of live sources, without
 // ffmpeg.
+//
+// Covers: source/media/source-clock.ts
 
 import { describe, expect, test } from "bun:test";
 import { type Packet, PacketParser } from "../../../src/source/media/packets.ts";

@@ -1,4 +1,6 @@
 // Kills a store's process at every system call that changes the disk.
+//
+// Covers: store/journal/journal.ts
 
 import { Database } from "bun:sqlite";
 import { afterAll, describe, expect, test } from "bun:test";

@@ -1,4 +1,6 @@
 // How much disk space a store leaves free.
+//
+// Covers: store/store-contents.ts
 
 import { describe, expect, test } from "bun:test";
 import { statfsSync } from "node:fs";

@@ -1,4 +1,8 @@
 // Gaps found in a journal alone, whatever happened to the sender.
+//
+// Covers: store/journal/accounted-ranges.ts, store/journal/byte-total.ts,
+//   store/journal/commit-signal.ts, store/journal/deletion-log.ts, store/journal/gap-index.ts,
+//   store/journal/range-set.ts, store/journal/schema.ts, store/journal/source-totals.ts
 
 import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
