@@ -24,6 +24,12 @@ export interface ServerStats {
   readonly refusals: ReadonlyMap<string, number>;
 }
 
+// In the executable all modules are one file at the root, and the worker lies below it as below src.
+const converterWorkerUrl = new URL(
+  `${Bun.isStandaloneExecutable ? "./" : "../"}http/picture/converter-worker.ts`,
+  import.meta.url,
+).href;
+
 export class HttpFrontend {
   readonly #server: HttpServer;
   readonly #live = new LiveSources();
@@ -66,11 +72,7 @@ export class HttpFrontend {
       get storeError() {
         return storeError();
       },
-      // The executable has the worker's file at the same path relative to its root as the source
-      // tree.
-      createConverterWorker: () => {
-        return new Worker(new URL("../http/picture/converter-worker.ts", import.meta.url).href);
-      },
+      createConverterWorker: () => new Worker(converterWorkerUrl),
     });
     this.#server.setContext(context);
   }

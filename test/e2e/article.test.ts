@@ -55,7 +55,7 @@ function pictures(name: string, sizes: readonly number[]): string {
 }
 
 function python(script: string, ...args: string[]) {
-  const path = join(import.meta.dir, "../article", script);
+  const path = join(import.meta.dir, "article", script);
   return Bun.spawn(["python3", path, ...args], {
     env: environment(),
     stdio: ["ignore", "pipe", "pipe"],

@@ -178,7 +178,7 @@ describe("frames send --move", () => {
       const before = contents(folder);
       const sent = await send(server, folder, "--move");
       expectCode(sent, 23);
-      const counts = { removed: 3, moved: 1, refused: 3, reasons: { conflict: 3 } };
+      const counts = { removed: 3, removedAtServer: 1, refused: 3, reasons: { conflict: 3 } };
       expect(summaryOf(sent)).toMatchObject(counts);
       expect(filesIn(folder)).toEqual(broken);
       for (const name of broken)

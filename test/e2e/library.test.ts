@@ -325,7 +325,7 @@ test("errors carry a code: no server, a store in use, a name that leaves the sto
   const frames = [{ bytes: bytesOf("1") }];
   const here = { stream: "s", source: "a" };
   const unreachable = await rejection(send(frames, { to: "127.0.0.1:1", ...here }));
-  expect(unreachable).toMatchObject({ code: "unreachable", exit: 10 });
+  expect(unreachable).toMatchObject({ code: "unreachable", exitCode: 10 });
   expect((await rejection(send(frames, { ...here, stream: "../s" }))).code).toBe("usage");
   expect((await rejection(send("/nonexistent/folder"))).code).toBe("missing");
   expect((await rejection(send(frames))).code).toBe("usage");

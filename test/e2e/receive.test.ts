@@ -192,7 +192,7 @@ describe("a copy", () => {
         const store = await receive(server, second.dir);
         expect(store.code).not.toBe(0);
       });
-      const served = await run(["serve", copy]);
+      const served = await run(["serve", copy, "--listen", "127.0.0.1:0"]);
       expectCode(served, 1);
       expect(served.stderr).toContain("it is a copy of the stream run7");
       expect(sameTree(tree, copy)).toEqual([]);

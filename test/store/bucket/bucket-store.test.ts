@@ -76,8 +76,8 @@ async function keysIn(prefix: string, below = ""): Promise<string[]> {
 /** Returns all frames below a prefix by path. */
 async function framesIn(prefix: string): Promise<Map<string, Uint8Array>> {
   const paths = (await keysIn(prefix)).filter((path) => !path.startsWith(".frames/"));
-  const maxBytes = await Promise.all(paths.map((path) => bucket.file(`${prefix}/${path}`).bytes()));
-  return new Map(paths.map((path, index) => [path, maxBytes[index]!]));
+  const bytes = await Promise.all(paths.map((path) => bucket.file(`${prefix}/${path}`).bytes()));
+  return new Map(paths.map((path, index) => [path, bytes[index]!]));
 }
 
 function rows<T>(store: BucketStore, sql: string): T[] {
@@ -134,8 +134,8 @@ function holds(
 }
 
 /** Stores a frame and returns its outcome as one word. */
-function stored(source: SourceStore, name: string, maxBytes = bytesOf(100)): Promise<string> {
-  return codeOf(put(source, name, maxBytes));
+function stored(source: SourceStore, name: string, bytes = bytesOf(100)): Promise<string> {
+  return codeOf(put(source, name, bytes));
 }
 
 describe("Two nodes of one bucket:", () => {
@@ -170,9 +170,9 @@ describe("Two nodes of one bucket:", () => {
     const kept = () => catalog.after({ stream: "run7" }, 0, 100);
     await until("what the other node took", () => kept().length === 5);
     expect(woken).toBeGreaterThan(0);
-    const maxBytes = await (await two.contents.fetch(kept()[0]!))!.bytes();
-    expect([maxBytes.length, crc32(maxBytes)]).toEqual([100, kept()[0]!.crc32]);
-    expect(crc32(await two.contents.blob(kept()[1]!).bytes())).toBe(crc32(maxBytes));
+    const bytes = await (await two.contents.fetch(kept()[0]!))!.bytes();
+    expect([bytes.length, crc32(bytes)]).toEqual([100, kept()[0]!.crc32]);
+    expect(crc32(await two.contents.blob(kept()[1]!).bytes())).toBe(crc32(bytes));
     end();
     catalog.close();
   });
@@ -256,11 +256,11 @@ describe("Two nodes of one bucket:", () => {
     const third = await open(prefix);
     for (const store of [...stores, third]) {
       await store.refresh();
-      const found = rows<{ maxBytes: number; crc32: number }>(
+      const found = rows<{ bytes: number; crc32: number }>(
         store,
         "SELECT bytes, crc32 FROM frames",
       );
-      expect(found).toEqual([{ maxBytes: lies!.length, crc32: crc32(lies!) }]);
+      expect(found).toEqual([{ bytes: lies!.length, crc32: crc32(lies!) }]);
     }
   });
 });
@@ -291,10 +291,10 @@ describe("A bucket after a crash:", () => {
 
   holds("numbers that were dealt with are no gaps", async (prefix, open) => {
     const store = await open(prefix);
-    const [maxBytes, source] = [bytesOf(100), openVisible(store)];
-    expect(await codeOf(put(source, "1.png", maxBytes, { sequence: 1 }))).toBe("stored");
+    const [bytes, source] = [bytesOf(100), openVisible(store)];
+    expect(await codeOf(put(source, "1.png", bytes, { sequence: 1 }))).toBe("stored");
     const again = openVisible(store, { session: otherSession });
-    expect(await codeOf(put(again, "1.png", maxBytes, { sequence: 7 }))).toBe("present");
+    expect(await codeOf(put(again, "1.png", bytes, { sequence: 7 }))).toBe("present");
     const sql =
       "SELECT first, last FROM accounted WHERE session = 'ffffffffffffffffffffffffffffffff'";
     await until("the account", () => rows<object>(store, sql).length > 0);
@@ -381,10 +381,10 @@ describe("A frame too large to be held:", () => {
   /** Passes the frame in pieces, as a connection does. */
   async function storeLarge(
     source: SourceStore,
-    maxBytes: Uint8Array,
+    bytes: Uint8Array,
     name = "1.raw",
   ): Promise<string> {
-    return outcomeCode(await storeFrame(source, name, maxBytes, {}, 500_000));
+    return outcomeCode(await storeFrame(source, name, bytes, {}, 500_000));
   }
 
   holds("is sent on as it comes, and found again", async (prefix, open) => {
@@ -440,9 +440,9 @@ describe("The journal of a bucket", () => {
       openVisible(first, { session: otherSession, key: "cam-3" }),
     ];
     for (let number = 1; number <= 20; number++) {
-      const maxBytes = bytesOf(number, number);
+      const bytes = bytesOf(number, number);
       const more = { metadata: number % 2 === 0 ? `{"exposure":${number}}` : "" };
-      const outcome = put(sources[number % 2]!, `${number}.png`, maxBytes, more);
+      const outcome = put(sources[number % 2]!, `${number}.png`, bytes, more);
       expect(await codeOf(outcome)).toBe("stored");
     }
     sources[0]!.recordLoss(100, 200, new FramesError("dropped"));
