@@ -119,7 +119,7 @@ function send(folder: string, port: number, ...more: string[]) {
   return run(["send", folder, ...source, "--to", `127.0.0.1:${port}`, ...more]);
 }
 
-describe("clients of the article deliver 200 pictures, byte for byte,", () => {
+describe("Article clients", () => {
   const variations: Record<string, string[]> = {
     "as published": [],
     "with pieces that arrive together": ["--pieces", "merged", "--answers", "counted", "--tiny"],
@@ -127,36 +127,41 @@ describe("clients of the article deliver 200 pictures, byte for byte,", () => {
     "that go on at the first of several answers": ["--pieces", "merged", "--answers", "eager"],
   };
 
-  withPython(`${missing}as published and varied, all at once`, async () => {
-    const folder = pictures("run7", manySizes(200, upTo5MB));
-    const withTiny = pictures("run7", manySizes(200, upTo5MB, [1, 1, 3]));
-    await withServer(
-      async (server) => {
-        const port = articlePort(server);
-        const runs = Object.values(variations).map(async (flags, index) => {
-          const sent = flags.includes("--tiny") ? withTiny : folder;
-          expect(await client(port, "visible", `run${index}`, sent, ...flags)).toEqual([0, ""]);
-          await until("delivered", () =>
-            told(server, "delivered").some(({ stream }) => stream === `run${index}`),
+  withPython(
+    `${missing}the published article client and its variants deliver 200 pictures byte for byte at the same time`,
+    async () => {
+      const folder = pictures("run7", manySizes(200, upTo5MB));
+      const withTiny = pictures("run7", manySizes(200, upTo5MB, [1, 1, 3]));
+      await withServer(
+        async (server) => {
+          const port = articlePort(server);
+          const runs = Object.values(variations).map(async (flags, index) => {
+            const sent = flags.includes("--tiny") ? withTiny : folder;
+            expect(await client(port, "visible", `run${index}`, sent, ...flags)).toEqual([0, ""]);
+            await until("delivered", () =>
+              told(server, "delivered").some(({ stream }) => stream === `run${index}`),
+            );
+            expect(sameTree(sent, join(server.dir, `run${index}`, "visible"))).toEqual([]);
+          });
+          await Promise.all(runs);
+          expect(told(server, "failed")).toEqual([]);
+          const rows = journal<{ seq: number; name: string; bytes: number; crc32: number }>(
+            server.dir,
+            "SELECT seq, name, bytes, crc32 FROM frames WHERE stream = 'run0' ORDER BY id",
           );
-          expect(sameTree(sent, join(server.dir, `run${index}`, "visible"))).toEqual([]);
-        });
-        await Promise.all(runs);
-        expect(told(server, "failed")).toEqual([]);
-        const rows = journal<{ seq: number; name: string; bytes: number; crc32: number }>(
-          server.dir,
-          "SELECT seq, name, bytes, crc32 FROM frames WHERE stream = 'run0' ORDER BY id",
-        );
-        expect(rows.map(({ seq }) => seq)).toEqual(Array.from({ length: 200 }, (_, at) => at + 1));
-        for (const { name, bytes, crc32: sum, seq } of rows) {
-          expect(name).toStartWith(`${seq}.`);
-          const picture = await Bun.file(join(folder, name)).bytes();
-          expect([bytes, sum]).toEqual([picture.length, crc32(picture)]);
-        }
-      },
-      ...article,
-    );
-  });
+          expect(rows.map(({ seq }) => seq)).toEqual(
+            Array.from({ length: 200 }, (_, at) => at + 1),
+          );
+          for (const { name, bytes, crc32: sum, seq } of rows) {
+            expect(name).toStartWith(`${seq}.`);
+            const picture = await Bun.file(join(folder, name)).bytes();
+            expect([bytes, sum]).toEqual([picture.length, crc32(picture)]);
+          }
+        },
+        ...article,
+      );
+    },
+  );
 });
 
 describe("clients of the article deliver 80 pictures, byte for byte,", () => {
@@ -171,91 +176,100 @@ describe("clients of the article deliver 80 pictures, byte for byte,", () => {
     },
   };
 
-  withPython(`${missing}through a network that cuts and joins what passes`, async () => {
-    const folder = pictures("run7", manySizes(80, upTo5MB));
-    await withServer(
-      async (server) => {
-        const port = articlePort(server);
-        const ways = Object.values(cuts).flatMap((cut, seed) =>
-          [[], ["--answers", "counted", "--steps", "together"]].map((flags) => ({
-            ...{ cut, seed, flags },
-          })),
-        );
-        const runs = ways.map(async ({ cut, seed, flags }, index) => {
-          using cutter = await startCutter({ to: port, seed: seed + 1, ...cut });
-          const sent = client(cutter.port, "infrared", `cut${index}`, folder, ...flags);
-          expect(await sent).toEqual([0, ""]);
-          await until("delivered", () =>
-            told(server, "delivered").some(({ stream }) => stream === `cut${index}`),
+  withPython(
+    `${missing}article clients deliver 200 pictures byte for byte through a network that splits and joins their bytes`,
+    async () => {
+      const folder = pictures("run7", manySizes(80, upTo5MB));
+      await withServer(
+        async (server) => {
+          const port = articlePort(server);
+          const ways = Object.values(cuts).flatMap((cut, seed) =>
+            [[], ["--answers", "counted", "--steps", "together"]].map((flags) => ({
+              ...{ cut, seed, flags },
+            })),
           );
-          expect(sameTree(folder, join(server.dir, `cut${index}`, "infrared"))).toEqual([]);
-          expect(await cutter.cuts()).toBeGreaterThan(200);
-        });
-        await Promise.all(runs);
-        expect(told(server, "failed")).toEqual([]);
-      },
-      ...article,
-    );
-  });
+          const runs = ways.map(async ({ cut, seed, flags }, index) => {
+            using cutter = await startCutter({ to: port, seed: seed + 1, ...cut });
+            const sent = client(cutter.port, "infrared", `cut${index}`, folder, ...flags);
+            expect(await sent).toEqual([0, ""]);
+            await until("delivered", () =>
+              told(server, "delivered").some(({ stream }) => stream === `cut${index}`),
+            );
+            expect(sameTree(folder, join(server.dir, `cut${index}`, "infrared"))).toEqual([]);
+            expect(await cutter.cuts()).toBeGreaterThan(200);
+          });
+          await Promise.all(runs);
+          expect(told(server, "failed")).toEqual([]);
+        },
+        ...article,
+      );
+    },
+  );
 });
 
-describe("frames send --article delivers 200 pictures, byte for byte,", () => {
+describe("frames send --article with 200 pictures", () => {
   const servers: Record<string, string[]> = {
     "as published": [],
     "that reads eight bytes for continue": ["--word", "eight"],
     "that takes continue and the next name together": ["--word", "any", "--tiny"],
   };
 
-  withPython(`${missing}to servers as published and varied, all at once`, async () => {
-    const folder = pictures("run7", manySizes(200, upTo5MB));
-    const withTiny = pictures("run7", manySizes(200, upTo5MB, [1, 1, 3]));
-    const runs = Object.values(servers).map((flags) =>
-      withPublished(
-        async (port, kept, complaints) => {
-          const sent = flags.includes("--tiny") ? withTiny : folder;
-          const result = await send(sent, port, "--stream", "night");
-          expectCode(result, 0);
-          expect(summaryOf(result)).toMatchObject({ frames: 200, lost: 0, stream: "night" });
-          expect(result.stderr).toContain("no checksum, no key, and nothing resumes");
-          await until("the last picture", () => readdirSync(join(kept, "night")).length === 200);
-          expect(sameTree(sent, join(kept, "night"))).toEqual([]);
-          expect(complaints()).toBe("");
-        },
-        ...flags,
-      ),
-    );
-    await Promise.all(runs);
-  });
+  withPython(
+    `${missing}frames send --article delivers 200 pictures byte for byte to the published server and its variants`,
+    async () => {
+      const folder = pictures("run7", manySizes(200, upTo5MB));
+      const withTiny = pictures("run7", manySizes(200, upTo5MB, [1, 1, 3]));
+      const runs = Object.values(servers).map((flags) =>
+        withPublished(
+          async (port, kept, complaints) => {
+            const sent = flags.includes("--tiny") ? withTiny : folder;
+            const result = await send(sent, port, "--stream", "night");
+            expectCode(result, 0);
+            expect(summaryOf(result)).toMatchObject({ frames: 200, lost: 0, stream: "night" });
+            expect(result.stderr).toContain("no checksum, no key, and nothing resumes");
+            await until("the last picture", () => readdirSync(join(kept, "night")).length === 200);
+            expect(sameTree(sent, join(kept, "night"))).toEqual([]);
+            expect(complaints()).toBe("");
+          },
+          ...flags,
+        ),
+      );
+      await Promise.all(runs);
+    },
+  );
 });
 
 describe("frames send --article delivers 80 pictures, byte for byte,", () => {
-  withPython(`${missing}through a network that cuts pictures and joins answers`, async () => {
-    const folder = pictures("run7", manySizes(80, [300_001]));
-    // Texts stay whole, because no server of the article accepts a split text.
-    const cuts: { toServer: Cut; toClient: Cut }[] = [
-      { toServer: { most: 1000, whole: 60 }, toClient: { most: 2 } },
-      { toServer: { most: 40_000, whole: 60, pause: 1 }, toClient: { most: 100, hold: 3 } },
-      { toServer: { most: 5000, whole: 60 }, toClient: { most: 1, pause: 1 } },
-    ];
-    // This tests pictures only. If a stalled network joins two texts, only the server could
-    // handle that.
-    const words = ["eight", "any", "any"];
-    const runs = cuts.map((cut, index) =>
-      withPublished(
-        async (port, kept, complaints) => {
-          using cutter = await startCutter({ to: port, seed: index + 1, ...cut });
-          const result = await send(folder, cutter.port, "--stream", "night");
-          expect([complaints(), result.code]).toEqual(["", 0]);
-          await until("the last picture", () => readdirSync(join(kept, "night")).length === 80);
-          expect(sameTree(folder, join(kept, "night"))).toEqual([]);
-          expect(await cutter.cuts()).toBeGreaterThan(20);
-        },
-        "--word",
-        words[index]!,
-      ),
-    );
-    await Promise.all(runs);
-  });
+  withPython(
+    `${missing}frames send --article delivers 200 pictures byte for byte through a network that splits pictures and joins answers`,
+    async () => {
+      const folder = pictures("run7", manySizes(80, [300_001]));
+      // Texts stay whole, because no server of the article accepts a split text.
+      const cuts: { toServer: Cut; toClient: Cut }[] = [
+        { toServer: { most: 1000, whole: 60 }, toClient: { most: 2 } },
+        { toServer: { most: 40_000, whole: 60, pause: 1 }, toClient: { most: 100, hold: 3 } },
+        { toServer: { most: 5000, whole: 60 }, toClient: { most: 1, pause: 1 } },
+      ];
+      // This tests pictures only. If a stalled network joins two texts, only the server could
+      // handle that.
+      const words = ["eight", "any", "any"];
+      const runs = cuts.map((cut, index) =>
+        withPublished(
+          async (port, kept, complaints) => {
+            using cutter = await startCutter({ to: port, seed: index + 1, ...cut });
+            const result = await send(folder, cutter.port, "--stream", "night");
+            expect([complaints(), result.code]).toEqual(["", 0]);
+            await until("the last picture", () => readdirSync(join(kept, "night")).length === 80);
+            expect(sameTree(folder, join(kept, "night"))).toEqual([]);
+            expect(await cutter.cuts()).toBeGreaterThan(20);
+          },
+          "--word",
+          words[index]!,
+        ),
+      );
+      await Promise.all(runs);
+    },
+  );
 });
 
 /** A client that sends exactly the bytes of the test. */
@@ -282,7 +296,7 @@ async function speak(port: number) {
   };
 }
 
-describe("whoever does not speak the dialect is cut off with a line in the log:", () => {
+describe("Violations of the article dialect", () => {
   const headers: [what: string, bytes: string | Uint8Array, said: RegExp][] = [
     ["a word alone", "hello", /header KIND\|FOLDER, but "hello"/],
     ["three parts", "a|b|c", /header KIND\|FOLDER, but "a\|b\|c?"/],
@@ -297,55 +311,64 @@ describe("whoever does not speak the dialect is cut off with a line in the log:"
     ["a kind that leads elsewhere", "../..|run7", /The name cannot be used/],
     ["a hidden folder", "visible|.frames", /The name cannot be used.*dot/],
   ];
-  test.concurrent("wrong headers, at once or after a quiet moment", async () => {
-    await withServer(
-      async (server) => {
-        for (const [what, bytes, said] of headers) {
-          const before = told(server, "failed").length;
+  test.concurrent(
+    "the article port disconnects a client with a wrong header and logs the reason",
+    async () => {
+      await withServer(
+        async (server) => {
+          for (const [what, bytes, said] of headers) {
+            const before = told(server, "failed").length;
+            const peer = await speak(articlePort(server));
+            peer.say(bytes);
+            await peer.isCutOff();
+            await until(`the line of ${what}`, () => told(server, "failed").length > before);
+            const line = told(server, "failed").at(-1)!;
+            expect([what, line["message"]]).toEqual([what, expect.stringMatching(said)]);
+            expect([what, peer.heard()]).toEqual([what, ""]);
+          }
+          expect(readdirSync(server.dir)).toEqual([".frames"]);
+        },
+        ...article,
+      );
+    },
+  );
+
+  test.concurrent(
+    "the article port logs error foreign when a client closes after half a header",
+    async () => {
+      await withServer(
+        async (server) => {
           const peer = await speak(articlePort(server));
-          peer.say(bytes);
+          peer.say("hello");
+          peer.finish();
           await peer.isCutOff();
-          await until(`the line of ${what}`, () => told(server, "failed").length > before);
-          const line = told(server, "failed").at(-1)!;
-          expect([what, line["message"]]).toEqual([what, expect.stringMatching(said)]);
-          expect([what, peer.heard()]).toEqual([what, ""]);
-        }
-        expect(readdirSync(server.dir)).toEqual([".frames"]);
-      },
-      ...article,
-    );
-  });
+          await until("its line", () => told(server, "failed").length > 0);
+          expect(told(server, "failed")[0]).toMatchObject({ error: "foreign" });
+        },
+        ...article,
+      );
+    },
+  );
 
-  test.concurrent("half a header, when its client closes", async () => {
-    await withServer(
-      async (server) => {
-        const peer = await speak(articlePort(server));
-        peer.say("hello");
-        peer.finish();
-        await peer.isCutOff();
-        await until("its line", () => told(server, "failed").length > 0);
-        expect(told(server, "failed")[0]).toMatchObject({ error: "foreign" });
-      },
-      ...article,
-    );
-  });
-
-  test.concurrent("nothing at all, when its time is over", async () => {
-    await withServer(
-      async (server) => {
-        const peer = await speak(articlePort(server));
-        await peer.isCutOff();
-        await until("its line", () => told(server, "failed").length > 0);
-        expect(told(server, "failed")[0]).toMatchObject({
-          error: "timeout",
-          message: "No header KIND|FOLDER came within 1 s",
-        });
-      },
-      ...article,
-      "--timeout",
-      "1",
-    );
-  });
+  test.concurrent(
+    "the article port disconnects a client that sends no header within the timeout",
+    async () => {
+      await withServer(
+        async (server) => {
+          const peer = await speak(articlePort(server));
+          await peer.isCutOff();
+          await until("its line", () => told(server, "failed").length > 0);
+          expect(told(server, "failed")[0]).toMatchObject({
+            error: "timeout",
+            message: "No header KIND|FOLDER came within 1 s",
+          });
+        },
+        ...article,
+        "--timeout",
+        "1",
+      );
+    },
+  );
 
   const titles: [what: string, bytes: string, said: RegExp][] = [
     ["a name that leads out", "3|../../x", /"\.\.\/\.\.\/x": it begins with a dot/],
@@ -358,7 +381,7 @@ describe("whoever does not speak the dialect is cut off with a line in the log:"
     ["no name within 1,024 bytes", `3|${"x".repeat(1100)}`, /longer than 1024 bytes/],
   ];
   test.concurrent(
-    "names that lead out and lengths that are none, of which nothing is written",
+    "the article port disconnects a client with an unsafe name or a wrong length and writes nothing",
     async () => {
       await withServer(
         async (server) => {
@@ -387,7 +410,7 @@ describe("whoever does not speak the dialect is cut off with a line in the log:"
   );
 
   test.concurrent(
-    "what is neither continue nor over, and the picture before it is kept",
+    "the article port disconnects a client that sends neither continue nor over, and keeps the picture before",
     async () => {
       await withServer(
         async (server) => {
@@ -416,7 +439,7 @@ describe("whoever does not speak the dialect is cut off with a line in the log:"
   );
 });
 
-describe("a server of the dialect", () => {
+describe("frames serve --article", () => {
   /** Sends one picture and waits for all answers. */
   async function deliver(port: number, folder: string, title: string, bytes: string) {
     const peer = await speak(port);
@@ -429,7 +452,7 @@ describe("a server of the dialect", () => {
   }
 
   test.concurrent(
-    "gives the last answer to a picture only when that is in the journal",
+    "the article port sends the last ok for a picture only when the picture is in the journal",
     async () => {
       await withServer(
         async (server) => {
@@ -448,7 +471,7 @@ describe("a server of the dialect", () => {
   );
 
   test.concurrent(
-    "takes a picture again that is stored, and cuts off one whose name is taken by other bytes",
+    "the article port accepts a stored picture again, but disconnects a client that sends other bytes under its name",
     async () => {
       await withServer(
         async (server) => {
@@ -475,7 +498,7 @@ describe("a server of the dialect", () => {
   );
 
   test.concurrent(
-    "ends names of any kind after a quiet moment, and nothing of a picture that was cut short is kept",
+    "the article port finds the end of any name by a pause, and discards a picture that is cut short",
     async () => {
       await withServer(
         async (server) => {
@@ -500,7 +523,7 @@ describe("a server of the dialect", () => {
   );
 
   test.concurrent(
-    "lets nobody else send a source that an article's client sends, and none that another one sends",
+    "a server refuses a FRAMES/1 sender a source that an article client is sending",
     async () => {
       const folder = pictures("run7", [10, 20]);
       await withServer(
@@ -527,7 +550,7 @@ describe("a server of the dialect", () => {
   );
 
   withPython(
-    `${missing}keeps what came before a picture of one byte, which the published client never ends`,
+    `${missing}the article port keeps the pictures before a one-byte picture, which the published client never finishes`,
     async () => {
       const folder = pictures("run7", [10, 11, 1]);
       await withServer(
@@ -551,33 +574,36 @@ describe("a server of the dialect", () => {
     },
   );
 
-  withPython(`${missing}serves a FRAMES/1 sender and two article's clients at once`, async () => {
-    const sizes = manySizes(60, [400_000]);
-    const [a, b, c] = ["a", "b", "c"].map((name) => pictures(name, sizes));
-    await withServer(
-      async (server) => {
-        const port = articlePort(server);
-        const [first, second, third] = await Promise.all([
-          client(port, "visible", "run7", a!),
-          client(port, "infrared", "run7", b!),
-          run(["send", c!, "--stream", "run7", "--to", `127.0.0.1:${server.port}`]),
-        ]);
-        expect([first, second]).toEqual([
-          [0, ""],
-          [0, ""],
-        ]);
-        expectCode(third, 0);
-        await until("three deliveries", () => told(server, "delivered").length === 3);
-        expect(sameTree(a!, join(server.dir, "run7/visible"))).toEqual([]);
-        expect(sameTree(b!, join(server.dir, "run7/infrared"))).toEqual([]);
-        expect(sameTree(c!, join(server.dir, "run7/c"))).toEqual([]);
-      },
-      ...article,
-    );
-  });
+  withPython(
+    `${missing}a server receives from a FRAMES/1 sender and two article clients at the same time`,
+    async () => {
+      const sizes = manySizes(60, [400_000]);
+      const [a, b, c] = ["a", "b", "c"].map((name) => pictures(name, sizes));
+      await withServer(
+        async (server) => {
+          const port = articlePort(server);
+          const [first, second, third] = await Promise.all([
+            client(port, "visible", "run7", a!),
+            client(port, "infrared", "run7", b!),
+            run(["send", c!, "--stream", "run7", "--to", `127.0.0.1:${server.port}`]),
+          ]);
+          expect([first, second]).toEqual([
+            [0, ""],
+            [0, ""],
+          ]);
+          expectCode(third, 0);
+          await until("three deliveries", () => told(server, "delivered").length === 3);
+          expect(sameTree(a!, join(server.dir, "run7/visible"))).toEqual([]);
+          expect(sameTree(b!, join(server.dir, "run7/infrared"))).toEqual([]);
+          expect(sameTree(c!, join(server.dir, "run7/c"))).toEqual([]);
+        },
+        ...article,
+      );
+    },
+  );
 
   test.concurrent(
-    "listens beyond loopback only if that is asked for, and keeps asking for a key at the other port",
+    "the article port listens beyond loopback only with --article-insecure, and the FRAMES/1 port still requires a key",
     async () => {
       const dir = temporaryFolder();
       const refusals: [args: string[], said: string][] = [
@@ -619,7 +645,7 @@ function newKeyFile(): string {
 
 describe("frames send --article", () => {
   withPython(
-    `${missing}delivers all but a picture of one byte to a server as published, and says so`,
+    `${missing}frames send --article delivers all pictures but those of one byte to the published server, and lists these`,
     async () => {
       const folder = pictures("run7", [10, 1, 11, 1, 12]);
       await withPublished(async (port, kept) => {
@@ -638,7 +664,7 @@ describe("frames send --article", () => {
     },
   );
 
-  withPython(`${missing}waits for a server that takes its time to put a picture away`, async () => {
+  withPython(`${missing}frames send --article waits for a server that stores slowly`, async () => {
     const folder = pictures("run7", [10, 3000, 12]);
     await withPublished(
       async (port, kept, complaints) => {
@@ -653,7 +679,7 @@ describe("frames send --article", () => {
     );
   });
 
-  withPython(`${missing}sends each source of a tree over a connection of its own`, async () => {
+  withPython(`${missing}frames send --article opens a connection for each source`, async () => {
     const folder = makeTree({ "visible/1.jpg": 10, "visible/2.jpg": 3000, "infrared/1.jpg": 20 });
     await withPublished(async (port, kept, complaints) => {
       const to = ["--to", `127.0.0.1:${port}`, "--stream", "night"];
@@ -671,7 +697,7 @@ describe("frames send --article", () => {
     });
   });
 
-  withPython(`${missing}finishes the picture that is under way when it is stopped`, async () => {
+  withPython(`${missing}send --article finishes its picture when it is stopped`, async () => {
     const folder = pictures("run7", manySizes(200, []));
     await withPublished(async (port, kept, complaints) => {
       const source = ["--article", "--source", "visible", "--json", "-v"];
@@ -688,7 +714,7 @@ describe("frames send --article", () => {
     });
   });
 
-  withPython(`${missing}says what is wrong where a kind is not taken`, async () => {
+  withPython(`${missing}frames send --article reports a kind that the server rejects`, async () => {
     const folder = pictures("run7", [10]);
     await withPublished(async (port) => {
       const address = `127.0.0.1:${port}`;
@@ -700,16 +726,19 @@ describe("frames send --article", () => {
     });
   });
 
-  test.concurrent("says that a frames server is none of the article", async () => {
-    const folder = pictures("run7", [10]);
-    await withServer(async (server) => {
-      const result = await send(folder, server.port);
-      expect([result.code, result.stderr]).toEqual([2, expect.stringContaining("the article's")]);
-    });
-  });
+  test.concurrent(
+    "frames send --article reports a frames server as a server of another protocol",
+    async () => {
+      const folder = pictures("run7", [10]);
+      await withServer(async (server) => {
+        const result = await send(folder, server.port);
+        expect([result.code, result.stderr]).toEqual([2, expect.stringContaining("the article's")]);
+      });
+    },
+  );
 
   test.concurrent(
-    "says what was delivered when the connection breaks, and tries nothing again",
+    "frames send --article reports what was delivered when the connection breaks, and does not reconnect",
     async () => {
       const folder = pictures("run7", [10, 20, 30]);
       let connections = 0;
@@ -742,23 +771,26 @@ describe("frames send --article", () => {
     },
   );
 
-  test.concurrent("gives up a server that does not answer, saying what it waited for", async () => {
-    const folder = pictures("run7", [10]);
-    const listener = Bun.listen({
-      hostname: "127.0.0.1",
-      port: 0,
-      socket: { data() {} },
-    });
-    try {
-      const result = await send(folder, listener.port, "--timeout", "1");
-      expect([result.code, result.stderr]).toEqual([
-        30,
-        expect.stringContaining("No answer to the header came within 1 s"),
-      ]);
-    } finally {
-      listener.stop(true);
-    }
-  });
+  test.concurrent(
+    "frames send --article times out when a server does not answer, and names the missing answer",
+    async () => {
+      const folder = pictures("run7", [10]);
+      const listener = Bun.listen({
+        hostname: "127.0.0.1",
+        port: 0,
+        socket: { data() {} },
+      });
+      try {
+        const result = await send(folder, listener.port, "--timeout", "1");
+        expect([result.code, result.stderr]).toEqual([
+          30,
+          expect.stringContaining("No answer to the header came within 1 s"),
+        ]);
+      } finally {
+        listener.stop(true);
+      }
+    },
+  );
 
   const wrong: [args: string[], said: string][] = [
     [["--to", "127.0.0.1:9", "--move"], "Cannot send with --move in the article's dialect"],
@@ -768,11 +800,14 @@ describe("frames send --article", () => {
     [["--to", "127.0.0.1:9", "--stream", "a|b"], "it holds |"],
     [[], "say where the article's server listens"],
   ];
-  test.concurrent("takes no flags for what the dialect has no words for", async () => {
-    const folder = pictures("run7", [10]);
-    for (const [args, said] of wrong) {
-      const { code, stderr } = await run(["send", folder, "--article", ...args]);
-      expect([args, code, stderr]).toEqual([args, 1, expect.stringContaining(said)]);
-    }
-  });
+  test.concurrent(
+    "frames send --article rejects flags that the dialect does not support",
+    async () => {
+      const folder = pictures("run7", [10]);
+      for (const [args, said] of wrong) {
+        const { code, stderr } = await run(["send", folder, "--article", ...args]);
+        expect([args, code, stderr]).toEqual([args, 1, expect.stringContaining(said)]);
+      }
+    },
+  );
 });

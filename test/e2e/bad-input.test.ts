@@ -99,10 +99,10 @@ const posix = process.platform === "win32" ? "skipped: needs a POSIX system: " :
 
 // Servers at the other end.
 
-describe("frames send is told, when at the other end", () => {
+describe("frames send at a wrong address", () => {
   const folder = makeTree({ "visible/1.png": 1_000 });
 
-  test("there is nobody", async () => {
+  test("frames send reports a port without a server: exit 10", async () => {
     const port = closedPort();
     const sent = await send({ port }, folder);
     expect(theLine(sent)).toMatch(/connect.*connection refused.*frames serve/);
@@ -110,13 +110,13 @@ describe("frames send is told, when at the other end", () => {
     expect(sent.code).toBe(10);
   });
 
-  test("the host does not exist", async () => {
+  test("frames send reports a host that does not exist: exit 10", async () => {
     const sent = await run(["send", folder, "--to", "camera-host.invalid:9726", "--insecure"]);
     expect(theLine(sent)).toMatch(/Cannot connect.*camera-host\.invalid/);
     expect(sent.code).toBe(10);
   });
 
-  test("a web server answers", async () => {
+  test("frames send reports that a web server does not speak FRAMES/1: exit 2", async () => {
     const web = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response("hello") });
     try {
       const sent = await send({ port: web.port! }, folder);
@@ -130,26 +130,26 @@ describe("frames send is told, when at the other end", () => {
 
   for (const { what, begins, code, says, lineCount = 1, args = [] } of [
     {
-      what: "another protocol greets",
+      what: "a server of another protocol",
       begins: (socket: Bun.Socket) => void socket.write("SSH-2.0-OpenSSH_9.6\r\n"),
       code: 2,
       says: [/expected FRAMES\/1/, /SSH-2\.0/],
     },
     {
-      what: "bytes come that mean nothing",
+      what: "random bytes",
       begins: (socket: Bun.Socket) =>
         void socket.write(new Uint8Array(500).map((_, i) => (i * 89 + 200) % 256)),
       code: 2,
       says: [/expected FRAMES\/1/],
     },
     {
-      what: "bytes come that a terminal would obey",
+      what: "an answer of terminal escapes",
       begins: (socket: Bun.Socket) => void socket.write("\x1b[2J\x1b]0;title\x07 and more\n"),
       code: 2,
       says: [/expected FRAMES\/1/],
     },
     {
-      what: "a later version of the protocol is spoken",
+      what: "a server of a later version",
       begins: (socket: Bun.Socket) => void socket.write("FRAMES/2"),
       code: 2,
       says: [/FRAMES\/2/, /FRAMES\/1/],
@@ -157,41 +157,41 @@ describe("frames send is told, when at the other end", () => {
     {
       // Tried three times, because the link may be at fault. The reason is printed once, and again
       // at the end.
-      what: "every message is damaged",
+      what: "damage in every message",
       begins: (socket: Bun.Socket) => void socket.write("FRAMES/1\x02\0\0\0\0\0\0\x02\0\0\0\0{}"),
       code: 12,
       lineCount: 2,
       says: [/WELCOME|CRC|checksum/i],
     },
     {
-      what: "a server accepts and says nothing",
+      what: "a server that accepts and sends nothing",
       begins: () => {},
       args: ["--timeout", "1"],
       code: 30,
       says: [/WELCOME/, /\b1 s/],
     },
     {
-      what: "a server begins its first word and says no more",
+      what: "a server that stops within its first message",
       begins: (socket: Bun.Socket) => void socket.write("FRAMES/1\x02\0\0"),
       args: ["--timeout", "1"],
       code: 30,
       says: [/WELCOME/, /\b1 s/],
     },
     {
-      what: "a server closes at once",
+      what: "a server that closes at once",
       begins: (socket: Bun.Socket) => void socket.end(),
       code: 10,
       // Closing with unread input turns FIN into a reset.
       says: [/closed|reset the connection/],
     },
     {
-      what: "a server resets the connection at once",
+      what: "a server that resets the connection at once",
       begins: (socket: Bun.Socket) => void socket.terminate(),
       code: 10,
       says: [/closed|reset/],
     },
   ]) {
-    test(what, async () => {
+    test(`frames send reports ${what}: exit ${code}`, async () => {
       using server = fakeServer(begins);
       const sent = await send(server, folder, ...args);
       const lines = sent.stderr.trimEnd().split("\n");
@@ -239,7 +239,7 @@ time.sleep(600)
   });
 }
 
-describe("frames serve goes on, when there comes", () => {
+describe("frames serve and foreign clients", () => {
   let server: Server;
   const folder = makeTree({ "visible/1.png": 1_000 });
   beforeAll(async () => {
@@ -280,7 +280,7 @@ describe("frames serve goes on, when there comes", () => {
     return body.message;
   }
 
-  test("a browser: it gets a 400 that names the right address", async () => {
+  test("a server answers a browser with 400 and the right address, and continues to serve", async () => {
     const response = await fetch(`http://127.0.0.1:${server.port}/index.html`);
     expect(response.status).toBe(400);
     const text = await response.text();
@@ -289,19 +289,19 @@ describe("frames serve goes on, when there comes", () => {
     await expectLogged(/HTTP/);
   });
 
-  test("a client of a later version: it gets ERROR version", async () => {
+  test("a server answers a client of a later version with ERROR version, and continues to serve", async () => {
     const message = expectError(await answerTo("FRAMES/2\x01\0\0\0"), 2);
     expect(message).toMatch(/FRAMES\/2.*FRAMES\/1/);
     await expectLogged(/FRAMES\/2/);
   });
 
-  test("bytes that mean nothing: no answer, since no answer would be understood", async () => {
+  test("a server does not answer random bytes, and continues to serve", async () => {
     const bytes = new Uint8Array(5_000).map((_, index) => (index * 89 + 200) % 256);
     expect(await answerTo(bytes)).toHaveLength(0);
     await expectLogged(/expected FRAMES\/1/);
   });
 
-  test("a client that speaks TLS", async () => {
+  test("a server without keys refuses a TLS client, and continues to serve", async () => {
     const socket = connectTls({ host: "127.0.0.1", port: server.port, rejectUnauthorized: false });
     const refused = new Promise<void>((resolve) => {
       socket.once("error", () => resolve());
@@ -312,12 +312,12 @@ describe("frames serve goes on, when there comes", () => {
     await expectLogged(/expected FRAMES\/1/);
   });
 
-  test("a client that connects and says nothing: it is told what was waited for", async () => {
+  test("a server answers a silent client with an ERROR about the missing HELLO, and continues to serve", async () => {
     expect(expectError(await answerTo(""), 5)).toMatch(/HELLO.*\b1 s/);
     await expectLogged(/HELLO/);
   });
 
-  test("a message longer than any may be: nothing of it is waited for", async () => {
+  test("a server rejects a message over the longest length without waiting for it, and continues to serve", async () => {
     const hello = "FRAMES/1\x01\0\0\0";
     expectError(await answerTo(Buffer.from(`${hello}\xff\xff\xff\xff\0\0\0\0`, "latin1")), 1);
     await expectLogged(/"error":"protocol"/);
@@ -326,7 +326,7 @@ describe("frames serve goes on, when there comes", () => {
 
 // Input files.
 
-describe("a directory that cannot be sent", () => {
+describe("Input that cannot be sent", () => {
   const port = closedPort();
 
   for (const { what, make, says } of [
@@ -336,7 +336,7 @@ describe("a directory that cannot be sent", () => {
       says: /run7.*no such file or directory/,
     },
   ]) {
-    test(`${what}: exit 1, and nobody is connected to`, async () => {
+    test(`frames send does not connect if its directory ${what}: exit 1`, async () => {
       const sent = await send({ port }, make());
       expect(theLine(sent)).toMatch(says);
       expect(sent.code).toBe(1);
@@ -344,13 +344,13 @@ describe("a directory that cannot be sent", () => {
   }
 
   const noFfmpeg = peerMissing("ffprobe") ? "skipped: needs ffmpeg: " : "";
-  test.skipIf(noFfmpeg !== "")(`${noFfmpeg}is a file without pictures: exit 23`, async () => {
+  test.skipIf(noFfmpeg !== "")(`${noFfmpeg}frames send rejects a text file: exit 23`, async () => {
     const sent = await send({ port }, join(makeTree({ "notes.txt": "hello" }), "notes.txt"));
     expect(theLine(sent)).toMatch(/Cannot read .*notes\.txt/);
     expect(sent.code).toBe(23);
   });
 
-  test.skipIf(denialMissing !== "")(`${denialMissing}may not be read: exit 1`, async () => {
+  test.skipIf(denialMissing !== "")(`${denialMissing}send needs read access: exit 1`, async () => {
     const folder = makeTree({ "1.png": 3 });
     chmodSync(folder, 0);
     const args = ["send", folder, "--to", `127.0.0.1:${port}`];
@@ -359,7 +359,7 @@ describe("a directory that cannot be sent", () => {
     expect(sent.code).toBe(1);
   });
 
-  test("is empty: it says so, and nothing went wrong", async () => {
+  test("frames send of an empty directory reports no frames: exit 0", async () => {
     const sent = await send({ port }, makeTree({}));
     expect(sent.stderr).toMatch(/^No frames found.*\n$/);
     expect(summaryOf(sent)).toMatchObject({ frames: 0, bytes: 0 });
@@ -368,7 +368,7 @@ describe("a directory that cannot be sent", () => {
 });
 
 test.skipIf(denialMissing !== "")(
-  `${denialMissing}files and folders that may not be read are named, and the rest arrive: exit 23`,
+  `${denialMissing}files and folders without read access are reported, and the others arrive: exit 23`,
   async () => {
     const folder = makeTree({
       "a/1.png": 10,
@@ -395,7 +395,7 @@ test.skipIf(denialMissing !== "")(
 );
 
 test.skipIf(linux !== "")(
-  `${linux}a file whose name is not UTF-8 is named as well as may be, and the rest arrive: exit 23`,
+  `${linux}a file whose name is not UTF-8 is reported, and the others arrive: exit 23`,
   async () => {
     const folder = makeTree({ "visible/1.png": 10, "visible/9.png": 10 });
     const odd = Buffer.concat([Buffer.from(`${folder}/visible/caf`), Buffer.from([0xe9, 0x2e])]);
@@ -410,7 +410,7 @@ test.skipIf(linux !== "")(
   },
 );
 
-test("files that vanish before they are read are named, and the rest arrive: exit 24", async () => {
+test("files that vanish before they are read are reported, and the others arrive: exit 24", async () => {
   const folder = makeTree({
     ...manyFrames(20, 5_000),
     "infrared/large.png": 3_000_000,
@@ -480,7 +480,7 @@ test.skipIf(posix !== "")(
   },
 );
 
-test("hidden files and files that are still being written are no frames, and nothing is said of them", async () => {
+test("hidden files and files that are still being written are ignored without a message", async () => {
   const folder = makeTree({
     "1.png": 1,
     ".hidden.png": 1,
@@ -499,7 +499,7 @@ test("hidden files and files that are still being written are no frames, and not
 // Frames refused by the server.
 
 test.skipIf(linux !== "")(
-  `${linux}serve --portable-names refuses what Windows and macOS cannot keep apart or at all, and takes the rest: exit 23`,
+  `${linux}serve --portable-names refuses names that Windows or macOS cannot store, and accepts the others: exit 23`,
   async () => {
     const files = ["Frame.png", "frame.PNG", "größe.png", "größe.png".normalize("NFD")];
     files.push("a:b.png", "CON.png", "dot.", "good.png");
@@ -528,7 +528,7 @@ test.skipIf(linux !== "")(
   },
 );
 
-test("a frame over --max-frame is refused before it is sent, and the rest arrive: exit 23", async () => {
+test("a frame over --max-frame is refused before it is sent, and the others arrive: exit 23", async () => {
   const folder = makeTree({
     "a/1.png": 100_000,
     "a/2.png": 100_001,
@@ -554,11 +554,11 @@ test("a frame over --max-frame is refused before it is sent, and the rest arrive
   );
 });
 
-describe("frames serve says at start that", () => {
+describe("frames serve at its start", () => {
   const serve = (directory: string, ...more: string[]) =>
     run(["serve", directory, "--listen", "127.0.0.1:0", ...more]);
 
-  test("the store is a file, or lies below one: exit 11", async () => {
+  test("frames serve reports a store that is a file or lies below one: exit 11", async () => {
     const folder = makeTree({ file: 1 });
     for (const path of [join(folder, "file"), join(folder, "file/store")]) {
       const served = await serve(path);
@@ -568,7 +568,7 @@ describe("frames serve says at start that", () => {
   });
 
   test.skipIf(denialMissing !== "")(
-    `${denialMissing}the store may not be written: exit 11`,
+    `${denialMissing}frames serve reports a store without write access: exit 11`,
     async () => {
       const folder = makeTree({});
       chmodSync(folder, 0o555);
@@ -579,7 +579,7 @@ describe("frames serve says at start that", () => {
     },
   );
 
-  test("another server has the store, and which process that is: exit 11", async () => {
+  test("frames serve reports which process serves the store already: exit 11", async () => {
     await withServer(async (server) => {
       const second = await serve(server.dir);
       expect(theLine(second)).toMatch(new RegExp(`store.*process ${server.process.pid}\\b`));
@@ -587,7 +587,7 @@ describe("frames serve says at start that", () => {
     });
   });
 
-  test("the port is in use: exit 10, and the store is not locked by it", async () => {
+  test("frames serve reports a port that is in use and does not lock the store: exit 10", async () => {
     await withServer(async (server) => {
       const store = temporaryFolder();
       const second = await serve(store, "--listen", `127.0.0.1:${server.port}`);
@@ -602,7 +602,7 @@ describe("frames serve says at start that", () => {
 
 // The command line.
 
-describe("a command that is not understood ends with exit 1 and a hint:", () => {
+describe("Usage errors", () => {
   const folder = makeTree({ "1.png": 1 });
   const cases: { args: string[]; env?: Record<string, string>; says: RegExp[] }[] = [
     { args: ["snd", folder], says: [/snd/, /frames send/] },
@@ -631,8 +631,8 @@ describe("a command that is not understood ends with exit 1 and a hint:", () => 
     { args: ["serve", folder, "--listen", "nowhere:"], says: [/--listen/, /HOST:PORT/] },
     { args: ["serve", folder, "other"], says: [/other/] },
     { args: ["ls", "--dir", "/nonexistent"], says: [/nonexistent/, /no such directory/, /--dir/] },
-    { args: ["completions", "tcsh"], says: [/bash, zsh or fish/, /"tcsh"/] },
-    { args: ["completions"], says: [/bash, zsh or fish/] },
+    { args: ["frames completions", "tcsh"], says: [/bash, zsh or fish/, /"tcsh"/] },
+    { args: ["frames completions"], says: [/bash, zsh or fish/] },
     // The message must name the variable, because the user has to find it.
     { args: ["send", folder], env: { FRAMES_TO: "h:x" }, says: [/FRAMES_TO/, /HOST:PORT/] },
     { args: ["send", folder], env: { FRAMES_TIMEOUT: "1s" }, says: [/FRAMES_TIMEOUT/, /"1s"/] },
@@ -642,7 +642,7 @@ describe("a command that is not understood ends with exit 1 and a hint:", () => 
   for (const { args, env = {}, says } of cases) {
     const settings = Object.entries(env).map(([name, value]) => `${name}=${value} `);
     const words = args.map((word) => (word === folder ? "DIR" : word === "" ? "''" : word));
-    test(`${settings.join("")}frames ${words.join(" ")}`, async () => {
+    test(`${settings.join("")}frames ${words.join(" ")} ends with a hint: exit 1`, async () => {
       const ran = await run(args, { env, cwd: temporaryFolder() });
       for (const pattern of says) expect(theLine(ran)).toMatch(pattern);
       expect(ran.stdout).toBe("");
@@ -650,7 +650,7 @@ describe("a command that is not understood ends with exit 1 and a hint:", () => 
     });
   }
 
-  test("frames alone says what there is", async () => {
+  test("frames without arguments lists its commands: exit 1", async () => {
     const ran = await run([]);
     expect(ran.stderr).toContain("frames serve");
     expect(ran.stderr).toContain("frames send");
@@ -658,14 +658,14 @@ describe("a command that is not understood ends with exit 1 and a hint:", () => 
   });
 });
 
-test("help names every exit status that is used here", async () => {
+test("frames help exit-codes lists every exit status that these tests use", async () => {
   const { code, stdout } = await run(["help", "exit-codes"]);
   expect(code).toBe(0);
   const listed = [...stdout.matchAll(/^ {2}(\d+) /gm)].map(([, status]) => Number(status));
   expect(listed).toEqual(expect.arrayContaining([0, 1, 2, 10, 11, 12, 20, 23, 24, 30, 35]));
 });
 
-describe("what is printed:", () => {
+describe("Output", () => {
   let server: Server;
   const folder = makeTree({ "visible/1.png": 11, "visible/2.png": 0, "infrared/1.png": 1_500_000 });
   writeFileSync(join(folder, "bad\\name.png"), "refused everywhere");
@@ -677,7 +677,7 @@ describe("what is printed:", () => {
   });
   const to = () => ["--to", `127.0.0.1:${server.port}`];
 
-  test("--json prints nothing but JSON on standard output, and the summary last", async () => {
+  test("frames send --json prints only JSON on standard output, with the summary last", async () => {
     const sent = await run(["send", folder, ...to(), "--json"]);
     const lines = jsonLines(sent.stdout);
     expect(lines.map(({ type }) => type)).toEqual(["undelivered", "summary"]);
@@ -689,7 +689,7 @@ describe("what is printed:", () => {
     expect(said).toEqual(["listening", "session", "refused", "delivered"]);
   });
 
-  test("-q prints nothing where nothing goes wrong, and what goes wrong all the same", async () => {
+  test("frames send -q prints only errors", async () => {
     const good = await run(["send", join(folder, "visible"), ...to(), "-q"]);
     expect([good.code, good.stdout, good.stderr]).toEqual([0, "", ""]);
     const bad = await run(["send", folder, ...to(), "-q"]);
@@ -699,7 +699,7 @@ describe("what is printed:", () => {
     expect(theLine(nobody)).toContain("refused");
   });
 
-  test("-v shows the conversation: header, sources, number, name and length, receipts, and the end", async () => {
+  test("frames send -v prints each message, with source, number, name and length of each frame", async () => {
     const sent = await run(["send", folder, ...to(), "-v", "--stream", "verbose"]);
     expect(sent.stdout).toBe("");
     const shown = sent.stderr.split("\n");
@@ -725,7 +725,7 @@ describe("what is printed:", () => {
     expect(at(/^<- REFUSED .*bad/)).toBeLessThan(at(/^<- DONE /));
   });
 
-  test("serve says who sends what and what came of it, and with -v names every frame", async () => {
+  test("frames serve prints who sends what and the outcome, and with -v every frame", async () => {
     for (const more of [[], ["-v"]]) {
       using people = await serveForPeople(...more);
       const sent = await send(people, folder);
@@ -743,7 +743,7 @@ describe("what is printed:", () => {
     }
   });
 
-  test("--dry-run lists what would be sent, and connects to nobody", async () => {
+  test("frames send --dry-run lists the frames that would be sent and does not connect", async () => {
     let connections = 0;
     using nobody = fakeServer(() => connections++);
     const args = ["send", folder, "--to", `127.0.0.1:${nobody.port}`, "--exclude", "bad*"];
@@ -762,7 +762,7 @@ describe("what is printed:", () => {
   });
 
   test.skipIf(posix !== "")(
-    `${posix}colours go to a terminal only, and not where NO_COLOR is set`,
+    `${posix}messages have colours only on a terminal and without NO_COLOR`,
     async () => {
       const onTerminal = async (env: Record<string, string>) => {
         let shown = "";
@@ -786,7 +786,7 @@ describe("what is printed:", () => {
   );
 });
 
-describe.skipIf(linux !== "")(`${linux}what a terminal would obey is made visible:`, () => {
+describe.skipIf(linux !== "")(`${linux}Terminal escapes`, () => {
   const tricks = {
     colour: "\x1b[31mred\x1b[0m",
     title: "\x1b]0;owned\x07",
@@ -812,7 +812,7 @@ describe.skipIf(linux !== "")(`${linux}what a terminal would obey is made visibl
   });
 
   for (const more of [[], ["-v"], ["-q"], ["--dry-run"]]) {
-    test(`frames send ${more.join(" ")}`, async () => {
+    test(`${["frames send", ...more].join(" ")} escapes control characters of file names`, async () => {
       const args = ["send", folder, "--to", `127.0.0.1:${server.port}`, "--stream", "s", ...more];
       const ran = await run(args);
       expect(ran.code).toBe(23);
@@ -824,7 +824,7 @@ describe.skipIf(linux !== "")(`${linux}what a terminal would obey is made visibl
     });
   }
 
-  test("frames send --json, which escapes as JSON does", async () => {
+  test("frames send --json escapes control characters of file names as JSON does", async () => {
     const ran = await send(server, folder, "--stream", "s");
     expect(jsonLines(ran.stdout).some(({ what }) => String(what).includes("\x1b"))).toBe(true);
     expect(ran.stdout).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f]/);
@@ -832,7 +832,7 @@ describe.skipIf(linux !== "")(`${linux}what a terminal would obey is made visibl
   });
 
   for (const [name, trick] of Object.entries(tricks)) {
-    test(`names of folders and streams: ${name}`, async () => {
+    test(`frames escapes control characters of folder and stream names (${name})`, async () => {
       const odd = makeTree({ [`${trick}/1.png`]: 1 });
       for (const path of [odd, join(odd, trick)]) {
         const ran = await run(["send", path, "--to", `127.0.0.1:${server.port}`]);
@@ -845,7 +845,7 @@ describe.skipIf(linux !== "")(`${linux}what a terminal would obey is made visibl
   }
 
   for (const [name, trick] of Object.entries(tricks)) {
-    test(`words of the command line: ${name}`, async () => {
+    test(`frames escapes control characters of arguments (${name})`, async () => {
       for (const args of [
         [trick],
         ["send", `/nonexistent/${trick}`],
@@ -854,7 +854,7 @@ describe.skipIf(linux !== "")(`${linux}what a terminal would obey is made visibl
         ["send", folder, "--stream", `../${trick}`],
         ["ls", `no ${trick}`, "--dir", server.dir],
         ["help", trick],
-        ["completions", trick],
+        ["frames completions", trick],
       ]) {
         const ran = await run(args);
         expect(ran.stdout + ran.stderr).not.toMatch(obeyed);
@@ -864,11 +864,11 @@ describe.skipIf(linux !== "")(`${linux}what a terminal would obey is made visibl
   }
 });
 
-describe("completions", () => {
+describe("frames completions", () => {
   test.skipIf(peerMissing("bash"))(
-    `${peerMissing("bash") ? "skipped: needs bash: " : ""}for bash complete commands and flags`,
+    `${peerMissing("bash") ? "skipped: needs bash: " : ""}the completions for bash complete commands and flags`,
     async () => {
-      const { stdout, code } = await run(["completions", "bash"]);
+      const { stdout, code } = await run(["frames completions", "bash"]);
       expect(code).toBe(0);
       const complete = (...words: string[]) => {
         const line = words.map((word) => `'${word}'`).join(" ");
@@ -880,7 +880,7 @@ describe("completions", () => {
       expect(complete("frames", "se")).toEqual(["send", "serve"]);
       expect(complete("frames", "send", "--so")).toEqual(["--source"]);
       expect(complete("frames", "serve", "--max")).toEqual(["--max-frame"]);
-      expect(complete("frames", "completions", "")).toEqual(["bash", "fish", "zsh"]);
+      expect(complete("frames", "frames completions", "")).toEqual(["bash", "fish", "zsh"]);
     },
   );
 
@@ -890,9 +890,9 @@ describe("completions", () => {
   ] as const) {
     const missing = peerMissing(shell);
     test.skipIf(missing)(
-      `${missing ? `skipped: needs ${shell}: ` : ""}for ${shell} are ${shell}`,
+      `${missing ? `skipped: needs ${shell}: ` : ""}the completions for ${shell} are valid ${shell}`,
       async () => {
-        const { stdout } = await run(["completions", shell]);
+        const { stdout } = await run(["frames completions", shell]);
         const file = join(temporaryFolder(), "frames");
         writeFileSync(file, stdout);
         const ran = spawnSync(shell, [check, file], { encoding: "utf8" });
@@ -901,9 +901,9 @@ describe("completions", () => {
     );
   }
 
-  test("for every shell name every command and flag", async () => {
+  test("the completions for every shell name commands and flags", async () => {
     for (const shell of ["bash", "zsh", "fish"]) {
-      const { stdout, stderr, code } = await run(["completions", shell]);
+      const { stdout, stderr, code } = await run(["frames completions", shell]);
       expect([code, stderr]).toEqual([0, ""]);
       for (const word of ["serve", "send", "ls", "max-frame", "dry-run", "stream", "listen"]) {
         expect(stdout).toContain(word);
@@ -913,7 +913,7 @@ describe("completions", () => {
 });
 
 describe.skipIf(peerMissing("bash"))(
-  `${peerMissing("bash") ? "skipped: needs bash: " : ""}a reader that`,
+  `${peerMissing("bash") ? "skipped: needs bash: " : ""}Readers of the output`,
   () => {
     const streams = 20_000;
     let store: string;
@@ -952,14 +952,14 @@ describe.skipIf(peerMissing("bash"))(
 
     for (const more of [[], ["--json"]]) {
       const words = ["ls", ...more];
-      test(`stops after a line ends frames ${words.join(" ")} without a word`, () => {
+      test(`frames ${words.join(" ")} ends without an error when its reader stops after a line`, () => {
         const ran = pipeline([...words, "--dir", store], "| head -n 1");
         expect(ran.stdout.split("\n")).toHaveLength(2);
         expect(ran.stderr).toBe("");
         expect(ran.status).toBe(0);
       });
 
-      test(`takes its time gets all that frames ${words.join(" ")} has to say`, () => {
+      test(`frames ${words.join(" ")} prints everything to a slow reader`, () => {
         const ran = pipeline([...words, "--dir", store], "| (sleep 0.5; wc -l)");
         expect(Number(ran.stdout)).toBe(streams + (more.length === 0 ? 1 : 0));
         expect(ran.status).toBe(0);
@@ -968,14 +968,14 @@ describe.skipIf(peerMissing("bash"))(
 
     // Scripts rely on the exit status: 0 promises that everything was delivered.
     for (const [what, rest] of [
-      ["stops reading standard output", "--json 2>/dev/null | head -n 1"],
-      ["stops reading standard error", "2>&1 >/dev/null | head -n 1"],
-      ["closed standard output before", "--json >&-"],
-      ["closed standard error before", "2>&-"],
-      ["gives a full disk for standard output", "--json >/dev/full"],
-      ["gives a full disk for standard error", "2>/dev/full"],
+      ["a reader that stops on standard output", "--json 2>/dev/null | head -n 1"],
+      ["a reader that stops on standard error", "2>&1 >/dev/null | head -n 1"],
+      ["a closed standard output", "--json >&-"],
+      ["a closed standard error", "2>&-"],
+      ["a full disk for standard output", "--json >/dev/full"],
+      ["a full disk for standard error", "2>/dev/full"],
     ] as const) {
-      test(`${what} of frames send is not told that all went well unless it did`, async () => {
+      test(`frames send with ${what} ends with exit 0 only if every frame is stored`, async () => {
         await withServer(async (server) => {
           const args = ["send", folder, "--to", `127.0.0.1:${server.port}`];
           const ran = pipeline(args, rest);
@@ -989,7 +989,7 @@ describe.skipIf(peerMissing("bash"))(
 );
 
 test.skipIf(linux !== "")(
-  `${linux}a log that nobody reads holds up neither the frames nor the end of frames serve`,
+  `${linux}a log that is not read delays neither the frames nor the end of frames serve`,
   async () => {
     const folder = makeTree(manyFrames(3_000, 10));
     const dir = temporaryFolder();
@@ -1031,7 +1031,7 @@ function readNow(file: number): string {
 
 // Signals and sudden ends.
 
-describe("an end before its time:", () => {
+describe("Interrupted deliveries", () => {
   const count = 60;
   const size = 500_000;
   const folder = makeTree(manyFrames(count, size));
@@ -1056,7 +1056,7 @@ describe("an end before its time:", () => {
   }
 
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    test(`${signal} once: what is on its way arrives, and what arrived is reported: exit 20`, async () => {
+    test(`frames send completes the frames under way after ${signal} and reports them: exit 20`, async () => {
       await withServer(async (server) => {
         using link = await relayTo(server, { rate: 10_000_000 });
         using sender = launch(["send", folder, "--to", link.to, "--json"]);
@@ -1076,7 +1076,7 @@ describe("an end before its time:", () => {
     });
   }
 
-  test("SIGINT twice: it ends at once, whatever is on its way: exit 20", async () => {
+  test("frames send ends at once after a second SIGINT: exit 20", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 10_000_000 });
       using sender = launch(["send", folder, "--to", link.to]);
@@ -1096,7 +1096,7 @@ describe("an end before its time:", () => {
     });
   });
 
-  test("SIGINT before the server has said anything: nothing is on its way, so nothing is waited for: exit 20", async () => {
+  test("frames send ends at once after SIGINT if the server has not answered yet: exit 20", async () => {
     let connected = false;
     using silent = fakeServer(() => (connected = true));
     using sender = launch(["send", folder, "--to", `127.0.0.1:${silent.port}`]);
@@ -1106,7 +1106,7 @@ describe("an end before its time:", () => {
     expect((await sender.ended()).code).toBe(20);
   });
 
-  test("SIGTERM to the server: it stops with exit 0, and its senders are told why they wait; who gives up says what is safe: exit 30", async () => {
+  test("a server tells its senders about SIGTERM, and a sender with --give-up-after reports the confirmed frames: exit 30", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 10_000_000 });
       using sender = launch(["send", folder, "--to", link.to, "--give-up-after", "3"]);
@@ -1128,7 +1128,7 @@ describe("an end before its time:", () => {
     });
   });
 
-  test("the server is killed at any moment: no part of a frame under a final name, a journal that agrees with the files, and the same command sends the rest", async () => {
+  test("a server killed at any moment leaves whole frames and a right journal, and the same command sends the rest", async () => {
     const dir = temporaryFolder();
     const mixed = makeTree({
       ...manyFrames(3_000, 8_000),
@@ -1183,15 +1183,15 @@ describe("an end before its time:", () => {
   });
 });
 
-describe.skipIf(pythonMissing !== "")(`${pythonMissing}nobody answers a connection at all`, () => {
-  test("it is told within 10 s: exit 35", async () => {
+describe.skipIf(pythonMissing !== "")(`${pythonMissing}Address that does not answer`, () => {
+  test("frames send reports within 10 s that no connection was answered: exit 35", async () => {
     const sent = await unanswered.ended();
     expect(theLine(sent)).toContain(toHole);
     expect(theLine(sent)).toMatch(/no answer within 10 s/);
     expect(sent.code).toBe(35);
   });
 
-  test("SIGINT ends the wait at once: exit 20", async () => {
+  test("SIGINT ends frames send at once while it connects: exit 20", async () => {
     using sender = launch(["send", makeTree({ "visible/1.png": 1_000 }), "--to", toHole]);
     await until("the attempt", () => isConnecting(sender.child.pid, toHole));
     sender.child.kill("SIGINT");

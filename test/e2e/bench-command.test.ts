@@ -26,7 +26,7 @@ function all(folder: string): string[] {
   return readdirSync(folder, { recursive: true, encoding: "utf8" }).sort();
 }
 
-test("a machine is measured step by step, and its temporary folder is empty afterwards", async () => {
+test("frames bench measures this machine step by step and leaves its folder empty", async () => {
   const folder = temporaryFolder();
   const { code, stdout, stderr } = await run(["bench", "--dir", folder]);
   expect([code, stderr]).toEqual([0, expect.stringContaining(`Measuring in ${folder}`)]);
@@ -39,7 +39,7 @@ test("a machine is measured step by step, and its temporary folder is empty afte
   expect(all(folder)).toEqual([]);
 });
 
-test("with --json there is an object for each row, and a summary", async () => {
+test("frames bench --json prints an object for each row and a summary", async () => {
   const folder = temporaryFolder();
   const { code, stdout } = await run(["bench", "--dir", folder, "--json"]);
   expect(code).toBe(0);
@@ -59,7 +59,7 @@ test("with --json there is an object for each row, and a summary", async () => {
 });
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  test(`nothing is left after ${signal}`, async () => {
+  test(`frames bench removes its files after ${signal}`, async () => {
     const folder = temporaryFolder();
     using bench = launch(["bench", "--dir", folder]);
     await until("the first row", () => bench.stdout().includes("read"));
@@ -80,7 +80,7 @@ function storeOf({ dir }: Server): unknown {
   };
 }
 
-test("a server that is measured keeps nothing of it", async () => {
+test("frames bench leaves the store of a measured server unchanged", async () => {
   const server = await startServer({ dir: join(temporaryFolder(), "store") });
   const folder = temporaryFolder();
   const to = `127.0.0.1:${server.port}`;
@@ -115,7 +115,7 @@ test("a server that is measured keeps nothing of it", async () => {
   expect(await server.stop()).toBe(0);
 });
 
-test("a server that takes only small frames is measured with these", async () => {
+test("frames bench measures a server with frames below its --max-frame", async () => {
   const server = await startServer({
     dir: join(temporaryFolder(), "store"),
     args: ["--max-frame", "100K"],
@@ -129,7 +129,7 @@ test("a server that takes only small frames is measured with these", async () =>
   expect(await server.stop()).toBe(0);
 });
 
-test("a server that is not there is told as by send", async () => {
+test("frames bench reports an unreachable server with the message of frames send", async () => {
   const folder = temporaryFolder();
   const capture = makeTree(manyFrames(1, 10));
   for (const to of [`127.0.0.1:${freePort()}`, "no-such-host.invalid"]) {
@@ -143,13 +143,13 @@ test("a server that is not there is told as by send", async () => {
 
 const wrong: [what: string, args: string[], said: string][] = [
   ["a second server", ["a", "b"], "Cannot measure a second server, b: one is the limit"],
-  ["no address", ["a b"], "Cannot read the server: expected HOST or HOST:PORT"],
+  ["an invalid address", ["a b"], "Cannot read the server: expected HOST or HOST:PORT"],
   ["a port alone", ["9726"], "a port alone is written :9726"],
   ["a flag of send", ["--to", "a"], "Unknown flag --to"],
-  ["a folder that is not there", ["--dir", "/no/such/folder"], "no such file or directory"],
+  ["a folder that does not exist", ["--dir", "/no/such/folder"], "no such file or directory"],
 ];
 for (const [what, args, said] of wrong) {
-  test(`${what} is a usage error`, async () => {
+  test(`frames bench rejects ${what} as a usage error`, async () => {
     const { code, stdout, stderr } = await run(["bench", ...args]);
     expect([code, stdout, stderr]).toEqual([1, "", expect.stringContaining(said)]);
   });

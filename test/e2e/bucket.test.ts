@@ -123,7 +123,7 @@ function expectedOf(tree: string, names: readonly string[], stream: string): [st
 }
 
 describe("frames serve s3://BUCKET/PREFIX", () => {
-  holds("keeps what is sent, sends nothing twice, and lists what it has", async () => {
+  holds("a server with a bucket stores frames once, and ls and verify read them", async () => {
     const prefix = newPrefix();
     const files = manyFrames(50, 20_000);
     const tree = makeTree(files);
@@ -161,7 +161,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     });
   });
 
-  holds("takes a frame from a sender that removes it, once it is safe there", async () => {
+  holds("a server with a bucket stores the frames of send --move", async () => {
     const prefix = newPrefix();
     const tree = makeTree({ "visible/1.png": 1000, "visible/2.png": 1000 });
     const server = await serveBucket(prefix);
@@ -171,7 +171,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     expect(await pathsIn(prefix)).toEqual(["run7/visible/1.png", "run7/visible/2.png"]);
   });
 
-  holds("stays within its memory with frames larger than that", async () => {
+  holds("a server with a bucket uses less memory than its largest frame", async () => {
     const prefix = newPrefix();
     const size = 320_000_000;
     const files = { "visible/1.raw": size, "visible/2.png": 10 };
@@ -186,7 +186,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     await bucket.delete(`${prefix}/run7/visible/1.raw`);
   });
 
-  holds("refuses an engine that writes what it was told not to", async () => {
+  holds("frames serve refuses an S3 service that ignores If-None-Match", async () => {
     // It keeps everything, and reads no conditions.
     const objects = new Map<string, Uint8Array>();
     const careless = Bun.serve({
@@ -211,7 +211,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     await careless.stop(true);
   });
 
-  holds("waits until there is room again in a full bucket", async () => {
+  holds("a server waits until a full bucket has room again", async () => {
     const prefix = newPrefix();
     const files = manyFrames(20, 20_000);
     const tree = makeTree(files);
@@ -231,7 +231,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
   });
 
-  holdsBeside("says in one line what is wrong, and soon", async () => {
+  holdsBeside("frames serve reports a wrong bucket, key or endpoint in one line", async () => {
     const silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     const good = engine!.environment;
     const cases: [
@@ -300,28 +300,31 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     expectCode(await run(keep, { env: good }), 1);
   });
 
-  holdsBeside("waits for a gateway that is gone, says why, and goes on", async () => {
-    const prefix = newPrefix();
-    const files = manyFrames(300, 100_000);
-    const tree = makeTree(files);
-    const way = await newWay();
-    const server = await way.serve(prefix);
-    const to = ["--to", `127.0.0.1:${server.port}`];
-    using sending = launch(["send", tree, ...to, "--bwlimit", "10M"]);
-    await untilStored(prefix, 20);
-    way.stop();
-    const reason = /The server says: Cannot .* s3:\/\/frames\/.*connection refused/g;
-    // It was asked for twice at least, and found gone each time.
-    await until("the reason", () => (sending.stderr().match(reason)?.length ?? 0) > 1);
-    expect(sending.child.exitCode).toBeNull();
-    await way.start();
-    expectCode(await sending.ended(), 0);
-    expect(await server.stop()).toBe(0);
-    way.stop();
-    await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
-  });
+  holdsBeside(
+    "a server waits for an S3 gateway that is down, reports why and continues",
+    async () => {
+      const prefix = newPrefix();
+      const files = manyFrames(300, 100_000);
+      const tree = makeTree(files);
+      const way = await newWay();
+      const server = await way.serve(prefix);
+      const to = ["--to", `127.0.0.1:${server.port}`];
+      using sending = launch(["send", tree, ...to, "--bwlimit", "10M"]);
+      await untilStored(prefix, 20);
+      way.stop();
+      const reason = /The server says: Cannot .* s3:\/\/frames\/.*connection refused/g;
+      // It was asked for twice at least, and found gone each time.
+      await until("the reason", () => (sending.stderr().match(reason)?.length ?? 0) > 1);
+      expect(sending.child.exitCode).toBeNull();
+      await way.start();
+      expectCode(await sending.ended(), 0);
+      expect(await server.stop()).toBe(0);
+      way.stop();
+      await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
+    },
+  );
 
-  holdsBeside("waits for a gateway that stands still, and says so", async () => {
+  holdsBeside("a server waits for an S3 gateway that hangs, and reports why", async () => {
     const prefix = newPrefix();
     const files = manyFrames(100, 20_000);
     const tree = makeTree(files);
@@ -340,9 +343,9 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
   });
 });
 
-describe("Many nodes", () => {
+describe("Many nodes of one bucket", () => {
   holdsBeside(
-    "lose nothing and keep nothing twice when one of them is killed and comes back",
+    "nodes of one bucket lose no frame and store none twice when one is killed and restarted",
     async () => {
       const prefix = newPrefix();
       const folder = temporaryFolder();
@@ -407,7 +410,7 @@ describe("Many nodes", () => {
     needsEngine + needsBalancer,
   );
 
-  holds("give out at each what the others take, within seconds", async () => {
+  holds("a receiver at one node gets the frames of the other nodes within seconds", async () => {
     const prefix = newPrefix();
     const [one, two] = [await serveBucket(prefix), await serveBucket(prefix)];
     const copy = join(temporaryFolder(), "copy");
@@ -433,7 +436,7 @@ describe("Many nodes", () => {
     await two.stop();
   });
 
-  holds("show at each what the others take", async () => {
+  holds("each node shows over HTTP the frames that the other nodes received", async () => {
     const prefix = newPrefix();
     const [one, two] = [
       await serveBucket(prefix),

@@ -72,7 +72,7 @@ function expectStored(server: Server, frames: Map<string, Buffer>): void {
 // Moving frames.
 
 describe("frames send --move", () => {
-  test("removes every frame here, large ones too, and all of them are there", async () => {
+  test("frames send --move removes every file, also large ones, and the server has every frame", async () => {
     const folder = makeTree({
       ...manyFrames(300, 2_000),
       "infrared/1.raw": 3_000_000,
@@ -90,7 +90,7 @@ describe("frames send --move", () => {
     });
   });
 
-  test("keeps what changed since it was sent, and reports it: exit 23", async () => {
+  test("frames send --move keeps a file that changed since it was sent, and reports it: exit 23", async () => {
     const folder = makeTree(manyFrames(5, 1_000));
     const at = (number: number) => join(folder, `visible/${number}.png`);
     for (let number = 1; number <= 5; number++)
@@ -120,7 +120,7 @@ describe("frames send --move", () => {
     expect(filesIn(folder)).toEqual(["visible/2.png", "visible/3.png", "visible/4.png"]);
   });
 
-  test("keeps what the server does not take: a conflict, and a name that it refuses: exit 23", async () => {
+  test("frames send --move keeps files that the server refuses for conflicts or names: exit 23", async () => {
     const folder = makeTree({ ...manyFrames(5, 1_000), "visible/a:b.png": "refused" });
     await withServer(async (server) => {
       const other = makeTree({ "visible/3.png": "taken" });
@@ -139,7 +139,7 @@ describe("frames send --move", () => {
     }, "--portable-names");
   });
 
-  test("removes what is stored already only if its bytes are those, whatever size and time say", async () => {
+  test("frames send --move removes a file that is stored already only if its bytes are equal", async () => {
     const folder = makeTree({ ...manyFrames(6, 1_000), "infrared/1.raw": 2_000_000 });
     const before = contents(folder);
     for (const name of before.keys()) utimesSync(join(folder, name), 1_600_000_000, 1_600_000_000);
@@ -162,7 +162,7 @@ describe("frames send --move", () => {
     });
   });
 
-  test("never removes what the server has no longer, or not as it came: exit 23", async () => {
+  test("frames send --move keeps files whose frames are missing or changed at the server: exit 23", async () => {
     const folder = makeTree({ ...manyFrames(6, 1_000), "infrared/1.raw": 2_000_000 });
     await withServer(async (server) => {
       expectCode(await send(server, folder), 0);
@@ -186,7 +186,7 @@ describe("frames send --move", () => {
     });
   });
 
-  test("brings what the server has no longer, where that was asked for, and removes it then", async () => {
+  test("frames send --move --again sends frames that the server has lost and then removes their files", async () => {
     const folder = makeTree(manyFrames(3, 1_000));
     const before = contents(folder);
     await withServer(async (server) => {
@@ -201,7 +201,7 @@ describe("frames send --move", () => {
     });
   });
 
-  test("of frames that lie in a store is a usage error, however they are named: exit 1", async () => {
+  test("frames send --move refuses files that lie in a store, by any path to it: exit 1", async () => {
     const folder = makeTree({ ...manyFrames(2, 1_000), "infrared/1.raw": 10 });
     await withServer(async (first) => {
       expectCode(await send(first, folder), 0);
@@ -233,7 +233,7 @@ describe("frames send --move", () => {
     });
   });
 
-  test("loses nothing where the server is killed again and again", async () => {
+  test("frames send --move loses no frame when the server is killed repeatedly", async () => {
     const folder = makeTree({
       ...manyFrames(400, 20_000),
       ...manyFrames(4, 3_000_000, "infrared"),
@@ -265,7 +265,7 @@ describe("frames send --move", () => {
     expect(await server.stop()).toBe(0);
   });
 
-  test("refuses a server that does not flush to its disk: exit 1, and nothing is sent or removed", async () => {
+  test("frames send --move sends nothing to a server that does not flush to its disk: exit 1", async () => {
     const folder = makeTree(manyFrames(3, 100));
     using fake = durableServer(false);
     const sent = await send(fake, folder, "--move");
@@ -369,7 +369,7 @@ const mountMissing = ((): string => {
   return "";
 })();
 
-test("with --reserve 0 a disk is used to its last byte", async () => {
+test("frames serve --reserve 0 stores frames without free space in reserve", async () => {
   const folder = makeTree(manyFrames(3, 1_000));
   await withServer(
     async (server) => {
@@ -380,7 +380,7 @@ test("with --reserve 0 a disk is used to its last byte", async () => {
   );
 });
 
-describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
+describe.skipIf(mountMissing !== "")(`${mountMissing}Full disks`, () => {
   const size = 500_000;
   const folder = makeTree(manyFrames(60, size));
 
@@ -405,7 +405,7 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
     }
   }
 
-  test("is full is waited for: when there is room again, the delivery comes to its end by itself", async () => {
+  test("a sender waits for a full disk and completes its delivery when there is room again", async () => {
     await withSmallDisk(45_000_000, async (server, disk) => {
       using sender = launch(words(server, folder));
       await until("why it waits", () => /disk of .* is full.*; trying again/.test(sender.stderr()));
@@ -430,7 +430,7 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
     });
   });
 
-  test("stays full is given up after --give-up-after: exit 30, with what is confirmed and why not more", async () => {
+  test("a sender ends after --give-up-after if the disk stays full, and reports the confirmed frames: exit 30", async () => {
     await withSmallDisk(45_000_000, async (server) => {
       const sent = await send(server, folder, "--give-up-after", "4");
       expectCode(sent, 30);
@@ -444,7 +444,7 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
     });
   });
 
-  test("is full from the start is waited for as well", async () => {
+  test("a sender waits for a disk that is full from the start", async () => {
     await withSmallDisk(63_500_000, async (server, disk) => {
       using sender = launch(words(server, folder));
       await until("why it waits", () => /disk of .* is full.*; trying again/.test(sender.stderr()));
@@ -455,7 +455,7 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
     });
   });
 
-  test("may only be read for a while is waited for", async () => {
+  test("a sender waits for a disk that is read-only for a while", async () => {
     await withSmallDisk(0, async (server) => {
       // The journal is open for writing, so the whole disk cannot be remounted read-only.
       const partial = join(server.dir, ".frames/partial");
@@ -474,7 +474,7 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}a disk that`, () => {
 
 const shellMissing = peerMissing("sh") || process.platform === "win32" ? "skipped: needs sh: " : "";
 
-describe.skipIf(shellMissing !== "")(`${shellMissing}a server that may open few files`, () => {
+describe.skipIf(shellMissing !== "")(`${shellMissing}Server with few open files`, () => {
   const files = {
     ...Object.fromEntries(
       Array.from({ length: 12 }, (_, index) => manyFrames(20, 2_000, `cam-${index}`)).flatMap(
@@ -487,10 +487,10 @@ describe.skipIf(shellMissing !== "")(`${shellMissing}a server that may open few 
   const folder = makeTree(files);
 
   for (const [what, more] of [
-    ["stores all", []],
-    ["stores all, flushed to the disk", ["--durable"]],
+    ["stores all frames", []],
+    ["stores and flushes all frames", ["--durable"]],
   ] as const) {
-    test(`${what}, or has the sender wait and say why, and loses nothing`, async () => {
+    test(`a server with few open files ${what} or makes the sender wait and report why`, async () => {
       const command = ["sh", "-c", 'ulimit -n 30; exec "$0" "$@"', executable];
       const server = await startServer({ dir: temporaryFolder(), command, args: [...more] });
       try {
@@ -549,13 +549,13 @@ function unescape(text: string): string {
 }
 
 describe.skipIf(straceMissing !== "")(
-  `${straceMissing}everything that a receipt depends on is flushed to the disk before it`,
+  `${straceMissing}Frames and journal flushed before a receipt`,
   () => {
     for (const [what, serveArgs, sendArgs] of [
       ["with frames serve --durable", ["--durable"], []],
       ["with frames send --move", [], ["--move"]],
     ] as const) {
-      test(what, async () => {
+      test(`a server flushes file, folder and journal row before a receipt ${what}`, async () => {
         const frames = 150;
         const names = Array.from({ length: frames }, (_, index) => `frame-${1000 + index}.png`);
         const folder = makeTree(

@@ -20,12 +20,12 @@ function textOf({ first, last, error }: UndeliveredRange): string {
   return `${first}-${last} ${error}`;
 }
 
-describe("gaps", () => {
-  test("of a source that lost nothing are none", () => {
+describe("UndeliveredRanges", () => {
+  test("a source that lost nothing has no undelivered ranges", () => {
     expect(new UndeliveredRanges().forSource("visible")).toEqual({ gaps: [], more: 0 });
   });
 
-  test("that adjoin are one, if the reason is the same", () => {
+  test("adjoining undelivered ranges merge if their reason is the same", () => {
     const gaps = new UndeliveredRanges();
     for (const first of [3, 4, 5, 7]) add(gaps, first);
     add(gaps, 8, 20);
@@ -40,7 +40,7 @@ describe("gaps", () => {
     ]);
   });
 
-  test("of one source are not those of another", () => {
+  test("undelivered ranges of one source do not include those of another", () => {
     const gaps = new UndeliveredRanges();
     add(gaps, 1);
     add(gaps, 2, 2, "dropped", "infrared");
@@ -49,7 +49,7 @@ describe("gaps", () => {
     expect(gaps.forSource("infrared").gaps.map(textOf)).toEqual(["2-2 dropped"]);
   });
 
-  test("beyond a thousand ranges are counted", () => {
+  test("undelivered ranges beyond a thousand are only counted", () => {
     const gaps = new UndeliveredRanges();
     for (let number = 1; number <= 3000; number++) add(gaps, 2 * number);
     const { gaps: kept, more } = gaps.forSource("visible");
@@ -64,7 +64,7 @@ describe("gaps", () => {
     });
   });
 
-  test("that are told go on growing, and what was told before does not change its beginning", () => {
+  test("an undelivered range that was reported still grows and keeps its first number", () => {
     const gaps = new UndeliveredRanges();
     add(gaps, 5);
     expect(gaps.forSource("visible").gaps.map(textOf)).toEqual(["5-5 dropped"]);

@@ -118,7 +118,7 @@ test.skipIf(vlc !== "")(`${vlc}VLC plays MJPEG`, () =>
 );
 
 const curl = needs("curl");
-test.skipIf(curl !== "")(`${curl}curl has a frame as soon as its receipt is in`, async () => {
+test.skipIf(curl !== "")(`${curl}curl downloads a frame as soon as it is receipted`, async () => {
   const server = await startServer({ dir: temporaryFolder(), http: "127.0.0.1:0" });
   const address = `http://${server.http}/streams/run7/sources/x/latest`;
   const camera = new Camera(
@@ -138,7 +138,7 @@ test.skipIf(curl !== "")(`${curl}curl has a frame as soon as its receipt is in`,
   await server.stop();
 });
 
-test("raw thermal frames become pictures in the executable too", async () => {
+test("the executable converts raw thermal frames to JPEG for an MJPEG client", async () => {
   const server = await startServer({ dir: temporaryFolder(), http: "127.0.0.1:0" });
   const to = ["--to", `127.0.0.1:${server.port}`];
   const words = ["send", "-", "--stream", "s", "--source", "t", "--raw", "64x48:gray16le", ...to];
@@ -156,8 +156,8 @@ test("raw thermal frames become pictures in the executable too", async () => {
   await server.stop();
 });
 
-describe("thirty who look on, half of whom read nothing,", () => {
-  test("lose no frame to whoever sends, and take little memory", () =>
+describe("Thirty HTTP clients", () => {
+  test("thirty MJPEG clients, half of which read nothing, cost the sender no frame and the server little memory", () =>
     withCamera(async (base, camera, server) => {
       await until("a frame", () => camera.count > 2);
       const ending = new AbortController();
@@ -193,8 +193,8 @@ describe("thirty who look on, half of whom read nothing,", () => {
     }));
 });
 
-describe("the port of the page", () => {
-  test("is told, and where it is taken the server runs without one, unless it was asked for", async () => {
+describe("HTTP port", () => {
+  test("frames serve exits with 10 if the --http port is in use, and omits the page if the default port is", async () => {
     const taken = await startServer({ dir: temporaryFolder(), http: "127.0.0.1:0" });
     expect(taken.http).toMatch(/^127\.0\.0\.1:\d+$/);
     await until("the greeting", () => taken.stderr().includes(`See it at http://${taken.http}/\n`));
@@ -219,7 +219,7 @@ describe("the port of the page", () => {
     await none.stop();
   });
 
-  test("shows the page and its files, whatever the folder it is started in", async () => {
+  test("the executable serves the page and its files with ETags", async () => {
     const server = await startServer({ dir: temporaryFolder(), http: "127.0.0.1:0" });
     const base = `http://${server.http}`;
     const page = await fetch(`${base}/`);

@@ -56,8 +56,8 @@ async function statusOf(
 
 const bearer = (entry: KeyEntry) => ({ Authorization: `Bearer ${entry.key.text}` });
 
-describe("a page", () => {
-  test("that others reach speaks TLS and asks for a key, which is made for it", async () => {
+describe("HTTP access", () => {
+  test("the HTTP port beyond loopback uses TLS and requires a key, which the server makes at its start", async () => {
     await withServer("0.0.0.0:0", [], async (port, server) => {
       const base = `https://127.0.0.1:${port}`;
       expect(await statusOf(`${base}/`)).toBe(200);
@@ -75,7 +75,7 @@ describe("a page", () => {
     });
   });
 
-  test("speaks no TLS that is older than 1.3", async () => {
+  test("the HTTP port refuses TLS versions before 1.3", async () => {
     await withServer("0.0.0.0:0", [], async (port) => {
       const said = (maxVersion: "TLSv1.2" | "TLSv1.3") =>
         new Promise<string | null>((resolve) => {
@@ -90,7 +90,7 @@ describe("a page", () => {
     });
   });
 
-  test("is for everybody with --insecure, and only then", async () => {
+  test("the HTTP port beyond loopback requires no key with --insecure, which excludes --key-file", async () => {
     await withServer("0.0.0.0:0", ["--insecure"], async (port) => {
       expect(await statusOf(`http://127.0.0.1:${port}/api/streams`)).toBe(200);
       expect(await statusOf(`http://127.0.0.1:${port}/`, { Host: "evil.example" })).toBe(421);
@@ -100,7 +100,7 @@ describe("a page", () => {
     expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("choose one")]);
   });
 
-  test("on loopback asks for a key that is given, without TLS", async () => {
+  test("the HTTP port on loopback requires a key of --key-file, without TLS", async () => {
     await withServer("127.0.0.1:0", ["--key-file", keys], async (port) => {
       const base = `http://127.0.0.1:${port}`;
       expect(await statusOf(`${base}/api/streams`)).toBe(401);
@@ -108,7 +108,7 @@ describe("a page", () => {
     });
   });
 
-  test("on loopback is for everybody there, also where senders from elsewhere need a key", async () => {
+  test("the HTTP port on loopback requires no key when only senders from other machines need one", async () => {
     await withServer("127.0.0.1:0", ["--listen", ":0"], async (port) => {
       expect(await statusOf(`http://127.0.0.1:${port}/api/streams`)).toBe(200);
     });
@@ -116,7 +116,7 @@ describe("a page", () => {
 
   const openssl = Bun.which("openssl");
   test.skipIf(openssl === null)(
-    `goes by the names of its certificate${openssl === null ? " (skipped: needs openssl)" : ""}`,
+    `the HTTP port accepts only the host names of its certificate${openssl === null ? " (skipped: needs openssl)" : ""}`,
     async () => {
       const [certificate, secret] = [join(folder, "cert.pem"), join(folder, "key.pem")];
       const names = "subjectAltName=DNS:Cam.Example,DNS:*.lab.example,IP:192.0.2.1";

@@ -53,7 +53,7 @@ async function gapsOf(server: Server, stream = "run7"): Promise<Json[]> {
 }
 
 describe("frames serve --keep", () => {
-  test("of a size removes the frames that arrived first, tells so, and is sent none of them again", async () => {
+  test("frames serve --keep SIZE removes the oldest frames, reports it, and does not accept them again", async () => {
     const folder = makeTree(manyFrames(300, 1024));
     await withServer(
       async (server) => {
@@ -88,7 +88,7 @@ describe("frames serve --keep", () => {
     );
   });
 
-  test("of a time removes what arrived longer ago, and folders that are empty, while others send", async () => {
+  test("frames serve --keep TIME removes older frames and empty folders while other senders deliver", async () => {
     await withServer(
       async (server) => {
         expectCode(await run(["send", makeTree(manyFrames(50, 100)), ...to(server)]), 0);
@@ -110,7 +110,7 @@ describe("frames serve --keep", () => {
     );
   });
 
-  test("goes on beside senders, with --durable too, and takes nothing that is not its own", async () => {
+  test("frames serve --keep --durable removes frames beside three senders without harm to them", async () => {
     const trees = ["a", "b", "c"].map((source) => makeTree(manyFrames(400, 2048, source)));
     await withServer(
       async (server) => {
@@ -132,7 +132,7 @@ describe("frames serve --keep", () => {
     );
   });
 
-  test("can be killed at any time: the next server completes what was begun", async () => {
+  test("frames serve completes the removals that a killed server with --keep began", async () => {
     const folder = makeTree(manyFrames(3000, 100));
     const dir = temporaryFolder();
     const first = await startServer({ dir });
@@ -165,7 +165,7 @@ describe("frames serve --keep", () => {
     ["soon", "a time such as 7d or 12h, or a size such as 500G"],
   ];
   for (const [value, hint] of wrong) {
-    test(`does not understand ${value}, and removes nothing`, async () => {
+    test(`frames serve --keep rejects the value ${value} and creates no store`, async () => {
       const dir = join(temporaryFolder(), "store");
       const served = await run(["serve", dir, "--listen", "127.0.0.1:0", "--keep", value]);
       expectCode(served, 1);
@@ -186,7 +186,7 @@ describe("frames ls STREAM --gaps", () => {
     );
   }
 
-  test("explains what a sender dropped, with its numbers and reason", async () => {
+  test("frames ls --gaps lists the numbers that a sender dropped, with the reason", async () => {
     await withServer(async (server) => {
       const policy = ["--policy", "latest:2", "--fps", "20", "--stream", "run7", "--source", "cam"];
       const sent = await run(["send", "-", ...policy, ...to(server), "--json"], {
@@ -219,7 +219,7 @@ describe("frames ls STREAM --gaps", () => {
     });
   });
 
-  test("shows none where a sender was killed and the same command completed it", async () => {
+  test("frames ls --gaps lists nothing after the same command completed a killed delivery", async () => {
     // More than the buffers of the connection hold.
     const folder = makeTree(manyFrames(40, 600_000));
     await withServer(async (server) => {
@@ -240,7 +240,7 @@ describe("frames ls STREAM --gaps", () => {
     });
   });
 
-  test("shows none where files were written again while they were watched", async () => {
+  test("frames ls --gaps lists nothing for watched files that were written again", async () => {
     const folder = makeTree({ "visible/latest.png": "first", "visible/other.png": "other" });
     await withServer(async (server) => {
       using sender = launch(["send", folder, "--watch", "--settle", "20", ...to(server)]);
@@ -261,7 +261,7 @@ describe("frames ls STREAM --gaps", () => {
     });
   });
 
-  test("needs a stream, and one that there is", async () => {
+  test("frames ls --gaps requires a stream that exists", async () => {
     await withServer(async (server) => {
       const none = await run(["ls", "--gaps", "--dir", server.dir]);
       expectCode(none, 1);

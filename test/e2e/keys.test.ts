@@ -88,8 +88,8 @@ function sendWith(keys: string, server: Pick<Server, "port">, ...more: string[])
 const occurrences = (bytes: Uint8Array, text: string): number =>
   Buffer.from(bytes).toString("latin1").split(text).length - 1;
 
-describe("what passes between two ends that have a key", () => {
-  test("shows neither a frame, nor a name, nor the key, and arrives byte for byte", async () => {
+describe("Connection with a key", () => {
+  test("a connection with a key reveals no frame, name or key to an eavesdropper", async () => {
     const one = entry();
     const keys = keyFile(one);
     const run7 = frames();
@@ -107,7 +107,7 @@ describe("what passes between two ends that have a key", () => {
     });
   });
 
-  test("can be read by everybody without one: what the test above looks for is there to be found", async () => {
+  test("a connection without a key reveals names and frames to an eavesdropper", async () => {
     const server = await startServer({ dir: folder() });
     using link = await relayTo(server, { record: true });
     expectCode(await run(["send", frames(), "--to", link.to]), 0);
@@ -117,7 +117,7 @@ describe("what passes between two ends that have a key", () => {
     expect(await server.stop()).toBe(0);
   });
 
-  test("is the same again over a link that breaks, and goes on at the receipts", async () => {
+  test("a sender with a key reconnects after the link breaks and delivers every frame", async () => {
     const keys = keyFile(entry());
     const run7 = frames(2000);
     await withKeys(keys, async (server) => {
@@ -133,7 +133,7 @@ describe("what passes between two ends that have a key", () => {
   });
 });
 
-describe("who is not let in", () => {
+describe("Refused senders", () => {
   const cam = entry({ name: "cam" });
 
   const cases: [string, KeyEntry, KeyEntry, string, string][] = [
@@ -142,7 +142,7 @@ describe("who is not let in", () => {
     ["has a key for other streams", { ...cam, streams: "night-*" }, cam, "wrong-stream", "night-*"],
   ];
   for (const [who, there, here, code, words] of cases) {
-    test(`${who}: exit 5 and ${code} at both ends, and nothing is kept`, async () => {
+    test(`a sender that ${who} gets ${code} and exit 5, and the server stores nothing`, async () => {
       await withKeys(keyFile(there), async (server) => {
         const sent = await sendWith(keyFile(here), server, frames(), "--json");
         expect([sent.code, jsonLines(sent.stdout).at(-1)]).toMatchObject([5, { error: code }]);
@@ -156,7 +156,7 @@ describe("who is not let in", () => {
     });
   }
 
-  test("has no key: exit 5, with what to do", async () => {
+  test("a sender without a key gets exit 5 and the command to save one", async () => {
     await withKeys(keyFile(cam), async (server) => {
       const sent = await run(["send", frames(), "--to", `127.0.0.1:${server.port}`]);
       expect(sent.code).toBe(5);
@@ -165,7 +165,7 @@ describe("who is not let in", () => {
     });
   });
 
-  test("is a server that speaks no TLS, to a sender that was given a key: it hears no frame", async () => {
+  test("a sender with a key sends nothing to a server without TLS: exit 5", async () => {
     const server = await startServer({ dir: folder() });
     using link = await relayTo(server, { record: true });
     const sent = await run(["send", frames(), "--to", link.to, "--key-file", keyFile(cam)]);
@@ -175,7 +175,7 @@ describe("who is not let in", () => {
     expect(await server.stop()).toBe(0);
   });
 
-  test("has a key that is taken out: what it was sending ends, and it is not let in again", async () => {
+  test("a sender whose key is removed is disconnected and refused afterwards: exit 5", async () => {
     const other = entry({ name: "other" });
     const keys = keyFile(cam, other);
     await withKeys(keys, async (server) => {
@@ -228,7 +228,7 @@ async function greet(port: number, { key }: KeyEntry, fields: Partial<Hello> = {
   return { messages, [Symbol.dispose]: () => void socket.terminate() };
 }
 
-test("a session is not taken over by another key, but by its own", async () => {
+test("a connection takes over a session only with the key that began it", async () => {
   const [one, other] = [entry({ name: "one" }), entry({ name: "other" })];
   await withKeys(keyFile(one, other), async ({ port }) => {
     const welcome = ({ messages }: Awaited<ReturnType<typeof greet>>) =>
@@ -248,7 +248,7 @@ test("a session is not taken over by another key, but by its own", async () => {
   });
 });
 
-test("frames keep the name of their key in the journal, and no other key replaces them", async () => {
+test("the journal names the key of each frame, and only that key may replace the frame", async () => {
   const [one, other] = [entry({ name: "cam-1" }), entry({ name: "cam-2" })];
   const [first, second] = [frames(2), frames(2)];
   writeFileSync(join(second, name), "what another camera saw");
@@ -267,8 +267,8 @@ test("frames keep the name of their key in the journal, and no other key replace
   });
 });
 
-describe("keys in a file", () => {
-  test("of a sender are tried in order, so that they can be changed one end at a time", async () => {
+describe("Key files", () => {
+  test("a sender tries the keys of its file in order, so that keys can be changed one end at a time", async () => {
     const [old, young] = [entry({ name: "old" }), entry({ name: "young" })];
     const keys = keyFile(old);
     await withKeys(keys, async (server) => {
@@ -281,7 +281,7 @@ describe("keys in a file", () => {
     });
   });
 
-  test("of a sender are each for what they are for: one that is not for a stream is passed over", async () => {
+  test("a sender skips the keys of its file that do not allow the stream", async () => {
     const [day, night] = [entry({ name: "day" }), entry({ name: "night" })];
     const keys = keyFile({ ...day, streams: "day-*" }, { ...night, streams: "night-*" });
     await withKeys(keys, async (server) => {
@@ -293,7 +293,7 @@ describe("keys in a file", () => {
     });
   });
 
-  test("of a server that cannot be read any more still hold, and that is said", async () => {
+  test("a server keeps its keys and logs an error when its key file becomes invalid", async () => {
     const cam = entry();
     const keys = keyFile(cam);
     await withKeys(keys, async (server) => {
@@ -305,7 +305,7 @@ describe("keys in a file", () => {
   });
 
   test.skipIf(process.platform === "win32")(
-    "that others can read are refused at both ends: exit 1",
+    "both ends refuse a key file that other users can read: exit 1",
     async () => {
       const keys = keyFile(entry());
       chmodSync(keys, 0o640);
@@ -317,7 +317,7 @@ describe("keys in a file", () => {
     },
   );
 
-  test("that are none: exit 5", async () => {
+  test("frames serve refuses a key file that does not exist: exit 5", async () => {
     const keys = join(folder(), "keys");
     const served = await run(["serve", folder(), "--listen", "127.0.0.1:0", "--key-file", keys]);
     expect([served.code, served.stderr]).toEqual([5, expect.stringContaining("frames key new")]);
@@ -329,7 +329,7 @@ describe("frames key", () => {
   const atHome = (home: string, words: string[], stdin = "") =>
     run(["key", ...words], { env: { HOME: home }, stdin });
 
-  test("makes a key once, shows it on standard output alone, and keeps it from others", async () => {
+  test("frames key makes a key once, prints it on standard output only, and makes its file private", async () => {
     const home = folder();
     const made = await atHome(home, []);
     const shown = await atHome(home, []);
@@ -341,7 +341,7 @@ describe("frames key", () => {
     if (process.platform !== "win32") expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
-  test("saves a key from standard input, new ones first, and never says it", async () => {
+  test("frames key save reads a key from standard input, puts it first, and does not print it", async () => {
     const [home, other] = [folder(), folder()];
     const { stdout: key } = await atHome(home, []);
     for (const words of [["save"], ["save", "again"]]) {
@@ -356,7 +356,7 @@ describe("frames key", () => {
   });
 
   test.skipIf(process.platform === "win32")(
-    "saves what is pasted into a terminal, and does not show it there",
+    "frames key save reads a key pasted into a terminal, and does not echo it",
     async () => {
       const [home, other] = [folder(), folder()];
       const { stdout: key } = await atHome(home, []);
@@ -377,7 +377,7 @@ describe("frames key", () => {
     },
   );
 
-  test("makes keys for one camera each, lists them, and takes them out alone", async () => {
+  test("frames key makes, lists and removes the key of one camera, and leaves the other keys", async () => {
     const home = folder();
     const path = join(home, ".config", "frames", "keys");
     for (const words of [
@@ -405,18 +405,18 @@ describe("frames key", () => {
   });
 
   const wrong: [string, string[], string][] = [
-    ["an action that there is not", ["show"], "there are new, save, list, remove"],
-    ["no name for a new one", ["new"], "without a name"],
+    ["an unknown action", ["show"], "there are new, save, list, remove"],
+    ["a new key without a name", ["new"], "without a name"],
     ["a name of two words", ["new", "a b"], "Cannot call a key"],
-    ["a role that there is not", ["new", "a", "--role", "write"], "send, receive or both"],
+    ["an unknown role", ["new", "a", "--role", "write"], "send, receive or both"],
     ["a pattern with a space", ["new", "a", "--streams", "a b"], "no spaces"],
-    ["a name that is not there", ["remove", "a"], "No key called a"],
-    ["a role where none is meant", ["list", "--role", "send"], "frames key new"],
+    ["an unknown name to remove", ["remove", "a"], "No key called a"],
+    ["a role for list", ["list", "--role", "send"], "frames key new"],
     ["a word too many", ["list", "all"], "frames help key"],
-    ["something else on standard input", ["save"], "begins with frames_key_"],
+    ["a standard input without a key", ["save"], "begins with frames_key_"],
   ];
   for (const [what, words, said] of wrong) {
-    test(`refuses ${what}: exit 1`, async () => {
+    test(`frames key refuses ${what}: exit 1`, async () => {
       const { code, stderr } = await atHome(folder(), words, "hunter2");
       expect([code, stderr]).toEqual([1, expect.stringContaining(said)]);
       expect(stderr).not.toContain("hunter2");
@@ -424,8 +424,8 @@ describe("frames key", () => {
   }
 });
 
-describe("on one machine", () => {
-  test("keys that lie about change nothing for a server that asks for none", async () => {
+describe("Keys on one machine", () => {
+  test("a server on loopback ignores the key file in the home folder", async () => {
     const home = folder();
     await run(["key"], { env: { HOME: home } });
     const server = await startServer({ dir: folder(), env: { HOME: home } });
@@ -434,7 +434,7 @@ describe("on one machine", () => {
     expect(await server.stop()).toBe(0);
   });
 
-  test("the sender of a user finds the key of a server of the same user that asks for one", async () => {
+  test("a sender finds the key of a server of the same user in the home folder", async () => {
     const home = folder();
     await run(["key"], { env: { HOME: home } });
     const keys = join(home, ".config", "frames", "keys");
@@ -462,7 +462,7 @@ describe("on one machine", () => {
     },
   );
 
-  test("FRAMES_KEY is asked for and proved like a file, and stands in no output", async () => {
+  test("FRAMES_KEY works at both ends like a key file and appears in no output", async () => {
     const key = generateKey().text;
     const server = await startServer({ dir: folder(), env: { FRAMES_KEY: key } });
     const words = ["send", frames(), "--to", `127.0.0.1:${server.port}`];
@@ -475,7 +475,7 @@ describe("on one machine", () => {
   });
 });
 
-describe("a TLS handshake that fails", () => {
+describe("Failed TLS handshake", () => {
   /** Runs a sender with a key against a raw server. */
   async function sendTo(answer: (socket: Bun.Socket) => void, ...more: string[]) {
     const server = Bun.listen({
@@ -489,21 +489,21 @@ describe("a TLS handshake that fails", () => {
     return sent;
   }
 
-  test("since the server closes is a matter of the network: exit 10", async () => {
+  test("a server that closes during the TLS handshake is a network error: exit 10", async () => {
     for (const end of ["end", "terminate"] as const) {
       const { code, stderr } = await sendTo((socket) => void socket[end]());
       expect([code, stderr]).toEqual([10, expect.stringContaining("during the TLS handshake")]);
     }
   });
 
-  test("since the server speaks something else is a matter of trust: exit 5", async () => {
+  test("a sender with a key refuses a server that does not answer in TLS: exit 5", async () => {
     for (const text of ["FRAMES/1", "HTTP/1.1 400 Bad Request\r\n\r\n", "\0".repeat(50)]) {
       const { code, stderr } = await sendTo((socket) => void socket.write(text));
       expect([code, stderr]).toEqual([5, expect.stringContaining("does not speak TLS 1.3")]);
     }
   });
 
-  test("since the server offers TLS 1.2 only is a matter of trust: exit 5", async () => {
+  test("a sender with a key refuses a server that offers TLS 1.2 only: exit 5", async () => {
     const made = makeCertificate(
       generateKeyPairSync("ec", { namedCurve: "P-256" }),
       randomBytes(16),
@@ -517,7 +517,7 @@ describe("a TLS handshake that fails", () => {
     expect([code, stderr]).toEqual([5, expect.stringContaining("does not speak TLS 1.3")]);
   });
 
-  test("since the server says nothing has a deadline: exit 35", async () => {
+  test("a TLS handshake with a silent server times out with no-connection", async () => {
     const home = folder();
     const script = `
       import { send } from ${JSON.stringify(join(import.meta.dir, "../../src/mod.ts"))};
@@ -536,11 +536,11 @@ describe("a TLS handshake that fails", () => {
 });
 
 for (const [what, words] of [
-  ["asks for keys", ["--key-file"]],
-  ["lets everybody in", []],
+  ["requires a key", ["--key-file"]],
+  ["requires no key", []],
 ] as const) {
   test.skipIf(process.platform !== "linux")(
-    `a crowd that says nothing locks nobody out of a server that ${what}`,
+    `300 silent connections keep no sender out of a server that ${what}`,
     async () => {
       const keys = keyFile(entry());
       const secured = words.length > 0 ? ["--key-file", keys] : [];
@@ -581,7 +581,7 @@ test("--insecure and a key exclude each other at both ends: exit 1", async () =>
 });
 
 const open = [":0", "0.0.0.0:0", "[::]:0"];
-test.each(open)("a server at %s makes a key and asks for it, and tells no log", async (address) => {
+test.each(open)("a server at %s makes a key, requires it and does not log it", async (address) => {
   const home = folder();
   const dir = folder();
   const child = Bun.spawn([executable, "serve", dir, "--listen", address, "--json"], {

@@ -74,7 +74,7 @@ async function rejection(promise: Promise<unknown>): Promise<FramesError> {
   throw new Error("it was expected to be rejected");
 }
 
-test("a directory of two sources is delivered whole, and both ends are told of every frame", async () => {
+test("send() delivers a directory of two sources, and both ends emit events for every frame", async () => {
   const capture = temporaryFolder();
   for (const source of ["visible", "infrared"]) {
     mkdirSync(join(capture, source));
@@ -132,7 +132,7 @@ test("a directory of two sources is delivered whole, and both ends are told of e
   });
 });
 
-test("frames that a program makes keep their names, times and metadata", async () => {
+test("send() keeps the names, times and metadata of frames that a program makes", async () => {
   await withServer(async (server) => {
     const metadata = { exposure: 0.25, gain: "2 dB", größe: [1, 2] };
     async function* camera() {
@@ -169,7 +169,7 @@ test("frames that a program makes keep their names, times and metadata", async (
   });
 });
 
-test("frames without names are called after their session's start and their number, with the ending of what they are", async () => {
+test("send() names frames without a name after session start, number and image format", async () => {
   await withServer(async (server) => {
     const begins = ["ffd8ffe0", "89504e470d0a1a0a", "50350a", "00000000"];
     const frames = begins.map((hex) => ({ bytes: new Uint8Array(Buffer.from(hex, "hex")) }));
@@ -183,7 +183,7 @@ test("frames without names are called after their session's start and their numb
   });
 });
 
-test("a frame that cannot be delivered is in the summary, and is no error", async () => {
+test("send() lists undelivered frames in its summary instead of throwing", async () => {
   await withServer(
     async (server) => {
       const frames = [
@@ -212,7 +212,7 @@ test("a frame that cannot be delivered is in the summary, and is no error", asyn
   );
 });
 
-test("aborting its signal ends a delivery with what was handed over stored, and ends the program's iterator", async () => {
+test("send() stores the frames it took before its signal was aborted, and ends the program's iterator", async () => {
   await withServer(async (server) => {
     const stop = new AbortController();
     let returned = false;
@@ -239,7 +239,7 @@ test("aborting its signal ends a delivery with what was handed over stored, and 
   });
 });
 
-test("frames come back one by one, with all that belongs to them, while the server waits", async () => {
+test("receive() yields frames one by one with all their fields, while the server waits", async () => {
   await withServer(async (server) => {
     const captures = Array.from({ length: 300 }, (_, index) => ({
       bytes: new Uint8Array(100_000).fill(index),
@@ -287,7 +287,7 @@ test("frames come back one by one, with all that belongs to them, while the serv
   });
 });
 
-test("an error in what takes frames ends it, and is handed on as it is", async () => {
+test("receive() rejects with the error that onFrame throws", async () => {
   await withServer(async (server) => {
     const to = { to: server.address, stream: "s", source: "a" };
     await send([{ bytes: bytesOf("1") }, { bytes: bytesOf("2") }], to);
@@ -302,14 +302,14 @@ test("an error in what takes frames ends it, and is handed on as it is", async (
   });
 });
 
-test("a signal that is aborted already connects to nobody", async () => {
+test("send() does not connect if its signal is aborted already", async () => {
   const frames = [{ bytes: bytesOf("1") }];
   const to = "127.0.0.1:1";
   const options = { to, stream: "s", source: "a", signal: AbortSignal.abort() };
   expect((await rejection(send(frames, options))).code).toBe("interrupted");
 });
 
-test("an error of the program's own iterator ends the delivery and is handed on as it is", async () => {
+test("send() rejects with the error that the program's iterator throws", async () => {
   await withServer(async (server) => {
     const fault = new Error("the camera fell off");
     async function* camera() {
@@ -321,7 +321,7 @@ test("an error of the program's own iterator ends the delivery and is handed on 
   });
 });
 
-test("errors carry a code: no server, a store in use, a name that leaves the store, an open address without a key", async () => {
+test("send() and serve() reject with errors that have a code", async () => {
   const frames = [{ bytes: bytesOf("1") }];
   const here = { stream: "s", source: "a" };
   const unreachable = await rejection(send(frames, { to: "127.0.0.1:1", ...here }));
@@ -339,7 +339,7 @@ test("errors carry a code: no server, a store in use, a name that leaves the sto
   });
 });
 
-test("a server that stops tells its senders so, lets go of port and store, and is waited for", async () => {
+test("stop() tells senders and frees port and store, and the senders resume at the next server", async () => {
   const directory = join(temporaryFolder(), "store");
   const server = await serve(directory, { listen: "127.0.0.1:0" });
   const { promise: begun, resolve } = Promise.withResolvers<void>();
@@ -372,7 +372,7 @@ test("a server that stops tells its senders so, lets go of port and store, and i
   await again.stop();
 });
 
-test("a silent link is waited for with a timeout that says what for, and given up if that is asked for", async () => {
+test("send() reports a timeout on a silent link, and rejects with given-up after giveUpAfter", async () => {
   await withServer(async (server) => {
     const relay = await startRelay({ to: { host: server.host, port: server.port } });
     try {
@@ -410,12 +410,12 @@ function examplesIn(file: string): string[] {
 for (const file of ["src/server/serve.ts", "src/client/send.ts", "src/client/receive.ts"]) {
   const examples = examplesIn(file);
 
-  test(`there is an example in the comments of ${file}`, () => {
+  test(`the comments of ${file} contain an example`, () => {
     expect(examples.length).toBeGreaterThan(0);
   });
 
   for (const [index, example] of examples.entries()) {
-    test(`example ${index + 1} in the comments of ${file} runs as it stands`, async () => {
+    test(`example ${index + 1} in the comments of ${file} runs unchanged`, async () => {
       const folder = temporaryFolder();
       // Found like an installed package, by its package.json.
       mkdirSync(join(folder, "node_modules"));
@@ -432,7 +432,7 @@ for (const file of ["src/server/serve.ts", "src/client/send.ts", "src/client/rec
   }
 }
 
-test("a spool is free again when nothing comes of a delivery, however early that is", async () => {
+test("send() releases its spool when it rejects, however early", async () => {
   const spool = join(temporaryFolder(), "spool");
   const options = { stream: "run7", source: "visible", spool };
   async function* camera() {
@@ -462,7 +462,7 @@ test("a spool is free again when nothing comes of a delivery, however early that
   }
 });
 
-test("settings that nothing heeds are read all the same", async () => {
+test("send() rejects invalid options even if they have no effect", async () => {
   const run7 = join(temporaryFolder(), "run7");
   mkdirSync(run7);
   writeFileSync(join(run7, "1.png"), "one");

@@ -90,7 +90,7 @@ const bmp = Buffer.concat([
   Buffer.alloc(58 - 36),
 ]);
 
-describe("a pipe", () => {
+describe("frames send -", () => {
   const kinds: [what: string, frames: Uint8Array[], ending: string, args: string[]][] = [
     ["concatenated PNG", [1, 2, 30].map(picture), "png", []],
     ["concatenated PGM", [1, 2, 3].map((number) => pgm(number)), "pgm", []],
@@ -104,7 +104,7 @@ describe("a pipe", () => {
     ["frames larger than one message", [1, 2].map((number) => pgm(number, 3e6)), "pgm", []],
   ];
   for (const [what, frames, ending, args] of kinds) {
-    test(`of ${what} is split into its frames, byte for byte`, async () => {
+    test(`frames send splits a pipe of ${what} into its frames, byte for byte`, async () => {
       await withServer(async (server) => {
         const sent = await pipe(server, Buffer.concat(frames), ...args);
         expectCode(sent, 0);
@@ -121,7 +121,7 @@ describe("a pipe", () => {
   }
 
   test.skipIf(peerMissing("ffmpeg"))(
-    `${peerMissing("ffmpeg") ? "skipped: needs ffmpeg: " : ""}of MJPEG is split into its frames`,
+    `${peerMissing("ffmpeg") ? "skipped: needs ffmpeg: " : ""}frames send splits a pipe of MJPEG into its frames`,
     async () => {
       await withServer(async (server) => {
         const film = "testsrc=size=64x48:rate=25:duration=2";
@@ -135,7 +135,7 @@ describe("a pipe", () => {
     },
   );
 
-  test("delivers each frame when its last byte has come, not when the next begins", async () => {
+  test("frames send delivers each frame of a pipe at its last byte, not when the next frame begins", async () => {
     await withServer(async (server) => {
       using camera = new Camera(["--to", `127.0.0.1:${server.port}`]);
       for (const count of [1, 2, 3]) {
@@ -149,7 +149,7 @@ describe("a pipe", () => {
     });
   });
 
-  test("that is cut in the middle of a frame delivers all before it, and says so", async () => {
+  test("frames send delivers all frames before a cut frame in a pipe, and reports the cut: exit 23", async () => {
     await withServer(async (server) => {
       const input = Buffer.concat([pgm(1), pgm(2), pgm(3).subarray(0, 50)]);
       const sent = await pipe(server, input);
@@ -160,7 +160,7 @@ describe("a pipe", () => {
     });
   });
 
-  test("that holds nothing after its first signal ends, also with half a frame in it", async () => {
+  test("frames send ends after SIGINT when its pipe stays open with half a frame", async () => {
     await withServer(async (server) => {
       using camera = new Camera(["--to", `127.0.0.1:${server.port}`]);
       await camera.shoot(1);
@@ -179,11 +179,11 @@ describe("a pipe", () => {
     ["text", "hello, world\n", /expected a JPEG.*received "hello, world/],
     ["a JPEG without an end", Buffer.from("ffd8ffe000104a464946", "hex"), /ended inside a JPEG/i],
     ["a PNG with a lying length", lying, /PNG.*(longer than|too large)/i],
-    ["nothing at all", "", /ended before anything came/],
+    ["no bytes", "", /ended before anything came/],
     ["zeros", new Uint8Array(1000), /1000 bytes, all of them zero/],
   ];
   for (const [what, input, says] of bad) {
-    test(`of ${what} gets a clear error`, async () => {
+    test(`frames send reports a pipe of ${what}: exit 23`, async () => {
       await withServer(async (server) => {
         const sent = await pipe(server, input);
         expectCode(sent, 23);
@@ -194,7 +194,7 @@ describe("a pipe", () => {
     });
   }
 
-  test("of an endless frame is given up in bounded memory", async () => {
+  test("frames send rejects an endless frame in a pipe with bounded memory: exit 23", async () => {
     await withServer(async (server) => {
       // A JPEG whose scan data never ends.
       const input = Buffer.alloc(90e6, 0x55);
@@ -218,7 +218,7 @@ describe("a pipe", () => {
     [[".", "--watch", "--realtime"], /--realtime/],
   ];
   for (const [args, says] of wrong) {
-    test(`is refused before anything is sent: ${args.join(" ")}`, async () => {
+    test(`frames send ${args.join(" ")} is a usage error: exit 1`, async () => {
       const sent = await run(["send", ...args]);
       expectCode(sent, 1);
       expect(sent.stderr).toMatch(says);
@@ -226,8 +226,8 @@ describe("a pipe", () => {
   }
 });
 
-describe.concurrent("a link that is too slow", () => {
-  test("holds a source with block up, and loses nothing", async () => {
+describe.concurrent("Slow link", () => {
+  test("policy block makes a source wait for a slow link and loses no frame", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 1_000_000 });
       const frames = upTo(40).map((number) => pgm(number, 40_000));
@@ -238,7 +238,7 @@ describe.concurrent("a link that is too slow", () => {
     });
   });
 
-  test("brings whole fresh frames of latest beside all of block, and every gap is told", async () => {
+  test("policy latest delivers fresh frames over a slow link and reports every gap, beside policy block", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 2_000_000 });
       const folder = join(temporaryFolder(), "infrared");
@@ -278,7 +278,7 @@ describe.concurrent("a link that is too slow", () => {
     });
   });
 
-  test("keeps latest fresh beside a folder of block that holds more than the link carries", async () => {
+  test("policy latest keeps frames fresh beside a large folder with policy block", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 2_000_000 });
       const folder = join(temporaryFolder(), "infrared");
@@ -298,7 +298,7 @@ describe.concurrent("a link that is too slow", () => {
     });
   });
 
-  test("makes --fail-on-gap fail, and latest:N keep the newest N", async () => {
+  test("policy latest:5 keeps the newest five frames, and --fail-on-gap ends with exit 23", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server);
       const args = ["--to", link.to, "--policy", "latest:5", "--fail-on-gap"];
@@ -332,8 +332,8 @@ function reportsOf(stdout: string): Json[] {
   return jsonLines(whole).filter(({ type }) => type === "report");
 }
 
-describe("the report", () => {
-  test("comes on SIGUSR1, a line for each source, and in the summary", async () => {
+describe("Report", () => {
+  test("SIGUSR1 makes frames send print a report for each source, as does the summary", async () => {
     await withServer(async (server) => {
       using camera = new Camera(["--to", `127.0.0.1:${server.port}`, "--policy", "latest:100"]);
       await camera.shoot(20);
@@ -356,7 +356,7 @@ describe("the report", () => {
     });
   });
 
-  test("is for people without --json, and comes of watched folders too", async () => {
+  test("SIGUSR1 makes frames send print a readable report without --json, also for watched folders", async () => {
     await withServer(async (server) => {
       const folder = join(temporaryFolder(), "run7");
       mkdirSync(join(folder, "visible"), { recursive: true });

@@ -133,7 +133,7 @@ for (const [count, size] of [
     });
     afterAll(() => remove(corpus));
 
-    test("arrive byte for byte, both ends stay small, and summary and list agree", async () => {
+    test(`${count} frames of ${size / 1000} kB arrive byte for byte in bounded memory, and summary and list agree`, async () => {
       await withServer(async (server) => {
         const sent = await send(server, corpus, "--stream", "run");
         expect(sent.stderr).toContain(`${count} frames delivered`);
@@ -158,7 +158,7 @@ for (const [count, size] of [
     if (size > 20_000) return;
     const needs = tracerMissing() ? "skipped: needs strace: " : "";
     test.skipIf(needs !== "")(
-      `${needs}go over one connection, in fewer than 2,000 writes`,
+      `${needs}${count} frames of ${size / 1000} kB take one connection and fewer than 2,000 writes`,
       async () => {
         await withServer(async (server) => {
           const trace = join(server.dir, ".trace");
@@ -190,7 +190,7 @@ function tracerMissing(): boolean {
   return peerMissing("strace") || spawnSync("strace", ["-f", "--seccomp-bpf", "true"]).status !== 0;
 }
 
-test("one frame of 1.5 GB arrives byte for byte, and both ends stay small", async () => {
+test("one frame of 1.5 GB arrives byte for byte in bounded memory at both ends", async () => {
   const corpus = temporaryFolder();
   const blocks = 1_500;
   const size = blocks * noise.length + 1;
@@ -234,7 +234,7 @@ test("one frame of 1.5 GB arrives byte for byte, and both ends stay small", asyn
   }
 });
 
-test("a tree of three sources mirrors: names of every script, an empty frame, a frame of one byte", async () => {
+test("a tree of three sources arrives with names of every script and frames of 0 and 1 bytes", async () => {
   const root = temporaryFolder();
   const tree = join(root, "run7");
   const files: [string, Uint8Array][] = [
@@ -275,7 +275,7 @@ test("a tree of three sources mirrors: names of every script, an empty frame, a 
   remove(root);
 });
 
-test("64 senders at once are all served whole, in streams of their own and as sources of one", async () => {
+test("a server stores all frames of 64 senders at once, in separate streams and in one stream", async () => {
   const root = temporaryFolder();
   const senders = 64;
   const each = 200;
@@ -320,7 +320,7 @@ test("64 senders at once are all served whole, in streams of their own and as so
   remove(root);
 });
 
-test("sending the same directory again finds all there and replaces nothing", async () => {
+test("frames send of the same directory again finds all frames present and replaces nothing", async () => {
   const corpus = temporaryFolder();
   writeFrames(join(corpus, "visible"), 100, 5_000);
   writeFrames(join(corpus, "infrared"), 3, 3_000_000);
@@ -340,7 +340,7 @@ test("sending the same directory again finds all there and replaces nothing", as
   remove(corpus);
 });
 
-test("a changed frame of the same name is refused as a conflict, and the rest arrive", async () => {
+test("a changed frame of the same name is refused as a conflict, and the other frames arrive", async () => {
   const corpus = temporaryFolder();
   const folder = join(corpus, "visible");
   writeFrames(folder, 20, 5_000);
@@ -372,7 +372,7 @@ test("a changed frame of the same name is refused as a conflict, and the rest ar
   remove(corpus);
 });
 
-test("sources from anywhere become one stream: as paths, and under names of their own", async () => {
+test("folders from several places become sources of one stream, by path or by --source name", async () => {
   const [a, b] = [join(temporaryFolder(), "a"), join(temporaryFolder(), "b")];
   writeFrames(a, 5, 1_000);
   writeFrames(join(b, "left"), 5, 1_000, 6);
@@ -468,7 +468,7 @@ test.skipIf(videoNeeds !== undefined)(
   },
 );
 
-test("a client written from the specification alone delivers to frames serve, and is told what was there already", async () => {
+test("a client written from the specification alone delivers frames and learns which were present already", async () => {
   const corpus = temporaryFolder();
   writeFrames(corpus, 300, 20_000);
   writeFileSync(join(corpus, "empty.png"), "");
@@ -502,7 +502,7 @@ function typeScriptRunner(program: string): string[] {
   return tried.stderr?.startsWith("usage:") ? node : [process.execPath];
 }
 
-test("over a link with delay, and over one that hands on 1,500 bytes at a time, the tree arrives whole", async () => {
+test("a tree arrives whole over a link with delay and over a slow link", async () => {
   const corpus = temporaryFolder();
   writeFrames(join(corpus, "visible"), 40, 5_000);
   writeFrames(join(corpus, "infrared"), 2, 150_001);
@@ -524,7 +524,7 @@ test("over a link with delay, and over one that hands on 1,500 bytes at a time, 
   remove(corpus);
 });
 
-test("a link that freezes is noticed after --timeout at both ends, and given up after --give-up-after with a sentence that says what was waited for: exit 30", async () => {
+test("both ends detect a frozen link after --timeout, and the sender ends after --give-up-after: exit 30", async () => {
   const corpus = temporaryFolder();
   writeFrames(join(corpus, "visible"), 20, 2_000_000);
   await withServer(

@@ -43,7 +43,7 @@ function recording(frames: Record<string, number>): string {
 }
 
 describe("--fps", () => {
-  test("sends no more frames a second, in their order, and all of them", async () => {
+  test("--fps sends all frames in order and no more of them a second", async () => {
     const folder = makeTree(manyFrames(30, 100));
     await withServer(async (server) => {
       const began = performance.now();
@@ -59,7 +59,7 @@ describe("--fps", () => {
     });
   });
 
-  test("of one source leaves the others as fast as they are", async () => {
+  test("--fps for one source does not slow the other sources", async () => {
     const folder = makeTree({ ...manyFrames(8, 100, "slow"), ...manyFrames(200, 100, "fast") });
     await withServer(async (server) => {
       const began = performance.now();
@@ -75,21 +75,21 @@ describe("--fps", () => {
   });
 
   for (const value of ["0", "-1", "fast", "1e3", "slow=", "200000"]) {
-    test(`is not ${value}`, async () => {
+    test(`--fps rejects the value ${value}`, async () => {
       const sent = await run(["send", makeTree(manyFrames(1, 10)), `--fps=${value}`]);
       expectCode(sent, 1);
       expect(sent.stderr).toContain("--fps");
     });
   }
 
-  test("and --realtime together are refused", async () => {
+  test("--fps and --realtime together are refused", async () => {
     const folder = makeTree(manyFrames(1, 10));
     const sent = await run(["send", folder, "--fps", "1", "--realtime"]);
     expectCode(sent, 1);
     expect(sent.stderr).toContain("choose one");
   });
 
-  test("ends at once when it is stopped, with what was sent confirmed", async () => {
+  test("frames send --fps ends at once when it is stopped, with all sent frames confirmed", async () => {
     const folder = makeTree(manyFrames(100, 100));
     await withServer(async (server) => {
       using sender = launch(["send", folder, "--fps", "0.5", ...to(server), "--json"]);
@@ -105,7 +105,7 @@ describe("--fps", () => {
 });
 
 describe("--realtime", () => {
-  test("sends frames as they were captured, over all sources of a recording", async () => {
+  test("--realtime sends the frames of all sources in the order and at the pace of their capture", async () => {
     const folder = recording({
       ...{ "a/1.png": 0, "a/2.png": 1000, "a/3.png": 2000 },
       ...{ "b/1.png": 500, "b/2.png": 1500, "b/3.png": 2500 },
@@ -131,7 +131,7 @@ describe("--realtime", () => {
 });
 
 describe("--bwlimit", () => {
-  test("lets no more bytes a second through, however large the frames are", async () => {
+  test("--bwlimit limits the bytes per second for small and for large frames", async () => {
     const limit = 256 << 10;
     const through = async (count: number, size: number) => {
       const folder = makeTree(manyFrames(count, size));
@@ -160,7 +160,7 @@ describe("--bwlimit", () => {
   });
 
   for (const value of ["0", "fast", "-5M"]) {
-    test(`is not ${value}`, async () => {
+    test(`--bwlimit rejects the value ${value}`, async () => {
       const sent = await run(["send", temporaryFolder(), `--bwlimit=${value}`, "--stream", "run7"]);
       expectCode(sent, 1);
       expect(sent.stderr).toContain("--bwlimit");

@@ -111,7 +111,7 @@ const colours = (source: string, view = "live") => `(() => {
   return Array.from({ length: data.length / 4 / 16 }, (_, at) => [...data.slice(at * 64, at * 64 + 3)]);
 })()`;
 
-describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
+describe.skipIf(noBrowser !== "")(`${noBrowser}Page`, () => {
   let server: Server;
   let browser: Browser;
   let cameras: readonly Camera[] = [];
@@ -142,7 +142,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
     await server?.stop();
   });
 
-  test("shows two sources moving, side by side", async () => {
+  test("the page shows two sources side by side, both moving", async () => {
     for (const source of ["visible", "infrared"]) {
       await browser.until(`a frame of ${source}`, `${card(source)}?.dataset.shownCount > 10`);
       const before = await browser.read<string>(`JSON.stringify(${colours(source)})`);
@@ -159,7 +159,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
     expect(visible.x).toBeGreaterThan(infrared.x + 300);
   });
 
-  test("says rates that are right within a tenth", async () => {
+  test("the page shows frame rates that are right within a tenth", async () => {
     const said = ["visible", "infrared"].map(
       (source) => `parseFloat(${card(source)}.querySelector(".figures dd").textContent)`,
     );
@@ -167,7 +167,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
     await browser.until("rates that are right", said.map(isRight).join(" && "));
   });
 
-  test("gives a thermal frame the colours of iron, with contrast", async () => {
+  test("the page shows a thermal frame in the iron palette with full contrast", async () => {
     const palette = await browser.read(
       `${card("infrared")}.querySelector(".scale").dataset.palette`,
     );
@@ -182,7 +182,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
     expect(seen.some(([red, green, blue]) => red > 200 && green > 60 && blue < 80)).toBe(true);
   });
 
-  test("shows the value under the pointer, and by the keyboard", async () => {
+  test("the page shows the value of a pixel that the keyboard selects", async () => {
     await browser.read(`${card("infrared")}.querySelector(".picture canvas").focus()`);
     await browser.press("Enter");
     const value = `${card("infrared")}.querySelector(".value")`;
@@ -197,7 +197,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
     await browser.read("document.activeElement.blur()");
   });
 
-  test("reports a gap after frames were dropped", async () => {
+  test("the page shows a gap after frames were dropped", async () => {
     const gaps = `Number(${card("visible")}.dataset.gaps)`;
     const before = await browser.read<number>(gaps);
     cameras[0]!.burst(600);
@@ -208,7 +208,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
     expect(await browser.read<string>(`${card("infrared")}.dataset.gaps`)).toBe("0");
   });
 
-  test("says who sends, and what the store holds", async () => {
+  test("the page lists the senders and the frames in the store", async () => {
     await browser.until("the senders", `document.querySelectorAll("#senders li").length === 2`);
     const senders = await browser.read<string>(`document.querySelector("#senders").textContent`);
     expect(senders).toContain("run7: visible");
@@ -218,7 +218,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
     expect(store).toMatch(/[1-9]\d* frames in .* free/);
   });
 
-  test("shows frames soon after their capture", async () => {
+  test("the page shows frames soon after their capture", async () => {
     for (const source of ["visible", "infrared"]) {
       const delay = await browser.read<string>(`${card(source)}.dataset.shownDelay`);
       expect(Number(delay)).toBeGreaterThan(0);
@@ -231,7 +231,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
     }
   });
 
-  test("steps through what is recorded, and goes to a number", async () => {
+  test("the page steps through recorded frames and goes to a frame by its number", async () => {
     await browser.go(`${address}#/run7?source=visible`);
     const shown = `${card("visible", "recorded")}?.dataset`;
     await browser.until("a recorded frame", `${shown}?.number`);
@@ -269,7 +269,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
     expect(facts).toContain(Bun.hash.crc32(kept).toString(16).padStart(8, "0"));
   });
 
-  test("shows names that strangers chose as what they are, and runs none", async () => {
+  test("the page shows names with HTML in them as text and runs no script", async () => {
     const [stream, source] = ["<b>bold", "<img src=x onerror=console.log(1)>"];
     const frame = { bytes: scene("rgb8", 0), name: "<script>console.log(2)<" };
     await send([frame], { to: `127.0.0.1:${server.port}`, stream, source });
@@ -286,7 +286,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
 
   for (const scheme of ["light", "dark"] as const) {
     for (const across of [1280, 390]) {
-      test(`fits ${across} pixels, ${scheme}`, async () => {
+      test(`the page fits a width of ${across} pixels in ${scheme} mode`, async () => {
         await browser.look({ width: across, height: 844, scheme });
         for (const [view, hash] of [
           ["live", ""],
@@ -315,7 +315,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the page`, () => {
     }
   }
 
-  test("says that the server is away, and finds it again by itself", async () => {
+  test("the page reports that the server is away, and reconnects by itself", async () => {
     // Must be the last test, because the browser logs refused connections to its console.
     expect(browser.console).toEqual([]);
     await browser.go(address);

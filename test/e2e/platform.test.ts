@@ -76,7 +76,7 @@ function buildForArm(): void {
   expect([built.status, built.stderr]).toEqual([0, ""]);
 }
 
-describe("settings for other programs in the user's folder change nothing:", () => {
+describe("Settings for other programs in the current folder", () => {
   const folder = temporaryFolder();
   const trace = join(folder, "preloaded");
   writeFileSync(join(folder, "preload.ts"), `await Bun.write(${JSON.stringify(trace)}, "ran");\n`);
@@ -91,7 +91,7 @@ describe("settings for other programs in the user's folder change nothing:", () 
   const tree = makeTree();
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  test("the folder would change what Bun itself does", async () => {
+  test("bun itself reads the .env and bunfig.toml of the current folder", async () => {
     // Checks that the folder has an effect at all, because the tests below would pass without one.
     const program = "console.log(process.env.FRAMES_TO)";
     const ran = await run(["-e", program], { cwd: folder, command: [process.execPath] });
@@ -100,7 +100,7 @@ describe("settings for other programs in the user's folder change nothing:", () 
     rmSync(trace);
   });
 
-  test("frames send goes where it is told, under the name of what is sent", async () => {
+  test("frames send ignores .env, bunfig.toml and other settings in the current folder", async () => {
     // The server runs in another folder, because this tests the sender's settings.
     const server = await startServer({ dir: temporaryFolder() });
     try {
@@ -116,7 +116,7 @@ describe("settings for other programs in the user's folder change nothing:", () 
     expect(existsSync(trace)).toBe(false);
   });
 
-  test("frames serve listens where it is told", async () => {
+  test("frames serve ignores .env, bunfig.toml and other settings in the current folder", async () => {
     const command = ["sh", "-c", `cd "$0" && exec "$@"`, folder, executable];
     const server = await startServer({ dir: join(folder, "store"), command });
     expect(server.port).not.toBe(1);

@@ -57,8 +57,8 @@ async function send(server: Server, words: string[], stdin?: Uint8Array): Promis
   return summaryOf(sent);
 }
 
-describe.skipIf(missing !== "")(`${missing}the 1080p clip arrives complete and in order`, () => {
-  test("as an MP4 file, which becomes JPEG with the times that are in it", async () => {
+describe.skipIf(missing !== "")(`${missing}The 1080p clip`, () => {
+  test("an MP4 file arrives as JPEG frames, complete and in order, with its own times", async () => {
     await inFolder(async (folder) => {
       const clip = join(folder, "clip.mp4");
       const from = join(await videoCorpus(), "visible", "%d.jpg");
@@ -81,7 +81,7 @@ describe.skipIf(missing !== "")(`${missing}the 1080p clip arrives complete and i
     });
   });
 
-  test("as MJPEG on a pipe, byte for byte", async () => {
+  test("MJPEG on a pipe arrives complete, in order and byte for byte", async () => {
     const files = (await pictures()).map((path) => readFileSync(path));
     await withServer(async (server) => {
       const words = ["-", "--stream", "S", "--source", "visible"];
@@ -93,7 +93,7 @@ describe.skipIf(missing !== "")(`${missing}the 1080p clip arrives complete and i
     });
   });
 
-  test("as MJPEG over HTTP, byte for byte", async () => {
+  test("MJPEG over HTTP arrives complete, in order and byte for byte", async () => {
     const files = (await pictures()).map((path) => readFileSync(path));
     const boundary = "frame";
     const part = (bytes: Buffer) =>
@@ -142,7 +142,7 @@ describe.skipIf(missing !== "")(`${missing}the 1080p clip arrives complete and i
     }
   });
 
-  test("as PNG written into a folder that is watched, at its own speed", async () => {
+  test("PNG files that a camera renames into a watched folder arrive complete and in order", async () => {
     const from = join(await videoCorpus(), "infrared");
     await inFolder(async (folder) => {
       const capture = join(folder, "thermal");
@@ -168,7 +168,7 @@ describe.skipIf(missing !== "")(`${missing}the 1080p clip arrives complete and i
     });
   });
 
-  test("as raw 16-bit grey of 640x512 on a pipe, byte for byte", async () => {
+  test("raw 16-bit grey of 640x512 on a pipe arrives complete, in order and byte for byte", async () => {
     const from = join(await videoCorpus(), "infrared", "%d.png");
     const scale = ["-frames:v", `${frames}`, "-vf", "scale=640:512"];
     const raw = await ffmpeg("-i", from, ...scale, "-pix_fmt", "gray16le", "-f", "rawvideo", "-");

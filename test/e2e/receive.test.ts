@@ -94,8 +94,8 @@ function partsOf(output: Uint8Array): { facts: Record<string, string>; bytes: Bu
   return parts;
 }
 
-describe("a copy", () => {
-  test("is byte for byte the tree that was sent, with its times and its rows", async () => {
+describe("Copy of a stream", () => {
+  test("a copy equals the sent tree byte for byte, with its times and journal rows", async () => {
     await withServer(async (server) => {
       const tree = makeTree({ ...stored, "infrared/deep/large.raw": 3_000_000 });
       expectCode(await send(server, tree), 0);
@@ -127,7 +127,7 @@ describe("a copy", () => {
     });
   });
 
-  test("made again brings what is new, and what was replaced; what was moved away stays away", async () => {
+  test("a repeated copy gets new and replaced frames, but not the ones moved away from it", async () => {
     await withServer(async (server) => {
       const tree = makeTree(manyFrames(50, 1000));
       expectCode(await send(server, tree), 0);
@@ -144,7 +144,7 @@ describe("a copy", () => {
     });
   });
 
-  test("whose cursor is gone finds everything there", async () => {
+  test("a copy that has lost its cursor finds all its frames present", async () => {
     await withServer(async (server) => {
       const tree = makeTree(manyFrames(50, 1000));
       expectCode(await send(server, tree), 0);
@@ -157,7 +157,7 @@ describe("a copy", () => {
     });
   });
 
-  test("overwrites nothing that it has not brought", async () => {
+  test("a copy does not overwrite a file that it did not receive: exit 23", async () => {
     await withServer(async (server) => {
       expectCode(await send(server, makeTree(manyFrames(5, 1000))), 0);
       const copy = temporaryFolder();
@@ -174,7 +174,7 @@ describe("a copy", () => {
     });
   });
 
-  test("is of one stream of one store", async () => {
+  test("a copy accepts frames only of the stream and store that it was made from", async () => {
     await withServer(async (server) => {
       const tree = makeTree(manyFrames(3, 100));
       expectCode(await send(server, tree), 0);
@@ -199,7 +199,7 @@ describe("a copy", () => {
     });
   });
 
-  test("of some sources does not count as one of all", async () => {
+  test("a copy of some sources gets the other sources when they are asked for later", async () => {
     await withServer(async (server) => {
       const tree = makeTree({ ...manyFrames(9, 100), ...manyFrames(8, 100, "infrared") });
       expectCode(await send(server, tree), 0);
@@ -214,7 +214,7 @@ describe("a copy", () => {
   });
 });
 
-describe("whatever is killed", () => {
+describe("Interrupted receivers", () => {
   /** Returns what is wrong with a copy and its rows. */
   function faults(tree: string, copy: string): string[] {
     const rows = journal<{ path: string }>(
@@ -228,7 +228,7 @@ describe("whatever is killed", () => {
 
   const large = { ...manyFrames(1500, 20_000), ...manyFrames(20, 2_000_000, "infrared") };
 
-  test("a receiver that is killed at any moment goes on", async () => {
+  test("a receiver that is killed at any moment resumes its copy without a fault", async () => {
     await withServer(async (server) => {
       const tree = makeTree(large);
       expectCode(await send(server, tree), 0);
@@ -254,7 +254,7 @@ describe("whatever is killed", () => {
     });
   });
 
-  test("a receiver goes on with a server that was killed, without a hole or a double", async () => {
+  test("a receiver resumes after its server is killed, without missing or repeated frames", async () => {
     const dir = temporaryFolder();
     const first = await startServer({ dir });
     const tree = makeTree(large);
@@ -314,14 +314,14 @@ describe("whatever is killed", () => {
     journal.close();
   }
 
-  test("a pipe ends at a server with another store", async () => {
+  test("a receiver to a pipe ends when the server returns with another store: exit 11", async () => {
     const [{ code, stderr, stdout }] = await afterwards(() => temporaryFolder());
     expectCode({ code, stderr }, 11);
     expect(stderr).toContain("Cannot go on: what came so far is of another store than ");
     expect(stdout).toHaveLength(300_000);
   });
 
-  test("a pipe ends rather than get frames twice from a journal of another order", async () => {
+  test("a receiver to a pipe ends when the server's journal has another numbering: exit 11", async () => {
     const [{ code, stderr, stdout }, address] = await afterwards(({ dir }) => {
       reorder(dir);
       return dir;
@@ -358,7 +358,7 @@ describe("whatever is killed", () => {
     await second.stop();
   });
 
-  test("a pipe gets each frame once over a link that breaks", async () => {
+  test("a receiver to a pipe writes each frame once over a link that breaks", async () => {
     await withServer(async (server) => {
       const tree = makeTree(manyFrames(2000, 20_000));
       expectCode(await send(server, tree), 0);
@@ -376,7 +376,7 @@ describe("whatever is killed", () => {
     });
   });
 
-  test("Ctrl-C leaves whole frames, and says that there are more", async () => {
+  test("SIGINT leaves whole frames in a copy and reports the copy as interrupted: exit 20", async () => {
     await withServer(async (server) => {
       const tree = makeTree(manyFrames(200, 200_000));
       expectCode(await send(server, tree), 0);
@@ -397,8 +397,8 @@ describe("whatever is killed", () => {
   });
 });
 
-describe("a receiver that follows", () => {
-  test("misses nothing between what is stored and what arrives", async () => {
+describe("frames receive --follow", () => {
+  test("frames receive --follow misses no frame between stored and arriving ones", async () => {
     await withServer(async (server) => {
       const tree = makeTree(manyFrames(500, 5000));
       expectCode(await send(server, tree), 0);
@@ -420,7 +420,7 @@ describe("a receiver that follows", () => {
     });
   });
 
-  test("may wait for a stream that there is not yet", async () => {
+  test("frames receive --follow waits for a stream that does not exist yet", async () => {
     await withServer(async (server) => {
       const args = ["receive", "run7", "-", "--follow", "--first", "2"];
       using receiver = launch([...args, ...from(server)]);
@@ -435,7 +435,7 @@ describe("a receiver that follows", () => {
     });
   });
 
-  test("several at once get the same", async () => {
+  test("eight receivers with --follow get the same frames", async () => {
     await withServer(async (server) => {
       const copies = Array.from({ length: 8 }, () => join(temporaryFolder(), "run7"));
       const receivers = copies.map((copy) =>
@@ -452,7 +452,7 @@ describe("a receiver that follows", () => {
     });
   });
 
-  test("with --latest drops for one that is slow, and the sender is not harmed", async () => {
+  test("frames receive --latest drops frames for a slow reader and does not slow the sender", async () => {
     await withServer(async (server) => {
       const args = ["receive", "run7", "-", "--follow", "--latest", "--multipart"];
       const child = Bun.spawn([process.execPath, "-e", slowReader, ...commandOf(args, server)], {
@@ -496,8 +496,8 @@ function commandOf(args: string[], server: Server): string[] {
   return [join(import.meta.dir, "../../dist/frames"), ...args, ...from(server)];
 }
 
-describe("what is received", () => {
-  test("can be the first frames, some sources, what is newer, or the newest", async () => {
+describe("frames receive", () => {
+  test("frames receive selects frames by --first, --source, --since and --latest", async () => {
     await withServer(async (server) => {
       const tree = makeTree({ ...manyFrames(9, 100), ...manyFrames(8, 100, "infrared") });
       expectCode(await send(server, tree), 0);
@@ -519,7 +519,7 @@ describe("what is received", () => {
     });
   });
 
-  test("is told when it is gone, damaged or too old a wish", async () => {
+  test("frames receive reports frames that are missing or damaged at the server: exit 24 or 23", async () => {
     await withServer(async (server) => {
       const tree = makeTree({ ...manyFrames(9, 1000), ...manyFrames(2, 3_000_000, "large") });
       expectCode(await send(server, tree), 0);
@@ -541,7 +541,7 @@ describe("what is received", () => {
     });
   });
 
-  test("of a stream that there is not is an error", async () => {
+  test("frames receive of an unknown stream is an error: exit 1", async () => {
     await withServer(async (server) => {
       const received = await receive(server, "-");
       expectCode(received, 1);
@@ -549,7 +549,7 @@ describe("what is received", () => {
     });
   });
 
-  test("of a source that there is not is an error, which names it", async () => {
+  test("frames receive of an unknown source is an error that names it: exit 1", async () => {
     await withServer(async (server) => {
       expectCode(await send(server, makeTree({ "a/1.png": "1", "b/1.png": "2" })), 0);
       for (const where of ["-", join(temporaryFolder(), "copy")]) {
@@ -560,7 +560,7 @@ describe("what is received", () => {
     });
   });
 
-  test("through a pipe is images one after the other, of one source", async () => {
+  test("frames receive writes the images of one source to a pipe, and requires --multipart for several", async () => {
     await withServer(async (server) => {
       const tree = makeTree({ "a/1.txt": "one,", "a/2.txt": "two", "b/1.txt": "three" });
       expectCode(await send(server, tree), 0);
@@ -573,7 +573,7 @@ describe("what is received", () => {
     });
   });
 
-  test("through a pipe that nobody reads any more is no error", async () => {
+  test("frames receive ends without an error when the reader of its pipe stops", async () => {
     await withServer(async (server) => {
       expectCode(await send(server, makeTree(manyFrames(200, 200_000))), 0);
       const [program, ...args] = commandOf(["receive", "run7", "-"], server);
@@ -586,7 +586,7 @@ describe("what is received", () => {
   });
 
   test.skipIf(peerMissing("python3"))(
-    "is read by the lines of Python that help shows",
+    "the Python example in frames help receiving reads the output",
     async () => {
       await withServer(async (server) => {
         const tree = makeTree({ "a/1.txt": "one", "b/ä ö.txt": "three\r\n", "c/empty.txt": "" });
@@ -613,7 +613,7 @@ describe("what is received", () => {
     },
   );
 
-  test.skipIf(peerMissing("ffmpeg"))("as JPEG is a video to ffmpeg", async () => {
+  test.skipIf(peerMissing("ffmpeg"))("ffmpeg reads JPEG frames from frames receive", async () => {
     await withServer(async (server) => {
       const folder = join(temporaryFolder(), "run7");
       mkdirSync(folder);
@@ -634,8 +634,8 @@ describe("what is received", () => {
   });
 });
 
-describe("a reader that does not read", () => {
-  test("is not thrown out, and takes little memory at either end", async () => {
+describe("Receivers that do not read", () => {
+  test("a receiver that does not read stays connected and uses little memory at both ends", async () => {
     await withServer(
       async (server) => {
         const tree = makeTree(manyFrames(1500, 100_000));
@@ -678,7 +678,7 @@ describe("a reader that does not read", () => {
     );
   });
 
-  test("keeps what it has still to get from being removed", async () => {
+  test("frames serve --keep does not remove frames that a receiver has yet to get", async () => {
     await withServer(
       async (server) => {
         using link = await relayTo(server, { rate: 300_000 });
@@ -708,10 +708,10 @@ describe("a reader that does not read", () => {
   });
 });
 
-describe("keys", () => {
+describe("Keys for receiving", () => {
   async function keyed(role: string, streams: string, ...args: string[]): Promise<Finished> {
     const folder = temporaryFolder();
-    const file = join(folder, "keys");
+    const file = join(folder, "Keys for receiving");
     const all = join(folder, "all");
     for (const [path, more] of [
       [file, ["--role", "both"]],
@@ -746,19 +746,19 @@ describe("keys", () => {
     }
   }
 
-  test("for receiving this stream let in", async () => {
+  test("a key for receiving the stream is enough for frames receive", async () => {
     const received = await keyed("receive", "run*");
     expectCode(received, 0);
     expect(received.stdout).toBe("one");
   });
 
-  test("for sending, or for other streams, do not", async () => {
+  test("frames receive is refused with a key for sending or for other streams: exit 5", async () => {
     expectCode(await keyed("send", "*"), 5);
     expectCode(await keyed("both", "site-*"), 5);
   });
 
-  test("that are taken away end it", async () => {
-    const file = join(temporaryFolder(), "keys");
+  test("frames receive ends when its key is removed: exit 5", async () => {
+    const file = join(temporaryFolder(), "Keys for receiving");
     expectCode(await run(["key", "new", "all", "--key-file", file]), 0);
     expectCode(await run(["key", "new", "spare", "--key-file", file]), 0);
     const server = await startServer({ dir: temporaryFolder(), args: ["--key-file", file] });

@@ -130,7 +130,7 @@ const mixed = {
 
 // Broken connections.
 
-describe.concurrent("frames send goes on by itself", () => {
+describe.concurrent("frames send reconnects", () => {
   const folder = makeTree(mixed);
   const frames = Object.keys(mixed).length;
 
@@ -155,7 +155,7 @@ describe.concurrent("frames send goes on by itself", () => {
 
   const words = (to: string) => ["send", folder, "--to", to, "--json", "-v"];
 
-  test("after the server is killed and started again on its port and store", async () => {
+  test("frames send resumes after the server is killed and started again on its port and store", async () => {
     const dir = temporaryFolder();
     const first = await startServer({ dir });
     const link = await relayTo(first, { rate: 10_000_000, port: freePort() });
@@ -173,7 +173,7 @@ describe.concurrent("frames send goes on by itself", () => {
     rmSync(dir, { recursive: true });
   });
 
-  test("after the server is stopped, which tells it so, and started again", async () => {
+  test("frames send resumes after the server announces its stop and is started again", async () => {
     const dir = temporaryFolder();
     const first = await startServer({ dir });
     const link = await relayTo(first, { rate: 10_000_000, port: freePort() });
@@ -189,7 +189,7 @@ describe.concurrent("frames send goes on by itself", () => {
     rmSync(dir, { recursive: true });
   });
 
-  test("after the link was cut, again and again", async () => {
+  test("frames send resumes after the link is cut three times", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 10_000_000 });
       using sender = launch(words(link.to));
@@ -202,7 +202,7 @@ describe.concurrent("frames send goes on by itself", () => {
     });
   });
 
-  test("after the link was silent for longer than --timeout, which both ends notice", async () => {
+  test("frames send resumes after the link was silent for --timeout, which both ends detect", async () => {
     await withServer(
       async (server) => {
         using link = await relayTo(server, { rate: 10_000_000 });
@@ -219,7 +219,7 @@ describe.concurrent("frames send goes on by itself", () => {
     );
   });
 
-  test("when it alone noticed the silence: the server takes the newer connection of a session", async () => {
+  test("frames send resumes if it alone detects a silent link, because the newer connection wins", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 10_000_000 });
       using sender = launch([...words(link.to), "--timeout", "2"]);
@@ -234,7 +234,7 @@ describe.concurrent("frames send goes on by itself", () => {
   });
 });
 
-test("the same command after a kill of the sender sends what is not stored and no more", async () => {
+test("frames send after a kill of the sender sends only the frames that are not stored", async () => {
   // More than the buffers of the connection hold, because buffered data arrives even after a kill.
   const files = { ...mixed, ...manyFrames(12, 2_500_000, "infrared") };
   const folder = makeTree(files);
@@ -265,10 +265,10 @@ test("the same command after a kill of the sender sends what is not stored and n
 
 // No connection, or no reconnection.
 
-describe.concurrent("frames send does not wait", () => {
+describe.concurrent("frames send stops waiting", () => {
   const folder = makeTree(manyFrames(10, 1_000));
 
-  test("for a first connection that is refused: exit 10, with what to start where", async () => {
+  test("frames send does not retry a refused first connection, and names the command to start: exit 10", async () => {
     const to = `127.0.0.1:${freePort()}`;
     const sent = await run(["send", folder, "--to", to, "--json", "--give-up-after", "600"]);
     expect(sent.stderr).toMatch(/^frames: .*refused.*frames serve/);
@@ -277,7 +277,7 @@ describe.concurrent("frames send does not wait", () => {
     expect(sent.code).toBe(10);
   });
 
-  test("longer than --give-up-after for a server that is gone: exit 30, and what is confirmed", async () => {
+  test("frames send waits no longer than --give-up-after for a server that is gone: exit 30", async () => {
     const fake = fakeServer();
     using sender = launch([...wordsTo(fake), "--give-up-after", "4"]);
     await until("all frames", () => fake.ended === 10);
@@ -296,7 +296,7 @@ describe.concurrent("frames send does not wait", () => {
     expect(sent.code).toBe(30);
   });
 
-  test("longer than --give-up-after for a server that is there and confirms nothing: exit 30", async () => {
+  test("frames send waits no longer than --give-up-after for a live server that confirms nothing: exit 30", async () => {
     using fake = fakeServer();
     using sender = launch([...wordsTo(fake), "--timeout", "3", "--give-up-after", "4"]);
     await until("all frames", () => fake.ended === 10);
@@ -309,7 +309,7 @@ describe.concurrent("frames send does not wait", () => {
     expect(sent.code).toBe(30);
   });
 
-  test("longer than --give-up-after for a server that takes everything and confirms nothing, again and again: exit 30", async () => {
+  test("frames send waits no longer than --give-up-after over connections that confirm nothing: exit 30", async () => {
     using fake = fakeServer();
     // Closes only after the sender has seen all its bytes accepted.
     fake.closeAtPing();
@@ -325,7 +325,7 @@ describe.concurrent("frames send does not wait", () => {
     expect(waited).toBeLessThanOrEqual(5_000);
   });
 
-  test("when it is told to stop while there is no connection: exit 20, and what is confirmed", async () => {
+  test("frames send ends at SIGINT without a connection and reports the confirmed frames: exit 20", async () => {
     const fake = fakeServer();
     using sender = launch(wordsTo(fake));
     await until("all frames", () => fake.ended === 10);
@@ -401,7 +401,7 @@ function fakeServer(grants: Partial<Welcome> = {}) {
 
 // Repeated commands.
 
-describe("what was sent is sent again,", () => {
+describe("frames send of stored frames", () => {
   const files = { ...manyFrames(20, 3_000), "infrared/1.raw": 1_500_000 };
   const frames = Object.keys(files).length;
 
@@ -419,7 +419,7 @@ describe("what was sent is sent again,", () => {
     rmSync(folder, { recursive: true });
   }
 
-  test("and nothing changed: one exchange of names, and no frame", async () => {
+  test("frames send of an unchanged tree exchanges names once and sends no frame", async () => {
     await sentOnce(async (server, folder) => {
       const again = await send(server, folder);
       expectCode(again, 0);
@@ -432,7 +432,7 @@ describe("what was sent is sent again,", () => {
     });
   });
 
-  test("and only times changed: CRC-32 decides, and nothing is sent or in conflict", async () => {
+  test("frames send compares CRC-32 if only times changed, and sends no frame", async () => {
     await sentOnce(async (server, folder) => {
       for (const path of ["visible/3.png", "infrared/1.raw"]) {
         utimesSync(join(folder, path), 1_000_000_000, 1_000_000_000);
@@ -460,7 +460,7 @@ describe("what was sent is sent again,", () => {
     utimesSync(path, 1_234_567_890, 1_234_567_890);
   }
 
-  test("and bytes changed: the default is a conflict for these, listed, and the others arrive: exit 23", async () => {
+  test("frames send reports changed files as conflicts and delivers the others: exit 23", async () => {
     await sentOnce(async (server, folder) => {
       change(folder);
       const again = await send(server, folder);
@@ -478,7 +478,7 @@ describe("what was sent is sent again,", () => {
     });
   });
 
-  test("and bytes changed: --on-conflict skip leaves them alone and says how many: exit 0", async () => {
+  test("--on-conflict skip leaves changed frames out and reports how many: exit 0", async () => {
     await sentOnce(async (server, folder) => {
       const before = readFileSync(join(server.dir, "run7/visible/6.png"));
       change(folder);
@@ -491,7 +491,7 @@ describe("what was sent is sent again,", () => {
     });
   });
 
-  test("and bytes changed: --on-conflict replace replaces them, frame and row", async () => {
+  test("--on-conflict replace replaces changed frames and their journal rows", async () => {
     await sentOnce(async (server, folder) => {
       const rows = () =>
         journal<{ name: string; bytes: number; crc32: number; session: string }>(
@@ -521,7 +521,7 @@ describe("what was sent is sent again,", () => {
     });
   });
 
-  test("and bytes changed behind an unchanged size and time: --checksum finds that, as nothing else does", async () => {
+  test("--checksum finds changed bytes behind an unchanged size and time", async () => {
     await sentOnce(async (server, folder) => {
       const path = join(folder, "visible/7.png");
       writeFileSync(path, readFileSync(path).reverse());
@@ -541,7 +541,7 @@ describe("what was sent is sent again,", () => {
     });
   });
 
-  test("and frames were moved away from the server: they are counted, and only --again sends them", async () => {
+  test("frames send counts frames that were moved away from the server, and only --again sends them", async () => {
     await sentOnce(async (server, folder) => {
       const elsewhere = temporaryFolder();
       const moved = ["visible/2.png", "infrared/1.raw"];
@@ -565,7 +565,7 @@ describe("what was sent is sent again,", () => {
     });
   });
 
-  test("and is gone at the sender: it stays at the server", async () => {
+  test("the server keeps frames whose files are gone at the sender", async () => {
     await sentOnce(async (server, folder) => {
       rmSync(join(folder, "visible/9.png"));
       rmSync(join(folder, "infrared"), { recursive: true });
@@ -577,7 +577,7 @@ describe("what was sent is sent again,", () => {
     });
   });
 
-  test("from a tree that frames wrote: it is known by its times, and nothing is read", async () => {
+  test("frames send of a received tree finds all frames present by their times and sends none", async () => {
     await sentOnce(async (server, folder) => {
       await withServer(async (second) => {
         const received = join(server.dir, "run7");
@@ -601,7 +601,7 @@ describe("what was sent is sent again,", () => {
     });
   });
 
-  test("from a copy without its times into which a frame of other bytes came: that one alone is in conflict", async () => {
+  test("frames send of a copy with other times reports only a frame of other bytes as a conflict", async () => {
     await sentOnce(async (server, folder) => {
       const copy = join(temporaryFolder(), "run7");
       for (const path of Object.keys(files)) {
@@ -618,7 +618,7 @@ describe("what was sent is sent again,", () => {
   });
 });
 
-test("capture times in 1970, before it and in 2100 are stored as they are, and known again", async () => {
+test("capture times in 1970, before it and in 2100 are stored exactly and recognized again", async () => {
   const folder = makeTree(manyFrames(5, 100));
   const times = [0, 1.5, -86_400.25, 4_102_444_800, 4_102_444_800.75];
   times.forEach((time, index) => {
@@ -648,7 +648,7 @@ test("capture times in 1970, before it and in 2100 are stored as they are, and k
 
 // Ownership of sources.
 
-describe.concurrent("two senders of one source of one stream:", () => {
+describe.concurrent("Two senders of one source", () => {
   const folder = makeTree(manyFrames(40, 500_000));
   /** Frames of the second sender. */
   const other = join(makeTree({ "visible/1.png": 500_000, "visible/late.png": 10 }));
@@ -679,7 +679,7 @@ describe.concurrent("two senders of one source of one stream:", () => {
     });
   }
 
-  test("the second is told who sends it and since when, and what to choose: exit 23", async () => {
+  test("a second sender of a source learns who sends it and since when: exit 23", async () => {
     await withServer(async (server) => {
       using first = await begun(server);
       const since = new Date().getUTCFullYear();
@@ -714,7 +714,7 @@ describe.concurrent("two senders of one source of one stream:", () => {
     });
   });
 
-  test("the second takes over from one that gives no answer, which ends when it is told, and never takes it back", async () => {
+  test("a second sender takes over a source from a sender that does not answer, which then ends", async () => {
     await withServer(async (server) => {
       using first = await begun(server);
       first.sender.child.kill("SIGSTOP");
@@ -736,7 +736,7 @@ describe.concurrent("two senders of one source of one stream:", () => {
     }, "-v");
   });
 
-  test("the same command takes over from a connection that is dead on its way", async () => {
+  test("the same command takes over its source from a dead connection", async () => {
     await withServer(async (server) => {
       using first = await begun(server);
       first.relay.freeze();
@@ -751,7 +751,7 @@ describe.concurrent("two senders of one source of one stream:", () => {
   });
 });
 
-test("of two connections of one session the newer wins, and what the older sent is stored", async () => {
+test("the newer of two connections of one session wins, and frames of the older are stored", async () => {
   await withServer(async (server) => {
     const session = "0123456789abcdef0123456789abcdef";
     await using older = await rawClient(server, session);
@@ -785,12 +785,12 @@ test("of two connections of one session the newer wins, and what the older sent 
   }
 });
 
-describe.concurrent("a source that", () => {
+describe.concurrent("Owners of sources", () => {
   const sessions = ["a", "b"].map((digit) => digit.repeat(32)) as [string, string];
   const source = (id: number, name: string) => encodeControl(MessageType.source, id, { name });
   const end = encodeControl(MessageType.end, 0, { frames: 0 });
 
-  test("an id stood for is free for others when it stands for another one", async () => {
+  test("a source is free for other senders when its id is declared for another source", async () => {
     await withServer(async (server) => {
       await using older = await rawClient(server, sessions[0]);
       await older.heard("welcome");
@@ -809,7 +809,7 @@ describe.concurrent("a source that", () => {
   });
 
   for (const name of ["../odd", "x".repeat(5_000)]) {
-    test(`cannot be kept is nobody's: ${name.slice(0, 6)}`, async () => {
+    test(`a source name that cannot be stored has no owner (${name.slice(0, 6)})`, async () => {
       await withServer(async (server) => {
         await using older = await rawClient(server, sessions[0]);
         older.say(source(1, name));
@@ -822,7 +822,7 @@ describe.concurrent("a source that", () => {
     });
   }
 
-  test("is claimed by one whose own is claimed by its holder: who waits counts as there", async () => {
+  test("two senders that declare each other's sources are refused, because a waiting sender counts as alive", async () => {
     await withServer(async (server) => {
       await using a = await rawClient(server, sessions[0]);
       await using b = await rawClient(server, sessions[1]);
@@ -845,7 +845,7 @@ describe.concurrent("a source that", () => {
   });
 });
 
-test("a loss alone is journalled while its sender stays quiet", async () => {
+test("a server journals a LOST message although its sender sends nothing more", async () => {
   await withServer(async (server) => {
     await using client = await rawClient(server, "0123456789abcdef0123456789abcdef");
     client.say(
@@ -900,7 +900,7 @@ async function rawClient(server: Server, session: string) {
 
 // Corrupted bytes.
 
-describe.concurrent("a byte that is flipped on its way", () => {
+describe.concurrent("Damage on the link", () => {
   const marker = "\x01GARBLED\x02";
   const files = {
     ...manyFrames(30, 20_000),
@@ -978,7 +978,7 @@ describe.concurrent("a byte that is flipped on its way", () => {
     };
   }
 
-  test("once costs a connection, and no frame: exit 0", async () => {
+  test("a byte that is flipped once costs a reconnect and no frame: exit 0", async () => {
     await withServer(async (server) => {
       using relay = damagingRelay(server.port, 1);
       const sent = await send(relay, folder);
@@ -993,7 +993,7 @@ describe.concurrent("a byte that is flipped on its way", () => {
     });
   });
 
-  test("each time the same frame passes is reported after three times, and all others arrive: exit 23", async () => {
+  test("a frame that is damaged each time is reported after three attempts, and the others arrive: exit 23", async () => {
     await withServer(async (server) => {
       using relay = damagingRelay(server.port, Infinity);
       const sent = await send(relay, folder);

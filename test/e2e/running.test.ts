@@ -135,7 +135,7 @@ function send(server: { port: number }, ...words: string[]) {
 
 describe("frames serve --log json", () => {
   test.skipIf(posix !== "")(
-    `${posix}tells each event on a line of its own, with time, level and type`,
+    `${posix}frames serve --log json prints each event on its own line, with time, level and type`,
     async () => {
       const run7 = makeTree(manyFrames(2, 1000));
       const other = makeTree({ "visible/1.png": "taken" });
@@ -188,7 +188,7 @@ describe("frames serve --log json", () => {
     },
   );
 
-  test("tells what was lost, and what was amiss after a server was killed", async () => {
+  test("frames serve --log json reports lost frames and what a killed server left behind", async () => {
     const server = await serve();
     const run7 = makeTree(manyFrames(50, 1000));
     const to = ["--to", `127.0.0.1:${server.port}`];
@@ -215,7 +215,7 @@ describe("frames serve --log json", () => {
     checkLines(lines);
   });
 
-  test("tells errors before it serves in the same way, also those of its own flags", async () => {
+  test("frames serve --log json prints errors before it serves as JSON too, even for wrong flags", async () => {
     for (const [words, env, error] of [
       [["--log", "json", "--nosuch"], {}, "usage"],
       [["--log=json", "--listen", "x y"], {}, "usage"],
@@ -231,7 +231,7 @@ describe("frames serve --log json", () => {
     expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringContaining("text or json")]);
   });
 
-  test("leaves events to standard output where --json asks for them there", async () => {
+  test("frames serve --log json leaves events to standard output with --json", async () => {
     const server = await serve(["--json"]);
     expectCode(await send(server, makeTree({ "1.png": "one" })), 0);
     await server.stop();
@@ -253,7 +253,7 @@ function stranger(port: number, text: string): Promise<void> {
 }
 
 test.skipIf(linux !== "")(
-  `${linux}lines for the journal have a priority and no time, and others a time and no priority`,
+  `${linux}log lines for systemd's journal have a priority and no time, others a time and no priority`,
   async () => {
     for (const isJournal of [true, false]) {
       const path = join(folder(), "log");
@@ -309,7 +309,7 @@ async function shownBy(port: number): Promise<string | undefined> {
 
 describe("SIGHUP", () => {
   test.skipIf(posix !== "")(
-    `${posix}has a server read its keys again at once; who sends with one that is left stays`,
+    `${posix}SIGHUP makes a server read its keys again without disconnecting a sender whose key remains`,
     async () => {
       const [one, two] = [entry("one"), entry("two")];
       const keys = keyFile(one);
@@ -335,7 +335,7 @@ describe("SIGHUP", () => {
   );
 
   test.skipIf(withOpenssl !== "")(
-    `${withOpenssl}has a server show a new certificate, and keep the old one if that is none`,
+    `${withOpenssl}SIGHUP makes a server use a new certificate, or keep the old one if the new one is invalid`,
     async () => {
       const [at, keys] = [folder(), keyFile(entry())];
       certify(at, "before");
@@ -370,7 +370,7 @@ describe("SIGHUP", () => {
   );
 
   test.skipIf(withOpenssl !== "")(
-    `${withOpenssl}turns nobody away: who connects while certificates change is let in`,
+    `${withOpenssl}SIGHUP refuses no sender that connects while certificates are read again`,
     async () => {
       const [at, keys] = [folder(), keyFile(entry())];
       certify(at, "one");
@@ -397,7 +397,7 @@ describe("SIGHUP", () => {
   );
 
   test.skipIf(withPython !== "")(
-    `${withPython}reloads a server in a terminal, but stops it when that is gone`,
+    `${withPython}SIGHUP reloads a server in a terminal, but stops it when the terminal is gone`,
     async () => {
       const script = `
 import os, pty, signal, sys, time
@@ -427,7 +427,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
   );
 
   test.skipIf(linux !== "")(
-    `${linux}stops a sender gently, but not one that was started with nohup`,
+    `${linux}SIGHUP stops a sender gently, but not one that was started with nohup`,
     async () => {
       const server = await serve();
       for (const isIgnored of [false, true]) {
@@ -460,7 +460,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 describe("SIGTERM", () => {
   test.skipIf(posix !== "")(
-    `${posix}has a server tell its senders, which go on at the next server: nothing is lost`,
+    `${posix}SIGTERM makes a server tell its senders, which resume at the next server without a loss`,
     async () => {
       const port = freePort();
       const listen = ["--listen", `127.0.0.1:${port}`];
@@ -488,7 +488,7 @@ describe("SIGTERM", () => {
   );
 
   test.skipIf(posix !== "")(
-    `${posix}twice ends a server at once, also if a sender does not answer`,
+    `${posix}SIGTERM twice ends a server at once, even if a sender does not answer`,
     async () => {
       const server = await serve();
       const run7 = makeTree(manyFrames(1000, 20_000));
@@ -518,7 +518,7 @@ function journalCount(dir: string): number {
 describe("systemd", () => {
   for (const where of ["a path", "an abstract name"]) {
     test.skipIf(withPython !== "")(
-      `${withPython}is told at ${where} when a server is ready, reloads, is alive, and stops`,
+      `${withPython}a server notifies systemd at ${where} that it is ready, reloads, is alive, and stops`,
       async () => {
         const own = folder();
         const address = where === "a path" ? join(own, "notify") : `@${own}`;
@@ -564,7 +564,7 @@ describe("systemd", () => {
   }
 
   test.skipIf(linux !== "")(
-    `${linux}that does not listen is no reason not to serve, and that is said once`,
+    `${linux}a server warns once and serves if systemd's notify socket does not listen`,
     async () => {
       for (const address of [join(folder(), "nobody"), "neither", `/${"x".repeat(200)}`]) {
         const server = await serve([], { NOTIFY_SOCKET: address, WATCHDOG_USEC: "20000" });
@@ -587,7 +587,7 @@ describe("systemd", () => {
   }
 
   test.skipIf(withPython !== "")(
-    `${withPython}can give the socket: keys are asked for by where that listens`,
+    `${withPython}a server listens on a socket from systemd and requires keys unless it is on loopback`,
     async () => {
       const keys = keyFile(entry());
       for (const [kind, secure] of [
@@ -625,7 +625,7 @@ describe("systemd", () => {
   );
 
   test.skipIf(withPython !== "")(
-    `${withPython}gives a socket that cannot be served: exit 1, with what to do`,
+    `${withPython}a server refuses an unsuitable socket from systemd and names the remedy: exit 1`,
     async () => {
       const cases: [string, string[], Record<string, string>, string][] = [
         ["unix", [], {}, "ListenStream=PORT"],
@@ -653,10 +653,10 @@ async function saidUntil(stream: ReadableStream<Uint8Array>, text: string): Prom
   return said;
 }
 
-describe("without a home", () => {
+describe("Without HOME", () => {
   const bare = { HOME: "", PATH: "" };
 
-  test("a server and a sender with a key file need none, nor PATH, and nothing else is said", async () => {
+  test("a server and a sender with a key file need neither HOME nor PATH, and print no warning", async () => {
     const keys = keyFile(entry());
     const state = folder();
     const server = await serve(["--key-file", keys], { ...bare, STATE_DIRECTORY: state });
@@ -673,7 +673,7 @@ describe("without a home", () => {
   });
 
   test.skipIf(linux !== "")(
-    `${linux}and without a place for the certificate it is another one each time, and that is said`,
+    `${linux}a server that cannot save its certificate serves with a temporary one and logs a warning`,
     async () => {
       const keys = keyFile(entry());
       const server = await serve(["--key-file", keys], { HOME: "/proc/nowhere" });
@@ -684,7 +684,7 @@ describe("without a home", () => {
   );
 
   test.skipIf(linux !== "")(
-    `${linux}a server that has to make its key says what to do: exit 1`,
+    `${linux}a server that cannot save a new key names the remedy: exit 1`,
     async () => {
       const env = { HOME: "/proc/nowhere" };
       const { code, stderr } = await run(["serve", folder(), "--listen", ":0"], { env });
@@ -692,7 +692,7 @@ describe("without a home", () => {
     },
   );
 
-  test("a server that may make its key where its state is does, and never shows it in a log", async () => {
+  test("a server without HOME makes its key in STATE_DIRECTORY and does not log it", async () => {
     const state = folder();
     const server = await serve(["--listen", ":0"], {
       HOME: "",
@@ -706,7 +706,7 @@ describe("without a home", () => {
   });
 
   test.skipIf(asRoot !== "")(
-    `${asRoot}a user whom the system does not know serves and sends on this machine`,
+    `${asRoot}a user without an account can serve and send on this machine`,
     async () => {
       const dir = folder();
       const words = ["--reuid", "54321", "--regid", "54321", "--clear-groups"];
@@ -748,7 +748,7 @@ describe("without a home", () => {
 const withStrace = linux || (Bun.which("strace") === null ? "skipped: needs strace: " : "");
 
 test.skipIf(withStrace !== "")(
-  `${withStrace}a server in a sandbox that forbids all sockets but those of TCP serves all the same`,
+  `${withStrace}a server serves in a sandbox that forbids all sockets except TCP`,
   async () => {
     // Listing network addresses needs a socket of another family (RestrictAddressFamilies).
     const dir = folder();
@@ -769,9 +769,9 @@ test.skipIf(withStrace !== "")(
   },
 );
 
-describe("a key that systemd gives (LoadCredential)", () => {
+describe("Keys from systemd's LoadCredential", () => {
   test.skipIf(linux !== "")(
-    `${linux}is taken with the mode that it has there, but from nowhere else`,
+    `${linux}a server accepts a key file that its group can read only in systemd's credentials folder`,
     async () => {
       const keys = keyFile(entry());
       const credentials = join(keys, "..");
@@ -797,7 +797,7 @@ describe("a key that systemd gives (LoadCredential)", () => {
   );
 });
 
-describe("the README's", () => {
+describe("README", () => {
   const readme = readFileSync(join(import.meta.dir, "../../README.md"), "utf8");
   const units = [...readme.matchAll(/```ini\n# \S+\/(\S+)\n([^]*?)```/g)].map(([, name, text]) => ({
     name: name!,
@@ -806,7 +806,7 @@ describe("the README's", () => {
 
   const withAnalyze =
     linux || (Bun.which("systemd-analyze") === null ? "skipped: needs systemd: " : "");
-  test.skipIf(withAnalyze !== "")(`${withAnalyze}units are what systemd takes`, () => {
+  test.skipIf(withAnalyze !== "")(`${withAnalyze}systemd accepts the units in the README`, () => {
     const at = folder();
     const expected = ["frames.service", "frames.socket", "frames-send.service"];
     expect(units.map(({ name }) => name)).toEqual(expected);
@@ -821,7 +821,7 @@ describe("the README's", () => {
     }
   });
 
-  test("units and container start commands that there are", async () => {
+  test("frames accepts the start commands of the units and the container in the README", async () => {
     const commands = units
       .flatMap(({ text }) => [...text.matchAll(/^ExecStart=\S+ (.*)$/gm)])
       .map(([, words]) => words!.replaceAll("%%", "%").replaceAll("%d", "/nonexistent").split(" "));

@@ -87,12 +87,12 @@ function childrenOf(pid: number): number[] {
     });
 }
 
-describe.skipIf(linux !== "")(`${linux}while frames are sent with a key`, () => {
+describe.skipIf(linux !== "")(`${linux}A key in use`, () => {
   for (const [how, isFile] of [
     ["from a file", true],
     ["from FRAMES_KEY", false],
   ] as const) {
-    test(`${how}, no list of processes, no child, no output and no store has it`, async () => {
+    test(`a key ${how} appears in no process list, child process, output or store`, async () => {
       const key = generateKey();
       const keys = keyFile(formatKey(entry(key)));
       const words = isFile ? ["--key-file", keys] : [];
@@ -132,20 +132,20 @@ describe.skipIf(linux !== "")(`${linux}while frames are sent with a key`, () => 
   }
 });
 
-test("a key is found where it is: what the tests here look for is there to be found", () => {
+test("the search for a key finds it in every form in which it could leak", () => {
   const key = generateKey();
   for (const said of [key.text, formatKey(entry(key)), key.bytes, `x${key.text.slice(11, 40)}`]) {
     expect(() => expectUntold(key, said)).toThrow();
   }
 });
 
-describe("a key that does not help is not said by", () => {
+describe("A key that is not accepted", () => {
   const key = generateKey();
   const run7 = makeTree({ "visible/1.png": 1000 });
   folders.push(join(run7, ".."));
   const flipped = key.text.slice(0, 20) + (key.text[20] === "A" ? "B" : "A") + key.text.slice(21);
 
-  test("either end that does not take it, with -v and --json", async () => {
+  test("neither end prints a key that the server does not accept, even with -v and --json", async () => {
     const theirs = generateKey();
     const server = await startServer({
       dir: folder(),
@@ -176,7 +176,7 @@ describe("a key that does not help is not said by", () => {
     ["quotes around it", `"${key.text}"`],
   ];
   for (const [what, text] of spoilt) {
-    test(`who reads it from FRAMES_KEY with ${what}: exit 1`, async () => {
+    test(`frames send and serve do not print a FRAMES_KEY with ${what}: exit 1`, async () => {
       const env = { FRAMES_KEY: text };
       for (const words of [
         ["send", run7, "--to", "127.0.0.1:1"],
@@ -192,15 +192,15 @@ describe("a key that does not help is not said by", () => {
   const lines: [string, string][] = [
     ...spoilt.map(([what, text]): [string, string] => [`with ${what}`, `cam ${text}\n`]),
     ["before its name", `${key.text} cam\n`],
-    ["alone", `${key.text}\n`],
-    ["with a role that there is not", `cam ${key.text} write\n`],
-    ["with a name that is none", `-cam ${key.text}\n`],
+    ["without a name", `${key.text}\n`],
+    ["with an unknown role", `cam ${key.text} write\n`],
+    ["with an invalid name", `-cam ${key.text}\n`],
     ["with a word too many", `cam ${key.text} both * more\n`],
     ["twice under one name", formatKey(entry(key)).repeat(2)],
     ["as its own name", `${key.text} ${key.text}\n`],
   ];
   for (const [what, text] of lines) {
-    test(`who reads a key file that has it ${what}: exit 1`, async () => {
+    test(`frames does not print a key that its key file has ${what}: exit 1`, async () => {
       const path = keyFile("# a remark\n", text);
       for (const words of [
         ["send", run7, "--to", "127.0.0.1:1"],
@@ -215,7 +215,7 @@ describe("a key that does not help is not said by", () => {
     });
   }
 
-  test("a server whose key file is spoilt while it runs", async () => {
+  test("a server prints no key when its key file becomes invalid while it runs", async () => {
     const path = keyFile(formatKey(entry(key)));
     const server = await startServer({ dir: folder(), args: ["--key-file", path] });
     writeFileSync(path, `cam ${flipped}\n`);
@@ -224,7 +224,7 @@ describe("a key that does not help is not said by", () => {
     expectUntold(key, server.stdout(), server.stderr());
   });
 
-  test("frames key, but where it is asked for it", async () => {
+  test("frames key prints the key only without an action, not with list, remove or save", async () => {
     const path = keyFile(formatKey(entry(key)));
     const said = async (words: string[], stdin = "") => {
       const { code, stdout, stderr } = await run(["key", ...words, "--key-file", path], { stdin });
@@ -243,7 +243,7 @@ describe("a key that does not help is not said by", () => {
   // Users paste a key where a name is expected. As a name it would appear in lists, logs and
   // journals.
   for (const action of ["save", "new"]) {
-    test(`frames key ${action} that is given it as a name: exit 1`, async () => {
+    test(`frames key ${action} does not print a key that is given as a name: exit 1`, async () => {
       const path = keyFile(formatKey(entry(generateKey(), "other")));
       const words = ["key", action, key.text, "--key-file", path];
       const { code, stdout, stderr } = await run(words, { stdin: generateKey().text });

@@ -81,8 +81,8 @@ function waits(camera: Camera): Json[] {
   return jsonLines(whole).filter(({ type }) => type === "waiting");
 }
 
-describe("with a spool", () => {
-  test("a server may come later than the frames", async () => {
+describe("frames send --spool", () => {
+  test("a sender with a spool captures before the server starts, and delivers everything afterwards", async () => {
     await using place = new Place();
     const spool = newSpool();
     using camera = new Camera(["--to", place.to, "--spool", spool.path]);
@@ -101,7 +101,7 @@ describe("with a spool", () => {
   });
 
   for (const policy of [[], ["--policy", "latest:100"]]) {
-    test(`nothing is lost while a server is away, ${policy[1] ?? "block"}`, async () => {
+    test(`a sender with a spool loses no frame while the server is away, with policy ${policy[1] ?? "block"}`, async () => {
       await using place = new Place();
       await place.start();
       const spool = newSpool();
@@ -144,7 +144,7 @@ describe("with a spool", () => {
     });
   }
 
-  test("a sender may be killed meanwhile: session, numbers and names go on", async () => {
+  test("a sender with a spool continues session, numbers and names after it was killed", async () => {
     await using place = new Place();
     const spool = newSpool();
     const args = ["--to", place.to, "--spool", spool.path];
@@ -176,7 +176,7 @@ describe("with a spool", () => {
     expect(spool.numbers()).toEqual([]);
   });
 
-  test("a sender that is stopped while the server is away says what it kept", async () => {
+  test("a sender that is stopped while the server is away keeps its frames for the next run", async () => {
     await using place = new Place();
     const spool = newSpool();
     const args = ["--to", place.to, "--spool", spool.path];
@@ -196,7 +196,7 @@ describe("with a spool", () => {
     expect(inOrder(place.numbers())).toEqual(upTo(9));
   });
 
-  test("a sender that is stopped while the server is away tells what it dropped", async () => {
+  test("a sender that is stopped while the server is away reports what it dropped", async () => {
     const spool = newSpool();
     const args = ["--spool", spool.path, "--spool-size", "1K", "--policy", "latest:2"];
     using camera = new Camera(["--to", `127.0.0.1:${freePort()}`, ...args]);
@@ -218,7 +218,7 @@ describe("with a spool", () => {
     expect(stderr).toContain(`${dropped} dropped (`);
   });
 
-  test("a report can be had before there ever was a server", async () => {
+  test("SIGUSR1 makes a sender with a spool print a report before it ever reached a server", async () => {
     const spool = newSpool();
     using camera = new Camera(["--to", `127.0.0.1:${freePort()}`, "--spool", spool.path]);
     await camera.shoot(5);
@@ -228,7 +228,7 @@ describe("with a spool", () => {
     expect(reports(camera)[0]).toMatchObject({ name: "visible", captured: 5, sent: 0, frames: 0 });
   });
 
-  test("frames larger than one message are kept as they are", async () => {
+  test("a spool keeps frames that are larger than one message", async () => {
     await using place = new Place();
     const spool = newSpool();
     using camera = new Camera(["--to", place.to, "--spool", spool.path]);
@@ -241,7 +241,7 @@ describe("with a spool", () => {
     expect(place.numbers()).toEqual(upTo(3));
   });
 
-  test("that was delivered whole, the next run begins a new session", async () => {
+  test("the next run after a spool was delivered completely begins a new session", async () => {
     await using place = new Place();
     await place.start();
     const spool = newSpool();
@@ -257,8 +257,8 @@ describe("with a spool", () => {
   });
 });
 
-describe("a spool that is full", () => {
-  test("keeps the newest with latest: every number is stored, or in report and journal", async () => {
+describe("Full spool", () => {
+  test("a full spool with policy latest keeps the newest frames, and each dropped number is reported", async () => {
     await using place = new Place();
     const spool = newSpool();
     const limits = ["--spool-size", "10k", "--policy", "latest:2"];
@@ -283,7 +283,7 @@ describe("a spool that is full", () => {
     );
   });
 
-  test("holds the source up with block, and drops nothing", async () => {
+  test("a full spool with policy block makes the source wait and drops nothing", async () => {
     await using place = new Place();
     const spool = newSpool();
     const limits = ["--spool-size", "10k", "--policy", "block"];
@@ -300,7 +300,7 @@ describe("a spool that is full", () => {
     expect(summaryOf(sent)["dropped"]).toBe(0);
   });
 
-  test("drops nothing with block that was on its way when the server went", async () => {
+  test("a full spool with policy block drops no frame that was under way when the server died", async () => {
     await using place = new Place();
     await place.start();
     const spool = newSpool();
@@ -327,7 +327,7 @@ describe("a spool that is full", () => {
     expectCode(sent, 0);
   });
 
-  test("loses no count of what it dropped when its sender is killed", async () => {
+  test("a full spool remembers the dropped numbers when its sender is killed", async () => {
     await using place = new Place();
     const spool = newSpool();
     const limits = ["--spool-size", "10k", "--policy", "latest:2"];
@@ -354,10 +354,10 @@ function reports(camera: Camera): Json[] {
   return jsonLines(whole).filter(({ type }) => type === "report");
 }
 
-describe("a spool of somebody else is refused:", () => {
+describe("Refused spools", () => {
   const args = ["--source", "visible", "--to", "127.0.0.1:9"];
 
-  test("another process's", async () => {
+  test("a spool that another process uses is refused: exit 1", async () => {
     const spool = newSpool();
     using camera = new Camera(["--to", "127.0.0.1:9", "--spool", spool.path]);
     await camera.shoot(1);
@@ -367,7 +367,7 @@ describe("a spool of somebody else is refused:", () => {
     expect(second.stderr).toContain(`Cannot use the spool ${spool.path}: another process has it`);
   });
 
-  test("another stream's, while there are frames in it", async () => {
+  test("a spool that has frames of another stream is refused: exit 1", async () => {
     const spool = newSpool();
     using camera = new Camera(["--to", "127.0.0.1:9", "--spool", spool.path]);
     await camera.shoot(1);
@@ -380,7 +380,7 @@ describe("a spool of somebody else is refused:", () => {
     expect(spool.numbers()).toEqual([1]);
   });
 
-  test("but not one that only a mistaken command has opened", async () => {
+  test("a spool that only a wrong command has opened is accepted", async () => {
     await using place = new Place();
     await place.start();
     const spool = newSpool();
@@ -392,7 +392,7 @@ describe("a spool of somebody else is refused:", () => {
     expectCode(await camera.ended(), 0);
   });
 
-  test("a place that is no folder", async () => {
+  test("a spool that is no folder is refused: exit 1", async () => {
     const file = join(temporaryFolder(), "file");
     writeFileSync(file, "");
     const sent = await run(["send", "-", "--stream", "run7", ...args, "--spool", file]);
@@ -401,14 +401,14 @@ describe("a spool of somebody else is refused:", () => {
   });
 });
 
-describe("without a spool", () => {
-  test("a server that is away at the start is an error at once", async () => {
+describe("Without a spool", () => {
+  test("a sender without a spool ends at once if there is no server at its start: exit 10", async () => {
     using camera = new Camera(["--to", "127.0.0.1:9"]);
     await camera.shoot(1);
     expectCode(await camera.ended(), 10);
   });
 
-  test("latest drops what is captured while the server is away, and tells it afterwards", async () => {
+  test("policy latest without a spool drops frames while the server is away and reports them afterwards", async () => {
     await using place = new Place();
     await place.start();
     using camera = new Camera(["--to", place.to, "--policy", "latest:2"]);

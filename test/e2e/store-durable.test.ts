@@ -95,8 +95,8 @@ async function storeWith(frames: readonly PlannedFrame[]): Promise<string> {
   return directory;
 }
 
-describe("a durable store", () => {
-  traced(`flushes bytes, names, folders and journal before it says so${unlessTraced}`, async () => {
+describe("Durable store", () => {
+  traced(`a durable store flushes files, folders and journal first${unlessTraced}`, async () => {
     const frames = [...planned(3), ...planned(2, "left/infrared", 50), ...planned(1, "run7", 90)];
     const found = await traceOf(
       temporaryFolder(),
@@ -117,7 +117,7 @@ describe("a durable store", () => {
     for (const name of ["4", "5"]) found.checkFrame(`run7/visible/${name}`, begun2, flushed2);
   });
 
-  traced(`flushes the folders above a new one${unlessTraced}`, async () => {
+  traced(`a durable store flushes the folders above a new folder${unlessTraced}`, async () => {
     const found = await traceOf(
       temporaryFolder(),
       [{ store: planned(1, "a/b/c") }, { flush: "once" }],
@@ -134,14 +134,14 @@ describe("a durable store", () => {
     }
   });
 
-  traced(`flushes its own new folders before it takes anything${unlessTraced}`, async () => {
+  traced(`a durable store flushes its own new folders when it opens${unlessTraced}`, async () => {
     const found = await traceOf(join(temporaryFolder(), "new/store"), [{ flush: "once" }], true);
     const opened = lineCall(found.calls, "opened");
     for (const folder of [".frames/partial", ".frames", ".", ".."])
       found.flushOf(folder, -1, opened);
   });
 
-  traced(`flushes journal and folders once for all frames of a batch${unlessTraced}`, async () => {
+  traced(`a durable store flushes journal and folders once per batch${unlessTraced}`, async () => {
     const found = await traceOf(
       temporaryFolder(),
       [{ store: planned(200) }, { flush: "once" }],
@@ -155,7 +155,7 @@ describe("a durable store", () => {
     expect(bytes).toHaveLength(200);
   });
 
-  traced(`notes a replacement on the disk before it is made${unlessTraced}`, async () => {
+  traced(`a durable store flushes a replacement's row before the file${unlessTraced}`, async () => {
     const place = await storeWith(planned(1));
     const plan = { durable: true, conflict: "replace", again: false } as const;
     const steps = [{ store: planned(1, "visible", 7) }, { flush: "once" }] as const;
@@ -172,7 +172,7 @@ describe("a durable store", () => {
     ["offered", { compare: planned(3) }],
     ["sent", { store: planned(3) }],
   ] as const) {
-    traced(`flushes what was found when it is ${how} again${unlessTraced}`, async () => {
+    traced(`a durable store flushes frames that are ${how} again${unlessTraced}`, async () => {
       const place = await storeWith(planned(3));
       const found = await traceOf(place, [step, { flush: "twice" }], true);
       const opened = lineCall(found.calls, "opened");
@@ -183,8 +183,8 @@ describe("a durable store", () => {
   }
 });
 
-describe("a durable store that goes on where one was not durable", () => {
-  traced(`flushes rows that a killed one left in the log${unlessTraced}`, async () => {
+describe("Durable store after one that was not durable", () => {
+  traced(`a durable store flushes rows that a killed store left${unlessTraced}`, async () => {
     const place = temporaryFolder();
     await trace(place, { steps: [{ store: planned(3) }, { flush: "once" }] });
     // The frames exist, so no new row is written whose flush would include the earlier rows.
@@ -192,7 +192,7 @@ describe("a durable store that goes on where one was not durable", () => {
     found.flushOf(wal, lineCall(found.calls, "standings"), lineCall(found.calls, "flushed"));
   });
 
-  traced(`flushes folders that it did not make${unlessTraced}`, async () => {
+  traced(`a durable store flushes folders that it did not create${unlessTraced}`, async () => {
     // The earlier process created the folders without flushing them, so they may not be on disk.
     const place = await storeWith(planned(1, "a/b"));
     const frames = planned(2, "a/b").slice(1);
@@ -205,15 +205,15 @@ describe("a durable store that goes on where one was not durable", () => {
   });
 });
 
-describe("a store that is not durable", () => {
-  traced(`flushes nothing to the disk for frames that come in${unlessTraced}`, async () => {
+describe("Store that is not durable", () => {
+  traced(`a store that is not durable flushes nothing for new frames${unlessTraced}`, async () => {
     const found = await traceOf(temporaryFolder(), [{ store: planned(20) }, { flush: "once" }]);
     const [opened, flushed] = [lineCall(found.calls, "opened"), lineCall(found.calls, "flushed")];
     const between = found.calls.filter(({ start }) => start > opened.end && start < flushed.start);
     expect(between.filter(isFlush).map(({ paths }) => paths[0])).toEqual([]);
   });
 
-  traced(`is durable for a sender that asks for it${unlessTraced}`, async () => {
+  traced(`a store flushes the frames of a sender that asks for it${unlessTraced}`, async () => {
     const found = await traceOf(temporaryFolder(), [
       { durable: true },
       { store: planned(3) },
@@ -224,7 +224,7 @@ describe("a store that is not durable", () => {
     expect(found.flushesOf(wal, begun, flushed)).toHaveLength(1);
   });
 
-  traced(`flushes rows of before for whoever finds their frames${unlessTraced}`, async () => {
+  traced(`a store flushes earlier rows that a durable sender offers${unlessTraced}`, async () => {
     const found = await traceOf(temporaryFolder(), [
       ...[{ store: planned(3) }, { flush: "once" as const }],
       ...[{ durable: true }, { compare: planned(3) }, { flush: "twice" as const }],

@@ -76,7 +76,7 @@ function overwriteByte(path: string): void {
   closeSync(file);
 }
 
-test("a store as its server keeps it is right, while it is served and afterwards", async () => {
+test("frames verify finds no fault in a store while it is served and afterwards", async () => {
   const { store, server } = await delivered();
   const beside = await verify(store);
   expect(beside).toMatchObject({ code: 0, findings: [] });
@@ -85,7 +85,7 @@ test("a store as its server keeps it is right, while it is served and afterwards
   expect(await verify(store)).toMatchObject({ code: 0, findings: [] });
 });
 
-test("what is missing, damaged, unknown or lost is named, and the exit code is 23", async () => {
+test("frames verify names frames that are missing, damaged, unknown or lost: exit 23", async () => {
   const { store, server } = await delivered();
   await server.stop();
   const at = (path: string) => join(store, "run7", path);
@@ -125,7 +125,7 @@ test("what is missing, damaged, unknown or lost is named, and the exit code is 2
   expect(stdout).toContain("missing  run7/visible/1.png: ");
 });
 
-test("--repair sets damaged frames aside, and the next send brings them", async () => {
+test("frames verify --repair sets damaged frames aside, and the next send brings them", async () => {
   const { capture, store, server } = await delivered();
   await server.stop();
   overwriteByte(join(store, "run7/visible/7.png"));
@@ -148,7 +148,7 @@ test("--repair sets damaged frames aside, and the next send brings them", async 
   ]);
 });
 
-test("--repair beside a server is refused, naming it", async () => {
+test("frames verify --repair refuses a store that is served, and names the process: exit 11", async () => {
   const { store, server } = await delivered();
   const refused = await run(["verify", store, "--repair"]);
   expect(refused.code).toBe(11);
@@ -156,7 +156,7 @@ test("--repair beside a server is refused, naming it", async () => {
   await server.stop();
 });
 
-test("a malformed journal: no server starts on it, and --repair makes a new one", async () => {
+test("a server refuses to start on a malformed journal, and verify --repair makes a new one", async () => {
   const { capture, store, server } = await delivered();
   await server.stop();
   const path = join(store, ".frames/journal.sqlite");
@@ -183,7 +183,7 @@ test("a malformed journal: no server starts on it, and --repair makes a new one"
 });
 
 test.skipIf(process.platform === "win32")(
-  "pipes, sockets and a folder named like its stream do not keep a malformed journal from being made anew",
+  "frames verify --repair makes a new journal in spite of pipes, sockets and a folder named like its stream",
   async () => {
     const { store, server } = await delivered();
     await server.stop();
@@ -211,7 +211,7 @@ for (const [what, harm] of [
   ["was emptied", (path: string) => writeFileSync(path, "")],
   ["is gone", (path: string) => rmSync(path)],
 ] as const) {
-  test(`a journal that ${what} is told of, and --repair makes a new one`, async () => {
+  test(`frames verify reports a journal that ${what}, and --repair makes a new one`, async () => {
     const { capture, store, server } = await delivered();
     await server.stop();
     const path = join(store, ".frames/journal.sqlite");
@@ -234,7 +234,7 @@ for (const [what, harm] of [
   });
 }
 
-test("where part of a journal can be read, its rows keep what only they know", async () => {
+test("frames verify --repair keeps the sessions of journal rows that are still readable", async () => {
   const { store, server } = await delivered();
   await server.stop();
   const path = join(store, ".frames/journal.sqlite");
@@ -258,7 +258,7 @@ test("where part of a journal can be read, its rows keep what only they know", a
   after.close();
 });
 
-test("no store, no such directory, and two directories are told apart", async () => {
+test("frames verify reports a directory without a store, a missing directory and a second directory: exit 1", async () => {
   const empty = temporaryFolder();
   const none = await run(["verify", empty]);
   expect([none.code, none.stderr]).toEqual([

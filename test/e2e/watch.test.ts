@@ -119,7 +119,7 @@ const captureProgram = `
 `;
 
 describe("frames send --watch", () => {
-  test("sends what is there, then what arrives, until Ctrl-C", async () => {
+  test("frames send --watch sends existing files and then new ones until SIGINT", async () => {
     await withServer(async (server) => {
       const folder = newFolder("infrared");
       place(folder, "1.png");
@@ -138,7 +138,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("follows 120 files a second in three folders without a loss", async () => {
+  test("frames send --watch sends 120 files a second from three folders without a loss", async () => {
     await withServer(async (server) => {
       const folder = newFolder("visible", "infrared", "depth");
       using sender = watch(folder, server);
@@ -163,7 +163,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("again sends nothing that was sent before, and what came meanwhile", async () => {
+  test("frames send --watch started again sends only the files that came meanwhile", async () => {
     await withServer(async (server) => {
       const folder = newFolder();
       for (const round of [1, 2, 3]) {
@@ -176,7 +176,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("--since now leaves out what was there, and nothing that comes, however old it is", async () => {
+  test("--since now leaves out existing files and sends every later one, whatever its time", async () => {
     await withServer(async (server) => {
       const folder = newFolder();
       const elsewhere = temporaryFolder();
@@ -197,7 +197,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("replaces its own earlier version of a frame that changed, and no one else's", async () => {
+  test("frames send --watch replaces its own earlier version of a file, but not the frame of another session", async () => {
     await withServer(async (server) => {
       const folder = newFolder();
       place(folder, "a", "one");
@@ -222,7 +222,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("names files that were removed before they were read, exit 24", async () => {
+  test("frames send --watch lists files that were removed before they were read: exit 24", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server);
       const folder = newFolder();
@@ -254,7 +254,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("stops with what is not complete told, and all that is complete delivered", async () => {
+  test("frames send --watch stops with complete files delivered and incomplete ones listed: exit 23", async () => {
     await withServer(async (server) => {
       const folder = newFolder();
       using sender = watch(folder, server, "--settle", "3600000");
@@ -275,7 +275,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("stops at once on the second signal, and before it has a connection", async () => {
+  test("frames send --watch stops at once on a second signal, or before it is connected: exit 20", async () => {
     let connections = 0;
     const socket = { data() {}, open: () => void connections++ };
     const silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket });
@@ -294,7 +294,7 @@ describe("frames send --watch", () => {
     }
   });
 
-  test("goes on when the server was killed, and loses nothing of what arrived meanwhile", async () => {
+  test("frames send --watch resumes after the server was killed and loses no file that came meanwhile", async () => {
     const dir = temporaryFolder();
     const port = freePort();
     const begin = () => startServer({ dir, args: ["--listen", `127.0.0.1:${port}`] });
@@ -322,7 +322,7 @@ describe("frames send --watch", () => {
     }
   });
 
-  test("delivers a change that was on its way when the connection broke", async () => {
+  test("frames send --watch delivers a change that was under way when the connection broke", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server);
       const folder = newFolder();
@@ -348,7 +348,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("--move removes what is stored, and takes the same names again", async () => {
+  test("frames send --watch --move removes stored files and accepts the same names again", async () => {
     await withServer(async (server) => {
       const folder = newFolder();
       using sender = watch(folder, server, "--move");
@@ -366,7 +366,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("--move loses nothing of a file that changes while it waits", async () => {
+  test("frames send --watch --move delivers the last version of a file that changes while it waits", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server);
       const folder = newFolder();
@@ -390,7 +390,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("goes on when its folder is away for a while, and says so", async () => {
+  test("frames send --watch continues after its folder was missing for a while, and reports it", async () => {
     await withServer(async (server) => {
       const folder = newFolder();
       using sender = watch(folder, server);
@@ -406,7 +406,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("follows a link to a folder that is named, and no link in it", async () => {
+  test("frames send --watch follows a link that is its argument, but no link in a folder", async () => {
     await withServer(async (server) => {
       const folder = newFolder("visible");
       const link = join(temporaryFolder(), "run7");
@@ -421,7 +421,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("--fps holds for watched folders as well", async () => {
+  test("--fps limits the rate of watched folders too", async () => {
     await withServer(async (server) => {
       const folder = newFolder();
       using sender = watch(folder, server, "--fps", "8");
@@ -435,7 +435,7 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("refuses two folders that would be the same source, as without it", async () => {
+  test("frames send --watch refuses two folders that would be the same source, as does a plain send", async () => {
     const [first, second] = [newFolder(), newFolder()];
     for (const folder of [first, second]) place(folder, "a");
     const paths = ["send", first, second, "--stream", "s"];
