@@ -8,7 +8,7 @@ const seed = Number(process.env["FRAMES_CHAOS_SEED"] ?? 20261122);
 const needs = process.platform === "win32" ? "a POSIX shell" : undefined;
 
 test.skipIf(needs !== undefined)(
-  `${needs === undefined ? "" : `skipped: needs ${needs}: `}whatever is killed, cut, frozen, damaged or full, nothing is lost, torn or twice`,
+  `${needs === undefined ? "" : `skipped: needs ${needs}: `}kills, cut or frozen links, damage and full disks leave no frame lost, torn or stored twice`,
   async () => {
     const { faults, lines } = await chaos({ ...shortForm, seed });
     console.log(`chaos: FRAMES_CHAOS_SEED=${seed}\n${lines.join("\n")}`);

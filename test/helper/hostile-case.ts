@@ -106,9 +106,9 @@ function checkHere(row: Case): Promise<void> {
 
 export function table(about: string, rows: Case[]): void {
   here.push(...rows.filter(({ isProcess }) => isProcess !== true));
-  describe.concurrent(about, () => {
+  describe.concurrent("frames send", () => {
     for (const row of rows) {
-      test(row.what, () => (row.isProcess === true ? check(row) : checkHere(row)));
+      test(`${about} ${row.what}`, () => (row.isProcess === true ? check(row) : checkHere(row)));
     }
   });
 }

@@ -26,8 +26,8 @@ import { until } from "./time.ts";
 
 /** The two kinds of server: without keys, and with a key that the peer has too. */
 export const kinds = [
-  ["that lets everybody in", false],
-  ["that asks for keys, of a peer that has one,", true],
+  ["without keys", false],
+  ["with keys", true],
 ] as const;
 
 /** A frame sent by a peer, and its expected result. */

@@ -100,7 +100,7 @@ const states: [what: string, expects: ErrorName, ...says: Buffer[]][] = [
   ["an OFFER of an id that has no SOURCE", "protocol", offer(1)],
   ["a SOURCE of an id whose frame is unfinished", "protocol", a, begun, source("b")],
   ["an ABORT of another number", "protocol", a, begun, json(type.ABORT, { sequence: 2 }, 1)],
-  ["an ABORT of nothing", "protocol", a, json(type.ABORT, { sequence: 1 }, 1)],
+  ["an ABORT without a frame", "protocol", a, json(type.ABORT, { sequence: 1 }, 1)],
   ["an END while a frame is unfinished", "protocol", a, begun, end(1)],
   ["an END while an OFFER is unanswered", "protocol", a, offer(1), end(0)],
   ["an END that counts too many frames", "protocol", end(2 ** 53 - 1)],
@@ -112,8 +112,8 @@ const states: [what: string, expects: ErrorName, ...says: Buffer[]][] = [
   ["a GONE", "protocol", a, json(type.GONE, { sequence: 1, name: "1.png" }, 1)],
   ["a CURSOR", "protocol", json(type.CURSOR, { cursor: "1" })],
   ["a PROOF when sources are declared", "protocol", a, message(type.PROOF, Buffer.alloc(32))],
-  ["an ERROR of its own", "store", json(type.ERROR, { error: 8, message: "\x1b[2J" })],
-  ["an ERROR of a number that there is not", "protocol", json(type.ERROR, { error: 31, message: "" })],
+  ["an ERROR store", "store", json(type.ERROR, { error: 8, message: "\x1b[2J" })],
+  ["an ERROR with an unknown number", "protocol", json(type.ERROR, { error: 31, message: "" })],
   ["17 unfinished frames", "limit", ...Array.from({ length: 17 }, (_, id) => [source(`${id}`, id + 1), frame({ source: id + 1, flags: MORE, size: 8, payload: "half" })]).flat()],
   ["10,001 ids", "limit", ...Array.from({ length: 10_001 }, (_, id) => source(`${id}`, id + 1))],
   // An OFFER is answered after all available input is read, so these accumulate.
@@ -183,7 +183,7 @@ const receiving: [what: string, ...says: Buffer[]][] = [
 for (const [what, ...says] of receiving) {
   const hello = { role: "receive", follow: true, cursor: "'; DROP TABLE frames; --" };
   const expects = what.includes("CRC-32") ? "damaged" : "protocol";
-  fatal.push({ what: `${what} of somebody who receives`, hello, says, expects });
+  fatal.push({ what: `${what} of a receiving client`, hello, says, expects });
 }
 
 const nested = `{"x":${"[".repeat(1900)}${"]".repeat(1900)}}`;
@@ -192,7 +192,7 @@ const sixteen = Array.from({ length: 16 }, (_, index) => index + 1);
 
 /** Unusual but valid messages. */
 export const right: Case[] = [
-  { what: "nothing at all", says: [end(0)], expects: "done" },
+  { what: "an END without frames", says: [end(0)], expects: "done" },
   {
     what: "a PING of the longest JSON",
     says: [padded(65_536), end(0)],
@@ -208,7 +208,7 @@ export const right: Case[] = [
     expects: "done",
   },
   {
-    what: "a frame of 2^53-1 bytes that is given up",
+    what: "a frame of 2^53-1 bytes that is aborted",
     says: [
       a,
       frame({ flags: MORE, size: beyond - 1n }),
@@ -219,7 +219,7 @@ export const right: Case[] = [
     refused: ["too-large"],
   },
   {
-    what: "a frame over the limit that comes in pieces all the same",
+    what: "a frame over the limit that comes in pieces",
     says: [
       a,
       frame({ flags: MORE, size: 2 ** 40, payload: Buffer.alloc(1_000_000) }),
@@ -244,19 +244,19 @@ export const right: Case[] = [
     keeps: Object.fromEntries(sixteen.map((id) => [`${id}/1.png`, "halfhalf"])),
   },
   {
-    what: "a frame that is given up, and comes again",
+    what: "a frame that is aborted and sent again",
     says: [a, begun, json(type.ABORT, { sequence: 1 }, 1), frame(), end(1 + 1)],
     expects: "done",
     keeps: kept,
   },
   {
-    what: "a field that comes twice: the last counts",
+    what: "a repeated field, of which the last counts,",
     says: [json(type.SOURCE, '{"name":"..","name":"a"}', 1), frame(), end(1)],
     expects: "done",
     keeps: kept,
   },
   {
-    what: "fields that are called like those of every object",
+    what: "fields named like those of every object",
     says: [
       json(
         type.SOURCE,
@@ -303,18 +303,18 @@ export const right: Case[] = [
 /** Cases with a single fault in HELLO: session, stream or requested features. */
 // prettier-ignore
 export const greetings: [what: string, fields: object | Buffer, expects: ErrorName][] = [
-  ["no role", { role: undefined }, "protocol"],
-  ["a role that there is not", { role: "both" }, "protocol"],
-  ["a cursor of no characters", { role: "receive", cursor: "" }, "protocol"],
-  ["a wish for 1,001 sources", { role: "receive", sources: Array(1001).fill("a") }, "protocol"],
-  ["a wish for no frames", { role: "receive", first: 0 }, "protocol"],
-  ["a session of 31 digits", { session: session.slice(1) }, "protocol"],
-  ["a session in capitals", { session: session.toUpperCase() }, "protocol"],
-  ["a session that goes beyond a line", { session: `${session}\n` }, "protocol"],
-  ["a stream of no bytes", { stream: "" }, "protocol"],
-  ["a stream of 256 bytes", { stream: "ä".repeat(128) }, "protocol"],
-  ["a wish that there is not", { conflict: "toString" }, "protocol"],
-  ["features that are no list", { features: { length: 1 } }, "protocol"],
+  ["HELLO with no role", { role: undefined }, "protocol"],
+  ["HELLO with an unknown role", { role: "both" }, "protocol"],
+  ["HELLO with an empty cursor", { role: "receive", cursor: "" }, "protocol"],
+  ["HELLO with 1,001 wanted sources", { role: "receive", sources: Array(1001).fill("a") }, "protocol"],
+  ["HELLO with a first number of 0", { role: "receive", first: 0 }, "protocol"],
+  ["HELLO with a session of 31 digits", { session: session.slice(1) }, "protocol"],
+  ["HELLO with a session in capitals", { session: session.toUpperCase() }, "protocol"],
+  ["HELLO with a session with a line feed", { session: `${session}\n` }, "protocol"],
+  ["HELLO with an empty stream", { stream: "" }, "protocol"],
+  ["HELLO with a stream of 256 bytes", { stream: "ä".repeat(128) }, "protocol"],
+  ["HELLO with an unknown conflict mode", { conflict: "toString" }, "protocol"],
+  ["HELLO with features that are no list", { features: { length: 1 } }, "protocol"],
   ["a FRAME in place of HELLO", frame(), "protocol"],
   ["a SOURCE in place of HELLO", a, "protocol"],
   ["an END in place of HELLO", end(0), "protocol"],

@@ -42,7 +42,7 @@ function filesAllowed(): number {
   }
 }
 
-const honestly = "serves an honest sender, and needs little memory";
+const honestly = "serves an honest sender with little memory beside";
 
 /** Returns the number of files that a server has open. */
 function openFiles({ server }: GuardedServer): number {
@@ -85,13 +85,13 @@ const more = Buffer.concat(Array.from({ length: 4000 }, () => json(type.PING, { 
 
 for (const [kind, isKeyed] of kinds) {
   for (const [what, count, words] of [
-    ["5,000 connections that say nothing", 5000, []],
-    ...(isKeyed ? ([["1,000 that say nothing over TLS", 1000, ["tls"]]] as const) : []),
+    ["5,000 silent connections", 5000, []],
+    ...(isKeyed ? ([["1,000 silent TLS connections", 1000, ["tls"]]] as const) : []),
   ] as const) {
-    describe.skipIf(crowded !== "")(`${crowded}a server ${kind} beside ${what}`, () => {
+    describe.skipIf(crowded !== "")(`${crowded}Server ${kind} and ${what}`, () => {
       const group = new HostileGroup({ isKeyed });
 
-      test(honestly, async () => {
+      test(`a server ${kind} ${honestly} ${what}`, async () => {
         const before = openFiles(group.guarded);
         using crowd = await silentCrowd(group.guarded.port, count, ...words);
         await group.expectServed();
@@ -116,7 +116,7 @@ for (const [kind, isKeyed] of kinds) {
     only?: boolean;
   }[] = [
     {
-      what: "2,000 peers that greet, and say nothing more",
+      what: "2,000 peers that send HELLO and nothing more",
       only: true,
       count: 2000,
       say: ({ guarded }, peer, index) =>
@@ -124,13 +124,13 @@ for (const [kind, isKeyed] of kinds) {
       isLetIn: true,
     },
     {
-      what: "2,000 peers that say nearly all of the longest HELLO",
+      what: "2,000 peers that send nearly all of the longest HELLO",
       count: 2000,
       say: () => Buffer.concat([preface, nearly(type.HELLO)]),
       isLetIn: false,
     },
     {
-      what: "4,000 peers that say nearly all of the longest message",
+      what: "4,000 peers that send nearly all of the longest message",
       count: 4000,
       say: ({ guarded }, peer, index) => {
         const said = Buffer.concat([preface, hello(guarded, { stream: `${index}` })]);
@@ -139,7 +139,7 @@ for (const [kind, isKeyed] of kinds) {
       isLetIn: true,
     },
     {
-      what: "4,000 peers that announce the longest message, and say a byte of it",
+      what: "4,000 peers that announce the longest message and send a byte of it",
       only: false,
       count: 4000,
       say: ({ guarded }, peer, index) => {
@@ -150,7 +150,7 @@ for (const [kind, isKeyed] of kinds) {
       isLetIn: true,
     },
     {
-      what: "2,000 peers that wait for a source that another holds, and go on talking",
+      what: "2,000 peers that wait for the source of another peer and keep sending",
       count: 2000,
       say: ({ guarded }, peer) => {
         const said = Buffer.concat([preface, hello(guarded, { stream: "held" })]);
@@ -166,10 +166,10 @@ for (const [kind, isKeyed] of kinds) {
   ];
   for (const { what, count, say, isLetIn, prepare, only = isKeyed } of sayings) {
     if (only !== isKeyed) continue;
-    describe.skipIf(crowded !== "")(`${crowded}a server ${kind} beside ${what}`, () => {
+    describe.skipIf(crowded !== "")(`${crowded}Server ${kind} and ${what}`, () => {
       const group = new HostileGroup({ isKeyed });
 
-      test(honestly, async () => {
+      test(`a server ${kind} ${honestly} ${what}`, async () => {
         using _ = await prepare?.(group);
         const { guarded } = group;
         using crowd = await crowdOf(guarded, count, (peer, index) => say(group, peer, index));
@@ -182,11 +182,11 @@ for (const [kind, isKeyed] of kinds) {
     });
   }
 
-  const hoarders = "peers whose unfinished frames take every file that it may open";
-  describe.skipIf(crowded !== "")(`${crowded}a server ${kind} beside ${hoarders}`, () => {
+  const hoarders = "peers whose unfinished frames use all of its open files";
+  describe.skipIf(crowded !== "")(`${crowded}Server ${kind} and ${hoarders}`, () => {
     const group = new HostileGroup({ isKeyed, openFiles: 300 });
 
-    test(honestly, async () => {
+    test(`a server ${kind} ${honestly} ${hoarders}`, async () => {
       const { guarded } = group;
       const begin = (peer: Peer, index: number, frames: number) => {
         const said = Buffer.concat([preface, hello(guarded, { stream: `${index}` })]);

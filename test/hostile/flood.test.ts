@@ -24,17 +24,17 @@ const unanswered: [what: string, says: Buffer][] = [
   ["frames that are there already", frame()],
 ];
 
-const honestly = "serves an honest sender, and needs little memory";
+const honestly = "serves an honest sender with little memory beside";
 
 for (const [kind, isKeyed] of kinds) {
   for (const [what, prefix] of [
     ["short names", "n"],
     ["names of 220 bytes", "n".repeat(210)],
   ] as const) {
-    describe(`a server ${kind} beside ten peers that have 10,000 sources each, of ${what}`, () => {
+    describe(`Server ${kind} and many sources`, () => {
       const group = new HostileGroup({ isKeyed });
 
-      test(honestly, async () => {
+      test(`a server ${kind} ${honestly} ten peers that have 10,000 sources each, of ${what}`, async () => {
         const { guarded } = group;
         const streams = Array.from({ length: 10 }, () => group.newStream());
         using crowd = await crowdOf(guarded, streams.length, (peer, index) => {
@@ -59,10 +59,10 @@ for (const [kind, isKeyed] of kinds) {
     });
   }
 
-  describe(`a server ${kind} beside four peers that declare 25,000 sources each under one id`, () => {
+  describe(`Server ${kind} and many sources under one id`, () => {
     const group = new HostileGroup({ isKeyed });
 
-    test(honestly, async () => {
+    test(`a server ${kind} ${honestly} four peers that declare 25,000 sources each under one id`, async () => {
       const { guarded } = group;
       const streams = Array.from({ length: 4 }, () => group.newStream());
       const sources = Array.from({ length: 25_000 }, (_, number) => source(`${number}`));
@@ -83,10 +83,10 @@ for (const [kind, isKeyed] of kinds) {
   });
 
   for (const [what, says] of isKeyed ? answered : [...answered, ...unanswered]) {
-    describe(`a server ${kind} beside a peer that says ${what} without end, and reads nothing`, () => {
+    describe(`Server ${kind} and endless ${what}`, () => {
       const group = new HostileGroup({ isKeyed });
 
-      test(honestly, async () => {
+      test(`a server ${kind} ${honestly} a peer that sends ${what} endlessly and reads nothing`, async () => {
         const { guarded } = group;
         const stream = group.newStream();
         group.want(`${stream}/a/1.png`, "bytes");

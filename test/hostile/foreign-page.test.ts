@@ -56,7 +56,7 @@ const own: Record<string, unknown> = {
   WebSocket: "got",
 };
 
-describe("the server", () => {
+describe("Pages of other sites", () => {
   let browser: Browser;
   let open: Server;
   let keyed: Server;
@@ -118,10 +118,10 @@ describe("the server", () => {
     return Object.fromEntries(await browser.read<[string, unknown][]>(all));
   }
 
-  for (const kind of ["that lets everybody look", "with a key and a login"]) {
-    const of = () => (kind === "that lets everybody look" ? open : keyed).http!;
+  for (const kind of ["without keys", "with a key and a login"]) {
+    const of = () => (kind === "without keys" ? open : keyed).http!;
 
-    test(`${noBrowser}${kind} gives its own page all of it`, async () => {
+    test(`${noBrowser}a server ${kind} gives its own page everything`, async () => {
       if (noBrowser !== "") return;
       await browser.go(`http://${of()}/`);
       expect(await tryAll(Object.keys(own), `http://${of()}`)).toEqual(own);
@@ -131,7 +131,7 @@ describe("the server", () => {
       ["of another site", "localhost"],
       ["at another port", "127.0.0.1"],
     ]) {
-      test(`${noBrowser}${kind} gives a page ${what} nothing`, async () => {
+      test(`${noBrowser}a server ${kind} gives a page ${what} nothing`, async () => {
         if (noBrowser !== "") return;
         await browser.go(`http://${host}:${foreign.port}/`);
         const names = Object.keys(attempts);
@@ -140,7 +140,7 @@ describe("the server", () => {
       });
     }
 
-    test(`${noBrowser}${kind} is not to be had under another name that leads to it`, async () => {
+    test(`${noBrowser}a server ${kind} refuses a host name that resolves to it but is not its own`, async () => {
       if (noBrowser !== "") return;
       // Browsers resolve every name below localhost to this machine.
       const port = of().split(":")[1];
@@ -150,7 +150,7 @@ describe("the server", () => {
       expect([0, 421]).toContain(await browser.read<number>(said));
     });
 
-    test(`${noBrowser}${kind} shows no frame that runs`, async () => {
+    test(`${noBrowser}a server ${kind} shows no frame in a way that runs its script`, async () => {
       if (noBrowser !== "") return;
       const base = `http://${of()}/streams/run7/sources/odd/frames`;
       for (const name of ["1.svg", "2.html", "3.jpg"]) {

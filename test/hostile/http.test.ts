@@ -205,10 +205,10 @@ const places: string[] = [
 ];
 
 for (const isKeyed of [false, true]) {
-  describe(`a server ${isKeyed ? "that asks for keys" : "that lets everybody on this machine look"}`, () => {
+  describe(`HTTP server ${isKeyed ? "with" : "without"} keys`, () => {
     const page = new Page(isKeyed);
     for (const path of traversals) {
-      test(`serves nothing from outside at ${path}`, async () => {
+      test(`the HTTP server serves no file outside its store at ${path}`, async () => {
         for (const place of places) {
           const answer = await page.ask(`GET ${place}${path}`);
           // 200 for an empty list, and for any spelling of / as the page.
@@ -243,8 +243,8 @@ for (const isKeyed of [false, true]) {
         () => request("GET /api/streams", ["Host: evil.example", ...page.as()]),
         [421],
       ],
-      ["a Host that ends like ours", () => request("GET /", ["Host: evil.127.0.0.1"]), [421]],
-      ["a Host with a name before ours", () => request("GET /", ["Host: evil@127.0.0.1"]), [400]],
+      ["a Host that ends with its own", () => request("GET /", ["Host: evil.127.0.0.1"]), [421]],
+      ["a Host with a user name", () => request("GET /", ["Host: evil@127.0.0.1"]), [400]],
       ["a Host with a path", () => request("GET /", ["Host: 127.0.0.1/x"]), [400]],
       ["a Host of another address", () => request("GET /", ["Host: 192.0.2.1"]), [421]],
       ["an empty Host", () => request("GET /", ["Host:"]), [400]],
@@ -257,7 +257,7 @@ for (const isKeyed of [false, true]) {
       ],
       ["twice the same Host", () => request("GET /", [page.host, page.host]), [400]],
       [
-        "X-Forwarded-Host beside a foreign one",
+        "X-Forwarded-Host beside a foreign Host",
         () => request("GET /", ["Host: evil.example", "X-Forwarded-Host: 127.0.0.1"]),
         [421],
       ],
@@ -289,14 +289,14 @@ for (const isKeyed of [false, true]) {
       ],
     ];
     for (const [what, said, statuses] of forms) {
-      test(`answers ${what} with ${statuses.join(" or ")}`, async () => {
+      test(`the HTTP server answers ${what} with ${statuses.join(" or ")}`, async () => {
         const answer = await page.say(what, said());
         expectStatus(what, answer.status, ...statuses);
         await page.expectAlive();
       });
     }
 
-    test("takes no request for two, however its length is said", async () => {
+    test("the HTTP server rejects requests with ambiguous lengths, so that none can carry a second request", async () => {
       const second = request("GET /smuggled", [page.host]);
       const lengths: [what: string, headers: string[], body: string][] = [
         [
@@ -346,7 +346,7 @@ for (const isKeyed of [false, true]) {
       }
     });
 
-    test("reads no large body, whole or in chunks", async () => {
+    test("the HTTP server answers a large body with 413, whether whole or in chunks", async () => {
       const json = [page.host, "Content-Type: application/json"];
       const large = "a".repeat(100_000);
       const whole = request("POST /login", [...json, `Content-Length: ${large.length}`], large);
@@ -381,7 +381,7 @@ for (const isKeyed of [false, true]) {
       ended.catch(() => {});
     });
 
-    test("answers to no other method", async () => {
+    test("the HTTP server rejects unsupported methods", async () => {
       const methods = ["PUT", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "MKCOL", "PURGE"];
       for (const method of methods) {
         const { status, headers } = await page.ask(`${method} /api/streams`);
@@ -402,7 +402,7 @@ for (const isKeyed of [false, true]) {
       }
     });
 
-    test("answers no page of another site", async () => {
+    test("the HTTP server answers requests from pages of other sites with 403", async () => {
       const frame = `/streams/${seen}/sources/a/latest`;
       const image = ["Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"];
       const upgrade = [
@@ -448,7 +448,7 @@ for (const isKeyed of [false, true]) {
       }
     });
 
-    test("shows what is odd as what it is not: neither HTML, nor SVG, nor a header", async () => {
+    test("the HTTP server serves frames and names with markup so that no browser runs them", async () => {
       const frames = `/streams/${seen}/sources/a/frames`;
       const said = ({ status, headers, body }: RawAnswer) => [
         status,
@@ -477,7 +477,7 @@ for (const isKeyed of [false, true]) {
       expect([missing.status, isError(missing)]).toEqual([404, true]);
     });
 
-    test("makes something of no nonsense: ranges, numbers, cursors, times", async () => {
+    test("the HTTP server answers invalid ranges, numbers, cursors and times without a server error", async () => {
       const frame = `/streams/${seen}/sources/a/frames/1.jpg`;
       const ranges = [
         "bytes=9-1",
@@ -533,7 +533,7 @@ for (const isKeyed of [false, true]) {
       }
     });
 
-    test("hears from a WebSocket what it understands, and ends it otherwise", async () => {
+    test("the HTTP server survives invalid WebSocket messages", async () => {
       const upgrade = [
         ...["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"],
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
@@ -557,19 +557,19 @@ for (const isKeyed of [false, true]) {
     });
 
     const once = isKeyed ? () => {} : test;
-    once("waits for no slow head and no slow body", async () => {
+    once("the HTTP server closes a connection with a slow head or a slow body", async () => {
       expect(await ended).toEqual(slow().map(([what]) => [what, true]));
       await page.expectAlive();
     });
 
-    test("is well afterwards, and so is a sender beside it", async () => {
+    test("the HTTP server and a sender still work after all hostile requests", async () => {
       await page.expectAlive();
       await page.group.expectServed();
     });
 
     if (!isKeyed) return;
 
-    test("shows nobody without a key anything but its page", async () => {
+    test("the HTTP server shows a client without a valid key nothing but its page", async () => {
       const latest = `/streams/${seen}/sources/a/latest`;
       const paths = [
         ...["/api/streams", `/api/streams/${seen}`, "/api/server", "/api/senders", "/api/problems"],
@@ -600,7 +600,7 @@ for (const isKeyed of [false, true]) {
       );
     });
 
-    test("shows a key nothing of other streams, and not whether they are there", async () => {
+    test("the HTTP server does not reveal to a key whether other streams exist", async () => {
       const paths = (stream: string): string[] => [
         ...[
           `/api/streams/${stream}`,
@@ -642,7 +642,7 @@ for (const isKeyed of [false, true]) {
       expect((await page.post("/api/tokens", { stream: hidden, source: "a" })).status).toBe(403);
     });
 
-    test("lets a token see its source and nothing else", async () => {
+    test("an access token gives access to its source and nothing else", async () => {
       const made = await page.post("/api/tokens", { stream: seen, source: "a", hours: 1 });
       expect(made.status).toBe(201);
       const { id, address } = JSON.parse(made.body) as { id: string; address: string };
@@ -673,7 +673,7 @@ for (const isKeyed of [false, true]) {
       expectStatus("a revoked token", await ask(own), 401, 429);
     });
 
-    test("lets a cookie do nothing for a page of another site", async () => {
+    test("the HTTP server refuses requests from other sites even with a login cookie", async () => {
       const entered = await page.post("/login", { key: looker.key.text }, []);
       const cookie = `Cookie: ${entered.headers["set-cookie"]!.split(";")[0]!}`;
       const with_ = (line: string, ...headers: string[]) =>
@@ -689,7 +689,7 @@ for (const isKeyed of [false, true]) {
       ).toBe(404);
     });
 
-    test("says neither a key nor a token in its log", () => {
+    test("the server logs neither a key nor an access token", () => {
       const { server, key } = page.group.guarded;
       const log = server.stdout() + server.stderr();
       for (const one of [looker, sender, { key: key!.key }])
@@ -699,10 +699,10 @@ for (const isKeyed of [false, true]) {
   });
 }
 
-describe("a server that may open few files", () => {
+describe("Server with few open files", () => {
   const group = new HostileGroup({ isKeyed: false, http: "127.0.0.1:0", openFiles: 512 });
 
-  test("serves senders while more connect to its page than it has files for, and shows it again", async () => {
+  test("a server serves senders while HTTP connections exceed its open files, and serves its page afterwards", async () => {
     const { http } = group.guarded.server;
     const port = Number(http!.slice(http!.lastIndexOf(":") + 1));
     const crowd: Bun.Socket[] = [];
@@ -733,7 +733,7 @@ describe("a server that may open few files", () => {
   });
 });
 
-describe("a key that is taken out of the key file", () => {
+describe("Key removed from the key file", () => {
   const folder = temporaryFolder();
   const keys = join(folder, "keys");
   const write = (...entries: KeyEntry[]) =>
@@ -749,7 +749,7 @@ describe("a key that is taken out of the key file", () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  test("ends its logins, its tokens, and what is still going out to it", async () => {
+  test("a key removed from the key file ends its logins, access tokens and open responses", async () => {
     const base = `http://${server.http}`;
     const bearer = { Authorization: `Bearer ${looker.key.text}` };
     const post = (path: string, body: unknown, headers = {}) =>

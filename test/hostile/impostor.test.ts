@@ -169,8 +169,8 @@ function proof(key: Key, role: string, exporter: Uint8Array, said: Uint8Array): 
   return encodeProof(sum.update(exporter).update(said).digest());
 }
 
-describe("somebody in between with a certificate of his own", () => {
-  test("who passes everything on is let in by neither end: not-let-in at both, and no frame", async () => {
+describe("Man in the middle", () => {
+  test("a man in the middle that relays everything gets not-let-in from the server and no frame from the sender", async () => {
     const from = server.stdout().length;
     const answers: Buffer[] = [];
     const ups: Promise<Bun.Socket>[] = [];
@@ -198,15 +198,15 @@ describe("somebody in between with a certificate of his own", () => {
   });
 
   const impostors: [string, (flight: Buffer) => Uint8Array[], string, number][] = [
-    ["only lets it in", () => [welcome()], "impostor", 5],
+    ["sends only WELCOME", () => [welcome()], "impostor", 5],
     [
-      "makes a proof up",
+      "invents a proof",
       () => [preface, encodeProof(randomBytes(32)), welcome().subarray(8)],
       "impostor",
       5,
     ],
     [
-      "gives it its own proof back",
+      "returns the sender's own proof",
       (flight) => [preface, flight.subarray(-44), welcome().subarray(8)],
       "impostor",
       5,
@@ -226,23 +226,23 @@ describe("somebody in between with a certificate of his own", () => {
       "impostor",
       5,
     ],
-    ["confirms what it never got", () => [preface, receipt(1), done(1)], "protocol", 2],
+    ["confirms frames that it did not get", () => [preface, receipt(1), done(1)], "protocol", 2],
     [
-      "talks without end before its proof",
+      "sends too many bytes before its proof",
       () => [preface, ...Array<Buffer>(2).fill(binary(200, "x".repeat(60_000), { flags: 0x80 }))],
       "limit",
       2,
     ],
     [
-      "says a proof of 31 bytes",
+      "sends a proof of 31 bytes",
       () => [preface, binary(type.PROOF, "x".repeat(31))],
       "protocol",
       2,
     ],
-    ["does not let it in", () => [preface, error(3)], "not-let-in", 5],
+    ["answers not-let-in", () => [preface, error(3)], "not-let-in", 5],
   ];
   for (const [what, answer, code, exit] of impostors) {
-    test(`who ${what}: ${code}, and hears no frame, no name and no key`, async () => {
+    test(`an impostor that ${what} gets no frame, name or key, and the sender ends with ${code}`, async () => {
       using middle = stand((all, say) => {
         if (isFlight(all)) say(...answer(all));
       });
@@ -258,7 +258,7 @@ describe("somebody in between with a certificate of his own", () => {
     });
   }
 
-  test("who answers TLS in the clear hears a handshake and nothing more: plaintext", async () => {
+  test("an impostor without TLS gets only a handshake, and the sender ends with plaintext", async () => {
     using middle = stand((_, say) => say(welcome(), receipt(1), done(1)), false);
     const sent = await send(middle.port, "--move");
     expect([sent.code, jsonLines(sent.stdout).at(-1)]).toMatchObject([5, { error: "plaintext" }]);
@@ -270,7 +270,7 @@ describe("somebody in between with a certificate of his own", () => {
   });
 });
 
-describe("a server that asks for a key does not let in", () => {
+describe("Server with keys", () => {
   /** Expects `not-let-in` as the only reply, also in the log. */
   async function expectRefusal(make: (exporter: Uint8Array) => Uint8Array): Promise<Buffer> {
     const from = server.stdout().length;
@@ -286,7 +286,7 @@ describe("a server that asks for a key does not let in", () => {
     return heard;
   }
 
-  test("who says again what let somebody in on another connection", async () => {
+  test("a server with keys refuses HELLO and PROOF replayed from another connection", async () => {
     const from = server.stdout().length;
     let flight: Buffer = Buffer.alloc(0);
     const isIn = (heard: Buffer): boolean => {
@@ -303,7 +303,7 @@ describe("a server that asks for a key does not let in", () => {
     await expectRefusal(() => flight);
   });
 
-  test("who says again what a sender said to somebody in between", async () => {
+  test("a server with keys refuses HELLO and PROOF recorded by a man in the middle", async () => {
     using middle = stand((all, say) => {
       if (isFlight(all)) say(preface, error(3));
     });
@@ -311,14 +311,14 @@ describe("a server that asks for a key does not let in", () => {
     await expectRefusal(() => middle.said[0]!);
   });
 
-  test("who proves the key in the part of the server", async () => {
+  test("a server with keys refuses a client that makes the server's proof", async () => {
     const said = greeting(cam.key.id);
     await expectRefusal((exporter) => {
       return Buffer.concat([said, proof(cam.key, "server", exporter, said)]);
     });
   });
 
-  test("who has nothing, in the same bytes whatever is wrong: nobody learns which keys there are", async () => {
+  test("a server with keys answers every failed proof with the same bytes, which do not reveal its keys", async () => {
     const wrong = encodeProof(randomBytes(32));
     const other = generateKey();
     // An existing key, keys for another purpose, and unknown ones.
@@ -340,7 +340,7 @@ describe("a server that asks for a key does not let in", () => {
     for (const answer of answers) expect(answer).toEqual(answers[0]!);
   });
 
-  test("who speaks in the clear: it hears an alert at most, and nothing of FRAMES/1", async () => {
+  test("a server with keys answers a client without TLS with an alert at most", async () => {
     let heard: Buffer = Buffer.alloc(0);
     const closed = Promise.withResolvers<void>();
     await Bun.connect({
@@ -358,7 +358,7 @@ describe("a server that asks for a key does not let in", () => {
     expect(heard.toString("latin1")).not.toContain("FRAMES");
   });
 
-  test("who speaks TLS 1.2 at most", async () => {
+  test("a server with keys refuses a client that speaks TLS 1.2 only", async () => {
     const shake = async (maxVersion: "TLSv1.2" | "TLSv1.3"): Promise<string> => {
       const end = Promise.withResolvers<string>();
       const where = { host: "127.0.0.1", port: server.port };

@@ -44,16 +44,16 @@ const frameNames: [what: string, name: string][] = [
 /** Source and stream names that are refused. */
 const folderNames: [what: string, name: string][] = [
   ...frameNames.filter(([, name]) => name !== "b/1.png"),
-  ["the folder of the store's own", ".frames"],
+  ["the store's own folder", ".frames"],
   ["half of a character", "\ud800"],
 ];
 const sourceNames: [what: string, name: string][] = [
   ...folderNames,
-  ["nothing", ""],
+  ["an empty name", ""],
   ["a part of 256 bytes", "ä".repeat(128)],
-  ["where frames are written", ".frames/partial"],
-  ["a way down and up", "a/../../outside"],
-  ["a way that stays", "a/./b"],
+  ["the folder of partial files", ".frames/partial"],
+  ["a path down and up", "a/../../outside"],
+  ["a path with a dot", "a/./b"],
   ["two slashes in a row", "a//b"],
   ["a slash at the end", "a/"],
   ["33 parts", "a/".repeat(32) + "a"],
@@ -62,12 +62,12 @@ const sourceNames: [what: string, name: string][] = [
 const streamNames: [what: string, name: string][] = [
   ...folderNames,
   ["a folder in a folder", "a/b"],
-  ["the store of the honest sender, from within", "honest/visible"],
+  ["a source of another stream", "honest/visible"],
 ];
 
 /** Fatal as the stream in HELLO. */
 const streamsOfLength: [what: string, name: string][] = [
-  ["nothing", ""],
+  ["an empty name", ""],
   ["256 bytes", "ä".repeat(128)],
 ];
 
@@ -86,13 +86,13 @@ const goodNames: string[] = [
 ];
 
 for (const [kind, isKeyed] of kinds) {
-  describe(`a server ${kind} is sent`, () => {
+  describe(`Names at a server ${kind}`, () => {
     const group = new HostileGroup({ isKeyed });
     const good: Step = { name: "1.png", expects: "stored" };
     const kept = { "a/1.png": "bytes" };
 
     for (const [what, name] of frameNames) {
-      test(`a frame called like ${what}: refused, and the next one is kept`, async () => {
+      test(`a server ${kind} refuses a frame name (${what}) and stores the next frame`, async () => {
         const stream = group.newStream();
         await group.deliver({ stream }, [{ name, expects: "bad-name" }, good]);
         group.expectKept(stream, kept);
@@ -101,7 +101,7 @@ for (const [kind, isKeyed] of kinds) {
     }
 
     for (const [what, name] of sourceNames) {
-      test(`a source called like ${what}: refused, and the next one is kept`, async () => {
+      test(`a server ${kind} refuses a source name (${what}) and stores the next frame`, async () => {
         const stream = group.newStream();
         const bad: Step = { source: name, name: "2.png", expects: "bad-name" };
         await group.deliver({ stream }, [bad, good]);
@@ -112,12 +112,12 @@ for (const [kind, isKeyed] of kinds) {
 
     const bad: Step[] = [{ name: "1.png", expects: "bad-name" }];
     for (const [what, name] of streamNames) {
-      test(`a stream called like ${what}, in HELLO: its frames are refused`, async () => {
+      test(`a server ${kind} refuses frames of a stream name in HELLO (${what})`, async () => {
         await group.deliver({ stream: name }, bad);
       });
     }
     for (const [what, name] of [...streamNames, ...streamsOfLength]) {
-      test(`a stream called like ${what}, in SOURCE: its frames are refused`, async () => {
+      test(`a server ${kind} refuses frames of a stream name in SOURCE (${what})`, async () => {
         const stream = group.newStream();
         await group.deliver({ stream }, bad, { stream: name });
         group.expectKept(stream);
@@ -125,7 +125,7 @@ for (const [kind, isKeyed] of kinds) {
     }
 
     test.skipIf(linux !== "")(
-      `${linux}frames and sources of odd names that are good: kept under just these`,
+      `${linux}a server ${kind} stores frames and sources with unusual valid names unchanged`,
       async () => {
         const steps = goodNames.flatMap((name): Step[] => [
           { name, expects: "stored" },
@@ -140,7 +140,7 @@ for (const [kind, isKeyed] of kinds) {
 }
 
 for (const words of [[], ["-v"], ["--json"]]) {
-  describe(`what frames serve ${words.join(" ")} says holds nothing that a terminal obeys, when there comes`, () => {
+  describe(`Log of ${["frames serve", ...words].join(" ")}`, () => {
     const dir = temporaryFolder();
     const server = launch(["serve", dir, "--listen", "127.0.0.1:0", ...words]);
     const said = () => server.stdout() + server.stderr();
@@ -164,7 +164,7 @@ for (const words of [[], ["-v"], ["--json"]]) {
       "the name of a frame": greeted({}, source("a"), frame({ name: trick }), end(1)),
       "the name of a source": greeted({}, source(trick), frame(), end(1)),
       "the name of a stream": greeted({ stream: trick }, source("a"), frame(), end(1)),
-      "the name of its software": greeted({ software: trick }, end(0)),
+      "the name of a client's software": greeted({ software: trick }, end(0)),
       "the reason of a loss": greeted(
         {},
         source("a"),
@@ -172,10 +172,10 @@ for (const words of [[], ["-v"], ["--json"]]) {
         end(0),
       ),
       "an ERROR": greeted({}, json(type.ERROR, { error: 8, message: trick })),
-      "its first bytes": raw(Buffer.from(`${trick} and more than a preface`, "latin1")),
+      "a client's first bytes": raw(Buffer.from(`${trick} and more than a preface`, "latin1")),
     });
     for (const place of Object.keys(says(""))) {
-      test(`bytes that it would obey, as ${place}`, async () => {
+      test(`${["frames serve", ...words].join(" ")} logs no control characters from ${place}`, async () => {
         for (const trick of Object.values(escapes)) {
           using peer = await Peer.connect(target);
           says(`odd${trick}`)[place]!(peer);

@@ -17,11 +17,11 @@ const whole: Record<string, string> = {
 };
 
 for (const [kind, isKeyed] of kinds) {
-  describe(`a server ${kind} is told`, () => {
+  describe(`Messages to a server ${kind}`, () => {
     const group = new HostileGroup({ isKeyed });
 
     for (const one of [...fatal, ...right]) {
-      test(one.what, async () => {
+      test(`a server ${kind} answers ${one.what} with ${one.expects}`, async () => {
         const stream = group.newStream();
         using peer = await converse(group.guarded, { stream, ...one.hello }, ...one.says);
         await group.expectOutcome(peer, one);
@@ -30,7 +30,7 @@ for (const [kind, isKeyed] of kinds) {
     }
 
     for (const [what, fields, expects] of greetings) {
-      test(`HELLO with ${what}`.replace(/HELLO with (?=.* in place of)/, ""), async () => {
+      test(`a server ${kind} rejects ${what}`, async () => {
         using peer = await Peer.connect(group.guarded);
         const said =
           fields instanceof Buffer ? fields : hello(group.guarded, { stream: "h", ...fields });
@@ -39,12 +39,12 @@ for (const [kind, isKeyed] of kinds) {
       });
     }
 
-    test("a second HELLO", async () => {
+    test(`a server ${kind} rejects a second HELLO`, async () => {
       using peer = await converse(group.guarded, { stream: "h" }, hello(group.guarded), end(0));
       await group.expectOutcome(peer, { expects: "protocol" });
     });
 
-    test("more frames than the window holds: it ends there, or keeps up", async () => {
+    test(`a server ${kind} keeps up with frames beyond the window or ends the connection`, async () => {
       const frames = Array.from({ length: 20_000 }, () => frame());
       using peer = await converse(group.guarded, { stream: "window" }, a, ...frames, end(20_000));
       await until("the last word", () => peer.outcome !== "closed" || peer.isClosed);
@@ -67,7 +67,7 @@ for (const [kind, isKeyed] of kinds) {
     }
     const counts = { frames: 3, stored: 3, present: 0, refused: 0, aborted: 0 };
 
-    test("a whole conversation in one segment: DONE counts right", async () => {
+    test(`a server ${kind} sends DONE with right counts when all messages come in one segment`, async () => {
       using peer = await Peer.connect(group.guarded);
       peer.write(conversation(peer, "segment").bytes);
       await group.expectOutcome(peer, { expects: "done" });
@@ -75,7 +75,7 @@ for (const [kind, isKeyed] of kinds) {
       group.expectKept("segment", whole);
     });
 
-    test("a whole conversation a byte at a time: DONE counts right", async () => {
+    test(`a server ${kind} sends DONE with right counts when messages come a byte at a time`, async () => {
       using peer = await Peer.connect(group.guarded);
       for (const byte of conversation(peer, "bytes").bytes) {
         peer.write(Uint8Array.of(byte));
@@ -87,7 +87,7 @@ for (const [kind, isKeyed] of kinds) {
     });
 
     for (const way of ["FIN", "RST"] as const) {
-      test(`a conversation that is cut at every byte, by ${way}: whole frames are kept, and no others`, async () => {
+      test(`a server ${kind} stores exactly the whole frames of a connection cut at any byte by ${way}`, async () => {
         const streamOf = (at: number) => `${way.toLowerCase()}-${String(at).padStart(3, "0")}`;
         let length = Infinity;
         let ends: number[] = [];

@@ -45,25 +45,25 @@ const ofProcess = new Set([
   "a body of 65,537 bytes",
   "an unknown message of 1,048,577 bytes",
   "RECEIPT of more than was sent",
-  "a DATA of its own",
+  "a DATA",
   "internal",
   "no-key",
 ]);
 
-table("frames send ends at once when a server greets it with", [
+table("frames send ends at once when a server answers HELLO with", [
   ...Object.entries({
     "a WELCOME that grants a window of 0 bytes": welcome({ window: { bytes: 0, frames: 9 } }),
     "a WELCOME that grants a window of 0 frames": welcome({ window: { bytes: 9, frames: 0 } }),
     "a window of 2^53 bytes": welcome({ window: { bytes: 2 ** 53, frames: 9 } }),
-    "a window that is negative": welcome({ window: { bytes: -1, frames: 9 } }),
-    "a window in words": welcome({ window: { bytes: "many", frames: 9 } }),
+    "a negative window": welcome({ window: { bytes: -1, frames: 9 } }),
+    "a window that is text": welcome({ window: { bytes: "many", frames: 9 } }),
     "no window": welcome({ window: undefined }),
-    "a window of no object": welcome({ window: [9, 9] }),
+    "a window that is no object": welcome({ window: [9, 9] }),
     "a limit of 0 bytes": welcome({ limits: { ...limits, frame: 0 } }),
     "a limit of 0 sources": welcome({ limits: { ...limits, sources: 0 } }),
     "a limit of 0 unfinished frames": welcome({ limits: { ...limits, unfinished: 0 } }),
     "a limit of half a source": welcome({ limits: { ...limits, sources: 0.5 } }),
-    "a limit beyond all numbers": Buffer.concat([
+    "an infinite limit": Buffer.concat([
       preface,
       binary(type.WELCOME, JSON.stringify({ window, limits }).replace("1000", "1e999")),
     ]),
@@ -75,7 +75,7 @@ table("frames send ends at once when a server greets it with", [
         JSON.stringify({ limits, proto: { window } }).replace("proto", "__proto__"),
       ),
     ]),
-    "no body": Buffer.concat([preface, header(type.WELCOME, 0)]),
+    "a WELCOME without a body": Buffer.concat([preface, header(type.WELCOME, 0)]),
     "a body of 2^32-1 bytes": Buffer.concat([preface, header(type.WELCOME, 0xffffffff)]),
     "a body of 65,537 bytes": Buffer.concat([preface, header(type.WELCOME, 65_537)]),
     "a body that is no object": Buffer.concat([preface, binary(type.WELCOME, "[1,2]")]),
@@ -93,7 +93,7 @@ table("frames send ends at once when a server greets it with", [
     PING: Buffer.concat([preface, json(type.PING, { time: "0" })]),
     REFUSED: Buffer.concat([preface, refused(1)]),
     ANSWER: Buffer.concat([preface, json(type.ANSWER, { answers: "sss" }, 1)]),
-    "a PROOF that nobody asked for": Buffer.concat([preface, binary(type.PROOF, Buffer.alloc(32))]),
+    "a PROOF without a key": Buffer.concat([preface, binary(type.PROOF, Buffer.alloc(32))]),
     "a message of unknown type": Buffer.concat([preface, binary(99)]),
   }).map(([what, bytes]): Case => ({
     what,
@@ -108,13 +108,13 @@ table("frames send ends at once when a server greets it with", [
     ...{ error: "foreign", says: /expected FRAMES\/1/, connections: 1 },
   },
   {
-    what: "fewer sources than it has",
+    what: "a limit of fewer sources than are sent",
     script: says(welcome({ limits: { ...limits, sources: 1 } })),
     files: { "a/1.png": 10, "b/1.png": 10 },
     ...{ error: "limit", says: /2 sources.*takes 1/, connections: 1 },
   },
   {
-    what: "no word on whether it replaces",
+    what: "a WELCOME without the feature replace",
     script: says(welcome({ features: [] })),
     args: ["--on-conflict", "replace"],
     ...{ error: "usage", connections: 1 },
@@ -122,7 +122,7 @@ table("frames send ends at once when a server greets it with", [
 ]);
 
 test.concurrent(
-  "frames send removes nothing for a server that does not promise to keep it",
+  "frames send --move removes nothing when the server does not promise durable",
   async () => {
     for (const durable of [false, undefined]) {
       const row: Case = { what: "", script: grants({ durable }), error: "usage", connections: 1 };
@@ -133,7 +133,7 @@ test.concurrent(
   },
 );
 
-table("frames send ends after three tries when a server that let it in says", [
+table("frames send ends after three tries when a server sends", [
   ...Object.entries({
     "WELCOME again": welcome().subarray(preface.length),
     "RECEIPT of more than was sent": receipt(4),
@@ -143,24 +143,24 @@ table("frames send ends after three tries when a server that let it in says", [
     "RECEIPT of 9 bytes": binary(type.RECEIPT, Buffer.alloc(9)),
     "RECEIPT with a source id": binary(type.RECEIPT, Buffer.alloc(8), { source: 1 }),
     "RECEIPT with the flag MORE": binary(type.RECEIPT, Buffer.alloc(8), { flags: 1 }),
-    "a flag that there is not": binary(type.RECEIPT, Buffer.alloc(8), { flags: 0x40 }),
+    "a flag that does not exist": binary(type.RECEIPT, Buffer.alloc(8), { flags: 0x40 }),
     "DONE that counts less": done(2),
     "DONE that counts more": done(4),
     "DONE that does not add up": done(3, { stored: 2 }),
     "DONE that adds up by going below zero": done(3, { stored: 4, refused: -1 }),
-    "DONE of frames that it refused and told nobody of": done(3, { stored: 0, refused: 3 }),
+    "DONE of refused frames without REFUSED": done(3, { stored: 0, refused: 3 }),
     "DONE of frames that were never aborted": done(3, { stored: 0, aborted: 3 }),
     "DONE without counts": json(type.DONE, { frames: 3 }),
     "REFUSED of a number that was never sent": refused(99),
     "REFUSED of number 0": refused(0),
-    "REFUSED of a source that there is not": refused(1, 36, "", 2),
+    "REFUSED of an unknown source": refused(1, 36, "", 2),
     "REFUSED of the highest source id": refused(1, 36, "", 65_535),
     "REFUSED of no source": refused(1, 36, "", 0),
     "ANSWER to no OFFER": json(type.ANSWER, { answers: "sss" }, 1),
     HELLO: json(type.HELLO, { role: "send", session: "a1".repeat(16), stream: "s" }),
     SOURCE: json(type.SOURCE, { name: "a" }, 1),
-    "a FRAME of its own": header(type.FRAME, 100, 1),
-    "a DATA of its own": header(type.DATA, 100, 1),
+    "a FRAME": header(type.FRAME, 100, 1),
+    "a DATA": header(type.DATA, 100, 1),
     ABORT: json(type.ABORT, { sequence: 1 }, 1),
     LOST: json(type.LOST, { ranges: [[1, 3]], error: 48 }, 1),
     OFFER: json(type.OFFER, { frames: [] }, 1),
@@ -169,7 +169,7 @@ table("frames send ends after three tries when a server that let it in says", [
     CURSOR: json(type.CURSOR, { cursor: "1" }),
     "a late PROOF": binary(type.PROOF, Buffer.alloc(32)),
     "an unknown message of 1,048,577 bytes": header(200, 1_048_577),
-    "a message of no type": binary(0),
+    "a message of type 0": binary(0),
     "half a RECEIPT and then a whole one": Buffer.concat([receipt(3).subarray(0, 15), receipt(3)]),
   }).map(([what, bytes]): Case => {
     // Bytes that are misread as another message cannot have the right CRC-32.
@@ -183,12 +183,12 @@ table("frames send ends after three tries when a server that let it in says", [
     };
   }),
   ...Object.entries({
-    "a RECEIPT for nothing yet": receipt(1),
+    "a RECEIPT of an unsent frame": receipt(1),
     DONE: done(0),
-    "all that it will ever say": Buffer.concat([receipt(3), done(3)]),
+    "RECEIPT and DONE": Buffer.concat([receipt(3), done(3)]),
   }).map(([what, bytes]): Case => {
     const script = says(welcome(), bytes);
-    return { what: `in one breath ${what}`, script, error: "protocol", connections: 3 };
+    return { what: `${what} right after WELCOME`, script, error: "protocol", connections: 3 };
   }),
   {
     what: "DONE before END",
@@ -202,30 +202,30 @@ table("frames send ends after three tries when a server that let it in says", [
   ...Object.entries({
     "too short an ANSWER": knows((frames) => "w".repeat(frames - 1)),
     "too long an ANSWER": knows((frames) => "w".repeat(frames + 1)),
-    "an ANSWER of letters that there are not": knows((frames) => "z".repeat(frames)),
+    "an ANSWER of unknown letters": knows((frames) => "z".repeat(frames)),
     "an ANSWER for another source": knows((frames) => "w".repeat(frames), 2),
-    "an ANSWER that wants a CRC-32 which it has": knows((frames) => "c".repeat(frames)),
+    "an ANSWER that asks again for a known CRC-32": knows((frames) => "c".repeat(frames)),
   }).map(([what, script]): Case => ({ what, script, error: "protocol", connections: 3 })),
 ]);
 
-table("frames send keeps to what a server confirmed that then", [
+table("frames send reports the confirmed frames when the server then", [
   {
-    what: "takes a RECEIPT back",
+    what: "sends a RECEIPT of fewer frames",
     script: answers(receipt(2), receipt(1)),
     ...{ error: "protocol", confirmed: 2, connections: 3 },
   },
   {
-    what: "refuses what it confirmed",
+    what: "refuses a confirmed frame",
     script: answers(receipt(2), refused(1)),
     ...{ error: "protocol", confirmed: 2, connections: 3 },
   },
   {
-    what: "lets another connection take over: it does not come back",
+    what: "lets another connection take over the session",
     script: answers(receipt(1), error(errors.superseded.wireCode)),
     ...{ error: "superseded", confirmed: 1, connections: 1 },
   },
   {
-    what: "resets the connection, and every one after it",
+    what: "resets this connection and every later one",
     async script(peer) {
       if (peer.turn > 0) return peer.reset();
       await answers(receipt(2))(peer);
@@ -236,7 +236,7 @@ table("frames send keeps to what a server confirmed that then", [
     ...{ error: "given-up", confirmed: 2 },
   },
   {
-    what: "has an empty store",
+    what: "returns with an empty store",
     async script(peer) {
       peer.say(welcome({ fresh: peer.turn > 0 }));
       await peer.hears(type.END);
@@ -245,7 +245,7 @@ table("frames send keeps to what a server confirmed that then", [
     ...{ error: "other-store", says: /had confirmed 2 frames/, confirmed: 2, connections: 2 },
   },
   {
-    what: "says nothing more, but that it is there",
+    what: "sends only PINGs",
     async script(peer) {
       peer.say(welcome());
       await peer.hears(type.END);
@@ -260,11 +260,11 @@ table("frames send keeps to what a server confirmed that then", [
   },
 ]);
 
-table("frames send tells of each frame that a server refuses", [
+table("frames send reports the frames that a server refuses", [
   ...Object.entries({
     "with terminal escapes": [36, escapes],
-    "with 60 KB of words": [36, long],
-    "with an error that it does not know": [47, "of a later version"],
+    "with 60 KB of text": [36, long],
+    "with an unknown error": [47, "of a later version"],
     "with an error that ends connections": [errors.superseded.wireCode, "no"],
     "with an error that is for losses": [errors.vanished.wireCode, "gone"],
     "with an error beyond all ranges": [Number.MAX_SAFE_INTEGER, ""],
@@ -285,12 +285,12 @@ table("frames send tells of each frame that a server refuses", [
     ...{ isPartial: true, says: /Stored in/, left: names.slice(0, 1), isProcess: true },
   },
   {
-    what: "since each has more than the one byte that it takes",
+    what: "because they exceed its limit of one byte",
     script: grants({ limits: { ...limits, frame: 1 } }, 0),
     ...{ isPartial: true, says: /Not delivered: 3 too-large/, left: names },
   },
   {
-    what: "since their names are taken",
+    what: "because their names are taken",
     script: knows((frames) => "x".repeat(frames)),
     ...{ isPartial: true, left: names },
   },
@@ -312,7 +312,7 @@ const endings = (Object.keys(errors) as ErrorName[]).filter((name) => {
 });
 for (const isLetIn of [false, true]) {
   const say = (bytes: Buffer) => (isLetIn ? answers(bytes) : says(preface, bytes));
-  table(`frames send heeds an ERROR ${isLetIn ? "after" : "instead of"} WELCOME that is`, [
+  table(`frames send handles an ERROR ${isLetIn ? "after" : "instead of"} WELCOME that is`, [
     ...endings.map((name): Case => ({
       what: name,
       script: say(error(errors[name].wireCode)),
@@ -325,7 +325,7 @@ for (const isLetIn of [false, true]) {
       return { what: `number ${number}`, script: say(error(number)), ...end };
     }),
     ...[-1, 2 ** 53, 0.5, "1", undefined].map((number): Case => ({
-      what: `number ${number}, which is none`,
+      what: `number ${number}, which is invalid`,
       script: say(json(type.ERROR, { error: number, message: "" })),
       ...ends("protocol", isLetIn),
     })),
@@ -335,7 +335,7 @@ for (const isLetIn of [false, true]) {
       ...{ error: "busy", connections: 1, isProcess: true },
     },
     {
-      what: "60 KB of words",
+      what: "60 KB of text",
       script: say(error(errors.busy.wireCode, long)),
       ...{ error: "busy", connections: 1, isProcess: true },
     },

@@ -58,14 +58,14 @@ const greets =
     return peer.agree();
   };
 
-table("frames send delivers to an odd server that", [
+table("frames send succeeds with a server that", [
   { what: "grants a window of one byte", script: grants({ window: { bytes: 1, frames: 9 } }) },
   {
-    what: "lets one frame be unfinished",
+    what: "allows one unfinished frame",
     script: grants({ limits: { ...limits, unfinished: 1 } }),
   },
   {
-    what: "takes one frame at a time",
+    what: "grants a window of one frame",
     async script(peer) {
       peer.say(welcome({ window: { bytes: 1, frames: 1 } }));
       for (let frames = 1; frames <= 3; frames++) {
@@ -76,42 +76,42 @@ table("frames send delivers to an odd server that", [
       peer.say(done(3));
     },
   },
-  { what: "grants as much as there are numbers", script: grants(most), isProcess: true },
-  { what: "says nothing of its store", script: grants({ store: undefined }) },
+  { what: "grants the highest numbers", script: grants(most), isProcess: true },
+  { what: "does not name its store", script: grants({ store: undefined }) },
   {
-    what: "calls its store what a terminal would obey",
+    what: "names its store with terminal escapes",
     script: grants({ store: escapes, software: escapes }),
     args: ["-v"],
     says: /Stored in \\x1b\[2J/,
   },
-  { what: "calls its store 60 KB of words", script: grants({ store: long }), isProcess: true },
-  { what: "calls its store a path out of it", script: grants({ store: "../../../etc/passwd" }) },
+  { what: "names its store with 60 KB of text", script: grants({ store: long }), isProcess: true },
+  { what: "names its store a path out of it", script: grants({ store: "../../../etc/passwd" }) },
   {
-    what: "has fields named like those of a prototype",
+    what: "sends fields named like those of a prototype",
     script: grants({ ["__proto__"]: { window: 0 }, constructor: 1, toString: null }),
   },
   {
-    what: "has features nobody knows",
+    what: "has unknown features",
     script: grants({ features: ["", escapes, "replace"] }),
     args: ["-v"],
   },
-  { what: "greets with 65,536 bytes", script: greets(padded(65_536)) },
-  { what: "greets with JSON of 30,000 brackets", script: greets(nested(15_000)) },
+  { what: "sends a WELCOME of 65,536 bytes", script: greets(padded(65_536)) },
+  { what: "sends a WELCOME of 30,000 brackets", script: greets(nested(15_000)) },
   {
-    what: "greets with so many and is asked what it says",
+    what: "sends a WELCOME of 30,000 brackets, shown with -v",
     script: greets(nested(15_000)),
     args: ["-v"],
     isProcess: true,
   },
   {
-    what: "greets a byte at a time",
+    what: "sends WELCOME a byte at a time",
     async script(peer) {
       await peer.drip(welcome());
       await peer.agree();
     },
   },
   {
-    what: "says everything a byte at a time",
+    what: "sends everything a byte at a time",
     async script(peer) {
       await peer.drip(welcome());
       await peer.hears(type.END);
@@ -119,26 +119,26 @@ table("frames send delivers to an odd server that", [
     },
   },
   {
-    what: "answers what nobody asked",
+    what: "sends a PONG without a PING",
     script: answers(json(type.PONG, { time: "0", clock: "1" }), receipt(3), done(3)),
   },
   {
-    what: "says the same RECEIPT again, and none at all",
+    what: "repeats a RECEIPT and sends one of 0 frames",
     script: answers(receipt(0), receipt(1), receipt(1), receipt(3), receipt(3), done(3)),
   },
-  { what: "says DONE and no RECEIPT", script: answers(done(3)) },
+  { what: "sends DONE without RECEIPT", script: answers(done(3)) },
   {
-    what: "had all of it already",
+    what: "has all frames already",
     script: knows((frames) => "s".repeat(frames)),
     says: /Nothing new|Stored in/,
   },
   {
-    what: "had all of it, and moved it away",
+    what: "had all frames and moved them away",
     script: knows((frames) => "m".repeat(frames)),
     left: names,
   },
   {
-    what: "asks whether it is there, 20,000 times",
+    what: "sends 20,000 PINGs",
     async script(peer) {
       peer.say(welcome());
       await peer.flood(json(type.PING, { time: "0" }), 20_000 * 24);
@@ -147,7 +147,7 @@ table("frames send delivers to an odd server that", [
     isProcess: true,
   },
   ...[1 << 20, 0].map((size): Case => ({
-    what: `says much that may be skipped, ${size} bytes each`,
+    what: `sends many skippable messages of ${size} bytes`,
     async script(peer) {
       const one = binary(200, Buffer.alloc(size), { flags: 0x80, source: 7 });
       const skipped = Buffer.concat(Array<Buffer>(size === 0 ? 10_000 : 1).fill(one));
@@ -165,15 +165,15 @@ const short = ["--timeout", "1"];
 // Not shorter, because the servers of this process share one or two cores and must not be late.
 const impatient = ["--give-up-after", "4"];
 const large = Object.fromEntries(names.map((name) => [name, 8_000_000]));
-table("frames send has a deadline for a server that", [
-  { what: "reads all and says nothing", script: () => {}, error: "timeout", args: short },
-  { what: "says one byte", script: says(Buffer.from("F")), error: "timeout", args: short },
+table("frames send times out with a server that", [
+  { what: "reads everything and sends nothing", script: () => {}, error: "timeout", args: short },
+  { what: "sends one byte", script: says(Buffer.from("F")), error: "timeout", args: short },
   {
-    what: "says a byte now and then",
+    what: "sends a byte now and then",
     script: (peer) => peer.drip(padded(4000), 100),
     ...{ error: "timeout", args: short, says: /WELCOME/ },
   },
-  { what: "greets and says nothing more", script: answers(), error: "given-up", args: impatient },
+  { what: "sends WELCOME and nothing more", script: answers(), error: "given-up", args: impatient },
   {
     what: "begins a message and sends a byte of it now and then",
     async script(peer) {
@@ -191,7 +191,7 @@ table("frames send has a deadline for a server that", [
     ...{ error: "given-up", args: impatient, files: large, isProcess: true },
   },
   {
-    what: "reads nothing, and says that it is there",
+    what: "reads nothing and sends PINGs",
     async script(peer) {
       peer.ignore();
       peer.say(welcome());
@@ -205,7 +205,7 @@ table("frames send has a deadline for a server that", [
 ]);
 
 test.concurrent(
-  "frames send keeps its memory when a server reads nothing, and asks for 64 MB of answers",
+  "frames send keeps its memory bounded when a server reads nothing and sends 64 MB of PINGs",
   async () => {
     // Each of the 2.7 million PINGs has an answer longer than itself.
     const script = async (peer: Peer): Promise<void> => {
@@ -221,14 +221,14 @@ test.concurrent(
   },
 );
 
-describe.concurrent("frames send takes a delivery for complete only if it hears all of it:", () => {
+describe.concurrent("Cut answers", () => {
   const hello = welcome({ features: undefined, store: undefined });
   const rest = Buffer.concat([receipt(3), done(3)]);
   const whole = hello.length + rest.length;
 
   for (const how of ["end", "reset"] as const) {
     const where = how === "end" ? "every byte, by FIN" : "every third byte, by RST";
-    test(`an answer that is cut at ${where}`, async () => {
+    test(`frames send succeeds only if it gets all of an answer that is cut at ${where}`, async () => {
       const cut = async (at: number): Promise<void> => {
         const script = async (peer: Peer): Promise<void> => {
           // Whoever tries again is sent away, so that nothing depends on how long that takes.

@@ -41,7 +41,7 @@ const meetings: { what: string; hello?: object; steps: Step[]; keeps: Record<str
     keeps: { "a/1.png": "bytes" },
   },
   {
-    what: "a name that comes again with other bytes, to be skipped",
+    what: "a name that comes again with other bytes and conflict skip",
     hello: { conflict: "skip" },
     steps: [
       { name: "1.png", expects: "stored" },
@@ -50,7 +50,7 @@ const meetings: { what: string; hello?: object; steps: Step[]; keeps: Record<str
     keeps: { "a/1.png": "bytes" },
   },
   {
-    what: "a name that comes again with other bytes, to replace",
+    what: "a name that comes again with other bytes and conflict replace",
     hello: { conflict: "replace" },
     steps: [
       { name: "1.png", expects: "stored" },
@@ -60,7 +60,7 @@ const meetings: { what: string; hello?: object; steps: Step[]; keeps: Record<str
     keeps: { "a/1.png": "last" },
   },
   {
-    what: "a source in a folder that is a frame",
+    what: "a source below the path of a frame",
     steps: [
       { source: "a", name: "b", expects: "stored" },
       { source: "a/b", name: "1.png", expects: "not-stored" },
@@ -77,7 +77,7 @@ const meetings: { what: string; hello?: object; steps: Step[]; keeps: Record<str
     keeps: { "a/b/1.png": "bytes" },
   },
   {
-    what: "a frame in place of a folder of frames, to replace",
+    what: "a frame in place of a folder of frames with conflict replace",
     hello: { conflict: "replace", durable: true },
     steps: [
       { source: "a/b", name: "1.png", expects: "stored" },
@@ -122,7 +122,7 @@ const obstacles: {
     expects: "not-stored",
   },
   {
-    what: "a link to nothing",
+    what: "a link to a missing file",
     plant: (stream, outside) => {
       mkdirSync(join(stream, "a"), { recursive: true });
       symlinkSync(join(outside, "new.png"), join(stream, "a/1.png"));
@@ -135,7 +135,7 @@ const obstacles: {
     expects: "not-stored",
   },
   {
-    what: "a second name of a file outside",
+    what: "a hard link to a file outside",
     plant: (stream, outside) => {
       mkdirSync(join(stream, "a"), { recursive: true });
       linkSync(join(outside, "secret.png"), join(stream, "a/1.png"));
@@ -146,11 +146,11 @@ const obstacles: {
 ];
 
 for (const [kind, isKeyed] of kinds) {
-  describe(`a server ${kind} is sent`, () => {
+  describe(`Store of a server ${kind}`, () => {
     const group = new HostileGroup({ isKeyed });
 
     for (const { what, hello: fields, steps, keeps } of meetings) {
-      test(`${what}: nothing is mixed up`, async () => {
+      test(`a server ${kind} mixes up no files when it receives ${what}`, async () => {
         const stream = group.newStream();
         await group.deliver({ stream, ...fields }, steps);
         group.expectKept(stream, keeps);
@@ -160,7 +160,7 @@ for (const [kind, isKeyed] of kinds) {
     for (const { what, plant, expects, replaced = expects } of obstacles) {
       for (const conflict of ["fail", "replace"] as const) {
         test.skipIf(posix !== "")(
-          `${posix}a frame where ${what} lies, with ${conflict}: nothing outside is touched`,
+          `${posix}a server ${kind} changes nothing outside its store for a frame at ${what}, with conflict ${conflict}`,
           async () => {
             const stream = group.newStream();
             const folder = group.folderOf(stream);
@@ -178,7 +178,7 @@ for (const [kind, isKeyed] of kinds) {
 
     for (const conflict of ["fail", "replace"] as const) {
       test.skipIf(linux !== "")(
-        `${linux}a frame where a pipe lies, with ${conflict}: refused, and nobody waits for its other end`,
+        `${linux}a server ${kind} refuses a frame in place of a pipe without opening the pipe, with conflict ${conflict}`,
         async () => {
           const stream = group.newStream();
           mkdirSync(join(group.folderOf(stream), "a"), { recursive: true });
@@ -190,7 +190,7 @@ for (const [kind, isKeyed] of kinds) {
     }
 
     test.skipIf(posix !== "")(
-      `${posix}a frame again, in whose place a link lies now: nothing outside is touched`,
+      `${posix}a server ${kind} changes nothing outside its store for a frame whose file was replaced by a link`,
       async () => {
         const stream = group.newStream();
         const path = join(group.folderOf(stream), "a/1.png");
@@ -204,7 +204,7 @@ for (const [kind, isKeyed] of kinds) {
     );
 
     test.skipIf(posix !== "")(
-      `${posix}a frame again, whose folder was moved away for a link: nothing outside is touched`,
+      `${posix}a server ${kind} changes nothing outside its store for a frame whose folder was replaced by a link`,
       async () => {
         const stream = group.newStream();
         const folder = group.folderOf(stream);
@@ -221,7 +221,7 @@ for (const [kind, isKeyed] of kinds) {
     );
 
     test.skipIf(posix !== "")(
-      `${posix}an OFFER of a file that links lead to: it is not said what that file is`,
+      `${posix}a server ${kind} compares no offered frame with a file behind a link`,
       async () => {
         const stream = group.newStream();
         const folder = group.folderOf(stream);
@@ -251,22 +251,22 @@ for (const [kind, isKeyed] of kinds) {
   });
 }
 
-describe("a server for portable names is sent", () => {
+describe("Server with --portable-names", () => {
   const group = new HostileGroup({ isKeyed: false, args: ["--portable-names"] });
 
   // prettier-ignore
   const pairs: [what: string, first: [stream: string, source: string, name: string], second: [stream: string, source: string, name: string]][] = [
     ["a frame that differs in case", ["p1", "a", "A.png"], ["p1", "a", "a.png"]],
-    ["a frame in another Unicode form", ["p2", "a", "caf\u00e9"], ["p2", "a", "cafe\u0301"]],
+    ["a frame that differs in Unicode form", ["p2", "a", "caf\u00e9"], ["p2", "a", "cafe\u0301"]],
     ["a frame that differs in case beyond ASCII", ["p3", "a", "STRASSE"], ["p3", "a", "stra\u00dfe"]],
     ["a source that differs in case", ["p4", "Visible", "1.png"], ["p4", "visible", "2.png"]],
-    ["a folder of a source that differs in case", ["p5", "Hall/a", "1.png"], ["p5", "hall/b", "1.png"]],
+    ["a source folder that differs in case", ["p5", "Hall/a", "1.png"], ["p5", "hall/b", "1.png"]],
     ["a stream that differs in case", ["Run7", "a", "1.png"], ["run7", "a", "1.png"]],
-    ["a stream in another Unicode form", ["caf\u00e9", "a", "1.png"], ["cafe\u0301", "a", "1.png"]],
-    ["a frame that differs in case from a folder", ["p6", "p6", "Hall"], ["p6", "hall", "1.png"]],
+    ["a stream that differs in Unicode form", ["caf\u00e9", "a", "1.png"], ["cafe\u0301", "a", "1.png"]],
+    ["a folder that differs in case", ["p6", "p6", "Hall"], ["p6", "hall", "1.png"]],
   ];
   for (const [what, first, second] of pairs) {
-    test(`${what} from one that is stored: refused`, async () => {
+    test(`a server with --portable-names refuses ${what} from a stored name`, async () => {
       for (const [expects, [stream, from, name]] of [
         ["stored", first],
         ["unportable-name", second],
@@ -282,7 +282,7 @@ describe("a server for portable names is sent", () => {
   // prettier-ignore
   const names = ["CON", "con.png", "nul .txt", "LPT1", "com\u00b9.png", "a:b", "C:1.png", "what?", "a*", "a|b", "<a>", '"', "dot.", "space ", "CONIN$"];
   for (const name of names) {
-    test(`a frame, a source and a stream called ${JSON.stringify(name)}: refused`, async () => {
+    test(`a server with --portable-names refuses a frame, source or stream named ${JSON.stringify(name)}`, async () => {
       const stream = group.newStream();
       const steps: Step[] = [
         { name, expects: "unportable-name" },

@@ -49,21 +49,21 @@ async function clientHello(): Promise<Uint8Array> {
 
 // prettier-ignore
 const foreigners: [who: string, first: Part, answer: RegExp, error: ErrorName][] = [
-  ["asks as a browser does", "GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", /^HTTP\/1\.1 400 /, "foreign"],
+  ["sends an HTTP request", "GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", /^HTTP\/1\.1 400 /, "foreign"],
   ["begins HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", /^HTTP\/1\.1 400 /, "foreign"],
-  ["speaks a later version", "FRAMES/2", /^FRAMES\/1\x0e.*"error":2,/s, "version"],
-  ["speaks no version", "FRAMES/x", /^$/, "foreign"],
+  ["speaks a later version of FRAMES", "FRAMES/2", /^FRAMES\/1\x0e.*"error":2,/s, "version"],
+  ["sends a preface without a version", "FRAMES/x", /^$/, "foreign"],
   ["speaks SSH", "SSH-2.0-OpenSSH_9.6\r\n", /^$/, "foreign"],
-  ["speaks what means nothing", nonsense, /^$/, "foreign"],
-  ["ends a line after the preface", "FRAMES/1\r\nGET / HTTP/1.1\r\n\r\n", /^FRAMES\/1\x0e.*"error":1,/s, "protocol"],
+  ["sends random bytes", nonsense, /^$/, "foreign"],
+  ["sends HTTP after the preface", "FRAMES/1\r\nGET / HTTP/1.1\r\n\r\n", /^FRAMES\/1\x0e.*"error":1,/s, "protocol"],
 ];
 
 for (const [kind, isKeyed] of kinds) {
-  describe(`a server ${kind} gives an honest sender its time, when there comes who`, () => {
+  describe(`Foreign clients at a server ${kind}`, () => {
     const group = new HostileGroup({ isKeyed });
 
     for (const [who, first, answer, error] of foreigners) {
-      test(who, async () => {
+      test(`a server ${kind} logs ${error} for a peer that ${who}`, async () => {
         using peer = await Peer.connect(group.guarded);
         peer.write(Buffer.from(first as string));
         await peer.closed();
@@ -74,12 +74,12 @@ for (const [kind, isKeyed] of kinds) {
     }
 
     for (const [who, first] of [
-      ["says nothing, and goes", ""],
-      ["says half a preface, and goes", "FRAM"],
-      ["says a preface, and goes", preface],
+      ["sends nothing and closes", ""],
+      ["sends half a preface and closes", "FRAM"],
+      ["sends a preface and closes", preface],
     ] as const) {
       for (const way of ["finish", "reset"] as const) {
-        test(`${who} (${way}): that is answered with nothing`, async () => {
+        test(`a server ${kind} does not answer a peer that ${who} (${way})`, async () => {
           using peer = await Peer.connect(group.guarded);
           peer.write(Buffer.from(first as string));
           peer[way]();
@@ -91,10 +91,10 @@ for (const [kind, isKeyed] of kinds) {
   });
 }
 
-describe("a server without keys gives an honest sender its time, when there comes who", () => {
+describe("Server without keys", () => {
   const group = new HostileGroup({ isKeyed: false });
 
-  test("wants TLS: it is told that there is no such version", async () => {
+  test("a server without keys answers a TLS client with a protocol version alert", async () => {
     using peer = await Peer.connect(group.guarded);
     peer.write(await clientHello());
     await peer.closed();
@@ -103,14 +103,14 @@ describe("a server without keys gives an honest sender its time, when there come
     expect(group.guarded.lines(peer, "failed")).toMatchObject([{ error: "foreign" }]);
   });
 
-  test("proves a key that nobody asked for: that is passed over", async () => {
+  test("a server without keys ignores a key and its proof", async () => {
     const proof = message(type.PROOF, Buffer.alloc(32));
     using peer = await converse(group.guarded, { key: "0".repeat(16) }, proof, end(0));
     await group.expectOutcome(peer, { expects: "done" });
   });
 });
 
-describe("a server that asks for keys lets nobody in who", () => {
+describe("Server with keys", () => {
   const group = new HostileGroup({ isKeyed: true });
   const greeting = () => Buffer.concat([preface, hello(group.guarded)]);
 
@@ -126,18 +126,18 @@ describe("a server that asks for keys lets nobody in who", () => {
         ],
       ),
       [
-        "proves nothing, and declares a source",
+        "declares a source and sends a frame without a proof",
         "not-let-in",
         () => Buffer.concat([greeting(), a, frame()]),
       ],
       [
-        "proves nothing, and sends a frame",
+        "sends a frame without a source or a proof",
         "not-let-in",
         () => Buffer.concat([greeting(), frame()]),
       ],
-      ["proves nothing, and asks", "not-let-in", () => Buffer.concat([greeting(), end(0)])],
+      ["sends END without a proof", "not-let-in", () => Buffer.concat([greeting(), end(0)])],
       [
-        "proves before it greets",
+        "sends PROOF before HELLO",
         "protocol",
         (peer) => Buffer.concat([preface, peer.proof(preface)]),
       ],
@@ -156,7 +156,7 @@ describe("a server that asks for keys lets nobody in who", () => {
         },
       ],
       [
-        "proves what another connection said",
+        "sends the proof of another connection",
         "not-let-in",
         async () => {
           using other = await Peer.connect(group.guarded);
@@ -164,12 +164,12 @@ describe("a server that asks for keys lets nobody in who", () => {
         },
       ],
       [
-        "proves another HELLO than it said",
+        "proves another HELLO than it sent",
         "not-let-in",
         (peer) => Buffer.concat([greeting(), peer.proof(greeting())]),
       ],
       [
-        "says more than enough before the proof",
+        "sends too many bytes before the proof",
         "limit",
         () => {
           const idle = message(200, Buffer.alloc(60_000), { flags: OPTIONAL });
@@ -177,7 +177,7 @@ describe("a server that asks for keys lets nobody in who", () => {
         },
       ],
       [
-        "proves twice",
+        "sends PROOF twice",
         "protocol",
         (peer) => {
           const said = peer.greeting(greeting());
@@ -186,7 +186,7 @@ describe("a server that asks for keys lets nobody in who", () => {
       ],
     ];
   for (const [who, expects, say] of cases) {
-    test(who, async () => {
+    test(`a server with keys answers ${expects} to a peer that ${who}`, async () => {
       using peer = await Peer.connect(group.guarded);
       peer.write(await say(peer));
       await peer.closed();
@@ -200,13 +200,13 @@ describe("a server that asks for keys lets nobody in who", () => {
   const inTheClear = () => Peer.connect({ port: group.guarded.port });
 
   for (const [who, first] of [
-    ["speaks the protocol in the clear", Buffer.concat([preface, hello({ port: 0 }), a, frame()])],
-    ["asks in the clear as a browser does", "GET / HTTP/1.1\r\n\r\n"],
-    ["says in the clear what means nothing", nonsense],
+    ["speaks FRAMES without TLS", Buffer.concat([preface, hello({ port: 0 }), a, frame()])],
+    ["sends an HTTP request without TLS", "GET / HTTP/1.1\r\n\r\n"],
+    ["sends random bytes without TLS", nonsense],
     ["begins a TLS record of the largest length", Buffer.from("160303ffff01ffffff", "hex")],
     ["sends a TLS alert", Buffer.from("15030300020100", "hex")],
   ] as const) {
-    test(`${who}: it is sent away without a word of the protocol`, async () => {
+    test(`a server with keys disconnects a peer that ${who}, without an answer in FRAMES`, async () => {
       using peer = await inTheClear();
       peer.write(Buffer.from(first as string));
       await peer.closed();
@@ -215,7 +215,7 @@ describe("a server that asks for keys lets nobody in who", () => {
     });
   }
 
-  test("shakes hands by half, and goes", async () => {
+  test("a server with keys sends no FRAMES bytes to a peer that closes within the TLS handshake", async () => {
     const first = await clientHello();
     for (const length of [1, 5, 100, first.length]) {
       using peer = await inTheClear();
@@ -226,7 +226,7 @@ describe("a server that asks for keys lets nobody in who", () => {
     }
   });
 
-  test("takes TLS 1.2", async () => {
+  test("a server with keys refuses a peer that speaks TLS 1.2 only", async () => {
     const { port } = group.guarded;
     const options = { host: "127.0.0.1", port, rejectUnauthorized: false, maxVersion: "TLSv1.2" };
     const socket = connectTls(options as Parameters<typeof connectTls>[0]);
@@ -248,65 +248,65 @@ const slow: {
   drips?: Buffer;
   expects: ErrorName | "done";
 }[] = [
-  { who: "says nothing", greets: false, expects: "timeout" },
-  { who: "says half a preface", greets: false, says: preface.subarray(0, 4), expects: "timeout" },
-  { who: "says a preface", greets: false, says: preface, expects: "timeout" },
+  { who: "sends nothing", greets: false, expects: "timeout" },
+  { who: "sends half a preface", greets: false, says: preface.subarray(0, 4), expects: "timeout" },
+  { who: "sends a preface", greets: false, says: preface, expects: "timeout" },
   {
-    who: "says HELLO a byte at a time",
+    who: "sends HELLO a byte at a time",
     greets: false,
     says: preface,
     drips: hello({ port: 0 }),
     expects: "timeout",
   },
-  { who: "greets, and says nothing more", greets: true, expects: "timeout" },
+  { who: "sends HELLO and nothing more", greets: true, expects: "timeout" },
   {
-    who: "begins a message, and says nothing more",
+    who: "begins a message and sends nothing more",
     greets: true,
     says: a.subarray(0, 20),
     expects: "timeout",
   },
   {
-    who: "says a message a byte at a time",
+    who: "sends a message a byte at a time",
     greets: true,
     drips: source("a".repeat(1000)),
     expects: "timeout",
   },
   {
-    who: "says the header of a message a byte at a time, and then nothing",
+    who: "sends the header of a message a byte at a time and then nothing",
     greets: true,
     drips: a.subarray(0, 3),
     expects: "timeout",
   },
   {
-    who: "says the description of a frame a byte at a time",
+    who: "sends the description of a frame a byte at a time",
     greets: true,
     says: a,
     drips: frame({ name: "n".repeat(255) }),
     expects: "timeout",
   },
   {
-    who: "begins a frame, and says nothing more",
+    who: "begins a frame and sends nothing more",
     greets: true,
     says: Buffer.concat([a, begun]),
     expects: "timeout",
   },
   {
-    who: "sends half the payload of a message, and says nothing more",
+    who: "sends half the payload of a message and nothing more",
     greets: true,
     says: Buffer.concat([a, frame({ payload: "x".repeat(1000) }).subarray(0, 500)]),
     expects: "timeout",
   },
   {
-    who: "breaks a rule, and does not close",
+    who: "breaks a rule and does not close",
     greets: true,
     says: json(type.PING, "[]"),
     expects: "protocol",
   },
-  { who: "has delivered, and does not close", greets: true, says: end(0), expects: "done" },
+  { who: "sends END and does not close", greets: true, says: end(0), expects: "done" },
 ];
 
 // All slow peers run at the same time.
-describe("for peers that take their time", () => {
+describe("Slow peers", () => {
   const groups = kinds.map(([kind, isKeyed]) => {
     return {
       kind,
@@ -337,9 +337,9 @@ describe("for peers that take their time", () => {
   });
 
   for (const { kind, peers, group } of groups) {
-    describe(`a server ${kind} waits two seconds, and no longer, for who`, () => {
+    describe(`Server ${kind} and --timeout 2`, () => {
       for (const [index, { who, expects }] of slow.entries()) {
-        test(who, async () => {
+        test(`a server ${kind} answers ${expects} within 2 s to a peer that ${who}`, async () => {
           using peer = peers[index]!;
           await peer.closed();
           expect(peer.outcome).toBe(expects);
@@ -352,7 +352,7 @@ describe("for peers that take their time", () => {
     });
   }
 
-  test("a source whose holder does not answer is given to an honest sender", async () => {
+  test("a server gives a source to another sender when its owner does not answer", async () => {
     const folder = makeTree({ "visible/1.png": 1000 });
     const { guarded } = patient;
     using holder = await converse(guarded, { stream: "held" }, source("visible"));
@@ -366,7 +366,7 @@ describe("for peers that take their time", () => {
     patient.expectKept("held", { "visible/1.png": text });
   });
 
-  test("who begins TLS, and says nothing more, is sent away", async () => {
+  test("a server with keys disconnects a peer that stops within the TLS handshake", async () => {
     using peer = half;
     await until("the end of that", () => peer.hasHeardAll || peer.isClosed);
     expect(peer.bytes.includes("FRAMES")).toBe(false);
