@@ -1,6 +1,6 @@
 /** State shared by all HTTP routes: live sources, stored frames, caches and status. */
 import { asFramesError, FramesError } from "../errors.ts";
-import { Catalog } from "../store/journal/catalog.ts";
+import { JournalReader } from "../store/journal/journal-reader.ts";
 import type { StoreContents } from "../store/store-contents.ts";
 import { GapIndex } from "../store/journal/gap-index.ts";
 import { type SourceTotal, SourceTotals } from "../store/journal/source-totals.ts";
@@ -34,7 +34,7 @@ export class HttpContext {
   readonly contents: StoreContents;
   /** Start time of the HTTP server. */
   readonly started = new Date();
-  readonly catalog: Catalog;
+  readonly reader: JournalReader;
   readonly gapIndex: GapIndex;
   readonly newestFrames: NewestFrameCache;
   readonly jpegCache: JpegCache;
@@ -48,9 +48,9 @@ export class HttpContext {
     this.server = server;
     this.liveSources = liveSources;
     this.contents = contents;
-    this.catalog = new Catalog(contents.journalPath);
-    this.gapIndex = new GapIndex(this.catalog, this.pause);
-    this.#totals = new SourceTotals(this.catalog, this.pause);
+    this.reader = new JournalReader(contents.journalPath);
+    this.gapIndex = new GapIndex(this.reader, this.pause);
+    this.#totals = new SourceTotals(this.reader, this.pause);
     contents.setJournalListener(this.#totals);
     this.newestFrames = new NewestFrameCache(contents, liveSources);
     this.jpegCache = new JpegCache(
@@ -106,6 +106,6 @@ export class HttpContext {
     this.newestFrames.close();
     this.jpegCache.close();
     this.status.close();
-    this.catalog.close();
+    this.reader.close();
   }
 }

@@ -4,10 +4,9 @@
  */
 import { asFramesError, FramesError } from "../errors.ts";
 import type { FrameDescription, Outcome } from "../frame.ts";
-import type { ServerConnection } from "./server-connection.ts";
+import type { ServerConnection, ServerContext } from "./server-context.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { Connection, ConnectionHandler } from "../net/connection.ts";
-import type { ServerContext } from "./server-context.ts";
 import { ArticleReceiver } from "../protocol/article/article-receiver.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 

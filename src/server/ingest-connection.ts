@@ -5,8 +5,7 @@
 import { allowsStream, type KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
 import type { FrameDescription, Outcome } from "../frame.ts";
-import type { ServerConnection } from "./server-connection.ts";
-import type { ServerContext } from "./server-context.ts";
+import type { ServerConnection, ServerContext } from "./server-context.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { Connection, ConnectionHandler } from "../net/connection.ts";
 import { PlaybackConnection } from "./playback-connection.ts";
@@ -193,10 +192,10 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   #preparePlayback(hello: Hello): WelcomeFields {
     const { journalTail, store } = this.#server;
     this.#playback = new PlaybackConnection(this.#server, this, hello);
-    const identity = journalTail.catalog.property("identity");
+    const identity = journalTail.reader.property("identity");
     const { isResumed } = this.#playback;
     return {
-      fresh: !journalTail.catalog.has(hello),
+      fresh: !journalTail.reader.has(hello),
       store: store.location,
       software,
       ...(identity === undefined ? {} : { identity }),

@@ -1,8 +1,7 @@
 /** Server side of a client that receives. Connects a `PlaybackSender`, the journal and a socket. */
 import type { KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
-import type { ServerConnection } from "./server-connection.ts";
-import type { ServerContext } from "./server-context.ts";
+import type { ServerConnection, ServerContext } from "./server-context.ts";
 import { JournalPlayback } from "./playback/journal-playback.ts";
 import { LatestPlayback } from "./playback/latest-playback.ts";
 import type { PlaybackRequest } from "./playback/playback-request.ts";

@@ -1,9 +1,10 @@
-/** The parts of a server that its connections use. */
+/** The server as its connections see it, and a connection as the server sees it. */
+import type { KeyEntry } from "../auth/key.ts";
+import type { FramesError } from "../errors.ts";
 import type { FrameStore } from "../frame.ts";
-import type { ServerConnection } from "./server-connection.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
-import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
+import type { FlushSnapshot, ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { JournalTail } from "./playback/journal-tail.ts";
 
 /** The server, as its connections see it. */
@@ -40,4 +41,28 @@ export interface ServerContext {
   flushLater(connection: ServerConnection): void;
   /** Flushes the store and calls `ack` at once, because the connection receives no more frames. */
   flushAndAck(connection: ServerConnection): Promise<void>;
+}
+
+/** A connected client, as the server sees it. */
+export interface ServerConnection {
+  readonly peer: string;
+  /** When the client connected. */
+  readonly since: Date;
+  /** The key that the client has proved, and the session that it sends. */
+  readonly key: KeyEntry | undefined;
+  readonly session: string | undefined;
+  /** Whether the connection failed, ended or closed. */
+  readonly isFinished: boolean;
+  /** Resolves when the connection is closed. */
+  readonly closed: Promise<void>;
+  /** Whether to flush now: no more data came in this turn, or the receipt is due. */
+  isFlushDue(): boolean;
+  /** Frames and answers that a flush starting now will cover. */
+  readonly flushable: FlushSnapshot;
+  /** Acknowledges after a flush. `flushed` is the value of `flushable` before that flush. */
+  ack(flushed: FlushSnapshot): void;
+  /** Checks whether the client still answers. */
+  isAlive(): Promise<boolean>;
+  /** Ends the connection with `error`. */
+  fail(error: FramesError): void;
 }

@@ -5,7 +5,7 @@ import type { FramePath } from "./paths.ts";
 export interface StoreContents {
   /** Path or address of the store, for messages. */
   readonly location: string;
-  /** Path of a journal with a row for each stored frame, to be opened by `Catalog`. */
+  /** Path of a journal with a row for each stored frame, to be opened by `JournalReader`. */
   readonly journalPath: string;
   /** Sets the one listener for removed rows, or removes it if undefined. */
   setJournalListener(listener: JournalListener | undefined): void;

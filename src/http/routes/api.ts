@@ -1,6 +1,6 @@
 /** `/api`: streams, frames, gaps, senders and problems as JSON. */
 import { FramesError } from "../../errors.ts";
-import type { FrameRecord, CatalogPosition } from "../../store/journal/catalog.ts";
+import type { FrameRecord, JournalPosition } from "../../store/journal/journal-reader.ts";
 import type { GapPosition } from "../../store/journal/gap-index.ts";
 import { jsonResponse, notFound } from "../responses.ts";
 import { canReadProblem } from "./events.ts";
@@ -84,7 +84,7 @@ async function handleStream(req: RouteRequest, context: HttpContext, name: strin
 
 /** Describes a stream and those of its sources that the client may read. */
 async function streamJson({ principal }: RouteRequest, context: HttpContext, stream: string) {
-  const { catalog, status, pause } = context;
+  const { reader, status, pause } = context;
   const sources = [];
   for (const { source: name, frames, bytes, lost } of context.sourcesOf(stream)) {
     if (!principal.canRead(stream, name)) continue;
@@ -94,8 +94,8 @@ async function streamJson({ principal }: RouteRequest, context: HttpContext, str
       frames,
       bytes,
       lost,
-      firstCaptured: catalog.oldest(stream, name)?.captured ?? null,
-      lastCaptured: catalog.newest(stream, name)?.captured ?? null,
+      firstCaptured: reader.oldest(stream, name)?.captured ?? null,
+      lastCaptured: reader.newest(stream, name)?.captured ?? null,
       live: status.liveSourceState(stream, name),
     });
   }
@@ -103,7 +103,7 @@ async function streamJson({ principal }: RouteRequest, context: HttpContext, str
 }
 
 async function handleFrames(req: RouteRequest, context: HttpContext, stream: string) {
-  const { catalog } = context;
+  const { reader } = context;
   const { searchParams } = req.url;
   const source = searchParams.get("source");
   if (source === null) throw usageError("Cannot list frames without ?source=");
@@ -111,7 +111,7 @@ async function handleFrames(req: RouteRequest, context: HttpContext, stream: str
   const limit = parseLimit(req);
   const number = searchParams.get("number");
   if (number !== null) {
-    const found = await catalog.scanByNumber(
+    const found = await reader.scanByNumber(
       stream,
       source,
       parseWholeNumber(number),
@@ -121,7 +121,7 @@ async function handleFrames(req: RouteRequest, context: HttpContext, stream: str
   }
   const before = searchParams.get("before");
   if (before !== null) {
-    const frames = catalog.framesBefore(stream, source, parseCursor(before), limit);
+    const frames = reader.framesBefore(stream, source, parseCursor(before), limit);
     const isMore = frames.length === limit;
     return jsonResponse({
       frames: frames.map(frameJson),
@@ -130,7 +130,7 @@ async function handleFrames(req: RouteRequest, context: HttpContext, stream: str
   }
   const after = searchParams.get("after");
   const position = after === null ? undefined : parseCursor(after);
-  const frames = catalog.framesAfter(stream, source, position, limit + 1);
+  const frames = reader.framesAfter(stream, source, position, limit + 1);
   const listed = frames.slice(0, limit);
   const isMore = frames.length > limit;
   return jsonResponse({
@@ -154,7 +154,7 @@ async function handleMoment(req: RouteRequest, context: HttpContext, stream: str
   if (names.length > maxMomentSources) names.length = maxMomentSources;
   const frames = names
     .filter((source) => req.principal.canRead(stream, source))
-    .map((source) => context.catalog.nearest(stream, source, time))
+    .map((source) => context.reader.nearest(stream, source, time))
     .filter((frame) => frame !== undefined);
   return jsonResponse({ at, frames: frames.map(frameJson) });
 }
@@ -205,11 +205,11 @@ function parseMetadata(text: string): unknown {
   }
 }
 
-function formatCursor({ captured, sequence, id }: CatalogPosition): string {
+function formatCursor({ captured, sequence, id }: JournalPosition): string {
   return `${captured}_${sequence}_${id}`;
 }
 
-function parseCursor(cursor: string): CatalogPosition {
+function parseCursor(cursor: string): JournalPosition {
   const [, captured, sequence, id] = /^(-?\d{1,19})_(\d{1,16})_(\d{1,16})$/.exec(cursor) ?? [];
   if (captured === undefined)
     throw usageError("Cannot read the cursor: give one that an answer had");

@@ -46,7 +46,7 @@ export async function handleMjpeg(
  * Undefined for a live source, or if there is no frame to show.
  */
 async function createFirstPart(
-  { contents, catalog, jpegCache }: HttpContext,
+  { contents, reader, jpegCache }: HttpContext,
   stream: string,
   source: string,
   stats: SourceStats | undefined,
@@ -56,7 +56,7 @@ async function createFirstPart(
     // Only checks that the frame can be converted. `MjpegBody` produces its own parts.
     return part instanceof FramesError ? part : undefined;
   }
-  const stored = catalog.newest(stream, source);
+  const stored = reader.newest(stream, source);
   if (stored === undefined && stats === undefined)
     throw notFound(`${stream} has no source ${source}`);
   if (stored === undefined || stored.size > maxLiveFrameBytes) return undefined;

@@ -1,6 +1,6 @@
 /** Routes a request by its path. */
 import { FramesError } from "../../errors.ts";
-import type { FrameRecord } from "../../store/journal/catalog.ts";
+import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { notFound, errorResponse } from "../responses.ts";
 import { handleEvents } from "./events.ts";
 import type { RouteRequest } from "../request.ts";
@@ -119,19 +119,19 @@ function checkCanRead({ principal }: RouteRequest, stream: string, source: strin
 
 async function findFrame(
   { url }: RouteRequest,
-  { catalog, pause }: HttpContext,
+  { reader, pause }: HttpContext,
   stream: string,
   source: string,
   lookup: string,
   id: string,
 ): Promise<FrameRecord> {
   if (lookup === "frames") {
-    const found = catalog.findByName(stream, source, id);
+    const found = reader.findByName(stream, source, id);
     if (found !== undefined) return found;
     throw notFound(`${source} of ${stream} has no frame ${JSON.stringify(id)}`);
   }
   const session = url.searchParams.get("session");
-  const found = await catalog.scanByNumber(stream, source, parseWholeNumber(id), pause);
+  const found = await reader.scanByNumber(stream, source, parseWholeNumber(id), pause);
   const frame = found.find((one) => session === null || one.session === session);
   if (frame !== undefined) return frame;
   throw notFound(`${source} of ${stream} has no frame with number ${id}`);
@@ -149,7 +149,7 @@ async function handleLatest(
 ): Promise<Response> {
   const stats = context.liveSources.get(stream, source);
   if (stats?.newest === undefined) {
-    const frame = context.catalog.newest(stream, source);
+    const frame = context.reader.newest(stream, source);
     if (frame === undefined) throw notFound(`${stream} has no source ${source}`);
     return await frameResponse(req, context, { ...frame, frame });
   }

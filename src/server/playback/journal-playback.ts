@@ -2,7 +2,7 @@
 import { crc32 } from "node:zlib";
 import type { FramesError } from "../../errors.ts";
 import type { Playback, PlaybackFrame, PlaybackItem } from "../../protocol/playback/playback.ts";
-import type { FrameRecord } from "../../store/journal/catalog.ts";
+import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import type { JournalTail } from "./journal-tail.ts";
 import { frameItem, unavailableItem } from "./playback-items.ts";
 import { idBatchSize, matchesRequest, type PlaybackRequest } from "./playback-request.ts";
@@ -28,7 +28,7 @@ export class JournalPlayback implements Playback {
   constructor(tail: JournalTail, request: PlaybackRequest) {
     this.#tail = tail;
     this.#request = request;
-    this.#numbering = tail.catalog.property("numbering") ?? "";
+    this.#numbering = tail.reader.property("numbering") ?? "";
     this.#position = this.#startPosition();
     if (!request.follow) this.#endPosition = tail.last;
   }
@@ -39,10 +39,10 @@ export class JournalPlayback implements Playback {
   #startPosition(): number {
     const [numbering, number, fingerprint] = this.#request.cursor?.split(".") ?? [];
     const id = Number(number);
-    const { catalog } = this.#tail;
-    if (numbering !== this.#numbering || !Number.isSafeInteger(id) || id > catalog.lastId())
+    const { reader } = this.#tail;
+    if (numbering !== this.#numbering || !Number.isSafeInteger(id) || id > reader.lastId())
       return 0;
-    const row = catalog.findById(id);
+    const row = reader.findById(id);
     // After a power cut or a repair, another frame may have the row id of a lost one.
     return row !== undefined && rowFingerprint(row) !== fingerprint ? 0 : id;
   }
@@ -70,10 +70,10 @@ export class JournalPlayback implements Playback {
   next(): PlaybackItem | undefined {
     if (this.#deferred !== undefined) {
       const deferred = this.#deferred;
-      const { catalog } = this.#tail;
-      if (catalog.isBeingReplaced((deferred.frame as StoredFrame).record)) return undefined;
+      const { reader } = this.#tail;
+      if (reader.isBeingReplaced((deferred.frame as StoredFrame).record)) return undefined;
       this.#deferred = undefined;
-      if (catalog.findById(deferred.position) !== undefined) return deferred;
+      if (reader.findById(deferred.position) !== undefined) return deferred;
     }
     if (this.#next === this.#rows.length) this.#readRows();
     const row = this.#rows[this.#next];
@@ -102,26 +102,26 @@ export class JournalPlayback implements Playback {
       this.#position = last;
       return;
     }
-    const { catalog } = this.#tail;
+    const { reader } = this.#tail;
     const upTo = Math.min(this.#position + idBatchSize, last);
-    this.#rows = catalog.between(this.#request, this.#position, upTo, rowBatchSize);
+    this.#rows = reader.between(this.#request, this.#position, upTo, rowBatchSize);
     if (this.#rows.length === rowBatchSize) this.#position = this.#rows.at(-1)!.id;
     // After deletions there may be millions of ids without a row, so skip to the next row.
     else if (this.#rows.length > 0) this.#position = upTo;
-    else this.#position = Math.max(upTo, (catalog.nextId(upTo) ?? last + 1) - 1);
+    else this.#position = Math.max(upTo, (reader.nextId(upTo) ?? last + 1) - 1);
   }
 
   onReadError(item: PlaybackFrame, error: FramesError): PlaybackItem | undefined {
     const { record } = item.frame as StoredFrame;
-    const { catalog } = this.#tail;
-    if (catalog.isBeingReplaced(record)) {
+    const { reader } = this.#tail;
+    if (reader.isBeingReplaced(record)) {
       this.#deferred = item;
       return undefined;
     }
     return unavailableItem(
       item,
       error,
-      catalog.findByName(record.stream, record.source, record.name),
+      reader.findByName(record.stream, record.source, record.name),
     );
   }
 }

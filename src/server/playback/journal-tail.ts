@@ -1,6 +1,6 @@
 /** Reads new rows of a journal once, for all clients that follow it. */
 import type { CommitSignal } from "../../store/journal/commit-signal.ts";
-import { Catalog, type FrameRecord } from "../../store/journal/catalog.ts";
+import { JournalReader, type FrameRecord } from "../../store/journal/journal-reader.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { RetentionHold } from "../../store/directory/retention.ts";
 
@@ -14,7 +14,7 @@ const maxRowsPerRead = 1000;
 export class JournalTail {
   /** Folder of the store. */
   readonly location: string;
-  readonly catalog: Catalog;
+  readonly reader: JournalReader;
   readonly commitSignal: CommitSignal;
   /** Fetches the bytes of a frame, if the store is remote. */
   readonly fetch: StoreContents["fetch"];
@@ -37,8 +37,8 @@ export class JournalTail {
     this.commitSignal = commitSignal;
     this.fetch = contents.fetch;
     this.holds = holds ?? new Set();
-    this.catalog = new Catalog(contents.journalPath);
-    this.#from = this.#upTo = this.catalog.lastId();
+    this.reader = new JournalReader(contents.journalPath);
+    this.#from = this.#upTo = this.reader.lastId();
     this.#unsubscribe = commitSignal.subscribe(() => (this.#isStale = true));
   }
 
@@ -50,7 +50,7 @@ export class JournalTail {
 
   /**
    * Returns the rows after this id; undefined if they are no longer in memory, so the caller reads
-   * the catalog.
+   * the reader.
    */
   after(id: number): readonly FrameRecord[] | undefined {
     this.#refresh();
@@ -67,11 +67,11 @@ export class JournalTail {
   #refresh(): void {
     if (!this.#isStale) return;
     this.#isStale = false;
-    const rows = this.catalog.allAfter(this.#upTo, maxRowsPerRead);
+    const rows = this.reader.allAfter(this.#upTo, maxRowsPerRead);
     if (rows.length === maxRowsPerRead) {
-      // There are too many new rows to keep, so each client reads them from the catalog.
+      // There are too many new rows to keep, so each client reads them from the reader.
       this.#rows = [];
-      this.#from = this.#upTo = this.catalog.lastId();
+      this.#from = this.#upTo = this.reader.lastId();
       return;
     }
     if (rows.length === 0) return;
@@ -85,6 +85,6 @@ export class JournalTail {
 
   close(): void {
     this.#unsubscribe();
-    this.catalog.close();
+    this.reader.close();
   }
 }

@@ -1,7 +1,7 @@
 /** Plays back only the newest frame of each source. */
 import { FramesError } from "../../errors.ts";
 import type { Playback, PlaybackFrame, PlaybackItem } from "../../protocol/playback/playback.ts";
-import type { FrameRecord } from "../../store/journal/catalog.ts";
+import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import type { JournalTail } from "./journal-tail.ts";
 import { frameItem, sourceInfo, unavailableItem } from "./playback-items.ts";
 import { idBatchSize, matchesRequest, type PlaybackRequest } from "./playback-request.ts";
@@ -29,7 +29,7 @@ export class LatestPlayback implements Playback {
     this.#tail = tail;
     this.#request = request;
     this.#position = tail.last;
-    for (const frame of tail.catalog.newestOfEach(request))
+    for (const frame of tail.reader.newestOfEach(request))
       this.#newestFrames.set(frame.source, frame);
   }
 
@@ -68,8 +68,8 @@ export class LatestPlayback implements Playback {
     if (this.#position >= last) return;
     const recent = this.#tail.after(this.#position);
     const upTo = recent === undefined ? Math.min(this.#position + idBatchSize, last) : last;
-    const { catalog } = this.#tail;
-    const rows = recent ?? catalog.between(this.#request, this.#position, upTo, idBatchSize);
+    const { reader } = this.#tail;
+    const rows = recent ?? reader.between(this.#request, this.#position, upTo, idBatchSize);
     this.#position = upTo;
     for (const row of rows) {
       if (!matchesRequest(row, this.#request)) continue;
@@ -103,6 +103,6 @@ export class LatestPlayback implements Playback {
 
   onReadError(item: PlaybackFrame, error: FramesError): PlaybackItem | undefined {
     const { stream, source, name } = (item.frame as StoredFrame).record;
-    return unavailableItem(item, error, this.#tail.catalog.findByName(stream, source, name));
+    return unavailableItem(item, error, this.#tail.reader.findByName(stream, source, name));
   }
 }

@@ -5,7 +5,7 @@ import type {
   PlaybackItem,
   PlaybackSource,
 } from "../../protocol/playback/playback.ts";
-import type { FrameRecord } from "../../store/journal/catalog.ts";
+import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { StoredFrame } from "./stored-frame.ts";
 
 export function sourceInfo({ source, session, raw }: FrameRecord): PlaybackSource {

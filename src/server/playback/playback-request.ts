@@ -1,5 +1,5 @@
 /** The frames that a receiving client asks for. */
-import type { FrameRecord, FrameSelection } from "../../store/journal/catalog.ts";
+import type { FrameRecord, FrameSelection } from "../../store/journal/journal-reader.ts";
 
 /** Row ids examined per read of the journal, so that one read stays short. */
 export const idBatchSize = 5000;

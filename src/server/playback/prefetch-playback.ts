@@ -3,7 +3,7 @@ import { crc32 } from "node:zlib";
 import { FramesError } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
 import type { PlaybackItem, PlaybackFrame, Playback } from "../../protocol/playback/playback.ts";
-import type { FrameRecord } from "../../store/journal/catalog.ts";
+import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { StoredFrame } from "./stored-frame.ts";
 import { maxPackedFrameBytes } from "../../wire/encode.ts";

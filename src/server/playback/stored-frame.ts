@@ -8,7 +8,7 @@ import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
 import { openFlags } from "../../common/open-flags.ts";
 import { readSlices } from "../../common/file-slices.ts";
-import type { FrameRecord } from "../../store/journal/catalog.ts";
+import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { framePath } from "../../store/paths.ts";
 
 export class StoredFrame implements Frame {

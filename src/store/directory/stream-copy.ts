@@ -4,7 +4,7 @@
  */
 import { FramesError } from "../../errors.ts";
 import type { ReceiveTarget, SourceInfo, SourceStore } from "../../frame.ts";
-import type { FrameSelection } from "../journal/catalog.ts";
+import type { FrameSelection } from "../journal/journal-reader.ts";
 import { readCopyOf } from "./copied-stream.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./directory-store.ts";
 

@@ -4,7 +4,7 @@
  * with new rows.
  */
 import { FramesError } from "../../errors.ts";
-import type { Catalog } from "./catalog.ts";
+import type { JournalReader } from "./journal-reader.ts";
 import type { SequenceGap } from "./gaps.ts";
 import { RangeSet } from "./range-set.ts";
 
@@ -56,14 +56,14 @@ interface KnownRow {
 }
 
 export class GapIndex {
-  readonly #catalog: Catalog;
+  readonly #reader: JournalReader;
   readonly #pause: () => Promise<void>;
   /** Ordered by last use; the most recent is last. */
   readonly #streams = new Map<string, StreamNumbers>();
 
   /** @param pause awaited between steps, so that other work can run */
-  constructor(catalog: Catalog, pause: () => Promise<void>) {
-    this.#catalog = catalog;
+  constructor(reader: JournalReader, pause: () => Promise<void>) {
+    this.#reader = reader;
     this.#pause = pause;
   }
 
@@ -122,7 +122,7 @@ export class GapIndex {
 
   /** Adds the stream's frames among the next rows. Returns whether more rows may follow. */
   #addFrames(stream: string, numbers: StreamNumbers): boolean {
-    const [end, rows] = this.#catalog.read((database) => {
+    const [end, rows] = this.#reader.read((database) => {
       const { first } = database
         .query<{ first: number | null }, [number]>(
           "SELECT min(id) AS first FROM frames WHERE id > ?",
@@ -150,7 +150,7 @@ export class GapIndex {
 
   async #addAccounted(stream: string, numbers: StreamNumbers): Promise<void> {
     for (let from = ["", "", -1n] as const; ; await this.#pause()) {
-      const rows = this.#catalog.read((database) =>
+      const rows = this.#reader.read((database) =>
         database
           .query<KnownRow, [string, string, string, bigint]>(
             `SELECT source, session, first, last, at FROM accounted
@@ -171,7 +171,7 @@ export class GapIndex {
   async #addLosses(stream: string, numbers: StreamNumbers): Promise<void> {
     const lossesBySession = new Map<SessionNumbers, ReportedLoss[]>();
     for (let from = 0; ; await this.#pause()) {
-      const { rows, last } = this.#catalog.read((database) => ({
+      const { rows, last } = this.#reader.read((database) => ({
         rows: database
           .query<KnownRow & { reason: string }, [number, string]>(
             `SELECT source, session, first, last, reason, at FROM

@@ -2,7 +2,7 @@
  * Totals of each source of a store. They are computed once, in steps of a few thousand rows, and
  * then updated with added and removed rows.
  */
-import type { Catalog } from "./catalog.ts";
+import type { JournalReader } from "./journal-reader.ts";
 import type { RemovedFrameInfo } from "../store-contents.ts";
 
 /** Rows summed in one step, which takes a few milliseconds. */
@@ -26,7 +26,7 @@ interface SourceTotalRow {
 }
 
 export class SourceTotals {
-  readonly #catalog: Catalog;
+  readonly #reader: JournalReader;
   /** By stream, then by source. */
   #totals = new Map<string, Map<string, SourceTotal>>();
   #frames = 0;
@@ -41,8 +41,8 @@ export class SourceTotals {
   readonly #pause: () => Promise<void>;
 
   /** @param pause awaited between steps, so that other work can run */
-  constructor(catalog: Catalog, pause: () => Promise<void>) {
-    this.#catalog = catalog;
+  constructor(reader: JournalReader, pause: () => Promise<void>) {
+    this.#reader = reader;
     this.#pause = pause;
   }
 
@@ -91,7 +91,7 @@ export class SourceTotals {
 
   /** Adds the next frames. Returns whether more may follow. */
   #addFrames(): boolean {
-    const rows = this.#catalog.read((database) =>
+    const rows = this.#reader.read((database) =>
       database
         .query<SourceTotalRow, [number]>(
           `SELECT stream, source, count(*) AS frames, sum(bytes) AS bytes, max(id) AS last
@@ -114,7 +114,7 @@ export class SourceTotals {
   }
 
   #addLosses(): boolean {
-    const [{ first, last: newest }, rows] = this.#catalog.read((database) => [
+    const [{ first, last: newest }, rows] = this.#reader.read((database) => [
       database
         .query<{ first: number; last: number }, []>(
           `SELECT coalesce((SELECT min(rowid) FROM losses), 0) AS first,

@@ -2,7 +2,7 @@
 //   store/bucket/bucket-snapshot.ts, store/bucket/compactor.ts, store/bucket/frame-writer.ts,
 //   store/bucket/image-type.ts, store/bucket/local-index.ts, store/bucket/log-sync.ts,
 //   store/bucket/marker.ts, store/bucket/s3.ts, store/bucket/session-log.ts,
-//   store/bucket/upload-pool.ts, store/journal/catalog.ts
+//   store/bucket/upload-pool.ts, store/journal/journal-reader.ts
 
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
@@ -10,7 +10,7 @@ import { crc32 } from "node:zlib";
 import { FramesError } from "../../../src/errors.ts";
 import type { SourceStore } from "../../../src/frame.ts";
 import { BucketStore, type BucketStoreOptions } from "../../../src/store/bucket/bucket-store.ts";
-import { Catalog } from "../../../src/store/journal/catalog.ts";
+import { JournalReader } from "../../../src/store/journal/journal-reader.ts";
 import { SessionLog } from "../../../src/store/bucket/session-log.ts";
 import { LogSync } from "../../../src/store/bucket/log-sync.ts";
 import { encodeEntries, type LogEntry } from "../../../src/store/bucket/log-format.ts";
@@ -161,20 +161,20 @@ describe("Two nodes of one bucket:", () => {
 
   holds("a reader of one sees what the other takes, and is woken", async (prefix, open) => {
     const [one, two] = [await open(prefix), await open(prefix)];
-    const catalog = new Catalog(two.journalPath);
+    const reader = new JournalReader(two.journalPath);
     let woken = 0;
     const end = two.commitSignal.subscribe(() => woken++);
     for (let number = 1; number <= 5; number++) {
       expect(await stored(openVisible(one), `${number}.png`)).toBe("stored");
     }
-    const kept = () => catalog.after({ stream: "run7" }, 0, 100);
+    const kept = () => reader.after({ stream: "run7" }, 0, 100);
     await until("what the other node took", () => kept().length === 5);
     expect(woken).toBeGreaterThan(0);
     const bytes = await (await two.contents.fetch(kept()[0]!))!.bytes();
     expect([bytes.length, crc32(bytes)]).toEqual([100, kept()[0]!.crc32]);
     expect(crc32(await two.contents.blob(kept()[1]!).bytes())).toBe(crc32(bytes));
     end();
-    catalog.close();
+    reader.close();
   });
 
   holds(

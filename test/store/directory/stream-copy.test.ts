@@ -5,7 +5,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { ReceiveTarget, SourceInfo } from "../../../src/frame.ts";
-import { Catalog } from "../../../src/store/journal/catalog.ts";
+import { JournalReader } from "../../../src/store/journal/journal-reader.ts";
 import { StreamCopy } from "../../../src/store/directory/stream-copy.ts";
 import {
   DirectoryStore,
@@ -49,21 +49,21 @@ describe("a journal", () => {
     const place = temporaryFolder();
     const store = opened(place);
     await put(store, { "1.png": "one", "2.png": "two" });
-    const catalog = new Catalog(journalPath(place));
-    expect(catalog.lastId()).toBe(2);
+    const reader = new JournalReader(journalPath(place));
+    expect(reader.lastId()).toBe(2);
     // Replace the newest frame repeatedly.
     for (const [text, id] of [
       ["other", 3],
       ["third", 4],
     ] as const) {
       await put(store, { "2.png": text }, { conflict: "replace" });
-      expect(catalog.lastId()).toBe(id);
-      expect(catalog.findById(id)!.name).toBe("2.png");
-      expect(catalog.findById(id - 1)).toBeUndefined();
+      expect(reader.lastId()).toBe(id);
+      expect(reader.findById(id)!.name).toBe("2.png");
+      expect(reader.findById(id - 1)).toBeUndefined();
     }
     await put(store, { "3.png": "x" });
-    expect(catalog.allAfter(0, 10).map(({ id }) => id)).toEqual([1, 4, 5]);
-    catalog.close();
+    expect(reader.allAfter(0, 10).map(({ id }) => id)).toEqual([1, 4, 5]);
+    reader.close();
     store.close();
   });
 
@@ -78,20 +78,20 @@ describe("a journal", () => {
     first.close();
     const again = opened(place);
     expect(again.journal.property("identity")).toBe(identity!);
-    const catalog = new Catalog(journalPath(place));
+    const reader = new JournalReader(journalPath(place));
     const all = { stream: "s" };
-    expect(catalog.between(all, 0, 10, 10).map(({ id }) => id)).toEqual([1, 4]);
-    expect(catalog.between(all, 1, 10, 10).map(({ source }) => source)).toEqual(["b"]);
-    expect(catalog.between({ ...all, sources: ["a"] }, 0, 10, 10)).toHaveLength(1);
-    expect(catalog.between({ ...all, since: 2n }, 0, 10, 10)).toEqual([]);
-    expect(catalog.sources("s")).toEqual(["a", "b"]);
-    expect(catalog.newestOfEach(all).map(({ id }) => id)).toEqual([1, 4]);
-    expect(catalog.nextId(1)).toBe(2);
-    expect(catalog.nextId(4)).toBeUndefined();
-    expect([catalog.has({ stream: "s" }), catalog.has({ stream: "t" })]).toEqual([true, false]);
-    expect(catalog.has({ stream: "s", sources: ["a", "b"] })).toBe(true);
-    expect(catalog.has({ stream: "s", sources: ["a", "c"] })).toBe(false);
-    catalog.close();
+    expect(reader.between(all, 0, 10, 10).map(({ id }) => id)).toEqual([1, 4]);
+    expect(reader.between(all, 1, 10, 10).map(({ source }) => source)).toEqual(["b"]);
+    expect(reader.between({ ...all, sources: ["a"] }, 0, 10, 10)).toHaveLength(1);
+    expect(reader.between({ ...all, since: 2n }, 0, 10, 10)).toEqual([]);
+    expect(reader.sources("s")).toEqual(["a", "b"]);
+    expect(reader.newestOfEach(all).map(({ id }) => id)).toEqual([1, 4]);
+    expect(reader.nextId(1)).toBe(2);
+    expect(reader.nextId(4)).toBeUndefined();
+    expect([reader.has({ stream: "s" }), reader.has({ stream: "t" })]).toEqual([true, false]);
+    expect(reader.has({ stream: "s", sources: ["a", "b"] })).toBe(true);
+    expect(reader.has({ stream: "s", sources: ["a", "c"] })).toBe(false);
+    reader.close();
     again.close();
   });
 });
@@ -107,7 +107,7 @@ describe("a copy", () => {
     expect(copy.cursor).toBeUndefined();
     keep();
     // A crash now would lose both frame and cursor.
-    const before = new Catalog(journalPath(place));
+    const before = new JournalReader(journalPath(place));
     expect(before.property("cursor")).toBeUndefined();
     await copy.flush();
     expect(before.property("cursor")).toContain("c1");

@@ -37,17 +37,17 @@ export interface FrameSelection {
 }
 
 /** Position in the order of capture. Its frame need not exist any more. */
-export interface CatalogPosition {
+export interface JournalPosition {
   readonly captured: bigint;
   readonly sequence: number;
   readonly id: number;
 }
 
 /** Before all frames. */
-const firstPosition: CatalogPosition = { captured: -(2n ** 63n), sequence: 0, id: 0 };
+const firstPosition: JournalPosition = { captured: -(2n ** 63n), sequence: 0, id: 0 };
 
 /** After all frames. */
-const lastPosition: CatalogPosition = {
+const lastPosition: JournalPosition = {
   captured: 2n ** 63n - 1n,
   sequence: Number.MAX_SAFE_INTEGER,
   id: Number.MAX_SAFE_INTEGER,
@@ -56,7 +56,7 @@ const lastPosition: CatalogPosition = {
 /** Frames scanned in one step, which takes a few milliseconds. */
 const scanBatchSize = 10_000;
 
-type CatalogRow = {
+type ReaderRow = {
   [field in keyof FrameRow]: FrameRow[field] extends number ? bigint : FrameRow[field];
 } & {
   id: bigint;
@@ -65,7 +65,7 @@ type CatalogRow = {
 const selectStream = "SELECT * FROM frames WHERE stream = ?1";
 const selectSource = `${selectStream} AND source = ?2`;
 
-export class Catalog {
+export class JournalReader {
   readonly #path: string;
   readonly #database: Database;
 
@@ -214,7 +214,7 @@ export class Catalog {
   framesAfter(
     stream: string,
     source: string,
-    position: CatalogPosition | undefined,
+    position: JournalPosition | undefined,
     limit: number,
   ): FrameRecord[] {
     if (position === undefined) {
@@ -241,7 +241,7 @@ export class Catalog {
   framesBefore(
     stream: string,
     source: string,
-    position: CatalogPosition,
+    position: JournalPosition,
     limit: number,
   ): FrameRecord[] {
     const { captured, sequence, id } = position;
@@ -300,9 +300,9 @@ export class Catalog {
   #positionAfter(
     stream: string,
     source: string,
-    from: CatalogPosition,
+    from: JournalPosition,
     count: number,
-  ): CatalogPosition | undefined {
+  ): JournalPosition | undefined {
     return this.#wrapErrors(() => {
       const row = this.#database
         .query<{ captured: bigint; seq: bigint; id: bigint }, (string | number | bigint)[]>(
@@ -373,7 +373,7 @@ export class Catalog {
   #all(query: string, ...values: (string | number | bigint | null)[]): FrameRecord[] {
     return this.#wrapErrors(() =>
       this.#database
-        .query<CatalogRow, typeof values>(query)
+        .query<ReaderRow, typeof values>(query)
         .safeIntegers(true)
         .all(...values)
         .map(toFrameRecord),
@@ -389,7 +389,7 @@ export class Catalog {
   }
 }
 
-function toFrameRecord(row: CatalogRow): FrameRecord {
+function toFrameRecord(row: ReaderRow): FrameRecord {
   const { stream, source, name, session, captured, received, key, meta, format } = row;
   return {
     id: Number(row.id),
