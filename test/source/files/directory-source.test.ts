@@ -138,8 +138,8 @@ function openIn(folder: string): string[] {
   });
 }
 
-describe("a walk", () => {
-  test("finds each folder that holds frames as a source, in natural order", () => {
+describe("walk", () => {
+  test("a walk finds each folder with frames as a source, in natural order", () => {
     const folder = folderWith("10.png", "9.png", "1.png", "b/1.png", "a10/1.png", "a9/x/2.png");
     expect(listed(walkOne(folder))).toEqual([
       "run7: 1.png",
@@ -151,13 +151,13 @@ describe("a walk", () => {
     ]);
   });
 
-  test("finds nothing in empty folders", () => {
+  test("a walk finds no sources in empty folders", () => {
     const folder = folderWith();
     mkdirSync(join(folder, "empty/deeper"), { recursive: true });
     expect(walkOne(folder)).toEqual({ sources: [], skipped: [], unreadable: [], filteredOut: 0 });
   });
 
-  test("takes every regular file, whatever its name or content", () => {
+  test("a walk takes every regular file, of any name and content", () => {
     const strange = ["no ending", "a b.png", "-rf", "*", "[1].png", "new\nline", "tmp", "part"];
     strange.push("a.tmp.png", "a.part.png", "a.TMP", "🔥.png", "x".repeat(255), "thumbs.db~");
     const folder = folderWith(...strange);
@@ -167,7 +167,7 @@ describe("a walk", () => {
     expect([...found.sources[0]!.names].toSorted()).toEqual([...strange, "empty.png"].toSorted());
   });
 
-  test("leaves out hidden files and folders, *.tmp and *.part", () => {
+  test("a walk ignores hidden files and folders, *.tmp and *.part", () => {
     const folder = folderWith(".hidden", "a.tmp", "a.png.part", ".git/1.png", "b/.x", "b/1.tmp");
     writeFileSync(join(folder, "1.png"), "");
     const found = walkOne(folder);
@@ -175,7 +175,7 @@ describe("a walk", () => {
     expect(found.skipped).toEqual([]);
   });
 
-  test("of a folder of very many files finds its folders, and the rest when it comes to it", () => {
+  test("a walk of a folder with 130,000 files finds its subfolders at once, and links when it reads the files", () => {
     const folder = folderWith("sub/2.png", "sub.tmp/3.png", ".hidden/4.png");
     // Enough files to be listed without their types.
     for (let index = 0; index < 130_000; index++)
@@ -205,7 +205,7 @@ describe("a walk", () => {
     );
   });
 
-  test("says how many frames there are", () => {
+  test("a walk counts the frames of each source", () => {
     const { sources } = walkOne(folderWith("1", "2", "a/1"));
     expect(sources.map(({ name, total }) => [name, total])).toEqual([
       ["run7", 2],
@@ -213,7 +213,7 @@ describe("a walk", () => {
     ]);
   });
 
-  test("reports links, pipes and sockets, and follows none of them", async () => {
+  test("a walk reports links, pipes and sockets, and follows none of them", async () => {
     const folder = folderWith("1.png", "a/2.png");
     symlinkSync("1.png", join(folder, "link.png"));
     symlinkSync("a", join(folder, "link to a folder"));
@@ -239,19 +239,19 @@ describe("a walk", () => {
     }
   });
 
-  test("takes a hard link for the file that it is", () => {
+  test("a walk takes a hard link as a file", () => {
     const folder = folderWith("1.png");
     linkSync(join(folder, "1.png"), join(folder, "2.png"));
     expect(listed(walkOne(folder))).toEqual(["run7: 1.png", "run7: 2.png"]);
   });
 
-  test("begins at a link if that is what was named", () => {
+  test("a walk follows a symbolic link that is its root", () => {
     const folder = folderWith("1.png");
     symlinkSync(folder, join(dirname(folder), "link"));
     expect(listed(walkOne(join(dirname(folder), "link")))).toEqual(["link: 1.png"]);
   });
 
-  test("is the same with a slash at the end, with dots, and from within", () => {
+  test("a walk finds the same for a root with trailing slashes, with dots, or relative", () => {
     const folder = folderWith("1.png", "a/2.png");
     const expected = ["run7: 1.png", "a: 2.png"];
     const fromHere = relative(process.cwd(), folder);
@@ -260,7 +260,7 @@ describe("a walk", () => {
     }
   });
 
-  test("fails at a root that is missing or no folder, and says which", () => {
+  test("a walk fails if its root is missing or no folder, and names the root", () => {
     const folder = folderWith("1.png");
     for (const [path, why] of [
       [join(folder, "nowhere"), "no such file or directory"],
@@ -274,7 +274,7 @@ describe("a walk", () => {
     }
   });
 
-  test("finds nothing at all if one of several roots is missing", () => {
+  test("a walk of several roots fails if one of them is missing", () => {
     const folder = folderWith("1.png");
     const roots = [folder, join(folder, "nowhere")].map((path) =>
       createRoot(path, undefined, true),
@@ -282,7 +282,7 @@ describe("a walk", () => {
     expect(failure(() => walk(roots, everything)).code).toBe("missing");
   });
 
-  test.skipIf(process.platform === "win32")("says what it may not read", async () => {
+  test.skipIf(process.platform === "win32")("a walk reports unreadable paths", async () => {
     const folder = openToAll("run7");
     for (const name of ["closed", "open"]) {
       mkdirSync(join(folder, name));
@@ -318,46 +318,62 @@ describe("a walk", () => {
   });
 });
 
-describe("a pattern", () => {
+describe("include and exclude patterns", () => {
   const paths = ["1.png", "2.jpg", "visible/1.png", "visible/2.jpg", "infrared/1.png", "a/b/1.png"];
   const cases: [what: string, filter: Partial<FilterOptions>, left: string[]][] = [
-    ["of no kind takes everything", {}, paths],
+    ["without any pattern all files are taken", {}, paths],
     [
-      "without a slash is held against the name",
+      "a pattern without a slash is matched against the name",
       { include: ["*.png"] },
       ["1.png", "visible/1.png", "infrared/1.png", "a/b/1.png"],
     ],
-    ["may be a whole name", { include: ["2.jpg"] }, ["2.jpg", "visible/2.jpg"]],
-    ["may be given several times", { include: ["1.*", "*.jpg"] }, paths],
-    ["with a slash is held against the path", { include: ["visible/*.png"] }, ["visible/1.png"]],
-    ["that begins with a slash is held against the path", { include: ["/1.png"] }, ["1.png"]],
-    ["with a star stays within a folder", { include: ["a/*"] }, []],
-    ["with two stars goes through folders", { include: ["a/**"] }, ["a/b/1.png"]],
+    ["a pattern may be a whole name", { include: ["2.jpg"] }, ["2.jpg", "visible/2.jpg"]],
     [
-      "may name alternatives",
+      "several include patterns take a file that matches any of them",
+      { include: ["1.*", "*.jpg"] },
+      paths,
+    ],
+    [
+      "a pattern with a slash is matched against the path",
+      { include: ["visible/*.png"] },
+      ["visible/1.png"],
+    ],
+    [
+      "a pattern that begins with a slash is matched against the path",
+      { include: ["/1.png"] },
+      ["1.png"],
+    ],
+    ["a pattern with one star does not match a slash", { include: ["a/*"] }, []],
+    ["a pattern with two stars matches folders at any depth", { include: ["a/**"] }, ["a/b/1.png"]],
+    [
+      "a pattern may have alternatives in braces",
       { include: ["{visible,infrared}/1.*"] },
       ["visible/1.png", "infrared/1.png"],
     ],
-    ["that nothing matches leaves nothing", { include: ["*.tiff"] }, []],
-    ["to exclude leaves out files", { exclude: ["*.png"] }, ["2.jpg", "visible/2.jpg"]],
+    ["an include pattern that matches no file leaves no file", { include: ["*.tiff"] }, []],
+    ["an exclude pattern leaves out files", { exclude: ["*.png"] }, ["2.jpg", "visible/2.jpg"]],
     [
-      "to exclude leaves out folders with all that is in them",
+      "an exclude pattern leaves out folders with all their contents",
       { exclude: ["visible", "a"] },
       ["1.png", "2.jpg", "infrared/1.png"],
     ],
     [
-      "to exclude that ends in a slash leaves out folders only",
+      "an exclude pattern that ends in a slash leaves out folders only",
       { exclude: ["visible/", "1.png/"] },
       ["1.png", "2.jpg", "infrared/1.png", "a/b/1.png"],
     ],
     [
-      "to exclude may be a path",
+      "an exclude pattern may be a path",
       { exclude: ["a/b", "/infrared", "visible/1.png"] },
       ["1.png", "2.jpg", "visible/2.jpg"],
     ],
-    ["to exclude goes before one to include", { include: ["*.png"], exclude: ["1.png"] }, []],
     [
-      "to include holds within a folder that is not excluded",
+      "an exclude pattern takes precedence over an include pattern",
+      { include: ["*.png"], exclude: ["1.png"] },
+      [],
+    ],
+    [
+      "an include pattern applies within folders that are not excluded",
       { include: ["*.png"], exclude: ["visible"] },
       ["1.png", "infrared/1.png", "a/b/1.png"],
     ],
@@ -373,28 +389,32 @@ describe("a pattern", () => {
   }
 
   const counted: [what: string, filter: Partial<FilterOptions>, leftOut: number][] = [
-    ["none where there are no patterns", {}, 0],
-    ["those that nothing includes", { include: ["*.png"] }, 2],
-    ["those that are excluded", { exclude: ["*.png"] }, 4],
-    ["each once, whatever leaves it out", { include: ["*.png"], exclude: ["2.*", "1.png"] }, 6],
-    ["all, where nothing matches", { include: ["*.tiff"] }, 6],
+    ["none without patterns", {}, 0],
+    ["those that no include pattern matches", { include: ["*.png"] }, 2],
+    ["those that an exclude pattern matches", { exclude: ["*.png"] }, 4],
+    [
+      "those that both kinds of pattern leave out, once",
+      { include: ["*.png"], exclude: ["2.*", "1.png"] },
+      6,
+    ],
+    ["all if no file matches", { include: ["*.tiff"] }, 6],
     ["none in folders that are left out", { exclude: ["visible", "a"] }, 0],
-    ["those outside of folders that are brought in", { include: ["visible/"] }, 4],
+    ["those outside included folders", { include: ["visible/"] }, 4],
   ];
   for (const [what, filter, leftOut] of counted) {
-    test(`counts the files that it leaves out: ${what}`, () => {
+    test(`a walk counts the files that patterns leave out: ${what}`, () => {
       // Files that are always ignored are not counted.
       const folder = folderWith(...paths, ".hidden.png", "a.tmp", "b.part", ".git/1.png");
       expect(walkOne(folder, filter).filteredOut).toBe(leftOut);
     });
   }
 
-  test("does not bring back what is always left out", () => {
+  test("an include pattern does not bring back hidden and unfinished files", () => {
     const folder = folderWith(".hidden.png", "a.tmp", "b.part", ".git/1.png");
     expect(listed(walkOne(folder, { include: ["*", ".*", "**", ".git/**"] }))).toEqual([]);
   });
 
-  test("leaves out of the report what it leaves out", () => {
+  test("a walk does not report links that a pattern leaves out", () => {
     const folder = folderWith("1.png");
     symlinkSync("1.png", join(folder, "latest.png"));
     expect(walkOne(folder, { exclude: ["latest.png"] }).skipped).toEqual([]);
@@ -402,19 +422,19 @@ describe("a pattern", () => {
   });
 });
 
-describe("what is sent is named", () => {
+describe("names of streams and sources", () => {
   const planned = async (paths: string[], options: PlanOptions) => {
     const { stream, sources } = await plan(paths, options, 0);
     return [stream, ...sources.map(({ name }) => name)];
   };
 
-  test("after its path below the one directory", async () => {
+  test("a stream is named after the one directory, and a source after its path below it", async () => {
     const folder = folderWith("1.png", "visible/1.png", "a/b/1.png");
     expect(await planned([folder], {})).toEqual(["run7", "run7", "a/b", "visible"]);
     expect(await planned([`${folder}/`], {})).toEqual(["run7", "run7", "a/b", "visible"]);
   });
 
-  test("below its directory, if it is a folder that is named like that", async () => {
+  test("a subfolder named like its directory is the source DIRECTORY/SUBFOLDER", async () => {
     const folder = folderWith("1.png", "run7/2.png", "a/run7/3.png");
     expect(await planned([folder], {})).toEqual(["run7", "run7", "a/run7", "run7/run7"]);
     expect(await planned([folder], { stream: "s" })).toEqual(["s", "run7", "a/run7", "run7/run7"]);
@@ -428,7 +448,7 @@ describe("what is sent is named", () => {
     expect(await planned([named], { source: ["cam"] })).toEqual(["run7", "cam", "cam/cam"]);
   });
 
-  test("by itself, however many folders are named like the one they are in", async () => {
+  test("nested folders of the same name are different sources", async () => {
     const folder = folderWith("1.png", "run7/1.png", "run7/run7/1.png", "run7/a/1.png");
     const [stream, ...sources] = await planned([folder], {});
     expect(stream).toBe("run7");
@@ -436,25 +456,25 @@ describe("what is sent is named", () => {
     expect(new Set(sources).size).toBe(4);
   });
 
-  test("as it is below the directory, if its stream has another name", async () => {
+  test("another stream name does not change the names of sources", async () => {
     const folder = folderWith("1.png", "visible/1.png");
     expect(await planned([folder], { stream: "night" })).toEqual(["night", "run7", "visible"]);
   });
 
-  test("below the name of its source, if that is given", async () => {
+  test("a source name replaces the directory's name, and prefixes the names of its subfolders", async () => {
     const folder = folderWith("1.png", "left/1.png");
     expect(await planned([folder], { source: ["cam"] })).toEqual(["run7", "cam", "cam/left"]);
     expect(await planned([folder], { source: "cam" })).toEqual(["run7", "cam", "cam/left"]);
   });
 
-  test("below the name of each of several directories", async () => {
+  test("with several directories each source name begins with its directory's name", async () => {
     const [one, other] = [folderWith("visible/1.png", "a/2.png"), folderWith("1.png", "b/1.png")];
     const paths = [join(one, "visible"), join(one, "a"), `${other}/`];
     const expected = ["s", "visible", "a", "run7", "run7/b"];
     expect(await planned(paths, { stream: "s" })).toEqual(expected);
   });
 
-  test("as NAME=PATH says", async () => {
+  test("NAME=PATH names the source of a directory, and subfolders below that name", async () => {
     const folder = folderWith("1.png", "left/1.png", "a=b/1.png");
     const source = [`visible=${folder}/left`, `infrared=${folder}/a=b`];
     expect(await planned([], { source, stream: "s" })).toEqual(["s", "visible", "infrared"]);
@@ -466,37 +486,57 @@ describe("what is sent is named", () => {
 
   const folder = folderWith("1.png", "visible/1.png", ".hidden/x/1.png");
   const wrong: [what: string, paths: string[], options: PlanOptions, said: string][] = [
-    ["nothing to send", [], {}, "say which directory"],
-    ["several directories without a stream", [folder, `${folder}/visible`], {}, "--stream"],
-    ["one name for several", [folder, folder], { source: ["a"], stream: "s" }, "NAME=PATH"],
-    ["several bare names", [folder], { source: ["a", "b"], stream: "s" }, "NAME=PATH"],
-    ["the same directory twice", [folder, folder], { stream: "s" }, "both would be"],
+    ["a plan without a directory", [], {}, "say which directory"],
     [
-      "the same name twice",
+      "a plan of several directories without a stream",
+      [folder, `${folder}/visible`],
+      {},
+      "--stream",
+    ],
+    [
+      "a plan with one source name for several directories",
+      [folder, folder],
+      { source: ["a"], stream: "s" },
+      "NAME=PATH",
+    ],
+    [
+      "a plan with several source names without paths",
+      [folder],
+      { source: ["a", "b"], stream: "s" },
+      "NAME=PATH",
+    ],
+    ["a plan with the same directory twice", [folder, folder], { stream: "s" }, "both would be"],
+    [
+      "a plan with the same source name twice",
       [],
       { source: [`a=${folder}`, `a=${folder}/visible`], stream: "s" },
       "both would be the source a;",
     ],
     [
-      "a name that another's sub-folder has",
+      "a plan with a source name that a subfolder of another has",
       [],
       { source: [`a=${folder}`, `a/visible=${folder}/visible`], stream: "s" },
       "both would be the source a/visible;",
     ],
-    ["a stream with a slash", [folder], { stream: "a/b" }, "holds a slash"],
-    ["a hidden stream", [`${folder}/.hidden`], {}, "begins with a dot"],
-    ["a name that leads out", [folder], { source: ["../a"] }, "begins with a dot"],
-    ["no name before the =", [], { source: [`=${folder}`] }, "is empty"],
+    ["a stream name with a slash", [folder], { stream: "a/b" }, "holds a slash"],
+    ["a hidden directory as stream name", [`${folder}/.hidden`], {}, "begins with a dot"],
+    [
+      "a source name that leads out of the store",
+      [folder],
+      { source: ["../a"] },
+      "begins with a dot",
+    ],
+    ["an empty source name before the =", [], { source: [`=${folder}`] }, "is empty"],
   ];
   for (const [what, paths, options, said] of wrong) {
-    test(`and ${what} is a usage error that says why`, async () => {
+    test(`${what} is a usage error that explains it`, async () => {
       const error = await rejection(plan(paths, options, 0));
       expect(error.code).toBe("usage");
       expect(error.message).toContain(said);
     });
   }
 
-  test("and two folders with one name are both said", async () => {
+  test("the error about two directories with one name shows both and the option --source", async () => {
     const [one, other] = [folderWith("1.png"), folderWith("1.png")];
     const error = await rejection(plan([one, other], { stream: "s" }, 0));
     expect(error.message).toContain(one);
@@ -505,8 +545,8 @@ describe("what is sent is named", () => {
   });
 });
 
-describe("a frame from a file", () => {
-  test("is what the file is", () => {
+describe("frames of a directory", () => {
+  test("a frame has the name, size, time and bytes of its file", () => {
     const folder = folderWith("1.png");
     utimesSync(join(folder, "1.png"), 1_700_000_000.25, 1_700_000_000.25);
     const source = onlySource(folder);
@@ -519,7 +559,7 @@ describe("a frame from a file", () => {
     source.close();
   });
 
-  test("may be empty", async () => {
+  test("an empty file is a frame of no bytes", async () => {
     const folder = folderWith();
     writeFileSync(join(folder, "a"), "");
     writeFileSync(join(folder, "b"), "");
@@ -530,7 +570,7 @@ describe("a frame from a file", () => {
   });
 
   for (const size of [1, 999_999, 1_000_001, (1 << 20) - 4, 1 << 20, 4 << 20, 9_000_001]) {
-    test(`of ${size} bytes comes whole, in one read and in pieces`, async () => {
+    test(`a file of ${size} bytes is read whole, at once and in pieces`, async () => {
       const folder = folderWith();
       const bytes = new Uint8Array(size);
       for (let at = 0; at < size; at += 4093) bytes[at] = at / 4093;
@@ -543,7 +583,7 @@ describe("a frame from a file", () => {
     });
   }
 
-  test("has a number that it keeps when others are lost", () => {
+  test("a frame keeps its number when a frame before it is lost", () => {
     const folder = folderWith("1", "2", "3");
     const source = onlySource(folder);
     rmSync(join(folder, "2"));
@@ -553,27 +593,30 @@ describe("a frame from a file", () => {
     source.close();
   });
 
-  test.skipIf(!isLinux)("whose name is not UTF-8 is reported, and the rest goes", () => {
-    const folder = folderWith("a.png", "z.png");
-    const name = Buffer.concat([
-      Buffer.from(`${folder}/caf`),
-      Buffer.from([0xe9]),
-      Buffer.from(".png"),
-    ]);
-    writeFileSync(name, "coffee");
-    const source = onlySource(folder);
-    expect(source.total).toBe(3);
-    expect(readWhole(frameOf(source.next(false))).toString()).toBe("a.png");
-    const { error, first, what } = lossOf(source.next(false));
-    expect(first).toBe(2);
-    expect(what).toBe("caf\ufffd.png");
-    expect(error.code).toBe("unreadable");
-    expect(error.message).toBe("its name is not UTF-8");
-    expect(readWhole(frameOf(source.next(false))).toString()).toBe("z.png");
-    source.close();
-  });
+  test.skipIf(!isLinux)(
+    "a file whose name is not UTF-8 is lost with its number, and the next frame follows",
+    () => {
+      const folder = folderWith("a.png", "z.png");
+      const name = Buffer.concat([
+        Buffer.from(`${folder}/caf`),
+        Buffer.from([0xe9]),
+        Buffer.from(".png"),
+      ]);
+      writeFileSync(name, "coffee");
+      const source = onlySource(folder);
+      expect(source.total).toBe(3);
+      expect(readWhole(frameOf(source.next(false))).toString()).toBe("a.png");
+      const { error, first, what } = lossOf(source.next(false));
+      expect(first).toBe(2);
+      expect(what).toBe("caf\ufffd.png");
+      expect(error.code).toBe("unreadable");
+      expect(error.message).toBe("its name is not UTF-8");
+      expect(readWhole(frameOf(source.next(false))).toString()).toBe("z.png");
+      source.close();
+    },
+  );
 
-  test.skipIf(!isLinux)("in a folder whose name is not UTF-8 is reported with its folder", () => {
+  test.skipIf(!isLinux)("a folder whose name is not UTF-8 is reported as unreadable", () => {
     const folder = folderWith("1.png");
     const name = Buffer.concat([Buffer.from(`${folder}/caf`), Buffer.from([0xe9])]);
     mkdirSync(name);
@@ -586,8 +629,8 @@ describe("a frame from a file", () => {
   });
 });
 
-describe("a file that is no longer what was found", () => {
-  test("has vanished if it was removed", () => {
+describe("files that were removed or replaced after the walk", () => {
+  test("a file that was removed is lost as vanished", () => {
     const folder = folderWith("1.png", "2.png");
     const source = onlySource(folder);
     rmSync(join(folder, "1.png"));
@@ -599,7 +642,7 @@ describe("a file that is no longer what was found", () => {
     source.close();
   });
 
-  test("has vanished if its folder was removed", () => {
+  test("the files of a folder that was removed are lost as vanished", () => {
     const folder = folderWith("a/1.png", "a/2.png");
     const source = onlySource(folder);
     rmSync(join(folder, "a"), { recursive: true });
@@ -611,7 +654,7 @@ describe("a file that is no longer what was found", () => {
 
   for (const offered of [false, true]) {
     const how = offered ? "described" : "opened";
-    test(`is a loss when it is ${how} if a file came into the place of its folder`, () => {
+    test(`a file is lost when it is ${how} after a file replaced its folder`, () => {
       const folder = folderWith("a/1.png", "a/2.png");
       const { sources, skipped } = walkOne(folder);
       rmSync(join(folder, "a"), { recursive: true });
@@ -626,7 +669,7 @@ describe("a file that is no longer what was found", () => {
     });
 
     test.skipIf(mayReadAll)(
-      `is a loss when it is ${how} if its folder may not be entered any more${mayReadAll ? " (skipped: root may)" : ""}`,
+      `a file is lost when it is ${how} if its folder cannot be entered any more${mayReadAll ? " (skipped: root may)" : ""}`,
       () => {
         const folder = folderWith("a/1.png", "a/2.png");
         const { sources, skipped } = walkOne(folder);
@@ -653,7 +696,7 @@ describe("a file that is no longer what was found", () => {
   for (const [what, replace, kind] of replacements) {
     for (const offered of [false, true]) {
       const how = offered ? "described" : "opened";
-      test(`is no frame when it is ${how} if it is ${what}, is told, and holds nothing up`, () => {
+      test(`a file replaced by ${what} gives no frame when it is ${how}, is reported, and does not block`, () => {
         const folder = folderWith("1.png", "2.png");
         const path = join(folder, "1.png");
         const { sources, skipped } = walkOne(folder);
@@ -678,7 +721,7 @@ describe("a file that is no longer what was found", () => {
       });
     }
 
-    test(`is never sent as what it was if it becomes ${what} before it is read`, () => {
+    test(`an opened file that becomes ${what} before it is read fails as changed`, () => {
       const folder = folderWith("1.png", "2.png");
       const source = onlySource(folder);
       const frame = frameOf(source.next(false));
@@ -692,7 +735,7 @@ describe("a file that is no longer what was found", () => {
   }
 
   for (const [what, replace] of replacements) {
-    test(`ends its pieces if a large one becomes ${what}, and holds nothing up`, async () => {
+    test(`reading a large file in pieces fails without blocking if it becomes ${what}`, async () => {
       const folder = folderWith();
       const path = join(folder, "1.png");
       writeOld(path, new Uint8Array(large));
@@ -724,7 +767,7 @@ describe("a file that is no longer what was found", () => {
   }
 });
 
-describe("a frame that is only described", () => {
+describe("frames for an offer", () => {
   /** Creates a folder of frames older than any change, and its source. */
   function described(...names: string[]) {
     const folder = folderWith(...names);
@@ -732,7 +775,7 @@ describe("a frame that is only described", () => {
     return { folder, source: onlySource(folder) };
   }
 
-  test("is what one that is opened is", () => {
+  test("an offered frame has the same fields and bytes as an opened one", () => {
     const { folder, source } = described("1.png", "2.png");
     const other = onlySource(folder);
     for (let index = 0; index < 2; index++) {
@@ -744,7 +787,7 @@ describe("a frame that is only described", () => {
     other.close();
   });
 
-  test("can be read after others were, in any order, and again", async () => {
+  test("frames can be read again and in any order, offered or opened", async () => {
     const { source } = described("1", "2", "3", "4");
     const frames = [true, false, true, false].map((offered) => frameOf(source.next(offered)));
     for (const index of [3, 0, 2, 0, 1, 3]) {
@@ -756,7 +799,7 @@ describe("a frame that is only described", () => {
     source.close();
   });
 
-  test("can be read in pieces while it is read in pieces", async () => {
+  test("a frame can be read while another read of it in pieces is open", async () => {
     const folder = folderWith();
     const bytes = new Uint8Array(large).fill(7);
     writeOld(join(folder, "1"), bytes);
@@ -768,7 +811,7 @@ describe("a frame that is only described", () => {
     expect(readWhole(frame).equals(bytes)).toBe(true);
   });
 
-  test("and changes before it is read is not sent as what it was", async () => {
+  test("a file that changes between offer and read fails as changed, and is read anew by a retry", async () => {
     for (const isLarge of [false, true]) {
       const { folder, source } = described("1", "2");
       const path = join(folder, "1");
@@ -786,7 +829,7 @@ describe("a frame that is only described", () => {
     }
   });
 
-  test("and vanishes before it is read is lost with its number", () => {
+  test("a file that is removed between offer and read is lost with its number", () => {
     const { folder, source } = described("1", "2");
     const frame = frameOf(source.next(true));
     rmSync(join(folder, "1"));
@@ -796,7 +839,7 @@ describe("a frame that is only described", () => {
     expect(frameOf(source.next(true)).sequence).toBe(2);
   });
 
-  test.skipIf(!isLinux)("holds no file open, however many there are", () => {
+  test.skipIf(!isLinux)("offered frames keep no file open", () => {
     const names = Array.from({ length: 300 }, (_, index) => `${index}`);
     const folder = folderWith(...names);
     const source = onlySource(folder);
@@ -813,7 +856,7 @@ describe("a frame that is only described", () => {
   });
 });
 
-describe("a frame that is removed after its delivery", () => {
+describe("removing delivered files", () => {
   /** Creates a file as a delivered frame, and its source. */
   function delivered(bytes: string | Uint8Array = "the old") {
     const folder = folderWith("2.png");
@@ -839,7 +882,7 @@ describe("a frame that is removed after its delivery", () => {
     ["large", new Uint8Array(large).fill(3)],
     ["empty", ""],
   ] as const) {
-    test(`is gone if it is still what was sent, and nothing else is: a ${size} one`, async () => {
+    test(`a delivered ${size} file is removed if it is unchanged, and no other file is`, async () => {
       const { folder, source, frame, crc } = delivered(bytes);
       await source.remove(frame, crc);
       expect(readdirSync(folder)).toEqual(["2.png"]);
@@ -849,18 +892,18 @@ describe("a frame that is removed after its delivery", () => {
   }
 
   const changes: [string, (path: string) => void, string][] = [
-    ["other bytes as long and as old", (path) => writeOld(path, "the new"), "changed"],
+    ["other bytes of the same size and time", (path) => writeOld(path, "the new"), "changed"],
     ["more bytes", (path) => appendFileSync(path, "er"), "changed"],
     ["another time", (path) => utimesSync(path, 1_000_000_001, 1_000_000_001), "changed"],
     [
-      "a link to its copy",
+      "a link to its copy in its place",
       (path) => (renameSync(path, `${path}.tmp`), symlinkSync(`${path}.tmp`, path)),
       "unreadable",
     ],
-    ["a folder", (path) => (rmSync(path), mkdirSync(path)), "unreadable"],
+    ["a folder in its place", (path) => (rmSync(path), mkdirSync(path)), "unreadable"],
   ];
   for (const [what, change, code] of changes) {
-    test(`stays if there is ${what}`, async () => {
+    test(`a delivered file is not removed if it now has ${what}`, async () => {
       const { path, folder, source, frame, crc } = delivered();
       change(path);
       const before = readdirSync(folder);
@@ -869,43 +912,46 @@ describe("a frame that is removed after its delivery", () => {
     });
   }
 
-  test("stays if the server has other bytes than it", async () => {
+  test("a delivered file is not removed if the server has other bytes", async () => {
     const { path, source, frame, crc } = delivered();
     expect(await kept(source.remove(frame, crc ^ 1))).toBe("changed");
     expect(await Bun.file(path).text()).toBe("the old");
   });
 
-  test("and is not there any more is told", async () => {
+  test("removing a delivered file that is already gone fails as vanished", async () => {
     const { path, source, frame, crc } = delivered();
     rmSync(path);
     expect(await kept(source.remove(frame, crc))).toBe("vanished");
   });
 
-  test.skipIf(!isLinux)("leaves no file open, removed or not", async () => {
-    const { path, source, frame, crc } = delivered(new Uint8Array(large));
-    await kept(source.remove(frame, crc ^ 1));
-    await source.remove(frame, crc);
-    await kept(source.remove(frame, crc));
-    expect(await Bun.file(path).exists()).toBe(false);
-    await until("the last to be closed", () => openIn(dirname(path)).length === 0);
-  });
+  test.skipIf(!isLinux)(
+    "removing a delivered file leaves no file open, also if it fails",
+    async () => {
+      const { path, source, frame, crc } = delivered(new Uint8Array(large));
+      await kept(source.remove(frame, crc ^ 1));
+      await source.remove(frame, crc);
+      await kept(source.remove(frame, crc));
+      expect(await Bun.file(path).exists()).toBe(false);
+      await until("the last to be closed", () => openIn(dirname(path)).length === 0);
+    },
+  );
 });
 
-describe("a file that changes while it is read", () => {
+describe("files that change while they are read", () => {
   const changes: [string, (path: string) => void][] = [
     ["other bytes", (path) => writeFileSync(path, "new-one")],
     ["more bytes", (path) => appendFileSync(path, "and more")],
     ["fewer bytes", (path) => truncateSync(path, 3)],
     ["no bytes", (path) => truncateSync(path, 0)],
     [
-      "other bytes under its old time",
+      "other bytes with its old time",
       (path) => {
         writeFileSync(path, "new-one");
         utimesSync(path, 1_000_000_000, 1_000_000_000);
       },
     ],
     [
-      "another file in its place",
+      "the bytes of another file in its place",
       (path) => {
         writeOld(`${path}.tmp`, "new-one");
         renameSync(`${path}.tmp`, path);
@@ -913,7 +959,7 @@ describe("a file that changes while it is read", () => {
     ],
   ];
   for (const [what, change] of changes) {
-    test(`by ${what} is read again, and comes whole as it is now`, async () => {
+    test(`a file changed to ${what} is read again, with its new bytes`, async () => {
       const folder = folderWith();
       const path = join(folder, "1.png");
       writeOld(path, "the-old");
@@ -930,7 +976,7 @@ describe("a file that changes while it is read", () => {
     });
   }
 
-  test("is given up after three attempts, and reported", () => {
+  test("a file that keeps changing is lost as changed after three attempts", () => {
     const folder = folderWith("1.png", "2.png");
     const source = onlySource(folder);
     let item: Frame | Loss | undefined = source.next(false);
@@ -953,7 +999,7 @@ describe("a file that changes while it is read", () => {
     source.close();
   });
 
-  test("has three attempts whatever the frames before it had", () => {
+  test("a file has three attempts, independent of the frames before it", () => {
     const folder = folderWith("1.png", "2.png");
     const source = onlySource(folder);
     for (const name of ["1.png", "2.png"]) {
@@ -975,7 +1021,7 @@ describe("a file that changes while it is read", () => {
     ["grows", (path) => appendFileSync(path, "x")],
     ["is removed", (path) => rmSync(path)],
     [
-      "changes by a byte where it was read already",
+      "changes by a byte that was already read",
       (path) => {
         const file = openSync(path, "r+");
         writeSync(file, "x", 0);
@@ -984,7 +1030,7 @@ describe("a file that changes while it is read", () => {
     ],
   ];
   for (const [what, spoil] of spoilings) {
-    test(`and is large is not given out whole if it ${what} before its pieces`, async () => {
+    test(`a large file is never read to its end if it ${what} before the first piece`, async () => {
       const folder = folderWith();
       const path = join(folder, "1.png");
       writeOld(path, new Uint8Array(large));
@@ -1006,7 +1052,7 @@ describe("a file that changes while it is read", () => {
       source.close();
     });
 
-    test(`and is large is not given out whole if it ${what} between two pieces`, async () => {
+    test(`a large file is never read to its end if it ${what} between two pieces`, async () => {
       const folder = folderWith();
       const path = join(folder, "1.png");
       writeOld(path, new Uint8Array(3 * large));
@@ -1032,7 +1078,7 @@ describe("a file that changes while it is read", () => {
     });
   }
 
-  test("and is large comes whole the next time", async () => {
+  test("a large file that changed is read whole by a retry", async () => {
     const folder = folderWith();
     const path = join(folder, "1.png");
     writeOld(path, new Uint8Array(large));
@@ -1047,7 +1093,7 @@ describe("a file that changes while it is read", () => {
     source.close();
   });
 
-  test("and is large fails with an error of ours if it is gone when it is read", () => {
+  test("reading a large file that was removed fails as vanished", () => {
     const folder = folderWith();
     const path = join(folder, "1.png");
     writeOld(path, new Uint8Array(large));
@@ -1059,7 +1105,7 @@ describe("a file that changes while it is read", () => {
   });
 });
 
-describe("large frames that are read side by side", () => {
+describe("concurrent reads of large frames", () => {
   /** Returns file content that is unique at every offset. */
   function patternOf(file: number, size: number): Uint8Array {
     const words = new Uint32Array(size >> 2);
@@ -1067,7 +1113,7 @@ describe("large frames that are read side by side", () => {
     return new Uint8Array(words.buffer);
   }
 
-  test("are each what they are, though others are given up after a piece", async () => {
+  test("concurrent reads of large frames give the right bytes, although other reads are cancelled", async () => {
     const perSource = 12;
     const names = ["a", "b", "c", "d"];
     const folder = folderWith();
@@ -1111,7 +1157,7 @@ describe("large frames that are read side by side", () => {
   });
 });
 
-describe.skipIf(!isLinux)("no file stays open", () => {
+describe.skipIf(!isLinux)("open files of a directory source", () => {
   /** Reads a folder so that frames end in every possible way. */
   async function useAll(): Promise<string> {
     const names = Array.from({ length: 40 }, (_, index) => `${index}`);
@@ -1142,12 +1188,12 @@ describe.skipIf(!isLinux)("no file stays open", () => {
     return folder;
   }
 
-  test("however the frames end", async () => {
+  test("a source closes every file, however its frames end", async () => {
     const folder = await useAll();
     await until("the last to be closed", () => openIn(folder).length === 0);
   });
 
-  test("when a source is closed with a frame that was not read", () => {
+  test("closing a source closes the file of a frame that was not read", () => {
     const folder = folderWith("1", "2");
     const source = onlySource(folder);
     frameOf(source.next(false));
@@ -1156,7 +1202,7 @@ describe.skipIf(!isLinux)("no file stays open", () => {
     expect(openIn(folder)).toEqual([]);
   });
 
-  test("when frames are passed over without being read", () => {
+  test("a source closes the files of frames that are skipped unread", () => {
     const folder = folderWith(...Array.from({ length: 40 }, (_, index) => `${index}`));
     const source = onlySource(folder);
     while (source.next(false) !== undefined);
@@ -1164,7 +1210,7 @@ describe.skipIf(!isLinux)("no file stays open", () => {
     expect(openIn(folder)).toEqual([]);
   });
 
-  test("when there are many sources with a large frame each", () => {
+  test("a source keeps no large file open before it is read", () => {
     const folder = folderWith();
     for (let index = 0; index < 20; index++) {
       mkdirSync(join(folder, `${index}`));

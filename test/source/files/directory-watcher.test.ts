@@ -65,8 +65,8 @@ async function noticed(watching: Watching, folder: string): Promise<void> {
   }
 }
 
-describe("what is there when a watch begins", () => {
-  test("comes in natural order, folder by folder, and what arrives after it", async () => {
+describe("files present when a watch begins", () => {
+  test("a watch gives the files already present in natural order by folder, then new files", async () => {
     const folder = folderWith("10.png", "9.png", "b/2", "b/10");
     using watching = new Watching(folder);
     await until("what was there", () => watching.came.length === 4);
@@ -84,7 +84,7 @@ describe("what is there when a watch begins", () => {
     ]);
   });
 
-  test("comes when it has stood still, if somebody may be writing it", async () => {
+  test("a watch gives a file already present after it has not changed for the settle time", async () => {
     const folder = temporaryFolder();
     write(folder, "a", "half");
     using watching = new Watching(folder, { settleMs: 500 });
@@ -93,7 +93,7 @@ describe("what is there when a watch begins", () => {
     expect(watching.of("a")).toEqual(["half and whole"]);
   });
 
-  test("is left out if it is older than asked for, until it changes", async () => {
+  test("a watch leaves out files older than --since until they change", async () => {
     const folder = folderWith("old", "changed");
     using watching = new Watching(folder, { since: BigInt(Date.now() - 60_000) * 1_000_000n });
     await noticed(watching, folder);
@@ -104,7 +104,7 @@ describe("what is there when a watch begins", () => {
     expect(watching.of("old")).toEqual([]);
   });
 
-  test("comes when a JPEG has its end, however long nobody wrote to it", async () => {
+  test("a watch gives a truncated JPEG already present only when its end is written", async () => {
     const folder = temporaryFolder();
     write(folder, "a.jpg", jpeg.slice(0, -2));
     age(folder, "a.jpg");
@@ -117,8 +117,8 @@ describe("what is there when a watch begins", () => {
   });
 });
 
-describe("a file counts as complete", () => {
-  test("when it is renamed into place, also if it was seen there before that was told", async () => {
+describe("complete files", () => {
+  test("a renamed file is complete at once, also if the watch saw it before the rename", async () => {
     const folder = folderWith();
     write(folder, "a", "whole");
     using watching = new Watching(folder, { settleMs: 60_000 });
@@ -127,7 +127,7 @@ describe("a file counts as complete", () => {
     await until("the frame, long before it has stood still", () => watching.of("a").length === 1);
   });
 
-  test("when it is renamed into place, without any wait", async () => {
+  test("a file renamed into place is complete at once", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: never });
     place(folder, "a.png", png);
@@ -137,7 +137,7 @@ describe("a file counts as complete", () => {
     expect(watching.of("a.png")).toEqual([png]);
   });
 
-  test("when it is linked into place, too", async () => {
+  test("a file hard-linked into place is complete at once", async () => {
     const folder = temporaryFolder();
     const elsewhere = temporaryFolder();
     using watching = new Watching(folder, { settleMs: never });
@@ -146,7 +146,7 @@ describe("a file counts as complete", () => {
     await until("the frame", () => watching.of("a").length === 1);
   });
 
-  test("when it has stood still, not while somebody writes it slowly", async () => {
+  test("a file is complete after the settle time, not while it is still written slowly", async () => {
     const folder = temporaryFolder();
     using clock = new StoppedClock();
     using watching = new Watching(folder, { settleMs: 600 });
@@ -167,9 +167,9 @@ describe("a file counts as complete", () => {
   for (const [what, name, text, end] of [
     ["a JPEG", "a.jpg", jpeg, 2],
     ["a PNG", "a.png", png, 12],
-    ["a JPEG under another ending", "a.dat", jpeg, 1],
+    ["a JPEG with another extension", "a.dat", jpeg, 1],
   ] as const) {
-    test(`never while ${what} lacks its end, however it came`, async () => {
+    test(`${what} without its end is not complete, whether renamed or written`, async () => {
       const folder = temporaryFolder();
       using watching = new Watching(folder, { settleMs: 20 });
       place(folder, name, text.slice(0, -end));
@@ -187,7 +187,7 @@ describe("a file counts as complete", () => {
     });
   }
 
-  test("when it is empty, and stays so", async () => {
+  test("an empty file is complete after the settle time", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder);
     write(folder, "a", "");
@@ -195,7 +195,7 @@ describe("a file counts as complete", () => {
     expect(watching.of("a")).toEqual([""]);
   });
 
-  test("once, whatever looks at it how often", async () => {
+  test("a watch gives a file once, although it rescans the folder", async () => {
     const folder = folderWith("old");
     using watching = new Watching(folder);
     place(folder, "new");
@@ -207,8 +207,8 @@ describe("a file counts as complete", () => {
   });
 });
 
-describe("a folder", () => {
-  test("that is made later is a source of its own, and those in it", async () => {
+describe("watched folders", () => {
+  test("a folder created later is a source, and so are folders in it", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder);
     write(folder, "a/b/c/1");
@@ -221,7 +221,7 @@ describe("a folder", () => {
     await until("one more", () => watching.of("3", "a/b/c").length === 1);
   });
 
-  test("that is moved in whole brings all that is in it", async () => {
+  test("a folder moved into the watch brings all its files", async () => {
     const folder = temporaryFolder();
     const elsewhere = folderWith(...Array.from({ length: 50 }, (_, index) => `a/deep/${index}`));
     using watching = new Watching(folder);
@@ -230,7 +230,7 @@ describe("a folder", () => {
     expect(new Set(watching.came.map(({ source }) => source))).toEqual(new Set(["a/deep"]));
   });
 
-  test("that is removed and made again brings what is new under the same names", async () => {
+  test("a folder that is removed and created again brings new files of the same names", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder);
     for (const round of ["first", "second", "third"]) {
@@ -241,7 +241,7 @@ describe("a folder", () => {
     expect(watching.of("1", "a")).toEqual(["first", "second", "third"]);
   });
 
-  test("that is put aside and begun anew brings what is new under the same names", async () => {
+  test("a folder that is moved away and created again brings new files of the same names", async () => {
     const folder = temporaryFolder();
     const elsewhere = temporaryFolder();
     using watching = new Watching(folder);
@@ -253,7 +253,7 @@ describe("a folder", () => {
     expect(watching.of("1", "a")).toEqual(["one", "two", "three"]);
   });
 
-  test("that takes another's place brings what is new under the same names", async () => {
+  test("a folder that replaces another brings new files of the same names", async () => {
     const folder = temporaryFolder();
     const elsewhere = temporaryFolder();
     write(folder, "a/1", "one");
@@ -266,7 +266,7 @@ describe("a folder", () => {
     expect(watching.of("1", "a")).toEqual(["one", "another"]);
   });
 
-  test("at the top that is away for a while is told of once, and goes on", async () => {
+  test("a watched root that is missing for a while is reported once, and the watch continues", async () => {
     const folder = join(temporaryFolder(), "run7");
     mkdirSync(folder);
     using watching = new Watching(folder);
@@ -278,7 +278,7 @@ describe("a folder", () => {
     expect(watching.troubles.map(({ code }) => code)).toEqual(["missing"]);
   });
 
-  test("at the top that another takes the place of brings what is new under the same names", async () => {
+  test("a folder that replaces the watched root brings new files of the same names", async () => {
     const folder = join(temporaryFolder(), "run7");
     write(folder, "a", "one");
     write(folder, "b/a", "two");
@@ -295,15 +295,15 @@ describe("a folder", () => {
     await until("a change", () => watching.of("a", "b").length === 3);
   });
 
-  test("that would be the same source as another is refused, as without watching", () => {
+  test("a watch refuses roots whose sources have the same name", () => {
     const [first, second] = [folderWith("b/1"), folderWith("2")];
     const roots = [createRoot(first, "a", true), createRoot(second, "a/b", true)];
     expect(refusal(() => new Watching("", { roots })).code).toBe("usage");
   });
 });
 
-describe("several folders at the top", () => {
-  test("are watched together", async () => {
+describe("several watched roots", () => {
+  test("several roots are watched together", async () => {
     const [first, second] = [folderWith("1"), folderWith("2")];
     const roots = [createRoot(first, "a", true), createRoot(second, "b", true)];
     using watching = new Watching("", { roots });
@@ -315,8 +315,8 @@ describe("several folders at the top", () => {
   });
 });
 
-describe("what is no frame", () => {
-  test("never comes: hidden and unfinished names, links, pipes", async () => {
+describe("files that are no frames", () => {
+  test("a watch never gives hidden and unfinished files, links or pipes", async () => {
     const folder = temporaryFolder();
     const elsewhere = folderWith("far/picture");
     using watching = new Watching(folder);
@@ -336,7 +336,7 @@ describe("what is no frame", () => {
     ]);
   });
 
-  test("is what patterns leave out, in new folders too", async () => {
+  test("a watch leaves out files that patterns exclude, in new folders too", async () => {
     const folder = temporaryFolder();
     const filter = { include: ["*.png"], exclude: ["thumbs/"] };
     using watching = new Watching(folder, { filter });
@@ -347,7 +347,7 @@ describe("what is no frame", () => {
     expect(watching.came.length).toBe(1);
   });
 
-  test("is a frame when it is renamed to one, and names that differ in case are two", async () => {
+  test("a hidden file becomes a frame when it is renamed, and names that differ in case are two frames", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: never });
     place(folder, "A.PNG", `${png}`);
@@ -359,11 +359,11 @@ describe("what is no frame", () => {
   });
 });
 
-test("a disk that gives the place of a removed file to another hides no loss", async () => {
+test("the loss of a removed file is reported although a new file reuses its inode", async () => {
   // Not on tmpfs, which does not reuse inode numbers.
   const folder = mkdtempSync(join(tmpdir(), "frames-watch-"));
   try {
-    // It is there before the watch: who sees it come may take it for renamed, if the event of its bytes is late.
+    // Written before the watch begins: a new file may pass for a renamed one if the event of its bytes is late.
     write(folder, "first");
     using watching = new Watching(folder, { settleMs: never });
     const { ino } = statSync(join(folder, "first"));

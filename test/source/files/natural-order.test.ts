@@ -77,32 +77,38 @@ function randomNames(count: number, random: () => number): string[] {
 
 const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 
-describe("natural order", () => {
-  test("puts 10 after 9", () => {
+describe("compareNatural", () => {
+  test("natural order puts 10 after 9", () => {
     const names = Array.from({ length: 121 }, (_, index) => `${index}.png`);
     expect(names.toReversed().sort(compareNatural)).toEqual(names);
   });
 
   const sorted: [string, string[]][] = [
-    ["numbers within names", ["cam1-9.png", "cam1-10.png", "cam2-1.png", "cam10-1.png"]],
-    ["what is shorter first", ["", "1", "1.", "1.png", "1.png.1", "1a", "2"]],
-    ["leading zeros after the number without", ["1", "01", "001", "2", "02", "10", "010"]],
-    ["what follows before leading zeros", ["1a", "01a", "1b", "01b", "1c"]],
-    ["zeros alone by their number", ["0", "00", "000", "1"]],
+    ["numbers within names by value", ["cam1-9.png", "cam1-10.png", "cam2-1.png", "cam10-1.png"]],
+    [
+      "a shorter name before a longer one that begins with it",
+      ["", "1", "1.", "1.png", "1.png.1", "1a", "2"],
+    ],
+    [
+      "numbers with leading zeros after the same number without",
+      ["1", "01", "001", "2", "02", "10", "010"],
+    ],
+    ["the text after a number before its leading zeros", ["1a", "01a", "1b", "01b", "1c"]],
+    ["numbers of only zeros by their length", ["0", "00", "000", "1"]],
     ["digits before letters and after dots", ["a.png", "a1.png", "aa.png"]],
     ["letters by their code", ["A", "B", "a", "b", "é"]],
-    ["numbers behind a common beginning of digits", ["1002", "1010", "10020", "10100"]],
+    ["numbers with common leading digits by value", ["1002", "1010", "10020", "10100"]],
     ["times of day", ["2026-11-22T07:12:00.png", "2026-11-22T07:12:01.png", "2026-11-22T11:12:00"]],
     ["a minus sign as a character", ["-1", "-2", "-10", "1"]],
-    ["other scripts' digits as characters", ["9", "10", "\u0661", "\u0662"]],
+    ["digits of other scripts as characters", ["9", "10", "\u0661", "\u0662"]],
   ];
   for (const [what, names] of sorted) {
-    test(`sorts ${what}`, () => {
+    test(`natural order sorts ${what}`, () => {
       expect(names.toReversed().sort(compareNatural)).toEqual(names);
     });
   }
 
-  test("compares numbers of any length exactly", () => {
+  test("natural order compares numbers of any length exactly", () => {
     const big = "123456789012345678901234567890";
     const names = [
       "9.png",
@@ -117,7 +123,7 @@ describe("natural order", () => {
     expect(names.toReversed().sort(compareNatural)).toEqual(names);
   });
 
-  test(`is the oracle's for random names, seed ${seed}`, () => {
+  test(`natural order agrees with the oracle for random names, seed ${seed}`, () => {
     const random = generator(seed);
     const names = [...new Set(randomNames(600, random))];
     for (const a of names) {
@@ -130,7 +136,7 @@ describe("natural order", () => {
     expect(shuffled.sort(compareNatural)).toEqual(names.toSorted(oracle));
   });
 
-  test(`is total: different names differ, and all three ways agree, seed ${seed}`, () => {
+  test(`natural order is a total order: different names differ, and it is transitive, seed ${seed}`, () => {
     const names = [...new Set(randomNames(120, generator(seed + 1)))];
     for (const a of names) {
       expect(compareNatural(a, a)).toBe(0);

@@ -17,8 +17,8 @@ function place(folder: string, name: string, text = name): void {
 }
 
 /**
- * A file that somebody is writing, there before the watch begins: who sees one come may take it for renamed into
- * place, if the event of its bytes is late.
+ * Writes an incomplete file before the watch begins. A later file may pass for renamed into place, if
+ * the event of its bytes is late.
  */
 function unfinished(folder: string, name: string): void {
   writeFileSync(join(folder, name), "half");
@@ -56,8 +56,8 @@ async function noticed(folder: string, watching: Watching): Promise<void> {
   await until("the mark", () => watching.sources.has(mark));
 }
 
-describe("a file that changes after it was read", () => {
-  test("comes again under the next number, when it is complete once more", async () => {
+describe("files that change after they were read", () => {
+  test("a file that changes after it was read comes again under the next number, once complete", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder);
     place(folder, "a", "one");
@@ -69,7 +69,7 @@ describe("a file that changes after it was read", () => {
     expect(watching.came.map(({ sequence }) => sequence)).toEqual([1, 2, 3]);
   });
 
-  test("does not come again if it was only looked at, or its rights changed", async () => {
+  test("a file does not come again if it was only read, or its permissions changed", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder);
     place(folder, "a", "one");
@@ -81,7 +81,7 @@ describe("a file that changes after it was read", () => {
     expect(watching.of("a")).toEqual(["one"]);
   });
 
-  test("again and again, under one name, comes whole each time, and the last time surely", async () => {
+  test("a file replaced again and again comes whole each time, with the last version at the end", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: never });
     const versions = Array.from({ length: 300 }, (_, index) => `version ${index}`.repeat(500));
@@ -95,7 +95,7 @@ describe("a file that changes after it was read", () => {
     expect(torn).toEqual([]);
   });
 
-  test("while it is read is not sent without its end", async () => {
+  test("a JPEG that is truncated before it is read is not sent without its end", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { isHeld: true });
     place(folder, "a.jpg", jpeg);
@@ -115,8 +115,8 @@ describe("a file that changes after it was read", () => {
   });
 });
 
-describe("a file that waits to be read", () => {
-  test("and changes meanwhile comes once, as it is in the end", async () => {
+describe("files that wait to be read", () => {
+  test("a waiting file that changes comes once, in its last version", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: 20, isHeld: true });
     for (const text of ["one", "two and", "three and more"]) {
@@ -127,7 +127,7 @@ describe("a file that waits to be read", () => {
     expect(found).toEqual(["a: three and more"]);
   });
 
-  test("and changes just before it is read comes when it is complete", async () => {
+  test("a waiting file that changes just before it is read comes when it is complete", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: 50, isHeld: true });
     place(folder, "a", "one");
@@ -138,7 +138,7 @@ describe("a file that waits to be read", () => {
     expect(watching.of("a")).toEqual(["one and two"]);
   });
 
-  test("and is removed is lost, by name", async () => {
+  test("a waiting file that is removed is lost under its name", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { isHeld: true });
     for (const name of ["a", "b"]) place(folder, name);
@@ -150,7 +150,7 @@ describe("a file that waits to be read", () => {
     expect(found[0]).toMatchObject({ first: 1, last: 1, what: "a" });
   });
 
-  test("and is removed after it changed is lost, and not twice", async () => {
+  test("a waiting file that changes and is removed is lost once", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: 20, isHeld: true });
     place(folder, "a", "one");
@@ -161,7 +161,7 @@ describe("a file that waits to be read", () => {
     expect(allOf(watching).map(textOf)).toEqual(["lost: vanished"]);
   });
 
-  test("and is replaced by a new one of its name comes as the new one", async () => {
+  test("a waiting file that is removed and created again comes with its new bytes", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: 20, isHeld: true });
     place(folder, "a", "one");
@@ -173,8 +173,8 @@ describe("a file that waits to be read", () => {
   });
 });
 
-describe("a file that is removed before it was complete", () => {
-  test("is lost, with its name", async () => {
+describe("files removed before they are complete", () => {
+  test("an incomplete file that is removed is lost under its name", async () => {
     const folder = temporaryFolder();
     unfinished(folder, "a");
     using watching = new Watching(folder, { settleMs: never });
@@ -186,7 +186,7 @@ describe("a file that is removed before it was complete", () => {
     expect(watching.of("a")).toEqual(["lost: vanished"]);
   });
 
-  test("is lost too if the watch is stopped just then", async () => {
+  test("an incomplete file that is removed is lost also if the watch is stopped just then", async () => {
     const folder = temporaryFolder();
     unfinished(folder, "a");
     using watching = new Watching(folder, { settleMs: never });
@@ -200,7 +200,7 @@ describe("a file that is removed before it was complete", () => {
     expect(watching.of("a")).toEqual(["lost: vanished"]);
   });
 
-  test("is no loss if it only got another name, wherever that is", async () => {
+  test("an incomplete file that is renamed is no loss, also in another folder", async () => {
     const folder = temporaryFolder();
     mkdirSync(join(folder, "done"));
     for (const name of ["a", "c", "removed"]) unfinished(folder, name);
@@ -216,8 +216,8 @@ describe("a file that is removed before it was complete", () => {
   });
 });
 
-describe("a file that was moved to the server", () => {
-  test("is forgotten here: one of the same name, size and time comes again", async () => {
+describe("files moved to the server", () => {
+  test("a file moved to the server is forgotten, so an equal file of its name comes again", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { isHeld: true });
     place(folder, "a", "one");
@@ -234,7 +234,7 @@ describe("a file that was moved to the server", () => {
     expect([next.name, next.sequence]).toEqual(["a", 2]);
   });
 
-  test("stays if it is no longer what was sent", async () => {
+  test("a sent file that changed is not removed", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { isHeld: true, settleMs: never });
     place(folder, "a", "one");
@@ -249,8 +249,8 @@ describe("a file that was moved to the server", () => {
   });
 });
 
-describe("when a watch ends", () => {
-  test("what is complete still comes, and what is not is told as such", async () => {
+describe("the end of a watch", () => {
+  test("a stopped watch still gives complete files, and reports incomplete ones as losses", async () => {
     const folder = temporaryFolder();
     // Created in advance, because renames inside a new folder may be missed.
     for (const next of [1, 2]) mkdirSync(join(folder, `mark-${marks + next}`));
@@ -263,7 +263,7 @@ describe("when a watch ends", () => {
     expect(found.at(-1)).toMatchObject({ first: 4, last: 4, what: "half" });
   });
 
-  test("nothing comes any more, and ending it again does nothing", async () => {
+  test("a stopped watch gives no later files, and can be stopped again", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder);
     place(folder, "a");
@@ -276,7 +276,7 @@ describe("when a watch ends", () => {
   });
 });
 
-test("thousands of files at once come, each once", async () => {
+test("a watch gives 5,000 files created at once, each once", async () => {
   const folder = temporaryFolder();
   mkdirSync(join(folder, "a"));
   using watching = new Watching(folder);

@@ -7,8 +7,8 @@ import { refusal } from "../../helper/refusal.ts";
 
 const needs = Bun.which("ffmpeg") === null ? "skipped: needs ffmpeg: " : "";
 
-describe("the shape of raw frames", () => {
-  test("is read as people write it", () => {
+describe("RawShape", () => {
+  test("the shape of raw frames is parsed from WIDTHxHEIGHT:FORMAT in any case", () => {
     expect(parseRawShape("640x512:gray16le")).toEqual({
       width: 640,
       height: 512,
@@ -17,7 +17,7 @@ describe("the shape of raw frames", () => {
     expect(parseRawShape("1X1:RGB24")).toEqual({ width: 1, height: 1, format: "rgb24" });
   });
 
-  test("has ffmpeg's first name of a format", () => {
+  test("the format of raw frames is stored under ffmpeg's first name for it", () => {
     for (const alias of ["gray", "gray8", "y8"]) {
       expect(parseRawShape(`2x2:${alias}`).format).toBe("gray");
       expect(rawFrameBytes({ width: 2, height: 2, format: alias })).toBe(4);
@@ -52,12 +52,12 @@ describe("the shape of raw frames", () => {
     ],
   ];
   for (const [text, message] of wrong) {
-    test(`is refused if it is ${JSON.stringify(text)}`, () => {
+    test(`the shape ${JSON.stringify(text)} of raw frames is refused`, () => {
       expect(refusal(() => parseRawShape(text))).toMatchObject({ code: "usage", message });
     });
   }
 
-  test("is refused if a program makes it up", () => {
+  test("a shape with an invalid size or format is refused if a program passes it", () => {
     for (const shape of [
       { width: 1.5, height: 1, format: "gray" },
       { width: 1, height: NaN, format: "gray" },
@@ -68,8 +68,8 @@ describe("the shape of raw frames", () => {
   });
 });
 
-describe("a raw frame", () => {
-  test("has the bytes of its planes, chroma rounded up", () => {
+describe("rawFrameBytes", () => {
+  test("a raw frame has the bytes of its planes, with chroma sizes rounded up", () => {
     const sizes = { gray: 15, gray16le: 30, rgb24: 45, rgba64be: 120, yuv420p: 27, nv16: 33 };
     for (const [format, size] of Object.entries(sizes)) {
       expect([format, rawFrameBytes({ width: 5, height: 3, format })]).toEqual([format, size]);
@@ -81,7 +81,7 @@ describe("a raw frame", () => {
     [64, 48],
     [9, 1],
   ] as const) {
-    const behaviour = `of ${width}x${height} has as many bytes in every format as in ffmpeg's own reading`;
+    const behaviour = `a raw frame of ${width}x${height} has as many bytes as ffmpeg reads, in every format`;
     test.skipIf(needs !== "")(`${needs}${behaviour}`, async () => {
       // Copied without conversion, because ffmpeg cannot convert some formats.
       const sizes = await ffmpegSizes((format) => ({
@@ -97,7 +97,7 @@ describe("a raw frame", () => {
   }
 
   test.skipIf(needs !== "")(
-    `${needs}has as many bytes as ffmpeg converts a picture to`,
+    `${needs}a raw frame has as many bytes as an image that ffmpeg converts to its format`,
     async () => {
       const listed = await Bun.$`ffmpeg -v error -hide_banner -pix_fmts`.text();
       const made = new Set([...listed.matchAll(/^.O\S* (\w+)/gm)].map(([, name]) => name!));

@@ -19,133 +19,138 @@ import {
   split,
 } from "./images.ts";
 
-describe("an input that cannot be read is told", () => {
+describe("unreadable input", () => {
   const start = pgm.length;
   const soi = [0xff, 0xd8];
   const sos = segment(0xda, [1, 1, 0, 0, 0x3f, 0]);
   const expected = "expected a JPEG, PNG, PNM or BMP image, received";
   const brokenSignature = [0x89, 0x50, 0x4e, 0x47, 0x0a, 0x1a, 0x0a];
   const wrong: [string, Uint8Array, number, string][] = [
-    ["of no format", ascii("GIF89a\x01\x9b[2J"), 0, `${expected} "GIF89a\\u0001\\u009b[2J"`],
     [
-      "of a PNG whose newlines were changed",
+      "input of an unknown format",
+      ascii("GIF89a\x01\x9b[2J"),
+      0,
+      `${expected} "GIF89a\\u0001\\u009b[2J"`,
+    ],
+    [
+      "a PNG with converted newlines",
       join(brokenSignature),
       0,
       `${expected} "\\u0089PNG\\n\\u001a\\n"`,
     ],
-    ["of a JPEG that lacks its start", join([0xff, 0xda]), 0, `${expected} "\\u00ff\\u00da"`],
-    ["of a PNM of no kind", ascii("P8 1"), 0, `${expected} "P8 1"`],
-    ["of a word that begins like a PNM", ascii("P5x"), 0, `${expected} "P5x"`],
-    ["of a word that begins like a BMP", ascii("BX"), 0, `${expected} "BX"`],
-    ["with blanks between frames", ascii("\n"), 0, `${expected} "\\n"`],
+    ["a JPEG without its start marker", join([0xff, 0xda]), 0, `${expected} "\\u00ff\\u00da"`],
+    ["a PNM of an unknown kind", ascii("P8 1"), 0, `${expected} "P8 1"`],
+    ["a word that begins like a PNM", ascii("P5x"), 0, `${expected} "P5x"`],
+    ["a word that begins like a BMP", ascii("BX"), 0, `${expected} "BX"`],
+    ["whitespace between frames", ascii("\n"), 0, `${expected} "\\n"`],
     [
-      "where a JPEG has no marker",
+      "a JPEG without a marker at the start of a segment",
       join(soi, [0x12]),
       2,
       "a JPEG has 12 where a marker must begin with FF",
     ],
     [
-      "where a JPEG has a marker that none has",
+      "a JPEG with an invalid marker",
       join(soi, [0xff, 0x4f]),
       2,
       "a JPEG has the marker FF 4F, which none may have",
     ],
     [
-      "where coded data has a marker that none has",
+      "a JPEG with an invalid marker in its coded data",
       join(soi, sos, [5, 0xff, 2]),
       13,
       "a JPEG has the marker FF 02 in its coded data, which none may have",
     ],
     [
-      "where a segment is too short",
+      "a JPEG with too short a segment",
       join(soi, [0xff, 0xe0, 0, 1]),
       4,
       "the JPEG segment FF E0 says it is 1 bytes long, 2 are the least",
     ],
     [
-      "where a JPEG has no end",
+      "a JPEG without an end",
       join(soi, sos, [1, 2], baseline),
       14,
       "a new JPEG begins before the one before it has ended",
     ],
     [
-      "where a PNG chunk lies about its length",
+      "a PNG chunk with an impossible length",
       join(pngSignature, [255, 255, 255, 255]),
       8,
       "a PNG chunk says it is 4294967295 bytes long",
     ],
     [
-      "where a PNG chunk has no type",
+      "a PNG chunk with an invalid type",
       join(pngSignature, [0, 0, 0, 0], "a\x1b]b"),
       12,
       'a PNG chunk has the type "a\\u001b]b", which is not four letters',
     ],
     [
-      "where the CRC-32 of a PNG chunk is wrong",
+      "a PNG chunk with a wrong CRC-32",
       join(pngSignature, [0, 0, 0, 1], "tEXt", [0, 0, 0, 0, 0]),
       17,
       "the CRC-32 of the PNG chunk tEXt does not match",
     ],
-    ["where a PNM has no width", ascii("P5 \n 12x 4"), 5, 'a PGM has "12x" for its width'],
-    ["where a PNM has no height", ascii("P6 1 0 255 "), 5, 'a PPM has "0" for its height'],
+    ["a PNM without a width", ascii("P5 \n 12x 4"), 5, 'a PGM has "12x" for its width'],
+    ["a PNM without a height", ascii("P6 1 0 255 "), 5, 'a PPM has "0" for its height'],
     [
-      "where a PNM has too large samples",
+      "a PNM with too large samples",
       ascii("P6 1 1 65536\n"),
       7,
       'a PPM has "65536" for its maximum',
     ],
-    ["where a PFM has no scale", ascii("PF 1 1 e\n"), 7, 'a PFM has "e" for its scale'],
+    ["a PFM without a scale", ascii("PF 1 1 e\n"), 7, 'a PFM has "e" for its scale'],
     [
-      "where a PNM has an endless width",
+      "a PNM with an endless width",
       ascii(`P5 ${"0".repeat(60)}`),
       3,
       `a PGM has "${"0".repeat(33)}" and more in its header`,
     ],
     [
-      "where a PAM has a line that none has",
+      "a PAM with an unknown header line",
       ascii("P7\nWIDTH 1\nDEEP 3\n"),
       11,
       'a PAM has the line "DEEP 3" in its header',
     ],
     [
-      "where a PAM lacks a line",
+      "a PAM with a missing header line",
       ascii("P7\nWIDTH 1\nHEIGHT 1\nMAXVAL 1\nENDHDR\n"),
       29,
       "a PAM has no DEPTH in its header",
     ],
     [
-      "where a BMP has a strange header",
+      "a BMP with an unknown header size",
       bmp({ information: 12 }).with(14, 13),
       14,
       "a BMP says that its second header is 13 bytes long",
     ],
     [
-      "where a BMP has its pixels in its header and no size",
+      "a BMP with its pixels inside the header and no size",
       bmp({ offset: 20, said: 0 }),
       2,
       "a BMP says it is 0 bytes long",
     ],
     [
-      "where a BMP has an endless header",
+      "a BMP with an endless header",
       bmp().with(15, 255),
       14,
       "a BMP says that its second header is 65320 bytes long",
     ],
     [
-      "where a BMP is compressed and has no size",
+      "a compressed BMP without a size",
       bmp({ compression: 1, said: 0 }),
       2,
       "a BMP says it is 0 bytes long",
     ],
     [
-      "where a BMP has no pixels and no size",
+      "a BMP without pixels and without a size",
       bmp({ width: 0, said: 54 }),
       2,
       "a BMP says it is 54 bytes long",
     ],
   ];
   for (const [name, bytes, at, what] of wrong) {
-    test(`${name}, after the frame before it was given`, () => {
+    test(`the splitter reports ${name}, after the frame before it`, () => {
       expect(complaint(join(pgm, bytes))).toEqual([
         1,
         "unreadable",
@@ -154,12 +159,12 @@ describe("an input that cannot be read is told", () => {
     });
   }
 
-  test("with the beginning of what came, in however many chunks that was", () => {
+  test("the error of the splitter quotes the beginning of the input, for any size of chunks", () => {
     const { error } = split(pieces(join(pgm, brokenSignature), 1));
     expect(error?.message).toEndWith(`${expected} "\\u0089PNG\\n"`);
   });
 
-  test("if it brought nothing at all", () => {
+  test("the splitter reports input without any data, or of zeros only", () => {
     expect(complaint(new Uint8Array(0))).toEqual([
       0,
       "unreadable",
@@ -173,7 +178,7 @@ describe("an input that cannot be read is told", () => {
   });
 
   for (const [name, , bytes] of images) {
-    test(`if it ends inside ${name}, at whatever byte`, () => {
+    test(`the splitter reports input that ends inside ${name}, at any byte`, () => {
       const isText = /text/.test(name);
       // In a text image, a truncation inside the last sample or line end is not detectable.
       const end = isText ? bytes.length - 15 : bytes.length;
@@ -191,11 +196,11 @@ describe("an input that cannot be read is told", () => {
   }
 });
 
-describe("a frame that is too large", () => {
+describe("too large frames", () => {
   const soi = [0xff, 0xd8];
   const sos = segment(0xda, [1, 1, 0, 0, 0x3f, 0]);
 
-  test("is given if it has just as many bytes as it may", () => {
+  test("the splitter accepts a frame of exactly the size limit", () => {
     for (const [name, , bytes] of images) {
       for (const size of [1, 1000]) {
         const { frames, error } = split(pieces(bytes, size), { maxFrameBytes: bytes.length });
@@ -204,13 +209,13 @@ describe("a frame that is too large", () => {
     }
   });
 
-  test("is an error, whatever its format", () => {
+  test("the splitter refuses a frame over the size limit in every format", () => {
     for (const [, , bytes] of images) {
       expect(complaint(bytes, bytes.length - 1).slice(0, 2)).toEqual([0, "too-large"]);
     }
   });
 
-  test("is an error as soon as it says so, before it comes", () => {
+  test("the splitter refuses a frame over the limit as soon as its header gives the size", () => {
     const most = "is longer than the 1048576 bytes that a frame may have";
     const said: [Uint8Array, string][] = [
       [join(pngSignature, [0x7f, 255, 255, 255]), `a PNG ${most}`],
@@ -232,7 +237,7 @@ describe("a frame that is too large", () => {
     }
   });
 
-  test("is an error only when its least size by what it said is too large", () => {
+  test("the splitter refuses a header only if the smallest size it allows is over the limit", () => {
     const header = chunk("IHDR", new Uint8Array(13));
     const sizes: [Uint8Array, number][] = [
       [join(pngSignature, header, [0, 0, 0, 100]), 8 + 25 + 12 + 100],
@@ -265,7 +270,7 @@ describe("a frame that is too large", () => {
     ["the last number of a text", ascii("P2 1 1 9 "), ascii("0123456789")],
   ];
   for (const [name, begin, more] of endless) {
-    test(`is an error where ${name} never ends, and nothing longer than it is held`, () => {
+    test(`the splitter refuses a frame when ${name} never ends, and buffers at most the limit`, () => {
       const largest = 100_000;
       const { longest, value } = longestArrayOf(() => {
         const splitter = new Splitter({ maxFrameBytes: largest });
@@ -287,7 +292,7 @@ describe("a frame that is too large", () => {
     });
   }
 
-  test("is an error too where only zeros come", () => {
+  test("the splitter refuses endless zeros between frames", () => {
     const between = join(pgm, new Uint8Array(200), pgm, new Uint8Array(200));
     expect(split([between], { maxFrameBytes: 300 }).error).toBeUndefined();
     const { frames, error } = split([pgm, new Uint8Array(200), new Uint8Array(200)], {
@@ -301,22 +306,22 @@ describe("a frame that is too large", () => {
   });
 });
 
-describe("after an error", () => {
-  test("every later call throws it again", () => {
+describe("Splitter after an error", () => {
+  test("the splitter throws its error again on every later call", () => {
     const splitter = new Splitter({ maxFrameBytes: 1000 });
     const error = refusal(() => [...splitter.push(ascii("nothing"))]);
     expect(refusal(() => [...splitter.push(pgm)])).toBe(error);
     expect(refusal(() => splitter.end())).toBe(error);
   });
 
-  test("frames that were not taken are not lost without a word", () => {
+  test("the splitter throws if frames of the previous chunk were not all taken", () => {
     const splitter = new Splitter({ maxFrameBytes: 1000 });
     for (const _ of splitter.push(join(pgm, pgm))) break;
     expect(refusal(() => [...splitter.push(pgm)]).code).toBe("internal");
     expect(refusal(() => splitter.end()).code).toBe("internal");
   });
 
-  test("nor are those of a chunk that nobody looked at", () => {
+  test("the splitter throws if the frames of a chunk were never requested", () => {
     const splitter = new Splitter({ maxFrameBytes: 1000 });
     splitter.push(pgm);
     expect(refusal(() => splitter.push(pgm)).code).toBe("internal");

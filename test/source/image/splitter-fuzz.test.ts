@@ -75,7 +75,7 @@ function told({ frames, error }: Split): string {
 }
 
 test(
-  `a splitter withstands ${inputs} mutated inputs, and makes the same of each however it is cut`,
+  `the splitter withstands ${inputs} mutated inputs, and gives the same frames however each is cut`,
   () => {
     let [clean, frames] = [0, 0];
     for (let index = 0; index < inputs; index++) {
@@ -106,7 +106,7 @@ test(
   patience,
 );
 
-test(`a splitter withstands ${inputs >> 2} inputs of random bytes`, () => {
+test(`the splitter withstands ${inputs >> 2} inputs of random bytes`, () => {
   for (let index = 0; index < inputs >> 2; index++) {
     const random = new Random(seedOf(seed ^ 1, index));
     const begin = random.pick(images)[2];

@@ -42,7 +42,7 @@ const always = ["-v", "error", "-nostdin"];
 const made = ["-frames:v", `${frames}`, "-bitexact"];
 
 for (const [name, codec, ending, more] of kinds) {
-  test.skipIf(needs !== "")(`${needs}a pipe of ${name} is cut into its frames`, async () => {
+  test.skipIf(needs !== "")(`${needs}the splitter cuts ffmpeg's ${name} into frames`, async () => {
     const encode = [...always, ...picture, ...made, "-c:v", codec, ...more];
     const place = mkdtempSync(join(tmpdir(), "frames-video-"));
     try {
@@ -67,7 +67,7 @@ for (const [name, codec, ending, more] of kinds) {
   });
 }
 
-test.skipIf(needs !== "")(`${needs}a pipe of raw frames is cut into its frames`, async () => {
+test.skipIf(needs !== "")(`${needs}the splitter cuts ffmpeg's raw video into frames`, async () => {
   const raw = { width: 173, height: 131, format: "yuv420p" };
   const size = rawFrameBytes(raw);
   const encode = [...always, ...picture, ...made, "-pix_fmt", raw.format];

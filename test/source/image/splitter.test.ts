@@ -21,9 +21,9 @@ import {
   bmp,
 } from "./images.ts";
 
-describe("an image is cut out whole:", () => {
+describe("Splitter", () => {
   for (const [name, ending, bytes] of images) {
-    test(`${name}, wherever the input is cut`, () => {
+    test(`the splitter returns ${name} unchanged, wherever the input is cut`, () => {
       const input = join(pgm, bytes, pgm);
       const expected = [`pgm ${pgm.toHex()}`, `${ending} ${bytes.toHex()}`, `pgm ${pgm.toHex()}`];
       expect(linesOf(split([input]).frames)).toEqual(expected);
@@ -36,7 +36,7 @@ describe("an image is cut out whole:", () => {
     });
   }
 
-  test("all of them mixed in one input, with and without zeros between them", () => {
+  test("the splitter handles all formats in one input, with and without zeros between them", () => {
     for (const zeros of [0, 1, 513]) {
       const input = join(...images.flatMap(([, , bytes]) => [new Uint8Array(zeros), bytes]));
       const expected = images.map(([, ending, bytes]) => `${ending} ${bytes.toHex()}`);
@@ -48,13 +48,13 @@ describe("an image is cut out whole:", () => {
     }
   });
 
-  test("zeros after the last image are nothing", () => {
+  test("the splitter ignores zeros after the last image", () => {
     expect(split([join(png, new Uint8Array(4096))])).toMatchObject({
       frames: [{ extension: "png" }],
     });
   });
 
-  test("real JPEG of one scan and of many, and real PNG", async () => {
+  test("the splitter returns real baseline and progressive JPEG and real PNG unchanged", async () => {
     const random = new Random(1);
     const pixels = random.bytes(61 * 47 * 3);
     const picture = encodePng({ width: 61, height: 47, colour: "rgb8", pixels });
@@ -73,16 +73,16 @@ describe("an image is cut out whole:", () => {
   });
 });
 
-describe("an image that is text", () => {
+describe("text images", () => {
   const text = ascii("P2 2 1 255 12 34");
 
-  test("is whole when the input ends after its last digit", () => {
+  test("a text image is complete if the input ends after its last digit", () => {
     for (const size of [1, 100]) {
       expect(linesOf(split(pieces(text, size)).frames)).toEqual([`pgm ${text.toHex()}`]);
     }
   });
 
-  test("ends before whatever else its line goes on with", () => {
+  test("a text image ends before other data on its last line", () => {
     const input = join(text, " \t", png, text, "\0", text);
     expect(linesOf(split([input]).frames)).toEqual(
       [join(text, " \t"), png, text, text].map(
@@ -91,13 +91,13 @@ describe("an image that is text", () => {
     );
   });
 
-  test("may be followed by blank lines, which belong to no frame", () => {
+  test("blank lines after a text image belong to no frame", () => {
     const input = join(text, "\r\n\r\n \n", png, text, "\n\n");
     const lines = [join(text, "\r\n"), png, join(text, "\n")].map((bytes) => bytes.toHex());
     expect(split([input]).frames.map(({ bytes }) => bytes.toHex())).toEqual(lines);
   });
 
-  test("may be as large as a frame may be, with its end only shown by what follows", () => {
+  test("a text image may reach the size limit although only the next byte shows its end", () => {
     const options = { maxFrameBytes: text.length };
     for (const rest of ["", "\0", "P2 1 1 255 1"]) {
       const { frames, error } = split([join(text, rest)], options);
@@ -111,7 +111,7 @@ describe("an image that is text", () => {
     ]);
   });
 
-  test("lacks samples", () => {
+  test("a text image with missing or invalid samples is an error", () => {
     expect(complaint(ascii("P3 1 1 255 1 2"))[2]).toEndWith(
       "at byte 14 of the input: the input ended inside a PPM, after 14 bytes",
     );
@@ -127,7 +127,7 @@ describe("an image that is text", () => {
 describe("raw frames", () => {
   const raw = { width: 3, height: 2, format: "gray16le" };
 
-  test("are cut by their size alone, zeros and all", () => {
+  test("raw frames are cut by their size alone, zeros included", () => {
     const input = Uint8Array.from({ length: 36 }, (_, index) => (index < 20 ? 0 : index));
     for (let size = 1; size <= 36; size++) {
       const { frames, error } = split(pieces(input, size), { raw });
@@ -138,7 +138,7 @@ describe("raw frames", () => {
     }
   });
 
-  test("are reported when the last one is cut", () => {
+  test("an incomplete raw frame at the end of the input is an error", () => {
     const { frames, error } = split([new Uint8Array(17)], { raw });
     expect(frames.length).toBe(1);
     expect(error?.message).toBe(
@@ -146,7 +146,7 @@ describe("raw frames", () => {
     );
   });
 
-  test("are refused at once if none can be as large as that", () => {
+  test("the splitter refuses a raw shape whose frames are over the size limit", () => {
     expect(refusal(() => new Splitter({ maxFrameBytes: 11, raw }))).toMatchObject({
       code: "too-large",
       message: "Cannot read raw frames of 3x2 in gray16le: they are 12 bytes long, 11 are the most",
@@ -154,8 +154,8 @@ describe("raw frames", () => {
   });
 });
 
-describe("memory", () => {
-  test("is taken for what came, not for what a header says", () => {
+describe("memory of the splitter", () => {
+  test("the splitter allocates memory for received bytes, not for sizes in headers", () => {
     const largest = 1 << 30;
     const promise = [
       ascii("P6 10000 10000 255\n"),
@@ -171,7 +171,7 @@ describe("memory", () => {
     }
   });
 
-  test("is not held by a frame beyond a third more than its bytes", () => {
+  test("a frame from the splitter uses at most a third more memory than its bytes", () => {
     const random = new Random(7);
     for (let round = 0; round < 50; round++) {
       const made = Array.from({ length: 5 }, () => {
@@ -186,7 +186,7 @@ describe("memory", () => {
     }
   });
 
-  test("of many tiny frames in one chunk is that of those which were taken", () => {
+  test("the splitter cuts a chunk of a million tiny frames", () => {
     const splitter = new Splitter({
       maxFrameBytes: 100,
       raw: { width: 1, height: 1, format: "gray" },
@@ -198,7 +198,7 @@ describe("memory", () => {
     expect(frames).toBe(1_000_000);
   });
 
-  test("of each frame is its own, in whatever kind of array the input came", () => {
+  test("each frame has its own memory, for any kind of input array", () => {
     const input = Buffer.from(join(pgm, pgm, progressive));
     const frames = [...new Splitter({ maxFrameBytes: 1000 }).push(input)];
     input.fill(0);

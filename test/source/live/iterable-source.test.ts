@@ -34,8 +34,8 @@ function bytes(hex: string): Uint8Array {
   return Uint8Array.fromHex(hex);
 }
 
-describe("a frame that a program hands over", () => {
-  test("is sent as it is", async () => {
+describe("frames of a program", () => {
+  test("a frame of a program is sent with its own name, time, metadata and bytes", async () => {
     const picture = new Uint8Array([1, 2, 3]);
     const captured = 1_795_331_523_123_456_789n;
     const metadata = { gain: 1.5, "lens °": "50 mm" };
@@ -51,7 +51,7 @@ describe("a frame that a program hands over", () => {
     expect(Buffer.concat(pieces)).toEqual(Buffer.from(picture));
   });
 
-  test("can be read again, when the connection broke that it went over", async () => {
+  test("a frame of a program can be read again after a reconnect", async () => {
     const source = sourceOf([{ bytes: bytes("010203") }, { bytes: bytes("040506") }]);
     const frames = (await all(source)) as Frame[];
     for (const index of [0, 1, 0]) {
@@ -63,20 +63,20 @@ describe("a frame that a program hands over", () => {
     }
   });
 
-  test("may be empty", async () => {
+  test("a frame of a program may be empty", async () => {
     const [frame] = await all(sourceOf([{ name: "a", bytes: new Uint8Array() }]));
     expect(frame).toMatchObject({ name: "a", size: 0, metadata: "" });
     (frame as Frame).read(new Uint8Array());
   });
 
-  test("was captured when it was handed over, if nothing else is said", async () => {
+  test("a frame without a time gets the time at which the program yields it", async () => {
     const times = [started + 0.25, started + 40.5];
     const source = sourceOf([{ bytes: bytes("00") }, { bytes: bytes("00") }], () => times.shift()!);
     const captured = (await all(source)).map((item) => (item as Frame).captured);
     expect(captured).toEqual([1_795_331_523_123_250_000n, 1_795_331_523_163_500_000n]);
   });
 
-  test("may come from an async iterable, one when it is asked for", async () => {
+  test("an async iterable is asked for one frame at a time", async () => {
     let made = 0;
     async function* camera(): AsyncGenerator<CapturedFrame> {
       for (;;) yield { bytes: new Uint8Array([++made]) };
@@ -90,7 +90,7 @@ describe("a frame that a program hands over", () => {
     expect(await source.next()).toBeUndefined();
   });
 
-  test("is lost, not sent differently, if reading it failed", async () => {
+  test("a frame of a program is lost, not read again, if reading it failed", async () => {
     const source = sourceOf([{ name: "a.png", bytes: bytes("00") }]);
     const frame = (await source.next()) as Frame;
     const error = new FramesError("changed");
@@ -98,8 +98,8 @@ describe("a frame that a program hands over", () => {
   });
 });
 
-describe("a frame without a name", () => {
-  test("is called after its session's start and its number", async () => {
+describe("frames without a name", () => {
+  test("a frame without a name is named after its session's start and its number", async () => {
     const frames = Array.from({ length: 3 }, () => ({ bytes: bytes("ffd8ffe0") }));
     expect(await namesOf(sourceOf(frames))).toEqual([
       "20261122T071203.123Z-00000001.jpg",
@@ -108,7 +108,7 @@ describe("a frame without a name", () => {
     ]);
   });
 
-  test("has the number it would have if the others had no names either", async () => {
+  test("a frame without a name has its number in the source, with named frames counted", async () => {
     const frames = [{ bytes: bytes("00") }, { bytes: bytes("00"), name: "own.png" }];
     expect(await namesOf(sourceOf([...frames, frames[0]!]))).toEqual([
       "20261122T071203.123Z-00000001.bin",
@@ -117,7 +117,7 @@ describe("a frame without a name", () => {
     ]);
   });
 
-  test("ends as it is said to", async () => {
+  test("a frame without a name has the extension that the program gives", async () => {
     const raw = { bytes: bytes("00"), extension: "640x512.gray16le" };
     expect(await namesOf(sourceOf([raw, { ...raw, name: "own" }]))).toEqual([
       "20261122T071203.123Z-00000001.640x512.gray16le",
@@ -129,24 +129,24 @@ describe("a frame without a name", () => {
     ["JPEG", "jpg", "ffd8ffe000104a46"],
     ["JPEG with Exif", "jpg", "ffd8ffe1"],
     ["PNG", "png", "89504e470d0a1a0a0000000d"],
-    ["PNG, damaged by a text transfer", "bin", "89504e470a1a0a00"],
+    ["PNG damaged by a text transfer", "bin", "89504e470a1a0a00"],
     ["BMP", "bmp", "424d3604"],
     ["PBM", "pbm", "50340a31"],
     ["PGM", "pgm", "50350a31"],
     ["PPM", "ppm", "50360a31"],
-    ["something else", "bin", "0123456789abcdef"],
+    ["unknown data", "bin", "0123456789abcdef"],
     ["text", "bin", Buffer.from("hello").toString("hex")],
-    ["nothing", "bin", ""],
-    ["the start of a JPEG's start", "bin", "ffd8"],
+    ["no bytes", "bin", ""],
+    ["the first two bytes of a JPEG", "bin", "ffd8"],
   ];
   for (const [what, ending, start] of endings) {
-    test(`ends in .${ending} if it holds ${what}`, async () => {
+    test(`a frame without a name ends in .${ending} if it contains ${what}`, async () => {
       const [name] = await namesOf(sourceOf([{ bytes: bytes(start) }]));
       expect(name).toBe(`20261122T071203.123Z-00000001.${ending}`);
     });
   }
 
-  test("has a name that every system can keep, and that sorts by number", async () => {
+  test("a generated name is portable and sorts by number", async () => {
     const frames = Array.from({ length: 1200 }, () => ({ bytes: bytes("00") }));
     const found = await namesOf(sourceOf(frames));
     expect(found.toSorted()).toEqual(found);
@@ -154,16 +154,16 @@ describe("a frame without a name", () => {
   });
 });
 
-describe("what a program hands over that is no frame", () => {
+describe("invalid frames of a program", () => {
   const good = bytes("00");
   const bad: [what: string, frame: unknown, called: string, why: string][] = [
-    ["text for bytes", { name: "a", bytes: "hello" }, "a", "bytes is no Uint8Array"],
+    ["text as bytes", { name: "a", bytes: "hello" }, "a", "bytes is no Uint8Array"],
     ["no bytes", { name: "a" }, "a", "bytes is no Uint8Array"],
-    ["an array for bytes", { bytes: [1, 2, 3] }, "frame 1", "bytes is no Uint8Array"],
-    ["an ArrayBuffer for bytes", { bytes: good.buffer }, "frame 1", "bytes is no Uint8Array"],
-    ["wider numbers for bytes", { bytes: new Uint16Array(2) }, "frame 1", "bytes is no Uint8Array"],
+    ["an array as bytes", { bytes: [1, 2, 3] }, "frame 1", "bytes is no Uint8Array"],
+    ["an ArrayBuffer as bytes", { bytes: good.buffer }, "frame 1", "bytes is no Uint8Array"],
+    ["a Uint16Array as bytes", { bytes: new Uint16Array(2) }, "frame 1", "bytes is no Uint8Array"],
     ["an empty name", { name: "", bytes: good }, "", '"" cannot be its name'],
-    ["half a character as name", { name: "\ud800", bytes: good }, "\ud800", "cannot be its name"],
+    ["a lone surrogate as name", { name: "\ud800", bytes: good }, "\ud800", "cannot be its name"],
     [
       "a name of 256 bytes in 128 characters",
       { name: "é".repeat(128), bytes: good },
@@ -171,12 +171,12 @@ describe("what a program hands over that is no frame", () => {
       "cannot be its name",
     ],
     [
-      "an ending with a folder",
+      "an extension with a folder",
       { extension: "/../x", bytes: good },
       "frame 1",
       "cannot be the ending",
     ],
-    ["an empty ending", { extension: "", bytes: good }, "frame 1", '"" cannot be the ending'],
+    ["an empty extension", { extension: "", bytes: good }, "frame 1", '"" cannot be the ending'],
     ["a number as name", { name: 7, bytes: good }, "frame 1", "7 cannot be its name"],
     ["null as name", { name: null, bytes: good }, "frame 1", "null cannot be its name"],
     [
@@ -198,11 +198,11 @@ describe("what a program hands over that is no frame", () => {
       "a",
       "captured is -9223372036854775809, not",
     ],
-    ["nothing", undefined, "frame 1", ""],
-    ["null", null, "frame 1", ""],
+    ["undefined in place of the object", undefined, "frame 1", ""],
+    ["null in place of the object", null, "frame 1", ""],
   ];
   for (const [what, frame, called, why] of bad) {
-    test(`is lost by itself: ${what}`, async () => {
+    test(`a program's frame with ${what} is lost, and the next frame is not`, async () => {
       const [first, second, ...rest] = await all(
         sourceOf([frame as CapturedFrame, { bytes: good, name: "good" }]),
       );
@@ -216,7 +216,7 @@ describe("what a program hands over that is no frame", () => {
     });
   }
 
-  test("is none of what can be sent, to the last bit", async () => {
+  test("a frame with the largest valid name and times is sent", async () => {
     const frames: CapturedFrame[] = [
       { name: "é".repeat(127), bytes: good, captured: 2n ** 63n - 1n },
       { name: "x".repeat(255), bytes: Buffer.from("a"), captured: -(2n ** 63n) },
@@ -236,12 +236,12 @@ describe("metadata", () => {
     return { a: character.repeat((size - empty) / Buffer.byteLength(character)) };
   };
 
-  test("of 4,096 bytes is taken", async () => {
+  test("metadata of 4,096 bytes is sent", async () => {
     const [frame] = await all(sourceOf([{ bytes: bytes("00"), metadata: sized(4096) }]));
     expect(Buffer.byteLength((frame as Frame).metadata)).toBe(4096);
   });
 
-  test("of an empty object is an empty object", async () => {
+  test("metadata of an empty object is sent as {}", async () => {
     const [frame] = await all(sourceOf([{ bytes: bytes("00"), metadata: {} }]));
     expect((frame as Frame).metadata).toBe("{}");
   });
@@ -251,11 +251,11 @@ describe("metadata", () => {
   const bad: [string, Record<string, unknown>][] = [
     ["of 4,097 bytes", sized(4097)],
     ["of 4,098 bytes in 2,053 characters", sized(4098, "é")],
-    ["that goes in a circle", circular],
+    ["with a circular reference", circular],
     ["with a bigint", { at: 1n }],
   ];
   for (const [what, metadata] of bad) {
-    test(`${what} loses its frame and no other`, async () => {
+    test(`a frame with metadata ${what} is lost, and the next frame is not`, async () => {
       const [first, second, third] = await all(
         sourceOf([
           { bytes: bytes("00"), metadata },
@@ -271,8 +271,8 @@ describe("metadata", () => {
   }
 });
 
-describe("an iterator", () => {
-  test("that throws ends the source with what it threw", async () => {
+describe("iterators", () => {
+  test("an error of a program's iterator is the error of the source", async () => {
     const failure = new Error("the camera is gone");
     function* frames(): Generator<CapturedFrame> {
       yield { bytes: bytes("00") };
@@ -284,7 +284,7 @@ describe("an iterator", () => {
     source.close();
   });
 
-  test("that is async and throws ends the source as well", async () => {
+  test("an error of a program's async iterator is the error of the source", async () => {
     const failure = new Error("the camera is gone");
     async function* frames(): AsyncGenerator<CapturedFrame> {
       yield { bytes: bytes("00") };
@@ -295,7 +295,7 @@ describe("an iterator", () => {
     await expect(source.next()).rejects.toBe(failure);
   });
 
-  test("is told when nothing more is wanted", async () => {
+  test("closing a source calls the return method of its iterator", async () => {
     let ended = false;
     function* frames(): Generator<CapturedFrame> {
       try {
@@ -310,14 +310,14 @@ describe("an iterator", () => {
     expect(ended).toBe(true);
   });
 
-  test("without a way to be told is left alone", () => {
+  test("closing a source accepts an iterator without a return method", () => {
     const frames = {
       [Symbol.iterator]: () => ({ next: () => ({ done: true, value: undefined }) }),
     };
     expect(() => sourceOf(frames as Iterable<CapturedFrame>).close()).not.toThrow();
   });
 
-  test("that fails when it is told to end fails for itself", async () => {
+  test("closing a source ignores an error of its iterator's return method", async () => {
     async function* late(): AsyncGenerator<CapturedFrame> {
       try {
         for (;;) yield { bytes: bytes("00") };

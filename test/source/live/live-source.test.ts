@@ -73,8 +73,8 @@ async function takeAll(source: LiveSource): Promise<string[]> {
   }
 }
 
-describe("a queue that keeps the latest", () => {
-  test("gives frames as they come, with nothing lost while they are taken", async () => {
+describe("queue with the policy latest", () => {
+  test("a latest queue drops no frame while frames are taken as they arrive", async () => {
     const { camera, source } = begin({ latest: 1 });
     for (let number = 1; number <= 20; number++) {
       const next = source.next();
@@ -86,7 +86,7 @@ describe("a queue that keeps the latest", () => {
   });
 
   for (const latest of [1, 2, 7]) {
-    test(`of ${latest} drops the oldest, told before what follows them`, async () => {
+    test(`a latest queue of ${latest} drops the oldest frames, and reports them before the next frame`, async () => {
       const { camera, source } = begin({ latest });
       const first = source.next();
       camera.shoot();
@@ -100,14 +100,14 @@ describe("a queue that keeps the latest", () => {
     });
   }
 
-  test("takes from its camera whether anybody wants it or not", async () => {
+  test("a latest queue takes frames from its camera also if none are requested", async () => {
     const { camera, source } = begin({ latest: 1 });
     void source.next();
     camera.shoot(1000);
     await until("all", () => camera.taken === 1000);
   });
 
-  test("holds no more bytes than it may, but always one frame", async () => {
+  test("a latest queue buffers at most its byte limit, but always one frame", async () => {
     const { camera, source } = begin({ latest: 1000 });
     void source.next();
     // Untouched bytes occupy no memory.
@@ -119,13 +119,13 @@ describe("a queue that keeps the latest", () => {
     expect(kept).toEqual(["6", "7", "8", "9", "the end"]);
   });
 
-  test("is to be fresh, and one with block is not", () => {
+  test("a source with the policy latest uses the live window, and one with block does not", () => {
     expect(begin({ latest: 1 }).source.usesLiveWindow).toBe(true);
     expect(begin("block").source.usesLiveWindow).toBe(false);
     expect(begin("block").source.isLive).toBe(true);
   });
 
-  test("loses what is no frame by itself, under its number", async () => {
+  test("an invalid frame of a live source is lost under its number, and the next frame follows", async () => {
     const { camera, source } = begin({ latest: 10 });
     const first = source.next();
     camera.give({ bytes: "text" as unknown as Uint8Array });
@@ -139,8 +139,8 @@ describe("a queue that keeps the latest", () => {
   });
 });
 
-describe("a queue that blocks", () => {
-  test("holds its camera up, and gives every frame", async () => {
+describe("queue with the policy block", () => {
+  test("a block queue pauses its camera, and drops no frame", async () => {
     const { camera, source } = begin("block");
     const first = source.next();
     camera.shoot(100);
@@ -153,7 +153,7 @@ describe("a queue that blocks", () => {
     expect(all).toEqual([...Array.from({ length: 99 }, (_, index) => `${index + 2}`), "the end"]);
   });
 
-  test("holds it up while there is no connection, too", async () => {
+  test("a block queue pauses its camera also while no server is connected", async () => {
     const { camera, source } = begin("block");
     const first = source.next();
     camera.shoot(100);
@@ -167,8 +167,8 @@ describe("a queue that blocks", () => {
   });
 });
 
-describe("the end", () => {
-  test("of a camera comes after all that it took", async () => {
+describe("the end of a live source", () => {
+  test("a live source ends after all frames of its camera", async () => {
     const { camera, source } = begin({ latest: 3 });
     const first = source.next();
     camera.shoot(3);
@@ -176,7 +176,7 @@ describe("the end", () => {
     expect([textOf(await first), ...(await takeAll(source))]).toEqual(["1", "2", "3", "the end"]);
   });
 
-  test("of a camera that fails is what it failed with, after all that it took", async () => {
+  test("a live source fails with its camera's error, after all frames of the camera", async () => {
     const failure = new FramesError("unreadable", "the cable is out");
     const { camera, source } = begin({ latest: 3 });
     const first = source.next();
@@ -187,7 +187,7 @@ describe("the end", () => {
     await expect(Promise.resolve(source.next())).rejects.toBe(failure);
   });
 
-  test("comes when it is stopped, with what was captured before, and without a wait", async () => {
+  test("a stopped live source ends after the frames captured before the stop", async () => {
     const { camera, source } = begin({ latest: 3 });
     const first = source.next();
     camera.shoot(3);
@@ -200,7 +200,7 @@ describe("the end", () => {
     expect(source.capturedCount).toBe(3);
   });
 
-  test("comes to whoever waits when it is stopped", async () => {
+  test("stopping a live source ends a pending request for a frame", async () => {
     const { source } = begin("block");
     const waiting = source.next();
     source.stopCapture();
@@ -208,7 +208,7 @@ describe("the end", () => {
     expect(await waiting).toBeUndefined();
   });
 
-  test("tells its camera, when it is stopped or closed", async () => {
+  test("stopping or closing a live source calls the return method of its camera", async () => {
     for (const end of ["stopCapture", "close"] as const) {
       let isTold = false;
       const frames = {
@@ -228,7 +228,7 @@ describe("the end", () => {
   });
 });
 
-test("a frame that cannot be read again is lost, not sent differently", async () => {
+test("a frame of a live source is lost, not read again, if reading it failed", async () => {
   const { camera, source } = begin("block");
   const next = source.next();
   camera.shoot();
@@ -237,7 +237,7 @@ test("a frame that cannot be read again is lost, not sent differently", async ()
   expect(source.retry(frame, error)).toEqual({ first: 1, last: 1, what: frame.name, error });
 });
 
-test("frames of any program can be named, numbered and timed as they were captured", async () => {
+test("a live source keeps the extension and time that a program gives its frames", async () => {
   const { camera, source } = begin("block");
   const next = source.next();
   camera.give({ bytes: new Uint8Array(3), extension: "pgm", captured: 5n });

@@ -121,8 +121,8 @@ function frames(count: number): Frame[] {
   return Array.from({ length: count }, (_, index) => frame(index + 1));
 }
 
-describe("a rate", () => {
-  test("gives the first frame at once, and then so many a second, evenly", async () => {
+describe("RatePacer", () => {
+  test("a rate releases the first frame at once, and the others at even intervals", async () => {
     const given = new Given(frames(5));
     const taken = take(paced(given, new RatePacer(4)));
     await settle();
@@ -139,7 +139,7 @@ describe("a rate", () => {
     expect(taken.isOver).toBe(true);
   });
 
-  test("asks for a frame when it may go, and not before: what is asked for later is fresher", async () => {
+  test("a rate requests a frame only when it can be released, so live frames are fresh", async () => {
     const given = new Given(frames(4));
     take(paced(given, new RatePacer(10)));
     await settle();
@@ -151,7 +151,7 @@ describe("a rate", () => {
   });
 
   for (const rate of [1, 7, 24, 29.97, 60]) {
-    test(`of ${rate} is that over ten seconds`, async () => {
+    test(`a rate of ${rate} releases that many frames a second over ten seconds`, async () => {
       const taken = take(paced(new Given(frames(1000)), new RatePacer(rate)));
       await settle();
       await pass(10_000);
@@ -164,7 +164,7 @@ describe("a rate", () => {
     });
   }
 
-  test("makes up for timers that are a little late", async () => {
+  test("a rate makes up for timers that are a little late", async () => {
     const taken = take(paced(new Given(frames(100)), new RatePacer(100)));
     await settle();
     // Each timer is noticed up to 7 ms late.
@@ -173,7 +173,7 @@ describe("a rate", () => {
     expect(taken.came.length).toBeLessThanOrEqual(71);
   });
 
-  test("does not hurry after it was held up", async () => {
+  test("a rate does not speed up after a delay", async () => {
     const rate = new RatePacer(10);
     const first = frame(1);
     expect(rate.releaseAt(first, 1000)).toBe(1000);
@@ -186,7 +186,7 @@ describe("a rate", () => {
     expect(rate.requestAt()).toBe(11_200);
   });
 
-  test("does not hurry after a source that had nothing for a while", async () => {
+  test("a rate does not speed up after a source had no frames for a while", async () => {
     const late = Promise.withResolvers<Frame>();
     const given = new Given([frame(1), late.promise, frame(3), frame(4)]);
     const taken = take(paced(given, new RatePacer(10)));
@@ -204,7 +204,7 @@ describe("a rate", () => {
     ]);
   });
 
-  test("lets losses pass at once after the time of the frame, and counts none", async () => {
+  test("a rate passes losses on with the next frame, and does not count them", async () => {
     const items = [frame(1), loss(2, 4), loss(5, 5), frame(6)];
     const taken = take(paced(new Given(items), new RatePacer(2)));
     await settle();
@@ -218,8 +218,8 @@ describe("a rate", () => {
   });
 });
 
-describe("a replay", () => {
-  test("gives frames as far apart as they were captured", async () => {
+describe("ReplayPacer", () => {
+  test("a replay releases frames at the intervals of their capture", async () => {
     const items = [frame(1, 0), frame(2, 100), frame(3, 130), frame(4, 1130)];
     const taken = take(paced(new Given(items), new ReplayPacer()));
     await settle();
@@ -233,7 +233,7 @@ describe("a replay", () => {
     expect(taken.isOver).toBe(true);
   });
 
-  test("gives those at once that were captured before the one before", async () => {
+  test("a replay releases a frame at once if it was captured before an earlier one", async () => {
     const items = [frame(1, 0), frame(2, 500), frame(3, 200), frame(4, -100), frame(5, 600)];
     const taken = take(paced(new Given(items), new ReplayPacer()));
     await settle();
@@ -247,7 +247,7 @@ describe("a replay", () => {
     ]);
   });
 
-  test("catches up when it was held up: the times of a recording are fixed", async () => {
+  test("a replay catches up after a delay, because the times of a recording are fixed", async () => {
     const late = Promise.withResolvers<Frame>();
     const given = new Given([frame(1, 0), late.promise, frame(3, 200), frame(4, 900)]);
     const taken = take(paced(given, new ReplayPacer()));
@@ -264,7 +264,7 @@ describe("a replay", () => {
     expect(taken.came.at(-1)).toEqual([4, 900]);
   });
 
-  test("is one for all sources of a recording", async () => {
+  test("a replay keeps the times between all sources of a recording", async () => {
     const replay = new ReplayPacer();
     const one = take(paced(new Given([frame(1, 0), frame(2, 300)]), replay));
     await settle();
@@ -281,7 +281,7 @@ describe("a replay", () => {
     ]);
   });
 
-  test("waits longer than any timer can", async () => {
+  test("a replay can wait longer than the longest timer", async () => {
     const days = 40 * 86_400_000;
     const taken = take(paced(new Given([frame(1), frame(2, days)]), new ReplayPacer()));
     await settle();
@@ -295,11 +295,11 @@ describe("a replay", () => {
   });
 });
 
-describe("a paced source", () => {
+describe("PacedSource", () => {
   /** A pacer that delays every frame by an hour. */
   const slow: Pacer = { requestAt: () => 0, releaseAt: (_, at) => at + 3_600_000 };
 
-  test("is the source that it paces, in all else", async () => {
+  test("a paced source passes all other properties and calls on to its source", async () => {
     const calls: string[] = [];
     const whole: FrameSource = {
       ...{
@@ -354,7 +354,7 @@ describe("a paced source", () => {
     expect(source.retry(frame(9), new FramesError("changed"))).toMatchObject({ first: 9, last: 9 });
   });
 
-  test("has nothing that its source has not", () => {
+  test("a paced source lacks the optional members that its source lacks", () => {
     const bare: FrameSource = {
       name: "visible",
       next: () => undefined,
@@ -371,7 +371,7 @@ describe("a paced source", () => {
     expect(source.capturedCount).toBe(0);
   });
 
-  test("gives what was captured at once when it is stopped", async () => {
+  test("a stopped paced source releases its captured frames at once", async () => {
     const given = new Given(frames(3));
     const source = paced(given, slow);
     const taken = take(source);
@@ -385,7 +385,7 @@ describe("a paced source", () => {
     expect(taken.isOver).toBe(true);
   });
 
-  test("waits for nothing any more when it is closed", async () => {
+  test("a closed paced source ends without further waiting", async () => {
     const given = new Given(frames(1));
     const source = paced(given, slow);
     const taken = take(source);

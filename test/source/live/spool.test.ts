@@ -40,8 +40,8 @@ function given(spool: SourceSpool): number[] {
   return found;
 }
 
-describe("a spool", () => {
-  test("gives frames back as they were, to the nanosecond, in the order of their numbers", async () => {
+describe("Spool", () => {
+  test("a spool returns frames unchanged, with exact times, in the order of their numbers", async () => {
     const spool = open(temporaryFolder());
     const source = spool.sourceSpool("visible");
     const frames = [3, 1, 2].map((sequence) => frame(sequence, 5000));
@@ -62,7 +62,7 @@ describe("a spool", () => {
     spool.close();
   });
 
-  test("gives each frame once on a connection, and all again on the next", () => {
+  test("a spool returns each frame once for a connection, and unconfirmed frames again for the next", () => {
     const spool = open(temporaryFolder());
     const source = spool.sourceSpool("visible");
     for (const sequence of [1, 2, 3]) source.put(frame(sequence));
@@ -75,7 +75,7 @@ describe("a spool", () => {
     spool.close();
   });
 
-  test("keeps frame, number and session for the next process, and forgets them when it is empty", () => {
+  test("a spool keeps frames, last number and session for the next process until it is empty", () => {
     const path = temporaryFolder();
     let spool = open(path);
     spool.sourceSpool("visible").put(frame(5));
@@ -93,7 +93,7 @@ describe("a spool", () => {
     spool.close();
   });
 
-  test("keeps sources apart, whatever their names", () => {
+  test("a spool keeps sources apart and writes no file outside, for any source name", () => {
     const path = temporaryFolder();
     const spool = open(path);
     const names = ["visible", "a/b", "../..", "."];
@@ -105,7 +105,7 @@ describe("a spool", () => {
     expect(readdirSync(join(path, "..")).filter((name) => /^\d+$/.test(name))).toEqual([]);
   });
 
-  test("counts bytes over all sources and processes, and takes a frame once", () => {
+  test("a spool counts the bytes of all sources and processes, and stores a frame once", () => {
     const path = temporaryFolder();
     let spool = open(path, { most: 100 });
     const [visible, infrared] = [spool.sourceSpool("visible"), spool.sourceSpool("infrared")];
@@ -125,7 +125,7 @@ describe("a spool", () => {
     spool.close();
   });
 
-  test("leaves no file of a frame that is not needed any more", () => {
+  test("a spool removes the files of deleted frames", () => {
     const path = temporaryFolder();
     const spool = open(path);
     const source = spool.sourceSpool("visible");
@@ -135,7 +135,7 @@ describe("a spool", () => {
     spool.close();
   });
 
-  test("gives no bytes that somebody changed or removed, and says so", () => {
+  test("a spool refuses to return bytes that were changed or removed on the disk", () => {
     const path = temporaryFolder();
     const spool = open(path);
     const source = spool.sourceSpool("visible");
@@ -151,7 +151,7 @@ describe("a spool", () => {
     spool.close();
   });
 
-  test("whose disk takes nothing says so, and keeps nothing of the frame", () => {
+  test("a spool that cannot be written reports an error, and keeps no part of the frame", () => {
     const path = temporaryFolder();
     const spool = open(path);
     const source = spool.sourceSpool("visible");
@@ -163,8 +163,8 @@ describe("a spool", () => {
   });
 });
 
-describe("a spool is refused", () => {
-  test("that is in use", () => {
+describe("refused spools", () => {
+  test("a spool that another process has open is refused", () => {
     const path = temporaryFolder();
     const spool = open(path);
     const { code, message } = refusal(() => open(path));
@@ -174,7 +174,7 @@ describe("a spool is refused", () => {
     open(path).close();
   });
 
-  test("that holds frames of another stream, and is left as it is", () => {
+  test("a spool with frames of another stream is refused and stays unchanged", () => {
     const path = temporaryFolder();
     const spool = open(path);
     spool.sourceSpool("visible").put(frame(1));
@@ -187,7 +187,7 @@ describe("a spool is refused", () => {
     again.close();
   });
 
-  test("that is no folder, or no spool", () => {
+  test("a path that is no folder or no spool is refused", () => {
     const folder = temporaryFolder();
     const file = join(folder, "file");
     writeFileSync(file, "");
@@ -251,7 +251,7 @@ function ready(source: LiveSource): string[] {
 }
 
 describe("a live source with a spool", () => {
-  test("keeps what it captures before there is a server, at once", async () => {
+  test("a live source spools frames at once while no server is connected", async () => {
     using one = camera("block");
     await one.shoot(5);
     expect(one.numbers()).toEqual([1, 2, 3, 4, 5]);
@@ -261,7 +261,7 @@ describe("a live source with a spool", () => {
     expect(one.numbers()).toEqual([1, 2, 3, 4, 5]);
   });
 
-  test("keeps nothing on the disk while there is a server", async () => {
+  test("a live source writes no frame to the spool while a server is connected", async () => {
     using one = camera({ latest: 3 });
     one.source.onConnected();
     const next = one.source.next();
@@ -270,7 +270,7 @@ describe("a live source with a spool", () => {
     expect(one.numbers()).toEqual([]);
   });
 
-  test("takes back what was under way when the server went, and gives it first", async () => {
+  test("frames in flight when the server disconnects are spooled, and come first after the reconnect", async () => {
     using one = camera("block");
     one.source.onConnected();
     const next = one.source.next();
@@ -283,7 +283,7 @@ describe("a live source with a spool", () => {
     expect(ready(one.source)).toEqual(["1", "2", "3", "4"]);
   });
 
-  test("gives it to whoever has waited since before, as soon as there is a server", async () => {
+  test("a request for a frame from before a disconnect gets the first spooled frame after the reconnect", async () => {
     using one = camera("block");
     one.source.onConnected();
     const waiting = one.source.next();
@@ -294,7 +294,7 @@ describe("a live source with a spool", () => {
     expect(ready(one.source)).toEqual(["2", "3"]);
   });
 
-  test("gives whoever has waited what was under way, if nothing else comes", async () => {
+  test("a request from before a disconnect gets the frame that was in flight, if no other frame comes", async () => {
     using one = camera("block");
     one.source.onConnected();
     const next = one.source.next();
@@ -306,7 +306,7 @@ describe("a live source with a spool", () => {
     expect((await waiting) as Frame).toMatchObject({ sequence: 1 });
   });
 
-  test("gives nothing to whoever has waited before there is a server again", async () => {
+  test("a request from before a disconnect gets no frame before the reconnect", async () => {
     using one = camera("block");
     one.source.onConnected();
     const waiting = one.source.next();
@@ -322,7 +322,7 @@ describe("a live source with a spool", () => {
     expect(order).toEqual(["connected", "given"]);
   });
 
-  test("gives what is live before what has waited", async () => {
+  test("a live source gives live frames before spooled ones", async () => {
     using one = camera({ latest: 5 });
     await one.shoot(3);
     one.source.onConnected();
@@ -330,7 +330,7 @@ describe("a live source with a spool", () => {
     expect(ready(one.source)).toEqual(["4", "5", "1", "2", "3"]);
   });
 
-  test("forgets what the server has", async () => {
+  test("a live source deletes spooled frames that the server confirmed", async () => {
     using one = camera("block");
     await one.shoot(3);
     one.source.onConnected();
@@ -340,7 +340,7 @@ describe("a live source with a spool", () => {
     expect(one.spool.length).toBe(1);
   });
 
-  test("drops the oldest with latest when the spool is full", async () => {
+  test("a live source with the policy latest drops the oldest frames when the spool is full", async () => {
     using one = camera({ latest: 1 }, 100);
     await one.shoot(25);
     expect(one.numbers()).toEqual([16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
@@ -350,7 +350,7 @@ describe("a live source with a spool", () => {
     expect(found.slice(1)).toEqual(one.numbers().map(String));
   });
 
-  test("drops a frame that is larger than the whole spool, and keeps what it has", async () => {
+  test("a live source drops a frame larger than the whole spool, and keeps the others", async () => {
     using one = camera({ latest: 1 }, 100);
     await one.shoot(2);
     await one.shoot(1, 101);
@@ -359,7 +359,7 @@ describe("a live source with a spool", () => {
     expect(ready(one.source)).toEqual(["dropped 3-3", "1", "2", "4"]);
   });
 
-  test("is held up with block when the spool is full, and drops nothing", async () => {
+  test("a live source with the policy block pauses when the spool is full, and drops no frame", async () => {
     using one = camera("block", 100);
     void one.shoot(25);
     await until("a full spool", () => one.numbers().length === 10);
@@ -377,7 +377,7 @@ describe("a live source with a spool", () => {
     );
   });
 
-  test("loses a frame that the disk does not take, by its number, and goes on", async () => {
+  test("a live source loses a frame that cannot be spooled, under its number, and continues", async () => {
     using one = camera({ latest: 1 });
     await one.shoot(1);
     const put = one.spool.put.bind(one.spool);

@@ -52,8 +52,8 @@ async function all(path: string, options: Partial<MediaOptions> = {}): Promise<C
   return frames;
 }
 
-describe("a file of video that was compressed with losses", () => {
-  test_(`${needs}becomes JPEG, with every frame and the file's own times`, () =>
+describe("lossy video files", () => {
+  test_(`${needs}a lossy video becomes JPEG, with every frame and the file's own times`, () =>
     inFolder(async (folder) => {
       const file = join(folder, "clip.mp4");
       const created = ["-metadata", "creation_time=2026-11-22T07:12:03.000Z"];
@@ -83,7 +83,7 @@ describe("a file of video that was compressed with losses", () => {
     }),
   );
 
-  test_(`${needs}is dated from when it was written, if it does not say when it began`, () =>
+  test_(`${needs}a video without a creation time is dated from its file's modification time`, () =>
     inFolder(async (folder) => {
       const file = join(folder, "clip.mp4");
       await ffmpeg(...noisy, "-frames:v", "50", "-c:v", "libx264", file);
@@ -94,7 +94,7 @@ describe("a file of video that was compressed with losses", () => {
     }),
   );
 
-  test_(`${needs}keeps a rate that varies: nothing is shown twice or left out`, () =>
+  test_(`${needs}a video of variable frame rate keeps the times of all its frames`, () =>
     inFolder(async (folder) => {
       const file = join(folder, "varying.mkv");
       // Frame times are the squares of their numbers, in hundredths of a second.
@@ -111,7 +111,7 @@ describe("a file of video that was compressed with losses", () => {
     }),
   );
 
-  test_(`${needs}may begin later than its sound, and end earlier`, () =>
+  test_(`${needs}a video track may begin later than the audio track, and end earlier`, () =>
     inFolder(async (folder) => {
       const [clip, sound] = [join(folder, "clip.mkv"), join(folder, "sound.wav")];
       await ffmpeg(...noisy, "-frames:v", "25", "-c:v", "libx264", clip);
@@ -132,7 +132,7 @@ describe("a file of video that was compressed with losses", () => {
     }),
   );
 
-  test_(`${needs}becomes smaller JPEG of less quality, and PNG without losses`, () =>
+  test_(`${needs}a video becomes smaller JPEG at a lower quality, and PNG without loss`, () =>
     inFolder(async (folder) => {
       const file = join(folder, "clip.mp4");
       await ffmpeg(...noisy, "-frames:v", "5", "-c:v", "libx264", "-pix_fmt", "yuv444p", file);
@@ -149,7 +149,7 @@ describe("a file of video that was compressed with losses", () => {
     }),
   );
 
-  test_(`${needs}may have any name`, () =>
+  test_(`${needs}a video file can have any name`, () =>
     inFolder(async (folder) => {
       const odd = join(folder, "-i http:%03d 'a\"b;c|d[e]\n$(touch x).mp4");
       const made = join(folder, "clip.mp4");
@@ -160,14 +160,14 @@ describe("a file of video that was compressed with losses", () => {
   );
 });
 
-describe("MJPEG", () => {
+describe("MJPEG files", () => {
   for (const [container, more] of [
     ["avi", []],
     ["mkv", []],
     ["mov", []],
     ["avi without Huffman tables", ["-bsf:v", "mjpeg2jpeg"]],
   ] as const) {
-    test_(`${needs}in ${container} is copied byte for byte, with its own times`, () =>
+    test_(`${needs}MJPEG in ${container} is copied byte for byte, with its own times`, () =>
       inFolder(async (folder) => {
         const file = join(folder, `clip.${container.slice(0, 3)}`);
         const raw = join(folder, "frames.mjpeg");
@@ -198,7 +198,7 @@ describe("MJPEG", () => {
 });
 
 describe("samples of more than 8 bits", () => {
-  test_(`${needs}of grey stay what they are, in PNG`, () =>
+  test_(`${needs}16-bit grey video becomes PNG with unchanged samples`, () =>
     inFolder(async (folder) => {
       const raw = await ramps(join(folder, "thermal.gray16le"));
       const shape = ["-f", "rawvideo", "-pix_fmt", "gray16le", "-video_size", "256x128"];
@@ -223,7 +223,7 @@ describe("samples of more than 8 bits", () => {
   );
 
   test_(
-    `${needs}of colour keep 16 bits if no loss was taken before, or none is to be taken now`,
+    `${needs}colour of more than 8 bits stays 16-bit in PNG from lossless video, or with lossless set`,
     () =>
       inFolder(async (folder) => {
         const exact = join(folder, "exact.mkv");
@@ -253,8 +253,8 @@ describe("samples of more than 8 bits", () => {
   );
 });
 
-describe("a file", () => {
-  test_(`${needs}that was cut off gives every frame before, and then says so`, () =>
+describe("media files", () => {
+  test_(`${needs}a truncated video file gives every frame before the end, then an error`, () =>
     inFolder(async (folder) => {
       const whole = join(folder, "whole.mkv");
       await ffmpeg(...noisy, "-frames:v", "60", "-c:v", "mjpeg", "-q:v", "4", whole);
@@ -275,7 +275,7 @@ describe("a file", () => {
     }),
   );
 
-  test_(`${needs}that is none is called so, in ffprobe's words`, () =>
+  test_(`${needs}a file without video is unreadable, with ffprobe's reason in the error`, () =>
     inFolder(async (folder) => {
       const broken = join(folder, "broken.mp4");
       await ffmpeg(...noisy, "-frames:v", "9", "-c:v", "libx264", broken);
@@ -301,7 +301,7 @@ describe("a file", () => {
     }),
   );
 
-  test("that does not exist is missing", async () => {
+  test("a media file that does not exist is an error with the code missing", async () => {
     const path = "/nowhere/clip.mp4";
     expect(isMedia(path)).toBe(true);
     const error = await failure(path);
@@ -312,7 +312,7 @@ describe("a file", () => {
     expect((await failure("/dev/video250")).code).toBe("missing");
   });
 
-  test("that is an image is one frame, as it is and under its own name, without ffmpeg", () =>
+  test("an image file is one frame with its own bytes and name, and needs no ffmpeg", () =>
     inFolder(async (folder) => {
       const file = join(folder, "7.png");
       writeFileSync(file, Buffer.from("89504e470d0a1a0a00", "hex"));
@@ -327,7 +327,7 @@ describe("a file", () => {
     }));
 
   test_(
-    `${needs}of images without a container is cut into them, and one image keeps its name`,
+    `${needs}a file of images without a container is split into frames, and a single image keeps its name`,
     () =>
       inFolder(async (folder) => {
         const file = join(folder, "clip.mjpeg");
@@ -349,7 +349,7 @@ describe("a file", () => {
       }),
   );
 
-  test_(`${needs}with frames that are too large is refused before they are kept`, () =>
+  test_(`${needs}a media file with frames over the size limit is refused`, () =>
     inFolder(async (folder) => {
       const file = join(folder, "clip.avi");
       await ffmpeg(...noisy, "-frames:v", "3", "-c:v", "mjpeg", file);
@@ -360,7 +360,7 @@ describe("a file", () => {
   );
 });
 
-test_(`${needs}without ffmpeg it is said what to install`, () =>
+test_(`${needs}without ffmpeg the error says what to install`, () =>
   inFolder(async (folder) => {
     const file = join(folder, "clip.avi");
     await ffmpeg(...noisy, "-frames:v", "3", "-c:v", "mjpeg", file);

@@ -8,8 +8,8 @@ import { inputArgs, parseCameraMode } from "../../../src/source/media/input.ts";
 import { isMedia, openMedia } from "../../../src/source/media/media.ts";
 import { inFolder } from "../../helper/ffmpeg.ts";
 
-describe("a PATH of the command line", () => {
-  test("is media if it is a URL, a device, a file, or called like a video", () =>
+describe("command-line inputs", () => {
+  test("a PATH is media if it is a URL, a device, a file, or has the extension of a video", () =>
     inFolder(async (folder) => {
       const file = join(folder, "anything");
       writeFileSync(file, "");
@@ -27,7 +27,7 @@ describe("a PATH of the command line", () => {
       }
     }));
 
-  test("asks only a camera for a size, a format and a rate", async () => {
+  test("a camera mode is a size, a format and a rate, and is refused for other inputs", async () => {
     expect(parseCameraMode("640x512:gray16le@30")).toEqual({
       ...{ size: "640x512", format: "gray16le", rate: "30" },
     });

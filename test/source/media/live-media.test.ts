@@ -97,7 +97,7 @@ async function running(): Promise<{ pid: number; name: string }[]> {
 }
 
 describe("MJPEG over HTTP", () => {
-  test_(`${needs}without an end arrives byte for byte, in order, dated as it comes`, async () => {
+  test_(`${needs}an endless MJPEG stream arrives unchanged, with times of arrival`, async () => {
     const { url, jpegs, closed } = await camera({ count: 0, then: "more" });
     const before = BigInt(Date.now()) * 1_000_000n;
     const media = await open(url);
@@ -120,7 +120,7 @@ describe("MJPEG over HTTP", () => {
   for (const lengths of [true, false]) {
     const how = lengths ? "with" : "without";
     test_(
-      `${needs}${how} lengths is started again after its end, and brings no half frame`,
+      `${needs}an MJPEG stream ${how} lengths is restarted after its end, and gives no incomplete frame`,
       async () => {
         const { url, jpegs } = await camera(
           { count: 4, then: "more", lengths },
@@ -149,7 +149,7 @@ describe("MJPEG over HTTP", () => {
     );
   }
 
-  test_(`${needs}that stalls is started again`, async () => {
+  test_(`${needs}an MJPEG stream that stalls is restarted`, async () => {
     const { url, jpegs } = await camera(
       { count: 4, then: "end" },
       { count: 3, then: "silence" },
@@ -167,7 +167,7 @@ describe("MJPEG over HTTP", () => {
   });
 
   test.skipIf(needs !== "" || process.platform !== "linux")(
-    `${needs || (process.platform === "linux" ? "" : "skipped: needs Linux: ")}is started again when ffmpeg is killed`,
+    `${needs || (process.platform === "linux" ? "" : "skipped: needs Linux: ")}an MJPEG stream is restarted when ffmpeg is killed`,
     async () => {
       const { url, jpegs } = await camera({ count: 0, then: "more" });
       const troubles: string[] = [];
@@ -187,7 +187,7 @@ describe("MJPEG over HTTP", () => {
     },
   );
 
-  test_(`${needs}is given up while the next frame is waited for`, async () => {
+  test_(`${needs}an MJPEG stream can be closed while a frame is awaited`, async () => {
     const { url } = await camera({ count: 2, then: "end" }, { count: 1, then: "silence" });
     const media = await open(url);
     const frames = media.frames[Symbol.asyncIterator]();
@@ -198,7 +198,7 @@ describe("MJPEG over HTTP", () => {
     expect(await running()).toEqual([]);
   });
 
-  test_(`${needs}is given up during the pause before it is started again`, async () => {
+  test_(`${needs}an MJPEG stream can be closed during the pause before a restart`, async () => {
     const { url } = await camera({ count: 2, then: "end" });
     const paused = Promise.withResolvers<void>();
     const media = await open(url, { onRetry: () => paused.resolve() });
@@ -211,7 +211,7 @@ describe("MJPEG over HTTP", () => {
     expect(await running()).toEqual([]);
   });
 
-  test_(`${needs}that never says anything is given up in time`, async () => {
+  test_(`${needs}opening a server that sends no data fails with a timeout`, async () => {
     const { url } = await camera({ count: 0, then: "silence" });
     const error = await open(url, { stallTimeoutMs: 500 }).catch((thrown: unknown) => thrown);
     expect((error as FramesError).code).toBe("timeout");
@@ -220,8 +220,8 @@ describe("MJPEG over HTTP", () => {
   });
 });
 
-describe("a URL", () => {
-  test_(`${needs}leads to no file of this machine`, () =>
+describe("media URLs", () => {
+  test_(`${needs}a URL cannot make ffmpeg read a local file`, () =>
     inFolder(async (folder) => {
       const secret = join(folder, "secret.ts");
       await ffmpeg(...noisy, "-frames:v", "25", "-c:v", "libx264", secret);
@@ -246,7 +246,7 @@ describe("a URL", () => {
     }),
   );
 
-  test_(`${needs}of a file with an end is read like one`, () =>
+  test_(`${needs}a URL of a finite video is read like a file`, () =>
     inFolder(async (folder) => {
       const file = join(folder, "clip.mp4");
       await ffmpeg(...noisy, "-frames:v", "30", "-c:v", "libx264", "-movflags", "faststart", file);
@@ -264,7 +264,7 @@ describe("a URL", () => {
   );
 });
 
-test_(`${needs}a file that is given up midway leaves no program behind`, () =>
+test_(`${needs}a video file that is closed midway leaves no ffmpeg process running`, () =>
   inFolder(async (folder) => {
     const file = join(folder, "long.mkv");
     await ffmpeg(...noisy, "-frames:v", "500", "-c:v", "mjpeg", "-q:v", "2", file);
@@ -279,7 +279,7 @@ test_(`${needs}a file that is given up midway leaves no program behind`, () =>
 
 const vlc = needs || (Bun.which("cvlc") === null ? "skipped: needs cvlc: " : "");
 
-test.skipIf(vlc !== "")(`${vlc}RTSP of a real server becomes JPEG with the server's times`, () =>
+test.skipIf(vlc !== "")(`${vlc}RTSP from a real server becomes JPEG with the server's times`, () =>
   inFolder(async (folder) => {
     const file = join(folder, "clip.mp4");
     // Debian's VLC refuses to run as root, so another user must be able to read the file.

@@ -31,8 +31,8 @@ const packets: Packet[] = [
   { bytes: new Uint8Array(Buffer.from("\n")), time: undefined, duration: 0n },
 ];
 
-describe("packets", () => {
-  test("are the same however the pipe cuts them", () => {
+describe("PacketParser", () => {
+  test("the packet parser gives the same packets for any size of reads", () => {
     for (let size = 1; size <= written.length; size++) {
       const parser = new PacketParser(5);
       const found = [...pieces(written, size)].flatMap((piece) => [...parser.push(piece)]);
@@ -40,21 +40,21 @@ describe("packets", () => {
     }
   });
 
-  test("that are too large are refused before their bytes come", () => {
+  test("the packet parser refuses a packet over the size limit before its bytes arrive", () => {
     const parser = new PacketParser(4);
     expect(() => [...parser.push(written.subarray(0, header.length + 70))]).toThrow(
       "Cannot read a frame: it is 5 bytes long, 4 are the most",
     );
   });
 
-  test("are nothing else than ffmpeg writes, and no line is endless", () => {
+  test("the packet parser refuses malformed lines and endless lines", () => {
     for (const bad of ["\n", "0, 1, 2\n", "0, 1, 2, 3, -4, 0x0\n", "#".repeat(5000)]) {
       expect(() => [...new PacketParser(9).push(Buffer.from(bad))]).toThrow("not as expected");
     }
   });
 });
 
-describe("the clock of a live source", () => {
+describe("SourceClock", () => {
   const millisecond = 1_000_000n;
   const dates = (...came: [number, number][]): number[] => {
     const clock = new SourceClock();
@@ -66,19 +66,19 @@ describe("the clock of a live source", () => {
     );
   };
 
-  test("keeps the spacing of the source, whatever the link does", () => {
+  test("the source clock keeps the spacing of the source despite jitter of the link", () => {
     expect(dates([500, 1000], [540, 1090], [580, 1090], [620, 1120])).toEqual([
       ...[1000, 1040, 1080, 1120],
     ]);
   });
 
-  test("dates nothing after it came", () => {
+  test("the source clock dates no frame later than its arrival", () => {
     expect(dates([0, 1000], [40, 1001], [80, 1002], [120, 1100])).toEqual([
       ...[1000, 1001, 1002, 1042],
     ]);
   });
 
-  test("follows a source that runs slow or fast", () => {
+  test("the source clock follows a source whose clock runs slow or fast", () => {
     const [slow, fast] = [0.9995, 1.0005].map((rate) => {
       const came = Array.from({ length: 1000 }, (_, index): [number, number] => [
         Math.round(index * 1000 * rate),
@@ -90,7 +90,7 @@ describe("the clock of a live source", () => {
     expect(fast).toBeLessThan(5);
   });
 
-  test("begins anew with a source that does, and jumps ahead with it", () => {
+  test("the source clock follows a source whose time restarts or jumps ahead", () => {
     expect(dates([9000, 1000], [0, 2000], [40, 2045])).toEqual([1000, 2000, 2040]);
     expect(dates([0, 1000], [3_600_000, 1040], [3_600_040, 1085])).toEqual([1000, 1040, 1080]);
   });
