@@ -149,15 +149,15 @@ export function storeContract(
     });
   };
 
-  describe(`${name} keeps the promises of a store:`, () => {
-    holds("a frame is kept byte for byte under its name", async ({ store, frames }) => {
+  describe(`${name}: contract of all stores`, () => {
+    holds("a store keeps a frame byte for byte under its name", async ({ store, frames }) => {
       const bytes = bytesOf(100_000);
       expect(await storeFrame(openSource(store, "run7", "visible"), "1.png", bytes)).toBe("stored");
       await store.flush();
       expect(await frames()).toEqual(new Map([["run7/visible/1.png", bytes]]));
     });
 
-    holds("the source that is named like its stream lies in the stream", async (opened) => {
+    holds("a source named like its stream stores in the folder of the stream", async (opened) => {
       const { store, frames } = opened;
       await storeFrame(openSource(store, "run7", "run7"), "1.png", bytesOf(10));
       await storeFrame(openSource(store, "run7", "a/b"), "1.png", bytesOf(11));
@@ -166,7 +166,7 @@ export function storeContract(
     });
 
     for (const size of [0, 1, 4096, 1_048_577]) {
-      holds(`a frame of ${size} bytes is stored, and found again`, async ({ store, frames }) => {
+      holds(`a frame of ${size} bytes is stored, and then present`, async ({ store, frames }) => {
         const source = openSource(store, "run7", "visible");
         const bytes = bytesOf(size);
         expect(await storeFrame(source, "a", bytes)).toBe("stored");
@@ -176,7 +176,7 @@ export function storeContract(
       });
     }
 
-    holds("a frame that comes in many pieces is stored whole", async ({ store, frames }) => {
+    holds("a frame written in many pieces is stored whole", async ({ store, frames }) => {
       const source = openSource(store, "run7", "visible");
       const bytes = bytesOf(300_007);
       expect(await storeFrame(source, "pieces", bytes, {}, 997)).toBe("stored");
@@ -187,7 +187,7 @@ export function storeContract(
       expect((await frames()).get("run7/visible/single bytes")).toEqual(small);
     });
 
-    holds("pieces without bytes change nothing", async ({ store, frames }) => {
+    holds("empty pieces of a frame do not change it", async ({ store, frames }) => {
       const writer = openSource(store, "run7", "visible").begin(describeFrame("a", 2));
       for (const piece of [[], [1], [], [2], []]) writer.write(new Uint8Array(piece));
       const outcome = writer.finish(crc32(new Uint8Array([1, 2])));
@@ -196,7 +196,7 @@ export function storeContract(
       expect((await frames()).get("run7/visible/a")).toEqual(new Uint8Array([1, 2]));
     });
 
-    holds("the same frame again is present, after a restart too", async (opened, reopen) => {
+    holds("the same frame sent again is present, also after a restart", async (opened, reopen) => {
       const bytes = bytesOf(5000);
       await storeFrame(openSource(opened.store, "run7", "visible"), "1.png", bytes);
       await opened.store.flush();
@@ -213,7 +213,7 @@ export function storeContract(
       ["more bytes", bytesOf(5001)],
       ["no bytes", bytesOf(0)],
     ] as const) {
-      holds(`${what} under a taken name are a conflict that replaces nothing`, async (opened) => {
+      holds(`${what} under a stored name are a conflict, and replace nothing`, async (opened) => {
         const { store, frames } = opened;
         const source = openSource(store, "run7", "visible");
         const bytes = bytesOf(5000);
@@ -227,7 +227,7 @@ export function storeContract(
       });
     }
 
-    holds("a conflict stays one after a restart", async (opened, reopen) => {
+    holds("other bytes under a stored name conflict after a restart", async (opened, reopen) => {
       const bytes = bytesOf(5000);
       await storeFrame(openSource(opened.store, "run7", "visible"), "1.png", bytes);
       await opened.store.flush();
@@ -237,7 +237,7 @@ export function storeContract(
       expect(await frames()).toEqual(new Map([["run7/visible/1.png", bytes]]));
     });
 
-    holds("of two writers of one name the first to finish has it", async ({ store, frames }) => {
+    holds("of two writers of one name the first to finish stores it", async ({ store, frames }) => {
       const [first, second] = [bytesOf(3000, 3), bytesOf(3000, 4)];
       const one = openSource(store, "run7", "visible");
       const two = openSource(store, "run7", "visible");
@@ -251,7 +251,7 @@ export function storeContract(
       expect(await frames()).toEqual(new Map([["run7/visible/1.png", first]]));
     });
 
-    holds("a discarded frame leaves nothing, and its name free", async ({ store, frames }) => {
+    holds("a discarded frame leaves no file, and its name is free", async ({ store, frames }) => {
       const source = openSource(store, "run7", "visible");
       source.begin(describeFrame("never written", 10)).discard();
       const writer = source.begin(describeFrame("1.png", 10));
@@ -265,7 +265,7 @@ export function storeContract(
       expect(await frames()).toEqual(new Map([["run7/visible/1.png", bytesOf(10, 2)]]));
     });
 
-    holds("discarding what is compared leaves the stored frame alone", async (opened) => {
+    holds("a discarded frame under a stored name leaves that frame alone", async (opened) => {
       const { store, frames } = opened;
       const source = openSource(store, "run7", "visible");
       await storeFrame(source, "1.png", bytesOf(10));
@@ -276,7 +276,7 @@ export function storeContract(
       expect(await frames()).toEqual(new Map([["run7/visible/1.png", bytesOf(10)]]));
     });
 
-    holds("a frame that is not finished is not to be seen", async (opened, reopen) => {
+    holds("an unfinished frame is not visible, also after a restart", async (opened, reopen) => {
       const writer = openSource(opened.store, "run7", "visible").begin(describeFrame("a", 10));
       writer.write(bytesOf(9));
       await opened.store.flush();
@@ -286,7 +286,7 @@ export function storeContract(
       expect(store.isStreamEmpty("run7")).toBe(true);
     });
 
-    holds("frames of several sources that come interleaved are kept apart", async (opened) => {
+    holds("interleaved frames of several sources are stored separately", async (opened) => {
       const { store, frames } = opened;
       const names = ["visible", "infrared", "run7"];
       const all = names.map((_, index) => bytesOf(5000 + index, index + 1));
@@ -317,7 +317,7 @@ export function storeContract(
       expect((await frames()).size).toBe(2);
     });
 
-    holds("a stream is fresh until a frame of it is stored", async (opened, reopen) => {
+    holds("a stream is empty until a frame of it is stored", async (opened, reopen) => {
       const { store } = opened;
       expect(store.isStreamEmpty("run7")).toBe(true);
       const source = openSource(store, "run7", "visible");
@@ -331,7 +331,7 @@ export function storeContract(
     });
 
     for (const bad of ["", ".", "..", ".hidden", "a/b", "/a", "a\\b", "a\0", "a\n", "\ud800"]) {
-      holds(`${JSON.stringify(bad)} names no frame, source or stream`, async (opened) => {
+      holds(`${JSON.stringify(bad)} is no name of a frame, source or stream`, async (opened) => {
         const { store, frames } = opened;
         const source = openSource(store, "run7", "visible");
         expect(thrownCode(() => source.begin(describeFrame(bad, 1)))).toBe("bad-name");
@@ -346,7 +346,7 @@ export function storeContract(
       });
     }
 
-    holds("names that mean something elsewhere are just names", async ({ store, frames }) => {
+    holds("names with special characters are stored unchanged", async ({ store, frames }) => {
       const names = ["2026-11-22T07:12:00.png", "a b", "-rf", "%2e%2e", "*?", "é", "e\u0301", "🔥"];
       const source = openSource(store, "__proto__", "it's");
       for (const [index, name] of names.entries()) {
@@ -359,7 +359,7 @@ export function storeContract(
       expect(await frames()).toEqual(new Map(expected));
     });
 
-    holds("a conflict is told by its reason alone", async ({ store }) => {
+    holds("the error of a conflict names only its reason", async ({ store }) => {
       const source = openSource(store, "run7", "visible");
       await storeFrame(source, "a", bytesOf(10));
       const outcome = await storeFrame(source, "a", bytesOf(10, 2));
@@ -367,7 +367,7 @@ export function storeContract(
       expect((outcome as FramesError).message).toBe("other bytes are stored under this name");
     });
 
-    holds("what was lost is recorded, with its reason", async ({ store, losses }) => {
+    holds("a store records losses with their reasons", async ({ store, losses }) => {
       const visible = openSource(store, "run7", "visible");
       visible.recordLoss(3, 3, new FramesError("vanished"));
       visible.recordLoss(7, 4_000_000_000, new FramesError("dropped"));
@@ -383,7 +383,7 @@ export function storeContract(
       ]);
     });
 
-    holds("the same loss again is the same loss, and any other is another", async (opened) => {
+    holds("a repeated loss is recorded once, and each other loss by itself", async (opened) => {
       const { store, losses } = opened;
       const visible = openSource(store, "run7", "visible");
       const tell = (source: SourceStore, first: number, last: number): void =>
@@ -414,7 +414,7 @@ export function storeContract(
       ]);
     });
 
-    holds("a loss that was told before a restart is not told twice", async (opened, reopen) => {
+    holds("a loss reported before and after a restart is recorded once", async (opened, reopen) => {
       const tell = (store: FrameStore): void =>
         openSource(store, "run7", "visible").recordLoss(3, 5, new FramesError("dropped"));
       tell(opened.store);
@@ -445,7 +445,7 @@ export function storeContract(
       expect(source.compare([{ ...offer, name: "2.png" }])[0]!).toBe("wanted");
     });
 
-    holds("other bytes are replaced only for who asks for it", async ({ store, frames }) => {
+    holds("other bytes replace a frame only with conflict replace", async ({ store, frames }) => {
       const source = openSource(store, "run7", "visible");
       const replacing = openSource(store, "run7", "visible", { conflict: "replace" });
       const [bytes, other] = [bytesOf(500), bytesOf(600, 2)];
@@ -464,7 +464,7 @@ export function storeContract(
       );
     });
 
-    holds("many frames in many batches all arrive", async ({ store, frames }) => {
+    holds("a store keeps all of many frames in many batches", async ({ store, frames }) => {
       const source = openSource(store, "run7", "visible");
       for (let index = 1; index <= 300; index++) {
         expect(await storeFrame(source, `${index}.png`, bytesOf(index, index))).toBe("stored");

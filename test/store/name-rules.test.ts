@@ -14,7 +14,7 @@ function refusal(check: () => void): ErrorName | undefined {
 }
 
 const unsafe: [what: string, part: string][] = [
-  ["nothing", ""],
+  ["the empty name", ""],
   ["the folder itself", "."],
   ["the folder above", ".."],
   ["three dots", "..."],
@@ -35,17 +35,17 @@ const unsafe: [what: string, part: string][] = [
   ["a line feed", "a\nb"],
   ["a carriage return", "a\rb"],
   ["an escape", "\x1b[2Ja"],
-  ["the first of C0", "\x00"],
-  ["the last of C0", "a\x1f"],
+  ["the first C0 control character", "\x00"],
+  ["the last C0 control character", "a\x1f"],
   ["DEL", "a\x7f"],
-  ["the first of C1", "a\x80"],
-  ["CSI of C1", "a\x9b2J"],
-  ["the last of C1", "a\x9f"],
-  ["256 bytes", "x".repeat(256)],
-  ["256 bytes in 128 characters", "é".repeat(128)],
-  ["256 bytes in 86 characters", `${"€".repeat(85)}x`],
-  ["256 bytes in 64 characters outside the BMP", "😀".repeat(64)],
-  ["many bytes", "x".repeat(1_000_000)],
+  ["the first C1 control character", "a\x80"],
+  ["the C1 control character CSI", "a\x9b2J"],
+  ["the last C1 control character", "a\x9f"],
+  ["a name of 256 bytes", "x".repeat(256)],
+  ["a name of 256 bytes in 128 characters", "é".repeat(128)],
+  ["a name of 256 bytes in 86 characters", `${"€".repeat(85)}x`],
+  ["a name of 256 bytes in 64 characters outside the BMP", "😀".repeat(64)],
+  ["a name of a million bytes", "x".repeat(1_000_000)],
   ["a lone high surrogate", "a\ud800b"],
   ["a lone low surrogate", "\udc00"],
   ["a high surrogate at the end", "a\ud83d"],
@@ -55,63 +55,63 @@ const unsafe: [what: string, part: string][] = [
 const unportable: [what: string, part: string][] = [
   ["CON", "CON"],
   ["con in lower case", "con"],
-  ["PRN with an ending", "prn.png"],
-  ["AUX with two endings", "Aux.tar.gz"],
-  ["NUL with an ending", "nul.txt"],
-  ["COM1 with an ending", "com1.log"],
+  ["PRN with an extension", "prn.png"],
+  ["AUX with two extensions", "Aux.tar.gz"],
+  ["NUL with an extension", "nul.txt"],
+  ["COM1 with an extension", "com1.log"],
   ["COM0", "COM0"],
-  ["LPT9 with an ending", "LPT9.txt"],
+  ["LPT9 with an extension", "LPT9.txt"],
   ["COM with a superscript digit", "com².png"],
   ["LPT with a superscript digit", "LPT³"],
   ["CONIN$", "CONIN$"],
-  ["CONOUT$ with an ending", "conout$.png"],
+  ["CONOUT$ with an extension", "conout$.png"],
   ["a dot at the end", "a."],
   ["dots at the end", "a.."],
   ["a space at the end", "a.png "],
-  ["a space alone", " "],
+  ["a single space", " "],
   ["a file on a drive", "C:a.png"],
-  ["a second stream of a file", "a:b"],
+  ["an alternate data stream", "a:b"],
   ["a time of day", "2026-11-22T07:12:00.png"],
   ...[...'<>:"|?*'].map((character): [string, string] => [character, `a${character}b.png`]),
 ];
 
 const good: [what: string, part: string][] = [
-  ["a picture", "1.png"],
-  ["one character", "a"],
-  ["no ending", "frame"],
-  ["spaces within", "my frame 1.png"],
+  ["the name of an image", "1.png"],
+  ["a single character", "a"],
+  ["a name without an extension", "frame"],
+  ["spaces inside a name", "my frame 1.png"],
   ["a space at the start", " a.png"],
-  ["dots within", "a..b...png"],
+  ["dots inside a name", "a..b...png"],
   ["an umlaut", "Kühlung.png"],
   ["Japanese", "赤外線.png"],
   ["Arabic", "صورة.png"],
-  ["an umlaut in two parts", "Ku\u0308hlung.png"],
+  ["a decomposed umlaut", "Ku\u0308hlung.png"],
   ["an emoji", "🔥.png"],
   ["an emoji of many code points", "👩‍👩‍👧‍👦.png"],
   ["a no-break space at the end", "a\u00a0"],
   ["a replacement character", "a\ufffd.png"],
-  ["255 bytes", "x".repeat(255)],
-  ["255 bytes in 128 characters", `${"é".repeat(127)}x`],
-  ["255 bytes in 85 characters", "€".repeat(85)],
-  ["255 bytes, the last four an emoji", `${"x".repeat(251)}😀`],
+  ["a name of 255 bytes", "x".repeat(255)],
+  ["a name of 255 bytes in 128 characters", `${"é".repeat(127)}x`],
+  ["a name of 255 bytes in 85 characters", "€".repeat(85)],
+  ["a name of 255 bytes that ends with an emoji", `${"x".repeat(251)}😀`],
   ["quotes and brackets", "it's [1] {2} (3) #4 %5 &6 ~7 $8 !9 `0`.png"],
   ["a dash at the start", "-rf"],
-  ["more than a device", "console.png"],
-  ["a device without its digit", "com.png"],
-  ["a device with two digits", "com12"],
-  ["a device as ending", "a.con"],
-  ["a name of JavaScript", "__proto__"],
+  ["a name that begins like a device", "console.png"],
+  ["a device name without its digit", "com.png"],
+  ["a device name with two digits", "com12"],
+  ["a device name as extension", "a.con"],
+  ["a property name of JavaScript", "__proto__"],
 ];
 
-describe("refuses everywhere", () => {
+describe("checkPathPart for every system", () => {
   for (const [what, part] of unsafe) {
-    test(what, () => {
+    test(`checkPathPart always refuses ${what}`, () => {
       expect(refusal(() => checkPathPart(part, false))).toBe("bad-name");
       expect(refusal(() => checkPathPart(part, true))).toBe("bad-name");
     });
   }
 
-  test("every control character wherever it stands", () => {
+  test("checkPathPart refuses every control character at every position", () => {
     for (let code = 0; code <= 0x9f; code++) {
       if (code >= 0x20 && code < 0x7f) continue;
       const character = String.fromCharCode(code);
@@ -121,7 +121,7 @@ describe("refuses everywhere", () => {
     }
   });
 
-  test("a name with a message that is one short line and shows nothing raw", () => {
+  test("the error for a refused name is one short line without control characters", () => {
     for (const [, part] of unsafe) {
       let message = "";
       try {
@@ -135,43 +135,43 @@ describe("refuses everywhere", () => {
   });
 });
 
-describe("refuses only where names have to be portable", () => {
+describe("checkPathPart for portable names", () => {
   for (const [what, part] of unportable) {
-    test(what, () => {
+    test(`checkPathPart refuses ${what} only if names must be portable`, () => {
       expect(refusal(() => checkPathPart(part, false))).toBeUndefined();
       expect(refusal(() => checkPathPart(part, true))).toBe("unportable-name");
     });
   }
 });
 
-describe("accepts", () => {
+describe("checkPathPart for valid names", () => {
   for (const [what, part] of good) {
-    test(what, () => {
+    test(`checkPathPart accepts ${what}`, () => {
       expect(refusal(() => checkPathPart(part, false))).toBeUndefined();
       expect(refusal(() => checkPathPart(part, true))).toBeUndefined();
     });
   }
 });
 
-describe("the folder of a source", () => {
-  test("is the stream's for the source that is named like its stream", () => {
+describe("sourceFolderPath", () => {
+  test("the folder of a source named like its stream is the folder of the stream", () => {
     expect(sourceFolderPath("run7", "run7", false)).toBe("run7");
   });
 
-  test("lies below the stream's for every other source", () => {
+  test("the folder of every other source is below the folder of the stream", () => {
     expect(sourceFolderPath("run7", "visible", false)).toBe("run7/visible");
     expect(sourceFolderPath("run7", "a/b/c", false)).toBe("run7/a/b/c");
     expect(sourceFolderPath("run7", "run7/run7", false)).toBe("run7/run7/run7");
   });
 
-  test("has one part for a stream", () => {
+  test("the name of a stream is a single path part", () => {
     for (const stream of ["", ".", "..", "a/b", "/a", "a\\b", ".frames"]) {
       expect(refusal(() => sourceFolderPath(stream, "visible", false))).toBe("bad-name");
       expect(refusal(() => sourceFolderPath(stream, stream, false))).toBe("bad-name");
     }
   });
 
-  test("holds every part of a source to the rules of a part", () => {
+  test("each part of a source name must be a valid name", () => {
     for (const [, part] of unsafe) {
       if (part.includes("/")) continue;
       for (const source of [part, `a/${part}`, `${part}/a`, `a/${part}/b`]) {
@@ -188,19 +188,19 @@ describe("the folder of a source", () => {
     }
   });
 
-  test("has no empty parts", () => {
+  test("a source name with an empty part is refused", () => {
     for (const source of ["", "/", "/a", "a/", "a//b"]) {
       expect(refusal(() => sourceFolderPath("run7", source, false))).toBe("bad-name");
     }
   });
 
-  test("has at most 32 parts", () => {
+  test("a source name has at most 32 parts", () => {
     const parts = (count: number) => Array.from({ length: count }, () => "a").join("/");
     expect(refusal(() => sourceFolderPath("run7", parts(32), false))).toBeUndefined();
     expect(refusal(() => sourceFolderPath("run7", parts(33), false))).toBe("bad-name");
   });
 
-  test("has at most 1,024 bytes for the source", () => {
+  test("a source name has at most 1,024 bytes", () => {
     // 4 * 255 bytes and 3 slashes are 1,023.
     const source = Array.from({ length: 4 }, () => "x".repeat(255)).join("/");
     expect(refusal(() => sourceFolderPath("run7", source, false))).toBeUndefined();
@@ -212,7 +212,7 @@ describe("the folder of a source", () => {
   });
 });
 
-describe("where case and Unicode forms do not count", () => {
+describe("foldPath", () => {
   const same: [string, string][] = [
     ["a.png", "A.PNG"],
     ["run7/visible/1.png", "Run7/VISIBLE/1.Png"],
@@ -231,7 +231,7 @@ describe("where case and Unicode forms do not count", () => {
     ["a\u0323\u0302", "a\u0302\u0323"],
   ];
   for (const [a, b] of same) {
-    test(`${JSON.stringify(a)} and ${JSON.stringify(b)} are the same file`, () => {
+    test(`${JSON.stringify(a)} and ${JSON.stringify(b)} fold to the same path`, () => {
       expect(foldPath(a)).toBe(foldPath(b));
     });
   }
@@ -245,12 +245,12 @@ describe("where case and Unicode forms do not count", () => {
     ["o", "0"],
   ];
   for (const [a, b] of different) {
-    test(`${JSON.stringify(a)} and ${JSON.stringify(b)} are not`, () => {
+    test(`${JSON.stringify(a)} and ${JSON.stringify(b)} fold to different paths`, () => {
       expect(foldPath(a)).not.toBe(foldPath(b));
     });
   }
 
-  test("a character is the same file as all its cases and forms", () => {
+  test("a character folds to the same path in all its cases and Unicode forms", () => {
     const apart: string[] = [];
     for (let code = 0x20; code <= 0x1ffff; code++) {
       if (code >= 0xd800 && code <= 0xdfff) continue;

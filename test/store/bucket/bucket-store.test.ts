@@ -111,7 +111,7 @@ async function opened(prefix: string): Promise<OpenStore> {
   };
 }
 
-storeContract("A bucket", () => opened(newPrefix()), needs);
+storeContract("bucket store", () => opened(newPrefix()), needs);
 
 /** Defines a test with its own prefix in the bucket. Closes the stores it opens. */
 function holds(
@@ -138,8 +138,8 @@ function stored(source: SourceStore, name: string, bytes = bytesOf(100)): Promis
   return codeOf(put(source, name, bytes));
 }
 
-describe("Two nodes of one bucket:", () => {
-  holds("each knows what the other has stored once it looks", async (prefix, open) => {
+describe("two nodes of one bucket", () => {
+  holds("a node knows the frames of another node after a refresh", async (prefix, open) => {
     const [one, two] = [await open(prefix), await open(prefix)];
     expect(await stored(openVisible(one), "1.png")).toBe("stored");
     expect(two.isStreamEmpty("run7")).toBe(true);
@@ -150,7 +150,7 @@ describe("Two nodes of one bucket:", () => {
     expect(await stored(source, "1.png", bytesOf(100, 2))).toBe("conflict");
   });
 
-  holds("what the other stored since it looked is found when it matters", async (prefix, open) => {
+  holds("a frame stored since the last refresh is found when it is sent", async (prefix, open) => {
     const [one, two] = [await open(prefix), await open(prefix)];
     expect(await stored(openVisible(one), "1.png")).toBe("stored");
     const source = openVisible(two, { session: otherSession });
@@ -159,7 +159,7 @@ describe("Two nodes of one bucket:", () => {
     expect(await framesIn(prefix)).toEqual(new Map([["run7/visible/1.png", bytesOf(100)]]));
   });
 
-  holds("a reader of one sees what the other takes, and is woken", async (prefix, open) => {
+  holds("a reader of one node is notified of frames stored by another", async (prefix, open) => {
     const [one, two] = [await open(prefix), await open(prefix)];
     const reader = new JournalReader(two.journalPath);
     let woken = 0;
@@ -178,7 +178,7 @@ describe("Two nodes of one bucket:", () => {
   });
 
   holds(
-    "the next link takes a session over, and whoever had it hears of it",
+    "a node takes over a session by writing the next log object, and the other node is refused",
     async (prefix, open) => {
       const [one, two] = [await open(prefix), await open(prefix)];
       const [old, young] = [openVisible(one), openVisible(two)];
@@ -196,7 +196,7 @@ describe("Two nodes of one bucket:", () => {
     },
   );
 
-  holds("a session goes on with the key that it began with alone", async (prefix, open) => {
+  holds("a session continues only with the key it began with", async (prefix, open) => {
     const [one, two] = [await open(prefix), await open(prefix)];
     const own = openVisible(one, { key: "cam-3" });
     expect(await stored(own, "1.png")).toBe("stored");
@@ -208,7 +208,7 @@ describe("Two nodes of one bucket:", () => {
     expect(await stored(own, "5.png")).toBe("rejected superseded");
   });
 
-  holds("who is held up until its chain was merged gives no receipt", async (prefix, open) => {
+  holds("a node confirms no frame if its session log was compacted", async (prefix, open) => {
     const [one, two] = [await open(prefix), await open(prefix)];
     const old = openVisible(one);
     expect(await stored(old, "1.png")).toBe("stored");
@@ -223,7 +223,7 @@ describe("Two nodes of one bucket:", () => {
     expect(namesIn(third)).toEqual(["1.png", "2.png", "3.png", "4.png"]);
   });
 
-  holds("of two that write one name at once one has it", async (prefix, open) => {
+  holds("of two nodes that write one name at once, one gets a conflict", async (prefix, open) => {
     const stores = [await open(prefix), await open(prefix)];
     for (let round = 0; round < 10; round++) {
       const outcomes = await Promise.all(
@@ -238,7 +238,7 @@ describe("Two nodes of one bucket:", () => {
     }
   });
 
-  holds("of two that replace one name the journals agree", async (prefix, open) => {
+  holds("the journals of two nodes agree after both replaced one name", async (prefix, open) => {
     const stores = [await open(prefix), await open(prefix)];
     const sources = stores.map((store, index) => {
       const more = { conflict: "replace", session: index === 0 ? session : otherSession } as const;
@@ -265,8 +265,8 @@ describe("Two nodes of one bucket:", () => {
   });
 });
 
-describe("A bucket after a crash:", () => {
-  holds("an object without a row is taken for what it is", async (prefix, open) => {
+describe("bucket after a crash", () => {
+  holds("an object without a row is adopted or a conflict, by its bytes", async (prefix, open) => {
     await bucket.write(`${prefix}/run7/visible/1.png`, bytesOf(100));
     await bucket.write(`${prefix}/run7/visible/2.png`, bytesOf(100, 2));
     const store = await open(prefix);
@@ -276,7 +276,7 @@ describe("A bucket after a crash:", () => {
     expect(namesIn(store)).toEqual(["1.png"]);
   });
 
-  holds("a chain whose node was killed is read, and merged by another", async (prefix, open) => {
+  holds("the session log of a killed node is compacted by another node", async (prefix, open) => {
     const killed = await open(prefix);
     const source = openVisible(killed);
     for (const name of ["1.png", "2.png"]) expect(await stored(source, name)).toBe("stored");
@@ -289,7 +289,7 @@ describe("A bucket after a crash:", () => {
     expect(namesIn(await open(prefix))).toEqual(["1.png", "2.png", "3.png"]);
   });
 
-  holds("numbers that were dealt with are no gaps", async (prefix, open) => {
+  holds("numbers of frames that were already stored are no gaps", async (prefix, open) => {
     const store = await open(prefix);
     const [bytes, source] = [bytesOf(100), openVisible(store)];
     expect(await codeOf(put(source, "1.png", bytes, { sequence: 1 }))).toBe("stored");
@@ -301,7 +301,7 @@ describe("A bucket after a crash:", () => {
     expect(rows<object>(store, sql)).toEqual([{ first: 7, last: 7 }]);
   });
 
-  holds("a damaged link is told, with its name", async (prefix, open) => {
+  holds("a damaged log object is an error with its key", async (prefix, open) => {
     const path = `.frames/journal/${session}/0000000001`;
     await bucket.write(`${prefix}/${path}`, new Uint8Array(Bun.gzipSync("{}\n")));
     const error = await open(prefix).catch((failure: unknown) => failure);
@@ -310,15 +310,15 @@ describe("A bucket after a crash:", () => {
   });
 });
 
-describe("A way to the engine that breaks:", () => {
-  holds("a frame whose answer was lost is stored once", async (prefix, open) => {
+describe("failing connection to the S3 server", () => {
+  holds("a frame whose response was lost is stored once", async (prefix, open) => {
     const store = await open(prefix, { endpoint: proxy.endpoint });
     proxy.loseAnswer((request) => request.method === "PUT" && request.url.includes("1.png"), 1);
     expect(await stored(openVisible(store), "1.png")).toBe("stored");
     expect(proxy.lost).toBe(1);
   });
 
-  holds("a link whose answer was lost is its own", async (prefix, open) => {
+  holds("a node recognizes its log object if the response was lost", async (prefix, open) => {
     const store = await open(prefix, { endpoint: proxy.endpoint });
     proxy.loseAnswer((request) => request.method === "PUT" && request.url.includes("journal"), 1);
     const source = openVisible(store);
@@ -328,7 +328,7 @@ describe("A way to the engine that breaks:", () => {
     expect(await keysIn(prefix, ".frames/journal/")).toHaveLength(2);
   });
 
-  holds("an engine that says it is busy is asked again", async (prefix, open) => {
+  holds("a request is repeated when the S3 server answers SlowDown", async (prefix, open) => {
     const store = await open(prefix, { endpoint: proxy.endpoint });
     proxy.answer(
       (request) => request.method === "PUT",
@@ -340,7 +340,7 @@ describe("A way to the engine that breaks:", () => {
     expect(await stored(openVisible(store), "1.png")).toBe("stored");
   });
 
-  holds("what cannot be stored ends its sender with the reason", async (prefix, open) => {
+  holds("a sender gets the S3 server's reason if no frame can be stored", async (prefix, open) => {
     const timeouts = { requestMs: 500, retryMs: 300 };
     const store = await open(prefix, { endpoint: proxy.endpoint, timeouts });
     proxy.answer(
@@ -362,7 +362,7 @@ describe("A way to the engine that breaks:", () => {
   });
 
   holds(
-    "bytes that were changed on the way are found where nothing else finds them",
+    "without TLS, bytes changed on the way are detected and sent again",
     async (prefix, open) => {
       const store = await open(prefix, {
         endpoint: proxy.endpoint.replace("127.0.0.1", proxy.otherHost),
@@ -375,7 +375,7 @@ describe("A way to the engine that breaks:", () => {
   );
 });
 
-describe("A frame too large to be held:", () => {
+describe("frames too large to be buffered", () => {
   const large = bytesOf((8 << 20) + 12_345);
 
   /** Passes the frame in pieces, as a connection does. */
@@ -387,7 +387,7 @@ describe("A frame too large to be held:", () => {
     return outcomeCode(await storeFrame(source, name, bytes, {}, 500_000));
   }
 
-  holds("is sent on as it comes, and found again", async (prefix, open) => {
+  holds("a large frame is uploaded as it arrives, and then present", async (prefix, open) => {
     const store = await open(prefix);
     const source = openVisible(store);
     expect(await storeLarge(source, large)).toBe("stored");
@@ -397,14 +397,14 @@ describe("A frame too large to be held:", () => {
     expect(store.whenReady()).toBeUndefined();
   });
 
-  holds("is nowhere if it is not finished", async (prefix, open) => {
+  holds("an unfinished large frame is not visible", async (prefix, open) => {
     const store = await open(prefix);
     const writer = openVisible(store).begin(describeFrame("1.raw", large.length));
     // All bytes, but not `finish`.
     for (let from = 0; from < large.length; from += 500_000) {
       writer.write(large.subarray(from, from + 500_000));
     }
-    // One that comes later is there, and the first is not.
+    // A frame that was sent later is visible, and the first one is not.
     const later = bytesOf(10);
     expect(outcomeCode(await storeFrame(openVisible(store), "2.raw", later))).toBe("stored");
     const whole = new Map([["run7/visible/2.raw", later]]);
@@ -414,7 +414,7 @@ describe("A frame too large to be held:", () => {
     expect(await framesIn(prefix)).toEqual(whole);
   });
 
-  holds("that lies there without a row is read and taken", async (prefix, open) => {
+  holds("a large object without a row is read, and adopted or a conflict", async (prefix, open) => {
     await bucket.write(`${prefix}/run7/visible/1.raw`, large);
     await bucket.write(`${prefix}/run7/visible/2.raw`, large);
     const source = openVisible(await open(prefix));
@@ -422,7 +422,7 @@ describe("A frame too large to be held:", () => {
     expect(await storeLarge(source, bytesOf(large.length, 2), "2.raw")).toBe("conflict");
   });
 
-  holds("replaces other bytes for who asks for it", async (prefix, open) => {
+  holds("a large frame replaces other bytes with conflict replace", async (prefix, open) => {
     const store = await open(prefix);
     const source = openVisible(store, { conflict: "replace" });
     const other = bytesOf(large.length, 2);
@@ -432,8 +432,8 @@ describe("A frame too large to be held:", () => {
   });
 });
 
-describe("The journal of a bucket", () => {
-  holds("is merged when a node stops, and says the same", async (prefix, open) => {
+describe("journal of a bucket", () => {
+  holds("closing a node compacts its logs without changing the journal", async (prefix, open) => {
     const first = await open(prefix);
     const sources = [
       openVisible(first),
@@ -520,8 +520,8 @@ async function lossesIn(prefix: string): Promise<number[]> {
 
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
 
-describe("Chains", () => {
-  holds("that go on for long are merged but for their ends", async (prefix) => {
+describe("session logs", () => {
+  holds("a long session log is compacted except for its last object", async (prefix) => {
     using one = await openChains(prefix);
     for (const number of numbers(205)) await one.chain(session).add(loss(number));
     await one.merger.compactOwn(60_000);
@@ -532,7 +532,7 @@ describe("Chains", () => {
     expect(await lossesIn(prefix)).toEqual(numbers(206));
   });
 
-  holds("that rest are merged and given up, and go on when there is more", async (prefix) => {
+  holds("an idle session log is compacted, and continues later", async (prefix) => {
     using one = await openChains(prefix);
     using two = await openChains(prefix);
     for (const number of [1, 2]) await one.chain(session).add(loss(number));
@@ -548,7 +548,7 @@ describe("Chains", () => {
     expect(await lossesIn(prefix)).toEqual(numbers(4));
   });
 
-  holds("of nobody are merged by whoever finds them", async (prefix) => {
+  holds("a session log without an owner is compacted by another node", async (prefix) => {
     using one = await openChains(prefix);
     for (const number of numbers(5)) await one.chain(session).add(loss(number));
     using two = await openChains(prefix);
@@ -570,7 +570,7 @@ describe("Chains", () => {
     expect(await lossesIn(prefix)).toEqual(numbers(7));
   });
 
-  holds("go on behind a link of somebody who only merges", async (prefix) => {
+  holds("a session log continues after an empty log object of another node", async (prefix) => {
     using one = await openChains(prefix);
     await one.chain(session).add(loss(1));
     const header = { session, first: 2, last: 2, node: "f".repeat(32) };
@@ -580,7 +580,7 @@ describe("Chains", () => {
     expect(await lossesIn(prefix)).toEqual(numbers(2));
   });
 
-  holds("leave few segments, however many they are", async (prefix) => {
+  holds("many segments are compacted into one, also by two nodes at once", async (prefix) => {
     using one = await openChains(prefix);
     for (const number of numbers(16)) {
       await one.chain(number.toString(16).padStart(32, "0")).add(loss(number));
@@ -595,8 +595,8 @@ describe("Chains", () => {
   });
 });
 
-describe("A name", () => {
-  holds("that makes too long a key is refused", async (prefix, open) => {
+describe("names in a bucket", () => {
+  holds("a name that makes the key too long is refused", async (prefix, open) => {
     const store = await open(prefix);
     const source = store.open({
       stream: "run7",

@@ -14,22 +14,22 @@ function refusal(text: string, environment: Record<string, string> = keys): stri
   }
 }
 
-describe("a bucket", () => {
-  test("is told from a directory by how it begins", () => {
+describe("parseBucketLocation", () => {
+  test("a store location is a bucket if it begins with s3://", () => {
     expect(["s3://a", "S3://a/b", "/s3://a", "s3:/a", "received"].map(isBucketLocation)).toEqual([
       ...[true, true],
       ...[false, false, false],
     ]);
   });
 
-  test("has a prefix or none, whatever slashes it ends with", () => {
+  test("the prefix of a bucket location is optional, and trailing slashes are ignored", () => {
     const prefixes = ["s3://frames", "s3://frames/", "s3://frames/site a/ü//"].map(
       (text) => parseBucketLocation(text, keys).prefix,
     );
     expect(prefixes).toEqual(["", "", "site a/ü"]);
   });
 
-  test("is where the usual variables say, the closest first", () => {
+  test("endpoint, region and keys of a bucket come from the AWS variables, the most specific first", () => {
     const all = {
       ...keys,
       AWS_ENDPOINT_URL_S3: "http://127.0.0.1:7480/",
@@ -61,11 +61,11 @@ describe("a bucket", () => {
     "s3://frames/../a",
     "s3://frames/a\nb",
   ]) {
-    test(`cannot be ${JSON.stringify(text)}`, () =>
+    test(`the bucket location ${JSON.stringify(text)} is a usage error`, () =>
       expect(refusal(text)).toContain("Cannot reach"));
   }
 
-  test("needs keys, and shows none", () => {
+  test("a bucket location needs keys, and no error shows a secret", () => {
     expect(refusal("s3://frames", {})).toContain("set AWS_ACCESS_KEY_ID");
     const endpoint = "http://who:a-secret@host";
     expect(refusal("s3://frames", { ...keys, AWS_ENDPOINT_URL: endpoint })).not.toContain(

@@ -63,18 +63,18 @@ async function failure(text: string): Promise<string> {
 const begin = `{"format":"frames-journal/1","session":"${session}","first":1,"last":1,"node":"n"}\n`;
 const origin = '["o","run7","visible",null,null]\n';
 
-describe("a link", () => {
-  test("gives back what was put into it", async () => {
+describe("log objects", () => {
+  test("a log object decodes to the entries that were encoded", async () => {
     const [first, ...rest] = await decode(encodeEntries(header, entries));
     expect(first).toEqual({ header, entry: undefined });
     expect(rest).toEqual(entries.map((entry) => ({ header, entry })));
   });
 
-  test("without entries tells that it is there", async () => {
+  test("a log object without entries decodes to its header", async () => {
     expect(await decode(encodeEntries(header, []))).toEqual([{ header, entry: undefined }]);
   });
 
-  test("is lines that BUCKET.md describes", () => {
+  test("a log object consists of the lines described in BUCKET.md", () => {
     const lines = gunzipSync(encodeEntries(header, entries)).toString().split("\n");
     expect(lines).toEqual([
       `{"format":"frames-journal/1","session":"${session}","first":3,"last":3,"node":"${header.node}"}`,
@@ -90,7 +90,7 @@ describe("a link", () => {
     ]);
   });
 
-  test("and others one behind the other are a segment", async () => {
+  test("concatenated log objects decode as a segment", async () => {
     const other = { ...header, session: "f".repeat(32), first: 1, last: 40 };
     const many = Array.from({ length: 20_000 }, (_, index) => frame(index + 1));
     const segment = Buffer.concat([encodeEntries(header, entries), encodeEntries(other, many)]);
@@ -103,34 +103,38 @@ describe("a link", () => {
     expect(told.at(-1)).toEqual({ header: other, entry: many.at(-1)! });
   });
 
-  test("may have more than this version knows", async () => {
+  test("unknown entries and fields of a later version are ignored", async () => {
     const later = `${begin}["o","run7","visible",null,null,"more"]\n["z",1]\n["a",1,2,"3",4]\n["e",3]\n`;
     const account = { kind: "account", first: 1, last: 2, at: 3n };
     expect((await decode(gzipSync(later)))[1]!.entry).toMatchObject(account);
   });
 
   for (const [what, text, why] of [
-    ["is cut off", `${begin}${origin}`, /cut off/],
-    ["is cut off in a line", `${begin}${origin}["e`, /cut off/],
+    ["is truncated after a line", `${begin}${origin}`, /cut off/],
+    ["is truncated inside a line", `${begin}${origin}["e`, /cut off/],
     ["lacks a line", `${begin}${origin}["e",2]\n`, /lines are missing/],
     ["has no header", '["e",0]\n', /without a header/],
-    ["has an entry of nobody", `${begin}["a",1,2,"3"]\n["e",1]\n`, /without an origin/],
-    ["has text for a number", `${begin}${origin}["a","1",2,"3"]\n["e",2]\n`, /number is missing/],
+    ["has an entry without an origin", `${begin}["a",1,2,"3"]\n["e",1]\n`, /without an origin/],
+    [
+      "has text in place of a number",
+      `${begin}${origin}["a","1",2,"3"]\n["e",2]\n`,
+      /number is missing/,
+    ],
     ["has a negative number", `${begin}${origin}["a",-1,2,"3"]\n["e",2]\n`, /number is missing/],
     ["has no time", `${begin}${origin}["a",1,2]\n["e",2]\n`, /text is missing/],
-    ["is of a later version", '{"format":"frames-journal/2"}\n', /later version/],
-    ["is no JSON", "frames\n", /damaged/],
+    ["has a later version", '{"format":"frames-journal/2"}\n', /later version/],
+    ["is not JSON", "frames\n", /damaged/],
     ["has an endless line", `${"x".repeat(1 << 20)}\n`, /damaged/],
-    ["begins anew in the middle", `${begin}${begin}`, /lines are missing/],
+    ["has a second header before its end line", `${begin}${begin}`, /lines are missing/],
   ] as const) {
-    test(`that ${what} is refused with its name`, async () => {
+    test(`a log object that ${what} is refused, with its key in the error`, async () => {
       const said = await failure(text);
       expect(said).toMatch(why);
       expect(said).toContain(".frames/journal/x");
     });
   }
 
-  test("that is no gzip, or half of one, is refused", async () => {
+  test("a log object that is no gzip, truncated or damaged is refused", async () => {
     const bytes = encodeEntries(header, entries);
     for (const broken of [new Uint8Array([1, 2, 3]), bytes.subarray(0, bytes.length - 9)]) {
       await expect(decode(broken)).rejects.toThrow(/damaged/);

@@ -51,7 +51,7 @@ const kinds: [what: string, origin: Partial<SourceInfo>][] = [
 
 for (const [what, origin] of kinds) {
   describe(what, () => {
-    test("have neither name nor row before the flush, and then both", async () => {
+    test(`${what} have no name and no row before the flush, and both after it`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         const source = openVisible(store, origin);
@@ -77,7 +77,7 @@ for (const [what, origin] of kinds) {
       });
     });
 
-    test("of one name with the same bytes in one batch are stored once", async () => {
+    test(`${what} of one name with the same bytes in one batch are stored once`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         const outcomes = await putAll(store, openVisible(store, origin), [
@@ -92,7 +92,7 @@ for (const [what, origin] of kinds) {
       expect(partials(directory)).toEqual([]);
     });
 
-    test("of one name with other bytes in one batch are settled in their order", async () => {
+    test(`${what} of one name with other bytes in one batch get their outcomes in order`, async () => {
       const directory = temporaryFolder();
       const replaces = origin.conflict === "replace";
       await withStore(directory, async (store) => {
@@ -113,7 +113,7 @@ for (const [what, origin] of kinds) {
       expect(rows(directory, "SELECT * FROM replacements")).toEqual([]);
     });
 
-    test("of names that differ in case alone, in one batch, are one and a refusal where names must be portable", async () => {
+    test(`${what} whose names differ only in case in one batch are refused if names must be portable`, async () => {
       const directory = temporaryFolder();
       await withStore(
         directory,
@@ -143,7 +143,7 @@ for (const [what, origin] of kinds) {
       expect(mismatches(directory)).toEqual([]);
     });
 
-    test("that are refused leave the others of their batch alone", async () => {
+    test(`${what} that are refused do not affect the others of their batch`, async () => {
       const directory = temporaryFolder();
       mkdirSync(pathOf(directory, "folder"), { recursive: true });
       symlinkSync("nowhere", pathOf(directory, "link"));
@@ -173,7 +173,7 @@ for (const [what, origin] of kinds) {
       expect(lstatSync(pathOf(directory, "link")).isSymbolicLink()).toBe(true);
     });
 
-    test("are placed in a folder that was removed between", async () => {
+    test(`${what} are stored in a folder that was removed before the flush`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         const source = openVisible(store, origin);
@@ -189,7 +189,7 @@ for (const [what, origin] of kinds) {
       expect(names(directory)).toEqual(["1", "2", "3"]);
     });
 
-    test("keep their capture times", async () => {
+    test(`${what} keep their capture times`, async () => {
       const directory = temporaryFolder();
       const captured = -86_400_000_000_000n;
       await withStore(directory, async (store) => {
@@ -202,7 +202,7 @@ for (const [what, origin] of kinds) {
       expect(rows(directory, "SELECT captured FROM frames")).toEqual([{ captured: last }]);
     });
 
-    test("that come while a flush is under way wait for the next", async () => {
+    test(`${what} that arrive during a flush are stored by the next flush`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         const source = openVisible(store, origin);
@@ -218,7 +218,7 @@ for (const [what, origin] of kinds) {
       });
     });
 
-    test("are settled when any flush that began after them is done", async () => {
+    test(`${what} are stored when any flush that began after them has finished`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         const source = openVisible(store, origin);
@@ -247,7 +247,7 @@ for (const [what, origin] of kinds) {
       });
     });
 
-    test("are lasting together with others that are not", async () => {
+    test(`${what} are flushed together with other frames`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         const plain = store.open({ stream: "run7", source: "infrared", session: otherSession });
@@ -264,7 +264,7 @@ for (const [what, origin] of kinds) {
       expect(mismatches(directory)).toEqual([]);
     });
 
-    test("of a batch that fails are told of once, and stored when they come again", async () => {
+    test(`${what} of a failed batch all fail once, and are stored when they are sent again`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         const source = openVisible(store, origin);
@@ -301,7 +301,7 @@ for (const [what, origin] of kinds) {
     });
 
     for (const code of ["ENOSPC", "EIO", "EROFS"]) {
-      test(`fail together if ${code} keeps one from its name`, async () => {
+      test(`${what} of a batch all fail if a rename fails with ${code}`, async () => {
         const directory = temporaryFolder();
         await withStore(directory, async (store) => {
           const source = openVisible(store, origin);
@@ -337,10 +337,10 @@ for (const [what, origin] of kinds) {
   });
 }
 
-describe("a frame that replaces another", () => {
+describe("replacing frames", () => {
   const replacing = { conflict: "replace", session: otherSession } as const;
 
-  test("has its own row, and comes last in the order of arrival", async () => {
+  test("a replacing frame gets its own row, as the newest", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       await putAll(store, openVisible(store), [
@@ -367,7 +367,7 @@ describe("a frame that replaces another", () => {
     expect(rows(directory, "SELECT * FROM replacements")).toEqual([]);
   });
 
-  test("is none if it has the same bytes: the row stays as it was", async () => {
+  test("a frame with the bytes of the stored one replaces nothing, and the row stays", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       await putAll(store, openVisible(store), [["1", first, { captured: 7n }]]);
@@ -382,7 +382,7 @@ describe("a frame that replaces another", () => {
     expect(partials(directory)).toEqual([]);
   });
 
-  test("that cannot take its place leaves the other one there, with its row", async () => {
+  test("a frame that cannot replace another is refused, and the stored frame and its row stay", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       await putAll(store, openVisible(store), [
@@ -412,7 +412,7 @@ describe("a frame that replaces another", () => {
   });
 
   for (const code of ["EACCES", "EPERM"]) {
-    test(`or is kept from it by ${code} is refused, and the old one stays`, async () => {
+    test(`a replacing frame whose rename fails with ${code} is refused, and the stored frame stays`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         await putAll(store, openVisible(store), [["1", first]]);
@@ -436,7 +436,7 @@ describe("a frame that replaces another", () => {
   }
 
   for (const code of ["ENOSPC", "EIO", "EROFS"]) {
-    test(`fails with its batch if ${code} keeps it from its place`, async () => {
+    test(`a replacing frame whose rename fails with ${code} fails with its batch`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         await putAll(store, openVisible(store), [["1", first]]);
@@ -465,7 +465,7 @@ describe("a frame that replaces another", () => {
   }
 
   for (const by of ["flush", "offer"]) {
-    test(`gets its row with the next ${by} if the journal failed in between`, async () => {
+    test(`a replacing frame gets its row with the next ${by} if the journal failed after the rename`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         await putAll(store, openVisible(store), [["1", first, { captured: 5n }]]);
@@ -499,7 +499,7 @@ describe("a frame that replaces another", () => {
     });
   }
 
-  test("is not to be seen before it is whole, nor when it is discarded", async () => {
+  test("a replacing frame is not visible before it is whole, nor after it is discarded", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       await putAll(store, openVisible(store), [["1", first]]);
@@ -519,7 +519,7 @@ describe("a frame that replaces another", () => {
     });
   });
 
-  test("makes one transaction for what is noted and one for what was done, for all of a batch", async () => {
+  test("a batch of replacing frames takes two journal transactions: one before and one after the renames", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       const frames = (seed: number) =>
@@ -538,8 +538,8 @@ describe("a frame that replaces another", () => {
   });
 });
 
-describe("two sessions", () => {
-  test("whose frames of one name meet in a batch get what each is due", async () => {
+describe("frames of two sessions in one batch", () => {
+  test("frames of one name from a durable and a replacing session get their outcomes in order", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       const durable = openVisible(store, { durable: true });
@@ -560,7 +560,7 @@ describe("two sessions", () => {
     expect(mismatches(directory)).toEqual([]);
   });
 
-  test("one of which is plain: what it stores first is held against the batch", async () => {
+  test("a frame that a plain session stores first is present or a conflict for a durable batch", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       const durable = openVisible(store, { durable: true });
@@ -576,20 +576,20 @@ describe("two sessions", () => {
   });
 });
 
-describe("a durable frame that has its name and not yet its row", () => {
+describe("durable frames between rename and row", () => {
   for (const [what, come, said] of [
     [
-      "offered",
+      "is offered",
       (store) => openVisible(store, { session: otherSession }).compare([offered("1", first)])[0]!,
       "stored",
     ],
     [
-      "sent by a session that is not durable",
+      "is sent by a session that is not durable",
       (store) => put(openVisible(store, { session: otherSession }), "1", first),
       "present",
     ],
   ] satisfies [string, (store: FrameStore) => unknown, string][]) {
-    test(`is stored all the same when it is ${what} just then`, async () => {
+    test(`a durable frame is stored although it ${what} between its rename and its row`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         const outcome = put(openVisible(store, { durable: true }), "1", first);
@@ -616,8 +616,8 @@ describe("a durable frame that has its name and not yet its row", () => {
   }
 });
 
-describe("a durable store", () => {
-  test("says so, and makes every source durable", async () => {
+describe("durable store", () => {
+  test("a durable store makes every source durable", async () => {
     await withStore(temporaryFolder(), (store) => {
       expect(store.isDurable).toBe(false);
       expect(put(openVisible(store), "1", first)).toBe("stored");
@@ -638,7 +638,7 @@ describe("a durable store", () => {
     );
   });
 
-  test("with nothing to flush is done at once", async () => {
+  test("a durable store without pending frames has nothing to flush", async () => {
     await withStore(
       temporaryFolder(),
       async (store) => {
@@ -650,7 +650,7 @@ describe("a durable store", () => {
     );
   });
 
-  test("whose frame is gone before it is flushed goes on", async () => {
+  test("a durable store continues if a frame is removed before it is flushed", async () => {
     const directory = temporaryFolder();
     await withStore(
       directory,
@@ -670,7 +670,7 @@ describe("a durable store", () => {
     );
   });
 
-  test("fails as long as a frame that it found cannot be flushed", async () => {
+  test("a durable store fails as long as a frame that it found cannot be flushed", async () => {
     const directory = temporaryFolder();
     await withStore(
       directory,
@@ -692,7 +692,7 @@ describe("a durable store", () => {
     );
   });
 
-  test("that is removed while it is served says so, and keeps nothing of its batch", async () => {
+  test("a durable store that is moved away while it is served fails, and keeps no frame of its batch", async () => {
     const directory = temporaryFolder();
     const store = openStore(directory, { durable: true });
     const source = openVisible(store);
@@ -705,19 +705,24 @@ describe("a durable store", () => {
   });
 });
 
-describe("a frame that came with a key", () => {
+describe("replacing frames with keys", () => {
   const keyed = (key?: string): Partial<SourceInfo> => ({
     ...(key === undefined ? {} : { key }),
     conflict: "replace",
   });
   const cases: [string, string | undefined, string | undefined, boolean][] = [
-    ["is replaced with the same", "cam-1", "cam-1", true],
-    ["is not replaced with another, whatever that asks for", "cam-1", "cam-2", false],
-    ["is replaced where no key is asked for any more", "cam-1", undefined, true],
-    ["replaces one that came when no key was asked for", undefined, "cam-1", true],
+    ["is replaced with the same key", "cam-1", "cam-1", true],
+    [
+      "is not replaced with another key, also with the conflict option replace",
+      "cam-1",
+      "cam-2",
+      false,
+    ],
+    ["is replaced without a key, after keys were turned off", "cam-1", undefined, true],
+    ["is replaced with a key if it was stored without one", undefined, "cam-1", true],
   ];
   for (const [what, before, after, replaces] of cases) {
-    test(what, async () => {
+    test(`a frame ${what}`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         await putAll(store, openVisible(store, keyed(before)), [["1", first]]);

@@ -50,35 +50,43 @@ async function storeWithA(): Promise<string> {
   return directory;
 }
 
-describe("a frame that is offered", () => {
+describe("offered frames", () => {
   const cases: [what: string, offer: ReturnType<typeof offered>, standing: OfferStatus][] = [
-    ["under a name that nothing has is wanted", offered("b", bytes, { captured }), "wanted"],
-    ["like that without its CRC-32, too", offeredByTime("b", bytes, captured), "wanted"],
+    ["under a new name is answered wanted", offered("b", bytes, { captured }), "wanted"],
     [
-      "with size and time of the stored one is stored",
+      "under a new name without its CRC-32 is answered wanted",
+      offeredByTime("b", bytes, captured),
+      "wanted",
+    ],
+    [
+      "with the size and time of the stored frame is answered stored",
       offeredByTime("a", bytes, captured),
       "stored",
     ],
     [
-      "with size and CRC-32 of the stored one is stored, whatever its time",
+      "with the size and CRC-32 of the stored frame is answered stored, at any time",
       offered("a", bytes, { captured: 0n }),
       "stored",
     ],
     [
-      "with another time is unsure",
+      "with another time needs a checksum",
       offeredByTime("a", bytes, captured + 1_000_000_000n),
       "needsChecksum",
     ],
-    ["with another size is a conflict", offeredByTime("a", shorter, captured), "conflict"],
-    ["with another size and its CRC-32, too", offered("a", shorter, { captured }), "conflict"],
+    ["with another size is answered conflict", offeredByTime("a", shorter, captured), "conflict"],
     [
-      "with the time of the stored one and another CRC-32 is a conflict",
+      "with another size and its CRC-32 is answered conflict",
+      offered("a", shorter, { captured }),
+      "conflict",
+    ],
+    [
+      "with the time of the stored frame and another CRC-32 is answered conflict",
       offered("a", others, { captured }),
       "conflict",
     ],
   ];
   for (const [what, offer, standing] of cases) {
-    test(what, async () => {
+    test(`an offered frame ${what}`, async () => {
       const directory = await storeWithA();
       await withStore(directory, async (store) => {
         expect(openVisible(store).compare([offer])[0]!).toBe(standing);
@@ -93,7 +101,7 @@ describe("a frame that is offered", () => {
     });
   }
 
-  test("is stored as soon as it is, before its batch is flushed", async () => {
+  test("an offered frame is answered stored before the batch of the stored frame is flushed", async () => {
     await withStore(temporaryFolder(), async (store) => {
       const source = openVisible(store);
       await storeFrame(source, "a", bytes, { captured });
@@ -101,7 +109,7 @@ describe("a frame that is offered", () => {
     });
   });
 
-  test("is compared with its own source and stream alone", async () => {
+  test("an offered frame is compared only with frames of its own source and stream", async () => {
     const directory = await storeWithA();
     await withStore(directory, (store) => {
       const offer = offered("a", others, { captured });
@@ -112,7 +120,7 @@ describe("a frame that is offered", () => {
   });
 });
 
-describe("capture times agree", () => {
+describe("comparison of capture times", () => {
   const cases: [off: bigint, standing: OfferStatus][] = [
     [0n, "stored"],
     [1n, "stored"],
@@ -124,7 +132,7 @@ describe("capture times agree", () => {
     [1_000_000n, "needsChecksum"],
   ];
   for (const time of [captured, 0n, -1_500_000_000_000_000_500n, 4_102_444_800_000_000_001n]) {
-    test(`if they differ by less than a microsecond, around ${time}`, async () => {
+    test(`capture times agree if they differ by less than a microsecond, around ${time}`, async () => {
       await withStore(temporaryFolder(), async (store) => {
         const source = openVisible(store);
         await storeFrame(source, "a", bytes, { captured: time });
@@ -138,7 +146,7 @@ describe("capture times agree", () => {
   }
 
   for (const time of [2n ** 63n - 1n, -(2n ** 63n)]) {
-    test(`with themselves at the end of time, ${time}`, async () => {
+    test(`the extreme capture time ${time} agrees only with itself`, async () => {
       await withStore(temporaryFolder(), async (store) => {
         const source = openVisible(store);
         await storeFrame(source, "a", bytes, { captured: time });
@@ -150,7 +158,7 @@ describe("capture times agree", () => {
   }
 });
 
-describe("a frame that was moved away", () => {
+describe("frames that were moved away", () => {
   const gone = async (): Promise<string> => {
     const directory = await storeWithA();
     rmSync(pathOf(directory, "a"));
@@ -158,7 +166,7 @@ describe("a frame that was moved away", () => {
   };
   const known = [offeredByTime("a", bytes, captured), offered("a", bytes, { captured: 5n })];
 
-  test("is not wanted again", async () => {
+  test("a frame that was moved away is answered removed", async () => {
     await withStore(await gone(), (store) => {
       for (const offer of known) expect(openVisible(store).compare([offer])[0]!).toBe("removed");
       // Different content still conflicts with a removed frame.
@@ -167,7 +175,7 @@ describe("a frame that was moved away", () => {
     });
   });
 
-  test("is wanted by whoever asks for that, once", async () => {
+  test("a frame that was moved away is wanted once with --again", async () => {
     const directory = await gone();
     await withStore(directory, async (store) => {
       const source = openVisible(store, { session: otherSession, resendRemoved: true });
@@ -192,7 +200,7 @@ describe("a frame that was moved away", () => {
     ]);
   });
 
-  test("is not stored again by the delivery that had brought it, offered or not", async () => {
+  test("a frame that was moved away is not stored again by the delivery that stored it", async () => {
     const directory = await gone();
     await withStore(directory, async (store) => {
       const source = openVisible(store, { resendRemoved: true });
@@ -209,7 +217,7 @@ describe("a frame that was moved away", () => {
     expect(names(directory)).toEqual(["a"]);
   });
 
-  test("is not stored again in place of other bytes", async () => {
+  test("a frame that was moved away is not replaced by other bytes without --conflict replace", async () => {
     const directory = await gone();
     await withStore(directory, async (store) => {
       const source = openVisible(store, { session: otherSession, resendRemoved: true });
@@ -225,7 +233,7 @@ describe("a frame that was moved away", () => {
     expect(mismatches(directory)).toEqual([]);
   });
 
-  test("is stored again as it is, with others that were not moved", async () => {
+  test("a frame that was moved away is stored again together with frames that were not", async () => {
     const directory = await gone();
     await withStore(directory, async (store) => {
       await putAll(store, openVisible(store), [["b", others]]);
@@ -243,8 +251,8 @@ describe("a frame that was moved away", () => {
   });
 });
 
-describe("where other bytes are to be replaced", () => {
-  test("what differs is wanted, and what is stored is not", async () => {
+describe("offers with the conflict option replace", () => {
+  test("with the conflict option replace, other bytes are wanted and stored bytes are not", async () => {
     await withStore(await storeWithA(), (store) => {
       const source = openVisible(store, { conflict: "replace" });
       expect(source.compare([offered("a", bytes)])[0]!).toBe("stored");
@@ -256,7 +264,7 @@ describe("where other bytes are to be replaced", () => {
     });
   });
 
-  test("so is what nobody has recorded", async () => {
+  test("with the conflict option replace, an offer is wanted if the file has no row and other bytes", async () => {
     const directory = temporaryFolder();
     mkdirSync(join(directory, "run7/visible"), { recursive: true });
     writeFileSync(pathOf(directory, "a"), others);
@@ -270,12 +278,12 @@ describe("where other bytes are to be replaced", () => {
   });
 });
 
-describe("a frame whose file is not what came, to a sender that may keep no other copy,", () => {
+describe("damaged files and durable senders", () => {
   const harms: [what: string, harm: (path: string) => void][] = [
     ["truncated", (path) => truncateSync(path, 100)],
-    ["of its size with other bytes", (path) => writeFileSync(path, others)],
+    ["replaced by other bytes of its size", (path) => writeFileSync(path, others)],
     [
-      "a link to what it was",
+      "a link to a copy of it",
       (path) => (writeFileSync(`${path}.new`, bytes), rmSync(path), symlinkSync("a.new", path)),
     ],
     ["gone", (path) => rmSync(path)],
@@ -289,7 +297,7 @@ describe("a frame whose file is not what came, to a sender that may keep no othe
       return directory;
     };
 
-    test(`is not stored if it is ${what}, neither offered nor sent`, async () => {
+    test(`an offered or sent frame is not stored for a durable sender if its file is ${what}`, async () => {
       await withStore(await harmed(), async (store) => {
         const source = openVisible(store, { durable: true, session: otherSession });
         // An offer without CRC-32 is not enough to remove it.
@@ -304,7 +312,7 @@ describe("a frame whose file is not what came, to a sender that may keep no othe
 
     // A link blocks every frame.
     if (what.startsWith("a link")) continue;
-    test(`is stored anew if it is ${what} and that was asked for`, async () => {
+    test(`a frame whose file is ${what} is stored again with --conflict replace and --again`, async () => {
       const directory = await harmed();
       await withStore(directory, async (store) => {
         const source = openVisible(store, {
@@ -319,7 +327,7 @@ describe("a frame whose file is not what came, to a sender that may keep no othe
     });
   }
 
-  test("is stored if it is intact, and read to know that", async () => {
+  test("an offered frame with an intact file is stored for a durable sender", async () => {
     await withStore(await storeWithA(), async (store) => {
       const source = openVisible(store, { durable: true, session: otherSession });
       expect(source.compare([offered("a", bytes)])).toEqual(["stored"]);
@@ -328,7 +336,7 @@ describe("a frame whose file is not what came, to a sender that may keep no othe
   });
 });
 
-describe("a file without a row", () => {
+describe("files without a row", () => {
   /** Leaves the state of a crash between renaming the file and writing its row. */
   const left = (): string => {
     const directory = temporaryFolder();
@@ -337,7 +345,7 @@ describe("a file without a row", () => {
     return directory;
   };
 
-  test("is unsure without a CRC-32, and with it stored and journalled", async () => {
+  test("a file without a row needs a checksum, and gets its row when the CRC-32 matches", async () => {
     const directory = left();
     const { mtimeNs } = statSync(pathOf(directory, "a"), { bigint: true });
     await withStore(directory, async (store) => {
@@ -362,7 +370,7 @@ describe("a file without a row", () => {
     expect(names(directory)).toEqual(["a"]);
   });
 
-  test("of another size or with other bytes is a conflict", async () => {
+  test("a file without a row and with other bytes is a conflict", async () => {
     const directory = left();
     await withStore(directory, async (store) => {
       const source = openVisible(store);
@@ -375,7 +383,7 @@ describe("a file without a row", () => {
     expect(readFileSync(pathOf(directory, "a"))).toEqual(Buffer.from(bytes));
   });
 
-  test("is none if it is a folder or a link", async () => {
+  test("an offer of a name where a folder or link exists is answered wanted", async () => {
     const directory = left();
     mkdirSync(pathOf(directory, "folder"));
     symlinkSync("a", pathOf(directory, "link"));
@@ -389,7 +397,7 @@ describe("a file without a row", () => {
   });
 
   for (const link of ["run7", "run7/visible"]) {
-    test(`is none if it lies behind a link in the place of ${link}`, async () => {
+    test(`a file behind a link in place of ${link} is not found by an offer`, async () => {
       const directory = temporaryFolder();
       const outside = temporaryFolder();
       mkdirSync(join(outside, "visible"));
@@ -415,7 +423,7 @@ describe("a file without a row", () => {
     });
   }
 
-  test("that is offered twice in one batch is recorded once", async () => {
+  test("a file without a row that is offered twice in one batch gets one row", async () => {
     const directory = left();
     await withStore(directory, async (store) => {
       const source = openVisible(store);
@@ -428,9 +436,9 @@ describe("a file without a row", () => {
   });
 });
 
-describe("a name that cannot be stored", () => {
+describe("offers with invalid names", () => {
   for (const bad of ["", ".", "..", ".hidden", "a/b", "../a", "a\0", "a\n", "x".repeat(256)]) {
-    test(`${JSON.stringify(bad.slice(0, 20))} is wanted, so that it is refused with its reason`, async () => {
+    test(`an offer named ${JSON.stringify(bad.slice(0, 20))} is answered wanted, so that sending it gives the reason`, async () => {
       const directory = temporaryFolder();
       // Even if a file exists at that path.
       mkdirSync(join(directory, "run7/visible"), { recursive: true });
@@ -446,7 +454,7 @@ describe("a name that cannot be stored", () => {
     });
   }
 
-  test("where names must be portable is wanted, too", async () => {
+  test("an offer with an unportable name is answered wanted if names must be portable", async () => {
     const directory = temporaryFolder();
     await withStore(
       directory,
@@ -463,7 +471,7 @@ describe("a name that cannot be stored", () => {
     );
   });
 
-  test("does not become one because its file lies there without a row", async () => {
+  test("a file without a row does not make its unportable name acceptable", async () => {
     const directory = temporaryFolder();
     await withStore(
       directory,
@@ -481,7 +489,7 @@ describe("a name that cannot be stored", () => {
     expect(names(directory)).toEqual(["a.png"]);
   });
 
-  test("a file that is adopted claims its name where names must be portable", async () => {
+  test("an adopted file reserves its name if names must be portable", async () => {
     const directory = temporaryFolder();
     mkdirSync(join(directory, "run7/visible"), { recursive: true });
     writeFileSync(pathOf(directory, "a.png"), bytes);
@@ -498,7 +506,7 @@ describe("a name that cannot be stored", () => {
   });
 });
 
-describe("a tree that the store wrote itself", () => {
+describe("sending on a store's own tree", () => {
   // Various times: round ones, ones that no file system stores exactly, far past and future.
   const times = [
     0n,
@@ -520,7 +528,7 @@ describe("a tree that the store wrote itself", () => {
     ...Array.from({ length: 100 }, (_, index) => BigInt(index) * 41_024_447_999_999_983n),
   ];
 
-  test("is recognized by its times when it is sent on, there and back", async () => {
+  test("a tree written by a store is recognized by its capture times when it is sent on and back", async () => {
     const frame = (index: number): Uint8Array => bytesOf(100 + index, index + 1);
     const [first, second, third] = [temporaryFolder(), temporaryFolder(), temporaryFolder()];
     const stores = [first, second, third].map((directory) => openStore(directory));

@@ -172,7 +172,7 @@ async function reopened(
 for (const durable of [false, true]) {
   const kind = durable ? "a durable store" : "a store";
 
-  describe(`${kind} that is killed at any system call`, () => {
+  describe(`${kind} killed at a system call`, () => {
     const plan: Plan = {
       durable,
       steps: [
@@ -183,7 +183,7 @@ for (const durable of [false, true]) {
       ],
     };
 
-    traced(`has only whole frames, and keeps what it confirmed${unlessTraced}`, async () => {
+    traced(`${kind} killed at any time has every confirmed frame${unlessTraced}`, async () => {
       const base = temporaryFolder();
       const frames = framesOf(plan);
       let adopted = 0;
@@ -262,7 +262,7 @@ for (const durable of [false, true]) {
     }
 
     traced(
-      `while it replaces frames has the old ones with their rows, or the new with theirs${unlessTraced}`,
+      `${kind} killed while it replaces frames has the old or the new frames, each with its row${unlessTraced}`,
       async () => {
         const base = await storeOf(old);
         const wanted = framesOf(replacing);
@@ -330,7 +330,7 @@ for (const durable of [false, true]) {
     // The writes are the same as for other replacements.
     if (durable) return;
     traced(
-      `while it stores again what was moved away has each frame with its own row${unlessTraced}`,
+      `${kind} killed while it stores removed frames again has each frame with its own row${unlessTraced}`,
       async () => {
         const frames = [planned("1", 3000, 1), planned("2", 4000, 2), planned("3", 10, 3)];
         const base = await storeOf(frames);
@@ -406,7 +406,7 @@ describe("recovery", () => {
     return directory;
   }
 
-  test("tells what was half done, and of each replacement whether it was made", async () => {
+  test("recovery reports unfinished frames, and for each replacement whether it was made", async () => {
     const directory = await storeOf(5);
     await leave(directory, "1", { partial: "1", renamed: true });
     await leave(directory, "2", { partial: "2", renamed: false });
@@ -436,14 +436,14 @@ describe("recovery", () => {
     });
   });
 
-  test("tells nothing of a store that was closed, or is new", async () => {
+  test("recovery reports no changes for a closed or new store", async () => {
     const none = { unfinished: 0, replaced: 0 };
     await withStore(temporaryFolder(), (store) => expect({ ...store.recovery }).toEqual(none));
     const directory = await storeOf(3);
     await withStore(directory, (store) => expect({ ...store.recovery }).toEqual(none));
   });
 
-  test("brings a frame in the source that is named like its stream to its row", async () => {
+  test("recovery updates the row of a replaced frame in the source named like its stream", async () => {
     const directory = temporaryFolder();
     const origin = { stream: "run7", source: "run7", session };
     await withStore(directory, (store) => putAll(store, store.open(origin), [["a", bytesOf(9)]]));
@@ -466,7 +466,7 @@ describe("recovery", () => {
     ]);
   });
 
-  test("goes on with a journal from before keys, whatever was under way", async () => {
+  test("recovery accepts unfinished replacements in a journal without a column for keys", async () => {
     const directory = await storeOf(1);
     const database = new Database(journalPath(directory));
     database.run("ALTER TABLE replacements DROP COLUMN key");
@@ -480,7 +480,7 @@ describe("recovery", () => {
   });
 
   traced(
-    `looks at what was half done and at nothing else, however much is stored${unlessTraced}`,
+    `recovery reads only unfinished files, independent of the number of frames${unlessTraced}`,
     async () => {
       /** Returns the files and journal pages that a process reads while it opens such a store. */
       const openedWith = async (count: number): Promise<{ looked: string[]; pages: number }> => {

@@ -65,11 +65,11 @@ function opened(directory: string, durable = false): OpenStore {
   };
 }
 
-storeContract("A directory", () => opened(temporaryFolder()));
-storeContract("A durable directory", () => opened(temporaryFolder(), true));
+storeContract("directory store", () => opened(temporaryFolder()));
+storeContract("durable directory store", () => opened(temporaryFolder(), true));
 
-describe("the journal", () => {
-  test("has a row for each frame, with its numbers exactly", async () => {
+describe("journal", () => {
+  test("the journal has a row for each frame, with exact numbers", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       const raw = { width: 640, height: 512, format: "gray16le" };
@@ -113,7 +113,7 @@ describe("the journal", () => {
     2n ** 63n - 1n,
     -(2n ** 63n),
   ]) {
-    test(`holds a frame captured at ${captured} exactly`, async () => {
+    test(`the journal stores the capture time ${captured} exactly`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         const source = openSource(store, "run7", "visible");
@@ -125,7 +125,7 @@ describe("the journal", () => {
     });
   }
 
-  test("has a row for each loss", async () => {
+  test("the journal has a row for each loss", async () => {
     const directory = temporaryFolder();
     await withStore(directory, (store) => {
       openSource(store, "run7", "visible").recordLoss(3, 2 ** 40, new FramesError("dropped"));
@@ -138,7 +138,7 @@ describe("the journal", () => {
     ]);
   });
 
-  test("has nothing of a batch that was not flushed, for others", async () => {
+  test("the journal shows no frame of a batch to other readers before the flush", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       await storeFrame(openSource(store, "run7", "visible"), "1", bytesOf(1));
@@ -148,7 +148,7 @@ describe("the journal", () => {
     });
   });
 
-  test("is read by others while the store is served", async () => {
+  test("the journal can be read by others while the store is served", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       expect(listSources(directory)).toEqual([]);
@@ -181,11 +181,11 @@ describe("the journal", () => {
 
   const most = Number.MAX_SAFE_INTEGER;
   const losses: [what: string, ranges: [first: number, last: number][], lost: number][] = [
-    ["all numbers 1,100 times", Array.from({ length: 1100 }, () => [1, most]), most],
-    ["all numbers once", [[1, most]], most],
-    ["all numbers but one", [[2, most]], most - 1],
+    ["of all numbers 1,100 times", Array.from({ length: 1100 }, () => [1, most]), most],
+    ["of all numbers once", [[1, most]], most],
+    ["of all numbers but one", [[2, most]], most - 1],
     [
-      "a little more than all",
+      "of all numbers and one of them again",
       [
         [1, most],
         [7, 7],
@@ -193,7 +193,7 @@ describe("the journal", () => {
       most,
     ],
     [
-      "a few",
+      "of a few numbers",
       [
         [1, 3],
         [5, 5],
@@ -203,7 +203,7 @@ describe("the journal", () => {
     ],
   ];
   for (const [what, ranges, lost] of losses) {
-    test(`sums up losses of ${what}`, async () => {
+    test(`losses ${what} are summed without counting a number twice`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         const source = openSource(store, "run7", "visible");
@@ -221,7 +221,7 @@ describe("the journal", () => {
     });
   }
 
-  test("that is missing means that there is no store", () => {
+  test("listing a folder without a journal is an error that says why", () => {
     const directory = temporaryFolder();
     for (const [place, why] of [
       [directory, "it holds no store of frames"],
@@ -237,9 +237,9 @@ describe("the journal", () => {
 
   const malformed: [string, (path: string) => void][] = [
     ["is no database", (path) => writeFileSync(path, bytesOf(10_000))],
-    ["is a short text", (path) => writeFileSync(path, "this is no journal\n".repeat(10))],
+    ["is a short text file", (path) => writeFileSync(path, "this is no journal\n".repeat(10))],
     ["is a folder", (path) => (rmSync(path), mkdirSync(path))],
-    ["is cut short", (path) => truncateSync(path, 5000)],
+    ["is truncated", (path) => truncateSync(path, 5000)],
     [
       "is another program's database",
       (path) => {
@@ -251,7 +251,7 @@ describe("the journal", () => {
     ],
   ];
   for (const [what, spoil] of malformed) {
-    test(`that ${what} is an error that names it, and no lock is kept`, async () => {
+    test(`a journal that ${what} is an error with its path, and leaves no lock behind`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         await storeFrame(openSource(store, "run7", "visible"), "1", bytesOf(1));
@@ -277,8 +277,8 @@ describe("the journal", () => {
   }
 });
 
-describe("a frame", () => {
-  test("lies under its final name with its capture time as modification time", async () => {
+describe("files of frames", () => {
+  test("a frame is stored under its name, with its capture time as modification time", async () => {
     const directory = temporaryFolder();
     const captured = 1_695_331_523_123_456_789n;
     await withStore(directory, async (store) => {
@@ -291,7 +291,7 @@ describe("a frame", () => {
     });
   });
 
-  test("captured before 1970 has that as its modification time", async () => {
+  test("a frame captured before 1970 has that time as modification time", async () => {
     const directory = temporaryFolder();
     const captured = -86_400_000_000_000n;
     await withStore(directory, async (store) => {
@@ -301,7 +301,7 @@ describe("a frame", () => {
     expect(mtimeNs).toBe(captured);
   });
 
-  test("makes no folders before it is whole", async () => {
+  test("a frame creates no folders before it is whole", async () => {
     const directory = temporaryFolder();
     await withStore(directory, (store) => {
       const writer = openSource(store, "run7", "visible").begin(describeFrame("1.png", 10));
@@ -314,7 +314,7 @@ describe("a frame", () => {
     });
   });
 
-  test("leaves nothing in the folder of partial frames, however it ends", async () => {
+  test("a frame leaves no file in the folder of partial frames, whatever its outcome", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       const source = openSource(store, "run7", "visible");
@@ -329,7 +329,7 @@ describe("a frame", () => {
     });
   });
 
-  test("that was moved away is still stored", async () => {
+  test("a frame that was moved away still counts as stored", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       const source = openSource(store, "run7", "visible");
@@ -341,7 +341,7 @@ describe("a frame", () => {
     });
   });
 
-  test("is stored again in a folder that was removed while it is served", async () => {
+  test("a frame is stored in a folder that was removed while the store is served", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       const source = openSource(store, "run7", "a/b");
@@ -358,7 +358,7 @@ describe("a frame", () => {
 });
 
 describe("after a crash", () => {
-  test("the folder of partial frames is emptied, whatever lies in it", async () => {
+  test("opening a store empties the folder of partial frames, without following links", async () => {
     const directory = temporaryFolder();
     const outside = temporaryFolder();
     writeFileSync(join(outside, "kept"), "kept");
@@ -376,7 +376,7 @@ describe("after a crash", () => {
     });
   });
 
-  test("a whole frame without its row is adopted when the same comes", async () => {
+  test("a whole file without a row is adopted when the same frame is sent", async () => {
     const directory = temporaryFolder();
     mkdirSync(join(directory, "run7/visible"), { recursive: true });
     // Sizes of several reads during comparison, and of exactly one.
@@ -396,7 +396,7 @@ describe("after a crash", () => {
     expect(names(directory)).toEqual(sizes.map(String));
   });
 
-  test("a file without a row is a conflict if its bytes are others, and whatever is no file stays", async () => {
+  test("a file without a row is a conflict if its bytes differ, and folders and links stay", async () => {
     const directory = temporaryFolder();
     const folder = join(directory, "run7/visible");
     mkdirSync(join(folder, "folder"), { recursive: true });
@@ -430,7 +430,7 @@ describe("after a crash", () => {
     expect(existsSync(join(folder, "nowhere"))).toBe(false);
   });
 
-  test("of a real process, what it renamed and did not journal is adopted or a conflict", async () => {
+  test("files that a killed process did not journal are adopted or a conflict", async () => {
     const directory = temporaryFolder();
     const child = startChild(
       `${openInChild(directory)}
@@ -469,14 +469,14 @@ describe("after a crash", () => {
   });
 });
 
-describe("a journal that cannot be written for a while", () => {
+describe("journal write failures", () => {
   // SQLite rolls back by itself after some errors, such as a full disk, but not after others.
   for (const action of ["ROLLBACK", "ABORT", "FAIL"]) {
-    describe(`and after that ${action}`, () => {
+    describe(`journal failure with ${action}`, () => {
       const block = (table: string) =>
         `CREATE TRIGGER full BEFORE INSERT ON ${table} BEGIN SELECT RAISE(${action}, 'full'); END`;
 
-      test("says once that a batch is gone, and stores all of it when it comes again", async () => {
+      test(`a failed batch is reported once, and stored when it is sent again (${action})`, async () => {
         const directory = temporaryFolder();
         await withStore(directory, async (store) => {
           const source = openSource(store, "run7", "visible");
@@ -521,7 +521,7 @@ describe("a journal that cannot be written for a while", () => {
         expect(readdirSync(join(directory, ".frames/partial"))).toEqual([]);
       });
 
-      test("says of two frames before a loss that they are gone with it", async () => {
+      test(`frames stored before a failed loss fail with it (${action})`, async () => {
         const directory = temporaryFolder();
         await withStore(directory, async (store) => {
           const source = openSource(store, "run7", "visible");
@@ -544,7 +544,7 @@ describe("a journal that cannot be written for a while", () => {
         });
       });
 
-      test("says it to whoever flushes, not to whoever opens a durable source", async () => {
+      test(`a failed batch is reported to flushes, not only to the opening of a durable source (${action})`, async () => {
         const directory = temporaryFolder();
         await withStore(directory, async (store) => {
           const source = openSource(store, "run7", "visible");
@@ -572,7 +572,7 @@ describe("a journal that cannot be written for a while", () => {
         expect(names(directory)).toEqual(["1", "1", "2"]);
       });
 
-      test("says it at the end, and lets go of the store all the same", async () => {
+      test(`a failed batch is reported by close, which still releases the store (${action})`, async () => {
         const directory = temporaryFolder();
         const store = openStore(directory);
         const source = openSource(store, "run7", "visible");
@@ -587,7 +587,7 @@ describe("a journal that cannot be written for a while", () => {
         expect(names(directory)).toEqual(["1"]);
       });
 
-      test("where names must be portable, takes no name for good", async () => {
+      test(`a failed batch reserves no portable names (${action})`, async () => {
         const directory = temporaryFolder();
         await withStore(
           directory,
@@ -608,7 +608,7 @@ describe("a journal that cannot be written for a while", () => {
     });
   }
 
-  test("because another process holds it for 300 ms fails nobody", async () => {
+  test("a store waits for a journal that another process locks for 300 ms", async () => {
     const directory = temporaryFolder();
     const go = join(temporaryFolder(), "go");
     await withStore(directory, async (store) => {
@@ -647,7 +647,7 @@ describe("a journal that cannot be written for a while", () => {
   });
 });
 
-describe("a full disk", () => {
+describe("full disk", () => {
   const probe = "mount -t tmpfs -o size=64k none /mnt";
   const hasMounts =
     process.platform === "linux" &&
@@ -698,7 +698,7 @@ describe("a full disk", () => {
 
   const unless = hasMounts ? "" : " (skipped: this user may not mount a disk of his own)";
 
-  test.skipIf(!hasMounts)(`is an error of the store, not of a frame${unless}`, async () => {
+  test.skipIf(!hasMounts)(`a disk that fills up during a frame is an error${unless}`, async () => {
     const said = await onSmallDisk(`
       keep("1", 1000);
       store.flush();
@@ -721,7 +721,7 @@ describe("a full disk", () => {
     });
   });
 
-  test.skipIf(!hasMounts)(`ends a batch, and the next one is stored${unless}`, async () => {
+  test.skipIf(!hasMounts)(`a batch fails on a full disk, and then succeeds${unless}`, async () => {
     const said = await onSmallDisk(`
       keep("1", 0);
       store.flush();
@@ -748,7 +748,7 @@ describe("a full disk", () => {
   for (const conflict of ["fail", "replace"]) {
     const which = conflict === "replace" ? "frames that replace others" : "durable frames";
     test.skipIf(!hasMounts)(
-      `ends a batch of ${which}, and all of it is stored later${unless}`,
+      `a batch of ${which} on a full disk fails, and is stored when it is sent again${unless}`,
       async () => {
         const said = await onSmallDisk(`
         const origin = { stream: "run7", source: "durable", session: "${session}" };
@@ -827,7 +827,7 @@ describe("a full disk", () => {
       "mkdirSync",
       "renameSync",
     ] as const) {
-      test(`or whatever else makes ${call} fail with ${code} is ${ours}`, async () => {
+      test(`a frame fails with ${ours} when ${call} fails with ${code}`, async () => {
         const directory = temporaryFolder();
         await withStore(directory, async (store) => {
           const source = openSource(store, "run7", "visible");
@@ -857,28 +857,28 @@ describe("a full disk", () => {
   }
 });
 
-describe("a store that is removed while it is served", () => {
+describe("stores removed while they are served", () => {
   const removals: [string, (directory: string) => void][] = [
     [
-      "with all that it keeps for itself",
+      "whose folder .frames is removed",
       (directory) => rmSync(join(directory, ".frames"), { recursive: true }),
     ],
     [
-      "to another place",
+      "whose folder .frames is moved away",
       (directory) => renameSync(join(directory, ".frames"), join(directory, "moved")),
     ],
     [
-      "and made anew by somebody else",
+      "whose folder .frames is replaced by another store",
       (directory) => {
         renameSync(join(directory, ".frames"), join(directory, "moved"));
         openStore(directory).close();
       },
     ],
-    ["as far as its journal goes", (directory) => rmSync(journalPath(directory))],
-    ["altogether", (directory) => rmSync(directory, { recursive: true })],
+    ["whose journal is removed", (directory) => rmSync(journalPath(directory))],
+    ["that is removed entirely", (directory) => rmSync(directory, { recursive: true })],
   ];
   for (const [what, remove] of removals) {
-    test.skipIf(process.platform === "win32")(`${what} is an error of the store`, async () => {
+    test.skipIf(process.platform === "win32")(`a served store ${what} fails`, async () => {
       const directory = temporaryFolder();
       const store = openStore(directory);
       const source = openSource(store, "run7", "visible");
@@ -903,7 +903,7 @@ describe("a store that is removed while it is served", () => {
   }
 
   test.skipIf(process.platform === "win32")(
-    "is an error of the store for who opens a durable source, too",
+    "opening a durable source of a removed store fails with the code store",
     () => {
       const directory = temporaryFolder();
       const store = openStore(directory);
@@ -917,7 +917,7 @@ describe("a store that is removed while it is served", () => {
   );
 
   test.skipIf(process.platform === "win32")(
-    "is no error for who has nothing to flush",
+    "flushing a removed store without pending frames succeeds",
     async () => {
       const directory = temporaryFolder();
       const store = openStore(directory);
@@ -931,8 +931,8 @@ describe("a store that is removed while it is served", () => {
   );
 });
 
-describe("the lock", () => {
-  test("keeps a second process out, names the first, and goes with it", async () => {
+describe("store lock", () => {
+  test("the lock refuses a second process, names the first, and ends with it", async () => {
     const directory = temporaryFolder();
     const child = startChild(`${openInChild(directory)}
       console.log("ready");
@@ -962,7 +962,7 @@ describe("the lock", () => {
     });
   });
 
-  test("keeps a second store of one process out as well, until it is closed", async () => {
+  test("the lock refuses a second store of the same process until the first is closed", async () => {
     const directory = temporaryFolder();
     const store = openStore(directory);
     expect(thrownCode(() => openStore(directory))).toBe("locked");
@@ -974,7 +974,7 @@ describe("the lock", () => {
     });
   });
 
-  test("does not empty the folder of partial frames of the one who has it", async () => {
+  test("a refused second store does not empty the folder of partial frames", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       const writer = openSource(store, "run7", "visible").begin(describeFrame("1", 3));
@@ -984,15 +984,15 @@ describe("the lock", () => {
     });
   });
 
-  test("of another store is another one", async () => {
+  test("stores in different directories have different locks", async () => {
     const one = openStore(temporaryFolder());
     await withStore(temporaryFolder(), () => {});
     one.close();
   });
 });
 
-describe("a store that cannot be written", () => {
-  test("is an error that says where, if a file is in its place", () => {
+describe("stores that cannot be written", () => {
+  test("a file in place of the store is an error with its path", () => {
     const file = join(temporaryFolder(), "file");
     writeFileSync(file, "kept");
     for (const place of [file, join(file, "below")]) {
@@ -1009,7 +1009,7 @@ describe("a store that cannot be written", () => {
     expect(readFileSync(file, "utf8")).toBe("kept");
   });
 
-  test("is an error if a file is in the place of what it keeps for itself", () => {
+  test("a file in place of a folder of the store is an error", () => {
     for (const [folder, file] of [
       ["", ".frames"],
       [".frames", "partial"],
@@ -1021,7 +1021,7 @@ describe("a store that cannot be written", () => {
     }
   });
 
-  test.skipIf(process.platform === "win32")("is an error if it is read-only", async () => {
+  test.skipIf(process.platform === "win32")("a read-only store cannot be opened", async () => {
     const directory = openToAll();
     chmodSync(directory, 0o555);
     const said = await asNobody(`
@@ -1037,7 +1037,7 @@ describe("a store that cannot be written", () => {
     });
   });
 
-  test.skipIf(process.platform === "win32")("can be listed by whoever may read it", async () => {
+  test.skipIf(process.platform === "win32")("a read-only store can be listed", async () => {
     // A path may contain characters that are special in a URL.
     const directory = join(openToAll(), "50% #1?");
     await withStore(directory, async (store) => {
@@ -1054,7 +1054,7 @@ describe("a store that cannot be written", () => {
     expect(said).toBe("1 5 7n");
   });
 
-  test.skipIf(process.platform === "win32")("refuses frames one by one", async () => {
+  test.skipIf(process.platform === "win32")("a read-only folder refuses its frames", async () => {
     const directory = openToAll();
     chmodSync(directory, 0o777);
     const said = await asNobody(`
@@ -1077,8 +1077,8 @@ describe("a store that cannot be written", () => {
   });
 });
 
-describe("nothing leads out of the store:", () => {
-  test("a link in the place of a stream or source is not followed", async () => {
+describe("links and files in the way", () => {
+  test("a link in place of a stream or source is not followed", async () => {
     const directory = temporaryFolder();
     const outside = temporaryFolder();
     mkdirSync(join(directory, "run8"));
@@ -1102,7 +1102,7 @@ describe("nothing leads out of the store:", () => {
     expect(names(directory)).toEqual(["1.png"]);
   });
 
-  test("what lies behind a link in the place of a source is never taken for a stored frame", async () => {
+  test("a file behind a link in place of a source is never adopted as a stored frame", async () => {
     const directory = temporaryFolder();
     const outside = temporaryFolder();
     writeFileSync(join(outside, "same"), bytesOf(10));
@@ -1120,7 +1120,7 @@ describe("nothing leads out of the store:", () => {
     expect([...filesIn(outside).keys()].sort()).toEqual(["other", "same"]);
   });
 
-  test("a file where a source's folder should be refuses its frames, and the rest arrive", async () => {
+  test("a file in place of a source's folder refuses its frames, and other sources are stored", async () => {
     const directory = temporaryFolder();
     mkdirSync(join(directory, "run7"));
     writeFileSync(join(directory, "run7/visible"), "a file");
@@ -1154,7 +1154,7 @@ describe("nothing leads out of the store:", () => {
   });
 });
 
-describe("with portable names", () => {
+describe("portable names", () => {
   const composed = "\u00e9";
   const decomposed = "e\u0301";
 
@@ -1182,7 +1182,7 @@ describe("with portable names", () => {
     expect(names(directory)).toEqual(["a.png", composed, "b.png", "A.png"]);
   });
 
-  test("so are sources and streams, whichever part of them it is", async () => {
+  test("sources and streams that differ only in the case of a part are refused", async () => {
     await withStore(
       temporaryFolder(),
       async (store) => {
@@ -1205,7 +1205,7 @@ describe("with portable names", () => {
     );
   });
 
-  test("a frame named like a folder beside it but for case is refused", async () => {
+  test("a frame named like a folder beside it except for case is refused", async () => {
     await withStore(
       temporaryFolder(),
       async (store) => {
@@ -1218,7 +1218,7 @@ describe("with portable names", () => {
     );
   });
 
-  test("names that this system could keep and Windows could not are refused", async () => {
+  test("names that only Windows cannot store are refused", async () => {
     await withStore(
       temporaryFolder(),
       (store) => {
@@ -1233,7 +1233,7 @@ describe("with portable names", () => {
     );
   });
 
-  test("a name is held against those of earlier runs", async () => {
+  test("a name is compared with names of earlier runs", async () => {
     const directory = temporaryFolder();
     await withStore(
       directory,
@@ -1251,7 +1251,7 @@ describe("with portable names", () => {
     );
   });
 
-  test("a name is held against frames that were stored before names had to be portable", async () => {
+  test("a name is compared with frames stored before names had to be portable", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       await storeFrame(openSource(store, "run7", "visible"), "a", bytesOf(1));
@@ -1272,7 +1272,7 @@ describe("with portable names", () => {
     );
   });
 
-  test("a name is held against every folder on the way to frames stored before", async () => {
+  test("a name is compared with every parent folder of frames stored before", async () => {
     const directory = temporaryFolder();
     await withStore(directory, (store) =>
       storeFrame(openSource(store, "run7", "left/visible"), "a", bytesOf(1)),
@@ -1292,7 +1292,7 @@ describe("with portable names", () => {
     );
   });
 
-  test("a name is held against frames stored while names did not have to be portable", async () => {
+  test("a name is compared with frames stored while names did not have to be portable", async () => {
     const directory = temporaryFolder();
     const keep = (name: string, portableNames: boolean) =>
       withStore(
@@ -1316,7 +1316,7 @@ describe("with portable names", () => {
     );
   });
 
-  test("a frame that was not stored takes no name from others", async () => {
+  test("a frame that was not stored reserves no name", async () => {
     await withStore(
       temporaryFolder(),
       async (store) => {

@@ -42,7 +42,7 @@ function mostOf(free: number, total: number, reserve?: number): number {
   return low;
 }
 
-describe("what stays free of a disk", () => {
+describe("FreeSpace", () => {
   const gigabyte = 1e9;
   const cases: [
     what: string,
@@ -51,27 +51,21 @@ describe("what stays free of a disk", () => {
     reserve: number | undefined,
     kept: number,
   ][] = [
-    ["5 % of a small one", 50 * gigabyte, 100 * gigabyte, undefined, 5 * gigabyte],
-    ["5 % up to 200 GB", 150 * gigabyte, 200 * gigabyte, undefined, 10 * gigabyte],
-    ["10 GB of a large one", 1000 * gigabyte, 8000 * gigabyte, undefined, 10 * gigabyte],
-    [
-      "what is asked for, if it is more",
-      50 * gigabyte,
-      100 * gigabyte,
-      20 * gigabyte,
-      20 * gigabyte,
-    ],
-    ["what is asked for, if it is less", 50 * gigabyte, 100 * gigabyte, 1000, 1000],
-    ["nothing, if that is asked for", 5000, 100 * gigabyte, 0, 0],
+    ["5 % of a small disk", 50 * gigabyte, 100 * gigabyte, undefined, 5 * gigabyte],
+    ["5 % of a disk of up to 200 GB", 150 * gigabyte, 200 * gigabyte, undefined, 10 * gigabyte],
+    ["10 GB of a large disk", 1000 * gigabyte, 8000 * gigabyte, undefined, 10 * gigabyte],
+    ["a larger configured reserve", 50 * gigabyte, 100 * gigabyte, 20 * gigabyte, 20 * gigabyte],
+    ["a smaller configured reserve", 50 * gigabyte, 100 * gigabyte, 1000, 1000],
+    ["no bytes with a configured reserve of 0", 5000, 100 * gigabyte, 0, 0],
   ];
   for (const [what, free, total, reserve, kept] of cases) {
-    test(`is ${what}`, () => {
+    test(`a store keeps ${what} free`, () => {
       // One more byte stays free, because a disk without a free byte is full.
       expect(mostOf(free, total, reserve)).toBe(free - kept - 1);
     });
   }
 
-  test("is no question where a file system does not say how large it is", () => {
+  test("a file system without a known size has no reserve", () => {
     const disk = new Disk(0, 0);
     const room = new FreeSpace("/store", undefined, disk.measure);
     room.measure();
@@ -81,7 +75,7 @@ describe("what stays free of a disk", () => {
     room.measure(Number.MAX_SAFE_INTEGER);
   });
 
-  test("is measured where the store lies", () => {
+  test("free space is measured in the folder of the store", () => {
     const disk = new Disk(1000, 1000);
     new FreeSpace("/some/where", 0, disk.measure).reserve(1);
     expect(disk.looks).toEqual(["/some/where"]);
@@ -94,8 +88,8 @@ describe("what stays free of a disk", () => {
   });
 });
 
-describe("a disk that is full", () => {
-  test("is an error of the store that says how full, and what to do", () => {
+describe("full disks", () => {
+  test("a full disk is an error of the store with the free space and the option to change", () => {
     const room = new FreeSpace("/store", undefined, new Disk(4_999e6, 100e9).measure);
     for (const act of [() => room.reserve(0), () => room.reserve(1), () => room.measure()]) {
       let error: unknown;
@@ -113,7 +107,7 @@ describe("a disk that is full", () => {
     }
   });
 
-  test("has room again as soon as there is some", () => {
+  test("a full disk accepts frames again when space is freed", () => {
     const disk = new Disk(1000, 10_000);
     const room = new FreeSpace("/store", 1000, disk.measure);
     expect(thrownCode(() => room.reserve(1))).toBe("store");
@@ -125,7 +119,7 @@ describe("a disk that is full", () => {
     room.reserve(100);
   });
 
-  test("takes small frames as long as only large ones do not fit", () => {
+  test("a disk accepts small frames while large ones do not fit", () => {
     const room = new FreeSpace("/store", 0, new Disk(1000, 10_000).measure);
     expect(thrownCode(() => room.reserve(1000))).toBe("store");
     room.reserve(500);
@@ -134,8 +128,8 @@ describe("a disk that is full", () => {
   });
 });
 
-describe("a disk with room", () => {
-  test("is measured once for many frames, and again when what was measured is used up", () => {
+describe("measurements", () => {
+  test("free space is measured once for many frames, and again when it is used up", () => {
     const disk = new Disk(1_000_000, 10_000_000);
     const room = new FreeSpace("/store", 0, disk.measure);
     for (let count = 0; count < 999; count++) room.reserve(1000);
@@ -152,8 +146,8 @@ describe("a disk with room", () => {
   });
 });
 
-describe("a store", () => {
-  test("takes nothing new on a full disk, and says so before a frame is begun", async () => {
+describe("store on a full disk", () => {
+  test("a store on a full disk refuses a new frame before it begins, and confirms stored ones", async () => {
     const directory = temporaryFolder();
     const disk = new Disk(10_000, 100_000);
     await withStore(
@@ -181,7 +175,7 @@ describe("a store", () => {
     expect(names(directory)).toEqual(["1", "2"]);
   });
 
-  test("whose disk cannot be measured has failed for everybody, until it can be", async () => {
+  test("a store whose disk cannot be measured fails until it can be", async () => {
     const disk = new Disk(10_000, 100_000);
     let isBroken = false;
     const measure = (path: string): DiskSpace => {
@@ -208,7 +202,7 @@ describe("a store", () => {
     expect(names(directory)).toEqual(["1", "2"]);
   });
 
-  test("keeps free what it is told to", async () => {
+  test("a store keeps the configured reserve free", async () => {
     const disk = new Disk(10_000, 100_000);
     await withStore(
       temporaryFolder(),
@@ -221,7 +215,7 @@ describe("a store", () => {
     );
   });
 
-  test("looks again with each flush, and seldom between", async () => {
+  test("a store measures its disk again with each flush, and rarely between flushes", async () => {
     const disk = new Disk(1e9, 1e10);
     await withStore(
       temporaryFolder(),
@@ -244,7 +238,7 @@ describe("a store", () => {
   });
 
   for (const conflict of ["fail", "replace"] as const) {
-    test(`holds ${conflict === "replace" ? "what replaces" : "what is new"} against its disk`, async () => {
+    test(`a ${conflict === "replace" ? "replacing" : "new"} frame is refused on a full disk`, async () => {
       const directory = temporaryFolder();
       const disk = new Disk(1e6, 1e7);
       await withStore(

@@ -47,9 +47,9 @@ function rowsOfA(directory: string): [number, number][] {
   return rows<Kept>(directory, query).map(({ seq, bytes }) => [Number(seq), Number(bytes)]);
 }
 
-describe("a later number of the same session and name", () => {
+describe("new versions of watched files", () => {
   for (const durable of [false, true]) {
-    test(`takes the place of the earlier one, durable ${durable}`, async () => {
+    test(`a later version of a watched file replaces the earlier one, durable ${durable}`, async () => {
       const directory = await storeWithA();
       await withStore(directory, async (store) => {
         const source = openVisible(store, { ...own, durable });
@@ -63,7 +63,7 @@ describe("a later number of the same session and name", () => {
     });
   }
 
-  test("does so several times in one batch, and the last one stays", async () => {
+  test("several versions of a watched file in one batch are stored in order, and the last stays", async () => {
     const directory = await storeWithA();
     await withStore(directory, async (store) => {
       const frames = [second, third, first, second].map(
@@ -77,7 +77,7 @@ describe("a later number of the same session and name", () => {
     expect(mismatches(directory)).toEqual([]);
   });
 
-  test("with the same bytes is there already", async () => {
+  test("a later version with the same bytes is present", async () => {
     const directory = await storeWithA();
     await withStore(directory, async (store) => {
       const frames = [["a", first, { captured: later, sequence: 9 }]] as const;
@@ -86,7 +86,7 @@ describe("a later number of the same session and name", () => {
     expect(filesIn(directory)).toEqual(new Map([["run7/visible/a", first]]));
   });
 
-  test("comes where the earlier one was moved away from", async () => {
+  test("a later version is stored after the earlier one was moved away", async () => {
     const directory = await storeWithA();
     rmSync(pathOf(directory, "a"));
     await withStore(directory, async (store) => {
@@ -97,7 +97,7 @@ describe("a later number of the same session and name", () => {
     expect(rowsOfA(directory)).toEqual([[9, 6000]]);
   });
 
-  test("does so however often the store is opened between", async () => {
+  test("later versions replace earlier ones also after the store was opened again", async () => {
     const directory = await storeWithA();
     for (const [index, bytes] of [second, third, first].entries()) {
       await withStore(directory, async (store) => {
@@ -111,15 +111,15 @@ describe("a later number of the same session and name", () => {
   });
 });
 
-describe("what is stored stays", () => {
+describe("versions that do not replace", () => {
   const cases: [what: string, origin: Partial<SourceInfo>, sequence: number][] = [
-    ["against another session, whatever that says of itself", { session: otherSession }, 9],
-    ["against an earlier number", {}, 6],
-    ["against the same number with other bytes", {}, 7],
-    ["against a sender that does not revise", { replacesOwn: false }, 9],
+    ["of another session", { session: otherSession }, 9],
+    ["with an earlier number", {}, 6],
+    ["with the same number and other bytes", {}, 7],
+    ["of a sender that does not replace its own frames", { replacesOwn: false }, 9],
   ];
   for (const [what, origin, sequence] of cases) {
-    test(what, async () => {
+    test(`a version ${what} is a conflict`, async () => {
       const directory = await storeWithA();
       await withStore(directory, async (store) => {
         const source = openVisible(store, { ...own, ...origin });
@@ -133,7 +133,7 @@ describe("what is stored stays", () => {
 });
 
 // After a reconnect the frames in flight are offered before they are sent.
-describe("a version that is offered", () => {
+describe("offered versions", () => {
   const cases: [
     what: string,
     offer: ReturnType<typeof offered>,
@@ -141,45 +141,45 @@ describe("a version that is offered", () => {
     standing: OfferStatus,
   ][] = [
     [
-      "later than what is stored is wanted",
+      "that is later than the stored one is wanted",
       offered("a", second, { captured: later, sequence: 9 }),
       {},
       "wanted",
     ],
     [
-      "later and as long as what is stored is wanted",
+      "that is later and as long as the stored one is wanted",
       offered("a", third, { captured: later, sequence: 9 }),
       {},
       "wanted",
     ],
     [
-      "by another session is a conflict",
+      "of another session is a conflict",
       offered("a", second, { captured: later, sequence: 9 }),
       { session: otherSession },
       "conflict",
     ],
     [
-      "by a sender that does not revise is a conflict",
+      "of a sender that does not replace its own frames is a conflict",
       offered("a", second, { captured: later, sequence: 9 }),
       { replacesOwn: false },
       "conflict",
     ],
     [
-      "that is what is stored is stored",
+      "that is the stored one is stored",
       offered("a", first, { captured, sequence: 7 }),
       {},
       "stored",
     ],
   ];
   for (const [what, offer, origin, standing] of cases) {
-    test(what, async () => {
+    test(`an offered version ${what}`, async () => {
       await withStore(await storeWithA(), (store) => {
         expect(openVisible(store, { ...own, ...origin }).compare([offer])).toEqual([standing]);
       });
     });
   }
 
-  test("and was replaced by its sender since is no conflict", async () => {
+  test("an offered version that its sender replaced meanwhile is stored, not a conflict", async () => {
     const directory = await storeWithA();
     await withStore(directory, async (store) => {
       const source = openVisible(store, own);

@@ -90,8 +90,8 @@ function numbered(count: number): string[] {
   return Array.from({ length: count }, (_, index) => `${index + 1}.png`);
 }
 
-describe("by age", () => {
-  test("frames go that arrived longer ago, with their rows, and no others", async () => {
+describe("retention by age", () => {
+  test("retention deletes frames that arrived before the limit, with their rows, and no others", async () => {
     await keeping(week, async (store, clock, directory) => {
       await storeAll(store, ["1", "2"]);
       clock.time += 5 * day;
@@ -105,7 +105,7 @@ describe("by age", () => {
     });
   });
 
-  test("the time of capture says nothing: clocks of cameras lie", async () => {
+  test("retention ignores capture times", async () => {
     await keeping(week, async (store, clock, directory) => {
       const source = openVisible(store);
       await putAll(store, source, [["old", hundred, { captured: 0n }]]);
@@ -119,7 +119,7 @@ describe("by age", () => {
     });
   });
 
-  test("the newest frame of the store stays, however old it is", async () => {
+  test("retention by age keeps the newest frame of the store", async () => {
     await keeping(week, async (store, clock, directory) => {
       await storeAll(store, ["1", "2", "3"]);
       clock.time += 100 * day;
@@ -131,7 +131,7 @@ describe("by age", () => {
     });
   });
 
-  test("a server whose clock was back for a while does not remove what came then", async () => {
+  test("retention does not delete frames early that arrived while the server's clock was behind", async () => {
     await keeping(week, async (store, clock, directory) => {
       await storeAll(store, ["before"]);
       const { time } = clock;
@@ -147,7 +147,7 @@ describe("by age", () => {
     });
   });
 
-  test("a server whose clock was ahead for a while does not keep what came then for ever", async () => {
+  test("retention deletes frames that arrived while the server's clock was ahead", async () => {
     await keeping(week, async (store, clock, directory) => {
       const { time } = clock;
       clock.time = time + 10_000 * day;
@@ -166,7 +166,7 @@ describe("by age", () => {
     });
   });
 
-  test("losses go that are as old, and leave no gap", async () => {
+  test("retention deletes losses before the limit, without leaving a gap", async () => {
     await keeping(week, async (store, clock, directory) => {
       const source = openVisible(store);
       source.recordLoss(1, 10, new FramesError("dropped"));
@@ -186,7 +186,7 @@ describe("by age", () => {
     });
   });
 
-  test("a thousand losses go in steps", async () => {
+  test("retention deletes 1,000 losses in steps", async () => {
     await keeping(week, async (store, clock, directory) => {
       const source = openVisible(store);
       for (let number = 2; number <= 2000; number += 2) {
@@ -200,8 +200,8 @@ describe("by age", () => {
   });
 });
 
-describe("by size", () => {
-  test("the frames that arrived first go, until the others are no more than that", async () => {
+describe("retention by size", () => {
+  test("retention deletes the oldest frames until the rest fits the size limit", async () => {
     await keeping({ bytes: 350 }, async (store, _, directory) => {
       await storeAll(store, ["b", "a", "d", "c", "e"]);
       await removeAll(store);
@@ -214,14 +214,14 @@ describe("by size", () => {
     });
   });
 
-  test("what was there before the server started counts", async () => {
+  test("retention by size counts frames stored before the server started", async () => {
     const directory = temporaryFolder();
     await withStore(directory, (store) => storeAll(store, numbered(10)));
     await withStore(directory, removeAll, { keep: { bytes: 400 } });
     expect(names(directory)).toEqual(["7.png", "8.png", "9.png", "10.png"]);
   });
 
-  test("a frame that takes the place of another counts with its own size, and as the newest", async () => {
+  test("retention by size counts a replacing frame with its own size, as the newest", async () => {
     await keeping({ bytes: 1000 }, async (store, _, directory) => {
       await storeAll(store, ["1", "2", "3"]);
       await removeAll(store);
@@ -236,7 +236,7 @@ describe("by size", () => {
     });
   });
 
-  test("frames that are refused or present count for nothing", async () => {
+  test("retention by size does not count refused or present frames", async () => {
     await keeping({ bytes: 200 }, async (store, _, directory) => {
       await storeAll(store, ["1", "2"]);
       await removeAll(store);
@@ -253,7 +253,7 @@ describe("by size", () => {
     });
   });
 
-  test("the sum stays right when the journal cannot be written for a while", async () => {
+  test("the byte total stays right after the journal could not be written", async () => {
     await keeping({ bytes: 300 }, async (store, _, directory) => {
       await storeAll(store, ["1", "2"]);
       await removeAll(store);
@@ -272,7 +272,7 @@ describe("by size", () => {
     });
   });
 
-  test("losses go with the frames of their time", async () => {
+  test("retention by size deletes losses with the frames of their time", async () => {
     await keeping({ bytes: 200 }, async (store, _, directory) => {
       const source = openVisible(store);
       source.recordLoss(2, 4, new FramesError("dropped"));
@@ -285,7 +285,7 @@ describe("by size", () => {
     });
   });
 
-  test("a store of many frames is summed up bit by bit", async () => {
+  test("the byte total of a large store is computed in steps", async () => {
     const directory = temporaryFolder();
     await withStore(directory, (store) => storeAll(store, ["1"]));
     const database = new Database(journalPath(directory));
@@ -309,8 +309,8 @@ describe("by size", () => {
   });
 });
 
-describe("what is removed", () => {
-  test("goes a hundred frames at a time at most", async () => {
+describe("steps of retention", () => {
+  test("a retention step deletes at most 100 frames", async () => {
     await keeping({ bytes: 100 }, async (store, _, directory) => {
       await storeAll(store, numbered(250));
       const left: number[] = [];
@@ -323,7 +323,7 @@ describe("what is removed", () => {
     });
   });
 
-  test("stops at once when its time is over, and goes on there", async () => {
+  test("a retention step stops when its time is over, and the next one continues", async () => {
     await keeping({ bytes: 100 }, async (store, _, directory) => {
       await storeAll(store, numbered(20));
       const unlink = fs.unlinkSync;
@@ -342,7 +342,7 @@ describe("what is removed", () => {
     });
   });
 
-  test("leaves no empty folder of a source or stream, but the store itself", async () => {
+  test("retention removes empty folders of sources and streams, but not the store itself", async () => {
     await keeping(week, async (store, clock, directory) => {
       await storeAll(store, ["1"], { stream: "old", source: "site/cam-3" });
       await storeAll(store, ["1"], { stream: "old", source: "site/cam-4" });
@@ -354,7 +354,7 @@ describe("what is removed", () => {
     });
   });
 
-  test("leaves folders that hold anything else", async () => {
+  test("retention keeps folders that contain other files", async () => {
     await keeping(week, async (store, clock, directory) => {
       await storeAll(store, ["1"]);
       writeFileSync(join(directory, "run7/visible/.note"), "");
@@ -365,7 +365,7 @@ describe("what is removed", () => {
     });
   });
 
-  test("does not hinder a sender whose folder goes while its frame is on its way", async () => {
+  test("a frame being written is stored although retention removes its folder", async () => {
     for (const durable of [false, true]) {
       await keeping(
         { bytes: 100 },
@@ -392,7 +392,7 @@ describe("what is removed", () => {
     }
   });
 
-  test("is only what the store put there", async () => {
+  test("retention deletes only files that the store created", async () => {
     await keeping({ bytes: 100 }, async (store, _, directory) => {
       await storeAll(store, ["link", "changed", "folder", "away", "mine", "last"]);
       const folder = join(directory, "run7/visible");
@@ -409,7 +409,7 @@ describe("what is removed", () => {
     });
   });
 
-  test("is nothing that lies behind a link in the place of a folder", async () => {
+  test("retention deletes no files behind a link in place of a folder", async () => {
     await keeping(week, async (store, clock, directory) => {
       await storeAll(store, ["1"]);
       const elsewhere = join(temporaryFolder(), "elsewhere");
@@ -423,7 +423,7 @@ describe("what is removed", () => {
     });
   });
 
-  test("is nothing that a follower still awaits, until it has it", async () => {
+  test("retention keeps frames that a follower still needs", async () => {
     await keeping({ bytes: 100 }, async (store, clock, directory) => {
       await storeAll(store, numbered(150), { stream: "followed" });
       await storeAll(store, numbered(150), { stream: "other" });
@@ -451,7 +451,7 @@ describe("what is removed", () => {
     });
   });
 
-  test("stays where the system does not let it go, and is tried again", async () => {
+  test("retention keeps a file that the system does not let it delete, and tries again", async () => {
     await keeping({ bytes: 100 }, async (store, clock, directory) => {
       await storeAll(store, ["1", "2", "3"]);
       const unlink = fs.unlinkSync;
@@ -472,7 +472,7 @@ describe("what is removed", () => {
     });
   });
 
-  test("does not get in the way of frames that are placed together", async () => {
+  test("retention steps and flushes can run at the same time", async () => {
     await keeping(
       { bytes: 1000 },
       async (store, _, directory) => {
@@ -504,8 +504,8 @@ describe("what is removed", () => {
   });
 });
 
-describe("with portable names", () => {
-  test("a removed frame gives its name up, and its folders theirs", async () => {
+describe("retention with portable names", () => {
+  test("retention releases the names of deleted frames and of their folders", async () => {
     await keeping(
       { bytes: 100 },
       async (store, _, directory) => {
@@ -532,7 +532,7 @@ describe("with portable names", () => {
     );
   });
 
-  test("a folder whose frames were moved away keeps its name as long as they have rows", async () => {
+  test("a folder name stays reserved while frames that were moved away have rows", async () => {
     await keeping(
       { bytes: 200 },
       async (store, _, directory) => {
@@ -547,30 +547,50 @@ describe("with portable names", () => {
   });
 });
 
-describe("a removed frame that is offered again", () => {
+describe("offers of frames deleted by retention", () => {
   const cases: [what: string, offer: OfferedFrame, origin: Partial<SourceInfo>, OfferStatus][] = [
-    ["is as if it was moved away", offered("1", hundred, { captured }), {}, "removed"],
-    ["without its CRC-32 too", offeredByTime("1", hundred, captured), {}, "removed"],
-    ["by another session too", offered("1", hundred), { session: otherSession }, "removed"],
+    ["is answered removed", offered("1", hundred, { captured }), {}, "removed"],
     [
-      "by who removes it then too",
+      "without its CRC-32 is answered removed",
+      offeredByTime("1", hundred, captured),
+      {},
+      "removed",
+    ],
+    [
+      "from another session is answered removed",
+      offered("1", hundred),
+      { session: otherSession },
+      "removed",
+    ],
+    [
+      "from a sender that verifies stored frames is answered removed",
       offered("1", hundred),
       { verifyStored: true } as object,
       "removed",
     ],
     [
-      "with another time is unsure",
+      "with another time needs a checksum",
       offeredByTime("1", hundred, captured + 5000n),
       {},
       "needsChecksum",
     ],
-    ["with other bytes is wanted", offered("1", bytesOf(100, 2), { captured }), {}, "wanted"],
-    ["with another size is wanted", offeredByTime("1", bytesOf(99), captured), {}, "wanted"],
-    ["under another name is wanted", offered("x", hundred, { captured }), {}, "wanted"],
-    ["is wanted again with --again", offered("1", hundred), { resendRemoved: true }, "wanted"],
+    [
+      "with other bytes is answered wanted",
+      offered("1", bytesOf(100, 2), { captured }),
+      {},
+      "wanted",
+    ],
+    [
+      "with another size is answered wanted",
+      offeredByTime("1", bytesOf(99), captured),
+      {},
+      "wanted",
+    ],
+    ["under another name is answered wanted", offered("x", hundred, { captured }), {}, "wanted"],
+    ["with --again is answered wanted", offered("1", hundred), { resendRemoved: true }, "wanted"],
   ];
   for (const [what, offer, origin, standing] of cases) {
-    test(what, async () => {
+    test(`an offer of a frame deleted by retention ${what}`, async () => {
       const directory = temporaryFolder();
       await withStore(directory, (store) => storeAll(store, ["1", "2"]));
       await withStore(directory, removeAll, { keep: { bytes: 100 } });
@@ -583,7 +603,7 @@ describe("a removed frame that is offered again", () => {
     });
   }
 
-  test("is stored again as the newest, and removed again in its turn", async () => {
+  test("a frame deleted by retention is stored again with --again, as the newest", async () => {
     await keeping({ bytes: 200 }, async (store, _, directory) => {
       await storeAll(store, ["1", "2", "3"]);
       await removeAll(store);
@@ -598,7 +618,7 @@ describe("a removed frame that is offered again", () => {
     });
   });
 
-  test("leaves its stream as one that has been there", async () => {
+  test("a stream whose frames were all deleted by retention does not count as empty", async () => {
     await keeping({ bytes: 100 }, async (store) => {
       await storeAll(store, ["1"]);
       await storeAll(store, ["1"], { stream: "run8" });
@@ -609,7 +629,7 @@ describe("a removed frame that is offered again", () => {
     });
   });
 
-  test("is still known when the journal had to be made anew", async () => {
+  test("frames deleted by retention are still known after verify rebuilt the journal", async () => {
     const directory = temporaryFolder();
     await withStore(directory, (store) => storeAll(store, ["1", "2"]));
     await withStore(directory, removeAll, { keep: { bytes: 100 } });
@@ -628,7 +648,7 @@ describe("a removed frame that is offered again", () => {
   });
 });
 
-describe("a server that is killed while it removes", () => {
+describe("server killed during retention", () => {
   /** Creates a store in which the deletion of the first two of three frames was only recorded. */
   async function begun(): Promise<string> {
     const directory = temporaryFolder();
@@ -639,7 +659,7 @@ describe("a server that is killed while it removes", () => {
     return directory;
   }
 
-  test("before the files go leaves what the next one completes, whatever it keeps", async () => {
+  test("deletions recorded before a crash are completed at the next start, with any limits", async () => {
     for (const keep of [undefined, week]) {
       const directory = await begun();
       expect(await verify(directory)).toMatchObject({ frames: 3, missing: 0, unknown: 0 });
@@ -651,7 +671,7 @@ describe("a server that is killed while it removes", () => {
     }
   });
 
-  test("after files went leaves nothing that is missing, and what the next one completes", async () => {
+  test("files deleted before a crash are not missing, and the deletion is completed", async () => {
     const directory = await begun();
     rmSync(join(directory, "run7/visible/1"));
     rmSync(join(directory, "run7/visible/2"));
@@ -664,15 +684,15 @@ describe("a server that is killed while it removes", () => {
     });
   });
 
-  test("leaves what was not noted as missing as ever", async () => {
+  test("a removed file without a recorded deletion is missing", async () => {
     const directory = await begun();
     for (const name of ["1", "3"]) rmSync(join(directory, "run7/visible", name));
     expect(await verify(directory)).toMatchObject({ missing: 1, unknown: 0 });
   });
 });
 
-describe("a store that keeps all", () => {
-  test("removes nothing, and has nothing that would", async () => {
+describe("store without retention", () => {
+  test("a store without retention limits deletes no frames", async () => {
     const directory = temporaryFolder();
     const clock = new Clock();
     await withStore(
@@ -689,8 +709,8 @@ describe("a store that keeps all", () => {
   });
 });
 
-describe("retention that was started", () => {
-  test("tells of what it removed, and stops with the store", async () => {
+describe("running retention", () => {
+  test("started retention reports what it deleted, and stops with the store", async () => {
     const directory = temporaryFolder();
     await withStore(directory, (store) => storeAll(store, numbered(500)));
     const store = openStore(directory, { keep: { bytes: 1000 } });

@@ -44,8 +44,8 @@ async function put(
   await Promise.all(outcomes);
 }
 
-describe("a journal", () => {
-  test("gives no row the number of one that was replaced", async () => {
+describe("journal", () => {
+  test("the journal never reuses the row id of a replaced frame", async () => {
     const place = temporaryFolder();
     const store = opened(place);
     await put(store, { "1.png": "one", "2.png": "two" });
@@ -67,7 +67,7 @@ describe("a journal", () => {
     store.close();
   });
 
-  test("has an identity that stays, and finds a stream among others by number", async () => {
+  test("the journal keeps its identity, and finds the rows of a stream by id", async () => {
     const place = temporaryFolder();
     const first = opened(place);
     const identity = first.journal.property("identity");
@@ -96,10 +96,10 @@ describe("a journal", () => {
   });
 });
 
-describe("a copy", () => {
+describe("StreamCopy", () => {
   const whole = { stream: "s" };
 
-  test("keeps its cursor with the frames before it, and not without", async () => {
+  test("a copy saves its cursor together with the frames before it", async () => {
     const place = temporaryFolder();
     const copy = new StreamCopy(place, whole, true);
     await put(copy, { "1.png": "one" }, { isCopy: true });
@@ -118,7 +118,7 @@ describe("a copy", () => {
     again.close();
   });
 
-  test("goes on only where a cursor holds for all that is wanted", async () => {
+  test("a copy continues from a cursor only if the cursor covers all wanted sources and times", async () => {
     const place = temporaryFolder();
     const cursorOf = async (
       wanted: { sources?: string[]; since?: bigint },
@@ -145,7 +145,7 @@ describe("a copy", () => {
     expect(await cursorOf({})).toBe("all");
   });
 
-  test("replaces what the other store has replaced", async () => {
+  test("a copy replaces frames that the other store replaced", async () => {
     const place = temporaryFolder();
     const copy = new StreamCopy(place, whole, true);
     await put(copy, { "1.png": "one" }, { isCopy: true });
@@ -154,7 +154,7 @@ describe("a copy", () => {
     copy.close();
   });
 
-  test("that has lost its journal takes what is there for what it is", async () => {
+  test("a copy that lost its journal adopts its files", async () => {
     const place = temporaryFolder();
     const copy = new StreamCopy(place, whole, true);
     await put(copy, { "1.png": "one" }, { isCopy: true });

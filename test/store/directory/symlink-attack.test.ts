@@ -98,18 +98,18 @@ async function halfWritten(
 }
 
 const ways: [string, Partial<SourceInfo>][] = [
-  ["as it is", {}],
+  ["plainly", {}],
   ["durably", { durable: true }],
-  ["in place of others", { conflict: "replace" }],
+  ["with conflict replace", { conflict: "replace" }],
 ];
 
-describe.skipIf(windows)("a folder that becomes a link while a frame is written", () => {
+describe.skipIf(windows)("folders that become links", () => {
   for (const [how, origin] of ways) {
     for (const [what, below] of [
-      ["its source", "run7/visible"],
-      ["its stream", "run7"],
+      ["source", "run7/visible"],
+      ["stream", "run7"],
     ] as const) {
-      test(`${what}: the frame is refused that is stored ${how}`, async () => {
+      test(`a frame stored ${how} is refused if the folder of its ${what} becomes a link meanwhile`, async () => {
         const { place, outside } = scene();
         mkdirSync(join(outside, "visible"));
         await withStore(place, async (store) => {
@@ -125,7 +125,7 @@ describe.skipIf(windows)("a folder that becomes a link while a frame is written"
     }
   }
 
-  test("is a folder again later: frames are stored as before", async () => {
+  test("frames are stored again when a link becomes a folder again", async () => {
     const { place, outside } = scene();
     await withStore(place, async (store) => {
       const source = openVisible(store);
@@ -145,7 +145,7 @@ describe.skipIf(windows)("a folder that becomes a link while a frame is written"
     });
   });
 
-  test("that of unfinished frames: no frame is begun there, and the store says so", async () => {
+  test("no frame is begun when the folder of partial frames becomes a link, and the store fails", async () => {
     for (const below of [".frames/partial", ".frames"]) {
       const { place, outside } = scene();
       mkdirSync(join(outside, "partial"));
@@ -162,7 +162,7 @@ describe.skipIf(windows)("a folder that becomes a link while a frame is written"
     }
   });
 
-  test("with the frame's own bytes behind it: they are not read, and count for nothing", async () => {
+  test("a frame with the right bytes behind a link is not read, and does not count as stored", async () => {
     const { place, outside } = scene();
     mkdirSync(join(outside, "visible"));
     for (const folder of [outside, join(outside, "visible")])
@@ -188,9 +188,9 @@ describe.skipIf(windows)("a folder that becomes a link while a frame is written"
   });
 });
 
-describe.skipIf(windows)("in the place of a frame", () => {
+describe.skipIf(windows)("links, pipes and hard links in place of frames", () => {
   for (const conflict of ["fail", "replace"] as const) {
-    test(`a link is neither followed nor taken away, with ${conflict}`, async () => {
+    test(`a link in place of a frame is neither followed nor replaced, with conflict ${conflict}`, async () => {
       const { place, outside } = scene();
       mkdirSync(join(place, "run7/visible"), { recursive: true });
       symlinkSync(join(outside, "1"), join(place, "run7/visible/1"));
@@ -210,7 +210,7 @@ describe.skipIf(windows)("in the place of a frame", () => {
     });
   }
 
-  test("a second name of a file outside is replaced, and that file is not", async () => {
+  test("a hard link to a file outside is replaced, and that file stays", async () => {
     const { place, outside } = scene();
     mkdirSync(join(place, "run7/visible"), { recursive: true });
     linkSync(join(outside, "1"), join(place, "run7/visible/1"));
@@ -222,7 +222,7 @@ describe.skipIf(windows)("in the place of a frame", () => {
     });
   });
 
-  test.skipIf(Bun.which("mkfifo") === null)("a pipe is not waited for", async () => {
+  test.skipIf(Bun.which("mkfifo") === null)("a pipe in place of a frame is refused", async () => {
     const { place } = scene();
     await withStore(place, async (store) => {
       const source = openVisible(store);
@@ -245,7 +245,7 @@ describe.skipIf(windows)("in the place of a frame", () => {
   });
 });
 
-describe.skipIf(windows)("a store does not open", () => {
+describe.skipIf(windows)("links in place of the store's own files", () => {
   for (const file of [
     "journal.sqlite",
     "journal.sqlite-wal",
@@ -254,7 +254,7 @@ describe.skipIf(windows)("a store does not open", () => {
     "lock.json",
     "partial",
   ]) {
-    test(`when its ${file} is a link, and leaves alone what it leads to`, () => {
+    test(`a store whose ${file} is a link does not open, and the target stays`, () => {
       const { place, outside } = scene();
       mkdirSync(join(place, ".frames"));
       const target = file === "partial" ? outside : join(outside, "1");
@@ -272,7 +272,7 @@ describe.skipIf(windows)("a store does not open", () => {
     });
   }
 
-  test("when what it keeps for itself is a link", () => {
+  test("a store whose folder .frames is a link does not open", () => {
     const { place, outside } = scene();
     mkdirSync(join(outside, "partial"));
     symlinkSync(outside, join(place, ".frames"));
@@ -281,7 +281,7 @@ describe.skipIf(windows)("a store does not open", () => {
   });
 });
 
-test("losses fill no disk beyond what is to be kept free: the store says that it is full", async () => {
+test("losses do not use the reserve of a disk: the store fails when it is reached", async () => {
   const { place } = scene();
   let free = 100_000;
   const diskSpace = () => ({ free, total: 1_000_000 });

@@ -1,4 +1,4 @@
-// Gaps found in a journal alone, whatever happened to the sender.
+// Gaps found in a journal alone, without the sender.
 //
 // Covers: store/journal/accounted-ranges.ts, store/journal/byte-total.ts,
 //   store/journal/commit-signal.ts, store/journal/deletion-log.ts, store/journal/gap-index.ts,
@@ -64,14 +64,14 @@ async function gapsAfter(act: (store: FrameStore) => Promise<void> | void): Prom
   return gaps(directory);
 }
 
-describe("a stream has no gaps", () => {
-  test("if nothing is missing before its last number", async () => {
+describe("streams without gaps", () => {
+  test("a stream has no gap if all numbers up to the last one are stored", async () => {
     expect(await gapsAfter((store) => storeNumbers(store, range(1, 50)))).toEqual([]);
     expect(await gapsAfter((store) => storeNumbers(store, [3, 1, 2]))).toEqual([]);
     expect(await gapsAfter(() => {})).toEqual([]);
   });
 
-  test("where frames were there already, and were offered or sent again", async () => {
+  test("frames that were already stored leave no gap when they are offered or sent again", async () => {
     const found = await gapsAfter(async (store) => {
       await storeNumbers(store, range(1, 60), { session: otherSession });
       const again = openVisible(store);
@@ -87,7 +87,7 @@ describe("a stream has no gaps", () => {
     expect(found).toEqual([]);
   });
 
-  test("where frames were moved away since", async () => {
+  test("frames that were moved away leave no gap when they are offered again", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       await storeNumbers(store, range(1, 3), { session: otherSession });
@@ -99,7 +99,7 @@ describe("a stream has no gaps", () => {
     expect(gaps(directory)).toEqual([]);
   });
 
-  test("where names were taken by other bytes: something is stored there", async () => {
+  test("a conflict leaves no gap, because a frame of that name is stored", async () => {
     const found = await gapsAfter(async (store) => {
       await storeNumbers(store, [1, 2, 3], { session: otherSession });
       const source = openVisible(store);
@@ -116,7 +116,7 @@ describe("a stream has no gaps", () => {
     expect(found).toEqual([]);
   });
 
-  test("where a file was written again while it was watched", async () => {
+  test("a watched file that is written again and again leaves no gap", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       const source = openVisible(store, { replacesOwn: true });
@@ -133,7 +133,7 @@ describe("a stream has no gaps", () => {
     ]);
   });
 
-  test("where another session replaced frames, in either", async () => {
+  test("a frame replaced by another session leaves no gap in either session", async () => {
     const found = await gapsAfter(async (store) => {
       await storeNumbers(store, range(1, 5));
       const source = openVisible(store, { session: otherSession, conflict: "replace" });
@@ -145,7 +145,7 @@ describe("a stream has no gaps", () => {
     expect(found).toEqual([]);
   });
 
-  test("where frames were removed as too old, and what was missing before them is past too", async () => {
+  test("frames deleted by retention leave no gap, and older gaps are forgotten", async () => {
     const directory = temporaryFolder();
     await withStore(
       directory,
@@ -160,7 +160,7 @@ describe("a stream has no gaps", () => {
     expect(gaps(directory)).toEqual(["13-13 never came"]);
   });
 
-  test("where a damaged frame was set aside", async () => {
+  test("a damaged frame that verify moved away leaves no gap", async () => {
     const directory = temporaryFolder();
     await withStore(directory, (store) => storeNumbers(store, range(1, 3)));
     truncateSync(pathOf(directory, "2.png"), 10);
@@ -169,8 +169,8 @@ describe("a stream has no gaps", () => {
   });
 });
 
-describe("a gap", () => {
-  test("is what was told as lost, with its reason", async () => {
+describe("gaps", () => {
+  test("a gap reported as lost has its reason", async () => {
     const found = await gapsAfter(async (store) => {
       await storeNumbers(store, [1, 2, 6, 8]);
       const source = openVisible(store);
@@ -181,7 +181,7 @@ describe("a gap", () => {
     expect(found).toEqual(["3-5 dropped", "7-7 vanished", "9-12 stopped"]);
   });
 
-  test("is what never came, at the beginning too, but not after the last number", async () => {
+  test("numbers that never came are gaps, except after the last number", async () => {
     expect(await gapsAfter((store) => storeNumbers(store, [3, 4, 7, 9]))).toEqual([
       "1-2 never came",
       "5-6 never came",
@@ -189,7 +189,7 @@ describe("a gap", () => {
     ]);
   });
 
-  test("is both, where a loss covers a part of what is missing", async () => {
+  test("a loss inside a range of missing numbers splits it into three gaps", async () => {
     const found = await gapsAfter(async (store) => {
       await storeNumbers(store, [1, 20]);
       openVisible(store).recordLoss(5, 9, new FramesError("dropped"));
@@ -197,7 +197,7 @@ describe("a gap", () => {
     expect(found).toEqual(["2-4 never came", "5-9 dropped", "10-19 never came"]);
   });
 
-  test("is seen once, where losses overlap", async () => {
+  test("numbers in overlapping losses are not also reported as never received", async () => {
     const found = await gapsAfter(async (store) => {
       const source = openVisible(store);
       source.recordLoss(2, 10, new FramesError("dropped"));
@@ -207,7 +207,7 @@ describe("a gap", () => {
     expect(found).toEqual(["2-10 dropped", "3-4 vanished", "11-11 never came"]);
   });
 
-  test("has the time at which it was told, or else that of the next number", async () => {
+  test("a gap has the time of its loss report, or else of the next stored number", async () => {
     const directory = temporaryFolder();
     let time = now;
     await withStore(
@@ -225,7 +225,7 @@ describe("a gap", () => {
     expect(times).toEqual([1_000_000_000n, 2_000_000_000n]);
   });
 
-  test("belongs to one session and source: numbers of others say nothing", async () => {
+  test("gaps are found for each session and source separately", async () => {
     const directory = temporaryFolder();
     let time = now;
     await withStore(
@@ -247,7 +247,7 @@ describe("a gap", () => {
     ]);
   });
 
-  test("is told while a server writes the journal", async () => {
+  test("gaps can be read while a server writes the journal", async () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       await storeNumbers(store, [2]);
@@ -258,7 +258,7 @@ describe("a gap", () => {
   });
 });
 
-describe("a journal from before numbers were accounted for", () => {
+describe("journal of a version without accounted ranges", () => {
   async function earlier(): Promise<string> {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
@@ -272,20 +272,20 @@ describe("a journal from before numbers were accounted for", () => {
     return directory;
   }
 
-  test("tells of losses alone, as long as no server has opened it", async () => {
+  test("a journal without accounted ranges gives only reported losses until a server opens it", async () => {
     const directory = await earlier();
     expect(gaps(directory)).toEqual(["7-8 dropped"]);
     expect(await verify(directory)).toMatchObject({ missing: 0, lost: 1 });
   });
 
-  test("tells from then on what never came", async () => {
+  test("a journal without accounted ranges gives missing numbers that come after a server opened it", async () => {
     const directory = await earlier();
     await withStore(directory, (store) => storeNumbers(store, [10, 12]));
     expect(gaps(directory)).toEqual(["7-8 dropped", "9-9 never came", "11-11 never came"]);
   });
 });
 
-test("half a million frames are gone through in little memory", async () => {
+test("gaps among 500,000 frames are found in little memory", async () => {
   const directory = temporaryFolder();
   await withStore(directory, () => {});
   const database = new Database(journalPath(directory));
