@@ -108,8 +108,8 @@ function take(supply: Playback): PlaybackItem[] {
   throw new Error("it is busy for ever");
 }
 
-describe("all of a stream", () => {
-  test("comes in the order of arrival, among other streams and beyond holes", async () => {
+describe("JournalPlayback", () => {
+  test("a playback gives the frames of one stream in order of arrival, across gaps in row ids", async () => {
     const shelf = new Shelf();
     await shelf.put("a", 1, 300);
     await shelf.put("x", 1, 6000, { stream: "other" });
@@ -131,7 +131,7 @@ describe("all of a stream", () => {
     expect(take(before)).toHaveLength(302);
   });
 
-  test("goes on from stored to live, more than is kept at hand included", async () => {
+  test("a playback with follow continues from stored to new frames, also beyond the tail in memory", async () => {
     const shelf = new Shelf();
     await shelf.put("a", 1, 10);
     const supply = shelf.complete({ follow: true });
@@ -149,7 +149,7 @@ describe("all of a stream", () => {
     }
   });
 
-  test("goes on at each cursor", async () => {
+  test("a playback continues after the frame of each cursor", async () => {
     const shelf = new Shelf();
     await shelf.put("a", 1, 20);
     const items = take(shelf.complete());
@@ -159,7 +159,7 @@ describe("all of a stream", () => {
     }
   });
 
-  test("comes again from the beginning where a cursor means something else now", async () => {
+  test("a playback restarts from the first frame if its cursor is invalid or no longer matches", async () => {
     const shelf = new Shelf();
     await shelf.put("a", 1, 20);
     const { cursor } = take(shelf.complete()).at(-1)!;
@@ -176,7 +176,7 @@ describe("all of a stream", () => {
     expect(take(shelf.complete({ cursor })).length).toBe(20);
   });
 
-  test("has a replaced frame once, in its new place, also when it was the newest", async () => {
+  test("a playback gives a replaced frame once, at its new position, also if it was the newest", async () => {
     const shelf = new Shelf();
     await shelf.put("a", 1, 3);
     const supply = shelf.complete({ follow: true });
@@ -189,7 +189,7 @@ describe("all of a stream", () => {
     expect(take(shelf.complete()).map(({ position }) => position)).toEqual([1, 4, 5]);
   });
 
-  test("waits while a frame is being replaced, and does not take that for damage", async () => {
+  test("a playback waits while a frame is being replaced, and does not report it as damaged", async () => {
     const shelf = new Shelf();
     await shelf.put("a", 1, 2);
     const supply = shelf.complete({ follow: true });
@@ -206,7 +206,7 @@ describe("all of a stream", () => {
     expect(take(supply).map(tell)).toEqual(["a 1", "a 2"]);
   });
 
-  test("tells of what is gone, and of other bytes", async () => {
+  test("a playback reports removed frames as gone and changed ones as unreadable", async () => {
     const shelf = new Shelf();
     await shelf.put("a", 1, 3);
     renameSync(join(shelf.place, "s/a/1"), join(shelf.place, "s/a/away"));
@@ -225,8 +225,8 @@ describe("all of a stream", () => {
   });
 });
 
-describe("the newest of a stream", () => {
-  test("begins with that of each source, and ends with it if nobody follows", async () => {
+describe("LatestPlayback", () => {
+  test("a latest playback gives the newest frame of each source, and ends there without follow", async () => {
     const shelf = new Shelf();
     await shelf.put("a", 1, 9);
     await shelf.put("b", 1, 5);
@@ -235,7 +235,7 @@ describe("the newest of a stream", () => {
     expect(supply.isEnded).toBe(true);
   });
 
-  test("passes over what came before, in ranges", async () => {
+  test("a latest playback reports skipped frames as ranges of dropped numbers", async () => {
     const shelf = new Shelf();
     const supply = shelf.latest();
     await shelf.put("a", 1, 4);
@@ -252,7 +252,7 @@ describe("the newest of a stream", () => {
   });
 });
 
-test("whoever receives awaits what is still to come, and nothing that it has", async () => {
+test("retention keeps frames that a follower has not received, and no others", async () => {
   const server = (await serve(temporaryFolder(), { listen: "127.0.0.1:0" })) as FrameServer;
   const copy = temporaryFolder();
   try {
@@ -265,7 +265,7 @@ test("whoever receives awaits what is still to come, and nothing that it has", a
     await receive("s", { from, directory: copy });
     const over = new AbortController();
     const { signal } = over;
-    // Who is stopped before WELCOME has come here is told as interrupted: the server has the follower before.
+    // An abort before WELCOME arrives counts as an interruption, although the server has the follower.
     let isConnected = false;
     const onEvent = ({ type }: { type: string }) => (isConnected ||= type === "connected");
     const following = receive("s", { from, directory: copy, follow: true, signal, onEvent });
