@@ -43,7 +43,7 @@ async function everything(socket: Socket): Promise<Buffer> {
 }
 
 for (const options of [{}, { delay: 20 }, { delay: 5, rate: 40_000_000, record: true }]) {
-  test(`bytes arrive unchanged and in order both ways ${JSON.stringify(options)}`, async () => {
+  test(`the relay passes bytes unchanged and in order both ways with ${JSON.stringify(options)}`, async () => {
     using link = await throughRelay(options);
     const up = randomBytes(6_000_000);
     const down = randomBytes(5_000_000);
@@ -58,7 +58,7 @@ for (const options of [{}, { delay: 20 }, { delay: 5, rate: 40_000_000, record: 
   });
 }
 
-test("a half close passes, and the other half stays open", async () => {
+test("the relay passes a half close, and the other half stays open", async () => {
   using link = await throughRelay({ delay: 5 });
   link.client.end("question");
   expect((await everything(link.peer)).toString()).toBe("question");
@@ -66,7 +66,7 @@ test("a half close passes, and the other half stays open", async () => {
   expect((await everything(link.client)).toString()).toBe("answer");
 });
 
-test("a reader that waits holds up the writer, and loses nothing", async () => {
+test("a slow reader blocks the writer through the relay, and no byte is lost", async () => {
   using link = await throughRelay({ delay: 2 });
   const sent = randomBytes(40_000_000);
   link.client.end(sent);
@@ -84,7 +84,7 @@ test("a reader that waits holds up the writer, and loses nothing", async () => {
   expect((await everything(link.peer)).equals(sent)).toBe(true);
 });
 
-test("delay and rate are kept", async () => {
+test("the relay applies the configured delay and rate", async () => {
   using link = await throughRelay({ delay: 40, rate: 10_000_000 });
   const start = performance.now();
   link.client.write("ping");
@@ -100,7 +100,7 @@ test("delay and rate are kept", async () => {
   expect(performance.now() - begin).toBeGreaterThan(430);
 });
 
-test("a frozen link carries nothing until it thaws", async () => {
+test("a frozen relay passes no bytes until it is thawed", async () => {
   using link = await throughRelay();
   link.relay.freeze();
   link.client.end("late");
@@ -113,7 +113,7 @@ test("a frozen link carries nothing until it thaws", async () => {
   expect((await everything(link.peer)).toString()).toBe("late");
 });
 
-test("a new rate holds at once, for what waits already as well", async () => {
+test("a new rate of the relay applies at once, also to buffered bytes", async () => {
   using link = await throughRelay({ rate: 20_000 });
   link.client.end(Buffer.alloc(1_000_000));
   const arrived = everything(link.peer);
@@ -134,7 +134,7 @@ test("a new rate holds at once, for what waits already as well", async () => {
   expect(second.relay.bytes - before).toBeLessThan(10_000 * seconds + 17_000);
 });
 
-test("one bit is flipped of the byte that was named, in its direction alone", async () => {
+test("the relay flips a given bit of a given byte, in one direction only", async () => {
   using link = await throughRelay({ rate: 20_000_000, record: true });
   const { relay } = link;
   const up = randomBytes(300_000);
@@ -157,7 +157,7 @@ test("one bit is flipped of the byte that was named, in its direction alone", as
   expect(flips.map(({ happened }) => happened)).toEqual([true, true, true, false]);
 });
 
-test("what is to be flipped next is so on whichever connection it passes, unless it is called off", async () => {
+test("a pending bit flip applies on the next connection that reaches it, unless it is cancelled", async () => {
   using link = await throughRelay();
   const { relay } = link;
   const flip = relay.flip("toServer", 2, 5);
@@ -173,7 +173,7 @@ test("what is to be flipped next is so on whichever connection it passes, unless
   expect(flip.happened).toBe(true);
 });
 
-test("open connections are counted", async () => {
+test("the relay counts its open connections", async () => {
   using link = await throughRelay();
   expect(link.relay.open).toBe(1);
   const both = Promise.all([closing(link.client), closing(link.peer)]);
@@ -182,7 +182,7 @@ test("open connections are counted", async () => {
   expect([link.relay.open, link.relay.connections]).toEqual([0, 1]);
 });
 
-test("a cut resets both ends, and a reset passes", async () => {
+test("a cut of the relay resets both ends, and a reset passes through it", async () => {
   using link = await throughRelay();
   const both = Promise.all([closing(link.client), closing(link.peer)]);
   link.relay.cut();
@@ -194,7 +194,7 @@ test("a cut resets both ends, and a reset passes", async () => {
   expect(await failure).toBe("ECONNRESET");
 });
 
-test("a server that does not answer ends the connection", async () => {
+test("the relay closes the connection if the server cannot be reached", async () => {
   const relay = await startRelay({ to: { host: "127.0.0.1", port: 1 } });
   const client = connect(relay.port, "127.0.0.1");
   await closing(client);
