@@ -811,7 +811,7 @@ describe("frames for an offer", () => {
     expect(readWhole(frame).equals(bytes)).toBe(true);
   });
 
-  test("a file that changes between offer and read fails as changed, and is read anew by a retry", async () => {
+  test("a file that changes between offer and read fails as changed, and is read again by a retry", async () => {
     for (const isLarge of [false, true]) {
       const { folder, source } = described("1", "2");
       const path = join(folder, "1");
@@ -1188,7 +1188,7 @@ describe.skipIf(!isLinux)("open files of a directory source", () => {
     return folder;
   }
 
-  test("a source closes every file, however its frames end", async () => {
+  test("a source closes the files of frames with every outcome", async () => {
     const folder = await useAll();
     await until("the last to be closed", () => openIn(folder).length === 0);
   });

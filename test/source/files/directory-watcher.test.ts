@@ -221,7 +221,7 @@ describe("watched folders", () => {
     await until("one more", () => watching.of("3", "a/b/c").length === 1);
   });
 
-  test("a folder moved into the watch brings all its files", async () => {
+  test("a folder moved into the watch gives all its files", async () => {
     const folder = temporaryFolder();
     const elsewhere = folderWith(...Array.from({ length: 50 }, (_, index) => `a/deep/${index}`));
     using watching = new Watching(folder);
@@ -230,7 +230,7 @@ describe("watched folders", () => {
     expect(new Set(watching.came.map(({ source }) => source))).toEqual(new Set(["a/deep"]));
   });
 
-  test("a folder that is removed and created again brings new files of the same names", async () => {
+  test("a folder that is removed and created again gives new files of the same names", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder);
     for (const round of ["first", "second", "third"]) {
@@ -241,7 +241,7 @@ describe("watched folders", () => {
     expect(watching.of("1", "a")).toEqual(["first", "second", "third"]);
   });
 
-  test("a folder that is moved away and created again brings new files of the same names", async () => {
+  test("a folder that is moved away and created again gives new files of the same names", async () => {
     const folder = temporaryFolder();
     const elsewhere = temporaryFolder();
     using watching = new Watching(folder);
@@ -253,7 +253,7 @@ describe("watched folders", () => {
     expect(watching.of("1", "a")).toEqual(["one", "two", "three"]);
   });
 
-  test("a folder that replaces another brings new files of the same names", async () => {
+  test("a folder that replaces another gives new files of the same names", async () => {
     const folder = temporaryFolder();
     const elsewhere = temporaryFolder();
     write(folder, "a/1", "one");
@@ -278,7 +278,7 @@ describe("watched folders", () => {
     expect(watching.troubles.map(({ code }) => code)).toEqual(["missing"]);
   });
 
-  test("a folder that replaces the watched root brings new files of the same names", async () => {
+  test("a folder that replaces the watched root gives new files of the same names", async () => {
     const folder = join(temporaryFolder(), "run7");
     write(folder, "a", "one");
     write(folder, "b/a", "two");

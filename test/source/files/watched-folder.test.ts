@@ -208,7 +208,7 @@ describe("files removed before they are complete", () => {
     renameSync(join(folder, "a"), join(folder, "b"));
     renameSync(join(folder, "c"), join(folder, "done/c"));
     await until("both", () => watching.of("c", "done").length > 0 && watching.of("b").length > 0);
-    // When its loss is told, theirs would have been.
+    // A loss of the renamed files would be reported before this one.
     unlinkSync(join(folder, "removed"));
     await until("a loss", () => watching.of("removed").length > 0);
     const lost = watching.came.filter((one) => one.lost !== undefined).map(({ name }) => name);

@@ -224,7 +224,7 @@ function camera(policy: QueuePolicy, most = 1e9) {
       const names = existsSync(folder) ? readdirSync(folder) : [];
       return names.map(Number).sort((a, b) => a - b);
     },
-    /** Takes so many frames, and waits until the source has each of them. */
+    /** Captures this many frames, and waits until the source has each of them. */
     async shoot(count: number, size = 10): Promise<void> {
       const all = (shot += count);
       for (let left = count; left > 0; left--) ready.push({ bytes: new Uint8Array(size) });
@@ -315,7 +315,7 @@ describe("a live source with a spool", () => {
     void Promise.resolve(waiting).then(() => order.push("given"));
     await one.shoot(2);
     await Bun.sleep(0);
-    // What is given now would be offered first then, and come after what is behind it.
+    // A frame given before the reconnect would be offered first, and sent after later frames.
     order.push("connected");
     one.source.onConnected();
     expect((await waiting) as Frame).toMatchObject({ sequence: 1 });
