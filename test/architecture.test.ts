@@ -153,10 +153,10 @@ describe("imports", () => {
     expect(main.imports).toEqual(expect.arrayContaining(["cli/args/arguments.ts", "errors.ts"]));
   });
 
-  test("an import names a file with its ending, Bun, or a node: module", () => {
+  test("an import names a file with its extension, Bun, or a node: module", () => {
     const allowed = /\.ts$|^node:[a-z_/]+$|^bun(?::[a-z]+)?$/;
     const strange = wrongImports(files, (name) => !allowed.test(name) || name.startsWith(".."));
-    // The version stands in one place, and the page is no program.
+    // The version is only in package.json, and the page is not a program.
     expect(strange).toEqual([
       "http/routes/page-files.ts -> http/page/index.html",
       "version.ts -> ../package.json",
@@ -169,12 +169,12 @@ describe("imports", () => {
     expect(top.length).toBeLessThanOrEqual(18);
   });
 
-  test("a folder or file at the top of src imports lower layers only", () => {
+  test("files and folders at the top of src import lower layers only", () => {
     expect(upwardImports(layers, "")).toEqual([]);
   });
 
   for (const [folder, order] of Object.entries(innerLayers)) {
-    test(`inside ${folder} a file imports lower layers only`, () => {
+    test(`files inside ${folder} import lower layers only`, () => {
       expect(upwardImports(order, `${folder}/`)).toEqual([]);
     });
   }
@@ -195,7 +195,7 @@ describe("imports", () => {
     expect(wrongImports(apart, (name) => peers.includes(part(name)))).toEqual([]);
   });
 
-  test("no imports form a circle", () => {
+  test("no imports are circular", () => {
     const byPath = new Map(files.map((file) => [file.path, file]));
     const circles: string[] = [];
     const done = new Set<string>();
@@ -231,10 +231,10 @@ describe("names", () => {
   });
 });
 
-describe("words", () => {
+describe("wording", () => {
   const words = /\b(?:whoever|nobody|somebody|those who)\b/i;
 
-  test("comments name the actor", () => {
+  test("comments name the actor, without whoever, nobody, somebody or those who", () => {
     const own = basename(import.meta.path);
     const all = [
       ...files.map(({ path, text }) => ({ path: `src/${path}`, text })),
@@ -249,7 +249,7 @@ describe("words", () => {
     expect(found).toEqual([]);
   });
 
-  test("titles of tests name the actor", () => {
+  test("titles of tests name the actor, without whoever, nobody, somebody or those who", () => {
     const own = basename(import.meta.path);
     const title =
       /\b(?:test|describe)(?:\.\w+(?:\([^)]*\))?)*\(\s*(?:"(?:[^"\\\n]|\\.)*"|`[^`]*`)/g;
@@ -265,8 +265,8 @@ describe("words", () => {
   });
 });
 
-describe("tests", () => {
-  test("every file of src has a test of its own, or a test says that it covers it", () => {
+describe("coverage", () => {
+  test("every file of src is named by its own test or by the Covers line of a test", () => {
     const covered = new Set<string>();
     for (const { path, text } of tests) {
       covered.add(path.replace(/\.test\.ts$/, ".ts"));
@@ -288,7 +288,7 @@ describe("tests", () => {
   });
 });
 
-describe("bytes, time and randomness come in as arguments:", () => {
+describe("no I/O in wire, auth and protocol", () => {
   const pure = inPart("wire", "auth", "protocol");
 
   test("wire, auth and protocol open no file and no socket", () => {
@@ -299,14 +299,14 @@ describe("bytes, time and randomness come in as arguments:", () => {
     ).toEqual([]);
   });
 
-  test("they read no clock and start no timer", () => {
+  test("wire, auth and protocol read no clock and start no timer", () => {
     const clock = /\bDate\.now\b|\bnew Date\(\)|\bperformance\b|\bprocess\.hrtime\b/;
     expect(findings(pure, clock)).toEqual([]);
     const timer = /\bset(?:Timeout|Interval|Immediate)\b|\bnextTick\b|\bBun\.sleep/;
     expect(findings(pure, timer)).toEqual([]);
   });
 
-  test("they make up nothing and ask no environment", () => {
+  test("wire, auth and protocol use no randomness, environment or console", () => {
     expect(
       findings(
         pure,
@@ -317,15 +317,15 @@ describe("bytes, time and randomness come in as arguments:", () => {
   });
 });
 
-describe("the process", () => {
-  test("ends in main.ts alone", () => {
+describe("process", () => {
+  test("only main.ts ends the process", () => {
     const exits = /\bprocess\.(?:exit|exitCode|abort|kill|reallyExit)\b/;
     const others = files.filter(({ path }) => path !== "main.ts");
     expect(findings(others, exits)).toEqual([]);
     expect(findings(inPart("main.ts"), exits)).not.toEqual([]);
   });
 
-  test("has sockets in net alone", () => {
+  test("only net uses sockets", () => {
     const others = files.filter(({ path }) => part(path) !== "net");
     expect(wrongImports(others, (name) => /^node:(?:net|tls|dgram|http2?)$/.test(name))).toEqual(
       [],
@@ -333,12 +333,12 @@ describe("the process", () => {
     expect(findings(others, /\bBun\.(?:connect|listen|udpSocket)\b/)).toEqual([]);
   });
 
-  test("writes to nobody's console", () => {
+  test("no file writes to the console", () => {
     expect(findings(files, /\bconsole\.\w+\(/)).toEqual([]);
   });
 });
 
-describe("the table of errors", () => {
+describe("error table", () => {
   const spec = readFileSync(join(source, "wire/SPEC.md"), "utf8");
   const section = spec.slice(spec.indexOf("## 11 "), spec.indexOf("## 12 "));
   const documented = new Map(
@@ -348,7 +348,7 @@ describe("the table of errors", () => {
     ]),
   );
 
-  test("has exactly what travels in section 11 of the SPEC, with the same numbers", () => {
+  test("the error table has the errors of section 11 of the SPEC, with the same numbers", () => {
     const travels = Object.entries(errors).filter(([, { wireCode: wire }]) => wire !== 0);
     expect(documented.size).toBeGreaterThan(10);
     const numbers = new Map<string, number>(
@@ -357,7 +357,7 @@ describe("the table of errors", () => {
     expect(numbers).toEqual(documented);
   });
 
-  test("has no number twice, and each within a range of the SPEC", () => {
+  test("the error table has no number twice, and only numbers below 64", () => {
     const numbers = Object.values(errors).flatMap(({ wireCode: wire }) =>
       wire === 0 ? [] : [wire],
     );
@@ -365,7 +365,7 @@ describe("the table of errors", () => {
     for (const number of numbers) expect(number).toBeLessThan(64);
   });
 
-  test("has only errors that are raised, or that a peer of ours may raise", () => {
+  test("the error table has only errors that are thrown or that a peer may send", () => {
     const raised = files
       .filter(({ path }) => path !== "errors.ts")
       .map(({ text }) => text)
@@ -378,7 +378,7 @@ describe("the table of errors", () => {
     expect(idle).toEqual([]);
   });
 
-  test("has the exit codes of rsync, and sentences without a full stop", () => {
+  test("the error table has the exit codes of rsync, and sentences without a full stop", () => {
     const codes = [1, 2, 5, 10, 11, 12, 20, 23, 24, 30, 35];
     for (const [name, { exitCode: exit, sentence }] of Object.entries(errors)) {
       expect([name, codes.includes(exit)]).toEqual([name, true]);
@@ -386,27 +386,27 @@ describe("the table of errors", () => {
     }
   });
 
-  test("is the only judge: nothing is decided by the text of a message", () => {
+  test("no code decides by the text of an error message", () => {
     const decided = /\.message\.(?:includes|startsWith|endsWith|match|search)\b|\.message\s*={2,3}/;
     expect(findings(files, decided)).toEqual([]);
     expect(findings(files, /\.test\([a-z.]*\.message\)/)).toEqual([]);
   });
 });
 
-describe("a file", () => {
-  test("has at most 600 lines", () => {
+describe("files of src", () => {
+  test("a file of src has at most 600 lines", () => {
     const long = files
       .map(({ path, text }) => ({ path, lines: text.split("\n").length - 1 }))
       .filter(({ lines }) => lines > 600);
     expect(long).toEqual([]);
   });
 
-  test("begins by saying what it is", () => {
+  test("a file of src begins with a comment about its content", () => {
     const silent = files.filter(({ text }) => !/^\/\*\*/.test(text)).map(({ path }) => path);
     expect(silent).toEqual([]);
   });
 
-  test("holds no debris", () => {
+  test("a file of src has no debugger statements, TODO comments or ignored type errors", () => {
     const debris =
       /\bdebugger\b|\b(?:TODO|FIXME|XXX)\b|@ts-(?:ignore|nocheck|expect-error)|\bas any\b/;
     const found = files.flatMap(({ path, text }) => (debris.test(text) ? [path] : []));
@@ -414,7 +414,7 @@ describe("a file", () => {
   });
 });
 
-test("the project has no packages but the types of Bun", () => {
+test("the project has no dependencies except the types of Bun", () => {
   const text = readFileSync(join(root, "package.json"), "utf8");
   const { dependencies = {}, devDependencies = {} } = JSON.parse(text) as {
     dependencies?: Record<string, string>;
