@@ -139,7 +139,7 @@ describe("--bwlimit", () => {
         using link = await relayTo(server);
         const began = performance.now();
         using sender = launch(["send", folder, "--to", link.to, "--bwlimit", "256K", "--json"]);
-        // The clock is read after the bytes: whoever is held up sees fewer bytes for the same time.
+        // The clock is read after the bytes, so a delay of this process only lowers the measured rate.
         const looks: { bytes: number; most: number }[] = [];
         const look = () => {
           const { bytes } = link.relay;

@@ -231,7 +231,7 @@ describe.concurrent("Cut answers", () => {
     test(`frames send succeeds only if it gets all of an answer that is cut at ${where}`, async () => {
       const cut = async (at: number): Promise<void> => {
         const script = async (peer: Peer): Promise<void> => {
-          // Whoever tries again is sent away, so that nothing depends on how long that takes.
+          // A retry is refused as busy, so the result does not depend on the time that it takes.
           if (peer.turn > 0) return peer.say(preface, errorOf(errors.busy.wireCode));
           peer.say(hello.subarray(0, at));
           if (at >= hello.length) {

@@ -327,7 +327,7 @@ describe("slow clients", () => {
     for (const socket of sockets) socket.once("close", () => ends.push("cut off"));
     await viewers(viewed, "mjpeg", 1);
     await viewers(viewed, "events", 1);
-    // One that is idle, and came later, is cut off meanwhile.
+    // An idle connection that was opened later is closed meanwhile.
     const idle = await deaf(viewed, "/healthz");
     idle.resume();
     await until("the end of an idle connection", () => idle.readyState === "closed");
