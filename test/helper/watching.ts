@@ -1,5 +1,7 @@
 // Watches a folder and records everything it yields.
 
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
 import type { SkippedPath } from "../../src/source/files/directory-source.ts";
@@ -26,6 +28,14 @@ export interface WatchingOptions extends Partial<WatchOptions> {
 
 /** A delay longer than any test, in milliseconds. Results that arrive did not depend on it. */
 export const never = 3_600_000;
+
+/** Writes a file to a temporary path and renames it into place, creating its folder. */
+export function placeFile(folder: string, name: string, text = name): void {
+  const path = join(folder, name);
+  mkdirSync(join(path, ".."), { recursive: true });
+  writeFileSync(`${path}.part`, text, "latin1");
+  renameSync(`${path}.part`, path);
+}
 
 /** As long as it lives, `performance.now` tells a time that passes only when a test says so. */
 export class StoppedClock {

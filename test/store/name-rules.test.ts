@@ -1,17 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { type ErrorName, FramesError } from "../../src/errors.ts";
+import type { FramesError } from "../../src/errors.ts";
 import { checkPathPart, foldPath, sourceFolderPath } from "../../src/store/name-rules.ts";
-
-/** Returns the code of the error that refuses a part, or `undefined` if it is accepted. */
-function refusal(check: () => void): ErrorName | undefined {
-  try {
-    check();
-    return undefined;
-  } catch (error) {
-    if (error instanceof FramesError) return error.code;
-    throw error;
-  }
-}
+import { thrownCode } from "./contract.ts";
 
 const unsafe: [what: string, part: string][] = [
   ["the empty name", ""],
@@ -106,8 +96,8 @@ const good: [what: string, part: string][] = [
 describe("checkPathPart for every system", () => {
   for (const [what, part] of unsafe) {
     test(`checkPathPart always refuses ${what}`, () => {
-      expect(refusal(() => checkPathPart(part, false))).toBe("bad-name");
-      expect(refusal(() => checkPathPart(part, true))).toBe("bad-name");
+      expect(thrownCode(() => checkPathPart(part, false))).toBe("bad-name");
+      expect(thrownCode(() => checkPathPart(part, true))).toBe("bad-name");
     });
   }
 
@@ -116,7 +106,7 @@ describe("checkPathPart for every system", () => {
       if (code >= 0x20 && code < 0x7f) continue;
       const character = String.fromCharCode(code);
       for (const part of [character, `${character}a`, `a${character}`, `a${character}b`]) {
-        expect([code, refusal(() => checkPathPart(part, false))]).toEqual([code, "bad-name"]);
+        expect([code, thrownCode(() => checkPathPart(part, false))]).toEqual([code, "bad-name"]);
       }
     }
   });
@@ -138,8 +128,8 @@ describe("checkPathPart for every system", () => {
 describe("checkPathPart for portable names", () => {
   for (const [what, part] of unportable) {
     test(`checkPathPart refuses ${what} only if names must be portable`, () => {
-      expect(refusal(() => checkPathPart(part, false))).toBeUndefined();
-      expect(refusal(() => checkPathPart(part, true))).toBe("unportable-name");
+      expect(thrownCode(() => checkPathPart(part, false))).toBeUndefined();
+      expect(thrownCode(() => checkPathPart(part, true))).toBe("unportable-name");
     });
   }
 });
@@ -147,8 +137,8 @@ describe("checkPathPart for portable names", () => {
 describe("checkPathPart for valid names", () => {
   for (const [what, part] of good) {
     test(`checkPathPart accepts ${what}`, () => {
-      expect(refusal(() => checkPathPart(part, false))).toBeUndefined();
-      expect(refusal(() => checkPathPart(part, true))).toBeUndefined();
+      expect(thrownCode(() => checkPathPart(part, false))).toBeUndefined();
+      expect(thrownCode(() => checkPathPart(part, true))).toBeUndefined();
     });
   }
 });
@@ -166,8 +156,8 @@ describe("sourceFolderPath", () => {
 
   test("the name of a stream is a single path part", () => {
     for (const stream of ["", ".", "..", "a/b", "/a", "a\\b", ".frames"]) {
-      expect(refusal(() => sourceFolderPath(stream, "visible", false))).toBe("bad-name");
-      expect(refusal(() => sourceFolderPath(stream, stream, false))).toBe("bad-name");
+      expect(thrownCode(() => sourceFolderPath(stream, "visible", false))).toBe("bad-name");
+      expect(thrownCode(() => sourceFolderPath(stream, stream, false))).toBe("bad-name");
     }
   });
 
@@ -175,40 +165,42 @@ describe("sourceFolderPath", () => {
     for (const [, part] of unsafe) {
       if (part.includes("/")) continue;
       for (const source of [part, `a/${part}`, `${part}/a`, `a/${part}/b`]) {
-        expect([source, refusal(() => sourceFolderPath("run7", source, false))]).toEqual([
+        expect([source, thrownCode(() => sourceFolderPath("run7", source, false))]).toEqual([
           source,
           "bad-name",
         ]);
       }
     }
     for (const [, part] of unportable) {
-      expect(refusal(() => sourceFolderPath("run7", `a/${part}/b`, false))).toBeUndefined();
-      expect(refusal(() => sourceFolderPath("run7", `a/${part}/b`, true))).toBe("unportable-name");
-      expect(refusal(() => sourceFolderPath(part, "a", true))).toBe("unportable-name");
+      expect(thrownCode(() => sourceFolderPath("run7", `a/${part}/b`, false))).toBeUndefined();
+      expect(thrownCode(() => sourceFolderPath("run7", `a/${part}/b`, true))).toBe(
+        "unportable-name",
+      );
+      expect(thrownCode(() => sourceFolderPath(part, "a", true))).toBe("unportable-name");
     }
   });
 
   test("a source name with an empty part is refused", () => {
     for (const source of ["", "/", "/a", "a/", "a//b"]) {
-      expect(refusal(() => sourceFolderPath("run7", source, false))).toBe("bad-name");
+      expect(thrownCode(() => sourceFolderPath("run7", source, false))).toBe("bad-name");
     }
   });
 
   test("a source name has at most 32 parts", () => {
     const parts = (count: number) => Array.from({ length: count }, () => "a").join("/");
-    expect(refusal(() => sourceFolderPath("run7", parts(32), false))).toBeUndefined();
-    expect(refusal(() => sourceFolderPath("run7", parts(33), false))).toBe("bad-name");
+    expect(thrownCode(() => sourceFolderPath("run7", parts(32), false))).toBeUndefined();
+    expect(thrownCode(() => sourceFolderPath("run7", parts(33), false))).toBe("bad-name");
   });
 
   test("a source name has at most 1,024 bytes", () => {
     // 4 * 255 bytes and 3 slashes are 1,023.
     const source = Array.from({ length: 4 }, () => "x".repeat(255)).join("/");
-    expect(refusal(() => sourceFolderPath("run7", source, false))).toBeUndefined();
-    expect(refusal(() => sourceFolderPath("run7", `${source}/`, false))).toBe("bad-name");
-    expect(refusal(() => sourceFolderPath("run7", `${source}/x`, false))).toBe("bad-name");
+    expect(thrownCode(() => sourceFolderPath("run7", source, false))).toBeUndefined();
+    expect(thrownCode(() => sourceFolderPath("run7", `${source}/`, false))).toBe("bad-name");
+    expect(thrownCode(() => sourceFolderPath("run7", `${source}/x`, false))).toBe("bad-name");
     const wide = Array.from({ length: 5 }, () => "é".repeat(102)).join("/");
-    expect(refusal(() => sourceFolderPath("run7", wide, false))).toBeUndefined();
-    expect(refusal(() => sourceFolderPath("run7", `${wide}é`, false))).toBe("bad-name");
+    expect(thrownCode(() => sourceFolderPath("run7", wide, false))).toBeUndefined();
+    expect(thrownCode(() => sourceFolderPath("run7", `${wide}é`, false))).toBe("bad-name");
   });
 });
 

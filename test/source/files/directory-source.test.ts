@@ -32,6 +32,7 @@ import type { PlanOptions } from "../../../src/client/plan/options.ts";
 import type { FilterOptions } from "../../../src/source/files/file-filter.ts";
 import { createRoot, type WalkResult, walk } from "../../../src/source/files/walk.ts";
 import { environment, temporaryFolder } from "../../helper/program.ts";
+import { refusal } from "../../helper/refusal.ts";
 import { hangMs, until } from "../../helper/time.ts";
 
 const everything: FilterOptions = { include: [], exclude: [] };
@@ -60,17 +61,6 @@ function walkOne(folder: string, filter: Partial<FilterOptions> = {}): WalkResul
 /** Returns all frames found, as `SOURCE: NAME`. */
 function listed({ sources }: { sources: WalkResult["sources"] }): string[] {
   return sources.flatMap(({ name, names }) => [...names].map((frame) => `${name}: ${frame}`));
-}
-
-/** Returns the error that `act` throws. */
-function failure(act: () => unknown): FramesError {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof FramesError) return error;
-    throw error;
-  }
-  throw new Error("it did not fail");
 }
 
 async function rejection(work: Promise<unknown>): Promise<FramesError> {
@@ -268,7 +258,7 @@ describe("walk", () => {
       [join(folder, "1.png/deeper"), "not a directory"],
       ["", "no such file or directory"],
     ] as const) {
-      const error = failure(() => walkOne(path));
+      const error = refusal(() => walkOne(path));
       expect([path, error.code]).toEqual([path, "missing"]);
       expect(error.message).toBe(`Cannot send ${path}: ${why}`);
     }
@@ -279,7 +269,7 @@ describe("walk", () => {
     const roots = [folder, join(folder, "nowhere")].map((path) =>
       createRoot(path, undefined, true),
     );
-    expect(failure(() => walk(roots, everything)).code).toBe("missing");
+    expect(refusal(() => walk(roots, everything)).code).toBe("missing");
   });
 
   test.skipIf(process.platform === "win32")("a walk reports unreadable paths", async () => {
@@ -727,7 +717,7 @@ describe("files that were removed or replaced after the walk", () => {
       const frame = frameOf(source.next(false));
       rmSync(join(folder, "1.png"));
       replace(join(folder, "1.png"));
-      const error = failure(() => frame.read(new Uint8Array(frame.size)));
+      const error = refusal(() => frame.read(new Uint8Array(frame.size)));
       expect(error.code).toBe("changed");
       expect(lossOf(source.retry(frame, error)).error.code).toBe("unreadable");
       source.close();
@@ -833,7 +823,7 @@ describe("frames for an offer", () => {
     const { folder, source } = described("1", "2");
     const frame = frameOf(source.next(true));
     rmSync(join(folder, "1"));
-    const error = failure(() => readWhole(frame));
+    const error = refusal(() => readWhole(frame));
     expect(error.code).toBe("vanished");
     expect(lossOf(source.retry(frame, error))).toMatchObject({ first: 1, last: 1, what: "1" });
     expect(frameOf(source.next(true)).sequence).toBe(2);
@@ -966,7 +956,7 @@ describe("files that change while they are read", () => {
       const source = onlySource(folder);
       const frame = frameOf(source.next(false));
       change(path);
-      const error = failure(() => frame.read(new Uint8Array(frame.size)));
+      const error = refusal(() => frame.read(new Uint8Array(frame.size)));
       expect(error.code).toBe("changed");
       const again = frameOf(source.retry(frame, error));
       expect(again).toMatchObject({ name: "1.png", sequence: 1 });
@@ -987,7 +977,7 @@ describe("files that change while they are read", () => {
       const frame = item;
       item = source.retry(
         frame,
-        failure(() => frame.read(new Uint8Array(frame.size))),
+        refusal(() => frame.read(new Uint8Array(frame.size))),
       );
     }
     expect(attempts).toBe(3);
@@ -1006,7 +996,7 @@ describe("files that change while they are read", () => {
       let frame = frameOf(source.next(false));
       for (let attempt = 1; attempt <= 2; attempt++) {
         appendFileSync(join(folder, name), "more");
-        const error = failure(() => frame.read(new Uint8Array(frame.size)));
+        const error = refusal(() => frame.read(new Uint8Array(frame.size)));
         frame = frameOf(source.retry(frame, error));
       }
       expect(readWhole(frame).toString()).toBe(`${name}moremore`);
@@ -1100,7 +1090,7 @@ describe("files that change while they are read", () => {
     const source = onlySource(folder);
     const frame = frameOf(source.next(false));
     rmSync(path);
-    expect(failure(() => frame.read(new Uint8Array(large))).code).toBe("vanished");
+    expect(refusal(() => frame.read(new Uint8Array(large))).code).toBe("vanished");
     source.close();
   });
 });
@@ -1179,7 +1169,7 @@ describe.skipIf(!isLinux)("open files of a directory source", () => {
         else while (!(await pieces.next()).done);
       } else if (item.sequence % 3 === 0) {
         appendFileSync(join(folder, item.name), "more");
-        const error = failure(() => item.read(new Uint8Array(item.size)));
+        const error = refusal(() => item.read(new Uint8Array(item.size)));
         const again = source.retry(item, error);
         if (isFrame(again)) readWhole(again);
       } else readWhole(item);

@@ -21,7 +21,7 @@ import { encodePng } from "../../helper/png.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { until } from "../../helper/time.ts";
 import { refusal } from "../../helper/refusal.ts";
-import { never, StoppedClock, Watching } from "../../helper/watching.ts";
+import { never, placeFile, StoppedClock, Watching } from "../../helper/watching.ts";
 
 const jpeg = "\xff\xd8\xff\xe0 a picture \xff\xd9";
 const png = Buffer.from(
@@ -31,12 +31,6 @@ const png = Buffer.from(
 function write(folder: string, name: string, text = name): void {
   mkdirSync(join(folder, name, ".."), { recursive: true });
   writeFileSync(join(folder, name), text, "latin1");
-}
-
-/** Writes a file to a temporary path and renames it into place. */
-function place(folder: string, name: string, text = name): void {
-  write(folder, `${name}.part`, text);
-  renameSync(join(folder, `${name}.part`), join(folder, name));
 }
 
 /** Sets the time of a file to an hour ago. */
@@ -59,7 +53,7 @@ function folderWith(...names: string[]): string {
 async function noticed(watching: Watching, folder: string): Promise<void> {
   for (const mark of ["mark-1", "mark-2"]) {
     const before = watching.of(mark).length;
-    place(folder, mark);
+    placeFile(folder, mark);
     await until(`the frame ${mark}`, () => watching.of(mark).length > before);
     unlinkSync(join(folder, mark));
   }
@@ -70,7 +64,7 @@ describe("files present when a watch begins", () => {
     const folder = folderWith("10.png", "9.png", "b/2", "b/10");
     using watching = new Watching(folder);
     await until("what was there", () => watching.came.length === 4);
-    place(folder, "11.png");
+    placeFile(folder, "11.png");
     await until("what arrived", () => watching.of("11.png").length === 1);
     const named = watching.came.map(({ source, name, sequence }) => [source, name, sequence]);
     expect(named.filter(([source]) => source === "run7")).toEqual([
@@ -130,9 +124,9 @@ describe("complete files", () => {
   test("a file renamed into place is complete at once", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: never });
-    place(folder, "a.png", png);
-    place(folder, "b.jpg", jpeg);
-    place(folder, "c", "anything");
+    placeFile(folder, "a.png", png);
+    placeFile(folder, "b.jpg", jpeg);
+    placeFile(folder, "c", "anything");
     await until("three frames", () => watching.came.length === 3);
     expect(watching.of("a.png")).toEqual([png]);
   });
@@ -154,7 +148,7 @@ describe("complete files", () => {
     for (const part of ["one ", "two ", "three ", "four"]) {
       for (const name of names) appendFileSync(join(folder, name), part);
       // Interval of the writing program, longer than a renamed file waits.
-      place(folder, `mark ${part}`);
+      placeFile(folder, `mark ${part}`);
       const isThere = () => watching.of(`mark ${part}`).length > 0;
       await until("the mark", () => (clock.pass(1), isThere()), 20);
     }
@@ -172,7 +166,7 @@ describe("complete files", () => {
     test(`${what} without its end is not complete, whether renamed or written`, async () => {
       const folder = temporaryFolder();
       using watching = new Watching(folder, { settleMs: 20 });
-      place(folder, name, text.slice(0, -end));
+      placeFile(folder, name, text.slice(0, -end));
       write(folder, `slow-${name}`, text.slice(0, -end));
       await noticed(watching, folder);
       // A file that is not held back for its end arrives earlier.
@@ -198,7 +192,7 @@ describe("complete files", () => {
   test("a watch gives a file once, although it rescans the folder", async () => {
     const folder = folderWith("old");
     using watching = new Watching(folder);
-    place(folder, "new");
+    placeFile(folder, "new");
     // Long enough for a full rescan.
     const before = performance.now();
     await until("some time", () => performance.now() - before > 1300);
@@ -212,12 +206,12 @@ describe("watched folders", () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder);
     write(folder, "a/b/c/1");
-    place(folder, "a/2");
+    placeFile(folder, "a/2");
     await until("both", () => watching.came.length === 2);
     expect(watching.of("1", "a/b/c")).toEqual(["a/b/c/1"]);
     expect(watching.of("2", "a")).toEqual(["a/2"]);
     // The new folder is watched too.
-    place(folder, "a/b/c/3");
+    placeFile(folder, "a/b/c/3");
     await until("one more", () => watching.of("3", "a/b/c").length === 1);
   });
 
@@ -273,7 +267,7 @@ describe("watched folders", () => {
     renameSync(folder, `${folder}-away`);
     await until("a word of it", () => watching.troubles.length > 0);
     renameSync(`${folder}-away`, folder);
-    place(folder, "a");
+    placeFile(folder, "a");
     await until("what came since", () => watching.of("a").length === 1);
     expect(watching.troubles.map(({ code }) => code)).toEqual(["missing"]);
   });
@@ -307,8 +301,8 @@ describe("several watched roots", () => {
     const [first, second] = [folderWith("1"), folderWith("2")];
     const roots = [createRoot(first, "a", true), createRoot(second, "b", true)];
     using watching = new Watching("", { roots });
-    place(first, "c/3");
-    place(second, "4");
+    placeFile(first, "c/3");
+    placeFile(second, "4");
     await until("all", () => watching.came.length === 4);
     const found = watching.came.map(({ source, name }) => `${source}/${name}`).sort();
     expect(found).toEqual(["a/1", "a/c/3", "b/2", "b/4"]);
@@ -350,8 +344,8 @@ describe("files that are no frames", () => {
   test("a hidden file becomes a frame when it is renamed, and names that differ in case are two frames", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: never });
-    place(folder, "A.PNG", `${png}`);
-    place(folder, "a.png", png);
+    placeFile(folder, "A.PNG", `${png}`);
+    placeFile(folder, "a.png", png);
     write(folder, ".hidden");
     renameSync(join(folder, ".hidden"), join(folder, "shown"));
     await until("three", () => watching.came.length === 3);

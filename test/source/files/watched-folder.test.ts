@@ -7,18 +7,13 @@ import { crc32 } from "node:zlib";
 import type { Frame, Loss } from "../../../src/frame.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { until } from "../../helper/time.ts";
-import { never, Watching } from "../../helper/watching.ts";
+import { never, placeFile, Watching } from "../../helper/watching.ts";
 
 const jpeg = "\xff\xd8\xff\xe0 a picture \xff\xd9";
 
-function place(folder: string, name: string, text = name): void {
-  writeFileSync(join(folder, `${name}.part`), text, "latin1");
-  renameSync(join(folder, `${name}.part`), join(folder, name));
-}
-
 /**
- * Writes an incomplete file before the watch begins. A later file may pass for renamed into place, if
- * the event of its bytes is late.
+ * Writes an incomplete file before the watch begins. A later file may pass for one renamed into
+ * place, if the event of its bytes is late.
  */
 function unfinished(folder: string, name: string): void {
   writeFileSync(join(folder, name), "half");
@@ -52,7 +47,7 @@ let marks = 0;
 async function noticed(folder: string, watching: Watching): Promise<void> {
   const mark = `mark-${++marks}`;
   mkdirSync(join(folder, mark), { recursive: true });
-  place(folder, `${mark}/mark`);
+  placeFile(folder, `${mark}/mark`);
   await until("the mark", () => watching.sources.has(mark));
 }
 
@@ -60,11 +55,11 @@ describe("files that change after they were read", () => {
   test("a file that changes after it was read comes again under the next number, once complete", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder);
-    place(folder, "a", "one");
+    placeFile(folder, "a", "one");
     await has(watching, "a", "one");
     appendFileSync(join(folder, "a"), " and two");
     await has(watching, "a", "one and two");
-    place(folder, "a", "three");
+    placeFile(folder, "a", "three");
     await has(watching, "a", "three");
     expect(watching.came.map(({ sequence }) => sequence)).toEqual([1, 2, 3]);
   });
@@ -72,11 +67,11 @@ describe("files that change after they were read", () => {
   test("a file does not come again if it was only read, or its permissions changed", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder);
-    place(folder, "a", "one");
+    placeFile(folder, "a", "one");
     await has(watching, "a", "one");
     Bun.spawnSync(["chmod", "600", join(folder, "a")]);
     await Bun.file(join(folder, "a")).text();
-    place(folder, "b", "two");
+    placeFile(folder, "b", "two");
     await has(watching, "b", "two");
     expect(watching.of("a")).toEqual(["one"]);
   });
@@ -86,7 +81,7 @@ describe("files that change after they were read", () => {
     using watching = new Watching(folder, { settleMs: never });
     const versions = Array.from({ length: 300 }, (_, index) => `version ${index}`.repeat(500));
     for (const [index, version] of versions.entries()) {
-      place(folder, "latest", version);
+      placeFile(folder, "latest", version);
       // Interval of the writing program.
       if (index % 10 === 0) await Bun.sleep(5);
     }
@@ -98,7 +93,7 @@ describe("files that change after they were read", () => {
   test("a JPEG that is truncated before it is read is not sent without its end", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { isHeld: true });
-    place(folder, "a.jpg", jpeg);
+    placeFile(folder, "a.jpg", jpeg);
     await until("the source", () => watching.sources.has("run7"));
     const source = watching.sources.get("run7")!;
     const frame = (await source.next(false)) as Frame;
@@ -120,7 +115,7 @@ describe("files that wait to be read", () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: 20, isHeld: true });
     for (const text of ["one", "two and", "three and more"]) {
-      place(folder, "a", text);
+      placeFile(folder, "a", text);
       await noticed(folder, watching);
     }
     const found = allOf(watching).map(textOf);
@@ -130,7 +125,7 @@ describe("files that wait to be read", () => {
   test("a waiting file that changes just before it is read comes when it is complete", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: 50, isHeld: true });
-    place(folder, "a", "one");
+    placeFile(folder, "a", "one");
     await until("the source", () => watching.sources.has("run7"));
     appendFileSync(join(folder, "a"), " and two");
     watching.release();
@@ -141,7 +136,7 @@ describe("files that wait to be read", () => {
   test("a waiting file that is removed is lost under its name", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { isHeld: true });
-    for (const name of ["a", "b"]) place(folder, name);
+    for (const name of ["a", "b"]) placeFile(folder, name);
     await until("the source", () => watching.sources.has("run7"));
     await noticed(folder, watching);
     unlinkSync(join(folder, "a"));
@@ -153,9 +148,9 @@ describe("files that wait to be read", () => {
   test("a waiting file that changes and is removed is lost once", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: 20, isHeld: true });
-    place(folder, "a", "one");
+    placeFile(folder, "a", "one");
     await noticed(folder, watching);
-    place(folder, "a", "and two");
+    placeFile(folder, "a", "and two");
     await noticed(folder, watching);
     unlinkSync(join(folder, "a"));
     expect(allOf(watching).map(textOf)).toEqual(["lost: vanished"]);
@@ -164,10 +159,10 @@ describe("files that wait to be read", () => {
   test("a waiting file that is removed and created again comes with its new bytes", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { settleMs: 20, isHeld: true });
-    place(folder, "a", "one");
+    placeFile(folder, "a", "one");
     await noticed(folder, watching);
     unlinkSync(join(folder, "a"));
-    place(folder, "a", "the new one");
+    placeFile(folder, "a", "the new one");
     await noticed(folder, watching);
     expect(allOf(watching).map(textOf)).toContain("a: the new one");
   });
@@ -179,7 +174,7 @@ describe("files removed before they are complete", () => {
     unfinished(folder, "a");
     using watching = new Watching(folder, { settleMs: never });
     // A source is created with its first frame.
-    place(folder, "b");
+    placeFile(folder, "b");
     await has(watching, "b", "b");
     unlinkSync(join(folder, "a"));
     await until("its loss", () => watching.of("a").length > 0);
@@ -190,10 +185,10 @@ describe("files removed before they are complete", () => {
     const folder = temporaryFolder();
     unfinished(folder, "a");
     using watching = new Watching(folder, { settleMs: never });
-    place(folder, "b");
+    placeFile(folder, "b");
     await has(watching, "b", "b");
     unlinkSync(join(folder, "a"));
-    place(folder, "c");
+    placeFile(folder, "c");
     await has(watching, "c", "c");
     watching.watch.stop();
     await until("the end", () => watching.ended.includes("run7"));
@@ -220,7 +215,7 @@ describe("files moved to the server", () => {
   test("a file moved to the server is forgotten, so an equal file of its name comes again", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { isHeld: true });
-    place(folder, "a", "one");
+    placeFile(folder, "a", "one");
     await until("the source", () => watching.sources.has("run7"));
     const source = watching.sources.get("run7")!;
     const frame = (await source.next(false)) as Frame;
@@ -237,12 +232,12 @@ describe("files moved to the server", () => {
   test("a sent file that changed is not removed", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { isHeld: true, settleMs: never });
-    place(folder, "a", "one");
+    placeFile(folder, "a", "one");
     await until("the source", () => watching.sources.has("run7"));
     const source = watching.sources.get("run7")!;
     const frame = (await source.next(false)) as Frame;
     frame.read(new Uint8Array(frame.size));
-    place(folder, "a", "two");
+    placeFile(folder, "a", "two");
     await expect(source.remove(frame, crc32("one"))).rejects.toMatchObject({ code: "changed" });
     expect(await Bun.file(join(folder, "a")).text()).toBe("two");
     expect(((await source.next(false)) as Frame).sequence).toBe(2);
@@ -256,7 +251,7 @@ describe("the end of a watch", () => {
     for (const next of [1, 2]) mkdirSync(join(folder, `mark-${marks + next}`));
     unfinished(folder, "half");
     using watching = new Watching(folder, { settleMs: never, isHeld: true });
-    for (const name of ["a", "b", "c"]) place(folder, name);
+    for (const name of ["a", "b", "c"]) placeFile(folder, name);
     await noticed(folder, watching);
     const found = allOf(watching);
     expect(found.map(textOf)).toEqual(["a: a", "b: b", "c: c", "lost: stopped"]);
@@ -266,12 +261,12 @@ describe("the end of a watch", () => {
   test("a stopped watch gives no later files, and can be stopped again", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder);
-    place(folder, "a");
+    placeFile(folder, "a");
     await has(watching, "a", "a");
     watching.watch.stop();
     watching.watch.stop();
     await until("the end", () => watching.ended.includes("run7"));
-    place(folder, "b");
+    placeFile(folder, "b");
     expect(await watching.sources.get("run7")!.next(false)).toBeUndefined();
   });
 });
@@ -282,7 +277,7 @@ test("a watch gives 5,000 files created at once, each once", async () => {
   using watching = new Watching(folder);
   for (let index = 0; index < 2500; index++) {
     writeFileSync(join(folder, `${index}`), `${index}`);
-    place(folder, `a/${index}`, `${index}`);
+    placeFile(folder, `a/${index}`, `${index}`);
   }
   await until("all", () => watching.came.length >= 5000);
   const names = new Set(watching.came.map(({ source, name }) => `${source}/${name}`));
