@@ -631,8 +631,8 @@ describe("Usage errors", () => {
     { args: ["serve", folder, "--listen", "nowhere:"], says: [/--listen/, /HOST:PORT/] },
     { args: ["serve", folder, "other"], says: [/other/] },
     { args: ["ls", "--dir", "/nonexistent"], says: [/nonexistent/, /no such directory/, /--dir/] },
-    { args: ["frames completions", "tcsh"], says: [/bash, zsh or fish/, /"tcsh"/] },
-    { args: ["frames completions"], says: [/bash, zsh or fish/] },
+    { args: ["completions", "tcsh"], says: [/bash, zsh or fish/, /"tcsh"/] },
+    { args: ["completions"], says: [/bash, zsh or fish/] },
     // The message must name the variable, because the user has to find it.
     { args: ["send", folder], env: { FRAMES_TO: "h:x" }, says: [/FRAMES_TO/, /HOST:PORT/] },
     { args: ["send", folder], env: { FRAMES_TIMEOUT: "1s" }, says: [/FRAMES_TIMEOUT/, /"1s"/] },
@@ -854,7 +854,7 @@ describe.skipIf(linux !== "")(`${linux}Terminal escapes`, () => {
         ["send", folder, "--stream", `../${trick}`],
         ["ls", `no ${trick}`, "--dir", server.dir],
         ["help", trick],
-        ["frames completions", trick],
+        ["completions", trick],
       ]) {
         const ran = await run(args);
         expect(ran.stdout + ran.stderr).not.toMatch(obeyed);
@@ -868,7 +868,7 @@ describe("frames completions", () => {
   test.skipIf(peerMissing("bash"))(
     `${peerMissing("bash") ? "skipped: needs bash: " : ""}the completions for bash complete commands and flags`,
     async () => {
-      const { stdout, code } = await run(["frames completions", "bash"]);
+      const { stdout, code } = await run(["completions", "bash"]);
       expect(code).toBe(0);
       const complete = (...words: string[]) => {
         const line = words.map((word) => `'${word}'`).join(" ");
@@ -880,7 +880,7 @@ describe("frames completions", () => {
       expect(complete("frames", "se")).toEqual(["send", "serve"]);
       expect(complete("frames", "send", "--so")).toEqual(["--source"]);
       expect(complete("frames", "serve", "--max")).toEqual(["--max-frame"]);
-      expect(complete("frames", "frames completions", "")).toEqual(["bash", "fish", "zsh"]);
+      expect(complete("frames", "completions", "")).toEqual(["bash", "fish", "zsh"]);
     },
   );
 
@@ -892,7 +892,7 @@ describe("frames completions", () => {
     test.skipIf(missing)(
       `${missing ? `skipped: needs ${shell}: ` : ""}the completions for ${shell} are valid ${shell}`,
       async () => {
-        const { stdout } = await run(["frames completions", shell]);
+        const { stdout } = await run(["completions", shell]);
         const file = join(temporaryFolder(), "frames");
         writeFileSync(file, stdout);
         const ran = spawnSync(shell, [check, file], { encoding: "utf8" });
@@ -903,7 +903,7 @@ describe("frames completions", () => {
 
   test("the completions for every shell name commands and flags", async () => {
     for (const shell of ["bash", "zsh", "fish"]) {
-      const { stdout, stderr, code } = await run(["frames completions", shell]);
+      const { stdout, stderr, code } = await run(["completions", shell]);
       expect([code, stderr]).toEqual([0, ""]);
       for (const word of ["serve", "send", "ls", "max-frame", "dry-run", "stream", "listen"]) {
         expect(stdout).toContain(word);
