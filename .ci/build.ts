@@ -1,16 +1,17 @@
 // Builds the executables into dist/.
 //
-//   bun .ci/build.ts                all eight, and dist/SHA256SUMS
+//   bun .ci/build.ts                all eight
 //   bun .ci/build.ts linux-arm64    only this target
 //   bun .ci/build.ts --here         dist/frames for this machine
 
-import { mkdirSync, rmSync } from "node:fs";
+import { closeSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
 
 const root = join(import.meta.dir, "..");
 const folder = join(root, "dist");
 
-const targets = {
+/** Platforms, as Bun names them, and the executables for them in `dist/`. */
+export const targets = {
   "linux-x64": "frames-linux-x64",
   "linux-arm64": "frames-linux-arm64",
   "linux-x64-musl": "frames-linux-x64-musl",
@@ -21,7 +22,7 @@ const targets = {
   "windows-arm64": "frames-windows-arm64.exe",
 } as const;
 
-type Target = keyof typeof targets;
+export type Target = keyof typeof targets;
 
 function isTarget(name: string): name is Target {
   return Object.hasOwn(targets, name);
@@ -49,19 +50,47 @@ async function build(name: string, target?: Target): Promise<void> {
       autoloadPackageJson: false,
     },
   });
+  if (target === "darwin-x64") removeSignature(outfile);
   const megabytes = (Bun.file(outfile).size / 1e6).toFixed(1);
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   console.log(`dist/${name.padEnd(26)} ${megabytes.padStart(6)} MB ${seconds.padStart(5)} s`);
 }
 
-async function writeSums(): Promise<void> {
-  let lines = "";
-  for (const name of Object.values(targets).toSorted()) {
-    const hash = new Bun.CryptoHasher("sha256");
-    for await (const chunk of Bun.file(join(folder, name)).stream()) hash.update(chunk);
-    lines += `${hash.digest("hex")}  ${name}\n`;
+/**
+ * Removes the code signature of an executable for Intel Macs. It is the signature of Bun's own
+ * executable and no longer matches, so macOS may kill the program. Intel Macs run programs that have
+ * no signature. Bun signs executables for Apple silicon itself.
+ *
+ * @throws if the file is not laid out as Bun writes it: signature last in its table and in the file
+ */
+function removeSignature(path: string): void {
+  const file = openSync(path, "r+");
+  try {
+    const head = Buffer.alloc(64 << 10);
+    readSync(file, head, 0, head.length, 0);
+    const commands = head.readUInt32LE(16);
+    const end = 32 + head.readUInt32LE(20);
+    let linkedit = 0;
+    let last = 0;
+    for (let at = 32; at < end; at += head.readUInt32LE(at + 4)) {
+      if (head.toString("latin1", at + 8, at + 18) === "__LINKEDIT") linkedit = at;
+      last = at;
+    }
+    const isSignature = head.readUInt32LE(last) === 0x1d && head.readUInt32LE(last + 4) === 16;
+    const start = head.readUInt32LE(last + 8);
+    const fileEnd = start + head.readUInt32LE(last + 12);
+    if (!isSignature || linkedit === 0 || fileEnd !== Bun.file(path).size) {
+      throw new Error(`Cannot remove the code signature of ${path}: it is not the last part`);
+    }
+    head.fill(0, last, end);
+    head.writeUInt32LE(commands - 1, 16);
+    head.writeUInt32LE(last - 32, 20);
+    head.writeBigUInt64LE(BigInt(start) - head.readBigUInt64LE(linkedit + 40), linkedit + 48);
+    writeSync(file, head, 0, end, 0);
+    ftruncateSync(file, start);
+  } finally {
+    closeSync(file);
   }
-  await Bun.write(join(folder, "SHA256SUMS"), lines);
 }
 
 async function main(args: string[]): Promise<number> {
@@ -77,17 +106,17 @@ async function main(args: string[]): Promise<number> {
   }
   const requested = args.filter(isTarget);
   const selected = args.length === 0 ? (Object.keys(targets) as Target[]) : requested;
-  // Checksums of executables that are about to be replaced would be wrong.
-  if (selected.length > 0) rmSync(join(folder, "SHA256SUMS"), { force: true });
   for (const target of selected) await build(targets[target], target);
-  if (args.length === 0) await writeSums();
   return 0;
 }
 
-try {
-  process.exitCode = await main(Bun.argv.slice(2));
-} catch (error) {
-  // A failed bundle throws an AggregateError, whose errors name file and line.
-  for (const part of error instanceof AggregateError ? error.errors : [error]) console.error(part);
-  process.exitCode = 1;
+if (import.meta.main) {
+  try {
+    process.exitCode = await main(Bun.argv.slice(2));
+  } catch (error) {
+    // A failed bundle throws an AggregateError, whose errors name file and line.
+    for (const part of error instanceof AggregateError ? error.errors : [error])
+      console.error(part);
+    process.exitCode = 1;
+  }
 }
