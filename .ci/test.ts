@@ -19,6 +19,7 @@ const slowHelpers = /helper\/(?:browser|radosgw)\.ts"/;
 const packages: Record<string, string> = {
   bash: "bash",
   chromium: "chromium",
+  curl: "curl",
   cvlc: "vlc-bin vlc-plugin-base",
   ffmpeg: "ffmpeg",
   fish: "fish",
@@ -33,9 +34,11 @@ const packages: Record<string, string> = {
   radosgw: "radosgw ceph-mon ceph-osd",
   rsync: "rsync",
   setpriv: "util-linux",
+  shellcheck: "shellcheck",
   socat: "socat",
   strace: "strace",
   systemd: "systemd",
+  wget: "wget",
   zsh: "zsh",
 };
 

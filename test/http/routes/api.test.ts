@@ -1,7 +1,7 @@
 // The JSON API: streams, frames in the order of capture, times and gaps.
 
 import { describe, expect, test } from "bun:test";
-import { send, serve } from "frames";
+import { send, serve, version } from "frames";
 import { run, temporaryFolder } from "../../helper/program.ts";
 import { until } from "../../helper/time.ts";
 import { Camera, startViewed } from "../../helper/viewing.ts";
@@ -43,7 +43,7 @@ test("the API lists streams with their sources, page by page", async () => {
   expect(await viewed.json("/api/streams/c")).toMatchObject({ name: "c" });
   expect((await viewed.get("/api/streams/none")).status).toBe(404);
   const server = await viewed.json("/api/server");
-  expect(server).toMatchObject({ version: "0.1.0", store: { frames: 8, bytes: 32 } });
+  expect(server).toMatchObject({ version, store: { frames: 8, bytes: 32 } });
   expect(server.store.place).toBe(viewed.server.directory);
 });
 
