@@ -19,6 +19,7 @@ import {
   type OverflowPolicy,
   print,
   printError,
+  resultStyle,
   systemTerminal,
   type Terminal,
 } from "./cli/output/terminal.ts";
@@ -67,7 +68,7 @@ async function run(argv: readonly string[], terminal: Terminal): Promise<number>
       terminal.out(`frames ${version}\n`);
       return 0;
     default:
-      terminal.out(help(args.positionals[0]));
+      terminal.out(help(args.positionals[0], resultStyle(process.env)));
       return 0;
   }
 }

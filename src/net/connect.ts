@@ -115,7 +115,7 @@ function unreachableError(error: unknown, address: Address): FramesError {
   if (systemCode(error) === "ECONNREFUSED") {
     const hint = isLoopback(address.host || "127.0.0.1")
       ? 'start "frames serve" on this machine'
-      : `"frames serve" is not started there, listens for its own machine only (frames help serve), or a firewall closes port ${address.port}`;
+      : `"frames serve" is not started there, listens for its own machine only (frames help keys), or a firewall closes port ${address.port}`;
     return new FramesError(
       "unreachable",
       `Cannot connect to ${addressText}: connection refused; ${hint}`,

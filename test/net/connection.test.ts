@@ -461,7 +461,7 @@ describe("connect", () => {
       const { code, message } = error as FramesError;
       expect(code).toBe("unreachable");
       expect(message).toBe(
-        `Cannot connect to ${own}:${address.port}: connection refused; "frames serve" is not started there, listens for its own machine only (frames help serve), or a firewall closes port ${address.port}`,
+        `Cannot connect to ${own}:${address.port}: connection refused; "frames serve" is not started there, listens for its own machine only (frames help keys), or a firewall closes port ${address.port}`,
       );
     },
   );

@@ -6,6 +6,8 @@ export interface Command {
   readonly usage: string;
   readonly summary: string;
   readonly examples: readonly string[];
+  /** Topics of the pages that explain it. */
+  readonly topics: readonly string[];
 }
 
 export const commands: readonly Command[] = [
@@ -16,11 +18,12 @@ export const commands: readonly Command[] = [
     examples: [
       "frames serve",
       "frames serve /data/frames --max-frame 2G",
-      "frames serve /data/frames --keep 7d    (frames help keep)",
-      "frames serve s3://frames/site-a    (frames help s3)",
+      "frames serve /data/frames --keep 7d    (frames help retention)",
+      "frames serve s3://frames/site-a    (frames help many-machines)",
       "frames serve --listen :9726    (for other machines: frames help keys)",
-      "frames serve --log json    (where nobody watches: frames help running)",
+      "frames serve --log json    (as a service: frames help service)",
     ],
+    topics: ["start", "keys", "view", "service", "retention", "many-machines"],
   },
   {
     name: "send",
@@ -33,6 +36,7 @@ export const commands: readonly Command[] = [
       "frames send --stream run7 --source visible=/mnt/a --source infrared=/mnt/b",
       "frames send run7 --move    (for machines with small disks)",
     ],
+    topics: ["start", "keys", "folders", "cameras", "programs", "bandwidth", "troubleshooting"],
   },
   {
     name: "receive",
@@ -42,8 +46,9 @@ export const commands: readonly Command[] = [
       "frames receive run7 --from gpu1    (once more: what is new since)",
       "frames receive site live --from gpu1 --follow",
       "frames receive site --source visible --follow --latest - | ffplay -",
-      "frames receive site --multipart - | python3 show.py    (frames help receiving)",
+      "frames receive site --multipart - | python3 show.py    (frames help programs)",
     ],
+    topics: ["receiving", "programs"],
   },
   {
     name: "ls",
@@ -54,6 +59,7 @@ export const commands: readonly Command[] = [
       "frames ls run7 --json",
       "frames ls run7 --gaps    (which numbers never came, and why)",
     ],
+    topics: ["start", "troubleshooting"],
   },
   {
     name: "verify",
@@ -64,6 +70,7 @@ export const commands: readonly Command[] = [
       "frames verify /data/frames --repair",
       "frames verify s3://frames/site-a",
     ],
+    topics: ["troubleshooting"],
   },
   {
     name: "bench",
@@ -74,6 +81,7 @@ export const commands: readonly Command[] = [
       "frames bench --dir /data    (the disk of that folder)",
       "frames bench gpu1    (the way to it, also while it is in use)",
     ],
+    topics: ["bandwidth"],
   },
   {
     name: "key",
@@ -84,18 +92,21 @@ export const commands: readonly Command[] = [
       "frames key save    (on the machine that sends: reads it from standard input)",
       "frames key new cam-3 --role send --streams 'site-a-*'",
     ],
+    topics: ["keys"],
   },
   {
     name: "help",
     usage: "[COMMAND|TOPIC]",
     summary: "Explain a command, or one of the topics",
     examples: ["frames help send", "frames help exit-codes"],
+    topics: [],
   },
-  { name: "version", usage: "", summary: "Print the version", examples: [] },
+  { name: "version", usage: "", summary: "Print the version", examples: [], topics: [] },
   {
     name: "completions",
     usage: "bash|zsh|fish",
     summary: "Print completions for a shell",
     examples: ["source <(frames completions bash)"],
+    topics: [],
   },
 ];

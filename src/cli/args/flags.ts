@@ -35,7 +35,7 @@ export const flags: readonly Flag[] = [
     name: "http",
     kind: "text",
     value: "HOST:PORT|off",
-    help: "Where the page is (default 127.0.0.1:9727; frames help see)",
+    help: "Where the page is (default 127.0.0.1:9727; frames help view)",
     commands: ["serve"],
   },
   {
@@ -135,7 +135,7 @@ export const flags: readonly Flag[] = [
     name: "keep",
     kind: "text",
     value: "TIME|SIZE",
-    help: "Remove what arrived longer ago, such as 7d, or first beyond 500G (frames help keep)",
+    help: "Remove what arrived longer ago, such as 7d, or first beyond 500G (frames help retention)",
     commands: ["serve"],
   },
   {

@@ -73,6 +73,17 @@ export function systemTerminal(
   };
 }
 
+/** Returns width and colours of standard output: 80 columns without colours if it is no terminal. */
+export function resultStyle(environment: Record<string, string | undefined>): {
+  columns: number;
+  colours: boolean;
+} {
+  if (!isatty(1)) return { columns: 80, colours: false };
+  const colours = !environment["NO_COLOR"] && environment["TERM"] !== "dumb";
+  // It is 0 on a new pseudo-terminal.
+  return { columns: process.stdout.columns || 80, colours };
+}
+
 function droppedLogLine(lines: number): LogLine {
   const text = `${lines} lines are missing here: nobody read them in time`;
   return { level: "warning", type: "dropped", text, fields: { lines } };

@@ -40,7 +40,7 @@ export function parseBucketLocation(
   if (accessKeyId === undefined || secretAccessKey === undefined) {
     throw new FramesError(
       "usage",
-      `Cannot reach ${text}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (frames help s3)`,
+      `Cannot reach ${text}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (frames help many-machines)`,
     );
   }
   const endpoint = first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT");

@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { completions } from "../../../src/cli/args/completions.ts";
+import { pages } from "../../../src/cli/help/pages.ts";
 import { commands } from "../../../src/cli/args/commands.ts";
 import { type Flag, flagsOf } from "../../../src/cli/args/flags.ts";
 import { FramesError } from "../../../src/errors.ts";
@@ -85,20 +86,7 @@ describe("bash completions", () => {
   }
 
   testWith("bash", "bash offers commands and topics after help", () => {
-    const topics = [
-      "article",
-      "environment",
-      "exit-codes",
-      "keep",
-      "keys",
-      "live",
-      "names",
-      "receiving",
-      "resume",
-      "running",
-      "s3",
-      "see",
-    ];
+    const topics = pages.map(({ topic }) => topic);
     expect(offers("frames", "help", "")).toEqual([...commandNames, ...topics].sort());
     expect(offers("frames", "help", "ex")).toEqual(["exit-codes"]);
   });
