@@ -796,9 +796,12 @@ describe("Keys from systemd's LoadCredential", () => {
   );
 });
 
-describe("README", () => {
-  const readme = readFileSync(join(import.meta.dir, "../../README.md"), "utf8");
-  const units = [...readme.matchAll(/```ini\n# \S+\/(\S+)\n([^]*?)```/g)].map(([, name, text]) => ({
+describe("Units and container of the manual", () => {
+  const pages = ["service", "edge", "container"].map((name) =>
+    readFileSync(join(import.meta.dir, `../../src/cli/help/${name}.md`), "utf8"),
+  );
+  const manual = pages.join("\n");
+  const units = [...manual.matchAll(/```ini\n# \S+\/(\S+)\n([^]*?)```/g)].map(([, name, text]) => ({
     name: name!,
     text: text!,
   }));
@@ -820,11 +823,12 @@ describe("README", () => {
     }
   });
 
-  test("frames accepts the start commands of the units and the container in the README", async () => {
+  test("frames accepts the start commands of the units and the container in the manual", async () => {
     const commands = units
-      .flatMap(({ text }) => [...text.matchAll(/^ExecStart=\S+ (.*)$/gm)])
+      .map(({ text }) => text.replace(/\\\n */g, ""))
+      .flatMap((text) => [...text.matchAll(/^ExecStart=\S+ (.*)$/gm)])
       .map(([, words]) => words!.replaceAll("%%", "%").replaceAll("%d", "/nonexistent").split(" "));
-    const [, listed] = /^CMD (\[.*\])$/m.exec(readme)!;
+    const [, listed] = /^CMD (\[.*\])$/m.exec(manual)!;
     const all = [...commands, JSON.parse(listed!) as string[]];
     expect(all.length).toBe(3);
     for (const words of all) {
