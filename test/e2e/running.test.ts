@@ -808,7 +808,7 @@ describe("Units and container of the manual", () => {
 
   const withAnalyze =
     linux || (Bun.which("systemd-analyze") === null ? "skipped: needs systemd: " : "");
-  test.skipIf(withAnalyze !== "")(`${withAnalyze}systemd accepts the units in the README`, () => {
+  test.skipIf(withAnalyze !== "")(`${withAnalyze}systemd accepts the units of the manual`, () => {
     const at = folder();
     const expected = ["frames.service", "frames.socket", "frames-send.service"];
     expect(units.map(({ name }) => name)).toEqual(expected);
