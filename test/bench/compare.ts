@@ -1,8 +1,9 @@
 /** Compares all rivals on the same frames: new frames, and frames that are already stored. */
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { type ChartBar, formatRatio } from "./chart.ts";
 import { type Corpus, makeCorpus } from "./corpora.ts";
-import { median, megabytes, type Report, spread } from "./measure.ts";
+import { megabytes, type Report, spread } from "./measure.ts";
 import type { Moved, Receiving, Rival } from "./rivals.ts";
 
 /** Settings of a benchmark run. */
@@ -16,8 +17,12 @@ export interface Bench {
   readonly report: Report;
 }
 
-/** Moves the frames of `corpus` with each rival, and compares every result with the original. */
-export async function compare(bench: Bench, corpus: Corpus): Promise<void> {
+/**
+ * Moves the frames of `corpus` with each rival, and compares every result with the original.
+ *
+ * @returns the bars of the speed chart; none without rsync
+ */
+export async function compare(bench: Bench, corpus: Corpus): Promise<ChartBar[]> {
   const { folder, rounds, rivals } = bench;
   const from = makeCorpus(folder, corpus);
   const taken = new Map<string, Moved[]>(rivals.map(({ name }) => [name, []]));
@@ -36,6 +41,17 @@ export async function compare(bench: Bench, corpus: Corpus): Promise<void> {
   }
   rmSync(from, { recursive: true });
   print(bench, "compare", corpus.name, taken);
+  const reference = taken.get("rsync daemon");
+  if (reference === undefined) return [];
+  // cp uses no network, and socat writes a single file.
+  return [...taken]
+    .filter(([name]) => name !== "cp -r" && name !== "socat, one file")
+    .map(([name, moves]) => ({ corpus: corpus.name, name, ratios: speeds(moves, reference) }));
+}
+
+/** How many times as fast these moves were as those of the same rounds in `reference`. */
+function speeds(moves: readonly Moved[], reference: readonly Moved[]): number[] {
+  return moves.map(({ seconds }, round) => reference[round]!.seconds / seconds);
 }
 
 /** Moves the same frames again after nothing has changed. */
@@ -80,12 +96,12 @@ function print(
   corpus: string,
   taken: ReadonlyMap<string, Moved[]>,
 ): void {
-  const own = median(taken.get("frames")!.map(({ seconds }) => seconds));
+  const own = taken.get("frames")!;
   report.heading(`${corpus}${scale > 1 ? ` / ${scale}` : ""}: seconds, CPU seconds of both ends`);
   for (const [name, moves] of taken) {
     const seconds = moves.map((moved) => moved.seconds);
     const cpu = moves.map((moved) => moved.cpuSeconds);
-    const ratio = median(seconds) / own;
+    const ratios = speeds(own, moves);
     const peaks = moves.flatMap((moved) => moved.peaks ?? []);
     const most = {
       sender: Math.max(...peaks.map(({ sender }) => sender)),
@@ -93,11 +109,11 @@ function print(
     };
     const memory =
       peaks.length === 0
-        ? `frames is ${ratio.toFixed(2)} times as fast`
+        ? `frames is ${formatRatio(ratios)} times as fast`
         : `sender ${megabytes(most.sender)} MB, server ${megabytes(most.server)} MB`;
     report.row(
       `${name.padEnd(16)} ${spread(seconds).padEnd(24)} CPU ${spread(cpu).padEnd(24)} ${memory}`,
-      { part, corpus, name, seconds, cpu, ratio, ...(peaks.length > 0 ? { most } : {}) },
+      { part, corpus, name, seconds, cpu, ratios, ...(peaks.length > 0 ? { most } : {}) },
     );
   }
 }

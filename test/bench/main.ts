@@ -2,13 +2,16 @@
  * `bun run bench`: moves the same frames with `frames` and its rivals, in turn, on tmpfs, over
  * loopback. Compares every result with the original byte for byte.
  *
- *     bun run bench [--rounds 7] [--only compare,again,receive,link,latency,live,crowd,growth,watched,million,article,viewers,bucket] [--short] [--json]
+ *     bun run bench [--rounds 7] [--only compare,again,receive,link,latency,live,crowd,growth,watched,million,article,viewers,bucket] [--short] [--json] [--chart FILE.svg]
+ *
+ * `--chart` draws the part `compare`, relative to rsync's daemon.
  */
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { temporaryFolder } from "../helper/program.ts";
 import { article } from "./article.ts";
 import { bucket } from "./bucket.ts";
+import { type ChartBar, speedChart } from "./chart.ts";
 import { again, type Bench, compare } from "./compare.ts";
 import { corpora } from "./corpora.ts";
 import { crowd } from "./crowd.ts";
@@ -26,6 +29,7 @@ const { values } = parseArgs({
     only: { type: "string" },
     short: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
+    chart: { type: "string" },
   },
 });
 const scale = values.short ? 20 : 1;
@@ -43,10 +47,12 @@ const bench: Bench = {
   },
 };
 
+const bars: ChartBar[] = [];
+
 const parts: Record<string, () => Promise<void>> = {
   async compare() {
     for (const corpus of corpora)
-      await compare(bench, { ...corpus, frames: corpus.frames / scale });
+      bars.push(...(await compare(bench, { ...corpus, frames: corpus.frames / scale })));
   },
   again: () => again(bench, { name: "100,000 x 1 KB", frames: 100_000 / scale, bytes: 1000 }),
   async receive() {
@@ -90,3 +96,8 @@ console.error(
     .join("")}`,
 );
 for (const name of wanted) await parts[name]!();
+if (values.chart !== undefined) {
+  const processors = `${cpus().length} x ${cpus()[0]?.model.trim() ?? "unknown processor"}`;
+  const rounds = `400 MB over loopback, median, least and most of ${bench.rounds} rounds`;
+  await Bun.write(values.chart, speedChart(bars, `${rounds}, ${processors}`));
+}
