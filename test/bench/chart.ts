@@ -10,7 +10,7 @@ export interface ChartBar {
 }
 
 const labelWidth = 124;
-const panelWidth = 262;
+const panelWidth = 270;
 const panelGap = 16;
 const barHeight = 18;
 const rowHeight = 30;
@@ -52,7 +52,7 @@ export function speedChart(bars: readonly ChartBar[], machine: string): string {
   const names = [...new Set(bars.map(({ name }) => name))];
   const longest = Math.max(1, ...bars.flatMap(({ ratios }) => ratios));
   // The figures beside the longest bar need room.
-  const scale = (panelWidth - 116) / longest;
+  const scale = (panelWidth - 134) / longest;
   const width = 24 + labelWidth + corpora.length * (panelWidth + panelGap);
   const height = top + names.length * rowHeight + 24;
   const parts: string[] = [];

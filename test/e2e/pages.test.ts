@@ -12,7 +12,9 @@ import { needs as needsEngine } from "../helper/radosgw.ts";
 import { hangMs } from "../helper/time.ts";
 
 const folder = join(import.meta.dir, "../../src/cli/help");
-const pages = readdirSync(folder).filter((name) => name.endsWith(".md"));
+const pages = readdirSync(folder)
+  .filter((name) => name.endsWith(".md"))
+  .map((name) => ({ page: name.replace(".md", ""), path: join(folder, name) }));
 const isUpdate = process.env["UPDATE_PAGES"] === "1";
 
 const nameSpaces = [
@@ -50,6 +52,14 @@ function hasNumpy(): boolean {
   } catch {
     return false;
   }
+}
+
+/** The README's section with several machines, as a page. `readme.test.ts` runs the others. */
+function acrossMachines(): (typeof pages)[number] {
+  const readme = readFileSync(join(import.meta.dir, "../../README.md"), "utf8");
+  const path = join(temporaryFolder(), "README.md");
+  writeFileSync(path, /^## Across machines[^]*?(?=^## )/m.exec(readme)![0]);
+  return { page: "README, across machines", path };
 }
 
 /** Runs a page in name spaces of its own. */
@@ -98,9 +108,7 @@ function update(path: string, runs: readonly PageRun[]): void {
 }
 
 describe("every command prints what the page shows:", () => {
-  for (const name of pages) {
-    const page = name.replace(".md", "");
-    const path = join(folder, name);
+  for (const { page, path } of [...pages, acrossMachines()]) {
     const needs = needsOf(page);
     const commands = pageSteps(readFileSync(path, "utf8")).filter(({ type }) => type === "command");
     if (commands.length === 0) continue;

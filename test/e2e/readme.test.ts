@@ -124,7 +124,7 @@ describe.skipIf(needsPosix !== "")(`${needsPosix}the README's`, () => {
       expect(await textOf(first.stdout)).toBe(numbers);
       expect([await first.exited, await textOf(first.stderr)]).toEqual([0, ""]);
 
-      const endless = program!.replace("--first 10", "--give-up-after 5");
+      const endless = program!.replace("--first 10", "--give-up-after 1");
       writeFileSync(join(home, "endless.py"), endless.replace(".mean())", ".mean(), flush=True)"));
       const second = spawn(python, "endless.py");
       let said = "";
