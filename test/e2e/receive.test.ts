@@ -586,17 +586,21 @@ describe("frames receive", () => {
   });
 
   test.skipIf(peerMissing("python3"))(
-    "the Python example in frames help receiving reads the output",
+    "a Python program of ten lines reads the output of --multipart",
     async () => {
       await withServer(async (server) => {
         const tree = makeTree({ "a/1.txt": "one", "b/ä ö.txt": "three\r\n", "c/empty.txt": "" });
         expectCode(await send(server, tree), 0);
-        const { stdout } = await run(["help", "receiving"]);
-        const script = /^ {6}(import subprocess[^]*?)\n\n {2}\S/m
-          .exec(stdout)![1]!
-          .replaceAll("\n      ", "\n")
-          .replace(`["frames", "receive", "site", "--follow",`, "sys.argv[1:] + [")
-          .replace("import subprocess", "import subprocess, sys");
+        // The loop of the page "programs", for frames of any kind.
+        const script = `
+import subprocess, sys
+pipe = subprocess.Popen(sys.argv[1:] + ["--multipart", "-"], stdout=subprocess.PIPE).stdout
+while pipe.readline():
+    lines = iter(pipe.readline, b"\\r\\n")
+    facts = dict(line.decode()[:-2].split(": ", 1) for line in lines)
+    data = pipe.read(int(facts["Content-Length"]))
+    pipe.readline()
+    print(facts["X-Source"], facts["X-Sequence"], len(data))`;
         const [program, ...args] = commandOf(["receive", "run7"], server);
         const read = await run(["-c", script, program!, ...args], { command: ["python3"] });
         expect([read.code, read.stderr.replace(/^(?!Traceback|\s|\w+Error).*\n/gm, "")]).toEqual([
