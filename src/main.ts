@@ -29,7 +29,7 @@ import { version } from "./version.ts";
 async function run(argv: readonly string[], terminal: Terminal): Promise<number> {
   if (argv.some(containsKey)) {
     const hint =
-      "frames key save reads it from standard input; make a new one if others use this machine";
+      "run frames key save, and paste it; replace it if other users work on this machine";
     throw new FramesError("usage", `Cannot take a key as an argument, which ps shows: ${hint}`);
   }
   const [first, ...rest] = argv;
@@ -162,7 +162,7 @@ function reportError(error: unknown, terminal: Terminal): number {
     printError(terminal, framesError.message, framesError.code);
     return framesError.exitCode;
   }
-  printError(terminal, "This is a fault in frames; please report it:", "internal");
+  printError(terminal, "This is a bug in frames; please report it with these lines:", "internal");
   for (const line of Bun.inspect(framesError?.cause ?? error).split("\n"))
     print(terminal, line, "error");
   return errors.internal.exitCode;

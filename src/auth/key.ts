@@ -44,9 +44,12 @@ export class Key {
       crc32(bytes.subarray(0, keyLengthBytes)) !== bytes.readUInt32BE(keyLengthBytes)
     ) {
       const hint = isWellFormed
-        ? "a character of it is wrong or missing"
-        : `one begins with ${keyPrefix}`;
-      throw new FramesError("usage", `Cannot read the key ${location}: ${hint}; copy it once more`);
+        ? "a character is wrong or missing"
+        : `a key begins with ${keyPrefix}`;
+      throw new FramesError(
+        "usage",
+        `Cannot read the key ${location}: ${hint}; copy the whole line that frames key prints`,
+      );
     }
     return new Key(bytes.subarray(0, keyLengthBytes));
   }
@@ -121,16 +124,19 @@ export function parseKeys(text: string, path: string): KeyEntry[] {
     const [name = "", key = "", role = "both", streams = "*", ...rest] = fields;
     const location = `in line ${index + 1} of ${path}`;
     const problem = !isKeyName(name)
-      ? "its name is not one"
+      ? "its name is not valid"
       : entries.some((entry) => entry.name === name)
-        ? `a key before it is called ${name} too`
+        ? `another line has the name ${name}`
         : !isRole(role)
-          ? "its role is neither send, receive nor both"
+          ? "its role is not send, receive or both"
           : rest.length > 0
-            ? "something follows the pattern of streams"
+            ? "text follows the stream pattern"
             : undefined;
     if (problem !== undefined)
-      throw new FramesError("usage", `Cannot use the key ${location}: ${problem}`);
+      throw new FramesError(
+        "usage",
+        `Cannot use the key ${location}: ${problem}; write NAME KEY [send|receive|both [STREAMS]]`,
+      );
     entries.push({ name, key: Key.parse(key, location), role: role as Role, streams });
   }
   return entries;

@@ -84,7 +84,7 @@ export class CallbackSink implements ReceiveTarget {
     if (identity !== this.#identity) {
       throw new FramesError(
         "other-store",
-        `Cannot go on: what came so far is of another store than ${location}; begin anew`,
+        `Cannot continue: the frames so far came from another store than ${location}; run the command again`,
       );
     }
     for (const key of this.#recent.keys()) this.#recent.set(key, Infinity);
@@ -109,7 +109,7 @@ export class CallbackSink implements ReceiveTarget {
     if (!this.#isSingleSource || source === this.#source) return;
     throw new FramesError(
       "usage",
-      `Cannot write ${this.#source} and ${source} as one: --source NAME takes one source, --multipart tells them apart`,
+      `Cannot write ${this.#source} and ${source} to one pipe: choose one with --source NAME, or add --multipart`,
     );
   }
 
@@ -140,7 +140,7 @@ export class CallbackSink implements ReceiveTarget {
       },
       finish: (crc32) => {
         if (this.#recent.size === maxRecentFrames) {
-          throw new FramesError("protocol", "The server tells no CURSOR");
+          throw new FramesError("protocol", "The server sends no CURSOR");
         }
         this.#recent.set(key, this.#cursorCount);
         const { promise, resolve, reject } = Promise.withResolvers<Outcome>();

@@ -29,7 +29,7 @@ export function clientKeys(
 ): ClientKeys {
   const hasKey = key !== undefined || keyFile !== undefined;
   if (hasKey && insecure) {
-    throw new FramesError("usage", `Cannot ${role} both with a key and --insecure: choose one`);
+    throw new FramesError("usage", `Cannot ${role} with both a key and --insecure: leave one out`);
   }
   if (insecure) return { use: "never", keys: () => [] };
   if (key !== undefined) {
@@ -43,9 +43,11 @@ export function clientKeys(
   const path = keyFile ?? defaultKeyFile();
   const usable = usableKeys(role, path);
   if (usable.length > 0) return { use: "always", keys: () => usable };
+  const what = `${role === "send" ? "send to" : "receive from"} ${formatAddress(address)}`;
+  const save = `frames key save${keyFile === undefined ? "" : ` --key-file ${keyFile}`}`;
   throw new FramesError(
     "no-key",
-    `Cannot ${role === "send" ? "send to" : "receive from"} ${formatAddress(address)}: there is no key in ${path}; show the server's there with frames key, and save it here with frames key save`,
+    `Cannot ${what}: no key in ${path}; on the server run frames key, then paste its output here into ${save}`,
   );
 }
 

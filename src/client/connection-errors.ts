@@ -4,12 +4,14 @@ import { FramesError } from "../errors.ts";
 /** First byte of the alert that a TLS server sends in reply to plain text (RFC 8446, 5.1). */
 const tlsAlertType = 21;
 
-const keyHint = "there: frames key; here: frames key save";
+const keyHint = "on the server run frames key, then paste its output here into frames key save";
+
+const timeoutHint = "check the address and the network, or give more time with --timeout";
 
 /** Returns `no-key` if the server's first bytes are a TLS alert: it requires TLS, and so a key. */
 export function keyRequiredError(first: Uint8Array, peer: string): FramesError | undefined {
   if (first[0] !== tlsAlertType) return undefined;
-  return new FramesError("no-key", `${peer} asks for a key: ${keyHint}`);
+  return new FramesError("no-key", `${peer} requires a key: ${keyHint}`);
 }
 
 /**
@@ -19,8 +21,8 @@ export function keyRequiredError(first: Uint8Array, peer: string): FramesError |
  */
 export function closedEarlyError(peer: string, isWelcomed: boolean, verb: string): FramesError {
   const message = isWelcomed
-    ? `${peer} closed the connection before all was ${verb}`
-    : `${peer} closed the connection before it said anything: is it a frames server, or a tunnel to none?`;
+    ? `${peer} closed the connection before all frames were ${verb}`
+    : `${peer} closed the connection at once: no frames server listens there, or a tunnel leads nowhere; check the address`;
   return new FramesError("network", message);
 }
 
@@ -46,17 +48,30 @@ export function translateError(
       return {
         error: new FramesError(
           code,
-          `${peer} did not prove that it holds the key: somebody else may be in between`,
+          `${peer} did not prove that it has the key: another machine may intercept the connection; check the address`,
         ),
         wireError: new FramesError("not-let-in"),
       };
     case "not-let-in":
       if (!hasKey) return { error, wireError: error };
-      return { error: new FramesError(code, `${peer} does not take the key: ${keyHint}`) };
+      return {
+        error: new FramesError(
+          code,
+          `${peer} refused the key: it is not in the server's key file; ${keyHint}`,
+        ),
+      };
     case "foreign":
-      return { error: new FramesError(code, `${peer} is no frames server: ${message}`) };
+      return {
+        error: new FramesError(
+          code,
+          `${peer} is not a frames server: ${message}; check the address`,
+        ),
+      };
     case "timeout":
-      return { error: new FramesError(code, `${peer}: ${message}`), wireError: error };
+      return {
+        error: new FramesError(code, `${peer}: ${message}; ${timeoutHint}`),
+        wireError: error,
+      };
     default:
       return { error, wireError: error };
   }

@@ -106,7 +106,7 @@ export class ReceiveConnection implements ConnectionHandler {
         },
         acquireSource: (stream) => {
           if (stream === hello.stream) return;
-          throw new FramesError("protocol", `Cannot accept SOURCE: it is of another stream`);
+          throw new FramesError("protocol", `Cannot accept SOURCE: it belongs to another stream`);
         },
         onCursor: (cursor, endedFrames) =>
           this.#pendingCursors.push({ save: target.onCursor(cursor), endedFrames }),
@@ -138,7 +138,7 @@ export class ReceiveConnection implements ConnectionHandler {
     if (cursor === undefined || resumed !== false || this.#target.isPersistent) return;
     throw new FramesError(
       "other-store",
-      `${this.#peer} cannot go on where this was: its journal has another order, and all would come twice; begin anew, or into a directory`,
+      `${this.#peer} cannot resume this stream: its journal has another order, and frames would arrive twice; receive into a directory`,
     );
   }
 
@@ -167,10 +167,12 @@ export class ReceiveConnection implements ConnectionHandler {
   interrupt(): void {
     if (this.#isEnded || this.#deadline !== undefined) return;
     if (!this.#isWelcomed) {
-      return this.#fail(new FramesError("interrupted", `Interrupted before ${this.#peer} sent`));
+      return this.#fail(
+        new FramesError("interrupted", `Interrupted before ${this.#peer} sent frames`),
+      );
     }
     this.#deadline = setTimeout(() => {
-      const message = "Interrupted: what was on its way did not come in time";
+      const message = "Interrupted: the frames in flight did not arrive in time";
       this.#fail(new FramesError("interrupted", message));
     }, stopTimeoutMs);
     this.#receiver.shutDown();

@@ -149,7 +149,7 @@ export class ReceiveSession {
         }
       },
       onGone: (source, { sequence, name }) => {
-        const error = new FramesError("vanished", "it is no longer in the store");
+        const error = new FramesError("vanished", "its file was deleted from the store");
         this.#onLost({ source, first: sequence, last: sequence, what: name, error });
       },
       onCursorSaved: (endedFrames) => {
@@ -178,7 +178,7 @@ export class ReceiveSession {
     // An idle stream is normal with `follow`, so the connection itself counts as progress.
     if (this.#hello.follow === true) this.#reconnector.onProgress(false);
     if (this.#reconnector.remainingMs > 0 || this.#isStopping) return;
-    throw this.#reconnector.giveUpError(new FramesError("timeout", "the server sends nothing"));
+    throw this.#reconnector.giveUpError(new FramesError("timeout", "the server sent no frame"));
   }
 
   #updateProgress(): void {

@@ -231,7 +231,10 @@ async function runReceive(
   const { follow = false, latest = false, sources, since, first, onEvent, onMessage } = options;
   const { maxFrame = defaults.maxFrameBytes } = options;
   if (first !== undefined && !(Number.isSafeInteger(first) && first >= 1)) {
-    throw new FramesError("usage", `Cannot receive the first ${first} frames: one is the least`);
+    throw new FramesError(
+      "usage",
+      `Cannot receive the first ${first} frames: expected --first 1 or more`,
+    );
   }
   const hello: Hello = {
     role: "receive",
@@ -269,7 +272,7 @@ async function runReceive(
     {
       onWelcome: (welcome) => {
         if (welcome.fresh === true && !follow && target.cursor === undefined) {
-          const hint = "frames ls there shows which there are";
+          const hint = "on the server run frames ls to list its streams";
           const where = formatAddress(address);
           const what = [stream, ...(sources === undefined ? [] : [sources.join(" and ")])].join(
             "/",

@@ -144,7 +144,7 @@ export class SendConnection implements ConnectionHandler {
     for (const source of this.#sources) source.stop();
     // Before WELCOME no frame is in flight.
     if (this.#sender.welcome === undefined) {
-      const message = `Interrupted before ${this.#peer()} took the frames`;
+      const message = `Interrupted before ${this.#peer()} accepted frames`;
       return this.#fail(error ?? new FramesError("interrupted", message));
     }
     this.#deadline = setTimeout(() => {

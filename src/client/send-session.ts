@@ -206,7 +206,7 @@ export class SendSession {
     this.#events.onTick(this.progress);
     this.#updateProgress();
     if (this.#reconnector.remainingMs > 0) return;
-    const reason = new FramesError("timeout", "the server confirms nothing");
+    const reason = new FramesError("timeout", "the server confirmed no frame");
     throw this.#reconnector.giveUpError(reason);
   }
 

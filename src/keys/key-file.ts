@@ -43,10 +43,14 @@ function homeFolder(): string {
   try {
     return homedir();
   } catch (cause) {
-    const hint = "set HOME, or name the file of the keys with --key-file";
-    throw new FramesError("usage", `Cannot find the keys: this user has no home; ${hint}`, {
-      cause,
-    });
+    const hint = "set HOME, or name the key file with --key-file";
+    throw new FramesError(
+      "usage",
+      `Cannot find the keys: this user has no home directory; ${hint}`,
+      {
+        cause,
+      },
+    );
   }
 }
 
@@ -60,7 +64,7 @@ export function defaultKeyFile(): string {
 }
 
 /** First line of a new key file. */
-const keyFileHeader = `# Keys of frames: NAME KEY [send|receive|both [STREAMS]]. Whoever has a key is let in.
+const keyFileHeader = `# Keys of frames: NAME KEY [send|receive|both [STREAMS]]. Each key gives access: keep them secret.
 `;
 
 const isWindows = process.platform === "win32";
@@ -88,7 +92,7 @@ function readSecret(path: string): { text: string; version: string } | undefined
       if (isWindows ? isReadableByOthers(path) : (mode & forbiddenModeBits(path)) !== 0) {
         const command = `icacls "${path}" /inheritance:r /grant:r "%USERNAME%:F"`;
         const hint = isWindows ? command : `chmod 600 ${path}`;
-        throw new FramesError("usage", `Cannot use ${path}: other users can read it; ${hint}`);
+        throw new FramesError("usage", `Cannot use ${path}: other users can read it; run ${hint}`);
       }
       return { text: readFileSync(file, "utf8"), version: `${mtimeMs} ${size} ${ino}` };
     } finally {
@@ -120,6 +124,17 @@ function writeSecret(path: string, text: string): void {
   }
 }
 
+/** Writes a key file; an error says how to choose another. */
+function writeKeys(path: string, text: string): void {
+  try {
+    writeSecret(path, text);
+  } catch (error) {
+    const { code, message } = asFramesError(error, "missing");
+    const hint = "name a file in a writable folder with --key-file";
+    throw new FramesError(code, `${message}; ${hint}`, { cause: error });
+  }
+}
+
 /**
  * Reads the keys of a file; none if it does not exist.
  *
@@ -140,12 +155,13 @@ export function readKeys(path: string): KeyEntry[] {
 export function addKey(path: string, entry: KeyEntry, isFirst: boolean): void {
   const text = readSecret(path)?.text ?? keyFileHeader;
   if (parseKeys(text, path).some(({ name }) => name === entry.name)) {
-    const hint = `frames key remove ${entry.name}, or choose another name`;
-    throw new FramesError("usage", `A key called ${entry.name} is in ${path} already: ${hint}`);
+    const hint = `run frames key remove ${entry.name}, or choose another name`;
+    const message = `Cannot add the key ${entry.name}: ${path} has a key of that name; ${hint}`;
+    throw new FramesError("usage", message);
   }
   const line = formatKey(entry);
   const existing = text === "" || text.endsWith("\n") ? text : `${text}\n`;
-  writeSecret(path, isFirst ? line + existing : existing + line);
+  writeKeys(path, isFirst ? line + existing : existing + line);
 }
 
 /**
@@ -157,10 +173,13 @@ export function addKey(path: string, entry: KeyEntry, isFirst: boolean): void {
 export function removeKey(path: string, name: string): void {
   const text = readSecret(path)?.text ?? "";
   if (!parseKeys(text, path).some((entry) => entry.name === name)) {
-    throw new FramesError("usage", `No key called ${name} is in ${path}: see frames key list`);
+    throw new FramesError(
+      "usage",
+      `Cannot remove the key ${name}: ${path} has no such key; frames key list shows all`,
+    );
   }
   const lines = text.split("\n").filter((line) => line.trim().split(/\s+/)[0] !== name);
-  writeSecret(path, lines.join("\n"));
+  writeKeys(path, lines.join("\n"));
 }
 
 /** Events of a server's keys and certificate. */
@@ -193,7 +212,8 @@ export class KeyRing {
     this.path = path;
     this.reload();
     if (this.#entries.size === 0) {
-      throw new FramesError("no-key", `There is no key in ${path}: frames key new NAME makes one`);
+      const hint = `run frames key new NAME --key-file ${path}`;
+      throw new FramesError("no-key", `Cannot serve: there is no key in ${path}; ${hint}`);
     }
   }
 
@@ -237,13 +257,7 @@ export class KeyRing {
 export function createFirstKey(path: string, name: string): Key | undefined {
   if (readKeys(path).length > 0) return undefined;
   const key = generateKey();
-  try {
-    addKey(path, { name, key, role: "both", streams: "*" }, false);
-  } catch (error) {
-    const { code, message } = asFramesError(error, "missing");
-    const hint = "set HOME to a folder where it can be kept, or name a key file with --key-file";
-    throw new FramesError(code, `${message}; ${hint}`, { cause: error });
-  }
+  addKey(path, { name, key, role: "both", streams: "*" }, false);
   return key;
 }
 
@@ -294,7 +308,7 @@ export function readCertificate(certificatePath: string, keyPath: string): Certi
   if (isMatchingPair(pair)) return pair;
   throw new FramesError(
     "usage",
-    `Cannot use ${certificatePath} and ${keyPath}: they are no PEM files of a certificate and its key`,
+    `Cannot use ${certificatePath} and ${keyPath}: they are not a PEM certificate and its private key`,
   );
 }
 

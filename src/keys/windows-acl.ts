@@ -52,7 +52,11 @@ export function isReadableByOthers(path: string): boolean {
 function currentUserSid(): string {
   const output = runSystemTool("whoami", "/user", "/fo", "csv", "/nh");
   const sid = /S-1-[\d-]+/.exec(output)?.[0];
-  if (sid === undefined) throw new FramesError("usage", "Cannot find out who this user is");
+  if (sid === undefined)
+    throw new FramesError(
+      "usage",
+      "Cannot read the current user: whoami printed no security identifier",
+    );
   return sid;
 }
 
@@ -66,7 +70,11 @@ function runSystemTool(command: string, ...args: string[]): string {
   const path = join(process.env["SystemRoot"] ?? "C:\\Windows", "System32", `${command}.exe`);
   const { status, stdout, error } = spawnSync(path, args, { encoding: "utf8", windowsHide: true });
   if (status === 0) return stdout;
-  throw new FramesError("usage", `Cannot look after ${args[0]}: ${command} failed`, {
-    cause: error,
-  });
+  throw new FramesError(
+    "usage",
+    `Cannot read or set the permissions: ${command} ${args[0]} failed`,
+    {
+      cause: error,
+    },
+  );
 }

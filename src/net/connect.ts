@@ -1,7 +1,7 @@
 /** Connects to a server with a deadline, because the system's own takes minutes. */
 import type { Socket } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import { type Address, formatAddress, isLoopback } from "./address.ts";
+import { type Address, defaultPort, formatAddress, isLoopback } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
 import { clientTls, exportChannelBinding } from "./tls.ts";
 
@@ -27,11 +27,11 @@ export async function connect(
   const timer = setTimeout(() => {
     isTimedOut = true;
     handshaking?.terminate();
-    const seconds = timeoutMs / 1000;
+    const seconds = Math.round(timeoutMs / 100) / 10;
     reject(
       new FramesError(
         "no-connection",
-        `Cannot connect to ${addressText}: no answer within ${seconds} s; is the machine on, and does a firewall let port ${address.port} through?`,
+        `Cannot connect to ${addressText}: no answer within ${seconds} s; check that the machine is on, and that its firewall opens port ${address.port}`,
       ),
     );
   }, timeoutMs);
@@ -99,32 +99,34 @@ export async function connect(
 }
 
 function noTlsError(cause: unknown, addressText: string): FramesError {
-  const hint = "is it frames serve --insecure, or no frames server?";
-  const message = `Cannot trust ${addressText} with a key: it does not speak TLS 1.3; ${hint}`;
+  const hint = "if it is frames serve --insecure, add --insecure here too";
+  const message = `Cannot use a key with ${addressText}: it does not use TLS 1.3; ${hint}`;
   return new FramesError("plaintext", message, { cause });
 }
 
 function handshakeClosedError(cause: unknown, addressText: string): FramesError {
-  const message = `${addressText} closed the connection during the TLS handshake: is it a frames server, or a tunnel to none?`;
+  const message = `${addressText} closed the connection during the TLS handshake: no frames server listens there, or a tunnel leads nowhere; check the address`;
   return new FramesError("network", message, { cause });
 }
+
+/** What to do about a host that cannot be reached, by the system's code. */
+const unreachableHints: Readonly<Record<string, string>> = {
+  ENOTFOUND: "check the host name, or write its IP address",
+  EHOSTUNREACH: "check the address, and the network of both machines",
+  ENETUNREACH: "check the network of this machine",
+};
 
 function unreachableError(error: unknown, address: Address): FramesError {
   const reason = systemSentence(error);
   const addressText = formatAddress(address);
   if (systemCode(error) === "ECONNREFUSED") {
     const hint = isLoopback(address.host || "127.0.0.1")
-      ? 'start "frames serve" on this machine'
-      : `"frames serve" is not started there, listens for its own machine only (frames help keys), or a firewall closes port ${address.port}`;
-    return new FramesError(
-      "unreachable",
-      `Cannot connect to ${addressText}: connection refused; ${hint}`,
-      {
-        cause: error,
-      },
-    );
+      ? `run frames serve${address.port === defaultPort ? "" : ` --listen ${addressText}`} on this machine`
+      : `there run frames serve --listen :${address.port}, and open port ${address.port} in its firewall`;
+    const message = `Cannot connect to ${addressText}: connection refused; ${hint}`;
+    return new FramesError("unreachable", message, { cause: error });
   }
-  return new FramesError("unreachable", `Cannot connect to ${addressText}: ${reason}`, {
-    cause: error,
-  });
+  const hint = unreachableHints[systemCode(error) ?? ""];
+  const message = `Cannot connect to ${addressText}: ${reason}${hint === undefined ? "" : `; ${hint}`}`;
+  return new FramesError("unreachable", message, { cause: error });
 }

@@ -84,7 +84,7 @@ export function listen(
   const timeoutError = () => {
     return new FramesError(
       "timeout",
-      `No TLS handshake came about within ${tls!.handshakeTimeoutMs / 1000} s`,
+      `The TLS handshake was not complete within ${tls!.handshakeTimeoutMs / 1000} s`,
     );
   };
   try {
@@ -116,7 +116,8 @@ export function listen(
             // A port scan or health check connects and closes without sending anything, so it is
             // not reported.
             if (systemCode(handshakeError) !== "EPROTO") return void socket.terminate();
-            const message = "A peer spoke no TLS 1.3, which this server needs: has it no key?";
+            const message =
+              "The client did not use TLS 1.3: it has no key, or it is not a frames client";
             return reject(socket, new FramesError("foreign", message, { cause }));
           }
           start(socket, exporter);
@@ -142,8 +143,8 @@ export function listen(
       },
     };
   } catch (error) {
-    const isInUse = systemCode(error) === "EADDRINUSE";
-    const hint = isInUse ? "; is frames serve running already? --listen takes another" : "";
+    const code = systemCode(error) ?? "";
+    const hint = Object.hasOwn(listenHints, code) ? `; ${listenHints[code]}` : "";
     throw new FramesError(
       "unreachable",
       `Cannot listen at ${formatAddress(address)}: ${systemSentence(error)}${hint}`,
@@ -151,6 +152,13 @@ export function listen(
     );
   }
 }
+
+/** What to do about an address that cannot be bound, by the system's code. */
+const listenHints: Readonly<Record<string, string>> = {
+  EADDRINUSE: "stop the process that uses it, or choose another port with --listen",
+  EADDRNOTAVAIL: "choose an address of this machine, or --listen :PORT for all of them",
+  EACCES: "choose a port from 1024 up with --listen",
+};
 
 function peerAddress(socket: Socket<Connection | undefined>): string {
   const port = (socket.remotePort as number | undefined) ?? 0;
@@ -174,7 +182,10 @@ function evict(
 ): void {
   const connection = socket.data;
   // The error is for the log. A silent client ignores it, and a slow client connects again.
-  const error = new FramesError("full", "Nothing came of this connection, and others wanted in");
+  const error = new FramesError(
+    "full",
+    "The client sent nothing, and its connection was needed for another client",
+  );
   if (connection === undefined) return reject(socket, error);
   connection.fail(error);
   connection.terminate();

@@ -41,7 +41,7 @@ function openLibrary() {
       // Try the next library.
     }
   }
-  throw new FramesError("usage", `Cannot speak to systemd: there is no ${names.join(" or ")}`);
+  throw new FramesError("usage", `Cannot notify systemd: found no ${names.join(" or ")}`);
 }
 
 /** Time limit in milliseconds for sending a message while the receiver's queue is full. */
@@ -72,7 +72,7 @@ export class SystemdNotifier {
       notifier.#startWatchdog(environment);
       return notifier;
     } catch (error) {
-      const why = `Cannot tell ${path} how this server fares: ${systemSentence(error)}`;
+      const why = `Cannot notify systemd at ${path}: ${systemSentence(error)}`;
       onFailure(new FramesError("usage", why, { cause: error }));
       return undefined;
     }
@@ -82,7 +82,7 @@ export class SystemdNotifier {
     // An abstract name begins with a zero byte.
     const name = Buffer.from(path.startsWith("@") ? `\0${path.slice(1)}` : path);
     if (!/^[/@]/.test(path) || name.length > 107) {
-      throw new FramesError("usage", "NOTIFY_SOCKET is neither a path nor an abstract name");
+      throw new FramesError("usage", "NOTIFY_SOCKET is not a path or an abstract name");
     }
     this.#onFailure = onFailure;
     this.#address = Buffer.concat([Buffer.from([linux.unixFamily, 0]), name]);
@@ -133,7 +133,9 @@ export class SystemdNotifier {
     );
     if (Number(sent) === message.length || this.#hasFailed) return;
     this.#hasFailed = true;
-    this.#onFailure(new FramesError("usage", "Cannot tell NOTIFY_SOCKET how this server fares"));
+    this.#onFailure(
+      new FramesError("usage", "Cannot notify systemd: NOTIFY_SOCKET does not accept messages"),
+    );
   }
 }
 
@@ -148,7 +150,7 @@ const firstPassedDescriptor = 3;
 export function passedSocket({ LISTEN_PID, LISTEN_FDS }: Environment): number | undefined {
   if (Number(LISTEN_PID) !== process.pid || !(Number(LISTEN_FDS) > 0)) return undefined;
   if (Number(LISTEN_FDS) === 1) return firstPassedDescriptor;
-  const hint = "only the one for --listen can be given, and other addresses are opened here";
+  const hint = "expected one, for --listen; write one ListenStream= in the .socket unit";
   throw new FramesError("usage", `Cannot serve on ${LISTEN_FDS} sockets of systemd: ${hint}`);
 }
 
@@ -177,6 +179,6 @@ export function socketAddress(descriptor: number): Address {
   }
   throw new FramesError(
     "usage",
-    `Cannot serve on descriptor ${descriptor}: it is no TCP socket; in a .socket unit write ListenStream=PORT`,
+    `Cannot serve on descriptor ${descriptor}: it is not a TCP socket; in the .socket unit write ListenStream=PORT`,
   );
 }

@@ -18,7 +18,7 @@ export function serverTls({ key, certificate }: Certificate): TLSOptions {
   if (!key.includes("PRIVATE KEY-----") || !certificate.includes("BEGIN CERTIFICATE-----")) {
     throw new FramesError(
       "usage",
-      "Cannot serve with TLS: a certificate and its key are PEM files",
+      "Cannot serve with TLS: --tls-cert and --tls-key must be PEM files",
     );
   }
   return { key, cert: certificate, minVersion: tls13 } as TLSOptions;

@@ -79,7 +79,10 @@ export class ServerHandshake {
     this.#hello = hello;
     if (this.#verifier === undefined) return true;
     if (hello.key === undefined) {
-      throw new FramesError("not-let-in", "The server lets nobody in without a key");
+      throw new FramesError(
+        "not-let-in",
+        "The server requires a key; run frames key there, then frames key save on the client",
+      );
     }
     return false;
   }

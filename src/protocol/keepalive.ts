@@ -67,11 +67,11 @@ export class Keepalive {
   tick(now: number, awaited: string, incompleteMessage: number): boolean {
     if (now >= this.#handshakeDeadline) {
       const limit = formatSeconds(Math.min(handshakeTimeoutMs, this.#timeoutMs));
-      throw new FramesError("timeout", `No ${awaited} came within ${limit}`);
+      throw new FramesError("timeout", `No ${awaited} arrived within ${limit}`);
     }
     if (now - this.#lastReceivedAt >= this.#timeoutMs) {
       const limit = formatSeconds(this.#timeoutMs);
-      throw new FramesError("timeout", `The peer was silent for ${limit}: waited for ${awaited}`);
+      throw new FramesError("timeout", `The peer was silent for ${limit}: expected ${awaited}`);
     }
     // A length damaged in transit leaves the decoder waiting for bytes that never come, although
     // the peer is not silent.
@@ -80,7 +80,7 @@ export class Keepalive {
       this.#incompleteSince = now;
     } else if (now - this.#incompleteSince >= this.#timeoutMs) {
       const limit = formatSeconds(this.#timeoutMs);
-      throw new FramesError("timeout", `The rest of a message did not come within ${limit}`);
+      throw new FramesError("timeout", `The rest of a message did not arrive within ${limit}`);
     }
     return this.#handshakeDeadline === Infinity && now - this.#lastSentAt >= this.#pingIntervalMs;
   }

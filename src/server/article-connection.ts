@@ -122,7 +122,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     const answers = this.#receiver.drainAnswers();
     if (answers !== undefined) this.#connection!.send(answers);
     if (this.#connection!.queuedBytes > maxQueuedBytes) {
-      return this.fail(new FramesError("limit", "The client does not read its answers"));
+      return this.fail(new FramesError("limit", "The client does not read the server's answers"));
     }
     if (this.#receiver.needsFlush) this.#server.flushLater(this);
     if (this.#receiver.isDone) this.#complete();
@@ -269,7 +269,9 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     this.#server.remove(this);
     const reason = this.#failure ?? error;
     if (this.#receiver.headerFields !== undefined || reason !== undefined) {
-      this.#report(reason ?? new FramesError("network", "The client closed before it was done"));
+      this.#report(
+        reason ?? new FramesError("network", "The client closed the connection before it was done"),
+      );
     }
     this.#closed.resolve();
   }

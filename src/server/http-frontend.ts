@@ -106,13 +106,13 @@ export class HttpFrontend {
       case "peers-rejected":
         return problems.add(
           "not-let-in",
-          `${event.host} was turned away ${event.count} times more in a minute`,
+          `${event.host} was refused ${event.count} more times within a minute`,
         );
       case "removed":
         if (event.undeletable === 0) return;
         return problems.add(
           "store",
-          `The files of ${event.undeletable} frames that are not to be kept cannot be removed`,
+          `Cannot delete the files of ${event.undeletable} expired frames (--keep); check their permissions`,
         );
       case "recovered":
       case "no-page":

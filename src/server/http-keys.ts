@@ -34,11 +34,14 @@ export class KeyRingAdapter implements HttpKeys {
     const key = Key.parse(text, "of this request");
     const entry = this.#ring.find(key.id);
     if (entry === undefined || !entry.key.equals(key)) {
-      throw new FramesError("not-let-in", "The server does not know this key: see its key file");
+      throw new FramesError(
+        "not-let-in",
+        "Refused: the key is not in the server's key file; on the server run frames key",
+      );
     }
     if (entry.role === "send") {
-      const hint = "frames key new --role receive makes one that is";
-      throw new FramesError("wrong-role", `The key is for sending, not for looking: ${hint}`);
+      const hint = "on the server run frames key new NAME --role receive";
+      throw new FramesError("wrong-role", `Refused: the key allows only send; ${hint}`);
     }
     return new KeyEntryAdapter(entry);
   }

@@ -110,8 +110,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   #keyVerifier(exporter: Uint8Array | undefined): KeyVerifier | undefined {
     const { keys } = this.#server;
     if (keys === undefined) return undefined;
-    if (exporter === undefined)
-      throw new FramesError("internal", "A key was asked for without TLS");
+    if (exporter === undefined) throw new FramesError("internal", "A key is required without TLS");
     const keyName = () => this.#key?.name;
     return {
       exporter,
@@ -135,7 +134,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     const { name, streams } = this.#key;
     throw new FramesError(
       "wrong-stream",
-      `The key ${name} is for streams called ${streams}, and not for ${stream}`,
+      `The key ${name} allows streams called ${streams}, not ${stream}; on the server run frames key new NAME --streams GLOB`,
     );
   }
 
@@ -172,7 +171,9 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     this.#connection!.markIdentified();
     if (this.#key !== undefined && this.#key.role !== "both" && this.#key.role !== hello.role) {
       const { name, role } = this.#key;
-      throw new FramesError("wrong-role", `The key ${name} may only ${role}, not ${hello.role}`);
+      const hint = `on the server run frames key new NAME --role ${hello.role}`;
+      const message = `The key ${name} allows ${role}, not ${hello.role}; ${hint}`;
+      throw new FramesError("wrong-role", message);
     }
     this.#checkStream(hello.stream);
     if (hello.role === "receive") return this.#preparePlayback(hello);
@@ -409,8 +410,17 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
       // Values from an unauthenticated peer are not logged.
       stream: this.#isIdentified ? this.#receiver.hello?.stream : undefined,
       counts: { ...this.#receiver.counts },
-      error,
+      error: this.#errorForLog(error),
     });
+  }
+
+  /** Returns the error with the path of the key file, which an unknown peer does not get. */
+  #errorForLog(error: FramesError): FramesError {
+    const path = this.#server.keys?.path;
+    const hasKey = this.#receiver.hello?.key !== undefined;
+    if (error.code !== "not-let-in" || !hasKey || path === undefined) return error;
+    const hint = "run frames key here, and paste its output there into frames key save";
+    return new FramesError(error.code, `refused: its key is not in ${path}; ${hint}`);
   }
 
   onClose(error: FramesError | undefined): void {
@@ -420,7 +430,9 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     this.#releaseSources();
     this.#server.remove(this);
     if (this.#receiver.hello !== undefined || error !== undefined) {
-      this.#report(error ?? new FramesError("network", "The sender closed before it was done"));
+      this.#report(
+        error ?? new FramesError("network", "The sender closed the connection before it was done"),
+      );
     }
     this.#closed.resolve();
   }

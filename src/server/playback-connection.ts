@@ -295,7 +295,9 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     this.release();
     this.#buffer = undefined;
     this.#server.remove(this);
-    this.#reportEnd(error ?? new FramesError("network", "The receiver closed before it was done"));
+    this.#reportEnd(
+      error ?? new FramesError("network", "The receiver closed the connection before it was done"),
+    );
     this.#closed.resolve();
   }
 }

@@ -104,13 +104,22 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
   const address = listenAddress(options);
   const { maxFrame = defaultMaxFrame, timeout: timeoutMs = defaultTimeout } = options;
   if (!Number.isSafeInteger(maxFrame) || maxFrame < 1) {
-    throw new FramesError("usage", `Cannot serve: the largest frame is ${maxFrame} bytes`);
+    throw new FramesError(
+      "usage",
+      `Cannot serve with --max-frame ${maxFrame}: expected 1 byte or more, such as 64M`,
+    );
   }
   if (!(timeoutMs > 0))
-    throw new FramesError("usage", `Cannot serve: the timeout is ${timeoutMs} ms`);
+    throw new FramesError(
+      "usage",
+      `Cannot serve with a timeout of ${timeoutMs} ms: expected more than 0`,
+    );
   const { durable = false, reserve, keep, onEvent = () => {} } = options;
   if (keep !== undefined && !(limitAmount(keep) > 0 && limitAmount(keep) < Infinity)) {
-    throw new FramesError("usage", `Cannot serve: what is to be kept is ${limitAmount(keep)}`);
+    throw new FramesError(
+      "usage",
+      `Cannot serve with a limit of ${limitAmount(keep)} for --keep: expected more than 0`,
+    );
   }
   const article = articleAddress(options);
   const isSecure = requiresKeys(options);
@@ -161,9 +170,9 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
 async function openBucket(location: string, options: ServeOptions): Promise<BucketStore> {
   const { portableNames, reserve, keep } = options;
   const unsupported = [
-    ["portable-names", portableNames === true, "its names are no files"],
-    ["reserve", reserve !== undefined, "how full it may be is up to its engine"],
-    ["keep", keep !== undefined, "let a lifecycle rule of the bucket remove what is old"],
+    ["portable-names", portableNames === true, "object names need no such rule; leave it out"],
+    ["reserve", reserve !== undefined, "its engine limits the space; leave it out"],
+    ["keep", keep !== undefined, "delete old frames with a lifecycle rule of the bucket"],
   ] as const;
   for (const [flag, isGiven, why] of unsupported) {
     if (!isGiven) continue;
@@ -176,7 +185,7 @@ async function openBucket(location: string, options: ServeOptions): Promise<Buck
 function listenAddress({ listen, descriptor }: ServeOptions): ListenAddress {
   if (descriptor === undefined) return parseAddress(listen ?? defaultListen, "--listen");
   if (listen !== undefined) {
-    const why = "it was given a socket that listens already";
+    const why = "systemd passed a socket that listens already; leave --listen out";
     throw new FramesError("usage", `Cannot use --listen ${listen}: ${why}`);
   }
   return { ...socketAddress(descriptor), descriptor };
@@ -196,7 +205,7 @@ export function requiresKeys(options: ServeOptions): boolean {
   const { host } = listenAddress(options);
   const isGiven = keyFile !== undefined || key !== undefined;
   if (isGiven && insecure) {
-    throw new FramesError("usage", "Cannot serve both with keys and --insecure: choose one");
+    throw new FramesError("usage", "Cannot serve with both a key and --insecure: leave one out");
   }
   return isGiven || (!isLoopback(host) && !insecure);
 }
@@ -223,7 +232,7 @@ export function requiresHttpKeys(options: ServeOptions): boolean {
 function articleAddress({ article, articleInsecure = false }: ServeOptions): Address | undefined {
   if (article === undefined) {
     if (!articleInsecure) return undefined;
-    throw new FramesError("usage", "Cannot use --article-insecure without --article HOST:PORT");
+    throw new FramesError("usage", "Cannot use --article-insecure alone: add --article HOST:PORT");
   }
   const address = parseAddress(article, "--article");
   if (!/:\d+$/.test(article)) {
@@ -233,7 +242,7 @@ function articleAddress({ article, articleInsecure = false }: ServeOptions): Add
   if (articleInsecure || isLoopback(address.host)) return address;
   throw new FramesError(
     "usage",
-    `Cannot serve the article's dialect at ${article}: it knows no key, so that anyone who reaches the port could send; --article-insecure allows that`,
+    `Cannot serve the article's dialect at ${article}: it has no keys, so every client could send; add --article-insecure to allow that`,
   );
 }
 

@@ -1,5 +1,5 @@
 /** A running server: listeners, connections and one store. */
-import { asFramesError, type ErrorName, FramesError } from "../errors.ts";
+import { asFramesError, type ErrorName, errors, FramesError } from "../errors.ts";
 import { CommitSignal } from "../store/journal/commit-signal.ts";
 import { SourceOwners } from "./source-owners.ts";
 import type { FrameStore } from "../frame.ts";
@@ -142,8 +142,15 @@ export class FrameServer implements Server, ServerContext {
     this.emit({ type: "keys", error: undefined });
     for (const connection of [...this.#connections]) {
       const { key } = connection;
-      if (key !== undefined && !keys.isValid(key)) connection.fail(new FramesError("key-revoked"));
+      if (key !== undefined && !keys.isValid(key)) this.#revoke(connection);
     }
+  }
+
+  /** Ends a connection whose key was removed or changed. */
+  #revoke(connection: ServerConnection): void {
+    const hint = "on the server run frames key new NAME, then paste it into frames key save";
+    const message = `${errors["key-revoked"].sentence}; ${hint}`;
+    connection.fail(new FramesError("key-revoked", message));
   }
 
   reload(): void {
@@ -277,7 +284,11 @@ export class FrameServer implements Server, ServerContext {
   supersede(session: string, newer: ServerConnection): void {
     for (const connection of this.#connections) {
       if (connection !== newer && connection.session === session) {
-        if (connection.key?.name !== newer.key?.name) throw new FramesError("stolen-session");
+        if (connection.key?.name !== newer.key?.name) {
+          const hint = "send with that key, or with another --spool";
+          const message = `Cannot continue the session: it was started with another key; ${hint}`;
+          throw new FramesError("stolen-session", message);
+        }
         connection.fail(new FramesError("superseded"));
       }
     }
@@ -286,7 +297,8 @@ export class FrameServer implements Server, ServerContext {
   /** Disconnects the clients that have buffered data longest if the budget is exceeded. */
   setBufferedBytes(connection: ServerConnection, bytes: number): void {
     for (const oldest of this.#bufferBudget.update(connection, bytes)) {
-      const message = "The server cannot hold more that is not whole, and others want to go on";
+      const message =
+        "The server's memory for incomplete messages is full, and this client has used it longest";
       oldest.fail(new FramesError("full", message));
     }
   }
@@ -314,13 +326,16 @@ export class FrameServer implements Server, ServerContext {
       const since = current.since.toISOString().replace(/\.\d+Z$/, "Z");
       throw new FramesError(
         "busy",
-        `${current.peer} sends ${source} of ${stream} since ${since}: choose another --stream`,
+        `Cannot send ${source} of ${stream}: ${current.peer} has been sending it since ${since}; stop that sender, or choose another --stream`,
       );
     }
     // The new owner may have disconnected meanwhile.
     if (owner.isFinished) return;
     current.fail(
-      new FramesError("superseded", "Another sender took over, while this one gave no answer"),
+      new FramesError(
+        "superseded",
+        "Another sender took over the source, because this one did not answer",
+      ),
     );
     await this.acquireSource(stream, source, owner);
   }

@@ -25,7 +25,8 @@ export function replyToWrongProtocol(
   if (looksLikeHttp(chunk)) return httpReply(server.address);
   if (chunk[0] !== tlsHandshake || server.keys !== undefined) return undefined;
   // The alert tells the sender at once that this server does not use keys.
-  const message = "A sender wanted TLS, which needs a key on this server";
+  const message =
+    "The client has a key, but this server uses none; serve with --key-file, or send with --insecure";
   return {
     bytes: Uint8Array.from(protocolVersionAlert),
     error: new FramesError("foreign", message),
@@ -38,7 +39,7 @@ function looksLikeHttp(chunk: Uint8Array): boolean {
 }
 
 function httpReply(address: string): WrongProtocolReply {
-  const body = `This is a FRAMES/1 port, not a web server. Send frames to it with: frames send DIR --to ${address}\n`;
+  const body = `This port is for FRAMES/1, not for HTTP. To send frames to it: frames send DIR --to ${address}\n`;
   const head = [
     "HTTP/1.1 400 Bad Request",
     "Content-Type: text/plain; charset=utf-8",
@@ -47,6 +48,9 @@ function httpReply(address: string): WrongProtocolReply {
   ];
   return {
     bytes: new TextEncoder().encode(`${head.join("\r\n")}\r\n\r\n${body}`),
-    error: new FramesError("foreign", "An HTTP request came to the port for frames"),
+    error: new FramesError(
+      "foreign",
+      "The client sent an HTTP request; the page is at the address of --http",
+    ),
   };
 }

@@ -86,7 +86,7 @@ export class ArticleDecoder {
   get awaited(): string {
     if (this.#state === "header") return "header KIND|FOLDER";
     if (this.#state === "payload")
-      return `${this.#remainingBytes} ${this.#remainingBytes === 1 ? "byte" : "bytes"} of a picture`;
+      return `${this.#remainingBytes} ${this.#remainingBytes === 1 ? "byte" : "bytes"} of a frame`;
     return this.#state === "word" ? "continue or over" : "LENGTH|NAME";
   }
 
@@ -159,7 +159,7 @@ export class ArticleDecoder {
    */
   #readHeaderByte(byte: number): void {
     if (byte < 0x20 || byte === 0x7f || (byte === bar && this.#bar !== undefined)) {
-      throw foreignError(`${headerExpected}, but ${excerpt(this.#textAsLatin1())}`);
+      throw foreignError(`${headerExpected}, received ${excerpt(this.#textAsLatin1())}`);
     }
     if (byte === bar) this.#bar = this.#length - 1;
   }
@@ -167,7 +167,7 @@ export class ArticleDecoder {
   #endHeader(): void {
     const text = this.#endText();
     const [kind, folder] = text?.split("|") ?? [];
-    if (!kind || !folder) throw foreignError(`${headerExpected}, but ${excerpt(text)}`);
+    if (!kind || !folder) throw foreignError(`${headerExpected}, received ${excerpt(text)}`);
     this.#state = "answering";
     this.#handler.onHeader(kind, folder);
   }
@@ -189,14 +189,14 @@ export class ArticleDecoder {
   }
 
   #titleError(): FramesError {
-    const message = `Not a picture's LENGTH|NAME, but ${excerpt(this.#textAsLatin1())}`;
+    const message = `Expected LENGTH|NAME of a frame, received ${excerpt(this.#textAsLatin1())}`;
     return new FramesError("protocol", message);
   }
 
   #endTitle(): void {
     const text = this.#endText();
     if (text === undefined) {
-      throw new FramesError("protocol", "The name of a picture is not UTF-8");
+      throw new FramesError("protocol", "The name of a frame is not UTF-8");
     }
     const at = text.indexOf("|");
     const size = Number(text.slice(0, at));
@@ -245,13 +245,13 @@ export class ArticleDecoder {
       this.#clearText();
       this.#state = "title";
     } else if (!"continue".startsWith(text) && !"over".startsWith(text)) {
-      const message = `Neither continue nor over after a picture, but ${excerpt(text)}`;
+      const message = `Expected continue or over after a frame, received ${excerpt(text)}`;
       throw new FramesError("protocol", message);
     }
   }
 }
 
-const headerExpected = "Not the article's header KIND|FOLDER";
+const headerExpected = "Expected the article's header KIND|FOLDER";
 
 function foreignError(message: string): FramesError {
   return new FramesError("foreign", message);
@@ -259,7 +259,7 @@ function foreignError(message: string): FramesError {
 
 /** Returns the start of a text, quoted for error messages. */
 function excerpt(text: string | undefined): string {
-  if (text === undefined) return "bytes that are no text";
+  if (text === undefined) return "bytes that are not text";
   return JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}…` : text);
 }
 
@@ -292,7 +292,7 @@ export class AnswerCounter {
     for (const byte of chunk) {
       if (byte !== articleAnswer.charCodeAt(this.#isHalf ? 1 : 0)) {
         const text = new TextDecoder("latin1").decode(chunk.subarray(0, 40));
-        throw foreignError(`it answered ${JSON.stringify(text)} and not ${articleAnswer}`);
+        throw foreignError(`it answered ${JSON.stringify(text)} instead of ${articleAnswer}`);
       }
       if (this.#isHalf) answers++;
       this.#isHalf = !this.#isHalf;

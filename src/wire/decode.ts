@@ -305,7 +305,7 @@ export class Decoder {
     if (hasSourceId(type) !== (this.#source !== 0)) this.#fail(`its source id is ${this.#source}`);
     const { onFrame: frame, onReceipt: receipt, onProof: proof } = this.#handler;
     const handlerMethod = pieces ? frame : type === MessageType.receipt ? receipt : proof;
-    if (!isControlType(type) && handlerMethod === undefined) this.#fail("it is not for this end");
+    if (!isControlType(type) && handlerMethod === undefined) this.#fail("it is not for this side");
     if (isControlType(type) && (length > Size.json || length < 2)) {
       this.#fail(`its JSON is ${length} bytes long`);
     }

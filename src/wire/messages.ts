@@ -369,7 +369,7 @@ export function parseControl(type: ControlType, source: number, bytes: Uint8Arra
   if (invalidField !== undefined) {
     throw new FramesError(
       "protocol",
-      `Cannot read ${typeName(type)}: ${invalidField} is missing or of another kind`,
+      `Cannot read ${typeName(type)}: ${invalidField} is missing or has the wrong type`,
     );
   }
   return { type, source, body } as ControlMessage;

@@ -111,7 +111,7 @@ table("frames send ends at once when a server answers HELLO with", [
     what: "a limit of fewer sources than are sent",
     script: says(welcome({ limits: { ...limits, sources: 1 } })),
     files: { "a/1.png": 10, "b/1.png": 10 },
-    ...{ error: "limit", says: /2 sources.*takes 1/, connections: 1 },
+    ...{ error: "limit", says: /2 sources.*accepts 1/, connections: 1 },
   },
   {
     what: "a WELCOME without the feature replace",
@@ -256,7 +256,7 @@ table("frames send reports the confirmed frames when the server then", [
       }
     },
     args: patient,
-    ...{ error: "given-up", says: /confirms nothing/, confirmed: 2, connections: 1 },
+    ...{ error: "given-up", says: /confirmed no frame/, confirmed: 2, connections: 1 },
   },
 ]);
 

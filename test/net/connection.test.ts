@@ -442,7 +442,7 @@ describe("connect", () => {
     const { code, exitCode: exit, message } = error as FramesError;
     expect([code, exit]).toEqual(["unreachable", 10]);
     expect(message).toBe(
-      `Cannot connect to 127.0.0.1:${address.port}: connection refused; start "frames serve" on this machine`,
+      `Cannot connect to 127.0.0.1:${address.port}: connection refused; run frames serve --listen 127.0.0.1:${address.port} on this machine`,
     );
     expect(recorder.events).toEqual([]);
   });
@@ -461,7 +461,7 @@ describe("connect", () => {
       const { code, message } = error as FramesError;
       expect(code).toBe("unreachable");
       expect(message).toBe(
-        `Cannot connect to ${own}:${address.port}: connection refused; "frames serve" is not started there, listens for its own machine only (frames help keys), or a firewall closes port ${address.port}`,
+        `Cannot connect to ${own}:${address.port}: connection refused; there run frames serve --listen :${address.port}, and open port ${address.port} in its firewall`,
       );
     },
   );
@@ -496,7 +496,7 @@ describe("connect", () => {
       const { code, exitCode: exit, message } = error as FramesError;
       expect([code, exit]).toEqual(["no-connection", 35]);
       expect(message).toStartWith(`Cannot connect to 127.0.0.1:${port}: no answer within`);
-      expect(message).toContain(`let port ${port} through?`);
+      expect(message).toContain(`its firewall opens port ${port}`);
       expect(recorder.events).toEqual([]);
       // Once it runs again it accepts the retried connections. The one that timed out must be
       // closed.
@@ -537,7 +537,7 @@ describe("listen", () => {
     expect(error).toBeInstanceOf(FramesError);
     expect((error as FramesError).code).toBe("unreachable");
     expect((error as FramesError).message).toBe(
-      `Cannot listen at 127.0.0.1:${address.port}: the address is in use; is frames serve running already? --listen takes another`,
+      `Cannot listen at 127.0.0.1:${address.port}: the address is in use; stop the process that uses it, or choose another port with --listen`,
     );
   });
 

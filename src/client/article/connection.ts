@@ -94,7 +94,7 @@ export class ArticleSendConnection implements ConnectionHandler {
       this.#end();
       const isRefused = error instanceof FramesError && systemCode(error.cause) === "ECONNREFUSED";
       if (!isRefused) throw error;
-      const message = `Cannot connect to ${this.#peer()}: connection refused; is the article's server running there?`;
+      const message = `Cannot connect to ${this.#peer()}: connection refused; start the article's server there`;
       throw new FramesError("unreachable", message, { cause: error });
     } finally {
       await this.#current?.pieces.return?.();
@@ -105,7 +105,7 @@ export class ArticleSendConnection implements ConnectionHandler {
   interrupt(): void {
     if (this.#isStopping || this.#isEnded) return;
     this.#isStopping = true;
-    const message = `Interrupted: ${this.#peer()} did not take the last picture in time`;
+    const message = `Interrupted: ${this.#peer()} did not answer the last frame in time`;
     const fail = () => this.#fail(new FramesError("interrupted", message));
     if (!this.#isWelcomed) return fail();
     this.#deadline = setTimeout(fail, stopTimeoutMs);
@@ -210,7 +210,10 @@ export class ArticleSendConnection implements ConnectionHandler {
   async #openFrame(original: Frame): Promise<OpenedFrame | undefined> {
     let frame = original;
     if (frame.name.includes("|")) {
-      const error = new FramesError("bad-name", "the article's dialect cannot say a name with |");
+      const error = new FramesError(
+        "bad-name",
+        "the article's dialect cannot carry a name with |; rename the file",
+      );
       this.#events.onUndelivered(toLoss(frame, error));
       return undefined;
     }
@@ -235,13 +238,13 @@ export class ArticleSendConnection implements ConnectionHandler {
     const { frame, pieces } = this.#current!;
     const { value } = await pieces.next();
     if (value === undefined)
-      throw new FramesError("changed", `${frame.name} is shorter than it was`);
+      throw new FramesError("changed", `${frame.name} became shorter while it was read`);
     this.#sender.pushPayload(value as Uint8Array<ArrayBuffer>);
   }
 
   /** Reports the remaining pictures, all of one byte, as not stored, and closes the connection. */
   #rejectOneByteFrames(): void {
-    const message = "the published server never finishes a picture of one byte";
+    const message = "the article's server never finishes a frame of one byte";
     const error = new FramesError("not-stored", message);
     for (const frame of [this.#current!.frame, ...this.#oneByteFrames]) {
       this.#events.onUndelivered(toLoss(frame, error));
@@ -271,11 +274,11 @@ export class ArticleSendConnection implements ConnectionHandler {
 
   onEnd(): void {
     if (this.#sender.isAccepted) {
-      const message = `${this.#peer()} closed the connection before all was delivered`;
+      const message = `${this.#peer()} closed the connection before all frames were delivered`;
       return this.#fail(new FramesError("network", message));
     }
     const header = `${this.#source.name}|${this.#options.stream}`;
-    const hint = "is it the article's server, and does it take that kind?";
+    const hint = "check that it is the article's server, and that it accepts this kind";
     const message = `${this.#peer()} closed the connection instead of answering ${header}: ${hint}`;
     this.#fail(new FramesError("foreign", message));
   }

@@ -11,7 +11,7 @@ import type { SourceProgress, Undelivered } from "../../protocol/progress.ts";
 
 /** Warning to print before sending: what this protocol cannot guarantee. */
 export const articleWarning =
-  "The article's dialect: ok means read, not stored; no checksum, no key, and nothing resumes";
+  "The article's dialect: an ok means read, not stored; no checksum, no key, no resuming";
 
 /** Options that this protocol cannot support, with their names in messages. */
 const unsupportedOptions = [
@@ -53,7 +53,10 @@ export async function sendArticlePlan(
 ): Promise<SendSummary> {
   checkSupported(options, stream, sources);
   if (streamNameAt !== undefined) {
-    throw new FramesError("usage", `Cannot change the stream ${stream} in the article's dialect`);
+    throw new FramesError(
+      "usage",
+      `Cannot send to the stream ${stream} in the article's dialect: leave the % fields out of --stream`,
+    );
   }
   const address = parseAddress(options.to!, "--to");
   const { onEvent, onMessage, signal } = options;
@@ -166,17 +169,20 @@ function checkSupported(
     ([name]) => options[name] !== undefined && options[name] !== false,
   );
   if (unsupported !== undefined) {
-    throw new FramesError("usage", `Cannot send with ${unsupported[1]} in the article's dialect`);
+    throw new FramesError(
+      "usage",
+      `Cannot use ${unsupported[1]} with --article: the article's dialect does not support it; leave it out`,
+    );
   }
   if (options.to === undefined) {
-    const message = "Cannot send: say where the article's server listens, with --to HOST:PORT";
+    const message = "Cannot send with --article: no server given; add --to HOST:PORT";
     throw new FramesError("usage", message);
   }
   const badName = [stream, ...sources.map(({ name }) => name)].find((name) => name.includes("|"));
   if (badName === undefined) return;
-  const hint = "choose with --stream and --source";
+  const hint = "choose another with --stream or --source";
   throw new FramesError(
     "usage",
-    `Cannot say ${badName} in the article's dialect: it holds |; ${hint}`,
+    `Cannot send ${badName} in the article's dialect: the name contains |; ${hint}`,
   );
 }

@@ -187,7 +187,10 @@ export function openSpool(
 ): Spool | undefined {
   if (spool === undefined) return undefined;
   if (liveCount === 0) {
-    throw new FramesError("usage", "Cannot spool directories: they keep their frames themselves");
+    throw new FramesError(
+      "usage",
+      "Cannot use --spool with directories: their files stay until they are sent; leave it out",
+    );
   }
   const session = { id: crypto.randomUUID().replaceAll("-", ""), started };
   return new Spool(spool, stream, session, spoolSize);
@@ -206,7 +209,7 @@ export function createPacer({
   return (source) => {
     const rate = settingFor(fps, source.name);
     if (rate !== undefined && realtime) {
-      throw new FramesError("usage", "Cannot send both --realtime and at --fps: choose one");
+      throw new FramesError("usage", "Cannot use both --realtime and --fps: leave one out");
     }
     if (rate !== undefined)
       return new PacedSource(source, new RatePacer(parseRate(rate)), monotonicNow);
@@ -224,7 +227,7 @@ export function checkNames(stream: string, sources: readonly string[]): void {
   } catch (error) {
     throw new FramesError(
       "usage",
-      `Cannot send under this name: ${(error as Error).message}; choose with --stream and --source`,
+      `Cannot send under this name: ${(error as Error).message}; choose another with --stream or --source`,
     );
   }
 }

@@ -54,7 +54,7 @@ export async function planPaths(
   if (plainNames.length > 1 || (plainNames.length === 1 && hasSeveral)) {
     throw new FramesError(
       "usage",
-      `Cannot name the source ${plainNames[0]}: with several sources say which is which, --source NAME=PATH`,
+      `Cannot name the source ${plainNames[0]}: there are several; write --source NAME=PATH for each`,
     );
   }
   const inputs = [
@@ -67,10 +67,13 @@ export async function planPaths(
   ];
   const [first] = inputs;
   if (first === undefined) {
-    throw new FramesError("usage", "Cannot send nothing: say which directory, frames send DIR");
+    throw new FramesError("usage", "Cannot send: no directory given; write frames send DIR");
   }
   if (hasSeveral && options.stream === undefined) {
-    throw new FramesError("usage", "Cannot send several sources: name their stream with --stream");
+    throw new FramesError(
+      "usage",
+      "Cannot send several sources without a stream: add --stream NAME",
+    );
   }
   const pipes = inputs.filter(({ path }) => path === stdinPath);
   const mediaInputs = inputs.filter(({ path }) => path !== stdinPath && isMedia(path));
@@ -122,7 +125,7 @@ export async function planPaths(
 
 /** Queue length of cameras and URLs without `policy`. */
 const defaultLatest = 30;
-const defaultQueueNote = `when the link is slow, the newest ${defaultLatest} are kept (--policy)`;
+const defaultQueueNote = `on a slow link the newest ${defaultLatest} frames are kept (--policy)`;
 
 /** Returns the file name without its extension. */
 function fileStem(path: string): string {
@@ -139,7 +142,7 @@ function mediaName(path: string, name: string | undefined, options: PlanOptions)
   if (isFile) return name ?? fileStem(path);
   if (name !== undefined && options.stream !== undefined) return name;
   const example = `frames send ${path} --stream NAME --source NAME`;
-  throw new FramesError("usage", `Cannot send a camera or URL without a name for it: ${example}`);
+  throw new FramesError("usage", `Cannot send a camera or URL without names: write ${example}`);
 }
 
 function mediaOptions(source: string, options: PlanOptions) {
@@ -196,10 +199,14 @@ function pipeSource(
   naming: CaptureDefaults,
   spool: Spool | undefined,
 ): LiveSource {
-  if (pipes > 1) throw new FramesError("usage", "Cannot send two pipes: - is standard input");
+  if (pipes > 1)
+    throw new FramesError(
+      "usage",
+      "Cannot send two pipes: - is standard input; run frames send twice",
+    );
   if (name === undefined || options.stream === undefined) {
     const example = "frames send - --stream NAME --source NAME";
-    throw new FramesError("usage", `Cannot send a pipe without a name for it: ${example}`);
+    throw new FramesError("usage", `Cannot send a pipe without names: write ${example}`);
   }
   const text = settingFor(options.raw, name);
   const raw = text === undefined ? undefined : parseRawShape(text);
@@ -225,10 +232,16 @@ function findDirectories(
     return found;
   }
   if (roots.length === 0) {
-    throw new FramesError("usage", "Cannot watch a pipe: --watch is for directories");
+    throw new FramesError(
+      "usage",
+      "Cannot use --watch without a directory: add one, or leave --watch out",
+    );
   }
   if (options.realtime === true) {
-    throw new FramesError("usage", "Cannot watch with --realtime: frames come when they come");
+    throw new FramesError(
+      "usage",
+      "Cannot use --realtime with --watch: new files are sent as they arrive; leave one out",
+    );
   }
   for (const { path } of roots) {
     checkDirectory(path);
@@ -244,7 +257,7 @@ function checkNotInStore(path: string): void {
     if (existsSync(join(folder, ".frames", "journal.sqlite"))) {
       throw new FramesError(
         "usage",
-        `Cannot move ${path}: it lies in a store of frames, ${folder}; without --move it is copied`,
+        `Cannot use --move with ${path}: it is in the store ${folder}; leave --move out to copy it`,
       );
     }
     if (folder === dirname(folder)) return;

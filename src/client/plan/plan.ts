@@ -40,7 +40,7 @@ export async function plan(input: Sendable, options: PlanOptions, started: numbe
   ) {
     throw new FramesError(
       "usage",
-      "Cannot send frames of a program: name the stream, and the one source or all of them",
+      "Cannot send frames of a program: expected the option stream, and source for a single one",
     );
   }
   const framesBySource = isSingle

@@ -34,7 +34,7 @@ export class StreamNameTemplate {
       const known = Object.keys(formatters).map((field) => `%${field}`);
       throw new FramesError(
         "usage",
-        `Cannot use ${unknown[0]} in --stream: there are ${known.join(" ")}; %% is a percent sign`,
+        `Cannot use ${unknown[0]} in --stream: expected one of ${known.join(" ")}; write %% for a percent sign`,
       );
     }
     this.#text = text;

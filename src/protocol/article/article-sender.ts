@@ -284,7 +284,7 @@ export class ArticleSender {
     this.#answeredAt = now;
     switch (this.#phase) {
       case "opening":
-        throw new FramesError("foreign", "it answered before anything was said");
+        throw new FramesError("foreign", "it answered before a header was sent");
       case "awaiting-welcome":
         // The delay of this answer is not recorded, because the server may have started up first.
         this.#phase = "idle";
@@ -326,6 +326,6 @@ export class ArticleSender {
     if (!this.#phase.startsWith("awaiting") || now - this.#sentAt < this.#timeoutMs) return;
     const seconds = Math.round(this.#timeoutMs / 100) / 10;
     const what = this.isAccepted ? JSON.stringify(this.#name) : "the header";
-    throw new FramesError("timeout", `No answer to ${what} came within ${seconds} s`);
+    throw new FramesError("timeout", `No answer to ${what} arrived within ${seconds} s`);
   }
 }

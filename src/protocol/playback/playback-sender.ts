@@ -437,7 +437,7 @@ export class PlaybackSender implements MessageHandler {
     if (!isRight || refused !== this.#refusals || aborted !== this.#aborts) {
       throw new FramesError(
         "protocol",
-        "Cannot accept DONE: it counts other frames than were sent",
+        "Cannot accept DONE: its counts do not match the frames that were sent",
       );
     }
     this.#ack(ended);
@@ -462,7 +462,7 @@ function tooLargeItem(
   maxBytes: number,
 ): PlaybackItem {
   const { sequence, size } = frame;
-  const message = `the frame has ${size} bytes, the receiver takes ${maxBytes}`;
+  const message = `the frame has ${size} bytes, the receiver accepts ${maxBytes}`;
   const error = new FramesError("too-large", message);
   return { type: "lost", source, position, cursor, first: sequence, last: sequence, error };
 }

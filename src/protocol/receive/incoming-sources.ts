@@ -123,7 +123,7 @@ export class IncomingSources {
     const known = this.#sources.get(id);
     const { sources } = this.#limits;
     if (known === undefined && this.#sources.size >= sources) {
-      throw new FramesError("limit", `Cannot take another source: ${sources} are the most`);
+      throw new FramesError("limit", `Cannot accept another source: the limit is ${sources}`);
     }
     if (known?.unfinished !== undefined) throw unexpectedMessage(MessageType.source);
     return known;
@@ -172,7 +172,10 @@ export class IncomingSources {
   #sourceWithId(id: number): IncomingSource {
     const incoming = this.#sources.get(id);
     if (incoming !== undefined) return incoming;
-    throw new FramesError("protocol", `Cannot accept a message of source ${id}: it has no SOURCE`);
+    throw new FramesError(
+      "protocol",
+      `Cannot accept a message of source ${id}: no SOURCE declared it`,
+    );
   }
 
   /**
@@ -183,7 +186,10 @@ export class IncomingSources {
   checkUnfinishedLimit(unfinished: number): void {
     const max = this.#limits.unfinished;
     if (unfinished < max) return;
-    throw new FramesError("limit", `Cannot begin another frame: ${max} are unfinished`);
+    throw new FramesError(
+      "limit",
+      `Cannot accept another frame: ${max} are unfinished, which is the limit`,
+    );
   }
 
   /** Begins a frame. Sends REFUSED at once if the store does not accept it. */

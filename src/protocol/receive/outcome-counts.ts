@@ -58,7 +58,7 @@ export class OutcomeCounts {
     if (frames === this.endedCount) return;
     throw new FramesError(
       "protocol",
-      `Cannot accept END: it counts ${frames} frames, ${this.endedCount} came`,
+      `Cannot accept END: it counts ${frames} frames, ${this.endedCount} arrived`,
     );
   }
 

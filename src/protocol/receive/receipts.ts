@@ -47,7 +47,10 @@ export class Receipts {
    */
   checkWindow(unsettled: number, max: number): void {
     if (unsettled < max) return;
-    throw new FramesError("limit", `Cannot take another frame: ${max} are unsettled`);
+    throw new FramesError(
+      "limit",
+      `Cannot accept another frame: ${max} are unsettled, which is the limit`,
+    );
   }
 
   /** Whether a receipt is due although more frames may be arriving. */

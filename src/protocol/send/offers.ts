@@ -177,7 +177,7 @@ export class Offers {
   onAnswer(id: number, letters: string): void {
     const [offer] = this.#unanswered;
     if (offer?.source.id !== id || offer.candidates.length !== letters.length) {
-      throw new FramesError("protocol", "Cannot accept ANSWER: it does not fit the OFFER");
+      throw new FramesError("protocol", "Cannot accept ANSWER: it does not match the OFFER");
     }
     const { source, candidates } = offer;
     const statuses = candidates.map(({ crc }, index) => {

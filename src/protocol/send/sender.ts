@@ -304,13 +304,13 @@ export class Sender implements MessageHandler {
     if (this.#handshake.hello.durable === true && durable !== true) {
       throw new FramesError(
         "usage",
-        "Cannot send with --move: this server does not flush what it receives to its disk",
+        "Cannot use --move: the server cannot flush frames to its disk; leave --move out",
       );
     }
     if (this.#handshake.hello.conflict === "replace" && !features.includes("replace")) {
       throw new FramesError(
         "usage",
-        "Cannot send with --on-conflict replace: this server replaces nothing",
+        "Cannot use --on-conflict replace: the server does not support it; choose fail or skip",
       );
     }
     const confirmed = this.#sources.reduce((sum, { progress }) => {
@@ -319,7 +319,7 @@ export class Sender implements MessageHandler {
     if (fresh === true && confirmed > 0) {
       throw new FramesError(
         "other-store",
-        `The server has an empty store now, but it had confirmed ${confirmed} frames: is its disk mounted?`,
+        `The server's store is empty now, but it had confirmed ${confirmed} frames: check that its disk is mounted`,
       );
     }
   }
@@ -327,7 +327,7 @@ export class Sender implements MessageHandler {
   #checkSources({ limits: { sources } }: Welcome): void {
     const { length } = this.#sources;
     if (length <= sources) return;
-    const message = `Cannot send ${length} sources at once: the server takes ${sources}`;
+    const message = `Cannot send ${length} sources at once: the server accepts ${sources}; send fewer at a time`;
     throw new FramesError("limit", message);
   }
 

@@ -95,7 +95,7 @@ export class LatestPlayback implements Playback {
       cursor: undefined,
       first: isContiguous ? range.first : sequence,
       last: sequence,
-      error: new FramesError("dropped", "newer frames came before it could be sent"),
+      error: new FramesError("dropped", "newer frames arrived before it could be sent"),
     };
     if (isContiguous) this.#losses[index] = loss;
     else this.#losses.push(loss);

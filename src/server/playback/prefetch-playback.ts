@@ -141,7 +141,8 @@ export class RemoteFrame implements Frame {
 
   async #open(): Promise<Response> {
     const response = await this.#fetch(this.record);
-    if (response === undefined) throw new FramesError("vanished", "it is no longer in the store");
+    if (response === undefined)
+      throw new FramesError("vanished", "its file was deleted from the store");
     return response;
   }
 
@@ -177,13 +178,13 @@ export class RemoteFrame implements Frame {
 }
 
 function contentMismatch(): FramesError {
-  const message = "its bytes are not those that came (frames verify, on the server)";
+  const message = "its bytes changed in the store; on the server run frames verify";
   return new FramesError("unreadable", message);
 }
 
 function toReadError(error: unknown): FramesError {
   if (!(error instanceof FramesError)) {
-    return new FramesError("unreadable", "the bucket broke off", { cause: error });
+    return new FramesError("unreadable", "the connection to the bucket broke", { cause: error });
   }
   // For the client only this frame cannot be read.
   return error.code === "store" ? new FramesError("unreadable", error.message) : error;

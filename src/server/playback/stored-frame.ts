@@ -86,7 +86,7 @@ export class StoredFrame implements Frame {
 }
 
 function contentMismatch(): FramesError {
-  const message = "its bytes are not those that came (frames verify, on the server)";
+  const message = "its bytes changed in the store; on the server run frames verify";
   return new FramesError("unreadable", message);
 }
 
@@ -95,6 +95,6 @@ function toReadError(error: unknown): FramesError {
   const isMissing = systemCode(error) === "ENOENT" || systemCode(error) === "ENOTDIR";
   const options = { cause: error };
   return isMissing
-    ? new FramesError("vanished", "it is no longer in the store", options)
+    ? new FramesError("vanished", "its file was deleted from the store", options)
     : new FramesError("unreadable", systemSentence(error), options);
 }

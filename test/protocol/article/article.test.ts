@@ -213,11 +213,11 @@ describe("ArticleSender", () => {
     const sender = new ArticleSender("visible", "run7", 30_000);
     sender.step(0);
     sender.tick(29_999);
-    expect(() => sender.tick(30_000)).toThrow("No answer to the header came within 30 s");
+    expect(() => sender.tick(30_000)).toThrow("No answer to the header arrived within 30 s");
     sender.receive(Buffer.from("ok"), 30_000);
     sender.begin(10, "1.jpg");
     sender.step(30_000);
-    expect(() => sender.tick(60_000)).toThrow('No answer to "1.jpg" came within 30 s');
+    expect(() => sender.tick(60_000)).toThrow('No answer to "1.jpg" arrived within 30 s');
   });
 
   test("an article sender rejects any answer but ok, and any answer before it has sent something", () => {
