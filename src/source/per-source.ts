@@ -36,7 +36,7 @@ export function checkSourceNames(
     if (at < 0 || sources.includes(text.slice(0, at))) continue;
     throw new FramesError(
       "usage",
-      `Cannot read ${option}: there is no source ${text.slice(0, at)}, only ${sources.join(", ")}`,
+      `Cannot read ${option}: no source is named ${text.slice(0, at)}; choose from ${sources.join(", ")}`,
     );
   }
 }
@@ -74,7 +74,7 @@ export function parseQuality(text: string): number {
   if (quality >= 2 && quality <= 31) return quality;
   throw new FramesError(
     "usage",
-    `Cannot read --quality: expected 2, the best, to 31, current value is ${JSON.stringify(text)}`,
+    `Cannot read --quality: expected a number from 2 (best) to 31, current value is ${JSON.stringify(text)}`,
   );
 }
 
@@ -84,6 +84,6 @@ export function parseRate(text: string): number {
   if (rate > 0 && rate <= 100_000) return rate;
   throw new FramesError(
     "usage",
-    `Cannot read --fps: expected frames a second, current value is ${JSON.stringify(text)}`,
+    `Cannot read --fps: expected frames a second such as 10, current value is ${JSON.stringify(text)}`,
   );
 }

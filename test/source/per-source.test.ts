@@ -67,7 +67,7 @@ describe("checkSourceNames", () => {
       checkSourceNames(["visible=latest", "infra=block"], ["visible", "infrared"], "--policy"),
     );
     expect(code).toBe("usage");
-    expect(message).toContain("--policy: there is no source infra, only visible, infrared");
+    expect(message).toContain("--policy: no source is named infra; choose from visible, infrared");
   });
 });
 

@@ -325,7 +325,7 @@ function toReadError(error: unknown, name: string): FramesError {
   }
   // A name that is not UTF-8 is listed with U+FFFD in it, and cannot be opened.
   if (name.includes("\uFFFD")) {
-    return new FramesError("unreadable", "its name is not UTF-8", options);
+    return new FramesError("unreadable", "its name is not UTF-8; rename it", options);
   }
-  return new FramesError("vanished", "it was removed before it was read", options);
+  return new FramesError("vanished", "it was deleted before it was read", options);
 }

@@ -183,7 +183,7 @@ export class DirectoryWatcher {
   /** Reports the error once. The rescans find new files without events. */
   #onWatchError(path: string, error: unknown): void {
     const reason = systemSentence(error);
-    const message = `Cannot watch ${path}: ${reason}; it is looked through every second instead`;
+    const message = `Cannot watch ${path}: ${reason}; it is scanned every second instead`;
     this.#reportRetry(new FramesError("unreadable", message, { cause: error }));
   }
 
@@ -269,8 +269,8 @@ export class DirectoryWatcher {
 
   #nameConflictError({ location, path }: FolderState): FramesError {
     const name = folderSourceName(location);
-    const conflict = `Cannot send ${this.#sourcePaths.get(name)} and ${path}: both would be the source ${name}`;
-    return new FramesError("usage", `${conflict}; name one with --source NAME=PATH`);
+    const conflict = `Cannot send ${this.#sourcePaths.get(name)} and ${path}: both are the source ${name}`;
+    return new FramesError("usage", `${conflict}; rename one with --source NAME=PATH`);
   }
 
   /**
@@ -359,7 +359,7 @@ export class DirectoryWatcher {
 
   #reportLoss(inode: bigint, folder: FolderState, name: string): void {
     this.#removed.delete(inode);
-    const error = new FramesError("vanished", "it was removed before it was complete");
+    const error = new FramesError("vanished", "it was deleted before it was complete");
     this.#getSource(folder).addLoss(name, error);
   }
 
@@ -418,7 +418,7 @@ export class DirectoryWatcher {
     clearInterval(this.#ticker);
     clearTimeout(this.#rescanTimer);
     for (const { watcher } of this.#watchers.values()) watcher?.close();
-    const error = new FramesError("stopped", "it was not complete when sending was stopped");
+    const error = new FramesError("stopped", "it was not complete when sending stopped");
     for (const [inode, { folder, name }] of this.#removed) this.#reportLoss(inode, folder, name);
     for (const folder of this.#folders.values()) {
       // A renamed file is complete even if its quiet time has not passed.

@@ -177,7 +177,9 @@ export class FileFilter {
       return statSync(path).size > largeFolderBytes ? listLargeFolder(path) : listFolder(path);
     } catch (error) {
       // A name that is not UTF-8 is listed with U+FFFD in it, and cannot be opened.
-      const why = path.includes("\uFFFD") ? "its name is not UTF-8" : systemSentence(error);
+      const why = path.includes("\uFFFD")
+        ? "its name is not UTF-8; rename it"
+        : systemSentence(error);
       if (location.relativePath === "")
         throw new FramesError("missing", `Cannot send ${location.root.path}: ${why}`);
       this.#hooks.onUnreadable({ path, why });

@@ -55,7 +55,7 @@ export function walk(roots: readonly RootDirectory[], filter: FilterOptions): Wa
     if (other !== undefined) {
       throw new FramesError(
         "usage",
-        `Cannot send ${other} and ${path}: both would be the source ${name}; name one with --source NAME=PATH`,
+        `Cannot send ${other} and ${path}: both are the source ${name}; rename one with --source NAME=PATH`,
       );
     }
     seen.set(name, path);
@@ -67,9 +67,10 @@ export function walk(roots: readonly RootDirectory[], filter: FilterOptions): Wa
 export function checkDirectory(path: string): void {
   let reason: string | undefined;
   try {
-    if (!statSync(path).isDirectory()) reason = "not a directory";
+    if (!statSync(path).isDirectory())
+      reason = "not a directory; name the directory that contains it";
   } catch (error) {
-    reason = systemSentence(error);
+    reason = `${systemSentence(error)}; check the path`;
   }
   if (reason !== undefined) throw new FramesError("missing", `Cannot send ${path}: ${reason}`);
 }

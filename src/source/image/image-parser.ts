@@ -44,7 +44,7 @@ export class ImageTooLargeError extends ImageError {
 /** The first bytes match no supported format. */
 export class UnknownImageError extends ImageError {
   constructor(at: number) {
-    super(at, "it begins like no image");
+    super(at, "it does not begin like an image");
   }
 }
 

@@ -128,7 +128,7 @@ export class JpegParser implements ImageParser {
       const where = fillState === State.scanMarker ? " in its coded data" : "";
       throw new ImageError(
         at - 1,
-        `a JPEG has the marker FF ${hex(code)}${where}, which none may have`,
+        `a JPEG has the marker FF ${hex(code)}${where}, which is not allowed`,
       );
     }
     if (code === MarkerCode.startOfFrameLs) this.#isJpegLs = true;
@@ -146,7 +146,7 @@ export class JpegParser implements ImageParser {
       const segment = `the JPEG segment FF ${hex(this.#code)}`;
       throw new ImageError(
         at - 1,
-        `${segment} says it is ${this.#length} bytes long, 2 are the least`,
+        `${segment} says it is ${this.#length} bytes long, expected 2 or more`,
       );
     }
     this.#remaining = this.#length - 2;

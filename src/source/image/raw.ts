@@ -141,8 +141,8 @@ function planesFor(format: string): readonly Plane[] {
   // ffmpeg uses the byte order of the machine here. The frames could be read wrongly on another
   // one.
   const hint = orderedNames.every((name) => planesByFormat.has(name))
-    ? `${orderedNames.join(" or ")} says in which order its bytes are`
-    : "known are the names of ffmpeg, such as gray, gray16le, rgb24, bgr24, yuv420p, nv12, yuyv422 and bayer_rggb8";
+    ? `write ${orderedNames.join(" or ")}, for the order of its bytes`
+    : "write a name of ffmpeg, such as gray, gray16le, rgb24, bgr24, yuv420p, nv12, yuyv422 or bayer_rggb8";
   throw new FramesError(
     "usage",
     `Cannot read raw frames of the format ${JSON.stringify(format)}: ${hint}`,

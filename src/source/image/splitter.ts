@@ -83,7 +83,7 @@ export class Splitter {
         const shape = `${raw.width}x${raw.height} in ${raw.format}`;
         throw new FramesError(
           "too-large",
-          `Cannot read raw frames of ${shape}: they are ${size} bytes long, ${maxFrameBytes} are the most`,
+          `Cannot read raw frames of ${shape}: they have ${size} bytes, the limit is ${maxFrameBytes}`,
         );
       }
     }
@@ -148,8 +148,8 @@ export class Splitter {
     if (this.#frameCount > 0) return undefined;
     const detail =
       this.#offset === 0
-        ? "it ended before anything came"
-        : `it brought ${formatByteCount(this.#offset)}, all of them zero`;
+        ? "it ended without a byte; check the program that writes to it"
+        : `it had ${formatByteCount(this.#offset)}, all of them zero`;
     this.#failure = new FramesError("unreadable", `Cannot read frames from the input: ${detail}`);
     throw this.#failure;
   }
@@ -157,7 +157,8 @@ export class Splitter {
   #checkReady(): void {
     if (this.#failure !== undefined) throw this.#failure;
     // Otherwise the rest of the last chunk would be lost silently.
-    if (!this.#isDrained) throw new FramesError("internal", "Cannot read on: frames are not taken");
+    if (!this.#isDrained)
+      throw new FramesError("internal", "Cannot continue reading: frames were not taken");
   }
 
   /** Returns the offset after the padding between two frames. */
@@ -166,7 +167,7 @@ export class Splitter {
     let at = from;
     while (at < chunk.length && this.#isPadding(chunk[at]!)) {
       if (++this.#padding > this.#maxFrameBytes) {
-        const problem = `${formatByteCount(this.#padding)} without an image came`;
+        const problem = `${formatByteCount(this.#padding)} arrived without an image`;
         this.#frameCount++;
         this.#fail("unreadable", this.#offset + at, problem);
       }
@@ -220,7 +221,7 @@ export class Splitter {
 
   #failTooLarge(parser: ImageParser): never {
     const size = parser.size === undefined ? "" : `of ${parser.size} bytes `;
-    const limit = `is longer than the ${formatByteCount(this.#maxFrameBytes)} that a frame may have`;
+    const limit = `is longer than the limit of ${formatByteCount(this.#maxFrameBytes)}`;
     this.#fail("too-large", this.#frameStart, `${parser.label} ${size}${limit}`);
   }
 
@@ -228,7 +229,11 @@ export class Splitter {
     const start = Buffer.concat([this.#buffer.content, bytes.subarray(0, maxShownBytes)]);
     const received = quoteBytes(start.subarray(0, maxShownBytes));
     const expected = "expected a JPEG, PNG, PNM or BMP image";
-    this.#fail("unreadable", this.#frameStart, `${expected}, received ${received}`);
+    this.#fail(
+      "unreadable",
+      this.#frameStart,
+      `${expected}, received ${received}; for raw frames add --raw WxH:FORMAT`,
+    );
   }
 
   #fail(code: ErrorName, at: number, problem: string): never {

@@ -121,7 +121,7 @@ class MemoryFrame implements Frame {
     this.metadata = frame.metadata === undefined ? "" : JSON.stringify(frame.metadata);
     const bytes = Buffer.byteLength(this.metadata);
     if (bytes > 4096) {
-      throw new FramesError("unreadable", `its metadata is ${bytes} bytes, 4096 are the most`);
+      throw new FramesError("unreadable", `its metadata has ${bytes} bytes, the limit is 4096`);
     }
   }
 
@@ -141,13 +141,13 @@ class MemoryFrame implements Frame {
  */
 function validateFrame({ bytes, name, extension, captured }: CapturedFrame): void {
   let problem: string | undefined;
-  if (!(bytes instanceof Uint8Array)) problem = "bytes is no Uint8Array";
+  if (!(bytes instanceof Uint8Array)) problem = "bytes is not a Uint8Array";
   else if (name !== undefined && (typeof name !== "string" || !isFrameName(name))) {
-    problem = `${JSON.stringify(name)} cannot be its name`;
+    problem = `the name ${JSON.stringify(name)} is not valid`;
   } else if (extension !== undefined && !/^[a-z0-9][a-z0-9_.]{0,99}$/i.test(extension)) {
-    problem = `${JSON.stringify(extension)} cannot be the ending of its name`;
+    problem = `the extension ${JSON.stringify(extension)} is not valid`;
   } else if (captured !== undefined && (typeof captured !== "bigint" || !isInt64(captured))) {
-    problem = `captured is ${String(captured)}, not nanoseconds as a bigint of 64 bits`;
+    problem = `captured is ${String(captured)}, expected nanoseconds as a bigint of 64 bits`;
   }
   if (problem !== undefined)
     throw new FramesError("unreadable", `Cannot send the frame: ${problem}`);

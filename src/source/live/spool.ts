@@ -6,13 +6,7 @@
 import { Database } from "bun:sqlite";
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import {
-  asFramesError,
-  type ErrorName,
-  FramesError,
-  systemCode,
-  systemSentence,
-} from "../../errors.ts";
+import { type ErrorName, FramesError, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame, Loss } from "../../frame.ts";
 
 const spoolSchema = `
@@ -80,9 +74,14 @@ export class Spool {
       this.#database.run(spoolSchema);
     } catch (error) {
       if (systemCode(error) === "SQLITE_BUSY") {
-        throw new FramesError("usage", `Cannot use the spool ${directory}: another process has it`);
+        throw new FramesError(
+          "usage",
+          `Cannot use the spool ${directory}: another process uses it; stop it, or choose another --spool`,
+        );
       }
-      throw asFramesError(error, "missing", `Cannot use the spool ${directory}`);
+      const reason = systemSentence(error);
+      const message = `Cannot use the spool ${directory}: ${reason}; choose another --spool`;
+      throw new FramesError("missing", message, { cause: error });
     }
     this.session = this.#openSession(stream, session);
     const [sum] = this.#database
@@ -106,7 +105,7 @@ export class Spool {
       this.#database.close();
       throw new FramesError(
         "usage",
-        `Cannot use the spool ${this.#directory} for ${stream}: it holds frames of ${stored.stream}; deliver those first, or choose another --spool`,
+        `Cannot use the spool ${this.#directory} for ${stream}: it contains frames of ${stored.stream}; send those first with --stream ${stored.stream}, or choose another --spool`,
       );
     }
     return { id: stored.id, started: Number(stored.started) };
@@ -327,7 +326,7 @@ class SpooledFrame implements Frame {
       });
     }
     if (bytes.length === this.size) return bytes;
-    throw new FramesError("unreadable", "the spool was changed");
+    throw new FramesError("unreadable", "another program changed the spool");
   }
 
   read(into: Uint8Array): void {

@@ -85,9 +85,9 @@ export async function* runFfmpeg(
   }
   const { message: last, hasErrors } = await log;
   let failure: string | undefined;
-  if (hasStalled) failure = `nothing came for ${stallTimeoutMs / 1000} s`;
-  else if (child.signalCode !== null) failure = `ffmpeg was ended by ${child.signalCode}`;
-  else if (child.exitCode !== 0) failure = `ffmpeg ended with ${child.exitCode}`;
+  if (hasStalled) failure = `no data arrived for ${stallTimeoutMs / 1000} s`;
+  else if (child.signalCode !== null) failure = `ffmpeg was stopped by ${child.signalCode}`;
+  else if (child.exitCode !== 0) failure = `ffmpeg failed with exit code ${child.exitCode}`;
   return { failure, message: last, hasErrors };
 }
 
@@ -123,12 +123,12 @@ export async function runFfprobe(
   }
   const { message: last } = await log;
   if (hasTimedOut) {
-    const problem = `Cannot read ${name}: ffprobe made nothing of it in ${timeoutMs / 1000} s`;
-    throw new FramesError("timeout", last === "" ? problem : `${problem}; it said: ${last}`);
+    const problem = `Cannot read ${name}: ffprobe did not recognize it within ${timeoutMs / 1000} s`;
+    throw new FramesError("timeout", last === "" ? problem : `${problem}; it printed: ${last}`);
   }
   if (child.exitCode !== 0) {
     const status = child.signalCode ?? child.exitCode;
-    const reason = last === "" ? `ffprobe ended with ${status} and said nothing` : last;
+    const reason = last === "" ? `ffprobe failed with ${status} and printed no reason` : last;
     throw new FramesError("unreadable", `Cannot read ${name}: ${reason}`);
   }
   return JSON.parse(text);
@@ -148,7 +148,7 @@ function spawnProgram(program: "ffmpeg" | "ffprobe", args: readonly string[]): C
   if (path === null) {
     throw new FramesError(
       "missing",
-      `Cannot read videos, cameras and URLs: ${program} is not installed; install ffmpeg, 4.4 or later`,
+      `Cannot read videos, cameras and URLs: ${program} is not installed; install ffmpeg 4.4 or later`,
     );
   }
   const env: Record<string, string | undefined> = { ...process.env, AV_LOG_FORCE_NOCOLOR: "1" };
@@ -243,7 +243,7 @@ async function readText(stream: ReadableStream<Uint8Array>, maxBytes: number): P
     if (length > maxBytes) {
       throw new FramesError(
         "unreadable",
-        `Cannot read what ffprobe says: it is over ${maxBytes} bytes`,
+        `Cannot read the output of ffprobe: it is longer than ${maxBytes} bytes`,
       );
     }
     chunks.push(chunk);

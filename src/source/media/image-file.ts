@@ -32,7 +32,7 @@ export async function* readImage(
   try {
     const { size, mtimeNs } = statSync(path, { bigint: true });
     if (size > maxFrameBytes) {
-      const limit = `${maxFrameBytes} are the most`;
+      const limit = `the limit is ${maxFrameBytes}`;
       throw new FramesError("too-large", `Cannot read ${name}: it is ${size} bytes long, ${limit}`);
     }
     yield { bytes: await Bun.file(path).bytes(), name: basename(path), captured: mtimeNs };

@@ -1,5 +1,5 @@
 /** Recognizes the command-line PATHs that ffmpeg reads, and makes the arguments for them. */
-import { realpathSync, statSync } from "node:fs";
+import { realpathSync, type Stats, statSync } from "node:fs";
 import { extname } from "node:path";
 import { FramesError } from "../../errors.ts";
 
@@ -48,6 +48,16 @@ export function isMedia(path: string): boolean {
   return parseInput(path) !== undefined;
 }
 
+/** Returns the stats of a path, or undefined if there is none. */
+function statPath(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    // A part of the path is a file or may not be entered. The caller reports the error.
+    return undefined;
+  }
+}
+
 /**
  * Classifies `path`. Returns `undefined` for a directory, and for a missing path that is not named
  * like a video.
@@ -56,7 +66,7 @@ export function parseInput(path: string): MediaInput | undefined {
   const protocol = /^([a-z][a-z0-9+.-]*):\/\//i.exec(path)?.[1]?.toLowerCase();
   const allowedProtocols = protocol === undefined ? undefined : protocols.get(protocol);
   if (allowedProtocols !== undefined) return { kind: "url", url: path, allowedProtocols };
-  const stats = statSync(path, { throwIfNoEntry: false });
+  const stats = statPath(path);
   if (stats === undefined) {
     if (path.startsWith("/dev/video")) return { kind: "device", path };
     return videoExtensions.has(extname(path).toLowerCase()) ? { kind: "file", path } : undefined;
@@ -90,7 +100,7 @@ export function parseCameraMode(text: string): CameraMode {
   if (size === undefined && format === undefined && rate === undefined) {
     throw new FramesError(
       "usage",
-      `Cannot read what to ask of the camera: expected WIDTHxHEIGHT:FORMAT@RATE or a part of it, such as 640x512:gray16le@30, current value is ${JSON.stringify(text)}`,
+      `Cannot read --camera: expected WIDTHxHEIGHT:FORMAT@RATE or a part of it, such as 640x512:gray16le@30, current value is ${JSON.stringify(text)}`,
     );
   }
   return {

@@ -90,7 +90,10 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
   const input = parseInput(path) ?? { kind: "file", path };
   const mode = options.camera === undefined ? {} : parseCameraMode(options.camera);
   if (options.camera !== undefined && input.kind !== "device") {
-    throw new FramesError("usage", `Cannot ask ${name} for ${options.camera}: it is no camera`);
+    throw new FramesError(
+      "usage",
+      `Cannot use --camera ${options.camera} with ${name}: it is not a camera; leave --camera out`,
+    );
   }
   if (input.kind !== "url") checkExists(input.path, name);
   if (input.kind === "image") {
@@ -132,7 +135,10 @@ function checkExists(path: string, name: string): void {
   } catch (error) {
     throw asFramesError(error, "missing", `Cannot read ${name}`);
   }
-  throw new FramesError("unreadable", `Cannot read ${name} as a video: it is a directory`);
+  throw new FramesError(
+    "unreadable",
+    `Cannot read ${name} as a video: it is a directory; to send its pictures, write frames send ${name}`,
+  );
 }
 
 function toIterable(
@@ -145,7 +151,15 @@ function toIterable(
 async function planRead(opened: OpenedInput, signal?: AbortSignal): Promise<ReadPlan> {
   const { input, name, args, options, stallTimeoutMs } = opened;
   const timeoutMs = stallTimeoutMs + analysisTimeoutMs;
-  const video = await probe(args, name, { timeoutMs, ...(signal === undefined ? {} : { signal }) });
+  const video = await probe(args, name, {
+    timeoutMs,
+    ...(signal === undefined ? {} : { signal }),
+  }).catch((error: unknown) => {
+    if (!(error instanceof FramesError) || error.code !== "unreadable" || input.kind !== "file")
+      throw error;
+    const hint = "to send files that are not videos, name their directory";
+    throw new FramesError(error.code, `${error.message}; ${hint}`, { cause: error });
+  });
   const isFiniteHttp = /^https?:/i.test(input.kind === "url" ? input.url : "") && video.isFinite;
   const isLive = input.kind === "device" || (input.kind === "url" && !isFiniteHttp);
   return { video, isLive, transcoding: chooseTranscoding(video, { ...options, isLive }) };
@@ -237,7 +251,7 @@ async function* dropTruncatedLast(
     for (;;) {
       const { done, value } = await packets.next();
       if (done && pending === undefined) return value;
-      if (done) return { ...value, failure: value.failure ?? "its last frame is cut off" };
+      if (done) return { ...value, failure: value.failure ?? "its last frame is incomplete" };
       if (pending !== undefined) yield pending;
       pending = undefined;
       const isComplete = hasImageEnd(value.bytes, value.bytes.subarray(-64));
@@ -300,7 +314,7 @@ function checkCompleteness(
 ): void {
   const countText = count === 1 ? "1 frame" : `${count} frames`;
   let problem = failure;
-  if (problem === undefined && count === 0) problem = "no frame came of it";
+  if (problem === undefined && count === 0) problem = "it contains no frame";
   if (problem === undefined && end !== undefined) {
     const endSeconds = Number(reached) / 1e9;
     // Errors that ffmpeg logs may be harmless. Without any, the end in the container may be
@@ -320,7 +334,7 @@ function checkCompleteness(
 }
 
 function withFfmpegMessage(problem: string, message: string): string {
-  return message === "" ? problem : `${problem}; ffmpeg said: ${message}`;
+  return message === "" ? problem : `${problem}; ffmpeg printed: ${message}`;
 }
 
 /**

@@ -91,7 +91,7 @@ export class PacketParser {
     if (time === undefined || duration === undefined || length === undefined) this.#fail();
     const size = Number(length);
     if (size > this.#maxPacketBytes) {
-      const limit = `${this.#maxPacketBytes} are the most`;
+      const limit = `the limit is ${this.#maxPacketBytes}`;
       throw new FramesError("too-large", `Cannot read a frame: it is ${size} bytes long, ${limit}`);
     }
     const isTimed = time !== "NOPTS" && BigInt(time) !== noTimestamp;
@@ -108,6 +108,9 @@ export class PacketParser {
   }
 
   #fail(): never {
-    throw new FramesError("unreadable", "Cannot read what ffmpeg writes: it is not as expected");
+    throw new FramesError(
+      "unreadable",
+      "Cannot read the output of ffmpeg: its format is unknown; install ffmpeg 4.4 or later",
+    );
   }
 }

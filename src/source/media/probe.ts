@@ -57,7 +57,7 @@ export async function probe(
   const output = await runFfprobe([...selectArgs, ...outputArgs, ...args], name, options);
   const stream = getList(output, "streams")[0];
   if (stream === undefined) {
-    throw new FramesError("unreadable", `Cannot read ${name}: there is no video in it`);
+    throw new FramesError("unreadable", `Cannot read ${name}: it contains no video`);
   }
   return toVideoInfo(output, stream, name);
 }
@@ -69,7 +69,7 @@ function toVideoInfo(output: unknown, stream: unknown, name: string): VideoInfo 
   if (!width || !height || pixelFormat === undefined) {
     throw new FramesError(
       "unreadable",
-      `Cannot read ${name}: nothing tells the size or the format of its pictures`,
+      `Cannot read ${name}: its size or pixel format is unknown; check it with ffprobe`,
     );
   }
   const rate = parseFraction(getText(stream, "avg_frame_rate"));

@@ -57,7 +57,7 @@ export function chooseTranscoding(video: VideoInfo, options: TranscodingOptions)
   if (!Number.isInteger(quality) || quality < 2 || quality > 31) {
     throw new FramesError(
       "usage",
-      `Cannot make JPEG of quality ${quality}: expected a whole number from 2, which is the best, to 31`,
+      `Cannot make JPEG of quality ${quality}: expected a whole number from 2 (best) to 31`,
     );
   }
   const image = imageCodecs.get(video.codec);

@@ -253,10 +253,10 @@ describe("walk", () => {
   test("a walk fails if its root is missing or no folder, and names the root", () => {
     const folder = folderWith("1.png");
     for (const [path, why] of [
-      [join(folder, "nowhere"), "no such file or directory"],
-      [join(folder, "1.png"), "not a directory"],
-      [join(folder, "1.png/deeper"), "not a directory"],
-      ["", "no such file or directory"],
+      [join(folder, "nowhere"), "no such file or directory; check the path"],
+      [join(folder, "1.png"), "not a directory; name the directory that contains it"],
+      [join(folder, "1.png/deeper"), "not a directory; check the path"],
+      ["", "no such file or directory; check the path"],
     ] as const) {
       const error = refusal(() => walkOne(path));
       expect([path, error.code]).toEqual([path, "missing"]);
@@ -476,7 +476,11 @@ describe("names of streams and sources", () => {
 
   const folder = folderWith("1.png", "visible/1.png", ".hidden/x/1.png");
   const wrong: [what: string, paths: string[], options: PlanOptions, said: string][] = [
-    ["a plan without a directory", [], {}, "say which directory"],
+    ["nothing to send", [], {}, "write frames send DIR"],
+    ["several directories without a stream", [folder, `${folder}/visible`], {}, "--stream"],
+    ["one name for several", [folder, folder], { source: ["a"], stream: "s" }, "NAME=PATH"],
+    ["several bare names", [folder], { source: ["a", "b"], stream: "s" }, "NAME=PATH"],
+    ["the same directory twice", [folder, folder], { stream: "s" }, "both are"],
     [
       "a plan of several directories without a stream",
       [folder, `${folder}/visible`],
@@ -500,23 +504,18 @@ describe("names of streams and sources", () => {
       "a plan with the same source name twice",
       [],
       { source: [`a=${folder}`, `a=${folder}/visible`], stream: "s" },
-      "both would be the source a;",
+      "both are the source a;",
     ],
     [
       "a plan with a source name that a subfolder of another has",
       [],
       { source: [`a=${folder}`, `a/visible=${folder}/visible`], stream: "s" },
-      "both would be the source a/visible;",
+      "both are the source a/visible;",
     ],
-    ["a stream name with a slash", [folder], { stream: "a/b" }, "holds a slash"],
-    ["a hidden directory as stream name", [`${folder}/.hidden`], {}, "begins with a dot"],
-    [
-      "a source name that leads out of the store",
-      [folder],
-      { source: ["../a"] },
-      "begins with a dot",
-    ],
-    ["an empty source name before the =", [], { source: [`=${folder}`] }, "is empty"],
+    ["a stream with a slash", [folder], { stream: "a/b" }, "contains a slash"],
+    ["a hidden stream", [`${folder}/.hidden`], {}, "begins with a dot"],
+    ["a name that leads out", [folder], { source: ["../a"] }, "begins with a dot"],
+    ["no name before the =", [], { source: [`=${folder}`] }, "is empty"],
   ];
   for (const [what, paths, options, said] of wrong) {
     test(`${what} is a usage error that explains it`, async () => {
@@ -583,28 +582,25 @@ describe("frames of a directory", () => {
     source.close();
   });
 
-  test.skipIf(!isLinux)(
-    "a file whose name is not UTF-8 is lost with its number, and the next frame follows",
-    () => {
-      const folder = folderWith("a.png", "z.png");
-      const name = Buffer.concat([
-        Buffer.from(`${folder}/caf`),
-        Buffer.from([0xe9]),
-        Buffer.from(".png"),
-      ]);
-      writeFileSync(name, "coffee");
-      const source = onlySource(folder);
-      expect(source.total).toBe(3);
-      expect(readWhole(frameOf(source.next(false))).toString()).toBe("a.png");
-      const { error, first, what } = lossOf(source.next(false));
-      expect(first).toBe(2);
-      expect(what).toBe("caf\ufffd.png");
-      expect(error.code).toBe("unreadable");
-      expect(error.message).toBe("its name is not UTF-8");
-      expect(readWhole(frameOf(source.next(false))).toString()).toBe("z.png");
-      source.close();
-    },
-  );
+  test.skipIf(!isLinux)("whose name is not UTF-8 is reported, and the rest goes", () => {
+    const folder = folderWith("a.png", "z.png");
+    const name = Buffer.concat([
+      Buffer.from(`${folder}/caf`),
+      Buffer.from([0xe9]),
+      Buffer.from(".png"),
+    ]);
+    writeFileSync(name, "coffee");
+    const source = onlySource(folder);
+    expect(source.total).toBe(3);
+    expect(readWhole(frameOf(source.next(false))).toString()).toBe("a.png");
+    const { error, first, what } = lossOf(source.next(false));
+    expect(first).toBe(2);
+    expect(what).toBe("caf\ufffd.png");
+    expect(error.code).toBe("unreadable");
+    expect(error.message).toBe("its name is not UTF-8; rename it");
+    expect(readWhole(frameOf(source.next(false))).toString()).toBe("z.png");
+    source.close();
+  });
 
   test.skipIf(!isLinux)("a folder whose name is not UTF-8 is reported as unreadable", () => {
     const folder = folderWith("1.png");
@@ -614,7 +610,7 @@ describe("frames of a directory", () => {
     const found = walkOne(folder);
     expect(listed(found)).toEqual(["run7: 1.png"]);
     expect(found.unreadable).toEqual([
-      { path: `${folder}/caf\ufffd`, why: "its name is not UTF-8" },
+      { path: `${folder}/caf\ufffd`, why: "its name is not UTF-8; rename it" },
     ]);
   });
 });
@@ -626,7 +622,7 @@ describe("files that were removed or replaced after the walk", () => {
     rmSync(join(folder, "1.png"));
     const { error, what } = lossOf(source.next(false));
     expect(error.code).toBe("vanished");
-    expect(error.message).toBe("it was removed before it was read");
+    expect(error.message).toBe("it was deleted before it was read");
     expect(what).toBe("1.png");
     expect(readWhole(frameOf(source.next(false))).toString()).toBe("2.png");
     source.close();

@@ -44,11 +44,11 @@ describe("RawShape", () => {
     ],
     [
       "640x512:gray16",
-      'Cannot read raw frames of the format "gray16": gray16le or gray16be says in which order its bytes are',
+      'Cannot read raw frames of the format "gray16": write gray16le or gray16be, for the order of its bytes',
     ],
     [
       "640x512:grey",
-      'Cannot read raw frames of the format "grey": known are the names of ffmpeg, such as gray, gray16le, rgb24, bgr24, yuv420p, nv12, yuyv422 and bayer_rggb8',
+      'Cannot read raw frames of the format "grey": write a name of ffmpeg, such as gray, gray16le, rgb24, bgr24, yuv420p, nv12, yuyv422 or bayer_rggb8',
     ],
   ];
   for (const [text, message] of wrong) {

@@ -24,8 +24,10 @@ describe("unreadable input", () => {
   const soi = [0xff, 0xd8];
   const sos = segment(0xda, [1, 1, 0, 0, 0x3f, 0]);
   const expected = "expected a JPEG, PNG, PNM or BMP image, received";
+  const hint = "; for raw frames add --raw WxH:FORMAT";
   const brokenSignature = [0x89, 0x50, 0x4e, 0x47, 0x0a, 0x1a, 0x0a];
   const wrong: [string, Uint8Array, number, string][] = [
+    ["of no format", ascii("GIF89a\x01\x9b[2J"), 0, `${expected} "GIF89a\\u0001\\u009b[2J"${hint}`],
     [
       "input of an unknown format",
       ascii("GIF89a\x01\x9b[2J"),
@@ -36,13 +38,18 @@ describe("unreadable input", () => {
       "a PNG with converted newlines",
       join(brokenSignature),
       0,
-      `${expected} "\\u0089PNG\\n\\u001a\\n"`,
+      `${expected} "\\u0089PNG\\n\\u001a\\n"${hint}`,
     ],
-    ["a JPEG without its start marker", join([0xff, 0xda]), 0, `${expected} "\\u00ff\\u00da"`],
-    ["a PNM of an unknown kind", ascii("P8 1"), 0, `${expected} "P8 1"`],
-    ["a word that begins like a PNM", ascii("P5x"), 0, `${expected} "P5x"`],
-    ["a word that begins like a BMP", ascii("BX"), 0, `${expected} "BX"`],
-    ["whitespace between frames", ascii("\n"), 0, `${expected} "\\n"`],
+    [
+      "of a JPEG that lacks its start",
+      join([0xff, 0xda]),
+      0,
+      `${expected} "\\u00ff\\u00da"${hint}`,
+    ],
+    ["of a PNM of no kind", ascii("P8 1"), 0, `${expected} "P8 1"${hint}`],
+    ["of a word that begins like a PNM", ascii("P5x"), 0, `${expected} "P5x"${hint}`],
+    ["of a word that begins like a BMP", ascii("BX"), 0, `${expected} "BX"${hint}`],
+    ["with blanks between frames", ascii("\n"), 0, `${expected} "\\n"${hint}`],
     [
       "a JPEG without a marker at the start of a segment",
       join(soi, [0x12]),
@@ -53,19 +60,19 @@ describe("unreadable input", () => {
       "a JPEG with an invalid marker",
       join(soi, [0xff, 0x4f]),
       2,
-      "a JPEG has the marker FF 4F, which none may have",
+      "a JPEG has the marker FF 4F, which is not allowed",
     ],
     [
       "a JPEG with an invalid marker in its coded data",
       join(soi, sos, [5, 0xff, 2]),
       13,
-      "a JPEG has the marker FF 02 in its coded data, which none may have",
+      "a JPEG has the marker FF 02 in its coded data, which is not allowed",
     ],
     [
       "a JPEG with too short a segment",
       join(soi, [0xff, 0xe0, 0, 1]),
       4,
-      "the JPEG segment FF E0 says it is 1 bytes long, 2 are the least",
+      "the JPEG segment FF E0 says it is 1 bytes long, expected 2 or more",
     ],
     [
       "a JPEG without an end",
@@ -161,19 +168,19 @@ describe("unreadable input", () => {
 
   test("the error of the splitter quotes the beginning of the input, for any size of chunks", () => {
     const { error } = split(pieces(join(pgm, brokenSignature), 1));
-    expect(error?.message).toEndWith(`${expected} "\\u0089PNG\\n"`);
+    expect(error?.message).toEndWith(`${expected} "\\u0089PNG\\n"${hint}`);
   });
 
   test("the splitter reports input without any data, or of zeros only", () => {
     expect(complaint(new Uint8Array(0))).toEqual([
       0,
       "unreadable",
-      "Cannot read frames from the input: it ended before anything came",
+      "Cannot read frames from the input: it ended without a byte; check the program that writes to it",
     ]);
     expect(complaint(new Uint8Array(9))).toEqual([
       0,
       "unreadable",
-      "Cannot read frames from the input: it brought 9 bytes, all of them zero",
+      "Cannot read frames from the input: it had 9 bytes, all of them zero",
     ]);
   });
 
@@ -215,8 +222,8 @@ describe("too large frames", () => {
     }
   });
 
-  test("the splitter refuses a frame over the limit as soon as its header gives the size", () => {
-    const most = "is longer than the 1048576 bytes that a frame may have";
+  test("is an error as soon as it says so, before it comes", () => {
+    const most = "is longer than the limit of 1048576 bytes";
     const said: [Uint8Array, string][] = [
       [join(pngSignature, [0x7f, 255, 255, 255]), `a PNG ${most}`],
       [ascii("P6 40000 40000 65535\n"), `a PPM of 9600000021 bytes ${most}`],
@@ -301,7 +308,7 @@ describe("too large frames", () => {
     expect(frames.length).toBe(1);
     expect(error).toMatchObject({
       code: "unreadable",
-      message: "Cannot read frame 2 at byte 315 of the input: 301 bytes without an image came",
+      message: "Cannot read frame 2 at byte 315 of the input: 301 bytes arrived without an image",
     });
   });
 });

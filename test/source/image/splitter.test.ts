@@ -107,7 +107,7 @@ describe("text images", () => {
     expect(complaint(join(text, "5 "), text.length)).toEqual([
       0,
       "too-large",
-      "Cannot read frame 1 at byte 0 of the input: a PGM is longer than the 16 bytes that a frame may have",
+      "Cannot read frame 1 at byte 0 of the input: a PGM is longer than the limit of 16 bytes",
     ]);
   });
 
@@ -149,7 +149,7 @@ describe("raw frames", () => {
   test("the splitter refuses a raw shape whose frames are over the size limit", () => {
     expect(refusal(() => new Splitter({ maxFrameBytes: 11, raw }))).toMatchObject({
       code: "too-large",
-      message: "Cannot read raw frames of 3x2 in gray16le: they are 12 bytes long, 11 are the most",
+      message: "Cannot read raw frames of 3x2 in gray16le: they have 12 bytes, the limit is 11",
     });
   });
 });

@@ -142,7 +142,10 @@ describe("Spool", () => {
     for (const sequence of [1, 2]) source.put(frame(sequence));
     writeFileSync(join(path, "visible/1"), "other");
     rmSync(join(path, "visible/2"));
-    for (const why of ["the spool was changed", "the spool cannot be read: no such file"]) {
+    for (const why of [
+      "another program changed the spool",
+      "the spool cannot be read: no such file",
+    ]) {
       const kept = source.next()!;
       const { code, message } = refusal(() => kept.read(new Uint8Array(kept.size)));
       expect(code).toBe("unreadable");
@@ -169,7 +172,9 @@ describe("refused spools", () => {
     const spool = open(path);
     const { code, message } = refusal(() => open(path));
     expect(code).toBe("usage");
-    expect(message).toBe(`Cannot use the spool ${path}: another process has it`);
+    expect(message).toBe(
+      `Cannot use the spool ${path}: another process uses it; stop it, or choose another --spool`,
+    );
     spool.close();
     open(path).close();
   });
@@ -181,7 +186,7 @@ describe("refused spools", () => {
     spool.close();
     const { code, message } = refusal(() => open(path, { stream: "run8" }));
     expect(code).toBe("usage");
-    expect(message).toContain("for run8: it holds frames of run7; deliver those first");
+    expect(message).toContain("for run8: it contains frames of run7; send those first");
     const again = open(path);
     expect(given(again.sourceSpool("visible"))).toEqual([1]);
     again.close();

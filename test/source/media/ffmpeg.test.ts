@@ -269,7 +269,7 @@ describe("media files", () => {
         expect(frames.every(({ bytes }, at) => expected[at]!.equals(bytes))).toBe(true);
         expect((error as FramesError).code).toBe("unreadable");
         expect((error as FramesError).message).toMatch(
-          /^Cannot read .* to its end: it ended after \d+ frames, at [\d.]+ of 2\.40 s; ffmpeg said: [^\n]+$/,
+          /^Cannot read .* to its end: it ended after \d+ frames, at [\d.]+ of 2\.40 s; ffmpeg printed: [^\n]+$/,
         );
       }
     }),
@@ -290,7 +290,7 @@ describe("media files", () => {
         [broken, /moov atom not found/],
         [text, /Invalid data found/],
         [empty, /./],
-        [sound, /there is no video in it/],
+        [sound, /it contains no video; to send pictures, name their directory/],
       ] as const) {
         expect(isMedia(path)).toBe(true);
         const error = await failure(path);
@@ -369,7 +369,7 @@ test_(`${needs}without ffmpeg the error says what to install`, () =>
     const first = await withPath(join(folder, "nothing"), () => failure(file));
     expect([first.code, first.message]).toEqual([
       "missing",
-      "Cannot read videos, cameras and URLs: ffprobe is not installed; install ffmpeg, 4.4 or later",
+      "Cannot read videos, cameras and URLs: ffprobe is not installed; install ffmpeg 4.4 or later",
     ]);
     const { error } = await withPath(join(folder, "nothing"), () => framesOf(media));
     expect((error as FramesError).message).toContain("ffmpeg is not installed");

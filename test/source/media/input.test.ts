@@ -39,7 +39,7 @@ describe("command-line inputs", () => {
       rate: "30000/1001",
     });
     for (const text of ["", "640", "640x", "0x512", "-f lavfi", "640x512:gray16le@", "@-1", ":"]) {
-      expect(() => parseCameraMode(text)).toThrow("Cannot read what to ask of the camera");
+      expect(() => parseCameraMode(text)).toThrow("Cannot read --camera");
     }
     const words = inputArgs(
       { kind: "device", path: "/dev/video0" },

@@ -162,7 +162,9 @@ describe("MJPEG over HTTP", () => {
     expect(error).toBeUndefined();
     expect(frames.slice(0, 3).every(({ bytes }, at) => jpegs[at]!.equals(bytes))).toBe(true);
     expect(frames.length).toBe(10);
-    expect(troubles[0]).toBe(`Cannot read ${url}: nothing came for 3 s; starting it again in 1 s`);
+    expect(troubles[0]).toBe(
+      `Cannot read ${url}: no data arrived for 3 s; starting it again in 1 s`,
+    );
     expect(await running()).toEqual([]);
   });
 
@@ -181,7 +183,7 @@ describe("MJPEG over HTTP", () => {
       }
       await inTime(frames.return!(), "giving it up");
       expect(troubles).toEqual([
-        `Cannot read ${url}: ffmpeg was ended by SIGKILL; starting it again in 1 s`,
+        `Cannot read ${url}: ffmpeg was stopped by SIGKILL; starting it again in 1 s`,
       ]);
       expect(await running()).toEqual([]);
     },
@@ -215,7 +217,7 @@ describe("MJPEG over HTTP", () => {
     const { url } = await camera({ count: 0, then: "silence" });
     const error = await open(url, { stallTimeoutMs: 500 }).catch((thrown: unknown) => thrown);
     expect((error as FramesError).code).toBe("timeout");
-    expect((error as FramesError).message).toContain("ffprobe made nothing of it in 5.5 s");
+    expect((error as FramesError).message).toContain("ffprobe did not recognize it within 5.5 s");
     expect(await running()).toEqual([]);
   });
 });
