@@ -28,7 +28,7 @@ export class StoreLock {
       if (sqliteCode(error) !== "SQLITE_BUSY") throw error;
       throw new FramesError(
         "locked",
-        `Another process has this store: ${describeOwner(this.#infoPath)}; stop it first`,
+        `Cannot use the store: another process uses it (${describeOwner(this.#infoPath)}); stop it first, or choose another directory`,
       );
     }
     const info = { pid: process.pid, since: new Date().toISOString() };

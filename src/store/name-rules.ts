@@ -58,10 +58,10 @@ function unsafeReason(part: string): string | undefined {
   if (part === "") return "it is empty";
   if (part.startsWith(".")) return "it begins with a dot";
   if (!part.isWellFormed()) return "it is not valid Unicode";
-  if (controlCharacter.test(part)) return "it holds a control character";
-  if (part.includes("/")) return "it holds a slash";
+  if (controlCharacter.test(part)) return "it contains a control character";
+  if (part.includes("/")) return "it contains a slash";
   // A backslash separates paths on Windows and starts \\server\share.
-  if (part.includes("\\")) return "it holds a backslash";
+  if (part.includes("\\")) return "it contains a backslash";
   // `C:` alone is a drive. `C:name` is a valid name on Linux, so only the portable check refuses
   // it.
   if (/^[A-Za-z]:$/.test(part)) return "it is a drive letter";
@@ -77,7 +77,7 @@ const windowsDevice = /^(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²�
 /** Returns why Windows or macOS cannot store a file with this name, or undefined if they can. */
 function unportableReason(part: string): string | undefined {
   const character = /[<>:"|?*]/.exec(part)?.[0];
-  if (character !== undefined) return `it holds ${character}`;
+  if (character !== undefined) return `it contains ${character}`;
   if (/[. ]$/.test(part)) return "it ends in a dot or a space";
   if (windowsDevice.test(part)) return "it is the name of a device on Windows";
   return undefined;

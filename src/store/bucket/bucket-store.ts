@@ -260,7 +260,7 @@ class BucketSourceStore implements SourceStore {
     if (path.length * 3 <= maxKeyBytes / 2) return;
     const bytes = this.#context.s3.keyByteLength(path);
     if (bytes <= maxKeyBytes) return;
-    const reason = `its key would have ${bytes} bytes, ${maxKeyBytes} are the most`;
+    const reason = `its object key has ${bytes} bytes, the limit is ${maxKeyBytes}`;
     throw new FramesError("bad-name", `The name cannot be used in a bucket: ${reason}`);
   }
 

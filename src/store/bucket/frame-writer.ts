@@ -332,7 +332,7 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
       this.markAccounted();
       return conflictError();
     }
-    throw new FramesError("store", `Cannot store ${this.path}: others change it again and again`);
+    throw new FramesError("store", `Cannot store ${this.path}: other servers keep changing it`);
   }
 
   /**
@@ -377,7 +377,10 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
       return this.#record(existing.etag, crc, "present");
     }
     if (head === undefined || this.#mayReplace()) {
-      throw new FramesError("store", `Cannot store ${this.path}: others changed it meanwhile`);
+      throw new FramesError(
+        "store",
+        `Cannot store ${this.path}: another server changed it at the same time`,
+      );
     }
     this.markAccounted();
     return conflictError();

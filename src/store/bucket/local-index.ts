@@ -170,7 +170,11 @@ function makeFolder(parentFolder: string): [folder: string, lock: StoreLock] {
       return [folder, new StoreLock(folder)];
     } catch (error) {
       if (attempt < maxFolderAttempts) continue;
-      throw asFramesError(error, "store", `Cannot keep a mirror of the journal in ${parentFolder}`);
+      throw asFramesError(
+        error,
+        "store",
+        `Cannot write the local copy of the journal in ${parentFolder}`,
+      );
     }
   }
 }
@@ -212,5 +216,8 @@ export function toLogSource({ stream, source, key, raw }: SourceInfo) {
 /** @throws {FramesError} `not-stored` if the time exceeds 64 bits */
 export function checkCaptureTime(captured: bigint): void {
   if (BigInt.asIntN(64, captured) === captured) return;
-  throw new FramesError("not-stored", `No journal can hold the capture time ${captured}`);
+  throw new FramesError(
+    "not-stored",
+    `Cannot store the capture time ${captured}: it needs more than 64 bits`,
+  );
 }

@@ -21,12 +21,15 @@ export function parseBucketLocation(
   const [, bucket, prefixText = ""] = /^s3:\/\/([^/]+)(?:\/(.*))?$/i.exec(text) ?? [];
   if (bucket === undefined) throw locationError(text, "expected s3://BUCKET or s3://BUCKET/PREFIX");
   if (!/^[a-z0-9][a-z0-9._-]{1,253}[a-z0-9]$/i.test(bucket)) {
-    throw locationError(text, `no bucket is called ${JSON.stringify(bucket)}`);
+    throw locationError(text, `${JSON.stringify(bucket)} is not a valid bucket name`);
   }
   const prefix = prefixText.replace(/\/+$/, "");
   const parts = prefix === "" ? [] : prefix.split("/");
   if (parts.some((part) => part === "" || part === "." || part === ".." || /\p{Cc}/u.test(part))) {
-    throw locationError(text, "a part of the prefix is empty, a dot, or holds control characters");
+    throw locationError(
+      text,
+      "a part of the prefix is empty, a dot, or contains control characters",
+    );
   }
   const first = (...names: string[]) => {
     for (const name of names) {
@@ -45,8 +48,8 @@ export function parseBucketLocation(
   }
   const endpoint = first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT");
   if (endpoint !== undefined && !/^https?:\/\/[^/?#@]+\/?$/i.test(endpoint)) {
-    const reason = "expected http:// or https://, a host and perhaps a port";
-    throw locationError(text, `the endpoint in AWS_ENDPOINT_URL_S3 cannot be read: ${reason}`);
+    const reason = "expected http://HOST:PORT or https://HOST";
+    throw locationError(text, `AWS_ENDPOINT_URL_S3 is not an endpoint: ${reason}`);
   }
   return {
     bucket,

@@ -142,7 +142,7 @@ class EntryParser {
     const value: unknown = JSON.parse(line);
     if (!Array.isArray(value)) return this.#parseHeader(value);
     const header = this.#header;
-    if (header === undefined) throw new Error("a line is without a header");
+    if (header === undefined) throw new Error("a line has no header");
     if (value[0] === "e") {
       if (value[1] !== this.#count) throw new Error("lines are missing");
       this.#header = undefined;
@@ -160,7 +160,7 @@ class EntryParser {
       return [];
     }
     const logSource = this.#logSource;
-    if (logSource === undefined) throw new Error("an entry is without an origin");
+    if (logSource === undefined) throw new Error("an entry has no source");
     const entry = parseEntry(logSource, value);
     return entry === undefined ? [] : [{ header, entry }];
   }
@@ -171,7 +171,7 @@ class EntryParser {
     if (fields["format"] !== logFormat) {
       throw new FramesError(
         "store",
-        `Cannot read the bucket's journal: ${this.#path} is of a later version: take a later frames`,
+        `Cannot read the bucket's journal: ${this.#path} was written by a later version; install the latest frames`,
       );
     }
     const [first, last] = [parseNumber(fields["first"]), parseNumber(fields["last"])];

@@ -127,7 +127,10 @@ export class LogSync {
     for (let misses = 0; ; misses++) {
       if (await this.#pollOnce()) return;
       if (misses === maxMisses)
-        throw new FramesError("store", "The bucket's journal does not stand still");
+        throw new FramesError(
+          "store",
+          "Cannot read the bucket's journal: it changes faster than it can be read",
+        );
     }
   }
 

@@ -24,7 +24,7 @@ export async function openStoreMarker(s3: S3): Promise<string> {
   if (first.outcome === "stored" && (await write()).outcome === "stored") {
     throw new FramesError(
       "store",
-      `Cannot keep frames in ${s3.location}: its engine replaces an object although it is told not to (If-None-Match: *); Amazon S3, Ceph from 16 and MinIO do as they are told`,
+      `Cannot keep frames in ${s3.location}: its engine ignores If-None-Match: *, and would replace frames; use Amazon S3, Ceph 16 or later, or MinIO`,
     );
   }
   const bytes = await s3.bytes(markerPath);
@@ -37,7 +37,7 @@ export async function openStoreMarker(s3: S3): Promise<string> {
   }
   throw new FramesError(
     "store",
-    `Cannot keep frames in ${s3.location}: ${markerPath} there is of another version of frames`,
+    `Cannot keep frames in ${s3.location}: ${markerPath} was written by another version of frames; install that version, or choose another prefix`,
   );
 }
 
@@ -62,7 +62,10 @@ function parseIdentity(bytes: Uint8Array | undefined): string | undefined {
 export async function readStoreMarker(s3: S3): Promise<string> {
   const identity = parseIdentity(await s3.bytes(markerPath));
   if (identity !== undefined) return identity;
-  throw new FramesError("missing", `Cannot read ${s3.location}: it holds no store of frames`);
+  throw new FramesError(
+    "missing",
+    `Cannot read ${s3.location}: it contains no store of frames; check bucket and prefix`,
+  );
 }
 
 /** Returns a random id of 32 hexadecimal digits. */

@@ -395,7 +395,7 @@ class TransientError extends Error {}
 function reasonOf(error: unknown): string {
   if (error instanceof TransientError) return error.message;
   if (error instanceof DOMException || (error instanceof Error && error.name === "TimeoutError")) {
-    return "it gave no answer in time";
+    return "it did not answer in time";
   }
   const code = systemCode(error);
   return code === undefined ? systemSentence(error) : sentenceOf(code, systemSentence(error));
@@ -416,21 +416,21 @@ const transientCodes = new Set([
 
 /** Messages for S3 error codes. */
 const errorSentences: Record<string, string> = {
-  NoSuchBucket: "there is no such bucket: make it first",
-  InvalidAccessKeyId: "the access key is not known there: check AWS_ACCESS_KEY_ID",
-  SignatureDoesNotMatch: "the secret key is wrong: check AWS_SECRET_ACCESS_KEY",
-  AccessDenied: "the key may not do that: it needs to get, put, delete and list objects",
-  ExpiredToken: "the session token has expired: set AWS_SESSION_TOKEN anew",
-  InvalidToken: "the session token is wrong: check AWS_SESSION_TOKEN",
-  QuotaExceeded: "the bucket is full",
-  EntityTooLarge: "the engine takes no object so large",
-  RequestTimeTooSkewed: "the clocks differ: set the one of this machine",
-  PermanentRedirect: "the bucket is in another region: set AWS_REGION",
-  AuthorizationHeaderMalformed: "the bucket is in another region: set AWS_REGION",
-  InvalidBucketName: "the bucket cannot have that name",
-  NotImplemented: "the engine cannot do that",
-  ConnectionRefused: "connection refused",
-  ERR_HTTP_CONTENT_LENGTH_MISMATCH: "the frame ended too early",
+  NoSuchBucket: "the bucket does not exist; create it first",
+  InvalidAccessKeyId: "the access key is unknown there; check AWS_ACCESS_KEY_ID",
+  SignatureDoesNotMatch: "the secret key is wrong; check AWS_SECRET_ACCESS_KEY",
+  AccessDenied: "the access key lacks a permission; it needs to get, put, delete and list objects",
+  ExpiredToken: "the session token has expired; set a new AWS_SESSION_TOKEN",
+  InvalidToken: "the session token is wrong; check AWS_SESSION_TOKEN",
+  QuotaExceeded: "the bucket is full; delete objects, or raise its quota",
+  EntityTooLarge: "the object is larger than the engine accepts",
+  RequestTimeTooSkewed: "the clocks differ; set the clock of this machine",
+  PermanentRedirect: "the bucket is in another region; set AWS_REGION",
+  AuthorizationHeaderMalformed: "the bucket is in another region; set AWS_REGION",
+  InvalidBucketName: "the bucket name is not valid",
+  NotImplemented: "the engine does not support this request",
+  ConnectionRefused: "connection refused; check AWS_ENDPOINT_URL_S3",
+  ERR_HTTP_CONTENT_LENGTH_MISMATCH: "the frame was shorter than its size",
 };
 
 function sentenceOf(code: string, fallback = code): string {

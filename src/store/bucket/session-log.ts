@@ -199,7 +199,10 @@ export class SessionLog {
       for (const path of strayPaths) void s3.remove(path).catch(() => {});
       return;
     }
-    throw new FramesError("store", `Cannot take over session ${session}: others go on with it`);
+    throw new FramesError(
+      "store",
+      `Cannot take over session ${session}: another server continues it`,
+    );
   }
 
   /**
@@ -212,7 +215,9 @@ export class SessionLog {
     if (this.#lastNumber !== undefined) return;
     const key = this.#context.localIndex.keyName(this.session);
     if (key === undefined || entries.every(({ logSource }) => logSource.key === key)) return;
-    throw new FramesError("stolen-session");
+    const hint = "send with that key, or with another --spool";
+    const message = `Cannot continue the session: it was started with another key; ${hint}`;
+    throw new FramesError("stolen-session", message);
   }
 
   /**
@@ -239,7 +244,7 @@ export class SessionLog {
       ({ header, entry }) => entry !== undefined && header.node !== node,
     );
     if (isFromOtherNode && this.#lastNumber !== undefined) {
-      throw new FramesError("superseded", "Another server has gone on with this session");
+      throw new FramesError("superseded", "Another server took over this session");
     }
     return false;
   }
@@ -274,7 +279,7 @@ export class SessionLog {
     const wasOwner = this.#lastNumber !== undefined;
     this.#setLast(undefined, undefined);
     if (!wasOwner) return;
-    const reason = `Others have gone on with session ${this.session} before its link ${number}`;
+    const reason = `Another server took over session ${this.session} before object ${number} of its log`;
     throw new FramesError("store", reason);
   }
 }

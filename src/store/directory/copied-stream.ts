@@ -38,14 +38,14 @@ export function checkCopy(location: string, journal: Journal, wanted: CopyOf | u
   if (wanted === undefined) {
     throw new FramesError(
       "usage",
-      `Cannot serve ${location}: it is a copy of the stream ${found!.stream}, which frames receive made; name another directory`,
+      `Cannot serve ${location}: it is a copy of the stream ${found!.stream}, made by frames receive; choose another directory`,
     );
   }
   if (found === undefined) {
     if (journal.hasFrames) {
       throw new FramesError(
         "usage",
-        `Cannot receive into ${location}: it is a store with streams of its own; name another directory`,
+        `Cannot receive into ${location}: it is the store of a server; choose another directory`,
       );
     }
     journal.setProperty("copy", JSON.stringify(wanted));
@@ -55,7 +55,7 @@ export function checkCopy(location: string, journal: Journal, wanted: CopyOf | u
   if (found.stream === wanted.stream) return;
   throw new FramesError(
     "usage",
-    `Cannot receive ${wanted.stream} into ${location}: it is a copy of the stream ${found.stream}; name another directory`,
+    `Cannot receive ${wanted.stream} into ${location}: it is a copy of the stream ${found.stream}; choose another directory`,
   );
 }
 

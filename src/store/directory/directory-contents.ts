@@ -53,7 +53,10 @@ export class DirectoryContents implements StoreContents {
 
   checkReady(): void {
     if (statSync(this.journalPath, { throwIfNoEntry: false }) === undefined) {
-      throw new FramesError("store", `The store ${this.location} was removed while it was served`);
+      throw new FramesError(
+        "store",
+        `The store ${this.location} was deleted while it was served; stop the server, and start it again`,
+      );
     }
     this.#freeSpace.check();
   }

@@ -5,7 +5,7 @@
  */
 import { lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { asFramesError, FramesError } from "../../errors.ts";
+import { asFramesError, FramesError, systemCode } from "../../errors.ts";
 import type {
   FrameDescription,
   SourceInfo,
@@ -106,7 +106,7 @@ export class DirectoryStore implements FrameStore {
       checkHiddenFolder(join(this.location, ".frames"));
       this.#lock = new StoreLock(join(this.location, ".frames"));
     } catch (error) {
-      throw asFramesError(error, "store", `Cannot write the store ${this.location}`);
+      throw openError(error, this.location);
     }
     try {
       this.#copiedStream = options.copy?.stream;
@@ -129,7 +129,7 @@ export class DirectoryStore implements FrameStore {
       if (this.isDurable) this.#makeDurable();
     } catch (error) {
       this.#lock.release();
-      throw asFramesError(error, "store", `Cannot write the store ${this.location}`);
+      throw openError(error, this.location);
     }
   }
 
@@ -169,7 +169,7 @@ export class DirectoryStore implements FrameStore {
     if (this.#copiedStream === undefined || stream === this.#copiedStream) return;
     throw new FramesError(
       "bad-name",
-      `A copy of ${this.#copiedStream} holds no frames of ${stream}`,
+      `Cannot store frames of ${stream}: this directory is a copy of ${this.#copiedStream}`,
     );
   }
 
@@ -253,7 +253,10 @@ export class DirectoryStore implements FrameStore {
   #checkJournalExists(): void {
     const inode = statSync(journalPath(this.location), { throwIfNoEntry: false })?.ino;
     if (inode === this.#journalInode) return;
-    throw new FramesError("store", `The store ${this.location} was removed while it was served`);
+    throw new FramesError(
+      "store",
+      `The store ${this.location} was deleted while it was served; stop the server, and start it again`,
+    );
   }
 
   /** Closes the journal and releases the lock. The store cannot be used afterwards. */
@@ -292,6 +295,18 @@ export class DirectoryStore implements FrameStore {
   }
 }
 
+/** Returns the error `store` for a store that cannot be opened, with a hint. */
+function openError(error: unknown, location: string): FramesError {
+  const { code, message, cause } = asFramesError(
+    error,
+    "store",
+    `Cannot write the store ${location}`,
+  );
+  const isOfSystem = systemCode(cause) !== undefined && !(error instanceof FramesError);
+  const hint = isOfSystem ? "; choose a folder that this user can write" : "";
+  return new FramesError(code, `${message}${hint}`, { cause });
+}
+
 /**
  * Checks that `.frames` holds only files and folders. A link there could redirect writes out of the
  * store.
@@ -305,7 +320,7 @@ function checkHiddenFolder(folder: string): void {
   if (unexpected === undefined) return;
   throw new FramesError(
     "store",
-    `Cannot write the store: ${join(folder, unexpected.name)} is no file`,
+    `Cannot write the store: ${join(folder, unexpected.name)} is not a file; delete it`,
   );
 }
 
@@ -333,7 +348,7 @@ function checkJournalNotLost(root: string): void {
   if (!hasFolders) return;
   throw new FramesError(
     "store",
-    `The journal ${path} is gone, but there are frames; frames verify DIR --repair makes a new one`,
+    `Cannot serve ${root}: its frames have no journal; run frames verify ${root} --repair to make a new one`,
   );
 }
 

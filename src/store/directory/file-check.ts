@@ -14,7 +14,7 @@ import { FramesError } from "../../errors.ts";
 export function fileChecksum(path: string): number {
   const file = openSync(path, openFlags);
   try {
-    if (!fstatSync(file).isFile()) throw new FramesError("not-stored", `${path} is no file`);
+    if (!fstatSync(file).isFile()) throw new FramesError("not-stored", `${path} is not a file`);
     const buffer = new Uint8Array(1 << 20);
     let crc = 0;
     for (;;) {

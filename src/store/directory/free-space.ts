@@ -90,7 +90,7 @@ export class FreeSpace {
   #diskFullError(free: number, reserveBytes: number): FramesError {
     return new FramesError(
       "store",
-      `The disk of ${this.#root} is full: only ${formatMegabytes(free)} are free, and ${formatMegabytes(reserveBytes)} are to be kept free (frames serve --reserve)`,
+      `The disk of ${this.#root} is full: ${formatMegabytes(free)} are free, --reserve is ${formatMegabytes(reserveBytes)}; delete files, or run frames serve with --keep`,
     );
   }
 

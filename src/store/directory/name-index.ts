@@ -88,7 +88,7 @@ export class NameIndex {
       if (owner === undefined || owner === part) continue;
       throw new FramesError(
         "unportable-name",
-        `On Windows and macOS ${JSON.stringify(part)} would be the same file as ${JSON.stringify(owner)}`,
+        `On Windows and macOS ${JSON.stringify(part)} is the same file as ${JSON.stringify(owner)}; rename one`,
       );
     }
   }

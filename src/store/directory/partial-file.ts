@@ -199,7 +199,7 @@ export class PartialFile implements FrameWriter, OpenFile {
     if (existing !== undefined && !existing.isFile()) {
       throw new FramesError(
         "not-stored",
-        `Cannot store ${JSON.stringify(name)}: ${path} is no file`,
+        `Cannot store ${JSON.stringify(name)}: ${path} is not a file`,
       );
     }
     if (stored !== null) {

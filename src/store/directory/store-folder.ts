@@ -64,7 +64,7 @@ export class StoreFolder {
         mkdirSync(path);
         this.#isSynced = false;
       } else if (!found.isDirectory()) {
-        throw new FramesError("not-stored", `Cannot keep frames in ${path}: it is not a folder`);
+        throw new FramesError("not-stored", `Cannot store frames in ${path}: it is not a folder`);
       }
     }
     this.#checkedAt = now;

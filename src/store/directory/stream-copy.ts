@@ -76,7 +76,7 @@ export class StreamCopy implements ReceiveTarget {
     if (identity === copyOf.identity) return;
     throw new FramesError(
       "usage",
-      `Cannot receive into ${this.location}: it is a copy of ${copyOf.stream} in another store, ${copyOf.from}; name another directory`,
+      `Cannot receive into ${this.location}: it is a copy of ${copyOf.stream} from another store, ${copyOf.from}; choose another directory`,
     );
   }
 

@@ -116,7 +116,7 @@ export class GapIndex {
     this.#streams.delete(stream);
     throw new FramesError(
       "limit",
-      `${stream} has too many gaps to show: frames ls ${stream} --gaps`,
+      `${stream} has too many gaps to show; on the server run frames ls ${stream} --gaps`,
     );
   }
 

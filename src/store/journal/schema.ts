@@ -179,7 +179,7 @@ export function isMalformed(error: unknown): boolean {
 
 /** Creates the error `store` for a failed operation on the journal at `path`. */
 export function journalError(action: "open" | "read" | "write", path: string, error: unknown) {
-  const hint = isMalformed(error) ? "; frames verify DIR --repair makes a new one" : "";
+  const hint = isMalformed(error) ? "; run frames verify DIR --repair to make a new one" : "";
   return new FramesError(
     "store",
     `Cannot ${action} the journal ${path}: ${systemSentence(error)}${hint}`,

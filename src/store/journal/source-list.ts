@@ -25,10 +25,10 @@ export interface SourceSummary {
 export function listSources(directory: string, stream?: string): SourceSummary[] {
   const path = journalPath(directory);
   if (!existsSync(path)) {
-    const reason = existsSync(directory) ? "it holds no store of frames" : "no such directory";
+    const reason = existsSync(directory) ? "it is not a store of frames" : "no such directory";
     throw new FramesError(
       "missing",
-      `Cannot list ${directory}: ${reason}; name the store with --dir`,
+      `Cannot list ${directory}: ${reason}; name the store with --dir DIR`,
     );
   }
   let database: Database | undefined;

@@ -131,7 +131,8 @@ class BucketVerifier {
     if (response === undefined) return void this.#unmark(row);
     let crc = 0;
     for await (const chunk of response.body ?? []) crc = crc32(chunk, crc);
-    if (crc !== row.crc32) this.#report("damaged", row, key, "its bytes are not those that came");
+    if (crc !== row.crc32)
+      this.#report("damaged", row, key, "its bytes changed after they were stored");
   }
 
   /** Clears the bit of a frame whose object was removed during the verification. */
@@ -150,7 +151,7 @@ class BucketVerifier {
         this.#bytes += row.bytes;
         if (this.#options.ignoreMissing === true) continue;
         const path = framePath(row.stream, row.source, row.name);
-        this.#report("missing", row, path, "it is in the journal, but not there");
+        this.#report("missing", row, path, "it is in the journal, but its object is missing");
       }
     }
   }

@@ -103,8 +103,11 @@ export async function verify(
   const root = resolve(directory);
   const path = journalPath(root);
   if (!existsSync(join(root, ".frames"))) {
-    const reason = existsSync(root) ? "it holds no store of frames" : "no such directory";
-    throw new FramesError("missing", `Cannot verify ${root}: ${reason}`);
+    const reason = existsSync(root) ? "it is not a store of frames" : "no such directory";
+    throw new FramesError(
+      "missing",
+      `Cannot verify ${root}: ${reason}; name the store, as in frames verify DIR`,
+    );
   }
   const lock = options.repair === true ? new StoreLock(join(root, ".frames")) : undefined;
   try {
@@ -112,7 +115,7 @@ export async function verify(
     if (!isValid && lock === undefined) {
       throw new FramesError(
         "store",
-        `The journal ${path} is malformed or gone: frames verify ${directory} --repair makes a new one`,
+        `Cannot verify ${root}: its journal is damaged or missing; run frames verify ${directory} --repair to make a new one`,
       );
     }
     const rebuilt = isValid ? undefined : rebuildJournal(root);
@@ -229,7 +232,7 @@ class Verifier {
       return this.#report("damaged", row, path, damage + where);
     }
     if (this.#options.ignoreMissing === true) return;
-    this.#report("missing", row, path, "it is in the journal, but not there");
+    this.#report("missing", row, path, "it is in the journal, but its file is missing");
   }
 
   #isOutdated({ id }: JournalRow): boolean {
@@ -260,9 +263,10 @@ class Verifier {
     try {
       const found = lstatSync(path, { throwIfNoEntry: false });
       if (found === undefined) return "gone";
-      if (!found.isFile()) return "it is no file";
+      if (!found.isFile()) return "it is not a file";
       if (found.size !== bytes) return `it has ${found.size} bytes, not ${bytes}`;
-      if ((await streamChecksum(path, bytes)) !== crc32) return "its bytes are not those that came";
+      if ((await streamChecksum(path, bytes)) !== crc32)
+        return "its bytes changed after they were stored";
       return undefined;
     } catch (error) {
       if (systemCode(error) === "ENOENT") return "gone";
@@ -290,7 +294,7 @@ class Verifier {
       // again.
       this.#journal.query("DELETE FROM properties WHERE name = 'cursor'").run();
     })();
-    return `; it is in ${aside} now`;
+    return `; moved to ${aside}`;
   }
 
   /** Reports files without a row. */

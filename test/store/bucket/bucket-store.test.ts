@@ -354,7 +354,9 @@ describe("failing connection to the S3 server", () => {
       (error: unknown) => error,
     );
     expect((failure as FramesError).code).toBe("store");
-    expect((failure as FramesError).message).toContain("the bucket is full");
+    expect((failure as FramesError).message).toContain(
+      "the bucket is full; delete objects, or raise its quota",
+    );
     openVisible(store).recordLoss(1, 1, new FramesError("dropped"));
     expect(await flushCode(store)).toBe("store");
     proxy.reset();

@@ -164,7 +164,7 @@ for (const [what, origin] of kinds) {
         ]);
         const error = (await outcomes[1]) as FramesError;
         expect(error.message).toBe(
-          `Cannot store "folder": ${pathOf(directory, "folder")} is no file`,
+          `Cannot store "folder": ${pathOf(directory, "folder")} is not a file`,
         );
       });
       expect(names(directory)).toEqual(["1", "2"]);

@@ -224,12 +224,12 @@ describe("journal", () => {
   test("listing a folder without a journal is an error that says why", () => {
     const directory = temporaryFolder();
     for (const [place, why] of [
-      [directory, "it holds no store of frames"],
+      [directory, "it is not a store of frames"],
       [join(directory, "nowhere"), "no such directory"],
     ] as const) {
       expect(thrownCode(() => listSources(place))).toBe("missing");
       expect(() => listSources(place)).toThrow(
-        `Cannot list ${place}: ${why}; name the store with --dir`,
+        `Cannot list ${place}: ${why}; name the store with --dir DIR`,
       );
     }
     expect(readdirSync(directory)).toEqual([]);
@@ -418,7 +418,7 @@ describe("after a crash", () => {
       for (const name of ["folder", "link", "dangling"]) {
         const outcome = (await storeFrame(source, name, bytesOf(10))) as FramesError;
         expect([name, outcome.code]).toEqual([name, "not-stored"]);
-        expect(outcome.message).toContain(`${join(folder, name)} is no file`);
+        expect(outcome.message).toContain(`${join(folder, name)} is not a file`);
       }
       expect(await storeFrame(source, "new", bytesOf(10))).toBe("stored");
     });
@@ -886,7 +886,7 @@ describe("stores removed while they are served", () => {
       store.flush();
       expect(await storeFrame(source, "2", bytesOf(10))).toBe("stored");
       remove(directory);
-      const message = `The store ${directory} was removed while it was served`;
+      const message = `The store ${directory} was deleted while it was served; stop the server, and start it again`;
       for (const act of [
         () => store.isStreamEmpty("run7"),
         () => store.isStreamEmpty("run8"),

@@ -102,7 +102,7 @@ describe("full disks", () => {
       const { code, message, retry } = error as FramesError;
       expect([code, retry]).toEqual(["store", "always"]);
       expect(message).toBe(
-        "The disk of /store is full: only 4999 MB are free, and 5000 MB are to be kept free (frames serve --reserve)",
+        "The disk of /store is full: 4999 MB are free, --reserve is 5000 MB; delete files, or run frames serve with --keep",
       );
     }
   });

@@ -163,7 +163,9 @@ describe("StreamCopy", () => {
     const again = new StreamCopy(place, whole, true);
     await put(again, { "1.png": "one" }, { isCopy: true });
     expect(await Bun.file(join(place, "a/1.png")).text()).toBe("one");
-    expect(() => again.open({ ...origin, stream: "other" })).toThrow("holds no frames of other");
+    expect(() => again.open({ ...origin, stream: "other" })).toThrow(
+      "Cannot store frames of other",
+    );
     again.close();
   });
 });
