@@ -95,11 +95,11 @@ export class HttpServer implements AcceptGate {
       this.#port = this.#listen(address.port).port!;
     } catch (error) {
       const isInUse = systemCode(error) === "EADDRINUSE";
-      const hint = isInUse ? "; --http takes another" : "";
+      const hint = isInUse ? "; choose another port with --http" : "";
       const host = address.host.includes(":") ? `[${address.host}]` : address.host;
       throw new FramesError(
         "unreachable",
-        `Cannot show frames at ${host}:${address.port}: ${systemSentence(error)}${hint}`,
+        `Cannot serve the page at ${host}:${address.port}: ${systemSentence(error)}${hint}`,
         { cause: error },
       );
     }
@@ -112,7 +112,8 @@ export class HttpServer implements AcceptGate {
 
   pauseAccepting(): void {
     for (const server of this.#servers) void server.stop();
-    const message = "Too many files are open: nobody is let in to look until there are fewer";
+    const message =
+      "Too many files are open: the page and API refuse requests for now; raise ulimit -n";
     this.#context?.liveSources.problems.add("full", message);
   }
 
@@ -187,7 +188,9 @@ export class HttpServer implements AcceptGate {
     server: Bun.Server<SocketData>,
   ): Promise<Response | undefined> {
     if (request.method !== "GET" && request.method !== "HEAD") {
-      return errorResponse(405, "usage", `Cannot ${request.method} here`, { Allow: "GET, HEAD" });
+      return errorResponse(405, "usage", `Cannot answer ${request.method} here`, {
+        Allow: "GET, HEAD",
+      });
     }
     const url = new URL(request.url);
     const context = this.#context;

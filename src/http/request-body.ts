@@ -17,7 +17,7 @@ export async function readJsonBody(request: Request): Promise<Record<string, unk
     return errorResponse(
       415,
       "usage",
-      "Cannot read the request: its Content-Type is application/json",
+      "Cannot read the request: expected Content-Type: application/json",
     );
   }
   const length = Number(request.headers.get("content-length") ?? "0");
@@ -37,7 +37,7 @@ export async function readJsonBody(request: Request): Promise<Record<string, unk
   } catch {
     // The error response is below.
   }
-  return errorResponse(400, "usage", "Cannot read the request: its body is a JSON object");
+  return errorResponse(400, "usage", "Cannot read the request: expected a JSON object as its body");
 }
 
 /** @throws {FramesError} `network` if the client disconnected or was too slow */
@@ -45,6 +45,6 @@ async function readText(request: Request): Promise<string> {
   try {
     return await request.text();
   } catch (cause) {
-    throw new FramesError("network", "The request did not come whole", { cause });
+    throw new FramesError("network", "The request was incomplete", { cause });
   }
 }

@@ -75,7 +75,8 @@ const statusCodes: Partial<Record<ErrorName, number>> = {
  * Turns a thrown error into a response. Errors other than `FramesError` become 500 without details.
  */
 export function toErrorResponse(error: unknown): Response {
-  if (!(error instanceof FramesError)) return errorResponse(500, "internal", "The server failed");
+  if (!(error instanceof FramesError))
+    return errorResponse(500, "internal", "The server failed; its log has the reason");
   const status = statusCodes[error.code] ?? 500;
   const headers: Record<string, string> = status === 503 ? { "Retry-After": "1" } : {};
   return errorResponse(status, error.code, error.message, headers);

@@ -34,7 +34,10 @@ export class StreamClients {
   add(kind: StreamClientKind, principal: Principal): StreamClient {
     if (this.#isStopping) throw new FramesError("stopping");
     if (this.#clients.size >= maxStreamClients) {
-      throw new FramesError("full", `${maxStreamClients} look on already, which is the most`);
+      throw new FramesError(
+        "full",
+        `Cannot open another live view: ${maxStreamClients} are open, which is the limit; close one`,
+      );
     }
     const client = new StreamClient(kind, principal, this);
     this.#clients.add(client);

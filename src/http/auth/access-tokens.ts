@@ -44,8 +44,11 @@ export class AccessTokens {
    */
   create(newToken: NewToken): { token: AccessToken; text: string } {
     if (this.list(newToken.key, newToken.created).length >= maxTokensPerKey) {
-      const hint = "DELETE /api/tokens/ID revokes one";
-      throw new FramesError("full", `A key can have ${maxTokensPerKey} tokens at a time: ${hint}`);
+      const hint = "revoke one with DELETE /api/tokens/ID";
+      throw new FramesError(
+        "full",
+        `Cannot make another token: the limit is ${maxTokensPerKey} a key; ${hint}`,
+      );
     }
     const id = Buffer.from(this.#random(8)).toString("hex");
     const text = tokenPrefix + createSecret(this.#random);

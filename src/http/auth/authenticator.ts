@@ -62,14 +62,13 @@ export class Authenticator implements AccessControl {
   authenticate(request: Request, peer: string): Principal | Response | Promise<Response> {
     const { names, isTls, keys, clock } = this.#options;
     if (!allowedMethods.includes(request.method)) {
-      const message = `Cannot answer this method: there are ${allowedMethods.join(", ")}`;
+      const message = `Cannot answer this method: use one of ${allowedMethods.join(", ")}`;
       return errorResponse(405, "usage", message, { Allow: allowedMethods.join(", ") });
     }
     const hostRejection = checkHost(request.headers.get("host"), names);
     if (hostRejection !== undefined) return rejectionResponse(hostRejection);
     const url = URL.parse(request.url);
-    if (url === null)
-      return errorResponse(400, "usage", "Cannot read the address that is asked for");
+    if (url === null) return errorResponse(400, "usage", "Cannot read the address of the request");
     const originRejection = checkOrigin(request, url.pathname, isTls);
     if (originRejection !== undefined) return rejectionResponse(originRejection);
     const req: AuthRequest = { request, url, peer, now: clock() };
@@ -79,7 +78,7 @@ export class Authenticator implements AccessControl {
     if (!/^\/api\/tokens(?:\/|$)/.test(pathname) || principal instanceof Response) return principal;
     if (principal === fullAccess) return this.#tokenEndpoint.handleWithoutKeys(req);
     if (isKeyPrincipal(principal)) return this.#tokenEndpoint.handle(req, principal);
-    return errorResponse(403, "not-let-in", "Tokens are made with a key: log in with one");
+    return errorResponse(403, "not-let-in", "Cannot manage tokens with a token: log in with a key");
   }
 
   sweepExpired(): void {
@@ -109,7 +108,7 @@ export class Authenticator implements AccessControl {
     }
     if (!isLogin || method === "DELETE") {
       const Allow = isLogin ? "GET, HEAD, POST" : "POST";
-      return errorResponse(405, "usage", `${pathname} answers to ${Allow}`, { Allow });
+      return errorResponse(405, "usage", `${pathname} accepts ${Allow}`, { Allow });
     }
     return this.#loginEndpoint.loginStatus(req, keys);
   }
@@ -126,7 +125,8 @@ export class Authenticator implements AccessControl {
         tokens.length + (authorization === null ? 0 : 1) > 1 ||
         (authorization !== null && bearer === undefined)
       ) {
-        const message = "Cannot read who asks: give one Authorization: Bearer KEY, or one token";
+        const message =
+          "Cannot read the credentials: send one Authorization: Bearer KEY, or one token";
         return errorResponse(400, "usage", message);
       }
       const text = bearer ?? tokens[0]!;
@@ -138,7 +138,8 @@ export class Authenticator implements AccessControl {
     if (login !== undefined && keys.isValid(login.key)) {
       // Browsers send one of these headers with a write request. Programs must use their key.
       if (!isReadMethod(request) && hasNoOrigin(request)) {
-        const message = "A program uses Authorization: Bearer KEY, not the cookie of a browser";
+        const message =
+          "Cannot use a browser's cookie from a program: send Authorization: Bearer KEY";
         return errorResponse(403, "not-let-in", message);
       }
       return keyPrincipal(login.key, login.controller.signal);
@@ -147,7 +148,10 @@ export class Authenticator implements AccessControl {
     if (isPublic && isReadMethod(request)) return unauthenticated;
     return unauthorizedResponse(
       401,
-      new FramesError("no-key", "A key is needed: log in with it, or send it"),
+      new FramesError(
+        "no-key",
+        "A key is required: log in on the page, or send Authorization: Bearer KEY",
+      ),
     );
   }
 
@@ -165,7 +169,7 @@ export class Authenticator implements AccessControl {
     const { request, url, peer, now } = req;
     const token = this.#tokenEndpoint.find(text, now);
     if (token === undefined || !keys.isValid(token.key)) {
-      const error = new FramesError("not-let-in", "The token does not hold, or no more: make one");
+      const error = new FramesError("not-let-in", "The token is unknown or expired: make another");
       return this.#rejectKey(peer, now, error);
     }
     if (
@@ -174,11 +178,7 @@ export class Authenticator implements AccessControl {
     ) {
       return tokenPrincipal(token);
     }
-    return errorResponse(
-      403,
-      "not-let-in",
-      "The token is for what one source shows last, and no more",
-    );
+    return errorResponse(403, "not-let-in", "The token allows only the latest frame of one source");
   }
 
   /** Returns the key with this text, or a response that rejects it. */
@@ -202,7 +202,7 @@ export class Authenticator implements AccessControl {
     if (error.code === "usage") return toErrorResponse(error);
     if (error.code === "wrong-role") return unauthorizedResponse(403, error);
     if (!this.#rejectedPeers.isOverLimit(peer)) return unauthorizedResponse(401, error);
-    const message = "Too many wrong keys came from this address: wait a minute";
+    const message = "This address sent too many wrong keys: wait a minute";
     return errorResponse(429, "not-let-in", message, { "Retry-After": "60" });
   }
 }

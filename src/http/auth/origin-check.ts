@@ -32,15 +32,18 @@ export function parseHost(header: string | null): { host: string; port: string }
 /** Returns why the Host header is not accepted, or undefined if it names this server. */
 export function checkHost(header: string | null, names: ServerNames): OriginRejection | undefined {
   if (header === null || header === "") {
-    return { status: 400, message: "The request has no Host header: give it one" };
+    return { status: 400, message: "The request has no Host header: send one" };
   }
   const parsed = parseHost(header);
   if (parsed === undefined) {
-    return { status: 400, message: "The Host header is no single host: give it one HOST:PORT" };
+    return { status: 400, message: "The Host header is not a single host: send one HOST:PORT" };
   }
   if (isOwnName(parsed.host, names)) return undefined;
   const hint = names.isLoopback ? "localhost or 127.0.0.1" : "its IP address or its own name";
-  return { status: 421, message: `This server is not called so: use ${hint}, or --tls-cert` };
+  return {
+    status: 421,
+    message: `The server does not have this name: use ${hint}, or serve with a certificate for it (--tls-cert)`,
+  };
 }
 
 /**
@@ -73,7 +76,7 @@ export function checkOrigin(
   const origin = headers.get("origin");
   const rejection: OriginRejection = {
     status: 403,
-    message: "A page of another site asked for it: open this server's own page instead",
+    message: "The request came from a page of another site: open this server's own page instead",
   };
   // The page's own forms send the origin `null`, because of `Referrer-Policy: no-referrer`.
   const isOwn = origin === "null" ? site === "same-origin" : isOwnOrigin(origin, headers, isTls);

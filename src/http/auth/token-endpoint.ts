@@ -67,7 +67,7 @@ export class TokenEndpoint {
       return errorResponse(
         403,
         "wrong-stream",
-        "The key is not for this stream: log in with another",
+        "The key does not allow this stream: log in with another",
       );
     }
     try {
@@ -131,7 +131,7 @@ async function readTokenParams(request: Request): Promise<TokenParams | Response
     return errorResponse(
       400,
       "usage",
-      `Cannot make a token: hours are more than 0, up to ${maxHours}`,
+      `Cannot make a token: expected hours above 0 and up to ${maxHours}`,
     );
   }
   return { stream, source, hours };
@@ -157,13 +157,13 @@ function toNanoseconds(milliseconds: number): bigint {
 }
 
 function methodNotAllowed(Allow: string): Response {
-  return errorResponse(405, "usage", `That address answers to ${Allow}`, { Allow });
+  return errorResponse(405, "usage", `This address accepts ${Allow}`, { Allow });
 }
 
 function tokenNotFound(): Response {
   return errorResponse(
     404,
     "missing",
-    "There is no such token of this key: GET /api/tokens lists them",
+    "This key has no such token: GET /api/tokens lists its tokens",
   );
 }

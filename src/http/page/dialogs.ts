@@ -4,16 +4,16 @@ import { button, element, setText } from "./dom.ts";
 
 /** Keyboard shortcuts and their descriptions. */
 const shortcuts: readonly (readonly [string, string])[] = [
-  ["?", "these keys"],
-  ["space", "live: pause and go on; recorded: play and stop"],
+  ["?", "show these shortcuts"],
+  ["space", "live: pause or continue; recorded: play or stop"],
   ["p", "next palette of grey pictures"],
-  ["Enter", "on a picture: read its values; then arrows, with Shift by 16"],
-  ["left, right", "recorded: one frame back, one on; with Shift ten"],
-  [", and .", "likewise, also while a picture has the focus"],
-  ["Home, End", "recorded: the first frame, the last"],
-  ["[ and ]", "recorded: step by the source before, by the next"],
-  ["+, − and 0", "recorded: less time on the line, more, all"],
-  ["g", "recorded: go to a number"],
+  ["Enter", "on a picture: read its values; arrows move, with Shift by 16"],
+  ["left, right", "recorded: one frame back or forward; with Shift ten"],
+  [", and .", "recorded: one frame back or forward, also while a picture has the focus"],
+  ["Home, End", "recorded: the first or the last frame"],
+  ["[ and ]", "recorded: step through the previous or the next source"],
+  ["+, − and 0", "recorded: zoom the timeline in or out, or show all"],
+  ["g", "recorded: go to a frame number"],
   ["d", "recorded: download the frame"],
   ["Escape", "close; recorded: back to the live view"],
 ];
@@ -47,17 +47,17 @@ export class Dialogs {
       spellcheck: "false",
     });
     const errorText = element("p", { class: "wrong", role: "alert" });
-    const submitButton = element("button", { type: "submit", text: "Look" });
+    const submitButton = element("button", { type: "submit", text: "Log in" });
     const form = element(
       "form",
       { method: "dialog" },
-      element("h2", { id: "login-title", text: "This server asks for a key" }),
+      element("h2", { id: "login-title", text: "This server requires a key" }),
       element(
         "p",
         {},
-        "The one that ",
+        "On the server, ",
         element("code", { text: "frames key" }),
-        " shows there, or another that may receive.",
+        " prints it. Any other key that allows receive works too.",
       ),
       // Password managers store a password under a user name.
       element("input", {
@@ -101,8 +101,7 @@ export class Dialogs {
       isCopied = false;
     }
     const field = element("input", { readonly: true, value: address, "aria-label": "Address" });
-    const tokenNote =
-      expires === undefined ? "" : ` It shows this one source, and ends at ${expires}.`;
+    const tokenNote = expires === undefined ? "" : ` It shows only this source, until ${expires}.`;
     const dialog = openDialog(
       "address",
       "address-title",
@@ -127,7 +126,7 @@ export class Dialogs {
     const dialog = openDialog(
       "failure",
       "failure-title",
-      element("h2", { id: "failure-title", text: "That did not work" }),
+      element("h2", { id: "failure-title", text: "The request failed" }),
       element("p", { text }),
       element(
         "div",

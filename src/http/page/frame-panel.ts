@@ -58,7 +58,7 @@ export class FramePanel {
       element(
         "details",
         { class: "known", open: matchMedia("(min-width: 700px)").matches },
-        element("summary", { text: "Facts" }),
+        element("summary", { text: "Details" }),
         this.#facts,
       ),
       element("div", { class: "tools" }, this.#download),

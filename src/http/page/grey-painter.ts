@@ -108,7 +108,8 @@ class PaintWorker {
       else pending?.resolve(data);
     };
     this.#worker.onerror = () => {
-      for (const { reject } of this.#pending.values()) reject(new Error("The picture has no room"));
+      for (const { reject } of this.#pending.values())
+        reject(new Error("The page has no space for the picture"));
       this.#pending.clear();
     };
   }

@@ -70,7 +70,7 @@ export class LiveView {
     this.#showAddress = showAddress;
     this.#emptyNotice.append(
       element("p", {
-        text: "Nothing has come yet. To send a folder of pictures from this machine:",
+        text: "No frames yet. To send a folder of pictures from this machine:",
       }),
       element("pre", { text: "frames send FOLDER" }),
     );

@@ -58,8 +58,8 @@ export class Overview {
       value
         ? "Connected"
         : wasOnline === true
-          ? `The server is away since ${since} UTC; looking for it`
-          : "The server does not answer; looking for it",
+          ? `No connection to the server since ${since} UTC; trying again`
+          : "The server does not answer; trying again",
     );
   }
 
@@ -72,7 +72,7 @@ export class Overview {
   #updateStore(store: StoreJson | null): void {
     if (store === null) {
       setText(this.#summary, "");
-      setText(this.#store, "This key does not show the store.");
+      setText(this.#store, "This key does not give access to the store.");
       return;
     }
     const [frames, size] = [Number(store.frames), Number(store.bytes)];
@@ -107,7 +107,7 @@ export class Overview {
   #updateSenders(senders: readonly SenderJson[], now: number): void {
     setText(this.#sendersButton, displayPlural(senders.length, "sender"));
     if (senders.length === 0) {
-      setText(this.#senders, "Nobody is connected.");
+      setText(this.#senders, "No sender is connected.");
       return;
     }
     // Rebuilds the list only if its text changed, so that a text selection survives.
@@ -147,7 +147,7 @@ export class Overview {
     const number = this.#list.childElementCount;
     setText(this.#problemsButton, number === 0 ? "No problems" : displayPlural(number, "problem"));
     this.#problemsButton.classList.toggle("bad", number > 0);
-    if (number === 0) setText(this.#problems, "None since the server started.");
+    if (number === 0) setText(this.#problems, "No problems since the server started.");
     else if (this.#list.parentNode !== this.#problems) this.#problems.replaceChildren(this.#list);
   }
 }

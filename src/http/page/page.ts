@@ -49,7 +49,7 @@ async function startPage(): Promise<void> {
     live.isPaused = isPaused;
     setAttribute(pause, "aria-pressed", `${isPaused}`);
     document.body.classList.toggle("paused", isPaused);
-    announce(isPaused ? "Pictures stand still" : "Pictures go on");
+    announce(isPaused ? "Live pictures paused" : "Live pictures continue");
   };
   pause.addEventListener("click", togglePause);
   byId("help", HTMLElement).addEventListener("click", () => dialogs.showShortcuts());

@@ -36,7 +36,12 @@ export class PaletteScale {
       this.#strip,
       this.#high,
       this.#paletteSelect,
-      element("label", { title: "Keep these values for these colours" }, this.#fixRange, "hold"),
+      element(
+        "label",
+        { title: "Keep this range of values for the colours" },
+        this.#fixRange,
+        "hold",
+      ),
     );
   }
 

@@ -117,13 +117,13 @@ export class Picture {
     raw: RawShapeJson | null,
   ): Promise<void> {
     const kind = raw === null ? type : `raw ${raw.format}`;
-    const message = `This page does not show ${kind}; the frame itself is there`;
+    const message = `This page cannot show ${kind}; the stored frame can be downloaded`;
     if (raw !== null || !displayableType.test(type)) throw new Error(message);
     let bitmap: ImageBitmap;
     try {
       bitmap = await createImageBitmap(new Blob([bytes], { type }));
     } catch {
-      throw new Error("The frame is damaged, or no picture");
+      throw new Error("The frame is damaged, or is not a picture");
     }
     this.#resize(bitmap.width, bitmap.height);
     this.#context.drawImage(bitmap, 0, 0);

@@ -100,7 +100,7 @@ export class Plot {
 
   #describe(): string {
     const rates = this.#entries.map(([rate]) => rate);
-    if (rates.length === 0) return "The last five minutes: nothing yet";
+    if (rates.length === 0) return "The last five minutes: no frames yet";
     const lost = this.#entries.reduce((sum, [, , gaps]) => sum + gaps, 0);
     const maxBandwidth = Math.max(...this.#entries.map(([, bandwidth]) => bandwidth));
     return (

@@ -94,9 +94,9 @@ export class RecordedView {
     );
     const zoom = element(
       "div",
-      { class: "transport zoom", role: "group", "aria-label": "Time on the line" },
-      button("−", () => this.zoom(2), { "aria-label": "More time" }),
-      button("+", () => this.zoom(0.5), { "aria-label": "Less time" }),
+      { class: "transport zoom", role: "group", "aria-label": "Zoom" },
+      button("−", () => this.zoom(2), { "aria-label": "Zoom out" }),
+      button("+", () => this.zoom(0.5), { "aria-label": "Zoom in" }),
       button("All", () => this.#timeline.showAll()),
     );
     root.append(

@@ -29,12 +29,11 @@ const figureNames = ["rate", "bandwidth", "delay", "to screen", "gaps"] as const
 type Figure = (typeof figureNames)[number];
 
 const figureTitles: Record<Figure, string> = {
-  rate: "Frames a second that arrive",
-  bandwidth: "Bytes a second that arrive",
-  delay: "From capture to receipt at the server, median",
-  "to screen":
-    "From capture until the frame is on this screen, median; the clocks of both machines count",
-  gaps: "Numbers that are missing in this session",
+  rate: "Frames received per second",
+  bandwidth: "Bytes received per second",
+  delay: "Median time from capture to receipt at the server",
+  "to screen": "Median time from capture to this screen; needs clocks in step on both machines",
+  gaps: "Frame numbers missing in this session",
 };
 
 export class SourceCard {
@@ -144,7 +143,7 @@ export class SourceCard {
     const age = received === undefined ? 0 : this.#updatedAt - toMilliseconds(received);
     const isStill = latest.rate === 0 && age > stillTimeoutMs;
     this.element.classList.toggle("still", isStill);
-    setText(this.#state, isStill ? `still for ${displayDuration(age)}` : "live");
+    setText(this.#state, isStill ? `no frame for ${displayDuration(age)}` : "live");
   }
 
   #setFigure(name: Figure, text: string): void {

@@ -56,7 +56,7 @@ export function readColourPixels(bytes: Uint8Array, raw: RawShape | undefined): 
 function checkSize(pixels: Pixels & { bytesPerPixel: number }): Pixels {
   const { width, height, data, bytesPerPixel } = pixels;
   if (width >= 1 && height >= 1 && data.length >= width * height * bytesPerPixel) return pixels;
-  throw new Error(`The frame holds less than its ${width}x${height} pixels`);
+  throw new Error(`The frame has fewer than its ${width}x${height} pixels`);
 }
 
 /** Encodes pixels as a 24-bit BMP. */

@@ -68,7 +68,7 @@ export class Converter {
 
   close(): void {
     clearTimeout(this.#idleTimer);
-    this.#abortAll("The server is being stopped");
+    this.#abortAll("The server is stopping");
     clearTimeout(this.#idleTimer);
   }
 }

@@ -81,7 +81,7 @@ export async function decodeGrey(bytes: Uint8Array, raw?: GreyShape | null): Pro
     case "raw":
       return decodeRaw(bytes, raw!);
     case undefined:
-      throw new GreyError("This is no grey PNG, PGM or raw frame that can be shown");
+      throw new GreyError("The frame is not a grey PNG, PGM or raw frame that can be shown");
   }
 }
 
@@ -196,7 +196,7 @@ function unfilterRow(filter: number, row: Uint8Array, above: Uint8Array, pixelBy
       }
       return;
     default:
-      throw new GreyError(`The PNG has a filter ${filter}, which does not exist`);
+      throw new GreyError(`The PNG has a filter ${filter}, which is unknown`);
   }
 }
 
@@ -212,11 +212,11 @@ function decodePgm(bytes: Uint8Array): GreyImage {
   const header = new PgmNumberReader(bytes, 2);
   const [width, height, maximum] = [header.next(), header.next(), header.next()];
   if (width === undefined || height === undefined || maximum === undefined) {
-    throw new GreyError("The header of the PGM is not whole");
+    throw new GreyError("The header of the PGM is incomplete");
   }
   checkDimensions(width, height);
   if (maximum < 1 || maximum > 0xffff) {
-    throw new GreyError(`A PGM's highest value is from 1 to 65535, here it is ${maximum}`);
+    throw new GreyError(`The PGM's highest value is ${maximum}, expected 1 to 65535`);
   }
   const count = width * height;
   if (bytes[1] === 0x32) {
@@ -282,7 +282,7 @@ function decodeRaw(bytes: Uint8Array, { width, height, format }: GreyShape): Gre
   const byteCount = width * height * (bits > 8 ? 2 : 1);
   if (bytes.length !== byteCount) {
     throw new GreyError(
-      `A raw frame of ${width}x${height} ${format} has ${byteCount} bytes, this one has ${bytes.length}`,
+      `The raw frame has ${bytes.length} bytes, expected ${byteCount} for ${width}x${height} ${format}`,
     );
   }
   const samples = bits > 8 ? readSamples16(bytes, bigEndian) : bytes.slice();
@@ -302,12 +302,12 @@ function checkDimensions(width: number, height: number): void {
   const isValidSide = (side: number): boolean => Number.isSafeInteger(side) && side >= 1;
   if (isValidSide(width) && isValidSide(height) && width * height <= maxPixels) return;
   throw new GreyError(
-    `A picture of ${width}x${height} cannot be shown: from 1 to ${maxPixels} pixels can`,
+    `A picture of ${width}x${height} cannot be shown: the limit is ${maxPixels} pixels`,
   );
 }
 
 function truncatedError(kind: string, width: number, height: number): GreyError {
-  return new GreyError(`The ${kind} is damaged, or holds less than its ${width}x${height} pixels`);
+  return new GreyError(`The ${kind} is damaged, or has fewer than its ${width}x${height} pixels`);
 }
 
 /**

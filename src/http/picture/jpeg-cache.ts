@@ -104,7 +104,7 @@ export class JpegCache {
     const format = raw === undefined ? mediaType(name, raw) : `raw ${raw.format}`;
     return new FramesError(
       "unreadable",
-      `Cannot show ${JSON.stringify(name)} (${format}) as JPEG: ${failure}; …/latest has it as it is`,
+      `Cannot show ${JSON.stringify(name)} (${format}) as JPEG: ${failure}; …/latest sends the stored bytes`,
     );
   }
 

@@ -106,7 +106,7 @@ async function handleFrames(req: RouteRequest, context: HttpContext, stream: str
   const { reader } = context;
   const { searchParams } = req.url;
   const source = searchParams.get("source");
-  if (source === null) throw usageError("Cannot list frames without ?source=");
+  if (source === null) throw usageError("Cannot list frames without a source: add ?source=NAME");
   if (!req.principal.canRead(stream, source)) throw notFound(`${stream} has no source ${source}`);
   const limit = parseLimit(req);
   const number = searchParams.get("number");
@@ -143,7 +143,7 @@ async function handleMoment(req: RouteRequest, context: HttpContext, stream: str
   const { searchParams } = req.url;
   const at = searchParams.get("at") ?? "";
   if (!/^-?\d{1,19}$/.test(at)) {
-    throw usageError("Cannot find that moment: ?at= is nanoseconds since 1970");
+    throw usageError("Cannot find the moment: expected ?at= in nanoseconds since 1970");
   }
   const time = BigInt.asIntN(64, BigInt(at));
   let names = searchParams.getAll("source");
@@ -212,7 +212,7 @@ function formatCursor({ captured, sequence, id }: JournalPosition): string {
 function parseCursor(cursor: string): JournalPosition {
   const [, captured, sequence, id] = /^(-?\d{1,19})_(\d{1,16})_(\d{1,16})$/.exec(cursor) ?? [];
   if (captured === undefined)
-    throw usageError("Cannot read the cursor: give one that an answer had");
+    throw usageError("Cannot read the cursor: use one from an earlier answer");
   return {
     captured: BigInt.asIntN(64, BigInt(captured)),
     sequence: Number(sequence),
@@ -234,14 +234,14 @@ function parseGapCursor(cursor: string): GapPosition {
   } catch {
     // Throws the same error as for a cursor of the wrong form, below.
   }
-  throw usageError("Cannot read the cursor: give one that an answer had");
+  throw usageError("Cannot read the cursor: use one from an earlier answer");
 }
 
 function parseLimit({ url }: RouteRequest): number {
   const text = url.searchParams.get("limit");
   if (text === null) return defaultLimit;
   const limit = parseWholeNumber(text);
-  if (limit < 1) throw usageError("Cannot list so few: ?limit= is 1 or more");
+  if (limit < 1) throw usageError("Cannot read ?limit=: expected 1 or more");
   return Math.min(limit, maxLimit);
 }
 

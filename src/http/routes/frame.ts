@@ -53,7 +53,12 @@ export async function frameResponse(
   const byteRange = parseRange(request, frame.size, headers["ETag"]!);
   if (byteRange === undefined) {
     const range = { "Content-Range": `bytes */${frame.size}` };
-    return errorResponse(416, "usage", `The frame has ${frame.size} bytes, and not those`, range);
+    return errorResponse(
+      416,
+      "usage",
+      `Cannot send this range: the frame has ${frame.size} bytes`,
+      range,
+    );
   }
   const isWhole = byteRange.from === 0 && byteRange.to === frame.size;
   const length = byteRange.to - byteRange.from;
@@ -141,13 +146,13 @@ async function hasStoredChecksum(
 
 function movedAwayError({ stream, source, frame }: ServedFrame): FramesError {
   return notFound(
-    `Frame ${JSON.stringify(frame.name)} of ${source} in ${stream} is not there any more: it was moved away`,
+    `Frame ${JSON.stringify(frame.name)} of ${source} in ${stream} was moved away or deleted from the store`,
   );
 }
 
 function damagedError({ source, frame }: ServedFrame): FramesError {
   return new FramesError(
     "damaged",
-    `The file of frame ${JSON.stringify(frame.name)} of ${source} is not what was stored: frames verify tells more`,
+    `The file of frame ${JSON.stringify(frame.name)} of ${source} changed after it was stored; on the server run frames verify`,
   );
 }

@@ -66,7 +66,7 @@ export class LiveSocket implements SocketHandler {
     const list =
       request !== undefined && "watch" in request ? parseSources(request.watch) : undefined;
     if (list !== undefined) return this.#subscribe(list);
-    this.#socket?.close(policyViolation, "Expected watch or took");
+    this.#socket?.close(policyViolation, "Expected a message watch or took");
   }
 
   #subscribe(list: readonly (readonly [string, string])[]): void {

@@ -67,24 +67,32 @@ function hasOtherLabel({ stream, source }: SourceStats): boolean {
 
 /** Counters and gauges of each source, since the server started. */
 function sourceMetrics(sources: readonly SourceStats[], now: number): Metric[] {
-  const stored = new Metric("frames_stored_total", "counter", "Frames stored since the start.");
+  const stored = new Metric(
+    "frames_stored_total",
+    "counter",
+    "Frames stored since the server started.",
+  );
   const bytes = new Metric(
     "frames_stored_bytes_total",
     "counter",
-    "Bytes of frames stored since the start.",
+    "Bytes of the frames stored since the server started.",
   );
   const lost = new Metric(
     "frames_lost_total",
     "counter",
-    "Numbers given up by senders or refused, since the start.",
+    "Frame numbers that senders dropped or the server refused, since the server started.",
   );
-  const missing = new Metric("frames_missing", "gauge", "Numbers missing in the session of now.");
+  const missing = new Metric(
+    "frames_missing",
+    "gauge",
+    "Frame numbers missing in the current session.",
+  );
   const lastReceived = new Metric(
     "frames_last_received_timestamp_seconds",
     "gauge",
-    "When a frame came last.",
+    "Time of the last frame.",
   );
-  const rate = new Metric("frames_rate", "gauge", "Frames a second, over the last five seconds.");
+  const rate = new Metric("frames_rate", "gauge", "Frames per second over the last five seconds.");
   const listed = sources.filter((stats) => !hasOtherLabel(stats)).slice(0, maxSourceSeries);
   for (const stats of listed) {
     const { stream, source, frames, receivedAt } = stats;
@@ -120,7 +128,7 @@ function delayMetric(sources: readonly SourceStats[]): Metric {
   const metric = new Metric(
     "frames_receipt_delay_seconds",
     "histogram",
-    "From capture to receipt of a frame.",
+    "Time from capture to receipt of a frame.",
   );
   const byStream = new Map<string, SourceStats[]>();
   for (const stats of sources) {
@@ -149,46 +157,46 @@ function serverMetrics({ clients }: RouteRequest, context: HttpContext): Metric[
   const refused = new Metric(
     "frames_refused_total",
     "counter",
-    "Frames refused and connections ended, by the error.",
+    "Frames refused and connections ended, by error.",
   );
   for (const [code, refusalCount] of [...refusals].toSorted()) refused.add(refusalCount, { code });
-  const streaming = new Metric("frames_viewers", "gauge", "Who looks on, by how.");
+  const streaming = new Metric("frames_viewers", "gauge", "Open live views, by transport.");
   for (const kind of streamClientKinds) streaming.add(clients.count(kind), { kind });
   const { frames, bytes, free, total } = status.storeStatus();
   const gauge = (name: string, help: string, value: number) =>
     new Metric(name, "gauge", help).add(value);
   const store = [
-    gauge("frames_store_frames", "Frames that the store holds.", frames),
-    gauge("frames_store_bytes", "Bytes of the frames that the store holds.", bytes),
+    gauge("frames_store_frames", "Frames in the store.", frames),
+    gauge("frames_store_bytes", "Bytes of the frames in the store.", bytes),
   ];
   if (free !== null)
-    store.push(
-      gauge("frames_store_free_bytes", "Bytes that are free where frames are stored.", free),
-    );
+    store.push(gauge("frames_store_free_bytes", "Free bytes on the disk of the store.", free));
   if (total !== null)
-    store.push(
-      gauge("frames_store_size_bytes", "Bytes of the disk that frames are stored on.", total),
-    );
+    store.push(gauge("frames_store_size_bytes", "Size of the disk of the store, in bytes.", total));
   return [
     refused,
-    gauge("frames_connections", "Peers that are connected.", connections),
-    gauge("frames_senders", "Senders that have said what they send.", liveSources.senders.length),
+    gauge("frames_connections", "Open connections.", connections),
+    gauge("frames_senders", "Connected senders.", liveSources.senders.length),
     streaming,
-    new Metric(
-      "frames_viewer_dropped_total",
-      "counter",
-      "Frames passed over for viewers that were slow.",
-    ).add(clients.dropped),
+    new Metric("frames_viewer_dropped_total", "counter", "Frames dropped for slow live views.").add(
+      clients.dropped,
+    ),
     ...store,
-    gauge("frames_ready", "1 if frames can be stored, else 0.", storeError === undefined ? 1 : 0),
-    new Metric("frames_build_info", "gauge", "The version.").add(1, { version }),
-    gauge("process_start_time_seconds", "When the server began.", started.getTime() / 1000),
-    gauge("process_resident_memory_bytes", "Memory of the process.", process.memoryUsage.rss()),
-    new Metric(
-      "process_cpu_seconds_total",
-      "counter",
-      "Time of processors that the process took.",
-    ).add(cpuSeconds()),
+    gauge(
+      "frames_ready",
+      "1 if the store can be written, else 0.",
+      storeError === undefined ? 1 : 0,
+    ),
+    new Metric("frames_build_info", "gauge", "Version of frames.").add(1, { version }),
+    gauge("process_start_time_seconds", "Start time of the server.", started.getTime() / 1000),
+    gauge(
+      "process_resident_memory_bytes",
+      "Resident memory of the server.",
+      process.memoryUsage.rss(),
+    ),
+    new Metric("process_cpu_seconds_total", "counter", "Processor time of the server.").add(
+      cpuSeconds(),
+    ),
   ];
 }
 

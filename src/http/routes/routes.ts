@@ -40,7 +40,7 @@ export async function route(
         ? await handleSource(req, context, rest)
         : await handlePageFile(req.url.pathname, req.request);
   if (response !== undefined) return response;
-  throw notFound(`There is nothing at ${req.url.pathname.slice(0, 200)}`);
+  throw notFound(`Nothing was found at ${req.url.pathname.slice(0, 200)}`);
 }
 
 /**
@@ -63,18 +63,20 @@ function textResponse(text: string, status = 200): Response {
 /** Shows the reason only to clients that may read everything, because it names server folders. */
 function handleReady({ principal }: RouteRequest, { storeError }: HttpContext): Response {
   if (storeError === undefined) return textResponse("ok\n");
-  const reason = principal.canReadAll ? storeError.message : "Frames cannot be stored";
+  const reason = principal.canReadAll ? storeError.message : "The store cannot be written";
   return textResponse(`${reason}\n`, 503);
 }
 
 function handleLiveSocket(req: RouteRequest, context: HttpContext): Response | undefined {
   if (req.request.headers.get("Upgrade")?.toLowerCase() !== "websocket") {
-    return errorResponse(426, "usage", "This address speaks WebSocket", { Upgrade: "websocket" });
+    return errorResponse(426, "usage", "This address is for WebSocket only", {
+      Upgrade: "websocket",
+    });
   }
   const client = req.clients.add("page", req.principal);
   if (req.upgrade(new LiveSocket(context, client, req.principal))) return undefined;
   client.end("left");
-  return errorResponse(400, "usage", "The request for a WebSocket is not whole");
+  return errorResponse(400, "usage", "The request for a WebSocket is incomplete");
 }
 
 /**

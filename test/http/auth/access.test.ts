@@ -463,7 +463,7 @@ describe("access with keys", () => {
 
 test("a key with the id of another key is refused", () => {
   const forged = new KeyRingAdapter({ find: () => other, holds: () => true } as unknown as KeyRing);
-  expect(() => forged.find(all.key.text)).toThrow("does not know this key");
+  expect(() => forged.find(all.key.text)).toThrow("is not in the server's key file");
 });
 
 describe("logins", () => {

@@ -146,7 +146,7 @@ describe("grey PNG", () => {
   test("a PNG that claims more pixels than it has is refused before memory is allocated", async () => {
     const rows = [0, 1, 2, 3];
     const holds = (sides: string): string =>
-      `The PNG is damaged, or holds less than its ${sides} pixels`;
+      `The PNG is damaged, or has fewer than its ${sides} pixels`;
     expect(await refusal(pngOf({ width: 3, height: 2, rows }))).toBe(holds("3x2"));
     expect(await refusal(pngOf({ width: 8000, height: 8000, rows }))).toBe(holds("8000x8000"));
     for (const [width, height] of [
@@ -168,7 +168,7 @@ describe("grey PNG", () => {
       await refusal(whole.subarray(0, length));
     }
     expect(await refusal(pngOf({ width: 1, height: 1, rows: [9, 1] }))).toBe(
-      "The PNG has a filter 9, which does not exist",
+      "The PNG has a filter 9, which is unknown",
     );
   });
 
@@ -220,13 +220,13 @@ describe("PGM", () => {
   });
 
   test("a PGM that is incomplete or has impossible values is refused", async () => {
-    const less = "The PGM is damaged, or holds less than its 2x2 pixels";
+    const less = "The PGM is damaged, or has fewer than its 2x2 pixels";
     expect(await refusal(ascii("P5 2 2 255\nabc"))).toBe(less);
     expect(await refusal(ascii("P5 2 2 300\nabcdefg"))).toBe(less);
     expect(await refusal(ascii("P2 2 2 255\n1 2 3"))).toBe(less);
     expect(await refusal(ascii("P2 2 2 255\n1 2 3 x  "))).toBe(less);
-    expect(await refusal(ascii("P5 2 2"))).toBe("The header of the PGM is not whole");
-    expect(await refusal(ascii("P5 2 2 0\nabcd"))).toContain("from 1 to 65535, here it is 0");
+    expect(await refusal(ascii("P5 2 2"))).toBe("The header of the PGM is incomplete");
+    expect(await refusal(ascii("P5 2 2 0\nabcd"))).toContain("is 0, expected 1 to 65535");
     expect(await refusal(ascii("P5 99999999 9 255\nabcd"))).toContain("cannot be shown");
     expect(await refusal(ascii("P5 60000 1000 255\nabcd"))).toContain("holds less");
   });
@@ -248,10 +248,10 @@ describe("raw frame", () => {
   test("a raw frame whose size does not match its shape is refused", async () => {
     const shape = { width: 2, height: 1, format: "gray16le" };
     expect(await refusal(new Uint8Array(5), shape)).toBe(
-      "A raw frame of 2x1 gray16le has 4 bytes, this one has 5",
+      "The raw frame has 5 bytes, expected 4 for 2x1 gray16le",
     );
     expect(await refusal(new Uint8Array(4), { ...shape, width: 0.5 })).toContain("cannot be shown");
-    expect(await refusal(new Uint8Array(4), { ...shape, format: "nv12" })).toContain("no grey");
+    expect(await refusal(new Uint8Array(4), { ...shape, format: "nv12" })).toContain("not a grey");
   });
 
   test("a raw frame is not mistaken for an image that its bytes resemble", () => {

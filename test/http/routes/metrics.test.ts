@@ -142,6 +142,6 @@ test("the health routes say whether the server is alive and whether it can store
   mkdirSync(join(directory, ".frames"));
   const answer = await viewed.get("/readyz");
   expect(answer.status).toBe(503);
-  expect(await answer.text()).toMatch(/was removed/);
+  expect(await answer.text()).toMatch(/was deleted/);
   expect((await viewed.get("/healthz")).status).toBe(200);
 });
