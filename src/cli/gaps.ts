@@ -11,7 +11,7 @@ const batchSize = 1000;
 /** Characters shown of a session id; enough to distinguish sessions. */
 const sessionIdLength = 8;
 
-const neverArrived = "never came: the sender said nothing of them";
+const neverArrived = "never arrived; the sender gave no reason";
 
 const columns: readonly TableColumn[] = [
   { title: "SOURCE" },

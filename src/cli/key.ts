@@ -29,10 +29,16 @@ export async function keyCommand(args: Arguments, terminal: Terminal): Promise<n
   const [action, name, ...rest] = args.positionals;
   const takesName = action === "new" || action === "save" || action === "remove";
   if (rest.length > 0 || (name !== undefined && !takesName)) {
-    throw new FramesError("usage", `Cannot read ${rest[0] ?? name}: see frames help key`);
+    throw new FramesError(
+      "usage",
+      `Cannot use ${rest[0] ?? name}: frames key takes an action and a name; see frames help key`,
+    );
   }
   if (action !== "new" && (args.text("role") ?? args.text("streams")) !== undefined) {
-    throw new FramesError("usage", "--role and --streams are for frames key new");
+    throw new FramesError(
+      "usage",
+      "Cannot use --role and --streams here: write them after frames key new NAME",
+    );
   }
   const path = args.text("key-file") ?? defaultKeyFile();
   switch (action) {
@@ -49,23 +55,28 @@ export async function keyCommand(args: Arguments, terminal: Terminal): Promise<n
       listKeys(path, args, terminal);
       return 0;
     case "remove":
-      removeKey(path, checkName(name));
-      print(terminal, `Removed ${name} from ${path}: a server that reads it lets it in no more`);
+      removeKey(path, checkName(name, action));
+      print(
+        terminal,
+        `Removed ${name} from ${path}: servers that read this file refuse it from now on`,
+      );
       return 0;
     default:
       throw new FramesError(
         "usage",
-        `Unknown: frames key ${action}; there are new, save, list, remove`,
+        `Unknown action ${action}: write frames key new, save, list or remove`,
       );
   }
 }
 
-function checkName(name: string | undefined): string {
-  if (name === undefined)
-    throw new FramesError("usage", "Cannot do that without a name for the key");
+function checkName(name: string | undefined, action: string): string {
+  if (name === undefined) {
+    const message = `Cannot ${action === "new" ? "make" : action} a key without a name: write frames key ${action} NAME`;
+    throw new FramesError("usage", message);
+  }
   if (isKeyName(name)) return name;
   const rule = "up to 64 letters, digits, dots, dashes, underscores and @";
-  throw new FramesError("usage", `Cannot call a key ${JSON.stringify(name)}: a name is ${rule}`);
+  throw new FramesError("usage", `Cannot name a key ${JSON.stringify(name)}: use ${rule}`);
 }
 
 /** Prints only the key to standard output, so that it can be piped to another machine. */
@@ -77,7 +88,7 @@ function showKey(path: string, args: Arguments, terminal: Terminal): void {
     return printJson(terminal, { type: "key", name, id: key.id, key: key.text });
   print(terminal, `The key ${name} of ${path}${created === undefined ? "" : ", made now"}:`);
   terminal.out(`${key.text}\n`);
-  print(terminal, "On the other machine: frames key save, and paste it there");
+  print(terminal, "On the other machine run frames key save, and paste it there");
 }
 
 function createKey(
@@ -86,7 +97,7 @@ function createKey(
   args: Arguments,
   terminal: Terminal,
 ): void {
-  const name = checkName(requestedName);
+  const name = checkName(requestedName, "new");
   const role = args.text("role") ?? "both";
   const streams = args.text("streams") ?? "*";
   if (!isRole(role)) {
@@ -94,7 +105,7 @@ function createKey(
     throw new FramesError("usage", `Cannot read ${args.label("role")}: ${message}`);
   }
   if (!isStreamPattern(streams)) {
-    const message = "a pattern has no spaces and no #";
+    const message = "write a pattern without spaces and #, such as 'site-*'";
     throw new FramesError("usage", `Cannot read ${args.label("streams")}: ${message}`);
   }
   const key = generateKey();
@@ -106,7 +117,7 @@ function createKey(
 }
 
 async function saveKey(path: string, name: string, terminal: Terminal): Promise<void> {
-  checkName(name);
+  checkName(name, "save");
   const line = isatty(0) ? await readHiddenLine(terminal) : await readFirstLine();
   const key = Key.parse(line.trim(), "from standard input");
   const existing = readKeys(path).find((entry) => entry.key.id === key.id);
@@ -125,7 +136,11 @@ async function readHiddenLine(terminal: Terminal): Promise<string> {
   print(terminal, "Paste the key and press Enter; it is not shown:");
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   prompt.once("line", resolve);
-  prompt.once("SIGINT", () => reject(new FramesError("interrupted", "No key was saved")));
+  prompt.once("SIGINT", () =>
+    reject(
+      new FramesError("interrupted", "Interrupted: no key was saved; run frames key save again"),
+    ),
+  );
   // Ctrl-D closes the prompt without a line.
   prompt.once("close", () => resolve(""));
   try {

@@ -33,14 +33,21 @@ function listStore(
   terminal: Terminal,
 ): number {
   const [stream, ...rest] = args.positionals;
-  if (rest.length > 0) throw new FramesError("usage", "Cannot list more than one stream at a time");
+  if (rest.length > 0)
+    throw new FramesError("usage", `Cannot list more than one stream: write frames ls ${stream}`);
   const showsGaps = args.isOn("gaps");
   if (showsGaps && stream === undefined) {
-    throw new FramesError("usage", "Cannot show gaps: name the stream (frames ls STREAM --gaps)");
+    throw new FramesError(
+      "usage",
+      "Cannot show gaps without a stream: write frames ls STREAM --gaps",
+    );
   }
   const summaries = listSources(directory, stream);
   if (stream !== undefined && summaries.length === 0) {
-    throw new FramesError("missing", `Cannot list ${stream}: ${location} holds no such stream`);
+    throw new FramesError(
+      "missing",
+      `Cannot list ${stream}: ${location} has no such stream; frames ls without a name lists all`,
+    );
   }
   const json = args.isOn("json");
   if (showsGaps) {
@@ -52,7 +59,7 @@ function listStore(
     return 0;
   }
   if (summaries.length === 0) {
-    terminal.err(`${printable(location)} holds no frames yet\n`);
+    terminal.err(`${printable(location)} has no frames yet\n`);
     return 0;
   }
   const table = new TablePrinter(terminal, columns);

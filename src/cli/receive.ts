@@ -28,10 +28,16 @@ export async function receiveCommand(
   const isToStdout = directory === "-";
   const json = args.isOn("json");
   if (isToStdout && json) {
-    throw new FramesError("usage", "Cannot write both frames and --json to standard output");
+    throw new FramesError(
+      "usage",
+      "Cannot write both frames and --json to standard output: leave one out",
+    );
   }
   if (!isToStdout && args.isOn("multipart")) {
-    throw new FramesError("usage", "Cannot use --multipart without -, which writes to a pipe");
+    throw new FramesError(
+      "usage",
+      "Cannot use --multipart without a pipe: write frames receive STREAM --multipart -",
+    );
   }
   const options = receiveOptionsOf(args);
   const output = new ReceiveOutput(args, terminal, stream, isToStdout ? undefined : directory);
@@ -79,13 +85,13 @@ function parsePositionals(args: Arguments): { stream: string; directory: string 
   if (stream === undefined) {
     throw new FramesError(
       "usage",
-      "Cannot receive: say which stream, as in frames receive STREAM [DIR]",
+      "Cannot receive: no stream given; write frames receive STREAM [DIR]",
     );
   }
   if (rest.length > 0) {
     throw new FramesError(
       "usage",
-      `Cannot receive into a second place, ${rest[0]}: one is the limit`,
+      `Cannot receive into ${rest[0]} too: write one directory, as in frames receive STREAM DIR`,
     );
   }
   return { stream, directory: directory ?? `./${stream}` };
@@ -99,11 +105,12 @@ function receiveOptionsOf(args: Arguments): ReceiveOptions {
   if (invalid !== undefined) {
     throw new FramesError(
       "usage",
-      `Cannot read --source ${invalid}: expected the name of a source`,
+      `Cannot read --source ${invalid}: expected only a name, as in --source ${invalid.split("=")[0]}`,
     );
   }
   const first = args.integer("first");
-  if (first === 0) throw new FramesError("usage", "Cannot receive the first 0 frames");
+  if (first === 0)
+    throw new FramesError("usage", "Cannot receive the first 0 frames: expected --first 1 or more");
   const since = args.text("since");
   const timeout = args.milliseconds("timeout");
   const giveUpAfter = args.milliseconds("give-up-after");

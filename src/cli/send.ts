@@ -70,7 +70,7 @@ export async function sendCommand(
 function checkPaths(args: Arguments): void {
   const paths = args.positionals;
   if (paths.length === 0 && !args.list("source").some((text) => text.includes("="))) {
-    throw new FramesError("usage", "Cannot send: say which directory, as in frames send DIR");
+    throw new FramesError("usage", "Cannot send: no directory given; write frames send DIR");
   }
   for (const path of paths) {
     // A common mistake is to name the server as in rsync: `frames send DIR HOST:`.
@@ -96,7 +96,10 @@ function sendOptionsOf(args: Arguments): SendOptions {
   const spoolSize = args.size("spool-size");
   const maxBytesPerSecond = args.size("bwlimit");
   if (maxBytesPerSecond === 0)
-    throw new FramesError("usage", `Cannot send with ${args.label("bwlimit")} of 0`);
+    throw new FramesError(
+      "usage",
+      `Cannot send with ${args.label("bwlimit")} 0: write a rate such as 5M, or leave it out`,
+    );
   return {
     ...keyOptions(args),
     checksum: args.isOn("checksum"),
@@ -132,7 +135,10 @@ function sinceOf(args: Arguments): bigint | undefined {
   const text = args.text("since");
   if (text === undefined) return undefined;
   if (!args.isOn("watch")) {
-    throw new FramesError("usage", `Cannot use ${args.label("since")} without --watch`);
+    throw new FramesError(
+      "usage",
+      `Cannot use ${args.label("since")} without --watch: add --watch, or leave it out`,
+    );
   }
   const milliseconds = parseTime(text, args.label("since"), Date.now());
   return BigInt(Math.round(milliseconds * 1e6));

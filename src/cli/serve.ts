@@ -34,7 +34,10 @@ export async function serveCommand(
 ): Promise<number> {
   const [directory = "received", ...rest] = args.positionals;
   if (rest.length > 0) {
-    throw new FramesError("usage", `Cannot serve a second directory, ${rest[0]}: one is the limit`);
+    throw new FramesError(
+      "usage",
+      `Cannot serve ${rest[0]} too: a server has one directory; start another frames serve for it`,
+    );
   }
   const json = args.isOn("json");
   const quiet = args.isOn("quiet");
@@ -129,10 +132,10 @@ export async function serveCommand(
     stop.addEventListener("abort", () => resolve());
   });
   const open = server.connections;
-  const stoppingText = `${formatCount(open, "sender")} told`;
+  const stoppingText = `waiting for ${formatCount(open, "client")}`;
   systemd?.stopping(`Stopping: ${stoppingText}`);
   if (open > 0)
-    printStatus("stopping", `Stopping: ${stoppingText}; once more to stop at once`, {
+    printStatus("stopping", `Stopping: ${stoppingText}; Ctrl-C again stops at once`, {
       senders: open,
     });
   await server.stop();
@@ -195,7 +198,7 @@ function printListening(server: Server, terminal: Terminal): void {
 function printListeningText(server: Server, terminal: Terminal): void {
   print(terminal, `frames ${version}: frames are kept in ${server.directory}`);
   const { port, isSecure } = server;
-  const how = isSecure ? "TLS, for those who have a key" : "without key or encryption (--insecure)";
+  const how = isSecure ? "TLS, for clients with a key" : "without key or encryption (--insecure)";
   if (isLoopback(server.host)) {
     const scope = isSecure ? how : `for others: frames serve --listen :${port}`;
     print(terminal, `Listening at ${server.address}: only this machine; ${scope}`);
@@ -205,10 +208,7 @@ function printListeningText(server: Server, terminal: Terminal): void {
   const [to = `THIS-MACHINE:${port}`] = hosts.map((host) => formatAddress({ host, port }));
   print(terminal, `Listening at port ${port}: ${how}`);
   if (isSecure) {
-    print(
-      terminal,
-      "On the other machine, once: frames key save    (the key is shown here by: frames key)",
-    );
+    print(terminal, "Once: run frames key here, and paste its output there into frames key save");
   }
   const flag = isSecure ? "" : " --insecure";
   print(terminal, `On the other machine: frames send DIR --to ${to}${flag}`);
@@ -220,7 +220,10 @@ function printPageAddress(page: string, args: Arguments, terminal: Terminal): vo
   const [host] = isEverywhere ? reachableAddresses() : [];
   const other = new URL(page);
   if (host !== undefined) other.hostname = host.includes(":") ? `[${host}]` : host;
-  print(terminal, `See it at ${page}${host === undefined ? "" : `; elsewhere at ${other.href}`}`);
+  print(
+    terminal,
+    `See it at ${page}${host === undefined ? "" : `; from other machines at ${other.href}`}`,
+  );
 }
 
 /** Creates the first key if there is none. Shows it on a terminal only, so that no log has it. */
@@ -237,7 +240,10 @@ function tlsOptions(args: Arguments): Pick<ServeOptions, "tls"> {
   const key = args.text("tls-key");
   if (certificate === undefined && key === undefined) return {};
   if (certificate === undefined || key === undefined) {
-    throw new FramesError("usage", "Cannot serve: --tls-cert and --tls-key are given together");
+    throw new FramesError(
+      "usage",
+      `Cannot serve with --tls-${certificate === undefined ? "key" : "cert"} alone: add --tls-${certificate === undefined ? "cert" : "key"} FILE`,
+    );
   }
   return { tls: { certificate, key } };
 }
@@ -264,7 +270,7 @@ function formatEvent(event: ServeEvent): string {
     case "recovered": {
       const unfinished = `removed ${formatCount(event.unfinished, "unfinished frame")}`;
       const replaced = `completed ${formatCount(event.replaced, "replacement")}`;
-      return `The last server did not stop in order: ${unfinished}, ${replaced}`;
+      return `The last server was killed, or the machine: ${unfinished}, ${replaced}`;
     }
     case "session":
       return `${event.peer} sends ${event.stream} (${event.software}${event.key === undefined ? "" : `, key ${event.key}`})`;
@@ -273,27 +279,27 @@ function formatEvent(event: ServeEvent): string {
     case "received": {
       const { frames, bytes, gone, unread, dropped } = event.counts;
       const problems = [
-        ...(gone > 0 ? [`${gone} gone`] : []),
-        ...(unread > 0 ? [`${unread} not sent`] : []),
+        ...(gone > 0 ? [`${gone} deleted before`] : []),
+        ...(unread > 0 ? [`${unread} unreadable`] : []),
         ...(dropped > 0 ? [`${dropped} dropped`] : []),
       ];
       const received = `${formatCount(frames, "frame")}, ${formatBytes(bytes)}`;
       return `${event.peer} received ${event.stream}: ${[received, ...problems].join(", ")}`;
     }
     case "refused":
-      return `${event.peer} refused ${event.stream}: ${event.source}/${event.frame.name} (number ${event.frame.sequence}): ${event.error.message}`;
+      return `Refused from ${event.peer}: ${event.stream}, ${event.source}/${event.frame.name} (number ${event.frame.sequence}): ${event.error.message}`;
     case "keys":
       return event.error === undefined
-        ? "The key file was read again"
-        : `The key file was not read again, the keys before still hold: ${event.error.message}`;
+        ? "Read the key file again"
+        : `The old keys stay in use: ${event.error.message}`;
     case "reloaded":
       return event.error === undefined
-        ? "Keys and certificate were read again, where there are any"
-        : `The certificate was not read again, the one before still holds: ${event.error.message}`;
+        ? "Read keys and certificate again"
+        : `The old certificate stays in use: ${event.error.message}`;
     case "certificate-not-saved":
-      return `The server's certificate lasts until it stops, there is no place for it: ${event.error.message}`;
+      return `The next start makes another certificate, because this one was not saved: ${event.error.message}`;
     case "lost":
-      return `${event.peer} could not send ${event.stream}: ${formatCount(event.frames, "frame")} of ${event.source}: ${event.error.message}`;
+      return `${event.peer} could not send ${formatCount(event.frames, "frame")} of ${event.stream}, ${event.source}: ${event.error.message}`;
     case "delivered": {
       const { stored, present, refused } = event.counts;
       const alreadyPresent = present + event.found;
@@ -307,15 +313,15 @@ function formatEvent(event: ServeEvent): string {
       return `${peer} ended ${stream} after ${formatCount(storedFrames, "frame")}: ${message}`;
     }
     case "no-page":
-      return `There is no page: ${event.error.message}`;
+      return `The page is off: ${event.error.message}`;
     case "peers-rejected":
-      return `${event.host} was turned away ${event.count} times more in a minute`;
+      return `${event.host} was refused ${event.count} more times within a minute`;
     case "removed": {
       const { frames, bytes, undeletable } = event;
-      const what = `Removed ${formatCount(frames, "frame")} (${formatBytes(bytes)}), as --keep says`;
+      const what = `Removed ${formatCount(frames, "frame")} (${formatBytes(bytes)}) because of --keep`;
       return undeletable === 0
         ? what
-        : `${what}; the files of ${undeletable} more cannot be removed`;
+        : `${what}; cannot delete the files of ${undeletable} more, check their permissions`;
     }
   }
 }

@@ -25,7 +25,7 @@ export async function verifyCommand(args: Arguments, terminal: Terminal): Promis
   if (rest.length > 0) {
     throw new FramesError(
       "usage",
-      `Cannot verify a second directory, ${rest[0]}: one is the limit`,
+      `Cannot verify ${rest[0]} too: write one directory, as in frames verify ${directory}`,
     );
   }
   const json = args.isOn("json");
@@ -57,7 +57,7 @@ function verifyStore(location: string, options: VerifyOptions): Promise<Verifica
   if (!isBucketLocation(location)) return verify(location, options);
   const { repair, ...bucketOptions } = options;
   if (repair === true) {
-    const hint = "remove what is damaged, and send it again";
+    const hint = "delete the damaged objects, and send them again";
     throw new FramesError("usage", `Cannot repair a bucket: ${hint}`);
   }
   return verifyBucket(parseBucketLocation(location, process.env), bucketOptions);
@@ -99,7 +99,7 @@ function summaryLines(result: Verification, args: Arguments): string[] {
     rebuilt === undefined
       ? []
       : [
-          `The journal was malformed: a new one was made, of ${formatCount(rebuilt, "frame")} as they are now`,
+          `The journal was damaged: made a new one from ${formatCount(rebuilt, "frame")} found in the store`,
         ];
   if (missing + damaged + unknown + lost === 0)
     return [...lines, `Everything is right: ${checked}`];
@@ -111,10 +111,10 @@ function summaryLines(result: Verification, args: Arguments): string[] {
   if (damaged > 0) {
     lines.push(
       args.isOn("repair")
-        ? "Damaged frames were set aside: frames send brings them again"
-        : "--repair sets damaged frames aside, so that the next send brings them",
+        ? "Moved the damaged frames aside: send them again with frames send"
+        : "To move damaged frames aside and send them again: add --repair",
     );
   }
-  if (missing > 0) lines.push("--ignore-missing is for frames that were moved away");
+  if (missing > 0) lines.push("If the missing frames were moved away: add --ignore-missing");
   return lines;
 }

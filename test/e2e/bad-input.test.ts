@@ -438,7 +438,7 @@ test("files that vanish before they are read are reported, and the others arrive
       ["visible", 20, "vanished"],
       ["visible", 7, "vanished"],
     ]);
-    expect(sent.stderr).toMatch(/7\.png.*removed/);
+    expect(sent.stderr).toMatch(/7\.png.*deleted/);
     expect(summaryOf(sent)).toMatchObject({ frames: 18, lost: 4 });
     expect(sent.code).toBe(24);
     expect(sameTree(join(folder, "visible"), join(server.dir, "run7/visible"))).toEqual([]);
@@ -736,7 +736,7 @@ describe("Output", () => {
       expect([code, stdout]).toEqual([0, ""]);
       expect(stderr).toContain(people.dir);
       expect(stderr).toMatch(/sends run7/);
-      expect(stderr).toMatch(/refused run7: .*\(number 1\): .*bad/);
+      expect(stderr).toMatch(/Refused from .*: run7, .*\(number 1\): .*bad/);
       expect(stderr).toMatch(/delivered run7: 3 stored, 0 there already, 1 refused/);
       const named = /FRAME run7 visible 1 1\.png 11\b/.test(stderr);
       expect(named).toBe(more.length > 0);
@@ -806,7 +806,7 @@ describe.skipIf(linux !== "")(`${linux}Terminal escapes`, () => {
   afterAll(async () => {
     server.child.kill("SIGTERM");
     const { stderr } = await server.ended();
-    expect(stderr).toMatch(/refused.*u001b/);
+    expect(stderr).toMatch(/Refused.*u001b/);
     expect(stderr).not.toMatch(obeyed);
     server[Symbol.dispose]();
   });
@@ -1063,7 +1063,7 @@ describe("Interrupted deliveries", () => {
         await until("the first frames", () => link.relay.bytes > 2 * size);
         sender.child.kill(signal);
         const sent = await sender.ended();
-        expect(sent.stderr).toMatch(/once more/);
+        expect(sent.stderr).toMatch(/Ctrl-C again/);
         expect(sent.stderr).toMatch(/the same command/);
         const { frames, interrupted } = summaryOf(sent);
         expect(interrupted).toBe(true);
@@ -1084,7 +1084,7 @@ describe("Interrupted deliveries", () => {
       // It cannot finish now. After one signal it would wait 10 s.
       link.relay.freeze();
       sender.child.kill("SIGINT");
-      await until("its word", () => sender.stderr().includes("once more"));
+      await until("its word", () => sender.stderr().includes("Ctrl-C again"));
       sender.child.kill("SIGINT");
       const sent = await sender.ended();
       expect(sent.code).toBe(20);
@@ -1113,7 +1113,7 @@ describe("Interrupted deliveries", () => {
       await until("the first frames", () => link.relay.bytes > 2 * size);
       const stopping = server.stop();
       const sent = await sender.ended();
-      expect(sent.stderr).toMatch(/being stopped.*; trying again in \d+ s/);
+      expect(sent.stderr).toMatch(/is stopping.*; trying again in \d+ s/);
       expect(sent.stderr).toMatch(/^frames: Gave up after 3 s: .*the same command/m);
       expect(sent.code).toBe(30);
       expect(await stopping).toBe(0);

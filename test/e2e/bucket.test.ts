@@ -219,7 +219,9 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     await engine!.limit(1);
     try {
       using sending = launch(["send", tree, "--to", `127.0.0.1:${server.port}`]);
-      await until("the reason", () => sending.stderr().includes("the bucket is full"));
+      await until("the reason", () =>
+        sending.stderr().includes("the bucket is full; delete objects, or raise its quota"),
+      );
       expect(sending.child.exitCode).toBeNull();
       await engine!.limit(undefined);
       const { code, stderr } = await sending.ended();
@@ -255,7 +257,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
         11,
         /check AWS_SECRET_ACCESS_KEY/,
       ],
-      ["no bucket", "s3://nothing-here", good, 11, /there is no such bucket/],
+      ["no bucket", "s3://nothing-here", good, 11, /the bucket does not exist/],
       [
         "nobody there",
         "s3://frames/x",
@@ -284,7 +286,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
         1,
         /AWS_ENDPOINT_URL_S3 cannot be read/,
       ],
-      ["a bad name", "s3://F", good, 1, /no bucket is called "F"/],
+      ["a bad name", "s3://F", good, 1, /"F" is not a valid bucket name/],
     ];
     await Promise.all(
       cases.map(async ([what, place, env, code, says]) => {

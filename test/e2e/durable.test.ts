@@ -221,7 +221,7 @@ describe("frames send --move", () => {
           const sent = await send(second, path!, ...others, "--move", "--stream", "run8");
           expect([path, sent.code, sent.stderr]).toEqual([
             ...[path, 1],
-            expect.stringMatching(/^frames: Cannot move .*it lies in a store/),
+            expect.stringMatching(/^frames: Cannot use --move with .*it is in the store/),
           ]);
           expect(sent.stderr).not.toContain("HELLO");
         }
@@ -435,7 +435,7 @@ describe.skipIf(mountMissing !== "")(`${mountMissing}Full disks`, () => {
       const sent = await send(server, folder, "--give-up-after", "4");
       expectCode(sent, 30);
       expect(sent.stderr).toMatch(
-        /^frames: Gave up after 4 s: .*full.*: \d+ of 60 frames confirmed/m,
+        /^frames: Gave up after 4 s: .*full.* \(\d+ of 60 frames confirmed/m,
       );
       const { confirmed } = jsonLines(sent.stdout).at(-1)!;
       const stored = readdirSync(join(server.dir, "run7/visible"));

@@ -201,7 +201,9 @@ describe("HTTP port", () => {
     const words = ["serve", temporaryFolder(), "--listen", "127.0.0.1:0"];
     const refused = await run([...words, "--http", taken.http!]);
     expect(refused.code).toBe(10);
-    expect(refused.stderr).toMatch(/Cannot show frames at .*in use; --http takes another/);
+    expect(refused.stderr).toMatch(
+      /Cannot serve the page at .*in use; choose another port with --http/,
+    );
     const events: unknown[] = [];
     const server = await serve(temporaryFolder(), {
       listen: "127.0.0.1:0",

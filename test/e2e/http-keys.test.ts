@@ -97,7 +97,7 @@ describe("HTTP access", () => {
     });
     const words = ["--http", ":0", "--listen", "127.0.0.1:0", "--key-file", keys, "--insecure"];
     const refused = await run(["serve", join(folder, "none"), ...words]);
-    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("choose one")]);
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("leave one out")]);
   });
 
   test("the HTTP port on loopback requires a key of --key-file, without TLS", async () => {

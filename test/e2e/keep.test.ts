@@ -158,8 +158,8 @@ describe("frames serve --keep", () => {
   });
 
   const wrong: [value: string, hint: string][] = [
-    ["7", "with its unit"],
-    ["500", "with its unit"],
+    ["7", "with the unit"],
+    ["500", "with the unit"],
     ["90m", "for bytes write 90M"],
     ["0d", "a time such as 7d or 12h, or a size such as 500G"],
     ["soon", "a time such as 7d or 12h, or a size such as 500G"],
@@ -265,7 +265,7 @@ describe("frames ls STREAM --gaps", () => {
     await withServer(async (server) => {
       const none = await run(["ls", "--gaps", "--dir", server.dir]);
       expectCode(none, 1);
-      expect(none.stderr).toContain("name the stream");
+      expect(none.stderr).toContain("write frames ls STREAM --gaps");
       const unknown = await run(["ls", "run7", "--gaps", "--dir", server.dir]);
       expectCode(unknown, 1);
       expect(unknown.stderr).toContain("holds no such stream");

@@ -137,8 +137,14 @@ describe("Refused senders", () => {
   const cam = entry({ name: "cam" });
 
   const cases: [string, KeyEntry, KeyEntry, string, string][] = [
-    ["has another key", cam, entry(), "not-let-in", "does not take the key"],
-    ["has a key for receiving", { ...cam, role: "receive" }, cam, "wrong-role", "may only receive"],
+    ["has another key", cam, entry(), "not-let-in", "refused the key"],
+    [
+      "has a key for receiving",
+      { ...cam, role: "receive" },
+      cam,
+      "wrong-role",
+      "allows receive, not send",
+    ],
     ["has a key for other streams", { ...cam, streams: "night-*" }, cam, "wrong-stream", "night-*"],
   ];
   for (const [who, there, here, code, words] of cases) {
@@ -170,7 +176,7 @@ describe("Refused senders", () => {
     using link = await relayTo(server, { record: true });
     const sent = await run(["send", frames(), "--to", link.to, "--key-file", keyFile(cam)]);
     expect(sent.code).toBe(5);
-    expect(sent.stderr).toContain("does not speak TLS 1.3");
+    expect(sent.stderr).toContain("does not use TLS 1.3");
     expect(occurrences(Buffer.concat(link.relay.record.toServer), "FRAMES/1")).toBe(0);
     expect(await server.stop()).toBe(0);
   });
@@ -185,7 +191,10 @@ describe("Refused senders", () => {
       await until("frames arrive", () => existsSync(join(server.dir, "run7", "9")));
       writeFileSync(keys, formatKey(other));
       const { code, stderr } = await sending.ended();
-      expect([code, stderr]).toEqual([5, expect.stringContaining("taken out")]);
+      expect([code, stderr]).toEqual([
+        5,
+        expect.stringContaining("removed from the server's key file"),
+      ]);
       expectCode(await sendWith(own, server, frames(), "--stream", "b"), 5);
       expectCode(await sendWith(keyFile(other), server, frames(), "--stream", "b"), 0);
     });
@@ -405,13 +414,17 @@ describe("frames key", () => {
   });
 
   const wrong: [string, string[], string][] = [
-    ["an unknown action", ["show"], "there are new, save, list, remove"],
-    ["a new key without a name", ["new"], "without a name"],
-    ["a name of two words", ["new", "a b"], "Cannot call a key"],
-    ["an unknown role", ["new", "a", "--role", "write"], "send, receive or both"],
-    ["a pattern with a space", ["new", "a", "--streams", "a b"], "no spaces"],
-    ["an unknown name to remove", ["remove", "a"], "No key called a"],
-    ["a role for list", ["list", "--role", "send"], "frames key new"],
+    ["an action that there is not", ["show"], "write frames key new, save, list or remove"],
+    [
+      "no name for a new one",
+      ["new"],
+      "Cannot make a key without a name: write frames key new NAME",
+    ],
+    ["a name of two words", ["new", "a b"], "Cannot name a key"],
+    ["a role that there is not", ["new", "a", "--role", "write"], "send, receive or both"],
+    ["a pattern with a space", ["new", "a", "--streams", "a b"], "without spaces"],
+    ["a name that is not there", ["remove", "a"], "Cannot remove the key a: "],
+    ["a role where none is meant", ["list", "--role", "send"], "frames key new"],
     ["a word too many", ["list", "all"], "frames help key"],
     ["a standard input without a key", ["save"], "begins with frames_key_"],
   ];
@@ -499,7 +512,7 @@ describe("Failed TLS handshake", () => {
   test("a sender with a key refuses a server that does not answer in TLS: exit 5", async () => {
     for (const text of ["FRAMES/1", "HTTP/1.1 400 Bad Request\r\n\r\n", "\0".repeat(50)]) {
       const { code, stderr } = await sendTo((socket) => void socket.write(text));
-      expect([code, stderr]).toEqual([5, expect.stringContaining("does not speak TLS 1.3")]);
+      expect([code, stderr]).toEqual([5, expect.stringContaining("does not use TLS 1.3")]);
     }
   });
 
@@ -514,7 +527,7 @@ describe("Failed TLS handshake", () => {
     const { port } = old.address() as AddressInfo;
     const { code, stderr } = await sendWith(keyFile(entry()), { port }, frames());
     old.close();
-    expect([code, stderr]).toEqual([5, expect.stringContaining("does not speak TLS 1.3")]);
+    expect([code, stderr]).toEqual([5, expect.stringContaining("does not use TLS 1.3")]);
   });
 
   test("a TLS handshake with a silent server times out with no-connection", async () => {
@@ -576,7 +589,7 @@ test("--insecure and a key exclude each other at both ends: exit 1", async () =>
     ["send", frames()],
   ]) {
     const { code, stderr } = await run([...words, "--insecure", "--key-file", keys]);
-    expect([code, stderr]).toEqual([1, expect.stringContaining("choose one")]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining("leave one out")]);
   }
 });
 

@@ -390,7 +390,7 @@ test("send() reports a timeout on a silent link, and rejects with given-up after
         }),
       );
       expect(reasons[0]?.code).toBe("timeout");
-      expect(reasons[0]?.message).toMatch(/waited for (?:receipts|DONE)/);
+      expect(reasons[0]?.message).toMatch(/expected (?:receipts|DONE)/);
       expect(error.code).toBe("given-up");
       expect(error.exitCode).toBe(30);
     } finally {

@@ -179,7 +179,7 @@ describe("frames send -", () => {
     ["text", "hello, world\n", /expected a JPEG.*received "hello, world/],
     ["a JPEG without an end", Buffer.from("ffd8ffe000104a464946", "hex"), /ended inside a JPEG/i],
     ["a PNG with a lying length", lying, /PNG.*(longer than|too large)/i],
-    ["no bytes", "", /ended before anything came/],
+    ["nothing at all", "", /ended without a byte/],
     ["zeros", new Uint8Array(1000), /1000 bytes, all of them zero/],
   ];
   for (const [what, input, says] of bad) {
@@ -201,7 +201,7 @@ describe("frames send -", () => {
       input.set(Buffer.from("ffd8ffda000c03010002110311003f00", "hex"));
       const sent = await pipe(server, input);
       expectCode(sent, 23);
-      expect(sent.stderr).toMatch(/longer than the 67108864 bytes that a frame may have/);
+      expect(sent.stderr).toMatch(/longer than the limit of 67108864 bytes/);
       expect(sent.peakMemory).toBeLessThan(300e6);
     });
   });
@@ -209,11 +209,14 @@ describe("frames send -", () => {
   const wrong: [args: string[], says: RegExp][] = [
     [["-"], /--stream NAME --source NAME/],
     [["-", "--stream", "a", "--source", "b", "--policy", "newest"], /expected block, latest/],
-    [["-", "--stream", "a", "--source", "b", "--policy", "c=latest"], /no source c, only b/],
+    [
+      ["-", "--stream", "a", "--source", "b", "--policy", "c=latest"],
+      /no source is named c; choose from b/,
+    ],
     [["-", "--stream", "a", "--source", "b", "--raw", "640:gray"], /640:gray/],
-    [["-", "--stream", "a", "--source", "b", "--watch"], /--watch is for directories/],
+    [["-", "--stream", "a", "--source", "b", "--watch"], /Cannot use --watch without a directory/],
     [["-", "-", "--stream", "a"], /standard input|two pipes|one pipe/],
-    [[".", "--spool", "/nowhere"], /they keep their frames themselves/],
+    [[".", "--spool", "/nowhere"], /Cannot use --spool with directories/],
     [[".", "--since", "now"], /without --watch/],
     [[".", "--watch", "--realtime"], /--realtime/],
   ];

@@ -86,7 +86,7 @@ describe("--fps", () => {
     const folder = makeTree(manyFrames(1, 10));
     const sent = await run(["send", folder, "--fps", "1", "--realtime"]);
     expectCode(sent, 1);
-    expect(sent.stderr).toContain("choose one");
+    expect(sent.stderr).toContain("leave one out");
   });
 
   test("frames send --fps ends at once when it is stopped, with all sent frames confirmed", async () => {

@@ -326,7 +326,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}Page`, () => {
     await server.stop();
     await browser.until(
       "that the server is away",
-      `${link}.startsWith("The server is away since ")`,
+      `${link}.startsWith("No connection to the server since ")`,
     );
     const { port } = new URL(address);
     const { dir } = server;

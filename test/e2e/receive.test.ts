@@ -317,7 +317,7 @@ describe("Interrupted receivers", () => {
   test("a receiver to a pipe ends when the server returns with another store: exit 11", async () => {
     const [{ code, stderr, stdout }] = await afterwards(() => temporaryFolder());
     expectCode({ code, stderr }, 11);
-    expect(stderr).toContain("Cannot go on: what came so far is of another store than ");
+    expect(stderr).toContain("Cannot continue: the frames so far came from another store than ");
     expect(stdout).toHaveLength(300_000);
   });
 
@@ -327,7 +327,7 @@ describe("Interrupted receivers", () => {
       return dir;
     });
     expectCode({ code, stderr }, 11);
-    expect(stderr).toContain(`frames: ${address} cannot go on where this was: its journal has`);
+    expect(stderr).toContain(`frames: ${address} cannot resume this stream: its journal has`);
     expect(stdout).toHaveLength(300_000);
   });
 
@@ -472,7 +472,7 @@ describe("frames receive --follow", () => {
       expect(numbers.toSorted((a, b) => a - b)).toEqual(numbers);
       expect(numbers.at(-1)).toBe(600);
       expect(numbers.length).toBeLessThan(600);
-      expect(stdout).toContain(`${600 - numbers.length} frames dropped, as --latest says`);
+      expect(stdout).toContain(`${600 - numbers.length} frames dropped because of --latest`);
     });
   });
 });
@@ -569,7 +569,7 @@ describe("frames receive", () => {
       expect(one.stdout).toBe("one,two");
       const two = await receive(server, "-");
       expectCode(two, 1);
-      expect(two.stderr).toContain("--multipart tells them apart");
+      expect(two.stderr).toContain("or add --multipart");
     });
   });
 

@@ -181,7 +181,7 @@ describe.concurrent("frames send reconnects", () => {
     await until("the first frames", () => link.relay.bytes > 4_000_000);
     expect(await first.stop()).toBe(0);
     link.relay.stop();
-    await until("what it waits for", () => /being stopped; trying again/.test(sender.stderr()));
+    await until("what it waits for", () => /is stopping; trying again/.test(sender.stderr()));
     const second = await startServer({ dir, args: ["--listen", link.to] });
     const { errors } = await expectThrough(sender, dir);
     expect(errors).toContain("stopping");
@@ -286,7 +286,7 @@ describe.concurrent("frames send stops waiting", () => {
     fake[Symbol.dispose]();
     const sent = await sender.ended();
     expect(sent.stderr).toMatch(
-      /^frames: Gave up after 4 s: .*refused.*: 4 of 10 frames confirmed/m,
+      /^frames: Gave up after 4 s: .*refused.* \(4 of 10 frames confirmed/m,
     );
     expect(jsonLines(sent.stdout).at(-1)).toMatchObject({
       type: "error",
@@ -304,7 +304,7 @@ describe.concurrent("frames send stops waiting", () => {
     const sent = await sender.ended();
     // The server was responsive all the time.
     expect(sent.stderr).toContain("<- PONG");
-    expect(sent.stderr).toMatch(/^frames: Gave up after 4 s: .*: 3 of 10 frames confirmed/m);
+    expect(sent.stderr).toMatch(/^frames: Gave up after 4 s: .* \(3 of 10 frames confirmed/m);
     expect(sent.stderr).not.toContain("trying again");
     expect(sent.code).toBe(30);
   });
@@ -314,7 +314,7 @@ describe.concurrent("frames send stops waiting", () => {
     // Closes only after the sender has seen all its bytes accepted.
     fake.closeAtPing();
     const sent = await run([...wordsTo(fake), "--timeout", "3", "--give-up-after", "5"]);
-    expect(sent.stderr).toMatch(/^frames: Gave up after 5 s: .*: 0 of 10 frames confirmed/m);
+    expect(sent.stderr).toMatch(/^frames: Gave up after 5 s: .* \(0 of 10 frames confirmed/m);
     expect(sent.code).toBe(30);
     // It may give up in the middle of the last.
     const whole = talksOf(sent.stderr).filter(({ frames }) => frames.length === 10);
@@ -340,7 +340,7 @@ describe.concurrent("frames send stops waiting", () => {
     await until("the wait", () => sender.stdout().includes('"waiting"'));
     sender.child.kill("SIGINT");
     const sent = await sender.ended();
-    expect(sent.stderr).toMatch(/^frames: Interrupted.*: 7 of 10 frames confirmed/m);
+    expect(sent.stderr).toMatch(/^frames: Interrupted.* \(7 of 10 frames confirmed/m);
     expect(sent.code).toBe(20);
     expect([tries, listener.port]).toEqual([0, port]);
   });
@@ -686,7 +686,7 @@ describe.concurrent("Two senders of one source", () => {
       const second = await send(server, other);
       expect(second.stderr).toMatch(
         new RegExp(
-          `^frames: .*127\\.0\\.0\\.1:\\d+ sends visible of run7 since ${since}-.*--stream`,
+          `^frames: .*127\\.0\\.0\\.1:\\d+ has been sending it since ${since}-.*--stream`,
           "m",
         ),
       );

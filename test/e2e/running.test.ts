@@ -410,7 +410,7 @@ def wait(text):
         said += os.read(terminal, 4096)
 wait(b"Listening")
 os.kill(child, signal.SIGHUP)
-wait(b"read again")
+wait(b"Read keys")
 os.close(terminal)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 `;

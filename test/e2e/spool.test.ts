@@ -364,7 +364,7 @@ describe("Refused spools", () => {
     await until("its spool", () => spool.numbers().length === 1);
     const second = await run(["send", "-", "--stream", "run7", ...args, "--spool", spool.path]);
     expectCode(second, 1);
-    expect(second.stderr).toContain(`Cannot use the spool ${spool.path}: another process has it`);
+    expect(second.stderr).toContain(`Cannot use the spool ${spool.path}: another process uses it`);
   });
 
   test("a spool that has frames of another stream is refused: exit 1", async () => {
@@ -376,7 +376,7 @@ describe("Refused spools", () => {
     await camera.child.exited;
     const second = await run(["send", "-", "--stream", "run8", ...args, "--spool", spool.path]);
     expectCode(second, 1);
-    expect(second.stderr).toContain("it holds frames of run7; deliver those first");
+    expect(second.stderr).toContain("it contains frames of run7; send those first");
     expect(spool.numbers()).toEqual([1]);
   });
 

@@ -121,7 +121,9 @@ test("frames verify names frames that are missing, damaged, unknown or lost: exi
   // The output for people agrees.
   const { stdout, code } = await run(["verify", store]);
   expect(code).toBe(23);
-  expect(stdout).toContain("damaged  run7/infrared/3.png: its bytes are not those that came\n");
+  expect(stdout).toContain(
+    "damaged  run7/infrared/3.png: its bytes changed after they were stored\n",
+  );
   expect(stdout).toContain("missing  run7/visible/1.png: ");
 });
 
@@ -169,7 +171,7 @@ test("a server refuses to start on a malformed journal, and verify --repair make
   expect(started.stderr).toContain("verify DIR --repair");
   const looked = await run(["verify", store]);
   expect(looked.code).toBe(11);
-  expect(looked.stderr).toContain("--repair makes a new one");
+  expect(looked.stderr).toContain("--repair to make a new one");
 
   const repaired = await verify(store, "--repair");
   expect(repaired).toMatchObject({ code: 0, findings: [] });
@@ -220,7 +222,7 @@ for (const [what, harm] of [
     const looked = await run(["verify", store]);
     expect([looked.code, looked.stderr]).toEqual([
       11,
-      `frames: The journal ${path} is malformed or gone: frames verify ${store} --repair makes a new one\n`,
+      `frames: Cannot verify ${store}: its journal is damaged or missing; run frames verify ${store} --repair to make a new one\n`,
     ]);
     // Checking created no file.
     expect(existsSync(path) ? readFileSync(path).length : 0).toBe(0);
@@ -263,7 +265,7 @@ test("frames verify reports a directory without a store, a missing directory and
   const none = await run(["verify", empty]);
   expect([none.code, none.stderr]).toEqual([
     1,
-    `frames: Cannot verify ${empty}: it holds no store of frames\n`,
+    `frames: Cannot verify ${empty}: it is not a store of frames; name the store, as in frames verify DIR\n`,
   ]);
   const gone = await run(["verify", join(empty, "gone")]);
   expect(gone.stderr).toContain("no such directory");

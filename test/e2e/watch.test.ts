@@ -442,7 +442,7 @@ describe("frames send --watch", () => {
     for (const more of [[], ["--watch"]]) {
       const sent = await run([...paths, ...more, "--to", "127.0.0.1:9"]);
       expectCode(sent, 1);
-      expect(sent.stderr).toContain("both would be the source run7");
+      expect(sent.stderr).toContain("both are the source run7");
     }
   });
 });

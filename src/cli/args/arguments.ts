@@ -60,7 +60,7 @@ export class Arguments {
       return text === undefined ? text : Number(text);
     throw new FramesError(
       "usage",
-      `Cannot read ${this.label(name)}: expected a whole number, current value is ${JSON.stringify(text)}`,
+      `Cannot read ${this.label(name)}: expected a whole number such as 10, current value is ${JSON.stringify(text)}`,
     );
   }
 
@@ -110,13 +110,16 @@ export function parseArguments(
     if (flag === undefined) throw unknownFlag(token.rawName, known, command);
     const value = token.value;
     if (flag.kind === "switch" ? value !== undefined : value === undefined || value === "") {
-      const wanted = flag.kind === "switch" ? "no value" : `a value, ${flag.value}`;
-      throw new FramesError("usage", `Cannot read ${token.rawName}: it takes ${wanted}`);
+      const wanted =
+        flag.kind === "switch"
+          ? `it takes no value; write ${token.rawName} alone`
+          : `it takes a value; write ${token.rawName} ${flag.value}`;
+      throw new FramesError("usage", `Cannot read ${token.rawName}: ${wanted}`);
     }
     if (value !== undefined && token.inlineValue === false && /^-./.test(value)) {
       throw new FramesError(
         "usage",
-        `Cannot read ${token.rawName}: it takes a value, ${flag.value}; if that is ${value}, write ${token.rawName}=${value}`,
+        `Cannot read ${token.rawName}: it takes a value; write ${token.rawName} ${flag.value}, or ${token.rawName}=${value} if that is ${value}`,
       );
     }
     values.set(flag.name, [...(values.get(flag.name) ?? []), value ?? "on"]);

@@ -14,14 +14,14 @@ export const commands: readonly Command[] = [
   {
     name: "serve",
     usage: "[DIR|s3://BUCKET]",
-    summary: "Receive frames into DIR (default ./received), or into a bucket",
+    summary: "Receive frames and store them in DIR (default ./received) or a bucket",
     examples: [
       "frames serve",
       "frames serve /data/frames --max-frame 2G",
       "frames serve /data/frames --keep 7d    (frames help retention)",
       "frames serve s3://frames/site-a    (frames help many-machines)",
       "frames serve --listen :9726    (for other machines: frames help keys)",
-      "frames serve --log json    (as a service: frames help service)",
+      "frames serve --log json    (as a service: frames help running)",
     ],
     topics: ["start", "keys", "view", "service", "retention", "many-machines"],
   },
@@ -41,9 +41,9 @@ export const commands: readonly Command[] = [
   {
     name: "receive",
     usage: "STREAM [DIR] | -",
-    summary: "Copy a stream out of a server into DIR (default ./STREAM), or a pipe",
+    summary: "Copy a stream from a server to DIR (default ./STREAM), or to a pipe",
     examples: [
-      "frames receive run7 --from gpu1    (once more: what is new since)",
+      "frames receive run7 --from gpu1    (again: only what is new)",
       "frames receive site live --from gpu1 --follow",
       "frames receive site --source visible --follow --latest - | ffplay -",
       "frames receive site --multipart - | python3 show.py    (frames help programs)",
@@ -57,14 +57,14 @@ export const commands: readonly Command[] = [
     examples: [
       "frames ls",
       "frames ls run7 --json",
-      "frames ls run7 --gaps    (which numbers never came, and why)",
+      "frames ls run7 --gaps    (which numbers are missing, and why)",
     ],
     topics: ["start", "troubleshooting"],
   },
   {
     name: "verify",
     usage: "[DIR]",
-    summary: "Hold the frames of a store (default ./received) against its journal",
+    summary: "Compare the frames of a store (default ./received) with its journal",
     examples: [
       "frames verify",
       "frames verify /data/frames --repair",
@@ -75,21 +75,21 @@ export const commands: readonly Command[] = [
   {
     name: "bench",
     usage: "[HOST[:PORT]]",
-    summary: "Measure what limits: this machine, or the way to a server, which keeps nothing",
+    summary: "Measure this machine, or the link to a server (which stores nothing)",
     examples: [
       "frames bench",
       "frames bench --dir /data    (the disk of that folder)",
-      "frames bench gpu1    (the way to it, also while it is in use)",
+      "frames bench gpu1    (the link to it, also while it is in use)",
     ],
     topics: ["bandwidth"],
   },
   {
     name: "key",
     usage: "[new NAME|save [NAME]|list|remove NAME]",
-    summary: "Show this machine's key, which is made if there is none, or keep several",
+    summary: "Show this machine's key (made if there is none), or manage several",
     examples: [
-      "frames key    (on the machine that serves: prints its key)",
-      "frames key save    (on the machine that sends: reads it from standard input)",
+      "frames key    (on the server: prints its key)",
+      "frames key save    (on the sender: reads the key from standard input)",
       "frames key new cam-3 --role send --streams 'site-a-*'",
     ],
     topics: ["keys"],
@@ -97,7 +97,7 @@ export const commands: readonly Command[] = [
   {
     name: "help",
     usage: "[COMMAND|TOPIC]",
-    summary: "Explain a command, or one of the topics",
+    summary: "Explain a command or a topic",
     examples: ["frames help send", "frames help exit-codes"],
     topics: [],
   },

@@ -135,6 +135,6 @@ export function completions(shell: string | undefined): string {
   if (generate !== undefined) return generate();
   throw new FramesError(
     "usage",
-    `Cannot print completions: expected bash, zsh or fish, current value is ${JSON.stringify(shell ?? "")}`,
+    `Cannot print completions: expected bash, zsh or fish, as in frames completions bash; current value is ${JSON.stringify(shell ?? "")}`,
   );
 }

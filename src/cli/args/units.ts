@@ -32,7 +32,7 @@ export function parseSeconds(text: string, what: string): number {
   if (!(seconds > 0 && seconds <= 86_400)) {
     throw new FramesError(
       "usage",
-      `Cannot read ${what}: expected seconds, current value is ${JSON.stringify(text)}`,
+      `Cannot read ${what}: expected seconds such as 30, up to 86400; current value is ${JSON.stringify(text)}`,
     );
   }
   return seconds;
@@ -64,9 +64,9 @@ export function parseRetention(
     if (bytes > 0) return { bytes };
   }
   const hint = /^[\d.]+$/.test(text)
-    ? ", with its unit"
+    ? ", with the unit"
     : /^[\d.]+m$/.test(text)
-      ? `; for minutes write it in hours, for bytes write ${text.slice(0, -1)}M`
+      ? `; for minutes write hours, for bytes write ${text.slice(0, -1)}M`
       : "";
   throw new FramesError(
     "usage",

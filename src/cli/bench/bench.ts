@@ -44,7 +44,10 @@ export async function benchCommand(
 ): Promise<number> {
   const [server, ...rest] = args.positionals;
   if (rest.length > 0) {
-    throw new FramesError("usage", `Cannot measure a second server, ${rest[0]}: one is the limit`);
+    throw new FramesError(
+      "usage",
+      `Cannot measure ${rest[0]} too: write one server, as in frames bench ${server}`,
+    );
   }
   if (server !== undefined) parseAddress(server, "the server");
   const { graceful } = stopOnSignal();
@@ -56,7 +59,9 @@ export async function benchCommand(
     return 0;
   } catch (error) {
     // After a signal, any error is a consequence of the abort.
-    throw graceful.aborted ? new FramesError("interrupted", "Interrupted: nothing is left") : error;
+    throw graceful.aborted
+      ? new FramesError("interrupted", "Interrupted: the temporary files are deleted")
+      : error;
   } finally {
     report.clear();
     tempFolder.remove();
@@ -69,10 +74,10 @@ async function benchMachine(
   signal: AbortSignal,
 ): Promise<void> {
   const memory = tempFolder.isInMemory
-    ? ", which is memory and no disk: --dir DIR chooses another"
+    ? ", which is in memory, not on a disk; --dir DIR chooses another folder"
     : "";
   report.print(`Measuring in ${tempFolder.path}${memory}`);
-  report.print("It takes a few seconds, and up to 50 MB at a time");
+  report.print("This takes a few seconds, and up to 50 MB of space");
   const measured: Measurement[] = [];
   for (const size of frameSizes) {
     report.showActivity(`making files of ${formatBytes(size)}`);
@@ -84,9 +89,7 @@ async function benchMachine(
     }
     bench.clear();
   }
-  report.print(
-    "What was just written is read from memory; on the whole way, one process is both ends",
-  );
+  report.print("New files are read from memory; on the whole way, one process sends and stores");
   report.printSummary(machineLimit(measured), {
     directory: tempFolder.path,
     inMemory: tempFolder.isInMemory,
@@ -103,7 +106,7 @@ async function benchServer(
   report.showActivity(`link to ${server}`);
   const link = await measureLink(server, keyOptions(args), signal);
   if (signal.aborted) throw new FramesError("interrupted");
-  report.print(`Measuring up to ${link.address}, which keeps nothing of it`);
+  report.print(`Measuring the link to ${link.address}, which stores nothing of it`);
   report.printRoundTrip(link.roundTrip);
   const bench = new MachineBench(tempFolder, linkFrameBytes, signal);
   const measured: Measurement[] = [];

@@ -62,7 +62,8 @@ export class TempFolder {
     } catch (error) {
       const code = systemCode(error);
       const isMissing = code === "ENOENT" || code === "ENOTDIR";
-      const message = `Cannot measure in ${directory}: ${systemSentence(error)}`;
+      const reason = systemSentence(error);
+      const message = `Cannot measure in ${directory}: ${reason}; choose a writable folder with --dir`;
       throw new FramesError(isMissing ? "missing" : "store", message, { cause: error });
     }
     // A second signal ends the process without a call of `remove`.

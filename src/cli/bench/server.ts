@@ -151,7 +151,7 @@ class Traffic {
       this.#answered = Promise.withResolvers();
       const timer = setTimeout(() => {
         const seconds = answerTimeoutMs / 1000;
-        const message = `The server answered no frame within ${seconds} s`;
+        const message = `The server did not answer a frame within ${seconds} s`;
         this.#answered.reject(new FramesError("timeout", message));
       }, answerTimeoutMs);
       await this.#answered.promise.finally(() => clearTimeout(timer));

@@ -85,7 +85,7 @@ export class ReceiveOutput {
 
   onStopping(): void {
     this.#progress?.onStopping();
-    this.#messages.print("Stopping when the frame on its way has come: once more to stop at once");
+    this.#messages.print("Stopping after the frames in flight; Ctrl-C again stops at once");
   }
 
   /** Prints a report on each source, on request (SIGUSR1). */
@@ -106,7 +106,7 @@ export class ReceiveOutput {
     this.#messages.onProgress(this.#address, this.#receivedFrames());
     this.#progress?.stop();
     const unlisted = this.#undelivered - maxListed;
-    if (unlisted > 0) print(this.#terminal, `and ${unlisted} more: --json names them all`);
+    if (unlisted > 0) print(this.#terminal, `and ${unlisted} more: --json lists them all`);
     if (this.#isJson) this.#printJsonSummary(summary);
     if (!this.#isQuiet) for (const line of this.#summaryLines(summary)) print(this.#terminal, line);
   }
@@ -136,9 +136,9 @@ export class ReceiveOutput {
         : [`Nothing new${presentText}, ${time}`];
     const failures = Object.entries(reasons).map(([reason, count]) => `${count} ${reason}`);
     if (failures.length > 0) lines.push(`Not received: ${failures.join(", ")}`);
-    if (dropped > 0) lines.push(`${formatCount(dropped, "frame")} dropped, as --latest says`);
+    if (dropped > 0) lines.push(`${formatCount(dropped, "frame")} dropped because of --latest`);
     if (reasons.conflict !== undefined) {
-      lines.push("Other files have these names here: another directory has room for both");
+      lines.push("Other files here have these names: to get both, receive into another directory");
     }
     if (summary.interrupted) lines.push("Interrupted: the same command again completes it");
     if (this.#directory !== undefined && frames > 0) {
@@ -159,7 +159,7 @@ export class ReceiveOutput {
     if (!(error instanceof FramesError) || this.#sources.length === 0) return error;
     if (error.code === "usage" || error.code === "missing") return error;
     const hint = this.#directory === undefined ? "" : "; the same command again completes it";
-    const message = `${error.message}: ${formatCount(received, "frame")} received${hint}`;
+    const message = `${error.message} (${formatCount(received, "frame")} received${hint})`;
     return new FramesError(error.code, message, { cause: error.cause });
   }
 }

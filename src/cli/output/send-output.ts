@@ -134,7 +134,7 @@ export class SendOutput {
 
   onStopping(): void {
     this.#progress?.onStopping();
-    this.#messages.print("Stopping when what is on its way has arrived: once more to stop at once");
+    this.#messages.print("Stopping after the frames in flight; Ctrl-C again stops at once");
   }
 
   /** Prints a report on each source, on request (SIGUSR1). */
@@ -152,7 +152,7 @@ export class SendOutput {
     const skipped = this.#skipped - maxListed;
     if (skipped > 0) this.#messages.print(`and ${skipped} more links and special files`);
     const undelivered = this.#undelivered - maxListed;
-    if (undelivered > 0) print(this.#terminal, `and ${undelivered} more: --json names them all`);
+    if (undelivered > 0) print(this.#terminal, `and ${undelivered} more: --json lists them all`);
     if (this.#isJson) this.#printJsonSummary(summary);
     if (!this.#isQuiet) for (const line of summaryLines(summary)) print(this.#terminal, line);
   }
@@ -208,7 +208,7 @@ export class SendOutput {
     const confirmedText = isKnown
       ? `${confirmed} of ${formatCount(total, "frame")} confirmed; the same command again ${hint}`
       : `${formatCount(confirmed, "frame")} confirmed`;
-    return new FramesError(error.code, `${error.message}: ${confirmedText}`, {
+    return new FramesError(error.code, `${error.message} (${confirmedText})`, {
       cause: error.cause,
     });
   }
@@ -240,7 +240,7 @@ function summaryLines(summary: SendSummary): string[] {
         : `Nothing new: ${presentText}${removedText}, ${time}`,
     ...failed,
   ];
-  if (summary.removedAtServer > 0) lines.push("--again sends what was moved away once more");
+  if (summary.removedAtServer > 0) lines.push("To send again what was moved away: add --again");
   if (summary.conflictsSkipped > 0) {
     const names = summary.conflictsSkipped === 1 ? "its name is" : "their names are";
     lines.push(`${formatCount(summary.conflictsSkipped, "frame")} left out: ${names} taken`);
@@ -251,11 +251,14 @@ function summaryLines(summary: SendSummary): string[] {
   if (summary.removed > 0) lines.push(`${formatCount(summary.removed, "frame")} removed here`);
   if (summary.notRemoved > 0) {
     const frames = formatCount(summary.notRemoved, "frame");
-    lines.push(`${frames} not removed, since they are no longer what was sent (--json names all)`);
+    lines.push(
+      `${frames} not removed, because they changed after they were sent (--json lists all)`,
+    );
   }
   if (reasons.conflict !== undefined) {
     lines.push(
-      "Other bytes are stored under these names: --stream NAME keeps both, --on-conflict replace the new ones, --on-conflict skip the stored",
+      "Other bytes are stored under these names. To keep both: add --stream NAME",
+      "To store the new ones: add --on-conflict replace; to keep the old: --on-conflict skip",
     );
   }
   // The article's server reports neither its store's location nor which frames it has.

@@ -98,5 +98,5 @@ function formatMilliseconds(value: number): string {
 
 /** Returns the line for frames that an explicit `--policy` dropped. */
 export function droppedLine(dropped: number): string {
-  return `${formatCount(dropped, "frame")} dropped, as --policy says`;
+  return `${formatCount(dropped, "frame")} dropped because of --policy`;
 }

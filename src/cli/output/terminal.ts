@@ -85,7 +85,7 @@ export function resultStyle(environment: Record<string, string | undefined>): {
 }
 
 function droppedLogLine(lines: number): LogLine {
-  const text = `${lines} lines are missing here: nobody read them in time`;
+  const text = `${lines} lines are missing here, because the output was not read in time`;
   return { level: "warning", type: "dropped", text, fields: { lines } };
 }
 

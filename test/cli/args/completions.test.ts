@@ -183,7 +183,7 @@ describe("completions", () => {
       expect(error).toBeInstanceOf(FramesError);
       expect((error as FramesError).code).toBe("usage");
       expect((error as FramesError).message).toBe(
-        `Cannot print completions: expected bash, zsh or fish, current value is ${JSON.stringify(shell ?? "")}`,
+        `Cannot print completions: expected bash, zsh or fish, as in frames completions bash; current value is ${JSON.stringify(shell ?? "")}`,
       );
     });
   }

@@ -83,11 +83,23 @@ describe("parseArguments", () => {
     ["another command's flag", ["--listen", ":9726"], "Unknown flag --listen"],
     ["a negated switch", ["--no-quiet"], "Unknown flag --no-quiet"],
     ["an unknown short flag among others", ["-qxv"], "Unknown flag -x"],
-    ["a switch with a value", ["--quiet=yes"], "Cannot read --quiet: it takes no value"],
+    [
+      "a switch with a value",
+      ["--quiet=yes"],
+      "Cannot read --quiet: it takes no value; write --quiet alone",
+    ],
     ["a short switch with a value", ["-n=1"], "Unknown flag -="],
-    ["a flag without its value", ["a", "--to"], "Cannot read --to: it takes a value, HOST[:PORT]"],
-    ["an empty value", ["--to="], "Cannot read --to: it takes a value, HOST[:PORT]"],
-    ["an empty word as value", ["--stream", ""], "Cannot read --stream: it takes a value, NAME"],
+    [
+      "a flag without its value",
+      ["a", "--to"],
+      "Cannot read --to: it takes a value; write --to HOST[:PORT]",
+    ],
+    ["an empty value", ["--to="], "Cannot read --to: it takes a value; write --to HOST[:PORT]"],
+    [
+      "an empty word as value",
+      ["--stream", ""],
+      "Cannot read --stream: it takes a value; write --stream NAME",
+    ],
     ["the flag --constructor", ["--constructor"], "Unknown flag --constructor"],
     ["the flag --__proto__", ["--__proto__=x"], "Unknown flag --__proto__"],
   ];

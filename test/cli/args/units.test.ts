@@ -188,9 +188,9 @@ describe("parseRetention", () => {
   }
 
   const bad: [text: string, hint: string][] = [
-    ...["7", "500", "0", "1.5"].map((text) => [text, "500G, with its unit; "] as [string, string]),
+    ...["7", "500", "0", "1.5"].map((text) => [text, "500G, with the unit; "] as [string, string]),
     // Ambiguous: minutes or mebibytes. A mistake would delete frames irrevocably.
-    ["90m", "; for minutes write it in hours, for bytes write 90M; "],
+    ["90m", "; for minutes write hours, for bytes write 90M; "],
     ...["", "d", "0d", "0G", "0.0h", "-7d", "7 d", "7D", "7w", "soon", "G", "7dG", "d7"].map(
       (text) => [text, ""] as [string, string],
     ),

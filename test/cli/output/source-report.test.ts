@@ -187,6 +187,6 @@ describe("sourceReportJson", () => {
 });
 
 test("frames dropped by --policy are summed up in one line", () => {
-  expect(droppedLine(1)).toBe("1 frame dropped, as --policy says");
-  expect(droppedLine(20)).toBe("20 frames dropped, as --policy says");
+  expect(droppedLine(1)).toBe("1 frame dropped because of --policy");
+  expect(droppedLine(20)).toBe("20 frames dropped because of --policy");
 });
