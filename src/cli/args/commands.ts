@@ -21,7 +21,7 @@ export const commands: readonly Command[] = [
       "frames serve /data/frames --keep 7d    (frames help retention)",
       "frames serve s3://frames/site-a    (frames help many-machines)",
       "frames serve --listen :9726    (for other machines: frames help keys)",
-      "frames serve --log json    (as a service: frames help running)",
+      "frames serve --log json    (as a service: frames help service)",
     ],
     topics: ["start", "keys", "view", "service", "retention", "many-machines"],
   },

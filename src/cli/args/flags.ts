@@ -35,7 +35,7 @@ export const flags: readonly Flag[] = [
     name: "http",
     kind: "text",
     value: "HOST:PORT|off",
-    help: "Address of the page (default 127.0.0.1:9727; frames help see)",
+    help: "Address of the page (default 127.0.0.1:9727; frames help view)",
     commands: ["serve"],
   },
   {
@@ -135,7 +135,7 @@ export const flags: readonly Flag[] = [
     name: "keep",
     kind: "text",
     value: "TIME|SIZE",
-    help: "Delete frames after a time such as 7d, or the oldest beyond 500G (frames help keep)",
+    help: "Delete frames after a time such as 7d, or the oldest beyond 500G (frames help retention)",
     commands: ["serve"],
   },
   {
