@@ -143,7 +143,7 @@ test("frames bench reports an unreachable server with the message of frames send
 
 const wrong: [what: string, args: string[], said: string][] = [
   ["a second server", ["a", "b"], "Cannot measure b too: write one server, as in frames bench a"],
-  ["no address", ["a b"], "Cannot read the server: expected HOST or HOST:PORT"],
+  ["an invalid address", ["a b"], "Cannot read the server: expected HOST or HOST:PORT"],
   ["a port alone", ["9726"], "a port alone is written :9726"],
   ["a flag of send", ["--to", "a"], "Unknown flag --to"],
   ["a folder that does not exist", ["--dir", "/no/such/folder"], "no such file or directory"],

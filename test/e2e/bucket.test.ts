@@ -270,7 +270,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
         "s3://frames/x",
         { ...good, AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${silent.port}` },
         11,
-        /no answer in time/,
+        /did not answer in time/,
       ],
       [
         "no keys",
@@ -284,7 +284,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
         "s3://frames/x",
         { ...good, AWS_ENDPOINT_URL_S3: "radosgw" },
         1,
-        /AWS_ENDPOINT_URL_S3 cannot be read/,
+        /AWS_ENDPOINT_URL_S3 is not an endpoint/,
       ],
       ["a bad name", "s3://F", good, 1, /"F" is not a valid bucket name/],
     ];
@@ -335,7 +335,7 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     using sending = launch(["send", tree, "--to", `127.0.0.1:${server.port}`, "--fps", "50"]);
     await untilStored(prefix, 10);
     way.freeze();
-    const says = () => /The server says: .*no answer in time/.test(sending.stderr());
+    const says = () => /The server says: .*did not answer in time/.test(sending.stderr());
     await until("the reason", says);
     way.thaw();
     expectCode(await sending.ended(), 0);

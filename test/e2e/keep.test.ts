@@ -268,7 +268,7 @@ describe("frames ls STREAM --gaps", () => {
       expect(none.stderr).toContain("write frames ls STREAM --gaps");
       const unknown = await run(["ls", "run7", "--gaps", "--dir", server.dir]);
       expectCode(unknown, 1);
-      expect(unknown.stderr).toContain("holds no such stream");
+      expect(unknown.stderr).toContain("has no such stream");
     });
   });
 });

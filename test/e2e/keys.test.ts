@@ -414,17 +414,17 @@ describe("frames key", () => {
   });
 
   const wrong: [string, string[], string][] = [
-    ["an action that there is not", ["show"], "write frames key new, save, list or remove"],
+    ["an unknown action", ["show"], "write frames key new, save, list or remove"],
     [
-      "no name for a new one",
+      "a new key without a name",
       ["new"],
       "Cannot make a key without a name: write frames key new NAME",
     ],
     ["a name of two words", ["new", "a b"], "Cannot name a key"],
-    ["a role that there is not", ["new", "a", "--role", "write"], "send, receive or both"],
+    ["an unknown role", ["new", "a", "--role", "write"], "send, receive or both"],
     ["a pattern with a space", ["new", "a", "--streams", "a b"], "without spaces"],
-    ["a name that is not there", ["remove", "a"], "Cannot remove the key a: "],
-    ["a role where none is meant", ["list", "--role", "send"], "frames key new"],
+    ["an unknown name to remove", ["remove", "a"], "Cannot remove the key a: "],
+    ["a role for list", ["list", "--role", "send"], "frames key new"],
     ["a word too many", ["list", "all"], "frames help key"],
     ["a standard input without a key", ["save"], "begins with frames_key_"],
   ];

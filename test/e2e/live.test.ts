@@ -179,7 +179,7 @@ describe("frames send -", () => {
     ["text", "hello, world\n", /expected a JPEG.*received "hello, world/],
     ["a JPEG without an end", Buffer.from("ffd8ffe000104a464946", "hex"), /ended inside a JPEG/i],
     ["a PNG with a lying length", lying, /PNG.*(longer than|too large)/i],
-    ["nothing at all", "", /ended without a byte/],
+    ["no bytes", "", /ended without a byte/],
     ["zeros", new Uint8Array(1000), /1000 bytes, all of them zero/],
   ];
   for (const [what, input, says] of bad) {

@@ -228,7 +228,7 @@ describe("PGM", () => {
     expect(await refusal(ascii("P5 2 2"))).toBe("The header of the PGM is incomplete");
     expect(await refusal(ascii("P5 2 2 0\nabcd"))).toContain("is 0, expected 1 to 65535");
     expect(await refusal(ascii("P5 99999999 9 255\nabcd"))).toContain("cannot be shown");
-    expect(await refusal(ascii("P5 60000 1000 255\nabcd"))).toContain("holds less");
+    expect(await refusal(ascii("P5 60000 1000 255\nabcd"))).toContain("has fewer than its");
   });
 });
 

@@ -27,12 +27,11 @@ describe("unreadable input", () => {
   const hint = "; for raw frames add --raw WxH:FORMAT";
   const brokenSignature = [0x89, 0x50, 0x4e, 0x47, 0x0a, 0x1a, 0x0a];
   const wrong: [string, Uint8Array, number, string][] = [
-    ["of no format", ascii("GIF89a\x01\x9b[2J"), 0, `${expected} "GIF89a\\u0001\\u009b[2J"${hint}`],
     [
       "input of an unknown format",
       ascii("GIF89a\x01\x9b[2J"),
       0,
-      `${expected} "GIF89a\\u0001\\u009b[2J"`,
+      `${expected} "GIF89a\\u0001\\u009b[2J"${hint}`,
     ],
     [
       "a PNG with converted newlines",
@@ -41,15 +40,15 @@ describe("unreadable input", () => {
       `${expected} "\\u0089PNG\\n\\u001a\\n"${hint}`,
     ],
     [
-      "of a JPEG that lacks its start",
+      "a JPEG without its start marker",
       join([0xff, 0xda]),
       0,
       `${expected} "\\u00ff\\u00da"${hint}`,
     ],
-    ["of a PNM of no kind", ascii("P8 1"), 0, `${expected} "P8 1"${hint}`],
-    ["of a word that begins like a PNM", ascii("P5x"), 0, `${expected} "P5x"${hint}`],
-    ["of a word that begins like a BMP", ascii("BX"), 0, `${expected} "BX"${hint}`],
-    ["with blanks between frames", ascii("\n"), 0, `${expected} "\\n"${hint}`],
+    ["a PNM of an unknown kind", ascii("P8 1"), 0, `${expected} "P8 1"${hint}`],
+    ["a word that begins like a PNM", ascii("P5x"), 0, `${expected} "P5x"${hint}`],
+    ["a word that begins like a BMP", ascii("BX"), 0, `${expected} "BX"${hint}`],
+    ["whitespace between frames", ascii("\n"), 0, `${expected} "\\n"${hint}`],
     [
       "a JPEG without a marker at the start of a segment",
       join(soi, [0x12]),
@@ -222,7 +221,7 @@ describe("too large frames", () => {
     }
   });
 
-  test("is an error as soon as it says so, before it comes", () => {
+  test("the splitter refuses a frame over the limit as soon as its header gives the size", () => {
     const most = "is longer than the limit of 1048576 bytes";
     const said: [Uint8Array, string][] = [
       [join(pngSignature, [0x7f, 255, 255, 255]), `a PNG ${most}`],

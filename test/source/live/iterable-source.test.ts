@@ -157,26 +157,31 @@ describe("frames without a name", () => {
 describe("invalid frames of a program", () => {
   const good = bytes("00");
   const bad: [what: string, frame: unknown, called: string, why: string][] = [
-    ["text for bytes", { name: "a", bytes: "hello" }, "a", "bytes is not a Uint8Array"],
+    ["text as bytes", { name: "a", bytes: "hello" }, "a", "bytes is not a Uint8Array"],
     ["no bytes", { name: "a" }, "a", "bytes is not a Uint8Array"],
-    ["an array for bytes", { bytes: [1, 2, 3] }, "frame 1", "bytes is not a Uint8Array"],
-    ["an ArrayBuffer for bytes", { bytes: good.buffer }, "frame 1", "bytes is not a Uint8Array"],
+    ["an array as bytes", { bytes: [1, 2, 3] }, "frame 1", "bytes is not a Uint8Array"],
+    ["an ArrayBuffer as bytes", { bytes: good.buffer }, "frame 1", "bytes is not a Uint8Array"],
     [
-      "wider numbers for bytes",
+      "a Uint16Array as bytes",
       { bytes: new Uint16Array(2) },
       "frame 1",
       "bytes is not a Uint8Array",
     ],
     ["an empty name", { name: "", bytes: good }, "", 'the name "" is not valid'],
-    ["half a character as name", { name: "\ud800", bytes: good }, "\ud800", "is not valid"],
+    ["a lone surrogate as name", { name: "\ud800", bytes: good }, "\ud800", "is not valid"],
     [
       "a name of 256 bytes in 128 characters",
       { name: "é".repeat(128), bytes: good },
       "é".repeat(128),
       "is not valid",
     ],
-    ["an ending with a folder", { extension: "/../x", bytes: good }, "frame 1", "is not valid"],
-    ["an empty ending", { extension: "", bytes: good }, "frame 1", 'the extension "" is not valid'],
+    ["an extension with a folder", { extension: "/../x", bytes: good }, "frame 1", "is not valid"],
+    [
+      "an empty extension",
+      { extension: "", bytes: good },
+      "frame 1",
+      'the extension "" is not valid',
+    ],
     ["a number as name", { name: 7, bytes: good }, "frame 1", "the name 7 is not valid"],
     ["null as name", { name: null, bytes: good }, "frame 1", "the name null is not valid"],
     [

@@ -290,7 +290,7 @@ describe("media files", () => {
         [broken, /moov atom not found/],
         [text, /Invalid data found/],
         [empty, /./],
-        [sound, /it contains no video; to send pictures, name their directory/],
+        [sound, /it contains no video; to send files that are not videos, name their directory/],
       ] as const) {
         expect(isMedia(path)).toBe(true);
         const error = await failure(path);

@@ -1033,7 +1033,7 @@ describe("stores that cannot be written", () => {
       }`);
     expect(JSON.parse(said)).toEqual({
       code: "store",
-      message: `Cannot write the store ${directory}: permission denied`,
+      message: `Cannot write the store ${directory}: permission denied; choose a folder that this user can write`,
     });
   });
 
