@@ -699,7 +699,8 @@ describe("frames send --article", () => {
       async (port, kept, complaints) => {
         const result = inStep(await send(folder, port));
         expect([complaints(), result.code]).toEqual(["", 0]);
-        expect(sameTree(folder, join(kept, "run7"))).toEqual([]);
+        // That server answers before it stores.
+        await until("the last picture", () => sameTree(folder, join(kept, "run7")).length === 0);
       },
       "--slow",
       "0.3",
