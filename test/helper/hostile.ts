@@ -410,9 +410,9 @@ export function contents(folder: string): Record<string, string> {
   return found;
 }
 
-// At the rate of its link these take ten minutes.
-const honestFrames = 300;
-const honestBytes = 100_000;
+// At the rate of its link these take ten minutes. Larger frames would count against the server.
+const honestFrames = 1000;
+const honestBytes = 10_000;
 let honestTree: string | undefined;
 
 /** A sender that delivers 1,000 frames slowly until told to finish. */
@@ -436,7 +436,7 @@ export async function honestSender(
 ): Promise<HonestSender> {
   honestTree ??= makeTree(manyFrames(honestFrames, honestBytes));
   const tree = honestTree;
-  const link = await relayTo(server, { rate: 50_000 });
+  const link = await relayTo(server, { rate: 17_000 });
   const words = ["send", tree, "--stream", stream, "--to", link.to, "--json", ...keyWords];
   const sender = launch(words);
   // Before HELLO is accepted, a crowd may displace it like any pending connection.
