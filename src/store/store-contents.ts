@@ -41,6 +41,8 @@ export interface DiskSpace {
   readonly free: number;
   /** Size of the disk. 0 if the file system does not report it. */
   readonly total: number;
+  /** Files and folders that can still be created. Undefined if the file system has no limit. */
+  readonly freeInodes?: number | undefined;
 }
 
 /** A frame whose row was removed from the journal. */

@@ -1,4 +1,4 @@
-/** Tracks how much may still be written before the disk reaches its reserve. */
+/** Tracks how much may still be written before the disk reaches its reserve or has no inode left. */
 import { statfsSync } from "node:fs";
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { DiskSpace } from "../store-contents.ts";
@@ -12,8 +12,32 @@ const maxShortfallBytes = 1 << 20;
 
 /** Returns the space of the disk of `path`, without blocks reserved for root. */
 export function diskSpace(path: string): DiskSpace {
-  const { bavail, blocks, bsize } = statfsSync(path);
-  return { free: bavail * bsize, total: blocks * bsize };
+  const { bavail, blocks, bsize, files, ffree } = statfsSync(path);
+  // File systems that create inodes as needed report 0.
+  return {
+    free: bavail * bsize,
+    total: blocks * bsize,
+    freeInodes: files > 0 ? ffree : undefined,
+  };
+}
+
+/** Returns whether the disk of `path` has too few inodes left to create files. */
+export function hasNoInodes(path: string): boolean {
+  try {
+    return lacksInodes(diskSpace(path));
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Inodes without which a disk counts as full. The first frame of a source takes one for its file and
+ * one for each of its folders.
+ */
+const minFreeInodes = 10;
+
+function lacksInodes({ freeInodes }: DiskSpace): boolean {
+  return freeInodes !== undefined && freeInodes < minFreeInodes;
 }
 
 export class FreeSpace {
@@ -63,6 +87,7 @@ export class FreeSpace {
   measure(bytes = 0): void {
     const diskSpace = this.diskSpace();
     const reserveBytes = this.#reserveFor(diskSpace);
+    this.#checkInodes(diskSpace);
     this.#availableBytes = diskSpace.free - reserveBytes;
     // Some file systems report no size. Such a disk counts as unlimited.
     if (diskSpace.total === 0) this.#availableBytes = Infinity;
@@ -79,8 +104,17 @@ export class FreeSpace {
   check(): void {
     const diskSpace = this.diskSpace();
     const reserveBytes = this.#reserveFor(diskSpace);
+    this.#checkInodes(diskSpace);
     if (diskSpace.total > 0 && diskSpace.free <= reserveBytes)
       throw this.#diskFullError(diskSpace.free, reserveBytes);
+  }
+
+  #checkInodes(diskSpace: DiskSpace): void {
+    if (!lacksInodes(diskSpace)) return;
+    throw new FramesError(
+      "store",
+      `The disk of ${this.#root} can hold no more files: it has free bytes, but ${diskSpace.freeInodes} free inodes (df -i); remove files there, or use a disk with more inodes`,
+    );
   }
 
   #reserveFor({ total }: DiskSpace): number {

@@ -8,6 +8,7 @@ import { FramesError } from "../../../src/errors.ts";
 import { diskSpace, FreeSpace } from "../../../src/store/directory/free-space.ts";
 import type { DiskSpace } from "../../../src/store/store-contents.ts";
 import { temporaryFolder } from "../../helper/program.ts";
+import { refusal } from "../../helper/refusal.ts";
 import { bytesOf, storeFrame, thrownCode } from "../contract.ts";
 import { names, offered, openVisible, partials, put, putAll, withStore } from "../fixture.ts";
 
@@ -15,10 +16,11 @@ import { names, offered, openVisible, partials, put, putAll, withStore } from ".
 class Disk {
   free: number;
   readonly total: number;
+  freeInodes: number | undefined;
   looks: string[] = [];
   readonly measure = (path: string): DiskSpace => {
     this.looks.push(path);
-    return { free: this.free, total: this.total };
+    return { free: this.free, total: this.total, freeInodes: this.freeInodes };
   };
 
   constructor(free: number, total: number) {
@@ -125,6 +127,56 @@ describe("full disks", () => {
     room.reserve(500);
     room.measure(100);
     expect(thrownCode(() => room.measure(1000))).toBe("store");
+  });
+});
+
+describe("disks without inodes", () => {
+  for (const freeInodes of [0, 1, 9]) {
+    test(`a disk with ${freeInodes} free inodes is full, and its error tells inodes from bytes`, () => {
+      const disk = new Disk(1e9, 2e9);
+      disk.freeInodes = freeInodes;
+      const room = new FreeSpace("/store", 0, disk.measure);
+      const acts = [() => room.reserve(1), () => room.checkAdmission(), () => room.check()];
+      for (const act of acts) {
+        const { code, message } = refusal(act);
+        expect(code).toBe("store");
+        expect(message).toBe(
+          `The disk of /store can hold no more files: it has free bytes, but ${freeInodes} free inodes (df -i); remove files there, or use a disk with more inodes`,
+        );
+      }
+      disk.freeInodes = 10;
+      for (const act of acts) act();
+    });
+  }
+
+  for (const freeInodes of [undefined, 10, 1e9]) {
+    test(`a disk with ${freeInodes ?? "no limit of"} inodes is not full`, () => {
+      const disk = new Disk(1e9, 2e9);
+      disk.freeInodes = freeInodes;
+      const room = new FreeSpace("/store", 0, disk.measure);
+      room.check();
+      room.checkAdmission();
+      room.reserve(1);
+    });
+  }
+
+  test("a store without inodes is not ready, admits no sender, and is ready again with inodes", async () => {
+    const disk = new Disk(1e9, 2e9);
+    await withStore(
+      temporaryFolder(),
+      async (store) => {
+        const source = openVisible(store);
+        expect(await putAll(store, source, [["1", bytesOf(100)]])).toEqual(["stored"]);
+        disk.freeInodes = 0;
+        expect(thrownCode(() => store.contents.checkReady())).toBe("store");
+        expect(thrownCode(() => store.isStreamEmpty("run7"))).toBe("store");
+        expect(thrownCode(() => put(source, "2", bytesOf(1)))).toBe("store");
+        disk.freeInodes = 1000;
+        store.contents.checkReady();
+        expect(await putAll(store, source, [["2", bytesOf(1)]])).toEqual(["stored"]);
+      },
+      { reserve: 0, diskSpace: disk.measure },
+    );
   });
 });
 
