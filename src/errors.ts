@@ -270,13 +270,35 @@ const systemSentences: Record<string, string> = {
   ENETUNREACH: "no route to the network",
   ETIMEDOUT: "no answer",
   ELOOP: "too many symbolic links",
+  ENOMEM: "no memory left",
+  ESTALE: "the file server no longer knows the file",
+  SQLITE_FULL: "no space left on the disk",
+  SQLITE_IOERR: "input/output error",
+  SQLITE_READONLY: "it cannot be written",
+  SQLITE_CANTOPEN: "it cannot be opened",
+  SQLITE_NOMEM: "no memory left",
 };
 
 /** Returns the system's message for an error, with known codes such as `ENOENT` in words. */
 export function systemSentence(error: unknown): string {
   const code = systemCode(error);
-  if (code !== undefined && systemSentences[code] !== undefined) return systemSentences[code];
-  return error instanceof Error ? error.message : String(error);
+  // SQLite adds a detail to some codes, such as SQLITE_IOERR_WRITE.
+  const general = code === undefined ? undefined : (/^SQLITE_[A-Z]+/.exec(code)?.[0] ?? code);
+  const sentence = general === undefined ? undefined : systemSentences[general];
+  return sentence ?? (error instanceof Error ? error.message : String(error));
+}
+
+/** Returns whether an error is one of the system or of SQLite, and not a fault of the software. */
+export function isSystemError(error: unknown): boolean {
+  return /^(?:E[A-Z0-9]+|SQLITE_[A-Z_]+)$/.test(systemCode(error) ?? "ERR_");
+}
+
+/** Codes for a process or machine that has no more of something. They pass without repair. */
+const exhaustedCodes = new Set(["EMFILE", "ENFILE", "ENOMEM", "EAGAIN"]);
+
+/** Returns whether an error says that the process or machine has no more open files or memory. */
+export function isExhausted(error: unknown): boolean {
+  return exhaustedCodes.has(systemCode(error) ?? "");
 }
 
 /** Returns the system's code of an error, such as `ENOENT`, or `undefined`. */

@@ -32,13 +32,21 @@ export class StoreLock {
       );
     }
     const info = { pid: process.pid, since: new Date().toISOString() };
-    writeFileSync(this.#infoPath, `${JSON.stringify(info)}\n`);
+    try {
+      writeFileSync(this.#infoPath, `${JSON.stringify(info)}\n`);
+    } catch {
+      // The file only names the owner. A full disk must not keep a store from being read.
+    }
   }
 
   /** Releases the lock. */
   release(): void {
-    rmSync(this.#infoPath, { force: true });
-    this.#database.run("ROLLBACK");
+    try {
+      rmSync(this.#infoPath, { force: true });
+    } catch {
+      // The next owner overwrites it.
+    }
+    // Closing also ends the transaction.
     this.#database.close();
   }
 }

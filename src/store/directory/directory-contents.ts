@@ -1,5 +1,5 @@
 /** Read side of a store in a directory. */
-import { lstatSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../errors.ts";
 import type { Journal } from "../journal/journal.ts";
@@ -11,6 +11,7 @@ import type {
   JournalListener,
   StoreContents,
 } from "../store-contents.ts";
+import { entryAt } from "./file-check.ts";
 import type { FreeSpace } from "./free-space.ts";
 
 export class DirectoryContents implements StoreContents {
@@ -38,7 +39,7 @@ export class DirectoryContents implements StoreContents {
     let path = this.location;
     for (const [index, part] of parts.entries()) {
       path = join(path, part);
-      const found = lstatSync(path, { throwIfNoEntry: false });
+      const found = entryAt(path);
       if (found === undefined) return undefined;
       const isLast = index === parts.length - 1;
       if (isLast ? !found.isFile() || found.size !== size : !found.isDirectory()) return undefined;

@@ -3,9 +3,9 @@
  * After the caller has verified its checksum, it is renamed to its final name and recorded in the
  * journal.
  */
-import { lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { mkdirSync, readdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { asFramesError, FramesError, systemCode } from "../../errors.ts";
+import { FramesError, isExhausted, isSystemError, systemCode } from "../../errors.ts";
 import type {
   FrameDescription,
   SourceInfo,
@@ -19,7 +19,7 @@ import { maxOpenFiles } from "../../common/open-files.ts";
 import { CommitBatch } from "./commit-batch.ts";
 import { ExistingFileWriter } from "./existing-file-writer.ts";
 import { checkCopy, type CopyOf } from "./copied-stream.ts";
-import { fileChecksum, isIntact } from "./file-check.ts";
+import { entryAt, fileChecksum, isIntact } from "./file-check.ts";
 import { StoreFolder } from "./store-folder.ts";
 import { OpenFileLimit } from "./open-file-limit.ts";
 import { Journal } from "../journal/journal.ts";
@@ -35,6 +35,7 @@ import { type RetentionLimit, Retention } from "./retention.ts";
 import { NameIndex } from "./name-index.ts";
 import { diskSpace, FreeSpace } from "./free-space.ts";
 import { syncFolder } from "./fsync.ts";
+import { toStoreError, toWholeStoreError } from "./store-error.ts";
 import { journalPath } from "../journal/schema.ts";
 
 /** Options of a store in a directory. */
@@ -108,10 +109,11 @@ export class DirectoryStore implements FrameStore {
     } catch (error) {
       throw openError(error, this.location);
     }
+    let journal: Journal | undefined;
     try {
       this.#copiedStream = options.copy?.stream;
       if (isExisting && options.copy === undefined) checkJournalNotLost(this.location);
-      this.journal = new Journal(journalPath(this.location));
+      this.journal = journal = new Journal(journalPath(this.location));
       this.contents = new DirectoryContents(this.location, this.#freeSpace, this.journal);
       this.#journalInode = statSync(journalPath(this.location)).ino;
       checkCopy(this.location, this.journal, options.copy);
@@ -128,8 +130,27 @@ export class DirectoryStore implements FrameStore {
       this.retention = this.#createRetention(deleter, options);
       if (this.isDurable) this.#makeDurable();
     } catch (error) {
+      try {
+        journal?.close();
+      } catch {
+        // The first error is the one to report.
+      }
       this.#lock.release();
       throw openError(error, this.location);
+    }
+  }
+
+  /** Converts an error that affects every frame. */
+  #toError(error: unknown): FramesError {
+    return toWholeStoreError(error, `Cannot write the store ${this.location}`, this.location);
+  }
+
+  /** Runs `act` and converts its errors. */
+  #guard<T>(act: () => T): T {
+    try {
+      return act();
+    } catch (error) {
+      throw toStoreError(error, `Cannot write the store ${this.location}`, this.location);
     }
   }
 
@@ -140,24 +161,34 @@ export class DirectoryStore implements FrameStore {
     if (keep === undefined) return undefined;
     const { journal, isDurable } = this;
     const runExclusive = <T>(act: () => Promise<T>) => {
-      return this.#runExclusive(() => {
-        this.#checkJournalExists();
-        this.#commitBatch.completeReplacements();
-        return act();
+      return this.#runExclusive(async () => {
+        try {
+          this.#checkJournalExists();
+          this.#commitBatch.completeReplacements();
+          return await act();
+        } catch (error) {
+          throw this.#toError(error);
+        }
       });
     };
     return new Retention({ journal, deleter, isDurable, clock, runExclusive }, keep);
   }
 
   isStreamEmpty(stream: string): boolean {
-    this.#checkJournalExists();
-    this.#freeSpace.checkAdmission();
-    return !this.journal.hasStream(stream);
+    try {
+      this.#checkJournalExists();
+      this.#freeSpace.checkAdmission();
+      return !this.journal.hasStream(stream);
+    } catch (error) {
+      throw this.#toError(error);
+    }
   }
 
   checkNames(stream: string, source: string): void {
-    this.#checkStream(stream);
-    this.#nameIndex.checkFree(sourceFolderPath(stream, source, this.#nameIndex.isPortable));
+    this.#guard(() => {
+      this.#checkStream(stream);
+      this.#nameIndex.checkFree(sourceFolderPath(stream, source, this.#nameIndex.isPortable));
+    });
   }
 
   /**
@@ -174,6 +205,10 @@ export class DirectoryStore implements FrameStore {
   }
 
   open(requested: SourceInfo): SourceStore {
+    return this.#guard(() => this.#open(requested));
+  }
+
+  #open(requested: SourceInfo): SourceStore {
     this.#checkStream(requested.stream);
     const durable = this.isDurable || requested.durable === true;
     if (durable) this.#makeDurable();
@@ -186,6 +221,7 @@ export class DirectoryStore implements FrameStore {
     this.#nameIndex.checkFree(storePath);
     const folder = new StoreFolder(this.location, storePath, this.#copiedStream);
     const destination = {
+      root: this.location,
       sourceInfo,
       folder,
       nameIndex: this.#nameIndex,
@@ -216,7 +252,7 @@ export class DirectoryStore implements FrameStore {
         syncFolder(folder);
       }
     } catch (error) {
-      throw asFramesError(error, "store", `Cannot write the store ${this.location}`);
+      throw this.#toError(error);
     }
     this.#areFoldersSynced = true;
   }
@@ -224,8 +260,12 @@ export class DirectoryStore implements FrameStore {
   flush(): void | Promise<void> {
     // Other processes use the disk too, so measure it again.
     this.#freeSpace.invalidate();
-    if (this.journal.isDirty || !this.#commitBatch.isEmpty) this.#checkJournalExists();
-    if (this.#commitBatch.isEmpty && this.#running === undefined) return this.journal.flush();
+    try {
+      if (this.journal.isDirty || !this.#commitBatch.isEmpty) this.#checkJournalExists();
+      if (this.#commitBatch.isEmpty && this.#running === undefined) return this.journal.flush();
+    } catch (error) {
+      throw this.#toError(error);
+    }
     return this.#runExclusive(() => this.#commitBatch.flush());
   }
 
@@ -279,8 +319,7 @@ export class DirectoryStore implements FrameStore {
     try {
       this.#partialFolder.ensure();
     } catch (error) {
-      const { message } = asFramesError(error, "store", `Cannot write the store ${this.location}`);
-      throw new FramesError("store", message, { cause: error });
+      throw this.#toError(error);
     }
   }
 
@@ -297,14 +336,15 @@ export class DirectoryStore implements FrameStore {
 
 /** Returns the error `store` for a store that cannot be opened, with a hint. */
 function openError(error: unknown, location: string): FramesError {
-  const { code, message, cause } = asFramesError(
-    error,
-    "store",
-    `Cannot write the store ${location}`,
-  );
-  const isOfSystem = systemCode(cause) !== undefined && !(error instanceof FramesError);
-  const hint = isOfSystem ? "; choose a folder that this user can write" : "";
-  return new FramesError(code, `${message}${hint}`, { cause });
+  const storeError = toWholeStoreError(error, `Cannot write the store ${location}`, location);
+  const { code, message, cause } = storeError;
+  const hint = isOfFolder(error) ? "; choose a folder that this user can write" : "";
+  return hint === "" ? storeError : new FramesError(code, `${message}${hint}`, { cause });
+}
+
+/** Returns whether another folder helps: the system, not SQLite, refused this one. */
+function isOfFolder(error: unknown): boolean {
+  return isSystemError(error) && !isExhausted(error) && !systemCode(error)?.startsWith("SQLITE_");
 }
 
 /**
@@ -374,6 +414,18 @@ class DirectorySourceStore implements SourceStore {
   }
 
   begin(description: FrameDescription): FrameWriter {
+    try {
+      return this.#begin(description);
+    } catch (error) {
+      throw this.#toError(error, description.name);
+    }
+  }
+
+  #toError(error: unknown, name: string): FramesError {
+    return toStoreError(error, `Cannot store ${JSON.stringify(name)}`, this.#destination.root);
+  }
+
+  #begin(description: FrameDescription): FrameWriter {
     const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, size } = description;
     this.#context.completeReplacements();
@@ -399,19 +451,27 @@ class DirectorySourceStore implements SourceStore {
   compare(offered: readonly OfferedFrame[]): OfferStatus[] {
     this.#context.completeReplacements();
     this.#readBudget = maxCompareBytes;
-    return this.#destination.nameIndex.journal.read(() => {
-      const statuses = offered.map((frame) => {
-        try {
-          return this.#compare(frame);
-        } catch (error) {
-          // The sender sends the frame, and `begin` then refuses it with the reason.
-          if (error instanceof FramesError && error.wireCode >= 32) return "wanted";
-          throw error;
-        }
+    const { root, nameIndex } = this.#destination;
+    try {
+      return nameIndex.journal.read(() => {
+        const statuses = offered.map((frame) => this.#compareOrWant(frame));
+        this.#markAccounted(offered, statuses);
+        return statuses;
       });
-      this.#markAccounted(offered, statuses);
-      return statuses;
-    });
+    } catch (error) {
+      throw toWholeStoreError(error, `Cannot read the store ${root}`, root);
+    }
+  }
+
+  #compareOrWant(frame: OfferedFrame): OfferStatus {
+    try {
+      return this.#compare(frame);
+    } catch (error) {
+      const storeError = this.#toError(error, frame.name);
+      // The sender sends the frame, and `begin` or its writer then refuses it with the reason.
+      if (storeError.wireCode >= 32) return "wanted";
+      throw storeError;
+    }
   }
 
   /** Accounts for offered frames that the sender will not send, so that they are no gaps. */
@@ -500,7 +560,7 @@ class DirectorySourceStore implements SourceStore {
     const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, size, crc32 } = offered;
     if (!folder.exists()) return "wanted";
-    const existing = lstatSync(path, { throwIfNoEntry: false });
+    const existing = entryAt(path);
     if (existing === undefined || !existing.isFile() || sourceInfo.conflict === "replace")
       return "wanted";
     if (existing.size !== size) return "conflict";
@@ -518,8 +578,13 @@ class DirectorySourceStore implements SourceStore {
   }
 
   recordLoss(first: number, last: number, error: FramesError): void {
-    // Losses take space on the disk too.
-    this.#context.freeSpace.reserve(lossBytes);
-    this.#destination.nameIndex.recordLoss(this.#destination.sourceInfo, first, last, error.code);
+    const { root, nameIndex, sourceInfo } = this.#destination;
+    try {
+      // Losses take space on the disk too.
+      this.#context.freeSpace.reserve(lossBytes);
+      nameIndex.recordLoss(sourceInfo, first, last, error.code);
+    } catch (failure) {
+      throw toWholeStoreError(failure, `Cannot write the store ${root}`, root);
+    }
   }
 }

@@ -3,6 +3,7 @@ import type { FrameDescription, FrameWriter, Outcome } from "../../frame.ts";
 import { isIntact } from "./file-check.ts";
 import { conflictError, hasSameBytes, type StoredFrameInfo } from "../conflict.ts";
 import type { FrameDestination } from "./partial-file.ts";
+import { toStoreError } from "./store-error.ts";
 
 /**
  * Writes nothing. Compares the frame's size and CRC-32 with the stored frame. If the sender wants
@@ -26,6 +27,15 @@ export class ExistingFileWriter implements FrameWriter {
   write(): void {}
 
   finish(crc: number): Outcome {
+    try {
+      return this.#finish(crc);
+    } catch (error) {
+      const what = `Cannot compare with ${JSON.stringify(this.#description.name)}`;
+      throw toStoreError(error, what, this.#destination.root);
+    }
+  }
+
+  #finish(crc: number): Outcome {
     const { sourceInfo, folder, nameIndex, onExisting } = this.#destination;
     nameIndex.markAccounted(sourceInfo, this.#description.sequence);
     if (!hasSameBytes(this.#stored, this.#description, crc)) return conflictError();

@@ -1,19 +1,22 @@
 /**
  * Checks stored files. Opening them follows no link out of the store and does not block on a pipe.
  */
-import { closeSync, fstatSync, lstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, lstatSync, openSync, readSync, type Stats } from "node:fs";
 import { crc32 } from "node:zlib";
 import { openFlags } from "../../common/open-flags.ts";
 import { FramesError } from "../../errors.ts";
+import { toReadError } from "./store-error.ts";
 
 /**
  * Returns the CRC-32 of a file. Blocks until the whole file is read.
  *
- * @throws {FramesError} `not-stored` if it is not a regular file
+ * @throws {FramesError} `not-stored` if it is not a regular file, or cannot be read
+ * @throws {FramesError} `store` if the process has too many open files
  */
 export function fileChecksum(path: string): number {
-  const file = openSync(path, openFlags);
+  let file: number | undefined;
   try {
+    file = openSync(path, openFlags);
     if (!fstatSync(file).isFile()) throw new FramesError("not-stored", `${path} is not a file`);
     const buffer = new Uint8Array(1 << 20);
     let crc = 0;
@@ -22,17 +25,36 @@ export function fileChecksum(path: string): number {
       if (read === 0) return crc;
       crc = crc32(buffer.subarray(0, read), crc);
     }
+  } catch (error) {
+    throw toReadError(error, path);
   } finally {
-    closeSync(file);
+    if (file !== undefined) closeSync(file);
   }
 }
 
-/** Returns whether the file at `path` is a regular file with this size and CRC-32. */
+/**
+ * Returns what is at `path` itself, a link included, or `undefined` if nothing is there.
+ *
+ * @throws {FramesError} `not-stored` if the system does not tell
+ */
+export function entryAt(path: string): Stats | undefined {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw toReadError(error, path);
+  }
+}
+
+/**
+ * Returns whether the file at `path` is a regular file with this size and CRC-32.
+ *
+ * @throws {FramesError} as `fileChecksum`
+ */
 export function isIntact(
   path: string,
   { bytes, crc32 }: { bytes: number; crc32: number },
 ): boolean {
-  const found = lstatSync(path, { throwIfNoEntry: false });
+  const found = entryAt(path);
   return found?.isFile() === true && found.size === bytes && fileChecksum(path) === crc32;
 }
 
@@ -40,5 +62,20 @@ export function isIntact(
  * Returns whether `path` does not exist. A link counts as existing, even if its target is missing.
  */
 export function isAbsent(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false }) === undefined;
+  return entryAt(path) === undefined;
+}
+
+/**
+ * Calls `check`. Returns false if the file in place cannot be read, for a caller that may replace
+ * that file.
+ *
+ * @throws {FramesError} `store`
+ */
+export function isReadableAnd(check: () => boolean): boolean {
+  try {
+    return check();
+  } catch (error) {
+    if (error instanceof FramesError && error.code === "not-stored") return false;
+    throw error;
+  }
 }

@@ -2,6 +2,7 @@
 import { lstatSync, rmdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError, systemCode } from "../../errors.ts";
+import { isReadableAnd } from "./file-check.ts";
 import { StoreFolder } from "./store-folder.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { NameIndex } from "./name-index.ts";
@@ -123,8 +124,8 @@ export class FrameDeleter {
    * folders.
    */
   #deleteEmptyFolders(folder: StoreFolder): string[] {
-    // A folder reached through a link is outside the store.
-    if (!folder.exists()) return [];
+    // A folder reached through a link is outside the store, and one that cannot be read stays.
+    if (!isReadableAnd(() => folder.exists())) return [];
     const deleted: string[] = [];
     const parts = folder.storePath.split("/");
     for (; parts.length > 0; parts.pop()) {
@@ -155,9 +156,9 @@ export class FrameDeleter {
  * @returns false if the system refuses to delete the file
  */
 function deleteFile(folder: StoreFolder, { name, bytes }: DeletionCandidate): boolean {
-  if (folder.entryKind(name) !== "file") return true;
   const path = folder.pathOf(name);
   try {
+    if (folder.entryKind(name) !== "file") return true;
     if (lstatSync(path).size === bytes) unlinkSync(path);
     return true;
   } catch (error) {

@@ -3,7 +3,6 @@ import {
   closeSync,
   constants,
   futimesSync,
-  lstatSync,
   openSync,
   renameSync,
   rmSync,
@@ -12,9 +11,9 @@ import {
   writeSync,
 } from "node:fs";
 import { basename } from "node:path";
-import { FramesError, systemCode, systemSentence } from "../../errors.ts";
+import { FramesError, systemCode } from "../../errors.ts";
 import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../frame.ts";
-import { fileChecksum, isAbsent, isIntact } from "./file-check.ts";
+import { entryAt, fileChecksum, isAbsent, isIntact, isReadableAnd } from "./file-check.ts";
 import type { StoreFolder } from "./store-folder.ts";
 import type { OpenFileLimit, OpenFile } from "./open-file-limit.ts";
 import {
@@ -27,9 +26,12 @@ import {
 import type { Replacement } from "../journal/journal.ts";
 import type { NameIndex } from "./name-index.ts";
 import type { FrameRow } from "../journal/schema.ts";
+import { toStoreError, toWholeStoreError } from "./store-error.ts";
 
 /** Destination of the frames of one source. */
 export interface FrameDestination {
+  /** Path of the store. */
+  readonly root: string;
   readonly sourceInfo: SourceInfo;
   readonly folder: StoreFolder;
   readonly nameIndex: NameIndex;
@@ -72,6 +74,8 @@ export class PartialFile implements FrameWriter, OpenFile {
   readonly #recordedAtStart: number;
   #file: number | undefined;
   #isCreated = false;
+  /** Why the file could not be closed: on some file systems that is when a full disk shows. */
+  #closeError: { readonly error: unknown } | undefined;
 
   constructor(
     destination: FrameDestination,
@@ -94,6 +98,8 @@ export class PartialFile implements FrameWriter, OpenFile {
       this.#file = openSync(this.path, this.#isCreated ? appendFlags : "wx", 0o644);
     } catch (error) {
       openFiles.release(this);
+      // Without a new file in the folder of unfinished frames, no frame can be stored.
+      if (!this.#isCreated) throw this.#toWholeStoreError(error);
       throw error;
     }
     this.#isCreated = true;
@@ -102,8 +108,15 @@ export class PartialFile implements FrameWriter, OpenFile {
 
   /** Closes the file, so that another can be opened. The next bytes open it again. */
   close(): void {
-    if (this.#file !== undefined) closeSync(this.#file);
+    const file = this.#file;
     this.#file = undefined;
+    if (file === undefined) return;
+    try {
+      closeSync(file);
+    } catch (error) {
+      // Another frame may need the place of this one. The error is thrown with the next bytes.
+      this.#closeError ??= { error };
+    }
   }
 
   #closeAndRelease(): void {
@@ -112,8 +125,13 @@ export class PartialFile implements FrameWriter, OpenFile {
     this.close();
   }
 
+  #checkClosed(): void {
+    if (this.#closeError !== undefined) throw this.#closeError.error;
+  }
+
   write(bytes: Uint8Array): void {
     try {
+      this.#checkClosed();
       const file = this.#open();
       let written = 0;
       while (written < bytes.length) {
@@ -134,6 +152,7 @@ export class PartialFile implements FrameWriter, OpenFile {
       const time = seconds < 0 ? String(seconds) : seconds;
       futimesSync(file, time, time);
       this.#closeAndRelease();
+      this.#checkClosed();
       if (sourceInfo.durable === true || this.#mayReplace) return placeLater(this, crc);
       const placement = this.place(crc, this.#findStoredMeanwhile());
       // Only a frame that may replace another gets such a placement, and those are placed by the
@@ -185,7 +204,7 @@ export class PartialFile implements FrameWriter, OpenFile {
       stored !== null &&
       hasSameBytes(stored, this.description, crc) &&
       (sourceInfo.verifyStored !== true ||
-        isIntact(path, stored) ||
+        this.#isStoredIntact(path, stored) ||
         (sourceInfo.resendRemoved === true && isAbsent(path)));
     if (stored !== null && !(this.#mayReplace && this.#shouldReplace(stored, isStored, path))) {
       unlinkSync(this.path);
@@ -195,7 +214,7 @@ export class PartialFile implements FrameWriter, OpenFile {
     }
     // Check the folder before the rename, because a link in its place would lead out of the store.
     folder.ensure();
-    const existing = lstatSync(path, { throwIfNoEntry: false });
+    const existing = entryAt(path);
     if (existing !== undefined && !existing.isFile()) {
       throw new FramesError(
         "not-stored",
@@ -218,6 +237,12 @@ export class PartialFile implements FrameWriter, OpenFile {
     }
     this.destination.onExisting(path);
     return { outcome: "present", row: this.#row(crc) };
+  }
+
+  /** Returns whether the stored file is whole. One that cannot be read is not, if it may be replaced. */
+  #isStoredIntact(path: string, stored: StoredFrameInfo): boolean {
+    const check = () => isIntact(path, stored);
+    return this.#mayReplace ? isReadableAnd(check) : check();
   }
 
   /** Accounts for the number, because the frame gets no row but is not lost. */
@@ -256,7 +281,9 @@ export class PartialFile implements FrameWriter, OpenFile {
    * commit leaves such a file.
    */
   #isUnrecorded(path: string, existing: Stats, crc: number): boolean {
-    return existing.size === this.description.size && fileChecksum(path) === crc;
+    if (existing.size !== this.description.size) return false;
+    const check = () => fileChecksum(path) === crc;
+    return this.destination.sourceInfo.conflict === "replace" ? isReadableAnd(check) : check();
   }
 
   /** Renames the file to its final name and replaces any file there. */
@@ -294,18 +321,16 @@ export class PartialFile implements FrameWriter, OpenFile {
     }
   }
 
-  /**
-   * Converts an error. If it would affect every frame, such as a full disk, it becomes `store`,
-   * which ends the connection. Other errors become `not-stored`, which refuses this frame only.
-   */
+  /** Converts an error as `toStoreError` does. */
   toFrameError(error: unknown): FramesError {
-    if (error instanceof FramesError) return error;
-    const code = storeErrorCodes.has(systemCode(error) ?? "") ? "store" : "not-stored";
-    const name = JSON.stringify(this.description.name);
-    return new FramesError(code, `Cannot store ${name}: ${systemSentence(error)}`, {
-      cause: error,
-    });
+    return toStoreError(error, this.#what, this.destination.root);
+  }
+
+  #toWholeStoreError(error: unknown): FramesError {
+    return toWholeStoreError(error, this.#what, this.destination.root);
+  }
+
+  get #what(): string {
+    return `Cannot store ${JSON.stringify(this.description.name)}`;
   }
 }
-
-const storeErrorCodes = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO", "EMFILE", "ENFILE"]);

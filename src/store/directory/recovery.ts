@@ -3,6 +3,7 @@
  */
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { FramesError } from "../../errors.ts";
 import { isIntact } from "./file-check.ts";
 import type { Journal, Replacement } from "../journal/journal.ts";
 import { framePath, relativePath } from "../paths.ts";
@@ -54,6 +55,13 @@ function isReplaced(
   const { stream, source, name } = replacement.row;
   if (existsSync(join(partialFolder, replacement.partial))) return false;
   // After a power cut the file may be missing under both names, so check the bytes.
-  const path = relativePath(framePath(stream, source, name), copiedStream);
-  return isIntact(join(root, path), replacement.row);
+  const path = join(root, relativePath(framePath(stream, source, name), copiedStream));
+  try {
+    return isIntact(path, replacement.row);
+  } catch (error) {
+    // One file that cannot be read must not keep the store closed. Its partial file is gone, so it
+    // was renamed.
+    if (error instanceof FramesError && error.code === "not-stored") return true;
+    throw error;
+  }
 }

@@ -2,10 +2,11 @@
  * Folder of the frames of one source. Refuses links on its path, because they could lead out of the
  * store.
  */
-import { lstatSync, mkdirSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../errors.ts";
 import { relativePath } from "../paths.ts";
+import { entryAt } from "./file-check.ts";
 
 /**
  * Milliseconds for which a check of the folder is reused. Checking for each frame costs a tenth of
@@ -51,7 +52,7 @@ export class StoreFolder {
   /**
    * Creates the folder and its parents where missing, and checks that none of them is a link.
    *
-   * @throws {FramesError} `not-stored` if one of them is not a folder
+   * @throws {FramesError} `not-stored` if one of them is not a folder, or cannot be looked at
    */
   ensure(): void {
     const now = performance.now();
@@ -59,7 +60,7 @@ export class StoreFolder {
     let path = this.#root;
     for (const part of this.#parts) {
       path = join(path, part);
-      const found = lstatSync(path, { throwIfNoEntry: false });
+      const found = entryAt(path);
       if (found === undefined) {
         mkdirSync(path);
         this.#isSynced = false;
@@ -80,12 +81,16 @@ export class StoreFolder {
     this.ensure();
   }
 
-  /** Returns whether the folder exists and is not reached through a link. */
+  /**
+   * Returns whether the folder exists and is not reached through a link.
+   *
+   * @throws {FramesError} `not-stored` if the system does not tell
+   */
   exists(): boolean {
     let path = this.#root;
     for (const part of this.#parts) {
       path = join(path, part);
-      if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return false;
+      if (entryAt(path)?.isDirectory() !== true) return false;
     }
     return true;
   }
@@ -93,13 +98,15 @@ export class StoreFolder {
   /**
    * Returns what has this name in the folder: a regular file, or something else such as a link.
    * Undefined if the name or the folder does not exist.
+   *
+   * @throws {FramesError} `not-stored` if the system does not tell
    */
   entryKind(name: string): "file" | "other" | undefined {
     if (performance.now() - this.#checkedAt >= recheckMs) {
       if (!this.exists()) return undefined;
       this.#checkedAt = performance.now();
     }
-    const found = lstatSync(this.pathOf(name), { throwIfNoEntry: false });
+    const found = entryAt(this.pathOf(name));
     if (found === undefined) return undefined;
     return found.isFile() ? "file" : "other";
   }
