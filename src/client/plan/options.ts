@@ -63,7 +63,7 @@ export interface PlanOptions {
   readonly quality?: PerSource;
   /** Converts frames of videos and cameras that are not images to PNG instead of JPEG. */
   readonly lossless?: boolean;
-  /** Called when a camera or URL fails and will be tried again. */
+  /** Called when a camera, a URL or the disk of the spool fails and will be tried again. */
   readonly onRetry?: (error: FramesError) => void;
   /** Largest frame read from a pipe, video, camera or URL, in bytes. Default 64 MiB. */
   readonly maxFrame?: number;
@@ -182,7 +182,7 @@ export function withSpool<T>(spool: Spool | undefined, build: () => T): T {
 export function openSpool(
   stream: string,
   liveCount: number,
-  { spool, spoolSize = defaultSpoolBytes }: PlanOptions,
+  { spool, spoolSize = defaultSpoolBytes, onRetry }: PlanOptions,
   { started }: CaptureDefaults,
 ): Spool | undefined {
   if (spool === undefined) return undefined;
@@ -193,7 +193,7 @@ export function openSpool(
     );
   }
   const session = { id: crypto.randomUUID().replaceAll("-", ""), started };
-  return new Spool(spool, stream, session, spoolSize);
+  return new Spool(spool, stream, session, spoolSize, onRetry);
 }
 
 /**

@@ -1,5 +1,5 @@
 /** A source of live frames, with a queue that drops or spools frames when it is full. */
-import { asFramesError, FramesError } from "../../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 import {
   type CapturedFrame,
@@ -13,6 +13,9 @@ import type { SourceSpool } from "./spool.ts";
 
 /** Limit for the queue of one source, in bytes. A single larger frame is still queued. */
 const maxQueueBytes = 256 << 20;
+
+/** Pause before a spool whose disk failed is tried again, in milliseconds. */
+const spoolRetryMs = 1000;
 
 /** Captures frames and queues them until they can be sent. */
 export class LiveSource implements FrameSource {
@@ -34,6 +37,8 @@ export class LiveSource implements FrameSource {
   #onDrain = () => {};
   #isPumping = false;
   #hasEnded = false;
+  /** Set while the spool fails: queued frames are kept in memory, and it is tried again. */
+  #spoolRetry: NodeJS.Timeout | undefined;
   #failure: { error: unknown } | undefined;
 
   constructor(
@@ -86,7 +91,8 @@ export class LiveSource implements FrameSource {
 
   #isBlocked(): boolean {
     if (this.#policy !== "block" || this.#queue.length === 0) return false;
-    return this.#isConnected || this.#spool?.hasRoomFor(this.#queue[0]!) !== true;
+    if (this.#isConnected || this.#spoolRetry !== undefined) return true;
+    return this.#spool?.hasRoomFor(this.#queue[0]!) !== true;
   }
 
   /** Resolves when the queue is empty. */
@@ -106,7 +112,11 @@ export class LiveSource implements FrameSource {
       this.#queueBytes += item.size;
     }
     if (!this.#isConnected) this.#spillQueue();
-    while (this.#isOverLimit()) this.#spoolOrDrop(this.#shift()!);
+    while (this.#isOverLimit()) {
+      const oldest = this.#shift()!;
+      const spoolError = this.#spoolOrDrop(oldest);
+      if (spoolError !== undefined) this.#drop(oldest, spoolError);
+    }
     this.#resolveNext();
   }
 
@@ -120,18 +130,34 @@ export class LiveSource implements FrameSource {
   #spillQueue(): void {
     if (this.#spool === undefined) return;
     while (this.#queue.length > 0) {
-      if (this.#policy === "block" && !this.#spool.hasRoomFor(this.#queue[0]!)) return;
-      this.#spoolOrDrop(this.#shift()!);
+      const [frame] = this.#queue;
+      if (this.#policy === "block" && !this.#spool.hasRoomFor(frame!)) return;
+      if (this.#spoolOrDrop(frame!) !== undefined) return this.#retrySpoolLater();
+      this.#shift();
     }
     this.#onDrain();
   }
 
-  #spoolOrDrop(frame: Frame): void {
-    if (this.#spool === undefined) return this.#drop(frame);
+  /** Tries the spool again in a while, because its disk may have room or be readable then. */
+  #retrySpoolLater(): void {
+    this.#spoolRetry ??= setTimeout(() => {
+      this.#spoolRetry = undefined;
+      if (!this.#isConnected) this.#spillQueue();
+      this.#resolveNext();
+    }, spoolRetryMs);
+  }
+
+  /**
+   * Spools a frame, or drops one because of a limit.
+   *
+   * @returns the error if the disk cannot take the frame now, which is then neither spooled nor dropped
+   */
+  #spoolOrDrop(frame: Frame): FramesError | undefined {
+    if (this.#spool === undefined) return void this.#drop(frame);
     // With `block` these frames were in flight when the connection broke. They may exceed the
     // limit.
     const isBlocking = this.#policy === "block";
-    if (!isBlocking && !this.#spool.isLargeEnoughFor(frame)) return this.#drop(frame);
+    if (!isBlocking && !this.#spool.isLargeEnoughFor(frame)) return void this.#drop(frame);
     // Make room in a full spool by dropping its oldest frames.
     for (
       let oldest;
@@ -140,11 +166,13 @@ export class LiveSource implements FrameSource {
       this.#spool.delete(oldest.sequence);
       this.#drop(oldest);
     }
-    if (!isBlocking && !this.#spool.hasRoomFor(frame)) return this.#drop(frame);
+    if (!isBlocking && !this.#spool.hasRoomFor(frame)) return void this.#drop(frame);
     try {
       this.#spool.put(frame);
+      return undefined;
     } catch (error) {
-      this.#drop(frame, asFramesError(error, "unreadable"));
+      if (error instanceof FramesError) return error;
+      throw error;
     }
   }
 
@@ -176,7 +204,10 @@ export class LiveSource implements FrameSource {
     if (next === undefined && !this.#hasEnded) return;
     const { resolve, reject } = this.#pendingNext;
     this.#pendingNext = undefined;
-    if (next === undefined && this.#failure !== undefined) reject(this.#failure.error);
+    // Frames that remain in the spool are not delivered, so the source does not end well.
+    const readError = this.#spool?.readError;
+    const failure = this.#failure ?? (readError === undefined ? undefined : { error: readError });
+    if (next === undefined && failure !== undefined) reject(failure.error);
     else resolve(next);
   }
 
@@ -185,6 +216,7 @@ export class LiveSource implements FrameSource {
     if (loss !== undefined) return loss;
     // Live frames go before spooled ones, which are late already.
     const frame = this.#shift() ?? this.#spool?.next();
+    if (this.#spool?.readError !== undefined && !this.#hasEnded) this.#retrySpoolLater();
     this.#onDrain();
     return frame;
   }
@@ -219,9 +251,10 @@ export class LiveSource implements FrameSource {
     this.#isConnected = false;
     if (this.#spool === undefined) return frames;
     this.#spool.rewind();
-    for (const frame of frames) this.#spoolOrDrop(frame);
+    // Frames that cannot be spooled are sent on the next connection, from memory.
+    const unspooled = frames.filter((frame) => this.#spoolOrDrop(frame) !== undefined);
     this.#spillQueue();
-    return [];
+    return unspooled;
   }
 
   onSettled({ sequence }: Frame): void {
@@ -243,6 +276,7 @@ export class LiveSource implements FrameSource {
   }
 
   close(): void {
+    clearTimeout(this.#spoolRetry);
     this.#hasEnded = true;
     closeIterator(this.#iterator);
   }

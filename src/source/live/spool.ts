@@ -4,9 +4,24 @@
  * session and sequence numbers.
  */
 import { Database } from "bun:sqlite";
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
-import { type ErrorName, FramesError, systemCode, systemSentence } from "../../errors.ts";
+import {
+  type ErrorName,
+  FramesError,
+  isSystemError,
+  systemCode,
+  systemSentence,
+} from "../../errors.ts";
 import type { Frame, Loss } from "../../frame.ts";
 
 const spoolSchema = `
@@ -43,36 +58,57 @@ export interface SpooledSession {
   readonly started: number;
 }
 
-/** A spool directory. Only one process can open it at a time. */
+/** Codes of a full disk. A spool is created later if its disk is full at the start. */
+const fullDiskCodes = new Set(["ENOSPC", "EDQUOT", "SQLITE_FULL"]);
+
+/**
+ * A spool directory. Only one process can open it at a time. Its disk may fail at any time: then its
+ * methods throw `unreadable` or do nothing, and the caller keeps its frames in memory.
+ */
 export class Spool {
   readonly session: SpooledSession;
   readonly #directory: string;
-  readonly #database: Database;
+  readonly #stream: string;
   readonly #maxBytes: number;
-  #bytes: number;
+  readonly #onError: (error: FramesError) => void;
+  readonly #sources: SourceSpool[] = [];
+  #database: Database | undefined;
+  /** Whether the tables and the session are on the disk. */
+  #isPrepared = false;
+  #bytes = 0;
+  /** Whether a failure was reported and no frame was spooled since. */
+  #isFailing = false;
 
   /**
    * Opens a spool, or creates one for `session`.
    *
    * @param maxBytes limit for the frames in it
+   * @param onError called when the disk begins to fail
    * @throws {FramesError} `usage` if it belongs to another stream or another process uses it,
    * `missing` if it cannot be opened
    */
-  constructor(directory: string, stream: string, session: SpooledSession, maxBytes: number) {
+  constructor(
+    directory: string,
+    stream: string,
+    session: SpooledSession,
+    maxBytes: number,
+    onError: (error: FramesError) => void = () => {},
+  ) {
     this.#directory = directory;
+    this.#stream = stream;
     this.#maxBytes = maxBytes;
+    this.#onError = onError;
+    this.session = session;
     try {
-      mkdirSync(directory, { recursive: true });
-      this.#database = new Database(join(directory, "spool.sqlite"), {
-        safeIntegers: true,
-        create: true,
-        readwrite: true,
-      });
-      this.#database.run("PRAGMA locking_mode = EXCLUSIVE");
-      this.#database.run("PRAGMA journal_mode = WAL");
-      this.#database.run("PRAGMA synchronous = NORMAL");
-      this.#database.run(spoolSchema);
+      this.session = this.#prepare(session);
     } catch (error) {
+      if (fullDiskCodes.has(systemCode(error) ?? "")) {
+        // Frames can be sent without a spool, so a disk that is full now must not keep them here.
+        this.fail("written", error);
+        return;
+      }
+      this.#database?.close();
+      if (error instanceof FramesError) throw error;
       if (systemCode(error) === "SQLITE_BUSY") {
         throw new FramesError(
           "usage",
@@ -83,26 +119,47 @@ export class Spool {
       const message = `Cannot use the spool ${directory}: ${reason}; choose another --spool`;
       throw new FramesError("missing", message, { cause: error });
     }
-    this.session = this.#openSession(stream, session);
-    const [sum] = this.#database
+  }
+
+  /** Creates what is missing, and returns the session of the spool. */
+  #prepare(session: SpooledSession): SpooledSession {
+    if (this.#database === undefined) {
+      mkdirSync(this.#directory, { recursive: true });
+      this.#database = new Database(join(this.#directory, "spool.sqlite"), {
+        safeIntegers: true,
+        create: true,
+        readwrite: true,
+      });
+    }
+    const database = this.#database;
+    database.run("PRAGMA locking_mode = EXCLUSIVE");
+    database.run("PRAGMA journal_mode = WAL");
+    database.run("PRAGMA synchronous = NORMAL");
+    database.run(spoolSchema);
+    const stored = this.#openSession(database, session);
+    const [sum] = database
       .query<{ bytes: bigint | null }, []>("SELECT sum(size) AS bytes FROM frames")
       .all();
     this.#bytes = Number(sum?.bytes ?? 0n);
+    this.#isPrepared = true;
+    return stored;
   }
 
   /** Returns the stored session. An empty spool of another stream starts a new one. */
-  #openSession(stream: string, session: SpooledSession): SpooledSession {
+  #openSession(database: Database, session: SpooledSession): SpooledSession {
     type SessionRow = { id: string; started: bigint; stream: string };
-    const stored = this.#database.query<SessionRow, []>("SELECT * FROM session").get();
-    const isEmpty = this.#database.query("SELECT 1 FROM frames LIMIT 1").get() === null;
+    const stored = database.query<SessionRow, []>("SELECT * FROM session").get();
+    const isEmpty = database.query("SELECT 1 FROM frames LIMIT 1").get() === null;
+    const stream = this.#stream;
     if (stored === null || (stored.stream !== stream && isEmpty)) {
-      this.#clearSession();
-      const put = this.#database.query("INSERT INTO session VALUES (?, ?, ?)");
-      put.run(session.id, session.started, stream);
+      database.transaction(() => {
+        clearSession(database);
+        const put = database.query("INSERT INTO session VALUES (?, ?, ?)");
+        put.run(session.id, session.started, stream);
+      })();
       return session;
     }
     if (stored.stream !== stream) {
-      this.#database.close();
       throw new FramesError(
         "usage",
         `Cannot use the spool ${this.#directory} for ${stream}: it contains frames of ${stored.stream}; send those first with --stream ${stored.stream}, or choose another --spool`,
@@ -111,14 +168,53 @@ export class Spool {
     return { id: stored.id, started: Number(stored.started) };
   }
 
+  /** Whether nothing is on the disk yet, because it was full at the start. */
+  get isNew(): boolean {
+    return !this.#isPrepared;
+  }
+
+  /**
+   * Returns the database.
+   *
+   * @throws if its disk is still full
+   */
+  open(): Database {
+    if (!this.#isPrepared && this.#prepare(this.session).id !== this.session.id) {
+      this.#isPrepared = false;
+      throw new FramesError("unreadable", "the spool holds an earlier session: start this again");
+    }
+    return this.#database!;
+  }
+
+  /**
+   * Converts an error of the disk, and reports the first one. Other errors are faults in the software.
+   *
+   * @param action what cannot be done with the spool
+   */
+  fail(action: "read" | "written", error: unknown): FramesError {
+    if (!isSystemError(error)) throw error;
+    const reason = systemSentence(error);
+    if (!this.#isFailing) {
+      this.#isFailing = true;
+      const message = `The spool ${this.#directory} cannot be ${action}: ${reason}; frames are still sent, but without a connection only the queue in memory keeps them`;
+      this.#onError(new FramesError("unreadable", message, { cause: error }));
+    }
+    return new FramesError("unreadable", `the spool cannot be ${action}: ${reason}`, {
+      cause: error,
+    });
+  }
+
+  /** Called when a frame was spooled: a later failure is reported again. */
+  onSpooled(): void {
+    this.#isFailing = false;
+  }
+
   /** Returns the part of the spool that belongs to one source. */
   sourceSpool(source: string): SourceSpool {
-    return new SourceSpool(
-      this,
-      this.#database,
-      join(this.#directory, encodeURIComponent(source)),
-      source,
-    );
+    const folder = join(this.#directory, encodeURIComponent(source));
+    const spool = new SourceSpool(this, folder, source);
+    this.#sources.push(spool);
+    return spool;
   }
 
   /** Returns whether this many more bytes fit. */
@@ -138,62 +234,110 @@ export class Spool {
 
   /** Closes the spool. If it is empty, the next process starts a new session. */
   close(): void {
-    const isEmpty = this.#database.query("SELECT 1 FROM frames LIMIT 1").get() === null;
-    if (isEmpty) this.#clearSession();
-    this.#database.close();
-  }
-
-  #clearSession(): void {
-    for (const table of ["session", "counters", "losses"])
-      this.#database.run(`DELETE FROM ${table}`);
+    const database = this.#database;
+    if (database === undefined) return;
+    try {
+      for (const source of this.#sources) source.deleteSettled();
+      const isEmpty = database.query("SELECT 1 FROM frames LIMIT 1").get() === null;
+      if (isEmpty) database.transaction(() => clearSession(database))();
+    } catch {
+      // The next process continues this session.
+    }
+    database.close();
   }
 }
+
+function clearSession(database: Database): void {
+  for (const table of ["session", "counters", "losses"]) database.run(`DELETE FROM ${table}`);
+}
+
+function prepareSpoolStatements(database: Database) {
+  return {
+    last: database.query<{ last: bigint }, [string]>("SELECT last FROM counters WHERE source = ?"),
+    setLast: database.query<null, [string, number]>(
+      "INSERT OR REPLACE INTO counters VALUES (?, ?)",
+    ),
+    put: database.query<null, [string, number, string, bigint, number, string]>(
+      "INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?)",
+    ),
+    after: database.query<SpooledFrameRow, [string, number]>(
+      "SELECT seq, name, captured, size, meta FROM frames WHERE source = ? AND seq > ? ORDER BY seq LIMIT 1",
+    ),
+    size: database.query<{ size: bigint }, [string, number]>(
+      "SELECT size FROM frames WHERE source = ? AND seq = ?",
+    ),
+    delete: database.query<null, [string, number]>(
+      "DELETE FROM frames WHERE source = ? AND seq = ?",
+    ),
+    putLoss: database.query<null, [string, number, number, string, string]>(
+      "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?)",
+    ),
+    losses: database.query<SpooledLossRow, [string]>(
+      "SELECT first, last, what, reason FROM losses WHERE source = ? ORDER BY first",
+    ),
+    frames: database.query<{ frames: bigint }, [string]>(
+      "SELECT count(*) AS frames FROM frames WHERE source = ?",
+    ),
+  };
+}
+
+/** End of the name of a file whose frame was settled while its row could not be deleted. */
+const settledSuffix = ".settled";
 
 /** The spooled frames and losses of one source. */
 export class SourceSpool {
   readonly #spool: Spool;
   readonly #folder: string;
   readonly #source: string;
-  readonly #queries;
-  #frameCount: number;
+  #statements: ReturnType<typeof prepareSpoolStatements> | undefined;
+  #hasFolder = false;
+  #frameCount = 0;
   /** Last sequence number that `next` returned on this connection. */
   #lastSent = 0;
+  /** Settled frames whose rows are still to be deleted. They are never returned again. */
+  readonly #settled = new Set<number>();
+  /** Why frames in the spool could not be read last time. */
+  #readError: FramesError | undefined;
 
-  constructor(spool: Spool, database: Database, folder: string, source: string) {
+  /** @throws {FramesError} `unreadable` if an earlier process left frames that cannot be read */
+  constructor(spool: Spool, folder: string, source: string) {
     this.#spool = spool;
     this.#folder = folder;
     this.#source = source;
-    this.#queries = {
-      last: database.query<{ last: bigint }, [string]>(
-        "SELECT last FROM counters WHERE source = ?",
-      ),
-      setLast: database.query<null, [string, number]>(
-        "INSERT OR REPLACE INTO counters VALUES (?, ?)",
-      ),
-      put: database.query<null, [string, number, string, bigint, number, string]>(
-        "INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?)",
-      ),
-      after: database.query<SpooledFrameRow, [string, number]>(
-        "SELECT seq, name, captured, size, meta FROM frames WHERE source = ? AND seq > ? ORDER BY seq LIMIT 1",
-      ),
-      size: database.query<{ size: bigint }, [string, number]>(
-        "SELECT size FROM frames WHERE source = ? AND seq = ?",
-      ),
-      delete: database.query<null, [string, number]>(
-        "DELETE FROM frames WHERE source = ? AND seq = ?",
-      ),
-      putLoss: database.query<null, [string, number, number, string, string]>(
-        "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?)",
-      ),
-      losses: database.query<SpooledLossRow, [string]>(
-        "SELECT first, last, what, reason FROM losses WHERE source = ? ORDER BY first",
-      ),
-      frames: database.query<{ frames: bigint }, [string]>(
-        "SELECT count(*) AS frames FROM frames WHERE source = ?",
-      ),
-    };
-    mkdirSync(folder, { recursive: true });
-    this.#frameCount = Number(this.#queries.frames.get(source)!.frames);
+    if (!spool.isNew) this.#use("read", () => {});
+    this.#try(() => this.#use("written", () => this.#createFolder()));
+    this.deleteSettled();
+  }
+
+  /**
+   * Runs `act` on the database.
+   *
+   * @throws {FramesError} `unreadable`
+   */
+  #use<T>(
+    action: "read" | "written",
+    act: (statements: ReturnType<typeof prepareSpoolStatements>) => T,
+  ): T {
+    try {
+      return act((this.#statements ??= this.#prepare()));
+    } catch (error) {
+      throw this.#spool.fail(action, error);
+    }
+  }
+
+  #prepare(): ReturnType<typeof prepareSpoolStatements> {
+    const statements = prepareSpoolStatements(this.#spool.open());
+    this.#frameCount = Number(statements.frames.get(this.#source)!.frames);
+    for (const name of existsSync(this.#folder) ? readdirSync(this.#folder) : []) {
+      if (name.endsWith(settledSuffix)) this.#settled.add(parseInt(name));
+    }
+    return statements;
+  }
+
+  /** Creates the folder of the frames, unless it was created before. */
+  #createFolder(): void {
+    if (!this.#hasFolder) mkdirSync(this.#folder, { recursive: true });
+    this.#hasFolder = true;
   }
 
   /** Number of spooled frames. */
@@ -201,21 +345,40 @@ export class SourceSpool {
     return this.#frameCount;
   }
 
-  /** Last sequence number assigned to a frame, in this process or an earlier one. */
+  /**
+   * Last sequence number assigned to a frame, in this process or an earlier one.
+   *
+   * @throws {FramesError} `unreadable`
+   */
   get lastNumber(): number {
-    return Number(this.#queries.last.get(this.#source)?.last ?? 0n);
+    if (this.#spool.isNew) return 0;
+    return this.#use("read", ({ last }) => Number(last.get(this.#source)?.last ?? 0n));
   }
 
+  /** Recorded again with the next frame if it cannot be recorded now. */
   set lastNumber(sequence: number) {
-    this.#queries.setLast.run(this.#source, sequence);
+    this.#try(() => this.#use("written", ({ setLast }) => setLast.run(this.#source, sequence)));
+  }
+
+  /** Runs `act`. Its failure was reported and is made up for later. */
+  #try(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+    }
   }
 
   /**
    * Returns all lost numbers, including those of earlier processes, which may have died before
    * reporting them.
+   *
+   * @throws {FramesError} `unreadable`
    */
   losses(): Loss[] {
-    return this.#queries.losses.all(this.#source).map(({ first, last, what, reason }) => ({
+    if (this.#spool.isNew) return [];
+    const rows = this.#use("read", ({ losses }) => losses.all(this.#source));
+    return rows.map(({ first, last, what, reason }) => ({
       first: Number(first),
       last: Number(last),
       what,
@@ -225,7 +388,11 @@ export class SourceSpool {
 
   /** Records lost numbers. Replaces a range with the same first number. */
   recordLoss({ first, last, what, error }: Loss): void {
-    this.#queries.putLoss.run(this.#source, first, last, what, error.code);
+    this.#try(() =>
+      this.#use("written", ({ putLoss }) => {
+        putLoss.run(this.#source, first, last, what, error.code);
+      }),
+    );
   }
 
   #framePath(sequence: number): string {
@@ -246,39 +413,62 @@ export class SourceSpool {
    * @throws {FramesError} `unreadable` if the disk cannot be written
    */
   put(frame: Frame): void {
+    if (frame instanceof SpooledFrame) return;
     const { sequence, name, captured, size, metadata } = frame;
-    if (this.#queries.size.get(this.#source, sequence) !== null) return;
     const path = this.#framePath(sequence);
-    try {
+    const isNew = this.#use("written", (statements) => {
+      if (statements.size.get(this.#source, sequence) !== null) return false;
       const bytes = new Uint8Array(size);
       frame.read(bytes);
-      writeFileSync(`${path}.part`, bytes);
-      renameSync(`${path}.part`, path);
-    } catch (error) {
-      rmSync(`${path}.part`, { force: true });
-      const reason = error instanceof FramesError ? error.message : systemSentence(error);
-      throw new FramesError("unreadable", `the spool cannot be written: ${reason}`, {
-        cause: error,
-      });
-    }
-    this.#queries.put.run(this.#source, sequence, name, captured, size, metadata);
+      try {
+        this.#createFolder();
+        writeFileSync(`${path}.part`, bytes);
+        renameSync(`${path}.part`, path);
+        statements.put.run(this.#source, sequence, name, captured, size, metadata);
+      } catch (error) {
+        for (const written of [`${path}.part`, path]) removeFile(written);
+        throw error;
+      }
+      return true;
+    });
+    this.#spool.onSpooled();
+    if (!isNew) return;
     this.#spool.adjustBytes(size);
     this.#frameCount++;
   }
 
-  /** Returns the oldest frame not yet returned on this connection. */
+  /**
+   * Returns the oldest frame not yet returned on this connection. Returns undefined if there is none, or
+   * if it cannot be read now: see `readError`.
+   */
   next(): Frame | undefined {
-    const row =
-      this.#frameCount === 0 ? null : this.#queries.after.get(this.#source, this.#lastSent);
-    if (row === null) return undefined;
-    this.#lastSent = Number(row.seq);
-    return new SpooledFrame(row, this.#framePath(this.#lastSent));
+    const frame = this.oldest();
+    if (frame !== undefined) this.#lastSent = frame.sequence;
+    return frame;
+  }
+
+  /** Why `next` could not read the frames that remain; undefined if it could. */
+  get readError(): FramesError | undefined {
+    return this.#readError;
   }
 
   /** Returns the oldest frame that may be dropped, which excludes frames in flight. */
   oldest(): Frame | undefined {
-    const row = this.#queries.after.get(this.#source, this.#lastSent);
-    return row === null ? undefined : new SpooledFrame(row, this.#framePath(Number(row.seq)));
+    this.#readError = undefined;
+    if (this.#frameCount === 0) return undefined;
+    try {
+      return this.#use("read", ({ after }) => {
+        let row = after.get(this.#source, this.#lastSent);
+        while (row !== null && this.#settled.has(Number(row.seq))) {
+          row = after.get(this.#source, Number(row.seq));
+        }
+        return row === null ? undefined : new SpooledFrame(row, this.#framePath(Number(row.seq)));
+      });
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      this.#readError = error;
+      return undefined;
+    }
   }
 
   /** Makes `next` start over. Called when the connection breaks. */
@@ -288,14 +478,58 @@ export class SourceSpool {
 
   /** Deletes a frame that the server has confirmed, or that is dropped. */
   delete(sequence: number): void {
-    if (this.#frameCount === 0) return;
-    const row = this.#queries.size.get(this.#source, sequence);
-    if (row === null) return;
-    // Delete the row first: after a crash a file without a row only wastes space.
-    this.#queries.delete.run(this.#source, sequence);
-    rmSync(this.#framePath(sequence), { force: true });
-    this.#spool.adjustBytes(-Number(row.size));
-    this.#frameCount--;
+    if (this.#frameCount === 0 || this.#settled.has(sequence)) return;
+    this.#try(() => {
+      const row = this.#use("read", ({ size }) => size.get(this.#source, sequence));
+      if (row === null) return;
+      this.#settled.add(sequence);
+      this.#spool.adjustBytes(-Number(row.size));
+      this.#frameCount--;
+    });
+    if (!this.deleteSettled()) this.#freeSettled(this.#framePath(sequence));
+  }
+
+  /**
+   * Deletes the rows and files of settled frames. What fails is tried again with the next frame.
+   *
+   * @returns whether all were deleted
+   */
+  deleteSettled(): boolean {
+    try {
+      for (const sequence of this.#settled) {
+        // Delete the row first: after a crash a file without a row only wastes space.
+        this.#use("written", (statements) => statements.delete.run(this.#source, sequence));
+        const path = this.#framePath(sequence);
+        for (const file of [path, path + settledSuffix]) removeFile(file);
+        this.#settled.delete(sequence);
+      }
+      return true;
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      return false;
+    }
+  }
+
+  /**
+   * Frees the space of a settled frame whose row stays. On a full disk SQLite cannot delete a row, but a
+   * file can be renamed and cut.
+   */
+  #freeSettled(path: string): void {
+    try {
+      renameSync(path, path + settledSuffix);
+      truncateSync(path + settledSuffix, 0);
+    } catch {
+      // The file is gone already, or the frame is sent again by the next process.
+    }
+  }
+}
+
+/** Removes a file if it exists. One that the disk cannot remove only wastes space. */
+function removeFile(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // The error of the disk was already reported.
   }
 }
 

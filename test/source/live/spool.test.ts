@@ -382,7 +382,7 @@ describe("a live source with a spool", () => {
     );
   });
 
-  test("a live source loses a frame that cannot be spooled, under its number, and continues", async () => {
+  test("a live source keeps the newest frames in memory while they cannot be spooled, and loses older ones under their numbers", async () => {
     using one = camera({ latest: 1 });
     await one.shoot(1);
     const put = one.spool.put.bind(one.spool);
@@ -395,6 +395,6 @@ describe("a live source with a spool", () => {
     isFull = false;
     await one.shoot(1);
     one.source.onConnected();
-    expect(ready(one.source)).toEqual(["unreadable 2-3", "1", "4"]);
+    expect(ready(one.source)).toEqual(["unreadable 2-2", "1", "3", "4"]);
   });
 });
