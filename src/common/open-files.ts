@@ -15,6 +15,29 @@ export function maxOpenFiles(): number {
   }
 }
 
+/** Open files of a server without connections and frames: its journal, listeners and pipes. */
+const otherFiles = 24;
+
+/** Open files that must be left for peers that are told that the server is full. */
+const minLeaving = 4;
+
+/** How many files of a process each use may have open. */
+export interface OpenFileShares {
+  readonly connections: number;
+  /** Connections over that number, while their peers are told that the server is full. */
+  readonly leaving: number;
+  /** Frames that wait for their next bytes or for their turn. */
+  readonly frames: number;
+}
+
+/** Divides the open files that the system allows: half of them for connections, a quarter for frames. */
+export function openFileShares(limit = maxOpenFiles()): OpenFileShares {
+  const connections = Math.max(1, Math.min(4096, limit >> 1));
+  const spare = limit - connections - otherFiles - minLeaving;
+  const frames = Math.max(1, Math.min(limit >> 2, spare));
+  return { connections, leaving: Math.max(minLeaving, Math.min(spare - frames, 1024)), frames };
+}
+
 /**
  * Returns the number of open files. Without /proc it returns the next free descriptor, which may be
  * lower than the count.

@@ -2,7 +2,7 @@
 import type { Socket, TCPSocketListener } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Certificate } from "../auth/certificate.ts";
-import { maxOpenFiles } from "../common/open-files.ts";
+import { openFileShares } from "../common/open-files.ts";
 import { type Address, formatAddress } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
 import { PendingConnections } from "./pending-connections.ts";
@@ -58,16 +58,39 @@ export function listen(
   tls?: ListenerTls,
   share: number = 1,
 ): Listener {
-  const maxOpen = Math.max(1, Math.floor(maxConnections() * share));
+  const shares = openFileShares();
+  const maxOpen = Math.max(1, Math.floor(shares.connections * share));
+  const maxWithLeaving = maxOpen + Math.max(1, Math.floor(shares.leaving * share));
   let openCount = 0;
+  /** Connections that are told that the server is full, oldest first. They take no place of others. */
+  const leaving = new Set<Socket<Connection | undefined>>();
+  const isOverLimit = () => openCount - leaving.size > maxOpen;
   const pending = new PendingConnections<Socket<Connection | undefined>>(maxOpen);
   /** Deadlines of unfinished TLS handshakes. */
   const handshakeTimers = new Map<Socket<Connection | undefined>, NodeJS.Timeout>();
   const start = (socket: Socket<Connection | undefined>, exporter?: Uint8Array) => {
-    const handler = accept(peerAddress(socket), openCount > maxOpen, exporter);
+    const isFull = leaving.has(socket) || isOverLimit();
+    const handler = accept(peerAddress(socket), isFull, exporter);
     const markIdentified = () => pending.remove(socket);
     socket.data = new Connection(socket as Socket<unknown>, handler, exporter, markIdentified);
     socket.data.onOpen();
+    if (isFull) leave(socket);
+  };
+  /**
+   * Gives the place of a connection to another. Only the oldest of too many such connections is cut
+   * off, because a peer that is cut off cannot know that it may try again.
+   */
+  const leave = (socket: Socket<Connection | undefined>) => {
+    pending.remove(socket);
+    leaving.add(socket);
+    cutOldest();
+  };
+  const cutOldest = () => {
+    const [oldest] = leaving;
+    if (oldest === undefined || openCount <= maxWithLeaving) return;
+    leaving.delete(oldest);
+    if (handshakeTimers.has(oldest)) reject(oldest, evictionError());
+    else oldest.terminate();
   };
   const clearHandshakeTimer = (socket: Socket<Connection | undefined>) => {
     clearTimeout(handshakeTimers.get(socket));
@@ -99,8 +122,13 @@ export function listen(
       socket: {
         open(socket) {
           openCount++;
-          const evicted = pending.add(socket, remoteHost(socket), openCount);
-          if (evicted !== undefined) evict(evicted, reject);
+          const evicted = pending.add(socket, remoteHost(socket), openCount - leaving.size);
+          if (evicted !== undefined) {
+            leave(evicted);
+            // One that is still in its TLS handshake is told afterwards.
+            evicted.data?.fail(evictionError());
+          }
+          cutOldest();
           if (tls === undefined) return start(socket);
           const timer = setTimeout(() => reject(socket, timeoutError()), tls.handshakeTimeoutMs);
           handshakeTimers.set(socket, timer);
@@ -126,6 +154,7 @@ export function listen(
         close(socket, error) {
           openCount--;
           pending.remove(socket);
+          leaving.delete(socket);
           clearHandshakeTimer(socket);
           socketEvents.close(socket, error);
         },
@@ -172,29 +201,12 @@ function remoteHost(socket: Socket<Connection | undefined>): string {
 }
 
 /**
- * Disconnects a connection that is not identified yet, to make room for a new one.
- *
- * @param reject ends a connection whose TLS handshake is not done
+ * The error of a connection that makes room for a new one. A silent client ignores it, and a slow
+ * client connects again.
  */
-function evict(
-  socket: Socket<Connection | undefined>,
-  reject: (socket: Socket<Connection | undefined>, error: FramesError) => void,
-): void {
-  const connection = socket.data;
-  // The error is for the log. A silent client ignores it, and a slow client connects again.
-  const error = new FramesError(
+function evictionError(): FramesError {
+  return new FramesError(
     "full",
     "The client sent nothing, and its connection was needed for another client",
   );
-  if (connection === undefined) return reject(socket, error);
-  connection.fail(error);
-  connection.terminate();
-}
-
-/**
- * Half of the system's limit of open files. The other half is for frames being written and other
- * files.
- */
-function maxConnections(): number {
-  return Math.min(4096, Math.floor(maxOpenFiles() / 2));
 }

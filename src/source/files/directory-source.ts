@@ -10,8 +10,10 @@ import {
   unlinkSync,
 } from "node:fs";
 import { checksum } from "../../common/checksum.ts";
+import { type OpenFile, OpenFileLimit } from "../../common/open-file-limit.ts";
+import { openFileShares } from "../../common/open-files.ts";
 import { openFlags } from "../../common/open-flags.ts";
-import { FramesError, systemCode, systemSentence } from "../../errors.ts";
+import { FramesError, isExhausted, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame, FrameSource, Loss } from "../../frame.ts";
 import { type NameList, packNames } from "./packed-names.ts";
 import { readSlices } from "../../common/file-slices.ts";
@@ -202,11 +204,14 @@ export function fileKind(file: Dirent | StatsBase<unknown>): string | undefined 
   return undefined;
 }
 
+/** The open files of all sources. Each source has one file that waits to be read. */
+const waitingFiles = new OpenFileLimit(openFileShares().frames);
+
 /** Makes `stat` return times in nanoseconds. */
 const statOptions = { bigint: true } as const;
 
 /** A file as a frame. Reading fails with `changed` if the file changed since it was opened. */
-class FileFrame implements Frame {
+class FileFrame implements Frame, OpenFile {
   readonly name: string;
   readonly sequence: number;
   readonly captured: bigint;
@@ -224,7 +229,7 @@ class FileFrame implements Frame {
     this.#folder = folder;
     this.name = name;
     this.sequence = sequence;
-    if (!describeOnly) this.#fd = openSync(`${folder}/${name}`, openFlags);
+    if (!describeOnly) this.#open();
     try {
       const stats =
         this.#fd === undefined
@@ -242,13 +247,27 @@ class FileFrame implements Frame {
     if (this.size > maxOpenFileBytes) this.close();
   }
 
-  /** Returns the file descriptor. Reopens a closed file and checks that it is unchanged. */
-  #openIfClosed(): number {
-    if (this.#fd === undefined) {
-      this.#fd = openSync(`${this.#folder}/${this.name}`, openFlags);
-      this.#checkUnchanged(this.#fd);
+  #open(): number {
+    const path = `${this.#folder}/${this.name}`;
+    waitingFiles.acquire(this);
+    try {
+      this.#fd = openSync(path, openFlags);
+    } catch (error) {
+      waitingFiles.release(this);
+      if (!isExhausted(error)) throw error;
+      // Something else in this process has many files open. Files that only wait can be closed.
+      waitingFiles.closeAll();
+      this.#fd = openSync(path, openFlags);
     }
     return this.#fd;
+  }
+
+  /** Returns the file descriptor. Reopens a closed file and checks that it is unchanged. */
+  #openIfClosed(): number {
+    if (this.#fd !== undefined) return this.#fd;
+    const fd = this.#open();
+    this.#checkUnchanged(fd);
+    return fd;
   }
 
   read(into: Uint8Array): void {
@@ -274,6 +293,7 @@ class FileFrame implements Frame {
       const openFd = (fd = this.#openIfClosed());
       // From here only the `finally` below closes it, after the last read has ended.
       this.#fd = undefined;
+      waitingFiles.release(this);
       let remaining = this.size;
       for await (const { bytes, isLast } of readSlices(openFd, this.size)) {
         remaining -= bytes.length;
@@ -308,6 +328,7 @@ class FileFrame implements Frame {
   }
 
   close(): void {
+    waitingFiles.release(this);
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
   }

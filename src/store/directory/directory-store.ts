@@ -15,13 +15,13 @@ import type {
   SourceStore,
   OfferStatus,
 } from "../../frame.ts";
-import { maxOpenFiles } from "../../common/open-files.ts";
+import { OpenFileLimit } from "../../common/open-file-limit.ts";
+import { openFileShares } from "../../common/open-files.ts";
 import { CommitBatch } from "./commit-batch.ts";
 import { ExistingFileWriter } from "./existing-file-writer.ts";
 import { checkCopy, type CopyOf } from "./copied-stream.ts";
 import { entryAt, fileChecksum, isIntact } from "./file-check.ts";
 import { StoreFolder } from "./store-folder.ts";
-import { OpenFileLimit } from "./open-file-limit.ts";
 import { Journal } from "../journal/journal.ts";
 import type { DiskSpace, StoreContents } from "../store-contents.ts";
 import { DirectoryContents } from "./directory-contents.ts";
@@ -81,8 +81,7 @@ export class DirectoryStore implements FrameStore {
   readonly #freeSpace: FreeSpace;
   /** Inode of the journal when it was opened. Another inode means that the store was removed. */
   readonly #journalInode: number;
-  /** A quarter of the open-file limit. Half of it is for connections. */
-  readonly #openFiles = new OpenFileLimit(maxOpenFiles() >> 2);
+  readonly #openFiles = new OpenFileLimit(openFileShares().frames);
   #areFoldersSynced = false;
   #partialCount = 0;
   #running: Promise<void> | undefined;

@@ -11,11 +11,11 @@ import {
   writeSync,
 } from "node:fs";
 import { basename } from "node:path";
-import { FramesError, systemCode } from "../../errors.ts";
+import type { OpenFileLimit, OpenFile } from "../../common/open-file-limit.ts";
+import { FramesError, isExhausted, systemCode } from "../../errors.ts";
 import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../frame.ts";
 import { entryAt, fileChecksum, isAbsent, isIntact, isReadableAnd } from "./file-check.ts";
 import type { StoreFolder } from "./store-folder.ts";
-import type { OpenFileLimit, OpenFile } from "./open-file-limit.ts";
 import {
   conflictError,
   hasOtherKey,
@@ -94,8 +94,17 @@ export class PartialFile implements FrameWriter, OpenFile {
     if (this.#file !== undefined) return this.#file;
     const { openFiles } = this.destination;
     openFiles.acquire(this);
+    const open = () => openSync(this.path, this.#isCreated ? appendFlags : "wx", 0o644);
     try {
-      this.#file = openSync(this.path, this.#isCreated ? appendFlags : "wx", 0o644);
+      try {
+        this.#file = open();
+      } catch (error) {
+        if (!isExhausted(error)) throw error;
+        // Other frames can wait for their next bytes with a closed file.
+        openFiles.closeAll();
+        this.#file = open();
+        openFiles.acquire(this);
+      }
     } catch (error) {
       openFiles.release(this);
       // Without a new file in the folder of unfinished frames, no frame can be stored.

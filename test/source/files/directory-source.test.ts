@@ -1254,3 +1254,58 @@ async function asNobody(program: string): Promise<string> {
   expect(await child.exited).toBe(0);
   return text.trim();
 }
+
+describe.skipIf(process.platform === "win32")("a process that may open few files", () => {
+  /** Reads one frame of each of 300 sources of a process that may open 100 files. */
+  async function readAll(size: number, before = ""): Promise<string> {
+    const folder = folderWith();
+    for (let index = 0; index < 300; index++) {
+      mkdirSync(join(folder, `${index}`));
+      writeFileSync(join(folder, `${index}/1.bin`), new Uint8Array(size));
+    }
+    const from = (path: string) => JSON.stringify(join(import.meta.dir, "../../../src", path));
+    const program = `
+      import { openSync, closeSync } from "node:fs";
+      import { createRoot, walk } from ${from("source/files/walk.ts")};
+      const root = createRoot(${JSON.stringify(folder)}, undefined, false);
+      const { sources } = walk([root], { include: [], exclude: [] });
+      let frames = sources.map((source) => source.next(false));
+      const others = [];
+      ${before}
+      let count = 0;
+      for (const frame of frames) {
+        if ("error" in frame) throw frame.error;
+        frame.read(new Uint8Array(frame.size));
+        count++;
+      }
+      console.log(count);`;
+    const command = ["sh", "-c", 'ulimit -n 100 && exec "$0" -e "$1"', process.execPath, program];
+    const child = Bun.spawn(command, { env: environment(), stdout: "pipe", stderr: "pipe" });
+    const text = await new Response(child.stdout).text();
+    return text.trim() || (await new Response(child.stderr).text());
+  }
+
+  for (const size of [0, 1, 500_000]) {
+    test(`it reads every frame of 300 sources with frames of ${size} bytes`, async () => {
+      expect(await readAll(size)).toBe("300");
+    });
+  }
+
+  test("it reads every frame although something else has all other files open", async () => {
+    const others = `
+      try { for (;;) others.push(openSync("/dev/null", "r")); } catch {}
+      frames = sources.map((source, index) => frames[index]);`;
+    expect(await readAll(10, others)).toBe("300");
+  });
+
+  test("a file that was closed while it waited, and was changed since, is not read as the same frame", async () => {
+    const change = `
+      const { writeFileSync } = await import("node:fs");
+      writeFileSync(${"`${sources[0].path}/1.bin`"}, "other");
+      let code;
+      try { frames[0].read(new Uint8Array(frames[0].size)); } catch (error) { code = error.code; }
+      if (code !== "changed") throw new Error("code " + code);
+      frames = frames.slice(1);`;
+    expect(await readAll(10, change)).toBe("299");
+  });
+});

@@ -1,7 +1,7 @@
 // Covers: store/conflict.ts, store/directory/copied-stream.ts,
 //   store/directory/directory-contents.ts, store/directory/existing-file-writer.ts,
 //   store/directory/file-check.ts, store/directory/frame-deleter.ts, store/directory/fsync.ts,
-//   store/directory/name-index.ts, store/directory/open-file-limit.ts,
+//   store/directory/name-index.ts,
 //   store/directory/partial-file.ts, store/directory/recovery.ts,
 //   store/directory/store-folder.ts, store/journal/source-list.ts, store/lock.ts, store/paths.ts
 

@@ -1,6 +1,7 @@
 /**
- * Limits the open files of unfinished frames. A peer may begin many frames and never complete them.
- * At the limit the file that was opened first is closed, and is opened again for its next bytes.
+ * Limits the open files of frames that wait for more bytes or for their turn. A peer may begin many
+ * frames and never complete them, and a sender may have thousands of sources. At the limit the file
+ * that was opened first is closed, and is opened again when it is needed.
  */
 
 /** A frame with an open file. */
@@ -21,12 +22,19 @@ export class OpenFileLimit {
 
   /** Registers a file that is about to be opened. At the limit, closes the oldest one. */
   acquire(file: OpenFile): void {
-    if (this.#files.size >= this.#maxOpen) {
-      const [oldest] = this.#files;
-      this.release(oldest!);
-      oldest!.close();
-    }
+    if (this.#files.size >= this.#maxOpen) this.#closeOldest();
     this.#files.add(file);
+  }
+
+  #closeOldest(): void {
+    const [oldest] = this.#files;
+    this.release(oldest!);
+    oldest!.close();
+  }
+
+  /** Closes all files, because the process can open no more. */
+  closeAll(): void {
+    while (this.#files.size > 0) this.#closeOldest();
   }
 
   /** Unregisters a file that was closed. */
