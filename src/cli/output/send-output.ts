@@ -1,5 +1,5 @@
 /** Output of `frames send`: progress, messages, and the summary. */
-import { FramesError } from "../../errors.ts";
+import { FramesError, systemCode } from "../../errors.ts";
 import { monotonicNow } from "../../common/clock.ts";
 import type { SourceReport } from "../../client/undelivered.ts";
 import type { SendEvent, SendSummary } from "../../client/send.ts";
@@ -25,6 +25,8 @@ export class SendOutput {
   #skipped = 0;
   #undelivered = 0;
   #notRemoved = 0;
+  /** Frames not removed, by reason. */
+  readonly #notRemovedReasons = new Map<string, number>();
   #stream = "";
   #address = "";
   #sources: readonly SourceProgress[] = [];
@@ -96,6 +98,10 @@ export class SendOutput {
             message,
           });
         }
+        const count = (this.#notRemovedReasons.get(error.message) ?? 0) + 1;
+        this.#notRemovedReasons.set(error.message, count);
+        // A read-only file system keeps all of them, so one line tells it.
+        if (count > 1 && systemCode(error.cause) === "EROFS") return;
         if (++this.#notRemoved > maxListed) return;
         return this.#messages.warn(`Not removed: ${source}/${frame.name}: ${error.message}`);
       }
@@ -154,7 +160,8 @@ export class SendOutput {
     const undelivered = this.#undelivered - maxListed;
     if (undelivered > 0) print(this.#terminal, `and ${undelivered} more: --json lists them all`);
     if (this.#isJson) this.#printJsonSummary(summary);
-    if (!this.#isQuiet) for (const line of summaryLines(summary)) print(this.#terminal, line);
+    if (this.#isQuiet) return;
+    for (const line of summaryLines(summary, this.#notRemovedReasons)) print(this.#terminal, line);
   }
 
   #printJsonSummary(summary: SendSummary): void {
@@ -214,7 +221,11 @@ export class SendOutput {
   }
 }
 
-function summaryLines(summary: SendSummary): string[] {
+/** @param notRemovedReasons frames that `--move` left here, by reason */
+function summaryLines(
+  summary: SendSummary,
+  notRemovedReasons: ReadonlyMap<string, number>,
+): string[] {
   const { frames, bytes, present, seconds, stream, sources, reasons } = summary;
   const failures = Object.entries(reasons).map(([reason, count]) => `${count} ${reason}`);
   const failed = failures.length > 0 ? [`Not delivered: ${failures.join(", ")}`] : [];
@@ -250,10 +261,11 @@ function summaryLines(summary: SendSummary): string[] {
   if (summary.dropped > 0) lines.push(droppedLine(summary.dropped));
   if (summary.removed > 0) lines.push(`${formatCount(summary.removed, "frame")} removed here`);
   if (summary.notRemoved > 0) {
-    const frames = formatCount(summary.notRemoved, "frame");
-    lines.push(
-      `${frames} not removed, because they changed after they were sent (--json lists all)`,
+    const reasons = [...notRemovedReasons].map(([reason, count]) =>
+      count === summary.notRemoved ? reason : `${reason} (${count})`,
     );
+    const frames = formatCount(summary.notRemoved, "frame");
+    lines.push(`${frames} not removed: ${reasons.slice(0, 3).join(", ")}; --json lists all`);
   }
   if (reasons.conflict !== undefined) {
     lines.push(

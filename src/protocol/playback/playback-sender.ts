@@ -295,7 +295,8 @@ export class PlaybackSender implements MessageHandler {
   }
 
   #onReadError(item: PlaybackFrame, error: unknown): void {
-    if (!(error instanceof FramesError)) throw error;
+    // An error of the whole store ends the connection, and no frame counts as lost.
+    if (!(error instanceof FramesError) || error.code === "store") throw error;
     // The item taken ahead comes after the one that replaces this frame.
     if (this.#item !== undefined) this.#playback.unshift(this.#item);
     this.#nextLarge?.close();

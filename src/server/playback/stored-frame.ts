@@ -4,7 +4,7 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { FramesError, systemCode, systemSentence } from "../../errors.ts";
+import { FramesError, isExhausted, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
 import { openFlags } from "../../common/open-flags.ts";
 import { readSlices } from "../../common/file-slices.ts";
@@ -94,6 +94,10 @@ function toReadError(error: unknown): FramesError {
   if (error instanceof FramesError) return error;
   const isMissing = systemCode(error) === "ENOENT" || systemCode(error) === "ENOTDIR";
   const options = { cause: error };
+  // The client connects again, and gets the frame when fewer files are open.
+  if (isExhausted(error)) {
+    return new FramesError("store", `Cannot read the store: ${systemSentence(error)}`, options);
+  }
   return isMissing
     ? new FramesError("vanished", "its file was deleted from the store", options)
     : new FramesError("unreadable", systemSentence(error), options);

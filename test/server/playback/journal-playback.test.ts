@@ -28,6 +28,8 @@ import { DirectoryStore } from "../../../src/store/directory/directory-store.ts"
 import { journalPath } from "../../../src/store/journal/schema.ts";
 import { JournalTail } from "../../../src/server/playback/journal-tail.ts";
 import { temporaryFolder } from "../../helper/program.ts";
+import { refusal } from "../../helper/refusal.ts";
+import { SystemFaults } from "../../helper/system-faults.ts";
 import { until } from "../../helper/time.ts";
 
 const session = "1".repeat(32);
@@ -280,5 +282,21 @@ test("retention keeps frames that a follower has not received, and no others", a
   } finally {
     await server.stop();
     rmSync(copy, { recursive: true });
+  }
+});
+
+test("a stored frame is not lost to a client because the server has too many open files", async () => {
+  const { StoredFrame } = await import("../../../src/server/playback/stored-frame.ts");
+  const frame = new StoredFrame("/store", {
+    ...{ stream: "run7", source: "visible", name: "1", session, sequence: 1, size: 1, crc32: 0 },
+  } as ConstructorParameters<typeof StoredFrame>[1]);
+  using faults = new SystemFaults();
+  for (const [code, expected] of [
+    ["EMFILE", "store"],
+    ["EACCES", "unreadable"],
+    ["EIO", "unreadable"],
+  ] as const) {
+    faults.decide = (call) => (call === "openSync" ? code : undefined);
+    expect(refusal(() => faults.within(() => frame.read(new Uint8Array(1)))).code).toBe(expected);
   }
 });
