@@ -1,11 +1,12 @@
 /**
  * A frame read back from a store on disk. Its CRC-32 is verified before its last byte is passed on.
  */
-import { closeSync, openSync, readSync } from "node:fs";
+import { openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { FramesError, isExhausted, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
+import { closeReadFile } from "../../common/close-file.ts";
 import { openFlags } from "../../common/open-flags.ts";
 import { readSlices } from "../../common/file-slices.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
@@ -60,7 +61,7 @@ export class StoredFrame implements Frame {
     } catch (error) {
       throw toReadError(error);
     } finally {
-      if (file !== undefined) closeSync(file);
+      if (file !== undefined) closeReadFile(file);
     }
   }
 
@@ -79,7 +80,7 @@ export class StoredFrame implements Frame {
     } catch (error) {
       throw toReadError(error);
     } finally {
-      if (file !== undefined) closeSync(file);
+      if (file !== undefined) closeReadFile(file);
     }
     return undefined;
   }

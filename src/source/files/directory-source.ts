@@ -1,6 +1,5 @@
 /** Sends the files of a folder as frames. */
 import {
-  closeSync,
   type Dirent,
   fstatSync,
   lstatSync,
@@ -9,6 +8,7 @@ import {
   type StatsBase,
   unlinkSync,
 } from "node:fs";
+import { closeReadFile } from "../../common/close-file.ts";
 import { checksum } from "../../common/checksum.ts";
 import { type OpenFile, OpenFileLimit } from "../../common/open-file-limit.ts";
 import { openFileShares } from "../../common/open-files.ts";
@@ -304,7 +304,7 @@ class FileFrame implements Frame, OpenFile {
     } catch (error) {
       throw toReadError(error, this.name);
     } finally {
-      if (fd !== undefined) closeSync(fd);
+      if (fd !== undefined) closeReadFile(fd);
     }
     return undefined;
   }
@@ -329,7 +329,7 @@ class FileFrame implements Frame, OpenFile {
 
   close(): void {
     waitingFiles.release(this);
-    if (this.#fd !== undefined) closeSync(this.#fd);
+    if (this.#fd !== undefined) closeReadFile(this.#fd);
     this.#fd = undefined;
   }
 }

@@ -1,8 +1,9 @@
 /**
  * Checks stored files. Opening them follows no link out of the store and does not block on a pipe.
  */
-import { closeSync, fstatSync, lstatSync, openSync, readSync, type Stats } from "node:fs";
+import { fstatSync, lstatSync, openSync, readSync, type Stats } from "node:fs";
 import { crc32 } from "node:zlib";
+import { closeReadFile } from "../../common/close-file.ts";
 import { openFlags } from "../../common/open-flags.ts";
 import { FramesError } from "../../errors.ts";
 import { toReadError } from "./store-error.ts";
@@ -28,7 +29,7 @@ export function fileChecksum(path: string): number {
   } catch (error) {
     throw toReadError(error, path);
   } finally {
-    if (file !== undefined) closeSync(file);
+    if (file !== undefined) closeReadFile(file);
   }
 }
 
