@@ -18,8 +18,9 @@ export function maxOpenFiles(): number {
 /** Open files of a server without connections and frames: its journal, listeners and pipes. */
 const otherFiles = 24;
 
-/** Open files that must be left for peers that are told that the server is full. */
+/** Least and most connections whose peers are being told that the server is full. */
 const minLeaving = 4;
+export const maxLeaving = 64;
 
 /** How many files of a process each use may have open. */
 export interface OpenFileShares {
@@ -32,10 +33,11 @@ export interface OpenFileShares {
 
 /** Divides the open files that the system allows: half of them for connections, a quarter for frames. */
 export function openFileShares(limit = maxOpenFiles()): OpenFileShares {
-  const connections = Math.max(1, Math.min(4096, limit >> 1));
+  const connections = Math.max(1, Math.min(4096 - maxLeaving, limit >> 1));
   const spare = limit - connections - otherFiles - minLeaving;
   const frames = Math.max(1, Math.min(limit >> 2, spare));
-  return { connections, leaving: Math.max(minLeaving, Math.min(spare - frames, 1024)), frames };
+  const leaving = Math.max(minLeaving, Math.min(spare - frames, maxLeaving));
+  return { connections, leaving, frames };
 }
 
 /**

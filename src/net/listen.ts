@@ -2,7 +2,7 @@
 import type { Socket, TCPSocketListener } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Certificate } from "../auth/certificate.ts";
-import { openFileShares } from "../common/open-files.ts";
+import { maxLeaving, openFileShares } from "../common/open-files.ts";
 import { type Address, formatAddress } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
 import { PendingConnections } from "./pending-connections.ts";
@@ -46,6 +46,9 @@ export interface ListenerTls {
   onHandshakeFailed(peer: string, error: FramesError): void;
 }
 
+/** Time for a leaving connection to end its TLS handshake, in milliseconds. */
+const maxLeavingMs = 2_000;
+
 /**
  * Listens at `address`. An empty host means every interface, IPv4 and IPv6.
  *
@@ -60,7 +63,6 @@ export function listen(
 ): Listener {
   const shares = openFileShares();
   const maxOpen = Math.max(1, Math.floor(shares.connections * share));
-  const maxWithLeaving = maxOpen + Math.max(1, Math.floor(shares.leaving * share));
   let openCount = 0;
   /** Connections that are told that the server is full, oldest first. They take no place of others. */
   const leaving = new Set<Socket<Connection | undefined>>();
@@ -76,6 +78,17 @@ export function listen(
     socket.data.onOpen();
     if (isFull) leave(socket);
   };
+  const startHandshakeTimer = (
+    socket: Socket<Connection | undefined>,
+    timeoutMs: number,
+    error: () => FramesError,
+  ) => {
+    clearHandshakeTimer(socket);
+    handshakeTimers.set(
+      socket,
+      setTimeout(() => reject(socket, error()), timeoutMs),
+    );
+  };
   /**
    * Gives the place of a connection to another. Only the oldest of too many such connections is cut
    * off, because a peer that is cut off cannot know that it may try again.
@@ -83,11 +96,13 @@ export function listen(
   const leave = (socket: Socket<Connection | undefined>) => {
     pending.remove(socket);
     leaving.add(socket);
+    if (handshakeTimers.has(socket)) startHandshakeTimer(socket, maxLeavingMs, evictionError);
     cutOldest();
   };
   const cutOldest = () => {
     const [oldest] = leaving;
-    if (oldest === undefined || openCount <= maxWithLeaving) return;
+    if (oldest === undefined) return;
+    if (leaving.size <= maxLeaving && openCount <= maxOpen + shares.leaving) return;
     leaving.delete(oldest);
     if (handshakeTimers.has(oldest)) reject(oldest, evictionError());
     else oldest.terminate();
@@ -130,8 +145,7 @@ export function listen(
           }
           cutOldest();
           if (tls === undefined) return start(socket);
-          const timer = setTimeout(() => reject(socket, timeoutError()), tls.handshakeTimeoutMs);
-          handshakeTimers.set(socket, timer);
+          startHandshakeTimer(socket, tls.handshakeTimeoutMs, timeoutError);
         },
         handshake(socket, _, handshakeError) {
           // The socket was already rejected, which Bun reports as a failed handshake.
