@@ -35,6 +35,7 @@ export async function verifyCommand(args: Arguments, terminal: Terminal): Promis
     const result = await verifyStore(directory, {
       repair: args.isOn("repair"),
       ignoreMissing: args.isOn("ignore-missing"),
+      accept: args.isOn("accept"),
       onFinding: (finding) => {
         progress?.clear();
         if (json) printJson(terminal, { type: "finding", ...finding });
@@ -46,8 +47,7 @@ export async function verifyCommand(args: Arguments, terminal: Terminal): Promis
     progress?.discard();
     if (json) printJson(terminal, { type: "summary", ...result });
     if (!quiet) for (const line of summaryLines(result, args)) print(terminal, line);
-    const problems = result.missing + result.damaged + result.unknown + result.lost;
-    return problems > 0 ? errors["not-delivered"].exitCode : 0;
+    return damageOf(result).length > 0 || result.lost > 0 ? errors["not-delivered"].exitCode : 0;
   } finally {
     progress?.discard();
   }
@@ -55,7 +55,11 @@ export async function verifyCommand(args: Arguments, terminal: Terminal): Promis
 
 function verifyStore(location: string, options: VerifyOptions): Promise<Verification> {
   if (!isBucketLocation(location)) return verify(location, options);
-  const { repair, ...bucketOptions } = options;
+  const { repair, accept, ...bucketOptions } = options;
+  if (accept === true) {
+    const hint = "only the journal of a store in a directory can record it; leave --accept out";
+    throw new FramesError("usage", `Cannot accept the losses of a bucket: ${hint}`);
+  }
   if (repair === true) {
     const hint = "delete the damaged objects, and send them again";
     throw new FramesError("usage", `Cannot repair a bucket: ${hint}`);
@@ -92,8 +96,15 @@ function findingLine({ kind, what, why }: Finding): string {
   return `${kind.padEnd(7)}  ${printable(what)}: ${printable(why)}`;
 }
 
+/** What is wrong with stored frames, such as `3 damaged`. Losses are not: those were never stored. */
+function damageOf({ missing, damaged, unknown, unchecked }: Verification): string[] {
+  return Object.entries({ missing, damaged, unknown, unchecked }).flatMap(([what, count]) =>
+    count > 0 ? [`${count} ${what}`] : [],
+  );
+}
+
 function summaryLines(result: Verification, args: Arguments): string[] {
-  const { frames, bytes, missing, damaged, unknown, lost, rebuilt } = result;
+  const { frames, bytes, missing, damaged, unchecked, lost, rebuilt } = result;
   const checked = `${formatCount(frames, "frame")}, ${formatBytes(bytes)}`;
   const lines =
     rebuilt === undefined
@@ -101,13 +112,10 @@ function summaryLines(result: Verification, args: Arguments): string[] {
       : [
           `The journal was damaged: made a new one from ${formatCount(rebuilt, "frame")} found in the store`,
         ];
-  if (missing + damaged + unknown + lost === 0)
-    return [...lines, `Everything is right: ${checked}`];
-  const counts = { missing, damaged, unknown, lost };
-  const problems = Object.entries(counts).flatMap(([what, count]) =>
-    count > 0 ? [`${count} ${what}`] : [],
-  );
-  lines.push(`Not everything is right: ${problems.join(", ")} (${checked})`);
+  const damage = damageOf(result);
+  if (damage.length > 0) lines.push(`Not everything is right: ${damage.join(", ")} (${checked})`);
+  else if (lost === 0) lines.push(`Everything is right: ${checked}`);
+  else lines.push(`Every stored frame is right: ${checked}`);
   if (damaged > 0) {
     lines.push(
       args.isOn("repair")
@@ -116,5 +124,26 @@ function summaryLines(result: Verification, args: Arguments): string[] {
     );
   }
   if (missing > 0) lines.push("If the missing frames were moved away: add --ignore-missing");
+  if (unchecked > 0) {
+    lines.push(
+      "Unchecked frames got new rows from their files, which may have been damaged before: send them again to compare them, or accept them with --accept",
+    );
+  }
+  return [...lines, ...lossLines(result)];
+}
+
+/** Losses that are open, and those that need no attention any more. */
+function lossLines({ lost, cameLater, accepted }: Verification): string[] {
+  const lines: string[] = [];
+  if (lost > 0) {
+    lines.push(
+      `${formatCount(lost, "loss report")}: these frames never came; send them again if they still exist, or accept the losses with --accept`,
+    );
+  }
+  const history = [
+    ...(cameLater > 0 ? [`${cameLater} came later`] : []),
+    ...(accepted > 0 ? [`${accepted} accepted`] : []),
+  ];
+  if (history.length > 0) lines.push(`Earlier loss reports: ${history.join(", ")}`);
   return lines;
 }

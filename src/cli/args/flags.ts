@@ -357,6 +357,12 @@ export const flags: readonly Flag[] = [
     commands: ["verify"],
   },
   {
+    name: "accept",
+    kind: "switch",
+    help: "Accept the losses and unchecked frames found: later runs do not report them",
+    commands: ["verify"],
+  },
+  {
     name: "repair",
     kind: "switch",
     help: "Move damaged frames aside, so that the next send replaces them",

@@ -36,7 +36,7 @@ import { NameIndex } from "./name-index.ts";
 import { diskSpace, FreeSpace } from "./free-space.ts";
 import { syncFolder } from "./fsync.ts";
 import { toStoreError, toWholeStoreError } from "./store-error.ts";
-import { journalPath } from "../journal/schema.ts";
+import { journalPath, unknownSession } from "../journal/schema.ts";
 
 /** Options of a store in a directory. */
 export interface DirectoryStoreOptions {
@@ -513,7 +513,9 @@ class DirectorySourceStore implements SourceStore {
     const mayReplace = isReplacing || isEarlierVersion(stored, sourceInfo, offered);
     const mismatch = mayReplace ? "wanted" : "conflict";
     if (stored.bytes !== size) return mismatch;
-    if (crc32 === undefined && stored.sameTime === 0) return "needsChecksum";
+    // A row that was made from a file says what the file was then, not what had come.
+    const isUnchecked = stored.session === unknownSession;
+    if (crc32 === undefined && (stored.sameTime === 0 || isUnchecked)) return "needsChecksum";
     if (crc32 !== undefined && stored.crc32 !== crc32) return mismatch;
     const kind = folder.entryKind(name);
     // A link or folder in place of the file counts as stored, unless the sender wants stored bytes
@@ -527,6 +529,7 @@ class DirectorySourceStore implements SourceStore {
         if (!isIntact(path, stored)) return mismatch;
       }
       this.#destination.onExisting(path);
+      nameIndex.confirm(sourceInfo, offered, stored);
       return "stored";
     }
     // This session stored the frame, and the file was moved away since. Storing it again would undo
@@ -576,12 +579,12 @@ class DirectorySourceStore implements SourceStore {
     return "stored";
   }
 
-  recordLoss(first: number, last: number, error: FramesError): void {
+  recordLoss(first: number, last: number, error: FramesError, name?: string): void {
     const { root, nameIndex, sourceInfo } = this.#destination;
     try {
       // Losses take space on the disk too.
       this.#context.freeSpace.reserve(lossBytes);
-      nameIndex.recordLoss(sourceInfo, first, last, error.code);
+      nameIndex.recordLoss(sourceInfo, first, last, error.code, name);
     } catch (failure) {
       throw toWholeStoreError(failure, `Cannot write the store ${root}`, root);
     }

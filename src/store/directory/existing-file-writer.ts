@@ -45,6 +45,7 @@ export class ExistingFileWriter implements FrameWriter {
     if (sourceInfo.verifyStored === true && !(isPresent && isIntact(path, this.#stored)))
       return conflictError();
     if (isPresent) onExisting(path);
+    nameIndex.confirm(sourceInfo, this.#description, this.#stored);
     return "present";
   }
 

@@ -5,7 +5,8 @@ import { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo } from "../../frame.ts";
 import type { Journal } from "../journal/journal.ts";
 import { foldPath } from "../name-rules.ts";
-import type { FrameRow } from "../journal/schema.ts";
+import type { StoredFrameInfo } from "../conflict.ts";
+import { type FrameRow, unknownSession } from "../journal/schema.ts";
 import { framePath } from "../paths.ts";
 
 export class NameIndex {
@@ -64,9 +65,30 @@ export class NameIndex {
     this.journal.addFrame(row);
   }
 
-  /** Records lost numbers. */
-  recordLoss(sourceInfo: SourceInfo, first: number, last: number, reason: string): void {
-    this.journal.addLoss(sourceInfo, first, last, reason, this.now());
+  /**
+   * Called when a sender has a frame that is stored, with the same bytes. A loss of this name is
+   * over then, and a row that was made from the file gets the sender's facts.
+   */
+  confirm(
+    sourceInfo: SourceInfo,
+    frame: Omit<FrameDescription, "metadata"> & { readonly metadata?: string },
+    { session, crc32 }: StoredFrameInfo,
+  ): void {
+    const { stream, source } = sourceInfo;
+    this.journal.endLosses({ stream, source, name: frame.name });
+    if (session !== unknownSession) return;
+    this.journal.confirmFrame(this.row(sourceInfo, { metadata: "", ...frame }, crc32));
+  }
+
+  /** Records lost numbers, and the name of the lost frame if it is known. */
+  recordLoss(
+    sourceInfo: SourceInfo,
+    first: number,
+    last: number,
+    reason: string,
+    name: string | undefined,
+  ): void {
+    this.journal.addLoss(sourceInfo, first, last, reason, this.now(), name);
   }
 
   /** Accounts for numbers that get no row, so that they are no gap. */

@@ -217,7 +217,10 @@ export class PartialFile implements FrameWriter, OpenFile {
         (sourceInfo.resendRemoved === true && isAbsent(path)));
     if (stored !== null && !(this.#mayReplace && this.#shouldReplace(stored, isStored, path))) {
       unlinkSync(this.path);
-      if (isStored) this.destination.onExisting(path);
+      if (isStored) {
+        this.destination.onExisting(path);
+        this.destination.nameIndex.confirm(sourceInfo, this.description, stored);
+      }
       this.#markAccounted();
       return { outcome: isStored ? "present" : conflictError(), row: undefined };
     }

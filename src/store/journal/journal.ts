@@ -5,7 +5,6 @@
  */
 import { Database } from "bun:sqlite";
 import type { FramesError } from "../../errors.ts";
-import type { SourceInfo } from "../../frame.ts";
 import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
 import type { FramePath } from "../paths.ts";
 import type { JournalListener, RemovedFrameInfo } from "../store-contents.ts";
@@ -20,6 +19,8 @@ import {
   readProperty,
   framePlaceholders,
   frameValues,
+  unknownSession,
+  updateIdentityFile,
 } from "./schema.ts";
 import { ByteTotal } from "./byte-total.ts";
 
@@ -76,9 +77,24 @@ function prepareJournalStatements(database: Database) {
     dropReplacement: database.query("DELETE FROM replacements WHERE partial = ?"),
     // A sender repeats unconfirmed loss reports after it reconnects, so equal reports are ignored.
     insertLoss: database.query(
-      `INSERT INTO losses (stream, source, session, first, last, reason, at)
-        SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT EXISTS (SELECT 1 FROM losses
+      `INSERT INTO losses (stream, source, session, first, last, reason, at, name)
+        SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE NOT EXISTS (SELECT 1 FROM losses
           WHERE session = ?3 AND source = ?2 AND first = ?4 AND last = ?5 AND stream = ?1)`,
+    ),
+    openLossOf: database.query<{ session: string; reason: string }, [string, string, string]>(
+      `SELECT session, reason FROM losses
+        WHERE stream = ? AND source = ? AND name = ? AND state IS NOT 'came' ORDER BY rowid DESC`,
+    ),
+    anyNamedLoss: database.query(
+      "SELECT 1 FROM losses WHERE name IS NOT NULL AND state IS NOT 'came' LIMIT 1",
+    ),
+    endLosses: database.query(
+      `UPDATE losses SET state = 'came'
+        WHERE stream = ? AND source = ? AND name = ? AND state IS NOT 'came'`,
+    ),
+    confirmFrame: database.query(
+      `UPDATE frames SET session = ?4, seq = ?5, captured = ?6, key = ?7, meta = ?8, format = ?9
+        WHERE stream = ?1 AND source = ?2 AND name = ?3 AND session = '${unknownSession}'`,
     ),
     findFolded: database.query<{ actual: string }, [string]>(
       "SELECT actual FROM folded WHERE path = ?",
@@ -105,6 +121,8 @@ export class Journal {
   readonly #byteTotal: ByteTotal;
   /** Called for each removed row and after each rollback. */
   listener: JournalListener | undefined;
+  /** Whether a named loss may be open, so that each frame that arrives may end one. */
+  #hasNamedLosses: boolean;
   #inTransaction = false;
   #isDurable = false;
   /** Why the current batch was rolled back, until `flush` has thrown it. */
@@ -121,11 +139,12 @@ export class Journal {
       database.run("PRAGMA journal_mode = WAL");
       // In WAL mode a killed process loses no committed row. Only a power cut may.
       database.run("PRAGMA synchronous = NORMAL");
-      prepareTables(database);
+      prepareTables(database, path);
       this.#statements = prepareJournalStatements(database);
       this.#accountedRanges = new AccountedRanges(database);
       this.#byteTotal = new ByteTotal(database);
       this.#deletionLog = new DeletionLog(database, this.#accountedRanges);
+      this.#hasNamedLosses = this.#statements.anyNamedLoss.get() !== null;
       this.#database = database;
     } catch (error) {
       database?.close();
@@ -176,6 +195,25 @@ export class Journal {
   addFrame(row: FrameRow): void {
     const { changes } = this.#write(() => this.#statements.insertFrame.run(...frameValues(row)));
     if (changes > 0) this.#byteTotal.add(row.bytes);
+    this.endLosses(row);
+  }
+
+  /**
+   * Replaces the facts of a row that was made from a file by those of a sender whose frame has the
+   * same bytes. Other rows stay as they are.
+   */
+  confirmFrame(row: FrameRow): void {
+    const { stream, source, name, session, seq, captured, key, meta, format } = row;
+    const facts = [session, seq, captured, key, meta, format] as const;
+    this.#write(() => this.#statements.confirmFrame.run(stream, source, name, ...facts));
+  }
+
+  /** Marks losses of this name as history, because the frame is stored now. */
+  endLosses({ stream, source, name }: FramePath): void {
+    if (!this.#hasNamedLosses) return;
+    if (this.#statements.openLossOf.get(stream, source, name) === null) return;
+    this.#write(() => this.#statements.endLosses.run(stream, source, name));
+    this.#hasNamedLosses = this.#statements.anyNamedLoss.get() !== null;
   }
 
   /** Sum of the bytes of all frames. Undefined while it is being computed: read it again later. */
@@ -240,6 +278,7 @@ export class Journal {
     }
     this.#statements.replaceFrame.run(...frameValues(row));
     this.#byteTotal.add(row.bytes);
+    this.endLosses(row);
     // The replaced frame was received, so its number is accounted for and is no gap.
     if (previous === null || (previous.session === session && previous.seq === seq)) return;
     this.#accountedRanges.add(
@@ -267,16 +306,30 @@ export class Journal {
   }
 
   /**
-   * Records lost numbers.
+   * Records lost numbers. A frame that could not be stored before, and fails for the same reason
+   * again, is still one loss.
    *
    * @param reason code of the error
    * @param at nanoseconds since 1970
+   * @param name of the lost frame, if it is known
    */
-  addLoss(sourceInfo: SourceInfo, first: number, last: number, reason: string, at: bigint): void {
-    const { stream, source, session } = sourceInfo;
-    this.#write(() =>
-      this.#statements.insertLoss.run(stream, source, session, first, last, reason, at),
-    );
+  addLoss(
+    sourceSession: SourceSession,
+    first: number,
+    last: number,
+    reason: string,
+    at: bigint,
+    name?: string,
+  ): void {
+    const { stream, source, session } = sourceSession;
+    const earlier =
+      name === undefined ? null : this.#statements.openLossOf.get(stream, source, name);
+    if (earlier !== null && earlier.reason === reason && earlier.session !== session) {
+      return this.markAccounted(sourceSession, first, last, at);
+    }
+    this.#hasNamedLosses ||= name !== undefined;
+    const loss = [stream, source, session, first, last, reason, at, name ?? null] as const;
+    this.#write(() => this.#statements.insertLoss.run(...loss));
   }
 
   /**
@@ -299,6 +352,7 @@ export class Journal {
   /** Sets a property of the whole store. It is committed by `flush`. */
   setProperty(name: PropertyName, value: string): void {
     this.#write(() => this.#statements.setProperty.run(name, value));
+    if (name === "identity" || name === "copy") updateIdentityFile(this.#database, this.#path);
   }
 
   /** Records `actual` as the owner of a folded path, unless the path has an owner. */

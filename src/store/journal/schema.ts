@@ -3,6 +3,10 @@ import { constants, Database } from "bun:sqlite";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
+import { readIdentityFile, writeIdentityFile } from "./identity-file.ts";
+
+/** Session of rows that were made from files, because their own rows could not be read. */
+export const unknownSession: string = "0".repeat(32);
 
 /** A row of `frames`. Times are nanoseconds since 1970. */
 export interface FrameRow {
@@ -51,7 +55,9 @@ export const schema = `
     first INTEGER NOT NULL,
     last INTEGER NOT NULL,
     reason TEXT NOT NULL,
-    at INTEGER NOT NULL
+    at INTEGER NOT NULL,
+    name TEXT,
+    state TEXT
   );
   CREATE INDEX IF NOT EXISTS losses_by_session ON losses (session, source, first);
   CREATE TABLE IF NOT EXISTS replacements (
@@ -118,7 +124,7 @@ export type PropertyName = "identity" | "numbering" | "copy" | "cursor";
 
 const randomIdSql = "lower(hex(randomblob(16)))";
 const addProperties = `INSERT OR IGNORE INTO properties (name, value)
-  VALUES ('identity', ${randomIdSql}), ('numbering', ${randomIdSql})`;
+  VALUES ('identity', coalesce(?, ${randomIdSql})), ('numbering', ${randomIdSql})`;
 
 /** Returns a property of the store, or undefined if the journal lacks it. */
 export function readProperty(database: Database, name: PropertyName): string | undefined {
@@ -129,20 +135,48 @@ export function readProperty(database: Database, name: PropertyName): string | u
   return query.get(name)?.value;
 }
 
-/** Creates missing tables and columns, also in journals of earlier versions. */
-export function prepareTables(database: Database): void {
+/**
+ * Creates missing tables and columns, also in journals of earlier versions.
+ *
+ * @param path of the journal, which keeps the identity that its identity file has
+ */
+export function prepareTables(database: Database, path: string): void {
   const isOlderJournal = !hasTable(database, "accounted");
+  const file = readIdentityFile(path);
   database.transaction(() => {
     database.run(schema);
     if (isOlderJournal) database.run(accountOlderSessions);
-    database.run(addProperties);
+    database.run(addProperties, [file.identity ?? null]);
+    for (const [table, column] of addedColumns) {
+      if (hasColumn(database, table, column)) continue;
+      database.run(`ALTER TABLE ${table} ADD COLUMN ${column} TEXT`);
+    }
+    database.run(indexOfNamedLosses);
   })();
-  const replacementColumns = database
-    .query<{ name: string }, []>("PRAGMA table_info(replacements)")
-    .all();
-  if (replacementColumns.some(({ name }) => name === "key")) return;
-  database.run("ALTER TABLE replacements ADD COLUMN key TEXT");
+  if (file.identity === undefined) updateIdentityFile(database, path);
 }
+
+/** Repeats the properties that identify the store in the identity file. */
+export function updateIdentityFile(database: Database, path: string): void {
+  const [identity, copy] = [readProperty(database, "identity"), readProperty(database, "copy")];
+  writeIdentityFile(path, { ...(identity && { identity }), ...(copy && { copy }) });
+}
+
+/** Columns that earlier versions of the journal lack. */
+const addedColumns = [
+  ["replacements", "key"],
+  ["losses", "name"],
+  ["losses", "state"],
+] as const;
+
+export function hasColumn(database: Database, table: string, column: string): boolean {
+  const query = database.query("SELECT 1 FROM pragma_table_info(?) WHERE name = ?");
+  return query.get(table, column) !== null;
+}
+
+/** For the losses that the arrival of a frame of the same name may end. */
+const indexOfNamedLosses = `CREATE INDEX IF NOT EXISTS losses_by_name ON losses (stream, source, name)
+  WHERE name IS NOT NULL AND state IS NOT 'came'`;
 
 /** Columns that are written to `frames`, and a placeholder for each. */
 export const frameColumns =
@@ -169,12 +203,9 @@ export function frameValues(row: FrameRow) {
   ] as const;
 }
 
-/** SQLite codes for a file that is no database, or a damaged one. */
-const malformedCodes = new Set(["SQLITE_CORRUPT", "SQLITE_NOTADB"]);
-
-/** Returns whether an error says that a journal is malformed. */
+/** Returns whether an error says that a journal is no database, or a damaged one. */
 export function isMalformed(error: unknown): boolean {
-  return malformedCodes.has(systemCode(error) ?? "");
+  return /^SQLITE_(?:CORRUPT|NOTADB)/.test(systemCode(error) ?? "");
 }
 
 /** Creates the error `store` for a failed operation on the journal at `path`. */

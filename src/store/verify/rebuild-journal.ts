@@ -3,14 +3,19 @@ import { Database } from "bun:sqlite";
 import { copyFileSync, existsSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { systemCode } from "../../errors.ts";
-import { Journal } from "../journal/journal.ts";
-import { fileChecksum } from "../directory/file-check.ts";
-import { frameColumns, type FrameRow, isMalformed, journalPath } from "../journal/schema.ts";
+import { fileChecksum, isIntact } from "../directory/file-check.ts";
 import { readCopiedStream } from "../directory/copied-stream.ts";
-import { listFrameFiles, framePath, relativePath } from "../paths.ts";
-
-/** Session id for frames whose session is unknown. */
-const unknownSession = "0".repeat(32);
+import {
+  readIdentityFile,
+  type StoreIdentity,
+  writeIdentityFile,
+} from "../journal/identity-file.ts";
+import type { SourceSession } from "../journal/accounted-ranges.ts";
+import { Journal } from "../journal/journal.ts";
+import { rowChecks, type UncheckedRow } from "../journal/row-check.ts";
+import { type FrameRow, journalPath, unknownSession } from "../journal/schema.ts";
+import { type FramePath, listFrameFiles, framePath, relativePath } from "../paths.ts";
+import { DamagedJournal } from "./damaged-journal.ts";
 
 /** Rows per commit. */
 const commitBatchSize = 10_000;
@@ -19,6 +24,10 @@ const commitBatchSize = 10_000;
  * Replaces a malformed journal with a rebuilt one, and saves the old one in `.frames/damaged`. The
  * caller must hold the lock of the store.
  *
+ * A row of the old journal is used if a server could have written it, and if the frame's file or
+ * the index of names confirms its name. A file without a row gets one. Unless the checksum of the file is that of a damaged row,
+ * it has `unknownSession`, because the file may be damaged too.
+ *
  * @returns the number of rows in the rebuilt journal
  * @throws {FramesError} `store` if the new journal cannot be written
  */
@@ -26,136 +35,199 @@ export function rebuildJournal(root: string): number {
   const path = journalPath(root);
   const newPath = `${path}.new`;
   for (const suffix of ["", "-wal", "-shm"]) rmSync(newPath + suffix, { force: true });
-  const journal = new Journal(newPath);
-  let rows = 0;
-  const add = (row: FrameRow) => {
-    if (journal.find(row.stream, row.source, row.name) !== null) return;
-    journal.addFrame(row);
-    if (++rows % commitBatchSize === 0) journal.flush();
-  };
-  for (const row of readableRows(path)) add(row);
-  journal.flush();
-  for (const loss of readableLosses(path)) {
-    journal.addLoss(loss, Number(loss.first), Number(loss.last), loss.reason, loss.at);
-  }
-  copyAuxiliaryTables(path, newPath);
-  const copied = readCopiedStream(journal);
-  let sequence = 0;
-  for (const { stream, source, name } of listFrameFiles(root, copied)) {
-    if (journal.find(stream, source, name) !== null) continue;
-    const row = rowFromFile(root, copied, stream, source, name, sequence + 1);
-    if (row === undefined) continue;
-    sequence++;
-    add(row);
-  }
-  journal.close();
   backUpJournal(root, path);
+  const damaged = new DamagedJournal(path);
+  const identity = { ...readableIdentity(damaged), ...readIdentityFile(path) };
+  // The new journal takes its identity from this file, so that copies of the store go on.
+  if (identity.identity !== undefined) writeIdentityFile(path, identity);
+  const journal = new Journal(newPath);
+  if (identity.copy !== undefined) journal.setProperty("copy", identity.copy);
+  const rebuilder = new Rebuilder(root, journal, damaged);
+  rebuilder.addReadableRows();
+  rebuilder.addFiles();
+  journal.close();
+  copyOtherTables(damaged, newPath);
+  damaged.close();
   for (const suffix of ["-wal", "-shm"]) rmSync(path + suffix, { force: true });
   // The rename is atomic, so a killed process leaves either the old journal or the new one.
   renameSync(newPath, path);
-  return rows;
+  return rebuilder.rows;
 }
 
-/** Copies the readable rows of other tables: accounted numbers, removed frames and properties. */
-function copyAuxiliaryTables(path: string, newPath: string): void {
+/**
+ * Returns the properties that are kept. Rows get new ids, so `numbering` and the cursor of a copy
+ * are not.
+ */
+function readableIdentity(damaged: DamagedJournal): StoreIdentity {
+  const properties = [...damaged.rows("properties")].map(({ name, value }) => [name, value]);
+  const { identity, copy } = Object.fromEntries(properties) as StoreIdentity;
+  return { ...(identity !== undefined && { identity }), ...(copy !== undefined && { copy }) };
+}
+
+class Rebuilder {
+  readonly #root: string;
+  readonly #journal: Journal;
+  readonly #damaged: DamagedJournal;
+  readonly #copied: string | undefined;
+  readonly #now = BigInt(Date.now()) * 1_000_000n;
+  /** Sizes and checksums of frames whose rows were damaged otherwise. */
+  readonly #knownSums = new Set<string>();
+  /** Session of rows made from files that have one of these checksums. */
+  readonly #session = crypto.randomUUID().replaceAll("-", "");
+  /** Rows of the new journal. */
+  rows = 0;
+
+  constructor(root: string, journal: Journal, damaged: DamagedJournal) {
+    this.#root = root;
+    this.#journal = journal;
+    this.#damaged = damaged;
+    this.#copied = readCopiedStream(journal);
+  }
+
+  addReadableRows(): void {
+    const removing = new Set([...this.#damaged.rows("removing")].map(({ id }) => id));
+    for (const row of this.#damaged.readableRows("frames")) {
+      if (!rowChecks.frames(row)) this.#drop(row);
+      else this.#addReadable(toFrameRow(row), row.id as bigint, removing.has(row.id));
+    }
+    // A server that was killed has perhaps renamed the new file, and not replaced the row yet.
+    for (const row of this.#damaged.rows("replacements", ", key")) {
+      const frame = toFrameRow(row);
+      if (existsSync(join(this.#root, ".frames/partial", row.partial as string))) continue;
+      if (this.#fitsFile(frame)) this.#replace(frame);
+    }
+    this.#journal.flush();
+  }
+
+  #addReadable(row: FrameRow, id: bigint, isBeingRemoved: boolean): void {
+    const earlier = this.#journal.find(row.stream, row.source, row.name);
+    if (earlier !== null) {
+      // One of two rows for a name is damaged. The file shows which.
+      const isEarlierRight = this.#fitsFile({ ...row, ...earlier });
+      if (isEarlierRight || !this.#fitsFile(row)) return this.#drop(toUnchecked(row));
+      this.#drop(toUnchecked({ ...row, ...earlier }));
+      return this.#replace(row);
+    }
+    const { stream, source, name } = row;
+    if (lstatSync(this.#pathOf(row), { throwIfNoEntry: false }) === undefined) {
+      // Retention had deleted the file, and not the row yet.
+      if (isBeingRemoved) {
+        const removed = { ...row, id: 0 };
+        return this.#journal.updateDeletions((log) => log.end([removed], this.#now));
+      }
+      // A frame that was moved away, or a row with a damaged name.
+      if (!this.#damaged.isIndexed(stream, source, name, id)) return this.#drop(toUnchecked(row));
+    }
+    this.#add(row);
+  }
+
+  /** Uses what is left of a damaged row: the checksum of its frame, and that its number came. */
+  #drop({ stream, source, session, seq, bytes, crc32, received }: UncheckedRow): void {
+    this.#knownSums.add(`${bytes} ${crc32}`);
+    const range = { stream, source, session, first: seq, last: seq, at: received };
+    if (!rowChecks.accounted(range)) return;
+    const sourceSession = { stream, source, session } as SourceSession;
+    this.#journal.markAccounted(sourceSession, Number(seq), Number(seq), received as bigint);
+  }
+
+  #add(row: FrameRow): void {
+    this.#journal.addFrame(row);
+    if (++this.rows % commitBatchSize === 0) this.#journal.flush();
+  }
+
+  #replace(row: FrameRow): void {
+    if (this.#journal.find(row.stream, row.source, row.name) === null) this.rows++;
+    this.#journal.endReplacement({ row, partial: "" }, true);
+  }
+
+  /** Adds a row for each file that has none. */
+  addFiles(): void {
+    let sequence = 0;
+    for (const frame of listFrameFiles(this.#root, this.#copied)) {
+      if (this.#journal.find(frame.stream, frame.source, frame.name) !== null) continue;
+      const row = this.#rowOfFile(frame, sequence + 1);
+      if (row === undefined) continue;
+      sequence++;
+      this.#add(row);
+    }
+  }
+
+  /**
+   * Creates a row from the file of a frame. The modification time becomes the capture time. Returns
+   * undefined if the file cannot be read or could not be a frame.
+   */
+  #rowOfFile(frame: FramePath, seq: number): FrameRow | undefined {
+    const path = this.#pathOf(frame);
+    let row: FrameRow;
+    try {
+      const { size, mtimeNs } = lstatSync(path, { bigint: true });
+      const crc32 = fileChecksum(path);
+      row = {
+        ...frame,
+        session: this.#knownSums.has(`${size} ${crc32}`) ? this.#session : unknownSession,
+        seq,
+        bytes: Number(size),
+        crc32,
+        captured: mtimeNs,
+        received: this.#now,
+        key: null,
+        meta: null,
+        format: null,
+      };
+    } catch {
+      return undefined;
+    }
+    return rowChecks.frames(toUnchecked(row)) ? row : undefined;
+  }
+
+  #pathOf({ stream, source, name }: FramePath): string {
+    return join(this.#root, relativePath(framePath(stream, source, name), this.#copied));
+  }
+
+  /** Returns whether the file of a frame has the size and the checksum of a row. */
+  #fitsFile(row: FramePath & Pick<FrameRow, "bytes" | "crc32">): boolean {
+    try {
+      return isIntact(this.#pathOf(row), row);
+    } catch {
+      return false;
+    }
+  }
+}
+
+function toUnchecked(row: FrameRow): UncheckedRow {
+  const { seq, bytes, crc32 } = row;
+  return { ...row, seq: BigInt(seq), bytes: BigInt(bytes), crc32: BigInt(crc32) };
+}
+
+/** Converts a row that `rowChecks` accepts. */
+function toFrameRow(row: UncheckedRow): FrameRow {
+  const { id: _, partial: __, rowid: ___, ...columns } = row as Record<string, never>;
+  const { seq, bytes, crc32 } = columns as Record<string, bigint>;
+  const numbers = { seq: Number(seq), bytes: Number(bytes), crc32: Number(crc32) };
+  return { ...(columns as unknown as FrameRow), ...numbers };
+}
+
+/** Copies the readable rows of other tables: losses, accounted numbers and removed frames. */
+function copyOtherTables(damaged: DamagedJournal, newPath: string): void {
   const database = new Database(newPath);
-  const copy = (table: string, columns: string, condition = "TRUE") => {
+  const copy = (table: "losses" | "accounted" | "removed", columns: string, moreColumns = "") => {
     const insert = database.query(
       `INSERT OR REPLACE INTO ${table} (${columns}) VALUES (${columns.replace(/\w+/g, "?")})`,
     );
     const names = columns.split(", ");
     database.transaction(() => {
-      const query = `SELECT ${columns} FROM ${table} WHERE ${condition}`;
-      for (const row of readRows<Record<string, bigint | string>>(path, query)) {
-        if (row !== "end") insert.run(...names.map((name) => row[name]!));
+      for (const row of damaged.rows(table, moreColumns)) {
+        insert.run(...names.map((name) => (row as Record<string, string | bigint>)[name]!));
       }
     })();
   };
+  const lossColumns = "stream, source, session, first, last, reason, at";
+  if (damaged.hasColumn("losses", "name")) {
+    copy("losses", `${lossColumns}, name, state`, ", name, state");
+  } else copy("losses", lossColumns);
   copy("accounted", "stream, source, session, first, last, at");
   copy("removed", "path, bytes, crc32, captured");
-  // Rows get new ids, so `numbering` is not copied. The cursor of a copy may be wrong and is
-  // dropped too.
-  copy("properties", "name, value", "name IN ('identity', 'copy')");
   database.close();
-}
-
-/** Creates a row from the file of a frame. The modification time becomes the capture time. */
-function rowFromFile(
-  root: string,
-  copied: string | undefined,
-  stream: string,
-  source: string,
-  name: string,
-  seq: number,
-): FrameRow | undefined {
-  const path = join(root, relativePath(framePath(stream, source, name), copied));
-  const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
-  if (found === undefined) return undefined;
-  const { size, mtimeNs } = found;
-  return {
-    stream,
-    source,
-    name,
-    session: unknownSession,
-    seq,
-    bytes: Number(size),
-    crc32: fileChecksum(path),
-    captured: mtimeNs,
-    received: BigInt(Date.now()) * 1_000_000n,
-    key: null,
-    meta: null,
-    format: null,
-  };
-}
-
-/**
- * Yields the readable rows. Reads from the first row on, and after an error also from the last row
- * back.
- */
-function* readableRows(path: string): Generator<FrameRow> {
-  for (const order of ["ASC", "DESC"]) {
-    const rows = readRows<Record<keyof FrameRow, never>>(
-      path,
-      `SELECT ${frameColumns} FROM frames ORDER BY id ${order}`,
-    );
-    let isComplete = false;
-    for (const row of rows) {
-      if (row === "end") isComplete = true;
-      else
-        yield { ...row, seq: Number(row.seq), bytes: Number(row.bytes), crc32: Number(row.crc32) };
-    }
-    if (isComplete) return;
-  }
-}
-
-interface RecoveredLossRow {
-  stream: string;
-  source: string;
-  session: string;
-  first: bigint;
-  last: bigint;
-  reason: string;
-  at: bigint;
-}
-
-function* readableLosses(path: string): Generator<RecoveredLossRow> {
-  for (const row of readRows<RecoveredLossRow>(path, "SELECT * FROM losses"))
-    if (row !== "end") yield row;
-}
-
-/** Yields the rows of a query up to the first damaged one, and `end` if all were read. */
-function* readRows<Row>(path: string, query: string): Generator<Row | "end"> {
-  let database: Database | undefined;
-  try {
-    database = new Database(path);
-    yield* database.query<Row, []>(query).safeIntegers(true).iterate();
-    yield "end";
-  } catch (error) {
-    // Damage is expected here. Frames whose rows are unreadable are found by their files.
-    if (!isMalformed(error) && systemCode(error) !== "SQLITE_ERROR") throw error;
-  } finally {
-    database?.close();
-  }
 }
 
 /** Copies the malformed journal to `.frames/damaged`, for later analysis. */
@@ -165,7 +237,12 @@ function backUpJournal(root: string, path: string): void {
   const time = new Date().toISOString().replaceAll(":", "");
   for (const suffix of ["", "-wal", "-shm"]) {
     if (existsSync(path + suffix)) {
-      copyFileSync(path + suffix, join(damagedFolder, `journal-${time}.sqlite${suffix}`));
+      try {
+        copyFileSync(path + suffix, join(damagedFolder, `journal-${time}.sqlite${suffix}`));
+      } catch (error) {
+        // What the disk cannot read cannot be kept.
+        if (systemCode(error) !== "EIO") throw error;
+      }
     }
   }
 }

@@ -36,7 +36,7 @@ const rowBatchSize = 1000;
  */
 export async function verifyBucket(
   location: BucketLocation,
-  options: Omit<VerifyOptions, "repair"> = {},
+  options: Omit<VerifyOptions, "repair" | "accept"> = {},
 ): Promise<Verification> {
   const snapshot = await BucketSnapshot.open(location);
   const database = new Database(snapshot.localIndex.path, { readonly: true });
@@ -56,7 +56,7 @@ class BucketVerifier {
   readonly #listRows;
   readonly #losses;
   readonly #options: VerifyOptions;
-  readonly #counts = { missing: 0, damaged: 0, unknown: 0, lost: 0 };
+  readonly #counts = { missing: 0, damaged: 0, unknown: 0, unchecked: 0, lost: 0 };
   /** One bit per row id, set if the object exists. */
   readonly #present: Uint8Array;
   readonly #lastId: number;
@@ -98,7 +98,8 @@ class BucketVerifier {
     this.#findMissing();
     await this.#findUnknown();
     this.#findLost();
-    return { ...this.#counts, ...this.#progress, rebuilt: undefined };
+    const history = { cameLater: 0, accepted: 0 };
+    return { ...this.#counts, ...history, ...this.#progress, rebuilt: undefined };
   }
 
   get #progress() {

@@ -1,6 +1,6 @@
 /** Compares the frames of a store in a directory with its journal. */
 import { Database } from "bun:sqlite";
-import { existsSync, lstatSync, mkdirSync, renameSync, statSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, renameSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../../errors.ts";
@@ -8,14 +8,15 @@ import { AccountedRanges } from "../journal/accounted-ranges.ts";
 import { readCopiedStream } from "../directory/copied-stream.ts";
 import { StoreLock } from "../lock.ts";
 import { rebuildJournal } from "./rebuild-journal.ts";
+import { isJournalValid } from "./check-journal.ts";
 import {
+  hasColumn,
   hasTable,
-  isMalformed,
-  journalError,
   journalPath,
   openReadOnly,
   prepareTables,
   readProperty,
+  unknownSession,
 } from "../journal/schema.ts";
 import { forEachConcurrent } from "../../common/concurrency.ts";
 import { type FramePath, listFrameFiles, framePath, relativePath } from "../paths.ts";
@@ -27,6 +28,10 @@ export interface VerifyOptions {
    * malformed.
    */
   readonly repair?: boolean;
+  /**
+   * Accept the reported losses and the unchecked frames. Later verifications do not report them.
+   */
+  readonly accept?: boolean;
   /** Do not report missing frames, because they were moved away on purpose. */
   readonly ignoreMissing?: boolean;
   /** Called for each problem. */
@@ -37,10 +42,10 @@ export interface VerifyOptions {
 
 /** A problem that was found. */
 export interface Finding {
-  readonly kind: "missing" | "damaged" | "unknown" | "lost";
+  readonly kind: "missing" | "damaged" | "unknown" | "unchecked" | "lost";
   readonly stream: string;
   readonly source: string;
-  /** Path of the frame below the store, or the lost numbers of a source. */
+  /** Path of the frame below the store, or the frames or lost numbers of a source. */
   readonly what: string;
   readonly why: string;
 }
@@ -57,8 +62,14 @@ export interface Verification extends VerifyProgress {
   readonly missing: number;
   readonly damaged: number;
   readonly unknown: number;
+  /** Frames with a row that was made from their file, so that damage before it is not noticed. */
+  readonly unchecked: number;
   /** Reports of lost numbers. One report may cover several numbers. */
   readonly lost: number;
+  /** Reports of lost numbers whose frame came later. */
+  readonly cameLater: number;
+  /** Reports of lost numbers that were accepted. */
+  readonly accepted: number;
   /** Rows of the rebuilt journal. Undefined if it was not rebuilt. */
   readonly rebuilt: number | undefined;
 }
@@ -80,6 +91,8 @@ interface JournalLossRow {
   first: number;
   last: number;
   reason: string;
+  name: string | null;
+  state: string | null;
 }
 
 /** Files read concurrently, and bytes per read of a large file. */
@@ -109,19 +122,22 @@ export async function verify(
       `Cannot verify ${root}: ${reason}; name the store, as in frames verify DIR`,
     );
   }
-  const lock = options.repair === true ? new StoreLock(join(root, ".frames")) : undefined;
+  const isWriting = options.repair === true || options.accept === true;
+  const lock = isWriting ? new StoreLock(join(root, ".frames")) : undefined;
   try {
-    const isValid = checkJournal(path);
-    if (!isValid && lock === undefined) {
-      throw new FramesError(
-        "store",
-        `Cannot verify ${root}: its journal is damaged or missing; run frames verify ${directory} --repair to make a new one`,
-      );
+    let rebuilt: number | undefined;
+    if (!isJournalValid(path)) {
+      if (options.repair !== true) {
+        throw new FramesError(
+          "store",
+          `Cannot verify ${root}: its journal is damaged or missing; run frames verify ${directory} --repair to make a new one`,
+        );
+      }
+      rebuilt = rebuildJournal(root);
     }
-    const rebuilt = isValid ? undefined : rebuildJournal(root);
-    const journal = lock === undefined ? openReadOnly(path) : new Database(path);
+    const journal = isWriting ? new Database(path) : openReadOnly(path);
     try {
-      if (lock !== undefined) prepareTables(journal);
+      if (isWriting) prepareTables(journal, path);
       return { ...(await new Verifier(root, journal, options).run()), rebuilt };
     } catch (error) {
       throw asFramesError(error, "store", `Cannot verify ${root}`);
@@ -133,34 +149,21 @@ export async function verify(
   }
 }
 
-/**
- * Returns whether the journal is a valid database with the expected tables.
- *
- * @throws {FramesError} `store` if it cannot be read
- */
-function checkJournal(path: string): boolean {
-  let journal: Database | undefined;
-  try {
-    // SQLite would accept an empty file as a new database.
-    if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0) return false;
-    journal = openReadOnly(path);
-    const [result] = journal.query<{ quick_check: string }, []>("PRAGMA quick_check(1)").all();
-    journal.query("SELECT 1 FROM losses LIMIT 1").get();
-    return result?.quick_check === "ok";
-  } catch (error) {
-    // `SQLITE_ERROR` means that a table is missing.
-    if (isMalformed(error) || systemCode(error) === "SQLITE_ERROR") return false;
-    throw journalError("read", path, error);
-  } finally {
-    journal?.close();
-  }
-}
-
 class Verifier {
   readonly #root: string;
   readonly #journal: Database;
   readonly #options: VerifyOptions;
-  readonly #counts = { missing: 0, damaged: 0, unknown: 0, lost: 0 };
+  readonly #counts = {
+    missing: 0,
+    damaged: 0,
+    unknown: 0,
+    unchecked: 0,
+    lost: 0,
+    cameLater: 0,
+    accepted: 0,
+  };
+  /** Unchecked frames by the path of their source. */
+  readonly #unchecked = new Map<string, { row: JournalRow; frames: number }>();
   /** Stream that the store is a copy of, if it is one. */
   readonly #copiedStream: string | undefined;
   #hasRemovingTable: boolean | undefined;
@@ -185,6 +188,7 @@ class Verifier {
       maxConcurrentReads,
       async (row) => await this.#verifyFrame(row),
     );
+    this.#reportUnchecked();
     this.#findUnknown();
     this.#findLost();
     return { ...this.#progress, ...this.#counts };
@@ -223,9 +227,11 @@ class Verifier {
     // A server may have replaced the frame meanwhile. The frame then has another row.
     if (damage !== undefined && this.#isOutdated(row)) damage = undefined;
     if (damage === "gone" && this.#isBeingRemoved(row)) damage = undefined;
+    if (damage !== undefined && damage !== "gone" && (await this.#isBeingReplaced(row)))
+      damage = undefined;
     this.#frames++;
     this.#bytes += row.bytes;
-    if (damage === undefined) return;
+    if (damage === undefined) return this.#countUnchecked(row);
     const path = framePath(row.stream, row.source, row.name);
     if (damage !== "gone") {
       const where = this.#options.repair === true ? this.#setAside(row, path) : "";
@@ -247,6 +253,44 @@ class Verifier {
     this.#hasRemovingTable ??= hasTable(this.#journal, "removing");
     if (!this.#hasRemovingTable) return false;
     return this.#journal.query("SELECT 1 FROM removing WHERE id = ?").get(id) !== null;
+  }
+
+  /**
+   * Returns whether the file is the one that replaces the frame. A server renames it before it
+   * replaces the row, and may have been killed between.
+   */
+  async #isBeingReplaced(row: JournalRow): Promise<boolean> {
+    if (!hasTable(this.#journal, "replacements")) return false;
+    const replacement = this.#journal
+      .query<Pick<JournalRow, "bytes" | "crc32">, [string, string, string]>(
+        "SELECT bytes, crc32 FROM replacements WHERE stream = ? AND source = ? AND name = ?",
+      )
+      .get(row.stream, row.source, row.name);
+    return (
+      replacement !== null && (await this.#findDamage({ ...row, ...replacement })) === undefined
+    );
+  }
+
+  #countUnchecked(row: JournalRow): void {
+    if (row.session !== unknownSession) return;
+    const path = `${row.stream}/${row.source}`;
+    const found = this.#unchecked.get(path) ?? { row, frames: 0 };
+    found.frames++;
+    this.#unchecked.set(path, found);
+  }
+
+  #reportUnchecked(): void {
+    for (const [path, { row, frames }] of this.#unchecked) {
+      const what = `${path}, ${frames === 1 ? "1 frame" : `${frames} frames`}`;
+      this.#report("unchecked", row, what, "the journal no longer has their checksums");
+      this.#counts.unchecked += frames - 1;
+    }
+    if (this.#options.accept !== true) return;
+    // A session of their own says that these are frames as they should be.
+    this.#journal
+      .query("UPDATE frames SET session = ? WHERE session = ?")
+      .run(crypto.randomUUID().replaceAll("-", ""), unknownSession);
+    this.#counts.unchecked = 0;
   }
 
   async #findDamage({
@@ -315,13 +359,25 @@ class Verifier {
   }
 
   #findLost(): void {
+    const columns = hasColumn(this.#journal, "losses", "state")
+      ? "name, state"
+      : "NULL AS name, NULL AS state";
     const losses = this.#journal.query<JournalLossRow, []>(
-      "SELECT stream, source, first, last, reason FROM losses ORDER BY rowid",
+      `SELECT stream, source, first, last, reason, ${columns} FROM losses ORDER BY rowid`,
     );
-    for (const { stream, source, first, last, reason } of losses.iterate()) {
-      const numbers = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
-      this.#report("lost", { stream, source }, `${stream}/${source}, ${numbers}`, reason);
+    for (const { stream, source, first, last, reason, name, state } of losses.iterate()) {
+      if (state === "came") this.#counts.cameLater++;
+      else if (state === "accepted") this.#counts.accepted++;
+      else {
+        const numbers = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
+        const path = name === null ? `${stream}/${source}` : framePath(stream, source, name);
+        this.#report("lost", { stream, source }, `${path}, ${numbers}`, reason);
+      }
     }
+    if (this.#options.accept !== true) return;
+    this.#journal.run("UPDATE losses SET state = 'accepted' WHERE state IS NULL");
+    this.#counts.accepted += this.#counts.lost;
+    this.#counts.lost = 0;
   }
 }
 
