@@ -52,6 +52,8 @@ export interface DirectoryStoreOptions {
   readonly copy?: CopyOf | undefined;
   /** Wall clock, in milliseconds since 1970. */
   readonly clock: () => number;
+  /** See `RetentionContext`. */
+  readonly clockTrustMs?: number;
   /** Measures the disk of a path. Default: the system's statfs. */
   readonly diskSpace?: (path: string) => DiskSpace;
 }
@@ -155,7 +157,7 @@ export class DirectoryStore implements FrameStore {
 
   #createRetention(
     deleter: FrameDeleter,
-    { keep, clock }: DirectoryStoreOptions,
+    { keep, clock, clockTrustMs }: DirectoryStoreOptions,
   ): Retention | undefined {
     if (keep === undefined) return undefined;
     const { journal, isDurable } = this;
@@ -170,7 +172,7 @@ export class DirectoryStore implements FrameStore {
         }
       });
     };
-    return new Retention({ journal, deleter, isDurable, clock, runExclusive }, keep);
+    return new Retention({ journal, deleter, isDurable, clock, clockTrustMs, runExclusive }, keep);
   }
 
   isStreamEmpty(stream: string): boolean {

@@ -5,6 +5,7 @@
 import { FramesError } from "../../errors.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { DeletionCandidate } from "../journal/deletion-log.ts";
+import { ClockTrust } from "./clock-trust.ts";
 import type { DeletionResult, FrameDeleter } from "./frame-deleter.ts";
 
 /** Limit of a store: the age of its frames since arrival, or the sum of their bytes. */
@@ -23,6 +24,11 @@ export interface RetentionContext {
   readonly isDurable: boolean;
   /** Wall clock, in milliseconds since 1970. */
   readonly clock: () => number;
+  /**
+   * Milliseconds for which the clock must have run evenly before frames are removed by age. Default:
+   * an hour, or the limit of the store if that is less.
+   */
+  readonly clockTrustMs?: number | undefined;
   /** Runs `act` while no flush is in progress, so no frame is renamed or replaced meanwhile. */
   runExclusive<T>(act: () => Promise<T>): Promise<T>;
 }
@@ -52,6 +58,8 @@ export class Retention {
   readonly holds = new Set<RetentionHold>();
   readonly #context: RetentionContext;
   readonly #limit: RetentionLimit;
+  /** For a limit by age. */
+  readonly #clockTrust: ClockTrust | undefined;
   /** Id of the last frame considered in the current sweep. */
   #after = 0;
   #sweptAt = -Infinity;
@@ -69,6 +77,9 @@ export class Retention {
   constructor(context: RetentionContext, limit: RetentionLimit) {
     this.#context = context;
     this.#limit = limit;
+    if ("milliseconds" in limit) {
+      this.#clockTrust = new ClockTrust(limit.milliseconds, context.clockTrustMs);
+    }
   }
 
   /**
@@ -123,6 +134,7 @@ export class Retention {
   async step(): Promise<boolean> {
     return await this.#context.runExclusive(async () => {
       if (this.#isStopped) return false;
+      if (this.#clockTrust?.isBelieved(this.#context.clock()) === false) return false;
       const deadline = performance.now() + batchTimeMs;
       if ("bytes" in this.#limit && this.#context.journal.totalBytes === undefined) return true;
       const { frames, last, hasMore } = this.#nextCandidates();

@@ -46,7 +46,7 @@ class Clock {
   readonly read = (): number => this.time;
 }
 
-/** Runs `act` with a store that has these retention limits. */
+/** Runs `act` with a store that has these retention limits, and believes its clock at once. */
 async function keeping<T>(
   keep: RetentionLimit,
   act: (store: DirectoryStore, clock: Clock, directory: string) => Promise<T>,
@@ -57,6 +57,7 @@ async function keeping<T>(
   return await withStore(directory, (store) => act(store, clock, directory), {
     keep,
     clock: clock.read,
+    clockTrustMs: 0,
     ...options,
   });
 }
