@@ -41,6 +41,8 @@ export interface Loss {
   readonly last: number;
   /** Name of the lost frame, for messages. */
   readonly what: string;
+  /** Name under which the frame may be sent later, if that can be. */
+  readonly name?: string | undefined;
   readonly error: FramesError;
 }
 
@@ -224,8 +226,12 @@ export interface SourceStore {
    * completes.
    */
   compare(offered: readonly OfferedFrame[]): OfferStatus[];
-  /** Records sequence numbers that will never arrive. */
-  recordLoss(first: number, last: number, error: FramesError): void;
+  /**
+   * Records sequence numbers that will never arrive.
+   *
+   * @param name of the lost frame, if it is known
+   */
+  recordLoss(first: number, last: number, error: FramesError, name?: string): void;
   /** Hints that no frames follow for now, so the sender waits for its receipt. */
   flushSoon?(): void;
 }

@@ -137,7 +137,12 @@ export interface ControlBodies {
   [MessageType.source]: SourceDeclaration;
   [MessageType.abort]: { sequence: number; error?: number; message?: string };
   [MessageType.refused]: { sequence: number; error: number; message: string };
-  [MessageType.lost]: { ranges: [number, number][]; error: number; message?: string };
+  [MessageType.lost]: {
+    ranges: [number, number][];
+    error: number;
+    message?: string;
+    name?: string;
+  };
   [MessageType.offer]: { frames: OfferEntry[] };
   [MessageType.answer]: { answers: string };
   [MessageType.end]: { frames: number };
@@ -278,7 +283,10 @@ const controlShapes: Record<ControlType, [Shape, Shape]> = {
   ),
   [MessageType.abort]: objectOf({ sequence: positive }, frameError),
   [MessageType.refused]: objectOf({ sequence: positive, ...frameError }),
-  [MessageType.lost]: objectOf({ ranges: listOf(range), error: count }, { message: text }),
+  [MessageType.lost]: objectOf(
+    { ranges: listOf(range), error: count },
+    { message: text, name: text },
+  ),
   [MessageType.offer]: objectOf({ frames: listOf(offerEntry) }),
   [MessageType.answer]: objectOf({ answers: text }),
   [MessageType.end]: objectOf({ frames: count }),

@@ -170,6 +170,52 @@ test("frames verify --repair sets damaged frames aside, and the next send brings
   ]);
 });
 
+test("a frame that is too large for the server is one loss with its name, and none once it came", async () => {
+  const folder = temporaryFolder();
+  const capture = join(folder, "run7");
+  mkdirSync(join(capture, "visible"), { recursive: true });
+  writeFileSync(join(capture, "visible/small.raw"), "small");
+  writeFileSync(join(capture, "visible/large.raw"), new Uint8Array(50_000));
+  const store = join(folder, "store");
+  const deliver = async (...flags: string[]) => {
+    const server = await startServer({ dir: store, args: flags });
+    const { code } = await run(["send", capture, "--to", `127.0.0.1:${server.port}`]);
+    await server.stop();
+    return code;
+  };
+  for (let time = 0; time < 3; time++) expect(await deliver("--max-frame", "10K")).toBe(23);
+  const lost = await verify(store);
+  expect(lost).toMatchObject({ code: 23, findings: ["lost run7/visible/large.raw, number 1"] });
+  const { stdout, stderr } = await run(["verify", store]);
+  expect(stdout + stderr).toContain("Every stored frame is right: 1 frame, 5 bytes");
+  expect(await deliver()).toBe(0);
+  const came = await verify(store);
+  expect(came).toMatchObject({ code: 0, findings: [], summary: { lost: 0, cameLater: 1 } });
+  expect(came.stderr).toContain("Everything is right");
+});
+
+test.skipIf(process.platform === "win32")(
+  "a frame with an unusable name is one loss however often it is sent, and can be accepted",
+  async () => {
+    const { capture, store, server } = await delivered();
+    writeFileSync(join(capture, "visible/back\\slash.png"), "x");
+    for (let time = 0; time < 3; time++) {
+      expect((await run(["send", capture, "--to", `127.0.0.1:${server.port}`])).code).toBe(23);
+    }
+    const name = "run7/visible/back\\slash.png";
+    const [finding, ...more] = (await verify(store)).findings;
+    expect(finding).toStartWith(`lost ${name}, number `);
+    expect(more).toEqual([]);
+    // The server may be writing the journal.
+    expect((await run(["verify", store, "--accept"])).code).toBe(11);
+    await server.stop();
+    const accepted = await run(["verify", store, "--accept"]);
+    expect(accepted.code).toBe(0);
+    expect(accepted.stdout).toContain(`lost     ${name}`);
+    expect(await verify(store)).toMatchObject({ code: 0, findings: [], summary: { accepted: 1 } });
+  },
+);
+
 test("frames verify --repair refuses a store that is served, and names the process: exit 11", async () => {
   const { store, server } = await delivered();
   const refused = await run(["verify", store, "--repair"]);

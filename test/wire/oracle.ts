@@ -137,7 +137,10 @@ const bodies: Record<number, Check> = {
   ),
   [type.ABORT]: hasFields({ sequence: isSequence }, { error: isCount, message: isText }),
   [type.REFUSED]: hasFields({ sequence: isSequence, error: isCount, message: isText }),
-  [type.LOST]: hasFields({ ranges: isListOf(isRange), error: isCount }, { message: isText }),
+  [type.LOST]: hasFields(
+    { ranges: isListOf(isRange), error: isCount },
+    { message: isText, name: isText },
+  ),
   [type.OFFER]: hasFields({ frames: isListOf(isOffer) }),
   [type.ANSWER]: hasFields({ answers: isText }),
   [type.END]: hasFields({ frames: isCount }),

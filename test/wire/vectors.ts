@@ -208,7 +208,7 @@ const samples: { type: number; source: number; object: object; required: string[
     optional: ["stream", "type", "raw", "raw.width", "raw.height", "raw.format", "session"] },
   { type: type.ABORT, source: 1, object: { sequence: 1, error: 48, message: "gone" }, required: ["sequence"], optional: ["error", "message"] },
   { type: type.REFUSED, source: 1, object: { sequence: HIGHEST, error: 35, message: "taken" }, required: ["sequence", "error", "message"] },
-  { type: type.LOST, source: 1, object: { ranges: [[1, 1], [3, HIGHEST]], error: 51, message: "queue full" }, required: ["ranges", "error"], optional: ["message"] },
+  { type: type.LOST, source: 1, object: { ranges: [[1, 1], [3, HIGHEST]], error: 51, message: "queue full", name: "1.png" }, required: ["ranges", "error"], optional: ["message", "name"] },
   { type: type.OFFER, source: 1, object: { frames: [["a.png", 0, "-1", 1], ["ä.png", 9, "1700000000123456789", 2, 0xcbf43926]] }, required: ["frames"] },
   { type: type.ANSWER, source: 1, object: { answers: "wsmcx" }, required: ["answers"] },
   { type: type.END, source: 0, object: { frames: 0 }, required: ["frames"] },

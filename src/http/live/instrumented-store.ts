@@ -78,8 +78,8 @@ class InstrumentedSource implements SourceStore {
     return statuses;
   }
 
-  recordLoss(first: number, last: number, error: FramesError): void {
-    this.#store.recordLoss(first, last, error);
+  recordLoss(first: number, last: number, error: FramesError, name?: string): void {
+    this.#store.recordLoss(first, last, error, name);
     this.#recorder.recordUnsent(first, last, error);
   }
 

@@ -303,9 +303,9 @@ export class ArticleReceiver implements ArticleHandler {
     this.#picture?.writer.discard();
     this.#picture = undefined;
     if (!(error instanceof FramesError) || error.wireCode < 32) throw error;
-    const { sequence } = description;
+    const { sequence, name } = description;
     // A conflict is not recorded as a loss, because a picture is stored under that name.
-    if (error.code !== "conflict") this.#sourceStore?.recordLoss(sequence, sequence, error);
+    if (error.code !== "conflict") this.#sourceStore?.recordLoss(sequence, sequence, error, name);
     this.#outcomes.add(error);
     this.#events.onFrameEnded(description, error);
     throw error;

@@ -17,6 +17,7 @@ import {
   type SourceDeclaration,
   offerStatusByLetter,
   MessageType,
+  Size,
   unexpectedMessage,
   type Welcome,
 } from "../../wire/messages.ts";
@@ -214,12 +215,12 @@ export class IncomingSources {
     description: FrameDescription,
     error: FramesError,
   ): void {
-    const { sequence } = description;
+    const { sequence, name } = description;
     this.#hooks.sendRefused(id, sequence, error);
     // A conflict is not recorded as a loss, because a frame is stored under that name.
     const store = this.#openStore(incoming);
     if (error.code === "conflict" || store instanceof FramesError) return;
-    store.recordLoss(sequence, sequence, error);
+    store.recordLoss(sequence, sequence, error, name);
   }
 
   /** Writes payload of the unfinished frame. The payload of a refused frame is discarded. */
@@ -285,6 +286,7 @@ export class IncomingSources {
   recordLoss(id: number, body: ControlBodies[typeof MessageType.lost]): void {
     const incoming = this.#sourceWithId(id);
     const { error: number, message: text } = body;
+    const name = Buffer.byteLength(body.name ?? "") > Size.name ? undefined : body.name;
     const reason = text === undefined ? undefined : truncateMessage(text);
     const error = new FramesError(errorByNumber(number, "loss"), reason);
     this.hasUnsavedLosses = true;
@@ -292,7 +294,7 @@ export class IncomingSources {
     let frames = 0;
     for (const [first, last] of body.ranges) {
       frames = Math.min(frames + last - first + 1, Number.MAX_SAFE_INTEGER);
-      if (!(store instanceof FramesError)) store.recordLoss(first, last, error);
+      if (!(store instanceof FramesError)) store.recordLoss(first, last, error, name);
     }
     this.#hooks.onLost(incoming.name, frames, error, body.ranges);
   }

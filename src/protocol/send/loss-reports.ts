@@ -23,11 +23,12 @@ export class LossReports {
   #canExtendLast = false;
 
   /** Queues a loss. Extends the last pending range if the loss continues it for the same reason. */
-  add(source: OutgoingSource, { first, last, error }: Loss): void {
+  add(source: OutgoingSource, { first, last, error, name }: Loss): void {
     const { error: code, message } = error.wireFields;
     const previous = this.#canExtendLast ? this.#pending.at(-1) : undefined;
     if (
       previous?.source === source &&
+      (previous.range.name ?? name) === undefined &&
       previous.range.last === first - 1 &&
       previous.range.error === code &&
       previous.range.text === message
@@ -35,7 +36,7 @@ export class LossReports {
       previous.range.last = last;
       return;
     }
-    this.#pending.push({ source, range: { first, last, error: code, text: message } });
+    this.#pending.push({ source, range: { first, last, error: code, text: message, name } });
     this.#canExtendLast = true;
   }
 

@@ -24,6 +24,8 @@ export interface LostRange {
   /** Error number and message, as in LOST. */
   readonly error: number;
   readonly text: string;
+  /** Name of the lost frame, if it may be sent later. */
+  readonly name?: string | undefined;
 }
 
 /** Takes the frames of a source on one connection. */
@@ -311,5 +313,6 @@ export class OutgoingSource {
 }
 
 function tooLargeLoss({ name, sequence, size }: FrameDescription, limit: number): Loss {
-  return { first: sequence, last: sequence, what: name, error: tooLargeError(size, limit) };
+  const error = tooLargeError(size, limit);
+  return { first: sequence, last: sequence, what: name, name, error };
 }

@@ -276,13 +276,14 @@ export class Scheduler implements FrameConsumer {
   #sendLosses(): void {
     const now = BigInt(Math.round(this.#now)) * 1_000_000n;
     for (const { source, range } of this.#lossReports.drain(this.#window.ended)) {
-      const { first, last, error, text } = range;
+      const { first, last, error, text, name } = range;
       // A loss has no capture time, so it is reported in the stream that was declared last.
       this.#declare(source, source.declaredStream ?? source.streamNameOf({ captured: now }));
       this.#hooks.send(MessageType.lost, source.id, {
         ranges: [[first, last]],
         error,
         message: text,
+        ...(name !== undefined && { name }),
       });
     }
   }

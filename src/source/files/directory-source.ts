@@ -177,7 +177,7 @@ export class DirectorySource extends FileSource {
 }
 
 function makeLoss(name: string, sequence: number, error: FramesError): Loss {
-  return { first: sequence, last: sequence, what: name, error };
+  return { first: sequence, last: sequence, what: name, name, error };
 }
 
 /** Returns the kind of file at `path`, or `undefined` if it cannot be determined. */

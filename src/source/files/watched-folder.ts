@@ -111,7 +111,7 @@ export class WatchedFolder extends FileSource {
     const { name, sequence } = frame;
     // A program is rewriting the file. It is sent under a new number once complete.
     if (error.code === "changed" && !this.#hooks.isComplete(name)) {
-      return { first: sequence, last: sequence, what: name, error };
+      return { first: sequence, last: sequence, what: name, name, error };
     }
     return super.retry(frame, error);
   }

@@ -173,8 +173,8 @@ export class GapIndex {
     for (let from = 0; ; await this.#pause()) {
       const { rows, last } = this.#reader.read((database) => ({
         rows: database
-          .query<KnownRow & { reason: string }, [number, string]>(
-            `SELECT source, session, first, last, reason, at FROM
+          .query<KnownRow & { reason: string; state: string | null }, [number, string]>(
+            `SELECT source, session, first, last, reason, at, state FROM
               (SELECT * FROM losses WHERE rowid > ?1 ORDER BY rowid LIMIT ${rowBatchSize})
               WHERE stream = ?2`,
           )
@@ -189,6 +189,8 @@ export class GapIndex {
       }));
       for (const row of rows) {
         const session = addRow(numbers, row);
+        // A frame that came later is not lost.
+        if (row.state === "came") continue;
         const losses = lossesBySession.get(session) ?? [];
         const { reason, at } = row;
         losses.push({ first: Number(row.first), last: Number(row.last), reason, at });

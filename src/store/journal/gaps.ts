@@ -1,6 +1,6 @@
 /** Lists the missing numbers of a stream, from the journal alone. */
 import type { Database } from "bun:sqlite";
-import { hasTable, journalError, journalPath, openReadOnly } from "./schema.ts";
+import { hasColumn, hasTable, journalError, journalPath, openReadOnly } from "./schema.ts";
 
 /** Missing numbers of one source in one session. */
 export interface SequenceGap {
@@ -36,7 +36,7 @@ const knownNumbersQuery = `
  * Finds gaps in one ordered pass. A gap ends where a range begins after all earlier ranges have
  * ended.
  */
-const gapsQuery = `
+const gapsQuery = (openLosses: string) => `
   WITH known AS (${knownNumbersQuery}),
     ordered AS (
       SELECT source, session, first, at, max(last) OVER (
@@ -47,7 +47,8 @@ const gapsQuery = `
     gaps AS (
       SELECT source, session, coalesce(reached, 0) + 1 AS first, first - 1 AS last, NULL AS reason, at
         FROM ordered WHERE first > coalesce(reached, 0) + 1
-      UNION ALL SELECT source, session, first, last, reason, at FROM losses WHERE stream = ?1
+      UNION ALL SELECT source, session, first, last, reason, at FROM losses
+          WHERE stream = ?1 ${openLosses}
     )
   SELECT source, session, first, last, reason, at FROM gaps
     ORDER BY source, min(at) OVER (PARTITION BY source, session), session, first, last`;
@@ -71,8 +72,12 @@ export function* readGaps(directory: string, stream: string): Generator<Sequence
   let database: Database | undefined;
   try {
     database = openReadOnly(path);
+    // A frame that came later is not lost. Journals of earlier versions do not say so.
+    const openLosses = hasColumn(database, "losses", "state") ? "AND state IS NOT 'came'" : "";
     const rows = database
-      .query<GapRow, [string]>(hasTable(database, "accounted") ? gapsQuery : legacyGapsQuery)
+      .query<GapRow, [string]>(
+        hasTable(database, "accounted") ? gapsQuery(openLosses) : legacyGapsQuery,
+      )
       .safeIntegers(true)
       .iterate(stream);
     for (const { first, last, reason, ...row } of rows) {

@@ -151,7 +151,7 @@ export function prepareTables(database: Database, path: string): void {
       if (hasColumn(database, table, column)) continue;
       database.run(`ALTER TABLE ${table} ADD COLUMN ${column} TEXT`);
     }
-    database.run(indexOfNamedLosses);
+    database.run(indexesOfLosses);
   })();
   if (file.identity === undefined) updateIdentityFile(database, path);
 }
@@ -174,9 +174,11 @@ export function hasColumn(database: Database, table: string, column: string): bo
   return query.get(table, column) !== null;
 }
 
-/** For the losses that the arrival of a frame of the same name may end. */
-const indexOfNamedLosses = `CREATE INDEX IF NOT EXISTS losses_by_name ON losses (stream, source, name)
-  WHERE name IS NOT NULL AND state IS NOT 'came'`;
+/** For losses that the arrival of a frame of the same name may end, and for those it has ended. */
+const indexesOfLosses = `
+  CREATE INDEX IF NOT EXISTS losses_by_name ON losses (stream, source, name)
+    WHERE name IS NOT NULL AND state IS NOT 'came';
+  CREATE INDEX IF NOT EXISTS losses_ended ON losses (state) WHERE state = 'came'`;
 
 /** Columns that are written to `frames`, and a placeholder for each. */
 export const frameColumns =

@@ -2,7 +2,7 @@
 import type { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { FramesError } from "../../errors.ts";
-import { journalError, journalPath, openReadOnly } from "./schema.ts";
+import { hasColumn, journalError, journalPath, openReadOnly } from "./schema.ts";
 
 /** Totals of one source. Times are nanoseconds since 1970. */
 export interface SourceSummary {
@@ -35,6 +35,10 @@ export function listSources(directory: string, stream?: string): SourceSummary[]
   try {
     database = openReadOnly(path);
     const condition = stream === undefined ? "" : "WHERE stream = ?1";
+    // Journals of earlier versions have no states.
+    const openLosses = hasColumn(database, "losses", "state")
+      ? "(SELECT * FROM losses WHERE state IS NOT 'came')"
+      : "losses";
     return database
       .query<SourceSummaryRow, string[]>(
         `SELECT stream, source, sum(frames) AS frames, sum(bytes) AS bytes, CAST(total(lost) AS INTEGER) AS lost,
@@ -45,7 +49,7 @@ export function listSources(directory: string, stream?: string): SourceSummary[]
               FROM frames ${condition} GROUP BY stream, source
             UNION ALL
             SELECT stream, source, 0, 0, min(total(last - first + 1), 9007199254740991), NULL, NULL
-              FROM losses ${condition} GROUP BY stream, source
+              FROM ${openLosses} ${condition} GROUP BY stream, source
           )
           GROUP BY stream, source ORDER BY stream, source`,
       )

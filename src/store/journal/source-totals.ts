@@ -36,6 +36,8 @@ export class SourceTotals {
   #lastLossId = 0;
   /** Lowest row id of the losses at the last step. It changes when retention deletes old losses. */
   #firstLossId = 0;
+  /** Losses at the last step whose frame had come later. */
+  #endedLosses = 0;
   #isComplete = false;
   #running: Promise<void> | undefined;
   readonly #pause: () => Promise<void>;
@@ -114,11 +116,12 @@ export class SourceTotals {
   }
 
   #addLosses(): boolean {
-    const [{ first, last: newest }, rows] = this.#reader.read((database) => [
+    const [{ first, last: newest, ended }, rows] = this.#reader.read((database) => [
       database
-        .query<{ first: number; last: number }, []>(
+        .query<{ first: number; last: number; ended: number }, []>(
           `SELECT coalesce((SELECT min(rowid) FROM losses), 0) AS first,
-            coalesce((SELECT max(rowid) FROM losses), 0) AS last`,
+            coalesce((SELECT max(rowid) FROM losses), 0) AS last,
+            (SELECT count(*) FROM losses WHERE state = 'came') AS ended`,
         )
         .get()!,
       database
@@ -126,17 +129,20 @@ export class SourceTotals {
           { stream: string; source: string; lost: number; rows: number; last: number },
           [number]
         >(
-          `SELECT stream, source, min(total(last - first + 1), 9007199254740991) AS lost,
+          `SELECT stream, source,
+              min(total((last - first + 1) * (state IS NOT 'came')), 9007199254740991) AS lost,
               count(*) AS rows, max(id) AS last
             FROM (SELECT rowid AS id, * FROM losses WHERE rowid > ? ORDER BY rowid
               LIMIT ${rowBatchSize}) GROUP BY stream, source`,
         )
         .all(this.#lastLossId),
     ]);
-    const wasPruned = first !== this.#firstLossId || newest < this.#lastLossId;
+    const hasEnded = ended !== this.#endedLosses;
+    this.#endedLosses = ended;
+    const wasPruned = hasEnded || first !== this.#firstLossId || newest < this.#lastLossId;
     if (wasPruned && this.#lastLossId > 0) {
-      // Old losses were deleted. Which sources had them is unknown, so all losses are counted
-      // again.
+      // Old losses were deleted, or their frames came. Which sources had them is unknown, so all
+      // losses are counted again.
       for (const streamTotals of this.#totals.values()) {
         for (const total of streamTotals.values()) total.lost = 0;
       }
@@ -183,6 +189,7 @@ export class SourceTotals {
   onReset(): void {
     this.#totals = new Map();
     this.#frames = this.#bytes = this.#lastFrameId = this.#lastLossId = this.#firstLossId = 0;
+    this.#endedLosses = 0;
     this.#isComplete = false;
   }
 }

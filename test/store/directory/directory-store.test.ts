@@ -133,7 +133,7 @@ describe("journal", () => {
     expect(rows(directory, "SELECT * FROM losses")).toEqual([
       {
         ...{ stream: "run7", source: "visible", session, first: 3n, last: 2n ** 40n },
-        ...{ reason: "dropped", at: 1_795_331_523_123_456_000n },
+        ...{ reason: "dropped", at: 1_795_331_523_123_456_000n, name: null, state: null },
       },
     ]);
   });
