@@ -335,11 +335,12 @@ export class PlaybackSender implements MessageHandler {
       this.#unsent.gone++;
       this.#send(MessageType.gone, id, { sequence: item.sequence, name: item.name });
     } else {
-      const { first, last } = item;
+      const { first, last, name } = item;
       const { error, message } = item.error.wireFields;
       const isDropped = item.error.code === "dropped";
       this.#unsent[isDropped ? "dropped" : "unread"] += last - first + 1;
-      this.#send(MessageType.lost, id, { ranges: [[first, last]], error, message });
+      const fields = { error, message, ...(name !== undefined && { name }) };
+      this.#send(MessageType.lost, id, { ranges: [[first, last]], ...fields });
     }
     if (this.#cursorReports.onItemSent(item, 0)) this.#sendCursor();
   }
@@ -462,8 +463,8 @@ function tooLargeItem(
   { source, position, cursor, frame }: PlaybackFrame,
   maxBytes: number,
 ): PlaybackItem {
-  const { sequence, size } = frame;
+  const { sequence, size, name } = frame;
   const message = `the frame has ${size} bytes, the receiver accepts ${maxBytes}`;
   const error = new FramesError("too-large", message);
-  return { type: "lost", source, position, cursor, first: sequence, last: sequence, error };
+  return { type: "lost", source, position, cursor, first: sequence, last: sequence, name, error };
 }

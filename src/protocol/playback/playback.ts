@@ -27,6 +27,8 @@ export type PlaybackItem = {
       readonly type: "lost";
       readonly first: number;
       readonly last: number;
+      /** Name of the frame, if it may be sent later. */
+      readonly name?: string;
       readonly error: FramesError;
     }
 );

@@ -1,11 +1,13 @@
 /** Makes playback items from journal rows. */
-import type { FramesError } from "../../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type {
   PlaybackFrame,
   PlaybackItem,
   PlaybackSource,
 } from "../../protocol/playback/playback.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
+import { isPathPart, isSource } from "../../store/journal/row-check.ts";
+import { unknownSession } from "../../store/journal/schema.ts";
 import { StoredFrame } from "./stored-frame.ts";
 
 export function sourceInfo({ source, session, raw }: FrameRecord): PlaybackSource {
@@ -16,9 +18,27 @@ export function frameItem(
   location: string,
   record: FrameRecord,
   cursor: string | undefined,
-): PlaybackFrame {
+): PlaybackItem {
+  if (record.isDamaged === true) return damagedItem(record, cursor);
   const frame = new StoredFrame(location, record);
   return { type: "frame", source: sourceInfo(record), position: record.id, cursor, frame };
+}
+
+/**
+ * Returns the item to send for a row that the disk has damaged. Its fields could break the rules of
+ * the protocol, which would end the connection of every client that asks for the stream.
+ */
+function damagedItem(
+  { id, stream, source, sequence, name: frameName }: FrameRecord,
+  cursor: string | undefined,
+): PlaybackItem {
+  const name = isSource({ stream, source }) ? source : stream;
+  const first = Number.isSafeInteger(sequence) && sequence >= 1 ? sequence : 1;
+  const reason = "its row in the server's journal is damaged; frames verify DIR --repair mends it";
+  const error = new FramesError("unreadable", reason);
+  const lost = { name, session: unknownSession, raw: undefined };
+  const range = { first, last: first, ...(isPathPart(frameName) && { name: frameName }) };
+  return { type: "lost", source: lost, position: id, cursor, ...range, error };
 }
 
 /**
@@ -39,5 +59,5 @@ export function unavailableItem(
   if (error.code === "vanished" || current === undefined) {
     return { type: "gone", source, position, cursor, sequence, name };
   }
-  return { type: "lost", source, position, cursor, first: sequence, last: sequence, error };
+  return { type: "lost", source, position, cursor, first: sequence, last: sequence, name, error };
 }

@@ -4,6 +4,7 @@
  */
 import type { Database } from "bun:sqlite";
 import type { FrameDescription, RawShape } from "../../frame.ts";
+import { rowChecks } from "./row-check.ts";
 import {
   type FrameRow,
   journalError,
@@ -25,6 +26,8 @@ export interface FrameRecord extends FrameDescription {
   /** Name of the key that its sender proved. */
   readonly key: string | undefined;
   readonly raw: RawShape | undefined;
+  /** Whether no server can have written this row, because the disk has damaged it. */
+  readonly isDamaged?: true;
 }
 
 /** Selects frames of one stream. */
@@ -404,7 +407,8 @@ function toFrameRecord(row: ReaderRow): FrameRecord {
     received,
     key: key ?? undefined,
     metadata: meta ?? "",
-    raw: format === null ? undefined : parseRawShape(format),
+    raw: format === null ? undefined : parseRawShape(String(format)),
+    ...(!rowChecks.frames(row) && { isDamaged: true }),
   };
 }
 

@@ -95,11 +95,11 @@ function isReason(value: unknown): boolean {
   return isText(value) && value.length <= maxReasonLength && /^[a-z-]+$/.test(value);
 }
 
-function isPathPart(value: unknown): boolean {
+export function isPathPart(value: unknown): boolean {
   return isText(value) && succeeds(() => checkPathPart(value, false));
 }
 
-function isSource({ stream, source }: UncheckedRow): boolean {
+export function isSource({ stream, source }: UncheckedRow): boolean {
   if (!isText(stream) || !isText(source)) return false;
   return succeeds(() => sourceFolderPath(stream, source, false));
 }

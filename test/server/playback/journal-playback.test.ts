@@ -191,6 +191,29 @@ describe("JournalPlayback", () => {
     expect(take(shelf.complete()).map(({ position }) => position)).toEqual([1, 4, 5]);
   });
 
+  test("a playback reports a row that the disk has damaged as lost, and gives all others", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 8);
+    const database = new Database(journalPath(shelf.place));
+    for (const [number, change] of [
+      [2, `meta = '{"exposure":'`],
+      [3, "session = 'f'"],
+      [4, "seq = 0"],
+      [5, "source = '../a'"],
+      [6, "format = '0x0.gray'"],
+      [7, "bytes = 'many'"],
+    ] as const) {
+      database.run(`UPDATE frames SET ${change} WHERE id = ${number}`);
+    }
+    database.close();
+    shelf.restart();
+    const given = ["a 1", "a 2-2", "a 3-3", "a 1-1", "s 5-5", "a 6-6", "a 7-7", "a 8"];
+    const items = take(shelf.complete());
+    expect(items.map((item) => tell(item).replace("unreadable ", ""))).toEqual(given);
+    expect(items[1]).toMatchObject({ error: { message: expect.stringContaining("--repair") } });
+    expect(take(shelf.latest()).map(tell).at(-1)).toBe("a 8");
+  });
+
   test("a playback waits while a frame is being replaced, and does not report it as damaged", async () => {
     const shelf = new Shelf();
     await shelf.put("a", 1, 2);
