@@ -333,12 +333,16 @@ class BucketSourceStore implements SourceStore {
     }
   }
 
-  recordLoss(first: number, last: number, error: FramesError): void {
+  recordLoss(first: number, last: number, error: FramesError, name?: string): void {
     const logSource = toLogSource(this.#sourceInfo);
-    const at = this.#context.now();
-    this.#onPending(
-      this.#log().add({ kind: "loss", logSource, first, last, reason: error.code, at }),
-    );
+    const range = { logSource, first, last, at: this.#context.now() };
+    const isKnown =
+      name !== undefined &&
+      this.#context.localIndex.hasOpenLoss(this.#sourceInfo, name, error.code);
+    const entry: LogEntry = isKnown
+      ? { kind: "account", ...range }
+      : { kind: "loss", ...range, reason: error.code, name };
+    this.#onPending(this.#log().add(entry));
   }
 
   flushSoon(): void {

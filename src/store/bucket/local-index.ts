@@ -9,6 +9,7 @@ import { dirname, join } from "node:path";
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { SourceInfo } from "../../frame.ts";
 import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
+import type { SourceSession } from "../journal/accounted-ranges.ts";
 import { Journal } from "../journal/journal.ts";
 import type { LogEntry, DecodedEntry } from "./log-format.ts";
 import { StoreLock } from "../lock.ts";
@@ -89,7 +90,10 @@ export class LocalIndex {
       const { stream, source } = entry.logSource;
       const sourceSession = { stream, source, session };
       if (entry.kind === "loss") {
-        this.#journal.addLoss(sourceSession, entry.first, entry.last, entry.reason, entry.at);
+        const { first, last, reason, at, name } = entry;
+        this.#journal.addLoss(sourceSession, first, last, reason, at, name);
+        // The lines of other sessions come in any order.
+        if (name !== undefined) this.#journal.endLosses({ stream, source, name });
       } else if (entry.kind === "account") {
         this.#journal.markAccounted(sourceSession, entry.first, entry.last, entry.at);
       } else {
@@ -124,6 +128,10 @@ export class LocalIndex {
 
   find(stream: string, source: string, name: string): StoredFrameInfo | null {
     return this.#journal.find(stream, source, name);
+  }
+
+  hasOpenLoss(sourceSession: SourceSession, name: string, reason: string): boolean {
+    return this.#journal.hasOpenLoss(sourceSession, name, reason);
   }
 
   findOffered(

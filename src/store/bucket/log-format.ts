@@ -34,7 +34,15 @@ export type LogEntry = { readonly logSource: LogSource } & (
       FrameRow,
       "stream" | "source" | "session" | "key" | "format"
     >)
-  | { readonly kind: "loss"; first: number; last: number; reason: string; at: bigint }
+  | {
+      readonly kind: "loss";
+      first: number;
+      last: number;
+      reason: string;
+      at: bigint;
+      /** Name of the lost frame, if it is known. */
+      name?: string | undefined;
+    }
   | { readonly kind: "account"; first: number; last: number; at: bigint }
 );
 
@@ -76,8 +84,10 @@ function fieldsOf(entry: LogEntry): unknown[] {
       const fields = ["f", name, seq, bytes, crc32, `${captured}`, `${received}`, etag];
       return meta === null ? fields : [...fields, meta];
     }
-    case "loss":
-      return ["l", entry.first, entry.last, entry.reason, `${entry.at}`];
+    case "loss": {
+      const fields = ["l", entry.first, entry.last, entry.reason, `${entry.at}`];
+      return entry.name === undefined ? fields : [...fields, entry.name];
+    }
     case "account":
       return ["a", entry.first, entry.last, `${entry.at}`];
   }
@@ -211,7 +221,7 @@ function parseEntry(logSource: LogSource, value: readonly unknown[]): LogEntry |
   }
   const [first, last, ...rest] = fields;
   if (kind === "l") {
-    const [reason, at] = rest;
+    const [reason, at, name] = rest;
     return {
       kind: "loss",
       logSource,
@@ -219,6 +229,7 @@ function parseEntry(logSource: LogSource, value: readonly unknown[]): LogEntry |
       last: parseNumber(last),
       reason: parseText(reason),
       at: BigInt(parseText(at)),
+      name: name === undefined ? undefined : parseText(name),
     };
   }
   if (kind === "a") {

@@ -75,7 +75,9 @@ export class NameIndex {
     { session, crc32 }: StoredFrameInfo,
   ): void {
     const { stream, source } = sourceInfo;
-    this.journal.endLosses({ stream, source, name: frame.name });
+    if (this.journal.hasNamedLosses) {
+      this.journal.endLosses({ stream, source, name: frame.name }, this.now());
+    }
     if (session !== unknownSession) return;
     this.journal.confirmFrame(this.row(sourceInfo, { metadata: "", ...frame }, crc32));
   }
@@ -88,6 +90,9 @@ export class NameIndex {
     reason: string,
     name: string | undefined,
   ): void {
+    if (name !== undefined && this.journal.hasOpenLoss(sourceInfo, name, reason)) {
+      return this.markAccounted(sourceInfo, first, last);
+    }
     this.journal.addLoss(sourceInfo, first, last, reason, this.now(), name);
   }
 

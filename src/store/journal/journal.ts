@@ -81,16 +81,18 @@ function prepareJournalStatements(database: Database) {
         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE NOT EXISTS (SELECT 1 FROM losses
           WHERE session = ?3 AND source = ?2 AND first = ?4 AND last = ?5 AND stream = ?1)`,
     ),
-    openLossOf: database.query<{ session: string; reason: string }, [string, string, string]>(
+    openLossesOf: database.query<{ session: string; reason: string }, [string, string, string]>(
       `SELECT session, reason FROM losses
-        WHERE stream = ? AND source = ? AND name = ? AND state IS NOT 'came' ORDER BY rowid DESC`,
+        WHERE stream = ? AND source = ? AND name = ? AND state IS NOT 'came'`,
     ),
     anyNamedLoss: database.query(
       "SELECT 1 FROM losses WHERE name IS NOT NULL AND state IS NOT 'came' LIMIT 1",
     ),
     endLosses: database.query(
       `UPDATE losses SET state = 'came'
-        WHERE stream = ? AND source = ? AND name = ? AND state IS NOT 'came'`,
+        WHERE stream = ?1 AND source = ?2 AND name = ?3 AND state IS NOT 'came'
+          AND at <= coalesce(?4, (SELECT received FROM frames
+            WHERE stream = ?1 AND source = ?2 AND name = ?3))`,
     ),
     confirmFrame: database.query(
       `UPDATE frames SET session = ?4, seq = ?5, captured = ?6, key = ?7, meta = ?8, format = ?9
@@ -121,7 +123,6 @@ export class Journal {
   readonly #byteTotal: ByteTotal;
   /** Called for each removed row and after each rollback. */
   listener: JournalListener | undefined;
-  /** Whether a named loss may be open, so that each frame that arrives may end one. */
   #hasNamedLosses: boolean;
   #inTransaction = false;
   #isDurable = false;
@@ -208,12 +209,31 @@ export class Journal {
     this.#write(() => this.#statements.confirmFrame.run(stream, source, name, ...facts));
   }
 
-  /** Marks losses of this name as history, because the frame is stored now. */
-  endLosses({ stream, source, name }: FramePath): void {
+  /** Whether a named loss is open, so that each frame that arrives may end one. */
+  get hasNamedLosses(): boolean {
+    return this.#hasNamedLosses;
+  }
+
+  /**
+   * Marks losses of this name as history, because the frame is stored.
+   *
+   * @param at when it was found stored, in nanoseconds since 1970. Default: when it was received
+   */
+  endLosses({ stream, source, name }: FramePath, at?: bigint): void {
     if (!this.#hasNamedLosses) return;
-    if (this.#statements.openLossOf.get(stream, source, name) === null) return;
-    this.#write(() => this.#statements.endLosses.run(stream, source, name));
+    if (this.#statements.openLossesOf.get(stream, source, name) === null) return;
+    this.#write(() => this.#statements.endLosses.run(stream, source, name, at ?? null));
     this.#hasNamedLosses = this.#statements.anyNamedLoss.get() !== null;
+  }
+
+  /**
+   * Returns whether another session has lost the frame of this name for the same reason. A frame
+   * that a sender fails to deliver again and again is one loss.
+   */
+  hasOpenLoss({ stream, source, session }: SourceSession, name: string, reason: string): boolean {
+    if (!this.#hasNamedLosses) return false;
+    const losses = this.#statements.openLossesOf.all(stream, source, name);
+    return losses.some((loss) => loss.reason === reason && loss.session !== session);
   }
 
   /** Sum of the bytes of all frames. Undefined while it is being computed: read it again later. */
@@ -306,27 +326,20 @@ export class Journal {
   }
 
   /**
-   * Records lost numbers. A frame that could not be stored before, and fails for the same reason
-   * again, is still one loss.
+   * Records lost numbers.
    *
    * @param reason code of the error
    * @param at nanoseconds since 1970
    * @param name of the lost frame, if it is known
    */
   addLoss(
-    sourceSession: SourceSession,
+    { stream, source, session }: SourceSession,
     first: number,
     last: number,
     reason: string,
     at: bigint,
     name?: string,
   ): void {
-    const { stream, source, session } = sourceSession;
-    const earlier =
-      name === undefined ? null : this.#statements.openLossOf.get(stream, source, name);
-    if (earlier !== null && earlier.reason === reason && earlier.session !== session) {
-      return this.markAccounted(sourceSession, first, last, at);
-    }
     this.#hasNamedLosses ||= name !== undefined;
     const loss = [stream, source, session, first, last, reason, at, name ?? null] as const;
     this.#write(() => this.#statements.insertLoss.run(...loss));

@@ -20,6 +20,8 @@ interface ReportedLossRow {
   readonly first: number;
   readonly last: number;
   readonly reason: string;
+  readonly name: string | null;
+  readonly state: string | null;
 }
 
 /** Objects read concurrently. */
@@ -65,6 +67,7 @@ class BucketVerifier {
   readonly #unknown: FramePath[] = [];
   #frames = 0;
   #bytes = 0;
+  #cameLater = 0;
 
   constructor(snapshot: BucketSnapshot, database: Database, options: VerifyOptions) {
     this.#snapshot = snapshot;
@@ -77,7 +80,7 @@ class BucketVerifier {
       `SELECT ${columns} FROM frames WHERE id > ? AND id <= ? ORDER BY id LIMIT ${rowBatchSize}`,
     );
     this.#losses = database.query<ReportedLossRow, []>(
-      "SELECT stream, source, first, last, reason FROM losses ORDER BY rowid",
+      "SELECT stream, source, first, last, reason, name, state FROM losses ORDER BY rowid",
     );
     const { total, last } = database
       .query<{ total: number; last: number | null }, []>(
@@ -98,7 +101,7 @@ class BucketVerifier {
     this.#findMissing();
     await this.#findUnknown();
     this.#findLost();
-    const history = { cameLater: 0, accepted: 0 };
+    const history = { cameLater: this.#cameLater, accepted: 0 };
     return { ...this.#counts, ...history, ...this.#progress, rebuilt: undefined };
   }
 
@@ -171,9 +174,14 @@ class BucketVerifier {
   }
 
   #findLost(): void {
-    for (const { stream, source, first, last, reason } of this.#losses.iterate()) {
+    for (const { stream, source, first, last, reason, name, state } of this.#losses.iterate()) {
+      if (state === "came") {
+        this.#cameLater++;
+        continue;
+      }
       const numbers = first === last ? `number ${first}` : `numbers ${first} to ${last}`;
-      this.#report("lost", { stream, source }, `${stream}/${source}, ${numbers}`, reason);
+      const path = name === null ? `${stream}/${source}` : framePath(stream, source, name);
+      this.#report("lost", { stream, source }, `${path}, ${numbers}`, reason);
     }
   }
 }

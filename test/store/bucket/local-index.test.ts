@@ -1,0 +1,105 @@
+// Losses in a bucket's journal, whose lines reach a server in any order.
+
+import { expect, test } from "bun:test";
+import { Database } from "bun:sqlite";
+import { LocalIndex } from "../../../src/store/bucket/local-index.ts";
+import {
+  type DecodedEntry,
+  decodeEntries,
+  encodeEntries,
+  type LogEntry,
+} from "../../../src/store/bucket/log-format.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+
+const logSource = { stream: "run7", source: "visible", key: null, format: null };
+
+function header(session: string) {
+  return { session: session.repeat(32), first: 1, last: 1, node: "n" };
+}
+
+function loss(session: string, at: bigint, name?: string): DecodedEntry {
+  const entry: LogEntry = {
+    kind: "loss",
+    logSource,
+    first: 1,
+    last: 1,
+    reason: "bad-name",
+    at,
+    name,
+  };
+  return { header: header(session), entry };
+}
+
+function frame(session: string, received: bigint): DecodedEntry {
+  const row = { name: "a.png", seq: 1, bytes: 1, crc32: 2, captured: 0n, received, meta: null };
+  return { header: header(session), entry: { kind: "frame", logSource, etag: "e", ...row } };
+}
+
+/** Applies entries one by one. Returns the sessions of the losses that are open. */
+function openLosses(entries: readonly DecodedEntry[]): string {
+  const index = new LocalIndex("identity", temporaryFolder());
+  for (const entry of entries) index.apply([entry]);
+  index.flush();
+  const database = new Database(index.path, { readonly: true });
+  const rows = database
+    .query<{ session: string }, []>("SELECT session FROM losses WHERE state IS NULL")
+    .all();
+  database.close();
+  index.close();
+  return rows
+    .map(({ session }) => session[0])
+    .sort()
+    .join("");
+}
+
+/** All orders of three entries. */
+function orders<T>([a, b, c]: readonly [T, T, T]): T[][] {
+  return [
+    [a, b, c],
+    [a, c, b],
+    [b, a, c],
+    [b, c, a],
+    [c, a, b],
+    [c, b, a],
+  ];
+}
+
+test("a frame ends the losses of its name before it, and none after it, in every order of lines", () => {
+  for (const order of orders([loss("a", 10n, "a.png"), frame("b", 20n), loss("c", 30n, "a.png")])) {
+    expect(openLosses(order)).toBe("c");
+  }
+  for (const order of orders([loss("a", 10n, "a.png"), frame("b", 20n), loss("c", 20n, "a.png")])) {
+    expect(openLosses(order)).toBe("");
+  }
+});
+
+test("a frame ends no loss without a name, or of another name", () => {
+  for (const order of orders([loss("a", 10n), frame("b", 20n), loss("c", 10n, "b.png")])) {
+    expect(openLosses(order)).toBe("ac");
+  }
+});
+
+test("a server knows the losses of other sessions, for each reason", () => {
+  const index = new LocalIndex("identity", temporaryFolder());
+  const isOpen = (session: string, name: string, reason: string) =>
+    index.hasOpenLoss({ ...logSource, session: session.repeat(32) }, name, reason);
+  expect(isOpen("b", "a.png", "bad-name")).toBe(false);
+  index.apply([loss("a", 10n, "a.png")]);
+  expect(isOpen("b", "a.png", "bad-name")).toBe(true);
+  // A sender repeats what it has not seen confirmed.
+  expect(isOpen("a", "a.png", "bad-name")).toBe(false);
+  expect(isOpen("b", "a.png", "too-large")).toBe(false);
+  expect(isOpen("b", "b.png", "bad-name")).toBe(false);
+  index.apply([frame("b", 20n)]);
+  expect(isOpen("b", "a.png", "bad-name")).toBe(false);
+  index.close();
+});
+
+test("log objects keep the names of lost frames, and are read without them", async () => {
+  const entries = [loss("a", 1n, "b\\c.png"), loss("a", 2n)].map(({ entry }) => entry!);
+  const decoded: unknown[] = [];
+  for await (const items of decodeEntries("path", encodeEntries(header("a"), entries))) {
+    decoded.push(...items.flatMap(({ entry }) => (entry === undefined ? [] : [entry])));
+  }
+  expect(decoded).toEqual(entries);
+});
