@@ -25,13 +25,21 @@ export function isJournalValid(path: string): boolean {
       result?.integrity_check === "ok" && areRowsValid(journal) && isIdentityKept(journal, path)
     );
   } catch (error) {
-    // `SQLITE_ERROR` means that a table or column is missing.
-    if (isMalformed(error) || systemCode(error) === "SQLITE_ERROR") return false;
+    if (isMalformed(error) || damageCodes.has(systemCode(error) ?? "")) return false;
     throw journalError("read", path, error);
   } finally {
     journal?.close();
   }
 }
+
+/** A missing table or column, and a part of the file that the disk cannot read. */
+const damageCodes: ReadonlySet<string> = new Set([
+  "SQLITE_ERROR",
+  "SQLITE_IOERR_READ",
+  "SQLITE_IOERR_SHORT_READ",
+  "SQLITE_IOERR_CORRUPTFS",
+  "EIO",
+]);
 
 /**
  * Returns whether the header of the file is one that SQLite reads and writes. SQLite would accept

@@ -1,7 +1,16 @@
 // What a rebuilt journal keeps, and what it says about frames whose rows could not be read.
 
 import { expect, test } from "bun:test";
-import { readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  lstatSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { DirectoryStore } from "../../../src/store/directory/directory-store.ts";
 import { StreamCopy } from "../../../src/store/directory/stream-copy.ts";
@@ -80,6 +89,20 @@ test("a frame that was damaged before its journal was rebuilt is not called righ
   const sessions = rows<{ session: string }>(directory, "SELECT session FROM frames ORDER BY name");
   expect(sessions.map((row) => row.session)).toEqual([otherSession, "0".repeat(32), otherSession]);
 });
+
+test.skipIf(process.platform !== "linux")(
+  "a journal on a part of the disk that cannot be read is rebuilt from the files",
+  async () => {
+    const directory = await storeOf(3);
+    const path = journalPath(directory);
+    // Reading the beginning of this file fails with EIO.
+    rmSync(path);
+    symlinkSync("/proc/self/mem", path);
+    await expect(verify(directory)).rejects.toThrow("malformed");
+    expect(await verify(directory, { repair: true })).toMatchObject({ rebuilt: 3, unchecked: 3 });
+    expect(lstatSync(path).isFile()).toBe(true);
+  },
+);
 
 test("an unchecked frame that is replaced on purpose is checked", async () => {
   const directory = await storeOf(1);
