@@ -34,7 +34,8 @@ function damagedItem(
 ): PlaybackItem {
   const name = isSource({ stream, source }) ? source : stream;
   const first = Number.isSafeInteger(sequence) && sequence >= 1 ? sequence : 1;
-  const reason = "its row in the server's journal is damaged; frames verify DIR --repair mends it";
+  const reason =
+    "its row in the server's journal is damaged; stop the server and run frames verify DIR --repair there";
   const error = new FramesError("unreadable", reason);
   const lost = { name, session: unknownSession, raw: undefined };
   const range = { first, last: first, ...(isPathPart(frameName) && { name: frameName }) };
