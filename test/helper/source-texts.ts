@@ -5,7 +5,7 @@ const beforePattern = /(?:^|[=([{,;:!&|?+>]|\breturn|\bcase)\s*$/;
 
 /** Texts that are for another program: SQL, HTTP headers, media queries and CSS classes. */
 const sql =
-  /^\s*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA|ALTER|DROP|BEGIN|COMMIT|ROLLBACK)\b|\bORDER BY\b|\bAND\b|\bWHERE\b| = \?| IN \(|\bFROM\b|^[a-z]+(?:, [a-z0-9]+)+$|_?mode = |synchronous = /;
+  /^\s*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA|ALTER|DROP|BEGIN|COMMIT|ROLLBACK)\b|\bORDER BY\b|\bAND\b|\bWHERE\b| = \?| IN \(|\bFROM\b|^[a-z]+(?:, [a-z0-9]+)+$|^(?:\{\})?(?:, [a-z0-9]+){2,}$|\bNULL AS\b|_?mode = |synchronous = /;
 const http =
   /'self'|'none'|=\(\)|charset=|boundary=|max-age=|no-cache|Max-Age|filename\*|^(?:X|Content)-[A-Z]|^bytes \S+\/|^(?:event|HTTP)[:/]|realm=|^Connection: /;
 const mediaQuery = /^\((?:min-width|prefers)/;

@@ -383,7 +383,7 @@ describe("sources that wait for their next frame", () => {
           expect(second.sender.done).toBeDefined();
           second.check();
           const given = item();
-          const isFrame = given !== undefined && "name" in given;
+          const isFrame = given !== undefined && !("error" in given);
           const isLoss = given !== undefined && !isFrame;
           expect(store.frames.map(({ description }) => description.sequence)).toEqual(
             isFrame ? [1, 2] : [1],

@@ -181,7 +181,10 @@ export class Spool {
   open(): Database {
     if (!this.#isPrepared && this.#prepare(this.session).id !== this.session.id) {
       this.#isPrepared = false;
-      throw new FramesError("unreadable", "the spool holds an earlier session: start this again");
+      throw new FramesError(
+        "unreadable",
+        "the spool contains an earlier session; start this command again",
+      );
     }
     return this.#database!;
   }

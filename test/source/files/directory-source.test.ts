@@ -73,7 +73,7 @@ async function rejection(work: Promise<unknown>): Promise<FramesError> {
 }
 
 function isFrame(item: Frame | Loss | undefined): item is Frame {
-  return item !== undefined && "name" in item;
+  return item !== undefined && !("error" in item);
 }
 
 function frameOf(item: Frame | Loss | undefined): Frame {

@@ -14,7 +14,7 @@ function sourceOf(
 }
 
 function isFrame(item: Frame | Loss | undefined): item is Frame {
-  return item !== undefined && "name" in item;
+  return item !== undefined && !("error" in item);
 }
 
 async function all(source: IterableSource): Promise<(Frame | Loss)[]> {
