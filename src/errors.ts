@@ -93,6 +93,11 @@ export const errors = {
     sentence: "Other bytes are stored under this name",
   },
   "not-stored": { wireCode: 36, exitCode: 23, sentence: "The frame could not be written" },
+  "moved-away": {
+    wireCode: 37,
+    exitCode: 23,
+    sentence: "The frame was stored before, and moved away since",
+  },
 
   // Errors that explain lost frames: 48 to 63.
   vanished: { wireCode: 48, exitCode: 24, sentence: "The file was deleted before it was read" },

@@ -211,6 +211,8 @@ export interface SourceInfo {
    * copy.
    */
   readonly verifyStored?: boolean;
+  /** Whether the sender understands the refusal `moved-away`. */
+  readonly knowsMovedAway?: boolean;
 }
 
 /** Stores the frames of one source in one session. */

@@ -15,7 +15,7 @@ import type { FlushSnapshot, WelcomeFields } from "../protocol/receive/receiver-
 import { StoreBackpressure } from "./store-backpressure.ts";
 import { replyToWrongProtocol } from "./wrong-protocol.ts";
 import { software } from "../version.ts";
-import type { Hello } from "../wire/messages.ts";
+import type { Done, Hello } from "../wire/messages.ts";
 
 /** Time for a sender to answer a PING after another sender claims its source, in milliseconds. */
 const pingTimeoutMs = 5000;
@@ -56,6 +56,8 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   /** The PING of a pending alive check. `#lastDataAt` is when the sender last sent data. */
   #pendingPing: { time: string; resolve: (isAlive: boolean) => void } | undefined;
   #aliveCheck: Promise<boolean> | undefined;
+  /** Frames refused because they were stored before and moved away since. */
+  #movedAwayCount = 0;
   #lastDataAt = 0;
 
   /**
@@ -213,7 +215,8 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   }
 
   #onFrameEnded(source: string, frame: FrameDescription, outcome: Outcome): void {
-    if (outcome instanceof FramesError) {
+    if (outcome instanceof FramesError && outcome.code === "moved-away") this.#movedAwayCount++;
+    else if (outcome instanceof FramesError) {
       this.#server.emit({
         type: "refused",
         ...this.#peerAndStream(),
@@ -280,9 +283,15 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
       type: "delivered",
       ...this.#peerAndStream(),
       session: this.session!,
-      counts: { ...this.#receiver.counts },
-      found: this.#receiver.foundCount,
+      counts: this.#counts,
+      found: this.#receiver.foundCount + this.#movedAwayCount,
     });
+  }
+
+  /** Frames that ended. Frames moved away from the store count as found, and not as refused. */
+  get #counts(): Done {
+    const { counts } = this.#receiver;
+    return { ...counts, refused: counts.refused - this.#movedAwayCount };
   }
 
   /** Releases the client's sources for other senders. */
@@ -409,7 +418,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
       session: this.session,
       // Values from an unauthenticated peer are not logged.
       stream: this.#isIdentified ? this.#receiver.hello?.stream : undefined,
-      counts: { ...this.#receiver.counts },
+      counts: this.#counts,
       error: this.#errorForLog(error),
     });
   }

@@ -3,7 +3,7 @@
  * another.
  */
 import { FramesError } from "../errors.ts";
-import type { FrameDescription, OfferStatus, SourceInfo } from "../frame.ts";
+import type { FrameDescription, OfferStatus, Outcome, SourceInfo } from "../frame.ts";
 
 /** Columns of a stored frame's row that decide whether another frame is the same. */
 export interface StoredFrameInfo {
@@ -51,4 +51,21 @@ export function isEarlierVersion(
 /** Creates the error for a frame whose name is taken by other bytes. */
 export function conflictError(): FramesError {
   return new FramesError("conflict", "other bytes are stored under this name");
+}
+
+/**
+ * Returns the outcome of a frame that the journal has, but whose bytes were moved away from the
+ * store.
+ *
+ * @param isOwn whether the sender repeats a frame of its session because it got no receipt
+ * @param mayDelete whether the sender may delete its copy after a receipt
+ */
+export function movedAwayOutcome(
+  { knowsMovedAway }: SourceInfo,
+  isOwn: boolean,
+  mayDelete: boolean,
+): Outcome {
+  if (isOwn && !mayDelete) return "present";
+  if (knowsMovedAway === true) return new FramesError("moved-away");
+  return mayDelete ? conflictError() : "present";
 }

@@ -217,9 +217,10 @@ export class IncomingSources {
   ): void {
     const { sequence, name } = description;
     this.#hooks.sendRefused(id, sequence, error);
-    // A conflict is not recorded as a loss, because a frame is stored under that name.
+    // These are not recorded as a loss, because a frame of that name is or was stored.
     const store = this.#openStore(incoming);
-    if (error.code === "conflict" || store instanceof FramesError) return;
+    if (error.code === "conflict" || error.code === "moved-away") return;
+    if (store instanceof FramesError) return;
     store.recordLoss(sequence, sequence, error, name);
   }
 
@@ -341,7 +342,7 @@ export class IncomingSources {
  * @param key name of the key that the sender proved
  */
 export function toSourceInfo(
-  { role, session, conflict, again, revises, durable }: Hello,
+  { role, session, conflict, again, revises, durable, features }: Hello,
   key: string | undefined,
   stream: string,
   source: SourceDeclaration,
@@ -358,6 +359,7 @@ export function toSourceInfo(
     ...(again === undefined ? {} : { resendRemoved: again }),
     ...(revises === undefined ? {} : { replacesOwn: revises }),
     ...(durable === undefined ? {} : { durable }),
+    ...(features?.includes("moved-away") === true ? { knowsMovedAway: true } : {}),
   };
 }
 

@@ -385,7 +385,7 @@ export class Receiver implements MessageHandler {
     this.#keepalive.onHandshakeDone();
     this.#sendPreface();
     const durable = isSender && (hello.durable === true || this.#store.isDurable);
-    const features = ["offer", "replace"];
+    const features = ["offer", "replace", "moved-away"];
     const { receiptIntervalMs } = this.#store;
     const receiptField = receiptIntervalMs === undefined ? {} : { receipts: receiptIntervalMs };
     this.#send(MessageType.welcome, 0, {

@@ -436,6 +436,10 @@ export class Scheduler implements FrameConsumer {
   }
 
   #onRejected(source: OutgoingSource, { sequence, name: what }: Frame, error: FramesError): void {
+    if (error.code === "moved-away") {
+      source.progress.removedAtServer++;
+      return;
+    }
     if (error.code === "conflict" && this.#policy.skipConflicts) {
       source.progress.conflictsSkipped++;
       return;

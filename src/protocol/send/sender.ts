@@ -81,7 +81,8 @@ export class Sender implements MessageHandler {
     events: SenderEvents,
     key?: Key,
   ) {
-    this.#handshake = new ClientHandshake({ ...hello, features: ["offer", "replace"] }, key);
+    const features = ["offer", "replace", "moved-away"];
+    this.#handshake = new ClientHandshake({ ...hello, features }, key);
     this.#events = events;
     this.#now = now;
     this.#policy = { ...policy, skipConflicts: hello.conflict === "skip" };

@@ -10,6 +10,7 @@ import {
   hasOtherKey,
   isEarlierVersion,
   hasSameBytes,
+  movedAwayOutcome,
   type StoredFrameInfo,
 } from "../conflict.ts";
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
@@ -105,8 +106,10 @@ abstract class BucketWriter {
     if (!isOwn) this.markAccounted();
     if (!hasSameBytes(stored, description, crc)) return conflictError();
     // The sender may have no other copy, so the object is read before it counts as stored.
-    if (sourceInfo.durable === true && (await this.readChecksum()) !== crc) return conflictError();
-    return "present";
+    if (sourceInfo.durable !== true) return "present";
+    const readCrc = await this.readChecksum();
+    if (readCrc === undefined) return movedAwayOutcome(sourceInfo, isOwn, true);
+    return readCrc === crc ? "present" : conflictError();
   }
 }
 

@@ -1,7 +1,12 @@
 /** Writer for a frame whose name is in the journal. */
 import type { FrameDescription, FrameWriter, Outcome } from "../../frame.ts";
 import { isIntact } from "./file-check.ts";
-import { conflictError, hasSameBytes, type StoredFrameInfo } from "../conflict.ts";
+import {
+  conflictError,
+  hasSameBytes,
+  movedAwayOutcome,
+  type StoredFrameInfo,
+} from "../conflict.ts";
 import type { FrameDestination } from "./partial-file.ts";
 import { toStoreError } from "./store-error.ts";
 
@@ -37,14 +42,19 @@ export class ExistingFileWriter implements FrameWriter {
 
   #finish(crc: number): Outcome {
     const { sourceInfo, folder, nameIndex, onExisting } = this.#destination;
-    nameIndex.markAccounted(sourceInfo, this.#description.sequence);
+    const { name, sequence } = this.#description;
+    nameIndex.markAccounted(sourceInfo, sequence);
     if (!hasSameBytes(this.#stored, this.#description, crc)) return conflictError();
-    const { name } = this.#description;
-    const isPresent = folder.entryKind(name) === "file";
+    const mayDelete = sourceInfo.verifyStored === true;
+    const kind = folder.entryKind(name);
+    if (kind === undefined) {
+      const isOwn = this.#stored.session === sourceInfo.session && this.#stored.seq === sequence;
+      nameIndex.confirm(sourceInfo, this.#description, this.#stored);
+      return movedAwayOutcome(sourceInfo, isOwn, mayDelete);
+    }
     const path = folder.pathOf(name);
-    if (sourceInfo.verifyStored === true && !(isPresent && isIntact(path, this.#stored)))
-      return conflictError();
-    if (isPresent) onExisting(path);
+    if (mayDelete && !(kind === "file" && isIntact(path, this.#stored))) return conflictError();
+    if (kind === "file") onExisting(path);
     nameIndex.confirm(sourceInfo, this.#description, this.#stored);
     return "present";
   }

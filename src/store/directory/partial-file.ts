@@ -21,6 +21,7 @@ import {
   hasOtherKey,
   hasSameBytes,
   isEarlierVersion,
+  movedAwayOutcome,
   type StoredFrameInfo,
 } from "../conflict.ts";
 import type { Replacement } from "../journal/journal.ts";
@@ -209,20 +210,29 @@ export class PartialFile implements FrameWriter, OpenFile {
     const { folder, sourceInfo } = this.destination;
     const { name } = this.description;
     const path = folder.pathOf(name);
-    const isStored =
-      stored !== null &&
-      hasSameBytes(stored, this.description, crc) &&
-      (sourceInfo.verifyStored !== true ||
-        this.#isStoredIntact(path, stored) ||
-        (sourceInfo.resendRemoved === true && isAbsent(path)));
+    const mayDelete = sourceInfo.verifyStored === true;
+    const isSame = stored !== null && hasSameBytes(stored, this.description, crc);
+    const isMovedAway = isSame && isAbsent(path);
+    const isStored = isSame && (isMovedAway || !mayDelete || this.#isStoredIntact(path, stored));
     if (stored !== null && !(this.#mayReplace && this.#shouldReplace(stored, isStored, path))) {
       unlinkSync(this.path);
+      this.#markAccounted();
+      if (isMovedAway) {
+        const { nameIndex } = this.destination;
+        const isOwn = nameIndex.isOwn(sourceInfo, this.description);
+        nameIndex.confirm(sourceInfo, this.description, stored);
+        return { outcome: movedAwayOutcome(sourceInfo, isOwn, mayDelete), row: undefined };
+      }
       if (isStored) {
         this.destination.onExisting(path);
         this.destination.nameIndex.confirm(sourceInfo, this.description, stored);
       }
-      this.#markAccounted();
       return { outcome: isStored ? "present" : conflictError(), row: undefined };
+    }
+    if (stored === null && this.#wasRemovedBefore(crc)) {
+      unlinkSync(this.path);
+      this.#markAccounted();
+      return { outcome: new FramesError("moved-away"), row: undefined };
     }
     // Check the folder before the rename, because a link in its place would lead out of the store.
     folder.ensure();
@@ -255,6 +265,17 @@ export class PartialFile implements FrameWriter, OpenFile {
   #isStoredIntact(path: string, stored: StoredFrameInfo): boolean {
     const check = () => isIntact(path, stored);
     return this.#mayReplace ? isReadableAnd(check) : check();
+  }
+
+  /** Returns whether retention removed the same frame. It counts as moved away (SPEC section 8). */
+  #wasRemovedBefore(crc: number): boolean {
+    const { sourceInfo, nameIndex } = this.destination;
+    const { deletionLog } = nameIndex.journal;
+    const { stream, source, knowsMovedAway, resendRemoved } = sourceInfo;
+    if (deletionLog.isEmpty || knowsMovedAway !== true || resendRemoved === true) return false;
+    const { name, captured, size } = this.description;
+    const removed = deletionLog.find(stream, source, name, captured);
+    return removed?.bytes === size && removed.crc32 === crc;
   }
 
   /** Accounts for the number, because the frame gets no row but is not lost. */

@@ -70,6 +70,7 @@ function prepareDeletionStatements(database: Database) {
       `SELECT bytes, crc32, captured BETWEEN ?2 - 999 AND ?2 + 999 AS sameTime
         FROM removed WHERE path = ?1`,
     ),
+    anyRemembered: database.query("SELECT 1 FROM removed LIMIT 1"),
     forget: database.query("DELETE FROM removed WHERE id <= (SELECT max(id) FROM removed) - ?"),
     dropLosses: database.query(
       `DELETE FROM losses WHERE session = ?3 AND source = ?2 AND stream = ?1
@@ -100,10 +101,17 @@ function toDeletionCandidate(row: DeletionCandidateRow): DeletionCandidate {
 export class DeletionLog {
   readonly #statements: ReturnType<typeof prepareDeletionStatements>;
   readonly #accountedRanges: AccountedRanges;
+  #isEmpty: boolean;
 
   constructor(database: Database, accountedRanges: AccountedRanges) {
     this.#statements = prepareDeletionStatements(database);
     this.#accountedRanges = accountedRanges;
+    this.#isEmpty = this.#statements.anyRemembered.get() === null;
+  }
+
+  /** Whether no removed frame is remembered, so that `find` need not be called for each frame. */
+  get isEmpty(): boolean {
+    return this.#isEmpty;
   }
 
   /**
@@ -131,6 +139,7 @@ export class DeletionLog {
    */
   end(frames: readonly DeletionCandidate[], at: bigint): void {
     const newestBySession = new Map<string, DeletionCandidate>();
+    if (frames.length > 0) this.#isEmpty = false;
     for (const frame of frames) {
       const { id, stream, source, session, name, seq, bytes, crc32, captured } = frame;
       this.#statements.drop.run(id);

@@ -611,3 +611,18 @@ describe("names in a bucket", () => {
     ).toEqual(["wanted"]);
   });
 });
+
+holds(
+  "a durable frame whose object was moved away is told as moved away, not as a conflict",
+  async (prefix, open) => {
+    const store = await open(prefix);
+    expect(await stored(openVisible(store, { durable: true }), "a")).toBe("stored");
+    await bucket.delete(`${prefix}/run7/visible/a`);
+    const other = { durable: true, session: otherSession };
+    const knowing = openVisible(store, { ...other, knowsMovedAway: true });
+    expect(await stored(knowing, "a")).toBe("moved-away");
+    expect(await stored(openVisible(store, other), "a")).toBe("conflict");
+    expect(await stored(knowing, "a", bytesOf(100, 2))).toBe("conflict");
+    expect(await framesIn(prefix)).toEqual(new Map());
+  },
+);

@@ -233,6 +233,43 @@ describe("frames that were moved away", () => {
     expect(mismatches(directory)).toEqual([]);
   });
 
+  for (const [what, more, own, expected] of [
+    ["an old sender keeps its copy", {}, false, "present"],
+    ["an old sender may delete its copy", { durable: true }, false, "conflict"],
+    ["a sender keeps its copy", { knowsMovedAway: true }, false, "moved-away"],
+    ["a sender may delete its copy", { knowsMovedAway: true, durable: true }, false, "moved-away"],
+    [
+      "a sender replaces conflicts",
+      { knowsMovedAway: true, conflict: "replace" },
+      false,
+      "moved-away",
+    ],
+    [
+      "a sender replaces conflicts and may delete its copy",
+      { knowsMovedAway: true, durable: true, conflict: "replace" },
+      false,
+      "moved-away",
+    ],
+    ["a sender repeats its own frame", { knowsMovedAway: true }, true, "present"],
+    [
+      "a sender repeats its own frame and may delete its copy",
+      { knowsMovedAway: true, durable: true },
+      true,
+      "moved-away",
+    ],
+  ] as const) {
+    test(`a frame that was moved away and is sent without an offer is ${expected} if ${what}`, async () => {
+      const directory = await gone();
+      await withStore(directory, async (store) => {
+        const source = openVisible(store, own ? more : { ...more, session: otherSession });
+        const frame = { captured, sequence: 7 };
+        expect(await putAll(store, source, [["a", bytes, frame]])).toEqual([expected]);
+        expect(partials(directory)).toEqual([]);
+      });
+      expect(filesIn(directory).size).toBe(0);
+    });
+  }
+
   test("a frame that was moved away is stored again together with frames that were not", async () => {
     const directory = await gone();
     await withStore(directory, async (store) => {
