@@ -1,6 +1,6 @@
 /** `frames send`: sends directories, a pipe, videos, cameras and URLs to a server. */
 import { existsSync, lstatSync } from "node:fs";
-import { articleWarning, sendArticlePlan } from "../client/article/send.ts";
+import { articleWarning, checkArticleOptions, sendArticlePlan } from "../client/article/send.ts";
 import { errors, FramesError } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
@@ -37,15 +37,17 @@ export async function sendCommand(
     const started = Date.now();
     const options = sendOptionsOf(args);
     parseAddress(options.to ?? "127.0.0.1", args.label("to"));
+    const isArticle = args.isOn("article");
+    if (isArticle) checkArticleOptions(options);
     const onRetry = (error: FramesError) => output.onEvent({ type: "retry", error });
-    const planned = await plan(args.positionals, { ...options, onRetry }, started);
-    if (args.isOn("dry-run")) return printDryRun(planned, args, terminal, output);
+    const dryRun = args.isOn("dry-run");
+    const planned = await plan(args.positionals, { ...options, onRetry, dryRun }, started);
+    if (dryRun) return printDryRun(planned, args, terminal, output);
     const { graceful, immediate } = stopOnSignal();
     onReportRequest(() => output.printReport());
     graceful.addEventListener("abort", () => output.onStopping());
     const killed = Promise.withResolvers<never>();
     immediate.addEventListener("abort", () => killed.reject(new FramesError("interrupted")));
-    const isArticle = args.isOn("article");
     if (isArticle && !args.isOn("quiet")) print(terminal, articleWarning);
     const sending = (isArticle ? sendArticlePlan : sendPlan)(
       planned,

@@ -15,7 +15,7 @@ import { software } from "../version.ts";
 import type { Hello } from "../wire/messages.ts";
 
 /** Options of `send`. */
-export interface SendOptions extends PlanOptions {
+export interface SendOptions extends Omit<PlanOptions, "dryRun"> {
   /** `HOST[:PORT]`. Default `127.0.0.1:9726`. */
   readonly to?: string;
   /**

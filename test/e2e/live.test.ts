@@ -214,9 +214,12 @@ describe("frames send -", () => {
       /no source is named c; choose from b/,
     ],
     [["-", "--stream", "a", "--source", "b", "--raw", "640:gray"], /640:gray/],
-    [["-", "--stream", "a", "--source", "b", "--watch"], /Cannot use --watch without a directory/],
+    [
+      ["-", "--stream", "a", "--source", "b", "--watch"],
+      /--watch is for directories; leave --watch out/,
+    ],
     [["-", "-", "--stream", "a"], /standard input|two pipes|one pipe/],
-    [[".", "--spool", "/nowhere"], /Cannot use --spool with directories/],
+    [[".", "--spool", "/nowhere"], /--spool is for pipes/],
     [[".", "--since", "now"], /without --watch/],
     [[".", "--watch", "--realtime"], /--realtime/],
   ];

@@ -154,7 +154,11 @@ describe("flags, arguments and formats", () => {
     ["send run7 --on-conflict merge", "expected fail, skip or replace"],
     ["send run7 --bwlimit 0", "write a rate such as 5M, or leave it out"],
     ["send run7 --since 2h", "add --watch, or leave it out"],
-    ["send run7 --spool spool", "Cannot use --spool with directories", "leave it out"],
+    [
+      "send run7 --spool spool",
+      "Cannot use --spool with run7: it is a directory",
+      "leave --spool out",
+    ],
     ["send run7 --stream a/b", "it contains a slash", "choose another with --stream"],
     ["send run7 --stream s-%Q", "write %% for a percent sign"],
     ["send run7 --policy newest", "expected block, latest or latest:N"],

@@ -22,6 +22,7 @@ const unsupportedOptions = [
   ["watch", "--watch"],
   ["spool", "--spool"],
   ["maxBytesPerSecond", "--bwlimit"],
+  ["giveUpAfter", "--give-up-after"],
   ["keyFile", "--key-file"],
   ["key", "a key"],
 ] as const satisfies readonly (readonly [keyof SendOptions, string])[];
@@ -37,6 +38,7 @@ export async function sendArticle(
   options: SendOptions = {},
 ): Promise<SendSummary> {
   const started = Date.now();
+  checkArticleOptions(options);
   return await sendArticlePlan(await plan(input, options, started), options, started);
 }
 
@@ -51,7 +53,7 @@ export async function sendArticlePlan(
   options: SendOptions,
   started: number,
 ): Promise<SendSummary> {
-  checkSupported(options, stream, sources);
+  checkNames([stream, ...sources.map(({ name }) => name)]);
   if (streamNameAt !== undefined) {
     throw new FramesError(
       "usage",
@@ -159,12 +161,12 @@ export async function sendArticlePlan(
   };
 }
 
-/** @throws {FramesError} `usage` for options and names that this protocol does not support */
-function checkSupported(
-  options: SendOptions,
-  stream: string,
-  sources: readonly { readonly name: string }[],
-): void {
+/**
+ * Checks the options before anything is opened.
+ *
+ * @throws {FramesError} `usage` for options that this protocol does not support
+ */
+export function checkArticleOptions(options: SendOptions): void {
   const unsupported = unsupportedOptions.find(
     ([name]) => options[name] !== undefined && options[name] !== false,
   );
@@ -178,7 +180,11 @@ function checkSupported(
     const message = "Cannot send with --article: no server given; add --to HOST:PORT";
     throw new FramesError("usage", message);
   }
-  const badName = [stream, ...sources.map(({ name }) => name)].find((name) => name.includes("|"));
+}
+
+/** @throws {FramesError} `usage` for names that this protocol does not support */
+function checkNames(names: readonly string[]): void {
+  const badName = names.find((name) => name.includes("|"));
   if (badName === undefined) return;
   const hint = "choose another with --stream or --source";
   throw new FramesError(

@@ -39,6 +39,8 @@ export interface PlanOptions {
   readonly exclude?: readonly string[];
   /** Removes each frame here once the server has stored it durably. */
   readonly move?: boolean;
+  /** Refuses sources whose frames cannot be listed, because the plan is only to be listed. */
+  readonly dryRun?: boolean;
   /** Also sends files that appear in the directories later, until `signal` is aborted. */
   readonly watch?: boolean;
   /** Milliseconds without a change until a file is complete. Default 250, with `move` 2000. */
@@ -158,6 +160,11 @@ export function queuePolicyFor<Default>(
 ): QueuePolicy | Default {
   const text = settingFor(policy, source);
   return text === undefined ? fallback : parsePolicy(text);
+}
+
+export function rawShapeFor(source: string, { raw }: PlanOptions): RawShape | undefined {
+  const text = settingFor(raw, source);
+  return text === undefined ? undefined : parseRawShape(text);
 }
 
 /**

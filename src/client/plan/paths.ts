@@ -1,8 +1,9 @@
 /** Plans the paths of a command line: directories, a pipe, videos, cameras and URLs. */
-import { existsSync, realpathSync } from "node:fs";
-import { basename, dirname, extname, join } from "node:path";
+import { existsSync, lstatSync, realpathSync } from "node:fs";
+import { basename, dirname, extname, join, resolve } from "node:path";
 import { FramesError } from "../../errors.ts";
 import type { FrameSource } from "../../frame.ts";
+import { checkFlags, type SourceKind } from "./flag-rules.ts";
 import {
   checkSettingSources,
   checkSettingValues,
@@ -13,6 +14,7 @@ import {
   type Plan,
   type PlanOptions,
   queuePolicyFor,
+  rawShapeFor,
   openSpool,
   resolveStream,
   withSpool,
@@ -23,17 +25,30 @@ import {
   type CaptureDefaults,
 } from "../../source/live/iterable-source.ts";
 import type { LiveSource } from "../../source/live/live-source.ts";
-import { isMedia, type Media, openMedia } from "../../source/media/media.ts";
+import { parseInput } from "../../source/media/input.ts";
+import { type Media, openMedia } from "../../source/media/media.ts";
 import { pipeFrames } from "../../source/live/pipe.ts";
-import { parseRawShape } from "../../source/image/raw.ts";
 import { parseQuality, settingFor } from "../../source/per-source.ts";
 import type { Spool } from "../../source/live/spool.ts";
 import { findCopiedStream } from "../../store/directory/copied-stream.ts";
 import type { RootDirectory } from "../../source/files/file-filter.ts";
+import { DirectorySource, type SkippedPath } from "../../source/files/directory-source.ts";
+import { compareNatural } from "../../source/files/natural-order.ts";
 import { checkDirectory, createRoot, type WalkResult, walk } from "../../source/files/walk.ts";
 
 /** Path that means standard input. */
 const stdinPath = "-";
+
+/** A PATH of the command line, or several pictures of one folder. */
+interface PathInput {
+  /** Its path; of pictures, the first one. */
+  readonly path: string;
+  readonly kind: SourceKind;
+  /** Name of the source, if the user chose one. */
+  readonly name: string | undefined;
+  /** Paths of pictures, or `undefined`. */
+  readonly pictures: string[] | undefined;
+}
 
 /**
  * Plans a session that sends these paths.
@@ -50,21 +65,15 @@ export async function planPaths(
   checkSettingValues(options);
   const pairs = sourceArgs.filter((text) => text.includes("=")).map(splitPair);
   const plainNames = sourceArgs.filter((text) => !text.includes("="));
-  const hasSeveral = paths.length + pairs.length > 1;
+  const unnamed = paths.map((path): [undefined, string] => [undefined, path]);
+  const inputs = classifyPaths([...unnamed, ...pairs]);
+  const hasSeveral = inputs.length > 1;
   if (plainNames.length > 1 || (plainNames.length === 1 && hasSeveral)) {
     throw new FramesError(
       "usage",
       `Cannot name the source ${plainNames[0]}: there are several; write --source NAME=PATH for each`,
     );
   }
-  const inputs = [
-    ...paths.map((path) => ({
-      path,
-      name: plainNames[0],
-      nested: hasSeveral || plainNames.length === 1,
-    })),
-    ...pairs.map(([name, path]) => ({ path, name, nested: true })),
-  ];
   const [first] = inputs;
   if (first === undefined) {
     throw new FramesError("usage", "Cannot send: no directory given; write frames send DIR");
@@ -75,23 +84,26 @@ export async function planPaths(
       "Cannot send several sources without a stream: add --stream NAME",
     );
   }
-  const pipes = inputs.filter(({ path }) => path === stdinPath);
-  const mediaInputs = inputs.filter(({ path }) => path !== stdinPath && isMedia(path));
-  const roots = inputs
-    .filter((input) => !pipes.includes(input) && !mediaInputs.includes(input))
-    .map(({ path, name, nested }) => {
-      return createRoot(path, nested ? name : (name ?? findCopiedStream(path)), nested);
-    });
-  const defaultName =
-    mediaInputs[0] === first
-      ? fileStem(first.path)
-      : createRoot(first.path, findCopiedStream(first.path), false).name;
+  const isNamed = hasSeveral || plainNames.length === 1 || pairs.length === 1;
+  const named = inputs.map((input) => ({ ...input, name: input.name ?? plainNames[0] }));
+  for (const { path, kind } of named) if (kind === "directory") checkDirectory(path);
+  const known = named.map((input) => ({ ...input, name: knownName(input) }));
+  checkFlags(known, options);
+  const pipes = named.filter(({ kind }) => kind === "pipe");
+  const pictures = named.filter(({ pictures }) => pictures !== undefined);
+  const roots = named
+    .filter(({ kind }) => kind === "directory")
+    .map(({ path, name }) =>
+      createRoot(path, isNamed ? name : (name ?? findCopiedStream(path)), isNamed),
+    );
+  const mediaInputs = named.filter(({ kind }) => mediaKinds.has(kind));
+  const defaultName = defaultStream(first);
   const streams =
     options.stream === undefined ? { stream: defaultName } : resolveStream(options.stream, naming);
   const openedMedia = await Promise.all(
-    mediaInputs.map(async ({ path, name }) => {
+    mediaInputs.map(async ({ path, name, kind }) => {
       const source = mediaName(path, name, options);
-      return { source, path, media: await openMedia(path, mediaOptions(source, options)) };
+      return { source, path, media: await openMedia(path, mediaOptions(source, kind, options)) };
     }),
   );
   const liveCount = pipes.length + openedMedia.filter(({ media }) => media.isLive).length;
@@ -102,16 +114,24 @@ export async function planPaths(
     );
     const mediaSources = openedMedia.map((one) => mediaSource(one, options, naming, spool));
     const found = findDirectories(roots, options);
-    const liveSources = [...pipeSources, ...mediaSources];
+    const folders = found.sources.map(
+      ({ path, name }) => ({ path, kind: "directory", name }) as const,
+    );
+    checkFlags([...known, ...folders], options);
+    const pictureSources = pictures.map((input) => pictureSource(input, found.skipped, options));
+    const namedSources = [...pipeSources, ...mediaSources, ...pictureSources];
     // Folders below the roots are not checked: the server refuses only the frames in them.
     checkNames(
       streams.stream,
-      [...roots, ...liveSources].map(({ name }) => name),
+      [...roots, ...namedSources].map(({ name }) => name),
     );
-    const names = [...roots, ...liveSources, ...found.sources].map(({ name }) => name);
+    const sources = [...namedSources, ...found.sources];
+    checkDistinct(sources);
+    const names = [...roots, ...sources].map(({ name }) => name);
     // The sources of a watched directory are not known yet.
     if (options.watch !== true) checkSettingSources(options, [...new Set(names)]);
-    return { sources: [...liveSources, ...found.sources].map(createPacer(options)), found };
+    const paced = sources.map(createPacer(options));
+    return { sources: options.dryRun === true ? sources : paced, found };
   });
   const media = openedMedia.map(({ source, media: { description, isLive } }) => {
     const usesDefaultQueue = isLive && queuePolicyFor(source, options, undefined) === undefined;
@@ -121,6 +141,90 @@ export async function planPaths(
     };
   });
   return { ...streams, ...found, sources, media, ...(spool === undefined ? {} : { spool }) };
+}
+
+const mediaKinds: ReadonlySet<SourceKind> = new Set(["link", "video", "camera", "url"]);
+
+/** Classifies paths. Pictures of one folder become one input, because they are one source. */
+function classifyPaths(
+  named: readonly (readonly [name: string | undefined, path: string])[],
+): PathInput[] {
+  const inputs: PathInput[] = [];
+  const pictureInputs = new Map<string, PathInput>();
+  for (const [name, path] of named) {
+    const kind = kindOf(path);
+    if (kind !== "picture") {
+      inputs.push({ path, kind, name, pictures: undefined });
+      continue;
+    }
+    const key = JSON.stringify([name ?? "", resolve(dirname(path))]);
+    const known = pictureInputs.get(key);
+    if (known !== undefined) {
+      known.pictures!.push(path);
+      continue;
+    }
+    const input = { path, kind, name, pictures: [path] };
+    pictureInputs.set(key, input);
+    inputs.push(input);
+  }
+  return inputs;
+}
+
+function kindOf(path: string): SourceKind {
+  if (path === stdinPath) return "pipe";
+  const kind = parseInput(path)?.kind;
+  if (kind === undefined) return "directory";
+  if (kind === "file") return "video";
+  if (kind === "device") return "camera";
+  // The directory source follows no links, but a link that the user names is followed.
+  if (kind === "image") return lstatSync(path).isFile() ? "picture" : "link";
+  return kind;
+}
+
+/** Returns the name of the source, as far as it is known before the input is opened. */
+function knownName({ path, kind, name, pictures }: PathInput): string | undefined {
+  if (name !== undefined) return name;
+  if (pictures !== undefined) return pictureSourceName(path, pictures);
+  return kind === "video" || kind === "link" ? fileStem(path) : undefined;
+}
+
+/** A single picture is a source of its own; several belong to the source of their folder. */
+function pictureSourceName(path: string, pictures: readonly string[]): string {
+  if (pictures.length === 1) return fileStem(path);
+  const folder = dirname(path);
+  return createRoot(folder, findCopiedStream(folder), false).name;
+}
+
+function defaultStream({ path, kind, pictures }: PathInput): string {
+  if (pictures !== undefined) return pictureSourceName(path, pictures);
+  if (mediaKinds.has(kind)) return fileStem(path);
+  return createRoot(path, findCopiedStream(path), false).name;
+}
+
+function pictureSource(
+  { path, name, pictures }: PathInput,
+  skipped: SkippedPath[],
+  { move }: PlanOptions,
+): DirectorySource {
+  const folder = dirname(path);
+  if (move === true) checkNotInStore(folder);
+  const names = [...new Set(pictures!.map((picture) => basename(picture)))].sort(compareNatural);
+  const source = name ?? pictureSourceName(path, pictures!);
+  return new DirectorySource(source, folder, names, (entry) => skipped.push(entry));
+}
+
+/** @throws {FramesError} `usage` if two sources have the same name */
+function checkDistinct(sources: readonly FrameSource[]): void {
+  const seen = new Set<string>();
+  for (const { name } of sources) {
+    if (seen.has(name)) {
+      throw new FramesError(
+        "usage",
+        `Cannot send two sources named ${name}: rename one with --source NAME=PATH`,
+      );
+    }
+    seen.add(name);
+  }
 }
 
 /** Queue length of cameras and URLs without `policy`. */
@@ -145,9 +249,9 @@ function mediaName(path: string, name: string | undefined, options: PlanOptions)
   throw new FramesError("usage", `Cannot send a camera or URL without names: write ${example}`);
 }
 
-function mediaOptions(source: string, options: PlanOptions) {
+function mediaOptions(source: string, kind: SourceKind, options: PlanOptions) {
   const quality = settingFor(options.quality, source);
-  const camera = settingFor(options.camera, source);
+  const camera = kind === "camera" ? settingFor(options.camera, source) : undefined;
   const { maxFrame = defaultMaxFrameBytes, lossless, onRetry } = options;
   return {
     maxFrameBytes: maxFrame,
@@ -208,8 +312,7 @@ function pipeSource(
     const example = "frames send - --stream NAME --source NAME";
     throw new FramesError("usage", `Cannot send a pipe without names: write ${example}`);
   }
-  const text = settingFor(options.raw, name);
-  const raw = text === undefined ? undefined : parseRawShape(text);
+  const raw = rawShapeFor(name, options);
   const { maxFrame = defaultMaxFrameBytes } = options;
   const limits = { maxFrameBytes: maxFrame, ...(raw === undefined ? {} : { raw }) };
   const frames = pipeFrames(Bun.stdin.stream(), limits, naming.clock);
@@ -230,12 +333,6 @@ function findDirectories(
     const found = walk(roots, filter);
     if (options.move === true) for (const { path } of found.sources) checkNotInStore(path);
     return found;
-  }
-  if (roots.length === 0) {
-    throw new FramesError(
-      "usage",
-      "Cannot use --watch without a directory: add one, or leave --watch out",
-    );
   }
   if (options.realtime === true) {
     throw new FramesError(

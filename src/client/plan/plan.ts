@@ -1,6 +1,7 @@
 /** Plans a session: finds what to send in paths, pipes and cameras, or in a program's frames. */
 import { FramesError } from "../../errors.ts";
 import type { FrameSource } from "../../frame.ts";
+import { checkFlags } from "./flag-rules.ts";
 import { planPaths } from "./paths.ts";
 import {
   type CapturedFrames,
@@ -13,6 +14,7 @@ import {
   type Plan,
   type PlanOptions,
   queuePolicyFor,
+  rawShapeFor,
   type Sendable,
   openSpool,
   resolveStream,
@@ -51,6 +53,10 @@ export async function plan(input: Sendable, options: PlanOptions, started: numbe
   checkNames(streams.stream, names);
   checkSettingSources(options, names);
   checkSettingValues(options);
+  checkFlags(
+    names.map((name) => ({ path: name, kind: "program", name })),
+    options,
+  );
   const spool = openSpool(options.stream, names.length, options, naming);
   return withSpool(spool, () => ({
     ...streams,
@@ -68,10 +74,11 @@ function programSources(
 ): FrameSource[] {
   const sources = Object.entries(framesBySource).map(([source, frames]) => {
     const policy = queuePolicyFor(source, options, undefined);
-    if (policy === undefined && spool === undefined) {
+    const raw = rawShapeFor(source, options);
+    if (policy === undefined && spool === undefined && raw === undefined) {
       return new IterableSource(source, frames, naming);
     }
-    return createLiveSource(source, frames, policy ?? "block", naming, spool);
+    return createLiveSource(source, frames, policy ?? "block", naming, spool, raw);
   });
   return sources.map(createPacer(options));
 }
