@@ -665,6 +665,29 @@ describe("frames serve --article", () => {
   );
 });
 
+describe("Both ends of frames", () => {
+  test.concurrent(
+    "frames send --article delivers pictures of every size to frames serve --article",
+    async () => {
+      const folder = makeTree({ "visible/über-1.jpg": 3000, "visible/2.tiff": 50_000 });
+      for (const size of [0, 1, 2, 3, 1199, 1200, 2400, 2401, 3000, 65_537, 1_000_001]) {
+        writeFileSync(join(folder, "visible", `${size}.jpg`), randomBytes(size));
+      }
+      await withServer(
+        async (server) => {
+          const to = ["--to", `127.0.0.1:${articlePort(server)}`, "--stream", "run7"];
+          const sent = await run(["send", folder, "--article", ...to, "--json"]);
+          expectCode(sent, 0);
+          expect(summaryOf(sent)).toMatchObject({ frames: 13, lost: 0 });
+          expect(sameTree(folder, join(server.dir, "run7"))).toEqual([]);
+          expect(told(server, "failed")).toEqual([]);
+        },
+        ...article,
+      );
+    },
+  );
+});
+
 /** Creates a key file with one key. */
 function newKeyFile(): string {
   const path = join(temporaryFolder(), "keys");

@@ -57,6 +57,15 @@ const storedBytesPerMs = 100_000;
  */
 const probeMs = 200;
 
+/**
+ * Time in ms without an answer to a piece within a half, after which the sender goes on up to the
+ * half, because `frames serve --article` answers halves only. Another server may have stalled for
+ * that long, so its answers to this picture must then have stopped for as long. A server counts as
+ * one that answers halves only after `minSilentPictures` such pictures.
+ */
+const halvesProbeMs = 1000;
+const minSilentPictures = 2;
+
 /** Upper bound of each computed pause, in ms. */
 const maxPauseMs = 2000;
 
@@ -105,6 +114,11 @@ export class ArticleSender {
   #lastDurationMs = 0;
   #lastSize = 0;
   #isFirst = true;
+  /** What the server answers: each `recv`, or the halves and the end of a picture. */
+  #answersTo: "unknown" | "recv" | "halves" = "unknown";
+  /** Whether a piece within a half of this picture had no answer in time. */
+  #isProbed = false;
+  #silentPictures = 0;
 
   constructor(kind: string, folder: string, timeoutMs: number) {
     this.#header = { kind, folder };
@@ -127,6 +141,7 @@ export class ArticleSender {
     this.#size = this.#remainingBytes = size;
     this.#payload = new Uint8Array(0);
     this.#pieces = this.#pieceAnswers = 0;
+    this.#isProbed = false;
     this.#phase = "apart";
   }
 
@@ -176,12 +191,20 @@ export class ArticleSender {
       case "stuck":
       case "done":
         return { action: this.#phase };
+      case "awaiting-piece": {
+        if (this.#answersTo !== "unknown" || this.#isHalfComplete) break;
+        const until = this.#sentAt + Math.max(halvesProbeMs, 4 * this.#slowestMs);
+        if (now < until) return { action: "wait", until };
+        this.#isProbed = true;
+        this.#pieces--;
+        this.#phase = "sending";
+        return this.step(now);
+      }
       case "awaiting-welcome":
       case "awaiting-title":
-      case "awaiting-piece":
-        // `tick` checks the timeout.
-        return { action: "wait", until: Infinity };
     }
+    // `tick` checks the timeout.
+    return { action: "wait", until: Infinity };
   }
 
   #send(bytes: Uint8Array, what: string, now: number): ArticleStep {
@@ -209,17 +232,27 @@ export class ArticleSender {
 
   #sendPiece(now: number): ArticleStep {
     if (this.#payload.length === 0) return { action: "give" };
-    const pieceBytes = Math.min(
-      this.#pieceSize,
-      Math.max(1, Math.floor(this.#size / 2)),
-      this.#remainingBytes,
-    );
-    const piece = this.#payload.subarray(0, pieceBytes);
+    const half = this.#halfBytes;
+    const isForHalves = this.#isProbed || this.#answersTo === "halves";
+    const maxBytes = isForHalves ? half - (this.sent % half) : Math.min(this.#pieceSize, half);
+    const piece = this.#payload.subarray(0, Math.min(maxBytes, this.#remainingBytes));
     this.#payload = this.#payload.subarray(piece.length);
     this.#remainingBytes -= piece.length;
-    this.#pieces++;
-    this.#phase = "awaiting-piece";
+    if (!isForHalves || this.#isHalfComplete) {
+      this.#pieces++;
+      this.#phase = "awaiting-piece";
+    }
     return this.#send(piece, `${piece.length} bytes`, now);
+  }
+
+  /** Half of the picture, rounded down; 1 for a picture of one byte. */
+  get #halfBytes(): number {
+    return Math.max(1, Math.floor(this.#size / 2));
+  }
+
+  /** Whether the last piece completes a half or the picture. */
+  get #isHalfComplete(): boolean {
+    return this.#remainingBytes === 0 || this.sent % this.#halfBytes === 0;
   }
 
   /** Expected variation of answer delays, in ms. */
@@ -241,6 +274,7 @@ export class ArticleSender {
 
   /** Time at which the answers count as stopped if no more arrive, in ms. */
   get #quietAt(): number {
+    if (this.#isProbed) return this.#answeredAt + halvesProbeMs;
     const { settleMs, maxExtraMs } = this.#pauses(this.#size);
     return (
       this.#answeredAt + Math.min(settleMs + Math.min(maxExtraMs, 2 * this.#jitterMs), maxPauseMs)
@@ -251,6 +285,7 @@ export class ArticleSender {
    * Handles the end of a picture. More answers than pieces mean that pieces were split on the way.
    */
   #finishPicture(): void {
+    if (this.#isProbed) this.#onProbed(this.#pieceAnswers === this.#pieces);
     if (this.#pieceAnswers > this.#pieces) this.#onSplitPieces();
     else if (this.#pieces >= minPiecesToGrow) {
       this.#pieceSize = Math.min(maxPieceBytes, this.#pieceSize << 1);
@@ -260,6 +295,12 @@ export class ArticleSender {
     this.#lastDurationMs = this.#answeredAt - this.#announcedAt;
     this.#lastSize = this.#size;
     this.#phase = "idle";
+  }
+
+  /** @param hasAnsweredHalves whether each half and the end had one answer */
+  #onProbed(hasAnsweredHalves: boolean): void {
+    if (!hasAnsweredHalves) this.#answersTo = "recv";
+    else if (++this.#silentPictures >= minSilentPictures) this.#answersTo = "halves";
   }
 
   /**
@@ -298,6 +339,7 @@ export class ArticleSender {
         this.#phase = "stuck";
         return;
       case "awaiting-piece":
+        if (!this.#isHalfComplete || answers > 1) this.#answersTo = "recv";
         this.#pieceAnswers += answers;
         this.#recordDelay(elapsedMs);
         this.#phase = this.#remainingBytes === 0 ? "settling" : "sending";
@@ -307,6 +349,8 @@ export class ArticleSender {
         this.#slowestMs = Math.max(elapsedMs, this.#slowestMs);
         return;
       case "sending":
+        // It answered late, and not only halves.
+        this.#answersTo = "recv";
         this.#pieceAnswers += answers;
         return;
       default:

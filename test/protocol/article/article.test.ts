@@ -7,6 +7,7 @@ import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
 import { streamFromFolder } from "../../../src/protocol/article/article-receiver.ts";
 import { ArticleSender } from "../../../src/protocol/article/article-sender.ts";
+import { ArticleDecoder } from "../../../src/wire/article.ts";
 import { randomFrom } from "../../helper/cutter.ts";
 
 /** How the network splits and delays data. */
@@ -83,10 +84,52 @@ class PublishedServer {
   }
 }
 
+/** Answers halves only, as `frames serve --article` does. */
+class HalvesServer {
+  readonly pictures = new Map<string, Buffer>();
+  readonly answers: { at: number }[] = [];
+  readonly broke = undefined;
+  #now = 0;
+  #name = "";
+  #parts: Buffer[] = [];
+  readonly #decoder: ArticleDecoder = new ArticleDecoder({
+    onHeader: () => {},
+    onPicture: (_, name) => {
+      this.#name = name;
+      this.#parts = [];
+    },
+    onPayload: (bytes) => void this.#parts.push(Buffer.from(bytes)),
+    onAnswerDue: () => void this.answers.push({ at: this.#now }),
+    onPictureComplete: () => {
+      this.pictures.set(this.#name, Buffer.concat(this.#parts));
+      this.answers.push({ at: this.#now });
+    },
+    onOver: () => {},
+  });
+  #isOpen = false;
+
+  get isOver(): boolean {
+    return this.#decoder.isOver;
+  }
+
+  arrive(bytes: Buffer, now: number): void {
+    this.#now = now;
+    this.#decoder.receive(bytes);
+    if (this.#isOpen) return;
+    this.#isOpen = true;
+    this.#decoder.onQuiet();
+    this.#decoder.onHeaderAnswered();
+    this.answers.push({ at: now });
+  }
+}
+
 /** Sends pictures through a network and returns the result. */
-function deliver(pictures: ReadonlyMap<string, Buffer>, network: Network) {
+function deliver(
+  pictures: ReadonlyMap<string, Buffer>,
+  network: Network,
+  server: PublishedServer | HalvesServer = new PublishedServer(),
+) {
   let now = 1000;
-  const server = new PublishedServer();
   const sender = new ArticleSender("visible", "run7", 30_000);
   const toServer: Arrival[] = [];
   const toClient: Arrival[] = [];
@@ -164,6 +207,15 @@ describe("ArticleSender", () => {
       delay: () => 1,
     }),
   };
+  for (const stalled of [3, 8, 20, 60]) {
+    networks[`a link that stalls for 5 s at part ${stalled}`] = () => {
+      let parts = 0;
+      return {
+        cut: (length) => (length <= longestText ? length : Math.min(length, 1240)),
+        delay: () => (++parts === stalled ? 5000 : 1),
+      };
+    };
+  }
   for (let seed = 1; seed <= 40; seed++) {
     networks[`a network that cuts and delays at random, seed ${seed}`] = () => {
       const chance = randomFrom(seed);
@@ -194,6 +246,24 @@ describe("ArticleSender", () => {
     expect(wire.largest).toBe(32 << 10);
     const packets = deliver(many, { cut: (length) => Math.min(length, 1240), delay: () => 0 });
     expect(packets.largest).toBeLessThanOrEqual(4800);
+  });
+
+  test("an article sender delivers every byte to a server that answers halves, and soon without waiting", () => {
+    const many = new Map(
+      Array.from({ length: 40 }, (_, at) => [`${at}.jpg`, Buffer.alloc(3000 + at, at)]),
+    );
+    const longest = new Map([...pictures, ...many]);
+    for (const delay of [0, 1, 150]) {
+      const network = { cut: (length: number) => length, delay: () => delay };
+      const { server, took } = deliver(longest, network, new HalvesServer());
+      expect(server.isOver).toBe(true);
+      for (const [name, bytes] of longest) {
+        expect([name, server.pictures.get(name)!.equals(bytes)]).toEqual([name, true]);
+      }
+      // Two pictures take 2 s more. The others take about as long as at a published server.
+      const published = deliver(longest, network);
+      expect(took).toBeLessThan(published.took + 6000);
+    }
   });
 
   test("an article sender detects a server that never finishes a picture of one byte", () => {
