@@ -4,6 +4,7 @@ import { Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import { defaultKeyFile, readKeys } from "../keys/key-file.ts";
 import { type Address, formatAddress, isLoopback } from "../net/address.ts";
+import { resolveHost } from "../net/connect.ts";
 
 /** Keys from the caller's options. */
 export interface KeyOptions {
@@ -13,6 +14,25 @@ export interface KeyOptions {
   readonly keyFile?: string;
   /** Connects without key or encryption, to a server that requires no key. */
   readonly insecure?: boolean;
+}
+
+/**
+ * Chooses the keys as `clientKeys`. If there is none, first checks the name of the server, because
+ * a missing key would hide that the name is wrong.
+ *
+ * @throws {FramesError} `usage`, `missing`, `no-key`, or `unreachable` if there is no such host
+ */
+export async function checkedClientKeys(
+  role: "send" | "receive",
+  address: Address,
+  options: KeyOptions,
+): Promise<ClientKeys> {
+  try {
+    return clientKeys(role, address, options);
+  } catch (error) {
+    if (error instanceof FramesError && error.code === "no-key") await resolveHost(address);
+    throw error;
+  }
 }
 
 /**

@@ -1,5 +1,5 @@
 /** `send()`: plans what to send, and runs a session that sends it. */
-import { clientKeys } from "./client-keys.ts";
+import { checkedClientKeys, clientKeys } from "./client-keys.ts";
 import { SendSession } from "./send-session.ts";
 import { UndeliveredReport, type SourceReport } from "./undelivered.ts";
 import type { NotRemoved } from "./sent-file-remover.ts";
@@ -215,6 +215,11 @@ async function runPlan(
   if (sources.length === 0 && watch === undefined) {
     return { ...base, ...emptyCounts, store: "", sources: [], dropped: 0, interrupted: false };
   }
+  // With a spool the session may start offline, where no name can be looked up.
+  const keys =
+    spool === undefined
+      ? await checkedClientKeys("send", address, options)
+      : clientKeys("send", address, options);
   const hello: Hello = {
     role: "send",
     session: spool?.session.id ?? crypto.randomUUID().replaceAll("-", ""),
@@ -234,7 +239,7 @@ async function runPlan(
     giveUpAfter,
     checksum,
     move,
-    keys: clientKeys("send", address, options),
+    keys,
     maxBytesPerSecond: options.maxBytesPerSecond,
     streamNameAt,
     canStartOffline: spool !== undefined,

@@ -1,4 +1,5 @@
 /** Connects to a server with a deadline, because the system's own takes minutes. */
+import { isIP } from "node:net";
 import type { Socket } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import { type Address, defaultPort, formatAddress, isLoopback } from "./address.ts";
@@ -50,22 +51,24 @@ export async function connect(
     connection.onOpen();
     ready.resolve(connection);
   };
-  const connecting = Bun.connect<Connection | undefined>({
-    hostname: address.host || "127.0.0.1",
+  /** Whether one of the addresses of the name has a connection. The others are closed. */
+  let isOpen = false;
+  const options = {
     port: address.port,
     allowHalfOpen: true,
     // Without `rejectUnauthorized` in `tls`, Bun would connect without TLS.
     ...(isSecure ? { tls: clientTls } : {}),
     socket: {
-      open(socket) {
-        // The caller has already got `no-connection`.
-        if (isTimedOut) return void socket.terminate();
+      open(socket: Socket<Connection | undefined>) {
+        // The caller has already got `no-connection`, or another connection.
+        if (isTimedOut || isOpen) return void socket.terminate();
+        isOpen = true;
         if (isSecure) handshaking = socket;
         else start(socket);
       },
       // The handler starts only after the handshake, so no bytes can leave unencrypted.
-      handshake(socket, _, handshakeError) {
-        if (isTimedOut) return void socket.terminate();
+      handshake(socket: Socket<Connection | undefined>, _: boolean, handshakeError: Error | null) {
+        if (isTimedOut || socket !== handshaking) return void socket.terminate();
         try {
           start(socket, exportChannelBinding(socket as Socket<unknown>));
         } catch (error) {
@@ -78,13 +81,20 @@ export async function connect(
         }
       },
       ...socketEvents,
-      close(socket, error) {
+      close(socket: Socket<Connection | undefined>, error?: Error) {
         if (socket.data !== undefined) return socketEvents.close(socket, error);
-        ready.reject(handshakeClosedError(error, addressText));
+        if (socket === handshaking) ready.reject(handshakeClosedError(error, addressText));
       },
       // The promise of `Bun.connect` rejects with the same error.
       connectError() {},
     },
+  };
+  // All addresses of a name are tried at once, because some may not answer at all.
+  const connecting = resolveHost(address).then((hosts) => {
+    const attempts = hosts.map((hostname) =>
+      Bun.connect<Connection | undefined>({ ...options, hostname }),
+    );
+    return Promise.any(attempts).catch((error: AggregateError) => Promise.reject(error.errors[0]));
   });
   try {
     return await Promise.race([connecting.then(() => ready.promise), timedOut]);
@@ -95,6 +105,28 @@ export async function connect(
     throw error;
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** Addresses of a name that are tried. */
+const maxHosts = 8;
+
+/**
+ * Returns the IP addresses of a host. Looks a name up each time, because `Bun.connect` keeps the
+ * address of a name for a while, and a server may get another one.
+ *
+ * @throws {FramesError} `unreachable`
+ */
+export async function resolveHost(address: Address): Promise<string[]> {
+  const host = address.host || "127.0.0.1";
+  if (isIP(host) !== 0) return [host];
+  try {
+    const found = await Bun.dns.lookup(host, { backend: "getaddrinfo" });
+    return [...new Set(found.map((entry) => entry.address))].slice(0, maxHosts);
+  } catch (error) {
+    // Bun's codes are those of the system with a prefix.
+    const code = systemCode(error)?.replace(/^DNS_/, "");
+    throw unreachableError(Object.assign(new Error(`${error}`), { code }), address);
   }
 }
 

@@ -1,6 +1,6 @@
 // Covers: common/clock.ts, net/connect.ts, net/listen.ts, net/tls.ts
 
-import { afterEach, describe, expect, jest, test } from "bun:test";
+import { afterEach, describe, expect, jest, spyOn, test } from "bun:test";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import {
@@ -12,7 +12,7 @@ import {
   type Socket,
 } from "node:net";
 import { FramesError } from "../../src/errors.ts";
-import { reachableAddresses } from "../../src/net/address.ts";
+import { reachableHosts } from "../../src/net/address.ts";
 import { connect } from "../../src/net/connect.ts";
 import type { Connection, ConnectionHandler } from "../../src/net/connection.ts";
 import { listen, type Listener } from "../../src/net/listen.ts";
@@ -447,7 +447,7 @@ describe("connect", () => {
     expect(recorder.events).toEqual([]);
   });
 
-  const own = reachableAddresses().find((address) => isIPv4(address));
+  const own = reachableHosts("").find((address) => isIPv4(address));
   const unless = own === undefined ? " (skipped: this machine has no address but loopback)" : "";
   test.skipIf(own === undefined)(
     `connecting to a port without a listener on a machine that others reach names possible causes${unless}`,
@@ -472,6 +472,39 @@ describe("connect", () => {
     expect(error).toBeInstanceOf(FramesError);
     expect((error as FramesError).code).toBe("unreachable");
     expect((error as FramesError).message).toStartWith("Cannot connect to no.such.host.invalid:9:");
+  });
+
+  test("a name is looked up at each try, so a server that got another address is found", async () => {
+    const lookup = spyOn(Bun.dns, "lookup");
+    cleanups.push(() => lookup.mockRestore());
+    const names = { "127.0.0.1": "old", "127.0.0.2": "new" } as const;
+    const port = 20_000 + (process.pid % 10_000);
+    for (const [hostname, name] of Object.entries(names)) {
+      const server = Bun.listen({
+        hostname,
+        port,
+        socket: { open: (socket) => void socket.end(name), data() {} },
+      });
+      cleanups.push(() => server.stop(true));
+    }
+    const answerOf = async (...addresses: string[]): Promise<string> => {
+      const found = addresses.map((address) => ({ address, family: 4 as const, ttl: 0 }));
+      lookup.mockImplementation(async () => found);
+      const { promise, resolve } = Promise.withResolvers<string>();
+      const peer = new Recorder({
+        data: () => resolve(new TextDecoder().decode(peer.chunk)),
+      });
+      await connect({ host: "gpu1", port }, peer, 10_000);
+      return await promise;
+    };
+    expect(await answerOf("127.0.0.1")).toBe("old");
+    expect(await answerOf("127.0.0.2")).toBe("new");
+    // One address that nobody listens at, and one that never answers, do not hinder the others.
+    expect(await answerOf("127.0.0.3", "192.0.2.1", "127.0.0.2")).toBe("new");
+    await expect(answerOf("127.0.0.3", "127.0.0.4")).rejects.toMatchObject({
+      code: "unreachable",
+      message: expect.stringContaining(`gpu1:${port}: connection refused`),
+    });
   });
 
   test("connecting without a host name reaches this machine", async () => {
