@@ -1,6 +1,7 @@
 /** `frames serve`: runs a server, and prints its events. */
+import { isAnyAddress } from "../common/any-address.ts";
 import { FramesError } from "../errors.ts";
-import { formatAddress, isLoopback, reachableAddresses, parseAddress } from "../net/address.ts";
+import { formatAddress, isLoopback, parseAddress, reachableHosts } from "../net/address.ts";
 import type { ServeEvent, StoredEvent } from "../server/serve-event.ts";
 import { defaultKeyFile, createFirstKey } from "../keys/key-file.ts";
 import { passedSocket, SystemdNotifier } from "../net/systemd.ts";
@@ -117,7 +118,7 @@ export async function serveCommand(
       http,
     });
   }
-  if (!quiet) printListening(server, terminal);
+  if (!quiet) printListening(server, args, terminal);
   if (!quiet && server.pageUrl !== undefined) printPageAddress(server.pageUrl, args, terminal);
   const statusText = listeningText(server);
   systemd?.ready(statusText);
@@ -179,10 +180,10 @@ function refusalText({ refusals }: Server): string {
 }
 
 function listeningText({ host, port, address }: Server): string {
-  return `Listening at ${host === "" ? `port ${port}` : address}`;
+  return `Listening at ${isAnyAddress(host) ? `port ${port}` : address}`;
 }
 
-function printListening(server: Server, terminal: Terminal): void {
+function printListening(server: Server, args: Arguments, terminal: Terminal): void {
   if (terminal.style === "json") {
     const { host, port, directory, article, isSecure } = server;
     const fields = { version, host, port, directory, article, secure: isSecure };
@@ -192,7 +193,11 @@ function printListening(server: Server, terminal: Terminal): void {
   printListeningText(server, terminal);
   if (server.article === undefined) return;
   const how = "for the article's clients, without key or checksum";
-  print(terminal, `Listening at ${server.article} ${how}`);
+  const listensAt = parseAddress(args.text("article")!, "--article").host;
+  const { port } = parseAddress(server.article, "--article");
+  const [host] = reachableHosts(listensAt);
+  const shown = host === undefined ? server.article : formatAddress({ host, port });
+  print(terminal, `Listening at ${shown} ${how}`);
 }
 
 function printListeningText(server: Server, terminal: Terminal): void {
@@ -204,7 +209,7 @@ function printListeningText(server: Server, terminal: Terminal): void {
     print(terminal, `Listening at ${server.address}: only this machine; ${scope}`);
     return;
   }
-  const hosts = server.host === "" ? reachableAddresses() : [server.host];
+  const hosts = reachableHosts(server.host);
   const [to = `THIS-MACHINE:${port}`] = hosts.map((host) => formatAddress({ host, port }));
   print(terminal, `Listening at port ${port}: ${how}`);
   if (isSecure) {
@@ -216,8 +221,9 @@ function printListeningText(server: Server, terminal: Terminal): void {
 
 /** Prints the page's URL; when listening on every interface also the URL for other machines. */
 function printPageAddress(page: string, args: Arguments, terminal: Terminal): void {
-  const isEverywhere = /^:\d+$/.test(args.text("http") ?? "");
-  const [host] = isEverywhere ? reachableAddresses() : [];
+  const http = args.text("http");
+  const listensAt = http === undefined ? "127.0.0.1" : parseAddress(http, "--http").host;
+  const [host] = isAnyAddress(listensAt) ? reachableHosts(listensAt) : [];
   const other = new URL(page);
   if (host !== undefined) other.hostname = host.includes(":") ? `[${host}]` : host;
   print(

@@ -12,6 +12,7 @@ import type { HttpContext } from "./context.ts";
 import { route } from "./routes/routes.ts";
 import { StreamClients } from "./stream-clients.ts";
 import { OpenFileGuard, type AcceptGate } from "./open-file-guard.ts";
+import { localHost } from "../common/any-address.ts";
 import { maxOpenFiles, countOpenFiles } from "../common/open-files.ts";
 
 /** Listen address. An empty host means all interfaces. */
@@ -147,7 +148,7 @@ export class HttpServer implements AcceptGate {
 
   /** `HOST:PORT`. For a server on all interfaces, the loopback address. */
   get address(): string {
-    const host = this.#host || "127.0.0.1";
+    const host = localHost(this.#host);
     return `${host.includes(":") ? `[${host}]` : host}:${this.port}`;
   }
 

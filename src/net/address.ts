@@ -1,6 +1,7 @@
 /** Parses and formats network addresses. */
 import { isIPv6 } from "node:net";
 import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
+import { isAnyAddress, isAnyIPv4 } from "../common/any-address.ts";
 import { FramesError } from "../errors.ts";
 
 /** Default port of FRAMES/1. */
@@ -65,11 +66,16 @@ function listInterfaces(): NetworkInterfaceInfo[] {
   }
 }
 
-/** Returns addresses at which other machines may reach this one, IPv4 first. */
-export function reachableAddresses(): string[] {
-  const external = listInterfaces().filter(
-    ({ internal, address }) => !internal && !address.startsWith("fe80:"),
-  );
+/**
+ * Returns the hosts under which other machines may reach a listener, IPv4 first.
+ *
+ * @param host where it listens
+ */
+export function reachableHosts(host: string): string[] {
+  if (!isAnyAddress(host)) return [host];
+  const external = listInterfaces().filter(({ internal, address, family }) => {
+    return !internal && !address.startsWith("fe80:") && (family === "IPv4" || !isAnyIPv4(host));
+  });
   const rank = (family: string) => (family === "IPv4" ? 0 : 1);
   return external.toSorted((a, b) => rank(a.family) - rank(b.family)).map((entry) => entry.address);
 }

@@ -1,4 +1,5 @@
 /** Listens for clients, and limits their number to what the system allows. */
+import { writeSync } from "node:fs";
 import type { Socket, TCPSocketListener } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Certificate } from "../auth/certificate.ts";
@@ -44,6 +45,8 @@ export interface ListenerTls {
   readonly handshakeTimeoutMs: number;
   /** A peer disconnected, or was disconnected, without a completed handshake. */
   onHandshakeFailed(peer: string, error: FramesError): void;
+  /** Returns the reply to an HTTP request without TLS, and the error to report. */
+  replyToHttp(): { readonly bytes: Uint8Array; readonly error: FramesError };
 }
 
 /** Time for a leaving connection to end its TLS handshake, in milliseconds. */
@@ -158,6 +161,11 @@ export function listen(
             // A port scan or health check connects and closes without sending anything, so it is
             // not reported.
             if (systemCode(handshakeError) !== "EPROTO") return void socket.terminate();
+            if (String(handshakeError).includes(httpRequestReason)) {
+              const { bytes, error } = tls!.replyToHttp();
+              writeWithoutTls(socket, bytes);
+              return reject(socket, error);
+            }
             const message =
               "The client did not use TLS 1.3: it has no key, or it is not a frames client";
             return reject(socket, new FramesError("foreign", message, { cause }));
@@ -202,6 +210,19 @@ const listenHints: Readonly<Record<string, string>> = {
   EADDRNOTAVAIL: "choose an address of this machine, or --listen :PORT for all of them",
   EACCES: "choose a port from 1024 up with --listen",
 };
+
+/** BoringSSL's reason for a handshake that began with an HTTP request. */
+const httpRequestReason = "HTTP_REQUEST";
+
+/** Writes to the connection below the TLS of a socket, so that a peer without TLS can read it. */
+function writeWithoutTls(socket: Socket<Connection | undefined>, bytes: Uint8Array): void {
+  try {
+    // Bun's types omit `fd`. A new connection takes a short text at once.
+    writeSync((socket as unknown as { fd: number }).fd, bytes);
+  } catch {
+    // On Windows the descriptor is no file. The peer then sees only the end of the connection.
+  }
+}
 
 function peerAddress(socket: Socket<Connection | undefined>): string {
   const port = (socket.remotePort as number | undefined) ?? 0;

@@ -8,12 +8,14 @@ import { BufferBudget } from "./buffer-budget.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import { formatAddress } from "../net/address.ts";
 import { monotonicNow } from "../common/clock.ts";
+import { localHost } from "../common/any-address.ts";
 import { listen, type Listener, type ListenerTls, type ListenAddress } from "../net/listen.ts";
 import { ArticleConnection } from "./article-connection.ts";
 import { IngestConnection } from "./ingest-connection.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import { sourceFolderPath } from "../store/name-rules.ts";
+import { replyToHttpWithoutTls } from "./wrong-protocol.ts";
 import type { ClosableStore, Server, ServerOptions } from "./server-options.ts";
 import { JournalTail } from "./playback/journal-tail.ts";
 import { RejectedPeers } from "../common/rejected-peers.ts";
@@ -108,6 +110,7 @@ export class FrameServer implements Server, ServerContext {
       certificate: security.certificate,
       handshakeTimeoutMs: Math.min(maxTlsHandshakeMs, timeoutMs),
       onHandshakeFailed: (peer, error) => this.onRejected(peer, error),
+      replyToHttp: () => replyToHttpWithoutTls(this.address),
     };
   }
 
@@ -201,13 +204,13 @@ export class FrameServer implements Server, ServerContext {
   }
 
   get address(): string {
-    return formatAddress({ host: this.host || "127.0.0.1", port: this.port });
+    return formatAddress({ host: localHost(this.host), port: this.port });
   }
 
   get article(): string | undefined {
-    return this.#articleListener === undefined
-      ? undefined
-      : formatAddress(this.#articleListener.address);
+    if (this.#articleListener === undefined) return undefined;
+    const { host, port } = this.#articleListener.address;
+    return formatAddress({ host: localHost(host), port });
   }
 
   get http(): string | undefined {

@@ -22,7 +22,7 @@ export function replyToWrongProtocol(
   chunk: Uint8Array,
   server: { readonly address: string; readonly keys: object | undefined },
 ): WrongProtocolReply | undefined {
-  if (looksLikeHttp(chunk)) return httpReply(server.address);
+  if (looksLikeHttp(chunk)) return replyToHttp(server.address);
   if (chunk[0] !== tlsHandshake || server.keys !== undefined) return undefined;
   // The alert tells the sender at once that this server does not use keys.
   const message =
@@ -38,8 +38,23 @@ function looksLikeHttp(chunk: Uint8Array): boolean {
   return /^(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|PATCH|TRACE|PRI) /.test(start);
 }
 
-function httpReply(address: string): WrongProtocolReply {
-  const body = `This port is for FRAMES/1, not for HTTP. To send frames to it: frames send DIR --to ${address}\n`;
+/** Returns the reply to an HTTP request. `address` is the port's `HOST:PORT`. */
+function replyToHttp(address: string): WrongProtocolReply {
+  return httpReply(
+    `This port is for FRAMES/1, not for HTTP. To send frames to it: frames send DIR --to ${address}\n`,
+    "The client sent an HTTP request; the page is at the address of --http",
+  );
+}
+
+/** Returns the reply to an HTTP request without TLS on a port that requires TLS. */
+export function replyToHttpWithoutTls(address: string): WrongProtocolReply {
+  return httpReply(
+    `This port is for FRAMES/1 over TLS, not for HTTP. To send frames to it: frames send DIR --to ${address} (needs a key, see frames help keys)\n`,
+    "The client sent an HTTP request without TLS; the page is at the address of --http",
+  );
+}
+
+function httpReply(body: string, message: string): WrongProtocolReply {
   const head = [
     "HTTP/1.1 400 Bad Request",
     "Content-Type: text/plain; charset=utf-8",
@@ -48,9 +63,6 @@ function httpReply(address: string): WrongProtocolReply {
   ];
   return {
     bytes: new TextEncoder().encode(`${head.join("\r\n")}\r\n\r\n${body}`),
-    error: new FramesError(
-      "foreign",
-      "The client sent an HTTP request; the page is at the address of --http",
-    ),
+    error: new FramesError("foreign", message),
   };
 }

@@ -744,6 +744,24 @@ describe("Without HOME", () => {
   );
 });
 
+test("a server at every interface prints only addresses that clients can connect to", async () => {
+  const env = { FRAMES_KEY_FILE: keyFile(entry()) };
+  const any = ["", "0.0.0.0", "[::]", "[::0]"];
+  for (const host of any) {
+    const ports = ["--listen", `${host}:0`, "--http", `${host}:0`];
+    const article = ["--article", `${host}:0`, "--article-insecure"];
+    using server = launch(["serve", folder(), ...ports, ...article], env);
+    await until("the addresses", () => /See it at .*\n/.test(server.stderr()));
+    expect([
+      host,
+      server.stderr().match(/--to \S+|Listening at \S+:\S+|https:\S+/g)?.length,
+    ]).toEqual([host, 4]);
+    expect(server.stderr()).not.toMatch(/(?:\b0\.0\.0\.0|\[::0?\]):/);
+    server.child.kill("SIGTERM");
+    await server.ended();
+  }
+});
+
 const withStrace = linux || (Bun.which("strace") === null ? "skipped: needs strace: " : "");
 
 test.skipIf(withStrace !== "")(

@@ -215,6 +215,25 @@ describe("Server with keys", () => {
     });
   }
 
+  for (const method of ["GET", "HEAD", "POST", "PUT"]) {
+    test(`a server with keys answers ${method} without TLS with 400, and reports HTTP`, async () => {
+      using peer = await inTheClear();
+      peer.write(Buffer.from(`${method} / HTTP/1.1\r\nHost: x\r\n${"A: b\r\n".repeat(3000)}\r\n`));
+      await peer.closed();
+      expect(peer.bytes.toString()).toMatch(
+        /^HTTP\/1\.1 400 [^]*\r\n\r\nThis port is for FRAMES\/1 over TLS/,
+      );
+      await until("a line of the log", () => group.guarded.lines(peer, "failed").length > 0);
+      expect(group.guarded.lines(peer, "failed")).toMatchObject([
+        {
+          error: "foreign",
+          message:
+            "The client sent an HTTP request without TLS; the page is at the address of --http",
+        },
+      ]);
+    });
+  }
+
   test("a server with keys sends no FRAMES bytes to a peer that closes within the TLS handshake", async () => {
     const first = await clientHello();
     for (const length of [1, 5, 100, first.length]) {

@@ -1,11 +1,14 @@
+// Covers: common/any-address.ts
+
 import { describe, expect, test } from "bun:test";
 import { isIP } from "node:net";
+import { isAnyAddress, isAnyIPv4, localHost } from "../../src/common/any-address.ts";
 import { FramesError } from "../../src/errors.ts";
 import {
   defaultPort,
   formatAddress,
   isLoopback,
-  reachableAddresses,
+  reachableHosts,
   parseAddress,
 } from "../../src/net/address.ts";
 
@@ -107,8 +110,39 @@ describe("isLoopback", () => {
   }
 });
 
+describe("every interface", () => {
+  const any = ["", "0.0.0.0", "0", "0.0", "000.0.0.0", "::", "::0", "0:0:0:0:0:0:0:0"];
+  const mapped = ["::ffff:0.0.0.0", "::0.0.0.0"];
+  const one = [
+    "127.0.0.1",
+    "::1",
+    "10.0.0.0",
+    "0.0.0.1",
+    "::ffff:10.0.0.0",
+    "gpu0",
+    "fe80::",
+    "00x",
+  ];
+  test("an unspecified address means every interface, in any notation, and no other does", () => {
+    for (const host of [...any, ...mapped])
+      expect([host, isAnyAddress(host)]).toEqual([host, true]);
+    for (const host of one) expect([host, isAnyAddress(host)]).toEqual([host, false]);
+  });
+
+  test("no address that others are told is an unspecified one, and IPv4 listeners are told as such", () => {
+    for (const host of [...any, ...mapped]) {
+      for (const reachable of reachableHosts(host)) {
+        expect([host, reachable, isAnyAddress(reachable)]).toEqual([host, reachable, false]);
+        if (isAnyIPv4(host)) expect([reachable, isIP(reachable)]).toEqual([reachable, 4]);
+      }
+      expect(localHost(host)).toBe("127.0.0.1");
+    }
+    for (const host of one) expect([reachableHosts(host), localHost(host)]).toEqual([[host], host]);
+  });
+});
+
 test("the reachable addresses of this machine are numeric and not loopback or link-local, IPv4 first", () => {
-  const addresses = reachableAddresses();
+  const addresses = reachableHosts("");
   for (const address of addresses) {
     expect(isIP(address)).toBeGreaterThan(0);
     expect(isLoopback(address)).toBe(false);
