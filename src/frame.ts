@@ -269,14 +269,17 @@ export interface ReceiveTarget extends FrameStore {
   readonly isPersistent: boolean;
   /** Whether no further frame can be accepted for now. */
   readonly isFull: boolean;
+  /** Error with which the target could not be opened. It ends the session. */
+  readonly failure?: unknown;
   /**
    * Called when the server is connected.
    *
    * @param identity identity of the server's store (SPEC section 9), if the server sends one
    * @param location name of the server's store and address of the server, for messages
+   * @param hasFrames whether the server has frames to send now
    * @throws {FramesError} `usage` if the target has frames of another store
    */
-  onConnected(identity: string | undefined, location: string): void;
+  onConnected(identity: string | undefined, location: string, hasFrames: boolean): void;
   /**
    * Called for each CURSOR. Returns a function that persists it with the next `flush`; call it once
    * every earlier frame is stored.

@@ -1,4 +1,5 @@
 /** `frames receive`: copies a stream into a directory, or writes it to standard output. */
+import { isatty } from "node:tty";
 import { FramesError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
 import { receive, receiveToCallback, type ReceiveOptions } from "../client/receive.ts";
@@ -37,6 +38,12 @@ export async function receiveCommand(
     throw new FramesError(
       "usage",
       "Cannot use --multipart without a pipe: write frames receive STREAM --multipart -",
+    );
+  }
+  if (isToStdout && isatty(1)) {
+    throw new FramesError(
+      "usage",
+      "Cannot write frames to a terminal: they are binary; add > FILE or | PROGRAM, or write frames receive STREAM DIR",
     );
   }
   const options = receiveOptionsOf(args);

@@ -106,10 +106,20 @@ export class CallbackSink implements ReceiveTarget {
 
   checkNames(_stream: string, source: string): void {
     this.#source ??= source;
-    if (!this.#isSingleSource || source === this.#source) return;
+    this.checkSources([this.#source, source]);
+  }
+
+  /**
+   * Checks that frames of these sources can be told apart.
+   *
+   * @throws {FramesError} `usage`
+   */
+  checkSources([first, ...others]: readonly string[]): void {
+    const other = others.find((source) => source !== first);
+    if (!this.#isSingleSource || other === undefined) return;
     throw new FramesError(
       "usage",
-      `Cannot write ${this.#source} and ${source} to one pipe: choose one with --source NAME, or add --multipart`,
+      `Cannot write ${first} and ${other} to one pipe: choose one with --source NAME, or add --multipart`,
     );
   }
 

@@ -30,6 +30,8 @@ export interface ReceiveConnectionEvents extends Pick<
   ReceiverEvents,
   "onWelcome" | "onFrameEnded" | "onLost" | "onGone" | "trace"
 > {
+  /** Called before the target is used. An error thrown here ends the connection. */
+  checkWelcome(welcome: Welcome): void;
   /** Called about once a second; an error thrown here ends the connection. */
   onTick(): void;
   /** A cursor was saved that covers the first `endedFrames` frames of this connection. */
@@ -99,7 +101,9 @@ export class ReceiveConnection implements ConnectionHandler {
           throw new FramesError("internal");
         },
         onWelcome: (welcome) => {
-          target.onConnected(welcome.identity, `${welcome.store ?? "a store"} on ${this.#peer}`);
+          events.checkWelcome(welcome);
+          const location = `${welcome.store ?? "a store"} on ${this.#peer}`;
+          target.onConnected(welcome.identity, location, welcome.fresh !== true);
           this.#checkResumed(hello, welcome);
           this.#isWelcomed = true;
           events.onWelcome?.(welcome);

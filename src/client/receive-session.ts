@@ -22,6 +22,8 @@ export interface ReceiveSessionOptions {
 }
 
 export interface ReceiveSessionEvents {
+  /** Called before the target is used. An error thrown here ends the session. */
+  checkWelcome(welcome: Welcome): void;
   onWelcome(welcome: Welcome): void;
   onWaiting(reason: FramesError, milliseconds: number): void;
   onUndelivered(report: Undelivered): void;
@@ -108,7 +110,7 @@ export class ReceiveSession {
     try {
       const connect = () => this.#connect();
       const isComplete = await this.#reconnector.run(connect, () => this.#onBroken(), {
-        isLocalError: () => false,
+        isLocalError: (error) => this.#target.failure === error,
         isLive: this.#hello.follow === true,
       });
       return { isComplete, retries: this.#reconnector.retries };
@@ -138,6 +140,7 @@ export class ReceiveSession {
     this.#framesAtCursor = framesBefore;
     for (const key of this.#recent.keys()) this.#recent.set(key, Infinity);
     this.#connection = new ReceiveConnection(this.#address, hello, this.#target, options, {
+      checkWelcome: (welcome) => this.#events.checkWelcome(welcome),
       onWelcome: (welcome) => {
         this.#reconnector.onWelcome();
         this.#events.onWelcome(welcome);

@@ -1,6 +1,6 @@
 /** `receive()`: gets a stream from a server, into a directory, a callback or an iterator. */
 import type { KeyOptions } from "./client-keys.ts";
-import { clientKeys } from "./client-keys.ts";
+import { checkedClientKeys } from "./client-keys.ts";
 import { type ErrorName, FramesError, truncateMessage } from "../errors.ts";
 import { UndeliveredReport, type SourceReport } from "./undelivered.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
@@ -255,6 +255,7 @@ async function runReceive(
   const emitProgress = () => {
     onEvent?.({ type: "progress", sources: session.progress, report: sourceReports });
   };
+  const keys = await checkedClientKeys("receive", address, options);
   let store = "";
   const session = new ReceiveSession(
     address,
@@ -264,13 +265,13 @@ async function runReceive(
       timeout: options.timeout ?? defaults.timeoutMs,
       connectTimeout: options.connectTimeout ?? defaults.connectTimeoutMs,
       giveUpAfter: options.giveUpAfter,
-      keys: clientKeys("receive", address, options),
+      keys,
       grants: { window, limits: { frame: maxFrame, sources: 65_535, unfinished: 16 } },
       first,
       signal: options.signal,
     },
     {
-      onWelcome: (welcome) => {
+      checkWelcome: (welcome) => {
         if (welcome.fresh === true && !follow && target.cursor === undefined) {
           const hint = "on the server run frames ls to list its streams";
           const where = formatAddress(address);
@@ -282,6 +283,9 @@ async function runReceive(
             `Cannot receive ${what}: ${where} has no frames of it; ${hint}`,
           );
         }
+        if (first !== 1) target.checkSources(welcome.sources ?? []);
+      },
+      onWelcome: (welcome) => {
         store = truncateMessage(welcome.store ?? "");
         onEvent?.({ type: "connected", address: formatAddress(address), store });
         emitProgress();

@@ -199,6 +199,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     const { isResumed } = this.#playback;
     return {
       fresh: !journalTail.reader.has(hello),
+      sources: this.#playback.firstSources,
       store: store.location,
       software,
       ...(identity === undefined ? {} : { identity }),

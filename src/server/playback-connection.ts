@@ -87,6 +87,11 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     if (hello.latest !== true) journalTail.holds.add(this);
   }
 
+  /** The first two of the selected sources that have frames. */
+  get firstSources(): string[] {
+    return this.#server.journalTail.reader.sourcesWithFrames(this.#request, 2);
+  }
+
   /** Starts to send. `decoder` has read the client's handshake. */
   start(decoder: Decoder): void {
     const { timeoutMs, keys } = this.#server;

@@ -85,6 +85,8 @@ export interface Welcome {
   identity?: string;
   /** Whether playback resumes at HELLO's cursor (SPEC section 9). */
   resumed?: boolean;
+  /** The first two sources from which frames are sent (SPEC section 9). */
+  sources?: string[];
 }
 
 /** Body of SOURCE (SPEC section 4). */
@@ -270,6 +272,7 @@ const controlShapes: Record<ControlType, [Shape, Shape]> = {
       receipts: count,
       identity: cursorText,
       resumed: boolean,
+      sources: listOf(text),
     },
   ),
   [MessageType.source]: objectOf(

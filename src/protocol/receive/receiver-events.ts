@@ -8,7 +8,10 @@ import type { Hello, Welcome } from "../../wire/messages.ts";
 export const peerFaults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged", "limit"]);
 
 /** Fields of WELCOME that the caller provides. */
-export type WelcomeFields = Pick<Welcome, "fresh" | "store" | "software" | "identity" | "resumed">;
+export type WelcomeFields = Pick<
+  Welcome,
+  "fresh" | "store" | "software" | "identity" | "resumed" | "sources"
+>;
 
 /** Callbacks of a receiver. */
 export interface ReceiverEvents {

@@ -2,9 +2,12 @@
  * Copy of one stream of another store. Its directory has no folder for the stream, and its journal
  * has the cursor of the copy.
  */
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import { FramesError } from "../../errors.ts";
 import type { ReceiveTarget, SourceInfo, SourceStore } from "../../frame.ts";
 import type { FrameSelection } from "../journal/journal-reader.ts";
+import { journalPath } from "../journal/schema.ts";
 import { readCopyOf } from "./copied-stream.ts";
 import { DirectoryStore, systemNeedsPortableNames } from "./directory-store.ts";
 
@@ -16,37 +19,69 @@ interface CopyProgress {
   readonly since: string | null;
 }
 
-/** Stores the received frames of one stream in a directory. */
+/**
+ * Stores the received frames of one stream in a directory. A new copy is made only when there is
+ * something to receive, so that a wrong stream or server leaves nothing behind.
+ */
 export class StreamCopy implements ReceiveTarget {
   readonly isPersistent = true;
-  readonly #store: DirectoryStore;
+  readonly isDurable = false;
+  readonly isFull = false;
+  readonly #directory: string;
+  readonly #selection: FrameSelection;
+  /** Whether the server sends the whole selection. */
+  readonly #isComplete: boolean;
+  #store: DirectoryStore | undefined;
   /** Whether new cursors are saved. False if they cover less than the saved one. */
-  readonly #savesCursor: boolean;
+  #savesCursor = false;
   /** Selection for which the saved cursor is valid. */
-  readonly #progress: Omit<CopyProgress, "cursor">;
+  #progress: Omit<CopyProgress, "cursor"> = { sources: null, since: null };
   #cursor: string | undefined;
+  #failure: unknown;
+  /** The store that the server serves, until the copy is opened. */
+  #origin: { readonly identity: string | undefined; readonly location: string } | undefined;
 
   /**
+   * Opens the copy if it exists.
+   *
    * @param selection frames of the stream to copy
    * @param isComplete whether the server sends the whole selection, so that a later run can resume
    * @throws {FramesError} `usage` if the directory holds something else, or as `DirectoryStore`
    */
   constructor(directory: string, selection: FrameSelection, isComplete: boolean) {
-    this.#store = new DirectoryStore(directory, {
-      portableNames: systemNeedsPortableNames,
-      copy: { stream: selection.stream },
-      clock: Date.now,
-    });
-    const text = this.#store.journal.property("cursor");
+    this.#directory = directory;
+    this.#selection = selection;
+    this.#isComplete = isComplete;
+    if (existsSync(journalPath(directory))) this.#open();
+  }
+
+  /** @throws {FramesError} as the constructor */
+  #open(): DirectoryStore {
+    if (this.#store !== undefined) return this.#store;
+    const selection = this.#selection;
+    let store: DirectoryStore;
+    try {
+      store = new DirectoryStore(this.#directory, {
+        portableNames: systemNeedsPortableNames,
+        copy: { stream: selection.stream },
+        clock: Date.now,
+      });
+    } catch (error) {
+      this.#failure = error;
+      throw error;
+    }
+    this.#store = store;
+    const text = store.journal.property("cursor");
     const saved = text === undefined ? undefined : (JSON.parse(text) as CopyProgress);
     const isCovered = saved !== undefined && covers(saved, selection);
     if (isCovered) this.#cursor = saved.cursor;
     const sources = selection.sources === undefined ? null : [...selection.sources].toSorted();
     const isSame = isCovered && JSON.stringify(saved.sources) === JSON.stringify(sources);
-    this.#savesCursor = isComplete && (isSame || !isCovered);
+    this.#savesCursor = this.#isComplete && (isSame || !isCovered);
     const since = selection.since === undefined ? null : String(selection.since);
     // A saved cursor covers all frames since the earlier time, so that time stays valid.
     this.#progress = { sources, since: isSame ? saved.since : since };
+    return store;
   }
 
   get cursor(): string | undefined {
@@ -54,58 +89,71 @@ export class StreamCopy implements ReceiveTarget {
   }
 
   get location(): string {
-    return this.#store.location;
+    return resolve(this.#directory);
   }
 
-  get isDurable(): boolean {
-    return this.#store.isDurable;
+  get failure(): unknown {
+    return this.#failure;
   }
 
-  get isFull(): boolean {
-    return false;
+  onConnected(identity: string | undefined, location: string, hasFrames: boolean): void {
+    this.#origin = { identity, location };
+    if (hasFrames || this.#store !== undefined) this.#openCopy();
   }
 
-  onConnected(identity: string | undefined, location: string): void {
-    const { journal } = this.#store;
+  /**
+   * Opens the copy, and checks that it is one of the server's store.
+   *
+   * @throws {FramesError} as the constructor
+   */
+  #openCopy(): DirectoryStore {
+    const store = this.#open();
+    if (this.#origin === undefined) return store;
+    const { identity, location } = this.#origin;
+    this.#origin = undefined;
+    const { journal } = store;
     const copyOf = readCopyOf(journal)!;
     if (copyOf.identity === undefined) {
-      if (identity === undefined) return;
+      if (identity === undefined) return store;
       journal.setProperty("copy", JSON.stringify({ ...copyOf, identity, from: location }));
-      return journal.flush();
+      journal.flush();
+      return store;
     }
-    if (identity === copyOf.identity) return;
+    if (identity === copyOf.identity) return store;
     throw new FramesError(
       "usage",
       `Cannot receive into ${this.location}: it is a copy of ${copyOf.stream} from another store, ${copyOf.from}; choose another directory`,
     );
   }
 
+  checkSources(): void {}
+
   onCursor(cursor: string): () => void {
     return () => {
       this.#cursor = cursor;
-      if (!this.#savesCursor) return;
+      if (this.#store === undefined || !this.#savesCursor) return;
       this.#store.journal.setProperty("cursor", JSON.stringify({ ...this.#progress, cursor }));
     };
   }
 
   isStreamEmpty(stream: string): boolean {
-    return this.#store.isStreamEmpty(stream);
+    return this.#openCopy().isStreamEmpty(stream);
   }
 
   checkNames(stream: string, source: string): void {
-    this.#store.checkNames(stream, source);
+    this.#openCopy().checkNames(stream, source);
   }
 
   open(origin: SourceInfo): SourceStore {
-    return this.#store.open(origin);
+    return this.#openCopy().open(origin);
   }
 
   flush(): void | Promise<void> {
-    return this.#store.flush();
+    return this.#store?.flush();
   }
 
   close(): void {
-    this.#store.close();
+    this.#store?.close();
   }
 }
 

@@ -153,8 +153,20 @@ export class JournalReader {
     });
   }
 
-  /** Returns the sources of a stream, sorted by name. */
-  sources(stream: string): string[] {
+  /** Returns the names of selected sources that have frames, `limit` at most. */
+  sourcesWithFrames({ stream, sources, since }: FrameSelection, limit: number): string[] {
+    const found: string[] = [];
+    for (const source of sources ?? this.sources(stream, since === undefined ? limit : Infinity)) {
+      if (found.length === limit) break;
+      const newest = this.newest(stream, source);
+      const isSelected = newest !== undefined && (since === undefined || newest.captured >= since);
+      if (isSelected) found.push(source);
+    }
+    return found;
+  }
+
+  /** Returns the sources of a stream, sorted by name, `limit` at most. */
+  sources(stream: string, limit = Infinity): string[] {
     return this.#wrapErrors(() => {
       const query = this.#database.query<{ source: string | null }, [string, string]>(
         "SELECT min(source) AS source FROM frames WHERE stream = ? AND source > ?",
@@ -162,7 +174,7 @@ export class JournalReader {
       const found: string[] = [];
       for (let last = ""; ; found.push(last)) {
         const next = query.get(stream, last)!.source;
-        if (next === null) return found;
+        if (next === null || found.length === limit) return found;
         last = next;
       }
     });
