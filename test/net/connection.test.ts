@@ -499,7 +499,7 @@ describe("connect", () => {
     };
     expect(await answerOf("127.0.0.1")).toBe("old");
     expect(await answerOf("127.0.0.2")).toBe("new");
-    // One address that nobody listens at, and one that never answers, do not hinder the others.
+    // An address without a listener and one that never answers do not hinder the others.
     expect(await answerOf("127.0.0.3", "192.0.2.1", "127.0.0.2")).toBe("new");
     await expect(answerOf("127.0.0.3", "127.0.0.4")).rejects.toMatchObject({
       code: "unreachable",
