@@ -70,7 +70,7 @@ describe("HTTP access", () => {
       expect(await statusOf(`${base}/`, { Host: "192.0.2.7" })).toBe(200);
       expect(await statusOf(`${base}/`, { Host: "evil.example" })).toBe(421);
       // Frames still use a loopback port, which requires no key.
-      expect(server.stderr()).toContain("See it at https://0.0.0.0:");
+      expect(server.stderr()).toContain("See it at https://127.0.0.1:");
       expect(server.stderr() + server.stdout()).not.toContain(made!.key.text);
     });
   });

@@ -457,13 +457,14 @@ describe("WELCOME and HELLO", () => {
       const peer = new Client(grants, new MemoryStore({ isDurable }));
       peer.says(peer.hello(asked));
       const [welcome] = peer.heard();
-      expect(json(welcome!)).toMatchObject({ features: ["offer", "replace"], durable: expected });
+      const features = ["offer", "replace", "moved-away"];
+      expect(json(welcome!)).toMatchObject({ features, durable: expected });
     }
   });
 
   test("HELLO lists the same features as WELCOME", async () => {
     const link = await deliver({ sources: [] });
-    expect(json(link.said[0]!)["features"]).toEqual(["offer", "replace"]);
+    expect(json(link.said[0]!)["features"]).toEqual(["offer", "replace", "moved-away"]);
   });
 
   test("the receiver passes the options of HELLO on to the store", () => {
