@@ -268,10 +268,15 @@ describe("keys: exit 5", () => {
   eachRow(
     5,
     [
-      ["send run7 --to gpu1", "no key in", "on the server run frames key", "frames key save"],
-      ["receive run7 --from gpu1", "no key in", "on the server run frames key", "frames key save"],
-      ["bench gpu1", "no key in", "on the server run frames key", "frames key save"],
-      ["send run7 --to gpu1 --key-file none", "into frames key save --key-file none"],
+      ["send run7 --to 192.0.2.1", "no key in", "on the server run frames key", "frames key save"],
+      [
+        "receive run7 --from 192.0.2.1",
+        "no key in",
+        "on the server run frames key",
+        "frames key save",
+      ],
+      ["bench 192.0.2.1", "no key in", "on the server run frames key", "frames key save"],
+      ["send run7 --to 192.0.2.1 --key-file none", "into frames key save --key-file none"],
       ["send run7 --to <locked>", "requires a key", "into frames key save"],
       ["serve --key-file none", "run frames key new NAME --key-file none"],
       ["send run7 --to <keyed> --key-file other-keys", "refused the key", "into frames key save"],

@@ -127,6 +127,7 @@ describe("StreamCopy", () => {
     ): Promise<string | undefined> => {
       const copy = new StreamCopy(place, { ...whole, ...wanted }, isComplete);
       const { cursor } = copy;
+      copy.onConnected(undefined, "a store on gpu1", true);
       if (next !== undefined) copy.onCursor(next)();
       await copy.flush();
       copy.close();
