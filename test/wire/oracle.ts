@@ -124,6 +124,7 @@ const bodies: Record<number, Check> = {
       receipts: isCount,
       identity: isMark,
       resumed: isFlag,
+      sources: isListOf(isText),
     },
   ),
   [type.SOURCE]: hasFields(
