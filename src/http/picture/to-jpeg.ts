@@ -29,6 +29,8 @@ export async function convertToJpeg({
   bytes,
   raw,
 }: ConversionRequest): Promise<ConversionResult> {
+  // `Bun.Image` takes empty bytes for bytes that were given away.
+  if (bytes.length === 0) return { id, failure: "the frame is empty" };
   try {
     const jpeg = (await encodeJpeg(bytes, raw)) as Uint8Array<ArrayBuffer>;
     // The whole buffer is transferred to the main thread, so it must contain nothing else.

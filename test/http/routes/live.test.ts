@@ -105,6 +105,23 @@ describe("MJPEG", () => {
     expect(message).toMatch(/"1\.csv".*as JPEG/);
   });
 
+  for (const [name, size] of [
+    ["1.jpg", 0],
+    ["1.bin", 0],
+    ["1.png", 1],
+  ] as const) {
+    test(`MJPEG of ${name} with ${size} bytes is answered with 415 and what is wrong with it`, async () => {
+      await using viewed = await startViewed();
+      const to = { to: viewed.server.address, stream: "site", source: "cam" };
+      await send([{ bytes: new Uint8Array(size), name }], to);
+      const answer = await viewed.get("/streams/site/sources/cam/latest.mjpeg");
+      expect(answer.status).toBe(415);
+      const { message } = (await answer.json()) as { message: string };
+      expect(message).not.toContain("detached");
+      if (size === 0) expect(message).toContain("the frame is empty");
+    });
+  }
+
   test("MJPEG of a source that is not live shows the last stored frame, then new ones", async () => {
     let directory: string;
     const first = await jpeg(10);
