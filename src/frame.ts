@@ -20,6 +20,11 @@ export interface FrameDescription {
 /** A frame whose bytes can be read, and read again after a connection broke. */
 export interface Frame extends FrameDescription {
   /**
+   * Whether it replaces a frame that the same session sent under its name before; `undefined` if
+   * there is none.
+   */
+  readonly revises?: boolean | undefined;
+  /**
    * Reads the whole frame into `into`, which is `size` bytes long.
    *
    * @throws {FramesError} `changed`, `vanished` or `unreadable`; the contents of `into` are then
@@ -33,6 +38,14 @@ export interface Frame extends FrameDescription {
    * @throws {FramesError} `changed`, `vanished` or `unreadable`
    */
   pieces(): AsyncIterator<Uint8Array, undefined>;
+}
+
+/** A frame that cannot be removed yet. */
+export interface Postponed {
+  /** Milliseconds after which to try again. */
+  readonly delayMs: number;
+  /** Why it is left, if it is not tried again. */
+  readonly error: FramesError;
 }
 
 /** Consecutive sequence numbers that will never be sent, and why. */
@@ -88,12 +101,22 @@ export interface FrameSource {
    */
   retry(frame: Frame, error: FramesError): Frame | Loss;
   /**
-   * Removes a delivered frame, if it is unchanged since it was sent.
+   * Removes a delivered frame, if it is unchanged since it was sent. Returns `superseded` if it
+   * changed and will be sent again, and when to try again if another process may still be writing to
+   * it.
    *
    * @param crc32 CRC-32 of the payload sent
    * @throws {FramesError} `changed` or `unreadable`; the frame is not removed then
    */
-  remove?(frame: Frame, crc32: number): Promise<void>;
+  remove?(frame: Frame, crc32: number): Promise<"removed" | "superseded" | Postponed>;
+  /**
+   * Keeps a copy of a frame whose name is taken at the server, because a later frame of this name
+   * would take its place here. Returns the path of the copy; `undefined` if the frame is gone.
+   *
+   * @param crc32 CRC-32 of the payload sent
+   * @throws if it cannot be copied
+   */
+  keepCopy?(frame: Frame, crc32: number): string | undefined;
   /** Starts capturing, whether or not a server is connected. */
   startCapture?(): void;
   /** Called when a server is connected and takes frames. */

@@ -41,7 +41,9 @@ export async function sendCommand(
     if (isArticle) checkArticleOptions(options);
     const onRetry = (error: FramesError) => output.onEvent({ type: "retry", error });
     const dryRun = args.isOn("dry-run");
-    const planned = await plan(args.positionals, { ...options, onRetry, dryRun }, started);
+    const onTimeClamped = (path: string) => output.onEvent({ type: "time-clamped", path });
+    const planOptions = { ...options, onRetry, onTimeClamped, dryRun };
+    const planned = await plan(args.positionals, planOptions, started);
     if (dryRun) return printDryRun(planned, args, terminal, output);
     const { graceful, immediate } = stopOnSignal();
     onReportRequest(() => output.printReport());

@@ -39,6 +39,8 @@ export interface SendSessionEvents {
   onUndelivered(report: Undelivered): void;
   /** A frame that `move` should have removed was left in place. */
   onNotRemoved(notRemoved: NotRemoved): void;
+  /** A frame that `move` could not deliver, because its name is taken, was copied to `path`. */
+  onKept(path: string): void;
   /** Called about once a second while there is a connection. */
   onTick(sources: readonly SourceProgress[]): void;
   trace?(direction: "->" | "<-", line: string): void;
@@ -84,10 +86,11 @@ export class SendSession {
     const { giveUpAfter, keys, canStartOffline } = options;
     const onWaiting = events.onWaiting.bind(events);
     this.#reconnector = new Reconnector(address, { giveUpAfter, keys, canStartOffline, onWaiting });
-    this.#remover = new SentFileRemover(
-      (notRemoved) => events.onNotRemoved(notRemoved),
-      () => this.#connection?.wake(),
-    );
+    this.#remover = new SentFileRemover({
+      onNotRemoved: (notRemoved) => events.onNotRemoved(notRemoved),
+      onKept: (path) => events.onKept(path),
+      onReady: () => this.#connection?.wake(),
+    });
   }
 
   /** Only live sources change the stream name; others stay in the stream they began with. */
@@ -197,7 +200,12 @@ export class SendSession {
       onTick: () => this.#tick(),
       isPaused: () => this.#remover.isBehind,
       canAddSources: () => this.#canAddSources,
-      ...(move ? { onDelivered: (...frame) => this.#remover.add(...frame) } : {}),
+      ...(move
+        ? {
+            onDelivered: (...frame) => this.#remover.add(...frame),
+            onConflict: (...frame) => this.#remover.keep(...frame),
+          }
+        : {}),
       ...(trace === undefined ? {} : { trace: (...line) => trace(...line) }),
     });
   }

@@ -60,6 +60,10 @@ export type SendEvent =
   | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
   | { type: "undelivered"; report: Undelivered }
   | { type: "not-removed"; notRemoved: NotRemoved }
+  /** A frame whose name is taken at the server was copied, since a later one may replace it here. */
+  | { type: "kept"; path: string }
+  /** A file is sent with the nearest possible capture time, because its own is out of range. */
+  | { type: "time-clamped"; path: string }
   /** Describes the frames of a video, a camera or a URL. */
   | { type: "media"; source: string; description: string }
   /** A directory, camera or URL failed, and is tried again. */
@@ -145,7 +149,8 @@ const defaultConnectTimeoutMs = 10_000;
 export async function send(input: Sendable, options: SendOptions = {}): Promise<SendSummary> {
   const started = Date.now();
   const onRetry = (error: FramesError) => options.onEvent?.({ type: "retry", error });
-  const planned = await plan(input, { onRetry, ...options }, started);
+  const onTimeClamped = (path: string) => options.onEvent?.({ type: "time-clamped", path });
+  const planned = await plan(input, { onRetry, onTimeClamped, ...options }, started);
   return await sendPlan(planned, options, started);
 }
 
@@ -229,7 +234,9 @@ async function runPlan(
     ...(options.onConflict === undefined ? {} : { conflict: options.onConflict }),
     ...(options.again === true ? { again: true } : {}),
     ...(options.move === true ? { durable: true } : {}),
-    ...(watch === undefined ? {} : { revises: true }),
+    // With `move`, only a source may say so, and for some of its frames. A server that does not
+    // know this from SOURCE then replaces nothing of which there is no other copy.
+    ...(watch === undefined || options.move === true ? {} : { revises: true }),
   };
   const { timeout, connectTimeout, giveUpAfter, signal, onEvent, onMessage } = options;
   const { checksum = false, move = false } = options;
@@ -255,6 +262,7 @@ async function runPlan(
     onWaiting: (reason, milliseconds) => onEvent?.({ type: "waiting", reason, milliseconds }),
     onTick: (sources) => onEvent?.({ type: "progress", sources, report: sourceReports }),
     onUndelivered: addUndelivered,
+    onKept: (path) => onEvent?.({ type: "kept", path }),
     onNotRemoved: (notRemoved) => {
       notRemovedCount++;
       onEvent?.({ type: "not-removed", notRemoved });
@@ -306,6 +314,7 @@ function startWatch(
   const watcher = new DirectoryWatcher(roots, watchOptions, {
     onSource: (source) => session.addSource(pace(source)),
     onSkipped: (skipped) => onEvent?.({ type: "skipped", skipped }),
+    onTimeClamped: (path) => onEvent?.({ type: "time-clamped", path }),
     onRetry: (error) => onEvent?.({ type: "retry", error }),
   });
   watcher.start();

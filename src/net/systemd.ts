@@ -4,7 +4,8 @@
  * did not open. Both use the C library, which is loaded only when systemd passes a socket or
  * NOTIFY_SOCKET.
  */
-import { dlopen, ptr } from "bun:ffi";
+import { ptr } from "bun:ffi";
+import { libraryNames, openCLibrary } from "../common/c-library.ts";
 import { FramesError, systemSentence } from "../errors.ts";
 import type { Address } from "./address.ts";
 
@@ -32,16 +33,10 @@ const linux = {
 };
 
 function openLibrary() {
-  const processor = process.arch === "arm64" ? "aarch64" : "x86_64";
-  const names = ["libc.so.6", `libc.musl-${processor}.so.1`];
-  for (const name of names) {
-    try {
-      return dlopen(name, symbols).symbols;
-    } catch {
-      // Try the next library.
-    }
-  }
-  throw new FramesError("usage", `Cannot notify systemd: found no ${names.join(" or ")}`);
+  const library = openCLibrary(symbols);
+  if (library !== undefined) return library;
+  const names = libraryNames().join(" or ");
+  throw new FramesError("usage", `Cannot notify systemd: found no ${names}`);
 }
 
 /** Time limit in milliseconds for sending a message while the receiver's queue is full. */

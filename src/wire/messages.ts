@@ -95,6 +95,8 @@ export interface SourceDeclaration {
   stream?: string;
   type?: string;
   raw?: RawShape;
+  /** Value of HELLO's field of this name for the frames of this source. */
+  revises?: boolean;
   /** Session of the original sender; only with the role `receive` (SPEC section 9). */
   session?: string;
 }
@@ -281,6 +283,7 @@ const controlShapes: Record<ControlType, [Shape, Shape]> = {
       stream: text,
       type: text,
       raw: [{ width: positive, height: positive, format: text }],
+      revises: boolean,
       session,
     },
   ),

@@ -348,21 +348,75 @@ describe("frames send --watch", () => {
     });
   });
 
-  test("frames send --watch --move removes stored files and accepts the same names again", async () => {
+  test("frames send --watch --move removes stored files, and keeps new ones whose name is taken: exit 23", async () => {
+    await withServer(async (server) => {
+      const folder = newFolder();
+      using sender = watch(folder, server, "--move");
+      await until("a connection", () => sender.stderr().includes("Sending run7"));
+      place(folder, "latest", "round 1");
+      await until("its removal", () => rowsOf(server).length === 1 && !readdirSync(folder).length);
+      for (const round of [2, 3]) {
+        place(folder, "latest", `round ${round}`);
+        await until("its being refused", () => said(sender, "kept").length === round - 1);
+      }
+      for (let number = 1; number <= 300; number++) place(folder, `${number}`);
+      await arrived(server, 301);
+      const left = () => readdirSync(folder).sort();
+      await until("the removals", () => left().length === 3);
+      const summary = await stop(sender, 23);
+      expect(summary).toMatchObject({ removed: 301, notRemoved: 0, lost: 0, refused: 2 });
+      expect(stored(server, "latest")).toBe("round 1");
+      const texts = left().map((name) => readFileSync(join(folder, name), "utf8"));
+      expect(texts.sort()).toEqual(["round 2", "round 3", "round 3"]);
+      expect(readFileSync(join(folder, "latest"), "utf8")).toBe("round 3");
+    });
+  });
+
+  test("frames send --watch --move sends an equal file of a removed name again, and removes it", async () => {
     await withServer(async (server) => {
       const folder = newFolder();
       using sender = watch(folder, server, "--move");
       await until("a connection", () => sender.stderr().includes("Sending run7"));
       for (const round of [1, 2, 3]) {
-        place(folder, "latest", `round ${round}`);
-        await until(`round ${round}`, () => stored(server, "latest") === `round ${round}`);
-        await until("its removal", () => !existsSync(join(folder, "latest")));
+        place(folder, "same");
+        place(folder, `${round}`);
+        await until(
+          "the removals",
+          () => rowsOf(server).length > round && !readdirSync(folder).length,
+        );
       }
-      for (let number = 1; number <= 300; number++) place(folder, `${number}`);
-      await arrived(server, 301);
-      await until("an empty folder", () => readdirSync(folder).length === 0);
+      await stop(sender);
+    });
+  });
+
+  test("frames send --watch --move waits for a writer, and delivers the whole file", async () => {
+    await withServer(async (server) => {
+      const folder = newFolder();
+      using sender = watch(folder, server, "--move", "--settle", "100");
+      await until("a connection", () => sender.stderr().includes("Sending run7"));
+      const script = 'exec 3>"$0"; printf half >&3; read line; printf " and whole" >&3';
+      const writer = Bun.spawn(["bash", "-c", script, join(folder, "a")], { stdin: "pipe" });
+      await until("the half", () => stored(server, "a") === "half");
+      writer.stdin.end();
+      await writer.exited;
+      await until("the whole", () => stored(server, "a") === "half and whole");
+      await until("its removal", () => readdirSync(folder).length === 0);
       const summary = await stop(sender);
-      expect(summary).toMatchObject({ removed: 303, notRemoved: 0, lost: 0 });
+      expect(summary).toMatchObject({ removed: 1, notRemoved: 0, lost: 0, refused: 0 });
+    });
+  });
+
+  test("frames send --watch does not replace the frame of a file that was deleted here: exit 23", async () => {
+    await withServer(async (server) => {
+      const folder = newFolder();
+      using sender = watch(folder, server);
+      place(folder, "a", "one");
+      await arrived(server, 1);
+      unlinkSync(join(folder, "a"));
+      place(folder, "a", "another");
+      await until("its being refused", () => said(sender, "undelivered").length === 1);
+      await stop(sender, 23);
+      expect(stored(server, "a")).toBe("one");
     });
   });
 

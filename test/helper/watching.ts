@@ -8,6 +8,7 @@ import type { SkippedPath } from "../../src/source/files/directory-source.ts";
 import type { RootDirectory } from "../../src/source/files/file-filter.ts";
 import { createRoot } from "../../src/source/files/walk.ts";
 import { DirectoryWatcher, type WatchOptions } from "../../src/source/files/directory-watcher.ts";
+import type { openFolderEvents } from "../../src/source/files/folder-events.ts";
 import type { WatchedFolder } from "../../src/source/files/watched-folder.ts";
 
 /** A frame with its bytes, or a loss with its error code. */
@@ -22,6 +23,8 @@ export interface Came {
 /** Options of `Watching`. */
 export interface WatchingOptions extends Partial<WatchOptions> {
   readonly roots?: readonly RootDirectory[];
+  /** Events of the folders, instead of those of the system. */
+  readonly openEvents?: typeof openFolderEvents;
   /** Whether to take no frames before `release`. */
   readonly isHeld?: boolean;
 }
@@ -59,6 +62,7 @@ export class StoppedClock {
 export class Watching {
   readonly came: Came[] = [];
   readonly skipped: SkippedPath[] = [];
+  readonly clamped: string[] = [];
   readonly troubles: FramesError[] = [];
   readonly sources = new Map<string, WatchedFolder>();
   /** Sources that ended after returning all their frames. */
@@ -67,7 +71,12 @@ export class Watching {
   #isHeld: boolean;
 
   constructor(folder: string, options: WatchingOptions = {}) {
-    const { roots = [createRoot(folder, "run7", false)], isHeld = false, ...more } = options;
+    const {
+      roots = [createRoot(folder, "run7", false)],
+      isHeld = false,
+      openEvents,
+      ...more
+    } = options;
     const usual = { filter: { include: [], exclude: [] }, settleMs: 100, since: undefined };
     this.#isHeld = isHeld;
     this.watch = new DirectoryWatcher(
@@ -80,8 +89,10 @@ export class Watching {
           if (!this.#isHeld) void this.#take(source);
         },
         onSkipped: (one) => this.skipped.push(one),
+        onTimeClamped: (path) => this.clamped.push(path),
         onRetry: (error) => this.troubles.push(error),
       },
+      openEvents,
     );
     this.watch.start();
   }

@@ -133,6 +133,7 @@ const bodies: Record<number, Check> = {
       stream: isText,
       type: isText,
       raw: hasFields({ width: isSequence, height: isSequence, format: isText }, {}),
+      revises: isFlag,
       session: isSession,
     },
   ),

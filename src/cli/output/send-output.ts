@@ -11,7 +11,7 @@ import { droppedLine, sourceReportJson, sourceReportLine } from "./source-report
 import { print, printJson, type Terminal } from "./terminal.ts";
 import { formatBytes, formatCount } from "../args/units.ts";
 
-/** Undelivered frames, skipped files and frames not removed: this many of each are listed. */
+/** Undelivered frames, skipped files, frames not removed, times: this many of each are listed. */
 const maxListed = 20;
 
 export class SendOutput {
@@ -27,6 +27,8 @@ export class SendOutput {
   #notRemoved = 0;
   /** Frames not removed, by reason. */
   readonly #notRemovedReasons = new Map<string, number>();
+  #clamped = 0;
+  #kept = 0;
   #stream = "";
   #address = "";
   #sources: readonly SourceProgress[] = [];
@@ -57,6 +59,18 @@ export class SendOutput {
           this.#messages.print(`Not sent: ${event.skipped.path} is ${event.skipped.why}`);
         }
         return;
+      case "kept":
+        if (this.#isJson) printJson(this.#terminal, { type: "kept", path: event.path });
+        if (++this.#kept > maxListed) return;
+        return this.#messages.warn(
+          `Kept a copy as ${event.path}: another file may take its name; rename the copy to send it`,
+        );
+      case "time-clamped":
+        if (this.#isJson) printJson(this.#terminal, { type: "time-clamped", path: event.path });
+        if (++this.#clamped > maxListed) return;
+        return this.#messages.warn(
+          `The time of ${event.path} is outside 1677 to 2262: it is sent with the nearest time in that range`,
+        );
       case "connected":
         this.#progress?.setWaiting(undefined);
         this.#address = event.address;
@@ -157,6 +171,10 @@ export class SendOutput {
     this.#progress?.stop();
     const skipped = this.#skipped - maxListed;
     if (skipped > 0) this.#messages.print(`and ${skipped} more links and special files`);
+    const clamped = this.#clamped - maxListed;
+    if (clamped > 0) this.#messages.print(`and ${clamped} more files with such a time`);
+    const kept = this.#kept - maxListed;
+    if (kept > 0) this.#messages.print(`and ${kept} more copies`);
     const undelivered = this.#undelivered - maxListed;
     if (undelivered > 0) print(this.#terminal, `and ${undelivered} more: --json lists them all`);
     if (this.#isJson) this.#printJsonSummary(summary);

@@ -67,6 +67,8 @@ export interface PlanOptions {
   readonly lossless?: boolean;
   /** Called when a camera, a URL or the disk of the spool fails and will be tried again. */
   readonly onRetry?: (error: FramesError) => void;
+  /** Called for a file whose time cannot be a capture time. */
+  readonly onTimeClamped?: (path: string) => void;
   /** Largest frame read from a pipe, video, camera or URL, in bytes. Default 64 MiB. */
   readonly maxFrame?: number;
 }

@@ -252,13 +252,14 @@ function mediaName(path: string, name: string | undefined, options: PlanOptions)
 function mediaOptions(source: string, kind: SourceKind, options: PlanOptions) {
   const quality = settingFor(options.quality, source);
   const camera = kind === "camera" ? settingFor(options.camera, source) : undefined;
-  const { maxFrame = defaultMaxFrameBytes, lossless, onRetry } = options;
+  const { maxFrame = defaultMaxFrameBytes, lossless, onRetry, onTimeClamped } = options;
   return {
     maxFrameBytes: maxFrame,
     ...(quality === undefined ? {} : { quality: parseQuality(quality) }),
     ...(camera === undefined ? {} : { camera }),
     ...(lossless === undefined ? {} : { lossless }),
     ...(onRetry === undefined ? {} : { onRetry }),
+    ...(onTimeClamped === undefined ? {} : { onTimeClamped }),
   };
 }
 
@@ -330,7 +331,7 @@ function findDirectories(
 ): WalkResult & Pick<Plan, "watch"> {
   const filter = { include: options.include ?? [], exclude: options.exclude ?? [] };
   if (options.watch !== true) {
-    const found = walk(roots, filter);
+    const found = walk(roots, filter, options.onTimeClamped);
     if (options.move === true) for (const { path } of found.sources) checkNotInStore(path);
     return found;
   }

@@ -29,6 +29,7 @@ interface IncomingSource {
   readonly stream: string;
   readonly name: string;
   readonly raw: RawShape | undefined;
+  readonly revises: boolean | undefined;
   /** Session of the original sender; a server sends it to a receiving client. */
   readonly session: string | undefined;
   /**
@@ -134,22 +135,31 @@ export class IncomingSources {
    * Binds the id to a source of `stream`. A source with an invalid name is kept, and its frames are
    * refused.
    */
-  declare(id: number, stream: string, { name, raw, session }: SourceDeclaration): void {
+  declare(id: number, stream: string, { name, raw, revises, session }: SourceDeclaration): void {
     const refusal = catchFrameError(() => this.#store.checkNames(stream, name));
     // A refused name can be of any length.
     const shownName = refusal instanceof FramesError ? name.slice(0, maxRefusedNameLength) : name;
     const store = refusal instanceof FramesError ? refusal : undefined;
-    this.#sources.set(id, { stream, name: shownName, raw, session, store, unfinished: undefined });
+    this.#sources.set(id, {
+      stream,
+      name: shownName,
+      raw,
+      revises,
+      session,
+      store,
+      unfinished: undefined,
+    });
   }
 
   /** Returns the source's store, or the error with which its frames are refused. */
   #openStore(incoming: IncomingSource): SourceStore | FramesError {
-    const { stream, name, raw, session } = incoming;
+    const { stream, name, raw, revises, session } = incoming;
     return (incoming.store ??= catchFrameError(() => {
       return this.#store.open(
         this.#hooks.sourceInfo(stream, {
           name,
           ...(raw === undefined ? {} : { raw }),
+          ...(revises === undefined ? {} : { revises }),
           ...(session === undefined ? {} : { session }),
         }),
       );
@@ -347,7 +357,7 @@ export function toSourceInfo(
   stream: string,
   source: SourceDeclaration,
 ): SourceInfo {
-  const { name, raw } = source;
+  const { name, raw, revises: replacesOwn = revises } = source;
   const frames = { stream, source: name, ...(raw === undefined ? {} : { raw }) };
   // Frames that a server plays back keep the session of their original sender.
   if (role === "receive") return { ...frames, session: source.session ?? session, isCopy: true };
@@ -357,7 +367,7 @@ export function toSourceInfo(
     ...(key === undefined ? {} : { key }),
     ...(conflict === undefined ? {} : { conflict }),
     ...(again === undefined ? {} : { resendRemoved: again }),
-    ...(revises === undefined ? {} : { replacesOwn: revises }),
+    ...(replacesOwn === undefined ? {} : { replacesOwn }),
     ...(durable === undefined ? {} : { durable }),
     ...(features?.includes("moved-away") === true ? { knowsMovedAway: true } : {}),
   };

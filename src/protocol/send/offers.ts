@@ -33,8 +33,8 @@ const fullOfferFrames = 500;
 
 /** Callbacks into the scheduler. */
 export interface OfferHooks {
-  /** Sends OFFER for frames of one stream. */
-  sendOffer(source: OutgoingSource, stream: string, entries: OfferEntry[]): void;
+  /** Sends OFFER for frames that one SOURCE suits, that of `frame`. */
+  sendOffer(source: OutgoingSource, frame: Frame, entries: OfferEntry[]): void;
   /** Called when the server does not want the frame. */
   onAnswered(
     source: OutgoingSource,
@@ -95,16 +95,17 @@ export class Offers {
     this.#offeredBytes += payloadBytes(candidates);
     source.pendingCandidates += candidates.length;
     this.#unanswered.push({ source, candidates });
-    this.#hooks.sendOffer(
-      source,
-      source.streamNameOf(candidates[0]!.frame),
-      candidates.map(toOfferEntry),
-    );
+    this.#hooks.sendOffer(source, candidates[0]!.frame, candidates.map(toOfferEntry));
     return true;
   }
 
   #nextBatch(source: OutgoingSource): Candidate[] {
     const { candidates } = source;
+    // No SOURCE may come before the end of a frame.
+    const [next] = candidates;
+    if (next !== undefined && source.large !== undefined && !source.isDeclaredFor(next.frame)) {
+      return [];
+    }
     let count = 0;
     let bytes = 0;
     let payload = 0;
@@ -112,7 +113,10 @@ export class Offers {
     while (count < candidates.length && count < capacity) {
       const { frame } = candidates[count]!;
       const { name, size } = frame;
-      if (source.streamNameOf(frame) !== source.streamNameOf(candidates[0]!.frame)) {
+      const isOther =
+        frame.revises !== next!.frame.revises ||
+        source.streamNameOf(frame) !== source.streamNameOf(next!.frame);
+      if (isOther) {
         return candidates.splice(0, count);
       }
       bytes += maxEntryBytes + maxCharacterBytes * name.length;

@@ -41,6 +41,9 @@ export interface FrameConsumer {
 /** A frame damaged in transit this many times is given up. */
 const maxDamagedAttempts = 3;
 
+/** What SOURCE says about the frames that follow it. */
+export type DeclaredFrame = Pick<Frame, "captured" | "revises">;
+
 export class OutgoingSource {
   readonly id: number;
   readonly input: FrameSource;
@@ -50,6 +53,8 @@ export class OutgoingSource {
    * stream.
    */
   declaredStream: string | undefined;
+  /** What the last SOURCE says about revising. */
+  declaredRevises: boolean | undefined;
   /**
    * Returns the stream of a frame by its capture time; `undefined` if all frames go to HELLO's
    * stream.
@@ -293,21 +298,34 @@ export class OutgoingSource {
   }
 
   /** Returns the stream of a frame. Empty means HELLO's stream. */
-  streamNameOf({ captured }: Pick<Frame, "captured">): string {
+  streamNameOf({ captured }: DeclaredFrame): string {
     return this.#streamNameAt?.(captured) ?? "";
   }
 
+  /** Returns whether the last SOURCE suits the frame. */
+  isDeclaredFor(frame: DeclaredFrame): boolean {
+    return (
+      this.declaredStream === this.streamNameOf(frame) &&
+      (frame.revises === undefined || this.declaredRevises === frame.revises)
+    );
+  }
+
   /**
-   * Returns the SOURCE message. It must precede all other messages of this source in the stream.
+   * Returns the SOURCE message for a frame. It must precede all other messages of this source in the
+   * stream.
    */
-  encodeDeclaration(stream: string): Uint8Array {
+  encodeDeclaration(frame: DeclaredFrame): Uint8Array {
     const { name, type, raw } = this.input;
+    const { revises } = frame;
+    const stream = this.streamNameOf(frame);
     this.declaredStream = stream;
+    this.declaredRevises = revises;
     return encodeControl(MessageType.source, this.id, {
       name,
       ...(stream === "" ? {} : { stream }),
       ...(type === undefined ? {} : { type }),
       ...(raw === undefined ? {} : { raw }),
+      ...(revises === undefined ? {} : { revises }),
     });
   }
 }

@@ -89,10 +89,10 @@ export class Scheduler implements FrameConsumer {
 
   #createOffers(): Offers {
     return new Offers(this.#policy.checksum, {
-      sendOffer: (source, stream, entries) => {
+      sendOffer: (source, frame, entries) => {
         const numbers = `numbers ${entries[0]![3]} to ${entries.at(-1)![3]}`;
         const line = `OFFER ${source.input.name} ${entries.length} frames, ${numbers}`;
-        this.#declare(source, stream);
+        if (!source.isDeclaredFor(frame)) this.#hooks.declareSource(source, frame);
         this.#hooks.send(MessageType.offer, source.id, { frames: entries }, line);
       },
       onAnswered: (source, candidate, status) => this.#onAnswered(source, candidate, status),
@@ -197,9 +197,8 @@ export class Scheduler implements FrameConsumer {
     const maxLarge = Math.min(maxConcurrentLarge, this.#welcome.limits.unfinished);
     if (large && this.#largeCount >= maxLarge) return "idle";
     if (!out.hasRoomFor(frame, !large)) return "full";
-    const stream = source.streamNameOf(frame);
-    if (source.declaredStream === stream) this.#begin(source, frame, large, out);
-    else this.#declare(source, stream);
+    if (source.isDeclaredFor(frame)) this.#begin(source, frame, large, out);
+    else this.#hooks.declareSource(source, frame);
     return "packed";
   }
 
@@ -241,11 +240,6 @@ export class Scheduler implements FrameConsumer {
     return !this.#usesLiveWindow || source.liveWindow.canBegin(this.#now, this.#recentMs);
   }
 
-  /** Sends SOURCE, unless the source is declared for this stream. */
-  #declare(source: OutgoingSource, stream: string): void {
-    if (source.declaredStream !== stream) this.#hooks.declareSource(source, stream);
-  }
-
   /** Takes a frame or a loss from a source. */
   accept(source: OutgoingSource, item: Frame | Loss): void {
     const loss = source.toLoss(item, this.#welcome.limits.frame);
@@ -278,7 +272,9 @@ export class Scheduler implements FrameConsumer {
     for (const { source, range } of this.#lossReports.drain(this.#window.ended)) {
       const { first, last, error, text, name } = range;
       // A loss has no capture time, so it is reported in the stream that was declared last.
-      this.#declare(source, source.declaredStream ?? source.streamNameOf({ captured: now }));
+      if (source.declaredStream === undefined) {
+        this.#hooks.declareSource(source, { captured: now });
+      }
       this.#hooks.send(MessageType.lost, source.id, {
         ranges: [[first, last]],
         error,
@@ -405,7 +401,7 @@ export class Scheduler implements FrameConsumer {
     source.input.onSettled?.(frame);
     if (status === "conflict") {
       const error = new FramesError("conflict", "other bytes are stored under this name");
-      return this.#onRejected(source, frame, error);
+      return this.#onRejected(source, frame, error, crc);
     }
     source.countFound(candidate, status);
     // Without a CRC-32 the bytes were not compared, so the frame must not count as delivered.
@@ -432,19 +428,23 @@ export class Scheduler implements FrameConsumer {
     // refused.
     if (entry.isAborted) return void this.aborts--;
     progress.bytes -= entry.frame.size;
-    this.#onRejected(source, entry.frame, error);
+    this.#onRejected(source, entry.frame, error, entry.crc);
   }
 
-  #onRejected(source: OutgoingSource, { sequence, name: what }: Frame, error: FramesError): void {
+  #onRejected(source: OutgoingSource, frame: Frame, error: FramesError, crc?: number): void {
     if (error.code === "moved-away") {
       source.progress.removedAtServer++;
       return;
     }
+    const { sequence, name: what } = frame;
     if (error.code === "conflict" && this.#policy.skipConflicts) {
       source.progress.conflictsSkipped++;
       return;
     }
     source.progress.refused++;
+    if (error.code === "conflict" && crc !== undefined) {
+      this.#hooks.onConflict?.(source.input, frame, crc);
+    }
     const sourceName = source.input.name;
     this.#hooks.onUndelivered({ source: sourceName, first: sequence, last: sequence, what, error });
   }

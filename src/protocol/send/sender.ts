@@ -22,7 +22,7 @@ import {
 import { ClientHandshake } from "../handshake.ts";
 import { Keepalive, toWireTime } from "../keepalive.ts";
 import type { Undelivered } from "../progress.ts";
-import type { OutgoingSource } from "./outgoing-source.ts";
+import type { DeclaredFrame, OutgoingSource } from "./outgoing-source.ts";
 import type { SendPolicy } from "./scheduler-hooks.ts";
 import { Scheduler } from "./scheduler.ts";
 import { WriteBatch } from "./write-batch.ts";
@@ -39,6 +39,8 @@ export interface SenderEvents {
   canAddSources?(): boolean;
   /** Called when the server has stored a frame. `crc` is the CRC-32 of its payload. */
   onDelivered?(source: FrameSource, frame: Frame, crc: number): void;
+  /** Called when the server has other bytes under the frame's name. `crc` is as above. */
+  onConflict?(source: FrameSource, frame: Frame, crc: number): void;
   /** Called for every message sent or received, for verbose output. */
   trace?(direction: "->" | "<-", line: string): void;
 }
@@ -216,11 +218,12 @@ export class Sender implements MessageHandler {
     this.#controls.push(encodeControl(type, source, body));
   }
 
-  #declareSource(source: OutgoingSource, stream: string): void {
+  #declareSource(source: OutgoingSource, frame: DeclaredFrame): void {
     if (this.#phase === "failed") return;
+    const stream = source.streamNameOf(frame);
     const name = stream === "" ? source.input.name : `${stream}/${source.input.name}`;
     this.#events.trace?.("->", `SOURCE ${source.id} ${name}`);
-    this.#controls.push(source.encodeDeclaration(stream));
+    this.#controls.push(source.encodeDeclaration(frame));
   }
 
   // Callbacks of the decoder.
@@ -276,14 +279,15 @@ export class Sender implements MessageHandler {
     this.#phase = "open";
     this.#welcome = welcome;
     this.#keepalive.onHandshakeDone();
-    const { trace, onUndelivered, onDelivered, onWritable } = this.#events;
+    const { trace, onUndelivered, onDelivered, onConflict, onWritable } = this.#events;
     this.#scheduler = new Scheduler(this.#sources, welcome, this.#policy, {
       controls: this.#controls,
       send: (...message) => this.#send(...message),
-      declareSource: (source, stream) => this.#declareSource(source, stream),
+      declareSource: (source, frame) => this.#declareSource(source, frame),
       onFrameSent: (source, { sequence, name, size }) =>
         trace?.("->", `FRAME ${source} ${sequence} ${name} ${size} bytes`),
       ...(onDelivered === undefined ? {} : { onDelivered }),
+      ...(onConflict === undefined ? {} : { onConflict }),
       onUndelivered: (report) => onUndelivered?.(report),
       isPaused: () => this.#events.isPaused?.() === true,
       canAddSources: () => this.#events.canAddSources?.() === true,

@@ -14,7 +14,9 @@ import { type OpenFile, OpenFileLimit } from "../../common/open-file-limit.ts";
 import { openFileShares } from "../../common/open-files.ts";
 import { openFlags } from "../../common/open-flags.ts";
 import { FramesError, isExhausted, systemCode, systemSentence } from "../../errors.ts";
-import type { Frame, FrameSource, Loss } from "../../frame.ts";
+import type { Frame, FrameSource, Loss, Postponed } from "../../frame.ts";
+import { takeLease } from "./file-writers.ts";
+import { toCaptureTime } from "../../common/capture-time.ts";
 import { type NameList, packNames } from "./packed-names.ts";
 import { readSlices } from "../../common/file-slices.ts";
 
@@ -40,6 +42,18 @@ const maxReadAttempts = 3;
  */
 const maxOpenFileBytes = 1_000_000;
 
+/** Interval in milliseconds at which a file is tried again that a process has open for writing. */
+const writerRetryMs = 1000;
+
+/**
+ * Milliseconds for which a file must be unchanged before it is removed, where the system does not
+ * tell whether a process has it open for writing.
+ */
+const minQuietMs = 30_000;
+
+/** Files unchanged for longer than this are removed there at once, in milliseconds. */
+const maxClockErrorMs = 3_600_000;
+
 /** An entry of a directory that is not sent, and the reason. */
 export interface SkippedPath {
   readonly path: string;
@@ -51,15 +65,27 @@ export abstract class FileSource implements FrameSource {
   readonly name: string;
   readonly path: string;
   readonly #onSkipped: (skipped: SkippedPath) => void;
+  readonly #onTimeClamped: ((path: string) => void) | undefined;
   readonly #attempts = new Map<number, number>();
+  /** When removing a file was tried first, by `performance.now()`. Only of files still here. */
+  readonly #quietSince = new Map<number, number>();
   #sequence = 0;
   #openFrame: FileFrame | undefined;
 
-  /** @param onSkipped called for names that turn out not to be regular files; they get no number */
-  constructor(name: string, path: string, onSkipped: (skipped: SkippedPath) => void) {
+  /**
+   * @param onSkipped called for names that turn out not to be regular files; they get no number
+   * @param onTimeClamped called for files whose time cannot be a capture time
+   */
+  constructor(
+    name: string,
+    path: string,
+    onSkipped: (skipped: SkippedPath) => void,
+    onTimeClamped?: (path: string) => void,
+  ) {
     this.name = name;
     this.path = path;
     this.#onSkipped = onSkipped;
+    this.#onTimeClamped = onTimeClamped;
   }
 
   get isResumable(): boolean {
@@ -79,6 +105,9 @@ export abstract class FileSource implements FrameSource {
   protected nextFrame(name: string, describeOnly: boolean): Frame | Loss | undefined {
     const item = this.#openFile(name, this.#sequence + 1, describeOnly);
     if (item !== undefined) this.#sequence++;
+    if (item instanceof FileFrame && item.isTimeClamped) {
+      this.#onTimeClamped?.(`${this.path}/${name}`);
+    }
     return item;
   }
 
@@ -103,22 +132,63 @@ export abstract class FileSource implements FrameSource {
     return makeLoss(name, sequence, error);
   }
 
-  async remove(frame: Frame, crc32: number): Promise<void> {
+  /**
+   * Returns whether a file may be a later version of one that was sent under its name; `undefined`
+   * if each name is sent once.
+   */
+  protected mayRevise(_name: string): boolean | undefined {
+    return undefined;
+  }
+
+  async remove(frame: Frame, crc32: number): Promise<"removed" | "superseded" | Postponed> {
     const path = `${this.path}/${frame.name}`;
+    let file: number | undefined;
     try {
-      const current = new FileFrame(this.path, frame.name, frame.sequence, true);
-      const isSame =
-        current.size === frame.size &&
-        current.captured === frame.captured &&
-        (await checksum(current)) === crc32;
+      const current = new FileFrame(this.path, frame.name, frame.sequence, true, undefined);
+      if (!current.hasStateOf(frame)) throw changedAfterError();
+      // Asked before the file is read, since a writer may take long.
+      file = openSync(path, openFlags);
+      let isUnwritten = takeLease(file, path);
+      closeReadFile(file);
+      file = undefined;
+      if (isUnwritten === false) return { delayMs: writerRetryMs, error: openForWritingError() };
+      const waitMs = isUnwritten === true ? 0 : this.#remainingQuietMs(current);
+      if (waitMs > 0) return { delayMs: waitMs, error: openForWritingError() };
+      if ((await checksum(current)) !== crc32) throw changedAfterError();
+      file = openSync(path, openFlags);
+      isUnwritten = takeLease(file, path);
+      if (isUnwritten === false) return { delayMs: writerRetryMs, error: openForWritingError() };
       // Another program may have put a different file in its place; delete only the file that was
-      // read.
-      if (!isSame || !current.isUnchangedOnDisk()) {
-        throw new FramesError("changed", "it changed after it was sent");
-      }
+      // read. The lease keeps writers out until it is closed.
+      if (!current.isUnchangedOnDisk()) throw changedAfterError();
       unlinkSync(path);
+      this.#quietSince.delete(frame.sequence);
+      return "removed";
     } catch (error) {
+      this.#quietSince.delete(frame.sequence);
       throw toReadError(error, frame.name);
+    } finally {
+      if (file !== undefined) closeReadFile(file);
+    }
+  }
+
+  /** Returns for how long a delivered file must still be unchanged before it is removed. */
+  #remainingQuietMs(frame: FileFrame): number {
+    // The file's time may be of another machine's clock.
+    if (frame.unchangedMs > maxClockErrorMs) return 0;
+    const now = performance.now();
+    const since = this.#quietSince.get(frame.sequence) ?? now;
+    this.#quietSince.set(frame.sequence, since);
+    return since + minQuietMs - now;
+  }
+
+  /** Returns whether the file of a frame still has its size and time. */
+  protected hasStateOf(frame: Frame): boolean {
+    try {
+      const { name, sequence, revises } = frame;
+      return new FileFrame(this.path, name, sequence, true, revises).hasStateOf(frame);
+    } catch {
+      return false;
     }
   }
 
@@ -131,7 +201,7 @@ export abstract class FileSource implements FrameSource {
     this.#openFrame?.close();
     this.#openFrame = undefined;
     try {
-      const frame = new FileFrame(this.path, name, sequence, describeOnly);
+      const frame = new FileFrame(this.path, name, sequence, describeOnly, this.mayRevise(name));
       if (!describeOnly) this.#openFrame = frame;
       return frame;
     } catch (error) {
@@ -152,14 +222,18 @@ export class DirectorySource extends FileSource {
   readonly names: NameList;
   #nextIndex = 0;
 
-  /** @param onSkipped called for names that turn out not to be regular files; they get no number */
+  /**
+   * @param onSkipped called for names that turn out not to be regular files; they get no number
+   * @param onTimeClamped called for files whose time cannot be a capture time
+   */
   constructor(
     name: string,
     path: string,
     names: readonly string[],
     onSkipped: (skipped: SkippedPath) => void,
+    onTimeClamped?: (path: string) => void,
   ) {
-    super(name, path, onSkipped);
+    super(name, path, onSkipped, onTimeClamped);
     this.names = packNames(names);
   }
 
@@ -217,18 +291,26 @@ class FileFrame implements Frame, OpenFile {
   readonly captured: bigint;
   readonly size: number;
   readonly metadata = "";
+  readonly revises: boolean | undefined;
   readonly #folder: string;
-  // Only these two values of the stats are kept, because thousands of frames may be described at
-  // once.
+  // Only these values of the stats are kept, because thousands of frames may be described at once.
+  readonly #mtimeNs: bigint;
   readonly #ctimeNs: bigint;
   readonly #inode: bigint;
   #fd: number | undefined;
 
   /** @param describeOnly whether to take only the stats now and open the file when it is read */
-  constructor(folder: string, name: string, sequence: number, describeOnly: boolean) {
+  constructor(
+    folder: string,
+    name: string,
+    sequence: number,
+    describeOnly: boolean,
+    revises: boolean | undefined,
+  ) {
     this.#folder = folder;
     this.name = name;
     this.sequence = sequence;
+    this.revises = revises;
     if (!describeOnly) this.#open();
     try {
       const stats =
@@ -236,7 +318,8 @@ class FileFrame implements Frame, OpenFile {
           ? lstatSync(`${folder}/${name}`, statOptions)
           : fstatSync(this.#fd, statOptions);
       if (!stats.isFile()) throw new FramesError("unreadable", "it is no longer a file");
-      this.captured = stats.mtimeNs;
+      this.captured = toCaptureTime(stats.mtimeNs);
+      this.#mtimeNs = stats.mtimeNs;
       this.size = Number(stats.size);
       this.#ctimeNs = stats.ctimeNs;
       this.#inode = stats.ino;
@@ -313,12 +396,27 @@ class FileFrame implements Frame, OpenFile {
     const stats = fstatSync(fd, statOptions);
     if (
       Number(stats.size) !== this.size ||
-      stats.mtimeNs !== this.captured ||
+      stats.mtimeNs !== this.#mtimeNs ||
       stats.ctimeNs !== this.#ctimeNs ||
       stats.ino !== this.#inode
     ) {
       throw changedError();
     }
+  }
+
+  /** Returns whether size and time are those of `frame`. */
+  hasStateOf({ size, captured }: Frame): boolean {
+    return this.size === size && this.captured === captured;
+  }
+
+  /** Milliseconds since the file last changed. Its modification time may have been set. */
+  get unchangedMs(): number {
+    return Date.now() - Number(this.#ctimeNs / 1_000_000n);
+  }
+
+  /** Whether the time of the file is too early or too late for a capture time. */
+  get isTimeClamped(): boolean {
+    return this.captured !== this.#mtimeNs;
   }
 
   /** Returns whether the path still refers to the same, unchanged file. */
@@ -332,6 +430,14 @@ class FileFrame implements Frame, OpenFile {
     if (this.#fd !== undefined) closeReadFile(this.#fd);
     this.#fd = undefined;
   }
+}
+
+function changedAfterError(): FramesError {
+  return new FramesError("changed", "it changed after it was sent");
+}
+
+function openForWritingError(): FramesError {
+  return new FramesError("changed", "another process may still be writing to it");
 }
 
 function changedError(): FramesError {

@@ -3,21 +3,12 @@
  * or has been unchanged for a while. Combines file system events with periodic rescans, because
  * some file systems send no events.
  */
-import {
-  type BigIntStats,
-  closeSync,
-  type FSWatcher,
-  lstatSync,
-  openSync,
-  readSync,
-  statSync,
-  watch,
-} from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
-import { FramesError, systemSentence } from "../../errors.ts";
+import { type BigIntStats, closeSync, lstatSync, openSync, readSync } from "node:fs";
+import { join } from "node:path";
+import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 import { openFlags } from "../../common/open-flags.ts";
 import { fileKind, type SkippedPath } from "./directory-source.ts";
-import { SeenFiles } from "./seen-files.ts";
+import { int64, type SeenFile, SeenFiles, type SeenName } from "./seen-files.ts";
 import { hasImageEnd } from "../image/image-end.ts";
 import { compareNatural } from "./natural-order.ts";
 import {
@@ -28,6 +19,7 @@ import {
   FileFilter,
   folderSourceName,
 } from "./file-filter.ts";
+import { type FolderEvent, type FolderEvents, openFolderEvents } from "./folder-events.ts";
 import { WatchedFolder } from "./watched-folder.ts";
 
 /** How folders are watched. Durations are in milliseconds. */
@@ -44,28 +36,26 @@ export interface WatchHooks {
   /** Called when a folder has its first frame. */
   onSource(source: WatchedFolder): void;
   onSkipped(skipped: SkippedPath): void;
+  /** Called for a file whose time cannot be a capture time. */
+  onTimeClamped(path: string): void;
   /** Called when something cannot be watched or read. The watcher tries again by itself. */
   onRetry(error: FramesError): void;
 }
 
 /** A file that was found and is not yet complete. */
-interface PendingFile {
-  size: bigint;
-  time: bigint;
-  readonly inode: bigint;
+interface PendingFile extends SeenFile {
   /** When it last changed, by `performance.now()`. */
-  since: number;
-  /** Whether it probably was renamed to this name when already written. */
-  isRenamed: boolean;
+  readonly since: number;
+  /** Milliseconds for which it must be unchanged: none if it was complete when it got this name. */
+  readonly waitMs: number;
 }
 
-/** A file that disappeared before it was complete. */
+/** A file that disappeared before it was sent. */
 interface RemovedFile {
   readonly folder: FolderState;
   readonly name: string;
-  /** Its last size and time, because the file system may reuse its inode at once. */
-  readonly size: bigint;
-  readonly time: bigint;
+  /** Its last state. The inode alone is not enough, because the file system may reuse it at once. */
+  readonly state: SeenFile;
   readonly removedAt: number;
 }
 
@@ -81,18 +71,30 @@ interface FolderState {
 /** Interval at which incomplete files are checked, in milliseconds. */
 const tickIntervalMs = 10;
 
-/** Time without further events after which a renamed file counts as complete, in milliseconds. */
-const renameQuietMs = 8;
+/**
+ * Time in milliseconds that an image without its end waits longer than others. It may be half
+ * written, or have other data after its end.
+ */
+const missingEndMs = 3000;
 
 /** Files unchanged for this long when the watch begins are complete, in milliseconds. */
 const initialStableMs = 10_000;
 
 /**
- * Shortest interval between rescans, in milliseconds. A slow rescan is followed by a pause of 20
- * times its duration.
+ * Shortest interval between rescans, in milliseconds. Each step of a rescan is followed by a pause
+ * of 20 times its duration.
  */
 const minRescanIntervalMs = 1000;
 const rescanCostFactor = 20;
+
+/** Longest time in milliseconds in which known files are compared without a pause. */
+const maxCompareMs = 5;
+
+/** Known files that are compared before the time is checked. */
+const compareCount = 64;
+
+/** Stands before all known files. */
+const firstName: SeenName = { folder: -1n, name: "" };
 
 /**
  * Time in which a file that disappeared may reappear under another name before it is lost, in
@@ -109,25 +111,30 @@ export class DirectoryWatcher {
   readonly #hooks: WatchHooks;
   readonly #filter: FileFilter;
   readonly #folders = new Map<string, FolderState>();
-  /** File system watcher of each root, and the inode that it watches. */
-  readonly #watchers = new Map<
-    RootDirectory,
-    { watcher: FSWatcher | undefined; inode: bigint | undefined }
-  >();
+  readonly #foldersById: FolderState[] = [];
+  readonly #events: FolderEvents;
   /** Files that were sent or are queued. */
   readonly #seen = new SeenFiles();
-  /** Files that disappeared before they were complete, by inode. */
-  readonly #removed = new Map<bigint, RemovedFile>();
+  /** Files that disappeared before they were sent, by path. */
+  readonly #removed = new Map<string, RemovedFile>();
   readonly #reported = new Set<string>();
   /** Folder path of each source name in use. */
   readonly #sourcePaths = new Map<string, string>();
   #ticker: NodeJS.Timeout | undefined;
   #rescanTimer: NodeJS.Timeout | undefined;
+  /** The known file that a rescan compared last; `undefined` while it compares none. */
+  #lastCompared: SeenName | undefined;
   #isStopped = false;
 
-  constructor(roots: readonly RootDirectory[], options: WatchOptions, hooks: WatchHooks) {
+  /** @param openEvents opens the events of the folders; by default those of the system */
+  constructor(
+    roots: readonly RootDirectory[],
+    options: WatchOptions,
+    hooks: WatchHooks,
+    openEvents = openFolderEvents,
+  ) {
     this.#roots = roots;
-    this.#options = options;
+    this.#options = { ...options, settleMs: Math.max(1, options.settleMs) };
     this.#hooks = hooks;
     this.#filter = new FileFilter(options.filter, {
       onSkipped: (entry) => this.#reportOnce(entry.path, () => hooks.onSkipped(entry)),
@@ -135,6 +142,11 @@ export class DirectoryWatcher {
         this.#reportRetry(new FramesError("unreadable", `Cannot read ${path}: ${why}`));
       },
       onFilteredOut: () => {},
+    });
+    this.#events = openEvents({
+      onEvent: (folder, name, event) => this.#onEvent(folder, name, event),
+      onOverflow: () => this.#scheduleRescan(0),
+      onError: (path, error) => this.#onWatchError(path, error),
     });
   }
 
@@ -156,77 +168,69 @@ export class DirectoryWatcher {
    * same source
    */
   start(): void {
-    for (const root of this.#roots) {
-      this.#watchRoot(root);
-      this.#scanFolder(this.#filter.rootLocation(root), true);
-    }
-    this.#scheduleRescan(0);
+    for (const root of this.#roots) this.#scanFolder(this.#filter.rootLocation(root), true);
+    this.#scheduleRescan(minRescanIntervalMs);
     this.#ticker = setInterval(() => this.#tick(), tickIntervalMs);
   }
 
-  #watchRoot(root: RootDirectory): void {
-    const path = resolve(root.path);
-    const inode = getInode(path);
-    this.#watchers.set(root, { watcher: undefined, inode });
-    try {
-      const watcher = watch(path, { recursive: true }, (event, name) => {
-        // Events about the root itself have no name: null in Node, `undefined` in Bun.
-        if (typeof name === "string") this.#onEvent(root, join(path, name), event === "rename");
-      });
-      watcher.on("error", (error) => this.#onWatchError(path, error));
-      this.#watchers.set(root, { watcher, inode });
-    } catch (error) {
-      this.#onWatchError(path, error);
-    }
-  }
-
-  /** Reports the error once. The rescans find new files without events. */
+  /** Reports the error once. The rescans find changes without events. */
   #onWatchError(path: string, error: unknown): void {
-    const reason = systemSentence(error);
-    const message = `Cannot watch ${path}: ${reason}; it is scanned every second instead`;
-    this.#reportRetry(new FramesError("unreadable", message, { cause: error }));
+    const rest = "it is scanned every second instead";
+    if (systemCode(error) !== "ENOSPC") {
+      const message = `Cannot watch ${path}: ${systemSentence(error)}; ${rest}`;
+      return this.#reportRetry(new FramesError("unreadable", message, { cause: error }));
+    }
+    const why = "the system's limit of watched folders is reached";
+    const advice = "to raise it run sudo sysctl fs.inotify.max_user_watches=1048576";
+    const message = `Cannot watch ${path}: ${why}; ${rest}; ${advice}`;
+    // One report for all folders.
+    this.#reportOnce("ENOSPC", () => {
+      this.#hooks.onRetry(new FramesError("unreadable", message, { cause: error }));
+    });
   }
 
-  #onEvent(root: RootDirectory, path: string, isRename: boolean): void {
+  #onEvent(path: string, name: string, event: FolderEvent): void {
     if (this.#isStopped) return;
-    const folder = this.#folders.get(dirname(path));
+    const folder = this.#folders.get(path);
     // The folder's own event is still to come or was lost. The rescan will find the folder.
-    if (folder?.location.root !== root) return;
-    this.#checkFile(folder, basename(path), isRename);
+    if (folder !== undefined) this.#checkFile(folder, name, event);
   }
 
   /** Scans a folder and its sub-folders. */
-  #scanFolder(location: FolderLocation, isFirst: boolean, isReplaced = false): void {
+  #scanFolder(location: FolderLocation, isFirst: boolean): void {
     const path = folderPath(location);
+    // Before the listing, so that nothing that comes after it is missed.
+    this.#events.watch(path, location.relativePath === "");
     const { names, folders } = this.#filter.readFolder(location);
     let folder = this.#folders.get(path);
     if (folder === undefined) {
-      folder = { id: this.#folders.size, location, path, source: undefined, pending: new Map() };
+      const id = this.#foldersById.length;
+      folder = { id, location, path, source: undefined, pending: new Map() };
       this.#folders.set(path, folder);
+      this.#foldersById.push(folder);
     }
     if (isFirst && names.length > 0 && !this.#reserveName(folder))
       throw this.#nameConflictError(folder);
     if (isFirst) this.#addExisting(folder, names);
-    // The new folder may contain files with the names of already known files, so check all of them.
-    else if (isReplaced) for (const name of names) this.#checkFile(folder, name, false);
     else for (const name of names) this.#checkIfNew(folder, name);
-    for (const below of folders) this.#scanFolder(below, isFirst, isReplaced);
+    for (const below of folders) this.#scanFolder(below, isFirst);
   }
 
   /** Classifies the files found at the start, in natural order. */
   #addExisting(folder: FolderState, names: string[]): void {
     const now = Date.now();
+    const stableMs = Math.max(initialStableMs, this.#options.settleMs);
     const complete: string[] = [];
     for (const name of names.sort(compareNatural)) {
       const stats = statFile(join(folder.path, name));
       if (stats === undefined || !stats.isFile()) continue;
       if (this.#isTooOld(stats)) {
-        this.#seen.put(folder.id, name, { size: stats.size, time: stats.mtimeNs });
-      } else if (now - Number(stats.mtimeMs) >= initialStableMs) {
-        this.#seen.put(folder.id, name, { size: stats.size, time: stats.mtimeNs });
+        this.#seen.put(folder.id, name, stateOf(stats));
+      } else if (now - Number(stats.mtimeMs) >= stableMs) {
+        this.#seen.put(folder.id, name, stateOf(stats));
         complete.push(name);
       } else {
-        this.#checkFile(folder, name, false);
+        this.#checkFile(folder, name, undefined);
       }
     }
     if (complete.length > 0) this.#getSource(folder, complete);
@@ -239,13 +243,15 @@ export class DirectoryWatcher {
   #getSource(folder: FolderState, initial: readonly string[] = []): WatchedFolder {
     if (folder.source !== undefined) return folder.source;
     const hooks = {
-      isUnchanged: (name: string, isInitial: boolean) => this.#isUnchanged(folder, name, isInitial),
+      isUnchanged: (name: string) => this.#isUnchanged(folder, name),
+      mayRevise: (name: string) => this.#seen.getRemoved(folder.id, name) === null,
       isComplete: (name: string) => {
         const path = join(folder.path, name);
         return isFileComplete(path, Number(statFile(path)?.size ?? 0n));
       },
-      onRemoved: (name: string) => this.#seen.delete(folder.id, name),
+      onRemoved: (name: string) => this.#seen.removeForGood(folder.id, name),
       onSkipped: (entry: SkippedPath) => this.#hooks.onSkipped(entry),
+      onTimeClamped: (path: string) => this.#hooks.onTimeClamped(path),
     };
     folder.source = new WatchedFolder(
       folderSourceName(folder.location),
@@ -277,133 +283,187 @@ export class DirectoryWatcher {
    * Returns whether a file is still as it was when complete. A changed file is watched again, and
    * sent later.
    */
-  #isUnchanged(folder: FolderState, name: string, isInitial: boolean): boolean {
-    const path = join(folder.path, name);
-    const stats = statFile(path);
-    // Opening a missing file reports the loss. After `stop` no changed file could be sent later.
-    if (stats === undefined || !stats.isFile() || this.#isStopped) return true;
-    const seen = this.#seen.get(folder.id, name);
-    const isSame = seen?.size === stats.size && seen.time === stats.mtimeNs;
-    // The end of a file that was present at the start has not been checked before.
-    if (isSame && (!isInitial || isFileComplete(path, Number(stats.size)))) return true;
-    this.#seen.delete(folder.id, name);
-    this.#checkFile(folder, name, false);
+  #isUnchanged(folder: FolderState, name: string): boolean {
+    // After `stop` no changed file could be sent later. Opening a missing file reports the loss.
+    if (this.#isStopped) return true;
+    this.#checkFile(folder, name, undefined);
+    if (folder.pending.has(name)) return false;
+    if (this.#seen.get(folder.id, name) !== null) return true;
+    const state = this.#seen.getRemoved(folder.id, name);
+    if (state === null || state.size < 0n) return true;
+    // It may have been renamed. Otherwise it is reported as lost soon.
+    this.#addRemoved(folder, name, state);
     return false;
   }
 
   #checkIfNew(folder: FolderState, name: string): void {
     if (folder.pending.has(name) || this.#seen.get(folder.id, name) !== null) return;
-    this.#checkFile(folder, name, false);
-  }
-
-  /** Updates the state of one path after an event or in a rescan. */
-  #checkFile(folder: FolderState, name: string, isRename: boolean): void {
-    const stats = statFile(join(folder.path, name));
-    const pending = folder.pending.get(name);
-    if (stats === undefined) return this.#onRemoved(folder, name, pending);
-    const kind = fileKind(stats);
-    const selected = this.#filter.select(folder.location, name, kind);
-    if (typeof selected === "object") {
-      if (!this.#folders.has(join(folder.path, name))) this.#scanFolder(selected, false);
-      return;
-    }
-    if (!selected) return;
-    const { size, mtimeNs: time, ino: inode } = stats;
-    const seen = this.#seen.get(folder.id, name);
-    if (seen?.size === size && seen.time === time) return;
-    const removed = this.#removed.get(inode);
-    if (removed?.size === size && removed.time === time) this.#removed.delete(inode);
-    const since = performance.now();
-    if (pending === undefined || pending.inode !== inode) {
-      const isRenamed = isRename && size > 0n;
-      folder.pending.set(name, { size, time, inode, since, isRenamed });
-      return;
-    }
-    // An event that leaves size and time unchanged still means that the file was written to.
-    if (!isRename || pending.size !== size || pending.time !== time) {
-      Object.assign(pending, { size, time, since, isRenamed: false });
-    } else if (size > 0n && !pending.isRenamed) {
-      // The rescan found the file before its rename event arrived.
-      Object.assign(pending, { since, isRenamed: true });
-    }
+    this.#checkFile(folder, name, undefined);
   }
 
   /**
-   * Handles a file that disappeared. If it was complete, its source reports the loss when opening
-   * it.
+   * Updates the state of one path.
+   *
+   * @param event what happened to it; `undefined` if it was found without an event
    */
-  #onRemoved(folder: FolderState, name: string, pending: PendingFile | undefined): void {
-    if (pending === undefined) {
-      if (this.#seen.get(folder.id, name) !== null) this.#seen.delete(folder.id, name);
+  #checkFile(folder: FolderState, name: string, event: FolderEvent | undefined): void {
+    const path = join(folder.path, name);
+    const stats = statFile(path);
+    if (event === "removed" || stats === undefined) this.#onRemoved(folder, name);
+    if (stats === undefined) return;
+    const selected = this.#filter.select(folder.location, name, fileKind(stats));
+    if (typeof selected === "object") {
+      // Another folder may have the path now. What is in a known one has its own events.
+      const isKnown = this.#folders.has(path) && (event === undefined || event === "touched");
+      if (!isKnown) this.#scanFolder(selected, false);
       return;
     }
+    if (!selected || this.#isKnown(folder, name, stats, event)) return;
+    const pending = folder.pending.get(name);
+    const state = { ...stateOf(stats), since: performance.now() };
+    const isSame =
+      pending !== undefined && isEqual(pending, state) && pending.inode === state.inode;
+    if (isRenamed(stats, event)) folder.pending.set(name, { ...state, waitMs: 0 });
+    else if (!isSame || event === "written")
+      folder.pending.set(name, { ...state, waitMs: this.#options.settleMs });
+  }
+
+  /** Returns whether the file is one that was complete already. */
+  #isKnown(
+    folder: FolderState,
+    name: string,
+    stats: BigIntStats,
+    event: FolderEvent | undefined,
+  ): boolean {
+    const state = stateOf(stats);
+    const known = this.#seen.get(folder.id, name);
+    if (known !== null) {
+      // Bytes were written after it was complete, even if its size and time do not show it.
+      if (event === "written" || !isEqual(known, state)) return false;
+      // Without events the inode decides nothing: some network file systems make up new ones.
+      return event === undefined || known.inode === state.inode;
+    }
+    if (event !== undefined || folder.pending.has(name)) return false;
+    // The file system was gone for a while, and all of its files seemed to be removed.
+    const removed = this.#seen.getRemoved(folder.id, name);
+    if (removed === null || !isEqual(removed, state)) return false;
+    this.#seen.restore(folder.id, name);
+    return true;
+  }
+
+  /** Handles a file or folder that disappeared. */
+  #onRemoved(folder: FolderState, name: string): void {
+    const below = this.#folders.get(join(folder.path, name));
+    if (below !== undefined) this.#onFolderRemoved(below);
+    const pending = folder.pending.get(name);
+    // If it is still queued, it is missed when it is to be sent.
+    if (this.#seen.get(folder.id, name) !== null) this.#seen.remove(folder.id, name);
     folder.pending.delete(name);
-    const { size, time, inode } = pending;
-    if (size > 0n)
-      this.#removed.set(inode, { folder, name, size, time, removedAt: performance.now() });
+    if (pending !== undefined && pending.size > 0n) this.#addRemoved(folder, name, pending);
+  }
+
+  #addRemoved(folder: FolderState, name: string, state: SeenFile): void {
+    const removedAt = performance.now();
+    this.#removed.set(join(folder.path, name), { folder, name, state, removedAt });
+  }
+
+  #onFolderRemoved(removed: FolderState): void {
+    for (const folder of this.#foldersById) {
+      if (folder !== removed && !folder.path.startsWith(`${removed.path}/`)) continue;
+      for (const name of folder.pending.keys()) this.#onRemoved(folder, name);
+      this.#seen.removeFolder(folder.id);
+    }
   }
 
   #tick(): void {
+    this.#events.poll();
     const now = performance.now();
     for (const folder of this.#folders.values()) {
       for (const [name, pending] of folder.pending) {
-        const age = now - pending.since;
-        const isDue = pending.isRenamed ? age >= renameQuietMs : age >= this.#options.settleMs;
-        if (isDue) this.#complete(folder, name, pending);
+        if (now - pending.since >= pending.waitMs) this.#complete(folder, name, pending);
       }
     }
-    for (const [inode, { folder, name, removedAt }] of this.#removed) {
-      if (now - removedAt >= removedTimeoutMs) this.#reportLoss(inode, folder, name);
+    this.#reportLosses(now - removedTimeoutMs);
+  }
+
+  /** Reports files that disappeared before `before` and were not found under another name. */
+  #reportLosses(before: number): void {
+    const due = [...this.#removed].filter(([, { removedAt }]) => removedAt <= before);
+    if (due.length === 0) return;
+    const inodes = new Map<bigint, PendingFile>();
+    for (const { pending } of this.#foldersById) {
+      for (const file of pending.values()) inodes.set(file.inode, file);
+    }
+    const error = new FramesError("vanished", "it was deleted before it was complete");
+    for (const [path, { folder, name, state }] of due) {
+      this.#removed.delete(path);
+      const pending = inodes.get(state.inode);
+      if ((pending !== undefined && isEqual(pending, state)) || this.#seen.has(state)) continue;
+      this.#seen.setUnsent(folder.id, name);
+      this.#getSource(folder).addLoss(name, error);
     }
   }
 
-  #reportLoss(inode: bigint, folder: FolderState, name: string): void {
-    this.#removed.delete(inode);
-    const error = new FramesError("vanished", "it was deleted before it was complete");
-    this.#getSource(folder).addLoss(name, error);
-  }
-
-  /**
-   * Passes a file that is due to its source. If it changed or has no image end, the wait starts
-   * again.
-   */
+  /** Passes a file that is due to its source. If it changed, the wait starts again. */
   #complete(folder: FolderState, name: string, pending: PendingFile): void {
     const path = join(folder.path, name);
     const stats = statFile(path);
-    if (stats === undefined) return this.#onRemoved(folder, name, pending);
-    const { size, mtimeNs: time } = stats;
-    if (pending.size !== size || pending.time !== time || !isFileComplete(path, Number(size))) {
-      return void Object.assign(pending, {
-        size,
-        time,
-        since: performance.now(),
-        isRenamed: false,
-      });
+    if (stats === undefined) return this.#onRemoved(folder, name);
+    const state = stateOf(stats);
+    if (!isEqual(pending, state) || pending.inode !== state.inode) {
+      const [since, waitMs] = [performance.now(), this.#options.settleMs];
+      return void folder.pending.set(name, { ...state, since, waitMs });
+    }
+    // A renamed file is complete, and one that has waited for its end has no more to come.
+    if (pending.waitMs === this.#options.settleMs && !isFileComplete(path, Number(state.size))) {
+      const waitMs = pending.waitMs + missingEndMs;
+      return void folder.pending.set(name, { ...pending, waitMs });
     }
     folder.pending.delete(name);
-    this.#seen.put(folder.id, name, { size, time });
+    this.#seen.put(folder.id, name, state);
+    // It may be gone before the one that it was is reported as lost.
+    for (const [before, { state: removed }] of this.#removed) {
+      if (removed.inode === state.inode && isEqual(removed, state)) this.#removed.delete(before);
+    }
     this.#getSource(folder).add(name);
   }
 
-  #scheduleRescan(tookMs: number): void {
-    const delayMs = Math.max(minRescanIntervalMs, rescanCostFactor * tookMs);
-    this.#rescanTimer = setTimeout(() => {
-      const began = performance.now();
+  #scheduleRescan(delayMs: number): void {
+    clearTimeout(this.#rescanTimer);
+    this.#rescanTimer = setTimeout(() => this.#rescan(), delayMs);
+  }
+
+  /**
+   * Does one step of a rescan: lists the folders, or compares some of the known files with how they
+   * were.
+   */
+  #rescan(): void {
+    const began = performance.now();
+    this.#events.poll();
+    if (this.#lastCompared === undefined) {
       for (const root of this.#roots) this.#rescanRoot(root);
-      this.#scheduleRescan(performance.now() - began);
-    }, delayMs);
+      this.#lastCompared = firstName;
+    } else {
+      this.#compareKnown(began + maxCompareMs);
+    }
+    const pauseMs = rescanCostFactor * (performance.now() - began);
+    const isDone = this.#lastCompared === undefined;
+    this.#scheduleRescan(isDone ? Math.max(minRescanIntervalMs, pauseMs) : pauseMs);
+  }
+
+  #compareKnown(until: number): void {
+    do {
+      const names = this.#seen.after(this.#lastCompared!, compareCount);
+      for (const { folder, name } of names) {
+        this.#checkFile(this.#foldersById[Number(folder)]!, name, undefined);
+      }
+      this.#lastCompared = names.at(-1);
+    } while (this.#lastCompared !== undefined && performance.now() < until);
   }
 
   #rescanRoot(root: RootDirectory): void {
     try {
-      const { watcher, inode } = this.#watchers.get(root)!;
-      const currentInode = getInode(root.path);
-      const isReplaced = currentInode !== undefined && currentInode !== inode;
-      if (isReplaced) {
-        watcher?.close();
-        this.#watchRoot(root);
-      }
-      this.#scanFolder(this.#filter.rootLocation(root), false, isReplaced);
+      this.#scanFolder(this.#filter.rootLocation(root), false);
     } catch (error) {
       // The root may be a network mount that comes back.
       if (!(error instanceof FramesError)) throw error;
@@ -414,17 +474,20 @@ export class DirectoryWatcher {
   /** Stops watching. Complete files are still sent; incomplete ones are reported as losses. */
   stop(): void {
     if (this.#isStopped) return;
+    // A file whose rename is still to be read is complete.
+    this.#events.poll();
     this.#isStopped = true;
     clearInterval(this.#ticker);
     clearTimeout(this.#rescanTimer);
-    for (const { watcher } of this.#watchers.values()) watcher?.close();
+    this.#events.close();
     const error = new FramesError("stopped", "it was not complete when sending stopped");
-    for (const [inode, { folder, name }] of this.#removed) this.#reportLoss(inode, folder, name);
     for (const folder of this.#folders.values()) {
-      // A renamed file is complete even if its quiet time has not passed.
       for (const [name, pending] of folder.pending) {
-        if (pending.isRenamed) this.#complete(folder, name, pending);
+        if (pending.waitMs === 0) this.#complete(folder, name, pending);
       }
+    }
+    this.#reportLosses(Infinity);
+    for (const folder of this.#folders.values()) {
       for (const name of folder.pending.keys()) this.#getSource(folder).addLoss(name, error);
       folder.pending.clear();
       folder.source?.stopCapture();
@@ -447,12 +510,22 @@ function statFile(path: string): BigIntStats | undefined {
   }
 }
 
-function getInode(path: string): bigint | undefined {
-  try {
-    return statSync(path, { bigint: true }).ino;
-  } catch {
-    return undefined;
-  }
+/** Returns the values that are compared. Kept as 64 bits, as `SeenFiles` has them. */
+function stateOf({ size, mtimeNs, ino }: BigIntStats): SeenFile {
+  return { size, time: int64(mtimeNs), inode: int64(ino) };
+}
+
+function isEqual(a: SeenFile, b: SeenFile): boolean {
+  return a.size === b.size && a.time === b.time;
+}
+
+/** Returns whether a file got its name when it was already written. */
+function isRenamed(stats: BigIntStats, event: FolderEvent | undefined): boolean {
+  if (event === "moved") return stats.size > 0n;
+  if (event !== "named" && event !== "created") return false;
+  // A new name changes the ctime, and so do later bytes, but those change the mtime too.
+  const isOlder = event === "named" && stats.ctimeNs > stats.mtimeNs;
+  return stats.size > 0n && (isOlder || stats.nlink > 1n);
 }
 
 /** Returns whether an image has its end. Formats without a recognizable end count as complete. */

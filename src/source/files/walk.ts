@@ -31,19 +31,35 @@ export interface WalkResult {
 /**
  * Finds the sources below the roots, in natural order.
  *
+ * @param onTimeClamped called later for each file sent whose time cannot be a capture time
  * @throws {FramesError} `missing` if a root is not a directory that can be read, `usage` if two
  * folders would be the same source
  */
-export function walk(roots: readonly RootDirectory[], filter: FilterOptions): WalkResult {
+export function walk(
+  roots: readonly RootDirectory[],
+  filter: FilterOptions,
+  onTimeClamped?: (path: string) => void,
+): WalkResult {
   const result: WalkResult = { sources: [], skipped: [], unreadable: [], filteredOut: 0 };
   const fileFilter = new FileFilter(filter, {
     onSkipped: (entry) => result.skipped.push(entry),
     onUnreadable: (entry) => result.unreadable.push(entry),
     onFilteredOut: () => result.filteredOut++,
   });
+  const collect = (location: FolderLocation): void => {
+    const { names, folders } = fileFilter.readFolder(location);
+    if (names.length > 0) {
+      const onSkipped = (entry: SkippedPath) => result.skipped.push(entry);
+      names.sort(compareNatural);
+      const [name, path] = [folderSourceName(location), folderPath(location)];
+      result.sources.push(new DirectorySource(name, path, names, onSkipped, onTimeClamped));
+    }
+    folders.sort((a, b) => compareNatural(a.relativePath, b.relativePath));
+    for (const folder of folders) collect(folder);
+  };
   for (const root of roots) {
     checkDirectory(root.path);
-    collectSources(fileFilter.rootLocation(root), fileFilter, result);
+    collect(fileFilter.rootLocation(root));
   }
   // Without a collection, the unpacked names of a million files would count as memory in use.
   // Hundreds of megabytes of garbage could then build up before the next collection.
@@ -73,22 +89,6 @@ export function checkDirectory(path: string): void {
     reason = `${systemSentence(error)}; check the path`;
   }
   if (reason !== undefined) throw new FramesError("missing", `Cannot send ${path}: ${reason}`);
-}
-
-function collectSources(
-  location: FolderLocation,
-  fileFilter: FileFilter,
-  result: WalkResult,
-): void {
-  const { names, folders } = fileFilter.readFolder(location);
-  if (names.length > 0) {
-    const onSkipped = (entry: SkippedPath) => result.skipped.push(entry);
-    names.sort(compareNatural);
-    const path = folderPath(location);
-    result.sources.push(new DirectorySource(folderSourceName(location), path, names, onSkipped));
-  }
-  folders.sort((a, b) => compareNatural(a.relativePath, b.relativePath));
-  for (const folder of folders) collectSources(folder, fileFilter, result);
 }
 
 /** Creates the root for one PATH of the command line. */

@@ -1,23 +1,33 @@
 /** The frames of one watched folder, in the order in which they became complete. */
+import { constants, copyFileSync, existsSync, renameSync, utimesSync } from "node:fs";
+import { join } from "node:path";
 import { FramesError } from "../../errors.ts";
-import type { Frame, Loss } from "../../frame.ts";
+import type { Frame, Loss, Postponed } from "../../frame.ts";
 import { FileSource, type SkippedPath } from "./directory-source.ts";
 import { type NameList, packNames } from "./packed-names.ts";
+
+/** Longest name of a file, in bytes. */
+const maxNameBytes = 255;
 
 /** Functions of the watcher that a watched folder calls. */
 export interface WatchedFolderHooks {
   /**
    * Returns whether a file is unchanged since it was complete. If it changed, the watcher adds it
    * again later.
-   *
-   * @param isInitial whether the file was present when the watch began
    */
-  isUnchanged(name: string, isInitial: boolean): boolean;
+  isUnchanged(name: string): boolean;
+  /**
+   * Returns whether a file may be a later version of one that was sent under its name. If that one
+   * was removed, the file is another.
+   */
+  mayRevise(name: string): boolean;
   /** Returns whether an image has its end. Formats without a recognizable end count as complete. */
   isComplete(name: string): boolean;
   /** Called after the file was delivered and deleted here. */
   onRemoved(name: string): void;
   onSkipped(skipped: SkippedPath): void;
+  /** Called for a file whose time cannot be a capture time. */
+  onTimeClamped(path: string): void;
 }
 
 export class WatchedFolder extends FileSource {
@@ -34,7 +44,12 @@ export class WatchedFolder extends FileSource {
 
   /** @param initial names in the order of sending */
   constructor(name: string, path: string, initial: readonly string[], hooks: WatchedFolderHooks) {
-    super(name, path, (skipped) => hooks.onSkipped(skipped));
+    super(
+      name,
+      path,
+      (skipped) => hooks.onSkipped(skipped),
+      (clamped) => hooks.onTimeClamped(clamped),
+    );
     this.#hooks = hooks;
     this.#initial = packNames(initial);
   }
@@ -54,6 +69,8 @@ export class WatchedFolder extends FileSource {
 
   /** Queues the loss of a file that disappeared or will never be complete. */
   addLoss(name: string, error: FramesError): void {
+    // Its loss is found when its turn comes.
+    if (this.#queuedNames.has(name)) return;
     this.#queue.push({ name, error });
     this.#resolveNext();
   }
@@ -68,11 +85,7 @@ export class WatchedFolder extends FileSource {
 
   #dequeue(describeOnly: boolean): Frame | Loss | undefined {
     while (this.#nextInitial < this.#initial.length) {
-      const item = this.#frameIfUnchanged(
-        this.#initial.at(this.#nextInitial++)!,
-        describeOnly,
-        true,
-      );
+      const item = this.#frameIfUnchanged(this.#initial.at(this.#nextInitial++)!, describeOnly);
       if (this.#nextInitial === this.#initial.length) {
         // Free the names.
         this.#initial = [];
@@ -84,20 +97,18 @@ export class WatchedFolder extends FileSource {
       const next = this.#queue.shift()!;
       if (typeof next !== "string") return this.nextLoss(next.name, next.error);
       this.#queuedNames.delete(next);
-      const item = this.#frameIfUnchanged(next, false, false);
+      const item = this.#frameIfUnchanged(next, false);
       if (item !== undefined) return item;
     }
     return undefined;
   }
 
-  #frameIfUnchanged(
-    name: string,
-    describeOnly: boolean,
-    isInitial: boolean,
-  ): Frame | Loss | undefined {
-    return this.#hooks.isUnchanged(name, isInitial)
-      ? this.nextFrame(name, describeOnly)
-      : undefined;
+  #frameIfUnchanged(name: string, describeOnly: boolean): Frame | Loss | undefined {
+    return this.#hooks.isUnchanged(name) ? this.nextFrame(name, describeOnly) : undefined;
+  }
+
+  protected override mayRevise(name: string): boolean {
+    return this.#hooks.mayRevise(name);
   }
 
   next(describeOnly: boolean): Frame | Loss | Promise<Frame | Loss | undefined> | undefined {
@@ -116,9 +127,35 @@ export class WatchedFolder extends FileSource {
     return super.retry(frame, error);
   }
 
-  override async remove(frame: Frame, crc32: number): Promise<void> {
-    await super.remove(frame, crc32);
-    this.#hooks.onRemoved(frame.name);
+  override async remove(
+    frame: Frame,
+    crc32: number,
+  ): Promise<"removed" | "superseded" | Postponed> {
+    try {
+      const result = await super.remove(frame, crc32);
+      if (result === "removed") this.#hooks.onRemoved(frame.name);
+      return result;
+    } catch (error) {
+      const isChanged = error instanceof FramesError && error.code === "changed";
+      // The watcher finds a file that has another size or time, and sends it.
+      if (isChanged && !this.#hasEnded && !this.hasStateOf(frame)) return "superseded";
+      throw error;
+    }
+  }
+
+  keepCopy(frame: Frame, crc32: number): string | undefined {
+    if (!this.hasStateOf(frame)) return undefined;
+    const path = join(this.path, frame.name);
+    // A hidden file is not sent. The same bytes are kept once, also after a restart.
+    const prefix = `.kept-${crc32.toString(16).padStart(8, "0")}-`;
+    const copy = join(this.path, prefix + endOf(frame.name, maxNameBytes - prefix.length));
+    if (existsSync(copy)) return copy;
+    const unfinished = join(this.path, `${prefix}part`);
+    copyFileSync(path, unfinished, constants.COPYFILE_FICLONE);
+    const seconds = String(Number(frame.captured) / 1e9);
+    utimesSync(unfinished, seconds, seconds);
+    renameSync(unfinished, copy);
+    return copy;
   }
 
   /** Ends the source. Queued frames are still sent. */
@@ -126,4 +163,11 @@ export class WatchedFolder extends FileSource {
     this.#hasEnded = true;
     this.#resolveNext();
   }
+}
+
+/** Returns the end of a name, at most `maxBytes` long. */
+function endOf(name: string, maxBytes: number): string {
+  let end = name;
+  while (Buffer.byteLength(end) > maxBytes) end = end.slice(1);
+  return end;
 }

@@ -61,7 +61,8 @@ export class PacedSource implements FrameSource {
   readonly onConnected?: () => void;
   readonly onDisconnected?: (frames: readonly Frame[]) => readonly Frame[];
   readonly onSettled?: (frame: Frame) => void;
-  readonly remove?: (frame: Frame, crc32: number) => Promise<void>;
+  readonly remove?: NonNullable<FrameSource["remove"]>;
+  readonly keepCopy?: NonNullable<FrameSource["keepCopy"]>;
   readonly #source: FrameSource;
   readonly #pacer: Pacer;
   readonly #now: () => number;
@@ -85,6 +86,9 @@ export class PacedSource implements FrameSource {
     if (source.onSettled !== undefined) this.onSettled = (frame) => source.onSettled!(frame);
     if (source.remove !== undefined) {
       this.remove = async (frame, crc32) => await source.remove!(frame, crc32);
+    }
+    if (source.keepCopy !== undefined) {
+      this.keepCopy = (frame, crc32) => source.keepCopy!(frame, crc32);
     }
     this.#source = source;
     this.#pacer = pacer;

@@ -1,6 +1,7 @@
 /** Reads files that contain one image or a sequence of images, without ffmpeg. */
 import { statSync } from "node:fs";
 import { basename } from "node:path";
+import { toCaptureTime } from "../../common/capture-time.ts";
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { CapturedFrame } from "../live/iterable-source.ts";
 import { type SplitFrame, Splitter } from "../image/splitter.ts";
@@ -12,7 +13,12 @@ const splittableContainers = /^(?:mjpeg|image2|(?:jpeg|png|bmp|pbm|pgm|ppm|pam|p
 export function imageFileReader(
   container: string,
 ):
-  | ((path: string, name: string, maxFrameBytes: number) => AsyncIterator<CapturedFrame>)
+  | ((
+      path: string,
+      name: string,
+      maxFrameBytes: number,
+      onTimeClamped?: (path: string) => void,
+    ) => AsyncIterator<CapturedFrame>)
   | undefined {
   if (splittableContainers.test(container)) return readImages;
   return container.endsWith("_pipe") ? readImage : undefined;
@@ -23,11 +29,13 @@ export function imageFileReader(
  * modification time.
  *
  * @param name name of the file, for messages
+ * @param onTimeClamped called if the time of the file cannot be a capture time
  */
 export async function* readImage(
   path: string,
   name: string,
   maxFrameBytes: number,
+  onTimeClamped?: (path: string) => void,
 ): AsyncGenerator<CapturedFrame, undefined> {
   try {
     const { size, mtimeNs } = statSync(path, { bigint: true });
@@ -35,7 +43,8 @@ export async function* readImage(
       const limit = `the limit is ${maxFrameBytes}`;
       throw new FramesError("too-large", `Cannot read ${name}: it is ${size} bytes long, ${limit}`);
     }
-    yield { bytes: await Bun.file(path).bytes(), name: basename(path), captured: mtimeNs };
+    const captured = toCaptureTime(mtimeNs, () => onTimeClamped?.(path));
+    yield { bytes: await Bun.file(path).bytes(), name: basename(path), captured };
     return undefined;
   } catch (error) {
     throw asFramesError(error, "unreadable", `Cannot read ${name}`);
@@ -50,9 +59,11 @@ export async function* readImages(
   path: string,
   name: string,
   maxFrameBytes: number,
+  onTimeClamped?: (path: string) => void,
 ): AsyncGenerator<CapturedFrame, undefined> {
   try {
-    const captured = statSync(path, { bigint: true }).mtimeNs;
+    const { mtimeNs } = statSync(path, { bigint: true });
+    const captured = toCaptureTime(mtimeNs, () => onTimeClamped?.(path));
     const splitter = new Splitter({ maxFrameBytes });
     let first: SplitFrame | undefined;
     let count = 0;

@@ -1,5 +1,6 @@
 /** Reads videos, images, cameras and URLs as frames, using ffmpeg. */
 import { statSync } from "node:fs";
+import { toCaptureTime } from "../../common/capture-time.ts";
 import { asFramesError, FramesError } from "../../errors.ts";
 import { type Transcoding, chooseTranscoding } from "./transcode.ts";
 import { hasImageEnd } from "../image/image-end.ts";
@@ -27,6 +28,8 @@ export interface MediaOptions {
   readonly stallTimeoutMs?: number;
   /** Called when a live input failed. It is restarted after a pause. */
   readonly onRetry?: (error: FramesError) => void;
+  /** Called for a file whose time cannot be a capture time. */
+  readonly onTimeClamped?: (path: string) => void;
 }
 
 /** An opened input that contains frames. */
@@ -87,6 +90,7 @@ interface ReadPlan {
  */
 export async function openMedia(path: string, options: MediaOptions): Promise<Media> {
   const name = printableInput(path);
+  const { maxFrameBytes, onTimeClamped } = options;
   const input = parseInput(path) ?? { kind: "file", path };
   const mode = options.camera === undefined ? {} : parseCameraMode(options.camera);
   if (options.camera !== undefined && input.kind !== "device") {
@@ -98,7 +102,7 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
   if (input.kind !== "url") checkExists(input.path, name);
   if (input.kind === "image") {
     const bytes = statSync(input.path).size;
-    const frames = toIterable(() => readImage(input.path, name, options.maxFrameBytes));
+    const frames = toIterable(() => readImage(input.path, name, maxFrameBytes, onTimeClamped));
     return { isLive: false, description: `one image of ${formatAmount(bytes)}, as it is`, frames };
   }
   const opened: OpenedInput = {
@@ -116,7 +120,7 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
       isLive: false,
       description: `${formatDimensions(plan.video)} ${plan.video.codec}, copied as it is`,
       type: plan.transcoding.type,
-      frames: toIterable(() => read(input.path, name, options.maxFrameBytes)),
+      frames: toIterable(() => read(input.path, name, maxFrameBytes, onTimeClamped)),
     };
   }
   return {
@@ -275,7 +279,7 @@ async function* fileFrames(
   plan: ReadPlan,
   signal: AbortSignal,
 ): AsyncGenerator<CapturedFrame, undefined> {
-  const start = recordingStart(opened.input, plan.video);
+  const start = recordingStart(opened, plan.video);
   const { extension } = plan.transcoding;
   let firstTime =
     plan.video.start === undefined ? undefined : BigInt(Math.round(plan.video.start * 1e9));
@@ -294,7 +298,7 @@ async function* fileFrames(
       const time = value.time === undefined ? reached : value.time - (firstTime ?? 0n);
       count++;
       reached = time + value.duration;
-      yield { bytes: value.bytes, extension, captured: start + time };
+      yield { bytes: value.bytes, extension, captured: toCaptureTime(start + time) };
     }
   } finally {
     await stopPackets(packets);
@@ -341,11 +345,15 @@ function withFfmpegMessage(problem: string, message: string): string {
  * Returns the capture time of the first frame, in nanoseconds since 1970. Uses the recording's
  * creation time, else the modification time minus the duration, else now.
  */
-function recordingStart(input: MediaInput, { createdAt, duration }: VideoInfo): bigint {
+function recordingStart(
+  { input, options }: OpenedInput,
+  { createdAt, duration }: VideoInfo,
+): bigint {
   if (createdAt !== undefined) return createdAt;
   if (input.kind !== "file") return BigInt(Date.now()) * 1_000_000n;
   const { mtimeNs } = statSync(input.path, { bigint: true });
-  return mtimeNs - BigInt(Math.round((duration ?? 0) * 1e6)) * 1000n;
+  const end = toCaptureTime(mtimeNs, () => options.onTimeClamped?.(input.path));
+  return end - BigInt(Math.round((duration ?? 0) * 1e6)) * 1000n;
 }
 
 /** Yields frames until the caller stops. Restarts an input that fails. */

@@ -1,8 +1,8 @@
 // Covers: common/file-slices.ts, common/open-files.ts, common/open-flags.ts,
-//   source/files/file-filter.ts, source/files/packed-names.ts, source/files/seen-files.ts,
+//   source/files/file-filter.ts, source/files/file-writers.ts, source/files/packed-names.ts, source/files/seen-files.ts,
 //   source/files/walk.ts
 
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, spyOn, test } from "bun:test";
 import {
   appendFileSync,
   chmodSync,
@@ -30,10 +30,12 @@ import type { Frame, Loss } from "../../../src/frame.ts";
 import { plan } from "../../../src/client/plan/plan.ts";
 import type { PlanOptions } from "../../../src/client/plan/options.ts";
 import type { FilterOptions } from "../../../src/source/files/file-filter.ts";
+import * as fileWriters from "../../../src/source/files/file-writers.ts";
 import { createRoot, type WalkResult, walk } from "../../../src/source/files/walk.ts";
 import { environment, temporaryFolder } from "../../helper/program.ts";
 import { refusal } from "../../helper/refusal.ts";
-import { hangMs, until } from "../../helper/time.ts";
+import { StoppedClock } from "../../helper/watching.ts";
+import { hangMs, until, within } from "../../helper/time.ts";
 
 const everything: FilterOptions = { include: [], exclude: [] };
 const isLinux = process.platform === "linux";
@@ -858,7 +860,7 @@ describe("removing delivered files", () => {
   }
 
   /** Returns the code of the error with which `remove` fails. */
-  async function kept(removing: Promise<void>): Promise<string> {
+  async function kept(removing: Promise<unknown>): Promise<string> {
     const error = await removing.then(
       () => undefined,
       (caught: unknown) => caught,
@@ -902,6 +904,66 @@ describe("removing delivered files", () => {
     });
   }
 
+  const writers: [what: string, program: string][] = [
+    ["appends to it", "exec 3>>$0"],
+    ["has it open to read and write", "exec 3<>$0"],
+    ["opened it twice and closed it once", "exec 3>>$0 4>>$0 3>&-"],
+  ];
+  for (const [what, program] of writers) {
+    test.skipIf(!isLinux)(`a delivered file stays while another process ${what}`, async () => {
+      const { path, source, frame, crc } = delivered();
+      const script = `${program}; echo open; read line`;
+      const writer = Bun.spawn(["bash", "-c", script, path], { stdin: "pipe", stdout: "pipe" });
+      for await (const _ of writer.stdout) break;
+      expect(await source.remove(frame, crc)).toMatchObject({ error: { code: "changed" } });
+      expect(await Bun.file(path).text()).toBe("the old");
+      writer.stdin.end();
+      await writer.exited;
+      expect(await source.remove(frame, crc)).toBe("removed");
+    });
+  }
+
+  test.skipIf(!isLinux)(
+    "a process that opens a file under a lease waits until it is closed",
+    async () => {
+      const { path } = delivered();
+      const file = openSync(path, "r");
+      expect(fileWriters.takeLease(file, path)).toBe(true);
+      // The signal of the lease must not end this process.
+      const writer = Bun.spawn(["bash", "-c", 'echo " and new" >>$0', path]);
+      const signalled = Promise.withResolvers<void>();
+      process.once("SIGIO", () => signalled.resolve());
+      await within(signalled.promise, () => "no signal came");
+      closeSync(file);
+      await writer.exited;
+      expect(await Bun.file(path).text()).toBe("the old and new\n");
+    },
+  );
+
+  test.skipIf(!isLinux)("a file that is open for writing gets no lease", () => {
+    const { path } = delivered();
+    const [file, writer] = [openSync(path, "r"), openSync(path, "a")];
+    expect(fileWriters.takeLease(file, path)).toBe(false);
+    closeSync(writer);
+    expect(fileWriters.takeLease(file, path)).toBe(true);
+    closeSync(file);
+  });
+
+  test("where there are no leases, a fresh file is removed 30 s after the first try", async () => {
+    using clock = new StoppedClock();
+    const lease = spyOn(fileWriters, "takeLease").mockReturnValue(undefined);
+    try {
+      const { source, frame, crc } = delivered();
+      expect(await source.remove(frame, crc)).toMatchObject({ delayMs: 30_000 });
+      clock.pass(20_000);
+      expect(await source.remove(frame, crc)).toMatchObject({ delayMs: 10_000 });
+      clock.pass(10_000);
+      expect(await source.remove(frame, crc)).toBe("removed");
+    } finally {
+      lease.mockRestore();
+    }
+  });
+
   test("a delivered file is not removed if the server has other bytes", async () => {
     const { path, source, frame, crc } = delivered();
     expect(await kept(source.remove(frame, crc ^ 1))).toBe("changed");
@@ -925,6 +987,32 @@ describe("removing delivered files", () => {
       await until("the last to be closed", () => openIn(dirname(path)).length === 0);
     },
   );
+});
+
+describe("times that cannot be capture times", () => {
+  const cases = [
+    ["1601-01-01T00:00:00Z", -(2n ** 63n)],
+    ["1677-09-21T00:12:43Z", -(2n ** 63n)],
+    ["2262-04-11T23:47:16Z", 9223372036000000000n],
+    ["2262-04-11T23:47:17Z", 2n ** 63n - 1n],
+    ["9999-12-31T23:59:59Z", 2n ** 63n - 1n],
+  ] as const;
+  for (const [time, captured] of cases) {
+    test.skipIf(!isLinux)(`a file of ${time} is sent with the nearest capture time`, () => {
+      const folder = temporaryFolder();
+      const path = join(folder, "a");
+      writeFileSync(path, "bytes");
+      Bun.spawnSync(["touch", "-d", time, path]);
+      const clamped: string[] = [];
+      const { sources } = walk([createRoot(folder, "run7", false)], everything, (path) =>
+        clamped.push(path),
+      );
+      const frame = sources[0]!.next(true) as Frame;
+      expect(frame.captured).toBe(captured);
+      expect(clamped).toEqual(time.startsWith("2262-04-11T23:47:16") ? [] : [path]);
+      expect(readWhole(frame).toString()).toBe("bytes");
+    });
+  }
 });
 
 describe("files that change while they are read", () => {

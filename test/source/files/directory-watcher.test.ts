@@ -1,4 +1,6 @@
 // When a file that is being written counts as a frame: each complete file, and only complete ones.
+//
+// Covers: common/c-library.ts, common/capture-time.ts, source/files/folder-events.ts
 
 import { describe, expect, test } from "bun:test";
 import {
@@ -17,12 +19,14 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createRoot } from "../../../src/source/files/walk.ts";
+import { type FolderEventHooks, WatcherEvents } from "../../../src/source/files/folder-events.ts";
 import { encodePng } from "../../helper/png.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { until } from "../../helper/time.ts";
 import { refusal } from "../../helper/refusal.ts";
 import { never, placeFile, StoppedClock, Watching } from "../../helper/watching.ts";
 
+const isLinux = process.platform === "linux";
 const jpeg = "\xff\xd8\xff\xe0 a picture \xff\xd9";
 const png = Buffer.from(
   encodePng({ width: 1, height: 1, colour: "rgb8", pixels: new Uint8Array(3) }),
@@ -98,16 +102,13 @@ describe("files present when a watch begins", () => {
     expect(watching.of("old")).toEqual([]);
   });
 
-  test("a watch gives a truncated JPEG already present only when its end is written", async () => {
+  test("a JPEG already present without its end is sent, since it has not changed for long", async () => {
     const folder = temporaryFolder();
-    write(folder, "a.jpg", jpeg.slice(0, -2));
+    write(folder, "a.jpg", `${jpeg}dhav`);
     age(folder, "a.jpg");
-    using watching = new Watching(folder);
-    await noticed(watching, folder);
-    expect(watching.of("a.jpg")).toEqual([]);
-    appendFileSync(join(folder, "a.jpg"), "\xff\xd9", "latin1");
-    await until("the whole picture", () => watching.of("a.jpg").length > 0);
-    expect(watching.of("a.jpg")).toEqual([jpeg]);
+    using watching = new Watching(folder, { settleMs: 1000 });
+    await until("the picture", () => watching.of("a.jpg").length > 0);
+    expect(watching.of("a.jpg")).toEqual([`${jpeg}dhav`]);
   });
 });
 
@@ -158,28 +159,62 @@ describe("complete files", () => {
     for (const name of names) expect(watching.of(name)).toEqual(["one two three four"]);
   });
 
-  for (const [what, name, text, end] of [
-    ["a JPEG", "a.jpg", jpeg, 2],
-    ["a PNG", "a.png", png, 12],
-    ["a JPEG with another extension", "a.dat", jpeg, 1],
+  for (const [what, name, text] of [
+    ["a JPEG", "a.jpg", jpeg.slice(0, -2)],
+    ["a PNG", "a.png", png.slice(0, -12)],
+    ["a JPEG with another extension", "a.dat", jpeg.slice(0, -1)],
+    ["a Motion Photo", "motion.jpg", `${jpeg}MotionPhoto_Data${"x".repeat(3000)}`],
+    ["a PNG with a rest of the file before", "crop.png", `${png}the rest`],
+    ["a JPEG with a number after its padding", "serial.jpg", `${jpeg}\0\0\xff\xff0042`],
   ] as const) {
-    test(`${what} without its end is not complete, whether renamed or written`, async () => {
+    test(`${what} without its end at the last byte is complete when renamed, and after a longer wait when written`, async () => {
       const folder = temporaryFolder();
-      using watching = new Watching(folder, { settleMs: 20 });
-      placeFile(folder, name, text.slice(0, -end));
-      write(folder, `slow-${name}`, text.slice(0, -end));
-      await noticed(watching, folder);
-      // A file that is not held back for its end arrives earlier.
+      using clock = new StoppedClock();
+      using watching = new Watching(folder, { settleMs: 600 });
+      write(folder, name, text);
+      placeFile(folder, `renamed-${name}`, text);
+      await until("the renamed one", () => watching.of(`renamed-${name}`).length > 0);
       write(folder, "other");
-      await until("another file", () => watching.of("other").length > 0);
-      expect([...watching.of(name), ...watching.of(`slow-${name}`)]).toEqual([]);
-      appendFileSync(join(folder, name), text.slice(-end), "latin1");
-      appendFileSync(join(folder, `slow-${name}`), text.slice(-end), "latin1");
-      await until("both with their ends", () => watching.of(`slow-${name}`).length > 0);
-      await until("both with their ends", () => watching.of(name).length > 0);
-      expect([watching.of(name), watching.of(`slow-${name}`)]).toEqual([[text], [text]]);
+      await noticed(watching, folder);
+      clock.pass(601);
+      await until("one with nothing to wait for", () => watching.of("other").length > 0);
+      await noticed(watching, folder);
+      expect(watching.of(name)).toEqual([]);
+      clock.pass(3000);
+      await until("the written one", () => watching.of(name).length > 0);
+      expect([watching.of(name), watching.of(`renamed-${name}`)]).toEqual([[text], [text]]);
     });
   }
+
+  test("a picture whose end comes late is sent once, with its end", async () => {
+    const folder = temporaryFolder();
+    using clock = new StoppedClock();
+    using watching = new Watching(folder, { settleMs: 600 });
+    write(folder, "a.jpg", jpeg.slice(0, -2));
+    await noticed(watching, folder);
+    clock.pass(2000);
+    await noticed(watching, folder);
+    appendFileSync(join(folder, "a.jpg"), "\xff\xd9", "latin1");
+    await noticed(watching, folder);
+    clock.pass(601);
+    await until("the whole picture", () => watching.of("a.jpg").length > 0);
+    expect(watching.of("a.jpg")).toEqual([jpeg]);
+  });
+
+  test.skipIf(!isLinux)(
+    "a file that is created with bytes is not complete at once, however late its events are read",
+    async () => {
+      const folder = temporaryFolder();
+      using watching = new Watching(folder, { settleMs: never });
+      write(folder, "written");
+      // Nothing is read meanwhile.
+      Bun.sleepSync(50);
+      placeFile(folder, "renamed");
+      await until("the renamed one", () => watching.of("renamed").length > 0);
+      await noticed(watching, folder);
+      expect(watching.of("written")).toEqual([]);
+    },
+  );
 
   test("an empty file is complete after the settle time", async () => {
     const folder = temporaryFolder();
@@ -357,7 +392,6 @@ test("the loss of a removed file is reported although a new file reuses its inod
   // Not on tmpfs, which does not reuse inode numbers.
   const folder = mkdtempSync(join(tmpdir(), "frames-watch-"));
   try {
-    // Written before the watch begins: a new file may pass for a renamed one if the event of its bytes is late.
     write(folder, "first");
     using watching = new Watching(folder, { settleMs: never });
     const { ino } = statSync(join(folder, "first"));
@@ -370,5 +404,239 @@ test("the loss of a removed file is reported although a new file reuses its inod
     expect([isGiven, watching.of("first")]).toEqual([isGiven, ["lost: vanished"]]);
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+describe("folders without events", () => {
+  /** Events of a file system that tells of nothing, such as NFS. */
+  const silent = { watch() {}, poll() {}, close() {} };
+
+  /** Changes that only a comparison of all known files finds. */
+  const changes: [what: string, change: (path: string) => void, now: string][] = [
+    ["grows after it was sent half", (path) => appendFileSync(path, " and whole"), "one and whole"],
+    ["is written anew, with the same size", (path) => writeFileSync(path, "two"), "two"],
+    [
+      "is replaced by an older one",
+      (path) => {
+        writeFileSync(`${path}.part`, "older");
+        utimesSync(`${path}.part`, 1000, 1000);
+        renameSync(`${path}.part`, path);
+      },
+      "older",
+    ],
+    ["becomes empty", (path) => writeFileSync(path, ""), ""],
+  ];
+  for (const [what, change, now] of changes) {
+    test(`a rescan finds that a sent file ${what}`, async () => {
+      const folder = folderWith("old");
+      write(folder, "deep/a", "one");
+      age(folder, "deep/a");
+      using watching = new Watching(folder, { openEvents: () => silent });
+      await until("what was there", () => watching.came.length === 2);
+      change(join(folder, "deep/a"));
+      await until("its change", () => watching.of("a", "deep").length > 1);
+      expect(watching.of("a", "deep")).toEqual(["one", now]);
+      expect(watching.of("old")).toEqual(["old"]);
+    });
+  }
+
+  test("a rescan compares 5,000 files in turns, and finds the changed ones", async () => {
+    const names = Array.from({ length: 5000 }, (_, index) => `${index}`);
+    const folder = folderWith(...names);
+    using watching = new Watching(folder, { openEvents: () => silent });
+    await until("what was there", () => watching.came.length === names.length);
+    for (const name of ["0", "2500", "4999"]) write(folder, name, "changed");
+    await until("the changed ones", () => watching.came.length === names.length + 3);
+    expect(watching.of("2500")).toEqual(["2500", "changed"]);
+  });
+
+  test("files that are away for a while are not sent again", async () => {
+    const folder = folderWith("a/1", "a/2");
+    using watching = new Watching(folder, { openEvents: () => silent });
+    await until("what was there", () => watching.came.length === 2);
+    renameSync(join(folder, "a"), join(folder, ".away"));
+    // Two files that are compared after those that are away.
+    for (const mark of ["z/1", "z/2"]) {
+      write(folder, mark, "one");
+      await until("the mark", () => watching.of(mark.slice(2), "z").length === 1);
+      write(folder, mark, "and two");
+      await until("its change", () => watching.of(mark.slice(2), "z").length === 2);
+    }
+    renameSync(join(folder, ".away"), join(folder, "a"));
+    write(folder, "a/3");
+    await until("a new one", () => watching.of("3", "a").length === 1);
+    expect([watching.of("1", "a"), watching.of("2", "a")]).toEqual([["a/1"], ["a/2"]]);
+  });
+
+  test("a watch that the system refuses says which limit to raise", async () => {
+    const folder = folderWith("a");
+    const error = Object.assign(new Error("ENOSPC"), { code: "ENOSPC" });
+    using watching = new Watching(folder, {
+      openEvents: ({ onError }) => ({ ...silent, watch: (path) => onError(path, error) }),
+    });
+    write(folder, "b/1");
+    await until("both", () => watching.came.length === 2);
+    expect(watching.troubles.map(({ message }) => message)).toEqual([
+      expect.stringContaining("fs.inotify.max_user_watches"),
+    ]);
+  });
+
+  test("lost events are made up for by a rescan at once", async () => {
+    const folder = folderWith("a");
+    let hooks: FolderEventHooks | undefined;
+    using watching = new Watching(folder, {
+      openEvents: (given) => ((hooks = given), silent),
+    });
+    await until("what was there", () => watching.came.length === 1);
+    write(folder, "a", "changed");
+    hooks!.onOverflow();
+    await until("its change", () => watching.of("a").length === 2);
+    expect(watching.of("a")).toEqual(["a", "changed"]);
+  });
+});
+
+describe("events of fs.watch", () => {
+  const openEvents = (hooks: FolderEventHooks) => new WatcherEvents(hooks);
+
+  test("a file renamed into place is complete at once, and a written one after the settle time", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { openEvents, settleMs: never });
+    write(folder, "written");
+    write(folder, ".a");
+    age(folder, ".a");
+    renameSync(join(folder, ".a"), join(folder, "a"));
+    await until("the renamed one", () => watching.of("a").length > 0);
+    expect(watching.of("written")).toEqual([]);
+  });
+
+  test("a new folder, a change and a new file are found", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { openEvents });
+    write(folder, "a/b/1", "one");
+    await until("the file", () => watching.of("1", "a/b").length === 1);
+    write(folder, "a/b/1", "and two");
+    await until("its change", () => watching.of("1", "a/b").length === 2);
+    unlinkSync(join(folder, "a/b/1"));
+    placeFile(folder, "a/b/2");
+    await until("another file", () => watching.of("2", "a/b").length === 1);
+    placeFile(folder, "a/b/1", "three");
+    await until("a new one", () => watching.of("1", "a/b").length === 3);
+  });
+
+  test("a folder that replaces the watched root is watched like the first one", async () => {
+    const folder = join(temporaryFolder(), "run7");
+    write(folder, "a", "one");
+    using watching = new Watching(folder, { openEvents });
+    await until("what was there", () => watching.came.length === 1);
+    renameSync(folder, `${folder}-before`);
+    write(folder, "a", "the other");
+    await until("what took its place", () => watching.of("a").length === 2);
+    write(folder, "a", "changed once more");
+    await until("a change", () => watching.of("a").length === 3);
+  });
+});
+
+describe("equal sizes and times", () => {
+  const changes: [what: string, change: (path: string) => void][] = [
+    [
+      "is renamed into place",
+      (path) => {
+        writeFileSync(`${path}.part`, "two");
+        utimesSync(`${path}.part`, 1000, 1000);
+        renameSync(`${path}.part`, path);
+      },
+    ],
+    [
+      "is written in place, and its time set back",
+      (path) => {
+        writeFileSync(path, "two");
+        utimesSync(path, 1000, 1000);
+      },
+    ],
+    [
+      "is created anew",
+      (path) => {
+        unlinkSync(path);
+        writeFileSync(path, "two");
+        utimesSync(path, 1000, 1000);
+      },
+    ],
+  ];
+  for (const [what, change] of changes) {
+    test.skipIf(!isLinux)(`a file of the same size and time that ${what} is sent`, async () => {
+      const folder = temporaryFolder();
+      write(folder, "a.raw", "one");
+      utimesSync(join(folder, "a.raw"), 1000, 1000);
+      using watching = new Watching(folder);
+      await until("the first", () => watching.of("a.raw").length === 1);
+      change(join(folder, "a.raw"));
+      await until("the second", () => watching.of("a.raw").includes("two"));
+    });
+  }
+});
+
+describe("renamed files and folders", () => {
+  test("a folder with an incomplete file that is renamed is no loss", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { settleMs: 50 });
+    write(folder, "untitled folder/deep/1");
+    renameSync(join(folder, "untitled folder"), join(folder, "day1"));
+    await until("the file", () => watching.of("1", "day1/deep").length > 0);
+    // A loss of the renamed file would be reported before this one.
+    placeFile(folder, "gone", "queued and gone");
+    unlinkSync(join(folder, "gone"));
+    write(folder, "half.jpg", jpeg.slice(0, 8));
+    await noticed(watching, folder);
+    unlinkSync(join(folder, "half.jpg"));
+    await until("a loss", () => watching.of("half.jpg").length > 0);
+    const lost = watching.came.filter(({ lost }) => lost !== undefined).map(({ name }) => name);
+    expect(lost).not.toContain("1");
+  });
+
+  for (const [what, from, to] of [
+    ["a queued file", "a/1", "a/2"],
+    ["the folder of a queued file", "a", "b"],
+    ["the folder above a queued file", "x", "y"],
+  ] as const) {
+    test(`${what} that is renamed before it is read is no loss`, async () => {
+      const folder = temporaryFolder();
+      const path = what.includes("above") ? "x/a/1" : "a/1";
+      mkdirSync(join(folder, path, ".."), { recursive: true });
+      using watching = new Watching(folder, { isHeld: true });
+      placeFile(folder, path, "a picture");
+      await until("the source", () => watching.sources.size === 1);
+      renameSync(join(folder, from), join(folder, to));
+      watching.release();
+      await until("the file", () => watching.came.some(({ bytes }) => bytes === "a picture"));
+      placeFile(folder, "gone/mark");
+      const gone = join(folder, "gone/unfinished");
+      write(folder, "gone/unfinished");
+      await until("the mark", () => watching.of("mark", "gone").length > 0);
+      unlinkSync(gone);
+      await until("the last", () => watching.of("unfinished", "gone").length > 0);
+      const lost = watching.came.filter(({ lost }) => lost !== undefined);
+      expect(lost.map(({ name }) => name).filter((name) => name !== "unfinished")).toEqual([]);
+    });
+  }
+});
+
+describe("times out of range", () => {
+  for (const [when, year] of [
+    ["before", "1601-01-01T00:00:00Z"],
+    ["after", "2400-01-01T00:00:00Z"],
+    ["long after", "9999-12-31T23:59:59Z"],
+  ] as const) {
+    test.skipIf(!isLinux)(
+      `a watched file ${when} all capture times is sent once, and told`,
+      async () => {
+        const folder = temporaryFolder();
+        write(folder, "a");
+        Bun.spawnSync(["touch", "-d", year, join(folder, "a")]);
+        using watching = new Watching(folder);
+        await until("the file", () => watching.of("a").length > 0);
+        await noticed(watching, folder);
+        expect([watching.of("a"), watching.clamped]).toEqual([["a"], [join(folder, "a")]]);
+      },
+    );
   }
 });

@@ -1,7 +1,14 @@
 // Files that are changed, replaced or removed after they were complete.
 
 import { describe, expect, test } from "bun:test";
-import { appendFileSync, mkdirSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { Frame, Loss } from "../../../src/frame.ts";
@@ -229,7 +236,7 @@ describe("files moved to the server", () => {
     expect([next.name, next.sequence]).toEqual(["a", 2]);
   });
 
-  test("a sent file that changed is not removed", async () => {
+  test("a sent file that changed is not removed, because it is sent again", async () => {
     const folder = temporaryFolder();
     using watching = new Watching(folder, { isHeld: true, settleMs: never });
     placeFile(folder, "a", "one");
@@ -238,9 +245,108 @@ describe("files moved to the server", () => {
     const frame = (await source.next(false)) as Frame;
     frame.read(new Uint8Array(frame.size));
     placeFile(folder, "a", "two");
-    await expect(source.remove(frame, crc32("one"))).rejects.toMatchObject({ code: "changed" });
+    expect(await source.remove(frame, crc32("one"))).toBe("superseded");
     expect(await Bun.file(join(folder, "a")).text()).toBe("two");
     expect(((await source.next(false)) as Frame).sequence).toBe(2);
+  });
+});
+
+/** Places a file, and takes it from the source as a delivery does. */
+async function taken(
+  watching: Watching,
+  folder: string,
+  name: string,
+  text: string,
+): Promise<Frame> {
+  placeFile(folder, name, text);
+  await until("the source", () => watching.sources.has("run7"));
+  const frame = (await watching.sources.get("run7")!.next(false)) as Frame;
+  frame.read(new Uint8Array(frame.size));
+  return frame;
+}
+
+describe("the right to replace a frame that was sent", () => {
+  test("a file that changes or is renamed over its earlier version revises it", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { isHeld: true, settleMs: 20 });
+    const versions = [await taken(watching, folder, "a", "one")];
+    versions.push(await taken(watching, folder, "a", "and two"));
+    appendFileSync(join(folder, "a"), " and three");
+    versions.push((await watching.sources.get("run7")!.next(false)) as Frame);
+    expect(versions.map(({ size, revises }) => [size, revises])).toEqual([
+      [3, true],
+      [7, true],
+      [17, true],
+    ]);
+  });
+
+  const removals: [
+    what: string,
+    remove: (watching: Watching, path: string, frame: Frame) => unknown,
+  ][] = [
+    [
+      "was moved to the server",
+      (watching, _, frame) => watching.sources.get("run7")!.remove(frame, crc32("one")),
+    ],
+    ["was deleted", (_, path) => unlinkSync(path)],
+    ["was renamed", (_, path) => renameSync(path, `${path}.tmp`)],
+  ];
+  for (const [what, remove] of removals) {
+    test(`a new file revises no frame of its name that ${what}, and neither do its changes`, async () => {
+      const folder = temporaryFolder();
+      using watching = new Watching(folder, { isHeld: true, settleMs: 20 });
+      const first = await taken(watching, folder, "a", "one");
+      await remove(watching, join(folder, "a"), first);
+      const second = await taken(watching, folder, "a", "another");
+      appendFileSync(join(folder, "a"), " and more");
+      const third = (await watching.sources.get("run7")!.next(false)) as Frame;
+      const other = await taken(watching, folder, "b", "one");
+      expect([second, third, other].map(({ name, revises }) => [name, revises])).toEqual([
+        ["a", false],
+        ["a", false],
+        ["b", true],
+      ]);
+    });
+  }
+
+  test("a file in a folder that was removed and created again revises nothing", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { isHeld: true, settleMs: 20 });
+    placeFile(folder, "cam/1", "one");
+    await until("the source", () => watching.sources.has("cam"));
+    const source = watching.sources.get("cam")!;
+    expect(((await source.next(false)) as Frame).revises).toBe(true);
+    renameSync(join(folder, "cam"), join(folder, ".before"));
+    placeFile(folder, "cam/1", "another");
+    expect(((await source.next(false)) as Frame).revises).toBe(false);
+  });
+});
+
+describe("files whose name is taken at the server", () => {
+  const kept = (folder: string) => readdirSync(folder).filter((name) => name.startsWith(".kept"));
+
+  test("a copy outlives a file that takes the name, and is made once", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { isHeld: true });
+    const name = `${"ä".repeat(120)}.jpg`;
+    const frame = await taken(watching, folder, name, "shot 2");
+    const source = watching.sources.get("run7")!;
+    const path = source.keepCopy(frame, crc32("shot 2"));
+    expect(source.keepCopy(frame, crc32("shot 2"))).toBe(path!);
+    writeFileSync(join(folder, name), "shot 3");
+    expect(kept(folder).length).toBe(1);
+    expect(await Bun.file(path!).text()).toBe("shot 2");
+    expect(path).toEndWith("ä.jpg");
+    expect(Buffer.byteLength(kept(folder)[0]!)).toBeLessThanOrEqual(255);
+  });
+
+  test("no copy is made of a file that is another by now", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { isHeld: true });
+    const frame = await taken(watching, folder, "a", "shot 2");
+    placeFile(folder, "a", "another shot");
+    expect(watching.sources.get("run7")!.keepCopy(frame, crc32("shot 2"))).toBeUndefined();
+    expect(kept(folder)).toEqual([]);
   });
 });
 

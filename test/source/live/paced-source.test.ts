@@ -320,7 +320,10 @@ describe("PacedSource", () => {
         return given.slice(1);
       },
       onSettled: ({ sequence }) => void calls.push(`settled ${sequence}`),
-      remove: async ({ sequence }, crc) => void calls.push(`remove ${sequence} ${crc}`),
+      remove: async ({ sequence }, crc) => {
+        calls.push(`remove ${sequence} ${crc}`);
+        return "removed";
+      },
       close: () => void calls.push("close"),
     };
     const source = paced(whole, new RatePacer(1));

@@ -1,0 +1,91 @@
+// When sent files are removed that another process may still be writing to.
+
+import { describe, expect, test } from "bun:test";
+import { type NotRemoved, SentFileRemover } from "../../src/client/sent-file-remover.ts";
+import { FramesError } from "../../src/errors.ts";
+import type { Frame, FrameSource, Postponed } from "../../src/frame.ts";
+import { until, within } from "../helper/time.ts";
+
+type Removal = "removed" | "superseded" | Postponed;
+
+const postponed: Postponed = { delayMs: 1, error: new FramesError("changed", "it is written to") };
+
+/** A source of frames whose removals end as told, the last of them again and again. */
+function sourceOf(results: Record<string, readonly Removal[]>): FrameSource {
+  const tries = new Map<string, number>();
+  return {
+    name: "cam",
+    next: () => undefined,
+    retry: () => {
+      throw new Error("it is not asked");
+    },
+    remove: async ({ name }) => {
+      const tried = tries.get(name) ?? 0;
+      tries.set(name, tried + 1);
+      return results[name]!.at(Math.min(tried, results[name]!.length - 1))!;
+    },
+    close: () => {},
+  };
+}
+
+function frameOf(name: string): Frame {
+  return {
+    name,
+    sequence: 1,
+    captured: 0n,
+    size: 0,
+    metadata: "",
+    read: () => {},
+    pieces: async function* () {
+      return undefined;
+    },
+  };
+}
+
+function removerOf(results: Record<string, readonly Removal[]>) {
+  const notRemoved: NotRemoved[] = [];
+  const remover = new SentFileRemover({
+    onNotRemoved: (one) => notRemoved.push(one),
+    onKept: () => {},
+    onReady: () => {},
+  });
+  const source = sourceOf(results);
+  for (const name of Object.keys(results)) remover.add(source, frameOf(name), 0);
+  return { remover, names: () => notRemoved.map(({ frame }) => frame.name) };
+}
+
+describe("files that a process may still be writing to", () => {
+  test("a postponed frame is tried again, and delays no other", async () => {
+    const { remover, names } = removerOf({
+      a: [postponed, postponed, postponed, "removed"],
+      b: ["removed"],
+    });
+    await until("the other", () => remover.removed === 1);
+    await until("the postponed one", () => remover.removed === 2);
+    await remover.finish();
+    expect(names()).toEqual([]);
+  });
+
+  test("a frame that is still postponed at the end is reported", async () => {
+    const { remover, names } = removerOf({ a: [postponed], b: ["removed"], c: [postponed] });
+    await within(remover.finish(), () => "the end did not come");
+    expect([remover.removed, names()]).toEqual([1, ["a", "c"]]);
+  });
+
+  test("a frame that is sent again is neither removed nor reported", async () => {
+    const { remover, names } = removerOf({ a: ["superseded"], b: [postponed, "superseded"] });
+    await remover.finish();
+    expect([remover.removed, names()]).toEqual([0, []]);
+  });
+
+  test("a stopped remover leaves postponed frames", async () => {
+    const { remover, names } = removerOf({
+      a: [{ ...postponed, delayMs: 3_600_000 }],
+      b: ["removed"],
+    });
+    await until("the other", () => remover.removed === 1);
+    remover.stop();
+    await within(remover.finish(), () => "it waited for the postponed frame");
+    expect(names()).toEqual([]);
+  });
+});
