@@ -155,7 +155,8 @@ describe("frames send -", () => {
       const sent = await pipe(server, input);
       expectCode(sent, 23);
       expect(sent.stderr).toContain("frame 3");
-      expect(sent.stderr).toContain("2 frames confirmed");
+      expect(sent.stderr).toContain("2 frames delivered");
+      expect(lossesOf(server)).toEqual([["visible", 3, 3, "unreadable"]]);
       expect(rowsOf(server).map((row) => numberOf(bytesOf(server, row)))).toEqual([1, 2]);
     });
   });

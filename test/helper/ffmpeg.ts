@@ -3,7 +3,7 @@
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type CapturedFrame } from "../../src/source/live/iterable-source.ts";
+import type { Capture, CapturedFrame, LostCapture } from "../../src/source/live/iterable-source.ts";
 import { within } from "./time.ts";
 
 /** Prefix for the name of a test that needs ffmpeg; empty if it is installed. */
@@ -51,25 +51,27 @@ export function inTime<T>(promise: Promise<T>, what: string): Promise<T> {
   return within(promise, () => `${what} did not come`);
 }
 
-/** Returns all frames, or the first `most`, and the error thrown after them. */
+/** Returns all frames, or the first `most`, the lost ones, and the error thrown after them. */
 export async function framesOf(
-  { frames }: { frames: AsyncIterable<CapturedFrame> },
+  { frames }: { frames: AsyncIterable<Capture> },
   most = Infinity,
-): Promise<{ frames: CapturedFrame[]; error: unknown }> {
+): Promise<{ frames: CapturedFrame[]; losses: LostCapture[]; error: unknown }> {
   const found: CapturedFrame[] = [];
+  const losses: LostCapture[] = [];
   const iterator = frames[Symbol.asyncIterator]();
   let error: unknown;
   try {
     while (found.length < most) {
       const { done, value } = await inTime(iterator.next(), `frame ${found.length + 1}`);
       if (done === true) break;
-      found.push(value);
+      if ("error" in value) losses.push(value);
+      else found.push(value);
     }
   } catch (thrown) {
     error = thrown;
   }
   await inTime(Promise.resolve(iterator.return?.()), "giving the frames up");
-  return { frames: found, error };
+  return { frames: found, losses, error };
 }
 
 /** Returns child processes that still exist, in any state; empty without /proc. */

@@ -3,7 +3,7 @@ import { FramesError } from "../../errors.ts";
 import type { FrameSource, RawShape } from "../../frame.ts";
 import { monotonicNow } from "../../common/clock.ts";
 import type { SkippedPath } from "../../source/files/directory-source.ts";
-import type { CapturedFrame, CaptureDefaults } from "../../source/live/iterable-source.ts";
+import type { Capture, CapturedFrame, CaptureDefaults } from "../../source/live/iterable-source.ts";
 import { parseCameraMode } from "../../source/media/input.ts";
 import { LiveSource } from "../../source/live/live-source.ts";
 import { PacedSource, RatePacer, ReplayPacer } from "../../source/live/paced-source.ts";
@@ -101,7 +101,7 @@ export interface Plan {
 
 export function createLiveSource(
   name: string,
-  frames: CapturedFrames,
+  frames: AsyncIterable<Capture> | Iterable<Capture>,
   policy: QueuePolicy,
   naming: CaptureDefaults,
   spool: Spool | undefined,

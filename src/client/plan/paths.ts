@@ -20,7 +20,7 @@ import {
   withSpool,
 } from "./options.ts";
 import {
-  type CapturedFrame,
+  type Capture,
   IterableSource,
   type CaptureDefaults,
 } from "../../source/live/iterable-source.ts";
@@ -285,13 +285,13 @@ function mediaSource(
 
 async function* withNames(
   stem: string,
-  frames: AsyncIterable<CapturedFrame>,
-): AsyncGenerator<CapturedFrame, undefined> {
+  frames: AsyncIterable<Capture>,
+): AsyncGenerator<Capture, undefined> {
   let number = 0;
   for await (const frame of frames) {
     number++;
-    const { name = `${stem}-${String(number).padStart(8, "0")}.${frame.extension ?? "bin"}` } =
-      frame;
+    const extension = "error" in frame ? "bin" : (frame.extension ?? "bin");
+    const { name = `${stem}-${String(number).padStart(8, "0")}.${extension}` } = frame;
     yield { ...frame, name };
   }
   return undefined;

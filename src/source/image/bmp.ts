@@ -28,6 +28,8 @@ export class BmpParser implements ImageParser {
   readonly label = "a BMP";
   readonly extension = "bmp";
   readonly isComplete = false;
+  readonly trustedBytes = 1;
+  readonly embeddedBytes = 0;
   readonly #maxBytes: number;
   #state: State = State.header;
   readonly #header = new Uint8Array(parsedHeaderBytes);

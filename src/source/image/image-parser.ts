@@ -14,6 +14,16 @@ export interface ImageParser {
   /** Whether the image is complete if the input ends here. */
   readonly isComplete: boolean;
   /**
+   * Bytes at the start of a damaged image that cannot contain the start of the next image. At
+   * least 1.
+   */
+  readonly trustedBytes: number;
+  /**
+   * Bytes at the start of a damaged image in which a whole image is a part of it, such as its
+   * thumbnail.
+   */
+  readonly embeddedBytes: number;
+  /**
    * Parses the next bytes of the image.
    *
    * @returns number of bytes that belong to the image, or -1 if all do and the image continues

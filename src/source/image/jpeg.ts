@@ -18,14 +18,23 @@ type State = (typeof State)[keyof typeof State];
 
 const MarkerCode = {
   temporary: 0x01,
+  /** Frame headers, Huffman tables and arithmetic conditioning. */
+  firstOfFrame: 0xc0,
+  lastOfFrame: 0xcf,
   firstRestart: 0xd0,
   lastRestart: 0xd7,
   startOfImage: 0xd8,
   endOfImage: 0xd9,
   startOfScan: 0xda,
+  restartInterval: 0xdd,
+  /** Segments of these markers may contain a thumbnail: Exif, MPF, Photoshop. */
+  firstWithThumbnail: 0xe1,
+  lastWithThumbnail: 0xef,
   /** The frame header of JPEG-LS. */
   startOfFrameLs: 0xf7,
 } as const;
+
+const newJpegMessage = "a new JPEG begins before the one before it has ended";
 
 /** Parses JPEG with or without Huffman tables: sequential, progressive, lossless or JPEG-LS. */
 export class JpegParser implements ImageParser {
@@ -40,8 +49,28 @@ export class JpegParser implements ImageParser {
   #length = 0;
   /** Bytes of the segment still to come. */
   #remaining = 0;
+  /** Bytes of the image before the current piece. */
+  #consumed = 0;
+  /** Offset of the last marker, in the image. */
+  #markerAt = 1;
+  /** End of the last segment by its length, in the image. */
+  #segmentEnd = 0;
+  /** Last byte of the segment so far, if it is short. */
+  #lastByte = 0;
   /** JPEG-LS stuffs a bit instead of a byte: after FF, values below 80 are data. */
   #isJpegLs = false;
+
+  /** A marker after a segment shows that the length of the segment is right. */
+  get trustedBytes(): number {
+    // Scan data contains no start of an image, because that would be a marker.
+    return this.#state === State.scan ? this.#consumed : this.#markerAt;
+  }
+
+  get embeddedBytes(): number {
+    const hasThumbnail =
+      this.#code >= MarkerCode.firstWithThumbnail && this.#code <= MarkerCode.lastWithThumbnail;
+    return hasThumbnail ? this.#segmentEnd : 0;
+  }
 
   parse(bytes: Uint8Array): number {
     let at = 0;
@@ -57,10 +86,11 @@ export class JpegParser implements ImageParser {
           break;
         case State.segment: {
           const count = Math.min(this.#remaining, bytes.length - at);
+          if (this.#isShortSegment) this.#checkSegment(bytes.subarray(at, at + count), at);
           at += count;
           this.#remaining -= count;
           if (this.#remaining > 0) break;
-          this.#state = this.#code === MarkerCode.startOfScan ? State.scan : State.marker;
+          this.#state = this.#code === MarkerCode.startOfScan ? this.#scanState : State.marker;
           break;
         }
         case State.start:
@@ -88,6 +118,7 @@ export class JpegParser implements ImageParser {
           break;
       }
     }
+    this.#consumed += at;
     return -1;
   }
 
@@ -120,8 +151,10 @@ export class JpegParser implements ImageParser {
     // Any number of FF bytes may precede a marker code.
     if (code === 0xff) return fillState;
     if (code === MarkerCode.endOfImage) return State.start;
+    // In scan data every marker is trusted, elsewhere one that may follow a segment.
+    if (code >= 0xc0 || fillState === State.scanMarker) this.#markerAt = this.#consumed + at - 1;
     if (code === MarkerCode.startOfImage) {
-      throw new ImageError(at - 1, "a new JPEG begins before the one before it has ended");
+      throw new ImageError(at - 1, newJpegMessage);
     }
     if (code === MarkerCode.temporary || isRestart(code)) return State.marker;
     if (code < 0xc0) {
@@ -138,6 +171,32 @@ export class JpegParser implements ImageParser {
     return State.length;
   }
 
+  /** Whether no segment of this kind can contain FF D8: frame header, Huffman tables, scan header. */
+  get #isShortSegment(): boolean {
+    const { firstOfFrame, lastOfFrame, startOfScan, restartInterval } = MarkerCode;
+    const code = this.#code;
+    return (
+      (code >= firstOfFrame && code <= lastOfFrame) ||
+      code === startOfScan ||
+      code === restartInterval
+    );
+  }
+
+  /** State at the start of scan data. A cut scan header may end with the first byte of a marker. */
+  get #scanState(): State {
+    return this.#lastByte === 0xff ? State.scanMarker : State.scan;
+  }
+
+  /** Throws if the image was cut off in this segment and the next image has begun. */
+  #checkSegment(bytes: Uint8Array, at: number): void {
+    for (const [index, byte] of bytes.entries()) {
+      if (this.#lastByte === 0xff && byte === MarkerCode.startOfImage) {
+        throw new ImageError(at + index - 1, newJpegMessage);
+      }
+      this.#lastByte = byte;
+    }
+  }
+
   #addLength(byte: number, at: number): void {
     this.#length = this.#length * 256 + byte;
     if (++this.#received < 2) return;
@@ -150,6 +209,8 @@ export class JpegParser implements ImageParser {
       );
     }
     this.#remaining = this.#length - 2;
+    this.#lastByte = this.#length & 0xff;
+    this.#segmentEnd = this.#consumed + at + 1 + this.#remaining;
     this.#state = State.segment;
   }
 }

@@ -25,6 +25,9 @@ export class PngParser implements ImageParser {
   readonly extension = "png";
   readonly size = undefined;
   readonly isComplete = false;
+  readonly embeddedBytes = 0;
+  /** Size of the signature and of the chunks with a correct CRC-32; 1 before these. */
+  trustedBytes = 1;
   readonly #maxBytes: number;
   #state: State = State.signature;
   /** Bytes received of the current field. */
@@ -55,6 +58,9 @@ export class PngParser implements ImageParser {
       }
       this.#parseByte(bytes[at]!, at);
       at++;
+      // A signature or a chunk has ended.
+      if (this.#state === State.length && this.#received === 0)
+        this.trustedBytes = this.#consumed + at;
       if (this.#state === State.signature && this.#received === 0) return at;
     }
     this.#consumed += at;

@@ -82,6 +82,8 @@ type State = (typeof State)[keyof typeof State];
 
 /** Parses PBM, PGM, PPM, PAM and PFM. */
 export class PnmParser implements ImageParser {
+  readonly trustedBytes = 1;
+  readonly embeddedBytes = 0;
   readonly #maxBytes: number;
   #state: State = State.start;
   #format: PnmFormat | undefined;

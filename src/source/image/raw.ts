@@ -155,6 +155,7 @@ export class RawParser implements ImageParser {
   readonly extension: string;
   readonly size: number;
   readonly isComplete = false;
+  readonly embeddedBytes = 0;
   #remaining: number;
 
   /** @param size bytes of a frame, from `rawFrameBytes` */
@@ -162,6 +163,11 @@ export class RawParser implements ImageParser {
     this.extension = `${width}x${height}.${format}`;
     this.size = size;
     this.#remaining = size;
+  }
+
+  /** Raw frames have no start that could be found again. */
+  get trustedBytes(): number {
+    return this.size - this.#remaining;
   }
 
   parse(bytes: Uint8Array): number {

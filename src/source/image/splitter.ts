@@ -26,6 +26,12 @@ export interface SplitFrame {
   readonly extension: string;
 }
 
+/** A damaged or too large image in the stream, which is lost. */
+export interface LostImage {
+  /** `unreadable` or `too-large` */
+  readonly error: FramesError;
+}
+
 /** Options of a `Splitter`. */
 export interface SplitterOptions {
   /** Largest allowed frame, in bytes. */
@@ -42,13 +48,31 @@ const parserFactories = new Map<number | undefined, (maxBytes: number) => ImageP
   [0x42, (maxBytes) => new BmpParser(maxBytes)],
 ]);
 
+/** Second bytes of an image by the first byte, to search fast. */
+const secondBytes = new Map<number | undefined, readonly number[]>([
+  [0xff, [0xd8]],
+  [0x89, [0x50]],
+  [0x50, [...Buffer.from("1234567fF")]],
+  [0x42, [0x4d]],
+]);
+
 /** Number of bytes shown in the error about an unknown image. */
 const maxShownBytes = 16;
 
+/** Longest signature of an image. An image with more trusted bytes really was one. */
+const maxSignatureBytes = 8;
+
+/** What is wrong with the current image, and at which offset in the input. */
+interface Damage {
+  readonly code: ErrorName;
+  readonly at: number;
+  readonly problem: string;
+}
+
 /**
  * Splits a stream of images into frames. Accepts JPEG, PNG, PNM and BMP in any mixture, optionally
- * with zero bytes between them, or raw frames of one shape. A damaged image is an error: the
- * splitter does not search for the next one.
+ * with zero bytes or JPEG fill bytes between them, or raw frames of one shape. After a damaged
+ * image it goes on at the next start of an image.
  */
 export class Splitter {
   readonly #maxFrameBytes: number;
@@ -60,9 +84,15 @@ export class Splitter {
   #offset = 0;
   /** Offset of the current frame in the input. */
   #frameStart = 0;
-  #frameCount = 0;
-  /** Padding bytes since the last frame. */
-  #padding = 0;
+  /** Frames and lost images so far. */
+  #imageCount = 0;
+  #hasFrame = false;
+  /** Offset in the input after the last frame, or where the search for the next one began. */
+  #gapStart = 0;
+  /** Whether an image was lost, so that any bytes may precede the next one. */
+  #isSearching = false;
+  /** Offset in the input up to which a whole image is a part of the lost one. */
+  #embeddedEnd = 0;
   /** Whether the last frame was text, so that blank lines may follow. */
   #isAfterText = false;
   #failure: FramesError | undefined;
@@ -91,61 +121,74 @@ export class Splitter {
   }
 
   /**
-   * Takes the next bytes and yields each frame that they complete. The caller must take all frames
-   * before the next call, and must not change the chunk until then. An error is thrown after the
-   * frames that precede it, and again by every later call.
+   * Takes the next bytes and yields each frame that they complete, and each image that they show to
+   * be damaged. The caller must take all of these before the next call, and must not change the
+   * chunk until then. An error is thrown again by every later call.
    *
-   * @throws {FramesError} `unreadable` or `too-large`
+   * @throws {FramesError} `unreadable` if no image comes within the size of the largest frame
    */
-  push(chunk: Uint8Array): Generator<SplitFrame, undefined> {
+  push(chunk: Uint8Array): Generator<SplitFrame | LostImage, undefined> {
     this.#checkReady();
     this.#isDrained = false;
     return this.#split(chunk);
   }
 
-  *#split(chunk: Uint8Array): Generator<SplitFrame, undefined> {
+  /**
+   * Ends the input. Yields what only the end of the input completes, such as a text image without a
+   * final newline, or shows to be damaged.
+   *
+   * @throws {FramesError} `unreadable` if the input had no image, or what `push` threw
+   */
+  end(): Generator<SplitFrame | LostImage, undefined> {
+    this.#checkReady();
+    return this.#end();
+  }
+
+  *#split(input: Uint8Array): Generator<SplitFrame | LostImage, undefined> {
+    let chunk = input;
     let at = 0;
     while (at < chunk.length) {
       if (this.#parser === undefined) {
-        at = this.#skipPadding(chunk, at);
+        at = this.#skipGap(chunk, at);
+        const isLost = this.#isGapTooLong(this.#offset + at);
+        if (isLost) yield this.#loseGap(this.#offset + at);
         if (at === chunk.length) break;
-        this.#beginFrame(chunk, at);
+        this.#frameStart = this.#offset + at;
+        this.#parser = this.#createParser(chunk[at]);
       }
       // Include one byte beyond the limit, because it may show that the frame has ended.
       const bytes = chunk.subarray(at, at + this.#maxFrameBytes - this.#buffer.length + 1);
       const end = this.#parse(bytes, at);
-      at += end ?? bytes.length;
-      if (end !== undefined) yield this.#finishFrame(bytes.subarray(0, end));
+      if (end === undefined) {
+        at += bytes.length;
+      } else if (typeof end === "number") {
+        at += end;
+        const frame = this.#finishFrame(bytes.subarray(0, end), this.#offset + at);
+        if (frame !== undefined) yield frame;
+      } else {
+        const { loss, unread } = this.#leaveImage(end, chunk);
+        [chunk, at] = [unread, 0];
+        if (loss !== undefined) yield loss;
+      }
     }
     this.#offset += chunk.length;
     this.#isDrained = true;
     return undefined;
   }
 
-  /**
-   * Ends the input. Returns the last frame if only the end of the input completes it: a text image
-   * without a final newline.
-   *
-   * @throws {FramesError} `unreadable` if the input ended inside a frame or had none, or what
-   * `push` threw
-   */
-  end(): SplitFrame | undefined {
-    this.#checkReady();
-    const parser = this.#parser;
-    if (parser?.isComplete) return this.#finishFrame(new Uint8Array(0));
-    if (parser !== undefined) {
-      const received = this.#buffer.length;
-      const progress =
-        parser.size === undefined
-          ? formatByteCount(received)
-          : `${received} of its ${parser.size} bytes`;
-      this.#fail(
-        "unreadable",
-        this.#offset,
-        `the input ended inside ${parser.label}, after ${progress}`,
-      );
+  *#end(): Generator<SplitFrame | LostImage, undefined> {
+    for (let parser; (parser = this.#parser) !== undefined;) {
+      if (parser.isComplete) {
+        const frame = this.#finishFrame(new Uint8Array(0), this.#offset);
+        if (frame !== undefined) yield frame;
+        break;
+      }
+      const { loss, unread } = this.#leaveImage(this.#endDamage(parser), new Uint8Array(0));
+      if (loss !== undefined) yield loss;
+      // The last image may have begun within one that was cut off.
+      yield* this.#split(unread);
     }
-    if (this.#frameCount > 0) return undefined;
+    if (this.#imageCount > 0) return undefined;
     const detail =
       this.#offset === 0
         ? "it ended without a byte; check the program that writes to it"
@@ -161,86 +204,184 @@ export class Splitter {
       throw new FramesError("internal", "Cannot continue reading: frames were not taken");
   }
 
-  /** Returns the offset after the padding between two frames. */
-  #skipPadding(chunk: Uint8Array, from: number): number {
+  /** Returns the offset of the byte at which the next frame may begin. */
+  #skipGap(chunk: Uint8Array, from: number): number {
     if (this.#createRawParser !== undefined) return from;
     let at = from;
-    while (at < chunk.length && this.#isPadding(chunk[at]!)) {
-      if (++this.#padding > this.#maxFrameBytes) {
-        const problem = `${formatByteCount(this.#padding)} arrived without an image`;
-        this.#frameCount++;
-        this.#fail("unreadable", this.#offset + at, problem);
-      }
-      at++;
-    }
+    if (this.#isSearching) while (at < chunk.length && !mayBeginImage(chunk, at)) at++;
+    else while (at < chunk.length && this.#isPadding(chunk, at)) at++;
     return at;
   }
 
-  #isPadding(byte: number): boolean {
-    return byte === 0 || (this.#isAfterText && isWhitespace(byte));
+  #isPadding(chunk: Uint8Array, at: number): boolean {
+    const byte = chunk[at]!;
+    return byte === 0 || isFill(byte, chunk[at + 1]) || (this.#isAfterText && isWhitespace(byte));
   }
 
-  #beginFrame(chunk: Uint8Array, at: number): void {
-    this.#frameStart = this.#offset + at;
-    this.#frameCount++;
-    this.#padding = 0;
-    const createParser = this.#createRawParser ?? parserFactories.get(chunk[at]);
-    if (createParser === undefined) this.#failUnknownImage(chunk.subarray(at));
-    this.#parser = createParser(this.#maxFrameBytes);
+  /** Returns whether a gap that reaches to `end` of the input is too long and not yet reported. */
+  #isGapTooLong(end: number): boolean {
+    const isReported = this.#isSearching && this.#hasFrame;
+    return !isReported && end - this.#gapStart > this.#maxFrameBytes;
   }
 
   /**
-   * Parses `bytes`, which begin at `at` in the chunk. Returns where the frame ends in them, or
-   * `undefined` if it continues.
+   * Reports a gap that is too long.
+   *
+   * @throws {FramesError} `unreadable` if no frame preceded it, because this is no stream of images
    */
-  #parse(bytes: Uint8Array, at: number): number | undefined {
+  #loseGap(end: number): LostImage {
+    const problem = `${formatByteCount(this.#maxFrameBytes + 1)} arrived without an image`;
+    const at = this.#gapStart + this.#maxFrameBytes;
+    const loss = this.#lose({ code: "unreadable", at, problem });
+    if (!this.#hasFrame) throw (this.#failure = loss.error);
+    this.#gapStart = end;
+    return loss;
+  }
+
+  #createParser(firstByte: number | undefined): ImageParser {
+    const create = this.#createRawParser ?? parserFactories.get(firstByte);
+    return create?.(this.#maxFrameBytes) ?? new UnknownParser();
+  }
+
+  /**
+   * Parses `bytes`, which begin at `at` in the chunk. Returns where the frame ends in them,
+   * `undefined` if it continues, or what is wrong with it.
+   */
+  #parse(bytes: Uint8Array, at: number): number | Damage | "fill" | undefined {
     const parser = this.#parser!;
     let end: number;
     try {
       end = parser.parse(bytes);
     } catch (error) {
       if (!(error instanceof ImageError)) throw error;
-      if (error instanceof UnknownImageError) this.#failUnknownImage(bytes);
-      if (error instanceof ImageTooLargeError) this.#failTooLarge(parser);
-      this.#fail("unreadable", this.#offset + at + error.offset, error.message);
+      if (error instanceof UnknownImageError) return this.#unknownImage(bytes, error.offset);
+      if (error instanceof ImageTooLargeError) return this.#tooLarge(parser);
+      return {
+        code: "unreadable",
+        at: this.#offset + at + error.offset,
+        problem: error.message,
+      };
     }
     const length = this.#buffer.length + (end < 0 ? bytes.length : end);
-    if (length > this.#maxFrameBytes) this.#failTooLarge(parser);
+    if (length > this.#maxFrameBytes) return this.#tooLarge(parser);
     if (end >= 0) return end;
     this.#buffer.add(bytes);
     return undefined;
   }
 
-  /** Completes the current frame with its last bytes. */
-  #finishFrame(bytes: Uint8Array): SplitFrame {
+  /**
+   * Completes the current frame with its last bytes, which end at `end` of the input. Returns
+   * `undefined` if it is a part of a lost image.
+   */
+  #finishFrame(bytes: Uint8Array, end: number): SplitFrame | undefined {
     const parser = this.#parser!;
+    const frame = { bytes: this.#buffer.finish(bytes), extension: parser.extension };
     this.#parser = undefined;
+    if (this.#isSearching && end <= this.#embeddedEnd) {
+      // Usually there is one thumbnail. If the length of its segment is wrong, frames may follow.
+      this.#embeddedEnd = 0;
+      return undefined;
+    }
+    this.#isSearching = false;
+    this.#hasFrame = true;
+    this.#imageCount++;
+    this.#gapStart = end;
     this.#isAfterText = parser instanceof PnmParser && parser.isText;
-    return { bytes: this.#buffer.finish(bytes), extension: parser.extension };
+    return frame;
   }
 
-  #failTooLarge(parser: ImageParser): never {
+  /**
+   * Leaves the current image, whose last part is in `chunk`. Returns its loss, unless it is fill or
+   * belongs to an image lost before, and the bytes in which the next image is searched.
+   */
+  #leaveImage(
+    damage: Damage | "fill",
+    chunk: Uint8Array,
+  ): { readonly loss: LostImage | undefined; readonly unread: Uint8Array } {
+    const { trustedBytes, embeddedBytes } = this.#parser!;
+    const resumeAt = this.#frameStart + trustedBytes;
+    const unread =
+      resumeAt >= this.#offset
+        ? chunk.subarray(resumeAt - this.#offset)
+        : Buffer.concat([this.#buffer.content.subarray(trustedBytes), chunk]);
+    this.#parser = undefined;
+    this.#buffer.clear();
+    this.#offset = resumeAt;
+    if (damage === "fill") return { loss: undefined, unread };
+    const isImage =
+      !this.#isSearching ||
+      (trustedBytes > maxSignatureBytes && this.#frameStart >= this.#embeddedEnd);
+    this.#embeddedEnd = Math.max(this.#embeddedEnd, this.#frameStart + embeddedBytes);
+    if (!isImage) return { loss: undefined, unread };
+    this.#gapStart = resumeAt;
+    return { loss: this.#lose(damage), unread };
+  }
+
+  #lose({ code, at, problem }: Damage): LostImage {
+    this.#imageCount++;
+    this.#isSearching = true;
+    const message = `Cannot read frame ${this.#imageCount} at byte ${at} of the input: ${problem}`;
+    return { error: new FramesError(code, message) };
+  }
+
+  #tooLarge(parser: ImageParser): Damage {
     const size = parser.size === undefined ? "" : `of ${parser.size} bytes `;
     const limit = `is longer than the limit of ${formatByteCount(this.#maxFrameBytes)}`;
-    this.#fail("too-large", this.#frameStart, `${parser.label} ${size}${limit}`);
+    return {
+      code: "too-large",
+      at: this.#frameStart,
+      problem: `${parser.label} ${size}${limit}`,
+    };
   }
 
-  #failUnknownImage(bytes: Uint8Array): never {
+  #unknownImage(bytes: Uint8Array, at: number): Damage | "fill" {
+    const isFilled = this.#parser instanceof JpegParser && isFill(0xff, bytes[at]);
+    if (isFilled && !this.#isSearching) return "fill";
     const start = Buffer.concat([this.#buffer.content, bytes.subarray(0, maxShownBytes)]);
     const received = quoteBytes(start.subarray(0, maxShownBytes));
     const expected = "expected a JPEG, PNG, PNM or BMP image";
-    this.#fail(
-      "unreadable",
-      this.#frameStart,
-      `${expected}, received ${received}; for raw frames add --raw WxH:FORMAT`,
-    );
+    const problem = `${expected}, received ${received}; for raw frames add --raw WxH:FORMAT`;
+    return { code: "unreadable", at: this.#frameStart, problem };
   }
 
-  #fail(code: ErrorName, at: number, problem: string): never {
-    const message = `Cannot read frame ${this.#frameCount} at byte ${at} of the input: ${problem}`;
-    this.#failure = new FramesError(code, message);
-    throw this.#failure;
+  /** Describes an image that is not complete at the end of the input. */
+  #endDamage(parser: ImageParser): Damage | "fill" {
+    const received = this.#buffer.length;
+    const isFilled = parser instanceof JpegParser && received === 1;
+    if (isFilled && this.#hasFrame && this.#frameStart > this.#gapStart) return "fill";
+    const progress =
+      parser.size === undefined
+        ? formatByteCount(received)
+        : `${received} of its ${parser.size} bytes`;
+    const problem = `the input ended inside ${parser.label}, after ${progress}`;
+    return { code: "unreadable", at: this.#offset, problem };
   }
+}
+
+/** Refuses an image whose first byte is that of no format. */
+class UnknownParser implements ImageParser {
+  readonly label = "an image";
+  readonly extension = "bin";
+  readonly size = undefined;
+  readonly isComplete = false;
+  readonly trustedBytes = 1;
+  readonly embeddedBytes = 0;
+
+  parse(): never {
+    throw new UnknownImageError(0);
+  }
+}
+
+/** Returns whether an image may begin at this byte. The next byte may not have come yet. */
+function mayBeginImage(chunk: Uint8Array, at: number): boolean {
+  const expected = secondBytes.get(chunk[at]);
+  if (expected === undefined) return false;
+  return at + 1 === chunk.length || expected.includes(chunk[at + 1]!);
+}
+
+/** Returns whether a byte before a JPEG is fill. Any number of FF bytes may precede a marker. */
+function isFill(byte: number, next: number | undefined): boolean {
+  return byte === 0xff && (next === 0xff || next === 0);
 }
 
 /** Buffers the bytes of the current frame. */
@@ -273,6 +414,11 @@ class FrameBuffer {
     this.#length = length;
   }
 
+  clear(): void {
+    this.#buffer = new Uint8Array(0);
+    this.#length = 0;
+  }
+
   /** Grows by received bytes only, because a header may declare any size. */
   #grow(length: number): void {
     const expected =
@@ -297,8 +443,7 @@ class FrameBuffer {
       whole = isNearlyFull ? this.content : new Uint8Array(this.content);
     }
     this.#previousLength = whole.length;
-    this.#buffer = new Uint8Array(0);
-    this.#length = 0;
+    this.clear();
     return whole;
   }
 }

@@ -19,6 +19,15 @@ export interface CapturedFrame {
   readonly metadata?: Record<string, unknown>;
 }
 
+/** A frame that a camera or a file had and that cannot be read. It is reported as lost. */
+export interface LostCapture {
+  readonly error: FramesError;
+  readonly name?: string;
+}
+
+/** What a source of images yields, in the order of capture. */
+export type Capture = CapturedFrame | LostCapture;
+
 /** Defaults for frames without a name or a capture time. */
 export interface CaptureDefaults {
   /** Start of the session, in milliseconds since 1970. */
@@ -30,13 +39,13 @@ export interface CaptureDefaults {
 /** Takes frames from an iterable, each when there is room to send it. */
 export class IterableSource implements FrameSource {
   readonly name: string;
-  readonly #iterator: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
+  readonly #iterator: AsyncIterator<Capture> | Iterator<Capture>;
   readonly #defaults: CaptureDefaults;
   #sequence = 0;
 
   constructor(
     name: string,
-    frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
+    frames: AsyncIterable<Capture> | Iterable<Capture>,
     defaults: CaptureDefaults,
   ) {
     this.name = name;
@@ -64,27 +73,26 @@ export class IterableSource implements FrameSource {
 
 /** Returns the iterator of a synchronous or asynchronous iterable. */
 export function toIterator(
-  frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
-): AsyncIterator<CapturedFrame> | Iterator<CapturedFrame> {
+  frames: AsyncIterable<Capture> | Iterable<Capture>,
+): AsyncIterator<Capture> | Iterator<Capture> {
   return Symbol.asyncIterator in frames
     ? frames[Symbol.asyncIterator]()
     : frames[Symbol.iterator]();
 }
 
 /** Asks an iterator to end. Does not wait for it, and ignores its errors. */
-export function closeIterator(
-  iterator: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>,
-): void {
+export function closeIterator(iterator: AsyncIterator<Capture> | Iterator<Capture>): void {
   void (async () => iterator.return?.())().catch(() => {});
 }
 
-/** Converts a captured frame to a `Frame`. Returns a loss if the frame is invalid. */
+/** Converts a captured frame to a `Frame`. Returns a loss if the frame is lost or invalid. */
 export function toFrame(
-  value: CapturedFrame,
+  value: Capture,
   sequence: number,
   { started, clock }: CaptureDefaults,
 ): Frame | Loss {
   try {
+    if ("error" in value) throw value.error;
     return new MemoryFrame(value, sequence, clock(), (bytes) =>
       defaultFrameName(started, sequence, value.extension ?? detectExtension(bytes)),
     );

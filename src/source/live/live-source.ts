@@ -2,7 +2,7 @@
 import { FramesError } from "../../errors.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 import {
-  type CapturedFrame,
+  type Capture,
   closeIterator,
   toFrame,
   toIterator,
@@ -22,7 +22,7 @@ export class LiveSource implements FrameSource {
   readonly name: string;
   readonly isLive = true;
   readonly raw?: RawShape;
-  readonly #iterator: AsyncIterator<CapturedFrame> | Iterator<CapturedFrame>;
+  readonly #iterator: AsyncIterator<Capture> | Iterator<Capture>;
   readonly #defaults: CaptureDefaults;
   /** Stores frames on disk that cannot be sent now. */
   readonly #spool: SourceSpool | undefined;
@@ -43,7 +43,7 @@ export class LiveSource implements FrameSource {
 
   constructor(
     name: string,
-    frames: AsyncIterable<CapturedFrame> | Iterable<CapturedFrame>,
+    frames: AsyncIterable<Capture> | Iterable<Capture>,
     policy: QueuePolicy,
     defaults: CaptureDefaults,
     options: { readonly raw?: RawShape; readonly spool?: SourceSpool } = {},
@@ -102,7 +102,7 @@ export class LiveSource implements FrameSource {
     return promise;
   }
 
-  #enqueue(captured: CapturedFrame): void {
+  #enqueue(captured: Capture): void {
     const item = toFrame(captured, ++this.#sequence, this.#defaults);
     if (this.#spool !== undefined) this.#spool.lastNumber = this.#sequence;
     if ("error" in item) {

@@ -1,6 +1,6 @@
 /** Runs ffmpeg and ffprobe, and reads their output and their last messages. */
 import { FramesError } from "../../errors.ts";
-import { type Packet, PacketParser } from "./packets.ts";
+import { type LostPacket, type Packet, PacketParser } from "./packets.ts";
 
 /** Time in which a stopped program must exit before it is killed, in milliseconds. */
 const killTimeoutMs = 1000;
@@ -45,13 +45,12 @@ const teeOutput = "[f=framecrc:flush_packets=1]pipe:1|[f=rawvideo:flush_packets=
  * the generator ends.
  *
  * @param args input and encoding arguments, without the output
- * @throws {FramesError} `missing` if ffmpeg is not installed, `too-large` if a packet exceeds the
- * limit
+ * @throws {FramesError} `missing` if ffmpeg is not installed
  */
 export async function* runFfmpeg(
   args: readonly string[],
   { maxPacketBytes, stallTimeoutMs, signal }: FfmpegOptions,
-): AsyncGenerator<Packet, FfmpegResult> {
+): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
   const common = ["-nostdin", "-nostats", "-hide_banner", "-loglevel", "level+warning"];
   const child = spawnProgram("ffmpeg", [...common, ...args, "-f", "tee", teeOutput]);
   const reader = child.stdout.getReader();

@@ -3,8 +3,8 @@ import { statSync } from "node:fs";
 import { basename } from "node:path";
 import { toCaptureTime } from "../../common/capture-time.ts";
 import { asFramesError, FramesError } from "../../errors.ts";
-import type { CapturedFrame } from "../live/iterable-source.ts";
-import { type SplitFrame, Splitter } from "../image/splitter.ts";
+import type { Capture } from "../live/iterable-source.ts";
+import { type LostImage, type SplitFrame, Splitter } from "../image/splitter.ts";
 
 /** Containers that `Splitter` can split, by ffmpeg's names. */
 const splittableContainers = /^(?:mjpeg|image2|(?:jpeg|png|bmp|pbm|pgm|ppm|pam|pfm)_pipe)$/;
@@ -18,7 +18,7 @@ export function imageFileReader(
       name: string,
       maxFrameBytes: number,
       onTimeClamped?: (path: string) => void,
-    ) => AsyncIterator<CapturedFrame>)
+    ) => AsyncIterator<Capture>)
   | undefined {
   if (splittableContainers.test(container)) return readImages;
   return container.endsWith("_pipe") ? readImage : undefined;
@@ -36,7 +36,7 @@ export async function* readImage(
   name: string,
   maxFrameBytes: number,
   onTimeClamped?: (path: string) => void,
-): AsyncGenerator<CapturedFrame, undefined> {
+): AsyncGenerator<Capture, undefined> {
   try {
     const { size, mtimeNs } = statSync(path, { bigint: true });
     if (size > maxFrameBytes) {
@@ -60,34 +60,43 @@ export async function* readImages(
   name: string,
   maxFrameBytes: number,
   onTimeClamped?: (path: string) => void,
-): AsyncGenerator<CapturedFrame, undefined> {
+): AsyncGenerator<Capture, undefined> {
+  let first: Capture | undefined;
   try {
     const { mtimeNs } = statSync(path, { bigint: true });
     const captured = toCaptureTime(mtimeNs, () => onTimeClamped?.(path));
     const splitter = new Splitter({ maxFrameBytes });
-    let first: SplitFrame | undefined;
     let count = 0;
-    for await (const chunk of Bun.file(path).stream()) {
-      for (const frame of splitter.push(chunk)) {
-        if (++count === 1) {
-          first = frame;
-          continue;
-        }
-        if (first !== undefined) yield { ...first, captured };
-        first = undefined;
-        yield { ...frame, captured };
+    for await (const item of splitFile(path, splitter)) {
+      const capture = "error" in item ? lossInFile(item, name) : { ...item, captured };
+      if (++count === 1) {
+        first = capture;
+        continue;
       }
+      if (first !== undefined) yield first;
+      first = undefined;
+      yield capture;
     }
-    const last = splitter.end();
     // A single image keeps the name of its file.
-    if (first !== undefined && last === undefined) {
-      yield { bytes: first.bytes, name: basename(path), captured };
-    } else {
-      if (first !== undefined) yield { ...first, captured };
-      if (last !== undefined) yield { ...last, captured };
-    }
-    return undefined;
+    if (first !== undefined) first = { ...first, name: basename(path) };
   } catch (error) {
+    if (first !== undefined) yield first;
     throw asFramesError(error, "unreadable", `Cannot read ${name}`);
   }
+  if (first !== undefined) yield first;
+  return undefined;
+}
+
+async function* splitFile(
+  path: string,
+  splitter: Splitter,
+): AsyncGenerator<SplitFrame | LostImage, undefined> {
+  for await (const chunk of Bun.file(path).stream()) yield* splitter.push(chunk);
+  yield* splitter.end();
+  return undefined;
+}
+
+/** Says in which file an image was lost. */
+function lossInFile({ error }: LostImage, name: string): LostImage {
+  return { error: new FramesError(error.code, `${name}: ${error.message}`, { cause: error }) };
 }

@@ -7,8 +7,8 @@ import { hasImageEnd } from "../image/image-end.ts";
 import { type FfmpegResult, runFfmpeg, printableInput } from "./ffmpeg.ts";
 import { imageFileReader, readImage } from "./image-file.ts";
 import { type MediaInput, inputArgs, isMedia, parseCameraMode, parseInput } from "./input.ts";
-import type { CapturedFrame } from "../live/iterable-source.ts";
-import type { Packet } from "./packets.ts";
+import type { Capture } from "../live/iterable-source.ts";
+import type { LostPacket, Packet } from "./packets.ts";
 import { type VideoInfo, probe } from "./probe.ts";
 import { SourceClock } from "./source-clock.ts";
 
@@ -46,7 +46,7 @@ export interface Media {
   /** Media type of the frames, if known. */
   readonly type?: string;
   /** The frames with their capture times. Each iteration opens the input again. */
-  readonly frames: AsyncIterable<CapturedFrame>;
+  readonly frames: AsyncIterable<Capture>;
 }
 
 /** Containers without timestamps. ffmpeg invents timestamps for them. */
@@ -145,9 +145,7 @@ function checkExists(path: string, name: string): void {
   );
 }
 
-function toIterable(
-  createIterator: () => AsyncIterator<CapturedFrame>,
-): AsyncIterable<CapturedFrame> {
+function toIterable(createIterator: () => AsyncIterator<Capture>): AsyncIterable<Capture> {
   return { [Symbol.asyncIterator]: createIterator };
 }
 
@@ -197,8 +195,8 @@ function formatAmount(bytes: number): string {
 
 /** Wraps a generator so that `return` also aborts a pending `next`. */
 function abortable(
-  createIterator: (signal: AbortSignal) => AsyncGenerator<CapturedFrame, undefined>,
-): AsyncIterable<CapturedFrame> {
+  createIterator: (signal: AbortSignal) => AsyncGenerator<Capture, undefined>,
+): AsyncIterable<Capture> {
   return {
     [Symbol.asyncIterator]() {
       const controller = new AbortController();
@@ -218,7 +216,7 @@ function readPackets(
   { input, args: inputArgs, options, stallTimeoutMs: configuredTimeoutMs }: OpenedInput,
   { video, isLive, transcoding }: ReadPlan,
   signal: AbortSignal,
-): AsyncGenerator<Packet, FfmpegResult> {
+): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
   // Drop incomplete frames. For these containers ffmpeg also marks complete frames as corrupt: all
   // after a gap, or the last one.
   const mayLookCorrupt = video.container === "mpegts" || video.container === "mpjpeg";
@@ -247,8 +245,8 @@ function readPackets(
  * was truncated inside it.
  */
 async function* dropTruncatedLast(
-  packets: AsyncGenerator<Packet, FfmpegResult>,
-): AsyncGenerator<Packet, FfmpegResult> {
+  packets: AsyncGenerator<Packet | LostPacket, FfmpegResult>,
+): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
   let hasSeenComplete = false;
   let pending: Packet | undefined;
   try {
@@ -258,6 +256,10 @@ async function* dropTruncatedLast(
       if (done) return { ...value, failure: value.failure ?? "its last frame is incomplete" };
       if (pending !== undefined) yield pending;
       pending = undefined;
+      if ("error" in value) {
+        yield value;
+        continue;
+      }
       const isComplete = hasImageEnd(value.bytes, value.bytes.subarray(-64));
       if (isComplete === false && hasSeenComplete) pending = value;
       else yield value;
@@ -269,7 +271,9 @@ async function* dropTruncatedLast(
 }
 
 /** Ends the ffmpeg process that produces the packets, if it still runs. */
-async function stopPackets(packets: AsyncGenerator<Packet, FfmpegResult>): Promise<void> {
+async function stopPackets(
+  packets: AsyncGenerator<Packet | LostPacket, FfmpegResult>,
+): Promise<void> {
   await packets.return({ failure: undefined, message: "", hasErrors: false });
 }
 
@@ -278,7 +282,7 @@ async function* fileFrames(
   opened: OpenedInput,
   plan: ReadPlan,
   signal: AbortSignal,
-): AsyncGenerator<CapturedFrame, undefined> {
+): AsyncGenerator<Capture, undefined> {
   const start = recordingStart(opened, plan.video);
   const { extension } = plan.transcoding;
   let firstTime =
@@ -294,11 +298,12 @@ async function* fileFrames(
         checkCompleteness(opened.name, value, plan.video, { count, reached });
         return undefined;
       }
+      count++;
       firstTime ??= value.time;
       const time = value.time === undefined ? reached : value.time - (firstTime ?? 0n);
-      count++;
       reached = time + value.duration;
-      yield { bytes: value.bytes, extension, captured: toCaptureTime(start + time) };
+      if ("error" in value) yield { error: value.error };
+      else yield { bytes: value.bytes, extension, captured: toCaptureTime(start + time) };
     }
   } finally {
     await stopPackets(packets);
@@ -361,7 +366,7 @@ async function* liveFrames(
   opened: OpenedInput,
   firstPlan: ReadPlan,
   signal: AbortSignal,
-): AsyncGenerator<CapturedFrame, undefined> {
+): AsyncGenerator<Capture, undefined> {
   let plan: ReadPlan | undefined = firstPlan;
   let failures = 0;
   for (;;) {
@@ -396,16 +401,20 @@ async function* liveFrames(
 
 /** Yields live frames with capture times of this machine's clock. */
 async function* timestampedFrames(
-  packets: AsyncGenerator<Packet, FfmpegResult>,
+  packets: AsyncGenerator<Packet | LostPacket, FfmpegResult>,
   { video, transcoding }: ReadPlan,
   onFrame: () => void,
-): AsyncGenerator<CapturedFrame, FfmpegResult> {
+): AsyncGenerator<Capture, FfmpegResult> {
   const clock = untimedContainers.has(video.container) ? undefined : new SourceClock();
   try {
     for (;;) {
       const { done, value } = await packets.next();
       if (done) return value;
       onFrame();
+      if ("error" in value) {
+        yield { error: value.error };
+        continue;
+      }
       const now = BigInt(Date.now()) * 1_000_000n;
       const captured =
         value.time === undefined ? now : (clock?.toCaptureTime(value.time, now) ?? now);

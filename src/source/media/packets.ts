@@ -3,6 +3,7 @@
  * describes.
  */
 import { FramesError } from "../../errors.ts";
+import type { LostCapture } from "../live/iterable-source.ts";
 
 /** A packet from ffmpeg: one frame, or what its container stores as one. */
 export interface Packet {
@@ -13,6 +14,9 @@ export interface Packet {
   /** Duration in nanoseconds; 0 if unknown. */
   readonly duration: bigint;
 }
+
+/** A packet that is too large. */
+export type LostPacket = LostCapture & Omit<Packet, "bytes">;
 
 /** Limit for a line in characters. Real lines have fewer than 200. */
 const maxLineLength = 4096;
@@ -27,7 +31,7 @@ const noTimestamp = -(1n << 63n);
 
 /**
  * Splits the output of ffmpeg into packets. The length of each packet precedes it, so an oversized
- * packet is rejected before anything is buffered.
+ * packet is passed over without buffering it.
  */
 export class PacketParser {
   readonly #maxPacketBytes: number;
@@ -35,6 +39,8 @@ export class PacketParser {
   #packet: Omit<Packet, "bytes"> | undefined;
   #bytes = new Uint8Array(0);
   #received = 0;
+  /** Bytes of an oversized packet still to come. */
+  #skipping = 0;
   /** Nanoseconds in one unit of time, as a fraction. */
   #timeBase = { numerator: 1_000_000_000n, denominator: 1n };
 
@@ -44,23 +50,28 @@ export class PacketParser {
   }
 
   /**
-   * Takes the next bytes and yields the packets they complete. The caller must take all packets
-   * before the next call.
+   * Takes the next bytes and yields the packets they complete, and a loss for each packet that is
+   * too large. The caller must take all of these before the next call.
    *
-   * @throws {FramesError} `too-large`, or `unreadable` if the output of ffmpeg has another format
+   * @throws {FramesError} `unreadable` if the output of ffmpeg has another format
    */
-  *push(chunk: Uint8Array): Generator<Packet, undefined> {
+  *push(chunk: Uint8Array): Generator<Packet | LostPacket, undefined> {
     let at = 0;
     while (at < chunk.length) {
-      if (this.#packet === undefined) {
+      if (this.#skipping > 0) {
+        const count = Math.min(this.#skipping, chunk.length - at);
+        this.#skipping -= count;
+        at += count;
+      } else if (this.#packet === undefined) {
         const end = chunk.indexOf(newline, at);
         const piece = chunk.subarray(at, end < 0 ? chunk.length : end);
         at += piece.length + (end < 0 ? 0 : 1);
         if (this.#line.length + piece.length > maxLineLength) this.#fail();
         this.#line += Buffer.from(piece.buffer, piece.byteOffset, piece.length).toString("latin1");
         if (end < 0) return undefined;
-        this.#parseLine(this.#line);
+        const loss = this.#parseLine(this.#line);
         this.#line = "";
+        if (loss !== undefined) yield loss;
       } else {
         const piece = chunk.subarray(at, at + this.#bytes.length - this.#received);
         this.#bytes.set(piece, this.#received);
@@ -77,30 +88,35 @@ export class PacketParser {
     return undefined;
   }
 
-  #parseLine(line: string): void {
+  /** Returns the loss of a packet that is too large. */
+  #parseLine(line: string): LostPacket | undefined {
     if (line.startsWith("#")) {
       const [, numerator, denominator] = /^#tb 0: (\d+)\/(\d+)/.exec(line) ?? [];
-      if (numerator === undefined || denominator === undefined) return;
+      if (numerator === undefined || denominator === undefined) return undefined;
       this.#timeBase = {
         numerator: BigInt(numerator) * 1_000_000_000n,
         denominator: BigInt(denominator),
       };
-      return;
+      return undefined;
     }
     const [, time, duration, length] = packetLinePattern.exec(line) ?? [];
     if (time === undefined || duration === undefined || length === undefined) this.#fail();
     const size = Number(length);
-    if (size > this.#maxPacketBytes) {
-      const limit = `the limit is ${this.#maxPacketBytes}`;
-      throw new FramesError("too-large", `Cannot read a frame: it is ${size} bytes long, ${limit}`);
-    }
     const isTimed = time !== "NOPTS" && BigInt(time) !== noTimestamp;
-    this.#packet = {
+    const packet = {
       time: isTimed ? this.#toNanoseconds(time) : undefined,
       duration: this.#toNanoseconds(duration),
     };
+    if (size > this.#maxPacketBytes) {
+      this.#skipping = size;
+      const limit = `the limit is ${this.#maxPacketBytes}`;
+      const message = `Cannot read a frame: it is ${size} bytes long, ${limit}`;
+      return { ...packet, error: new FramesError("too-large", message) };
+    }
+    this.#packet = packet;
     this.#bytes = new Uint8Array(size);
     this.#received = 0;
+    return undefined;
   }
 
   #toNanoseconds(units: string): bigint {

@@ -4,36 +4,54 @@ import { expect } from "bun:test";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../../src/errors.ts";
 import {
+  type LostImage,
   type SplitFrame,
   Splitter,
   type SplitterOptions,
 } from "../../../src/source/image/splitter.ts";
 import { encodePng } from "../../helper/png.ts";
 
-/** Result of splitting an input: frames, and the error after them. */
+/** Result of splitting an input. */
 export interface Split {
+  /** Frames before the first error. */
   readonly frames: SplitFrame[];
+  /** The first error: that of a lost image, or the one that was thrown. */
   readonly error?: FramesError;
+  /** Frames after the first error. */
+  readonly later: SplitFrame[];
+  /** All errors. */
+  readonly errors: FramesError[];
 }
 
 /** Passes the chunks to a splitter and ends it. */
 export function split(chunks: Iterable<Uint8Array>, options: Partial<SplitterOptions> = {}): Split {
   const splitter = new Splitter({ maxFrameBytes: 1 << 20, ...options });
-  const frames: SplitFrame[] = [];
+  const [frames, later, errors]: [SplitFrame[], SplitFrame[], FramesError[]] = [[], [], []];
+  const add = (item: SplitFrame | LostImage): void => {
+    if ("error" in item) errors.push(item.error);
+    else (errors.length === 0 ? frames : later).push(item);
+  };
   try {
     for (const chunk of chunks) {
       // A copy that is overwritten afterwards, because the splitter must not keep a reference.
       const lent = new Uint8Array(chunk);
-      for (const frame of splitter.push(lent)) frames.push(frame);
+      for (const item of splitter.push(lent)) add(item);
       lent.fill(0xaa);
     }
-    const last = splitter.end();
-    if (last !== undefined) frames.push(last);
-    return { frames };
+    for (const item of splitter.end()) add(item);
   } catch (error) {
     if (!(error instanceof FramesError)) throw error;
-    return { frames, error };
+    errors.push(error);
   }
+  const [error] = errors;
+  return { frames, later, errors, ...(error === undefined ? {} : { error }) };
+}
+
+/** Returns the frames that a splitter finds in undamaged input. */
+export function framesIn(input: Uint8Array): SplitFrame[] {
+  const { frames, error } = split([input], { maxFrameBytes: 64 << 20 });
+  if (error !== undefined) throw error;
+  return frames;
 }
 
 /** Splits bytes into pieces of this size. */

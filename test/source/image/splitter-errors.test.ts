@@ -283,7 +283,10 @@ describe("too large frames", () => {
         let pushed = 0;
         const push = (bytes: Uint8Array): void => {
           pushed += bytes.length;
-          for (const frame of splitter.push(bytes)) throw new Error(`it gave ${frame.extension}`);
+          for (const item of splitter.push(bytes)) {
+            if ("error" in item) throw item.error;
+            throw new Error(`it gave ${item.extension}`);
+          }
         };
         const error = refusal(() => {
           push(begin);
@@ -313,11 +316,13 @@ describe("too large frames", () => {
 });
 
 describe("Splitter after an error", () => {
-  test("the splitter throws its error again on every later call", () => {
+  test("the splitter gives up when no image comes within the size of the largest frame", () => {
     const splitter = new Splitter({ maxFrameBytes: 1000 });
-    const error = refusal(() => [...splitter.push(ascii("nothing"))]);
+    expect([...splitter.push(ascii("nothing"))]).toMatchObject([{ error: { code: "unreadable" } }]);
+    const error = refusal(() => [...splitter.push(new Uint8Array(1001))]);
+    expect(error.message).toEndWith("1001 bytes arrived without an image");
     expect(refusal(() => [...splitter.push(pgm)])).toBe(error);
-    expect(refusal(() => splitter.end())).toBe(error);
+    expect(refusal(() => [...splitter.end()])).toBe(error);
   });
 
   test("the splitter throws if frames of the previous chunk were not all taken", () => {

@@ -48,30 +48,40 @@ function wrongWith(input: Uint8Array, largest: number, found: Split): string | u
   for (const { bytes, extension } of found.frames) {
     if (bytes.length === 0) return `${extension} is empty`;
     if (bytes.length > largest) return `${extension} has ${bytes.length} bytes`;
-    // Only zeros, and whitespace after text images, may be skipped.
+    // Only zeros, fill bytes of JPEG, and whitespace after text images, may be skipped.
     while (at < input.length && bytes[0] !== input[at]) {
-      if (![0, 9, 10, 11, 12, 13, 32].includes(input[at]!)) return `byte ${at} was passed over`;
+      if (!padding.includes(input[at]!)) return `byte ${at} was passed over`;
       at++;
     }
+    while (extension === "jpg" && input[at + 1] === 0xff) at++;
     const slice = input.subarray(at, at + bytes.length);
     if (!Buffer.from(bytes).equals(slice)) return `${extension} is not what came at byte ${at}`;
     at += bytes.length;
   }
-  if (found.error === undefined) {
-    if (found.frames.length === 0) return "it gave nothing";
-    for (; at < input.length; at++) {
-      if (![0, 9, 10, 11, 12, 13, 32].includes(input[at]!)) return `byte ${at} was left over`;
-    }
-  } else if (!["unreadable", "too-large"].includes(found.error.code)) {
-    return `its error is ${found.error.code}`;
-  } else if (!/^[\x20-\x7e]+$/.test(found.error.message)) return "its error has strange characters";
+  for (const { bytes, extension } of found.later) {
+    if (bytes.length > largest) return `${extension} has ${bytes.length} bytes`;
+    const start = Buffer.from(input).indexOf(bytes, at);
+    if (start < 0) return `${extension} is not in the input behind byte ${at}`;
+    at = start + bytes.length;
+  }
+  for (const { code, message } of found.errors) {
+    if (!["unreadable", "too-large"].includes(code)) return `an error is ${code}`;
+    if (!/^[\x20-\x7e]+$/.test(message)) return "an error has strange characters";
+  }
+  if (found.errors.length > 0) return undefined;
+  if (found.frames.length === 0) return "it gave nothing";
+  for (; at < input.length; at++) {
+    if (!padding.includes(input[at]!)) return `byte ${at} was left over`;
+  }
   return undefined;
 }
 
+const padding = [0, 9, 10, 11, 12, 13, 32, 0xff];
+
 /** Returns a splitter's result as text, without the quoted input, which depends on the chunks. */
-function told({ frames, error }: Split): string {
-  const message = error?.message.replace(/received .*/, "");
-  return [...linesOf(frames), error?.code, message].join("\n");
+function told({ frames, errors, later }: Split): string {
+  const messages = errors.map(({ code, message }) => [code, message.replace(/received .*/, "")]);
+  return [...linesOf(frames), ...messages, ...linesOf(later)].join("\n");
 }
 
 test(

@@ -192,7 +192,7 @@ describe("memory of the splitter", () => {
       raw: { width: 1, height: 1, format: "gray" },
     });
     const cut = splitter.push(new Uint8Array(1_000_000));
-    expect(cut.next().value?.bytes).toEqual(new Uint8Array(1));
+    expect(cut.next().value).toMatchObject({ bytes: new Uint8Array(1) });
     let frames = 1;
     for (const _ of cut) frames++;
     expect(frames).toBe(1_000_000);
@@ -200,7 +200,9 @@ describe("memory of the splitter", () => {
 
   test("each frame has its own memory, for any kind of input array", () => {
     const input = Buffer.from(join(pgm, pgm, progressive));
-    const frames = [...new Splitter({ maxFrameBytes: 1000 }).push(input)];
+    const frames = [...new Splitter({ maxFrameBytes: 1000 }).push(input)].filter(
+      (item) => "bytes" in item,
+    );
     input.fill(0);
     expect(frames.map(({ bytes }) => bytes.toHex())).toEqual(
       [pgm, pgm, progressive].map((bytes) => bytes.toHex()),

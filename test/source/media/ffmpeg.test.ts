@@ -16,7 +16,7 @@ import { join } from "node:path";
 import type { FramesError } from "../../../src/errors.ts";
 import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts";
 import { isMedia, type MediaOptions, openMedia } from "../../../src/source/media/media.ts";
-import { Splitter } from "../../../src/source/image/splitter.ts";
+import { framesIn } from "../image/images.ts";
 import { ffmpeg, framesOf, inFolder, inTime, needs, packetsOf } from "../../helper/ffmpeg.ts";
 
 const largest = 64 << 20;
@@ -173,9 +173,7 @@ describe("MJPEG files", () => {
         const raw = join(folder, "frames.mjpeg");
         const encode = ["-frames:v", "30", "-c:v", "mjpeg", "-q:v", "4", "-huffman", "default"];
         await ffmpeg(...noisy, ...encode, raw);
-        let expected = [...new Splitter({ maxFrameBytes: largest }).push(readFileSync(raw))].map(
-          ({ bytes }) => bytes,
-        );
+        let expected = framesIn(readFileSync(raw)).map(({ bytes }) => bytes);
         if (more.length > 0) {
           expected = expected.map(withoutTables);
           writeFileSync(raw, Buffer.concat(expected));
@@ -332,15 +330,25 @@ describe("media files", () => {
       inFolder(async (folder) => {
         const file = join(folder, "clip.mjpeg");
         await ffmpeg(...noisy, "-frames:v", "12", "-c:v", "mjpeg", file);
-        const images = [...new Splitter({ maxFrameBytes: largest }).push(readFileSync(file))];
+        const images = framesIn(readFileSync(file));
         const frames = await all(file);
         expect(
           frames.map(({ bytes, extension: ending, name }) => ({ bytes, ending, name })),
         ).toEqual(images.map(({ bytes }) => ({ bytes, ending: "jpg", name: undefined })));
         truncateSync(file, statSync(file).size - 9);
         const cut = await framesOf(await open(file));
-        expect(cut.frames.length).toBe(11);
-        expect((cut.error as FramesError).code).toBe("unreadable");
+        expect([cut.frames.length, cut.error]).toEqual([11, undefined]);
+        expect(cut.losses.map((loss) => loss.error.code)).toEqual(["unreadable"]);
+        // The first image is not lost with the second.
+        const [first, second, third] = images.map(({ bytes }) => bytes);
+        writeFileSync(file, Buffer.concat([first!, second!.subarray(0, -1), third!]));
+        const media = await open(file);
+        const damaged = await framesOf(media);
+        expect(damaged.frames.map(({ bytes, name }) => ({ bytes, name }))).toEqual([
+          { bytes: first!, name: undefined },
+          { bytes: third!, name: undefined },
+        ]);
+        expect(damaged.losses[0]!.error.message).toStartWith(`${file}: Cannot read frame 2`);
         const one = join(folder, "picture");
         writeFileSync(one, images[0]!.bytes);
         expect((await all(one)).map(({ bytes, name }) => ({ bytes, name }))).toEqual([
@@ -349,14 +357,17 @@ describe("media files", () => {
       }),
   );
 
-  test_(`${needs}a media file with frames over the size limit is refused`, () =>
-    inFolder(async (folder) => {
-      const file = join(folder, "clip.avi");
-      await ffmpeg(...noisy, "-frames:v", "3", "-c:v", "mjpeg", file);
-      const { frames, error } = await framesOf(await open(file, { maxFrameBytes: 1000 }));
-      expect(frames).toEqual([]);
-      expect((error as FramesError).code).toBe("too-large");
-    }),
+  test_(
+    `${needs}frames of a media file over the size limit are lost by name, and the file is read to its end`,
+    () =>
+      inFolder(async (folder) => {
+        const file = join(folder, "clip.avi");
+        await ffmpeg(...noisy, "-frames:v", "3", "-c:v", "mjpeg", file);
+        const media = await open(file, { maxFrameBytes: 1000 });
+        const { frames, losses, error } = await framesOf(media);
+        expect([frames, error]).toEqual([[], undefined]);
+        expect(losses.map((loss) => loss.error.code)).toEqual(new Array(3).fill("too-large"));
+      }),
   );
 });
 

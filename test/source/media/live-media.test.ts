@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { FramesError } from "../../../src/errors.ts";
 import { type Media, type MediaOptions, openMedia } from "../../../src/source/media/media.ts";
 import { until } from "../../helper/time.ts";
-import { Splitter } from "../../../src/source/image/splitter.ts";
+import { framesIn } from "../image/images.ts";
 import {
   children,
   ffmpeg,
@@ -25,9 +25,7 @@ const noisy = ["-f", "lavfi", "-i", "testsrc2=size=174x130:rate=25,noise=alls=40
 let made: Promise<Buffer[]> | undefined;
 const pictures = (): Promise<Buffer[]> =>
   (made ??= ffmpeg(...noisy, "-frames:v", "20", "-c:v", "mjpeg", "-f", "mjpeg", "-").then((bytes) =>
-    [...new Splitter({ maxFrameBytes: largest }).push(bytes)].map((frame) =>
-      Buffer.from(frame.bytes),
-    ),
+    framesIn(bytes).map((frame) => Buffer.from(frame.bytes)),
   ));
 
 const servers: Bun.Server<undefined>[] = [];

@@ -40,11 +40,21 @@ describe("PacketParser", () => {
     }
   });
 
-  test("the packet parser refuses a packet over the size limit before its bytes arrive", () => {
+  test("the packet parser reports a packet over the size limit before its bytes arrive, and goes on", () => {
+    for (let size = 1; size <= written.length; size++) {
+      const parser = new PacketParser(4);
+      const found = [...pieces(written, size)].flatMap((piece) => [...parser.push(piece)]);
+      expect(found[0]).toMatchObject({
+        error: {
+          code: "too-large",
+          message: "Cannot read a frame: it is 5 bytes long, the limit is 4",
+        },
+        time: 0n,
+      });
+      expect(found.slice(1)).toEqual(packets.slice(1));
+    }
     const parser = new PacketParser(4);
-    expect(() => [...parser.push(written.subarray(0, header.length + 70))]).toThrow(
-      "Cannot read a frame: it is 5 bytes long, the limit is 4",
-    );
+    expect([...parser.push(written.subarray(0, header.length + 70))]).toHaveLength(1);
   });
 
   test("the packet parser refuses malformed lines and endless lines", () => {
