@@ -77,9 +77,20 @@ const planesByFormat = new Map(
 const formatAliases = new Map([
   ["gray8", "gray"],
   ["y8", "gray"],
+  ["rgb332", "rgb8"],
+  ["bgr332", "bgr8"],
   ...["9", "10", "12", "14", "16"].flatMap((bits) =>
     ["le", "be"].map((order): [string, string] => [`y${bits}${order}`, `gray${bits}${order}`]),
   ),
+]);
+
+/**
+ * Names that mean 8 bits for each pixel in ffmpeg, and 24 in ROS, GenICam and others. Guessing
+ * would cut the stream into wrong frames.
+ */
+const ambiguousFormats = new Map([
+  ["rgb8", "rgb24 for 24 bits a pixel, as in ROS, or rgb332 for 8 bits, as in ffmpeg"],
+  ["bgr8", "bgr24 for 24 bits a pixel, as in ROS, or bgr332 for 8 bits, as in ffmpeg"],
 ]);
 
 /** Names of the supported pixel formats, as in ffmpeg. */
@@ -117,6 +128,13 @@ export function parseRawShape(text: string): RawShape {
   }
   const [width, height] = [Number(match[1]), Number(match[2])];
   const name = match[3]!.toLowerCase();
+  const choices = ambiguousFormats.get(name);
+  if (choices !== undefined) {
+    throw new FramesError(
+      "usage",
+      `Cannot read raw frames of the format ${JSON.stringify(name)}: the name has two meanings; write ${choices}`,
+    );
+  }
   const format = formatAliases.get(name) ?? name;
   planesFor(format);
   checkDimensions(width, height, text);

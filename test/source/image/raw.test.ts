@@ -25,6 +25,23 @@ describe("RawShape", () => {
     expect(parseRawShape("2x2:y16le").format).toBe("gray16le");
   });
 
+  test("a format name with two meanings is refused, and each meaning has a name of its own", () => {
+    for (const [name, wide, narrow] of [
+      ["rgb8", "rgb24", "rgb332"],
+      ["BGR8", "bgr24", "bgr332"],
+    ] as const) {
+      const error = refusal(() => parseRawShape(`2x2:${name}`));
+      expect(error).toMatchObject({
+        code: "usage",
+        message: `Cannot read raw frames of the format "${name.toLowerCase()}": the name has two meanings; write ${wide} for 24 bits a pixel, as in ROS, or ${narrow} for 8 bits, as in ffmpeg`,
+      });
+      expect(rawFrameBytes(parseRawShape(`2x2:${wide}`))).toBe(12);
+      expect(rawFrameBytes(parseRawShape(`2x2:${narrow}`))).toBe(4);
+      // Stores of earlier versions have such frames.
+      expect(rawFrameBytes({ width: 2, height: 2, format: name.toLowerCase() })).toBe(4);
+    }
+  });
+
   const wrong: [string, string][] = [
     [
       "640x512",
