@@ -5,6 +5,7 @@ import { asFramesError, FramesError } from "../../errors.ts";
 import { type Transcoding, chooseTranscoding } from "./transcode.ts";
 import { hasImageEnd } from "../image/image-end.ts";
 import { type FfmpegResult, runFfmpeg, printableInput } from "./ffmpeg.ts";
+import { probeHttpCamera, readHttpCamera } from "./http-camera.ts";
 import { imageFileReader, readImage } from "./image-file.ts";
 import { type MediaInput, inputArgs, isMedia, parseCameraMode, parseInput } from "./input.ts";
 import type { Capture } from "../live/iterable-source.ts";
@@ -80,6 +81,8 @@ interface ReadPlan {
   readonly video: VideoInfo;
   readonly isLive: boolean;
   readonly transcoding: Transcoding;
+  /** Whether it sends MJPEG over HTTP, which needs no ffmpeg. */
+  readonly isHttpCamera?: boolean;
 }
 
 /**
@@ -153,6 +156,19 @@ function toIterable(createIterator: () => AsyncIterator<Capture>): AsyncIterable
 async function planRead(opened: OpenedInput, signal?: AbortSignal): Promise<ReadPlan> {
   const { input, name, args, options, stallTimeoutMs } = opened;
   const timeoutMs = stallTimeoutMs + analysisTimeoutMs;
+  if (input.kind === "url" && /^https?:/i.test(input.url)) {
+    const { maxFrameBytes } = options;
+    const cameraOptions = {
+      maxFrameBytes,
+      stallTimeoutMs,
+      ...(signal === undefined ? {} : { signal }),
+    };
+    const video = await probeHttpCamera(input.url, name, timeoutMs, cameraOptions);
+    if (video !== undefined) {
+      const transcoding = chooseTranscoding(video, { ...options, isLive: true });
+      return { video, isLive: true, transcoding, isHttpCamera: true };
+    }
+  }
   const video = await probe(args, name, {
     timeoutMs,
     ...(signal === undefined ? {} : { signal }),
@@ -214,9 +230,17 @@ function abortable(
 
 function readPackets(
   { input, args: inputArgs, options, stallTimeoutMs: configuredTimeoutMs }: OpenedInput,
-  { video, isLive, transcoding }: ReadPlan,
+  { video, isLive, transcoding, isHttpCamera = false }: ReadPlan,
   signal: AbortSignal,
 ): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
+  if (isHttpCamera && input.kind === "url") {
+    const { maxFrameBytes } = options;
+    return readHttpCamera(input.url, {
+      maxFrameBytes,
+      stallTimeoutMs: configuredTimeoutMs,
+      signal,
+    });
+  }
   // Drop incomplete frames. For these containers ffmpeg also marks complete frames as corrupt: all
   // after a gap, or the last one.
   const mayLookCorrupt = video.container === "mpegts" || video.container === "mpjpeg";
