@@ -29,13 +29,18 @@ const rawColourFormats = new Map<string, { channels: Pixels["channels"]; bytesPe
 /**
  * Returns the pixels of a raw colour frame or an 8-bit binary PPM. Undefined for other images.
  *
- * @throws {Error} if the frame is truncated, or its raw format is not supported
+ * @param pixelLimit pixels that the frame may have at most
+ * @throws {Error} if the frame is truncated or too large, or its raw format is not supported
  */
-export function readColourPixels(bytes: Uint8Array, raw: RawShape | undefined): Pixels | undefined {
+export function readColourPixels(
+  bytes: Uint8Array,
+  raw: RawShape | undefined,
+  pixelLimit: number,
+): Pixels | undefined {
   if (raw !== undefined) {
     const format = rawColourFormats.get(raw.format);
     if (format === undefined) throw new Error(`Raw ${raw.format} is not shown as a picture`);
-    return checkSize({ width: raw.width, height: raw.height, data: bytes, ...format });
+    return checkSize({ width: raw.width, height: raw.height, data: bytes, ...format }, pixelLimit);
   }
   const header = new TextDecoder("latin1").decode(bytes.subarray(0, 1000));
   const whitespace = String.raw`(?:\s|#[^\n]*\n)+`;
@@ -44,17 +49,25 @@ export function readColourPixels(bytes: Uint8Array, raw: RawShape | undefined): 
   );
   const match = pattern.exec(header);
   if (match === null) return undefined;
-  return checkSize({
-    width: Number(match[1]),
-    height: Number(match[2]),
-    data: bytes.subarray(match[0].length),
-    channels: [2, 1, 0],
-    bytesPerPixel: 3,
-  });
+  return checkSize(
+    {
+      width: Number(match[1]),
+      height: Number(match[2]),
+      data: bytes.subarray(match[0].length),
+      channels: [2, 1, 0],
+      bytesPerPixel: 3,
+    },
+    pixelLimit,
+  );
 }
 
-function checkSize(pixels: Pixels & { bytesPerPixel: number }): Pixels {
+function checkSize(pixels: Pixels & { bytesPerPixel: number }, pixelLimit: number): Pixels {
   const { width, height, data, bytesPerPixel } = pixels;
+  if (width * height > pixelLimit) {
+    throw new Error(
+      `A picture of ${width}x${height} cannot be shown: the limit is ${pixelLimit} pixels`,
+    );
+  }
   if (width >= 1 && height >= 1 && data.length >= width * height * bytesPerPixel) return pixels;
   throw new Error(`The frame has fewer than its ${width}x${height} pixels`);
 }

@@ -40,6 +40,18 @@ export const maxPixels = 2 ** 26;
 const pngSignature = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 /** Length of the signature and the IHDR chunk. */
 const pngHeaderBytes = 33;
+/** Colour type of grey with alpha. */
+const greyAlphaColour = 4;
+/** Passes of an interlaced PNG: first column and row, and distances of columns and rows. */
+const adam7Passes = [
+  [0, 0, 8, 8],
+  [4, 0, 8, 8],
+  [0, 4, 4, 8],
+  [2, 0, 4, 4],
+  [0, 2, 2, 4],
+  [1, 0, 2, 2],
+  [0, 1, 1, 2],
+] as const;
 /** Maximum compression ratio of Deflate. */
 const maxDeflateRatio = 1032;
 
@@ -60,51 +72,82 @@ export function greyKind(bytes: Uint8Array, raw?: GreyShape | null): GreyKind | 
   if (raw !== undefined && raw !== null) return rawGreyFormats.has(raw.format) ? "raw" : undefined;
   if (bytes.length > pngHeaderBytes && pngSignature.every((byte, index) => bytes[index] === byte)) {
     const [depth, colour, interlaced] = [bytes[24], bytes[25], bytes[28]];
-    const isGrey = colour === 0 && (depth === 8 || depth === 16) && interlaced === 0;
-    return isGrey ? "png" : undefined;
+    const isDeep = depth === 16 && (colour === 0 || colour === greyAlphaColour);
+    const isPlain = depth === 8 && colour === 0 && interlaced === 0;
+    return isDeep || isPlain ? "png" : undefined;
   }
   const isPgm = bytes[0] === 0x50 && (bytes[1] === 0x32 || bytes[1] === 0x35);
   return isPgm && isWhitespace(bytes[2]) ? "pgm" : undefined;
 }
 
 /**
- * Decodes a grey image.
+ * Decodes a grey image. Alpha is ignored.
  *
- * @throws {GreyError} if the image is truncated, damaged or of another kind
+ * @param pixelLimit pixels that it may have at most
+ * @throws {GreyError} if the image is truncated, damaged, too large or of another kind
  */
-export async function decodeGrey(bytes: Uint8Array, raw?: GreyShape | null): Promise<GreyImage> {
+export async function decodeGrey(
+  bytes: Uint8Array,
+  raw?: GreyShape | null,
+  pixelLimit = maxPixels,
+): Promise<GreyImage> {
   switch (greyKind(bytes, raw)) {
     case "png":
-      return await decodePng(bytes);
+      return await decodePng(bytes, pixelLimit);
     case "pgm":
-      return decodePgm(bytes);
+      return decodePgm(bytes, pixelLimit);
     case "raw":
-      return decodeRaw(bytes, raw!);
+      return decodeRaw(bytes, raw!, pixelLimit);
     case undefined:
       throw new GreyError("The frame is not a grey PNG, PGM or raw frame that can be shown");
   }
 }
 
-async function decodePng(bytes: Uint8Array): Promise<GreyImage> {
+async function decodePng(bytes: Uint8Array, pixelLimit: number): Promise<GreyImage> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const [width, height] = [view.getUint32(16), view.getUint32(20)];
-  checkDimensions(width, height);
-  const pixelBytes = bytes[24]! >> 3;
-  const rowBytes = width * pixelBytes;
-  const byteCount = (rowBytes + 1) * height;
+  checkDimensions(width, height, pixelLimit);
+  const sampleBytes = bytes[24]! >> 3;
+  const pixelBytes = sampleBytes * (bytes[25] === greyAlphaColour ? 2 : 1);
+  const passes = bytes[28] === 1 ? adam7Passes : ([[0, 0, 1, 1]] as const);
+  const parts = passes
+    .map(([x, y, dx, dy]) => {
+      return {
+        x,
+        y,
+        dx,
+        dy,
+        columns: Math.ceil((width - x) / dx),
+        rows: Math.ceil((height - y) / dy),
+      };
+    })
+    .filter(({ columns, rows }) => columns > 0 && rows > 0);
+  const byteCount = parts.reduce(
+    (sum, { columns, rows }) => sum + (columns * pixelBytes + 1) * rows,
+    0,
+  );
   const chunks = idatChunks(bytes, view);
   const compressedBytes = chunks.reduce((sum, part) => sum + part.length, 0);
   // Checks before allocating: so little data cannot inflate to the declared size.
   if (byteCount > compressedBytes * maxDeflateRatio) throw truncatedError("PNG", width, height);
-  const rows = await inflate(chunks, byteCount);
-  if (rows === undefined) throw truncatedError("PNG", width, height);
-  const unfiltered = unfilter(rows, rowBytes, height, pixelBytes);
-  return {
-    width,
-    height,
-    samples: pixelBytes === 1 ? unfiltered : readSamples16(unfiltered, true),
-    maximum: pixelBytes === 1 ? 0xff : 0xffff,
-  };
+  const inflated = await inflate(chunks, byteCount);
+  if (inflated === undefined) throw truncatedError("PNG", width, height);
+  const maximum = sampleBytes === 1 ? 0xff : 0xffff;
+  // Only grey of 16 bits is interlaced here.
+  const samples = new Uint16Array(passes.length === 1 ? 0 : width * height);
+  let from = 0;
+  for (const { x, y, dx, dy, columns, rows } of parts) {
+    const rowBytes = columns * pixelBytes;
+    const filtered = inflated.subarray(from, (from += (rowBytes + 1) * rows));
+    const unfiltered = unfilter(filtered, rowBytes, rows, pixelBytes);
+    const part = sampleBytes === 1 ? unfiltered : readSamples16(unfiltered, true, pixelBytes);
+    if (passes.length === 1) return { width, height, samples: part, maximum };
+    for (let row = 0, index = 0; row < rows; row++) {
+      let at = (y + row * dy) * width + x;
+      for (let column = 0; column < columns; column++, at += dx) samples[at] = part[index++]!;
+    }
+  }
+  return { width, height, samples, maximum };
 }
 
 /** Returns the data of all IDAT chunks, up to the end or to a truncated chunk. */
@@ -152,14 +195,17 @@ async function inflate(
   }
 }
 
-/** Reverses the row filters (PNG, section 9), which apply to bytes and not to samples. */
+/**
+ * Reverses the row filters (PNG, section 9), which apply to bytes and not to samples. Works in
+ * place, because a picture may be large.
+ */
 function unfilter(
-  rows: Uint8Array,
+  rows: Uint8Array<ArrayBuffer>,
   rowBytes: number,
   height: number,
   pixelBytes: number,
 ): Uint8Array<ArrayBuffer> {
-  const unfiltered = new Uint8Array(rowBytes * height);
+  const unfiltered = rows.subarray(0, rowBytes * height);
   for (let y = 0; y < height; y++) {
     const from = y * (rowBytes + 1);
     const filter = rows[from]!;
@@ -208,13 +254,13 @@ function paeth(left: number, up: number, corner: number): number {
   return toUp <= toCorner ? up : corner;
 }
 
-function decodePgm(bytes: Uint8Array): GreyImage {
+function decodePgm(bytes: Uint8Array, pixelLimit: number): GreyImage {
   const header = new PgmNumberReader(bytes, 2);
   const [width, height, maximum] = [header.next(), header.next(), header.next()];
   if (width === undefined || height === undefined || maximum === undefined) {
     throw new GreyError("The header of the PGM is incomplete");
   }
-  checkDimensions(width, height);
+  checkDimensions(width, height, pixelLimit);
   if (maximum < 1 || maximum > 0xffff) {
     throw new GreyError(`The PGM's highest value is ${maximum}, expected 1 to 65535`);
   }
@@ -276,9 +322,13 @@ function isWhitespace(byte: number | undefined): boolean {
   return byte === 0x20 || (byte !== undefined && byte >= 0x09 && byte <= 0x0d);
 }
 
-function decodeRaw(bytes: Uint8Array, { width, height, format }: GreyShape): GreyImage {
+function decodeRaw(
+  bytes: Uint8Array,
+  { width, height, format }: GreyShape,
+  pixelLimit: number,
+): GreyImage {
   const { bits, bigEndian } = rawGreyFormats.get(format)!;
-  checkDimensions(width, height);
+  checkDimensions(width, height, pixelLimit);
   const byteCount = width * height * (bits > 8 ? 2 : 1);
   if (bytes.length !== byteCount) {
     throw new GreyError(
@@ -289,20 +339,21 @@ function decodeRaw(bytes: Uint8Array, { width, height, format }: GreyShape): Gre
   return { width, height, samples, maximum: 2 ** bits - 1 };
 }
 
-function readSamples16(bytes: Uint8Array, bigEndian: boolean): Uint16Array<ArrayBuffer> {
-  const samples = new Uint16Array(bytes.length >> 1);
+/** @param step bytes from one sample to the next */
+function readSamples16(bytes: Uint8Array, bigEndian: boolean, step = 2): Uint16Array<ArrayBuffer> {
+  const samples = new Uint16Array(bytes.length / step);
   const [high, low] = bigEndian ? [0, 1] : [1, 0];
-  for (let index = 0, at = 0; index < samples.length; index++, at += 2) {
+  for (let index = 0, at = 0; index < samples.length; index++, at += step) {
     samples[index] = (bytes[at + high]! << 8) | bytes[at + low]!;
   }
   return samples;
 }
 
-function checkDimensions(width: number, height: number): void {
+function checkDimensions(width: number, height: number, pixelLimit: number): void {
   const isValidSide = (side: number): boolean => Number.isSafeInteger(side) && side >= 1;
-  if (isValidSide(width) && isValidSide(height) && width * height <= maxPixels) return;
+  if (isValidSide(width) && isValidSide(height) && width * height <= pixelLimit) return;
   throw new GreyError(
-    `A picture of ${width}x${height} cannot be shown: the limit is ${maxPixels} pixels`,
+    `A picture of ${width}x${height} cannot be shown: expected 1 to ${pixelLimit} pixels`,
   );
 }
 

@@ -3,7 +3,7 @@
  * Grey frames of more than 8 bits are stretched first, because they would be almost black.
  */
 import type { RawShape } from "../../frame.ts";
-import { decodeGrey, greyKind, greyRange, maxPixels, stretch } from "./grey.ts";
+import { decodeGrey, greyKind, greyRange, stretch } from "./grey.ts";
 import { encodeBmp, readColourPixels } from "./bitmap.ts";
 
 /** A frame to convert. */
@@ -19,6 +19,13 @@ export interface ConversionResult {
   readonly jpeg?: Uint8Array<ArrayBuffer>;
   readonly failure?: string;
 }
+
+/**
+ * Pixel limits, so that a conversion takes less than 100 MB. A small file may hold many pixels.
+ * Grey is decoded here, which takes about 12 bytes a pixel, colour by `Bun.Image`, about 6.
+ */
+const maxGreyPixels = 6_000_000;
+const maxColourPixels = 2 ** 24;
 
 /** Quality from 0 to 100. */
 const jpegQuality = 85;
@@ -41,7 +48,7 @@ export async function convertToJpeg({
 }
 
 async function encodeJpeg(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefined) {
-  return await new Bun.Image(await toDecodableImage(bytes, raw), { maxPixels })
+  return await new Bun.Image(await toDecodableImage(bytes, raw), { maxPixels: maxColourPixels })
     .jpeg({ quality: jpegQuality })
     .bytes();
 }
@@ -49,13 +56,13 @@ async function encodeJpeg(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefi
 /** Returns the frame in a format that `Bun.Image` decodes. */
 async function toDecodableImage(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefined) {
   if (greyKind(bytes, raw) !== undefined) {
-    const grey = await decodeGrey(bytes, raw);
+    const grey = await decodeGrey(bytes, raw, maxGreyPixels);
     const { width, height, samples, maximum } = grey;
     // 8-bit samples are not stretched, because a screen shows them as they are.
     const isEightBit = samples instanceof Uint8Array && maximum === 0xff;
     const values = isEightBit ? samples : stretch(grey, greyRange(grey));
     return encodeBmp({ width, height, data: values, channels: [0, 0, 0] });
   }
-  const colourPixels = readColourPixels(bytes, raw);
+  const colourPixels = readColourPixels(bytes, raw, maxColourPixels);
   return colourPixels === undefined ? bytes : encodeBmp(colourPixels);
 }

@@ -91,6 +91,17 @@ async function refusal(bytes: Uint8Array, raw?: Parameters<typeof decodeGrey>[1]
   throw new Error("it was read");
 }
 
+const adam7 = [
+  "16462646",
+  "77777777",
+  "56565656",
+  "77777777",
+  "36463646",
+  "77777777",
+  "56565656",
+  "77777777",
+];
+
 const plain = ({ width, height, samples, maximum }: GreyImage) => ({
   width,
   height,
@@ -124,6 +135,56 @@ describe("grey PNG", () => {
     );
     expect(plain(await decodeGrey(png))).toEqual(plain(once));
     expect(once.maximum).toBe(65535);
+  });
+
+  for (const [width, height] of [
+    [8, 8],
+    [13, 7],
+    [1, 1],
+    [3, 1],
+    [1, 9],
+  ] as const) {
+    for (const [colourType, kind] of [
+      [0, "grey"],
+      [4, "grey with alpha"],
+    ] as const) {
+      test(`a 16-bit ${kind} PNG of ${width}x${height} is decoded, interlaced or not`, async () => {
+        const values = Array.from(noise(width * height), (value, index) => value * 200 + index);
+        const pixel = (index: number) => {
+          const grey = [values[index]! >> 8, values[index]! & 255];
+          return colourType === 4 ? [...grey, 0x12, index & 255] : grey;
+        };
+        const step = colourType === 4 ? 4 : 2;
+        for (const interlaced of [0, 1]) {
+          // From the table of the PNG specification: the pass of each pixel of 8x8.
+          const passOf = (x: number, y: number) =>
+            interlaced === 0 ? 1 : Number(adam7[y % 8]![x % 8]);
+          const rows = [1, 2, 3, 4, 5, 6, 7].map((pass) => {
+            const lines = Array.from({ length: height }, (_, y) =>
+              Array.from({ length: width }, (_, x) => x)
+                .filter((x) => passOf(x, y) === pass)
+                .flatMap((x) => pixel(y * width + x)),
+            ).filter((line) => line.length > 0);
+            const rowBytes = lines[0]?.length ?? 0;
+            return filtered(Uint8Array.from(lines.flat()), rowBytes || 1, step, (row) => row % 5);
+          });
+          const fields = { width, height, depth: 16, colourType, interlaced, rows: join(...rows) };
+          expect(plain(await decodeGrey(pngOf(fields)))).toEqual({
+            width,
+            height,
+            samples: values,
+            maximum: 65535,
+          });
+        }
+      });
+    }
+  }
+
+  test("a PNG over the pixel limit of the caller is refused", async () => {
+    const png = pngOf({ width: 3, height: 1, rows: [0, 1, 2, 3] });
+    expect((await decodeGrey(png, null, 3)).samples.length).toBe(3);
+    const refused = decodeGrey(png, null, 2).catch((error: unknown) => error);
+    expect(await refused).toBeInstanceOf(GreyError);
   });
 
   test("a grey PNG in the middle of a buffer is decoded", async () => {
