@@ -8,6 +8,8 @@
 //   http/routes/page-files.ts
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { FrameFeed, send, type SendSummary } from "../../src/mod.ts";
 import { Browser, noBrowser } from "../helper/browser.ts";
 import { encodePng } from "../helper/png.ts";
@@ -231,6 +233,82 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}Page`, () => {
     }
   });
 
+  test("a paused page shows the number of its picture, and does not call it live", async () => {
+    const shown = `Number(${card("visible")}.dataset.shownNumber)`;
+    const newest = `Number(${card("visible")}.dataset.number)`;
+    const caption = `${card("visible")}.querySelector(".last").textContent.replace(",", "")`;
+    const state = `${card("visible")}.querySelector(".state").textContent`;
+    await browser.until("a live picture", `${state} === "live"`);
+    await browser.press(" ");
+    await browser.until("the pause", `${state} === "paused"`);
+    // A picture that came before the pause may still be drawn.
+    const last = await browser.read<number>(shown);
+    await browser.until("more frames at the server", `${newest} > ${last + 3 * rate}`);
+    const number = await browser.read<number>(shown);
+    const picture = await browser.read<string>(`JSON.stringify(${colours("visible")})`);
+    await browser.until("even more frames", `${newest} > ${number + 6 * rate}`);
+    expect(await browser.read<string>(`JSON.stringify(${colours("visible")})`)).toBe(picture);
+    expect(await browser.read<string>(caption)).toBe(`frame ${number}`);
+    expect(await browser.read<string>(state)).toBe("paused");
+    const label = `${card("visible")}.querySelector(".picture canvas").getAttribute("aria-label")`;
+    expect((await browser.read<string>(label)).replace(",", "")).toContain(`frame ${number} of`);
+    const color = `getComputedStyle(${card("visible")}.querySelector(".state")).color`;
+    const paused = await browser.read<string>(color);
+    await keep(browser, "paused");
+    await browser.press(" ");
+    await browser.until(
+      "a newer picture",
+      `${shown} > ${number + 6 * rate} && ${state} === "live"`,
+    );
+    expect(await browser.read<string>(color)).not.toBe(paused);
+  });
+
+  test("a frame that the page cannot show has its own caption, and nothing of the one before", async () => {
+    // Sorted after run7, whose cards must stay in view.
+    const to = { to: `127.0.0.1:${server.port}`, stream: "strange" };
+    const good = scene("grey16", 0);
+    const feed = new FrameFeed();
+    const sending = send(feed, { ...to, source: "camera" });
+    await feed.push({ bytes: good, name: "1.png" });
+    const odd = card("camera");
+    await browser.until("the first frame", `${odd}?.dataset.shownNumber === "1"`);
+    await browser.until("its scale", `!${odd}.querySelector(".scale").hidden`);
+    await feed.push({ bytes: good.subarray(0, 300), name: "2.png" });
+    await browser.until("the second frame", `${odd}.dataset.shownNumber === "2"`);
+    expect(await browser.read<string>(`${odd}.querySelector(".last").textContent`)).toBe("frame 2");
+    expect(await browser.read<boolean>(`${odd}.querySelector(".note").hidden`)).toBe(false);
+    expect(await browser.read<boolean>(`${odd}.querySelector(".scale").hidden`)).toBe(true);
+    feed.end();
+    await sending;
+  });
+
+  test("a recorded frame that cannot be fetched has its own caption and no picture", async () => {
+    const to = { to: `127.0.0.1:${server.port}`, stream: "vanished", source: "camera" };
+    const frames = [1, 2].map((number) => ({
+      bytes: scene("rgb8", number / 3),
+      name: `${number}.png`,
+      captured: BigInt(number) * 5_000_000_000n,
+    }));
+    await send(frames, to);
+    rmSync(join(server.dir, "vanished", "camera", "1.png"));
+    await browser.go(`${address}#/vanished`);
+    const panel = card("camera", "recorded");
+    await browser.until("the last frame", `${panel}?.dataset.number === "2"`);
+    expect(await browser.read<boolean>(`${panel}.querySelector(".note").hidden`)).toBe(true);
+    await browser.press("Home");
+    await browser.until("the first frame", `${panel}.dataset.number === "1"`);
+    expect(await browser.read<boolean>(`${panel}.querySelector(".note").hidden`)).toBe(false);
+    expect(await browser.read<string>(`${panel}.querySelector(".facts").textContent`)).toContain(
+      "name1.png",
+    );
+    await browser.press("End");
+    await browser.until("the last frame again", `${panel}.dataset.number === "2"`);
+    expect(await browser.read<boolean>(`${panel}.querySelector(".note").hidden`)).toBe(true);
+    // The browser logs the refused request.
+    browser.console.length = 0;
+    await browser.go(address);
+  });
+
   test("the page steps through recorded frames and goes to a frame by its number", async () => {
     await browser.go(`${address}#/run7?source=visible`);
     const shown = `${card("visible", "recorded")}?.dataset`;
@@ -328,6 +406,8 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}Page`, () => {
       "that the server is away",
       `${link}.startsWith("No connection to the server since ")`,
     );
+    const states = `[...document.querySelectorAll("#live .state")].map((one) => one.textContent)`;
+    expect(new Set(await browser.read<string[]>(states))).toEqual(new Set(["no connection"]));
     const { port } = new URL(address);
     const { dir } = server;
     server = await startServer({ dir, args: ["--http", `127.0.0.1:${port}`] });

@@ -1,6 +1,6 @@
 /** One source in the recorded view: its frame, facts about it, and the download link. */
 /// <reference lib="dom" />
-import { type ApiClient, type FrameJson, frameUrl } from "./api.ts";
+import { type ApiClient, ApiError, type FrameJson, frameUrl } from "./api.ts";
 import { element, setAttribute, setText } from "./dom.ts";
 import {
   displayBytes,
@@ -26,6 +26,8 @@ export class FramePanel {
   readonly #facts = element("dl", { class: "facts" });
   readonly #download = element("a", { class: "download", text: "Download", hidden: true });
   #frame: FrameJson | undefined;
+  /** Whether the frame could not be fetched. */
+  #isFailed = false;
 
   /** @param onChoose called when the user selects this source for stepping */
   constructor(
@@ -76,26 +78,41 @@ export class FramePanel {
   }
 
   /**
-   * Shows a frame and its offset from `at`. Does not fetch the current frame again.
+   * Shows a frame and its offset from `at`, or why it cannot be fetched. Does not fetch the current
+   * frame again.
    *
    * @param at requested time in ns since 1970
-   * @throws {ApiError}
    */
   async show(frame: FrameJson, at: bigint): Promise<void> {
     const captured = parseNanoseconds(frame.captured) ?? at;
+    const isShown = this.#frame !== undefined && !this.#isFailed && isSameFrame(this.#frame, frame);
+    if (!isShown) await this.#showPicture(frame);
+    // The caption changes only with the picture.
     const offset = toMilliseconds(captured - at);
     const sign = offset > 0 ? "+" : "";
     setText(this.#offset, captured === at ? "at the moment" : `${sign}${displayDelay(offset)}`);
     this.element.classList.toggle("far", Math.abs(offset) > 1000);
-    if (this.#frame !== undefined && isSameFrame(this.#frame, frame)) return;
-    const image = await this.#api.bytes(frameUrl(frame));
-    await this.picture.show(image, frame.type, frame.raw);
+    if (isShown) return;
     this.#frame = frame;
     this.picture.label = `${this.source} of ${frame.stream}, frame ${displayCount(frame.number)} of ${displayTimeOfDay(captured)} UTC`;
     this.#updateFacts(frame);
     setAttribute(this.element, "data-number", frame.number);
     setAttribute(this.element, "data-name", frame.name);
     setAttribute(this.element, "data-captured", frame.captured);
+  }
+
+  async #showPicture(frame: FrameJson): Promise<void> {
+    let image: Uint8Array<ArrayBuffer>;
+    try {
+      image = await this.#api.bytes(frameUrl(frame));
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.#isFailed = true;
+      this.picture.showError(error.message);
+      return;
+    }
+    this.#isFailed = false;
+    await this.picture.show(image, frame.type, frame.raw);
   }
 
   download(): void {

@@ -1,7 +1,7 @@
 /** The live view: sources grouped by stream, and a table of stored streams. */
 /// <reference lib="dom" />
 import type { ApiClient, SourceStateJson, StateJson, StreamJson } from "./api.ts";
-import { SourceCard } from "./source-card.ts";
+import { SourceCard, type Standstill } from "./source-card.ts";
 import { button, element, setAttribute, setText } from "./dom.ts";
 import {
   displayBytes,
@@ -56,6 +56,7 @@ export class LiveView {
   #nextCursor: string | null = null;
   #tickCount = 0;
   #isPaused = false;
+  #isOnline = false;
   #isShown = true;
 
   constructor(
@@ -107,13 +108,25 @@ export class LiveView {
 
   /** Whether the server responds. */
   set isOnline(value: boolean) {
+    this.#isOnline = value;
     this.#frames.isOnline = value;
+    this.#updateStandstill();
   }
 
   /** Pauses the images. Figures are still updated. */
   set isPaused(value: boolean) {
     this.#isPaused = value;
     this.#updateWatchList();
+    this.#updateStandstill();
+  }
+
+  get #standstill(): Standstill | undefined {
+    return this.#isPaused ? "paused" : this.#isOnline ? undefined : "no connection";
+  }
+
+  #updateStandstill(): void {
+    const cards = [...this.#groups.values()].flatMap((group) => [...group.cards.values()]);
+    for (const card of cards) card.standstill = this.#standstill;
   }
 
   /** Updates all cards. Called once a second. */
@@ -145,6 +158,7 @@ export class LiveView {
     const card = new SourceCard(stream, source, this.#painter, () =>
       this.#showAddress(stream, source),
     );
+    card.standstill = this.#standstill;
     group.cards.set(source, card);
     this.#cards.set(card.element, { group, source, card });
     insertSorted(group.grid, card.element, "data-source", source);

@@ -89,7 +89,7 @@ export class Picture {
       if (greyKind(bytes, raw) === undefined) await this.#showColours(bytes, type, raw);
       else await this.#showGrey(bytes, raw);
     } catch (error) {
-      this.#showError(error instanceof Error ? error.message : `${error}`);
+      this.showError(error instanceof Error ? error.message : `${error}`);
       return false;
     }
     this.#note.hidden = true;
@@ -97,11 +97,14 @@ export class Picture {
     return true;
   }
 
-  /** Shows an error message instead of an image. */
-  #showError(text: string): void {
+  /** Shows an error message instead of an image, and nothing of the image before it. */
+  showError(text: string): void {
     setText(this.#note, text);
     this.#note.hidden = false;
     this.element.classList.add("empty");
+    this.#shownGrey = undefined;
+    this.scale.hide();
+    this.#readValue();
   }
 
   /** Selects the next palette, if the image is grey. */

@@ -22,8 +22,11 @@ import type { GreyPainter } from "./grey-painter.ts";
 /** Number of recent frames for the median delay to the screen. */
 const maxDelaySamples = 90;
 
-/** Time without a frame after which a source is shown as still. */
+/** Time without a frame after which a source is shown as still, or its picture as behind. */
 const stillTimeoutMs = 3_000;
+
+/** Why pictures stand still although their source may go on. */
+export type Standstill = "paused" | "no connection";
 
 const figureNames = ["rate", "bandwidth", "delay", "to screen", "gaps"] as const;
 type Figure = (typeof figureNames)[number];
@@ -50,7 +53,9 @@ export class SourceCard {
   /** Delays from capture to the screen in ms, of the most recent frames. */
   readonly #delays: number[] = [];
   #shownFrames = 0;
-  #shownName = "";
+  /** When the server received the frame shown, in ns since 1970. */
+  #shownReceived: bigint | undefined;
+  #standstill: Standstill | undefined;
   #latest: LiveJson | undefined;
   #updatedAt = 0;
   /** Gaps at the last plot entry. */
@@ -132,18 +137,30 @@ export class SourceCard {
     if (screenDelayMs !== null) setAttribute(card, "data-shown-delay", screenDelayMs.toFixed(1));
     this.#setFigure("gaps", displayCount(latest.gaps));
     card.classList.toggle("lossy", latest.gaps > 0);
-    setText(this.#number, `frame ${displayCount(latest.number)}`);
-    this.#updateState(latest);
+    this.#updateState();
     this.#plot.draw();
-    this.picture.label = `${this.#source} of ${this.#stream}, ${this.#shownName}`;
   }
 
-  #updateState(latest: LiveJson): void {
-    const received = parseNanoseconds(latest.received);
+  /** Why the picture stands still; undefined if new frames are shown as they come. */
+  set standstill(value: Standstill | undefined) {
+    this.#standstill = value;
+    this.#updateState();
+  }
+
+  /** Says how current the picture is. The other figures are those of the source. */
+  #updateState(): void {
+    const received = parseNanoseconds(this.#latest?.received);
     const age = received === undefined ? 0 : this.#updatedAt - toMilliseconds(received);
-    const isStill = latest.rate === 0 && age > stillTimeoutMs;
-    this.element.classList.toggle("still", isStill);
-    setText(this.#state, isStill ? `no frame for ${displayDuration(age)}` : "live");
+    const shown = this.#shownReceived;
+    const lag =
+      received === undefined || shown === undefined ? 0 : toMilliseconds(received - shown);
+    const isStill = this.#latest?.rate === 0 && age > stillTimeoutMs;
+    let problem: string | undefined = this.#standstill;
+    if (problem === undefined && shown === undefined) problem = "no picture yet";
+    if (problem === undefined && lag > stillTimeoutMs) problem = `${displayDuration(lag)} behind`;
+    this.element.classList.toggle("held", problem !== undefined);
+    this.element.classList.toggle("still", problem === undefined && isStill);
+    setText(this.#state, problem ?? (isStill ? `no frame for ${displayDuration(age)}` : "live"));
   }
 
   #setFigure(name: Figure, text: string): void {
@@ -158,16 +175,21 @@ export class SourceCard {
   async showFrame(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<boolean> {
     const hasPicture = await this.picture.show(frame, header.type, header.raw);
     const captured = parseNanoseconds(header.captured);
+    // The caption changes with the picture, and also with the reason why there is none.
+    const number = `frame ${displayCount(header.number)}`;
+    const time = captured === undefined ? "" : ` of ${displayTimeOfDay(captured)} UTC`;
+    setText(this.#number, number);
+    this.picture.label = `${this.#source} of ${this.#stream}, ${number}${time}`;
+    this.#shownReceived = parseNanoseconds(header.received);
+    this.#updateState();
+    this.element.dataset["shownNumber"] = `${header.number}`;
     if (!hasPicture || captured === undefined) return hasPicture;
     afterNextPaint(() => {
       this.#delays.push(Date.now() - toMilliseconds(captured));
       if (this.#delays.length > maxDelaySamples) this.#delays.shift();
     });
     this.#shownFrames++;
-    this.#shownName = `frame ${displayCount(header.number)} of ${displayTimeOfDay(captured)} UTC`;
-    const { dataset } = this.element;
-    dataset["shownNumber"] = `${header.number}`;
-    dataset["shownCount"] = `${this.#shownFrames}`;
+    this.element.dataset["shownCount"] = `${this.#shownFrames}`;
     if (this.#shownFrames === 1) this.draw();
     return true;
   }
