@@ -161,6 +161,23 @@ describe("frames send -", () => {
     });
   });
 
+  test("frames send delivers the frames around a damaged one in a pipe as they come, and reports one loss: exit 23", async () => {
+    await withServer(async (server) => {
+      using camera = new Camera(["--to", `127.0.0.1:${server.port}`]);
+      await camera.shoot(1);
+      await camera.write(picture(3).subarray(0, 60));
+      await camera.write(Buffer.from("garbage of a broken cable"));
+      for (const count of [2, 3]) {
+        await camera.shoot(1);
+        await until(`frame ${count}`, () => rowsOf(server).length === count);
+      }
+      expect(rowsOf(server).map(({ seq }) => seq)).toEqual([1, 3, 4]);
+      expect(lossesOf(server)).toEqual([["visible", 2, 2, "unreadable"]]);
+      camera.signal("SIGINT");
+      expectCode(await camera.ended(), 23);
+    });
+  });
+
   test("frames send ends after SIGINT when its pipe stays open with half a frame", async () => {
     await withServer(async (server) => {
       using camera = new Camera(["--to", `127.0.0.1:${server.port}`]);

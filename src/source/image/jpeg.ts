@@ -189,12 +189,15 @@ export class JpegParser implements ImageParser {
 
   /** Throws if the image was cut off in this segment and the next image has begun. */
   #checkSegment(bytes: Uint8Array, at: number): void {
-    for (const [index, byte] of bytes.entries()) {
-      if (this.#lastByte === 0xff && byte === MarkerCode.startOfImage) {
+    let last = this.#lastByte;
+    for (let index = 0; index < bytes.length; index++) {
+      const byte = bytes[index]!;
+      if (last === 0xff && byte === MarkerCode.startOfImage) {
         throw new ImageError(at + index - 1, newJpegMessage);
       }
-      this.#lastByte = byte;
+      last = byte;
     }
+    this.#lastByte = last;
   }
 
   #addLength(byte: number, at: number): void {
