@@ -2,6 +2,7 @@
 import { Database } from "bun:sqlite";
 import { copyFileSync, existsSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { toCaptureTime } from "../../common/capture-time.ts";
 import { systemCode } from "../../errors.ts";
 import { fileChecksum, isIntact } from "../directory/file-check.ts";
 import { readCopiedStream } from "../directory/copied-stream.ts";
@@ -168,7 +169,7 @@ class Rebuilder {
         seq,
         bytes: Number(size),
         crc32,
-        captured: mtimeNs,
+        captured: toCaptureTime(mtimeNs),
         received: this.#now,
         key: null,
         meta: null,

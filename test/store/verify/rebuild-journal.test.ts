@@ -133,7 +133,7 @@ test("a store whose journal is rebuilt keeps its identity, also if no row can be
 test("a copy whose journal is rebuilt stays a copy of the same stream", async () => {
   const directory = temporaryFolder();
   const copy = new StreamCopy(directory, { stream: "run7" }, true);
-  copy.onConnected("original", "a store");
+  copy.onConnected("original", "a store", true);
   const source = copy.open({ stream: "run7", source: "visible", session, isCopy: true });
   expect(await storeFrame(source, "1.png", bytes, { captured })).toBe("stored");
   await copy.flush();
@@ -146,8 +146,8 @@ test("a copy whose journal is rebuilt stays a copy of the same stream", async ()
   );
   expect(sources).toEqual([{ stream: "run7", source: "visible" }]);
   const again = new StreamCopy(directory, { stream: "run7" }, true);
-  expect(() => again.onConnected("original", "a store")).not.toThrow();
-  expect(() => again.onConnected("another", "a store")).toThrow("from another store");
+  expect(() => again.onConnected("original", "a store", true)).not.toThrow();
+  expect(() => again.onConnected("another", "a store", true)).toThrow("from another store");
   again.close();
 });
 
