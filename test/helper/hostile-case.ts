@@ -87,7 +87,7 @@ const begun = new Map<Case, Promise<void>>();
  * Rows that are begun ahead of their tests: most of them only wait for the next try, and Bun runs
  * few tests at a time. More would take all time of this process from servers that must answer soon.
  */
-const ahead = 24;
+const ahead = 8;
 
 /** Whether a row waits for longer than three tries take. */
 const isLong = ({ error, connections = 0 }: Case) => error === "given-up" || connections > 3;
