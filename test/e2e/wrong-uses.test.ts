@@ -75,9 +75,11 @@ function startPeer(name: string, bytes: Uint8Array, ends = false): void {
     socket: {
       open(socket) {
         if (bytes.length > 0) socket.write(bytes);
+      },
+      // A close with unread bytes would be a reset.
+      data(socket) {
         if (ends) socket.end();
       },
-      data() {},
       error() {},
     },
   });
