@@ -153,7 +153,7 @@ export abstract class FileSource implements FrameSource {
       file = undefined;
       if (isUnwritten === false) return { delayMs: writerRetryMs, error: openForWritingError() };
       const waitMs = isUnwritten === true ? 0 : this.#remainingQuietMs(current);
-      if (waitMs > 0) return { delayMs: Math.ceil(waitMs), error: openForWritingError() };
+      if (waitMs > 0) return { delayMs: Math.round(waitMs), error: openForWritingError() };
       if ((await checksum(current)) !== crc32) throw changedAfterError();
       file = openSync(path, openFlags);
       isUnwritten = takeLease(file, path);
