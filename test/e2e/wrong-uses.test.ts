@@ -237,6 +237,7 @@ describe("flags, arguments and formats", () => {
     const raw = await run(words, { ...options, stdin: "no picture" });
     expectCode(raw, 23);
     expect(raw.stderr).toContain("expected a JPEG, PNG, PNM or BMP image");
+    expect(raw.stderr).toContain("for raw frames add --raw WxH:FORMAT");
     const empty = await run(words, { ...options, stdin: "" });
     expectMessage(empty, 23, ["ended without a byte", "check the program that writes to it"]);
   });
