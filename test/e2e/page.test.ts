@@ -191,7 +191,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}Page`, () => {
     await browser.until("a value", `!${value}.hidden`);
     const [place, number] = (await browser.read<string>(`${value}.textContent`)).split(": ");
     expect(place).toBe(`${width / 2}, ${height / 2}`);
-    expect(Number(number!.replace(",", ""))).toBeWithin(29_000, 31_000);
+    expect(Number(number!.replaceAll(",", ""))).toBeWithin(29_000, 31_000);
     await browser.press("ArrowRight");
     await browser.until("the next pixel", `${value}.textContent.startsWith("161, 120: ")`);
     await browser.press("Escape");
@@ -236,7 +236,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}Page`, () => {
   test("a paused page shows the number of its picture, and does not call it live", async () => {
     const shown = `Number(${card("visible")}.dataset.shownNumber)`;
     const newest = `Number(${card("visible")}.dataset.number)`;
-    const caption = `${card("visible")}.querySelector(".last").textContent.replace(",", "")`;
+    const caption = `${card("visible")}.querySelector(".last").textContent.replaceAll(",", "")`;
     const state = `${card("visible")}.querySelector(".state").textContent`;
     await browser.until("a live picture", `${state} === "live"`);
     await browser.press(" ");
@@ -251,7 +251,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}Page`, () => {
     expect(await browser.read<string>(caption)).toBe(`frame ${number}`);
     expect(await browser.read<string>(state)).toBe("paused");
     const label = `${card("visible")}.querySelector(".picture canvas").getAttribute("aria-label")`;
-    expect((await browser.read<string>(label)).replace(",", "")).toContain(`frame ${number} of`);
+    expect((await browser.read<string>(label)).replaceAll(",", "")).toContain(`frame ${number} of`);
     const color = `getComputedStyle(${card("visible")}.querySelector(".state")).color`;
     const paused = await browser.read<string>(color);
     await keep(browser, "paused");
