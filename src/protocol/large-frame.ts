@@ -1,5 +1,5 @@
 /** A frame too large for one message, sent in pieces. */
-import { crc32 } from "node:zlib";
+import { crc32 } from "../common/checksum.ts";
 import { FramesError } from "../errors.ts";
 import type { Frame } from "../frame.ts";
 

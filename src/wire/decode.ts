@@ -3,7 +3,7 @@
  * states. Payload is passed on as views of the chunks. Only a header or control body that crosses a
  * chunk border is copied.
  */
-import { crc32 } from "node:zlib";
+import { crc32 } from "../common/checksum.ts";
 import { type ErrorName, FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
 import {

@@ -1,5 +1,5 @@
 /** Encodes the messages of FRAMES/1 (SPEC sections 3 to 5). */
-import { crc32 } from "node:zlib";
+import { crc32 } from "../common/checksum.ts";
 import { FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
 import {

@@ -2,7 +2,7 @@
 import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame, FrameStore, Outcome } from "../../frame.ts";
 import { monotonicNow } from "../../common/clock.ts";

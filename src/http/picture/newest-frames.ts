@@ -1,5 +1,5 @@
 /** Caches the bytes of each source's newest frame, so that all clients share one read. */
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { SourceStats, NewestFrame } from "../live/source-stats.ts";
 import type { LiveSources } from "../live/live-sources.ts";

@@ -1,5 +1,5 @@
 /** Responds with a stored frame: whole or a byte range, with ETag and checksum verification. */
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import type { FrameDescription, RawShape } from "../../frame.ts";
 import { FramesError } from "../../errors.ts";
 import { notFound, errorResponse } from "../responses.ts";

@@ -3,7 +3,7 @@
  * answers come out, and pictures go to a store. The last answer to a picture confirms that it is
  * stored, because it is sent after a flush of the store.
  */
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import { FramesError } from "../../errors.ts";
 import type {
   FrameDescription,

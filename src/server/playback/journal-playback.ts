@@ -1,5 +1,5 @@
 /** Plays back all requested frames of a journal in the order of arrival. */
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import type { FramesError } from "../../errors.ts";
 import type { Playback, PlaybackFrame, PlaybackItem } from "../../protocol/playback/playback.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";

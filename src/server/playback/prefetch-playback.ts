@@ -1,5 +1,5 @@
 /** Playback from a remote store: fetches small frames before they are sent. */
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import { FramesError } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
 import type { PlaybackItem, PlaybackFrame, Playback } from "../../protocol/playback/playback.ts";

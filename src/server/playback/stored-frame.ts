@@ -3,7 +3,7 @@
  */
 import { openSync, readSync } from "node:fs";
 import { join } from "node:path";
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import { FramesError, isExhausted, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
 import { closeReadFile } from "../../common/close-file.ts";

@@ -1,5 +1,5 @@
 /** Finds the end of a PNG: follows chunks by length to IEND and checks the CRC-32 of each. */
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import {
   ImageError,
   type ImageParser,

@@ -1,5 +1,5 @@
 /** Writes a frame to a bucket. */
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../frame.ts";
 import type { SessionLog } from "./session-log.ts";

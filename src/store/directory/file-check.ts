@@ -2,7 +2,7 @@
  * Checks stored files. Opening them follows no link out of the store and does not block on a pipe.
  */
 import { fstatSync, lstatSync, openSync, readSync, type Stats } from "node:fs";
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import { closeReadFile } from "../../common/close-file.ts";
 import { openFlags } from "../../common/open-flags.ts";
 import { FramesError } from "../../errors.ts";

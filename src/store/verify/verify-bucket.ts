@@ -1,6 +1,6 @@
 /** Compares the frames of a bucket with its journal. */
 import { Database } from "bun:sqlite";
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import { asFramesError } from "../../errors.ts";
 import { BucketSnapshot } from "../bucket/bucket-snapshot.ts";
 import type { BucketLocation, ListedObject } from "../bucket/s3.ts";

@@ -2,7 +2,7 @@
 import { Database } from "bun:sqlite";
 import { existsSync, lstatSync, mkdirSync, renameSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../../errors.ts";
 import { AccountedRanges } from "../journal/accounted-ranges.ts";
 import { readCopiedStream } from "../directory/copied-stream.ts";
