@@ -2,7 +2,6 @@
  * Proof of a key by client and server (SPEC section 10), without I/O. A proof is bound to the TLS
  * channel, the role, and every byte exchanged before it.
  */
-import { createHmac, timingSafeEqual } from "node:crypto";
 import { FramesError } from "../errors.ts";
 import { preface, Size, MessageType } from "../wire/messages.ts";
 import { Key, keyLengthBytes } from "./key.ts";
@@ -23,7 +22,8 @@ function computeProof(
   exporter: Uint8Array,
   ...messages: readonly Uint8Array[]
 ): Uint8Array {
-  const hmac = createHmac("sha256", key.bytes).update(`FRAMES/1 ${role}`).update(exporter);
+  const hmac = new Bun.CryptoHasher("sha256", key.bytes);
+  hmac.update(`FRAMES/1 ${role}`).update(exporter);
   for (const bytes of messages) hmac.update(bytes);
   return new Uint8Array(hmac.digest());
 }
@@ -144,7 +144,10 @@ export class ClientProof {
     const exporter = this.#exporter;
     const isValid =
       exporter !== undefined &&
-      timingSafeEqual(proof, computeProof(this.#key, "server", exporter, this.#sent, beforeProof));
+      crypto.timingSafeEqual(
+        proof,
+        computeProof(this.#key, "server", exporter, this.#sent, beforeProof),
+      );
     if (!isValid) throw new FramesError("impostor");
     this.isDone = true;
   }
@@ -185,7 +188,8 @@ export class ServerProof {
   answer(key: Key | undefined, proof: Uint8Array, sent: Uint8Array): Uint8Array {
     const { beforeProof, throughProof } = this.#received.finish();
     const expected = computeProof(key ?? dummyKey, "client", this.#exporter, beforeProof);
-    if (!timingSafeEqual(proof, expected) || key === undefined) throw new FramesError("not-let-in");
+    if (!crypto.timingSafeEqual(proof, expected) || key === undefined)
+      throw new FramesError("not-let-in");
     return computeProof(key, "server", this.#exporter, throughProof, sent);
   }
 }

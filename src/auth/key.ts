@@ -1,13 +1,10 @@
 /** Keys, their text form, and the lines of a key file (SPEC section 10). */
-import { createHash, timingSafeEqual } from "node:crypto";
-import { crc32 } from "node:zlib";
+import { crc32 } from "../common/checksum.ts";
 import { FramesError } from "../errors.ts";
+import { keyPrefix } from "./key-text.ts";
 
 /** Length of a key in bytes: 256 random bits. */
 export const keyLengthBytes = 32;
-
-/** Prefix of every key's text, by which people and secret scanners recognize a key. */
-const keyPrefix = "frames_key_";
 
 /** Directions in which a key may be used. */
 export type Role = "send" | "receive" | "both";
@@ -25,7 +22,7 @@ export class Key {
   constructor(bytes: Uint8Array) {
     if (bytes.length !== keyLengthBytes) throw new RangeError(`A key of ${bytes.length} bytes`);
     this.#bytes = Uint8Array.from(bytes);
-    const hash = createHash("sha256").update("FRAMES/1 key id").update(this.#bytes);
+    const hash = new Bun.CryptoHasher("sha256").update("FRAMES/1 key id").update(this.#bytes);
     this.id = hash.digest("hex").slice(0, 16);
   }
 
@@ -69,7 +66,7 @@ export class Key {
 
   /** Returns whether both are the same secret, in constant time. */
   equals(other: Key): boolean {
-    return timingSafeEqual(this.#bytes, other.#bytes);
+    return crypto.timingSafeEqual(this.#bytes, other.#bytes);
   }
 }
 
@@ -90,11 +87,6 @@ const roles: readonly string[] = ["send", "receive", "both"];
  */
 export function isKeyName(name: string): boolean {
   return /^[\p{L}\p{N}._@-]{1,64}$/u.test(name) && !/^-|frames_key_/.test(name);
-}
-
-/** Returns whether text contains a key and must not be shown. */
-export function containsKey(text: string): boolean {
-  return /frames_key_[\w-]{48}/.test(text);
 }
 
 /** Returns whether text is valid as a pattern of streams in a key file. */

@@ -1,57 +1,13 @@
-/** Reads and writes key files and the server's certificate. No other code accesses these files. */
-import {
-  closeSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from "node:fs";
-import { createPrivateKey, generateKeyPairSync, randomBytes, X509Certificate } from "node:crypto";
-import { homedir } from "node:os";
-import { dirname, join, resolve, sep } from "node:path";
-import { restrictToOwner, isReadableByOthers } from "./windows-acl.ts";
-import { type Certificate, makeCertificate } from "../auth/certificate.ts";
+/** Reads and writes key files. */
+import { statSync } from "node:fs";
+import { join } from "node:path";
 import { formatKey, Key, keyLengthBytes, type KeyEntry, parseKeys } from "../auth/key.ts";
-import { asFramesError, FramesError, systemCode } from "../errors.ts";
+import { asFramesError, FramesError } from "../errors.ts";
+import { configurationFolder, readSecret, writeSecret } from "./secret-file.ts";
 
 /** Generates a random key. */
 export function generateKey(): Key {
-  return new Key(randomBytes(keyLengthBytes));
-}
-
-/**
- * Returns the configuration folder of the user, by the XDG base directories or Windows' APPDATA. A
- * systemd service without a home uses its state directory.
- *
- * @throws {FramesError} `usage` if there is no home
- */
-function configurationFolder(): string {
-  const { APPDATA, STATE_DIRECTORY, XDG_CONFIG_HOME } = process.env;
-  if (process.platform === "win32" && APPDATA) return join(APPDATA, "frames");
-  if (XDG_CONFIG_HOME) return join(XDG_CONFIG_HOME, "frames");
-  const [state] = STATE_DIRECTORY?.split(":") ?? [];
-  return join(state || homeFolder(), ".config", "frames");
-}
-
-function homeFolder(): string {
-  const { HOME } = process.env;
-  if (HOME) return HOME;
-  try {
-    return homedir();
-  } catch (cause) {
-    const hint = "set HOME, or name the key file with --key-file";
-    throw new FramesError(
-      "usage",
-      `Cannot find the keys: this user has no home directory; ${hint}`,
-      {
-        cause,
-      },
-    );
-  }
+  return new Key(crypto.getRandomValues(new Uint8Array(keyLengthBytes)));
 }
 
 /**
@@ -66,63 +22,6 @@ export function defaultKeyFile(): string {
 /** First line of a new key file. */
 const keyFileHeader = `# Keys of frames: NAME KEY [send|receive|both [STREAMS]]. Each key gives access: keep them secret.
 `;
-
-const isWindows = process.platform === "win32";
-
-/** Mode bits that a secret file must not have, because they give access to others. */
-function forbiddenModeBits(path: string): number {
-  // Only the service may enter systemd's credentials folder. A file in it may belong to root and
-  // grant the service access by an ACL. The ACL shows as the group's mode bit.
-  const { CREDENTIALS_DIRECTORY: credentials } = process.env;
-  const isCredential = credentials && resolve(path).startsWith(resolve(credentials) + sep);
-  return isCredential ? 0o007 : 0o077;
-}
-
-/**
- * Reads a file that holds a secret; returns undefined if it does not exist.
- *
- * @throws {FramesError} `usage` if other users can read it, as ssh does; `missing` if it cannot be
- * read
- */
-function readSecret(path: string): { text: string; version: string } | undefined {
-  try {
-    const file = openSync(path, "r");
-    try {
-      const { mode, mtimeMs, size, ino } = fstatSync(file);
-      if (isWindows ? isReadableByOthers(path) : (mode & forbiddenModeBits(path)) !== 0) {
-        const command = `icacls "${path}" /inheritance:r /grant:r "%USERNAME%:F"`;
-        const hint = isWindows ? command : `chmod 600 ${path}`;
-        throw new FramesError("usage", `Cannot use ${path}: other users can read it; run ${hint}`);
-      }
-      return { text: readFileSync(file, "utf8"), version: `${mtimeMs} ${size} ${ino}` };
-    } finally {
-      closeSync(file);
-    }
-  } catch (error) {
-    if (systemCode(error) === "ENOENT") return undefined;
-    throw asFramesError(error, "missing", `Cannot read ${path}`);
-  }
-}
-
-/** Writes a secret file atomically, by renaming a temporary file. */
-function writeSecret(path: string, text: string): void {
-  const partial = `${path}.${process.pid}.part`;
-  try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    rmSync(partial, { force: true });
-    const file = openSync(partial, "wx", 0o600);
-    try {
-      if (isWindows) restrictToOwner(partial);
-      writeSync(file, text);
-    } finally {
-      closeSync(file);
-    }
-    renameSync(partial, path);
-  } catch (error) {
-    rmSync(partial, { force: true });
-    throw asFramesError(error, "missing", `Cannot write ${path}`);
-  }
-}
 
 /** Writes a key file; an error says how to choose another. */
 function writeKeys(path: string, text: string): void {
@@ -259,63 +158,4 @@ export function createFirstKey(path: string, name: string): Key | undefined {
   const key = generateKey();
   addKey(path, { name, key, role: "both", streams: "*" }, false);
   return key;
-}
-
-/**
- * Loads the server's self-signed certificate, or creates it on the first call.
- *
- * @param onNotSaved called if the certificate cannot be saved; it is then valid until the server
- * stops
- * @throws {FramesError} `usage` or `missing` if an existing certificate cannot be read
- */
-export function loadOrCreateCertificate(
-  now: Date,
-  onNotSaved: (error: FramesError) => void,
-): Certificate {
-  let path: string | undefined;
-  try {
-    path = join(configurationFolder(), "server.pem");
-  } catch (error) {
-    onNotSaved(asFramesError(error, "missing"));
-  }
-  const text = path === undefined ? undefined : readSecret(path)?.text;
-  if (text !== undefined) return { key: text, certificate: text };
-  const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  const certificate = makeCertificate(pair, randomBytes(16), now);
-  try {
-    if (path !== undefined) writeSecret(path, certificate.key + certificate.certificate);
-  } catch (error) {
-    // Clients rely on the proof of the key instead of this certificate, so a new one does no harm.
-    onNotSaved(asFramesError(error, "missing"));
-  }
-  return certificate;
-}
-
-/**
- * Reads the certificate that a user provides.
- *
- * @throws {FramesError} `usage` or `missing`
- */
-export function readCertificate(certificatePath: string, keyPath: string): Certificate {
-  const read = (path: string) => {
-    try {
-      return readFileSync(path, "utf8");
-    } catch (error) {
-      throw asFramesError(error, "missing", `Cannot read ${path}`);
-    }
-  };
-  const pair = { certificate: read(certificatePath), key: read(keyPath) };
-  if (isMatchingPair(pair)) return pair;
-  throw new FramesError(
-    "usage",
-    `Cannot use ${certificatePath} and ${keyPath}: they are not a PEM certificate and its private key`,
-  );
-}
-
-function isMatchingPair({ certificate, key }: Certificate): boolean {
-  try {
-    return new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key));
-  } catch {
-    return false;
-  }
 }

@@ -2,13 +2,8 @@
 import type { Certificate } from "../auth/certificate.ts";
 import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
 import { FramesError } from "../errors.ts";
-import {
-  defaultKeyFile,
-  createFirstKey,
-  KeyRing,
-  loadOrCreateCertificate,
-  readCertificate,
-} from "../keys/key-file.ts";
+import { loadOrCreateCertificate, readCertificate } from "../keys/certificate-file.ts";
+import { createFirstKey, defaultKeyFile, KeyRing } from "../keys/key-file.ts";
 import { type Address, isLoopback, parseAddress } from "../net/address.ts";
 import type { ListenAddress } from "../net/listen.ts";
 import { socketAddress } from "../net/systemd.ts";

@@ -1,3 +1,5 @@
+// Covers: auth/key-text.ts
+
 import { describe, expect, test } from "bun:test";
 import { allowsStream, formatKey, Key, parseKeys } from "../../src/auth/key.ts";
 import { generateKey } from "../../src/keys/key-file.ts";

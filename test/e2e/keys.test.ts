@@ -1,6 +1,7 @@
 // Keys and TLS from a user's view: the executables, and the bytes between them.
 //
-// Covers: cli/key.ts, client/client-keys.ts, keys/key-file.ts
+// Covers: cli/key.ts, client/client-keys.ts, keys/certificate-file.ts, keys/key-file.ts,
+//   keys/secret-file.ts
 
 import { afterAll, describe, expect, test } from "bun:test";
 import {

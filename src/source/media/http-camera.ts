@@ -1,5 +1,4 @@
 /** Reads cameras that send MJPEG over HTTP, without ffmpeg, which refuses many of them. */
-import { createHash, randomBytes } from "node:crypto";
 import { asFramesError, FramesError } from "../../errors.ts";
 import { type FfmpegResult, printableInput } from "./ffmpeg.ts";
 import { MultipartSplitter } from "./multipart.ts";
@@ -183,14 +182,14 @@ function digestAnswer(url: string, challenge: string): string | undefined {
   };
   const [realm = "", nonce = "", opaque] = [field("realm"), field("nonce"), field("opaque")];
   const algorithm = field("algorithm") ?? "MD5";
-  const hashName = { MD5: "md5", "SHA-256": "sha256" }[algorithm.toUpperCase()];
+  const hashName = ({ MD5: "md5", "SHA-256": "sha256" } as const)[algorithm.toUpperCase()];
   if (hashName === undefined) return undefined;
-  const hash = (text: string): string => createHash(hashName).update(text).digest("hex");
+  const hash = (text: string): string => new Bun.CryptoHasher(hashName).update(text).digest("hex");
   const user = decodeURIComponent(username);
   const uri = pathname + search;
   const secret = hash(`${user}:${realm}:${decodeURIComponent(password)}`);
   const isCounted = field("qop") !== undefined;
-  const clientNonce = randomBytes(8).toString("hex");
+  const clientNonce = crypto.randomUUID().replaceAll("-", "");
   const middle = isCounted ? `${nonce}:00000001:${clientNonce}:auth` : nonce;
   const response = hash(`${secret}:${middle}:${hash(`GET:${uri}`)}`);
   const answer = [
