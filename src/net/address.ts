@@ -1,5 +1,4 @@
 /** Parses and formats network addresses. */
-import { isIPv6 } from "node:net";
 import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
 import { isAnyAddress, isAnyIPv4 } from "../common/any-address.ts";
 import { FramesError } from "../errors.ts";
@@ -12,6 +11,18 @@ export interface Address {
   /** Host name or IP address; IPv6 without brackets. Empty: every interface. */
   readonly host: string;
   readonly port: number;
+}
+
+/** Whether a host is an IPv6 address. Loads `node:net`, which most commands do not need. */
+function isIPv6(host: string): boolean {
+  return process.getBuiltinModule("node:net").isIPv6(host);
+}
+
+/** Whether a host of an address is an IP address, and not a name. */
+export function isIPAddress(host: string): boolean {
+  const octets = host.split(".");
+  const isOctet = (text: string) => /^(?:0|[1-9]\d{0,2})$/.test(text) && Number(text) < 256;
+  return host.includes(":") || (octets.length === 4 && octets.every(isOctet));
 }
 
 /**

@@ -1,8 +1,7 @@
 /** Connects to a server with a deadline, because the system's own takes minutes. */
-import { isIP } from "node:net";
 import type { Socket } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import { type Address, defaultPort, formatAddress, isLoopback } from "./address.ts";
+import { type Address, defaultPort, formatAddress, isIPAddress, isLoopback } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
 import { clientTls, exportChannelBinding } from "./tls.ts";
 
@@ -119,7 +118,7 @@ const maxHosts = 8;
  */
 export async function resolveHost(address: Address): Promise<string[]> {
   const host = address.host || "127.0.0.1";
-  if (isIP(host) !== 0) return [host];
+  if (isIPAddress(host)) return [host];
   try {
     const found = await Bun.dns.lookup(host, { backend: "getaddrinfo" });
     return [...new Set(found.map((entry) => entry.address))].slice(0, maxHosts);

@@ -1,13 +1,14 @@
 /** Listens for clients, and limits their number to what the system allows. */
 import { writeSync } from "node:fs";
+import { createServer } from "node:tls";
 import type { Socket, TCPSocketListener } from "bun";
-import { FramesError, systemCode, systemSentence } from "../errors.ts";
+import { asFramesError, FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Certificate } from "../auth/certificate.ts";
 import { maxLeaving, openFileShares } from "../common/open-files.ts";
 import { type Address, formatAddress } from "./address.ts";
 import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
 import { PendingConnections } from "./pending-connections.ts";
-import { exportChannelBinding, renewCertificate, serverTls } from "./tls.ts";
+import { exportChannelBinding, serverTls } from "./tls.ts";
 
 /** A listening socket. */
 export interface Listener {
@@ -201,6 +202,23 @@ export function listen(
       `Cannot listen at ${formatAddress(address)}: ${systemSentence(error)}${hint}`,
       { cause: error },
     );
+  }
+}
+
+/**
+ * Replaces the certificate of a listener for new connections, without closing the listener. Bun's
+ * `reload` of a listener leaves its TLS unchanged. `node:tls` is built on the same listener and can
+ * change it.
+ *
+ * @throws {FramesError} `usage`; the old certificate then stays in use
+ */
+function renewCertificate(listener: TCPSocketListener<never>, certificate: Certificate): void {
+  const { key, cert } = serverTls(certificate) as { key: string; cert: string };
+  const server = Object.assign(createServer(), { _handle: listener });
+  try {
+    server.setSecureContext({ key, cert, minVersion: "TLSv1.3" });
+  } catch (error) {
+    throw asFramesError(error, "usage", "Cannot use the certificate");
   }
 }
 

@@ -1,9 +1,8 @@
 /** TLS 1.3 of a connection (SPEC section 10): options for Bun, and the channel binding. */
-import { createServer } from "node:tls";
-import type { Socket, TCPSocketListener, TLSOptions } from "bun";
+import type { Socket, TLSOptions } from "bun";
 import { type Certificate } from "../auth/certificate.ts";
 import { channelBinding } from "../auth/key-proof.ts";
-import { asFramesError, FramesError } from "../errors.ts";
+import { FramesError } from "../errors.ts";
 
 /** OpenSSL's number of TLS 1.3. Bun accepts no name here. */
 const tls13 = 0x0304;
@@ -22,26 +21,6 @@ export function serverTls({ key, certificate }: Certificate): TLSOptions {
     );
   }
   return { key, cert: certificate, minVersion: tls13 } as TLSOptions;
-}
-
-/**
- * Replaces the certificate of a listener for new connections, without closing the listener. Bun's
- * `reload` of a listener leaves its TLS unchanged. `node:tls` is built on the same listener and can
- * change it.
- *
- * @throws {FramesError} `usage`; the old certificate then stays in use
- */
-export function renewCertificate(
-  listener: TCPSocketListener<never>,
-  certificate: Certificate,
-): void {
-  const { key, cert } = serverTls(certificate) as { key: string; cert: string };
-  const server = Object.assign(createServer(), { _handle: listener });
-  try {
-    server.setSecureContext({ key, cert, minVersion: "TLSv1.3" });
-  } catch (error) {
-    throw asFramesError(error, "usage", "Cannot use the certificate");
-  }
 }
 
 /**

@@ -7,6 +7,7 @@ import { FramesError } from "../../src/errors.ts";
 import {
   defaultPort,
   formatAddress,
+  isIPAddress,
   isLoopback,
   reachableHosts,
   parseAddress,
@@ -107,6 +108,23 @@ describe("isLoopback", () => {
   for (const host of others) {
     test(`${JSON.stringify(host)} is not a loopback address`, () =>
       expect(isLoopback(host)).toBe(false));
+  }
+});
+
+test("an IP address is told from a name, as the system tells it", () => {
+  const addresses = [
+    "127.0.0.1",
+    "0.0.0.0",
+    "255.255.255.255",
+    "10.200.3.44",
+    "::",
+    "::1",
+    "fe80::1",
+  ];
+  const names = ["", "localhost", "gpu1", "127.1", "1.2.3", "256.0.0.1", "1.2.3.4.5", "01.2.3.4"];
+  const odd = ["1.2.3.", ".1.2.3", "1..2.3", "a.b.c.d", "1.2.3.4x", "-1.2.3.4", "1.2.3.+4"];
+  for (const host of [...addresses, ...names, ...odd]) {
+    expect([host, isIPAddress(host)]).toEqual([host, isIP(host) !== 0]);
   }
 });
 
