@@ -1,19 +1,9 @@
 /** Entry point of the executable: runs the command in argv. Only this file ends the process. */
 import { readFileSync } from "node:fs";
-import { isatty } from "node:tty";
-import { containsKey } from "./auth/key.ts";
-import { benchCommand } from "./cli/bench/bench.ts";
-import { completions } from "./cli/args/completions.ts";
+import { containsKey } from "./auth/key-text.ts";
 import { commands } from "./cli/args/commands.ts";
-import { nearest, parseArguments } from "./cli/args/arguments.ts";
-import { help, overview } from "./cli/args/help.ts";
-import { keyCommand } from "./cli/key.ts";
-import { lsCommand } from "./cli/ls.ts";
-import { receiveCommand } from "./cli/receive.ts";
-import { sendCommand } from "./cli/send.ts";
-import { serveCommand } from "./cli/serve.ts";
+import { type Arguments, nearest, parseArguments } from "./cli/args/arguments.ts";
 import type { StopSignals } from "./cli/stop-signals.ts";
-import { verifyCommand } from "./cli/verify.ts";
 import { chooseLogStyle } from "./cli/output/log-format.ts";
 import {
   type OverflowPolicy,
@@ -23,6 +13,7 @@ import {
   systemTerminal,
   type Terminal,
 } from "./cli/output/terminal.ts";
+import { isTerminal } from "./common/is-terminal.ts";
 import { errors, FramesError } from "./errors.ts";
 import { version } from "./version.ts";
 
@@ -34,6 +25,7 @@ async function run(argv: readonly string[], terminal: Terminal): Promise<number>
   }
   const [first, ...rest] = argv;
   if (first === undefined) {
+    const { overview } = await import("./cli/args/help.ts");
     terminal.err(overview());
     return errors.usage.exitCode;
   }
@@ -41,37 +33,62 @@ async function run(argv: readonly string[], terminal: Terminal): Promise<number>
   checkCommand(name);
   const args = parseArguments(name, rest, process.env);
   if (args.isOn("help")) {
+    const { help } = await import("./cli/args/help.ts");
     terminal.out(help(name));
     return 0;
   }
-  switch (name) {
-    case "serve": {
-      const { graceful, onReload } = serveOnSignals();
-      return await serveCommand(args, terminal, graceful, onReload);
-    }
-    case "send":
-      return await sendCommand(args, terminal, stopOnSignal, reportOnSignal);
-    case "receive":
-      return await receiveCommand(args, terminal, stopOnSignal, reportOnSignal);
-    case "ls":
-      return await lsCommand(args, terminal);
-    case "verify":
-      return await verifyCommand(args, terminal);
-    case "bench":
-      return await benchCommand(args, terminal, stopOnSignal);
-    case "key":
-      return await keyCommand(args, terminal);
-    case "completions":
-      terminal.out(completions(args.positionals[0]));
-      return 0;
-    case "version":
-      terminal.out(`frames ${version}\n`);
-      return 0;
-    default:
-      terminal.out(help(args.positionals[0], resultStyle(process.env)));
-      return 0;
-  }
+  return await runners[name]!(args, terminal);
 }
+
+/**
+ * Runs each command, and returns its exit status. A command's code is loaded when it runs, because
+ * loading all of the program takes longer than a short command.
+ */
+const runners: Record<string, (args: Arguments, terminal: Terminal) => Promise<number>> = {
+  async serve(args, terminal) {
+    const { serveCommand } = await import("./cli/serve.ts");
+    const { graceful, onReload } = serveOnSignals();
+    return await serveCommand(args, terminal, graceful, onReload);
+  },
+  async send(args, terminal) {
+    const { sendCommand } = await import("./cli/send.ts");
+    return await sendCommand(args, terminal, stopOnSignal, reportOnSignal);
+  },
+  async receive(args, terminal) {
+    const { receiveCommand } = await import("./cli/receive.ts");
+    return await receiveCommand(args, terminal, stopOnSignal, reportOnSignal);
+  },
+  async ls(args, terminal) {
+    const { lsCommand } = await import("./cli/ls.ts");
+    return await lsCommand(args, terminal);
+  },
+  async verify(args, terminal) {
+    const { verifyCommand } = await import("./cli/verify.ts");
+    return await verifyCommand(args, terminal);
+  },
+  async bench(args, terminal) {
+    const { benchCommand } = await import("./cli/bench/bench.ts");
+    return await benchCommand(args, terminal, stopOnSignal);
+  },
+  async key(args, terminal) {
+    const { keyCommand } = await import("./cli/key.ts");
+    return await keyCommand(args, terminal);
+  },
+  async help(args, terminal) {
+    const { help } = await import("./cli/args/help.ts");
+    terminal.out(help(args.positionals[0], resultStyle(process.env)));
+    return 0;
+  },
+  async version(_, terminal) {
+    terminal.out(`frames ${version}\n`);
+    return 0;
+  },
+  async completions(args, terminal) {
+    const { completions } = await import("./cli/args/completions.ts");
+    terminal.out(completions(args.positionals[0]));
+    return 0;
+  },
+};
 
 function checkCommand(name: string): void {
   const names = commands.map((command) => command.name);
@@ -123,9 +140,9 @@ function stopOnHangUp(stop: () => void): void {
  */
 function serveOnSignals(): { graceful: AbortSignal; onReload: (reload: () => void) => void } {
   let currentReload = () => {};
-  const hadTerminal = isatty(0);
+  const hadTerminal = isTerminal(0);
   // On Windows, SIGHUP always means a closed console, and the system ends the process soon after.
-  const isGone = () => process.platform === "win32" || (hadTerminal && !isatty(0));
+  const isGone = () => process.platform === "win32" || (hadTerminal && !isTerminal(0));
   const { graceful } = stopOnSignal((stop) => {
     process.on("SIGHUP", () => (isGone() ? stop() : currentReload()));
   });

@@ -211,6 +211,36 @@ describe("imports", () => {
   });
 });
 
+describe("start", () => {
+  /** Files of src and modules that are loaded with a file, and not only when they are needed. */
+  function loadedWith(path: string): string[] {
+    const loaded = new Set([path]);
+    for (const file of loaded) {
+      if (!file.endsWith(".ts")) continue;
+      const text = readFileSync(join(source, file), "utf8");
+      // Imports of types are not among these.
+      for (const { path: used, kind } of scanner.scanImports(text)) {
+        if (kind !== "import-statement") continue;
+        loaded.add(used.startsWith(".") ? join(dirname(file), used) : used);
+      }
+    }
+    return [...loaded];
+  }
+
+  test("the executable starts without the code of any command", () => {
+    const folders = new Set(loadedWith("main.ts").map(dirname));
+    expect([...folders].sort()).toEqual([".", "..", "auth", "cli/args", "cli/output", "common"]);
+    expect(loadedWith("main.ts")).not.toContain("cli/args/help.ts");
+  });
+
+  test("frames send starts without the modules of Node.js that take long to load", () => {
+    const slow = ["crypto", "net", "readline", "stream", "tls", "tty", "zlib"];
+    const loaded = ["main.ts", "cli/send.ts"].flatMap(loadedWith);
+    expect(loaded.length).toBeGreaterThan(80);
+    expect(slow.map((name) => `node:${name}`).filter((name) => loaded.includes(name))).toEqual([]);
+  });
+});
+
 describe("names", () => {
   /** Names that two files may export, with the reason. */
   const allowedTwice: Record<string, string> = {};

@@ -1,8 +1,8 @@
 /** `frames key`: shows, makes, saves, lists and removes keys. */
 import { createInterface } from "node:readline";
 import { Writable } from "node:stream";
-import { isatty } from "node:tty";
 import { isKeyName, isRole, isStreamPattern, Key, type KeyEntry } from "../auth/key.ts";
+import { isTerminal } from "../common/is-terminal.ts";
 import { FramesError } from "../errors.ts";
 import {
   addKey,
@@ -118,7 +118,7 @@ function createKey(
 
 async function saveKey(path: string, name: string, terminal: Terminal): Promise<void> {
   checkName(name, "save");
-  const line = isatty(0) ? await readHiddenLine(terminal) : await readFirstLine();
+  const line = isTerminal(0) ? await readHiddenLine(terminal) : await readFirstLine();
   const key = Key.parse(line.trim(), "from standard input");
   const existing = readKeys(path).find((entry) => entry.key.id === key.id);
   if (existing !== undefined)

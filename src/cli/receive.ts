@@ -1,5 +1,5 @@
 /** `frames receive`: copies a stream into a directory, or writes it to standard output. */
-import { isatty } from "node:tty";
+import { isTerminal } from "../common/is-terminal.ts";
 import { FramesError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
 import { receive, receiveToCallback, type ReceiveOptions } from "../client/receive.ts";
@@ -40,7 +40,7 @@ export async function receiveCommand(
       "Cannot use --multipart without a pipe: write frames receive STREAM --multipart -",
     );
   }
-  if (isToStdout && isatty(1)) {
+  if (isToStdout && isTerminal(1)) {
     throw new FramesError(
       "usage",
       "Cannot write frames to a terminal: they are binary; add > FILE or | PROGRAM, or write frames receive STREAM DIR",

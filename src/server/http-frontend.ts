@@ -24,7 +24,7 @@ export interface ServerStats {
   readonly refusals: ReadonlyMap<string, number>;
 }
 
-// In the executable all modules are one file at the root, and the worker lies below it as below src.
+// In the executable modules are files at the root, and the worker lies below it as below src.
 const converterWorkerUrl = new URL(
   `${Bun.isStandaloneExecutable ? "./" : "../"}http/picture/converter-worker.ts`,
   import.meta.url,

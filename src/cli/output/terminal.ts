@@ -1,6 +1,6 @@
 /** Output of a command: messages on standard error, results on standard output. */
 import { writeSync } from "node:fs";
-import { isatty } from "node:tty";
+import { isTerminal } from "../../common/is-terminal.ts";
 import { type ErrorName, FramesError, systemCode, systemSentence } from "../../errors.ts";
 import {
   formatLogLine,
@@ -47,7 +47,7 @@ export function systemTerminal(
   overflow: OverflowPolicy,
   style: LogStyle = "text",
 ): Terminal {
-  const isLive = isatty(2) && environment["TERM"] !== "dumb" && style === "text";
+  const isLive = () => style === "text" && environment["TERM"] !== "dumb" && isTerminal(2);
   const out =
     overflow.results === "wait"
       ? blockingWriter(1)
@@ -62,14 +62,18 @@ export function systemTerminal(
     async end() {
       await Promise.all([out.end(), err.end()]);
     },
-    isLive,
+    get isLive() {
+      return isLive();
+    },
     style,
     size() {
-      if (!isLive) return { columns: 80, rows: 24 };
+      if (!isLive()) return { columns: 80, rows: 24 };
       // Both can be 0 on a new pseudo-terminal.
       return { columns: process.stderr.columns || 80, rows: process.stderr.rows || 24 };
     },
-    colours: isLive && !environment["NO_COLOR"],
+    get colours() {
+      return !environment["NO_COLOR"] && isLive();
+    },
   };
 }
 
@@ -78,7 +82,7 @@ export function resultStyle(environment: Record<string, string | undefined>): {
   columns: number;
   colours: boolean;
 } {
-  if (!isatty(1)) return { columns: 80, colours: false };
+  if (!isTerminal(1)) return { columns: 80, colours: false };
   const colours = !environment["NO_COLOR"] && environment["TERM"] !== "dumb";
   // It is 0 on a new pseudo-terminal.
   return { columns: process.stdout.columns || 80, colours };
