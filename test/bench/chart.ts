@@ -1,13 +1,6 @@
 /** Draws the speed of each way to move frames, relative to rsync's daemon, as SVG. */
-import { median } from "./measure.ts";
-
-/** Speeds of one way to move one corpus. */
-export interface ChartBar {
-  readonly corpus: string;
-  readonly name: string;
-  /** How many times as fast as rsync's daemon, in each round. */
-  readonly ratios: readonly number[];
-}
+import { type Comparison, ratiosTo } from "./compare.ts";
+import { median, spread } from "./measure.ts";
 
 const labelWidth = 124;
 const panelWidth = 270;
@@ -40,20 +33,23 @@ function escape(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 }
 
-/** Formats a ratio and its spread: `1.31 (1.24 to 1.40)`. */
-export function formatRatio(ratios: readonly number[]): string {
-  const [least, most] = [Math.min(...ratios), Math.max(...ratios)];
-  return `${median(ratios).toFixed(2)} (${least.toFixed(2)} to ${most.toFixed(2)})`;
-}
-
-/** @param machine what the caption says of the machine and the rounds */
-export function speedChart(bars: readonly ChartBar[], machine: string): string {
-  const corpora = [...new Set(bars.map(({ corpus }) => corpus))];
-  const names = [...new Set(bars.map(({ name }) => name))];
-  const longest = Math.max(1, ...bars.flatMap(({ ratios }) => ratios));
+/**
+ * @param comparisons one for each panel
+ * @param machine what the caption says of the machine and the rounds
+ */
+export function speedChart(comparisons: readonly Comparison[], machine: string): string {
+  const panels = comparisons.map(({ title, costs }) => {
+    const reference = costs.get("rsync daemon") ?? [];
+    // The floor is no program that a user could choose.
+    const rivals = [...costs].filter(([name]) => name !== "floor" && reference.length > 0);
+    const bars = rivals.map(([name, list]) => [name, ratiosTo(reference, list).speed] as const);
+    return { title, bars: new Map(bars) };
+  });
+  const names = [...new Set(panels.flatMap(({ bars }) => [...bars.keys()]))];
+  const longest = Math.max(1, ...panels.flatMap(({ bars }) => [...bars.values()].flat()));
   // The figures beside the longest bar need room.
   const scale = (panelWidth - 134) / longest;
-  const width = 24 + labelWidth + corpora.length * (panelWidth + panelGap);
+  const width = 24 + labelWidth + panels.length * (panelWidth + panelGap);
   const height = top + names.length * rowHeight + 24;
   const parts: string[] = [];
   for (const [row, name] of names.entries()) {
@@ -62,13 +58,13 @@ export function speedChart(bars: readonly ChartBar[], machine: string): string {
       `<text x="${24 + labelWidth - 12}" y="${y}" text-anchor="end">${escape(name)}</text>`,
     );
   }
-  for (const [column, corpus] of corpora.entries()) {
+  for (const [column, { title, bars }] of panels.entries()) {
     const left = 24 + labelWidth + column * (panelWidth + panelGap);
-    parts.push(`<text class="head" x="${left}" y="60">${escape(corpus)}</text>`);
+    parts.push(`<text class="head" x="${left}" y="60">${escape(title)}</text>`);
     const x = (left + scale).toFixed(1);
     parts.push(`<path class="one" d="M${x} ${top - 8}V${top + names.length * rowHeight - 4}" />`);
     for (const [row, name] of names.entries()) {
-      const ratios = bars.find((one) => one.corpus === corpus && one.name === name)?.ratios ?? [];
+      const ratios = bars.get(name) ?? [];
       if (ratios.length === 0) continue;
       const y = top + row * rowHeight;
       const at = (ratio: number): string => (left + ratio * scale).toFixed(1);
@@ -79,7 +75,7 @@ export function speedChart(bars: readonly ChartBar[], machine: string): string {
       parts.push(
         `<rect class="${kind}" x="${left}" y="${y}" width="${length}" height="${barHeight}" />`,
         `<path class="spread" d="M${at(least)} ${middle}H${at(most)}" />`,
-        `<text x="${left + most * scale + 7}" y="${y + barHeight - 4}">${least === most ? median(ratios) : formatRatio(ratios)}</text>`,
+        `<text x="${left + most * scale + 7}" y="${y + barHeight - 4}">${least === most ? median(ratios) : spread(ratios)}</text>`,
       );
     }
   }

@@ -108,14 +108,14 @@ async function through(
   ]);
   const port = await portOf(relay.stdout);
   const before = cpuSoFar(relay.pid);
-  const moved = await receiving.move(from, port);
+  const { seconds } = await receiving.send(from, port);
   const relayCpuSeconds = cpuSoFar(relay.pid) - before;
   relay.kill();
   await relay.exited;
   await receiving.stop();
-  check(rival, from, moved.folder);
+  check(rival, from, receiving);
   rmSync(to, { recursive: true });
-  return { seconds: moved.seconds, relayCpuSeconds };
+  return { seconds, relayCpuSeconds };
 }
 
 /** Returns the port in the relay's first line. */

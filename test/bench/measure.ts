@@ -10,18 +10,13 @@ export interface Ended {
   readonly peak: number;
 }
 
-/** Peak memory of each end in bytes. */
-export interface Peaks {
-  readonly sender: number;
-  readonly server: number;
-}
-
-/** Resources used by a delivery; `cpuSeconds` is the sum of both ends. */
+/** Resources used by a delivery. */
 export interface Delivery {
   readonly seconds: number;
+  /** Of both ends. */
   readonly cpuSeconds: number;
-  readonly serverCpuSeconds: number;
-  readonly peaks: Peaks;
+  /** Peak memory of each end in bytes. */
+  readonly peaks: { readonly sender: number; readonly server: number };
 }
 
 const children = new Set<Bun.Subprocess>();
@@ -63,7 +58,7 @@ export function cpuOf(child: Bun.Subprocess): number {
   return Number(child.resourceUsage()!.cpuTime.total) / 1e6;
 }
 
-/** Returns the CPU seconds used so far by a process and its ended children. */
+/** Returns the CPU seconds used so far by a running process and its ended children. */
 export function cpuSoFar(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]!.split(" ");
   const ticks = [11, 12, 13, 14].reduce((sum, index) => sum + Number(fields[index]), 0);
@@ -80,27 +75,25 @@ function highWater(pid: number): number {
 }
 
 /** Starts `frames serve` without a disk reserve, for frames of up to 2 GB. */
-export async function startReceiving(to: string, ...more: string[]): Promise<Server> {
+export async function startReceiving(
+  to: string,
+  more: readonly string[] = [],
+  program = executable,
+): Promise<Server> {
   const args = ["--max-frame", "2G", "--reserve", "0", ...more];
-  const server = await startServer({ dir: to, args });
+  const server = await startServer({ dir: to, args, command: [program] });
   adopt(server.process);
   return server;
 }
 
-/** Sends the frames in `from` to a server, through the link at port `via` if given. */
-export async function deliver(
-  from: string,
-  server: Server,
-  via: number = server.port,
-  ...more: string[]
-): Promise<Delivery> {
+/** Sends the frames in `from` to a server. */
+export async function deliver(from: string, server: Server): Promise<Delivery> {
   const before = cpuSoFar(server.process.pid);
-  const to = ["--to", `127.0.0.1:${via}`, ...more];
-  const sent = await timed([executable, "send", from, "--quiet", ...to]);
-  const serverCpuSeconds = cpuSoFar(server.process.pid) - before;
+  const to = `127.0.0.1:${server.port}`;
+  const sent = await timed([executable, "send", from, "--quiet", "--to", to]);
+  const cpuSeconds = sent.cpuSeconds + cpuSoFar(server.process.pid) - before;
   const peaks = { sender: sent.peak, server: server.peakMemory() };
-  const cpuSeconds = sent.cpuSeconds + serverCpuSeconds;
-  return { seconds: sent.seconds, cpuSeconds, serverCpuSeconds, peaks };
+  return { seconds: sent.seconds, cpuSeconds, peaks };
 }
 
 export function median(values: readonly number[]): number {

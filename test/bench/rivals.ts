@@ -1,47 +1,42 @@
-/** Common ways to move a folder of frames, each as a pair of programs on loopback. */
+/** Ways to move folders of frames, each as a pair of programs on loopback. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { basename, join } from "node:path";
 import { formatKey } from "../../src/auth/key.ts";
 import { generateKey } from "../../src/keys/key-file.ts";
-import { peerMissing, sameTree } from "../helper/program.ts";
-import { cpuOf, cpuSoFar, deliver, type Peaks, start, startReceiving, timed } from "./measure.ts";
-import { sameConcatenation } from "./corpora.ts";
+import { executable, peerMissing } from "../helper/program.ts";
+import { cpuOf, cpuSoFar, type Ended, start, startReceiving, timed } from "./measure.ts";
 
 /** A way to move a folder. */
 export interface Rival {
   readonly name: string;
   /** Name of a required program that is not installed; undefined if all are. */
-  readonly missing: string | undefined;
+  readonly missing?: string | undefined;
   /** Whether it skips frames that have been moved before. */
-  readonly resumes: boolean;
+  readonly resumes?: boolean;
+  /** Whether one receiver takes the frames of several senders at a time. */
+  readonly takesMany?: boolean;
   /** Starts the receiving program, which writes below `to`. */
   receive(to: string): Promise<Receiving>;
-  /** Returns the differences between the frames in `from` and the arrived frames. */
-  differences(from: string, arrived: string): string[];
 }
 
 /** A running receiver. */
 export interface Receiving {
   /** Port for connections through a link; undefined if the rival cannot use a link. */
   readonly port?: number;
-  /** Moves the frames in `from`, through the link at port `via` if given. */
-  move(from: string, via?: number): Promise<Moved>;
+  /**
+   * Sends the frames in `from`, through the link at port `via` if given. Ends when all frames are in
+   * place. Its CPU seconds are those of the sending program.
+   */
+  send(from: string, via?: number): Promise<Ended>;
+  /** Returns the folder in which the frames in `from` arrive. */
+  arrived(from: string): string;
+  /** Returns the CPU seconds of the receiving program so far. */
+  cpu(): number;
+  /** Returns its peak memory in bytes; only of `frames`. */
+  peak?(): number;
   stop(): Promise<void>;
 }
-
-/** Result of a move. */
-export interface Moved {
-  /** Folder of the copies. */
-  readonly folder: string;
-  /** From the start of the sending program until all frames are in place. */
-  readonly seconds: number;
-  /** Of both ends. */
-  readonly cpuSeconds: number;
-  readonly peaks?: Peaks;
-}
-
-type Taken = Pick<Moved, "seconds" | "cpuSeconds">;
 
 function missing(...commands: string[]): string | undefined {
   return commands.find(peerMissing);
@@ -57,144 +52,9 @@ async function freePort(): Promise<number> {
   return address.port;
 }
 
-async function answers(port: number): Promise<void> {
-  for (let tries = 0; tries < 400; tries++) {
-    try {
-      const socket = await Bun.connect({ hostname: "127.0.0.1", port, socket: { data() {} } });
-      socket.terminate();
-      return;
-    } catch {
-      await Bun.sleep(25);
-    }
-  }
-  throw new Error(`nothing answers at port ${port}`);
-}
-
-/** Measures a command that sends to a daemon, including the daemon's CPU time. */
-async function sendTo(daemon: Bun.Subprocess, command: string[]): Promise<Taken> {
-  const before = cpuSoFar(daemon.pid);
-  const { seconds, cpuSeconds } = await timed(command);
-  // The CPU time of the daemon's child counts once the daemon has waited for it.
-  await Bun.sleep(100);
-  return { seconds, cpuSeconds: cpuSeconds + cpuSoFar(daemon.pid) - before };
-}
-
-/** Measures a command whose receiver ends after the transfer. */
-async function untilBothEnd(command: string[], receiver: Bun.Subprocess): Promise<Taken> {
-  const started = performance.now();
-  const { cpuSeconds } = await timed(command);
-  if ((await receiver.exited) !== 0) throw new Error(`what ${command.join(" ")} sent to failed`);
-  const seconds = (performance.now() - started) / 1000;
-  return { seconds, cpuSeconds: cpuSeconds + cpuOf(receiver) };
-}
-
-const frames: Rival = {
-  name: "frames",
-  missing: undefined,
-  resumes: true,
-  differences: sameTree,
-  async receive(to) {
-    const server = await startReceiving(to);
-    return {
-      port: server.port,
-      async move(from, via) {
-        const delivery = await deliver(from, server, via);
-        return { folder: join(to, basename(from)), ...delivery };
-      },
-      stop: async () => void (await server.stop()),
-    };
-  },
-};
-
-/** `frames` over TLS 1.3, with a key that both ends prove. */
-const framesWithKey: Rival = {
-  name: "frames, TLS",
-  missing: undefined,
-  resumes: false,
-  differences: sameTree,
-  async receive(to) {
-    const keys = join(to, "keys");
-    const entry = { name: "bench", key: generateKey(), role: "both", streams: "*" } as const;
-    writeFileSync(keys, formatKey(entry), { mode: 0o600 });
-    const store = join(to, "store");
-    const server = await startReceiving(store, "--key-file", keys);
-    return {
-      async move(from) {
-        const delivery = await deliver(from, server, undefined, "--key-file", keys);
-        return { folder: join(store, basename(from)), ...delivery };
-      },
-      stop: async () => void (await server.stop()),
-    };
-  },
-};
-
-const rsync: Rival = {
-  name: "rsync daemon",
-  missing: missing("rsync"),
-  resumes: true,
-  differences: sameTree,
-  async receive(to) {
-    const port = await freePort();
-    const settings = join(to, "rsyncd.conf");
-    const folder = join(to, "received");
-    mkdirSync(folder, { recursive: true });
-    writeFileSync(
-      settings,
-      `use chroot = no\nread only = no\nuid = ${process.getuid!()}\ngid = ${process.getgid!()}\n[in]\npath = ${folder}\n`,
-    );
-    const daemon = start([
-      "rsync",
-      "--daemon",
-      "--no-detach",
-      `--config=${settings}`,
-      `--port=${port}`,
-      "--address=127.0.0.1",
-    ]);
-    await answers(port);
-    return {
-      port,
-      async move(from, via = port) {
-        const target = `rsync://127.0.0.1:${via}/in/`;
-        const command = ["rsync", "--archive", "--whole-file", `${from}/`, target];
-        return { folder, ...(await sendTo(daemon, command)) };
-      },
-      async stop() {
-        daemon.kill();
-        await daemon.exited;
-      },
-    };
-  },
-};
-
-const tar: Rival = {
-  name: "tar over nc",
-  missing: missing("tar", "nc"),
-  resumes: false,
-  differences: sameTree,
-  async receive(to) {
-    const port = await freePort();
-    const folder = join(to, "received");
-    mkdirSync(folder, { recursive: true });
-    const receiver = start([
-      "sh",
-      "-c",
-      `nc -l -N 127.0.0.1 ${port} </dev/null | tar -xf - -C "$0"`,
-      folder,
-    ]);
-    await listening(port);
-    return {
-      async move(from) {
-        const command = `tar -cf - -C "$0" . | nc -N 127.0.0.1 ${port}`;
-        return { folder, ...(await untilBothEnd(["sh", "-c", command, from], receiver)) };
-      },
-      async stop() {},
-    };
-  },
-};
-
 /**
- * Waits until `nc` listens. nc accepts a single connection, so this reads the system's socket table
- * instead of connecting.
+ * Waits until a program listens. Some accept a single connection, so this reads the system's socket
+ * table instead of connecting.
  */
 async function listening(port: number): Promise<void> {
   const entry = `:${port.toString(16).toUpperCase().padStart(4, "0")} 00000000:0000 0A`;
@@ -205,42 +65,135 @@ async function listening(port: number): Promise<void> {
   throw new Error(`nothing listens at port ${port}`);
 }
 
-const copy: Rival = {
-  name: "cp -r",
-  missing: missing("cp"),
-  resumes: false,
-  differences: sameTree,
+/** The part of `Receiving` that is the same for each program that runs until it is stopped. */
+function daemon(child: Bun.Subprocess): Pick<Receiving, "cpu" | "stop"> {
+  return {
+    cpu: () => cpuSoFar(child.pid),
+    async stop() {
+      child.kill();
+      await child.exited;
+    },
+  };
+}
+
+/** The same for a program that ends after one transfer. */
+function singleUse(receiver: Bun.Subprocess): Pick<Receiving, "cpu" | "stop"> & {
+  sendWith(command: string[]): Promise<Ended>;
+} {
+  return {
+    cpu: () => (receiver.exitCode === null ? 0 : cpuOf(receiver)),
+    async stop() {},
+    async sendWith(command) {
+      const started = performance.now();
+      const sent = await timed(command);
+      if ((await receiver.exited) !== 0) throw new Error(`the receiver of ${command[0]} failed`);
+      return { ...sent, seconds: (performance.now() - started) / 1000 };
+    },
+  };
+}
+
+/**
+ * An executable of `frames`.
+ *
+ * @param withKey sends over TLS 1.3, with a key that both ends prove
+ */
+export function framesRival(name: string, program = executable, withKey = false): Rival {
+  return {
+    name,
+    resumes: !withKey,
+    takesMany: !withKey,
+    async receive(to) {
+      const keys = join(to, "keys");
+      if (withKey) {
+        const entry = { name: "bench", key: generateKey(), role: "both", streams: "*" } as const;
+        writeFileSync(keys, formatKey(entry), { mode: 0o600 });
+      }
+      const key = withKey ? ["--key-file", keys] : [];
+      const store = join(to, "store");
+      const server = await startReceiving(store, key, program);
+      return {
+        port: server.port,
+        send(from, via = server.port) {
+          const address = `127.0.0.1:${via}`;
+          return timed([program, "send", from, "--quiet", ...key, "--to", address]);
+        },
+        arrived: (from) => join(store, basename(from)),
+        cpu: () => cpuSoFar(server.process.pid),
+        peak: server.peakMemory,
+        stop: async () => void (await server.stop()),
+      };
+    },
+  };
+}
+
+/** What Bun itself needs for the job, without the promises of `frames`. */
+const floor: Rival = {
+  name: "floor",
+  takesMany: true,
   async receive(to) {
-    const folder = join(to, "received");
+    const port = await freePort();
+    const script = join(import.meta.dir, "floor.ts");
+    const receiver = start([process.execPath, script, "receive", to, String(port)]);
+    await listening(port);
     return {
-      async move(from) {
-        const ended = await timed(["cp", "-r", "--preserve=timestamps", from, folder]);
-        return { folder, ...ended };
+      send(from) {
+        mkdirSync(join(to, basename(from)));
+        return timed([process.execPath, script, "send", from, String(port)]);
       },
-      async stop() {},
+      arrived: (from) => join(to, basename(from)),
+      ...daemon(receiver),
     };
   },
 };
 
-/**
- * Lower bound: a plain socket copy into a single file, without names, checksums or confirmations.
- */
-const socat: Rival = {
-  name: "socat, one file",
-  missing: missing("cat", "socat"),
-  resumes: false,
-  differences: sameConcatenation,
+const rsync: Rival = {
+  name: "rsync daemon",
+  missing: missing("rsync"),
+  resumes: true,
+  takesMany: true,
   async receive(to) {
     const port = await freePort();
-    const file = join(to, "all");
-    const receiver = start(["socat", "-u", `TCP-LISTEN:${port},bind=127.0.0.1`, `CREATE:${file}`]);
+    const settings = join(to, "rsyncd.conf");
+    const folder = join(to, "received");
+    mkdirSync(folder);
+    writeFileSync(
+      settings,
+      `use chroot = no\nread only = no\nuid = ${process.getuid!()}\ngid = ${process.getgid!()}\n[in]\npath = ${folder}\n`,
+    );
+    const server = start([
+      "rsync",
+      "--daemon",
+      "--no-detach",
+      `--config=${settings}`,
+      `--port=${port}`,
+      "--address=127.0.0.1",
+    ]);
     await listening(port);
     return {
-      async move(from) {
-        const command = `cd "$0" && cat -- * | socat -u - TCP:127.0.0.1:${port}`;
-        return { folder: file, ...(await untilBothEnd(["sh", "-c", command, from], receiver)) };
+      port,
+      send(from, via = port) {
+        return timed(["rsync", "--archive", "--whole-file", from, `rsync://127.0.0.1:${via}/in/`]);
       },
-      async stop() {},
+      arrived: (from) => join(folder, basename(from)),
+      ...daemon(server),
+    };
+  },
+};
+
+const tar: Rival = {
+  name: "tar over nc",
+  missing: missing("tar", "nc"),
+  async receive(to) {
+    const port = await freePort();
+    const folder = join(to, "received");
+    mkdirSync(folder);
+    const command = `nc -l -N 127.0.0.1 ${port} </dev/null | tar -xf - -C "$0"`;
+    const { sendWith, ...receiving } = singleUse(start(["sh", "-c", command, folder]));
+    await listening(port);
+    return {
+      send: (from) => sendWith(["sh", "-c", `tar -cf - -C "$0" . | nc -N 127.0.0.1 ${port}`, from]),
+      arrived: () => folder,
+      ...receiving,
     };
   },
 };
@@ -256,21 +209,18 @@ export function hasZeroMq(): boolean {
 const zeroMq: Rival = {
   name: "ZeroMQ REQ/REP",
   missing: hasZeroMq() ? undefined : "python3-zmq",
-  resumes: false,
-  differences: sameTree,
   async receive(to) {
     const port = await freePort();
     const folder = join(to, "received");
     mkdirSync(folder);
     const script = join(import.meta.dir, "request-reply.py");
     const receiver = start([python, script, "receive", String(port), folder]);
+    const { sendWith, ...receiving } = singleUse(receiver);
     await listening(port);
     return {
-      async move(from) {
-        const command = [python, script, "send", String(port), from];
-        return { folder, ...(await untilBothEnd(command, receiver)) };
-      },
-      async stop() {},
+      send: (from) => sendWith([python, script, "send", String(port), from]),
+      arrived: () => folder,
+      ...receiving,
     };
   },
 };
@@ -280,8 +230,6 @@ const sshd = "/usr/sbin/sshd";
 const scp: Rival = {
   name: "scp -r",
   missing: existsSync(sshd) ? missing("scp", "ssh-keygen") : "openssh-server",
-  resumes: false,
-  differences: sameTree,
   async receive(to) {
     const port = await freePort();
     const folder = join(to, "received");
@@ -306,32 +254,24 @@ const scp: Rival = {
     const safe = ["StrictHostKeyChecking=no", `UserKnownHostsFile=${join(keys, "known")}`];
     const options = [...safe, "IdentitiesOnly=yes", "BatchMode=yes", "LogLevel=ERROR"];
     return {
-      async move(from) {
-        const command = ["scp", "-r", "-p", "-q", "-F", "none", "-i", join(keys, "user")];
-        return {
-          folder,
-          ...(await sendTo(server, [
-            ...command,
-            ...["-P", String(port), ...options.flatMap((option) => ["-o", option])],
-            ...[from, `127.0.0.1:${folder}`],
-          ])),
-        };
-      },
-      async stop() {
-        server.kill();
-        await server.exited;
-      },
+      send: (from) =>
+        timed([
+          ...["scp", "-r", "-p", "-q", "-F", "none", "-i", join(keys, "user")],
+          ...["-P", String(port), ...options.flatMap((option) => ["-o", option])],
+          ...[from, `127.0.0.1:${folder}`],
+        ]),
+      arrived: () => folder,
+      ...daemon(server),
     };
   },
 };
 
 export const rivals: readonly Rival[] = [
-  frames,
-  framesWithKey,
+  framesRival("frames"),
+  framesRival("frames, TLS", executable, true),
+  floor,
   rsync,
   tar,
   zeroMq,
   scp,
-  copy,
-  socat,
 ];
