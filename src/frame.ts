@@ -179,9 +179,15 @@ export interface FrameStore {
    */
   checkNames(stream: string, source: string): void;
   /**
+   * Checks that a sender may continue a session. `open` checks it as well. Default: every session.
+   *
+   * @throws {FramesError} `stolen-session` if another key began it
+   */
+  checkSession?(sender: Pick<SourceInfo, "session" | "key" | "keyId">): void;
+  /**
    * Opens the store for the frames of one source.
    *
-   * @throws {FramesError} if the name of the stream or source cannot be stored
+   * @throws {FramesError} if the name of the stream or source cannot be stored, `stolen-session`
    */
   open(source: SourceInfo): SourceStore;
   /**
@@ -213,8 +219,9 @@ export interface SourceInfo {
   readonly stream: string;
   readonly source: string;
   readonly session: string;
-  /** Name of the key that the sender proved. */
+  /** Name of the key that the sender proved, and its id. */
   readonly key?: string;
+  readonly keyId?: string;
   readonly raw?: RawShape;
   /** Policy for name conflicts; `fail` by default. */
   readonly conflict?: ConflictPolicy;

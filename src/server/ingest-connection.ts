@@ -179,6 +179,8 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     }
     this.#checkStream(hello.stream);
     if (hello.role === "receive") return this.#preparePlayback(hello);
+    const proved = this.#key === undefined ? {} : { key: this.#key.name, keyId: this.#key.key.id };
+    this.#server.store.checkSession?.({ session: hello.session, ...proved });
     this.#server.supersede(hello.session, this);
     this.#server.emit({
       type: "session",

@@ -15,6 +15,7 @@ import { IngestConnection } from "./ingest-connection.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import { sourceFolderPath } from "../store/name-rules.ts";
+import { stolenSession } from "../store/session-owner.ts";
 import { replyToHttpWithoutTls } from "./wrong-protocol.ts";
 import type { ClosableStore, Server, ServerOptions } from "./server-options.ts";
 import { JournalTail } from "./playback/journal-tail.ts";
@@ -287,11 +288,7 @@ export class FrameServer implements Server, ServerContext {
   supersede(session: string, newer: ServerConnection): void {
     for (const connection of this.#connections) {
       if (connection !== newer && connection.session === session) {
-        if (connection.key?.name !== newer.key?.name) {
-          const hint = "send with that key, or with another --spool";
-          const message = `Cannot continue the session: it was started with another key; ${hint}`;
-          throw new FramesError("stolen-session", message);
-        }
+        if (connection.key?.key.id !== newer.key?.key.id) throw stolenSession();
         connection.fail(new FramesError("superseded"));
       }
     }

@@ -4,13 +4,12 @@
  */
 import { FramesError } from "../errors.ts";
 import type { FrameDescription, OfferStatus, Outcome, SourceInfo } from "../frame.ts";
+import { hasOtherKey, provedKey, type SessionOwner } from "./session-owner.ts";
 
 /** Columns of a stored frame's row that decide whether another frame is the same. */
-export interface StoredFrameInfo {
+export interface StoredFrameInfo extends SessionOwner {
   readonly bytes: number;
   readonly crc32: number;
-  /** Name of the key that its sender proved. */
-  readonly key: string | null;
   readonly session: string;
   /** Sequence number in that session. */
   readonly seq: number;
@@ -34,9 +33,12 @@ export function hasSameBytes(
   return stored.bytes === size && stored.crc32 === crc;
 }
 
-/** Returns whether a stored frame came with another key. A sender must not replace such a frame. */
-export function hasOtherKey(stored: StoredFrameInfo, { key }: SourceInfo): boolean {
-  return stored.key !== null && key !== undefined && stored.key !== key;
+/**
+ * Returns whether a sender may replace a stored frame by other bytes of its name: it asks for it,
+ * and the frame did not come with another key.
+ */
+export function mayReplaceOthers(stored: StoredFrameInfo, sourceInfo: SourceInfo): boolean {
+  return sourceInfo.conflict === "replace" && !hasOtherKey(stored, provedKey(sourceInfo));
 }
 
 /** Returns whether a stored frame is an earlier version of this one, sent in the same session. */

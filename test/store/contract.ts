@@ -464,6 +464,86 @@ export function storeContract(
       );
     });
 
+    const camera = { key: "cam", keyId: "0123456789abcdef" };
+    const strangers: [who: string, sender: Partial<SourceInfo>][] = [
+      ["another key", { key: "other", keyId: "fedcba9876543210" }],
+      ["a new key of the old name", { key: "cam", keyId: "fedcba9876543210" }],
+      ["a key of which only another name is known", { key: "other" }],
+      ["no key", {}],
+    ];
+    for (const [who, stranger] of strangers) {
+      holds(`a session of a key is not continued with ${who}`, async (opened, reopen) => {
+        let { store } = opened;
+        await storeFrame(openSource(store, "run7", "visible", camera), "1.png", bytesOf(10));
+        await store.flush();
+        for (const stream of ["run7", "run8"]) {
+          const open = () =>
+            openSource(store, stream, "visible", { ...stranger, replacesOwn: true });
+          expect(thrownCode(open)).toBe("stolen-session");
+        }
+        ({ store } = await reopen());
+        expect(thrownCode(() => openSource(store, "run7", "a", stranger))).toBe("stolen-session");
+        expect(thrownCode(() => store.checkSession!({ session, ...stranger }))).toBe(
+          "stolen-session",
+        );
+        expect(thrownCode(() => store.checkSession!({ session, ...camera }))).toBeUndefined();
+      });
+    }
+
+    holds(
+      "a session goes on with its key under a new name, also after a restart",
+      async (...at) => {
+        const [opened, reopen] = at;
+        const source = openSource(opened.store, "run7", "visible", camera);
+        expect(await storeFrame(source, "1.png", bytesOf(10))).toBe("stored");
+        await opened.store.flush();
+        const { store } = await reopen();
+        const renamed = openSource(store, "run7", "visible", { ...camera, key: "garden" });
+        expect(await storeFrame(renamed, "2.png", bytesOf(10))).toBe("stored");
+      },
+    );
+
+    holds("a session of losses alone belongs to its key", async (opened, reopen) => {
+      const source = openSource(opened.store, "run7", "visible", camera);
+      source.recordLoss(1, 5, new FramesError("dropped"));
+      await opened.store.flush();
+      const { store, losses } = await reopen();
+      const [, other] = strangers[0]!;
+      expect(thrownCode(() => openSource(store, "run7", "visible", other))).toBe("stolen-session");
+      expect(await losses()).toHaveLength(1);
+    });
+
+    holds("a session that no sender began is not continued", async ({ store }) => {
+      for (const sender of [{}, camera]) {
+        const open = () => openSource(store, "run7", "a", { ...sender, session: "0".repeat(32) });
+        expect(thrownCode(open)).toBe("stolen-session");
+      }
+    });
+
+    holds("a session without a key is continued without a key only", async ({ store }) => {
+      await storeFrame(openSource(store, "run7", "visible"), "1.png", bytesOf(10));
+      await store.flush();
+      expect(thrownCode(() => openSource(store, "run7", "a", camera))).toBe("stolen-session");
+      expect(await storeFrame(openSource(store, "run7", "a"), "1.png", bytesOf(10))).toBe("stored");
+    });
+
+    holds(
+      "a new key of an old name replaces no frame of the old key",
+      async ({ store, frames }) => {
+        const first = openSource(store, "run7", "visible", camera);
+        expect(await storeFrame(first, "1.png", bytesOf(10))).toBe("stored");
+        await store.flush();
+        const again = { session: "e".repeat(32), conflict: "replace" as const };
+        const young = openSource(store, "run7", "visible", { ...strangers[1]![1], ...again });
+        expect(outcomeCode(await storeFrame(young, "1.png", bytesOf(11)))).toBe("conflict");
+        expect(await frames()).toEqual(new Map([["run7/visible/1.png", bytesOf(10)]]));
+        const own = { session: "d".repeat(32), conflict: "replace" as const };
+        const renamed = { ...camera, key: "garden" };
+        const old = openSource(store, "run7", "visible", { ...renamed, ...own });
+        expect(await storeFrame(old, "1.png", bytesOf(12))).toBe("stored");
+      },
+    );
+
     holds("a store keeps all of many frames in many batches", async ({ store, frames }) => {
       const source = openSource(store, "run7", "visible");
       for (let index = 1; index <= 300; index++) {

@@ -17,11 +17,15 @@ export class InstrumentedStore implements FrameStore {
   readonly #liveSources: LiveSources;
   readonly receiptIntervalMs?: number;
   readonly refresh?: () => Promise<void>;
+  readonly checkSession?: NonNullable<FrameStore["checkSession"]>;
 
   constructor(store: FrameStore, liveSources: LiveSources) {
     this.#store = store;
     this.#liveSources = liveSources;
     if (store.refresh !== undefined) this.refresh = () => store.refresh!();
+    if (store.checkSession !== undefined) {
+      this.checkSession = (sender) => store.checkSession!(sender);
+    }
     if (store.receiptIntervalMs !== undefined) this.receiptIntervalMs = store.receiptIntervalMs;
   }
 

@@ -352,7 +352,7 @@ export class IncomingSources {
  * @param key name of the key that the sender proved
  */
 export function toSourceInfo(
-  { role, session, conflict, again, revises, durable, features }: Hello,
+  { role, session, conflict, again, revises, durable, features, key: keyId }: Hello,
   key: string | undefined,
   stream: string,
   source: SourceDeclaration,
@@ -364,7 +364,8 @@ export function toSourceInfo(
   return {
     ...frames,
     session,
-    ...(key === undefined ? {} : { key }),
+    // Without a required key, the id in HELLO was not proved.
+    ...(key === undefined || keyId === undefined ? {} : { key, keyId }),
     ...(conflict === undefined ? {} : { conflict }),
     ...(again === undefined ? {} : { resendRemoved: again }),
     ...(replacesOwn === undefined ? {} : { replacesOwn }),

@@ -23,9 +23,10 @@ import { openStoreMarker, randomId } from "./marker.ts";
 import { LogCompactor } from "./compactor.ts";
 import { LocalIndex, toLogSource, checkCaptureTime } from "./local-index.ts";
 import { checkPathPart, sourceFolderPath } from "../name-rules.ts";
-import { hasOtherKey, isEarlierVersion, pendingStatuses } from "../conflict.ts";
+import { isEarlierVersion, mayReplaceOthers, pendingStatuses } from "../conflict.ts";
 import { type BucketLocation, maxKeyBytes, type S3Timeouts, S3 } from "./s3.ts";
 import { framePath } from "../paths.ts";
+import { checkSessionOwner, provedKey } from "../session-owner.ts";
 import { UploadPool } from "./upload-pool.ts";
 
 /** Options of a store in a bucket. */
@@ -88,7 +89,7 @@ export class BucketStore implements FrameStore {
       uploadPool: new UploadPool(s3),
       lastByPath: new Map(),
       now: () => BigInt(Math.round(clock() * 1e3)) * 1000n,
-      sessionLog: (session) => this.#sessionLog(session),
+      sessionLog: (sourceInfo) => this.#sessionLog(sourceInfo),
     };
   }
 
@@ -138,9 +139,18 @@ export class BucketStore implements FrameStore {
     sourceFolderPath(stream, source, false);
   }
 
+  checkSession(sender: Pick<SourceInfo, "session" | "key" | "keyId">): void {
+    const key = provedKey(sender);
+    this.#context.localIndex.checkSession(sender.session, key);
+    // A sender may have begun it, whose first log object is not written yet.
+    const log = this.#logs.get(sender.session);
+    if (log?.hasFailed === false) checkSessionOwner(log.sender, key);
+  }
+
   open(sourceInfo: SourceInfo): SourceStore {
     this.checkNames(sourceInfo.stream, sourceInfo.source);
-    const log = () => this.#sessionLog(sourceInfo.session);
+    this.checkSession(sourceInfo);
+    const log = () => this.#sessionLog(sourceInfo);
     return new BucketSourceStore(this.#context, sourceInfo, log, (pending) => {
       this.#pendingLosses.add(pending);
       const end = () => void this.#pendingLosses.delete(pending);
@@ -148,9 +158,14 @@ export class BucketStore implements FrameStore {
     });
   }
 
-  #sessionLog(session: string): SessionLog {
+  /** @throws {FramesError} `stolen-session` */
+  #sessionLog(sourceInfo: SourceInfo): SessionLog {
+    const { session } = sourceInfo;
     const existing = this.#logs.get(session);
-    if (existing !== undefined && !existing.hasFailed) return existing;
+    if (existing?.hasFailed === false) {
+      checkSessionOwner(existing.sender, provedKey(sourceInfo));
+      return existing;
+    }
     const { s3, localIndex } = this.#context;
     const context = {
       s3,
@@ -159,7 +174,7 @@ export class BucketStore implements FrameStore {
       node: this.#node,
       batchPolicy: this.#batchPolicy,
     };
-    const log = new SessionLog(session, context);
+    const log = new SessionLog(session, provedKey(sourceInfo), context);
     this.#logs.set(session, log);
     return log;
   }
@@ -290,7 +305,7 @@ class BucketSourceStore implements SourceStore {
     if (stored === null) return "wanted";
     const isReplaced = stored.session === sourceInfo.session && stored.seq > offered.sequence;
     if (sourceInfo.replacesOwn === true && isReplaced) return "stored";
-    const isReplacing = sourceInfo.conflict === "replace" && !hasOtherKey(stored, sourceInfo);
+    const isReplacing = mayReplaceOthers(stored, sourceInfo);
     const mismatch =
       isReplacing || isEarlierVersion(stored, sourceInfo, offered) ? "wanted" : "conflict";
     if (stored.bytes !== size) return mismatch;
@@ -338,7 +353,12 @@ class BucketSourceStore implements SourceStore {
     const range = { logSource, first, last, at: this.#context.now() };
     const isKnown =
       name !== undefined &&
-      this.#context.localIndex.hasOpenLoss(this.#sourceInfo, name, error.code);
+      this.#context.localIndex.hasOpenLoss(
+        this.#sourceInfo,
+        provedKey(this.#sourceInfo),
+        name,
+        error.code,
+      );
     const entry: LogEntry = isKnown
       ? { kind: "account", ...range }
       : { kind: "loss", ...range, reason: error.code, name };

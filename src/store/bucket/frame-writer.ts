@@ -7,9 +7,9 @@ import { imageMediaType } from "./image-type.ts";
 import { type LocalIndex, toLogSource } from "./local-index.ts";
 import {
   conflictError,
-  hasOtherKey,
-  isEarlierVersion,
   hasSameBytes,
+  isEarlierVersion,
+  mayReplaceOthers,
   movedAwayOutcome,
   type StoredFrameInfo,
 } from "../conflict.ts";
@@ -26,7 +26,7 @@ export interface BucketContext {
   readonly lastByPath: Map<string, Promise<unknown>>;
   /** Current time in nanoseconds since 1970. */
   now(): bigint;
-  sessionLog(session: string): SessionLog;
+  sessionLog(sourceInfo: SourceInfo): SessionLog;
 }
 
 /** Attempts to write an object that other nodes keep changing. */
@@ -55,7 +55,7 @@ abstract class BucketWriter {
   protected markAccounted(): void {
     const { sequence } = this.description;
     const logSource = toLogSource(this.sourceInfo);
-    const log = this.context.sessionLog(this.sourceInfo.session);
+    const log = this.context.sessionLog(this.sourceInfo);
     const added = log.add({
       kind: "account",
       logSource,
@@ -223,7 +223,7 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
 
   async finish(crc: number): Promise<Outcome> {
     this.#releaseReservation();
-    this.#log = this.context.sessionLog(this.sourceInfo.session);
+    this.#log = this.context.sessionLog(this.sourceInfo);
     this.#log.beginUpload();
     try {
       return await (this.#stream === undefined
@@ -265,7 +265,7 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
    */
   async #record(etag: string, crc: number, outcome: "stored" | "present"): Promise<Outcome> {
     const { name, sequence: seq, size: bytes, captured, metadata } = this.description;
-    const log = this.context.sessionLog(this.sourceInfo.session);
+    const log = this.context.sessionLog(this.sourceInfo);
     const meta = metadata === "" ? null : metadata;
     const logSource = toLogSource(this.sourceInfo);
     const received = this.context.now();
@@ -285,7 +285,7 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
     const stored = this.#stored();
     if (stored === null) return sourceInfo.conflict === "replace";
     if (isEarlierVersion(stored, sourceInfo, this.description)) return true;
-    return sourceInfo.conflict === "replace" && !hasOtherKey(stored, sourceInfo);
+    return mayReplaceOthers(stored, sourceInfo);
   }
 
   #stored(): StoredFrameInfo | null {

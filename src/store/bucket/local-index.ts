@@ -11,15 +11,25 @@ import type { SourceInfo } from "../../frame.ts";
 import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
 import type { SourceSession } from "../journal/accounted-ranges.ts";
 import { Journal } from "../journal/journal.ts";
-import type { LogEntry, DecodedEntry } from "./log-format.ts";
+import type { LogEntry, DecodedEntry, LogSource } from "./log-format.ts";
 import { StoreLock } from "../lock.ts";
 import type { JournalListener } from "../store-contents.ts";
 import { type FrameRow, journalPath } from "../journal/schema.ts";
+import { provedKey, type SessionOwner } from "../session-owner.ts";
 
 /** A row whose frame has other bytes in the local index. */
 export interface Conflict {
   readonly row: FrameRow;
   readonly etag: string;
+}
+
+/** What is known of the log objects of a session. */
+interface KnownSession {
+  /** Highest number. */
+  last: number;
+  /** Number of the log object that names the key of the session, and whether by its id. */
+  ownedFrom: number;
+  hasKeyId: boolean;
 }
 
 export class LocalIndex {
@@ -30,8 +40,7 @@ export class LocalIndex {
   readonly #lock: StoreLock;
   readonly #journal: Journal;
   #version = 0;
-  /** Highest number of each session's log objects, and the key of its frames. */
-  readonly #sessions = new Map<string, { last: number; key: string | null | undefined }>();
+  readonly #sessions = new Map<string, KnownSession>();
 
   /**
    * @param identity distinguishes the store from others
@@ -58,21 +67,32 @@ export class LocalIndex {
     return this.#sessions.get(session)?.last ?? 0;
   }
 
-  /**
-   * Returns the name of the key of a session's frames. Undefined if it is unknown, null if they
-   * came without a key.
-   */
-  keyName(session: string): string | null | undefined {
-    return this.#sessions.get(session)?.key;
+  /** Returns the key that began a session; undefined if no log object names it. */
+  sessionOwner(session: string): SessionOwner | undefined {
+    return this.#journal.sessionOwner(session);
   }
 
-  #updateSession({ header: { session, last }, entry }: DecodedEntry): void {
-    const known = this.#sessions.get(session);
-    if (known === undefined) this.#sessions.set(session, { last, key: entry?.logSource.key });
-    else {
-      if (last > known.last) known.last = last;
-      known.key ??= entry?.logSource.key;
-    }
+  /** @throws {FramesError} `stolen-session` if another key began the session, or no sender did */
+  checkSession(session: string, sender: SessionOwner): void {
+    this.#journal.checkSession(session, sender);
+  }
+
+  /**
+   * The key of the first entry owns the session. Segments come in any order, and entries of earlier
+   * versions have no id of the key.
+   */
+  #updateSession({ header: { session, first, last }, entry }: DecodedEntry): void {
+    const known = this.#sessions.get(session) ?? { last, ownedFrom: Infinity, hasKeyId: false };
+    this.#sessions.set(session, known);
+    if (last > known.last) known.last = last;
+    if (entry === undefined) return;
+    const { key, keyId } = entry.logSource;
+    const hasKeyId = keyId !== null;
+    const isFirst = hasKeyId === known.hasKeyId ? first < known.ownedFrom : hasKeyId;
+    if (!isFirst) return;
+    known.ownedFrom = first;
+    known.hasKeyId = hasKeyId;
+    this.#journal.setSessionOwner(session, { key, keyId });
   }
 
   /**
@@ -93,7 +113,8 @@ export class LocalIndex {
         const { first, last, reason, at, name } = entry;
         this.#journal.addLoss(sourceSession, first, last, reason, at, name);
         // The lines of other sessions come in any order.
-        if (name !== undefined) this.#journal.endLosses({ stream, source, name });
+        const stored = name === undefined ? null : this.#journal.find(stream, source, name);
+        if (stored !== null) this.#journal.endLosses({ stream, source, name: name! }, stored);
       } else if (entry.kind === "account") {
         this.#journal.markAccounted(sourceSession, entry.first, entry.last, entry.at);
       } else {
@@ -130,8 +151,13 @@ export class LocalIndex {
     return this.#journal.find(stream, source, name);
   }
 
-  hasOpenLoss(sourceSession: SourceSession, name: string, reason: string): boolean {
-    return this.#journal.hasOpenLoss(sourceSession, name, reason);
+  hasOpenLoss(
+    sourceSession: SourceSession,
+    sender: SessionOwner,
+    name: string,
+    reason: string,
+  ): boolean {
+    return this.#journal.hasOpenLoss(sourceSession, sender, name, reason);
   }
 
   findOffered(
@@ -212,13 +238,15 @@ function removeIfStale(folder: string): void {
 /** Converts an entry to a row of the journal. */
 export function toFrameRow(session: string, entry: LogEntry & { kind: "frame" }): FrameRow {
   const { logSource, kind: _, etag: __, ...row } = entry;
-  return { ...row, ...logSource, session };
+  const { stream, source, key, format } = logSource;
+  return { ...row, stream, source, key, format, session };
 }
 
 /** Returns the fields of a source that the entries of a session log repeat. */
-export function toLogSource({ stream, source, key, raw }: SourceInfo) {
+export function toLogSource(sourceInfo: SourceInfo): LogSource {
+  const { stream, source, raw } = sourceInfo;
   const format = raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`;
-  return { stream, source, key: key ?? null, format };
+  return { stream, source, ...provedKey(sourceInfo), format };
 }
 
 /** @throws {FramesError} `not-stored` if the time exceeds 64 bits */

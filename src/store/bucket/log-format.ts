@@ -6,6 +6,7 @@
 import { createGunzip, gzipSync } from "node:zlib";
 import { FramesError } from "../../errors.ts";
 import type { FrameRow } from "../journal/schema.ts";
+import type { SessionOwner } from "../session-owner.ts";
 
 /** Name and version of the format. */
 export const logFormat = "frames-journal/1";
@@ -21,10 +22,9 @@ export interface LogHeader {
 }
 
 /** Source that an entry belongs to, with the key and the shape of its frames. */
-export interface LogSource {
+export interface LogSource extends SessionOwner {
   readonly stream: string;
   readonly source: string;
-  readonly key: string | null;
   readonly format: string | null;
 }
 
@@ -59,9 +59,9 @@ export function encodeEntries(header: LogHeader, entries: Iterable<LogEntry>): U
   for (const entry of entries) {
     if (logSource === undefined || !isSameLogSource(logSource, entry.logSource)) {
       logSource = entry.logSource;
-      lines.push(
-        JSON.stringify(["o", logSource.stream, logSource.source, logSource.key, logSource.format]),
-      );
+      const { stream, source, key, format, keyId } = logSource;
+      const fields = ["o", stream, source, key, format];
+      lines.push(JSON.stringify(keyId === null ? fields : [...fields, keyId]));
     }
     lines.push(JSON.stringify(fieldsOf(entry)));
   }
@@ -73,7 +73,11 @@ export function encodeEntries(header: LogHeader, entries: Iterable<LogEntry>): U
 export function isSameLogSource(a: LogSource, b: LogSource): boolean {
   return (
     a === b ||
-    (a.stream === b.stream && a.source === b.source && a.key === b.key && a.format === b.format)
+    (a.stream === b.stream &&
+      a.source === b.source &&
+      a.key === b.key &&
+      a.keyId === b.keyId &&
+      a.format === b.format)
   );
 }
 
@@ -160,11 +164,13 @@ class EntryParser {
     }
     this.#count++;
     if (value[0] === "o") {
-      const [, stream, source, key, format] = value as unknown[];
+      // Earlier versions write no id of the key.
+      const [, stream, source, key, format, keyId = null] = value as unknown[];
       this.#logSource = {
         stream: parseText(stream),
         source: parseText(source),
         key: parseOptionalText(key),
+        keyId: parseOptionalText(keyId),
         format: parseOptionalText(format),
       };
       return [];

@@ -14,6 +14,7 @@ import {
 } from "./log-format.ts";
 import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";
+import { checkSessionOwner, type SessionOwner } from "../session-owner.ts";
 
 /** When a log object is written: after a time, or at a size. */
 export interface BatchPolicy {
@@ -50,6 +51,8 @@ const maxTakeoverAttempts = 100;
 
 export class SessionLog {
   readonly session: string;
+  /** Key of the sender that the entries come from. */
+  readonly sender: SessionOwner;
   readonly #context: SessionLogContext;
   #pending: PendingEntry[] = [];
   #pendingBytes = 0;
@@ -65,8 +68,9 @@ export class SessionLog {
   #lastEtag: string | undefined;
   #failure: FramesError | undefined;
 
-  constructor(session: string, context: SessionLogContext) {
+  constructor(session: string, sender: SessionOwner, context: SessionLogContext) {
     this.session = session;
+    this.sender = sender;
     this.#context = context;
   }
 
@@ -175,7 +179,8 @@ export class SessionLog {
     const { session } = this;
     const strayPaths: string[] = [];
     for (let attempt = 0; attempt < maxTakeoverAttempts; attempt++) {
-      this.#checkKey(entries);
+      // Another node may have begun the session with another key.
+      checkSessionOwner(localIndex.sessionOwner(session), this.sender);
       const number = (this.#lastNumber ?? localIndex.lastNumber(session)) + 1;
       const header = { session, first: number, last: number, node };
       const bytes = encodeEntries(header, entries);
@@ -203,21 +208,6 @@ export class SessionLog {
       "store",
       `Cannot take over session ${session}: another server continues it`,
     );
-  }
-
-  /**
-   * Checks that the session's known key is the key of these entries. Knowing the id of a session
-   * must not be enough to take it over.
-   *
-   * @throws {FramesError} `stolen-session`
-   */
-  #checkKey(entries: readonly LogEntry[]): void {
-    if (this.#lastNumber !== undefined) return;
-    const key = this.#context.localIndex.keyName(this.session);
-    if (key === undefined || entries.every(({ logSource }) => logSource.key === key)) return;
-    const hint = "send with that key, or with another --spool";
-    const message = `Cannot continue the session: it was started with another key; ${hint}`;
-    throw new FramesError("stolen-session", message);
   }
 
   /**

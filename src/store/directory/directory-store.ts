@@ -3,7 +3,7 @@
  * After the caller has verified its checksum, it is renamed to its final name and recorded in the
  * journal.
  */
-import { mkdirSync, readdirSync, statSync } from "node:fs";
+import { mkdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { FramesError, isExhausted, isSystemError, systemCode } from "../../errors.ts";
 import type {
@@ -17,6 +17,7 @@ import type {
 } from "../../frame.ts";
 import { OpenFileLimit } from "../../common/open-file-limit.ts";
 import { openFileShares } from "../../common/open-files.ts";
+import { checkHiddenFolder, checkJournalNotLost } from "./open-checks.ts";
 import { CommitBatch } from "./commit-batch.ts";
 import { ExistingFileWriter } from "./existing-file-writer.ts";
 import { checkCopy, type CopyOf } from "./copied-stream.ts";
@@ -27,7 +28,7 @@ import type { DiskSpace, StoreContents } from "../store-contents.ts";
 import { DirectoryContents } from "./directory-contents.ts";
 import { StoreLock } from "../lock.ts";
 import { checkPathPart, sourceFolderPath } from "../name-rules.ts";
-import { hasOtherKey, isEarlierVersion, pendingStatuses } from "../conflict.ts";
+import { isEarlierVersion, mayReplaceOthers, pendingStatuses } from "../conflict.ts";
 import { type FrameDestination, PartialFile } from "./partial-file.ts";
 import { recover, type Recovery } from "./recovery.ts";
 import { FrameDeleter } from "./frame-deleter.ts";
@@ -37,6 +38,7 @@ import { diskSpace, FreeSpace } from "./free-space.ts";
 import { syncFolder } from "./fsync.ts";
 import { toStoreError, toWholeStoreError } from "./store-error.ts";
 import { journalPath, unknownSession } from "../journal/schema.ts";
+import { provedKey } from "../session-owner.ts";
 
 /** Options of a store in a directory. */
 export interface DirectoryStoreOptions {
@@ -205,6 +207,10 @@ export class DirectoryStore implements FrameStore {
     );
   }
 
+  checkSession(sender: Pick<SourceInfo, "session" | "key" | "keyId">): void {
+    this.#guard(() => this.journal.checkSession(sender.session, provedKey(sender)));
+  }
+
   open(requested: SourceInfo): SourceStore {
     return this.#guard(() => this.#open(requested));
   }
@@ -220,6 +226,10 @@ export class DirectoryStore implements FrameStore {
       this.#nameIndex.isPortable,
     );
     this.#nameIndex.checkFree(storePath);
+    // A copy has the sessions of many senders, and is written by this process alone.
+    if (sourceInfo.isCopy !== true) {
+      this.journal.beginSession(sourceInfo.session, provedKey(sourceInfo));
+    }
     const folder = new StoreFolder(this.location, storePath, this.#copiedStream);
     const destination = {
       root: this.location,
@@ -348,23 +358,6 @@ function isOfFolder(error: unknown): boolean {
   return isSystemError(error) && !isExhausted(error) && !systemCode(error)?.startsWith("SQLITE_");
 }
 
-/**
- * Checks that `.frames` holds only files and folders. A link there could redirect writes out of the
- * store.
- *
- * @throws {FramesError} `store`
- */
-function checkHiddenFolder(folder: string): void {
-  const unexpected = readdirSync(folder, { withFileTypes: true }).find((entry) => {
-    return !entry.isFile() && !entry.isDirectory();
-  });
-  if (unexpected === undefined) return;
-  throw new FramesError(
-    "store",
-    `Cannot write the store: ${join(folder, unexpected.name)} is not a file; delete it`,
-  );
-}
-
 /** Approximate bytes of a loss in the journal. */
 const lossBytes = 200;
 
@@ -373,25 +366,6 @@ const lossBytes = 200;
  * other connection is served meanwhile.
  */
 const maxCompareBytes = 64 << 20;
-
-/**
- * Checks that a store with folders still has its journal. With a new, empty journal every frame
- * would count as unknown. Frames that were moved away would be stored again.
- *
- * @throws {FramesError} `store`
- */
-function checkJournalNotLost(root: string): void {
-  const path = journalPath(root);
-  if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0) return;
-  const hasFolders = readdirSync(root, { withFileTypes: true }).some(
-    (entry) => entry.isDirectory() && !entry.name.startsWith("."),
-  );
-  if (!hasFolders) return;
-  throw new FramesError(
-    "store",
-    `Cannot serve ${root}: its frames have no journal; run frames verify ${root} --repair to make a new one`,
-  );
-}
 
 /** Parts of the store that its sources use. */
 interface DirectoryContext {
@@ -511,7 +485,7 @@ class DirectorySourceStore implements SourceStore {
     // The sender has replaced this version since.
     const isReplaced = stored.session === sourceInfo.session && stored.seq > offered.sequence;
     if (sourceInfo.replacesOwn === true && isReplaced) return "stored";
-    const isReplacing = sourceInfo.conflict === "replace" && !hasOtherKey(stored, sourceInfo);
+    const isReplacing = mayReplaceOthers(stored, sourceInfo);
     const mayReplace = isReplacing || isEarlierVersion(stored, sourceInfo, offered);
     const mismatch = mayReplace ? "wanted" : "conflict";
     if (stored.bytes !== size) return mismatch;

@@ -7,6 +7,7 @@ import type { Journal } from "../journal/journal.ts";
 import { foldPath } from "../name-rules.ts";
 import type { StoredFrameInfo } from "../conflict.ts";
 import { type FrameRow, unknownSession } from "../journal/schema.ts";
+import { provedKey } from "../session-owner.ts";
 import { framePath } from "../paths.ts";
 
 export class NameIndex {
@@ -76,7 +77,8 @@ export class NameIndex {
   ): void {
     const { stream, source } = sourceInfo;
     if (this.journal.hasNamedLosses) {
-      this.journal.endLosses({ stream, source, name: frame.name }, this.now());
+      const path = { stream, source, name: frame.name };
+      this.journal.endLosses(path, provedKey(sourceInfo), this.now());
     }
     if (session !== unknownSession) return;
     this.journal.confirmFrame(this.row(sourceInfo, { metadata: "", ...frame }, crc32));
@@ -90,7 +92,8 @@ export class NameIndex {
     reason: string,
     name: string | undefined,
   ): void {
-    if (name !== undefined && this.journal.hasOpenLoss(sourceInfo, name, reason)) {
+    const sender = provedKey(sourceInfo);
+    if (name !== undefined && this.journal.hasOpenLoss(sourceInfo, sender, name, reason)) {
       return this.markAccounted(sourceInfo, first, last);
     }
     this.journal.addLoss(sourceInfo, first, last, reason, this.now(), name);

@@ -18,9 +18,9 @@ import { entryAt, fileChecksum, isAbsent, isIntact, isReadableAnd } from "./file
 import type { StoreFolder } from "./store-folder.ts";
 import {
   conflictError,
-  hasOtherKey,
   hasSameBytes,
   isEarlierVersion,
+  mayReplaceOthers,
   movedAwayOutcome,
   type StoredFrameInfo,
 } from "../conflict.ts";
@@ -295,9 +295,8 @@ export class PartialFile implements FrameWriter, OpenFile {
   #shouldReplace(stored: StoredFrameInfo, isStored: boolean, path: string): boolean {
     const { sourceInfo, nameIndex } = this.destination;
     if (!isStored) {
-      const mayReplace = sourceInfo.conflict === "replace" && !hasOtherKey(stored, sourceInfo);
       return (
-        mayReplace ||
+        mayReplaceOthers(stored, sourceInfo) ||
         sourceInfo.isCopy === true ||
         isEarlierVersion(stored, sourceInfo, this.description)
       );

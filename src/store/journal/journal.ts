@@ -9,6 +9,12 @@ import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
 import type { FramePath } from "../paths.ts";
 import type { JournalListener, RemovedFrameInfo } from "../store-contents.ts";
 import { AccountedRanges, type SourceSession } from "./accounted-ranges.ts";
+import {
+  checkSessionOwner,
+  hasOtherKey,
+  type SessionOwner,
+  stolenSession,
+} from "../session-owner.ts";
 import { type DeletionCandidate, DeletionLog } from "./deletion-log.ts";
 import {
   frameColumns,
@@ -23,6 +29,7 @@ import {
   updateIdentityFile,
 } from "./schema.ts";
 import { ByteTotal } from "./byte-total.ts";
+import { SessionOwners } from "./session-owners.ts";
 
 /** A frame that replaces another: its row, and the file that will get its name. */
 export interface Replacement {
@@ -33,16 +40,30 @@ export interface Replacement {
   readonly partial: string;
 }
 
+/** Sessions without rows above which their keys are recorded. */
+const maxBegunSessions = 1000;
+
+/** A loss that the arrival of a frame may end, and the key that reported it. */
+interface OpenLoss extends SessionOwner {
+  readonly id: number;
+  readonly session: string;
+  readonly reason: string;
+}
+
+/** Columns of a stored frame. The id of its key is that of the key that began its session. */
+const storedColumns = "bytes, crc32, frames.key, key_id AS keyId, session, seq";
+const storedFrames = "frames LEFT JOIN sessions USING (session)";
+
 function prepareJournalStatements(database: Database) {
   return {
     find: database.query<StoredFrameInfo, [string, string, string]>(
-      "SELECT bytes, crc32, key, session, seq FROM frames WHERE stream = ? AND source = ? AND name = ?",
+      `SELECT ${storedColumns} FROM ${storedFrames} WHERE stream = ? AND source = ? AND name = ?`,
     ),
     // Capture times may differ below a microsecond, because file systems and their interfaces lose
     // that precision (SPEC section 8).
     findOffered: database.query<OfferedFrameInfo, [string, string, string, bigint]>(
-      `SELECT bytes, crc32, key, session, seq, captured BETWEEN ?4 - 999 AND ?4 + 999 AS sameTime
-        FROM frames WHERE stream = ?1 AND source = ?2 AND name = ?3`,
+      `SELECT ${storedColumns}, captured BETWEEN ?4 - 999 AND ?4 + 999 AS sameTime
+        FROM ${storedFrames} WHERE stream = ?1 AND source = ?2 AND name = ?3`,
     ),
     // A stream whose frames were all removed still has accounted numbers.
     anyOfStream: database.query<unknown, [string]>(
@@ -81,19 +102,22 @@ function prepareJournalStatements(database: Database) {
         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE NOT EXISTS (SELECT 1 FROM losses
           WHERE session = ?3 AND source = ?2 AND first = ?4 AND last = ?5 AND stream = ?1)`,
     ),
-    openLossesOf: database.query<{ session: string; reason: string }, [string, string, string]>(
-      `SELECT session, reason FROM losses
+    openLossesOf: database.query<OpenLoss, [string, string, string]>(
+      `SELECT losses.rowid AS id, session, reason, key, key_id AS keyId
+        FROM losses LEFT JOIN sessions USING (session)
         WHERE stream = ? AND source = ? AND name = ? AND state IS NOT 'came'`,
     ),
     anyNamedLoss: database.query(
       "SELECT 1 FROM losses WHERE name IS NOT NULL AND state IS NOT 'came' LIMIT 1",
     ),
-    endLosses: database.query(
-      `UPDATE losses SET state = 'came'
-        WHERE stream = ?1 AND source = ?2 AND name = ?3 AND state IS NOT 'came'
-          AND at <= coalesce(?4, (SELECT received FROM frames
-            WHERE stream = ?1 AND source = ?2 AND name = ?3))`,
+    endLoss: database.query<null, [number, bigint]>(
+      "UPDATE losses SET state = 'came' WHERE rowid = ? AND at <= ?",
     ),
+    receivedAt: database
+      .query<{ received: bigint }, [string, string, string]>(
+        "SELECT received FROM frames WHERE stream = ? AND source = ? AND name = ?",
+      )
+      .safeIntegers(true),
     confirmFrame: database.query(
       `UPDATE frames SET session = ?4, seq = ?5, captured = ?6, key = ?7, meta = ?8, format = ?9
         WHERE stream = ?1 AND source = ?2 AND name = ?3 AND session = '${unknownSession}'`,
@@ -120,6 +144,9 @@ export class Journal {
   readonly #statements: ReturnType<typeof prepareJournalStatements>;
   readonly #accountedRanges: AccountedRanges;
   readonly #deletionLog: DeletionLog;
+  readonly #sessionOwners: SessionOwners;
+  /** Sessions whose key is recorded with the next write. */
+  readonly #begunSessions = new Map<string, SessionOwner>();
   readonly #byteTotal: ByteTotal;
   /** Called for each removed row and after each rollback. */
   listener: JournalListener | undefined;
@@ -143,6 +170,7 @@ export class Journal {
       prepareTables(database, path);
       this.#statements = prepareJournalStatements(database);
       this.#accountedRanges = new AccountedRanges(database);
+      this.#sessionOwners = new SessionOwners(database);
       this.#byteTotal = new ByteTotal(database);
       this.#deletionLog = new DeletionLog(database, this.#accountedRanges);
       this.#hasNamedLosses = this.#statements.anyNamedLoss.get() !== null;
@@ -192,11 +220,49 @@ export class Journal {
     }
   }
 
+  /** Returns the key that began a session; undefined if the session is not known. */
+  sessionOwner(session: string): SessionOwner | undefined {
+    return this.#begunSessions.get(session) ?? this.#sessionOwners.find(session);
+  }
+
+  /**
+   * Checks that a sender may continue a session.
+   *
+   * @throws {FramesError} `stolen-session` if another key began it, or no sender did
+   */
+  checkSession(session: string, sender: SessionOwner): void {
+    if (session === unknownSession) throw stolenSession();
+    checkSessionOwner(this.sessionOwner(session), sender);
+  }
+
+  /**
+   * Begins a session, or continues one. Its key is recorded with the next rows that are written.
+   *
+   * @throws {FramesError} `stolen-session` if another key began it
+   */
+  beginSession(session: string, sender: SessionOwner): void {
+    this.checkSession(session, sender);
+    if (!this.#sessionOwners.isNews(session, sender)) return;
+    this.#begunSessions.set(session, sender);
+    if (this.#begunSessions.size > maxBegunSessions) this.#write(() => {});
+  }
+
+  /** Records the key that began a session, in place of what was recorded before. */
+  setSessionOwner(session: string, owner: SessionOwner): void {
+    this.#write(() => this.#sessionOwners.set(session, owner));
+  }
+
   /** Records a stored frame. The row is committed by `flush`. */
   addFrame(row: FrameRow): void {
     const { changes } = this.#write(() => this.#statements.insertFrame.run(...frameValues(row)));
     if (changes > 0) this.#byteTotal.add(row.bytes);
-    this.endLosses(row);
+    this.#endLossesOf(row);
+  }
+
+  #endLossesOf(row: FrameRow): void {
+    if (!this.#hasNamedLosses) return;
+    const sender = { key: row.key, keyId: this.sessionOwner(row.session)?.keyId ?? null };
+    this.endLosses(row, sender, row.received);
   }
 
   /**
@@ -215,24 +281,41 @@ export class Journal {
   }
 
   /**
-   * Marks losses of this name as history, because the frame is stored.
+   * Marks losses of this name as history, because the frame is stored. A loss that another key
+   * reported stays, because that key cannot know what its frame was.
    *
+   * @param sender key of the frame
    * @param at when it was found stored, in nanoseconds since 1970. Default: when it was received
    */
-  endLosses({ stream, source, name }: FramePath, at?: bigint): void {
+  endLosses({ stream, source, name }: FramePath, sender: SessionOwner, at?: bigint): void {
     if (!this.#hasNamedLosses) return;
-    if (this.#statements.openLossesOf.get(stream, source, name) === null) return;
-    this.#write(() => this.#statements.endLosses.run(stream, source, name, at ?? null));
+    const losses = this.#openLosses({ stream, source, name }, sender);
+    const end = at ?? this.#statements.receivedAt.get(stream, source, name)?.received;
+    if (losses.length === 0 || end === undefined) return;
+    this.#write(() => {
+      for (const { id } of losses) this.#statements.endLoss.run(id, end);
+    });
     this.#hasNamedLosses = this.#statements.anyNamedLoss.get() !== null;
   }
 
-  /**
-   * Returns whether another session has lost the frame of this name for the same reason. A frame
-   * that a sender fails to deliver again and again is one loss.
-   */
-  hasOpenLoss({ stream, source, session }: SourceSession, name: string, reason: string): boolean {
-    if (!this.#hasNamedLosses) return false;
+  /** Returns the open losses of this name that no other key reported. */
+  #openLosses({ stream, source, name }: FramePath, sender: SessionOwner): OpenLoss[] {
     const losses = this.#statements.openLossesOf.all(stream, source, name);
+    return losses.filter((loss) => !hasOtherKey(loss, sender));
+  }
+
+  /**
+   * Returns whether another session of the key has lost the frame of this name for the same reason.
+   * A frame that a sender fails to deliver again and again is one loss.
+   */
+  hasOpenLoss(
+    { stream, source, session }: SourceSession,
+    sender: SessionOwner,
+    name: string,
+    reason: string,
+  ): boolean {
+    if (!this.#hasNamedLosses) return false;
+    const losses = this.#openLosses({ stream, source, name }, sender);
     return losses.some((loss) => loss.reason === reason && loss.session !== session);
   }
 
@@ -298,7 +381,7 @@ export class Journal {
     }
     this.#statements.replaceFrame.run(...frameValues(row));
     this.#byteTotal.add(row.bytes);
-    this.endLosses(row);
+    this.#endLossesOf(row);
     // The replaced frame was received, so its number is accounted for and is no gap.
     if (previous === null || (previous.session === session && previous.seq === seq)) return;
     this.#accountedRanges.add(
@@ -401,6 +484,8 @@ export class Journal {
       // A read transaction may be open. It then becomes the transaction of the batch.
       if (!this.#inTransaction && !this.#database.inTransaction) this.#statements.begin.run();
       this.#inTransaction = true;
+      for (const begun of this.#begunSessions) this.#sessionOwners.set(...begun);
+      this.#begunSessions.clear();
       return act();
     } catch (error) {
       throw this.#fail(error);

@@ -9,7 +9,7 @@ export type UncheckedRow = Readonly<Partial<Record<ColumnName, unknown>>>;
 
 type ColumnName =
   | ("id" | "stream" | "source" | "name" | "session" | "seq" | "bytes" | "crc32" | "captured")
-  | ("received" | "key" | "meta" | "format" | "partial" | "path" | "value")
+  | ("received" | "key" | "key_id" | "meta" | "format" | "partial" | "path" | "value")
   | ("first" | "last" | "reason" | "at" | "state");
 
 const maxNumber = BigInt(Number.MAX_SAFE_INTEGER);
@@ -34,6 +34,7 @@ export const rowChecks = {
     isNumber(row.first, 0n) &&
     isNumber(row.last, row.first) &&
     isTime(row.at),
+  sessions: (row: UncheckedRow) => isSession(row.session) && isKeyName(row) && isKeyId(row),
   removed: (row: UncheckedRow) =>
     isTime(row.path) && isNumber(row.bytes, 0n) && isCrc(row.crc32) && isTime(row.captured),
   removing: (row: UncheckedRow) => isNumber(row.id, 1n),
@@ -47,6 +48,7 @@ export const checkedColumns: Readonly<Record<keyof typeof rowChecks, string>> = 
     "id, stream, source, name, session, seq, bytes, crc32, captured, received, key, meta, format",
   losses: "stream, source, session, first, last, reason, at",
   accounted: "stream, source, session, first, last, at",
+  sessions: "session, key, key_id",
   removed: "path, bytes, crc32, captured",
   removing: "id",
   replacements:
@@ -64,10 +66,19 @@ function isFrameRow(row: UncheckedRow): boolean {
     isCrc(row.crc32) &&
     isTime(row.captured) &&
     isTime(row.received) &&
-    ((row.key ?? null) === null || (isText(row.key) && row.key.length <= maxKeyNameLength)) &&
+    isKeyName(row) &&
     (row.meta === null || isMetadata(row.meta)) &&
     (row.format === null || isRawShape(row.format))
   );
+}
+
+function isKeyName({ key }: UncheckedRow): boolean {
+  return (key ?? null) === null || (isText(key) && key.length <= maxKeyNameLength);
+}
+
+/** Returns whether a row has a key without an id, or one with the id of a key (SPEC section 10). */
+function isKeyId({ key, key_id: id }: UncheckedRow): boolean {
+  return id === null || (isText(key) && isText(id) && /^[0-9a-f]{16}$/.test(id));
 }
 
 function isText(value: unknown): value is string {

@@ -88,6 +88,14 @@ export const schema = `
     at INTEGER NOT NULL,
     PRIMARY KEY (stream, source, session, first)
   ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS sessions (
+    session TEXT PRIMARY KEY,
+    key TEXT,
+    key_id TEXT
+  ) WITHOUT ROWID;
+  CREATE TRIGGER IF NOT EXISTS begun_sessions AFTER INSERT ON frames
+    WHEN NOT EXISTS (SELECT 1 FROM sessions WHERE session = NEW.session)
+    BEGIN INSERT INTO sessions (session, key) VALUES (NEW.session, NEW.key); END;
   CREATE TABLE IF NOT EXISTS properties (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS removing (id INTEGER PRIMARY KEY);
   CREATE TABLE IF NOT EXISTS removed (
@@ -113,6 +121,14 @@ const accountOlderSessions = `
       SELECT stream, source, session, seq AS last, received AS at FROM frames
       UNION ALL SELECT stream, source, session, last, at FROM losses
     ) GROUP BY stream, source, session
+`;
+
+/**
+ * Names the keys of sessions in a journal that had no table `sessions`. From then on the trigger
+ * `begun_sessions` does, also for frames that an earlier version stores.
+ */
+const nameOlderSessions = `
+  INSERT OR IGNORE INTO sessions (session, key) SELECT session, key FROM frames ORDER BY id
 `;
 
 /**
@@ -142,10 +158,12 @@ export function readProperty(database: Database, name: PropertyName): string | u
  */
 export function prepareTables(database: Database, path: string): void {
   const isOlderJournal = !hasTable(database, "accounted");
+  const hasSessions = hasTable(database, "sessions");
   const file = readIdentityFile(path);
   database.transaction(() => {
     database.run(schema);
     if (isOlderJournal) database.run(accountOlderSessions);
+    if (!hasSessions) database.run(nameOlderSessions);
     database.run(addProperties, [file.identity ?? null]);
     for (const [table, column] of addedColumns) {
       if (hasColumn(database, table, column)) continue;

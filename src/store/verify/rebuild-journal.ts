@@ -208,10 +208,17 @@ function toFrameRow(row: UncheckedRow): FrameRow {
   return { ...(columns as unknown as FrameRow), ...numbers };
 }
 
-/** Copies the readable rows of other tables: losses, accounted numbers and removed frames. */
+/**
+ * Copies the readable rows of other tables: losses, accounted numbers, keys of sessions and removed
+ * frames. A session whose row is damaged belongs to the name of the key that its frames have.
+ */
 function copyOtherTables(damaged: DamagedJournal, newPath: string): void {
   const database = new Database(newPath);
-  const copy = (table: "losses" | "accounted" | "removed", columns: string, moreColumns = "") => {
+  const copy = (
+    table: "losses" | "accounted" | "sessions" | "removed",
+    columns: string,
+    moreColumns = "",
+  ) => {
     const insert = database.query(
       `INSERT OR REPLACE INTO ${table} (${columns}) VALUES (${columns.replace(/\w+/g, "?")})`,
     );
@@ -227,6 +234,7 @@ function copyOtherTables(damaged: DamagedJournal, newPath: string): void {
     copy("losses", `${lossColumns}, name, state`, ", name, state");
   } else copy("losses", lossColumns);
   copy("accounted", "stream, source, session, first, last, at");
+  copy("sessions", "session, key, key_id");
   copy("removed", "path, bytes, crc32, captured");
   database.close();
 }

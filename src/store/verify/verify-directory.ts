@@ -285,11 +285,14 @@ class Verifier {
       this.#report("unchecked", row, what, "the journal no longer has their checksums");
       this.#counts.unchecked += frames - 1;
     }
-    if (this.#options.accept !== true) return;
-    // A session of their own says that these are frames as they should be.
+    if (this.#options.accept !== true || this.#unchecked.size === 0) return;
+    // A session of their own, which no key may continue, says that these are frames as they should
+    // be.
+    const session = crypto.randomUUID().replaceAll("-", "");
+    this.#journal.query("INSERT INTO sessions (session) VALUES (?)").run(session);
     this.#journal
       .query("UPDATE frames SET session = ? WHERE session = ?")
-      .run(crypto.randomUUID().replaceAll("-", ""), unknownSession);
+      .run(session, unknownSession);
     this.#counts.unchecked = 0;
   }
 

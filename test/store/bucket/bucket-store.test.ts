@@ -198,14 +198,29 @@ describe("two nodes of one bucket", () => {
 
   holds("a session continues only with the key it began with", async (prefix, open) => {
     const [one, two] = [await open(prefix), await open(prefix)];
-    const own = openVisible(one, { key: "cam-3" });
+    const camera = { key: "cam", keyId: "3".repeat(16) };
+    const own = openVisible(one, camera);
+    // The other node does not know the session yet.
+    const thief = openVisible(two, { key: "cam", keyId: "4".repeat(16) });
     expect(await stored(own, "1.png")).toBe("stored");
-    await two.refresh();
-    const [thief, same] = [openVisible(two, { key: "cam-4" }), openVisible(two, { key: "cam-3" })];
     expect(await stored(thief, "2.png")).toBe("rejected stolen-session");
+    await two.refresh();
+    expect(thrownCode(() => openVisible(two, { key: "other", keyId: "5".repeat(16) }))).toBe(
+      "stolen-session",
+    );
     expect(await stored(own, "3.png")).toBe("stored");
+    const same = openVisible(two, camera);
     expect(await stored(same, "4.png")).toBe("stored");
     expect(await stored(own, "5.png")).toBe("rejected superseded");
+  });
+
+  holds("a session whose first frame is on its way belongs to its key", async (prefix, open) => {
+    const store = await open(prefix);
+    const outcome = stored(openVisible(store, { key: "cam", keyId: "3".repeat(16) }), "1.png");
+    const take = () => openVisible(store, { key: "other", keyId: "4".repeat(16) });
+    expect(thrownCode(take)).toBe("stolen-session");
+    expect(await outcome).toBe("stored");
+    expect(thrownCode(take)).toBe("stolen-session");
   });
 
   holds("a node confirms no frame if its session log was compacted", async (prefix, open) => {
@@ -484,13 +499,17 @@ async function openChains(prefix: string) {
     chain(id: string): SessionLog {
       const known = chains.get(id);
       if (known !== undefined) return known;
-      const chain = new SessionLog(id, {
-        s3,
-        localIndex: mirror,
-        logSync: follower,
-        node,
-        batchPolicy,
-      });
+      const chain = new SessionLog(
+        id,
+        { key: null, keyId: null },
+        {
+          s3,
+          localIndex: mirror,
+          logSync: follower,
+          node,
+          batchPolicy,
+        },
+      );
       chains.set(id, chain);
       return chain;
     },
@@ -499,7 +518,7 @@ async function openChains(prefix: string) {
 }
 
 function loss(number: number): LogEntry {
-  const origin = { stream: "run7", source: "visible", key: null, format: null };
+  const origin = { stream: "run7", source: "visible", key: null, keyId: null, format: null };
   return {
     kind: "loss",
     logSource: origin,

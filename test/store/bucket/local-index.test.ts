@@ -9,9 +9,10 @@ import {
   encodeEntries,
   type LogEntry,
 } from "../../../src/store/bucket/log-format.ts";
+import type { SessionOwner } from "../../../src/store/session-owner.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 
-const logSource = { stream: "run7", source: "visible", key: null, format: null };
+const logSource = { stream: "run7", source: "visible", key: null, keyId: null, format: null };
 
 function header(session: string) {
   return { session: session.repeat(32), first: 1, last: 1, node: "n" };
@@ -82,7 +83,7 @@ test("a frame ends no loss without a name, or of another name", () => {
 test("a server knows the losses of other sessions, for each reason", () => {
   const index = new LocalIndex("identity", temporaryFolder());
   const isOpen = (session: string, name: string, reason: string) =>
-    index.hasOpenLoss({ ...logSource, session: session.repeat(32) }, name, reason);
+    index.hasOpenLoss({ ...logSource, session: session.repeat(32) }, logSource, name, reason);
   expect(isOpen("b", "a.png", "bad-name")).toBe(false);
   index.apply([loss("a", 10n, "a.png")]);
   expect(isOpen("b", "a.png", "bad-name")).toBe(true);
@@ -93,6 +94,45 @@ test("a server knows the losses of other sessions, for each reason", () => {
   index.apply([frame("b", 20n)]);
   expect(isOpen("b", "a.png", "bad-name")).toBe(false);
   index.close();
+});
+
+test("the key of a session is that of its first entry, in every order of lines and with earlier versions", () => {
+  const [id, otherId] = ["3".repeat(16), "4".repeat(16)];
+  const entryOf = (number: number, key: string | null, keyId: string | null): DecodedEntry => {
+    const entry: LogEntry = {
+      ...{ kind: "account", first: number, last: number, at: 1n },
+      logSource: { ...logSource, key, keyId },
+    };
+    return { header: { ...header("a"), first: number, last: number }, entry };
+  };
+  const cases: [entries: [DecodedEntry, DecodedEntry, DecodedEntry], owner: object][] = [
+    // A line of a version that let another key take the session.
+    [
+      [entryOf(1, "cam", id), entryOf(2, "cam", id), entryOf(3, "other", otherId)],
+      { key: "cam", keyId: id },
+    ],
+    [
+      [entryOf(1, "cam", null), entryOf(2, "other", null), entryOf(3, "cam", null)],
+      { key: "cam", keyId: null },
+    ],
+    // The id is known once a later version continued the session.
+    [
+      [entryOf(1, "cam", null), entryOf(2, "cam", id), entryOf(3, "cam", otherId)],
+      { key: "cam", keyId: id },
+    ],
+    [
+      [entryOf(1, null, null), entryOf(2, null, null), entryOf(3, null, null)],
+      { key: null, keyId: null },
+    ],
+  ];
+  for (const [entries, owner] of cases) {
+    for (const order of orders(entries)) {
+      const index = new LocalIndex("identity", temporaryFolder());
+      for (const entry of order) index.apply([entry]);
+      expect(index.sessionOwner("a".repeat(32))).toEqual(owner as SessionOwner);
+      index.close();
+    }
+  }
 });
 
 test("log objects keep the names of lost frames, and are read without them", async () => {

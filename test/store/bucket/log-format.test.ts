@@ -12,11 +12,12 @@ import {
 import { session } from "../contract.ts";
 
 const header = { session, first: 3, last: 3, node: "a".repeat(32) };
-const visible = { stream: "run7", source: "visible", key: null, format: null };
+const visible = { stream: "run7", source: "visible", key: null, keyId: null, format: null };
 const thermal = {
   stream: "run7",
   source: "site/thermal",
   key: "cam-3",
+  keyId: "0123456789abcdef",
   format: "640x512.gray16le",
 };
 
@@ -80,7 +81,7 @@ describe("log objects", () => {
       `{"format":"frames-journal/1","session":"${session}","first":3,"last":3,"node":"${header.node}"}`,
       '["o","run7","visible",null,null]',
       '["f","1.png",1,1099511627776,4294967294,"1795331523123456789","-1","d41d8cd98f00b204e9800998ecf8427e"]',
-      '["o","run7","site/thermal","cam-3","640x512.gray16le"]',
+      '["o","run7","site/thermal","cam-3","640x512.gray16le","0123456789abcdef"]',
       '["f","ü 🔥\u2028.png",2,1099511627776,4294967294,"1795331523123456789","-1","d41d8cd98f00b204e9800998ecf8427e","{\\"exposure\\":4}"]',
       '["l",3,4000000000,"dropped","5"]',
       '["o","run7","visible",null,null]',

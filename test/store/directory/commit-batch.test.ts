@@ -726,7 +726,7 @@ describe("replacing frames with keys", () => {
       const directory = temporaryFolder();
       await withStore(directory, async (store) => {
         await putAll(store, openVisible(store, keyed(before)), [["1", first]]);
-        const source = openVisible(store, keyed(after));
+        const source = openVisible(store, { ...keyed(after), session: otherSession });
         expect(source.compare([offered("1", second)])).toEqual([replaces ? "wanted" : "conflict"]);
         const [outcome] = await putAll(store, source, [["1", second]]);
         expect(outcome).toBe(replaces ? "stored" : "conflict");

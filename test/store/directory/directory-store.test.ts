@@ -1,7 +1,7 @@
 // Covers: store/conflict.ts, store/directory/copied-stream.ts,
 //   store/directory/directory-contents.ts, store/directory/existing-file-writer.ts,
 //   store/directory/file-check.ts, store/directory/frame-deleter.ts, store/directory/fsync.ts,
-//   store/directory/name-index.ts,
+//   store/directory/name-index.ts, store/directory/open-checks.ts,
 //   store/directory/partial-file.ts, store/directory/recovery.ts,
 //   store/directory/store-folder.ts, store/journal/source-list.ts, store/lock.ts, store/paths.ts
 
@@ -654,10 +654,10 @@ describe("full disk", () => {
     Bun.which("unshare") !== null &&
     Bun.spawnSync(["unshare", "-Urm", "sh", "-c", probe]).exitCode === 0;
 
-  /** Runs a program with its own disk of 1 MiB, `place`, and returns its output. */
+  /** Runs a program with its own disk of 1,200 KiB, `place`, and returns its output. */
   async function onSmallDisk(program: string): Promise<Record<string, unknown>> {
     const place = temporaryFolder();
-    const script = `mount -t tmpfs -o size=1m none "$2" && exec "$0" -e "$1"`;
+    const script = `mount -t tmpfs -o size=1200k none "$2" && exec "$0" -e "$1"`;
     const whole = `${imports}
       import { rmSync, readdirSync, statfsSync, writeFileSync } from "node:fs";
       const place = ${JSON.stringify(place)};
