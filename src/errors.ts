@@ -73,6 +73,7 @@ export const errors = {
     wireCode: 16,
     exitCode: 5,
     sentence: "The session was started with another key",
+    retry: "always",
   },
 
   // Errors that refuse one frame: 32 to 47.

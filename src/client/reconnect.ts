@@ -42,6 +42,9 @@ const keyErrors = new Set(["not-let-in", "key-revoked", "wrong-role", "wrong-str
 /** Errors that only a frames server causes, so they are retried even before the first WELCOME. */
 const serverErrors = new Set(["store", "stopping", "full", "damaged"]);
 
+const newSessionMessage =
+  "Another key began this session, so a new session sends what is not confirmed yet";
+
 export class Reconnector {
   readonly #address: Address;
   readonly #options: ReconnectOptions;
@@ -120,13 +123,18 @@ export class Reconnector {
    *
    * @param connect runs one connection, and rejects if it failed
    * @param onBroken called after a failed connection; reports its progress with `onProgress`
-   * @param rules errors that `isLocalError` accepts are not retried; `isLive` shortens the pauses
+   * @param rules errors that `isLocalError` accepts are not retried; `isLive` shortens the pauses;
+   * `onStolenSession` begins a new session
    * @throws the error that ends the session
    */
   async run<T>(
     connect: () => Promise<T>,
     onBroken: () => void,
-    rules: { isLocalError(error: unknown): boolean; readonly isLive: boolean },
+    rules: {
+      isLocalError(error: unknown): boolean;
+      onStolenSession?(): void;
+      readonly isLive: boolean;
+    },
   ): Promise<T> {
     for (;;) {
       const previousProgressAt = this.#lastProgressAt;
@@ -136,7 +144,11 @@ export class Reconnector {
         onBroken();
         if (this.#useNextKey(error)) continue;
         if (rules.isLocalError(error)) throw error;
-        const reason = this.#checkRetry(error);
+        let reason = this.#checkRetry(error);
+        if (reason.code === "stolen-session") {
+          rules.onStolenSession?.();
+          reason = new FramesError("stolen-session", newSessionMessage);
+        }
         // This connection settled no frame since the last pause, so it only resent bytes.
         if (this.#delaysSinceProgress > 0) this.#lastProgressAt = previousProgressAt;
         await this.#delay(reason, rules.isLive);

@@ -26,6 +26,8 @@ export interface SendSessionOptions {
   readonly maxBytesPerSecond: number | undefined;
   /** Whether to retry when no server has been reached yet, because a spool keeps the frames. */
   readonly canStartOffline: boolean;
+  /** Whether the frames were numbered for a session that another key began. */
+  readonly isNewSession: boolean;
   /** Whether `addSource` may add sources until `closeSources`. */
   readonly canAddSources: boolean;
   /** Abort it to stop the session; frames in flight get up to 10 s to finish. */
@@ -34,6 +36,8 @@ export interface SendSessionOptions {
 
 export interface SendSessionEvents {
   onWelcome(welcome: Welcome): void;
+  /** Another key began the session, so what is not settled is sent under a new one. */
+  onNewSession(): void;
   /** Called before each pause between connections, with the error of the last one. */
   onWaiting(reason: FramesError, milliseconds: number): void;
   onUndelivered(report: Undelivered): void;
@@ -58,7 +62,7 @@ export interface SendResult {
 
 export class SendSession {
   readonly #address: Address;
-  readonly #hello: Hello;
+  #hello: Hello;
   readonly #options: SendSessionOptions;
   readonly #events: SendSessionEvents;
   readonly #sources: OutgoingSource[];
@@ -95,12 +99,14 @@ export class SendSession {
 
   /** Only live sources change the stream name; others stay in the stream they began with. */
   #createOutgoing(source: FrameSource): OutgoingSource {
-    const { streamNameAt } = this.#options;
-    return new OutgoingSource(
+    const { streamNameAt, isNewSession } = this.#options;
+    const outgoing = new OutgoingSource(
       this.#sources.length + 1,
       source,
       source.stopCapture === undefined ? undefined : streamNameAt,
     );
+    if (isNewSession) outgoing.beginSession();
+    return outgoing;
   }
 
   /** Adds a source to the running session, and to later connections. */
@@ -175,10 +181,18 @@ export class SendSession {
     const sources = this.#sources;
     return await this.#reconnector.run(connect, () => this.#updateProgress(), {
       isLocalError: (error) => sources.some(({ failure }) => failure?.error === error),
+      onStolenSession: () => this.#beginSession(),
       get isLive() {
         return sources.some(({ input: source }) => source.isLive === true);
       },
     });
+  }
+
+  /** Begins a new session, because another key began this one. */
+  #beginSession(): void {
+    this.#hello = { ...this.#hello, session: crypto.randomUUID().replaceAll("-", "") };
+    for (const outgoing of this.#sources) outgoing.beginSession();
+    this.#events.onNewSession();
   }
 
   #createConnection(): SendConnection {

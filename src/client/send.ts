@@ -250,6 +250,7 @@ async function runPlan(
     maxBytesPerSecond: options.maxBytesPerSecond,
     streamNameAt,
     canStartOffline: spool !== undefined,
+    isNewSession: spool?.isSessionEnded === true,
     canAddSources: watch !== undefined,
     signal,
   };
@@ -259,6 +260,7 @@ async function runPlan(
       onEvent?.({ type: "connected", address: formatAddress(address), store: location });
       onEvent?.({ type: "progress", sources: session.progress, report: sourceReports });
     },
+    onNewSession: () => spool?.endSession(),
     onWaiting: (reason, milliseconds) => onEvent?.({ type: "waiting", reason, milliseconds }),
     onTick: (sources) => onEvent?.({ type: "progress", sources, report: sourceReports }),
     onUndelivered: addUndelivered,

@@ -1,4 +1,5 @@
 /** Send queue and progress of one source. It outlives connections. */
+import type { FramesError } from "../../errors.ts";
 import type { Frame, FrameDescription, FrameSource, Loss } from "../../frame.ts";
 import { encodeControl } from "../../wire/encode.ts";
 import { MessageType } from "../../wire/messages.ts";
@@ -7,6 +8,7 @@ import { tooLargeError } from "../frame-errors.ts";
 import type { LargeFrame } from "../large-frame.ts";
 import { LiveWindow } from "../live-window.ts";
 import type { SourceProgress } from "../progress.ts";
+import { originalOf, Renumbering } from "./renumbering.ts";
 
 /** A frame that the server may have stored already. It is offered before it is sent. */
 export interface Candidate {
@@ -83,6 +85,8 @@ export class OutgoingSource {
   /** Limits the frames in flight, if the source is sent with a live window. */
   readonly liveWindow = new LiveWindow();
   readonly #damageCounts = new Map<number, number>();
+  /** Set once the source goes on under a new session. */
+  #renumbering: Renumbering | undefined;
   #isPulling = false;
   #isEnded = false;
   #isStopped = false;
@@ -210,10 +214,45 @@ export class OutgoingSource {
     }
   }
 
-  #deliver(item: Frame | Loss): void {
+  #deliver(provided: Frame | Loss): void {
+    const item = this.#renumbering?.renumber(provided) ?? provided;
     if (this.#consumer !== undefined) this.#consumer.accept(this, item);
     else if ("error" in item) this.unreportedLosses.push(item);
     else this.requeue(item, undefined, false);
+  }
+
+  /** Tells the source that the server has settled a frame. */
+  settle(frame: Frame): void {
+    this.#renumbering?.forget(frame);
+    this.input.onSettled?.(originalOf(frame));
+  }
+
+  /** Asks the source for a frame again, or for its loss, after reading it failed. */
+  retry(frame: Frame, error: FramesError): Frame | Loss {
+    const { sequence } = frame;
+    const item = this.input.retry(originalOf(frame), error);
+    if (this.#renumbering === undefined) return item;
+    if (!("error" in item)) return this.#renumbering.renumberFrame(item);
+    this.#renumbering.forget(frame);
+    return { ...item, first: sequence, last: sequence };
+  }
+
+  /**
+   * Gives new numbers to all that is not settled, because a new session begins. Call it while there
+   * is no connection.
+   */
+  beginSession(): void {
+    const renumbering = (this.#renumbering = new Renumbering());
+    this.#damageCounts.clear();
+    this.candidates = this.candidates.map(({ frame, ...candidate }) => {
+      return { ...candidate, frame: renumbering.renumberFrame(frame) };
+    });
+    this.unconfirmedLosses = this.unconfirmedLosses.map((loss) => {
+      return { ...loss, ...renumbering.nextRange(loss) };
+    });
+    this.unreportedLosses = this.unreportedLosses.map((loss) => {
+      return { ...loss, ...renumbering.nextRange(loss) };
+    });
   }
 
   /** Adds a loss to the progress. */
@@ -287,8 +326,9 @@ export class OutgoingSource {
     this.wanted = [];
     this.candidates.sort((a, b) => a.frame.sequence - b.frame.sequence);
     if (this.input.onDisconnected === undefined) return;
-    const remaining = new Set(this.input.onDisconnected(this.candidates.map(({ frame }) => frame)));
-    this.candidates = this.candidates.filter(({ frame }) => remaining.has(frame));
+    const unsettled = this.candidates.map(({ frame }) => originalOf(frame));
+    const remaining = new Set(this.input.onDisconnected(unsettled));
+    this.candidates = this.candidates.filter(({ frame }) => remaining.has(originalOf(frame)));
   }
 
   /** Resets the progress of the large frame. */

@@ -17,6 +17,7 @@ import { LargeFrame } from "../large-frame.ts";
 import { LossReports, SuspectFrame } from "./loss-reports.ts";
 import { Offers } from "./offers.ts";
 import type { Candidate, OutgoingSource, FrameConsumer } from "./outgoing-source.ts";
+import { originalOf } from "./renumbering.ts";
 import type { WriteBatch } from "./write-batch.ts";
 import { SendWindow } from "./send-window.ts";
 
@@ -309,7 +310,7 @@ export class Scheduler implements FrameConsumer {
   /** Asks the source whether to try again after reading a frame failed. */
   #retry(source: OutgoingSource, frame: Frame, error: unknown): void {
     if (!(error instanceof FramesError)) throw error;
-    this.accept(source, source.input.retry(frame, error));
+    this.accept(source, source.retry(frame, error));
   }
 
   #onFrameSent(source: OutgoingSource, frame: Frame, crc: number): void {
@@ -380,11 +381,11 @@ export class Scheduler implements FrameConsumer {
       if (this.#usesLiveWindow) owner.liveWindow.ack(now);
       if (isAborted) continue;
       owner.progress.settled++;
-      owner.input.onSettled?.(frame);
+      owner.settle(frame);
       owner.progress.delays?.add(now - Number(frame.captured) / 1e6);
       if (!isRefused) owner.progress.settledBytes += frame.size;
       if (frame.size > maxPackedFrameBytes && owner.large === undefined) owner.clearLargeFrame();
-      if (!isRefused) this.#hooks.onDelivered?.(owner.input, frame, crc);
+      if (!isRefused) this.#hooks.onDelivered?.(owner.input, originalOf(frame), crc);
     }
     this.#lossReports.ack(frames);
   }
@@ -398,7 +399,7 @@ export class Scheduler implements FrameConsumer {
   #onAnswered(source: OutgoingSource, candidate: Candidate, status: string): void {
     const { frame, crc } = candidate;
     source.progress.settled++;
-    source.input.onSettled?.(frame);
+    source.settle(frame);
     if (status === "conflict") {
       const error = new FramesError("conflict", "other bytes are stored under this name");
       return this.#onRejected(source, frame, error, crc);
@@ -406,7 +407,7 @@ export class Scheduler implements FrameConsumer {
     source.countFound(candidate, status);
     // Without a CRC-32 the bytes were not compared, so the frame must not count as delivered.
     if (crc !== undefined && status === "stored")
-      this.#hooks.onDelivered?.(source.input, frame, crc);
+      this.#hooks.onDelivered?.(source.input, originalOf(frame), crc);
   }
 
   /** Handles REFUSED. */
@@ -443,7 +444,7 @@ export class Scheduler implements FrameConsumer {
     }
     source.progress.refused++;
     if (error.code === "conflict" && crc !== undefined) {
-      this.#hooks.onConflict?.(source.input, frame, crc);
+      this.#hooks.onConflict?.(source.input, originalOf(frame), crc);
     }
     const sourceName = source.input.name;
     this.#hooks.onUndelivered({ source: sourceName, first: sequence, last: sequence, what, error });
@@ -471,7 +472,7 @@ export class Scheduler implements FrameConsumer {
       const { progress } = owner;
       if (isRefused) {
         progress.settled++;
-        owner.input.onSettled?.(frame);
+        owner.settle(frame);
         continue;
       }
       progress.sent--;

@@ -8,7 +8,6 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   truncateSync,
@@ -23,6 +22,7 @@ import {
   systemSentence,
 } from "../../errors.ts";
 import type { Frame, Loss } from "../../frame.ts";
+import { SpooledFrame, type SpooledFrameRow } from "./spooled-frame.ts";
 
 const spoolSchema = `
   CREATE TABLE IF NOT EXISTS session (id TEXT, started INTEGER, stream TEXT);
@@ -34,15 +34,8 @@ const spoolSchema = `
   CREATE TABLE IF NOT EXISTS losses (
     source TEXT, first INTEGER, last INTEGER, what TEXT, reason TEXT, PRIMARY KEY (source, first)
   ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS ended_sessions (id TEXT PRIMARY KEY) WITHOUT ROWID;
 `;
-
-interface SpooledFrameRow {
-  readonly seq: bigint;
-  readonly name: string;
-  readonly captured: bigint;
-  readonly size: bigint;
-  readonly meta: string;
-}
 
 interface SpooledLossRow {
   readonly first: bigint;
@@ -73,6 +66,7 @@ export class Spool {
   readonly #onError: (error: FramesError) => void;
   readonly #sources: SourceSpool[] = [];
   #database: Database | undefined;
+  #isSessionEnded = false;
   /** Whether the tables and the session are on the disk. */
   #isPrepared = false;
   #bytes = 0;
@@ -159,13 +153,36 @@ export class Spool {
       })();
       return session;
     }
+    const ended = database.query("SELECT 1 FROM ended_sessions WHERE id = ?").get(stored.id);
     if (stored.stream !== stream) {
       throw new FramesError(
         "usage",
         `Cannot use the spool ${this.#directory} for ${stream}: it contains frames of ${stored.stream}; send those first with --stream ${stored.stream}, or choose another --spool`,
       );
     }
-    return { id: stored.id, started: Number(stored.started) };
+    this.#isSessionEnded = ended !== null;
+    return { id: ended === null ? stored.id : session.id, started: Number(stored.started) };
+  }
+
+  /**
+   * Whether another key began the session of the numbers in the spool. Each process then sends what
+   * is left under a session of its own, with other numbers.
+   */
+  get isSessionEnded(): boolean {
+    return this.#isSessionEnded;
+  }
+
+  /** Records that another key began the session, for the processes that continue the spool. */
+  endSession(): void {
+    if (this.#isSessionEnded || !this.#isPrepared) return;
+    try {
+      const end = this.#database!.query("INSERT INTO ended_sessions SELECT id FROM session");
+      end.run();
+      this.#isSessionEnded = true;
+    } catch (error) {
+      // The next process finds out by itself.
+      this.fail("written", error);
+    }
   }
 
   /** Whether nothing is on the disk yet, because it was full at the start. */
@@ -251,7 +268,8 @@ export class Spool {
 }
 
 function clearSession(database: Database): void {
-  for (const table of ["session", "counters", "losses"]) database.run(`DELETE FROM ${table}`);
+  for (const table of ["session", "counters", "losses", "ended_sessions"])
+    database.run(`DELETE FROM ${table}`);
 }
 
 function prepareSpoolStatements(database: Database) {
@@ -533,45 +551,5 @@ function removeFile(path: string): void {
     rmSync(path, { force: true });
   } catch {
     // The error of the disk was already reported.
-  }
-}
-
-class SpooledFrame implements Frame {
-  readonly name: string;
-  readonly sequence: number;
-  readonly captured: bigint;
-  readonly size: number;
-  readonly metadata: string;
-  readonly #path: string;
-
-  constructor({ seq, name, captured, size, meta }: SpooledFrameRow, path: string) {
-    this.name = name;
-    this.sequence = Number(seq);
-    this.captured = captured;
-    this.size = Number(size);
-    this.metadata = meta;
-    this.#path = path;
-  }
-
-  #bytes(): Uint8Array {
-    let bytes: Uint8Array;
-    try {
-      bytes = readFileSync(this.#path);
-    } catch (error) {
-      throw new FramesError("unreadable", `the spool cannot be read: ${systemSentence(error)}`, {
-        cause: error,
-      });
-    }
-    if (bytes.length === this.size) return bytes;
-    throw new FramesError("unreadable", "another program changed the spool");
-  }
-
-  read(into: Uint8Array): void {
-    into.set(this.#bytes());
-  }
-
-  async *pieces(): AsyncGenerator<Uint8Array, undefined> {
-    yield this.#bytes();
-    return undefined;
   }
 }

@@ -1,4 +1,6 @@
 // Frames that are spooled while no server is connected, across processes.
+//
+// Covers: source/live/spooled-frame.ts
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
